@@ -1,0 +1,270 @@
+"""The payload: what a picture becomes on the wire. ``docs/payload.md`` is its byte table.
+
+    magic 2 | version, coding 1 | contract id 4 | flags 1 | [width-1, height-1] | original w, h | body | CRC-32 4
+
+16 bytes around the body for a square LR and original sides of 128 to 16,383 pixels. Nothing is believed
+before the CRC over it was checked, and nothing is allocated before every claim was found in range.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from edgegrain.contract.errors import PayloadError
+from edgegrain.contract.lr_coder import CoderTables, decode_lr, encode_lr
+
+MAGIC = b"\xed\x6e"
+VERSION = 1
+CODING_RAW = 0
+CODING_RANGE = 1
+FIT_PAD, FIT_STRETCH, FIT_CROP = "pad", "stretch", "crop"
+FITS = (FIT_PAD, FIT_STRETCH, FIT_CROP)
+"""Fit policies; the position is the code on the wire."""
+
+CONTRACT_ID_BYTES = 4
+MAX_LR_SIDE = 256
+MAX_ORIGINAL_SIDE = 65535
+MAX_ORIGINAL_PIXELS = 1 << 28
+
+_EXPLICIT_SIZE = 15
+_FIXED = struct.Struct("<2sB4sB")  # magic, version and coding, contract id, flags
+_TRAILER = struct.Struct("<I")
+_MIN_BYTES = _FIXED.size + 2 + _TRAILER.size
+_MAX_BYTES = _FIXED.size + 2 + 6 + 3 * MAX_LR_SIDE * MAX_LR_SIDE + _TRAILER.size
+
+BytesLike = bytes | bytearray | memoryview
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a payload says about itself; every field was checked against its range."""
+
+    version: int
+    coding: int
+    contract_id: bytes
+    """First four bytes of the LR contract id."""
+    lr_width: int
+    lr_height: int
+    original_width: int
+    original_height: int
+    fit: str
+    """One of ``FITS``: how the original was brought to the encoder's square."""
+
+
+def _varint(value: int) -> bytes:
+    """Canonical LEB128: seven bits a byte, low ones first, the high bit says that more follow."""
+    output = bytearray()
+    while value > 127:
+        output.append(value & 127 | 128)
+        value >>= 7
+    output.append(value)
+    return bytes(output)
+
+
+def _read_varint(data: bytes, position: int, end: int, name: str) -> tuple[int, int]:
+    """Read one canonical LEB128 number of at most three bytes; returns it and the position after it."""
+    value = 0
+    for count in range(3):
+        if position >= end:
+            raise PayloadError(f"the payload ends inside the {name}; it was truncated before its CRC was made")
+        byte = data[position]
+        position += 1
+        value |= (byte & 127) << (7 * count)
+        if byte < 128:
+            if byte == 0 and count:
+                raise PayloadError(f"the {name} is written with more bytes than it needs")
+            return value, position
+    raise PayloadError(f"the {name} takes more than three bytes, so it exceeds {MAX_ORIGINAL_SIDE}")
+
+
+def _check_original(width: int, height: int) -> None:
+    for name, side in (("width", width), ("height", height)):
+        if not 1 <= side <= MAX_ORIGINAL_SIDE:
+            raise PayloadError(f"the original {name} must be 1 to {MAX_ORIGINAL_SIDE} pixels, is {side}")
+    if width * height > MAX_ORIGINAL_PIXELS:
+        raise PayloadError(
+            f"the original size {width} x {height} exceeds {MAX_ORIGINAL_PIXELS} pixels, the most allowed"
+        )
+
+
+def _lr_size_code(width: int, height: int) -> int:
+    if width == height and width & (width - 1) == 0:
+        return width.bit_length() - 1
+    return _EXPLICIT_SIZE
+
+
+def encode_payload(
+    lr: npt.NDArray[np.uint8],
+    *,
+    contract_id: bytes,
+    tables: CoderTables,
+    original_size: tuple[int, int],
+    fit: str = FIT_PAD,
+    coding: int = CODING_RANGE,
+) -> bytes:
+    """Pack an LR, uint8 [h, w, 3] with sides of 1 to 256, into a payload.
+
+    Args:
+        contract_id: the 32-byte LR contract id, or its first four bytes.
+        tables: the coder tables of that contract.
+        original_size: (width, height) of the picture before fitting, in pixels.
+        fit: how the picture was fitted, one of ``FITS``.
+        coding: 1 for the range coder (a body that it cannot shorten is stored raw), 0 for raw bytes.
+
+    Raises:
+        PayloadError: an argument is outside what the format can say.
+    """
+    if not isinstance(lr, np.ndarray) or lr.dtype != np.uint8 or lr.ndim != 3 or lr.shape[2] != 3:
+        found = f"{lr.dtype} {list(lr.shape)}" if isinstance(lr, np.ndarray) else type(lr).__name__
+        raise PayloadError(f"an LR is uint8 [h, w, 3], got {found}")
+    height, width = lr.shape[:2]
+    if not (1 <= width <= MAX_LR_SIDE and 1 <= height <= MAX_LR_SIDE):
+        raise PayloadError(f"an LR has sides of 1 to {MAX_LR_SIDE}, got {width} x {height}")
+    if len(contract_id) not in (CONTRACT_ID_BYTES, 32):
+        raise PayloadError(f"a contract id has 32 bytes, or 4 for its beginning, got {len(contract_id)}")
+    if fit not in FITS:
+        raise PayloadError(f"unknown fit {fit!r}, expected one of {', '.join(FITS)}")
+    if coding not in (CODING_RAW, CODING_RANGE):
+        raise PayloadError(f"unknown coding {coding}, expected 0 (raw) or 1 (range coder)")
+    _check_original(*original_size)
+
+    body = lr.tobytes()
+    if coding == CODING_RANGE:
+        coded = encode_lr(lr, tables)
+        if len(coded) < len(body):
+            body = coded
+        else:
+            coding = CODING_RAW
+    size_code = _lr_size_code(width, height)
+    head = _FIXED.pack(
+        MAGIC,
+        VERSION << 4 | coding,
+        contract_id[:CONTRACT_ID_BYTES],
+        FITS.index(fit) | size_code << 2,
+    )
+    if size_code == _EXPLICIT_SIZE:
+        head += bytes((width - 1, height - 1))
+    head += _varint(original_size[0]) + _varint(original_size[1])
+    return head + body + _TRAILER.pack(zlib.crc32(head + body))
+
+
+def _parse(data: BytesLike) -> tuple[Header, bytes]:
+    """Check everything but the body's content; returns the header and the body."""
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        raise PayloadError(f"a payload is bytes, got {type(data).__name__}")
+    length = memoryview(data).nbytes
+    if length < _MIN_BYTES:
+        raise PayloadError(f"a payload has at least {_MIN_BYTES} bytes, got {length}; it was truncated")
+    if length > _MAX_BYTES:
+        raise PayloadError(f"a payload has at most {_MAX_BYTES} bytes, got {length}; this is none")
+    data = bytes(data)
+    magic, version_and_coding, contract_id, flags = _FIXED.unpack_from(data)
+    if magic != MAGIC:
+        raise PayloadError(f"not a payload: it begins with {magic.hex()}, a payload with {MAGIC.hex()}")
+    version, coding = version_and_coding >> 4, version_and_coding & 15
+    if version != VERSION:
+        raise PayloadError(
+            f"payload version {version} is unknown, this release reads version {VERSION}; "
+            "it is corrupt or needs a newer edgegrain"
+        )
+    end = length - _TRAILER.size
+    (stored,) = _TRAILER.unpack_from(data, end)
+    computed = zlib.crc32(data[:end])
+    if stored != computed:
+        raise PayloadError(
+            f"the payload is corrupt or truncated: its CRC-32 is {computed:08x}, it says {stored:08x}"
+        )
+
+    if coding not in (CODING_RAW, CODING_RANGE):
+        raise PayloadError(f"payload coding {coding} is unknown, expected 0 (raw) or 1 (range coder)")
+    if flags >> 6:
+        raise PayloadError(f"reserved flag bits are set ({flags:08b}); a newer edgegrain may read this")
+    if flags & 3 >= len(FITS):
+        raise PayloadError(f"fit code {flags & 3} is unknown, expected 0 to {len(FITS) - 1}")
+    position = _FIXED.size
+    size_code = flags >> 2 & 15
+    if size_code <= 8:
+        lr_width = lr_height = 1 << size_code
+    elif size_code == _EXPLICIT_SIZE:
+        lr_width, lr_height = data[position] + 1, data[position + 1] + 1
+        position += 2
+        if _lr_size_code(lr_width, lr_height) != _EXPLICIT_SIZE:
+            raise PayloadError(f"the LR size {lr_width} x {lr_height} has a short code that was not used")
+    else:
+        raise PayloadError(f"LR size code {size_code} is unknown, expected 0 to 8 or 15")
+    original_width, position = _read_varint(data, position, end, "original width")
+    original_height, position = _read_varint(data, position, end, "original height")
+    _check_original(original_width, original_height)
+    body = data[position:end]
+    raw_bytes = 3 * lr_width * lr_height
+    if coding == CODING_RAW and len(body) != raw_bytes:
+        raise PayloadError(
+            f"a raw body of an LR of {lr_width} x {lr_height} has {raw_bytes} bytes, this one {len(body)}"
+        )
+    if coding == CODING_RANGE and len(body) >= raw_bytes:
+        raise PayloadError(
+            f"a coded body is shorter than the {raw_bytes} bytes of its LR, this one has {len(body)}"
+        )
+    header = Header(
+        version=version,
+        coding=coding,
+        contract_id=contract_id,
+        lr_width=lr_width,
+        lr_height=lr_height,
+        original_width=original_width,
+        original_height=original_height,
+        fit=FITS[flags & 3],
+    )
+    return header, body
+
+
+def parse_header(data: BytesLike) -> Header:
+    """Check a payload's length, CRC and every claim, without decoding its body.
+
+    Raises:
+        PayloadError: anything about it is wrong.
+    """
+    return _parse(data)[0]
+
+
+def require_contract(header: Header, available: Iterable[bytes]) -> bytes:
+    """The one of the ``available`` contract ids (32 bytes, or 4) that the payload names.
+
+    Raises:
+        PayloadError: none is; the message says which one it names and which were available.
+    """
+    ids = list(available)
+    for contract_id in ids:
+        if contract_id[:CONTRACT_ID_BYTES] == header.contract_id:
+            return contract_id
+    known = ", ".join(contract_id[:CONTRACT_ID_BYTES].hex() for contract_id in ids) or "none"
+    raise PayloadError(
+        f"the payload was made under LR contract {header.contract_id.hex()}, available: {known}; "
+        "load the bundle it was made with"
+    )
+
+
+def decode_payload(
+    data: BytesLike, *, contract_id: bytes, tables: CoderTables
+) -> tuple[npt.NDArray[np.uint8], Header]:
+    """Unpack a payload into its LR, uint8 [h, w, 3], and header.
+
+    Args:
+        contract_id: the LR contract id, 32 bytes or the first four, the payload must name.
+        tables: the coder tables of that contract.
+
+    Raises:
+        PayloadError: it is truncated, corrupt, of an unknown version, or of another contract.
+    """
+    header, body = _parse(data)
+    require_contract(header, [contract_id])
+    if header.coding == CODING_RAW:
+        shape = (header.lr_height, header.lr_width, 3)
+        return np.frombuffer(body, dtype=np.uint8).reshape(shape).copy(), header
+    return decode_lr(body, header.lr_width, header.lr_height, tables), header

@@ -1,0 +1,108 @@
+"""A binary range coder in 32-bit integers, without carries.
+
+Encoder and decoder keep the same interval ``[low, high]`` of 32-bit numbers. A decision with 16-bit
+probability p of a 1 splits it at ``low + range * p / 2**16``; leading bytes that both ends share are
+shifted out. This is the arithmetic coder of Mahoney's PAQ/lpaq (public description: "Data Compression
+Explained", section 3.2), with 16-bit probabilities and a shortest ending:
+
+    The body is the shortest byte string that, continued with zero bytes for ever, lies in the final
+    interval; of several, the smallest.
+
+So a body never ends in a zero byte, and there is exactly one body per sequence of decisions, which the
+decoder checks: it knows the interval too.
+
+Every value fits an unsigned 32-bit integer, products are split so that they do as well.
+"""
+
+from __future__ import annotations
+
+from edgegrain.contract.errors import PayloadError
+
+PROBABILITY_BITS = 16
+PROBABILITY_ONE = 1 << PROBABILITY_BITS
+"""A probability is an integer in 1...PROBABILITY_ONE - 1."""
+
+_TOP = 0xFFFFFFFF
+
+
+def _shortest_ending(low: int, high: int) -> bytes:
+    """The shortest, then smallest, byte string whose zero continuation lies in ``[low, high]``."""
+    for length in range(4):
+        unit = 1 << (32 - 8 * length)
+        value = -(-low // unit) * unit  # low rounded up to a multiple of unit
+        if value <= high:
+            return value.to_bytes(4, "big")[:length]
+    return low.to_bytes(4, "big")
+
+
+class RangeEncoder:
+    """Collects decisions; ``finish`` returns the body."""
+
+    def __init__(self) -> None:
+        self._low = 0
+        self._high = _TOP
+        self._output = bytearray()
+
+    def encode(self, bit: int, probability: int) -> None:
+        """Append one decision; ``probability`` of a 1 is in 1...65535, in units of 2**-16."""
+        low, high = self._low, self._high
+        split = low + (((high - low) * probability) >> PROBABILITY_BITS)
+        if bit:
+            high = split
+        else:
+            low = split + 1
+        while not (low ^ high) & 0xFF000000:
+            self._output.append(high >> 24)
+            low = (low << 8) & _TOP
+            high = ((high << 8) & _TOP) | 0xFF
+        self._low, self._high = low, high
+
+    def finish(self) -> bytes:
+        """The body of all decisions so far."""
+        return bytes(self._output + _shortest_ending(self._low, self._high)).rstrip(b"\0")
+
+
+class RangeDecoder:
+    """Reads decisions back from a body, in the order and with the probabilities they were written."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+        self._low = 0
+        self._high = _TOP
+        self._value = int.from_bytes(body[:4].ljust(4, b"\0"), "big")
+        self._position = 4  # of the next byte to read; beyond the body come zeros
+
+    def decode(self, probability: int) -> int:
+        """The next decision, 0 or 1; any body whatever yields some."""
+        low, high = self._low, self._high
+        split = low + (((high - low) * probability) >> PROBABILITY_BITS)
+        if self._value <= split:
+            bit = 1
+            high = split
+        else:
+            bit = 0
+            low = split + 1
+        while not (low ^ high) & 0xFF000000:
+            low = (low << 8) & _TOP
+            high = ((high << 8) & _TOP) | 0xFF
+            position = self._position
+            following = self._body[position] if position < len(self._body) else 0
+            self._value = ((self._value << 8) & _TOP) | following
+            self._position = position + 1
+        self._low, self._high = low, high
+        return bit
+
+    def finish(self) -> None:
+        """Check that the body is the one and only body of the decisions read.
+
+        Raises:
+            PayloadError: the body is too short, has bytes left over, or ends in another way than the
+                encoder's.
+        """
+        settled = self._position - 4  # bytes that the interval has left behind
+        expected = self._body[:settled].ljust(settled, b"\0") + _shortest_ending(self._low, self._high)
+        if expected.rstrip(b"\0") != self._body:
+            raise PayloadError(
+                f"the coded body of {len(self._body)} bytes does not end as an encoder would have ended it; "
+                "it is corrupt or was written with other coder tables"
+            )

@@ -1,0 +1,58 @@
+"""Shapes of the exact encoder: one frozen configuration per HR and LR size."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+HR_SIZES = (256, 512, 1024)
+LR_SIZES = (16, 32, 64, 128)
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """Patch stem, then stages joined by 3x3 convolutions of stride 2, then the correction head.
+
+    Attributes:
+        hr, lr: side lengths of the square input and output in pixels.
+        patch: kernel and stride of the stem; nothing runs at full resolution.
+        channels: of every stage; ``hr / patch / 2^(len(channels) - 1) == lr``.
+        blocks: residual blocks (depthwise 3x3, pointwise, pointwise) of every stage.
+        expansion: width of a block's hidden 1x1 convolution, in multiples of its channels.
+    """
+
+    hr: int
+    lr: int
+    patch: int
+    channels: tuple[int, ...]
+    blocks: tuple[int, ...]
+    expansion: int = 2
+
+    def __post_init__(self) -> None:
+        if len(self.channels) != len(self.blocks) or not self.channels:
+            raise ValueError("an encoder needs one block count for every stage")
+        if self.patch * 2 ** (len(self.channels) - 1) * self.lr != self.hr:
+            raise ValueError(f"patch {self.patch} and {len(self.channels)} stages turn {self.hr} into "
+                             f"{self.hr / self.patch / 2 ** (len(self.channels) - 1):g}, not {self.lr}")
+
+    @property
+    def name(self) -> str:
+        widths = "-".join(map(str, self.channels))
+        return f"exact-{self.hr}-{self.lr}-p{self.patch}-c{widths}-b{'-'.join(map(str, self.blocks))}-e{self.expansion}"
+
+
+def encoder_config(hr: int, lr: int) -> EncoderConfig:
+    """The default architecture for a pair of sizes.
+
+    Raises:
+        ValueError: ``hr`` is not 256, 512 or 1024, or ``lr`` not 16, 32, 64 or 128.
+    """
+    if hr not in HR_SIZES or lr not in LR_SIZES:
+        raise ValueError(f"no exact encoder for {hr} -> {lr}; HR is one of {HR_SIZES}, LR one of {LR_SIZES}")
+    factor = hr // lr
+    # The stem leaves at most 128 x 128 positions: at 1024 that keeps the encoder under 2 GFLOP.
+    patch = max(min(hr // 64, 8, factor), min(2, factor))
+    stages = int(math.log2(factor // patch)) + 1
+    widths = (64, 128, 192, 192) if hr == 256 else (32, 64, 128, 192)
+    blocks = (2, 2, 2, 2) if hr == 256 else (1, 2, 2, 2)
+    return EncoderConfig(hr, lr, patch, widths[:stages], blocks[:stages])

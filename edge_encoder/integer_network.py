@@ -1,0 +1,275 @@
+"""The exact encoder as integers: its format, its int64 reference and its file.
+
+A network is a list of layers in the order they run. Every tensor is an integer picture with values
+0...255; the name ``"image"`` is the input, the last layer's output is the LR. A layer computes
+
+    acc = conv(x, W) + b                                      W int8, b int32
+    y   = clamp(floor((acc + 2^(s-1) + 1/2) * 2^-s + skip), 0, 255)
+
+with one shift ``s`` per output channel. ``acc`` is an integer, so the floored value never is one: the
+nearest decision boundary is half an accumulator unit away. `run_reference` is the truth that every export
+is compared with; nothing in it is a floating-point number.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgegrain.contract.errors import BundleError, ImageError
+from edgegrain.contract.files import write_atomically
+
+INPUT = "image"
+FORMAT = "edgegrain-integer-network-1"
+
+
+@dataclass(frozen=True)
+class IntegerConv:
+    """One layer. Arrays are read-only; see the module docstring for the arithmetic.
+
+    Attributes:
+        name: unique name of the layer and of its output.
+        input: name of the layer (or ``"image"``) that is convolved.
+        weight: int8 ``[O, I / groups, kh, kw]``.
+        bias: int32 ``[O]`` in accumulator units, without the rounding offset and the guard half.
+        shift: int32 ``[O]``, 1...22.
+        stride: the same in both directions.
+        padding: zeros added at (top, left, bottom, right).
+        groups: 1, or the number of input channels (depthwise).
+        skip: name of the layer whose output is added before flooring, or None.
+    """
+
+    name: str
+    input: str
+    weight: np.ndarray
+    bias: np.ndarray
+    shift: np.ndarray
+    stride: int = 1
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    groups: int = 1
+    skip: str | None = None
+
+    @property
+    def kernel(self) -> tuple[int, int]:
+        return int(self.weight.shape[2]), int(self.weight.shape[3])
+
+    @property
+    def out_channels(self) -> int:
+        return int(self.weight.shape[0])
+
+    @property
+    def in_channels(self) -> int:
+        return int(self.weight.shape[1]) * self.groups
+
+    def scale(self) -> np.ndarray:
+        """float32 ``[O]``: the power of two 2^-s of every output channel."""
+        return np.ldexp(np.float32(1), -self.shift).astype(np.float32)
+
+    def exported_weight(self) -> np.ndarray:
+        """float32 weights with the output scale folded in: W * 2^-s, exact."""
+        return (self.weight.astype(np.float32) * self.scale()[:, None, None, None]).astype(np.float32)
+
+    def exported_bias(self) -> np.ndarray:
+        """float32 bias with rounding offset, guard half and output scale: (b + 2^(s-1) + 1/2) * 2^-s, exact."""
+        total = self.bias.astype(np.float64) + np.ldexp(1.0, self.shift - 1) + 0.5
+        return (total * np.ldexp(1.0, -self.shift)).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class IntegerNetwork:
+    """A chain of `IntegerConv` layers from ``uint8 [hr, hr, 3]`` to ``uint8 [lr, lr, 3]``."""
+
+    architecture: str
+    hr: int
+    lr: int
+    layers: tuple[IntegerConv, ...]
+
+    @property
+    def parameters(self) -> int:
+        return sum(layer.weight.size + layer.bias.size for layer in self.layers)
+
+    def sizes(self) -> dict[str, tuple[int, int]]:
+        """Name of every tensor -> (channels, side length)."""
+        sizes = {INPUT: (3, self.hr)}
+        for layer in self.layers:
+            _, side = sizes[layer.input]
+            top, _, bottom, _ = layer.padding
+            out = (side + top + bottom - layer.kernel[0]) // layer.stride + 1
+            sizes[layer.name] = (layer.out_channels, out)
+        return sizes
+
+    def multiply_adds(self) -> int:
+        """Multiply-accumulate operations for one picture (FLOPs are twice this)."""
+        sizes = self.sizes()
+        return sum(layer.weight.size * sizes[layer.name][1] ** 2 for layer in self.layers)
+
+
+def validate(network: IntegerNetwork) -> None:
+    """Check the wiring, shapes and value ranges; raise `BundleError` naming the layer that is wrong."""
+    channels = {INPUT: 3}
+    for layer in network.layers:
+        where = f"layer {layer.name!r} of the integer encoder"
+        if layer.name in channels:
+            raise BundleError(f"{where} appears twice; layer names must be unique")
+        for source in filter(None, (layer.input, layer.skip)):
+            if source not in channels:
+                raise BundleError(f"{where} reads {source!r}, which no earlier layer makes")
+        if layer.weight.dtype != np.int8 or layer.weight.ndim != 4:
+            raise BundleError(f"{where} has {layer.weight.dtype} weights of rank {layer.weight.ndim}; expected int8, 4")
+        if layer.groups not in (1, channels[layer.input]) or layer.in_channels != channels[layer.input]:
+            raise BundleError(f"{where} expects {layer.in_channels} channels in {layer.groups} groups, gets "
+                              f"{channels[layer.input]}")
+        if layer.skip and channels[layer.skip] != layer.out_channels:
+            raise BundleError(f"{where} adds {channels[layer.skip]} channels to {layer.out_channels}")
+        for label, array in (("bias", layer.bias), ("shift", layer.shift)):
+            if array.dtype != np.int32 or array.shape != (layer.out_channels,):
+                raise BundleError(f"{where}: {label} is {array.dtype} {array.shape}, expected int32 "
+                                  f"({layer.out_channels},)")
+        if layer.shift.min() < 1 or layer.shift.max() > 22:
+            raise BundleError(f"{where}: shifts must lie in 1...22, found {layer.shift.min()}...{layer.shift.max()}")
+        if layer.stride < 1 or min(layer.padding) < 0:
+            raise BundleError(f"{where}: stride {layer.stride} or padding {layer.padding} is not allowed")
+        if layer.groups == 1 and layer.stride == 1 and max(layer.kernel) > 1:
+            raise BundleError(f"{where} is a dense {layer.kernel} convolution of stride 1: runtimes compute those with "
+                              "Winograd kernels, which are not exact; use depthwise or 1x1 convolutions")
+        channels[layer.name] = layer.out_channels
+    sizes = network.sizes()
+    for layer in network.layers:
+        if layer.skip and sizes[layer.skip] != sizes[layer.name]:
+            raise BundleError(f"layer {layer.name!r} adds {layer.skip!r} of another size")
+    if not network.layers or sizes[network.layers[-1].name] != (3, network.lr):
+        raise BundleError(f"the integer encoder does not end in 3 channels of {network.lr} x {network.lr}")
+
+
+def run_reference(network: IntegerNetwork, rgb: np.ndarray) -> np.ndarray:
+    """Run the encoder in int64 arithmetic: the definition of its output.
+
+    Args:
+        network: a validated network.
+        rgb: uint8 ``[N, hr, hr, 3]``.
+
+    Returns:
+        uint8 ``[N, lr, lr, 3]``.
+
+    Raises:
+        ImageError: the pictures have another dtype or shape.
+    """
+    if rgb.dtype != np.uint8 or rgb.ndim != 4 or rgb.shape[1:] != (network.hr, network.hr, 3):
+        raise ImageError(f"the encoder takes uint8 [N, {network.hr}, {network.hr}, 3], got {rgb.dtype} "
+                         f"{list(rgb.shape)}; fit the picture with edge_encoder.preprocessing first")
+    tensors = {INPUT: rgb.astype(np.int64)}
+    for layer in network.layers:
+        acc = accumulate(layer, tensors[layer.input])
+        shift = layer.shift.astype(np.int64)
+        # floor((acc + 2^(s-1) + 1/2) / 2^s) equals the integer shift: the half never reaches the next multiple.
+        value = (acc + (np.int64(1) << (shift - 1))) >> shift
+        if layer.skip:
+            value = value + tensors[layer.skip]
+        tensors[layer.name] = np.clip(value, 0, 255)
+    return tensors[network.layers[-1].name].astype(np.uint8)
+
+
+def accumulate(layer: IntegerConv, x: np.ndarray) -> np.ndarray:
+    """int64 accumulators ``[N, h', w', O]`` of one layer for NHWC integers ``x``: conv(x, W) + b."""
+    top, left, bottom, right = layer.padding
+    x = np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)))
+    kh, kw = layer.kernel
+    weight = layer.weight.astype(np.int64)
+    height = (x.shape[1] - kh) // layer.stride + 1
+    width = (x.shape[2] - kw) // layer.stride + 1
+    acc = np.broadcast_to(layer.bias.astype(np.int64), (x.shape[0], height, width, layer.out_channels)).copy()
+    for i in range(kh):
+        for j in range(kw):
+            tap = x[:, i : i + height * layer.stride : layer.stride, j : j + width * layer.stride : layer.stride]
+            if layer.groups == 1:
+                acc += _exact_matmul(tap, weight[:, :, i, j].T)
+            else:
+                acc += tap * weight[:, 0, i, j]
+    return acc
+
+
+def _exact_matmul(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    # numpy multiplies int64 matrices without BLAS, a hundred times slower than float64. Products of a byte and
+    # an int8 summed over fewer than 2^37 channels stay below 2^53, so float64 holds every partial sum exactly.
+    return (x.astype(np.float64) @ weight.astype(np.float64)).astype(np.int64)
+
+
+def digest(network: IntegerNetwork) -> bytes:
+    """SHA-256 over everything that fixes the encoder's output, independent of how it is stored."""
+    sha = hashlib.sha256(FORMAT.encode())
+    sha.update(json.dumps(_structure(network), sort_keys=True, separators=(",", ":")).encode())
+    for layer in network.layers:
+        for array, dtype in ((layer.weight, "<i1"), (layer.bias, "<i4"), (layer.shift, "<i4")):
+            sha.update(np.ascontiguousarray(array, dtype=dtype).tobytes())
+    return sha.digest()
+
+
+def save(network: IntegerNetwork, path: str | Path, *, force: bool = False) -> None:
+    """Write the network as a safetensors file; refuse to overwrite without ``force``."""
+    from safetensors.numpy import save as to_bytes
+
+    validate(network)
+    tensors = {}
+    for layer in network.layers:
+        tensors[f"{layer.name}.weight"] = np.ascontiguousarray(layer.weight)
+        tensors[f"{layer.name}.bias"] = np.ascontiguousarray(layer.bias)
+        tensors[f"{layer.name}.shift"] = np.ascontiguousarray(layer.shift)
+    data = to_bytes(tensors, metadata={"format": FORMAT, "structure": json.dumps(_structure(network))})
+    write_atomically(path, data, force=force)
+
+
+def load(source: str | Path | bytes) -> IntegerNetwork:
+    """Read a network from a safetensors file or its bytes; raise `BundleError` if it is not a valid one."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load as from_bytes
+
+    data = source if isinstance(source, bytes) else Path(source).read_bytes()
+    try:
+        tensors = from_bytes(data)
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        metadata = header.get("__metadata__", {})
+        if metadata.get("format") != FORMAT:
+            raise BundleError(f"not an integer encoder: format {metadata.get('format')!r}, expected {FORMAT!r}")
+        structure = json.loads(metadata["structure"])
+        layers = tuple(
+            IntegerConv(
+                name=item["name"],
+                input=item["input"],
+                weight=tensors[f"{item['name']}.weight"],
+                bias=tensors[f"{item['name']}.bias"],
+                shift=tensors[f"{item['name']}.shift"],
+                stride=int(item["stride"]),
+                padding=tuple(int(value) for value in item["padding"]),
+                groups=int(item["groups"]),
+                skip=item["skip"],
+            )
+            for item in structure["layers"]
+        )
+        network = IntegerNetwork(structure["architecture"], int(structure["hr"]), int(structure["lr"]), layers)
+    except (SafetensorError, KeyError, ValueError, TypeError) as error:
+        raise BundleError(f"the integer encoder cannot be read ({error}); export or download the bundle again") from error
+    validate(network)
+    return network
+
+
+def _structure(network: IntegerNetwork) -> dict:
+    return {
+        "architecture": network.architecture,
+        "hr": network.hr,
+        "lr": network.lr,
+        "layers": [
+            {
+                "name": layer.name,
+                "input": layer.input,
+                "stride": layer.stride,
+                "padding": list(layer.padding),
+                "groups": layer.groups,
+                "skip": layer.skip,
+            }
+            for layer in network.layers
+        ],
+    }

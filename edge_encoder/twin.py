@@ -1,0 +1,195 @@
+"""The exact encoder as a trainable torch module: the float twin of `edge_encoder.integer_network`.
+
+The twin computes in the integers' own units: activations are the integers 0...255 stored as floats, weights are
+rounded to int8 on their way into the convolution and scaled by powers of two. In float32 it equals the int64
+reference byte for byte; under bfloat16 autocast (training only) integers up to 256 and int8 weights are still exact,
+only accumulators are rounded. Gradients pass the rounding straight through.
+
+Real values: an activation is its integer times 2^-5, an input pixel its byte times 2^-7, and the correction counts LR
+levels in units of 2^5, so ordinary initialisations and learning rates apply.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from edge_encoder.architectures import EncoderConfig
+from edge_encoder.bounds import ACCUMULATOR_LIMIT, ACTIVATION_MAX
+
+ACTIVATION_BITS = 5
+PIXEL_BITS = 7
+WEIGHT_MAX = 127
+MAX_SHIFT = 15
+
+
+class _StraightThrough(torch.autograd.Function):
+    """Forward the quantized value bit for bit, send the gradient to the real one."""
+
+    @staticmethod
+    def forward(ctx: Any, real: Tensor, quantized: Tensor) -> Tensor:
+        return quantized.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return grad, None
+
+
+class _FloorClamp(torch.autograd.Function):
+    """clamp(floor(v), 0, 255) as one function; the gradient passes where v was inside the range."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        ctx.save_for_backward((value >= 0) & (value < ACTIVATION_MAX + 1))
+        return value.floor().clamp_(0, ACTIVATION_MAX)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (inside,) = ctx.saved_tensors
+        return grad * inside
+
+
+class TwinConv(nn.Module):
+    """One layer of the integer network with real, trainable weights.
+
+    Args:
+        out_channels, in_channels, kernel, stride, groups: as in a convolution.
+        source_bits: fractional bits of the input (5 for activations, 7 for pixels).
+        skip: whether another layer's output is added; it takes part in the bound.
+        gain: factor on the initial weights.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, *, stride: int = 1, groups: int = 1,
+                 source_bits: int = ACTIVATION_BITS, skip: bool = False, gain: float = 1.0) -> None:
+        super().__init__()
+        self.kernel, self.stride, self.groups, self.skip = kernel, stride, groups, skip
+        self.offset = source_bits - ACTIVATION_BITS
+        fan_in = in_channels // groups * kernel * kernel
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels // groups, kernel, kernel)
+                                   * gain * math.sqrt(2 / fan_in))
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+
+    @property
+    def padding(self) -> tuple[int, int, int, int]:
+        """Zeros at (top, left, bottom, right): centred at stride 1, TensorFlow's SAME at stride 2, none for patches."""
+        if self.kernel == self.stride:
+            return (0, 0, 0, 0)
+        total = self.kernel - self.stride
+        return (total // 2, total // 2, total - total // 2, total - total // 2)
+
+    @torch.no_grad()
+    def integers(self) -> tuple[Tensor, Tensor, Tensor]:
+        """int8-valued weight, integer bias and shift of every channel, as float32 / float32 / int32 tensors.
+
+        The weight scale 2^e of a channel is the largest power of two with |w| <= 127 for which the accumulator's
+        bound (L1 norm, bias, rounding offset, skip) stays below 2^23.
+        """
+        weight, bias = self.weight.float(), self.bias.float()
+        taps = weight[0].numel()
+        peak = weight.abs().amax((1, 2, 3)).clamp_min(1e-12)
+        # Everything in the bound grows with 2^e, except what rounding the weights adds: half a step for every tap.
+        per_unit = weight.abs().sum((1, 2, 3)) * ACTIVATION_MAX
+        per_unit = per_unit + 2.0**self.offset * (bias.abs() * 2.0**ACTIVATION_BITS + 0.5)
+        if self.skip:
+            per_unit = per_unit + 2.0**self.offset * ACTIVATION_MAX
+        room = ACCUMULATOR_LIMIT - 0.5 * taps * ACTIVATION_MAX - 4
+        exponent = torch.floor(torch.log2(torch.minimum(WEIGHT_MAX / peak, room / per_unit)))
+        shift = (exponent + self.offset).clamp_(1, MAX_SHIFT).to(torch.int32)
+        exponent = shift - self.offset
+        integer_weight = torch.ldexp(weight, exponent.view(-1, 1, 1, 1)).round().clamp_(-WEIGHT_MAX, WEIGHT_MAX)
+        integer_bias = torch.ldexp(bias * 2.0**ACTIVATION_BITS, shift).round()
+        return integer_weight, integer_bias, shift
+
+    def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
+        """``x`` holds integers 0...255; returns the value before flooring, in float32 (rounding offset and guard
+        half already added)."""
+        integer_weight, integer_bias, shift = self.integers()
+        weight = _StraightThrough.apply(self.weight * 2.0**-self.offset,
+                                        torch.ldexp(integer_weight, -shift.view(-1, 1, 1, 1)))
+        rounding = torch.ldexp(torch.ones_like(integer_bias), shift - 1) + 0.5
+        bias = _StraightThrough.apply(self.bias * 2.0**ACTIVATION_BITS,
+                                      torch.ldexp(integer_bias + rounding, -shift))
+        top, left, bottom, right = self.padding
+        if (top, left) == (bottom, right):
+            y = F.conv2d(x, weight, stride=self.stride, padding=top, groups=self.groups)
+        else:
+            y = F.conv2d(F.pad(x, (left, right, top, bottom)), weight, stride=self.stride, groups=self.groups)
+        y = y.float() + bias.view(-1, 1, 1)
+        return y if skip is None else y + skip
+
+
+class ResidualBlock(nn.Module):
+    """x + pointwise(pointwise(depthwise(x))), every step followed by floor and clamp (the clamp at 0 is the ReLU)."""
+
+    def __init__(self, channels: int, expansion: int) -> None:
+        super().__init__()
+        self.depthwise = TwinConv(channels, channels, 3, groups=channels)
+        self.expand = TwinConv(channels, channels * expansion, 1)
+        self.project = TwinConv(channels * expansion, channels, 1, skip=True, gain=0.3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = _FloorClamp.apply(self.depthwise(x))
+        y = _FloorClamp.apply(self.expand(y))
+        return _FloorClamp.apply(self.project(y, skip=x))
+
+
+class EncoderTwin(nn.Module):
+    """Trainable exact encoder: pictures as integers 0...255 in, LR levels out.
+
+    LR = box mean of the picture + learned correction, clamped to 0...255.
+    """
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.stem = TwinConv(3, config.channels[0], config.patch, stride=config.patch, source_bits=PIXEL_BITS)
+        self.downs = nn.ModuleList(
+            TwinConv(a, b, 3, stride=2) for a, b in zip(config.channels, config.channels[1:], strict=False))
+        self.stages = nn.ModuleList(
+            nn.ModuleList(ResidualBlock(width, config.expansion) for _ in range(count))
+            for width, count in zip(config.channels, config.blocks, strict=True))
+        self.head = TwinConv(config.channels[-1], 3, 1, skip=True, gain=0.1)
+
+    def box_mean(self, picture: Tensor) -> Tensor:
+        """The exactly rounded area average at LR size, as integers 0...255 (halves round up)."""
+        return torch.floor(F.avg_pool2d(picture.float(), self.config.hr // self.config.lr) + 0.5)
+
+    def forward(self, picture: Tensor, *, noise: bool = False) -> tuple[Tensor, Tensor]:
+        """Encode pictures.
+
+        Args:
+            picture: ``[B, 3, hr, hr]``, integers 0...255 in any float dtype.
+            noise: add uniform noise of +-1/2 level instead of rounding ([GRAIN] 3.2 (2), training only).
+
+        Returns:
+            LR levels ``[B, 3, lr, lr]`` float32 in 0...255 (integers unless ``noise``), and the box mean.
+        """
+        x = _FloorClamp.apply(self.stem(picture))
+        for index, blocks in enumerate(self.stages):
+            if index:
+                x = _FloorClamp.apply(self.downs[index - 1](x))
+            for block in blocks:
+                x = block(x)
+        box = self.box_mean(picture)
+        value = self.head(x, skip=box)
+        if noise:
+            # value carries the rounding offset 1/2: floor(value) is round(value - 1/2).
+            return (value - 0.5 + torch.rand_like(value) - 0.5).clamp(0, ACTIVATION_MAX), box
+        return _FloorClamp.apply(value), box
+
+
+class BoxMean(nn.Module):
+    """The control "without invertible encoder" ([GRAIN] Table 2): LR = exact box mean, nothing is learned."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    def forward(self, picture: Tensor, *, noise: bool = False) -> tuple[Tensor, Tensor]:
+        mean = F.avg_pool2d(picture.float(), self.config.hr // self.config.lr)
+        box = torch.floor(mean + 0.5)
+        return box, box

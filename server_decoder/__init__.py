@@ -1,0 +1,1 @@
+"""The cloud's half: decoders that turn an LR picture back into the full-size picture."""

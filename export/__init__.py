@@ -1,0 +1,1 @@
+"""Writing both halves for other runtimes, and proving that what was written computes the same."""

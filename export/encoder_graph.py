@@ -1,0 +1,170 @@
+"""An encoder as a short list of float32 operations: what every emitter writes and every check reads.
+
+The exact encoder needs four kinds (`Conv`, `Add`, `Floor`, `Clip`); float encoders add `Scale`, `LeakyRelu` and
+`Concat`. Tensors are ``float32 [N, C, H, W]``; the picture enters as whole numbers 0...255 under the name
+``"image"`` and the last node holds the LR as whole numbers 0...255.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+
+from edge_encoder.integer_network import INPUT, IntegerNetwork
+
+OUTPUT = "lr"
+"""Name of the LR in every exported file; `edge_encoder.integer_network.INPUT` is the picture's."""
+
+
+@dataclass(frozen=True)
+class Conv:
+    """Convolution with float32 ``weight [O, I / groups, kh, kw]`` and ``bias [O]``; zeros at (top, left, bottom,
+    right)."""
+
+    name: str
+    input: str
+    weight: np.ndarray
+    bias: np.ndarray
+    stride: int = 1
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    groups: int = 1
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input,)
+
+
+@dataclass(frozen=True)
+class Add:
+    """Sum of two tensors of equal shape."""
+
+    name: str
+    first: str
+    second: str
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.first, self.second)
+
+
+@dataclass(frozen=True)
+class Floor:
+    """Largest whole number not above the value."""
+
+    name: str
+    input: str
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input,)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Values limited to 0...255."""
+
+    name: str
+    input: str
+    low: float = 0.0
+    high: float = 255.0
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input,)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """``x * factor + offset``."""
+
+    name: str
+    input: str
+    factor: float
+    offset: float = 0.0
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input,)
+
+
+@dataclass(frozen=True)
+class LeakyRelu:
+    """``x`` where positive, ``slope * x`` elsewhere; a slope of 0 is the plain ReLU."""
+
+    name: str
+    input: str
+    slope: float = 0.0
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input,)
+
+
+@dataclass(frozen=True)
+class Concat:
+    """Tensors stacked along the channels."""
+
+    name: str
+    parts: tuple[str, ...]
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return self.parts
+
+
+Node = Conv | Add | Floor | Clip | Scale | LeakyRelu | Concat
+
+
+@dataclass(frozen=True)
+class EncoderGraph:
+    """``nodes`` in the order they run; the last one is the LR. ``exact`` claims equal bytes on every runtime."""
+
+    name: str
+    hr: int
+    lr: int
+    nodes: tuple[Node, ...]
+    exact: bool
+
+    def sides(self) -> dict[str, int]:
+        """Side length of every (square) tensor."""
+        sides = {INPUT: self.hr}
+        for node in self.nodes:
+            side = sides[node.inputs[0]]
+            if isinstance(node, Conv):
+                side = (side + node.padding[0] + node.padding[2] - node.weight.shape[2]) // node.stride + 1
+            sides[node.name] = side
+        return sides
+
+    def flops(self) -> int:
+        """Floating-point operations of the convolutions for one picture: two per multiply-add."""
+        sides = self.sides()
+        return sum(2 * node.weight.size * sides[node.name] ** 2 for node in self.nodes if isinstance(node, Conv))
+
+    def parameters(self) -> int:
+        """Number of weights and biases."""
+        return sum(node.weight.size + node.bias.size for node in self.nodes if isinstance(node, Conv))
+
+    def kinds(self) -> dict[str, int]:
+        """How many nodes of every kind, most frequent first."""
+        return dict(Counter(type(node).__name__ for node in self.nodes).most_common())
+
+
+def exact_graph(network: IntegerNetwork, *, guard: bool = True) -> EncoderGraph:
+    """The integer encoder in float32: per layer Conv [-> Add] -> Floor -> Clip.
+
+    ``guard=False`` leaves the guard half out of the biases, which the encoder must not do: tests show what it saves.
+    """
+    outputs = {INPUT: INPUT}
+    nodes: list[Node] = []
+    for layer in network.layers:
+        bias = layer.exported_bias() if guard else layer.exported_bias() - np.float32(0.5) * layer.scale()
+        nodes.append(Conv(f"{layer.name}.conv", outputs[layer.input], layer.exported_weight(), bias,
+                          layer.stride, layer.padding, layer.groups))
+        if layer.skip:
+            nodes.append(Add(f"{layer.name}.add", nodes[-1].name, outputs[layer.skip]))
+        nodes.append(Floor(f"{layer.name}.floor", nodes[-1].name))
+        nodes.append(Clip(layer.name, nodes[-1].name))
+        outputs[layer.name] = layer.name
+    return EncoderGraph(network.architecture, network.hr, network.lr, tuple(nodes), exact=True)

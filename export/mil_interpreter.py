@@ -1,0 +1,188 @@
+"""Runs a Core ML program with numpy, from the written .mlpackage: Core ML itself predicts on Apple's systems only.
+
+The package is read back byte by byte: ``Manifest.json`` names the specification (a protobuf message) and the folder of
+``weight.bin``, whose records are found by the offsets in the specification. Float32 throughout. Operations are few and
+every attribute that would change the arithmetic is checked, so a program that this file does not understand is
+refused by name instead of run wrongly.
+
+Formats: https://apple.github.io/coremltools/mlmodel (specification); ``weight.bin`` is coremltools' MIL blob storage.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from edge_encoder.integer_network import INPUT
+from edgegrain.contract.errors import ExportError
+from export.converter_output import captured_stderr
+from export.encoder_graph import OUTPUT
+
+# One record of weight.bin: sentinel, data type, bytes, offset of the data from the file's start.
+_BLOB_RECORD = struct.Struct("<IIQQ")
+_BLOB_SENTINEL = 0xDEADBEEF
+_BLOB_FLOAT32 = 2
+_MAX_BLOB_BYTES = 1 << 30
+
+
+class MilProgram:
+    """A program read from a package folder.
+
+    Attributes:
+        operations: how often every operation kind occurs.
+        hr: side of the square input picture.
+    """
+
+    def __init__(self, package: str | Path) -> None:
+        specification, self._weights = _read_package(Path(package))
+        if specification.WhichOneof("Type") != "mlProgram":
+            raise ExportError(f"{package} holds a {specification.WhichOneof('Type')}, not an ML program")
+        function = specification.mlProgram.functions["main"]
+        block = function.block_specializations[function.opset]
+        self._operations = tuple(block.operations)
+        self._outputs = tuple(block.outputs)
+        self.operations = Counter(operation.type for operation in self._operations)
+        unknown = sorted(set(self.operations) - set(_KERNELS) - {"const"})
+        if unknown:
+            raise ExportError(f"{package} uses operations the interpreter does not know: {', '.join(unknown)}")
+        self.hr = _image_side(specification, package)
+        self._constants = {
+            operation.outputs[0].name: self._value(operation.attributes["val"])
+            for operation in self._operations if operation.type == "const"}
+
+    def predict(self, rgb: np.ndarray) -> np.ndarray:
+        """Encode uint8 ``[N, hr, hr, 3]`` to uint8 ``[N, lr, lr, 3]``."""
+        if rgb.dtype != np.uint8 or rgb.ndim != 4 or rgb.shape[1:] != (self.hr, self.hr, 3):
+            raise ExportError(f"the program takes uint8 [N, {self.hr}, {self.hr}, 3], got {rgb.dtype} {rgb.shape}")
+        tensors: dict[str, Any] = dict(self._constants)
+        tensors[INPUT] = rgb.transpose(0, 3, 1, 2).astype(np.float32)
+        for operation in self._operations:
+            if operation.type == "const":
+                continue
+            arguments = {key: self._argument(value, tensors) for key, value in operation.inputs.items()}
+            tensors[operation.outputs[0].name] = _KERNELS[operation.type](arguments)
+        lr = tensors[OUTPUT if OUTPUT in self._outputs else self._outputs[0]]
+        if lr.dtype != np.int32 or lr.min() < 0 or lr.max() > 255:
+            raise ExportError(f"the program gave {lr.dtype} values {lr.min()}...{lr.max()}, expected int32 0...255")
+        return lr.transpose(0, 2, 3, 1).astype(np.uint8)
+
+    def _argument(self, argument: Any, tensors: Mapping[str, Any]) -> Any:
+        values = [tensors[binding.name] if binding.WhichOneof("binding") == "name" else self._value(binding.value)
+                  for binding in argument.arguments]
+        return values[0] if len(values) == 1 else values
+
+    def _value(self, value: Any) -> Any:
+        """A constant: a str, or an array shaped and typed as the specification says."""
+        tensor_type = value.type.tensorType
+        shape = tuple(int(dimension.constant.size) for dimension in tensor_type.dimensions)
+        if value.WhichOneof("value") == "blobFileValue":
+            return self._blob(value.blobFileValue, shape)
+        tensor = value.immediateValue.tensor
+        match tensor.WhichOneof("value"):
+            case "floats":
+                return np.array(tensor.floats.values, np.float32).reshape(shape)
+            case "ints":
+                return np.array(tensor.ints.values, np.int32).reshape(shape)
+            case "bools":
+                return np.array(tensor.bools.values, bool).reshape(shape)
+            case "strings":
+                return str(tensor.strings.values[0])
+            case other:
+                raise ExportError(f"the program holds a constant of kind {other!r}, which the interpreter cannot read")
+
+    def _blob(self, reference: Any, shape: tuple[int, ...]) -> np.ndarray:
+        name = PurePosixPath(reference.fileName).name
+        data, offset = self._weights.get(name, b""), int(reference.offset)
+        if offset + _BLOB_RECORD.size > len(data):
+            raise ExportError(f"{name} has {len(data)} bytes, but the program points at byte {offset}")
+        sentinel, kind, size, start = _BLOB_RECORD.unpack_from(data, offset)
+        if sentinel != _BLOB_SENTINEL or kind != _BLOB_FLOAT32:
+            raise ExportError(f"{name} holds no float32 weights at byte {offset}")
+        if size != 4 * int(np.prod(shape)) or start + size > len(data):
+            raise ExportError(f"the weight record at byte {offset} of {name} does not fit its shape {shape}")
+        return np.frombuffer(data, "<f4", size // 4, start).reshape(shape)
+
+
+def _read_package(package: Path) -> tuple[Any, dict[str, bytes]]:
+    """The specification and the weight files, by name."""
+    with captured_stderr():
+        from coremltools.proto import Model_pb2
+    try:
+        manifest = json.loads((package / "Manifest.json").read_text())
+        items = manifest["itemInfoEntries"]
+        paths = {identifier: package / "Data" / entry["path"] for identifier, entry in items.items()}
+        specification = Model_pb2.Model.FromString(paths.pop(manifest["rootModelIdentifier"]).read_bytes())
+        weights = {file.name: file.read_bytes() for folder in paths.values() for file in folder.iterdir()
+                   if file.stat().st_size <= _MAX_BLOB_BYTES}
+    except (OSError, KeyError, ValueError) as error:
+        raise ExportError(f"{package} is not a readable Core ML package: {error}") from error
+    except Exception as error:  # google.protobuf.message.DecodeError, whose module depends on the implementation
+        raise ExportError(f"the specification in {package} is damaged: {error}") from error
+    return specification, weights
+
+
+def _image_side(specification: Any, package: str | Path) -> int:
+    (feature,) = specification.description.input
+    image = feature.type.imageType
+    if feature.name != INPUT or feature.type.WhichOneof("Type") != "imageType" or image.width != image.height:
+        raise ExportError(f"{package} should take one square picture named {INPUT!r}, takes {feature.name!r}")
+    if image.colorSpace != image.RGB:
+        raise ExportError(f"{package} takes a picture that is not RGB")
+    return int(image.width)
+
+
+def _conv(arguments: dict[str, Any]) -> np.ndarray:
+    x, weight = arguments["x"], arguments["weight"]
+    bias = arguments.get("bias", np.zeros(weight.shape[0], np.float32))
+    groups, (stride, stride_x) = int(arguments["groups"]), arguments["strides"]
+    if arguments["pad_type"] not in ("custom", "valid"):
+        raise ExportError(f"conv with padding {arguments['pad_type']!r}: the exporter writes explicit padding only")
+    if stride != stride_x or (arguments["dilations"] != 1).any() or groups not in (1, x.shape[1]):
+        raise ExportError("conv with unequal strides, dilation or several channels a group is not supported")
+    top, bottom, left, right = arguments["pad"] if arguments["pad_type"] == "custom" else (0, 0, 0, 0)
+    x = np.pad(x.transpose(0, 2, 3, 1), ((0, 0), (top, bottom), (left, right), (0, 0)))  # [N, H, W, I]
+    kh, kw = weight.shape[2:]
+    height, width = (x.shape[1] - kh) // stride + 1, (x.shape[2] - kw) // stride + 1
+    y = np.zeros((x.shape[0], height, width, weight.shape[0]), np.float32)
+    for i in range(kh):
+        for j in range(kw):
+            tap = x[:, i : i + height * stride : stride, j : j + width * stride : stride]
+            y += tap @ weight[:, :, i, j].T if groups == 1 else tap * weight[:, 0, i, j]
+    return (y + bias).transpose(0, 3, 1, 2)
+
+
+def _cast(arguments: dict[str, Any]) -> np.ndarray:
+    kinds = {"int32": np.int32, "fp32": np.float32}
+    if arguments["dtype"] not in kinds:
+        raise ExportError(f"cast to {arguments['dtype']} is not supported: the encoder is float32 with an int32 output")
+    return arguments["x"].astype(kinds[arguments["dtype"]])
+
+
+def _leaky_relu(arguments: dict[str, Any]) -> np.ndarray:
+    x = arguments["x"]
+    return np.where(x >= 0, x, x * arguments["alpha"]).astype(np.float32)
+
+
+def _concat(arguments: dict[str, Any]) -> np.ndarray:
+    if arguments.get("interleave"):
+        raise ExportError("concat with interleaved channels is not supported")
+    return np.concatenate(arguments["values"], axis=int(arguments["axis"]))
+
+
+_KERNELS: dict[str, Callable[[dict[str, Any]], np.ndarray]] = {
+    "conv": _conv,
+    "add": lambda a: a["x"] + a["y"],
+    "mul": lambda a: a["x"] * a["y"],
+    "floor": lambda a: np.floor(a["x"]),
+    "clip": lambda a: np.clip(a["x"], a["alpha"], a["beta"]),
+    "relu": lambda a: np.maximum(a["x"], np.float32(0)),
+    "leaky_relu": _leaky_relu,
+    "concat": _concat,
+    "cast": _cast,
+}

@@ -1,0 +1,90 @@
+"""Random integer encoders made of the layer kinds the real one has, for tests that need no training."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from edge_encoder.architectures import EncoderConfig
+from edge_encoder.bounds import ACCUMULATOR_LIMIT, layer_bound, prove
+from edge_encoder.integer_network import INPUT, IntegerConv, IntegerNetwork, accumulate
+
+SMALL = EncoderConfig(hr=64, lr=16, patch=2, channels=(8, 16), blocks=(1, 1))
+
+
+def random_network(hr: int = 64, lr: int = 16, seed: int = 0, config: EncoderConfig | None = None) -> IntegerNetwork:
+    """An encoder of random int8 weights whose activations fill 0...255 (shifts chosen on a random picture).
+
+    Args:
+        hr, lr: side lengths; ignored when ``config`` is given.
+        config: the architecture; default two narrow stages (patch, 3x3 of stride 2) for ``hr`` and ``lr``.
+    """
+    config = config or EncoderConfig(hr, lr, patch=hr // lr // 2, channels=SMALL.channels, blocks=SMALL.blocks)
+    builder = _Builder(config, np.random.default_rng(seed))
+    source = builder.add("stem", INPUT, 3, config.channels[0], kernel=config.patch, stride=config.patch)
+    for stage, (width, blocks) in enumerate(zip(config.channels, config.blocks, strict=True)):
+        if stage:
+            source = builder.add(f"down{stage}", source, config.channels[stage - 1], width, kernel=3, stride=2,
+                                 padding=(0, 0, 1, 1))
+        for index in range(blocks):
+            name, hidden = f"stage{stage}.block{index}", width * config.expansion
+            depthwise = builder.add(f"{name}.depthwise", source, width, width, kernel=3, padding=(1, 1, 1, 1),
+                                    groups=width)
+            expand = builder.add(f"{name}.expand", depthwise, width, hidden)
+            source = builder.add(f"{name}.project", expand, hidden, width, skip=source)
+    builder.layers.append(box_layer(config.hr // config.lr))
+    builder.run(builder.layers[-1])
+    builder.add("head", source, config.channels[-1], 3, skip="box")
+    network = IntegerNetwork(f"random-{config.name}", config.hr, config.lr, tuple(builder.layers))
+    prove(network)
+    return network
+
+
+def box_layer(factor: int) -> IntegerConv:
+    """The exactly rounded box mean: depthwise ones, stride ``factor``, shift log2(factor^2)."""
+    return IntegerConv(
+        name="box", input=INPUT, weight=np.ones((3, 1, factor, factor), np.int8), bias=np.zeros(3, np.int32),
+        shift=np.full(3, 2 * int(math.log2(factor)), np.int32), stride=factor, groups=3)
+
+
+class _Builder:
+    """Adds layers one by one and runs each on two random pictures, so that shifts and biases suit its input."""
+
+    def __init__(self, config: EncoderConfig, rng: np.random.Generator) -> None:
+        self.rng = rng
+        coarse = rng.integers(0, 256, (2, 16, 16, 3))
+        picture = np.kron(coarse, np.ones((1, config.hr // 16, config.hr // 16, 1), np.int64))
+        self.tensors = {INPUT: np.clip(picture + rng.integers(-20, 21, picture.shape), 0, 255)}
+        self.layers: list[IntegerConv] = []
+
+    def add(self, name: str, source: str, inputs: int, outputs: int, *, kernel: int = 1, stride: int = 1,
+            padding: tuple[int, int, int, int] = (0, 0, 0, 0), groups: int = 1, skip: str | None = None) -> str:
+        weight = self.rng.normal(0, 40, (outputs, inputs // groups, kernel, kernel)).round().clip(-127, 127)
+        layer = IntegerConv(name=name, input=source, weight=weight.astype(np.int8), bias=np.zeros(outputs, np.int32),
+                            shift=np.ones(outputs, np.int32), stride=stride, padding=padding, groups=groups, skip=skip)
+        acc = accumulate(layer, self.tensors[source])
+        spread = acc.std((0, 1, 2)) + 1
+        target = 12 if skip else 60  # levels: a correction is small beside what it is added to
+        shift = np.clip(np.round(np.log2(spread / target)), 1, 15).astype(np.int64)
+        centre = 0 if skip else 70
+        bias = np.round((centre << shift) - acc.mean((0, 1, 2))).astype(np.int64)
+        layer = IntegerConv(name=name, input=source, weight=layer.weight, bias=bias.astype(np.int32),
+                            shift=shift.astype(np.int32), stride=stride, padding=padding, groups=groups, skip=skip)
+        too_large = layer_bound(layer) >= ACCUMULATOR_LIMIT
+        if too_large.any():  # halve such channels' weights: a random one may exceed what training would keep
+            halved = np.where(too_large[:, None, None, None], layer.weight // 2, layer.weight)
+            bias = np.where(too_large, bias // 2, bias)
+            shift = np.where(too_large, np.maximum(shift - 1, 1), shift)
+            layer = IntegerConv(name=name, input=source, weight=halved.astype(np.int8), bias=bias.astype(np.int32),
+                                shift=shift.astype(np.int32), stride=stride, padding=padding, groups=groups, skip=skip)
+        self.layers.append(layer)
+        self.run(layer)
+        return name
+
+    def run(self, layer: IntegerConv) -> None:
+        value = (accumulate(layer, self.tensors[layer.input]) + (1 << (layer.shift.astype(np.int64) - 1)))
+        value = value >> layer.shift.astype(np.int64)
+        if layer.skip:
+            value = value + self.tensors[layer.skip]
+        self.tensors[layer.name] = np.clip(value, 0, 255)

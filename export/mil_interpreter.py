@@ -153,7 +153,9 @@ def _conv(arguments: dict[str, Any]) -> np.ndarray:
     for i in range(kh):
         for j in range(kw):
             tap = x[:, i : i + height * stride : stride, j : j + width * stride : stride]
-            y += tap @ weight[:, :, i, j].T if groups == 1 else tap * weight[:, 0, i, j]
+            # numpy hands only contiguous matrices to BLAS
+            y += (np.ascontiguousarray(tap) @ np.ascontiguousarray(weight[:, :, i, j].T) if groups == 1
+                  else tap * weight[:, 0, i, j])
     return (y + bias).transpose(0, 3, 1, 2)
 
 

@@ -1,0 +1,159 @@
+"""Every way this machine can run an exported encoder, as functions from pictures to LRs.
+
+A runtime is loaded from the artefact on disk, except torch, which has no file and runs the graph itself.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge_encoder.integer_network import INPUT
+from edgegrain.contract.errors import ExportError
+from export.converter_output import captured_stderr
+from export.encoder_graph import OUTPUT, EncoderGraph
+from export.mil_interpreter import MilProgram
+
+FORMATS = {"tflite": "encoder.tflite", "coreml": "encoder.mlpackage", "onnx": "encoder.onnx"}
+"""Format -> file name, in the order of reports."""
+THREADS = (1, 2)
+LARGE_BATCH = 16
+"""From this batch on torch without oneDNN takes NNPACK's Winograd kernels."""
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """``encode`` maps uint8 ``[N, hr, hr, 3]`` to uint8 ``[N, lr, lr, 3]`` for N = ``batch`` (or fewer, unless
+    ``fixed_batch``)."""
+
+    name: str
+    encode: Callable[[np.ndarray], np.ndarray]
+    batch: int = 1
+    fixed_batch: bool = False
+    concurrent: bool = True
+    """Whether it may run beside others in one process; torch's switches are global."""
+
+
+def load_runtimes(graph: EncoderGraph, artefacts: Mapping[str, Path]) -> list[Runtime]:
+    """All runtimes for ``artefacts`` (format -> path) and torch.
+
+    Raises:
+        ExportError: an unknown format, a file that cannot be loaded, or a runtime that is not installed.
+    """
+    loaders: dict[str, Callable[[Path], Iterable[Runtime]]] = {
+        "tflite": tflite_runtimes, "coreml": coreml_runtimes, "onnx": onnx_runtimes}
+    runtimes: list[Runtime] = []
+    for kind, path in artefacts.items():
+        if kind not in loaders:
+            raise ExportError(f"no runtime reads the format {kind!r}; known are {', '.join(loaders)}")
+        runtimes += loaders[kind](path)
+    return runtimes + torch_runtimes(graph)
+
+
+def onnx_runtimes(path: Path) -> list[Runtime]:
+    """ONNX Runtime's CPU provider; one thread runs single pictures, two threads batches."""
+    import onnxruntime
+
+    runtimes = []
+    levels = onnxruntime.GraphOptimizationLevel
+    for label, level in (("all", levels.ORT_ENABLE_ALL), ("no", levels.ORT_DISABLE_ALL)):
+        for threads in THREADS:
+            options = onnxruntime.SessionOptions()
+            options.graph_optimization_level = level
+            options.intra_op_num_threads = threads
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+            options.log_severity_level = 3
+            try:
+                session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            except Exception as error:  # the exception types are not public
+                raise ExportError(f"ONNX Runtime cannot load {path}: {error}") from error
+            batch = 1 if threads == 1 else LARGE_BATCH
+            runtimes.append(Runtime(
+                f"ONNX Runtime {onnxruntime.__version__}, {label} optimizations, {_threads(threads)}, batch {batch}",
+                lambda rgb, session=session: session.run([OUTPUT], {INPUT: rgb})[0], batch))
+    return runtimes
+
+
+def tflite_runtimes(path: Path) -> list[Runtime]:
+    """LiteRT with its XNNPACK delegate, with its own kernels, and with the reference kernels."""
+    try:
+        from ai_edge_litert.interpreter import Interpreter, OpResolverType
+    except ImportError as error:
+        raise ExportError(f"checking TFLite needs LiteRT ({error}); pip install 'edgegrain[export]'") from error
+    kernels = (("XNNPACK", OpResolverType.AUTO), ("without delegate", OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES),
+               ("reference kernels", OpResolverType.BUILTIN_REF))
+    runtimes = []
+    for label, resolver in kernels:
+        for threads in THREADS:
+            try:
+                with captured_stderr():  # announces its delegate
+                    interpreter = Interpreter(str(path), num_threads=threads, experimental_op_resolver_type=resolver)
+                    interpreter.allocate_tensors()
+                    run = interpreter.get_signature_runner()
+            except (RuntimeError, ValueError) as error:
+                raise ExportError(f"LiteRT cannot load {path}: {error}") from error
+            runtimes.append(Runtime(f"LiteRT {_version('ai-edge-litert')}, {label}, {_threads(threads)}",
+                                    _keeping(interpreter, run)))
+    return runtimes
+
+
+def _keeping(interpreter: Any, run: Any) -> Callable[[np.ndarray], np.ndarray]:
+    def encode(rgb: np.ndarray) -> np.ndarray:
+        lr: np.ndarray = run(**{INPUT: rgb})[OUTPUT].copy()
+        return lr
+
+    encode.interpreter = interpreter  # type: ignore[attr-defined]  # the runner does not own it
+    return encode
+
+
+def coreml_runtimes(path: Path) -> list[Runtime]:
+    """The numpy interpreter; on macOS also Core ML itself, on the CPU."""
+    program = MilProgram(path)
+    runtimes = [Runtime("Core ML program, numpy interpreter", program.predict)]
+    if sys.platform == "darwin":
+        runtimes.append(Runtime("Core ML, CPU only", _coreml_predictor(path), concurrent=False))
+    return runtimes
+
+
+def _coreml_predictor(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+    import coremltools
+    from PIL import Image
+
+    model = coremltools.models.MLModel(str(path), compute_units=coremltools.ComputeUnit.CPU_ONLY)
+
+    def encode(rgb: np.ndarray) -> np.ndarray:
+        lr = model.predict({INPUT: Image.fromarray(rgb[0])})[OUTPUT]
+        return np.asarray(lr).transpose(0, 2, 3, 1).astype(np.uint8)
+
+    return encode
+
+
+def torch_runtimes(graph: EncoderGraph) -> list[Runtime]:
+    """torch eager with oneDNN, and without it at a batch where NNPACK takes over."""
+    try:
+        import torch
+    except ImportError as error:
+        raise ExportError(f"checking against torch needs torch ({error}); pip install 'edgegrain[export]'") from error
+    from export.torch_executor import torch_encoder
+
+    version = torch.__version__.split("+")[0]
+    return [
+        Runtime(f"torch {version} eager, oneDNN, batch 1", torch_encoder(graph, onednn=True), concurrent=False),
+        Runtime(f"torch {version} eager, oneDNN off, batch {LARGE_BATCH}", torch_encoder(graph, onednn=False),
+                LARGE_BATCH, fixed_batch=True, concurrent=False),
+    ]
+
+
+def _threads(count: int) -> str:
+    return "1 thread" if count == 1 else f"{count} threads"
+
+
+def _version(distribution: str) -> str:
+    from importlib.metadata import version
+
+    return version(distribution)

@@ -1,0 +1,65 @@
+"""Runs an encoder graph eagerly with torch: the runtime that training and servers use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from edge_encoder.integer_network import INPUT
+from export.encoder_graph import Add, Clip, Concat, Conv, EncoderGraph, Floor, LeakyRelu, Scale
+
+
+def torch_encoder(graph: EncoderGraph, *, onednn: bool, double: bool = False) -> Callable[[np.ndarray], np.ndarray]:
+    """A function from uint8 ``[N, hr, hr, 3]`` to uint8 ``[N, lr, lr, 3]``.
+
+    Args:
+        graph: the encoder.
+        onednn: False leaves the convolutions to torch's own kernels and NNPACK (Winograd, from batch 16 on).
+        double: compute in float64: the yardstick for float encoders.
+    """
+    import torch
+    import torch.nn.functional as F
+
+    dtype = torch.float64 if double else torch.float32
+    constants = {node.name: (torch.from_numpy(np.ascontiguousarray(node.weight)).to(dtype),
+                             torch.from_numpy(np.ascontiguousarray(node.bias)).to(dtype))
+                 for node in graph.nodes if isinstance(node, Conv)}
+    last_use = {source: node.name for node in graph.nodes for source in node.inputs}
+
+    def convolve(node: Conv, x: torch.Tensor) -> torch.Tensor:
+        weight, bias = constants[node.name]
+        top, left, bottom, right = node.padding
+        if (top, left) == (bottom, right) and top == left:
+            return F.conv2d(x, weight, bias, node.stride, top, groups=node.groups)
+        return F.conv2d(F.pad(x, (left, right, top, bottom)), weight, bias, node.stride, groups=node.groups)
+
+    @torch.inference_mode()
+    def encode(rgb: np.ndarray) -> np.ndarray:
+        tensors = {INPUT: torch.from_numpy(np.ascontiguousarray(rgb.transpose(0, 3, 1, 2))).to(dtype)}
+        with torch.backends.mkldnn.flags(enabled=onednn):
+            for node in graph.nodes:
+                x = tensors[node.inputs[0]]
+                match node:
+                    case Conv():
+                        y = convolve(node, x)
+                    case Add():
+                        y = x + tensors[node.second]
+                    case Floor():
+                        y = x.floor()
+                    case Clip():
+                        y = x.clamp(node.low, node.high)
+                    case Scale():
+                        y = x * node.factor + node.offset
+                    case LeakyRelu():
+                        y = F.leaky_relu(x, node.slope)
+                    case Concat():
+                        y = torch.cat([tensors[part] for part in node.parts], 1)
+                tensors[node.name] = y
+                for source in set(node.inputs):  # at 1024 x 1024 the first tensors are most of the memory
+                    if last_use[source] == node.name:
+                        del tensors[source]
+        lr: np.ndarray = tensors[graph.nodes[-1].name].to(torch.uint8).numpy().transpose(0, 2, 3, 1)
+        return lr
+
+    return encode

@@ -127,20 +127,27 @@ class EncoderGraph:
     nodes: tuple[Node, ...]
     exact: bool
 
-    def sides(self) -> dict[str, int]:
-        """Side length of every (square) tensor."""
-        sides = {INPUT: self.hr}
+    def shapes(self) -> dict[str, tuple[int, int]]:
+        """Name of every (square) tensor -> (channels, side length)."""
+        shapes = {INPUT: (3, self.hr)}
         for node in self.nodes:
-            side = sides[node.inputs[0]]
+            channels, side = shapes[node.inputs[0]]
             if isinstance(node, Conv):
+                channels = node.weight.shape[0]
                 side = (side + node.padding[0] + node.padding[2] - node.weight.shape[2]) // node.stride + 1
-            sides[node.name] = side
-        return sides
+            elif isinstance(node, Concat):
+                channels = sum(shapes[part][0] for part in node.parts)
+            shapes[node.name] = channels, side
+        return shapes
 
     def flops(self) -> int:
         """Floating-point operations of the convolutions for one picture: two per multiply-add."""
-        sides = self.sides()
-        return sum(2 * node.weight.size * sides[node.name] ** 2 for node in self.nodes if isinstance(node, Conv))
+        shapes = self.shapes()
+        return sum(2 * node.weight.size * shapes[node.name][1] ** 2 for node in self.nodes if isinstance(node, Conv))
+
+    def largest_tensor(self) -> int:
+        """Bytes of the largest float32 tensor for one picture."""
+        return max(4 * channels * side**2 for channels, side in self.shapes().values())
 
     def parameters(self) -> int:
         """Number of weights and biases."""

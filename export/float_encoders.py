@@ -115,7 +115,7 @@ def random_rrdb_encoder(hr: int, lr: int, seed: int = 0) -> RRDBEncoder:
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, a=LEAKY_SLOPE)
                 nn.init.zeros_(module.bias)
-        lr_values = encoder(torch.rand(1, 3, 64 << max(scale - 6, 0), 64 << max(scale - 6, 0)) * 2 - 1)
+        lr_values = encoder(torch.rand(1, 3, 4 << scale, 4 << scale) * 2 - 1)
         encoder.out[2].weight *= 0.4 / lr_values.std()  # type: ignore[operator]
     return encoder.eval()
 

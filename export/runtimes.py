@@ -24,6 +24,8 @@ FORMATS = {"tflite": "encoder.tflite", "coreml": "encoder.mlpackage", "onnx": "e
 THREADS = (1, 2)
 LARGE_BATCH = 16
 """From this batch on torch without oneDNN takes NNPACK's Winograd kernels."""
+MAX_TENSOR_BYTES = 1 << 30
+"""Batches are smaller where one tensor of a batch would be larger than this."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class Runtime:
     fixed_batch: bool = False
     concurrent: bool = True
     """Whether it may run beside others in one process; torch's switches are global."""
+    slow: bool = False
+    """Whether it is tens of times slower than the others, as reference kernels are."""
 
 
 def load_runtimes(graph: EncoderGraph, artefacts: Mapping[str, Path]) -> list[Runtime]:
@@ -45,8 +49,9 @@ def load_runtimes(graph: EncoderGraph, artefacts: Mapping[str, Path]) -> list[Ru
     Raises:
         ExportError: an unknown format, a file that cannot be loaded, or a runtime that is not installed.
     """
+    batch = large_batch(graph)
     loaders: dict[str, Callable[[Path], Iterable[Runtime]]] = {
-        "tflite": tflite_runtimes, "coreml": coreml_runtimes, "onnx": onnx_runtimes}
+        "tflite": tflite_runtimes, "coreml": coreml_runtimes, "onnx": lambda path: onnx_runtimes(path, batch)}
     runtimes: list[Runtime] = []
     for kind, path in artefacts.items():
         if kind not in loaders:
@@ -55,7 +60,12 @@ def load_runtimes(graph: EncoderGraph, artefacts: Mapping[str, Path]) -> list[Ru
     return runtimes + torch_runtimes(graph)
 
 
-def onnx_runtimes(path: Path) -> list[Runtime]:
+def large_batch(graph: EncoderGraph) -> int:
+    """`LARGE_BATCH`, or less where memory forbids it (float encoders that run at full resolution)."""
+    return max(1, min(LARGE_BATCH, MAX_TENSOR_BYTES // graph.largest_tensor()))
+
+
+def onnx_runtimes(path: Path, large_batch: int = LARGE_BATCH) -> list[Runtime]:
     """ONNX Runtime's CPU provider; one thread runs single pictures, two threads batches."""
     import onnxruntime
 
@@ -72,7 +82,7 @@ def onnx_runtimes(path: Path) -> list[Runtime]:
                 session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
             except Exception as error:  # the exception types are not public
                 raise ExportError(f"ONNX Runtime cannot load {path}: {error}") from error
-            batch = 1 if threads == 1 else LARGE_BATCH
+            batch = 1 if threads == 1 else large_batch
             runtimes.append(Runtime(
                 f"ONNX Runtime {onnxruntime.__version__}, {label} optimizations, {_threads(threads)}, batch {batch}",
                 lambda rgb, session=session: session.run([OUTPUT], {INPUT: rgb})[0], batch))
@@ -98,7 +108,7 @@ def tflite_runtimes(path: Path) -> list[Runtime]:
             except (RuntimeError, ValueError) as error:
                 raise ExportError(f"LiteRT cannot load {path}: {error}") from error
             runtimes.append(Runtime(f"LiteRT {_version('ai-edge-litert')}, {label}, {_threads(threads)}",
-                                    _keeping(interpreter, run)))
+                                    _keeping(interpreter, run), slow=resolver == OpResolverType.BUILTIN_REF))
     return runtimes
 
 
@@ -141,11 +151,11 @@ def torch_runtimes(graph: EncoderGraph) -> list[Runtime]:
         raise ExportError(f"checking against torch needs torch ({error}); pip install 'edgegrain[export]'") from error
     from export.torch_executor import torch_encoder
 
-    version = torch.__version__.split("+")[0]
+    version, batch = torch.__version__.split("+")[0], large_batch(graph)
     return [
         Runtime(f"torch {version} eager, oneDNN, batch 1", torch_encoder(graph, onednn=True), concurrent=False),
-        Runtime(f"torch {version} eager, oneDNN off, batch {LARGE_BATCH}", torch_encoder(graph, onednn=False),
-                LARGE_BATCH, fixed_batch=True, concurrent=False),
+        Runtime(f"torch {version} eager, oneDNN off, batch {batch}", torch_encoder(graph, onednn=False), batch,
+                fixed_batch=True, concurrent=False),
     ]
 
 

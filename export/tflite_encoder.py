@@ -53,12 +53,12 @@ def tflite_bytes(graph: EncoderGraph) -> bytes:
 def _run(tf: Any, graph: EncoderGraph, picture: Any) -> Any:
     """The LR of one picture, ``[1, lr, lr, 3]`` float32, as TensorFlow operations."""
     tensors = {INPUT: picture}
-    sides = graph.sides()
+    shapes = graph.shapes()
     for node in graph.nodes:
         x = tensors[node.inputs[0]]
         match node:
             case Conv():
-                y = _convolve(tf, node, x, sides[node.input])
+                y = _convolve(tf, node, x, shapes[node.input][1])
             case Add():
                 y = tf.add(x, tensors[node.second])
             case Floor():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -34,10 +36,14 @@ def torch_encoder(graph: EncoderGraph, *, onednn: bool, double: bool = False) ->
             return F.conv2d(x, weight, bias, node.stride, top, groups=node.groups)
         return F.conv2d(F.pad(x, (left, right, top, bottom)), weight, bias, node.stride, groups=node.groups)
 
+    def _onednn(enabled: bool) -> Any:
+        warnings.simplefilter("ignore")  # newer torch remarks on TF32 for GPUs whenever these flags are touched
+        return torch.backends.mkldnn.flags(enabled=enabled)
+
     @torch.inference_mode()
     def encode(rgb: np.ndarray) -> np.ndarray:
         tensors = {INPUT: torch.from_numpy(np.ascontiguousarray(rgb.transpose(0, 3, 1, 2))).to(dtype)}
-        with torch.backends.mkldnn.flags(enabled=onednn):
+        with warnings.catch_warnings(), _onednn(onednn):
             for node in graph.nodes:
                 x = tensors[node.inputs[0]]
                 match node:

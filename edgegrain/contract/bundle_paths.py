@@ -10,6 +10,8 @@ from edgegrain.contract.errors import BundleError
 DEFAULT_BUNDLE = "faces-256-lr16"
 ALIASES = {"faces": DEFAULT_BUNDLE}
 
+# A bundle that is being built has its encoder before its manifest.
+_MARKERS = ("manifest.json", "encoder.safetensors")
 _NAME = re.compile(r"[a-z0-9]+(?:[-_.][a-z0-9]+)*")
 
 
@@ -20,13 +22,13 @@ def bundle_roots() -> tuple[Path, ...]:
 
 
 def find_bundle(name_or_path: str | Path = DEFAULT_BUNDLE) -> Path:
-    """The folder of a bundle: an existing folder as it is, else a bundle of that name or alias.
+    """The folder of a bundle: a folder that holds one, else the bundle of that name or alias.
 
     Raises:
         BundleError: there is no such bundle; the message lists those there are.
     """
     path = Path(name_or_path)
-    if path.is_dir():
+    if any((path / marker).is_file() for marker in _MARKERS):
         return path
     name = ALIASES.get(str(name_or_path), str(name_or_path))
     if _NAME.fullmatch(name):  # a name cannot climb out of the bundles' folder
@@ -34,7 +36,8 @@ def find_bundle(name_or_path: str | Path = DEFAULT_BUNDLE) -> Path:
             if (root / name).is_dir():
                 return root / name
     known = ", ".join(installed_bundles()) or "none"
-    raise BundleError(f"no bundle {str(name_or_path)!r}: neither a folder nor an installed bundle (installed: {known})")
+    what = f"the folder {path} holds no manifest.json" if path.is_dir() else f"there is no bundle {str(name_or_path)!r}"
+    raise BundleError(f"{what}; give a bundle's folder or one of the installed bundles: {known}")
 
 
 def installed_bundles() -> dict[str, Path]:

@@ -53,6 +53,7 @@ def encoder_config(hr: int, lr: int) -> EncoderConfig:
     # The stem leaves at most 128 x 128 positions: at 1024 that keeps the encoder under 2 GFLOP.
     patch = max(min(hr // 64, 8, factor), min(2, factor))
     stages = int(math.log2(factor // patch)) + 1
-    widths = (64, 128, 192, 192) if hr == 256 else (32, 64, 128, 192)
-    blocks = (2, 2, 2, 2) if hr == 256 else (1, 2, 2, 2)
+    # At 1024 the widths stop at 96: that keeps the weights under 1.5 MB as float32.
+    widths = {256: (64, 128, 192, 192), 512: (32, 64, 128, 192), 1024: (32, 64, 96, 96)}[hr]
+    blocks = (1, 2, 4, 4) if hr == 256 else (1, 2, 2, 2)
     return EncoderConfig(hr, lr, patch, widths[:stages], blocks[:stages])

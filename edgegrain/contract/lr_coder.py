@@ -1,97 +1,73 @@
-"""Context model of the LR's lossless coder: which probability each bit of each level gets.
+"""The lossless coder of an LR: predict every sample, code it as eight binary decisions.
 
-First form: fixed linear prediction, one logistic distribution per channel and activity class.
+For each sample the tables' network gives a mean and a scale; the logistic distribution around them gives
+every level a mass. The level is found by halving 0...255 eight times; each decision is coded with the
+mass of the upper half in proportion to both. Encoder and decoder are the same walk over the samples: the
+encoder's ``code`` writes the decision it is given, the decoder's ignores it and returns the one it reads.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 
-from edgegrain.contract.errors import BundleError
-from edgegrain.contract.range_coder import RangeDecoder, RangeEncoder
+from edgegrain.contract.coder_tables import CoderTables
+from edgegrain.contract.logistic import MEAN_BITS, cumulative_row, row_start
+from edgegrain.contract.lr_context import ContextReader, IntArray, coding_order
+from edgegrain.contract.range_coder import PROBABILITY_BITS, PROBABILITY_ONE, RangeDecoder, RangeEncoder
+
+__all__ = ["CoderTables", "decode_lr", "encode_lr"]
 
 
-@dataclass(frozen=True)
-class CoderTables:
-    """Everything trained about the coder; integers only."""
-
-    scales: tuple[int, ...] = (2, 3, 5, 8, 12, 18, 26)
-
-    @classmethod
-    def default(cls) -> CoderTables:
-        return cls()
-
-    def to_json(self) -> bytes:
-        return json.dumps({"scales": list(self.scales)}, separators=(",", ":")).encode("ascii")
-
-    @classmethod
-    def from_json(cls, data: bytes | str) -> CoderTables:
-        try:
-            return cls(tuple(int(v) for v in json.loads(data)["scales"]))
-        except (ValueError, KeyError, TypeError) as error:
-            raise BundleError(f"coder tables are not readable: {error}") from error
-
-    def digest(self) -> bytes:
-        return hashlib.sha256(self.to_json()).digest()
+def _code_level(coder: RangeEncoder | RangeDecoder, mean: int, scale: int, level: int) -> int:
+    """Encode ``level``, or decode and return one, given its predicted distribution."""
+    row, start = cumulative_row(scale), row_start(mean)
+    low, below_low = 0, row[start]
+    high, below_high = 256, row[start + (256 << MEAN_BITS)] + 256
+    size = 128
+    while size:
+        middle = low + size
+        below_middle = row[start + (middle << MEAN_BITS)] + middle
+        probability = ((below_high - below_middle) << PROBABILITY_BITS) // (below_high - below_low)
+        if coder.code(level >= middle, min(max(probability, 1), PROBABILITY_ONE - 1)):
+            low, below_low = middle, below_middle
+        else:
+            below_high = below_middle
+        size >>= 1
+    return low
 
 
-def _squash(scale: int) -> list[int]:
-    grid = np.arange(-512, 513)
-    return [int(65535 * v) for v in 1 / (1 + np.exp(-np.clip(grid / scale, -30, 30)))]
-
-
-def _walk(coder: RangeEncoder | RangeDecoder, planes: list[list[list[int]]], tables: CoderTables) -> None:
-    cumulative = [[c + 2 * k for k, c in enumerate(_squash(s))] for s in tables.scales]
-    height, width = len(planes[0]), len(planes[0][0])
-    for y in range(height):
-        for x in range(width):
-            for c in range(3):
-                plane = planes[c]
-                west = plane[y][x - 1] if x else (plane[y - 1][x] if y else 128)
-                north = plane[y - 1][x] if y else west
-                corner = plane[y - 1][x - 1] if x and y else north
-                mean = (3 * west + 3 * north - 2 * corner) // 4
-                activity = abs(west - corner) + abs(north - corner)
-                if c:
-                    other = planes[c - 1]
-                    there = other[y][x]
-                    side = other[y][x - 1] if x else (other[y - 1][x] if y else 128)
-                    above = other[y - 1][x] if y else side
-                    mean += ((2 * there - side - above) * 7) // 16
-                mean = min(max(mean, 0), 255)
-                table = cumulative[min(activity.bit_length(), len(cumulative) - 1)]
-                low, high = 0, 256
-                value = plane[y][x]
-                while high - low > 1:
-                    middle = (low + high) >> 1
-                    total = table[512 + high - mean] - table[512 + low - mean]
-                    upper = table[512 + high - mean] - table[512 + middle - mean]
-                    probability = min(max((upper << 16) // total, 32), 65504)
-                    if isinstance(coder, RangeEncoder):
-                        bit = int(value >= middle)
-                        coder.encode(bit, probability)
-                    else:
-                        bit = coder.decode(probability)
-                    low, high = (middle, high) if bit else (low, middle)
-                plane[y][x] = low
+def _code_samples(
+    coder: RangeEncoder | RangeDecoder, levels: IntArray, width: int, height: int, tables: CoderTables
+) -> IntArray:
+    """Encode ``levels``, int32 [height * width, 3], or decode and return some, whatever they hold."""
+    reader = ContextReader(width, height)
+    for where in coding_order(width, height):
+        for channel, network in enumerate(tables.channels):
+            means, scales = network.predict(*reader.contexts(where, channel))
+            reader.pixels[where, channel] = [
+                _code_level(coder, mean, scale, level)
+                for mean, scale, level in zip(means, scales, levels[where, channel].tolist(), strict=True)
+            ]
+    return reader.pixels[:-1]
 
 
 def encode_lr(lr: npt.NDArray[np.uint8], tables: CoderTables) -> bytes:
-    """Code an LR, uint8 [h, w, 3], losslessly."""
+    """Code an LR, uint8 [h, w, 3], into a body."""
+    height, width = lr.shape[:2]
     encoder = RangeEncoder()
-    _walk(encoder, [lr[:, :, c].tolist() for c in range(3)], tables)
+    _code_samples(encoder, lr.reshape(-1, 3).astype(np.int32), width, height, tables)
     return encoder.finish()
 
 
 def decode_lr(body: bytes, width: int, height: int, tables: CoderTables) -> npt.NDArray[np.uint8]:
-    """The LR, uint8 [height, width, 3], that ``encode_lr`` turned into ``body``."""
-    planes = [[[0] * width for _ in range(height)] for _ in range(3)]
+    """The LR, uint8 [height, width, 3], that ``encode_lr`` turned into ``body``.
+
+    Raises:
+        PayloadError: no LR of that size has this body.
+    """
     decoder = RangeDecoder(body)
-    _walk(decoder, planes, tables)
+    nothing = np.zeros((height * width, 3), dtype=np.int32)
+    levels = _code_samples(decoder, nothing, width, height, tables)
     decoder.finish()
-    return np.ascontiguousarray(np.array(planes, dtype=np.uint8).transpose(1, 2, 0))
+    return levels.astype(np.uint8).reshape(height, width, 3)

@@ -43,8 +43,8 @@ class RangeEncoder:
         self._high = _TOP
         self._output = bytearray()
 
-    def encode(self, bit: int, probability: int) -> None:
-        """Append one decision; ``probability`` of a 1 is in 1...65535, in units of 2**-16."""
+    def code(self, bit: bool, probability: int) -> bool:
+        """Append one decision and return it; ``probability`` of a 1 is in 1...65535, in units of 2**-16."""
         low, high = self._low, self._high
         split = low + (((high - low) * probability) >> PROBABILITY_BITS)
         if bit:
@@ -56,6 +56,7 @@ class RangeEncoder:
             low = (low << 8) & _TOP
             high = ((high << 8) & _TOP) | 0xFF
         self._low, self._high = low, high
+        return bit
 
     def finish(self) -> bytes:
         """The body of all decisions so far."""
@@ -72,15 +73,15 @@ class RangeDecoder:
         self._value = int.from_bytes(body[:4].ljust(4, b"\0"), "big")
         self._position = 4  # of the next byte to read; beyond the body come zeros
 
-    def decode(self, probability: int) -> int:
-        """The next decision, 0 or 1; any body whatever yields some."""
+    def code(self, bit: bool, probability: int) -> bool:  # noqa: ARG002
+        """Return the next decision, whatever ``bit`` is; any body whatever yields some."""
         low, high = self._low, self._high
         split = low + (((high - low) * probability) >> PROBABILITY_BITS)
         if self._value <= split:
-            bit = 1
+            bit = True
             high = split
         else:
-            bit = 0
+            bit = False
             low = split + 1
         while not (low ^ high) & 0xFF000000:
             low = (low << 8) & _TOP

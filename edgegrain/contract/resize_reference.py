@@ -1,13 +1,10 @@
 """The exact resize in numpy integers: the page ``docs/exact_resize.md``, executed.
 
 Slow next to ``resize.exact_resize`` and equal to it in every byte. It exists to prove that the page is
-right and as the text to port. The arithmetic is that of Pillow's ``src/libImaging/Resample.c``
-(``precompute_coeffs``, ``normalize_coeffs_8bpc``, ``ImagingResampleHorizontal_8bpc``).
+right and as the text to port: no step uses floating point, and no number exceeds 2**53.
 """
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 import numpy.typing as npt
@@ -15,39 +12,25 @@ import numpy.typing as npt
 from edgegrain.contract.resize import check_resize
 
 PRECISION_BITS = 22
-"""Fraction bits of a filter weight (Pillow: 32 - 8 - 2)."""
+"""Fraction bits of a filter weight (Pillow's ``PRECISION_BITS`` = 32 - 8 - 2)."""
 
 
 def filter_weights(size_in: int, size_out: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Fixed-point triangle-filter weights of one axis.
+    """Triangle-filter weights of one axis, in units of 2**-22.
 
-    Returns ``first``, int64 [size_out], the first input position each output position reads, and
-    ``weights``, int64 [size_out, taps], what it multiplies them by, in units of 2**-22. Rows that need
-    fewer taps end in zeros. The divisions and products are IEEE-754 binary64, in the order written.
+    Returns ``first``, int64 [size_out], the input position that each output position's first weight
+    belongs to (it may be negative), and ``weights``, int64 [size_out, taps]; weights of positions
+    outside the input, or outside the triangle, are zero.
     """
-    scale = size_in / size_out
-    support = max(scale, 1.0)  # the triangle's half width: 1, stretched when shrinking
-    inverse_support = 1.0 / support
-    first = np.zeros(size_out, dtype=np.int64)
-    weights = np.zeros((size_out, 2 * math.ceil(support) + 1), dtype=np.int64)
-    for position in range(size_out):
-        centre = (position + 0.5) * scale
-        start = max(int(centre - support + 0.5), 0)
-        stop = min(int(centre + support + 0.5), size_in)
-        row = []
-        for x in range(start, stop):
-            distance = abs((x - centre + 0.5) * inverse_support)
-            row.append(1.0 - distance if distance < 1.0 else 0.0)
-        total = 0.0
-        for weight in row:  # left to right, not pairwise: the order is part of the contract
-            total += weight
-        if total != 0.0:
-            # Pillow multiplies by the reciprocal; dividing directly would differ in the last bit.
-            reciprocal = 1.0 / total
-            row = [weight * reciprocal for weight in row]
-        first[position] = start
-        weights[position, : len(row)] = [int(0.5 + weight * (1 << PRECISION_BITS)) for weight in row]
-    return first, weights
+    half_width = max(size_in, size_out)  # of the triangle, in units of 1 / size_out input pixels
+    taps = 2 * (-(-half_width // size_out)) + 1
+    centre = (2 * np.arange(size_out, dtype=np.int64) + 1) * size_in  # in units of 1 / (2 size_out) pixels
+    first = (centre - 2 * half_width) // (2 * size_out)
+    x = first[:, None] + np.arange(taps, dtype=np.int64)
+    height = np.maximum(2 * half_width - np.abs((2 * x + 1) * size_out - centre[:, None]), 0)
+    height[(x < 0) | (x >= size_in)] = 0
+    total = height.sum(axis=1, keepdims=True)
+    return first, ((height << (PRECISION_BITS + 1)) + total) // (2 * total)
 
 
 def resize_axis(levels: npt.NDArray[np.uint8], size_out: int) -> npt.NDArray[np.uint8]:
@@ -58,10 +41,11 @@ def resize_axis(levels: npt.NDArray[np.uint8], size_out: int) -> npt.NDArray[np.
     first, weights = filter_weights(size_in, size_out)
     output = np.empty((rows, size_out, channels), dtype=np.uint8)
     for position in range(size_out):
-        taps = weights[position, : size_in - first[position]]
-        window = levels[:, first[position] : first[position] + len(taps)].astype(np.int64)
-        total = (1 << (PRECISION_BITS - 1)) + np.einsum("rtc,t->rc", window, taps[: window.shape[1]])
-        output[:, position] = np.clip(total >> PRECISION_BITS, 0, 255)
+        used = np.flatnonzero(weights[position])
+        window = levels[:, first[position] + used].astype(np.int32)  # [rows, taps, channels]
+        # Weights sum to 2**22 within the number of taps, so the total stays below 2**31.
+        total = np.einsum("rtc,t->rc", window, weights[position, used].astype(np.int32))
+        output[:, position] = np.clip((total + (1 << (PRECISION_BITS - 1))) >> PRECISION_BITS, 0, 255)
     return output
 
 

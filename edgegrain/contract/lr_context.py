@@ -1,0 +1,105 @@
+"""What the coder knows about a sample before it codes it: the numbers its prediction starts from.
+
+Pixels are coded along slanted lines: line t holds the pixels (x, y) with x + 3 y = t, from top to bottom,
+and all of them have their neighbours on earlier lines, so that a line's predictions can be computed
+together. Within a line come first all red, then all green, then all blue samples. The context of one is
+
+    30  the three channels of ten earlier pixels around it, minus the reference
+    0-2 the channels of its own pixel that came before, minus the reference
+    1   the reference minus 128
+    8   where the pixel lies: see ``positions``
+
+The reference is the mean of the sample's left and upper neighbours, half up. A neighbour outside the
+picture is read at the nearest pixel inside; if that one does not come earlier in reading order, at the
+pixel to the left; without one, at the pixel above; without that either, as 128.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+# (dy, dx) of the neighbours; the first is the left one, the second the upper one.
+NEIGHBOURS = (
+    (0, -1), (-1, 0), (-1, -1), (-1, 1), (0, -2), (-2, 0), (-1, -2), (-1, 2), (-2, -1), (-2, 1),
+)  # fmt: skip
+SLANT = 3
+MIDDLE = 128
+POSITION_INPUTS = 8
+CONTEXT_SIZES = tuple(3 * len(NEIGHBOURS) + channel + 1 + POSITION_INPUTS for channel in range(3))
+"""Length of the context of a red, green and blue sample."""
+INPUT_LIMIT = 255
+"""No number of a context exceeds this in magnitude."""
+
+IntArray = npt.NDArray[np.int32]
+
+
+def neighbour_indices(width: int, height: int) -> npt.NDArray[np.int32]:
+    """Index of every neighbour of every pixel, int32 [height * width, 10].
+
+    Pixels count in reading order; height * width stands for the constant 128.
+    """
+    y, x = np.divmod(np.arange(height * width, dtype=np.int32), np.int32(width))
+    west = np.where(x > 0, y * width + x - 1, np.where(y > 0, (y - 1) * width + x, height * width))
+    columns = []
+    for dy, dx in NEIGHBOURS:
+        near = np.maximum(y + dy, 0) * width + np.clip(x + dx, 0, width - 1)
+        columns.append(np.where(near < y * width + x, near, west))
+    return np.stack(columns, axis=1).astype(np.int32)
+
+
+def positions(width: int, height: int) -> IntArray:
+    """Where each pixel lies, int32 [height * width, 8], all in -128...128.
+
+    The column u and row v of the pixel's centre, from -128 to 128 across the picture, u², v², uv, and
+    whether it is in the first row, first column, last column (128 or 0).
+    """
+    y, x = np.divmod(np.arange(height * width, dtype=np.int32), np.int32(width))
+    u = (2 * x + 1) * 128 // width - 128
+    v = (2 * y + 1) * 128 // height - 128
+    flags = [128 * (edge).astype(np.int32) for edge in (y == 0, x == 0, x == width - 1)]
+    return np.stack([u, v, u * u >> 7, v * v >> 7, u * v >> 7, *flags], axis=1).astype(np.int32)
+
+
+def coding_order(width: int, height: int) -> list[npt.NDArray[np.int32]]:
+    """The pixels of each slanted line, in coding order, by their index in reading order."""
+    y, x = np.divmod(np.arange(height * width, dtype=np.int32), np.int32(width))
+    line = x + SLANT * y
+    order = np.argsort(line, kind="stable").astype(np.int32)
+    ends = np.cumsum(np.bincount(line))
+    return [part for part in np.split(order, ends[:-1]) if len(part)]
+
+
+class ContextReader:
+    """Contexts from the samples known so far.
+
+    ``pixels``, int32 [height * width + 1, 3], holds them in reading order, with the constant 128 last.
+    """
+
+    def __init__(self, width: int, height: int) -> None:
+        self.pixels = np.full((height * width + 1, 3), MIDDLE, dtype=np.int32)
+        self._neighbours = neighbour_indices(width, height)
+        self._positions = positions(width, height)
+
+    def contexts(self, where: npt.NDArray[np.int32], channel: int) -> tuple[IntArray, IntArray]:
+        """Contexts of one channel of the pixels ``where`` [n], once all that they look at is filled in.
+
+        Returns the contexts, int32 [n, CONTEXT_SIZES[channel]], and the references, int32 [n].
+        """
+        around = self.pixels[self._neighbours[where]]  # [n, 10, 3]
+        reference = (around[:, 0, channel] + around[:, 1, channel] + 1) >> 1
+        parts = (
+            around.reshape(len(where), -1) - reference[:, None],
+            self.pixels[where, :channel] - reference[:, None],
+            reference[:, None] - MIDDLE,
+            self._positions[where],
+        )
+        return np.concatenate(parts, axis=1), reference
+
+
+def all_contexts(lr: npt.NDArray[np.uint8], channel: int) -> tuple[IntArray, IntArray]:
+    """The contexts and references of one channel of a whole LR, uint8 [h, w, 3], in reading order."""
+    height, width = lr.shape[:2]
+    reader = ContextReader(width, height)
+    reader.pixels[:-1] = lr.reshape(-1, 3)
+    return reader.contexts(np.arange(height * width, dtype=np.int32), channel)

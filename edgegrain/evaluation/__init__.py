@@ -1,0 +1,1 @@
+"""Metrics, classical baselines and rate-distortion comparisons at equal bytes."""

@@ -1,0 +1,247 @@
+"""Fit the LR coder's tables to the LRs of an encoder.
+
+    python -m edgegrain.training.fit_coder LRS.npy coder.json
+    python -m edgegrain.training.fit_coder PICTURES/ edgegrain/contract/default_coder.json --widths 16
+
+``LRS.npy`` holds uint8 [N, h, w, 3], the LRs of training pictures. Given a folder of pictures instead,
+the tables are fitted to generic LRs made from them. One network per channel is trained in floating point
+to give each sample as many bits of probability as it can, then rounded to the integers of
+``CoderTables``. Every tenth LR is held out; the command reports their mean size beside optimised PNG and
+lossless WebP.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from edgegrain.contract.coder_tables import ACTIVATION_MAX, ChannelNetwork, CoderTables, Layer
+from edgegrain.contract.logistic import MEAN_BITS, SCALE_MAX
+from edgegrain.contract.lr_coder import encode_lr
+from edgegrain.contract.lr_context import all_contexts
+
+LR = npt.NDArray[np.uint8]
+
+CONTEXT_UNIT = 32.0
+"""Contexts are divided by this, in levels, so that the float network sees values of order one."""
+MEAN_UNIT = 16.0
+"""Levels per unit of the float network's mean output."""
+STEPS_PER_OCTAVE = 8
+FIRST_OCTAVE = -2
+FLOOR = 2.0**-20
+BATCH = 4096
+HIDDEN_SHIFT = 6
+OUTPUT_SHIFT = 12
+CALIBRATION_SAMPLES = 200_000
+
+
+class FloatNetwork(nn.Module):
+    """A channel's network while it is trained: contexts [B, n] in levels to mean and log2 scale [B, 2]."""
+
+    def __init__(self, inputs: int, widths: Sequence[int]) -> None:
+        super().__init__()
+        sizes = (inputs, *widths)
+        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
+        self.output = nn.Linear(inputs + sizes[-1], 2)
+        with torch.no_grad():
+            self.output.weight.mul_(0.1)
+            self.output.bias.copy_(torch.tensor([0.0, 3.0]))
+
+    def forward(self, context: Tensor) -> Tensor:
+        scaled = context / CONTEXT_UNIT
+        values = scaled
+        for layer in self.hidden:
+            values = torch.relu(layer(values))
+        return self.output(torch.cat([scaled, values], dim=1))  # type: ignore[no-any-return]
+
+
+def code_length(prediction: Tensor, reference: Tensor, level: Tensor) -> Tensor:
+    """Bits that each sample costs, [B]; the coder's arithmetic in floating point."""
+    mean = (reference + MEAN_UNIT * prediction[:, 0]).clamp(0.0, 255.0)
+    last_octave = FIRST_OCTAVE + SCALE_MAX / STEPS_PER_OCTAVE
+    scale = torch.exp2(prediction[:, 1].clamp(FIRST_OCTAVE, last_octave))
+
+    def below(edge: Tensor | float) -> Tensor:
+        return torch.sigmoid((edge - mean) / scale)
+
+    mass = below(level + 0.5) - below(level - 0.5) + FLOOR
+    return -torch.log2(mass / (below(255.5) - below(-0.5) + 256 * FLOOR))
+
+
+def fit_network(
+    context: Tensor, reference: Tensor, level: Tensor, *, widths: Sequence[int], steps: int, seed: int
+) -> FloatNetwork:
+    """Train one channel's network on samples [S, n], [S], [S] of any number type."""
+    torch.manual_seed(seed)
+    network = FloatNetwork(context.shape[1], widths)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=6e-3, total_steps=steps)
+    for _ in range(steps):
+        batch = torch.randint(len(context), (BATCH,))
+        prediction = network(context[batch].float())
+        loss = code_length(prediction, reference[batch].float(), level[batch].float()).mean()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        schedule.step()
+    return network
+
+
+def lower_network(network: FloatNetwork, context: Tensor) -> ChannelNetwork:
+    """Round a trained network to integers, given contexts [S, n] like those it will see.
+
+    Every hidden unit is scaled so that the largest value it takes on ``context`` lies near the top of its
+    range; ReLU commutes with that, and the next layer's weights take the factor back.
+    """
+    hidden: list[Layer] = []
+    context_unit = torch.full((context.shape[1],), 1.0 / CONTEXT_UNIT, dtype=torch.float64)
+    values, unit = context.double(), context_unit  # integers, and what one of each is worth
+    for layer in network.hidden:
+        weight, bias = layer.weight.detach().double(), layer.bias.detach().double()
+        exact = torch.relu((values * unit) @ weight.T + bias)
+        top = exact.amax(dim=0)
+        alive = top > 1e-3  # a unit that never fires has no scale, and is written as zeros
+        following = torch.where(alive, top, 1.0) / (0.9 * ACTIVATION_MAX)
+        weight, bias = weight * alive[:, None], bias * alive
+        hidden.append(_rounded(weight * unit / following[:, None], bias / following, HIDDEN_SHIFT))
+        values, unit = exact / following, following
+    weight, bias = network.output.weight.detach().double(), network.output.bias.detach().double()
+    gain = torch.tensor([[MEAN_UNIT * (1 << MEAN_BITS)], [float(STEPS_PER_OCTAVE)]], dtype=torch.float64)
+    offset = torch.tensor([0.0, -FIRST_OCTAVE], dtype=torch.float64)
+    units = torch.cat([context_unit, unit])
+    output = _rounded(weight * units * gain, (bias + offset) * gain[:, 0], OUTPUT_SHIFT)
+    return ChannelNetwork(tuple(hidden), output)
+
+
+def _rounded(weight: Tensor, bias: Tensor, shift: int) -> Layer:
+    factor = float(1 << shift)
+    return Layer(
+        weight=torch.round(weight * factor).numpy().astype(np.int32),
+        bias=torch.round(bias * factor).numpy().astype(np.int32),
+        shift=shift,
+    )
+
+
+def _samples(lrs: Sequence[LR], channel: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Contexts [S, n], references [S] and levels [S] of one channel of all LRs, int16."""
+    pairs = [all_contexts(lr, channel) for lr in lrs]
+    context = np.concatenate([pair[0].astype(np.int16) for pair in pairs])
+    reference = np.concatenate([pair[1].astype(np.int16) for pair in pairs])
+    level = np.concatenate([lr[..., channel].ravel().astype(np.int16) for lr in lrs])
+    return torch.from_numpy(context), torch.from_numpy(reference), torch.from_numpy(level)
+
+
+def fit_tables(
+    lrs: Sequence[LR] | LR, *, widths: Sequence[int] = (32, 32), steps: int = 6000, seed: int = 0
+) -> CoderTables:
+    """Coder tables for LRs like these, uint8 [N, h, w, 3] or a list of uint8 [h, w, 3] of any sizes.
+
+    Args:
+        widths: units of each hidden layer; (32, 32) makes tables of about 27 KB.
+        steps: optimizer steps of 4096 samples for each channel.
+    """
+    networks = []
+    for channel in range(3):
+        context, reference, level = _samples(list(lrs), channel)
+        network = fit_network(context, reference, level, widths=widths, steps=steps, seed=seed + channel)
+        stride = max(1, len(context) // CALIBRATION_SAMPLES)
+        networks.append(lower_network(network, context[::stride]))
+    first, second, third = networks
+    return CoderTables((first, second, third))
+
+
+def generic_lrs(folder: Path, seed: int = 0) -> list[LR]:
+    """LRs to fit the default tables to: box means of the folder's pictures at many scales.
+
+    Sides run from 8 to 64; mirrored at random, cropped at random, half of them with a texture of random
+    strength that the channels share in part, as learned encoders leave one.
+    """
+    rng = np.random.default_rng(seed)
+    mixing = np.linalg.cholesky(np.array([[1.0, 0.6, 0.4], [0.6, 1.0, 0.6], [0.4, 0.6, 1.0]]))
+    lrs = []
+    for path in sorted(folder.iterdir()):
+        with Image.open(path) as opened:
+            picture = opened.convert("RGB")
+        crop = int(rng.integers(min(picture.size) // 2, min(picture.size) + 1))
+        left = int(rng.integers(picture.width - crop + 1))
+        top = int(rng.integers(picture.height - crop + 1))
+        side = int(rng.choice([8, 16, 16, 24, 32, 64], p=[0.2, 0.25, 0.25, 0.15, 0.1, 0.05]))
+        small = picture.resize((side, side), Image.Resampling.BOX, (left, top, left + crop, top + crop))
+        levels = np.asarray(small, dtype=np.float64)
+        if rng.random() < 0.5:
+            levels = levels[:, ::-1]
+        if rng.random() < 0.5:
+            levels = levels + rng.uniform(1, 20) * rng.standard_normal((side, side, 3)) @ mixing.T
+        lrs.append(np.clip(np.floor(levels + 0.5), 0, 255).astype(np.uint8))
+    return lrs
+
+
+def load_lrs(path: Path) -> list[LR]:
+    """The LRs of a .npy file, uint8 [N, h, w, 3], or generic ones made from a folder of pictures."""
+    if path.is_dir():
+        return generic_lrs(path)
+    array = np.load(path, allow_pickle=False)
+    if array.dtype != np.uint8 or array.ndim != 4 or array.shape[3] != 3:
+        raise SystemExit(f"{path} must hold uint8 [N, h, w, 3], is {array.dtype} {list(array.shape)}")
+    return list(array)
+
+
+def png_bytes(lr: LR) -> int:
+    """Size of the LR as optimised PNG."""
+    stream = io.BytesIO()
+    Image.fromarray(lr).save(stream, "PNG", optimize=True)
+    return len(stream.getvalue())
+
+
+def webp_bytes(lr: LR) -> int:
+    """Size of the LR as lossless WebP at its highest effort."""
+    stream = io.BytesIO()
+    Image.fromarray(lr).save(stream, "WEBP", lossless=True, quality=100, method=6)
+    return len(stream.getvalue())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m edgegrain.training.fit_coder",
+        description="Fit the LR coder's tables; every tenth LR is held out and reported on.",
+    )
+    parser.add_argument("lrs", type=Path, help="LRs, uint8 [N, h, w, 3] as .npy, or a folder of pictures")
+    parser.add_argument("out", type=Path, help="the coder.json to write")
+    parser.add_argument("--widths", type=int, nargs="+", default=[32, 32], help="hidden units, default 32 32")
+    parser.add_argument("--steps", type=int, default=6000, help="training steps per channel, default 6000")
+    parser.add_argument("--report", type=int, default=500, help="held-out LRs to code, default 500")
+    parser.add_argument("--force", action="store_true", help="overwrite an existing file")
+    options = parser.parse_args(arguments)
+    if options.out.exists() and not options.force:
+        parser.error(f"{options.out} exists; tables are part of an LR contract, --force replaces them")
+    lrs = load_lrs(options.lrs)
+    kept = [lr for index, lr in enumerate(lrs) if index % 10]
+    tables = fit_tables(kept, widths=options.widths, steps=options.steps)
+    data = tables.to_json()
+    partial = options.out.with_name(options.out.name + ".partial")
+    partial.write_bytes(data)
+    os.replace(partial, options.out)
+
+    held = lrs[::10][: options.report]
+    coded = np.mean([len(encode_lr(lr, tables)) for lr in held])
+    print(f"{options.out}: {len(data)} bytes, fitted to {len(kept)} LRs; means of {len(held)} held-out LRs:")
+    print(f"  coded          {coded:8.1f} bytes")
+    for name, size in (("optimised PNG", png_bytes), ("lossless WebP", webp_bytes)):
+        other = np.mean([size(lr) for lr in held])
+        print(f"  {name}  {other:8.1f} bytes; coded is {100 * coded / other:.1f} %")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,74 @@
+"""Training pictures: a folder packed once into one array on disk, then drawn at random from memory."""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from edgegrain.contract.errors import ImageError
+from edgegrain.contract.resize import exact_resize
+
+SUFFIXES = (".png", ".webp", ".jpg", ".jpeg")
+
+
+def list_pictures(folder: str | Path, exclude: tuple[str, ...] = ()) -> list[Path]:
+    """Picture files of a folder by name, without those matching a pattern of ``exclude`` (``usgov_*``)."""
+    paths = sorted(path for path in Path(folder).iterdir() if path.suffix.lower() in SUFFIXES)
+    paths = [path for path in paths if not any(fnmatch.fnmatch(path.name, pattern) for pattern in exclude)]
+    if not paths:
+        raise ImageError(f"no pictures ({', '.join(SUFFIXES)}) in {folder}")
+    return paths
+
+
+def read_square(path: Path, size: int) -> np.ndarray:
+    """uint8 ``[size, size, 3]`` of a picture: its centre square, resized by the contract's exact resize."""
+    with Image.open(path) as image:
+        rgb = np.asarray(image.convert("RGB"))
+    side = min(rgb.shape[:2])
+    top, left = (rgb.shape[0] - side) // 2, (rgb.shape[1] - side) // 2
+    rgb = rgb[top : top + side, left : left + side]
+    return rgb if side == size else exact_resize(np.ascontiguousarray(rgb), (size, size))
+
+
+def pack(paths: list[Path], size: int, cache: str | Path) -> np.ndarray:
+    """uint8 ``[N, size, size, 3]`` of the pictures, memory-mapped from a file in ``cache`` that is made on first use.
+
+    The file's name hashes the list of pictures and the size, so another selection makes another file.
+    """
+    key = hashlib.sha256("\n".join([str(size), *(path.name for path in paths)]).encode()).hexdigest()[:16]
+    target = Path(cache) / f"pictures-{size}-{key}.npy"
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_suffix(f".{os.getpid()}.partial")
+        shard = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=(len(paths), size, size, 3))
+        for index, path in enumerate(paths):
+            shard[index] = read_square(path, size)
+        shard.flush()
+        os.replace(temporary, target)
+    return np.load(target, mmap_mode="r")
+
+
+def batches(pictures: np.ndarray, batch: int, seed: int) -> Iterator[Tensor]:
+    """Endless random batches: float32 ``[batch, 3, S, S]`` integers 0...255, channels-last, flipped half the time.
+
+    Every picture comes once before any comes again.
+    """
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(pictures))
+    position = 0
+    while True:
+        if position + batch > len(order):
+            order, position = rng.permutation(len(pictures)), 0
+        rows = np.stack([pictures[index] for index in order[position : position + batch]])
+        position += batch
+        flip = rng.random(batch) < 0.5
+        rows[flip] = rows[flip, :, ::-1]
+        yield torch.from_numpy(rows).permute(0, 3, 1, 2).float()

@@ -45,7 +45,8 @@ def test_ssim_is_one_for_equal_pictures_and_falls_with_noise(portrait: np.ndarra
 
 @pytest.mark.parametrize("metric", [psnr, ssim])
 @pytest.mark.parametrize("wrong", [
-    np.zeros((16, 16, 3)), np.zeros((16, 16), np.uint8), np.zeros((16, 16, 4), np.uint8), np.zeros((16, 17, 3), np.uint8),
+    np.zeros((16, 16, 3)), np.zeros((16, 16), np.uint8), np.zeros((16, 16, 4), np.uint8),
+    np.zeros((16, 17, 3), np.uint8),
 ])
 def test_other_arrays_are_refused(metric: object, wrong: np.ndarray) -> None:
     with pytest.raises(ImageError):

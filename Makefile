@@ -1,0 +1,49 @@
+# make demo, make test: see README.md. Both share .venv; a stamp file per environment makes re-runs quick.
+
+VENV := .venv
+BIN := $(VENV)/bin
+# The locks hold wheels for Python 3.11 and 3.12.
+PYTHON ?= $(shell for python in python3.11 python3.12 python3; do \
+	$$python -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null \
+	&& echo $$python && break; done)
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+
+.PHONY: help demo test lint clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo   a portrait becomes some hundred bytes and comes back: pictures in demo_out/"
+	@echo "make test   install what the tests need, then lint, check types and imports, and run all tests"
+	@echo "make lint   ruff, mypy and import-linter only"
+	@echo "make clean  remove .venv, caches and what the commands wrote"
+
+demo: $(VENV)/.demo
+	$(BIN)/edgegrain demo --out demo_out --force
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+clean:
+	rm -rf $(VENV) demo_out dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 or 3.12 with venv was found; install one or say make PYTHON=..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# The order-only prerequisite keeps a newer interpreter file from reinstalling everything.
+$(VENV)/.demo: requirements/demo.lock pyproject.toml | $(BIN)/python
+	@echo "Installing what the demonstration needs (about 250 MB) into $(VENV)"
+	$(PIP) --requirement requirements/demo.lock
+	$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.test: requirements/test.lock pyproject.toml | $(BIN)/python
+	@echo "Installing what the tests need (about 3 GB, some minutes) into $(VENV)"
+	$(PIP) --requirement requirements/test.lock
+	$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@

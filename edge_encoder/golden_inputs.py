@@ -1,0 +1,172 @@
+"""Golden vectors of an encoder: inputs any language can generate, and the SHA-256 of their LRs.
+
+Every input is made by unsigned 32-bit integer arithmetic, so a client's self-test needs no picture files. The
+pseudo-random sequence is the linear congruential generator of Numerical Recipes (Press et al., 2nd ed., 7.1):
+
+    state = (1664525 * state + 1013904223) mod 2^32, one step before each use; its value is state >> 24, 0...255
+
+``golden.json`` of a bundle holds ``{"seed", "hr", "inputs": [{"name", "kind", "parameters", "lr_sha256"}]}``. Pixel
+(y, x), channel c of an input of side hr, by kind:
+
+    constant      colour[c]
+    gradient      t = x, y or x + y for the axis "x", "y" or "diagonal"; n = hr - 1, or 2 hr - 2 for the diagonal:
+                  (from[c] * (n - t) + to[c] * t + n / 2) / n, both divisions rounding down
+    checkerboard  first[c] if x / period + y / period is even, else second[c]
+    noise         the picture is cells of block x block pixels, cut off at the right and bottom; cell by cell in
+                  reading order, channel by channel, low + (value * (high - low + 1)) / 256, state starting at seed
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgegrain.contract.errors import BundleError
+
+MULTIPLIER, INCREMENT = 1664525, 1013904223
+MAX_SIDE = 4096
+
+Picture = npt.NDArray[np.uint8]
+Run = Callable[[Picture], Picture]
+"""An encoder: uint8 [N, hr, hr, 3] to uint8 [N, lr, lr, 3]."""
+
+_PLAN: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("black", "constant", {"colour": [0, 0, 0]}),
+    ("white", "constant", {"colour": [255, 255, 255]}),
+    ("skin", "constant", {"colour": [224, 172, 105]}),
+    ("black-to-white", "gradient", {"from": [0, 0, 0], "to": [255, 255, 255], "axis": "x"}),
+    ("red-to-blue", "gradient", {"from": [250, 20, 3], "to": [7, 40, 245], "axis": "y"}),
+    ("olive-to-sky", "gradient", {"from": [92, 99, 11], "to": [130, 200, 255], "axis": "diagonal"}),
+    ("pixels", "checkerboard", {"period": 1, "first": [0, 255, 0], "second": [255, 0, 255]}),
+    ("squares", "checkerboard", {"period": 5, "first": [10, 128, 255], "second": [245, 127, 0]}),
+    ("noise-0", "noise", {"block": 1, "low": 0, "high": 255}),
+    ("noise-1", "noise", {"block": 1, "low": 96, "high": 159}),
+    ("noise-2", "noise", {"block": 4, "low": 0, "high": 255}),
+    ("noise-3", "noise", {"block": 13, "low": 0, "high": 255}),
+)
+
+
+@dataclass(frozen=True)
+class GoldenResult:
+    """Outcome of `check_golden`: how many inputs were run and the names of those with another LR."""
+
+    checked: int
+    failed: tuple[str, ...]
+
+
+def make_golden(run: Run, hr: int, seed: int = 1) -> dict[str, Any]:
+    """The content of ``golden.json`` for an encoder of input side ``hr``, made with a runner that is right."""
+    inputs = []
+    for index, (name, kind, parameters) in enumerate(_PLAN):
+        if kind == "noise":
+            parameters = {"seed": (seed + index) % (1 << 32), **parameters}
+        lr = run(golden_input(kind, parameters, hr)[None])
+        inputs.append({"name": name, "kind": kind, "parameters": parameters, "lr_sha256": _digest(lr)})
+    return {"seed": seed, "hr": hr, "inputs": inputs}
+
+
+def check_golden(golden: Mapping[str, Any], run: Run) -> GoldenResult:
+    """Run every input of a ``golden.json`` and compare the LRs.
+
+    Raises:
+        BundleError: the golden file itself is malformed.
+    """
+    failed = []
+    try:
+        hr, inputs = golden["hr"], golden["inputs"]
+        for item in inputs:
+            lr = run(golden_input(item["kind"], item["parameters"], hr)[None])
+            if _digest(lr) != item["lr_sha256"]:
+                failed.append(str(item["name"]))
+    except (KeyError, TypeError) as error:
+        raise BundleError(f"the golden vectors are malformed ({error!r}); fetch the bundle again") from error
+    if not inputs:
+        raise BundleError("the golden vectors hold no inputs; fetch the bundle again")
+    return GoldenResult(len(inputs), tuple(failed))
+
+
+def golden_input(kind: str, parameters: Mapping[str, Any], hr: int) -> Picture:
+    """One input, uint8 ``[hr, hr, 3]``, as the module's docstring defines it.
+
+    Raises:
+        BundleError: the kind is unknown, or a parameter is missing or out of range.
+    """
+    if not isinstance(hr, int) or not 2 <= hr <= MAX_SIDE:
+        raise BundleError(f"golden inputs have sides of 2 to {MAX_SIDE} pixels, got {hr!r}")
+    if kind not in _MAKERS:
+        raise BundleError(f"unknown kind of golden input {kind!r}, expected one of {', '.join(_MAKERS)}")
+    return np.ascontiguousarray(_MAKERS[kind](parameters, hr), dtype=np.uint8)
+
+
+def generator_bytes(seed: int, count: int) -> npt.NDArray[np.uint8]:
+    """The first ``count`` values of the generator started at ``seed``, uint8.
+
+    Step n in closed form: state_n = a^n seed + c (1 + a + ... + a^(n-1)), all modulo 2^32, which numpy's unsigned
+    arithmetic keeps by itself.
+    """
+    powers = np.full(count, MULTIPLIER, np.uint32)
+    np.multiply.accumulate(powers, out=powers)
+    sums = np.cumsum(np.concatenate([np.ones(1, np.uint32), powers[:-1]]), dtype=np.uint32)
+    return ((powers * np.uint32(seed) + sums * np.uint32(INCREMENT)) >> np.uint32(24)).astype(np.uint8)
+
+
+def _constant(parameters: Mapping[str, Any], hr: int) -> npt.NDArray[Any]:
+    return np.broadcast_to(_colour(parameters, "colour"), (hr, hr, 3))
+
+
+def _gradient(parameters: Mapping[str, Any], hr: int) -> npt.NDArray[Any]:
+    y, x = np.indices((hr, hr))
+    positions = {"x": (x, hr - 1), "y": (y, hr - 1), "diagonal": (x + y, 2 * hr - 2)}
+    axis = parameters["axis"]
+    if axis not in positions:
+        raise BundleError(f"golden gradient: unknown axis {axis!r}, expected one of {', '.join(positions)}")
+    position, steps = positions[axis]
+    t = position[:, :, None]
+    return (_colour(parameters, "from") * (steps - t) + _colour(parameters, "to") * t + steps // 2) // steps
+
+
+def _checkerboard(parameters: Mapping[str, Any], hr: int) -> npt.NDArray[Any]:
+    y, x = np.indices((hr, hr)) // _whole(parameters, "period", 1, MAX_SIDE)
+    even = ((x + y) % 2 == 0)[:, :, None]
+    return np.where(even, _colour(parameters, "first"), _colour(parameters, "second"))
+
+
+def _noise(parameters: Mapping[str, Any], hr: int) -> npt.NDArray[Any]:
+    block = _whole(parameters, "block", 1, MAX_SIDE)
+    low, high = _whole(parameters, "low", 0, 255), _whole(parameters, "high", 0, 255)
+    if high < low:
+        raise BundleError(f"golden noise: low {low} exceeds high {high}")
+    cells = -(-hr // block)
+    values = generator_bytes(_whole(parameters, "seed", 0, (1 << 32) - 1), cells * cells * 3).astype(np.int64)
+    levels = (low + values * (high - low + 1) // 256).reshape(cells, cells, 3)
+    return levels.repeat(block, axis=0).repeat(block, axis=1)[:hr, :hr]
+
+
+_MAKERS: dict[str, Callable[[Mapping[str, Any], int], npt.NDArray[Any]]] = {
+    "constant": _constant, "gradient": _gradient, "checkerboard": _checkerboard, "noise": _noise}
+
+
+def _whole(parameters: Mapping[str, Any], name: str, least: int, most: int) -> int:
+    value = parameters[name]
+    if not isinstance(value, int) or not least <= value <= most:
+        raise BundleError(f"golden input: {name} is {value!r}, expected a whole number {least} to {most}")
+    return value
+
+
+def _colour(parameters: Mapping[str, Any], name: str) -> npt.NDArray[np.int64]:
+    value = parameters[name]
+    if not isinstance(value, list) or len(value) != 3 or not all(
+        isinstance(level, int) and 0 <= level <= 255 for level in value
+    ):
+        raise BundleError(f"golden input: {name} is {value!r}, expected three levels 0 to 255")
+    return np.array(value, dtype=np.int64)
+
+
+def _digest(lr: Picture) -> str:
+    """SHA-256, in hex, of an LR's bytes in reading order, R, G, B per pixel."""
+    return hashlib.sha256(np.ascontiguousarray(lr).tobytes()).hexdigest()

@@ -1,0 +1,337 @@
+"""From any picture to the encoder's square, and from the restored square back to the original's shape.
+
+Two steps on the way in. `load_picture` decodes: orientation, colour and transparency are resolved and the result
+is ``uint8 [H, W, 3]`` sRGB. `fit_picture` brings that to ``uint8 [hr, hr, 3]`` with the exact resize. The promise
+of equal bytes on every client starts *between* the two: JPEG decoders and colour management differ from platform
+to platform, everything after decoded RGB does not.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import IO, Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError
+
+from edgegrain.contract.errors import ImageError
+from edgegrain.contract.payload import FIT_CROP, FIT_PAD, FIT_STRETCH, FITS
+from edgegrain.contract.payload import MAX_ORIGINAL_PIXELS as MAX_ARRAY_PIXELS
+from edgegrain.contract.payload import MAX_ORIGINAL_SIDE as MAX_SIDE
+from edgegrain.contract.resize import exact_resize
+
+Rgb = npt.NDArray[np.uint8]
+"""A picture: uint8 [H, W, 3], sRGB."""
+
+Colour = tuple[int, int, int]
+Picture = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | npt.NDArray[np.uint8 | np.uint16]
+"""What `load_picture` takes."""
+
+PREPROCESSING = {"resize": "pillow-bilinear-22bit-width-first", "fit_default": FIT_PAD, "pad": "edge"}
+"""What this file does, in the words of a bundle's manifest."""
+
+WHITE: Colour = (255, 255, 255)
+
+MAX_PIXELS = (1 << 30) // 12
+"""Most pixels a file may claim by default, 89,478,485: a quarter of a GiB of RGB, where Pillow begins to warn."""
+
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "HEIF", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "TGA", "ICO", "QOI")
+"""File formats that are opened, where this Pillow has them. Formats that start other programs (EPS) are not."""
+
+_STRIP_PIXELS = 1 << 22  # a resize works on strips of about this many pixels, so that its copies stay small
+
+# EXIF orientation -> (transposed, flipped vertically, flipped horizontally), applied in this order.
+_ORIENTATIONS = {
+    2: (False, False, True), 3: (False, True, True), 4: (False, True, False), 5: (True, False, False),
+    6: (True, False, True), 7: (True, True, True), 8: (True, True, False)}
+
+
+def load_picture(picture: Picture, *, background: Colour = WHITE, max_pixels: int = MAX_PIXELS) -> Rgb:
+    """Decode a picture of any common kind to ``uint8 [H, W, 3]`` sRGB, upright.
+
+    Files, encoded bytes and PIL pictures are turned by their EXIF orientation; an embedded colour profile is
+    converted to sRGB (one that cannot be used is ignored, as viewers do); transparent pixels are composited on
+    ``background``; grey becomes equal R, G and B; 16-bit levels become ``round(level / 257)``; of an animation the
+    first frame is taken.
+
+    Args:
+        picture: a path, the bytes of a file, a PIL picture, or an array: uint8 or uint16 ``[H, W]`` grey,
+            ``[H, W, 3]`` RGB or ``[H, W, 4]`` RGBA with straight alpha.
+        background: what shows through transparent pixels, three levels 0...255.
+        max_pixels: refuse files that claim more, before they are decoded. Pillow has a limit of its own at twice
+            the default (``PIL.Image.MAX_IMAGE_PIXELS``); go beyond only with files you trust.
+
+    Returns:
+        A C-contiguous array, perhaps read-only; it shares memory with a uint8 RGB array that was given.
+
+    Raises:
+        ImageError: there is no such file, it is no picture, truncated, too large, empty, or of a kind that has no
+            single reading as levels (floating point, 32-bit integers beyond 65,535).
+    """
+    _check_background(background)
+    if isinstance(picture, np.ndarray):
+        return _from_array(picture, background)
+    if isinstance(picture, Image.Image):
+        return _from_pillow(picture, background, MAX_ARRAY_PIXELS, "the PIL picture")
+    if isinstance(picture, (bytes, bytearray, memoryview)):
+        stream, name = io.BytesIO(picture), f"the picture of {memoryview(picture).nbytes} bytes"
+        return _from_stream(stream, background, max_pixels, name)
+    if isinstance(picture, (str, os.PathLike)):
+        path = Path(picture)
+        try:
+            with path.open("rb") as file:
+                return _from_stream(file, background, max_pixels, str(path))
+        except OSError as error:
+            raise ImageError(f"cannot read the picture {path}: {error.strerror or error}") from error
+    raise ImageError(f"a picture is a path, bytes, a PIL picture or an array, got {type(picture).__name__}")
+
+
+def content_size(original_size: tuple[int, int], hr: int) -> tuple[int, int]:
+    """(width, height) of an original scaled so that its longest side is ``hr`` pixels.
+
+    The longest side becomes ``hr``, the other ``floor(other * hr / longest + 1/2)``, in integers
+    ``(2 * other * hr + longest) // (2 * longest)``, and at least 1.
+    """
+    width, height = original_size
+    longest = max(width, height)
+    scaled = [max(1, (2 * side * hr + longest) // (2 * longest)) for side in (width, height)]
+    return scaled[0], scaled[1]
+
+
+def fit_picture(rgb: Rgb, hr: int, fit: str = FIT_PAD) -> Rgb:
+    """Bring a picture to the encoder's square; integer arithmetic only.
+
+    ``"pad"`` scales to `content_size` and repeats the edge pixels around the result: ``(hr - side) // 2`` pixels
+    before it, the rest after it. ``"stretch"`` scales both sides to ``hr``. ``"crop"`` takes the largest centred
+    square, from ``(side - square) // 2`` on, and scales it to ``hr``.
+
+    Args:
+        rgb: uint8 ``[H, W, 3]``, sides of 1 to 65,535.
+        hr: side of the square, in pixels.
+        fit: ``"pad"``, ``"stretch"`` or ``"crop"``.
+
+    Returns:
+        uint8 ``[hr, hr, 3]``.
+
+    Raises:
+        ImageError: ``rgb`` has another type or shape, or ``fit`` is unknown.
+    """
+    _check_fit(fit)
+    _check_rgb(rgb, "fit_picture takes")
+    height, width = rgb.shape[:2]
+    if fit == FIT_STRETCH:
+        return _resize(rgb, (hr, hr))
+    if fit == FIT_CROP:
+        side = min(width, height)
+        left, top = (width - side) // 2, (height - side) // 2
+        return _resize(rgb[top : top + side, left : left + side], (hr, hr))
+    content_width, content_height = content_size((width, height), hr)
+    content = _resize(rgb, (content_width, content_height))
+    left, top = (hr - content_width) // 2, (hr - content_height) // 2
+    around = ((top, hr - content_height - top), (left, hr - content_width - left), (0, 0))
+    return np.pad(content, around, mode="edge")
+
+
+def unfit_picture(
+    restored: Rgb,
+    original_size: tuple[int, int],
+    fit: str = FIT_PAD,
+    size: Literal["original", "native"] = "original",
+    *,
+    max_pixels: int = MAX_PIXELS,
+) -> Rgb:
+    """Undo `fit_picture` on the decoder's square: remove the padding, give the aspect back.
+
+    Args:
+        restored: uint8 ``[hr, hr, 3]``.
+        original_size: (width, height) before fitting.
+        fit: how it was fitted.
+        size: ``"original"`` enlarges (Lanczos) to the original's size; ``"native"`` stays at the decoder's
+            resolution, the longest side ``hr``.
+        max_pixels: refuse to make a larger picture; a payload of some bytes may claim 268 million.
+
+    Returns:
+        uint8 ``[H, W, 3]`` of the original's aspect; for ``"crop"`` the centre square.
+
+    Raises:
+        ImageError: an argument is out of range, or the picture would exceed ``max_pixels``.
+    """
+    _check_fit(fit)
+    _check_rgb(restored, "unfit_picture takes")
+    if size not in ("original", "native"):
+        raise ImageError(f"unknown size {size!r}, expected 'original' or 'native'")
+    width, height = original_size
+    if min(width, height) < 1 or max(width, height) > MAX_SIDE:
+        raise ImageError(f"the original size {width} x {height} is out of range: sides of 1 to {MAX_SIDE} pixels")
+    hr = restored.shape[0]
+    if restored.shape[1] != hr:
+        raise ImageError(f"the restored picture must be square, got {restored.shape[1]} x {hr}")
+
+    native = (hr, hr) if fit == FIT_CROP else content_size(original_size, hr)
+    wanted = native
+    if size == "original":
+        wanted = (min(original_size),) * 2 if fit == FIT_CROP else (width, height)
+    if wanted[0] * wanted[1] > max_pixels:
+        raise ImageError(
+            f"the picture would have {wanted[0]} x {wanted[1]} pixels, more than {max_pixels}; "
+            "ask for size='native' or raise max_pixels"
+        )
+    content = restored
+    if fit == FIT_PAD:
+        left, top = (hr - native[0]) // 2, (hr - native[1]) // 2
+        content = restored[top : top + native[1], left : left + native[0]]
+    content = np.ascontiguousarray(content)
+    if content.shape[1::-1] == wanted:
+        return content
+    return np.array(Image.fromarray(content).resize(wanted, Image.Resampling.LANCZOS))
+
+
+def _resize(rgb: Rgb, size: tuple[int, int]) -> Rgb:
+    """`exact_resize` with little memory: rows are independent in its first pass, so it runs strip by strip."""
+    height, width = rgb.shape[:2]
+    rows = max(1, _STRIP_PIXELS // width)
+    if height > rows:
+        strips = (rgb[first : first + rows] for first in range(0, height, rows))
+        rgb = np.concatenate([exact_resize(strip, (size[0], len(strip))) for strip in strips])
+    return exact_resize(rgb, size)
+
+
+def _from_stream(stream: IO[bytes], background: Colour, max_pixels: int, name: str) -> Rgb:
+    Image.init()
+    try:
+        image = Image.open(stream, formats=[known for known in FORMATS if known in Image.OPEN])
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageError(f"{name} is refused as a decompression bomb: {error}") from error
+    except UnidentifiedImageError as error:
+        raise ImageError(f"{name} is no picture, or of a format that is not read ({', '.join(FORMATS)})") from error
+    except Exception as error:  # a hostile header can make a format's reader fail in any way
+        raise ImageError(f"{name} cannot be read as a picture: {_reason(error)}") from error
+    with image:
+        return _from_pillow(image, background, max_pixels, name)
+
+
+def _from_pillow(image: Image.Image, background: Colour, max_pixels: int, name: str) -> Rgb:
+    width, height = image.size
+    _check_size(width, height, max_pixels, name)
+    try:
+        image.load()
+        turned = _orientation(image)
+        rgb = _to_rgb(image, background, name)
+    except ImageError:
+        raise
+    except Exception as error:  # Pillow's decoders raise whatever a damaged file makes them stumble over
+        raise ImageError(f"{name} cannot be decoded, it is damaged or truncated: {_reason(error)}") from error
+    transposed, vertically, horizontally = _ORIENTATIONS.get(turned, (False, False, False))
+    if transposed:
+        rgb = rgb.transpose(1, 0, 2)
+    rgb = rgb[:: -1 if vertically else 1, :: -1 if horizontally else 1]
+    return np.ascontiguousarray(rgb)
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation 1...8, asked for after loading (TIFF is turned by Pillow itself, PNG may say it late)."""
+    try:
+        return int(image.getexif().get(0x0112, 1))
+    except Exception:  # a damaged EXIF block says nothing about the pixels
+        return 1
+
+
+def _to_rgb(image: Image.Image, background: Colour, name: str) -> Rgb:
+    if image.mode == "F" or image.mode == "I" or image.mode.startswith("I;16"):
+        return np.repeat(_grey_16_to_8(np.asarray(image), name)[:, :, None], 3, axis=2)
+    if image.mode == "La":  # premultiplied grey has no direct way to RGBA
+        image = image.convert("LA")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+    elif image.mode not in ("RGB", "L", "CMYK"):
+        image = image.convert("RGB")
+    image = _to_srgb(image)
+    if image.mode == "RGBA":
+        flat = Image.new("RGB", image.size, background)
+        flat.paste(image, mask=image.getchannel("A"))
+        image = flat
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def _to_srgb(image: Image.Image) -> Image.Image:
+    """Convert by the embedded profile; without one, with an sRGB one, or with an unusable one return it as it is."""
+    profile = image.info.get("icc_profile")
+    if not profile:
+        return image
+    try:
+        from PIL import ImageCms
+
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if "srgb" in ImageCms.getProfileDescription(source).lower():
+            return image
+        converted = ImageCms.profileToProfile(
+            image, source, ImageCms.createProfile("sRGB"), outputMode="RGBA" if image.mode == "RGBA" else "RGB")
+    except Exception:  # a damaged profile, one for other channels than the pixels, or Pillow without littlecms
+        return image
+    return converted or image
+
+
+def _from_array(array: npt.NDArray[np.uint8 | np.uint16], background: Colour) -> Rgb:
+    shape = f"{array.dtype} {list(array.shape)}"
+    if array.dtype not in (np.uint8, np.uint16) or array.ndim not in (2, 3) or array.shape[2:] not in ((), (3,), (4,)):
+        raise ImageError(
+            f"a picture array is uint8 or uint16 [H, W], [H, W, 3] or [H, W, 4] with values from 0 to the type's "
+            f"largest, got {shape}"
+        )
+    _check_size(array.shape[1], array.shape[0], MAX_ARRAY_PIXELS, f"the array {shape}")
+    levels = _levels_16_to_8(array) if array.dtype == np.uint16 else array
+    if levels.ndim == 2:
+        return np.repeat(levels[:, :, None], 3, axis=2)
+    if levels.shape[2] == 4:
+        return _to_rgb(Image.fromarray(np.ascontiguousarray(levels)), background, "the array")
+    return np.ascontiguousarray(levels)
+
+
+def _grey_16_to_8(grey: npt.NDArray[np.generic], name: str) -> Rgb:
+    if not np.issubdtype(grey.dtype, np.integer):
+        raise ImageError(f"{name} holds floating-point levels, whose range is not known; convert it to 8 or 16 bits")
+    if grey.min() < 0 or grey.max() > 65535:
+        raise ImageError(
+            f"{name} holds levels from {grey.min()} to {grey.max()}, expected 0 to 65535; convert it to 16 bits")
+    return _levels_16_to_8(grey)
+
+
+def _levels_16_to_8(levels: npt.NDArray[np.generic]) -> Rgb:
+    """0...65535 to 0...255: ``floor(level / 257 + 1/2)``."""
+    return ((levels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def _check_size(width: int, height: int, max_pixels: int, name: str) -> None:
+    if width < 1 or height < 1:
+        raise ImageError(f"{name} is empty: {width} x {height} pixels")
+    if max(width, height) > MAX_SIDE:
+        raise ImageError(f"{name} has {width} x {height} pixels; sides may have at most {MAX_SIDE}")
+    if width * height > max_pixels:
+        raise ImageError(
+            f"{name} claims {width} x {height} pixels, more than {max_pixels}; if you trust it, raise max_pixels")
+
+
+def _check_rgb(rgb: Rgb, who: str) -> None:
+    if not isinstance(rgb, np.ndarray) or rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
+        found = f"{rgb.dtype} {list(rgb.shape)}" if isinstance(rgb, np.ndarray) else type(rgb).__name__
+        raise ImageError(f"{who} uint8 [H, W, 3], got {found}")
+    if rgb.size == 0:
+        raise ImageError(f"{who} a picture of at least one pixel, got {rgb.shape[1]} x {rgb.shape[0]}")
+
+
+def _check_fit(fit: str) -> None:
+    if fit not in FITS:
+        raise ImageError(f"unknown fit {fit!r}, expected one of {', '.join(FITS)}")
+
+
+def _check_background(background: Colour) -> None:
+    levels = tuple(background)
+    if len(levels) != 3 or not all(isinstance(level, int) and 0 <= level <= 255 for level in levels):
+        raise ImageError(f"a background colour is three levels 0 to 255, got {background!r}")
+
+
+def _reason(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,0 +1,46 @@
+"""Pictures to a few hundred bytes, and back.
+
+    import sdk
+
+    payload = sdk.compress("me.jpg")     # path, bytes, PIL picture or uint8 array -> Payload, a bytes subclass
+    payload.save("me.grain")
+    payload.lr                           # uint8 [16, 16, 3]: what travels, a viewable small picture
+    picture = sdk.restore("me.grain")    # payload, bytes, path, or an LR array or PNG -> PIL picture
+
+`compress` and `restore` open the default bundle on first use and keep it. `Codec` holds a bundle and a device of
+your choice and works on batches. `inspect` checks a payload without restoring it, `bundles` lists what is installed.
+Everything may be called from several threads. Everything raised on purpose is an `EdgegrainError`.
+"""
+
+from __future__ import annotations
+
+from edgegrain.contract.errors import (
+    BundleError,
+    DeviceError,
+    EdgegrainError,
+    ImageError,
+    PayloadError,
+)
+from edgegrain.contract.payload import Header
+from sdk.codec import Codec
+from sdk.functions import compress, restore
+from sdk.inspection import PayloadInfo, inspect
+from sdk.known_bundles import BundleInfo, bundles
+from sdk.payload import Payload
+
+__all__ = [
+    "BundleError",
+    "BundleInfo",
+    "Codec",
+    "DeviceError",
+    "EdgegrainError",
+    "Header",
+    "ImageError",
+    "Payload",
+    "PayloadError",
+    "PayloadInfo",
+    "bundles",
+    "compress",
+    "inspect",
+    "restore",
+]

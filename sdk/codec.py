@@ -1,0 +1,286 @@
+"""`Codec`: a bundle opened on a device, for many pictures and many threads."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from edge_encoder.preprocessing import (
+    MAX_PIXELS,
+    PREPROCESSING,
+    WHITE,
+    Colour,
+    Picture,
+    fit_picture,
+    load_picture,
+    unfit_picture,
+)
+from edgegrain.contract.bundle_paths import find_bundle
+from edgegrain.contract.errors import BundleError, DeviceError, EdgegrainError, ImageError
+from edgegrain.contract.lr_coder import CoderTables
+from edgegrain.contract.manifest import load_manifest
+from edgegrain.contract.payload import Header, encode_payload, parse_header
+from sdk.known_bundles import BundleInfo, bundle_info
+from sdk.payload import Payload, coder_tables, decode_body
+from sdk.received import Received, read_received
+
+if TYPE_CHECKING:
+    from edge_encoder.runtime import EncoderSession
+    from server_decoder.runtime import DecoderSession
+
+ENCODER_FILE = "encoder.onnx"
+BATCH = 8
+"""Pictures that go through a network together; bounds the memory of a batch of any length."""
+
+Item = TypeVar("Item")
+
+
+class Codec:
+    """Both halves of a bundle. Encoder and decoder are opened when first needed, then shared by all threads.
+
+    Example:
+        codec = sdk.Codec("faces", threads=2)
+        payloads = codec.compress_batch(["anna.jpg", "ben.png"])
+        pictures = codec.restore_batch(payloads)
+
+    Attributes:
+        bundle: what the bundle says about itself.
+        device: where the decoder runs, ``"cpu"`` or ``"cuda"``. The encoder always runs on the CPU, where its
+            arithmetic is exact.
+        threads: threads per picture on the CPU; None for all cores.
+    """
+
+    def __init__(
+        self,
+        bundle: str | Path = "faces",
+        device: Literal["cpu", "cuda"] = "cpu",
+        threads: int | None = None,
+    ) -> None:
+        """Check the bundle's manifest and that the device exists; nothing is loaded yet.
+
+        Args:
+            bundle: id, alias or folder of a bundle.
+            device: ``"cpu"`` or ``"cuda"``.
+            threads: at least 1, or None.
+
+        Raises:
+            BundleError: there is no such bundle, or its manifest is wrong.
+            DeviceError: the device is unknown or its execution provider is not installed.
+        """
+        manifest = load_manifest(find_bundle(bundle))
+        for name in ("resize", "pad"):
+            if manifest.preprocessing.get(name) != PREPROCESSING[name]:
+                raise BundleError(
+                    f"bundle {manifest.id} prepares pictures with {name} {manifest.preprocessing.get(name)!r}, this "
+                    f"release knows {PREPROCESSING[name]!r}; update edgegrain"
+                )
+        if threads is not None and threads < 1:
+            raise DeviceError(f"threads must be at least 1, got {threads}")
+        if device != "cpu":
+            from server_decoder.runtime import require_provider
+
+            require_provider(device)
+        self.bundle: BundleInfo = bundle_info(manifest)
+        self.device = device
+        self.threads = threads
+        self._manifest = manifest
+        self._opening = threading.Lock()
+        self._tables: CoderTables | None = None
+        self._encoder: EncoderSession | None = None
+        self._decoder: DecoderSession | None = None
+
+    def compress(
+        self,
+        picture: Picture,
+        fit: Literal["pad", "stretch", "crop"] = "pad",
+        *,
+        background: Colour = WHITE,
+        max_pixels: int = MAX_PIXELS,
+    ) -> Payload:
+        """Compress one picture; arguments and errors as `sdk.compress`."""
+        fitted, original = self._prepare(picture, fit, background, max_pixels)
+        return self._pack(self._open_encoder().encode(fitted[None])[0], original, fit)
+
+    def compress_batch(
+        self,
+        pictures: Iterable[Picture],
+        fit: Literal["pad", "stretch", "crop"] = "pad",
+        *,
+        background: Colour = WHITE,
+        max_pixels: int = MAX_PIXELS,
+    ) -> list[Payload]:
+        """Compress pictures of any sizes, in order; the payloads equal those of `compress`.
+
+        Raises:
+            EdgegrainError: as `compress`; the message begins with the position of the picture, counted from 0.
+        """
+        payloads = []
+        for first, group in _groups(pictures):
+            prepared = []
+            for index, picture in enumerate(group, first):
+                with _Position("picture", index):
+                    prepared.append(self._prepare(picture, fit, background, max_pixels))
+            lrs = self._open_encoder().encode(np.stack([fitted for fitted, _ in prepared]))
+            payloads += [self._pack(lr, original, fit) for lr, (_, original) in zip(lrs, prepared, strict=True)]
+        return payloads
+
+    def restore(
+        self, payload: Received, *, size: Literal["original", "native"] = "original", max_pixels: int = MAX_PIXELS
+    ) -> Image.Image:
+        """Restore one payload or bare LR with this bundle; arguments and errors as `sdk.restore`.
+
+        Raises:
+            PayloadError: among others, the payload belongs to another bundle.
+        """
+        lr, header = self._unpack(payload, size, max_pixels)
+        return _picture(self._decode(lr[None])[0], header, size, max_pixels)
+
+    def restore_batch(
+        self,
+        payloads: Iterable[Received],
+        *,
+        size: Literal["original", "native"] = "original",
+        max_pixels: int = MAX_PIXELS,
+    ) -> list[Image.Image]:
+        """Restore payloads or bare LRs, in order.
+
+        Raises:
+            EdgegrainError: as `restore`; the message begins with the position of the payload, counted from 0.
+        """
+        pictures = []
+        for first, group in _groups(payloads):
+            unpacked = []
+            for index, payload in enumerate(group, first):
+                with _Position("payload", index):
+                    unpacked.append(self._unpack(payload, size, max_pixels))
+            decoded = self._decode(np.stack([lr for lr, _ in unpacked]))
+            pictures += [
+                _picture(hr, header, size, max_pixels) for hr, (_, header) in zip(decoded, unpacked, strict=True)]
+        return pictures
+
+    def warm_up(self) -> None:
+        """Open both halves and decode a grey LR, so that the first real picture does not pay for that."""
+        self._open_encoder()
+        self._open_decoder().warm_up()
+
+    def __repr__(self) -> str:
+        return f"Codec(bundle={self.bundle.id!r}, device={self.device!r}, threads={self.threads})"
+
+    def _prepare(
+        self, picture: Picture, fit: str, background: Colour, max_pixels: int
+    ) -> tuple[npt.NDArray[np.uint8], tuple[int, int]]:
+        """The encoder's square, uint8 [hr, hr, 3], and the original (width, height)."""
+        rgb = load_picture(picture, background=background, max_pixels=max_pixels)
+        return fit_picture(rgb, self._manifest.hr, fit), (rgb.shape[1], rgb.shape[0])
+
+    def _pack(self, lr: npt.NDArray[np.uint8], original_size: tuple[int, int], fit: str) -> Payload:
+        data = encode_payload(
+            lr, contract_id=self._manifest.lr_contract_id, tables=self._open_tables(), original_size=original_size,
+            fit=fit)
+        return Payload(data, lr=lr)
+
+    def _unpack(
+        self, source: Received, size: str, max_pixels: int
+    ) -> tuple[npt.NDArray[np.uint8], Header | None]:
+        """The LR, uint8 [lr, lr, 3], and the header where there is one; refuses before any network runs."""
+        if size not in ("original", "native"):
+            raise ImageError(f"unknown size {size!r}, expected 'original' or 'native'")
+        received = read_received(source)
+        if isinstance(received, bytes):
+            header = parse_header(received)
+            pixels = header.original_width * header.original_height
+            if size == "original" and header.fit != "crop" and pixels > max_pixels:
+                raise ImageError(
+                    f"the payload claims an original of {header.original_width} x {header.original_height} pixels, "
+                    f"more than {max_pixels}; ask for size='native' or raise max_pixels"
+                )
+            return decode_body(received, self._manifest, self._open_tables()), header
+        lr = self._manifest.lr
+        if received.shape != (lr, lr, 3):
+            raise ImageError(
+                f"bundle {self._manifest.id} takes LRs of {lr} x {lr}, got {received.shape[1]} x {received.shape[0]}; "
+                "name the bundle it was made with"
+            )
+        return received, None
+
+    def _decode(self, lr: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        hr = self._open_decoder().decode(lr)
+        side = self._manifest.hr
+        if hr.shape[1:] != (side, side, 3):
+            raise BundleError(
+                f"the decoder of bundle {self._manifest.id} made pictures of {list(hr.shape[1:])}, its manifest says "
+                f"[{side}, {side}, 3]"
+            )
+        return hr
+
+    def _open_tables(self) -> CoderTables:
+        with self._opening:
+            if self._tables is None:
+                self._tables = coder_tables(self._manifest)
+            return self._tables
+
+    def _open_encoder(self) -> EncoderSession:
+        with self._opening:
+            if self._encoder is None:
+                from edge_encoder.runtime import EncoderSession
+
+                encoder = EncoderSession(self._manifest.open_file(ENCODER_FILE), self.threads)
+                if (encoder.hr, encoder.lr) != (self._manifest.hr, self._manifest.lr):
+                    raise BundleError(
+                        f"the encoder of bundle {self._manifest.id} goes from {encoder.hr} to {encoder.lr} pixels, "
+                        f"its manifest says {self._manifest.hr} to {self._manifest.lr}"
+                    )
+                self._encoder = encoder
+            return self._encoder
+
+    def _open_decoder(self) -> DecoderSession:
+        with self._opening:
+            if self._decoder is None:
+                from server_decoder.runtime import DecoderSession
+
+                name = self._manifest.decoder.get("file")
+                if not isinstance(name, str):
+                    raise BundleError(f"the manifest of bundle {self._manifest.id} names no decoder file")
+                self._decoder = DecoderSession(self._manifest.open_file(name), self.device, self.threads)
+            return self._decoder
+
+
+class _Position:
+    """Puts the position in a batch in front of the message of an error, keeping its class."""
+
+    def __init__(self, kind: str, index: int) -> None:
+        self.place = f"{kind} {index}"
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, EdgegrainError):
+            raise type(error)(f"{self.place}: {error}") from error
+
+
+def _groups(items: Iterable[Item]) -> Iterable[tuple[int, list[Item]]]:
+    """(position of the first, up to `BATCH` items), until there are no more."""
+    iterator = iter(items)
+    for first in itertools.count(0, BATCH):
+        group = list(itertools.islice(iterator, BATCH))
+        if not group:
+            return
+        yield first, group
+
+
+def _picture(
+    hr: npt.NDArray[np.uint8], header: Header | None, size: Literal["original", "native"], max_pixels: int
+) -> Image.Image:
+    if header is not None:
+        original = header.original_width, header.original_height
+        hr = unfit_picture(hr, original, header.fit, size, max_pixels=max_pixels)
+    return Image.fromarray(hr)
+

@@ -1,0 +1,124 @@
+"""A small real bundle for tests of everything that only needs *some* bundle: no training, no torch.
+
+The encoder is the exact box mean (or a random exact network), the decoder repeats every LR pixel: so what a payload
+restores to can be written down.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from edge_encoder.bounds import prove
+from edge_encoder.golden_inputs import make_golden
+from edge_encoder.integer_network import IntegerNetwork, digest, run_reference, save
+from edge_encoder.preprocessing import PREPROCESSING
+from edgegrain.contract import bundle_paths
+from edgegrain.contract.bundle_paths import DEFAULT_BUNDLE
+from edgegrain.contract.contract_id import lr_contract_id
+from edgegrain.contract.lr_coder import CoderTables
+from edgegrain.contract.manifest import MANIFEST_NAME
+from export.encoder_graph import exact_graph
+from export.onnx_encoder import write_onnx
+from tests.networks import box_layer, random_network
+
+HR, LR = 64, 16
+
+
+def box_network(hr: int = HR, lr: int = LR) -> IntegerNetwork:
+    """The encoder that is nothing but the box mean."""
+    return IntegerNetwork("box", hr, lr, (box_layer(hr // lr),))
+
+
+def repeating_decoder(hr: int = HR, lr: int = LR) -> bytes:
+    """``decoder.onnx`` that repeats every pixel ``hr // lr`` times each way; its weights are stored as float16."""
+    factor = hr // lr
+    nodes = [
+        helper.make_node("Cast", ["weight16"], ["weight"], to=TensorProto.FLOAT),
+        helper.make_node("ConvTranspose", ["lr", "weight"], ["hr"], strides=[factor, factor], group=3),
+    ]
+    weight = numpy_helper.from_array(np.ones((3, 1, factor, factor), np.float16), "weight16")
+    graph = helper.make_graph(
+        nodes, "repeat",
+        [helper.make_tensor_value_info("lr", TensorProto.FLOAT, ["b", 3, lr, lr])],
+        [helper.make_tensor_value_info("hr", TensorProto.FLOAT, ["b", 3, hr, hr])],
+        [weight])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    onnx.checker.check_model(model, full_check=True)
+    return bytes(model.SerializeToString())
+
+
+def write_tiny_bundle(folder: Path, name: str = "tiny-64-lr16", *, random: bool = False) -> Path:
+    """Write a complete bundle into ``folder / name`` and return that folder.
+
+    Args:
+        random: take a random exact network instead of the box mean, which makes another LR contract.
+    """
+    root = folder / name
+    root.mkdir(parents=True)
+    network = random_network(HR, LR, seed=3) if random else box_network()
+    tables = CoderTables.default()
+    save(network, root / "encoder.safetensors")
+    write_onnx(exact_graph(network), root / "encoder.onnx")
+    (root / "decoder.onnx").write_bytes(repeating_decoder())
+    (root / "coder.json").write_bytes(tables.to_json())
+    (root / "golden.json").write_text(json.dumps(make_golden(lambda rgb: run_reference(network, rgb), HR)))
+    (root / "README.md").write_text("A bundle for tests.\n")
+    write_manifest(root, {
+        "schema": 1,
+        "id": name,
+        "version": "1.0.0",
+        "lr_contract_id": lr_contract_id(digest(network), PREPROCESSING, tables).hex(),
+        "codec": "grain",
+        "domain": "anything",
+        "hr": HR,
+        "lr": LR,
+        "encoder": {
+            "architecture": network.architecture, "layers": len(network.layers), "parameters": network.parameters,
+            "max_accumulator_log2": round(prove(network).worst_log2, 2)},
+        "preprocessing": PREPROCESSING,
+        "decoder": {"file": "decoder.onnx", "input": "lr", "output": "hr", "controls": []},
+        "training": {},
+        "evaluation": {},
+        "licence": {"weights": "Apache-2.0", "data": "none"},
+    })
+    return root
+
+
+def write_manifest(root: Path, fields: dict[str, object]) -> None:
+    """Write ``manifest.json`` with the sizes and hashes of the files that lie in the folder now."""
+    files = {}
+    for path in sorted(root.rglob("*")):
+        if path.is_file() and path.name != MANIFEST_NAME:
+            data = path.read_bytes()
+            record = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+            files[path.relative_to(root).as_posix()] = record
+    (root / MANIFEST_NAME).write_text(json.dumps({**fields, "files": files}, indent=2))
+
+
+def refresh_manifest(root: Path, **changes: object) -> None:
+    """Rewrite the manifest after files were changed on purpose, with some fields replaced."""
+    fields = json.loads((root / MANIFEST_NAME).read_text())
+    write_manifest(root, {**fields, **changes})
+
+
+@pytest.fixture(scope="session")
+def tiny_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of bundles: the default one is tiny, a second one has another encoder."""
+    root = tmp_path_factory.mktemp("bundles")
+    write_tiny_bundle(root, DEFAULT_BUNDLE)
+    write_tiny_bundle(root, "random-64-lr16", random=True)
+    return root
+
+
+@pytest.fixture
+def tiny_bundles(tiny_root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Makes the bundles of `tiny_root` the installed ones."""
+    monkeypatch.setattr(bundle_paths, "bundle_roots", lambda: (tiny_root,))
+    return tiny_root

@@ -1,0 +1,276 @@
+"""compress, restore and Codec on a bundle whose arithmetic can be done by hand: box mean down, repetition up."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import sdk
+from edge_encoder.integer_network import load, run_reference
+from edge_encoder.preprocessing import fit_picture, unfit_picture
+from edgegrain.contract.bundle_paths import DEFAULT_BUNDLE
+from tests.tiny_bundle import HR, LR, refresh_manifest, write_tiny_bundle
+
+pytestmark = pytest.mark.usefixtures("tiny_bundles")
+
+
+def picture(height: int = HR, width: int = HR, seed: int = 0) -> np.ndarray:
+    coarse = np.random.default_rng(seed).integers(0, 256, (-(-height // 8), -(-width // 8), 3), dtype=np.uint8)
+    return coarse.repeat(8, axis=0).repeat(8, axis=1)[:height, :width].copy()
+
+
+def box_mean(square: np.ndarray) -> np.ndarray:
+    factor = HR // LR
+    total = square.astype(int).reshape(LR, factor, LR, factor, 3).sum(axis=(1, 3))
+    return ((total + factor * factor // 2) // (factor * factor)).astype(np.uint8)
+
+
+def repeated(lr: np.ndarray) -> np.ndarray:
+    return lr.repeat(HR // LR, axis=0).repeat(HR // LR, axis=1)
+
+
+def png(rgb: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(rgb).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def test_values_by_hand() -> None:
+    rgb = picture()
+    payload = sdk.compress(rgb)
+    assert isinstance(payload, sdk.Payload) and isinstance(payload, bytes)
+    np.testing.assert_array_equal(payload.lr, box_mean(rgb))
+    restored = sdk.restore(payload)
+    assert isinstance(restored, Image.Image) and restored.mode == "RGB"
+    np.testing.assert_array_equal(np.asarray(restored), repeated(box_mean(rgb)))
+
+
+def test_every_source_gives_the_same_payload(tmp_path: Path) -> None:
+    rgb = picture()
+    path = tmp_path / "p.png"
+    path.write_bytes(png(rgb))
+    expected = sdk.compress(rgb)
+    for source in (path, str(path), path.read_bytes(), Image.fromarray(rgb), Image.open(path)):
+        assert sdk.compress(source) == expected
+
+
+def test_every_form_of_a_payload_restores(tmp_path: Path) -> None:
+    rgb = picture()
+    payload = sdk.compress(rgb)
+    path = payload.save(tmp_path / "p.grain")
+    lr_path = tmp_path / "lr.png"
+    lr_path.write_bytes(png(payload.lr))
+    expected = np.asarray(sdk.restore(payload))
+    forms = [bytes(payload), bytearray(payload), memoryview(payload), path, str(path), payload.lr, png(payload.lr),
+             lr_path, str(lr_path), Image.fromarray(payload.lr)]
+    for form in forms:
+        np.testing.assert_array_equal(np.asarray(sdk.restore(form)), expected)
+
+
+@pytest.mark.parametrize("fit", ["pad", "stretch", "crop"])
+@pytest.mark.parametrize("size", [(1, 1), (640, 480), (31, 200), (1, 5000), (5000, 1)])
+def test_fits(fit: str, size: tuple[int, int]) -> None:
+    rgb = picture(size[1], size[0])
+    payload = sdk.compress(rgb, fit=fit)
+    assert payload.fit == fit and payload.original_size == size
+    np.testing.assert_array_equal(payload.lr, box_mean(fit_picture(rgb, HR, fit)))
+    square = repeated(payload.lr)
+    for wanted in ("original", "native"):
+        restored = np.asarray(sdk.restore(payload, size=wanted))
+        np.testing.assert_array_equal(restored, unfit_picture(square, size, fit, wanted))
+    assert sdk.restore(payload).size == ((min(size),) * 2 if fit == "crop" else size)
+
+
+def test_background_reaches_the_encoder() -> None:
+    clear = np.zeros((HR, HR, 4), np.uint8)
+    assert (sdk.compress(clear, background=(1, 2, 3)).lr == (1, 2, 3)).all()
+    assert (sdk.compress(clear).lr == 255).all()
+
+
+def test_payload_names_its_bundle_and_restore_finds_it() -> None:
+    rgb = picture()
+    payload = sdk.compress(rgb, bundle="random-64-lr16")
+    assert payload.bundle == "random-64-lr16"
+    assert payload != sdk.compress(rgb)
+    np.testing.assert_array_equal(np.asarray(sdk.restore(bytes(payload))), repeated(payload.lr))
+    with pytest.raises(sdk.PayloadError, match=f"bundle {DEFAULT_BUNDLE} has"):
+        sdk.restore(payload, bundle="faces")
+
+
+def test_sdk_encoder_equals_the_int64_reference(tiny_bundles: Path) -> None:
+    network = load(tiny_bundles / "random-64-lr16" / "encoder.safetensors")
+    rgb = np.random.default_rng(1).integers(0, 256, (3, HR, HR, 3), dtype=np.uint8)
+    payloads = sdk.Codec("random-64-lr16").compress_batch(rgb)
+    np.testing.assert_array_equal(np.stack([payload.lr for payload in payloads]), run_reference(network, rgb))
+
+
+def test_bundle_in_a_folder(tmp_path: Path) -> None:
+    folder = write_tiny_bundle(tmp_path, "elsewhere", random=True)
+    refresh_manifest(folder, lr_contract_id="ab" * 32)
+    rgb = picture()
+    payload = sdk.compress(rgb, bundle=folder)
+    assert payload.bundle is None
+    assert payload.lr.shape == (LR, LR, 3)  # known from compressing, without the bundle being installed
+    with pytest.raises(sdk.PayloadError, match=r"abababab.*installed: .*pass bundle="):
+        sdk.restore(payload)
+    with pytest.raises(sdk.PayloadError, match="no installed bundle"):
+        _ = sdk.Payload(bytes(payload)).lr
+    np.testing.assert_array_equal(np.asarray(sdk.restore(payload, bundle=str(folder))), repeated(payload.lr))
+
+
+class TestCodec:
+    def test_batches_equal_single_calls(self) -> None:
+        codec = sdk.Codec(threads=1)
+        pictures = [picture(20 + 7 * index, 90 - 5 * index, seed=index) for index in range(11)]  # more than one group
+        payloads = codec.compress_batch(iter(pictures))
+        assert payloads == [codec.compress(item) for item in pictures]
+        restored = codec.restore_batch(payloads)
+        assert [item.size for item in restored] == [(item.shape[1], item.shape[0]) for item in pictures]
+        for one, payload in zip(restored, payloads, strict=True):
+            np.testing.assert_array_equal(np.asarray(one), np.asarray(codec.restore(payload)))
+        assert codec.compress_batch([]) == [] and codec.restore_batch([]) == []
+
+    def test_batch_of_lr_arrays(self) -> None:
+        lrs = np.random.default_rng(0).integers(0, 256, (3, LR, LR, 3), dtype=np.uint8)
+        for restored, lr in zip(sdk.Codec().restore_batch(lrs), lrs, strict=True):
+            np.testing.assert_array_equal(np.asarray(restored), repeated(lr))
+
+    def test_errors_in_a_batch_name_the_position(self) -> None:
+        codec = sdk.Codec()
+        with pytest.raises(sdk.ImageError, match=r"^picture 9: .*no picture"):
+            codec.compress_batch([picture()] * 9 + [b"not a picture"])
+        with pytest.raises(sdk.PayloadError, match=r"^payload 1: "):
+            codec.restore_batch([codec.compress(picture()), b"nonsense nonsense nonsense"])
+
+    def test_shared_by_threads(self) -> None:
+        codec = sdk.Codec()  # nothing opened yet: the threads race for it
+        pictures = [picture(seed=seed) for seed in range(4)]
+        expected = [(box_mean(item), repeated(box_mean(item))) for item in pictures]
+        failures: list[object] = []
+
+        def work(index: int) -> None:
+            try:
+                for step in range(6):
+                    chosen = (index + step) % len(pictures)
+                    payload = codec.compress(pictures[chosen])
+                    same_lr = np.array_equal(payload.lr, expected[chosen][0])
+                    if not same_lr or not np.array_equal(np.asarray(codec.restore(payload)), expected[chosen][1]):
+                        failures.append(chosen)
+            except Exception as error:
+                failures.append(error)
+
+        threads = [threading.Thread(target=work, args=(index,)) for index in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert failures == []
+
+    def test_opens_nothing_before_it_is_needed(self, tmp_path: Path) -> None:
+        folder = write_tiny_bundle(tmp_path)
+        (folder / "decoder.onnx").unlink()
+        codec = sdk.Codec(folder)
+        payload = codec.compress(picture())  # a phone's half needs no decoder
+        with pytest.raises(sdk.BundleError, match=r"decoder\.onnx .* is missing"):
+            codec.restore(payload)
+
+    def test_describes_itself(self) -> None:
+        codec = sdk.Codec("faces", threads=2)
+        assert repr(codec) == f"Codec(bundle={DEFAULT_BUNDLE!r}, device='cpu', threads=2)"
+        assert codec.bundle.hr == HR and codec.bundle.lr == LR
+        codec.warm_up()
+
+
+def forged(payload: bytes, change: Callable[[bytearray], None]) -> bytes:
+    """The payload with a change to its content and a CRC that fits."""
+    import zlib
+
+    content = bytearray(payload[:-4])
+    change(content)
+    return bytes(content) + zlib.crc32(content).to_bytes(4, "little")
+
+
+class TestRefusals:
+    def test_no_payload(self, tmp_path: Path) -> None:
+        for source in (b"", b"short", b"x" * 100, tmp_path / "absent.grain", tmp_path, 7, None):
+            with pytest.raises(sdk.PayloadError):
+                sdk.restore(source)  # type: ignore[arg-type]
+
+    def test_damaged_payload(self) -> None:
+        payload = sdk.compress(picture())
+        damaged = bytearray(payload)
+        damaged[len(damaged) // 2] ^= 16
+        for data in (bytes(damaged), payload[:-1], payload + b"\0"):
+            with pytest.raises(sdk.PayloadError):
+                sdk.restore(data)
+
+    def test_lr_of_another_size_is_refused_before_it_is_decoded(self) -> None:
+        def grow(content: bytearray) -> None:
+            content[7] = content[7] & 3 | 8 << 2  # claims 256 x 256
+
+        with pytest.raises(sdk.PayloadError, match="LR of 256 x 256, bundle .* works with 16 x 16"):
+            sdk.restore(forged(sdk.compress(picture()), grow))
+
+    def test_huge_claim_is_refused_before_anything_is_made(self) -> None:
+        payload = sdk.compress(np.zeros((2, 5000, 3), np.uint8))
+        with pytest.raises(sdk.ImageError, match=r"claims an original of 5000 x 2 pixels, more than 9999"):
+            sdk.restore(payload, max_pixels=9999)
+        assert sdk.restore(payload, size="native", max_pixels=9999).size == (HR, 1)
+
+    @pytest.mark.parametrize(
+        "lr", [np.zeros((8, 8, 3), np.uint8), np.zeros((LR, LR), np.uint8), np.zeros((LR, LR, 3), np.float32),
+               Image.new("RGB", (LR, 8)), Image.new("RGBA", (LR, LR)), Image.new("RGB", (300, 300))])
+    def test_other_lrs(self, lr: object) -> None:
+        with pytest.raises(sdk.ImageError):
+            sdk.restore(lr)  # type: ignore[arg-type]
+
+    def test_damaged_lr_png(self) -> None:
+        with pytest.raises(sdk.ImageError, match="PNG"):
+            sdk.restore(png(np.zeros((LR, LR, 3), np.uint8))[:40])
+
+    def test_large_file_is_not_read(self, tmp_path: Path) -> None:
+        path = tmp_path / "large.grain"
+        with path.open("wb") as file:
+            file.truncate(1 << 31)
+        with pytest.raises(sdk.PayloadError, match="more than 1048576 bytes"):
+            sdk.restore(path)
+
+    def test_unknown_names(self) -> None:
+        with pytest.raises(sdk.BundleError, match="no bundle 'cats'"):
+            sdk.compress(picture(), bundle="cats")
+        with pytest.raises(sdk.ImageError, match="unknown fit"):
+            sdk.compress(picture(), fit="cover")  # type: ignore[arg-type]
+        with pytest.raises(sdk.ImageError, match="unknown size"):
+            sdk.restore(sdk.compress(picture()), size="big")  # type: ignore[arg-type]
+        with pytest.raises(sdk.DeviceError, match="unknown device"):
+            sdk.Codec(device="npu")  # type: ignore[arg-type]
+        with pytest.raises(sdk.DeviceError, match="at least 1"):
+            sdk.Codec(threads=0)
+
+    def test_altered_bundle(self, tmp_path: Path) -> None:
+        folder = write_tiny_bundle(tmp_path)
+        altered = bytearray((folder / "encoder.onnx").read_bytes())
+        altered[100] ^= 1
+        (folder / "encoder.onnx").write_bytes(altered)
+        with pytest.raises(sdk.BundleError, match="SHA-256"):
+            sdk.Codec(folder).compress(picture())
+
+    def test_bundle_of_another_resize(self, tmp_path: Path) -> None:
+        folder = write_tiny_bundle(tmp_path)
+        refresh_manifest(folder, preprocessing={"resize": "lanczos", "pad": "edge"})
+        with pytest.raises(sdk.BundleError, match="'lanczos'.*update edgegrain"):
+            sdk.Codec(folder)
+
+    def test_manifest_that_disagrees_with_the_encoder(self, tmp_path: Path) -> None:
+        folder = write_tiny_bundle(tmp_path)
+        refresh_manifest(folder, hr=128)
+        with pytest.raises(sdk.BundleError, match="from 64 to 16 pixels, its manifest says 128 to 16"):
+            sdk.Codec(folder).compress(picture())
+        with pytest.raises(sdk.BundleError, match=r"made pictures of \[64, 64, 3\]"):
+            sdk.Codec(folder).restore(np.zeros((LR, LR, 3), np.uint8))

@@ -17,6 +17,7 @@ from PIL import Image, features
 from edgegrain.contract.errors import EdgegrainError
 from edgegrain.evaluation.metrics import Picture, psnr
 
+CODECS = ("jpeg", "webp", "avif")
 FACTORS = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0, 16.0, 20.0, 24.0, 32.0)
 """Downscaling factors that are tried."""
 MAX_QUALITY = 100

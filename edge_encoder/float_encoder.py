@@ -109,7 +109,7 @@ class RRDBEncoder(nn.Module):
     def encode(self, rgb: np.ndarray) -> np.ndarray:
         """uint8 ``[N, H, W, 3]`` -> uint8 ``[N, h, w, 3]``, quantized by the rule of the contract."""
         factor = 2**self.config.scale
-        if rgb.dtype != np.uint8 or rgb.ndim != 4 or rgb.shape[3] != 3 or rgb.shape[1] % factor or rgb.shape[2] % factor:
+        if rgb.dtype != np.uint8 or rgb.ndim != 4 or rgb.shape[3] != 3 or any(s % factor for s in rgb.shape[1:3]):
             raise ImageError(f"the encoder takes uint8 [N, H, W, 3] with sides divisible by {factor}, got {rgb.dtype} "
                              f"{list(rgb.shape)}")
         picture = dequantize(torch.from_numpy(np.ascontiguousarray(rgb.transpose(0, 3, 1, 2))).float())
@@ -126,6 +126,7 @@ def load_rrdb_encoder(path: str | Path) -> RRDBEncoder:
         BundleError: the file holds no such encoder.
     """
     path = Path(path)
+    state: object
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -135,9 +136,9 @@ def load_rrdb_encoder(path: str | Path) -> RRDBEncoder:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch and safetensors raise many kinds for a damaged or malicious file
         raise BundleError(f"{path} is not a readable checkpoint: {error}") from error
-    state = state.get("state_dict", state)
-    prefixed = {key.removeprefix("enc."): value for key, value in state.items() if key.startswith("enc.")}
-    return rrdb_encoder_from_state(prefixed or state, origin=str(path))
+    tensors = state.get("state_dict", state) if isinstance(state, dict) else {}
+    prefixed = {key.removeprefix("enc."): value for key, value in tensors.items() if key.startswith("enc.")}
+    return rrdb_encoder_from_state(prefixed or tensors, origin=str(path))
 
 
 def rrdb_encoder_from_state(state: Mapping[str, Tensor], origin: str = "the checkpoint") -> RRDBEncoder:

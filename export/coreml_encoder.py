@@ -1,4 +1,4 @@
-"""The encoder as a Core ML program (iOS 16, macOS 13): an RGB picture of hr x hr in, ``lr`` int32 ``[1, 3, lr, lr]`` out.
+"""The encoder as a Core ML program (iOS 16, macOS 13): an RGB picture in, ``lr`` int32 ``[1, 3, lr, lr]`` out.
 
 Core ML takes no uint8 arrays. The input is an RGB image without scale or bias, so a CVPixelBuffer's bytes enter as
 whole numbers 0...255; the output is an int32 array, so no pixel format or colour matching stands between the program

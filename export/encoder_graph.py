@@ -175,3 +175,11 @@ def exact_graph(network: IntegerNetwork, *, guard: bool = True) -> EncoderGraph:
         nodes.append(Clip(layer.name, nodes[-1].name))
         outputs[layer.name] = layer.name
     return EncoderGraph(network.architecture, network.hr, network.lr, tuple(nodes), exact=True)
+
+
+def rounding_nodes(source: str, factor: float = 1.0, offset: float = 0.0) -> tuple[Node, ...]:
+    """The last nodes of a float encoder: floor(value * factor + offset + 1/2), limited to 0...255.
+
+    With factor and offset 127.5 this is `edgegrain.contract.quantization.quantize`.
+    """
+    return Scale("levels", source, factor, offset + 0.5), Floor("rounded", "levels"), Clip("quantized", "rounded")

@@ -87,7 +87,7 @@ def _constant(rng: np.random.Generator, index: int, hr: int) -> tuple[str, np.nd
     special = [(0, 0, 0), (255, 255, 255), (127, 127, 127), (128, 128, 128), (255, 0, 0), (0, 255, 0), (0, 0, 255),
                (1, 1, 1), (254, 254, 254)]
     colour = special[index] if index < len(special) else tuple(int(value) for value in rng.integers(0, 256, 3))
-    return f"colour {colour}", np.broadcast_to(np.uint8(colour), (hr, hr, 3))
+    return f"colour {colour}", np.broadcast_to(np.array(colour, np.uint8), (hr, hr, 3))
 
 
 def _checkerboard(rng: np.random.Generator, index: int, hr: int) -> tuple[str, np.ndarray]:

@@ -20,12 +20,12 @@ from edgegrain.contract.errors import EdgegrainError, ExportError
 from export import report as reports
 from export.coreml_encoder import write_coreml
 from export.encoder_graph import EncoderGraph, exact_graph
-from export.float_encoders import float_contrast, random_rrdb_encoder, rrdb_graph
+from export.float_contrast import float_contrast
 from export.inputs import CheckInput, find_pictures, make_inputs
 from export.onnx_encoder import write_onnx
 from export.runtimes import FORMATS, Runtime, load_runtimes
 from export.tflite_encoder import write_tflite
-from export.verify import RuntimeResult, count_flips, median_latency, verify
+from export.verify import count_flips, median_latency, verify
 
 EXACT_INPUTS = 200
 FLOAT_INPUTS = 100
@@ -259,6 +259,8 @@ def _load_network(folder: Path) -> IntegerNetwork:
 
 
 def _official_graph(hr: int, lr: int, weights: Path | None, seed: int) -> tuple[EncoderGraph, str]:
+    from export.rrdb_graph import random_rrdb_encoder, rrdb_graph
+
     if weights is None:
         return rrdb_graph(random_rrdb_encoder(hr, lr, seed), hr), f"random weights, seed {seed}"
     from edge_encoder.float_encoder import load_rrdb_encoder
@@ -276,7 +278,8 @@ def _print_summary(report: reports.Report, out: Path) -> None:
     for name, entry in report["files"].items():
         typer.echo(f"  {name:<18} {entry['bytes']:>12,} bytes")
     if "bound" in report:
-        typer.echo(f"  accumulators below 2^{report['bound']['worst_log2']:.2f} (limit 2^{report['bound']['limit_log2']})")
+        bound = report["bound"]
+        typer.echo(f"  accumulators below 2^{bound['worst_log2']:.2f} (limit 2^{bound['limit_log2']})")
     for row in report.get("runtimes", []):
         typer.echo(f"  {row['name']:<64} {row['inputs']} inputs, {row['bytes_compared']:,} LR bytes: "
                    f"{row['differing_bytes']} differing bytes")

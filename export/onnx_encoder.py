@@ -6,7 +6,7 @@ Written with ONNX's own helpers, so nothing between the graph and the file can r
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -74,7 +74,7 @@ class _Writer:
         self.constants: list[onnx.TensorProto] = []
         self._scalars: dict[float, str] = {}
 
-    def op(self, kind: str, inputs: list[str], name: str, **attributes: object) -> str:
+    def op(self, kind: str, inputs: list[str], name: str, **attributes: Any) -> str:
         self.nodes.append(helper.make_node(kind, inputs, [name], name=name, **attributes))
         return name
 

@@ -68,7 +68,8 @@ def flip_section(flips: FlipReport) -> dict[str, Any]:
         "flips_per_million": {"median": round(flips.median, 2), "worst": round(worst, 2),
                               "worst_pair": [first, second]},
         "largest_step": flips.largest_step,
-        "pairs": [{"runtimes": list(pair), "flips_per_million": round(value, 2)} for pair, value in flips.flips.items()],
+        "pairs": [{"runtimes": list(pair), "flips_per_million": round(value, 2)}
+                  for pair, value in flips.flips.items()],
     }
 
 

@@ -85,8 +85,16 @@ def onnx_runtimes(path: Path, large_batch: int = LARGE_BATCH) -> list[Runtime]:
             batch = 1 if threads == 1 else large_batch
             runtimes.append(Runtime(
                 f"ONNX Runtime {onnxruntime.__version__}, {label} optimizations, {_threads(threads)}, batch {batch}",
-                lambda rgb, session=session: session.run([OUTPUT], {INPUT: rgb})[0], batch))
+                _session_encoder(session), batch))
     return runtimes
+
+
+def _session_encoder(session: Any) -> Callable[[np.ndarray], np.ndarray]:
+    def encode(rgb: np.ndarray) -> np.ndarray:
+        lr: np.ndarray = session.run([OUTPUT], {INPUT: rgb})[0]
+        return lr
+
+    return encode
 
 
 def tflite_runtimes(path: Path) -> list[Runtime]:

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_encoder.integer_network import IntegerNetwork, run_reference
+from export.encoder_graph import exact_graph
+from export.report import tflite_operations
+from export.runtimes import tflite_runtimes
+from export.tflite_encoder import tflite_bytes, write_tflite
+
+
+def test_pictures_and_lrs_are_bytes_in_tflite_order(exported: Mapping[str, Path], network: IntegerNetwork) -> None:
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(exported["tflite"]))
+    (image,), (lr,) = interpreter.get_input_details(), interpreter.get_output_details()
+    assert image["dtype"] == lr["dtype"] == np.uint8
+    assert image["shape"].tolist() == [1, network.hr, network.hr, 3]
+    assert lr["shape"].tolist() == [1, network.lr, network.lr, 3]
+    assert interpreter.get_signature_list() == {"serving_default": {"inputs": ["image"], "outputs": ["lr"]}}
+
+
+def test_nothing_is_transposed_padded_or_quantized(exported: Mapping[str, Path], network: IntegerNetwork) -> None:
+    operations = tflite_operations(exported["tflite"])
+    depthwise = sum(layer.groups > 1 for layer in network.layers)
+    layers = len(network.layers)
+    assert operations == {"CAST": 2, "CONV_2D": layers - depthwise, "DEPTHWISE_CONV_2D": depthwise, "FLOOR": layers,
+                          "MINIMUM": layers, "RELU": layers,
+                          "ADD": sum(layer.skip is not None for layer in network.layers)}
+
+
+def test_every_kernel_set_gives_the_reference_bytes(exported: Mapping[str, Path], network: IntegerNetwork,
+                                                    noise: np.ndarray) -> None:
+    expected = run_reference(network, noise)
+    runtimes = tflite_runtimes(exported["tflite"])
+    assert len(runtimes) == 6
+    for runtime in runtimes:
+        lr = np.concatenate([runtime.encode(picture[None]) for picture in noise])
+        assert np.array_equal(lr, expected), runtime.name
+
+
+def test_exporting_twice_gives_the_same_file(exported: Mapping[str, Path], network: IntegerNetwork) -> None:
+    assert tflite_bytes(exact_graph(network)) == exported["tflite"].read_bytes()
+
+
+def test_an_existing_file_is_kept_without_force(network: IntegerNetwork, tmp_path: Path) -> None:
+    path = tmp_path / "encoder.tflite"
+    path.write_bytes(b"precious")
+    with pytest.raises(FileExistsError, match="force"):
+        write_tflite(exact_graph(network), path)
+    assert path.read_bytes() == b"precious"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from PIL import Image, features
@@ -77,7 +78,7 @@ def candidates(rgb: Picture, codec: str, max_bytes: int) -> Iterator[BaselineRes
             continue
         seen.add(size)
         small = original if factor == 1 else original.resize(size, Image.Resampling.BICUBIC)
-        found = _highest_quality(lambda quality, small=small: encode(small, quality), max_bytes)
+        found = _highest_quality(partial(encode, small), max_bytes)
         if found is None:
             continue
         data, quality = found

@@ -1,0 +1,85 @@
+"""The README's Python and console blocks and the scripts of ``examples/`` are executed as they stand."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import sdk
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+def run(command: list[str], folder: Path) -> str:
+    """Output of a command that must succeed, run beside a picture named me.jpg with the environment's scripts."""
+    scripts = os.path.dirname(sys.executable)
+    environment = {**os.environ, "PATH": os.pathsep.join([scripts, os.environ["PATH"]]), "PYTHONPATH": str(ROOT)}
+    result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, f"{command}:\n{result.stdout}\n{result.stderr}"
+    return result.stdout
+
+
+@pytest.fixture
+def folder(tmp_path: Path, portrait_path: Path, default_bundle: Path) -> Path:
+    """An empty folder with the portrait as me.jpg."""
+    shutil.copy(portrait_path, tmp_path / "me.jpg")
+    return tmp_path
+
+
+def test_the_readme_has_examples() -> None:
+    assert len(blocks("python")) >= 2
+    assert sum(line.startswith("$ ") for block in blocks("console") for line in block.splitlines()) >= 5
+
+
+@pytest.mark.parametrize("index", range(len(blocks("python"))))
+def test_python_blocks_run(folder: Path, index: int) -> None:
+    run([sys.executable, "-c", blocks("python")[index]], folder)
+    written = {path.name for path in folder.iterdir()} - {"me.jpg"}
+    assert written == {0: {"restored.png"}, 1: {"me.grain"}}.get(index, written)
+
+
+@pytest.mark.parametrize("index", range(len(blocks("console"))))
+def test_console_blocks_run(folder: Path, index: int) -> None:
+    for line in blocks("console")[index].splitlines():
+        if line.startswith("$ "):
+            output = run(["bash", "-c", line.removeprefix("$ ")], folder)
+            assert output.strip() or (folder / line.split()[-1]).is_file(), f"{line}: neither output nor file"
+
+
+def test_console_and_sdk_agree(folder: Path) -> None:
+    """What the command line writes is what the SDK makes of the same picture."""
+    run(["edgegrain", "compress", "me.jpg", "me.grain"], folder)
+    run(["edgegrain", "restore", "me.grain", "me.png"], folder)
+    assert (folder / "me.grain").read_bytes() == bytes(sdk.compress(folder / "me.jpg"))
+    with Image.open(folder / "me.png") as image:
+        assert np.array_equal(np.asarray(image), np.asarray(sdk.restore(folder / "me.grain")))
+
+
+def test_round_trip_example(folder: Path) -> None:
+    output = run([sys.executable, str(ROOT / "examples/round_trip.py"), "me.jpg", "out"], folder)
+    payload = (folder / "out/picture.grain").read_bytes()
+    assert f"{len(payload)} bytes" in output
+    with Image.open(folder / "out/lr.png") as image:
+        assert np.array_equal(np.asarray(image)[8::16, 8::16], sdk.Payload(payload).lr)
+    with Image.open(folder / "out/restored.png") as image:
+        assert image.size == (256, 256)
+
+
+def test_compress_folder_example(folder: Path) -> None:
+    (folder / "notes.txt").write_text("no picture")
+    output = run([sys.executable, str(ROOT / "examples/compress_folder.py"), ".", "payloads"], folder)
+    assert "notes.txt: skipped" in output
+    assert (folder / "payloads/me.grain").read_bytes() == bytes(sdk.compress(folder / "me.jpg"))

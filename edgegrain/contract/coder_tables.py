@@ -203,6 +203,7 @@ def _check_layer(layer: Layer, inputs: npt.NDArray[np.int64], where: str) -> int
         raise BundleError(f"coder tables: {where} has {bias.size} biases for {weight.shape[0]} outputs")
     bound = layer.bound(inputs)
     if bound >= ACCUMULATOR_LIMIT:
-        raise BundleError(f"coder tables: {where} can reach {bound}, but only {ACCUMULATOR_LIMIT} is safe; use smaller weights")
+        raise BundleError(
+            f"coder tables: {where} can reach {bound}, the limit is {ACCUMULATOR_LIMIT}; shrink its weights"
+        )
     return int(weight.shape[0])
-

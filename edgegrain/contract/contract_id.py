@@ -11,7 +11,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from edgegrain.contract.lr_coder import CoderTables
+from edgegrain.contract.coder_tables import CoderTables
+from edgegrain.contract.errors import BundleError
 
 QUANTIZATION_RULE = "level = floor((value + 1) * 127.5 + 0.5) clipped to 0..255"
 
@@ -21,18 +22,19 @@ def canonical_json(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
 
 
-def lr_contract_id(
-    encoder_digest: bytes, preprocessing: Mapping[str, Any], coder_tables: CoderTables
-) -> bytes:
+def lr_contract_id(encoder_digest: bytes, preprocessing: Mapping[str, Any], coder_tables: CoderTables) -> bytes:
     """The 32-byte id of an LR contract; a payload carries its first four bytes.
 
     Args:
         encoder_digest: 32 bytes, ``edge_encoder.integer_network.digest`` of the integer network.
         preprocessing: the manifest's ``preprocessing`` object (JSON values, no floats needed).
         coder_tables: the tables the body is coded with.
+
+    Raises:
+        BundleError: the digest has another length, or ``preprocessing`` holds what JSON does not.
     """
     if len(encoder_digest) != 32:
-        raise ValueError(f"the encoder digest has 32 bytes, got {len(encoder_digest)}")
+        raise BundleError(f"the encoder digest has 32 bytes, got {len(encoder_digest)}")
     record = {
         "contract": "edgegrain LR contract 1",
         "encoder": encoder_digest.hex(),
@@ -40,4 +42,8 @@ def lr_contract_id(
         "quantization": QUANTIZATION_RULE,
         "coder": coder_tables.digest().hex(),
     }
-    return hashlib.sha256(canonical_json(record)).digest()
+    try:
+        text = canonical_json(record)
+    except (TypeError, ValueError) as error:
+        raise BundleError(f"the preprocessing record must be plain JSON: {error}") from None
+    return hashlib.sha256(text).digest()

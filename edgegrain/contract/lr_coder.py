@@ -23,7 +23,7 @@ def _code_level(coder: RangeEncoder | RangeDecoder, mean: int, scale: int, level
     """Encode ``level``, or decode and return one, given its predicted distribution."""
     row, start = cumulative_row(scale), row_start(mean)
     low, below_low = 0, row[start]
-    high, below_high = 256, row[start + (256 << MEAN_BITS)] + 256
+    below_high = row[start + (256 << MEAN_BITS)] + 256
     size = 128
     while size:
         middle = low + size

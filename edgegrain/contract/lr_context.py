@@ -34,7 +34,7 @@ INPUT_LIMIT = 255
 IntArray = npt.NDArray[np.int32]
 
 
-def neighbour_indices(width: int, height: int) -> npt.NDArray[np.int32]:
+def neighbour_indices(width: int, height: int) -> IntArray:
     """Index of every neighbour of every pixel, int32 [height * width, 10].
 
     Pixels count in reading order; height * width stands for the constant 128.
@@ -45,7 +45,8 @@ def neighbour_indices(width: int, height: int) -> npt.NDArray[np.int32]:
     for dy, dx in NEIGHBOURS:
         near = np.maximum(y + dy, 0) * width + np.clip(x + dx, 0, width - 1)
         columns.append(np.where(near < y * width + x, near, west))
-    return np.stack(columns, axis=1).astype(np.int32)
+    indices: IntArray = np.stack(columns, axis=1).astype(np.int32)
+    return indices
 
 
 def positions(width: int, height: int) -> IntArray:
@@ -57,8 +58,10 @@ def positions(width: int, height: int) -> IntArray:
     y, x = np.divmod(np.arange(height * width, dtype=np.int32), np.int32(width))
     u = (2 * x + 1) * 128 // width - 128
     v = (2 * y + 1) * 128 // height - 128
-    flags = [128 * (edge).astype(np.int32) for edge in (y == 0, x == 0, x == width - 1)]
-    return np.stack([u, v, u * u >> 7, v * v >> 7, u * v >> 7, *flags], axis=1).astype(np.int32)
+    flags = [128 * edge.astype(np.int32) for edge in (y == 0, x == 0, x == width - 1)]
+    columns = [u, v, u * u >> 7, v * v >> 7, u * v >> 7, *flags]
+    placed: IntArray = np.stack(columns, axis=1).astype(np.int32)
+    return placed
 
 
 def coding_order(width: int, height: int) -> list[npt.NDArray[np.int32]]:

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from edgegrain.contract.coder_tables import CoderTables
 from edgegrain.contract.errors import PayloadError
-from edgegrain.contract.lr_coder import CoderTables, decode_lr, encode_lr
+from edgegrain.contract.lr_coder import decode_lr, encode_lr
 
 MAGIC = b"\xed\x6e"
 VERSION = 1
@@ -93,6 +94,11 @@ def _check_original(width: int, height: int) -> None:
         )
 
 
+def _check_contract_id(contract_id: bytes) -> None:
+    if len(contract_id) not in (CONTRACT_ID_BYTES, 32):
+        raise PayloadError(f"a contract id has 32 bytes, or 4 for its beginning, got {len(contract_id)}")
+
+
 def _lr_size_code(width: int, height: int) -> int:
     if width == height and width & (width - 1) == 0:
         return width.bit_length() - 1
@@ -126,8 +132,7 @@ def encode_payload(
     height, width = lr.shape[:2]
     if not (1 <= width <= MAX_LR_SIDE and 1 <= height <= MAX_LR_SIDE):
         raise PayloadError(f"an LR has sides of 1 to {MAX_LR_SIDE}, got {width} x {height}")
-    if len(contract_id) not in (CONTRACT_ID_BYTES, 32):
-        raise PayloadError(f"a contract id has 32 bytes, or 4 for its beginning, got {len(contract_id)}")
+    _check_contract_id(contract_id)
     if fit not in FITS:
         raise PayloadError(f"unknown fit {fit!r}, expected one of {', '.join(FITS)}")
     if coding not in (CODING_RAW, CODING_RANGE):
@@ -177,9 +182,7 @@ def _parse(data: BytesLike) -> tuple[Header, bytes]:
     (stored,) = _TRAILER.unpack_from(data, end)
     computed = zlib.crc32(data[:end])
     if stored != computed:
-        raise PayloadError(
-            f"the payload is corrupt or truncated: its CRC-32 is {computed:08x}, it says {stored:08x}"
-        )
+        raise PayloadError(f"the payload is corrupt or truncated: its CRC-32 is {computed:08x}, it says {stored:08x}")
 
     if coding not in (CODING_RAW, CODING_RANGE):
         raise PayloadError(f"payload coding {coding} is unknown, expected 0 (raw) or 1 (range coder)")
@@ -208,9 +211,7 @@ def _parse(data: BytesLike) -> tuple[Header, bytes]:
             f"a raw body of an LR of {lr_width} x {lr_height} has {raw_bytes} bytes, this one {len(body)}"
         )
     if coding == CODING_RANGE and len(body) >= raw_bytes:
-        raise PayloadError(
-            f"a coded body is shorter than the {raw_bytes} bytes of its LR, this one has {len(body)}"
-        )
+        raise PayloadError(f"a coded body is shorter than the {raw_bytes} bytes of its LR, this one has {len(body)}")
     header = Header(
         version=version,
         coding=coding,
@@ -241,6 +242,7 @@ def require_contract(header: Header, available: Iterable[bytes]) -> bytes:
     """
     ids = list(available)
     for contract_id in ids:
+        _check_contract_id(contract_id)
         if contract_id[:CONTRACT_ID_BYTES] == header.contract_id:
             return contract_id
     known = ", ".join(contract_id[:CONTRACT_ID_BYTES].hex() for contract_id in ids) or "none"
@@ -250,9 +252,7 @@ def require_contract(header: Header, available: Iterable[bytes]) -> bytes:
     )
 
 
-def decode_payload(
-    data: BytesLike, *, contract_id: bytes, tables: CoderTables
-) -> tuple[npt.NDArray[np.uint8], Header]:
+def decode_payload(data: BytesLike, *, contract_id: bytes, tables: CoderTables) -> tuple[npt.NDArray[np.uint8], Header]:
     """Unpack a payload into its LR, uint8 [h, w, 3], and header.
 
     Args:

@@ -28,12 +28,14 @@ def dequantize(levels: Array) -> Array:
     ``levels`` is a numpy array or torch tensor of any shape. Give it a floating type for a result of
     that type; unsigned 8-bit input is promoted by the rules of its library.
     """
-    return levels / HALF_RANGE - 1
+    values: Array = levels / HALF_RANGE - 1
+    return values
 
 
 def unit_to_levels(values: Array) -> Array:
     """Map values [-1, 1] to levels [0, 255] without rounding or clipping; inverse of ``dequantize``."""
-    return (values + 1) * HALF_RANGE
+    levels: Array = (values + 1) * HALF_RANGE
+    return levels
 
 
 def quantize(values: npt.ArrayLike) -> npt.NDArray[np.uint8]:
@@ -52,4 +54,5 @@ def quantize(values: npt.ArrayLike) -> npt.NDArray[np.uint8]:
         array = array.astype(np.float32)
     if np.isnan(array).any():
         raise QuantizationError("cannot quantize NaN: the values come from a computation that failed")
-    return np.clip(np.floor(unit_to_levels(array) + 0.5), 0, 255).astype(np.uint8)
+    levels: npt.NDArray[np.uint8] = np.clip(np.floor(unit_to_levels(array) + 0.5), 0, 255).astype(np.uint8)
+    return levels

@@ -73,7 +73,7 @@ class RangeDecoder:
         self._value = int.from_bytes(body[:4].ljust(4, b"\0"), "big")
         self._position = 4  # of the next byte to read; beyond the body come zeros
 
-    def code(self, bit: bool, probability: int) -> bool:  # noqa: ARG002
+    def code(self, bit: bool, probability: int) -> bool:
         """Return the next decision, whatever ``bit`` is; any body whatever yields some."""
         low, high = self._low, self._high
         split = low + (((high - low) * probability) >> PROBABILITY_BITS)

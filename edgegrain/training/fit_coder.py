@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +25,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from edgegrain.contract.coder_tables import ACTIVATION_MAX, ChannelNetwork, CoderTables, Layer
+from edgegrain.contract.files import write_atomically
 from edgegrain.contract.logistic import MEAN_BITS, SCALE_MAX
 from edgegrain.contract.lr_coder import encode_lr
 from edgegrain.contract.lr_context import all_contexts
@@ -107,6 +107,7 @@ def lower_network(network: FloatNetwork, context: Tensor) -> ChannelNetwork:
     context_unit = torch.full((context.shape[1],), 1.0 / CONTEXT_UNIT, dtype=torch.float64)
     values, unit = context.double(), context_unit  # integers, and what one of each is worth
     for layer in network.hidden:
+        assert isinstance(layer, nn.Linear)
         weight, bias = layer.weight.detach().double(), layer.bias.detach().double()
         exact = torch.relu((values * unit) @ weight.T + bias)
         top = exact.amax(dim=0)
@@ -223,15 +224,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--report", type=int, default=500, help="held-out LRs to code, default 500")
     parser.add_argument("--force", action="store_true", help="overwrite an existing file")
     options = parser.parse_args(arguments)
-    if options.out.exists() and not options.force:
+    if options.out.exists() and not options.force:  # before the work, not after it
         parser.error(f"{options.out} exists; tables are part of an LR contract, --force replaces them")
     lrs = load_lrs(options.lrs)
     kept = [lr for index, lr in enumerate(lrs) if index % 10]
     tables = fit_tables(kept, widths=options.widths, steps=options.steps)
     data = tables.to_json()
-    partial = options.out.with_name(options.out.name + ".partial")
-    partial.write_bytes(data)
-    os.replace(partial, options.out)
+    write_atomically(options.out, data, force=options.force)
 
     held = lrs[::10][: options.report]
     coded = np.mean([len(encode_lr(lr, tables)) for lr in held])

@@ -1,0 +1,108 @@
+"""Assembling a bundle: encoders in every format, decoder, coder tables, golden vectors, manifest and model card."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from edge_encoder import bounds
+from edge_encoder import integer_network as integer
+from edge_encoder.golden_inputs import make_golden
+from edge_encoder.integer_network import IntegerNetwork
+from edge_encoder.preprocessing import PREPROCESSING
+from edgegrain.contract.coder_tables import CoderTables
+from edgegrain.contract.contract_id import lr_contract_id
+from edgegrain.contract.files import write_atomically
+from edgegrain.contract.manifest import MANIFEST_NAME, SCHEMA, Manifest, load_manifest, verify_bundle
+from export.mobile import export_encoder
+
+DECODER, CODER, GOLDEN, CARD = "decoder.onnx", "coder.json", "golden.json", "README.md"
+
+
+def assemble_bundle(folder: Path, network: IntegerNetwork, decoder: bytes, tables: CoderTables,
+                    fields: Mapping[str, Any], *, card: str, force: bool = False) -> Manifest:
+    """Write a complete bundle; the folder appears whole or not at all.
+
+    Args:
+        folder: where; its name should be the bundle's id.
+        network: the integer encoder; its bounds are proven.
+        decoder: serialized ONNX decoder.
+        tables: of the payload's coder.
+        fields: the manifest's ``id``, ``version``, ``codec``, ``domain``, ``decoder``, ``training``, ``evaluation`` and
+            ``licence``; everything else follows from the other arguments.
+        card: the model card, Markdown.
+        force: replace a bundle that exists.
+
+    Raises:
+        FileExistsError: the folder exists and ``force`` is false.
+        ExportError: a bound cannot be proven or a converter refuses.
+        BundleError: the fields make no valid manifest.
+    """
+    if folder.exists() and not force:
+        raise FileExistsError(f"{folder} exists; choose another folder or pass force (--force) to replace it")
+    proof = bounds.prove(network)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        integer.save(network, staging / "encoder.safetensors")
+        export_encoder(network, staging)
+        write_atomically(staging / DECODER, decoder)
+        write_atomically(staging / CODER, tables.to_json())
+        golden = make_golden(lambda rgb: integer.run_reference(network, rgb), network.hr)
+        write_atomically(staging / GOLDEN, (json.dumps(golden, indent=1) + "\n").encode())
+        write_atomically(staging / CARD, card.encode())
+        record = {
+            "schema": SCHEMA,
+            **fields,
+            "lr_contract_id": lr_contract_id(integer.digest(network), PREPROCESSING, tables).hex(),
+            "hr": network.hr,
+            "lr": network.lr,
+            "encoder": {
+                "architecture": network.architecture,
+                "layers": len(network.layers),
+                "parameters": network.parameters,
+                "flops": 2 * network.multiply_adds(),
+                "max_accumulator_log2": round(proof.worst_log2, 2),
+            },
+            "preprocessing": PREPROCESSING,
+        }
+        _write_manifest(staging, record)
+        verify_bundle(staging)
+        os.chmod(staging, 0o755)
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(staging, folder)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+    return load_manifest(folder)
+
+
+def update_card(folder: Path, *, evaluation: Mapping[str, Any], card: str) -> Manifest:
+    """Replace a bundle's evaluation and model card; encoder, coder and decoder stay byte for byte.
+
+    Raises:
+        BundleError: there is no valid bundle in the folder.
+    """
+    verify_bundle(folder)
+    record = json.loads((folder / MANIFEST_NAME).read_bytes())
+    write_atomically(folder / CARD, card.encode(), force=True)
+    record["evaluation"] = dict(evaluation)
+    _write_manifest(folder, record)
+    return verify_bundle(folder)
+
+
+def _write_manifest(folder: Path, record: Mapping[str, Any]) -> None:
+    files = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name != MANIFEST_NAME:
+            data = path.read_bytes()
+            files[path.relative_to(folder).as_posix()] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    text = json.dumps({**record, "files": files}, indent=2) + "\n"
+    write_atomically(folder / MANIFEST_NAME, text.encode(), force=True)

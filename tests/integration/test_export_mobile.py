@@ -1,0 +1,108 @@
+"""Exports of the default bundle are byte-identical everywhere; one changed weight in any file is noticed."""
+
+from __future__ import annotations
+
+import shutil
+import struct
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from edge_encoder.integer_network import IntegerNetwork, load
+from edgegrain.contract.errors import ExportError
+from export.encoder_graph import exact_graph
+from export.inputs import find_pictures, make_inputs
+from export.mobile import export_encoder
+from export.runtimes import coreml_runtimes, load_runtimes, onnx_runtimes, tflite_runtimes
+from export.verify import require_exact, verify
+from tests.networks import random_network
+
+INPUTS = 200
+LAYER = "stage1.block0.expand"
+
+
+@pytest.fixture(scope="module")
+def network() -> IntegerNetwork:
+    return random_network(seed=11)
+
+
+@pytest.fixture(scope="module")
+def exported(network: IntegerNetwork, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
+    return export_encoder(network, tmp_path_factory.mktemp("dist"))
+
+
+def _stored_weight(network: IntegerNetwork) -> tuple[np.ndarray, np.ndarray]:
+    """One layer's float32 weights ``[O, I]`` as exported, and the same with one weight a single integer step larger."""
+    (layer,) = [layer for layer in network.layers if layer.name == LAYER]
+    weight = layer.exported_weight()[:, :, 0, 0]
+    changed = weight.copy()
+    changed[0, 0] += layer.scale()[0]
+    assert (changed != weight).sum() == 1
+    return weight, changed
+
+
+def _change_onnx(path: Path, weight: np.ndarray, changed: np.ndarray) -> None:
+    model = onnx.load(str(path))
+    (tensor,) = [item for item in model.graph.initializer if item.name == f"{LAYER}.conv.weight"]
+    assert np.array_equal(numpy_helper.to_array(tensor)[:, :, 0, 0], weight)
+    tensor.CopyFrom(numpy_helper.from_array(changed[:, :, None, None], tensor.name))
+    path.write_bytes(model.SerializeToString())
+
+
+def _change_bytes(path: Path, weight: np.ndarray, changed: np.ndarray) -> None:
+    """Both TFLite (``[O, 1, 1, I]``) and Core ML (``[O, I, 1, 1]``) keep a 1x1 layer's weights in this order."""
+    data = path.read_bytes()
+    assert data.count(weight.tobytes()) == 1
+    path.write_bytes(data.replace(weight.tobytes(), changed.tobytes()))
+
+
+@pytest.mark.parametrize("kind", ["onnx", "tflite", "coreml"])
+def test_one_changed_weight_in_a_file_is_noticed(kind: str, network: IntegerNetwork, exported: Mapping[str, Path],
+                                                 tmp_path: Path) -> None:
+    copies = {"onnx": shutil.copy2, "tflite": shutil.copy2, "coreml": shutil.copytree}
+    path = Path(copies[kind](exported[kind], tmp_path / exported[kind].name))  # type: ignore[operator]
+    loaders: dict[str, Callable[[Path], object]] = {
+        "onnx": onnx_runtimes, "tflite": tflite_runtimes, "coreml": coreml_runtimes}
+
+    def check() -> None:
+        require_exact(verify(network, {}, make_inputs(network.hr, 20, seed=5),
+                             runtimes=list(loaders[kind](path))))  # type: ignore[call-overload]
+
+    check()
+    if kind == "onnx":
+        _change_onnx(path, *_stored_weight(network))
+    else:
+        file = path if kind == "tflite" else path / "Data/com.apple.CoreML/weights/weight.bin"
+        _change_bytes(file, *_stored_weight(network))
+    with pytest.raises(ExportError, match=r"[1-9]\d* of 15360 LR bytes differ"):
+        check()
+
+
+def test_a_flipped_bit_in_the_weight_file_is_noticed_or_refused(network: IntegerNetwork,
+                                                               exported: Mapping[str, Path], tmp_path: Path) -> None:
+    package = Path(shutil.copytree(exported["coreml"], tmp_path / "encoder.mlpackage"))
+    file = package / "Data/com.apple.CoreML/weights/weight.bin"
+    original = file.read_bytes()
+    _, _, size, start = struct.unpack_from("<IIQQ", original, 64)  # the stem's record
+    for position in range(start + 3, start + size, size // 8):  # sign and exponent bytes
+        data = bytearray(original)
+        data[position] ^= 0x80
+        file.write_bytes(data)
+        results = verify(network, {}, make_inputs(network.hr, 8), runtimes=coreml_runtimes(package))
+        assert not results[0].exact
+
+
+def test_the_default_bundles_exports_are_the_reference_everywhere(default_bundle: Path, tmp_path: Path) -> None:
+    network = load(default_bundle / "encoder.safetensors")
+    names = {"tflite": "encoder.tflite", "coreml": "encoder.mlpackage", "onnx": "encoder.onnx"}
+    artefacts = {kind: default_bundle / name for kind, name in names.items()}
+    runtimes = load_runtimes(exact_graph(network), artefacts)
+    assert len(runtimes) >= 13
+    inputs = make_inputs(network.hr, INPUTS, network=network, pictures=find_pictures(), seed=2)
+    results = verify(network, artefacts, inputs, runtimes=runtimes)
+    assert all(result.inputs >= INPUTS for result in results)
+    require_exact(results)

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from safetensors.torch import save_file
+from typer.testing import CliRunner
+
+from edge_encoder.bounds import prove
+from edge_encoder.float_encoder import FloatEncoderConfig
+from edge_encoder.integer_network import IntegerNetwork, digest, save
+from edgegrain.contract.errors import ExportError
+from export import mobile
+from export.mobile import app, export_encoder
+from export.rrdb_graph import random_rrdb_encoder
+
+RUN = CliRunner()
+
+
+@pytest.fixture(scope="module")
+def bundle(network: IntegerNetwork, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bundle")
+    save(network, folder / "encoder.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """One whole run of the command: its output folder and what it printed."""
+    out = tmp_path_factory.mktemp("dist")
+    result = RUN.invoke(app, ["--bundle", str(bundle), "--out", str(out), "--inputs", "20"])
+    assert result.exit_code == 0, result.output
+    return out, result.output
+
+
+def test_every_runtime_ends_in_zero_differing_bytes(run: tuple[Path, str]) -> None:
+    lines = [line for line in run[1].splitlines() if line.endswith("differing bytes")]
+    assert len(lines) >= 13 and all(line.endswith(": 0 differing bytes") for line in lines)
+
+
+def test_the_report_says_what_was_written_and_compared(run: tuple[Path, str], network: IntegerNetwork) -> None:
+    out, _ = run
+    report = json.loads((out / "report.json").read_text())
+    assert set(report["files"]) == {"encoder.tflite", "encoder.mlpackage", "encoder.onnx"}
+    for row in report["runtimes"]:
+        assert (row["inputs"], row["bytes_compared"], row["differing_bytes"]) == (20, 20 * network.lr**2 * 3, 0)
+    assert report["encoder"] | {"exact": True, "hr": 64, "lr": 16, "digest": digest(network).hex(),
+                                "flops": 2 * network.multiply_adds()} == report["encoder"]
+    assert report["bound"]["worst_log2"] == pytest.approx(prove(network).worst_log2, abs=1e-3)
+    assert sum(report["inputs"].values()) == 20
+    assert report["files"]["encoder.tflite"]["bytes"] == (out / "encoder.tflite").stat().st_size
+    assert report["files"]["encoder.mlpackage"]["operations"]["conv"] == len(network.layers)
+    flips = report["float_contrast"]["flips_per_million"]
+    assert flips["worst"] >= flips["median"] >= 0
+    assert {"numpy", "onnxruntime", "tensorflow", "coremltools", "torch"} <= set(report["versions"])
+    assert any("milliseconds" in row for row in report["runtimes"])
+    markdown = (out / "report.md").read_text()
+    assert all(row["name"] in markdown for row in report["runtimes"]) and "2^" in markdown
+
+
+def test_existing_files_are_kept_without_force(run: tuple[Path, str], bundle: Path) -> None:
+    out, _ = run
+    before = (out / "encoder.onnx").read_bytes()
+    result = RUN.invoke(app, ["--bundle", str(bundle), "--out", str(out), "--formats", "onnx", "--inputs", "1"])
+    assert result.exit_code == 2 and "--force" in result.output
+    assert (out / "encoder.onnx").read_bytes() == before
+
+
+def test_one_format_alone_and_force(bundle: Path, tmp_path: Path) -> None:
+    arguments = ["--bundle", str(bundle), "--out", str(tmp_path), "--formats", "onnx", "--inputs", "2", "--no-contrast"]
+    assert RUN.invoke(app, arguments).exit_code == 0
+    assert RUN.invoke(app, [*arguments, "--force"]).exit_code == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["encoder.onnx", "report.json", "report.md"]
+    assert "float_contrast" not in json.loads((tmp_path / "report.json").read_text())
+
+
+def test_a_differing_byte_is_exit_status_one_and_stands_in_the_report(
+        bundle: Path, network: IntegerNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write_another_seed(graph: object, path: Path, *, force: bool = False) -> Path:
+        from export.encoder_graph import exact_graph
+        from export.onnx_encoder import write_onnx
+        from tests.networks import random_network
+
+        return write_onnx(exact_graph(random_network(seed=1)), path, force=force)
+
+    monkeypatch.setitem(mobile._WRITERS, "onnx", write_another_seed)
+    result = RUN.invoke(app, ["--bundle", str(bundle), "--out", str(tmp_path), "--formats", "onnx", "--inputs", "4",
+                              "--no-contrast"])
+    assert result.exit_code == 1 and "do not ship" in result.output
+    rows = {row["name"]: row for row in json.loads((tmp_path / "report.json").read_text())["runtimes"]}
+    assert all((row["differing_bytes"] > 0) == name.startswith("ONNX") for name, row in rows.items())
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["--bundle", "no-such-bundle"], "no bundle 'no-such-bundle'"),
+    (["--formats", "tflite,gguf"], "unknown format gguf"),
+    (["--pictures", "."], "no pictures"),
+])
+def test_what_cannot_be_done_is_exit_status_two(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                arguments: list[str], message: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    defaults = ["--bundle", str(bundle), "--out", str(tmp_path / "dist"), "--inputs", "1"]
+    result = RUN.invoke(app, [*defaults, *arguments])
+    assert result.exit_code == 2 and message in result.output
+    assert not (tmp_path / "dist").exists()
+
+
+def test_an_official_checkpoint_exports_with_flips_instead_of_exactness(tmp_path: Path) -> None:
+    encoder = random_rrdb_encoder(64, 16, config=FloatEncoderConfig(channels=8, growth=4, blocks=1))
+    save_file(dict(encoder.state_dict()), tmp_path / "grain.safetensors")
+    result = RUN.invoke(app, ["--architecture", "official-rrdb", "--hr", "64", "--lr", "16", "--formats", "onnx",
+                              "--weights", str(tmp_path / "grain.safetensors"), "--out", str(tmp_path / "dist"),
+                              "--inputs", "4"])
+    assert result.exit_code == 0, result.output
+    report = json.loads((tmp_path / "dist" / "report.json").read_text())
+    assert report["encoder"]["exact"] is False and "runtimes" not in report
+    assert report["flips"]["inputs"] == 4 and report["flips"]["flips_per_million"]["median"] >= 0
+    assert "flip between two runtimes" in result.output
+
+
+def test_help_teaches_with_examples() -> None:
+    result = RUN.invoke(app, ["--help"])
+    assert result.exit_code == 0
+    for word in ("python -m export.mobile --out dist", "official-rrdb", "exit status is 1"):
+        assert word in " ".join(result.output.split()), word
+
+
+def test_export_encoder_proves_the_bounds_and_writes_all_or_nothing(
+        network: IntegerNetwork, exported: Mapping[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="unknown format"):
+        export_encoder(network, tmp_path, ["onnx", "pt"])
+    (tmp_path / "encoder.onnx").write_bytes(b"precious")
+    with pytest.raises(FileExistsError):
+        export_encoder(network, tmp_path, ["coreml", "onnx"])
+    assert [path.name for path in tmp_path.iterdir()] == ["encoder.onnx"]
+    assert list(exported) == ["tflite", "coreml", "onnx"] and all(path.exists() for path in exported.values())

@@ -40,17 +40,27 @@ class _StraightThrough(torch.autograd.Function):
 
 
 class _FloorClamp(torch.autograd.Function):
-    """clamp(floor(v), 0, 255) as one function; the gradient passes where v was inside the range."""
+    """clamp(floor(v), 0, 255) as one function; the gradient passes strictly inside the range.
+
+    The result is handed on in the convolution's own type: bfloat16 holds 0...255 exactly.
+    """
 
     @staticmethod
-    def forward(ctx: Any, value: Tensor) -> Tensor:
-        ctx.save_for_backward((value >= 0) & (value < ACTIVATION_MAX + 1))
-        return value.floor().clamp_(0, ACTIVATION_MAX)
+    def forward(ctx: Any, value: Tensor, dtype: torch.dtype) -> Tensor:
+        result = value.floor().clamp_(0, ACTIVATION_MAX).to(dtype)
+        ctx.save_for_backward(result)
+        return result
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        (inside,) = ctx.saved_tensors
-        return grad * inside
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (result,) = ctx.saved_tensors
+        return torch.ops.aten.hardtanh_backward(grad.to(result.dtype), result, 0, ACTIVATION_MAX).float(), None
+
+
+def floor_clamp(value: Tensor) -> Tensor:
+    """The integers 0...255 below ``value``, as floats of the type convolutions run in."""
+    autocast = torch.is_autocast_enabled(value.device.type)
+    return _FloorClamp.apply(value, torch.get_autocast_dtype(value.device.type) if autocast else torch.float32)
 
 
 class TwinConv(nn.Module):
@@ -132,9 +142,9 @@ class ResidualBlock(nn.Module):
         self.project = TwinConv(channels * expansion, channels, 1, skip=True, gain=0.3)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = _FloorClamp.apply(self.depthwise(x))
-        y = _FloorClamp.apply(self.expand(y))
-        return _FloorClamp.apply(self.project(y, skip=x))
+        y = floor_clamp(self.depthwise(x))
+        y = floor_clamp(self.expand(y))
+        return floor_clamp(self.project(y, skip=x))
 
 
 class EncoderTwin(nn.Module):
@@ -168,10 +178,10 @@ class EncoderTwin(nn.Module):
         Returns:
             LR levels ``[B, 3, lr, lr]`` float32 in 0...255 (integers unless ``noise``), and the box mean.
         """
-        x = _FloorClamp.apply(self.stem(picture))
+        x = floor_clamp(self.stem(picture))
         for index, blocks in enumerate(self.stages):
             if index:
-                x = _FloorClamp.apply(self.downs[index - 1](x))
+                x = floor_clamp(self.downs[index - 1](x))
             for block in blocks:
                 x = block(x)
         box = self.box_mean(picture)
@@ -179,7 +189,7 @@ class EncoderTwin(nn.Module):
         if noise:
             # value carries the rounding offset 1/2: floor(value) is round(value - 1/2).
             return (value - 0.5 + torch.rand_like(value) - 0.5).clamp(0, ACTIVATION_MAX), box
-        return _FloorClamp.apply(value), box
+        return floor_clamp(value).float(), box
 
 
 class BoxMean(nn.Module):

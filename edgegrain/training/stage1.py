@@ -14,18 +14,22 @@ import json
 import math
 import signal
 import time
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import typer
 from PIL import Image
-from safetensors.torch import load_file, save
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from edge_encoder.architectures import EncoderConfig, encoder_config
 from edge_encoder.twin import BoxMean, EncoderTwin
+from edgegrain.contract.errors import BundleError, EdgegrainError
 from edgegrain.contract.files import write_atomically
 from edgegrain.contract.quantization import dequantize
 from edgegrain.evaluation.identity import FaceIdentity
@@ -60,6 +64,22 @@ class Stage1Config:
     ema: float = 0.998
     clip_gradient: float = 1.0
     seed: int = 1
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values; `from_dict` reads them back."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Stage1Config:
+        """The configuration that `as_dict` described."""
+        encoder = fields["encoder"]
+        return cls(**{
+            **fields,
+            "encoder": EncoderConfig(**{**encoder, "channels": tuple(encoder["channels"]),
+                                        "blocks": tuple(encoder["blocks"])}),
+            "decoder": DecoderConfig.from_dict(fields["decoder"]),
+            "loss": LossWeights(**fields["loss"]),
+        })
 
 
 class Autoencoder(nn.Module):
@@ -117,18 +137,29 @@ def save_checkpoint(path: Path, model: Autoencoder, average: Autoencoder, config
     """Weights and averaged weights as one safetensors file with the run's configuration in its header."""
     tensors = {f"model.{name}": tensor.contiguous() for name, tensor in model.state_dict().items()}
     tensors |= {f"average.{name}": tensor.contiguous() for name, tensor in average.state_dict().items()}
-    metadata = {"config": json.dumps(asdict(config)), "pictures": str(pictures)}
+    metadata = {"config": json.dumps(config.as_dict()), "pictures": str(pictures)}
     write_atomically(path, save(tensors, metadata=metadata), force=True)
 
 
-def load_checkpoint(path: Path, model: Autoencoder, average: Autoencoder) -> int:
-    """Fill both models; returns the pictures seen."""
-    tensors = load_file(path)
-    for prefix, target in (("model.", model), ("average.", average)):
-        target.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
-    with path.open("rb") as file:
-        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-    return int(header["__metadata__"]["pictures"])
+def load_run(path: Path) -> tuple[Autoencoder, Autoencoder, Stage1Config, int]:
+    """Model, averaged model, configuration and pictures seen of a checkpoint.
+
+    Raises:
+        BundleError: the file is no checkpoint of this stage.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            config = Stage1Config.from_dict(json.loads(metadata["config"]))
+            models = []
+            for prefix in ("model.", "average."):
+                model = Autoencoder(config).to(memory_format=torch.channels_last)
+                model.load_state_dict({name.removeprefix(prefix): file.get_tensor(name)
+                                       for name in file.keys() if name.startswith(prefix)})  # noqa: SIM118
+                models.append(model)
+            return models[0], models[1].requires_grad_(False), config, int(metadata["pictures"])
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise BundleError(f"{path} is not a stage 1 checkpoint ({error})") from error
 
 
 def train(config: Stage1Config, *, data: Path, weights: Path, out: Path, pictures: int, budget_seconds: float,
@@ -137,11 +168,15 @@ def train(config: Stage1Config, *, data: Path, weights: Path, out: Path, picture
     """Run stage 1; returns the last evaluation. See the module docstring for what stops it and what it writes."""
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)
-    model = Autoencoder(config).to(memory_format=torch.channels_last)
-    average = copy.deepcopy(model).requires_grad_(False)
     checkpoint, seen = out / "last.safetensors", 0
     if resume and checkpoint.exists():
-        seen = load_checkpoint(checkpoint, model, average)
+        model, average, stored, seen = load_run(checkpoint)
+        config = replace(config, encoder=stored.encoder, decoder=stored.decoder, correction=stored.correction)
+    elif checkpoint.exists():
+        raise FileExistsError(f"{checkpoint} exists; pass --resume to continue it or choose another folder")
+    else:
+        model = Autoencoder(config).to(memory_format=torch.channels_last)
+        average = copy.deepcopy(model).requires_grad_(False)
     size = config.encoder.hr
     shard = pack(list_pictures(data, exclude), size, out.parent / "packed")
     held_out = np.stack([read_square(path, size) for path in list_pictures(validation or data)[:16]])
@@ -150,7 +185,7 @@ def train(config: Stage1Config, *, data: Path, weights: Path, out: Path, picture
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=1e-4)
     stop = _StopOnSignal()
     log = (out / "log.jsonl").open("a")
-    log.write(json.dumps({"config": asdict(config), "pictures_in_set": len(shard), "seen": seen}) + "\n")
+    log.write(json.dumps({"config": config.as_dict(), "pictures_in_set": len(shard), "seen": seen}) + "\n")
     started, first, step, result = time.monotonic(), seen, 0, {}
     feed = batches(shard, config.batch, config.seed + seen)
     while not stop.requested:
@@ -176,7 +211,7 @@ def train(config: Stage1Config, *, data: Path, weights: Path, out: Path, picture
             torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
         if step % 50 == 0:
             rate = (seen - first) / (time.monotonic() - started)
-            row = {"pictures": seen, "per_second": round(rate, 2), "loss": round(float(loss), 5),
+            row = {"pictures": seen, "per_second": round(rate, 2), "loss": round(loss.item(), 5),
                    **{name: round(value, 5) for name, value in terms.items()}}
             log.write(json.dumps(row) + "\n")
             log.flush()
@@ -223,9 +258,13 @@ def main(
     if threads:
         torch.set_num_threads(threads)
     config = Stage1Config(correction=not control)
-    result = train(config, data=data, weights=weights, out=out, pictures=pictures, budget_seconds=budget_seconds,
-                   exclude=tuple(exclude), validation=validation, resume=resume)
-    print(json.dumps(result))
+    try:
+        result = train(config, data=data, weights=weights, out=out, pictures=pictures, budget_seconds=budget_seconds,
+                       exclude=tuple(exclude or ()), validation=validation, resume=resume)
+    except (EdgegrainError, FileExistsError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from None
+    typer.echo(json.dumps(result))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,104 @@
+"""The model card of a bundle: what it was trained on, what it may be used for, what it measures.
+
+    python -m edgegrain.training.model_card --bundle faces --evaluation results/faces.json --control results/control.json
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from edgegrain.contract.bundle_paths import find_bundle
+from edgegrain.contract.errors import BundleError, EdgegrainError
+from edgegrain.contract.manifest import load_manifest
+from export.bundle import update_card
+
+COLUMNS = (("bytes", "bytes", ".0f"), ("psnr", "PSNR (dB)", ".2f"), ("ssim", "SSIM", ".3f"),
+           ("lpips_alex", "LPIPS-Alex", ".3f"), ("lpips_vgg", "LPIPS-VGG", ".3f"), ("identity", "identity", ".3f"))
+
+
+def card_text(bundle_id: str, training: Mapping[str, Any], evaluation: Mapping[str, Any],
+              licence: Mapping[str, str]) -> str:
+    """Markdown; ``evaluation`` as `collect` gives it, or empty for a bundle not evaluated yet."""
+    data = ", ".join(f"{count} {name}" for name, count in training["data"].items())
+    lines = [
+        f"# {bundle_id}",
+        "",
+        "A picture of a face, 256 x 256, as a viewable LR of 16 x 16 and back.",
+        "",
+        "**Research only.** " + licence["weights"],
+        "",
+        "## Training",
+        "",
+        f"Stage 1 of GRAIN (section 3.5) with the exact encoder's quantization in the loop: {training['pictures_seen']:,} "
+        f"pictures seen, drawn from {training['pictures_in_set']:,} ({data}; by file name prefix).",
+        "",
+        f"Data: {licence['data']}",
+        "",
+        "The set is mostly young and well-lit: FFHQ and CelebA-HQ under-represent dark skin, old age, head coverings and "
+        "glasses, and the decoder fills in what it saw most. A restored face is a plausible picture, not evidence of who "
+        "somebody is.",
+        "",
+        "## Evaluation",
+        "",
+    ]
+    if not evaluation:
+        return "\n".join([*lines, "Not evaluated yet.", ""])
+    lines += [
+        f"Mean over the {evaluation['pictures']['count']} unseen faces of {evaluation['pictures']['folder']}, each through the "
+        "published files. Classical codecs may use at most the payload's bytes and choose their own downscaling.",
+        "",
+        "| method | " + " | ".join(title for _, title, _ in COLUMNS) + " |",
+        "|---" + "|---:" * len(COLUMNS) + "|",
+    ]
+    for name, scores in evaluation["methods"].items():
+        lines.append(f"| {name} | " + " | ".join(format(scores[key], form) for key, _, form in COLUMNS) + " |")
+    lines += [
+        "",
+        "Identity is the distance of dlib's face descriptors (below 0.6: the same person to dlib). LPIPS-Alex and the "
+        "descriptor take part in training; LPIPS-VGG does not.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def collect(bundle_id: str, own: Mapping[str, Any], control: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The manifest's ``evaluation`` from the summaries of `edgegrain.evaluation.bundle_report`.
+
+    Raises:
+        BundleError: a summary is of another bundle, or the two are not of the same pictures.
+    """
+    if own["bundle"]["id"] != bundle_id:
+        raise BundleError(f"the evaluation is of {own['bundle']['id']}, not of {bundle_id}")
+    methods = {"this bundle" if name == bundle_id else name: scores for name, scores in own["means"].items()}
+    if control is not None:
+        if control["pictures"] != own["pictures"]:
+            raise BundleError("the control was evaluated on other pictures; run both reports on the same folder")
+        methods["control: box mean, same decoder and training"] = control["means"][control["bundle"]["id"]]
+    return {"pictures": own["pictures"], "methods": methods, "versions": own["versions"]}
+
+
+def main(
+    evaluation: Annotated[Path, typer.Option(help="JSON summary of the bundle's report.")],
+    bundle: Annotated[str, typer.Option(help="Name or folder of the bundle.")] = "faces",
+    control: Annotated[Path | None, typer.Option(help="JSON summary of the control's report.")] = None,
+) -> None:
+    """Enter an evaluation into a bundle's manifest and model card."""
+    try:
+        manifest = load_manifest(find_bundle(bundle))
+        collected = collect(manifest.id, json.loads(evaluation.read_bytes()),
+                            json.loads(control.read_bytes()) if control else None)
+        card = card_text(manifest.id, manifest.training, collected, manifest.licence)
+        update_card(manifest.folder, evaluation=collected, card=card)
+    except EdgegrainError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from None
+    typer.echo(card)
+
+
+if __name__ == "__main__":
+    typer.run(main)

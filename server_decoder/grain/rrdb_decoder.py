@@ -1,0 +1,149 @@
+"""GRAIN's invertible decoder ([GRAIN] 3.2 (3)): RRDB blocks and upsampling layers, one feature map f_inv per scale."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from server_decoder.grain.rrdb import NEGATIVE_SLOPE, RRDB, ResidualBlock
+
+
+@dataclass(frozen=True)
+class Scale:
+    """One resolution of the decoder.
+
+    Attributes:
+        size: side length of its square feature map.
+        channels: of f_inv at this scale.
+        rrdb: number of RRDB blocks (three dense blocks of five convolutions).
+        dense: number of reduced RRDB blocks (one dense block of four convolutions).
+        residual: number of plain residual blocks.
+        growth: channels that every dense convolution adds.
+    """
+
+    size: int
+    channels: int
+    rrdb: int = 0
+    dense: int = 0
+    residual: int = 0
+    growth: int = 32
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """The scales from the LR to the HR size, each twice the one before.
+
+    Attributes:
+        scales: coarse to fine.
+        upsampling: ``"nearest"`` (the paper's; all scales have the same width) or ``"subpixel"`` (a
+            transposed 2x2 convolution of stride 2: a width of its own for every scale).
+        head: hidden channels of the 3x3 convolutions that make the picture; () for one convolution.
+    """
+
+    scales: tuple[Scale, ...]
+    upsampling: str = "nearest"
+    head: tuple[int, ...] = (64, 32)
+
+    def __post_init__(self) -> None:
+        sizes = [scale.size for scale in self.scales]
+        if any(b != 2 * a for a, b in zip(sizes, sizes[1:], strict=False)):
+            raise ValueError(f"decoder scales must double, got {sizes}")
+        if self.upsampling not in ("nearest", "subpixel"):
+            raise ValueError(f"unknown upsampling {self.upsampling!r}; expected 'nearest' or 'subpixel'")
+        if self.upsampling == "nearest" and len({scale.channels for scale in self.scales}) != 1:
+            raise ValueError("nearest upsampling keeps the width: give all scales the same number of channels")
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> DecoderConfig:
+        """The configuration that ``dataclasses.asdict`` wrote (lists where tuples were are fine)."""
+        scales = tuple(Scale(**scale) for scale in fields["scales"])
+        return cls(scales, fields["upsampling"], tuple(fields["head"]))
+
+    @property
+    def lr(self) -> int:
+        return self.scales[0].size
+
+    @property
+    def hr(self) -> int:
+        return self.scales[-1].size
+
+
+# The official model's depths: 3, 3, 3, 2, 1 RRDB blocks, then one reduced block at 512 and 1024; 64 channels
+# everywhere ([GRAIN] 3.2: f_inv of 16x16x64 ... 1024x1024x64).
+PAPER_1024_LR16 = DecoderConfig(
+    tuple(Scale(size, 64, rrdb=count) for size, count in ((16, 3), (32, 3), (64, 3), (128, 2), (256, 1)))
+    + (Scale(512, 64, dense=1), Scale(1024, 64, dense=1)))
+
+# faces-256-lr16: as much quality as two CPU cores can train and restore within a second, so the width sits at the
+# coarse scales and the finest features are few.
+FACES_256_LR16 = DecoderConfig(
+    (Scale(16, 160, rrdb=2), Scale(32, 128, residual=2), Scale(64, 72, residual=2), Scale(128, 40, residual=1),
+     Scale(256, 12)),
+    upsampling="subpixel", head=())
+
+
+class DecoderScale(nn.Module):
+    """Blocks and a convolution around which the scale's input is added: f_inv = x + conv(blocks(x))."""
+
+    def __init__(self, scale: Scale) -> None:
+        super().__init__()
+        blocks: list[nn.Module] = [RRDB(scale.channels, scale.growth) for _ in range(scale.rrdb)]
+        blocks += [RRDB(scale.channels, scale.growth, dense_blocks=1, convs=4) for _ in range(scale.dense)]
+        blocks += [ResidualBlock(scale.channels) for _ in range(scale.residual)]
+        self.blocks = nn.Sequential(*blocks)
+        self.conv = nn.Conv2d(scale.channels, scale.channels, 3, padding=1) if blocks else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x if self.conv is None else x + self.conv(self.blocks(x))
+
+
+class Upsample(nn.Module):
+    """Twice the resolution: nearest neighbour, or a sub-pixel convolution to a new width."""
+
+    def __init__(self, channels: int, out_channels: int, kind: str) -> None:
+        super().__init__()
+        # A 2x2 transposed convolution of stride 2 is a 1x1 convolution with pixel shuffle, without the shuffle's copy.
+        self.conv = nn.ConvTranspose2d(channels, out_channels, 2, stride=2) if kind == "subpixel" else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.conv is None:
+            return F.interpolate(x, scale_factor=2, mode="nearest")
+        return F.leaky_relu(self.conv(x), NEGATIVE_SLOPE)
+
+
+class RRDBDecoder(nn.Module):
+    """LR picture -> HR picture, with the multi-scale features f_inv for the modules that follow."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        widths = [scale.channels for scale in config.scales]
+        self.conv_first = nn.Conv2d(3, widths[0], 3, padding=1)
+        self.scales = nn.ModuleList(DecoderScale(scale) for scale in config.scales)
+        self.upsamples = nn.ModuleList(
+            Upsample(a, b, config.upsampling) for a, b in zip(widths, widths[1:], strict=False))
+        layers: list[nn.Module] = []
+        width = widths[-1]
+        for hidden in config.head:
+            layers += [nn.Conv2d(width, hidden, 3, padding=1), nn.LeakyReLU(NEGATIVE_SLOPE)]
+            width = hidden
+        self.head = nn.Sequential(*layers, nn.Conv2d(width, 3, 3, padding=1))
+
+    def forward_features(self, lr: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """``lr``: float ``[B, 3, lr, lr]`` in [-1, 1]. Returns the picture ``[B, 3, hr, hr]`` (about [-1, 1], not
+        clipped) and f_inv, coarse to fine."""
+        features = []
+        x = self.conv_first(lr)
+        for index, scale in enumerate(self.scales):
+            if index:
+                x = self.upsamples[index - 1](x)
+            x = scale(x)
+            features.append(x)  # [B, channels, size, size]
+        return self.head(x), features
+
+    def forward(self, lr: Tensor) -> Tensor:
+        return self.forward_features(lr)[0]

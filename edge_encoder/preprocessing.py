@@ -27,6 +27,8 @@ Rgb = npt.NDArray[np.uint8]
 """A picture: uint8 [H, W, 3], sRGB."""
 
 Colour = tuple[int, int, int]
+Fit = Literal["pad", "stretch", "crop"]
+Size = Literal["original", "native"]
 Picture = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | npt.NDArray[np.uint8 | np.uint16]
 """What `load_picture` takes."""
 
@@ -139,7 +141,7 @@ def unfit_picture(
     restored: Rgb,
     original_size: tuple[int, int],
     fit: str = FIT_PAD,
-    size: Literal["original", "native"] = "original",
+    size: Size = "original",
     *,
     max_pixels: int = MAX_PIXELS,
 ) -> Rgb:

@@ -6,7 +6,7 @@ import itertools
 import threading
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,11 +17,14 @@ from edge_encoder.preprocessing import (
     PREPROCESSING,
     WHITE,
     Colour,
+    Fit,
     Picture,
+    Size,
     fit_picture,
     load_picture,
     unfit_picture,
 )
+from edge_encoder.runtime import EncoderSession
 from edgegrain.contract.bundle_paths import find_bundle
 from edgegrain.contract.errors import BundleError, DeviceError, EdgegrainError, ImageError
 from edgegrain.contract.lr_coder import CoderTables
@@ -30,10 +33,7 @@ from edgegrain.contract.payload import Header, encode_payload, parse_header
 from sdk.known_bundles import BundleInfo, bundle_info
 from sdk.payload import Payload, coder_tables, decode_body
 from sdk.received import Received, read_received
-
-if TYPE_CHECKING:
-    from edge_encoder.runtime import EncoderSession
-    from server_decoder.runtime import DecoderSession
+from server_decoder.runtime import DecoderSession, Device, require_provider
 
 ENCODER_FILE = "encoder.onnx"
 BATCH = 8
@@ -60,7 +60,7 @@ class Codec:
     def __init__(
         self,
         bundle: str | Path = "faces",
-        device: Literal["cpu", "cuda"] = "cpu",
+        device: Device = "cpu",
         threads: int | None = None,
     ) -> None:
         """Check the bundle's manifest and that the device exists; nothing is loaded yet.
@@ -83,9 +83,7 @@ class Codec:
                 )
         if threads is not None and threads < 1:
             raise DeviceError(f"threads must be at least 1, got {threads}")
-        if device != "cpu":
-            from server_decoder.runtime import require_provider
-
+        if device != "cpu":  # the CPU is always there; asking would load ONNX Runtime
             require_provider(device)
         self.bundle: BundleInfo = bundle_info(manifest)
         self.device = device
@@ -99,7 +97,7 @@ class Codec:
     def compress(
         self,
         picture: Picture,
-        fit: Literal["pad", "stretch", "crop"] = "pad",
+        fit: Fit = "pad",
         *,
         background: Colour = WHITE,
         max_pixels: int = MAX_PIXELS,
@@ -111,7 +109,7 @@ class Codec:
     def compress_batch(
         self,
         pictures: Iterable[Picture],
-        fit: Literal["pad", "stretch", "crop"] = "pad",
+        fit: Fit = "pad",
         *,
         background: Colour = WHITE,
         max_pixels: int = MAX_PIXELS,
@@ -132,7 +130,7 @@ class Codec:
         return payloads
 
     def restore(
-        self, payload: Received, *, size: Literal["original", "native"] = "original", max_pixels: int = MAX_PIXELS
+        self, payload: Received, *, size: Size = "original", max_pixels: int = MAX_PIXELS
     ) -> Image.Image:
         """Restore one payload or bare LR with this bundle; arguments and errors as `sdk.restore`.
 
@@ -146,7 +144,7 @@ class Codec:
         self,
         payloads: Iterable[Received],
         *,
-        size: Literal["original", "native"] = "original",
+        size: Size = "original",
         max_pixels: int = MAX_PIXELS,
     ) -> list[Image.Image]:
         """Restore payloads or bare LRs, in order.
@@ -166,9 +164,9 @@ class Codec:
         return pictures
 
     def warm_up(self) -> None:
-        """Open both halves and decode a grey LR, so that the first real picture does not pay for that."""
-        self._open_encoder()
-        self._open_decoder().warm_up()
+        """Send a grey picture there and back, so that the first real one does not pay for opening both halves."""
+        side = self._manifest.hr
+        self.restore(self.compress(np.full((side, side, 3), 128, np.uint8)))
 
     def __repr__(self) -> str:
         return f"Codec(bundle={self.bundle.id!r}, device={self.device!r}, threads={self.threads})"
@@ -229,8 +227,6 @@ class Codec:
     def _open_encoder(self) -> EncoderSession:
         with self._opening:
             if self._encoder is None:
-                from edge_encoder.runtime import EncoderSession
-
                 encoder = EncoderSession(self._manifest.open_file(ENCODER_FILE), self.threads)
                 if (encoder.hr, encoder.lr) != (self._manifest.hr, self._manifest.lr):
                     raise BundleError(
@@ -243,8 +239,6 @@ class Codec:
     def _open_decoder(self) -> DecoderSession:
         with self._opening:
             if self._decoder is None:
-                from server_decoder.runtime import DecoderSession
-
                 name = self._manifest.decoder.get("file")
                 if not isinstance(name, str):
                     raise BundleError(f"the manifest of bundle {self._manifest.id} names no decoder file")
@@ -277,7 +271,7 @@ def _groups(items: Iterable[Item]) -> Iterable[tuple[int, list[Item]]]:
 
 
 def _picture(
-    hr: npt.NDArray[np.uint8], header: Header | None, size: Literal["original", "native"], max_pixels: int
+    hr: npt.NDArray[np.uint8], header: Header | None, size: Size, max_pixels: int
 ) -> Image.Image:
     if header is not None:
         original = header.original_width, header.original_height

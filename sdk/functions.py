@@ -5,17 +5,17 @@ from __future__ import annotations
 import functools
 import threading
 from pathlib import Path
-from typing import Literal
 
 from PIL import Image
 
-from edge_encoder.preprocessing import MAX_PIXELS, WHITE, Colour, Picture
+from edge_encoder.preprocessing import MAX_PIXELS, WHITE, Colour, Fit, Picture, Size
 from edgegrain.contract.bundle_paths import find_bundle
 from edgegrain.contract.payload import parse_header
 from sdk.codec import Codec
 from sdk.known_bundles import require_manifest_for
 from sdk.payload import Payload
 from sdk.received import Received, read_received
+from server_decoder.runtime import Device
 
 _opening = threading.Lock()
 
@@ -23,7 +23,7 @@ _opening = threading.Lock()
 def compress(
     picture: Picture,
     bundle: str | Path = "faces",
-    fit: Literal["pad", "stretch", "crop"] = "pad",
+    fit: Fit = "pad",
     *,
     background: Colour = WHITE,
     max_pixels: int = MAX_PIXELS,
@@ -51,8 +51,8 @@ def restore(
     payload: Received,
     bundle: str | Path | None = None,
     *,
-    size: Literal["original", "native"] = "original",
-    device: Literal["cpu", "cuda"] = "cpu",
+    size: Size = "original",
+    device: Device = "cpu",
     max_pixels: int = MAX_PIXELS,
 ) -> Image.Image:
     """Restore the picture of a payload, or of a bare LR.
@@ -86,11 +86,11 @@ def restore(
     return _codec(folder, device).restore(received, size=size, max_pixels=max_pixels)
 
 
-def _codec(folder: Path, device: Literal["cpu", "cuda"]) -> Codec:
+def _codec(folder: Path, device: Device) -> Codec:
     with _opening:  # so that two threads do not open the same bundle twice
         return _kept_codec(folder, device)
 
 
 @functools.lru_cache(maxsize=8)
-def _kept_codec(folder: Path, device: Literal["cpu", "cuda"]) -> Codec:
+def _kept_codec(folder: Path, device: Device) -> Codec:
     return Codec(folder, device)

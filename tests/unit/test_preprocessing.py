@@ -270,7 +270,8 @@ class TestRefusals:
     @pytest.mark.parametrize(
         "array",
         [np.zeros((4, 4, 3)), np.zeros((4, 4, 3), np.int32), np.zeros((3, 4, 5), np.uint8),
-         np.zeros((4, 4, 2), np.uint8), np.zeros((1, 4, 4, 3), np.uint8), np.zeros(4, np.uint8), np.zeros((4, 4), bool)])
+         np.zeros((4, 4, 2), np.uint8), np.zeros((1, 4, 4, 3), np.uint8), np.zeros(4, np.uint8),
+         np.zeros((4, 4), bool)])
     def test_other_arrays(self, array: np.ndarray) -> None:
         with pytest.raises(ImageError, match="picture array"):
             load_picture(array)

@@ -1,0 +1,1 @@
+"""The command line ``edgegrain``: one file a command, heavy imports only inside the command that needs them."""

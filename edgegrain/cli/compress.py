@@ -1,0 +1,116 @@
+"""``edgegrain compress``: pictures to payloads."""
+
+from __future__ import annotations
+
+import io
+import re
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgegrain.cli.files import PAYLOAD_SUFFIX, PICTURE_SUFFIXES, Job, plan_jobs
+from edgegrain.cli.output import ForceOption, JsonOption, Row, finish, run_all
+
+if TYPE_CHECKING:
+    import sdk
+
+COLOURS = {"white": (255, 255, 255), "black": (0, 0, 0), "grey": (128, 128, 128)}
+
+
+class FitChoice(StrEnum):
+    """How a picture is brought to the encoder's square."""
+
+    pad = "pad"
+    stretch = "stretch"
+    crop = "crop"
+
+
+def parse_colour(text: str) -> tuple[int, int, int]:
+    """``white``, ``black``, ``grey`` or ``#rrggbb`` as three levels."""
+    if text in COLOURS:
+        return COLOURS[text]
+    if not re.fullmatch(r"#[0-9a-fA-F]{6}", text):
+        raise typer.BadParameter(f"{text!r} is no colour; write #rrggbb or one of {', '.join(COLOURS)}")
+    red, green, blue = bytes.fromhex(text[1:])
+    return red, green, blue
+
+
+def compress(
+    pictures: Annotated[list[Path], typer.Argument(exists=True, help="Pictures, or folders of pictures.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Folder for the payloads, or the file for a single one [default: beside "
+                     "the picture, with the suffix .grain]."),
+    ] = None,
+    bundle: Annotated[str, typer.Option("--bundle", "-b", help="Id, alias or folder of the bundle.")] = "faces",
+    fit: Annotated[
+        FitChoice,
+        typer.Option(help="pad keeps everything and the aspect, stretch fills the square, crop takes the centre."),
+    ] = FitChoice.pad,
+    background: Annotated[
+        str, typer.Option(help="What shows through transparent pixels: #rrggbb, white, black or grey.")
+    ] = "white",
+    lr: Annotated[bool, typer.Option("--lr", help="Also write the LR as a small PNG beside each payload.")] = False,
+    max_megapixels: Annotated[
+        float, typer.Option(min=0.001, max=268, help="Refuse files that claim to be larger.")
+    ] = 89,
+    force: ForceOption = False,
+    json_output: JsonOption = False,
+) -> None:
+    """Compress pictures to a few hundred bytes.
+
+    \b
+    Examples:
+      edgegrain compress me.jpg                      writes me.grain
+      edgegrain compress me.jpg --out small.grain
+      edgegrain compress holiday/ --out payloads/    every picture in the folder
+      edgegrain compress *.png --fit crop --json
+    """
+    import sdk
+
+    colour = parse_colour(background)
+    jobs = plan_jobs(pictures, out, wanted=PICTURE_SUFFIXES, result_suffix=PAYLOAD_SUFFIX)
+    codec = sdk.Codec(bundle)
+
+    def work(job: Job) -> Row:
+        _refuse_existing(job.target, force)  # before the work, and again when it is written
+        payload = codec.compress(job.source, fit.value, background=colour, max_pixels=int(max_megapixels * 1e6))
+        payload.save(job.target, force=force)
+        row = {
+            "picture": job.source, "payload": job.target, "bytes": len(payload),
+            "picture_bytes": job.source.stat().st_size, "width": payload.original_size[0],
+            "height": payload.original_size[1], "fit": payload.fit, "bundle": codec.bundle.id}
+        if lr:
+            row["lr"] = _write_lr(payload, job.target.with_suffix(".lr.png"), force)
+        return row
+
+    done, failed = run_all(jobs, work, text="compressing", name=lambda job: job.source)
+    total, before = (sum(row[key] for row in done) for key in ("bytes", "picture_bytes"))
+    finish(done, failed, _line, json_output=json_output,
+           summary=f"{len(done)} pictures: {before:,} bytes became {total:,}")
+
+
+def _line(row: Row) -> str:
+    less_than_file = row["picture_bytes"] / row["bytes"]
+    less_than_pixels = 3 * row["width"] * row["height"] / row["bytes"]
+    return (
+        f"{row['picture']} -> {row['payload']}: {row['bytes']:,} bytes, {less_than_file:,.0f} times less than the "
+        f"file, {less_than_pixels:,.0f} times less than its pixels"
+    )
+
+
+def _refuse_existing(path: Path, force: bool) -> None:
+    if path.exists() and not force:
+        raise FileExistsError(f"{path} exists; choose another --out or pass --force to replace it")
+
+
+def _write_lr(payload: sdk.Payload, path: Path, force: bool) -> Path:
+    from PIL import Image
+
+    from edgegrain.contract.files import write_atomically
+
+    stream = io.BytesIO()
+    Image.fromarray(payload.lr).save(stream, "PNG", optimize=True)
+    return write_atomically(path, stream.getvalue(), force=force)

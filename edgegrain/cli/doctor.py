@@ -1,0 +1,57 @@
+"""``edgegrain doctor``: checks the installation and says what to do."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated
+
+import typer
+
+from edgegrain.cli.output import JsonOption, print_json
+from edgegrain.cli.restore import DeviceChoice
+
+
+def doctor(
+    bundle: Annotated[
+        str | None, typer.Option("--bundle", "-b", help="Id, alias or folder of one bundle [default: all installed].")
+    ] = None,
+    device: Annotated[DeviceChoice, typer.Option(help="Where the decoder is tried.")] = DeviceChoice.cpu,
+    json_output: JsonOption = False,
+) -> None:
+    """Check this installation.
+
+    Versions, providers, the bundles' files, golden vectors through the encoder, the decoder's speed.
+    The exit status is 1 if something is broken; warnings do not count.
+
+    \b
+    Examples:
+      edgegrain doctor
+      edgegrain doctor --device cuda
+      edgegrain doctor --bundle my-bundle/ --json
+    """
+    from edgegrain.cli.health import Check, check_bundle, check_installation
+    from edgegrain.contract.bundle_paths import bundle_roots, find_bundle, installed_bundles
+
+    checks: list[Check] = []
+
+    def report(check: Check) -> None:
+        checks.append(check)
+        if not json_output:
+            typer.echo(f"{check.state:<8} {check.name}: {check.detail}")
+
+    for check in check_installation():
+        report(check)
+    folders = list(installed_bundles().values()) if bundle is None else [find_bundle(bundle)]
+    if not folders:
+        report(Check("bundles", "broken", f"none is installed; looked in {', '.join(map(str, bundle_roots()))}"))
+    for folder in folders:
+        for check in check_bundle(folder, device.value):
+            report(check)
+
+    broken = sum(check.state == "broken" for check in checks)
+    if json_output:
+        print_json({"checks": [dataclasses.asdict(check) for check in checks], "broken": broken})
+    else:
+        typer.echo(f"{broken} of {len(checks)} checks failed" if broken else "all is well")
+    if broken:
+        raise typer.Exit(1)

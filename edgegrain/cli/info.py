@@ -1,0 +1,48 @@
+"""``edgegrain info``: what is in a payload."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgegrain.cli.output import JsonOption, Row, finish, run_all
+
+
+def info(
+    payloads: Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, help="Payloads (.grain).")],
+    json_output: JsonOption = False,
+) -> None:
+    """Check payloads and say what they hold.
+
+    Everything is checked, down to the coded body; no neural network runs.
+
+    \b
+    Examples:
+      edgegrain info me.grain
+      edgegrain info *.grain --json
+    """
+    import sdk
+
+    def work(path: Path) -> Row:
+        return {"file": path, **dataclasses.asdict(sdk.inspect(path))}
+
+    done, failed = run_all(payloads, work, text="checking", name=lambda path: path)
+    finish(done, failed, _lines, json_output=json_output)
+
+
+def _lines(row: Row) -> str:
+    pixels = 3 * row["original_size"][0] * row["original_size"][1]
+    bundle = row["bundle"] or "none that is installed"
+    checked = "intact" if row["body_checked"] else "header and CRC intact; the body needs its bundle to be checked"
+    fields = {
+        "size": f"{row['size']:,} bytes, {pixels / row['size']:,.0f} times less than the original's pixels",
+        "bundle": f"{bundle} (LR contract {row['contract_id']})",
+        "original": f"{row['original_size'][0]} x {row['original_size'][1]} pixels, fit {row['fit']}",
+        "LR": f"{row['lr_size'][0]} x {row['lr_size'][1]}",
+        "format": f"version {row['version']}, {row['coding']} coding",
+        "checked": checked,
+    }
+    return "\n".join([f"{row['file']}", *(f"  {name:<9} {value}" for name, value in fields.items())])

@@ -1,0 +1,74 @@
+"""What commands print: progress on stderr, results on stdout, as lines or as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from edgegrain.contract.errors import EdgegrainError
+
+Item = TypeVar("Item")
+Row = dict[str, Any]
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the results as JSON.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
+
+
+def print_json(value: Any) -> None:
+    """Print plain data as indented JSON; paths become text."""
+    typer.echo(json.dumps(value, indent=2, default=_plain))
+
+
+def with_progress(items: Sequence[Item], text: str) -> Iterator[Item]:
+    """The items, under a progress bar on stderr if there are several and stderr is a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=len(items) < 2 or not console.is_terminal) as bars:
+        yield from bars.track(items, description=text)
+
+
+def run_all(
+    items: Sequence[Item], work: Callable[[Item], Row], *, text: str, name: Callable[[Item], Path]
+) -> tuple[list[Row], list[Row]]:
+    """Do every item; one that fails does not stop the others.
+
+    Returns:
+        The rows of those that succeeded, and ``{"file", "error"}`` of those that failed.
+    """
+    done, failed = [], []
+    for item in with_progress(items, text):
+        try:
+            done.append(work(item))
+        except (EdgegrainError, OSError) as error:
+            failed.append({"file": name(item), "error": " ".join(str(error).split())})
+    return done, failed
+
+
+def finish(
+    done: list[Row], failed: list[Row], line: Callable[[Row], str], *, json_output: bool, summary: str = ""
+) -> None:
+    """Print what `run_all` gave and leave with status 1 if anything failed."""
+    if json_output:
+        print_json({"done": done, "failed": failed})
+    else:
+        for row in done:
+            typer.echo(line(row))
+        if summary and len(done) > 1:
+            typer.echo(summary)
+    for row in failed:
+        typer.echo(f"error: {row['file']}: {row['error']}", err=True)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"cannot print {type(value).__name__} as JSON")

@@ -1,0 +1,125 @@
+"""``edgegrain restore``: payloads to pictures."""
+
+from __future__ import annotations
+
+import io
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from edgegrain.cli.files import PAYLOAD_SUFFIX, Job, plan_jobs
+from edgegrain.cli.output import ForceOption, JsonOption, Row, finish, run_all
+from edgegrain.contract.errors import ImageError
+from edgegrain.contract.files import write_atomically
+
+if TYPE_CHECKING:
+    from edge_encoder.preprocessing import Size
+    from server_decoder.runtime import Device
+
+SAVE_OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
+    ".png": ("PNG", {}),
+    ".jpg": ("JPEG", {"quality": 95, "subsampling": 0}),
+    ".jpeg": ("JPEG", {"quality": 95, "subsampling": 0}),
+    ".webp": ("WEBP", {"quality": 95}),
+}
+"""Suffix -> Pillow's format and options."""
+
+
+class SizeChoice(StrEnum):
+    """How large restored pictures are."""
+
+    original = "original"
+    native = "native"
+
+
+class DeviceChoice(StrEnum):
+    """Where the decoder runs."""
+
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class Format(StrEnum):
+    """File format of restored pictures."""
+
+    png = "png"
+    jpg = "jpg"
+    webp = "webp"
+
+
+def restore(
+    payloads: Annotated[
+        list[Path], typer.Argument(exists=True, help="Payloads (.grain), LRs (.png), or folders of payloads.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Folder for the pictures, or the file for a single one [default: beside the "
+                     "payload, as NAME.restored.png]."),
+    ] = None,
+    bundle: Annotated[
+        str | None,
+        typer.Option("--bundle", "-b", help="Id, alias or folder of the bundle [default: the one the payload names]."),
+    ] = None,
+    size: Annotated[
+        SizeChoice, typer.Option(help="original: the original's size; native: the decoder's own resolution.")
+    ] = SizeChoice.original,
+    device: Annotated[
+        DeviceChoice, typer.Option(help="Where the decoder runs; never another than asked for.")
+    ] = DeviceChoice.cpu,
+    file_format: Annotated[
+        Format, typer.Option("--format", help="Of the pictures; a file named by --out has its suffix's.")
+    ] = Format.png,
+    max_megapixels: Annotated[
+        float, typer.Option(min=0.001, max=268, help="Refuse payloads that claim a larger original.")
+    ] = 89,
+    force: ForceOption = False,
+    json_output: JsonOption = False,
+) -> None:
+    """Restore the pictures of payloads.
+
+    \b
+    Examples:
+      edgegrain restore me.grain                     writes me.restored.png
+      edgegrain restore me.grain --out back.jpg
+      edgegrain restore payloads/ --out pictures/ --device cuda
+      edgegrain restore me.lr.png --bundle faces     an LR that travelled as a PNG
+    """
+    jobs = plan_jobs(
+        payloads, out, wanted=frozenset([PAYLOAD_SUFFIX]), result_suffix=f".restored.{file_format.value}")
+
+    def work(job: Job) -> Row:
+        return restore_file(
+            job, bundle=bundle, size=size.value, device=device.value, max_pixels=int(max_megapixels * 1e6), force=force)
+
+    done, failed = run_all(jobs, work, text="restoring", name=lambda job: job.source)
+    finish(done, failed, lambda row: f"{row['payload']} -> {row['picture']}: {row['width']} x {row['height']} pixels",
+           json_output=json_output, summary=f"{len(done)} pictures")
+
+
+def restore_file(
+    job: Job,
+    *,
+    bundle: str | None,
+    size: Size,
+    device: Device,
+    max_pixels: int,
+    force: bool,
+) -> Row:
+    """Restore one file and say what was written."""
+    import sdk
+
+    suffix = job.target.suffix.lower()
+    if suffix not in SAVE_OPTIONS:
+        found = suffix or "a file without suffix"
+        raise ImageError(f"pictures are written as {', '.join(SAVE_OPTIONS)}, not as {found}")
+    if job.target.exists() and not force:
+        raise FileExistsError(f"{job.target} exists; choose another --out or pass --force to replace it")
+    picture = sdk.restore(job.source, bundle, size=size, device=device, max_pixels=max_pixels)
+    kind, options = SAVE_OPTIONS[suffix]
+    stream = io.BytesIO()
+    picture.save(stream, kind, **options)
+    write_atomically(job.target, stream.getvalue(), force=force)
+    return {"payload": job.source, "picture": job.target, "width": picture.width, "height": picture.height,
+            "device": device}

@@ -1,0 +1,51 @@
+"""``import sdk`` is light: no training or export library, no run time before it is needed, and quick."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+HEAVY = ("torch", "tensorflow", "coremltools", "pydantic", "onnx", "ai_edge_litert", "safetensors", "typer", "rich",
+         "scipy", "edgegrain.training", "edgegrain.evaluation", "edgegrain.cli", "export")
+
+
+def run(program: str) -> str:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    result = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def loaded_after(program: str) -> set[str]:
+    return set(json.loads(run(f"{program}\nimport json, sys\nprint(json.dumps(sorted(sys.modules)))")))
+
+
+def test_import_loads_nothing_heavy() -> None:
+    modules = loaded_after("import sdk")
+    assert {"sdk", "numpy", "PIL.Image"} <= modules
+    assert modules.isdisjoint(HEAVY)
+    assert "onnxruntime" not in modules
+
+
+def test_a_round_trip_loads_nothing_heavy(tmp_path: Path) -> None:
+    from tests.tiny_bundle import HR, write_tiny_bundle
+
+    folder = write_tiny_bundle(tmp_path)
+    modules = loaded_after(
+        f"import numpy, sdk\ncodec = sdk.Codec({str(folder)!r})\n"
+        f"payload = codec.compress(numpy.zeros(({HR}, {HR}, 3), numpy.uint8))\n"
+        f"assert codec.restore(payload).size == ({HR}, {HR})")
+    assert "onnxruntime" in modules
+    assert modules.isdisjoint(HEAVY)
+
+
+def test_import_takes_less_than_half_a_second() -> None:
+    # Processor time of the import alone, the best of five: a busy machine must not fail the test.
+    program = "import time; start = time.process_time(); import sdk; print(time.process_time() - start)"
+    run(program)
+    assert min(float(run(program)) for _ in range(5)) < 0.5

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from edge_encoder.integer_network import INPUT
 from edgegrain.contract.errors import BundleError, DeviceError, ImageError
 
 if TYPE_CHECKING:
     import onnxruntime
 
-OUTPUT = "lr"
+INPUT, OUTPUT = "image", "lr"
+"""Names of the model's tensors, as in `edge_encoder.integer_network`; nothing else of that file is needed here."""
 
 
 class EncoderSession:

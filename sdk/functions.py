@@ -43,7 +43,7 @@ def compress(
         ImageError: the picture cannot be read, or is refused.
         BundleError: there is no such bundle, or it is damaged.
     """
-    codec = _codec(find_bundle(bundle), "cpu")
+    codec = _codec(find_bundle(bundle).resolve(), "cpu")
     return codec.compress(picture, fit, background=background, max_pixels=max_pixels)
 
 
@@ -83,7 +83,7 @@ def restore(
         folder = require_manifest_for(parse_header(received)).folder
     else:
         folder = find_bundle()
-    return _codec(folder, device).restore(received, size=size, max_pixels=max_pixels)
+    return _codec(folder.resolve(), device).restore(received, size=size, max_pixels=max_pixels)
 
 
 def _codec(folder: Path, device: Device) -> Codec:

@@ -32,6 +32,8 @@ class LayerBound:
 
 @dataclass(frozen=True)
 class BoundReport:
+    """The bounds of all layers of a network, each below `ACCUMULATOR_LIMIT`."""
+
     layers: tuple[LayerBound, ...]
 
     @property

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -243,7 +244,7 @@ def load(source: str | Path | bytes) -> IntegerNetwork:
                 bias=tensors[f"{item['name']}.bias"],
                 shift=tensors[f"{item['name']}.shift"],
                 stride=int(item["stride"]),
-                padding=tuple(int(value) for value in item["padding"]),
+                padding=_four(item["padding"]),
                 groups=int(item["groups"]),
                 skip=item["skip"],
             )
@@ -251,9 +252,14 @@ def load(source: str | Path | bytes) -> IntegerNetwork:
         )
         network = IntegerNetwork(structure["architecture"], int(structure["hr"]), int(structure["lr"]), layers)
     except (SafetensorError, KeyError, ValueError, TypeError) as error:
-        raise BundleError(f"the integer encoder cannot be read ({error}); export or download the bundle again") from error
+        raise BundleError(f"the integer encoder cannot be read ({error}); fetch the bundle again") from error
     validate(network)
     return network
+
+
+def _four(values: Sequence[int]) -> tuple[int, int, int, int]:
+    top, left, bottom, right = (int(value) for value in values)
+    return top, left, bottom, right
 
 
 def _structure(network: IntegerNetwork) -> dict:

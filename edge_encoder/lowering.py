@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from typing import cast
 
 import numpy as np
 
 from edge_encoder.architectures import EncoderConfig
 from edge_encoder.bounds import prove
 from edge_encoder.integer_network import INPUT, IntegerConv, IntegerNetwork
-from edge_encoder.twin import EncoderTwin, TwinConv
+from edge_encoder.twin import EncoderTwin, ResidualBlock, TwinConv
 
 
 def lower(twin: EncoderTwin) -> IntegerNetwork:
@@ -22,8 +24,8 @@ def lower(twin: EncoderTwin) -> IntegerNetwork:
     layers = [_layer("stem", INPUT, twin.stem)]
     for stage, blocks in enumerate(twin.stages):
         if stage:
-            layers.append(_layer(f"down{stage}", layers[-1].name, twin.downs[stage - 1]))
-        for index, block in enumerate(blocks):
+            layers.append(_layer(f"down{stage}", layers[-1].name, cast(TwinConv, twin.downs[stage - 1])))
+        for index, block in enumerate(cast(Iterable[ResidualBlock], blocks.children())):
             name, source = f"stage{stage}.block{index}", layers[-1].name
             layers.append(_layer(f"{name}.depthwise", source, block.depthwise))
             layers.append(_layer(f"{name}.expand", layers[-1].name, block.expand))

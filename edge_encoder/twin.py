@@ -160,7 +160,7 @@ class EncoderTwin(nn.Module):
         self.downs = nn.ModuleList(
             TwinConv(a, b, 3, stride=2) for a, b in zip(config.channels, config.channels[1:], strict=False))
         self.stages = nn.ModuleList(
-            nn.ModuleList(ResidualBlock(width, config.expansion) for _ in range(count))
+            nn.Sequential(*(ResidualBlock(width, config.expansion) for _ in range(count)))
             for width, count in zip(config.channels, config.blocks, strict=True))
         self.head = TwinConv(config.channels[-1], 3, 1, skip=True, gain=0.1)
 
@@ -182,8 +182,7 @@ class EncoderTwin(nn.Module):
         for index, blocks in enumerate(self.stages):
             if index:
                 x = floor_clamp(self.downs[index - 1](x))
-            for block in blocks:
-                x = block(x)
+            x = blocks(x)
         box = self.box_mean(picture)
         value = self.head(x, skip=box)
         if noise:

@@ -54,7 +54,7 @@ def store_half(model: onnx.ModelProto) -> onnx.ModelProto:
     result.CopyFrom(model)
     casts = []
     for tensor in result.graph.initializer:
-        if tensor.data_type != TensorProto.FLOAT:
+        if tensor.data_type != TensorProto.FLOAT or not _is_parameter(tensor.name):
             continue
         name, values = tensor.name, numpy_helper.to_array(tensor)
         with np.errstate(over="ignore"):
@@ -83,7 +83,7 @@ def load_parameters(decoder: nn.Module, model: onnx.ModelProto) -> None:
     """
     state: dict[str, torch.Tensor] = {}
     for tensor in model.graph.initializer:
-        if tensor.data_type in (TensorProto.FLOAT, TensorProto.FLOAT16):
+        if tensor.data_type in (TensorProto.FLOAT, TensorProto.FLOAT16) and _is_parameter(tensor.name):
             state[tensor.name.removesuffix(_HALF)] = torch.from_numpy(numpy_helper.to_array(tensor).astype(np.float32))
     wanted: Mapping[str, torch.Tensor] = decoder.state_dict()
     if set(state) != set(wanted):
@@ -93,6 +93,11 @@ def load_parameters(decoder: nn.Module, model: onnx.ModelProto) -> None:
         decoder.load_state_dict(state)
     except RuntimeError as error:
         raise BundleError(f"the graph's weights do not fit this decoder: {error}") from error
+
+
+def _is_parameter(name: str) -> bool:
+    # Parameters carry their path in the module (scales.0.conv.weight); the exporter's constants are called val_0.
+    return "." in name
 
 
 def _forget_machine(model: onnx.ModelProto) -> None:

@@ -28,7 +28,9 @@ from export.tflite_encoder import write_tflite
 from export.verify import count_flips, median_latency, verify
 
 EXACT_INPUTS = 200
-FLOAT_INPUTS = 100
+CONTRAST_INPUTS = 100
+OFFICIAL_INPUTS = 24
+"""The official encoder costs twenty times the exact one's time."""
 REPORTS = ("report.json", "report.md")
 _WRITERS: dict[str, Callable[..., Path]] = {"tflite": write_tflite, "coreml": write_coreml, "onnx": write_onnx}
 
@@ -102,14 +104,14 @@ def export_exact(network: IntegerNetwork, out_dir: Path, *, source: str, formats
         report["runtimes"] = reports.runtime_rows(results, latencies)
         if contrast:
             progress.step("exporting an ordinary float encoder for contrast")
-            report["float_contrast"] = _flips(float_contrast(network, seed), formats, min(inputs, FLOAT_INPUTS),
+            report["float_contrast"] = _flips(float_contrast(network, seed), formats, min(inputs, CONTRAST_INPUTS),
                                               pictures, seed, progress)
     reports.write_report(report, out_dir, force=force)
     return report
 
 
 def export_float(graph: EncoderGraph, out_dir: Path, *, source: str, formats: Sequence[str] = tuple(FORMATS),
-                 inputs: int = FLOAT_INPUTS, pictures: Sequence[Path] = (), seed: int = 0, force: bool = False,
+                 inputs: int = OFFICIAL_INPUTS, pictures: Sequence[Path] = (), seed: int = 0, force: bool = False,
                  console: Any = None) -> reports.Report:
     """Export a float encoder; its report states flips per million between runtimes."""
     with _Progress(console) as progress:
@@ -192,7 +194,7 @@ def main(
     formats: Annotated[str, typer.Option(help="Comma-separated: tflite, coreml, onnx.")] = ",".join(FORMATS),
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the encoders and reports.")] = Path("dist"),
     inputs: Annotated[int | None, typer.Option(min=1, help=f"Inputs compared per runtime [default: {EXACT_INPUTS}; "
-                                               f"{FLOAT_INPUTS} for a float encoder].")] = None,
+                                               f"{OFFICIAL_INPUTS} for official-rrdb].")] = None,
     pictures: Annotated[Path | None, typer.Option(help="Folder of real pictures to compare on [default: those that "
                                                   "ship with edgegrain].", file_okay=False)] = None,
     seed: Annotated[int, typer.Option(help="Seed of the generated inputs and of random weights.")] = 0,
@@ -234,7 +236,7 @@ def main(
                                   contrast=contrast, **options)
         else:
             graph, source = _official_graph(hr, lr, weights, seed)
-            report = export_float(graph, out, source=source, inputs=inputs or FLOAT_INPUTS, **options)
+            report = export_float(graph, out, source=source, inputs=inputs or OFFICIAL_INPUTS, **options)
     except (EdgegrainError, FileExistsError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error

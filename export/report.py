@@ -159,6 +159,8 @@ def _fingerprint(path: Path) -> dict[str, Any]:
 def _commit() -> str | None:
     """The checkout's commit, marked when files differ from it; None outside a checkout."""
     root = Path(__file__).resolve().parents[1]
+    if not (root / ".git").exists():  # installed: a repository around it would be somebody else's
+        return None
     try:
         head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True)
         state = subprocess.run(["git", "status", "--porcelain", "--untracked-files=no"], cwd=root, capture_output=True,

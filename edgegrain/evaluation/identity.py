@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgegrain.contract.errors import EdgegrainError
+from edgegrain.contract.quantization import unit_to_levels
 
 FILE = "facerec_dlib_resnet_uint8.npz"
 # The face inside an FFHQ- or CelebA-HQ-aligned frame, as fractions of its side.
@@ -28,6 +29,9 @@ class FaceIdentity(nn.Module):
     Raises:
         EdgegrainError: the weight file is absent.
     """
+
+    mean: Tensor
+    fc: Tensor
 
     def __init__(self, weights: str | Path) -> None:
         super().__init__()
@@ -55,7 +59,7 @@ class FaceIdentity(nn.Module):
         left, top, width = round(CROP_LEFT * side), round(CROP_TOP * side), round(CROP_SIDE * side)
         face = picture[:, :, top : top + width, left : left + width]
         face = F.interpolate(face, (INPUT_SIZE, INPUT_SIZE), mode="bilinear", antialias=True, align_corners=False)
-        x = ((face + 1) * 127.5 - self.mean) / 256
+        x = (unit_to_levels(face) - self.mean) / 256
         x = F.max_pool2d(self._conv(x, "conv32_down", 2), 3, 2)
         for name in ("conv32_1", "conv32_2", "conv32_3"):
             x = self._residual(x, name)

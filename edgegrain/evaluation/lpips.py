@@ -33,6 +33,9 @@ class LPIPS(nn.Module):
         EdgegrainError: the weight file is absent.
     """
 
+    shift: Tensor
+    scale: Tensor
+
     def __init__(self, weights: str | Path, net: str = "alex") -> None:
         super().__init__()
         path = Path(weights)
@@ -45,7 +48,7 @@ class LPIPS(nn.Module):
             if name.endswith(".scale"):
                 continue
             if name + ".scale" in tensors:  # int8 storage, one scale per output channel
-                tensor = tensor.float() * tensors[name + ".scale"].unsqueeze(-1)
+                tensor = tensor.float() * tensors[name + ".scale"]
             if tensor.dim() == 4:
                 tensor = tensor.contiguous(memory_format=torch.channels_last)
             self.register_buffer(name.replace(".", "_"), tensor)

@@ -1,6 +1,6 @@
 """The model card of a bundle: what it was trained on, what it may be used for, what it measures.
 
-    python -m edgegrain.training.model_card --bundle faces --evaluation results/faces.json --control results/control.json
+    python -m edgegrain.training.model_card --bundle faces --evaluation results/faces.json --control results/box.json
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ def card_text(bundle_id: str, training: Mapping[str, Any], evaluation: Mapping[s
         "",
         "## Training",
         "",
-        f"Stage 1 of GRAIN (section 3.5) with the exact encoder's quantization in the loop: {training['pictures_seen']:,} "
-        f"pictures seen, drawn from {training['pictures_in_set']:,} ({data}; by file name prefix).",
+        "Stage 1 of GRAIN (section 3.5) with the exact encoder's quantization in the loop: "
+        f"{training['pictures_seen']:,} pictures seen, drawn from {training['pictures_in_set']:,} ({data}; by file name prefix).",
         "",
         f"Data: {licence['data']}",
         "",
-        "The set is mostly young and well-lit: FFHQ and CelebA-HQ under-represent dark skin, old age, head coverings and "
-        "glasses, and the decoder fills in what it saw most. A restored face is a plausible picture, not evidence of who "
-        "somebody is.",
+        "The set is mostly young and well-lit: FFHQ and CelebA-HQ under-represent dark skin, old age, head coverings "
+        "and glasses, and the decoder fills in what it saw most. A restored face is a plausible picture, not "
+        "evidence of who somebody is.",
         "",
         "## Evaluation",
         "",
@@ -49,8 +49,9 @@ def card_text(bundle_id: str, training: Mapping[str, Any], evaluation: Mapping[s
     if not evaluation:
         return "\n".join([*lines, "Not evaluated yet.", ""])
     lines += [
-        f"Mean over the {evaluation['pictures']['count']} unseen faces of {evaluation['pictures']['folder']}, each through the "
-        "published files. Classical codecs may use at most the payload's bytes and choose their own downscaling.",
+        f"Mean over the {evaluation['pictures']['count']} unseen faces of {evaluation['pictures']['folder']}, each "
+        "through the published files. Classical codecs may use at most the payload's bytes and choose their own "
+        "downscaling.",
         "",
         "| method | " + " | ".join(title for _, title, _ in COLUMNS) + " |",
         "|---" + "|---:" * len(COLUMNS) + "|",

@@ -31,7 +31,7 @@ from edge_encoder.architectures import EncoderConfig, encoder_config
 from edge_encoder.twin import BoxMean, EncoderTwin
 from edgegrain.contract.errors import BundleError, EdgegrainError
 from edgegrain.contract.files import write_atomically
-from edgegrain.contract.quantization import dequantize
+from edgegrain.contract.quantization import dequantize, unit_to_levels
 from edgegrain.evaluation.identity import FaceIdentity
 from edgegrain.evaluation.lpips import LPIPS
 from edgegrain.training.losses import LossWeights, stage1_loss
@@ -89,6 +89,7 @@ class Autoencoder(nn.Module):
         super().__init__()
         self.encoder = EncoderTwin(config.encoder) if config.correction else BoxMean(config.encoder)
         self.decoder = RRDBDecoder(config.decoder)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
 
     def forward(self, picture: Tensor, *, noise: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         """Integers 0...255 ``[B, 3, S, S]`` -> restored picture, LR and box mean, all in [-1, 1]."""
@@ -112,7 +113,7 @@ def evaluate(model: Autoencoder, pictures: np.ndarray, lpips: LPIPS, identity: F
     rows = []
     for picture in pictures:
         x = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float()
-        y = model(x)[0].add(1).mul(127.5).round().clamp(0, 255)
+        y = _levels(model(x)[0])
         psnr = 10 * math.log10(255**2 / float((y - x).pow(2).mean().clamp_min(1e-6)))
         a, b = dequantize(y), dequantize(x)
         rows.append((psnr, float(lpips(a, b)), float(identity.distance(a, b))))
@@ -128,9 +129,13 @@ def sample_sheet(model: Autoencoder, pictures: np.ndarray, path: Path) -> None:
     y, lr, _ = model(x)
     side = x.shape[-1]
     lr = nn.functional.interpolate(lr, (side, side), mode="nearest")
-    rows = torch.cat([dequantize(x), lr, y], 2).add(1).mul(127.5).round().clamp(0, 255)
+    rows = _levels(torch.cat([dequantize(x), lr, y], 2))
     sheet = torch.cat(list(rows), 2).permute(1, 2, 0).to(torch.uint8).numpy()
     Image.fromarray(sheet).save(path)
+
+
+def _levels(picture: Tensor) -> Tensor:
+    return unit_to_levels(picture).add(0.5).floor().clamp(0, 255)
 
 
 def save_checkpoint(path: Path, model: Autoencoder, average: Autoencoder, config: Stage1Config, pictures: int) -> None:
@@ -153,9 +158,9 @@ def load_run(path: Path) -> tuple[Autoencoder, Autoencoder, Stage1Config, int]:
             config = Stage1Config.from_dict(json.loads(metadata["config"]))
             models = []
             for prefix in ("model.", "average."):
-                model = Autoencoder(config).to(memory_format=torch.channels_last)
+                model = Autoencoder(config)
                 model.load_state_dict({name.removeprefix(prefix): file.get_tensor(name)
-                                       for name in file.keys() if name.startswith(prefix)})  # noqa: SIM118
+                                       for name in file.keys() if name.startswith(prefix)})
                 models.append(model)
             return models[0], models[1].requires_grad_(False), config, int(metadata["pictures"])
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
@@ -175,7 +180,7 @@ def train(config: Stage1Config, *, data: Path, weights: Path, out: Path, picture
     elif checkpoint.exists():
         raise FileExistsError(f"{checkpoint} exists; pass --resume to continue it or choose another folder")
     else:
-        model = Autoencoder(config).to(memory_format=torch.channels_last)
+        model = Autoencoder(config)
         average = copy.deepcopy(model).requires_grad_(False)
     size = config.encoder.hr
     shard = pack(list_pictures(data, exclude), size, out.parent / "packed")

@@ -1,0 +1,51 @@
+"""The bound proof: right on a layer worked out by hand, and refusing what does not fit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from edge_encoder import bounds
+from edge_encoder.integer_network import INPUT, IntegerConv, IntegerNetwork
+from edgegrain.contract.errors import ExportError
+from tests.networks import random_network
+
+
+def layer(weight: np.ndarray, bias: int, shift: int, skip: str | None = None) -> IntegerConv:
+    return IntegerConv("layer", INPUT, weight.astype(np.int8), np.full(3, bias, np.int32), np.full(3, shift, np.int32),
+                       skip=skip)
+
+
+def test_the_bound_counts_weights_bias_rounding_and_skip() -> None:
+    weight = np.array([1, -2, 3]).reshape(1, 3, 1, 1).repeat(3, 0)
+    assert bounds.layer_bound(layer(weight, -100, 4)).tolist() == [6 * 255 + 92 + 1] * 3
+    assert bounds.layer_bound(layer(weight, -100, 4, skip=INPUT)).tolist() == [6 * 255 + 93 + 255 * 16] * 3
+
+
+def test_the_bound_is_reached_up_to_the_guard() -> None:
+    weight = np.array([5, 7, 9]).reshape(1, 3, 1, 1).repeat(3, 0)
+    one = layer(weight, 11, 3)
+    largest = 21 * 255 + 11 + 4 + 0.5
+    assert bounds.layer_bound(one)[0] - largest == 0.5
+
+
+def test_a_channel_that_can_overflow_is_named() -> None:
+    bias = np.zeros(3, np.int32)
+    bias[2] = bounds.ACCUMULATOR_LIMIT
+    wide = replace(layer(np.ones((3, 3, 1, 1)), 0, 4), bias=bias)
+    with pytest.raises(ExportError, match=r"'layer', channel 2"):
+        bounds.prove(IntegerNetwork("test", 4, 4, (wide,)))
+
+
+def test_no_reachable_accumulator_exceeds_its_bound() -> None:
+    from edge_encoder.integer_network import accumulate
+
+    network = random_network(hr=32, lr=8, seed=1)
+    report = bounds.prove(network)
+    stem = network.layers[0]
+    # The input that maximises channel 0: 255 under positive weights, 0 under negative ones.
+    patch = np.where(stem.weight[0] > 0, 255, 0).transpose(1, 2, 0)[None]
+    acc = accumulate(replace(stem, padding=(0, 0, 0, 0)), patch.astype(np.int64))
+    assert 0 < acc[0, 0, 0, 0] <= report.layers[0].maximum[0]

@@ -1,0 +1,123 @@
+"""The integer encoder: reference arithmetic, wiring checks, file format."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_encoder import integer_network as integer
+from edge_encoder.integer_network import INPUT, IntegerConv, IntegerNetwork
+from edgegrain.contract.errors import BundleError, ImageError
+from tests.networks import random_network
+
+
+def one_layer(weight: np.ndarray, bias: int = 0, shift: int = 1, **fields: object) -> IntegerConv:
+    out = weight.shape[0]
+    return IntegerConv("layer", INPUT, weight.astype(np.int8), np.full(out, bias, np.int32),
+                       np.full(out, shift, np.int32), **fields)
+
+
+def test_a_layer_computes_what_its_definition_says() -> None:
+    weight = np.array([[[[2]], [[-1]], [[3]]]] * 3)  # every output: 2 r - g + 3 b
+    network = IntegerNetwork("test", 2, 2, (one_layer(weight, bias=5, shift=3),))
+    rgb = np.array([[[[10, 7, 4], [255, 0, 255]], [[0, 255, 0], [1, 0, 0]]]], np.uint8)
+    # acc = 30, 1280, -250, 7; y = clamp(floor((acc + 4.5) / 8))
+    expected = [[4, 160], [0, 1]]
+    np.testing.assert_array_equal(integer.run_reference(network, rgb)[0, :, :, 1], expected)
+
+
+def test_halves_round_up_and_the_guard_does_not_move_them() -> None:
+    weight = np.eye(3).reshape(3, 3, 1, 1)
+    network = IntegerNetwork("test", 1, 1, (one_layer(weight, shift=2),))
+    levels = [integer.run_reference(network, np.full((1, 1, 1, 3), value, np.uint8))[0, 0, 0, 0]
+              for value in (1, 2, 5, 6, 255)]
+    assert levels == [0, 1, 1, 2, 64]
+
+
+def test_reference_equals_a_slow_convolution_in_python_integers() -> None:
+    network = random_network(hr=32, lr=8, seed=4)
+    rgb = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), np.uint8)
+    tensors = {INPUT: rgb[0].astype(int)}
+    for layer in network.layers[:3]:
+        x = tensors[layer.input]
+        top, left, bottom, right = layer.padding
+        x = np.pad(x, ((top, bottom), (left, right), (0, 0)))
+        side = (x.shape[0] - layer.kernel[0]) // layer.stride + 1
+        y = np.zeros((side, side, layer.out_channels), int)
+        for row in range(side):
+            for column in range(side):
+                patch = x[row * layer.stride :, column * layer.stride :][: layer.kernel[0], : layer.kernel[1]]
+                for channel in range(layer.out_channels):
+                    source = patch if layer.groups == 1 else patch[:, :, channel : channel + 1]
+                    acc = int((source.transpose(2, 0, 1) * layer.weight[channel].astype(int)).sum()
+                              + layer.bias[channel])
+                    shift = int(layer.shift[channel])
+                    value = (2 * acc + 2**shift + 1) // 2 ** (shift + 1)
+                    if layer.skip:
+                        value += tensors[layer.skip][row, column, channel]
+                    y[row, column, channel] = min(max(value, 0), 255)
+        tensors[layer.name] = y
+    partial = replace(network, layers=network.layers[:3])
+    got = {INPUT: rgb.astype(np.int64)}
+    for layer in partial.layers:
+        acc = integer.accumulate(layer, got[layer.input])
+        shift = layer.shift.astype(np.int64)
+        got[layer.name] = np.clip((acc + (1 << (shift - 1))) >> shift, 0, 255)
+        np.testing.assert_array_equal(got[layer.name][0], tensors[layer.name])
+
+
+def test_exported_constants_are_exact_float32() -> None:
+    for layer in random_network().layers:
+        scale = 2.0 ** -layer.shift.astype(float)
+        exact = layer.weight.astype(float) * scale[:, None, None, None]
+        np.testing.assert_array_equal(layer.exported_weight().astype(float), exact)
+        exact = (layer.bias + 2.0 ** (layer.shift - 1.0) + 0.5) * scale
+        np.testing.assert_array_equal(layer.exported_bias().astype(float), exact)
+
+
+def test_saving_and_loading_keeps_every_integer(tmp_path: Path) -> None:
+    network = random_network()
+    integer.save(network, tmp_path / "encoder.safetensors")
+    loaded = integer.load(tmp_path / "encoder.safetensors")
+    assert integer.digest(loaded) == integer.digest(network)
+    assert [layer.name for layer in loaded.layers] == [layer.name for layer in network.layers]
+    with pytest.raises(FileExistsError):
+        integer.save(network, tmp_path / "encoder.safetensors")
+
+
+def test_the_digest_changes_with_one_weight_and_with_the_wiring() -> None:
+    network = random_network()
+    first = network.layers[0]
+    weight = first.weight.copy()
+    weight.flat[0] ^= 1
+    other = replace(network, layers=(replace(first, weight=weight), *network.layers[1:]))
+    assert integer.digest(other) != integer.digest(network)
+    renamed = replace(network, architecture="other")
+    assert integer.digest(renamed) != integer.digest(network)
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"stride": 1, "padding": (1, 1, 1, 1), "weight": np.ones((3, 3, 3, 3), np.int8)}, "Winograd"),
+    ({"input": "nowhere"}, "nowhere"),
+    ({"weight": np.ones((3, 3, 1, 1), np.int16)}, "int16"),
+    ({"shift": np.zeros(3, np.int32)}, "1...22"),
+    ({"bias": np.zeros(2, np.int32)}, "bias"),
+])
+def test_wrong_wiring_is_refused_by_name(change: dict, message: str) -> None:
+    layer = one_layer(np.ones((3, 3, 1, 1)))
+    with pytest.raises(BundleError, match=message):
+        integer.validate(IntegerNetwork("test", 4, 4, (replace(layer, **change),)))
+
+
+def test_a_file_that_is_no_encoder_is_refused() -> None:
+    with pytest.raises(BundleError, match="cannot be read"):
+        integer.load(b"no safetensors at all")
+
+
+def test_pictures_of_another_size_are_refused() -> None:
+    network = random_network(hr=64)
+    with pytest.raises(ImageError, match="64"):
+        integer.run_reference(network, np.zeros((1, 32, 32, 3), np.uint8))

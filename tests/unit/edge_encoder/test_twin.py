@@ -1,0 +1,118 @@
+"""The trainable twin equals the integer network it is lowered to, and it learns."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from edge_encoder.architectures import HR_SIZES, LR_SIZES, EncoderConfig, encoder_config
+from edge_encoder.bounds import ACCUMULATOR_LIMIT, layer_bound, prove
+from edge_encoder.integer_network import run_reference
+from edge_encoder.lowering import box_network, lower
+from edge_encoder.twin import EncoderTwin
+
+SMALL = EncoderConfig(hr=64, lr=16, patch=2, channels=(8, 16), blocks=(1, 1))
+
+
+def pictures(count: int, size: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (count, size, size, 3), np.uint8)
+
+
+def run_twin(twin: EncoderTwin, rgb: np.ndarray) -> np.ndarray:
+    with torch.no_grad():
+        lr, _ = twin(torch.from_numpy(rgb).permute(0, 3, 1, 2).float())
+    return lr.permute(0, 2, 3, 1).numpy().astype(np.uint8)
+
+
+@pytest.mark.parametrize("config", [SMALL, encoder_config(256, 16), encoder_config(1024, 64)], ids=lambda c: c.name)
+def test_twin_and_integer_network_agree_on_every_byte(config: EncoderConfig) -> None:
+    torch.manual_seed(3)
+    twin = EncoderTwin(config)
+    with torch.no_grad():  # a correction that matters
+        twin.head.weight.mul_(20)
+        for parameter in twin.parameters():
+            if parameter.dim() == 1:
+                parameter.uniform_(-0.5, 0.5)
+    rgb = pictures(1, config.hr)
+    network = lower(twin)
+    reference = run_reference(network, rgb)
+    np.testing.assert_array_equal(run_twin(twin, rgb), reference)
+    assert (reference != run_reference(box_network(config), rgb)).mean() > 0.5
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e-2, 1.0, 30.0])
+def test_the_weight_scale_keeps_the_bound_and_uses_it(scale: float) -> None:
+    torch.manual_seed(0)
+    twin = EncoderTwin(SMALL)
+    with torch.no_grad():
+        for parameter in twin.parameters():
+            parameter.mul_(scale)
+    network = lower(twin)
+    prove(network)
+    for layer in network.layers:
+        assert np.abs(layer.weight.astype(int)).max() <= 127
+        if layer.name == "stem" and scale == 1.0:
+            # One bit more would break one of the two limits.
+            largest = np.abs(layer.weight.astype(int)).max((1, 2, 3))
+            assert ((largest > 63) | (layer_bound(layer) * 2 >= ACCUMULATOR_LIMIT)).all()
+
+
+def test_a_zero_correction_is_the_exact_box_mean() -> None:
+    twin = EncoderTwin(SMALL)
+    with torch.no_grad():
+        twin.head.weight.zero_()
+    rgb = pictures(2, 64)
+    mean = rgb.reshape(2, 16, 4, 16, 4, 3).astype(np.int64).sum((2, 4))
+    expected = (mean + 8) >> 4
+    np.testing.assert_array_equal(run_reference(lower(twin), rgb), expected)
+    np.testing.assert_array_equal(run_reference(box_network(SMALL), rgb), expected)
+
+
+def test_noise_replaces_rounding_by_at_most_half_a_level() -> None:
+    torch.manual_seed(1)
+    twin = EncoderTwin(SMALL)
+    x = torch.from_numpy(pictures(1, 64)).permute(0, 3, 1, 2).float()
+    with torch.no_grad():
+        rounded, _ = twin(x)
+        noisy, _ = twin(x, noise=True)
+    difference = (noisy - rounded).abs()
+    assert 0.2 < float(difference.mean()) < 0.5
+    assert float(difference.max()) <= 1.0  # half a level of noise around a value within half a level of its rounding
+
+
+def test_training_reaches_a_target_that_a_frozen_twin_misses() -> None:
+    torch.manual_seed(2)
+    twin = EncoderTwin(SMALL)
+    x = torch.from_numpy(pictures(2, 64)).permute(0, 3, 1, 2).float()
+    target = (twin.box_mean(x) + 12).clamp(0, 255)
+    optimizer = torch.optim.Adam(twin.parameters(), 1e-2)
+    losses = []
+    for _ in range(40):
+        lr, _ = twin(x)
+        loss = (lr - target).abs().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[0] > 8
+    assert losses[-1] < 3
+    np.testing.assert_array_equal(run_twin(twin, pictures(1, 64, 5)), run_reference(lower(twin), pictures(1, 64, 5)))
+
+
+@pytest.mark.parametrize("hr", HR_SIZES)
+@pytest.mark.parametrize("lr", LR_SIZES)
+def test_every_pair_of_sizes_has_a_light_encoder(hr: int, lr: int) -> None:
+    network = lower(EncoderTwin(encoder_config(hr, lr)))
+    flops = 2 * network.multiply_adds()
+    assert network.sizes()[network.layers[-1].name] == (3, lr)
+    assert flops <= 2e9
+    if hr == 1024:
+        assert network.parameters * 4 <= 1.5e6
+
+
+def test_sizes_without_an_encoder_are_refused() -> None:
+    with pytest.raises(ValueError, match="one of"):
+        encoder_config(300, 16)
+    with pytest.raises(ValueError, match="not 16"):
+        EncoderConfig(hr=256, lr=16, patch=4, channels=(8, 8), blocks=(0, 0))

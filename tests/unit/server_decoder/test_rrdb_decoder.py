@@ -1,0 +1,100 @@
+"""GRAIN's invertible decoder: the paper's configuration, the bundle's, and their features."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from server_decoder.grain.rrdb import RRDB, ResidualDenseBlock
+from server_decoder.grain.rrdb_decoder import (
+    FACES_256_LR16,
+    PAPER_1024_LR16,
+    DecoderConfig,
+    RRDBDecoder,
+    Scale,
+)
+
+TINY = DecoderConfig((Scale(8, 12, rrdb=1, growth=4), Scale(16, 8, residual=1), Scale(32, 4)), "subpixel", ())
+
+
+def parameters(module: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def conv(inputs: int, outputs: int) -> int:
+    return 9 * inputs * outputs + outputs
+
+
+def test_the_paper_configuration_has_the_official_number_of_parameters() -> None:
+    five = sum(conv(64 + 32 * i, 32) for i in range(4)) + conv(192, 64)
+    four = sum(conv(64 + 32 * i, 32) for i in range(3)) + conv(160, 64)
+    trunk = 12 * 3 * five + 2 * four + 7 * conv(64, 64)
+    expected = conv(3, 64) + trunk + conv(64, 64) + conv(64, 32) + conv(32, 3)
+    with torch.device("meta"):
+        decoder = RRDBDecoder(PAPER_1024_LR16)
+    assert parameters(decoder) == expected == 9_300_163
+
+
+def test_the_paper_configuration_gives_64_channels_from_16_to_1024() -> None:
+    with torch.device("meta"):
+        decoder = RRDBDecoder(PAPER_1024_LR16)
+        picture, features = decoder.forward_features(torch.empty(1, 3, 16, 16))
+    assert picture.shape == (1, 3, 1024, 1024)
+    assert [tuple(f.shape[1:]) for f in features] == [(64, 16 * 2**i, 16 * 2**i) for i in range(7)]
+
+
+def test_the_bundle_configuration_gives_features_at_every_scale() -> None:
+    decoder = RRDBDecoder(FACES_256_LR16)
+    with torch.no_grad():
+        picture, features = decoder.forward_features(torch.zeros(2, 3, 16, 16))
+    assert picture.shape == (2, 3, 256, 256)
+    assert [f.shape[-1] for f in features] == [16, 32, 64, 128, 256]
+    assert parameters(decoder) * 2 < 11e6  # bytes as float16: leaves room for the encoders in 24 MB
+
+
+def test_blocks_start_near_the_identity_and_use_every_convolution() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(1, 16, 6, 6)
+    block = RRDB(16, 8)
+    y = block(x)
+    ratio = (y / x).detach().median()
+    # One residual scale of 0.2 around three blocks of the same: out = x + 0.2 * chain(x).
+    assert 1.1 < float(ratio) < 1.3
+    y.sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in block.parameters())
+
+
+def test_a_dense_block_is_its_definition() -> None:
+    torch.manual_seed(1)
+    block = ResidualDenseBlock(4, 3, convs=2)
+    x = torch.randn(1, 4, 5, 5)
+    first = torch.nn.functional.leaky_relu(block.conv1(x), 0.2)
+    expected = x + 0.2 * block.conv2(torch.cat([x, first], 1))
+    torch.testing.assert_close(block(x), expected)
+
+
+def test_pictures_of_a_batch_do_not_mix() -> None:
+    torch.manual_seed(2)
+    decoder = RRDBDecoder(TINY)
+    x = torch.randn(3, 3, 8, 8)
+    with torch.no_grad():
+        together = decoder(x)
+        alone = torch.cat([decoder(one[None]) for one in x])
+    torch.testing.assert_close(together, alone, atol=1e-6, rtol=1e-5)
+
+
+def test_configurations_survive_json() -> None:
+    import json
+    from dataclasses import asdict
+
+    for config in (PAPER_1024_LR16, FACES_256_LR16):
+        assert DecoderConfig.from_dict(json.loads(json.dumps(asdict(config)))) == config
+
+
+def test_impossible_configurations_are_refused() -> None:
+    with pytest.raises(ValueError, match="double"):
+        DecoderConfig((Scale(16, 8), Scale(64, 8)))
+    with pytest.raises(ValueError, match="width"):
+        DecoderConfig((Scale(16, 8), Scale(32, 4)))
+    with pytest.raises(ValueError, match="bicubic"):
+        DecoderConfig((Scale(16, 8), Scale(32, 8)), upsampling="bicubic")

@@ -1,0 +1,73 @@
+"""Phone to cloud with the default bundle's own files: whichever format the phone runs, the server restores the same."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from edge_encoder import integer_network as integer
+from edge_encoder.preprocessing import fit_picture, load_picture
+from edgegrain.contract import quantization
+from edgegrain.contract.coder_tables import CoderTables
+from edgegrain.contract.manifest import Manifest, load_manifest
+from edgegrain.contract.payload import decode_payload, encode_payload
+from export.mil_interpreter import MilProgram
+from export.runtimes import tflite_runtimes
+from server_decoder import runtime as decoder_runtime
+from server_decoder.runtime import DecoderSession
+
+HALF_RANGE = 127.5
+
+
+@pytest.fixture(scope="module")
+def manifest(default_bundle: Path) -> Manifest:
+    return load_manifest(default_bundle)
+
+
+def payload_of(manifest: Manifest, lr: npt.NDArray[np.uint8]) -> bytes:
+    tables = CoderTables.from_json(manifest.open_file("coder.json"))
+    return encode_payload(lr, contract_id=manifest.lr_contract_id, tables=tables, original_size=(256, 256))
+
+
+def test_tflite_and_core_ml_give_one_payload_and_one_picture(
+        manifest: Manifest, default_bundle: Path, portrait: npt.NDArray[np.uint8]) -> None:
+    pictures = [portrait, portrait[:, ::-1], 255 - portrait]
+    tflite = tflite_runtimes(default_bundle / "encoder.tflite")[0]
+    core_ml = MilProgram(default_bundle / "encoder.mlpackage")
+    reference = integer.load(manifest.open_file("encoder.safetensors"))
+    decoder = DecoderSession(manifest.open_file("decoder.onnx"))
+    tables = CoderTables.from_json(manifest.open_file("coder.json"))
+    for picture in pictures:
+        rgb = np.ascontiguousarray(fit_picture(load_picture(picture), manifest.hr, "pad"))[None]
+        lrs = [tflite.encode(rgb)[0], core_ml.predict(rgb)[0]]
+        payloads = [payload_of(manifest, lr) for lr in lrs]
+        assert payloads[0] == payloads[1]
+        np.testing.assert_array_equal(lrs[0], integer.run_reference(reference, rgb)[0])
+        restored = []
+        for payload in payloads:
+            lr, _ = decode_payload(payload, contract_id=manifest.lr_contract_id, tables=tables)
+            restored.append(decoder.decode(lr[None])[0])
+        np.testing.assert_array_equal(restored[0], restored[1])
+        error = np.abs(restored[0].astype(int) - rgb[0]).mean()
+        assert error < 25, f"the restored picture is no likeness: mean error {error:.1f} levels"
+
+
+def test_quantization_and_its_inverse_come_from_the_contract(repository: Path) -> None:
+    assert decoder_runtime.dequantize is quantization.dequantize
+    assert decoder_runtime.quantize is quantization.quantize
+    for room in ("edgegrain", "edge_encoder", "server_decoder", "export", "sdk"):
+        for path in (repository / room).rglob("*.py"):
+            if path.name == "quantization.py":
+                continue
+            numbers = [node.value for node in ast.walk(ast.parse(path.read_text()))
+                       if isinstance(node, ast.Constant) and isinstance(node.value, float)]
+            assert HALF_RANGE not in numbers, f"{path} spells the quantization rule out again"
+
+
+def test_every_level_survives_the_way_there_and_back() -> None:
+    levels = np.arange(256, dtype=np.uint8)
+    np.testing.assert_array_equal(quantization.quantize(quantization.dequantize(levels.astype(np.float32))), levels)

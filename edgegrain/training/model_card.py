@@ -35,8 +35,8 @@ def card_text(bundle_id: str, training: Mapping[str, Any], evaluation: Mapping[s
         "## Training",
         "",
         "Stage 1 of GRAIN (section 3.5) with the exact encoder's quantization in the loop: "
-        f"{training['pictures_seen']:,} pictures seen, drawn from {training['pictures_in_set']:,} ({data}; by file name "
-        "prefix).",
+        f"{training['pictures_seen']:,} pictures seen, drawn from {training['pictures_in_set']:,} "
+        f"({data}; by prefix of the file name).",
         "",
         f"Data: {licence['data']}",
         "",

@@ -111,9 +111,12 @@ def markdown(report: Report) -> str:
 def flip_sentence(section: Mapping[str, Any]) -> str:
     """One sentence on a flip section."""
     flips = section["flips_per_million"]
+    compared = f"(over {section['inputs']} inputs, {section['bytes_compared']:,} bytes)."
+    if not flips["worst"]:
+        return f"No LR byte happened to differ between two runtimes {compared}"
     return (f"{flips['median']:g} of a million LR bytes flip between two runtimes (median of all pairs), "
             f"{flips['worst']:g} between {flips['worst_pair'][0]} and {flips['worst_pair'][1]}, by at most "
-            f"{section['largest_step']} (over {section['inputs']} inputs, {section['bytes_compared']:,} bytes).")
+            f"{section['largest_step']} {compared}")
 
 
 def onnx_operations(path: Path) -> Counter[str]:

@@ -18,7 +18,7 @@ def lower(twin: EncoderTwin) -> IntegerNetwork:
     """Freeze a twin into its integer network and prove its bounds.
 
     Raises:
-        ExportError: an accumulator could leave the exact range (cannot happen for finite weights).
+        ExportError: a channel's weights are too large for any scale that keeps its accumulator exact.
     """
     config = twin.config
     layers = [_layer("stem", INPUT, twin.stem)]

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edge_encoder.architectures import EncoderConfig
-from edge_encoder.bounds import ACCUMULATOR_LIMIT, ACTIVATION_MAX
+from edge_encoder.bounds import ACCUMULATOR_LIMIT, ACTIVATION_MAX, DEPTHWISE_L1, is_winograd_shaped
 
 ACTIVATION_BITS = 5
 PIXEL_BITS = 7
@@ -96,7 +96,7 @@ class TwinConv(nn.Module):
         """int8-valued weight, integer bias and shift of every channel, as float32 / float32 / int32 tensors.
 
         The weight scale 2^e of a channel is the largest power of two with |w| <= 127 for which the accumulator's
-        bound (L1 norm, bias, rounding offset, skip) stays below 2^23.
+        bound (L1 norm, bias, rounding offset, skip) stays below 2^23 and depthwise weights keep to their own limit.
         """
         weight, bias = self.weight.float(), self.bias.float()
         taps = weight[0].numel()
@@ -107,7 +107,11 @@ class TwinConv(nn.Module):
         if self.skip:
             per_unit = per_unit + 2.0**self.offset * ACTIVATION_MAX
         room = ACCUMULATOR_LIMIT - 0.5 * taps * ACTIVATION_MAX - 4
-        exponent = torch.floor(torch.log2(torch.minimum(WEIGHT_MAX / peak, room / per_unit)))
+        largest = torch.minimum(WEIGHT_MAX / peak, room / per_unit)
+        if is_winograd_shaped(self.groups, self.stride, self.kernel):
+            l1 = weight.abs().sum((1, 2, 3)).clamp_min(1e-12)
+            largest = torch.minimum(largest, (DEPTHWISE_L1 - 0.5 * taps) / l1)
+        exponent = torch.floor(torch.log2(largest))
         shift = (exponent + self.offset).clamp_(1, MAX_SHIFT).to(torch.int32)
         exponent = shift - self.offset
         integer_weight = torch.ldexp(weight, exponent.view(-1, 1, 1, 1)).round().clamp_(-WEIGHT_MAX, WEIGHT_MAX)

@@ -49,3 +49,14 @@ def test_no_reachable_accumulator_exceeds_its_bound() -> None:
     patch = np.where(stem.weight[0] > 0, 255, 0).transpose(1, 2, 0)[None]
     acc = accumulate(replace(stem, padding=(0, 0, 0, 0)), patch.astype(np.int64))
     assert 0 < acc[0, 0, 0, 0] <= report.layers[0].maximum[0]
+
+
+def test_depthwise_weights_too_large_for_winograd_kernels_are_named() -> None:
+    weight = np.full((3, 1, 3, 3), 14, np.int8)
+    weight[1, 0, 0, 0] = 17  # 8 * 14 + 17 = 129
+    depthwise = IntegerConv("layer", INPUT, weight, np.zeros(3, np.int32), np.full(3, 4, np.int32),
+                            padding=(1, 1, 1, 1), groups=3)
+    with pytest.raises(ExportError, match=r"'layer', channel 1.*129"):
+        bounds.prove(IntegerNetwork("test", 4, 4, (depthwise,)))
+    weight[1, 0, 0, 0] = 16
+    bounds.prove(IntegerNetwork("test", 4, 4, (depthwise,)))

@@ -11,6 +11,7 @@ from edge_encoder.bounds import ACCUMULATOR_LIMIT, layer_bound, prove
 from edge_encoder.integer_network import run_reference
 from edge_encoder.lowering import box_network, lower
 from edge_encoder.twin import EncoderTwin
+from edgegrain.contract.errors import ExportError
 
 SMALL = EncoderConfig(hr=64, lr=16, patch=2, channels=(8, 16), blocks=(1, 1))
 
@@ -41,7 +42,7 @@ def test_twin_and_integer_network_agree_on_every_byte(config: EncoderConfig) -> 
     assert (reference != run_reference(box_network(config), rgb)).mean() > 0.5
 
 
-@pytest.mark.parametrize("scale", [1e-6, 1e-2, 1.0, 30.0])
+@pytest.mark.parametrize("scale", [1e-6, 1e-2, 1.0, 4.0])
 def test_the_weight_scale_keeps_the_bound_and_uses_it(scale: float) -> None:
     torch.manual_seed(0)
     twin = EncoderTwin(SMALL)
@@ -56,6 +57,14 @@ def test_the_weight_scale_keeps_the_bound_and_uses_it(scale: float) -> None:
             # One bit more would break one of the two limits.
             largest = np.abs(layer.weight.astype(int)).max((1, 2, 3))
             assert ((largest > 63) | (layer_bound(layer) * 2 >= ACCUMULATOR_LIMIT)).all()
+
+
+def test_weights_too_large_for_any_scale_are_refused() -> None:
+    twin = EncoderTwin(SMALL)
+    with torch.no_grad():
+        twin.stages[0][0].depthwise.weight.fill_(30.0)
+    with pytest.raises(ExportError, match=r"stage0\.block0\.depthwise"):
+        lower(twin)
 
 
 def test_a_zero_correction_is_the_exact_box_mean() -> None:

@@ -1,14 +1,16 @@
 """What is trained about the LR coder: three small integer networks, one per channel.
 
 A network maps the context of a sample (``lr_context``) to a mean and a scale (``logistic``). Its layers
-are ``y = clamp((W x + b + 2**(shift - 1)) >> shift, 0, 4095)``; the last one sees the context beside the
-last hidden layer, is not clamped, and has two outputs: the mean as a difference from the reference in
-sixteenths of a level, and the scale index. The tables are part of the LR contract: they are fitted once
-per encoder (``edgegrain.training.fit_coder``), frozen with it, and kept as ``coder.json`` in its bundle.
+are ``y = clamp((W x + b + 2**(shift - 1)) >> shift, 0, 4095)`` with 8-bit weights and one shift per output;
+the last one sees the context beside the last hidden layer, is not clamped, and has two outputs: the mean
+as a difference from the reference in sixteenths of a level, and the scale index. The tables are part of
+the LR contract: they are fitted once per encoder (``edgegrain.training.fit_coder``), frozen with it, and
+kept as ``coder.json`` in its bundle.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 from dataclasses import dataclass
@@ -31,27 +33,28 @@ MAX_TABLE_BYTES = 1 << 20
 MAX_HIDDEN_LAYERS = 4
 MAX_WIDTH = 256
 MAX_SHIFT = 24
-MAX_WEIGHT = (1 << 15) - 1
+MAX_WEIGHT = 127
 MAX_BIAS = 1 << 30
 
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """An integer layer: ``weight`` int32 [outputs, inputs], ``bias`` int32 [outputs], a right shift."""
+    """An integer layer: weights in -127...127, int32 [outputs, inputs], biases and shifts int32 [outputs]."""
 
     weight: IntArray
     bias: IntArray
-    shift: int
+    shift: IntArray
 
     def accumulate(self, values: IntArray) -> IntArray:
         """Weighted sums, rounded and shifted: int32 [..., inputs] to int32 [..., outputs]."""
         half = (1 << self.shift) >> 1
-        return (values @ self.weight.T + (self.bias + half)) >> self.shift
+        sums: IntArray = (values @ self.weight.T + (self.bias + half)) >> self.shift
+        return sums
 
     def bound(self, inputs: npt.NDArray[np.int64]) -> int:
         """Largest accumulator magnitude for inputs of at most these magnitudes, int64 [inputs]."""
         sums = np.abs(self.weight.astype(np.int64)) @ inputs + np.abs(self.bias.astype(np.int64))
-        return int(sums.max()) + (1 << self.shift)
+        return int((sums + (1 << self.shift.astype(np.int64))).max())
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,30 +143,36 @@ def _default_tables() -> CoderTables:
 
 
 def _layer_record(layer: Layer) -> dict[str, Any]:
-    return {"weight": layer.weight.tolist(), "bias": layer.bias.tolist(), "shift": layer.shift}
+    return {
+        "bias": layer.bias.tolist(),
+        "shift": layer.shift.tolist(),
+        # Row by row, one two's complement byte a weight.
+        "weight": base64.b64encode(layer.weight.astype(np.int8).tobytes()).decode("ascii"),
+    }
 
 
-def _integers(value: Any, name: str, limit: int) -> IntArray:
-    """A JSON list of integers, or list of equally long such lists, as int32."""
-    rows = value if isinstance(value, list) and value and isinstance(value[0], list) else [value]
-    for row in rows:
-        if not isinstance(row, list) or not row or any(type(number) is not int for number in row):
-            raise BundleError(f"coder tables: {name} must hold lists of integers")
-        if len(row) != len(rows[0]):
-            raise BundleError(f"coder tables: {name} has rows of different length")
-        if max(map(abs, row)) > limit:
-            raise BundleError(f"coder tables: {name} holds a number beyond {limit}")
+def _integers(source: dict[str, Any], name: str, least: int, most: int) -> IntArray:
+    value = source.get(name)
+    if not isinstance(value, list) or not 1 <= len(value) <= MAX_WIDTH:
+        raise BundleError(f"coder tables: {name!r} must be a list of 1 to {MAX_WIDTH} integers")
+    if any(type(number) is not int or not least <= number <= most for number in value):
+        raise BundleError(f"coder tables: {name!r} must hold integers of {least} to {most}")
     return np.array(value, dtype=np.int32)
 
 
 def _read_layer(source: Any) -> Layer:
     if not isinstance(source, dict):
         raise BundleError("coder tables: a layer must be an object")
-    shift = source.get("shift")
-    if type(shift) is not int or not 0 <= shift <= MAX_SHIFT:
-        raise BundleError(f"coder tables: a shift must be an integer of 0 to {MAX_SHIFT}, is {shift!r}")
-    weight = _integers(source.get("weight"), "weight", MAX_WEIGHT)
-    bias = _integers(source.get("bias"), "bias", MAX_BIAS)
+    bias = _integers(source, "bias", -MAX_BIAS, MAX_BIAS)
+    shift = _integers(source, "shift", 0, MAX_SHIFT)
+    text = source.get("weight")
+    try:
+        data = base64.b64decode(text if isinstance(text, str) else "", validate=True)
+    except ValueError:
+        data = b""
+    if not data or len(data) % len(bias):
+        raise BundleError(f"coder tables: 'weight' must be base64 of as many bytes for each of {len(bias)} outputs")
+    weight = np.frombuffer(data, dtype=np.int8).astype(np.int32).reshape(len(bias), -1)
     return Layer(weight, bias, shift)
 
 
@@ -199,8 +208,13 @@ def _check_layer(layer: Layer, inputs: npt.NDArray[np.int64], where: str) -> int
             f"coder tables: {where} has a weight of shape {list(weight.shape)}, "
             f"expected 1 to {MAX_WIDTH} outputs of {len(inputs)} inputs"
         )
-    if bias.shape != weight.shape[:1]:
-        raise BundleError(f"coder tables: {where} has {bias.size} biases for {weight.shape[0]} outputs")
+    for name, values in (("biases", bias), ("shifts", layer.shift)):
+        if values.shape != weight.shape[:1]:
+            raise BundleError(f"coder tables: {where} has {values.size} {name} for {weight.shape[0]} outputs")
+    if weight.dtype != np.int32 or np.abs(weight).max() > MAX_WEIGHT:
+        raise BundleError(f"coder tables: {where} must have int32 weights of magnitude at most {MAX_WEIGHT}")
+    if not 0 <= layer.shift.min() <= layer.shift.max() <= MAX_SHIFT:
+        raise BundleError(f"coder tables: {where} has a shift outside 0 to {MAX_SHIFT}")
     bound = layer.bound(inputs)
     if bound >= ACCUMULATOR_LIMIT:
         raise BundleError(

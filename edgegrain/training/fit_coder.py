@@ -24,7 +24,14 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from edgegrain.contract.coder_tables import ACTIVATION_MAX, ChannelNetwork, CoderTables, Layer
+from edgegrain.contract.coder_tables import (
+    ACTIVATION_MAX,
+    MAX_SHIFT,
+    MAX_WEIGHT,
+    ChannelNetwork,
+    CoderTables,
+    Layer,
+)
 from edgegrain.contract.files import write_atomically
 from edgegrain.contract.logistic import MEAN_BITS, SCALE_MAX
 from edgegrain.contract.lr_coder import encode_lr
@@ -40,29 +47,101 @@ STEPS_PER_OCTAVE = 8
 FIRST_OCTAVE = -2
 FLOOR = 2.0**-20
 BATCH = 4096
-HIDDEN_SHIFT = 6
-OUTPUT_SHIFT = 12
 CALIBRATION_SAMPLES = 200_000
+ROUNDED_FROM = 0.7
+"""Part of the training after which weights are rounded."""
 
 
 class FloatNetwork(nn.Module):
-    """A channel's network while it is trained: contexts [B, n] in levels to mean and log2 scale [B, 2]."""
+    """A channel's network while it is trained: contexts [B, n] in levels to mean and log2 scale [B, 2].
+
+    After ``calibrate`` it computes with weights rounded as they will be written, and trains on straight
+    through the rounding.
+    """
 
     def __init__(self, inputs: int, widths: Sequence[int]) -> None:
         super().__init__()
         sizes = (inputs, *widths)
-        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
-        self.output = nn.Linear(inputs + sizes[-1], 2)
+        layers = [nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True)]
+        output = nn.Linear(inputs + sizes[-1], 2)
         with torch.no_grad():
-            self.output.weight.mul_(0.1)
-            self.output.bias.copy_(torch.tensor([0.0, 3.0]))
+            output.weight.mul_(0.1)
+            output.bias.copy_(torch.tensor([0.0, 3.0]))
+        self.layers = nn.ModuleList([*layers, output])
+        self.units: list[tuple[Tensor, Tensor]] = []
+        """What an integer one is worth at each layer's inputs and outputs, once calibrated."""
+
+    def weight(self, index: int) -> Tensor:
+        """A layer's weights [outputs, inputs], rounded once there are units."""
+        weight = self.layers[index].weight
+        assert isinstance(weight, Tensor)
+        if not self.units:
+            return weight
+        unit_in, unit_out = self.units[index]
+        integers = weight.detach() * unit_in / unit_out[:, None]
+        factor = torch.exp2(eight_bit_shift(integers))[:, None]
+        rounded = torch.round(integers * factor).clamp(-MAX_WEIGHT, MAX_WEIGHT) / factor
+        return weight + (rounded * unit_out[:, None] / unit_in - weight).detach()
+
+    def bias(self, index: int) -> Tensor:
+        """A layer's biases [outputs]."""
+        bias = self.layers[index].bias
+        assert isinstance(bias, Tensor)
+        return bias
 
     def forward(self, context: Tensor) -> Tensor:
         scaled = context / CONTEXT_UNIT
-        values = scaled
-        for layer in self.hidden:
-            values = torch.relu(layer(values))
-        return self.output(torch.cat([scaled, values], dim=1))  # type: ignore[no-any-return]
+        values, last = scaled, len(self.layers) - 1
+        for index in range(last):
+            values = torch.relu(values @ self.weight(index).T + self.bias(index))
+        return torch.cat([scaled, values], dim=1) @ self.weight(last).T + self.bias(last)
+
+    @torch.no_grad()
+    def calibrate(self, context: Tensor) -> None:
+        """Choose the integer units of every layer from contexts [S, n] like those it will see.
+
+        A hidden unit's largest value goes near the top of its range, unless its weights would then not
+        fit into 8 bits; ReLU commutes with that, and the next layer's weights take the factor back.
+        """
+        context_unit = torch.full((context.shape[1],), 1.0 / CONTEXT_UNIT)
+        values, unit, units = context / CONTEXT_UNIT, context_unit, []
+        last = len(self.layers) - 1
+        for index in range(last):
+            values = torch.relu(values @ self.weight(index).T + self.bias(index))
+            range_unit = values.amax(dim=0) / (0.9 * ACTIVATION_MAX)
+            weight_unit = (self.weight(index) * unit).abs().amax(dim=1) / MAX_WEIGHT
+            units.append((unit, torch.maximum(range_unit, weight_unit).clamp(min=2.0**-40)))
+            unit = units[-1][1]
+        mean_unit = 1.0 / (MEAN_UNIT * (1 << MEAN_BITS))
+        units.append((torch.cat([context_unit, unit]), torch.tensor([mean_unit, 1.0 / STEPS_PER_OCTAVE])))
+        self.units = units
+
+    @torch.no_grad()
+    def integers(self) -> ChannelNetwork:
+        """The calibrated network as the coder runs it."""
+        layers = []
+        for index, (unit_in, unit_out) in enumerate(self.units):
+            bias = self.bias(index)
+            if index == len(self.units) - 1:
+                bias = bias - torch.tensor([0.0, float(FIRST_OCTAVE)])
+            weight = self.weight(index).double() * unit_in / unit_out[:, None]
+            shift = eight_bit_shift(weight)
+            factor = torch.exp2(shift)
+            layers.append(
+                Layer(
+                    weight=torch.round(weight * factor[:, None]).numpy().astype(np.int32),
+                    bias=torch.round(bias / unit_out * factor).numpy().astype(np.int32),
+                    shift=shift.numpy().astype(np.int32),
+                )
+            )
+        return ChannelNetwork(tuple(layers[:-1]), layers[-1])
+
+
+def eight_bit_shift(weight: Tensor) -> Tensor:
+    """For each row of [outputs, inputs] the largest power of two, as an exponent, that leaves it 8 bits."""
+    largest = weight.abs().amax(dim=1).clamp(min=2.0**-MAX_SHIFT)
+    # A little less than 127: a weight rounded to 127 / 2**n must not fall into the next row of exponents.
+    return torch.floor(torch.log2((MAX_WEIGHT + 0.49) / largest)).clamp(0, MAX_SHIFT)
 
 
 def code_length(prediction: Tensor, reference: Tensor, level: Tensor) -> Tensor:
@@ -81,12 +160,14 @@ def code_length(prediction: Tensor, reference: Tensor, level: Tensor) -> Tensor:
 def fit_network(
     context: Tensor, reference: Tensor, level: Tensor, *, widths: Sequence[int], steps: int, seed: int
 ) -> FloatNetwork:
-    """Train one channel's network on samples [S, n], [S], [S] of any number type."""
+    """Train one channel's network on samples [S, n], [S], [S] of any number type; the result is calibrated."""
     torch.manual_seed(seed)
     network = FloatNetwork(context.shape[1], widths)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=6e-3, total_steps=steps)
-    for _ in range(steps):
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1e-2, total_steps=steps)
+    for step in range(steps):
+        if step == round(ROUNDED_FROM * steps):
+            network.calibrate(context[:: max(1, len(context) // CALIBRATION_SAMPLES)].float())
         batch = torch.randint(len(context), (BATCH,))
         prediction = network(context[batch].float())
         loss = code_length(prediction, reference[batch].float(), level[batch].float()).mean()
@@ -95,42 +176,6 @@ def fit_network(
         optimizer.step()
         schedule.step()
     return network
-
-
-def lower_network(network: FloatNetwork, context: Tensor) -> ChannelNetwork:
-    """Round a trained network to integers, given contexts [S, n] like those it will see.
-
-    Every hidden unit is scaled so that the largest value it takes on ``context`` lies near the top of its
-    range; ReLU commutes with that, and the next layer's weights take the factor back.
-    """
-    hidden: list[Layer] = []
-    context_unit = torch.full((context.shape[1],), 1.0 / CONTEXT_UNIT, dtype=torch.float64)
-    values, unit = context.double(), context_unit  # integers, and what one of each is worth
-    for layer in network.hidden:
-        assert isinstance(layer, nn.Linear)
-        weight, bias = layer.weight.detach().double(), layer.bias.detach().double()
-        exact = torch.relu((values * unit) @ weight.T + bias)
-        top = exact.amax(dim=0)
-        alive = top > 1e-3  # a unit that never fires has no scale, and is written as zeros
-        following = torch.where(alive, top, 1.0) / (0.9 * ACTIVATION_MAX)
-        weight, bias = weight * alive[:, None], bias * alive
-        hidden.append(_rounded(weight * unit / following[:, None], bias / following, HIDDEN_SHIFT))
-        values, unit = exact / following, following
-    weight, bias = network.output.weight.detach().double(), network.output.bias.detach().double()
-    gain = torch.tensor([[MEAN_UNIT * (1 << MEAN_BITS)], [float(STEPS_PER_OCTAVE)]], dtype=torch.float64)
-    offset = torch.tensor([0.0, -FIRST_OCTAVE], dtype=torch.float64)
-    units = torch.cat([context_unit, unit])
-    output = _rounded(weight * units * gain, (bias + offset) * gain[:, 0], OUTPUT_SHIFT)
-    return ChannelNetwork(tuple(hidden), output)
-
-
-def _rounded(weight: Tensor, bias: Tensor, shift: int) -> Layer:
-    factor = float(1 << shift)
-    return Layer(
-        weight=torch.round(weight * factor).numpy().astype(np.int32),
-        bias=torch.round(bias * factor).numpy().astype(np.int32),
-        shift=shift,
-    )
 
 
 def _samples(lrs: Sequence[LR], channel: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -143,20 +188,19 @@ def _samples(lrs: Sequence[LR], channel: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def fit_tables(
-    lrs: Sequence[LR] | LR, *, widths: Sequence[int] = (32, 32), steps: int = 6000, seed: int = 0
+    lrs: Sequence[LR] | LR, *, widths: Sequence[int] = (64, 32), steps: int = 6000, seed: int = 0
 ) -> CoderTables:
     """Coder tables for LRs like these, uint8 [N, h, w, 3] or a list of uint8 [h, w, 3] of any sizes.
 
     Args:
-        widths: units of each hidden layer; (32, 32) makes tables of about 27 KB.
+        widths: units of each hidden layer; (64, 32) makes tables of about 22 KB.
         steps: optimizer steps of 4096 samples for each channel.
     """
     networks = []
     for channel in range(3):
         context, reference, level = _samples(list(lrs), channel)
         network = fit_network(context, reference, level, widths=widths, steps=steps, seed=seed + channel)
-        stride = max(1, len(context) // CALIBRATION_SAMPLES)
-        networks.append(lower_network(network, context[::stride]))
+        networks.append(network.integers())
     first, second, third = networks
     return CoderTables((first, second, third))
 
@@ -219,7 +263,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("lrs", type=Path, help="LRs, uint8 [N, h, w, 3] as .npy, or a folder of pictures")
     parser.add_argument("out", type=Path, help="the coder.json to write")
-    parser.add_argument("--widths", type=int, nargs="+", default=[32, 32], help="hidden units, default 32 32")
+    parser.add_argument("--widths", type=int, nargs="+", default=[64, 32], help="hidden units, default 64 32")
     parser.add_argument("--steps", type=int, default=6000, help="training steps per channel, default 6000")
     parser.add_argument("--report", type=int, default=500, help="held-out LRs to code, default 500")
     parser.add_argument("--force", action="store_true", help="overwrite an existing file")

@@ -47,9 +47,13 @@ def _stored_weight(network: IntegerNetwork) -> tuple[np.ndarray, np.ndarray]:
 
 def _change_onnx(path: Path, weight: np.ndarray, changed: np.ndarray) -> None:
     model = onnx.load(str(path))
-    (tensor,) = [item for item in model.graph.initializer if item.name == f"{LAYER}.conv.weight"]
-    assert np.array_equal(numpy_helper.to_array(tensor)[:, :, 0, 0], weight)
-    tensor.CopyFrom(numpy_helper.from_array(changed[:, :, None, None], tensor.name))
+    stored = {item.name: item for item in model.graph.initializer}
+    tensor, scale = (stored[f"{LAYER}.conv.weight.{part}"] for part in ("int8", "scale"))
+    factor = numpy_helper.to_array(scale)[:, :, 0, 0]
+    assert np.array_equal(numpy_helper.to_array(tensor)[:, :, 0, 0] * factor, weight)
+    integers = (changed / factor)[:, :, None, None]
+    assert np.abs(integers).max() <= 127
+    tensor.CopyFrom(numpy_helper.from_array(integers.astype(np.int8), tensor.name))
     path.write_bytes(model.SerializeToString())
 
 

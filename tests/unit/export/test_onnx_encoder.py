@@ -11,7 +11,7 @@ from onnx import TensorProto
 
 from edge_encoder.integer_network import IntegerNetwork, run_reference
 from export.encoder_graph import exact_graph
-from export.onnx_encoder import onnx_model, write_onnx
+from export.onnx_encoder import int8_parts, onnx_model, write_onnx
 
 
 def _run(model: bytes, rgb: np.ndarray) -> np.ndarray:
@@ -49,3 +49,20 @@ def test_an_existing_file_is_kept_without_force(network: IntegerNetwork, tmp_pat
     assert path.read_bytes() == b"precious"
     write_onnx(exact_graph(network), path, force=True)
     assert path.read_bytes() == onnx_model(exact_graph(network)).SerializeToString()
+
+
+def test_exact_weights_are_stored_as_int8_without_loss(network: IntegerNetwork, exported: Mapping[str, Path]) -> None:
+    for layer in network.layers:
+        parts = int8_parts(layer.exported_weight())
+        assert parts is not None
+        integers, scale = parts
+        assert np.array_equal(integers.astype(np.float32) * scale, layer.exported_weight())
+    stored = onnx.load(str(exported["onnx"])).graph.initializer
+    weights = [tensor for tensor in stored if tensor.name.endswith(".weight.int8")]
+    assert len(weights) == len(network.layers)
+    assert all(tensor.data_type == TensorProto.INT8 for tensor in weights)
+
+
+def test_ordinary_float_weights_stay_as_they_are() -> None:
+    assert int8_parts(np.random.default_rng(0).normal(size=(4, 3, 1, 1)).astype(np.float32)) is None
+    assert int8_parts(np.zeros((2, 3, 1, 1), np.float32)) is not None

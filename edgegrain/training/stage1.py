@@ -14,7 +14,7 @@ import json
 import math
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ import numpy as np
 import torch
 import typer
 from PIL import Image
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -169,8 +171,15 @@ def load_run(path: Path) -> tuple[Autoencoder, Autoencoder, Stage1Config, int]:
 
 def train(config: Stage1Config, *, data: Path, weights: Path, out: Path, pictures: int, budget_seconds: float,
           exclude: tuple[str, ...] = (), validation: Path | None = None, resume: bool = False,
-          evaluate_every: int = 4000) -> dict[str, float]:
-    """Run stage 1; returns the last evaluation. See the module docstring for what stops it and what it writes."""
+          evaluate_every: int = 4000, report: Callable[[float, str], None] | None = None) -> dict[str, float]:
+    """Run stage 1; returns the last evaluation. See the module docstring for what stops it and what it writes.
+
+    ``report`` is told the finished part of the run and a line about it, every few seconds.
+
+    Raises:
+        FileExistsError: ``out`` holds a run and ``resume`` is false.
+        EdgegrainError: pictures, metric weights or the checkpoint cannot be read.
+    """
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)
     checkpoint, seen = out / "last.safetensors", 0
@@ -220,6 +229,8 @@ def train(config: Stage1Config, *, data: Path, weights: Path, out: Path, picture
                    **{name: round(value, 5) for name, value in terms.items()}}
             log.write(json.dumps(row) + "\n")
             log.flush()
+        if report and step % 5 == 0:
+            report(progress, f"{seen:,} pictures, loss {loss.item():.3f}")
         if step % (evaluate_every // config.batch) == 0:
             result = evaluate(average, held_out, lpips, identity)
             log.write(json.dumps({"pictures": seen, "validation": result}) + "\n")
@@ -258,14 +269,27 @@ def main(
     control: bool = typer.Option(False, help="Train the control: LR = box mean, no learned correction."),
     resume: bool = typer.Option(False, help="Continue from the checkpoint in --out."),
     threads: int = typer.Option(0, min=0, help="CPU threads; 0: all."),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Print the configuration and stop."),
 ) -> None:
-    """Train an exact encoder and its decoder (stage 1 of GRAIN)."""
+    """Train an exact encoder and its decoder (stage 1 of GRAIN).
+
+    Ctrl-C ends the run after the current step, with a checkpoint; --resume continues it.
+    """
     if threads:
         torch.set_num_threads(threads)
     config = Stage1Config(correction=not control)
+    if dry_run:
+        typer.echo(json.dumps(config.as_dict(), indent=2))
+        return
+    bar = Progress(TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(),
+                   console=Console(stderr=True))
     try:
-        result = train(config, data=data, weights=weights, out=out, pictures=pictures, budget_seconds=budget_seconds,
-                       exclude=tuple(exclude or ()), validation=validation, resume=resume)
+        with bar:
+            task = bar.add_task("preparing", total=1.0)
+            result = train(config, data=data, weights=weights, out=out, pictures=pictures,
+                           budget_seconds=budget_seconds, exclude=tuple(exclude or ()), validation=validation,
+                           resume=resume,
+                           report=lambda part, line: bar.update(task, completed=part, description=line))
     except (EdgegrainError, FileExistsError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None

@@ -54,18 +54,21 @@ def card_text(bundle_id: str, training: Mapping[str, Any], evaluation: Mapping[s
         "through the published files. Classical codecs may use at most the payload's bytes and choose their own "
         "downscaling.",
         "",
-        "| method | " + " | ".join(title for _, title, _ in COLUMNS) + " |",
-        "|---" + "|---:" * len(COLUMNS) + "|",
-    ]
-    for name, scores in evaluation["methods"].items():
-        lines.append(f"| {name} | " + " | ".join(format(scores[key], form) for key, _, form in COLUMNS) + " |")
-    lines += [
+        *score_table(evaluation),
         "",
         "Identity is the distance of dlib's face descriptors (below 0.6: the same person to dlib). LPIPS-Alex and the "
         "descriptor take part in training; LPIPS-VGG does not.",
         "",
     ]
     return "\n".join(lines)
+
+
+def score_table(evaluation: Mapping[str, Any]) -> list[str]:
+    """The lines of a Markdown table: a row for every method of an ``evaluation``."""
+    lines = ["| method | " + " | ".join(title for _, title, _ in COLUMNS) + " |", "|---" + "|---:" * len(COLUMNS) + "|"]
+    for name, scores in evaluation["methods"].items():
+        lines.append(f"| {name} | " + " | ".join(format(scores[key], form) for key, _, form in COLUMNS) + " |")
+    return lines
 
 
 def collect(bundle_id: str, own: Mapping[str, Any], control: Mapping[str, Any] | None) -> dict[str, Any]:

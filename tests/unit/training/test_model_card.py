@@ -1,0 +1,39 @@
+"""The model card: what it says comes from the evaluation, and mismatched evaluations are refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from edgegrain.contract.errors import BundleError
+from edgegrain.training.model_card import card_text, collect
+
+SCORES = {"bytes": 571.25, "psnr": 25.456, "ssim": 0.7051, "lpips_alex": 0.1441, "lpips_vgg": 0.3132, "identity": 0.41}
+TRAINING = {"data": {"ffhq": 3739, "celebahq": 2322}, "pictures_seen": 27000, "pictures_in_set": 6061}
+LICENCE = {"weights": "Research only.", "data": "FFHQ."}
+
+
+def summary(bundle: str, pictures: str = "aa", **scores: float) -> dict:
+    return {"bundle": {"id": bundle}, "pictures": {"folder": "faces_256", "count": 60, "sha256": pictures},
+            "means": {bundle: {**SCORES, **scores}, "classical, best PSNR": {**SCORES, "lpips_alex": 0.39}},
+            "versions": {"torch": "2.13.0"}}
+
+
+def test_the_card_states_the_measured_means_and_the_licence() -> None:
+    evaluation = collect("mine", summary("mine"), summary("box", lpips_alex=0.2))
+    card = card_text("mine", TRAINING, evaluation, LICENCE)
+    assert "| this bundle | 571 | 25.46 | 0.705 | 0.144 | 0.313 | 0.410 |" in card
+    assert "| classical, best PSNR | 571 | 25.46 | 0.705 | 0.390 | 0.313 | 0.410 |" in card
+    assert "| control: box mean, same decoder and training | 571 | 25.46 | 0.705 | 0.200 | 0.313 | 0.410 |" in card
+    assert "27,000 pictures seen, drawn from 6,061 (3739 ffhq, 2322 celebahq; by prefix" in card
+    assert "Research only." in card
+
+
+def test_a_card_without_evaluation_says_so() -> None:
+    assert "Not evaluated yet." in card_text("mine", TRAINING, {}, LICENCE)
+
+
+def test_evaluations_of_another_bundle_or_other_pictures_are_refused() -> None:
+    with pytest.raises(BundleError, match="of other, not of mine"):
+        collect("mine", summary("other"), None)
+    with pytest.raises(BundleError, match="other pictures"):
+        collect("mine", summary("mine"), summary("box", pictures="bb"))

@@ -1,7 +1,7 @@
 """Fit the LR coder's tables to the LRs of an encoder.
 
     python -m edgegrain.training.fit_coder LRS.npy coder.json
-    python -m edgegrain.training.fit_coder PICTURES/ edgegrain/contract/default_coder.json --widths 16
+    python -m edgegrain.training.fit_coder PICTURES/ edgegrain/contract/default_coder.json --widths 32 32
 
 ``LRS.npy`` holds uint8 [N, h, w, 3], the LRs of training pictures. Given a folder of pictures instead,
 the tables are fitted to generic LRs made from them. One network per channel is trained in floating point
@@ -188,12 +188,12 @@ def _samples(lrs: Sequence[LR], channel: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def fit_tables(
-    lrs: Sequence[LR] | LR, *, widths: Sequence[int] = (64, 32), steps: int = 6000, seed: int = 0
+    lrs: Sequence[LR] | LR, *, widths: Sequence[int] = (64, 64), steps: int = 8000, seed: int = 0
 ) -> CoderTables:
     """Coder tables for LRs like these, uint8 [N, h, w, 3] or a list of uint8 [h, w, 3] of any sizes.
 
     Args:
-        widths: units of each hidden layer; (64, 32) makes tables of about 22 KB.
+        widths: units of each hidden layer; (64, 64) makes tables of about 31 KB.
         steps: optimizer steps of 4096 samples for each channel.
     """
     networks = []
@@ -208,8 +208,8 @@ def fit_tables(
 def generic_lrs(folder: Path, seed: int = 0) -> list[LR]:
     """LRs to fit the default tables to: box means of the folder's pictures at many scales.
 
-    Sides run from 8 to 64; mirrored at random, cropped at random, half of them with a texture of random
-    strength that the channels share in part, as learned encoders leave one.
+    Sides run from 8 to 64; cropped and mirrored at random, a fifth of them with little contrast, half of
+    them with a texture of any strength that the channels share in part, as learned encoders leave one.
     """
     rng = np.random.default_rng(seed)
     mixing = np.linalg.cholesky(np.array([[1.0, 0.6, 0.4], [0.6, 1.0, 0.6], [0.4, 0.6, 1.0]]))
@@ -225,8 +225,11 @@ def generic_lrs(folder: Path, seed: int = 0) -> list[LR]:
         levels = np.asarray(small, dtype=np.float64)
         if rng.random() < 0.5:
             levels = levels[:, ::-1]
+        if rng.random() < 0.2:
+            levels = levels.mean(axis=(0, 1)) + rng.uniform(0, 0.5) * (levels - levels.mean(axis=(0, 1)))
         if rng.random() < 0.5:
-            levels = levels + rng.uniform(1, 20) * rng.standard_normal((side, side, 3)) @ mixing.T
+            strength = 2.0 ** rng.uniform(0, 6.5)
+            levels = levels + strength * rng.standard_normal((side, side, 3)) @ mixing.T
         lrs.append(np.clip(np.floor(levels + 0.5), 0, 255).astype(np.uint8))
     return lrs
 
@@ -263,8 +266,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("lrs", type=Path, help="LRs, uint8 [N, h, w, 3] as .npy, or a folder of pictures")
     parser.add_argument("out", type=Path, help="the coder.json to write")
-    parser.add_argument("--widths", type=int, nargs="+", default=[64, 32], help="hidden units, default 64 32")
-    parser.add_argument("--steps", type=int, default=6000, help="training steps per channel, default 6000")
+    parser.add_argument("--widths", type=int, nargs="+", default=[64, 64], help="hidden units, default 64 64")
+    parser.add_argument("--steps", type=int, default=8000, help="training steps per channel, default 8000")
     parser.add_argument("--report", type=int, default=500, help="held-out LRs to code, default 500")
     parser.add_argument("--force", action="store_true", help="overwrite an existing file")
     options = parser.parse_args(arguments)

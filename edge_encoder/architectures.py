@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 
 HR_SIZES = (256, 512, 1024)
 LR_SIZES = (16, 32, 64, 128)
+
+_NAME = re.compile(r"exact-(\d+)-(\d+)-p(\d+)-c(\d+(?:-\d+)*)-b(\d+(?:-\d+)*)-e(\d+)")
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,20 @@ class EncoderConfig:
     def name(self) -> str:
         widths = "-".join(map(str, self.channels))
         return f"exact-{self.hr}-{self.lr}-p{self.patch}-c{widths}-b{'-'.join(map(str, self.blocks))}-e{self.expansion}"
+
+
+def config_from_name(name: str) -> EncoderConfig:
+    """The configuration whose ``name`` a published network carries.
+
+    Raises:
+        ValueError: it is not such a name.
+    """
+    found = _NAME.fullmatch(name)
+    if found is None:
+        raise ValueError(f"{name!r} names no exact encoder of this family")
+    hr, lr, patch, channels, blocks, expansion = found.groups()
+    return EncoderConfig(int(hr), int(lr), int(patch), tuple(map(int, channels.split("-"))),
+                         tuple(map(int, blocks.split("-"))), int(expansion))
 
 
 def encoder_config(hr: int, lr: int) -> EncoderConfig:

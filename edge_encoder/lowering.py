@@ -7,11 +7,13 @@ from collections.abc import Iterable
 from typing import cast
 
 import numpy as np
+import torch
 
 from edge_encoder.architectures import EncoderConfig
 from edge_encoder.bounds import prove
 from edge_encoder.integer_network import INPUT, IntegerConv, IntegerNetwork
-from edge_encoder.twin import EncoderTwin, ResidualBlock, TwinConv
+from edge_encoder.twin import ACTIVATION_BITS, EncoderTwin, ResidualBlock, TwinConv
+from edgegrain.contract.errors import BundleError
 
 
 def lower(twin: EncoderTwin) -> IntegerNetwork:
@@ -36,6 +38,39 @@ def lower(twin: EncoderTwin) -> IntegerNetwork:
     network = IntegerNetwork(config.name, config.hr, config.lr, tuple(layers))
     prove(network)
     return network
+
+
+@torch.no_grad()
+def raise_twin(network: IntegerNetwork, config: EncoderConfig) -> EncoderTwin:
+    """The inverse of `lower`: a twin that computes the same LRs, to go on training from a published encoder.
+
+    What rounding to int8 lost is lost; the twin starts at the rounded values.
+
+    Raises:
+        BundleError: the network is not of this architecture.
+    """
+    twin = EncoderTwin(config)
+    layers = {layer.name: layer for layer in network.layers}
+    convs = {"stem": twin.stem, "head": twin.head}
+    for name, module in twin.named_modules():
+        if isinstance(module, TwinConv) and name not in convs:
+            convs[_layer_name(name)] = module
+    if network.architecture != config.name or set(layers) != {*convs, "box"}:
+        raise BundleError(f"the encoder is {network.architecture!r}, not {config.name!r}")
+    for name, conv in convs.items():
+        shift = torch.from_numpy(layers[name].shift)
+        weight, bias = (torch.from_numpy(array).float() for array in (layers[name].weight, layers[name].bias))
+        conv.weight.copy_(torch.ldexp(weight, (conv.offset - shift).view(-1, 1, 1, 1)))
+        conv.bias.copy_(torch.ldexp(bias, -shift - ACTIVATION_BITS))
+    return twin
+
+
+def _layer_name(module: str) -> str:
+    """``stages.1.0.expand`` -> ``stage1.block0.expand``, ``downs.0`` -> ``down1``."""
+    parts = module.split(".")
+    if parts[0] == "downs":
+        return f"down{int(parts[1]) + 1}"
+    return f"stage{parts[1]}.block{parts[2]}.{parts[3]}"
 
 
 def box_network(config: EncoderConfig) -> IntegerNetwork:

@@ -29,15 +29,20 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from edge_encoder.architectures import EncoderConfig, encoder_config
+from edge_encoder import integer_network
+from edge_encoder.architectures import EncoderConfig, config_from_name, encoder_config
+from edge_encoder.lowering import raise_twin
 from edge_encoder.twin import BoxMean, EncoderTwin
+from edgegrain.contract.bundle_paths import find_bundle
 from edgegrain.contract.errors import BundleError, EdgegrainError
 from edgegrain.contract.files import write_atomically
+from edgegrain.contract.manifest import load_manifest
 from edgegrain.contract.quantization import dequantize, unit_to_levels
 from edgegrain.evaluation.identity import FaceIdentity
 from edgegrain.evaluation.lpips import LPIPS
 from edgegrain.training.losses import LossWeights, stage1_loss
 from edgegrain.training.pictures import batches, list_pictures, pack, read_square
+from export.server import bundle_decoder
 from server_decoder.grain.rrdb_decoder import FACES_256_LR16, DecoderConfig, RRDBDecoder
 
 
@@ -171,10 +176,11 @@ def load_run(path: Path) -> tuple[Autoencoder, Autoencoder, Stage1Config, int]:
 
 def train(config: Stage1Config, *, data: Path, weights: Path, out: Path, pictures: int, budget_seconds: float,
           exclude: tuple[str, ...] = (), validation: Path | None = None, resume: bool = False,
-          evaluate_every: int = 4000, report: Callable[[float, str], None] | None = None) -> dict[str, float]:
+          start: Path | None = None, evaluate_every: int = 4000, report: Callable[[float, str], None] | None = None) -> dict[str, float]:
     """Run stage 1; returns the last evaluation. See the module docstring for what stops it and what it writes.
 
-    ``report`` is told the finished part of the run and a line about it, every few seconds.
+    ``start`` is the folder of a bundle whose networks the run begins with, instead of random ones. ``report`` is told
+    the finished part of the run and a line about it, every few seconds.
 
     Raises:
         FileExistsError: ``out`` holds a run and ``resume`` is false.
@@ -189,7 +195,7 @@ def train(config: Stage1Config, *, data: Path, weights: Path, out: Path, picture
     elif checkpoint.exists():
         raise FileExistsError(f"{checkpoint} exists; pass --resume to continue it or choose another folder")
     else:
-        model = Autoencoder(config)
+        model, config = load_bundle(start, config) if start else (Autoencoder(config), config)
         average = copy.deepcopy(model).requires_grad_(False)
     size = config.encoder.hr
     shard = pack(list_pictures(data, exclude), size, out.parent / "packed")
@@ -245,6 +251,26 @@ def train(config: Stage1Config, *, data: Path, weights: Path, out: Path, picture
     return result
 
 
+def load_bundle(folder: Path, config: Stage1Config) -> tuple[Autoencoder, Stage1Config]:
+    """The networks of a bundle as a model to go on training, and ``config`` with their shapes.
+
+    Raises:
+        BundleError: the bundle is damaged, or its networks are of another family.
+    """
+    manifest = load_manifest(folder)
+    decoder = bundle_decoder(manifest)
+    network = integer_network.load(manifest.open_file("encoder.safetensors"))
+    try:
+        encoder = config_from_name(network.architecture)
+    except ValueError as error:
+        raise BundleError(f"bundle {manifest.id} cannot be trained further: {error}") from error
+    config = replace(config, encoder=encoder, decoder=decoder.config, correction=True)
+    model = Autoencoder(config)
+    model.encoder.load_state_dict(raise_twin(network, encoder).state_dict())
+    model.decoder.load_state_dict(decoder.state_dict())
+    return model, config
+
+
 class _StopOnSignal:
     """Turns the first Ctrl-C or SIGTERM into a request to stop after the current step."""
 
@@ -268,6 +294,7 @@ def main(
     validation: Path = typer.Option(None, help="Folder whose first 16 pictures are evaluated on."),
     control: bool = typer.Option(False, help="Train the control: LR = box mean, no learned correction."),
     resume: bool = typer.Option(False, help="Continue from the checkpoint in --out."),
+    start: str = typer.Option("", help="Bundle whose networks to begin with, by name or folder."),
     threads: int = typer.Option(0, min=0, help="CPU threads; 0: all."),
     dry_run: bool = typer.Option(False, "--dry-run", help="Print the configuration and stop."),
 ) -> None:
@@ -288,7 +315,7 @@ def main(
             task = bar.add_task("preparing", total=1.0)
             result = train(config, data=data, weights=weights, out=out, pictures=pictures,
                            budget_seconds=budget_seconds, exclude=tuple(exclude or ()), validation=validation,
-                           resume=resume,
+                           resume=resume, start=find_bundle(start) if start else None,
                            report=lambda part, line: bar.update(task, completed=part, description=line))
     except (EdgegrainError, FileExistsError) as error:
         typer.echo(f"error: {error}", err=True)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from edge_encoder.architectures import HR_SIZES, LR_SIZES, EncoderConfig, encoder_config
+from edge_encoder.architectures import HR_SIZES, LR_SIZES, EncoderConfig, config_from_name, encoder_config
 from edge_encoder.bounds import ACCUMULATOR_LIMIT, layer_bound, prove
 from edge_encoder.integer_network import run_reference
-from edge_encoder.lowering import box_network, lower
+from edge_encoder.lowering import box_network, lower, raise_twin
 from edge_encoder.twin import EncoderTwin
-from edgegrain.contract.errors import ExportError
+from edgegrain.contract.errors import BundleError, ExportError
 
 SMALL = EncoderConfig(hr=64, lr=16, patch=2, channels=(8, 16), blocks=(1, 1))
 
@@ -57,6 +59,22 @@ def test_the_weight_scale_keeps_the_bound_and_uses_it(scale: float) -> None:
             # One bit more would break one of the two limits.
             largest = np.abs(layer.weight.astype(int)).max((1, 2, 3))
             assert ((largest > 63) | (layer_bound(layer) * 2 >= ACCUMULATOR_LIMIT)).all()
+
+
+def test_a_twin_raised_from_the_integers_computes_the_same() -> None:
+    torch.manual_seed(7)
+    twin = EncoderTwin(SMALL)
+    with torch.no_grad():
+        twin.head.weight.mul_(20)
+        twin.stages[1][0].expand.bias.uniform_(-0.5, 0.5)
+    network = lower(twin)
+    rgb = pictures(2, 64, 3)
+    raised = raise_twin(network, SMALL)
+    expected = run_reference(network, rgb)
+    np.testing.assert_array_equal(run_twin(raised, rgb), expected)
+    np.testing.assert_array_equal(run_reference(lower(raised), rgb), expected)
+    with pytest.raises(BundleError, match="exact-64"):
+        raise_twin(network, replace(SMALL, channels=(8, 24)))
 
 
 def test_weights_too_large_for_any_scale_are_refused() -> None:
@@ -125,3 +143,11 @@ def test_sizes_without_an_encoder_are_refused() -> None:
         encoder_config(300, 16)
     with pytest.raises(ValueError, match="not 16"):
         EncoderConfig(hr=256, lr=16, patch=4, channels=(8, 8), blocks=(0, 0))
+
+
+def test_a_configuration_is_found_by_its_name() -> None:
+    for hr in HR_SIZES:
+        config = encoder_config(hr, 16)
+        assert config_from_name(config.name) == config
+    with pytest.raises(ValueError, match="box-256-16"):
+        config_from_name("box-256-16")

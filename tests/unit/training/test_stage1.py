@@ -16,6 +16,7 @@ from edgegrain.contract.errors import BundleError
 from edgegrain.training import stage1
 from edgegrain.training.losses import LossWeights
 from server_decoder.grain.rrdb_decoder import DecoderConfig, Scale
+from tests.conftest import REPOSITORY
 
 SMOKE = stage1.Stage1Config(
     encoder=EncoderConfig(hr=64, lr=16, patch=2, channels=(8, 16), blocks=(1, 1)),
@@ -76,6 +77,26 @@ def test_the_learning_rate_warms_up_holds_and_anneals() -> None:
     assert rates[1] > rates[2] > rates[3] > 0
     assert rates[3] == pytest.approx(6e-6)
     assert stage1.learning_rate(config, 0.0, 0) == pytest.approx(6e-4 / 200)
+
+
+def test_a_run_can_begin_with_a_bundle(default_bundle: Path) -> None:
+    """Its first restoration is the bundle's own."""
+    from PIL import Image
+
+    from edgegrain.contract.quantization import quantize
+    from sdk import Codec
+
+    model, config = stage1.load_bundle(default_bundle, SMOKE)
+    rgb = np.array(Image.open(REPOSITORY / "edgegrain" / "demo" / "portrait.jpg").convert("RGB"))
+    codec = Codec(default_bundle)
+    payload = codec.compress(rgb)
+    with torch.no_grad():
+        levels, _ = model.encoder(torch.from_numpy(rgb).permute(2, 0, 1)[None].float())
+        picture = model(torch.from_numpy(rgb).permute(2, 0, 1)[None].float())[0]
+    np.testing.assert_array_equal(levels[0].permute(1, 2, 0).numpy(), payload.lr)
+    restored = quantize(picture[0].permute(1, 2, 0).numpy()).astype(int)
+    assert np.abs(restored - np.asarray(codec.restore(payload))).max() <= 1
+    assert config.batch == SMOKE.batch
 
 
 def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:

@@ -172,7 +172,7 @@ def fit_network(
         prediction = network(context[batch].float())
         loss = code_length(prediction, reference[batch].float(), level[batch].float()).mean()
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         schedule.step()
     return network

@@ -176,7 +176,8 @@ def load_run(path: Path) -> tuple[Autoencoder, Autoencoder, Stage1Config, int]:
 
 def train(config: Stage1Config, *, data: Path, weights: Path, out: Path, pictures: int, budget_seconds: float,
           exclude: tuple[str, ...] = (), validation: Path | None = None, resume: bool = False,
-          start: Path | None = None, evaluate_every: int = 4000, report: Callable[[float, str], None] | None = None) -> dict[str, float]:
+          start: Path | None = None, evaluate_every: int = 4000,
+          report: Callable[[float, str], None] | None = None) -> dict[str, float]:
     """Run stage 1; returns the last evaluation. See the module docstring for what stops it and what it writes.
 
     ``start`` is the folder of a bundle whose networks the run begins with, instead of random ones. ``report`` is told

@@ -215,7 +215,7 @@ class TestRefusals:
             content[7] = content[7] & 3 | 8 << 2  # claims 256 x 256
 
         with pytest.raises(sdk.PayloadError, match="LR of 256 x 256, bundle .* works with 16 x 16"):
-            sdk.restore(forged(sdk.compress(picture()), grow))
+            sdk.restore(forged(sdk.compress(np.full((HR, HR, 3), 90, np.uint8)), grow))
 
     def test_huge_claim_is_refused_before_anything_is_made(self) -> None:
         payload = sdk.compress(np.zeros((2, 5000, 3), np.uint8))

@@ -188,7 +188,7 @@ def _samples(lrs: Sequence[LR], channel: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def fit_tables(
-    lrs: Sequence[LR] | LR, *, widths: Sequence[int] = (64, 64), steps: int = 8000, seed: int = 0
+    lrs: Sequence[LR] | LR, *, widths: Sequence[int] = (64, 64), steps: int = 6000, seed: int = 0
 ) -> CoderTables:
     """Coder tables for LRs like these, uint8 [N, h, w, 3] or a list of uint8 [h, w, 3] of any sizes.
 
@@ -267,7 +267,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("lrs", type=Path, help="LRs, uint8 [N, h, w, 3] as .npy, or a folder of pictures")
     parser.add_argument("out", type=Path, help="the coder.json to write")
     parser.add_argument("--widths", type=int, nargs="+", default=[64, 64], help="hidden units, default 64 64")
-    parser.add_argument("--steps", type=int, default=8000, help="training steps per channel, default 8000")
+    parser.add_argument("--steps", type=int, default=6000, help="training steps per channel, default 6000")
     parser.add_argument("--report", type=int, default=500, help="held-out LRs to code, default 500")
     parser.add_argument("--force", action="store_true", help="overwrite an existing file")
     options = parser.parse_args(arguments)

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from server_decoder.grain.rrdb import NEGATIVE_SLOPE, RRDB, ResidualBlock
+from server_decoder.grain.rrdb import INITIAL_RESIDUAL, NEGATIVE_SLOPE, RRDB, ResidualBlock, initialize
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,20 @@ class RRDBDecoder(nn.Module):
             layers += [nn.Conv2d(width, hidden, 3, padding=1), nn.LeakyReLU(NEGATIVE_SLOPE)]
             width = hidden
         self.head = nn.Sequential(*layers, nn.Conv2d(width, 3, 3, padding=1))
+        self._initialize()
+
+    @torch.no_grad()
+    def _initialize(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+                initialize(module)
+        for module in self.modules():
+            if isinstance(module, ResidualBlock):
+                module.conv2.weight.mul_(INITIAL_RESIDUAL)
+            elif isinstance(module, DecoderScale) and module.conv is not None:
+                module.conv.weight.mul_(INITIAL_RESIDUAL)
+        for parameter in self.head[-1].parameters():
+            parameter.mul_(INITIAL_RESIDUAL)  # the first pictures are near grey, not noise
 
     def forward_features(self, lr: Tensor) -> tuple[Tensor, list[Tensor]]:
         """``lr``: float ``[B, 3, lr, lr]`` in [-1, 1]. Returns the picture ``[B, 3, hr, hr]`` (about [-1, 1], not

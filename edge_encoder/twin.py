@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edge_encoder.architectures import EncoderConfig
-from edge_encoder.bounds import ACCUMULATOR_LIMIT, ACTIVATION_MAX, DEPTHWISE_L1, is_winograd_shaped
+from edge_encoder.bounds import ACCUMULATOR_LIMIT, ACTIVATION_MAX, DEPTHWISE_L1, DEPTHWISE_MAX, is_winograd_shaped
 
 ACTIVATION_BITS = 5
 PIXEL_BITS = 7
@@ -99,24 +99,37 @@ class TwinConv(nn.Module):
         bound (L1 norm, bias, rounding offset, skip) stays below 2^23 and depthwise weights keep to their own limit.
         """
         weight, bias = self.weight.float(), self.bias.float()
-        taps = weight[0].numel()
         peak = weight.abs().amax((1, 2, 3)).clamp_min(1e-12)
-        # Everything in the bound grows with 2^e, except what rounding the weights adds: half a step for every tap.
-        per_unit = weight.abs().sum((1, 2, 3)) * ACTIVATION_MAX
-        per_unit = per_unit + 2.0**self.offset * (bias.abs() * 2.0**ACTIVATION_BITS + 0.5)
+        l1 = weight.abs().sum((1, 2, 3)).clamp_min(1e-12)
+        # Everything in the bound grows with 2^e, so the largest e follows from real weights; only rounding them can
+        # still break a limit, and then one bit less keeps it.
+        per_unit = l1 * ACTIVATION_MAX + 2.0**self.offset * (bias.abs() * 2.0**ACTIVATION_BITS + 0.5)
         if self.skip:
             per_unit = per_unit + 2.0**self.offset * ACTIVATION_MAX
-        room = ACCUMULATOR_LIMIT - 0.5 * taps * ACTIVATION_MAX - 4
-        largest = torch.minimum(WEIGHT_MAX / peak, room / per_unit)
+        largest = torch.minimum(WEIGHT_MAX / peak, ACCUMULATOR_LIMIT / per_unit)
         if is_winograd_shaped(self.groups, self.stride, self.kernel):
-            l1 = weight.abs().sum((1, 2, 3)).clamp_min(1e-12)
-            largest = torch.minimum(largest, (DEPTHWISE_L1 - 0.5 * taps) / l1)
-        exponent = torch.floor(torch.log2(largest))
-        shift = (exponent + self.offset).clamp_(1, MAX_SHIFT).to(torch.int32)
-        exponent = shift - self.offset
-        integer_weight = torch.ldexp(weight, exponent.view(-1, 1, 1, 1)).round().clamp_(-WEIGHT_MAX, WEIGHT_MAX)
-        integer_bias = torch.ldexp(bias * 2.0**ACTIVATION_BITS, shift).round()
+            largest = torch.minimum(largest, torch.minimum(DEPTHWISE_L1 / l1, DEPTHWISE_MAX / peak))
+        shift = (torch.floor(torch.log2(largest)) + self.offset).clamp_(1, MAX_SHIFT).to(torch.int32)
+        shift = torch.where(self._breaks_a_limit(*self._rounded(weight, bias, shift), shift), shift - 1, shift)
+        shift = shift.clamp_min(1)
+        integer_weight, integer_bias = self._rounded(weight, bias, shift)
         return integer_weight, integer_bias, shift
+
+    def _rounded(self, weight: Tensor, bias: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+        exponent = (shift - self.offset).view(-1, 1, 1, 1)
+        return (torch.ldexp(weight, exponent).round().clamp_(-WEIGHT_MAX, WEIGHT_MAX),
+                torch.ldexp(bias * 2.0**ACTIVATION_BITS, shift).round())
+
+    def _breaks_a_limit(self, weight: Tensor, bias: Tensor, shift: Tensor) -> Tensor:
+        """bool ``[O]``: which channels `edge_encoder.bounds.prove` would refuse."""
+        l1 = weight.abs().sum((1, 2, 3))
+        bound = l1 * ACTIVATION_MAX + (bias + torch.ldexp(torch.ones_like(bias), shift - 1)).abs() + 1
+        if self.skip:
+            bound = bound + torch.ldexp(torch.full_like(bias, ACTIVATION_MAX), shift)
+        broken = bound >= ACCUMULATOR_LIMIT
+        if is_winograd_shaped(self.groups, self.stride, self.kernel):
+            broken = broken | (l1 > DEPTHWISE_L1) | (weight.abs().amax((1, 2, 3)) > DEPTHWISE_MAX)
+        return broken
 
     def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
         """``x`` holds integers 0...255; returns the value before flooring, in float32 (rounding offset and guard

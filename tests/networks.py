@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from edge_encoder.architectures import EncoderConfig
-from edge_encoder.bounds import ACCUMULATOR_LIMIT, DEPTHWISE_L1, is_winograd_shaped, layer_bound, prove
+from edge_encoder.bounds import ACCUMULATOR_LIMIT, DEPTHWISE_L1, DEPTHWISE_MAX, is_winograd_shaped, layer_bound, prove
 from edge_encoder.integer_network import INPUT, IntegerConv, IntegerNetwork, accumulate
 
 SMALL = EncoderConfig(hr=64, lr=16, patch=2, channels=(8, 16), blocks=(1, 1))
@@ -63,7 +63,8 @@ class _Builder:
         weight = self.rng.normal(0, 40, (outputs, inputs // groups, kernel, kernel)).round().clip(-127, 127)
         if is_winograd_shaped(groups, stride, kernel):
             l1 = np.abs(weight).sum((1, 2, 3), keepdims=True)
-            weight = np.trunc(weight * np.minimum(1, DEPTHWISE_L1 / l1))
+            peak = np.abs(weight).max((1, 2, 3), keepdims=True)
+            weight = np.trunc(weight * np.minimum(1, np.minimum(DEPTHWISE_L1 / l1, DEPTHWISE_MAX / peak)))
         layer = IntegerConv(name=name, input=source, weight=weight.astype(np.int8), bias=np.zeros(outputs, np.int32),
                             shift=np.ones(outputs, np.int32), stride=stride, padding=padding, groups=groups, skip=skip)
         acc = accumulate(layer, self.tensors[source])

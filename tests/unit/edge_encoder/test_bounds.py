@@ -52,11 +52,17 @@ def test_no_reachable_accumulator_exceeds_its_bound() -> None:
 
 
 def test_depthwise_weights_too_large_for_winograd_kernels_are_named() -> None:
-    weight = np.full((3, 1, 3, 3), 14, np.int8)
-    weight[1, 0, 0, 0] = 17  # 8 * 14 + 17 = 129
+    weight = np.full((3, 1, 3, 3), 12, np.int8)
+    weight[1, 0, 0, 0] = 17  # 8 * 12 + 17 = 113
     depthwise = IntegerConv("layer", INPUT, weight, np.zeros(3, np.int32), np.full(3, 4, np.int32),
                             padding=(1, 1, 1, 1), groups=3)
-    with pytest.raises(ExportError, match=r"'layer', channel 1.*129"):
+    with pytest.raises(ExportError, match=r"'layer', channel 1.*113"):
         bounds.prove(IntegerNetwork("test", 4, 4, (depthwise,)))
     weight[1, 0, 0, 0] = 16
+    bounds.prove(IntegerNetwork("test", 4, 4, (depthwise,)))
+    weight[2] = 1
+    weight[2, 0, 2, 2] = 49
+    with pytest.raises(ExportError, match=r"'layer', channel 2.*reach 49"):
+        bounds.prove(IntegerNetwork("test", 4, 4, (depthwise,)))
+    weight[2, 0, 2, 2] = 48
     bounds.prove(IntegerNetwork("test", 4, 4, (depthwise,)))

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -164,14 +164,17 @@ def run_reference(network: IntegerNetwork, rgb: np.ndarray) -> np.ndarray:
                          f"{list(rgb.shape)}; fit the picture with edge_encoder.preprocessing first")
     tensors = {INPUT: rgb.astype(np.int64)}
     for layer in network.layers:
-        acc = accumulate(layer, tensors[layer.input])
-        shift = layer.shift.astype(np.int64)
-        # floor((acc + 2^(s-1) + 1/2) / 2^s) equals the integer shift: the half never reaches the next multiple.
-        value = (acc + (np.int64(1) << (shift - 1))) >> shift
-        if layer.skip:
-            value = value + tensors[layer.skip]
+        value = unclamped(layer, accumulate(layer, tensors[layer.input]), tensors)
         tensors[layer.name] = np.clip(value, 0, 255)
     return tensors[network.layers[-1].name].astype(np.uint8)
+
+
+def unclamped(layer: IntegerConv, acc: np.ndarray, tensors: Mapping[str, np.ndarray]) -> np.ndarray:
+    """int64 values of a layer before the clamp, from its accumulators and, for a skip, the tensors made so far."""
+    shift = layer.shift.astype(np.int64)
+    # floor((acc + 2^(s-1) + 1/2) / 2^s) equals the integer shift: the half never reaches the next multiple.
+    value: np.ndarray = (acc + (np.int64(1) << (shift - 1))) >> shift
+    return value + tensors[layer.skip] if layer.skip else value
 
 
 def accumulate(layer: IntegerConv, x: np.ndarray) -> np.ndarray:

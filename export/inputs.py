@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_encoder.integer_network import INPUT, IntegerConv, IntegerNetwork, accumulate
+from edge_encoder.integer_network import INPUT, IntegerConv, IntegerNetwork, accumulate, unclamped
 from edgegrain.contract.errors import ExportError
 from edgegrain.contract.resize import exact_resize
 
@@ -232,10 +232,7 @@ def boundary_counts(network: IntegerNetwork, picture: np.ndarray, until: str | N
     counts = {}
     for layer in network.layers:
         acc = accumulate(layer, tensors[layer.input])
-        shift = layer.shift.astype(np.int64)
-        value = (acc + (np.int64(1) << (shift - 1))) >> shift
-        if layer.skip:
-            value = value + tensors[layer.skip]
+        value = unclamped(layer, acc, tensors)
         counts[layer.name] = int((near_boundary(acc, layer) & (value >= 0) & (value <= 255)).sum())
         tensors[layer.name] = np.clip(value, 0, 255)
         if layer.name == until:

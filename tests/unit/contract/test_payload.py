@@ -128,6 +128,7 @@ def test_a_decoded_lr_can_be_written_to():
     for coding in (CODING_RAW, CODING_RANGE):
         lr, _ = unpack(pack(content("constant", 8, 8, 0), coding=coding))
         lr[0, 0] = 1
+        assert lr[0, 0].tolist() == [1, 1, 1]
 
 
 # -- damage ---------------------------------------------------------------------------------------------

@@ -36,3 +36,7 @@ class ServiceError(EdgegrainError):
 
 class QuantizationError(EdgegrainError, ValueError):
     """An array cannot be quantized: it holds NaN, or has a type that carries no levels."""
+
+
+class ModelError(EdgegrainError, ValueError):
+    """A network was given what does not fit it: weights of another size or layout, codes of another shape."""

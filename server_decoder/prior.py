@@ -1,0 +1,72 @@
+"""What every generative prior offers GRAIN: codes in, a picture and its features out ([GRAIN] 3.3)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from edgegrain.contract.errors import ModelError
+
+
+class Synthesis(NamedTuple):
+    """What a generator makes of codes.
+
+    Attributes:
+        picture: ``[B, 3, S, S]``, about [-1, 1], not clipped.
+        features: f_gen by resolution, coarse to fine: ``{4: [B, C, 4, 4], 8: [B, C, 8, 8], ...}``.
+    """
+
+    picture: Tensor
+    features: dict[int, Tensor]
+
+
+class GenerativePrior(nn.Module):
+    """A generator with codes per layer (W+). Its parameters stay frozen inside GRAIN ([GRAIN] 3.5).
+
+    Subclasses set the attributes below in their constructor and implement `map` and `synthesize`.
+
+    Attributes:
+        size: side of the picture it makes.
+        code_resolutions: for every code, the resolution of the layer it steers; coarse to fine. Its length is L.
+        feature_channels: channels of f_gen by resolution.
+        mean_code: ``[code_width]``, the mean of W; the centre of truncation and the origin of predicted codes.
+    """
+
+    size: int
+    code_resolutions: tuple[int, ...]
+    feature_channels: dict[int, int]
+    mean_code: Tensor
+    code_width: int = 512
+
+    @property
+    def code_count(self) -> int:
+        return len(self.code_resolutions)
+
+    def map(self, z: Tensor) -> Tensor:
+        """Latents ``[B, code_width]`` from N(0, 1) -> codes in W, ``[B, code_width]``."""
+        raise NotImplementedError
+
+    def synthesize(self, codes: Tensor, noise: list[Tensor] | None) -> Synthesis:
+        """Codes of the right shape -> picture and features; ``noise`` None means the stored constant noise."""
+        raise NotImplementedError
+
+    def forward(self, codes: Tensor, noise: list[Tensor] | None = None) -> Synthesis:
+        """Codes in W+, ``[B, L, code_width]`` -> picture and features.
+
+        Raises:
+            ModelError: the codes have another shape.
+        """
+        if codes.ndim != 3 or codes.shape[1:] != (self.code_count, self.code_width):
+            raise ModelError(f"codes must have the shape [batch, {self.code_count}, {self.code_width}] for this prior, "
+                             f"got {list(codes.shape)}; broadcast() makes them of one code in W")
+        return self.synthesize(codes, noise)
+
+    def broadcast(self, w: Tensor) -> Tensor:
+        """One code per picture, ``[B, code_width]`` -> the same code for every layer, ``[B, L, code_width]``."""
+        return w[:, None].expand(-1, self.code_count, -1)
+
+    def truncate(self, codes: Tensor, psi: float) -> Tensor:
+        """Pull codes towards the mean: ``mean + psi * (codes - mean)``. Any shape that ends in ``code_width``."""
+        return torch.lerp(self.mean_code.expand_as(codes), codes, psi)

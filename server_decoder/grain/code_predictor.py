@@ -1,0 +1,171 @@
+"""Scale-specific code prediction ([GRAIN] 3.3, Fig. 3): invertible features f_inv -> codes in W+.
+
+Every code of the generator is predicted from the invertible features of the resolution it steers. At each scale those
+are joined with what comes down from the next finer scale and brought to the base resolution by convolutions of stride
+2; branches of further such convolutions end at 1x1, a linear layer makes the code. Codes of resolutions that the
+decoder does not reach (4x4 and 8x8 when the LR is 16x16) reuse the coarsest scale.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from server_decoder.grain.rrdb import NEGATIVE_SLOPE, initialize
+
+INITIAL_OFFSET = 0.1
+"""Standard deviation of a new predictor's codes around the mean latent, for features of unit variance; that of W itself
+is a few tenths."""
+
+
+@dataclass(frozen=True)
+class CodesConfig:
+    """Shape of the predictor; the defaults are the paper's.
+
+    Attributes:
+        widths: channels of the joined features at every scale of the decoder, coarse to fine, or one number for all.
+            Where f_inv has another width, a 1x1 convolution adapts it.
+        branch: output channels of a branch's convolutions, all of stride 2. They end at 1x1, so their number fixes the
+            base resolution: four start at 16x16.
+        branch_per: ``"code"`` (the paper's) or ``"resolution"``: the codes of one resolution share a branch and have
+            only their linear layers to themselves.
+        source: ``"scales"`` (the paper's), or ``"coarsest"``: all codes from the coarsest features alone, as pSp's map
+            from one encoding to all styles; the ablation of [GRAIN] Table 2.
+    """
+
+    widths: int | tuple[int, ...] = 64
+    branch: tuple[int, ...] = (64, 128, 256, 512)
+    branch_per: str = "code"
+    source: str = "scales"
+
+    def __post_init__(self) -> None:
+        if self.branch_per not in ("code", "resolution"):
+            raise ValueError(f"unknown branch_per {self.branch_per!r}; expected 'code' or 'resolution'")
+        if self.source not in ("scales", "coarsest"):
+            raise ValueError(f"unknown source {self.source!r}; expected 'scales' or 'coarsest'")
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> CodesConfig:
+        """The configuration that ``dataclasses.asdict`` wrote (lists where tuples were are fine)."""
+        widths = fields["widths"]
+        return cls(**{**fields, "widths": widths if isinstance(widths, int) else tuple(widths),
+                      "branch": tuple(fields["branch"])})
+
+    @property
+    def base(self) -> int:
+        """Side of the features that the branches take."""
+        return 1 << len(self.branch)
+
+
+def resolution_of_codes(code_resolutions: Sequence[int]) -> tuple[int, ...]:
+    """The resolution whose features predict each code.
+
+    The paper divides StyleGAN2's 18 codes into nine pairs, for 4x4 to 1024x1024, although code 1 also steers the first
+    layer at 8x8. Any generator with two codes per resolution is treated alike; else a code belongs to the layer it
+    steers (MobileStyleGAN cut to 256x256: 13 codes for seven resolutions).
+    """
+    distinct = list(dict.fromkeys(code_resolutions))
+    if len(code_resolutions) == 2 * len(distinct):
+        return tuple(resolution for resolution in distinct for _ in range(2))
+    return tuple(code_resolutions)
+
+
+def halving(channels: int, out_channels: int) -> nn.Sequential:
+    """3x3 convolution of stride 2 and leaky ReLU."""
+    return nn.Sequential(nn.Conv2d(channels, out_channels, 3, stride=2, padding=1), nn.LeakyReLU(NEGATIVE_SLOPE))
+
+
+class ScaleFeatures(nn.Module):
+    """One scale's f_inv, joined with the next finer scale's, on its way down to the base resolution."""
+
+    def __init__(self, channels: int, widths: Sequence[int], *, predicts: bool) -> None:
+        """Layers of one scale.
+
+        Args:
+            channels: of f_inv.
+            widths: of the joined features here and after every halving down to the base resolution.
+            predicts: whether a code is predicted from this scale; else it only lends the next coarser one its features.
+        """
+        super().__init__()
+        self.adapt = nn.Conv2d(channels, widths[0], 1) if channels != widths[0] else None
+        self.halve = halving(widths[0], widths[1]) if len(widths) > 1 else None
+        rest = itertools.pairwise(widths[1:])
+        self.reduce = nn.Sequential(*(halving(a, b) for a, b in rest)) if predicts else None
+
+    def forward(self, f_inv: Tensor, finer: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Returns what the next coarser scale adds to its own features, and the features at the base resolution."""
+        x = f_inv if self.adapt is None else self.adapt(f_inv)
+        x = x if finer is None else x + finer
+        x = x if self.halve is None else self.halve(x)
+        return x, None if self.reduce is None else self.reduce(x)
+
+
+class CodePredictor(nn.Module):
+    """f_inv, coarse to fine -> offsets of the codes from the mean latent, ``[B, L, code_width]``.
+
+    Attributes:
+        scale_of_code: for every code the side of the features it is predicted from.
+    """
+
+    def __init__(self, config: CodesConfig, features: Mapping[int, int], code_resolutions: Sequence[int],
+                 code_width: int = 512) -> None:
+        """``features``: channels of f_inv by side, coarse to fine; ``code_resolutions``: as `GenerativePrior` has.
+
+        Raises:
+            ValueError: the coarsest features are smaller than the base, or the widths are not one per scale.
+        """
+        super().__init__()
+        self.config = config
+        sides = list(features)
+        if sides[0] < config.base:
+            raise ValueError(f"{len(config.branch)} branch convolutions start at {config.base}x{config.base}, but the "
+                             f"coarsest features are {sides[0]}x{sides[0]}; give fewer")
+        widths = [config.widths] * len(sides) if isinstance(config.widths, int) else list(config.widths)
+        if len(widths) != len(sides):
+            raise ValueError(f"the decoder has {len(sides)} scales, the code predictor's widths are {widths}")
+        # Below the coarsest scale the width stays.
+        extra = (sides[0] // config.base).bit_length() - 1
+        used = sides[:1] if config.source == "coarsest" else sides
+        resolutions = resolution_of_codes(code_resolutions)
+        self.scale_of_code = tuple(min(max(resolution, used[0]), used[-1]) for resolution in resolutions)
+        self.scales = nn.ModuleDict({
+            str(side): ScaleFeatures(features[side], [*widths[index::-1], *widths[:1] * extra],
+                                     predicts=side in self.scale_of_code)
+            for index, side in enumerate(used)})
+        keys = list(range(len(resolutions))) if config.branch_per == "code" else list(resolutions)
+        names = list(dict.fromkeys(keys))
+        self._branch_of_code = [names.index(key) for key in keys]
+        channels = (widths[0], *config.branch)
+        self.branches = nn.ModuleList(
+            nn.Sequential(*(halving(a, b) for a, b in itertools.pairwise(channels)), nn.Flatten()) for _ in names)
+        self.codes = nn.ModuleList(nn.Linear(channels[-1], code_width) for _ in resolutions)
+        self._initialize()
+
+    @torch.no_grad()
+    def _initialize(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                initialize(module)
+            elif isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=INITIAL_OFFSET / module.in_features**0.5)
+                nn.init.zeros_(module.bias)
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """``features``: f_inv ``[B, C, s, s]`` of every scale, coarse to fine."""
+        base: dict[int, Tensor | None] = {}
+        finer: Tensor | None = None
+        for f_inv in reversed(features[:len(self.scales)]):
+            side = f_inv.shape[-1]
+            finer, base[side] = self.scales[str(side)](f_inv, finer)  # [B, widths[0], base, base]
+        branches: dict[int, Tensor] = {}
+        codes = []
+        for side, branch, linear in zip(self.scale_of_code, self._branch_of_code, self.codes, strict=True):
+            if branch not in branches:
+                branches[branch] = self.branches[branch](base[side])  # [B, branch[-1]]
+            codes.append(linear(branches[branch]))
+        return torch.stack(codes, 1)

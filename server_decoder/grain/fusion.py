@@ -1,0 +1,165 @@
+"""The upscaling priors decoding module ([GRAIN] 3.4): invertible and generative features become one picture.
+
+At three resolutions f_inv and f_gen are concatenated, weighted by squeeze and excitation (SE) and convolved; all are
+upsampled to the full size, concatenated, weighted and convolved again.
+
+Ours deviates from the paper in one thing: the module's output is added to the invertible picture, and its last
+convolution starts at zero. A new model therefore restores exactly what the invertible decoder alone does, and the prior
+can only help.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from server_decoder.grain.rrdb import NEGATIVE_SLOPE, initialize
+
+
+@dataclass(frozen=True)
+class FusionConfig:
+    """Shape of the module; the defaults are the paper's, its widths those of the authors' model.
+
+    Attributes:
+        kind: ``"features"``, or ``"pictures"``: the ablation "image-level fusion" of [GRAIN] Table 2, which
+            concatenates the invertible and the style picture and has only the ``head``.
+        sizes: resolutions of the fused features, coarse to fine, each twice the one before; the last is the picture's.
+        widths: channels after each resolution's convolutions.
+        head: hidden channels of the 3x3 convolutions at full size, before the one to RGB.
+        project: channels to which f_gen is brought by a 1x1 convolution before it is concatenated, per resolution; ()
+            for f_gen as it is (the paper's). Generators are wide where small decoders are narrow.
+        reduction: of the SE blocks.
+    """
+
+    kind: str = "features"
+    sizes: tuple[int, ...] = (256, 512, 1024)
+    widths: tuple[int, ...] = (128, 64, 32)
+    head: tuple[int, ...] = (128, 128, 64, 64)
+    project: tuple[int, ...] = ()
+    reduction: int = 16
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("features", "pictures"):
+            raise ValueError(f"unknown kind of fusion {self.kind!r}; expected 'features' or 'pictures'")
+        if any(b != 2 * a for a, b in itertools.pairwise(self.sizes)):
+            raise ValueError(f"fusion sizes must double, got {list(self.sizes)}")
+        if len(self.widths) != len(self.sizes) or len(self.project) not in (0, len(self.sizes)):
+            raise ValueError(f"fusion at {len(self.sizes)} sizes needs as many widths (and projections, if any), got "
+                             f"{list(self.widths)} and {list(self.project)}")
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> FusionConfig:
+        """The configuration that ``dataclasses.asdict`` wrote (lists where tuples were are fine)."""
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+
+
+class SqueezeExcitation(nn.Module):
+    """Channel weights from channel means (Hu et al., CVPR 2018): two linear layers without bias, ReLU, sigmoid."""
+
+    def __init__(self, channels: int, reduction: int) -> None:
+        super().__init__()
+        hidden = max(1, channels // reduction)
+        self.squeeze = nn.Conv2d(channels, hidden, 1, bias=False)
+        self.excite = nn.Conv2d(hidden, channels, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights = F.relu(self.squeeze(x.mean((2, 3), keepdim=True)))
+        return x * torch.sigmoid(self.excite(weights))
+
+
+class FusionScale(nn.Module):
+    """f_inv and f_gen of one resolution: concatenation, SE, two convolutions.
+
+    ``gen_channels`` 0: the prior has no features here, f_inv passes alone. (MobileStyleGAN's last features at 1024 are
+    those of 512x512; they reach full size through that scale.)
+    """
+
+    def __init__(self, inv_channels: int, gen_channels: int, width: int, project: int | None, reduction: int) -> None:
+        super().__init__()
+        if project is not None and gen_channels:
+            self.project: nn.Conv2d | None = nn.Conv2d(gen_channels, project, 1)
+            gen_channels = project
+        else:
+            self.project = None
+        channels = inv_channels + gen_channels
+        self.attention = SqueezeExcitation(channels, reduction)
+        self.convs = _convolutions((channels, width, width))
+
+    def forward(self, f_inv: Tensor, f_gen: Tensor | None) -> Tensor:
+        if f_gen is None:
+            x = f_inv
+        else:
+            x = torch.cat([f_inv, f_gen if self.project is None else self.project(f_gen)], 1)
+        return self.convs(self.attention(x))
+
+
+class FeatureFusion(nn.Module):
+    """(f_inv, f_gen) -> what is added to the invertible picture, ``[B, 3, S, S]``."""
+
+    def __init__(self, config: FusionConfig, inv_channels: Mapping[int, int], gen_channels: Mapping[int, int]) -> None:
+        """Channels of f_inv and of f_gen by side.
+
+        Raises:
+            ValueError: f_inv does not come at one of the sizes.
+        """
+        super().__init__()
+        self.config = config
+        missing = sorted(set(config.sizes) - set(inv_channels))
+        if missing:
+            raise ValueError(f"fusion at {missing} is not possible: f_inv comes at {sorted(inv_channels)}")
+        project = config.project or (None,) * len(config.sizes)
+        self.scales = nn.ModuleList(
+            FusionScale(inv_channels[size], gen_channels.get(size, 0), width, narrow, config.reduction)
+            for size, width, narrow in zip(config.sizes, config.widths, project, strict=True))
+        channels = sum(config.widths)
+        self.attention = SqueezeExcitation(channels, config.reduction)
+        self.head = _convolutions((channels, *config.head))
+        self.to_rgb = nn.Conv2d((channels, *config.head)[-1], 3, 3, padding=1)
+        _initialize(self)
+
+    def forward(self, f_inv: Sequence[Tensor], f_gen: Mapping[int, Tensor]) -> Tensor:
+        """``f_inv``: coarse to fine, all scales of the decoder; ``f_gen``: by resolution."""
+        full, fused = self.config.sizes[-1], []
+        by_size = {feature.shape[-1]: feature for feature in f_inv}
+        for size, scale in zip(self.config.sizes, self.scales, strict=True):
+            x = scale(by_size[size], f_gen.get(size))  # [B, width, size, size]
+            fused.append(F.interpolate(x, scale_factor=full // size, mode="nearest") if size < full else x)
+        return self.to_rgb(self.head(self.attention(torch.cat(fused, 1))))
+
+
+class PictureFusion(nn.Module):
+    """Invertible and style picture -> what is added to the invertible one; the paper's ablation."""
+
+    def __init__(self, config: FusionConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.head = _convolutions((6, *config.head))
+        self.to_rgb = nn.Conv2d((6, *config.head)[-1], 3, 3, padding=1)
+        _initialize(self)
+
+    def forward(self, invertible: Tensor, style: Tensor) -> Tensor:
+        return self.to_rgb(self.head(torch.cat([invertible, style], 1)))
+
+
+def _convolutions(channels: Sequence[int]) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for a, b in itertools.pairwise(channels):
+        layers += [nn.Conv2d(a, b, 3, padding=1), nn.LeakyReLU(NEGATIVE_SLOPE)]
+    return nn.Sequential(*layers)
+
+
+@torch.no_grad()
+def _initialize(fusion: FeatureFusion | PictureFusion) -> None:
+    for module in fusion.modules():
+        if isinstance(module, SqueezeExcitation):
+            continue
+        if isinstance(module, nn.Conv2d) and module.bias is not None:
+            initialize(module)
+    nn.init.zeros_(fusion.to_rgb.weight)
+    nn.init.zeros_(fusion.to_rgb.bias)

@@ -1,0 +1,216 @@
+"""GRAIN's decoder ([GRAIN] 3.2-3.4, Fig. 2): LR -> invertible picture and f_inv -> codes -> f_gen -> fused picture.
+
+The ablations of [GRAIN] Table 2 are configurations of the same class: without a prior it is the invertible decoder
+alone; without fusion its picture is the generator's (codes only, from all scales or from one); fusion of pictures is the
+image-level fusion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple, Self
+
+from torch import Tensor, nn
+
+from edgegrain.contract.errors import ModelError
+from server_decoder.grain.code_predictor import CodePredictor, CodesConfig
+from server_decoder.grain.fusion import FeatureFusion, FusionConfig, PictureFusion
+from server_decoder.grain.prior_config import PriorConfig
+from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder
+from server_decoder.prior import GenerativePrior
+
+ENCODERS = ("exact", "rrdb", "area")
+PARTS = ("decoder", "codes", "fusion")
+PRIOR = "prior."
+"""Prefix of the frozen generator's weights in a state dict."""
+
+
+@dataclass(frozen=True)
+class GrainConfig:
+    """What a GRAIN model consists of.
+
+    Attributes:
+        decoder: the invertible decoder.
+        prior: the frozen generator; None for the invertible decoder alone.
+        codes: the code predictor; there exactly if there is a prior.
+        fusion: None for the generator's picture alone (codes only).
+        encoder: which encoder the LR comes from, for counting and training: ``"exact"`` (ours), ``"rrdb"`` (the paper's)
+            or ``"area"`` (the plain area average: [GRAIN] Table 2, "w/o invertible encoder"). The decoder is the same.
+    """
+
+    decoder: DecoderConfig
+    prior: PriorConfig | None = None
+    codes: CodesConfig | None = None
+    fusion: FusionConfig | None = None
+    encoder: str = "exact"
+
+    def __post_init__(self) -> None:
+        if self.encoder not in ENCODERS:
+            raise ValueError(f"unknown encoder {self.encoder!r}; expected one of {', '.join(ENCODERS)}")
+        if (self.prior is None) != (self.codes is None):
+            raise ValueError("a prior needs a code predictor and the other way round")
+        if self.prior is None and self.fusion is not None:
+            raise ValueError("there is nothing to fuse without a prior")
+        if self.prior is not None and self.prior.size != self.decoder.hr:
+            raise ValueError(f"the decoder makes pictures of {self.decoder.hr}x{self.decoder.hr}, the prior of "
+                             f"{self.prior.size}x{self.prior.size}; cut the prior or choose another")
+        if self.fusion is not None and self.fusion.kind == "features" and self.fusion.sizes[-1] != self.decoder.hr:
+            raise ValueError(f"the finest fusion must be at {self.decoder.hr}, it is at {self.fusion.sizes[-1]}")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values that JSON can hold; `from_dict` reads them back."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
+        """The configuration that `as_dict` described.
+
+        Raises:
+            KeyError, TypeError, ValueError: it describes none.
+        """
+        prior, codes, fusion = fields["prior"], fields["codes"], fields["fusion"]
+        return cls(
+            decoder=DecoderConfig.from_dict(fields["decoder"]),
+            prior=PriorConfig.from_dict(prior) if prior else None,
+            codes=CodesConfig.from_dict(codes) if codes else None,
+            fusion=FusionConfig.from_dict(fusion) if fusion else None,
+            encoder=fields["encoder"])
+
+    @property
+    def variant(self) -> str:
+        """``"full"``, ``"invertible only"``, ``"codes only"`` or ``"image-level fusion"``."""
+        if self.prior is None:
+            return "invertible only"
+        if self.fusion is None:
+            return "codes only"
+        return "full" if self.fusion.kind == "features" else "image-level fusion"
+
+
+class GrainOutput(NamedTuple):
+    """Everything a forward pass makes; what a variant lacks is None or empty.
+
+    Attributes:
+        invertible: the RRDB decoder's picture, ``[B, 3, S, S]`` in about [-1, 1].
+        style: the generator's picture, likewise.
+        final: the restored picture, likewise.
+        codes: in W+, ``[B, L, code_width]``.
+        f_inv: invertible features, coarse to fine.
+        f_gen: generative features by resolution.
+    """
+
+    invertible: Tensor
+    style: Tensor | None
+    final: Tensor
+    codes: Tensor | None
+    f_inv: list[Tensor]
+    f_gen: dict[int, Tensor]
+
+
+class Grain(nn.Module):
+    """LR ``[B, 3, h, w]`` in [-1, 1] -> picture. The generator inside is frozen, also while the rest trains."""
+
+    def __init__(self, config: GrainConfig, prior: GenerativePrior | None = None) -> None:
+        """Random weights, except for the given ``prior``.
+
+        Raises:
+            ModelError: the prior is not the one that the configuration describes.
+            ValueError: the parts do not fit together.
+        """
+        super().__init__()
+        self.config = config
+        self.decoder = RRDBDecoder(config.decoder)
+        self.prior = _checked(prior, config.prior)
+        self.codes: CodePredictor | None = None
+        self.fusion: FeatureFusion | PictureFusion | None = None
+        if self.prior is None or config.codes is None:
+            return
+        self.prior.requires_grad_(False).eval()
+        channels = {scale.size: scale.channels for scale in config.decoder.scales}
+        self.codes = CodePredictor(config.codes, channels, self.prior.code_resolutions, self.prior.code_width)
+        if config.fusion is not None and config.fusion.kind == "features":
+            self.fusion = FeatureFusion(config.fusion, channels, self.prior.feature_channels)
+        elif config.fusion is not None:
+            self.fusion = PictureFusion(config.fusion)
+
+    def train(self, mode: bool = True) -> Self:
+        """As in every module, but the generator stays in evaluation mode ([GRAIN] 3.5: fixed all the time)."""
+        super().train(mode)
+        if self.prior is not None:
+            self.prior.eval()
+        return self
+
+    def trainable_parameters(self, *parts: str) -> list[nn.Parameter]:
+        """The parameters of ``"decoder"``, ``"codes"`` or ``"fusion"``; of all three when none is named.
+
+        Raises:
+            ValueError: there is no such part, or this variant has none.
+        """
+        parameters: list[nn.Parameter] = []
+        for part in parts or PARTS:
+            module = getattr(self, part) if part in PARTS else None
+            if module is None and parts:
+                raise ValueError(f"this model ({self.config.variant}) has no trainable part {part!r}")
+            parameters += module.parameters() if module is not None else []
+        return parameters
+
+    def trained_state(self) -> dict[str, Tensor]:
+        """The state dict without the frozen prior."""
+        return {name: tensor for name, tensor in self.state_dict().items() if not name.startswith(PRIOR)}
+
+    def load_trained_state(self, state: Mapping[str, Tensor]) -> None:
+        """Load what `trained_state` gave; strict.
+
+        Raises:
+            ModelError: names or shapes are another model's.
+        """
+        wanted = self.trained_state()
+        missing, unknown = sorted(set(wanted) - set(state)), sorted(set(state) - set(wanted))
+        if missing or unknown:
+            raise ModelError(f"the weights are not this model's ({self.config.variant}): missing {missing[:3]}, unknown "
+                             f"{unknown[:3]}")
+        for name, tensor in wanted.items():
+            if state[name].shape != tensor.shape:
+                raise ModelError(f"weight {name} has the shape {list(state[name].shape)}, expected {list(tensor.shape)}")
+        self.load_state_dict(dict(state), strict=False)
+
+    def forward_all(self, lr: Tensor, prior_gain: float = 1.0) -> GrainOutput:
+        """Every picture and feature on the way.
+
+        Args:
+            lr: ``[B, 3, h, w]`` in [-1, 1], the size of the decoder's coarsest scale.
+            prior_gain: factor on what the fusion takes from the generator; 0 shows what the prior is worth.
+        """
+        invertible, f_inv = self.decoder.forward_features(lr)
+        if self.prior is None or self.codes is None:
+            return GrainOutput(invertible, None, invertible, None, f_inv, {})
+        codes = self.prior.mean_code + self.codes(f_inv)  # [B, L, code_width]
+        style, f_gen = self.prior(codes)
+        match self.fusion:
+            case FeatureFusion():
+                used = {size: f_gen[size] for size in self.fusion.config.sizes if size in f_gen}
+                if prior_gain != 1:
+                    used = {size: prior_gain * feature for size, feature in used.items()}
+                final = invertible + self.fusion(f_inv, used)
+            case PictureFusion():
+                final = invertible + self.fusion(invertible, style if prior_gain == 1 else prior_gain * style)
+            case _:
+                final = style
+        return GrainOutput(invertible, style, final, codes, f_inv, f_gen)
+
+    def forward(self, lr: Tensor) -> Tensor:
+        return self.forward_all(lr).final
+
+
+def _checked(prior: GenerativePrior | None, config: PriorConfig | None) -> GenerativePrior | None:
+    if config is None:
+        if prior is not None:
+            raise ModelError("this configuration has no prior, one was given")
+        return None
+    if prior is None:
+        return config.build()
+    if prior.size != config.size or prior.code_resolutions != config.code_resolutions:
+        raise ModelError(f"the configuration describes a prior of {config.size}x{config.size} with "
+                         f"{len(config.code_resolutions)} codes, the one given has {prior.size}x{prior.size} and "
+                         f"{prior.code_count} codes")
+    return prior

@@ -1,0 +1,66 @@
+"""GRAIN's configurations by name: the paper's models, their ablations, our bundles, and tiny ones for smoke tests."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from server_decoder.grain.code_predictor import CodesConfig
+from server_decoder.grain.fusion import FusionConfig
+from server_decoder.grain.grain import GrainConfig
+from server_decoder.grain.prior_config import PriorConfig
+from server_decoder.grain.rrdb_decoder import FACES_256_LR16, PAPER_1024_LR16, DecoderConfig, Scale
+from server_decoder.mobile_stylegan import MOBILE_STYLEGAN_256, MOBILE_STYLEGAN_1024, MobileStyleGANConfig
+from server_decoder.stylegan2.synthesis import CONFIG_F_1024, TINY_64
+
+STYLEGAN2_1024 = PriorConfig("stylegan2", CONFIG_F_1024)
+
+
+def paper_model(lr: int) -> GrainConfig:
+    """The paper's model from an LR of 16, 32, 64 or 128 to 1024x1024 ([GRAIN] 3.2-3.4 and Table 4).
+
+    The paper gives the depths for 16x16; larger LRs skip the scales below theirs.
+
+    Raises:
+        ValueError: the decoder has no scale of that size below the fused ones.
+    """
+    scales = PAPER_1024_LR16.scales
+    sizes = [scale.size for scale in scales]
+    if lr not in sizes[:4]:
+        raise ValueError(f"the paper's LRs are {sizes[:4]}, got {lr}")
+    decoder = replace(PAPER_1024_LR16, scales=scales[sizes.index(lr):])
+    return GrainConfig(decoder, STYLEGAN2_1024, CodesConfig(), FusionConfig(), encoder="rrdb")
+
+
+_PAPER = paper_model(16)
+
+# One LR of 768 values steers this generator's 13 codes, so the predictor is narrow, and codes of one resolution share a
+# branch. f_gen has up to 512 channels, f_inv no more than 72 where the two are fused: the projection evens that out and
+# keeps the fusion under 3 GMAC.
+_BUNDLE_256 = GrainConfig(
+    FACES_256_LR16,
+    PriorConfig("mobile-stylegan", MOBILE_STYLEGAN_256),
+    CodesConfig(widths=(48, 40, 32, 24, 16), branch=(48, 64, 80, 96), branch_per="resolution"),
+    FusionConfig(sizes=(64, 128, 256), widths=(32, 24, 16), head=(24, 24), project=(32, 24, 16)))
+
+_SMOKE_DECODER = DecoderConfig((Scale(16, 24, residual=1), Scale(32, 16, residual=1), Scale(64, 8)), "subpixel", ())
+_SMOKE_CODES = CodesConfig(widths=(16, 12, 8), branch=(16, 16, 24, 32), branch_per="resolution")
+_SMOKE_FUSION = FusionConfig(sizes=(16, 32, 64), widths=(12, 8, 8), head=(16,))
+
+PRESETS: dict[str, GrainConfig] = {
+    **{f"grain-1024-lr{lr}-paper": paper_model(lr) for lr in (16, 32, 64, 128)},
+    # [GRAIN] Table 2.
+    "grain-1024-lr16-invertible-only": replace(_PAPER, prior=None, codes=None, fusion=None),
+    "grain-1024-lr16-codes-only": replace(_PAPER, fusion=None),
+    "grain-1024-lr16-codes-only-single-scale": replace(_PAPER, codes=CodesConfig(source="coarsest"), fusion=None),
+    "grain-1024-lr16-without-invertible-encoder": replace(_PAPER, encoder="area"),
+    "grain-1024-lr16-image-fusion": replace(_PAPER, fusion=FusionConfig(kind="pictures")),
+    # The paper's decoder around the light generator, which has 16 codes and no features at 1024x1024.
+    "grain-1024-lr16-mobile": replace(_PAPER, prior=PriorConfig("mobile-stylegan", MOBILE_STYLEGAN_1024)),
+    "grain-256-lr16": _BUNDLE_256,
+    "grain-smoke": GrainConfig(_SMOKE_DECODER, PriorConfig("stylegan2", TINY_64), _SMOKE_CODES, _SMOKE_FUSION),
+    "grain-smoke-mobile": GrainConfig(
+        _SMOKE_DECODER,
+        PriorConfig("mobile-stylegan", MobileStyleGANConfig(64, "rgb", 512, 32, code_width=32, mapping_layers=2)),
+        _SMOKE_CODES, replace(_SMOKE_FUSION, project=(12, 8, 8))),
+}
+"""Name -> configuration."""

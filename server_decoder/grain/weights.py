@@ -1,0 +1,62 @@
+"""A GRAIN model's trained weights as one safetensors file: no frozen prior, the configuration in the header."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from edgegrain.contract.errors import ModelError
+from edgegrain.contract.files import write_atomically
+from server_decoder.grain.grain import Grain, GrainConfig
+from server_decoder.prior import GenerativePrior
+
+_CONFIG = "grain"
+
+
+def save_trained(model: Grain, path: str | Path, *, dtype: torch.dtype = torch.float16, force: bool = False) -> Path:
+    """Write what was trained: everything but the prior, which every reader has or can fetch.
+
+    Raises:
+        ModelError: a weight does not fit ``dtype``.
+        FileExistsError: the file exists and ``force`` is false.
+    """
+    tensors = {}
+    for name, tensor in model.trained_state().items():
+        stored = tensor.detach().cpu().to(dtype)
+        if not stored.isfinite().all():
+            raise ModelError(f"weight {name!r} does not fit {dtype} (largest {tensor.abs().max():g})")
+        tensors[name] = stored.contiguous()
+    return write_atomically(path, save(tensors, metadata={_CONFIG: json.dumps(model.config.as_dict())}), force=force)
+
+
+def read_config(path: str | Path) -> GrainConfig:
+    """The configuration in a file's header.
+
+    Raises:
+        ModelError: the file is no such file.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            return GrainConfig.from_dict(json.loads((file.metadata() or {})[_CONFIG]))
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{path} holds no trained GRAIN model ({type(error).__name__}: {error})") from error
+
+
+def load_trained(path: str | Path, prior: GenerativePrior | None = None) -> Grain:
+    """The model whose weights `save_trained` wrote, with the given generator (random weights when None).
+
+    Raises:
+        ModelError: the file is no such file, its weights do not fit its configuration, or the prior is another.
+    """
+    config = read_config(path)
+    try:
+        model = Grain(config, prior)
+    except ValueError as error:
+        raise ModelError(f"{path} describes a model whose parts do not fit: {error}") from error
+    with safe_open(path, "pt") as file:
+        model.load_trained_state({name: file.get_tensor(name).float() for name in file.keys()})
+    return model.eval()

@@ -1,0 +1,1 @@
+"""StyleGAN2, written from the papers: [StyleGAN] Karras et al., arXiv:1812.04948, [StyleGAN2] arXiv:1912.04958."""

@@ -1,8 +1,8 @@
 """GRAIN's decoder ([GRAIN] 3.2-3.4, Fig. 2): LR -> invertible picture and f_inv -> codes -> f_gen -> fused picture.
 
 The ablations of [GRAIN] Table 2 are configurations of the same class: without a prior it is the invertible decoder
-alone; without fusion its picture is the generator's (codes only, from all scales or from one); fusion of pictures is the
-image-level fusion.
+alone; without fusion its picture is the generator's (codes only, from all scales or from one); fusion of the two
+pictures is the image-level fusion.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class GrainConfig:
         prior: the frozen generator; None for the invertible decoder alone.
         codes: the code predictor; there exactly if there is a prior.
         fusion: None for the generator's picture alone (codes only).
-        encoder: which encoder the LR comes from, for counting and training: ``"exact"`` (ours), ``"rrdb"`` (the paper's)
-            or ``"area"`` (the plain area average: [GRAIN] Table 2, "w/o invertible encoder"). The decoder is the same.
+        encoder: which encoder makes the LR: ``"exact"`` (ours), ``"rrdb"`` (the paper's) or ``"area"`` (the plain area
+            average: [GRAIN] Table 2, "w/o Invertible Encoder"). The decoder is the same.
     """
 
     decoder: DecoderConfig
@@ -167,11 +167,12 @@ class Grain(nn.Module):
         wanted = self.trained_state()
         missing, unknown = sorted(set(wanted) - set(state)), sorted(set(state) - set(wanted))
         if missing or unknown:
-            raise ModelError(f"the weights are not this model's ({self.config.variant}): missing {missing[:3]}, unknown "
-                             f"{unknown[:3]}")
+            raise ModelError(f"the weights are not this model's ({self.config.variant}): "
+                             f"missing {missing[:3]}, unknown {unknown[:3]}")
         for name, tensor in wanted.items():
             if state[name].shape != tensor.shape:
-                raise ModelError(f"weight {name} has the shape {list(state[name].shape)}, expected {list(tensor.shape)}")
+                raise ModelError(
+                    f"weight {name} has the shape {list(state[name].shape)}, expected {list(tensor.shape)}")
         self.load_state_dict(dict(state), strict=False)
 
     def forward_all(self, lr: Tensor, prior_gain: float = 1.0) -> GrainOutput:

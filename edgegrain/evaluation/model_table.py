@@ -1,0 +1,174 @@
+"""Every architecture by name, with its parameters and multiply-accumulate operations by part; nothing is computed.
+
+Networks live on torch's meta device, which knows shapes only. Operations are those of restoring (or encoding, or
+judging) one picture: convolutions and matrix products, one MAC per multiplication. A generator's mapping network counts
+among its parameters but not among the operations: codes come from the code predictor.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from edge_encoder.architectures import HR_SIZES, LR_SIZES, encoder_config
+from edge_encoder.float_encoder import FloatEncoderConfig, RRDBEncoder
+from edge_encoder.lowering import lower
+from edge_encoder.twin import EncoderTwin
+from server_decoder.grain.code_predictor import CodePredictor, CodesConfig
+from server_decoder.grain.fusion import FeatureFusion, FusionConfig, PictureFusion
+from server_decoder.grain.grain import GrainConfig
+from server_decoder.grain.presets import PRESETS
+from server_decoder.grain.prior_config import PriorConfig
+from server_decoder.grain.rrdb_decoder import FACES_256_LR16, PAPER_1024_LR16, DecoderConfig, RRDBDecoder
+from server_decoder.mobile_stylegan import MOBILE_STYLEGAN_256, MOBILE_STYLEGAN_1024
+from server_decoder.stylegan2.discriminator import Discriminator
+from server_decoder.stylegan2.synthesis import CONFIG_F_256, CONFIG_F_1024
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a model: its parameters, and the MACs for one picture."""
+
+    parameters: int
+    macs: int
+
+
+@dataclass(frozen=True)
+class Model:
+    """One architecture configuration.
+
+    Attributes:
+        name: as presets and commands take it.
+        parts: ``encoder``, ``decoder``, ``code_predictor``, ``fusion``, ``prior``, ``discriminator``: those it has.
+    """
+
+    name: str
+    parts: dict[str, Part]
+
+    @property
+    def parameters(self) -> int:
+        return sum(part.parameters for part in self.parts.values())
+
+    @property
+    def macs(self) -> int:
+        return sum(part.macs for part in self.parts.values())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Totals and parts as plain JSON values."""
+        return {
+            "name": self.name, "parameters": self.parameters, "macs": self.macs,
+            "parameters_by_part": {name: part.parameters for name, part in self.parts.items()},
+            "macs_by_part": {name: part.macs for name, part in self.parts.items()},
+        }
+
+
+def models() -> list[Model]:
+    """All of them, GRAIN's first."""
+    return [*(grain_model(name, config) for name, config in PRESETS.items()), *_decoders(), *_priors(), *_encoders(),
+            *_discriminators()]
+
+
+def grain_model(name: str, config: GrainConfig) -> Model:
+    """A GRAIN configuration, its encoder included where it is one of the named ones."""
+    parts = {"encoder": _encoder_of(config), "decoder": _decoder(config.decoder)}
+    if config.prior is not None and config.codes is not None:
+        parts["code_predictor"] = _code_predictor(config.codes, config.decoder, config.prior)
+        if config.fusion is not None:
+            parts["fusion"] = _fusion(config.fusion, config.decoder, config.prior)
+        parts["prior"] = _prior(config.prior)
+    return Model(name, {part: count for part, count in parts.items() if count is not None})
+
+
+def _encoder_of(config: GrainConfig) -> Part | None:
+    hr, lr = config.decoder.hr, config.decoder.lr
+    if config.encoder == "rrdb":
+        return _rrdb_encoder(hr, lr)
+    if config.encoder == "exact" and hr in HR_SIZES and lr in LR_SIZES:
+        return _exact_encoder(hr, lr)
+    return None
+
+
+@cache
+def _rrdb_encoder(hr: int, lr: int) -> Part:
+    config = FloatEncoderConfig(scale=(hr // lr).bit_length() - 1)
+    return _measure(lambda: RRDBEncoder(config), (3, hr, hr))
+
+
+@cache
+def _exact_encoder(hr: int, lr: int) -> Part:
+    network = lower(EncoderTwin(encoder_config(hr, lr)))
+    return Part(network.parameters, network.multiply_adds())
+
+
+@cache
+def _decoder(config: DecoderConfig) -> Part:
+    return _measure(lambda: RRDBDecoder(config), (3, config.lr, config.lr))
+
+
+@cache
+def _prior(config: PriorConfig) -> Part:
+    return _measure(config.build, (len(config.code_resolutions), config.network.code_width))
+
+
+@cache
+def _code_predictor(config: CodesConfig, decoder: DecoderConfig, prior: PriorConfig) -> Part:
+    f_inv = {scale.size: scale.channels for scale in decoder.scales}
+    inputs = [torch.empty(1, channels, size, size, device="meta") for size, channels in f_inv.items()]
+    return _measure(
+        lambda: CodePredictor(config, f_inv, prior.code_resolutions, prior.network.code_width), inputs)
+
+
+@cache
+def _fusion(config: FusionConfig, decoder: DecoderConfig, prior: PriorConfig) -> Part:
+    if config.kind == "pictures":
+        return _measure(lambda: PictureFusion(config), *[(3, decoder.hr, decoder.hr)] * 2)
+    f_inv = {scale.size: scale.channels for scale in decoder.scales}
+    f_gen = {size: prior.network.channels(size) for size in prior.network.resolutions}
+    return _measure(
+        lambda: FeatureFusion(config, f_inv, f_gen),
+        [torch.empty(1, channels, size, size, device="meta") for size, channels in f_inv.items()],
+        {size: torch.empty(1, channels, size, size, device="meta") for size, channels in f_gen.items()})
+
+
+def _decoders() -> Iterator[Model]:
+    for name, config in {"rrdb-1024-lr16-paper": PAPER_1024_LR16, "rrdb-256-lr16": FACES_256_LR16}.items():
+        yield Model(name, {"decoder": _decoder(config)})
+
+
+def _priors() -> Iterator[Model]:
+    for name, stylegan2 in {"stylegan2-1024": CONFIG_F_1024, "stylegan2-256": CONFIG_F_256}.items():
+        yield Model(name, {"prior": _prior(PriorConfig("stylegan2", stylegan2))})
+    for name, mobile in {"mobile-stylegan-1024": MOBILE_STYLEGAN_1024,
+                         "mobile-stylegan-256": MOBILE_STYLEGAN_256}.items():
+        yield Model(name, {"prior": _prior(PriorConfig("mobile-stylegan", mobile))})
+
+
+def _encoders() -> Iterator[Model]:
+    for lr in LR_SIZES:
+        yield Model(f"rrdb-encoder-1024-lr{lr}", {"encoder": _rrdb_encoder(1024, lr)})
+    for hr, lr in itertools.product(HR_SIZES, LR_SIZES):
+        yield Model(f"exact-encoder-{hr}-lr{lr}", {"encoder": _exact_encoder(hr, lr)})
+
+
+def _discriminators() -> Iterator[Model]:
+    stylegan2 = _measure(lambda: Discriminator(CONFIG_F_1024), (3, 1024, 1024))
+    yield Model("stylegan2-discriminator-1024", {"discriminator": stylegan2})
+
+
+@torch.no_grad()
+def _measure(build: Callable[[], nn.Module], *inputs: Any) -> Part:
+    """``inputs``: a shape without the batch for a tensor, anything else as it is."""
+    with torch.device("meta"):
+        module = build().requires_grad_(False)  # the counter's hooks want a gradient function of anything else
+    given = [torch.empty(1, *item, device="meta") if isinstance(item, tuple) else item for item in inputs]
+    counter = FlopCounterMode(display=False)
+    with counter:
+        module(*given)
+    return Part(sum(parameter.numel() for parameter in module.parameters()), counter.get_total_flops() // 2)

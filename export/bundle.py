@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,44 +44,59 @@ def assemble_bundle(folder: Path, network: IntegerNetwork, decoder: bytes, table
         ExportError: a bound cannot be proven or a converter refuses.
         BundleError: the fields make no valid manifest.
     """
-    if folder.exists() and not force:
-        raise FileExistsError(f"{folder} exists; choose another folder or pass force (--force) to replace it")
+    _refuse_to_replace(folder, force)
     proof = bounds.prove(network)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
+    golden = make_golden(lambda rgb: integer.run_reference(network, rgb), network.hr)
+
+    def write(staging: Path) -> None:
         integer.save(network, staging / "encoder.safetensors")
         export_encoder(network, staging)
-        write_atomically(staging / DECODER, decoder)
         write_atomically(staging / CODER, tables.to_json())
-        golden = make_golden(lambda rgb: integer.run_reference(network, rgb), network.hr)
         write_atomically(staging / GOLDEN, (json.dumps(golden, indent=1) + "\n").encode())
-        write_atomically(staging / CARD, card.encode())
-        record = {
-            "schema": SCHEMA,
-            **fields,
-            "lr_contract_id": lr_contract_id(integer.digest(network), PREPROCESSING, tables).hex(),
-            "hr": network.hr,
-            "lr": network.lr,
-            "encoder": {
-                "architecture": network.architecture,
-                "layers": len(network.layers),
-                "parameters": network.parameters,
-                "flops": 2 * network.multiply_adds(),
-                "max_accumulator_log2": round(proof.worst_log2, 2),
-            },
-            "preprocessing": PREPROCESSING,
-        }
-        _write_manifest(staging, record)
-        verify_bundle(staging)
-        os.chmod(staging, 0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(staging, folder)
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
-        raise
-    return load_manifest(folder)
+
+    record = {
+        "schema": SCHEMA,
+        **fields,
+        "lr_contract_id": lr_contract_id(integer.digest(network), PREPROCESSING, tables).hex(),
+        "hr": network.hr,
+        "lr": network.lr,
+        "encoder": {
+            "architecture": network.architecture,
+            "layers": len(network.layers),
+            "parameters": network.parameters,
+            "flops": 2 * network.multiply_adds(),
+            "max_accumulator_log2": round(proof.worst_log2, 2),
+        },
+        "preprocessing": PREPROCESSING,
+    }
+    return _write_bundle(folder, write, decoder, record, card, force)
+
+
+def replace_decoder(source: Manifest, folder: Path, decoder: bytes, fields: Mapping[str, Any], *, card: str,
+                    force: bool = False) -> Manifest:
+    """Write a bundle with another decoder and everything else of ``source`` byte for byte: its LR contract stays, and
+    payloads of the one can be restored by the other.
+
+    Args:
+        source: the bundle whose encoder, coder and golden vectors are taken; ``folder`` may be its own, with ``force``.
+        folder: where; its name should be the bundle's id.
+        decoder: serialized ONNX decoder for LRs and pictures of the same sizes.
+        fields: as for `assemble_bundle`.
+        card: the model card, Markdown.
+        force: replace a bundle that exists.
+
+    Raises:
+        FileExistsError: the folder exists and ``force`` is false.
+        BundleError: ``source`` is damaged, or the fields make no valid manifest.
+    """
+    def write(staging: Path) -> None:
+        for name in source.files:
+            if name not in (DECODER, CARD):
+                write_atomically(staging / name, source.open_file(name))
+
+    kept = json.loads((source.folder / MANIFEST_NAME).read_bytes())
+    record = {name: fields.get(name, value) for name, value in kept.items() if name != "files"}
+    return _write_bundle(folder, write, decoder, {**record, **fields}, card, force)
 
 
 def update_card(folder: Path, *, evaluation: Mapping[str, Any], card: str) -> Manifest:
@@ -96,6 +111,33 @@ def update_card(folder: Path, *, evaluation: Mapping[str, Any], card: str) -> Ma
     record["evaluation"] = dict(evaluation)
     _write_manifest(folder, record)
     return verify_bundle(folder)
+
+
+def _write_bundle(folder: Path, write: Callable[[Path], None], decoder: bytes, record: Mapping[str, Any], card: str,
+                  force: bool) -> Manifest:
+    """``write`` puts the encoder's and the coder's files into the folder it is given."""
+    _refuse_to_replace(folder, force)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        write(staging)
+        write_atomically(staging / DECODER, decoder)
+        write_atomically(staging / CARD, card.encode())
+        _write_manifest(staging, record)
+        verify_bundle(staging)
+        os.chmod(staging, 0o755)
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(staging, folder)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+    return load_manifest(folder)
+
+
+def _refuse_to_replace(folder: Path, force: bool) -> None:
+    if folder.exists() and not force:
+        raise FileExistsError(f"{folder} exists; choose another folder or pass force (--force) to replace it")
 
 
 def _write_manifest(folder: Path, record: Mapping[str, Any]) -> None:

@@ -20,6 +20,9 @@ from export.bundle import update_card
 COLUMNS = (("bytes", "bytes", ".0f"), ("psnr", "PSNR (dB)", ".2f"), ("ssim", "SSIM", ".3f"),
            ("lpips_alex", "LPIPS-Alex", ".3f"), ("lpips_vgg", "LPIPS-VGG", ".3f"), ("identity", "identity", ".3f"))
 
+_STAGES = {"1": "stage 1 (encoder and decoder)", "2": "stage 2 (codes of the generator)", "3": "stage 3 (fusion)",
+           "final": "the final stage (all together, the generator frozen)"}
+
 
 def card_text(bundle_id: str, training: Mapping[str, Any], evaluation: Mapping[str, Any],
               licence: Mapping[str, str]) -> str:
@@ -34,9 +37,7 @@ def card_text(bundle_id: str, training: Mapping[str, Any], evaluation: Mapping[s
         "",
         "## Training",
         "",
-        "Stage 1 of GRAIN (section 3.5) with the exact encoder's quantization in the loop: "
-        f"{training['pictures_seen']:,} pictures seen, drawn from {training['pictures_in_set']:,} "
-        f"({data}; by prefix of the file name).",
+        f"{_stages(training)}, drawn from {training['pictures_in_set']:,} ({data}; by prefix of the file name).",
         "",
         f"Data: {licence['data']}",
         "",
@@ -61,6 +62,12 @@ def card_text(bundle_id: str, training: Mapping[str, Any], evaluation: Mapping[s
         "",
     ]
     return "\n".join(lines)
+
+
+def _stages(training: Mapping[str, Any]) -> str:
+    stages = training.get("stages") or [{"stage": "1", "pictures": training["pictures_seen"]}]
+    parts = [f"{stage['pictures']:,} pictures seen in {_STAGES[str(stage['stage'])]}" for stage in stages]
+    return "Trained as GRAIN (section 3.5) with the exact encoder's quantization in the loop: " + "; ".join(parts)
 
 
 def score_table(evaluation: Mapping[str, Any]) -> list[str]:

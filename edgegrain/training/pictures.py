@@ -56,19 +56,39 @@ def pack(paths: list[Path], size: int, cache: str | Path) -> np.ndarray:
     return np.load(target, mmap_mode="r")
 
 
-def batches(pictures: np.ndarray, batch: int, seed: int) -> Iterator[Tensor]:
+def made_up(count: int, size: int, seed: int) -> np.ndarray:
+    """uint8 ``[count, size, size, 3]``: smooth random pictures, for a trial run without data."""
+    rng = np.random.default_rng(seed)
+    small = rng.integers(0, 256, (count, 6, 6, 3), np.uint8)
+    return np.stack([np.asarray(Image.fromarray(cells).resize((size, size), Image.Resampling.BICUBIC))
+                     for cells in small])
+
+
+def batches(pictures: np.ndarray, batch: int, seed: int, device: torch.device | None = None) -> Iterator[Tensor]:
     """Endless random batches: float32 ``[batch, 3, S, S]`` integers 0...255, channels-last, flipped half the time.
 
-    Every picture comes once before any comes again.
+    Every picture comes once before any comes again. For a CUDA device, all pictures move there at once (as uint8) and
+    batches are made on it; for the CPU they stay where ``pictures`` maps them from.
     """
     rng = np.random.default_rng(seed)
-    order = rng.permutation(len(pictures))
-    position = 0
+    order, position = _orders(rng, len(pictures), batch), 0
+    resident = torch.from_numpy(np.array(pictures)).to(device) if device and device.type != "cpu" else None
     while True:
         if position + batch > len(order):
-            order, position = rng.permutation(len(pictures)), 0
-        rows = np.stack([pictures[index] for index in order[position : position + batch]])
+            order, position = _orders(rng, len(pictures), batch), 0
+        chosen = order[position : position + batch]
         position += batch
         flip = rng.random(batch) < 0.5
-        rows[flip] = rows[flip, :, ::-1]
-        yield torch.from_numpy(rows).permute(0, 3, 1, 2).float()
+        if resident is not None:
+            rows = resident[torch.from_numpy(chosen).to(resident.device)]
+            mirror = torch.from_numpy(flip).to(resident.device).view(-1, 1, 1, 1)
+            yield torch.where(mirror, rows.flip(2), rows).permute(0, 3, 1, 2).float()
+        else:
+            drawn = np.stack([pictures[index] for index in chosen])
+            drawn[flip] = drawn[flip, :, ::-1]
+            yield torch.from_numpy(drawn).permute(0, 3, 1, 2).float()
+
+
+def _orders(rng: np.random.Generator, count: int, batch: int) -> np.ndarray:
+    """At least a batch of indices, every one once before any comes again."""
+    return np.concatenate([rng.permutation(count) for _ in range(-(-batch // count))])

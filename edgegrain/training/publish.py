@@ -1,13 +1,16 @@
 """From a training run to a bundle.
 
-    python -m edgegrain.training.publish --checkpoint runs/faces/last.safetensors --data FACES --id faces-256-lr16
+    python -m edgegrain.training.publish --checkpoint runs/faces --data FACES --id faces-256-lr16
+    python -m edgegrain.training.publish --checkpoint runs/final --data FACES --id faces-256-lr16 --prior PRIOR \
+        --encoder-of faces --version 0.2.0
 
 Lowers the averaged encoder to its integers, fits the payload's coder tables to the LRs of training pictures, exports
 every format and the decoder (compared with torch on those LRs), and writes the bundle. Afterwards
 `edgegrain.evaluation.bundle_report` evaluates it and `edgegrain.training.model_card` enters the result.
 
 A published encoder is frozen: publishing another one makes another LR contract, and stored payloads keep needing the
-first.
+first. A run that kept the encoder of a bundle (all stages after the first do) is published with ``--encoder-of``: encoder,
+coder and golden vectors are then that bundle's files, byte for byte.
 """
 
 from __future__ import annotations
@@ -22,16 +25,22 @@ import numpy as np
 import torch
 import typer
 
-from edge_encoder.lowering import box_network, lower
+from edge_encoder.integer_network import IntegerNetwork, digest, load
+from edge_encoder.lowering import box_network, lower, raise_twin
 from edge_encoder.twin import EncoderTwin
-from edgegrain.contract.errors import EdgegrainError
+from edgegrain.contract.bundle_paths import find_bundle
+from edgegrain.contract.errors import BundleError, EdgegrainError
+from edgegrain.contract.manifest import load_manifest
+from edgegrain.training.autoencoder import Autoencoder
+from edgegrain.training.checkpoint import checkpoint_path, load_run, read_config
 from edgegrain.training.fit_coder import fit_tables
 from edgegrain.training.model_card import card_text
 from edgegrain.training.pictures import list_pictures, pack
-from edgegrain.training.stage1 import Autoencoder, load_run
-from export.bundle import DECODER, assemble_bundle
+from edgegrain.training.prior_files import load_prior
+from export.bundle import DECODER, assemble_bundle, replace_decoder
 from export.server import Weights, compare_decoder, export_decoder
 
+COMPARED = 8  # LRs on which the exported decoder is compared with torch
 LICENCE = {
     "weights": "Non-commercial research only, because of the data; the code is Apache-2.0.",
     "data": "FFHQ: CC BY-NC-SA 4.0. CelebA-HQ / CelebAMask-HQ: non-commercial research. "
@@ -51,30 +60,72 @@ def encode(model: Autoencoder, pictures: np.ndarray, count: int, seed: int = 0) 
     return np.concatenate(lrs)
 
 
+def has_encoder(model: Autoencoder, network: IntegerNetwork) -> bool:
+    """Whether a model's encoder is a published one.
+
+    It is if it lowers to the same integers, or if it was raised from them: a raised twin computes the same LRs, but lowers
+    to weights of another scale where the published ones left a bit unused.
+    """
+    twin = model.encoder
+    if not isinstance(twin, EncoderTwin):
+        return digest(box_network(twin.config)) == digest(network)
+    if twin.config.name != network.architecture:
+        return False
+    raised = raise_twin(network, twin.config).state_dict()
+    return digest(lower(twin)) == digest(network) or all(
+        torch.equal(tensor, raised[name]) for name, tensor in twin.state_dict().items())
+
+
 def publish(checkpoint: Path, data: Path, folder: Path, *, bundle_id: str, version: str, domain: str,
             exclude: tuple[str, ...] = (), coder_pictures: int = 4000, licence: Mapping[str, str] = LICENCE,
-            force: bool = False) -> dict[str, Any]:
-    """Write the bundle of a checkpoint; returns a summary. Errors as in `assemble_bundle`."""
-    _, average, config, seen = load_run(checkpoint)
-    shard = pack(list_pictures(data, exclude), config.encoder.hr, checkpoint.parent.parent / "packed")
-    lrs = encode(average, shard, coder_pictures)
+            prior: Path | None = None, encoder_of: Path | None = None, force: bool = False) -> dict[str, Any]:
+    """Write the bundle of a run; returns a summary.
+
+    Args:
+        checkpoint: the run's folder or checkpoint.
+        data: training pictures; the coder's tables are fitted to their LRs.
+        folder: of the bundle.
+        bundle_id, version, domain: for the manifest.
+        exclude: name patterns left out, as in training.
+        coder_pictures: pictures that the coder's tables are fitted to.
+        licence: for the manifest.
+        prior: the generator's file, if the run has one.
+        encoder_of: folder of the bundle whose encoder and coder are kept.
+        force: replace a bundle that exists.
+
+    Raises:
+        BundleError: the run's encoder is not that of ``encoder_of``.
+        EdgegrainError: as `assemble_bundle`, and if the prior is absent or another.
+    """
+    run = load_run(checkpoint, load_prior(read_config(checkpoint), prior))
+    config, average = run.config, run.average
+    shard = pack(list_pictures(data, exclude), config.encoder.hr, checkpoint_path(checkpoint).parents[1] / "packed")
+    lrs = encode(average, shard, coder_pictures if encoder_of is None else COMPARED)
     encoder = average.encoder
     network = lower(encoder) if isinstance(encoder, EncoderTwin) else box_network(config.encoder)
-    tables = fit_tables(lrs)
+    source = load_manifest(encoder_of) if encoder_of is not None else None
+    if source is not None and not has_encoder(average, load(source.open_file("encoder.safetensors"))):
+        raise BundleError(f"the run's encoder is not that of bundle {source.id}: its weights moved, or it began with "
+                          "another; publish it without --encoder-of, under an id of its own")
     decoder = average.decoder.eval()
     graph = export_decoder(decoder, config.encoder.lr, Weights.float16)
-    comparison = compare_decoder(graph, decoder, lrs[:8])
-    training = {"stage": 1, "pictures_seen": seen, "pictures_in_set": len(shard), "data": _sources(data, exclude),
-                "commit": _commit(), "learned_correction": config.correction}
+    comparison = compare_decoder(graph, decoder, lrs[:COMPARED])
+    stages = [*run.history, {"stage": config.stage, "pictures": run.pictures}]
+    training = {"stages": stages, "pictures_seen": sum(stage["pictures"] for stage in stages),
+                "pictures_in_set": len(shard), "data": _sources(data, exclude), "commit": _commit(),
+                "learned_correction": config.correction}
     fields = {
         "id": bundle_id, "version": version, "codec": "grain", "domain": domain,
         "decoder": {"file": DECODER, "input": "lr", "output": "hr", "controls": [],
                     "architecture": config.as_dict()["decoder"]},
         "training": training, "evaluation": {}, "licence": dict(licence),
     }
-    manifest = assemble_bundle(folder, network, graph, tables, fields, force=force,
-                               card=card_text(bundle_id, training, {}, licence))
-    return {"bundle": str(folder), "lr_contract_id": manifest.lr_contract_id.hex(), "pictures_seen": seen,
+    card = card_text(bundle_id, training, {}, licence)
+    if source is None:
+        manifest = assemble_bundle(folder, network, graph, fit_tables(lrs), fields, card=card, force=force)
+    else:
+        manifest = replace_decoder(source, folder, graph, fields, card=card, force=force)
+    return {"bundle": str(folder), "lr_contract_id": manifest.lr_contract_id.hex(), "stages": stages,
             "decoder_difference_from_torch": comparison.largest_difference,
             "bytes": sum(entry.size for entry in manifest.files.values())}
 
@@ -97,19 +148,23 @@ def _commit() -> str:
 
 
 def main(
-    checkpoint: Annotated[Path, typer.Option(help="The run's last.safetensors.")],
+    checkpoint: Annotated[Path, typer.Option(help="The run's folder, or its last.safetensors.")],
     data: Annotated[Path, typer.Option(help="Training pictures; the coder's tables are fitted to their LRs.")],
     bundle_id: Annotated[str, typer.Option("--id", help="Id of the bundle.")],
     out: Annotated[Path, typer.Option(help="Folder of bundles.")] = Path("bundles"),
     version: Annotated[str, typer.Option(help="Version of the bundle.")] = "1.0.0",
     domain: Annotated[str, typer.Option(help="What the pictures show.")] = "faces",
     exclude: Annotated[list[str] | None, typer.Option(help="Name patterns left out, as in training.")] = None,
+    prior: Annotated[Path | None, typer.Option(help="File of the generator, if the run has one.")] = None,
+    encoder_of: Annotated[str, typer.Option(
+        help="Bundle (name or folder) whose encoder the run kept; its encoder and coder files are reused.")] = "",
     force: Annotated[bool, typer.Option("--force", help="Replace the bundle.")] = False,
 ) -> None:
     """Turn a training run into a bundle."""
     try:
         summary = publish(checkpoint, data, out / bundle_id, bundle_id=bundle_id, version=version, domain=domain,
-                          exclude=tuple(exclude or ()), force=force)
+                          exclude=tuple(exclude or ()), prior=prior, force=force,
+                          encoder_of=find_bundle(encoder_of) if encoder_of else None)
     except (EdgegrainError, FileExistsError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None

@@ -24,8 +24,15 @@ def test_the_card_states_the_measured_means_and_the_licence() -> None:
     assert "| this bundle | 571 | 25.46 | 0.705 | 0.144 | 0.313 | 0.410 |" in card
     assert "| classical, best PSNR | 571 | 25.46 | 0.705 | 0.390 | 0.313 | 0.410 |" in card
     assert "| control: box mean, same decoder and training | 571 | 25.46 | 0.705 | 0.200 | 0.313 | 0.410 |" in card
-    assert "27,000 pictures seen, drawn from 6,061 (3739 ffhq, 2322 celebahq; by prefix" in card
+    assert "27,000 pictures seen in stage 1 (encoder and decoder), drawn from 6,061 (3739 ffhq, 2322 celebahq; by" in card
     assert "Research only." in card
+
+
+def test_the_card_names_every_stage_in_order() -> None:
+    stages = [{"stage": "1", "pictures": 27000}, {"stage": "2", "pictures": 9000}, {"stage": "final", "pictures": 500}]
+    card = card_text("mine", {**TRAINING, "stages": stages}, {}, LICENCE)
+    assert ("27,000 pictures seen in stage 1 (encoder and decoder); 9,000 pictures seen in stage 2 (codes of the "
+            "generator); 500 pictures seen in the final stage") in card
 
 
 def test_a_card_without_evaluation_says_so() -> None:

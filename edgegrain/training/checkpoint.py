@@ -1,0 +1,178 @@
+"""What a run leaves behind: weights as safetensors files of at most 16 MB, the first of which names the others.
+
+Optimizer moments are not stored: a warm-up rebuilds them, and a checkpoint stays small enough to travel.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from edgegrain.contract.errors import BundleError
+from edgegrain.contract.files import write_atomically
+from edgegrain.training.adversarial import Opponent
+from edgegrain.training.autoencoder import Autoencoder, build_autoencoder
+from edgegrain.training.stages import StageConfig
+from server_decoder.prior import GenerativePrior
+
+CHECKPOINT = "last.safetensors"
+FILE_LIMIT = 16_000_000  # bytes; a single tensor larger than that gets a file of its own
+_HEADER = 200_000  # room for the file's header
+
+
+@dataclass
+class Run:
+    """The state of a training run.
+
+    Attributes:
+        model: what the optimizer moves.
+        average: the same with averaged weights: what is evaluated and published.
+        opponent: the discriminator, in stages that have one.
+        pictures: seen in this stage.
+        history: the stages before this one, ``{"stage": ..., "pictures": ...}``.
+    """
+
+    model: Autoencoder
+    average: Autoencoder
+    config: StageConfig
+    opponent: Opponent | None = None
+    pictures: int = 0
+    history: tuple[Mapping[str, Any], ...] = ()
+
+
+def checkpoint_path(run: Path) -> Path:
+    """The checkpoint's first file, of a run's folder or that file itself."""
+    return run / CHECKPOINT if run.is_dir() else run
+
+
+def save_run(folder: Path, run: Run) -> None:
+    """Write a run's checkpoint.
+
+    The first file is replaced last and names the others, which carry the number of pictures: whenever the writing is
+    interrupted, the first file and what it names belong together.
+    """
+    tensors = {f"model.{name}": tensor for name, tensor in _stored(run.model)}
+    trained = {name for name, parameter in run.model.named_parameters() if parameter.requires_grad}
+    tensors |= {f"average.{name}": tensor for name, tensor in _stored(run.average) if name in trained}
+    if run.opponent is not None:
+        tensors |= {f"discriminator.{name}": tensor
+                    for name, tensor in run.opponent.discriminator.state_dict().items()}
+    shards = _shards(tensors)
+    names = [f"last-{run.pictures:09}-{index}.safetensors" for index in range(1, len(shards))]
+    prior = run.model.prior
+    metadata = {"config": json.dumps(run.config.as_dict()), "pictures": str(run.pictures), "files": json.dumps(names),
+                "history": json.dumps(list(run.history)), "prior": digest(prior) if prior is not None else ""}
+    for name, shard in zip(names, shards[1:], strict=True):
+        write_atomically(folder / name, save(shard), force=True)
+    write_atomically(folder / CHECKPOINT, save(shards[0], metadata=metadata), force=True)
+    for old in folder.glob("last-*.safetensors"):
+        if old.name not in names:
+            old.unlink()
+
+
+def load_run(path: Path, prior: GenerativePrior | None = None) -> Run:
+    """A run from its folder or its checkpoint's first file, on the CPU.
+
+    Args:
+        path: the run.
+        prior: the generator it was trained with; its weights are in no checkpoint, for they never change.
+
+    Raises:
+        BundleError: the file is no checkpoint, a part of it is absent, or it was trained with another prior.
+    """
+    path = checkpoint_path(path)
+    try:
+        metadata, tensors = _read(path)
+        config = StageConfig.from_dict(json.loads(metadata["config"]))
+        if metadata.get("prior") and prior is None:
+            raise BundleError(f"{path} was trained with a generator, whose file is needed too (--prior)")
+        if metadata.get("prior") and prior is not None and metadata["prior"] != digest(prior):
+            raise BundleError(f"{path} was trained with another generator than the one given")
+        model = build_autoencoder(config, prior)
+        state = {name.removeprefix("model."): tensor for name, tensor in tensors.items()
+                 if name.startswith("model.")}
+        _load(model, state)
+        average = copy.deepcopy(model)
+        _load(average, state | {name.removeprefix("average."): tensor for name, tensor in tensors.items()
+                                if name.startswith("average.")})
+        opponent = None
+        judge = {name.removeprefix("discriminator."): tensor for name, tensor in tensors.items()
+                 if name.startswith("discriminator.")}
+        if config.adversarial is not None and judge:
+            opponent = Opponent(config.adversarial)
+            opponent.discriminator.load_state_dict(judge)
+        return Run(model, average.requires_grad_(False), config, opponent, int(metadata["pictures"]),
+                   tuple(json.loads(metadata.get("history", "[]"))))
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise BundleError(f"{path} is not a training checkpoint ({error})") from error
+
+
+def read_config(path: Path) -> StageConfig:
+    """The configuration of a run, without its weights.
+
+    Raises:
+        BundleError: there is no checkpoint.
+    """
+    path = checkpoint_path(path)
+    try:
+        with safe_open(path, "pt") as file:
+            return StageConfig.from_dict(json.loads((file.metadata() or {})["config"]))
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise BundleError(f"{path} is not a training checkpoint ({error})") from error
+
+
+def digest(module: nn.Module) -> str:
+    """SHA-256 over a module's weights, hexadecimal."""
+    total = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        total.update(name.encode())
+        total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()
+
+
+def _stored(model: Autoencoder) -> Iterator[tuple[str, Tensor]]:
+    for name, tensor in model.state_dict().items():
+        if not model.is_prior(name):
+            yield name, tensor.detach().cpu().contiguous()
+
+
+def _load(model: Autoencoder, state: Mapping[str, Tensor]) -> None:
+    missing, unexpected = model.load_state_dict(dict(state), strict=False)
+    missing = [name for name in missing if not model.is_prior(name)]
+    if missing or unexpected:
+        raise KeyError(f"missing {missing[:3]}, unexpected {unexpected[:3]}")
+
+
+def _shards(tensors: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+    shards: list[dict[str, Tensor]] = [{}]
+    used = 0
+    for name, tensor in tensors.items():
+        size = tensor.numel() * tensor.element_size()
+        if shards[-1] and used + size > FILE_LIMIT - _HEADER:
+            shards.append({})
+            used = 0
+        shards[-1][name] = tensor.cpu().contiguous()
+        used += size
+    return shards
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata() or {}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}
+    for name in json.loads(metadata.get("files", "[]")):
+        if Path(name).name != name:
+            raise ValueError(f"it names a file outside its folder: {name!r}")
+        with safe_open(path.parent / name, "pt") as file:
+            tensors |= {key: file.get_tensor(key) for key in file.keys()}
+    return metadata, tensors

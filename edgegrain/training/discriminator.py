@@ -1,0 +1,87 @@
+"""A small residual discriminator for adversarial losses where none was trained before; at 256 x 256, 2.9 M parameters."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from edgegrain.contract.errors import ModelError
+from server_decoder.grain.rrdb import NEGATIVE_SLOPE, initialize
+from server_decoder.stylegan2.layers import minibatch_stddev
+
+GROUP = 4  # pictures whose deviation is measured together, as in StyleGAN2's
+
+
+@dataclass(frozen=True)
+class DiscriminatorConfig:
+    """Widths from fine to coarse; every step halves the resolution, down to 4 x 4.
+
+    Attributes:
+        size: side of the pictures it judges, a power of two; larger ones are averaged down to it.
+        width: channels at the finest resolution; they double with every halving.
+        widest: where doubling stops.
+    """
+
+    size: int = 256
+    width: int = 16
+    widest: int = 192
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Of the resolutions ``size, size / 2, ..., 4``."""
+        steps = int(math.log2(self.size)) - 1
+        return tuple(min(self.widest, self.width * 2**index) for index in range(steps))
+
+
+class ResidualDown(nn.Module):
+    """Two 3x3 convolutions and average pooling beside a pooled 1x1 shortcut."""
+
+    def __init__(self, channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels, out_channels, 3, padding=1)
+        self.shortcut = nn.Conv2d(channels, out_channels, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.leaky_relu(self.conv1(x), NEGATIVE_SLOPE)
+        y = F.avg_pool2d(F.leaky_relu(self.conv2(y), NEGATIVE_SLOPE), 2)
+        return (y + self.shortcut(F.avg_pool2d(x, 2))) * math.sqrt(0.5)
+
+
+class SmallDiscriminator(nn.Module):
+    """Pictures ``[B, 3, S, S]`` in [-1, 1] -> logits ``[B]``: larger means more like an original.
+
+    Raises:
+        ModelError: S is no multiple of the configured size.
+    """
+
+    def __init__(self, config: DiscriminatorConfig) -> None:
+        super().__init__()
+        self.config = config
+        channels = config.channels
+        self.stem = nn.Conv2d(3, channels[0], 3, padding=1)
+        self.blocks = nn.Sequential(
+            *(ResidualDown(a, b) for a, b in zip(channels, channels[1:], strict=False)))
+        self.conv = nn.Conv2d(channels[-1] + 1, channels[-1], 3, padding=1)
+        self.dense = nn.Linear(channels[-1] * 16, channels[-1])
+        self.logit = nn.Linear(channels[-1], 1)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                initialize(module)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
+
+    def forward(self, picture: Tensor) -> Tensor:
+        size = self.config.size
+        if picture.ndim != 4 or picture.shape[1] != 3 or picture.shape[2] != picture.shape[3] or picture.shape[3] % size:
+            raise ModelError(f"this discriminator judges pictures [batch, 3, {size}, {size}] or a multiple of that size, "
+                             f"got {list(picture.shape)}")
+        if picture.shape[3] != size:
+            picture = F.avg_pool2d(picture, picture.shape[3] // size)
+        x = F.leaky_relu(self.stem(picture.contiguous(memory_format=torch.channels_last)), NEGATIVE_SLOPE)
+        x = self.blocks(x)  # [B, C, 4, 4]
+        x = F.leaky_relu(self.conv(minibatch_stddev(x, GROUP)), NEGATIVE_SLOPE).flatten(1)
+        return self.logit(F.leaky_relu(self.dense(x), NEGATIVE_SLOPE)).float()[:, 0]

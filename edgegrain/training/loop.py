@@ -1,0 +1,275 @@
+"""The loop that every stage runs in, made for preemptible machines.
+
+A run stops at ``pictures`` or at ``budget_seconds``, whichever comes first, and anneals towards that end. It writes a
+checkpoint at every evaluation, at the end and on Ctrl-C or SIGTERM, and continues from it, from weights alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from edgegrain.contract.errors import EdgegrainError
+from edgegrain.contract.quantization import dequantize, unit_to_levels
+from edgegrain.training.adversarial import Opponent
+from edgegrain.training.checkpoint import CHECKPOINT, Run, load_run, save_run
+from edgegrain.training.losses import code_loss, lr_loss, picture_loss
+from edgegrain.training.pictures import batches, list_pictures, made_up, pack, read_square
+from edgegrain.training.placement import Placement, placed
+from edgegrain.training.stages import StageConfig
+from edgegrain.training.start import begin, stand_in_prior
+from edgegrain.training.validation import Judges, evaluate, sample_sheet
+from server_decoder.prior import GenerativePrior
+
+LOG_EVERY = 50  # steps
+VARIANCE_SAMPLES = 1024  # latents that the variance of W is estimated from
+HELD_OUT = 16  # pictures that a run is evaluated on
+
+
+def train(config: StageConfig, *, out: Path, pictures: int, data: Path | None = None, weights: Path | None = None,
+          prior: GenerativePrior | None = None, discriminator: nn.Module | None = None, start: Path | None = None,
+          budget_seconds: float = 0, exclude: tuple[str, ...] = (), validation: Path | None = None,
+          resume: bool = False, evaluate_every: int = 4000, device: str = "auto",
+          report: Callable[[float, str], None] | None = None) -> dict[str, float]:
+    """Run a stage; returns the last evaluation. See the module for what stops it and what it writes.
+
+    Args:
+        config: the stage.
+        out: folder of the run: checkpoint, ``log.jsonl``, ``samples.png``.
+        pictures: to see in this stage.
+        data: folder of training pictures; None where the configuration makes some up.
+        weights: folder of the LPIPS and identity weights; None if the losses need neither.
+        prior: the generator, for stages with one; None for one with random weights.
+        discriminator: trained before; None for the configuration's own, from random weights.
+        start: run or bundle to begin with, instead of random weights.
+        budget_seconds: end the run after this time; 0: no limit.
+        exclude: name patterns of pictures to leave out.
+        validation: folder whose first pictures are evaluated on; by default those of ``data``.
+        resume: continue the run in ``out``.
+        evaluate_every: pictures between evaluations.
+        device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
+        report: is told the finished part of the run and a line about it, every few seconds.
+
+    Raises:
+        FileExistsError: ``out`` holds a run and ``resume`` is false.
+        EdgegrainError: pictures, metric weights, device, start or checkpoint cannot be had.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(config.seed)
+    prior = prior or (stand_in_prior(config) if config.made_up else None)
+    if resume and (out / CHECKPOINT).exists():
+        run = load_run(out, prior)
+        shapes = run.config  # of the stored run; everything else may be chosen anew
+        run.config = replace(config, encoder=shapes.encoder, decoder=shapes.decoder, correction=shapes.correction,
+                             stage=shapes.stage, trains=shapes.trains)
+    elif (out / CHECKPOINT).exists():
+        raise FileExistsError(f"{out / CHECKPOINT} exists; pass --resume to continue it or choose another folder")
+    else:
+        run = begin(config, start, prior)
+    config, size = run.config, run.config.encoder.hr
+    shard, held_out = _pictures(config, size, data, validation, exclude, out.parent / "packed")
+    if weights is None and (config.loss.lpips or config.loss.identity):
+        raise EdgegrainError("the losses need the LPIPS and identity weights; pass --weights with their folder")
+    if config.adversarial is not None and run.opponent is None:
+        run.opponent = Opponent(config.adversarial, discriminator)
+    with placed(device) as place, _stop_on_signal() as stop:
+        trainer = Trainer(run, place, shard, Judges.load(weights, place.device))
+        log = _Log(out / "log.jsonl" if place.first else None)
+        log.write({"config": config.as_dict(), "pictures_in_set": len(shard), "seen": run.pictures})
+        started, first, next_evaluation = time.monotonic(), run.pictures, run.pictures + evaluate_every
+        while True:
+            elapsed = time.monotonic() - started
+            progress = max(run.pictures / pictures, (elapsed / budget_seconds) if budget_seconds else 0.0)
+            progress, stopped = place.agree(progress, bool(stop))
+            if stopped or progress >= 1:
+                break
+            loss, terms = trainer.step(progress)
+            if trainer.steps % LOG_EVERY == 0:
+                rate = (run.pictures - first) / (time.monotonic() - started)
+                log.write({"pictures": run.pictures, "per_second": round(rate, 2), "loss": round(float(loss), 5),
+                           **{name: round(float(value), 5) for name, value in terms.items()}})
+            if report and place.first and trainer.steps % 5 == 0:
+                report(progress, f"{run.pictures:,} pictures, loss {float(loss):.3f}")
+            if run.pictures >= next_evaluation:
+                next_evaluation += evaluate_every
+                _look(run, place, held_out, trainer.judges, out, log)
+        return _look(run, place, held_out, trainer.judges, out, log, end=not stopped)
+
+
+def learning_rate(config: StageConfig, progress: float, step: int) -> float:
+    """Warm-up, a constant part, a cosine to one hundredth."""
+    warm = min(1.0, (step + 1) / config.warm_up)
+    if progress <= config.hold:
+        return config.learning_rate * warm
+    phase = min(1.0, (progress - config.hold) / (1 - config.hold))
+    return config.learning_rate * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * phase)))
+
+
+class Trainer:
+    """A run on its device, one step at a time.
+
+    Attributes:
+        steps: taken since this process began, or resumed, the run.
+        skipped: steps whose gradient was not finite and that changed nothing.
+    """
+
+    def __init__(self, run: Run, place: Placement, shard: np.ndarray, judges: Judges) -> None:
+        """Moves the run's networks to the device."""
+        config = run.config
+        self.run, self.place, self.judges = run, place, judges
+        self.steps, self.skipped, self._resumed = 0, 0, run.pictures > 0
+        run.model.to(place.device)
+        run.average.to(place.device)
+        place.share(run.model)
+        place.share(run.average)
+        if run.opponent is not None:
+            run.opponent.discriminator.to(place.device)
+            place.share(run.opponent.discriminator)
+        self.parameters = [parameter for parameter in run.model.parameters() if parameter.requires_grad]
+        trained = {name for name, parameter in run.model.named_parameters() if parameter.requires_grad}
+        self._averages = [parameter for name, parameter in run.average.named_parameters() if name in trained]
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=config.learning_rate, betas=(0.9, 0.99),
+                                           weight_decay=1e-4)
+        real = config.batch - config.synthetic_count
+        seed = config.seed + run.pictures + 1_000_003 * place.rank
+        if place.rank:  # else every process would draw the same noise
+            torch.manual_seed(seed)
+        self._feed = batches(shard, real, seed, place.device) if real else None
+        self._seed, self._variance = seed, _variance_of_w(run.model.prior) if config.loss.codes else None
+
+    def step(self, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
+        """One batch at this progress (0...1) of the run: the loss and its terms, detached."""
+        run, config, place = self.run, self.run.config, self.place
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(config, progress, self.steps)
+        adversarial = config.adversarial if run.opponent is not None else None
+        picture, codes = self._draw()
+        with torch.autocast(place.device.type, dtype=torch.bfloat16):
+            restored = run.model(picture, noise=progress < config.noise_until and "encoder" in config.trains)
+            target = dequantize(picture)
+            loss, terms = picture_loss(config.loss, restored.picture, target, self.judges.lpips,
+                                       self.judges.identity if progress >= config.identity_from else None)
+            if "encoder" in config.trains:
+                part, more = lr_loss(config.loss, restored.lr, restored.box)
+                loss, terms = loss + part, terms | more
+            if codes is not None and restored.codes is not None and self._variance is not None:
+                part, more = code_loss(config.loss, restored.codes[-len(codes):], codes, self._variance)
+                loss, terms = loss + part, terms | more
+            if adversarial is not None and run.opponent is not None and progress >= adversarial.begins:
+                part = run.opponent.loss(restored.picture, target)
+                loss, terms = loss + adversarial.weight * part, terms | {"adversarial": part.detach()}
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        place.average_gradients(self.parameters)
+        norm = nn.utils.clip_grad_norm_(self.parameters, config.clip_gradient)
+        if torch.isfinite(norm):
+            self.optimizer.step()
+        else:
+            self.skipped += 1
+            terms["skipped"] = torch.tensor(float(self.skipped))
+        if adversarial is not None and run.opponent is not None and progress >= adversarial.warms_up \
+                and self.steps % adversarial.every == 0:
+            with torch.autocast(place.device.type, dtype=torch.bfloat16):
+                terms |= run.opponent.learn(restored.picture, target, place.average_gradients)
+        self.steps += 1
+        run.pictures += config.batch * place.world
+        with torch.no_grad():  # a young average of a new run would otherwise keep the random beginning
+            decay = config.ema if self._resumed else min(config.ema, (1 + self.steps) / (10 + self.steps))
+            torch._foreach_lerp_(self._averages, self.parameters, 1 - decay)
+        return loss.detach(), terms
+
+    def _draw(self) -> tuple[Tensor, Tensor | None]:
+        """Integers 0...255 ``[B, 3, S, S]``, synthetic pictures last, and the codes of those."""
+        config = self.run.config
+        parts = [next(self._feed).to(self.place.device)] if self._feed is not None else []
+        codes = None
+        prior = self.run.model.prior
+        if config.synthetic_count and prior is not None:
+            from edgegrain.training.synthetic import synthetic_faces
+            faces, codes = synthetic_faces(prior, config.synthetic_count, seed=self._seed + self.steps,
+                                           psi_range=config.truncation)
+            parts.append(unit_to_levels(faces).add(0.5).floor().clamp(0, 255))
+        picture = parts[0] if len(parts) == 1 else torch.cat(parts)
+        return picture.contiguous(memory_format=torch.channels_last), codes
+
+
+@torch.no_grad()
+def _variance_of_w(prior: GenerativePrior | None) -> Tensor | None:
+    if prior is None:
+        return None
+    device = prior.mean_code.device
+    z = torch.randn(VARIANCE_SAMPLES, prior.code_width, generator=torch.Generator().manual_seed(0)).to(device)
+    return prior.map(z).var(0).mean()
+
+
+def _pictures(config: StageConfig, size: int, data: Path | None, validation: Path | None, exclude: tuple[str, ...],
+              cache: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Training pictures and the few to evaluate on."""
+    if data is None:
+        if not config.made_up:
+            raise EdgegrainError("no training pictures; pass --data with their folder")
+        shard = made_up(config.made_up, size, config.seed)
+        return shard, shard[:HELD_OUT]
+    shard = pack(list_pictures(data, exclude), size, cache)
+    return shard, np.stack([read_square(path, size) for path in list_pictures(validation or data)[:HELD_OUT]])
+
+
+def _look(run: Run, place: Placement, held_out: np.ndarray, judges: Judges, out: Path, log: _Log,
+          end: bool | None = None) -> dict[str, float]:
+    """Evaluate, draw the sheet, save; the first process only."""
+    result: dict[str, float] = {}
+    if place.first:
+        result = evaluate(run.average, held_out, judges)
+        log.write({"pictures": run.pictures, "validation": result} | ({} if end is None else {"end": end}))
+        sample_sheet(run.average, held_out[:8], out / "samples.png")
+        save_run(out, run)
+    place.wait()
+    return result
+
+
+class _Log:
+    """JSON lines, appended and flushed; None writes nowhere."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+
+    def write(self, row: dict[str, Any]) -> None:
+        if self._path is not None:
+            with self._path.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+
+
+class _Stop:
+    """Set by the first Ctrl-C or SIGTERM; the second one does what it always does."""
+
+    def __init__(self) -> None:
+        self._requested = False
+
+    def __bool__(self) -> bool:
+        return self._requested
+
+    def request(self, number: int, frame: object) -> None:
+        self._requested = True
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def _stop_on_signal() -> Iterator[_Stop]:
+    stop = _Stop()
+    before = {number: signal.signal(number, stop.request) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,117 @@
+"""What shapes a run of one of the stages of [GRAIN] 3.5.
+
+Stage 1 trains encoder and decoder, stage 2 the code predictor on what the decoder gives it, stage 3 the fusion, the final
+stage all of them. The generator stays frozen throughout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from edge_encoder.architectures import EncoderConfig, encoder_config
+from edgegrain.training.adversarial import AdversarialConfig
+from edgegrain.training.losses import LossWeights
+from server_decoder.grain.grain import GrainConfig
+from server_decoder.grain.rrdb_decoder import FACES_256_LR16, DecoderConfig
+
+# What a stage's losses look at: y_inv, y_style or y_final ([GRAIN] 3.5 (1)).
+OUTPUTS = {"1": "invertible", "2": "style", "3": "final", "final": "final"}
+PARTS = ("encoder", "decoder", "codes", "fusion")
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """Everything that shapes a run.
+
+    Attributes:
+        stage: ``"1"``, ``"2"``, ``"3"`` or ``"final"``.
+        trains: the parts whose weights move: ``"encoder"``, ``"decoder"``, ``"codes"``, ``"fusion"``.
+        encoder: the exact encoder.
+        decoder: the invertible decoder alone (stage 1), or all of GRAIN.
+        correction: False trains the control: LR = box mean, no learned correction.
+        adversarial: the adversarial loss, or None.
+        synthetic: part of every batch that comes from the prior, with known codes.
+        truncation: psi of those pictures, from and to.
+        batch: pictures per step and process.
+        learning_rate: of AdamW.
+        warm_up: steps over which the learning rate rises.
+        hold: part of the run at the full learning rate; the rest anneals to a hundredth (cosine).
+        identity_from: part of the run after which the identity loss joins.
+        noise_until: part of the run during which uniform noise stands for rounding ([GRAIN] 3.2); afterwards the LR is
+            rounded with a straight-through gradient, so the decoder ends on exactly what it will see. Only while the
+            encoder trains: a frozen one always rounds.
+        ema: decay of the averaged weights, which are what is evaluated and shipped.
+        clip_gradient: largest norm of a step's gradient.
+        made_up: pictures to make up when no data is given (trial runs).
+    """
+
+    stage: str = "1"
+    trains: tuple[str, ...] = ("encoder", "decoder")
+    encoder: EncoderConfig = field(default_factory=lambda: encoder_config(256, 16))
+    decoder: DecoderConfig | GrainConfig = FACES_256_LR16
+    correction: bool = True
+    loss: LossWeights = LossWeights()
+    adversarial: AdversarialConfig | None = None
+    synthetic: float = 0.0
+    truncation: tuple[float, float] = (0.5, 0.95)
+    batch: int = 8
+    learning_rate: float = 6e-4
+    warm_up: int = 200
+    hold: float = 0.6
+    identity_from: float = 0.4
+    noise_until: float = 0.6
+    ema: float = 0.998
+    clip_gradient: float = 1.0
+    seed: int = 1
+    made_up: int = 0
+
+    def __post_init__(self) -> None:
+        if self.stage not in OUTPUTS:
+            raise ValueError(f"unknown stage {self.stage!r}; expected one of {', '.join(OUTPUTS)}")
+        unknown = sorted(set(self.trains) - set(PARTS))
+        if unknown or not self.trains:
+            raise ValueError(f"a stage trains some of {', '.join(PARTS)}, got {list(self.trains)}")
+        if self.stage != "1" and not isinstance(self.decoder, GrainConfig):
+            raise ValueError(f"stage {self.stage} needs a GrainConfig as its decoder")
+        if not 0 <= self.synthetic <= 1:
+            raise ValueError(f"synthetic is a part of the batch, 0...1, got {self.synthetic}")
+        if (self.synthetic or self.loss.codes) and self.stage == "1":
+            raise ValueError("stage 1 has no prior: neither synthetic pictures nor a loss on codes")
+
+    @property
+    def output(self) -> str:
+        """``"invertible"``, ``"style"`` or ``"final"``: the picture that is judged."""
+        return OUTPUTS[self.stage]
+
+    @property
+    def synthetic_count(self) -> int:
+        """Synthetic pictures in a batch."""
+        return round(self.synthetic * self.batch)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values; `from_dict` reads them back."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> StageConfig:
+        """The configuration that `as_dict` described. Absent fields have their defaults."""
+        encoder = fields["encoder"]
+        nested: dict[str, Any] = {
+            "encoder": EncoderConfig(**{**encoder, "channels": tuple(encoder["channels"]),
+                                        "blocks": tuple(encoder["blocks"])}),
+            "decoder": decoder_from_dict(fields["decoder"]),
+            "loss": LossWeights(**fields["loss"]),
+        }
+        for name in ("trains", "truncation"):
+            if name in fields:
+                nested[name] = tuple(fields[name])
+        if fields.get("adversarial"):
+            nested["adversarial"] = AdversarialConfig.from_dict(fields["adversarial"])
+        return cls(**{**fields, **nested})
+
+
+def decoder_from_dict(fields: Mapping[str, Any]) -> DecoderConfig | GrainConfig:
+    """Whichever of the two ``dataclasses.asdict`` wrote."""
+    return GrainConfig.from_dict(fields) if "prior" in fields else DecoderConfig.from_dict(fields)

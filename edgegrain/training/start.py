@@ -1,0 +1,117 @@
+"""What a run begins with: random weights, an earlier run's, or a published bundle's."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from edge_encoder import integer_network
+from edge_encoder.architectures import config_from_name
+from edge_encoder.lowering import raise_twin
+from edgegrain.contract.errors import BundleError, EdgegrainError
+from edgegrain.contract.manifest import MANIFEST_NAME, load_manifest
+from edgegrain.training.autoencoder import build_autoencoder
+from edgegrain.training.checkpoint import Run, load_run
+from edgegrain.training.stages import StageConfig
+from export.server import bundle_decoder
+from server_decoder.grain.grain import Grain, GrainConfig
+from server_decoder.grain.rrdb_decoder import DecoderConfig
+from server_decoder.prior import GenerativePrior
+
+
+def begin(config: StageConfig, start: Path | None, prior: GenerativePrior | None = None) -> Run:
+    """A run at its first step.
+
+    ``start`` gives the shapes and weights of what it has (a run's averaged weights); ``config`` gives everything else.
+    The parts that only ``config`` knows begin at random.
+
+    Args:
+        config: the stage.
+        start: a run's folder or checkpoint, or a bundle's folder.
+        prior: the generator; its configuration must be the stage's.
+
+    Raises:
+        BundleError: ``start`` is neither, or is of another family.
+        EdgegrainError: a stage after the first has nothing to build on.
+    """
+    if start is None:
+        if config.stage != "1" and not config.made_up:
+            raise EdgegrainError(f"stage {config.stage} builds on a trained decoder; pass --start with a run or a bundle")
+        model = build_autoencoder(config, prior)
+        return Run(model, copy.deepcopy(model).requires_grad_(False), config)
+    if (start / MANIFEST_NAME).is_file():
+        source, weights, history, published = from_bundle(start)
+        prior = prior or published
+    else:
+        run = load_run(start, prior)
+        source, weights = run.config, run.average.state_dict()
+        history = (*run.history, {"stage": run.config.stage, "pictures": run.pictures})
+    config = adopt(config, source)
+    if isinstance(config.decoder, GrainConfig) and prior is None:
+        raise EdgegrainError(f"stage {config.stage} needs the generator; pass --prior with its file")
+    model = build_autoencoder(config, prior)
+    own, grain = model.state_dict(), isinstance(config.decoder, GrainConfig)
+    prefix = "decoder." if grain and isinstance(source.decoder, DecoderConfig) else ""
+    for name, tensor in weights.items():
+        target = prefix + name if prefix and name.startswith("decoder.") else name
+        if target in own and not model.is_prior(target):
+            own[target] = tensor
+    try:
+        model.load_state_dict(own)
+    except RuntimeError as error:
+        raise BundleError(f"the weights of {start} do not fit: {error}") from error
+    return Run(model, copy.deepcopy(model).requires_grad_(False), config, history=history)
+
+
+def adopt(config: StageConfig, source: StageConfig) -> StageConfig:
+    """``config`` with the shapes of everything that ``source`` has."""
+    decoder = source.decoder
+    if isinstance(config.decoder, GrainConfig):
+        inner = decoder.decoder if isinstance(decoder, GrainConfig) else decoder
+        whole = isinstance(decoder, GrainConfig) and decoder.prior is not None
+        decoder = decoder if whole else replace(config.decoder, decoder=inner)
+    elif isinstance(decoder, GrainConfig):
+        raise BundleError("this stage trains the invertible decoder alone, but what it starts from is a whole GRAIN")
+    return replace(config, encoder=source.encoder, decoder=decoder, correction=source.correction)
+
+
+def from_bundle(folder: Path
+                ) -> tuple[StageConfig, dict[str, Tensor], tuple[Mapping[str, Any], ...], GenerativePrior | None]:
+    """Shapes, weights, stages and prior of a bundle; its twin encoder computes the bundle's LRs to the byte.
+
+    Raises:
+        BundleError: the bundle is damaged, or its networks are of another family.
+    """
+    manifest = load_manifest(folder)
+    decoder = bundle_decoder(manifest)
+    network = integer_network.load(manifest.open_file("encoder.safetensors"))
+    try:
+        encoder = config_from_name(network.architecture)
+    except ValueError as error:
+        raise BundleError(f"bundle {manifest.id} cannot be trained further: {error}") from error
+    stage = "final" if isinstance(decoder, Grain) else "1"
+    weights = {f"encoder.{name}": tensor for name, tensor in raise_twin(network, encoder).state_dict().items()}
+    weights |= {f"decoder.{name}": tensor for name, tensor in decoder.state_dict().items()}
+    training = manifest.training
+    history = training.get("stages") or [{"stage": str(training.get("stage", stage)),
+                                          "pictures": training.get("pictures_seen", 0)}]
+    config = StageConfig(stage=stage, encoder=encoder, decoder=decoder.config)
+    return config, weights, tuple(history), decoder.prior if isinstance(decoder, Grain) else None
+
+
+@torch.no_grad()
+def stand_in_prior(config: StageConfig) -> GenerativePrior | None:
+    """For trial runs: the configured generator with random weights, the same at every call; None without one."""
+    if not isinstance(config.decoder, GrainConfig) or config.decoder.prior is None:
+        return None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        prior = config.decoder.prior.build()
+        prior.mean_code.copy_(prior.map(torch.randn(1024, prior.code_width)).mean(0))
+    return prior

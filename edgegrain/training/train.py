@@ -1,0 +1,152 @@
+"""Train a stage of GRAIN.
+
+    python -m edgegrain.training.train --list-configs
+    python -m edgegrain.training.train --config smoke-stage2 --out runs/trial
+    python -m edgegrain.training.train --config stage1-faces-256-lr16 --data FACES --weights METRICS --out runs/faces \
+        --budget-seconds 3600
+
+Several GPUs: ``torchrun --nproc-per-node 4 -m edgegrain.training.train ...``, every process with a batch of its own.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from edgegrain.contract.bundle_paths import find_bundle
+from edgegrain.contract.errors import BundleError, EdgegrainError
+from edgegrain.training.checkpoint import checkpoint_path
+from edgegrain.training.configs import CONFIGS, SMOKE_PICTURES
+from edgegrain.training.loop import train
+from edgegrain.training.placement import DEVICES
+from edgegrain.training.prior_files import load_discriminator, load_prior
+from edgegrain.training.stages import StageConfig
+
+PICTURES = 27_000
+
+
+def chosen(name: str, *, control: bool = False, encoder: str = "") -> StageConfig:
+    """The configuration of a name, with what the command line changes in it.
+
+    Raises:
+        EdgegrainError: there is no such configuration, or the change makes no sense for it.
+    """
+    if name not in CONFIGS:
+        raise EdgegrainError(f"no configuration {name!r}; there are {', '.join(CONFIGS)}")
+    config = CONFIGS[name]
+    if control:
+        if config.stage != "1":
+            raise EdgegrainError("--control is for stage 1; later stages take the encoder of what they start from")
+        config = replace(config, correction=False)
+    if encoder not in ("", "keep", "train"):
+        raise EdgegrainError(f"--encoder is keep or train, got {encoder!r}")
+    if encoder:
+        others = tuple(part for part in config.trains if part != "encoder")
+        if not others:
+            raise EdgegrainError(f"{name} trains nothing but the encoder")
+        config = replace(config, trains=("encoder", *others) if encoder == "train" else others)
+    return config
+
+
+def resolve_start(name: str) -> Path | None:
+    """A run's folder or checkpoint, or the folder of a bundle given by name or path; None for no name.
+
+    Raises:
+        BundleError: there is neither.
+    """
+    if not name:
+        return None
+    if checkpoint_path(Path(name)).is_file():
+        return Path(name)
+    try:
+        return find_bundle(name)
+    except BundleError as error:
+        raise BundleError(f"{name} is no run, and no bundle either: {error}") from error
+
+
+def list_configs() -> str:
+    """A line per configuration: its name, stage and what it trains."""
+    width = max(map(len, CONFIGS))
+    return "\n".join(f"{name:{width}}  stage {config.stage:5}  {config.encoder.hr}x{config.encoder.hr} from "
+                     f"{config.encoder.lr}x{config.encoder.lr}, trains {', '.join(config.trains)}"
+                     for name, config in CONFIGS.items())
+
+
+def main(
+    config: Annotated[str, typer.Option(help="Recipe; --list-configs names them.")] = "stage1-faces-256-lr16",
+    out: Annotated[Path | None, typer.Option(help="Folder of the run: checkpoint, log.jsonl, samples.png.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of training pictures; smoke recipes do without.")] = None,
+    weights: Annotated[Path | None, typer.Option(
+        help="Folder of the LPIPS and identity weights; smoke recipes do without.")] = None,
+    start: Annotated[str, typer.Option(
+        help="Run (folder or checkpoint) or bundle (name or folder) to begin with; stages after the first need one.")] = "",
+    prior: Annotated[Path | None, typer.Option(
+        help="Safetensors file of the generator, from stage 2 on; smoke recipes use random weights.")] = None,
+    discriminator: Annotated[Path | None, typer.Option(
+        help="Safetensors file of a trained StyleGAN2 discriminator, for recipes that have one.")] = None,
+    pictures: Annotated[int, typer.Option(
+        min=0, help=f"Pictures to see before the run ends; 0: {PICTURES:,} ({SMOKE_PICTURES} for smoke recipes).")] = 0,
+    budget_seconds: Annotated[float, typer.Option(min=0, help="End the run after this time at the latest; 0: no limit.")] = 0,
+    exclude: Annotated[list[str] | None, typer.Option(help="Name patterns to leave out, e.g. 'usgov_*'.")] = None,
+    validation: Annotated[Path | None, typer.Option(help="Folder whose first 16 pictures are evaluated on.")] = None,
+    evaluate_every: Annotated[int, typer.Option(min=1, help="Pictures between evaluations, each with a checkpoint.")] = 4000,
+    control: Annotated[bool, typer.Option("--control", help="Stage 1: LR = box mean, no learned correction.")] = False,
+    encoder: Annotated[str, typer.Option(
+        help="keep or train: whether the encoder's weights move; by default as the recipe says.")] = "",
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint in --out.")] = False,
+    device: Annotated[str, typer.Option(help=f"{', '.join(DEVICES)}; auto is CUDA where there is one.")] = "auto",
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: all.")] = 0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the configuration and stop.")] = False,
+    list_all: Annotated[bool, typer.Option("--list-configs", help="Name the recipes and stop.")] = False,
+) -> None:
+    """Train a stage of GRAIN (section 3.5): 1, 2, 3, final; each begins with the one before (--start).
+
+    The run ends at --pictures or --budget-seconds, whichever comes first, and anneals towards that end. Ctrl-C ends it
+    after the current step, with a checkpoint; --resume continues it. A published encoder is frozen: continuing a bundle
+    keeps it unless --encoder train, which makes another LR contract.
+
+    \b
+    Try it, without data:   --config smoke-stage1 --out runs/trial
+    Stage 1:                --config stage1-faces-256-lr16 --data FACES --weights METRICS --out runs/one
+    Stage 2:                --config stage2-faces-256-lr16 ... --prior PRIOR --start runs/one --out runs/two
+    Stage 3, then final:    likewise with --start runs/two, --start runs/three
+    """
+    if list_all:
+        typer.echo(list_configs())
+        return
+    if threads:
+        torch.set_num_threads(threads)
+    bar = Progress(TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(),
+                   console=Console(stderr=True))
+    try:
+        stage = chosen(config, control=control, encoder=encoder)
+        if dry_run:
+            typer.echo(json.dumps(stage.as_dict(), indent=2))
+            return
+        if out is None:
+            raise EdgegrainError("pass --out with a folder for the run")
+        generator = load_prior(stage, prior)
+        judge = load_discriminator(stage, discriminator)
+        with bar:
+            task = bar.add_task("preparing", total=1.0)
+            result = train(
+                stage, out=out, pictures=pictures or (SMOKE_PICTURES if stage.made_up else PICTURES), data=data,
+                weights=weights, prior=generator, discriminator=judge, start=resolve_start(start),
+                budget_seconds=budget_seconds, exclude=tuple(exclude or ()), validation=validation, resume=resume,
+                evaluate_every=evaluate_every, device=device,
+                report=lambda part, line: bar.update(task, completed=part, description=line))
+    except (EdgegrainError, FileExistsError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from None
+    typer.echo(json.dumps(result))
+
+
+if __name__ == "__main__":
+    typer.run(main)

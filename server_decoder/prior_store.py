@@ -1,0 +1,109 @@
+"""Where generative priors lie on this machine, and one function that loads any of them."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from edgegrain.contract.errors import ModelError
+from server_decoder import mobile_stylegan
+from server_decoder.mobile_stylegan import MobileStyleGANConfig, load_mobile_stylegan
+from server_decoder.prior import GenerativePrior
+from server_decoder.stylegan2 import checkpoints
+from server_decoder.stylegan2.synthesis import StyleGAN2Config
+
+DEFAULT_PRIOR = "mobile-stylegan-ffhq"
+_NAME = re.compile(r"[a-z0-9]+(?:[-_.][a-z0-9]+)*")
+
+
+@dataclass(frozen=True)
+class PublishedPrior:
+    """A prior that ``edgegrain prior fetch`` obtains.
+
+    Attributes:
+        description: one line.
+        origin: where the weights come from.
+        licence: what binds whoever uses them.
+    """
+
+    description: str
+    origin: str
+    licence: str
+
+
+PUBLISHED = {
+    DEFAULT_PRIOR: PublishedPrior(
+        "MobileStyleGAN, faces of FFHQ, 1024x1024",
+        "the PyPI package random-face 2021.7.21.1 by Sergei Belousov",
+        "distilled from NVIDIA's StyleGAN2, trained on FFHQ: both allow non-commercial use only; the package itself is "
+        "Apache-2.0"),
+}
+"""Name -> what is known about it."""
+
+
+def prior_folder() -> Path:
+    """Where fetched priors lie.
+
+    ``$EDGEGRAIN_CACHE/priors`` if that variable is set, else ``edgegrain/priors`` in the user's cache folder
+    (``$XDG_CACHE_HOME``, else ``~/.cache``).
+    """
+    if own := os.environ.get("EDGEGRAIN_CACHE"):
+        return Path(own) / "priors"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgegrain" / "priors"
+
+
+def find_prior(name_or_path: str | Path = DEFAULT_PRIOR) -> Path:
+    """The file of a prior: a file that exists, else the fetched prior of that name.
+
+    Raises:
+        ModelError: there is none; the message says how to get it.
+    """
+    path = Path(name_or_path)
+    if path.is_file():
+        return path
+    name = str(name_or_path)
+    if _NAME.fullmatch(name):  # a name cannot climb out of the folder
+        fetched = prior_folder() / f"{name}.safetensors"
+        if fetched.is_file():
+            return fetched
+        if name in PUBLISHED:
+            suffix = "" if name == DEFAULT_PRIOR else f" --name {name}"
+            raise ModelError(f"the prior {name} is not in {fetched.parent}; run: edgegrain prior fetch{suffix}")
+    raise ModelError(f"there is no prior {name!r}: no such file, and no prior of that name in {prior_folder()}; "
+                     f"edgegrain prior fetch obtains {', '.join(PUBLISHED)}")
+
+
+def load_prior(
+    name_or_path: str | Path = DEFAULT_PRIOR, config: MobileStyleGANConfig | StyleGAN2Config | None = None, *,
+    size: int | None = None,
+) -> GenerativePrior:
+    """A generator in evaluation mode, its parameters frozen.
+
+    Args:
+        name_or_path: a fetched prior's name, or a file of ours of either kind.
+        config: the kind and sizes that are expected of the result; None takes any.
+        size: side of its picture; a larger generator is cut to it. None takes the whole.
+
+    Raises:
+        ModelError: there is no such prior, or it is of another kind or size.
+    """
+    path = find_prior(name_or_path)
+    try:
+        with safe_open(path, "pt") as file:
+            kind = (file.metadata() or {}).get("format")
+    except SafetensorError as error:
+        raise ModelError(f"{path} is no safetensors file: {error}") from error
+    prior: GenerativePrior
+    if kind == mobile_stylegan.FORMAT and not isinstance(config, StyleGAN2Config):
+        prior = load_mobile_stylegan(path, config, cut_to=size)
+    elif kind == checkpoints.FORMAT and not isinstance(config, MobileStyleGANConfig):
+        prior = checkpoints.load_stylegan2(path, config, cut_to=size)
+    else:
+        expected = "a prior" if config is None else f"a {type(config).__name__.removesuffix('Config')}"
+        raise ModelError(f"{path} is not {expected} of ours (format {kind!r}); edgegrain prior convert rewrites public "
+                         "checkpoints of StyleGAN2")
+    return prior.eval().requires_grad_(False)

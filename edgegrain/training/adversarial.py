@@ -1,8 +1,8 @@
-"""Adversarial losses ([GRAIN] 3.5): relativistic in stage 1, WGAN or non-saturating later; the discriminator's own step.
+"""Adversarial losses ([GRAIN] 3.5): relativistic in stage 1, WGAN or non-saturating later; the discriminator's step.
 
 [GRAIN] names WGAN for the later stages, with the pretrained StyleGAN discriminator. The authors' public code trains it
-with the non-saturating logistic loss and R1, and so do our recipes. ``"wgan"`` is there too; what holds its critic is R1
-as well, for clipping the weights to a small box (Arjovsky et al. 2017) would erase a pretrained one.
+with the non-saturating logistic loss and R1, and so do our recipes. ``"wgan"`` is there too; R1 holds its critic as
+well, for clipping the weights to a small box (Arjovsky et al. 2017) would erase a pretrained one.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class Opponent:
     """A discriminator with its optimizer: advises the networks and learns from what they make of it."""
 
     def __init__(self, config: AdversarialConfig, discriminator: nn.Module | None = None) -> None:
-        """``discriminator`` is one that was trained before; without it the configured one begins from random weights."""
+        """``discriminator`` was trained before; without it the configured one begins from random weights."""
         self.config = config
         self.discriminator = discriminator or config.build()
         self.optimizer: torch.optim.Optimizer | None = None

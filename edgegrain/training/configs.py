@@ -1,8 +1,8 @@
 """The recipes by name.
 
-Those named ``...-paper`` have the weights of [GRAIN] supplementary 1 and, where the paper leaves gaps, the figures of the
-authors' public code (batch, learning rates, steps between the discriminator's updates). The others are ours: they learn in
-hours on two CPU cores. docs/training.md lists the differences.
+Those named ``...-paper`` have the weights of [GRAIN] supplementary 1 and, where the paper leaves gaps, the figures of
+the authors' public code (batch, learning rates, steps between the discriminator's updates). The others are ours: they
+learn in hours on two CPU cores. docs/training.md lists the differences.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ CONFIGS: dict[str, StageConfig] = {
         _LATER_PAPER, stage="final", trains=("encoder", "decoder", "codes", "fusion"), loss=PAPER, learning_rate=5e-5),
     "smoke-stage1": _SMOKE,
     "smoke-stage2": replace(
-        _SMOKE_GRAIN, stage="2", trains=("codes",), synthetic=0.75,
+        _SMOKE_GRAIN, stage="2", trains=("codes",), synthetic=1.0,
         loss=LossWeights(lpips=0.0, identity=0.0, lr=0.0, codes=1.0)),
     "smoke-stage3": replace(_SMOKE_GRAIN, stage="3", trains=("fusion",)),
     "smoke-final": replace(

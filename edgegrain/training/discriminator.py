@@ -1,4 +1,4 @@
-"""A small residual discriminator for adversarial losses where none was trained before; at 256 x 256, 2.9 M parameters."""
+"""A small residual discriminator where none was trained before; for 256 x 256 it has 2.9 M parameters."""
 
 from __future__ import annotations
 
@@ -76,11 +76,12 @@ class SmallDiscriminator(nn.Module):
 
     def forward(self, picture: Tensor) -> Tensor:
         size = self.config.size
-        if picture.ndim != 4 or picture.shape[1] != 3 or picture.shape[2] != picture.shape[3] or picture.shape[3] % size:
-            raise ModelError(f"this discriminator judges pictures [batch, 3, {size}, {size}] or a multiple of that size, "
-                             f"got {list(picture.shape)}")
-        if picture.shape[3] != size:
-            picture = F.avg_pool2d(picture, picture.shape[3] // size)
+        side = picture.shape[-1]
+        if picture.shape[1:] != (3, side, side) or side % size:
+            raise ModelError(f"this discriminator judges pictures [batch, 3, {size}, {size}], or a multiple of that "
+                             f"size, got {list(picture.shape)}")
+        if side != size:
+            picture = F.avg_pool2d(picture, side // size)
         x = F.leaky_relu(self.stem(picture.contiguous(memory_format=torch.channels_last)), NEGATIVE_SLOPE)
         x = self.blocks(x)  # [B, C, 4, 4]
         x = F.leaky_relu(self.conv(minibatch_stddev(x, GROUP)), NEGATIVE_SLOPE).flatten(1)

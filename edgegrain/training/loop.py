@@ -10,6 +10,7 @@ import contextlib
 import json
 import math
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -29,12 +30,14 @@ from edgegrain.training.pictures import batches, list_pictures, made_up, pack, r
 from edgegrain.training.placement import Placement, placed
 from edgegrain.training.stages import StageConfig
 from edgegrain.training.start import begin, stand_in_prior
-from edgegrain.training.validation import Judges, evaluate, sample_sheet
+from edgegrain.training.synthetic import synthetic_faces
+from edgegrain.training.validation import Judges, evaluate, evaluate_codes, sample_sheet
 from server_decoder.prior import GenerativePrior
 
 LOG_EVERY = 50  # steps
 VARIANCE_SAMPLES = 1024  # latents that the variance of W is estimated from
 HELD_OUT = 16  # pictures that a run is evaluated on
+UNSEEN_SEED = 2**40  # of the synthetic ones; training counts up from far below
 
 
 def train(config: StageConfig, *, out: Path, pictures: int, data: Path | None = None, weights: Path | None = None,
@@ -103,8 +106,8 @@ def train(config: StageConfig, *, out: Path, pictures: int, data: Path | None = 
                 report(progress, f"{run.pictures:,} pictures, loss {float(loss):.3f}")
             if run.pictures >= next_evaluation:
                 next_evaluation += evaluate_every
-                _look(run, place, held_out, trainer.judges, out, log)
-        return _look(run, place, held_out, trainer.judges, out, log, end=not stopped)
+                _look(trainer, held_out, out, log)
+        return _look(trainer, held_out, out, log, end=not stopped)
 
 
 def learning_rate(config: StageConfig, progress: float, step: int) -> float:
@@ -146,7 +149,14 @@ class Trainer:
         if place.rank:  # else every process would draw the same noise
             torch.manual_seed(seed)
         self._feed = batches(shard, real, seed, place.device) if real else None
-        self._seed, self._variance = seed, _variance_of_w(run.model.prior) if config.loss.codes else None
+        prior, count = run.model.prior, config.synthetic_count
+        self._synthetic = synthetic_faces(
+            prior, sys.maxsize, seed, batch=count, psi_range=config.truncation, dtype=torch.bfloat16,
+        ) if prior is not None and count else None
+        self._variance = _variance_of_w(prior) if config.loss.codes else None
+        # Psi 1, so that the variance of these codes is that of W.
+        self._unseen = next(synthetic_faces(prior, HELD_OUT, UNSEEN_SEED, batch=HELD_OUT, psi_range=(1.0, 1.0))
+                            ) if prior is not None and config.loss.codes else None
 
     def step(self, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
         """One batch at this progress (0...1) of the run: the loss and its terms, detached."""
@@ -189,17 +199,21 @@ class Trainer:
             torch._foreach_lerp_(self._averages, self.parameters, 1 - decay)
         return loss.detach(), terms
 
+    def evaluate(self, held_out: np.ndarray) -> dict[str, float]:
+        """Figures of the averaged weights on pictures uint8 ``[N, S, S, 3]`` that training does not see."""
+        result = evaluate(self.run.average, held_out, self.judges)
+        if self._unseen is not None and self._variance is not None:
+            result |= evaluate_codes(self.run.average, self._unseen, self._variance)
+        return result
+
     def _draw(self) -> tuple[Tensor, Tensor | None]:
         """Integers 0...255 ``[B, 3, S, S]``, synthetic pictures last, and the codes of those."""
-        config = self.run.config
         parts = [next(self._feed).to(self.place.device)] if self._feed is not None else []
         codes = None
-        prior = self.run.model.prior
-        if config.synthetic_count and prior is not None:
-            from edgegrain.training.synthetic import synthetic_faces
-            faces, codes = synthetic_faces(prior, config.synthetic_count, seed=self._seed + self.steps,
-                                           psi_range=config.truncation)
-            parts.append(unit_to_levels(faces).add(0.5).floor().clamp(0, 255))
+        if self._synthetic is not None:
+            faces = next(self._synthetic)
+            codes = faces.codes
+            parts.append(unit_to_levels(faces.pictures).add(0.5).floor().clamp(0, 255))
         picture = parts[0] if len(parts) == 1 else torch.cat(parts)
         return picture.contiguous(memory_format=torch.channels_last), codes
 
@@ -225,16 +239,15 @@ def _pictures(config: StageConfig, size: int, data: Path | None, validation: Pat
     return shard, np.stack([read_square(path, size) for path in list_pictures(validation or data)[:HELD_OUT]])
 
 
-def _look(run: Run, place: Placement, held_out: np.ndarray, judges: Judges, out: Path, log: _Log,
-          end: bool | None = None) -> dict[str, float]:
+def _look(trainer: Trainer, held_out: np.ndarray, out: Path, log: _Log, end: bool | None = None) -> dict[str, float]:
     """Evaluate, draw the sheet, save; the first process only."""
-    result: dict[str, float] = {}
-    if place.first:
-        result = evaluate(run.average, held_out, judges)
+    run, result = trainer.run, {}
+    if trainer.place.first:
+        result = trainer.evaluate(held_out)
         log.write({"pictures": run.pictures, "validation": result} | ({} if end is None else {"end": end}))
         sample_sheet(run.average, held_out[:8], out / "samples.png")
         save_run(out, run)
-    place.wait()
+    trainer.place.wait()
     return result
 
 

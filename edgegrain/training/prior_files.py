@@ -9,6 +9,7 @@ from torch import nn
 from edgegrain.contract.errors import EdgegrainError
 from edgegrain.training.stages import StageConfig
 from server_decoder.grain.grain import GrainConfig
+from server_decoder.mobile_stylegan import load_mobile_stylegan
 from server_decoder.prior import GenerativePrior
 from server_decoder.stylegan2 import checkpoints
 from server_decoder.stylegan2.checkpoints import load_stylegan2
@@ -28,8 +29,7 @@ def load_prior(config: StageConfig, path: Path | None) -> GenerativePrior | None
     network = config.decoder.prior.network
     if isinstance(network, StyleGAN2Config):
         return load_stylegan2(path, network, cut_to=network.size)
-    from server_decoder.mobile_stylegan import load_mobile_stylegan
-    return load_mobile_stylegan(path)
+    return load_mobile_stylegan(path, network, cut_to=network.size)
 
 
 def load_discriminator(config: StageConfig, path: Path | None) -> nn.Module | None:

@@ -9,8 +9,8 @@ every format and the decoder (compared with torch on those LRs), and writes the 
 `edgegrain.evaluation.bundle_report` evaluates it and `edgegrain.training.model_card` enters the result.
 
 A published encoder is frozen: publishing another one makes another LR contract, and stored payloads keep needing the
-first. A run that kept the encoder of a bundle (all stages after the first do) is published with ``--encoder-of``: encoder,
-coder and golden vectors are then that bundle's files, byte for byte.
+first. A run that kept the encoder of a bundle (all stages after the first do) is published with ``--encoder-of``:
+encoder, coder and golden vectors are then that bundle's files, byte for byte.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ def encode(model: Autoencoder, pictures: np.ndarray, count: int, seed: int = 0) 
 def has_encoder(model: Autoencoder, network: IntegerNetwork) -> bool:
     """Whether a model's encoder is a published one.
 
-    It is if it lowers to the same integers, or if it was raised from them: a raised twin computes the same LRs, but lowers
-    to weights of another scale where the published ones left a bit unused.
+    It is if it lowers to the same integers, or if it was raised from them: a raised twin computes the same LRs, but
+    lowers to weights of another scale where the published ones left a bit unused.
     """
     twin = model.encoder
     if not isinstance(twin, EncoderTwin):

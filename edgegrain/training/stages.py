@@ -1,7 +1,7 @@
 """What shapes a run of one of the stages of [GRAIN] 3.5.
 
-Stage 1 trains encoder and decoder, stage 2 the code predictor on what the decoder gives it, stage 3 the fusion, the final
-stage all of them. The generator stays frozen throughout.
+Stage 1 trains encoder and decoder, stage 2 the code predictor on what the decoder gives it, stage 3 the fusion, the
+final stage all of them. The generator stays frozen throughout.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ def begin(config: StageConfig, start: Path | None, prior: GenerativePrior | None
     """
     if start is None:
         if config.stage != "1" and not config.made_up:
-            raise EdgegrainError(f"stage {config.stage} builds on a trained decoder; pass --start with a run or a bundle")
+            raise EdgegrainError(f"stage {config.stage} builds on a trained decoder; pass --start, a run or a bundle")
         model = build_autoencoder(config, prior)
         return Run(model, copy.deepcopy(model).requires_grad_(False), config)
     if (start / MANIFEST_NAME).is_file():

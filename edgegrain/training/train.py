@@ -86,17 +86,19 @@ def main(
     weights: Annotated[Path | None, typer.Option(
         help="Folder of the LPIPS and identity weights; smoke recipes do without.")] = None,
     start: Annotated[str, typer.Option(
-        help="Run (folder or checkpoint) or bundle (name or folder) to begin with; stages after the first need one.")] = "",
+        help="Run or bundle to begin with; stages after the first need one.")] = "",
     prior: Annotated[Path | None, typer.Option(
         help="Safetensors file of the generator, from stage 2 on; smoke recipes use random weights.")] = None,
     discriminator: Annotated[Path | None, typer.Option(
         help="Safetensors file of a trained StyleGAN2 discriminator, for recipes that have one.")] = None,
     pictures: Annotated[int, typer.Option(
         min=0, help=f"Pictures to see before the run ends; 0: {PICTURES:,} ({SMOKE_PICTURES} for smoke recipes).")] = 0,
-    budget_seconds: Annotated[float, typer.Option(min=0, help="End the run after this time at the latest; 0: no limit.")] = 0,
+    budget_seconds: Annotated[float, typer.Option(
+        min=0, help="End the run after this time at the latest; 0: no limit.")] = 0,
     exclude: Annotated[list[str] | None, typer.Option(help="Name patterns to leave out, e.g. 'usgov_*'.")] = None,
     validation: Annotated[Path | None, typer.Option(help="Folder whose first 16 pictures are evaluated on.")] = None,
-    evaluate_every: Annotated[int, typer.Option(min=1, help="Pictures between evaluations, each with a checkpoint.")] = 4000,
+    evaluate_every: Annotated[int, typer.Option(
+        min=1, help="Pictures between evaluations, each with a checkpoint.")] = 4000,
     control: Annotated[bool, typer.Option("--control", help="Stage 1: LR = box mean, no learned correction.")] = False,
     encoder: Annotated[str, typer.Option(
         help="keep or train: whether the encoder's weights move; by default as the recipe says.")] = "",

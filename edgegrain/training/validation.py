@@ -15,6 +15,7 @@ from edgegrain.contract.quantization import dequantize, unit_to_levels
 from edgegrain.evaluation.identity import FaceIdentity
 from edgegrain.evaluation.lpips import LPIPS
 from edgegrain.training.autoencoder import Autoencoder
+from edgegrain.training.synthetic import SyntheticBatch
 from server_decoder.grain.grain import Grain
 
 
@@ -29,7 +30,8 @@ class Judges(NamedTuple):
         """Both from a folder, frozen; none without a folder. Errors as in `LPIPS` and `FaceIdentity`."""
         if weights is None:
             return cls(None, None)
-        return cls(LPIPS(weights).requires_grad_(False).to(device), FaceIdentity(weights).requires_grad_(False).to(device))
+        return cls(LPIPS(weights).requires_grad_(False).to(device),
+                   FaceIdentity(weights).requires_grad_(False).to(device))
 
 
 @torch.no_grad()
@@ -60,6 +62,15 @@ def evaluate(model: Autoencoder, pictures: np.ndarray, judges: Judges) -> dict[s
     names += ["lpips_alex_without_prior"] if mute else []
     digits = {"psnr": 3}
     return {name: round(float(mean), digits.get(name, 4)) for name, mean in zip(names, means, strict=True)}
+
+
+@torch.no_grad()
+def evaluate_codes(model: Autoencoder, synthetic: SyntheticBatch, variance: Tensor) -> dict[str, float]:
+    """Error of the codes predicted for the prior's own pictures, in units of the variance of W; the mean code has 1."""
+    codes = model(unit_to_levels(synthetic.pictures).add(0.5).floor().clamp(0, 255)).codes
+    if codes is None:
+        return {}
+    return {"codes": round(float((codes - synthetic.codes).pow(2).mean() / variance), 4)}
 
 
 @torch.no_grad()

@@ -40,6 +40,7 @@ class Layout:
         discriminator_prefixes: the same for a discriminator's.
         filter_suffix: names that end so hold low-pass filters, which are constants here.
         shared: names that stand in the file without a prefix, but belong to the generator.
+        optional: beginnings of names; some files lack all of a kind, which is not learned and can be made up for.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Layout:
     discriminator_prefixes: tuple[str, ...]
     filter_suffix: str
     shared: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
 
 
 def _pair(ours: str, theirs: str) -> dict[str, str]:
@@ -113,7 +115,7 @@ def _nvidia_discriminator(config: StyleGAN2Config) -> dict[str, str]:
 
 
 ROSINALITY = Layout("rosinality", _rosinality_generator, _rosinality_discriminator, ("g_ema.", ""), ("d.", ""),
-                    ".kernel", shared=("latent_avg",))
+                    ".kernel", shared=("latent_avg",), optional=("latent_avg", "noises."))
 NVIDIA = Layout("NVIDIA", _nvidia_generator, _nvidia_discriminator, ("G_ema.", "G.", ""), ("D.", ""),
                 "resample_filter")
 
@@ -138,7 +140,9 @@ class Networks:
 def translate(tensors: Mapping[str, Tensor], layout: Layout, source: str) -> Networks:
     """Rename a file's tensors, strictly: every tensor of a network is used, none may be missing.
 
-    A rosinality training checkpoint has no ``latent_avg``; then the mean code is measured from the mapping network.
+    Two things that are not learned may be absent from rosinality files. Without ``latent_avg`` (training checkpoints)
+    the mean code is measured from the mapping network; without any ``noises.*`` (files of before April 2020) the
+    constant noise is drawn, always the same.
 
     Args:
         tensors: the file's, nested dictionaries joined by dots.
@@ -160,6 +164,7 @@ def translate(tensors: Mapping[str, Tensor], layout: Layout, source: str) -> Net
         generator |= {name: tensors[name] for name in layout.shared if name in tensors}
         config = _generator_config(generator, layout, source)
         generator = _rename(generator, layout, layout.generator(config), config, StyleGAN2, f"{source}: generator")
+        generator = _complete(generator, config)
         configs.append(config)
     if discriminator is not None:
         config = _discriminator_config(discriminator, layout, source)
@@ -231,9 +236,8 @@ def _dimension(tensor: Tensor, index: int, source: str, name: str) -> int:
 def _rename(tensors: Mapping[str, Tensor], layout: Layout, names: Mapping[str, str], config: StyleGAN2Config,
             network: Callable[[StyleGAN2Config], nn.Module], source: str) -> dict[str, Tensor]:
     """A network's state under our names, float32, after all checks."""
-    with torch.device("meta"):
-        shapes = {name: tensor.shape for name, tensor in network(config).state_dict().items()}
-    absent = [theirs for theirs in names.values() if theirs not in tensors and theirs not in layout.shared]
+    spared = tuple(start for start in layout.optional if not any(name.startswith(start) for name in tensors))
+    absent = [theirs for theirs in names.values() if theirs not in tensors and not theirs.startswith(spared)]
     filters = {name for name in tensors if name.endswith(layout.filter_suffix)}
     unknown = sorted(set(tensors) - set(names.values()) - filters)
     if absent or unknown:
@@ -241,6 +245,8 @@ def _rename(tensors: Mapping[str, Tensor], layout: Layout, names: Mapping[str, s
                          f"{_some('unknown', unknown)}")
     for name in sorted(filters):
         _check_filter(tensors[name], f"{source}: {name}")
+    with torch.device("meta"):
+        shapes = {name: tensor.shape for name, tensor in network(config).state_dict().items()}
     state = {}
     for ours, theirs in names.items():
         if theirs not in tensors:
@@ -250,7 +256,16 @@ def _rename(tensors: Mapping[str, Tensor], layout: Layout, names: Mapping[str, s
             raise ModelError(f"{source}: {theirs} has the shape {list(tensor.shape)}, expected {list(shape)} (and any "
                              f"dimensions of one) for {_describe(config)}")
         state[ours] = tensor.detach().to(torch.float32, copy=True).reshape(shape).contiguous()
-    if "mean_code" in shapes and "mean_code" not in state:
+    return state
+
+
+def _complete(state: dict[str, Tensor], config: StyleGAN2Config) -> dict[str, Tensor]:
+    """A generator's state with whatever is not learned and was absent: constant noise, mean code."""
+    if "layers.0.noise" not in state:
+        random = torch.Generator().manual_seed(0)
+        state |= {f"layers.{index}.noise": torch.randn(1, 1, side, side, generator=random)
+                  for index, side in enumerate(config.layer_resolutions)}
+    if "mean_code" not in state:
         mapping = MappingNetwork(config.code_width, config.mapping_layers)
         mapping.load_state_dict({name.removeprefix("mapping."): tensor for name, tensor in state.items()
                                  if name.startswith("mapping.")})

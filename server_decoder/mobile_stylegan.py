@@ -1,7 +1,7 @@
 """MobileStyleGAN (Belousov, arXiv:2104.04767): a StyleGAN2 distilled to separable convolutions and Haar wavelets.
 
-A layer multiplies its input by the style (modulation), convolves with constant weights, adds noise and bias, and ends in
-a leaky ReLU. Demodulation is folded into the constant weights, so nothing but the modulation depends on the code.
+A layer multiplies its input by the style (modulation), convolves with constant weights, adds noise and bias, and ends
+in a leaky ReLU. Demodulation is folded into the constant weights, so nothing but the modulation depends on the code.
 Upsampling is an inverse Haar transform: a quarter of the channels is the low band, the rest the details.
 """
 
@@ -40,9 +40,9 @@ class MobileStyleGANConfig:
 
     Attributes:
         size: side of its picture, a power of two.
-        head: ``"wavelet"``: a modulated 1x1 convolution to the 12 Haar bands of the picture, so the last block works at
-            half the side; ``"rgb"``: a plain 1x1 convolution on the last block, which works at the full side (a prior that
-            was cut).
+        head: ``"wavelet"``: a modulated 1x1 convolution to the 12 Haar bands of the picture, so the last block works
+            at half the side; ``"rgb"``: a plain 1x1 convolution on the last block, which works at the full side (a
+            prior that was cut).
         channel_base: a layer at resolution r has ``min(channel_max, channel_base // r)`` channels, as in StyleGAN2.
         channel_max: most channels of a layer, a multiple of four.
         code_width: length of z and of a code.

@@ -139,12 +139,11 @@ def _styled_conv(graph: IRGraph, source: str, name: str) -> dict[str, Tensor]:
     with_noise = graph.other_input(with_bias, bias)
     conv = graph.input_of_type(with_noise, "Convolution")
     state = _affine(graph, f"{source}.conv.modulation", f"{name}.affine")
-    weight = graph.constant_input(conv)
+    last = f"{name}.conv"
     if (depthwise := f"{source}.conv.weight_dw") in graph.named:
-        state[f"{name}.conv.depthwise.weight"] = graph.tensor(depthwise).flatten(1, 2)  # [C, 1, 1, 3, 3] -> [C, 1, 3, 3]
-        state |= {f"{name}.conv.pointwise.weight": weight, f"{name}.conv.pointwise.bias": graph.constant(bias).flatten()}
-    else:
-        state |= {f"{name}.conv.weight": weight, f"{name}.conv.bias": graph.constant(bias).flatten()}
+        state[f"{last}.depthwise.weight"] = graph.tensor(depthwise).flatten(1, 2)  # [C, 1, 1, 3, 3] -> [C, 1, 3, 3]
+        last += ".pointwise"
+    state |= {f"{last}.weight": graph.constant_input(conv), f"{last}.bias": graph.constant(bias).flatten()}
     noise = graph.constant_input(with_noise)
     strength = noise.square().mean().sqrt()
     state[f"{name}.noise_strength"] = strength
@@ -171,7 +170,7 @@ def _sort_bands(state: dict[str, Tensor], *names: str) -> None:
 
 @dataclass(frozen=True)
 class IRLayer:
-    """A layer of a graph: its number, type and name, the numbers of the layers it reads, and where its constant lies."""
+    """A layer of a graph: number, type, name, the numbers of the layers it reads, and where its constant lies."""
 
     number: str
     type: str

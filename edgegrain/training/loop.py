@@ -22,10 +22,11 @@ import torch
 from torch import Tensor, nn
 
 from edgegrain.contract.errors import EdgegrainError
-from edgegrain.contract.quantization import dequantize, unit_to_levels
+from edgegrain.contract.quantization import dequantize, quantize, unit_to_levels
 from edgegrain.training.adversarial import Opponent
 from edgegrain.training.checkpoint import CHECKPOINT, Run, load_run, save_run
 from edgegrain.training.losses import code_loss, lr_loss, picture_loss
+from edgegrain.training.optimizers import optimizers
 from edgegrain.training.pictures import batches, list_pictures, made_up, pack, read_square
 from edgegrain.training.placement import Placement, placed
 from edgegrain.training.stages import StageConfig
@@ -80,8 +81,8 @@ def train(config: StageConfig, *, out: Path, pictures: int, data: Path | None = 
         raise FileExistsError(f"{out / CHECKPOINT} exists; pass --resume to continue it or choose another folder")
     else:
         run = begin(config, start, prior)
-    config, size = run.config, run.config.encoder.hr
-    shard, held_out = _pictures(config, size, data, validation, exclude, out.parent / "packed")
+    config = run.config
+    shard, held_out = _pictures(config, data, validation, exclude, out.parent / "packed", run.model.prior)
     if weights is None and (config.loss.lpips or config.loss.identity):
         raise EdgegrainError("the losses need the LPIPS and identity weights; pass --weights with their folder")
     if config.adversarial is not None and run.opponent is None:
@@ -93,7 +94,7 @@ def train(config: StageConfig, *, out: Path, pictures: int, data: Path | None = 
         started, first, next_evaluation = time.monotonic(), run.pictures, run.pictures + evaluate_every
         while True:
             elapsed = time.monotonic() - started
-            progress = max(run.pictures / pictures, (elapsed / budget_seconds) if budget_seconds else 0.0)
+            progress = max(run.pictures / pictures if pictures else 1.0, (elapsed / budget_seconds) if budget_seconds else 0.0)
             progress, stopped = place.agree(progress, bool(stop))
             if stopped or progress >= 1:
                 break
@@ -142,8 +143,7 @@ class Trainer:
         self.parameters = [parameter for parameter in run.model.parameters() if parameter.requires_grad]
         trained = {name for name, parameter in run.model.named_parameters() if parameter.requires_grad}
         self._averages = [parameter for name, parameter in run.average.named_parameters() if name in trained]
-        self.optimizer = torch.optim.AdamW(self.parameters, lr=config.learning_rate, betas=(0.9, 0.99),
-                                           weight_decay=1e-4)
+        self.optimizers = optimizers(self.parameters, config.learning_rate, config.muon)
         real = config.batch - config.synthetic_count
         seed = config.seed + run.pictures + 1_000_003 * place.rank
         if place.rank:  # else every process would draw the same noise
@@ -161,8 +161,9 @@ class Trainer:
     def step(self, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
         """One batch at this progress (0...1) of the run: the loss and its terms, detached."""
         run, config, place = self.run, self.run.config, self.place
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(config, progress, self.steps)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(config, progress, self.steps) * group["factor"]
         adversarial = config.adversarial if run.opponent is not None else None
         picture, codes = self._draw()
         with torch.autocast(place.device.type, dtype=torch.bfloat16):
@@ -179,12 +180,13 @@ class Trainer:
             if adversarial is not None and run.opponent is not None and progress >= adversarial.begins:
                 part = run.opponent.loss(restored.picture, target)
                 loss, terms = loss + adversarial.weight * part, terms | {"adversarial": part.detach()}
-        self.optimizer.zero_grad(set_to_none=True)
+        run.model.zero_grad(set_to_none=True)
         loss.backward()
         place.average_gradients(self.parameters)
         norm = nn.utils.clip_grad_norm_(self.parameters, config.clip_gradient)
         if torch.isfinite(norm):
-            self.optimizer.step()
+            for optimizer in self.optimizers:
+                optimizer.step()
         else:
             self.skipped += 1
             terms["skipped"] = torch.tensor(float(self.skipped))
@@ -227,12 +229,17 @@ def _variance_of_w(prior: GenerativePrior | None) -> Tensor | None:
     return prior.map(z).var(0).mean()
 
 
-def _pictures(config: StageConfig, size: int, data: Path | None, validation: Path | None, exclude: tuple[str, ...],
-              cache: Path) -> tuple[np.ndarray, np.ndarray]:
+def _pictures(config: StageConfig, data: Path | None, validation: Path | None, exclude: tuple[str, ...],
+              cache: Path, prior: GenerativePrior | None) -> tuple[np.ndarray, np.ndarray]:
     """Training pictures and the few to evaluate on."""
+    size = config.encoder.hr
     if data is None:
         if not config.made_up:
             raise EdgegrainError("no training pictures; pass --data with their folder")
+        if config.synthetic == 1 and prior is not None:
+            faces = next(synthetic_faces(prior, HELD_OUT, UNSEEN_SEED, batch=HELD_OUT, psi_range=config.truncation))
+            held_out = quantize(faces.pictures.permute(0, 2, 3, 1).cpu().numpy())
+            return held_out, held_out
         shard = made_up(config.made_up, size, config.seed)
         return shard, shard[:HELD_OUT]
     shard = pack(list_pictures(data, exclude), size, cache)

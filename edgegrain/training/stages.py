@@ -36,6 +36,8 @@ class StageConfig:
         truncation: psi of those pictures, from and to.
         batch: pictures per step and process.
         learning_rate: of AdamW.
+        muon: learning rate of Muon, which then moves the weights that are matrices, in multiples of ``learning_rate``;
+            0 leaves them to AdamW.
         warm_up: steps over which the learning rate rises.
         hold: part of the run at the full learning rate; the rest anneals to a hundredth (cosine).
         identity_from: part of the run after which the identity loss joins.
@@ -58,6 +60,7 @@ class StageConfig:
     truncation: tuple[float, float] = (0.5, 0.95)
     batch: int = 8
     learning_rate: float = 6e-4
+    muon: float = 0.0
     warm_up: int = 200
     hold: float = 0.6
     identity_from: float = 0.4

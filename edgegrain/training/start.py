@@ -17,7 +17,7 @@ from edge_encoder.lowering import raise_twin
 from edgegrain.contract.errors import BundleError, EdgegrainError
 from edgegrain.contract.manifest import MANIFEST_NAME, load_manifest
 from edgegrain.training.autoencoder import build_autoencoder
-from edgegrain.training.checkpoint import Run, load_run
+from edgegrain.training.checkpoint import Run, load_run, read_config
 from edgegrain.training.stages import StageConfig
 from export.server import bundle_decoder
 from server_decoder.grain.grain import Grain, GrainConfig
@@ -49,6 +49,7 @@ def begin(config: StageConfig, start: Path | None, prior: GenerativePrior | None
         source, weights, history, published = from_bundle(start)
         prior = prior or published
     else:
+        adopt(config, read_config(start))  # says what does not fit before weights are missed
         run = load_run(start, prior)
         source, weights = run.config, run.average.state_dict()
         history = (*run.history, {"stage": run.config.stage, "pictures": run.pictures})

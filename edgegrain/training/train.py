@@ -134,13 +134,14 @@ def main(
             return
         if out is None:
             raise EdgegrainError("pass --out with a folder for the run")
+        origin = resolve_start(start)
         generator = load_prior(stage, prior)
         judge = load_discriminator(stage, discriminator)
         with bar:
             task = bar.add_task("preparing", total=1.0)
             result = train(
                 stage, out=out, pictures=pictures or (SMOKE_PICTURES if stage.made_up else PICTURES), data=data,
-                weights=weights, prior=generator, discriminator=judge, start=resolve_start(start),
+                weights=weights, prior=generator, discriminator=judge, start=origin,
                 budget_seconds=budget_seconds, exclude=tuple(exclude or ()), validation=validation, resume=resume,
                 evaluate_every=evaluate_every, device=device,
                 report=lambda part, line: bar.update(task, completed=part, description=line))

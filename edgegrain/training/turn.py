@@ -1,0 +1,64 @@
+"""A turn at a run on a machine that may go away: when it ends, and what it logs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from edgegrain.training.placement import Placement
+
+
+class Turn:
+    """Time and pictures of this process at a run."""
+
+    def __init__(self, place: Placement, seen: int, pictures: int, budget_seconds: float) -> None:
+        """``seen``: pictures of earlier turns; the run ends at ``pictures``, the turn at ``budget_seconds`` (0: none)."""
+        self._place, self._first, self._pictures, self._budget = place, seen, pictures, budget_seconds
+        self._started = time.monotonic()
+        self.interrupted = False
+
+    def progress(self, seen: int) -> float | None:
+        """The part of the run that is done, 0...1; None when it is time to end. The same for all processes."""
+        part = seen / self._pictures if self._pictures else 1.0
+        if self._budget:
+            part = max(part, (time.monotonic() - self._started) / self._budget)
+        part, stopped = self._place.agree(part, self.interrupted)
+        return None if stopped or part >= 1 else part
+
+    def rate(self, seen: int) -> float:
+        """Pictures per second."""
+        return (seen - self._first) / max(time.monotonic() - self._started, 1e-9)
+
+    @contextlib.contextmanager
+    def ends_on_signal(self) -> Iterator[None]:
+        """The first Ctrl-C or SIGTERM ends the turn after the current step; the second does what it always does."""
+
+        def request(number: int, frame: object) -> None:
+            self.interrupted = True
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+        before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+class Journal:
+    """JSON lines, appended as they come; None writes nowhere."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Append a line; numbers are rounded to five decimals."""
+        if self._path is not None:
+            plain = {name: round(value, 5) if isinstance(value, float) else value for name, value in row.items()}
+            with self._path.open("a") as file:
+                file.write(json.dumps(plain) + "\n")

@@ -1,0 +1,94 @@
+"""Checkpoints: several files where one would be too large, whole whenever the writing stops, and told apart by prior."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from edgegrain.contract.errors import BundleError
+from edgegrain.training import checkpoint
+from edgegrain.training.adversarial import Opponent
+from edgegrain.training.checkpoint import CHECKPOINT, Run, load_run, save_run
+from edgegrain.training.configs import CONFIGS
+from edgegrain.training.start import begin, stand_in_prior
+
+CONFIG = CONFIGS["smoke-final"]
+
+
+@pytest.fixture
+def run() -> Run:
+    torch.manual_seed(3)
+    begun = begin(CONFIG, None, stand_in_prior(CONFIG))
+    assert CONFIG.adversarial is not None
+    begun.opponent = Opponent(CONFIG.adversarial)
+    begun.pictures = 40
+    begun.history = ({"stage": "1", "pictures": 12},)
+    return begun
+
+
+def test_large_checkpoints_become_several_files(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint, "FILE_LIMIT", checkpoint._HEADER + 60_000)
+    save_run(tmp_path, run)
+    files = sorted(tmp_path.iterdir())
+    assert len(files) > 3
+    assert all(file.stat().st_size < 60_000 + checkpoint._HEADER for file in files)
+    loaded = load_run(tmp_path, run.model.prior)
+    assert loaded.opponent is not None
+    for one, other in ((loaded.model, run.model), (loaded.average, run.average),
+                       (loaded.opponent.discriminator, run.opponent.discriminator)):  # type: ignore[union-attr]
+        stored, kept = one.state_dict(), other.state_dict()
+        assert stored.keys() == kept.keys()
+        assert all(torch.equal(stored[name], kept[name]) for name in kept)
+    assert (loaded.pictures, loaded.history, loaded.config) == (40, run.history, CONFIG)
+    run.pictures = 80
+    save_run(tmp_path, run)
+    assert not [file for file in tmp_path.iterdir() if "000000040" in file.name]
+    next(tmp_path.glob("last-*")).unlink()
+    with pytest.raises(BundleError, match="not a training checkpoint"):
+        load_run(tmp_path, run.model.prior)
+
+
+def test_the_generator_is_in_no_checkpoint_and_another_is_refused(run: Run, tmp_path: Path) -> None:
+    save_run(tmp_path, run)
+    with safe_open(tmp_path / CHECKPOINT, "pt") as file:
+        assert not [name for name in file.keys() if "prior" in name]
+    with pytest.raises(BundleError, match="file is needed"):
+        load_run(tmp_path)
+    with pytest.raises(BundleError, match="another generator"):
+        load_run(tmp_path, stand_in_prior(replace(CONFIG, seed=9)))
+
+
+def test_averages_are_stored_of_what_is_trained_only(tmp_path: Path) -> None:
+    config = CONFIGS["smoke-stage3"]
+    save_run(tmp_path, begin(config, None, stand_in_prior(config)))
+    with safe_open(tmp_path / CHECKPOINT, "pt") as file:
+        averages = [name for name in file.keys() if name.startswith("average.")]
+    assert averages
+    assert all(name.startswith("average.decoder.fusion.") for name in averages)
+
+
+def test_each_stage_begins_with_the_one_before(tmp_path: Path) -> None:
+    prior = stand_in_prior(CONFIG)
+    one = begin(CONFIGS["smoke-stage1"], None)
+    one.pictures = 12
+    save_run(tmp_path / "one", one)
+    torch.manual_seed(7)
+    two = begin(CONFIGS["smoke-stage2"], tmp_path / "one", prior)
+    assert two.history == ({"stage": "1", "pictures": 12},)
+    for name, tensor in one.average.decoder.state_dict().items():
+        assert torch.equal(two.model.parts()["decoder"].state_dict()[name], tensor)
+    for name, tensor in one.average.encoder.state_dict().items():
+        assert torch.equal(two.model.encoder.state_dict()[name], tensor)
+    two.pictures = 30
+    save_run(tmp_path / "two", two)
+    three = begin(CONFIGS["smoke-stage3"], tmp_path / "two", prior)
+    assert three.history == (*two.history, {"stage": "2", "pictures": 30})
+    for name, tensor in two.average.parts()["codes"].state_dict().items():
+        assert torch.equal(three.model.parts()["codes"].state_dict()[name], tensor)
+    with pytest.raises(BundleError, match="whole GRAIN"):
+        save_run(tmp_path / "three", three)
+        begin(CONFIGS["smoke-stage1"], tmp_path / "two")

@@ -1,0 +1,76 @@
+"""The training command: it teaches, prints configurations, and names what is wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from edgegrain.contract.errors import BundleError, EdgegrainError
+from edgegrain.training.configs import CONFIGS
+from edgegrain.training.stages import StageConfig
+from edgegrain.training.train import chosen, main, resolve_start
+
+application = typer.Typer()
+application.command()(main)
+
+
+def invoke(*arguments: str) -> tuple[int, str, str]:
+    result = CliRunner().invoke(application, arguments)
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_it_lists_every_recipe_with_its_stage() -> None:
+    code, output, _ = invoke("--list-configs")
+    assert code == 0
+    lines = output.splitlines()
+    assert [line.split()[0] for line in lines] == list(CONFIGS)
+    assert "stage 3" in next(line for line in lines if line.startswith("stage3-faces"))
+    assert "trains fusion" in next(line for line in lines if line.startswith("stage3-faces"))
+
+
+def test_a_dry_run_prints_the_configuration_and_makes_nothing(tmp_path: Path) -> None:
+    code, output, _ = invoke("--config", "final-faces-256-lr16", "--encoder", "train", "--dry-run")
+    assert code == 0
+    config = StageConfig.from_dict(json.loads(output))
+    assert config.trains == ("encoder", "decoder", "codes", "fusion")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_trial_run_needs_a_folder_only(tmp_path: Path) -> None:
+    code, output, _ = invoke("--config", "smoke-stage1", "--out", str(tmp_path / "run"), "--pictures", "8", "--device",
+                             "cpu")
+    assert code == 0
+    assert json.loads(output)["psnr"] > 5
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"last.safetensors", "log.jsonl", "samples.png"}
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (("--config", "stage5"), "no configuration 'stage5'"),
+    (("--config", "smoke-stage1"), "--out"),
+    (("--config", "stage1-faces-256-lr16", "--out", "{}"), "--data"),
+    (("--config", "smoke-stage1", "--out", "{}", "--device", "tpu"), "unknown device 'tpu'"),
+    (("--config", "smoke-stage1", "--out", "{}", "--start", "{}/nothing"), "no run, and no bundle either"),
+    (("--config", "smoke-stage1", "--out", "{}", "--prior", "x"), "leave --prior out"),
+    (("--config", "smoke-stage1", "--out", "{}", "--discriminator", "x"), "leave --discriminator out"),
+])
+def test_what_is_wrong_is_named(arguments: tuple[str, ...], message: str, tmp_path: Path) -> None:
+    code, _, error = invoke(*(argument.format(tmp_path / "run") for argument in arguments))
+    assert code == 1
+    assert message in error.splitlines()[-1]
+    assert error.splitlines()[-1].startswith("error: ")
+
+
+def test_changes_that_make_no_sense_are_refused() -> None:
+    assert chosen("stage1-faces-256-lr16", control=True).correction is False
+    assert chosen("stage1-faces-256-lr16", encoder="keep").trains == ("decoder",)
+    with pytest.raises(EdgegrainError, match="--control is for stage 1"):
+        chosen("stage2-faces-256-lr16", control=True)
+    with pytest.raises(EdgegrainError, match="keep or train"):
+        chosen("stage1-faces-256-lr16", encoder="perhaps")
+    assert resolve_start("") is None
+    with pytest.raises(BundleError, match="no run"):
+        resolve_start("nowhere")

@@ -20,7 +20,16 @@ _HEAD_PICTURES = 32
 
 NameOption = Annotated[str, typer.Option("--name", help="Name of a prior, or a file that fetch or convert wrote.")]
 
-prior = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Obtain, convert and sample generative priors.")
+_HELP = """Obtain, convert and look at generative priors.
+
+\b
+Examples:
+  edgegrain prior fetch
+  edgegrain prior sample --count 16 --out sheet.png
+  edgegrain prior convert stylegan2-ffhq-config-f.pt --out stylegan2-ffhq.safetensors
+"""
+
+prior = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=_HELP)
 
 
 @prior.command()

@@ -68,7 +68,7 @@ def write_sheet(sheet: Image.Image, path: Path, *, force: bool = False) -> None:
         FileExistsError: the file exists and ``force`` is false.
     """
     options = {".png": {"format": "PNG", "optimize": True},
-               ".jpg": {"format": "JPEG", "quality": 88, "optimize": True, "progressive": True}}
+               ".jpg": {"format": "JPEG", "quality": 85, "optimize": True, "progressive": True}}
     if path.suffix.lower() not in options:
         raise ImageError(f"a sheet is written as .png or .jpg, got {path.name}")
     buffer = io.BytesIO()

@@ -1,7 +1,7 @@
 """The converted MobileStyleGAN computes what the wheel's own network computes with OpenVINO.
 
-The reference is stored (tests/golden/regenerate_mobile_stylegan.py); the weights are not: without ``edgegrain prior fetch``
-these tests are skipped.
+The reference is stored (tests/golden/regenerate_mobile_stylegan.py); the weights are not: without
+``edgegrain prior fetch`` these tests are skipped.
 """
 
 from __future__ import annotations

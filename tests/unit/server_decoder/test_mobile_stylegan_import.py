@@ -1,4 +1,4 @@
-"""Reading OpenVINO IR: a small graph in the wheel's form, computed here from its raw constants in the graph's own way."""
+"""Reading OpenVINO IR: a small graph in the wheel's form, computed here from its raw constants in its own way."""
 
 from __future__ import annotations
 

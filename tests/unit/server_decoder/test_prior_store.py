@@ -1,0 +1,74 @@
+"""Priors are found by name or path, and loaded whatever their kind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from edgegrain.contract.errors import ModelError
+from server_decoder.mobile_stylegan import MobileStyleGAN, MobileStyleGANConfig, save_mobile_stylegan
+from server_decoder.prior_store import DEFAULT_PRIOR, find_prior, load_prior, prior_folder
+from server_decoder.stylegan2.checkpoints import save_stylegan2
+from server_decoder.stylegan2.synthesis import StyleGAN2, StyleGAN2Config
+
+MOBILE = MobileStyleGANConfig(32, "wavelet", 256, 8, code_width=8, mapping_layers=1)
+STYLEGAN2 = StyleGAN2Config(16, 64, 8, code_width=8, mapping_layers=1)
+
+
+@pytest.fixture(autouse=True)
+def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    monkeypatch.setenv("EDGEGRAIN_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_folder(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+    assert prior_folder() == cache / "priors"
+    monkeypatch.delenv("EDGEGRAIN_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
+    assert prior_folder() == Path("/xdg/edgegrain/priors")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert prior_folder() == Path.home() / ".cache" / "edgegrain" / "priors"
+
+
+def test_finding(cache: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="mobile-stylegan-ffhq is not in .*; run: edgegrain prior fetch$"):
+        find_prior()
+    with pytest.raises(ModelError, match="there is no prior 'cats'.*fetch obtains mobile-stylegan-ffhq"):
+        find_prior("cats")
+    with pytest.raises(ModelError, match="no prior '../escape'"):
+        find_prior("../escape")
+    path = save_mobile_stylegan(MobileStyleGAN(MOBILE), cache / "priors" / f"{DEFAULT_PRIOR}.safetensors")
+    assert find_prior() == path
+    mine = tmp_path / "mine.bin"
+    mine.write_bytes(b"")
+    assert find_prior(mine) == mine
+
+
+def test_loading_both_kinds(tmp_path: Path) -> None:
+    mobile, stylegan2 = tmp_path / "mobile.safetensors", tmp_path / "stylegan2.safetensors"
+    save_mobile_stylegan(MobileStyleGAN(MOBILE), mobile, {8: nn.Conv2d(8, 3, 1)})
+    save_stylegan2(stylegan2, StyleGAN2(STYLEGAN2))
+    for path, kind, config, codes in ((mobile, MobileStyleGAN, MOBILE, 6), (stylegan2, StyleGAN2, STYLEGAN2, 6)):
+        prior = load_prior(path, config)
+        assert isinstance(prior, kind) and prior.code_count == codes and not prior.training
+        assert not any(parameter.requires_grad for parameter in prior.parameters())
+        shorter = load_prior(path, size=8)
+        picture = shorter(torch.zeros(1, shorter.code_count, 8)).picture
+        assert shorter.size == 8 and picture.shape == (1, 3, 8, 8)
+    with pytest.raises(ModelError, match="is not a StyleGAN2 of ours"):
+        load_prior(mobile, STYLEGAN2)
+    with pytest.raises(ModelError, match="is not a MobileStyleGAN of ours"):
+        load_prior(stylegan2, MOBILE)
+
+
+def test_other_files(tmp_path: Path) -> None:
+    save_file({"x": torch.zeros(1)}, tmp_path / "x.safetensors")
+    with pytest.raises(ModelError, match=r"not a prior of ours \(format None\); edgegrain prior convert"):
+        load_prior(tmp_path / "x.safetensors")
+    (tmp_path / "text").write_text("hello")
+    with pytest.raises(ModelError, match="no safetensors file"):
+        load_prior(tmp_path / "text")

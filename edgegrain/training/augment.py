@@ -57,14 +57,14 @@ class AdaptiveProbability:
         self.overfitting = 0.0
         self._signs: list[Tensor] = []
 
-    def observe(self, scores: Tensor, pictures: int) -> None:
-        """Take the scores ``[B]`` of real training pictures; adjust p when it is time.
+    def observe(self, sign: Tensor, pictures: int) -> None:
+        """Take one step's mean sign of the scores of real training pictures; adjust p when it is time.
 
         Args:
-            scores: of one step; of several processes, their mean sign.
-            pictures: real pictures per step, of all processes.
+            sign: scalar, over all processes.
+            pictures: real pictures in that step, of all processes.
         """
-        self._signs.append(scores.detach().float().sign().mean())
+        self._signs.append(sign.detach())
         if len(self._signs) < self.config.every:
             return
         self.overfitting = float(torch.stack(self._signs).mean())
@@ -78,7 +78,8 @@ def augment(pictures: Tensor, p: float) -> Tensor:
     """Pictures ``[B, 3, S, S]`` about [-1, 1], each transformed on its own; differentiable with respect to them."""
     if p <= 0:
         return pictures
-    return recolour(warp(pictures, geometry(pictures, p)), colours(pictures, p))
+    with torch.autocast(pictures.device.type, enabled=False):  # half a pixel is more than bfloat16 resolves
+        return recolour(warp(pictures, geometry(pictures, p)), colours(pictures, p))
 
 
 def geometry(pictures: Tensor, p: float) -> Tensor:

@@ -17,7 +17,7 @@ class Turn:
     """Time and pictures of this process at a run."""
 
     def __init__(self, place: Placement, seen: int, pictures: int, budget_seconds: float) -> None:
-        """``seen``: pictures of earlier turns; the run ends at ``pictures``, the turn at ``budget_seconds`` (0: none)."""
+        """``seen`` in earlier turns; the run ends at ``pictures``, the turn after ``budget_seconds`` (0: no limit)."""
         self._place, self._first, self._pictures, self._budget = place, seen, pictures, budget_seconds
         self._started = time.monotonic()
         self.interrupted = False

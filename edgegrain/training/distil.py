@@ -1,0 +1,138 @@
+"""Distil a StyleGAN2 into a MobileStyleGAN, a generator with a fraction of the parameters and operations.
+
+    python -m edgegrain.training.distil --list-configs
+    python -m edgegrain.training.distil --config smoke --out runs/trial
+    python -m edgegrain.training.distil --teacher runs/cats/stylegan2.safetensors --weights METRICS --out runs/mobile
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from edgegrain.contract.errors import EdgegrainError, ModelError
+from edgegrain.training.distil_configs import DISTIL_CONFIGS, DistilConfig
+from edgegrain.training.distil_loop import distil
+from edgegrain.training.placement import DEVICES
+from server_decoder.prior_store import find_prior
+from server_decoder.stylegan2.checkpoints import load_discriminator, load_stylegan2
+from server_decoder.stylegan2.discriminator import Discriminator
+from server_decoder.stylegan2.synthesis import StyleGAN2, StyleGAN2Config
+
+PICTURES = 2_000_000
+SMOKE_PICTURES = 640
+
+
+def chosen(name: str) -> DistilConfig:
+    """The recipe of a name.
+
+    Raises:
+        EdgegrainError: there is none.
+    """
+    if name not in DISTIL_CONFIGS:
+        raise EdgegrainError(f"no configuration {name!r}; there are {', '.join(DISTIL_CONFIGS)}")
+    return DISTIL_CONFIGS[name]
+
+
+def stand_in_teacher(config: DistilConfig) -> StyleGAN2:
+    """For trial runs: a generator with random weights, the same at every call, whose pictures stay near [-1, 1]."""
+    student = config.student
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        teacher = StyleGAN2(StyleGAN2Config(student.size, student.channel_base, student.channel_max,
+                                            student.code_width, student.mapping_layers))
+    with torch.no_grad():
+        for head in teacher.to_rgb:  # each adds a deviation of about 1 to the sum
+            head.conv.weight.mul_(0.25)
+    teacher.measure_mean_code()
+    return teacher
+
+
+def load_teacher(config: DistilConfig, name_or_path: str) -> tuple[StyleGAN2, Discriminator | None]:
+    """A StyleGAN2 cut to the student's size, and its discriminator if the file has one of that size.
+
+    Raises:
+        ModelError: there is no such file, or it is no StyleGAN2 that large.
+    """
+    path = find_prior(name_or_path)
+    teacher = load_stylegan2(path, cut_to=config.student.size)
+    try:
+        return teacher, load_discriminator(path, teacher.config)
+    except ModelError:  # it has none, or one for larger pictures
+        return teacher, None
+
+
+def list_configs() -> str:
+    """A line per recipe."""
+    width = max(map(len, DISTIL_CONFIGS))
+    return "\n".join(f"{name:{width}}  {config.student.size}x{config.student.size}, {config.student.head} head, batch "
+                     f"{config.batch}" for name, config in DISTIL_CONFIGS.items())
+
+
+def main(
+    config: Annotated[str, typer.Option(help="Recipe; --list-configs names them.")] = "mobile-256",
+    teacher: Annotated[str, typer.Option(
+        help="StyleGAN2: a file that edgegrain.training.prior or edgegrain prior convert wrote; smoke does without.")
+    ] = "",
+    out: Annotated[Path | None, typer.Option(
+        help="Folder of the run: checkpoint, mobile_stylegan.safetensors, log.jsonl, samples.png.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Folder of the LPIPS weights; smoke does without.")] = None,
+    pictures: Annotated[int, typer.Option(
+        min=0, help=f"Pictures to see in all; 0: {PICTURES:,} ({SMOKE_PICTURES} for smoke).")] = 0,
+    budget_seconds: Annotated[float, typer.Option(
+        min=0, help="End the run after this time at the latest; 0: no limit.")] = 0,
+    save_every: Annotated[int, typer.Option(min=1, help="Pictures between checkpoints, each with a sheet.")] = 20_000,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint in --out.")] = False,
+    device: Annotated[str, typer.Option(help=f"{', '.join(DEVICES)}; auto is CUDA where there is one.")] = "auto",
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: all.")] = 0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the configuration and stop.")] = False,
+    list_all: Annotated[bool, typer.Option("--list-configs", help="Name the recipes and stop.")] = False,
+) -> None:
+    """Distil a StyleGAN2 into a MobileStyleGAN.
+
+    The student keeps the teacher's mapping network and codes, so both make the same picture of the same latent, as far
+    as the student can. The run ends at --pictures or --budget-seconds, whichever comes first, and anneals towards that
+    end. Ctrl-C ends it after the current step, with a checkpoint; --resume continues it.
+
+    \b
+    Try it, without a teacher:  --config smoke --out runs/trial
+    For GRAIN at 256 x 256:     --teacher runs/cats/stylegan2.safetensors --weights METRICS --out runs/cats-mobile
+    """
+    if list_all:
+        typer.echo(list_configs())
+        return
+    if threads:
+        torch.set_num_threads(threads)
+    bar = Progress(TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(),
+                   console=Console(stderr=True))
+    try:
+        recipe = chosen(config)
+        if dry_run:
+            typer.echo(json.dumps(recipe.as_dict(), indent=2))
+            return
+        if out is None:
+            raise EdgegrainError("pass --out with a folder for the run")
+        if not teacher and not recipe.made_up:
+            raise EdgegrainError("pass --teacher with the file of a StyleGAN2")
+        network, judge = load_teacher(recipe, teacher) if teacher else (stand_in_teacher(recipe), None)
+        with bar:
+            task = bar.add_task("preparing", total=1.0)
+            result = distil(
+                recipe, network, out=out, pictures=pictures or (SMOKE_PICTURES if recipe.made_up else PICTURES),
+                discriminator=judge, teacher_name=teacher, weights=weights, budget_seconds=budget_seconds,
+                resume=resume, save_every=save_every, device=device,
+                report=lambda part, line: bar.update(task, completed=part, description=line))
+    except (EdgegrainError, FileExistsError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from None
+    typer.echo(json.dumps(result))
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,109 @@
+"""Train a StyleGAN2 for a new domain, or fine-tune one.
+
+    python -m edgegrain.training.prior --list-configs
+    python -m edgegrain.training.prior --config smoke --out runs/trial
+    python -m edgegrain.training.prior --config domain-256 --data CATS --out runs/cats --budget-seconds 3600
+
+Several GPUs: ``torchrun --nproc-per-node 4 -m edgegrain.training.prior ...``, every process with a batch of its own.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from edgegrain.contract.errors import EdgegrainError
+from edgegrain.training.placement import DEVICES
+from edgegrain.training.prior_configs import PRIOR_CONFIGS, SIZES, PriorTrainingConfig, resized
+from edgegrain.training.prior_loop import train_prior
+
+PICTURES = 5_000_000
+SMOKE_PICTURES = 640
+
+
+def chosen(name: str, size: int = 0) -> PriorTrainingConfig:
+    """The recipe of a name, at a size of its own if that is given.
+
+    Raises:
+        EdgegrainError: there is no such recipe, or no such size.
+    """
+    if name not in PRIOR_CONFIGS:
+        raise EdgegrainError(f"no configuration {name!r}; there are {', '.join(PRIOR_CONFIGS)}")
+    return resized(PRIOR_CONFIGS[name], size) if size else PRIOR_CONFIGS[name]
+
+
+def list_configs() -> str:
+    """A line per recipe."""
+    width = max(map(len, PRIOR_CONFIGS))
+    return "\n".join(
+        f"{name:{width}}  {config.network.size}x{config.network.size}, batch {config.batch}, R1 {config.r1:.3g}, "
+        f"{'adaptive augmentation' if config.adaptation is not None else 'no augmentation'}"
+        for name, config in PRIOR_CONFIGS.items())
+
+
+def main(
+    config: Annotated[str, typer.Option(help="Recipe; --list-configs names them.")] = "domain-256",
+    out: Annotated[Path | None, typer.Option(
+        help="Folder of the run: checkpoint, stylegan2.safetensors, log.jsonl, samples.png.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of training pictures; smoke does without.")] = None,
+    size: Annotated[int, typer.Option(
+        help=f"Side of the pictures: {', '.join(map(str, SIZES))}; 0: the recipe's.")] = 0,
+    start: Annotated[Path | None, typer.Option(
+        exists=True, dir_okay=False, help="StyleGAN2 to fine-tune, a safetensors file; it gives the channels.")] = None,
+    pictures: Annotated[int, typer.Option(
+        min=0, help=f"Real pictures to see in all; 0: {PICTURES:,} ({SMOKE_PICTURES} for smoke).")] = 0,
+    budget_seconds: Annotated[float, typer.Option(
+        min=0, help="End the run after this time at the latest; 0: no limit.")] = 0,
+    exclude: Annotated[list[str] | None, typer.Option(help="Name patterns to leave out, e.g. 'draft_*'.")] = None,
+    save_every: Annotated[int, typer.Option(min=1, help="Pictures between checkpoints, each with a sheet.")] = 20_000,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint in --out.")] = False,
+    device: Annotated[str, typer.Option(help=f"{', '.join(DEVICES)}; auto is CUDA where there is one.")] = "auto",
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: all.")] = 0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the configuration and stop.")] = False,
+    list_all: Annotated[bool, typer.Option("--list-configs", help="Name the recipes and stop.")] = False,
+) -> None:
+    """Train a StyleGAN2 for a new domain, or fine-tune one (--start).
+
+    The run ends at --pictures or --budget-seconds, whichever comes first. Ctrl-C ends it after the current step, with a
+    checkpoint; --resume continues it. samples.png shows the same latents every time, at truncation 0.7.
+
+    \b
+    Try it, without data:  --config smoke --out runs/trial
+    From random weights:   --config domain-256 --data CATS --out runs/cats
+    From another domain:   --config domain-256 --data CATS --out runs/cats --start FACES.safetensors
+    """
+    if list_all:
+        typer.echo(list_configs())
+        return
+    if threads:
+        torch.set_num_threads(threads)
+    bar = Progress(TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(),
+                   console=Console(stderr=True))
+    try:
+        recipe = chosen(config, size)
+        if dry_run:
+            typer.echo(json.dumps(recipe.as_dict(), indent=2))
+            return
+        if out is None:
+            raise EdgegrainError("pass --out with a folder for the run")
+        with bar:
+            task = bar.add_task("preparing", total=1.0)
+            result = train_prior(
+                recipe, out=out, pictures=pictures or (SMOKE_PICTURES if recipe.made_up else PICTURES), data=data,
+                start=start, budget_seconds=budget_seconds, exclude=tuple(exclude or ()), resume=resume,
+                save_every=save_every, device=device,
+                report=lambda part, line: bar.update(task, completed=part, description=line))
+    except (EdgegrainError, FileExistsError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from None
+    typer.echo(json.dumps(result))
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,13 +1,17 @@
-"""A torch decoder as an ONNX graph, and back: dynamic batch, parameter names kept, weights stored as float16 or
-float32, nothing about the exporting machine inside."""
+"""A torch decoder as an ONNX graph, and back: dynamic batch, parameter names kept, nothing about the exporting machine
+inside; weights stored as float32, float16 or (a frozen generator's) int8."""
 
 from __future__ import annotations
 
+import json
+import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import onnx
+import onnxscript.optimizer
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
@@ -16,13 +20,16 @@ from edgegrain.contract.errors import BundleError, ExportError
 
 OPSET = 18
 INPUT, OUTPUT = "lr", "hr"
-_HALF = ".float16"
+_HALF, _INT8, _SCALE = ".float16", ".int8", ".scale"
+_ABSENT = "edgegrain.absent_weights"
+_LARGE = 4096
 
 
 def decoder_graph(decoder: nn.Module, lr: int) -> onnx.ModelProto:
     """Export ``decoder``: ``lr`` float32 ``[B, 3, lr, lr]`` in [-1, 1] -> ``hr`` float32 ``[B, 3, S, S]``, any B.
 
-    Initializers carry the names of the module's parameters, so `load_parameters` finds them again.
+    Initializers carry the names of the module's parameters and buffers, so `load_parameters` finds them again; the
+    model's metadata list those that the output does not depend on.
 
     Raises:
         ExportError: torch cannot express the module in ONNX.
@@ -33,13 +40,16 @@ def decoder_graph(decoder: nn.Module, lr: int) -> onnx.ModelProto:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             program = torch.onnx.export(decoder.eval(), (example,), dynamo=True, opset_version=OPSET, verbose=False,
-                                        input_names=[INPUT], output_names=[OUTPUT], dynamic_shapes={INPUT: {0: batch}})
+                                        optimize=False, input_names=[INPUT], output_names=[OUTPUT],
+                                        dynamic_shapes={INPUT: {0: batch}})
     except torch.onnx.OnnxExporterError as error:
         raise ExportError(f"torch cannot export {type(decoder).__name__} to ONNX: {error}") from error
     if program is None:
         raise ExportError(f"torch gave no ONNX program for {type(decoder).__name__}")
+    _simplify(program.model)
     model = program.model_proto
     _forget_machine(model)
+    _remember_absent(model, decoder.state_dict())
     onnx.checker.check_model(model)
     return model
 
@@ -50,42 +60,68 @@ def store_half(model: onnx.ModelProto) -> onnx.ModelProto:
     Raises:
         ExportError: a weight is too large for float16.
     """
-    result = onnx.ModelProto()
-    result.CopyFrom(model)
-    casts = []
-    for tensor in result.graph.initializer:
-        if tensor.data_type != TensorProto.FLOAT or not _is_parameter(tensor.name):
-            continue
-        name, values = tensor.name, numpy_helper.to_array(tensor)
-        with np.errstate(over="ignore"):
-            half = values.astype(np.float16)
-        if not np.isfinite(half).all():
-            raise ExportError(f"weight {name!r} does not fit float16 (largest {np.abs(values).max():g}); store float32")
-        tensor.CopyFrom(numpy_helper.from_array(half, name + _HALF))
-        casts.append(helper.make_node("Cast", [name + _HALF], [name], name=f"widen.{name}", to=TensorProto.FLOAT))
-    nodes = list(result.graph.node)
-    del result.graph.node[:]
-    result.graph.node.extend(casts + nodes)
-    # A value that a node makes must not be declared as a weight any more.
-    made = {cast.output[0] for cast in casts}
-    kept = [info for info in result.graph.value_info if info.name not in made]
-    del result.graph.value_info[:]
-    result.graph.value_info.extend(kept)
-    onnx.checker.check_model(result)
-    return result
+    return _store(model, _as_half)
+
+
+def store_compact(model: onnx.ModelProto, prior: str) -> onnx.ModelProto:
+    """As `store_half`, but the large weights under the prefix ``prior`` as int8 with a scale per output channel.
+
+    For frozen generators: `round_weights` rounds a module alike, so that what is trained on can be what is shipped.
+
+    Raises:
+        ExportError: a weight is too large for float16.
+    """
+    return _store(model, lambda name, values: (
+        _as_int8(name, values) if is_int8(name, values.shape, prior) else _as_half(name, values)))
+
+
+def is_int8(name: str, shape: Sequence[int], prior: str) -> bool:
+    """Whether `store_compact` stores this weight as int8: matrices and kernels of 4096 numbers and more."""
+    return name.startswith(prior) and len(shape) > 1 and shape[0] > 1 and math.prod(shape) >= _LARGE
+
+
+@torch.no_grad()
+def round_weights(module: nn.Module, prior: str | None = None) -> None:
+    """Round a module's weights in place to what `store_half` keeps, or `store_compact` with the prefix ``prior``.
+
+    Raises:
+        ExportError: a weight is too large for float16.
+    """
+    for name, tensor in module.state_dict().items():
+        values = tensor.detach().cpu().numpy()
+        if prior is not None and is_int8(name, values.shape, prior):
+            levels, scales = _int8_levels(values)
+            rounded = levels.astype(np.float32) * scales
+        else:
+            rounded = _half(name, values).astype(np.float32)
+        tensor.copy_(torch.from_numpy(rounded))
 
 
 def load_parameters(decoder: nn.Module, model: onnx.ModelProto) -> None:
     """Fill ``decoder`` with the weights of a graph written here; strict: every weight used, none missing.
 
+    Weights that the graph does not need (a generator's mapping network, its head to RGB when its features are all that
+    counts) become NaN: a picture that depends on one cannot be mistaken for a good one.
+
     Raises:
         BundleError: names or shapes do not match.
     """
-    state: dict[str, torch.Tensor] = {}
-    for tensor in model.graph.initializer:
-        if tensor.data_type in (TensorProto.FLOAT, TensorProto.FLOAT16) and _is_parameter(tensor.name):
-            state[tensor.name.removesuffix(_HALF)] = torch.from_numpy(numpy_helper.to_array(tensor).astype(np.float32))
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    held: dict[str, np.ndarray] = {}
+    for name, tensor in tensors.items():
+        if name.endswith(_INT8):
+            plain = name.removesuffix(_INT8)
+            if plain + _SCALE not in tensors:
+                raise BundleError(f"the graph's weight {plain} has no scale")
+            scales = numpy_helper.to_array(tensors[plain + _SCALE])
+            held[plain] = numpy_helper.to_array(tensor).astype(np.float32) * scales
+        elif tensor.data_type in (TensorProto.FLOAT, TensorProto.FLOAT16) and not name.endswith(_SCALE):
+            held[name.removesuffix(_HALF)] = numpy_helper.to_array(tensor).astype(np.float32)
     wanted: Mapping[str, torch.Tensor] = decoder.state_dict()
+    constants = {name for name, _ in decoder.named_buffers()} - set(wanted)  # filters, which no state dict holds
+    state = {name: torch.from_numpy(values) for name, values in held.items()
+             if _is_parameter(name) and name not in constants}
+    state |= {name: torch.full_like(wanted[name], torch.nan) for name in _absent(model) if name in wanted}
     if set(state) != set(wanted):
         missing, extra = sorted(set(wanted) - set(state)), sorted(set(state) - set(wanted))
         raise BundleError(f"the graph's weights are not this decoder's: missing {missing[:3]}, unknown {extra[:3]}")
@@ -98,6 +134,94 @@ def load_parameters(decoder: nn.Module, model: onnx.ModelProto) -> None:
 def _is_parameter(name: str) -> bool:
     # Parameters carry their path in the module (scales.0.conv.weight); the exporter's constants are called val_0.
     return "." in name
+
+
+def _simplify(model: Any) -> None:
+    # What the exporter's own optimization does to weights would lose their names: it computes with them in advance,
+    # keeps one of several equal ones, and drops biases of zero. ONNX Runtime does all that when it loads the graph.
+    onnxscript.optimizer.inline(model)
+    onnxscript.optimizer.fold_constants(
+        model, should_fold=lambda node: False if any(map(_reads_parameter, node.inputs)) else None)
+    onnxscript.optimizer.remove_unused_nodes(model)
+
+
+def _reads_parameter(value: Any) -> bool:
+    return value is not None and value.is_initializer() and _is_parameter(value.name or "")
+
+
+def _remember_absent(model: onnx.ModelProto, names: Iterable[str]) -> None:
+    held = {tensor.name for tensor in model.graph.initializer}
+    if absent := [name for name in names if name not in held]:
+        entry = model.metadata_props.add()
+        entry.key, entry.value = _ABSENT, json.dumps(absent)
+
+
+def _absent(model: onnx.ModelProto) -> list[str]:
+    for entry in model.metadata_props:
+        if entry.key == _ABSENT:
+            try:
+                return [str(name) for name in json.loads(entry.value)]
+            except (ValueError, TypeError) as error:
+                raise BundleError(f"the graph's metadata about its weights cannot be read: {error}") from error
+    return []
+
+
+_Stored = tuple[list[TensorProto], list[onnx.NodeProto]]
+
+
+def _store(model: onnx.ModelProto, narrow: Callable[[str, np.ndarray], _Stored]) -> onnx.ModelProto:
+    """The graph with every weight replaced by tensors and the nodes that make the weight of them."""
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    tensors: list[TensorProto] = []
+    makers: list[onnx.NodeProto] = []
+    for tensor in model.graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT and _is_parameter(tensor.name):
+            stored, made_by = narrow(tensor.name, numpy_helper.to_array(tensor))
+            tensors += stored
+            makers += made_by
+        else:
+            tensors.append(tensor)
+    nodes = list(result.graph.node)
+    del result.graph.node[:], result.graph.initializer[:]
+    result.graph.initializer.extend(tensors)
+    result.graph.node.extend(makers + nodes)
+    # A value that a node makes must not be declared as a weight any more.
+    made = {name for node in makers for name in node.output}
+    kept = [info for info in result.graph.value_info if info.name not in made]
+    del result.graph.value_info[:]
+    result.graph.value_info.extend(kept)
+    onnx.checker.check_model(result)
+    return result
+
+
+def _half(name: str, values: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        half = values.astype(np.float16)
+    if not np.isfinite(half).all():
+        raise ExportError(f"weight {name!r} does not fit float16 (largest {np.abs(values).max():g}); store float32")
+    return half
+
+
+def _as_half(name: str, values: np.ndarray) -> _Stored:
+    cast = helper.make_node("Cast", [name + _HALF], [name], name=f"widen.{name}", to=TensorProto.FLOAT)
+    return [numpy_helper.from_array(_half(name, values), name + _HALF)], [cast]
+
+
+def _int8_levels(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """int8 levels in -127...127, and float32 scales that broadcast against them."""
+    peak = np.abs(values).reshape(len(values), -1).max(1).reshape(-1, *[1] * (values.ndim - 1))
+    scales = (np.maximum(peak, np.finfo(np.float32).tiny) / 127).astype(np.float32)
+    return np.rint(values / scales).clip(-127, 127).astype(np.int8), scales
+
+
+def _as_int8(name: str, values: np.ndarray) -> _Stored:
+    levels, scales = _int8_levels(values)
+    # Cast and Mul instead of DequantizeLinear: ONNX Runtime computes these once when it loads the graph.
+    cast = helper.make_node("Cast", [name + _INT8], [f"{name}.levels"], name=f"widen.{name}", to=TensorProto.FLOAT)
+    scale = helper.make_node("Mul", [f"{name}.levels", name + _SCALE], [name], name=f"scale.{name}")
+    tensors = [numpy_helper.from_array(levels, name + _INT8), numpy_helper.from_array(scales, name + _SCALE)]
+    return tensors, [cast, scale]
 
 
 def _forget_machine(model: onnx.ModelProto) -> None:

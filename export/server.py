@@ -2,37 +2,48 @@
 
     python -m export.server --bundle faces --out dist/server
     python -m export.server --bundle faces --out dist/server --weights float16
+    python -m export.server --config grain-1024-lr16-paper --random-weights --pictures-compared 1
+
+A bundle of which only the trained weights are kept (in ``zoo/``) is rebuilt with its generator, which
+``edgegrain prior fetch`` obtains.
 """
 
 from __future__ import annotations
 
 import datetime
 import enum
+import itertools
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import onnx
 import onnxruntime
 import torch
 import typer
 from torch import nn
 
-from edge_encoder import integer_network as integer
-from edgegrain.contract.bundle_paths import DEFAULT_BUNDLE, find_bundle
-from edgegrain.contract.errors import BundleError, EdgegrainError, ExportError
+from edge_encoder.integer_network import IntegerNetwork, run_reference
+from edgegrain.contract.bundle_paths import DEFAULT_BUNDLE
+from edgegrain.contract.errors import EdgegrainError, ExportError
 from edgegrain.contract.files import write_atomically
-from edgegrain.contract.manifest import Manifest, load_manifest
 from edgegrain.contract.quantization import dequantize, quantize
-from export.decoder_graph import INPUT, OUTPUT, decoder_graph, load_parameters, store_half
+from export.decoder_graph import INPUT, OUTPUT, decoder_graph, round_weights, store_compact, store_half
+from export.decoder_sources import bundle_decoder as bundle_decoder
+from export.decoder_sources import find_decoder, random_decoder
 from export.inputs import find_pictures, make_inputs
-from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder
+from server_decoder.grain.grain import PRIOR
+from server_decoder.prior_store import DEFAULT_PRIOR
 from server_decoder.runtime import DecoderSession
 
 # float32 graphs differ from torch only in the order of summation.
 TOLERANCE = 1e-4
+
+
+# Pictures of 256 x 256 that ONNX Runtime decodes at once; a larger one takes the place of several.
+BATCH = 8
 
 
 class Weights(enum.StrEnum):
@@ -40,6 +51,8 @@ class Weights(enum.StrEnum):
 
     float32 = "float32"
     float16 = "float16"
+    compact = "compact"
+    """A frozen generator's large weights as int8 with a scale per output channel, all else as float16."""
 
 
 @dataclass(frozen=True)
@@ -49,39 +62,24 @@ class Comparison:
     Attributes:
         lrs: LR pictures decoded by both.
         largest_difference: of output values in [-1, 1].
+        psnr: of the exported decoder's values against torch's, in dB with a peak of 2; 200 stands for equality.
         differing_bytes: share of the restored pictures' bytes that differ (never by more than one level).
     """
 
     lrs: int
     largest_difference: float
+    psnr: float
     differing_bytes: float
 
 
-def bundle_decoder(manifest: Manifest) -> RRDBDecoder:
-    """The torch decoder of a bundle, its weights read back from the bundle's own ONNX file.
-
-    Raises:
-        BundleError: the manifest describes another kind of decoder, or the weights do not fit.
-    """
-    try:
-        config = DecoderConfig.from_dict(manifest.decoder["architecture"])
-        name = manifest.decoder["file"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise BundleError(f"bundle {manifest.id} does not describe an RRDB decoder ({error})") from error
-    decoder = RRDBDecoder(config)
-    load_parameters(decoder, onnx.load_model_from_string(manifest.open_file(name)))
-    return decoder.eval()
-
-
-def real_lrs(manifest: Manifest, pictures: list[Path], count: int = 8) -> np.ndarray:
-    """uint8 ``[count, lr, lr, 3]``: LRs that the bundle's encoder makes of pictures (and, failing those, patterns)."""
-    network = integer.load(manifest.open_file("encoder.safetensors"))
-    inputs = [item.picture for item in make_inputs(network.hr, count, network=network, pictures=pictures)]
-    return integer.run_reference(network, np.stack(inputs))
+def real_lrs(network: IntegerNetwork, pictures: list[Path], count: int = 8) -> np.ndarray:
+    """uint8 ``[count, lr, lr, 3]``: LRs that an encoder makes of pictures (first those) and patterns."""
+    inputs = make_inputs(network.hr, max(count, 8), network=network, pictures=pictures)
+    return run_reference(network, np.stack([item.picture for item in itertools.islice(inputs, count)]))
 
 
 def compare_decoder(model: bytes, decoder: nn.Module, lrs: np.ndarray) -> Comparison:
-    """Decode ``lrs`` (uint8 ``[N, h, w, 3]``) as one batch with the exported graph and one by one with torch.
+    """Decode ``lrs`` (uint8 ``[N, h, w, 3]``) with the exported graph, several at once, and one by one with torch.
 
     Raises:
         ExportError: the outputs differ by more than `TOLERANCE`, or a picture by more than one level.
@@ -89,27 +87,40 @@ def compare_decoder(model: bytes, decoder: nn.Module, lrs: np.ndarray) -> Compar
     x = np.ascontiguousarray(dequantize(lrs.astype(np.float32)).transpose(0, 3, 1, 2))  # [N, 3, h, w]
     with torch.no_grad():
         expected = torch.cat([decoder(one[None]) for one in torch.from_numpy(x)]).numpy()
+    batch = max(1, BATCH * 256**2 // expected.shape[-1] ** 2)
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-    (exported,) = session.run([OUTPUT], {INPUT: x})
-    difference = float(np.abs(exported - expected).max())
+    parts = [session.run([OUTPUT], {INPUT: x[start : start + batch]})[0] for start in range(0, len(x), batch)]
+    del session  # a decoder for 1024 x 1024 holds gigabytes
+    error = np.concatenate(parts) - expected
+    difference = float(np.abs(error).max())
     if not difference <= TOLERANCE:  # also refuses NaN
         raise ExportError(f"the exported decoder differs from torch by {difference:g}, more than {TOLERANCE:g}")
-    served = DecoderSession(model).decode(lrs).astype(np.int16)
-    levels = np.abs(served - quantize(expected).transpose(0, 2, 3, 1))
-    if levels.max() > 1:
-        raise ExportError(f"a restored picture differs from torch's by {levels.max()} levels, more than 1")
-    return Comparison(len(lrs), difference, float((levels > 0).mean()))
+    served = DecoderSession(model)
+    wrong, levels = 0, 0
+    for start in range(0, len(x), batch):
+        restored = served.decode(lrs[start : start + batch]).astype(np.int16)
+        steps = np.abs(restored - quantize(expected[start : start + batch]).transpose(0, 2, 3, 1))
+        wrong, levels = wrong + int((steps > 0).sum()), max(levels, int(steps.max()))
+    if levels > 1:
+        raise ExportError(f"a restored picture differs from torch's by {levels} levels, more than 1")
+    psnr = 10 * math.log10(4 / max(float(np.square(error, dtype=np.float64).mean()), 4e-20))
+    return Comparison(len(lrs), difference, round(psnr, 1), wrong / expected.size)
 
 
 def export_decoder(decoder: nn.Module, lr: int, weights: Weights = Weights.float32) -> bytes:
-    """The serialized ONNX graph of a decoder. With float16 storage, ``decoder``'s own weights are rounded too, so
-    that a comparison with it is one of graphs, not of precisions."""
-    if weights is Weights.float16:
-        with torch.no_grad():
-            for parameter in decoder.parameters():
-                parameter.copy_(parameter.half().float())
+    """The serialized ONNX graph of a decoder. With rounded storage, ``decoder``'s own weights are rounded too, so that
+    a comparison with it is one of graphs, not of precisions.
+
+    Raises:
+        ExportError: torch cannot express the decoder in ONNX, or a weight is too large for float16.
+    """
+    if weights is not Weights.float32:
+        round_weights(decoder, PRIOR if weights is Weights.compact else None)
     graph = decoder_graph(decoder, lr)
-    graph = store_half(graph) if weights is Weights.float16 else graph
+    if weights is Weights.float16:
+        graph = store_half(graph)
+    elif weights is Weights.compact:
+        graph = store_compact(graph, PRIOR)
     return bytes(graph.SerializeToString())
 
 
@@ -118,16 +129,23 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder for decoder.onnx and decoder_report.json.")] = Path("dist"),
     weights: Annotated[Weights, typer.Option(help="Storage of the weights.")] = Weights.float32,
     pictures: Annotated[Path | None, typer.Option(help="Folder of pictures to compare on.")] = None,
+    pictures_compared: Annotated[int, typer.Option(min=1, help="How many LRs to compare on.")] = 8,
+    prior: Annotated[str, typer.Option(help="Generator of a bundle from the zoo: fetched prior or file.")
+                     ] = DEFAULT_PRIOR,
+    config: Annotated[str, typer.Option(help="Instead of a bundle: a GRAIN configuration by name.")] = "",
+    random_weights: Annotated[bool, typer.Option("--random-weights", help="Random weights for --config.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
 ) -> None:
     """Write a bundle's decoder as ONNX and compare it with torch on real LRs."""
     try:
-        manifest = load_manifest(find_bundle(bundle))
-        decoder = bundle_decoder(manifest)
-        model = export_decoder(decoder, manifest.lr, weights)
-        comparison = compare_decoder(model, decoder, real_lrs(manifest, find_pictures(pictures)))
+        if bool(config) != random_weights:
+            raise ExportError("--config and --random-weights belong together: a configuration has no trained weights")
+        source = random_decoder(config) if config else find_decoder(bundle, prior)
+        found = find_pictures(pictures)
+        model = export_decoder(source.decoder, source.network.lr, weights)
+        comparison = compare_decoder(model, source.decoder, real_lrs(source.network, found, pictures_compared))
         report: dict[str, Any] = {
-            "bundle": manifest.id, "weights": weights.value, "bytes": len(model),
+            "bundle": source.name, "weights": weights.value, "bytes": len(model),
             "date": datetime.date.today().isoformat(), "torch": torch.__version__, **asdict(comparison),
         }
         write_atomically(out / "decoder.onnx", model, force=force)
@@ -136,7 +154,8 @@ def main(
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None
     typer.echo(f"{out / 'decoder.onnx'}: {len(model):,} bytes; largest difference from torch on {comparison.lrs} LRs "
-               f"{comparison.largest_difference:.1e}, {comparison.differing_bytes:.2%} of bytes differ (by one level)")
+               f"{comparison.largest_difference:.1e}, PSNR {comparison.psnr:.1f} dB, "
+               f"{comparison.differing_bytes:.2%} of bytes differ (by one level)")
 
 
 if __name__ == "__main__":

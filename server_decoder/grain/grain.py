@@ -21,6 +21,7 @@ from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder
 from server_decoder.prior import GenerativePrior
 
 ENCODERS = ("exact", "rrdb", "area")
+KIND = "grain"
 PARTS = ("decoder", "codes", "fusion")
 PRIOR = "prior."
 """Prefix of the frozen generator's weights in a state dict."""
@@ -59,12 +60,12 @@ class GrainConfig:
             raise ValueError(f"the finest fusion must be at {self.decoder.hr}, it is at {self.fusion.sizes[-1]}")
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values that JSON can hold; `from_dict` reads them back."""
-        return asdict(self)
+        """Plain values that JSON can hold; `from_dict` reads them back. ``kind`` tells them from other decoders'."""
+        return {"kind": KIND, **asdict(self)}
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Self:
-        """The configuration that `as_dict` described.
+        """The configuration that `as_dict` (or ``dataclasses.asdict``) described.
 
         Raises:
             KeyError, TypeError, ValueError: it describes none.

@@ -1,8 +1,9 @@
 """RGB heads for cut generators: the linear map from features to the downscaled picture, by least squares.
 
 A MobileStyleGAN makes its picture after the last block only. Cut after an earlier block, it needs a head there; the
-best 1x1 convolution (of squared error, over pictures of random codes) has a closed form: on the FFHQ weights the cut
-picture at 256x256 is 27 to 29 dB from the downscaled one, the rest is colour that later layers add by their codes.
+best 1x1 convolution (of squared error, over pictures of random codes) has a closed form. It cannot know what the later
+layers do with their own codes: on the FFHQ weights, eleven unseen pictures cut at 256x256 were 21 to 30 dB from the
+downscaled ones, with a median of 28.
 """
 
 from __future__ import annotations

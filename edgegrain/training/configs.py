@@ -68,8 +68,8 @@ CONFIGS: dict[str, StageConfig] = {
         _LATER_PAPER, stage="final", trains=("encoder", "decoder", "codes", "fusion"), loss=PAPER, learning_rate=5e-5),
     "smoke-stage1": _SMOKE,
     "smoke-stage2": replace(
-        _SMOKE_GRAIN, stage="2", trains=("codes",), synthetic=1.0, batch=8, learning_rate=4e-3,
-        loss=LossWeights(l1=0.5, lpips=0.0, identity=0.0, lr=0.0, codes=1.0)),
+        _SMOKE_GRAIN, stage="2", trains=("codes",), synthetic=1.0, batch=8, learning_rate=8e-3,
+        loss=LossWeights(l1=0.5, lpips=0.0, identity=0.0, lr=0.0, codes=2.0)),
     "smoke-stage3": replace(_SMOKE_GRAIN, stage="3", trains=("fusion",)),
     "smoke-final": replace(
         _SMOKE_GRAIN, stage="final", trains=("encoder", "decoder", "codes", "fusion"),
@@ -77,4 +77,4 @@ CONFIGS: dict[str, StageConfig] = {
 }
 """Name -> stage, with recipe and sizes."""
 
-SMOKE_PICTURES = 240
+SMOKE_PICTURES = 160

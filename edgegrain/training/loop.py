@@ -6,16 +6,11 @@ checkpoint at every evaluation, at the end and on Ctrl-C or SIGTERM, and continu
 
 from __future__ import annotations
 
-import contextlib
-import json
 import math
-import signal
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -32,10 +27,11 @@ from edgegrain.training.placement import Placement, placed
 from edgegrain.training.stages import StageConfig
 from edgegrain.training.start import begin, stand_in_prior
 from edgegrain.training.synthetic import synthetic_faces
+from edgegrain.training.turn import Journal, Turn
 from edgegrain.training.validation import Judges, evaluate, evaluate_codes, sample_sheet
 from server_decoder.prior import GenerativePrior
 
-LOG_EVERY = 50  # steps
+LOG_EVERY = 25  # steps
 VARIANCE_SAMPLES = 1024  # latents that the variance of W is estimated from
 HELD_OUT = 16  # pictures that a run is evaluated on
 UNSEEN_SEED = 2**40  # of the synthetic ones; training counts up from far below
@@ -87,28 +83,24 @@ def train(config: StageConfig, *, out: Path, pictures: int, data: Path | None = 
         raise EdgegrainError("the losses need the LPIPS and identity weights; pass --weights with their folder")
     if config.adversarial is not None and run.opponent is None:
         run.opponent = Opponent(config.adversarial, discriminator)
-    with placed(device) as place, _stop_on_signal() as stop:
+    with placed(device) as place:
         trainer = Trainer(run, place, shard, Judges.load(weights, place.device))
-        log = _Log(out / "log.jsonl" if place.first else None)
-        log.write({"config": config.as_dict(), "pictures_in_set": len(shard), "seen": run.pictures})
-        started, first, next_evaluation = time.monotonic(), run.pictures, run.pictures + evaluate_every
-        while True:
-            elapsed = time.monotonic() - started
-            progress = max(run.pictures / pictures if pictures else 1.0, (elapsed / budget_seconds) if budget_seconds else 0.0)
-            progress, stopped = place.agree(progress, bool(stop))
-            if stopped or progress >= 1:
-                break
-            loss, terms = trainer.step(progress)
-            if trainer.steps % LOG_EVERY == 0:
-                rate = (run.pictures - first) / (time.monotonic() - started)
-                log.write({"pictures": run.pictures, "per_second": round(rate, 2), "loss": round(float(loss), 5),
-                           **{name: round(float(value), 5) for name, value in terms.items()}})
-            if report and place.first and trainer.steps % 5 == 0:
-                report(progress, f"{run.pictures:,} pictures, loss {float(loss):.3f}")
-            if run.pictures >= next_evaluation:
-                next_evaluation += evaluate_every
-                _look(trainer, held_out, out, log)
-        return _look(trainer, held_out, out, log, end=not stopped)
+        journal = Journal(out / "log.jsonl" if place.first else None)
+        journal.write({"config": config.as_dict(), "pictures_in_set": len(shard), "seen": run.pictures})
+        turn = Turn(place, run.pictures, pictures, budget_seconds)
+        next_evaluation = run.pictures + evaluate_every
+        with turn.ends_on_signal():
+            while (progress := turn.progress(run.pictures)) is not None:
+                loss, terms = trainer.step(progress)
+                if trainer.steps % LOG_EVERY == 0:
+                    journal.write({"pictures": run.pictures, "per_second": turn.rate(run.pictures), "loss": float(loss),
+                                   **{name: float(value) for name, value in terms.items()}})
+                if report and place.first and trainer.steps % 5 == 0:
+                    report(progress, f"{run.pictures:,} pictures, loss {float(loss):.3f}")
+                if run.pictures >= next_evaluation:
+                    next_evaluation += evaluate_every
+                    _look(trainer, held_out, out, journal)
+            return _look(trainer, held_out, out, journal, end=not turn.interrupted)
 
 
 def learning_rate(config: StageConfig, progress: float, step: int) -> float:
@@ -246,50 +238,14 @@ def _pictures(config: StageConfig, data: Path | None, validation: Path | None, e
     return shard, np.stack([read_square(path, size) for path in list_pictures(validation or data)[:HELD_OUT]])
 
 
-def _look(trainer: Trainer, held_out: np.ndarray, out: Path, log: _Log, end: bool | None = None) -> dict[str, float]:
+def _look(trainer: Trainer, held_out: np.ndarray, out: Path, journal: Journal, end: bool | None = None
+          ) -> dict[str, float]:
     """Evaluate, draw the sheet, save; the first process only."""
     run, result = trainer.run, {}
     if trainer.place.first:
         result = trainer.evaluate(held_out)
-        log.write({"pictures": run.pictures, "validation": result} | ({} if end is None else {"end": end}))
+        journal.write({"pictures": run.pictures, "validation": result} | ({} if end is None else {"end": end}))
         sample_sheet(run.average, held_out[:8], out / "samples.png")
         save_run(out, run)
     trainer.place.wait()
     return result
-
-
-class _Log:
-    """JSON lines, appended and flushed; None writes nowhere."""
-
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
-
-    def write(self, row: dict[str, Any]) -> None:
-        if self._path is not None:
-            with self._path.open("a") as file:
-                file.write(json.dumps(row) + "\n")
-
-
-class _Stop:
-    """Set by the first Ctrl-C or SIGTERM; the second one does what it always does."""
-
-    def __init__(self) -> None:
-        self._requested = False
-
-    def __bool__(self) -> bool:
-        return self._requested
-
-    def request(self, number: int, frame: object) -> None:
-        self._requested = True
-        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-
-
-@contextlib.contextmanager
-def _stop_on_signal() -> Iterator[_Stop]:
-    stop = _Stop()
-    before = {number: signal.signal(number, stop.request) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

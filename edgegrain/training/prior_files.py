@@ -8,28 +8,35 @@ from torch import nn
 
 from edgegrain.contract.errors import EdgegrainError
 from edgegrain.training.stages import StageConfig
+from server_decoder import prior_store
 from server_decoder.grain.grain import GrainConfig
-from server_decoder.mobile_stylegan import load_mobile_stylegan
 from server_decoder.prior import GenerativePrior
 from server_decoder.stylegan2 import checkpoints
-from server_decoder.stylegan2.checkpoints import load_stylegan2
 from server_decoder.stylegan2.synthesis import StyleGAN2Config
 
 
-def load_prior(config: StageConfig, path: Path | None) -> GenerativePrior | None:
-    """The generator of a stage that has one; None without a file.
+def load_prior(config: StageConfig, prior: str | Path | None) -> GenerativePrior | None:
+    """The generator of a stage that has one, cut to the stage's size; None for stages without and for trial runs.
+
+    Args:
+        config: the stage.
+        prior: a file, or the name of a fetched prior; None for the published one where that is of the stage's kind.
 
     Raises:
-        EdgegrainError: the stage has none, or the file holds another kind or size.
+        EdgegrainError: the stage has no generator, or there is no such prior, or it is of another kind or size.
     """
-    if path is None:
+    network = None
+    if isinstance(config.decoder, GrainConfig) and config.decoder.prior is not None:
+        network = config.decoder.prior.network
+    if network is None:
+        if prior is not None:
+            raise EdgegrainError(f"stage {config.stage} of this recipe has no generator; leave --prior out")
         return None
-    if not isinstance(config.decoder, GrainConfig) or config.decoder.prior is None:
-        raise EdgegrainError(f"stage {config.stage} has no generator; leave --prior out")
-    network = config.decoder.prior.network
-    if isinstance(network, StyleGAN2Config):
-        return load_stylegan2(path, network, cut_to=network.size)
-    return load_mobile_stylegan(path, network, cut_to=network.size)
+    if prior is None and config.made_up:
+        return None
+    if prior is None and isinstance(network, StyleGAN2Config):
+        raise EdgegrainError("this recipe needs a StyleGAN2; pass --prior with its file (edgegrain prior convert)")
+    return prior_store.load_prior(prior or prior_store.DEFAULT_PRIOR, network, size=network.size)
 
 
 def load_discriminator(config: StageConfig, path: Path | None) -> nn.Module | None:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,7 +26,7 @@ import numpy as np
 import torch
 import typer
 
-from edge_encoder.integer_network import IntegerNetwork, digest, load
+from edge_encoder.integer_network import IntegerNetwork, digest, load, save
 from edge_encoder.lowering import box_network, lower, raise_twin
 from edge_encoder.twin import EncoderTwin
 from edgegrain.contract.bundle_paths import find_bundle
@@ -38,7 +39,10 @@ from edgegrain.training.model_card import card_text
 from edgegrain.training.pictures import list_pictures, pack
 from edgegrain.training.prior_files import load_prior
 from export.bundle import DECODER, assemble_bundle, replace_decoder
+from export.decoder_sources import TRAINED
 from export.server import Weights, compare_decoder, export_decoder
+from server_decoder.grain.grain import Grain
+from server_decoder.grain.weights import save_trained
 
 COMPARED = 8  # LRs on which the exported decoder is compared with torch
 LICENCE = {
@@ -78,7 +82,8 @@ def has_encoder(model: Autoencoder, network: IntegerNetwork) -> bool:
 
 def publish(checkpoint: Path, data: Path, folder: Path, *, bundle_id: str, version: str, domain: str,
             exclude: tuple[str, ...] = (), coder_pictures: int = 4000, licence: Mapping[str, str] = LICENCE,
-            prior: Path | None = None, encoder_of: Path | None = None, force: bool = False) -> dict[str, Any]:
+            prior: str | Path | None = None, encoder_of: Path | None = None, storage: Weights | None = None,
+            force: bool = False) -> dict[str, Any]:
     """Write the bundle of a run; returns a summary.
 
     Args:
@@ -89,8 +94,9 @@ def publish(checkpoint: Path, data: Path, folder: Path, *, bundle_id: str, versi
         exclude: name patterns left out, as in training.
         coder_pictures: pictures that the coder's tables are fitted to.
         licence: for the manifest.
-        prior: the generator's file, if the run has one.
+        prior: the generator's file or name, if the run has one.
         encoder_of: folder of the bundle whose encoder and coder are kept.
+        storage: of the decoder's weights; by default float16, with a generator's large ones as int8.
         force: replace a bundle that exists.
 
     Raises:
@@ -108,7 +114,8 @@ def publish(checkpoint: Path, data: Path, folder: Path, *, bundle_id: str, versi
         raise BundleError(f"the run's encoder is not that of bundle {source.id}: its weights moved, or it began with "
                           "another; publish it without --encoder-of, under an id of its own")
     decoder = average.decoder.eval()
-    graph = export_decoder(decoder, config.encoder.lr, Weights.float16)
+    whole = isinstance(decoder, Grain)
+    graph = export_decoder(decoder, config.encoder.lr, storage or (Weights.compact if whole else Weights.float16))
     comparison = compare_decoder(graph, decoder, lrs[:COMPARED])
     stages = [*run.history, {"stage": config.stage, "pictures": run.pictures}]
     training = {"stages": stages, "pictures_seen": sum(stage["pictures"] for stage in stages),
@@ -117,7 +124,7 @@ def publish(checkpoint: Path, data: Path, folder: Path, *, bundle_id: str, versi
     fields = {
         "id": bundle_id, "version": version, "codec": "grain", "domain": domain,
         "decoder": {"file": DECODER, "input": "lr", "output": "hr", "controls": [],
-                    "architecture": config.as_dict()["decoder"]},
+                    "architecture": decoder.config.as_dict() if whole else asdict(decoder.config)},
         "training": training, "evaluation": {}, "licence": dict(licence),
     }
     card = card_text(bundle_id, training, {}, licence)
@@ -128,6 +135,24 @@ def publish(checkpoint: Path, data: Path, folder: Path, *, bundle_id: str, versi
     return {"bundle": str(folder), "lr_contract_id": manifest.lr_contract_id.hex(), "stages": stages,
             "decoder_difference_from_torch": comparison.largest_difference,
             "bytes": sum(entry.size for entry in manifest.files.values())}
+
+
+def store_trained(checkpoint: Path, folder: Path, prior: str | Path | None = None, *, force: bool = False) -> Path:
+    """Write a run's trained weights (float16) and its integer encoder into a folder of the zoo, from which
+    `export.server` rebuilds the decoder with the generator.
+
+    Raises:
+        BundleError: the run is of stage 1, which has no generator to leave out.
+        FileExistsError: the folder holds such files and ``force`` is false.
+    """
+    average = load_run(checkpoint, load_prior(read_config(checkpoint), prior)).average
+    if not isinstance(average.decoder, Grain):
+        raise BundleError(f"{checkpoint} is a run of stage 1; publish it as a bundle")
+    encoder = average.encoder
+    if isinstance(encoder, EncoderTwin):
+        folder.mkdir(parents=True, exist_ok=True)
+        save(lower(encoder), folder / "encoder.safetensors")
+    return save_trained(average.decoder, folder / TRAINED, force=force)
 
 
 def _sources(data: Path, exclude: tuple[str, ...]) -> dict[str, int]:
@@ -155,15 +180,23 @@ def main(
     version: Annotated[str, typer.Option(help="Version of the bundle.")] = "1.0.0",
     domain: Annotated[str, typer.Option(help="What the pictures show.")] = "faces",
     exclude: Annotated[list[str] | None, typer.Option(help="Name patterns left out, as in training.")] = None,
-    prior: Annotated[Path | None, typer.Option(help="File of the generator, if the run has one.")] = None,
+    prior: Annotated[str, typer.Option(
+        help="Generator, if the run has one: a fetched prior's name, or a file; by default the published one.")] = "",
+    storage: Annotated[Weights | None, typer.Option(
+        help="Of the decoder's weights; by default float16, with a generator's large ones as int8.")] = None,
+    trained_only: Annotated[bool, typer.Option(
+        "--trained-only", help="Write what was trained instead, for the zoo: no generator, no exports.")] = False,
     encoder_of: Annotated[str, typer.Option(
         help="Bundle (name or folder) whose encoder the run kept; its encoder and coder files are reused.")] = "",
     force: Annotated[bool, typer.Option("--force", help="Replace the bundle.")] = False,
 ) -> None:
     """Turn a training run into a bundle."""
     try:
+        if trained_only:
+            typer.echo(store_trained(checkpoint, out / bundle_id, prior or None, force=force))
+            return
         summary = publish(checkpoint, data, out / bundle_id, bundle_id=bundle_id, version=version, domain=domain,
-                          exclude=tuple(exclude or ()), prior=prior, force=force,
+                          exclude=tuple(exclude or ()), prior=prior or None, storage=storage, force=force,
                           encoder_of=find_bundle(encoder_of) if encoder_of else None)
     except (EdgegrainError, FileExistsError) as error:
         typer.echo(f"error: {error}", err=True)

@@ -46,8 +46,7 @@ def begin(config: StageConfig, start: Path | None, prior: GenerativePrior | None
         model = build_autoencoder(config, prior)
         return Run(model, copy.deepcopy(model).requires_grad_(False), config)
     if (start / MANIFEST_NAME).is_file():
-        source, weights, history, published = from_bundle(start)
-        prior = prior or published
+        source, weights, history = from_bundle(start)
     else:
         adopt(config, read_config(start))  # says what does not fit before weights are missed
         run = load_run(start, prior)
@@ -55,7 +54,7 @@ def begin(config: StageConfig, start: Path | None, prior: GenerativePrior | None
         history = (*run.history, {"stage": run.config.stage, "pictures": run.pictures})
     config = adopt(config, source)
     if isinstance(config.decoder, GrainConfig) and prior is None:
-        raise EdgegrainError(f"stage {config.stage} needs the generator; pass --prior with its file")
+        raise EdgegrainError(f"stage {config.stage} needs the generator whole, as its file holds it; pass --prior")
     model = build_autoencoder(config, prior)
     own, grain = model.state_dict(), isinstance(config.decoder, GrainConfig)
     prefix = "decoder." if grain and isinstance(source.decoder, DecoderConfig) else ""
@@ -82,9 +81,8 @@ def adopt(config: StageConfig, source: StageConfig) -> StageConfig:
     return replace(config, encoder=source.encoder, decoder=decoder, correction=source.correction)
 
 
-def from_bundle(folder: Path
-                ) -> tuple[StageConfig, dict[str, Tensor], tuple[Mapping[str, Any], ...], GenerativePrior | None]:
-    """Shapes, weights, stages and prior of a bundle; its twin encoder computes the bundle's LRs to the byte.
+def from_bundle(folder: Path) -> tuple[StageConfig, dict[str, Tensor], tuple[Mapping[str, Any], ...]]:
+    """Shapes, weights and stages of a bundle; its twin encoder computes the bundle's LRs to the byte.
 
     Raises:
         BundleError: the bundle is damaged, or its networks are of another family.
@@ -102,8 +100,7 @@ def from_bundle(folder: Path
     training = manifest.training
     history = training.get("stages") or [{"stage": str(training.get("stage", stage)),
                                           "pictures": training.get("pictures_seen", 0)}]
-    config = StageConfig(stage=stage, encoder=encoder, decoder=decoder.config)
-    return config, weights, tuple(history), decoder.prior if isinstance(decoder, Grain) else None
+    return StageConfig(stage=stage, encoder=encoder, decoder=decoder.config), weights, tuple(history)
 
 
 @torch.no_grad()

@@ -87,8 +87,8 @@ def main(
         help="Folder of the LPIPS and identity weights; smoke recipes do without.")] = None,
     start: Annotated[str, typer.Option(
         help="Run or bundle to begin with; stages after the first need one.")] = "",
-    prior: Annotated[Path | None, typer.Option(
-        help="Safetensors file of the generator, from stage 2 on; smoke recipes use random weights.")] = None,
+    prior: Annotated[str, typer.Option(
+        help="Generator from stage 2 on: a fetched prior's name, or a file; by default the published one.")] = "",
     discriminator: Annotated[Path | None, typer.Option(
         help="Safetensors file of a trained StyleGAN2 discriminator, for recipes that have one.")] = None,
     pictures: Annotated[int, typer.Option(
@@ -117,7 +117,7 @@ def main(
     \b
     Try it, without data:   --config smoke-stage1 --out runs/trial
     Stage 1:                --config stage1-faces-256-lr16 --data FACES --weights METRICS --out runs/one
-    Stage 2:                --config stage2-faces-256-lr16 ... --prior PRIOR --start runs/one --out runs/two
+    Stage 2:                --config stage2-faces-256-lr16 ... --start runs/one --out runs/two
     Stage 3, then final:    likewise with --start runs/two, --start runs/three
     """
     if list_all:
@@ -135,7 +135,7 @@ def main(
         if out is None:
             raise EdgegrainError("pass --out with a folder for the run")
         origin = resolve_start(start)
-        generator = load_prior(stage, prior)
+        generator = load_prior(stage, prior or None)
         judge = load_discriminator(stage, discriminator)
         with bar:
             task = bar.add_task("preparing", total=1.0)

@@ -55,7 +55,8 @@ def test_r1_is_the_squared_gradient_at_originals() -> None:
 @pytest.mark.parametrize("loss", LOSSES)
 def test_a_discriminator_learns_to_tell_pictures_apart(loss: str) -> None:
     torch.manual_seed(0)
-    opponent = Opponent(AdversarialConfig(loss, discriminator=DiscriminatorConfig(16, 8, 16), learning_rate=2e-3, r1=0.1))
+    config = AdversarialConfig(loss, discriminator=DiscriminatorConfig(16, 8, 16), learning_rate=2e-3, r1=0.1)
+    opponent = Opponent(config)
     real, fake = torch.rand(8, 3, 16, 16) * 0.5 + 0.5, -torch.rand(8, 3, 16, 16)
     first = opponent.learn(fake, real, lambda parameters: None)
     for _ in range(15):

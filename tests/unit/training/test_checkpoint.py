@@ -1,4 +1,4 @@
-"""Checkpoints: several files where one would be too large, whole whenever the writing stops, and told apart by prior."""
+"""Checkpoints: several files where one would be too large, each whole, and told apart by their generator."""
 
 from __future__ import annotations
 

@@ -49,11 +49,11 @@ def test_the_student_comes_closer_to_its_teacher_than_an_untrained_one(tmp_path:
 
 
 def test_the_adversarial_loss_joins_on_time(tmp_path: Path) -> None:
-    config = replace(SMALL, adversarial=replace(SMOKE.adversarial, discriminator=replace(
+    config = replace(SMALL, batch=4, adversarial=replace(SMOKE.adversarial, begins=0.6, discriminator=replace(
         SMOKE.adversarial.discriminator, size=32)))
-    distil(config, stand_in_teacher(config), out=tmp_path, pictures=480)
+    distil(config, stand_in_teacher(config), out=tmp_path, pictures=160)
     logged = rows(tmp_path, "bands")
-    assert ["adversarial" in row for row in logged] == [False, True, True]  # from 0.3 on; rows at 1/3, 2/3, 1
+    assert ["adversarial" in row for row in logged] == [False, True]  # rows in the middle and at the end
     assert logged[-1]["logit_gap"] > 0
 
 

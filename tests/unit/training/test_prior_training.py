@@ -15,7 +15,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from edgegrain.contract.errors import EdgegrainError, ModelError
-from edgegrain.training import prior, prior_run
+from edgegrain.training import prior, prior_loop, prior_run
 from edgegrain.training.augment import AdaptationConfig
 from edgegrain.training.pictures import made_up
 from edgegrain.training.placement import Placement
@@ -36,12 +36,12 @@ HERE = Placement(torch.device("cpu"))
 def test_both_networks_learn_from_made_up_pictures(tmp_path: Path) -> None:
     """The bound is one that networks which do not move miss."""
     losses = {}
-    for rate in (2e-3, 1e-9):
+    for rate, steps in ((2e-3, 40), (1e-9, 12)):
         run = begin(replace(SMOKE, learning_rate=rate))
         first = {name: tensor.clone() for name, tensor in run.average.state_dict().items()}
         trainer = PriorTrainer(run, HERE, made_up(16, 16, 0))
-        trace = [float(trainer.step()["discriminator"]) for _ in range(60)]
-        losses[rate] = sum(trace[-20:]) / 20
+        trace = [float(trainer.step()["discriminator"]) for _ in range(steps)]
+        losses[rate] = sum(trace[-12:]) / 12
         moved = max(float((tensor - first[name]).abs().max()) for name, tensor in run.average.state_dict().items())
         assert trainer.skipped == 0
         assert (moved > 0.02) == (rate == 2e-3)
@@ -76,7 +76,7 @@ def test_without_overfitting_or_without_the_controller_nothing_is_augmented() ->
     assert PriorTrainer(run, HERE, made_up(16, 16, 0)).step().keys() == {"discriminator", "generator", "sign"}
 
 
-def test_it_learns_faces(tmp_path: Path, shared_data: Path) -> None:
+def test_it_learns_faces(tmp_path: Path, shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """200 training faces at 64 x 64."""
     folder = shared_data / "train_faces_256"
     if not folder.is_dir():
@@ -85,9 +85,10 @@ def test_it_learns_faces(tmp_path: Path, shared_data: Path) -> None:
     chosen.mkdir()
     for path in sorted(folder.glob("*.jpg"))[:200]:
         (chosen / path.name).symlink_to(path)
+    monkeypatch.setattr(prior_loop, "LOG_EVERY", 1)
     figures = train_prior(PRIOR_CONFIGS["smoke"], data=chosen, out=tmp_path / "run", pictures=160)
-    logged = rows(tmp_path / "run", "discriminator")
-    assert logged[-1]["discriminator"] < 0.9 * KNOWS_NOTHING
+    trace = [row["discriminator"] for row in rows(tmp_path / "run", "discriminator")]
+    assert sum(trace[-8:]) / 8 < 0.8 * KNOWS_NOTHING < sum(trace[:4]) / 4
     assert figures["pictures"] == 160
     assert figures["skipped"] == 0
     with Image.open(tmp_path / "run" / "samples.png") as sheet:

@@ -1,0 +1,39 @@
+"""The commands of docs/new_domain.md: every module, option and recipe they name exists."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+import shlex
+from pathlib import Path
+
+from edgegrain.training.configs import CONFIGS
+from edgegrain.training.distil_configs import DISTIL_CONFIGS
+from edgegrain.training.prior_configs import PRIOR_CONFIGS
+
+RECIPES = {"edgegrain.training.train": CONFIGS, "edgegrain.training.prior": PRIOR_CONFIGS,
+           "edgegrain.training.distil": DISTIL_CONFIGS}
+
+
+def _options(module: str) -> set[str]:
+    """Long options of a module's command: those that are declared, else its parameters' names."""
+    names = set()
+    for name, parameter in inspect.signature(importlib.import_module(module).main).parameters.items():
+        option = next(iter(getattr(parameter.annotation, "__metadata__", ())), parameter.default)
+        annotation = str(parameter.annotation)
+        declared = re.findall(r"--[a-z-]+", " ".join(getattr(option, "param_decls", None) or ()) + annotation)
+        names |= set(declared) or {"--" + name.replace("_", "-")}
+        names.add("--" + name.replace("_", "-"))
+    return names
+
+
+def test_every_module_option_and_recipe_of_the_page_exists(repository: Path) -> None:
+    text = (repository / "docs" / "new_domain.md").read_text().replace("\\\n", " ")
+    commands = [shlex.split(line) for line in re.findall(r"^ *python -m (.+)$", text, re.MULTILINE)]
+    assert len(commands) >= 12
+    for module, *arguments in commands:
+        options = {argument for argument in arguments if argument.startswith("--")}
+        assert options <= _options(module), f"{module} has no {sorted(options - _options(module))}"
+        if "--config" in arguments:
+            assert arguments[arguments.index("--config") + 1] in RECIPES[module]

@@ -151,7 +151,7 @@ def store_trained(checkpoint: Path, folder: Path, prior: str | Path | None = Non
     encoder = average.encoder
     if isinstance(encoder, EncoderTwin):
         folder.mkdir(parents=True, exist_ok=True)
-        save(lower(encoder), folder / "encoder.safetensors")
+        save(lower(encoder), folder / "encoder.safetensors", force=force)
     return save_trained(average.decoder, folder / TRAINED, force=force)
 
 

@@ -1,0 +1,77 @@
+"""A bundle with another decoder keeps its LR contract; what was trained alone fits the zoo."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from edge_encoder.integer_network import digest, load
+from edge_encoder.lowering import lower
+from edgegrain.contract.errors import BundleError
+from edgegrain.contract.manifest import load_manifest
+from edgegrain.training.checkpoint import Run, save_run
+from edgegrain.training.configs import CONFIGS
+from edgegrain.training.publish import store_trained
+from edgegrain.training.start import begin, stand_in_prior
+from export.bundle import replace_decoder
+from server_decoder.grain.weights import load_trained
+from server_decoder.stylegan2.checkpoints import save_stylegan2
+from tests.tiny_bundle import repeating_decoder, write_tiny_bundle
+
+FIELDS = {"id": "tiny-64-lr16", "version": "2.0.0", "codec": "grain", "domain": "test", "evaluation": {},
+          "decoder": {"file": "decoder.onnx", "input": "lr", "output": "hr", "controls": []},
+          "training": {"pictures_seen": 7}, "licence": {"weights": "none", "data": "none"}}
+
+
+def test_another_decoder_leaves_encoder_and_coder_byte_for_byte(tmp_path: Path) -> None:
+    source = load_manifest(write_tiny_bundle(tmp_path / "old", random=True))
+    kept = {name: source.open_file(name) for name in source.files if name not in ("decoder.onnx", "README.md")}
+    decoder = repeating_decoder(64, 16)
+    made = replace_decoder(source, tmp_path / "new" / "tiny-64-lr16", decoder, FIELDS, card="# a card")
+    assert made.lr_contract_id == source.lr_contract_id
+    assert {name: made.open_file(name) for name in kept} == kept
+    assert made.open_file("decoder.onnx") == decoder
+    assert made.open_file("README.md") == b"# a card"
+    assert (made.version, made.training) == ("2.0.0", {"pictures_seen": 7})
+    record = json.loads((made.folder / "manifest.json").read_bytes())
+    assert record["encoder"] == json.loads((source.folder / "manifest.json").read_bytes())["encoder"]
+    with pytest.raises(FileExistsError, match="--force"):
+        replace_decoder(source, made.folder, decoder, FIELDS, card="")
+
+
+def test_a_bundle_can_be_renewed_in_its_own_folder(tmp_path: Path) -> None:
+    source = load_manifest(write_tiny_bundle(tmp_path))
+    made = replace_decoder(source, source.folder, repeating_decoder(), FIELDS, card="new", force=True)
+    assert made.folder == source.folder
+    assert made.version == "2.0.0"
+    assert made.lr_contract_id == source.lr_contract_id
+
+
+@pytest.fixture
+def run() -> Run:
+    torch.manual_seed(5)
+    config = CONFIGS["smoke-stage3"]
+    return begin(config, None, stand_in_prior(config))
+
+
+def test_the_zoo_gets_what_was_trained_and_the_integer_encoder(run: Run, tmp_path: Path) -> None:
+    save_run(tmp_path / "run", run)
+    prior = run.model.prior
+    save_stylegan2(tmp_path / "prior.safetensors", prior)  # type: ignore[arg-type]
+    written = store_trained(tmp_path / "run", tmp_path / "zoo" / "tiny", tmp_path / "prior.safetensors")
+    decoder = load_trained(written, prior)
+    wanted = run.average.decoder.fusion.state_dict()  # type: ignore[union-attr]
+    assert decoder.fusion is not None
+    for name, tensor in decoder.fusion.state_dict().items():
+        torch.testing.assert_close(tensor, wanted[name], atol=1e-3, rtol=1e-3)
+    stored = load(tmp_path / "zoo" / "tiny" / "encoder.safetensors")
+    assert digest(stored) == digest(lower(run.average.encoder))  # type: ignore[arg-type]
+
+
+def test_a_stage_1_run_is_a_bundle_not_the_zoos(tmp_path: Path) -> None:
+    save_run(tmp_path / "run", begin(CONFIGS["smoke-stage1"], None))
+    with pytest.raises(BundleError, match="publish it as a bundle"):
+        store_trained(tmp_path / "run", tmp_path / "zoo")

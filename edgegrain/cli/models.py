@@ -40,7 +40,7 @@ def models(json_output: JsonOption = False) -> None:
         table.add_row(model.name, *cells)
     console = Console()
     # Piped, the table is as wide as it needs to be.
-    console.print(table, **({} if console.is_terminal else {"width": 200}))
+    console.print(table, width=None if console.is_terminal else 200)
 
 
 def _cell(parameters: int, macs: int) -> str:

@@ -56,7 +56,9 @@ class FusionConfig:
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> FusionConfig:
         """The configuration that ``dataclasses.asdict`` wrote (lists where tuples were are fine)."""
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+        plain: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value
+                                 for name, value in fields.items()}
+        return cls(**plain)
 
 
 class SqueezeExcitation(nn.Module):
@@ -161,5 +163,5 @@ def _initialize(fusion: FeatureFusion | PictureFusion) -> None:
             continue
         if isinstance(module, nn.Conv2d) and module.bias is not None:
             initialize(module)
-    nn.init.zeros_(fusion.to_rgb.weight)
-    nn.init.zeros_(fusion.to_rgb.bias)
+    for parameter in fusion.to_rgb.parameters():
+        parameter.zero_()

@@ -10,7 +10,8 @@ from server_decoder.mobile_stylegan import MobileStyleGAN, MobileStyleGANConfig
 from server_decoder.prior import GenerativePrior
 from server_decoder.stylegan2.synthesis import StyleGAN2, StyleGAN2Config
 
-NETWORKS = {"stylegan2": StyleGAN2Config, "mobile-stylegan": MobileStyleGANConfig}
+NETWORKS: dict[str, type[StyleGAN2Config] | type[MobileStyleGANConfig]] = {
+    "stylegan2": StyleGAN2Config, "mobile-stylegan": MobileStyleGANConfig}
 """Kind of generator -> its configuration."""
 
 

@@ -133,8 +133,10 @@ class Trainer:
             run.opponent.discriminator.to(place.device)
             place.share(run.opponent.discriminator)
         self.parameters = [parameter for parameter in run.model.parameters() if parameter.requires_grad]
-        trained = {name for name, parameter in run.model.named_parameters() if parameter.requires_grad}
-        self._averages = [parameter for name, parameter in run.average.named_parameters() if name in trained]
+        averages = dict(run.average.named_parameters())
+        self._averages: list[Tensor] = [
+            averages[name] for name, parameter in run.model.named_parameters() if parameter.requires_grad]
+        self._moving: list[Tensor] = list(self.parameters)
         self.optimizers = optimizers(self.parameters, config.learning_rate, config.muon)
         real = config.batch - config.synthetic_count
         seed = config.seed + run.pictures + 1_000_003 * place.rank
@@ -190,7 +192,7 @@ class Trainer:
         run.pictures += config.batch * place.world
         with torch.no_grad():  # a young average of a new run would otherwise keep the random beginning
             decay = config.ema if self._resumed else min(config.ema, (1 + self.steps) / (10 + self.steps))
-            torch._foreach_lerp_(self._averages, self.parameters, 1 - decay)
+            torch._foreach_lerp_(self._averages, self._moving, 1 - decay)
         return loss.detach(), terms
 
     def evaluate(self, held_out: np.ndarray) -> dict[str, float]:

@@ -114,8 +114,11 @@ def publish(checkpoint: Path, data: Path, folder: Path, *, bundle_id: str, versi
         raise BundleError(f"the run's encoder is not that of bundle {source.id}: its weights moved, or it began with "
                           "another; publish it without --encoder-of, under an id of its own")
     decoder = average.decoder.eval()
-    whole = isinstance(decoder, Grain)
-    graph = export_decoder(decoder, config.encoder.lr, storage or (Weights.compact if whole else Weights.float16))
+    if isinstance(decoder, Grain):
+        architecture, usual = decoder.config.as_dict(), Weights.compact
+    else:
+        architecture, usual = asdict(decoder.config), Weights.float16
+    graph = export_decoder(decoder, config.encoder.lr, storage or usual)
     comparison = compare_decoder(graph, decoder, lrs[:COMPARED])
     stages = [*run.history, {"stage": config.stage, "pictures": run.pictures}]
     training = {"stages": stages, "pictures_seen": sum(stage["pictures"] for stage in stages),
@@ -124,7 +127,7 @@ def publish(checkpoint: Path, data: Path, folder: Path, *, bundle_id: str, versi
     fields = {
         "id": bundle_id, "version": version, "codec": "grain", "domain": domain,
         "decoder": {"file": DECODER, "input": "lr", "output": "hr", "controls": [],
-                    "architecture": decoder.config.as_dict() if whole else asdict(decoder.config)},
+                    "architecture": architecture},
         "training": training, "evaluation": {}, "licence": dict(licence),
     }
     card = card_text(bundle_id, training, {}, licence)

@@ -49,7 +49,7 @@ def stand_in_teacher(config: DistilConfig) -> StyleGAN2:
                                             student.code_width, student.mapping_layers))
     with torch.no_grad():
         for head in teacher.to_rgb:  # each adds a deviation of about 1 to the sum
-            head.conv.weight.mul_(0.25)
+            head.get_parameter("conv.weight").mul_(0.25)
     teacher.measure_mean_code()
     return teacher
 

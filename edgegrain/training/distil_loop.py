@@ -113,7 +113,7 @@ class Distiller:
         trained = [(parameter, average) for parameter, average in zip(
             run.student.parameters(), run.average.parameters(), strict=True) if parameter.requires_grad]
         self._parameters = [parameter for parameter, _ in trained]
-        self._averages = [average for _, average in trained]
+        self._averages: list[Tensor] = [average for _, average in trained]
         self._adam = torch.optim.Adam(self._parameters, lr=run.config.learning_rate)
         self._random = torch.Generator().manual_seed(run.config.seed + run.pictures + 1_000_003 * place.rank)
 
@@ -186,7 +186,7 @@ class Distiller:
         self._adam.step()
         with torch.no_grad():  # a young average would otherwise keep the random beginning
             decay = min(config.ema, (1 + self.steps) / (10 + self.steps))
-            torch._foreach_lerp_(self._averages, self._parameters, 1 - decay)
+            torch._foreach_lerp_(self._averages, [*self._parameters], 1 - decay)
 
 
 def _at_most(picture: Tensor, size: int) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from edgegrain.training.shards import load_shards, save_shards
 from server_decoder.mobile_stylegan import MobileStyleGAN, WaveletHead, save_mobile_stylegan
 from server_decoder.mobile_stylegan_heads import fit_rgb_heads
 from server_decoder.stylegan2.discriminator import Discriminator
+from server_decoder.stylegan2.mapping import MAPPING_RATE
 from server_decoder.stylegan2.synthesis import StyleGAN2
 
 CHECKPOINT = "last.safetensors"
@@ -88,16 +90,16 @@ def adopt(student: MobileStyleGAN, teacher: StyleGAN2) -> None:
                          f"teacher has {theirs.code_width} and {theirs.mapping_layers}")
     if mine.size != theirs.size:
         raise ModelError(f"the student makes {mine.size}x{mine.size} pictures, the teacher {theirs.size}x{theirs.size}")
-    for target, source in zip(student.mapping.layers, teacher.mapping.layers, strict=True):
-        target.weight.copy_(source.weight * source.scale)
-        target.bias.copy_(source.bias * source.rate)
+    gains = {"weight": MAPPING_RATE / math.sqrt(theirs.code_width), "bias": MAPPING_RATE}
+    student.mapping.load_state_dict({
+        name: tensor * gains[name.rpartition(".")[2]] for name, tensor in teacher.mapping.state_dict().items()})
     student.mapping.requires_grad_(False)
     student.mean_code.copy_(teacher.mean_code)
     if student.input.shape == teacher.constant.shape:
         student.input.copy_(teacher.constant)
-    convs = [student.conv, *(conv for block in student.blocks for conv in (block.conv1, block.conv2))]
-    for conv, layer in zip(convs, teacher.layers, strict=False):  # a wavelet student ends one resolution earlier
-        conv.noise.copy_(layer.noise)
+    convs = ["conv", *(f"blocks.{index}.{conv}" for index in range(len(student.blocks)) for conv in ("conv1", "conv2"))]
+    for index, conv in enumerate(convs):  # a wavelet student has two fewer than the teacher has layers
+        student.get_buffer(f"{conv}.noise").copy_(teacher.get_buffer(f"layers.{index}.noise"))
 
 
 def teacher_codes(codes: Tensor, count: int) -> Tensor:

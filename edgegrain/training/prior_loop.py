@@ -106,7 +106,7 @@ class PriorTrainer:
             place.share(network)
         self._generator = list(run.generator.parameters())
         self._discriminator = list(run.discriminator.parameters())
-        self._average = list(run.average.parameters())
+        self._average: list[Tensor] = list(run.average.parameters())
         self._adam_generator = lazy_adam(self._generator, config.learning_rate, config.path_every if config.path else 0)
         self._adam_discriminator = lazy_adam(self._discriminator, config.learning_rate,
                                              config.r1_every if config.r1 else 0)
@@ -208,7 +208,7 @@ class PriorTrainer:
         run, config = self.run, self.run.config
         half_life = min(config.ema, config.ema_ramp * run.pictures) if config.ema_ramp else config.ema
         decay = 0.5 ** (config.batch * self.place.world / max(half_life, 1e-8))
-        torch._foreach_lerp_(self._average, self._generator, 1 - decay)
+        torch._foreach_lerp_(self._average, [*self._generator], 1 - decay)
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.place.device.type, torch.bfloat16, enabled=self.run.config.bf16)

@@ -24,6 +24,6 @@ def band_loss(picture: Tensor, target: Tensor) -> Tensor:
     The target may be larger; it is averaged down to the picture.
     """
     if target.shape != picture.shape:
-        target = F.adaptive_avg_pool2d(target, picture.shape[-2:])
+        target = F.adaptive_avg_pool2d(target, picture.shape[-1])
     difference = haar(picture.float()) - haar(target.float())
     return difference.abs().mean() + difference.pow(2).mean()

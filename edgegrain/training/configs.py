@@ -18,8 +18,10 @@ from server_decoder.grain.presets import PRESETS
 from server_decoder.grain.rrdb_decoder import PAPER_1024_LR16
 from server_decoder.stylegan2.synthesis import CONFIG_F_1024
 
-# Ours, faces at 256 x 256. The first stage is the default of `StageConfig`.
-_STAGE1 = StageConfig()
+# Ours, faces at 256 x 256. Measured on 16 unseen faces: after 4,000 pictures LPIPS was .255 with AdamW alone, .200 with
+# Muon. Muon at 1.8e-3 and identity at 0.1 then stood still (.187 at 9,000, .185 at 17,000); with half the rate and
+# identity at 0.02 the same run fell to .141 at 28,500.
+_STAGE1 = StageConfig(loss=LossWeights(identity=0.02), learning_rate=3e-4, muon=3.0, noise_until=0.8)
 # The picture of predicted codes is never the original, so what looks alike counts more there than what lies in place;
 # on pictures of the prior's own the true codes say more than any picture could.
 _STAGE2 = StageConfig(

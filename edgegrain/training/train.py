@@ -11,6 +11,7 @@ Several GPUs: ``torchrun --nproc-per-node 4 -m edgegrain.training.train ...``, e
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -32,7 +33,7 @@ from edgegrain.training.stages import StageConfig
 PICTURES = 27_000
 
 
-def chosen(name: str, *, control: bool = False, encoder: str = "") -> StageConfig:
+def chosen(name: str, *, control: bool = False, encoder: str = "", identity: bool = True) -> StageConfig:
     """The configuration of a name, with what the command line changes in it.
 
     Raises:
@@ -45,6 +46,8 @@ def chosen(name: str, *, control: bool = False, encoder: str = "") -> StageConfi
         if config.stage != "1":
             raise EdgegrainError("--control is for stage 1; later stages take the encoder of what they start from")
         config = replace(config, correction=False)
+    if not identity:
+        config = replace(config, loss=replace(config.loss, identity=0.0))
     if encoder not in ("", "keep", "train"):
         raise EdgegrainError(f"--encoder is keep or train, got {encoder!r}")
     if encoder:
@@ -102,6 +105,7 @@ def main(
     control: Annotated[bool, typer.Option("--control", help="Stage 1: LR = box mean, no learned correction.")] = False,
     encoder: Annotated[str, typer.Option(
         help="keep or train: whether the encoder's weights move; by default as the recipe says.")] = "",
+    identity: Annotated[bool, typer.Option(help="The identity loss; it means something on faces only.")] = True,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint in --out.")] = False,
     device: Annotated[str, typer.Option(help=f"{', '.join(DEVICES)}; auto is CUDA where there is one.")] = "auto",
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: all.")] = 0,
@@ -126,9 +130,9 @@ def main(
     if threads:
         torch.set_num_threads(threads)
     bar = Progress(TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(),
-                   console=Console(stderr=True))
+                   console=Console(stderr=True), disable=os.environ.get("RANK", "0") != "0")  # torchrun's
     try:
-        stage = chosen(config, control=control, encoder=encoder)
+        stage = chosen(config, control=control, encoder=encoder, identity=identity)
         if dry_run:
             typer.echo(json.dumps(stage.as_dict(), indent=2))
             return
@@ -148,7 +152,8 @@ def main(
     except (EdgegrainError, FileExistsError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None
-    typer.echo(json.dumps(result))
+    if result:  # of several processes, the first one looks
+        typer.echo(json.dumps(result))
 
 
 if __name__ == "__main__":

@@ -67,6 +67,8 @@ def test_what_is_wrong_is_named(arguments: tuple[str, ...], message: str, tmp_pa
 def test_changes_that_make_no_sense_are_refused() -> None:
     assert chosen("stage1-faces-256-lr16", control=True).correction is False
     assert chosen("stage1-faces-256-lr16", encoder="keep").trains == ("decoder",)
+    assert CONFIGS["final-faces-256-lr16"].loss.identity > 0
+    assert chosen("final-faces-256-lr16", identity=False).loss.identity == 0
     with pytest.raises(EdgegrainError, match="--control is for stage 1"):
         chosen("stage2-faces-256-lr16", control=True)
     with pytest.raises(EdgegrainError, match="keep or train"):

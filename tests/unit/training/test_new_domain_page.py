@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 import re
 import shlex
 from pathlib import Path
+
+import typer
 
 from edgegrain.training.configs import CONFIGS
 from edgegrain.training.distil_configs import DISTIL_CONFIGS
@@ -17,15 +18,11 @@ RECIPES = {"edgegrain.training.train": CONFIGS, "edgegrain.training.prior": PRIO
 
 
 def _options(module: str) -> set[str]:
-    """Long options of a module's command: those that are declared, else its parameters' names."""
-    names = set()
-    for name, parameter in inspect.signature(importlib.import_module(module).main).parameters.items():
-        option = next(iter(getattr(parameter.annotation, "__metadata__", ())), parameter.default)
-        annotation = str(parameter.annotation)
-        declared = re.findall(r"--[a-z-]+", " ".join(getattr(option, "param_decls", None) or ()) + annotation)
-        names |= set(declared) or {"--" + name.replace("_", "-")}
-        names.add("--" + name.replace("_", "-"))
-    return names
+    """Every spelling of the options of a module's command."""
+    application = typer.Typer()
+    application.command()(importlib.import_module(module).main)
+    parameters = typer.main.get_command(application).params
+    return {option for parameter in parameters for option in (*parameter.opts, *parameter.secondary_opts)}
 
 
 def test_every_module_option_and_recipe_of_the_page_exists(repository: Path) -> None:

@@ -90,7 +90,7 @@ def collect(bundle_id: str, own: Mapping[str, Any], control: Mapping[str, Any] |
     if control is not None:
         if control["pictures"] != own["pictures"]:
             raise BundleError("the control was evaluated on other pictures; run both reports on the same folder")
-        methods["control: box mean, same decoder and training"] = control["means"][control["bundle"]["id"]]
+        methods["control: box mean, same decoder"] = control["means"][control["bundle"]["id"]]
     return {"pictures": own["pictures"], "methods": methods, "versions": own["versions"]}
 
 

@@ -66,7 +66,10 @@ def card_text(bundle_id: str, training: Mapping[str, Any], evaluation: Mapping[s
 
 def _stages(training: Mapping[str, Any]) -> str:
     stages = training.get("stages") or [{"stage": "1", "pictures": training["pictures_seen"]}]
-    parts = [f"{stage['pictures']:,} pictures seen in {_STAGES[str(stage['stage'])]}" for stage in stages]
+    seen: dict[str, int] = {}
+    for stage in stages:
+        seen[str(stage["stage"])] = seen.get(str(stage["stage"]), 0) + stage["pictures"]
+    parts = [f"{pictures:,} pictures seen in {_STAGES[stage]}" for stage, pictures in seen.items()]
     return "Trained as GRAIN (section 3.5) with the exact encoder's quantization in the loop: " + "; ".join(parts)
 
 

@@ -31,7 +31,6 @@ from edgegrain.contract.errors import EdgegrainError, ExportError
 from edgegrain.contract.files import write_atomically
 from edgegrain.contract.quantization import dequantize, quantize
 from export.decoder_graph import INPUT, OUTPUT, decoder_graph, round_weights, store_compact, store_half
-from export.decoder_sources import bundle_decoder as bundle_decoder
 from export.decoder_sources import find_decoder, random_decoder
 from export.inputs import find_pictures, make_inputs
 from server_decoder.grain.grain import PRIOR

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 import torch
@@ -22,7 +23,7 @@ class Synthesis(NamedTuple):
     features: dict[int, Tensor]
 
 
-class GenerativePrior(nn.Module):
+class GenerativePrior(nn.Module, ABC):
     """A generator with codes per layer (W+). Its parameters stay frozen inside GRAIN ([GRAIN] 3.5).
 
     Subclasses set the attributes below in their constructor and implement `map` and `synthesize`.
@@ -44,13 +45,13 @@ class GenerativePrior(nn.Module):
     def code_count(self) -> int:
         return len(self.code_resolutions)
 
+    @abstractmethod
     def map(self, z: Tensor) -> Tensor:
         """Latents ``[B, code_width]`` from N(0, 1) -> codes in W, ``[B, code_width]``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def synthesize(self, codes: Tensor, noise: list[Tensor] | None) -> Synthesis:
         """Codes of the right shape -> picture and features; ``noise`` None means the stored constant noise."""
-        raise NotImplementedError
 
     def forward(self, codes: Tensor, noise: list[Tensor] | None = None) -> Synthesis:
         """Codes in W+, ``[B, L, code_width]`` -> picture and features.

@@ -15,19 +15,16 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from edgegrain.contract.errors import BundleError
-from edgegrain.contract.files import write_atomically
 from edgegrain.training.adversarial import Opponent
 from edgegrain.training.autoencoder import Autoencoder, build_autoencoder
+from edgegrain.training.shards import load_shards, save_shards
 from edgegrain.training.stages import StageConfig
 from server_decoder.prior import GenerativePrior
 
 CHECKPOINT = "last.safetensors"
-FILE_LIMIT = 16_000_000  # bytes; a single tensor larger than that gets a file of its own
-_HEADER = 200_000  # room for the file's header
 
 
 @dataclass
@@ -56,28 +53,17 @@ def checkpoint_path(run: Path) -> Path:
 
 
 def save_run(folder: Path, run: Run) -> None:
-    """Write a run's checkpoint.
-
-    The first file is replaced last and names the others, which carry the number of pictures: whenever the writing is
-    interrupted, the first file and what it names belong together.
-    """
+    """Write a run's checkpoint; whenever the writing is interrupted, a whole one is there."""
     tensors = {f"model.{name}": tensor for name, tensor in _stored(run.model)}
     trained = {name for name, parameter in run.model.named_parameters() if parameter.requires_grad}
     tensors |= {f"average.{name}": tensor for name, tensor in _stored(run.average) if name in trained}
     if run.opponent is not None:
         tensors |= {f"discriminator.{name}": tensor
                     for name, tensor in run.opponent.discriminator.state_dict().items()}
-    shards = _shards(tensors)
-    names = [f"last-{run.pictures:09}-{index}.safetensors" for index in range(1, len(shards))]
     prior = run.model.prior
-    metadata = {"config": json.dumps(run.config.as_dict()), "pictures": str(run.pictures), "files": json.dumps(names),
+    metadata = {"config": json.dumps(run.config.as_dict()), "pictures": str(run.pictures),
                 "history": json.dumps(list(run.history)), "prior": digest(prior) if prior is not None else ""}
-    for name, shard in zip(names, shards[1:], strict=True):
-        write_atomically(folder / name, save(shard), force=True)
-    write_atomically(folder / CHECKPOINT, save(shards[0], metadata=metadata), force=True)
-    for old in folder.glob("last-*.safetensors"):
-        if old.name not in names:
-            old.unlink()
+    save_shards(folder / CHECKPOINT, tensors, metadata, run.pictures)
 
 
 def load_run(path: Path, prior: GenerativePrior | None = None) -> Run:
@@ -92,7 +78,7 @@ def load_run(path: Path, prior: GenerativePrior | None = None) -> Run:
     """
     path = checkpoint_path(path)
     try:
-        metadata, tensors = _read(path)
+        metadata, tensors = load_shards(path)
         config = StageConfig.from_dict(json.loads(metadata["config"]))
         if metadata.get("prior") and prior is None:
             raise BundleError(f"{path} was trained with a generator, whose file is needed too (--prior)")
@@ -143,7 +129,7 @@ def digest(module: nn.Module) -> str:
 def _stored(model: Autoencoder) -> Iterator[tuple[str, Tensor]]:
     for name, tensor in model.state_dict().items():
         if not model.is_prior(name):
-            yield name, tensor.detach().cpu().contiguous()
+            yield name, tensor
 
 
 def _load(model: Autoencoder, state: Mapping[str, Tensor]) -> None:
@@ -151,28 +137,3 @@ def _load(model: Autoencoder, state: Mapping[str, Tensor]) -> None:
     missing = [name for name in missing if not model.is_prior(name)]
     if missing or unexpected:
         raise KeyError(f"missing {missing[:3]}, unexpected {unexpected[:3]}")
-
-
-def _shards(tensors: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
-    shards: list[dict[str, Tensor]] = [{}]
-    used = 0
-    for name, tensor in tensors.items():
-        size = tensor.numel() * tensor.element_size()
-        if shards[-1] and used + size > FILE_LIMIT - _HEADER:
-            shards.append({})
-            used = 0
-        shards[-1][name] = tensor.cpu().contiguous()
-        used += size
-    return shards
-
-
-def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
-    with safe_open(path, "pt") as file:
-        metadata = file.metadata() or {}
-        tensors = {name: file.get_tensor(name) for name in file.keys()}
-    for name in json.loads(metadata.get("files", "[]")):
-        if Path(name).name != name:
-            raise ValueError(f"it names a file outside its folder: {name!r}")
-        with safe_open(path.parent / name, "pt") as file:
-            tensors |= {key: file.get_tensor(key) for key in file.keys()}
-    return metadata, tensors

@@ -25,9 +25,9 @@ _STAGE1 = StageConfig(loss=LossWeights(identity=0.02), learning_rate=3e-4, muon=
 # The picture of predicted codes is never the original, so what looks alike counts more there than what lies in place;
 # on pictures of the prior's own the true codes say more than any picture could.
 _STAGE2 = StageConfig(
-    stage="2", trains=("codes",), decoder=PRESETS["grain-256-lr16"],
+    stage="2", trains=("codes",), decoder=PRESETS["grain-256-lr16"], round_prior=True,
     loss=LossWeights(l1=0.5, lpips=0.5, identity=0.1, lr=0.0, codes=0.1), synthetic=0.25,
-    learning_rate=1e-3, identity_from=0.2)
+    learning_rate=6e-4, muon=3.0, warm_up=100, hold=0.5, identity_from=0.2, ema=0.99)
 _ADVERSARIAL = AdversarialConfig(warms_up=0.3, begins=0.4)
 _STAGE3 = StageConfig(
     stage="3", trains=("fusion",), decoder=PRESETS["grain-256-lr16"], loss=LossWeights(lr=0.0), learning_rate=6e-4,

@@ -13,10 +13,9 @@ from typing import Annotated
 
 import torch
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from edgegrain.contract.errors import EdgegrainError, ModelError
+from edgegrain.training.console import errors_on_one_line, progress_bar
 from edgegrain.training.distil_configs import DISTIL_CONFIGS, DistilConfig
 from edgegrain.training.distil_loop import distil
 from edgegrain.training.placement import DEVICES
@@ -109,9 +108,7 @@ def main(
         return
     if threads:
         torch.set_num_threads(threads)
-    bar = Progress(TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(),
-                   console=Console(stderr=True))
-    try:
+    with errors_on_one_line():
         recipe = chosen(config)
         if dry_run:
             typer.echo(json.dumps(recipe.as_dict(), indent=2))
@@ -121,16 +118,11 @@ def main(
         if not teacher and not recipe.made_up:
             raise EdgegrainError("pass --teacher with the file of a StyleGAN2")
         network, judge = load_teacher(recipe, teacher) if teacher else (stand_in_teacher(recipe), None)
-        with bar:
-            task = bar.add_task("preparing", total=1.0)
+        with progress_bar() as report:
             result = distil(
                 recipe, network, out=out, pictures=pictures or (SMOKE_PICTURES if recipe.made_up else PICTURES),
                 discriminator=judge, teacher_name=teacher, weights=weights, budget_seconds=budget_seconds,
-                resume=resume, save_every=save_every, device=device,
-                report=lambda part, line: bar.update(task, completed=part, description=line))
-    except (EdgegrainError, FileExistsError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
+                resume=resume, save_every=save_every, device=device, report=report)
     typer.echo(json.dumps(result))
 
 

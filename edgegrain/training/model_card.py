@@ -13,8 +13,9 @@ from typing import Annotated, Any
 import typer
 
 from edgegrain.contract.bundle_paths import find_bundle
-from edgegrain.contract.errors import BundleError, EdgegrainError
+from edgegrain.contract.errors import BundleError
 from edgegrain.contract.manifest import load_manifest
+from edgegrain.training.console import errors_on_one_line
 from export.bundle import update_card
 
 COLUMNS = (("bytes", "bytes", ".0f"), ("psnr", "PSNR (dB)", ".2f"), ("ssim", "SSIM", ".3f"),
@@ -103,15 +104,12 @@ def main(
     control: Annotated[Path | None, typer.Option(help="JSON summary of the control's report.")] = None,
 ) -> None:
     """Enter an evaluation into a bundle's manifest and model card."""
-    try:
+    with errors_on_one_line():
         manifest = load_manifest(find_bundle(bundle))
         collected = collect(manifest.id, json.loads(evaluation.read_bytes()),
                             json.loads(control.read_bytes()) if control else None)
         card = card_text(manifest.id, manifest.training, collected, manifest.licence)
         update_card(manifest.folder, evaluation=collected, card=card)
-    except EdgegrainError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
     typer.echo(card)
 
 

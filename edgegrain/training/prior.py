@@ -15,10 +15,9 @@ from typing import Annotated
 
 import torch
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from edgegrain.contract.errors import EdgegrainError
+from edgegrain.training.console import errors_on_one_line, progress_bar
 from edgegrain.training.placement import DEVICES
 from edgegrain.training.prior_configs import PRIOR_CONFIGS, SIZES, PriorTrainingConfig, resized
 from edgegrain.training.prior_loop import train_prior
@@ -55,7 +54,8 @@ def main(
     size: Annotated[int, typer.Option(
         help=f"Side of the pictures: {', '.join(map(str, SIZES))}; 0: the recipe's.")] = 0,
     start: Annotated[Path | None, typer.Option(
-        exists=True, dir_okay=False, help="StyleGAN2 to fine-tune, a safetensors file; it gives the channels.")] = None,
+        "--init-from", exists=True, dir_okay=False,
+        help="StyleGAN2 to fine-tune, a safetensors file; it gives the channels.")] = None,
     pictures: Annotated[int, typer.Option(
         min=0, help=f"Real pictures to see in all; 0: {PICTURES:,} ({SMOKE_PICTURES} for smoke).")] = 0,
     budget_seconds: Annotated[float, typer.Option(
@@ -68,7 +68,7 @@ def main(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the configuration and stop.")] = False,
     list_all: Annotated[bool, typer.Option("--list-configs", help="Name the recipes and stop.")] = False,
 ) -> None:
-    """Train a StyleGAN2 for a new domain, or fine-tune one (--start).
+    """Train a StyleGAN2 for a new domain, or fine-tune one (--init-from).
 
     The run ends at --pictures or --budget-seconds, whichever comes first. Ctrl-C ends it after the current step, with a
     checkpoint; --resume continues it. samples.png shows the same latents every time, at truncation 0.7.
@@ -76,32 +76,25 @@ def main(
     \b
     Try it, without data:  --config smoke --out runs/trial
     From random weights:   --config domain-256 --data CATS --out runs/cats
-    From another domain:   --config domain-256 --data CATS --out runs/cats --start FACES.safetensors
+    From another domain:   --config domain-256 --data CATS --out runs/cats --init-from FACES.safetensors
     """
     if list_all:
         typer.echo(list_configs())
         return
     if threads:
         torch.set_num_threads(threads)
-    bar = Progress(TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(),
-                   console=Console(stderr=True))
-    try:
+    with errors_on_one_line():
         recipe = chosen(config, size)
         if dry_run:
             typer.echo(json.dumps(recipe.as_dict(), indent=2))
             return
         if out is None:
             raise EdgegrainError("pass --out with a folder for the run")
-        with bar:
-            task = bar.add_task("preparing", total=1.0)
+        with progress_bar() as report:
             result = train_prior(
                 recipe, out=out, pictures=pictures or (SMOKE_PICTURES if recipe.made_up else PICTURES), data=data,
                 start=start, budget_seconds=budget_seconds, exclude=tuple(exclude or ()), resume=resume,
-                save_every=save_every, device=device,
-                report=lambda part, line: bar.update(task, completed=part, description=line))
-    except (EdgegrainError, FileExistsError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
+                save_every=save_every, device=device, report=report)
     typer.echo(json.dumps(result))
 
 

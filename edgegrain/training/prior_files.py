@@ -8,6 +8,7 @@ from torch import nn
 
 from edgegrain.contract.errors import EdgegrainError
 from edgegrain.training.stages import StageConfig
+from export.decoder_graph import round_weights
 from server_decoder import prior_store
 from server_decoder.grain.grain import GrainConfig
 from server_decoder.prior import GenerativePrior
@@ -16,7 +17,7 @@ from server_decoder.stylegan2.synthesis import StyleGAN2Config
 
 
 def load_prior(config: StageConfig, prior: str | Path | None) -> GenerativePrior | None:
-    """The generator of a stage that has one, cut to the stage's size; None for stages without and for trial runs.
+    """The generator of a stage that has one, cut and rounded as the stage says; None without one and for trial runs.
 
     Args:
         config: the stage.
@@ -36,7 +37,10 @@ def load_prior(config: StageConfig, prior: str | Path | None) -> GenerativePrior
         return None
     if prior is None and isinstance(network, StyleGAN2Config):
         raise EdgegrainError("this recipe needs a StyleGAN2; pass --prior with its file (edgegrain prior convert)")
-    return prior_store.load_prior(prior or prior_store.DEFAULT_PRIOR, network, size=network.size)
+    loaded = prior_store.load_prior(prior or prior_store.DEFAULT_PRIOR, network, size=network.size)
+    if config.round_prior:
+        round_weights(loaded, "")
+    return loaded
 
 
 def load_discriminator(config: StageConfig, path: Path | None) -> nn.Module | None:

@@ -30,10 +30,11 @@ from edge_encoder.integer_network import IntegerNetwork, digest, load, save
 from edge_encoder.lowering import box_network, lower, raise_twin
 from edge_encoder.twin import EncoderTwin
 from edgegrain.contract.bundle_paths import find_bundle
-from edgegrain.contract.errors import BundleError, EdgegrainError
+from edgegrain.contract.errors import BundleError
 from edgegrain.contract.manifest import load_manifest
 from edgegrain.training.autoencoder import Autoencoder
 from edgegrain.training.checkpoint import checkpoint_path, load_run, read_config
+from edgegrain.training.console import errors_on_one_line
 from edgegrain.training.fit_coder import fit_tables
 from edgegrain.training.model_card import card_text
 from edgegrain.training.pictures import list_pictures, pack
@@ -194,16 +195,13 @@ def main(
     force: Annotated[bool, typer.Option("--force", help="Replace the bundle.")] = False,
 ) -> None:
     """Turn a training run into a bundle."""
-    try:
+    with errors_on_one_line():
         if trained_only:
             typer.echo(store_trained(checkpoint, out / bundle_id, prior or None, force=force))
             return
         summary = publish(checkpoint, data, out / bundle_id, bundle_id=bundle_id, version=version, domain=domain,
                           exclude=tuple(exclude or ()), prior=prior or None, storage=storage, force=force,
                           encoder_of=find_bundle(encoder_of) if encoder_of else None)
-    except (EdgegrainError, FileExistsError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
     typer.echo(json.dumps(summary, indent=2))
 
 

@@ -19,7 +19,7 @@ from edgegrain.contract.manifest import MANIFEST_NAME, load_manifest
 from edgegrain.training.autoencoder import build_autoencoder
 from edgegrain.training.checkpoint import Run, load_run, read_config
 from edgegrain.training.stages import StageConfig
-from export.server import bundle_decoder
+from export.decoder_sources import bundle_decoder
 from server_decoder.grain.grain import Grain, GrainConfig
 from server_decoder.grain.rrdb_decoder import DecoderConfig
 from server_decoder.prior import GenerativePrior
@@ -42,7 +42,7 @@ def begin(config: StageConfig, start: Path | None, prior: GenerativePrior | None
     """
     if start is None:
         if config.stage != "1" and not config.made_up:
-            raise EdgegrainError(f"stage {config.stage} builds on a trained decoder; pass --start, a run or a bundle")
+            raise EdgegrainError(f"stage {config.stage} builds on a trained decoder; --init-from a run or a bundle")
         model = build_autoencoder(config, prior)
         return Run(model, copy.deepcopy(model).requires_grad_(False), config)
     if (start / MANIFEST_NAME).is_file():

@@ -11,20 +11,18 @@ Several GPUs: ``torchrun --nproc-per-node 4 -m edgegrain.training.train ...``, e
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from edgegrain.contract.bundle_paths import find_bundle
 from edgegrain.contract.errors import BundleError, EdgegrainError
 from edgegrain.training.checkpoint import checkpoint_path
 from edgegrain.training.configs import CONFIGS, SMOKE_PICTURES
+from edgegrain.training.console import errors_on_one_line, progress_bar
 from edgegrain.training.loop import train
 from edgegrain.training.placement import DEVICES
 from edgegrain.training.prior_files import load_discriminator, load_prior
@@ -89,7 +87,7 @@ def main(
     weights: Annotated[Path | None, typer.Option(
         help="Folder of the LPIPS and identity weights; smoke recipes do without.")] = None,
     start: Annotated[str, typer.Option(
-        help="Run or bundle to begin with; stages after the first need one.")] = "",
+        "--init-from", help="Run or bundle to begin with; stages after the first need one.")] = "",
     prior: Annotated[str, typer.Option(
         help="Generator from stage 2 on: a fetched prior's name, or a file; by default the published one.")] = "",
     discriminator: Annotated[Path | None, typer.Option(
@@ -112,7 +110,7 @@ def main(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the configuration and stop.")] = False,
     list_all: Annotated[bool, typer.Option("--list-configs", help="Name the recipes and stop.")] = False,
 ) -> None:
-    """Train a stage of GRAIN (section 3.5): 1, 2, 3, final; each begins with the one before (--start).
+    """Train a stage of GRAIN (section 3.5): 1, 2, 3, final; each begins with the one before (--init-from).
 
     The run ends at --pictures or --budget-seconds, whichever comes first, and anneals towards that end. Ctrl-C ends it
     after the current step, with a checkpoint; --resume continues it. A published encoder is frozen: continuing a bundle
@@ -121,17 +119,15 @@ def main(
     \b
     Try it, without data:   --config smoke-stage1 --out runs/trial
     Stage 1:                --config stage1-faces-256-lr16 --data FACES --weights METRICS --out runs/one
-    Stage 2:                --config stage2-faces-256-lr16 ... --start runs/one --out runs/two
-    Stage 3, then final:    likewise with --start runs/two, --start runs/three
+    Stage 2:                --config stage2-faces-256-lr16 ... --init-from runs/one --out runs/two
+    Stage 3, then final:    likewise with --init-from runs/two, --init-from runs/three
     """
     if list_all:
         typer.echo(list_configs())
         return
     if threads:
         torch.set_num_threads(threads)
-    bar = Progress(TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(),
-                   console=Console(stderr=True), disable=os.environ.get("RANK", "0") != "0")  # torchrun's
-    try:
+    with errors_on_one_line():
         stage = chosen(config, control=control, encoder=encoder, identity=identity)
         if dry_run:
             typer.echo(json.dumps(stage.as_dict(), indent=2))
@@ -141,17 +137,12 @@ def main(
         origin = resolve_start(start)
         generator = load_prior(stage, prior or None)
         judge = load_discriminator(stage, discriminator)
-        with bar:
-            task = bar.add_task("preparing", total=1.0)
+        with progress_bar() as report:
             result = train(
                 stage, out=out, pictures=pictures or (SMOKE_PICTURES if stage.made_up else PICTURES), data=data,
                 weights=weights, prior=generator, discriminator=judge, start=origin,
                 budget_seconds=budget_seconds, exclude=tuple(exclude or ()), validation=validation, resume=resume,
-                evaluate_every=evaluate_every, device=device,
-                report=lambda part, line: bar.update(task, completed=part, description=line))
-    except (EdgegrainError, FileExistsError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
+                evaluate_every=evaluate_every, device=device, report=report)
     if result:  # of several processes, the first one looks
         typer.echo(json.dumps(result))
 

@@ -63,6 +63,9 @@ class PlainPrior(GenerativePrior):
         self.dropout = torch.nn.Dropout(0.5)  # tells whether the prior is in evaluation mode
         self.register_buffer("mean_code", torch.full((code_width,), 3.0))
 
+    def map(self, z: Tensor) -> Tensor:
+        return z
+
     def synthesize(self, codes: Tensor, noise: list[Tensor] | None) -> Synthesis:
         y = self.dropout(self.linear(codes.mean(1)))[:, :, None, None]
         features = {size: y[:, :2].expand(-1, -1, size, size) for size in self.feature_channels}

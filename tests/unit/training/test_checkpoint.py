@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 
 from edgegrain.contract.errors import BundleError
-from edgegrain.training import checkpoint
+from edgegrain.training import shards
 from edgegrain.training.adversarial import Opponent
 from edgegrain.training.checkpoint import CHECKPOINT, Run, load_run, save_run
 from edgegrain.training.configs import CONFIGS
@@ -31,11 +31,11 @@ def run() -> Run:
 
 
 def test_large_checkpoints_become_several_files(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoint, "FILE_LIMIT", checkpoint._HEADER + 60_000)
+    monkeypatch.setattr(shards, "FILE_LIMIT", shards._HEADER + 60_000)
     save_run(tmp_path, run)
     files = sorted(tmp_path.iterdir())
     assert len(files) > 3
-    assert all(file.stat().st_size < 60_000 + checkpoint._HEADER for file in files)
+    assert all(file.stat().st_size < 60_000 + shards._HEADER for file in files)
     loaded = load_run(tmp_path, run.model.prior)
     assert loaded.opponent is not None
     for one, other in ((loaded.model, run.model), (loaded.average, run.average),

@@ -165,7 +165,7 @@ def test_what_is_missing_is_named(faces: Path, tmp_path: Path) -> None:
         train(WITH_LPIPS, data=faces, out=tmp_path / "a", pictures=8)
     with pytest.raises(EdgegrainError, match="--data"):
         train(replace(SMOKE, made_up=0), out=tmp_path / "b", pictures=8)
-    with pytest.raises(EdgegrainError, match="--start"):
+    with pytest.raises(EdgegrainError, match="--init-from"):
         begin(replace(CONFIGS["smoke-stage3"], made_up=0), None)
     with pytest.raises(EdgegrainError, match="--prior"):
         train(SMOKE, out=tmp_path / "c", pictures=4)

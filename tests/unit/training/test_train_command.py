@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 import typer
 from typer.testing import CliRunner
 
 from edgegrain.contract.errors import BundleError, EdgegrainError
 from edgegrain.training.configs import CONFIGS
+from edgegrain.training.prior import main as prior_main
 from edgegrain.training.stages import StageConfig
 from edgegrain.training.train import chosen, main, resolve_start
 
@@ -53,7 +56,7 @@ def test_a_trial_run_needs_a_folder_only(tmp_path: Path) -> None:
     (("--config", "smoke-stage1"), "--out"),
     (("--config", "stage1-faces-256-lr16", "--out", "{}"), "--data"),
     (("--config", "smoke-stage1", "--out", "{}", "--device", "tpu"), "unknown device 'tpu'"),
-    (("--config", "smoke-stage1", "--out", "{}", "--start", "{}/nothing"), "no run, and no bundle either"),
+    (("--config", "smoke-stage1", "--out", "{}", "--init-from", "{}/nothing"), "no run, and no bundle either"),
     (("--config", "smoke-stage1", "--out", "{}", "--prior", "x"), "leave --prior out"),
     (("--config", "smoke-stage1", "--out", "{}", "--discriminator", "x"), "leave --discriminator out"),
 ])
@@ -76,3 +79,16 @@ def test_changes_that_make_no_sense_are_refused() -> None:
     assert resolve_start("") is None
     with pytest.raises(BundleError, match="no run"):
         resolve_start("nowhere")
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="this PyTorch has no torch.distributed")
+@pytest.mark.parametrize("command", [main, prior_main])
+def test_torchrun_hands_every_option_on(command: Callable[..., None]) -> None:
+    # It takes abbreviations of its own options, wherever they stand: --start would be its --start-method.
+    from torch.distributed.run import get_args_parser
+
+    group = typer.Typer()
+    group.command()(command)
+    for parameter in typer.main.get_command(group).params:
+        option = parameter.opts[0]
+        assert get_args_parser().parse_args(["-m", "module", option]).training_script_args == [option]

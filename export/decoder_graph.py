@@ -1,5 +1,5 @@
 """A torch decoder as an ONNX graph, and back: dynamic batch, parameter names kept, nothing about the exporting machine
-inside; weights stored as float32, float16 or (a frozen generator's) int8."""
+inside; weights stored as float32, float16 or int8."""
 
 from __future__ import annotations
 
@@ -63,33 +63,31 @@ def store_half(model: onnx.ModelProto) -> onnx.ModelProto:
     return _store(model, _as_half)
 
 
-def store_compact(model: onnx.ModelProto, prior: str) -> onnx.ModelProto:
-    """As `store_half`, but the large weights under the prefix ``prior`` as int8 with a scale per output channel.
-
-    For frozen generators: `round_weights` rounds a module alike, so that what is trained on can be what is shipped.
+def store_compact(model: onnx.ModelProto) -> onnx.ModelProto:
+    """As `store_half`, but the large weights as int8 with a scale per output channel.
 
     Raises:
         ExportError: a weight is too large for float16.
     """
     return _store(model, lambda name, values: (
-        _as_int8(name, values) if is_int8(name, values.shape, prior) else _as_half(name, values)))
+        _as_int8(name, values) if is_int8(values.shape) else _as_half(name, values)))
 
 
-def is_int8(name: str, shape: Sequence[int], prior: str) -> bool:
-    """Whether `store_compact` stores this weight as int8: matrices and kernels of 4096 numbers and more."""
-    return name.startswith(prior) and len(shape) > 1 and shape[0] > 1 and math.prod(shape) >= _LARGE
+def is_int8(shape: Sequence[int]) -> bool:
+    """Whether `store_compact` stores a weight of this shape as int8: matrices and kernels of 4096 numbers and more."""
+    return len(shape) > 1 and shape[0] > 1 and math.prod(shape) >= _LARGE
 
 
 @torch.no_grad()
-def round_weights(module: nn.Module, prior: str | None = None) -> None:
-    """Round a module's weights in place to what `store_half` keeps, or `store_compact` with the prefix ``prior``.
+def round_weights(module: nn.Module, *, compact: bool) -> None:
+    """Round a module's weights in place to what `store_compact` keeps of them, or else `store_half`.
 
     Raises:
         ExportError: a weight is too large for float16.
     """
     for name, tensor in module.state_dict().items():
         values = tensor.detach().cpu().numpy()
-        if prior is not None and is_int8(name, values.shape, prior):
+        if compact and is_int8(values.shape):
             levels, scales = _int8_levels(values)
             rounded = levels.astype(np.float32) * scales
         else:

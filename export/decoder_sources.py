@@ -16,7 +16,7 @@ from edge_encoder.lowering import box_network
 from edgegrain.contract.bundle_paths import ALIASES, find_bundle
 from edgegrain.contract.errors import BundleError, ExportError
 from edgegrain.contract.manifest import MANIFEST_NAME, Manifest, load_manifest
-from export.decoder_graph import load_parameters
+from export.decoder_graph import load_parameters, round_weights
 from server_decoder.grain.grain import KIND, Grain, GrainConfig
 from server_decoder.grain.presets import PRESETS
 from server_decoder.grain.rrdb import INITIAL_RESIDUAL, initialize
@@ -99,8 +99,9 @@ def zoo_decoder(folder: Path, prior: str | Path = DEFAULT_PRIOR) -> DecoderSourc
         ModelError: the weights are no such file, or the generator is missing or another.
     """
     config = read_config(folder / TRAINED)
-    network = config.prior.network if config.prior else None
-    generator = load_prior(prior, network, size=network.size) if network else None
+    generator = load_prior(prior, config.prior.network, size=config.prior.size) if config.prior else None
+    if generator is not None and config.prior is not None and config.prior.compact:
+        round_weights(generator, compact=True)
     model = load_trained(folder / TRAINED, generator)
     path = folder / _ENCODER
     encoder = integer.load(path) if path.is_file() else area_average(config.decoder.hr, config.decoder.lr)

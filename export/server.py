@@ -33,7 +33,6 @@ from edgegrain.contract.quantization import dequantize, quantize
 from export.decoder_graph import INPUT, OUTPUT, decoder_graph, round_weights, store_compact, store_half
 from export.decoder_sources import find_decoder, random_decoder
 from export.inputs import find_pictures, make_inputs
-from server_decoder.grain.grain import PRIOR
 from server_decoder.prior_store import DEFAULT_PRIOR
 from server_decoder.runtime import DecoderSession
 
@@ -51,7 +50,7 @@ class Weights(enum.StrEnum):
     float32 = "float32"
     float16 = "float16"
     compact = "compact"
-    """A frozen generator's large weights as int8 with a scale per output channel, all else as float16."""
+    """Large weights as int8 with a scale per output channel, the rest as float16."""
 
 
 @dataclass(frozen=True)
@@ -114,12 +113,12 @@ def export_decoder(decoder: nn.Module, lr: int, weights: Weights = Weights.float
         ExportError: torch cannot express the decoder in ONNX, or a weight is too large for float16.
     """
     if weights is not Weights.float32:
-        round_weights(decoder, PRIOR if weights is Weights.compact else None)
+        round_weights(decoder, compact=weights is Weights.compact)
     graph = decoder_graph(decoder, lr)
     if weights is Weights.float16:
         graph = store_half(graph)
     elif weights is Weights.compact:
-        graph = store_compact(graph, PRIOR)
+        graph = store_compact(graph)
     return bytes(graph.SerializeToString())
 
 

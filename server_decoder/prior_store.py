@@ -77,6 +77,16 @@ def find_prior(name_or_path: str | Path = DEFAULT_PRIOR) -> Path:
                      f"edgegrain prior fetch obtains {', '.join(PUBLISHED)}")
 
 
+def prior_licence(name_or_path: str | Path = DEFAULT_PRIOR) -> str:
+    """Where a prior's weights come from and what binds whoever uses them, as its file says.
+
+    Raises:
+        ModelError: there is no such prior.
+    """
+    metadata = _header(find_prior(name_or_path))
+    return f"{metadata.get('origin', 'origin not stated')}: {metadata.get('licence', 'licence not stated')}"
+
+
 def load_prior(
     name_or_path: str | Path = DEFAULT_PRIOR, config: MobileStyleGANConfig | StyleGAN2Config | None = None, *,
     size: int | None = None,
@@ -92,11 +102,7 @@ def load_prior(
         ModelError: there is no such prior, or it is of another kind or size.
     """
     path = find_prior(name_or_path)
-    try:
-        with safe_open(path, "pt") as file:
-            kind = (file.metadata() or {}).get("format")
-    except SafetensorError as error:
-        raise ModelError(f"{path} is no safetensors file: {error}") from error
+    kind = _header(path).get("format")
     prior: GenerativePrior
     if kind == mobile_stylegan.FORMAT and not isinstance(config, StyleGAN2Config):
         prior = load_mobile_stylegan(path, config, cut_to=size)
@@ -107,3 +113,11 @@ def load_prior(
         raise ModelError(f"{path} is not {expected} of ours (format {kind!r}); edgegrain prior convert rewrites public "
                          "checkpoints of StyleGAN2")
     return prior.eval().requires_grad_(False)
+
+
+def _header(path: Path) -> dict[str, str]:
+    try:
+        with safe_open(path, "pt") as file:
+            return file.metadata() or {}
+    except SafetensorError as error:
+        raise ModelError(f"{path} is no safetensors file: {error}") from error

@@ -25,15 +25,16 @@ _STAGE1 = StageConfig(loss=LossWeights(identity=0.02), learning_rate=3e-4, muon=
 # The picture of predicted codes is never the original, so what looks alike counts more there than what lies in place;
 # on pictures of the prior's own the true codes say more than any picture could.
 _STAGE2 = StageConfig(
-    stage="2", trains=("codes",), decoder=PRESETS["grain-256-lr16"], round_prior=True,
+    stage="2", trains=("codes",), decoder=PRESETS["grain-256-lr16"],
     loss=LossWeights(l1=0.5, lpips=0.5, identity=0.1, lr=0.0, codes=0.1), synthetic=0.25,
-    learning_rate=6e-4, muon=3.0, warm_up=100, hold=0.5, identity_from=0.2, ema=0.99)
+    batch=4, learning_rate=6e-4, muon=3.0, warm_up=100, hold=0.5, identity_from=0.2, ema=0.99)
 _ADVERSARIAL = AdversarialConfig(warms_up=0.3, begins=0.4)
 _STAGE3 = StageConfig(
     stage="3", trains=("fusion",), decoder=PRESETS["grain-256-lr16"], loss=LossWeights(lr=0.0), learning_rate=6e-4,
-    identity_from=0.0)
-_FINAL = replace(_STAGE3, stage="final", trains=("decoder", "codes", "fusion"), loss=LossWeights(),
-                 learning_rate=2e-4)
+    muon=3.0, identity_from=0.0)
+_FINAL = replace(_STAGE3, stage="final", trains=("decoder", "codes", "fusion"),
+                 loss=LossWeights(lpips=0.2, identity=0.05, lr=0.0), learning_rate=3e-4, batch=4, warm_up=100, hold=0.4,
+                 ema=0.997)
 
 # The paper's, 1024 x 1024: [GRAIN] 3.5 and supplementary 1. Batch 1, learning rate 1e-4 (final stage 5e-5), the steps
 # between two updates of the discriminator (6, 5, 3, 3) and R1 of 10 every 16 of them are those of the authors' public

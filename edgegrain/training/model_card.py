@@ -42,6 +42,7 @@ def card_text(bundle_id: str, training: Mapping[str, Any], evaluation: Mapping[s
         "",
         f"Data: {licence['data']}",
         "",
+        *([f"Generator inside: {licence['prior']}.", ""] if "prior" in licence else []),
         "The set is mostly young and well-lit: FFHQ and CelebA-HQ under-represent dark skin, old age, head coverings "
         "and glasses, and the decoder fills in what it saw most. A restored face is a plausible picture, not "
         "evidence of who somebody is.",

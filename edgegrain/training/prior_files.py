@@ -26,20 +26,18 @@ def load_prior(config: StageConfig, prior: str | Path | None) -> GenerativePrior
     Raises:
         EdgegrainError: the stage has no generator, or there is no such prior, or it is of another kind or size.
     """
-    network = None
-    if isinstance(config.decoder, GrainConfig) and config.decoder.prior is not None:
-        network = config.decoder.prior.network
-    if network is None:
+    described = config.decoder.prior if isinstance(config.decoder, GrainConfig) else None
+    if described is None:
         if prior is not None:
             raise EdgegrainError(f"stage {config.stage} of this recipe has no generator; leave --prior out")
         return None
     if prior is None and config.made_up:
         return None
-    if prior is None and isinstance(network, StyleGAN2Config):
+    if prior is None and isinstance(described.network, StyleGAN2Config):
         raise EdgegrainError("this recipe needs a StyleGAN2; pass --prior with its file (edgegrain prior convert)")
-    loaded = prior_store.load_prior(prior or prior_store.DEFAULT_PRIOR, network, size=network.size)
-    if config.round_prior:
-        round_weights(loaded, "")
+    loaded = prior_store.load_prior(prior or prior_store.DEFAULT_PRIOR, described.network, size=described.size)
+    if described.compact:
+        round_weights(loaded, compact=True)
     return loaded
 
 

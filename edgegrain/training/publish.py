@@ -44,6 +44,7 @@ from export.decoder_sources import TRAINED
 from export.server import Weights, compare_decoder, export_decoder
 from server_decoder.grain.grain import Grain
 from server_decoder.grain.weights import save_trained
+from server_decoder.prior_store import DEFAULT_PRIOR, prior_licence
 
 COMPARED = 8  # LRs on which the exported decoder is compared with torch
 LICENCE = {
@@ -94,10 +95,10 @@ def publish(checkpoint: Path, data: Path, folder: Path, *, bundle_id: str, versi
         bundle_id, version, domain: for the manifest.
         exclude: name patterns left out, as in training.
         coder_pictures: pictures that the coder's tables are fitted to.
-        licence: for the manifest.
+        licence: for the manifest, which adds the prior's.
         prior: the generator's file or name, if the run has one.
         encoder_of: folder of the bundle whose encoder and coder are kept.
-        storage: of the decoder's weights; by default float16, with a generator's large ones as int8.
+        storage: of the decoder's weights; by default float16, or compact (large ones as int8) with a generator.
         force: replace a bundle that exists.
 
     Raises:
@@ -117,6 +118,7 @@ def publish(checkpoint: Path, data: Path, folder: Path, *, bundle_id: str, versi
     decoder = average.decoder.eval()
     if isinstance(decoder, Grain):
         architecture, usual = decoder.config.as_dict(), Weights.compact
+        licence = {**licence, "prior": prior_licence(prior or DEFAULT_PRIOR)}
     else:
         architecture, usual = asdict(decoder.config), Weights.float16
     graph = export_decoder(decoder, config.encoder.lr, storage or usual)
@@ -187,7 +189,7 @@ def main(
     prior: Annotated[str, typer.Option(
         help="Generator, if the run has one: a fetched prior's name, or a file; by default the published one.")] = "",
     storage: Annotated[Weights | None, typer.Option(
-        help="Of the decoder's weights; by default float16, with a generator's large ones as int8.")] = None,
+        help="Of the decoder's weights; by default float16, or compact (large ones as int8) with a generator.")] = None,
     trained_only: Annotated[bool, typer.Option(
         "--trained-only", help="Write what was trained instead, for the zoo: no generator, no exports.")] = False,
     encoder_of: Annotated[str, typer.Option(

@@ -32,8 +32,6 @@ class StageConfig:
         decoder: the invertible decoder alone (stage 1), or all of GRAIN.
         correction: False trains the control: LR = box mean, no learned correction.
         adversarial: the adversarial loss, or None.
-        round_prior: round the generator to what `export.decoder_graph.store_compact` keeps of it, so that the rest
-            learns around the generator that ships.
         synthetic: part of every batch that comes from the prior, with known codes.
         truncation: psi of those pictures, from and to.
         batch: pictures per step and process.
@@ -58,7 +56,6 @@ class StageConfig:
     correction: bool = True
     loss: LossWeights = LossWeights()
     adversarial: AdversarialConfig | None = None
-    round_prior: bool = False
     synthetic: float = 0.0
     truncation: tuple[float, float] = (0.5, 0.95)
     batch: int = 8

@@ -38,7 +38,7 @@ _PAPER = paper_model(16)
 # keeps the fusion under 3 GMAC.
 _BUNDLE_256 = GrainConfig(
     FACES_256_LR16,
-    PriorConfig("mobile-stylegan", MOBILE_STYLEGAN_256),
+    PriorConfig("mobile-stylegan", MOBILE_STYLEGAN_256, compact=True),
     CodesConfig(widths=(48, 40, 32, 24, 16), branch=(48, 64, 80, 96), branch_per="resolution"),
     FusionConfig(sizes=(64, 128, 256), widths=(32, 24, 16), head=(24, 24), project=(32, 24, 16)))
 

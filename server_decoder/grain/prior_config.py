@@ -22,10 +22,13 @@ class PriorConfig:
     Attributes:
         kind: one of `NETWORKS`.
         network: the configuration of that kind.
+        compact: its weights are rounded to what a compact export keeps of them (`export.decoder_graph.round_weights`),
+            so that the rest learns around the generator that ships. Whoever loads it rounds it.
     """
 
     kind: str
     network: StyleGAN2Config | MobileStyleGANConfig
+    compact: bool = False
 
     def __post_init__(self) -> None:
         if self.kind not in NETWORKS:
@@ -40,7 +43,7 @@ class PriorConfig:
         kind, network = fields["kind"], fields["network"]
         if kind not in NETWORKS:
             raise ValueError(f"unknown prior {kind!r}; expected one of {', '.join(NETWORKS)}")
-        return cls(kind, NETWORKS[kind].from_dict(network))
+        return cls(kind, NETWORKS[kind].from_dict(network), bool(fields.get("compact", False)))
 
     @property
     def size(self) -> int:

@@ -16,10 +16,10 @@ from edge_encoder import integer_network
 from edgegrain.contract.errors import BundleError, ExportError, ModelError
 from edgegrain.contract.manifest import load_manifest
 from export import server
-from export.decoder_graph import load_parameters
+from export.decoder_graph import load_parameters, round_weights
 from export.decoder_sources import TRAINED, bundle_decoder, find_decoder, random_decoder
 from export.server import Weights, compare_decoder, export_decoder, real_lrs
-from server_decoder.grain.grain import PRIOR, Grain
+from server_decoder.grain.grain import Grain
 from server_decoder.grain.presets import PRESETS
 from server_decoder.grain.weights import save_trained
 from server_decoder.mobile_stylegan import MobileStyleGAN, save_mobile_stylegan
@@ -88,12 +88,13 @@ def test_the_whole_decoder_comes_back_from_its_graph(kind: str, request: pytest.
     assert all(torch.equal(tensor, state[name]) for name, tensor in decoder.trained_state().items())
 
 
-def test_compact_storage_holds_the_priors_large_weights_as_int8(mobile: tuple[Grain, bytes]) -> None:
+def test_compact_storage_holds_large_weights_as_int8(mobile: tuple[Grain, bytes]) -> None:
     decoder, model = mobile
     int8 = weights_of(model, onnx.TensorProto.INT8)
     assert set(int8) == {f"{name}.int8" for name, tensor in decoder.state_dict().items()
-                         if name.startswith(PRIOR) and tensor.ndim > 1 and tensor.numel() >= 4096 and len(tensor) > 1
+                         if tensor.ndim > 1 and tensor.numel() >= 4096 and len(tensor) > 1
                          and not name.startswith("prior.mapping")}
+    assert {name.split(".")[0] for name in int8} == {"decoder", "codes", "prior"}  # the smoke fusion is small
     halves = weights_of(model, onnx.TensorProto.FLOAT16)
     assert all(f"{name}.float16" in halves for name, _ in decoder.fusion.named_parameters(prefix="fusion")
                if name.endswith("weight"))
@@ -134,6 +135,12 @@ def test_the_zoo_is_rebuilt_with_its_generator(tmp_path: Path) -> None:
     x = torch.rand(1, 3, 16, 16) * 2 - 1
     with torch.no_grad():
         torch.testing.assert_close(source.decoder.forward_all(x).style, model.forward_all(x).style, atol=1e-2, rtol=0)
+    compact = Grain(replace(config, prior=replace(config.prior, compact=True)), prior)
+    save_trained(compact, tmp_path / "zoo" / "compact" / TRAINED)
+    rebuilt = find_decoder(tmp_path / "zoo" / "compact", tmp_path / "prior.safetensors").decoder
+    round_weights(prior, compact=True)
+    for name, tensor in prior.state_dict().items():
+        assert torch.equal(rebuilt.prior.state_dict()[name], tensor)
     with pytest.raises(ModelError, match="there is no prior"):
         find_decoder(folder, tmp_path / "none.safetensors")
     other = Grain(replace(config, prior=PRESETS["grain-smoke"].prior)).eval()

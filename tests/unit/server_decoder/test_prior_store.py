@@ -11,7 +11,7 @@ from torch import nn
 
 from edgegrain.contract.errors import ModelError
 from server_decoder.mobile_stylegan import MobileStyleGAN, MobileStyleGANConfig, save_mobile_stylegan
-from server_decoder.prior_store import DEFAULT_PRIOR, find_prior, load_prior, prior_folder
+from server_decoder.prior_store import DEFAULT_PRIOR, find_prior, load_prior, prior_folder, prior_licence
 from server_decoder.stylegan2.checkpoints import save_stylegan2
 from server_decoder.stylegan2.synthesis import StyleGAN2, StyleGAN2Config
 
@@ -63,6 +63,14 @@ def test_loading_both_kinds(tmp_path: Path) -> None:
         load_prior(mobile, STYLEGAN2)
     with pytest.raises(ModelError, match="is not a MobileStyleGAN of ours"):
         load_prior(stylegan2, MOBILE)
+
+
+def test_a_file_says_whose_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "mobile.safetensors"
+    save_mobile_stylegan(MobileStyleGAN(MOBILE), path, metadata={"origin": "a package", "licence": "research only"})
+    assert prior_licence(path) == "a package: research only"
+    save_mobile_stylegan(MobileStyleGAN(MOBILE), path, force=True)
+    assert prior_licence(path) == "origin not stated: licence not stated"
 
 
 def test_other_files(tmp_path: Path) -> None:

@@ -26,6 +26,8 @@ def test_the_card_states_the_measured_means_and_the_licence() -> None:
     assert "| control: box mean, same decoder | 571 | 25.46 | 0.705 | 0.200 | 0.313 | 0.410 |" in card
     assert "27,000 pictures seen in stage 1 (encoder and decoder), drawn from 6,061 (3739 ffhq, 2322 celebahq; " in card
     assert "Research only." in card
+    assert "Generator" not in card
+    assert "Generator inside: FFHQ's." in card_text("mine", TRAINING, evaluation, {**LICENCE, "prior": "FFHQ's"})
 
 
 def test_the_card_names_every_stage_in_order() -> None:

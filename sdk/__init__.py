@@ -8,7 +8,8 @@
     picture = sdk.restore("me.grain")    # payload, bytes, path, or an LR array or PNG -> PIL picture
 
 `compress` and `restore` open the default bundle on first use and keep it. `Codec` holds a bundle and a device of
-your choice and works on batches. `inspect` checks a payload without restoring it, `bundles` lists what is installed.
+your choice and works on batches; `connect` and `connect_async` give the same verbs, done by a service. `inspect` checks
+a payload without restoring it, `bundles` lists what is installed.
 Everything may be called from several threads. Everything raised on purpose is an `EdgegrainError`.
 """
 
@@ -20,6 +21,7 @@ from edgegrain.contract.errors import (
     EdgegrainError,
     ImageError,
     PayloadError,
+    ServiceError,
 )
 from edgegrain.contract.payload import Header
 from sdk.codec import Codec
@@ -27,6 +29,8 @@ from sdk.functions import compress, restore
 from sdk.inspection import PayloadInfo, inspect
 from sdk.known_bundles import BundleInfo, bundles
 from sdk.payload import Payload
+from sdk.remote_connect import connect, connect_async
+from sdk.remote_retries import Retries
 
 __all__ = [
     "BundleError",
@@ -39,8 +43,12 @@ __all__ = [
     "Payload",
     "PayloadError",
     "PayloadInfo",
+    "Retries",
+    "ServiceError",
     "bundles",
     "compress",
+    "connect",
+    "connect_async",
     "inspect",
     "restore",
 ]

@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 import edgegrain
-from edgegrain.cli import bundles, compress, demo, doctor, export, info, models, prior, restore
+from edgegrain.cli import bundles, compress, demo, doctor, export, info, models, prior, restore, serve
 from edgegrain.contract.errors import EdgegrainError
 
 FAILED, INTERRUPTED = 1, 130
@@ -77,6 +77,7 @@ def main(
 
 application.command("compress")(compress.compress)
 application.command("restore")(restore.restore)
+application.command("serve")(serve.serve)
 application.command("info")(info.info)
 application.command("bundles")(bundles.bundles)
 application.command("export", add_help_option=False, context_settings=export.PASS_ON)(export.export)

@@ -12,6 +12,7 @@ import typer
 
 from edgegrain.cli.files import PAYLOAD_SUFFIX, PICTURE_SUFFIXES, Job, plan_jobs
 from edgegrain.cli.output import ForceOption, JsonOption, Row, finish, run_all
+from edgegrain.cli.remote import RemoteOption, TokenOption, open_remote
 
 if TYPE_CHECKING:
     import sdk
@@ -44,7 +45,11 @@ def compress(
         typer.Option("--out", "-o", help="Folder for the payloads, or the file for a single one [default: beside "
                      "the picture, with the suffix .grain]."),
     ] = None,
-    bundle: Annotated[str, typer.Option("--bundle", "-b", help="Id, alias or folder of the bundle.")] = "faces",
+    bundle: Annotated[
+        str | None,
+        typer.Option("--bundle", "-b", help="Id, alias or folder of the bundle [default: faces, or the service's "
+                     "first]."),
+    ] = None,
     fit: Annotated[
         FitChoice,
         typer.Option(help="pad keeps everything and the aspect, stretch fills the square, crop takes the centre."),
@@ -56,6 +61,8 @@ def compress(
     max_megapixels: Annotated[
         float, typer.Option(min=0.001, max=268, help="Refuse files that claim to be larger.")
     ] = 89,
+    remote: RemoteOption = None,
+    token: TokenOption = None,
     force: ForceOption = False,
     json_output: JsonOption = False,
 ) -> None:
@@ -67,21 +74,28 @@ def compress(
       edgegrain compress me.jpg --out small.grain
       edgegrain compress holiday/ --out payloads/    every picture in the folder
       edgegrain compress *.png --fit crop --json
+      edgegrain compress me.jpg --remote http://host:8000
     """
     import sdk
 
     colour = parse_colour(background)
     jobs = plan_jobs(pictures, out, wanted=PICTURE_SUFFIXES, result_suffix=PAYLOAD_SUFFIX)
-    codec = sdk.Codec(bundle)
+    max_pixels = int(max_megapixels * 1e6)
+    codec = sdk.Codec(bundle or "faces") if remote is None else open_remote(remote, token)
+
+    def payload_of(source: Path) -> sdk.Payload:
+        if isinstance(codec, sdk.Codec):
+            return codec.compress(source, fit.value, background=colour, max_pixels=max_pixels)
+        return codec.compress(source, fit.value, bundle=bundle, background=colour, max_pixels=max_pixels)
 
     def work(job: Job) -> Row:
         _refuse_existing(job.target, force)  # before the work, and again when it is written
-        payload = codec.compress(job.source, fit.value, background=colour, max_pixels=int(max_megapixels * 1e6))
+        payload = payload_of(job.source)
         payload.save(job.target, force=force)
         row = {
             "picture": job.source, "payload": job.target, "bytes": len(payload),
             "picture_bytes": job.source.stat().st_size, "width": payload.original_size[0],
-            "height": payload.original_size[1], "fit": payload.fit, "bundle": codec.bundle.id}
+            "height": payload.original_size[1], "fit": payload.fit, "bundle": codec.bundle.id if isinstance(codec, sdk.Codec) else payload.bundle}
         if lr:
             row["lr"] = _write_lr(payload, job.target.with_suffix(".lr.png"), force)
         return row

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,12 +12,12 @@ import typer
 
 from edgegrain.cli.files import PAYLOAD_SUFFIX, Job, plan_jobs
 from edgegrain.cli.output import ForceOption, JsonOption, Row, finish, run_all
+from edgegrain.cli.remote import RemoteOption, TokenOption, open_remote
 from edgegrain.contract.errors import ImageError
 from edgegrain.contract.files import write_atomically
 
 if TYPE_CHECKING:
-    from edge_encoder.preprocessing import Size
-    from server_decoder.runtime import Device
+    from PIL import Image
 
 SAVE_OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     ".png": ("PNG", {}),
@@ -74,6 +75,8 @@ def restore(
     max_megapixels: Annotated[
         float, typer.Option(min=0.001, max=268, help="Refuse payloads that claim a larger original.")
     ] = 89,
+    remote: RemoteOption = None,
+    token: TokenOption = None,
     force: ForceOption = False,
     json_output: JsonOption = False,
 ) -> None:
@@ -85,41 +88,40 @@ def restore(
       edgegrain restore me.grain --out back.jpg
       edgegrain restore payloads/ --out pictures/ --device cuda
       edgegrain restore me.lr.png --bundle faces     an LR that travelled as a PNG
+      edgegrain restore me.grain --remote http://host:8000
     """
+    import sdk
+
     jobs = plan_jobs(
         payloads, out, wanted=frozenset([PAYLOAD_SUFFIX]), result_suffix=f".restored.{file_format.value}")
 
+    max_pixels = int(max_megapixels * 1e6)
+    service = None if remote is None else open_remote(remote, token)
+
+    def picture_of(source: Path) -> Image.Image:
+        if service is not None:
+            return service.restore(source, bundle=bundle, size=size.value, max_pixels=max_pixels)
+        return sdk.restore(source, bundle, size=size.value, device=device.value, max_pixels=max_pixels)
+
     def work(job: Job) -> Row:
-        return restore_file(
-            job, bundle=bundle, size=size.value, device=device.value, max_pixels=int(max_megapixels * 1e6), force=force)
+        return {**restore_file(job, picture_of, force), "device": device.value if remote is None else remote}
 
     done, failed = run_all(jobs, work, text="restoring", name=lambda job: job.source)
     finish(done, failed, lambda row: f"{row['payload']} -> {row['picture']}: {row['width']} x {row['height']} pixels",
            json_output=json_output, summary=f"{len(done)} pictures")
 
 
-def restore_file(
-    job: Job,
-    *,
-    bundle: str | None,
-    size: Size,
-    device: Device,
-    max_pixels: int,
-    force: bool,
-) -> Row:
-    """Restore one file and say what was written."""
-    import sdk
-
+def restore_file(job: Job, picture_of: Callable[[Path], Image.Image], force: bool) -> Row:
+    """Restore one file with ``picture_of`` and say what was written."""
     suffix = job.target.suffix.lower()
     if suffix not in SAVE_OPTIONS:
         found = suffix or "a file without suffix"
         raise ImageError(f"pictures are written as {', '.join(SAVE_OPTIONS)}, not as {found}")
     if job.target.exists() and not force:
         raise FileExistsError(f"{job.target} exists; choose another --out or pass --force to replace it")
-    picture = sdk.restore(job.source, bundle, size=size, device=device, max_pixels=max_pixels)
+    picture = picture_of(job.source)
     kind, options = SAVE_OPTIONS[suffix]
     stream = io.BytesIO()
     picture.save(stream, kind, **options)
     write_atomically(job.target, stream.getvalue(), force=force)
-    return {"payload": job.source, "picture": job.target, "width": picture.width, "height": picture.height,
-            "device": device}
+    return {"payload": job.source, "picture": job.target, "width": picture.width, "height": picture.height}

@@ -37,7 +37,8 @@ _EXPLICIT_SIZE = 15
 _FIXED = struct.Struct("<2sB4sB")  # magic, version and coding, contract id, flags
 _TRAILER = struct.Struct("<I")
 _MIN_BYTES = _FIXED.size + 2 + _TRAILER.size
-_MAX_BYTES = _FIXED.size + 2 + 6 + 3 * MAX_LR_SIDE * MAX_LR_SIDE + _TRAILER.size
+MAX_PAYLOAD_BYTES = _FIXED.size + 2 + 6 + 3 * MAX_LR_SIDE * MAX_LR_SIDE + _TRAILER.size
+"""No payload is longer."""
 
 BytesLike = bytes | bytearray | memoryview
 
@@ -166,8 +167,8 @@ def _parse(data: BytesLike) -> tuple[Header, bytes]:
     length = memoryview(data).nbytes
     if length < _MIN_BYTES:
         raise PayloadError(f"a payload has at least {_MIN_BYTES} bytes, got {length}; it was truncated")
-    if length > _MAX_BYTES:
-        raise PayloadError(f"a payload has at most {_MAX_BYTES} bytes, got {length}; this is none")
+    if length > MAX_PAYLOAD_BYTES:
+        raise PayloadError(f"a payload has at most {MAX_PAYLOAD_BYTES} bytes, got {length}; this is none")
     data = bytes(data)
     magic, version_and_coding, contract_id, flags = _FIXED.unpack_from(data)
     if magic != MAGIC:

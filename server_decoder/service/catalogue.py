@@ -1,0 +1,79 @@
+"""``GET /v1/bundles`` and the encoder files below it: what phones need to fit this server."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from server_decoder.service.encoder_files import respond
+from server_decoder.service.problems import Problem, problem_response
+from server_decoder.service.state import Service
+
+router = APIRouter()
+
+EncoderName = Literal["encoder.onnx", "encoder.tflite", "encoder.mlpackage.zip"]
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+
+
+class FileDescription(BaseModel):
+    """An encoder file."""
+
+    name: str
+    url: str = Field(description="Relative to this server.")
+    size: int = Field(description="Bytes.")
+    sha256: str = Field(description="Of the file, in hex.")
+
+
+class BundleDescription(BaseModel):
+    """A bundle that is served."""
+
+    id: str
+    version: str
+    codec: str
+    domain: str
+    hr: int = Field(description="Side of the square that is encoded and decoded, in pixels.")
+    lr: int = Field(description="Side of the LR that travels.")
+    lr_contract_id: str = Field(description="64 hex digits; a payload names the first eight.")
+    licence: dict[str, Any]
+    encoders: list[FileDescription]
+
+
+@router.get("/v1/bundles", summary="The bundles that are served",
+            responses=problem_response(401, "A token is required"))
+async def bundles(service: Service) -> list[BundleDescription]:
+    """Every bundle, and the encoder files that make payloads for it."""
+    return [
+        BundleDescription(
+            id=manifest.id, version=manifest.version, codec=manifest.codec, domain=manifest.domain, hr=manifest.hr,
+            lr=manifest.lr, lr_contract_id=manifest.lr_contract_id.hex(), licence=dict(manifest.licence),
+            encoders=[FileDescription(name=file.name, url=f"/v1/bundles/{manifest.id}/{file.name}",
+                                      size=len(file.data), sha256=file.sha256)
+                      for file in service.files[manifest.id].values()])
+        for manifest in service.manifests.values()]
+
+
+@router.get(
+    "/v1/bundles/{bundle}/{name}", summary="An encoder file", response_class=Response,
+    responses={
+        200: {"description": "The file", "content": {"application/octet-stream": _BINARY, "application/zip": _BINARY}},
+        206: {"description": "A range", "content": {"application/octet-stream": _BINARY, "application/zip": _BINARY}},
+        304: {"description": "The client has it"},
+        **problem_response(401, "A token is required"),
+        **problem_response(404, "There is no such bundle or file"),
+        **problem_response(416, "The range lies outside the file"),
+        **problem_response(422, "The name is none of an encoder file")})
+async def encoder(request: Request, service: Service, bundle: str, name: EncoderName) -> Response:
+    """An encoder for phones. It never changes: keep it for ever, or ask again with `If-None-Match`."""
+    manifest = service.manifest(bundle)
+    try:
+        file = service.files[manifest.id][name]
+    except KeyError:
+        raise Problem("not-found", f"bundle {manifest.id} holds no {name}; /v1/bundles lists what it holds") from None
+    return respond(file, request)
+
+
+router.add_api_route("/v1/bundles/{bundle}/{name}", encoder, methods=["HEAD"], include_in_schema=False)

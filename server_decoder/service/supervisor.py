@@ -1,0 +1,250 @@
+"""Worker processes: started, fed with batches, watched, and started anew when they die or hang."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import server_decoder
+from edgegrain.contract import errors
+from edgegrain.contract.errors import EdgegrainError, ServiceError
+from server_decoder.service import frames
+from server_decoder.service.batcher import Answer, Batcher, Done, Job, WorkerLost
+from server_decoder.service.logs import log
+
+logger = logging.getLogger(__name__)
+
+COMMAND = (sys.executable, "-m", "server_decoder.service.worker")
+BUFFER = 1 << 20
+STOP_SECONDS = 5.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 30.0
+"""Seconds between a worker's death and its successor's start; doubled while none gets warm."""
+
+
+@dataclass(frozen=True)
+class WorkerPlan:
+    """How a worker is started.
+
+    Attributes:
+        configuration: of the engine, sent in the first frame.
+        start_timeout: seconds until it must be warm.
+        batch_timeout: seconds a batch may take.
+        command: the program and its arguments.
+    """
+
+    configuration: dict[str, Any]
+    start_timeout: float
+    batch_timeout: float
+    command: Sequence[str] = COMMAND
+
+
+class Worker:
+    """One process and the pipes to it."""
+
+    def __init__(self, process: asyncio.subprocess.Process, plan: WorkerPlan) -> None:
+        self.process = process
+        self._plan = plan
+
+    @classmethod
+    async def start(cls, plan: WorkerPlan) -> Worker:
+        """Start a process and wait until it is warm.
+
+        Raises:
+            WorkerLost: it died, or was not warm in time.
+            ServiceError: it refuses to work; the message says why.
+        """
+        process = await asyncio.create_subprocess_exec(
+            *plan.command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=BUFFER,
+            env={**os.environ, "PYTHONPATH": _python_path()})
+        worker = cls(process, plan)
+        try:
+            fields, _ = await worker._exchange(plan.configuration, [], plan.start_timeout)
+            if "ready" not in fields:
+                raise ServiceError(str(fields.get("failed", "the worker did not say that it is ready")))
+        except BaseException:
+            await worker.stop(0)
+            raise
+        return worker
+
+    async def run(self, fields: dict[str, Any], blobs: list[bytes]) -> frames.Message:
+        """Send a batch and wait for its answer.
+
+        Raises:
+            WorkerLost: the process died, or took too long.
+        """
+        return await self._exchange(fields, blobs, self._plan.batch_timeout)
+
+    async def stop(self, patience: float = STOP_SECONDS) -> None:
+        """End the process: its input is closed, and after ``patience`` seconds it is killed."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        try:
+            if not patience:
+                raise TimeoutError
+            await asyncio.wait_for(self.process.wait(), patience)
+        except TimeoutError:
+            if self.process.returncode is None:
+                self.process.kill()
+            await self.process.wait()
+
+    async def _exchange(self, fields: dict[str, Any], blobs: list[bytes], timeout: float) -> frames.Message:
+        assert self.process.stdin is not None and self.process.stdout is not None  # they are pipes: see start
+        try:
+            async with asyncio.timeout(timeout):
+                for piece in frames.pack(fields, blobs):
+                    self.process.stdin.write(piece)
+                await self.process.stdin.drain()
+                return await frames.read_async(self.process.stdout)
+        except TimeoutError:
+            raise WorkerLost(f"it did not answer within {timeout:g} s") from None
+        except (OSError, asyncio.IncompleteReadError, ServiceError) as error:
+            raise WorkerLost(f"it died or broke its pipe ({error or type(error).__name__})") from error
+
+
+class Supervisor:
+    """A number of workers that empty one queue."""
+
+    def __init__(
+        self, plan: WorkerPlan, batcher: Batcher, count: int, *,
+        on_batch: Callable[[list[Job], dict[str, float], float], None] = lambda jobs, seconds, began: None,
+        on_lost: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Plan ``count`` workers.
+
+        Args:
+            on_batch: called after each batch with its jobs, the seconds of its stages, and the loop time it began at.
+            on_lost: called whenever a worker that had been ready is lost.
+        """
+        self._plan = plan
+        self._batcher = batcher
+        self._count = count
+        self._on_batch = on_batch
+        self._on_lost = on_lost
+        self._tasks: list[asyncio.Task[None]] = []
+        self._workers: set[Worker] = set()
+
+    @property
+    def ready(self) -> int:
+        """Workers that are warm."""
+        return len(self._workers)
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of the workers that are warm."""
+        return sorted(worker.process.pid for worker in self._workers)
+
+    def start(self) -> None:
+        """Begin to start workers; returns at once."""
+        self._tasks = [asyncio.create_task(self._keep_alive(), name=f"worker {index}") for index in range(self._count)]
+
+    async def stop(self) -> None:
+        """End all workers; batches they work on are lost."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _keep_alive(self) -> None:
+        """Start a worker, feed it until it dies, start the next one."""
+        pause = FIRST_PAUSE
+        while True:
+            start = time.monotonic()
+            try:
+                worker = await Worker.start(self._plan)
+            except (WorkerLost, ServiceError, OSError) as error:
+                log(logger, logging.ERROR, "worker not started", reason=str(error), next_try_seconds=pause)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
+                continue
+            log(logger, logging.INFO, "worker ready", worker_pid=worker.process.pid,
+                seconds=round(time.monotonic() - start, 3))
+            pause = FIRST_PAUSE
+            self._workers.add(worker)
+            try:
+                reason = await self._feed(worker)
+            finally:
+                self._workers.discard(worker)
+                await worker.stop(0 if worker.process.returncode is None and not self._stopping() else STOP_SECONDS)
+            self._on_lost()
+            log(logger, logging.ERROR, "worker lost", worker_pid=worker.process.pid, reason=reason,
+                exit_status=worker.process.returncode)
+            await asyncio.sleep(pause)
+
+    def _stopping(self) -> bool:
+        task = asyncio.current_task()
+        return task is not None and task.cancelling() > 0
+
+    async def _feed(self, worker: Worker) -> str:
+        """Give batches to a worker until it is lost; returns why."""
+        died = asyncio.create_task(worker.process.wait())
+        try:
+            while True:
+                taking = asyncio.create_task(self._batcher.take())
+                try:
+                    await asyncio.wait({taking, died}, return_when=asyncio.FIRST_COMPLETED)
+                except asyncio.CancelledError:
+                    taking.cancel()
+                    raise
+                if died.done():
+                    if taking.done():
+                        self._batcher.put_back(taking.result())
+                    taking.cancel()
+                    return "it died while it was idle"
+                jobs = taking.result()
+                try:
+                    await self._run(worker, jobs)
+                except WorkerLost as error:
+                    return str(error)
+        finally:
+            died.cancel()
+
+    async def _run(self, worker: Worker, jobs: list[Job]) -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        key = jobs[0].key
+        fields = {"verb": key.verb, "bundle": key.bundle, "options": [job.options for job in jobs]}
+        try:
+            answer, blobs = await worker.run(fields, [job.data for job in jobs])
+            outcomes, seconds = answer["outcomes"], answer["seconds"]
+            if not len(outcomes) == len(blobs) == len(jobs):
+                raise WorkerLost(f"it answered {len(outcomes)} of {len(jobs)} items")
+        except (KeyError, TypeError) as error:
+            raise self._give_up(jobs, WorkerLost(f"its answer is no answer: {error!r}")) from error
+        except WorkerLost as error:
+            raise self._give_up(jobs, error) from error
+        self._batcher.note_speed(len(jobs), loop.time() - began)
+        self._on_batch(jobs, seconds, began)
+        for job, outcome, blob in zip(jobs, outcomes, blobs, strict=True):
+            settle(job, Done(blob, seconds) if outcome is None else error_of(outcome))
+
+    @staticmethod
+    def _give_up(jobs: list[Job], error: WorkerLost) -> WorkerLost:
+        for job in jobs:
+            settle(job, error)
+        return error
+
+
+def settle(job: Job, answer: Answer) -> None:
+    """Answer a job, unless nobody waits for it any more."""
+    if not job.answer.done():
+        job.answer.set_result(answer)
+
+
+def error_of(description: dict[str, str]) -> EdgegrainError:
+    """The error that a worker described; a `ServiceError` if it is none of ours."""
+    kind = getattr(errors, description["error"], None)
+    if isinstance(kind, type) and issubclass(kind, EdgegrainError):
+        return kind(description["message"])
+    return ServiceError(description["message"])
+
+
+def _python_path() -> str:
+    """Where the worker finds this very package, in a checkout too."""
+    root = str(Path(server_decoder.__file__).resolve().parents[1])
+    return os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,10 @@ from edge_encoder.integer_network import IntegerNetwork
 from edge_encoder.preprocessing import PREPROCESSING
 from edgegrain.contract.coder_tables import CoderTables
 from edgegrain.contract.contract_id import lr_contract_id
+from edgegrain.contract.errors import BundleError
 from edgegrain.contract.files import write_atomically
 from edgegrain.contract.manifest import MANIFEST_NAME, SCHEMA, Manifest, load_manifest, verify_bundle
-from export.mobile import export_encoder
+from export.encoder_files import export_encoder
 
 DECODER, CODER, GOLDEN, CARD = "decoder.onnx", "coder.json", "golden.json", "README.md"
 
@@ -97,6 +98,36 @@ def replace_decoder(source: Manifest, folder: Path, decoder: bytes, fields: Mapp
     kept = json.loads((source.folder / MANIFEST_NAME).read_bytes())
     record = {name: fields.get(name, value) for name, value in kept.items() if name != "files"}
     return _write_bundle(folder, write, decoder, {**record, **fields}, card, force)
+
+
+def renew_encoders(folder: Path, encoders: Iterable[Path]) -> Manifest:
+    """Replace a bundle's encoder files by newer exports of the same integers; everything else stays byte for byte.
+
+    Args:
+        folder: the bundle.
+        encoders: files and packages named as in the bundle, compared with its integer encoder beforehand.
+
+    Raises:
+        BundleError: there is no valid bundle in the folder, or it has no such encoder.
+    """
+    source = verify_bundle(folder)
+    renewed = {path.name: path for path in encoders}
+    missing = sorted(set(renewed) - {name.split("/")[0] for name in source.files})
+    if missing:
+        raise BundleError(f"the bundle {folder} has no {', '.join(missing)} that could be renewed")
+
+    def write(staging: Path) -> None:
+        for name in source.files:
+            if name not in (DECODER, CARD) and name.split("/")[0] not in renewed:
+                write_atomically(staging / name, source.open_file(name))
+        for path in renewed.values():
+            for file in (path, *path.rglob("*")):
+                if file.is_file():
+                    write_atomically(staging / file.relative_to(path.parent), file.read_bytes())
+
+    record = json.loads((folder / MANIFEST_NAME).read_bytes())
+    del record["files"]
+    return _write_bundle(folder, write, source.open_file(DECODER), record, source.open_file(CARD).decode(), force=True)
 
 
 def update_card(folder: Path, *, evaluation: Mapping[str, Any], card: str) -> Manifest:

@@ -3,6 +3,9 @@
 Core ML takes no uint8 arrays. The input is an RGB image without scale or bias, so a CVPixelBuffer's bytes enter as
 whole numbers 0...255; the output is an int32 array, so no pixel format or colour matching stands between the program
 and the payload. Load it with ``MLModelConfiguration.computeUnits = .cpuOnly``: float16 arithmetic is not exact.
+
+The exact encoder's weights are stored as int8 with a power of two per channel (``constexpr_affine_dequantize``, which
+iOS 16 was the first to know); Core ML turns them back into the same float32 numbers.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from edge_encoder.integer_network import INPUT
 from edgegrain.contract.errors import ExportError
 from export.converter_output import captured_stderr
 from export.encoder_graph import OUTPUT, Add, Clip, Concat, Conv, EncoderGraph, Floor, LeakyRelu, Scale
+from export.int8_weights import int8_parts
 
 
 def write_coreml(graph: EncoderGraph, path: str | Path, *, force: bool = False) -> Path:
@@ -102,8 +106,8 @@ def _build(mb: Any, graph: EncoderGraph, picture: Any) -> Any:
         match node:
             case Conv():
                 top, left, bottom, right = node.padding
-                y = mb.conv(x=x, weight=node.weight, bias=node.bias, strides=[node.stride] * 2, pad_type="custom",
-                            pad=[top, bottom, left, right], groups=node.groups, name=name)
+                y = mb.conv(x=x, weight=_weight(mb, node, name), bias=node.bias, strides=[node.stride] * 2,
+                            pad_type="custom", pad=[top, bottom, left, right], groups=node.groups, name=name)
             case Add():
                 y = mb.add(x=x, y=tensors[node.second], name=name)
             case Floor():
@@ -119,6 +123,15 @@ def _build(mb: Any, graph: EncoderGraph, picture: Any) -> Any:
                 y = mb.concat(values=[tensors[part] for part in node.parts], axis=1, name=name)
         tensors[node.name] = y
     return mb.cast(x=tensors[graph.nodes[-1].name], dtype="int32", name=OUTPUT)
+
+
+def _weight(mb: Any, node: Conv, name: str) -> Any:
+    parts = int8_parts(node.weight)
+    if parts is None:
+        return node.weight
+    integers, scale = parts
+    return mb.constexpr_affine_dequantize(quantized_data=integers, zero_point=np.zeros(len(integers), np.int8),
+                                          scale=scale.ravel(), axis=np.int32(0), name=f"{name}_weight")
 
 
 def _coremltools() -> Any:

@@ -1,9 +1,10 @@
 """Runs a Core ML program with numpy, from the written .mlpackage: Core ML itself predicts on Apple's systems only.
 
 The package is read back byte by byte: ``Manifest.json`` names the specification (a protobuf message) and the folder of
-``weight.bin``, whose records are found by the offsets in the specification. Float32 throughout. Operations are few and
-every attribute that would change the arithmetic is checked, so a program that this file does not understand is
-refused by name instead of run wrongly.
+``weight.bin``, whose records are found by the offsets in the specification. Float32 throughout; weights may be
+stored as int8 times a power of two per channel, which is the same numbers. Operations are few and every attribute that
+would change the arithmetic is checked, so a program that this file does not understand is refused by name instead of
+run wrongly.
 
 Formats: https://apple.github.io/coremltools/mlmodel (specification); ``weight.bin`` is coremltools' MIL blob storage.
 """
@@ -27,8 +28,12 @@ from export.encoder_graph import OUTPUT
 # One record of weight.bin: sentinel, data type, bytes, offset of the data from the file's start.
 _BLOB_RECORD = struct.Struct("<IIQQ")
 _BLOB_SENTINEL = 0xDEADBEEF
-_BLOB_FLOAT32 = 2
+_BLOB_KINDS = {np.dtype(np.float32): 2, np.dtype(np.int8): 4}
 _MAX_BLOB_BYTES = 1 << 30
+# MIL.proto's DataType.
+_TYPES = {1: np.dtype(bool), 2: np.dtype(str), 11: np.dtype(np.float32), 21: np.dtype(np.int8), 23: np.dtype(np.int32)}
+_IMMEDIATE = {"floats": np.dtype(np.float32), "ints": np.dtype(np.int32), "bools": np.dtype(bool)}
+_DEQUANTIZE = "constexpr_affine_dequantize"
 
 
 class MilProgram:
@@ -36,6 +41,7 @@ class MilProgram:
 
     Attributes:
         operations: how often every operation kind occurs.
+        constants: values of constant tensors by name, weights as the float32 numbers they stand for.
         hr: side of the square input picture.
     """
 
@@ -48,22 +54,23 @@ class MilProgram:
         self._operations = tuple(block.operations)
         self._outputs = tuple(block.outputs)
         self.operations = Counter(operation.type for operation in self._operations)
-        unknown = sorted(set(self.operations) - set(_KERNELS) - {"const"})
+        unknown = sorted(set(self.operations) - set(_KERNELS) - {"const", _DEQUANTIZE})
         if unknown:
             raise ExportError(f"{package} uses operations the interpreter does not know: {', '.join(unknown)}")
         self.hr = _image_side(specification, package)
-        self._constants = {
-            operation.outputs[0].name: self._value(operation.attributes["val"])
-            for operation in self._operations if operation.type == "const"}
+        readers = {"const": lambda operation: self._value(operation.attributes["val"]), _DEQUANTIZE: self._dequantized}
+        self.constants: dict[str, Any] = {
+            operation.outputs[0].name: readers[operation.type](operation)
+            for operation in self._operations if operation.type in readers}
 
     def predict(self, rgb: np.ndarray) -> np.ndarray:
         """Encode uint8 ``[N, hr, hr, 3]`` to uint8 ``[N, lr, lr, 3]``."""
         if rgb.dtype != np.uint8 or rgb.ndim != 4 or rgb.shape[1:] != (self.hr, self.hr, 3):
             raise ExportError(f"the program takes uint8 [N, {self.hr}, {self.hr}, 3], got {rgb.dtype} {rgb.shape}")
-        tensors: dict[str, Any] = dict(self._constants)
+        tensors: dict[str, Any] = dict(self.constants)
         tensors[INPUT] = rgb.transpose(0, 3, 1, 2).astype(np.float32)
         for operation in self._operations:
-            if operation.type == "const":
+            if operation.type not in _KERNELS:
                 continue
             arguments = {key: self._argument(value, tensors) for key, value in operation.inputs.items()}
             tensors[operation.outputs[0].name] = _KERNELS[operation.type](arguments)
@@ -77,36 +84,63 @@ class MilProgram:
                   for binding in argument.arguments]
         return values[0] if len(values) == 1 else values
 
+    def _dequantized(self, operation: Any) -> np.ndarray:
+        """float32 weights ``[O, ...]`` that are stored as int8 times a power of two per output channel."""
+        name = operation.outputs[0].name
+        parts = {key: self._value(value) for key, value in operation.attributes.items() if key != "name"}
+        if operation.inputs or set(parts) != {"quantized_data", "zero_point", "scale", "axis"}:
+            raise ExportError(f"{name}: {_DEQUANTIZE} should have the attributes quantized_data, zero_point, scale and "
+                              f"axis and no inputs, has {', '.join([*sorted(parts), *operation.inputs])}")
+        integers, zero_point, scale = parts["quantized_data"], parts["zero_point"], parts["scale"]
+        faults = {
+            f"{integers.dtype} weights of rank {integers.ndim}": integers.dtype != np.int8 or integers.ndim != 4,
+            f"axis {parts['axis']}": parts["axis"] != 0,
+            f"{zero_point.dtype} zero points {zero_point.shape}, not all 0":
+                zero_point.dtype != np.int8 or zero_point.shape != integers.shape[:1] or zero_point.any(),
+            f"{scale.dtype} scales {scale.shape}": scale.dtype != np.float32 or scale.shape != integers.shape[:1],
+            "a scale that is no power of two": (np.frexp(scale)[0] != 0.5).any(),
+            "another result": _type_of(operation.outputs[0].type) != (np.dtype(np.float32), integers.shape),
+        }
+        if any(faults.values()):
+            found = ", ".join(text for text, wrong in faults.items() if wrong)
+            raise ExportError(f"{name}: expected int8 weights of rank 4 with a float32 power of two and a zero "
+                              f"point of 0 per output channel, found {found}")
+        return integers.astype(np.float32) * scale[:, None, None, None]
+
     def _value(self, value: Any) -> Any:
         """A constant: a str, or an array shaped and typed as the specification says."""
-        tensor_type = value.type.tensorType
-        shape = tuple(int(dimension.constant.size) for dimension in tensor_type.dimensions)
+        dtype, shape = _type_of(value.type)
         if value.WhichOneof("value") == "blobFileValue":
-            return self._blob(value.blobFileValue, shape)
+            return self._blob(value.blobFileValue, dtype, shape)
         tensor = value.immediateValue.tensor
-        match tensor.WhichOneof("value"):
-            case "floats":
-                return np.array(tensor.floats.values, np.float32).reshape(shape)
-            case "ints":
-                return np.array(tensor.ints.values, np.int32).reshape(shape)
-            case "bools":
-                return np.array(tensor.bools.values, bool).reshape(shape)
-            case "strings":
-                return str(tensor.strings.values[0])
-            case other:
-                raise ExportError(f"the program holds a constant of kind {other!r}, which the interpreter cannot read")
+        kind = tensor.WhichOneof("value")
+        if kind == "strings":
+            return str(tensor.strings.values[0])
+        if kind == "bytes" and dtype == np.int8:
+            return np.frombuffer(tensor.bytes.values, np.int8).reshape(shape)
+        if _IMMEDIATE.get(kind) != dtype:
+            raise ExportError(f"the program holds a {dtype} constant as {kind!r}, which the interpreter cannot read")
+        return np.array(getattr(tensor, kind).values, dtype).reshape(shape)
 
-    def _blob(self, reference: Any, shape: tuple[int, ...]) -> np.ndarray:
+    def _blob(self, reference: Any, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
         name = PurePosixPath(reference.fileName).name
         data, offset = self._weights.get(name, b""), int(reference.offset)
         if offset + _BLOB_RECORD.size > len(data):
             raise ExportError(f"{name} has {len(data)} bytes, but the program points at byte {offset}")
         sentinel, kind, size, start = _BLOB_RECORD.unpack_from(data, offset)
-        if sentinel != _BLOB_SENTINEL or kind != _BLOB_FLOAT32:
-            raise ExportError(f"{name} holds no float32 weights at byte {offset}")
-        if size != 4 * int(np.prod(shape)) or start + size > len(data):
+        if sentinel != _BLOB_SENTINEL or kind != _BLOB_KINDS.get(dtype):
+            raise ExportError(f"{name} holds no {dtype} weights at byte {offset}")
+        if size != dtype.itemsize * int(np.prod(shape)) or start + size > len(data):
             raise ExportError(f"the weight record at byte {offset} of {name} does not fit its shape {shape}")
-        return np.frombuffer(data, "<f4", size // 4, start).reshape(shape)
+        return np.frombuffer(data, dtype, size // dtype.itemsize, start).reshape(shape)
+
+
+def _type_of(value_type: Any) -> tuple[np.dtype, tuple[int, ...]]:
+    """Element type and shape of a MIL tensor."""
+    tensor = value_type.tensorType
+    if tensor.dataType not in _TYPES:
+        raise ExportError(f"the program holds MIL's data type {tensor.dataType}, which the interpreter does not know")
+    return _TYPES[tensor.dataType], tuple(int(dimension.constant.size) for dimension in tensor.dimensions)
 
 
 def _read_package(package: Path) -> tuple[Any, dict[str, bytes]]:

@@ -17,14 +17,14 @@ from edge_encoder import integer_network as integer
 from edge_encoder.integer_network import IntegerNetwork
 from edgegrain.contract.bundle_paths import DEFAULT_BUNDLE, find_bundle
 from edgegrain.contract.errors import EdgegrainError, ExportError
+from edgegrain.contract.manifest import verify_bundle
 from export import report as reports
-from export.coreml_encoder import write_coreml
+from export.bundle import renew_encoders
+from export.encoder_files import export_encoder
 from export.encoder_graph import EncoderGraph, exact_graph
 from export.float_contrast import float_contrast
 from export.inputs import CheckInput, find_pictures, make_inputs
-from export.onnx_encoder import write_onnx
 from export.runtimes import FORMATS, Runtime, load_runtimes
-from export.tflite_encoder import write_tflite
 from export.verify import count_flips, median_latency, verify
 
 EXACT_INPUTS = 200
@@ -32,7 +32,6 @@ CONTRAST_INPUTS = 100
 OFFICIAL_INPUTS = 24
 """The official encoder costs twenty times the exact one's time."""
 REPORTS = ("report.json", "report.md")
-_WRITERS: dict[str, Callable[..., Path]] = {"tflite": write_tflite, "coreml": write_coreml, "onnx": write_onnx}
 
 
 class Architecture(enum.StrEnum):
@@ -40,42 +39,6 @@ class Architecture(enum.StrEnum):
 
     exact = "exact"
     official_rrdb = "official-rrdb"
-
-
-def export_encoder(encoder: IntegerNetwork | EncoderGraph, out_dir: str | Path,
-                   formats: Sequence[str] = tuple(FORMATS), force: bool = False,
-                   progress: Callable[[str], None] | None = None) -> dict[str, Path]:
-    """Write an encoder in several formats.
-
-    Args:
-        encoder: the integer network (its bounds are proven first) or a graph.
-        out_dir: folder for ``encoder.tflite``, ``encoder.mlpackage``, ``encoder.onnx``; made if missing.
-        formats: some of ``tflite``, ``coreml``, ``onnx``.
-        force: replace files that exist.
-        progress: told every file's name before it is written.
-
-    Returns:
-        Format -> path.
-
-    Raises:
-        ExportError: an unknown format, an unproven bound, or a converter's refusal.
-        FileExistsError: a file exists and ``force`` is false; nothing has been written then.
-    """
-    unknown = sorted(set(formats) - set(FORMATS))
-    if unknown or not formats:
-        raise ExportError(f"unknown format {', '.join(unknown) or '(none)'}; choose from {', '.join(FORMATS)}")
-    if isinstance(encoder, IntegerNetwork):
-        bounds.prove(encoder)
-        encoder = exact_graph(encoder)
-    paths = {kind: Path(out_dir) / FORMATS[kind] for kind in FORMATS if kind in formats}
-    for path in paths.values():
-        if path.exists() and not force:
-            raise FileExistsError(f"{path} exists; choose another folder or pass force (--force) to replace it")
-    for kind, path in paths.items():
-        if progress:
-            progress(path.name)
-        _WRITERS[kind](encoder, path, force=force)
-    return paths
 
 
 def export_exact(network: IntegerNetwork, out_dir: Path, *, source: str, formats: Sequence[str] = tuple(FORMATS),
@@ -200,6 +163,8 @@ def main(
     seed: Annotated[int, typer.Option(help="Seed of the generated inputs and of random weights.")] = 0,
     contrast: Annotated[bool, typer.Option(help="Also measure an ordinary float encoder of the same shape.")] = True,
     force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
+    renew: Annotated[bool, typer.Option("--renew", help="Then replace the bundle's own encoder files by these, if no "
+                                        "byte differs; all its other files stay as they are.")] = False,
     architecture: Annotated[Architecture, typer.Option(help="The bundle's exact encoder, or GRAIN's float encoder "
                                                        "(RRDB), which is not exact.")] = Architecture.exact,
     hr: Annotated[int, typer.Option(help="official-rrdb: side of the picture.", min=2)] = 1024,
@@ -219,6 +184,9 @@ def main(
 
     `python -m export.mobile --bundle my-bundle/ --formats tflite --inputs 400 --pictures photos/`
 
+    `python -m export.mobile --bundle my-bundle/ --renew` — what newer exporters write, into the bundle itself: same
+    integers, same LR of every picture
+
     `python -m export.mobile --architecture official-rrdb --hr 1024 --lr 16 --inputs 20 --out dist-rrdb` — a float
     encoder; the report states how many bytes flip between runtimes
     """
@@ -228,22 +196,29 @@ def main(
     options: dict[str, Any] = {"formats": chosen, "seed": seed, "force": force, "console": Console(stderr=True)}
     try:
         _refuse_existing(out, chosen, force)
+        if renew and architecture is not Architecture.exact:
+            raise ExportError(f"--renew needs a bundle's exact encoder, not {architecture}")
         options["pictures"] = find_pictures(pictures)
         if architecture is Architecture.exact:
             folder = find_bundle(bundle)
+            if renew:
+                verify_bundle(folder)
             network = _load_network(folder)
             report = export_exact(network, out, source=f"bundle {folder.name}", inputs=inputs or EXACT_INPUTS,
                                   contrast=contrast, **options)
         else:
             graph, source = _official_graph(hr, lr, weights, seed)
             report = export_float(graph, out, source=source, inputs=inputs or OFFICIAL_INPUTS, **options)
+        _print_summary(report, out)
+        if any(row["differing_bytes"] or not row["bytes_compared"] for row in report.get("runtimes", [])):
+            typer.echo("error: an export does not compute the integer network's bytes; do not ship it", err=True)
+            raise typer.Exit(1)
+        if renew:
+            manifest = renew_encoders(folder, [out / name for name in report["files"]])
+            typer.echo(f"renewed {', '.join(report['files'])} of bundle {manifest.id} in {folder}")
     except (EdgegrainError, FileExistsError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error
-    _print_summary(report, out)
-    if any(row["differing_bytes"] or not row["bytes_compared"] for row in report.get("runtimes", [])):
-        typer.echo("error: an export does not compute the integer network's bytes; do not ship it", err=True)
-        raise typer.Exit(1)
 
 
 def _refuse_existing(out: Path, formats: Sequence[str], force: bool) -> None:

@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from edge_encoder.integer_network import INPUT
 from edgegrain.contract.files import write_atomically
 from export.encoder_graph import OUTPUT, Add, Clip, Concat, Conv, EncoderGraph, Floor, LeakyRelu, Node, Scale
+from export.int8_weights import int8_parts
 
 OPSET = 18
 IR_VERSION = 8
@@ -64,17 +65,6 @@ def onnx_model(graph: EncoderGraph, layout: Layout = "nhwc", batch: int | str = 
         opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="edgegrain")
     onnx.checker.check_model(model, full_check=True)
     return model
-
-
-def int8_parts(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    """int8 ``[O, I, kh, kw]`` and float32 powers of two ``[O, 1, 1, 1]`` whose product is ``weight``, or None."""
-    peak = np.abs(weight).max((1, 2, 3), keepdims=True)
-    # The largest weight of a channel as 64...127 times a power of two.
-    scale = np.ldexp(np.float32(1), np.frexp(np.maximum(peak, np.finfo(np.float32).tiny))[1] - 7).astype(np.float32)
-    integers = weight / scale
-    if (integers != np.round(integers)).any():
-        return None
-    return integers.astype(np.int8), scale
 
 
 class _Writer:

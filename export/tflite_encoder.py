@@ -3,6 +3,9 @@
 The graph is written with TensorFlow operations in TFLite's own layout (NHWC) and goes through TensorFlow's converter
 without any optimization or quantization: nothing is calibrated, so nothing depends on the machine that exports.
 onnx2tf 1.29 is not used: it puts a transposition on each side of every residual addition.
+
+The exact encoder's weights are then stored as int8 with a power of two per channel, each behind a DEQUANTIZE. Runtimes
+compute those constants once, when they load the file, and get the same float32 numbers; biases stay float32.
 """
 
 from __future__ import annotations
@@ -11,11 +14,19 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from edge_encoder.integer_network import INPUT
 from edgegrain.contract.errors import ExportError
 from edgegrain.contract.files import write_atomically
 from export.converter_output import captured_stderr
 from export.encoder_graph import OUTPUT, Add, Clip, Concat, Conv, EncoderGraph, Floor, LeakyRelu, Scale
+from export.int8_weights import int8_parts
+
+_PER_CHANNEL_DEQUANTIZE = 5
+"""The version of DEQUANTIZE that takes a scale per channel."""
+_MIN_RUNTIME = b"2.7.0"
+"""The first TensorFlow Lite with that version."""
 
 
 def write_tflite(graph: EncoderGraph, path: str | Path, *, force: bool = False) -> Path:
@@ -35,8 +46,10 @@ def tflite_bytes(graph: EncoderGraph) -> bytes:
     with captured_stderr() as said, tempfile.TemporaryDirectory(prefix="edgegrain-tflite-") as folder:
         try:
             import tensorflow as tf
+            from ai_edge_litert import schema_py_generated as schema
         except ImportError as error:
-            raise ExportError(f"TFLite export needs TensorFlow ({error}); pip install 'edgegrain[export]'") from error
+            raise ExportError(f"TFLite export needs TensorFlow and LiteRT ({error}); "
+                              "pip install 'edgegrain[export]'") from error
         try:
             module = tf.Module()
 
@@ -45,7 +58,7 @@ def tflite_bytes(graph: EncoderGraph) -> bytes:
                 return {OUTPUT: tf.cast(_run(tf, graph, tf.cast(image, tf.float32)), tf.uint8)}
 
             tf.saved_model.save(module, folder, signatures={"serving_default": encode.get_concrete_function()})
-            return bytes(tf.lite.TFLiteConverter.from_saved_model(folder).convert())
+            return _with_int8_weights(schema, tf.lite.TFLiteConverter.from_saved_model(folder).convert())
         except Exception as error:  # TensorFlow raises whatever the failing pass happened to raise
             raise ExportError(f"TensorFlow could not convert {graph.name}: {error}\n{said()[-2000:]}") from error
 
@@ -91,3 +104,55 @@ def _convolve(tf: Any, node: Conv, x: Any, side: int) -> Any:
     else:
         y = tf.nn.depthwise_conv2d(x, node.weight.transpose(2, 3, 0, 1), [1, node.stride, node.stride, 1], padding)
     return tf.nn.bias_add(y, node.bias)
+
+
+def _with_int8_weights(schema: Any, flatbuffer: bytes) -> bytes:
+    """The same encoder with weights stored as int8 wherever `int8_parts` can take them apart."""
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.convert_bytearray_to_object(flatbuffer)
+    (graph,) = model.subgraphs
+    channel_axes = {schema.BuiltinOperator.CONV_2D: 0, schema.BuiltinOperator.DEPTHWISE_CONV_2D: 3}
+    kinds = [code.builtinCode for code in model.operatorCodes]
+    operators = []
+    for operator in graph.operators:
+        kind = kinds[operator.opcodeIndex]
+        stored = _store_as_int8(schema, model, operator.inputs[1], channel_axes[kind]) if kind in channel_axes else None
+        if stored is not None:
+            operators.append(schema.OperatorT(
+                opcodeIndex=len(kinds), inputs=np.array([stored], np.int32), outputs=operator.inputs[1:2],
+                builtinOptionsType=schema.BuiltinOptions.DequantizeOptions, builtinOptions=schema.DequantizeOptionsT()))
+        operators.append(operator)
+    if len(operators) == len(graph.operators):
+        return flatbuffer
+    graph.operators = operators
+    dequantize = schema.BuiltinOperator.DEQUANTIZE
+    model.operatorCodes.append(schema.OperatorCodeT(
+        builtinCode=dequantize, deprecatedBuiltinCode=dequantize, version=_PER_CHANNEL_DEQUANTIZE))
+    for entry in model.metadata:
+        if entry.name == b"min_runtime_version":
+            model.buffers[entry.buffer].data = np.frombuffer(_MIN_RUNTIME.ljust(16, b"\0"), np.uint8)
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+def _store_as_int8(schema: Any, model: Any, index: int, axis: int) -> int | None:
+    """Hand the data of the weights ``index`` to a new int8 tensor, scaled along ``axis``, and return its index.
+
+    The weights remain as a tensor that an operation must compute. None where int8 would not be exact.
+    """
+    (graph,) = model.subgraphs
+    weight = graph.tensors[index]
+    buffer = model.buffers[weight.buffer]
+    if sum(tensor.buffer == weight.buffer for tensor in graph.tensors) > 1:
+        return None  # somebody else reads these bytes
+    parts = int8_parts(np.moveaxis(np.frombuffer(buffer.data.tobytes(), "<f4").reshape(weight.shape), axis, 0))
+    if parts is None:
+        return None
+    integers, scale = parts
+    graph.tensors.append(schema.TensorT(
+        name=weight.name + b".int8", type=schema.TensorType.INT8, shape=weight.shape, hasRank=True,
+        buffer=weight.buffer, quantization=schema.QuantizationParametersT(
+            scale=scale.ravel(), zeroPoint=np.zeros(scale.size, np.int64), quantizedDimension=axis)))
+    buffer.data = np.frombuffer(np.moveaxis(integers, 0, axis).tobytes(), np.uint8)
+    weight.buffer = 0  # the schema's empty one
+    return len(graph.tensors) - 1

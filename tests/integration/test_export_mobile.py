@@ -14,9 +14,10 @@ from onnx import numpy_helper
 
 from edge_encoder.integer_network import IntegerNetwork, load
 from edgegrain.contract.errors import ExportError
+from export.encoder_files import export_encoder
 from export.encoder_graph import exact_graph
 from export.inputs import find_pictures, make_inputs
-from export.mobile import export_encoder
+from export.int8_weights import int8_parts
 from export.runtimes import coreml_runtimes, load_runtimes, onnx_runtimes, tflite_runtimes
 from export.verify import require_exact, verify
 from tests.networks import random_network
@@ -36,24 +37,24 @@ def exported(network: IntegerNetwork, tmp_path_factory: pytest.TempPathFactory) 
 
 
 def _stored_weight(network: IntegerNetwork) -> tuple[np.ndarray, np.ndarray]:
-    """One layer's float32 weights ``[O, I]`` as exported, and the same with one weight a single integer step larger."""
+    """One 1x1 layer's weights as they are stored, int8 ``[O, I, 1, 1]``, and the same with one weight a single step of
+    the integer network larger."""
     (layer,) = [layer for layer in network.layers if layer.name == LAYER]
-    weight = layer.exported_weight()[:, :, 0, 0]
+    parts = int8_parts(layer.exported_weight())
+    assert parts is not None
+    weight, scale = parts
+    step = (layer.scale() / scale.ravel()).astype(np.int8)  # whole: int8_parts makes full use of int8
     changed = weight.copy()
-    changed[0, 0] += layer.scale()[0]
-    assert (changed != weight).sum() == 1
+    changed[0, 0] += step[0]
+    assert changed[0, 0, 0, 0] > weight[0, 0, 0, 0]
     return weight, changed
 
 
 def _change_onnx(path: Path, weight: np.ndarray, changed: np.ndarray) -> None:
     model = onnx.load(str(path))
-    stored = {item.name: item for item in model.graph.initializer}
-    tensor, scale = (stored[f"{LAYER}.conv.weight.{part}"] for part in ("int8", "scale"))
-    factor = numpy_helper.to_array(scale)[:, :, 0, 0]
-    assert np.array_equal(numpy_helper.to_array(tensor)[:, :, 0, 0] * factor, weight)
-    integers = (changed / factor)[:, :, None, None]
-    assert np.abs(integers).max() <= 127
-    tensor.CopyFrom(numpy_helper.from_array(integers.astype(np.int8), tensor.name))
+    (tensor,) = [item for item in model.graph.initializer if item.name == f"{LAYER}.conv.weight.int8"]
+    assert np.array_equal(numpy_helper.to_array(tensor), weight)
+    tensor.CopyFrom(numpy_helper.from_array(changed, tensor.name))
     path.write_bytes(model.SerializeToString())
 
 
@@ -92,7 +93,7 @@ def test_a_flipped_bit_in_the_weight_file_is_noticed_or_refused(network: Integer
     file = package / "Data/com.apple.CoreML/weights/weight.bin"
     original = file.read_bytes()
     _, _, size, start = struct.unpack_from("<IIQQ", original, 64)  # the stem's record
-    for position in range(start + 3, start + size, size // 8):  # sign and exponent bytes
+    for position in range(start, start + size, size // 8):  # the sign of every so-manieth weight
         data = bytearray(original)
         data[position] ^= 0x80
         file.write_bytes(data)
@@ -104,6 +105,9 @@ def test_the_default_bundles_exports_are_the_reference_everywhere(default_bundle
     network = load(default_bundle / "encoder.safetensors")
     names = {"tflite": "encoder.tflite", "coreml": "encoder.mlpackage", "onnx": "encoder.onnx"}
     artefacts = {kind: default_bundle / name for kind, name in names.items()}
+    for path in artefacts.values():  # int8, not float32
+        size = sum(file.stat().st_size for file in (path, *path.rglob("*")) if file.is_file())
+        assert size < 1.2 * network.parameters
     runtimes = load_runtimes(exact_graph(network), artefacts)
     assert len(runtimes) >= 13
     inputs = make_inputs(network.hr, INPUTS, network=network, pictures=find_pictures(), seed=2)

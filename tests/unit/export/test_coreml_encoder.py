@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import shutil
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,12 +43,22 @@ def test_it_takes_a_plain_rgb_picture_and_gives_int32(exported: Mapping[str, Pat
 
 def test_few_operation_kinds_in_float32(exported: Mapping[str, Path], network: IntegerNetwork) -> None:
     program = MilProgram(exported["coreml"])
-    assert set(program.operations) == {"const", "conv", "floor", "clip", "add", "cast"}
+    assert set(program.operations) == {
+        "const", "constexpr_affine_dequantize", "conv", "floor", "clip", "add", "cast"}
     model = Model_pb2.Model.FromString((exported["coreml"] / SPECIFICATION).read_bytes())
     (block,) = model.mlProgram.functions["main"].block_specializations.values()
     types = {output.type.tensorType.dataType for operation in block.operations for output in operation.outputs
-             if operation.type in ("conv", "floor", "clip", "add")}
+             if operation.type in ("constexpr_affine_dequantize", "conv", "floor", "clip", "add")}
     assert types == {MIL_pb2.DataType.Value("FLOAT32")}
+
+
+def test_weights_are_int8_in_the_package_and_the_same_float32_numbers_in_the_program(
+        exported: Mapping[str, Path], network: IntegerNetwork) -> None:
+    program = MilProgram(exported["coreml"])
+    assert program.operations["constexpr_affine_dequantize"] == len(network.layers)
+    for layer in network.layers:
+        weight = program.constants[f"{layer.name.replace('.', '_')}_conv_weight"]
+        assert weight.dtype == np.float32 and np.array_equal(weight, layer.exported_weight())
 
 
 def test_exporting_twice_gives_the_same_package(exported: Mapping[str, Path], network: IntegerNetwork,
@@ -74,6 +85,35 @@ def test_an_unknown_operation_is_refused_by_name(package: Path) -> None:
     next(operation for operation in block.operations if operation.type == "floor").type = "ceil"
     (package / SPECIFICATION).write_bytes(model.SerializeToString())
     with pytest.raises(ExportError, match="does not know: ceil"):
+        MilProgram(package)
+
+
+def _set_scales(attributes: Any, value: float) -> None:
+    attributes["scale"].immediateValue.tensor.floats.values[:] = [value] * 3
+
+
+def _set_zero_points(attributes: Any, values: bytes) -> None:
+    attributes["zero_point"].immediateValue.tensor.bytes.values = values
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    (lambda attributes: _set_scales(attributes, 0.75), "no power of two"),
+    (lambda attributes: _set_scales(attributes, -0.5), "no power of two"),
+    (lambda attributes: _set_scales(attributes, 0), "no power of two"),
+    (lambda attributes: _set_zero_points(attributes, b"\0\1\0"), "not all 0"),
+    (lambda attributes: attributes["axis"].immediateValue.tensor.ints.values.__setitem__(0, 1), "found axis 1"),
+    (lambda attributes: setattr(attributes["zero_point"].type.tensorType, "dataType", 31), "data type 31"),
+    (lambda attributes: setattr(attributes["quantized_data"].type.tensorType, "dataType", 11), "no float32 weights"),
+    (lambda attributes: attributes.pop("scale"), "should have the attributes"),
+    (lambda attributes: attributes["offset"].CopyFrom(attributes["axis"]), "axis, offset"),
+])
+def test_weights_in_another_form_are_refused(package: Path, change: Callable[[Any], None], message: str) -> None:
+    model = Model_pb2.Model.FromString((package / SPECIFICATION).read_bytes())
+    (block,) = model.mlProgram.functions["main"].block_specializations.values()
+    (box,) = [operation for operation in block.operations if operation.outputs[0].name == "box_conv_weight"]
+    change(box.attributes)
+    (package / SPECIFICATION).write_bytes(model.SerializeToString())
+    with pytest.raises(ExportError, match=message):
         MilProgram(package)
 
 

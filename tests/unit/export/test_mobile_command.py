@@ -12,9 +12,12 @@ from edge_encoder.bounds import prove
 from edge_encoder.float_encoder import FloatEncoderConfig
 from edge_encoder.integer_network import IntegerNetwork, digest, save
 from edgegrain.contract.errors import ExportError
-from export import mobile
-from export.mobile import app, export_encoder
+from edgegrain.contract.manifest import verify_bundle
+from export import encoder_files
+from export.encoder_files import export_encoder
+from export.mobile import app
 from export.rrdb_graph import random_rrdb_encoder
+from tests.tiny_bundle import refresh_manifest, write_tiny_bundle
 
 RUN = CliRunner()
 
@@ -76,8 +79,24 @@ def test_one_format_alone_and_force(bundle: Path, tmp_path: Path) -> None:
     assert "float_contrast" not in json.loads((tmp_path / "report.json").read_text())
 
 
-def test_a_differing_byte_is_exit_status_one_and_stands_in_the_report(
-        bundle: Path, network: IntegerNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_renewing_replaces_the_bundles_exports_and_nothing_else(tmp_path: Path) -> None:
+    folder = write_tiny_bundle(tmp_path, random=True)
+    (folder / "encoder.onnx").write_bytes(b"an older export")
+    refresh_manifest(folder)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    result = RUN.invoke(app, ["--bundle", str(folder), "--out", str(tmp_path / "dist"), "--formats", "onnx",
+                              "--inputs", "2", "--no-contrast", "--renew"])
+    assert result.exit_code == 0 and "renewed encoder.onnx of bundle tiny-64-lr16" in result.output
+    after = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert {name for name in before if before[name] != after[name]} == {"encoder.onnx", "manifest.json"}
+    assert after["encoder.onnx"] == (tmp_path / "dist" / "encoder.onnx").read_bytes() and set(before) == set(after)
+    old, new = (json.loads(files["manifest.json"]) for files in (before, after))
+    assert new["files"].pop("encoder.onnx")["size"] == len(after["encoder.onnx"]) and old["files"].pop("encoder.onnx")
+    assert old == new
+
+
+def test_a_differing_byte_is_exit_status_one_stands_in_the_report_and_renews_nothing(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def write_another_seed(graph: object, path: Path, *, force: bool = False) -> Path:
         from export.encoder_graph import exact_graph
         from export.onnx_encoder import write_onnx
@@ -85,10 +104,13 @@ def test_a_differing_byte_is_exit_status_one_and_stands_in_the_report(
 
         return write_onnx(exact_graph(random_network(seed=1)), path, force=force)
 
-    monkeypatch.setitem(mobile._WRITERS, "onnx", write_another_seed)
-    result = RUN.invoke(app, ["--bundle", str(bundle), "--out", str(tmp_path), "--formats", "onnx", "--inputs", "4",
-                              "--no-contrast"])
+    monkeypatch.setitem(encoder_files._WRITERS, "onnx", write_another_seed)
+    folder = write_tiny_bundle(tmp_path / "bundles", random=True)
+    before = (folder / "manifest.json").read_bytes()
+    result = RUN.invoke(app, ["--bundle", str(folder), "--out", str(tmp_path), "--formats", "onnx", "--inputs", "4",
+                              "--no-contrast", "--renew"])
     assert result.exit_code == 1 and "do not ship" in result.output
+    assert (folder / "manifest.json").read_bytes() == before and verify_bundle(folder)
     rows = {row["name"]: row for row in json.loads((tmp_path / "report.json").read_text())["runtimes"]}
     assert all((row["differing_bytes"] > 0) == name.startswith("ONNX") for name, row in rows.items())
 
@@ -97,6 +119,8 @@ def test_a_differing_byte_is_exit_status_one_and_stands_in_the_report(
     (["--bundle", "no-such-bundle"], "no bundle 'no-such-bundle'"),
     (["--formats", "tflite,gguf"], "unknown format gguf"),
     (["--pictures", "."], "no pictures"),
+    (["--renew"], "manifest.json"),
+    (["--renew", "--architecture", "official-rrdb"], "a bundle's exact encoder"),
 ])
 def test_what_cannot_be_done_is_exit_status_two(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                                                 arguments: list[str], message: str) -> None:
@@ -123,7 +147,7 @@ def test_an_official_checkpoint_exports_with_flips_instead_of_exactness(tmp_path
 def test_help_teaches_with_examples() -> None:
     result = RUN.invoke(app, ["--help"])
     assert result.exit_code == 0
-    for word in ("python -m export.mobile --out dist", "official-rrdb", "exit status is 1"):
+    for word in ("python -m export.mobile --out dist", "official-rrdb", "exit status is 1", "--renew"):
         assert word in " ".join(result.output.split()), word
 
 

@@ -11,7 +11,8 @@ from onnx import TensorProto
 
 from edge_encoder.integer_network import IntegerNetwork, run_reference
 from export.encoder_graph import exact_graph
-from export.onnx_encoder import int8_parts, onnx_model, write_onnx
+from export.int8_weights import int8_parts
+from export.onnx_encoder import onnx_model, write_onnx
 
 
 def _run(model: bytes, rgb: np.ndarray) -> np.ndarray:

@@ -7,8 +7,9 @@ import pytest
 
 from edge_encoder.float_encoder import FloatEncoderConfig, RRDBEncoder
 from edgegrain.contract.errors import ExportError
+from export.encoder_files import export_encoder
 from export.inputs import make_inputs
-from export.mobile import export_encoder
+from export.report import OPERATIONS
 from export.rrdb_graph import random_rrdb_encoder, rrdb_graph
 from export.torch_executor import torch_encoder
 from export.verify import count_flips
@@ -40,10 +41,13 @@ def test_costs_at_1024_are_those_of_the_official_encoder() -> None:
 
 def test_all_formats_agree_up_to_rounding(encoder: RRDBEncoder, tmp_path: Path) -> None:
     graph = rrdb_graph(encoder, 64)
-    report = count_flips(graph, export_encoder(graph, tmp_path), make_inputs(64, 20))
+    files = export_encoder(graph, tmp_path)
+    report = count_flips(graph, files, make_inputs(64, 20))
     assert {name.split()[0] for name in report.runtimes} == {"LiteRT", "ONNX", "Core", "torch"}
     assert report.largest_step <= 1
     assert report.worst[2] < 5000  # flips, not another encoder
+    kinds = {kind for form, path in files.items() for kind in OPERATIONS[form](path)}
+    assert not kinds & {"DEQUANTIZE", "constexpr_affine_dequantize"}  # float weights stay float32
 
 
 def test_sides_that_cannot_be_halved_are_refused(encoder: RRDBEncoder) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 
 from edge_encoder.integer_network import IntegerNetwork, run_reference
 from export.encoder_graph import exact_graph
@@ -24,13 +25,38 @@ def test_pictures_and_lrs_are_bytes_in_tflite_order(exported: Mapping[str, Path]
     assert interpreter.get_signature_list() == {"serving_default": {"inputs": ["image"], "outputs": ["lr"]}}
 
 
-def test_nothing_is_transposed_padded_or_quantized(exported: Mapping[str, Path], network: IntegerNetwork) -> None:
+def test_nothing_is_transposed_or_padded_and_only_weights_are_dequantized(exported: Mapping[str, Path],
+                                                                          network: IntegerNetwork) -> None:
     operations = tflite_operations(exported["tflite"])
     depthwise = sum(layer.groups > 1 for layer in network.layers)
     layers = len(network.layers)
-    assert operations == {"CAST": 2, "CONV_2D": layers - depthwise, "DEPTHWISE_CONV_2D": depthwise, "FLOOR": layers,
-                          "MINIMUM": layers, "RELU": layers,
+    assert operations == {"CAST": 2, "DEQUANTIZE": layers, "CONV_2D": layers - depthwise,
+                          "DEPTHWISE_CONV_2D": depthwise, "FLOOR": layers, "MINIMUM": layers, "RELU": layers,
                           "ADD": sum(layer.skip is not None for layer in network.layers)}
+
+
+def test_weights_are_int8_constants_and_biases_float32(exported: Mapping[str, Path], network: IntegerNetwork) -> None:
+    model = schema.ModelT.InitFromPackedBuf(exported["tflite"].read_bytes(), 0)
+    (graph,) = model.subgraphs
+    kinds = [code.builtinCode for code in model.operatorCodes]
+    (version,) = [code.version for code in model.operatorCodes if code.builtinCode == schema.BuiltinOperator.DEQUANTIZE]
+    assert version == 5  # the one with a scale per channel
+    sources = {operator.outputs[0]: operator.inputs[0] for operator in graph.operators
+               if kinds[operator.opcodeIndex] == schema.BuiltinOperator.DEQUANTIZE}
+    convolutions = [operator for operator in graph.operators if kinds[operator.opcodeIndex] in (
+        schema.BuiltinOperator.CONV_2D, schema.BuiltinOperator.DEPTHWISE_CONV_2D)]
+    assert {operator.inputs[1] for operator in convolutions} == set(sources)
+    expected = [layer.exported_weight() for layer in network.layers]
+    for operator in convolutions:
+        weight, bias = graph.tensors[sources[operator.inputs[1]]], graph.tensors[operator.inputs[2]]
+        assert (weight.type, bias.type) == (schema.TensorType.INT8, schema.TensorType.FLOAT32)
+        scale = np.asarray(weight.quantization.scale)
+        assert (np.frexp(scale)[0] == 0.5).all() and not np.any(weight.quantization.zeroPoint)
+        axis = weight.quantization.quantizedDimension
+        integers = np.moveaxis(model.buffers[weight.buffer].data.view(np.int8).reshape(weight.shape), axis, 0)
+        values = integers * scale[:, None, None, None]  # [O, kh, kw, I], or [O, 1, kh, kw] of a depthwise layer
+        values = values.transpose(0, 3, 1, 2) if axis == 0 else values
+        assert any(np.array_equal(values, other) for other in expected)
 
 
 def test_every_kernel_set_gives_the_reference_bytes(exported: Mapping[str, Path], network: IntegerNetwork,

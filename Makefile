@@ -8,28 +8,35 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3; do \
 	&& echo $$python && break; done)
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: help demo test lint clean
+.PHONY: help demo test lint ops clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo   a portrait becomes some hundred bytes and comes back: pictures in demo_out/"
 	@echo "make test   install what the tests need, then lint, check types and imports, and run all tests"
 	@echo "make lint   ruff, mypy and import-linter only"
+	@echo "make ops    build the library of fused ops for ONNX Runtime (needs cmake and a C++ compiler; nvcc for CUDA)"
 	@echo "make clean  remove .venv, caches and what the commands wrote"
 
 demo: $(VENV)/.demo
 	$(BIN)/edgegrain demo --out demo_out --force
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
+# CMake takes ONNX Runtime's headers from the folder ONNXRUNTIME_INCLUDE_DIR or fetches them, and uses nvcc if there is one.
+ops:
+	cmake -S server_decoder/cuda_ops -B build/cuda_ops $(OPS_OPTIONS)
+	cmake --build build/cuda_ops
+	cmake --install build/cuda_ops
+
 clean:
-	rm -rf $(VENV) demo_out dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) demo_out dist build server_decoder/cuda_ops/lib .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "No Python 3.11 or 3.12 with venv was found; install one or say make PYTHON=..."; exit 1; }

@@ -95,7 +95,8 @@ def compress(
         row = {
             "picture": job.source, "payload": job.target, "bytes": len(payload),
             "picture_bytes": job.source.stat().st_size, "width": payload.original_size[0],
-            "height": payload.original_size[1], "fit": payload.fit, "bundle": codec.bundle.id if isinstance(codec, sdk.Codec) else payload.bundle}
+            "height": payload.original_size[1], "fit": payload.fit,
+            "bundle": codec.bundle.id if isinstance(codec, sdk.Codec) else payload.bundle}
         if lr:
             row["lr"] = _write_lr(payload, job.target.with_suffix(".lr.png"), force)
         return row

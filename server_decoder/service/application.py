@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse
 
 import edgegrain
 from server_decoder.service import catalogue, health, routes
+from server_decoder.service.lingering import Lingering
 from server_decoder.service.logs import log
 from server_decoder.service.observation import Observation
 from server_decoder.service.problems import MEDIA_TYPE, Problem
@@ -74,6 +75,7 @@ def create_app(settings: Settings, worker_command: Sequence[str] = COMMAND) -> F
             CORSMiddleware, allow_origins=list(settings.cors_origins), allow_methods=["GET", "POST"],
             allow_headers=["Authorization", "Content-Type"], expose_headers=["Retry-After", "X-Request-ID"])
     app.add_middleware(Observation, metrics=service.metrics)
+    app.add_middleware(Lingering)  # the last one added is the outermost
     return app
 
 

@@ -20,7 +20,7 @@ METHODS = frozenset({"GET", "HEAD", "POST", "OPTIONS"})
 
 
 class Observation:
-    """ASGI middleware; the outermost, so that it sees what every other one answers."""
+    """ASGI middleware around everything that answers."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app

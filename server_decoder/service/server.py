@@ -55,11 +55,11 @@ def serve(settings: Settings) -> None:
     """
     configure_logs(settings.log_level)
     app = create_app(settings)
-    listener = _listen(settings.host, settings.port)
+    listener = listen(settings.host, settings.port)
     config = uvicorn.Config(
         app, log_config=None, access_log=False, server_header=False,
         proxy_headers=True, forwarded_allow_ips=settings.trusted_proxies, lifespan="on", ws="none",
-        timeout_keep_alive=int(settings.keep_alive), timeout_graceful_shutdown=int(settings.drain_timeout))
+        timeout_keep_alive=settings.keep_alive, timeout_graceful_shutdown=settings.drain_timeout)
     host, port = listener.getsockname()[:2]
     log(logger, logging.INFO, "listening", url=f"http://{f'[{host}]' if ':' in host else host}:{port}",
         bundles=list(app.state.service.manifests))
@@ -67,6 +67,7 @@ def serve(settings: Settings) -> None:
     log(logger, logging.INFO, "stopped")
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens on an address; port 0 takes a free one. `OSError` if that cannot be."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     return socket.create_server((host, port), family=family, backlog=BACKLOG)

@@ -71,8 +71,8 @@ class Settings(BaseSettings):
 
     drain_delay: float = Field(
         0, ge=0, le=600, description="After SIGTERM: not ready, but serving, so that load balancers notice.")
-    drain_timeout: float = Field(30, gt=0, le=3600, description="After that delay: time for what was accepted.")
-    keep_alive: float = Field(30, gt=0, le=3600, description="Idle connections are kept that long.")
+    drain_timeout: int = Field(30, ge=1, le=3600, description="After that delay: time for what was accepted.")
+    keep_alive: int = Field(30, ge=1, le=3600, description="Idle connections are kept that long.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
 
     @field_validator("bundles", "batch_sizes", "tokens", "cors_origins", mode="before")

@@ -93,6 +93,7 @@ class Worker:
             if self.process.returncode is None:
                 self.process.kill()
             await self.process.wait()
+        await self.process.communicate()  # reads what is left: the pipes are closed when it returns
 
     async def _exchange(self, fields: dict[str, Any], blobs: list[bytes], timeout: float) -> frames.Message:
         assert self.process.stdin is not None and self.process.stdout is not None  # they are pipes: see start

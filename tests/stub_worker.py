@@ -1,0 +1,43 @@
+"""A worker without networks: sleeps ``argv[1]`` seconds a batch and ``argv[2]`` an item, gives what it got back.
+
+A payload whose last LR sample says so makes it die, hang, or answer nonsense: see `MISCHIEF`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from server_decoder.service import frames
+
+MISCHIEF = {b"die!": "die", b"hang": "hang", b"lie!": "lie"}
+"""Bytes at the end of a raw body (before the CRC) -> what happens."""
+
+
+def main() -> None:
+    fixed, item = map(float, sys.argv[1:3])
+    requests, answers = os.fdopen(0, "rb"), os.fdopen(1, "wb")
+
+    def send(fields: dict[str, object], blobs: list[bytes]) -> None:
+        answers.write(b"".join(frames.pack(fields, blobs)))
+        answers.flush()
+
+    frames.read(requests)
+    send({"ready": True}, [])
+    while (message := frames.read(requests)) is not None:
+        blobs = message[1]
+        time.sleep(fixed + item * len(blobs))
+        mischief = {MISCHIEF.get(blob[-8:-4]) for blob in blobs}
+        if "die" in mischief:
+            os._exit(9)
+        if "hang" in mischief:
+            time.sleep(3600)
+        if "lie" in mischief:
+            send({"outcomes": [], "seconds": {}}, [])
+            continue
+        send({"outcomes": [None] * len(blobs), "seconds": {"decode": fixed}}, blobs)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,25 @@
+"""A tiny bundle, and one service of it that the tests of HTTP behaviour share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.service_harness import LiveService, live_service
+from tests.tiny_bundle import write_tiny_bundle
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny bundle: 64 x 64 pixels, LR 16 x 16, the decoder repeats pixels."""
+    return write_tiny_bundle(tmp_path_factory.mktemp("service"))
+
+
+@pytest.fixture(scope="session")
+def tiny_service(tiny_bundle: Path) -> Iterator[LiveService]:
+    """A service of the tiny bundle with small limits; tests leave it as it is."""
+    with live_service(tiny_bundle, max_picture_bytes=1 << 16, max_pixels=1 << 20, max_batch_items=4,
+                      deadline=60) as service:
+        yield service

@@ -1,0 +1,93 @@
+"""The application against its own OpenAPI document, and against bodies of all kinds: never a 500 for bad input."""
+
+from __future__ import annotations
+
+import warnings
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.service_harness import PAYLOAD, SOON, LiveService, raw_payloads
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # of schemathesis' own imports
+    import schemathesis
+    from schemathesis.specs.openapi import checks
+
+ROUTES = {"/v1/restore", "/v1/restore/batch", "/v1/compress", "/v1/bundles", "/v1/bundles/{bundle}/{name}",
+          "/health/live", "/health/ready", "/metrics"}
+UNMISTAKABLE = {"/health/live", "/health/ready"}
+"""Routes that take nothing which could be wrong."""
+CHECKS = [schemathesis.checks.not_a_server_error, checks.status_code_conformance, checks.content_type_conformance,
+          checks.response_schema_conformance, checks.response_headers_conformance]
+
+
+@pytest.fixture(scope="module")
+def client(tiny_service: LiveService) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=tiny_service.url, timeout=SOON) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def schema(tiny_service: LiveService) -> schemathesis.schemas.BaseSchema:
+    for media_type in ("application/vnd.edgegrain", "image/*"):
+        schemathesis.serializer.alias(media_type, "application/octet-stream")
+    return schemathesis.openapi.from_url(f"{tiny_service.url}/openapi.json")
+
+
+def test_every_route_is_described(schema: schemathesis.schemas.BaseSchema) -> None:
+    assert {result.ok().path for result in schema.get_all_operations()} == ROUTES
+
+
+@pytest.mark.parametrize(("path", "mode"), [
+    (path, mode) for path in sorted(ROUTES) for mode in schemathesis.GenerationMode
+    if path not in UNMISTAKABLE or mode is schemathesis.GenerationMode.POSITIVE])
+def test_answers_are_as_described(
+    schema: schemathesis.schemas.BaseSchema, path: str, mode: schemathesis.GenerationMode
+) -> None:
+    (operation,) = (result.ok() for result in schema.get_all_operations() if result.ok().path == path)
+
+    @settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @given(case=operation.as_strategy(generation_mode=mode))
+    def check(case: schemathesis.Case) -> None:
+        case.call_and_validate(checks=CHECKS, timeout=SOON)
+
+    check()
+
+
+def assert_refused_or_done(answer: httpx.Response) -> None:
+    assert answer.status_code in (200, 400, 404, 413, 415, 422), answer.text
+    if answer.status_code != 200:
+        assert answer.json()["status"] == answer.status_code
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(body=st.binary(max_size=2000), path=st.sampled_from(["/v1/restore", "/v1/compress"]))
+def test_any_body(client: httpx.Client, body: bytes, path: str) -> None:
+    kind = {"Content-Type": "application/octet-stream"}
+    assert client.post(path, content=body, headers=kind).status_code in (400, 422)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_change_of_a_payload(client: httpx.Client, tiny_bundle: Path, data: st.DataObject) -> None:
+    content = bytearray(raw_payloads(tiny_bundle, 1)[0][:-4])
+    for _ in range(data.draw(st.integers(1, 3))):
+        content[data.draw(st.integers(0, 20))] = data.draw(st.integers(0, 255))
+    forged = bytes(content) + zlib.crc32(content).to_bytes(4, "little")
+    assert_refused_or_done(client.post("/v1/restore", content=forged, headers=PAYLOAD))
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(body=st.binary(max_size=300) | st.lists(st.sampled_from([
+    b"--x", b"--", b"\r\n", b"\r\n\r\n", b'Content-Disposition: form-data; name="payload"; filename="a"', b"\0", b"a:",
+    b"Content-Type: text/plain; charset=nonsense"]), max_size=12).map(b"".join))
+def test_any_form(client: httpx.Client, body: bytes) -> None:
+    answer = client.post("/v1/restore/batch", content=body, headers={
+        "Content-Type": "multipart/form-data; boundary=x"})
+    assert_refused_or_done(answer)

@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from edgegrain.contract.errors import BundleError, ExportError
+from server_decoder.cuda_ops.library import DOMAIN as OPS_DOMAIN
 
 OPSET = 18
 INPUT, OUTPUT = "lr", "hr"
@@ -48,6 +49,7 @@ def decoder_graph(decoder: nn.Module, lr: int) -> onnx.ModelProto:
         raise ExportError(f"torch gave no ONNX program for {type(decoder).__name__}")
     _simplify(program.model)
     model = program.model_proto
+    _drop_unread_outputs(model)
     _forget_machine(model)
     _remember_absent(model, decoder.state_dict())
     onnx.checker.check_model(model)
@@ -141,6 +143,14 @@ def _simplify(model: Any) -> None:
     onnxscript.optimizer.fold_constants(
         model, should_fold=lambda node: False if any(map(_reads_parameter, node.inputs)) else None)
     onnxscript.optimizer.remove_unused_nodes(model)
+
+
+def _drop_unread_outputs(model: onnx.ModelProto) -> None:
+    # A fused op with a style gives the activation and the modulated activation, or the latter alone.
+    read = {name for node in model.graph.node for name in node.input} | {value.name for value in model.graph.output}
+    for node in model.graph.node:
+        if node.domain == OPS_DOMAIN and len(node.output) == 2 and node.output[0] not in read:
+            del node.output[0]
 
 
 def _reads_parameter(value: Any) -> bool:

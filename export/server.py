@@ -2,6 +2,7 @@
 
     python -m export.server --bundle faces --out dist/server
     python -m export.server --bundle faces --out dist/server --weights float16
+    python -m export.server --bundle faces --out dist/server --ops fused
     python -m export.server --config grain-1024-lr16-paper --random-weights --pictures-compared 1
 
 A bundle of which only the trained weights are kept (in ``zoo/``) is rebuilt with its generator, which
@@ -33,6 +34,8 @@ from edgegrain.contract.quantization import dequantize, quantize
 from export.decoder_graph import INPUT, OUTPUT, decoder_graph, round_weights, store_compact, store_half
 from export.decoder_sources import find_decoder, random_decoder
 from export.inputs import find_pictures, make_inputs
+from server_decoder.cuda_ops.fused_decoder import fused_decoder
+from server_decoder.cuda_ops.library import needs_library, register_library
 from server_decoder.prior_store import DEFAULT_PRIOR
 from server_decoder.runtime import DecoderSession
 
@@ -51,6 +54,15 @@ class Weights(enum.StrEnum):
     float16 = "float16"
     compact = "compact"
     """Large weights as int8 with a scale per output channel, the rest as float16."""
+
+
+class Ops(enum.StrEnum):
+    """What the generator's memory-bound steps are written in."""
+
+    plain = "plain"
+    """ONNX's own ops, which run everywhere."""
+    fused = "fused"
+    """Ops of ``com.edgegrain``: the decoder needs their library (``make ops``; docs/cuda_ops.md)."""
 
 
 @dataclass(frozen=True)
@@ -81,12 +93,16 @@ def compare_decoder(model: bytes, decoder: nn.Module, lrs: np.ndarray) -> Compar
 
     Raises:
         ExportError: the outputs differ by more than `TOLERANCE`, or a picture by more than one level.
+        DeviceError: the graph has fused ops, and their library is not built.
     """
+    options = onnxruntime.SessionOptions()
+    if needs_library(model):
+        register_library(options)
     x = np.ascontiguousarray(dequantize(lrs.astype(np.float32)).transpose(0, 3, 1, 2))  # [N, 3, h, w]
     with torch.no_grad():
         expected = torch.cat([decoder(one[None]) for one in torch.from_numpy(x)]).numpy()
     batch = max(1, BATCH * 256**2 // expected.shape[-1] ** 2)
-    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     parts = [session.run([OUTPUT], {INPUT: x[start : start + batch]})[0] for start in range(0, len(x), batch)]
     del session  # a decoder for 1024 x 1024 holds gigabytes
     error = np.concatenate(parts) - expected
@@ -126,6 +142,7 @@ def main(
     bundle: Annotated[str, typer.Option(help="Name or folder of the bundle.")] = DEFAULT_BUNDLE,
     out: Annotated[Path, typer.Option(help="Folder for decoder.onnx and decoder_report.json.")] = Path("dist"),
     weights: Annotated[Weights, typer.Option(help="Storage of the weights.")] = Weights.float32,
+    ops: Annotated[Ops, typer.Option(help="How the generator's memory-bound steps are written.")] = Ops.plain,
     pictures: Annotated[Path | None, typer.Option(help="Folder of pictures to compare on.")] = None,
     pictures_compared: Annotated[int, typer.Option(min=1, help="How many LRs to compare on.")] = 8,
     prior: Annotated[str, typer.Option(help="Generator of a bundle from the zoo: fetched prior or file.")
@@ -140,10 +157,11 @@ def main(
             raise ExportError("--config and --random-weights belong together: a configuration has no trained weights")
         source = random_decoder(config) if config else find_decoder(bundle, prior)
         found = find_pictures(pictures)
-        model = export_decoder(source.decoder, source.network.lr, weights)
+        decoder = fused_decoder(source.decoder) if ops is Ops.fused else source.decoder
+        model = export_decoder(decoder, source.network.lr, weights)
         comparison = compare_decoder(model, source.decoder, real_lrs(source.network, found, pictures_compared))
         report: dict[str, Any] = {
-            "bundle": source.name, "weights": weights.value, "bytes": len(model),
+            "bundle": source.name, "weights": weights.value, "ops": ops.value, "bytes": len(model),
             "date": datetime.date.today().isoformat(), "torch": torch.__version__, **asdict(comparison),
         }
         write_atomically(out / "decoder.onnx", model, force=force)

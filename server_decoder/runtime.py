@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from edgegrain.contract.errors import BundleError, DeviceError, ImageError
 from edgegrain.contract.quantization import dequantize, quantize
+from server_decoder.cuda_ops.library import needs_library, register_library
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -46,7 +47,8 @@ class DecoderSession:
             threads: threads that work on one picture on the CPU; None for ONNX Runtime's choice (all cores).
 
         Raises:
-            DeviceError: the device is unknown, or its provider is not installed or did not become active.
+            DeviceError: the device is unknown, or its provider is not installed or did not become active; or the model
+                has fused ops, and their library is not built or not for this device (docs/cuda_ops.md).
             BundleError: the model cannot be read, or is no decoder of this kind.
         """
         import onnxruntime
@@ -60,6 +62,8 @@ class DecoderSession:
                 raise DeviceError(f"threads must be at least 1, got {threads}")
             options.intra_op_num_threads = threads
         source = bytes(model) if isinstance(model, (bytes, bytearray, memoryview)) else str(Path(model))
+        if needs_library(source):
+            register_library(options, device)
         try:
             self._session = onnxruntime.InferenceSession(source, options, providers=_chain(provider))
         except Exception as error:  # ONNX Runtime has no common class for what a damaged model raises

@@ -1,0 +1,97 @@
+"""The built library of the domain ``com.edgegrain``: where it is, whether a graph needs it, how a session gets it."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import mmap
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgegrain.contract.errors import DeviceError
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+DOMAIN = "com.edgegrain"
+PACKAGE = "edgegrain_cuda_ops"
+"""What ``pip install ./server_decoder/cuda_ops`` installs; nothing but the library is in it."""
+BUILT = Path(__file__).parent / "lib"
+"""Where ``make ops`` puts the library."""
+_PATTERN = "*edgegrain_ops.*"  # libedgegrain_ops.so, edgegrain_ops.dll
+_HINT = ("build it with 'make ops' in a checkout, or install it from there with "
+         "'pip install ./server_decoder/cuda_ops' (docs/cuda_ops.md); or use a decoder exported with --ops plain")
+
+
+def needs_library(model: bytes | str | os.PathLike[str]) -> bool:
+    """Whether a graph, given as the bytes of an ONNX file or its path, uses ops of ours.
+
+    Looks for the domain's name, which every such graph declares; a file that cannot be read needs nothing.
+    """
+    if isinstance(model, (bytes, bytearray, memoryview)):
+        return DOMAIN.encode() in bytes(model)
+    try:
+        with open(model, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return content.find(DOMAIN.encode()) >= 0
+    except (OSError, ValueError):  # absent, or empty
+        return False
+
+
+def find_library(path: str | os.PathLike[str] | None = None) -> Path:
+    """The library: ``path`` if given, else what ``make ops`` built, else what pip installed.
+
+    Raises:
+        DeviceError: there is none; the message says how to get one.
+    """
+    if path is not None:
+        if not Path(path).is_file():
+            raise DeviceError(f"there is no library of {DOMAIN} at {path}; {_HINT}")
+        return Path(path)
+    folders = [BUILT]
+    if (package := importlib.util.find_spec(PACKAGE)) is not None:
+        folders += map(Path, package.submodule_search_locations or ())
+    for folder in folders:
+        if found := sorted(folder.glob(_PATTERN)):
+            return found[0]
+    raise DeviceError(f"this graph needs the library of the ops {DOMAIN}, which is not built; {_HINT}")
+
+
+def has_cuda_kernels(path: str | os.PathLike[str]) -> bool:
+    """Whether a library was built with CUDA kernels; needs no GPU.
+
+    Raises:
+        DeviceError: it cannot be loaded, or is another library.
+    """
+    try:
+        return bool(ctypes.CDLL(os.fspath(Path(path).resolve())).edgegrain_has_cuda())
+    except (OSError, AttributeError) as error:
+        raise DeviceError(f"{path} cannot be used as the library of {DOMAIN}: {error}; {_HINT}") from error
+
+
+def register_library(
+    options: onnxruntime.SessionOptions, device: str = "cpu", path: str | os.PathLike[str] | None = None
+) -> Path:
+    """Let sessions with these options run graphs that use ops of ours.
+
+    Args:
+        options: of the session, changed in place.
+        device: where the session will run. On ``"cuda"`` the library must have CUDA kernels: without them ONNX Runtime
+            would run the ops on the CPU and copy their tensors there and back.
+        path: of the library; None to look where it belongs.
+
+    Returns:
+        The library's path.
+
+    Raises:
+        DeviceError: there is no library, it has no kernels for the device, or this ONNX Runtime refuses it.
+    """
+    library = find_library(path)
+    if not has_cuda_kernels(library) and device == "cuda":
+        raise DeviceError(f"{library} was built without nvcc and has no kernels for device 'cuda'; build it again with "
+                          "'make ops' where CUDA's compiler is installed")
+    try:
+        options.register_custom_ops_library(os.fspath(library.resolve()))
+    except Exception as error:  # ONNX Runtime has no common class for its errors
+        raise DeviceError(f"ONNX Runtime refuses {library}: {error}; {_HINT}") from error
+    return library

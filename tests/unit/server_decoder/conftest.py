@@ -1,0 +1,43 @@
+"""The library of fused ops for the tests: what `make ops` built, else its CPU kernels, built here."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from server_decoder.cuda_ops import library
+
+SOURCES = Path(library.__file__).parent
+BUILD_SECONDS = 240
+
+
+@pytest.fixture(scope="session")
+def ops_library(repository: Path) -> Path:
+    """The library's path; the build is kept between runs in ``build/``."""
+    changed = max(path.stat().st_mtime for path in [SOURCES / "CMakeLists.txt", *(SOURCES / "src").iterdir()])
+    built = [path for path in library.BUILT.glob("*edgegrain_ops.*") if path.stat().st_mtime >= changed]
+    if built:
+        return built[0]
+    if shutil.which("cmake") is None:
+        pytest.skip("the library of fused ops is not built ('make ops'), and there is no cmake to build it")
+    folder = repository / "build" / "cuda_ops_tests"
+    commands = (["cmake", "-S", str(SOURCES), "-B", str(folder), "-DEDGEGRAIN_CUDA=OFF"],
+                ["cmake", "--build", str(folder)])
+    for command in commands:
+        try:
+            result = subprocess.run(command, capture_output=True, text=True, timeout=BUILD_SECONDS)
+        except subprocess.TimeoutExpired:
+            pytest.skip(f"the library of fused ops could not be built in {BUILD_SECONDS} s; build it with 'make ops'")
+        if result.returncode and command == commands[0]:  # no compiler, or no headers and no network to fetch them
+            pytest.skip(f"the library of fused ops cannot be built here: {_reason(result.stderr)}")
+        if result.returncode:
+            pytest.fail(f"the library of fused ops does not compile:\n{result.stdout[-4000:]}{result.stderr[-4000:]}")
+    return next(folder.glob("*edgegrain_ops.*"))
+
+
+def _reason(errors: str) -> str:
+    lines = [line.strip() for line in errors.splitlines() if line.strip()]
+    return next((line for line in lines if line.startswith("fetch_headers.sh")), " ".join(lines[:3]))

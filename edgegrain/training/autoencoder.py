@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from edge_encoder.twin import BoxMean, EncoderTwin
 from edgegrain.contract.quantization import dequantize
+from edgegrain.training.rate import RateModel
 from edgegrain.training.stages import StageConfig
 from server_decoder.grain.grain import Grain, GrainConfig
 from server_decoder.grain.rrdb_decoder import RRDBDecoder
@@ -22,18 +23,25 @@ class Restoration(NamedTuple):
         picture: the picture that the stage is about, ``[B, 3, S, S]``.
         lr, box: LR and box mean ``[B, 3, h, w]``.
         codes: predicted codes ``[B, L, W]``, where there is a prior.
+        rate: expected bits per sample of the LR, a scalar, where the model has a `RateModel`.
     """
 
     picture: Tensor
     lr: Tensor
     box: Tensor
     codes: Tensor | None = None
+    rate: Tensor | None = None
 
 
 class Autoencoder(nn.Module):
-    """Encoder twin (or plain box mean) and decoder: the invertible one alone, or GRAIN."""
+    """Encoder twin (or plain box mean) and decoder: the invertible one alone, or GRAIN.
+
+    Attributes:
+        rate: what an LR costs, while an encoder trains with that loss; else None.
+    """
 
     decoder: RRDBDecoder | Grain
+    rate: RateModel | None
 
     def __init__(self, config: StageConfig, prior: GenerativePrior | None = None) -> None:
         super().__init__()
@@ -41,6 +49,8 @@ class Autoencoder(nn.Module):
         self.encoder = EncoderTwin(config.encoder) if config.correction else BoxMean(config.encoder)
         self.decoder = (Grain(config.decoder, prior) if isinstance(config.decoder, GrainConfig)
                         else RRDBDecoder(config.decoder))
+        learns = config.loss.rate and config.correction and "encoder" in config.trains
+        self.rate = RateModel(config.encoder.lr, config.encoder.lr) if learns else None
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
 
     def forward(self, picture: Tensor, *, noise: bool = False, output: str | None = None,
@@ -56,7 +66,8 @@ class Autoencoder(nn.Module):
         levels, box = self.encoder(picture, noise=noise)
         lr = dequantize(levels)
         restored, codes = decode(self.decoder, lr, output or self.output, prior_gain)
-        return Restoration(restored.float(), lr, dequantize(box), codes)
+        rate = self.rate(levels) if self.rate is not None else None
+        return Restoration(restored.float(), lr, dequantize(box), codes, rate)
 
     @property
     def prior(self) -> GenerativePrior | None:
@@ -102,3 +113,5 @@ def freeze(model: Autoencoder, trains: tuple[str, ...]) -> None:
     model.requires_grad_(False)
     for name, part in model.parts().items():
         part.requires_grad_(name in trains)
+    if model.rate is not None:
+        model.rate.requires_grad_(True)

@@ -18,9 +18,10 @@ from torch import Tensor, nn
 
 from edgegrain.contract.errors import EdgegrainError
 from edgegrain.contract.quantization import dequantize, quantize, unit_to_levels
+from edgegrain.training import rate
 from edgegrain.training.adversarial import Opponent
 from edgegrain.training.checkpoint import CHECKPOINT, Run, load_run, save_run
-from edgegrain.training.losses import code_loss, lr_loss, picture_loss
+from edgegrain.training.losses import code_loss, lr_loss, picture_loss, rate_loss
 from edgegrain.training.optimizers import optimizers
 from edgegrain.training.pictures import batches, list_pictures, made_up, pack, read_square
 from edgegrain.training.placement import Placement, placed
@@ -132,12 +133,17 @@ class Trainer:
         if run.opponent is not None:
             run.opponent.discriminator.to(place.device)
             place.share(run.opponent.discriminator)
-        self.parameters = [parameter for parameter in run.model.parameters() if parameter.requires_grad]
+        trained = {name: parameter for name, parameter in run.model.named_parameters() if parameter.requires_grad}
+        self.parameters = list(trained.values())
         averages = dict(run.average.named_parameters())
-        self._averages: list[Tensor] = [
-            averages[name] for name, parameter in run.model.named_parameters() if parameter.requires_grad]
+        self._averages: list[Tensor] = [averages[name] for name in trained]
         self._moving: list[Tensor] = list(self.parameters)
-        self.optimizers = optimizers(self.parameters, config.learning_rate, config.muon)
+        of_rate = [parameter for name, parameter in trained.items() if name.startswith("rate.")]
+        others = [parameter for name, parameter in trained.items() if not name.startswith("rate.")]
+        self.optimizers = optimizers(others, config.learning_rate, config.muon)
+        if of_rate:
+            self.optimizers.append(torch.optim.Adam(of_rate, lr=rate.LEARNING_RATE))
+            self.optimizers[-1].param_groups[0]["factor"] = rate.LEARNING_RATE / config.learning_rate
         real = config.batch - config.synthetic_count
         seed = config.seed + run.pictures + 1_000_003 * place.rank
         if place.rank:  # else every process would draw the same noise
@@ -167,6 +173,9 @@ class Trainer:
                                        self.judges.identity if progress >= config.identity_from else None)
             if "encoder" in config.trains:
                 part, more = lr_loss(config.loss, restored.lr, restored.box)
+                loss, terms = loss + part, terms | more
+            if restored.rate is not None:
+                part, more = rate_loss(config.loss, restored.rate)
                 loss, terms = loss + part, terms | more
             if codes is not None and restored.codes is not None and self._variance is not None:
                 part, more = code_loss(config.loss, restored.codes[-len(codes):], codes, self._variance)

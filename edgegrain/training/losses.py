@@ -24,6 +24,7 @@ class LossWeights:
         lpips: LPIPS with AlexNet.
         identity: half the squared distance of face descriptors.
         lr, lr_l2: mean absolute and mean squared error of the LR against the area average of the picture.
+        rate: bits that the payload's coder is expected to need per sample of the LR.
         codes: squared error of predicted codes in units of the variance of W, on pictures whose codes are known.
     """
 
@@ -33,6 +34,7 @@ class LossWeights:
     identity: float = 0.1
     lr: float = 0.02
     lr_l2: float = 0.0
+    rate: float = 0.0
     codes: float = 0.0
 
 
@@ -75,6 +77,11 @@ def lr_loss(weights: LossWeights, lr: Tensor, box: Tensor) -> tuple[Tensor, dict
     if weights.lr_l2:
         terms["lr_l2"] = F.mse_loss(lr, box)
     return _sum(weights, terms)
+
+
+def rate_loss(weights: LossWeights, bits: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """What an LR costs: ``bits`` per sample, a scalar, from `edgegrain.training.rate.RateModel`."""
+    return _sum(weights, {"rate": bits})
 
 
 def code_loss(weights: LossWeights, codes: Tensor, truth: Tensor, variance: Tensor) -> tuple[Tensor, dict[str, Tensor]]:

@@ -31,7 +31,8 @@ from edgegrain.training.stages import StageConfig
 PICTURES = 27_000
 
 
-def chosen(name: str, *, control: bool = False, encoder: str = "", identity: bool = True) -> StageConfig:
+def chosen(name: str, *, control: bool = False, encoder: str = "", identity: bool = True,
+           rate: float = 0.0) -> StageConfig:
     """The configuration of a name, with what the command line changes in it.
 
     Raises:
@@ -53,6 +54,10 @@ def chosen(name: str, *, control: bool = False, encoder: str = "", identity: boo
         if not others:
             raise EdgegrainError(f"{name} trains nothing but the encoder")
         config = replace(config, trains=("encoder", *others) if encoder == "train" else others)
+    if rate:
+        if "encoder" not in config.trains or not config.correction:
+            raise EdgegrainError(f"--rate is for runs that train an encoder; {name} trains {', '.join(config.trains)}")
+        config = replace(config, loss=replace(config.loss, rate=rate))
     return config
 
 
@@ -104,6 +109,9 @@ def main(
     encoder: Annotated[str, typer.Option(
         help="keep or train: whether the encoder's weights move; by default as the recipe says.")] = "",
     identity: Annotated[bool, typer.Option(help="The identity loss; it means something on faces only.")] = True,
+    rate: Annotated[float, typer.Option(
+        min=0, help="Weight of the bits per LR sample that the payload's coder is expected to need; 0: by the recipe."
+    )] = 0.0,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint in --out.")] = False,
     device: Annotated[str, typer.Option(help=f"{', '.join(DEVICES)}; auto is CUDA where there is one.")] = "auto",
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: all.")] = 0,
@@ -128,7 +136,7 @@ def main(
     if threads:
         torch.set_num_threads(threads)
     with errors_on_one_line():
-        stage = chosen(config, control=control, encoder=encoder, identity=identity)
+        stage = chosen(config, control=control, encoder=encoder, identity=identity, rate=rate)
         if dry_run:
             typer.echo(json.dumps(stage.as_dict(), indent=2))
             return

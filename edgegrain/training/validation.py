@@ -38,7 +38,8 @@ class Judges(NamedTuple):
 def evaluate(model: Autoencoder, pictures: np.ndarray, judges: Judges) -> dict[str, float]:
     """Means over rounded restorations in float32: PSNR (dB), LPIPS and identity distance.
 
-    For a final picture also its LPIPS with f_gen set to zero: what the prior contributes.
+    For a final picture also its LPIPS with f_gen set to zero: what the prior contributes. While a rate is trained, also
+    the bytes that an LR is expected to need.
     """
     names = ["psnr"]
     names += ["lpips_alex"] if judges.lpips is not None else []
@@ -48,7 +49,8 @@ def evaluate(model: Autoencoder, pictures: np.ndarray, judges: Judges) -> dict[s
     device = next(model.parameters()).device
     for picture in pictures:
         x = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float().to(device)
-        y = _levels(model(x).picture)
+        restored = model(x)
+        y = _levels(restored.picture)
         row = [10 * math.log10(255**2 / float((y - x).pow(2).mean().clamp_min(1e-6)))]
         a, b = dequantize(y), dequantize(x)
         if judges.lpips is not None:
@@ -57,10 +59,13 @@ def evaluate(model: Autoencoder, pictures: np.ndarray, judges: Judges) -> dict[s
             row.append(float(judges.identity.distance(a, b)))
         if mute and judges.lpips is not None:
             row.append(float(judges.lpips(dequantize(_levels(model(x, prior_gain=0.0).picture)), b)))
+        if restored.rate is not None:
+            row.append(float(restored.rate) * restored.lr.numel() / 8)
         rows.append(row)
     means = np.mean(rows, axis=0)
     names += ["lpips_alex_without_prior"] if mute else []
-    digits = {"psnr": 3}
+    names += ["lr_bytes"] if model.rate is not None else []
+    digits = {"psnr": 3, "lr_bytes": 1}
     return {name: round(float(mean), digits.get(name, 4)) for name, mean in zip(names, means, strict=True)}
 
 

@@ -1,0 +1,58 @@
+"""The rate of an LR: the bits that the payload's coder is expected to need for it, as a loss.
+
+The coder predicts every sample from the ones before it with a small network per channel and codes it under a
+discretized logistic distribution (docs/lr_coder.md). Here the same contexts, networks and distribution run in floating
+point on LRs that still have gradients. The networks learn along with the encoder, as the coder's tables will be fitted
+to its LRs when it is published; so the encoder moves towards LRs that *such* a model can predict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from edgegrain.contract.lr_context import CONTEXT_SIZES, MIDDLE, neighbour_indices, positions
+from edgegrain.training.fit_coder import FloatNetwork, code_length
+
+WIDTHS = (64, 64)
+"""Hidden units of the coder's networks, as `fit_tables` makes them."""
+LEARNING_RATE = 3e-3
+"""Of the networks, whatever the encoder's is: they have to keep up with it."""
+
+
+class RateModel(nn.Module):
+    """Expected code length of LRs of one size."""
+
+    def __init__(self, height: int, width: int, widths: Sequence[int] = WIDTHS) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(FloatNetwork(size, widths) for size in CONTEXT_SIZES)
+        neighbours = torch.from_numpy(neighbour_indices(width, height)).long()
+        self.register_buffer("_neighbours", neighbours, persistent=False)
+        self.register_buffer("_positions", torch.from_numpy(positions(width, height)).float(), persistent=False)
+
+    def contexts(self, levels: Tensor, channel: int) -> tuple[Tensor, Tensor]:
+        """Contexts ``[B, h * w, n]`` and references ``[B, h * w]`` of a channel of LRs ``[B, 3, h, w]``, 0...255.
+
+        Those of `edgegrain.contract.lr_context`, except that the reference is not rounded.
+        """
+        pixels = levels.flatten(2).transpose(1, 2)  # [B, h * w, 3]
+        outside = pixels.new_full((len(pixels), 1, 3), MIDDLE)
+        around = torch.cat([pixels, outside], 1)[:, self._neighbours]  # [B, h * w, 10, 3]
+        reference = (around[:, :, 0, channel] + around[:, :, 1, channel]) / 2
+        place = self._positions.expand(len(pixels), -1, -1)
+        parts = (around.flatten(2) - reference[..., None], pixels[..., :channel] - reference[..., None],
+                 reference[..., None] - MIDDLE, place)
+        return torch.cat(parts, 2), reference
+
+    def forward(self, levels: Tensor) -> Tensor:
+        """Bits per sample of LRs ``[B, 3, h, w]``, 0...255, a scalar; float32 whatever autocast says."""
+        with torch.autocast(levels.device.type, enabled=False):
+            levels = levels.float()
+            bits = []
+            for channel, network in enumerate(self.networks):
+                context, reference = self.contexts(levels, channel)
+                prediction = network(context.flatten(0, 1))
+                bits.append(code_length(prediction, reference.flatten(), levels[:, channel].flatten()).mean())
+            return torch.stack(bits).mean()

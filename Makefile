@@ -36,7 +36,7 @@ ops:
 	cmake --install build/cuda_ops
 
 clean:
-	rm -rf $(VENV) demo_out dist build server_decoder/cuda_ops/lib .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) demo_out evaluate_out dist build server_decoder/cuda_ops/lib .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "No Python 3.11 or 3.12 with venv was found; install one or say make PYTHON=..."; exit 1; }

@@ -2,7 +2,7 @@
 
     python benchmarks/readme_figures.py
 
-Quality comes from `edgegrain.evaluation.bundle_report` by way of the manifest; compressing and restoring are timed on
+Quality comes from `edgegrain evaluate` by way of the manifest; compressing and restoring are timed on
 the shipped portrait with one and two threads. The section between the README's two markers is replaced.
 """
 

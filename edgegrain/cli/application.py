@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 import edgegrain
-from edgegrain.cli import bundles, compress, demo, doctor, export, info, models, prior, restore, serve
+from edgegrain.cli import bundles, compress, demo, doctor, evaluate, export, info, models, prior, restore, serve
 from edgegrain.contract.errors import EdgegrainError
 
 FAILED, INTERRUPTED = 1, 130
@@ -81,6 +81,7 @@ application.command("serve")(serve.serve)
 application.command("info")(info.info)
 application.command("bundles")(bundles.bundles)
 application.command("export", add_help_option=False, context_settings=export.PASS_ON)(export.export)
+application.command("evaluate")(evaluate.evaluate)
 application.command("models")(models.models)
 application.command("doctor")(doctor.doctor)
 application.command("demo")(demo.demo)

@@ -1,4 +1,4 @@
-"""Identity distance between faces: dlib's ResNet descriptor (128-d) in torch, at a fixed crop of aligned frames."""
+"""Identity distance between faces: dlib's ResNet descriptor (King, 2017), 128 values, at a fixed crop of them."""
 
 from __future__ import annotations
 

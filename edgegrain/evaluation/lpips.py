@@ -1,4 +1,7 @@
-"""LPIPS, the learned perceptual distance (Zhang et al., CVPR 2018), version 0.1, with AlexNet or VGG16 features."""
+"""LPIPS, the learned perceptual distance (Zhang et al., CVPR 2018), version 0.1, with AlexNet or VGG16 features.
+
+Compared with the distances that its authors publish for their example pictures in `tests/parity`.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ FILES = {"alex": "lpips_alex_fp32.safetensors", "vgg": "lpips_vgg_int8.safetenso
 
 
 class LPIPS(nn.Module):
-    """Perceptual distance between batches of pictures.
+    """Perceptual distance between batches of pictures: 0 for equal ones, about 1 for unrelated ones.
 
     Args:
         weights: folder with the weight files, or one file.
@@ -57,9 +60,12 @@ class LPIPS(nn.Module):
 
     def features(self, picture: Tensor) -> list[Tensor]:
         """Unit-normalized features of five layers of ``[B, 3, H, W]`` pictures in [-1, 1]."""
+        return normalize(self.activations(picture))
+
+    def activations(self, picture: Tensor) -> list[Tensor]:
+        """The same layers ``[B, C, h, w]`` as the network gives them, after the ReLU."""
         x = ((picture - self.shift) / self.scale).contiguous(memory_format=torch.channels_last)
-        maps = self._alex(x) if self.net == "alex" else self._vgg(x)
-        return [m.float() / (m.float().pow(2).sum(1, keepdim=True).sqrt() + 1e-10) for m in maps]
+        return self._alex(x) if self.net == "alex" else self._vgg(x)
 
     def forward(self, picture: Tensor, target: Tensor) -> Tensor:
         """Distances ``[B]`` between pictures in [-1, 1], float32."""
@@ -94,3 +100,8 @@ class LPIPS(nn.Module):
                 maps.append(x)
                 x = F.max_pool2d(x, 2, 2)
         return maps
+
+
+def normalize(activations: list[Tensor]) -> list[Tensor]:
+    """Float32 feature vectors of length 1 at every place of every layer ``[B, C, h, w]``."""
+    return [m.float() / (m.float().pow(2).sum(1, keepdim=True).sqrt() + 1e-10) for m in activations]

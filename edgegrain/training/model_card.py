@@ -19,7 +19,8 @@ from edgegrain.training.console import errors_on_one_line
 from export.bundle import update_card
 
 COLUMNS = (("bytes", "bytes", ".0f"), ("psnr", "PSNR (dB)", ".2f"), ("ssim", "SSIM", ".3f"),
-           ("lpips_alex", "LPIPS-Alex", ".3f"), ("lpips_vgg", "LPIPS-VGG", ".3f"), ("identity", "identity", ".3f"))
+           ("lpips_alex", "LPIPS-Alex", ".3f"), ("lpips_vgg", "LPIPS-VGG", ".3f"), ("identity", "identity", ".3f"),
+           ("kid", "KID", ".3f"))
 
 _STAGES = {"1": "stage 1 (encoder and decoder)", "2": "stage 2 (codes of the generator)", "3": "stage 3 (fusion)",
            "final": "the final stage (all together, the generator frozen)"}
@@ -63,6 +64,12 @@ def card_text(bundle_id: str, training: Mapping[str, Any], evaluation: Mapping[s
         "descriptor take part in training; LPIPS-VGG does not.",
         "",
     ]
+    if sizes := evaluation.get("lr_bytes"):
+        lines += [f"The payload holds the LR in {sizes['payload']:.0f} bytes on average, headers included; the same "
+                  f"LR is {sizes['png']:.0f} bytes as optimised PNG, {sizes['webp']:.0f} as lossless WebP, "
+                  f"{sizes['jpeg-xl']:.0f} as lossless JPEG XL.", ""]
+    if "kid_features" in evaluation:
+        lines += [f"KID is the kernel distance of {evaluation['kid_features']}; it takes no part in training.", ""]
     return "\n".join(lines)
 
 
@@ -76,33 +83,40 @@ def _stages(training: Mapping[str, Any]) -> str:
 
 
 def score_table(evaluation: Mapping[str, Any]) -> list[str]:
-    """The lines of a Markdown table: a row for every method of an ``evaluation``."""
-    lines = ["| method | " + " | ".join(title for _, title, _ in COLUMNS) + " |", "|---" + "|---:" * len(COLUMNS) + "|"]
-    for name, scores in evaluation["methods"].items():
-        lines.append(f"| {name} | " + " | ".join(format(scores[key], form) for key, _, form in COLUMNS) + " |")
+    """The lines of a Markdown table: a row for every method of an ``evaluation``, a column for what was measured."""
+    methods = evaluation["methods"]
+    columns = [column for column in COLUMNS if any(scores.get(column[0]) is not None for scores in methods.values())]
+    lines = ["| method | " + " | ".join(title for _, title, _ in columns) + " |", "|---" + "|---:" * len(columns) + "|"]
+    for name, scores in methods.items():
+        cells = ["–" if scores.get(key) is None else format(scores[key], form) for key, _, form in columns]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return lines
 
 
 def collect(bundle_id: str, own: Mapping[str, Any], control: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The manifest's ``evaluation`` from the summaries of `edgegrain.evaluation.bundle_report`.
+    """The manifest's ``evaluation`` from the summaries that ``edgegrain evaluate`` writes.
+
+    Of the classical codecs it keeps the best of all; what each reaches stands in the summary.
 
     Raises:
         BundleError: a summary is of another bundle, or the two are not of the same pictures.
     """
     if own["bundle"]["id"] != bundle_id:
         raise BundleError(f"the evaluation is of {own['bundle']['id']}, not of {bundle_id}")
-    methods = {"this bundle" if name == bundle_id else name: scores for name, scores in own["means"].items()}
+    methods = {"this bundle" if name == bundle_id else name: scores for name, scores in own["means"].items()
+               if name == bundle_id or name.startswith("classical")}
     if control is not None:
         if control["pictures"] != own["pictures"]:
-            raise BundleError("the control was evaluated on other pictures; run both reports on the same folder")
+            raise BundleError("the control was evaluated on other pictures; evaluate both on the same folder")
         methods["control: box mean, same decoder"] = control["means"][control["bundle"]["id"]]
-    return {"pictures": own["pictures"], "methods": methods, "versions": own["versions"]}
+    optional = {key: own[key] for key in ("lr_bytes", "kid_features") if key in own}
+    return {"pictures": own["pictures"], "methods": methods, **optional, "versions": own["versions"]}
 
 
 def main(
-    evaluation: Annotated[Path, typer.Option(help="JSON summary of the bundle's report.")],
+    evaluation: Annotated[Path, typer.Option(help="JSON summary that edgegrain evaluate wrote.")],
     bundle: Annotated[str, typer.Option(help="Name or folder of the bundle.")] = "faces",
-    control: Annotated[Path | None, typer.Option(help="JSON summary of the control's report.")] = None,
+    control: Annotated[Path | None, typer.Option(help="JSON summary of a control.")] = None,
 ) -> None:
     """Enter an evaluation into a bundle's manifest and model card."""
     with errors_on_one_line():

@@ -1,0 +1,166 @@
+"""``edgegrain evaluate``: how good a bundle is, beside classical codecs at the same bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from edgegrain.cli.output import ForceOption, JsonOption, print_json, with_progress
+from edgegrain.contract.errors import EdgegrainError
+
+if TYPE_CHECKING:
+    from edgegrain.evaluation.evaluator import Evaluator
+
+OUT = Path("evaluate_out")
+
+
+class BaselinesChoice(StrEnum):
+    """How thoroughly classical codecs are searched."""
+
+    none = "none"
+    fast = "fast"
+    full = "full"
+
+
+class DeviceChoice(StrEnum):
+    """Where the decoder and the metrics run."""
+
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+def evaluate(
+    data: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of pictures the bundle has not "
+                                       "seen; the centre square of each is taken.")],
+    weights: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of the metrics' weights.")],
+    bundle: Annotated[str, typer.Option("--bundle", "-b", help="Id, alias or folder of the bundle.")] = "faces",
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", file_okay=False, help="Folder for the report [default: evaluate_out/ID-VERSION]."),
+    ] = None,
+    results: Annotated[
+        Path | None,
+        typer.Option(file_okay=False, help="Folder that gets the TSV and the JSON too: results/, for a release."),
+    ] = None,
+    baselines: Annotated[
+        BaselinesChoice,
+        typer.Option(help="none: the bundle alone; fast: every second scale, then around the best one; full: every "
+                     "scale, slower encoders."),
+    ] = BaselinesChoice.fast,
+    curves: Annotated[
+        bool, typer.Option(help="Also search the codecs at fixed budgets, for rate curves; most of the time goes here.")
+    ] = True,
+    limit: Annotated[int, typer.Option(min=0, help="Only the first pictures; 0: all.")] = 0,
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads of the networks; 0: all.")] = 0,
+    device: Annotated[
+        DeviceChoice, typer.Option(help="Where decoder and metrics run; encoders are always on the CPU.")
+    ] = DeviceChoice.cpu,
+    journal: Annotated[
+        Path | None,
+        typer.Option(file_okay=False, help="Folder for what is already computed [default: edgegrain's cache folder]."),
+    ] = None,
+    force: ForceOption = False,
+    json_output: JsonOption = False,
+) -> None:
+    """Measure a bundle beside JPEG, WebP, AVIF and JPEG XL at equal bytes.
+
+    Prints a table and writes a report: report.html with plots and sheets, the numbers as TSV, their means as JSON.
+    Interrupted, it continues where it was when it is started again. docs/evaluation.md explains every figure.
+
+    \b
+    Examples:
+      edgegrain evaluate --data faces/ --weights metrics/
+      edgegrain evaluate --bundle my-bundles/cats --data cats/ --weights metrics/ --baselines none
+      edgegrain evaluate --data faces/ --weights metrics/ --results results/
+    """
+    try:
+        from edgegrain.evaluation.report import report_files
+        from edgegrain.evaluation.results import summary as summarize
+        from edgegrain.training.pictures import list_pictures
+    except ModuleNotFoundError as error:
+        raise EdgegrainError(
+            f"measuring needs {error.name}, which is not installed; install: pip install 'edgegrain[eval]'") from error
+    import sdk
+
+    paths = list_pictures(data)[: limit or None]
+    codec = sdk.Codec(bundle, device=device.value, threads=threads or None)
+    name = f"{codec.bundle.id}-{codec.bundle.version}"
+    folder = out or OUT / name
+    numbers = [f"{name}.tsv", f"{name}.json"]
+    if not force:
+        _refuse_existing([folder / "report.html", *((results or folder) / number for number in numbers)])
+    evaluator = _open(codec, paths, weights, baselines.value, curves, threads, device.value, journal)
+    rows = [evaluator.picture(path) for path in with_progress(paths, f"measuring {codec.bundle.id}")]
+    summary = summarize(rows, codec.bundle, paths, baselines.value)
+    files = report_files(codec, rows, paths, summary)
+    _write(files, numbers, folder, results, force)
+    if json_output:
+        print_json({**summary, "report": folder / "report.html", "files": [folder / file for file in files]})
+        return
+    _print_table(summary)
+    typer.echo(f"report: {folder / 'report.html'}")
+
+
+def _open(codec: Any, paths: list[Path], weights: Path, baselines: str, curves: bool, threads: int, device: str,
+          journal: Path | None) -> Evaluator:
+    import torch
+
+    from edgegrain.evaluation.evaluator import EvaluationConfig, Evaluator, curve_budgets, original_of, weights_id
+    from edgegrain.evaluation.journal import Journal
+    from edgegrain.evaluation.judge import Judge
+    from server_decoder.prior_store import prior_folder
+
+    if threads:
+        torch.set_num_threads(threads)
+    budgets: tuple[int, ...] = ()
+    if curves and baselines != "none":
+        budgets = curve_budgets([len(codec.compress(original_of(path, codec.bundle.hr)))
+                                 for path in with_progress(paths, f"compressing {len(paths)} pictures")])
+    thoroughness: Any = None if baselines == "none" else baselines
+    judge = Judge(weights, device=device, faces=codec.bundle.domain == "faces")
+    return Evaluator(codec, judge, weights_id(weights), Journal(journal or prior_folder().parent / "evaluation"),
+                     EvaluationConfig(thoroughness, budgets))
+
+
+def _refuse_existing(files: list[Path]) -> None:
+    for path in files:
+        if path.exists():
+            raise FileExistsError(f"{path} exists; choose another --out or pass --force to replace it")
+
+
+def _write(files: Mapping[str, bytes], numbers: list[str], folder: Path, results: Path | None, force: bool) -> None:
+    from edgegrain.contract.files import write_atomically
+
+    for file, content in sorted(files.items(), key=lambda item: item[0] == "report.html"):  # the page last
+        write_atomically(folder / file, content, force=True)
+    if results is not None:
+        for number in numbers:
+            write_atomically(results / number, files[number], force=force)
+
+
+def _print_table(summary: Mapping[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from edgegrain.evaluation.report import TABLE_COLUMNS, table
+
+    bundle, pictures = summary["bundle"], summary["pictures"]
+    grid = Table("method", box=None, header_style="bold", pad_edge=False, title_justify="left", title_style="bold",
+                 title=f"{bundle['id']} {bundle['version']} on {pictures['count']} pictures of {pictures['folder']}")
+    for column in TABLE_COLUMNS:
+        grid.add_column(column.replace("-", "\n").replace(" ", "\n"), justify="right", no_wrap=column != "KID ↓")
+    for row in table(summary):
+        if row.rule:
+            grid.add_row()
+        grid.add_row(row.method, *row.cells, style="bold" if row.ours else None)
+    console = Console()
+    if not console.is_terminal:  # piped, the table is as wide as it needs to be
+        console.width = 160
+    console.print(grid)
+    if summary["baselines"] != "none":
+        console.print("Classical codecs may use at most our bytes, picture by picture. KID with its 95 % interval.",
+                      style="dim")

@@ -1,0 +1,80 @@
+"""Rate-distortion and rate-perception curves: classical codecs over budgets, the bundle as a point."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
+
+from edgegrain.evaluation.baselines import CODECS
+from edgegrain.evaluation.results import BY_LPIPS, BY_PSNR
+
+# Okabe and Ito's colours, which colour-blind readers can tell apart too; each codec has a marker of its own besides.
+STYLES = {"JPEG": ("#999999", "s"), "WebP": ("#0072B2", "o"), "AVIF": ("#E69F00", "^"), "JPEG XL": ("#009E73", "D")}
+OURS = "#B22234"
+STYLE: Any = {
+    "font.family": "DejaVu Sans", "font.size": 10, "axes.spines.top": False, "axes.spines.right": False,
+    "axes.grid": True, "grid.color": "#E5E5E5", "axes.titlesize": 11, "axes.titleweight": "bold",
+    "axes.titlelocation": "left", "figure.dpi": 150, "lines.linewidth": 1.6, "lines.markersize": 5,
+}
+
+# Score, title, axis, which of a codec's two choices is drawn.
+DISTORTION = (("psnr", "PSNR: higher is better", "dB", BY_PSNR),
+              ("ssim", "SSIM: higher is better", "index, at most 1", BY_PSNR))
+PERCEPTION = (("lpips_alex", "LPIPS-Alex: lower is better", "distance", BY_LPIPS),
+              ("identity", "Identity: lower is better", "distance of face descriptors", BY_PSNR))
+
+
+def rate_distortion(summary: Mapping[str, Any]) -> bytes:
+    """A PNG: PSNR and SSIM against bytes, each codec at the scale with the best PSNR."""
+    return _plot(summary, DISTORTION)
+
+
+def rate_perception(summary: Mapping[str, Any]) -> bytes:
+    """A PNG: LPIPS-Alex and, for faces, identity distance against bytes."""
+    return _plot(summary, PERCEPTION)
+
+
+def _plot(summary: Mapping[str, Any], panels: Sequence[tuple[str, str, str, str]]) -> bytes:
+    ours = summary["means"][summary["bundle"]["id"]]
+    panels = [panel for panel in panels if ours[panel[0]] is not None]
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(4.6 * len(panels), 3.9), layout="constrained")
+        FigureCanvasAgg(figure)
+        for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+            _draw(axes, summary, ours, *panel)
+        handles, labels = figure.axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", metadata={"Software": None})  # the version would change the bytes
+    return buffer.getvalue()
+
+
+def _draw(axes: Axes, summary: Mapping[str, Any], ours: Mapping[str, float], score: str, title: str, unit: str,
+          choice: str) -> None:
+    ticks = set()
+    for name in CODECS.values():
+        curve = [point for point in summary["curves"].get(f"{name}, {choice}", []) if point[score] is not None]
+        if curve:
+            color, marker = STYLES[name]
+            ticks |= {point["budget"] for point in curve}
+            axes.plot([point["bytes"] for point in curve], [point[score] for point in curve], color=color,
+                      marker=marker, label=name)
+    bundle = summary["bundle"]
+    axes.plot(ours["bytes"], ours[score], color=OURS, marker="*", markersize=15, linestyle="", zorder=3,
+              label=f"{bundle['id']} {bundle['version']}")
+    axes.annotate(f"{ours[score]:.1f}" if score == "psnr" else f"{ours[score]:.3f}", (ours["bytes"], ours[score]),
+                  xytext=(0, -19), textcoords="offset points", ha="center", color=OURS, fontweight="bold",
+                  path_effects=[withStroke(linewidth=3, foreground="white")])
+    axes.set(xscale="log", title=title, xlabel="bytes per picture", ylabel=unit)
+    axes.margins(y=0.14)
+    axes.xaxis.set_major_locator(FixedLocator(sorted(ticks) or [round(ours["bytes"])]))
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.xaxis.set_minor_locator(NullLocator())

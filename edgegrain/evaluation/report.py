@@ -1,0 +1,202 @@
+"""The report: a table for the terminal, and a page with plots and sheets."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+
+from edgegrain.evaluation.baselines import CODECS, Thoroughness, rebuild
+from edgegrain.evaluation.evaluator import original_of
+from edgegrain.evaluation.plots import rate_distortion, rate_perception
+from edgegrain.evaluation.results import (
+    CLASSICAL_BY_LPIPS,
+    CLASSICAL_BY_PSNR,
+    PictureResult,
+    Row,
+    summary_json,
+    tsv,
+)
+from edgegrain.evaluation.sheets import Tile, draw_sheet
+from sdk import Codec
+
+SCORE_TITLES = {"psnr": "PSNR ↑", "ssim": "SSIM ↑", "lpips_alex": "LPIPS-Alex ↓", "lpips_vgg": "LPIPS-VGG ↓",
+                "identity": "identity ↓"}
+FORMATS = {"psnr": ".2f"}
+TABLE_COLUMNS = ("bytes ↓", *SCORE_TITLES.values(), "KID ↓")
+PICTURE_COLUMNS = ("bytes", *SCORE_TITLES.values(), "classical LPIPS-Alex", "how")
+SHEET_ROWS = 6
+LR_FORMATS = {"payload": "our payload", "png": "PNG, optimised", "webp": "WebP, lossless",
+              "jpeg-xl": "JPEG XL, lossless"}
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """A method's means as text.
+
+    Attributes:
+        method: its name, and on how many pictures where they are not all.
+        cells: one for each of `TABLE_COLUMNS`.
+        ours: whether it is the bundle.
+        rule: whether another group begins: all codecs together, then each codec.
+    """
+
+    method: str
+    cells: tuple[str, ...]
+    ours: bool
+    rule: bool
+
+
+def table(summary: Mapping[str, Any]) -> list[TableRow]:
+    """A row per method, the bundle first."""
+    count = summary["pictures"]["count"]
+    rows, group = [], ""
+    for method, mean in summary["means"].items():
+        own_group = method.split(",")[0]
+        cells = (f"{mean['bytes']:.0f}", *(_cell(score, mean[score]) for score in SCORE_TITLES), _kid(mean))
+        title = method if mean["pictures"] == count else f"{method} ({mean['pictures']} of {count})"
+        rows.append(TableRow(title, cells, method == summary["bundle"]["id"], bool(group) and own_group != group))
+        group = own_group
+    return rows
+
+
+def report_files(codec: Codec, results: Sequence[PictureResult], paths: Sequence[Path],
+                 summary: Mapping[str, Any]) -> dict[str, bytes]:
+    """Name -> content of everything the report consists of; equal results give equal bytes.
+
+    Args:
+        codec: the bundle, for the sheets.
+        results: of ``paths``, in their order.
+        paths: the pictures' files.
+        summary: of the results.
+    """
+    name = f"{summary['bundle']['id']}-{summary['bundle']['version']}"
+    plots = {"rate_distortion.png": ("Rate and distortion: classical codecs at the scale with the best PSNR.",
+                                     rate_distortion),
+             "rate_perception.png": ("Rate and perception: classical codecs at the scale with the best LPIPS-Alex "
+                                     "(for identity: the best PSNR).", rate_perception)}
+    drawn = {file: draw(summary) for file, (_, draw) in plots.items()} if summary["curves"] else {}
+    sheets = dict(_sheets(codec, results, paths, summary))
+    page = _template().render(
+        title=f"{summary['bundle']['id']} {summary['bundle']['version']}", summary=summary, claims=claims(summary),
+        compared=CLASSICAL_BY_PSNR in summary["means"],
+        partial=any(mean["pictures"] < summary["pictures"]["count"] for mean in summary["means"].values()),
+        columns=TABLE_COLUMNS, table=table(summary), lr_bytes=[
+            (LR_FORMATS[kind], size) for kind, size in summary["lr_bytes"].items()],
+        plots=[{"file": file, "text": plots[file][0]} for file in drawn],
+        sheets=[{"file": file, "text": text} for file, (text, _) in sheets.items()],
+        picture_columns=PICTURE_COLUMNS, pictures=_picture_rows(results), tsv=f"{name}.tsv", json=f"{name}.json")
+    return {f"{name}.tsv": tsv(results).encode(), f"{name}.json": summary_json(summary).encode(),
+            "report.html": page.encode(), **drawn, **{file: png for file, (_, png) in sheets.items()}}
+
+
+def claims(summary: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The figures to begin with; each compares with the better of the two classical choices."""
+    ours = summary["means"][summary["bundle"]["id"]]
+    found = [{"value": f"{ours['bytes']:.0f} bytes", "text": "mean payload"}]
+    rivals = [summary["means"][name] for name in (CLASSICAL_BY_LPIPS, CLASSICAL_BY_PSNR) if name in summary["means"]]
+    if not rivals:
+        return found
+    for score, title in (("lpips_alex", "LPIPS-Alex"), ("lpips_vgg", "LPIPS-VGG"), ("identity", "identity distance")):
+        if ours[score] is not None:
+            best = min(rival[score] for rival in rivals)
+            found.append({"value": f"{ours[score] / best:.2f} ×", "text": f"the best classical {title}"})
+    if ours["psnr"] is not None:
+        difference = ours["psnr"] - max(rival["psnr"] for rival in rivals)
+        found.append({"value": f"{difference:+.2f} dB".replace("-", "−"), "text": "against the best classical PSNR"})
+    if ours["kid"] is not None:
+        found.append({"value": f"{ours['kid']:.3f}",
+                      "text": f"KID, {min(rival['kid'] for rival in rivals):.3f} the best classical"})
+    return found
+
+
+def _cell(score: str, value: float | None) -> str:
+    return "–" if value is None else format(value, FORMATS.get(score, ".3f"))
+
+
+def _kid(mean: Mapping[str, float | None]) -> str:
+    value, low, high = mean["kid"], mean["kid_low"], mean["kid_high"]
+    return "–" if value is None else f"{value:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def _picture_rows(results: Sequence[PictureResult]) -> list[dict[str, Any]]:
+    rows = []
+    for result in _worst_first(results):
+        rival = _opponent(result)
+        scores = [_cell(score, getattr(result.ours.scores, score)) for score in SCORE_TITLES]
+        against = ("–", "–") if rival is None else (
+            _cell("lpips_alex", rival.scores.lpips_alex), rival.setting.description if rival.setting else "")
+        rows.append({"picture": result.ours.picture, "cells": [str(result.ours.nbytes), *scores, *against]})
+    return rows
+
+
+def _worst_first(results: Sequence[PictureResult]) -> list[PictureResult]:
+    return sorted(results, key=lambda result: (-result.ours.scores.lpips_alex, result.ours.picture))
+
+
+def _opponent(result: PictureResult) -> Row | None:
+    """The classical row with the best LPIPS-Alex."""
+    return next((row for row in result.equal if row.method == CLASSICAL_BY_LPIPS), None)
+
+
+def _sheets(codec: Codec, results: Sequence[PictureResult], paths: Sequence[Path],
+            summary: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, bytes]]]:
+    """File -> (caption, PNG): pictures from the worst to the best, then the worst ones."""
+    ranked = _worst_first(results)
+    spread = np.linspace(len(ranked) - 1, 0, min(SHEET_ROWS, len(ranked))).round().astype(int)
+    text = "from the best to the worst picture by LPIPS-Alex" if len(ranked) > 1 else "the picture"
+    yield "sheet.png", (_sentence(text), _sheet(codec, [ranked[i] for i in spread], results, paths, summary, text))
+    if len(ranked) > SHEET_ROWS:
+        text = f"the {SHEET_ROWS} worst pictures by LPIPS-Alex"
+        yield "sheet_worst.png", (_sentence(text), _sheet(codec, ranked[:SHEET_ROWS], results, paths, summary, text))
+
+
+def _sheet(codec: Codec, chosen: Sequence[PictureResult], results: Sequence[PictureResult], paths: Sequence[Path],
+           summary: Mapping[str, Any], text: str) -> bytes:
+    compared = summary["baselines"] != "none"
+    bundle = summary["bundle"]
+    titles = ["original", bundle["id"], *(["classical, best LPIPS-Alex", "classical, best PSNR"] if compared else [])]
+    rows = [_tiles(codec, result, paths[results.index(result)], summary["baselines"] if compared else None)
+            for result in chosen]
+    buffer = io.BytesIO()
+    heading = f"{bundle['id']} {bundle['version']}: {text}"
+    draw_sheet(titles, rows, heading).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def _tiles(codec: Codec, result: PictureResult, path: Path, baselines: Thoroughness | None) -> list[Tile]:
+    original = original_of(path, codec.bundle.hr)
+    ours = np.asarray(codec.restore(codec.compress(original)))
+    tiles = [Tile(original, f"{original.nbytes:,} bytes of pixels", result.ours.picture),
+             Tile(ours, f"{result.ours.nbytes:,} bytes", _scores(result.ours), ours=True)]
+    if baselines is None:
+        return tiles
+    for method in (CLASSICAL_BY_LPIPS, CLASSICAL_BY_PSNR):
+        row = next((row for row in result.equal if row.method == method), None)
+        if row is None or row.setting is None:
+            tiles.append(Tile(None, "nothing fits", ""))
+            continue
+        picture = rebuild(original, row.setting, baselines).rgb
+        size = f"{row.nbytes:,} bytes, {CODECS[row.setting.codec]}"
+        size += f" at 1/{row.setting.factor:g}" if row.setting.factor != 1 else ""
+        tiles.append(Tile(picture, size, _scores(row)))
+    return tiles
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def _scores(row: Row) -> str:
+    return f"LPIPS-Alex {row.scores.lpips_alex:.3f}   {row.scores.psnr:.1f} dB"
+
+
+def _template() -> jinja2.Template:
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    return jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined).get_template(
+        "report.html.jinja")

@@ -1,0 +1,192 @@
+"""What an evaluation found: rows, their means, and the files that keep them (TSV for all, JSON for the means)."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import edgegrain
+from edgegrain.evaluation.baselines import Setting, library_versions
+from edgegrain.evaluation.judge import Scores
+from edgegrain.evaluation.kid import FEATURE_NETWORK, Features, kernel_distance
+from sdk.known_bundles import BundleInfo
+
+CLASSICAL = "classical"
+BY_LPIPS, BY_PSNR, FULL_SIZE = "best LPIPS-Alex", "best PSNR", "full size"
+CLASSICAL_BY_LPIPS, CLASSICAL_BY_PSNR = f"{CLASSICAL}, {BY_LPIPS}", f"{CLASSICAL}, {BY_PSNR}"
+SCORES = tuple(field.name for field in fields(Scores))
+KID = ("kid", "kid_low", "kid_high")
+COLUMNS = ("picture", "method", "budget", "bytes", *SCORES, *KID, "setting")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One picture by one method.
+
+    Attributes:
+        picture: file name.
+        method: id of the bundle; or ``classical, best PSNR`` (any codec), ``WebP, best PSNR``, ``WebP, full size``.
+        budget: bytes that were allowed; for the bundle, those of its payload.
+        nbytes: size of the payload or file.
+        setting: of the classical codec; None for the bundle.
+        features: base64 of float32 ``[512]`` for KID; empty on the curves.
+    """
+
+    picture: str
+    method: str
+    budget: int
+    nbytes: int
+    scores: Scores
+    setting: Setting | None = None
+    features: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON data, which `row_from` reads."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class PictureResult:
+    """All about one picture.
+
+    Attributes:
+        ours: the bundle's row.
+        equal: classical methods at the bundle's bytes.
+        curve: classical methods at fixed budgets.
+        lr_bytes: format -> size of the LR in lossless formats, and of our payload.
+        original_features: base64 of float32 ``[512]``.
+    """
+
+    ours: Row
+    equal: tuple[Row, ...]
+    curve: tuple[Row, ...]
+    lr_bytes: Mapping[str, int]
+    original_features: str
+
+
+def row_from(data: Mapping[str, Any]) -> Row:
+    """The row that `Row.as_dict` described."""
+    setting = Setting(**data["setting"]) if data["setting"] else None
+    return Row(**{**data, "scores": Scores(**data["scores"]), "setting": setting})
+
+
+def packed(features: Features) -> str:
+    """Base64 of little-endian float32."""
+    return base64.b64encode(features.astype("<f4").tobytes()).decode()
+
+
+def unpacked(text: str) -> Features:
+    """The reverse of `packed`."""
+    return np.frombuffer(base64.b64decode(text), "<f4")
+
+
+def equal_means(results: Sequence[PictureResult]) -> dict[str, dict[str, float | None]]:
+    """Method -> means at the bundle's bytes, KID among them; the bundle first."""
+    originals = {result.ours.picture: result.original_features for result in results}
+    means = {}
+    for method, rows in _by_method([row for result in results for row in (result.ours, *result.equal)]).items():
+        distance = kernel_distance(np.array([unpacked(row.features) for row in rows]),
+                                   np.array([unpacked(originals[row.picture]) for row in rows]))
+        kid = (None,) * 3 if distance is None else (distance.value, distance.low, distance.high)
+        means[method] = {**_means(rows), **dict(zip(KID, kid, strict=True))}
+    return means
+
+
+def curve_means(results: Sequence[PictureResult]) -> dict[str, dict[int, dict[str, float | None]]]:
+    """Method -> budget -> means, where every picture fits into the budget."""
+    curves: dict[str, dict[int, dict[str, float | None]]] = {}
+    for method, rows in _by_method([row for result in results for row in result.curve]).items():
+        for budget in sorted({row.budget for row in rows}):
+            own = [row for row in rows if row.budget == budget]
+            if len(own) == len(results):  # a mean over the easy pictures would flatter
+                curves.setdefault(method, {})[budget] = _means(own)
+    return curves
+
+
+def tsv(results: Sequence[PictureResult]) -> str:
+    """A row per picture and method at equal bytes, a mean row per method, then mean rows of the curves."""
+    lines = [COLUMNS]
+    for result in results:
+        for row in (result.ours, *result.equal):
+            scores = [_cell(getattr(row.scores, score)) for score in SCORES]
+            setting = row.setting.description if row.setting else ""
+            lines.append((row.picture, row.method, str(row.budget), str(row.nbytes), *scores, "", "", "", setting))
+    for method, mean in equal_means(results).items():
+        lines.append(("mean", method, "equal", *_mean_cells(mean)))
+    for method, curve in curve_means(results).items():
+        lines += [("mean", method, str(budget), *_mean_cells(mean)) for budget, mean in curve.items()]
+    return "".join("\t".join(line) + "\n" for line in lines)
+
+
+def summary(results: Sequence[PictureResult], bundle: BundleInfo, pictures: Sequence[Path],
+            baselines: str) -> dict[str, Any]:
+    """The means, rounded, and what they were made from; plain JSON data."""
+    digest = hashlib.sha256()
+    for path in pictures:
+        digest.update(f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    versions = {name: version(name).split("+")[0] for name in ("numpy", "onnxruntime", "torch")}
+    sizes = results[0].lr_bytes
+    summary = {
+        "bundle": {"id": bundle.id, "version": bundle.version, "lr_contract_id": bundle.lr_contract_id},
+        "pictures": {"folder": pictures[0].resolve().parent.name, "count": len(pictures),
+                     "sha256": digest.hexdigest()},
+        "means": equal_means(results),
+        "curves": {method: [{"budget": budget, **mean} for budget, mean in curve.items()]
+                   for method, curve in curve_means(results).items()},
+        "lr_bytes": {kind: float(np.mean([result.lr_bytes[kind] for result in results])) for kind in sizes},
+        "baselines": baselines,
+        "kid_features": FEATURE_NETWORK,
+        "versions": {"edgegrain": edgegrain.__version__, **versions, **library_versions()},
+    }
+    rounded: dict[str, Any] = _rounded(summary)
+    return rounded
+
+
+def summary_json(summary: Mapping[str, Any]) -> str:
+    """The file's text."""
+    return json.dumps(summary, indent=2, allow_nan=False) + "\n"
+
+
+def _by_method(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row.method, []).append(row)
+    return groups
+
+
+def _means(rows: Sequence[Row]) -> dict[str, float | None]:
+    mean: dict[str, float | None] = {
+        "pictures": len(rows), "bytes": float(np.mean([row.nbytes for row in rows]))}
+    for score in SCORES:
+        values = [getattr(row.scores, score) for row in rows]
+        mean[score] = None if None in values else float(np.mean(values))
+    return mean
+
+
+def _cell(value: float | None, form: str = ".4f") -> str:
+    return "" if value is None else format(value, form)
+
+
+def _mean_cells(mean: Mapping[str, float | None]) -> tuple[str, ...]:
+    return (_cell(mean["bytes"], ".1f"), *(_cell(mean[score]) for score in SCORES),
+            *(_cell(mean.get(key), ".6f") for key in KID), f"{mean['pictures']:g} pictures")
+
+
+def _rounded(value: Any) -> Any:
+    """Numbers to six decimals; JSON has no infinity."""
+    if isinstance(value, Mapping):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_rounded(item) for item in value]
+    if isinstance(value, float):
+        return round(value, 6) if math.isfinite(value) else None
+    return value

@@ -1,0 +1,35 @@
+"""KID is the one that torchmetrics computes on the same features."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torchmetrics.image.kid import KernelInceptionDistance
+
+from edgegrain.evaluation.kid import kernel_distance
+
+
+class Flattened(nn.Module):
+    """Pixels as features."""
+
+    num_features = 48
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        return pictures.float().flatten(1) / 255
+
+
+@pytest.mark.filterwarnings("ignore:Metric `Kernel Inception Distance`")
+def test_equals_torchmetrics_on_all_pictures_at_once() -> None:
+    rng = np.random.default_rng(0)
+    originals = rng.integers(0, 256, (40, 3, 4, 4), np.uint8)
+    restored = (originals // 2 + rng.integers(0, 100, originals.shape)).astype(np.uint8)
+    metric = KernelInceptionDistance(feature=Flattened(), subsets=1, subset_size=40)
+    metric.update(torch.from_numpy(originals), real=True)
+    metric.update(torch.from_numpy(restored), real=False)
+    expected, _ = metric.compute()
+    ours = kernel_distance(*(Flattened()(torch.from_numpy(pictures)).numpy() for pictures in (restored, originals)))
+    assert ours is not None
+    assert ours.value == pytest.approx(float(expected), abs=2e-6)  # torchmetrics computes in float32
+    assert ours.low < ours.value < ours.high

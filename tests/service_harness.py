@@ -29,6 +29,16 @@ SOON = 60.0
 """Seconds that tests wait for what takes one on a quiet machine."""
 
 
+def get(url: str, **options: Any) -> httpx.Response:
+    """`httpx.get` without the certificates, whose loading takes longer than the request."""
+    return httpx.get(url, verify=False, timeout=SOON, **options)
+
+
+def post(url: str, content: bytes, **options: Any) -> httpx.Response:
+    """Post a payload; as `get`."""
+    return httpx.post(url, content=content, verify=False, timeout=SOON, **{"headers": PAYLOAD, **options})
+
+
 @dataclass(frozen=True)
 class LiveService:
     """A running service: its address and its insides."""
@@ -37,7 +47,7 @@ class LiveService:
     state: ServiceState
 
     def restore(self, payload: bytes, **options: Any) -> httpx.Response:
-        return httpx.post(f"{self.url}/v1/restore", content=payload, headers=PAYLOAD, timeout=SOON, **options)
+        return post(f"{self.url}/v1/restore", payload, **options)
 
 
 @contextmanager

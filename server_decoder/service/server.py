@@ -6,6 +6,7 @@ import logging
 import signal
 import socket
 import time
+from collections.abc import Sequence
 from types import FrameType
 
 import uvicorn
@@ -14,6 +15,7 @@ from server_decoder.service.application import create_app
 from server_decoder.service.logs import configure_logs, log
 from server_decoder.service.settings import Settings
 from server_decoder.service.state import ServiceState
+from server_decoder.service.supervisor import COMMAND
 
 logger = logging.getLogger(__name__)
 
@@ -44,8 +46,12 @@ class DrainingServer(uvicorn.Server):
         return await super().on_tick(counter)
 
 
-def serve(settings: Settings) -> None:
+def serve(settings: Settings, worker_command: Sequence[str] = COMMAND) -> None:
     """Serve until SIGTERM or SIGINT; returns when everything that was accepted is answered.
+
+    Args:
+        settings: everything that can be set.
+        worker_command: as of `create_app`.
 
     Raises:
         BundleError: a bundle is missing or damaged.
@@ -54,7 +60,7 @@ def serve(settings: Settings) -> None:
         OSError: the address cannot be listened on.
     """
     configure_logs(settings.log_level)
-    app = create_app(settings)
+    app = create_app(settings, worker_command)
     listener = listen(settings.host, settings.port)
     config = uvicorn.Config(
         app, log_config=None, access_log=False, server_header=False,

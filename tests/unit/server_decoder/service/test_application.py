@@ -21,7 +21,7 @@ from edgegrain.contract.errors import BundleError, DeviceError, ServiceError
 from edgegrain.contract.manifest import load_manifest
 from server_decoder.service.application import create_app
 from server_decoder.service.settings import Settings
-from tests.service_harness import PAYLOAD, SOON, LiveService, live_service, raw_payloads, stub_worker, until
+from tests.service_harness import PAYLOAD, SOON, LiveService, get, live_service, raw_payloads, stub_worker, until
 from tests.tiny_bundle import LR, write_tiny_bundle
 
 BUNDLE = "tiny-64-lr16"
@@ -30,7 +30,7 @@ TOKEN = "a-token-of-the-tests"
 
 @pytest.fixture
 def client(tiny_service: LiveService) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=tiny_service.url, timeout=SOON) as client:
+    with httpx.Client(base_url=tiny_service.url, timeout=SOON, verify=False) as client:
         yield client
 
 
@@ -237,7 +237,7 @@ class TestLimits:
                   and len(service.state.batcher) == 0)
             others = [pool.submit(service.restore, data) for data in payloads[1:3]]
             until(lambda: len(service.state.batcher) == 2)
-            with httpx.Client() as client:
+            with httpx.Client(verify=False) as client:
                 client.get(f"{service.url}/health/live")  # connects
                 durations = []
                 for _ in range(5):
@@ -303,17 +303,17 @@ class TestLimits:
             assert_problem(answer, 503, "worker-lost")
             assert answer.headers["retry-after"] == "1"
             assert service.restore(payload).content == payload
-            assert "edgegrain_worker_losses_total 1.0" in httpx.get(f"{service.url}/metrics").text
+            assert "edgegrain_worker_losses_total 1.0" in get(f"{service.url}/metrics").text
 
     def test_not_ready_before_the_worker_is_warm(self, tiny_bundle: Path) -> None:
         with live_service(tiny_bundle, worker_command=["sleep", "60"], wait=False) as service:
-            answer = httpx.get(f"{service.url}/health/ready")
+            answer = get(f"{service.url}/health/ready")
             assert_problem(answer, 503, "starting")
             assert answer.headers["retry-after"] == "1"
             assert_problem(service.restore(raw_payloads(tiny_bundle, 1)[0]), 503, "starting")
-            assert httpx.get(f"{service.url}/health/live").status_code == 200
+            assert get(f"{service.url}/health/live").status_code == 200
             service.state.draining = True
-            assert_problem(httpx.get(f"{service.url}/health/ready"), 503, "draining")
+            assert_problem(get(f"{service.url}/health/ready"), 503, "draining")
 
 
 def test_tokens_rate_limit_and_cors(tiny_bundle: Path) -> None:
@@ -322,20 +322,20 @@ def test_tokens_rate_limit_and_cors(tiny_bundle: Path) -> None:
     with live_service(tiny_bundle, worker_command=stub_worker(), tokens=TOKEN, rate_limit=0.001, rate_burst=2,
                       cors_origins="https://example.org", docs=False) as service:
         for path in ("/v1/bundles", "/metrics", "/v1/bundles/x/encoder.onnx"):
-            answer = httpx.get(service.url + path)
+            answer = get(service.url + path)
             assert_problem(answer, 401, "unauthorized")
             assert answer.headers["www-authenticate"].startswith("Bearer")
         assert_problem(service.restore(payload), 401, "unauthorized")
-        assert httpx.get(f"{service.url}/health/ready").status_code == 200
-        assert httpx.get(f"{service.url}/docs").status_code == 404
-        assert httpx.get(f"{service.url}/metrics", headers=bearer).status_code == 200
+        assert get(f"{service.url}/health/ready").status_code == 200
+        assert get(f"{service.url}/docs").status_code == 404
+        assert get(f"{service.url}/metrics", headers=bearer).status_code == 200
         for status in (200, 200, 429):
-            answer = httpx.post(f"{service.url}/v1/restore", content=payload, headers={**PAYLOAD, **bearer})
+            answer = service.restore(payload, headers={**PAYLOAD, **bearer})
             assert answer.status_code == status
         assert int(answer.headers["retry-after"]) > 0
-        answer = httpx.get(f"{service.url}/v1/bundles", headers={**bearer, "Origin": "https://example.org"})
+        answer = get(f"{service.url}/v1/bundles", headers={**bearer, "Origin": "https://example.org"})
         assert answer.headers["access-control-allow-origin"] == "https://example.org"
-        answer = httpx.get(f"{service.url}/v1/bundles", headers={**bearer, "Origin": "https://example.com"})
+        answer = get(f"{service.url}/v1/bundles", headers={**bearer, "Origin": "https://example.com"})
         assert "access-control-allow-origin" not in answer.headers
 
 

@@ -1,0 +1,248 @@
+"""The service as a process of its own: started, loaded, hurt and stopped as in production."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+import sdk
+from tests.service_harness import PAYLOAD, SOON, get, post, raw_payloads, stub_worker, until
+from tests.tiny_bundle import write_tiny_bundle
+
+ROOT = Path(__file__).resolve().parents[2]
+SERVE = (sys.executable, "-m", "edgegrain", "serve", "--port", "0")
+
+
+class Process:
+    """A running service and what it logged."""
+
+    def __init__(self, command: Sequence[str], **settings: object) -> None:
+        variables = {f"EDGEGRAIN_SERVE_{name.upper()}": str(value) for name, value in settings.items()}
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "EDGEGRAIN_SERVE_THREADS": "1", **variables}
+        self.popen = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+        self.lines: list[str] = []
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
+
+    def _read(self) -> None:
+        assert self.popen.stderr is not None
+        for line in self.popen.stderr:
+            self.lines.append(line)
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        return [event for event in map(json.loads, list(self.lines)) if event["event"] == name]
+
+    @property
+    def url(self) -> str:
+        until(lambda: self.events("listening") or self.popen.poll() is not None)
+        return str(self.events("listening")[0]["url"])
+
+    def metric(self, name: str) -> float:
+        text = get(f"{self.url}/metrics").text
+        return sum(float(value) for value in re.findall(rf"^{name}(?:{{.*}})? (\S+)$", text, re.MULTILINE))
+
+    def stop(self) -> int:
+        self.popen.send_signal(signal.SIGTERM)
+        status = self.popen.wait(SOON)
+        self.reader.join(SOON)
+        return status
+
+
+@contextmanager
+def running(command: Sequence[str], **settings: object) -> Iterator[Process]:
+    process = Process(command, **settings)
+    try:
+        ready = f"{process.url}/health/ready"
+        until(lambda: get(ready).status_code == 200)
+        yield process
+    finally:
+        process.popen.kill()
+        process.popen.wait()
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_bundle(tmp_path_factory.mktemp("served"))
+
+
+@pytest.fixture(scope="module")
+def process(bundle: Path) -> Iterator[Process]:
+    """A service of the tiny bundle that several tests use one after the other."""
+    with running([*SERVE, "--bundle", str(bundle)], queue_size=1000, deadline=SOON, batch_wait=0.05) as process:
+        yield process
+
+
+def pixels(data: bytes) -> np.ndarray:
+    with Image.open(io.BytesIO(data)) as image:
+        return np.asarray(image.convert("RGB")).astype(int)
+
+
+async def send_all(url: str, payloads: Sequence[bytes], connections: int) -> list[httpx.Response]:
+    limits = httpx.Limits(max_connections=connections)
+    async with httpx.AsyncClient(base_url=url, limits=limits, timeout=SOON, verify=False) as client:
+        return list(await asyncio.gather(*(
+            client.post("/v1/restore", content=payload, headers=PAYLOAD) for payload in payloads)))
+
+
+def test_200_at_once_come_back_each_as_its_own(process: Process, bundle: Path) -> None:
+    payloads = raw_payloads(bundle, 200)
+    codec = sdk.Codec(bundle, threads=1)
+    answers = asyncio.run(send_all(process.url, payloads, 64))
+    assert [answer.status_code for answer in answers] == [200] * 200
+    for answer, payload in zip(answers, payloads, strict=True):
+        assert np.abs(pixels(answer.content) - np.asarray(codec.restore(payload), int)).max() <= 1
+    assert len({answer.content for answer in answers}) == 200
+    batches = process.metric("edgegrain_batch_size_count")
+    assert process.metric("edgegrain_batch_size_sum") == 200 and batches < 100  # they did go in batches
+
+
+def test_a_killed_worker_costs_its_requests_only(process: Process, bundle: Path) -> None:
+    payloads = raw_payloads(bundle, 150, seed=1)
+    (worker,) = [event["worker_pid"] for event in process.events("worker ready")]
+    before = process.metric("edgegrain_batch_size_sum")
+    with ThreadPoolExecutor(1) as pool:
+        sending = pool.submit(asyncio.run, send_all(process.url, payloads, 50))
+        until(lambda: sending.done() or process.metric("edgegrain_batch_size_sum") > before)
+        os.kill(worker, signal.SIGKILL)
+        answers = sending.result(SOON)
+    codec = sdk.Codec(bundle, threads=1)
+    for answer, payload in zip(answers, payloads, strict=True):
+        if answer.status_code == 200:
+            assert np.abs(pixels(answer.content) - np.asarray(codec.restore(payload), int)).max() <= 1
+        else:
+            assert answer.status_code == 503 and answer.headers["retry-after"] == "1"
+            assert answer.json()["type"] == "urn:edgegrain:problem:worker-lost"
+    assert sum(answer.status_code == 503 for answer in answers) <= 8  # one batch
+    until(lambda: len(process.events("worker ready")) == 2)
+    assert post(f"{process.url}/v1/restore", payloads[0]
+                      ).content == asyncio.run(send_all(process.url, payloads[:1], 1))[0].content
+    assert process.events("worker lost")[0]["exit_status"] == -signal.SIGKILL
+
+
+def test_logs_are_json_and_hold_no_content(process: Process, bundle: Path) -> None:
+    (payload,) = raw_payloads(bundle, 1, seed=2)
+    answer = post(f"{process.url}/v1/restore?size=native", payload)
+    request_id = answer.headers["x-request-id"]
+    until(lambda: any(event["request_id"] == request_id for event in process.events("request")))
+    (event,) = [event for event in process.events("request") if event["request_id"] == request_id]
+    assert set(event) == {"time", "level", "logger", "event", "request_id", "method", "route", "status", "seconds",
+                          "bytes_sent", "problem"}
+    assert (event["route"], event["status"], event["bytes_sent"]) == ("/v1/restore", 200, len(answer.content))
+
+
+def test_command_line_and_sdk(process: Process, bundle: Path, tmp_path: Path) -> None:
+    rgb = np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8)
+    Image.fromarray(rgb).save(tmp_path / "me.png")
+
+    def edgegrain(*arguments: str) -> str:
+        result = subprocess.run([sys.executable, "-m", "edgegrain", *arguments, "--remote", process.url], cwd=tmp_path,
+                                env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+    codec = sdk.Codec(bundle)
+    edgegrain("compress", "me.png")
+    payload = (tmp_path / "me.grain").read_bytes()
+    assert payload == codec.compress(rgb)
+    (row,) = json.loads(edgegrain("restore", "me.grain", "--json"))["done"]
+    assert (row["width"], row["height"], row["device"]) == (90, 70, process.url)
+    np.testing.assert_array_equal(
+        pixels((tmp_path / "me.restored.png").read_bytes()), np.asarray(codec.restore(payload), int))
+
+
+def test_sigterm_under_load_loses_nothing(bundle: Path) -> None:
+    program = ("import sys\nfrom server_decoder.service.server import serve\n"
+               "from server_decoder.service.settings import Settings\nserve(Settings(), sys.argv[1:])")
+    payloads = raw_payloads(bundle, 40)
+    with running([sys.executable, "-c", program, *stub_worker(fixed=0.3)], bundles=bundle, port=0, deadline=SOON,
+                 drain_delay=2) as process, ThreadPoolExecutor(1) as pool:
+        url = process.url
+        sending = pool.submit(asyncio.run, send_all(url, payloads, 40))
+        until(lambda: process.metric("edgegrain_requests_in_flight") >= 40)
+        process.popen.send_signal(signal.SIGTERM)
+        until(lambda: get(f"{url}/health/ready").status_code == 503)  # the flag first ...
+        assert get(f"{url}/health/ready").json()["type"] == "urn:edgegrain:problem:draining"
+        late = post(f"{url}/v1/restore", payloads[0])  # ... then the door
+        answers = sending.result(SOON)
+        assert process.popen.wait(SOON) == 0
+    assert late.status_code == 200
+    assert [(answer.status_code, answer.content) for answer in answers] == [(200, payload) for payload in payloads]
+    with pytest.raises(httpx.ConnectError):
+        get(f"{url}/health/live")
+
+
+def test_ctrl_c_ends_workers_too(bundle: Path) -> None:
+    with running([*SERVE, "--bundle", str(bundle)], workers=2) as process:
+        until(lambda: len(process.events("worker ready")) == 2)
+        pids = [event["worker_pid"] for event in process.events("worker ready")]
+        process.popen.send_signal(signal.SIGINT)
+        assert process.popen.wait(SOON) == 0
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+def test_workers_do_not_outlive_a_killed_service(bundle: Path) -> None:
+    with running([*SERVE, "--bundle", str(bundle)]) as process:
+        (pid,) = [event["worker_pid"] for event in process.events("worker ready")]
+        process.popen.kill()
+        end = time.monotonic() + SOON
+        while Path(f"/proc/{pid}").exists() and "Z" not in Path(f"/proc/{pid}/stat").read_text().split(")")[-1][:3]:
+            assert time.monotonic() < end, "the worker is still there"
+            time.sleep(0.05)
+
+
+def test_refused_at_start(tmp_path: Path, bundle: Path) -> None:
+    altered = write_tiny_bundle(tmp_path)
+    (altered / "encoder.onnx").write_bytes(b"altered")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = str(listener.getsockname()[1])
+        for arguments, message in (
+                (["--bundle", str(altered)], "encoder.onnx of bundle tiny-64-lr16 is altered"),
+                (["--bundle", str(bundle), "--port", port], "Address already in use")):
+            result = subprocess.run([*SERVE, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=SOON,
+                                    check=False)
+            assert result.returncode == 1 and result.stdout == ""
+            assert result.stderr.startswith("error: ") and message in result.stderr and result.stderr.count("\n") == 1
+
+
+def test_default_bundle(default_bundle: Path, portrait_path: Path, tmp_path: Path) -> None:
+    payload = sdk.compress(portrait_path)
+    payload.save(tmp_path / "me.grain")
+    expected = np.asarray(sdk.Codec(default_bundle, threads=1).restore(payload), int)
+    with running(SERVE, deadline=SOON, batch_sizes="1,2", batch_wait=0.5) as process:
+        answers = asyncio.run(send_all(process.url, [payload] * 4, 4))
+        for answer in answers:
+            assert np.abs(pixels(answer.content) - expected).max() <= 1
+        assert process.metric("edgegrain_batch_size_count") == 2
+        (offered,) = get(f"{process.url}/v1/bundles").json()
+        for file in offered["encoders"]:
+            assert len(get(process.url + file["url"]).content) == file["size"]
+        assert [file["name"] for file in offered["encoders"]] == [
+            "encoder.onnx", "encoder.tflite", "encoder.mlpackage.zip"]
+        if shutil.which("curl"):
+            subprocess.run(
+                ["curl", "-sS", "--fail", "-H", "Content-Type: application/vnd.edgegrain", "--data-binary", "@me.grain",
+                 "-o", "me.png", f"{process.url}/v1/restore"], cwd=tmp_path, check=True)
+            assert np.abs(pixels((tmp_path / "me.png").read_bytes()) - expected).max() <= 1
+        assert process.stop() == 0

@@ -110,6 +110,8 @@ def test_the_default_bundles_exports_are_the_reference_everywhere(default_bundle
         assert size < 1.2 * network.parameters
     runtimes = load_runtimes(exact_graph(network), artefacts)
     assert len(runtimes) >= 13
+    # LiteRT's reference kernels know no threads: a second run of the same code would take a quarter of the test's time.
+    runtimes = [runtime for runtime in runtimes if not (runtime.slow and "2 threads" in runtime.name)]
     inputs = make_inputs(network.hr, INPUTS, network=network, pictures=find_pictures(), seed=2)
     results = verify(network, artefacts, inputs, runtimes=runtimes)
     assert all(result.inputs >= INPUTS for result in results)

@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from edgegrain.evaluation.baselines import (
 )
 from edgegrain.evaluation.journal import Journal
 from edgegrain.evaluation.judge import Comparison, Judge, Scores
+from edgegrain.evaluation.kid import Features
 from edgegrain.evaluation.metrics import Picture
 from edgegrain.evaluation.results import (
     BY_LPIPS,
@@ -40,6 +41,9 @@ from edgegrain.evaluation.results import (
     row_from,
 )
 from sdk import Codec
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
 
 BUDGETS = (200, 300, 450, 600, 900, 1300, 2000, 3000, 4500, 7000, 10000, 15000)
 """Bytes at which curves may have points; those between half and four times a bundle's mean are taken."""
@@ -102,29 +106,27 @@ class Evaluator:
             ImageError: the picture cannot be read.
         """
         original = original_of(path, self._codec.bundle.hr)
-        comparison = functools.cache(lambda: self._judge.against(original))
-        opponent = functools.cache(lambda codec: Opponent(original, codec, self._config.baselines or "fast"))
+        contest = _Contest(self._judge, original, self._config.baselines or "fast")
         pixels = hashlib.sha256(original.tobytes()).hexdigest()
-
-        ours = self._recall(
-            {"kind": "bundle", "pixels": pixels, **self._bundle_key}, lambda: self._restored(original, comparison()))
+        ours = self._recall({"kind": "bundle", "pixels": pixels, **self._bundle_key}, lambda: self._restored(contest))
         row = row_from({**ours["row"], "picture": path.name})
         equal, curve = [], []
         if self._config.baselines is not None:
             key = {"pixels": pixels, "search": self._config.baselines, "codecs": list(CODECS), **library_versions()}
             equal = self._recall({"kind": "equal", "budget": row.nbytes, **key},
-                                 lambda: list(_at_equal_bytes(opponent, comparison(), row.nbytes)))
+                                 lambda: contest.at_equal_bytes(row.nbytes))
             for budget in self._config.budgets:
-                make = functools.partial(_on_curve, opponent, comparison, budget)
-                curve += self._recall({"kind": "curve", "budget": budget, **key}, make)
+                curve += self._recall({"kind": "curve", "budget": budget, **key},
+                                      functools.partial(contest.on_curve, budget))
         rows = [tuple(row_from({**data, "picture": path.name}) for data in found) for found in (equal, curve)]
         return PictureResult(row, rows[0], rows[1], ours["lr_bytes"], ours["original_features"])
 
     def _recall(self, key: Mapping[str, Any], make: Callable[[], Any]) -> Any:
         return self._journal.recall({**key, **self._judged_by}, make)
 
-    def _restored(self, original: Picture, comparison: Comparison) -> dict[str, Any]:
-        payload = self._codec.compress(original)
+    def _restored(self, contest: _Contest) -> dict[str, Any]:
+        payload = self._codec.compress(contest.original)
+        comparison = contest.comparison
         scores, features = comparison.scores(np.asarray(self._codec.restore(payload)))
         row = Row("", self._codec.bundle.id, len(payload), len(payload), scores, features=packed(features))
         sizes = {"payload": len(payload)} | {
@@ -140,49 +142,74 @@ def weights_id(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _at_equal_bytes(opponent: Callable[[str], Opponent], comparison: Comparison,
-                    budget: int) -> Iterator[dict[str, Any]]:
-    """Rows with all scores: over all codecs, then of each codec."""
-    lpips, scores = _cached_lpips(comparison), functools.cache(lambda result: comparison.scores(result.rgb))
+class _Contest:
+    """The classical codecs on one picture; nothing is encoded or judged twice."""
 
-    def row(method: str, result: BaselineResult) -> dict[str, Any]:
-        values, features = scores(result)
-        return _row(method, budget, result, values, packed(features))
+    def __init__(self, judge: Judge, original: Picture, thoroughness: Thoroughness) -> None:
+        self.original = original
+        self._judge = judge
+        self._thoroughness = thoroughness
+        self._opponents: dict[str, Opponent] = {}
+        self._lpips_of: dict[BaselineResult, float] = {}
+        self._quick_scores_of: dict[BaselineResult, Scores] = {}
+        self._scores_of: dict[BaselineResult, tuple[Scores, Features]] = {}
 
-    found = {
-        codec: (opponent(codec).best(budget, lpips), opponent(codec).best(budget), opponent(codec).at_full_size(budget))
-        for codec in CODECS}
-    by_lpips = [result for result, _, _ in found.values() if result is not None]
-    by_psnr = [(opponent(codec).minus_psnr(result), result) for codec, (_, result, _) in found.items()
-               if result is not None]
-    if not by_lpips or not by_psnr:
-        return
-    yield row(f"{CLASSICAL}, {BY_LPIPS}", min(by_lpips, key=lpips))
-    yield row(f"{CLASSICAL}, {BY_PSNR}", min(by_psnr, key=lambda pair: pair[0])[1])
-    for codec, results in found.items():
-        for choice, result in zip((BY_LPIPS, BY_PSNR, FULL_SIZE), results, strict=True):
+    @functools.cached_property
+    def comparison(self) -> Comparison:
+        return self._judge.against(self.original)
+
+    def at_equal_bytes(self, budget: int) -> list[dict[str, Any]]:
+        """Rows with all scores: over all codecs, then of each codec."""
+        found = {(codec, choice): result for codec in CODECS for choice, result in self._choices(codec, budget)}
+        rows = []
+        for choice, score in ((BY_LPIPS, self._lpips), (BY_PSNR, self._minus_psnr)):
+            results = [result for (_, own), result in found.items() if own == choice]
+            if results:
+                rows.append(self._row(f"{CLASSICAL}, {choice}", budget, min(results, key=score)))
+        for codec in CODECS:
+            full = self._opponent(codec).at_full_size(budget)
+            if full is not None:
+                found[codec, FULL_SIZE] = full
+            rows += [self._row(f"{CODECS[codec]}, {choice}", budget, found[codec, choice])
+                     for choice in (BY_LPIPS, BY_PSNR, FULL_SIZE) if (codec, choice) in found]
+        return rows
+
+    def on_curve(self, budget: int) -> list[dict[str, Any]]:
+        """Rows of each codec with the quick scores."""
+        return [
+            Row("", f"{CODECS[codec]}, {choice}", budget, result.nbytes, self._quick_scores(result),
+                result.setting).as_dict()
+            for codec in CODECS for choice, result in self._choices(codec, budget)]
+
+    def _choices(self, codec: str, budget: int) -> Iterator[tuple[str, BaselineResult]]:
+        """The best by LPIPS-Alex and the best by PSNR, if anything fits."""
+        for choice, score in ((BY_LPIPS, self._lpips), (BY_PSNR, None)):
+            result = self._opponent(codec).best(budget, score)
             if result is not None:
-                yield row(f"{CODECS[codec]}, {choice}", result)
+                yield choice, result
+
+    def _opponent(self, codec: str) -> Opponent:
+        return _once(self._opponents, codec, lambda: Opponent(self.original, codec, self._thoroughness))
+
+    def _lpips(self, result: BaselineResult) -> float:
+        return _once(self._lpips_of, result, lambda: self.comparison.lpips_alex(result.rgb))
+
+    def _quick_scores(self, result: BaselineResult) -> Scores:
+        return _once(self._quick_scores_of, result, lambda: self.comparison.quick_scores(result.rgb))
+
+    def _scores(self, result: BaselineResult) -> tuple[Scores, Features]:
+        return _once(self._scores_of, result, lambda: self.comparison.scores(result.rgb))
+
+    def _minus_psnr(self, result: BaselineResult) -> float:
+        return self._opponent(result.setting.codec).minus_psnr(result)
+
+    def _row(self, method: str, budget: int, result: BaselineResult) -> dict[str, Any]:
+        scores, features = self._scores(result)
+        return Row("", method, budget, result.nbytes, scores, result.setting, packed(features)).as_dict()
 
 
-def _on_curve(opponent: Callable[[str], Opponent], against: Callable[[], Comparison],
-              budget: int) -> list[dict[str, Any]]:
-    """Rows of each codec with the quick scores."""
-    comparison, rows = against(), []
-    lpips = _cached_lpips(comparison)
-    for codec in CODECS:
-        for choice, score in ((BY_LPIPS, lpips), (BY_PSNR, None)):
-            result = opponent(codec).best(budget, score)
-            if result is not None:
-                scores = comparison.quick_scores(result.rgb)
-                rows.append(_row(f"{CODECS[codec]}, {choice}", budget, result, scores))
-    return rows
-
-
-def _cached_lpips(comparison: Comparison) -> Callable[[BaselineResult], float]:
-    return functools.cache(lambda result: comparison.lpips_alex(result.rgb))
-
-
-def _row(method: str, budget: int, result: BaselineResult, scores: Scores, features: str = "") -> dict[str, Any]:
-    return Row("", method, budget, result.nbytes, scores, result.setting, features).as_dict()
-
+def _once(cache: dict[Key, Value], key: Key, make: Callable[[], Value]) -> Value:
+    """Not `functools.cache`: that would tie a knot that keeps a picture's hundreds of candidates in memory."""
+    if key not in cache:
+        cache[key] = make()
+    return cache[key]

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 from PIL import Image
 
+from edgegrain.cli.application import application
 from edgegrain.cli.main import app
 from edgegrain.evaluation.baselines import CODECS
 from edgegrain.evaluation.evaluator import Evaluator
@@ -120,3 +123,14 @@ def test_a_missing_library_is_named(run: Run, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setitem(sys.modules, "jinja2", None)
     code, _, err = run()
     assert code == 1 and "jinja2" in err and "edgegrain[eval]" in err
+
+
+@pytest.mark.parametrize("page", ["evaluation", "training", "new_domain"])
+def test_the_pages_name_options_that_exist(repository: Path, page: str) -> None:
+    parameters = typer.main.get_command(application).commands["evaluate"].params  # type: ignore[attr-defined]
+    options = {option for parameter in parameters for option in (*parameter.opts, *parameter.secondary_opts)}
+    text = (repository / "docs" / f"{page}.md").read_text()
+    named = set(re.findall(r"(?<![\w-])--[a-z-]+", " ".join(re.findall(r"edgegrain evaluate[^\n]*", text))))
+    if page == "evaluation":
+        named |= set(re.findall(r"`(--[a-z-]+)", text))
+    assert named and named <= options

@@ -94,7 +94,7 @@ def test_an_interrupted_picture_keeps_what_is_done(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("edgegrain.evaluation.evaluator._at_equal_bytes", interrupted)
+        patch.setattr("edgegrain.evaluation.evaluator._Contest.at_equal_bytes", interrupted)
         with pytest.raises(KeyboardInterrupt):
             evaluator(codec, tmp_path, EvaluationConfig("fast")).picture(path)
     assert len(list(tmp_path.iterdir())) == 1

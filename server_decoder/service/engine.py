@@ -135,13 +135,13 @@ class _OpenBundle:
                 raise BundleError(
                     f"bundle {manifest.id} prepares pictures with {name} {manifest.preprocessing.get(name)!r}, this "
                     f"release knows {PREPROCESSING[name]!r}; update edgegrain")
-        name = manifest.decoder.get("file")
-        if not isinstance(name, str):
+        decoder = manifest.decoder.get("file")
+        if not isinstance(decoder, str):
             raise BundleError(f"the manifest of bundle {manifest.id} names no decoder file")
         self.manifest = manifest
         self.tables = CoderTables.from_json(manifest.open_file("coder.json"))
         self.encoder = EncoderSession(manifest.open_file("encoder.onnx"), threads)
-        self.decoder = DecoderSession(manifest.open_file(name), device, threads)
+        self.decoder = DecoderSession(manifest.open_file(decoder), device, threads)
         if (self.encoder.hr, self.encoder.lr) != (manifest.hr, manifest.lr):
             raise BundleError(
                 f"the encoder of bundle {manifest.id} goes from {self.encoder.hr} to {self.encoder.lr} pixels, its "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
@@ -81,7 +80,9 @@ async def restore(
     with service.budget.account() as account:
         payload = await read_body(
             request, account, limit=MAX_PAYLOAD_BYTES, timeout=service.settings.body_timeout)
-        job = _job(lambda: service.restore_job(payload, options, parameters.bundle))
+        job = _restore_job(service, payload, options, parameters.bundle)
+        if isinstance(job, EdgegrainError):
+            raise problem_of(job) from job
         done = data_of((await service.answers(request, [job]))[0])
     return Response(done.data, media_type=MEDIA_TYPES[options.format], headers=_answer_headers(done, job))
 
@@ -102,8 +103,7 @@ async def restore_batch(
             request, account, part_limit=MAX_PAYLOAD_BYTES, most=service.settings.max_batch_items,
             timeout=service.settings.body_timeout)
         service.access.charge(request, len(payloads) - 1)
-        prepared = [_attempt(lambda payload=payload: service.restore_job(payload, options, parameters.bundle))
-                    for payload in payloads]
+        prepared = [_restore_job(service, payload, options, parameters.bundle) for payload in payloads]
         jobs = [item for item in prepared if isinstance(item, Job)]
         answers = iter(await service.answers(request, jobs) if jobs else [])
         results = [next(answers) if isinstance(item, Job) else item for item in prepared]
@@ -145,16 +145,12 @@ def _require_type(request: Request, accepted: tuple[str, ...]) -> None:
                       {"Accept-Post": ", ".join(accepted)})
 
 
-def _job(make: Callable[[], Job]) -> Job:
+def _restore_job(
+    service: ServiceState, payload: bytes, options: RestoreOptions, bundle: str | None
+) -> Job | EdgegrainError:
+    """The job, or what is wrong with the payload as a value: in a form it is one part's trouble."""
     try:
-        return make()
-    except EdgegrainError as error:
-        raise problem_of(error) from error
-
-
-def _attempt(make: Callable[[], Job]) -> Job | EdgegrainError:
-    try:
-        return make()
+        return service.restore_job(payload, options, bundle)
     except EdgegrainError as error:
         return error
 

@@ -119,8 +119,9 @@ class ServiceState:
         if bundle is not None:
             manifest = self.manifest(bundle)
         else:
-            known = {manifest.lr_contract_id: manifest for manifest in reversed(self.manifests.values())}
-            manifest = known[require_contract(header, known)]
+            known = [manifest.lr_contract_id for manifest in self.manifests.values()]
+            wanted = require_contract(header, known)
+            manifest = next(item for item in self.manifests.values() if item.lr_contract_id == wanted)
         pixels = check_claims(header, manifest, options.size, options.format, self.settings.max_pixels)
         return self._job(Key("restore", manifest.id), payload, options, pixels)
 

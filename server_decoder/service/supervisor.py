@@ -18,6 +18,7 @@ from edgegrain.contract.errors import EdgegrainError, ServiceError
 from server_decoder.service import frames
 from server_decoder.service.batcher import Answer, Batcher, Done, Job, WorkerLost
 from server_decoder.service.logs import log
+from server_decoder.service.settings import ENVIRONMENT_PREFIX
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ class Worker:
         """
         process = await asyncio.create_subprocess_exec(
             *plan.command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=BUFFER,
-            env={**os.environ, "PYTHONPATH": _python_path()})
+            env=_environment())
         worker = cls(process, plan)
         try:
             fields, _ = await worker._exchange(plan.configuration, [], plan.start_timeout)
@@ -245,7 +246,9 @@ def error_of(description: dict[str, str]) -> EdgegrainError:
     return ServiceError(description["message"])
 
 
-def _python_path() -> str:
-    """Where the worker finds this very package, in a checkout too."""
+def _environment() -> dict[str, str]:
+    """A worker's environment: without the service's settings, whose tokens are not for a process that reads what
+    strangers send, and with this very package on its path, in a checkout too."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(ENVIRONMENT_PREFIX)}
     root = str(Path(server_decoder.__file__).resolve().parents[1])
-    return os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+    return {**environment, "PYTHONPATH": os.pathsep.join([root, *filter(None, [environment.get("PYTHONPATH")])])}

@@ -305,6 +305,13 @@ class TestLimits:
             assert service.restore(payload).content == payload
             assert "edgegrain_worker_losses_total 1.0" in get(f"{service.url}/metrics").text
 
+    def test_a_defect_is_500_without_its_details(self, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        with live_service(tiny_bundle, worker_command=stub_worker()) as service:
+            monkeypatch.setattr(service.state.batcher, "submit", lambda jobs: 1 / 0)
+            answer = service.restore(raw_payloads(tiny_bundle, 1)[0])
+            assert (answer.status_code, answer.json()["type"]) == (500, "urn:edgegrain:problem:internal")
+            assert "division" not in answer.text and get(f"{service.url}/health/ready").status_code == 200
+
     def test_not_ready_before_the_worker_is_warm(self, tiny_bundle: Path) -> None:
         with live_service(tiny_bundle, worker_command=["sleep", "60"], wait=False) as service:
             answer = get(f"{service.url}/health/ready")

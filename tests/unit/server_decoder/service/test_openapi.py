@@ -52,7 +52,7 @@ def test_answers_are_as_described(
 ) -> None:
     (operation,) = (result.ok() for result in schema.get_all_operations() if result.ok().path == path)
 
-    @settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck), database=None)
     @given(case=operation.as_strategy(generation_mode=mode))
     def check(case: schemathesis.Case) -> None:
         case.call_and_validate(checks=CHECKS, timeout=SOON)
@@ -66,14 +66,14 @@ def assert_refused_or_done(answer: httpx.Response) -> None:
         assert answer.json()["status"] == answer.status_code
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(body=st.binary(max_size=2000), path=st.sampled_from(["/v1/restore", "/v1/compress"]))
 def test_any_body(client: httpx.Client, body: bytes, path: str) -> None:
     kind = {"Content-Type": "application/octet-stream"}
     assert client.post(path, content=body, headers=kind).status_code in (400, 422)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_change_of_a_payload(client: httpx.Client, tiny_bundle: Path, data: st.DataObject) -> None:
     content = bytearray(raw_payloads(tiny_bundle, 1)[0][:-4])
@@ -83,7 +83,7 @@ def test_any_change_of_a_payload(client: httpx.Client, tiny_bundle: Path, data: 
     assert_refused_or_done(client.post("/v1/restore", content=forged, headers=PAYLOAD))
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(body=st.binary(max_size=300) | st.lists(st.sampled_from([
     b"--x", b"--", b"\r\n", b"\r\n\r\n", b'Content-Disposition: form-data; name="payload"; filename="a"', b"\0", b"a:",
     b"Content-Type: text/plain; charset=nonsense"]), max_size=12).map(b"".join))

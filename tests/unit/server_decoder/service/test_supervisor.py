@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -146,6 +147,16 @@ def test_starts_are_repeated_with_growing_pauses(monkeypatch: pytest.MonkeyPatch
         assert pauses[0] >= 0.02 and pauses[1] >= 0.04 and pauses[2] >= 0.08
 
     run(lambda: Running(plan([])), test)
+
+
+def test_workers_do_not_see_the_service_s_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("EDGEGRAIN_SERVE_TOKENS", "secret")
+    monkeypatch.setenv("EDGEGRAIN_OTHER", "public")
+    program = ("import os, server_decoder; "
+               f"open({str(tmp_path / 'seen')!r}, 'w').write(str(sorted(n for n in os.environ if 'EDGEGRAIN' in n)))")
+    with pytest.raises(WorkerLost):
+        asyncio.run(Worker.start(plan([sys.executable, "-c", program])))
+    assert (tmp_path / "seen").read_text() == "['EDGEGRAIN_OTHER']"
 
 
 def test_errors_come_back_as_what_they_were() -> None:

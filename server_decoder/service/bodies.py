@@ -111,7 +111,7 @@ async def read_parts(
 
 async def _bounded(request: Request, account: Account, *, limit: int, timeout: float) -> AsyncGenerator[bytes, None]:
     claimed = request.headers.get("content-length", "")
-    if claimed.isdecimal() and int(claimed) > limit:
+    if claimed.isdecimal() and int(claimed[:20]) > limit:
         raise _too_large(limit)
     received = 0
     loop = asyncio.get_running_loop()

@@ -19,7 +19,7 @@ from tests.tiny_bundle import LR, write_tiny_bundle
 pytestmark = pytest.mark.usefixtures("tiny_bundles")
 
 ROOT = Path(__file__).resolve().parents[3]
-COMMANDS = ("compress", "restore", "info", "bundles", "models", "export", "doctor", "demo", "prior")
+COMMANDS = ("compress", "restore", "serve", "info", "bundles", "models", "export", "doctor", "demo", "prior")
 
 
 class Shell:

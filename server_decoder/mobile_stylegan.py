@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from edgegrain.contract.errors import ModelError
 from edgegrain.contract.files import write_atomically
-from server_decoder.prior import GenerativePrior, Synthesis
+from server_decoder.prior import GenerativePrior, Offsets, Synthesis, shifted
 
 NEGATIVE_SLOPE = 0.2
 _MAPPING_GAIN = math.sqrt(2)  # keeps the second moment through a leaky ReLU; StyleGAN2's convention
@@ -232,17 +232,17 @@ class MobileStyleGAN(GenerativePrior):
     def map(self, z: Tensor) -> Tensor:
         return self.mapping(z)
 
-    def synthesize(self, codes: Tensor, noise: list[Tensor] | None) -> Synthesis:
+    def synthesize(self, codes: Tensor, noise: list[Tensor] | None, offsets: Offsets) -> Synthesis:
         """``noise``: one ``[1 or B, 1, r, r]`` of unit variance per convolution, coarse to fine."""
         layers = 1 + 2 * len(self.blocks)
         if noise is not None and len(noise) != layers:
             raise ModelError(f"this prior has {layers} noise inputs, got {len(noise)}")
         given: list[Tensor | None] = [None] * layers if noise is None else list(noise)
-        x = self.conv(self.input.expand(codes.shape[0], -1, -1, -1), codes[:, 0], given[0])
+        x = shifted(self.conv(self.input.expand(codes.shape[0], -1, -1, -1), codes[:, 0], given[0]), offsets)
         features = {_BASE: x}
         for index, block in enumerate(self.blocks):
             first = 1 + 2 * index
-            x = block(x, codes[:, first], codes[:, first + 1], (given[first], given[first + 1]))
+            x = shifted(block(x, codes[:, first], codes[:, first + 1], (given[first], given[first + 1])), offsets)
             features[_BASE << (index + 1)] = x
         picture = self.head(x, codes[:, -1]) if isinstance(self.head, WaveletHead) else self.head(x)
         return Synthesis(picture, features)

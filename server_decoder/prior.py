@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -21,6 +22,9 @@ class Synthesis(NamedTuple):
 
     picture: Tensor
     features: dict[int, Tensor]
+
+
+Offsets = Mapping[int, Tensor]
 
 
 class GenerativePrior(nn.Module, ABC):
@@ -50,19 +54,31 @@ class GenerativePrior(nn.Module, ABC):
         """Latents ``[B, code_width]`` from N(0, 1) -> codes in W, ``[B, code_width]``."""
 
     @abstractmethod
-    def synthesize(self, codes: Tensor, noise: list[Tensor] | None) -> Synthesis:
-        """Codes of the right shape -> picture and features; ``noise`` None means the stored constant noise."""
+    def synthesize(self, codes: Tensor, noise: list[Tensor] | None, offsets: Offsets) -> Synthesis:
+        """What `forward` does with codes and offsets of the right shapes."""
 
-    def forward(self, codes: Tensor, noise: list[Tensor] | None = None) -> Synthesis:
-        """Codes in W+, ``[B, L, code_width]`` -> picture and features.
+    def forward(self, codes: Tensor, noise: list[Tensor] | None = None, offsets: Offsets | None = None) -> Synthesis:
+        """Codes in W+ -> picture and features.
+
+        Args:
+            codes: ``[B, L, code_width]``.
+            noise: of every layer; None for the stored constant noise.
+            offsets: what is added to features on their way through the generator, by resolution, ``[B, C, r, r]``.
+                The features that come out contain it.
 
         Raises:
-            ModelError: the codes have another shape.
+            ModelError: codes or offsets have another shape.
         """
         if codes.ndim != 3 or codes.shape[1:] != (self.code_count, self.code_width):
             raise ModelError(f"codes must have the shape [batch, {self.code_count}, {self.code_width}] for this prior, "
                              f"got {list(codes.shape)}; broadcast() makes them of one code in W")
-        return self.synthesize(codes, noise)
+        offsets = offsets or {}
+        for resolution, offset in offsets.items():
+            expected = (self.feature_channels.get(resolution), resolution, resolution)
+            if tuple(offset.shape[1:]) != expected:
+                raise ModelError(f"the offset at {resolution}x{resolution} has the shape {list(offset.shape)}; "
+                                 f"this prior has features of {self.feature_channels} channels")
+        return self.synthesize(codes, noise, offsets)
 
     def broadcast(self, w: Tensor) -> Tensor:
         """One code per picture, ``[B, code_width]`` -> the same code for every layer, ``[B, L, code_width]``."""
@@ -71,3 +87,9 @@ class GenerativePrior(nn.Module, ABC):
     def truncate(self, codes: Tensor, psi: float) -> Tensor:
         """Pull codes towards the mean: ``mean + psi * (codes - mean)``. Any shape that ends in ``code_width``."""
         return torch.lerp(self.mean_code.expand_as(codes), codes, psi)
+
+
+def shifted(features: Tensor, offsets: Offsets) -> Tensor:
+    """Features ``[B, C, r, r]`` plus the offset of their resolution, if there is one."""
+    offset = offsets.get(features.shape[-1])
+    return features if offset is None else features + offset.to(features.dtype)

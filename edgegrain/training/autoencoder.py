@@ -93,10 +93,10 @@ def decode(decoder: RRDBDecoder | Grain, lr: Tensor, output: str, prior_gain: fl
         return decoder(lr), None
     if output == "invertible":
         return decoder.decoder(lr), None
-    if output == "style" and decoder.prior is not None and decoder.codes is not None:
+    if output == "style" and decoder.prior is not None:
         _, f_inv = decoder.decoder.forward_features(lr)
-        codes = decoder.prior.mean_code + decoder.codes(f_inv)  # [B, L, W]
-        return decoder.prior(codes).picture, codes
+        codes, synthesis = decoder.generate(f_inv)
+        return synthesis.picture, codes
     restored = decoder.forward_all(lr, prior_gain)
     return restored.final, restored.codes
 

@@ -30,8 +30,8 @@ _STAGE2 = StageConfig(
     batch=4, learning_rate=6e-4, muon=3.0, warm_up=100, hold=0.5, identity_from=0.2, ema=0.99)
 _ADVERSARIAL = AdversarialConfig(warms_up=0.3, begins=0.4)
 _STAGE3 = StageConfig(
-    stage="3", trains=("fusion",), decoder=PRESETS["grain-256-lr16"], loss=LossWeights(lr=0.0), learning_rate=6e-4,
-    muon=3.0, identity_from=0.0)
+    stage="3", trains=("fusion",), decoder=PRESETS["grain-256-lr16"], loss=LossWeights(identity=0.05, lr=0.0),
+    batch=4, learning_rate=2e-3, muon=1.0, warm_up=100, hold=0.5, identity_from=0.0, ema=0.99)
 _FINAL = replace(_STAGE3, stage="final", trains=("decoder", "codes", "fusion"),
                  loss=LossWeights(lpips=0.2, identity=0.05, lr=0.0), learning_rate=3e-4, batch=4, warm_up=100, hold=0.4,
                  ema=0.997)

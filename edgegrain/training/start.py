@@ -75,10 +75,20 @@ def adopt(config: StageConfig, source: StageConfig) -> StageConfig:
     if isinstance(config.decoder, GrainConfig):
         inner = decoder.decoder if isinstance(decoder, GrainConfig) else decoder
         whole = isinstance(decoder, GrainConfig) and decoder.prior is not None
-        decoder = decoder if whole else replace(config.decoder, decoder=inner)
+        if whole:
+            decoder = _with_offsets(decoder, config.decoder)
+        else:
+            decoder = replace(config.decoder, decoder=inner)
     elif isinstance(decoder, GrainConfig):
         raise BundleError("this stage trains the invertible decoder alone, but what it starts from is a whole GRAIN")
     return replace(config, encoder=source.encoder, decoder=decoder, correction=source.correction)
+
+
+def _with_offsets(decoder: GrainConfig, wanted: GrainConfig) -> GrainConfig:
+    """Offsets are zero in a new model, so they can join one that was trained without."""
+    if decoder.codes is None or wanted.codes is None or decoder.codes.offsets:
+        return decoder
+    return replace(decoder, codes=replace(decoder.codes, offsets=wanted.codes.offsets))
 
 
 def from_bundle(folder: Path) -> tuple[StageConfig, dict[str, Tensor], tuple[Mapping[str, Any], ...]]:

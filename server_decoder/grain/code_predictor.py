@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from server_decoder.grain.rrdb import NEGATIVE_SLOPE, initialize
@@ -36,12 +37,17 @@ class CodesConfig:
             only their linear layers to themselves.
         source: ``"scales"`` (the paper's), or ``"coarsest"``: all codes from the coarsest features alone, as pSp's map
             from one encoding to all styles; the ablation of [GRAIN] Table 2.
+        offsets: resolutions of the generator's features to which a convolution of f_inv is added; () for none (the
+            paper's). Codes act on all places alike, so they alone cannot put an eye where it belongs; what is added at
+            a low resolution can, as in GLEAN's latent bank and in inversion to feature space (Yao et al.,
+            arXiv 2202.02183). A new model adds zero.
     """
 
     widths: int | tuple[int, ...] = 64
     branch: tuple[int, ...] = (64, 128, 256, 512)
     branch_per: str = "code"
     source: str = "scales"
+    offsets: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.branch_per not in ("code", "resolution"):
@@ -54,7 +60,7 @@ class CodesConfig:
         """The configuration that ``dataclasses.asdict`` wrote (lists where tuples were are fine)."""
         widths = fields["widths"]
         return cls(**{**fields, "widths": widths if isinstance(widths, int) else tuple(widths),
-                      "branch": tuple(fields["branch"])})
+                      "branch": tuple(fields["branch"]), "offsets": tuple(fields.get("offsets", ()))})
 
     @property
     def base(self) -> int:
@@ -78,6 +84,18 @@ def resolution_of_codes(code_resolutions: Sequence[int]) -> tuple[int, ...]:
 def halving(channels: int, out_channels: int) -> nn.Sequential:
     """3x3 convolution of stride 2 and leaky ReLU."""
     return nn.Sequential(nn.Conv2d(channels, out_channels, 3, stride=2, padding=1), nn.LeakyReLU(NEGATIVE_SLOPE))
+
+
+def offset_convolution(inv_channels: Mapping[int, int], gen_channels: Mapping[int, int], side: int) -> nn.Conv2d:
+    """From f_inv at ``side``, or averaged down to it, to the generator's channels there.
+
+    Raises:
+        ValueError: the generator has no features of that side, or f_inv does not come that fine.
+    """
+    if side not in gen_channels or side > max(inv_channels):
+        raise ValueError(f"no offset is possible at {side}x{side}: f_inv comes at {sorted(inv_channels)}, the "
+                         f"generator's features at {sorted(gen_channels)}")
+    return nn.Conv2d(inv_channels.get(side, inv_channels[min(inv_channels)]), gen_channels[side], 3, padding=1)
 
 
 class ScaleFeatures(nn.Module):
@@ -113,8 +131,9 @@ class CodePredictor(nn.Module):
     """
 
     def __init__(self, config: CodesConfig, features: Mapping[int, int], code_resolutions: Sequence[int],
-                 code_width: int = 512) -> None:
-        """``features``: channels of f_inv by side, coarse to fine; ``code_resolutions``: as `GenerativePrior` has.
+                 code_width: int = 512, gen_channels: Mapping[int, int] | None = None) -> None:
+        """``features``: channels of f_inv by side, coarse to fine; ``code_resolutions`` and ``gen_channels`` (only for
+        offsets): codes' resolutions and features' channels of the `GenerativePrior`.
 
         Raises:
             ValueError: the coarsest features are smaller than the base, or the widths are not one per scale.
@@ -144,6 +163,8 @@ class CodePredictor(nn.Module):
         self.branches = nn.ModuleList(
             nn.Sequential(*(halving(a, b) for a, b in itertools.pairwise(channels)), nn.Flatten()) for _ in names)
         self.codes = nn.ModuleList(nn.Linear(channels[-1], code_width) for _ in resolutions)
+        self.offsets = nn.ModuleDict({str(side): offset_convolution(features, gen_channels or {}, side)
+                                      for side in config.offsets})
         self._initialize()
 
     @torch.no_grad()
@@ -151,6 +172,8 @@ class CodePredictor(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 initialize(module)
+                if module in self.offsets.values():
+                    module.weight.zero_()
             elif isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=INITIAL_OFFSET / module.in_features**0.5)
                 nn.init.zeros_(module.bias)
@@ -169,3 +192,14 @@ class CodePredictor(nn.Module):
                 branches[branch] = self.branches[branch](base[side])  # [B, branch[-1]]
             codes.append(linear(branches[branch]))
         return torch.stack(codes, 1)
+
+    def predict_offsets(self, features: Sequence[Tensor]) -> dict[int, Tensor]:
+        """``features`` as in `forward` -> what is added to the generator's features, by resolution."""
+        by_side = {f_inv.shape[-1]: f_inv for f_inv in features}
+        coarsest = features[0]
+        offsets = {}
+        for name, convolution in self.offsets.items():
+            side = int(name)
+            source = by_side[side] if side in by_side else F.avg_pool2d(coarsest, coarsest.shape[-1] // side)
+            offsets[side] = convolution(source)
+        return offsets

@@ -7,7 +7,7 @@ pictures is the image-level fusion.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple, Self
 
@@ -18,7 +18,7 @@ from server_decoder.grain.code_predictor import CodePredictor, CodesConfig
 from server_decoder.grain.fusion import FeatureFusion, FusionConfig, PictureFusion
 from server_decoder.grain.prior_config import PriorConfig
 from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder
-from server_decoder.prior import GenerativePrior
+from server_decoder.prior import GenerativePrior, Synthesis
 
 ENCODERS = ("exact", "rrdb", "area")
 KIND = "grain"
@@ -128,7 +128,8 @@ class Grain(nn.Module):
             return
         self.prior.requires_grad_(False).eval()
         channels = {scale.size: scale.channels for scale in config.decoder.scales}
-        self.codes = CodePredictor(config.codes, channels, self.prior.code_resolutions, self.prior.code_width)
+        self.codes = CodePredictor(config.codes, channels, self.prior.code_resolutions, self.prior.code_width,
+                                   self.prior.feature_channels)
         if config.fusion is not None and config.fusion.kind == "features":
             self.fusion = FeatureFusion(config.fusion, channels, self.prior.feature_channels)
         elif config.fusion is not None:
@@ -186,8 +187,7 @@ class Grain(nn.Module):
         invertible, f_inv = self.decoder.forward_features(lr)
         if self.prior is None or self.codes is None:
             return GrainOutput(invertible, None, invertible, None, f_inv, {})
-        codes = self.prior.mean_code + self.codes(f_inv)  # [B, L, code_width]
-        style, f_gen = self.prior(codes)
+        codes, (style, f_gen) = self.generate(f_inv)
         match self.fusion:
             case FeatureFusion():
                 used = {size: f_gen[size] for size in self.fusion.config.sizes if size in f_gen}
@@ -199,6 +199,17 @@ class Grain(nn.Module):
             case _:
                 final = style
         return GrainOutput(invertible, style, final, codes, f_inv, f_gen)
+
+    def generate(self, f_inv: Sequence[Tensor]) -> tuple[Tensor, Synthesis]:
+        """Invertible features, coarse to fine -> codes ``[B, L, code_width]`` and what the generator makes of them.
+
+        Raises:
+            ModelError: this variant has no generator.
+        """
+        if self.prior is None or self.codes is None:
+            raise ModelError(f"this model ({self.config.variant}) has no generator")
+        codes = self.prior.mean_code + self.codes(f_inv)
+        return codes, self.prior(codes, offsets=self.codes.predict_offsets(f_inv))
 
     def forward(self, lr: Tensor) -> Tensor:
         return self.forward_all(lr).final

@@ -39,7 +39,7 @@ _PAPER = paper_model(16)
 _BUNDLE_256 = GrainConfig(
     FACES_256_LR16,
     PriorConfig("mobile-stylegan", MOBILE_STYLEGAN_256, compact=True),
-    CodesConfig(widths=(48, 40, 32, 24, 16), branch=(48, 64, 80, 96), branch_per="resolution"),
+    CodesConfig(widths=(48, 40, 32, 24, 16), branch=(48, 64, 80, 96), branch_per="resolution", offsets=(8, 16, 32)),
     FusionConfig(sizes=(64, 128, 256), widths=(32, 24, 16), head=(24, 24), project=(32, 24, 16)))
 
 _SMOKE_DECODER = DecoderConfig((Scale(16, 24, residual=1), Scale(32, 16, residual=1), Scale(64, 8)), "subpixel", ())
@@ -61,6 +61,6 @@ PRESETS: dict[str, GrainConfig] = {
     "grain-smoke-mobile": GrainConfig(
         _SMOKE_DECODER,
         PriorConfig("mobile-stylegan", MobileStyleGANConfig(64, "rgb", 512, 32, code_width=32, mapping_layers=2)),
-        _SMOKE_CODES, replace(_SMOKE_FUSION, project=(12, 8, 8))),
+        replace(_SMOKE_CODES, offsets=(8, 16)), replace(_SMOKE_FUSION, project=(12, 8, 8))),
 }
 """Name -> configuration."""

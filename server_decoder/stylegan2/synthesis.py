@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from edgegrain.contract.errors import ModelError
-from server_decoder.prior import GenerativePrior, Synthesis
+from server_decoder.prior import GenerativePrior, Offsets, Synthesis, shifted
 from server_decoder.stylegan2.layers import BilinearFilter, StyledLayer, ToRGB
 from server_decoder.stylegan2.mapping import MappingNetwork, mean_code
 
@@ -154,19 +154,20 @@ class StyleGAN2(GenerativePrior):
         return [torch.randn(batch, 1, resolution, resolution, generator=generator, device=device).to(self.mean_code)
                 for resolution in self.config.layer_resolutions]
 
-    def synthesize(self, codes: Tensor, noise: list[Tensor] | None) -> Synthesis:
+    def synthesize(self, codes: Tensor, noise: list[Tensor] | None, offsets: Offsets) -> Synthesis:
         """Codes ``[B, L, code_width]`` -> picture and features; ``noise`` as `random_noise` gives it.
 
         Raises:
             ModelError: the noise has other shapes.
         """
         given = self._check_noise(noise, codes.shape[0])
-        x = self.layers[0](self.constant.expand(codes.shape[0], -1, -1, -1), codes[:, 0], given[0])
+        x = shifted(self.layers[0](self.constant.expand(codes.shape[0], -1, -1, -1), codes[:, 0], given[0]), offsets)
         picture = self.to_rgb[0](x, codes[:, 1])
         features = {BASE: x}
         for index, resolution in enumerate(self.config.resolutions[1:], start=1):
             for layer in (2 * index - 1, 2 * index):
                 x = self.layers[layer](x, codes[:, layer], given[layer])
+            x = shifted(x, offsets)
             picture = self.filter.upsample(picture) + self.to_rgb[index](x, codes[:, 2 * index + 1])
             features[resolution] = x  # [B, C, resolution, resolution]
         return Synthesis(picture, features)

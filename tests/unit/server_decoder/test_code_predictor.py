@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -118,6 +118,26 @@ def test_new_codes_lie_near_the_mean() -> None:
     sizes = {8: 6, 16: 6, 32: 6}
     spread = float(CodePredictor(TINY, sizes, CODES, code_width=64)(features(sizes, 8)).detach().std())
     assert 0.02 < spread < 0.5
+
+
+def test_offsets_come_from_the_features_of_their_place() -> None:
+    torch.manual_seed(3)
+    config = CodesConfig(widths=8, branch=(8, 8, 8, 8), offsets=(8, 16))
+    predictor = CodePredictor(config, {16: 6, 32: 5}, (4, 8, 16), 4, {4: 3, 8: 3, 16: 2})
+    inputs = features({16: 6, 32: 5})
+    assert all((offset == 0).all() for offset in predictor.predict_offsets(inputs).values())
+    for convolution in predictor.offsets.values():
+        torch.nn.init.normal_(convolution.weight)
+    offsets = predictor.predict_offsets(inputs)
+    assert {side: tuple(offset.shape) for side, offset in offsets.items()} == {8: (2, 3, 8, 8), 16: (2, 2, 16, 16)}
+    inputs[0][:, :, 12, 4] += 1
+    moved = predictor.predict_offsets(inputs)
+    changed = (moved[16] != offsets[16]).any(1)[0].nonzero()
+    assert changed.min(0).values.tolist() == [11, 3] and changed.max(0).values.tolist() == [13, 5]
+    changed = (moved[8] != offsets[8]).any(1)[0].nonzero()
+    assert changed.min(0).values.tolist() == [5, 1] and changed.max(0).values.tolist() == [7, 3]
+    with pytest.raises(ValueError, match="no offset is possible at 64x64"):
+        CodePredictor(replace(config, offsets=(64,)), {16: 6, 32: 5}, (4, 8, 16), 4, {64: 3})
 
 
 def test_impossible_configurations_are_refused() -> None:

@@ -19,7 +19,7 @@ from server_decoder.grain.prior_config import PriorConfig
 from server_decoder.grain.rrdb_decoder import DecoderConfig, Scale
 from server_decoder.grain.weights import load_trained, save_trained
 from server_decoder.mobile_stylegan import MOBILE_STYLEGAN_256
-from server_decoder.prior import GenerativePrior, Synthesis
+from server_decoder.prior import GenerativePrior, Offsets, Synthesis
 
 CONFIG = PRESETS["grain-smoke"]
 VARIANTS = {
@@ -66,7 +66,7 @@ class PlainPrior(GenerativePrior):
     def map(self, z: Tensor) -> Tensor:
         return z
 
-    def synthesize(self, codes: Tensor, noise: list[Tensor] | None) -> Synthesis:
+    def synthesize(self, codes: Tensor, noise: list[Tensor] | None, offsets: Offsets) -> Synthesis:
         y = self.dropout(self.linear(codes.mean(1)))[:, :, None, None]
         features = {size: y[:, :2].expand(-1, -1, size, size) for size in self.feature_channels}
         return Synthesis(y[:, 2:].expand(-1, -1, self.size, self.size), features)
@@ -146,6 +146,36 @@ def test_codes_are_offsets_from_the_mean() -> None:
         for linear in model.codes.codes:
             linear.weight.zero_()
         assert torch.equal(model.forward_all(lrs()).codes, torch.full((2, 10, 8), 3.0))
+
+
+def test_offsets_join_what_the_codes_steer() -> None:
+    torch.manual_seed(5)
+    config = replace(CONFIG, codes=replace(CONFIG.codes, offsets=(8, 16)))
+    model = Grain(config).eval()
+    without = Grain(CONFIG, model.prior).eval()
+    state = {name: tensor for name, tensor in model.trained_state().items() if ".offsets." not in name}
+    without.load_trained_state(state)
+    x = lrs()
+    with torch.no_grad():
+        before, plain = model.forward_all(x), without.forward_all(x)
+        assert torch.equal(before.style, plain.style)  # zero in a new model
+        model.codes.offsets["16"].bias.fill_(0.25)
+        after = model.forward_all(x)
+    for side in (4, 8):
+        assert torch.equal(after.f_gen[side], plain.f_gen[side])
+    torch.testing.assert_close(after.f_gen[16], plain.f_gen[16] + 0.25)
+    assert (after.f_gen[32] - plain.f_gen[32]).abs().max() > 0.01
+    assert (after.style - plain.style).abs().max() > 0.001
+    assert torch.equal(after.codes, plain.codes)
+
+
+def test_offsets_of_another_shape_are_refused() -> None:
+    prior = PlainPrior()
+    codes = torch.zeros(1, 3, 8)
+    with pytest.raises(ModelError, match="offset at 16x16 has the shape"):
+        prior(codes, offsets={16: torch.zeros(1, 3, 16, 16)})
+    with pytest.raises(ModelError, match="offset at 128x128"):
+        prior(codes, offsets={128: torch.zeros(1, 2, 128, 128)})
 
 
 def test_the_prior_never_moves() -> None:

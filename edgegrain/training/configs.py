@@ -29,12 +29,13 @@ _STAGE2 = StageConfig(
     loss=LossWeights(l1=0.5, lpips=0.5, identity=0.1, lr=0.0, codes=0.1), synthetic=0.25,
     batch=4, learning_rate=6e-4, muon=3.0, warm_up=100, hold=0.5, identity_from=0.2, ema=0.99)
 _ADVERSARIAL = AdversarialConfig(warms_up=0.3, begins=0.4)
+# The predictor goes on learning, through the fusion: what is best to look at is not quite what is best to fuse.
 _STAGE3 = StageConfig(
-    stage="3", trains=("fusion",), decoder=PRESETS["grain-256-lr16"], loss=LossWeights(identity=0.05, lr=0.0),
-    batch=4, learning_rate=2e-3, muon=1.0, warm_up=100, hold=0.5, identity_from=0.0, ema=0.99)
+    stage="3", trains=("codes", "fusion"), decoder=PRESETS["grain-256-lr16"],
+    loss=LossWeights(identity=0.05, lr=0.0), batch=4, learning_rate=1.5e-3, muon=1.0, warm_up=50, hold=0.3,
+    identity_from=0.0, ema=0.99)
 _FINAL = replace(_STAGE3, stage="final", trains=("decoder", "codes", "fusion"),
-                 loss=LossWeights(lpips=0.2, identity=0.05, lr=0.0), learning_rate=3e-4, batch=4, warm_up=100, hold=0.4,
-                 ema=0.997)
+                 learning_rate=3e-4, muon=3.0, warm_up=100, ema=0.997)
 
 # The paper's, 1024 x 1024: [GRAIN] 3.5 and supplementary 1. Batch 1, learning rate 1e-4 (final stage 5e-5), the steps
 # between two updates of the discriminator (6, 5, 3, 3) and R1 of 10 every 16 of them are those of the authors' public

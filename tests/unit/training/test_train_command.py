@@ -31,8 +31,8 @@ def test_it_lists_every_recipe_with_its_stage() -> None:
     assert code == 0
     lines = output.splitlines()
     assert [line.split()[0] for line in lines] == list(CONFIGS)
-    assert "stage 3" in next(line for line in lines if line.startswith("stage3-faces"))
-    assert "trains fusion" in next(line for line in lines if line.startswith("stage3-faces"))
+    assert "stage 3" in next(line for line in lines if line.startswith("stage3-1024"))
+    assert "trains fusion" in next(line for line in lines if line.startswith("stage3-1024"))
 
 
 def test_a_dry_run_prints_the_configuration_and_makes_nothing(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ _ADVERSARIAL = AdversarialConfig(warms_up=0.3, begins=0.4)
 # The predictor goes on learning, through the fusion: what is best to look at is not quite what is best to fuse.
 _STAGE3 = StageConfig(
     stage="3", trains=("codes", "fusion"), decoder=PRESETS["grain-256-lr16"],
-    loss=LossWeights(identity=0.05, lr=0.0), batch=4, learning_rate=1.5e-3, muon=1.0, warm_up=50, hold=0.3,
+    loss=LossWeights(lpips=0.35, identity=0.05, lr=0.0), batch=4, learning_rate=1.5e-3, muon=1.0, warm_up=50, hold=0.3,
     identity_from=0.0, ema=0.99)
 _FINAL = replace(_STAGE3, stage="final", trains=("decoder", "codes", "fusion"),
                  learning_rate=3e-4, muon=3.0, warm_up=100, ema=0.997)

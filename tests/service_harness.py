@@ -25,7 +25,7 @@ from server_decoder.service.state import ServiceState
 from server_decoder.service.supervisor import COMMAND
 
 PAYLOAD = {"Content-Type": "application/vnd.edgegrain"}
-SOON = 60.0
+SOON = 120.0
 """Seconds that tests wait for what takes one on a quiet machine."""
 
 

@@ -79,7 +79,7 @@ def create_app(settings: Settings, worker_command: Sequence[str] = COMMAND) -> F
     return app
 
 
-def _check_token(request: Request, service: Service) -> None:
+async def _check_token(request: Request, service: Service) -> None:
     service.access.check_token(request)
 
 

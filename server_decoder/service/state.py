@@ -180,8 +180,8 @@ def data_of(answer: Answer) -> Done:
     raise retry_later("worker-lost", "the process that worked on this request was lost; try again", 1) from answer
 
 
-def service_of(request: Request) -> ServiceState:
-    """The state of the application that a request came to."""
+async def service_of(request: Request) -> ServiceState:
+    """The state of the application that a request came to; asynchronous, because FastAPI sends others to a thread."""
     state = request.app.state.service
     if not isinstance(state, ServiceState):
         raise TypeError("the application was not made by create_app")

@@ -100,8 +100,7 @@ class Worker:
         assert self.process.stdin is not None and self.process.stdout is not None  # they are pipes: see start
         try:
             async with asyncio.timeout(timeout):
-                for piece in frames.pack(fields, blobs):
-                    self.process.stdin.write(piece)
+                self.process.stdin.writelines(frames.pack(fields, blobs))
                 await self.process.stdin.drain()
                 return await frames.read_async(self.process.stdout)
         except TimeoutError:

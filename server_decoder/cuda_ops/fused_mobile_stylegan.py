@@ -2,51 +2,83 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from edgegrain.contract.errors import ModelError
 from server_decoder.cuda_ops.fused_ops import demod_bias_act, inverse_haar
-from server_decoder.mobile_stylegan import MobileStyleGAN, SeparableConv, StyledConv, WaveletHead, modulate
-from server_decoder.prior import Synthesis
+from server_decoder.cuda_ops.half import CLAMP, normalized_filters, normalized_style
+from server_decoder.mobile_stylegan import (
+    Block,
+    MobileStyleGAN,
+    MobileStyleGANConfig,
+    SeparableConv,
+    StyledConv,
+    WaveletHead,
+    modulate,
+)
+from server_decoder.prior import Offsets, Synthesis, shifted
 
 
 class FusedMobileStyleGAN(MobileStyleGAN):
-    """`MobileStyleGAN`, whose tensors it shares by name, for export."""
+    """`MobileStyleGAN`, whose parameters it has by name, for export.
 
-    def synthesize(self, codes: Tensor, noise: list[Tensor] | None) -> Synthesis:
+    In float16, activations and filters are halves in the form of `server_decoder.cuda_ops.half`; codes, styles and
+    pictures stay float32. Features are given as float32 in both cases.
+    """
+
+    def __init__(self, config: MobileStyleGANConfig, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__(config)
+        self.dtype = dtype
+
+    def synthesize(self, codes: Tensor, noise: list[Tensor] | None, offsets: Offsets) -> Synthesis:
         """As `MobileStyleGAN.synthesize`."""
-        layers = 1 + 2 * len(self.blocks)
+        blocks = [block for block in self.blocks if isinstance(block, Block)]
+        layers = 1 + 2 * len(blocks)
         if noise is not None and len(noise) != layers:
             raise ModelError(f"this prior has {layers} noise inputs, got {len(noise)}")
         given: list[Tensor | None] = [None] * layers if noise is None else list(noise)
-        first = self.conv
-        x = modulate(self.input.expand(codes.shape[0], -1, -1, -1), first.affine(codes[:, 0]))
-        x, _ = _convolve(first, x, given[0])
-        features = {x.shape[-1]: x}
-        for index, block in enumerate(self.blocks):
-            number = 1 + 2 * index
-            code = codes[:, number]
-            style = block.affine(code) * block.conv1.affine(code).repeat(1, 4)
+        style, peak = self._normalized(self.conv.affine(codes[:, 0]))
+        x = modulate(self.input, style).to(self.dtype)  # [B, C, 4, 4]
+        x = shifted(self._convolve(self.conv, x, given[0], peak)[0], offsets)
+        features = {x.shape[-1]: x.to(codes.dtype)}
+        for index, block in enumerate(blocks):
+            first = 1 + 2 * index
+            style = block.affine(codes[:, first]) * block.conv1.affine(codes[:, first]).repeat(1, 4)
+            style, peak = self._normalized(style)
             x = inverse_haar(x, style, scale=0.5)
-            _, x = _convolve(block.conv1, x, given[number], block.conv2.affine(codes[:, number + 1]))
-            x, _ = _convolve(block.conv2, x, given[number + 1])
-            features[x.shape[-1]] = x
-        return Synthesis(self._picture(x, codes[:, -1]), features)
+            style, following = self._normalized(block.conv2.affine(codes[:, first + 1]))
+            _, x = self._convolve(block.conv1, x, given[first], peak, style)
+            x = shifted(self._convolve(block.conv2, x, given[first + 1], following)[0], offsets)
+            features[x.shape[-1]] = x.to(codes.dtype)
+        return Synthesis(self._picture(features[x.shape[-1]], codes[:, -1]), features)
+
+    def _normalized(self, style: Tensor) -> tuple[Tensor, Tensor | None]:
+        return normalized_style(style) if self.dtype == torch.float16 else (style, None)
+
+    def _convolve(self, layer: StyledConv, x: Tensor, noise: Tensor | None, peak: Tensor | None,
+                  style: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """What follows the modulation: the result, and the result times the next layer's style.
+
+        ``peak``: ``[B, 1]``, what the modulation was divided by; in float16 only.
+        """
+        noise = (layer.noise_strength * (layer.noise if noise is None else noise)).to(self.dtype)
+        conv = layer.conv.pointwise if isinstance(layer.conv, SeparableConv) else layer.conv
+        weight = conv.weight
+        if isinstance(layer.conv, SeparableConv):
+            depthwise = layer.conv.depthwise.weight  # [C, 1, 3, 3]
+            if peak is not None:
+                depthwise, norm = normalized_filters(depthwise)
+                weight = weight * norm[:, None, None]
+            x = F.conv2d(x, depthwise.to(self.dtype), padding=1, groups=depthwise.shape[0])
+        if peak is None:
+            return demod_bias_act(F.conv2d(x, weight, padding=conv.padding), None, noise, conv.bias, style)
+        weight, norm = normalized_filters(weight)
+        x = F.conv2d(x, weight.to(self.dtype), padding=conv.padding)
+        return demod_bias_act(x, peak * norm, noise, conv.bias, style, clamp=CLAMP)
 
     def _picture(self, x: Tensor, code: Tensor) -> Tensor:
         if isinstance(self.head, WaveletHead):
             return inverse_haar(self.head.conv(modulate(x, self.head.affine(code))), scale=0.5)
         return self.head(x)
-
-
-def _convolve(layer: StyledConv, x: Tensor, noise: Tensor | None, style: Tensor | None = None
-              ) -> tuple[Tensor, Tensor]:
-    """What follows the modulation: the result, and the result times the next layer's style."""
-    noise = layer.noise_strength * (layer.noise if noise is None else noise)
-    if isinstance(layer.conv, SeparableConv):
-        x, last = layer.conv.depthwise(x), layer.conv.pointwise
-    else:
-        last = layer.conv
-    x = F.conv2d(x, last.weight, padding=last.padding)
-    return demod_bias_act(x, None, noise, last.bias, style)

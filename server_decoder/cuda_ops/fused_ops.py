@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +11,8 @@ from torch.onnx import is_in_onnx_export
 from torch.onnx.ops import symbolic, symbolic_multi_out
 
 from server_decoder.cuda_ops.library import DOMAIN
+
+Attribute = int | float | str | bool | Sequence[int] | Sequence[float] | Sequence[str] | Sequence[bool]
 
 VERSION = 1
 """Of the domain's ops."""
@@ -38,7 +40,7 @@ def demod_bias_act(
     """
     if is_in_onnx_export():
         attributes = {"slope": _SLOPE, "gain": gain, "clamp": clamp}
-        return _tail_node("DemodBiasAct", (x, demodulation, noise, bias, style), attributes, list(x.shape))
+        return _tail_node("DemodBiasAct", x, (demodulation, noise, bias, style), attributes, list(x.shape))
     return _tail(x, demodulation, noise, bias, style, gain, clamp)
 
 
@@ -52,10 +54,11 @@ def filtered_bias_act(
     convolution) and one pixel of zeros on every side: ``[B, C, 2H + 1, 2W + 1]`` -> ``[B, C, 2H, 2W]``.
     """
     if is_in_onnx_export():
-        attributes = {"slope": _SLOPE, "gain": gain, "clamp": clamp, "taps": list(_TAPS), "filter_gain": 4.0,
-                      "pad": [1, 1, 1, 1]}
+        attributes: dict[str, Attribute] = {
+            "slope": _SLOPE, "gain": gain, "clamp": clamp, "taps": list(_TAPS), "filter_gain": 4.0,
+            "pad": [1, 1, 1, 1]}
         shape = [x.shape[0], x.shape[1], x.shape[2] - 1, x.shape[3] - 1]
-        return _tail_node("FilteredBiasAct", (x, demodulation, noise, bias, style), attributes, shape)
+        return _tail_node("FilteredBiasAct", x, (demodulation, noise, bias, style), attributes, shape)
     kernel = _kernel(x)
     filtered = F.conv2d(x, kernel, padding=1, groups=x.shape[1])
     return _tail(filtered, demodulation, noise, bias, style, gain, clamp)
@@ -94,12 +97,12 @@ def inverse_haar(bands: Tensor, style: Tensor | None = None, *, scale: float = 1
     return F.pixel_shuffle(cells.flatten(1, 2), 2).to(bands.dtype)
 
 
-def _tail_node(name: str, inputs: Sequence[Tensor | None], attributes: dict[str, float | list[float] | list[int]],
+def _tail_node(name: str, x: Tensor, tail: Sequence[Tensor | None], attributes: Mapping[str, Attribute],
                shape: Sequence[int | torch.SymInt]) -> tuple[Tensor, Tensor]:
-    x, *_, style = inputs
+    style = tail[-1]
     # The node's last output is the modulated one; the exporter drops the first where nothing reads it.
     count = 1 if style is None else 2
-    results = symbolic_multi_out(f"{DOMAIN}::{name}", inputs, attributes, dtypes=[x.dtype] * count,
+    results = symbolic_multi_out(f"{DOMAIN}::{name}", (x, *tail), dict(attributes), dtypes=[x.dtype] * count,
                                  shapes=[shape] * count, version=VERSION)
     return results[0], results[-1]
 

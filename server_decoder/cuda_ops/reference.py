@@ -65,10 +65,12 @@ def upfirdn2d(x: npt.ArrayLike, *, taps: tuple[float, ...] = TAPS, filter_gain: 
     spread[:, :, ::up, ::up] = x
     left, right, above, below = pad
     spread = np.pad(spread, ((0, 0), (0, 0), (above, below), (left, right)))
-    windows = np.lib.stride_tricks.sliding_window_view(spread, (len(taps), len(taps)), axis=(2, 3))
-    windows = windows[:, :, ::down, ::down]  # [B, C, H, W, taps, taps]
-    backwards = np.asarray(taps, np.float64)[::-1] * np.sqrt(filter_gain)
-    return np.einsum("bchwij,i,j->bchw", windows, backwards, backwards)
+    out_height, out_width = (side - len(taps) + 1 for side in spread.shape[2:])
+    result = np.zeros((batch, channels, out_height, out_width))
+    for i, vertical in enumerate(reversed(taps)):
+        for j, horizontal in enumerate(reversed(taps)):
+            result += filter_gain * vertical * horizontal * spread[:, :, i : i + out_height, j : j + out_width]
+    return result[:, :, ::down, ::down]
 
 
 def filtered_bias_act(

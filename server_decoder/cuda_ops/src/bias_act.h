@@ -25,7 +25,7 @@ struct Tail {
 };
 
 EDGEGRAIN_HD float activate(float value, float slope, float gain, float clamp) {
-  value = (value < 0.0f ? value * slope : value) * gain;
+  value *= value < 0.0f ? slope * gain : gain;
   if (clamp > 0.0f) {  // comparisons that are false for NaN, which stays
     value = value > clamp ? clamp : value;
     value = value < -clamp ? -clamp : value;

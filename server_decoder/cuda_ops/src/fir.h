@@ -11,11 +11,12 @@ namespace edgegrain {
 constexpr int kTaps = 4;
 
 // Without up- and downsampling, and with the tail of a layer where kTail is set. An item: N columns of kRows rows of one
-// plane. Its rows are read as aligned vectors of 16 bytes wherever they begin (the output of a transposed convolution is
-// 2 W + 1 wide), and shifted into place; rows are filtered as they come, four of them are kept.
-template <class T, bool kTail>
+// plane; rows are filtered as they come, four of them are kept. Where N elements have 16 bytes, rows are read as aligned
+// vectors wherever they begin (the output of a transposed convolution is 2 W + 1 wide), and shifted into place.
+template <class T, bool kTail, int N>
 struct Fir {
-  static constexpr int N = kWide<T>, kRows = 8, kPerWord = 4 / static_cast<int>(sizeof(T));
+  static constexpr int kRows = 8, kPerWord = 4 / static_cast<int>(sizeof(T));
+  static constexpr int kReach = N == kWide<T> ? 3 * N : N + kTaps - 1;  // elements that read_row touches
 
   const T* x;  // [B, C, H, W]
   Tail<T> tail;  // without kTail: only tail.plain counts
@@ -32,7 +33,7 @@ struct Fir {
     // A window whose rows can all be read in whole vectors without leaving the tensor.
     const std::int64_t first = row_start(plane, clamped(top)) + column;
     const std::int64_t last = row_start(plane, clamped(top + kRows + kTaps - 2)) + column;
-    if (wide_in && wide_out && first >= 0 && last + 3 * N <= size) {
+    if (wide_in && wide_out && first >= 0 && last + kReach <= size) {
       filter_vectors(plane, column, top, strip, band);
     } else {
       filter_scalars(plane, strip, band);
@@ -58,9 +59,11 @@ struct Fir {
       float window[N + kTaps - 1];
       read_row(row_start(plane, clamped(row)) + column, window);
       const bool there = row >= 0 && row < height;
-      EDGEGRAIN_UNROLL
-      for (int i = 0; i < N + kTaps - 1; ++i) {
-        if (!there || (!inside && (column + i < 0 || column + i >= width))) window[i] = 0.0f;
+      if (!there || !inside) {
+        EDGEGRAIN_UNROLL
+        for (int i = 0; i < N + kTaps - 1; ++i) {
+          if (!there || column + i < 0 || column + i >= width) window[i] = 0.0f;
+        }
       }
       EDGEGRAIN_UNROLL
       for (int i = 0; i < N; ++i) {
@@ -85,8 +88,17 @@ struct Fir {
     }
   }
 
-  // N + 3 elements of x from `start` on: two or three aligned vectors, shifted by what `start` is beyond the first's.
+  // N + 3 elements of x from `start` on.
   EDGEGRAIN_HD void read_row(std::int64_t start, float (&window)[N + kTaps - 1]) const {
+    if constexpr (N == kWide<T>) {
+      read_vectors(start, window);
+    } else {
+      for (int i = 0; i < N + kTaps - 1; ++i) window[i] = to_float(x[start + i]);
+    }
+  }
+
+  // The same in two or three aligned vectors, shifted by what `start` is beyond the first one's beginning.
+  EDGEGRAIN_HD void read_vectors(std::int64_t start, float (&window)[N + kTaps - 1]) const {
     const int beyond = static_cast<int>(start & (N - 1));
     const T* from = x + (start - beyond);
     std::uint32_t words[12];

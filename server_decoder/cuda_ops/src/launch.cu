@@ -35,8 +35,8 @@ const char* launch(const Kernel& kernel, std::uint32_t items, void* stream) {
 #define EDGEGRAIN_LAUNCH_ALL(T)              \
   EDGEGRAIN_LAUNCH(DemodBiasAct<T, kWide<T>>) \
   EDGEGRAIN_LAUNCH(DemodBiasAct<T, 1>)        \
-  EDGEGRAIN_LAUNCH(Fir<T, false>)             \
-  EDGEGRAIN_LAUNCH(Fir<T, true>)              \
+  EDGEGRAIN_LAUNCH(Fir<T, false, kWide<T>>)   \
+  EDGEGRAIN_LAUNCH(Fir<T, true, kWide<T>>)    \
   EDGEGRAIN_LAUNCH(UpFirDn<T, kWide<T>>)      \
   EDGEGRAIN_LAUNCH(UpFirDn<T, 1>)             \
   EDGEGRAIN_LAUNCH(InverseHaar<T, kWide<T>>)  \

@@ -115,14 +115,26 @@ EDGEGRAIN_HD float element(const std::uint32_t* words, int i) {
   }
 }
 
-// N consecutive elements as they lie in memory: 16 bytes on a multiple of 16, or one element anywhere.
+// N consecutive elements as they lie in memory. On the device: 16 bytes on a multiple of 16, or one element anywhere. On
+// the host any number; the compiler makes its own vectors of a loop over them.
 template <class T, int N>
 struct Vector {
+#ifdef __CUDA_ARCH__
   static_assert(N * sizeof(T) == 16, "a vector has 16 bytes");
   Words words;
 
   static EDGEGRAIN_HD Vector load(const T* from) { return {load_words(from)}; }
   EDGEGRAIN_HD float operator[](int i) const { return element<T>(words.words, i); }
+#else
+  T values[N];
+
+  static EDGEGRAIN_HD Vector load(const T* from) {
+    Vector vector;
+    std::memcpy(vector.values, from, sizeof(vector.values));
+    return vector;
+  }
+  EDGEGRAIN_HD float operator[](int i) const { return to_float(values[i]); }
+#endif
 };
 
 template <class T>
@@ -135,6 +147,7 @@ struct Vector<T, 1> {
 
 template <class T, int N>
 EDGEGRAIN_HD void store_floats(T* to, const float (&values)[N]) {
+#ifdef __CUDA_ARCH__
   if constexpr (N == 1) {
     *to = from_float<T>(values[0]);
   } else {
@@ -151,6 +164,9 @@ EDGEGRAIN_HD void store_floats(T* to, const float (&values)[N]) {
     }
     store_words(to, packed);
   }
+#else
+  for (int i = 0; i < N; ++i) to[i] = from_float<T>(values[i]);
+#endif
 }
 
 inline bool is_wide(const void* address) { return reinterpret_cast<std::uintptr_t>(address) % 16 == 0; }

@@ -29,6 +29,9 @@ template <class T>
 constexpr ONNXTensorElementDataType kType =
     std::is_same_v<T, Half> ? ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16 : ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
 
+// Neighbouring pixels of an item on the CPU, where there are as many: enough to make up for finding out which they are.
+constexpr int kHostRun = 64;
+
 using Shape = std::vector<std::int64_t>;
 
 std::string text(const Shape& shape) {
@@ -253,8 +256,15 @@ class DemodBiasActKernel {
     const Input x = feature_map(context);
     const Tail<T> tail = tail_of<T>(context, activation_, x.shape);
     if (empty(x.shape)) return;
-    const bool wide = x.shape[2] * x.shape[3] % kWide<T> == 0 && edgegrain::is_wide(x.data) && is_wide(tail);
-    wide ? run_as<kWide<T>>(context, x, tail) : run_as<1>(context, x, tail);
+    const std::int64_t plane = x.shape[2] * x.shape[3];
+    if constexpr (!kCuda) {
+      if (plane % kHostRun == 0) return run_as<kHostRun>(context, x, tail);
+    }
+    if (plane % kWide<T> == 0 && edgegrain::is_wide(x.data) && is_wide(tail)) {
+      run_as<kWide<T>>(context, x, tail);
+    } else {
+      run_as<1>(context, x, tail);
+    }
   }
 
  private:
@@ -270,10 +280,10 @@ class DemodBiasActKernel {
   Activation activation_;
 };
 
-template <class T, bool kCuda, bool kTail>
-void run_fir(const Ort::KernelContext& context, const Filter& filter, const Input& x, const Tail<T>& tail,
-             const Shape& y) {
-  using Kernel = Fir<T, kTail>;
+template <class T, bool kCuda, bool kTail, int N>
+void run_fir_as(const Ort::KernelContext& context, const Filter& filter, const Input& x, const Tail<T>& tail,
+                const Shape& y) {
+  using Kernel = Fir<T, kTail, N>;
   Kernel kernel{};
   kernel.x = static_cast<const T*>(x.data);
   kernel.tail = tail;
@@ -283,11 +293,20 @@ void run_fir(const Ort::KernelContext& context, const Filter& filter, const Inpu
   kernel.out_height = count(y[2]), kernel.out_width = count(y[3]);
   kernel.pad_x = static_cast<std::int32_t>(filter.pad[0]), kernel.pad_y = static_cast<std::int32_t>(filter.pad[2]);
   kernel.channels = count(y[1]);
-  kernel.strips = count(pieces(y[3], Kernel::N)), kernel.bands = count(pieces(y[2], Kernel::kRows));
+  kernel.strips = count(pieces(y[3], N)), kernel.bands = count(pieces(y[2], Kernel::kRows));
   kernel.size = x.shape[0] * x.shape[1] * x.shape[2] * x.shape[3];
   kernel.wide_in = edgegrain::is_wide(x.data);
-  kernel.wide_out = y[3] % Kernel::N == 0 && is_wide(tail);
+  kernel.wide_out = y[3] % N == 0 && is_wide(tail);
   run<kCuda>(context, kernel, y[0] * y[1] * kernel.bands * kernel.strips);
+}
+
+template <class T, bool kCuda, bool kTail>
+void run_fir(const Ort::KernelContext& context, const Filter& filter, const Input& x, const Tail<T>& tail,
+             const Shape& y) {
+  if constexpr (!kCuda) {
+    if (y[3] % kHostRun == 0) return run_fir_as<T, kCuda, kTail, kHostRun>(context, filter, x, tail, y);
+  }
+  run_fir_as<T, kCuda, kTail, kWide<T>>(context, filter, x, tail, y);
 }
 
 template <class T, bool kCuda>
@@ -368,6 +387,9 @@ class InverseHaarKernel {
     T* const to =
         static_cast<T*>(output(context, 0, {x.shape[0], x.shape[1] / 4, 2 * x.shape[2], 2 * x.shape[3]}));
     if (empty(x.shape)) return;
+    if constexpr (!kCuda) {
+      if (x.shape[3] % kHostRun == 0) return run_as<kHostRun>(context, x, factors, to);
+    }
     const bool wide = x.shape[3] % kWide<T> == 0 && edgegrain::is_wide(x.data) && edgegrain::is_wide(to);
     wide ? run_as<kWide<T>>(context, x, factors, to) : run_as<1>(context, x, factors, to);
   }

@@ -111,7 +111,8 @@ def test_demod_bias_act(ops: Ops, rng: np.random.Generator, kind: type, size: tu
 
 
 @TYPES
-@pytest.mark.parametrize("size", [(9, 9), (17, 17), (33, 33), (12, 33), (5, 5), (8, 10), (70, 3)], ids=str)
+@pytest.mark.parametrize(
+    "size", [(9, 9), (17, 17), (33, 33), (12, 33), (11, 65), (20, 129), (5, 5), (8, 10), (70, 3)], ids=str)
 def test_filtered_bias_act(ops: Ops, rng: np.random.Generator, kind: type, size: tuple[int, int]) -> None:
     pads = ([1, 1, 1, 1], [2, 1, 0, 3], [0, 1, 3, 0])
     for (batch, channels, parts), pad in zip(((2, 6, "dnbs"), (3, 5, "db"), (1, 2, "n")), pads, strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from export.decoder_sources import random_decoder
 from export.server import Weights, compare_decoder, export_decoder
 from server_decoder.cuda_ops import fused_ops, library, reference
 from server_decoder.cuda_ops.fused_decoder import fused_decoder, fused_prior
+from server_decoder.cuda_ops.half import CLAMP, normalized_filters, normalized_style
 from server_decoder.grain.grain import Grain
 from server_decoder.mobile_stylegan import MobileStyleGAN, MobileStyleGANConfig
 from server_decoder.prior import GenerativePrior
@@ -50,9 +52,10 @@ def test_fused_priors_compute_the_same(kind: str) -> None:
     assert list(fused.state_dict()) == list(prior.state_dict())
     codes = random_codes(prior)
     noise = [torch.randn(2, 1, *buffer.shape[2:]) for name, buffer in prior.named_buffers() if name.endswith("noise")]
+    offsets = {side: torch.randn(2, prior.feature_channels[side], side, side) for side in (4, 16)}
     with torch.no_grad():
-        for given in (None, noise):
-            expected, found = prior(codes, given), fused(codes, given)
+        for given, shifts in ((None, None), (noise, None), (None, offsets)):
+            expected, found = prior(codes, given, shifts), fused(codes, given, shifts)
             torch.testing.assert_close(found.picture, expected.picture, atol=1e-5, rtol=1e-5)
             assert list(found.features) == list(expected.features)
             for resolution, feature in expected.features.items():
@@ -90,16 +93,21 @@ def test_the_torch_ops_are_the_definitions() -> None:
                                reference.inverse_haar(bands, style, scale=0.5), atol=1e-12)
 
 
-class PriorFromLr(torch.nn.Module):
-    """A prior's picture, of codes that are linear in an LR of 4 x 4. (In a Grain only the features count.)"""
+class Picture(torch.nn.Module):
+    """A prior's picture, of codes that are the LR's own values. (In a Grain only the features count.)"""
 
-    def __init__(self, prior: GenerativePrior, predictor: torch.nn.Conv2d) -> None:
+    def __init__(self, prior: GenerativePrior) -> None:
         super().__init__()
-        self.prior, self.predictor = prior, predictor
+        self.prior = prior
 
     def forward(self, lr: Tensor) -> Tensor:
-        codes = self.predictor(lr).reshape(-1, self.prior.code_count, self.prior.code_width)
-        return self.prior(codes).picture
+        codes = lr.reshape(lr.shape[0], -1)[:, : self.prior.code_count * self.prior.code_width]
+        return self.prior(codes.reshape(-1, self.prior.code_count, self.prior.code_width)).picture
+
+
+def lr_side(prior: GenerativePrior) -> int:
+    """Side of an LR with enough values for a `Picture`'s codes."""
+    return math.ceil(math.sqrt(prior.code_count * prior.code_width / 3))
 
 
 def ops_of(model: onnx.ModelProto) -> dict[str, int]:
@@ -119,16 +127,43 @@ def run(model: onnx.ModelProto, lr: Tensor, options: onnxruntime.SessionOptions)
      ("wavelet", {"DemodBiasAct/1": 5, "InverseHaar/1": 3})])
 def test_graphs_equal_the_plain_ones(kind: str, nodes: dict[str, int], ops_library: Path) -> None:
     prior = random_prior(kind)
-    predictor = torch.nn.Conv2d(3, prior.code_count * prior.code_width, 4)
-    plain = decoder_graph(PriorFromLr(prior, predictor), 4)
-    fused = decoder_graph(PriorFromLr(fused_prior(prior), predictor), 4)
+    side = lr_side(prior)
+    plain, fused = (decoder_graph(Picture(network), side) for network in (prior, fused_prior(prior)))
     assert (ops_of(plain), ops_of(fused)) == ({}, nodes)
     with_ops = onnxruntime.SessionOptions()
     library.register_library(with_ops, path=ops_library)
     for batch in (1, 3):
-        lr = torch.rand(batch, 3, 4, 4) * 2 - 1
+        lr = torch.randn(batch, 3, side, side)
         expected = run(plain, lr, onnxruntime.SessionOptions())
         assert np.abs(run(fused, lr, with_ops) - expected).max() <= 1e-5 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("kind", ["stylegan2", "wavelet"])
+def test_float16_stays_close_and_finite(kind: str, ops_library: Path) -> None:
+    prior = random_prior(kind)
+    side = lr_side(prior)
+    model = decoder_graph(Picture(fused_prior(prior, torch.float16)), side)
+    options = onnxruntime.SessionOptions()
+    library.register_library(options, path=ops_library)
+    lr = torch.randn(3, 3, side, side, generator=torch.Generator().manual_seed(7))
+    with torch.no_grad():
+        expected = Picture(prior)(lr).numpy()
+    error = run(model, lr, options) - expected
+    assert 10 * np.log10(4 / np.square(error).mean()) > 55  # dB
+    extreme = run(model, 6 * lr, options)  # codes of 6 sigma
+    assert np.isfinite(extreme).all() and extreme.std() > 0
+
+
+def test_convolutions_in_float16_cannot_overflow() -> None:
+    # The largest activations, style and filters that the form admits: 512 channels, 3x3 taps, all of one sign.
+    weight, norm = normalized_filters(torch.full((1, 512, 3, 3), 1e4))
+    style, peak = normalized_style(torch.full((1, 512), 1e4))
+    assert norm.item() == pytest.approx(1e4 * 4608**0.5) and peak.item() == 1e4
+    x = (torch.full((1, 512, 3, 3), CLAMP) * style[:, :, None, None]).half()
+    largest = torch.nn.functional.conv2d(x.float(), weight.half().float()).half()
+    assert largest.item() == pytest.approx(CLAMP * 4608**0.5, rel=1e-3)
+    # A style and filters of zeros stay zeros.
+    assert not normalized_style(torch.zeros(1, 4))[0].any() and not normalized_filters(torch.zeros(2, 1, 3, 3))[0].any()
 
 
 @pytest.fixture(scope="module")

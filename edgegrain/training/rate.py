@@ -25,6 +25,9 @@ LEARNING_RATE = 3e-3
 class RateModel(nn.Module):
     """Expected code length of LRs of one size."""
 
+    _neighbours: Tensor
+    _positions: Tensor
+
     def __init__(self, height: int, width: int, widths: Sequence[int] = WIDTHS) -> None:
         super().__init__()
         self.networks = nn.ModuleList(FloatNetwork(size, widths) for size in CONTEXT_SIZES)

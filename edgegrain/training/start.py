@@ -74,8 +74,7 @@ def adopt(config: StageConfig, source: StageConfig) -> StageConfig:
     decoder = source.decoder
     if isinstance(config.decoder, GrainConfig):
         inner = decoder.decoder if isinstance(decoder, GrainConfig) else decoder
-        whole = isinstance(decoder, GrainConfig) and decoder.prior is not None
-        if whole:
+        if isinstance(decoder, GrainConfig) and decoder.prior is not None:
             decoder = _with_offsets(decoder, config.decoder)
         else:
             decoder = replace(config.decoder, decoder=inner)

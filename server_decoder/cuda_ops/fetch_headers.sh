@@ -28,7 +28,8 @@ printf 'Types: deb\nURIs: %s\nSuites: trixie\nComponents: main\nSigned-By: %s\n'
   "${mirror:-http://deb.debian.org/debian}" "$keyring" >"$work/sources/trixie.sources"
 apt() {
   apt-get -o Dir::Etc::sourcelist=/dev/null -o Dir::Etc::sourceparts="$work/sources" -o Dir::State::Lists="$work/lists" \
-    -o Dir::Cache="$work/cache" -o APT::Sandbox::User="$(id -un)" -o Acquire::Retries=2 -qq "$@" >&2
+    -o Dir::Cache="$work/cache" -o APT::Sandbox::User="$(id -un)" -o Acquire::Retries=1 \
+    -o Acquire::http::Timeout=20 -qq "$@" >&2
 }
 apt update || fail "the package list of Debian trixie could not be fetched"
 (cd "$work" && apt download libonnxruntime-dev) || fail "libonnxruntime-dev could not be fetched"

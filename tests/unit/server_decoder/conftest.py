@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 import subprocess
 from pathlib import Path
@@ -24,6 +25,14 @@ def ops_library(repository: Path) -> Path:
     if shutil.which("cmake") is None:
         pytest.skip("the library of fused ops is not built ('make ops'), and there is no cmake to build it")
     folder = repository / "build" / "cuda_ops_tests"
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # tests run in several processes
+        _build(folder)
+    return next(folder.glob("*edgegrain_ops.*"))
+
+
+def _build(folder: Path) -> None:
     commands = (["cmake", "-S", str(SOURCES), "-B", str(folder), "-DEDGEGRAIN_CUDA=OFF"],
                 ["cmake", "--build", str(folder)])
     for command in commands:
@@ -35,7 +44,6 @@ def ops_library(repository: Path) -> Path:
             pytest.skip(f"the library of fused ops cannot be built here: {_reason(result.stderr)}")
         if result.returncode:
             pytest.fail(f"the library of fused ops does not compile:\n{result.stdout[-4000:]}{result.stderr[-4000:]}")
-    return next(folder.glob("*edgegrain_ops.*"))
 
 
 def _reason(errors: str) -> str:

@@ -149,8 +149,9 @@ def _print_table(summary: Mapping[str, Any]) -> None:
     from edgegrain.evaluation.report import TABLE_COLUMNS, table
 
     bundle, pictures = summary["bundle"], summary["pictures"]
+    count = f"{pictures['count']} picture{'s' * (pictures['count'] > 1)}"
     grid = Table("method", box=None, header_style="bold", pad_edge=False, title_justify="left", title_style="bold",
-                 title=f"{bundle['id']} {bundle['version']} on {pictures['count']} pictures of {pictures['folder']}")
+                 title=f"{bundle['id']} {bundle['version']} on {count} of {pictures['folder']}")
     for column in TABLE_COLUMNS:
         grid.add_column(column.replace("-", "\n").replace(" ", "\n"), justify="right", no_wrap=column != "KID ↓")
     for row in table(summary):

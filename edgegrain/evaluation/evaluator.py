@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import onnxruntime
 
 from edge_encoder.preprocessing import fit_picture, load_picture
 from edgegrain.contract.payload import FIT_CROP
@@ -97,7 +98,8 @@ class Evaluator:
         self._config = config
         manifest = (codec.bundle.folder / "manifest.json").read_bytes()
         self._judged_by = {"revision": REVISION, "weights": weights_id, "faces": judge.identity is not None}
-        self._bundle_key = {"bundle": codec.bundle.id, "manifest": hashlib.sha256(manifest).hexdigest()}
+        self._bundle_key = {"bundle": codec.bundle.id, "manifest": hashlib.sha256(manifest).hexdigest(),
+                            "device": codec.device, "onnxruntime": onnxruntime.__version__}
 
     def picture(self, path: Path) -> PictureResult:
         """Everything about one picture, from the journal as far as it goes.

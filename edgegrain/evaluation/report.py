@@ -76,10 +76,10 @@ def report_files(codec: Codec, results: Sequence[PictureResult], paths: Sequence
         summary: of the results.
     """
     name = f"{summary['bundle']['id']}-{summary['bundle']['version']}"
-    plots = {"rate_distortion.png": ("Rate and distortion: classical codecs at the scale with the best PSNR.",
+    plots = {"rate_distortion.png": ("Rate and distortion: classical codecs at the scale with the best PSNR",
                                      rate_distortion),
              "rate_perception.png": ("Rate and perception: classical codecs at the scale with the best LPIPS-Alex "
-                                     "(for identity: the best PSNR).", rate_perception)}
+                                     "(for identity: the best PSNR)", rate_perception)}
     drawn = {file: draw(summary) for file, (_, draw) in plots.items()} if summary["curves"] else {}
     sheets = dict(_sheets(codec, results, paths, summary))
     page = _template().render(
@@ -149,11 +149,11 @@ def _sheets(codec: Codec, results: Sequence[PictureResult], paths: Sequence[Path
     """File -> (caption, PNG): pictures from the worst to the best, then the worst ones."""
     ranked = _worst_first(results)
     spread = np.linspace(len(ranked) - 1, 0, min(SHEET_ROWS, len(ranked))).round().astype(int)
-    text = "from the best to the worst picture by LPIPS-Alex" if len(ranked) > 1 else "the picture"
-    yield "sheet.png", (_sentence(text), _sheet(codec, [ranked[i] for i in spread], results, paths, summary, text))
+    text = "From the best to the worst picture by LPIPS-Alex" if len(ranked) > 1 else ranked[0].ours.picture
+    yield "sheet.png", (text, _sheet(codec, [ranked[i] for i in spread], results, paths, summary, text))
     if len(ranked) > SHEET_ROWS:
-        text = f"the {SHEET_ROWS} worst pictures by LPIPS-Alex"
-        yield "sheet_worst.png", (_sentence(text), _sheet(codec, ranked[:SHEET_ROWS], results, paths, summary, text))
+        text = f"The {SHEET_ROWS} worst pictures by LPIPS-Alex"
+        yield "sheet_worst.png", (text, _sheet(codec, ranked[:SHEET_ROWS], results, paths, summary, text))
 
 
 def _sheet(codec: Codec, chosen: Sequence[PictureResult], results: Sequence[PictureResult], paths: Sequence[Path],
@@ -164,7 +164,7 @@ def _sheet(codec: Codec, chosen: Sequence[PictureResult], results: Sequence[Pict
     rows = [_tiles(codec, result, paths[results.index(result)], summary["baselines"] if compared else None)
             for result in chosen]
     buffer = io.BytesIO()
-    heading = f"{bundle['id']} {bundle['version']}: {text}"
+    heading = f"{bundle['id']} {bundle['version']}    {text}"
     draw_sheet(titles, rows, heading).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
 
@@ -186,10 +186,6 @@ def _tiles(codec: Codec, result: PictureResult, path: Path, baselines: Thoroughn
         size += f" at 1/{row.setting.factor:g}" if row.setting.factor != 1 else ""
         tiles.append(Tile(picture, size, _scores(row)))
     return tiles
-
-
-def _sentence(text: str) -> str:
-    return f"{text[0].upper()}{text[1:]}."
 
 
 def _scores(row: Row) -> str:

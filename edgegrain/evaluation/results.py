@@ -8,11 +8,12 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
+import torch
 
 import edgegrain
 from edgegrain.evaluation.baselines import Setting, library_versions
@@ -133,7 +134,7 @@ def summary(results: Sequence[PictureResult], bundle: BundleInfo, pictures: Sequ
     digest = hashlib.sha256()
     for path in pictures:
         digest.update(f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
-    versions = {name: version(name).split("+")[0] for name in ("numpy", "onnxruntime", "torch")}
+    versions = {library.__name__: library.__version__.split("+")[0] for library in (np, onnxruntime, torch)}
     sizes = results[0].lr_bytes
     summary = {
         "bundle": {"id": bundle.id, "version": bundle.version, "lr_contract_id": bundle.lr_contract_id},

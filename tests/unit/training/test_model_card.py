@@ -12,7 +12,7 @@ TRAINING = {"data": {"ffhq": 3739, "celebahq": 2322}, "pictures_seen": 27000, "p
 LICENCE = {"weights": "Research only.", "data": "FFHQ."}
 
 
-def summary(bundle: str, pictures: str = "aa", **scores: float) -> dict:
+def summary(bundle: str, pictures: str = "aa", **scores: float | None) -> dict:
     return {"bundle": {"id": bundle}, "pictures": {"folder": "faces_256", "count": 60, "sha256": pictures},
             "means": {bundle: {**SCORES, **scores}, "classical, best PSNR": {**SCORES, "lpips_alex": 0.39}},
             "versions": {"torch": "2.13.0"}}
@@ -28,6 +28,21 @@ def test_the_card_states_the_measured_means_and_the_licence() -> None:
     assert "Research only." in card
     assert "Generator" not in card
     assert "Generator inside: FFHQ's." in card_text("mine", TRAINING, evaluation, {**LICENCE, "prior": "FFHQ's"})
+
+
+def test_of_the_classical_codecs_the_card_keeps_the_best_of_all_with_kid_and_the_size_of_the_lr() -> None:
+    """A summary as ``edgegrain evaluate`` writes it; those of earlier releases lack what is optional."""
+    own = summary("mine", kid=0.0123, identity=None)
+    own["means"]["WebP, best PSNR"] = SCORES
+    own |= {"lr_bytes": {"payload": 571.2, "png": 790, "webp": 755, "jpeg-xl": 690}, "kid_features": "VGG16 relu5_3"}
+    evaluation = collect("mine", own, summary("box"))
+    assert list(evaluation["methods"]) == ["this bundle", "classical, best PSNR", "control: box mean, same decoder"]
+    card = card_text("mine", TRAINING, evaluation, LICENCE)
+    assert "| identity | KID |" in card
+    assert "| this bundle | 571 | 25.46 | 0.705 | 0.144 | 0.313 | – | 0.012 |" in card
+    assert "LR is 790 bytes as optimised PNG, 755 as lossless WebP, 690 as lossless JPEG XL." in card
+    assert "KID is the kernel distance of VGG16 relu5_3" in card
+    assert "KID" not in card_text("mine", TRAINING, collect("mine", summary("mine"), None), LICENCE)
 
 
 def test_the_card_names_every_stage_in_order() -> None:

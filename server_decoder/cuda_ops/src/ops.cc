@@ -509,13 +509,13 @@ extern "C" EDGEGRAIN_EXPORT OrtStatus* ORT_API_CALL RegisterCustomOps(OrtSession
   }
   Ort::InitApi(api);
   return edgegrain::as_status([&] {
-    static Ort::CustomOpDomain domain = [] {  // lives as long as the library: sessions refer to it
-      Ort::CustomOpDomain made(edgegrain::kDomain);
-      edgegrain::add<edgegrain::DemodBiasActKernel, edgegrain::kDemodBiasAct>(made);
-      edgegrain::add<edgegrain::FilteredBiasActKernel, edgegrain::kFilteredBiasAct>(made);
-      edgegrain::add<edgegrain::UpFirDn2dKernel, edgegrain::kUpFirDn2d>(made);
-      edgegrain::add<edgegrain::InverseHaarKernel, edgegrain::kInverseHaar>(made);
-      return made;
+    static Ort::CustomOpDomain& domain = *[] {  // never destroyed: sessions refer to it until the process ends
+      auto made = std::make_unique<Ort::CustomOpDomain>(edgegrain::kDomain);
+      edgegrain::add<edgegrain::DemodBiasActKernel, edgegrain::kDemodBiasAct>(*made);
+      edgegrain::add<edgegrain::FilteredBiasActKernel, edgegrain::kFilteredBiasAct>(*made);
+      edgegrain::add<edgegrain::UpFirDn2dKernel, edgegrain::kUpFirDn2d>(*made);
+      edgegrain::add<edgegrain::InverseHaarKernel, edgegrain::kInverseHaar>(*made);
+      return made.release();
     }();
     Ort::UnownedSessionOptions(options).Add(domain);
   });

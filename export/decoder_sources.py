@@ -26,7 +26,8 @@ from server_decoder.prior_store import DEFAULT_PRIOR, load_prior
 
 TRAINED = "grain.safetensors"
 """A zoo folder's weights, as `server_decoder.grain.weights` writes them."""
-_ENCODER = "encoder.safetensors"
+ENCODER = "encoder.safetensors"
+"""The integer encoder of a bundle, or beside a zoo folder's weights."""
 _NOISE = 0.01  # on random weights, so that no bias is zero and no two tensors are equal
 
 
@@ -87,7 +88,7 @@ def find_decoder(name_or_path: str | Path, prior: str | Path = DEFAULT_PRIOR, *,
         if (folder / TRAINED).is_file() and not (folder / MANIFEST_NAME).is_file():
             return zoo_decoder(folder, prior)
     manifest = load_manifest(find_bundle(name_or_path))
-    return DecoderSource(manifest.id, bundle_decoder(manifest), integer.load(manifest.open_file(_ENCODER)))
+    return DecoderSource(manifest.id, bundle_decoder(manifest), integer.load(manifest.open_file(ENCODER)))
 
 
 def zoo_decoder(folder: Path, prior: str | Path = DEFAULT_PRIOR) -> DecoderSource:
@@ -103,7 +104,7 @@ def zoo_decoder(folder: Path, prior: str | Path = DEFAULT_PRIOR) -> DecoderSourc
     if generator is not None and config.prior is not None and config.prior.compact:
         round_weights(generator, compact=True)
     model = load_trained(folder / TRAINED, generator)
-    path = folder / _ENCODER
+    path = folder / ENCODER
     encoder = integer.load(path) if path.is_file() else area_average(config.decoder.hr, config.decoder.lr)
     return DecoderSource(folder.name, model, encoder)
 

@@ -31,7 +31,8 @@ from edge_encoder.lowering import box_network, lower, raise_twin
 from edge_encoder.twin import EncoderTwin
 from edgegrain.contract.bundle_paths import find_bundle
 from edgegrain.contract.errors import BundleError
-from edgegrain.contract.manifest import load_manifest
+from edgegrain.contract.files import write_atomically
+from edgegrain.contract.manifest import Manifest, load_manifest
 from edgegrain.training.autoencoder import Autoencoder
 from edgegrain.training.checkpoint import checkpoint_path, load_run, read_config
 from edgegrain.training.console import errors_on_one_line
@@ -40,7 +41,7 @@ from edgegrain.training.model_card import card_text
 from edgegrain.training.pictures import list_pictures, pack
 from edgegrain.training.prior_files import load_prior
 from export.bundle import DECODER, assemble_bundle, replace_decoder
-from export.decoder_sources import TRAINED
+from export.decoder_sources import ENCODER, TRAINED
 from export.server import Weights, compare_decoder, export_decoder
 from server_decoder.grain.grain import Grain
 from server_decoder.grain.weights import save_trained
@@ -111,10 +112,7 @@ def publish(checkpoint: Path, data: Path, folder: Path, *, bundle_id: str, versi
     lrs = encode(average, shard, coder_pictures if encoder_of is None else COMPARED)
     encoder = average.encoder
     network = lower(encoder) if isinstance(encoder, EncoderTwin) else box_network(config.encoder)
-    source = load_manifest(encoder_of) if encoder_of is not None else None
-    if source is not None and not has_encoder(average, load(source.open_file("encoder.safetensors"))):
-        raise BundleError(f"the run's encoder is not that of bundle {source.id}: its weights moved, or it began with "
-                          "another; publish it without --encoder-of, under an id of its own")
+    source = _kept_encoder(average, encoder_of) if encoder_of is not None else None
     decoder = average.decoder.eval()
     if isinstance(decoder, Grain):
         architecture, usual = decoder.config.as_dict(), Weights.compact
@@ -143,22 +141,37 @@ def publish(checkpoint: Path, data: Path, folder: Path, *, bundle_id: str, versi
             "bytes": sum(entry.size for entry in manifest.files.values())}
 
 
-def store_trained(checkpoint: Path, folder: Path, prior: str | Path | None = None, *, force: bool = False) -> Path:
+def store_trained(checkpoint: Path, folder: Path, prior: str | Path | None = None, *, encoder_of: Path | None = None,
+                  force: bool = False) -> Path:
     """Write a run's trained weights (float16) and its integer encoder into a folder of the zoo, from which
-    `export.server` rebuilds the decoder with the generator.
+    `export.server` rebuilds the decoder with the generator and a later run can begin.
 
     Raises:
-        BundleError: the run is of stage 1, which has no generator to leave out.
+        BundleError: the run is of stage 1, which has no generator to leave out; or its encoder is not that of
+            ``encoder_of``.
         FileExistsError: the folder holds such files and ``force`` is false.
     """
-    average = load_run(checkpoint, load_prior(read_config(checkpoint), prior)).average
+    run = load_run(checkpoint, load_prior(read_config(checkpoint), prior))
+    average = run.average
     if not isinstance(average.decoder, Grain):
         raise BundleError(f"{checkpoint} is a run of stage 1; publish it as a bundle")
     encoder = average.encoder
-    if isinstance(encoder, EncoderTwin):
-        folder.mkdir(parents=True, exist_ok=True)
-        save(lower(encoder), folder / "encoder.safetensors", force=force)
-    return save_trained(average.decoder, folder / TRAINED, force=force)
+    folder.mkdir(parents=True, exist_ok=True)
+    if encoder_of is not None:
+        write_atomically(folder / ENCODER, _kept_encoder(average, encoder_of).open_file(ENCODER), force=force)
+    elif isinstance(encoder, EncoderTwin):
+        save(lower(encoder), folder / ENCODER, force=force)
+    history = [*run.history, {"stage": run.config.stage, "pictures": run.pictures}]
+    return save_trained(average.decoder, folder / TRAINED, history=history, force=force)
+
+
+def _kept_encoder(average: Autoencoder, encoder_of: Path) -> Manifest:
+    """The bundle whose encoder a run kept."""
+    source = load_manifest(encoder_of)
+    if not has_encoder(average, load(source.open_file(ENCODER))):
+        raise BundleError(f"the run's encoder is not that of bundle {source.id}: its weights moved, or it began with "
+                          "another; publish it without --encoder-of, under an id of its own")
+    return source
 
 
 def _sources(data: Path, exclude: tuple[str, ...]) -> dict[str, int]:
@@ -198,12 +211,13 @@ def main(
 ) -> None:
     """Turn a training run into a bundle."""
     with errors_on_one_line():
+        kept = find_bundle(encoder_of) if encoder_of else None
         if trained_only:
-            typer.echo(store_trained(checkpoint, out / bundle_id, prior or None, force=force))
+            typer.echo(store_trained(checkpoint, out / bundle_id, prior or None, encoder_of=kept, force=force))
             return
         summary = publish(checkpoint, data, out / bundle_id, bundle_id=bundle_id, version=version, domain=domain,
                           exclude=tuple(exclude or ()), prior=prior or None, storage=storage, force=force,
-                          encoder_of=find_bundle(encoder_of) if encoder_of else None)
+                          encoder_of=kept)
     typer.echo(json.dumps(summary, indent=2))
 
 

@@ -1,4 +1,4 @@
-"""What a run begins with: random weights, an earlier run's, or a published bundle's."""
+"""What a run begins with: random weights, an earlier run's, a published bundle's, or the zoo's."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ from torch import Tensor
 
 from edge_encoder import integer_network
 from edge_encoder.architectures import config_from_name
+from edge_encoder.integer_network import IntegerNetwork
 from edge_encoder.lowering import raise_twin
 from edgegrain.contract.errors import BundleError, EdgegrainError
 from edgegrain.contract.manifest import MANIFEST_NAME, load_manifest
 from edgegrain.training.autoencoder import build_autoencoder
 from edgegrain.training.checkpoint import Run, load_run, read_config
 from edgegrain.training.stages import StageConfig
-from export.decoder_sources import bundle_decoder
+from export.decoder_sources import ENCODER, TRAINED, bundle_decoder
 from server_decoder.grain.grain import Grain, GrainConfig
-from server_decoder.grain.rrdb_decoder import DecoderConfig
+from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder
+from server_decoder.grain.weights import load_trained, read_history
 from server_decoder.prior import GenerativePrior
 
 
@@ -33,11 +35,11 @@ def begin(config: StageConfig, start: Path | None, prior: GenerativePrior | None
 
     Args:
         config: the stage.
-        start: a run's folder or checkpoint, or a bundle's folder.
+        start: a run's folder or checkpoint, a bundle's folder, or one of the zoo.
         prior: the generator; its configuration must be the stage's.
 
     Raises:
-        BundleError: ``start`` is neither, or is of another family.
+        BundleError: ``start`` is none of these, or is of another family.
         EdgegrainError: a stage after the first has nothing to build on.
     """
     if start is None:
@@ -47,6 +49,8 @@ def begin(config: StageConfig, start: Path | None, prior: GenerativePrior | None
         return Run(model, copy.deepcopy(model).requires_grad_(False), config)
     if (start / MANIFEST_NAME).is_file():
         source, weights, history = from_bundle(start)
+    elif (start / TRAINED).is_file():
+        source, weights, history = from_zoo(start, prior)
     else:
         adopt(config, read_config(start))  # says what does not fit before weights are missed
         run = load_run(start, prior)
@@ -84,8 +88,8 @@ def adopt(config: StageConfig, source: StageConfig) -> StageConfig:
 
 
 def _with_offsets(decoder: GrainConfig, wanted: GrainConfig) -> GrainConfig:
-    """Offsets are zero in a new model, so they can join one that was trained without."""
-    if decoder.codes is None or wanted.codes is None or decoder.codes.offsets:
+    """Offsets are zero in a new model, so more of them can join one that was trained with few or none."""
+    if decoder.codes is None or wanted.codes is None or not set(decoder.codes.offsets) <= set(wanted.codes.offsets):
         return decoder
     return replace(decoder, codes=replace(decoder.codes, offsets=wanted.codes.offsets))
 
@@ -98,18 +102,37 @@ def from_bundle(folder: Path) -> tuple[StageConfig, dict[str, Tensor], tuple[Map
     """
     manifest = load_manifest(folder)
     decoder = bundle_decoder(manifest)
-    network = integer_network.load(manifest.open_file("encoder.safetensors"))
-    try:
-        encoder = config_from_name(network.architecture)
-    except ValueError as error:
-        raise BundleError(f"bundle {manifest.id} cannot be trained further: {error}") from error
     stage = "final" if isinstance(decoder, Grain) else "1"
-    weights = {f"encoder.{name}": tensor for name, tensor in raise_twin(network, encoder).state_dict().items()}
-    weights |= {f"decoder.{name}": tensor for name, tensor in decoder.state_dict().items()}
+    network = integer_network.load(manifest.open_file(ENCODER))
+    source, weights = _joined(manifest.id, network, decoder, stage)
     training = manifest.training
     history = training.get("stages") or [{"stage": str(training.get("stage", stage)),
                                           "pictures": training.get("pictures_seen", 0)}]
-    return StageConfig(stage=stage, encoder=encoder, decoder=decoder.config), weights, tuple(history)
+    return source, weights, tuple(history)
+
+
+def from_zoo(folder: Path, prior: GenerativePrior | None
+             ) -> tuple[StageConfig, dict[str, Tensor], tuple[Mapping[str, Any], ...]]:
+    """Shapes, weights and stages of a folder of the zoo.
+
+    Raises:
+        BundleError: its encoder is absent or damaged, or its networks are of another family.
+        ModelError: its weights are damaged, or ``prior`` is another generator than theirs.
+    """
+    decoder = load_trained(folder / TRAINED, prior)
+    source, weights = _joined(folder.name, integer_network.load(folder / ENCODER), decoder, "final")
+    return source, weights, read_history(folder / TRAINED)
+
+
+def _joined(name: str, network: IntegerNetwork, decoder: RRDBDecoder | Grain, stage: str
+            ) -> tuple[StageConfig, dict[str, Tensor]]:
+    try:
+        encoder = config_from_name(network.architecture)
+    except ValueError as error:
+        raise BundleError(f"{name} cannot be trained further: {error}") from error
+    weights = {f"encoder.{key}": tensor for key, tensor in raise_twin(network, encoder).state_dict().items()}
+    weights |= {f"decoder.{key}": tensor for key, tensor in decoder.state_dict().items()}
+    return StageConfig(stage=stage, encoder=encoder, decoder=decoder.config), weights
 
 
 @torch.no_grad()

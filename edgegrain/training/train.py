@@ -27,6 +27,7 @@ from edgegrain.training.loop import train
 from edgegrain.training.placement import DEVICES
 from edgegrain.training.prior_files import load_discriminator, load_prior
 from edgegrain.training.stages import StageConfig
+from export.decoder_sources import TRAINED
 
 PICTURES = 27_000
 
@@ -62,14 +63,15 @@ def chosen(name: str, *, control: bool = False, encoder: str = "", identity: boo
 
 
 def resolve_start(name: str) -> Path | None:
-    """A run's folder or checkpoint, or the folder of a bundle given by name or path; None for no name.
+    """A run's folder or checkpoint, a folder of the zoo, or the folder of a bundle given by name or path; None for no
+    name.
 
     Raises:
-        BundleError: there is neither.
+        BundleError: there is none.
     """
     if not name:
         return None
-    if checkpoint_path(Path(name)).is_file():
+    if checkpoint_path(Path(name)).is_file() or (Path(name) / TRAINED).is_file():
         return Path(name)
     try:
         return find_bundle(name)
@@ -92,7 +94,7 @@ def main(
     weights: Annotated[Path | None, typer.Option(
         help="Folder of the LPIPS and identity weights; smoke recipes do without.")] = None,
     start: Annotated[str, typer.Option(
-        "--init-from", help="Run or bundle to begin with; stages after the first need one.")] = "",
+        "--init-from", help="Run, bundle or folder of the zoo to begin with; stages after the first need one.")] = "",
     prior: Annotated[str, typer.Option(
         help="Generator from stage 2 on: a fetched prior's name, or a file; by default the published one.")] = "",
     discriminator: Annotated[Path | None, typer.Option(

@@ -39,7 +39,8 @@ _PAPER = paper_model(16)
 _BUNDLE_256 = GrainConfig(
     FACES_256_LR16,
     PriorConfig("mobile-stylegan", MOBILE_STYLEGAN_256, compact=True),
-    CodesConfig(widths=(48, 40, 32, 24, 16), branch=(48, 64, 80, 96), branch_per="resolution", offsets=(8, 16, 32)),
+    CodesConfig(widths=(48, 40, 32, 24, 16), branch=(48, 64, 80, 96), branch_per="resolution",
+                offsets=(8, 16, 32, 64)),
     FusionConfig(sizes=(64, 128, 256), widths=(32, 24, 16), head=(24, 24), project=(32, 24, 16)))
 
 _SMOKE_DECODER = DecoderConfig((Scale(16, 24, residual=1), Scale(32, 16, residual=1), Scale(64, 8)), "subpixel", ())

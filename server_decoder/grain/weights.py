@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -15,10 +17,22 @@ from server_decoder.grain.grain import Grain, GrainConfig
 from server_decoder.prior import GenerativePrior
 
 _CONFIG = "grain"
+_HISTORY = "history"
+
+History = Sequence[Mapping[str, Any]]
+"""The stages that made the weights, ``{"stage": ..., "pictures": ...}`` each."""
 
 
-def save_trained(model: Grain, path: str | Path, *, dtype: torch.dtype = torch.float16, force: bool = False) -> Path:
+def save_trained(model: Grain, path: str | Path, *, history: History = (), dtype: torch.dtype = torch.float16,
+                 force: bool = False) -> Path:
     """Write what was trained: everything but the prior, which every reader has or can fetch.
+
+    Args:
+        model: the decoder.
+        path: of the new file.
+        history: what `read_history` is to tell.
+        dtype: of the stored weights.
+        force: replace the file if it exists.
 
     Raises:
         ModelError: a weight does not fit ``dtype``.
@@ -30,7 +44,8 @@ def save_trained(model: Grain, path: str | Path, *, dtype: torch.dtype = torch.f
         if not stored.isfinite().all():
             raise ModelError(f"weight {name!r} does not fit {dtype} (largest {tensor.abs().max():g})")
         tensors[name] = stored.contiguous()
-    return write_atomically(path, save(tensors, metadata={_CONFIG: json.dumps(model.config.as_dict())}), force=force)
+    metadata = {_CONFIG: json.dumps(model.config.as_dict()), _HISTORY: json.dumps(list(history))}
+    return write_atomically(path, save(tensors, metadata=metadata), force=force)
 
 
 def read_config(path: str | Path) -> GrainConfig:
@@ -40,9 +55,20 @@ def read_config(path: str | Path) -> GrainConfig:
         ModelError: the file is no such file.
     """
     try:
-        with safe_open(path, "pt") as file:
-            return GrainConfig.from_dict(json.loads((file.metadata() or {})[_CONFIG]))
+        return GrainConfig.from_dict(json.loads(_header(path)[_CONFIG]))
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{path} holds no trained GRAIN model ({type(error).__name__}: {error})") from error
+
+
+def read_history(path: str | Path) -> tuple[dict[str, Any], ...]:
+    """The stages that a file's header tells of; none where it does not.
+
+    Raises:
+        ModelError: the file is no such file.
+    """
+    try:
+        return tuple(json.loads(_header(path).get(_HISTORY, "[]")))
+    except (OSError, SafetensorError, TypeError, ValueError) as error:
         raise ModelError(f"{path} holds no trained GRAIN model ({type(error).__name__}: {error})") from error
 
 
@@ -60,3 +86,8 @@ def load_trained(path: str | Path, prior: GenerativePrior | None = None) -> Grai
     with safe_open(path, "pt") as file:
         model.load_trained_state({name: file.get_tensor(name).float() for name in file.keys()})
     return model.eval()
+
+
+def _header(path: str | Path) -> dict[str, str]:
+    with safe_open(path, "pt") as file:
+        return file.metadata() or {}

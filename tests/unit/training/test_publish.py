@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from edge_encoder.integer_network import digest, load
+from edge_encoder.integer_network import digest, load, save
 from edge_encoder.lowering import lower
 from edgegrain.contract.errors import BundleError
 from edgegrain.contract.manifest import load_manifest
@@ -19,7 +19,7 @@ from edgegrain.training.start import begin, stand_in_prior
 from export.bundle import replace_decoder
 from server_decoder.grain.weights import load_trained
 from server_decoder.stylegan2.checkpoints import save_stylegan2
-from tests.tiny_bundle import repeating_decoder, write_tiny_bundle
+from tests.tiny_bundle import refresh_manifest, repeating_decoder, write_tiny_bundle
 
 FIELDS = {"id": "tiny-64-lr16", "version": "2.0.0", "codec": "grain", "domain": "test", "evaluation": {},
           "decoder": {"file": "decoder.onnx", "input": "lr", "output": "hr", "controls": []},
@@ -69,6 +69,35 @@ def test_the_zoo_gets_what_was_trained_and_the_integer_encoder(run: Run, tmp_pat
         torch.testing.assert_close(tensor, wanted[name], atol=1e-3, rtol=1e-3)
     stored = load(tmp_path / "zoo" / "tiny" / "encoder.safetensors")
     assert digest(stored) == digest(lower(run.average.encoder))  # type: ignore[arg-type]
+
+
+def test_a_later_run_can_begin_with_the_zoo(run: Run, tmp_path: Path) -> None:
+    run.pictures, run.history = 40, ({"stage": "1", "pictures": 7},)
+    save_run(tmp_path / "run", run)
+    prior = run.model.prior
+    save_stylegan2(tmp_path / "prior.safetensors", prior)  # type: ignore[arg-type]
+    store_trained(tmp_path / "run", tmp_path / "zoo", tmp_path / "prior.safetensors")
+    begun = begin(CONFIGS["smoke-final"], tmp_path / "zoo", prior)
+    assert begun.history == ({"stage": "1", "pictures": 7}, {"stage": "3", "pictures": 40})
+    wanted = run.average.state_dict()
+    for name, tensor in begun.model.decoder.state_dict().items():
+        torch.testing.assert_close(tensor, wanted[f"decoder.{name}"], atol=1e-3, rtol=1e-2)
+    levels, again = (model.encoder(torch.full((1, 3, 64, 64), 77.0))[0] for model in (run.average, begun.model))
+    assert torch.equal(levels, again)
+
+
+def test_the_zoo_keeps_the_encoder_of_a_bundle_to_the_byte(run: Run, tmp_path: Path) -> None:
+    bundle = write_tiny_bundle(tmp_path / "bundles")
+    save_run(tmp_path / "run", run)
+    save_stylegan2(tmp_path / "prior.safetensors", run.model.prior)  # type: ignore[arg-type]
+    arguments = tmp_path / "run", tmp_path / "zoo", tmp_path / "prior.safetensors"
+    with pytest.raises(BundleError, match="is not that of bundle tiny-64-lr16"):
+        store_trained(*arguments, encoder_of=bundle)
+    network = lower(run.average.encoder)  # type: ignore[arg-type]
+    save(network, bundle / "encoder.safetensors", force=True)
+    refresh_manifest(bundle)
+    store_trained(*arguments, encoder_of=bundle)
+    assert (tmp_path / "zoo/encoder.safetensors").read_bytes() == (bundle / "encoder.safetensors").read_bytes()
 
 
 def test_a_stage_1_run_is_a_bundle_not_the_zoos(tmp_path: Path) -> None:

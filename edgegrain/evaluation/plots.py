@@ -10,7 +10,6 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
 from edgegrain.evaluation.baselines import CODECS
@@ -70,11 +69,8 @@ def _draw(axes: Axes, summary: Mapping[str, Any], ours: Mapping[str, float], sco
     bundle = summary["bundle"]
     axes.plot(ours["bytes"], ours[score], color=OURS, marker="*", markersize=15, linestyle="", zorder=3,
               label=f"{bundle['id']} {bundle['version']}")
-    axes.annotate(f"{ours[score]:.1f}" if score == "psnr" else f"{ours[score]:.3f}", (ours["bytes"], ours[score]),
-                  xytext=(0, -19), textcoords="offset points", ha="center", color=OURS, fontweight="bold",
-                  path_effects=[withStroke(linewidth=3, foreground="white")])
     axes.set(xscale="log", title=title, xlabel="bytes per picture", ylabel=unit)
-    axes.margins(y=0.14)
+    axes.set_title(f"★ {ours[score]:.1f}" if score == "psnr" else f"★ {ours[score]:.3f}", loc="right", color=OURS)
     axes.xaxis.set_major_locator(FixedLocator(sorted(ticks) or [round(ours["bytes"])]))
     axes.xaxis.set_major_formatter(ScalarFormatter())
     axes.xaxis.set_minor_locator(NullLocator())

@@ -110,8 +110,8 @@ def claims(summary: Mapping[str, Any]) -> list[dict[str, str]]:
         difference = ours["psnr"] - max(rival["psnr"] for rival in rivals)
         found.append({"value": f"{difference:+.2f} dB".replace("-", "−"), "text": "against the best classical PSNR"})
     if ours["kid"] is not None:
-        found.append({"value": f"{ours['kid']:.3f}",
-                      "text": f"KID, {min(rival['kid'] for rival in rivals):.3f} the best classical"})
+        best = min(rival["kid"] for rival in rivals)
+        found.append({"value": _signed(ours["kid"]), "text": f"KID, {_signed(best)} the best classical"})
     return found
 
 
@@ -121,7 +121,14 @@ def _cell(score: str, value: float | None) -> str:
 
 def _kid(mean: Mapping[str, float | None]) -> str:
     value, low, high = mean["kid"], mean["kid_low"], mean["kid_high"]
-    return "–" if value is None else f"{value:.3f} [{low:.3f}, {high:.3f}]"
+    if value is None or low is None or high is None:
+        return "–"
+    return f"{_signed(value)} [{_signed(low)}, {_signed(high)}]"
+
+
+def _signed(value: float) -> str:
+    """Three decimals; what rounds to zero has no sign."""
+    return f"{round(value, 3) + 0.0:.3f}".replace("-", "−")
 
 
 def _picture_rows(results: Sequence[PictureResult]) -> list[dict[str, Any]]:

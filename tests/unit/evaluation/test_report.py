@@ -32,7 +32,7 @@ def mean(**scores: float | None) -> dict[str, float | None]:
 
 SUMMARY = {
     "bundle": {"id": "ours", "version": "1.0.0"}, "pictures": {"count": 60},
-    "means": {"ours": mean(),
+    "means": {"ours": mean(kid=-0.0004, kid_low=-0.0116),
               CLASSICAL_BY_LPIPS: mean(lpips_alex=0.50, lpips_vgg=0.46, psnr=25.5, identity=0.5, kid=0.10),
               CLASSICAL_BY_PSNR: mean(lpips_alex=0.55, lpips_vgg=0.44, psnr=26.0, identity=0.32, kid=0.11),
               "WebP, full size": mean(pictures=7, kid=None)},
@@ -43,7 +43,7 @@ def test_claims_compare_with_the_better_classical_choice() -> None:
     assert [(claim["value"], claim["text"]) for claim in claims(SUMMARY)] == [
         ("560 bytes", "mean payload"), ("0.30 ×", "the best classical LPIPS-Alex"),
         ("0.68 ×", "the best classical LPIPS-VGG"), ("1.25 ×", "the best classical identity distance"),
-        ("−1.00 dB", "against the best classical PSNR"), ("0.020", "KID, 0.100 the best classical")]
+        ("−1.00 dB", "against the best classical PSNR"), ("0.000", "KID, 0.100 the best classical")]
     alone = {**SUMMARY, "means": {"ours": mean(identity=None)}}
     assert [claim["value"] for claim in claims(alone)] == ["560 bytes"]
 
@@ -54,7 +54,7 @@ def test_the_table_names_missing_pictures_and_scores() -> None:
         "ours", CLASSICAL_BY_LPIPS, CLASSICAL_BY_PSNR, "WebP, full size (7 of 60)"]
     assert [row.ours for row in rows] == [True, False, False, False]
     assert [row.rule for row in rows] == [False, True, False, True]
-    assert rows[0].cells == ("560", "25.00", "0.700", "0.150", "0.300", "0.400", "0.020 [0.010, 0.030]")
+    assert rows[0].cells == ("560", "25.00", "0.700", "0.150", "0.300", "0.400", "0.000 [−0.012, 0.030]")
     assert rows[3].cells[-1] == "–"
     assert {len(row.cells) for row in rows} == {len(TABLE_COLUMNS)}
 

@@ -189,6 +189,16 @@ def test_a_whole_decoder_equals_torch(exported: tuple[Grain, bytes], built: None
     assert nodes == {"DemodBiasAct/1": 3, "DemodBiasAct/2": 2, "FilteredBiasAct/1": 4}
 
 
+@pytest.mark.skipif("CUDAExecutionProvider" not in onnxruntime.get_available_providers(),
+                    reason="needs a GPU and onnxruntime-gpu")
+def test_cuda_decodes_like_the_cpu(exported: tuple[Grain, bytes], built: None, ops_library: Path) -> None:
+    if not library.has_cuda_kernels(ops_library):
+        pytest.skip("the library of fused ops was built without nvcc")
+    lrs = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), np.uint8)
+    steps = DecoderSession(exported[1], "cuda").decode(lrs).astype(int) - DecoderSession(exported[1]).decode(lrs)
+    assert np.abs(steps).max() <= 1
+
+
 def test_weights_come_back_from_a_fused_graph(exported: tuple[Grain, bytes]) -> None:
     decoder, fused = exported
     loaded = Grain(decoder.config).eval()

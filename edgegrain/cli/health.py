@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from edgegrain.contract.errors import EdgegrainError
+from edgegrain.contract.errors import DeviceError, EdgegrainError
 
 State = Literal["ok", "warning", "broken"]
 
@@ -71,6 +71,7 @@ def check_runtime() -> Iterator[Check]:
                     "uninstall both, then install one")
     else:
         yield Check("builds", "ok", ", ".join(f"{name} {_version(name)}" for name in builds) or "not from a wheel")
+    yield _guarded("fused ops", _check_fused_ops)
 
 
 def check_bundle(folder: Path, device: Literal["cpu", "cuda"] = "cpu") -> Iterator[Check]:
@@ -88,6 +89,17 @@ def _guarded(name: str, check: Callable[[], tuple[State, str]]) -> Check:
     except (EdgegrainError, OSError) as error:
         state, detail = "broken", " ".join(str(error).split())
     return Check(name, state, detail)
+
+
+def _check_fused_ops() -> tuple[State, str]:
+    from server_decoder.cuda_ops.library import find_library, has_cuda_kernels
+
+    try:
+        library = find_library()
+    except DeviceError:
+        return "ok", "not built; only decoders exported with --ops fused need them (make ops)"
+    kernels = "CPU and CUDA kernels" if has_cuda_kernels(library) else "CPU kernels only: built without nvcc"
+    return "ok", f"{library.name}, {kernels}"
 
 
 def _check_files(folder: Path) -> tuple[State, str]:

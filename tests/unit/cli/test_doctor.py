@@ -13,6 +13,7 @@ from edgegrain.cli.health import check_bundle, check_installation, check_runtime
 from edgegrain.cli.main import app
 from edgegrain.contract.bundle_paths import DEFAULT_BUNDLE
 from edgegrain.contract.resize import exact_resize
+from server_decoder.cuda_ops import library
 from tests.tiny_bundle import refresh_manifest, write_tiny_bundle
 
 
@@ -116,3 +117,12 @@ def test_untried_onnx_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnxruntime, "__version__", "1.19.2")
     check = next(iter(check_runtime()))
     assert check.state == "warning" and "1.19.2; versions 1.20 to 1.31 are supported" in check.detail
+
+
+def test_fused_ops_are_optional(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "BUILT", tmp_path)
+    checks = {check.name: check for check in check_runtime()}
+    assert checks["fused ops"].state == "ok" and "make ops" in checks["fused ops"].detail
+    (tmp_path / "libedgegrain_ops.so").write_bytes(b"not a library")
+    checks = {check.name: check for check in check_runtime()}
+    assert checks["fused ops"].state == "broken" and "cannot be used" in checks["fused ops"].detail

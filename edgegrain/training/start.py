@@ -64,7 +64,8 @@ def begin(config: StageConfig, start: Path | None, prior: GenerativePrior | None
     prefix = "decoder." if grain and isinstance(source.decoder, DecoderConfig) else ""
     for name, tensor in weights.items():
         target = prefix + name if prefix and name.startswith("decoder.") else name
-        if target in own and not model.is_prior(target):
+        fused = target.startswith("decoder.fusion.")
+        if target in own and not model.is_prior(target) and not (fused and source.stage == "2"):
             own[target] = tensor
     try:
         model.load_state_dict(own)
@@ -80,6 +81,8 @@ def adopt(config: StageConfig, source: StageConfig) -> StageConfig:
         inner = decoder.decoder if isinstance(decoder, GrainConfig) else decoder
         if isinstance(decoder, GrainConfig) and decoder.prior is not None:
             decoder = _with_offsets(decoder, config.decoder)
+            if source.stage == "2":  # which trained no fusion
+                decoder = replace(decoder, fusion=config.decoder.fusion)
         else:
             decoder = replace(config.decoder, decoder=inner)
     elif isinstance(decoder, GrainConfig):
@@ -119,9 +122,10 @@ def from_zoo(folder: Path, prior: GenerativePrior | None
         BundleError: its encoder is absent or damaged, or its networks are of another family.
         ModelError: its weights are damaged, or ``prior`` is another generator than theirs.
     """
-    decoder = load_trained(folder / TRAINED, prior)
-    source, weights = _joined(folder.name, integer_network.load(folder / ENCODER), decoder, "final")
-    return source, weights, read_history(folder / TRAINED)
+    decoder, history = load_trained(folder / TRAINED, prior), read_history(folder / TRAINED)
+    stage = str(history[-1]["stage"]) if history else "final"
+    source, weights = _joined(folder.name, integer_network.load(folder / ENCODER), decoder, stage)
+    return source, weights, history
 
 
 def _joined(name: str, network: IntegerNetwork, decoder: RRDBDecoder | Grain, stage: str

@@ -38,7 +38,8 @@ class Judges(NamedTuple):
 def evaluate(model: Autoencoder, pictures: np.ndarray, judges: Judges) -> dict[str, float]:
     """Means over rounded restorations in float32: PSNR (dB), LPIPS and identity distance.
 
-    For a final picture also its LPIPS with f_gen set to zero: what the prior contributes. While a rate is trained, also
+    For a final picture also its LPIPS with f_gen set to zero, and that of the invertible picture: what the prior
+    contributes. While a rate is trained, also
     the bytes that an LR is expected to need.
     """
     names = ["psnr"]
@@ -58,12 +59,13 @@ def evaluate(model: Autoencoder, pictures: np.ndarray, judges: Judges) -> dict[s
         if judges.identity is not None:
             row.append(float(judges.identity.distance(a, b)))
         if mute and judges.lpips is not None:
-            row.append(float(judges.lpips(dequantize(_levels(model(x, prior_gain=0.0).picture)), b)))
+            others = model(x, prior_gain=0.0), model(x, output="invertible")
+            row += [float(judges.lpips(dequantize(_levels(other.picture)), b)) for other in others]
         if restored.rate is not None:
             row.append(float(restored.rate) * restored.lr.numel() / 8)
         rows.append(row)
     means = np.mean(rows, axis=0)
-    names += ["lpips_alex_without_prior"] if mute else []
+    names += ["lpips_alex_without_prior", "lpips_alex_invertible"] if mute else []
     names += ["lr_bytes"] if model.rate is not None else []
     digits = {"psnr": 3, "lr_bytes": 1}
     return {name: round(float(mean), digits.get(name, 4)) for name, mean in zip(names, means, strict=True)}

@@ -3,9 +3,11 @@
 At three resolutions f_inv and f_gen are concatenated, weighted by squeeze and excitation (SE) and convolved; all are
 upsampled to the full size, concatenated, weighted and convolved again.
 
-Ours deviates from the paper in one thing: the module's output is added to the invertible picture, and its last
-convolution starts at zero. A new model therefore restores exactly what the invertible decoder alone does, and the prior
-can only help.
+Ours deviates from the paper in one thing: the module's output is added to a picture that is there already, and its last
+convolution starts at zero. With the invertible picture as base a new model restores exactly what the invertible decoder
+alone does, and the prior can only help. But two sharp pictures that differ in place are worse half mixed than either of
+them, so a descent that begins at one does not find the way to the other: where the generator's picture is the better
+one, it is the better base.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ class FusionConfig:
     Attributes:
         kind: ``"features"``, or ``"pictures"``: the ablation "image-level fusion" of [GRAIN] Table 2, which
             concatenates the invertible and the style picture and has only the ``head``.
+        base: the picture that the output is added to: ``"invertible"`` or ``"style"``.
         sizes: resolutions of the fused features, coarse to fine, each twice the one before; the last is the picture's.
         widths: channels after each resolution's convolutions.
         head: hidden channels of the 3x3 convolutions at full size, before the one to RGB.
@@ -38,6 +41,7 @@ class FusionConfig:
     """
 
     kind: str = "features"
+    base: str = "invertible"
     sizes: tuple[int, ...] = (256, 512, 1024)
     widths: tuple[int, ...] = (128, 64, 32)
     head: tuple[int, ...] = (128, 128, 64, 64)
@@ -47,6 +51,8 @@ class FusionConfig:
     def __post_init__(self) -> None:
         if self.kind not in ("features", "pictures"):
             raise ValueError(f"unknown kind of fusion {self.kind!r}; expected 'features' or 'pictures'")
+        if self.base not in ("invertible", "style"):
+            raise ValueError(f"unknown base of the fusion {self.base!r}; expected 'invertible' or 'style'")
         if any(b != 2 * a for a, b in itertools.pairwise(self.sizes)):
             raise ValueError(f"fusion sizes must double, got {list(self.sizes)}")
         if len(self.widths) != len(self.sizes) or len(self.project) not in (0, len(self.sizes)):
@@ -102,7 +108,7 @@ class FusionScale(nn.Module):
 
 
 class FeatureFusion(nn.Module):
-    """(f_inv, f_gen) -> what is added to the invertible picture, ``[B, 3, S, S]``."""
+    """(f_inv, f_gen) -> what is added to the base, ``[B, 3, S, S]``."""
 
     def __init__(self, config: FusionConfig, inv_channels: Mapping[int, int], gen_channels: Mapping[int, int]) -> None:
         """Channels of f_inv and of f_gen by side.
@@ -136,7 +142,7 @@ class FeatureFusion(nn.Module):
 
 
 class PictureFusion(nn.Module):
-    """Invertible and style picture -> what is added to the invertible one; the paper's ablation."""
+    """Invertible and style picture -> what is added to the base; the paper's ablation."""
 
     def __init__(self, config: FusionConfig) -> None:
         super().__init__()

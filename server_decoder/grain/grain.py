@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple, Self
 
+import torch
 from torch import Tensor, nn
 
 from edgegrain.contract.errors import ModelError
@@ -182,20 +183,24 @@ class Grain(nn.Module):
 
         Args:
             lr: ``[B, 3, h, w]`` in [-1, 1], the size of the decoder's coarsest scale.
-            prior_gain: factor on what the fusion takes from the generator; 0 shows what the prior is worth.
+            prior_gain: factor on what the fusion takes from the generator; 0 shows what the prior is worth. A base that
+                is the generator's picture fades to the invertible one with it.
         """
         invertible, f_inv = self.decoder.forward_features(lr)
         if self.prior is None or self.codes is None:
             return GrainOutput(invertible, None, invertible, None, f_inv, {})
         codes, (style, f_gen) = self.generate(f_inv)
+        base = invertible
+        if self.fusion is not None and self.fusion.config.base == "style":
+            base = style if prior_gain == 1 else torch.lerp(invertible, style, prior_gain)
         match self.fusion:
             case FeatureFusion():
                 used = {size: f_gen[size] for size in self.fusion.config.sizes if size in f_gen}
                 if prior_gain != 1:
                     used = {size: prior_gain * feature for size, feature in used.items()}
-                final = invertible + self.fusion(f_inv, used)
+                final = base + self.fusion(f_inv, used)
             case PictureFusion():
-                final = invertible + self.fusion(invertible, style if prior_gain == 1 else prior_gain * style)
+                final = base + self.fusion(invertible, style if prior_gain == 1 else prior_gain * style)
             case _:
                 final = style
         return GrainOutput(invertible, style, final, codes, f_inv, f_gen)

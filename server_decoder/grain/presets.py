@@ -35,13 +35,13 @@ _PAPER = paper_model(16)
 
 # One LR of 768 values steers this generator's 13 codes, so the predictor is narrow, and codes of one resolution share a
 # branch. f_gen has up to 512 channels, f_inv no more than 72 where the two are fused: the projection evens that out and
-# keeps the fusion under 3 GMAC.
+# keeps the fusion under 3 GMAC. After some thousand pictures the generator's picture has overtaken the invertible one.
 _BUNDLE_256 = GrainConfig(
     FACES_256_LR16,
     PriorConfig("mobile-stylegan", MOBILE_STYLEGAN_256, compact=True),
     CodesConfig(widths=(48, 40, 32, 24, 16), branch=(48, 64, 80, 96), branch_per="resolution",
                 offsets=(8, 16, 32, 64)),
-    FusionConfig(sizes=(64, 128, 256), widths=(32, 24, 16), head=(24, 24), project=(32, 24, 16)))
+    FusionConfig(base="style", sizes=(64, 128, 256), widths=(32, 24, 16), head=(24, 24), project=(32, 24, 16)))
 
 _SMOKE_DECODER = DecoderConfig((Scale(16, 24, residual=1), Scale(32, 16, residual=1), Scale(64, 8)), "subpixel", ())
 _SMOKE_CODES = CodesConfig(widths=(16, 12, 8), branch=(16, 16, 24, 32), branch_per="resolution")

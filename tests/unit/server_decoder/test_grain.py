@@ -148,6 +148,21 @@ def test_codes_are_offsets_from_the_mean() -> None:
         assert torch.equal(model.forward_all(lrs()).codes, torch.full((2, 10, 8), 3.0))
 
 
+@pytest.mark.parametrize("name", ["full", "image-level fusion"])
+def test_the_generators_picture_can_be_the_base(name: str) -> None:
+    config = VARIANTS[name]
+    model = Grain(replace(config, fusion=replace(config.fusion, base="style"))).eval()
+    x = lrs()
+    with torch.no_grad():
+        output, faded = model.forward_all(x), model.forward_all(x, prior_gain=0.0)
+        assert torch.equal(output.final, output.style) and not torch.equal(output.final, output.invertible)
+        assert torch.equal(faded.final, faded.invertible)
+        opened(model)
+        assert not torch.equal(model.forward_all(x).final, output.style)
+    with pytest.raises(ValueError, match="unknown base of the fusion 'lr'"):
+        FusionConfig(base="lr")
+
+
 def test_offsets_join_what_the_codes_steer() -> None:
     torch.manual_seed(5)
     config = replace(CONFIG, codes=replace(CONFIG.codes, offsets=(8, 16)))

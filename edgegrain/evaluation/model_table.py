@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from edge_encoder.architectures import HR_SIZES, LR_SIZES, encoder_config
@@ -120,9 +120,18 @@ def _prior(config: PriorConfig) -> Part:
 @cache
 def _code_predictor(config: CodesConfig, decoder: DecoderConfig, prior: PriorConfig) -> Part:
     f_inv = {scale.size: scale.channels for scale in decoder.scales}
+    f_gen = {size: prior.network.channels(size) for size in prior.network.resolutions}
     inputs = [torch.empty(1, channels, size, size, device="meta") for size, channels in f_inv.items()]
-    return _measure(
-        lambda: CodePredictor(config, f_inv, prior.code_resolutions, prior.network.code_width), inputs)
+
+    def build() -> CodePredictor:
+        return CodePredictor(config, f_inv, prior.code_resolutions, prior.network.code_width, f_gen)
+
+    def run(predictor: nn.Module, features: list[Tensor]) -> None:
+        predictor(features)
+        if config.offsets and isinstance(predictor, CodePredictor):
+            predictor.predict_offsets(features)
+
+    return _measure(build, inputs, run=run)
 
 
 @cache
@@ -163,12 +172,12 @@ def _discriminators() -> Iterator[Model]:
 
 
 @torch.no_grad()
-def _measure(build: Callable[[], nn.Module], *inputs: Any) -> Part:
-    """``inputs``: a shape without the batch for a tensor, anything else as it is."""
+def _measure(build: Callable[[], nn.Module], *inputs: Any, run: Callable[..., Any] = nn.Module.__call__) -> Part:
+    """``inputs``: a shape without the batch for a tensor, anything else as it is; ``run`` uses the module on them."""
     with torch.device("meta"):
         module = build().requires_grad_(False)  # the counter's hooks want a gradient function of anything else
     given = [torch.empty(1, *item, device="meta") if isinstance(item, tuple) else item for item in inputs]
     counter = FlopCounterMode(display=False)
     with counter:
-        module(*given)
+        run(module, *given)
     return Part(sum(parameter.numel() for parameter in module.parameters()), counter.get_total_flops() // 2)

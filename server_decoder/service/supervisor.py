@@ -25,6 +25,9 @@ logger = logging.getLogger(__name__)
 COMMAND = (sys.executable, "-m", "server_decoder.service.worker")
 BUFFER = 1 << 20
 STOP_SECONDS = 5.0
+LOST_SECONDS = 1.0
+"""Patience with a lost worker. Mostly it is dead already and asyncio has not heard of it yet; a signal sent then would
+take the exit status away."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 30.0
 """Seconds between a worker's death and its successor's start; doubled while none gets warm."""
 
@@ -87,8 +90,6 @@ class Worker:
         assert self.process.stdin is not None
         self.process.stdin.close()
         try:
-            if not patience:
-                raise TimeoutError
             await asyncio.wait_for(self.process.wait(), patience)
         except TimeoutError:
             if self.process.returncode is None:
@@ -171,7 +172,7 @@ class Supervisor:
                 reason = await self._feed(worker)
             finally:
                 self._workers.discard(worker)
-                await worker.stop(0 if worker.process.returncode is None and not self._stopping() else STOP_SECONDS)
+                await worker.stop(STOP_SECONDS if self._stopping() else LOST_SECONDS)
             self._on_lost()
             log(logger, logging.ERROR, "worker lost", worker_pid=worker.process.pid, reason=reason,
                 exit_status=worker.process.returncode)

@@ -3,7 +3,7 @@
     python benchmarks/grain_1024_cpu.py [--config grain-1024-lr16-paper] [--runs 3] [--threads 0]
 
 Every step runs in a process of its own, so that its peak memory is its own. Random weights cost what trained ones do.
-Prints date, machine and commit with the figures; needs about 8 GiB of memory and some minutes.
+Prints date, machine and commit with the figures; needs about 12 GiB of memory and some minutes.
 """
 
 from __future__ import annotations

@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 from edgegrain.cli.output import JsonOption, print_json
 from edgegrain.contract.errors import EdgegrainError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from edgegrain.evaluation.model_table import Model
+
+WIDE = 200
+"""Columns that the whole table has room in."""
 
 
 def models(json_output: JsonOption = False) -> None:
@@ -26,21 +37,31 @@ def models(json_output: JsonOption = False) -> None:
         print_json([model.as_dict() for model in found])
         return
     from rich.console import Console
+
+    console = Console()
+    if not console.is_terminal:  # piped, the table is as wide as it needs to be
+        console = Console(width=WIDE)
+    table = _table(found, parts=True)
+    if table.__rich_measure__(console, console.options.update(max_width=WIDE)).maximum > console.width:
+        table = _table(found, parts=False)
+    console.print(table)
+
+
+def _table(found: Sequence[Model], *, parts: bool) -> Table:
     from rich.table import Table
 
-    table = Table("name", box=None, header_style="bold", pad_edge=False, caption="Parts: M parameters / GMAC.",
-                  caption_justify="left")
-    parts = list(dict.fromkeys(part for model in found for part in model.parts))
-    for column in ("M parameters", "GMAC", *parts):
-        table.add_column(column, justify="right")
+    caption = "Parts: M parameters / GMAC." if parts else "A wider terminal or --json also shows the parts."
+    table = Table(box=None, header_style="bold", pad_edge=False, caption=caption, caption_justify="left")
+    names = list(dict.fromkeys(part for model in found for part in model.parts)) if parts else []
+    table.add_column("name", no_wrap=True)
+    for column in ("M parameters", "GMAC", *names):
+        table.add_column(column, justify="right", no_wrap=True)
     for model in found:
         cells = [f"{model.parameters / 1e6:.2f}", f"{model.macs / 1e9:.2f}"]
         cells += [_cell(model.parts[part].parameters, model.parts[part].macs) if part in model.parts else ""
-                  for part in parts]
+                  for part in names]
         table.add_row(model.name, *cells)
-    console = Console()
-    # Piped, the table is as wide as it needs to be.
-    console.print(table, width=None if console.is_terminal else 200)
+    return table
 
 
 def _cell(parameters: int, macs: int) -> str:

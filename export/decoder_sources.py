@@ -19,9 +19,11 @@ from edgegrain.contract.manifest import MANIFEST_NAME, Manifest, load_manifest
 from export.decoder_graph import load_parameters, round_weights
 from server_decoder.grain.grain import KIND, Grain, GrainConfig
 from server_decoder.grain.presets import PRESETS
+from server_decoder.grain.prior_config import PriorConfig
 from server_decoder.grain.rrdb import INITIAL_RESIDUAL, initialize
 from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder
 from server_decoder.grain.weights import load_trained, read_config
+from server_decoder.prior import GenerativePrior
 from server_decoder.prior_store import DEFAULT_PRIOR, load_prior
 
 TRAINED = "grain.safetensors"
@@ -100,13 +102,27 @@ def zoo_decoder(folder: Path, prior: str | Path = DEFAULT_PRIOR) -> DecoderSourc
         ModelError: the weights are no such file, or the generator is missing or another.
     """
     config = read_config(folder / TRAINED)
-    generator = load_prior(prior, config.prior.network, size=config.prior.size) if config.prior else None
-    if generator is not None and config.prior is not None and config.prior.compact:
-        round_weights(generator, compact=True)
+    generator = described_prior(config.prior, prior) if config.prior else None
     model = load_trained(folder / TRAINED, generator)
     path = folder / ENCODER
     encoder = integer.load(path) if path.is_file() else area_average(config.decoder.hr, config.decoder.lr)
     return DecoderSource(folder.name, model, encoder)
+
+
+def described_prior(config: PriorConfig, name_or_path: str | Path = DEFAULT_PRIOR) -> GenerativePrior:
+    """The generator that a configuration describes: cut to its size, and rounded if it is the compact one.
+
+    Args:
+        config: its kind, size and form.
+        name_or_path: as `load_prior` takes it.
+
+    Raises:
+        ModelError: there is no such generator, or it is of another kind or size.
+    """
+    prior = load_prior(name_or_path, config.network, size=config.size)
+    if config.compact:
+        round_weights(prior, compact=True)
+    return prior
 
 
 def random_decoder(name: str, seed: int = 0) -> DecoderSource:

@@ -8,10 +8,10 @@ from torch import nn
 
 from edgegrain.contract.errors import EdgegrainError
 from edgegrain.training.stages import StageConfig
-from export.decoder_graph import round_weights
-from server_decoder import prior_store
+from export.decoder_sources import described_prior
 from server_decoder.grain.grain import GrainConfig
 from server_decoder.prior import GenerativePrior
+from server_decoder.prior_store import DEFAULT_PRIOR
 from server_decoder.stylegan2 import checkpoints
 from server_decoder.stylegan2.synthesis import StyleGAN2Config
 
@@ -35,10 +35,7 @@ def load_prior(config: StageConfig, prior: str | Path | None) -> GenerativePrior
         return None
     if prior is None and isinstance(described.network, StyleGAN2Config):
         raise EdgegrainError("this recipe needs a StyleGAN2; pass --prior with its file (edgegrain prior convert)")
-    loaded = prior_store.load_prior(prior or prior_store.DEFAULT_PRIOR, described.network, size=described.size)
-    if described.compact:
-        round_weights(loaded, compact=True)
-    return loaded
+    return described_prior(described, prior or DEFAULT_PRIOR)
 
 
 def load_discriminator(config: StageConfig, path: Path | None) -> nn.Module | None:

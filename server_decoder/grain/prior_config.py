@@ -23,7 +23,7 @@ class PriorConfig:
         kind: one of `NETWORKS`.
         network: the configuration of that kind.
         compact: its weights are rounded to what a compact export keeps of them (`export.decoder_graph.round_weights`),
-            so that the rest learns around the generator that ships. Whoever loads it rounds it.
+            so that the rest learns around the generator that ships. `export.decoder_sources.described_prior` loads it.
     """
 
     kind: str

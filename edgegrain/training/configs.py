@@ -35,6 +35,7 @@ _STAGE3 = StageConfig(
     loss=LossWeights(lpips=0.35, identity=0.05, lr=0.0), batch=4, learning_rate=1.5e-3, muon=1.0, warm_up=50, hold=0.3,
     identity_from=0.0, ema=0.99)
 _FINAL = replace(_STAGE3, stage="final", trains=("decoder", "codes", "fusion"),
+                 loss=LossWeights(lpips=0.5, identity=0.12, lr=0.0),
                  learning_rate=3e-4, muon=3.0, warm_up=100, ema=0.997)
 
 # The paper's, 1024 x 1024: [GRAIN] 3.5 and supplementary 1. Batch 1, learning rate 1e-4 (final stage 5e-5), the steps

@@ -2,42 +2,62 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from edgegrain.contract.errors import BundleError, DeviceError, ImageError
 from edgegrain.contract.quantization import dequantize, quantize
+from server_decoder.bound_runs import BoundRuns
 from server_decoder.cuda_ops.library import needs_library, register_library
+from server_decoder.providers import (
+    PROVIDERS,
+    CudaOptions,
+    Device,
+    create_session,
+    device_failure,
+    first_line,
+    limit_arena,
+    not_active,
+    preload_cuda,
+    provider_chain,
+    require_provider,
+)
 
 if TYPE_CHECKING:
     import onnxruntime
 
-Device = Literal["cpu", "cuda"]
+__all__ = ["INPUT", "NOISE", "OUTPUT", "PROVIDERS", "CudaOptions", "DecoderSession", "Device", "require_provider"]
 
-PROVIDERS: dict[str, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-"""Device -> ONNX Runtime's execution provider."""
+logger = logging.getLogger(__name__)
 
-INPUT, OUTPUT = "lr", "hr"
+INPUT, NOISE, OUTPUT = "lr", "noise", "hr"
 
 
 class DecoderSession:
     """A decoder, loaded once and used from any number of threads.
 
     The model takes ``lr`` float32 ``[B, 3, h, w]`` in [-1, 1] and gives ``hr`` float32 ``[B, 3, H, W]`` in about
-    [-1, 1], any B. Its weights may be stored as float16; they are widened while it loads.
+    [-1, 1], any B. Its weights may be stored as float16; they are widened while it loads. A model may also take
+    ``noise`` float32 ``[B, ...]`` from N(0, 1), which is drawn here from a seed.
 
     Attributes:
         device: ``"cpu"`` or ``"cuda"``.
         lr_size: (width, height) of the LR it takes; None where the model leaves it open.
         providers: ONNX Runtime's execution providers that are active, the first one preferred.
+        takes_seed: whether the picture depends on the seed.
+        graphs: whether batch sizes that were warmed up are replayed as CUDA graphs.
     """
 
     def __init__(
-        self, model: bytes | str | os.PathLike[str], device: Device = "cpu", threads: int | None = None
+        self, model: bytes | str | os.PathLike[str], device: Device = "cpu", threads: int | None = None, *,
+        memory_limit: int | None = None, cuda: CudaOptions | None = None,
     ) -> None:
         """Load a decoder.
 
@@ -45,6 +65,9 @@ class DecoderSession:
             model: the bytes of an ONNX file, or its path.
             device: where it runs. ``"cuda"`` needs onnxruntime-gpu, the extra ``edgegrain[gpu]``.
             threads: threads that work on one picture on the CPU; None for ONNX Runtime's choice (all cores).
+            memory_limit: most bytes that this session may take for activations (on CUDA for weights too); None for no
+                limit. A batch that needs more is a `DeviceMemoryError`.
+            cuda: how the CUDA provider works; None for the defaults.
 
         Raises:
             DeviceError: the device is unknown, or its provider is not installed or did not become active; or the model
@@ -54,33 +77,74 @@ class DecoderSession:
         import onnxruntime
 
         self.device = device
-        provider = require_provider(device)
+        require_provider(device)
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # errors only: why a provider failed is said by the exception below
+        options.log_severity_level = 4  # nothing: what goes wrong is said by the exceptions below
         if threads is not None:
             if threads < 1:
                 raise DeviceError(f"threads must be at least 1, got {threads}")
             options.intra_op_num_threads = threads
+        if memory_limit is not None and memory_limit < 1:
+            raise DeviceError(f"memory_limit is in bytes and at least 1, got {memory_limit}")
         source = bytes(model) if isinstance(model, (bytes, bytearray, memoryview)) else str(Path(model))
         if needs_library(source):
             register_library(options, device)
-        try:
-            self._session = onnxruntime.InferenceSession(source, options, providers=_chain(provider))
-        except Exception as error:  # ONNX Runtime has no common class for what a damaged model raises
-            raise BundleError(f"the decoder cannot be loaded: {_first_line(error)}") from error
+        cuda = cuda or CudaOptions()
+        if device == "cuda":
+            preload_cuda()
+        elif memory_limit is not None:
+            limit_arena(options, memory_limit)
+        self._session, self.graphs = _start(source, options, device, cuda, memory_limit)
         self.providers: tuple[str, ...] = tuple(self._session.get_providers())
-        if provider not in self.providers:
-            raise DeviceError(_not_active(device, provider, self.providers))
-        self._session.disable_fallback()  # a provider that fails later must fail, not move to the CPU
-        self.lr_size = _check_signature(self._session)
+        self.lr_size, self._noise = _check_signature(self._session)
+        self.takes_seed = self._noise is not None
+        self._bound = BoundRuns(self._session, device, cuda.device_id, graphs=self.graphs) if device == "cuda" else None
 
-    def decode(self, lr: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    def decode(self, lr: npt.NDArray[np.uint8], seed: int = 0) -> npt.NDArray[np.uint8]:
         """Decode LRs, uint8 ``[B, h, w, 3]``, to pictures, uint8 ``[B, H, W, 3]``.
+
+        Args:
+            lr: the pictures.
+            seed: of the noise, where the model takes some (`takes_seed`). All pictures of a batch get the same noise,
+                so what an LR becomes does not depend on its neighbours.
 
         Raises:
             ImageError: ``lr`` has another type, rank or size than the decoder takes.
-            DeviceError: the device failed, for instance for lack of memory.
+            DeviceError: the device failed; a `DeviceMemoryError` if it was for lack of memory. The session can be used
+                further.
         """
+        feeds = self._feeds(lr, seed)
+        try:
+            hr = self._bound.run(feeds) if self._bound else self._session.run([OUTPUT], feeds)[0]
+        except Exception as error:  # ONNX Runtime's have no common class
+            raise device_failure(error, self.device, "decoding") from error
+        return np.ascontiguousarray(quantize(hr).transpose(0, 2, 3, 1))
+
+    def warm_up(self, batch: int | Iterable[int] = 1) -> None:
+        """Decode grey LRs, so that the first real ones do not pay for memory and kernel selection.
+
+        Args:
+            batch: a batch size, or all that will be served. On CUDA these keep their buffers from now on and are
+                replayed as CUDA graphs (`graphs`).
+
+        Raises:
+            BundleError: the decoder leaves its LR size open.
+            DeviceError: as `decode`.
+        """
+        if self.lr_size is None:
+            raise BundleError("the decoder leaves its LR size open; warm it up by decoding an LR of the size you use")
+        width, height = self.lr_size
+        for size in [batch] if isinstance(batch, int) else batch:
+            grey = np.full((size, height, width, 3), 128, np.uint8)
+            if self._bound is None:
+                self.decode(grey)
+                continue
+            try:
+                self._bound.keep(self._feeds(grey, 0))
+            except Exception as error:
+                raise device_failure(error, self.device, f"warming up for batches of {size}") from error
+
+    def _feeds(self, lr: npt.NDArray[np.uint8], seed: int) -> dict[str, npt.NDArray[np.float32]]:
         if not isinstance(lr, np.ndarray) or lr.dtype != np.uint8 or lr.ndim != 4 or lr.shape[3] != 3 or not lr.size:
             found = f"{lr.dtype} {list(lr.shape)}" if isinstance(lr, np.ndarray) else type(lr).__name__
             raise ImageError(f"the decoder takes LRs as uint8 [B, h, w, 3], got {found}")
@@ -90,65 +154,57 @@ class DecoderSession:
                 f"the decoder takes LRs of {width} x {height}, got {lr.shape[2]} x {lr.shape[1]}; "
                 "load the bundle the LR was made with"
             )
-        values = dequantize(lr.astype(np.float32)).transpose(0, 3, 1, 2)  # [B, 3, h, w]
-        try:
-            (hr,) = self._session.run([OUTPUT], {INPUT: np.ascontiguousarray(values)})
-        except Exception as error:
-            raise DeviceError(f"decoding failed on {self.device}: {_first_line(error)}") from error
-        return np.ascontiguousarray(quantize(hr).transpose(0, 2, 3, 1))
-
-    def warm_up(self, batch: int = 1) -> None:
-        """Decode a grey LR once, so that the first real one does not pay for memory and kernel selection."""
-        if self.lr_size is None:
-            raise BundleError("the decoder leaves its LR size open; warm it up by decoding an LR of the size you use")
-        width, height = self.lr_size
-        self.decode(np.full((batch, height, width, 3), 128, np.uint8))
+        values = np.ascontiguousarray(dequantize(lr.astype(np.float32)).transpose(0, 3, 1, 2))  # [B, 3, h, w]
+        if self._noise is None:
+            return {INPUT: values}
+        sizes = dict(zip(self._session.get_inputs()[0].shape, values.shape, strict=True))
+        shape = [size if isinstance(size, int) else sizes[size] for size in self._noise[1:]]
+        drawn = np.random.default_rng(seed).standard_normal((1, *shape), np.float32)
+        return {INPUT: values, NOISE: np.repeat(drawn, len(values), axis=0)}
 
 
-def require_provider(device: str) -> str:
-    """ONNX Runtime's execution provider for a device; says nothing yet about whether it will start.
+def _start(source: bytes | str, options: onnxruntime.SessionOptions, device: Device, cuda: CudaOptions,
+           memory_limit: int | None) -> tuple[onnxruntime.InferenceSession, bool]:
+    """The session, and whether it captures CUDA graphs.
 
     Raises:
-        DeviceError: the device is unknown, or its provider is not installed; the message says what to install.
+        DeviceError: the device's provider did not start.
+        BundleError: the model cannot be loaded.
     """
-    import onnxruntime
-
-    if device not in PROVIDERS:
-        raise DeviceError(f"unknown device {device!r}, expected one of {', '.join(PROVIDERS)}")
-    provider, available = PROVIDERS[device], onnxruntime.get_available_providers()
-    if provider not in available:
-        raise DeviceError(
-            f"device {device!r} needs {provider}, this ONNX Runtime has only {', '.join(available)}; "
-            "install edgegrain[gpu] (onnxruntime-gpu instead of onnxruntime, never both)"
-        )
-    return provider
-
-
-def _chain(provider: str) -> list[str]:
-    # Shape arithmetic has kernels on the CPU only, so it stands behind CUDA; the check above is that CUDA is active.
-    return list(dict.fromkeys([provider, PROVIDERS["cpu"]]))
+    provider = PROVIDERS[device]
+    graphs = device == "cuda" and cuda.graphs
+    try:
+        session = create_session(source, options, provider_chain(device, cuda, memory_limit))
+    except Exception as error:  # ONNX Runtime has no common class for what a damaged model raises
+        if graphs and "graph capture" in str(error):
+            logger.warning("this decoder runs without CUDA graphs: %s", first_line(error))
+            return _start(source, options, device, replace(cuda, graphs=False), memory_limit)
+        if device == "cuda" and "cud" in str(error).lower():  # CUDA or cuDNN
+            raise not_active(device, provider, (), first_line(error)) from error
+        raise BundleError(f"the decoder cannot be loaded: {first_line(error)}") from error
+    if provider not in session.get_providers():
+        raise not_active(device, provider, tuple(session.get_providers()))
+    return session, graphs
 
 
-def _not_active(device: str, provider: str, active: tuple[str, ...]) -> str:
-    return (
-        f"device {device!r} was asked for, but {provider} did not start; active: {', '.join(active)}. Its CUDA or "
-        "cuDNN libraries or the driver are missing or too old; install edgegrain[gpu] and run 'edgegrain doctor'"
-    )
-
-
-def _check_signature(session: onnxruntime.InferenceSession) -> tuple[int, int] | None:
-    """The LR size, after checking that the model is a decoder: ``lr`` -> ``hr``, float32, rank 4."""
+def _check_signature(session: onnxruntime.InferenceSession) -> tuple[tuple[int, int] | None, list[int | str] | None]:
+    """The LR size and the noise's shape, after checking that the model is a decoder: ``lr`` -> ``hr``, float32, rank 4,
+    or ``lr`` and ``noise`` of a shape that follows from ``lr``'s.
+    """
     inputs, outputs = session.get_inputs(), session.get_outputs()
-    for kind, name, found in (("input", INPUT, inputs), ("output", OUTPUT, outputs)):
+    for kind, name, found in (("input", INPUT, inputs[:1]), ("output", OUTPUT, outputs)):
         right = [(item.name, item.type, len(item.shape)) for item in found] == [(name, "tensor(float)", 4)]
         if not right or (isinstance(found[0].shape[1], int) and found[0].shape[1] != 3):
             signature = ", ".join(f"{item.name} {item.type} {item.shape}" for item in found) or "nothing"
             raise BundleError(
                 f"not a decoder: its {kind} is {signature}, expected {name!r}, tensor(float) [B, 3, height, width]")
+    noise: list[int | str] | None = None
+    for item in inputs[1:]:
+        noise = list(item.shape)
+        batch, known = inputs[0].shape[0], {size for size in inputs[0].shape if isinstance(size, str)}
+        follows = noise[:1] == [batch] and all(isinstance(size, int) or size in known for size in noise)
+        if (item.name, item.type) != (NOISE, "tensor(float)") or not follows:
+            raise BundleError(f"not a decoder: beside {INPUT!r} it takes {item.name} {item.type} {item.shape}, only "
+                              f"{NOISE!r}, tensor(float) of a shape that follows from {INPUT!r}'s, can be given")
     height, width = inputs[0].shape[2:]
-    return (width, height) if isinstance(width, int) and isinstance(height, int) else None
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
+    return ((width, height) if isinstance(width, int) and isinstance(height, int) else None), noise

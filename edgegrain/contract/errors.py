@@ -30,6 +30,10 @@ class DeviceError(EdgegrainError):
     """The device or execution provider that was asked for is not available."""
 
 
+class DeviceMemoryError(DeviceError):
+    """A device has too little memory left for what was asked of it; a smaller batch may fit."""
+
+
 class ServiceError(EdgegrainError):
     """The decoding service could not be reached, or refused the request."""
 

@@ -10,7 +10,9 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from edgegrain.contract.errors import BundleError, DeviceError, ImageError, QuantizationError
+from edgegrain.contract.errors import BundleError, DeviceError, DeviceMemoryError, ImageError, QuantizationError
+from server_decoder.bound_runs import BoundRuns
+from server_decoder.providers import CudaOptions
 from server_decoder.runtime import DecoderSession, require_provider
 from tests.tiny_bundle import HR, LR, repeating_decoder
 
@@ -88,6 +90,7 @@ def test_properties_and_warm_up(session: DecoderSession) -> None:
     assert session.lr_size == (LR, LR)
     session.warm_up()
     session.warm_up(batch=2)
+    session.warm_up([1, 4])
     with pytest.raises(BundleError, match="leaves its LR size open"):
         DecoderSession(elementwise("Identity")).warm_up()
 
@@ -163,31 +166,165 @@ def test_cuda_is_refused_where_it_is_not_installed() -> None:
         DecoderSession(repeating_decoder(), device="cuda")
 
 
-def test_a_provider_that_does_not_start_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    # ONNX Runtime with CUDA but without its libraries lists the provider and then quietly runs on the CPU.
+@pytest.fixture
+def cuda_listed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """ONNX Runtime with CUDA but without its libraries: lists the provider, and then it does not start."""
     listed = ["CUDAExecutionProvider", "CPUExecutionProvider"]
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: listed)
+    return listed
+
+
+def test_a_provider_that_does_not_start_is_an_error(cuda_listed: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = cuda_listed
     started = onnxruntime.InferenceSession
     asked = []
 
-    def fall_back(source: bytes, options: object, providers: list[str]) -> onnxruntime.InferenceSession:
+    def fall_back(source: bytes, options: object, providers: list, **_: object) -> onnxruntime.InferenceSession:
         asked.extend(providers)
         return started(source, options, providers=["CPUExecutionProvider"])
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", fall_back)
     with pytest.raises(DeviceError, match="did not start; active: CPUExecutionProvider"):
+        DecoderSession(repeating_decoder(), device="cuda", memory_limit=10**9)
+    (name, chosen), last = asked
+    assert [name, last] == listed and chosen["gpu_mem_limit"] == "1000000000" and chosen["enable_cuda_graph"] == "1"
+
+
+def test_a_provider_that_fails_says_why(cuda_listed: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("CUDA failure 35: CUDA driver version is insufficient\nat cuda_call.cc")
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", fail)
+    with pytest.raises(DeviceError, match=r"did not start \(CUDA failure 35: .* insufficient\); active: nothing"):
         DecoderSession(repeating_decoder(), device="cuda")
-    assert asked == listed
 
 
-def test_a_failing_run_is_a_device_error(session: DecoderSession, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_cannot_be_captured_runs_without_graphs(
+        cuda_listed: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    started, asked = onnxruntime.InferenceSession, []
+
+    def start(source: bytes, options: object, providers: list, **_: object) -> onnxruntime.InferenceSession:
+        asked.append(providers[0][1]["enable_cuda_graph"])
+        if asked[-1] == "1":
+            raise RuntimeError("This session cannot use the graph capture feature as requested by the user")
+        session = started(source, options, providers=["CPUExecutionProvider"])
+        monkeypatch.setattr(session, "get_providers", lambda: cuda_listed)
+        return session
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", start)
+    session = DecoderSession(repeating_decoder(), device="cuda")
+    assert asked == ["1", "0"] and not session.graphs and "without CUDA graphs" in caplog.text
+
+
+@pytest.mark.parametrize("text", ["CUDA failure 2: out of memory", "CUDA failure 700: an illegal memory access"])
+def test_a_failing_run_is_a_device_error(
+        session: DecoderSession, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     class Failing:
         def run(self, *_: object) -> None:
-            raise RuntimeError("out of memory\nat some place")
+            raise RuntimeError(f"{text}\nat some place")
 
     monkeypatch.setattr(session, "_session", Failing())
-    with pytest.raises(DeviceError, match="decoding failed on cpu: out of memory$"):
+    memory = "out of memory" in text
+    with pytest.raises(DeviceError, match=f"{text}$|{text}\\); take smaller batches") as caught:
         session.decode(lrs(1))
+    assert isinstance(caught.value, DeviceMemoryError) == memory
+
+
+def test_a_batch_beyond_the_memory_limit_is_an_error_and_the_session_stays() -> None:
+    limit = 2 << 20  # the model's output takes 48 KiB a picture
+    small, large = (DecoderSession(repeating_decoder(), threads=1, memory_limit=size) for size in (limit, 32 * limit))
+    lr = lrs(100)
+    for _ in range(2):
+        with pytest.raises(DeviceMemoryError, match="decoding needs more memory than cpu has left"):
+            small.decode(lr)
+        np.testing.assert_array_equal(small.decode(lr[:3]), enlarged(lr[:3]))
+    np.testing.assert_array_equal(large.decode(lr), enlarged(lr))
+    np.testing.assert_array_equal(DecoderSession(repeating_decoder(), threads=1).decode(lr), enlarged(lr))
+    with pytest.raises(DeviceError, match="in bytes and at least 1"):
+        DecoderSession(repeating_decoder(), memory_limit=0)
+
+
+def test_more_memory_than_there_is_is_an_error_and_the_process_stays(session: DecoderSession) -> None:
+    repeats = helper.make_node("Constant", [], ["repeats"], value_ints=[1, 1, 1 << 15, 1 << 15])  # 3 TB
+    tile = helper.make_node("Tile", ["lr", "repeats"], ["hr"])
+    huge = model(repeats, tile, inputs={"lr": ["b", 3, LR, LR]}, outputs={"hr": ["b", 3, "h", "w"]})
+    with pytest.raises(DeviceMemoryError, match="take smaller batches"):
+        DecoderSession(huge).decode(lrs(1))
+    np.testing.assert_array_equal(session.decode(lrs(1)), enlarged(lrs(1)))
+
+
+def noisy(shape: list, kind: int = TensorProto.FLOAT) -> bytes:
+    """hr = lr + noise."""
+    graph = helper.make_graph(
+        [helper.make_node("Add", ["lr", "noise"], ["hr"])], "noisy",
+        [helper.make_tensor_value_info("lr", TensorProto.FLOAT, ["b", 3, "h", "w"]),
+         helper.make_tensor_value_info("noise", kind, shape)],
+        [helper.make_tensor_value_info("hr", TensorProto.FLOAT, ["b", 3, "h", "w"])])
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    return bytes(proto.SerializeToString())
+
+
+def test_noise_follows_from_the_seed_alone() -> None:
+    session = DecoderSession(noisy(["b", 3, "h", "w"]), threads=1)
+    assert session.takes_seed and not DecoderSession(repeating_decoder(), threads=1).takes_seed
+    lr = np.full((3, 4, 5, 3), 128, np.uint8)
+    one = session.decode(lr[:1], seed=7)
+    np.testing.assert_array_equal(session.decode(lr, seed=7), one.repeat(3, axis=0))
+    assert (session.decode(lr, seed=8)[0] != one[0]).mean() > 0.5
+    np.testing.assert_array_equal(session.decode(lr), session.decode(lr, seed=0))
+    expected = np.random.default_rng(7).standard_normal((3, 4, 5), np.float32).transpose(1, 2, 0) + lr[0] / 127.5 - 1
+    assert np.abs(one[0] - np.clip((expected + 1) * 127.5, 0, 255)).max() <= 0.5 + 1e-3
+
+
+def test_noise_of_an_unknown_shape_is_refused() -> None:
+    for wrong in (noisy(["b", "c", "h", "w"]), noisy([1, 3, "h", "w"])):
+        with pytest.raises(BundleError, match="beside 'lr' it takes noise"):
+            DecoderSession(wrong)
+
+
+def test_bound_runs_equal_unbound_ones() -> None:
+    # On the CPU, the same code that feeds a GPU; CUDA graphs are what is left out.
+    plain = onnxruntime.InferenceSession(noisy(["b", 3, "h", "w"]), providers=["CPUExecutionProvider"])
+    bound = BoundRuns(plain, "cpu")
+
+    def feeds(count: int, seed: int, side: int = 6) -> dict[str, np.ndarray]:
+        random = np.random.default_rng(seed)
+        return {name: random.standard_normal((count, 3, side, side), np.float32) for name in ("lr", "noise")}
+
+    def expected(values: dict[str, np.ndarray]) -> np.ndarray:
+        return values["lr"] + values["noise"]
+
+    for count in (2, 1, 2):
+        np.testing.assert_array_equal(bound.keep(feeds(count, 9)), expected(feeds(count, 9)))
+    assert bound.kept == (1, 2)
+    results = [bound.run(feeds(count, count)) for count in (2, 1, 3)]
+    for count, result in zip((2, 1, 3), results, strict=True):  # a result stays when the next run writes its buffer
+        np.testing.assert_array_equal(result, expected(feeds(count, count)))
+    np.testing.assert_array_equal(bound.run(feeds(2, 1, side=4)), expected(feeds(2, 1, side=4)))
+    np.testing.assert_array_equal(bound.run(feeds(1, 5)), expected(feeds(1, 5)))
+
+
+def test_the_cuda_path_is_the_bound_one(cuda_listed: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    # A session that says it runs on CUDA, with buffers on the CPU.
+    started, runs = onnxruntime.InferenceSession, []
+
+    def start(source: bytes, options: object, providers: list, **_: object) -> onnxruntime.InferenceSession:
+        session = started(source, options, providers=["CPUExecutionProvider"])
+        monkeypatch.setattr(session, "get_providers", lambda: cuda_listed)
+        return session
+
+    class OnCpu(BoundRuns):
+        def __init__(self, session: onnxruntime.InferenceSession, device: str, device_id: int, *, graphs: bool) -> None:
+            runs.append((device, device_id, graphs))
+            super().__init__(session, "cpu", graphs=False)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", start)
+    monkeypatch.setattr("server_decoder.runtime.BoundRuns", OnCpu)
+    session = DecoderSession(repeating_decoder(), "cuda", cuda=CudaOptions(device_id=1))
+    session.warm_up([1, 4])
+    assert runs == [("cuda", 1, True)] and session.graphs and session._bound.kept == (1, 4)
+    for count in (1, 3, 4):
+        np.testing.assert_array_equal(session.decode(lrs(count)), enlarged(lrs(count)))
 
 
 @pytest.mark.skipif(not CUDA, reason="needs a GPU and onnxruntime-gpu")

@@ -1,0 +1,151 @@
+"""ONNX Runtime's execution providers: which one a device needs, how it is configured, what its failures mean."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from edgegrain.contract.errors import DeviceError, DeviceMemoryError
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+Device = Literal["cpu", "cuda"]
+
+PROVIDERS: dict[str, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+"""Device -> ONNX Runtime's execution provider."""
+
+_AS_REQUESTED = 1  # an arena that grows by what is asked for, not to the next power of two
+_OUT_OF_MEMORY = ("failed to allocate", "out of memory", "bad allocation", "bad_alloc", "available memory of",
+                  "cuda failure 2:", "cudnn_status_alloc_failed", "cublas_status_alloc_failed")
+
+
+@dataclass(frozen=True)
+class CudaOptions:
+    """How the CUDA provider works.
+
+    Attributes:
+        device_id: which GPU.
+        graphs: replay every batch size that was warmed up as one CUDA graph: one launch instead of hundreds. A model
+            that cannot be captured runs without.
+        prefer_nhwc: keep activations channels-last for convolutions. Fused ops are channels-first, so ONNX Runtime
+            puts transposes around them; which way is faster is a matter of measuring (``benchmarks/decoder.py``).
+        tf32: round the operands of float32 convolutions to 10 bits of mantissa.
+        search: how cuDNN's algorithms are chosen. ``"EXHAUSTIVE"`` tries all of them when a shape is new, which
+            `DecoderSession.warm_up` does before the first request; ``"HEURISTIC"`` asks cuDNN.
+    """
+
+    device_id: int = 0
+    graphs: bool = True
+    prefer_nhwc: bool = False
+    tf32: bool = False
+    search: Literal["EXHAUSTIVE", "HEURISTIC", "DEFAULT"] = "EXHAUSTIVE"
+
+    def provider_options(self, memory_limit: int | None) -> dict[str, str]:
+        """What ONNX Runtime is told, every choice by name: its defaults change between versions."""
+        options = {
+            "device_id": str(self.device_id),
+            "arena_extend_strategy": "kSameAsRequested",
+            "cudnn_conv_algo_search": self.search,
+            "cudnn_conv_use_max_workspace": "1",
+            "do_copy_in_default_stream": "1",
+            "enable_cuda_graph": str(int(self.graphs)),
+            "prefer_nhwc": str(int(self.prefer_nhwc)),
+            "use_tf32": str(int(self.tf32)),
+        }
+        return options | ({"gpu_mem_limit": str(memory_limit)} if memory_limit is not None else {})
+
+
+def require_provider(device: str) -> str:
+    """ONNX Runtime's execution provider for a device; says nothing yet about whether it will start.
+
+    Raises:
+        DeviceError: the device is unknown, or its provider is not installed; the message says what to install.
+    """
+    import onnxruntime
+
+    if device not in PROVIDERS:
+        raise DeviceError(f"unknown device {device!r}, expected one of {', '.join(PROVIDERS)}")
+    provider, available = PROVIDERS[device], onnxruntime.get_available_providers()
+    if provider not in available:
+        raise DeviceError(
+            f"device {device!r} needs {provider}, this ONNX Runtime has only {', '.join(available)}; "
+            "install edgegrain[gpu] (onnxruntime-gpu instead of onnxruntime, never both)"
+        )
+    return provider
+
+
+def provider_chain(device: str, cuda: CudaOptions, memory_limit: int | None) -> list[str | tuple[str, dict[str, str]]]:
+    """The providers of a session on ``device``, preferred first, as ONNX Runtime takes them.
+
+    Shape arithmetic has kernels on the CPU only, so the CPU stands behind CUDA; whoever creates the session checks that
+    CUDA is active.
+    """
+    if device == "cpu":
+        return [PROVIDERS["cpu"]]
+    return [(PROVIDERS["cuda"], cuda.provider_options(memory_limit)), PROVIDERS["cpu"]]
+
+
+def preload_cuda() -> None:
+    """Load CUDA's and cuDNN's libraries from where pip puts them (torch's, or the packages of ``nvidia``).
+
+    Does nothing in versions of ONNX Runtime that have no such function; what is missing shows when the provider starts.
+    """
+    import onnxruntime
+
+    if preload := getattr(onnxruntime, "preload_dlls", None):
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints what it does not find; a system's own may serve
+            preload()
+
+
+def limit_arena(options: onnxruntime.SessionOptions, limit: int) -> None:
+    """Give a session on the CPU an arena of its own of at most ``limit`` bytes. Weights are not in it."""
+    import onnxruntime
+
+    place = onnxruntime.OrtMemoryInfo("Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0,
+                                      onnxruntime.OrtMemType.DEFAULT)
+    # A registered allocator serves the sessions that are created until the next one is registered.
+    onnxruntime.create_and_register_allocator(
+        place, onnxruntime.OrtArenaCfg({"max_mem": limit, "arena_extend_strategy": _AS_REQUESTED}))
+    options.add_session_config_entry("session.use_env_allocators", "1")
+
+
+def create_session(source: bytes | str, options: onnxruntime.SessionOptions,
+                   chain: list[str | tuple[str, dict[str, str]]]) -> onnxruntime.InferenceSession:
+    """A session that does not move to other providers when one fails, neither now nor later."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(source, options, providers=chain, enable_fallback=0)
+    session.disable_fallback()
+    return session
+
+
+def device_failure(error: Exception, device: str, work: str) -> DeviceError:
+    """What ONNX Runtime or numpy raised while a device worked, as an error of ours.
+
+    Args:
+        error: what was raised.
+        device: where.
+        work: what the device was at, as a noun phrase.
+    """
+    text = first_line(error)
+    if isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in _OUT_OF_MEMORY):
+        return DeviceMemoryError(f"{work} needs more memory than {device} has left ({text}); take smaller batches, or "
+                                 "raise the limit if there is one")
+    return DeviceError(f"{work} failed on {device}: {text}")
+
+
+def not_active(device: str, provider: str, active: tuple[str, ...], reason: str = "") -> DeviceError:
+    """The error for a provider that is installed but did not start."""
+    return DeviceError(
+        f"device {device!r} was asked for, but {provider} did not start{f' ({reason})' if reason else ''}; active: "
+        f"{', '.join(active) or 'nothing'}. Its CUDA or cuDNN libraries or the driver are missing or too old; install "
+        "edgegrain[gpu] and run 'edgegrain doctor'")
+
+
+def first_line(error: BaseException) -> str:
+    """The beginning of an error's message, or its class."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

@@ -9,16 +9,21 @@ from edgegrain.contract.range_coder import PROBABILITY_ONE, RangeDecoder, RangeE
 decisions = st.lists(st.tuples(st.booleans(), st.integers(1, PROBABILITY_ONE - 1)), max_size=300)
 
 
+def masses(probability):
+    """Of two values, the second of that probability: one decision."""
+    return (0, PROBABILITY_ONE - probability, PROBABILITY_ONE)
+
+
 def encode(steps):
     encoder = RangeEncoder()
     for bit, probability in steps:
-        encoder.code(bit, probability)
+        assert encoder.code(masses(probability), 0, (1,), int(bit)) == bit
     return encoder.finish()
 
 
 def decode(body, probabilities):
     decoder = RangeDecoder(body)
-    bits = [decoder.code(False, probability) for probability in probabilities]
+    bits = [decoder.code(masses(probability), 0, (1,), 0) == 1 for probability in probabilities]
     decoder.finish()
     return bits
 
@@ -72,3 +77,25 @@ def test_bytes_that_decide_nothing_are_refused():
     for wrong in (body + b"\0", body + bytes(50), body + b"\0\0\0\0\1", body + b"\0\0\0\0" + body):
         with pytest.raises(PayloadError, match="does not end as an encoder would have ended it"):
             decode(wrong, probabilities)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_a_value_among_many_is_found_by_its_halves(data):
+    row = np.cumsum(data.draw(st.lists(st.integers(1, 1 << 20), min_size=41, max_size=41))).tolist()
+    steps, first = (16, 8, 4), 5  # places 5, 9, ... 33 begin the values; the row goes on at both ends
+    values = data.draw(st.lists(st.integers(0, 7), max_size=40))
+    encoder, expected = RangeEncoder(), []
+    for value in values:
+        assert encoder.code(row, first, steps, first + 4 * value) == first + 4 * value
+        low, high = 0, 8
+        while high - low > 1:
+            middle = (low + high) // 2
+            below, between, above = (row[first + 4 * place] for place in (low, middle, high))
+            expected.append((value >= middle, max((above - between << 16) // (above - below), 1)))
+            low, high = (middle, high) if value >= middle else (low, middle)
+    body = encoder.finish()
+    assert body == encode(expected)
+    decoder = RangeDecoder(body)
+    assert [(decoder.code(row, first, steps, 0) - first) // 4 for _ in values] == values
+    decoder.finish()

@@ -45,15 +45,20 @@ PUBLISHED = {
 """Name -> what is known about it."""
 
 
-def prior_folder() -> Path:
-    """Where fetched priors lie.
+def cache_folder() -> Path:
+    """Where fetched and computed things lie.
 
-    ``$EDGEGRAIN_CACHE/priors`` if that variable is set, else ``edgegrain/priors`` in the user's cache folder
-    (``$XDG_CACHE_HOME``, else ``~/.cache``).
+    ``$EDGEGRAIN_CACHE`` if that variable is set, else ``edgegrain`` in the user's cache folder (``$XDG_CACHE_HOME``,
+    else ``~/.cache``).
     """
     if own := os.environ.get("EDGEGRAIN_CACHE"):
-        return Path(own) / "priors"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgegrain" / "priors"
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgegrain"
+
+
+def prior_folder() -> Path:
+    """Where fetched priors lie: ``priors`` in the cache folder."""
+    return cache_folder() / "priors"
 
 
 def find_prior(name_or_path: str | Path = DEFAULT_PRIOR) -> Path:

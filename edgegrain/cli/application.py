@@ -10,7 +10,20 @@ import typer
 from typer.core import TyperGroup
 
 import edgegrain
-from edgegrain.cli import bundles, compress, demo, doctor, evaluate, export, info, models, prior, restore, serve
+from edgegrain.cli import (
+    bundles,
+    compress,
+    demo,
+    doctor,
+    evaluate,
+    export,
+    info,
+    metrics,
+    models,
+    prior,
+    restore,
+    serve,
+)
 from edgegrain.contract.errors import EdgegrainError
 
 FAILED, INTERRUPTED = 1, 130
@@ -86,3 +99,4 @@ application.command("models")(models.models)
 application.command("doctor")(doctor.doctor)
 application.command("demo")(demo.demo)
 application.add_typer(prior.prior, name="prior")
+application.add_typer(metrics.metrics, name="metrics")

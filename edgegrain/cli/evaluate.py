@@ -36,7 +36,11 @@ class DeviceChoice(StrEnum):
 def evaluate(
     data: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of pictures the bundle has not "
                                        "seen; the centre square of each is taken.")],
-    weights: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of the metrics' weights.")],
+    weights: Annotated[
+        Path | None,
+        typer.Option(exists=True, file_okay=False, help="Folder of the metrics' weights [default: those of 'edgegrain "
+                     "metrics fetch']."),
+    ] = None,
     bundle: Annotated[str, typer.Option("--bundle", "-b", help="Id, alias or folder of the bundle.")] = "faces",
     out: Annotated[
         Path | None,
@@ -73,8 +77,9 @@ def evaluate(
 
     \b
     Examples:
-      edgegrain evaluate --data faces/ --weights metrics/
-      edgegrain evaluate --bundle my-bundles/cats --data cats/ --weights metrics/ --baselines none
+      edgegrain metrics fetch
+      edgegrain evaluate --data faces/
+      edgegrain evaluate --bundle my-bundles/cats --data cats/ --baselines none
       edgegrain evaluate --data faces/ --weights metrics/ --results results/
     """
     try:
@@ -105,14 +110,18 @@ def evaluate(
     typer.echo(f"report: {folder / 'report.html'}")
 
 
-def _open(codec: Any, paths: list[Path], weights: Path, baselines: str, curves: bool, threads: int, device: str,
+def _open(codec: Any, paths: list[Path], weights: Path | None, baselines: str, curves: bool, threads: int, device: str,
           journal: Path | None) -> Evaluator:
     import torch
 
     from edgegrain.evaluation.evaluator import EvaluationConfig, Evaluator, curve_budgets, original_of, weights_id
     from edgegrain.evaluation.journal import Journal
     from edgegrain.evaluation.judge import Judge
-    from server_decoder.prior_store import prior_folder
+    from edgegrain.evaluation.metric_weights import find_weights
+    from server_decoder.prior_store import cache_folder
+
+    faces = codec.bundle.domain == "faces"
+    folder = find_weights(weights, faces=faces)
 
     if threads:
         torch.set_num_threads(threads)
@@ -121,8 +130,8 @@ def _open(codec: Any, paths: list[Path], weights: Path, baselines: str, curves: 
         budgets = curve_budgets([len(codec.compress(original_of(path, codec.bundle.hr)))
                                  for path in with_progress(paths, f"compressing {len(paths)} pictures")])
     thoroughness: Any = None if baselines == "none" else baselines
-    judge = Judge(weights, device=device, faces=codec.bundle.domain == "faces")
-    return Evaluator(codec, judge, weights_id(weights), Journal(journal or prior_folder().parent / "evaluation"),
+    judge = Judge(folder, device=device, faces=faces)
+    return Evaluator(codec, judge, weights_id(folder), Journal(journal or cache_folder() / "evaluation"),
                      EvaluationConfig(thoroughness, budgets))
 
 

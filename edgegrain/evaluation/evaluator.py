@@ -30,6 +30,7 @@ from edgegrain.evaluation.baselines import (
 from edgegrain.evaluation.journal import Journal
 from edgegrain.evaluation.judge import Comparison, Judge, Scores
 from edgegrain.evaluation.kid import Features
+from edgegrain.evaluation.metric_weights import FILES
 from edgegrain.evaluation.metrics import Picture
 from edgegrain.evaluation.results import (
     BY_LPIPS,
@@ -139,7 +140,7 @@ class Evaluator:
 def weights_id(folder: Path) -> str:
     """A hash over the metrics' weight files in a folder, 64 hex digits."""
     digest = hashlib.sha256()
-    for path in sorted(path for path in folder.iterdir() if path.suffix in (".safetensors", ".npz")):
+    for path in sorted(folder / name for name in FILES if (folder / name).is_file()):
         digest.update(f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
     return digest.hexdigest()
 

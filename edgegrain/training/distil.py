@@ -15,6 +15,7 @@ import torch
 import typer
 
 from edgegrain.contract.errors import EdgegrainError, ModelError
+from edgegrain.evaluation.metric_weights import find_weights
 from edgegrain.training.console import errors_on_one_line, progress_bar
 from edgegrain.training.distil_configs import DISTIL_CONFIGS, DistilConfig
 from edgegrain.training.distil_loop import distil
@@ -81,7 +82,9 @@ def main(
     ] = "",
     out: Annotated[Path | None, typer.Option(
         help="Folder of the run: checkpoint, mobile_stylegan.safetensors, log.jsonl, samples.png.")] = None,
-    weights: Annotated[Path | None, typer.Option(help="Folder of the LPIPS weights; smoke does without.")] = None,
+    weights: Annotated[Path | None, typer.Option(
+        help="Folder of the LPIPS weights [default: those that 'edgegrain metrics fetch' obtains]; smoke does without.")
+    ] = None,
     pictures: Annotated[int, typer.Option(
         min=0, help=f"Pictures to see in all; 0: {PICTURES:,} ({SMOKE_PICTURES} for smoke).")] = 0,
     budget_seconds: Annotated[float, typer.Option(
@@ -118,6 +121,8 @@ def main(
         if not teacher and not recipe.made_up:
             raise EdgegrainError("pass --teacher with the file of a StyleGAN2")
         network, judge = load_teacher(recipe, teacher) if teacher else (stand_in_teacher(recipe), None)
+        if recipe.lpips:
+            weights = find_weights(weights, faces=False)
         with progress_bar() as report:
             result = distil(
                 recipe, network, out=out, pictures=pictures or (SMOKE_PICTURES if recipe.made_up else PICTURES),

@@ -85,7 +85,7 @@ def train(config: StageConfig, *, out: Path, pictures: int, data: Path | None = 
     if config.adversarial is not None and run.opponent is None:
         run.opponent = Opponent(config.adversarial, discriminator)
     with placed(device) as place:
-        trainer = Trainer(run, place, shard, Judges.load(weights, place.device))
+        trainer = Trainer(run, place, shard, Judges.load(weights, place.device, faces=bool(config.loss.identity)))
         journal = Journal(out / "log.jsonl" if place.first else None)
         journal.write({"config": config.as_dict(), "pictures_in_set": len(shard), "seen": run.pictures})
         turn = Turn(place, run.pictures, pictures, budget_seconds)

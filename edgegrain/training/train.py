@@ -20,6 +20,7 @@ import typer
 
 from edgegrain.contract.bundle_paths import find_bundle
 from edgegrain.contract.errors import BundleError, EdgegrainError
+from edgegrain.evaluation.metric_weights import find_weights
 from edgegrain.training.checkpoint import checkpoint_path
 from edgegrain.training.configs import CONFIGS, SMOKE_PICTURES
 from edgegrain.training.console import errors_on_one_line, progress_bar
@@ -92,7 +93,8 @@ def main(
     out: Annotated[Path | None, typer.Option(help="Folder of the run: checkpoint, log.jsonl, samples.png.")] = None,
     data: Annotated[Path | None, typer.Option(help="Folder of training pictures; smoke recipes do without.")] = None,
     weights: Annotated[Path | None, typer.Option(
-        help="Folder of the LPIPS and identity weights; smoke recipes do without.")] = None,
+        help="Folder of the LPIPS and identity weights [default: those that 'edgegrain metrics fetch' obtains]; smoke "
+             "recipes do without.")] = None,
     start: Annotated[str, typer.Option(
         "--init-from", help="Run, bundle or folder of the zoo to begin with; stages after the first need one.")] = "",
     prior: Annotated[str, typer.Option(
@@ -147,6 +149,8 @@ def main(
         origin = resolve_start(start)
         generator = load_prior(stage, prior or None)
         judge = load_discriminator(stage, discriminator)
+        if stage.loss.lpips or stage.loss.identity:
+            weights = find_weights(weights, faces=bool(stage.loss.identity))
         with progress_bar() as report:
             result = train(
                 stage, out=out, pictures=pictures or (SMOKE_PICTURES if stage.made_up else PICTURES), data=data,

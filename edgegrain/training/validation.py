@@ -26,12 +26,14 @@ class Judges(NamedTuple):
     identity: FaceIdentity | None
 
     @classmethod
-    def load(cls, weights: Path | None, device: torch.device) -> Judges:
-        """Both from a folder, frozen; none without a folder. Errors as in `LPIPS` and `FaceIdentity`."""
+    def load(cls, weights: Path | None, device: torch.device, *, faces: bool = True) -> Judges:
+        """From a folder, frozen, identity for faces only; none without a folder. Errors as in `LPIPS` and
+        `FaceIdentity`.
+        """
         if weights is None:
             return cls(None, None)
         return cls(LPIPS(weights).requires_grad_(False).to(device),
-                   FaceIdentity(weights).requires_grad_(False).to(device))
+                   FaceIdentity(weights).requires_grad_(False).to(device) if faces else None)
 
 
 @torch.no_grad()
@@ -39,8 +41,7 @@ def evaluate(model: Autoencoder, pictures: np.ndarray, judges: Judges) -> dict[s
     """Means over rounded restorations in float32: PSNR (dB), LPIPS and identity distance.
 
     For a final picture also its LPIPS with f_gen set to zero, and that of the invertible picture: what the prior
-    contributes. While a rate is trained, also
-    the bytes that an LR is expected to need.
+    contributes. While a rate is trained, also the bytes that an LR is expected to need.
     """
     names = ["psnr"]
     names += ["lpips_alex"] if judges.lpips is not None else []

@@ -11,6 +11,7 @@ from PIL import Image
 from edgegrain.contract.errors import ImageError
 from edgegrain.contract.resize import exact_resize
 from edgegrain.evaluation.evaluator import EvaluationConfig, Evaluator, curve_budgets, original_of, weights_id
+from edgegrain.evaluation.identity import FILE
 from edgegrain.evaluation.journal import Journal
 from edgegrain.evaluation.metrics import psnr
 from edgegrain.evaluation.results import CLASSICAL_BY_LPIPS, CLASSICAL_BY_PSNR, PictureResult
@@ -133,9 +134,9 @@ def test_the_original_is_the_centre_square(tmp_path: Path, portrait: np.ndarray)
 
 
 def test_weights_are_told_apart_by_content(tmp_path: Path) -> None:
-    (tmp_path / "a.npz").write_bytes(b"1")
+    (tmp_path / FILE).write_bytes(b"1")
     first = weights_id(tmp_path)
-    (tmp_path / "notes.txt").write_text("no weights")
+    (tmp_path / "notes.npz").write_text("no weights")
     assert weights_id(tmp_path) == first
-    (tmp_path / "a.npz").write_bytes(b"2")
+    (tmp_path / FILE).write_bytes(b"2")
     assert weights_id(tmp_path) != first

@@ -25,7 +25,20 @@ import numpy as np
 from edge_encoder.integer_network import INPUT
 from edgegrain.contract.errors import ExportError
 from export.converter_output import captured_stderr
-from export.encoder_graph import OUTPUT, Add, Clip, Concat, Conv, EncoderGraph, Floor, LeakyRelu, Scale
+from export.encoder_graph import (
+    OUTPUT,
+    Add,
+    Clip,
+    Concat,
+    Conv,
+    EncoderGraph,
+    Exp,
+    Floor,
+    LeakyRelu,
+    Multiply,
+    Scale,
+    Sigmoid,
+)
 from export.int8_weights import int8_parts
 
 
@@ -110,8 +123,14 @@ def _build(mb: Any, graph: EncoderGraph, picture: Any) -> Any:
                             pad_type="custom", pad=[top, bottom, left, right], groups=node.groups, name=name)
             case Add():
                 y = mb.add(x=x, y=tensors[node.second], name=name)
+            case Multiply():
+                y = mb.mul(x=x, y=tensors[node.second], name=name)
             case Floor():
                 y = mb.floor(x=x, name=name)
+            case Sigmoid():
+                y = mb.sigmoid(x=x, name=name)
+            case Exp():
+                y = mb.exp(x=x, name=name)
             case Clip():
                 y = mb.clip(x=x, alpha=node.low, beta=node.high, name=name)
             case Scale():

@@ -1,7 +1,7 @@
 """An encoder as a short list of float32 operations: what every emitter writes and every check reads.
 
 The exact encoder needs four kinds (`Conv`, `Add`, `Floor`, `Clip`); float encoders add `Scale`, `LeakyRelu` and
-`Concat`. Tensors are ``float32 [N, C, H, W]``; the picture enters as whole numbers 0...255 under the name
+`Concat`, IRN also `Multiply`, `Sigmoid` and `Exp`. Tensors are ``float32 [N, C, H, W]``; the picture enters as whole numbers 0...255 under the name
 ``"image"`` and the last node holds the LR as whole numbers 0...255.
 """
 
@@ -114,7 +114,44 @@ class Concat:
         return self.parts
 
 
-Node = Conv | Add | Floor | Clip | Scale | LeakyRelu | Concat
+@dataclass(frozen=True)
+class Multiply:
+    """Product of two tensors of equal shape."""
+
+    name: str
+    first: str
+    second: str
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.first, self.second)
+
+
+@dataclass(frozen=True)
+class Sigmoid:
+    """``1 / (1 + e^-x)``."""
+
+    name: str
+    input: str
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input,)
+
+
+@dataclass(frozen=True)
+class Exp:
+    """``e^x``."""
+
+    name: str
+    input: str
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input,)
+
+
+Node = Conv | Add | Floor | Clip | Scale | LeakyRelu | Concat | Multiply | Sigmoid | Exp
 
 
 @dataclass(frozen=True)

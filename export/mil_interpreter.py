@@ -215,6 +215,8 @@ _KERNELS: dict[str, Callable[[dict[str, Any]], np.ndarray]] = {
     "conv": _conv,
     "add": lambda a: a["x"] + a["y"],
     "mul": lambda a: a["x"] * a["y"],
+    "sigmoid": lambda a: 1 / (1 + np.exp(-a["x"])),
+    "exp": lambda a: np.exp(a["x"]),
     "floor": lambda a: np.floor(a["x"]),
     "clip": lambda a: np.clip(a["x"], a["alpha"], a["beta"]),
     "relu": lambda a: np.maximum(a["x"], np.float32(0)),

@@ -14,7 +14,21 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edge_encoder.integer_network import INPUT
 from edgegrain.contract.files import write_atomically
-from export.encoder_graph import OUTPUT, Add, Clip, Concat, Conv, EncoderGraph, Floor, LeakyRelu, Node, Scale
+from export.encoder_graph import (
+    OUTPUT,
+    Add,
+    Clip,
+    Concat,
+    Conv,
+    EncoderGraph,
+    Exp,
+    Floor,
+    LeakyRelu,
+    Multiply,
+    Node,
+    Scale,
+    Sigmoid,
+)
 from export.int8_weights import int8_parts
 
 OPSET = 18
@@ -107,8 +121,14 @@ class _Writer:
                                strides=[node.stride] * 2, pads=list(node.padding), group=node.groups)
             case Add():
                 return self.op("Add", sources, node.name)
+            case Multiply():
+                return self.op("Mul", sources, node.name)
             case Floor():
                 return self.op("Floor", sources, node.name)
+            case Sigmoid():
+                return self.op("Sigmoid", sources, node.name)
+            case Exp():
+                return self.op("Exp", sources, node.name)
             case Clip():
                 return self.op("Clip", [*sources, self.scalar(node.low), self.scalar(node.high)], node.name)
             case Scale():

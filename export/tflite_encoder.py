@@ -20,7 +20,20 @@ from edge_encoder.integer_network import INPUT
 from edgegrain.contract.errors import ExportError
 from edgegrain.contract.files import write_atomically
 from export.converter_output import captured_stderr
-from export.encoder_graph import OUTPUT, Add, Clip, Concat, Conv, EncoderGraph, Floor, LeakyRelu, Scale
+from export.encoder_graph import (
+    OUTPUT,
+    Add,
+    Clip,
+    Concat,
+    Conv,
+    EncoderGraph,
+    Exp,
+    Floor,
+    LeakyRelu,
+    Multiply,
+    Scale,
+    Sigmoid,
+)
 from export.int8_weights import int8_parts
 
 _PER_CHANNEL_DEQUANTIZE = 5
@@ -74,8 +87,14 @@ def _run(tf: Any, graph: EncoderGraph, picture: Any) -> Any:
                 y = _convolve(tf, node, x, shapes[node.input][1])
             case Add():
                 y = tf.add(x, tensors[node.second])
+            case Multiply():
+                y = tf.multiply(x, tensors[node.second])
             case Floor():
                 y = tf.floor(x)
+            case Sigmoid():
+                y = tf.sigmoid(x)
+            case Exp():
+                y = tf.exp(x)
             case Clip():
                 y = tf.clip_by_value(x, node.low, node.high)
             case Scale():

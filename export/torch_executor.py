@@ -9,7 +9,19 @@ from typing import Any
 import numpy as np
 
 from edge_encoder.integer_network import INPUT
-from export.encoder_graph import Add, Clip, Concat, Conv, EncoderGraph, Floor, LeakyRelu, Scale
+from export.encoder_graph import (
+    Add,
+    Clip,
+    Concat,
+    Conv,
+    EncoderGraph,
+    Exp,
+    Floor,
+    LeakyRelu,
+    Multiply,
+    Scale,
+    Sigmoid,
+)
 
 
 def torch_encoder(graph: EncoderGraph, *, onednn: bool, double: bool = False) -> Callable[[np.ndarray], np.ndarray]:
@@ -51,8 +63,14 @@ def torch_encoder(graph: EncoderGraph, *, onednn: bool, double: bool = False) ->
                         y = convolve(node, x)
                     case Add():
                         y = x + tensors[node.second]
+                    case Multiply():
+                        y = x * tensors[node.second]
                     case Floor():
                         y = x.floor()
+                    case Sigmoid():
+                        y = x.sigmoid()
+                    case Exp():
+                        y = x.exp()
                     case Clip():
                         y = x.clamp(node.low, node.high)
                     case Scale():

@@ -41,11 +41,13 @@ class DecoderSource:
         name: of the bundle, the zoo's folder or the configuration.
         decoder: in evaluation mode.
         network: the encoder that makes its LRs.
+        manifest: of the bundle, where it comes from one.
     """
 
     name: str
     decoder: RRDBDecoder | Grain
     network: IntegerNetwork
+    manifest: Manifest | None = None
 
 
 def bundle_decoder(manifest: Manifest) -> RRDBDecoder | Grain:
@@ -90,7 +92,7 @@ def find_decoder(name_or_path: str | Path, prior: str | Path = DEFAULT_PRIOR, *,
         if (folder / TRAINED).is_file() and not (folder / MANIFEST_NAME).is_file():
             return zoo_decoder(folder, prior)
     manifest = load_manifest(find_bundle(name_or_path))
-    return DecoderSource(manifest.id, bundle_decoder(manifest), integer.load(manifest.open_file(ENCODER)))
+    return DecoderSource(manifest.id, bundle_decoder(manifest), integer.load(manifest.open_file(ENCODER)), manifest)
 
 
 def zoo_decoder(folder: Path, prior: str | Path = DEFAULT_PRIOR) -> DecoderSource:

@@ -3,6 +3,7 @@
     python -m export.server --bundle faces --out dist/server
     python -m export.server --bundle faces --out dist/server --weights float16
     python -m export.server --bundle faces --out dist/server --ops fused
+    python -m export.server --bundle faces --out dist/server --triton dist/models
     python -m export.server --config grain-1024-lr16-paper --random-weights --pictures-compared 1
 
 A bundle of which only the trained weights are kept (in ``zoo/``) is rebuilt with its generator, which
@@ -34,6 +35,7 @@ from edgegrain.contract.quantization import dequantize, quantize
 from export.decoder_graph import INPUT, OUTPUT, decoder_graph, round_weights, store_compact, store_half
 from export.decoder_sources import find_decoder, random_decoder
 from export.inputs import find_pictures, make_inputs
+from export.triton import write_repository
 from server_decoder.cuda_ops.fused_decoder import fused_decoder
 from server_decoder.cuda_ops.library import needs_library, register_library
 from server_decoder.prior_store import DEFAULT_PRIOR
@@ -149,6 +151,7 @@ def main(
                      ] = DEFAULT_PRIOR,
     config: Annotated[str, typer.Option(help="Instead of a bundle: a GRAIN configuration by name.")] = "",
     random_weights: Annotated[bool, typer.Option("--random-weights", help="Random weights for --config.")] = False,
+    triton: Annotated[Path | None, typer.Option(help="Also put the decoder into this Triton model repository.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
 ) -> None:
     """Write a bundle's decoder as ONNX and compare it with torch on real LRs."""
@@ -166,6 +169,8 @@ def main(
         }
         write_atomically(out / "decoder.onnx", model, force=force)
         write_atomically(out / "decoder_report.json", (json.dumps(report, indent=2) + "\n").encode(), force=force)
+        if triton:
+            write_repository(triton, source.name, model, source.manifest, force=force)
     except (EdgegrainError, FileExistsError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None

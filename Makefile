@@ -8,12 +8,13 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3; do \
 	&& echo $$python && break; done)
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: help demo test lint ops clean
+.PHONY: help demo test test-web lint ops clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo   a portrait becomes some hundred bytes and comes back: pictures in demo_out/"
 	@echo "make test   install what the tests need, then lint, check types and imports, and run all tests"
+	@echo "make test-web      the TypeScript client's tests (needs Node 20 or later)"
 	@echo "make lint   ruff, mypy and import-linter only"
 	@echo "make ops    build the library of fused ops for ONNX Runtime (needs cmake and a C++ compiler; nvcc for CUDA)"
 	@echo "make clean  remove .venv, caches and what the commands wrote"
@@ -23,6 +24,9 @@ demo: $(VENV)/.demo
 
 test: lint
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+
+test-web:
+	cd clients/web && npm ci --no-audit --no-fund && npm test
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""``GET /v1/bundles`` and the encoder files below it: what phones need to fit this server."""
+"""``GET /v1/bundles`` and the files below it: what phones need to fit this server."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from starlette.responses import Response
 
 from server_decoder.service.encoder_files import respond
 from server_decoder.service.problems import Problem, problem_response
-from server_decoder.service.state import Service
+from server_decoder.service.state import Service, ServiceState
 
 router = APIRouter()
 
-EncoderName = Literal["encoder.onnx", "encoder.tflite", "encoder.mlpackage.zip"]
+FileName = Literal["encoder.onnx", "encoder.tflite", "encoder.mlpackage.zip", "coder.json", "golden.json"]
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 
 
 class FileDescription(BaseModel):
-    """An encoder file."""
+    """A file that clients fetch."""
 
     name: str
     url: str = Field(description="Relative to this server.")
@@ -40,6 +40,8 @@ class BundleDescription(BaseModel):
     lr_contract_id: str = Field(description="64 hex digits; a payload names the first eight.")
     licence: dict[str, Any]
     encoders: list[FileDescription]
+    contract: list[FileDescription] = Field(
+        description="What a client needs beside an encoder: the coder's tables and the golden vectors.")
 
 
 @router.get("/v1/bundles", summary="The bundles that are served",
@@ -50,14 +52,19 @@ async def bundles(service: Service) -> list[BundleDescription]:
         BundleDescription(
             id=manifest.id, version=manifest.version, codec=manifest.codec, domain=manifest.domain, hr=manifest.hr,
             lr=manifest.lr, lr_contract_id=manifest.lr_contract_id.hex(), licence=dict(manifest.licence),
-            encoders=[FileDescription(name=file.name, url=f"/v1/bundles/{manifest.id}/{file.name}",
-                                      size=len(file.data), sha256=file.sha256)
-                      for file in service.files[manifest.id].values()])
+            encoders=[file for file in _descriptions(service, manifest.id) if file.name.startswith("encoder.")],
+            contract=[file for file in _descriptions(service, manifest.id) if not file.name.startswith("encoder.")])
         for manifest in service.manifests.values()]
 
 
+def _descriptions(service: ServiceState, bundle: str) -> list[FileDescription]:
+    return [FileDescription(name=file.name, url=f"/v1/bundles/{bundle}/{file.name}", size=len(file.data),
+                            sha256=file.sha256)
+            for file in service.files[bundle].values()]
+
+
 @router.get(
-    "/v1/bundles/{bundle}/{name}", summary="An encoder file", response_class=Response,
+    "/v1/bundles/{bundle}/{name}", summary="A file for clients", response_class=Response,
     responses={
         200: {"description": "The file", "content": {"application/octet-stream": _BINARY, "application/zip": _BINARY}},
         206: {"description": "A range", "content": {"application/octet-stream": _BINARY, "application/zip": _BINARY}},
@@ -65,9 +72,9 @@ async def bundles(service: Service) -> list[BundleDescription]:
         **problem_response(401, "A token is required"),
         **problem_response(404, "There is no such bundle or file"),
         **problem_response(416, "The range lies outside the file"),
-        **problem_response(422, "The name is none of an encoder file")})
-async def encoder(request: Request, service: Service, bundle: str, name: EncoderName) -> Response:
-    """An encoder for phones. It never changes: keep it for ever, or ask again with `If-None-Match`."""
+        **problem_response(422, "The name is none of a file for clients")})
+async def encoder(request: Request, service: Service, bundle: str, name: FileName) -> Response:
+    """An encoder, or what belongs to it. It never changes: keep it for ever, or ask again with `If-None-Match`."""
     manifest = service.manifest(bundle)
     try:
         file = service.files[manifest.id][name]

@@ -1,6 +1,7 @@
-"""The encoder files that phones fetch: verified once, kept in memory, served with ETag, ranges and immutable caching.
+"""The files that phones fetch: verified once, kept in memory, served with ETag, ranges and immutable caching.
 
-A published encoder is frozen, so what a URL names never changes and may be cached for ever.
+A published encoder is frozen, and with it the coder's tables and the golden vectors, so what a URL names never changes
+and may be cached for ever.
 """
 
 from __future__ import annotations
@@ -62,6 +63,16 @@ def encoder_files(manifest: Manifest) -> Mapping[str, EncoderFile]:
         archive = _archive({name: manifest.open_file(name) for name in parts})
         files["encoder.mlpackage.zip"] = _file("encoder.mlpackage.zip", archive, "application/zip")
     return files
+
+
+def contract_files(manifest: Manifest) -> Mapping[str, EncoderFile]:
+    """Name -> what a client needs beside an encoder, where the bundle holds it: coder tables and golden vectors.
+
+    Raises:
+        BundleError: a file is missing or altered.
+    """
+    return {name: _file(name, manifest.open_file(name), "application/json")
+            for name in ("coder.json", "golden.json") if name in manifest.files}
 
 
 def respond(file: EncoderFile, request: Request) -> Response:

@@ -19,7 +19,7 @@ from server_decoder.runtime import require_provider
 from server_decoder.service.access import Access
 from server_decoder.service.batcher import Answer, Batcher, Done, Job, Key, QueueFull
 from server_decoder.service.bodies import ByteBudget
-from server_decoder.service.encoder_files import EncoderFile, encoder_files
+from server_decoder.service.encoder_files import EncoderFile, contract_files, encoder_files
 from server_decoder.service.engine_options import CompressOptions, RestoreOptions
 from server_decoder.service.metrics import Metrics
 from server_decoder.service.payload_claims import check_claims
@@ -34,7 +34,7 @@ class ServiceState:
     Attributes:
         settings: what it was made with.
         manifests: id -> manifest of the bundles that are served, in the order of the settings.
-        files: id -> encoder files of that bundle.
+        files: id -> the files of that bundle that clients fetch.
         draining: whether shutdown has begun; not ready from then on.
     """
 
@@ -58,7 +58,7 @@ class ServiceState:
                 raise ServiceError(f"bundle {manifest.id} makes {manifest.hr} x {manifest.hr} pixels, max_pixels is "
                                    f"{settings.max_pixels}; raise it")
         self.files: Mapping[str, Mapping[str, EncoderFile]] = {
-            manifest.id: encoder_files(manifest) for manifest in manifests}
+            manifest.id: {**encoder_files(manifest), **contract_files(manifest)} for manifest in manifests}
         self.metrics = Metrics()
         self.access = Access([token.get_secret_value() for token in settings.all_tokens()],
                              rate=settings.rate_limit, burst=settings.rate_burst)

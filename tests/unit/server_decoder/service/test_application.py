@@ -176,6 +176,14 @@ class TestBundles:
         assert answer.content == (tiny_bundle / "encoder.onnx").read_bytes() and len(answer.content) == file["size"]
         assert answer.headers["etag"] == f'"{file["sha256"]}"' and "immutable" in answer.headers["cache-control"]
 
+    def test_what_clients_need_beside_the_encoder(self, client: httpx.Client, tiny_bundle: Path) -> None:
+        (bundle,) = client.get("/v1/bundles").json()
+        assert [file["name"] for file in bundle["contract"]] == ["coder.json", "golden.json"]
+        for file in bundle["contract"]:
+            answer = client.get(file["url"])
+            assert answer.headers["content-type"] == "application/json"
+            assert answer.content == (tiny_bundle / file["name"]).read_bytes() and len(answer.content) == file["size"]
+
     def test_resumed_download(self, client: httpx.Client, tiny_bundle: Path) -> None:
         url, data = f"/v1/bundles/{BUNDLE}/encoder.onnx", (tiny_bundle / "encoder.onnx").read_bytes()
         head = client.head(url)

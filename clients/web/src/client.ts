@@ -1,0 +1,114 @@
+/** `EdgeClient`: a worker that holds a bundle, and its two verbs as promises. */
+
+import type { BundleSource } from "./bundle";
+import type { Payload } from "./encoder";
+import type { RuntimeOptions } from "./encoder_session";
+import { DeviceError, errorOf } from "./errors";
+import type { Fit } from "./fit";
+import type { Answer, BundleInfo, Question, Result } from "./messages";
+import type { Source } from "./pixels";
+import { type Colour, WHITE } from "./rgb";
+
+/** How one picture is compressed. */
+export interface CompressOptions {
+  /** By default "pad": the original's size and aspect come back. */
+  readonly fit?: Fit;
+  /** What shows through transparent pixels; by default white. */
+  readonly background?: Colour;
+}
+
+/** Where the bundle comes from, and how it is run. */
+export interface OpenOptions extends Partial<BundleSource>, RuntimeOptions {}
+
+const OWN_RUNTIME = new URL(/* @vite-ignore */ "./runtime/", import.meta.url).href;
+
+interface Waiting {
+  readonly resolve: (result: Result) => void;
+  readonly reject: (error: Error) => void;
+}
+
+/**
+ * An encoder in a worker.
+ *
+ *     const client = await EdgeClient.open({ service: "https://host" });
+ *     const payload = await client.compress(file);
+ *     await fetch("https://host/v1/restore", { method: "POST", body: payload.bytes, headers: … });
+ */
+export class EdgeClient {
+  /** The bundle that is open; its golden vectors came out right on this device. */
+  bundle!: BundleInfo;
+  private readonly worker = new Worker(new URL("./worker.ts", import.meta.url), { type: "module", name: "edgegrain" });
+  private readonly waiting = new Map<number, Waiting>();
+  private last = 0;
+
+  private constructor() {
+    this.worker.onmessage = (event: MessageEvent<Answer>) => this.settle(event.data);
+    this.worker.onerror = (event) => this.fail(new DeviceError(`the encoder's worker stopped: ${event.message}`));
+  }
+
+  /**
+   * Starts a worker, fetches the bundle into it and runs the bundle's self-test.
+   *
+   * Throws `ServiceError`, `BundleError`, or `DeviceError` if this device computes other bytes.
+   */
+  static async open(options: OpenOptions = {}): Promise<EdgeClient> {
+    const { service = location.origin, bundle, token, runtime = OWN_RUNTIME, threads = defaultThreads() } = options;
+    const client = new EdgeClient();
+    try {
+      const source = { service, bundle, token };
+      client.bundle = (await client.ask({ verb: "open", source, runtime: { runtime, threads } })) as BundleInfo;
+    } catch (error) {
+      client.close();
+      throw error;
+    }
+    return client;
+  }
+
+  /** Compresses a picture; `ImageError` if it cannot be read. */
+  async compress(source: Source, options: CompressOptions = {}): Promise<Payload> {
+    const { fit = "pad", background = WHITE } = options;
+    return (await this.ask({ verb: "compress", source, fit, background })) as Payload;
+  }
+
+  /** Ends the worker; what was asked and not yet answered is rejected. */
+  close(): void {
+    this.worker.terminate();
+    this.fail(new DeviceError("the encoder was closed"));
+  }
+
+  private ask(question: Question): Promise<Result> {
+    const id = ++this.last;
+    return new Promise((resolve, reject) => {
+      this.waiting.set(id, { resolve, reject });
+      this.worker.postMessage({ id, ...question });
+    });
+  }
+
+  private settle(answer: Answer): void {
+    const waiting = this.waiting.get(answer.id);
+    this.waiting.delete(answer.id);
+    if ("error" in answer) waiting?.reject(errorOf(answer.error.name, answer.error.message));
+    else waiting?.resolve(answer.result);
+  }
+
+  private fail(error: Error): void {
+    for (const { reject } of this.waiting.values()) reject(error);
+    this.waiting.clear();
+  }
+}
+
+/** Threads share memory, which pages may only where they are isolated from other origins. */
+function defaultThreads(): number {
+  return globalThis.crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency || 1) : 1;
+}
+
+let shared: Promise<EdgeClient> | undefined;
+
+/** Compresses with the first bundle of the service that served this page; opened at the first call, then kept. */
+export async function compress(source: Source, options: CompressOptions = {}): Promise<Payload> {
+  shared ??= EdgeClient.open().catch((error: unknown) => {
+    shared = undefined; // the next call tries again
+    throw error;
+  });
+  return (await shared).compress(source, options);
+}

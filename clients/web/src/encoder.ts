@@ -1,0 +1,73 @@
+/** Pictures to payloads, in whatever thread it is called: the worker's inside, and the library for Node. */
+
+import type { Bundle } from "./bundle";
+import { EncoderSession, type RuntimeOptions } from "./encoder_session";
+import { DeviceError } from "./errors";
+import { type Fit, fitPicture } from "./fit";
+import { checkGolden } from "./golden_inputs";
+import { type Header, encodePayload, parseHeader } from "./payload";
+import type { Rgb } from "./rgb";
+
+/** Milliseconds that each step took; `decode` only where a file or bitmap was read. */
+export interface Timings {
+  readonly decode?: number;
+  readonly fit: number;
+  readonly encode: number;
+  readonly code: number;
+}
+
+/** A compressed picture. */
+export interface Payload {
+  /** What to send or store. */
+  readonly bytes: Uint8Array;
+  readonly header: Header;
+  /** The tiny picture that travels. */
+  readonly lr: Rgb;
+  readonly timings: Timings;
+}
+
+/** An encoder that has proven itself on this device. */
+export class Encoder {
+  private constructor(
+    readonly bundle: Bundle,
+    private readonly session: EncoderSession,
+  ) {}
+
+  /** Loads a bundle and runs its golden vectors; `DeviceError` if this device computes other bytes. */
+  static async open(bundle: Bundle, options: RuntimeOptions = {}): Promise<Encoder> {
+    const session = await EncoderSession.open(bundle.encoder, bundle.hr, bundle.lr, options);
+    const failed = await checkGolden(bundle.golden, (picture) => session.encode(picture));
+    if (failed.length) {
+      throw new DeviceError(`this device encodes ${failed.join(", ")} to other bytes; let the service compress instead`);
+    }
+    return new Encoder(bundle, session);
+  }
+
+  /** The encoder's LR of a picture of side `hr`. */
+  encode(picture: Rgb): Promise<Rgb> {
+    return this.session.encode(picture);
+  }
+
+  /** Compresses a picture: the same bytes as `sdk.compress` in Python makes of these pixels. */
+  async compress(picture: Rgb, fit: Fit = "pad"): Promise<Payload> {
+    const times = [performance.now()];
+    const fitted = fitPicture(picture, this.bundle.hr, fit);
+    times.push(performance.now());
+    const lr = await this.session.encode(fitted);
+    times.push(performance.now());
+    const bytes = encodePayload(lr, {
+      contractId: this.bundle.contractId,
+      tables: this.bundle.tables,
+      originalSize: [picture.width, picture.height],
+      fit,
+    });
+    times.push(performance.now());
+    const [start, fittedAt, encodedAt, end] = times;
+    return {
+      bytes,
+      header: parseHeader(bytes),
+      lr,
+      timings: { fit: fittedAt - start, encode: encodedAt - fittedAt, code: end - encodedAt },
+    };
+  }
+}

@@ -1,0 +1,55 @@
+/** The exact encoder on ONNX Runtime's WebAssembly backend: a square picture in, its LR out. */
+
+import * as ort from "onnxruntime-web/wasm";
+
+import { BundleError } from "./errors";
+import type { Rgb } from "./rgb";
+
+const INPUT = "image";
+const OUTPUT = "lr";
+
+/** Where and how the runtime works; it is the same for all sessions of a page or worker. */
+export interface RuntimeOptions {
+  /** URL of the folder with ort-wasm-simd-threaded.mjs and .wasm; by default the library's own `runtime/`. */
+  readonly runtime?: string;
+  /** Threads; more than one only where `crossOriginIsolated`. By default 1. */
+  readonly threads?: number;
+}
+
+/** An encoder, loaded once; it computes on the CPU, where float32 is float32. */
+export class EncoderSession {
+  private constructor(
+    private readonly session: ort.InferenceSession,
+    /** Side of the picture, in pixels. */
+    readonly hr: number,
+    /** Side of the LR. */
+    readonly lr: number,
+  ) {}
+
+  /** Loads the bytes of an encoder.onnx that takes pictures of side `hr`; `BundleError` if it is none. */
+  static async open(model: Uint8Array, hr: number, lr: number, options: RuntimeOptions = {}): Promise<EncoderSession> {
+    ort.env.wasm.numThreads = options.threads ?? 1;
+    if (options.runtime) ort.env.wasm.wasmPaths = options.runtime;
+    let session: ort.InferenceSession;
+    try {
+      session = await ort.InferenceSession.create(model, { executionProviders: ["wasm"] });
+    } catch (error) {
+      throw new BundleError(`the encoder cannot be loaded: ${error instanceof Error ? error.message : String(error)}`);
+    }
+    if (session.inputNames.join() !== INPUT || session.outputNames.join() !== OUTPUT) {
+      throw new BundleError(`not an encoder: it goes from ${session.inputNames.join()} to ${session.outputNames.join()}`);
+    }
+    return new EncoderSession(session, hr, lr);
+  }
+
+  /** Encodes one picture of side `hr`. */
+  async encode(picture: Rgb): Promise<Rgb> {
+    const image = new ort.Tensor("uint8", picture.data, [1, this.hr, this.hr, 3]);
+    const results = await this.session.run({ [INPUT]: image });
+    const data = results[OUTPUT].data;
+    if (!(data instanceof Uint8Array) || data.length !== 3 * this.lr * this.lr) {
+      throw new BundleError(`the encoder gave ${results[OUTPUT].dims.join(" x ")}, expected 1 x ${this.lr} x ${this.lr} x 3`);
+    }
+    return { width: this.lr, height: this.lr, data: data.slice() };
+  }
+}

@@ -1,0 +1,39 @@
+/** The errors this library throws, one class per kind of trouble, named as in Python. */
+
+/** Catching it catches everything thrown on purpose. */
+export class EdgegrainError extends Error {
+  override name = "EdgegrainError";
+}
+
+/** A payload is truncated, corrupt, of an unknown version, or names another LR contract. */
+export class PayloadError extends EdgegrainError {
+  override name = "PayloadError";
+}
+
+/** A picture cannot be read, or has a size that is not supported. */
+export class ImageError extends EdgegrainError {
+  override name = "ImageError";
+}
+
+/** A bundle is incomplete or damaged, or lists something this release does not know. */
+export class BundleError extends EdgegrainError {
+  override name = "BundleError";
+}
+
+/** This device does not compute what the bundle's golden vectors say. */
+export class DeviceError extends EdgegrainError {
+  override name = "DeviceError";
+}
+
+/** The service could not be reached, or refused the request. */
+export class ServiceError extends EdgegrainError {
+  override name = "ServiceError";
+}
+
+const CLASSES = [PayloadError, ImageError, BundleError, DeviceError, ServiceError];
+
+/** An error again from its name and message, which is all that crosses from a worker. */
+export function errorOf(name: string, message: string): Error {
+  const known = CLASSES.find((candidate) => candidate.name === name);
+  return known ? new known(message) : new EdgegrainError(message);
+}

@@ -1,0 +1,30 @@
+/** What page and worker say to each other. */
+
+import type { BundleSource } from "./bundle";
+import type { Payload } from "./encoder";
+import type { RuntimeOptions } from "./encoder_session";
+import type { Fit } from "./fit";
+import type { Source } from "./pixels";
+import type { Colour } from "./rgb";
+
+/** What is known of a bundle once it is open. */
+export interface BundleInfo {
+  readonly id: string;
+  readonly contractId: string;
+  readonly hr: number;
+  readonly lr: number;
+  /** Names of the golden vectors that this device has encoded to the right bytes. */
+  readonly selfTest: readonly string[];
+}
+
+export type Question =
+  | { readonly verb: "open"; readonly source: BundleSource; readonly runtime: RuntimeOptions }
+  | { readonly verb: "compress"; readonly source: Source; readonly fit: Fit; readonly background: Colour };
+
+export type Result = BundleInfo | Payload;
+
+export type Request = { readonly id: number } & Question;
+
+export type Answer =
+  | { readonly id: number; readonly result: Result }
+  | { readonly id: number; readonly error: { readonly name: string; readonly message: string } };

@@ -1,0 +1,205 @@
+/** The payload, docs/payload.md: what a picture becomes on the wire. */
+
+import type { CoderTables } from "./coder_tables";
+import { PayloadError } from "./errors";
+import { type Fit, FITS } from "./fit";
+import { decodeLr, encodeLr } from "./lr_coder";
+import { checkRgb, type Rgb } from "./rgb";
+
+export const MAX_LR_SIDE = 256;
+export const MAX_ORIGINAL_SIDE = 65535;
+export const MAX_ORIGINAL_PIXELS = 2 ** 28;
+
+const MAGIC = [0xed, 0x6e];
+const VERSION = 1;
+const CONTRACT_BYTES = 4;
+const FIXED_BYTES = 8;
+const CRC_BYTES = 4;
+const EXPLICIT_SIZE = 15;
+const MIN_BYTES = 14;
+const MAX_BYTES = 196_628;
+
+/** 0: the LR's bytes; 1: the range coder. */
+export type Coding = 0 | 1;
+
+/** What a payload says about itself; every field was checked against its range. */
+export interface Header {
+  readonly coding: Coding;
+  /** The first four bytes of the LR contract id, in hex. */
+  readonly contract: string;
+  readonly lrWidth: number;
+  readonly lrHeight: number;
+  readonly originalWidth: number;
+  readonly originalHeight: number;
+  readonly fit: Fit;
+}
+
+/** What a payload is made from, beside the LR. */
+export interface PayloadOptions {
+  /** The LR contract id, 64 hex digits, or its first eight. */
+  readonly contractId: string;
+  readonly tables: CoderTables;
+  /** Width and height before fitting, in pixels. */
+  readonly originalSize: readonly [number, number];
+  readonly fit?: Fit;
+  /** 1 by default; a body that the range coder cannot shorten is stored raw. */
+  readonly coding?: Coding;
+}
+
+/** Packs an LR with sides of 1 to 256; `PayloadError` for what the format cannot say. */
+export function encodePayload(lr: Rgb, options: PayloadOptions): Uint8Array {
+  checkRgb(lr);
+  if (Math.max(lr.width, lr.height) > MAX_LR_SIDE) {
+    throw new PayloadError(`an LR has sides of 1 to ${MAX_LR_SIDE}, got ${lr.width} x ${lr.height}`);
+  }
+  const [width, height] = options.originalSize;
+  checkOriginal(width, height);
+  const fit = FITS.indexOf(options.fit ?? "pad");
+  if (fit < 0) throw new PayloadError(`unknown fit ${String(options.fit)}, expected one of ${FITS.join(", ")}`);
+  let coding = options.coding ?? 1;
+  let body = lr.data;
+  if (coding === 1) {
+    const coded = encodeLr(lr, options.tables);
+    if (coded.length < body.length) body = coded;
+    else coding = 0;
+  }
+  const sizeCode = lrSizeCode(lr.width, lr.height);
+  const head = [...MAGIC, (VERSION << 4) | coding, ...contractBytes(options.contractId), fit | (sizeCode << 2)];
+  if (sizeCode === EXPLICIT_SIZE) head.push(lr.width - 1, lr.height - 1);
+  head.push(...leb128(width), ...leb128(height));
+  const data = new Uint8Array(head.length + body.length + CRC_BYTES);
+  data.set(head);
+  data.set(body, head.length);
+  const end = head.length + body.length;
+  new DataView(data.buffer).setUint32(end, crc32(data.subarray(0, end)), true);
+  return data;
+}
+
+/** Checks a payload's length, CRC and every claim, without decoding its body; else `PayloadError`. */
+export function parseHeader(data: Uint8Array): Header {
+  return parse(data).header;
+}
+
+/** Unpacks a payload into its LR; `PayloadError` if it is damaged or of another contract. */
+export function decodePayload(
+  data: Uint8Array,
+  contractId: string,
+  tables: CoderTables,
+): { readonly lr: Rgb; readonly header: Header } {
+  const { header, body } = parse(data);
+  if (!contractId.startsWith(header.contract)) {
+    throw new PayloadError(
+      `the payload was made under LR contract ${header.contract}, available: ${contractId.slice(0, 8)}; ` +
+        "load the bundle it was made with",
+    );
+  }
+  const { lrWidth: width, lrHeight: height } = header;
+  const lr = header.coding === 0 ? { width, height, data: body.slice() } : decodeLr(body, width, height, tables);
+  return { lr, header };
+}
+
+/** CRC-32 of zlib and PNG. */
+export function crc32(data: Uint8Array): number {
+  let crc = 0xffffffff;
+  for (const byte of data) {
+    crc ^= byte;
+    for (let bit = 0; bit < 8; bit++) crc = (crc >>> 1) ^ (crc & 1 ? 0xedb88320 : 0);
+  }
+  return ~crc >>> 0;
+}
+
+function parse(data: Uint8Array): { header: Header; body: Uint8Array } {
+  if (data.length < MIN_BYTES || data.length > MAX_BYTES) {
+    throw new PayloadError(`a payload has ${MIN_BYTES} to ${MAX_BYTES} bytes, got ${data.length}`);
+  }
+  if (data[0] !== MAGIC[0] || data[1] !== MAGIC[1]) throw new PayloadError("not a payload: its first bytes are others");
+  if (data[2] >> 4 !== VERSION) {
+    throw new PayloadError(`payload version ${data[2] >> 4} is unknown, this release reads version ${VERSION}`);
+  }
+  const end = data.length - CRC_BYTES;
+  const stored = new DataView(data.buffer, data.byteOffset).getUint32(end, true);
+  if (stored !== crc32(data.subarray(0, end))) throw new PayloadError("the payload is corrupt or truncated (CRC-32)");
+
+  const coding = data[2] & 15;
+  if (coding > 1) throw new PayloadError(`payload coding ${coding} is unknown, expected 0 (raw) or 1 (range coder)`);
+  const flags = data[7];
+  if (flags >> 6) throw new PayloadError("reserved flag bits are set; a newer edgegrain may read this");
+  const fit = FITS[flags & 3];
+  if (fit === undefined) throw new PayloadError(`fit code ${flags & 3} is unknown, expected 0 to ${FITS.length - 1}`);
+  let position = FIXED_BYTES;
+  const sizeCode = (flags >> 2) & 15;
+  let lrWidth = 1 << sizeCode;
+  let lrHeight = lrWidth;
+  if (sizeCode === EXPLICIT_SIZE) {
+    lrWidth = data[position++] + 1;
+    lrHeight = data[position++] + 1;
+    if (lrSizeCode(lrWidth, lrHeight) !== EXPLICIT_SIZE) {
+      throw new PayloadError(`the LR size ${lrWidth} x ${lrHeight} has a short code that was not used`);
+    }
+  } else if (sizeCode > 8) {
+    throw new PayloadError(`LR size code ${sizeCode} is unknown, expected 0 to 8 or 15`);
+  }
+  const sides: number[] = [];
+  for (const name of ["width", "height"]) {
+    const [value, next] = readLeb128(data, position, end, name);
+    sides.push(value);
+    position = next;
+  }
+  const [originalWidth, originalHeight] = sides;
+  checkOriginal(originalWidth, originalHeight);
+  const body = data.subarray(position, end);
+  const raw = 3 * lrWidth * lrHeight;
+  if (coding === 0 ? body.length !== raw : body.length >= raw) {
+    throw new PayloadError(
+      `a body of coding ${coding} of an LR of ${lrWidth} x ${lrHeight} has ${coding ? "fewer than " : ""}${raw} ` +
+        `bytes, this one ${body.length}`,
+    );
+  }
+  const contract = Array.from(data.subarray(3, 3 + CONTRACT_BYTES), (byte) => byte.toString(16).padStart(2, "0"));
+  const header: Header = {
+    coding: coding as Coding, contract: contract.join(""), lrWidth, lrHeight, originalWidth, originalHeight, fit,
+  };
+  return { header, body };
+}
+
+function checkOriginal(width: number, height: number): void {
+  for (const side of [width, height]) {
+    if (!Number.isInteger(side) || side < 1 || side > MAX_ORIGINAL_SIDE) {
+      throw new PayloadError(`an original has sides of 1 to ${MAX_ORIGINAL_SIDE} pixels, got ${width} x ${height}`);
+    }
+  }
+  if (width * height > MAX_ORIGINAL_PIXELS) {
+    throw new PayloadError(`the original size ${width} x ${height} exceeds ${MAX_ORIGINAL_PIXELS} pixels`);
+  }
+}
+
+function contractBytes(contractId: string): number[] {
+  if (!/^([0-9a-f]{8}|[0-9a-f]{64})$/.test(contractId)) {
+    throw new PayloadError(`a contract id has 64 hex digits, or 8 for its beginning, got "${contractId}"`);
+  }
+  return Array.from({ length: CONTRACT_BYTES }, (_, index) => parseInt(contractId.slice(2 * index, 2 * index + 2), 16));
+}
+
+function lrSizeCode(width: number, height: number): number {
+  return width === height && (width & (width - 1)) === 0 ? 31 - Math.clz32(width) : EXPLICIT_SIZE;
+}
+
+function leb128(value: number): number[] {
+  const bytes: number[] = [];
+  for (; value > 127; value >>= 7) bytes.push((value & 127) | 128);
+  return [...bytes, value];
+}
+
+function readLeb128(data: Uint8Array, position: number, end: number, name: string): [number, number] {
+  let value = 0;
+  for (let count = 0; count < 3; count++) {
+    if (position >= end) throw new PayloadError(`the payload ends inside the original ${name}`);
+    const byte = data[position++];
+    value |= (byte & 127) << (7 * count);
+    if (byte < 128) {
+      if (byte === 0 && count) throw new PayloadError(`the original ${name} is written with more bytes than it needs`);
+      return [value, position];
+    }
+  }
+  throw new PayloadError(`the original ${name} takes more than three bytes`);
+}

@@ -1,0 +1,51 @@
+/**
+ * From what a page has in its hands to RGB: the browser decodes, turns upright and converts to sRGB.
+ *
+ * Browsers and Python decode most JPEG files to the same pixels, but nobody promises that; equality of bytes begins at
+ * the RGB that comes out here.
+ */
+
+import { ImageError } from "./errors";
+import { type Colour, flatten, flattenInto, type Rgb } from "./rgb";
+
+/** What can be compressed. */
+export type Source = ImageBitmap | Blob | ImageData;
+
+/** Rows of at most this many pixels are drawn at once: some browsers have no canvas of more than 16 million. */
+const STRIP_PIXELS = 1 << 22;
+
+/** The pixels of a source on a background; `ImageError` if it cannot be decoded. */
+export async function readPixels(source: Source, background: Colour): Promise<Rgb> {
+  if (source instanceof ImageData) return flatten(source, background);
+  if (source instanceof ImageBitmap) return readBitmap(source, background);
+  let bitmap: ImageBitmap;
+  try {
+    bitmap = await createImageBitmap(source, { imageOrientation: "from-image" });
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new ImageError(`this browser cannot decode the picture of ${source.size} bytes: ${reason}`);
+  }
+  try {
+    return readBitmap(bitmap, background);
+  } finally {
+    bitmap.close();
+  }
+}
+
+function readBitmap(bitmap: ImageBitmap, background: Colour): Rgb {
+  const { width, height } = bitmap;
+  if (width === 0 || height === 0) throw new ImageError("the picture is empty, or was closed or transferred");
+  const rows = Math.min(height, Math.max(1, Math.floor(STRIP_PIXELS / width)));
+  const canvas = new OffscreenCanvas(width, rows);
+  const context = canvas.getContext("2d", { colorSpace: "srgb", willReadFrequently: true });
+  if (!context) throw new ImageError("this browser gives no 2D canvas to read pixels from");
+  context.imageSmoothingEnabled = false;
+  const data = new Uint8Array(3 * width * height);
+  for (let top = 0; top < height; top += rows) {
+    const count = Math.min(rows, height - top);
+    context.clearRect(0, 0, width, rows);
+    context.drawImage(bitmap, 0, top, width, count, 0, 0, width, count);
+    flattenInto(data, 3 * width * top, context.getImageData(0, 0, width, count).data, background);
+  }
+  return { width, height, data };
+}

@@ -1,0 +1,35 @@
+/** The worker: one encoder, asked by messages. */
+
+import { fetchBundle } from "./bundle";
+import { Encoder } from "./encoder";
+import { BundleError } from "./errors";
+import type { Answer, BundleInfo, Question, Request, Result } from "./messages";
+import { readPixels } from "./pixels";
+
+let encoder: Encoder | undefined;
+
+self.onmessage = async (event: MessageEvent<Request>) => {
+  const { id } = event.data;
+  let answer: Answer;
+  try {
+    answer = { id, result: await respond(event.data) };
+  } catch (error) {
+    const { name, message } = error instanceof Error ? error : new Error(String(error));
+    answer = { id, error: { name, message } };
+  }
+  self.postMessage(answer);
+};
+
+async function respond(question: Question): Promise<Result> {
+  if (question.verb === "open") {
+    encoder = await Encoder.open(await fetchBundle(question.source), question.runtime);
+    const { id, contractId, hr, lr, golden } = encoder.bundle;
+    return { id, contractId, hr, lr, selfTest: golden.inputs.map((input) => input.name) } satisfies BundleInfo;
+  }
+  if (!encoder) throw new BundleError("no bundle is open");
+  const start = performance.now();
+  const picture = await readPixels(question.source, question.background);
+  const decode = performance.now() - start;
+  const payload = await encoder.compress(picture, question.fit);
+  return { ...payload, timings: { decode, ...payload.timings } };
+}

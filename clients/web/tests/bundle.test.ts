@@ -1,0 +1,103 @@
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
+
+import { fetchBundle } from "../src/bundle";
+import { BundleError, ServiceError } from "../src/errors";
+import { sha256Hex } from "../src/golden_inputs";
+import { readBytes } from "./golden";
+
+const SERVICE = "https://service.example";
+const FOLDER = "bundles/faces-256-lr16";
+const ID = "faces-256-lr16";
+
+let files: Record<string, Uint8Array>;
+let fetched: string[];
+let offline: boolean;
+let kept: Map<string, Response>;
+
+function describeFile(name: string) {
+  return { name, url: `/v1/bundles/${ID}/${name}`, size: files[name].length, sha256: sha256Hex(files[name]) };
+}
+
+function listing() {
+  const [encoders, contract] = [["encoder.onnx"], ["coder.json", "golden.json"]];
+  return [{
+    id: ID, hr: 256, lr: 16, lr_contract_id: "f0".repeat(32),
+    encoders: encoders.map(describeFile), contract: contract.map(describeFile),
+  }];
+}
+
+beforeEach(() => {
+  files = { "encoder.onnx": new Uint8Array([1, 2, 3]) };
+  for (const name of ["coder.json", "golden.json"]) files[name] = readBytes(`${FOLDER}/${name}`);
+  fetched = [];
+  offline = false;
+  kept = new Map();
+  const answers = listing();
+  vi.stubGlobal("fetch", async (url: string, options: RequestInit) => {
+    if (offline) throw new TypeError("no network");
+    const path = new URL(url).pathname;
+    fetched.push(path);
+    if (new Headers(options.headers).get("Authorization") !== "Bearer secret") return new Response(null, { status: 401 });
+    if (path === "/v1/bundles") return Response.json(answers);
+    const name = path.split("/").pop() ?? "";
+    return new Response(files[name] as BodyInit, { headers: { ETag: `"${sha256Hex(files[name])}"` } });
+  });
+  vi.stubGlobal("caches", {
+    open: async () => ({
+      match: async (url: string) => kept.get(url)?.clone(),
+      put: async (url: string, response: Response) => void kept.set(url, response),
+    }),
+  });
+});
+
+afterEach(() => vi.unstubAllGlobals());
+
+const source = { service: SERVICE, bundle: ID, token: "secret" };
+
+test("fetches what a client needs, once", async () => {
+  const bundle = await fetchBundle(source);
+  expect([bundle.id, bundle.hr, bundle.lr, bundle.contractId]).toEqual([ID, 256, 16, "f0".repeat(32)]);
+  expect([...bundle.encoder]).toEqual([1, 2, 3]);
+  expect(bundle.golden.inputs.length).toBe(12);
+  expect(fetched).toHaveLength(4);
+
+  await fetchBundle({ ...source, bundle: undefined });
+  expect(fetched.slice(4)).toEqual(["/v1/bundles"]);
+});
+
+test("works without a network once everything is kept", async () => {
+  await fetchBundle(source);
+  offline = true;
+  expect((await fetchBundle(source)).id).toBe(ID);
+});
+
+test("without a network or cache it says who could not be reached", async () => {
+  offline = true;
+  await expect(fetchBundle(source)).rejects.toThrow(ServiceError);
+  vi.stubGlobal("caches", undefined);
+  await expect(fetchBundle(source)).rejects.toThrow("https://service.example/v1/bundles cannot be reached");
+});
+
+test("works without the Cache API", async () => {
+  vi.stubGlobal("caches", undefined);
+  expect((await fetchBundle(source)).id).toBe(ID);
+});
+
+test("a kept file that has another ETag than the service lists is fetched again", async () => {
+  await fetchBundle(source);
+  const url = `${SERVICE}/v1/bundles/${ID}/encoder.onnx`;
+  kept.set(url, new Response(new Uint8Array([9]), { headers: { ETag: '"old"' } }));
+  expect([...(await fetchBundle(source)).encoder]).toEqual([1, 2, 3]);
+  expect(fetched.filter((path) => path.endsWith("encoder.onnx"))).toHaveLength(2);
+});
+
+test("an altered file is refused and not kept", async () => {
+  files["encoder.onnx"] = new Uint8Array([1, 2, 4]);
+  await expect(fetchBundle(source)).rejects.toThrow(BundleError);
+  expect(kept.has(`${SERVICE}/v1/bundles/${ID}/encoder.onnx`)).toBe(false);
+});
+
+test("a wrong token and an unknown bundle are the service's trouble", async () => {
+  await expect(fetchBundle({ ...source, token: "other" })).rejects.toThrow("answered 401");
+  await expect(fetchBundle({ ...source, bundle: "cats" })).rejects.toThrow("no bundle cats, only: faces-256-lr16");
+});

@@ -1,0 +1,33 @@
+import { beforeAll, expect, test } from "vitest";
+
+import { Encoder } from "../src/encoder";
+import { BundleError, DeviceError } from "../src/errors";
+import { fitPicture } from "../src/fit";
+import { sha256Hex } from "../src/golden_inputs";
+import { defaultBundle, hexOf, type PayloadCase, pictureOf, readJson } from "./golden";
+
+const PAYLOADS = readJson<{ payloads: PayloadCase[] }>("tests/golden/clients/payloads.json").payloads;
+let encoder: Encoder;
+
+beforeAll(async () => {
+  encoder = await Encoder.open(defaultBundle()); // runs the bundle's golden vectors
+});
+
+test.each(PAYLOADS)("compresses $original_size, $fit, to the bytes of sdk.compress", async (expected) => {
+  const picture = pictureOf(expected);
+  expect(sha256Hex(fitPicture(picture, encoder.bundle.hr, expected.fit).data)).toBe(expected.fitted_sha256);
+  const payload = await encoder.compress(picture, expected.fit);
+  expect(hexOf(payload.lr.data)).toBe(expected.lr);
+  expect(hexOf(payload.bytes)).toBe(expected.payload);
+});
+
+test("an encoder that computes other bytes is refused", async () => {
+  const bundle = defaultBundle();
+  const [first] = bundle.golden.inputs;
+  const golden = { ...bundle.golden, inputs: [{ ...first, lr_sha256: "0".repeat(64) }] };
+  await expect(Encoder.open({ ...bundle, golden })).rejects.toThrow(DeviceError);
+});
+
+test("what is no encoder is refused", async () => {
+  await expect(Encoder.open({ ...defaultBundle(), encoder: new Uint8Array(100) })).rejects.toThrow(BundleError);
+});

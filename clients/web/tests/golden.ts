@@ -1,0 +1,85 @@
+/** The golden files all clients share, tests/golden/ of the repository, and the default bundle. */
+
+import { readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+
+import type { Bundle } from "../src/bundle";
+import { readCoderTables } from "../src/coder_tables";
+import type { Fit } from "../src/fit";
+import { generatorBytes } from "../src/golden_inputs";
+import type { Rgb } from "../src/rgb";
+
+const REPOSITORY = fileURLToPath(new URL("../../../", import.meta.url));
+
+export interface Generated {
+  readonly seed: number;
+  readonly block: number;
+  readonly size: [number, number];
+}
+
+export interface PayloadCase extends Partial<Generated> {
+  readonly file?: string;
+  readonly fit: Fit;
+  readonly original_size: [number, number];
+  readonly fitted_sha256: string;
+  readonly lr: string;
+  readonly payload: string;
+}
+
+export function readBytes(path: string): Uint8Array {
+  return new Uint8Array(readFileSync(REPOSITORY + path));
+}
+
+export function readJson<T>(path: string): T {
+  return JSON.parse(readFileSync(REPOSITORY + path, "utf8")) as T;
+}
+
+export function bytesOf(hex: string): Uint8Array {
+  return new Uint8Array(Buffer.from(hex, "hex"));
+}
+
+export function hexOf(bytes: Uint8Array): string {
+  return Buffer.from(bytes).toString("hex");
+}
+
+/** Cells of noise, as tests/golden/regenerate_clients.py says. */
+export function generatedLevels({ seed, block, size: [width, height] }: Generated, channels: number): Uint8Array {
+  const across = Math.ceil(width / block);
+  const cells = generatorBytes(seed, across * Math.ceil(height / block) * channels);
+  const data = new Uint8Array(width * height * channels);
+  let at = 0;
+  for (let y = 0; y < height; y++) {
+    for (let x = 0; x < width; x++) {
+      const cell = channels * (across * Math.floor(y / block) + Math.floor(x / block));
+      for (let channel = 0; channel < channels; channel++) data[at++] = cells[cell + channel];
+    }
+  }
+  return data;
+}
+
+export function generatedPicture(source: Generated): Rgb {
+  return { width: source.size[0], height: source.size[1], data: generatedLevels(source, 3) };
+}
+
+/** The picture of a payload case: generated, or the binary PPM it names. */
+export function pictureOf(source: PayloadCase): Rgb {
+  if (!source.file) return generatedPicture(source as Generated);
+  const file = readBytes(`tests/golden/clients/${source.file}`);
+  const header = /^P6\n(\d+) (\d+)\n255\n/.exec(Buffer.from(file.subarray(0, 40)).toString("latin1"));
+  if (!header) throw new Error(`${source.file} is no PPM`);
+  return { width: Number(header[1]), height: Number(header[2]), data: file.subarray(header[0].length) };
+}
+
+export function defaultBundle(): Bundle {
+  const folder = "bundles/faces-256-lr16";
+  const manifest = readJson<{ id: string; lr_contract_id: string; hr: number; lr: number }>(`${folder}/manifest.json`);
+  return {
+    id: manifest.id,
+    contractId: manifest.lr_contract_id,
+    hr: manifest.hr,
+    lr: manifest.lr,
+    encoder: readBytes(`${folder}/encoder.onnx`),
+    tables: readCoderTables(readJson(`${folder}/coder.json`)),
+    golden: readJson(`${folder}/golden.json`),
+  };
+}

@@ -1,0 +1,99 @@
+import { describe, expect, test } from "vitest";
+
+import { readCoderTables } from "../src/coder_tables";
+import { BundleError, PayloadError } from "../src/errors";
+import { sha256Hex } from "../src/golden_inputs";
+import { decodeLr, encodeLr } from "../src/lr_coder";
+import { crc32, decodePayload, encodePayload, parseHeader } from "../src/payload";
+import { bytesOf, defaultBundle, hexOf, type PayloadCase, readBytes, readJson } from "./golden";
+
+const { tables, contractId } = defaultBundle();
+const GENERIC = readCoderTables(readJson("edgegrain/contract/default_coder.json"));
+const BODIES = readJson<{ bodies: { size: [number, number]; lr: string; body: string }[] }>(
+  "tests/golden/clients/bodies.json",
+).bodies;
+const PAYLOADS = readJson<{ payloads: PayloadCase[] }>("tests/golden/clients/payloads.json").payloads;
+const DAMAGED = readJson<{ payloads: { name: string; payload: string }[] }>("tests/golden/clients/damaged.json").payloads;
+const STORED = readJson<{
+  contract_id: string;
+  payloads: { file: string; lr_size: [number, number]; lr_sha256: string; original_size: [number, number]; fit: string }[];
+}>("tests/golden/contract/payloads.json");
+
+test("CRC-32 is that of zlib", () => {
+  expect(crc32(new TextEncoder().encode("123456789"))).toBe(0xcbf43926);
+});
+
+test.each(BODIES)("codes an LR of $size to the pinned body and back", ({ size: [width, height], lr, body }) => {
+  const picture = { width, height, data: bytesOf(lr) };
+  expect(hexOf(encodeLr(picture, tables))).toBe(body);
+  expect(decodeLr(bytesOf(body), width, height, tables)).toEqual(picture);
+});
+
+test.each(STORED.payloads)("reads the stored $file and writes it again", (stored) => {
+  const data = readBytes(`tests/golden/contract/${stored.file}`);
+  const { lr, header } = decodePayload(data, STORED.contract_id, GENERIC);
+  expect([lr.width, lr.height]).toEqual(stored.lr_size);
+  expect(sha256Hex(lr.data)).toBe(stored.lr_sha256);
+  expect([header.originalWidth, header.originalHeight, header.fit]).toEqual([...stored.original_size, stored.fit]);
+  const again = encodePayload(lr, {
+    contractId: STORED.contract_id,
+    tables: GENERIC,
+    originalSize: stored.original_size,
+    fit: header.fit,
+    coding: header.coding,
+  });
+  expect(hexOf(again)).toBe(hexOf(data));
+});
+
+test.each(PAYLOADS)("packs the LR of $original_size, $fit, as Python does", ({ lr, original_size, fit, payload }) => {
+  const picture = { width: 16, height: 16, data: bytesOf(lr) };
+  const data = encodePayload(picture, { contractId, tables, originalSize: original_size, fit });
+  expect(hexOf(data)).toBe(payload);
+  expect(decodePayload(data, contractId, tables).lr).toEqual(picture);
+  expect(parseHeader(data).contract).toBe(contractId.slice(0, 8));
+});
+
+test.each(DAMAGED)("refuses a payload: $name", ({ payload }) => {
+  expect(() => decodePayload(bytesOf(payload), contractId, tables)).toThrow(PayloadError);
+});
+
+test("every byte of a payload matters", () => {
+  const data = bytesOf(PAYLOADS[0].payload);
+  for (let index = 0; index < data.length; index++) {
+    const changed = data.slice();
+    changed[index] ^= 0x40;
+    expect(() => parseHeader(changed), `byte ${index}`).toThrow(PayloadError);
+  }
+});
+
+describe("refuses to write", () => {
+  const lr = { width: 1, height: 1, data: new Uint8Array(3) };
+  const right = { contractId, tables, originalSize: [1, 1] as [number, number] };
+
+  test.each([
+    ["a wide LR", { ...lr, width: 257, data: new Uint8Array(3 * 257) }, right],
+    ["an original without height", lr, { ...right, originalSize: [1, 0] as [number, number] }],
+    ["an original of 2^32 pixels", lr, { ...right, originalSize: [65535, 65535] as [number, number] }],
+    ["half a contract id", lr, { ...right, contractId: contractId.slice(0, 32) }],
+  ])("%s", (_name, picture, options) => {
+    expect(() => encodePayload(picture, options)).toThrow(PayloadError);
+  });
+});
+
+describe("refuses coder tables", () => {
+  const good = () => structuredClone(readJson<any>("edgegrain/contract/default_coder.json"));
+
+  test.each<[string, (tables: any) => void]>([
+    ["of another format", (source) => (source.format = "edgegrain coder tables 2")],
+    ["of two channels", (source) => source.channels.pop()],
+    ["without hidden layers", (source) => (source.channels[0].hidden = [])],
+    ["with a shift of 25", (source) => (source.channels[1].hidden[0].shift[0] = 25)],
+    ["with a weight too few", (source) => (source.channels[2].output.weight = btoa("abc"))],
+    ["with a bias that lets a sum overflow", (source) => (source.channels[0].output.bias[1] = 2 ** 30)],
+    ["with a bias of a half", (source) => (source.channels[0].output.bias[0] = 0.5)],
+  ])("%s", (_name, damage) => {
+    const source = good();
+    damage(source);
+    expect(() => readCoderTables(source)).toThrow(BundleError);
+  });
+});

@@ -1,0 +1,249 @@
+"""Write the golden files that clients share: python tests/golden/regenerate_clients.py [--force]
+
+The clients in TypeScript, Java and Swift (clients/) read these files and those of tests/golden/contract. They pin what
+a client computes: the encoder's square of a picture, what shows through transparency, coded bodies, whole payloads, and
+what must be refused. Every one follows from the contract and from the default bundle, both frozen.
+
+Pictures are made so that any language can make them. They are cells of block x block pixels, cut off at the right and
+bottom; byte n of the cells, in reading order, R, G, B (A), is the top byte of state n of the generator
+state = (state * 1664525 + 1013904223) mod 2**32, the first state being that after one step from the seed. One picture
+is real: portrait.ppm, a part of the demonstration portrait (edgegrain/demo/CREDIT.md), binary PPM.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import struct
+import sys
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+import sdk
+from edge_encoder.golden_inputs import generator_bytes
+from edge_encoder.preprocessing import content_size, fit_picture, load_picture
+from edgegrain.contract.bundle_paths import DEFAULT_BUNDLE, find_bundle
+from edgegrain.contract.errors import PayloadError
+from edgegrain.contract.lr_coder import CoderTables, encode_lr
+from edgegrain.contract.manifest import load_manifest
+from edgegrain.contract.payload import decode_payload
+
+FOLDER = Path(__file__).parent / "clients"
+PORTRAIT = "portrait.ppm"
+
+# seed, block, (width, height), hr, fit
+FITS = [
+    (1, 1, (1, 1), 8, "pad"),
+    (2, 1, (3, 1), 16, "pad"),
+    (3, 3, (31, 17), 32, "pad"),
+    (4, 3, (31, 17), 32, "stretch"),
+    (5, 3, (31, 17), 32, "crop"),
+    (6, 5, (100, 333), 64, "pad"),
+    (7, 5, (333, 100), 64, "crop"),
+    (8, 1, (256, 256), 256, "pad"),
+    (9, 7, (1000, 3), 256, "pad"),
+    (10, 9, (640, 480), 256, "pad"),
+    (11, 9, (480, 641), 256, "stretch"),
+    (12, 9, (481, 640), 256, "crop"),
+    (13, 16, (1920, 1080), 512, "pad"),
+]
+# (width, height), hr
+CONTENT_SIZES = [
+    ((1, 1), 256), ((65535, 1), 256), ((3, 2), 256), ((511, 512), 256), ((4000, 3000), 512), ((5, 7), 1024)]
+# seed, block, (width, height), background
+TRANSPARENT = [(21, 1, (64, 64), (255, 255, 255)), (22, 4, (33, 17), (10, 200, 77))]
+# kind and size as in regenerate_contract.py
+BODIES = [("smooth", (16, 16)), ("textured", (16, 16)), ("black", (16, 16)), ("textured", (5, 3)), ("noise", (1, 1)),
+          ("smooth", (33, 20)), ("noise", (16, 16))]
+# seed, block, (width, height), fit; the portrait with each fit comes first
+PAYLOADS = [
+    (31, 13, (300, 200), "pad"),
+    (32, 40, (200, 333), "stretch"),
+    (33, 1, (256, 256), "pad"),
+    (34, 64, (1280, 720), "crop"),
+    (35, 1, (1, 1), "pad"),
+    (36, 5, (3000, 17), "pad"),
+]
+
+
+def generated_picture(
+    seed: int, block: int, size: tuple[int, int], channels: int = 3
+) -> npt.NDArray[np.uint8]:
+    """Cells of noise, uint8 [height, width, channels]."""
+    width, height = size
+    across, down = -(-width // block), -(-height // block)
+    cells = generator_bytes(seed, across * down * channels).reshape(down, across, channels)
+    return np.ascontiguousarray(cells.repeat(block, axis=0).repeat(block, axis=1)[:height, :width])
+
+
+def golden_files() -> dict[str, bytes]:
+    """Every golden file of the clients: name -> bytes."""
+    portrait = (FOLDER / PORTRAIT).read_bytes() if (FOLDER / PORTRAIT).exists() else _portrait()
+    manifest = load_manifest(find_bundle(DEFAULT_BUNDLE))
+    tables = CoderTables.from_json(manifest.open_file("coder.json"))
+    return {
+        PORTRAIT: portrait,
+        "fits.json": _json(_fits()),
+        "transparency.json": _json(_transparency()),
+        "bodies.json": _json({"bundle": manifest.id, "bodies": _bodies(tables)}),
+        "payloads.json": _json({
+            "bundle": manifest.id,
+            "hr": manifest.hr,
+            "lr_contract_id": manifest.lr_contract_id.hex(),
+            "payloads": _payloads(portrait),
+        }),
+        "damaged.json": _json({
+            "bundle": manifest.id,
+            "lr_contract_id": manifest.lr_contract_id.hex(),
+            "payloads": _damaged(manifest.lr_contract_id, tables),
+        }),
+    }
+
+
+def _portrait() -> bytes:
+    """150 x 190 pixels of the portrait; made once and kept, because JPEG decoders may come to differ."""
+    path = Path(__file__).parents[2] / "edgegrain" / "demo" / "portrait.jpg"
+    with Image.open(path) as image:
+        rgb = np.asarray(image.convert("RGB"))[40:230, 55:205]
+    return b"P6\n150 190\n255\n" + rgb.tobytes()
+
+
+def _fits() -> dict[str, Any]:
+    cases = []
+    for seed, block, size, hr, fit in FITS:
+        fitted = fit_picture(generated_picture(seed, block, size), hr, fit)
+        cases.append({"seed": seed, "block": block, "size": size, "hr": hr, "fit": fit, "sha256": _digest(fitted)})
+    sizes = [{"size": size, "hr": hr, "content_size": content_size(size, hr)} for size, hr in CONTENT_SIZES]
+    return {"fits": cases, "content_sizes": sizes}
+
+
+def _transparency() -> dict[str, Any]:
+    cases = []
+    for seed, block, size, background in TRANSPARENT:
+        rgb = load_picture(generated_picture(seed, block, size, 4), background=background)
+        cases.append(
+            {"seed": seed, "block": block, "size": size, "background": background, "sha256": _digest(rgb)})
+    return {"pictures": cases}
+
+
+def _bodies(tables: CoderTables) -> list[dict[str, Any]]:
+    golden_lr = _contract_script().golden_lr
+    bodies = []
+    for kind, size in BODIES:
+        lr = golden_lr(kind, *size)
+        bodies.append({"size": size, "lr": lr.tobytes().hex(), "body": encode_lr(lr, tables).hex()})
+    return bodies
+
+
+def _payloads(portrait: bytes) -> list[dict[str, Any]]:
+    codec = sdk.Codec(DEFAULT_BUNDLE, threads=1)
+    hr = codec.bundle.hr
+    rgb = np.frombuffer(portrait.split(b"255\n", 1)[1], np.uint8).reshape(190, 150, 3)
+    sources: list[tuple[dict[str, Any], npt.NDArray[np.uint8], str]] = [
+        ({"file": PORTRAIT}, rgb, fit) for fit in ("pad", "stretch", "crop")]
+    sources += [({"seed": seed, "block": block, "size": size}, generated_picture(seed, block, size), fit)
+                for seed, block, size, fit in PAYLOADS]
+    cases = []
+    for source, picture, fit in sources:
+        payload = codec.compress(picture, fit=fit)
+        cases.append({
+            **source, "fit": fit, "original_size": payload.original_size,
+            "fitted_sha256": _digest(fit_picture(picture, hr, fit)), "lr": payload.lr.tobytes().hex(),
+            "payload": payload.hex()})
+    return cases
+
+
+def _damaged(contract_id: bytes, tables: CoderTables) -> list[dict[str, str]]:
+    """Payloads that a reader refuses; all but the first ones have the right CRC."""
+    lr = _contract_script().golden_lr("smooth", 16, 16)
+    body = encode_lr(lr, tables)
+
+    def payload(
+        body: bytes = body, *, magic: bytes = b"\xed\x6e", version: int = 1, coding: int = 1,
+        contract: bytes = contract_id, flags: int = 4 << 2, size: bytes = b"", original: bytes = b"\x80\x05\xe0\x03"
+    ) -> bytes:
+        data = magic + bytes([version << 4 | coding]) + contract[:4] + bytes([flags]) + size + original + body
+        return data + struct.pack("<I", zlib.crc32(data))
+
+    good, raw = payload(), lr.tobytes()
+    flipped = bytearray(good)
+    flipped[20] ^= 1
+    cases = {
+        "empty": b"",
+        "thirteen bytes": good[:13],
+        "truncated": good[:-1],
+        "one byte more": good + b"\0",
+        "one bit flipped": bytes(flipped),
+        "another magic": payload(magic=b"\xed\x6f"),
+        "version 2": payload(version=2),
+        "coding 2": payload(coding=2),
+        "reserved flag": payload(flags=4 << 2 | 64),
+        "fit 3": payload(flags=4 << 2 | 3),
+        "size code 9": payload(flags=9 << 2),
+        "explicit size that has a code": payload(flags=15 << 2, size=bytes((15, 15))),
+        "width in too many bytes": payload(original=b"\x80\x85\x00\xe0\x03"),
+        "width of four bytes": payload(original=b"\x80\x80\x80\x01\xe0\x03"),
+        "width 0": payload(original=b"\x00\xe0\x03"),
+        "width 65536": payload(original=b"\x80\x80\x04\x01"),
+        "more than 2**28 pixels": payload(original=b"\xff\xff\x03\xff\xff\x03"),
+        "another contract": payload(contract=bytes(byte ^ 255 for byte in contract_id)),
+        "raw, one byte short": payload(raw[:-1], coding=0),
+        "raw, one byte long": payload(raw + b"\0", coding=0),
+        "coded, as long as raw": payload((raw[:-1] + b"\1"), coding=1),
+        "body with another ending": payload(body + bytes([1])),
+        "body with a zero behind": payload(body + b"\0"),
+    }
+    for name, data in cases.items():
+        try:
+            decode_payload(data, contract_id=contract_id, tables=tables)
+        except PayloadError:
+            continue
+        raise AssertionError(f"{name} is a payload that can be read")
+    return [{"name": name, "payload": data.hex()} for name, data in cases.items()]
+
+
+def _contract_script() -> Any:
+    path = Path(__file__).parent / "regenerate_contract.py"
+    spec = importlib.util.spec_from_file_location("regenerate_contract", path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"cannot load {path}")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    return script
+
+
+def _digest(levels: npt.NDArray[np.uint8]) -> str:
+    return hashlib.sha256(np.ascontiguousarray(levels).tobytes()).hexdigest()
+
+
+def _json(value: object) -> bytes:
+    return (json.dumps(value, indent=1) + "\n").encode("ascii")
+
+
+def main() -> int:
+    """Write what is missing; replace what differs only with --force."""
+    force = sys.argv[1:] == ["--force"]
+    if sys.argv[1:] and not force:
+        print(__doc__)
+        return 2
+    FOLDER.mkdir(exist_ok=True)
+    files = golden_files()
+    differing = [n for n, data in files.items() if (FOLDER / n).exists() and (FOLDER / n).read_bytes() != data]
+    if differing and not force:
+        print(f"these would change, which breaks stored payloads or other clients: {', '.join(differing)}")
+        print("nothing was written; --force replaces them")
+        return 1
+    for name, data in files.items():
+        (FOLDER / name).write_bytes(data)
+    print(f"{len(files)} files in {FOLDER}, {len(differing)} of them changed")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -144,7 +144,8 @@ class Trainer:
         if of_rate:
             self.optimizers.append(torch.optim.Adam(of_rate, lr=rate.LEARNING_RATE))
             self.optimizers[-1].param_groups[0]["factor"] = rate.LEARNING_RATE / config.learning_rate
-        real = config.batch - config.synthetic_count
+        # Synthetic pictures come last in a batch; the discriminator must not take the prior's faults for real.
+        self._real = real = config.batch - config.synthetic_count
         seed = config.seed + run.pictures + 1_000_003 * place.rank
         if place.rank:  # else every process would draw the same noise
             torch.manual_seed(seed)
@@ -181,7 +182,7 @@ class Trainer:
                 part, more = code_loss(config.loss, restored.codes[-len(codes):], codes, self._variance)
                 loss, terms = loss + part, terms | more
             if adversarial is not None and run.opponent is not None and progress >= adversarial.begins:
-                part = run.opponent.loss(restored.picture, target)
+                part = run.opponent.loss(restored.picture, target[:self._real])
                 loss, terms = loss + adversarial.weight * part, terms | {"adversarial": part.detach()}
         run.model.zero_grad(set_to_none=True)
         loss.backward()
@@ -196,7 +197,7 @@ class Trainer:
         if adversarial is not None and run.opponent is not None and progress >= adversarial.warms_up \
                 and self.steps % adversarial.every == 0:
             with torch.autocast(place.device.type, dtype=torch.bfloat16):
-                terms |= run.opponent.learn(restored.picture, target, place.average_gradients)
+                terms |= run.opponent.learn(restored.picture, target[:self._real], place.average_gradients)
         self.steps += 1
         run.pictures += config.batch * place.world
         with torch.no_grad():  # a young average of a new run would otherwise keep the random beginning

@@ -114,6 +114,8 @@ def publish(checkpoint: Path, data: Path, folder: Path, *, bundle_id: str, versi
     network = lower(encoder) if isinstance(encoder, EncoderTwin) else box_network(config.encoder)
     source = _kept_encoder(average, encoder_of) if encoder_of is not None else None
     decoder = average.decoder.eval()
+    if isinstance(decoder, Grain) and config.stage == "1":  # it had the generator for its pictures
+        decoder = decoder.decoder
     if isinstance(decoder, Grain):
         architecture, usual = decoder.config.as_dict(), Weights.compact
         licence = {**licence, "prior": prior_licence(prior or DEFAULT_PRIOR)}

@@ -29,7 +29,8 @@ class StageConfig:
         stage: ``"1"``, ``"2"``, ``"3"`` or ``"final"``.
         trains: the parts whose weights move: ``"encoder"``, ``"decoder"``, ``"codes"``, ``"fusion"``.
         encoder: the exact encoder.
-        decoder: the invertible decoder alone (stage 1), or all of GRAIN.
+        decoder: the invertible decoder alone (stage 1), or all of GRAIN; a stage 1 with synthetic pictures needs the
+            latter, for its prior.
         correction: False trains the control: LR = box mean, no learned correction.
         adversarial: the adversarial loss, or None.
         synthetic: part of every batch that comes from the prior, with known codes.
@@ -80,8 +81,12 @@ class StageConfig:
             raise ValueError(f"stage {self.stage} needs a GrainConfig as its decoder")
         if not 0 <= self.synthetic <= 1:
             raise ValueError(f"synthetic is a part of the batch, 0...1, got {self.synthetic}")
-        if (self.synthetic or self.loss.codes) and self.stage == "1":
-            raise ValueError("stage 1 has no prior: neither synthetic pictures nor a loss on codes")
+        if self.adversarial is not None and self.synthetic_count == self.batch:
+            raise ValueError("a discriminator needs real pictures: synthetic must leave room for some in a batch")
+        if self.synthetic and not isinstance(self.decoder, GrainConfig):
+            raise ValueError("synthetic pictures come from a prior; the decoder must be a GrainConfig with one")
+        if self.loss.codes and self.stage == "1":
+            raise ValueError("stage 1 predicts no codes: it cannot have a loss on them")
 
     @property
     def output(self) -> str:

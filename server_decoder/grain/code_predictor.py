@@ -190,7 +190,7 @@ class CodePredictor(nn.Module):
         for side, branch, linear in zip(self.scale_of_code, self._branch_of_code, self.codes, strict=True):
             if branch not in branches:
                 branches[branch] = self.branches[branch](base[side])  # [B, branch[-1]]
-            codes.append(linear(branches[branch]))
+            codes.append(linear(branches[branch].to(linear.weight.dtype)))  # float32, also where convolutions are not
         return torch.stack(codes, 1)
 
     def predict_offsets(self, features: Sequence[Tensor]) -> dict[int, Tensor]:

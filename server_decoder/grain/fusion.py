@@ -23,6 +23,8 @@ from torch import Tensor, nn
 
 from server_decoder.grain.rrdb import NEGATIVE_SLOPE, initialize
 
+_MEANS = 16  # side of the blocks whose means float16 holds
+
 
 @dataclass(frozen=True)
 class FusionConfig:
@@ -77,8 +79,11 @@ class SqueezeExcitation(nn.Module):
         self.excite = nn.Conv2d(hidden, channels, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        weights = F.relu(self.squeeze(x.mean((2, 3), keepdim=True)))
-        return x * torch.sigmoid(self.excite(weights))
+        return x * self.weights(channel_means(x)).to(x.dtype)
+
+    def weights(self, means: Tensor) -> Tensor:
+        """``[B, C, 1, 1]`` -> the channels' weights in 0...1, likewise."""
+        return torch.sigmoid(self.excite(F.relu(self.squeeze(means))))
 
 
 class FusionScale(nn.Module):
@@ -153,6 +158,13 @@ class PictureFusion(nn.Module):
 
     def forward(self, invertible: Tensor, style: Tensor) -> Tensor:
         return self.to_rgb(self.head(torch.cat([invertible, style], 1)))
+
+
+def channel_means(x: Tensor) -> Tensor:
+    """``[B, C, H, W]`` -> ``[B, C, 1, 1]``; of float16 in float32, because a sum over so many pixels overflows."""
+    if x.dtype == torch.float16:
+        x = F.avg_pool2d(x, min(_MEANS, x.shape[-1])).float()
+    return x.mean((2, 3), keepdim=True)
 
 
 def _convolutions(channels: Sequence[int]) -> nn.Sequential:

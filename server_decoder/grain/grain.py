@@ -178,18 +178,19 @@ class Grain(nn.Module):
                     f"weight {name} has the shape {list(state[name].shape)}, expected {list(tensor.shape)}")
         self.load_state_dict(dict(state), strict=False)
 
-    def forward_all(self, lr: Tensor, prior_gain: float = 1.0) -> GrainOutput:
+    def forward_all(self, lr: Tensor, prior_gain: float = 1.0, noise: list[Tensor] | None = None) -> GrainOutput:
         """Every picture and feature on the way.
 
         Args:
             lr: ``[B, 3, h, w]`` in [-1, 1], the size of the decoder's coarsest scale.
             prior_gain: factor on what the fusion takes from the generator; 0 shows what the prior is worth. A base that
                 is the generator's picture fades to the invertible one with it.
+            noise: of the generator, as `GenerativePrior.forward` takes it; None for its constants.
         """
         invertible, f_inv = self.decoder.forward_features(lr)
         if self.prior is None or self.codes is None:
             return GrainOutput(invertible, None, invertible, None, f_inv, {})
-        codes, (style, f_gen) = self.generate(f_inv)
+        codes, (style, f_gen) = self.generate(f_inv, noise)
         base = invertible
         if self.fusion is not None and self.fusion.config.base == "style":
             base = style if prior_gain == 1 else torch.lerp(invertible, style, prior_gain)
@@ -205,7 +206,7 @@ class Grain(nn.Module):
                 final = style
         return GrainOutput(invertible, style, final, codes, f_inv, f_gen)
 
-    def generate(self, f_inv: Sequence[Tensor]) -> tuple[Tensor, Synthesis]:
+    def generate(self, f_inv: Sequence[Tensor], noise: list[Tensor] | None = None) -> tuple[Tensor, Synthesis]:
         """Invertible features, coarse to fine -> codes ``[B, L, code_width]`` and what the generator makes of them.
 
         Raises:
@@ -214,7 +215,7 @@ class Grain(nn.Module):
         if self.prior is None or self.codes is None:
             raise ModelError(f"this model ({self.config.variant}) has no generator")
         codes = self.prior.mean_code + self.codes(f_inv)
-        return codes, self.prior(codes, offsets=self.codes.predict_offsets(f_inv))
+        return codes, self.prior(codes, noise, self.codes.predict_offsets(f_inv))
 
     def forward(self, lr: Tensor) -> Tensor:
         return self.forward_all(lr).final

@@ -86,6 +86,18 @@ FACES_256_LR16 = DecoderConfig(
      Scale(256, 12)),
     upsampling="subpixel", head=())
 
+# The other bundles of faces, in the same manner. Their first scales are wider, for they are trained on GPUs; what runs
+# at 512 and 1024 stays thin, where the generator draws anyway.
+FACES_256_LR32 = DecoderConfig(
+    (Scale(32, 160, rrdb=2), Scale(64, 96, residual=2), Scale(128, 48, residual=1), Scale(256, 16)),
+    upsampling="subpixel", head=())
+_TO_512 = (Scale(64, 128, residual=2), Scale(128, 72, residual=2), Scale(256, 40, residual=1))
+FACES_512_LR32 = DecoderConfig((Scale(32, 160, rrdb=3), *_TO_512, Scale(512, 16)), upsampling="subpixel", head=())
+_TO_1024 = (*_TO_512, Scale(512, 24, residual=1), Scale(1024, 12))
+FACES_1024_LR32 = DecoderConfig((Scale(32, 160, rrdb=3), *_TO_1024), upsampling="subpixel", head=())
+FACES_1024_LR16 = DecoderConfig(
+    (Scale(16, 192, rrdb=3), Scale(32, 160, residual=2), *_TO_1024), upsampling="subpixel", head=())
+
 
 class DecoderScale(nn.Module):
     """Blocks and a convolution around which the scale's input is added: f_inv = x + conv(blocks(x))."""

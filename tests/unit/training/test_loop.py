@@ -16,6 +16,7 @@ from PIL import Image
 from edge_encoder.integer_network import load
 from edgegrain.contract.errors import BundleError, DeviceError, EdgegrainError
 from edgegrain.contract.quantization import quantize
+from edgegrain.training.adversarial import Opponent
 from edgegrain.training.checkpoint import CHECKPOINT, load_run
 from edgegrain.training.configs import CONFIGS
 from edgegrain.training.loop import Trainer, learning_rate, train
@@ -132,6 +133,20 @@ def test_no_weight_of_the_generator_changes_and_none_takes_a_gradient(tmp_path: 
     train(config, out=tmp_path / "run", pictures=24, prior=prior)
     assert all(torch.equal(tensor, before[name]) for name, tensor in prior.state_dict().items())
     assert all(parameter.grad is None for parameter in prior.parameters())
+
+
+def test_the_discriminator_takes_no_synthetic_picture_for_real(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = replace(CONFIGS["smoke-final"], synthetic=0.5)
+    run = begin(config, None, stand_in_prior(config))
+    white = np.full((4, 64, 64, 3), 255, np.uint8)
+    run.opponent = Opponent(config.adversarial)
+    judged: list[tuple[int, torch.Tensor]] = []
+    monkeypatch.setattr(run.opponent, "loss", lambda made, real: judged.append((len(made), real)) or made.mean())
+    monkeypatch.setattr(run.opponent, "learn", lambda made, real, _: judged.append((len(made), real)) or {})
+    Trainer(run, Placement(torch.device("cpu")), white, Judges(None, None)).step(0.9)
+    assert [count for count, _ in judged] == [config.batch] * 2
+    for _, real in judged:
+        assert len(real) == config.batch // 2 and bool((real == 1).all())
 
 
 def test_an_encoder_that_is_kept_rounds_from_the_first_step() -> None:

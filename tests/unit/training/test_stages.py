@@ -10,6 +10,7 @@ import torch
 
 from edgegrain.training.autoencoder import build_autoencoder
 from edgegrain.training.configs import CONFIGS
+from edgegrain.training.losses import LossWeights
 from edgegrain.training.stages import StageConfig
 from server_decoder.grain.grain import GrainConfig
 from server_decoder.stylegan2.synthesis import StyleGAN2Config
@@ -48,11 +49,29 @@ def test_the_bundle_s_recipes_keep_the_published_encoder(name: str) -> None:
 def test_what_makes_no_sense_is_refused() -> None:
     for change, message in [({"stage": "4"}, "unknown stage"), ({"stage": "2"}, "GrainConfig"),
                             ({"trains": ("generator",)}, "trains some of"), ({"trains": ()}, "trains some of"),
-                            ({"synthetic": 0.5}, "no prior")]:
+                            ({"synthetic": 0.5}, "come from a prior"),
+                            ({"loss": LossWeights(codes=1.0)}, "predicts no codes")]:
         with pytest.raises(ValueError, match=message):
             replace(StageConfig(), **change)
     with pytest.raises(ValueError, match="part of the batch"):
         replace(CONFIGS["smoke-stage2"], synthetic=1.5)
+    with pytest.raises(ValueError, match="needs real pictures"):
+        replace(CONFIGS["smoke-final"], synthetic=1.0)
+
+
+@pytest.mark.parametrize(("hr", "lr"), [(256, 16), (256, 32), (512, 32), (1024, 32), (1024, 16)])
+def test_recipes_of_every_bundle_fit_together(hr: int, lr: int) -> None:
+    """Encoder, decoder, generator, codes and fusion agree on sizes, from LR to picture, in every stage."""
+    for stage in ("stage1", "stage2", "stage3", "final"):
+        config = CONFIGS[f"{stage}-faces-{hr}-lr{lr}"]
+        with torch.device("meta"):
+            model = build_autoencoder(config)
+            restored = model.decoder(torch.empty(1, 3, lr, lr))
+        assert (config.encoder.hr, config.encoder.lr) == (hr, lr) and restored.shape == (1, 3, hr, hr)
+        assert set(config.trains) <= set(model.parts())
+        if hr == 1024:
+            assert model.prior is not None and config.synthetic_count == 3 * config.batch // 4
+        assert (config.adversarial is not None) == (hr == 1024 and stage == "final")
 
 
 def test_frozen_parts_build_no_graph() -> None:

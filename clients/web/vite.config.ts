@@ -21,6 +21,7 @@ export function runtimeFiles(folder: string): Plugin {
 
 export default defineConfig({
   resolve: { conditions: ["onnxruntime-web-use-extern-wasm", ...defaultClientConditions] },
+  base: "./", // the worker lies relative to the library, wherever that is
   build: {
     lib: { entry: "src/index.ts", formats: ["es"], fileName: "index" },
     target: "es2022",

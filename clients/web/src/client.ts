@@ -43,7 +43,7 @@ export class EdgeClient {
 
   private constructor() {
     this.worker.onmessage = (event: MessageEvent<Answer>) => this.settle(event.data);
-    this.worker.onerror = (event) => this.fail(new DeviceError(`the encoder's worker stopped: ${event.message}`));
+    this.worker.onerror = (event) => this.fail(new DeviceError(`the encoder's worker stopped: ${event.message ?? "it could not be loaded"}`));
   }
 
   /**

@@ -30,10 +30,16 @@ export class ServiceError extends EdgegrainError {
   override name = "ServiceError";
 }
 
-const CLASSES = [PayloadError, ImageError, BundleError, DeviceError, ServiceError];
+/** By name: those of classes do not survive a minifier. */
+const CLASSES: Readonly<Record<string, new (message: string) => EdgegrainError>> = {
+  PayloadError,
+  ImageError,
+  BundleError,
+  DeviceError,
+  ServiceError,
+};
 
 /** An error again from its name and message, which is all that crosses from a worker. */
-export function errorOf(name: string, message: string): Error {
-  const known = CLASSES.find((candidate) => candidate.name === name);
-  return known ? new known(message) : new EdgegrainError(message);
+export function errorOf(name: string, message: string): EdgegrainError {
+  return new (CLASSES[name] ?? EdgegrainError)(message);
 }

@@ -82,6 +82,9 @@ CONFIGS: dict[str, StageConfig] = {
     **_faces(256, 16),
     "stage3-faces-256-lr16-gan": replace(_STAGE3, adversarial=_ADVERSARIAL),
     "final-faces-256-lr16-gan": replace(_FINAL, adversarial=_ADVERSARIAL),
+    # Variants of [GRAIN] Fig. 7 and Table 2; "without invertible encoder" is stage 1 with --control, then as usual.
+    "stage2-faces-256-lr16-single-scale": replace(_STAGE2, decoder=PRESETS["grain-256-lr16-codes-only-single-scale"]),
+    "stage3-faces-256-lr16-image-fusion": replace(_STAGE3, decoder=PRESETS["grain-256-lr16-image-fusion"]),
     **_faces(256, 32),
     **_faces(512, 32),
     **_faces(1024, 32),

@@ -65,7 +65,7 @@ def begin(config: StageConfig, start: Path | None, prior: GenerativePrior | None
     for name, tensor in weights.items():
         target = prefix + name if prefix and name.startswith("decoder.") else name
         fused = target.startswith("decoder.fusion.")
-        if target in own and not model.is_prior(target) and not (fused and source.stage == "2"):
+        if target in own and not model.is_prior(target) and not (fused and begins_fusion(config, source)):
             own[target] = tensor
     try:
         model.load_state_dict(own)
@@ -81,13 +81,22 @@ def adopt(config: StageConfig, source: StageConfig) -> StageConfig:
         inner = decoder.decoder if isinstance(decoder, GrainConfig) else decoder
         if isinstance(decoder, GrainConfig) and decoder.prior is not None:
             decoder = _with_offsets(decoder, config.decoder)
-            if source.stage == "2":  # which trained no fusion
+            if begins_fusion(config, source):
                 decoder = replace(decoder, fusion=config.decoder.fusion)
         else:
             decoder = replace(config.decoder, decoder=inner)
     elif isinstance(decoder, GrainConfig):
         raise BundleError("this stage trains the invertible decoder alone, but what it starts from is a whole GRAIN")
     return replace(config, encoder=source.encoder, decoder=decoder, correction=source.correction)
+
+
+def begins_fusion(config: StageConfig, source: StageConfig) -> bool:
+    """Whether the fusion starts at random: ``source`` has trained none (stages 1 and 2), or one of the other kind."""
+    if source.stage in ("1", "2") or not isinstance(config.decoder, GrainConfig) \
+            or not isinstance(source.decoder, GrainConfig):
+        return True
+    wanted, there = config.decoder.fusion, source.decoder.fusion
+    return wanted is not None and (there is None or there.kind != wanted.kind)
 
 
 def _with_offsets(decoder: GrainConfig, wanted: GrainConfig) -> GrainConfig:

@@ -50,6 +50,8 @@ _PAPER = paper_model(16)
 # One LR of 768 values steers this generator's 13 codes, so the predictor is narrow, and codes of one resolution share a
 # branch. f_gen has up to 512 channels, f_inv no more than 72 where the two are fused: the projection evens that out and
 # keeps the fusion under 3 GMAC. After some thousand pictures the generator's picture has overtaken the invertible one.
+_CODES = CodesConfig(widths=(48, 40, 32, 24, 16), branch=(48, 64, 80, 96), branch_per="resolution",
+                     offsets=(8, 16, 32, 64))
 _FUSION_256 = FusionConfig(
     base="style", sizes=(64, 128, 256), widths=(32, 24, 16), head=(24, 24), project=(32, 24, 16))
 # The generator's features end at 512; at 1024 the fusion works on f_inv and what comes up from there.
@@ -59,11 +61,11 @@ _FUSION_1024 = FusionConfig(
 
 def _faces(decoder: DecoderConfig, prior: MobileStyleGANConfig, fusion: FusionConfig) -> GrainConfig:
     """A bundle of faces: the light generator, cut to the picture's size, around a decoder."""
-    widths = (48, 40, 32, 24, 16, 16, 16)
-    codes = CodesConfig(widths=widths[:len(decoder.scales)], branch=(48, 64, 80, 96), branch_per="resolution",
-                        offsets=(8, 16, 32, 64))
+    codes = replace(_CODES, widths=(48, 40, 32, 24, 16, 16, 16)[:len(decoder.scales)])
     return GrainConfig(decoder, PriorConfig("mobile-stylegan", prior, compact=True), codes, fusion)
 
+
+_FACES_256_LR16 = _faces(FACES_256_LR16, MOBILE_STYLEGAN_256, _FUSION_256)
 
 _SMOKE_DECODER = DecoderConfig((Scale(16, 24, residual=1), Scale(32, 16, residual=1), Scale(64, 8)), "subpixel", ())
 _SMOKE_CODES = CodesConfig(widths=(16, 12, 8), branch=(16, 16, 24, 32), branch_per="resolution")
@@ -79,7 +81,10 @@ PRESETS: dict[str, GrainConfig] = {
     "grain-1024-lr16-image-fusion": replace(_PAPER, fusion=FusionConfig(kind="pictures")),
     # The paper's decoder around the light generator, which has 16 codes and no features at 1024x1024.
     "grain-1024-lr16-mobile": replace(_PAPER, prior=PriorConfig("mobile-stylegan", MOBILE_STYLEGAN_1024)),
-    "grain-256-lr16": _faces(FACES_256_LR16, MOBILE_STYLEGAN_256, _FUSION_256),
+    "grain-256-lr16": _FACES_256_LR16,
+    "grain-256-lr16-codes-only-single-scale": replace(
+        _FACES_256_LR16, codes=replace(_CODES, source="coarsest", offsets=()), fusion=None),
+    "grain-256-lr16-image-fusion": replace(_FACES_256_LR16, fusion=replace(_FUSION_256, kind="pictures")),
     "grain-256-lr32": _faces(FACES_256_LR32, MOBILE_STYLEGAN_256, _FUSION_256),
     "grain-512-lr32": _faces(FACES_512_LR32, MOBILE_STYLEGAN_512, replace(_FUSION_256, sizes=(128, 256, 512))),
     "grain-1024-lr32": _faces(FACES_1024_LR32, MOBILE_STYLEGAN_1024, _FUSION_1024),

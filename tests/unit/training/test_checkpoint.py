@@ -15,6 +15,7 @@ from edgegrain.training.adversarial import Opponent
 from edgegrain.training.checkpoint import CHECKPOINT, Run, load_run, save_run
 from edgegrain.training.configs import CONFIGS
 from edgegrain.training.start import begin, stand_in_prior
+from server_decoder.grain.fusion import PictureFusion
 
 CONFIG = CONFIGS["smoke-final"]
 
@@ -89,6 +90,13 @@ def test_each_stage_begins_with_the_one_before(tmp_path: Path) -> None:
     assert three.history == (*two.history, {"stage": "2", "pictures": 30})
     for name, tensor in two.average.parts()["codes"].state_dict().items():
         assert torch.equal(three.model.parts()["codes"].state_dict()[name], tensor)
+    save_run(tmp_path / "three", three)
+    pictures = replace(CONFIGS["smoke-stage3"], decoder=replace(
+        CONFIG.decoder, fusion=replace(CONFIG.decoder.fusion, kind="pictures")))
+    torch.manual_seed(8)
+    other = begin(pictures, tmp_path / "three", prior)
+    assert isinstance(other.model.parts()["fusion"], PictureFusion)  # a new one, around the codes that were trained
+    for name, tensor in three.average.parts()["codes"].state_dict().items():
+        assert torch.equal(other.model.parts()["codes"].state_dict()[name], tensor)
     with pytest.raises(BundleError, match="whole GRAIN"):
-        save_run(tmp_path / "three", three)
         begin(CONFIGS["smoke-stage1"], tmp_path / "two")

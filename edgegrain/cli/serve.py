@@ -39,6 +39,21 @@ def serve(
     deadline: Annotated[
         float | None, typer.Option(min=0.001, max=600, help="Seconds after which a request gets 503 [default: 10].")
     ] = None,
+    on_ray: Annotated[
+        bool, typer.Option("--ray", help="Serve with Ray Serve: several replicas of the whole service; docs/ray.md.")
+    ] = False,
+    ray_replicas: Annotated[
+        str, typer.Option(metavar="N|MIN:MAX", help="Replicas under --ray; MIN:MAX follows the requests.")
+    ] = "1",
+    ray_cpus: Annotated[float, typer.Option(min=0.01, help="Cores that a replica reserves under --ray.")] = 1,
+    ray_gpus: Annotated[
+        float, typer.Option(min=0, help="GPUs that a replica reserves under --ray; 0.25 lets four share one.")
+    ] = 0,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(help="A running Ray cluster (auto, HOST:PORT) for --ray [default: Ray is started here, for this "
+                     "machine alone]."),
+    ] = None,
     show_settings: Annotated[
         bool, typer.Option("--show-settings", help="Print every setting with its variable and meaning, and exit.")
     ] = False,
@@ -57,6 +72,8 @@ def serve(
       edgegrain serve --bundle faces --bundle my-bundle/ --device cuda
       EDGEGRAIN_SERVE_TOKENS=$(openssl rand -hex 32) edgegrain serve --host 0.0.0.0
       edgegrain serve --show-settings
+      edgegrain serve --ray --ray-replicas 1:4
+      edgegrain serve --ray --ray-replicas 4 --device cuda --ray-gpus 0.25
 
     \b
     Then, elsewhere:
@@ -67,6 +84,8 @@ def serve(
     try:
         from pydantic import ValidationError
 
+        from server_decoder.service.ray_options import RayOptions, parse_replicas
+        from server_decoder.service.ray_server import serve_on_ray
         from server_decoder.service.server import serve
         from server_decoder.service.settings import Settings
     except ModuleNotFoundError as error:
@@ -87,7 +106,11 @@ def serve(
     if show_settings:
         typer.echo("\n".join(_lines(settings)))
         return
-    serve(settings)
+    if not on_ray:
+        serve(settings)
+        return
+    least, most = parse_replicas(ray_replicas)
+    serve_on_ray(settings, RayOptions(least, most, ray_cpus, ray_gpus, ray_address))
 
 
 def _lines(settings: Any) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Literal
 
 from fastapi import APIRouter
-from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from pydantic import BaseModel
 from starlette.responses import Response
@@ -44,4 +43,4 @@ async def ready(service: Service) -> Health:
     **problem_response(401, "A token is required")})
 async def metrics(service: Service) -> Response:
     """Requests, latencies by stage, batch sizes, queue depth, errors by kind."""
-    return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+    return Response(await service.exposition(), media_type=CONTENT_TYPE_PLAIN_0_0_4)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Annotated
 
 from fastapi import Depends
+from prometheus_client import generate_latest
 from starlette.requests import Request
 from starlette.types import Message
 
@@ -36,6 +37,7 @@ class ServiceState:
         manifests: id -> manifest of the bundles that are served, in the order of the settings.
         files: id -> the files of that bundle that clients fetch.
         draining: whether shutdown has begun; not ready from then on.
+        exposition: gives what ``/metrics`` prints; of all replicas where there are several.
     """
 
     def __init__(self, settings: Settings, worker_command: Sequence[str] = COMMAND) -> None:
@@ -75,6 +77,7 @@ class ServiceState:
         self.metrics.watch(queue_depth=lambda: len(self.batcher), workers_ready=lambda: self.supervisor.ready,
                            ready=lambda: self.trouble() is None)
         self.draining = False
+        self.exposition: Callable[[], Awaitable[bytes]] = self._own_exposition
         self._was_ready = False
 
     def trouble(self) -> Problem | None:
@@ -165,6 +168,9 @@ class ServiceState:
     def _note_batch(self, jobs: list[Job], seconds: Mapping[str, float], began: float) -> None:
         verb = jobs[0].key.verb
         self.metrics.batch_size.labels(verb).observe(len(jobs))
+    async def _own_exposition(self) -> bytes:
+        return generate_latest(self.metrics.registry)
+
         for stage, duration in seconds.items():
             self.metrics.stage_seconds.labels(verb, stage).observe(duration)
         for job in jobs:

@@ -66,7 +66,7 @@ class Worker:
         """
         process = await asyncio.create_subprocess_exec(
             *plan.command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=BUFFER,
-            env=_environment())
+            env=worker_environment())
         worker = cls(process, plan)
         try:
             fields, _ = await worker._exchange(plan.configuration, [], plan.start_timeout)
@@ -246,7 +246,7 @@ def error_of(description: dict[str, str]) -> EdgegrainError:
     return ServiceError(description["message"])
 
 
-def _environment() -> dict[str, str]:
+def worker_environment() -> dict[str, str]:
     """A worker's environment: without the service's settings, whose tokens are not for a process that reads what
     strangers send, and with this very package on its path, in a checkout too."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(ENVIRONMENT_PREFIX)}

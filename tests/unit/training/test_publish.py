@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
+import typer
+from typer.testing import CliRunner
 
 from edge_encoder.integer_network import digest, load, save
 from edge_encoder.lowering import lower
 from edgegrain.contract.errors import BundleError
 from edgegrain.contract.manifest import load_manifest
+from edgegrain.training import publish
 from edgegrain.training.checkpoint import Run, save_run
 from edgegrain.training.configs import CONFIGS
 from edgegrain.training.publish import store_trained
@@ -104,3 +107,19 @@ def test_a_stage_1_run_is_a_bundle_not_the_zoos(tmp_path: Path) -> None:
     save_run(tmp_path / "run", begin(CONFIGS["smoke-stage1"], None))
     with pytest.raises(BundleError, match="publish it as a bundle"):
         store_trained(tmp_path / "run", tmp_path / "zoo")
+
+
+def test_a_worse_run_leaves_the_bundle_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publish, "compare", lambda *_: ({"pictures_compared": 2}, ["its LPIPS is worse"]))
+    monkeypatch.setattr(publish, "publish", lambda *_, **__: pytest.fail("published nevertheless"))
+    arguments = ["--checkpoint", "run", "--data", "x", "--id", "faces", "--out", str(tmp_path),
+                 "--if-better", str(tmp_path)]
+    application = typer.Typer()
+    application.command()(publish.main)
+    result = CliRunner().invoke(application, arguments)
+    assert result.exit_code == publish.KEPT and "not published: its LPIPS is worse" in result.output
+    monkeypatch.setattr(publish, "compare", lambda *_: ({"pictures_compared": 2}, []))
+    monkeypatch.setattr(publish, "publish", lambda *_, **__: {"bundle": "faces"})
+    result = CliRunner().invoke(application, arguments)
+    assert result.exit_code == 0
+    assert json.loads(result.output) == {"bundle": "faces", "pictures_compared": 2}

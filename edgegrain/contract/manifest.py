@@ -54,9 +54,11 @@ class Manifest:
     codec: str
     domain: str
     hr: int
-    """Side of the square picture the encoder takes, in pixels."""
+    """Side of the square picture, or tile, that the encoder takes, in pixels."""
     lr: int
     """Side of the square LR it gives."""
+    tile_overlap: int | None
+    """Least overlap of neighbouring tiles, in LR pixels; None for bundles that take one square picture."""
     encoder: Mapping[str, Any]
     preprocessing: Mapping[str, Any]
     decoder: Mapping[str, Any]
@@ -64,6 +66,17 @@ class Manifest:
     training: Mapping[str, Any]
     evaluation: Mapping[str, Any]
     licence: Mapping[str, Any]
+
+    @property
+    def factor(self) -> int:
+        """By how much the sides shrink."""
+        return self.hr // self.lr
+
+    def lr_size(self, original_size: tuple[int, int]) -> tuple[int, int]:
+        """(width, height) of the LR of a picture that was (width, height)."""
+        if self.tile_overlap is None:
+            return self.lr, self.lr
+        return -(-original_size[0] // self.factor), -(-original_size[1] // self.factor)
 
     def entry(self, name: str) -> FileEntry:
         """The entry of a listed file; ``BundleError`` if the manifest lists none of that name."""
@@ -191,6 +204,10 @@ def parse_manifest(data: bytes, folder: Path) -> Manifest:
     lr = _bounded(source, "lr", 256, where)
     if hr % lr:
         raise BundleError(f"{where}: hr {hr} is not a multiple of lr {lr}")
+    preprocessing = _field(source, "preprocessing", dict, where)
+    tile_overlap = None
+    if "tile_overlap" in preprocessing:
+        tile_overlap = _bounded(preprocessing, "tile_overlap", lr // 2, where, least=0)
     return Manifest(
         folder=folder,
         id=_matching(source, "id", _ID, where),
@@ -200,8 +217,9 @@ def parse_manifest(data: bytes, folder: Path) -> Manifest:
         domain=_field(source, "domain", str, where),
         hr=hr,
         lr=lr,
+        tile_overlap=tile_overlap,
         encoder=_field(source, "encoder", dict, where),
-        preprocessing=_field(source, "preprocessing", dict, where),
+        preprocessing=preprocessing,
         decoder=_field(source, "decoder", dict, where),
         files=_file_entries(_field(source, "files", dict, where), where),
         training=_field(source, "training", dict, where),

@@ -1,6 +1,6 @@
 """The payload: what a picture becomes on the wire. ``docs/payload.md`` is its byte table.
 
-    magic 2 | version, coding 1 | contract id 4 | flags 1 | [width-1, height-1] | original w, h | body | CRC-32 4
+    magic 2 | version, coding 1 | contract id 4 | flags 1 | [LR w, h] | original w, h | body | CRC-32 4
 
 16 bytes around the body for a square LR and original sides of 128 to 16,383 pixels. Nothing is believed
 before the CRC over it was checked, and nothing is allocated before every claim was found in range.
@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgegrain.contract.coder_tables import CoderTables
+from edgegrain.contract.deflate_coding import deflate_lr, inflate_lr
 from edgegrain.contract.errors import PayloadError
 from edgegrain.contract.lr_coder import decode_lr, encode_lr
 
@@ -24,20 +25,29 @@ MAGIC = b"\xed\x6e"
 VERSION = 1
 CODING_RAW = 0
 CODING_RANGE = 1
+CODING_DEFLATE = 2
+CODINGS = (CODING_RAW, CODING_RANGE, CODING_DEFLATE)
 FIT_PAD, FIT_STRETCH, FIT_CROP = "pad", "stretch", "crop"
 FITS = (FIT_PAD, FIT_STRETCH, FIT_CROP)
 """Fit policies; the position is the code on the wire."""
 
 CONTRACT_ID_BYTES = 4
 MAX_LR_SIDE = 256
+"""Of ordinary LRs, which the range coder takes."""
+MAX_LARGE_LR_SIDE = 65535
+MAX_LARGE_LR_PIXELS = 1 << 24
+"""Of the LRs of photographs; a quarter of each side of the largest original."""
 MAX_ORIGINAL_SIDE = 65535
 MAX_ORIGINAL_PIXELS = 1 << 28
 
+_LARGE_SIZE = 14
 _EXPLICIT_SIZE = 15
 _FIXED = struct.Struct("<2sB4sB")  # magic, version and coding, contract id, flags
 _TRAILER = struct.Struct("<I")
 _MIN_BYTES = _FIXED.size + 2 + _TRAILER.size
 MAX_PAYLOAD_BYTES = _FIXED.size + 2 + 6 + 3 * MAX_LR_SIDE * MAX_LR_SIDE + _TRAILER.size
+"""No payload of an ordinary LR is longer."""
+MAX_LARGE_PAYLOAD_BYTES = _FIXED.size + 6 + 6 + 3 * MAX_LARGE_LR_PIXELS + _TRAILER.size
 """No payload is longer."""
 
 BytesLike = bytes | bytearray | memoryview
@@ -95,12 +105,21 @@ def _check_original(width: int, height: int) -> None:
         )
 
 
+def _check_lr_size(width: int, height: int) -> None:
+    if not (1 <= width <= MAX_LARGE_LR_SIDE and 1 <= height <= MAX_LARGE_LR_SIDE):
+        raise PayloadError(f"an LR has sides of 1 to {MAX_LARGE_LR_SIDE}, got {width} x {height}")
+    if width * height > MAX_LARGE_LR_PIXELS:
+        raise PayloadError(f"an LR of {width} x {height} exceeds {MAX_LARGE_LR_PIXELS} pixels, the most allowed")
+
+
 def _check_contract_id(contract_id: bytes) -> None:
     if len(contract_id) not in (CONTRACT_ID_BYTES, 32):
         raise PayloadError(f"a contract id has 32 bytes, or 4 for its beginning, got {len(contract_id)}")
 
 
 def _lr_size_code(width: int, height: int) -> int:
+    if max(width, height) > MAX_LR_SIDE:
+        return _LARGE_SIZE
     if width == height and width & (width - 1) == 0:
         return width.bit_length() - 1
     return _EXPLICIT_SIZE
@@ -115,14 +134,17 @@ def encode_payload(
     fit: str = FIT_PAD,
     coding: int = CODING_RANGE,
 ) -> bytes:
-    """Pack an LR, uint8 [h, w, 3] with sides of 1 to 256, into a payload.
+    """Pack an LR, uint8 [h, w, 3], into a payload.
+
+    Sides are 1 to 256, or, for the LRs of photographs, up to 65,535 with at most 2^24 pixels.
 
     Args:
         contract_id: the 32-byte LR contract id, or its first four bytes.
         tables: the coder tables of that contract.
         original_size: (width, height) of the picture before fitting, in pixels.
         fit: how the picture was fitted, one of ``FITS``.
-        coding: 1 for the range coder (a body that it cannot shorten is stored raw), 0 for raw bytes.
+        coding: 1 for the range coder, which leaves LRs with a side over 256 to deflate, 2 for deflate (a body that
+            neither can shorten is stored raw), 0 for raw bytes.
 
     Raises:
         PayloadError: an argument is outside what the format can say.
@@ -131,23 +153,24 @@ def encode_payload(
         found = f"{lr.dtype} {list(lr.shape)}" if isinstance(lr, np.ndarray) else type(lr).__name__
         raise PayloadError(f"an LR is uint8 [h, w, 3], got {found}")
     height, width = lr.shape[:2]
-    if not (1 <= width <= MAX_LR_SIDE and 1 <= height <= MAX_LR_SIDE):
-        raise PayloadError(f"an LR has sides of 1 to {MAX_LR_SIDE}, got {width} x {height}")
+    _check_lr_size(width, height)
     _check_contract_id(contract_id)
     if fit not in FITS:
         raise PayloadError(f"unknown fit {fit!r}, expected one of {', '.join(FITS)}")
-    if coding not in (CODING_RAW, CODING_RANGE):
-        raise PayloadError(f"unknown coding {coding}, expected 0 (raw) or 1 (range coder)")
+    if coding not in CODINGS:
+        raise PayloadError(f"unknown coding {coding}, expected 0 (raw), 1 (range coder) or 2 (deflate)")
     _check_original(*original_size)
+    size_code = _lr_size_code(width, height)
+    if coding == CODING_RANGE and size_code == _LARGE_SIZE:
+        coding = CODING_DEFLATE  # at some microseconds a sample, megapixels would take minutes
 
     body = lr.tobytes()
-    if coding == CODING_RANGE:
-        coded = encode_lr(lr, tables)
+    if coding != CODING_RAW:
+        coded = encode_lr(lr, tables) if coding == CODING_RANGE else deflate_lr(lr)
         if len(coded) < len(body):
             body = coded
         else:
             coding = CODING_RAW
-    size_code = _lr_size_code(width, height)
     head = _FIXED.pack(
         MAGIC,
         VERSION << 4 | coding,
@@ -156,6 +179,8 @@ def encode_payload(
     )
     if size_code == _EXPLICIT_SIZE:
         head += bytes((width - 1, height - 1))
+    elif size_code == _LARGE_SIZE:
+        head += _varint(width) + _varint(height)
     head += _varint(original_size[0]) + _varint(original_size[1])
     return head + body + _TRAILER.pack(zlib.crc32(head + body))
 
@@ -167,8 +192,8 @@ def _parse(data: BytesLike) -> tuple[Header, bytes]:
     length = memoryview(data).nbytes
     if length < _MIN_BYTES:
         raise PayloadError(f"a payload has at least {_MIN_BYTES} bytes, got {length}; it was truncated")
-    if length > MAX_PAYLOAD_BYTES:
-        raise PayloadError(f"a payload has at most {MAX_PAYLOAD_BYTES} bytes, got {length}; this is none")
+    if length > MAX_LARGE_PAYLOAD_BYTES:
+        raise PayloadError(f"a payload has at most {MAX_LARGE_PAYLOAD_BYTES} bytes, got {length}; this is none")
     data = bytes(data)
     magic, version_and_coding, contract_id, flags = _FIXED.unpack_from(data)
     if magic != MAGIC:
@@ -185,8 +210,9 @@ def _parse(data: BytesLike) -> tuple[Header, bytes]:
     if stored != computed:
         raise PayloadError(f"the payload is corrupt or truncated: its CRC-32 is {computed:08x}, it says {stored:08x}")
 
-    if coding not in (CODING_RAW, CODING_RANGE):
-        raise PayloadError(f"payload coding {coding} is unknown, expected 0 (raw) or 1 (range coder)")
+    if coding not in CODINGS:
+        raise PayloadError(
+            f"payload coding {coding} is unknown, expected 0 (raw), 1 (range coder) or 2 (deflate)")
     if flags >> 6:
         raise PayloadError(f"reserved flag bits are set ({flags:08b}); a newer edgegrain may read this")
     if flags & 3 >= len(FITS):
@@ -200,8 +226,16 @@ def _parse(data: BytesLike) -> tuple[Header, bytes]:
         position += 2
         if _lr_size_code(lr_width, lr_height) != _EXPLICIT_SIZE:
             raise PayloadError(f"the LR size {lr_width} x {lr_height} has a short code that was not used")
+    elif size_code == _LARGE_SIZE:
+        lr_width, position = _read_varint(data, position, end, "LR width")
+        lr_height, position = _read_varint(data, position, end, "LR height")
+        _check_lr_size(lr_width, lr_height)
+        if _lr_size_code(lr_width, lr_height) != _LARGE_SIZE:
+            raise PayloadError(f"the LR size {lr_width} x {lr_height} has a short code that was not used")
+        if coding == CODING_RANGE:
+            raise PayloadError(f"an LR of {lr_width} x {lr_height} is too large for coding 1, the range coder")
     else:
-        raise PayloadError(f"LR size code {size_code} is unknown, expected 0 to 8 or 15")
+        raise PayloadError(f"LR size code {size_code} is unknown, expected 0 to 8, 14 or 15")
     original_width, position = _read_varint(data, position, end, "original width")
     original_height, position = _read_varint(data, position, end, "original height")
     _check_original(original_width, original_height)
@@ -211,7 +245,7 @@ def _parse(data: BytesLike) -> tuple[Header, bytes]:
         raise PayloadError(
             f"a raw body of an LR of {lr_width} x {lr_height} has {raw_bytes} bytes, this one {len(body)}"
         )
-    if coding == CODING_RANGE and len(body) >= raw_bytes:
+    if coding != CODING_RAW and len(body) >= raw_bytes:
         raise PayloadError(f"a coded body is shorter than the {raw_bytes} bytes of its LR, this one has {len(body)}")
     header = Header(
         version=version,
@@ -268,4 +302,6 @@ def decode_payload(data: BytesLike, *, contract_id: bytes, tables: CoderTables) 
     if header.coding == CODING_RAW:
         shape = (header.lr_height, header.lr_width, 3)
         return np.frombuffer(body, dtype=np.uint8).reshape(shape).copy(), header
+    if header.coding == CODING_DEFLATE:
+        return inflate_lr(body, header.lr_width, header.lr_height), header
     return decode_lr(body, header.lr_width, header.lr_height, tables), header

@@ -10,6 +10,7 @@ from edgegrain.contract.coder_tables import CoderTables
 from edgegrain.contract.errors import EdgegrainError, PayloadError
 from edgegrain.contract.lr_coder import encode_lr
 from edgegrain.contract.payload import (
+    CODING_DEFLATE,
     CODING_RANGE,
     CODING_RAW,
     FIT_CROP,
@@ -131,6 +132,24 @@ def test_a_decoded_lr_can_be_written_to():
         assert lr[0, 0].tolist() == [1, 1, 1]
 
 
+@pytest.mark.parametrize(("width", "height"), [(257, 1), (1, 300), (400, 260)])
+@pytest.mark.parametrize("coding", [CODING_RAW, CODING_RANGE, CODING_DEFLATE])
+def test_large_lrs_are_deflated_or_stored(width, height, coding):
+    lr = content("gradient", width, height, 0)
+    data = pack(lr, coding=coding, original_size=(4 * width, 4 * height))
+    decoded, header = unpack(data)
+    assert np.array_equal(decoded, lr)
+    assert (header.lr_width, header.lr_height) == (width, height)
+    assert header.coding == (CODING_RAW if coding == CODING_RAW else CODING_DEFLATE)
+    assert pack(content("noise", width, height, 0), coding=coding)[2] & 15 == CODING_RAW
+
+
+def test_small_lrs_may_be_deflated_too():
+    lr = content("gradient", 16, 16, 0)
+    data = pack(lr, coding=CODING_DEFLATE)
+    assert data[2] == 0x12 and np.array_equal(unpack(data)[0], lr)
+
+
 # -- damage ---------------------------------------------------------------------------------------------
 
 DAMAGED = [
@@ -224,11 +243,17 @@ def test_any_sealed_bytes_are_refused_with_a_typed_error(data):
         (bytes(20), "begins with 0000"),
         (b"\x89PNG\r\n\x1a\n" * 4, "not a payload"),
         (forged(first=b"\x21"), "version 2 is unknown"),
-        (forged(first=b"\x12"), "coding 2 is unknown"),
+        (forged(first=b"\x13"), "coding 3 is unknown"),
         (forged(flags=0x40 | 16), "reserved"),
         (forged(flags=3 | 16), "fit code 3"),
         (forged(flags=9 << 2), "size code 9"),
-        (forged(flags=14 << 2), "size code 14"),
+        (forged(flags=13 << 2), "size code 13"),
+        (forged(flags=14 << 2, sizes=b"\x80\x02\x80\x02"), "short code"),
+        (forged(flags=14 << 2, sizes=b"\x81\x02\x01"), "too large for coding 1"),
+        (forged(flags=14 << 2, sizes=b"\xff\xff\x03\xff\x03"), "65535 x 511 exceeds"),
+        (forged(flags=14 << 2, sizes=b"\x80\x80\x04\x01"), "sides of 1 to 65535"),
+        (forged(flags=14 << 2, sizes=b"\0\x80\x02"), "sides of 1 to 65535"),
+        (forged(first=b"\x10", flags=14 << 2, sizes=b"\x81\x02\x01", body=bytes(100)), "771 bytes, this one 100"),
         (forged(flags=15 << 2, sizes=b"\x0f\x0f"), "short code"),
         (forged(original=b"\0\x01"), "width must be 1"),
         (forged(original=b"\x01\0"), "height must be 1"),
@@ -254,8 +279,8 @@ ABSURD = [
     forged(original=b"\xff\xff\x03\xff\xff\x03"),
     forged(first=b"\x10", flags=8 << 2),
     forged(first=b"\x10", flags=15 << 2, sizes=b"\xff\xfe"),
-    forged(flags=14 << 2),
-    bytes(50_000_000),
+    forged(first=b"\x10", flags=14 << 2, sizes=b"\x80\x20\x80\x20"),
+    bytes(60_000_000),
 ]
 
 
@@ -296,7 +321,7 @@ def test_four_bytes_of_a_contract_id_are_as_good_as_all():
     [
         ({"contract_id": b"abc"}, "32 bytes, or 4"),
         ({"fit": "shrink"}, "'shrink', expected one of pad, stretch, crop"),
-        ({"coding": 2}, "coding 2"),
+        ({"coding": 3}, "coding 3"),
         ({"original_size": (0, 5)}, "width must be 1 to 65535"),
         ({"original_size": (5, 65536)}, "height must be 1 to 65535"),
         ({"original_size": (20000, 20000)}, "exceeds"),
@@ -314,7 +339,7 @@ def test_arguments_outside_the_format_are_refused(changes, message):
         np.zeros((16, 16, 4), np.uint8),
         np.zeros((16, 16, 3), np.float32),
         np.zeros((0, 16, 3), np.uint8),
-        np.zeros((257, 16, 3), np.uint8),
+        np.broadcast_to(np.uint8(0), (4097, 4097, 3)),
         [[0, 0, 0]],
     ],
 )

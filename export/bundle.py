@@ -70,7 +70,7 @@ def assemble_bundle(folder: Path, network: IntegerNetwork, decoder: bytes, table
         },
         "preprocessing": PREPROCESSING,
     }
-    return _write_bundle(folder, write, decoder, record, card, force)
+    return write_bundle(folder, write, decoder, record, card, force)
 
 
 def replace_decoder(source: Manifest, folder: Path, decoder: bytes, fields: Mapping[str, Any], *, card: str,
@@ -97,7 +97,7 @@ def replace_decoder(source: Manifest, folder: Path, decoder: bytes, fields: Mapp
 
     kept = json.loads((source.folder / MANIFEST_NAME).read_bytes())
     record = {name: fields.get(name, value) for name, value in kept.items() if name != "files"}
-    return _write_bundle(folder, write, decoder, {**record, **fields}, card, force)
+    return write_bundle(folder, write, decoder, {**record, **fields}, card, force)
 
 
 def renew_encoders(folder: Path, encoders: Iterable[Path]) -> Manifest:
@@ -127,7 +127,7 @@ def renew_encoders(folder: Path, encoders: Iterable[Path]) -> Manifest:
 
     record = json.loads((folder / MANIFEST_NAME).read_bytes())
     del record["files"]
-    return _write_bundle(folder, write, source.open_file(DECODER), record, source.open_file(CARD).decode(), force=True)
+    return write_bundle(folder, write, source.open_file(DECODER), record, source.open_file(CARD).decode(), force=True)
 
 
 def update_card(folder: Path, *, evaluation: Mapping[str, Any], card: str) -> Manifest:
@@ -144,9 +144,16 @@ def update_card(folder: Path, *, evaluation: Mapping[str, Any], card: str) -> Ma
     return verify_bundle(folder)
 
 
-def _write_bundle(folder: Path, write: Callable[[Path], None], decoder: bytes, record: Mapping[str, Any], card: str,
-                  force: bool) -> Manifest:
-    """``write`` puts the encoder's and the coder's files into the folder it is given."""
+def write_bundle(folder: Path, write: Callable[[Path], None], decoder: bytes, record: Mapping[str, Any], card: str,
+                 force: bool) -> Manifest:
+    """Write a bundle, whole or not at all, with a manifest of the fields in ``record`` and of all files.
+
+    ``write`` puts the encoder's and the coder's files into the folder it is given.
+
+    Raises:
+        FileExistsError: the folder exists and ``force`` is false.
+        BundleError: the fields make no valid manifest.
+    """
     _refuse_to_replace(folder, force)
     folder.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))

@@ -1,8 +1,8 @@
 """An encoder as a short list of float32 operations: what every emitter writes and every check reads.
 
 The exact encoder needs four kinds (`Conv`, `Add`, `Floor`, `Clip`); float encoders add `Scale`, `LeakyRelu` and
-`Concat`, IRN also `Multiply`, `Sigmoid` and `Exp`. Tensors are ``float32 [N, C, H, W]``; the picture enters as whole numbers 0...255 under the name
-``"image"`` and the last node holds the LR as whole numbers 0...255.
+`Concat`, IRN also `Multiply`, `Sigmoid` and `Exp`. Tensors are ``float32 [N, C, H, W]``; the picture enters as whole
+numbers 0...255 under the name ``"image"`` and the last node holds the LR as whole numbers 0...255.
 """
 
 from __future__ import annotations

@@ -29,10 +29,12 @@ from edgegrain.contract.bundle_paths import find_bundle
 from edgegrain.contract.errors import BundleError, DeviceError, EdgegrainError, ImageError
 from edgegrain.contract.lr_coder import CoderTables
 from edgegrain.contract.manifest import load_manifest
-from edgegrain.contract.payload import Header, encode_payload, parse_header
+from edgegrain.contract.payload import FIT_PAD, Header, encode_payload, parse_header
 from sdk.known_bundles import BundleInfo, bundle_info
 from sdk.payload import Payload, coder_tables, decode_body
 from sdk.received import Received, read_received
+from sdk.tiles import PAD as TILE_PAD
+from sdk.tiles import decode_tiles, encode_tiles
 from server_decoder.runtime import DecoderSession, Device, require_provider
 
 ENCODER_FILE = "encoder.onnx"
@@ -75,11 +77,12 @@ class Codec:
             DeviceError: the device is unknown or its execution provider is not installed.
         """
         manifest = load_manifest(find_bundle(bundle))
+        known = PREPROCESSING if manifest.tile_overlap is None else {"pad": TILE_PAD}
         for name in ("resize", "pad"):
-            if manifest.preprocessing.get(name) != PREPROCESSING[name]:
+            if manifest.preprocessing.get(name) != known.get(name):
                 raise BundleError(
                     f"bundle {manifest.id} prepares pictures with {name} {manifest.preprocessing.get(name)!r}, this "
-                    f"release knows {PREPROCESSING[name]!r}; update edgegrain"
+                    f"release knows {known.get(name)!r}; update edgegrain"
                 )
         if threads is not None and threads < 1:
             raise DeviceError(f"threads must be at least 1, got {threads}")
@@ -103,6 +106,10 @@ class Codec:
         max_pixels: int = MAX_PIXELS,
     ) -> Payload:
         """Compress one picture; arguments and errors as `sdk.compress`."""
+        if self._manifest.tile_overlap is not None:
+            rgb = self._load_whole(picture, fit, background, max_pixels)
+            lr = encode_tiles(self._open_encoder(), self._manifest, rgb)
+            return self._pack(lr, (rgb.shape[1], rgb.shape[0]), fit)
         fitted, original = self._prepare(picture, fit, background, max_pixels)
         return self._pack(self._open_encoder().encode(fitted[None])[0], original, fit)
 
@@ -121,6 +128,11 @@ class Codec:
         """
         payloads = []
         for first, group in _groups(pictures):
+            if self._manifest.tile_overlap is not None:
+                for index, picture in enumerate(group, first):
+                    with _Position("picture", index):
+                        payloads.append(self.compress(picture, fit, background=background, max_pixels=max_pixels))
+                continue
             prepared = []
             for index, picture in enumerate(group, first):
                 with _Position("picture", index):
@@ -130,7 +142,7 @@ class Codec:
         return payloads
 
     def restore(
-        self, payload: Received, *, size: Size = "original", max_pixels: int = MAX_PIXELS
+        self, payload: Received, *, size: Size = "original", max_pixels: int = MAX_PIXELS, seed: int | None = None
     ) -> Image.Image:
         """Restore one payload or bare LR with this bundle; arguments and errors as `sdk.restore`.
 
@@ -138,6 +150,12 @@ class Codec:
             PayloadError: among others, the payload belongs to another bundle.
         """
         lr, header = self._unpack(payload, size, max_pixels)
+        if self._manifest.tile_overlap is not None:
+            hr = decode_tiles(self._open_decoder(), self._manifest, lr, seed)
+            height, width = hr.shape[:2] if header is None else (header.original_height, header.original_width)
+            return Image.fromarray(np.ascontiguousarray(hr[:height, :width]))
+        if seed is not None:
+            raise ImageError(f"bundle {self._manifest.id} has nothing random in it; restore without a seed")
         return _picture(self._decode(lr[None])[0], header, size, max_pixels)
 
     def restore_batch(
@@ -154,6 +172,11 @@ class Codec:
         """
         pictures = []
         for first, group in _groups(payloads):
+            if self._manifest.tile_overlap is not None:
+                for index, payload in enumerate(group, first):
+                    with _Position("payload", index):
+                        pictures.append(self.restore(payload, size=size, max_pixels=max_pixels))
+                continue
             unpacked = []
             for index, payload in enumerate(group, first):
                 with _Position("payload", index):
@@ -178,6 +201,14 @@ class Codec:
         rgb = load_picture(picture, background=background, max_pixels=max_pixels)
         return fit_picture(rgb, self._manifest.hr, fit), (rgb.shape[1], rgb.shape[0])
 
+    def _load_whole(
+        self, picture: Picture, fit: str, background: Colour, max_pixels: int
+    ) -> npt.NDArray[np.uint8]:
+        """A picture for tiles, uint8 [H, W, 3]: of any size, so there is nothing to fit."""
+        if fit != FIT_PAD:
+            raise ImageError(f"bundle {self._manifest.id} takes pictures of any size as they are; leave fit out")
+        return load_picture(picture, background=background, max_pixels=max_pixels)
+
     def _pack(self, lr: npt.NDArray[np.uint8], original_size: tuple[int, int], fit: str) -> Payload:
         data = encode_payload(
             lr, contract_id=self._manifest.lr_contract_id, tables=self._open_tables(), original_size=original_size,
@@ -194,12 +225,17 @@ class Codec:
         if isinstance(received, bytes):
             header = parse_header(received)
             pixels = header.original_width * header.original_height
-            if size == "original" and header.fit != "crop" and pixels > max_pixels:
+            enlarges = self._manifest.tile_overlap is not None or (size == "original" and header.fit != "crop")
+            if enlarges and pixels > max_pixels:
                 raise ImageError(
                     f"the payload claims an original of {header.original_width} x {header.original_height} pixels, "
                     f"more than {max_pixels}; ask for size='native' or raise max_pixels"
                 )
             return decode_body(received, self._manifest, self._open_tables()), header
+        if self._manifest.tile_overlap is not None:
+            if received.shape[0] * received.shape[1] * self._manifest.factor**2 > max_pixels:
+                raise ImageError(f"the picture would have more than {max_pixels} pixels; raise max_pixels")
+            return received, None
         lr = self._manifest.lr
         if received.shape != (lr, lr, 3):
             raise ImageError(

@@ -54,6 +54,7 @@ def restore(
     size: Size = "original",
     device: Device = "cpu",
     max_pixels: int = MAX_PIXELS,
+    seed: int | None = None,
 ) -> Image.Image:
     """Restore the picture of a payload, or of a bare LR.
 
@@ -66,6 +67,8 @@ def restore(
             square); ``"native"`` the aspect at the decoder's resolution.
         device: ``"cpu"`` or ``"cuda"``; never another than the one asked for.
         max_pixels: refuse payloads that claim a larger original; irrelevant to ``size="native"``.
+        seed: for bundles with that control (``photos-x4``): of the faint detail that the LR does not determine. None
+            for the likeliest.
 
     Returns:
         An RGB picture.
@@ -83,7 +86,7 @@ def restore(
         folder = require_manifest_for(parse_header(received)).folder
     else:
         folder = find_bundle()
-    return _codec(folder.resolve(), device).restore(received, size=size, max_pixels=max_pixels)
+    return _codec(folder.resolve(), device).restore(received, size=size, max_pixels=max_pixels, seed=seed)
 
 
 def _codec(folder: Path, device: Device) -> Codec:

@@ -106,7 +106,7 @@ def coder_tables(manifest: Manifest) -> CoderTables:
 def decode_body(
     payload: BytesLike, manifest: Manifest, tables: CoderTables | None = None
 ) -> npt.NDArray[np.uint8]:
-    """The LR of a payload, uint8 ``[lr, lr, 3]``, by the tables of the bundle it belongs to.
+    """The LR of a payload, uint8 ``[h, w, 3]``, by the tables of the bundle it belongs to.
 
     Raises:
         PayloadError: the payload is corrupt, of another contract, or its LR is not of the bundle's size.
@@ -117,11 +117,12 @@ def decode_body(
             f"the payload was made under LR contract {header.contract_id.hex()}, bundle {manifest.id} has "
             f"{manifest.lr_contract_id[:4].hex()}; restore it with the bundle it was made with"
         )
-    # Compared before decoding: a large LR takes long to decode, and a bundle has one size only.
-    if (header.lr_width, header.lr_height) != (manifest.lr, manifest.lr):
+    # Compared before decoding: a large LR takes long to decode, and a bundle makes one size of a picture only.
+    width, height = manifest.lr_size((header.original_width, header.original_height))
+    if (header.lr_width, header.lr_height) != (width, height):
         raise PayloadError(
             f"the payload holds an LR of {header.lr_width} x {header.lr_height}, bundle {manifest.id} works with "
-            f"{manifest.lr} x {manifest.lr}; it is corrupt or forged"
+            f"{width} x {height}; it is corrupt or forged"
         )
     tables = tables or coder_tables(manifest)
     return decode_payload(payload, contract_id=manifest.lr_contract_id, tables=tables)[0]

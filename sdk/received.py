@@ -15,8 +15,8 @@ from edgegrain.contract.errors import ImageError, PayloadError
 Received = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | npt.NDArray[np.uint8]
 """A payload (bytes or the path of a file), or a bare LR (uint8 array [h, w, 3], PNG bytes or path, PIL picture)."""
 
-MAX_FILE_BYTES = 1 << 20
-"""Longest file that is read: no payload and no LR as PNG comes near it."""
+MAX_FILE_BYTES = 1 << 26
+"""Longest file that is read: no payload and no LR as PNG is longer."""
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _MAX_LR_PIXELS = 256 * 256

@@ -240,15 +240,18 @@ class Downscaler(nn.Module):
 class Upscaler(nn.Module):
     """The server's half: LR in [-1, 1] -> picture in about [-1, 1].
 
-    ``z`` is ``[B, z_channels, h, w]``, or anything that broadcasts to it; without it, z is 0, the likeliest.
+    Attributes:
+        z: ``[1, z_channels, 1, 1]``, zero: the likeliest z stands where none is given.
     """
+
+    z: Tensor
 
     def __init__(self, irn: IRN) -> None:
         super().__init__()
         self.irn = irn
+        self.register_buffer("z", torch.zeros(1, irn.config.z_channels, 1, 1), persistent=False)
 
     def forward(self, lr: Tensor, z: Tensor | None = None) -> Tensor:
+        """``z``: ``[B, z_channels, h, w]``, or what broadcasts to it."""
         y = (lr + 1) / 2
-        if z is None:
-            z = y.new_zeros(1, self.irn.config.z_channels, 1, 1)
-        return self.irn.inverse(y, z + torch.zeros_like(y[:, :1])) * 2 - 1
+        return self.irn.inverse(y, (self.z if z is None else z) + torch.zeros_like(y[:, :1])) * 2 - 1

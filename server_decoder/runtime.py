@@ -38,6 +38,8 @@ __all__ = ["INPUT", "NOISE", "OUTPUT", "PROVIDERS", "CudaOptions", "DecoderSessi
 logger = logging.getLogger(__name__)
 
 INPUT, NOISE, OUTPUT = "lr", "noise", "hr"
+LATENT = "z"
+"""Input of IRN's decoders that may be left out: what an LR does not determine, at its most likely by default."""
 
 
 class DecoderSession:
@@ -100,13 +102,16 @@ class DecoderSession:
         self.takes_seed = self._noise is not None
         self._bound = BoundRuns(self._session, device, cuda.device_id, graphs=self.graphs) if device == "cuda" else None
 
-    def decode(self, lr: npt.NDArray[np.uint8], seed: int = 0) -> npt.NDArray[np.uint8]:
+    def decode(
+        self, lr: npt.NDArray[np.uint8], seed: int = 0, z: npt.NDArray[np.float32] | None = None
+    ) -> npt.NDArray[np.uint8]:
         """Decode LRs, uint8 ``[B, h, w, 3]``, to pictures, uint8 ``[B, H, W, 3]``.
 
         Args:
             lr: the pictures.
             seed: of the noise, where the model takes some (`takes_seed`). All pictures of a batch get the same noise,
                 so what an LR becomes does not depend on its neighbours.
+            z: float32 ``[B, C, h, w]``, for models with that input (`LATENT`).
 
         Raises:
             ImageError: ``lr`` has another type, rank or size than the decoder takes.
@@ -114,6 +119,8 @@ class DecoderSession:
                 further.
         """
         feeds = self._feeds(lr, seed)
+        if z is not None:
+            feeds[LATENT] = z
         try:
             hr = self._bound.run(feeds) if self._bound else self._session.run([OUTPUT], feeds)[0]
         except Exception as error:  # ONNX Runtime's have no common class

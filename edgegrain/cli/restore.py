@@ -75,6 +75,10 @@ def restore(
     max_megapixels: Annotated[
         float, typer.Option(min=0.001, max=268, help="Refuse payloads that claim a larger original.")
     ] = 89,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="For bundles with that control: of the faint detail that the LR does not "
+                                 "determine [default: the likeliest].")
+    ] = None,
     remote: RemoteOption = None,
     token: TokenOption = None,
     force: ForceOption = False,
@@ -96,12 +100,14 @@ def restore(
         payloads, out, wanted=frozenset([PAYLOAD_SUFFIX]), result_suffix=f".restored.{file_format.value}")
 
     max_pixels = int(max_megapixels * 1e6)
+    if remote is not None and seed is not None:
+        raise ImageError("a service restores without a seed; leave --seed or --remote out")
     service = None if remote is None else open_remote(remote, token)
 
     def picture_of(source: Path) -> Image.Image:
         if service is not None:
             return service.restore(source, bundle=bundle, size=size.value, max_pixels=max_pixels)
-        return sdk.restore(source, bundle, size=size.value, device=device.value, max_pixels=max_pixels)
+        return sdk.restore(source, bundle, size=size.value, device=device.value, max_pixels=max_pixels, seed=seed)
 
     def work(job: Job) -> Row:
         return {**restore_file(job, picture_of, force), "device": device.value if remote is None else remote}

@@ -37,9 +37,9 @@ def chosen(name: str) -> IRNTraining:
 def list_configs() -> str:
     """A line per recipe."""
     width = max(map(len, IRN_CONFIGS))
-    return "\n".join(f"{name:{width}}  {config.network.factor}x, InvBlocks {' + '.join(map(str, config.network.blocks))}"
-                     f", {'IRN+' if config.judge else 'IRN'}, {config.iterations:,} iterations of {config.batch} crops "
-                     f"of {config.crop}x{config.crop}" for name, config in IRN_CONFIGS.items())
+    return "\n".join(f"{name:{width}}  {'IRN+' if config.judge else 'IRN'} {config.network.factor}x, "
+                     f"{'+'.join(map(str, config.network.blocks))} InvBlocks, {config.iterations:,} iterations of "
+                     f"{config.batch} crops of {config.crop}x{config.crop}" for name, config in IRN_CONFIGS.items())
 
 
 def main(
@@ -84,7 +84,7 @@ def main(
         if out is None:
             raise EdgegrainError("pass --out with a folder for the run")
         if recipe.judge and start is None and not resume and not recipe.made_up:
-            raise EdgegrainError("IRN+ fine-tunes a pre-trained IRN; pass --init-from with a run or its irn.safetensors")
+            raise EdgegrainError("IRN+ fine-tunes a trained IRN; pass --init-from with a run or its irn.safetensors")
         with progress_bar() as report:
             result = train_irn(recipe, out=out, pictures=crops, data=data, validation=validation, weights=weights,
                                start=start, budget_seconds=budget_seconds, resume=resume, save_every=save_every,

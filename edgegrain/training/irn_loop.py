@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
@@ -175,7 +176,7 @@ class Trainer:
         likeliest = model.inverse(y, torch.zeros_like(z)).clamp(0, 1)
         one, other = (model.inverse(y, model.sample_z(y, self._random)).clamp(0, 1) for _ in range(2))
         reduced = round_to_levels(bicubic_reduction(x, y.shape[-1]))
-        enlarged = torch.nn.functional.interpolate(reduced, x.shape[-1], mode="bicubic", align_corners=False).clamp(0, 1)
+        enlarged = F.interpolate(reduced, x.shape[-2:], mode="bicubic", align_corners=False).clamp(0, 1)
         figures = {"psnr": _psnr(likeliest, x), "psnr_bicubic": _psnr(enlarged, x), "psnr_y": _psnr(y, reduced),
                    "z_difference": 255 * float((one - other).abs().mean()), "z_std": float(z.std())}
         return {name: round(value, 4) for name, value in figures.items()}

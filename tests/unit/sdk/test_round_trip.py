@@ -238,7 +238,7 @@ class TestRefusals:
         path = tmp_path / "large.grain"
         with path.open("wb") as file:
             file.truncate(1 << 31)
-        with pytest.raises(sdk.PayloadError, match="more than 1048576 bytes"):
+        with pytest.raises(sdk.PayloadError, match="more than 67108864 bytes"):
             sdk.restore(path)
 
     def test_unknown_names(self) -> None:

@@ -1,0 +1,77 @@
+"""Photographs of any size through the halves of a bundle that work on tiles (`edgegrain.contract.tiling`)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_encoder.runtime import EncoderSession
+from edgegrain.contract.errors import BundleError, ImageError
+from edgegrain.contract.manifest import Manifest
+from edgegrain.contract.tiling import pad_to, run_tiles
+from server_decoder.runtime import DecoderSession
+
+Rgb = npt.NDArray[np.uint8]
+
+PAD = "edge"
+"""How sides become multiples of the factor, in the words of a manifest."""
+SEED_CONTROL = "seed"
+_MAX_SEED = 2**32 - 1
+_MAX_Z_CHANNELS = 1 << 12
+
+
+def encode_tiles(encoder: EncoderSession, manifest: Manifest, rgb: Rgb) -> Rgb:
+    """The LR of a picture, uint8 ``[H, W, 3]`` -> ``[ceil(H / factor), ceil(W / factor), 3]``."""
+    width, height = manifest.lr_size((rgb.shape[1], rgb.shape[0]))
+    padded = pad_to(rgb, width * manifest.factor, height * manifest.factor)
+    overlap = (manifest.tile_overlap or 0) * manifest.factor
+    return run_tiles(padded, manifest.hr, manifest.lr, overlap, lambda tile, top, left: encoder.encode(tile[None])[0],
+                     unit=manifest.factor)
+
+
+def decode_tiles(decoder: DecoderSession, manifest: Manifest, lr: Rgb, seed: int | None = None) -> Rgb:
+    """The picture of an LR, uint8 ``[h, w, 3]`` -> ``[h * factor, w * factor, 3]``.
+
+    Args:
+        decoder: the bundle's.
+        manifest: the bundle's.
+        lr: of any size.
+        seed: of z, the same for the whole picture whatever the tiles; None for z = 0.
+
+    Raises:
+        ImageError: the bundle has no such control, or the seed is out of range.
+    """
+    latent = None if seed is None else _Latent(manifest, seed, lr.shape[1])
+
+    def run(tile: Rgb, top: int, left: int) -> Rgb:
+        z = None if latent is None else latent.window(top, left, manifest.lr)
+        return decoder.decode(tile[None], z=z)[0]
+
+    return run_tiles(lr, manifest.lr, manifest.hr, manifest.tile_overlap or 0, run)
+
+
+class _Latent:
+    """A normal z for a whole LR, drawn row by row, so that tiles that overlap see the same one."""
+
+    def __init__(self, manifest: Manifest, seed: int, width: int) -> None:
+        if SEED_CONTROL not in manifest.decoder.get("controls", ()):
+            raise ImageError(f"bundle {manifest.id} has nothing random in it; restore without a seed")
+        if not 0 <= seed <= _MAX_SEED:
+            raise ImageError(f"a seed is a whole number from 0 to {_MAX_SEED}, got {seed}")
+        described: dict[str, Any] = manifest.decoder.get("z") or {}
+        channels, deviation = described.get("channels"), described.get("std")
+        if not isinstance(channels, int) or not 1 <= channels <= _MAX_Z_CHANNELS \
+                or not isinstance(deviation, (int, float)):
+            raise BundleError(f"the manifest of bundle {manifest.id} does not describe the decoder's z")
+        self._seed, self._channels, self._deviation = seed, channels, np.float32(deviation)
+        self._width = max(width, manifest.lr)
+
+    def window(self, top: int, left: int, side: int) -> npt.NDArray[np.float32]:
+        """float32 ``[1, C, side, side]``."""
+        rows = [
+            np.random.default_rng((self._seed, row)).standard_normal((self._width, self._channels), np.float32)
+            for row in range(top, top + side)]
+        z = np.stack([row[left : left + side] for row in rows])  # [side, side, C]
+        return np.ascontiguousarray(self._deviation * z.transpose(2, 0, 1)[None])

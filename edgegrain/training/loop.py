@@ -23,7 +23,7 @@ from edgegrain.training.adversarial import Opponent
 from edgegrain.training.checkpoint import CHECKPOINT, Run, load_run, save_run
 from edgegrain.training.losses import code_loss, lr_loss, picture_loss, rate_loss
 from edgegrain.training.optimizers import optimizers
-from edgegrain.training.pictures import batches, list_pictures, made_up, pack, read_square
+from edgegrain.training.pictures import batches, list_pictures, made_up, pack, read_square, stored_pictures
 from edgegrain.training.placement import Placement, placed
 from edgegrain.training.stages import StageConfig
 from edgegrain.training.start import begin, stand_in_prior
@@ -246,7 +246,7 @@ def _pictures(config: StageConfig, data: Path | None, validation: Path | None, e
             return held_out, held_out
         shard = made_up(config.made_up, size, config.seed)
         return shard, shard[:HELD_OUT]
-    shard = pack(list_pictures(data, exclude), size, cache)
+    shard = pack(stored_pictures(data, exclude), size, cache)
     return shard, np.stack([read_square(path, size) for path in list_pictures(validation or data)[:HELD_OUT]])
 
 

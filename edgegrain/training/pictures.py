@@ -1,11 +1,14 @@
-"""Training pictures: a folder packed once into one array on disk, then drawn at random from memory."""
+"""Training pictures: a folder or tar shards, packed once into one array on disk, then drawn at random from memory."""
 
 from __future__ import annotations
 
 import fnmatch
 import hashlib
+import io
 import os
-from collections.abc import Iterator
+import tarfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +22,49 @@ from edgegrain.contract.resize import exact_resize
 SUFFIXES = (".png", ".webp", ".jpg", ".jpeg")
 
 
+@dataclass(frozen=True)
+class StoredPicture:
+    """An encoded picture: a file of its own, or a member of a tar shard.
+
+    Attributes:
+        name: of the file or member.
+        path: of the file that holds it.
+        offset, size: where in a shard it lies, in bytes; size None for a file of its own.
+    """
+
+    name: str
+    path: Path
+    offset: int = 0
+    size: int | None = None
+
+    def open(self) -> io.BytesIO:
+        """Its bytes, for Pillow."""
+        with self.path.open("rb") as file:
+            file.seek(self.offset)
+            return io.BytesIO(file.read(-1 if self.size is None else self.size))
+
+
+def stored_pictures(folder: str | Path, exclude: tuple[str, ...] = ()) -> list[StoredPicture]:
+    """The pictures of a folder and of the tar shards in it (`edgegrain.training.picture_shards`), by name.
+
+    Raises:
+        ImageError: there are none, or a shard is damaged.
+    """
+    pictures = [StoredPicture(path.name, path) for path in Path(folder).iterdir() if path.suffix.lower() in SUFFIXES]
+    for shard in Path(folder).glob("*.tar"):
+        try:
+            with tarfile.open(shard, "r:") as tar:
+                pictures += [StoredPicture(Path(member.name).name, shard, member.offset_data, member.size)
+                             for member in tar if member.isfile() and Path(member.name).suffix.lower() in SUFFIXES]
+        except tarfile.TarError as error:
+            raise ImageError(f"{shard} is no whole tar file: {error}") from error
+    pictures = [picture for picture in sorted(pictures, key=lambda picture: picture.name)
+                if not any(fnmatch.fnmatch(picture.name, pattern) for pattern in exclude)]
+    if not pictures:
+        raise ImageError(f"no pictures ({', '.join(SUFFIXES)}) in {folder}, nor tar shards of them")
+    return pictures
+
+
 def list_pictures(folder: str | Path, exclude: tuple[str, ...] = ()) -> list[Path]:
     """Picture files of a folder by name, without those matching a pattern of ``exclude`` (``usgov_*``)."""
     paths = sorted(path for path in Path(folder).iterdir() if path.suffix.lower() in SUFFIXES)
@@ -28,9 +74,9 @@ def list_pictures(folder: str | Path, exclude: tuple[str, ...] = ()) -> list[Pat
     return paths
 
 
-def read_square(path: Path, size: int) -> np.ndarray:
+def read_square(picture: Path | StoredPicture, size: int) -> np.ndarray:
     """uint8 ``[size, size, 3]`` of a picture: its centre square, resized by the contract's exact resize."""
-    with Image.open(path) as image:
+    with Image.open(picture if isinstance(picture, Path) else picture.open()) as image:
         rgb = np.asarray(image.convert("RGB"))
     side = min(rgb.shape[:2])
     top, left = (rgb.shape[0] - side) // 2, (rgb.shape[1] - side) // 2
@@ -38,7 +84,7 @@ def read_square(path: Path, size: int) -> np.ndarray:
     return rgb if side == size else exact_resize(np.ascontiguousarray(rgb), (size, size))
 
 
-def pack(paths: list[Path], size: int, cache: str | Path) -> np.ndarray:
+def pack(paths: Sequence[Path | StoredPicture], size: int, cache: str | Path) -> np.ndarray:
     """uint8 ``[N, size, size, 3]`` of the pictures, memory-mapped from a file in ``cache`` that is made on first use.
 
     The file's name hashes the list of pictures and the size, so another selection makes another file.

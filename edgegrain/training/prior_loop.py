@@ -19,7 +19,7 @@ from edgegrain.contract.quantization import dequantize, quantize
 from edgegrain.training import prior_run
 from edgegrain.training.adversarial import r1_penalty
 from edgegrain.training.augment import AdaptiveProbability, augment
-from edgegrain.training.pictures import batches, list_pictures, made_up, pack
+from edgegrain.training.pictures import batches, made_up, pack, stored_pictures
 from edgegrain.training.placement import Placement, placed
 from edgegrain.training.prior_configs import PriorTrainingConfig
 from edgegrain.training.prior_run import CHECKPOINT, PriorRun, begin
@@ -228,7 +228,7 @@ def sample_sheet(prior: GenerativePrior, path: Path, count: int = SAMPLES, psi: 
 
 def _pictures(config: PriorTrainingConfig, data: Path | None, exclude: tuple[str, ...], cache: Path) -> np.ndarray:
     if data is not None:
-        return pack(list_pictures(data, exclude), config.network.size, cache)
+        return pack(stored_pictures(data, exclude), config.network.size, cache)
     if not config.made_up:
         raise EdgegrainError("no training pictures; pass --data with their folder")
     return made_up(config.made_up, config.network.size, config.seed)

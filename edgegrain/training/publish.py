@@ -41,7 +41,7 @@ from edgegrain.training.checkpoint import checkpoint_path, load_run, read_config
 from edgegrain.training.console import errors_on_one_line
 from edgegrain.training.fit_coder import fit_tables
 from edgegrain.training.model_card import card_text
-from edgegrain.training.pictures import list_pictures, pack, read_square
+from edgegrain.training.pictures import list_pictures, pack, read_square, stored_pictures
 from edgegrain.training.prior_files import load_prior
 from export.bundle import DECODER, assemble_bundle, replace_decoder
 from export.decoder_sources import ENCODER, TRAINED, DecoderSource, find_decoder
@@ -112,7 +112,7 @@ def publish(checkpoint: Path, data: Path, folder: Path, *, bundle_id: str, versi
     """
     run = load_run(checkpoint, load_prior(read_config(checkpoint), prior))
     config, average = run.config, run.average
-    shard = pack(list_pictures(data, exclude), config.encoder.hr, checkpoint_path(checkpoint).parents[1] / "packed")
+    shard = pack(stored_pictures(data, exclude), config.encoder.hr, checkpoint_path(checkpoint).parents[1] / "packed")
     lrs = encode(average, shard, coder_pictures if encoder_of is None else COMPARED)
     encoder = average.encoder
     network = lower(encoder) if isinstance(encoder, EncoderTwin) else box_network(config.encoder)
@@ -206,8 +206,8 @@ def _kept_encoder(average: Autoencoder, encoder_of: Path) -> Manifest:
 
 def _sources(data: Path, exclude: tuple[str, ...]) -> dict[str, int]:
     counts: dict[str, int] = {}
-    for path in list_pictures(data, exclude):
-        source = path.name.split("_")[0]
+    for picture in stored_pictures(data, exclude):
+        source = picture.name.split("_")[0]
         counts[source] = counts.get(source, 0) + 1
     return counts
 

@@ -54,11 +54,56 @@ def repeating_decoder(hr: int = HR, lr: int = LR) -> bytes:
     return bytes(model.SerializeToString())
 
 
-def write_tiny_bundle(folder: Path, name: str = "tiny-64-lr16", *, random: bool = False) -> Path:
+def noisy_decoder(hr: int = HR, lr: int = LR) -> bytes:
+    """`repeating_decoder` with noise on top."""
+    model = onnx.load_model_from_string(repeating_decoder(hr, lr))
+    nodes = model.graph.node
+    nodes[-1].output[0] = "repeated"
+    nodes.extend([helper.make_node("Mul", ["noise", "strength"], ["grain"]),
+                  helper.make_node("Add", ["repeated", "grain"], ["hr"])])
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(0.1), "strength"))
+    model.graph.input.append(helper.make_tensor_value_info("noise", TensorProto.FLOAT, ["b", 3, hr, hr]))
+    onnx.checker.check_model(model, full_check=True)
+    return bytes(model.SerializeToString())
+
+
+def convolutional_decoder(hr: int = HR, lr: int = LR, channels: int = 64, blocks: int = 4) -> bytes:
+    """`repeating_decoder` plus what random residual blocks make of the LR: a real decoder of a few milliseconds."""
+    rng, weights, nodes, factor = np.random.default_rng(0), [], [], hr // lr
+
+    def node(kind: str, inputs: list[str], output: str, **attributes: object) -> str:
+        nodes.append(helper.make_node(kind, inputs, [output], **attributes))
+        return output
+
+    def weight(name: str, *shape: int, gain: float = 1.0) -> str:
+        values = rng.standard_normal(shape, np.float32) * gain / np.sqrt(np.prod(shape[1:]))
+        weights.append(numpy_helper.from_array(values.astype(np.float32), name))
+        return name
+
+    features = node("Conv", ["lr", weight("first", channels, 3, 3, 3)], "features0", pads=[1] * 4)
+    for index in range(blocks):
+        bent = node("LeakyRelu", [features], f"bent{index}", alpha=0.2)
+        kernel = weight(f"block{index}", channels, channels, 3, 3, gain=0.5)
+        change = node("Conv", [bent, kernel], f"change{index}", pads=[1] * 4)
+        features = node("Add", [features, change], f"features{index + 1}")
+    wide = node("ConvTranspose", [features, weight("up", channels, 16, factor, factor)], "wide", strides=[factor] * 2)
+    detail = node("Conv", [wide, weight("last", 3, 16, 3, 3)], "detail", pads=[1] * 4)
+    model = onnx.load_model_from_string(repeating_decoder(hr, lr))
+    model.graph.node[-1].output[0] = "repeated"
+    model.graph.node.extend([*nodes, helper.make_node("Add", ["repeated", detail], ["hr"])])
+    model.graph.initializer.extend(weights)
+    onnx.checker.check_model(model, full_check=True)
+    return bytes(model.SerializeToString())
+
+
+def write_tiny_bundle(
+    folder: Path, name: str = "tiny-64-lr16", *, random: bool = False, decoder: bytes | None = None
+) -> Path:
     """Write a complete bundle into ``folder / name`` and return that folder.
 
     Args:
         random: take a random exact network instead of the box mean, which makes another LR contract.
+        decoder: instead of the one that repeats pixels.
     """
     root = folder / name
     root.mkdir(parents=True)
@@ -66,7 +111,7 @@ def write_tiny_bundle(folder: Path, name: str = "tiny-64-lr16", *, random: bool 
     tables = CoderTables.default()
     save(network, root / "encoder.safetensors")
     write_onnx(exact_graph(network), root / "encoder.onnx")
-    (root / "decoder.onnx").write_bytes(repeating_decoder())
+    (root / "decoder.onnx").write_bytes(decoder or repeating_decoder())
     (root / "coder.json").write_bytes(tables.to_json())
     (root / "golden.json").write_text(json.dumps(make_golden(lambda rgb: run_reference(network, rgb), HR)))
     (root / "README.md").write_text("A bundle for tests.\n")

@@ -19,10 +19,11 @@ SMOOTHING = 0.2
 
 
 class Key(NamedTuple):
-    """What the items of a batch share."""
+    """What the items of a batch share: they go through one network together."""
 
     verb: str
     bundle: str
+    seed: int = 0
 
 
 class WorkerLost(Exception):

@@ -88,7 +88,9 @@ async def read_parts(
     limit = most * (part_limit + PART_OVERHEAD)
     stream = _bounded(request, account, limit=limit, timeout=timeout)
     try:
-        form = await MultiPartParser(request.headers, stream, max_files=most, max_fields=0).parse()
+        parser = MultiPartParser(request.headers, stream, max_files=most, max_fields=0)
+        parser.spool_max_size = limit + 1  # in memory, which is accounted for: a full disk is no trouble of ours
+        form = await parser.parse()
     except MultiPartException as error:
         if "Too many" in error.message:
             raise Problem("too-large", f"a request holds at most {most} payloads, each as a part with a file name"

@@ -79,15 +79,17 @@ class Engine:
         """Run every network on every batch size once, and code one payload."""
         for bundle in self._bundles.values():
             side, lr = bundle.manifest.hr, bundle.manifest.lr
+            if bundle.decoder.device == "cuda" and bundle.decoder.lr_size is not None:
+                bundle.decoder.warm_up(self._sizes)  # keeps their buffers, and replays them as graphs from now on
             for size in self._sizes:
-                bundle.decode(np.full((size, lr, lr, 3), 128, np.uint8), self._sizes)
+                bundle.decode(np.full((size, lr, lr, 3), 128, np.uint8), 0, self._sizes)
             encoded = bundle.encoder.encode(np.full((1, side, side, 3), 128, np.uint8))[0]
             bundle.unpack(bundle.pack(encoded, (side, side), "pad"), RestoreOptions(), self._max_pixels)
 
     def restore(
         self, bundle_id: str, payloads: Sequence[bytes], options: Sequence[RestoreOptions], stages: Stages
     ) -> list[Outcome]:
-        """Payloads to picture files, in order; one that fails does not touch the others."""
+        """Payloads to picture files, in order; one that fails does not touch the others. Their seeds are equal."""
         bundle = self._bundles[bundle_id]
         with stages.measure("unpack"):
             unpacked = [_attempt(bundle.unpack, payload, wanted, self._max_pixels)
@@ -97,7 +99,8 @@ class Engine:
         if not good:
             return outcomes
         with stages.measure("decode"):
-            hr = _attempt(bundle.decode, np.stack([unpacked[index][0] for index in good]), self._sizes)
+            lrs = np.stack([unpacked[index][0] for index in good])
+            hr = _attempt(bundle.decode, lrs, options[0].seed, self._sizes)
         if isinstance(hr, EdgegrainError):
             for index in good:
                 outcomes[index] = hr
@@ -162,11 +165,11 @@ class _OpenBundle:
         return encode_payload(
             lr, contract_id=self.manifest.lr_contract_id, tables=self.tables, original_size=original_size, fit=fit)
 
-    def decode(self, lr: npt.NDArray[np.uint8], sizes: Sequence[int]) -> npt.NDArray[np.uint8]:
+    def decode(self, lr: npt.NDArray[np.uint8], seed: int, sizes: Sequence[int]) -> npt.NDArray[np.uint8]:
         """LRs, uint8 [n, lr, lr, 3], to squares, uint8 [n, hr, hr, 3], in a batch of a size that was warmed up."""
         count = len(lr)
         filled = next((size for size in sizes if size >= count), count)
-        hr = self.decoder.decode(np.concatenate([lr, np.repeat(lr[:1], filled - count, axis=0)]))[:count]
+        hr = self.decoder.decode(np.concatenate([lr, np.repeat(lr[:1], filled - count, axis=0)]), seed)[:count]
         side = self.manifest.hr
         if hr.shape[1:] != (side, side, 3):
             raise BundleError(

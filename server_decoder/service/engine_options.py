@@ -17,11 +17,13 @@ class RestoreOptions:
         size: ``"original"``, or ``"native"`` for the decoder's own resolution.
         format: of the picture file, a key of `negotiation.MEDIA_TYPES`.
         quality: 1 to 100, of WebP and JPEG.
+        seed: of the noise, where the decoder takes some; equal in a batch.
     """
 
     size: Literal["original", "native"] = "original"
     format: str = "png"
     quality: int = QUALITY
+    seed: int = 0
 
 
 @dataclass(frozen=True)

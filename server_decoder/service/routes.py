@@ -38,6 +38,7 @@ class RestoreParameters(BaseModel):
         "original", description="original: the original's size; native: the decoder's own resolution.")
     quality: int = Field(QUALITY, ge=1, le=100, description="Of WebP and JPEG.")
     bundle: str | None = Field(None, max_length=200, description="Id of a served bundle; default: the payload's.")
+    seed: int = Field(0, ge=0, lt=1 << 32, description="Of the noise, for bundles that have this control.")
 
 
 class CompressParameters(BaseModel):
@@ -136,7 +137,8 @@ async def compress(
 
 
 def _restore_options(request: Request, parameters: RestoreParameters) -> RestoreOptions:
-    return RestoreOptions(parameters.size, choose_format(request.headers.get("accept")), parameters.quality)
+    file_format = choose_format(request.headers.get("accept"))
+    return RestoreOptions(parameters.size, file_format, parameters.quality, parameters.seed)
 
 
 def _require_type(request: Request, accepted: tuple[str, ...]) -> None:

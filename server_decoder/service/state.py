@@ -116,7 +116,7 @@ class ServiceState:
 
         Raises:
             EdgegrainError: they are not.
-            Problem: 404, the bundle is not served.
+            Problem: 404, the bundle is not served; 422, it has no such control.
         """
         header = parse_header(payload)
         if bundle is not None:
@@ -126,7 +126,10 @@ class ServiceState:
             wanted = require_contract(header, known)
             manifest = next(item for item in self.manifests.values() if item.lr_contract_id == wanted)
         pixels = check_claims(header, manifest, options.size, options.format, self.settings.max_pixels)
-        return self._job(Key("restore", manifest.id), payload, options, pixels)
+        if options.seed and "seed" not in manifest.decoder.get("controls", ()):
+            detail = f"bundle {manifest.id} has no control 'seed': its decoder takes no noise"
+            raise Problem("invalid-parameter", detail, errors=[{"parameter": "seed", "reason": detail}])
+        return self._job(Key("restore", manifest.id, options.seed), payload, options, pixels)
 
     def compress_job(self, picture: bytes, options: CompressOptions, bundle: str | None = None) -> Job:
         """A job for a picture file, which only a worker will open; `Problem` 404 if the bundle is not served."""
@@ -165,12 +168,12 @@ class ServiceState:
         return Job(key, data, dataclasses.asdict(options), loop.time() + self.settings.deadline, pixels,
                    loop.create_future())
 
-    def _note_batch(self, jobs: list[Job], seconds: Mapping[str, float], began: float) -> None:
-        verb = jobs[0].key.verb
-        self.metrics.batch_size.labels(verb).observe(len(jobs))
     async def _own_exposition(self) -> bytes:
         return generate_latest(self.metrics.registry)
 
+    def _note_batch(self, jobs: list[Job], seconds: Mapping[str, float], began: float) -> None:
+        verb = jobs[0].key.verb
+        self.metrics.batch_size.labels(verb).observe(len(jobs))
         for stage, duration in seconds.items():
             self.metrics.stage_seconds.labels(verb, stage).observe(duration)
         for job in jobs:

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -14,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,7 +28,7 @@ from PIL import Image
 
 import sdk
 from tests.service_harness import PAYLOAD, SOON, get, post, raw_payloads, stub_worker, until
-from tests.tiny_bundle import write_tiny_bundle
+from tests.tiny_bundle import convolutional_decoder, write_tiny_bundle
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVE = (sys.executable, "-m", "edgegrain", "serve", "--port", "0")
@@ -36,10 +37,11 @@ SERVE = (sys.executable, "-m", "edgegrain", "serve", "--port", "0")
 class Process:
     """A running service and what it logged."""
 
-    def __init__(self, command: Sequence[str], **settings: object) -> None:
+    def __init__(self, command: Sequence[str], prepare: Callable[[], None] | None = None, **settings: object) -> None:
         variables = {f"EDGEGRAIN_SERVE_{name.upper()}": str(value) for name, value in settings.items()}
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "EDGEGRAIN_SERVE_THREADS": "1", **variables}
-        self.popen = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+        self.popen = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=prepare)
         self.lines: list[str] = []
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
@@ -69,8 +71,10 @@ class Process:
 
 
 @contextmanager
-def running(command: Sequence[str], **settings: object) -> Iterator[Process]:
-    process = Process(command, **settings)
+def running(
+    command: Sequence[str], prepare: Callable[[], None] | None = None, **settings: object
+) -> Iterator[Process]:
+    process = Process(command, prepare, **settings)
     try:
         ready = f"{process.url}/health/ready"
         until(lambda: get(ready).status_code == 200)
@@ -82,7 +86,8 @@ def running(command: Sequence[str], **settings: object) -> Iterator[Process]:
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_bundle(tmp_path_factory.mktemp("served"))
+    """A small bundle whose decoder takes some milliseconds and depends on its neighbours' pixels."""
+    return write_tiny_bundle(tmp_path_factory.mktemp("served"), decoder=convolutional_decoder())
 
 
 @pytest.fixture(scope="module")
@@ -104,9 +109,14 @@ async def send_all(url: str, payloads: Sequence[bytes], connections: int) -> lis
             client.post("/v1/restore", content=payload, headers=PAYLOAD) for payload in payloads)))
 
 
-def test_200_at_once_come_back_each_as_its_own(process: Process, bundle: Path) -> None:
-    payloads = raw_payloads(bundle, 200)
+def test_200_faces_at_once_come_back_each_as_its_own(process: Process, bundle: Path, portrait_path: Path) -> None:
     codec = sdk.Codec(bundle, threads=1)
+    with Image.open(portrait_path) as image:
+        face = image.convert("RGB").resize((148, 148))
+    # The same face from 200 viewpoints: so like each other that a mix-up would not look wrong.
+    faces = [face.crop((left, top, left + 128, top + 128)) for left in range(20) for top in range(0, 20, 2)]
+    payloads = [bytes(payload) for payload in codec.compress_batch(faces)]
+    assert len(set(payloads)) == 200
     answers = asyncio.run(send_all(process.url, payloads, 64))
     assert [answer.status_code for answer in answers] == [200] * 200
     for answer, payload in zip(answers, payloads, strict=True):
@@ -189,6 +199,22 @@ def test_sigterm_under_load_loses_nothing(bundle: Path) -> None:
     assert [(answer.status_code, answer.content) for answer in answers] == [(200, payload) for payload in payloads]
     with pytest.raises(httpx.ConnectError):
         get(f"{url}/health/live")
+
+
+def test_a_full_disk_is_no_trouble(bundle: Path, portrait_path: Path) -> None:
+    def write_nothing() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # no file can take a byte; pipes can
+
+    (payload,) = raw_payloads(bundle, 1)
+    with running([*SERVE, "--bundle", str(bundle)], write_nothing) as process:
+        assert post(f"{process.url}/v1/restore", payload).status_code == 200
+        image = {"Content-Type": "image/jpeg"}
+        assert post(f"{process.url}/v1/compress", portrait_path.read_bytes(), headers=image).status_code == 200
+        form = httpx.Request("POST", "http://x", files={"payload": ("a.grain", bytes(2 << 20))})
+        answer = post(f"{process.url}/v1/restore/batch", form.read(), headers={
+            "Content-Type": form.headers["content-type"]})
+        assert answer.status_code == 413 and "part 0 has 2097152 bytes" in answer.json()["detail"]
+        assert process.stop() == 0
 
 
 def test_ctrl_c_ends_workers_too(bundle: Path) -> None:

@@ -8,12 +8,15 @@ import pytest
 from PIL import Image
 
 import sdk
+from edgegrain.contract.coder_tables import CoderTables
 from edgegrain.contract.errors import BundleError, DeviceError, ImageError, PayloadError, ServiceError
+from edgegrain.contract.manifest import load_manifest
+from edgegrain.contract.payload import decode_payload
 from server_decoder.runtime import DecoderSession
 from server_decoder.service.engine import Engine, Stages
 from server_decoder.service.engine_options import CompressOptions, RestoreOptions
 from tests.service_harness import raw_payloads
-from tests.tiny_bundle import HR, refresh_manifest, write_tiny_bundle
+from tests.tiny_bundle import HR, noisy_decoder, refresh_manifest, write_tiny_bundle
 
 BUNDLE = "tiny-64-lr16"
 
@@ -63,7 +66,7 @@ def test_a_bad_item_does_not_touch_the_others(engine: Engine, tiny_bundle: Path)
 def test_only_warm_shapes_are_run(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
     decode = DecoderSession.decode
-    monkeypatch.setattr(DecoderSession, "decode", lambda self, lr: sizes.append(len(lr)) or decode(self, lr))
+    monkeypatch.setattr(DecoderSession, "decode", lambda self, lr, seed: sizes.append(len(lr)) or decode(self, lr))
     engine = Engine([tiny_bundle], threads=1, batch_sizes=(1, 4))
     engine.warm_up()
     assert sizes == [1, 4]
@@ -72,10 +75,21 @@ def test_only_warm_shapes_are_run(tiny_bundle: Path, monkeypatch: pytest.MonkeyP
     assert sizes == [1, 4, 4] and len({bytes(item) for item in outcomes}) == 3  # type: ignore[arg-type]
 
 
+def test_the_seed_is_the_decoder_s(tmp_path: Path) -> None:
+    folder = write_tiny_bundle(tmp_path, decoder=noisy_decoder())
+    engine, (payload,) = Engine([folder], threads=1, batch_sizes=(1, 2)), raw_payloads(folder, 1)
+    alone, other = (picture(engine.restore(BUNDLE, [payload], [RestoreOptions(seed=seed)], Stages())[0])
+                    for seed in (7, 8))
+    together = engine.restore(BUNDLE, [payload] * 2, [RestoreOptions(seed=7)] * 2, Stages())
+    assert all((picture(item) == alone).all() for item in together) and (alone != other).mean() > 0.5
+    lr, _ = decode_payload(payload, contract_id=load_manifest(folder).lr_contract_id, tables=CoderTables.default())
+    np.testing.assert_array_equal(alone, DecoderSession(folder / "decoder.onnx").decode(lr[None], 7)[0])
+
+
 def test_a_failing_device_fails_the_batch_and_not_the_process(
     engine: Engine, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(self: DecoderSession, lr: np.ndarray) -> np.ndarray:
+    def fail(self: DecoderSession, lr: np.ndarray, seed: int) -> np.ndarray:
         raise DeviceError("no memory")
 
     monkeypatch.setattr(DecoderSession, "decode", fail)

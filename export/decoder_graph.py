@@ -20,7 +20,7 @@ from edgegrain.contract.errors import BundleError, ExportError
 from server_decoder.cuda_ops.library import DOMAIN as OPS_DOMAIN
 
 OPSET = 18
-INPUT, OUTPUT = "lr", "hr"
+INPUT, NOISE, OUTPUT = "lr", "noise", "hr"
 _HALF, _INT8, _SCALE = ".float16", ".int8", ".scale"
 _ABSENT = "edgegrain.absent_weights"
 _LARGE = 4096
@@ -29,20 +29,24 @@ _LARGE = 4096
 def decoder_graph(decoder: nn.Module, lr: int) -> onnx.ModelProto:
     """Export ``decoder``: ``lr`` float32 ``[B, 3, lr, lr]`` in [-1, 1] -> ``hr`` float32 ``[B, 3, S, S]``, any B.
 
+    A decoder with a ``noise_size`` above 0 takes ``noise`` float32 ``[B, noise_size]`` as its second argument.
+
     Initializers carry the names of the module's parameters and buffers, so `load_parameters` finds them again; the
     model's metadata list those that the output does not depend on.
 
     Raises:
         ExportError: torch cannot express the module in ONNX.
     """
-    example = torch.zeros(2, 3, lr, lr)
+    examples = {INPUT: torch.zeros(2, 3, lr, lr)}
+    if noise_size := getattr(decoder, "noise_size", 0):
+        examples[NOISE] = torch.zeros(2, noise_size)
     batch = torch.export.Dim("batch", min=1, max=4096)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            program = torch.onnx.export(decoder.eval(), (example,), dynamo=True, opset_version=OPSET, verbose=False,
-                                        optimize=False, input_names=[INPUT], output_names=[OUTPUT],
-                                        dynamic_shapes={INPUT: {0: batch}})
+            program = torch.onnx.export(decoder.eval(), tuple(examples.values()), dynamo=True, opset_version=OPSET,
+                                        verbose=False, optimize=False, input_names=list(examples),
+                                        output_names=[OUTPUT], dynamic_shapes=tuple({0: batch} for _ in examples))
     except torch.onnx.OnnxExporterError as error:
         raise ExportError(f"torch cannot export {type(decoder).__name__} to ONNX: {error}") from error
     if program is None:

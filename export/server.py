@@ -2,7 +2,7 @@
 
     python -m export.server --bundle faces --out dist/server
     python -m export.server --bundle faces --out dist/server --weights float16
-    python -m export.server --bundle faces --out dist/server --ops fused
+    python -m export.server --bundle faces --out dist/server --precision float16 --ops fused
     python -m export.server --bundle faces --out dist/server --triton dist/models
     python -m export.server --config grain-1024-lr16-paper --random-weights --pictures-compared 1
 
@@ -36,26 +36,46 @@ from export.decoder_graph import INPUT, OUTPUT, decoder_graph, round_weights, st
 from export.decoder_sources import find_decoder, random_decoder
 from export.inputs import find_pictures, make_inputs
 from export.triton import write_repository
-from server_decoder.cuda_ops.fused_decoder import fused_decoder
 from server_decoder.cuda_ops.library import needs_library, register_library
+from server_decoder.grain.grain import Grain
+from server_decoder.grain.rrdb_decoder import RRDBDecoder
 from server_decoder.prior_store import DEFAULT_PRIOR
-from server_decoder.runtime import DecoderSession
+from server_decoder.runtime import NOISE, DecoderSession
+from server_decoder.serving import noise_maps, noise_sides, served_decoder
 
 # float32 graphs differ from torch only in the order of summation.
 TOLERANCE = 1e-4
-
+HALF_PSNR = 50.0
+"""What a graph that computes in float16 must reach against float32, in dB."""
 
 # Pictures of 256 x 256 that ONNX Runtime decodes at once; a larger one takes the place of several.
 BATCH = 8
 
 
 class Weights(enum.StrEnum):
-    """How the decoder's weights are stored; it computes in float32 either way."""
+    """How the decoder's weights are stored; `Precision` is what they are when it computes."""
 
     float32 = "float32"
     float16 = "float16"
     compact = "compact"
     """Large weights as int8 with a scale per output channel, the rest as float16."""
+
+
+class Precision(enum.StrEnum):
+    """What the decoder convolves; its input and its picture are float32."""
+
+    float32 = "float32"
+    float16 = "float16"
+    """For GPUs: half the memory and several times the speed. What could overflow stays float32."""
+
+
+class Noise(enum.StrEnum):
+    """Where the generator's noise comes from."""
+
+    constant = "constant"
+    """The same for every picture, inside the graph."""
+    seeded = "seeded"
+    """An input, which sessions draw from a seed."""
 
 
 class Ops(enum.StrEnum):
@@ -75,7 +95,7 @@ class Comparison:
         lrs: LR pictures decoded by both.
         largest_difference: of output values in [-1, 1].
         psnr: of the exported decoder's values against torch's, in dB with a peak of 2; 200 stands for equality.
-        differing_bytes: share of the restored pictures' bytes that differ (never by more than one level).
+        differing_bytes: share of the restored pictures' bytes that differ (in float32 never by more than one level).
     """
 
     lrs: int
@@ -90,49 +110,71 @@ def real_lrs(network: IntegerNetwork, pictures: list[Path], count: int = 8) -> n
     return run_reference(network, np.stack([item.picture for item in itertools.islice(inputs, count)]))
 
 
-def compare_decoder(model: bytes, decoder: nn.Module, lrs: np.ndarray) -> Comparison:
+def compare_decoder(model: bytes, decoder: nn.Module, lrs: np.ndarray, precision: Precision = Precision.float32
+                    ) -> Comparison:
     """Decode ``lrs`` (uint8 ``[N, h, w, 3]``) with the exported graph, several at once, and one by one with torch.
 
+    Args:
+        model: the graph.
+        decoder: in float32, as it was before `served_decoder` changed its form.
+        lrs: to compare on.
+        precision: of the graph.
+
     Raises:
-        ExportError: the outputs differ by more than `TOLERANCE`, or a picture by more than one level.
+        ExportError: the outputs differ by more than `TOLERANCE`, or a picture by more than one level; in float16 the
+            PSNR is below `HALF_PSNR`.
         DeviceError: the graph has fused ops, and their library is not built.
     """
     options = onnxruntime.SessionOptions()
     if needs_library(model):
         register_library(options)
     x = np.ascontiguousarray(dequantize(lrs.astype(np.float32)).transpose(0, 3, 1, 2))  # [N, 3, h, w]
-    with torch.no_grad():
-        expected = torch.cat([decoder(one[None]) for one in torch.from_numpy(x)]).numpy()
-    batch = max(1, BATCH * 256**2 // expected.shape[-1] ** 2)
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    parts = [session.run([OUTPUT], {INPUT: x[start : start + batch]})[0] for start in range(0, len(x), batch)]
+    seeded = isinstance(decoder, Grain) and any(item.name == NOISE for item in session.get_inputs())
+    sides = noise_sides(decoder.prior) if seeded else ()
+    noise = np.random.default_rng(0).standard_normal((1, sum(side**2 for side in sides)), np.float32)
+    with torch.no_grad():
+        expected = torch.cat([
+            decoder.forward_all(one[None], noise=noise_maps(torch.from_numpy(noise), sides)).final if seeded
+            else decoder(one[None]) for one in torch.from_numpy(x)]).numpy()
+    batch = max(1, BATCH * 256**2 // expected.shape[-1] ** 2)
+    parts = []
+    for start in range(0, len(x), batch):
+        part = x[start : start + batch]
+        feeds = {INPUT: part, **({NOISE: noise.repeat(len(part), axis=0)} if seeded else {})}
+        parts.append(session.run([OUTPUT], feeds)[0])
     del session  # a decoder for 1024 x 1024 holds gigabytes
     error = np.concatenate(parts) - expected
     difference = float(np.abs(error).max())
-    if not difference <= TOLERANCE:  # also refuses NaN
+    psnr = 10 * math.log10(4 / max(float(np.square(error, dtype=np.float64).mean()), 4e-20))
+    if precision is Precision.float32 and not difference <= TOLERANCE:  # also refuses NaN
         raise ExportError(f"the exported decoder differs from torch by {difference:g}, more than {TOLERANCE:g}")
+    if not psnr >= HALF_PSNR:
+        raise ExportError(f"the exported decoder reaches {psnr:.1f} dB against torch, less than {HALF_PSNR:g}")
     served = DecoderSession(model)
     wrong, levels = 0, 0
     for start in range(0, len(x), batch):
         restored = served.decode(lrs[start : start + batch]).astype(np.int16)
         steps = np.abs(restored - quantize(expected[start : start + batch]).transpose(0, 2, 3, 1))
         wrong, levels = wrong + int((steps > 0).sum()), max(levels, int(steps.max()))
-    if levels > 1:
+    if precision is Precision.float32 and levels > 1:
         raise ExportError(f"a restored picture differs from torch's by {levels} levels, more than 1")
-    psnr = 10 * math.log10(4 / max(float(np.square(error, dtype=np.float64).mean()), 4e-20))
     return Comparison(len(lrs), difference, round(psnr, 1), wrong / expected.size)
 
 
 def export_decoder(decoder: nn.Module, lr: int, weights: Weights = Weights.float32) -> bytes:
-    """The serialized ONNX graph of a decoder. With rounded storage, ``decoder``'s own weights are rounded too, so that
-    a comparison with it is one of graphs, not of precisions.
+    """The serialized ONNX graph of a decoder, in the form of `served_decoder` if it has no other yet.
+
+    With rounded storage, ``decoder``'s own weights are rounded too, so that a comparison with it is one of graphs, not
+    of precisions.
 
     Raises:
         ExportError: torch cannot express the decoder in ONNX, or a weight is too large for float16.
     """
     if weights is not Weights.float32:
         round_weights(decoder, compact=weights is Weights.compact)
-    graph = decoder_graph(decoder, lr)
+    plain = type(decoder) in (Grain, RRDBDecoder)
+    graph = decoder_graph(served_decoder(decoder) if plain else decoder, lr)
     if weights is Weights.float16:
         graph = store_half(graph)
     elif weights is Weights.compact:
@@ -143,7 +185,9 @@ def export_decoder(decoder: nn.Module, lr: int, weights: Weights = Weights.float
 def main(
     bundle: Annotated[str, typer.Option(help="Name or folder of the bundle.")] = DEFAULT_BUNDLE,
     out: Annotated[Path, typer.Option(help="Folder for decoder.onnx and decoder_report.json.")] = Path("dist"),
-    weights: Annotated[Weights, typer.Option(help="Storage of the weights.")] = Weights.float32,
+    weights: Annotated[Weights | None, typer.Option(help="Storage of the weights [default: the precision's].")] = None,
+    precision: Annotated[Precision, typer.Option(help="What the decoder computes in.")] = Precision.float32,
+    noise: Annotated[Noise, typer.Option(help="Where the generator's noise comes from.")] = Noise.constant,
     ops: Annotated[Ops, typer.Option(help="How the generator's memory-bound steps are written.")] = Ops.plain,
     pictures: Annotated[Path | None, typer.Option(help="Folder of pictures to compare on.")] = None,
     pictures_compared: Annotated[int, typer.Option(min=1, help="How many LRs to compare on.")] = 8,
@@ -160,11 +204,15 @@ def main(
             raise ExportError("--config and --random-weights belong together: a configuration has no trained weights")
         source = random_decoder(config) if config else find_decoder(bundle, prior)
         found = find_pictures(pictures)
-        decoder = fused_decoder(source.decoder) if ops is Ops.fused else source.decoder
+        weights = weights or Weights(precision.value)
+        decoder = served_decoder(source.decoder, getattr(torch, precision.value), fused=ops is Ops.fused,
+                                 seeded=noise is Noise.seeded)
         model = export_decoder(decoder, source.network.lr, weights)
-        comparison = compare_decoder(model, source.decoder, real_lrs(source.network, found, pictures_compared))
+        lrs = real_lrs(source.network, found, pictures_compared)
+        comparison = compare_decoder(model, source.decoder, lrs, precision)
         report: dict[str, Any] = {
-            "bundle": source.name, "weights": weights.value, "ops": ops.value, "bytes": len(model),
+            "bundle": source.name, "weights": weights.value, "precision": precision.value, "ops": ops.value,
+            "noise": noise.value, "bytes": len(model),
             "date": datetime.date.today().isoformat(), "torch": torch.__version__, **asdict(comparison),
         }
         write_atomically(out / "decoder.onnx", model, force=force)
@@ -176,7 +224,8 @@ def main(
         raise typer.Exit(1) from None
     typer.echo(f"{out / 'decoder.onnx'}: {len(model):,} bytes; largest difference from torch on {comparison.lrs} LRs "
                f"{comparison.largest_difference:.1e}, PSNR {comparison.psnr:.1f} dB, "
-               f"{comparison.differing_bytes:.2%} of bytes differ (by one level)")
+               f"{comparison.differing_bytes:.2%} of bytes differ"
+               + (" (by one level)" if precision is Precision.float32 else ""))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from edgegrain.contract.errors import ModelError
 from server_decoder.cuda_ops.fused_ops import demod_bias_act, inverse_haar
@@ -25,12 +25,20 @@ class FusedMobileStyleGAN(MobileStyleGAN):
     """`MobileStyleGAN`, whose parameters it has by name, for export.
 
     In float16, activations and filters are halves in the form of `server_decoder.cuda_ops.half`; codes, styles and
-    pictures stay float32. Features are given as float32 in both cases.
+    pictures stay float32.
     """
 
-    def __init__(self, config: MobileStyleGANConfig, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, config: MobileStyleGANConfig, dtype: torch.dtype = torch.float32, *, fused: bool = True) -> None:
+        """Random weights.
+
+        Args:
+            config: as for `MobileStyleGAN`.
+            dtype: float32 or float16, of activations and features.
+            fused: whether an exported graph has ops of ours, or ONNX's ops that do the same.
+        """
         super().__init__(config)
         self.dtype = dtype
+        self.fused = fused
 
     def synthesize(self, codes: Tensor, noise: list[Tensor] | None, offsets: Offsets) -> Synthesis:
         """As `MobileStyleGAN.synthesize`."""
@@ -42,17 +50,17 @@ class FusedMobileStyleGAN(MobileStyleGAN):
         style, peak = self._normalized(self.conv.affine(codes[:, 0]))
         x = modulate(self.input, style).to(self.dtype)  # [B, C, 4, 4]
         x = shifted(self._convolve(self.conv, x, given[0], peak)[0], offsets)
-        features = {x.shape[-1]: x.to(codes.dtype)}
+        features = {x.shape[-1]: x}
         for index, block in enumerate(blocks):
             first = 1 + 2 * index
             style = block.affine(codes[:, first]) * block.conv1.affine(codes[:, first]).repeat(1, 4)
             style, peak = self._normalized(style)
-            x = inverse_haar(x, style, scale=0.5)
+            x = inverse_haar(x, style, scale=0.5, fused=self.fused)
             style, following = self._normalized(block.conv2.affine(codes[:, first + 1]))
             _, x = self._convolve(block.conv1, x, given[first], peak, style)
             x = shifted(self._convolve(block.conv2, x, given[first + 1], following)[0], offsets)
-            features[x.shape[-1]] = x.to(codes.dtype)
-        return Synthesis(self._picture(features[x.shape[-1]], codes[:, -1]), features)
+            features[x.shape[-1]] = x
+        return Synthesis(self._picture(x, codes[:, -1]), features)
 
     def _normalized(self, style: Tensor) -> tuple[Tensor, Tensor | None]:
         return normalized_style(style) if self.dtype == torch.float16 else (style, None)
@@ -73,12 +81,25 @@ class FusedMobileStyleGAN(MobileStyleGAN):
                 weight = weight * norm[:, None, None]
             x = F.conv2d(x, depthwise.to(self.dtype), padding=1, groups=depthwise.shape[0])
         if peak is None:
-            return demod_bias_act(F.conv2d(x, weight, padding=conv.padding), None, noise, conv.bias, style)
+            x = F.conv2d(x, weight, padding=conv.padding)
+            return demod_bias_act(x, None, noise, conv.bias, style, fused=self.fused)
         weight, norm = normalized_filters(weight)
         x = F.conv2d(x, weight.to(self.dtype), padding=conv.padding)
-        return demod_bias_act(x, peak * norm, noise, conv.bias, style, clamp=CLAMP)
+        return demod_bias_act(x, peak * norm, noise, conv.bias, style, clamp=CLAMP, fused=self.fused)
 
     def _picture(self, x: Tensor, code: Tensor) -> Tensor:
-        if isinstance(self.head, WaveletHead):
-            return inverse_haar(self.head.conv(modulate(x, self.head.affine(code))), scale=0.5)
-        return self.head(x)
+        """``[B, 3, S, S]`` in float32."""
+        if not isinstance(self.head, WaveletHead):
+            return self._pointwise(self.head, x, None)
+        style, peak = self._normalized(self.head.affine(code))
+        bands = self._pointwise(self.head.conv, modulate(x, style.to(x.dtype)), peak)
+        return inverse_haar(bands, scale=0.5, fused=self.fused)
+
+    def _pointwise(self, conv: nn.Conv2d, x: Tensor, peak: Tensor | None) -> Tensor:
+        """A convolution to a picture in float32; ``peak`` as in `_convolve`."""
+        if self.dtype != torch.float16:
+            return conv(x)
+        weight, norm = normalized_filters(conv.weight)
+        gain = norm if peak is None else peak * norm
+        x = F.conv2d(x, weight.to(self.dtype)).float() * gain.reshape(*gain.shape, 1, 1)
+        return x if conv.bias is None else x + conv.bias[:, None, None]

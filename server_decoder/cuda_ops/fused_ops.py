@@ -22,7 +22,7 @@ _TAPS = (0.125, 0.375, 0.375, 0.125)
 
 def demod_bias_act(
     x: Tensor, demodulation: Tensor | None = None, noise: Tensor | None = None, bias: Tensor | None = None,
-    style: Tensor | None = None, *, gain: float = 1.0, clamp: float = 0.0,
+    style: Tensor | None = None, *, gain: float = 1.0, clamp: float = 0.0, fused: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """``DemodBiasAct``, in the type of ``x``; see `server_decoder.cuda_ops.reference.demod_bias_act`.
 
@@ -34,11 +34,12 @@ def demod_bias_act(
         style: float32 ``[B, C]``, of the next layer.
         gain: factor after the leaky ReLU.
         clamp: the largest absolute value that is left; 0 for no limit.
+        fused: whether an exported graph gets the node of ours, or ONNX's ops that do the same.
 
     Returns:
         The activation, and the activation times ``style``: the same tensor where there is no style.
     """
-    if is_in_onnx_export():
+    if fused and is_in_onnx_export():
         attributes = {"slope": _SLOPE, "gain": gain, "clamp": clamp}
         return _tail_node("DemodBiasAct", x, (demodulation, noise, bias, style), attributes, list(x.shape))
     return _tail(x, demodulation, noise, bias, style, gain, clamp)
@@ -46,14 +47,14 @@ def demod_bias_act(
 
 def filtered_bias_act(
     x: Tensor, demodulation: Tensor | None = None, noise: Tensor | None = None, bias: Tensor | None = None,
-    style: Tensor | None = None, *, gain: float = 1.0, clamp: float = 0.0,
+    style: Tensor | None = None, *, gain: float = 1.0, clamp: float = 0.0, fused: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """``FilteredBiasAct``: the low-pass filter that follows a transposed convolution, then `demod_bias_act`.
 
     The filter is StyleGAN2's [1, 3, 3, 1] with four times its gain (three of four pixels were zero before the
     convolution) and one pixel of zeros on every side: ``[B, C, 2H + 1, 2W + 1]`` -> ``[B, C, 2H, 2W]``.
     """
-    if is_in_onnx_export():
+    if fused and is_in_onnx_export():
         attributes: dict[str, Attribute] = {
             "slope": _SLOPE, "gain": gain, "clamp": clamp, "taps": list(_TAPS), "filter_gain": 4.0,
             "pad": [1, 1, 1, 1]}
@@ -64,30 +65,31 @@ def filtered_bias_act(
     return _tail(filtered, demodulation, noise, bias, style, gain, clamp)
 
 
-def upsample(x: Tensor) -> Tensor:
+def upsample(x: Tensor, *, fused: bool = True) -> Tensor:
     """``UpFirDn2d`` as `server_decoder.stylegan2.layers.BilinearFilter.upsample` has it.
 
     ``[B, C, H, W]`` -> ``[B, C, 2H, 2W]``.
     """
-    if is_in_onnx_export():
+    if fused and is_in_onnx_export():
         return symbolic(
             f"{DOMAIN}::UpFirDn2d", (x,), {"taps": list(_TAPS), "filter_gain": 4.0, "up": 2, "pad": [2, 1, 2, 1]},
             dtype=x.dtype, shape=[x.shape[0], x.shape[1], 2 * x.shape[2], 2 * x.shape[3]], version=VERSION)
     return F.conv_transpose2d(x, _kernel(x), stride=2, padding=1, groups=x.shape[1])
 
 
-def inverse_haar(bands: Tensor, style: Tensor | None = None, *, scale: float = 1.0) -> Tensor:
+def inverse_haar(bands: Tensor, style: Tensor | None = None, *, scale: float = 1.0, fused: bool = True) -> Tensor:
     """``InverseHaar``: `server_decoder.mobile_stylegan.inverse_haar` of ``scale * style * bands``.
 
     Args:
         bands: float32 or float16 ``[B, 4C, H, W]``.
         style: float32 ``[B, 4C]``.
         scale: of all bands.
+        fused: as for `demod_bias_act`.
 
     Returns:
         ``[B, C, 2H, 2W]``, in the type of ``bands``.
     """
-    if is_in_onnx_export():
+    if fused and is_in_onnx_export():
         shape = [bands.shape[0], bands.shape[1] // 4, 2 * bands.shape[2], 2 * bands.shape[3]]
         return symbolic(f"{DOMAIN}::InverseHaar", (bands, style), {"scale": scale}, dtype=bands.dtype, shape=shape,
                         version=VERSION)

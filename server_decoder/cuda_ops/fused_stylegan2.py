@@ -24,12 +24,20 @@ class FusedStyleGAN2(StyleGAN2):
     is; the filter after a transposed convolution is part of that op.
 
     In float16, activations and filters are halves in the form of `server_decoder.cuda_ops.half`; codes, styles,
-    demodulation and pictures stay float32. Features are given as float32 in both cases.
+    demodulation and pictures stay float32.
     """
 
-    def __init__(self, config: StyleGAN2Config, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, config: StyleGAN2Config, dtype: torch.dtype = torch.float32, *, fused: bool = True) -> None:
+        """Random weights.
+
+        Args:
+            config: as for `StyleGAN2`.
+            dtype: float32 or float16, of activations and features.
+            fused: whether an exported graph has ops of ours, or ONNX's ops that do the same.
+        """
         super().__init__(config)
         self.dtype = dtype
+        self.fused = fused
 
     def synthesize(self, codes: Tensor, noise: list[Tensor] | None, offsets: Offsets) -> Synthesis:
         """As `StyleGAN2.synthesize`."""
@@ -49,17 +57,17 @@ class FusedStyleGAN2(StyleGAN2):
                     layer.bias, None if last and resolution in offsets else following)
             if layer.conv.filter is None:
                 x = F.conv2d(modulated, weight, padding=1)
-                x, modulated = demod_bias_act(x, *tail, gain=_GAIN, clamp=self._clamp)
+                x, modulated = demod_bias_act(x, *tail, gain=_GAIN, clamp=self._clamp, fused=self.fused)
             else:
                 x = F.conv_transpose2d(modulated, weight.transpose(0, 1), stride=2)  # [B, out, 2H + 1, 2W + 1]
-                x, modulated = filtered_bias_act(x, *tail, gain=_GAIN, clamp=self._clamp)
+                x, modulated = filtered_bias_act(x, *tail, gain=_GAIN, clamp=self._clamp, fused=self.fused)
             if last:
                 if resolution in offsets:  # only coarse ones: not worth an input of the op
                     x = shifted(x, offsets)
                     modulated = x if following is None else x * per_channel(following, x)
-                features[resolution] = x.to(codes.dtype)
+                features[resolution] = x
                 rgb = self._rgb(to_rgb[index // 2], x, codes[:, index + 1])
-                pictures.append(upsample(pictures[-1]) + rgb if pictures else rgb)
+                pictures.append(upsample(pictures[-1], fused=self.fused) + rgb if pictures else rgb)
         return Synthesis(pictures[-1], features)
 
     @property

@@ -18,12 +18,12 @@ from export.decoder_graph import decoder_graph, load_parameters
 from export.decoder_sources import random_decoder
 from export.server import Weights, compare_decoder, export_decoder
 from server_decoder.cuda_ops import fused_ops, library, reference
-from server_decoder.cuda_ops.fused_decoder import fused_decoder, fused_prior
 from server_decoder.cuda_ops.half import CLAMP, normalized_filters, normalized_style
 from server_decoder.grain.grain import Grain
 from server_decoder.mobile_stylegan import MobileStyleGAN, MobileStyleGANConfig
 from server_decoder.prior import GenerativePrior
 from server_decoder.runtime import DecoderSession
+from server_decoder.serving import fused_prior, served_decoder
 from server_decoder.stylegan2.synthesis import StyleGAN2, StyleGAN2Config
 from tests.tiny_bundle import HR, LR, repeating_decoder
 
@@ -66,11 +66,11 @@ def test_fused_priors_compute_the_same(kind: str) -> None:
 
 def test_fused_decoders_share_their_weights() -> None:
     decoder = random_decoder("grain-smoke").decoder
-    fused = fused_decoder(decoder)
+    fused = served_decoder(decoder, fused=True)
     weights = fused.state_dict()
     assert all(tensor.data_ptr() == weights[name].data_ptr() for name, tensor in decoder.state_dict().items())
     with pytest.raises(ExportError, match="--ops plain"):
-        fused_decoder(decoder.decoder)
+        served_decoder(decoder.decoder, fused=True)
     with pytest.raises(ExportError, match="no fused ops for a Grain"):
         fused_prior(decoder)
 
@@ -170,7 +170,7 @@ def test_convolutions_in_float16_cannot_overflow() -> None:
 def exported() -> tuple[Grain, bytes]:
     """A decoder with its weights rounded, and its graph of fused ops."""
     decoder = random_decoder("grain-smoke").decoder
-    return decoder, export_decoder(fused_decoder(decoder), 16, Weights.float16)
+    return decoder, export_decoder(served_decoder(decoder, fused=True), 16, Weights.float16)
 
 
 @pytest.fixture

@@ -1,0 +1,69 @@
+"""Every transformation of the generator and the fusion beside the modules as the papers write them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from benchmarks.straightforward import inverse_haar, modulated_conv2d, straightforward_decoder, straightforward_prior
+from export.decoder_sources import random_decoder
+from server_decoder import mobile_stylegan
+from server_decoder.mobile_stylegan import MobileStyleGAN, MobileStyleGANConfig
+from server_decoder.serving import fused_prior, served_decoder
+from server_decoder.stylegan2.layers import ModulatedConv
+
+RELATIVE = 1e-4
+"""What float32 is allowed; differences of summation order stay a hundred times below."""
+
+
+def assert_equal(found: torch.Tensor, expected: torch.Tensor) -> None:
+    assert found.shape == expected.shape and expected.abs().max() > 0
+    assert (found - expected).abs().max() <= RELATIVE * expected.abs().max()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("kernel", "demodulate", "up"), [(3, True, False), (3, True, True), (1, False, False)])
+def test_activations_are_modulated_instead_of_weights(kernel: int, demodulate: bool, up: bool) -> None:
+    torch.manual_seed(1)
+    conv = ModulatedConv(12, 8, kernel, 16, demodulate=demodulate, up=up)
+    x, code = torch.randn(3, 12, 6, 6), torch.randn(3, 16)
+    expected = modulated_conv2d(x, conv.scale * conv.weight, conv.modulation(code), demodulate=demodulate, up=up)
+    assert_equal(conv(x, code), expected if conv.filter is None else conv.filter(expected, padding=1, gain=4.0))
+
+
+def test_the_inverse_wavelet_transform() -> None:
+    bands = torch.randn(2, 12, 5, 6, generator=torch.Generator().manual_seed(1))
+    assert_equal(mobile_stylegan.inverse_haar(0.5 * bands), inverse_haar(bands))
+    low = torch.zeros(1, 4, 2, 2)
+    low[:, 0] = torch.tensor([[2.0, 4.0], [6.0, 8.0]])  # a low band alone is its own enlargement, halved
+    assert torch.equal(inverse_haar(low)[0, 0], F.interpolate(low[:, :1], scale_factor=2.0)[0, 0] / 2)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["grain-smoke", "grain-smoke-mobile"])
+def test_whole_decoders(name: str) -> None:
+    decoder = random_decoder(name).decoder
+    lr = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(2)) * 2 - 1
+    expected = straightforward_decoder(decoder).forward_all(lr)
+    for form in (decoder, served_decoder(decoder), served_decoder(decoder, fused=True)):
+        found = form.forward_all(lr)
+        assert_equal(found.final, expected.final)
+        assert_equal(found.style, expected.style)
+        assert list(found.f_gen) == list(expected.f_gen)
+        for side, feature in expected.f_gen.items():
+            assert_equal(found.f_gen[side], feature)
+
+
+@torch.no_grad()
+def test_a_wavelet_head() -> None:
+    torch.manual_seed(6)
+    prior = MobileStyleGAN(MobileStyleGANConfig(32, "wavelet", 512, 32, code_width=32, mapping_layers=2)).eval()
+    for parameter in prior.parameters():
+        parameter.add_(0.1 * torch.randn_like(parameter))
+    codes = torch.randn(2, prior.code_count, prior.code_width)
+    expected = straightforward_prior(prior)(codes).picture
+    assert_equal(prior(codes).picture, expected)
+    assert_equal(fused_prior(prior)(codes).picture, expected)
+    half = fused_prior(prior, torch.float16)(codes).picture
+    assert half.dtype == torch.float32 and (half - expected).abs().max() < 0.01 * expected.abs().max()

@@ -8,13 +8,14 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3; do \
 	&& echo $$python && break; done)
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: help demo test test-web lint ops clean
+.PHONY: help demo test test-web test-android lint ops clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo   a portrait becomes some hundred bytes and comes back: pictures in demo_out/"
 	@echo "make test   install what the tests need, then lint, check types and imports, and run all tests"
 	@echo "make test-web      the TypeScript client's tests (needs Node 20 or later)"
+	@echo "make test-android  those of the Java client (needs a JDK, 9 or later)"
 	@echo "make lint   ruff, mypy and import-linter only"
 	@echo "make ops    build the library of fused ops for ONNX Runtime (needs cmake and a C++ compiler; nvcc for CUDA)"
 	@echo "make clean  remove .venv, caches and what the commands wrote"
@@ -27,6 +28,12 @@ test: lint
 
 test-web:
 	cd clients/web && npm ci --no-audit --no-fund && npm test
+
+# Without Gradle: the plain Java part has no dependency. Android 7 knows Java 8.
+test-android:
+	rm -rf build/android && mkdir -p build/android
+	javac -Xlint:all,-options -Werror --release 8 -d build/android $$(find clients/android/core/src -name '*.java')
+	java -cp build/android dev.edgegrain.ClientTests .
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -1,8 +1,9 @@
 """Write the golden files that clients share: python tests/golden/regenerate_clients.py [--force]
 
 The clients in TypeScript, Java and Swift (clients/) read these files and those of tests/golden/contract. They pin what
-a client computes: the encoder's square of a picture, what shows through transparency, coded bodies, whole payloads, and
-what must be refused. Every one follows from the contract and from the default bundle, both frozen.
+a client computes: the golden inputs, the picture turned upright, what shows through transparency, the encoder's square,
+coded bodies, whole payloads, and what must be refused. Every one follows from the contract and from the default bundle,
+both frozen.
 
 Pictures are made so that any language can make them. They are cells of block x block pixels, cut off at the right and
 bottom; byte n of the cells, in reading order, R, G, B (A), is the top byte of state n of the generator
@@ -26,7 +27,7 @@ import numpy.typing as npt
 from PIL import Image
 
 import sdk
-from edge_encoder.golden_inputs import generator_bytes
+from edge_encoder.golden_inputs import generator_bytes, golden_input
 from edge_encoder.preprocessing import content_size, fit_picture, load_picture
 from edgegrain.contract.bundle_paths import DEFAULT_BUNDLE, find_bundle
 from edgegrain.contract.errors import PayloadError
@@ -58,6 +59,8 @@ CONTENT_SIZES = [
     ((1, 1), 256), ((65535, 1), 256), ((3, 2), 256), ((511, 512), 256), ((4000, 3000), 512), ((5, 7), 1024)]
 # seed, block, (width, height), background
 TRANSPARENT = [(21, 1, (64, 64), (255, 255, 255)), (22, 4, (33, 17), (10, 200, 77))]
+# seed, (width, height): turned by every EXIF orientation
+TURNED = (25, (7, 4))
 # kind and size as in regenerate_contract.py
 BODIES = [("smooth", (16, 16)), ("textured", (16, 16)), ("black", (16, 16)), ("textured", (5, 3)), ("noise", (1, 1)),
           ("smooth", (33, 20)), ("noise", (16, 16))]
@@ -89,8 +92,10 @@ def golden_files() -> dict[str, bytes]:
     tables = CoderTables.from_json(manifest.open_file("coder.json"))
     return {
         PORTRAIT: portrait,
+        "inputs.json": _json({"bundle": manifest.id, "inputs": _inputs(json.loads(manifest.open_file("golden.json")))}),
         "fits.json": _json(_fits()),
         "transparency.json": _json(_transparency()),
+        "orientations.json": _json(_orientations()),
         "bodies.json": _json({"bundle": manifest.id, "bodies": _bodies(tables)}),
         "payloads.json": _json({
             "bundle": manifest.id,
@@ -114,6 +119,12 @@ def _portrait() -> bytes:
     return b"P6\n150 190\n255\n" + rgb.tobytes()
 
 
+def _inputs(golden: dict[str, Any]) -> list[dict[str, str]]:
+    """The pictures of a golden.json themselves: that file names only their LRs."""
+    return [{"name": item["name"], "sha256": _digest(golden_input(item["kind"], item["parameters"], golden["hr"]))}
+            for item in golden["inputs"]]
+
+
 def _fits() -> dict[str, Any]:
     cases = []
     for seed, block, size, hr, fit in FITS:
@@ -129,6 +140,18 @@ def _transparency() -> dict[str, Any]:
         rgb = load_picture(generated_picture(seed, block, size, 4), background=background)
         cases.append(
             {"seed": seed, "block": block, "size": size, "background": background, "sha256": _digest(rgb)})
+    return {"pictures": cases}
+
+
+def _orientations() -> dict[str, Any]:
+    seed, size = TURNED
+    image = Image.fromarray(generated_picture(seed, 1, size))
+    cases = []
+    for orientation in range(1, 9):
+        image.getexif()[0x0112] = orientation
+        rgb = load_picture(image)
+        cases.append({"seed": seed, "block": 1, "size": size, "orientation": orientation,
+                      "upright_size": [rgb.shape[1], rgb.shape[0]], "sha256": _digest(rgb)})
     return {"pictures": cases}
 
 

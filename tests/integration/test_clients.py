@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
+import subprocess
 from pathlib import Path
+
+import pytest
 
 
 def test_golden_files_are_what_python_computes(repository: Path, default_bundle: Path) -> None:
@@ -15,3 +19,17 @@ def test_golden_files_are_what_python_computes(repository: Path, default_bundle:
     assert {path.name for path in (golden / "clients").iterdir()} == set(files)
     for name, data in files.items():
         assert (golden / "clients" / name).read_bytes() == data, f"{name} is not what Python computes"
+
+
+def test_the_java_client(repository: Path, tmp_path: Path) -> None:
+    """What `make test-android` does, elsewhere: workers of the test suite share no folder."""
+    if not (shutil.which("javac") and shutil.which("java")):
+        pytest.skip("needs a JDK: javac and java")
+    sources = sorted((repository / "clients" / "android" / "core" / "src").rglob("*.java"))
+    compile_all = ["javac", "-Xlint:all,-options", "-Werror", "--release", "8", "-d", tmp_path, *sources]
+    built = subprocess.run(compile_all, capture_output=True, text=True, timeout=300)
+    assert built.returncode == 0, built.stdout + built.stderr
+    run_all = ["java", "-cp", tmp_path, "dev.edgegrain.ClientTests", repository]
+    tested = subprocess.run(run_all, capture_output=True, text=True, timeout=300)
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+    assert "16 of 16 tests passed" in tested.stdout

@@ -1,0 +1,79 @@
+package dev.edgegrain;
+
+import java.io.ByteArrayOutputStream;
+import java.io.IOException;
+import java.io.InputStream;
+import java.nio.charset.StandardCharsets;
+import java.util.Map;
+
+/** A bundle's phone half: what its manifest says, the coder's tables and the golden vectors, checked by SHA-256. */
+public final class Bundle {
+    public static final String ENCODER = "encoder.tflite";
+
+    private static final int MAX_FILE_BYTES = 64 << 20;
+
+    /** Opens a file of a bundle by its name; on Android {@code name -> assets.open(folder + "/" + name)}. */
+    public interface Files {
+        InputStream open(String name) throws IOException;
+    }
+
+    public final String id;
+    /** 64 hex digits; a payload names the first eight. */
+    public final String contractId;
+    /** Side of the encoder's square, in pixels. */
+    public final int hr;
+    /** Side of the LR. */
+    public final int lr;
+    public final CoderTables tables;
+    public final GoldenInputs golden;
+    /** The bytes of encoder.tflite. */
+    public final byte[] encoder;
+
+    private Bundle(Files files) throws IOException {
+        Map<String, Object> manifest = Json.object(Json.parse(text(readAll(files, "manifest.json"))), "the manifest");
+        Map<String, Object> entries = Json.object(manifest.get("files"), "the manifest's files");
+        id = Json.string(manifest.get("id"), "the bundle's id");
+        contractId = Json.string(manifest.get("lr_contract_id"), "the LR contract id");
+        hr = (int) Json.whole(manifest.get("hr"), "hr", 1, 16384);
+        lr = (int) Json.whole(manifest.get("lr"), "lr", 1, Payload.MAX_LR_SIDE);
+        tables = CoderTables.parse(text(verified(files, entries, "coder.json")));
+        golden = GoldenInputs.parse(text(verified(files, entries, "golden.json")));
+        encoder = verified(files, entries, ENCODER);
+    }
+
+    /** Reads a bundle; throws {@link BundleException} if a file is missing, altered or malformed. */
+    public static Bundle read(Files files) {
+        try {
+            return new Bundle(files);
+        } catch (IOException error) {
+            throw new BundleException("the bundle cannot be read: " + error.getMessage());
+        }
+    }
+
+    private static byte[] verified(Files files, Map<String, Object> entries, String name) throws IOException {
+        Object digest = Json.object(entries.get(name), "the manifest's entry of " + name).get("sha256");
+        byte[] data = readAll(files, name);
+        if (!GoldenInputs.sha256(data).equals(digest)) {
+            throw new BundleException(name + " is not the file that the manifest names; fetch the bundle again");
+        }
+        return data;
+    }
+
+    private static byte[] readAll(Files files, String name) throws IOException {
+        try (InputStream input = files.open(name)) {
+            ByteArrayOutputStream output = new ByteArrayOutputStream();
+            byte[] part = new byte[1 << 16];
+            for (int count = input.read(part); count >= 0; count = input.read(part)) {
+                output.write(part, 0, count);
+                if (output.size() > MAX_FILE_BYTES) {
+                    throw new BundleException(name + " has more than " + MAX_FILE_BYTES + " bytes");
+                }
+            }
+            return output.toByteArray();
+        }
+    }
+
+    private static String text(byte[] data) {
+        return new String(data, StandardCharsets.UTF_8);
+    }
+}

@@ -1,0 +1,7 @@
+package dev.edgegrain;
+
+/** Runs a bundle's encoder: on a phone LiteRT does, see {@code dev.edgegrain.android.LiteRtRunner}. */
+public interface EncoderRunner {
+    /** The LR of a square picture of the bundle's {@code hr}. */
+    Rgb encode(Rgb picture);
+}

@@ -1,0 +1,62 @@
+package dev.edgegrain;
+
+/** How a picture comes to the encoder's square; the order is the code on the wire. */
+public enum Fit {
+    /** Padded at its edges; the original's size and aspect come back. */
+    PAD,
+    /** Stretched; the original's size and aspect come back. */
+    STRETCH,
+    /** Cut to its centre square, which comes back. */
+    CROP;
+
+    /** Width and height of a picture scaled so that its longest side has {@code hr} pixels, halves up, at least 1. */
+    public static int[] contentSize(int width, int height, int hr) {
+        return new int[] {scaled(width, Math.max(width, height), hr), scaled(height, Math.max(width, height), hr)};
+    }
+
+    /** Brings a picture to {@code hr} x {@code hr} pixels, in integers only. */
+    public Rgb apply(Rgb rgb, int hr) {
+        switch (this) {
+            case STRETCH:
+                return ExactResize.resize(rgb, hr, hr);
+            case CROP:
+                return ExactResize.resize(centreSquare(rgb), hr, hr);
+            default:
+                int[] size = contentSize(rgb.width, rgb.height, hr);
+                return padded(ExactResize.resize(rgb, size[0], size[1]), hr);
+        }
+    }
+
+    private static int scaled(int side, int longest, int hr) {
+        return (int) Math.max(1, (2L * side * hr + longest) / (2L * longest));
+    }
+
+    private static Rgb centreSquare(Rgb rgb) {
+        int side = Math.min(rgb.width, rgb.height);
+        int left = (rgb.width - side) / 2;
+        int top = (rgb.height - side) / 2;
+        byte[] data = new byte[3 * side * side];
+        for (int y = 0; y < side; y++) {
+            System.arraycopy(rgb.data, 3 * ((top + y) * rgb.width + left), data, 3 * side * y, 3 * side);
+        }
+        return new Rgb(side, side, data);
+    }
+
+    /** Repeats the edge pixels: half of what is missing, rounded down, comes before the picture. */
+    private static Rgb padded(Rgb content, int side) {
+        int left = (side - content.width) / 2;
+        int top = (side - content.height) / 2;
+        byte[] data = new byte[3 * side * side];
+        int target = 0;
+        for (int y = 0; y < side; y++) {
+            int row = Math.min(Math.max(y - top, 0), content.height - 1) * content.width;
+            for (int x = 0; x < side; x++) {
+                int from = 3 * (row + Math.min(Math.max(x - left, 0), content.width - 1));
+                data[target++] = content.data[from];
+                data[target++] = content.data[from + 1];
+                data[target++] = content.data[from + 2];
+            }
+        }
+        return new Rgb(side, side, data);
+    }
+}

@@ -1,0 +1,267 @@
+package dev.edgegrain;
+
+import java.nio.file.Paths;
+import java.util.Arrays;
+import java.util.Collections;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+
+/** All tests of the plain Java part; needs nothing but a JDK: {@code make test-android}. */
+public final class ClientTests {
+    private interface Test {
+        void run() throws Exception;
+    }
+
+    private final GoldenFiles golden;
+    private final Bundle bundle;
+    private int checks;
+
+    private ClientTests(GoldenFiles golden) {
+        this.golden = golden;
+        bundle = golden.bundle();
+    }
+
+    /** Argument: the root of the repository. */
+    public static void main(String[] arguments) {
+        ClientTests tests = new ClientTests(new GoldenFiles(Paths.get(arguments[0])));
+        Map<String, Test> all = new LinkedHashMap<>();
+        all.put("the generator is that of Numerical Recipes", tests::generator);
+        all.put("pictures are resized as pinned", tests::resizes);
+        all.put("pictures are fitted as pinned", tests::fits);
+        all.put("content sizes are as pinned", tests::contentSizes);
+        all.put("transparent pictures are composited as pinned", tests::transparency);
+        all.put("pictures are turned upright as pinned", tests::orientations);
+        all.put("LRs are coded to the pinned bodies and back", tests::bodies);
+        all.put("stored payloads are read and written again", tests::storedPayloads);
+        all.put("payloads are Python's", tests::payloads);
+        all.put("damaged payloads are refused", tests::damaged);
+        all.put("what the format cannot say is refused", tests::limits);
+        all.put("unusable coder tables are refused", tests::tables);
+        all.put("an altered bundle is refused", tests::alteredBundle);
+        all.put("golden inputs are made as Python makes them", tests::goldenInputs);
+        all.put("an encoder that computes other bytes is refused", tests::selfTest);
+        all.put("JSON is read as written", tests::json);
+        int failed = 0;
+        for (Map.Entry<String, Test> test : all.entrySet()) {
+            try {
+                test.getValue().run();
+                System.out.println("ok      " + test.getKey());
+            } catch (Exception | AssertionError error) {
+                failed++;
+                System.out.println("FAILED  " + test.getKey() + ": " + error);
+            }
+        }
+        System.out.println(all.size() - failed + " of " + all.size() + " tests passed, " + tests.checks + " checks");
+        System.exit(failed == 0 ? 0 : 1);
+    }
+
+    private void generator() {
+        equal(new byte[] {0x3c, 0x47, (byte) 0xd1, (byte) 0xaa, 0x62}, GoldenInputs.generatorBytes(0, 5), "seed 0");
+    }
+
+    private void resizes() throws Exception {
+        for (Map<String, Object> item : golden.cases("tests/golden/contract/resize.json", "cases")) {
+            int[] size = GoldenFiles.pair(item, "new_size");
+            Rgb resized = ExactResize.resize(golden.picture(item), size[0], size[1]);
+            equal(item.get("sha256"), GoldenInputs.sha256(resized.data), item.get("size") + " to " + resized.width);
+        }
+        Rgb pair = new Rgb(2, 1, new byte[] {10, 10, 10, 21, 21, 21});
+        equal(new byte[] {16, 16, 16}, ExactResize.resize(pair, 1, 1).data, "the page's example");
+        for (int side : new int[] {0, -1, 65536}) {
+            refused(ImageException.class, () -> ExactResize.resize(pair, side, 1));
+        }
+    }
+
+    private void fits() throws Exception {
+        for (Map<String, Object> item : golden.cases("tests/golden/clients/fits.json", "fits")) {
+            Rgb fitted = GoldenFiles.fit(item).apply(golden.picture(item), GoldenFiles.number(item, "hr"));
+            equal(item.get("sha256"), GoldenInputs.sha256(fitted.data), item.get("size") + " by " + item.get("fit"));
+        }
+    }
+
+    private void contentSizes() throws Exception {
+        for (Map<String, Object> item : golden.cases("tests/golden/clients/fits.json", "content_sizes")) {
+            int[] size = GoldenFiles.pair(item, "size");
+            int[] content = Fit.contentSize(size[0], size[1], GoldenFiles.number(item, "hr"));
+            equal(
+                    Arrays.toString(GoldenFiles.pair(item, "content_size")), Arrays.toString(content),
+                    String.valueOf(item.get("size")));
+        }
+    }
+
+    private void transparency() throws Exception {
+        for (Map<String, Object> item : golden.cases("tests/golden/clients/transparency.json", "pictures")) {
+            byte[] rgba = GoldenFiles.generated(item, 4);
+            int[] argb = new int[rgba.length / 4];
+            for (int index = 0; index < argb.length; index++) {
+                argb[index] = (rgba[4 * index + 3] & 255) << 24 | colour(rgba, 4 * index);
+            }
+            int background = 0;
+            for (Object level : Json.list(item.get("background"), "background")) {
+                background = background << 8 | ((Double) level).intValue();
+            }
+            int[] size = GoldenFiles.pair(item, "size");
+            Rgb flat = Rgb.flatten(size[0], size[1], argb, background);
+            equal(item.get("sha256"), GoldenInputs.sha256(flat.data), String.valueOf(item.get("background")));
+        }
+        refused(ImageException.class, () -> Rgb.flatten(2, 1, new int[1], Rgb.WHITE));
+        refused(ImageException.class, () -> new Rgb(2, 1, new byte[3]));
+    }
+
+    private void orientations() throws Exception {
+        for (Map<String, Object> item : golden.cases("tests/golden/clients/orientations.json", "pictures")) {
+            Rgb upright = Orientation.upright(golden.picture(item), GoldenFiles.number(item, "orientation"));
+            equal(GoldenFiles.pair(item, "upright_size")[0], upright.width, "width of " + item.get("orientation"));
+            equal(item.get("sha256"), GoldenInputs.sha256(upright.data), "orientation " + item.get("orientation"));
+        }
+    }
+
+    private void bodies() throws Exception {
+        for (Map<String, Object> item : golden.cases("tests/golden/clients/bodies.json", "bodies")) {
+            int[] size = GoldenFiles.pair(item, "size");
+            Rgb lr = new Rgb(size[0], size[1], GoldenFiles.hex(item.get("lr")));
+            byte[] body = GoldenFiles.hex(item.get("body"));
+            equal(body, LrCoder.encode(lr, bundle.tables), "body of " + item.get("size"));
+            equal(lr.data, LrCoder.decode(body, size[0], size[1], bundle.tables).data, "LR of " + item.get("size"));
+        }
+    }
+
+    private void storedPayloads() throws Exception {
+        String path = "tests/golden/contract/payloads.json";
+        String contractId = (String) golden.object(path).get("contract_id");
+        CoderTables generic = CoderTables.parse(golden.text("edgegrain/contract/default_coder.json"));
+        for (Map<String, Object> item : golden.cases(path, "payloads")) {
+            byte[] data = golden.bytes("tests/golden/contract/" + item.get("file"));
+            Payload payload = Payload.read(data);
+            Rgb lr = payload.lr(contractId, generic);
+            int[] original = GoldenFiles.pair(item, "original_size");
+            equal(item.get("lr_sha256"), GoldenInputs.sha256(lr.data), item.get("file") + ", LR");
+            equal(GoldenFiles.fit(item), payload.header.fit, item.get("file") + ", fit");
+            Payload again = Payload.pack(
+                    lr, contractId, generic, original[0], original[1], payload.header.fit, payload.header.coding);
+            equal(data, again.bytes(), item.get("file") + ", written again");
+        }
+    }
+
+    private void payloads() throws Exception {
+        for (Map<String, Object> item : golden.cases("tests/golden/clients/payloads.json", "payloads")) {
+            Rgb picture = golden.picture(item);
+            Fit fit = GoldenFiles.fit(item);
+            Rgb fitted = fit.apply(picture, bundle.hr);
+            equal(item.get("fitted_sha256"), GoldenInputs.sha256(fitted.data), "fitted " + item.get("original_size"));
+            Rgb lr = new Rgb(bundle.lr, bundle.lr, GoldenFiles.hex(item.get("lr")));
+            Payload payload =
+                    Payload.pack(lr, bundle.contractId, bundle.tables, picture.width, picture.height, fit);
+            equal(GoldenFiles.hex(item.get("payload")), payload.bytes(), "payload of " + item.get("original_size"));
+            equal(lr.data, Payload.read(payload.bytes()).lr(bundle.contractId, bundle.tables).data, "LR back");
+        }
+    }
+
+    private void damaged() throws Exception {
+        for (Map<String, Object> item : golden.cases("tests/golden/clients/damaged.json", "payloads")) {
+            byte[] data = GoldenFiles.hex(item.get("payload"));
+            refused(PayloadException.class, () -> Payload.read(data).lr(bundle.contractId, bundle.tables));
+        }
+        byte[] good = golden.bytes("tests/golden/contract/coded-16x16-smooth.grain");
+        for (int index = 0; index < good.length; index++) {
+            byte[] changed = good.clone();
+            changed[index] ^= 0x40;
+            refused(PayloadException.class, () -> Payload.read(changed));
+        }
+    }
+
+    private void limits() {
+        Rgb lr = new Rgb(1, 1, new byte[3]);
+        Rgb wide = new Rgb(257, 1, new byte[3 * 257]);
+        String id = bundle.contractId;
+        refused(PayloadException.class, () -> Payload.pack(wide, id, bundle.tables, 1, 1, Fit.PAD));
+        refused(PayloadException.class, () -> Payload.pack(lr, id, bundle.tables, 1, 0, Fit.PAD));
+        refused(PayloadException.class, () -> Payload.pack(lr, id, bundle.tables, 65535, 65535, Fit.PAD));
+        refused(PayloadException.class, () -> Payload.pack(lr, id.substring(32), bundle.tables, 1, 1, Fit.PAD));
+        refused(PayloadException.class, () -> Payload.pack(lr, id, bundle.tables, 1, 1, Fit.PAD, 2));
+    }
+
+    private void tables() throws Exception {
+        String good = golden.text("bundles/faces-256-lr16/coder.json");
+        String[][] changes = {
+            {"tables 1", "tables 2"}, {"\"shift\":[2", "\"shift\":[25"}, {"\"bias\":[764", "\"bias\":[1073741824"},
+            {"\"bias\":[764", "\"bias\":[0.5"}, {"\"weight\":\"Dhj7", "\"weight\":\""},
+            {"\"weight\":\"Dhj7", "\"weight\":\"D*j7"}, {"\"hidden\"", "\"other\""}, {"\"channels\"", "\"more\""},
+        };
+        for (String[] change : changes) {
+            int at = good.indexOf(change[0]);
+            String damaged = good.substring(0, at) + change[1] + good.substring(at + change[0].length());
+            refused(BundleException.class, () -> CoderTables.parse(damaged));
+        }
+    }
+
+    private void alteredBundle() {
+        refused(BundleException.class, () -> Bundle.read(name -> {
+            byte[] data = golden.bytes("bundles/faces-256-lr16/" + name);
+            data[data.length / 2] ^= name.equals(Bundle.ENCODER) ? 1 : 0;
+            return new java.io.ByteArrayInputStream(data);
+        }));
+    }
+
+    private void goldenInputs() throws Exception {
+        Map<String, Object> sums = new LinkedHashMap<>();
+        for (Map<String, Object> item : golden.cases("tests/golden/clients/inputs.json", "inputs")) {
+            sums.put((String) item.get("name"), item.get("sha256"));
+        }
+        List<Map<String, Object>> inputs = golden.cases("bundles/faces-256-lr16/golden.json", "inputs");
+        equal(inputs.size(), sums.size(), "number of inputs");
+        for (Map<String, Object> input : inputs) {
+            Rgb picture = GoldenInputs.picture(input, bundle.hr);
+            equal(sums.get(input.get("name")), GoldenInputs.sha256(picture.data), String.valueOf(input.get("name")));
+        }
+    }
+
+    private void selfTest() {
+        refused(DeviceException.class, () -> new EdgeEncoder(bundle, picture -> new Rgb(16, 16, new byte[768])));
+        GoldenInputs black = GoldenInputs.parse(
+                "{\"hr\": 8, \"inputs\": [{\"name\": \"black\", \"kind\": \"constant\", \"parameters\": {\"colour\": "
+                        + "[0, 0, 0]}, \"lr_sha256\": \"" + GoldenInputs.sha256(new byte[3]) + "\"}]}");
+        List<String> failed = black.check(picture -> new Rgb(1, 1, Arrays.copyOf(picture.data, 3)));
+        equal(Collections.emptyList(), failed, "an encoder that is right");
+    }
+
+    private void json() {
+        Object value = Json.parse(" {\"a\": [1, -2.5e1, true, null, \"\\u00e9\\n\"], \"b\": {}} ");
+        equal("{a=[1.0, -25.0, true, null, \u00e9\n], b={}}", String.valueOf(value), "one of each");
+        String[] texts = {"", "{", "[1,]", "[1 2]", "{\"a\" 1}", "nul", "\"", "1 1", "--1", "[\"\\x\"]"};
+        for (String wrong : texts) {
+            refused(BundleException.class, () -> Json.parse(wrong));
+        }
+        char[] deep = new char[100000];
+        Arrays.fill(deep, '[');
+        refused(BundleException.class, () -> Json.parse(new String(deep)));
+    }
+
+    private static int colour(byte[] data, int at) {
+        return (data[at] & 255) << 16 | (data[at + 1] & 255) << 8 | data[at + 2] & 255;
+    }
+
+    private void equal(Object expected, Object found, String what) {
+        checks++;
+        boolean same = expected instanceof byte[]
+                ? Arrays.equals((byte[]) expected, (byte[]) found)
+                : expected.equals(found);
+        if (!same) {
+            throw new AssertionError(what + ": expected " + expected + ", got " + found);
+        }
+    }
+
+    private void refused(Class<? extends EdgegrainException> kind, Test attempt) {
+        checks++;
+        try {
+            attempt.run();
+        } catch (Exception error) {
+            if (error.getClass() == kind) {
+                return;
+            }
+            throw new AssertionError("expected " + kind.getSimpleName() + ", got " + error, error);
+        }
+        throw new AssertionError("expected " + kind.getSimpleName() + ", nothing was thrown");
+    }
+}

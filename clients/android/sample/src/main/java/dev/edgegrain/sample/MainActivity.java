@@ -1,0 +1,134 @@
+package dev.edgegrain.sample;
+
+import android.app.Activity;
+import android.content.Intent;
+import android.graphics.Bitmap;
+import android.graphics.Color;
+import android.net.Uri;
+import android.os.Bundle;
+import android.view.Gravity;
+import android.widget.Button;
+import android.widget.ImageView;
+import android.widget.LinearLayout;
+import android.widget.TextView;
+import dev.edgegrain.EdgeEncoder;
+import dev.edgegrain.EdgegrainException;
+import dev.edgegrain.Fit;
+import dev.edgegrain.Payload;
+import dev.edgegrain.Rgb;
+import dev.edgegrain.litert.LiteRtRunner;
+import dev.edgegrain.litert.Pictures;
+import java.io.IOException;
+import java.util.concurrent.ExecutorService;
+import java.util.concurrent.Executors;
+
+/** Chooses a picture and shows its payload's size and LR; the device proves itself first. */
+public final class MainActivity extends Activity {
+    private static final int CHOOSE = 1;
+    private static final int THREADS = 4;
+
+    private final ExecutorService worker = Executors.newSingleThreadExecutor();
+    private TextView status;
+    private Button choose;
+    private ImageView preview;
+    // Of the worker's thread only.
+    private dev.edgegrain.Bundle bundle;
+    private LiteRtRunner runner;
+    private EdgeEncoder encoder;
+
+    @Override
+    protected void onCreate(Bundle state) {
+        super.onCreate(state);
+        status = new TextView(this);
+        status.setText(R.string.checking);
+        choose = new Button(this);
+        choose.setText(R.string.choose);
+        choose.setEnabled(false);
+        choose.setOnClickListener(view -> choosePicture());
+        preview = new ImageView(this);
+        preview.setContentDescription(getText(R.string.lr));
+        preview.setAdjustViewBounds(true);
+        LinearLayout layout = new LinearLayout(this);
+        layout.setOrientation(LinearLayout.VERTICAL);
+        layout.setGravity(Gravity.CENTER);
+        layout.setFitsSystemWindows(true);
+        layout.addView(choose);
+        layout.addView(status);
+        layout.addView(preview);
+        setContentView(layout);
+        worker.execute(this::open);
+    }
+
+    @Override
+    protected void onActivityResult(int request, int result, Intent data) {
+        super.onActivityResult(request, result, data);
+        if (request == CHOOSE && result == RESULT_OK && data != null && data.getData() != null) {
+            Uri uri = data.getData();
+            worker.execute(() -> compress(uri));
+        }
+    }
+
+    @Override
+    protected void onDestroy() {
+        worker.execute(() -> {
+            if (runner != null) {
+                runner.close();
+            }
+        });
+        worker.shutdown();
+        super.onDestroy();
+    }
+
+    private void choosePicture() {
+        Intent intent = new Intent(Intent.ACTION_OPEN_DOCUMENT);
+        startActivityForResult(intent.addCategory(Intent.CATEGORY_OPENABLE).setType("image/*"), CHOOSE);
+    }
+
+    private void open() {
+        try {
+            bundle = dev.edgegrain.Bundle.read(name -> getAssets().open("bundle/" + name));
+            runner = new LiteRtRunner(bundle, THREADS);
+            encoder = new EdgeEncoder(bundle, runner);
+            runOnUiThread(() -> {
+                status.setText(R.string.exact);
+                choose.setEnabled(true);
+            });
+        } catch (EdgegrainException error) {
+            show(error);
+        }
+    }
+
+    private void compress(Uri uri) {
+        try {
+            Rgb picture = Pictures.read(getContentResolver(), uri);
+            long start = System.nanoTime();
+            Payload payload = encoder.compress(picture, Fit.PAD);
+            long milliseconds = (System.nanoTime() - start) / 1_000_000;
+            Bitmap lr = enlarged(payload.lr(bundle.contractId, bundle.tables));
+            runOnUiThread(() -> {
+                status.setText(getString(
+                        R.string.done, picture.width, picture.height, payload.bytes().length, milliseconds));
+                preview.setImageBitmap(lr);
+            });
+        } catch (IOException | EdgegrainException error) {
+            show(error);
+        }
+    }
+
+    private void show(Exception error) {
+        runOnUiThread(() -> status.setText(error.getMessage()));
+    }
+
+    /** The LR with its pixels visible. */
+    private static Bitmap enlarged(Rgb lr) {
+        int[] pixels = new int[lr.width * lr.height];
+        for (int index = 0; index < pixels.length; index++) {
+            int red = lr.data[3 * index] & 255;
+            int green = lr.data[3 * index + 1] & 255;
+            int blue = lr.data[3 * index + 2] & 255;
+            pixels[index] = Color.rgb(red, green, blue);
+        }
+        Bitmap bitmap = Bitmap.createBitmap(pixels, lr.width, lr.height, Bitmap.Config.ARGB_8888);
+        return Bitmap.createScaledBitmap(bitmap, 32 * lr.width, 32 * lr.height, false);
+    }
+}

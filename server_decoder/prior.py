@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -24,7 +24,9 @@ class Synthesis(NamedTuple):
     features: dict[int, Tensor]
 
 
-Offsets = Mapping[int, Tensor]
+Offset = Tensor | Callable[[Tensor], Tensor]
+"""What happens to features between two resolutions: something is added, or a function replaces them."""
+Offsets = Mapping[int, Offset]
 
 
 class GenerativePrior(nn.Module, ABC):
@@ -63,8 +65,9 @@ class GenerativePrior(nn.Module, ABC):
         Args:
             codes: ``[B, L, code_width]``.
             noise: of every layer; None for the stored constant noise.
-            offsets: what is added to features on their way through the generator, by resolution, ``[B, C, r, r]``.
-                The features that come out contain it.
+            offsets: what is added to features on their way through the generator, by resolution, ``[B, C, r, r]``; or
+                a function that replaces them by others of that shape. The features that come out are those that went
+                on.
 
         Raises:
             ModelError: codes or offsets have another shape.
@@ -75,9 +78,10 @@ class GenerativePrior(nn.Module, ABC):
         offsets = offsets or {}
         for resolution, offset in offsets.items():
             expected = (self.feature_channels.get(resolution), resolution, resolution)
-            if tuple(offset.shape[1:]) != expected:
-                raise ModelError(f"the offset at {resolution}x{resolution} has the shape {list(offset.shape)}; "
-                                 f"this prior has features of {self.feature_channels} channels")
+            if expected[0] is None or isinstance(offset, Tensor) and tuple(offset.shape[1:]) != expected:
+                shape = f"has the shape {list(offset.shape)}" if isinstance(offset, Tensor) else "has no features"
+                raise ModelError(f"the offset at {resolution}x{resolution} {shape}; this prior has features of "
+                                 f"{self.feature_channels} channels")
         return self.synthesize(codes, noise, offsets)
 
     def broadcast(self, w: Tensor) -> Tensor:
@@ -90,6 +94,8 @@ class GenerativePrior(nn.Module, ABC):
 
 
 def shifted(features: Tensor, offsets: Offsets) -> Tensor:
-    """Features ``[B, C, r, r]`` plus the offset of their resolution, if there is one."""
+    """Features ``[B, C, r, r]`` with the offset of their resolution, if there is one."""
     offset = offsets.get(features.shape[-1])
-    return features if offset is None else features + offset.to(features.dtype)
+    if offset is None:
+        return features
+    return features + offset.to(features.dtype) if isinstance(offset, Tensor) else offset(features)

@@ -1,0 +1,66 @@
+import Foundation
+
+/// A bundle's phone half: what its manifest says, the coder's tables and the golden vectors, checked by SHA-256.
+public struct EdgeBundle: Sendable {
+    public let id: String
+    /// 64 hex digits; a payload names the first eight.
+    public let contractId: String
+    /// Side of the encoder's square, in pixels.
+    public let hr: Int
+    /// Side of the LR.
+    public let lr: Int
+    public let tables: CoderTables
+    public let golden: GoldenInputs
+    /// The folder encoder.mlpackage, or what Xcode compiled it to: encoder.mlmodelc.
+    public let encoder: URL
+
+    private struct Manifest: Decodable {
+        let id: String
+        let lr_contract_id: String
+        let hr: Int
+        let lr: Int
+        let files: [String: Entry]
+    }
+
+    private struct Entry: Decodable {
+        let sha256: String
+    }
+
+    /// Reads a bundle's folder; throws `EdgegrainError.bundle` if a file is missing, altered or malformed.
+    ///
+    /// The files of an encoder.mlpackage are checked too; a compiled encoder.mlmodelc has no digests in the manifest,
+    /// the self-test of `EdgeEncoder` is its check.
+    public init(folder: URL) throws {
+        let manifest: Manifest
+        do {
+            let data = try Data(contentsOf: folder.appendingPathComponent("manifest.json"))
+            manifest = try JSONDecoder().decode(Manifest.self, from: data)
+        } catch {
+            throw EdgegrainError.bundle("\(folder.path) has no readable manifest.json: \(error.localizedDescription)")
+        }
+        func verified(_ name: String) throws -> Data {
+            guard let data = try? Data(contentsOf: folder.appendingPathComponent(name)) else {
+                throw EdgegrainError.bundle("\(name) is missing in \(folder.path)")
+            }
+            guard sha256([UInt8](data)) == manifest.files[name]?.sha256 else {
+                throw EdgegrainError.bundle("\(name) is not the file that the manifest names; fetch the bundle again")
+            }
+            return data
+        }
+        id = manifest.id
+        contractId = manifest.lr_contract_id
+        hr = manifest.hr
+        lr = manifest.lr
+        tables = try CoderTables(json: verified("coder.json"))
+        golden = try GoldenInputs(json: verified("golden.json"))
+        let compiled = folder.appendingPathComponent("encoder.mlmodelc")
+        if FileManager.default.fileExists(atPath: compiled.path) {
+            encoder = compiled
+        } else {
+            encoder = folder.appendingPathComponent("encoder.mlpackage")
+            for name in manifest.files.keys where name.hasPrefix("encoder.mlpackage/") {
+                _ = try verified(name)
+            }
+        }
+    }
+}

@@ -1,0 +1,80 @@
+import CoreGraphics
+import Edgegrain
+import PhotosUI
+import SwiftUI
+
+/// Chooses a picture and shows its payload's size and LR; the device proves itself first.
+///
+/// Use it in an app whose resources hold the bundle's folder:
+/// `EncoderView(folder: Bundle.main.url(forResource: "faces-256-lr16", withExtension: nil)!)`.
+public struct EncoderView: View {
+    private let folder: URL
+    @State private var encoder: EdgeEncoder?
+    @State private var chosen: PhotosPickerItem?
+    @State private var status = "Checking this device…"
+    @State private var preview: CGImage?
+
+    public init(folder: URL) {
+        self.folder = folder
+    }
+
+    public var body: some View {
+        VStack(spacing: 16) {
+            PhotosPicker("Choose a picture", selection: $chosen, matching: .images)
+                .buttonStyle(.borderedProminent)
+                .disabled(encoder == nil)
+            Text(status)
+                .multilineTextAlignment(.center)
+            if let preview {
+                Image(preview, scale: 1, label: Text("The tiny picture that travels"))
+                    .interpolation(.none)
+                    .resizable()
+                    .aspectRatio(contentMode: .fit)
+                    .frame(maxWidth: 320)
+            }
+        }
+        .padding()
+        .task { await open() }
+        .onChange(of: chosen) { item in
+            guard let item else { return }
+            Task { await compress(item) }
+        }
+    }
+
+    @MainActor
+    private func open() async {
+        do {
+            let source = folder
+            encoder = try await Task.detached { try EdgeEncoder(EdgeBundle(folder: source)) }.value
+            status = "This device encodes exactly."
+        } catch {
+            status = error.localizedDescription
+        }
+    }
+
+    @MainActor
+    private func compress(_ item: PhotosPickerItem) async {
+        do {
+            guard let encoder, let data = try await item.loadTransferable(type: Data.self) else { return }
+            let picture = try await Task.detached { try RGB(encoded: data) }.value
+            let start = ContinuousClock.now
+            let payload = try await encoder.compress(picture)
+            let time = ContinuousClock.now - start
+            let lr = try payload.lr(contractId: encoder.bundle.contractId, tables: encoder.bundle.tables)
+            preview = image(lr)
+            status = "\(picture.width) × \(picture.height) pixels became \(payload.bytes.count) bytes in \(time)."
+        } catch {
+            status = error.localizedDescription
+        }
+    }
+
+    private func image(_ rgb: RGB) -> CGImage? {
+        guard let provider = CGDataProvider(data: Data(rgb.data) as CFData),
+            let space = CGColorSpace(name: CGColorSpace.sRGB)
+        else { return nil }
+        return CGImage(
+            width: rgb.width, height: rgb.height, bitsPerComponent: 8, bitsPerPixel: 24, bytesPerRow: 3 * rgb.width,
+            space: space, bitmapInfo: CGBitmapInfo(rawValue: CGImageAlphaInfo.none.rawValue), provider: provider,
+            decode: nil, shouldInterpolate: false, intent: .defaultIntent)
+    }
+}

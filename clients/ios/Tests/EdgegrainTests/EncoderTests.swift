@@ -1,0 +1,57 @@
+import XCTest
+
+@testable import Edgegrain
+
+final class EncoderTests: XCTestCase {
+    private struct Payloads: Decodable {
+        struct Case: Decodable {
+            let file: String?
+            let seed: UInt32?
+            let block: Int?
+            let size: [Int]?
+            let fit: String
+            let fitted_sha256: String
+            let lr: String
+            let payload: String
+        }
+        let payloads: [Case]
+    }
+
+    private struct Inputs: Decodable {
+        struct Case: Decodable {
+            let name: String
+            let sha256: String
+        }
+        let inputs: [Case]
+    }
+
+    func testGoldenInputsAreMadeAsPythonMakesThem() throws {
+        let expected = try GoldenFiles.read(Inputs.self, "tests/golden/clients/inputs.json").inputs
+        let golden = try GoldenFiles.bundle().golden
+        XCTAssertEqual(golden.inputs.map(\.name), expected.map(\.name))
+        for (input, item) in zip(golden.inputs, expected) {
+            XCTAssertEqual(sha256(try GoldenInputs.picture(input, hr: golden.hr).data), item.sha256, item.name)
+        }
+    }
+
+    /// The whole way, Core ML included: the bytes of `sdk.compress`.
+    func testPayloadsArePythons() async throws {
+        let encoder = try EdgeEncoder(GoldenFiles.bundle())  // runs the bundle's golden vectors
+        for item in try GoldenFiles.read(Payloads.self, "tests/golden/clients/payloads.json").payloads {
+            let picture = try Source(file: item.file, seed: item.seed, block: item.block, size: item.size).picture()
+            let way = try fit(item.fit)
+            XCTAssertEqual(sha256(try way.apply(to: picture, hr: encoder.bundle.hr).data), item.fitted_sha256)
+            let payload = try await encoder.compress(picture, fit: way)
+            let lr = try payload.lr(contractId: encoder.bundle.contractId, tables: encoder.bundle.tables)
+            XCTAssertEqual(lr.data, try bytes(item.lr))
+            XCTAssertEqual(payload.bytes, try bytes(item.payload))
+        }
+    }
+
+    func testAnEncoderThatComputesOtherBytesIsNoticed() throws {
+        let golden = try GoldenFiles.bundle().golden
+        let black = try RGB(width: 16, height: 16, data: [UInt8](repeating: 0, count: 768))
+        let failed = try golden.check { _ in black }
+        XCTAssertTrue(failed.contains("white"))
+    }
+}

@@ -1,0 +1,96 @@
+import XCTest
+
+@testable import Edgegrain
+
+final class PayloadTests: XCTestCase {
+    private struct Bodies: Decodable {
+        struct Case: Decodable {
+            let size: [Int]
+            let lr: String
+            let body: String
+        }
+        let bodies: [Case]
+    }
+
+    private struct Stored: Decodable {
+        struct Case: Decodable {
+            let file: String
+            let lr_sha256: String
+            let original_size: [Int]
+            let fit: String
+        }
+        let contract_id: String
+        let payloads: [Case]
+    }
+
+    private struct Damaged: Decodable {
+        struct Case: Decodable {
+            let name: String
+            let payload: String
+        }
+        let payloads: [Case]
+    }
+
+    func testCRC32IsThatOfZlib() {
+        XCTAssertEqual(crc32(Array("123456789".utf8)[...]), 0xcbf4_3926)
+    }
+
+    func testLRsAreCodedToThePinnedBodiesAndBack() throws {
+        let tables = try GoldenFiles.bundle().tables
+        for item in try GoldenFiles.read(Bodies.self, "tests/golden/clients/bodies.json").bodies {
+            let lr = try RGB(width: item.size[0], height: item.size[1], data: bytes(item.lr))
+            let body = try bytes(item.body)
+            XCTAssertEqual(LRCoder.encode(lr, tables: tables), body)
+            XCTAssertEqual(try LRCoder.decode(body, width: lr.width, height: lr.height, tables: tables), lr)
+        }
+    }
+
+    func testStoredPayloadsAreReadAndWrittenAgain() throws {
+        let tables = try CoderTables(json: GoldenFiles.data("edgegrain/contract/default_coder.json"))
+        let golden = try GoldenFiles.read(Stored.self, "tests/golden/contract/payloads.json")
+        for item in golden.payloads {
+            let data = [UInt8](try GoldenFiles.data("tests/golden/contract/\(item.file)"))
+            let payload = try Payload(data)
+            let lr = try payload.lr(contractId: golden.contract_id, tables: tables)
+            XCTAssertEqual(sha256(lr.data), item.lr_sha256, item.file)
+            XCTAssertEqual(payload.header.fit, try fit(item.fit))
+            let again = try Payload(
+                lr: lr, contractId: golden.contract_id, tables: tables,
+                originalSize: (item.original_size[0], item.original_size[1]), fit: payload.header.fit,
+                coding: payload.header.coding)
+            XCTAssertEqual(again.bytes, data, item.file)
+        }
+    }
+
+    func testDamagedPayloadsAreRefused() throws {
+        let bundle = try GoldenFiles.bundle()
+        for item in try GoldenFiles.read(Damaged.self, "tests/golden/clients/damaged.json").payloads {
+            let data = try bytes(item.payload)
+            XCTAssertThrowsError(
+                try Payload(data).lr(contractId: bundle.contractId, tables: bundle.tables), item.name)
+        }
+    }
+
+    func testEveryByteOfAPayloadMatters() throws {
+        let data = [UInt8](try GoldenFiles.data("tests/golden/contract/coded-16x16-smooth.grain"))
+        for index in data.indices {
+            var changed = data
+            changed[index] ^= 0x40
+            XCTAssertThrowsError(try Payload(changed), "byte \(index)")
+        }
+    }
+
+    func testWhatTheFormatCannotSayIsRefused() throws {
+        let bundle = try GoldenFiles.bundle()
+        let lr = try RGB(width: 1, height: 1, data: [0, 0, 0])
+        let wide = try RGB(width: 257, height: 1, data: [UInt8](repeating: 0, count: 3 * 257))
+        func pack(_ lr: RGB, _ id: String, _ size: (Int, Int)) throws -> Payload {
+            try Payload(lr: lr, contractId: id, tables: bundle.tables, originalSize: size, fit: .pad)
+        }
+        XCTAssertThrowsError(try pack(wide, bundle.contractId, (1, 1)))
+        XCTAssertThrowsError(try pack(lr, bundle.contractId, (1, 0)))
+        XCTAssertThrowsError(try pack(lr, bundle.contractId, (65535, 65535)))
+        XCTAssertThrowsError(try pack(lr, String(bundle.contractId.prefix(32)), (1, 1)))
+        XCTAssertThrowsError(try CoderTables(json: Data("{}".utf8)))
+    }
+}

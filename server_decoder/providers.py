@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import io
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from edgegrain.contract.errors import DeviceError, DeviceMemoryError
@@ -98,6 +101,31 @@ def preload_cuda() -> None:
     if preload := getattr(onnxruntime, "preload_dlls", None):
         with contextlib.redirect_stdout(io.StringIO()):  # it prints what it does not find; a system's own may serve
             preload()
+
+
+def cuda_trouble() -> str | None:
+    """Why this ONNX Runtime's CUDA provider cannot start, as far as its libraries tell; None where they all load."""
+    import onnxruntime
+
+    preload_cuda()
+    if not has_nvidia_driver():
+        return "NVIDIA's driver is missing"
+    name = "onnxruntime_providers_{}.dll" if sys.platform == "win32" else "libonnxruntime_providers_{}.so"
+    for part in ("shared", "cuda"):
+        try:
+            ctypes.CDLL(str(Path(onnxruntime.__file__).parent / "capi" / name.format(part)), ctypes.RTLD_GLOBAL)
+        except OSError as error:  # names the first library that is missing
+            return first_line(error)
+    return None
+
+
+def has_nvidia_driver() -> bool:
+    """Whether CUDA's driver is installed: whether there is, or was, an NVIDIA GPU."""
+    try:
+        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def limit_arena(options: onnxruntime.SessionOptions, limit: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
+import re
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +21,9 @@ State = Literal["ok", "warning", "broken"]
 
 RUNTIME_VERSIONS = ((1, 20), (1, 32))
 """ONNX Runtime: first supported version, first one that was not tried."""
+
+_EXTRA = re.compile(r"(?P<name>[A-Za-z0-9._-]+).*extra == ['\"](?P<extra>[^'\"]+)")
+"""A requirement of an extra, as a distribution's metadata has it."""
 
 LATENCY_RUNS = 5
 RESTORE_LIMIT_SECONDS = 1.0
@@ -49,6 +53,7 @@ def check_installation() -> Iterator[Check]:
     yield Check("Pillow", "warning" if missing else "ok", detail)
     yield _check_resize()
     yield from check_runtime()
+    yield _check_extras()
 
 
 def check_runtime() -> Iterator[Check]:
@@ -71,6 +76,7 @@ def check_runtime() -> Iterator[Check]:
                     "uninstall both, then install one")
     else:
         yield Check("builds", "ok", ", ".join(f"{name} {_version(name)}" for name in builds) or "not from a wheel")
+    yield _guarded("CUDA", _check_cuda)
     yield _guarded("fused ops", _check_fused_ops)
 
 
@@ -89,6 +95,42 @@ def _guarded(name: str, check: Callable[[], tuple[State, str]]) -> Check:
     except (EdgegrainError, OSError) as error:
         state, detail = "broken", " ".join(str(error).split())
     return Check(name, state, detail)
+
+
+def _check_cuda() -> tuple[State, str]:
+    import onnxruntime
+
+    from server_decoder.providers import PROVIDERS, cuda_trouble, has_nvidia_driver
+
+    if PROVIDERS["cuda"] not in onnxruntime.get_available_providers():
+        instead = "install edgegrain[gpu] (onnxruntime-gpu instead of onnxruntime) to decode on it"
+        if has_nvidia_driver():
+            return "warning", f"there is an NVIDIA driver, but this ONNX Runtime has no CUDA; {instead}"
+        return "ok", "no NVIDIA driver, and this ONNX Runtime has no CUDA: decoders run on the CPU"
+    if (trouble := cuda_trouble()) is not None:
+        return "warning", (f"the provider cannot start: {trouble}; CUDA's and cuDNN's libraries come with "
+                           "'pip install onnxruntime-gpu[cuda,cudnn]', or with torch")
+    return "ok", "driver and libraries load"
+
+
+def _check_extras() -> Check:
+    """Which of the package's extras can be used, and what the others lack."""
+    try:
+        requirements = importlib.metadata.requires("edgegrain") or []
+    except importlib.metadata.PackageNotFoundError:
+        return Check("extras", "ok", "not known: edgegrain runs from a folder and is not installed")
+    missing: dict[str, list[str]] = {}
+    for requirement in requirements:
+        found = _EXTRA.match(requirement)
+        if found is None or found["extra"] in ("dev", "gpu"):  # for its own developers; see CUDA
+            continue
+        lacking = missing.setdefault(found["extra"], [])
+        if _version(found["name"]) is None:
+            lacking.append(found["name"])
+    complete = [extra for extra, lacking in missing.items() if not lacking]
+    parts = [f"{extra} lacks {', '.join(lacking)}" for extra, lacking in missing.items() if lacking]
+    detail = "; ".join([f"complete: {', '.join(complete) or 'none'}", *parts])
+    return Check("extras", "ok", detail + ("; pip install 'edgegrain[NAME]' adds one" if parts else ""))
 
 
 def _check_fused_ops() -> tuple[State, str]:

@@ -9,10 +9,11 @@ from pathlib import Path
 import onnxruntime
 import pytest
 
-from edgegrain.cli.health import check_bundle, check_installation, check_runtime
+from edgegrain.cli.health import Check, check_bundle, check_installation, check_runtime
 from edgegrain.cli.main import app
 from edgegrain.contract.bundle_paths import DEFAULT_BUNDLE
 from edgegrain.contract.resize import exact_resize
+from server_decoder import providers
 from server_decoder.cuda_ops import library
 from tests.tiny_bundle import refresh_manifest, write_tiny_bundle
 
@@ -117,6 +118,48 @@ def test_untried_onnx_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnxruntime, "__version__", "1.19.2")
     check = next(iter(check_runtime()))
     assert check.state == "warning" and "1.19.2; versions 1.20 to 1.31 are supported" in check.detail
+
+
+def cuda_check() -> Check:
+    return next(check for check in check_runtime() if check.name == "CUDA")
+
+
+def test_cuda_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    monkeypatch.setattr(providers, "has_nvidia_driver", lambda: False)
+    assert (cuda_check().state, "on the CPU" in cuda_check().detail) == ("ok", True)
+    monkeypatch.setattr(providers, "has_nvidia_driver", lambda: True)
+    assert cuda_check().state == "warning" and "install edgegrain[gpu]" in cuda_check().detail
+
+
+def test_cuda_names_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(providers, "preload_cuda", lambda: None)
+    monkeypatch.setattr(providers, "has_nvidia_driver", lambda: False)
+    assert cuda_check().state == "warning" and "cannot start: NVIDIA's driver is missing" in cuda_check().detail
+    monkeypatch.setattr(providers, "has_nvidia_driver", lambda: True)
+    monkeypatch.setattr(onnxruntime, "__file__", str(tmp_path / "__init__.py"))
+    assert "onnxruntime_providers_shared" in cuda_check().detail and "pip install" in cuda_check().detail
+    loaded = []
+    monkeypatch.setattr(providers.ctypes, "CDLL", lambda name, mode: loaded.append(Path(name).name))
+    assert (cuda_check().state, cuda_check().detail) == ("ok", "driver and libraries load")
+    assert [name.split(".")[0] for name in loaded[:2]] == [
+        "libonnxruntime_providers_shared", "libonnxruntime_providers_cuda"]
+
+
+def test_extras_say_what_they_lack(monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = ["numpy>=1.26", "typer>=0.15; extra == 'cli'", "no-such-thing<2,>=1; extra == 'hub'",
+              'pytest>=8; extra == "hub"', "onnxruntime-gpu; extra == 'gpu'"]
+    monkeypatch.setattr(importlib.metadata, "requires", lambda name: wanted)
+    check = next(check for check in check_installation() if check.name == "extras")
+    assert check.detail == "complete: cli; hub lacks no-such-thing; pip install 'edgegrain[NAME]' adds one"
+
+    def absent(name: str) -> list[str]:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "requires", absent)
+    check = next(check for check in check_installation() if check.name == "extras")
+    assert check.state == "ok" and "not installed" in check.detail
 
 
 def test_fused_ops_are_optional(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

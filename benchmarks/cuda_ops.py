@@ -1,8 +1,7 @@
 """The fused ops beside ONNX's own: correctness against float64, time, and the share of the measured copy rate.
 
     python benchmarks/cuda_ops.py [--device cuda] [--side 1024] [--channels 32] [--batch 1] [--json]
-    python benchmarks/cuda_ops.py --write models.npz      # graphs and nothing else, where there is onnx
-    python benchmarks/cuda_ops.py --read models.npz ...   # on a host with numpy, ONNX Runtime and (for cuda) torch only
+    python benchmarks/cuda_ops.py --read cuda_ops.npz ...  # without onnx: graphs that benchmarks/pack.py wrote
 
 The sides are those of StyleGAN2's last layer. Rates count what an op has to move: every input once, every output once.
 A wrong result ends the run with status 1. Prints date, machine and commit with the figures.
@@ -184,13 +183,9 @@ def main() -> int:
     parser.add_argument("--channels", type=int, default=32, help="of the result (default 32)")
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--threads", type=int, default=0, help="on the CPU; 0 for all cores")
-    parser.add_argument("--write", type=Path, help="write the graphs to this file and end")
     parser.add_argument("--read", type=Path, help="take the graphs from this file")
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     options = parser.parse_args()
-    if options.write:
-        np.savez(options.write, **{name: np.frombuffer(model, np.uint8) for name, model in write_models().items()})
-        return 0
     if options.device == "cuda":
         import onnxruntime
         import torch  # noqa: F401  (brings CUDA's libraries)

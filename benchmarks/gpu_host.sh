@@ -1,37 +1,115 @@
 #!/bin/sh
-# The GPU's checks and figures of the fused ops on a bare, offline CUDA host that has python3 with torch and numpy.
-#   benchmarks/gpu_host.sh [OUT]   ->   OUT/cuda_ops.json (default: gpu_host_out)
+# All checks and figures that need a GPU, in under eight minutes, on a bare, offline CUDA host with python3, torch and numpy.
+#   benchmarks/gpu_host.sh [OUT]   ->   OUT/{cuda_ops,decoder-1024,decoder-1024-batches,decoder-256}.json
 #
-# Beforehand, where there are nvcc and onnx: make ops && python benchmarks/cuda_ops.py --write benchmarks/models.npz
-# ONNX Runtime for CUDA: installed, or unpacked into a folder that ONNXRUNTIME_SITE names.
+# Beforehand, where there are nvcc, onnx and torch:   make ops && python benchmarks/pack.py gpu_host_pack
+# Take along the checkout, gpu_host_pack (PACK names another folder) and ONNX Runtime for CUDA: installed there, or
+# unpacked into a folder that ONNXRUNTIME_SITE names. Afterwards, back in the checkout:
+#   cp OUT/*.json results/performance/ && python benchmarks/performance_page.py
+#
+# DEVICE=cpu tries the script itself: the same steps on the CPU, whose figures mean nothing.
 set -eu
 
 out=${1:-gpu_host_out}
+pack=${PACK:-gpu_host_pack}
+device=${DEVICE:-cuda}
+paper=${PAPER:-grain-1024-lr16-paper}
+bundle=${BUNDLE:-grain-256-lr16}
+minutes=${MINUTES:-8}
+began=$(date +%s)
+
 cd "$(dirname "$0")/.."
 mkdir -p "$out"
-PYTHONPATH=${ONNXRUNTIME_SITE:+$ONNXRUNTIME_SITE:}$PWD
+PYTHONPATH=${ONNXRUNTIME_SITE:+$ONNXRUNTIME_SITE:}$PWD:$PWD/$pack/site
+case $pack in /*) PYTHONPATH=${ONNXRUNTIME_SITE:+$ONNXRUNTIME_SITE:}$PWD:$pack/site ;; esac
 export PYTHONPATH
-python3 - <<'PYTHON'
+status=0
+
+# Seconds until $1 percent of the time are over, at least one.
+until_share() {
+  left=$((minutes * 60 * $1 / 100 - ($(date +%s) - began)))
+  if [ "$left" -gt 1 ]; then echo "$left"; else echo 1; fi
+}
+
+# A step's output, and its last line as JSON.
+step() {
+  name=$1
+  shift
+  echo "== $name, $(($(date +%s) - began)) s"
+  if "$@" >"$out/$name.log" 2>&1; then
+    tail -n 1 "$out/$name.log" >"$out/$name.json"
+    sed '$d' "$out/$name.log"
+  else
+    cat "$out/$name.log"
+    echo "FAILED: $name" >&2
+    tail -n 1 "$out/$name.log" | grep '^{' >"$out/$name.json" || rm -f "$out/$name.json"
+    status=1
+  fi
+}
+
+DEVICE=$device python3 - <<'PYTHON'
+import os
 import sys
 
 import torch  # brings CUDA's libraries
-import onnxruntime
 
 from server_decoder.cuda_ops.library import find_library, has_cuda_kernels
+from server_decoder.providers import preload_cuda
 
-onnxruntime.preload_dlls()
+import onnxruntime
+
+preload_cuda()
 library = find_library()
 print(f"torch {torch.__version__}, onnxruntime {onnxruntime.__version__}, {onnxruntime.get_available_providers()}")
 print(f"{torch.cuda.get_device_name() if torch.cuda.is_available() else 'no GPU'}; {library}")
-if not (torch.cuda.is_available() and has_cuda_kernels(library)
+if os.environ["DEVICE"] == "cuda" and not (
+        torch.cuda.is_available() and has_cuda_kernels(library)
         and "CUDAExecutionProvider" in onnxruntime.get_available_providers()):
     sys.exit("needs a GPU, ONNX Runtime with CUDA, and a library that was built with nvcc")
 PYTHON
-# Tensors of a gigabyte, so that a run takes far longer than its launch.
-timeout 240 python3 benchmarks/cuda_ops.py --device cuda --batch 16 --read benchmarks/models.npz --json >"$out/cuda_ops.log" || {
-  cat "$out/cuda_ops.log"
-  echo "the fused ops failed on this GPU" >&2
-  exit 1
-}
-cat "$out/cuda_ops.log"
-tail -n 1 "$out/cuda_ops.log" >"$out/cuda_ops.json"
+
+# What fits on a GPU is too much for trying the script.
+side=1024 many=16
+if [ "$device" = cpu ]; then side=64 many=2; fi
+
+# Every op against float64 on fresh inputs, and its share of the copy rate; tensors of a gigabyte, so that a run takes
+# far longer than its launch.
+step cuda_ops timeout "$(until_share 30)" python3 benchmarks/cuda_ops.py --device "$device" --side "$side" \
+  --batch "$many" --read "$pack/cuda_ops.npz" --json
+
+# The paper's decoder: each variant in a process of its own, none begun when the time is up.
+step decoder-1024 python3 benchmarks/decoder.py --packed "$pack/$paper" --device "$device" --batches 1 \
+  --seconds 3 --limit 80 --budget "$(until_share 55)" --json
+step decoder-1024-batches python3 benchmarks/decoder.py --packed "$pack/$paper" --device "$device" \
+  --batches "4,$many" --variants ort-fused-half,session,torch-eager-half --seconds 3 --limit 60 \
+  --budget "$(until_share 72)" --json
+
+# The bundles' size, and what batches bring a service.
+step decoder-256 python3 benchmarks/decoder.py --packed "$pack/$bundle" --device "$device" --batches "1,$many" \
+  --variants ort-fused-half,session,torch-eager-half,ort-plain,torch-eager --seconds 2 --limit 40 \
+  --budget "$(until_share 90)" --json
+
+python3 - "$out" <<'PYTHON'
+import json
+import sys
+from pathlib import Path
+
+
+def report(name):
+    path = Path(sys.argv[1]) / f"{name}.json"
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def bar(text, value, reached):
+    print(f"{'met' if value is not None and reached(value) else 'MISSED':6}  {text}: {value}")
+
+
+paper = report("decoder-1024")
+times = {row["variant"]: row.get("ms") for row in paper.get("runs", ())}
+bar("GRAIN 1024 float16, ms at batch 1 (at most 15)", times.get("ort-fused-half"), lambda value: value <= 15)
+bar("times torch eager float16 (at least 3)", paper.get("half_ort_vs_torch_eager"), lambda value: value >= 3)
+ops = [row["of_copy_rate"] for row in report("cuda_ops").get("ops", ()) if row["form"] == "fused"]
+bar("fused ops' smallest share of the copy rate (at least 0.7)", min(ops, default=None), lambda value: value >= 0.7)
+PYTHON
+echo "$(($(date +%s) - began)) s"
+exit "$status"

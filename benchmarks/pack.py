@@ -1,11 +1,12 @@
 """Decoders in a folder that can be measured without onnx: graphs without weights, and the weights, or how to draw them.
 
-    python benchmarks/pack.py gpu_host_pack                       # the paper's decoder and the bundles', random weights
+    python benchmarks/pack.py gpu_host_pack     # what gpu_host.sh takes along: decoders, fused ops, their library
 
     NAME/pack.json             sizes, architecture, every tensor's shape, mean and deviation
          plain.float32.onnx    likewise fused.float32, plain.float16, fused.float16
          float32.bin           all tensors one after another; float16.bin likewise (written by `fill`)
-    site/safetensors           for hosts that lack it
+    cuda_ops.npz               graphs of single ops, for cuda_ops.py
+    site/                      the library of fused ops and safetensors, as packages
 
 Without the weights a pack is some hundred kilobytes; random weights cost what trained ones do.
 """
@@ -143,7 +144,10 @@ def _leave_weights(graph: onnx.ModelProto, shapes: dict[str, tuple[int, ...]]) -
 
 def main() -> None:
     """Pack what `gpu_host.sh` measures."""
+    import cuda_ops
+
     from export.decoder_sources import random_decoder
+    from server_decoder.cuda_ops.library import PACKAGE, find_library, has_cuda_kernels
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, nargs="?", default=Path("gpu_host_pack"))
@@ -154,10 +158,18 @@ def main() -> None:
         write(options.folder / name, name, source.decoder, source.network.lr)
         size = sum(path.stat().st_size for path in (options.folder / name).iterdir())
         print(f"{options.folder / name}: {size:,} bytes")
-    package = importlib.util.find_spec("safetensors")
-    if package is not None and package.submodule_search_locations:
-        shutil.copytree(package.submodule_search_locations[0], options.folder / "site" / "safetensors",
+    graphs = {name: np.frombuffer(model, np.uint8) for name, model in cuda_ops.write_models().items()}
+    np.savez(options.folder / "cuda_ops.npz", **graphs)
+    library = find_library()
+    package = options.folder / "site" / PACKAGE
+    package.mkdir(parents=True, exist_ok=True)
+    shutil.copy(library, package / library.name)
+    found = importlib.util.find_spec("safetensors")
+    if found is not None and found.submodule_search_locations:
+        shutil.copytree(found.submodule_search_locations[0], options.folder / "site" / "safetensors",
                         dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    if not has_cuda_kernels(library):
+        sys.exit(f"all is packed, but {library} has no CUDA kernels and is of no use on a GPU host; build it with nvcc")
 
 
 if __name__ == "__main__":

@@ -19,8 +19,9 @@ from server_decoder.service import catalogue, health, routes
 from server_decoder.service.lingering import Lingering
 from server_decoder.service.logs import log
 from server_decoder.service.observation import Observation
-from server_decoder.service.problems import MEDIA_TYPE, Problem
+from server_decoder.service.problems import Problem
 from server_decoder.service.settings import Settings
+from server_decoder.service.shedding import Shedding
 from server_decoder.service.state import Service, ServiceState
 from server_decoder.service.supervisor import COMMAND
 
@@ -70,6 +71,7 @@ def create_app(settings: Settings, worker_command: Sequence[str] = COMMAND) -> F
     app.add_exception_handler(HTTPException, _answer_http_exception)
     app.add_exception_handler(ClientDisconnect, _answer_disconnect)
     app.add_exception_handler(Exception, _answer_defect)
+    app.add_middleware(Shedding, service=service, routes=routes.router.routes)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware, allow_origins=list(settings.cors_origins), allow_methods=["GET", "POST"],
@@ -85,10 +87,7 @@ async def _check_token(request: Request, service: Service) -> None:
 
 def _respond(request: Request, problem: Problem) -> JSONResponse:
     service: ServiceState = request.app.state.service
-    service.metrics.errors.labels(problem.kind).inc()
-    request.state.problem = problem.kind
-    request_id = getattr(request.state, "request_id", None)
-    return JSONResponse(problem.document(request_id), problem.status, problem.headers, MEDIA_TYPE)
+    return service.answer(request, problem)
 
 
 async def _answer_problem(request: Request, error: Exception) -> JSONResponse:

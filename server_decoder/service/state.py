@@ -10,6 +10,7 @@ from typing import Annotated
 from fastapi import Depends
 from prometheus_client import generate_latest
 from starlette.requests import Request
+from starlette.responses import JSONResponse
 from starlette.types import Message
 
 from edgegrain.contract.bundle_paths import ALIASES, find_bundle
@@ -24,7 +25,7 @@ from server_decoder.service.encoder_files import EncoderFile, contract_files, en
 from server_decoder.service.engine_options import CompressOptions, RestoreOptions
 from server_decoder.service.metrics import Metrics
 from server_decoder.service.payload_claims import check_claims
-from server_decoder.service.problems import Problem, problem_of, retry_later
+from server_decoder.service.problems import MEDIA_TYPE, Problem, problem_of, retry_later
 from server_decoder.service.settings import Settings
 from server_decoder.service.supervisor import COMMAND, Supervisor, WorkerPlan
 
@@ -88,20 +89,30 @@ class ServiceState:
             return retry_later("starting", "no worker is warm yet", 1)
         return None
 
-    def admit(self, request: Request, pictures: int = 1) -> None:
+    def require_room(self) -> None:
+        """Raise `Problem` 503 while the queue is full."""
+        try:
+            self.batcher.check_room()
+        except QueueFull as error:
+            raise _queue_full(error) from error
+
+    def admit(self, request: Request) -> None:
         """Refuse early, before a body is read, what could not be served.
 
         Raises:
-            Problem: 429 beyond the client's rate; 503 before the first worker is warm, or while the queue is full.
+            Problem: 429 beyond the client's rate; 503 before the first worker is warm.
         """
-        self.access.charge(request, pictures)
+        self.access.charge(request)
         self._was_ready = self._was_ready or self.supervisor.ready > 0
         if not self._was_ready:  # later, while a worker is started anew, requests wait in the queue
             raise retry_later("starting", "no worker is warm yet", 1)
-        try:
-            self.batcher.check_room(pictures)
-        except QueueFull as error:
-            raise _queue_full(error) from error
+
+    def answer(self, request: Request, problem: Problem) -> JSONResponse:
+        """A problem as an answer, noted in the metrics and for the log."""
+        self.metrics.errors.labels(problem.kind).inc()
+        request.state.problem = problem.kind
+        request_id = getattr(request.state, "request_id", None)
+        return JSONResponse(problem.document(request_id), problem.status, problem.headers, MEDIA_TYPE)
 
     def manifest(self, name: str) -> Manifest:
         """The served bundle of that id or alias; `Problem` 404 if there is none."""

@@ -6,20 +6,16 @@ import asyncio
 import io
 import json
 import os
-import re
 import resource
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import httpx
 import numpy as np
@@ -28,60 +24,8 @@ from PIL import Image
 
 import sdk
 from tests.service_harness import PAYLOAD, SOON, get, post, raw_payloads, stub_worker, until
+from tests.service_process import ROOT, SERVE, Process, running, serve_with
 from tests.tiny_bundle import convolutional_decoder, write_tiny_bundle
-
-ROOT = Path(__file__).resolve().parents[2]
-SERVE = (sys.executable, "-m", "edgegrain", "serve", "--port", "0")
-
-
-class Process:
-    """A running service and what it logged."""
-
-    def __init__(self, command: Sequence[str], prepare: Callable[[], None] | None = None, **settings: object) -> None:
-        variables = {f"EDGEGRAIN_SERVE_{name.upper()}": str(value) for name, value in settings.items()}
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "EDGEGRAIN_SERVE_THREADS": "1", **variables}
-        self.popen = subprocess.Popen(
-            command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=prepare)
-        self.lines: list[str] = []
-        self.reader = threading.Thread(target=self._read, daemon=True)
-        self.reader.start()
-
-    def _read(self) -> None:
-        assert self.popen.stderr is not None
-        for line in self.popen.stderr:
-            self.lines.append(line)
-
-    def events(self, name: str) -> list[dict[str, Any]]:
-        return [event for event in map(json.loads, list(self.lines)) if event["event"] == name]
-
-    @property
-    def url(self) -> str:
-        until(lambda: self.events("listening") or self.popen.poll() is not None)
-        return str(self.events("listening")[0]["url"])
-
-    def metric(self, name: str) -> float:
-        text = get(f"{self.url}/metrics").text
-        return sum(float(value) for value in re.findall(rf"^{name}(?:{{.*}})? (\S+)$", text, re.MULTILINE))
-
-    def stop(self) -> int:
-        self.popen.send_signal(signal.SIGTERM)
-        status = self.popen.wait(SOON)
-        self.reader.join(SOON)
-        return status
-
-
-@contextmanager
-def running(
-    command: Sequence[str], prepare: Callable[[], None] | None = None, **settings: object
-) -> Iterator[Process]:
-    process = Process(command, prepare, **settings)
-    try:
-        ready = f"{process.url}/health/ready"
-        until(lambda: get(ready).status_code == 200)
-        yield process
-    finally:
-        process.popen.kill()
-        process.popen.wait()
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +72,7 @@ def test_200_faces_at_once_come_back_each_as_its_own(process: Process, bundle: P
 
 def test_a_killed_worker_costs_its_requests_only(process: Process, bundle: Path) -> None:
     payloads = raw_payloads(bundle, 150, seed=1)
-    (worker,) = [event["worker_pid"] for event in process.events("worker ready")]
+    (worker,) = process.workers
     before = process.metric("edgegrain_batch_size_sum")
     with ThreadPoolExecutor(1) as pool:
         sending = pool.submit(asyncio.run, send_all(process.url, payloads, 50))
@@ -181,11 +125,9 @@ def test_command_line_and_sdk(process: Process, bundle: Path, tmp_path: Path) ->
 
 
 def test_sigterm_under_load_loses_nothing(bundle: Path) -> None:
-    program = ("import sys\nfrom server_decoder.service.server import serve\n"
-               "from server_decoder.service.settings import Settings\nserve(Settings(), sys.argv[1:])")
     payloads = raw_payloads(bundle, 40)
-    with running([sys.executable, "-c", program, *stub_worker(fixed=0.3)], bundles=bundle, port=0, deadline=SOON,
-                 drain_delay=2) as process, ThreadPoolExecutor(1) as pool:
+    with running(serve_with(stub_worker(fixed=0.3)), bundles=bundle, deadline=SOON, drain_delay=2) as process, \
+            ThreadPoolExecutor(1) as pool:
         url = process.url
         sending = pool.submit(asyncio.run, send_all(url, payloads, 40))
         until(lambda: process.metric("edgegrain_requests_in_flight") >= 40)
@@ -220,7 +162,7 @@ def test_a_full_disk_is_no_trouble(bundle: Path, portrait_path: Path) -> None:
 def test_ctrl_c_ends_workers_too(bundle: Path) -> None:
     with running([*SERVE, "--bundle", str(bundle)], workers=2) as process:
         until(lambda: len(process.events("worker ready")) == 2)
-        pids = [event["worker_pid"] for event in process.events("worker ready")]
+        pids = process.workers
         process.popen.send_signal(signal.SIGINT)
         assert process.popen.wait(SOON) == 0
     for pid in pids:
@@ -230,7 +172,7 @@ def test_ctrl_c_ends_workers_too(bundle: Path) -> None:
 
 def test_workers_do_not_outlive_a_killed_service(bundle: Path) -> None:
     with running([*SERVE, "--bundle", str(bundle)]) as process:
-        (pid,) = [event["worker_pid"] for event in process.events("worker ready")]
+        (pid,) = process.workers
         process.popen.kill()
         end = time.monotonic() + SOON
         while Path(f"/proc/{pid}").exists() and "Z" not in Path(f"/proc/{pid}/stat").read_text().split(")")[-1][:3]:

@@ -269,6 +269,11 @@ class TestLimits:
                     durations.append(time.perf_counter() - start)
                     assert_problem(answer, 503, "queue-full")
                     assert 1 <= int(answer.headers["retry-after"]) <= 60
+                # Refusing comes before everything but the token, and is counted where it belongs.
+                assert_problem(client.post(f"{service.url}/v1/restore?size=big"), 503, "queue-full")
+                assert client.get(f"{service.url}/v1/restore").status_code == 405
+                counted = 'edgegrain_requests_total{method="POST",route="/v1/restore",status="503"} 11.0'
+                assert counted in client.get(f"{service.url}/metrics").text
             # The bar is 50 ms; the quickest of ten, because a busy machine delays any of them.
             assert min(durations) < 0.05
             assert [job.result().status_code for job in (first, *others)] == [200] * 3

@@ -1,0 +1,88 @@
+"""The service as a process of its own, with its log at hand: for tests and load generators."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.service_harness import SOON, get, until
+
+ROOT = Path(__file__).resolve().parents[1]
+SERVE = (sys.executable, "-m", "edgegrain", "serve", "--port", "0")
+STUB = ("import sys\nfrom server_decoder.service.server import serve\n"
+        "from server_decoder.service.settings import Settings\nserve(Settings(port=0), sys.argv[1:])")
+
+
+def serve_with(worker_command: Sequence[str]) -> list[str]:
+    """The command of a service whose workers run another program: see `tests.service_harness.stub_worker`."""
+    return [sys.executable, "-c", STUB, *worker_command]
+
+
+class Process:
+    """A running service and what it logged."""
+
+    def __init__(self, command: Sequence[str], prepare: Callable[[], None] | None = None, **settings: object) -> None:
+        variables = {f"EDGEGRAIN_SERVE_{name.upper()}": str(value) for name, value in settings.items()}
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "EDGEGRAIN_SERVE_THREADS": "1", **variables}
+        self.popen = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=prepare)
+        self.lines: list[str] = []
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
+
+    def _read(self) -> None:
+        assert self.popen.stderr is not None
+        for line in self.popen.stderr:
+            self.lines.append(line)
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        return [event for event in map(json.loads, list(self.lines)) if event["event"] == name]
+
+    @property
+    def url(self) -> str:
+        until(lambda: self.events("listening") or self.popen.poll() is not None)
+        return str(self.events("listening")[0]["url"])
+
+    @property
+    def workers(self) -> list[int]:
+        """Process ids of all workers that ever were ready."""
+        return [event["worker_pid"] for event in self.events("worker ready")]
+
+    def metric(self, name: str) -> float:
+        text = get(f"{self.url}/metrics").text
+        return sum(float(value) for value in re.findall(rf"^{name}(?:{{.*}})? (\S+)$", text, re.MULTILINE))
+
+    def stop(self) -> int:
+        self.popen.send_signal(signal.SIGTERM)
+        status = self.popen.wait(SOON)
+        self.reader.join(SOON)
+        return status
+
+
+@contextmanager
+def running(
+    command: Sequence[str], prepare: Callable[[], None] | None = None, **settings: object
+) -> Iterator[Process]:
+    """Start a service with these settings and wait until it is ready; killed when the block ends.
+
+    Args:
+        command: its program, `SERVE` or `serve_with`.
+        prepare: called in the new process before the program.
+    """
+    process = Process(command, prepare, **settings)
+    try:
+        ready = f"{process.url}/health/ready"
+        until(lambda: get(ready).status_code == 200)
+        yield process
+    finally:
+        process.popen.kill()
+        process.popen.wait()

@@ -144,7 +144,7 @@ class ServedFusion(FeatureFusion):
             x = x + upsampled_conv2d(joined, first.weight[:, :below])
         for layer in rest:
             x = layer(x)
-        return x
+        return x.to(weights.dtype)
 
     def narrow(self) -> None:
         """Make the weights of convolutions halves; channel weights come from float32, sums of weights too."""
@@ -164,7 +164,7 @@ class ServedPictureFusion(PictureFusion):
 
     def forward(self, invertible: Tensor, style: Tensor) -> Tensor:
         dtype = self.to_rgb.weight.dtype
-        return super().forward(invertible.to(dtype), style.to(dtype))
+        return super().forward(invertible.to(dtype), style.to(dtype)).to(style.dtype)
 
     def narrow(self) -> None:
         """Make all weights halves."""

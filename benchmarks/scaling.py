@@ -141,9 +141,9 @@ def section(result: dict[str, Any]) -> str:
         lines.append(f"| {' | '.join(cells)} |")
     lines += [
         "", f"Best here: {best['workers']} worker{'s' * (best['workers'] > 1)} with {best['threads']} "
-        f"thread{'s' * (best['threads'] > 1)} each. The HTTP process spends {result['http_ms']:.2f} ms of processor time "
-        f"on a request, so one service holds at most some {1e3 / result['http_ms']:.0f} requests a second, whatever "
-        f"decodes. A payload has {sizes['payload']} bytes, its picture {sizes['png'] / 1e3:.0f} kB as PNG, "
+        f"thread{'s' * (best['threads'] > 1)} each. The HTTP process spends {result['http_ms']:.2f} ms of processor "
+        f"time on a request, so one service holds at most some {1e3 / result['http_ms']:.0f} requests a second, "
+        f"whatever decodes. A payload has {sizes['payload']} bytes, its picture {sizes['png'] / 1e3:.0f} kB as PNG, "
         f"{sizes['webp'] / 1e3:.1f} as WebP and {sizes['jpeg'] / 1e3:.1f} as JPEG at quality 90.", "",
         f"**Extrapolated** from these, for cores like that one at {UTILISATION:.0%} utilisation:", "",
         "| pictures/s | a day | cores | services | traffic out, WebP |", "|---:|---:|---:|---:|---:|"]

@@ -7,7 +7,7 @@ import importlib.util
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType
@@ -20,17 +20,26 @@ from tests.tiny_bundle import convolutional_decoder, write_tiny_bundle
 
 
 @pytest.fixture(scope="module")
-def benchmark(repository: Path) -> Iterator[ModuleType]:
-    """``benchmarks/service.py``, which imports its neighbours."""
+def load_module(repository: Path) -> Iterator[Callable[[str], ModuleType]]:
+    """Imports ``benchmarks/<name>.py``, which imports its neighbours."""
     folder = str(repository / "benchmarks")
     sys.path.insert(0, folder)
-    spec = importlib.util.spec_from_file_location("service_benchmark", f"{folder}/service.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # for its dataclasses
-    spec.loader.exec_module(module)
-    yield module
+
+    def load(name: str) -> ModuleType:
+        spec = importlib.util.spec_from_file_location(f"{name}_benchmark", f"{folder}/{name}.py")
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module  # for its dataclasses
+        spec.loader.exec_module(module)
+        return module
+
+    yield load
     sys.path.remove(folder)
+
+
+@pytest.fixture(scope="module")
+def benchmark(load_module: Callable[[str], ModuleType]) -> ModuleType:
+    return load_module("service")
 
 
 @pytest.fixture(scope="module")
@@ -129,3 +138,19 @@ def test_bars_and_table(benchmark: ModuleType) -> None:
     text = benchmark.section(result)
     assert "| 40/s | 40% | 39 | 9 ms | 20 ms | 31 ms | 2% |" in text
     assert "the last: service process 60 and 61 MiB, worker process 90 and 90 MiB." in text
+
+
+def test_extrapolation(load_module: Callable[[str], ModuleType]) -> None:
+    scaling = load_module("scaling")
+    result = {
+        "bundle": "tiny", "side": 256, "http_ms": 1.0, "date": "2026-01-01", "machine": "M", "cores": 2, "commit": "c",
+        "stages_ms": {size: {"unpack": 4.0, "decode": network, "write": 5.0}
+                      for size, network in ((1, 90.0), (8, 60.0))},
+        "shapes": [{"workers": 1, "threads": 2, "pictures_per_second": 9.0, "service_mib": 70, "worker_mib": 300,
+                    "start_s": 2.5}],
+        "bytes": {"payload": 500, "png": 120_000, "webp": 10_000, "jpeg": 20_000}}
+    assert scaling.cores_needed(result, 10) == pytest.approx(10 * 0.070 / 0.7)  # the best batch, and the HTTP process
+    text = scaling.section(result)
+    assert "| 8 | 4.0 | 60.0 | 5.0 | 69.0 |" in text and "at most some 1000 requests a second" in text
+    assert "| 1,000 | 86.4 million | 100.0 | 2 | 80 Mbit/s |" in text
+    assert text.index("**Extrapolated**") < text.index("| 1,000 |")

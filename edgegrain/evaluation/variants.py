@@ -32,7 +32,9 @@ from edgegrain.contract.payload import FIT_CROP
 from edgegrain.contract.quantization import dequantize, quantize
 from edgegrain.evaluation.judge import Judge, Scores
 from edgegrain.evaluation.metrics import Picture
+from edgegrain.training.checkpoint import checkpoint_path
 from edgegrain.training.pictures import list_pictures
+from edgegrain.training.run_source import run_source
 from export.decoder_sources import DecoderSource, find_decoder
 from server_decoder.grain.grain import Grain
 from server_decoder.prior_store import DEFAULT_PRIOR, load_prior
@@ -108,6 +110,12 @@ def _levels(picture: Tensor) -> Picture:
     return quantize(picture[0].permute(1, 2, 0).numpy())
 
 
+def _find(name: str, prior: str) -> DecoderSource:
+    if checkpoint_path(Path(name)).is_file():
+        return run_source(Path(name), prior)
+    return find_decoder(name, prior)
+
+
 def _parse(beside: str) -> tuple[str, str]:
     title, equals, name = beside.partition("=")
     if not (title and equals and name):
@@ -118,10 +126,10 @@ def _parse(beside: str) -> tuple[str, str]:
 def main(
     pictures: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of pictures.")],
     out: Annotated[Path, typer.Option(help="PNG to write.")],
-    bundle: Annotated[str, typer.Option(help="Bundle, or folder of the zoo.")] = "faces",
+    bundle: Annotated[str, typer.Option(help="Bundle, folder of the zoo, or training run.")] = "faces",
     prior: Annotated[str, typer.Option(help="The generator: a fetched prior's name, or a file.")] = DEFAULT_PRIOR,
     beside: Annotated[list[str] | None, typer.Option(
-        help="TITLE=NAME: one more column, the picture of another bundle or folder of the zoo.")] = None,
+        help="TITLE=NAME: one more column, the picture of another bundle, folder of the zoo or training run.")] = None,
     weights: Annotated[Path | None, typer.Option(
         exists=True, file_okay=False, help="Folder of the metric weights: also print mean scores.")] = None,
     count: Annotated[int, typer.Option(min=1, help="Rows of the sheet.")] = 6,
@@ -132,8 +140,8 @@ def main(
     try:
         if out.exists() and not force:
             raise EdgegrainError(f"{out} exists; choose another name or pass --force to replace it")
-        source = with_head(find_decoder(bundle, prior), prior)
-        others = {title: find_decoder(name, prior) for title, name in map(_parse, beside or [])}
+        source = with_head(_find(bundle, prior), prior)
+        others = {title: _find(name, prior) for title, name in map(_parse, beside or [])}
         judge = Judge(weights) if weights is not None else None
         paths = list_pictures(pictures)
         rows, scores = [], dict[str, list[Scores]]()

@@ -43,8 +43,9 @@ from edgegrain.training.fit_coder import fit_tables
 from edgegrain.training.model_card import card_text
 from edgegrain.training.pictures import list_pictures, pack, read_square, stored_pictures
 from edgegrain.training.prior_files import load_prior
+from edgegrain.training.run_source import run_source
 from export.bundle import DECODER, assemble_bundle, replace_decoder
-from export.decoder_sources import ENCODER, TRAINED, DecoderSource, find_decoder
+from export.decoder_sources import ENCODER, TRAINED, find_decoder
 from export.server import Weights, compare_decoder, export_decoder
 from server_decoder.grain.grain import Grain
 from server_decoder.grain.weights import save_trained
@@ -155,17 +156,15 @@ def compare(checkpoint: Path, published: Path, unseen: Path, weights: Path | Non
         BundleError: there is no such bundle.
         EdgegrainError: metrics' weights or pictures are missing.
     """
-    run = load_run(checkpoint, load_prior(read_config(checkpoint), prior))
-    encoder, decoder = run.average.encoder, run.average.decoder.eval()
-    network = lower(encoder) if isinstance(encoder, EncoderTwin) else box_network(run.config.encoder)
-    before = find_decoder(published)
-    if before.network.hr != network.hr:
+    after, before = run_source(checkpoint, prior), find_decoder(published)
+    side = after.network.hr
+    if before.network.hr != side:
         raise BundleError(f"{published} makes pictures of {before.network.hr}x{before.network.hr}, the run of "
-                          f"{network.hr}x{network.hr}: they cannot be compared")
+                          f"{side}x{side}: they cannot be compared")
     domain = before.manifest.domain if before.manifest is not None else "faces"
     judge = Judge(find_weights(weights, faces=domain == "faces"), faces=domain == "faces")
-    originals = [read_square(path, network.hr) for path in list_pictures(unseen)]
-    new = measure(DecoderSource(str(checkpoint), decoder, network), originals, judge)
+    originals = [read_square(path, side) for path in list_pictures(unseen)]
+    new = measure(after, originals, judge)
     old = measure(before, originals, judge)
     return ({"pictures_compared": len(originals), "new": asdict(new), "published": asdict(old)},
             shortcomings(new, old, before.name))

@@ -24,6 +24,9 @@ from edgegrain.evaluation.variants import (
     restore_variants,
     with_head,
 )
+from edgegrain.training.checkpoint import save_run
+from edgegrain.training.configs import CONFIGS
+from edgegrain.training.start import begin
 from export.decoder_sources import TRAINED, DecoderSource, random_decoder
 from server_decoder.grain.weights import save_trained
 from server_decoder.mobile_stylegan import MobileStyleGAN, save_mobile_stylegan
@@ -84,15 +87,17 @@ def test_the_command_draws_and_refuses_to_overwrite(tmp_path: Path, portrait_pat
     Image.open(portrait_path).save(tmp_path / "faces" / "one.png")
     application = typer.Typer()
     application.command()(main)
+    save_run(tmp_path / "run", begin(CONFIGS["smoke-stage1"], None))
     arguments = ["--bundle", str(tmp_path / "zoo"), "--prior", str(tmp_path / "prior.safetensors"), "--pictures",
                  str(tmp_path / "faces"), "--out", str(tmp_path / "sheet.png"), "--beside",
-                 f"again={tmp_path / 'zoo'}"]
+                 f"again={tmp_path / 'zoo'}", "--beside", f"run={tmp_path / 'run'}"]
     result = CliRunner().invoke(application, arguments)
     assert result.exit_code == 0, result.stderr
     with Image.open(tmp_path / "sheet.png") as sheet:
-        assert sheet.size == (6 + 7 * 70, 30 + 70)
+        assert sheet.size == (6 + 8 * 70, 30 + 70)
         pixels = np.asarray(sheet)
     assert np.array_equal(pixels[30:94, 6 + 5 * 70:70 + 5 * 70], pixels[30:94, 6 + 6 * 70:70 + 6 * 70])
+    assert not np.array_equal(pixels[30:94, 6 + 5 * 70:70 + 5 * 70], pixels[30:94, 6 + 7 * 70:70 + 7 * 70])
     again = CliRunner().invoke(application, arguments)
     assert again.exit_code == 1 and "--force" in again.stderr
     wrong = CliRunner().invoke(application, [*arguments, "--force", "--beside", "nothing"])

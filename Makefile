@@ -8,7 +8,7 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3; do \
 	&& echo $$python && break; done)
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: help demo test test-web test-android lint ops clean
+.PHONY: help demo test test-web test-android test-demo lint ops clean
 .DEFAULT_GOAL := help
 
 help:
@@ -16,6 +16,7 @@ help:
 	@echo "make test   install what the tests need, then lint, check types and imports, and run all tests"
 	@echo "make test-web      the TypeScript client's tests (needs Node 20 or later)"
 	@echo "make test-android  those of the Java client (needs a JDK, 9 or later)"
+	@echo "make test-demo     the demonstration page in Chromium (installs that where apt-get can)"
 	@echo "make lint   ruff, mypy and import-linter only"
 	@echo "make ops    build the library of fused ops for ONNX Runtime (needs cmake and a C++ compiler; nvcc for CUDA)"
 	@echo "make clean  remove .venv, caches and what the commands wrote"
@@ -34,6 +35,12 @@ test-android:
 	rm -rf build/android && mkdir -p build/android
 	javac -Xlint:all,-options -Werror --release 8 -d build/android $$(find clients/android/core/src -name '*.java')
 	java -cp build/android dev.edgegrain.ClientTests .
+
+# The page is driven in headless Chromium; CHROMIUM names another one than Debian's.
+test-demo: $(VENV)/.test
+	test -x "$${CHROMIUM:-/usr/bin/chromium}" || apt-get install --yes --no-install-recommends chromium
+	cd clients/web && npm ci --no-audit --no-fund
+	$(BIN)/python -m pytest tests/integration/test_demo_page.py
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

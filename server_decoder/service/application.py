@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 
 import edgegrain
-from server_decoder.service import catalogue, health, routes
+from server_decoder.service import catalogue, health, page, routes
 from server_decoder.service.lingering import Lingering
 from server_decoder.service.logs import log
 from server_decoder.service.observation import Observation
@@ -66,6 +66,8 @@ def create_app(settings: Settings, worker_command: Sequence[str] = COMMAND) -> F
     app.include_router(catalogue.router, dependencies=guarded)
     app.include_router(health.metrics_router, dependencies=guarded)
     app.include_router(health.router)
+    if settings.page:
+        app.include_router(page.router)
     app.add_exception_handler(Problem, _answer_problem)
     app.add_exception_handler(RequestValidationError, _answer_validation_error)
     app.add_exception_handler(HTTPException, _answer_http_exception)

@@ -68,6 +68,7 @@ class Settings(BaseSettings):
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field((), description="Origins whose pages may call; none.")
     trusted_proxies: str = Field("127.0.0.1", description="Addresses whose X-Forwarded-For is believed.")
     docs: bool = Field(True, description="Serve the interactive documentation at /docs.")
+    page: bool = Field(True, description="Serve the demonstration page at /.")
 
     drain_delay: float = Field(
         0, ge=0, le=600, description="After SIGTERM: not ready, but serving, so that load balancers notice.")

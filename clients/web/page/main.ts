@@ -1,0 +1,255 @@
+/** The demonstration: a picture is encoded here, restored by the service, and compared. */
+
+import sampleUrl from "../../../edgegrain/demo/portrait.jpg?url";
+
+import { EdgeClient } from "../src/client";
+import type { Payload } from "../src/encoder";
+import { ImageError, ServiceError } from "../src/errors";
+import type { Fit } from "../src/fit";
+import type { Rgb } from "../src/rgb";
+import { type Classical, classical, drawn } from "./classical";
+import { type Restored, Refused, restore } from "./service";
+
+type Against = "original" | "jpeg" | "webp";
+
+/** What the comparison shows. */
+interface Shown {
+  readonly payload: Payload;
+  readonly restored: HTMLCanvasElement;
+  readonly original: HTMLCanvasElement;
+  readonly jpeg: Promise<Classical | undefined>;
+  readonly webp: Promise<Classical | undefined>;
+}
+
+const STAGE_NAMES: readonly (readonly [string, string])[] = [
+  ["queue", "Wait for a worker"],
+  ["unpack", "Read the payload"],
+  ["decode", "Decoder network"],
+  ["write", "Write the picture"],
+];
+
+const element = <Type extends HTMLElement>(id: string) => document.getElementById(id) as Type;
+const status = element<HTMLParagraphElement>("status");
+const inputs = [element<HTMLInputElement>("file"), element<HTMLInputElement>("camera")];
+const sample = element<HTMLButtonElement>("sample");
+const drop = element<HTMLDivElement>("drop");
+const slider = element<HTMLInputElement>("slider");
+
+let token: string | undefined;
+let client: EdgeClient | undefined;
+let source: Blob | undefined;
+let shown: Shown | undefined;
+let turn = 0;
+
+void open();
+
+for (const input of inputs) {
+  input.addEventListener("change", () => {
+    const [file] = input.files ?? [];
+    if (file) void show(file);
+    input.value = ""; // the same file can be chosen again
+  });
+}
+sample.addEventListener("click", async () => show(await (await fetch(sampleUrl)).blob()));
+slider.addEventListener("input", placeDivider);
+for (const choice of document.querySelectorAll("input[name=fit]")) {
+  choice.addEventListener("change", () => source && void show(source));
+}
+for (const choice of document.querySelectorAll("input[name=against]")) {
+  choice.addEventListener("change", () => void compare());
+}
+drop.addEventListener("dragover", (event) => {
+  event.preventDefault();
+  drop.classList.add("over");
+});
+drop.addEventListener("dragleave", () => drop.classList.remove("over"));
+drop.addEventListener("drop", (event) => {
+  event.preventDefault();
+  drop.classList.remove("over");
+  const [file] = event.dataTransfer?.files ?? [];
+  if (file && client) void show(file);
+});
+element("token-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  token = element<HTMLInputElement>("token").value.trim();
+  element("token-form").hidden = true;
+  void open();
+});
+
+/** Loads the encoder and lets it prove itself; only then can pictures be chosen. */
+async function open(): Promise<void> {
+  say("Loading the encoder…");
+  const start = performance.now();
+  try {
+    client = await EdgeClient.open({ token, runtime: new URL("runtime/", document.baseURI).href });
+  } catch (error) {
+    if (error instanceof ServiceError && error.message.includes("answered 401")) {
+      element("token-form").hidden = false;
+      element<HTMLInputElement>("token").focus();
+      say("");
+    } else {
+      complain(error);
+    }
+    return;
+  }
+  const { id, lr, selfTest } = client.bundle;
+  element("bundle").textContent = `Bundle ${id}: ${lr} × ${lr} pixels travel, coded losslessly.`;
+  for (const control of [...inputs, sample]) control.disabled = false;
+  const seconds = ((performance.now() - start) / 1000).toFixed(1);
+  say(`Ready. This device encoded all ${selfTest.length} test pictures to exactly the right bytes (${seconds} s).`);
+}
+
+async function show(picture: Blob): Promise<void> {
+  if (!client) return;
+  source = picture;
+  const mine = ++turn;
+  const fit = checked("fit") as Fit;
+  say("Encoding…");
+  try {
+    const payload = await client.compress(picture, { fit });
+    if (mine !== turn) return;
+    say(`Restoring from ${payload.bytes.length} bytes…`);
+    const [restored, bitmap] = await Promise.all([
+      restore(payload.bytes, token),
+      createImageBitmap(picture, { imageOrientation: "from-image" }),
+    ]);
+    if (mine !== turn) return;
+    present(payload, restored, bitmap, fit);
+    say(`${picture.size.toLocaleString("en")} bytes became ${payload.bytes.length}, and a portrait again.`);
+    element("result-title").focus({ preventScroll: true });
+  } catch (error) {
+    if (mine === turn) complain(error);
+  }
+}
+
+function present(payload: Payload, restored: Restored, bitmap: ImageBitmap, fit: Fit): void {
+  const { width, height } = restored.bitmap;
+  const original = drawn(bitmap, width, height);
+  if (fit === "crop") {
+    const side = Math.min(bitmap.width, bitmap.height);
+    const [left, top] = [(bitmap.width - side) >> 1, (bitmap.height - side) >> 1];
+    original.getContext("2d")!.drawImage(bitmap, left, top, side, side, 0, 0, width, height);
+  }
+  bitmap.close();
+  const budget = payload.bytes.length;
+  shown = {
+    payload,
+    original,
+    restored: drawn(restored.bitmap, width, height),
+    jpeg: classical(original, "image/jpeg", budget),
+    webp: classical(original, "image/webp", budget),
+  };
+  restored.bitmap.close();
+  copy(shown.original, "original");
+  copy(shown.restored, "restored");
+  copy(shown.restored, "above");
+  copy(lrCanvas(payload.lr), "lr");
+  const { originalWidth, originalHeight } = payload.header;
+  element("original-size").textContent = `${originalWidth} × ${originalHeight} pixels`;
+  element("restored-size").textContent = `${width} × ${height} pixels`;
+  for (const id of ["bytes", "bytes-again"]) element(id).textContent = String(budget);
+  const link = element<HTMLAnchorElement>("download");
+  URL.revokeObjectURL(link.href);
+  link.href = URL.createObjectURL(new Blob([payload.bytes as BlobPart], { type: "application/vnd.edgegrain" }));
+  showTimings(payload, restored);
+  element("result").hidden = false;
+  void compare();
+}
+
+/** Puts what was chosen on the right side of the slider. */
+async function compare(): Promise<void> {
+  if (!shown) return;
+  const mine = shown;
+  const against = checked("against") as Against;
+  const note = element("note");
+  const side = element("other-side");
+  note.textContent = "";
+  if (against === "original") {
+    copy(mine.original, "below");
+    side.textContent = "Original";
+  } else {
+    side.textContent = "…";
+    const other = await mine[against];
+    if (mine !== shown || checked("against") !== against) return;
+    const name = against === "jpeg" ? "JPEG" : "WebP";
+    if (!other) {
+      copy(mine.original, "below");
+      side.textContent = "Original";
+      note.textContent = `This browser does not write ${name}.`;
+    } else {
+      copy(other.picture, "below");
+      side.textContent = `${name}, ${other.bytes} bytes`;
+      if (!other.fits) note.textContent = `This browser writes no smaller ${name}: its headers alone take more.`;
+    }
+  }
+  placeDivider();
+}
+
+function showTimings(payload: Payload, restored: Restored): void {
+  const { decode, fit, encode, code } = payload.timings;
+  const rows: [string, number][] = [
+    ["Read the picture (here)", decode ?? 0],
+    ["Resize it (here)", fit],
+    ["Encoder network (here)", encode],
+    ["Code the payload (here)", code],
+  ];
+  for (const [stage, name] of STAGE_NAMES) {
+    const milliseconds = restored.stages.get(stage);
+    if (milliseconds !== undefined) rows.push([`${name} (server)`, milliseconds]);
+  }
+  rows.push(["Sending, restoring, receiving together", restored.total]);
+  element("timings").replaceChildren(
+    ...rows.map(([name, milliseconds]) => {
+      const row = document.createElement("tr");
+      const head = document.createElement("th");
+      head.scope = "row";
+      head.textContent = name;
+      const cell = document.createElement("td");
+      cell.textContent = `${milliseconds.toFixed(milliseconds < 10 ? 1 : 0)} ms`;
+      row.append(head, cell);
+      return row;
+    }),
+  );
+}
+
+function placeDivider(): void {
+  element("stage").style.setProperty("--split", `${slider.value}%`);
+  slider.setAttribute("aria-valuetext", `${slider.value} % restored`);
+}
+
+function lrCanvas(lr: Rgb): HTMLCanvasElement {
+  const canvas = document.createElement("canvas");
+  canvas.width = lr.width;
+  canvas.height = lr.height;
+  const context = canvas.getContext("2d")!;
+  const image = context.createImageData(lr.width, lr.height);
+  for (let pixel = 0; pixel < lr.width * lr.height; pixel++) {
+    image.data.set([...lr.data.subarray(3 * pixel, 3 * pixel + 3), 255], 4 * pixel);
+  }
+  context.putImageData(image, 0, 0);
+  return canvas;
+}
+
+function copy(from: HTMLCanvasElement, to: string): void {
+  const canvas = element<HTMLCanvasElement>(to);
+  canvas.width = from.width;
+  canvas.height = from.height;
+  canvas.getContext("2d")!.drawImage(from, 0, 0);
+}
+
+function checked(name: string): string {
+  return document.querySelector<HTMLInputElement>(`input[name=${name}]:checked`)!.value;
+}
+
+function say(text: string): void {
+  status.classList.remove("trouble");
+  status.textContent = text;
+}
+
+function complain(error: unknown): void {
+  status.classList.add("trouble");
+  const message = error instanceof Error ? error.message : String(error);
+  if (error instanceof ImageError) status.textContent = `That picture cannot be used: ${message}.`;
+  else if (error instanceof Refused) status.textContent = `The service refused: ${message}.`;
+  else status.textContent = `That did not work: ${message}.`;
+}

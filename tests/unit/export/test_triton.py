@@ -116,8 +116,9 @@ def test_the_command_writes_it_beside_the_decoder(tmp_path: Path, monkeypatch: p
     manifest = load_manifest(write_tiny_bundle(tmp_path / "bundles"))
     source = DecoderSource(manifest.id, torch.nn.Identity(), box_network(), manifest)  # type: ignore[arg-type]
     monkeypatch.setattr(server, "find_decoder", lambda bundle, prior: source)
-    monkeypatch.setattr(server, "export_decoder", lambda decoder, lr, weights: repeating_decoder())
-    monkeypatch.setattr(server, "compare_decoder", lambda model, decoder, lrs: Comparison(len(lrs), 0.0, 200.0, 0.0))
+    monkeypatch.setattr(server, "served_decoder", lambda decoder, *arguments, **form: decoder)
+    monkeypatch.setattr(server, "export_decoder", lambda *arguments: repeating_decoder())
+    monkeypatch.setattr(server, "compare_decoder", lambda model, decoder, lrs, *more: Comparison(len(lrs), 0, 200, 0))
     app = typer.Typer()
     app.command()(server.main)
     arguments = ["--pictures-compared", "1", "--out", str(tmp_path / "out"), "--triton", str(tmp_path / "models")]

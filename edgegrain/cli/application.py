@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 import edgegrain
 from edgegrain.cli import (
+    batch,
     bundles,
     compress,
     demo,
@@ -90,6 +91,7 @@ def main(
 
 application.command("compress")(compress.compress)
 application.command("restore")(restore.restore)
+application.command("batch")(batch.batch)
 application.command("serve")(serve.serve)
 application.command("info")(info.info)
 application.command("bundles")(bundles.bundles)

@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import FastAPI
 from prometheus_client import generate_latest
 from ray import serve
+from ray.serve._private import replica as replica_module
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
@@ -62,7 +64,7 @@ def deployment(
         graceful_shutdown_wait_loop_s=0.2,
         max_constructor_retry_count=START_ATTEMPTS,
     )
-    return configured.bind(settings, tuple(worker_command))
+    return configured.bind(settings, tuple(worker_command), options.address is None)
 
 
 def warm_before_start(app: FastAPI, service: ServiceState) -> None:
@@ -82,6 +84,19 @@ def warm_before_start(app: FastAPI, service: ServiceState) -> None:
             yield
 
     app.router.lifespan_context = lifespan
+
+
+def keep_internal_port_here() -> None:
+    """Let a replica's port for other deployments, of which there are none, be on the loopback address only.
+
+    Ray Serve opens it on every address, whatever address the node has, after the replica was made and in its process.
+    """
+    original = replica_module.add_port_to_grpc_server
+
+    def add_port(server: Any, address: str) -> Any:
+        return original(server, address.replace("[::]", "127.0.0.1"))
+
+    replica_module.add_port_to_grpc_server = add_port
 
 
 class ProxyRequestId:
@@ -109,7 +124,9 @@ class ProxyRequestId:
 class Replica:
     """One replica: the application with its workers."""
 
-    def __init__(self, settings: Settings, worker_command: Sequence[str]) -> None:
+    def __init__(self, settings: Settings, worker_command: Sequence[str], here_only: bool) -> None:
+        if here_only:
+            keep_internal_port_here()
         configure_logs(settings.log_level)
         self._application = create_app(settings, worker_command)
         self._service: ServiceState = self._application.state.service

@@ -52,10 +52,11 @@ def serve_on_ray(settings: Settings, options: RayOptions, worker_command: Sequen
             from server_decoder.service.ray_deployment import APPLICATION, DEPLOYMENT, deployment
         except ModuleNotFoundError as error:
             raise ray_missing(error) from error
-        quiet = {"log_level": settings.log_level.upper(), "encoding": "JSON", "enable_access_log": False}
+        quiet = {"log_level": "WARNING", "encoding": "JSON", "enable_access_log": False}  # of Ray's own events
         serve.start(
             proxy_location="EveryNode" if options.address else "HeadOnly", logging_config=quiet,
             http_options={"host": settings.host, "port": port, "keep_alive_timeout_s": settings.keep_alive})
+        logging.getLogger("ray.serve").setLevel(logging.WARNING)
         try:
             serve.run(deployment(settings, options, worker_command), name=APPLICATION, route_prefix="/",
                       logging_config=quiet)

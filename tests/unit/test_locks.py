@@ -24,8 +24,9 @@ def test_the_locks_satisfy_the_project(repository: Path) -> None:
     project = tomllib.loads((repository / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     test = pins(repository / "requirements/test.lock")
-    wanted = [*project["dependencies"], *(line for name in ("cli", "remote", "server", "export", "train", "eval", "dev")
-                                          for line in extras[name] if not line.startswith("edgegrain"))]
+    names = "cli", "remote", "server", "ray", "export", "train", "eval", "dev"
+    wanted = [*project["dependencies"], *(
+        line for name in names for line in extras[name] if not line.startswith("edgegrain"))]
     for requirement in map(Requirement, wanted):
         version = test[requirement.name.lower()]
         assert requirement.specifier.contains(version), f"{requirement} is pinned to {version}"

@@ -1,0 +1,216 @@
+"""``edgegrain batch``: folders and object stores full of pictures or payloads, on Ray Data."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from edgegrain.cli.batch_plan import BatchPlan, Direction, Tally, candidates, find_direction
+from edgegrain.cli.batch_stores import FolderStore, Store, open_store
+from edgegrain.cli.compress import FitChoice
+from edgegrain.cli.files import PAYLOAD_SUFFIX
+from edgegrain.cli.output import print_json
+from edgegrain.cli.restore import SAVE_OPTIONS, DeviceChoice, Format, SizeChoice
+from edgegrain.contract.bundle_paths import find_bundle
+from edgegrain.contract.manifest import verify_bundle
+from server_decoder.runtime import require_provider
+from server_decoder.service.engine_options import QUALITY, CompressOptions, RestoreOptions
+from server_decoder.service.ray_cluster import ray_cluster, ray_missing
+
+FAILURES = "failures.jsonl"
+SHOWN = 10
+"""Failures that are printed; the file has all."""
+
+
+def batch(
+    source: Annotated[str, typer.Argument(metavar="IN", help="Folder or URI of pictures, or of payloads.")],
+    target: Annotated[str, typer.Argument(metavar="OUT", help="Folder or URI for the results; made if need be.")],
+    compress: Annotated[
+        bool | None,
+        typer.Option("--compress/--restore", help="What to do [default: payloads are restored, pictures compressed]."),
+    ] = None,
+    bundle: Annotated[str, typer.Option("--bundle", "-b", help="Id, alias or folder of the bundle.")] = "faces",
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=10_000, help="Processes that work at once [default: a core each].")
+    ] = None,
+    batch_size: Annotated[
+        int, typer.Option(min=1, max=1024, help="Files that a worker reads, works on and writes together.")
+    ] = 16,
+    file_format: Annotated[Format, typer.Option("--format", help="Of restored pictures.")] = Format.png,
+    size: Annotated[
+        SizeChoice, typer.Option(help="original: the original's size; native: the decoder's own resolution.")
+    ] = SizeChoice.original,
+    fit: Annotated[
+        FitChoice, typer.Option(help="pad keeps everything and the aspect, stretch fills, crop takes the centre.")
+    ] = FitChoice.pad,
+    device: Annotated[
+        DeviceChoice, typer.Option(help="Where decoders run; never another than asked for.")
+    ] = DeviceChoice.cpu,
+    gpus: Annotated[float, typer.Option(min=0.01, help="GPUs that a worker reserves with --device cuda.")] = 1,
+    max_megapixels: Annotated[
+        float, typer.Option(min=0.001, max=268, help="Refuse pictures and originals that claim to be larger.")
+    ] = 89,
+    failures: Annotated[
+        Path | None,
+        typer.Option(help=f"File for what failed, a JSON object a line [default: {FAILURES} in OUT, or here if OUT is "
+                     "no folder]."),
+    ] = None,
+    ray_address: Annotated[
+        str | None, typer.Option(help="A running Ray cluster [default: Ray is started here, for this machine alone].")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Do again what is done already.")] = False,
+    json_output: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+) -> None:
+    """Compress or restore millions of files, and go on where a run was broken off.
+
+    Whatever has a result in OUT is skipped: after a crash, a kill or Ctrl-C start the same command again. A result
+    is either whole or not there. What fails is written to a file with its reason and does not stop the others; the
+    next run tries it again.
+
+    Folders are taken at any depth and keep their structure: a/b.jpg becomes a/b.jpg.grain, a/b.grain becomes
+    a/b.png. Names that begin with a dot are passed over.
+
+    \b
+    Examples:
+      edgegrain batch photos/ payloads/
+      edgegrain batch payloads/ pictures/ --format webp --size native
+      edgegrain batch s3://bucket/photos s3://bucket/payloads --workers 64 --ray-address auto
+      edgegrain batch payloads/ gs://bucket/pictures --device cuda --workers 4 --gpus 0.25
+
+    \b
+    Exit status:
+      0    everything is done
+      1    something failed, or the run broke off
+      2    wrong usage
+      130  interrupted
+    """
+    store, out = open_store(source), open_store(target)
+    direction = _direction(store, source, compress)
+    manifest = verify_bundle(find_bundle(bundle))
+    if device is not DeviceChoice.cpu:
+        require_provider(device.value)
+    plan = BatchPlan(
+        source=_absolute(source), target=_absolute(target), direction=direction, bundle=manifest.id,
+        folder=str(manifest.folder.resolve()),
+        options=_options(direction, fit, size, file_format),
+        suffix=PAYLOAD_SUFFIX if direction == "compress" else f".{file_format.value}", device=device.value,
+        batch_size=batch_size, max_pixels=int(max_megapixels * 1e6), force=force)
+    path = failures or Path(out.root if isinstance(out, FolderStore) else ".", FAILURES)
+    began = time.monotonic()
+    with ExitStack() as stack:
+        if isinstance(out, FolderStore):
+            stack.enter_context(out.held())
+        note = stack.enter_context(_failures_file(path, force))
+        cores = os.cpu_count() or 1
+        stack.enter_context(ray_cluster(ray_address, cpus=workers or cores))
+        try:
+            from edgegrain.cli import batch_run
+        except ModuleNotFoundError as error:
+            raise ray_missing(error) from error
+        count = workers or batch_run.cores()
+        if ray_address is None:
+            plan = dataclasses.replace(plan, threads=max(1, cores // count))
+        parts = batch_run.tallies(plan, count, gpus=gpus if device is DeviceChoice.cuda else 0.0)
+        total = _add_up(parts, note, f"{direction.removesuffix('e')}ing")
+    _finish(plan, total, time.monotonic() - began, path, json_output)
+
+
+def _direction(store: Store, place: str, compress: bool | None) -> Direction:
+    if isinstance(store, FolderStore) and not store.root.is_dir():
+        raise typer.BadParameter(f"{place} is no folder")
+    wanted: Direction | None = None if compress is None else "compress" if compress else "restore"
+    if next(candidates(store.names(), wanted), None) is None:
+        kind = {None: "picture or payload", "compress": "picture", "restore": "payload"}[wanted]
+        raise typer.BadParameter(f"{place} holds no {kind}")
+    found = wanted or find_direction(store)
+    if found is None:
+        raise typer.BadParameter(f"{place} holds pictures and payloads; say --compress or --restore")
+    return found
+
+
+def _options(direction: Direction, fit: FitChoice, size: SizeChoice, file_format: Format) -> dict[str, Any]:
+    if direction == "compress":
+        return dataclasses.asdict(CompressOptions(fit.value))
+    kind, options = SAVE_OPTIONS[f".{file_format.value}"]
+    return dataclasses.asdict(RestoreOptions(size.value, kind.lower(), options.get("quality", QUALITY)))
+
+
+def _absolute(place: str) -> str:
+    return place if "://" in place else os.path.abspath(place)
+
+
+@contextmanager
+def _failures_file(path: Path, force: bool) -> Iterator[Callable[[dict[str, str]], None]]:
+    """Writes failures, a line each as they happen; in the end there is no file if there were none.
+
+    Raises:
+        FileExistsError: there is a file that no run of ours wrote.
+    """
+    if not force and path.exists() and not _is_ours(path):
+        raise FileExistsError(f"{path} exists and holds something else; name another file with --failures, or pass "
+                              "--force to replace it")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8") as file:
+
+        def note(failure: dict[str, str]) -> None:
+            file.write(json.dumps(failure) + "\n")
+            file.flush()
+
+        yield note
+    if path.stat().st_size == 0:
+        path.unlink()
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        with path.open(encoding="utf-8") as file:
+            line = file.readline(1 << 20)
+        return not line or json.loads(line).keys() == {"name", "error"}
+    except (ValueError, AttributeError):
+        return False
+
+
+def _add_up(parts: Iterator[Tally], note: Callable[[dict[str, str]], None], text: str) -> Tally:
+    """The sum of the parts, under a line on stderr that counts, if that is a terminal; all failures are noted."""
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    total = Tally()
+    console = Console(stderr=True)
+    columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+        bar = bars.add_task(f"{text}: starting")
+        for part in parts:
+            for failure in part.failures:
+                note(failure)
+            total.add(part, keep=SHOWN)
+            bars.update(
+                bar, description=f"{text}: {total.done:,} done, {total.skipped:,} skipped, {total.failed:,} failed")
+    return total
+
+
+def _finish(plan: BatchPlan, total: Tally, seconds: float, path: Path, json_output: bool) -> None:
+    """Print the summary and leave with status 1 if anything failed."""
+    if json_output:
+        print_json({
+            "direction": plan.direction, "source": plan.source, "target": plan.target, "bundle": plan.bundle,
+            "done": total.done, "skipped": total.skipped, "failed": total.failed, "bytes_in": total.bytes_in,
+            "bytes_out": total.bytes_out, "seconds": round(seconds, 3),
+            "failures": str(path) if total.failed else None})
+    else:
+        typer.echo(f"{total.done:,} done in {seconds:,.1f} s ({total.bytes_in:,} bytes became {total.bytes_out:,}), "
+                   f"{total.skipped:,} skipped, {total.failed:,} failed")
+    for failure in total.failures:
+        typer.echo(f"error: {failure['name']}: {failure['error']}", err=True)
+    if total.failed:
+        if total.failed > len(total.failures):
+            typer.echo(f"{total.failed - len(total.failures):,} more failed; all are in {path}", err=True)
+        raise typer.Exit(1)

@@ -17,7 +17,7 @@ from edge_encoder import integer_network as integer
 from edge_encoder.integer_network import IntegerNetwork
 from edgegrain.contract.bundle_paths import DEFAULT_BUNDLE, find_bundle
 from edgegrain.contract.errors import EdgegrainError, ExportError
-from edgegrain.contract.manifest import verify_bundle
+from edgegrain.contract.manifest import load_manifest, verify_bundle
 from export import report as reports
 from export.bundle import renew_encoders
 from export.encoder_files import export_encoder
@@ -32,6 +32,8 @@ CONTRAST_INPUTS = 100
 OFFICIAL_INPUTS = 24
 """The official encoder costs twenty times the exact one's time."""
 REPORTS = ("report.json", "report.md")
+IRN_WEIGHTS = "irn.safetensors"
+"""In bundles of IRN's, whose encoder is a float network."""
 
 
 class Architecture(enum.StrEnum):
@@ -152,7 +154,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
 
 @app.command()
 def main(
-    bundle: Annotated[str, typer.Option("--bundle", "-b", help="Name or folder of the bundle whose exact encoder is "
+    bundle: Annotated[str, typer.Option("--bundle", "-b", help="Name or folder of the bundle whose encoder is "
                                         "exported.")] = DEFAULT_BUNDLE,
     formats: Annotated[str, typer.Option(help="Comma-separated: tflite, coreml, onnx.")] = ",".join(FORMATS),
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the encoders and reports.")] = Path("dist"),
@@ -176,7 +178,8 @@ def main(
 
     Every file is run by every runtime this machine has and compared with the int64 reference on real pictures,
     noise, gradients, checkerboards, constants and pictures searched to sit on rounding boundaries. What came out
-    stands in `report.json` and `report.md` beside the encoders. The exit status is 1 if a single byte differs.
+    stands in `report.json` and `report.md` beside the encoders. The exit status is 1 if a single byte differs. The
+    encoder of an IRN bundle is a float network: its report counts the bytes that flip instead.
 
     **Examples**
 
@@ -201,11 +204,17 @@ def main(
         options["pictures"] = find_pictures(pictures)
         if architecture is Architecture.exact:
             folder = find_bundle(bundle)
-            if renew:
-                verify_bundle(folder)
-            network = _load_network(folder)
-            report = export_exact(network, out, source=f"bundle {folder.name}", inputs=inputs or EXACT_INPUTS,
-                                  contrast=contrast, **options)
+            if (folder / IRN_WEIGHTS).is_file():
+                if renew:
+                    raise ExportError(f"the encoder of bundle {folder.name} is a float one; --renew needs an exact one")
+                report = export_float(_irn_graph(folder), out, source=f"bundle {folder.name}",
+                                      inputs=inputs or OFFICIAL_INPUTS, **options)
+            else:
+                if renew:
+                    verify_bundle(folder)
+                network = _load_network(folder)
+                report = export_exact(network, out, source=f"bundle {folder.name}", inputs=inputs or EXACT_INPUTS,
+                                      contrast=contrast, **options)
         else:
             graph, source = _official_graph(hr, lr, weights, seed)
             report = export_float(graph, out, source=source, inputs=inputs or OFFICIAL_INPUTS, **options)
@@ -233,6 +242,14 @@ def _load_network(folder: Path) -> IntegerNetwork:
         return integer.load(folder / "encoder.safetensors")
     except OSError as error:
         raise ExportError(f"the bundle {folder} has no readable encoder.safetensors: {error}") from error
+
+
+def _irn_graph(folder: Path) -> EncoderGraph:
+    """The encoder of a bundle of IRN's: its own weights, for its own tiles."""
+    from export.irn_graph import irn_graph
+    from server_decoder.irn_weights import load_irn
+
+    return irn_graph(load_irn(folder / IRN_WEIGHTS), load_manifest(folder).hr)
 
 
 def _official_graph(hr: int, lr: int, weights: Path | None, seed: int) -> tuple[EncoderGraph, str]:

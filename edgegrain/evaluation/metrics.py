@@ -38,9 +38,17 @@ def ssim(picture: Picture, target: Picture) -> float:
         ImageError: the pictures are not uint8 RGB of one size, or a side is shorter than the window's 11 pixels.
     """
     _check(picture, target)
-    if min(picture.shape[:2]) <= 2 * WINDOW_RADIUS:
-        raise ImageError(f"SSIM needs sides of at least {2 * WINDOW_RADIUS + 1} pixels, got {_size(picture)}")
-    x, y = picture.astype(np.float64), target.astype(np.float64)
+    return similarity(picture.astype(np.float64), target.astype(np.float64))
+
+
+def similarity(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> float:
+    """SSIM of two ``[H, W, C]`` with levels 0...255, averaged over channels.
+
+    Raises:
+        ImageError: a side is shorter than the window's 11 pixels.
+    """
+    if min(x.shape[:2]) <= 2 * WINDOW_RADIUS:
+        raise ImageError(f"SSIM needs sides of at least {2 * WINDOW_RADIUS + 1} pixels, got {x.shape[1]}×{x.shape[0]}")
     mean_x, mean_y = _blur(x), _blur(y)
     variance_x, variance_y = _blur(x * x) - mean_x**2, _blur(y * y) - mean_y**2
     covariance = _blur(x * y) - mean_x * mean_y
@@ -51,7 +59,7 @@ def ssim(picture: Picture, target: Picture) -> float:
 
 
 def _blur(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Gaussian mean of every full window: ``[H, W, 3]`` -> ``[H - 10, W - 10, 3]``."""
+    """Gaussian mean of every full window: ``[H, W, C]`` -> ``[H - 10, W - 10, C]``."""
     taps = np.exp(-0.5 * (np.arange(-WINDOW_RADIUS, WINDOW_RADIUS + 1) / SIGMA) ** 2)
     taps /= taps.sum()
     rows, columns = x.shape[0] - 2 * WINDOW_RADIUS, x.shape[1] - 2 * WINDOW_RADIUS

@@ -2,7 +2,8 @@
 
 Networks live on torch's meta device, which knows shapes only. Operations are those of restoring (or encoding, or
 judging) one picture: convolutions and matrix products, one MAC per multiplication. A generator's mapping network counts
-among its parameters but not among the operations: codes come from the code predictor.
+among its parameters but not among the operations: codes come from the code predictor. IRN's one network counts there
+and back, for 256 x 256 pixels.
 """
 
 from __future__ import annotations
@@ -27,9 +28,14 @@ from server_decoder.grain.grain import GrainConfig
 from server_decoder.grain.presets import PRESETS
 from server_decoder.grain.prior_config import PriorConfig
 from server_decoder.grain.rrdb_decoder import FACES_256_LR16, PAPER_1024_LR16, DecoderConfig, RRDBDecoder
+from server_decoder.irn import IRN, IRNConfig
+from server_decoder.irn import PRESETS as IRN_PRESETS
 from server_decoder.mobile_stylegan import MOBILE_STYLEGAN_256, MOBILE_STYLEGAN_1024
 from server_decoder.stylegan2.discriminator import Discriminator
 from server_decoder.stylegan2.synthesis import CONFIG_F_256, CONFIG_F_1024
+
+IRN_SIDE = 256
+"""Sides of the picture that IRN's operations are counted for."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,8 @@ class Model:
 
     Attributes:
         name: as presets and commands take it.
-        parts: ``encoder``, ``decoder``, ``code_predictor``, ``fusion``, ``prior``, ``discriminator``: those it has.
+        parts: ``encoder``, ``decoder``, ``code_predictor``, ``fusion``, ``prior``, ``discriminator``: those it has; or
+            ``rescaler``, where one network is both encoder and decoder.
     """
 
     name: str
@@ -71,7 +78,8 @@ class Model:
 
 def models() -> list[Model]:
     """All of them, GRAIN's first."""
-    return [*(grain_model(name, config) for name, config in PRESETS.items()), *_decoders(), *_priors(), *_encoders(),
+    return [*(grain_model(name, config) for name, config in PRESETS.items()),
+            *(irn_model(name, config) for name, config in IRN_PRESETS.items()), *_decoders(), *_priors(), *_encoders(),
             *_discriminators()]
 
 
@@ -84,6 +92,15 @@ def grain_model(name: str, config: GrainConfig) -> Model:
             parts["fusion"] = _fusion(config.fusion, config.decoder, config.prior)
         parts["prior"] = _prior(config.prior)
     return Model(name, {part: count for part, count in parts.items() if count is not None})
+
+
+def irn_model(name: str, config: IRNConfig) -> Model:
+    """An IRN configuration; its MACs are those of one picture down and up again."""
+    def there_and_back(irn: nn.Module, picture: Tensor) -> None:
+        if isinstance(irn, IRN):
+            irn.inverse(*irn(picture))
+
+    return Model(name, {"rescaler": _measure(lambda: IRN(config), (3, IRN_SIDE, IRN_SIDE), run=there_and_back)})
 
 
 def _encoder_of(config: GrainConfig) -> Part | None:

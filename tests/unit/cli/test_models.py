@@ -8,8 +8,9 @@ import pytest
 
 from edgegrain.cli.main import app
 from edgegrain.evaluation import model_table
-from edgegrain.evaluation.model_table import Model, Part, grain_model
+from edgegrain.evaluation.model_table import Model, Part, grain_model, irn_model
 from server_decoder.grain.presets import PRESETS
+from server_decoder.irn import PRESETS as IRN_PRESETS
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -45,6 +46,20 @@ def test_operations_follow_from_shapes() -> None:
     assert fusion.macs == macs
 
 
+def test_irn_has_the_papers_size_and_counts_both_ways() -> None:
+    """4.35 M: [IRN] appendix, Table 1. The light model's operations are counted by hand."""
+    assert irn_model("irn-x4", IRN_PRESETS["irn-x4"]).parameters == pytest.approx(4.35e6, rel=0.01)
+    config = IRN_PRESETS["irn-x4-light"]
+    macs, side, channels = 0, 256, 3
+    for blocks in config.blocks:
+        side, high = side // 2, 4 * channels - 3
+        for inputs, outputs in ((high, 3), (3, high), (3, high)):
+            dense = sum((inputs + step * config.growth) * config.growth for step in range(4))
+            macs += blocks * 9 * side**2 * (dense + (inputs + 4 * config.growth) * outputs)
+        channels *= 4
+    assert irn_model("light", config).macs == 2 * macs
+
+
 def test_ablations_lack_what_they_remove() -> None:
     parts = {name: set(grain_model(name, PRESETS[f"grain-1024-lr16-{name}"]).parts) for name in (
         "invertible-only", "codes-only", "without-invertible-encoder")}
@@ -61,6 +76,7 @@ def test_json_has_every_configuration_by_name(capsys: pytest.CaptureFixture[str]
         assert row["parameters"] == sum(row["parameters_by_part"].values()) > 0
         assert row["macs"] == sum(row["macs_by_part"].values()) > 0
     assert rows["exact-encoder-256-lr16"]["parameters"] == 1_051_142
+    assert rows["irn-x4"]["parameters"] == 4_355_136
 
 
 def test_table(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

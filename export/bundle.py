@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,14 @@ from edgegrain.contract.errors import BundleError
 from edgegrain.contract.files import write_atomically
 from edgegrain.contract.manifest import MANIFEST_NAME, SCHEMA, Manifest, load_manifest, verify_bundle
 from export.encoder_files import export_encoder
+from export.runtimes import FORMATS
 
 DECODER, CODER, GOLDEN, CARD = "decoder.onnx", "coder.json", "golden.json", "README.md"
 
 
 def assemble_bundle(folder: Path, network: IntegerNetwork, decoder: bytes, tables: CoderTables,
-                    fields: Mapping[str, Any], *, card: str, force: bool = False) -> Manifest:
+                    fields: Mapping[str, Any], *, card: str, formats: Sequence[str] = tuple(FORMATS),
+                    force: bool = False) -> Manifest:
     """Write a complete bundle; the folder appears whole or not at all.
 
     Args:
@@ -38,6 +40,7 @@ def assemble_bundle(folder: Path, network: IntegerNetwork, decoder: bytes, table
         fields: the manifest's ``id``, ``version``, ``codec``, ``domain``, ``decoder``, ``training``, ``evaluation`` and
             ``licence``; everything else follows from the other arguments.
         card: the model card, Markdown.
+        formats: of the encoder.
         force: replace a bundle that exists.
 
     Raises:
@@ -51,7 +54,7 @@ def assemble_bundle(folder: Path, network: IntegerNetwork, decoder: bytes, table
 
     def write(staging: Path) -> None:
         integer.save(network, staging / "encoder.safetensors")
-        export_encoder(network, staging)
+        export_encoder(network, staging, formats)
         write_atomically(staging / CODER, tables.to_json())
         write_atomically(staging / GOLDEN, (json.dumps(golden, indent=1) + "\n").encode())
 

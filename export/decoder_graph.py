@@ -86,12 +86,13 @@ def is_int8(shape: Sequence[int]) -> bool:
 
 @torch.no_grad()
 def round_weights(module: nn.Module, *, compact: bool) -> None:
-    """Round a module's weights in place to what `store_compact` keeps of them, or else `store_half`.
+    """Round a module's weights and constants in place to what `store_compact` keeps of them, or else `store_half`.
 
     Raises:
         ExportError: a weight is too large for float16.
     """
-    for name, tensor in module.state_dict().items():
+    constants = {name: buffer for name, buffer in module.named_buffers() if _is_parameter(name)}
+    for name, tensor in {**constants, **module.state_dict()}.items():
         values = tensor.detach().cpu().numpy()
         if compact and is_int8(values.shape):
             levels, scales = _int8_levels(values)

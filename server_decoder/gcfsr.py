@@ -60,6 +60,8 @@ class GCFSRConfig:
         code_width: length of a code.
         code_channels: channels of the 4 x 4 features from which the codes come: 256, or 512 in the blind form.
         blind: the strength is constant; unknown degradations ([GCFSR] 4) leave no factor to name.
+        signed: the weights of encoded and generated features keep their signs, as in the authors' public code, whose
+            checkpoints need it; equation 4 of the paper takes magnitudes.
     """
 
     size: int = 1024
@@ -69,6 +71,7 @@ class GCFSRConfig:
     code_width: int = 512
     code_channels: int = 256
     blind: bool = False
+    signed: bool = False
 
     def __post_init__(self) -> None:
         for name, side in (("size", self.size), ("start", self.start)):
@@ -129,17 +132,20 @@ class EncoderLayer(nn.Module):
 class FeatureModulation(nn.Module):
     """What one level takes from the encoder and from the generator, by the strength ([GCFSR] equation 4)."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, *, signed: bool = False) -> None:
         super().__init__()
+        self.signed = signed
         self.encoded = EqualizedLinear(1, channels, bias=1.0)  # sigma_1
         self.generated = EqualizedLinear(1, channels, bias=1.0)  # sigma_2
         self.conv = EqualizedConv(channels, channels, 3)
 
     def weights(self, strength: Tensor) -> tuple[Tensor, Tensor]:
-        """``[B, 1]`` -> sigma_enc and sigma_gen, ``[B, C]``: positive, their squares sum to 1."""
+        """``[B, 1]`` -> sigma_enc and sigma_gen, ``[B, C]``: their squares sum to 1; positive, if not ``signed``."""
         one, other = self.encoded(strength), self.generated(strength)
         norm = torch.rsqrt(one.square() + other.square() + EPSILON)
-        return one.abs() * norm, other.abs() * norm
+        if not self.signed:
+            one, other = one.abs(), other.abs()
+        return one * norm, other * norm
 
 
 class ModulatedLayer(StyledLayer):
@@ -172,7 +178,7 @@ class GCFSR(nn.Module):
         self.to_codes = nn.Sequential(
             *(EncoderLayer(a, b, down=True) for a, b in zip(widths, widths[1:], strict=False)), nn.Flatten())
         self.codes = EqualizedLinear(BASE * BASE * config.code_channels, config.code_count * width)
-        self.modulations = nn.ModuleList(FeatureModulation(channels[side]) for side in levels)
+        self.modulations = nn.ModuleList(FeatureModulation(channels[side], signed=config.signed) for side in levels)
         start = config.start
         self.layers = nn.ModuleList([ModulatedLayer(channels[start], channels[start], start, width)])
         for side in levels[1:]:
@@ -227,7 +233,13 @@ class GCFSR(nn.Module):
 
 
 class GCFSRUpscaler(nn.Module):
-    """LR in, picture out: bicubic enlargement, then the network. What a bundle's decoder is."""
+    """LR in, picture out: bicubic enlargement, then the network. What a bundle's decoder is.
+
+    Attributes:
+        strength: ``[1]``, the factor between both sizes, which stands where none is given.
+    """
+
+    strength: Tensor
 
     def __init__(self, network: GCFSR, lr: int) -> None:
         """``lr``: side of the LRs, which divides the network's size.
@@ -237,13 +249,12 @@ class GCFSRUpscaler(nn.Module):
         """
         super().__init__()
         self.network = network
-        self.factor = network.config.size / lr
+        self.register_buffer("strength", torch.full((1,), network.config.size / lr), persistent=False)
         self.enlarge = BicubicEnlargement(lr, network.config.size)
 
     def forward(self, lr: Tensor, strength: Tensor | None = None) -> Tensor:
         """``[B, 3, lr, lr]`` in [-1, 1] -> ``[B, 3, size, size]``. ``strength``: ``[B]``, s between 4 and 64 (not
         divided); None for the factor between both sizes.
         """
-        if strength is None:
-            strength = lr.new_full((lr.shape[0],), self.factor)
+        strength = (self.strength if strength is None else strength) + torch.zeros_like(lr[:, 0, 0, 0])
         return self.network(self.enlarge(lr), strength / LARGEST_FACTOR)

@@ -33,7 +33,8 @@ class FusionConfig:
     Attributes:
         kind: ``"features"``, or ``"pictures"``: the ablation "image-level fusion" of [GRAIN] Table 2, which
             concatenates the invertible and the style picture and has only the ``head``.
-        base: the picture that the output is added to: ``"invertible"`` or ``"style"``.
+        base: the picture that the output is added to: ``"invertible"`` or ``"style"``; ``"none"`` (the paper's, which
+            the authors' checkpoints need) if it is the picture itself.
         sizes: resolutions of the fused features, coarse to fine, each twice the one before; the last is the picture's.
         widths: channels after each resolution's convolutions.
         head: hidden channels of the 3x3 convolutions at full size, before the one to RGB.
@@ -53,8 +54,8 @@ class FusionConfig:
     def __post_init__(self) -> None:
         if self.kind not in ("features", "pictures"):
             raise ValueError(f"unknown kind of fusion {self.kind!r}; expected 'features' or 'pictures'")
-        if self.base not in ("invertible", "style"):
-            raise ValueError(f"unknown base of the fusion {self.base!r}; expected 'invertible' or 'style'")
+        if self.base not in ("invertible", "style", "none"):
+            raise ValueError(f"unknown base of the fusion {self.base!r}; expected 'invertible', 'style' or 'none'")
         if any(b != 2 * a for a, b in itertools.pairwise(self.sizes)):
             raise ValueError(f"fusion sizes must double, got {list(self.sizes)}")
         if len(self.widths) != len(self.sizes) or len(self.project) not in (0, len(self.sizes)):

@@ -191,9 +191,11 @@ class Grain(nn.Module):
         if self.prior is None or self.codes is None:
             return GrainOutput(invertible, None, invertible, None, f_inv, {})
         codes, (style, f_gen) = self.generate(f_inv, noise)
-        base = invertible
+        base: Tensor | float = invertible
         if self.fusion is not None and self.fusion.config.base == "style":
             base = style if prior_gain == 1 else torch.lerp(invertible, style, prior_gain)
+        elif self.fusion is not None and self.fusion.config.base == "none":
+            base = 0.0
         match self.fusion:
             case FeatureFusion():
                 used = {size: f_gen[size] for size in self.fusion.config.sizes if size in f_gen}

@@ -10,7 +10,7 @@ import argparse
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from torch import Tensor
 from edgegrain.contract.errors import ModelError
 from edgegrain.contract.files import write_atomically
 from server_decoder.stylegan2.discriminator import Discriminator
-from server_decoder.stylegan2.layouts import NVIDIA, ROSINALITY, Networks, translate
+from server_decoder.stylegan2.layouts import NVIDIA, ROSINALITY, Layout, Networks, translate
 from server_decoder.stylegan2.synthesis import StyleGAN2, StyleGAN2Config
 
 FORMAT = "edgegrain-stylegan2-1"
@@ -38,21 +38,30 @@ class Conversion:
         layout: of the source, ``"rosinality"`` or ``"NVIDIA"``.
         config: sizes of the networks.
         parameters: trainable numbers by network, ``{"generator": 30370060, "discriminator": 29012513}``.
+        names: as in `Networks`.
+        made: names of ours for which the source has no tensor: noise that was drawn, a mean code that was measured.
+        unused: names of the source's that nothing was made of.
+        source_sha256: of the source.
     """
 
     path: Path
     layout: str
     config: StyleGAN2Config
     parameters: dict[str, int]
+    names: dict[str, str] = field(default_factory=dict)
+    made: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
+    source_sha256: str = ""
 
 
-def convert(source: Path, target: Path, force: bool = False) -> Conversion:
-    """Rewrite a public checkpoint, of either layout, as our file.
+def convert(source: Path, target: Path, force: bool = False, layout: Layout | None = None) -> Conversion:
+    """Rewrite a public checkpoint as our file.
 
     Args:
         source: ``.safetensors`` or a torch file of plain tensors.
         target: the safetensors file to write.
         force: whether to replace it if it exists.
+        layout: of the source; None for whichever of both it has.
 
     Raises:
         FileExistsError: the target exists and ``force`` is false.
@@ -60,15 +69,19 @@ def convert(source: Path, target: Path, force: bool = False) -> Conversion:
     """
     if target.exists() and not force:
         raise FileExistsError(f"{target} exists; choose another name or pass force (--force) to replace it")
-    networks = load_checkpoint(source)
+    tensors = read_tensors(source)
+    networks = translate(tensors, layout or _layout_of(tensors), str(source))
     parts = {"generator": networks.generator, "discriminator": networks.discriminator}
     states = {name: state for name, state in parts.items() if state is not None}
     with source.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     _write(target, networks.config, states, force,
            {"layout": networks.layout, "source": source.name, "source_sha256": digest})
+    ours = {f"{network}.{name}" for network, state in states.items() for name in state}
     return Conversion(target, networks.layout, networks.config,
-                      {name: _parameters(networks.config, name) for name in states})
+                      {name: _parameters(networks.config, name) for name in states}, networks.names,
+                      tuple(sorted(ours - set(networks.names.values()))),
+                      tuple(sorted(set(tensors) - set(networks.names))), digest)
 
 
 def load_checkpoint(path: Path) -> Networks:
@@ -77,9 +90,8 @@ def load_checkpoint(path: Path) -> Networks:
     Raises:
         ModelError: the file cannot be read, or is no StyleGAN2 of a public layout.
     """
-    tensors = _read(path)
-    nvidia = any(name.endswith(("synthesis.b4.const", "b4.fc.weight")) for name in tensors)
-    return translate(tensors, NVIDIA if nvidia else ROSINALITY, str(path))
+    tensors = read_tensors(path)
+    return translate(tensors, _layout_of(tensors), str(path))
 
 
 def load_rosinality(path: Path) -> Networks:
@@ -88,7 +100,7 @@ def load_rosinality(path: Path) -> Networks:
     Raises:
         ModelError: the file cannot be read, or has another layout.
     """
-    return translate(_read(path), ROSINALITY, str(path))
+    return translate(read_tensors(path), ROSINALITY, str(path))
 
 
 def load_nvidia(path: Path) -> Networks:
@@ -97,7 +109,7 @@ def load_nvidia(path: Path) -> Networks:
     Raises:
         ModelError: the file cannot be read, or has another layout.
     """
-    return translate(_read(path), NVIDIA, str(path))
+    return translate(read_tensors(path), NVIDIA, str(path))
 
 
 def save_stylegan2(path: Path, generator: StyleGAN2, discriminator: Discriminator | None = None, *,
@@ -191,14 +203,23 @@ def _fill(module: StyleGAN2 | Discriminator, state: Mapping[str, Tensor], path: 
         raise ModelError(f"{path} does not fit the sizes in its header: {error}") from error
 
 
+def _layout_of(tensors: Mapping[str, Tensor]) -> Layout:
+    nvidia = any(name.endswith(("synthesis.b4.const", "b4.fc.weight")) for name in tensors)
+    return NVIDIA if nvidia else ROSINALITY
+
+
 def _parameters(config: StyleGAN2Config, network: str) -> int:
     with torch.device("meta"):
         module = StyleGAN2(config) if network == "generator" else Discriminator(config)
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def _read(path: Path) -> dict[str, Tensor]:
-    """All tensors of a file by name; nested dictionaries are joined by dots."""
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a ``.safetensors`` or torch file by name; nested dictionaries are joined by dots.
+
+    Raises:
+        ModelError: the file cannot be read, or holds what is no tensor or plain value: nothing else is unpickled.
+    """
     try:
         if path.suffix == ".safetensors":
             return load_file(path)

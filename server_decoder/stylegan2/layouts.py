@@ -129,12 +129,14 @@ class Networks:
         config: sizes; without a generator, those of the mapping network mean nothing.
         generator: state of a `StyleGAN2`, float32; None if the file has none.
         discriminator: state of a `Discriminator`, float32; None if the file has none.
+        names: the file's name of every tensor that was used -> ours, after ``generator.`` or ``discriminator.``.
     """
 
     layout: str
     config: StyleGAN2Config
     generator: dict[str, Tensor] | None
     discriminator: dict[str, Tensor] | None
+    names: dict[str, str]
 
 
 def translate(tensors: Mapping[str, Tensor], layout: Layout, source: str) -> Networks:
@@ -153,36 +155,62 @@ def translate(tensors: Mapping[str, Tensor], layout: Layout, source: str) -> Net
         ModelError: the file has neither network in this layout, or one of other sizes, or a tensor too many or too few.
     """
     blank = StyleGAN2Config(_LARGEST)
-    generator = _select(tensors, layout.generator_prefixes, layout.generator(blank)["constant"])
-    discriminator = _select(tensors, layout.discriminator_prefixes, layout.discriminator(blank)["conv.weight"])
+    prefix, generator = _select(tensors, layout.generator_prefixes, layout.generator(blank)["constant"])
+    other_prefix, discriminator = _select(tensors, layout.discriminator_prefixes,
+                                          layout.discriminator(blank)["conv.weight"])
     if generator is None and discriminator is None:
         raise ModelError(f"{source} holds no StyleGAN2 in the {layout.name} layout: expected a generator with "
                          f"{layout.generator(blank)['constant']!r} or a discriminator with "
                          f"{layout.discriminator(blank)['conv.weight']!r}, {_found(tensors)}")
     configs = []
+    names: dict[str, str] = {}
     if generator is not None:
-        generator |= {name: tensors[name] for name in layout.shared if name in tensors}
-        config = _generator_config(generator, layout, source)
-        generator = _rename(generator, layout, layout.generator(config), config, StyleGAN2, f"{source}: generator")
-        generator = _complete(generator, config)
+        shared = {name: tensors[name] for name in layout.shared if name in tensors}
+        config, generator, used = translate_generator({**generator, **shared}, layout, source)
+        names |= {theirs if theirs in shared else prefix + theirs: f"generator.{ours}" for theirs, ours in used.items()}
         configs.append(config)
     if discriminator is not None:
         config = _discriminator_config(discriminator, layout, source)
+        names |= {other_prefix + theirs: f"discriminator.{ours}"
+                  for ours, theirs in layout.discriminator(config).items()}
         discriminator = _rename(discriminator, layout, layout.discriminator(config), config, Discriminator,
                                 f"{source}: discriminator")
         configs.append(config)
     if _widths(configs[0]) != _widths(configs[-1]):
         raise ModelError(f"{source}: generator ({_describe(configs[0])}) and discriminator ({_describe(configs[1])}) "
                          "differ")
-    return Networks(layout.name, configs[0], generator, discriminator)
+    return Networks(layout.name, configs[0], generator, discriminator, names)
 
 
-def _select(tensors: Mapping[str, Tensor], prefixes: tuple[str, ...], marker: str) -> dict[str, Tensor] | None:
-    """The tensors of the first prefix with which ``marker`` is there, without the prefix."""
+def translate_generator(tensors: Mapping[str, Tensor], layout: Layout, source: str
+                        ) -> tuple[StyleGAN2Config, dict[str, Tensor], dict[str, str]]:
+    """Rename a generator's tensors, as `translate` does.
+
+    Args:
+        tensors: the generator's, by the layout's names without a prefix.
+        layout: of the names.
+        source: what messages call the file.
+
+    Returns:
+        Its sizes, the state of a `StyleGAN2`, and for every tensor that was used its name and ours.
+
+    Raises:
+        ModelError: a tensor too many, too few or of another shape.
+    """
+    config = _generator_config(tensors, layout, source)
+    names = layout.generator(config)
+    state = _rename(tensors, layout, names, config, StyleGAN2, f"{source}: generator")
+    return config, _complete(state, config), {theirs: ours for ours, theirs in names.items() if theirs in tensors}
+
+
+def _select(tensors: Mapping[str, Tensor], prefixes: tuple[str, ...], marker: str
+            ) -> tuple[str, dict[str, Tensor] | None]:
+    """The first prefix with which ``marker`` is there, and the tensors that have it, without it."""
     for prefix in prefixes:
         if prefix + marker in tensors:
-            return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-    return None
+            return prefix, {name.removeprefix(prefix): tensor for name, tensor in tensors.items()
+                            if name.startswith(prefix)}
+    return "", None
 
 
 def _generator_config(tensors: Mapping[str, Tensor], layout: Layout, source: str) -> StyleGAN2Config:

@@ -1,0 +1,168 @@
+"""From the files that authors published to what this package uses: a bundle, or a prior."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from edgegrain.contract.errors import ModelError
+from export.checkpoints.bundles import COMPARED, sources, write_gcfsr_bundle, write_glean_bundle, write_grain_bundle
+from export.checkpoints.gcfsr import load_gcfsr_checkpoint
+from export.checkpoints.glean import load_glean_checkpoint
+from export.checkpoints.grain import load_grain_checkpoint
+from export.checkpoints.irn import load_irn_checkpoint
+from export.checkpoints.placement import Placement
+from export.irn import TILE, TILE_OVERLAP, made_tiles, write_irn_bundle
+from export.server import Comparison
+from server_decoder.irn_weights import WEIGHTS, save_irn
+from server_decoder.stylegan2 import checkpoints as stylegan2
+from server_decoder.stylegan2.layouts import NVIDIA, ROSINALITY
+
+FORMATS = ("onnx",)
+USUAL_FACTOR = 16
+"""Of a GCFSR bundle's LRs."""
+_STYLEGAN2 = "NVIDIA's StyleGAN2: Nvidia Source Code License-NC, non-commercial use only."
+_NO_LICENCE = "states no licence: ask its authors before you use or pass on the weights."
+_FACES = "FFHQ: CC BY-NC-SA 4.0. CelebA-HQ: non-commercial research."
+LICENCES: dict[str, dict[str, str]] = {
+    "grain": {"weights": f"cszzx/GRAIN {_NO_LICENCE} The generator inside is {_STYLEGAN2}", "data": _FACES},
+    "irn": {"weights": "Apache-2.0, as pkuxmq/Invertible-Image-Rescaling.", "data": "DIV2K: academic research only."},
+    "glean": {"weights": f"Apache-2.0, as open-mmlab/mmagic. The generator inside is {_STYLEGAN2}",
+              "data": f"{_FACES} LSUN for other domains."},
+    "gcfsr": {"weights": f"hejingwenhejingwen/GCFSR {_NO_LICENCE}", "data": _FACES},
+}
+"""Of the authors' weights, by source."""
+_DRAWN = "drawn from a seed: the file has no noise"
+_MEASURED = "the mean of 10,000 mapped codes: the file has none"
+_OTHER_NETWORKS = "no part of the generator or the discriminator"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a conversion can be told.
+
+    Attributes:
+        lr: side of a GCFSR bundle's LRs; None for a `USUAL_FACTOR`-th of the picture's.
+        domain: what a GLEAN was trained for.
+        formats: of the bundle's encoder; ``onnx`` is among them.
+        force: replace what is there.
+    """
+
+    lr: int | None = None
+    domain: str = "faces"
+    formats: Sequence[str] = FORMATS
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a conversion did.
+
+    Attributes:
+        source: one of `SOURCES`.
+        path: the bundle's folder, or the prior's file.
+        parameters: trainable numbers by network.
+        placements: what became of the tensors of every file.
+        comparison: the bundle's decoder beside torch; None for a prior.
+    """
+
+    source: str
+    path: Path
+    parameters: Mapping[str, int]
+    placements: tuple[Placement, ...]
+    comparison: Comparison | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {"source": self.source, "path": str(self.path), "parameters": dict(self.parameters),
+                "files": [asdict(placement) for placement in self.placements],
+                "decoder_beside_torch": None if self.comparison is None else asdict(self.comparison)}
+
+
+def convert(source: str, files: Sequence[Path], out: Path, options: Options = Options()) -> Report:
+    """Convert checkpoints in the authors' layout.
+
+    Args:
+        source: one of `SOURCES`.
+        files: GRAIN's three or four, else one.
+        out: folder of the bundle, whose name becomes its id; for a StyleGAN2 the safetensors file.
+        options: see there.
+
+    Raises:
+        FileExistsError: ``out`` exists and is not to be replaced.
+        ModelError: the source is unknown, the files are too many, cannot be read or are of another layout.
+        BundleError, ExportError: the bundle cannot be made.
+    """
+    if source not in SOURCES:
+        raise ModelError(f"unknown source {source!r}; expected one of {', '.join(SOURCES)}")
+    if out.exists() and not options.force:
+        raise FileExistsError(f"{out} exists; choose another name or pass force (--force) to replace it")
+    if "onnx" not in options.formats:
+        raise ModelError("a bundle needs the encoder as onnx; add it to the formats")
+    if source != "grain" and len(files) != 1:
+        raise ModelError(f"{source} is converted from one file, got {len(files)}")
+    return SOURCES[source](files, out, options)
+
+
+def _grain(files: Sequence[Path], out: Path, options: Options) -> Report:
+    checkpoint = load_grain_checkpoint(files)
+    _, comparison = write_grain_bundle(checkpoint, out, LICENCES["grain"], domain="faces", formats=options.formats,
+                                       force=options.force)
+    parameters = {"encoder": _count(checkpoint.encoder), "decoder": _count(checkpoint.decoder)}
+    return Report("grain", out, parameters, checkpoint.placements, comparison)
+
+
+def _irn(files: Sequence[Path], out: Path, options: Options) -> Report:
+    irn, placement = load_irn_checkpoint(files[0])
+    with tempfile.TemporaryDirectory() as folder:
+        weights = save_irn(irn, Path(folder) / WEIGHTS, training=sources([placement]), dtype=torch.float32)
+        written = write_irn_bundle(weights, out, pictures=made_tiles(COMPARED, TILE), formats=options.formats,
+                                   licence=LICENCES["irn"], tile=TILE, overlap=TILE_OVERLAP, force=options.force)
+    return Report("irn", out, {"rescaler": _count(irn)}, (placement,), written.decoder)
+
+
+def _glean(files: Sequence[Path], out: Path, options: Options) -> Report:
+    network, placement = load_glean_checkpoint(files[0])
+    parameters = {"network": _count(network) - _count(network.prior), "prior": _count(network.prior)}
+    _, comparison = write_glean_bundle(network, placement, out, LICENCES["glean"], domain=options.domain,
+                                       formats=options.formats, force=options.force)
+    return Report("glean", out, parameters, (placement,), comparison)
+
+
+def _gcfsr(files: Sequence[Path], out: Path, options: Options) -> Report:
+    network, placement = load_gcfsr_checkpoint(files[0])
+    lr = network.config.size // USUAL_FACTOR if options.lr is None else options.lr
+    _, comparison = write_gcfsr_bundle(network, lr, placement, out, LICENCES["gcfsr"], domain="faces",
+                                       formats=options.formats, force=options.force)
+    return Report("gcfsr", out, {"network": _count(network)}, (placement,), comparison)
+
+
+def _stylegan2(files: Sequence[Path], out: Path, options: Options, *, rosinality: bool) -> Report:
+    done = stylegan2.convert(files[0], out, options.force, ROSINALITY if rosinality else NVIDIA)
+    placement = Placement(files[0].name, done.source_sha256, done.names,
+                          {name: _unused(name) for name in done.unused},
+                          {name: _MEASURED if name.endswith("mean_code") else _DRAWN for name in done.made})
+    return Report(f"stylegan2-{'rosinality' if rosinality else 'nvidia'}", out, done.parameters, (placement,))
+
+
+def _unused(name: str) -> str:
+    return ("a low-pass filter, a constant here" if name.endswith((ROSINALITY.filter_suffix, NVIDIA.filter_suffix))
+            else _OTHER_NETWORKS)
+
+
+def _count(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+SOURCES: dict[str, Callable[[Sequence[Path], Path, Options], Report]] = {
+    "grain": _grain, "irn": _irn, "glean": _glean, "gcfsr": _gcfsr,
+    "stylegan2-nvidia": lambda files, out, options: _stylegan2(files, out, options, rosinality=False),
+    "stylegan2-rosinality": lambda files, out, options: _stylegan2(files, out, options, rosinality=True),
+}
+"""Name -> conversion."""

@@ -1,0 +1,63 @@
+"""IRN's and IRN+'s checkpoints (pkuxmq/Invertible-Image-Rescaling, ``InvRescaleNet``): ``IRN_x2.pth``, ``IRN_x4.pth``,
+``IRN_x8.pth``, ``IRN+_x4.pth``.
+
+A list of operations, Haar transforms and InvBlocks in turn. A block's F, G and H are the paper's phi, eta and rho.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import torch
+
+from edgegrain.contract.errors import ModelError
+from export.checkpoints.placement import Placement, TensorFile, digest, fill, open_tensors, place
+from server_decoder.irn import IRN, RGB, IRNConfig
+
+_HAAR, _GROWTH = "operations.{}.haar_weights", "operations.{}.F.conv1.weight"
+_PARTS = {"phi": "F", "eta": "G", "rho": "H"}
+_OURS = re.compile(r"stages\.(\d+)\.blocks\.(\d+)\.(phi|eta|rho)\.(conv\d\.(?:weight|bias))")
+# The cell (a, b; c, d) -> mean, horizontal, vertical and diagonal difference, four times over.
+_BANDS = torch.tensor([[[1.0, 1], [1, 1]], [[1, -1], [1, -1]], [[1, 1], [-1, -1]], [[1, -1], [-1, 1]]])[:, None]
+
+
+def load_irn_checkpoint(path: Path) -> tuple[IRN, Placement]:
+    """The network of a checkpoint; its depth and widths follow from the tensors.
+
+    Raises:
+        ModelError: the file cannot be read, or is no such checkpoint.
+    """
+    source = open_tensors(path, ("params_ema.", "params.", "state_dict."))
+    blocks, transforms = _operations(source)
+    config = IRNConfig(blocks, growth=source.dimension(_GROWTH.format(1), 0))
+
+    def theirs(ours: str) -> str | None:
+        stage, block, part, rest = _OURS.fullmatch(ours).groups()  # type: ignore[union-attr]  # all of IRN's are such
+        return f"operations.{transforms[int(stage)] + 1 + int(block)}.{_PARTS[part]}.{rest}"
+
+    irn = IRN(config)
+    constants = {_HAAR.format(index): "the Haar transform, a constant here" for index in transforms}
+    placed = place(source, irn.state_dict(), theirs, unused=constants)
+    for depth, index in enumerate(transforms):
+        _check_transform(source, index, RGB * 4**depth)
+    fill(irn, placed.state)
+    return irn.eval(), Placement(path.name, digest(path), placed.names, {**source.unused, **placed.unused})
+
+
+def _operations(source: TensorFile) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Blocks of each module, and the positions of the transforms."""
+    total = source.count("operations.{}.")
+    transforms = tuple(index for index in range(total) if _HAAR.format(index) in source.tensors)
+    ends = (*transforms[1:], total)
+    blocks = tuple(end - start - 1 for start, end in zip(transforms, ends, strict=True))
+    if not transforms or transforms[0] != 0 or min(blocks) < 1:
+        raise ModelError(f"{source.path} is no IRN: expected {source.full_name(_HAAR.format(0))!r} and InvBlocks after "
+                         "every Haar transform")
+    return blocks, transforms
+
+
+def _check_transform(source: TensorFile, index: int, channels: int) -> None:
+    name = _HAAR.format(index)
+    if not torch.equal(source.tensors[name].float().cpu(), _BANDS.repeat(channels, 1, 1, 1)):
+        raise ModelError(f"{source.path}: {source.full_name(name)} is no Haar transform of {channels} channels")

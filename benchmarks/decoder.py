@@ -53,7 +53,7 @@ FORMS = {"ort-plain": "plain.float32", "ort-fused": "fused.float32", "ort-plain-
          "ort-fused-half": "fused.float16", "ort-fused-half-nhwc": "fused.float16"}
 VARIANTS = {
     "quick": ("torch-eager", "torch-activations", "ort-plain", "ort-fused", "session"),
-    "cpu": ("torch-eager", "torch-activations", "torch-compile", "ort-plain", "ort-fused", "session"),
+    "cpu": ("torch-eager", "torch-activations", "ort-plain", "ort-fused", "session", "torch-compile"),
     "cuda": ("torch-eager-half", "ort-fused-half", "torch-eager", "ort-plain", "ort-fused", "torch-half",
              "ort-plain-half", "ort-fused-half-nhwc", "session", "torch-compile")}
 """In the order of importance, as far as time may run out."""

@@ -187,10 +187,11 @@ class CodePredictor(nn.Module):
             finer, base[side] = self.scales[str(side)](f_inv, finer)  # [B, widths[0], base, base]
         branches: dict[int, Tensor] = {}
         codes = []
+        wide = next(self.codes.parameters()).dtype  # float32, also where convolutions are not
         for side, branch, linear in zip(self.scale_of_code, self._branch_of_code, self.codes, strict=True):
             if branch not in branches:
                 branches[branch] = self.branches[branch](base[side])  # [B, branch[-1]]
-            codes.append(linear(branches[branch].to(linear.weight.dtype)))  # float32, also where convolutions are not
+            codes.append(linear(branches[branch].to(wide)))
         return torch.stack(codes, 1)
 
     def predict_offsets(self, features: Sequence[Tensor]) -> dict[int, Tensor]:

@@ -84,7 +84,7 @@ class SqueezeExcitation(nn.Module):
 
     def weights(self, means: Tensor) -> Tensor:
         """``[B, C, 1, 1]`` -> the channels' weights in 0...1, likewise."""
-        return torch.sigmoid(self.excite(F.relu(self.squeeze(means))))
+        return torch.sigmoid(self.excite(F.relu(self.squeeze(means.to(self.squeeze.weight.dtype)))))
 
 
 class FusionScale(nn.Module):

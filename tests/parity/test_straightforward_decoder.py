@@ -53,6 +53,8 @@ def test_whole_decoders(name: str) -> None:
         assert list(found.f_gen) == list(expected.f_gen)
         for side, feature in expected.f_gen.items():
             assert_equal(found.f_gen[side], feature)
+    half = straightforward_decoder(decoder).half()(lr.half())  # what benchmarks compare float16 with
+    assert half.dtype == torch.float16 and (half - expected.final).abs().max() < 0.02
 
 
 @torch.no_grad()

@@ -129,7 +129,7 @@ def has_nvidia_driver() -> bool:
 
 
 def limit_arena(options: onnxruntime.SessionOptions, limit: int) -> None:
-    """Give a session on the CPU an arena of its own of at most ``limit`` bytes. Weights are not in it."""
+    """Give a session on the CPU an arena of its own of at most ``limit`` bytes, weights included."""
     import onnxruntime
 
     place = onnxruntime.OrtMemoryInfo("Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0,
@@ -159,10 +159,15 @@ def device_failure(error: Exception, device: str, work: str) -> DeviceError:
         work: what the device was at, as a noun phrase.
     """
     text = first_line(error)
-    if isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in _OUT_OF_MEMORY):
+    if is_lack_of_memory(error):
         return DeviceMemoryError(f"{work} needs more memory than {device} has left ({text}); take smaller batches, or "
                                  "raise the limit if there is one")
     return DeviceError(f"{work} failed on {device}: {text}")
+
+
+def is_lack_of_memory(error: Exception) -> bool:
+    """Whether ONNX Runtime or numpy failed because a device has too little memory left."""
+    return isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in _OUT_OF_MEMORY)
 
 
 def not_active(device: str, provider: str, active: tuple[str, ...], reason: str = "") -> DeviceError:

@@ -23,6 +23,7 @@ from server_decoder.providers import (
     create_session,
     device_failure,
     first_line,
+    is_lack_of_memory,
     limit_arena,
     not_active,
     preload_cuda,
@@ -67,13 +68,14 @@ class DecoderSession:
             model: the bytes of an ONNX file, or its path.
             device: where it runs. ``"cuda"`` needs onnxruntime-gpu, the extra ``edgegrain[gpu]``.
             threads: threads that work on one picture on the CPU; None for ONNX Runtime's choice (all cores).
-            memory_limit: most bytes that this session may take for activations (on CUDA for weights too); None for no
-                limit. A batch that needs more is a `DeviceMemoryError`.
+            memory_limit: most bytes that this session may take for weights and activations; None for no limit. A batch
+                that needs more is a `DeviceMemoryError`.
             cuda: how the CUDA provider works; None for the defaults.
 
         Raises:
             DeviceError: the device is unknown, or its provider is not installed or did not become active; or the model
-                has fused ops, and their library is not built or not for this device (docs/cuda_ops.md).
+                has fused ops, and their library is not built or not for this device (docs/cuda_ops.md); a
+                `DeviceMemoryError` if the weights need more memory than there is.
             BundleError: the model cannot be read, or is no decoder of this kind.
         """
         import onnxruntime
@@ -186,6 +188,8 @@ def _start(source: bytes | str, options: onnxruntime.SessionOptions, device: Dev
         if graphs and "graph capture" in str(error):
             logger.warning("this decoder runs without CUDA graphs: %s", first_line(error))
             return _start(source, options, device, replace(cuda, graphs=False), memory_limit)
+        if is_lack_of_memory(error):
+            raise device_failure(error, device, "loading the decoder") from error
         if device == "cuda" and "cud" in str(error).lower():  # CUDA or cuDNN
             raise not_active(device, provider, (), first_line(error)) from error
         raise BundleError(f"the decoder cannot be loaded: {first_line(error)}") from error

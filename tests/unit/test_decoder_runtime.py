@@ -240,6 +240,8 @@ def test_a_batch_beyond_the_memory_limit_is_an_error_and_the_session_stays() -> 
         np.testing.assert_array_equal(small.decode(lr[:3]), enlarged(lr[:3]))
     np.testing.assert_array_equal(large.decode(lr), enlarged(lr))
     np.testing.assert_array_equal(DecoderSession(repeating_decoder(), threads=1).decode(lr), enlarged(lr))
+    with pytest.raises(DeviceMemoryError, match="loading the decoder needs more memory"):
+        DecoderSession(repeating_decoder(hr=8192, lr=16), memory_limit=limit)  # 3 MB of weights
     with pytest.raises(DeviceError, match="in bytes and at least 1"):
         DecoderSession(repeating_decoder(), memory_limit=0)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from edgegrain.contract.errors import BundleError, DeviceError, DeviceMemoryError, ImageError, QuantizationError
 from server_decoder.bound_runs import BoundRuns
@@ -27,11 +27,12 @@ def enlarged(lr: np.ndarray) -> np.ndarray:
     return lr.repeat(HR // LR, axis=1).repeat(HR // LR, axis=2)
 
 
-def model(*nodes: object, inputs: dict[str, list], outputs: dict[str, list], kind: int = TensorProto.FLOAT) -> bytes:
+def model(*nodes: object, inputs: dict[str, list], outputs: dict[str, list], kind: int = TensorProto.FLOAT,
+          weights: list[TensorProto] | None = None) -> bytes:
     def values(signature: dict[str, list]) -> list:
         return [helper.make_tensor_value_info(name, kind, shape) for name, shape in signature.items()]
 
-    graph = helper.make_graph(list(nodes), "test", values(inputs), values(outputs))
+    graph = helper.make_graph(list(nodes), "test", values(inputs), values(outputs), weights or [])
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
     return bytes(proto.SerializeToString())
 
@@ -240,8 +241,14 @@ def test_a_batch_beyond_the_memory_limit_is_an_error_and_the_session_stays() -> 
         np.testing.assert_array_equal(small.decode(lr[:3]), enlarged(lr[:3]))
     np.testing.assert_array_equal(large.decode(lr), enlarged(lr))
     np.testing.assert_array_equal(DecoderSession(repeating_decoder(), threads=1).decode(lr), enlarged(lr))
+    shape = ["b", 3, LR, LR]
+    wide, narrow = (numpy_helper.from_array(np.zeros(size, np.float32), name) for name, size in (
+        ("wide", (50_000, 3, 3, 3)), ("narrow", (3, 50_000, 1, 1))))  # 6 MB of weights
+    nodes = [helper.make_node("Conv", ["lr", "wide"], ["x"], pads=[1, 1, 1, 1]),
+             helper.make_node("Conv", ["x", "narrow"], ["hr"])]
     with pytest.raises(DeviceMemoryError, match="loading the decoder needs more memory"):
-        DecoderSession(repeating_decoder(hr=8192, lr=16), memory_limit=limit)  # 3 MB of weights
+        DecoderSession(model(*nodes, inputs={"lr": shape}, outputs={"hr": shape}, weights=[wide, narrow]),
+                       memory_limit=limit)
     with pytest.raises(DeviceError, match="in bytes and at least 1"):
         DecoderSession(repeating_decoder(), memory_limit=0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -65,8 +66,10 @@ class BatchWorker:
         return tally
 
     def close(self) -> None:
-        """End the process."""
+        """End the process and let go of the target."""
         self._engine.close()
+        if self._hold is not None:
+            os.close(self._hold)
 
 
 def _at_once(threads: int, work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result | Exception]:

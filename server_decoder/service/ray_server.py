@@ -6,7 +6,7 @@ import logging
 import signal
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -39,7 +39,7 @@ def serve_on_ray(settings: Settings, options: RayOptions, worker_command: Sequen
         BundleError, DeviceError, ServiceError, OSError: as `server.serve`; Ray is missing or does not start; no
             replica gets warm.
     """
-    settings = _adapt(settings, options)
+    settings = adapt(settings, options)
     state = ServiceState(settings, worker_command)  # what is wrong with bundles and tokens is found before Ray starts
     with listen(settings.host, settings.port) as listener:  # likewise a port in use; the proxy opens it again
         port = int(listener.getsockname()[1])
@@ -62,12 +62,14 @@ def serve_on_ray(settings: Settings, options: RayOptions, worker_command: Sequen
                       logging_config=quiet)
         except RuntimeError as error:
             raise ServiceError(f"no replica got warm: {' '.join(str(error).split())}") from error
-        log(logger, logging.INFO, "listening", url=f"http://{settings.host}:{port}", bundles=list(state.manifests),
-            replicas=[options.min_replicas, options.max_replicas])
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
         with _signals() as asked:
+            log(logger, logging.INFO, "listening", url=f"http://{host}:{port}", bundles=list(state.manifests),
+                replicas=[options.min_replicas, options.max_replicas])
             asked.first.wait()
             handle = serve.get_deployment_handle(DEPLOYMENT, APPLICATION)
-            handle.broadcast("drain").results(timeout_s=BROADCAST_SECONDS, return_exceptions=True)
+            with suppress(TimeoutError):  # a replica that hangs does not keep the others from ending
+                handle.broadcast("drain").results(timeout_s=BROADCAST_SECONDS, return_exceptions=True)
             log(logger, logging.INFO, "draining")
             asked.second.wait(settings.drain_delay)
             serve.delete(APPLICATION)  # returns when the replicas have answered what they had accepted
@@ -76,8 +78,13 @@ def serve_on_ray(settings: Settings, options: RayOptions, worker_command: Sequen
     log(logger, logging.INFO, "stopped")
 
 
-def _adapt(settings: Settings, options: RayOptions) -> Settings:
-    """The settings of a replica: as many threads as the cores it reserves, a GPU only where one is reserved."""
+def adapt(settings: Settings, options: RayOptions) -> Settings:
+    """The settings of a replica: as many threads as the cores it reserves, a GPU only where one is reserved.
+
+    Raises:
+        ServiceError: the device does not fit what is reserved.
+        BundleError: there is no such bundle.
+    """
     if (settings.device == "cuda") != (options.gpus > 0):
         raise ServiceError("the device cuda needs a part of a GPU for each replica (--ray-gpus 1 or 0.25), the device "
                            "cpu none")

@@ -10,7 +10,8 @@ import pytest
 
 import sdk
 from edgegrain.cli.main import app
-from server_decoder.service import server
+from server_decoder.service import ray_server, server
+from server_decoder.service.ray_options import RayOptions
 from server_decoder.service.settings import Settings
 
 pytestmark = pytest.mark.usefixtures("tiny_bundles")
@@ -59,6 +60,26 @@ def test_a_wrong_variable_is_one_line(
     err = capsys.readouterr().err
     assert err.startswith("error: ") and err.count("\n") == 1
     assert "setting tokens: " in err and "setting deadline: " in err and "short" not in err
+
+
+def test_ray_takes_settings_and_options(served: list[Settings], monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[Settings, RayOptions]] = []
+    monkeypatch.setattr(ray_server, "serve_on_ray", lambda *arguments: calls.append(arguments))
+    assert run("serve", "--ray", "--ray-replicas", "1:4", "--ray-gpus", "0.25", "--port", 2000, "--device", "cuda") == 0
+    ((settings, options),) = calls
+    assert (settings.port, settings.device) == (2000, "cuda") and not served
+    assert options == RayOptions(min_replicas=1, max_replicas=4, gpus=0.25)
+
+
+def test_replicas_that_are_none(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("serve", "--ray", "--ray-replicas", "many") == 1
+    assert "MIN:MAX" in capsys.readouterr().err
+
+
+def test_without_ray(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert run("serve", "--ray", "--port", 0) == 1
+    assert "needs Ray" in (err := capsys.readouterr().err) and "pip install 'edgegrain[ray]'" in err
 
 
 def test_a_missing_library_says_what_to_install(

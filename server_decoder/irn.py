@@ -125,7 +125,8 @@ class DenseBlock(nn.Module):
         with torch.no_grad():
             for conv in self.convs():
                 nn.init.xavier_normal_(conv.weight).mul_(INITIAL_SCALE if conv is not self.conv5 else 0)
-                nn.init.zeros_(conv.bias)
+                if conv.bias is not None:
+                    conv.bias.zero_()
 
     def convs(self) -> tuple[nn.Conv2d, ...]:
         """The convolutions in order; all but the last are followed by a leaky ReLU."""

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from edgegrain.contract.payload import CODING_RAW, parse_header
+from edgegrain.contract.payload import CODING_DEFLATE, CODING_RANGE, CODING_RAW, parse_header
 from sdk.known_bundles import manifest_for
 from sdk.payload import decode_body
 from sdk.received import read_payload_bytes
+
+
+_CODINGS = {CODING_RAW: "raw", CODING_RANGE: "range", CODING_DEFLATE: "deflate"}
 
 
 @dataclass(frozen=True)
@@ -18,7 +21,7 @@ class PayloadInfo:
     Attributes:
         size: bytes of the payload.
         version: of the payload format.
-        coding: ``"range"`` or ``"raw"``.
+        coding: ``"range"``, ``"deflate"`` or ``"raw"``.
         contract_id: eight hex digits, the beginning of the LR contract id it was made under.
         bundle: id of the installed bundle it belongs to; None if no installed one has that contract.
         lr_size: (width, height) of the LR it holds.
@@ -42,7 +45,7 @@ def inspect(payload: str | os.PathLike[str] | bytes | bytearray | memoryview) ->
     """Check a payload, bytes or the path of a file, completely; no neural network runs.
 
     Length, CRC and every claim of the header are checked, and, where the bundle it belongs to is installed, that the
-    LR has the bundle's size and the body is exactly what the coder writes for it.
+    LR has the bundle's size and the body is exactly what the coder writes for it (a deflated one need not be).
 
     Raises:
         PayloadError: anything about it is wrong.
@@ -57,7 +60,7 @@ def inspect(payload: str | os.PathLike[str] | bytes | bytearray | memoryview) ->
     return PayloadInfo(
         size=len(data),
         version=header.version,
-        coding="raw" if raw else "range",
+        coding=_CODINGS[header.coding],
         contract_id=header.contract_id.hex(),
         bundle=None if manifest is None else manifest.id,
         lr_size=(header.lr_width, header.lr_height),

@@ -32,7 +32,8 @@ MODEL = "model.onnx"
 VERSION = "1"
 """Triton numbers a model's versions; a bundle's own version is among the parameters."""
 
-DATA_TYPES = {TensorProto.FLOAT: "TYPE_FP32", TensorProto.FLOAT16: "TYPE_FP16", TensorProto.UINT8: "TYPE_UINT8"}
+DATA_TYPES: dict[int, str] = {
+    TensorProto.FLOAT: "TYPE_FP32", TensorProto.FLOAT16: "TYPE_FP16", TensorProto.UINT8: "TYPE_UINT8"}
 KINDS: dict[Device, str] = {"cpu": "KIND_CPU", "cuda": "KIND_GPU"}
 LIBRARY = "libedgegrain_ops.so"
 """What the library of fused ops is called in the repository; Triton runs on Linux."""

@@ -13,7 +13,7 @@ from edgegrain.contract.errors import BundleError, DeviceError, ImageError, Payl
 from edgegrain.contract.manifest import load_manifest
 from edgegrain.contract.payload import decode_payload
 from server_decoder.runtime import DecoderSession
-from server_decoder.service.engine import Engine, Stages
+from server_decoder.service.engine import Engine, Stages, _save_options
 from server_decoder.service.engine_options import CompressOptions, RestoreOptions
 from tests.service_harness import raw_payloads
 from tests.tiny_bundle import HR, noisy_decoder, refresh_manifest, write_tiny_bundle
@@ -50,6 +50,14 @@ def test_options_are_each_item_s_own(engine: Engine, tiny_bundle: Path) -> None:
         with Image.open(io.BytesIO(outcome)) as image:
             kinds.append((image.format, image.size))
     assert kinds == [("PNG", (64, 50)), ("JPEG", (90, 70)), ("WEBP", (90, 70))]
+
+
+def test_png_of_a_face_is_no_larger_for_being_quick(portrait: np.ndarray) -> None:
+    face, usual, quick = Image.fromarray(portrait), io.BytesIO(), io.BytesIO()
+    face.save(usual, "PNG")
+    face.save(quick, "PNG", **_save_options(RestoreOptions()))
+    np.testing.assert_array_equal(picture(quick.getvalue()), portrait)
+    assert len(quick.getvalue()) < 1.05 * len(usual.getvalue()) and quick.getvalue() != usual.getvalue()
 
 
 def test_a_bad_item_does_not_touch_the_others(engine: Engine, tiny_bundle: Path) -> None:

@@ -2,8 +2,9 @@
 
 Gives what `ContextReader` and `ChannelNetwork.predict` give a channel at a time. It computes in float64, whose
 matrix products are quick, and is exact nevertheless: every input is an integer, every weight an integer times its
-output's power of two, and the tables' bound keeps all sums below 2**32 such units, far from the 2**53 where float64
-begins to round. So neither the order of a summation nor a fused operation can change a result.
+output's power of two, and the tables' bound keeps all sums below 2**37 such units (a mean's reference among them), far
+from the 2**53 where float64 begins to round. So neither the order of a summation nor a fused operation can change a
+result.
 
 References are taken out of the contexts, W (x - reference) = W x - reference (sum of W's row): so what the three
 channels of a line look at is one matrix of 42 columns, and the first layer of all three networks one product.

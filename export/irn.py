@@ -26,7 +26,7 @@ from edgegrain.contract.contract_id import lr_contract_id
 from edgegrain.contract.errors import BundleError, EdgegrainError, ExportError
 from edgegrain.contract.files import write_atomically
 from edgegrain.contract.manifest import SCHEMA, Manifest
-from edgegrain.contract.quantization import quantize, unit_to_levels
+from edgegrain.contract.quantization import dequantize, quantize, unit_to_levels
 from export.bundle import CODER, DECODER, write_bundle
 from export.decoder_graph import decoder_graph, round_weights, store_half
 from export.encoder_files import export_encoder
@@ -152,7 +152,7 @@ def compare_encoder(irn: IRN, encode: Any, pictures: np.ndarray) -> float:
     Raises:
         ExportError: one differs by more than a level.
     """
-    values = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
+    values = dequantize(torch.from_numpy(pictures).permute(0, 3, 1, 2).float())
     expected = quantize(Downscaler(irn)(values).permute(0, 2, 3, 1).numpy())
     steps = np.abs(encode(pictures).astype(np.int16) - expected)
     if steps.max() > 1:

@@ -37,6 +37,7 @@ class BundleDescription(BaseModel):
     domain: str
     hr: int = Field(description="Side of the square that is encoded and decoded, in pixels.")
     lr: int = Field(description="Side of the LR that travels.")
+    preprocessing: dict[str, Any] = Field(description="How a picture comes to the square; see the manifest.")
     lr_contract_id: str = Field(description="64 hex digits; a payload names the first eight.")
     licence: dict[str, Any]
     encoders: list[FileDescription]
@@ -51,7 +52,8 @@ async def bundles(service: Service) -> list[BundleDescription]:
     return [
         BundleDescription(
             id=manifest.id, version=manifest.version, codec=manifest.codec, domain=manifest.domain, hr=manifest.hr,
-            lr=manifest.lr, lr_contract_id=manifest.lr_contract_id.hex(), licence=dict(manifest.licence),
+            lr=manifest.lr, preprocessing=dict(manifest.preprocessing), lr_contract_id=manifest.lr_contract_id.hex(),
+            licence=dict(manifest.licence),
             encoders=[file for file in _descriptions(service, manifest.id) if file.name.startswith("encoder.")],
             contract=[file for file in _descriptions(service, manifest.id) if not file.name.startswith("encoder.")])
         for manifest in service.manifests.values()]

@@ -54,6 +54,11 @@ def test_from_a_file_to_the_restored_picture(
     assert page["overflow"] == 0, "a phone's window scrolls in one direction only"
     assert page["cropped"] == "256 × 256 pixels"
 
+    report = json.loads((tmp_path / "out" / "device-report.json").read_text())
+    assert (report["platform"], report["bundle"], report["threads"]) == ("web", default_bundle.name, page["threads"])
+    assert (report["checked"], report["failed"]) == (12, [])
+    assert 0 < report["encode_ms"]["least"] <= report["encode_ms"]["median"] <= report["encode_ms"]["most"]
+
     assert page["sides"]["original"] == "Original|"
     webp = re.fullmatch(r"WebP, (\d+) bytes\|", page["sides"]["webp"])
     assert webp and int(webp[1]) <= len(payload)

@@ -3,8 +3,8 @@
  *
  *     node e2e/drive.mjs --url http://127.0.0.1:8000 --picture me.png --out DIR
  *
- * DIR gets payload.grain (saved from the page), page.json (what it said) and, for a wide and a phone-sized window, pictures
- * of the whole page. CHROMIUM names the browser, /usr/bin/chromium by default.
+ * DIR gets payload.grain and device-report.json (saved from the page), page.json (what it said) and, for a wide and a
+ * phone-sized window, pictures of the whole page. CHROMIUM names the browser, /usr/bin/chromium by default.
  */
 
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -70,21 +70,24 @@ try {
   await page.screenshot({ path: join(out, "page-phone.png"), fullPage: true });
   const overflow = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
 
+  const [report] = await Promise.all([page.waitForEvent("download"), page.locator("#measure").click()]);
+  await report.saveAs(join(out, "device-report.json"));
+
+  const whole = await text(page, "#restored-size");
   await page.locator("input[name=fit][value=crop]").focus();
   await page.keyboard.press("Space");
-  await page.waitForFunction((bytes) => document.getElementById("bytes").textContent !== bytes, await text(page, "#bytes"), {
-    timeout: PATIENCE,
-  }).catch(() => trouble.push("the other fit gave no other payload"));
+  await page.waitForFunction((size) => document.getElementById("restored-size").textContent !== size, whole);
   const cropped = await text(page, "#restored-size");
 
-  const report = {
+  const seen = {
     ready, done, focused, sides, slider: [before, after], overflow, cropped, trouble,
     isolated: await page.evaluate(() => crossOriginIsolated),
+    threads: await page.evaluate(() => Math.min(4, navigator.hardwareConcurrency)),
     bytes: Number(await text(page, "#bytes-again")),
     timings: await page.locator("#timings tr").allInnerTexts(),
     unnamed: await unnamedControls(page),
   };
-  writeFileSync(join(out, "page.json"), JSON.stringify(report, null, 1) + "\n");
+  writeFileSync(join(out, "page.json"), JSON.stringify(seen, null, 1) + "\n");
 } finally {
   await context.close();
   rmSync(profile, { recursive: true, force: true });

@@ -1,6 +1,6 @@
 /**
- * JPEG and WebP at the payload's size, written by this browser: shrunk, encoded, decoded, enlarged. Of all shrinkings the
- * one with the smallest squared error is shown, each at the best quality that fits.
+ * JPEG and WebP at the payload's size, written by this browser: shrunk, encoded, decoded, enlarged. Of all shrinkings
+ * the one with the smallest squared error is shown, each at the best quality that fits.
  */
 
 /** What a classical codec makes of as many bytes. */

@@ -41,12 +41,15 @@ interface BundleDescription {
   readonly hr: number;
   readonly lr: number;
   readonly lr_contract_id: string;
+  readonly preprocessing: Readonly<Record<string, unknown>>;
   readonly encoders: readonly FileDescription[];
   readonly contract: readonly FileDescription[];
 }
 
 const CACHE = "edgegrain-bundles-1";
 const LISTING = "/v1/bundles";
+/** What fit.ts does, in the words of a manifest. */
+const PREPROCESSING = { resize: "pillow-bilinear-22bit-width-first", pad: "edge" };
 
 /**
  * Fetches a bundle. What the cache holds under the ETag that the service lists is not fetched again, and without a
@@ -62,6 +65,7 @@ export async function fetchBundle(source: BundleSource): Promise<Bundle> {
     const known = listing.map((bundle) => bundle.id).join(", ") || "none";
     throw new ServiceError(`the service has no bundle ${source.bundle ?? ""}, only: ${known}`);
   }
+  checkPreprocessing(found);
   const files = [...(found.encoders ?? []), ...(found.contract ?? [])];
   const [encoder, tables, golden] = await Promise.all(
     ["encoder.onnx", "coder.json", "golden.json"].map((name) => {
@@ -79,6 +83,17 @@ export async function fetchBundle(source: BundleSource): Promise<Bundle> {
     tables: readCoderTables(parseJson(tables, "coder.json")),
     golden: parseJson(golden, "golden.json") as Golden,
   };
+}
+
+function checkPreprocessing({ id, preprocessing }: BundleDescription): void {
+  for (const [name, known] of Object.entries(PREPROCESSING)) {
+    if (preprocessing?.[name] !== known) {
+      throw new BundleError(`bundle ${id} prepares pictures with another ${name}, ${String(preprocessing?.[name])}`);
+    }
+  }
+  if ("tile_overlap" in preprocessing) {
+    throw new BundleError(`bundle ${id} takes pictures in tiles, which this client does not; let the service compress`);
+  }
 }
 
 async function fetchListing(source: BundleSource): Promise<readonly BundleDescription[]> {

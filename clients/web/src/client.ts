@@ -1,6 +1,7 @@
 /** `EdgeClient`: a worker that holds a bundle, and its two verbs as promises. */
 
 import type { BundleSource } from "./bundle";
+import type { DeviceReport } from "./device_report";
 import type { Payload } from "./encoder";
 import type { RuntimeOptions } from "./encoder_session";
 import { DeviceError, errorOf } from "./errors";
@@ -43,7 +44,9 @@ export class EdgeClient {
 
   private constructor() {
     this.worker.onmessage = (event: MessageEvent<Answer>) => this.settle(event.data);
-    this.worker.onerror = (event) => this.fail(new DeviceError(`the encoder's worker stopped: ${event.message ?? "it could not be loaded"}`));
+    this.worker.onerror = (event) => {
+      this.fail(new DeviceError(`the encoder's worker stopped: ${event.message ?? "it could not be loaded"}`));
+    };
   }
 
   /**
@@ -68,6 +71,11 @@ export class EdgeClient {
   async compress(source: Source, options: CompressOptions = {}): Promise<Payload> {
     const { fit = "pad", background = WHITE } = options;
     return (await this.ask({ verb: "compress", source, fit, background })) as Payload;
+  }
+
+  /** Proves the bundle's golden vectors again and measures the encoder; see docs/devices.md. */
+  async measure(runs = 20): Promise<DeviceReport> {
+    return (await this.ask({ verb: "measure", runs })) as DeviceReport;
   }
 
   /** Ends the worker; what was asked and not yet answered is rejected. */

@@ -120,7 +120,7 @@ function readLayer(source: unknown, limits: readonly number[]): Layer {
 function readIntegers(value: unknown, name: string, least: number, most: number): Int32Array {
   const right = (item: unknown) => Number.isInteger(item) && (item as number) >= least && (item as number) <= most;
   if (!Array.isArray(value) || value.length < 1 || value.length > MAX_WIDTH || !value.every(right)) {
-    throw new BundleError(`coder tables: "${name}" must be a list of 1 to ${MAX_WIDTH} integers of ${least} to ${most}`);
+    throw new BundleError(`coder tables: "${name}" must list 1 to ${MAX_WIDTH} integers of ${least} to ${most}`);
   }
   return Int32Array.from(value as number[]);
 }

@@ -38,7 +38,8 @@ export class Encoder {
     const session = await EncoderSession.open(bundle.encoder, bundle.hr, bundle.lr, options);
     const failed = await checkGolden(bundle.golden, (picture) => session.encode(picture));
     if (failed.length) {
-      throw new DeviceError(`this device encodes ${failed.join(", ")} to other bytes; let the service compress instead`);
+      const names = failed.join(", ");
+      throw new DeviceError(`this device encodes ${names} to other bytes; let the service compress instead`);
     }
     return new Encoder(bundle, session);
   }

@@ -37,7 +37,8 @@ export class EncoderSession {
       throw new BundleError(`the encoder cannot be loaded: ${error instanceof Error ? error.message : String(error)}`);
     }
     if (session.inputNames.join() !== INPUT || session.outputNames.join() !== OUTPUT) {
-      throw new BundleError(`not an encoder: it goes from ${session.inputNames.join()} to ${session.outputNames.join()}`);
+      const [inputs, outputs] = [session.inputNames.join(), session.outputNames.join()];
+      throw new BundleError(`not an encoder: it goes from ${inputs} to ${outputs}, not from ${INPUT} to ${OUTPUT}`);
     }
     return new EncoderSession(session, hr, lr);
   }
@@ -48,7 +49,8 @@ export class EncoderSession {
     const results = await this.session.run({ [INPUT]: image });
     const data = results[OUTPUT].data;
     if (!(data instanceof Uint8Array) || data.length !== 3 * this.lr * this.lr) {
-      throw new BundleError(`the encoder gave ${results[OUTPUT].dims.join(" x ")}, expected 1 x ${this.lr} x ${this.lr} x 3`);
+      const found = results[OUTPUT].dims.join(" x ");
+      throw new BundleError(`the encoder gave ${found}, expected 1 x ${this.lr} x ${this.lr} x 3`);
     }
     return { width: this.lr, height: this.lr, data: data.slice() };
   }

@@ -3,6 +3,7 @@
 export { type Bundle, type BundleSource, fetchBundle } from "./bundle";
 export { compress, type CompressOptions, EdgeClient, type OpenOptions } from "./client";
 export { type CoderTables, readCoderTables } from "./coder_tables";
+export type { DeviceReport } from "./device_report";
 export { Encoder, type Payload, type Timings } from "./encoder";
 export type { RuntimeOptions } from "./encoder_session";
 export { BundleError, DeviceError, EdgegrainError, ImageError, PayloadError, ServiceError } from "./errors";

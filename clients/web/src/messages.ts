@@ -1,6 +1,7 @@
 /** What page and worker say to each other. */
 
 import type { BundleSource } from "./bundle";
+import type { DeviceReport } from "./device_report";
 import type { Payload } from "./encoder";
 import type { RuntimeOptions } from "./encoder_session";
 import type { Fit } from "./fit";
@@ -19,9 +20,10 @@ export interface BundleInfo {
 
 export type Question =
   | { readonly verb: "open"; readonly source: BundleSource; readonly runtime: RuntimeOptions }
+  | { readonly verb: "measure"; readonly runs: number }
   | { readonly verb: "compress"; readonly source: Source; readonly fit: Fit; readonly background: Colour };
 
-export type Result = BundleInfo | Payload;
+export type Result = BundleInfo | Payload | DeviceReport;
 
 export type Request = { readonly id: number } & Question;
 

@@ -121,7 +121,9 @@ function parse(data: Uint8Array): { header: Header; body: Uint8Array } {
   if (stored !== crc32(data.subarray(0, end))) throw new PayloadError("the payload is corrupt or truncated (CRC-32)");
 
   const coding = data[2] & 15;
-  if (coding > 1) throw new PayloadError(`payload coding ${coding} is unknown, expected 0 (raw) or 1 (range coder)`);
+  if (coding > 1) {
+    throw new PayloadError(`payload coding ${coding} is not read here, only 0 (raw) and 1 (range coder)`);
+  }
   const flags = data[7];
   if (flags >> 6) throw new PayloadError("reserved flag bits are set; a newer edgegrain may read this");
   const fit = FITS[flags & 3];
@@ -137,7 +139,7 @@ function parse(data: Uint8Array): { header: Header; body: Uint8Array } {
       throw new PayloadError(`the LR size ${lrWidth} x ${lrHeight} has a short code that was not used`);
     }
   } else if (sizeCode > 8) {
-    throw new PayloadError(`LR size code ${sizeCode} is unknown, expected 0 to 8 or 15`);
+    throw new PayloadError(`LR size code ${sizeCode} is not read here, only 0 to 8 and 15`);
   }
   const sides: number[] = [];
   for (const name of ["width", "height"]) {

@@ -1,12 +1,14 @@
 /** The worker: one encoder, asked by messages. */
 
 import { fetchBundle } from "./bundle";
+import { measureDevice } from "./device_report";
 import { Encoder } from "./encoder";
 import { BundleError } from "./errors";
 import type { Answer, BundleInfo, Question, Request, Result } from "./messages";
 import { readPixels } from "./pixels";
 
 let encoder: Encoder | undefined;
+let threads = 1;
 
 self.onmessage = async (event: MessageEvent<Request>) => {
   const { id } = event.data;
@@ -23,10 +25,12 @@ self.onmessage = async (event: MessageEvent<Request>) => {
 async function respond(question: Question): Promise<Result> {
   if (question.verb === "open") {
     encoder = await Encoder.open(await fetchBundle(question.source), question.runtime);
+    threads = question.runtime.threads ?? 1;
     const { id, contractId, hr, lr, golden } = encoder.bundle;
     return { id, contractId, hr, lr, selfTest: golden.inputs.map((input) => input.name) } satisfies BundleInfo;
   }
   if (!encoder) throw new BundleError("no bundle is open");
+  if (question.verb === "measure") return measureDevice(encoder, threads, question.runs);
   const start = performance.now();
   const picture = await readPixels(question.source, question.background);
   const decode = performance.now() - start;

@@ -12,7 +12,9 @@ const ID = "faces-256-lr16";
 let files: Record<string, Uint8Array>;
 let fetched: string[];
 let offline: boolean;
+let listed: ReturnType<typeof listing>;
 let kept: Map<string, Response>;
+let preprocessing: Record<string, unknown> = {};
 
 function describeFile(name: string) {
   return { name, url: `/v1/bundles/${ID}/${name}`, size: files[name].length, sha256: sha256Hex(files[name]) };
@@ -22,6 +24,7 @@ function listing() {
   const [encoders, contract] = [["encoder.onnx"], ["coder.json", "golden.json"]];
   return [{
     id: ID, hr: 256, lr: 16, lr_contract_id: "f0".repeat(32),
+    preprocessing: { resize: "pillow-bilinear-22bit-width-first", fit_default: "pad", pad: "edge", ...preprocessing },
     encoders: encoders.map(describeFile), contract: contract.map(describeFile),
   }];
 }
@@ -29,16 +32,18 @@ function listing() {
 beforeEach(() => {
   files = { "encoder.onnx": new Uint8Array([1, 2, 3]) };
   for (const name of ["coder.json", "golden.json"]) files[name] = readBytes(`${FOLDER}/${name}`);
+  preprocessing = {};
+  listed = listing();
   fetched = [];
   offline = false;
   kept = new Map();
-  const answers = listing();
   vi.stubGlobal("fetch", async (url: string, options: RequestInit) => {
     if (offline) throw new TypeError("no network");
     const path = new URL(url).pathname;
     fetched.push(path);
-    if (new Headers(options.headers).get("Authorization") !== "Bearer secret") return new Response(null, { status: 401 });
-    if (path === "/v1/bundles") return Response.json(answers);
+    const token = new Headers(options.headers).get("Authorization");
+    if (token !== "Bearer secret") return new Response(null, { status: 401 });
+    if (path === "/v1/bundles") return Response.json(listed);
     const name = path.split("/").pop() ?? "";
     return new Response(files[name] as BodyInit, { headers: { ETag: `"${sha256Hex(files[name])}"` } });
   });
@@ -95,6 +100,15 @@ test("an altered file is refused and not kept", async () => {
   files["encoder.onnx"] = new Uint8Array([1, 2, 4]);
   await expect(fetchBundle(source)).rejects.toThrow(BundleError);
   expect(kept.has(`${SERVICE}/v1/bundles/${ID}/encoder.onnx`)).toBe(false);
+});
+
+test("a bundle that prepares pictures in another way is refused", async () => {
+  preprocessing = { tile_overlap: 4 };
+  listed = listing();
+  await expect(fetchBundle(source)).rejects.toThrow("takes pictures in tiles");
+  preprocessing = { resize: "lanczos" };
+  listed = listing();
+  await expect(fetchBundle(source)).rejects.toThrow("another resize, lanczos");
 });
 
 test("a wrong token and an unknown bundle are the service's trouble", async () => {

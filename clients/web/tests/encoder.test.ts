@@ -1,5 +1,6 @@
 import { beforeAll, expect, test } from "vitest";
 
+import { measureDevice } from "../src/device_report";
 import { Encoder } from "../src/encoder";
 import { BundleError, DeviceError } from "../src/errors";
 import { fitPicture } from "../src/fit";
@@ -30,4 +31,14 @@ test("an encoder that computes other bytes is refused", async () => {
 
 test("what is no encoder is refused", async () => {
   await expect(Encoder.open({ ...defaultBundle(), encoder: new Uint8Array(100) })).rejects.toThrow(BundleError);
+});
+
+test("a device reports what it proved and measured", async () => {
+  const report = await measureDevice(encoder, 1, 3);
+  expect(report).toMatchObject({ schema: 1, bundle: encoder.bundle.id, checked: 12, failed: [], threads: 1 });
+  const { runs, least, median, most } = report.encode_ms;
+  expect(runs).toBe(3);
+  expect(least).toBeGreaterThan(0);
+  expect(median).toBeGreaterThanOrEqual(least);
+  expect(most).toBeGreaterThanOrEqual(median);
 });

@@ -7,17 +7,24 @@ import { decodeLr, encodeLr } from "../src/lr_coder";
 import { crc32, decodePayload, encodePayload, parseHeader } from "../src/payload";
 import { bytesOf, defaultBundle, hexOf, type PayloadCase, readBytes, readJson } from "./golden";
 
+interface StoredPayload {
+  readonly file: string;
+  readonly lr_size: [number, number];
+  readonly lr_sha256: string;
+  readonly original_size: [number, number];
+  readonly fit: string;
+}
+
 const { tables, contractId } = defaultBundle();
 const GENERIC = readCoderTables(readJson("edgegrain/contract/default_coder.json"));
 const BODIES = readJson<{ bodies: { size: [number, number]; lr: string; body: string }[] }>(
   "tests/golden/clients/bodies.json",
 ).bodies;
 const PAYLOADS = readJson<{ payloads: PayloadCase[] }>("tests/golden/clients/payloads.json").payloads;
-const DAMAGED = readJson<{ payloads: { name: string; payload: string }[] }>("tests/golden/clients/damaged.json").payloads;
-const STORED = readJson<{
-  contract_id: string;
-  payloads: { file: string; lr_size: [number, number]; lr_sha256: string; original_size: [number, number]; fit: string }[];
-}>("tests/golden/contract/payloads.json");
+const DAMAGED = readJson<{ payloads: { name: string; payload: string }[] }>(
+  "tests/golden/clients/damaged.json",
+).payloads;
+const STORED = readJson<{ contract_id: string; payloads: StoredPayload[] }>("tests/golden/contract/payloads.json");
 
 test("CRC-32 is that of zlib", () => {
   expect(crc32(new TextEncoder().encode("123456789"))).toBe(0xcbf43926);

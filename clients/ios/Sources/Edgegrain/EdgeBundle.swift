@@ -19,7 +19,14 @@ public struct EdgeBundle: Sendable {
         let lr_contract_id: String
         let hr: Int
         let lr: Int
+        let preprocessing: Preprocessing
         let files: [String: Entry]
+    }
+
+    private struct Preprocessing: Decodable {
+        let resize: String
+        let pad: String
+        let tile_overlap: Int?
     }
 
     private struct Entry: Decodable {
@@ -37,6 +44,14 @@ public struct EdgeBundle: Sendable {
             manifest = try JSONDecoder().decode(Manifest.self, from: data)
         } catch {
             throw EdgegrainError.bundle("\(folder.path) has no readable manifest.json: \(error.localizedDescription)")
+        }
+        let preprocessing = manifest.preprocessing
+        guard preprocessing.resize == "pillow-bilinear-22bit-width-first", preprocessing.pad == "edge",
+            preprocessing.tile_overlap == nil
+        else {
+            throw EdgegrainError.bundle(
+                "bundle \(manifest.id) prepares pictures in a way that this client does not know; "
+                    + "let the service compress")
         }
         func verified(_ name: String) throws -> Data {
             guard let data = try? Data(contentsOf: folder.appendingPathComponent(name)) else {

@@ -118,7 +118,7 @@ public struct Payload: Equatable, Sendable {
     private static func readHeader(_ data: [UInt8], end: Int) throws -> (Header, Int) {
         let coding = Int(data[2] & 15)
         guard coding <= 1 else {
-            throw EdgegrainError.payload("payload coding \(coding) is unknown, expected 0 (raw) or 1 (range coder)")
+            throw EdgegrainError.payload("payload coding \(coding) is not read here, only 0 (raw) and 1 (range coder)")
         }
         let flags = Int(data[7])
         guard flags >> 6 == 0 else {
@@ -139,7 +139,7 @@ public struct Payload: Equatable, Sendable {
                 throw EdgegrainError.payload("the LR size \(lrWidth) x \(lrHeight) has a code that was not used")
             }
         } else if sizeCode > 8 {
-            throw EdgegrainError.payload("LR size code \(sizeCode) is unknown, expected 0 to 8 or 15")
+            throw EdgegrainError.payload("LR size code \(sizeCode) is not read here, only 0 to 8 and 15")
         }
         let width = try readLeb128(data, &position, end: end, name: "width")
         let height = try readLeb128(data, &position, end: end, name: "height")

@@ -13,6 +13,7 @@ public struct EncoderView: View {
     @State private var chosen: PhotosPickerItem?
     @State private var status = "Checking this device…"
     @State private var preview: CGImage?
+    @State private var report: URL?
 
     public init(folder: URL) {
         self.folder = folder
@@ -32,6 +33,9 @@ public struct EncoderView: View {
                     .aspectRatio(contentMode: .fit)
                     .frame(maxWidth: 320)
             }
+            if let report {
+                ShareLink("Device report", item: report)  // docs/devices.md
+            }
         }
         .padding()
         .task { await open() }
@@ -47,6 +51,7 @@ public struct EncoderView: View {
             let source = folder
             encoder = try await Task.detached { try EdgeEncoder(EdgeBundle(folder: source)) }.value
             status = "This device encodes exactly."
+            report = try await Task.detached { try writeReport(EdgeBundle(folder: source)) }.value
         } catch {
             status = error.localizedDescription
         }
@@ -76,5 +81,23 @@ public struct EncoderView: View {
             width: rgb.width, height: rgb.height, bitsPerComponent: 8, bitsPerPixel: 24, bytesPerRow: 3 * rgb.width,
             space: space, bitmapInfo: CGBitmapInfo(rawValue: CGImageAlphaInfo.none.rawValue), provider: provider,
             decode: nil, shouldInterpolate: false, intent: .defaultIntent)
+    }
+}
+
+/// Measures this device and writes device-report.json where it can be shared from.
+private func writeReport(_ bundle: EdgeBundle) throws -> URL {
+    let system = ProcessInfo.processInfo.operatingSystemVersionString
+    let report = try DeviceReport.measure(bundle, device: "\(deviceModel()), \(system)")
+    let url = FileManager.default.temporaryDirectory.appendingPathComponent("device-report.json")
+    try JSONEncoder().encode(report).write(to: url)
+    return url
+}
+
+/// Such as "iPhone16,1".
+private func deviceModel() -> String {
+    var system = utsname()
+    uname(&system)
+    return withUnsafeBytes(of: &system.machine) { memory in
+        String(decoding: memory.prefix { $0 != 0 }, as: UTF8.self)
     }
 }

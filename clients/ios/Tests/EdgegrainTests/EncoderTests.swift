@@ -48,6 +48,16 @@ final class EncoderTests: XCTestCase {
         }
     }
 
+    func testADeviceReportsWhatItProvedAndMeasured() throws {
+        let report = try DeviceReport.measure(GoldenFiles.bundle(), device: "this Mac", runs: 3)
+        XCTAssertEqual(report.checked, 12)
+        XCTAssertEqual(report.failed, [])
+        XCTAssertLessThanOrEqual(report.encode_ms.least, report.encode_ms.median)
+        let file = FileManager.default.temporaryDirectory.appendingPathComponent("device-report.json")
+        try JSONEncoder().encode(report).write(to: file)
+        print("device report: \(file.path)")
+    }
+
     func testAnEncoderThatComputesOtherBytesIsNoticed() throws {
         let golden = try GoldenFiles.bundle().golden
         let black = try RGB(width: 16, height: 16, data: [UInt8](repeating: 0, count: 768))

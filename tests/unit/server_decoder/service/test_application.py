@@ -171,6 +171,7 @@ class TestBundles:
         (bundle,) = client.get("/v1/bundles").json()
         manifest = load_manifest(tiny_bundle)
         assert (bundle["id"], bundle["lr"], bundle["lr_contract_id"]) == (BUNDLE, LR, manifest.lr_contract_id.hex())
+        assert bundle["preprocessing"]["resize"] == "pillow-bilinear-22bit-width-first"
         (file,) = bundle["encoders"]
         answer = client.get(file["url"])
         assert answer.content == (tiny_bundle / "encoder.onnx").read_bytes() and len(answer.content) == file["size"]

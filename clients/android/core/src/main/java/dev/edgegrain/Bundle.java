@@ -32,6 +32,7 @@ public final class Bundle {
     private Bundle(Files files) throws IOException {
         Map<String, Object> manifest = Json.object(Json.parse(text(readAll(files, "manifest.json"))), "the manifest");
         Map<String, Object> entries = Json.object(manifest.get("files"), "the manifest's files");
+        checkPreprocessing(Json.object(manifest.get("preprocessing"), "the manifest's preprocessing"));
         id = Json.string(manifest.get("id"), "the bundle's id");
         contractId = Json.string(manifest.get("lr_contract_id"), "the LR contract id");
         hr = (int) Json.whole(manifest.get("hr"), "hr", 1, 16384);
@@ -47,6 +48,17 @@ public final class Bundle {
             return new Bundle(files);
         } catch (IOException error) {
             throw new BundleException("the bundle cannot be read: " + error.getMessage());
+        }
+    }
+
+    /** What {@link Fit} does, in the words of a manifest. */
+    private static void checkPreprocessing(Map<String, Object> preprocessing) {
+        if (!"pillow-bilinear-22bit-width-first".equals(preprocessing.get("resize"))
+                || !"edge".equals(preprocessing.get("pad"))
+                || preprocessing.containsKey("tile_overlap")) {
+            throw new BundleException(
+                    "the bundle prepares pictures in a way that this client does not know, " + preprocessing
+                            + "; let the service compress");
         }
     }
 

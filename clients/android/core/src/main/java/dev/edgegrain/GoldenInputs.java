@@ -26,6 +26,16 @@ public final class GoldenInputs {
         return new GoldenInputs(Json.object(Json.parse(json), "golden vectors"));
     }
 
+    /** How many inputs there are. */
+    public int count() {
+        return inputs.size();
+    }
+
+    /** The last input, a picture of noise. */
+    Rgb lastPicture() {
+        return picture(Json.object(inputs.get(inputs.size() - 1), "a golden input"), hr);
+    }
+
     /** Runs every input; returns the names of those whose LR is another. */
     public List<String> check(EncoderRunner runner) {
         List<String> failed = new ArrayList<>();

@@ -134,7 +134,8 @@ public final class Payload {
     private static Payload parse(byte[] data, int end) {
         int coding = data[2] & 15;
         if (coding > CODING_RANGE) {
-            throw new PayloadException("payload coding " + coding + " is unknown, expected 0 (raw) or 1 (range coder)");
+            throw new PayloadException(
+                    "payload coding " + coding + " is not read here, only 0 (raw) and 1 (range coder)");
         }
         int flags = data[7] & 255;
         if (flags >> 6 != 0) {
@@ -174,7 +175,7 @@ public final class Payload {
             return new int[] {width, height};
         }
         if (code > 8) {
-            throw new PayloadException("LR size code " + code + " is unknown, expected 0 to 8 or 15");
+            throw new PayloadException("LR size code " + code + " is not read here, only 0 to 8 and 15");
         }
         return new int[] {1 << code, 1 << code};
     }

@@ -41,6 +41,7 @@ public final class ClientTests {
         all.put("an altered bundle is refused", tests::alteredBundle);
         all.put("golden inputs are made as Python makes them", tests::goldenInputs);
         all.put("an encoder that computes other bytes is refused", tests::selfTest);
+        all.put("a device reports what it proved and measured", tests::deviceReport);
         all.put("JSON is read as written", tests::json);
         int failed = 0;
         for (Map.Entry<String, Test> test : all.entrySet()) {
@@ -202,6 +203,11 @@ public final class ClientTests {
             data[data.length / 2] ^= name.equals(Bundle.ENCODER) ? 1 : 0;
             return new java.io.ByteArrayInputStream(data);
         }));
+        refused(BundleException.class, () -> Bundle.read(name -> {
+            String text = new String(golden.bytes("bundles/faces-256-lr16/" + name), "ISO-8859-1");
+            String tiled = text.replace("\"pad\": \"edge\"", "\"pad\": \"edge\", \"tile_overlap\": 4");
+            return new java.io.ByteArrayInputStream(tiled.getBytes("ISO-8859-1"));
+        }));
     }
 
     private void goldenInputs() throws Exception {
@@ -224,6 +230,19 @@ public final class ClientTests {
                         + "[0, 0, 0]}, \"lr_sha256\": \"" + GoldenInputs.sha256(new byte[3]) + "\"}]}");
         List<String> failed = black.check(picture -> new Rgb(1, 1, Arrays.copyOf(picture.data, 3)));
         equal(Collections.emptyList(), failed, "an encoder that is right");
+    }
+
+    private void deviceReport() {
+        EncoderRunner grey = picture -> new Rgb(16, 16, new byte[768]);
+        String text = DeviceReport.measure(bundle, grey, "a \"phone\"\n", "none", 4, 3);
+        Map<String, Object> report = Json.object(Json.parse(text), "the report");
+        equal("a \"phone\"\n", report.get("device"), "device");
+        equal(bundle.contractId, report.get("lr_contract_id"), "contract");
+        equal(12.0, report.get("checked"), "checked");
+        equal(12, Json.list(report.get("failed"), "failed").size(), "failed: nothing here encodes");
+        Map<String, Object> times = Json.object(report.get("encode_ms"), "times");
+        equal(3.0, times.get("runs"), "runs");
+        equal(true, (Double) times.get("least") <= (Double) times.get("median"), "order of times");
     }
 
     private void json() {

@@ -5,12 +5,14 @@ import android.content.Intent;
 import android.graphics.Bitmap;
 import android.graphics.Color;
 import android.net.Uri;
+import android.os.Build;
 import android.os.Bundle;
 import android.view.Gravity;
 import android.widget.Button;
 import android.widget.ImageView;
 import android.widget.LinearLayout;
 import android.widget.TextView;
+import dev.edgegrain.DeviceReport;
 import dev.edgegrain.EdgeEncoder;
 import dev.edgegrain.EdgegrainException;
 import dev.edgegrain.Fit;
@@ -18,7 +20,10 @@ import dev.edgegrain.Payload;
 import dev.edgegrain.Rgb;
 import dev.edgegrain.litert.LiteRtRunner;
 import dev.edgegrain.litert.Pictures;
+import java.io.File;
+import java.io.FileOutputStream;
 import java.io.IOException;
+import java.nio.charset.StandardCharsets;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 
@@ -26,6 +31,7 @@ import java.util.concurrent.Executors;
 public final class MainActivity extends Activity {
     private static final int CHOOSE = 1;
     private static final int THREADS = 4;
+    private static final int RUNS = 20;
 
     private final ExecutorService worker = Executors.newSingleThreadExecutor();
     private TextView status;
@@ -93,8 +99,19 @@ public final class MainActivity extends Activity {
                 status.setText(R.string.exact);
                 choose.setEnabled(true);
             });
-        } catch (EdgegrainException error) {
+            writeReport();
+        } catch (IOException | EdgegrainException error) {
             show(error);
+        }
+    }
+
+    /** For {@code adb pull}: docs/devices.md. */
+    private void writeReport() throws IOException {
+        String device = Build.MANUFACTURER + " " + Build.MODEL + ", Android " + Build.VERSION.RELEASE;
+        String report = DeviceReport.measure(bundle, runner, device, "LiteRT, XNNPACK", THREADS, RUNS);
+        File file = new File(getExternalFilesDir(null), "device-report.json");
+        try (FileOutputStream output = new FileOutputStream(file)) {
+            output.write(report.getBytes(StandardCharsets.UTF_8));
         }
     }
 

@@ -10,7 +10,6 @@ from sdk.known_bundles import manifest_for
 from sdk.payload import decode_body
 from sdk.received import read_payload_bytes
 
-
 _CODINGS = {CODING_RAW: "raw", CODING_RANGE: "range", CODING_DEFLATE: "deflate"}
 
 

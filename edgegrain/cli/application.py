@@ -15,6 +15,7 @@ from edgegrain.cli import (
     bundles,
     compress,
     demo,
+    device_kit,
     doctor,
     evaluate,
     export,
@@ -98,6 +99,7 @@ application.command("bundles")(bundles.bundles)
 application.command("export", add_help_option=False, context_settings=export.PASS_ON)(export.export)
 application.command("evaluate")(evaluate.evaluate)
 application.command("models")(models.models)
+application.command("device-kit")(device_kit.device_kit)
 application.command("doctor")(doctor.doctor)
 application.command("demo")(demo.demo)
 application.add_typer(prior.prior, name="prior")

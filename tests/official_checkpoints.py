@@ -1,6 +1,6 @@
 """Small checkpoints in the layouts of the authors' public code: its names and shapes, random values, fewer channels.
 
-Nothing here knows our networks; `tests/parity/test_official_networks.py` computes what the authors' code does with them.
+Nothing here knows our networks. What the authors' code computes with them: `tests/parity/test_official_networks.py`.
 """
 
 from __future__ import annotations

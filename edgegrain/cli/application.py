@@ -14,6 +14,7 @@ from edgegrain.cli import (
     batch,
     bundles,
     compress,
+    convert,
     demo,
     device_kit,
     doctor,
@@ -97,6 +98,7 @@ application.command("serve")(serve.serve)
 application.command("info")(info.info)
 application.command("bundles")(bundles.bundles)
 application.command("export", add_help_option=False, context_settings=export.PASS_ON)(export.export)
+application.command("convert")(convert.convert)
 application.command("evaluate")(evaluate.evaluate)
 application.command("models")(models.models)
 application.command("device-kit")(device_kit.device_kit)

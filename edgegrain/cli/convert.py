@@ -1,0 +1,116 @@
+"""``edgegrain convert``: the files that authors published, as bundles and priors."""
+
+from __future__ import annotations
+
+import enum
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgegrain.cli.output import ForceOption, JsonOption, print_json
+from edgegrain.contract.errors import ExportError
+
+if TYPE_CHECKING:
+    from export.checkpoints.conversion import Report
+    from export.checkpoints.placement import Placement
+
+
+class Source(enum.StrEnum):
+    """Whose layout the files have; `export.checkpoints.conversion.SOURCES`, without importing torch for --help."""
+
+    grain = "grain"
+    irn = "irn"
+    glean = "glean"
+    gcfsr = "gcfsr"
+    stylegan2_nvidia = "stylegan2-nvidia"
+    stylegan2_rosinality = "stylegan2-rosinality"
+
+
+def convert(
+    files: Annotated[
+        list[Path], typer.Argument(exists=True, dir_okay=False, help="Checkpoints, .pt, .pth or .safetensors.")
+    ],
+    source: Annotated[Source, typer.Option("--from", help="Whose layout the files have.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder of the bundle, whose name becomes its id; for a StyleGAN2 the "
+                           "safetensors file.")
+    ],
+    lr: Annotated[
+        int | None, typer.Option(min=1, help="gcfsr: side of the LRs [default: a 16th of the picture's].")
+    ] = None,
+    domain: Annotated[str | None, typer.Option(help="glean: what it was trained for [default: faces].")] = None,
+    formats: Annotated[
+        str, typer.Option(help="Of the bundle's encoder, comma-separated: tflite, coreml, onnx.")
+    ] = "onnx",
+    force: ForceOption = False,
+    json_output: JsonOption = False,
+) -> None:
+    """Make a bundle or a prior of checkpoints that authors published.
+
+    Every tensor of a file must have its place: one that is missing, unknown or of another shape is an error that names
+    it. Only tensors and plain values are read; a file with program code inside is refused. The decoder's export is
+    compared with torch before the bundle is written. --json lists every tensor with its old and new name.
+
+    \b
+    Which files (docs/checkpoints.md has more):
+      grain                  invRRDB_model.pt, codeStyleGAN_model.pt, Fusion_model.pt, and for the mean code
+                             stylegan2-ffhq-config-f.pt
+      irn                    IRN_x2.pth, IRN_x4.pth, IRN_x8.pth or IRN+_x4.pth
+      glean                  glean_ffhq_16x_*.pth and others of mmediting and mmagic
+      gcfsr                  the 1024 model or the blind 512 model
+      stylegan2-rosinality   stylegan2-ffhq-config-f.pt and others
+      stylegan2-nvidia       NVIDIA's networks saved as plain tensors
+
+    \b
+    Examples:
+      edgegrain convert --from irn IRN_x4.pth --out bundles/irn-x4
+      edgegrain convert --from grain invRRDB_model.pt codeStyleGAN_model.pt Fusion_model.pt \\
+          stylegan2-ffhq-config-f.pt --out bundles/grain-1024
+      edgegrain convert --from gcfsr gcfsr_1024.pth --lr 32 --out bundles/gcfsr-x32
+      edgegrain convert --from stylegan2-rosinality stylegan2-ffhq-config-f.pt --out ffhq.safetensors
+      edgegrain compress me.jpg --bundle bundles/grain-1024
+    """
+    if lr is not None and source is not Source.gcfsr:
+        raise typer.BadParameter(f"LRs of {source.value} have the size that the checkpoint fixes", param_hint="--lr")
+    if domain is not None and source is not Source.glean:
+        raise typer.BadParameter(f"{source.value} has one domain", param_hint="--domain")
+    try:
+        from export.checkpoints import conversion
+    except ModuleNotFoundError as error:
+        raise ExportError(f"conversion needs {error.name}, which is not installed; install: "
+                          "pip install 'edgegrain[export]'") from error
+    chosen = tuple(part.strip() for part in formats.split(",") if part.strip())
+    report = conversion.convert(source.value, files, out, conversion.Options(lr, domain or "faces", chosen, force))
+    if json_output:
+        print_json(report.as_dict())
+        return
+    _print(report)
+
+
+def _print(report: Report) -> None:
+    networks = ", ".join(f"{name} {count:,}" for name, count in report.parameters.items())
+    typer.echo(f"{report.path}: {report.source}, parameters: {networks}")
+    for placement in report.placements:
+        _print_file(placement)
+    if report.comparison is not None:
+        typer.echo(f"  the exported decoder differs from torch by at most {report.comparison.largest_difference:.1e}")
+
+
+def _print_file(placement: Placement) -> None:
+    typer.echo(f"  {placement.file}: {len(placement.names)} tensors placed, {len(placement.unused)} not used")
+    parts = Counter(ours.split(".")[0] for ours in placement.names.values())
+    typer.echo(f"    into {', '.join(f'{name} ({count})' for name, count in parts.items())}")
+    for what, reasons in (("not used", placement.unused), ("not in the file", placement.made)):
+        for why, names in _by_reason(reasons).items():
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            typer.echo(f"    {what}: {names[0]}{more}: {why}")
+
+
+def _by_reason(reasons: Mapping[str, str]) -> dict[str, list[str]]:
+    groups: dict[str, list[str]] = {}
+    for name, why in reasons.items():
+        groups.setdefault(why, []).append(name)
+    return groups

@@ -23,6 +23,7 @@ from server_decoder.grain.prior_config import PriorConfig
 from server_decoder.grain.rrdb import INITIAL_RESIDUAL, initialize
 from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder
 from server_decoder.grain.weights import load_trained, read_config
+from server_decoder.irn_weights import WEIGHTS as IRN_WEIGHTS
 from server_decoder.prior import GenerativePrior
 from server_decoder.prior_store import DEFAULT_PRIOR, load_prior
 
@@ -91,6 +92,9 @@ def find_decoder(name_or_path: str | Path, prior: str | Path = DEFAULT_PRIOR, *,
     for folder in (Path(name_or_path), zoo / Path(name).name):
         if (folder / TRAINED).is_file() and not (folder / MANIFEST_NAME).is_file():
             return zoo_decoder(folder, prior)
+        if (folder / IRN_WEIGHTS).is_file():
+            raise BundleError(f"{name_or_path} is an IRN, both halves in one; python -m export.irn writes its bundle, "
+                              "decoder included")
     manifest = load_manifest(find_bundle(name_or_path))
     return DecoderSource(manifest.id, bundle_decoder(manifest), integer.load(manifest.open_file(ENCODER)), manifest)
 

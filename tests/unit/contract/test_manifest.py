@@ -186,6 +186,8 @@ def test_names_that_are_no_plain_relative_path_are_refused(tmp_path, name):
         ({"hr": 1e3}, "'hr' must be of type int, is float"),
         ({"lr": 512}, "'lr' is 512, expected 1 to 256"),
         ({"lr": 15}, "hr 256 is not a multiple of lr 15"),
+        ({"preprocessing": {"tile_overlap": 9}}, "'tile_overlap' is 9, expected 0 to 8"),
+        ({"preprocessing": {"tile_overlap": "4"}}, "'tile_overlap' must be of type int"),
         ({"encoder": []}, "'encoder' must be of type dict"),
         ({"files": []}, "'files' must be of type dict"),
         ({"files": {"a": 1}}, "entry of 'a'"),
@@ -199,6 +201,13 @@ def test_names_that_are_no_plain_relative_path_are_refused(tmp_path, name):
 def test_a_wrong_field_is_named(tmp_path, changes, message):
     with pytest.raises(BundleError, match=message):
         parse(tmp_path, **changes)
+
+
+def test_the_lr_of_a_picture_in_tiles_follows_from_its_size(tmp_path):
+    assert parse(tmp_path).lr_size((5000, 30)) == (16, 16) and parse(tmp_path).tile_overlap is None
+    tiled = parse(tmp_path, lr=64, preprocessing={"pad": "edge", "tile_overlap": 16})
+    assert (tiled.tile_overlap, tiled.factor) == (16, 4)
+    assert tiled.lr_size((5000, 30)) == (1250, 8) and tiled.lr_size((1, 4001)) == (1, 1001)
 
 
 @pytest.mark.parametrize("name", list(record()))

@@ -73,10 +73,10 @@ try {
   const [report] = await Promise.all([page.waitForEvent("download"), page.locator("#measure").click()]);
   await report.saveAs(join(out, "device-report.json"));
 
-  const whole = await text(page, "#restored-size");
+  const whole = await page.locator("#result").getAttribute("data-turn");
   await page.locator("input[name=fit][value=crop]").focus();
   await page.keyboard.press("Space");
-  await page.waitForFunction((size) => document.getElementById("restored-size").textContent !== size, whole);
+  await page.waitForFunction((before) => document.getElementById("result").dataset.turn !== before, whole);
   const cropped = await text(page, "#restored-size");
 
   const seen = {

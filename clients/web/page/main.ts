@@ -155,6 +155,7 @@ function present(payload: Payload, restored: Restored, bitmap: ImageBitmap, fit:
   link.href = URL.createObjectURL(new Blob([payload.bytes as BlobPart], { type: "application/vnd.edgegrain" }));
   showTimings(payload, restored);
   element("result").hidden = false;
+  element("result").dataset.turn = String(turn);
   void compare();
 }
 

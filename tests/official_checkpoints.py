@@ -14,7 +14,7 @@ CODE = 64  # width of a code in all of them
 
 GRAIN_CHANNELS = {4: 16, 8: 16, 16: 16, 32: 16, 64: 8}
 GRAIN_WIDTH, GRAIN_GROWTH = 8, 4
-GRAIN_TRUNKS = {16: 2, 32: 1, 64: 1}  # the finest one of reduced blocks
+GRAIN_TRUNKS = {16: 1, 32: 1, 64: 1}  # the finest one of reduced blocks
 GLEAN_CHANNELS = {4: 12, 8: 12, 16: 12, 32: 6}
 GLEAN_LR, GLEAN_WIDTH, GLEAN_GROWTH = 8, 6, 4
 GCFSR_CHANNELS = {4: 12, 8: 12, 16: 12, 32: 12, 64: 6}

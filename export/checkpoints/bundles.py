@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from edgegrain.contract.coder_tables import CoderTables
 from edgegrain.contract.contract_id import lr_contract_id
 from edgegrain.contract.errors import BundleError, ExportError
 from edgegrain.contract.files import write_atomically
-from edgegrain.contract.manifest import SCHEMA, Manifest
+from edgegrain.contract.manifest import SCHEMA
 from export.bundle import CODER, DECODER, assemble_bundle, write_bundle
 from export.checkpoints.grain import GrainCheckpoint
 from export.checkpoints.placement import Placement
@@ -54,22 +54,39 @@ SMALLEST_FACTOR, LARGEST_FACTOR = 4, 64
 _FLIPPED_BY = 1  # levels that runtimes may round a float encoder's LR differently
 
 
-def write_grain_bundle(checkpoint: GrainCheckpoint, folder: Path, licence: Mapping[str, str], *, domain: str,
-                       formats: Sequence[str], force: bool = False) -> tuple[Manifest, Comparison]:
+@dataclass(frozen=True)
+class Target:
+    """Where a bundle goes and what it says about itself.
+
+    Attributes:
+        folder: of the bundle; its name becomes the id.
+        domain: what the network was trained for.
+        licence: of ``weights`` and ``data``.
+        formats: of the encoder; ``onnx`` is among them.
+        force: replace a bundle that exists.
+    """
+
+    folder: Path
+    domain: str
+    licence: Mapping[str, str]
+    formats: Sequence[str] = ("onnx",)
+    force: bool = False
+
+
+def write_grain_bundle(checkpoint: GrainCheckpoint, target: Target) -> Comparison:
     """Write the bundle of the authors' GRAIN.
 
     Args:
         checkpoint: the model; its decoder's weights are rounded to float16.
-        folder: of the bundle; its name becomes the id.
-        licence: of ``weights`` and ``data``.
-        domain: what the network was trained for.
-        formats: of the encoder; ``onnx`` is among them.
-        force: replace a bundle that exists.
+        target: of the bundle.
+
+    Returns:
+        The exported decoder beside torch.
 
     Raises:
-        FileExistsError: the folder exists and ``force`` is false.
+        FileExistsError: the folder exists and is not to be replaced.
         ExportError: a conversion fails, or an export differs from torch.
-        BundleError: the name makes no id.
+        BundleError: the name makes no id, or encoder and decoder do not fit.
     """
     encoder, decoder = checkpoint.encoder, checkpoint.decoder
     hr, lr = decoder.config.decoder.hr, decoder.config.decoder.lr
@@ -83,38 +100,44 @@ def write_grain_bundle(checkpoint: GrainCheckpoint, folder: Path, licence: Mappi
     tables = CoderTables.default()
 
     def write(staging: Path) -> None:
-        write_atomically(staging / RRDB_WEIGHTS, save({name: tensor.contiguous() for name, tensor
-                                                       in encoder.state_dict().items()}))
+        weights = {name: tensor.contiguous() for name, tensor in encoder.state_dict().items()}
+        write_atomically(staging / RRDB_WEIGHTS, save(weights))
         write_atomically(staging / CODER, tables.to_json())
-        export_encoder(graph, staging, formats)
+        export_encoder(graph, staging, target.formats)
         found = EncoderSession(staging / FORMATS["onnx"]).encode(pictures)
         if (steps := int(np.abs(found.astype(np.int16) - lrs).max())) > _FLIPPED_BY:
             raise ExportError(f"the exported encoder differs from torch by {steps} levels, more than {_FLIPPED_BY}")
 
     record = {
-        "schema": SCHEMA, **_fields(folder.name, GRAIN_KIND, domain, decoder.config.as_dict(), checkpoint.placements,
-                                    licence),
+        "schema": SCHEMA, **_fields(target, GRAIN_KIND, decoder.config.as_dict(), checkpoint.placements),
         "hr": hr, "lr": lr, "lr_contract_id": lr_contract_id(_digest(encoder), PREPROCESSING, tables).hex(),
         "encoder": {"architecture": graph.name, "exact": False, "parameters": graph.parameters(),
                     "flops": graph.flops()},
         "preprocessing": PREPROCESSING,
     }
-    card = _card(folder.name, "GRAIN", hr, lr, checkpoint.placements, licence,
+    card = _card(target, GRAIN_KIND, hr, lr, checkpoint.placements,
                  "The encoder is a float network: runtimes may round an LR byte differently. The LR that travels is "
                  "what the decoder gets, so nothing depends on it.")
-    return write_bundle(folder, write, model, record, card, force), comparison
+    write_bundle(target.folder, write, model, record, card, target.force)
+    return comparison
 
 
-def write_glean_bundle(network: GLEAN, placement: Placement, folder: Path, licence: Mapping[str, str], *, domain: str,
-                       formats: Sequence[str], force: bool = False) -> tuple[Manifest, Comparison]:
-    """Write a bundle of GLEAN behind the exact area mean; arguments and errors as `write_grain_bundle`."""
+def write_glean_bundle(network: GLEAN, placement: Placement, target: Target) -> Comparison:
+    """Write a bundle of GLEAN behind the exact area mean.
+
+    Args:
+        network: its weights are rounded to float16.
+        placement: of its tensors.
+        target: of the bundle.
+
+    Returns, Raises:
+        As `write_grain_bundle`.
+    """
     config = network.config
-    return _write_area_bundle(network, config.lr, config.prior.size, GLEAN_KIND, config.as_dict(), [], placement,
-                              folder, licence, domain, formats, force)
+    return _write_area_bundle(network, config.prior.size, config.lr, placement, target, GLEAN_KIND, config.as_dict())
 
 
-def write_gcfsr_bundle(network: GCFSR, lr: int, placement: Placement, folder: Path, licence: Mapping[str, str], *,
-                       domain: str, formats: Sequence[str], force: bool = False) -> tuple[Manifest, Comparison]:
+def write_gcfsr_bundle(network: GCFSR, lr: int, placement: Placement, target: Target) -> Comparison:
     """Write a bundle of GCFSR behind the exact area mean, for one size of LRs.
 
     Except in the blind form, the decoder takes ``strength``, float32 ``[1]`` or ``[B]``, the factor s between 4 and 64;
@@ -124,25 +147,25 @@ def write_gcfsr_bundle(network: GCFSR, lr: int, placement: Placement, folder: Pa
         network: its weights are rounded to float16.
         lr: side of the LRs, a 4th to a 64th of the network's size.
         placement: of its tensors.
-        folder, licence, domain, formats, force: as in `write_grain_bundle`.
+        target: of the bundle.
+
+    Returns:
+        As `write_grain_bundle`.
 
     Raises:
         BundleError: ``lr`` is no power of two that many times smaller than the picture.
-        FileExistsError, ExportError: as in `write_grain_bundle`.
+        FileExistsError, ExportError: as `write_grain_bundle`.
     """
-    size = network.config.size
-    if lr < 1 or lr & (lr - 1) or not SMALLEST_FACTOR * lr <= size <= LARGEST_FACTOR * lr:
-        raise BundleError(f"LRs of this network are {max(1, size // LARGEST_FACTOR)} to {size // SMALLEST_FACTOR} "
-                          f"pixels wide, a power of two, got {lr}")
-    described = {**network.config.as_dict(), "lr": lr}
-    controls = [] if network.config.blind else [STRENGTH]
-    return _write_area_bundle(GCFSRUpscaler(network, lr), lr, size, GCFSR_KIND, described, controls, placement, folder,
-                              licence, domain, formats, force)
+    config = network.config
+    if lr < 1 or lr & (lr - 1) or not SMALLEST_FACTOR * lr <= config.size <= LARGEST_FACTOR * lr:
+        raise BundleError(f"LRs of this network are {max(1, config.size // LARGEST_FACTOR)} to "
+                          f"{config.size // SMALLEST_FACTOR} pixels wide, a power of two, got {lr}")
+    return _write_area_bundle(GCFSRUpscaler(network, lr), config.size, lr, placement, target, GCFSR_KIND,
+                              config.as_dict(), [] if config.blind else [STRENGTH])
 
 
-def _write_area_bundle(decoder: nn.Module, lr: int, hr: int, codec: str, described: Mapping[str, Any],
-                       controls: Sequence[str], placement: Placement, folder: Path, licence: Mapping[str, str],
-                       domain: str, formats: Sequence[str], force: bool) -> tuple[Manifest, Comparison]:
+def _write_area_bundle(decoder: nn.Module, hr: int, lr: int, placement: Placement, target: Target, codec: str,
+                       described: Mapping[str, Any], controls: Sequence[str] = ()) -> Comparison:
     encoder = area_average(hr, lr)
     decoder.eval().requires_grad_(False)
     round_weights(decoder, compact=False)
@@ -151,12 +174,12 @@ def _write_area_bundle(decoder: nn.Module, lr: int, hr: int, codec: str, describ
         _open_input(graph, STRENGTH)
     model = bytes(graph.SerializeToString())
     comparison = compare_decoder(model, decoder, run_reference(encoder, np.stack(made_tiles(COMPARED, hr))))
-    fields = _fields(folder.name, codec, domain, described, [placement], licence, controls)
-    card = _card(folder.name, codec.upper(), hr, lr, [placement], licence,
+    card = _card(target, codec, hr, lr, [placement],
                  "The encoder is the exact area mean. The network was trained on LRs that were reduced bicubically.")
-    manifest = assemble_bundle(folder, encoder, model, CoderTables.default(), fields, card=card, formats=formats,
-                               force=force)
-    return manifest, comparison
+    assemble_bundle(target.folder, encoder, model, CoderTables.default(),
+                    _fields(target, codec, described, [placement], controls), card=card, formats=target.formats,
+                    force=target.force)
+    return comparison
 
 
 def _open_input(graph: onnx.ModelProto, name: str) -> None:
@@ -170,29 +193,29 @@ def _open_input(graph: onnx.ModelProto, name: str) -> None:
     onnx.checker.check_model(graph)
 
 
-def _fields(name: str, codec: str, domain: str, described: Mapping[str, Any], placements: Sequence[Placement],
-            licence: Mapping[str, str], controls: Sequence[str] = ()) -> dict[str, Any]:
-    return {
-        "id": name, "version": "1.0.0", "codec": codec, "domain": domain,
-        "decoder": {"file": DECODER, "input": INPUT, "output": OUTPUT, "controls": list(controls),
-                    "architecture": dict(described)},
-        "training": sources(placements), "evaluation": {}, "licence": dict(licence),
-    }
-
-
 def sources(placements: Sequence[Placement]) -> dict[str, Any]:
     """The files that a network comes from, as a manifest's ``training``."""
     return {"converted_from": [{"file": placement.file, "sha256": placement.sha256} for placement in placements]}
 
 
-def _card(name: str, title: str, hr: int, lr: int, placements: Sequence[Placement], licence: Mapping[str, str],
-          remark: str) -> str:
+def _fields(target: Target, codec: str, described: Mapping[str, Any], placements: Sequence[Placement],
+            controls: Sequence[str] = ()) -> dict[str, Any]:
+    return {
+        "id": target.folder.name, "version": "1.0.0", "codec": codec, "domain": target.domain,
+        "decoder": {"file": DECODER, "input": INPUT, "output": OUTPUT, "controls": list(controls),
+                    "architecture": dict(described)},
+        "training": sources(placements), "evaluation": {}, "licence": dict(target.licence),
+    }
+
+
+def _card(target: Target, codec: str, hr: int, lr: int, placements: Sequence[Placement], remark: str) -> str:
     files = [f"- `{placement.file}`, SHA-256 {placement.sha256}" for placement in placements]
     return "\n".join([
-        f"# {name}", "", f"{title} as its authors trained it, {hr} x {hr} from {lr} x {lr}, converted from", "", *files,
-        "", f"**{licence['weights']}**", "", f"Data: {licence['data']}", "", remark, "",
+        f"# {target.folder.name}", "",
+        f"{codec.upper()} as its authors trained it, {hr} x {hr} from {lr} x {lr}, converted from", "", *files, "",
+        f"**{target.licence['weights']}**", "", f"Data: {target.licence['data']}", "", remark, "",
         "Weights are stored as float16. The payload's coder tables are the general ones, not fitted to these LRs.", "",
-        "A restored face is a plausible picture, not evidence of who somebody is.", ""])
+        "What a restored picture shows beyond its LR is plausible, not evidence.", ""])
 
 
 def _digest(encoder: RRDBEncoder) -> bytes:

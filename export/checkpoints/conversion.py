@@ -12,7 +12,14 @@ import torch
 from torch import nn
 
 from edgegrain.contract.errors import ModelError
-from export.checkpoints.bundles import COMPARED, sources, write_gcfsr_bundle, write_glean_bundle, write_grain_bundle
+from export.checkpoints.bundles import (
+    COMPARED,
+    Target,
+    sources,
+    write_gcfsr_bundle,
+    write_glean_bundle,
+    write_grain_bundle,
+)
 from export.checkpoints.gcfsr import load_gcfsr_checkpoint
 from export.checkpoints.glean import load_glean_checkpoint
 from export.checkpoints.grain import load_grain_checkpoint
@@ -49,7 +56,7 @@ class Options:
 
     Attributes:
         lr: side of a GCFSR bundle's LRs; None for a `USUAL_FACTOR`-th of the picture's.
-        domain: what a GLEAN was trained for.
+        domain: what the network was trained for; only GLEANs were published for others than faces.
         formats: of the bundle's encoder; ``onnx`` is among them.
         force: replace what is there.
     """
@@ -112,8 +119,7 @@ def convert(source: str, files: Sequence[Path], out: Path, options: Options = Op
 
 def _grain(files: Sequence[Path], out: Path, options: Options) -> Report:
     checkpoint = load_grain_checkpoint(files)
-    _, comparison = write_grain_bundle(checkpoint, out, LICENCES["grain"], domain="faces", formats=options.formats,
-                                       force=options.force)
+    comparison = write_grain_bundle(checkpoint, _target("grain", out, options))
     parameters = {"encoder": _count(checkpoint.encoder), "decoder": _count(checkpoint.decoder)}
     return Report("grain", out, parameters, checkpoint.placements, comparison)
 
@@ -130,16 +136,14 @@ def _irn(files: Sequence[Path], out: Path, options: Options) -> Report:
 def _glean(files: Sequence[Path], out: Path, options: Options) -> Report:
     network, placement = load_glean_checkpoint(files[0])
     parameters = {"network": _count(network) - _count(network.prior), "prior": _count(network.prior)}
-    _, comparison = write_glean_bundle(network, placement, out, LICENCES["glean"], domain=options.domain,
-                                       formats=options.formats, force=options.force)
+    comparison = write_glean_bundle(network, placement, _target("glean", out, options))
     return Report("glean", out, parameters, (placement,), comparison)
 
 
 def _gcfsr(files: Sequence[Path], out: Path, options: Options) -> Report:
     network, placement = load_gcfsr_checkpoint(files[0])
     lr = network.config.size // USUAL_FACTOR if options.lr is None else options.lr
-    _, comparison = write_gcfsr_bundle(network, lr, placement, out, LICENCES["gcfsr"], domain="faces",
-                                       formats=options.formats, force=options.force)
+    comparison = write_gcfsr_bundle(network, lr, placement, _target("gcfsr", out, options))
     return Report("gcfsr", out, {"network": _count(network)}, (placement,), comparison)
 
 
@@ -149,6 +153,10 @@ def _stylegan2(files: Sequence[Path], out: Path, options: Options, *, rosinality
                           {name: _unused(name) for name in done.unused},
                           {name: _MEASURED if name.endswith("mean_code") else _DRAWN for name in done.made})
     return Report(f"stylegan2-{'rosinality' if rosinality else 'nvidia'}", out, done.parameters, (placement,))
+
+
+def _target(source: str, out: Path, options: Options) -> Target:
+    return Target(out, options.domain, LICENCES[source], options.formats, options.force)
 
 
 def _unused(name: str) -> str:

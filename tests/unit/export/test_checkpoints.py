@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from edgegrain.contract.errors import BundleError, ModelError
-from export.checkpoints.bundles import write_gcfsr_bundle
+from export.checkpoints.bundles import Target, write_gcfsr_bundle
 from export.checkpoints.gcfsr import load_gcfsr_checkpoint
 from export.checkpoints.glean import load_glean_checkpoint
 from export.checkpoints.grain import load_grain_checkpoint
@@ -190,5 +190,4 @@ def test_gcfsr_takes_lrs_that_it_was_trained_for(tmp_path: Path) -> None:
     network, placement = load_gcfsr_checkpoint(tmp_path / "gcfsr.pth")
     for lr in (12, 32):
         with pytest.raises(BundleError, match=f"1 to 16 pixels wide, a power of two, got {lr}"):
-            write_gcfsr_bundle(network, lr, placement, tmp_path / "bundle", {"weights": "", "data": ""},
-                               domain="faces", formats=("onnx",))
+            write_gcfsr_bundle(network, lr, placement, Target(tmp_path / "bundle", "faces", {}))

@@ -7,20 +7,23 @@ import os
 import re
 import struct
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 LISTEN = "0A"
 
 
+def parent(pid: int) -> int:
+    """Process id of the parent; `OSError` if the process is gone."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 def descendants(root: int) -> list[int]:
     """Process ids of all children, and theirs."""
     children: dict[int, list[int]] = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parent = int(path.read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            continue
-        children.setdefault(parent, []).append(int(path.parent.name))
+    for path in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            children.setdefault(parent(int(path.name)), []).append(int(path.name))
     found, waiting = [], [root]
     while waiting:
         waiting += (inner := children.get(waiting.pop(), []))
@@ -52,10 +55,8 @@ def listening_addresses(pids: Iterable[int]) -> set[tuple[str, int]]:
 def _socket_inodes(pid: int) -> list[str]:
     inodes = []
     for link in Path(f"/proc/{pid}/fd").glob("*"):
-        try:
+        with suppress(OSError):
             inodes += re.findall(r"socket:\[(\d+)\]", os.readlink(link))
-        except OSError:
-            continue
     return inodes
 
 

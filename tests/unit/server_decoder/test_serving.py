@@ -150,7 +150,7 @@ def test_a_graph_with_halves_and_seeded_noise(ops_library: Path, monkeypatch: py
     np.testing.assert_array_equal(session.decode(lrs[:1], seed=1), first[:1])
     assert session.takes_seed and (session.decode(lrs, seed=2) != first).any()
     plain = export_decoder(served_decoder(decoder, torch.float16), 16, Weights.float16)
-    assert not library.needs_library(plain) and len(plain) < 2.6 * sum(p.numel() for p in decoder.parameters())
+    assert not library.needs_library(plain) and len(plain) < 4 * sum(p.numel() for p in decoder.parameters())
     assert compare_decoder(plain, decoder, lrs, Precision.float16).psnr > 60
 
 

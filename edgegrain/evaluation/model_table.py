@@ -3,7 +3,7 @@
 Networks live on torch's meta device, which knows shapes only. Operations are those of restoring (or encoding, or
 judging) one picture: convolutions and matrix products, one MAC per multiplication. A generator's mapping network counts
 among its parameters but not among the operations: codes come from the code predictor. IRN's one network counts there
-and back, for 256 x 256 pixels.
+and back, for 256 x 256 pixels. What a GLEAN has beside its bank, and all of a GCFSR, is one part.
 """
 
 from __future__ import annotations
@@ -22,6 +22,10 @@ from edge_encoder.architectures import HR_SIZES, LR_SIZES, encoder_config
 from edge_encoder.float_encoder import FloatEncoderConfig, RRDBEncoder
 from edge_encoder.lowering import lower
 from edge_encoder.twin import EncoderTwin
+from server_decoder.gcfsr import GCFSR, GCFSRConfig
+from server_decoder.gcfsr import PRESETS as GCFSR_PRESETS
+from server_decoder.glean import GLEAN, GLEANConfig
+from server_decoder.glean import PRESETS as GLEAN_PRESETS
 from server_decoder.grain.code_predictor import CodePredictor, CodesConfig
 from server_decoder.grain.fusion import FeatureFusion, FusionConfig, PictureFusion
 from server_decoder.grain.grain import GrainConfig
@@ -53,7 +57,7 @@ class Model:
     Attributes:
         name: as presets and commands take it.
         parts: ``encoder``, ``decoder``, ``code_predictor``, ``fusion``, ``prior``, ``discriminator``: those it has; or
-            ``rescaler``, where one network is both encoder and decoder.
+            ``rescaler``, where one network is both encoder and decoder; or ``network``, all of it beside a prior.
     """
 
     name: str
@@ -79,8 +83,10 @@ class Model:
 def models() -> list[Model]:
     """All of them, GRAIN's first."""
     return [*(grain_model(name, config) for name, config in PRESETS.items()),
-            *(irn_model(name, config) for name, config in IRN_PRESETS.items()), *_decoders(), *_priors(), *_encoders(),
-            *_discriminators()]
+            *(irn_model(name, config) for name, config in IRN_PRESETS.items()),
+            *(glean_model(name, config) for name, config in GLEAN_PRESETS.items()),
+            *(gcfsr_model(name, config) for name, config in GCFSR_PRESETS.items()),
+            *_decoders(), *_priors(), *_encoders(), *_discriminators()]
 
 
 def grain_model(name: str, config: GrainConfig) -> Model:
@@ -101,6 +107,19 @@ def irn_model(name: str, config: IRNConfig) -> Model:
             irn.inverse(*irn(picture))
 
     return Model(name, {"rescaler": _measure(lambda: IRN(config), (3, IRN_SIDE, IRN_SIDE), run=there_and_back)})
+
+
+def glean_model(name: str, config: GLEANConfig) -> Model:
+    """A GLEAN configuration: the bank, and encoder and decoder around it."""
+    whole, prior = _measure(lambda: GLEAN(config), (3, config.lr, config.lr)), _prior(config.prior)
+    network = Part(whole.parameters - prior.parameters, whole.macs - prior.macs)
+    return Model(name, {"network": network, "prior": prior})
+
+
+def gcfsr_model(name: str, config: GCFSRConfig) -> Model:
+    """A GCFSR configuration."""
+    return Model(name, {"network": _measure(lambda: GCFSR(config), (3, config.size, config.size),
+                                            torch.empty(1, device="meta"))})
 
 
 def _encoder_of(config: GrainConfig) -> Part | None:

@@ -77,6 +77,9 @@ def test_json_has_every_configuration_by_name(capsys: pytest.CaptureFixture[str]
         assert row["macs"] == sum(row["macs_by_part"].values()) > 0
     assert rows["exact-encoder-256-lr16"]["parameters"] == 1_051_142
     assert rows["irn-x4"]["parameters"] == 4_355_136
+    assert rows["gcfsr-1024"]["parameters"] == pytest.approx(66.69e6, rel=0.001)  # [GCFSR] Table 1
+    assert 188e6 <= rows["glean-1024-x64"]["parameters"] <= 190e6
+    assert rows["glean-1024-x64"]["parameters_by_part"]["prior"] == rows["stylegan2-1024"]["parameters"]
 
 
 def test_table(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

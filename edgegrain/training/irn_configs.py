@@ -108,7 +108,7 @@ IRN_CONFIGS: dict[str, IRNTraining] = {
     "irn-plus-x4": _plus(PRESETS["irn-x4"]),
     # The bundle photos-x4: what a few minutes of one CPU core allow. Muon and averaged weights shorten the way.
     "photos-x4": IRNTraining(
-        PRESETS["irn-x4-light"], IRNLosses(distribution=1e-3), batch=8, crop=96, learning_rate=1e-3,
+        PRESETS["irn-x4-light"], IRNLosses(distribution=1e-6), batch=4, crop=64, learning_rate=2e-3,
         halve_at=(0.4, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95), muon=1.0, warm_up=50, ema=0.99, bf16=True),
     "smoke-irn": IRNTraining(
         _SMOKE, IRNLosses(distribution=0.1), batch=4, crop=32, iterations=120, learning_rate=4e-3, warm_up=5, ema=0.8,

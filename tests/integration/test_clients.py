@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -33,3 +34,23 @@ def test_the_java_client(repository: Path, tmp_path: Path) -> None:
     tested = subprocess.run(run_all, capture_output=True, text=True, timeout=300)
     assert tested.returncode == 0, tested.stdout + tested.stderr
     assert "17 of 17 tests passed" in tested.stdout
+
+
+def test_the_web_client(repository: Path, tmp_path: Path) -> None:
+    """What `make test-web` does, on a copy beside links to what its tests read: packages stay out of the checkout."""
+    if not (shutil.which("node") and shutil.which("npm")):
+        pytest.skip("needs Node and npm")
+    version = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout
+    if int(re.findall(r"\d+", version)[0]) < 20:
+        pytest.skip(f"needs Node 20 or later, found {version.strip()}")
+    web = tmp_path / "clients" / "web"
+    shutil.copytree(repository / "clients" / "web", web, ignore=shutil.ignore_patterns("node_modules", "dist"))
+    for name in ("bundles", "edgegrain", "tests"):
+        (tmp_path / name).symlink_to(repository / name)
+    install = ["npm", "ci", "--no-audit", "--no-fund", "--prefer-offline"]
+    installed = subprocess.run(install, cwd=web, capture_output=True, text=True, timeout=600)
+    if installed.returncode and re.search("ENOTFOUND|EAI_AGAIN|ECONN|ETIMEDOUT|ENETUNREACH", installed.stderr):
+        pytest.skip("needs the npm registry, which cannot be reached")
+    assert installed.returncode == 0, installed.stdout + installed.stderr
+    tested = subprocess.run(["npm", "test"], cwd=web, capture_output=True, text=True, timeout=600)
+    assert tested.returncode == 0, tested.stdout + tested.stderr

@@ -15,6 +15,8 @@ from PIL import Image
 import sdk
 from tests.service_harness import SOON, live_service
 
+TOKEN = "a-token-for-this-test"
+
 
 @pytest.fixture(scope="module")
 def drive(repository: Path) -> list[str]:
@@ -35,8 +37,9 @@ def test_from_a_file_to_the_restored_picture(
     picture = tmp_path / "portrait.png"
     with Image.open(portrait_path) as image:
         image.convert("RGB").resize((500, 620)).save(picture)
-    with live_service(default_bundle, deadline=SOON, batch_sizes="1") as service:
-        command = [*drive, "--url", service.url, "--picture", str(picture), "--out", str(tmp_path / "out")]
+    with live_service(default_bundle, deadline=SOON, batch_sizes="1", tokens=TOKEN) as service:
+        command = [
+            *drive, "--url", service.url, "--picture", str(picture), "--out", str(tmp_path / "out"), "--token", TOKEN]
         driven = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert driven.returncode == 0, driven.stderr
     page = json.loads((tmp_path / "out" / "page.json").read_text())

@@ -1,7 +1,7 @@
 /**
  * Drives the demonstration page in Chromium as a person would, with the keyboard where there is a choice:
  *
- *     node e2e/drive.mjs --url http://127.0.0.1:8000 --picture me.png --out DIR
+ *     node e2e/drive.mjs --url http://127.0.0.1:8000 --picture me.png --out DIR [--token TOKEN]
  *
  * DIR gets payload.grain and device-report.json (saved from the page), page.json (what it said) and, for a wide and a
  * phone-sized window, pictures of the whole page. CHROMIUM names the browser, /usr/bin/chromium by default.
@@ -21,11 +21,11 @@ const FLAGS = [
 const PATIENCE = 180_000;
 
 const { values } = parseArgs({
-  options: { url: { type: "string" }, picture: { type: "string" }, out: { type: "string" } },
+  options: { url: { type: "string" }, picture: { type: "string" }, out: { type: "string" }, token: { type: "string" } },
 });
-const { url, picture, out } = values;
+const { url, picture, out, token } = values;
 if (!url || !picture || !out) {
-  console.error("usage: node e2e/drive.mjs --url URL --picture FILE --out DIR");
+  console.error("usage: node e2e/drive.mjs --url URL --picture FILE --out DIR [--token TOKEN]");
   process.exit(2);
 }
 mkdirSync(out, { recursive: true });
@@ -43,8 +43,15 @@ try {
   const page = await context.newPage();
   page.setDefaultTimeout(PATIENCE);
   page.on("pageerror", (error) => trouble.push(String(error)));
-  page.on("console", (message) => message.type() === "error" && trouble.push(message.text()));
+  page.on("console", (message) => {
+    const refusal = token && message.text().includes("401"); // the page finds out by asking
+    if (message.type() === "error" && !refusal) trouble.push(message.text());
+  });
   await page.goto(url);
+  if (token) {
+    await page.locator("#token").fill(token);
+    await page.keyboard.press("Enter");
+  }
   const ready = await said(page, /^Ready\./);
 
   await page.locator("#file").setInputFiles(picture);

@@ -139,6 +139,10 @@ class FeatureModulation(nn.Module):
         self.generated = EqualizedLinear(1, channels, bias=1.0)  # sigma_2
         self.conv = EqualizedConv(channels, channels, 3)
 
+    def forward(self, f: Tensor, strength: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Conv(f), and the weights of both kinds of features."""
+        return self.conv(f), self.weights(strength)
+
     def weights(self, strength: Tensor) -> tuple[Tensor, Tensor]:
         """``[B, 1]`` -> sigma_enc and sigma_gen, ``[B, C]``: their squares sum to 1; positive, if not ``signed``."""
         one, other = self.encoded(strength), self.generated(strength)
@@ -212,7 +216,8 @@ class GCFSR(nn.Module):
         codes = activate(self.codes(self.to_codes(features[0]))).unflatten(1, (self.config.code_count, -1))
         x, picture, pictures = self.constant(features[0]), None, []
         for level, (f, modulation) in enumerate(zip(features, self.modulations, strict=True)):
-            joined = {"encoded": modulation.conv(f), "weights": modulation.weights(sigma)}
+            encoded, weights = modulation(f, sigma)
+            joined = {"encoded": encoded, "weights": weights}
             if level:
                 x = self.layers[2 * level - 1](x, codes[:, 2 * level - 1])
             x = self.layers[2 * level](x, codes[:, 2 * level], **joined)

@@ -193,9 +193,10 @@ class GLEAN(nn.Module):
         for name, module in self.named_modules():
             if isinstance(module, nn.Conv2d) and not name.startswith(("prior.", "fusions.", "features.body.")):
                 initialize(module)
-        linear = self.to_codes[-1]
-        nn.init.normal_(linear.weight, std=0.1 * linear.in_features**-0.5)
-        nn.init.zeros_(linear.bias)
+        for module in self.to_codes:
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=0.1 * module.in_features**-0.5)
+                nn.init.zeros_(module.bias)
 
     def forward(self, lr: Tensor) -> Tensor:
         """Restore faces.

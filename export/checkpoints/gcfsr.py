@@ -22,6 +22,7 @@ START = 16
 """Side of the coarsest features, fixed in the authors' code."""
 _CONVOLUTION = {"weight": 0, "bias": 1}  # place in a sequence of convolution and activation
 _MODULATION = {"encoded": "condition_scale2", "generated": "condition_scale1"}
+_LAYER = {"noise_strength": "weight", "bias": "activate.bias"}
 _UNUSED = {"noises.": "of other sizes than the layers' noise, which the authors draw anew in every run"}
 _DRAWN = "drawn from a seed: the authors draw it anew in every run"
 
@@ -82,14 +83,12 @@ def _theirs(ours: str, levels: int) -> str | None:
             return f"{_MODULATION[weighed]}.{levels - 1 - int(level)}.{ending}"
         case "layers", [index, *inner]:
             layer = f"style_convs.{int(index) - 1}" if int(index) else "style_conv1"
-            return None if inner == ["noise"] else f"{layer}.{_LAYER.get(tuple(inner)) or _modulated(inner)}"
+            inside = ".".join(inner)
+            return None if inside == "noise" else f"{layer}.{_LAYER.get(inside) or _modulated(inner)}"
         case "to_rgb", [level, *inner]:
             layer = f"to_rgbs.{int(level) - 1}" if int(level) else "to_rgb1"
             return f"{layer}.{'bias' if inner == ['bias'] else _modulated(inner)}"
     return None
-
-
-_LAYER = {("noise_strength",): "weight", ("bias",): "activate.bias"}
 
 
 def _modulated(inner: list[str]) -> str:

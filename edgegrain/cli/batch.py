@@ -158,15 +158,17 @@ def _failures_file(path: Path, force: bool) -> Iterator[Callable[[dict[str, str]
         raise FileExistsError(f"{path} exists and holds something else; name another file with --failures, or pass "
                               "--force to replace it")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8") as file:
+    try:
+        with path.open("w", encoding="utf-8") as file:
 
-        def note(failure: dict[str, str]) -> None:
-            file.write(json.dumps(failure) + "\n")
-            file.flush()
+            def note(failure: dict[str, str]) -> None:
+                file.write(json.dumps(failure) + "\n")
+                file.flush()
 
-        yield note
-    if path.stat().st_size == 0:
-        path.unlink()
+            yield note
+    finally:
+        if path.stat().st_size == 0:
+            path.unlink()
 
 
 def _is_ours(path: Path) -> bool:

@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from enum import Enum
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
@@ -22,8 +23,8 @@ from edgegrain.contract.files import write_atomically
 
 STAGING = ".edgegrain-batch"
 """Folder inside a target folder: files lie there until they are whole."""
-LOCK_SECONDS = 30.0
-"""A killed run's workers are gone by then."""
+LOCK_SECONDS, END_SECONDS = 30.0, 5.0
+"""Patience with the workers of a run that was killed, and of one that ends."""
 ATOMIC = frozenset({"s3", "gcs", "abfs"})
 """File systems of pyarrow where an object appears whole, when its stream is closed."""
 
@@ -108,16 +109,20 @@ class FolderStore:
             ServiceError: another run writes to it.
         """
         self.root.mkdir(parents=True, exist_ok=True)
-        handle = _lock_alone(self.root)
+        handle = os.open(self.root, os.O_RDONLY)
+        locks = _lock_alone(handle, LOCK_SECONDS)
+        if locks is Locks.TAKEN:
+            os.close(handle)
+            raise ServiceError(f"another run writes to {self.root}; wait until it ends, or end it")
         try:
             shutil.rmtree(self.root / STAGING, ignore_errors=True)
-            if handle is not None:
+            if locks is Locks.HELD:
                 _lock(handle, shared=True)  # the workers of this run hold it likewise
             yield
         finally:
+            _lock_alone(handle, END_SECONDS)  # when the workers are gone
             shutil.rmtree(self.root / STAGING, ignore_errors=True)
-            if handle is not None:
-                os.close(handle)
+            os.close(handle)
 
     def share(self) -> int | None:
         """A worker's part of the hold on the folder; a descriptor to keep open, None where there are no locks."""
@@ -241,23 +246,26 @@ def _os_errors(name: str) -> Iterator[None]:
         raise OSError(f"{printable(name)}: {' '.join(str(error).split()) or type(error).__name__}") from error
 
 
-def _lock_alone(root: Path) -> int | None:
-    """A descriptor of the folder, locked for this process alone; None where folders cannot be locked."""
-    handle = os.open(root, os.O_RDONLY)
-    end = time.monotonic() + LOCK_SECONDS
+class Locks(Enum):
+    """What became of the wish to lock a folder alone; some network file systems and Windows have no locks."""
+
+    HELD = "held"
+    TAKEN = "taken"
+    NONE = "none"
+
+
+def _lock_alone(handle: int, patience: float) -> Locks:
+    end = time.monotonic() + patience
     while True:
         try:
             _lock(handle, shared=False)
-            return handle
-        except BlockingIOError as error:
-            if time.monotonic() < end:
-                time.sleep(0.1)
-                continue
-            os.close(handle)
-            raise ServiceError(f"another run writes to {root}; wait until it ends, or end it") from error
-        except (OSError, ImportError):  # some network file systems, Windows
-            os.close(handle)
-            return None
+            return Locks.HELD
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                return Locks.TAKEN
+            time.sleep(0.05)
+        except (OSError, ImportError):
+            return Locks.NONE
 
 
 def _lock(handle: int, *, shared: bool) -> None:

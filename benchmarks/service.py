@@ -65,7 +65,7 @@ class Plan:
     compared: int
 
 
-FULL, QUICK = Plan(15, 10_000, 600), Plan(5, 2000, 200)
+FULL, QUICK = Plan(8, 10_000, 400), Plan(5, 2000, 200)
 
 
 def portrait_payloads(manifest: Manifest, count: int = 64) -> list[bytes]:

@@ -23,6 +23,7 @@ import pytest
 from PIL import Image
 
 import sdk
+from server_decoder.service.server import listen
 from tests.service_harness import PAYLOAD, SOON, get, post, raw_payloads, stub_worker, until
 from tests.service_process import ROOT, SERVE, Process, running, serve_with
 from tests.tiny_bundle import convolutional_decoder, write_tiny_bundle
@@ -157,6 +158,13 @@ def test_a_full_disk_is_no_trouble(bundle: Path, portrait_path: Path) -> None:
             "Content-Type": form.headers["content-type"]})
         assert answer.status_code == 413 and "part 0 has 2097152 bytes" in answer.json()["detail"]
         assert process.stop() == 0
+
+
+def test_answers_are_not_held_back() -> None:
+    with listen("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_ctrl_c_ends_workers_too(bundle: Path) -> None:

@@ -1,0 +1,55 @@
+"""The photographs' network in the zoo: small, of the named shape, better than bicubic where it was not trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from edge_encoder.preprocessing import load_picture
+from edgegrain.contract.coder_tables import CoderTables
+from edgegrain.evaluation.judge import unit_batch
+from edgegrain.evaluation.lpips import LPIPS
+from edgegrain.evaluation.rescaling import bicubic_pair, luma_psnr
+from server_decoder.irn import IRN, PRESETS, round_to_levels
+from server_decoder.irn_weights import load_irn, read_training
+
+
+@pytest.fixture(scope="module")
+def folder(repository: Path) -> Path:
+    path = repository / "zoo" / "photos-x4"
+    if not path.is_dir():
+        pytest.skip("needs zoo/photos-x4 of the checkout")
+    return path
+
+
+@pytest.fixture(scope="module")
+def irn(folder: Path) -> IRN:
+    return load_irn(folder / "irn.safetensors")
+
+
+def test_it_is_the_light_network_with_its_coder(folder: Path, irn: IRN) -> None:
+    assert irn.config == PRESETS["irn-x4-light"]
+    assert sum(file.stat().st_size for file in folder.iterdir()) < 5_000_000
+    assert read_training(folder / "irn.safetensors")["crops_seen"] > 1000
+    assert CoderTables.from_json((folder / "coder.json").read_bytes()) != CoderTables.default()
+
+
+@torch.inference_mode()
+def test_it_beats_bicubic_rescaling(irn: IRN, shared_data: Path, shared_weights: Path) -> None:
+    rgb = load_picture(shared_data / "dev_eval" / "set5" / "butterfly.png")
+    rgb = rgb[: rgb.shape[0] // 4 * 4, : rgb.shape[1] // 4 * 4]
+    x = torch.tensor(rgb).permute(2, 0, 1)[None].float() / 255
+    y, z = irn(x)
+    assert (irn.inverse(y, z) - x).abs().max() < 1e-4
+    values = irn.inverse(round_to_levels(y), torch.zeros_like(z)).clamp(0, 1)
+    restored = (255 * values[0].permute(1, 2, 0)).round().numpy().astype(np.uint8)
+    lr, bicubic = bicubic_pair(rgb, 4)
+    small = (255 * y.clamp(0, 1)[0].permute(1, 2, 0)).round().numpy()
+    assert np.abs(small - lr).mean() < 4  # y looks like the bicubic reduction
+    assert luma_psnr(restored, rgb, 4) > luma_psnr(bicubic, rgb, 4) + 0.5
+    lpips = LPIPS(shared_weights)
+    distance = [lpips(unit_batch(picture), unit_batch(rgb)).item() for picture in (restored, bicubic)]
+    assert distance[0] < 0.8 * distance[1]

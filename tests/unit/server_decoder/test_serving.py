@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from edge_encoder.integer_network import run_reference
-from edgegrain.contract.errors import ExportError, ModelError
+from edgegrain.contract.errors import ExportError
 from edgegrain.contract.quantization import dequantize
 from export.decoder_sources import DecoderSource, find_decoder, random_decoder
 from export.server import Precision, Weights, compare_decoder, export_decoder
@@ -24,7 +24,6 @@ from server_decoder.runtime import DecoderSession
 from server_decoder.serving import noise_maps, noise_sides, served_decoder, upsampled_conv2d
 
 KINDS = ["grain-smoke", "grain-smoke-mobile"]
-GRAIN_ZOO = "faces-256-lr16-grain"
 
 
 def lr_values(count: int = 2) -> Tensor:
@@ -164,12 +163,3 @@ def on_real_lrs(source: DecoderSource, pictures: list[np.ndarray]) -> float:
 
 def test_halves_on_real_lrs(default_bundle: Path, portrait: np.ndarray) -> None:
     assert on_real_lrs(find_decoder(default_bundle), [portrait, portrait[:, ::-1]]) >= 50
-
-
-def test_halves_of_grain_on_real_lrs(repository: Path, portrait: np.ndarray) -> None:
-    folder = repository / "zoo" / GRAIN_ZOO
-    try:
-        source = find_decoder(folder)
-    except (ModelError, FileNotFoundError) as error:
-        pytest.skip(f"needs the generator of {GRAIN_ZOO}: {error}")
-    assert on_real_lrs(source, [portrait]) >= 50

@@ -15,6 +15,7 @@ from PIL import Image
 
 from edge_encoder.integer_network import load
 from edgegrain.contract.errors import BundleError, DeviceError, EdgegrainError
+from edgegrain.contract.manifest import load_manifest
 from edgegrain.contract.quantization import quantize
 from edgegrain.training.adversarial import Opponent
 from edgegrain.training.checkpoint import CHECKPOINT, load_run
@@ -27,6 +28,7 @@ from edgegrain.training.publish import has_encoder
 from edgegrain.training.stages import StageConfig
 from edgegrain.training.start import begin, stand_in_prior
 from edgegrain.training.validation import Judges
+from export.decoder_sources import bundle_decoder
 from sdk import Codec
 from tests.unit.training.conftest import rows
 
@@ -88,7 +90,10 @@ def test_the_learning_rate_warms_up_holds_and_anneals() -> None:
 
 def test_a_run_can_begin_with_a_bundle(default_bundle: Path, repository: Path) -> None:
     """Its first restoration is the bundle's own, and its encoder counts as the bundle's."""
-    run = begin(SMOKE, default_bundle)
+    config = CONFIGS["final-faces-256-lr16"]
+    # The generator as the bundle holds it, which lacks only what its picture does not depend on.
+    prior = bundle_decoder(load_manifest(default_bundle)).prior
+    run = begin(config, default_bundle, prior)
     rgb = np.array(Image.open(repository / "edgegrain" / "demo" / "portrait.jpg").convert("RGB"))
     codec = Codec(default_bundle)
     payload = codec.compress(rgb)
@@ -99,7 +104,7 @@ def test_a_run_can_begin_with_a_bundle(default_bundle: Path, repository: Path) -
     np.testing.assert_array_equal(levels[0].permute(1, 2, 0).numpy(), payload.lr)
     restored = quantize(picture[0].permute(1, 2, 0).numpy()).astype(int)
     assert np.abs(restored - np.asarray(codec.restore(payload))).max() <= 1
-    assert run.config.batch == SMOKE.batch
+    assert run.config.batch == config.batch
     assert run.history[0]["pictures"] > 0
     network = load(default_bundle / "encoder.safetensors")
     assert has_encoder(run.model, network)

@@ -77,7 +77,7 @@ def listen(host: str, port: int) -> socket.socket:
     """A socket that listens on an address; port 0 takes a free one. `OSError` if that cannot be."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
-    # Connections inherit it. Without it an answer's body waits 40 ms for the acknowledgement of its head: asyncio sets it
-    # only on sockets that name their protocol, which these do not.
+    # Connections inherit it. Without it an answer's body waits 40 ms for the acknowledgement of its head: asyncio sets
+    # it only on sockets that name their protocol, which these do not.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener

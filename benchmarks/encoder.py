@@ -8,7 +8,7 @@ encoder is the default bundle's, at other sizes the default architecture for 16 
 depends on them. Every measurement has a process of its own; both encoders get the same picture, uint8 in, uint8 out.
 
 Ratios are the official encoder's time over the exact one's, both with all threads. ``exact_vs_official_encoder`` is at
-1024 and the smaller of the two runtimes' ratios.
+1024 on LiteRT with XNNPACK, which is what phones run.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from measurement import circumstances, copy_rate, finish, in_own_process, matmul
 sys.path.insert(0, str(ROOT))
 
 LR = 16
-BAR_SIZE = 1024
+BAR = "xnnpack_1024"
 RUNTIMES = {"xnnpack": "encoder.tflite", "onnx": "encoder.onnx"}
 SLOWEST = 8
 
@@ -174,10 +174,9 @@ def compare(options: argparse.Namespace, folder: Path, seconds: float) -> dict[s
                     ratios[f"{runtime}_{size}"] = round(times["official"] / times["exact"], 1)
         slowest[str(size)] = in_own_process(__file__, ["--measure", "nodes", str(
             folder / str(size) / "exact" / "encoder.onnx"), str(size), str(everything)], options.limit)
-    at_bar = [ratio for name, ratio in ratios.items() if name.endswith(f"_{BAR_SIZE}")]
     named = {f"exact_vs_official_encoder_{name}": ratio for name, ratio in ratios.items()}
-    if at_bar:
-        named = {"exact_vs_official_encoder": min(at_bar), **named}
+    if BAR in ratios:
+        named = {"exact_vs_official_encoder": ratios[BAR], **named}
     for name, ratio in named.items():
         print(f"{name}: {ratio}")
     return {**report, **named, "runs": rows, "slowest": slowest}

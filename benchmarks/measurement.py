@@ -43,14 +43,15 @@ def circumstances(device: str, threads: int) -> dict[str, Any]:
             "device": device, "commit": commit(), "versions": versions}
 
 
-def median_seconds(run: Callable[[], object], seconds: float, least: int = 3, most: int = 100) -> float:
-    """Median time of a run, after two that do not count; about ``seconds`` in all."""
+def median_seconds(run: Callable[[], object], seconds: float, least: int = 3, most: int = 100, warm_ups: int = 2
+                   ) -> float:
+    """Median time of a run, after some that do not count; about ``seconds`` in all."""
     durations: list[float] = []
     end = time.perf_counter() + seconds
-    for index in range(most + 2):
+    for index in range(most + warm_ups):
         start = time.perf_counter()
         run()
-        if index >= 2:
+        if index >= warm_ups:
             durations.append(time.perf_counter() - start)
         if len(durations) >= least and time.perf_counter() > end:
             break

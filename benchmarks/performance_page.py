@@ -36,6 +36,7 @@ VARIANTS = {
     "session": "LR to picture, uint8 (`DecoderSession`)"}
 RATIOS = {
     "ort_vs_torch_eager": "ONNX Runtime is {} times as fast as torch's straightforward modules",
+    "ort_fused_vs_torch_eager": "with the fused ops {} times",
     "ort_vs_torch_activations": "{} times as fast as our modules in torch",
     "ort_vs_torch_compile": "{} times as fast as torch.compile",
     "fused_vs_plain": "the fused ops make it {} times as fast",
@@ -70,6 +71,8 @@ def decoder_section(report: Mapping[str, Any]) -> list[str]:
     said = [text.format(report[name]) for name, text in RATIOS.items() if name in report]
     if said:
         lines += ["", f"At batch {first}: " + "; ".join(said) + "."]
+    if "matmul_tflops" not in report:
+        return [*lines, "", _origin(report, "decoder.py")]
     lines += ["", f"Largest products of torch reach {1e3 * report['matmul_tflops']:,.0f} GFLOP/s in "
               f"{report['matmul_type']}, copies {report['copy_gb_per_s']:,.1f} GB/s."]
     plain = rows.get(("ort-plain", 1), {})
@@ -169,7 +172,8 @@ def _memory(mebibytes: float) -> str:
 
 def _origin(report: Mapping[str, Any], script: str) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in report["versions"].items())
-    return (f"`python benchmarks/{script}` on {report['date']}, {report['machine']}, {report['cores']} cores, "
+    command = report.get("command", script)
+    return (f"`python benchmarks/{command}` on {report['date']}, {report['machine']}, {report['cores']} cores, "
             f"{report['threads']} threads, {versions}, commit {report['commit']}.")
 
 

@@ -1,0 +1,132 @@
+"""``edgegrain batch`` as a process: 500 pictures, its parts and itself killed, gone on with, and done."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import sdk
+from edgegrain.contract.payload import parse_header
+from tests.process_tree import command_line, descendants, parent
+from tests.tiny_bundle import HR, write_tiny_bundle
+
+pytest.importorskip("ray.data", reason="needs the extra ray: pip install 'edgegrain[ray]'")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes in /proc")
+
+ROOT = Path(__file__).resolve().parents[2]
+PICTURES, DAMAGED = 500, 7
+PATIENCE = 300.0
+"""Seconds for what takes ten on a quiet machine: Ray's start, mostly."""
+
+
+Start = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts runs, and ends those that a failing test leaves behind."""
+    runs = []
+
+    def start(*arguments: object) -> subprocess.Popen[str]:
+        runs.append(subprocess.Popen(
+            [sys.executable, "-m", "edgegrain.cli.main", "batch", *map(str, arguments), "--json"], text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)}))
+        return runs[-1]
+
+    yield start
+    for run in runs:
+        run.kill()
+
+
+def files(folder: Path) -> dict[str, Path]:
+    return {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+
+
+def payloads(folder: Path) -> dict[str, Path]:
+    return {name: path for name, path in files(folder).items() if name.endswith(".grain")}
+
+
+def wait(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+def reach(run: subprocess.Popen[str], out: Path, least: int) -> None:
+    """Wait until a run has written so many payloads."""
+    wait(lambda: run.poll() is not None or sum(1 for _ in out.rglob("*.grain")) >= least)
+    if run.poll() is not None:
+        _, stderr = run.communicate()
+        if "Ray did not start" in stderr:
+            pytest.skip(f"this machine is too busy for Ray: {stderr.strip()}")
+        raise AssertionError(f"the run ended early: {stderr}")
+
+
+def network_process(run: int) -> int:
+    """One of the processes in which a run's networks are."""
+    return next(pid for pid in descendants(run) if "server_decoder.service.worker" in command_line(pid))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``in`` with 500 pictures in two folders and seven damaged ones among them; a bundle."""
+    place = tmp_path_factory.mktemp("batch")
+    write_tiny_bundle(place, "bundle")
+    random = np.random.default_rng(2)
+    for folder in ("a", "b/c"):
+        (place / "in" / folder).mkdir(parents=True)
+    for index in range(PICTURES):
+        rgb = random.integers(0, 256, (4 * HR + index % 9, 4 * HR, 3), dtype=np.uint8)
+        Image.fromarray(rgb).save(place / "in" / ("a" if index % 2 else "b/c") / f"{index:03}.png", compress_level=0)
+    for index in range(DAMAGED):
+        data = (place / "in" / "a" / f"{20 * index + 1:03}.png").read_bytes()
+        (place / "in" / "a" / f"{20 * index:03}-cut.png").write_bytes(data[:index * 50])
+    return place
+
+
+def test_killed_and_gone_on_with(place: Path, start: Start) -> None:
+    arguments = place / "in", place / "out", "--bundle", place / "bundle", "--workers", 2, "--batch-size", 4
+    out = place / "out"
+
+    run = start(*arguments)
+    reach(run, out, 20)
+    os.kill(network_process(run.pid), signal.SIGKILL)
+    reach(run, out, 60)
+    os.kill(parent(network_process(run.pid)), signal.SIGKILL)  # the actor that drives it
+    reach(run, out, 120)
+    processes = descendants(run.pid)
+    run.kill()
+    assert run.wait(PATIENCE) == -signal.SIGKILL
+    wait(lambda: not any(Path(f"/proc/{pid}").exists() for pid in processes))
+    early = payloads(out)
+    assert 120 <= len(early) < PICTURES
+    for path in early.values():
+        parse_header(path.read_bytes())  # checks length and CRC: nothing is half there
+    ages = {name: path.stat().st_mtime_ns for name, path in early.items()}
+
+    run = start(*arguments)
+    stdout, stderr = run.communicate(timeout=PATIENCE)
+    assert run.returncode == 1, stderr
+    summary = json.loads(stdout)
+    assert (summary["direction"], summary["skipped"]) == ("compress", len(early))
+    assert (summary["done"], summary["failed"]) == (PICTURES - len(early), DAMAGED)
+    assert {name: (out / name).stat().st_mtime_ns for name in early} == ages
+    failures = [json.loads(line) for line in (out / "failures.jsonl").read_text().splitlines()]
+    assert {failure["name"] for failure in failures} == {f"a/{20 * index:03}-cut.png" for index in range(DAMAGED)}
+    assert all(failure["error"] for failure in failures) and stderr.count("error: a/") == DAMAGED
+    codec = sdk.Codec(place / "bundle")
+    expected = {f"{name}.grain" for name in files(place / "in") if "cut" not in name}
+    assert files(out).keys() == expected | {"failures.jsonl"}
+    for name in sorted(expected)[::7]:
+        assert (out / name).read_bytes() == codec.compress(place / "in" / name.removesuffix(".grain"))

@@ -18,6 +18,7 @@ from torch import nn
 
 from edgegrain.contract.errors import BundleError, ExportError
 from server_decoder.cuda_ops.library import DOMAIN as OPS_DOMAIN
+from server_decoder.grain.grain import PRIOR
 
 OPSET = 18
 INPUT, NOISE, OUTPUT = "lr", "noise", "hr"
@@ -55,6 +56,7 @@ def decoder_graph(decoder: nn.Module, lr: int) -> onnx.ModelProto:
     model = program.model_proto
     _drop_unread_outputs(model)
     _forget_machine(model)
+    _keep_small(model, decoder.state_dict())
     _remember_absent(model, decoder.state_dict())
     onnx.checker.check_model(model)
     return model
@@ -105,8 +107,8 @@ def round_weights(module: nn.Module, *, compact: bool) -> None:
 def load_parameters(decoder: nn.Module, model: onnx.ModelProto) -> None:
     """Fill ``decoder`` with the weights of a graph written here; strict: every weight used, none missing.
 
-    Weights that the graph does not need (a generator's mapping network, its head to RGB when its features are all that
-    counts) become NaN: a picture that depends on one cannot be mistaken for a good one.
+    Weights of a generator that the graph does not need (its mapping network, its head to RGB when its features are all
+    that counts) become NaN: a picture that depends on one cannot be mistaken for a good one.
 
     Raises:
         BundleError: names or shapes do not match.
@@ -160,6 +162,16 @@ def _drop_unread_outputs(model: onnx.ModelProto) -> None:
 
 def _reads_parameter(value: Any) -> bool:
     return value is not None and value.is_initializer() and _is_parameter(value.name or "")
+
+
+def _keep_small(model: onnx.ModelProto, state: Mapping[str, torch.Tensor]) -> None:
+    # What was trained is kept although the picture does not depend on it: the invertible picture's last convolution,
+    # where the generator's picture is the base. A later training looks at both.
+    held = {tensor.name for tensor in model.graph.initializer}
+    for name, tensor in state.items():
+        small = tensor.dtype == torch.float32 and tensor.numel() < _LARGE
+        if small and name not in held and not name.startswith(PRIOR):
+            model.graph.initializer.append(numpy_helper.from_array(tensor.detach().cpu().numpy(), name))
 
 
 def _remember_absent(model: onnx.ModelProto, names: Iterable[str]) -> None:

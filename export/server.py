@@ -130,18 +130,20 @@ def compare_decoder(model: bytes, decoder: nn.Module, lrs: np.ndarray, precision
         register_library(options)
     x = np.ascontiguousarray(dequantize(lrs.astype(np.float32)).transpose(0, 3, 1, 2))  # [N, 3, h, w]
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    seeded = isinstance(decoder, Grain) and any(item.name == NOISE for item in session.get_inputs())
-    sides = noise_sides(decoder.prior) if seeded else ()
+    takes_noise = any(item.name == NOISE for item in session.get_inputs())
+    seeded = decoder if isinstance(decoder, Grain) and takes_noise else None
+    sides = noise_sides(seeded.prior) if seeded is not None and seeded.prior is not None else ()
     noise = np.random.default_rng(0).standard_normal((1, sum(side**2 for side in sides)), np.float32)
+    maps = noise_maps(torch.from_numpy(noise), sides)
     with torch.no_grad():
         expected = torch.cat([
-            decoder.forward_all(one[None], noise=noise_maps(torch.from_numpy(noise), sides)).final if seeded
-            else decoder(one[None]) for one in torch.from_numpy(x)]).numpy()
+            decoder(one[None]) if seeded is None else seeded.forward_all(one[None], noise=maps).final
+            for one in torch.from_numpy(x)]).numpy()
     batch = max(1, BATCH * 256**2 // expected.shape[-1] ** 2)
     parts = []
     for start in range(0, len(x), batch):
         part = x[start : start + batch]
-        feeds = {INPUT: part, **({NOISE: noise.repeat(len(part), axis=0)} if seeded else {})}
+        feeds = {INPUT: part, **({} if seeded is None else {NOISE: noise.repeat(len(part), axis=0)})}
         parts.append(session.run([OUTPUT], feeds)[0])
     del session  # a decoder for 1024 x 1024 holds gigabytes
     error = np.concatenate(parts) - expected
@@ -173,8 +175,10 @@ def export_decoder(decoder: nn.Module, lr: int, weights: Weights = Weights.float
     """
     if weights is not Weights.float32:
         round_weights(decoder, compact=weights is Weights.compact)
-    plain = type(decoder) in (Grain, RRDBDecoder)
-    graph = decoder_graph(served_decoder(decoder) if plain else decoder, lr)
+    if isinstance(decoder, Grain | RRDBDecoder) and type(decoder) in (Grain, RRDBDecoder):
+        graph = decoder_graph(served_decoder(decoder), lr)
+    else:
+        graph = decoder_graph(decoder, lr)
     if weights is Weights.float16:
         graph = store_half(graph)
     elif weights is Weights.compact:

@@ -135,6 +135,7 @@ class ServedFusion(FeatureFusion):
         *coarse, fine = (part * weight.to(part.dtype)
                          for part, weight in zip(parts, weights.split(self.config.widths, 1), strict=True))
         first, *rest = self._layers()
+        assert isinstance(first, nn.Conv2d) and first.bias is not None
         below = sum(self.config.widths[:-1])
         x = F.conv2d(fine, first.weight[:, below:].to(fine.dtype), first.bias.to(fine.dtype), padding=1)
         if coarse:
@@ -178,12 +179,14 @@ class ServedGrain(Grain):
         noise_size: numbers of noise that a picture takes; 0 where the noise is constant.
     """
 
+    decoder: ServedDecoder
+
     def __init__(self, config: GrainConfig, prior: GenerativePrior | None = None, *, seeded: bool = False) -> None:
         """Random weights, except for the given ``prior``; errors as `Grain`."""
         super().__init__(config, prior)
         self.decoder = ServedDecoder(config.decoder)
         match self.fusion:
-            case FeatureFusion():
+            case FeatureFusion() if self.prior is not None:
                 channels = {scale.size: scale.channels for scale in config.decoder.scales}
                 self.fusion = ServedFusion(self.fusion.config, channels, self.prior.feature_channels)
             case PictureFusion():

@@ -116,7 +116,7 @@ def import_face(archive: str | Path, folder: Path, *, force: bool = False) -> Pa
             tensors[f"{name}.qparam"] = np.array([quantization["scale"], quantization["min"]], np.float32)
         offset += count * stored.itemsize
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **tensors)  # type: ignore[arg-type]
+    np.savez_compressed(buffer, **tensors)
     path = folder / identity.FILE
     write_atomically(path, buffer.getvalue(), force=force)
     return path
@@ -141,7 +141,7 @@ def _read(archive: str | Path, members: Mapping[str, tuple[int, str]], package: 
 def _network(pickled: bytes, sides: tuple[int, ...]) -> Tensors:
     """Kernel and bias of every convolution, then the heads' kernels, as float32 and in torch's order of axes."""
     blobs = (np.frombuffer(argument, "<f4") for opcode, argument, _ in pickletools.genops(pickled)
-             if opcode.name == "BINBYTES")
+             if opcode.name == "BINBYTES" and isinstance(argument, bytes))
     tensors, inputs = Tensors(), 3
     for index, side in enumerate(sides):
         kernel, bias = next(blobs), next(blobs)

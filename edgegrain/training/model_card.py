@@ -108,7 +108,7 @@ def collect(bundle_id: str, own: Mapping[str, Any], control: Mapping[str, Any] |
     if control is not None:
         if control["pictures"] != own["pictures"]:
             raise BundleError("the control was evaluated on other pictures; evaluate both on the same folder")
-        methods["control: box mean, same decoder"] = control["means"][control["bundle"]["id"]]
+        methods["control: box mean, invertible decoder"] = control["means"][control["bundle"]["id"]]
     optional = {key: own[key] for key in ("lr_bytes", "kid_features") if key in own}
     return {"pictures": own["pictures"], "methods": methods, **optional, "versions": own["versions"]}
 

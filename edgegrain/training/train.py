@@ -149,7 +149,7 @@ def main(
         origin = resolve_start(start)
         generator = load_prior(stage, prior or None)
         judge = load_discriminator(stage, discriminator)
-        if stage.loss.lpips or stage.loss.identity:
+        if data is not None and (stage.loss.lpips or stage.loss.identity):
             weights = find_weights(weights, faces=bool(stage.loss.identity))
         with progress_bar() as report:
             result = train(

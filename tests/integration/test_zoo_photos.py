@@ -48,7 +48,7 @@ def test_it_beats_bicubic_rescaling(irn: IRN, shared_data: Path, shared_weights:
     restored = (255 * values[0].permute(1, 2, 0)).round().numpy().astype(np.uint8)
     lr, bicubic = bicubic_pair(rgb, 4)
     small = (255 * y.clamp(0, 1)[0].permute(1, 2, 0)).round().numpy()
-    assert np.abs(small - lr).mean() < 4  # y looks like the bicubic reduction
+    assert np.abs(small - lr).mean() < 6  # levels: y looks like the bicubic reduction
     assert luma_psnr(restored, rgb, 4) > luma_psnr(bicubic, rgb, 4) + 0.5
     lpips = LPIPS(shared_weights)
     distance = [lpips(unit_batch(picture), unit_batch(rgb)).item() for picture in (restored, bicubic)]

@@ -95,7 +95,7 @@ def test_all_variants_compute_the_same(benchmarks: dict[str, ModuleType], packed
         assert np.abs(np.load(packed / f"{variant}.npy") - expected).max() < 1e-4 * np.abs(expected).max()
     nodes = benchmarks["decoder"].profiled_nodes(packed, 1, runs=1)
     assert nodes["moved_bytes"] > 1e6 and "Conv" in dict(nodes["kinds"])
-    assert 0.9 < sum(share for _, share in nodes["kinds"]) <= 1.001
+    assert 0.6 < sum(share for _, share in nodes["kinds"]) <= 1.001  # the most expensive kinds only
 
 
 def test_halves_are_referred_to_as_halves(benchmarks: dict[str, ModuleType]) -> None:

@@ -36,7 +36,8 @@ def test_of_the_classical_codecs_the_card_keeps_the_best_of_all_with_kid_and_the
     own["means"]["WebP, best PSNR"] = SCORES
     own |= {"lr_bytes": {"payload": 571.2, "png": 790, "webp": 755, "jpeg-xl": 690}, "kid_features": "VGG16 relu5_3"}
     evaluation = collect("mine", own, summary("box"))
-    assert list(evaluation["methods"]) == ["this bundle", "classical, best PSNR", "control: box mean, invertible decoder"]
+    assert list(evaluation["methods"]) == [
+        "this bundle", "classical, best PSNR", "control: box mean, invertible decoder"]
     card = card_text("mine", TRAINING, evaluation, LICENCE)
     assert "| identity | KID |" in card
     assert "| this bundle | 571 | 25.46 | 0.705 | 0.144 | 0.313 | – | 0.012 |" in card

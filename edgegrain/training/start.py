@@ -87,7 +87,9 @@ def adopt(config: StageConfig, source: StageConfig) -> StageConfig:
             decoder = replace(config.decoder, decoder=inner)
     elif isinstance(decoder, GrainConfig):
         raise BundleError("this stage trains the invertible decoder alone, but what it starts from is a whole GRAIN")
-    return replace(config, encoder=source.encoder, decoder=decoder, correction=source.correction)
+    # A control of a later stage takes the decoder of what has a correction, and leaves the correction behind.
+    return replace(config, encoder=source.encoder, decoder=decoder,
+                   correction=config.correction and source.correction)
 
 
 def begins_fusion(config: StageConfig, source: StageConfig) -> bool:

@@ -44,8 +44,6 @@ def chosen(name: str, *, control: bool = False, encoder: str = "", identity: boo
         raise EdgegrainError(f"no configuration {name!r}; there are {', '.join(CONFIGS)}")
     config = CONFIGS[name]
     if control:
-        if config.stage != "1":
-            raise EdgegrainError("--control is for stage 1; later stages take the encoder of what they start from")
         config = replace(config, correction=False)
     if not identity:
         config = replace(config, loss=replace(config.loss, identity=0.0))
@@ -109,7 +107,8 @@ def main(
     validation: Annotated[Path | None, typer.Option(help="Folder whose first 16 pictures are evaluated on.")] = None,
     evaluate_every: Annotated[int, typer.Option(
         min=1, help="Pictures between evaluations, each with a checkpoint.")] = 4000,
-    control: Annotated[bool, typer.Option("--control", help="Stage 1: LR = box mean, no learned correction.")] = False,
+    control: Annotated[bool, typer.Option(
+        "--control", help="LR = box mean, no learned correction: [GRAIN] Table 2's \"without invertible encoder\".")] = False,
     encoder: Annotated[str, typer.Option(
         help="keep or train: whether the encoder's weights move; by default as the recipe says.")] = "",
     identity: Annotated[bool, typer.Option(help="The identity loss; it means something on faces only.")] = True,

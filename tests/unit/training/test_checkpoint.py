@@ -98,5 +98,10 @@ def test_each_stage_begins_with_the_one_before(tmp_path: Path) -> None:
     assert isinstance(other.model.parts()["fusion"], PictureFusion)  # a new one, around the codes that were trained
     for name, tensor in three.average.parts()["codes"].state_dict().items():
         assert torch.equal(other.model.parts()["codes"].state_dict()[name], tensor)
+    control = begin(replace(CONFIGS["smoke-final"], correction=False), tmp_path / "three", prior)
+    assert not control.config.correction
+    assert not list(control.model.encoder.parameters())
+    for name, tensor in three.average.decoder.state_dict().items():
+        assert torch.equal(control.model.decoder.state_dict()[name], tensor)
     with pytest.raises(BundleError, match="whole GRAIN"):
         begin(CONFIGS["smoke-stage1"], tmp_path / "two")

@@ -74,8 +74,7 @@ def test_changes_that_make_no_sense_are_refused() -> None:
     assert chosen("stage1-faces-256-lr16", encoder="keep").trains == ("decoder",)
     assert CONFIGS["final-faces-256-lr16"].loss.identity > 0
     assert chosen("final-faces-256-lr16", identity=False).loss.identity == 0
-    with pytest.raises(EdgegrainError, match="--control is for stage 1"):
-        chosen("stage2-faces-256-lr16", control=True)
+    assert chosen("final-faces-256-lr16", control=True).correction is False
     with pytest.raises(EdgegrainError, match="keep or train"):
         chosen("stage1-faces-256-lr16", encoder="perhaps")
     assert resolve_start("") is None

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
 
 from edgegrain.contract.errors import ModelError
-from edgegrain.contract.files import write_atomically
 from server_decoder.irn import IRN, IRNConfig
+from server_decoder.weight_file import read_header, read_weights, write_weights
 
 WEIGHTS = "irn.safetensors"
 """The file's name in a run and in a folder of the zoo."""
@@ -36,14 +35,8 @@ def save_irn(model: IRN, path: str | Path, *, training: Mapping[str, Any] | None
         ModelError: a weight does not fit ``dtype``.
         FileExistsError: the file exists and ``force`` is false.
     """
-    tensors = {}
-    for name, tensor in model.state_dict().items():
-        stored = tensor.detach().cpu().to(dtype)
-        if not stored.isfinite().all():
-            raise ModelError(f"weight {name!r} does not fit {dtype} (largest {tensor.abs().max():g})")
-        tensors[name] = stored.contiguous()
     metadata = {_CONFIG: json.dumps(model.config.as_dict()), _TRAINING: json.dumps(dict(training or {}))}
-    return write_atomically(path, save(tensors, metadata=metadata), force=force)
+    return write_weights(path, model.state_dict(), metadata, dtype=dtype, force=force)
 
 
 def load_irn(path: str | Path) -> IRN:
@@ -53,9 +46,8 @@ def load_irn(path: str | Path) -> IRN:
         ModelError: the file is no such file, or its weights do not fit its configuration.
     """
     try:
-        with safe_open(path, "pt") as file:
-            model = IRN(IRNConfig.from_dict(json.loads((file.metadata() or {})[_CONFIG])))
-            model.load_state_dict({name: file.get_tensor(name).float() for name in file.keys()})
+        model = IRN(IRNConfig.from_dict(json.loads(read_header(path)[_CONFIG])))
+        model.load_state_dict(read_weights(path))
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ModelError(f"{path} holds no IRN ({type(error).__name__}: {error})") from error
     return model.eval()
@@ -68,8 +60,7 @@ def read_training(path: str | Path) -> dict[str, Any]:
         ModelError: the file is no such file.
     """
     try:
-        with safe_open(path, "pt") as file:
-            return dict(json.loads((file.metadata() or {}).get(_TRAINING, "{}")))
+        return dict(json.loads(read_header(path).get(_TRAINING, "{}")))
     except (OSError, SafetensorError, TypeError, ValueError) as error:
         raise ModelError(f"{path} holds no IRN ({type(error).__name__}: {error})") from error
 

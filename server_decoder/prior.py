@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -99,3 +100,12 @@ def shifted(features: Tensor, offsets: Offsets) -> Tensor:
     if offset is None:
         return features
     return features + offset.to(features.dtype) if isinstance(offset, Tensor) else offset(features)
+
+
+def digest(module: nn.Module) -> str:
+    """SHA-256 over a module's weights, hexadecimal."""
+    total = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        total.update(name.encode())
+        total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()

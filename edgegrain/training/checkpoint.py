@@ -6,23 +6,21 @@ Optimizer moments are not stored: a warm-up rebuilds them, and a checkpoint stay
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor, nn
+from torch import Tensor
 
 from edgegrain.contract.errors import BundleError
 from edgegrain.training.adversarial import Opponent
 from edgegrain.training.autoencoder import Autoencoder, build_autoencoder
 from edgegrain.training.shards import load_shards, save_shards
 from edgegrain.training.stages import StageConfig
-from server_decoder.prior import GenerativePrior
+from server_decoder.prior import GenerativePrior, digest
 
 CHECKPOINT = "last.safetensors"
 
@@ -115,15 +113,6 @@ def read_config(path: Path) -> StageConfig:
             return StageConfig.from_dict(json.loads((file.metadata() or {})["config"]))
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise BundleError(f"{path} is not a training checkpoint ({error})") from error
-
-
-def digest(module: nn.Module) -> str:
-    """SHA-256 over a module's weights, hexadecimal."""
-    total = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        total.update(name.encode())
-        total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return total.hexdigest()
 
 
 def _stored(model: Autoencoder) -> Iterator[tuple[str, Tensor]]:

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
 
 from edgegrain.contract.errors import ModelError
-from edgegrain.contract.files import write_atomically
 from server_decoder.grain.grain import Grain, GrainConfig
 from server_decoder.prior import GenerativePrior
+from server_decoder.weight_file import read_header, read_weights, write_weights
 
 _CONFIG = "grain"
 _HISTORY = "history"
@@ -38,14 +37,8 @@ def save_trained(model: Grain, path: str | Path, *, history: History = (), dtype
         ModelError: a weight does not fit ``dtype``.
         FileExistsError: the file exists and ``force`` is false.
     """
-    tensors = {}
-    for name, tensor in model.trained_state().items():
-        stored = tensor.detach().cpu().to(dtype)
-        if not stored.isfinite().all():
-            raise ModelError(f"weight {name!r} does not fit {dtype} (largest {tensor.abs().max():g})")
-        tensors[name] = stored.contiguous()
     metadata = {_CONFIG: json.dumps(model.config.as_dict()), _HISTORY: json.dumps(list(history))}
-    return write_atomically(path, save(tensors, metadata=metadata), force=force)
+    return write_weights(path, model.trained_state(), metadata, dtype=dtype, force=force)
 
 
 def read_config(path: str | Path) -> GrainConfig:
@@ -55,7 +48,7 @@ def read_config(path: str | Path) -> GrainConfig:
         ModelError: the file is no such file.
     """
     try:
-        return GrainConfig.from_dict(json.loads(_header(path)[_CONFIG]))
+        return GrainConfig.from_dict(json.loads(read_header(path)[_CONFIG]))
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{path} holds no trained GRAIN model ({type(error).__name__}: {error})") from error
 
@@ -67,7 +60,7 @@ def read_history(path: str | Path) -> tuple[dict[str, Any], ...]:
         ModelError: the file is no such file.
     """
     try:
-        return tuple(json.loads(_header(path).get(_HISTORY, "[]")))
+        return tuple(json.loads(read_header(path).get(_HISTORY, "[]")))
     except (OSError, SafetensorError, TypeError, ValueError) as error:
         raise ModelError(f"{path} holds no trained GRAIN model ({type(error).__name__}: {error})") from error
 
@@ -83,11 +76,5 @@ def load_trained(path: str | Path, prior: GenerativePrior | None = None) -> Grai
         model = Grain(config, prior)
     except ValueError as error:
         raise ModelError(f"{path} describes a model whose parts do not fit: {error}") from error
-    with safe_open(path, "pt") as file:
-        model.load_trained_state({name: file.get_tensor(name).float() for name in file.keys()})
+    model.load_trained_state(read_weights(path))
     return model.eval()
-
-
-def _header(path: str | Path) -> dict[str, str]:
-    with safe_open(path, "pt") as file:
-        return file.metadata() or {}

@@ -13,7 +13,7 @@ from edge_encoder.architectures import EncoderConfig, encoder_config
 from edgegrain.training.adversarial import AdversarialConfig
 from edgegrain.training.discriminator import DiscriminatorConfig
 from edgegrain.training.losses import PAPER, LossWeights
-from edgegrain.training.stages import StageConfig
+from edgegrain.training.stages import FACES, StageConfig
 from server_decoder.grain.presets import PRESETS
 from server_decoder.grain.rrdb_decoder import PAPER_1024_LR16
 from server_decoder.stylegan2.synthesis import CONFIG_F_1024
@@ -43,18 +43,20 @@ _FINAL = replace(_STAGE3, stage="final", trains=("decoder", "codes", "fusion"),
 _SYNTHETIC_1024 = 0.75
 
 
-def _faces(hr: int, lr: int) -> dict[str, StageConfig]:
-    """The four stages of a bundle of faces, by name."""
+def _domain(name: str, hr: int, lr: int) -> dict[str, StageConfig]:
+    """The four stages of a bundle of one domain, by name. Off faces there is no identity ([GRAIN] supplementary 1)."""
     grain = PRESETS[f"grain-{hr}-lr{lr}"]
     stages = {"stage1": replace(_STAGE1, decoder=grain.decoder), "stage2": replace(_STAGE2, decoder=grain),
               "stage3": replace(_STAGE3, decoder=grain), "final": replace(_FINAL, decoder=grain)}
     if hr == 1024:
         judge = replace(_ADVERSARIAL, discriminator=DiscriminatorConfig(hr, 8))
         # Stage 1 takes all of GRAIN, for the generator's pictures; it trains the invertible decoder nevertheless.
-        stages = {name: replace(config, decoder=grain, synthetic=_SYNTHETIC_1024,
-                                adversarial=judge if name == "final" else None) for name, config in stages.items()}
-    return {f"{name}-faces-{hr}-lr{lr}": replace(config, encoder=encoder_config(hr, lr))
-            for name, config in stages.items()}
+        stages = {stage: replace(config, decoder=grain, synthetic=_SYNTHETIC_1024,
+                                adversarial=judge if stage == "final" else None) for stage, config in stages.items()}
+    if name != FACES:
+        stages = {stage: replace(config, loss=replace(config.loss, identity=0.0)) for stage, config in stages.items()}
+    return {f"{stage}-{name}-{hr}-lr{lr}": replace(config, domain=name, encoder=encoder_config(hr, lr))
+            for stage, config in stages.items()}
 
 
 # The paper's, 1024 x 1024: [GRAIN] 3.5 and supplementary 1. Batch 1, learning rate 1e-4 (final stage 5e-5), the steps
@@ -79,16 +81,18 @@ _SMOKE = StageConfig(
 _SMOKE_GRAIN = replace(_SMOKE, decoder=PRESETS["grain-smoke"])
 
 CONFIGS: dict[str, StageConfig] = {
-    **_faces(256, 16),
+    **_domain(FACES, 256, 16),
     "stage3-faces-256-lr16-gan": replace(_STAGE3, adversarial=_ADVERSARIAL),
     "final-faces-256-lr16-gan": replace(_FINAL, adversarial=_ADVERSARIAL),
     # Variants of [GRAIN] Fig. 7 and Table 2; "without invertible encoder" is stage 1 with --control, then as usual.
     "stage2-faces-256-lr16-single-scale": replace(_STAGE2, decoder=PRESETS["grain-256-lr16-codes-only-single-scale"]),
     "stage3-faces-256-lr16-image-fusion": replace(_STAGE3, decoder=PRESETS["grain-256-lr16-image-fusion"]),
-    **_faces(256, 32),
-    **_faces(512, 32),
-    **_faces(1024, 32),
-    **_faces(1024, 16),
+    **_domain(FACES, 256, 32),
+    **_domain(FACES, 512, 32),
+    **_domain(FACES, 1024, 32),
+    **_domain(FACES, 1024, 16),
+    **_domain("cats", 256, 16),  # [GRAIN] Table 3
+    **_domain("churches", 256, 16),
     "stage1-1024-lr16-paper": _STAGE1_PAPER,
     "stage2-1024-lr16-paper": replace(_LATER_PAPER, adversarial=replace(_PAPER_WGAN, every=5)),
     "stage3-1024-lr16-paper": replace(_LATER_PAPER, stage="3", trains=("fusion",)),

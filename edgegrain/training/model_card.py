@@ -16,26 +16,41 @@ from edgegrain.contract.bundle_paths import find_bundle
 from edgegrain.contract.errors import BundleError
 from edgegrain.contract.manifest import load_manifest
 from edgegrain.training.console import errors_on_one_line
+from edgegrain.training.stages import FACES
 from export.bundle import update_card
 
 COLUMNS = (("bytes", "bytes", ".0f"), ("psnr", "PSNR (dB)", ".2f"), ("ssim", "SSIM", ".3f"),
            ("lpips_alex", "LPIPS-Alex", ".3f"), ("lpips_vgg", "LPIPS-VGG", ".3f"), ("identity", "identity", ".3f"),
            ("kid", "KID", ".3f"))
 
+_FACES_CAVEAT = (
+    "The set is mostly young and well-lit: FFHQ and CelebA-HQ under-represent dark skin, old age, head coverings and "
+    "glasses, and the decoder fills in what it saw most. A restored face is a plausible picture, not evidence of who "
+    "somebody is.")
+_CAVEAT = "The decoder fills in what it saw most. A restored picture is plausible, not evidence."
 _STAGES = {"1": "stage 1 (encoder and decoder)", "2": "stage 2 (codes of the generator)", "3": "stage 3 (fusion)",
            "final": "the final stage (all together, the generator frozen)"}
 
 
 def card_text(bundle_id: str, training: Mapping[str, Any], evaluation: Mapping[str, Any],
-              licence: Mapping[str, str]) -> str:
-    """Markdown; ``evaluation`` as `collect` gives it, or empty for a bundle not evaluated yet."""
+              licence: Mapping[str, str], *, domain: str = FACES, sizes: tuple[int, int] = (256, 16)) -> str:
+    """Markdown; ``evaluation`` as `collect` gives it, or empty for a bundle not evaluated yet.
+
+    Args:
+        bundle_id, training, licence: as in the manifest.
+        evaluation: see above.
+        domain: what the pictures show.
+        sizes: sides of the picture and of the LR.
+    """
+    hr, lr = sizes
+    shown = "A picture of a face" if domain == FACES else f"A picture ({domain})"
     data = ", ".join(f"{count} {name}" for name, count in training["data"].items())
     lines = [
         f"# {bundle_id}",
         "",
-        "A picture of a face, 256 x 256, as a viewable LR of 16 x 16 and back.",
+        f"{shown}, {hr} x {hr}, as a viewable LR of {lr} x {lr} and back.",
         "",
-        "**Research only.** " + licence["weights"],
+        ("**Research only.** " if domain == FACES else "") + licence["weights"],
         "",
         "## Training",
         "",
@@ -44,9 +59,7 @@ def card_text(bundle_id: str, training: Mapping[str, Any], evaluation: Mapping[s
         f"Data: {licence['data']}",
         "",
         *([f"Generator inside: {licence['prior']}.", ""] if "prior" in licence else []),
-        "The set is mostly young and well-lit: FFHQ and CelebA-HQ under-represent dark skin, old age, head coverings "
-        "and glasses, and the decoder fills in what it saw most. A restored face is a plausible picture, not "
-        "evidence of who somebody is.",
+        _FACES_CAVEAT if domain == FACES else _CAVEAT,
         "",
         "## Evaluation",
         "",
@@ -54,14 +67,15 @@ def card_text(bundle_id: str, training: Mapping[str, Any], evaluation: Mapping[s
     if not evaluation:
         return "\n".join([*lines, "Not evaluated yet.", ""])
     lines += [
-        f"Mean over the {evaluation['pictures']['count']} unseen faces of {evaluation['pictures']['folder']}, each "
+        f"Mean over the {evaluation['pictures']['count']} unseen {domain} of {evaluation['pictures']['folder']}, each "
         "through the published files. Classical codecs may use at most the payload's bytes and choose their own "
         "downscaling.",
         "",
         *score_table(evaluation),
         "",
         "Identity is the distance of dlib's face descriptors (below 0.6: the same person to dlib). LPIPS-Alex and the "
-        "descriptor take part in training; LPIPS-VGG does not.",
+        "descriptor take part in training; LPIPS-VGG does not." if domain == FACES else
+        "LPIPS-Alex takes part in training; LPIPS-VGG does not.",
         "",
     ]
     if sizes := evaluation.get("lr_bytes"):
@@ -123,7 +137,8 @@ def main(
         manifest = load_manifest(find_bundle(bundle))
         collected = collect(manifest.id, json.loads(evaluation.read_bytes()),
                             json.loads(control.read_bytes()) if control else None)
-        card = card_text(manifest.id, manifest.training, collected, manifest.licence)
+        card = card_text(manifest.id, manifest.training, collected, manifest.licence, domain=manifest.domain,
+                         sizes=(manifest.hr, manifest.lr))
         update_card(manifest.folder, evaluation=collected, card=card)
     typer.echo(card)
 

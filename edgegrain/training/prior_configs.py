@@ -98,6 +98,9 @@ _OURS = PriorTrainingConfig(network=_HALF_256, batch=16, r1=r1_weight(256, 16))
 PRIOR_CONFIGS: dict[str, PriorTrainingConfig] = {
     # Ours: one GPU, some thousand to some ten thousand pictures.
     "domain-256": _OURS,
+    # [GRAIN] Table 3. StyleGAN2's published runs on LSUN give churches ten times the R1 of cats.
+    "cats-256": _OURS,
+    "churches-256": replace(_OURS, r1=10 * _OURS.r1),
     "domain-64": replace(_OURS, network=replace(_HALF_256, size=64, channel_max=256), batch=32, r1=r1_weight(64, 32)),
     # Configuration F: batch 32 on 8 GPUs in all, R1 of 10, no augmentation, 25 million pictures.
     "stylegan2-1024-paper": PriorTrainingConfig(adaptation=None, ema_ramp=0.0),

@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import nn
 
 from edgegrain.contract.errors import EdgegrainError
-from edgegrain.training.stages import StageConfig
+from edgegrain.training.stages import FACES, StageConfig
 from export.decoder_sources import described_prior
 from server_decoder.grain.grain import GrainConfig
 from server_decoder.prior import GenerativePrior
@@ -35,6 +35,9 @@ def load_prior(config: StageConfig, prior: str | Path | None) -> GenerativePrior
         return None
     if prior is None and isinstance(described.network, StyleGAN2Config):
         raise EdgegrainError("this recipe needs a StyleGAN2; pass --prior with its file (edgegrain prior convert)")
+    if prior is None and config.domain != FACES:
+        raise EdgegrainError(f"the published generator makes {FACES}; pass --prior with the file of one that makes "
+                             f"{config.domain} (docs/new_domain.md)")
     return described_prior(described, prior or DEFAULT_PRIOR)
 
 

@@ -44,6 +44,7 @@ from edgegrain.training.model_card import card_text
 from edgegrain.training.pictures import list_pictures, pack, read_square, stored_pictures
 from edgegrain.training.prior_files import load_prior
 from edgegrain.training.run_source import run_source
+from edgegrain.training.stages import FACES
 from export.bundle import DECODER, assemble_bundle, replace_decoder
 from export.decoder_sources import ENCODER, TRAINED, find_decoder
 from export.server import Weights, compare_decoder, export_decoder
@@ -58,6 +59,9 @@ LICENCE = {
     "data": "FFHQ: CC BY-NC-SA 4.0. CelebA-HQ / CelebAMask-HQ: non-commercial research. "
             "Portraits of members of the United States Congress: mostly public domain.",
 }
+"""Of our own bundles of faces."""
+UNSTATED = {"weights": "What the data's and the generator's licences allow; the code is Apache-2.0.",
+            "data": "Not stated."}
 
 
 @torch.no_grad()
@@ -88,8 +92,8 @@ def has_encoder(model: Autoencoder, network: IntegerNetwork) -> bool:
         torch.equal(tensor, raised[name]) for name, tensor in twin.state_dict().items())
 
 
-def publish(checkpoint: Path, data: Path, folder: Path, *, bundle_id: str, version: str, domain: str,
-            exclude: tuple[str, ...] = (), coder_pictures: int = 4000, licence: Mapping[str, str] = LICENCE,
+def publish(checkpoint: Path, data: Path, folder: Path, *, bundle_id: str, version: str, domain: str = "",
+            exclude: tuple[str, ...] = (), coder_pictures: int = 4000, licence: Mapping[str, str] | None = None,
             prior: str | Path | None = None, encoder_of: Path | None = None, storage: Weights | None = None,
             force: bool = False) -> dict[str, Any]:
     """Write the bundle of a run; returns a summary.
@@ -98,10 +102,12 @@ def publish(checkpoint: Path, data: Path, folder: Path, *, bundle_id: str, versi
         checkpoint: the run's folder or checkpoint.
         data: training pictures; the coder's tables are fitted to their LRs.
         folder: of the bundle.
-        bundle_id, version, domain: for the manifest.
+        bundle_id, version: for the manifest.
+        domain: what the pictures show; by default as the run's recipe says.
         exclude: name patterns left out, as in training.
         coder_pictures: pictures that the coder's tables are fitted to.
-        licence: for the manifest, which adds the prior's.
+        licence: ``weights`` and ``data``, for the manifest, which adds the prior's; by default `LICENCE` for faces,
+            else `UNSTATED`.
         prior: the generator's file or name, if the run has one.
         encoder_of: folder of the bundle whose encoder and coder are kept.
         storage: of the decoder's weights; by default float16, or compact (large ones as int8) with a generator.
@@ -113,6 +119,8 @@ def publish(checkpoint: Path, data: Path, folder: Path, *, bundle_id: str, versi
     """
     run = load_run(checkpoint, load_prior(read_config(checkpoint), prior))
     config, average = run.config, run.average
+    domain = domain or config.domain
+    licence = licence or (LICENCE if domain == FACES else UNSTATED)
     shard = pack(stored_pictures(data, exclude), config.encoder.hr, checkpoint_path(checkpoint).parents[1] / "packed")
     lrs = encode(average, shard, coder_pictures if encoder_of is None else COMPARED)
     encoder = average.encoder
@@ -138,7 +146,7 @@ def publish(checkpoint: Path, data: Path, folder: Path, *, bundle_id: str, versi
                     "architecture": architecture},
         "training": training, "evaluation": {}, "licence": dict(licence),
     }
-    card = card_text(bundle_id, training, {}, licence)
+    card = card_text(bundle_id, training, {}, licence, domain=domain, sizes=(config.encoder.hr, config.encoder.lr))
     if source is None:
         manifest = assemble_bundle(folder, network, graph, fit_tables(lrs), fields, card=card, force=force)
     else:
@@ -226,7 +234,9 @@ def main(
     bundle_id: Annotated[str, typer.Option("--id", help="Id of the bundle.")],
     out: Annotated[Path, typer.Option(help="Folder of bundles.")] = Path("bundles"),
     version: Annotated[str, typer.Option(help="Version of the bundle.")] = "1.0.0",
-    domain: Annotated[str, typer.Option(help="What the pictures show.")] = "faces",
+    domain: Annotated[str, typer.Option(help="What the pictures show [default: as the run's recipe says].")] = "",
+    data_licence: Annotated[str, typer.Option(
+        help="What binds whoever uses the training pictures [default: that of our faces, for the domain faces].")] = "",
     exclude: Annotated[list[str] | None, typer.Option(help="Name patterns left out, as in training.")] = None,
     prior: Annotated[str, typer.Option(
         help="Generator, if the run has one: a fetched prior's name, or a file; by default the published one.")] = "",
@@ -262,7 +272,7 @@ def main(
                 raise typer.Exit(KEPT)
         summary = publish(checkpoint, data, out / bundle_id, bundle_id=bundle_id, version=version, domain=domain,
                           exclude=tuple(exclude or ()), prior=prior or None, storage=storage, force=force,
-                          encoder_of=kept)
+                          encoder_of=kept, licence={**UNSTATED, "data": data_licence} if data_licence else None)
     typer.echo(json.dumps({**summary, **comparison}, indent=2))
 
 

@@ -19,6 +19,8 @@ from server_decoder.grain.rrdb_decoder import FACES_256_LR16, DecoderConfig
 # What a stage's losses look at: y_inv, y_style or y_final ([GRAIN] 3.5 (1)).
 OUTPUTS = {"1": "invertible", "2": "style", "3": "final", "final": "final"}
 PARTS = ("encoder", "decoder", "codes", "fusion")
+FACES = "faces"
+"""The domain of the published generator, and the only one whose pictures have an identity."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class StageConfig:
         ema: decay of the averaged weights, which are what is evaluated and shipped.
         clip_gradient: largest norm of a step's gradient.
         made_up: pictures to make up when no data is given (trial runs).
+        domain: what the pictures show, such as ``"faces"``.
     """
 
     stage: str = "1"
@@ -70,6 +73,7 @@ class StageConfig:
     clip_gradient: float = 1.0
     seed: int = 1
     made_up: int = 0
+    domain: str = FACES
 
     def __post_init__(self) -> None:
         if self.stage not in OUTPUTS:

@@ -53,6 +53,17 @@ def test_the_card_names_every_stage_in_order() -> None:
             "generator); 500 pictures seen in the final stage") in card
 
 
+def test_the_card_of_another_domain_speaks_of_no_faces() -> None:
+    own = summary("mine", identity=None)
+    card = card_text("mine", TRAINING, collect("mine", own, None), {"weights": "As you like.", "data": "Own pictures."},
+                     domain="cats", sizes=(64, 16))
+    assert "A picture (cats), 64 x 64, as a viewable LR of 16 x 16 and back." in card
+    assert "Mean over the 60 unseen cats of" in card and "As you like." in card
+    assert not any(word in card for word in ("face is", "Identity is", "dlib", "Research only", "FFHQ and"))
+    faces = card_text("mine", TRAINING, {}, LICENCE)
+    assert "A picture of a face, 256 x 256, as a viewable LR of 16 x 16 and back." in faces and "old age" in faces
+
+
 def test_a_card_without_evaluation_says_so() -> None:
     assert "Not evaluated yet." in card_text("mine", TRAINING, {}, LICENCE)
 

@@ -42,3 +42,9 @@ def test_what_has_no_place_is_refused(tmp_path: Path) -> None:
         load_prior(CONFIGS["stage1-faces-256-lr16"], tmp_path / "prior.safetensors")
     with pytest.raises(EdgegrainError, match="needs a StyleGAN2"):
         load_prior(CONFIGS["stage2-1024-lr16-paper"], None)
+
+
+@pytest.mark.parametrize("domain", ["cats", "churches"])
+def test_another_domain_never_learns_around_the_generator_of_faces(domain: str) -> None:
+    with pytest.raises(EdgegrainError, match=f"makes faces; pass --prior with the file of one that makes {domain}"):
+        load_prior(CONFIGS[f"stage2-{domain}-256-lr16"], None)

@@ -98,3 +98,14 @@ def test_stage_2_does_not_fuse() -> None:
     assert restored.picture.shape == (2, 3, 64, 64)
     assert restored.codes is not None
     assert restored.codes.requires_grad
+
+
+@pytest.mark.parametrize("domain", ["cats", "churches"])
+@pytest.mark.parametrize("stage", ["stage1", "stage2", "stage3", "final"])
+def test_another_domain_differs_from_faces_by_identity_alone(stage: str, domain: str) -> None:
+    """[GRAIN] supplementary 1: the identity loss has the weight 0 off faces."""
+    faces, config = CONFIGS[f"{stage}-faces-256-lr16"], CONFIGS[f"{stage}-{domain}-256-lr16"]
+    assert (faces.domain, config.domain) == ("faces", domain)
+    assert faces.loss.identity > 0 == config.loss.identity
+    assert replace(config, domain="faces", loss=faces.loss) == faces
+    assert StageConfig.from_dict(config.as_dict()) == config

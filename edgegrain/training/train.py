@@ -34,7 +34,7 @@ PICTURES = 27_000
 
 
 def chosen(name: str, *, control: bool = False, encoder: str = "", identity: bool = True,
-           rate: float = 0.0) -> StageConfig:
+           rate: float = 0.0, batch: int = 0) -> StageConfig:
     """The configuration of a name, with what the command line changes in it.
 
     Raises:
@@ -58,7 +58,21 @@ def chosen(name: str, *, control: bool = False, encoder: str = "", identity: boo
         if "encoder" not in config.trains or not config.correction:
             raise EdgegrainError(f"--rate is for runs that train an encoder; {name} trains {', '.join(config.trains)}")
         config = replace(config, loss=replace(config.loss, rate=rate))
-    return config
+    return widened(config, batch) if batch else config
+
+
+def widened(config: StageConfig, batch: int) -> StageConfig:
+    """The recipe with another batch per process: rates grow with the square root of the batch, as Adam's steps do
+    (Malladi et al., NeurIPS 2022), and the averaged weights look back over as many pictures as before.
+
+    Raises:
+        EdgegrainError: the batch leaves no room for real pictures beside the synthetic ones.
+    """
+    times = batch / config.batch
+    try:
+        return replace(config, batch=batch, learning_rate=config.learning_rate * times**0.5, ema=config.ema**times)
+    except ValueError as error:
+        raise EdgegrainError(f"--batch {batch}: {error}") from error
 
 
 def resolve_start(name: str) -> Path | None:
@@ -108,13 +122,16 @@ def main(
     evaluate_every: Annotated[int, typer.Option(
         min=1, help="Pictures between evaluations, each with a checkpoint.")] = 4000,
     control: Annotated[bool, typer.Option(
-        "--control", help="LR = box mean, no learned correction: [GRAIN] Table 2's \"without invertible encoder\".")] = False,
+        "--control", help="LR = box mean, no learned correction: 'without invertible encoder' of [GRAIN] Table 2.")] = False,
     encoder: Annotated[str, typer.Option(
         help="keep or train: whether the encoder's weights move; by default as the recipe says.")] = "",
     identity: Annotated[bool, typer.Option(help="The identity loss; it means something on faces only.")] = True,
     rate: Annotated[float, typer.Option(
         min=0, help="Weight of the bits per LR sample that the payload's coder is expected to need; 0: by the recipe."
     )] = 0.0,
+    batch: Annotated[int, typer.Option(
+        min=0, help="Pictures per step and process, learning rates grow with its square root; 0: the recipe's, which "
+                    "is made for a CPU.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint in --out.")] = False,
     device: Annotated[str, typer.Option(help=f"{', '.join(DEVICES)}; auto is CUDA where there is one.")] = "auto",
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: all.")] = 0,
@@ -139,7 +156,7 @@ def main(
     if threads:
         torch.set_num_threads(threads)
     with errors_on_one_line():
-        stage = chosen(config, control=control, encoder=encoder, identity=identity, rate=rate)
+        stage = chosen(config, control=control, encoder=encoder, identity=identity, rate=rate, batch=batch)
         if dry_run:
             typer.echo(json.dumps(stage.as_dict(), indent=2))
             return

@@ -82,6 +82,16 @@ def test_changes_that_make_no_sense_are_refused() -> None:
         resolve_start("nowhere")
 
 
+def test_a_wider_batch_keeps_the_recipes_horizon() -> None:
+    recipe, wide = CONFIGS["final-faces-256-lr16"], chosen("final-faces-256-lr16", batch=64)
+    assert (recipe.batch, wide.batch) == (4, 64)
+    assert wide.learning_rate == pytest.approx(4 * recipe.learning_rate)
+    pictures = 6400  # however they are batched, the averaged weights forget as much
+    assert wide.ema ** (pictures / wide.batch) == pytest.approx(recipe.ema ** (pictures / recipe.batch))
+    with pytest.raises(EdgegrainError, match="--batch 1: a discriminator needs real pictures"):
+        chosen("final-faces-1024-lr16", batch=1)
+
+
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this PyTorch has no torch.distributed")
 @pytest.mark.parametrize("command", [main, prior_main])
 def test_torchrun_hands_every_option_on(command: Callable[..., None]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -26,6 +26,7 @@ from edge_encoder.preprocessing import (
 )
 from edge_encoder.runtime import EncoderSession
 from edgegrain.contract.bundle_paths import find_bundle
+from edgegrain.contract.controls import strength_of
 from edgegrain.contract.errors import BundleError, DeviceError, EdgegrainError, ImageError
 from edgegrain.contract.lr_coder import CoderTables
 from edgegrain.contract.manifest import load_manifest
@@ -142,13 +143,15 @@ class Codec:
         return payloads
 
     def restore(
-        self, payload: Received, *, size: Size = "original", max_pixels: int = MAX_PIXELS, seed: int | None = None
+        self, payload: Received, *, size: Size = "original", max_pixels: int = MAX_PIXELS, seed: int | None = None,
+        strength: float | None = None,
     ) -> Image.Image:
         """Restore one payload or bare LR with this bundle; arguments and errors as `sdk.restore`.
 
         Raises:
             PayloadError: among others, the payload belongs to another bundle.
         """
+        strength = strength_of(self._manifest, strength)
         lr, header = self._unpack(payload, size, max_pixels)
         if self._manifest.tile_overlap is not None:
             hr = decode_tiles(self._open_decoder(), self._manifest, lr, seed)
@@ -156,7 +159,7 @@ class Codec:
             return Image.fromarray(np.ascontiguousarray(hr[:height, :width]))
         if seed is not None:
             raise ImageError(f"bundle {self._manifest.id} has nothing random in it; restore without a seed")
-        return _picture(self._decode(lr[None])[0], header, size, max_pixels)
+        return _picture(self._decode(lr[None], [strength])[0], header, size, max_pixels)
 
     def restore_batch(
         self,
@@ -164,24 +167,32 @@ class Codec:
         *,
         size: Size = "original",
         max_pixels: int = MAX_PIXELS,
+        strength: float | Sequence[float | None] | None = None,
     ) -> list[Image.Image]:
         """Restore payloads or bare LRs, in order.
 
+        Args:
+            payloads: of this bundle, or LRs of its size.
+            size, max_pixels: as for `restore`.
+            strength: one for all, or one a payload.
+
         Raises:
-            EdgegrainError: as `restore`; the message begins with the position of the payload, counted from 0.
+            EdgegrainError: as `restore`; the message begins with the position of the payload, counted from 0. An
+                `ImageError` too if there are more or fewer strengths than payloads.
         """
         pictures = []
-        for first, group in _groups(payloads):
+        for first, group in _groups(_with_strengths(payloads, strength)):
             if self._manifest.tile_overlap is not None:
-                for index, payload in enumerate(group, first):
+                for index, (payload, wanted) in enumerate(group, first):
                     with _Position("payload", index):
-                        pictures.append(self.restore(payload, size=size, max_pixels=max_pixels))
+                        pictures.append(self.restore(payload, size=size, max_pixels=max_pixels, strength=wanted))
                 continue
-            unpacked = []
-            for index, payload in enumerate(group, first):
+            unpacked, strengths = [], []
+            for index, (payload, wanted) in enumerate(group, first):
                 with _Position("payload", index):
+                    strengths.append(strength_of(self._manifest, wanted))
                     unpacked.append(self._unpack(payload, size, max_pixels))
-            decoded = self._decode(np.stack([lr for lr, _ in unpacked]))
+            decoded = self._decode(np.stack([lr for lr, _ in unpacked]), strengths)
             pictures += [
                 _picture(hr, header, size, max_pixels) for hr, (_, header) in zip(decoded, unpacked, strict=True)]
         return pictures
@@ -244,8 +255,11 @@ class Codec:
             )
         return received, None
 
-    def _decode(self, lr: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        hr = self._open_decoder().decode(lr)
+    def _decode(
+        self, lr: npt.NDArray[np.uint8], strengths: Sequence[float | None]
+    ) -> npt.NDArray[np.uint8]:
+        given = [strength for strength in strengths if strength is not None]  # all of them, or the bundle takes none
+        hr = self._open_decoder().decode(lr, strength=given or None)
         side = self._manifest.hr
         if hr.shape[1:] != (side, side, 3):
             raise BundleError(
@@ -280,6 +294,18 @@ class Codec:
                     raise BundleError(f"the manifest of bundle {self._manifest.id} names no decoder file")
                 self._decoder = DecoderSession(self._manifest.open_file(name), self.device, self.threads)
             return self._decoder
+
+
+def _with_strengths(
+    payloads: Iterable[Received], strength: float | Sequence[float | None] | None
+) -> Iterable[tuple[Received, float | None]]:
+    """Every payload with its strength."""
+    if strength is None or isinstance(strength, (int, float)):
+        return zip(payloads, itertools.repeat(strength), strict=False)
+    payloads, strengths = list(payloads), list(strength)
+    if len(payloads) != len(strengths):
+        raise ImageError(f"{len(payloads)} payloads take one strength, or as many; got {len(strengths)}")
+    return zip(payloads, strengths, strict=True)
 
 
 class _Position:

@@ -55,6 +55,7 @@ def restore(
     device: Device = "cpu",
     max_pixels: int = MAX_PIXELS,
     seed: int | None = None,
+    strength: float | None = None,
 ) -> Image.Image:
     """Restore the picture of a payload, or of a bare LR.
 
@@ -69,13 +70,16 @@ def restore(
         max_pixels: refuse payloads that claim a larger original; irrelevant to ``size="native"``.
         seed: for bundles with that control (``photos-x4``): of the faint detail that the LR does not determine. None
             for the likeliest.
+        strength: for bundles with that control (of GCFSR): how much is made up, as the factor, 4 to 64, that the
+            picture is taken to have been reduced by. None for the bundle's own factor.
 
     Returns:
         An RGB picture.
 
     Raises:
         PayloadError: it is no payload, truncated, corrupt, or of a bundle that is not at hand.
-        ImageError: the LR is of another size or type than the bundle's, or the original exceeds ``max_pixels``.
+        ImageError: the LR is of another size or type than the bundle's, or the original exceeds ``max_pixels``; the
+            bundle has no such control, or the seed or strength is out of range.
         BundleError: there is no such bundle, or it is damaged.
         DeviceError: the device is not available.
     """
@@ -86,7 +90,8 @@ def restore(
         folder = require_manifest_for(parse_header(received)).folder
     else:
         folder = find_bundle()
-    return _codec(folder.resolve(), device).restore(received, size=size, max_pixels=max_pixels, seed=seed)
+    return _codec(folder.resolve(), device).restore(
+        received, size=size, max_pixels=max_pixels, seed=seed, strength=strength)
 
 
 def _codec(folder: Path, device: Device) -> Codec:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
+from edgegrain.contract.controls import Control, controls_of
 from edgegrain.contract.payload import CODING_DEFLATE, CODING_RANGE, CODING_RAW, parse_header
 from sdk.known_bundles import manifest_for
 from sdk.payload import decode_body
@@ -27,6 +29,7 @@ class PayloadInfo:
         original_size: (width, height) of the original picture.
         fit: ``"pad"``, ``"stretch"`` or ``"crop"``.
         body_checked: whether the coded body was checked too, which needs a raw body or the bundle's tables.
+        controls: what may be chosen when it is restored, by name; empty if its bundle is not installed.
     """
 
     size: int
@@ -38,6 +41,7 @@ class PayloadInfo:
     original_size: tuple[int, int]
     fit: str
     body_checked: bool
+    controls: Mapping[str, Control] = field(default_factory=dict)
 
 
 def inspect(payload: str | os.PathLike[str] | bytes | bytearray | memoryview) -> PayloadInfo:
@@ -66,4 +70,5 @@ def inspect(payload: str | os.PathLike[str] | bytes | bytearray | memoryview) ->
         original_size=(header.original_width, header.original_height),
         fit=header.fit,
         body_checked=raw or manifest is not None,
+        controls={} if manifest is None else controls_of(manifest),
     )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from edgegrain.contract.bundle_paths import ALIASES, DEFAULT_BUNDLE, installed_bundles
+from edgegrain.contract.controls import Control, controls_of
 from edgegrain.contract.errors import PayloadError
 from edgegrain.contract.manifest import Manifest, load_manifest
 from edgegrain.contract.payload import Header
@@ -29,6 +30,7 @@ class BundleInfo:
         size: bytes of all its files.
         folder: where it lies.
         licence: of its weights and data.
+        controls: what may be chosen when restoring, ``"seed"`` or ``"strength"``, with range and default.
     """
 
     id: str
@@ -42,6 +44,7 @@ class BundleInfo:
     size: int
     folder: Path
     licence: Mapping[str, Any]
+    controls: Mapping[str, Control] = field(default_factory=dict)
 
 
 def bundles() -> list[BundleInfo]:
@@ -67,6 +70,7 @@ def bundle_info(manifest: Manifest) -> BundleInfo:
         size=sum(entry.size for entry in manifest.files.values()),
         folder=manifest.folder,
         licence=manifest.licence,
+        controls=controls_of(manifest),
     )
 
 

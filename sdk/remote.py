@@ -81,7 +81,8 @@ class RemoteCodec:
             picture, fit, bundle=bundle, background=background, max_pixels=max_pixels))
 
     def restore(
-        self, payload: Received, *, bundle: str | None = None, size: Size = "original", max_pixels: int = MAX_PIXELS
+        self, payload: Received, *, bundle: str | None = None, size: Size = "original", max_pixels: int = MAX_PIXELS,
+        strength: float | None = None,
     ) -> Image.Image:
         """Let the service restore one payload or bare LR.
 
@@ -90,6 +91,7 @@ class RemoteCodec:
             bundle: id of a bundle of the service; None for the one the payload names.
             size: ``"original"`` or ``"native"``.
             max_pixels: refuse a larger picture from the service; it has a limit of its own.
+            strength: as for `sdk.restore`, for bundles with that control.
 
         Raises:
             PayloadError: the payload is damaged, or of a bundle that the service has not.
@@ -98,15 +100,15 @@ class RemoteCodec:
         """
         received = read_received(payload)
         data = received if isinstance(received, bytes) else calls.payload_of_lr(received, self._known(), bundle)
-        return calls.read_picture(self._send(calls.restore_call(data, size, bundle)), max_pixels)
+        return calls.read_picture(self._send(calls.restore_call(data, size, bundle, strength)), max_pixels)
 
     def restore_batch(
         self, payloads: Iterable[Received], *, bundle: str | None = None, size: Size = "original",
-        max_pixels: int = MAX_PIXELS,
+        max_pixels: int = MAX_PIXELS, strength: float | None = None,
     ) -> list[Image.Image]:
         """Restore payloads, several at a time, in order; errors name the position, counted from 0."""
         return self._each("payload", payloads, lambda payload: self.restore(
-            payload, bundle=bundle, size=size, max_pixels=max_pixels))
+            payload, bundle=bundle, size=size, max_pixels=max_pixels, strength=strength))
 
     def bundles(self) -> list[RemoteBundle]:
         """The bundles that the service offers."""

@@ -64,21 +64,22 @@ class AsyncRemoteCodec:
             picture, fit, bundle=bundle, background=background, max_pixels=max_pixels))
 
     async def restore(
-        self, payload: Received, *, bundle: str | None = None, size: Size = "original", max_pixels: int = MAX_PIXELS
+        self, payload: Received, *, bundle: str | None = None, size: Size = "original", max_pixels: int = MAX_PIXELS,
+        strength: float | None = None,
     ) -> Image.Image:
         """Let the service restore one payload or bare LR."""
         received = await asyncio.to_thread(read_received, payload)
         data = received if isinstance(received, bytes) else calls.payload_of_lr(received, await self._known(), bundle)
-        answer = await self._send(calls.restore_call(data, size, bundle))
+        answer = await self._send(calls.restore_call(data, size, bundle, strength))
         return await asyncio.to_thread(calls.read_picture, answer, max_pixels)
 
     async def restore_batch(
         self, payloads: Iterable[Received], *, bundle: str | None = None, size: Size = "original",
-        max_pixels: int = MAX_PIXELS,
+        max_pixels: int = MAX_PIXELS, strength: float | None = None,
     ) -> list[Image.Image]:
         """Restore payloads, several at a time, in order; errors name the position, counted from 0."""
         return await self._each("payload", payloads, lambda payload: self.restore(
-            payload, bundle=bundle, size=size, max_pixels=max_pixels))
+            payload, bundle=bundle, size=size, max_pixels=max_pixels, strength=strength))
 
     async def bundles(self) -> list[RemoteBundle]:
         """The bundles that the service offers."""

@@ -93,10 +93,11 @@ def bundles_call() -> Call:
     return Call("GET", "/v1/bundles")
 
 
-def restore_call(payload: bytes, size: str, bundle: str | None) -> Call:
+def restore_call(payload: bytes, size: str, bundle: str | None, strength: float | None = None) -> Call:
     """Restoring of checked payload bytes; the answer is a PNG, so nothing is lost on the way."""
     parse_header(payload)  # what is damaged already need not travel
-    return Call("POST", "/v1/restore", _parameters(size=size, bundle=bundle),
+    chosen = None if strength is None else repr(float(strength))
+    return Call("POST", "/v1/restore", _parameters(size=size, bundle=bundle, strength=chosen),
                 {"Content-Type": PAYLOAD_TYPE, "Accept": "image/png"}, payload)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_encoder.runtime import EncoderSession
+from edgegrain.contract.controls import MAX_SEED, SEED
 from edgegrain.contract.errors import BundleError, ImageError
 from edgegrain.contract.manifest import Manifest
 from edgegrain.contract.tiling import pad_to, run_tiles
@@ -17,8 +18,6 @@ Rgb = npt.NDArray[np.uint8]
 
 PAD = "edge"
 """How sides become multiples of the factor, in the words of a manifest."""
-SEED_CONTROL = "seed"
-_MAX_SEED = 2**32 - 1
 _MAX_Z_CHANNELS = 1 << 12
 
 
@@ -56,10 +55,10 @@ class _Latent:
     """A normal z for a whole LR, drawn row by row, so that tiles that overlap see the same one."""
 
     def __init__(self, manifest: Manifest, seed: int, width: int) -> None:
-        if SEED_CONTROL not in manifest.decoder.get("controls", ()):
+        if SEED not in manifest.decoder.get("controls", ()):
             raise ImageError(f"bundle {manifest.id} has nothing random in it; restore without a seed")
-        if not 0 <= seed <= _MAX_SEED:
-            raise ImageError(f"a seed is a whole number from 0 to {_MAX_SEED}, got {seed}")
+        if not 0 <= seed <= MAX_SEED:
+            raise ImageError(f"a seed is a whole number from 0 to {MAX_SEED}, got {seed}")
         described: dict[str, Any] = manifest.decoder.get("z") or {}
         channels, deviation = described.get("channels"), described.get("std")
         if not isinstance(channels, int) or not 1 <= channels <= _MAX_Z_CHANNELS \

@@ -26,6 +26,9 @@ class _Buffers:
     binding: onnxruntime.IOBinding
     options: onnxruntime.RunOptions
 
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {name: tuple(value.shape()) for name, value in self.inputs.items()}
+
 
 class BoundRuns:
     """Runs a session of one output through IO binding, one run at a time, from any number of threads.
@@ -74,7 +77,7 @@ class BoundRuns:
 
     def _run(self, feeds: Mapping[str, Array]) -> Array:
         buffers = self._kept.get(_batch(feeds))
-        if buffers and all(tuple(buffers.inputs[name].shape()) == values.shape for name, values in feeds.items()):
+        if buffers and buffers.shapes() == {name: values.shape for name, values in feeds.items()}:
             return self._replay(buffers, feeds)
         return self._run_once(feeds)
 

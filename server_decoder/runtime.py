@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,6 +41,8 @@ logger = logging.getLogger(__name__)
 INPUT, NOISE, OUTPUT = "lr", "noise", "hr"
 LATENT = "z"
 """Input of IRN's decoders that may be left out: what an LR does not determine, at its most likely by default."""
+STRENGTH = "strength"
+"""Input of GCFSR's decoders that may be left out: the factor s of every picture."""
 
 
 class DecoderSession:
@@ -48,19 +50,20 @@ class DecoderSession:
 
     The model takes ``lr`` float32 ``[B, 3, h, w]`` in [-1, 1] and gives ``hr`` float32 ``[B, 3, H, W]`` in about
     [-1, 1], any B. Its weights may be stored as float16; they are widened while it loads. A model may also take
-    ``noise`` float32 ``[B, ...]`` from N(0, 1), which is drawn here from a seed.
+    ``noise`` float32 ``[B, ...]`` from N(0, 1), which is drawn here from a seed, or ``strength`` float32 ``[B]``.
 
     Attributes:
         device: ``"cpu"`` or ``"cuda"``.
         lr_size: (width, height) of the LR it takes; None where the model leaves it open.
         providers: ONNX Runtime's execution providers that are active, the first one preferred.
         takes_seed: whether the picture depends on the seed.
+        takes_strength: whether it takes a factor s per picture ([GCFSR] 3.5).
         graphs: whether batch sizes that were warmed up are replayed as CUDA graphs.
     """
 
     def __init__(
         self, model: bytes | str | os.PathLike[str], device: Device = "cpu", threads: int | None = None, *,
-        memory_limit: int | None = None, cuda: CudaOptions | None = None,
+        memory_limit: int | None = None, cuda: CudaOptions | None = None, strength: float | None = None,
     ) -> None:
         """Load a decoder.
 
@@ -71,6 +74,7 @@ class DecoderSession:
             memory_limit: most bytes that this session may take for weights and activations; None for no limit. A batch
                 that needs more is a `DeviceMemoryError`.
             cuda: how the CUDA provider works; None for the defaults.
+            strength: of pictures that are decoded without one, for models that take one; None for the model's own.
 
         Raises:
             DeviceError: the device is unknown, or its provider is not installed or did not become active; or the model
@@ -102,10 +106,13 @@ class DecoderSession:
         self.providers: tuple[str, ...] = tuple(self._session.get_providers())
         self.lr_size, self._noise = _check_signature(self._session)
         self.takes_seed = self._noise is not None
+        self.takes_strength = _takes_strength(self._session)
+        self._strength = strength if self.takes_strength else None
         self._bound = BoundRuns(self._session, device, cuda.device_id, graphs=self.graphs) if device == "cuda" else None
 
     def decode(
-        self, lr: npt.NDArray[np.uint8], seed: int = 0, z: npt.NDArray[np.float32] | None = None
+        self, lr: npt.NDArray[np.uint8], seed: int = 0, z: npt.NDArray[np.float32] | None = None,
+        strength: float | Sequence[float] | None = None,
     ) -> npt.NDArray[np.uint8]:
         """Decode LRs, uint8 ``[B, h, w, 3]``, to pictures, uint8 ``[B, H, W, 3]``.
 
@@ -114,15 +121,19 @@ class DecoderSession:
             seed: of the noise, where the model takes some (`takes_seed`). All pictures of a batch get the same noise,
                 so what an LR becomes does not depend on its neighbours.
             z: float32 ``[B, C, h, w]``, for models with that input (`LATENT`).
+            strength: one number for all pictures or one each, for models with that input (`takes_strength`).
 
         Raises:
-            ImageError: ``lr`` has another type, rank or size than the decoder takes.
+            ImageError: ``lr`` has another type, rank or size than the decoder takes; or there is a strength for a
+                model that takes none, or not one for every picture.
             DeviceError: the device failed; a `DeviceMemoryError` if it was for lack of memory. The session can be used
                 further.
         """
         feeds = self._feeds(lr, seed)
         if z is not None:
             feeds[LATENT] = z
+        if strength is not None:
+            feeds[STRENGTH] = self._strengths(strength, len(lr))
         try:
             hr = self._bound.run(feeds) if self._bound else self._session.run([OUTPUT], feeds)[0]
         except Exception as error:  # ONNX Runtime's have no common class
@@ -164,12 +175,40 @@ class DecoderSession:
                 "load the bundle the LR was made with"
             )
         values = np.ascontiguousarray(dequantize(lr.astype(np.float32)).transpose(0, 3, 1, 2))  # [B, 3, h, w]
+        feeds = {INPUT: values}
+        if self._strength is not None:  # given always, so that buffers and CUDA graphs fit every batch
+            feeds[STRENGTH] = self._strengths(self._strength, len(values))
         if self._noise is None:
-            return {INPUT: values}
+            return feeds
         sizes = dict(zip(self._session.get_inputs()[0].shape, values.shape, strict=True))
         shape = [size if isinstance(size, int) else sizes[size] for size in self._noise[1:]]
         drawn = np.random.default_rng(seed).standard_normal((1, *shape), np.float32)
-        return {INPUT: values, NOISE: np.repeat(drawn, len(values), axis=0)}
+        return {**feeds, NOISE: np.repeat(drawn, len(values), axis=0)}
+
+
+    def _strengths(self, strength: float | Sequence[float], count: int) -> npt.NDArray[np.float32]:
+        """float32 ``[count]``."""
+        if not self.takes_strength:
+            raise ImageError("this decoder takes no strength; decode without one")
+        values = np.asarray(strength, np.float32)
+        if values.shape not in ((), (count,)):
+            raise ImageError(f"a batch of {count} takes one strength, or {count}; got {values.size}")
+        return np.ascontiguousarray(np.broadcast_to(values, (count,)))
+
+
+def _takes_strength(session: onnxruntime.InferenceSession) -> bool:
+    """Whether a strength may be given: an input whose value stands in the file.
+
+    Raises:
+        BundleError: it has another type or rank.
+    """
+    for item in session.get_overridable_initializers():
+        if item.name == STRENGTH:
+            if (item.type, len(item.shape)) != ("tensor(float)", 1):
+                raise BundleError(f"not a decoder: it takes {STRENGTH} as {item.type} {item.shape}, expected "
+                                  "tensor(float) [B]")
+            return True
+    return False
 
 
 def _start(source: bytes | str, options: onnxruntime.SessionOptions, device: Device, cuda: CudaOptions,

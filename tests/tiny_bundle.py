@@ -29,6 +29,7 @@ from export.onnx_encoder import write_onnx
 from tests.networks import box_layer, random_network
 
 HR, LR = 64, 16
+STRENGTH_DEFAULT = 8.0
 
 
 def box_network(hr: int = HR, lr: int = LR) -> IntegerNetwork:
@@ -65,6 +66,32 @@ def noisy_decoder(hr: int = HR, lr: int = LR) -> bytes:
     model.graph.input.append(helper.make_tensor_value_info("noise", TensorProto.FLOAT, ["b", 3, hr, hr]))
     onnx.checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString())
+
+
+def steered_decoder(hr: int = HR, lr: int = LR) -> bytes:
+    """`repeating_decoder` plus strength / 255: each step of 2 makes pictures a level brighter."""
+    model = onnx.load_model_from_string(repeating_decoder(hr, lr))
+    nodes = model.graph.node
+    nodes[-1].output[0] = "repeated"
+    nodes.extend([helper.make_node("Mul", ["strength", "level"], ["scaled"]),
+                  helper.make_node("Reshape", ["scaled", "shape"], ["light"]),
+                  helper.make_node("Add", ["repeated", "light"], ["hr"])])
+    model.graph.initializer.extend([
+        numpy_helper.from_array(np.full(1, STRENGTH_DEFAULT, np.float32), "strength"),
+        numpy_helper.from_array(np.float32(1 / 255), "level"),
+        numpy_helper.from_array(np.array([-1, 1, 1, 1]), "shape")])
+    model.graph.input.append(helper.make_tensor_value_info("strength", TensorProto.FLOAT, ["s"]))
+    onnx.checker.check_model(model, full_check=True)
+    return bytes(model.SerializeToString())
+
+
+def write_steered_bundle(folder: Path, name: str = "steered-64-lr16") -> Path:
+    """A bundle with the control ``strength``, 4 to 64, by default `STRENGTH_DEFAULT`, and another LR contract."""
+    root = write_tiny_bundle(folder, name, random=True, decoder=steered_decoder())
+    decoder = json.loads((root / MANIFEST_NAME).read_text())["decoder"]
+    refresh_manifest(root, decoder={
+        **decoder, "controls": ["strength"], "strength": {"range": [4, 64], "default": STRENGTH_DEFAULT}})
+    return root
 
 
 def convolutional_decoder(hr: int = HR, lr: int = LR, channels: int = 64, blocks: int = 4) -> bytes:

@@ -41,5 +41,7 @@ def bundles(
         sizes = f"{bundle.hr} x {bundle.hr} pixels <-> LR {bundle.lr} x {bundle.lr}"
         typer.echo(f"  {bundle.domain}, {bundle.codec}: {sizes}")
         typer.echo(f"  LR contract {bundle.lr_contract_id[:8]}, {bundle.size / 1e6:.1f} MB in {bundle.folder}")
+        for name, control in bundle.controls.items():
+            typer.echo(f"  control {name}: {control}")
         for what, licence in bundle.licence.items():
             typer.echo(f"  licence of {what}: {licence}")

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from edgegrain.cli.output import JsonOption, Row, finish, run_all
+from edgegrain.contract.controls import Control
 
 
 def info(
@@ -44,5 +45,6 @@ def _lines(row: Row) -> str:
         "LR": f"{row['lr_size'][0]} x {row['lr_size'][1]}",
         "format": f"version {row['version']}, {row['coding']} coding",
         "checked": checked,
+        **{name: f"{Control(**control)}; restore --{name}" for name, control in row["controls"].items()},
     }
     return "\n".join([f"{row['file']}", *(f"  {name:<9} {value}" for name, value in fields.items())])

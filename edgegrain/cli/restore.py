@@ -79,6 +79,10 @@ def restore(
         int | None, typer.Option(min=0, help="For bundles with that control: of the faint detail that the LR does not "
                                  "determine [default: the likeliest].")
     ] = None,
+    strength: Annotated[
+        float | None, typer.Option(help="For bundles with that control: the factor, 4 to 64, that the picture is taken "
+                                   "to have been reduced by; more is more made up [default: the bundle's].")
+    ] = None,
     remote: RemoteOption = None,
     token: TokenOption = None,
     force: ForceOption = False,
@@ -92,6 +96,7 @@ def restore(
       edgegrain restore me.grain --out back.jpg
       edgegrain restore payloads/ --out pictures/ --device cuda
       edgegrain restore me.lr.png --bundle faces     an LR that travelled as a PNG
+      edgegrain restore me.grain --strength 24       of a bundle with that control
       edgegrain restore me.grain --remote http://host:8000
     """
     import sdk
@@ -106,8 +111,9 @@ def restore(
 
     def picture_of(source: Path) -> Image.Image:
         if service is not None:
-            return service.restore(source, bundle=bundle, size=size.value, max_pixels=max_pixels)
-        return sdk.restore(source, bundle, size=size.value, device=device.value, max_pixels=max_pixels, seed=seed)
+            return service.restore(source, bundle=bundle, size=size.value, max_pixels=max_pixels, strength=strength)
+        return sdk.restore(source, bundle, size=size.value, device=device.value, max_pixels=max_pixels, seed=seed,
+                           strength=strength)
 
     def work(job: Job) -> Row:
         return {**restore_file(job, picture_of, force), "device": device.value if remote is None else remote}

@@ -24,6 +24,7 @@ from edge_encoder.preprocessing import PREPROCESSING
 from edge_encoder.runtime import EncoderSession
 from edgegrain.contract.coder_tables import CoderTables
 from edgegrain.contract.contract_id import lr_contract_id
+from edgegrain.contract.controls import LARGEST_STRENGTH, SMALLEST_STRENGTH, STRENGTH
 from edgegrain.contract.errors import BundleError, ExportError
 from edgegrain.contract.files import write_atomically
 from edgegrain.contract.manifest import SCHEMA
@@ -44,13 +45,9 @@ from server_decoder.glean import KIND as GLEAN_KIND
 from server_decoder.grain.grain import KIND as GRAIN_KIND
 from server_decoder.runtime import INPUT, OUTPUT
 
-STRENGTH = "strength"
-"""Input of GCFSR's decoders that may be left out: the factor s, 4 to 64; the LR's own by default."""
 RRDB_WEIGHTS = "rrdb_encoder.safetensors"
 """GRAIN's float encoder in a bundle; `edge_encoder.float_encoder.load_rrdb_encoder` reads it."""
 COMPARED = 2
-SMALLEST_FACTOR, LARGEST_FACTOR = 4, 64
-"""The factors that GCFSR was trained for ([GCFSR] 4)."""
 _FLIPPED_BY = 1  # levels that runtimes may round a float encoder's LR differently
 
 
@@ -157,20 +154,22 @@ def write_gcfsr_bundle(network: GCFSR, lr: int, placement: Placement, target: Ta
         FileExistsError, ExportError: as `write_grain_bundle`.
     """
     config = network.config
-    if lr < 1 or lr & (lr - 1) or not SMALLEST_FACTOR * lr <= config.size <= LARGEST_FACTOR * lr:
-        raise BundleError(f"LRs of this network are {max(1, config.size // LARGEST_FACTOR)} to "
-                          f"{config.size // SMALLEST_FACTOR} pixels wide, a power of two, got {lr}")
+    if lr < 1 or lr & (lr - 1) or not SMALLEST_STRENGTH <= config.size / lr <= LARGEST_STRENGTH:
+        raise BundleError(f"LRs of this network are {max(1, config.size / LARGEST_STRENGTH):g} to "
+                          f"{config.size / SMALLEST_STRENGTH:g} pixels wide, a power of two, got {lr}")
     return _write_area_bundle(GCFSRUpscaler(network, lr), config.size, lr, placement, target, GCFSR_KIND,
-                              config.as_dict(), [] if config.blind else [STRENGTH])
+                              config.as_dict(), {} if config.blind else {STRENGTH: {
+                                  "range": [SMALLEST_STRENGTH, LARGEST_STRENGTH], "default": config.size / lr}})
 
 
 def _write_area_bundle(decoder: nn.Module, hr: int, lr: int, placement: Placement, target: Target, codec: str,
-                       described: Mapping[str, Any], controls: Sequence[str] = ()) -> Comparison:
+                       described: Mapping[str, Any],
+                       controls: Mapping[str, Any] | None = None) -> Comparison:
     encoder = area_average(hr, lr)
     decoder.eval().requires_grad_(False)
     round_weights(decoder, compact=False)
     graph = store_half(decoder_graph(decoder, lr))
-    if STRENGTH in controls:
+    if controls:
         _open_input(graph, STRENGTH)
     model = bytes(graph.SerializeToString())
     comparison = compare_decoder(model, decoder, run_reference(encoder, np.stack(made_tiles(COMPARED, hr))))
@@ -199,11 +198,11 @@ def sources(placements: Sequence[Placement]) -> dict[str, Any]:
 
 
 def _fields(target: Target, codec: str, described: Mapping[str, Any], placements: Sequence[Placement],
-            controls: Sequence[str] = ()) -> dict[str, Any]:
+            controls: Mapping[str, Any] | None = None) -> dict[str, Any]:
     return {
         "id": target.folder.name, "version": "1.0.0", "codec": codec, "domain": target.domain,
-        "decoder": {"file": DECODER, "input": INPUT, "output": OUTPUT, "controls": list(controls),
-                    "architecture": dict(described)},
+        "decoder": {"file": DECODER, "input": INPUT, "output": OUTPUT, "controls": list(controls or ()),
+                    **(controls or {}), "architecture": dict(described)},
         "training": sources(placements), "evaluation": {}, "licence": dict(target.licence),
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any, Literal
 
 from fastapi import APIRouter
@@ -9,6 +10,7 @@ from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
+from edgegrain.contract.controls import controls_of
 from server_decoder.service.encoder_files import respond
 from server_decoder.service.problems import Problem, problem_response
 from server_decoder.service.state import Service, ServiceState
@@ -28,6 +30,14 @@ class FileDescription(BaseModel):
     sha256: str = Field(description="Of the file, in hex.")
 
 
+class ControlDescription(BaseModel):
+    """A number that may be given when restoring."""
+
+    least: float
+    most: float
+    default: float | None = Field(description="Where none is given; null if the likeliest picture needs no number.")
+
+
 class BundleDescription(BaseModel):
     """A bundle that is served."""
 
@@ -40,6 +50,8 @@ class BundleDescription(BaseModel):
     preprocessing: dict[str, Any] = Field(description="How a picture comes to the square; see the manifest.")
     lr_contract_id: str = Field(description="64 hex digits; a payload names the first eight.")
     licence: dict[str, Any]
+    controls: dict[str, ControlDescription] = Field(
+        description="Parameters of restoring that this bundle has: seed, strength.")
     encoders: list[FileDescription]
     contract: list[FileDescription] = Field(
         description="What a client needs beside an encoder: the coder's tables and the golden vectors.")
@@ -54,6 +66,7 @@ async def bundles(service: Service) -> list[BundleDescription]:
             id=manifest.id, version=manifest.version, codec=manifest.codec, domain=manifest.domain, hr=manifest.hr,
             lr=manifest.lr, preprocessing=dict(manifest.preprocessing), lr_contract_id=manifest.lr_contract_id.hex(),
             licence=dict(manifest.licence),
+            controls={name: ControlDescription(**asdict(control)) for name, control in controls_of(manifest).items()},
             encoders=[file for file in _descriptions(service, manifest.id) if file.name.startswith("encoder.")],
             contract=[file for file in _descriptions(service, manifest.id) if not file.name.startswith("encoder.")])
         for manifest in service.manifests.values()]

@@ -20,6 +20,7 @@ from PIL import Image
 
 from edge_encoder.preprocessing import PREPROCESSING, fit_picture, load_picture, unfit_picture
 from edge_encoder.runtime import EncoderSession
+from edgegrain.contract.controls import strength_of
 from edgegrain.contract.errors import BundleError, DeviceError, EdgegrainError, ServiceError
 from edgegrain.contract.lr_coder import CoderTables
 from edgegrain.contract.manifest import Manifest, load_manifest
@@ -82,7 +83,7 @@ class Engine:
             if bundle.decoder.device == "cuda" and bundle.decoder.lr_size is not None:
                 bundle.decoder.warm_up(self._sizes)  # keeps their buffers, and replays them as graphs from now on
             for size in self._sizes:
-                bundle.decode(np.full((size, lr, lr, 3), 128, np.uint8), 0, self._sizes)
+                bundle.decode(np.full((size, lr, lr, 3), 128, np.uint8), [RestoreOptions()] * size, self._sizes)
             encoded = bundle.encoder.encode(np.full((1, side, side, 3), 128, np.uint8))[0]
             bundle.unpack(bundle.pack(encoded, (side, side), "pad"), RestoreOptions(), self._max_pixels)
 
@@ -100,7 +101,7 @@ class Engine:
             return outcomes
         with stages.measure("decode"):
             lrs = np.stack([unpacked[index][0] for index in good])
-            hr = _attempt(bundle.decode, lrs, options[0].seed, self._sizes)
+            hr = _attempt(bundle.decode, lrs, [options[index] for index in good], self._sizes)
         if isinstance(hr, EdgegrainError):
             for index in good:
                 outcomes[index] = hr
@@ -144,7 +145,8 @@ class _OpenBundle:
         self.manifest = manifest
         self.tables = CoderTables.from_json(manifest.open_file("coder.json"))
         self.encoder = EncoderSession(manifest.open_file("encoder.onnx"), threads)
-        self.decoder = DecoderSession(manifest.open_file(decoder), device, threads)
+        self.strength = strength_of(manifest, None)
+        self.decoder = DecoderSession(manifest.open_file(decoder), device, threads, strength=self.strength)
         if (self.encoder.hr, self.encoder.lr) != (manifest.hr, manifest.lr):
             raise BundleError(
                 f"the encoder of bundle {manifest.id} goes from {self.encoder.hr} to {self.encoder.lr} pixels, its "
@@ -155,6 +157,7 @@ class _OpenBundle:
     ) -> tuple[npt.NDArray[np.uint8], Header]:
         """The LR, uint8 [lr, lr, 3], and the header of a payload, its claims checked before its body is decoded."""
         check_claims(parse_header(payload), self.manifest, options.size, options.format, max_pixels)
+        strength_of(self.manifest, options.strength)
         return decode_payload(payload, contract_id=self.manifest.lr_contract_id, tables=self.tables)
 
     def encode(self, fitted: npt.NDArray[np.uint8], original_size: tuple[int, int], fit: str) -> bytes:
@@ -165,11 +168,17 @@ class _OpenBundle:
         return encode_payload(
             lr, contract_id=self.manifest.lr_contract_id, tables=self.tables, original_size=original_size, fit=fit)
 
-    def decode(self, lr: npt.NDArray[np.uint8], seed: int, sizes: Sequence[int]) -> npt.NDArray[np.uint8]:
+    def decode(
+        self, lr: npt.NDArray[np.uint8], options: Sequence[RestoreOptions], sizes: Sequence[int]
+    ) -> npt.NDArray[np.uint8]:
         """LRs, uint8 [n, lr, lr, 3], to squares, uint8 [n, hr, hr, 3], in a batch of a size that was warmed up."""
         count = len(lr)
         filled = next((size for size in sizes if size >= count), count)
-        hr = self.decoder.decode(np.concatenate([lr, np.repeat(lr[:1], filled - count, axis=0)]), seed)[:count]
+        controls = {} if self.strength is None else {"strength": [
+            self.strength if wanted.strength is None else wanted.strength
+            for wanted in (*options, *options[:1] * (filled - count))]}
+        lr = np.concatenate([lr, np.repeat(lr[:1], filled - count, axis=0)])
+        hr = self.decoder.decode(lr, options[0].seed, **controls)[:count]
         side = self.manifest.hr
         if hr.shape[1:] != (side, side, 3):
             raise BundleError(

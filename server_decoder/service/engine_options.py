@@ -18,12 +18,14 @@ class RestoreOptions:
         format: of the picture file, a key of `negotiation.MEDIA_TYPES`.
         quality: 1 to 100, of WebP and JPEG.
         seed: of the noise, where the decoder takes some; equal in a batch.
+        strength: where the decoder takes one; None for the bundle's own. Each picture of a batch has its own.
     """
 
     size: Literal["original", "native"] = "original"
     format: str = "png"
     quality: int = QUALITY
     seed: int = 0
+    strength: float | None = None
 
 
 @dataclass(frozen=True)

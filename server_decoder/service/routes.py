@@ -39,6 +39,9 @@ class RestoreParameters(BaseModel):
     quality: int = Field(QUALITY, ge=1, le=100, description="Of WebP and JPEG.")
     bundle: str | None = Field(None, max_length=200, description="Id of a served bundle; default: the payload's.")
     seed: int = Field(0, ge=0, lt=1 << 32, description="Of the noise, for bundles that have this control.")
+    strength: float | None = Field(None, gt=0, allow_inf_nan=False, description=(
+        "For bundles that have this control, whose range /v1/bundles tells: the factor that the picture is taken to "
+        "have been reduced by."))
 
 
 class CompressParameters(BaseModel):
@@ -138,7 +141,7 @@ async def compress(
 
 def _restore_options(request: Request, parameters: RestoreParameters) -> RestoreOptions:
     file_format = choose_format(request.headers.get("accept"))
-    return RestoreOptions(parameters.size, file_format, parameters.quality, parameters.seed)
+    return RestoreOptions(parameters.size, file_format, parameters.quality, parameters.seed, parameters.strength)
 
 
 def _require_type(request: Request, accepted: tuple[str, ...]) -> None:

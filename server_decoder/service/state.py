@@ -14,7 +14,8 @@ from starlette.responses import JSONResponse
 from starlette.types import Message
 
 from edgegrain.contract.bundle_paths import ALIASES, find_bundle
-from edgegrain.contract.errors import EdgegrainError, ServiceError
+from edgegrain.contract.controls import strength_of
+from edgegrain.contract.errors import EdgegrainError, ImageError, ServiceError
 from edgegrain.contract.manifest import Manifest, verify_bundle
 from edgegrain.contract.payload import parse_header, require_contract
 from server_decoder.runtime import require_provider
@@ -127,7 +128,7 @@ class ServiceState:
 
         Raises:
             EdgegrainError: they are not.
-            Problem: 404, the bundle is not served; 422, it has no such control.
+            Problem: 404, the bundle is not served; 422, it has no such control, or its value is out of range.
         """
         header = parse_header(payload)
         if bundle is not None:
@@ -138,8 +139,11 @@ class ServiceState:
             manifest = next(item for item in self.manifests.values() if item.lr_contract_id == wanted)
         pixels = check_claims(header, manifest, options.size, options.format, self.settings.max_pixels)
         if options.seed and "seed" not in manifest.decoder.get("controls", ()):
-            detail = f"bundle {manifest.id} has no control 'seed': its decoder takes no noise"
-            raise Problem("invalid-parameter", detail, errors=[{"parameter": "seed", "reason": detail}])
+            raise _wrong("seed", f"bundle {manifest.id} has no control 'seed': its decoder takes no noise")
+        try:
+            options = dataclasses.replace(options, strength=strength_of(manifest, options.strength))
+        except ImageError as error:
+            raise _wrong("strength", str(error)) from error
         return self._job(Key("restore", manifest.id, options.seed), payload, options, pixels)
 
     def compress_job(self, picture: bytes, options: CompressOptions, bundle: str | None = None) -> Job:
@@ -217,6 +221,10 @@ async def _disconnected(request: Request) -> None:
     message: Message = {"type": ""}
     while message["type"] != "http.disconnect":
         message = await request.receive()
+
+
+def _wrong(parameter: str, detail: str) -> Problem:
+    return Problem("invalid-parameter", detail, errors=[{"parameter": parameter, "reason": detail}])
 
 
 def _queue_full(error: QueueFull) -> Problem:

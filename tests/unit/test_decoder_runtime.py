@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
@@ -14,7 +16,7 @@ from edgegrain.contract.errors import BundleError, DeviceError, DeviceMemoryErro
 from server_decoder.bound_runs import BoundRuns
 from server_decoder.providers import CudaOptions
 from server_decoder.runtime import DecoderSession, require_provider
-from tests.tiny_bundle import HR, LR, repeating_decoder
+from tests.tiny_bundle import HR, LR, noisy_decoder, repeating_decoder, steered_decoder
 
 CUDA = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
 
@@ -291,6 +293,43 @@ def test_noise_of_an_unknown_shape_is_refused() -> None:
             DecoderSession(wrong)
 
 
+def test_a_strength_is_each_picture_s_own() -> None:
+    session = DecoderSession(steered_decoder(), threads=1)
+    assert session.takes_strength and not DecoderSession(noisy_decoder(), threads=1).takes_strength
+    lr = np.full((3, LR, LR, 3), 100, np.uint8)
+    assert [int(hr.max()) for hr in session.decode(lr, strength=[4, 64, 16])] == [102, 132, 108]
+    assert [int(hr.min()) for hr in session.decode(lr, strength=32)] == [116] * 3
+    assert int(session.decode(lr[:1]).max()) == 104  # what stands in the file
+    assert int(DecoderSession(steered_decoder(), strength=20).decode(lr[:1]).max()) == 110
+    with pytest.raises(ImageError, match="a batch of 3 takes one strength, or 3; got 2"):
+        session.decode(lr, strength=[4, 64])
+    with pytest.raises(ImageError, match="takes no strength"):
+        DecoderSession(repeating_decoder()).decode(lr, strength=16)
+
+
+def test_a_strength_of_another_type_is_refused() -> None:
+    model = onnx.load_model_from_string(steered_decoder())
+    del model.graph.node[-3:]
+    model.graph.node[-1].output[0] = "hr"
+    model.graph.initializer[1].CopyFrom(numpy_helper.from_array(np.ones((1, 1), np.float32), "strength"))
+    model.graph.input[1].CopyFrom(helper.make_tensor_value_info("strength", TensorProto.FLOAT, ["s", 1]))
+    with pytest.raises(BundleError, match="it takes strength as tensor.float"):
+        DecoderSession(model.SerializeToString())
+
+
+def test_buffers_that_were_kept_fit_batches_of_any_strength(
+    cuda_listed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = session_on_bound_runs(monkeypatch, cuda_listed, steered_decoder(), strength=8)
+    session.warm_up([2])
+    replayed: list[int] = []
+    replay = BoundRuns._replay
+    monkeypatch.setattr(BoundRuns, "_replay", lambda self, *given: replayed.append(1) or replay(self, *given))
+    lr = np.full((2, LR, LR, 3), 100, np.uint8)
+    assert [int(hr.max()) for hr in session.decode(lr, strength=[4, 64])] == [102, 132]
+    assert [int(hr.max()) for hr in session.decode(lr)] == [104, 104] and len(replayed) == 2
+
+
 def test_bound_runs_equal_unbound_ones() -> None:
     # On the CPU, the same code that feeds a GPU; CUDA graphs are what is left out.
     plain = onnxruntime.InferenceSession(noisy(["b", 3, "h", "w"]), providers=["CPUExecutionProvider"])
@@ -313,9 +352,10 @@ def test_bound_runs_equal_unbound_ones() -> None:
     np.testing.assert_array_equal(bound.run(feeds(1, 5)), expected(feeds(1, 5)))
 
 
-def test_the_cuda_path_is_the_bound_one(cuda_listed: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    # A session that says it runs on CUDA, with buffers on the CPU.
-    started, runs = onnxruntime.InferenceSession, []
+def session_on_bound_runs(monkeypatch: pytest.MonkeyPatch, cuda_listed: list[str], model: bytes,
+                          runs: list[tuple[str, int, bool]] | None = None, **options: Any) -> DecoderSession:
+    """A session that says it runs on CUDA, with buffers on the CPU; ``runs`` gets what its buffers were asked for."""
+    started = onnxruntime.InferenceSession
 
     def start(source: bytes, options: object, providers: list, **_: object) -> onnxruntime.InferenceSession:
         session = started(source, options, providers=["CPUExecutionProvider"])
@@ -324,12 +364,18 @@ def test_the_cuda_path_is_the_bound_one(cuda_listed: list[str], monkeypatch: pyt
 
     class OnCpu(BoundRuns):
         def __init__(self, session: onnxruntime.InferenceSession, device: str, device_id: int, *, graphs: bool) -> None:
-            runs.append((device, device_id, graphs))
+            if runs is not None:
+                runs.append((device, device_id, graphs))
             super().__init__(session, "cpu", graphs=False)
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", start)
     monkeypatch.setattr("server_decoder.runtime.BoundRuns", OnCpu)
-    session = DecoderSession(repeating_decoder(), "cuda", cuda=CudaOptions(device_id=1))
+    return DecoderSession(model, "cuda", **options)
+
+
+def test_the_cuda_path_is_the_bound_one(cuda_listed: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: list[tuple[str, int, bool]] = []
+    session = session_on_bound_runs(monkeypatch, cuda_listed, repeating_decoder(), runs, cuda=CudaOptions(device_id=1))
     session.warm_up([1, 4])
     assert runs == [("cuda", 1, True)] and session.graphs and session._bound.kept == (1, 4)
     for count in (1, 3, 4):

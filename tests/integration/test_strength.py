@@ -1,0 +1,202 @@
+"""The control ``strength`` from a user's number to the picture: SDK, command line, service, remote clients.
+
+The bundle's decoder makes pictures brighter by half the strength, so what a picture must be can be written down.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from email import message_from_bytes
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+import sdk
+from edgegrain.cli.main import app
+from edgegrain.contract import bundle_paths
+from edgegrain.contract.lr_coder import CoderTables
+from edgegrain.contract.manifest import load_manifest
+from edgegrain.contract.payload import CODING_RAW, encode_payload
+from server_decoder.runtime import DecoderSession
+from server_decoder.service.engine import Engine, Stages
+from server_decoder.service.engine_options import RestoreOptions
+from tests.service_harness import SOON, LiveService, live_service, raw_payloads
+from tests.tiny_bundle import HR, LR, STRENGTH_DEFAULT, write_steered_bundle, write_tiny_bundle
+
+LEVEL = 100
+BUNDLE = "steered-64-lr16"
+STRENGTHS = [4, 64, None, 16, 40, 4, 30, 8, 64]  # more than a group of the codec's
+
+
+def brightness(strength: float | None) -> int:
+    return LEVEL + int(STRENGTH_DEFAULT if strength is None else strength) // 2
+
+
+def level(picture: Image.Image | bytes) -> int:
+    """Of a picture of one level; fails if it has several."""
+    image = Image.open(io.BytesIO(picture)) if isinstance(picture, bytes) else picture
+    (found,) = np.unique(np.asarray(image))
+    return int(found)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("strength")
+    write_steered_bundle(root)
+    write_tiny_bundle(root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def payload(root: Path) -> bytes:
+    lr = np.full((LR, LR, 3), LEVEL, np.uint8)
+    contract = load_manifest(root / BUNDLE).lr_contract_id
+    return encode_payload(lr, contract_id=contract, tables=CoderTables.default(), original_size=(HR, HR),
+                          coding=CODING_RAW)
+
+
+@pytest.fixture(scope="module")
+def service(root: Path) -> Iterator[LiveService]:
+    with live_service(root / BUNDLE, root / "tiny-64-lr16", batch_wait=0.3, deadline=60) as service:
+        yield service
+
+
+@pytest.fixture
+def installed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundle_paths, "bundle_roots", lambda: (root,))
+
+
+class TestSdk:
+    def test_one_payload(self, root: Path, payload: bytes) -> None:
+        for strength in (4, 16.0, 64, None):
+            picture = sdk.restore(payload, root / BUNDLE, strength=strength)
+            assert level(picture) == brightness(strength)
+
+    def test_strengths_of_a_batch_do_not_mix(self, root: Path, payload: bytes) -> None:
+        codec = sdk.Codec(root / BUNDLE)
+        pictures = codec.restore_batch([payload] * len(STRENGTHS), strength=STRENGTHS)
+        assert [level(picture) for picture in pictures] == [brightness(strength) for strength in STRENGTHS]
+        assert [level(picture) for picture in codec.restore_batch(iter([payload] * 3), strength=24)] == [112] * 3
+
+    def test_refusals(self, root: Path, payload: bytes) -> None:
+        codec, plain = sdk.Codec(root / BUNDLE), sdk.Codec(root / "tiny-64-lr16")
+        with pytest.raises(sdk.ImageError, match="a number from 4 to 64, got 65"):
+            codec.restore(payload, strength=65)
+        with pytest.raises(sdk.ImageError, match=r"^payload 1: the strength of bundle steered-64-lr16 .* got 3\.5"):
+            codec.restore_batch([payload] * 2, strength=[4, 3.5])
+        with pytest.raises(sdk.ImageError, match="3 payloads take one strength, or as many; got 2"):
+            codec.restore_batch([payload] * 3, strength=[4, 5])
+        with pytest.raises(sdk.ImageError, match="bundle tiny-64-lr16 has no control 'strength'"):
+            plain.restore(np.zeros((LR, LR, 3), np.uint8), strength=16)
+
+    def test_the_bundle_says_so(self, root: Path, payload: bytes, installed: None) -> None:
+        control = sdk.Codec(root / BUNDLE).bundle.controls["strength"]
+        assert (control.least, control.most, control.default) == (4, 64, STRENGTH_DEFAULT)
+        assert sdk.inspect(payload).controls == {"strength": control}
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as leaving:
+        app([str(argument) for argument in arguments])
+    output = capsys.readouterr()
+    return int(leaving.value.code or 0), output.out, output.err
+
+
+class TestCommandLine:
+    def test_restore(self, installed: None, payload: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+                     service: LiveService) -> None:
+        path = sdk.Payload(payload).save(tmp_path / "me.grain")
+        out = tmp_path / "out.png"
+        for strength, extra in ((24, ()), (40, ("--force",)), (48, ("--force", "--remote", service.url))):
+            assert run(capsys, "restore", path, "--out", out, "--strength", strength, *extra)[0] == 0
+            assert level(out.read_bytes()) == brightness(strength)
+        status, _, err = run(capsys, "restore", path, "--out", tmp_path / "no.png", "--strength", 2)
+        assert status == 1 and "a number from 4 to 64, got 2.0" in err and not (tmp_path / "no.png").exists()
+
+    def test_controls_are_named(self, installed: None, payload: bytes, tmp_path: Path,
+                                capsys: pytest.CaptureFixture[str]) -> None:
+        path = sdk.Payload(payload).save(tmp_path / "me.grain")
+        assert "\n  strength  4 to 64, 8 if not given; restore --strength\n" in run(capsys, "info", path)[1]
+        assert "\n  control strength: 4 to 64, 8 if not given\n" in run(capsys, "bundles")[1]
+        described = {"least": 4, "most": 64, "default": STRENGTH_DEFAULT}
+        rows = {row["id"]: row for row in json.loads(run(capsys, "bundles", "--json")[1])}
+        assert rows[BUNDLE]["controls"] == {"strength": described} and rows["tiny-64-lr16"]["controls"] == {}
+
+
+class TestService:
+    def test_strengths_that_meet_in_a_batch_do_not_mix(
+        self, root: Path, payload: bytes, service: LiveService, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        chosen = [4, 64, 16, 40]
+        with ThreadPoolExecutor(4) as pool:
+            answers = list(pool.map(
+                lambda strength: service.restore(payload, params={"strength": strength}).content, chosen))
+        assert [level(answer) for answer in answers] == [brightness(strength) for strength in chosen]
+        assert level(service.restore(payload).content) == brightness(None)
+        # The same in one call of the network, for certain: three of a batch of four that was warmed up.
+        batches: list[Any] = []
+        decode = DecoderSession.decode
+        monkeypatch.setattr(DecoderSession, "decode", lambda self, lr, seed=0, z=None, strength=None: (
+            batches.append(strength) or decode(self, lr, seed, z, strength)))
+        engine = Engine([root / BUNDLE], threads=1, batch_sizes=(1, 4))
+        options = [RestoreOptions(strength=strength) for strength in (4, None, 2, 64)]
+        outcomes = engine.restore(BUNDLE, [payload] * 4, options, Stages())
+        assert batches == [[4, STRENGTH_DEFAULT, 64, 4]]
+        assert [level(item) for item in outcomes if isinstance(item, bytes)] == [102, 104, 132]
+        assert isinstance(outcomes[2], sdk.ImageError)
+
+    def test_a_form(self, payload: bytes, service: LiveService) -> None:
+        files = [("payload", (name, payload)) for name in "ab"]
+        answer = httpx.post(f"{service.url}/v1/restore/batch", files=files, params={"strength": 20}, timeout=SOON)
+        head = f"Content-Type: {answer.headers['content-type']}\r\n\r\n".encode()
+        parts = [part.get_payload(decode=True) for part in message_from_bytes(head + answer.content).get_payload()]
+        assert [level(part) for part in parts] == [110, 110]
+
+    @pytest.mark.parametrize(("strength", "detail"), [
+        (3, "a number from 4 to 64, got 3"), (100, "a number from 4 to 64"), (-1, "greater than 0"),
+        ("nan", "finite"), ("much", "valid number")])
+    def test_out_of_range(self, payload: bytes, service: LiveService, strength: object, detail: str) -> None:
+        answer = service.restore(payload, params={"strength": strength})
+        problem = answer.json()
+        assert (answer.status_code, problem["type"]) == (422, "urn:edgegrain:problem:invalid-parameter")
+        assert detail in problem["detail"] and problem["errors"][0]["parameter"] == "strength"
+
+    def test_a_bundle_without_it(self, root: Path, service: LiveService) -> None:
+        plain = raw_payloads(root / "tiny-64-lr16", 1)[0]
+        form = {"files": [("payload", ("a", plain))]}
+        for answer in (service.restore(plain, params={"strength": 16}),
+                       httpx.post(f"{service.url}/v1/restore/batch", params={"strength": 16}, timeout=SOON, **form)):
+            assert answer.status_code == 422 and "no control 'strength'" in answer.json()["detail"]
+
+    def test_what_the_service_says(self, service: LiveService) -> None:
+        offered = {item["id"]: item["controls"] for item in httpx.get(f"{service.url}/v1/bundles").json()}
+        assert offered == {BUNDLE: {"strength": {"least": 4, "most": 64, "default": STRENGTH_DEFAULT}},
+                           "tiny-64-lr16": {}}
+        paths = httpx.get(f"{service.url}/openapi.json").json()["paths"]
+        for path in ("/v1/restore", "/v1/restore/batch"):
+            assert "strength" in {item["name"] for item in paths[path]["post"]["parameters"]}
+
+
+class TestRemote:
+    def test_one_and_several(self, service: LiveService, payload: bytes) -> None:
+        with sdk.connect(service.url) as remote:
+            assert level(remote.restore(payload, strength=24)) == 112
+            assert [level(picture) for picture in remote.restore_batch([payload] * 2, strength=64)] == [132, 132]
+            with pytest.raises(sdk.ServiceError, match="a number from 4 to 64, got 2"):
+                remote.restore(payload, strength=2)
+
+    def test_the_async_twin(self, service: LiveService, payload: bytes) -> None:
+        async def use() -> list[int]:
+            async with sdk.connect_async(service.url) as remote:
+                one = await remote.restore(payload, strength=24)
+                return [level(one), *map(level, await remote.restore_batch([payload] * 2, strength=64))]
+
+        assert asyncio.run(use()) == [112, 132, 132]

@@ -122,7 +122,7 @@ def main(
     evaluate_every: Annotated[int, typer.Option(
         min=1, help="Pictures between evaluations, each with a checkpoint.")] = 4000,
     control: Annotated[bool, typer.Option(
-        "--control", help="LR = box mean, no learned correction: 'without invertible encoder' of [GRAIN] Table 2.")] = False,
+        "--control", help="LR = box mean, no learned correction ([GRAIN] Table 2, w/o invertible encoder).")] = False,
     encoder: Annotated[str, typer.Option(
         help="keep or train: whether the encoder's weights move; by default as the recipe says.")] = "",
     identity: Annotated[bool, typer.Option(help="The identity loss; it means something on faces only.")] = True,

@@ -60,10 +60,12 @@ class EvaluationConfig:
     Attributes:
         baselines: how thoroughly to search the classical codecs; None for no comparison.
         budgets: bytes of the curves' points; empty for no curves.
+        side: of the originals, in pixels; 0: as the bundle's.
     """
 
     baselines: Thoroughness | None = "fast"
     budgets: tuple[int, ...] = ()
+    side: int = 0
 
 
 def curve_budgets(payload_bytes: Sequence[int]) -> tuple[int, ...]:
@@ -98,17 +100,21 @@ class Evaluator:
         self._journal = journal
         self._config = config
         manifest = (codec.bundle.folder / "manifest.json").read_bytes()
-        self._judged_by = {"revision": REVISION, "weights": weights_id, "faces": judge.identity is not None}
+        self._judged_by = judged_by(judge, weights_id)
         self._bundle_key = {"bundle": codec.bundle.id, "manifest": hashlib.sha256(manifest).hexdigest(),
                             "device": codec.device, "onnxruntime": onnxruntime.__version__}
 
-    def picture(self, path: Path) -> PictureResult:
+    def picture(self, path: Path, budget: int = 0) -> PictureResult:
         """Everything about one picture, from the journal as far as it goes.
+
+        Args:
+            path: the picture.
+            budget: bytes that the classical codecs may use; 0: as many as the bundle's payload has.
 
         Raises:
             ImageError: the picture cannot be read.
         """
-        original = original_of(path, self._codec.bundle.hr)
+        original = original_of(path, self._config.side or self._codec.bundle.hr)
         contest = _Contest(self._judge, original, self._config.baselines or "fast")
         pixels = hashlib.sha256(original.tobytes()).hexdigest()
         ours = self._recall({"kind": "bundle", "pixels": pixels, **self._bundle_key}, lambda: self._restored(contest))
@@ -116,8 +122,8 @@ class Evaluator:
         equal, curve = [], []
         if self._config.baselines is not None:
             key = {"pixels": pixels, "search": self._config.baselines, "codecs": list(CODECS), **library_versions()}
-            equal = self._recall({"kind": "equal", "budget": row.nbytes, **key},
-                                 lambda: contest.at_equal_bytes(row.nbytes))
+            allowed = budget or row.nbytes
+            equal = self._recall({"kind": "equal", "budget": allowed, **key}, lambda: contest.at_equal_bytes(allowed))
             for budget in self._config.budgets:
                 curve += self._recall({"kind": "curve", "budget": budget, **key},
                                       functools.partial(contest.on_curve, budget))
@@ -135,6 +141,11 @@ class Evaluator:
         sizes = {"payload": len(payload)} | {
             kind: len(encode_lossless(payload.lr, kind)) for kind in ("png", "webp", "jpeg-xl")}
         return {"row": row.as_dict(), "lr_bytes": sizes, "original_features": packed(comparison.features)}
+
+
+def judged_by(judge: Judge, weights_id: str) -> dict[str, Any]:
+    """What every record of a journal depends on besides pictures and codecs; plain JSON data."""
+    return {"revision": REVISION, "weights": weights_id, "faces": judge.identity is not None}
 
 
 def weights_id(folder: Path) -> str:

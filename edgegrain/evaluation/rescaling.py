@@ -1,15 +1,18 @@
 """A bundle that rescales photographs, beside bicubic rescaling and classical codecs at the same bytes.
 
-    python -m edgegrain.evaluation.rescaling --bundle photos-x4 --pictures KODAK --weights METRICS --out kodak.json
+    python -m edgegrain.evaluation.rescaling --bundle photos-x4 --pictures KODAK --weights METRICS --out kodak.json \
+        --write docs/codecs.md
 
 Pictures are measured whole, in RGB, and in the field's protocol: the Y channel of BT.601, a border of as many pixels as
 the factor cut off ([IRN], Table 1, and everybody it compares with). Every method's bytes are counted: the bicubic LR
-travels in the same payload as ours.
+travels in the same payload as ours. Pictures that were measured before come from a journal.
 """
 
 from __future__ import annotations
 
 import datetime
+import functools
+import hashlib
 import json
 import math
 import platform
@@ -32,14 +35,20 @@ from edgegrain.contract.manifest import load_manifest
 from edgegrain.contract.payload import encode_payload
 from edgegrain.contract.tiling import pad_to
 from edgegrain.evaluation.baselines import CODECS, Opponent, library_versions
+from edgegrain.evaluation.evaluator import weights_id
+from edgegrain.evaluation.journal import Journal
 from edgegrain.evaluation.judge import unit_batch
 from edgegrain.evaluation.lpips import LPIPS
 from edgegrain.evaluation.metrics import Picture, psnr, similarity, ssim
-from edgegrain.training.console import progress_bar
+from edgegrain.evaluation.page_sections import require_section, write_section
+from edgegrain.training.console import errors_on_one_line, progress_bar
 from edgegrain.training.pictures import list_pictures
 from sdk import Codec
 from sdk.payload import coder_tables
+from server_decoder.prior_store import cache_folder
 
+REVISION = 1
+"""Raised when the same picture would no longer give the same record."""
 OURS, SEEDED, BICUBIC = "IRN", "IRN, random z", "bicubic / bicubic"
 SEEDS = (1, 2)
 OPPONENTS = ("webp", "avif", "jpeg-xl")
@@ -127,6 +136,15 @@ class Rescaling:
         self._codec, self._lpips, self._opponents = codec, lpips, opponents
         self._tables = coder_tables(self._manifest)
 
+    def recalled(self, rgb: Picture, name: str, journal: Journal, weights_id: str) -> PictureRow:
+        """`picture`, from the journal if it was measured before by the same files and libraries."""
+        key = {"kind": "rescaling", "revision": REVISION, "pixels": hashlib.sha256(rgb.tobytes()).hexdigest(),
+               "bundle": self._codec.bundle.lr_contract_id, "opponents": list(self._opponents),
+               "weights": weights_id, **library_versions()}
+        record = journal.recall(key, lambda: asdict(self.picture(rgb)))
+        scores = {method: RescalingScores(**values) for method, values in record["scores"].items()}
+        return PictureRow(name, scores, record["z_difference"])
+
     def picture(self, rgb: Picture, name: str = "") -> PictureRow:
         """Everything about one picture, uint8 ``[H, W, 3]``."""
         payload = self._codec.compress(rgb)
@@ -167,6 +185,13 @@ def mean_rows(rows: Sequence[PictureRow]) -> dict[str, dict[str, float]]:
     return result
 
 
+def section(result: Mapping[str, Any], folder: str, command: str) -> list[str]:
+    """Markdown lines: the table, and where it comes from."""
+    return [*markdown(result["means"]).splitlines(), "",
+            f"{folder}, {len(result['pictures'])} pictures, measured {result['date']}; another random z changes a "
+            f"level by {result['z_difference']:.2f} on average:", "", "```sh", command, "```"]
+
+
 def markdown(means: Mapping[str, Mapping[str, float]]) -> str:
     """The means as a Markdown table."""
     lines = ["| | bytes | PSNR-Y (dB) | SSIM-Y | PSNR (dB) | SSIM | LPIPS-Alex |",
@@ -185,26 +210,35 @@ def main(
     pictures: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of pictures not trained on.")],
     weights: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of the LPIPS weights.")],
     out: Annotated[Path | None, typer.Option(help="JSON file for every number.")] = None,
+    write: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="Page whose section 'rescaling "
+                                               "FOLDER' is replaced by the table.")] = None,
     limit: Annotated[int, typer.Option(min=0, help="Only the first pictures; 0: all.")] = 0,
     opponents: Annotated[str, typer.Option(
         help=f"Classical codecs, comma-separated, of {', '.join(CODECS)}; empty: none.")] = ",".join(OPPONENTS),
     threads: Annotated[int, typer.Option(min=0, help="CPU threads of the networks; 0: all.")] = 0,
+    journal: Annotated[Path | None, typer.Option(
+        file_okay=False, help="Folder for what is already computed [default: edgegrain's cache folder].")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,
 ) -> None:
     """Measure a bundle of photographs beside bicubic rescaling and classical codecs at the same bytes."""
     if threads:
         torch.set_num_threads(threads)
-    try:
+    name = f"rescaling {pictures.resolve().name}"
+    with errors_on_one_line():
         if out is not None and out.exists() and not force:
             raise FileExistsError(f"{out} exists; choose another name or pass --force to replace it")
+        if write is not None:
+            require_section(write, name)
         codec = Codec(bundle, threads=threads or None)
         chosen = [part.strip() for part in opponents.split(",") if part.strip()]
         rescaling = Rescaling(codec, LPIPS(weights, "alex"), chosen)
+        recall = functools.partial(rescaling.recalled, journal=Journal(journal or cache_folder() / "evaluation"),
+                                   weights_id=weights_id(weights))
         paths, rows = list_pictures(pictures)[: limit or None], []
         with progress_bar() as report:
             for index, path in enumerate(paths):
                 report(index / len(paths), path.name)
-                rows.append(rescaling.picture(load_picture(path), path.name))
+                rows.append(recall(load_picture(path), path.name))
         means = mean_rows(rows)
         result: dict[str, Any] = {
             "bundle": codec.bundle.id, "version": codec.bundle.version, "lr_contract_id": codec.bundle.lr_contract_id,
@@ -213,9 +247,13 @@ def main(
             "pictures": [asdict(row) for row in rows]}
         if out is not None:
             write_atomically(out, (json.dumps(result, indent=1) + "\n").encode(), force=force)
-    except (EdgegrainError, FileExistsError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
+        if write is not None:
+            folder = pictures.resolve().name
+            options = f" --limit {limit}" * bool(limit) + f' --opponents "{opponents}"' * (tuple(chosen) != OPPONENTS)
+            saved = "" if out is None else f" --out {out.as_posix()} --force"
+            write_section(write, name, section(result, folder.capitalize(), (
+                f"python -m edgegrain.evaluation.rescaling --bundle {codec.bundle.id} --pictures {folder.upper()} "
+                f"--weights METRICS{options} \\\n    --write docs/codecs.md{saved}")))
     typer.echo(markdown(means))
     typer.echo(f"\n{len(rows)} pictures; another z changes a level by {result['z_difference']} on average")
 

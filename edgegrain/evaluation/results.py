@@ -131,15 +131,11 @@ def tsv(results: Sequence[PictureResult]) -> str:
 def summary(results: Sequence[PictureResult], bundle: BundleInfo, pictures: Sequence[Path],
             baselines: str) -> dict[str, Any]:
     """The means, rounded, and what they were made from; plain JSON data."""
-    digest = hashlib.sha256()
-    for path in pictures:
-        digest.update(f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
     versions = {library.__name__: library.__version__.split("+")[0] for library in (np, onnxruntime, torch)}
     sizes = results[0].lr_bytes
     summary = {
         "bundle": {"id": bundle.id, "version": bundle.version, "lr_contract_id": bundle.lr_contract_id},
-        "pictures": {"folder": pictures[0].resolve().parent.name, "count": len(pictures),
-                     "sha256": digest.hexdigest()},
+        "pictures": described_pictures(pictures),
         "means": equal_means(results),
         "curves": {method: [{"budget": budget, **mean} for budget, mean in curve.items()]
                    for method, curve in curve_means(results).items()},
@@ -150,6 +146,14 @@ def summary(results: Sequence[PictureResult], bundle: BundleInfo, pictures: Sequ
     }
     rounded: dict[str, Any] = _rounded(summary)
     return rounded
+
+
+def described_pictures(pictures: Sequence[Path]) -> dict[str, Any]:
+    """Folder, count, and a SHA-256 over names and contents; plain JSON data."""
+    digest = hashlib.sha256()
+    for path in pictures:
+        digest.update(f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return {"folder": pictures[0].resolve().parent.name, "count": len(pictures), "sha256": digest.hexdigest()}
 
 
 def summary_json(summary: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from edgegrain.contract.errors import EdgegrainError
 from edgegrain.evaluation import rescaling
+from edgegrain.evaluation.journal import Journal
 from edgegrain.evaluation.rescaling import (
     PictureRow,
     RescalingScores,
@@ -20,6 +21,7 @@ from edgegrain.evaluation.rescaling import (
     luma_ssim,
     markdown,
     mean_rows,
+    section,
 )
 from sdk import Codec
 
@@ -66,7 +68,7 @@ class _StandIn:
     def __init__(self, folder: Path) -> None:
         from types import SimpleNamespace
 
-        self.bundle = SimpleNamespace(id="stand-in", folder=folder)
+        self.bundle = SimpleNamespace(id="stand-in", folder=folder, lr_contract_id="aa")
 
     def compress(self, rgb: np.ndarray) -> bytes:
         self._lr = rgb[::4, ::4]
@@ -99,3 +101,20 @@ def test_a_picture_is_measured_in_every_way(tmp_path: Path, monkeypatch: pytest.
     assert ours.nbytes == 4000 and webp.nbytes <= 4000 and 100 < bicubic.nbytes < 3 * 12 * 16 + 20
     assert bicubic.psnr > ours.psnr + 1 and webp.psnr > 30 and bicubic.ssim_y > ours.ssim_y
     assert bicubic.lpips_alex < ours.lpips_alex
+    journal = Journal(tmp_path / "journal")
+    kept = rescaling.Rescaling(_StandIn(folder), Lpips(), ("webp",))  # type: ignore[arg-type]
+    assert kept.recalled(rgb, "a", journal, "w") == measured
+    monkeypatch.setattr(kept, "picture", lambda *_: pytest.fail("measured again"))
+    assert kept.recalled(rgb, "b", journal, "w") == PictureRow("b", measured.scores, measured.z_difference)
+    with pytest.raises(pytest.fail.Exception):
+        kept.recalled(rgb, "a", journal, "other weights")
+
+
+def test_the_section_tells_where_the_table_comes_from() -> None:
+    score = RescalingScores(1000, 30.0, 0.8, 31.0, 0.82, 0.2)
+    result = {"means": mean_rows([PictureRow("a", {"IRN": score}, 0.126)]), "pictures": [{}], "date": "2026-11-20",
+              "z_difference": 0.126}
+    lines = section(result, "Kodak", "the command")
+    assert lines[:3] == markdown(result["means"]).splitlines()
+    assert "Kodak, 1 pictures, measured 2026-11-20; another random z changes a level by 0.13 on average:" in lines
+    assert lines[-3:] == ["```sh", "the command", "```"]

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from edgegrain.contract.errors import ImageError
-from edgegrain.contract.payload import FIT_CROP, FIT_PAD, FIT_STRETCH, FITS
+from edgegrain.contract.payload import FIT_CROP, FIT_PAD, FIT_STRETCH, FITS, Header
 from edgegrain.contract.payload import MAX_ORIGINAL_PIXELS as MAX_ARRAY_PIXELS
 from edgegrain.contract.payload import MAX_ORIGINAL_SIDE as MAX_SIDE
 from edgegrain.contract.resize import exact_resize
@@ -189,6 +189,14 @@ def unfit_picture(
     if content.shape[1::-1] == wanted:
         return content
     return np.array(Image.fromarray(content).resize(wanted, Image.Resampling.LANCZOS))
+
+
+def unfit_restored(restored: Rgb, header: Header, size: Size = "original", *, max_pixels: int = MAX_PIXELS) -> Rgb:
+    """`unfit_picture` as a payload's header says; a cropped or aligned picture gives its square."""
+    if header.cut is None:
+        original = header.original_width, header.original_height
+        return unfit_picture(restored, original, header.fit, size, max_pixels=max_pixels)
+    return unfit_picture(restored, (header.cut.side,) * 2, FIT_CROP, size, max_pixels=max_pixels)
 
 
 def _resize(rgb: Rgb, size: tuple[int, int]) -> Rgb:

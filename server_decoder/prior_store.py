@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
+from edgegrain.contract.cache_folder import cache_folder
 from edgegrain.contract.errors import ModelError
 from server_decoder import mobile_stylegan
 from server_decoder.mobile_stylegan import MobileStyleGANConfig, load_mobile_stylegan
@@ -43,17 +43,6 @@ PUBLISHED = {
         "Apache-2.0"),
 }
 """Name -> what is known about it."""
-
-
-def cache_folder() -> Path:
-    """Where fetched and computed things lie.
-
-    ``$EDGEGRAIN_CACHE`` if that variable is set, else ``edgegrain`` in the user's cache folder (``$XDG_CACHE_HOME``,
-    else ``~/.cache``).
-    """
-    if own := os.environ.get("EDGEGRAIN_CACHE"):
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgegrain"
 
 
 def prior_folder() -> Path:

@@ -114,11 +114,11 @@ def _open(codec: Any, paths: list[Path], weights: Path | None, baselines: str, c
           journal: Path | None) -> Evaluator:
     import torch
 
+    from edgegrain.contract.cache_folder import cache_folder
     from edgegrain.evaluation.evaluator import EvaluationConfig, Evaluator, curve_budgets, original_of, weights_id
     from edgegrain.evaluation.journal import Journal
     from edgegrain.evaluation.judge import Judge
     from edgegrain.evaluation.metric_weights import find_weights
-    from server_decoder.prior_store import cache_folder
 
     faces = codec.bundle.domain == "faces"
     folder = find_weights(weights, faces=faces)

@@ -1,6 +1,6 @@
 """The payload: what a picture becomes on the wire. ``docs/payload.md`` is its byte table.
 
-    magic 2 | version, coding 1 | contract id 4 | flags 1 | [LR w, h] | original w, h | body | CRC-32 4
+    magic 2 | version, coding 1 | contract id 4 | flags 1 | [LR w, h] | original w, h | [square] | body | CRC-32 4
 
 16 bytes around the body for a square LR and original sides of 128 to 16,383 pixels. Nothing is believed
 before the CRC over it was checked, and nothing is allocated before every claim was found in range.
@@ -19,7 +19,15 @@ import numpy.typing as npt
 from edgegrain.contract.coder_tables import CoderTables
 from edgegrain.contract.deflate_coding import deflate_lr, inflate_lr
 from edgegrain.contract.errors import PayloadError
+from edgegrain.contract.leb128 import read_leb128, write_leb128
 from edgegrain.contract.lr_coder import decode_lr, encode_lr
+from edgegrain.contract.oriented_square import (
+    MAX_SQUARE_BYTES,
+    OrientedSquare,
+    centre_square,
+    read_square,
+    write_square,
+)
 
 MAGIC = b"\xed\x6e"
 VERSION = 1
@@ -29,7 +37,9 @@ CODING_DEFLATE = 2
 CODINGS = (CODING_RAW, CODING_RANGE, CODING_DEFLATE)
 FIT_PAD, FIT_STRETCH, FIT_CROP = "pad", "stretch", "crop"
 FITS = (FIT_PAD, FIT_STRETCH, FIT_CROP)
-"""Fit policies; the position is the code on the wire."""
+"""Fit policies; the position is the code on the wire, where ``FIT_ALIGN`` follows them."""
+FIT_ALIGN = "align"
+"""Of a payload that says which square was cut out."""
 
 CONTRACT_ID_BYTES = 4
 MAX_LR_SIDE = 256
@@ -40,14 +50,15 @@ MAX_LARGE_LR_PIXELS = 1 << 24
 MAX_ORIGINAL_SIDE = 65535
 MAX_ORIGINAL_PIXELS = 1 << 28
 
+_WIRE_FITS = (*FITS, FIT_ALIGN)
 _LARGE_SIZE = 14
 _EXPLICIT_SIZE = 15
 _FIXED = struct.Struct("<2sB4sB")  # magic, version and coding, contract id, flags
 _TRAILER = struct.Struct("<I")
 _MIN_BYTES = _FIXED.size + 2 + _TRAILER.size
-MAX_PAYLOAD_BYTES = _FIXED.size + 2 + 6 + 3 * MAX_LR_SIDE * MAX_LR_SIDE + _TRAILER.size
+MAX_PAYLOAD_BYTES = _FIXED.size + 2 + 6 + MAX_SQUARE_BYTES + 3 * MAX_LR_SIDE * MAX_LR_SIDE + _TRAILER.size
 """No payload of an ordinary LR is longer."""
-MAX_LARGE_PAYLOAD_BYTES = _FIXED.size + 6 + 6 + 3 * MAX_LARGE_LR_PIXELS + _TRAILER.size
+MAX_LARGE_PAYLOAD_BYTES = _FIXED.size + 6 + 6 + MAX_SQUARE_BYTES + 3 * MAX_LARGE_LR_PIXELS + _TRAILER.size
 """No payload is longer."""
 
 BytesLike = bytes | bytearray | memoryview
@@ -66,33 +77,16 @@ class Header:
     original_width: int
     original_height: int
     fit: str
-    """One of ``FITS``: how the original was brought to the encoder's square."""
+    """One of ``FITS``, or ``FIT_ALIGN``: how the original was brought to the encoder's square."""
+    square: OrientedSquare | None = None
+    """What was cut out of the original; only with ``FIT_ALIGN``."""
 
-
-def _varint(value: int) -> bytes:
-    """Canonical LEB128: seven bits a byte, low ones first, the high bit says that more follow."""
-    output = bytearray()
-    while value > 127:
-        output.append(value & 127 | 128)
-        value >>= 7
-    output.append(value)
-    return bytes(output)
-
-
-def _read_varint(data: bytes, position: int, end: int, name: str) -> tuple[int, int]:
-    """Read one canonical LEB128 number of at most three bytes; returns it and the position after it."""
-    value = 0
-    for count in range(3):
-        if position >= end:
-            raise PayloadError(f"the payload ends inside the {name}; it was truncated before its CRC was made")
-        byte = data[position]
-        position += 1
-        value |= (byte & 127) << (7 * count)
-        if byte < 128:
-            if byte == 0 and count:
-                raise PayloadError(f"the {name} is written with more bytes than it needs")
-            return value, position
-    raise PayloadError(f"the {name} takes more than three bytes, so it exceeds {MAX_ORIGINAL_SIDE}")
+    @property
+    def cut(self) -> OrientedSquare | None:
+        """What the encoder's square shows of the original; None with the fits that show all of it."""
+        if self.fit == FIT_CROP:
+            return centre_square((self.original_width, self.original_height))
+        return self.square
 
 
 def _check_original(width: int, height: int) -> None:
@@ -133,6 +127,7 @@ def encode_payload(
     original_size: tuple[int, int],
     fit: str = FIT_PAD,
     coding: int = CODING_RANGE,
+    square: OrientedSquare | None = None,
 ) -> bytes:
     """Pack an LR, uint8 [h, w, 3], into a payload.
 
@@ -142,9 +137,10 @@ def encode_payload(
         contract_id: the 32-byte LR contract id, or its first four bytes.
         tables: the coder tables of that contract.
         original_size: (width, height) of the picture before fitting, in pixels.
-        fit: how the picture was fitted, one of ``FITS``.
+        fit: how the picture was fitted, one of ``FITS``, or ``FIT_ALIGN``.
         coding: 1 for the range coder, which leaves LRs with a side over 256 to deflate, 2 for deflate (a body that
             neither can shorten is stored raw), 0 for raw bytes.
+        square: what was cut out of the picture, with ``FIT_ALIGN`` and only then.
 
     Raises:
         PayloadError: an argument is outside what the format can say.
@@ -155,11 +151,15 @@ def encode_payload(
     height, width = lr.shape[:2]
     _check_lr_size(width, height)
     _check_contract_id(contract_id)
-    if fit not in FITS:
-        raise PayloadError(f"unknown fit {fit!r}, expected one of {', '.join(FITS)}")
+    if fit not in _WIRE_FITS:
+        raise PayloadError(f"unknown fit {fit!r}, expected one of {', '.join(_WIRE_FITS)}")
+    if (fit == FIT_ALIGN) != (square is not None):
+        raise PayloadError(f"the fit {FIT_ALIGN} needs a square, no other fit has one; got {fit} and {square}")
     if coding not in CODINGS:
         raise PayloadError(f"unknown coding {coding}, expected 0 (raw), 1 (range coder) or 2 (deflate)")
     _check_original(*original_size)
+    if square is not None:
+        square.check(original_size)
     size_code = _lr_size_code(width, height)
     if coding == CODING_RANGE and size_code == _LARGE_SIZE:
         coding = CODING_DEFLATE  # at some microseconds a sample, megapixels would take minutes
@@ -175,13 +175,15 @@ def encode_payload(
         MAGIC,
         VERSION << 4 | coding,
         contract_id[:CONTRACT_ID_BYTES],
-        FITS.index(fit) | size_code << 2,
+        _WIRE_FITS.index(fit) | size_code << 2,
     )
     if size_code == _EXPLICIT_SIZE:
         head += bytes((width - 1, height - 1))
     elif size_code == _LARGE_SIZE:
-        head += _varint(width) + _varint(height)
-    head += _varint(original_size[0]) + _varint(original_size[1])
+        head += write_leb128(width) + write_leb128(height)
+    head += write_leb128(original_size[0]) + write_leb128(original_size[1])
+    if square is not None:
+        head += write_square(square)
     return head + body + _TRAILER.pack(zlib.crc32(head + body))
 
 
@@ -215,8 +217,6 @@ def _parse(data: BytesLike) -> tuple[Header, bytes]:
             f"payload coding {coding} is unknown, expected 0 (raw), 1 (range coder) or 2 (deflate)")
     if flags >> 6:
         raise PayloadError(f"reserved flag bits are set ({flags:08b}); a newer edgegrain may read this")
-    if flags & 3 >= len(FITS):
-        raise PayloadError(f"fit code {flags & 3} is unknown, expected 0 to {len(FITS) - 1}")
     position = _FIXED.size
     size_code = flags >> 2 & 15
     if size_code <= 8:
@@ -227,8 +227,8 @@ def _parse(data: BytesLike) -> tuple[Header, bytes]:
         if _lr_size_code(lr_width, lr_height) != _EXPLICIT_SIZE:
             raise PayloadError(f"the LR size {lr_width} x {lr_height} has a short code that was not used")
     elif size_code == _LARGE_SIZE:
-        lr_width, position = _read_varint(data, position, end, "LR width")
-        lr_height, position = _read_varint(data, position, end, "LR height")
+        lr_width, position = read_leb128(data, position, end, "LR width")
+        lr_height, position = read_leb128(data, position, end, "LR height")
         _check_lr_size(lr_width, lr_height)
         if _lr_size_code(lr_width, lr_height) != _LARGE_SIZE:
             raise PayloadError(f"the LR size {lr_width} x {lr_height} has a short code that was not used")
@@ -236,9 +236,12 @@ def _parse(data: BytesLike) -> tuple[Header, bytes]:
             raise PayloadError(f"an LR of {lr_width} x {lr_height} is too large for coding 1, the range coder")
     else:
         raise PayloadError(f"LR size code {size_code} is unknown, expected 0 to 8, 14 or 15")
-    original_width, position = _read_varint(data, position, end, "original width")
-    original_height, position = _read_varint(data, position, end, "original height")
+    original_width, position = read_leb128(data, position, end, "original width")
+    original_height, position = read_leb128(data, position, end, "original height")
     _check_original(original_width, original_height)
+    fit, square = _WIRE_FITS[flags & 3], None
+    if fit == FIT_ALIGN:
+        square, position = read_square(data, position, end, (original_width, original_height))
     body = data[position:end]
     raw_bytes = 3 * lr_width * lr_height
     if coding == CODING_RAW and len(body) != raw_bytes:
@@ -255,7 +258,8 @@ def _parse(data: BytesLike) -> tuple[Header, bytes]:
         lr_height=lr_height,
         original_width=original_width,
         original_height=original_height,
-        fit=FITS[flags & 3],
+        fit=fit,
+        square=square,
     )
     return header, body
 

@@ -21,10 +21,10 @@ import numpy as np
 import numpy.typing as npt
 import safetensors.numpy
 
+from edgegrain.contract.cache_folder import cache_folder
 from edgegrain.contract.errors import ModelError
 from edgegrain.contract.files import write_atomically
 from edgegrain.evaluation import identity, lpips
-from server_decoder.prior_store import cache_folder
 
 Tensors = dict[str, npt.NDArray[np.generic]]
 

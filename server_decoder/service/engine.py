@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from edge_encoder.preprocessing import PREPROCESSING, fit_picture, load_picture, unfit_picture
+from edge_encoder.preprocessing import PREPROCESSING, fit_picture, load_picture, unfit_restored
 from edge_encoder.runtime import EncoderSession
 from edgegrain.contract.controls import strength_of
 from edgegrain.contract.errors import BundleError, DeviceError, EdgegrainError, ServiceError
@@ -210,8 +210,7 @@ def _read(
 
 def _write(hr: npt.NDArray[np.uint8], header: Header, options: RestoreOptions, max_pixels: int) -> bytes:
     """The picture file of a decoded square."""
-    original = header.original_width, header.original_height
-    picture = Image.fromarray(unfit_picture(hr, original, header.fit, options.size, max_pixels=max_pixels))
+    picture = Image.fromarray(unfit_restored(hr, header, options.size, max_pixels=max_pixels))
     stream = io.BytesIO()
     picture.save(stream, options.format, **_save_options(options))
     return stream.getvalue()

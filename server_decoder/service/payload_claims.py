@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgegrain.contract.errors import ImageError, PayloadError
 from edgegrain.contract.manifest import Manifest
-from edgegrain.contract.payload import FIT_CROP, Header
+from edgegrain.contract.payload import Header
 
 MAX_SIDES = {"png": 65535, "webp": 16383, "jpeg": 65500}
 """Picture format -> longest side that its files can have."""
@@ -36,8 +36,8 @@ def check_claims(header: Header, manifest: Manifest, size: str, file_format: str
     width, height = _result_size(header, manifest, size)
     if width * height > max_pixels:
         raise ImageError(
-            f"the payload claims an original of {header.original_width} x {header.original_height} pixels, more than "
-            f"the {max_pixels} that are made here; ask for size=native")
+            f"the picture would have {width} x {height} pixels, more than the {max_pixels} that are made here; ask for "
+            "size=native")
     if max(width, height) > MAX_SIDES[file_format]:
         raise ImageError(
             f"the picture would have {width} x {height} pixels, the sides of a {file_format.upper()} file have at "
@@ -48,7 +48,6 @@ def check_claims(header: Header, manifest: Manifest, size: str, file_format: str
 def _result_size(header: Header, manifest: Manifest, size: str) -> tuple[int, int]:
     if size == "native":
         return manifest.hr, manifest.hr
-    if header.fit == FIT_CROP:
-        side = min(header.original_width, header.original_height)
-        return side, side
+    if header.cut is not None:
+        return header.cut.side, header.cut.side
     return header.original_width, header.original_height

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from edgegrain.contract.coder_tables import CoderTables
+from edgegrain.contract.oriented_square import OrientedSquare
 from edgegrain.contract.payload import decode_payload, encode_payload
 from edgegrain.contract.resize import exact_resize
 
@@ -88,13 +89,16 @@ def test_regenerating_refuses_to_replace_what_differs(tmp_path):
         assert (tmp_path / "contract" / path.name).read_bytes() == path.read_bytes()
 
 
-def test_the_documented_example_is_a_payload():
+def test_the_documented_examples_are_payloads():
     text = (GOLDEN.parents[1] / "docs" / "payload.md").read_text()
-    example = text.split("## Example")[1]
-    lines = [line[4:] for line in example.splitlines() if line.startswith("    ")]
-    # The hex digits of a line come before two spaces and what they mean.
-    data = bytes.fromhex("".join(line.split("  ")[0] for line in lines))
-    lr, header = decode_payload(data, contract_id=bytes.fromhex("3f1c90a7"), tables=CoderTables.default())
-    assert lr.reshape(-1, 3).tolist() == [[245, 65, 226], [214, 23, 153], [94, 11, 80], [19, 224, 67]]
-    assert (header.original_width, header.original_height, header.fit) == (640, 480, "pad")
-    assert len(data) == 28
+    lengths = []
+    for example, fit, square in [(1, "pad", None), (2, "align", OrientedSquare(1280, 800, 800, 600))]:
+        lines = [line[4:] for line in text.split("## Example")[example].splitlines() if line.startswith("    ")]
+        # The hex digits of a line come before two spaces and what they mean.
+        data = bytes.fromhex("".join(line.split("  ")[0] for line in lines))
+        lr, header = decode_payload(data, contract_id=bytes.fromhex("3f1c90a7"), tables=CoderTables.default())
+        assert lr.reshape(-1, 3).tolist() == [[245, 65, 226], [214, 23, 153], [94, 11, 80], [19, 224, 67]]
+        assert (header.original_width, header.original_height, header.fit) == (640, 480, fit)
+        assert header.square == square and (square is None or square.side == 250)
+        lengths.append(len(data))
+    assert lengths == [28, 36]

@@ -9,10 +9,12 @@ from hypothesis import strategies as st
 from edgegrain.contract.coder_tables import CoderTables
 from edgegrain.contract.errors import EdgegrainError, PayloadError
 from edgegrain.contract.lr_coder import encode_lr
+from edgegrain.contract.oriented_square import OrientedSquare
 from edgegrain.contract.payload import (
     CODING_DEFLATE,
     CODING_RANGE,
     CODING_RAW,
+    FIT_ALIGN,
     FIT_CROP,
     FIT_PAD,
     FIT_STRETCH,
@@ -103,6 +105,36 @@ def test_sixteen_bytes_around_the_body_in_the_default_case():
         assert len(pack(lr, original_size=original, coding=CODING_RAW)) == 16 + 768
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    st.tuples(st.integers(1, 65535), st.integers(1, 4096)),
+    st.floats(0, 1),
+    st.floats(0, 1),
+    st.floats(0, 1),
+    st.floats(0, 7),
+)
+def test_a_square_comes_back(size, x, y, length, angle):
+    length = 2 + length * (4 * max(size) - 4)
+    across = round(4 * length * np.cos(angle)), round(4 * length * np.sin(angle))
+    square = OrientedSquare(round(4 * x * size[0]), round(4 * y * size[1]), *across)
+    lr = content("noise", 1, 1, 0)
+    data = pack(lr, original_size=size, fit=FIT_ALIGN, square=square)
+    decoded, header = unpack(data)
+    assert np.array_equal(decoded, lr)
+    assert header.square == header.cut == square and header.fit == FIT_ALIGN
+    assert len(data) - len(pack(lr, original_size=size)) <= 12
+    assert data[7] & 3 == 3
+
+
+def test_what_a_payload_shows_of_the_original():
+    def header(fit):
+        return parse_header(pack(content("noise", 2, 2, 0), original_size=(75, 61), fit=fit))
+
+    assert header(FIT_PAD).cut is header(FIT_STRETCH).cut is header(FIT_CROP).square is None
+    # As fit_picture cuts: 61 pixels wide, from (7, 0) on.
+    assert header(FIT_CROP).cut == OrientedSquare(4 * 7 + 2 * 61, 2 * 61, 4 * 61, 0)
+
+
 def test_the_byte_table():
     lr = content("noise", 2, 2, 0)
     data = pack(lr, coding=CODING_RAW, original_size=(640, 100), fit=FIT_CROP)
@@ -157,6 +189,7 @@ DAMAGED = [
     pack(content("noise", 4, 4, 3), coding=CODING_RAW),
     pack(content("gradient", 9, 4, 3), original_size=(4000, 3000), fit=FIT_CROP),
     pack(content("constant", 1, 1, 3), original_size=(1, 1)),
+    pack(content("gradient", 9, 4, 3), original_size=(400, 300), fit=FIT_ALIGN, square=OrientedSquare(9, 999, 7, -80)),
 ]
 
 
@@ -245,7 +278,13 @@ def test_any_sealed_bytes_are_refused_with_a_typed_error(data):
         (forged(first=b"\x21"), "version 2 is unknown"),
         (forged(first=b"\x13"), "coding 3 is unknown"),
         (forged(flags=0x40 | 16), "reserved"),
-        (forged(flags=3 | 16), "fit code 3"),
+        (forged(flags=3 | 16), "ends inside the square's x"),
+        (forged(flags=3 | 16, sizes=b"", original=b"\x0a\x0a\x14\x14\x28\x80"), "ends inside the square's slope"),
+        (forged(flags=3 | 16, original=b"\x0a\x0a\x29\x14\x28\0"), "centre .10.25, 5.0. lies outside"),
+        (forged(flags=3 | 16, original=b"\x0a\x0a\x14\x29\x28\0"), "centre .5.0, 10.25. lies outside"),
+        (forged(flags=3 | 16, original=b"\x0a\x0a\x14\x14\0\x06"), "edge .0.0, 0.75. must be 1 to 40 pixels"),
+        (forged(flags=3 | 16, original=b"\x0a\x0a\x14\x14\xc1\x02\0"), "edge .-40.25, 0.0. must be 1 to 40 pixels"),
+        (forged(flags=3 | 16, original=b"\x0a\x0a\x14\x14\xa8\0\0"), "edge is written with more bytes"),
         (forged(flags=9 << 2), "size code 9"),
         (forged(flags=13 << 2), "size code 13"),
         (forged(flags=14 << 2, sizes=b"\x80\x02\x80\x02"), "short code"),
@@ -321,6 +360,10 @@ def test_four_bytes_of_a_contract_id_are_as_good_as_all():
     [
         ({"contract_id": b"abc"}, "32 bytes, or 4"),
         ({"fit": "shrink"}, "'shrink', expected one of pad, stretch, crop"),
+        ({"fit": FIT_ALIGN}, "needs a square"),
+        ({"square": OrientedSquare(4, 4, 4, 4)}, "no other fit has one"),
+        ({"fit": FIT_ALIGN, "square": OrientedSquare(-1, 4, 4, 4)}, "lies outside of the picture of 640 x 480"),
+        ({"fit": FIT_ALIGN, "square": OrientedSquare(4, 4, 8000, 8000)}, "1 to 2560 pixels long"),
         ({"coding": 3}, "coding 3"),
         ({"original_size": (0, 5)}, "width must be 1 to 65535"),
         ({"original_size": (5, 65536)}, "height must be 1 to 65535"),

@@ -108,7 +108,7 @@ def test_a_failing_device_fails_the_batch_and_not_the_process(
 def test_what_was_not_foreseen_is_an_item_s_own(
     engine: Engine, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("server_decoder.service.engine.unfit_picture", lambda *a, **k: 1 / 0)
+    monkeypatch.setattr("server_decoder.service.engine.unfit_restored", lambda *a, **k: 1 / 0)
     (outcome,) = engine.restore(BUNDLE, raw_payloads(tiny_bundle, 1), [RestoreOptions()], Stages())
     assert isinstance(outcome, ServiceError)
 

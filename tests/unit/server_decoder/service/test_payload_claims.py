@@ -7,6 +7,7 @@ import pytest
 
 from edgegrain.contract.errors import ImageError, PayloadError
 from edgegrain.contract.manifest import Manifest, load_manifest
+from edgegrain.contract.oriented_square import OrientedSquare
 from edgegrain.contract.payload import Header, parse_header
 from server_decoder.service.payload_claims import check_claims
 from tests.service_harness import raw_payloads
@@ -27,6 +28,13 @@ def header(tiny_bundle: Path) -> Header:
     ("native", "pad", 4096), ("native", "crop", 4096)])
 def test_pixels_of_the_result(manifest: Manifest, header: Header, size: str, fit: str, pixels: int) -> None:
     assert check_claims(dataclasses.replace(header, fit=fit), manifest, size, "png", 60_000) == pixels
+
+
+def test_of_an_aligned_picture_the_square_counts(manifest: Manifest, header: Header) -> None:
+    aligned = dataclasses.replace(header, fit="align", square=OrientedSquare(400, 400, 320, 240))
+    assert check_claims(aligned, manifest, "original", "png", 10_000) == 10_000
+    with pytest.raises(ImageError, match="100 x 100 pixels, more than the 9999"):
+        check_claims(aligned, manifest, "original", "png", 9_999)
 
 
 def test_a_small_result_still_costs_the_decoder_s_square(manifest: Manifest, header: Header) -> None:

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 import typer
 
+from edgegrain.contract.cache_folder import cache_folder
 from edgegrain.contract.errors import EdgegrainError
 from edgegrain.contract.files import write_atomically
 from edgegrain.contract.manifest import load_manifest
@@ -50,7 +51,6 @@ from edgegrain.training.pictures import list_pictures
 from edgegrain.training.stages import FACES
 from sdk import Codec
 from sdk.payload import coder_tables
-from server_decoder.prior_store import cache_folder
 
 SECTION = "codecs"
 """Of the page, between ``<!-- codecs -->`` and ``<!-- /codecs -->``."""

@@ -29,6 +29,7 @@ import typer
 from PIL import Image
 
 from edge_encoder.preprocessing import load_picture
+from edgegrain.contract.cache_folder import cache_folder
 from edgegrain.contract.errors import EdgegrainError
 from edgegrain.contract.files import write_atomically
 from edgegrain.contract.manifest import load_manifest
@@ -45,7 +46,6 @@ from edgegrain.training.console import errors_on_one_line, progress_bar
 from edgegrain.training.pictures import list_pictures
 from sdk import Codec
 from sdk.payload import coder_tables
-from server_decoder.prior_store import cache_folder
 
 REVISION = 1
 """Raised when the same picture would no longer give the same record."""

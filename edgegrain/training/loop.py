@@ -6,7 +6,6 @@ checkpoint at every evaluation, at the end and on Ctrl-C or SIGTERM, and continu
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,8 +21,8 @@ from edgegrain.training import rate
 from edgegrain.training.adversarial import Opponent
 from edgegrain.training.checkpoint import CHECKPOINT, Run, load_run, save_run
 from edgegrain.training.losses import code_loss, lr_loss, picture_loss, rate_loss
-from edgegrain.training.optimizers import optimizers
-from edgegrain.training.pictures import batches, list_pictures, made_up, pack, read_square, stored_pictures
+from edgegrain.training.optimizers import annealed, optimizers
+from edgegrain.training.pictures import batches, first_pictures, made_up, pack, stored_pictures
 from edgegrain.training.placement import Placement, placed
 from edgegrain.training.stages import StageConfig
 from edgegrain.training.start import begin, stand_in_prior
@@ -105,12 +104,8 @@ def train(config: StageConfig, *, out: Path, pictures: int, data: Path | None = 
 
 
 def learning_rate(config: StageConfig, progress: float, step: int) -> float:
-    """Warm-up, a constant part, a cosine to one hundredth."""
-    warm = min(1.0, (step + 1) / config.warm_up)
-    if progress <= config.hold:
-        return config.learning_rate * warm
-    phase = min(1.0, (progress - config.hold) / (1 - config.hold))
-    return config.learning_rate * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * phase)))
+    """What `annealed` makes of the stage's learning rate."""
+    return annealed(config.learning_rate, progress, step, warm_up=config.warm_up, hold=config.hold)
 
 
 class Trainer:
@@ -246,8 +241,7 @@ def _pictures(config: StageConfig, data: Path | None, validation: Path | None, e
             return held_out, held_out
         shard = made_up(config.made_up, size, config.seed)
         return shard, shard[:HELD_OUT]
-    shard = pack(stored_pictures(data, exclude), size, cache)
-    return shard, np.stack([read_square(path, size) for path in list_pictures(validation or data)[:HELD_OUT]])
+    return pack(stored_pictures(data, exclude), size, cache), first_pictures(validation or data, HELD_OUT, size)
 
 
 def _look(trainer: Trainer, held_out: np.ndarray, out: Path, journal: Journal, end: bool | None = None

@@ -8,6 +8,7 @@ the convolutions that touch RGB have no matrix worth the name and stay with Adam
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import torch
@@ -37,7 +38,8 @@ class ConvolutionMuon(torch.optim.Muon):
         super().step()
 
 
-def optimizers(parameters: Iterable[Tensor], learning_rate: float, muon: float) -> list[torch.optim.Optimizer]:
+def optimizers(parameters: Iterable[Tensor], learning_rate: float, muon: float, weight_decay: float = WEIGHT_DECAY
+               ) -> list[torch.optim.Optimizer]:
     """AdamW alone, or Muon for the matrices and AdamW for the rest.
 
     Args:
@@ -45,19 +47,37 @@ def optimizers(parameters: Iterable[Tensor], learning_rate: float, muon: float) 
         learning_rate: AdamW's.
         muon: Muon's learning rate in multiples of ``learning_rate``; 0 leaves everything to AdamW. A caller that
             changes the rates later finds the factor as ``"factor"`` in every parameter group.
+        weight_decay: AdamW's; 0 makes it Adam.
     """
     parameters = list(parameters)
     matrices = [parameter for parameter in parameters if muon and is_matrix(parameter)]
     others = [parameter for parameter in parameters if not (muon and is_matrix(parameter))]
     result: list[torch.optim.Optimizer] = []
     if others:
-        result.append(torch.optim.AdamW(others, lr=learning_rate, betas=ADAM_BETAS, weight_decay=WEIGHT_DECAY))
+        result.append(torch.optim.AdamW(others, lr=learning_rate, betas=ADAM_BETAS, weight_decay=weight_decay))
     if matrices:
         result.append(ConvolutionMuon(matrices, lr=learning_rate * muon))
     for optimizer in result:
         for group in optimizer.param_groups:
             group["factor"] = muon if isinstance(optimizer, ConvolutionMuon) else 1.0
     return result
+
+
+def annealed(learning_rate: float, progress: float, step: int, *, warm_up: int, hold: float) -> float:
+    """Warm-up, a constant part, a cosine to one hundredth.
+
+    Args:
+        learning_rate: the constant part's.
+        progress: of the run, 0...1.
+        step: of this process's turn.
+        warm_up: steps over which the rate rises.
+        hold: part of the run up to which it is constant.
+    """
+    warm = min(1.0, (step + 1) / warm_up)
+    if progress <= hold:
+        return learning_rate * warm
+    phase = min(1.0, (progress - hold) / (1 - hold))
+    return learning_rate * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * phase)))
 
 
 def is_matrix(parameter: Tensor) -> bool:

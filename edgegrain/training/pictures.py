@@ -84,6 +84,11 @@ def read_square(picture: Path | StoredPicture, size: int) -> np.ndarray:
     return rgb if side == size else exact_resize(np.ascontiguousarray(rgb), (size, size))
 
 
+def first_pictures(folder: str | Path, count: int, size: int) -> np.ndarray:
+    """uint8 ``[count or fewer, size, size, 3]``: a folder's first pictures by name, to evaluate on."""
+    return np.stack([read_square(path, size) for path in list_pictures(folder)[:count]])
+
+
 def pack(paths: Sequence[Path | StoredPicture], size: int, cache: str | Path) -> np.ndarray:
     """uint8 ``[N, size, size, 3]`` of the pictures, memory-mapped from a file in ``cache`` that is made on first use.
 

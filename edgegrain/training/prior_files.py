@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from edgegrain.contract.errors import EdgegrainError
+from edgegrain.training.face_sr_configs import FaceSRTraining
 from edgegrain.training.stages import FACES, StageConfig
 from export.decoder_sources import described_prior
 from server_decoder.grain.grain import GrainConfig
+from server_decoder.grain.prior_config import PriorConfig
 from server_decoder.prior import GenerativePrior
 from server_decoder.prior_store import DEFAULT_PRIOR
 from server_decoder.stylegan2 import checkpoints
@@ -41,11 +44,21 @@ def load_prior(config: StageConfig, prior: str | Path | None) -> GenerativePrior
     return described_prior(described, prior or DEFAULT_PRIOR)
 
 
-def load_discriminator(config: StageConfig, path: Path | None) -> nn.Module | None:
-    """The trained discriminator of a stage that uses StyleGAN2's; None without a file.
+@torch.no_grad()
+def random_prior(config: PriorConfig, seed: int) -> GenerativePrior:
+    """For trial runs: a generator with random weights, the same at every call, and its measured mean code."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        prior = config.build()
+        prior.mean_code.copy_(prior.map(torch.randn(1024, prior.code_width)).mean(0))
+    return prior
+
+
+def load_discriminator(config: StageConfig | FaceSRTraining, path: Path | None) -> nn.Module | None:
+    """The trained discriminator of a recipe that uses StyleGAN2's; None without a file.
 
     Raises:
-        EdgegrainError: the stage has no such discriminator, or the file holds another.
+        EdgegrainError: the recipe has no such discriminator, or the file holds another.
     """
     if path is None:
         return None

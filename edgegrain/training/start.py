@@ -19,6 +19,7 @@ from edgegrain.contract.errors import BundleError, EdgegrainError
 from edgegrain.contract.manifest import MANIFEST_NAME, load_manifest
 from edgegrain.training.autoencoder import build_autoencoder
 from edgegrain.training.checkpoint import Run, load_run, read_config
+from edgegrain.training.prior_files import random_prior
 from edgegrain.training.stages import StageConfig
 from export.decoder_sources import ENCODER, TRAINED, bundle_decoder
 from server_decoder.grain.grain import Grain, GrainConfig
@@ -155,8 +156,4 @@ def stand_in_prior(config: StageConfig) -> GenerativePrior | None:
     """For trial runs: the configured generator with random weights, the same at every call; None without one."""
     if not isinstance(config.decoder, GrainConfig) or config.decoder.prior is None:
         return None
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        prior = config.decoder.prior.build()
-        prior.mean_code.copy_(prior.map(torch.randn(1024, prior.code_width)).mean(0))
-    return prior
+    return random_prior(config.decoder.prior, config.seed)

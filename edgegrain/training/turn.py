@@ -6,9 +6,11 @@ import contextlib
 import json
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+from torch import Tensor
 
 from edgegrain.training.placement import Placement
 
@@ -48,6 +50,52 @@ class Turn:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+class Stepper(Protocol):
+    """What trains step by step.
+
+    Attributes:
+        seen: pictures, in all turns.
+        steps: of this turn.
+    """
+
+    steps: int
+    place: Placement
+
+    @property
+    def seen(self) -> int: ...
+
+    def step(self, progress: float) -> dict[str, Tensor]:
+        """One batch at this progress (0...1) of the run: what the log is to tell."""
+
+
+def take_turn(turn: Turn, trainer: Stepper, journal: Journal, *, keep: Callable[[], object], keep_every: int,
+              log_every: int = 25, report: Callable[[float, str], None] | None = None) -> None:
+    """Step until the turn ends.
+
+    Args:
+        turn: when that is.
+        trainer: what steps.
+        journal: takes a line every ``log_every`` steps.
+        keep: evaluates and saves.
+        keep_every: pictures between two calls of ``keep``; the end of the turn is the caller's.
+        log_every: steps between two lines.
+        report: is told the finished part of the run and a line about it, every few seconds.
+    """
+    next_keep = trainer.seen + keep_every
+    with turn.ends_on_signal():
+        while (progress := turn.progress(trainer.seen)) is not None:
+            terms = trainer.step(progress)
+            if trainer.steps % log_every == 0:
+                journal.write({"pictures": trainer.seen, "per_second": turn.rate(trainer.seen),
+                               **{name: float(value) for name, value in terms.items()}})
+            if report and trainer.place.first and trainer.steps % 5 == 0:
+                report(progress, f"{trainer.seen:,} pictures, " + ", ".join(
+                    f"{name} {float(value):.3g}" for name, value in terms.items()))
+            if trainer.seen >= next_keep:
+                next_keep += keep_every
+                keep()
 
 
 class Journal:

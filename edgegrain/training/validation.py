@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -52,8 +53,8 @@ def evaluate(model: Autoencoder, pictures: np.ndarray, judges: Judges) -> dict[s
     for picture in pictures:
         x = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float().to(device)
         restored = model(x)
-        y = _levels(restored.picture)
-        row = [10 * math.log10(255**2 / float((y - x).pow(2).mean().clamp_min(1e-6)))]
+        y = to_levels(restored.picture)
+        row = [psnr(y, x)]
         a, b = dequantize(y), dequantize(x)
         if judges.lpips is not None:
             row.append(float(judges.lpips(a, b)))
@@ -61,7 +62,7 @@ def evaluate(model: Autoencoder, pictures: np.ndarray, judges: Judges) -> dict[s
             row.append(float(judges.identity.distance(a, b)))
         if mute and judges.lpips is not None:
             others = model(x, prior_gain=0.0), model(x, output="invertible")
-            row += [float(judges.lpips(dequantize(_levels(other.picture)), b)) for other in others]
+            row += [float(judges.lpips(dequantize(to_levels(other.picture)), b)) for other in others]
         if restored.rate is not None:
             row.append(float(restored.rate) * restored.lr.numel() / 8)
         rows.append(row)
@@ -99,11 +100,22 @@ def sample_sheet(model: Autoencoder, pictures: np.ndarray, path: Path) -> None:
         restored = model(x, output=output)
         rows.append(restored.picture)
     lr = nn.functional.interpolate(restored.lr, (side, side), mode="nearest")
-    sheet = _levels(torch.cat([dequantize(x), lr, *rows], 2))
+    draw_sheet([dequantize(x), lr, *rows], path)
+
+
+def draw_sheet(rows: Sequence[Tensor], path: Path) -> None:
+    """PNG with one column per picture; every row ``[B, 3, S, S]`` in [-1, 1]."""
+    sheet = to_levels(torch.cat(list(rows), 2))
     columns = torch.cat(list(sheet), 2).permute(1, 2, 0).to(torch.uint8).cpu().numpy()
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(columns).save(path)
 
 
-def _levels(picture: Tensor) -> Tensor:
+def psnr(levels: Tensor, target: Tensor) -> float:
+    """In dB, over all of two pictures of integers 0...255; 108 at most, where they are equal."""
+    return 10 * math.log10(255**2 / float((levels - target).pow(2).mean().clamp_min(1e-6)))
+
+
+def to_levels(picture: Tensor) -> Tensor:
+    """[-1, 1] -> integers 0...255, rounded half up and clipped."""
     return unit_to_levels(picture).add(0.5).floor().clamp(0, 255)

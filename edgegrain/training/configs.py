@@ -84,7 +84,7 @@ CONFIGS: dict[str, StageConfig] = {
     **_domain(FACES, 256, 16),
     "stage3-faces-256-lr16-gan": replace(_STAGE3, adversarial=_ADVERSARIAL),
     "final-faces-256-lr16-gan": replace(_FINAL, adversarial=_ADVERSARIAL),
-    # Variants of [GRAIN] Fig. 7 and Table 2; "without invertible encoder" is stage 1 with --control, then as usual.
+    # Variants of [GRAIN] Fig. 7 and Table 2; "without invertible encoder" is any recipe with --control.
     "stage2-faces-256-lr16-single-scale": replace(_STAGE2, decoder=PRESETS["grain-256-lr16-codes-only-single-scale"]),
     "stage3-faces-256-lr16-image-fusion": replace(_STAGE3, decoder=PRESETS["grain-256-lr16-image-fusion"]),
     **_domain(FACES, 256, 32),

@@ -27,6 +27,7 @@ from edgegrain.training.console import errors_on_one_line, progress_bar
 from edgegrain.training.loop import train
 from edgegrain.training.placement import DEVICES
 from edgegrain.training.prior_files import load_discriminator, load_prior
+from edgegrain.training.run_folder import run_folder
 from edgegrain.training.stages import StageConfig
 from export.decoder_sources import TRAINED
 
@@ -102,7 +103,9 @@ def list_configs() -> str:
 
 def main(
     config: Annotated[str, typer.Option(help="Recipe; --list-configs names them.")] = "stage1-faces-256-lr16",
-    out: Annotated[Path | None, typer.Option(help="Folder of the run: checkpoint, log.jsonl, samples.png.")] = None,
+    out: Annotated[Path | None, typer.Option(
+        help="Folder of the run: checkpoint, log.jsonl, samples.png. By default runs/CONFIG, numbered "
+             "if that is taken.")] = None,
     data: Annotated[Path | None, typer.Option(help="Folder of training pictures; smoke recipes do without.")] = None,
     weights: Annotated[Path | None, typer.Option(
         help="Folder of the LPIPS and identity weights [default: those that 'edgegrain metrics fetch' obtains]; smoke "
@@ -160,8 +163,7 @@ def main(
         if dry_run:
             typer.echo(json.dumps(stage.as_dict(), indent=2))
             return
-        if out is None:
-            raise EdgegrainError("pass --out with a folder for the run")
+        out = run_folder(config, out, resume=resume)
         origin = resolve_start(start)
         generator = load_prior(stage, prior or None)
         judge = load_discriminator(stage, discriminator)

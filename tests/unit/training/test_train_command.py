@@ -43,17 +43,17 @@ def test_a_dry_run_prints_the_configuration_and_makes_nothing(tmp_path: Path) ->
     assert not list(tmp_path.iterdir())
 
 
-def test_a_trial_run_needs_a_folder_only(tmp_path: Path) -> None:
-    code, output, _ = invoke("--config", "smoke-stage1", "--out", str(tmp_path / "run"), "--pictures", "8", "--device",
-                             "cpu")
+def test_a_trial_run_needs_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, output, _ = invoke("--config", "smoke-stage1", "--pictures", "8", "--device", "cpu")
     assert code == 0
     assert json.loads(output)["psnr"] > 5
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {"last.safetensors", "log.jsonl", "samples.png"}
+    run = tmp_path / "runs" / "smoke-stage1"
+    assert {path.name for path in run.iterdir()} == {"last.safetensors", "log.jsonl", "samples.png"}
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
     (("--config", "stage5"), "no configuration 'stage5'"),
-    (("--config", "smoke-stage1"), "--out"),
     (("--config", "stage1-faces-256-lr16", "--out", "{}"), "--data"),
     (("--config", "smoke-stage1", "--out", "{}", "--device", "tpu"), "unknown device 'tpu'"),
     (("--config", "smoke-stage1", "--out", "{}", "--init-from", "{}/nothing"), "no run, and no bundle either"),

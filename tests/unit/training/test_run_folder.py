@@ -1,0 +1,22 @@
+"""Runs without a folder of their own get one that no other run has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgegrain.training.run_folder import run_folder
+
+
+def test_a_new_run_takes_a_new_folder_and_a_resumed_one_the_last(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+                                                                 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run_folder("smoke", Path("mine")) == Path("mine")
+    assert run_folder("smoke") == run_folder("smoke", resume=True) == Path("runs/smoke")
+    for name in ("smoke", "smoke-2"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "log.jsonl").touch()
+    assert run_folder("smoke") == Path("runs/smoke-3")
+    assert run_folder("smoke", resume=True) == Path("runs/smoke-2")
+    assert run_folder("other") == Path("runs/other")

@@ -48,7 +48,7 @@ def assemble_bundle(folder: Path, network: IntegerNetwork, decoder: bytes, table
         ExportError: a bound cannot be proven or a converter refuses.
         BundleError: the fields make no valid manifest.
     """
-    _refuse_to_replace(folder, force)
+    refuse_to_replace(folder, force)
     proof = bounds.prove(network)
     golden = make_golden(lambda rgb: integer.run_reference(network, rgb), network.hr)
 
@@ -157,7 +157,7 @@ def write_bundle(folder: Path, write: Callable[[Path], None], decoder: bytes, re
         FileExistsError: the folder exists and ``force`` is false.
         BundleError: the fields make no valid manifest.
     """
-    _refuse_to_replace(folder, force)
+    refuse_to_replace(folder, force)
     folder.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
@@ -176,7 +176,8 @@ def write_bundle(folder: Path, write: Callable[[Path], None], decoder: bytes, re
     return load_manifest(folder)
 
 
-def _refuse_to_replace(folder: Path, force: bool) -> None:
+def refuse_to_replace(folder: Path, force: bool) -> None:
+    """Raise `FileExistsError` if the folder exists and ``force`` is false; worth asking before hours of work."""
     if folder.exists() and not force:
         raise FileExistsError(f"{folder} exists; choose another folder or pass force (--force) to replace it")
 

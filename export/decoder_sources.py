@@ -17,6 +17,9 @@ from edgegrain.contract.bundle_paths import ALIASES, find_bundle
 from edgegrain.contract.errors import BundleError, ExportError
 from edgegrain.contract.manifest import MANIFEST_NAME, Manifest, load_manifest
 from export.decoder_graph import load_parameters, round_weights
+from server_decoder.face_sr_weights import GCFSR_WEIGHTS, GLEAN_WEIGHTS
+from server_decoder.gcfsr import KIND as GCFSR_KIND
+from server_decoder.glean import KIND as GLEAN_KIND
 from server_decoder.grain.grain import KIND, Grain, GrainConfig
 from server_decoder.grain.presets import PRESETS
 from server_decoder.grain.prior_config import PriorConfig
@@ -52,7 +55,7 @@ class DecoderSource:
 
 
 def bundle_decoder(manifest: Manifest) -> RRDBDecoder | Grain:
-    """The torch decoder of a bundle, its weights read back from the bundle's own ONNX file.
+    """The torch decoder of a bundle of GRAIN's, its weights read back from the bundle's own ONNX file.
 
     In a `Grain`, those weights of the generator that its output does not depend on are NaN (see `load_parameters`).
 
@@ -63,6 +66,8 @@ def bundle_decoder(manifest: Manifest) -> RRDBDecoder | Grain:
     try:
         architecture = manifest.decoder["architecture"]
         name = manifest.decoder["file"]
+        if manifest.codec in (GLEAN_KIND, GCFSR_KIND):
+            raise ValueError(f"it is a {manifest.codec}; the decoder.onnx in its folder is ready to serve")
         # Bundles from before there was a choice name no kind.
         if architecture.get("kind") == KIND or "prior" in architecture:
             decoder = Grain(GrainConfig.from_dict(architecture))
@@ -95,6 +100,9 @@ def find_decoder(name_or_path: str | Path, prior: str | Path = DEFAULT_PRIOR, *,
         if (folder / IRN_WEIGHTS).is_file():
             raise BundleError(f"{name_or_path} is an IRN, both halves in one; python -m export.irn writes its bundle, "
                               "decoder included")
+        if any((folder / weights).is_file() for weights in (GLEAN_WEIGHTS, GCFSR_WEIGHTS)):
+            raise BundleError(f"{name_or_path} is a GLEAN or GCFSR, whose phone half is an exact reduction; "
+                              "python -m export.face_sr writes its bundle, decoder included")
     manifest = load_manifest(find_bundle(name_or_path))
     return DecoderSource(manifest.id, bundle_decoder(manifest), integer.load(manifest.open_file(ENCODER)), manifest)
 

@@ -13,41 +13,33 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
 from safetensors.torch import save
-from torch import nn
 
 from edge_encoder.float_encoder import RRDBEncoder
-from edge_encoder.integer_network import run_reference
 from edge_encoder.preprocessing import PREPROCESSING
 from edge_encoder.runtime import EncoderSession
 from edgegrain.contract.coder_tables import CoderTables
 from edgegrain.contract.contract_id import lr_contract_id
-from edgegrain.contract.controls import LARGEST_STRENGTH, SMALLEST_STRENGTH, STRENGTH
 from edgegrain.contract.errors import BundleError, ExportError
 from edgegrain.contract.files import write_atomically
 from edgegrain.contract.manifest import SCHEMA
-from export.bundle import CODER, DECODER, assemble_bundle, write_bundle
+from export.bundle import CODER, DECODER, write_bundle
 from export.checkpoints.grain import GrainCheckpoint
 from export.checkpoints.placement import Placement
-from export.decoder_graph import decoder_graph, round_weights, store_half
 from export.decoder_sources import area_average
 from export.encoder_files import export_encoder
+from export.face_sr_bundle import COMPARED, Description, Restorer, gcfsr_restorer, glean_restorer, write_restorer_bundle
 from export.irn import made_tiles
 from export.rrdb_graph import rrdb_graph
 from export.runtimes import FORMATS
 from export.server import Comparison, Weights, compare_decoder, export_decoder
-from server_decoder.gcfsr import GCFSR, GCFSRUpscaler
-from server_decoder.gcfsr import KIND as GCFSR_KIND
+from server_decoder.gcfsr import GCFSR
 from server_decoder.glean import GLEAN
-from server_decoder.glean import KIND as GLEAN_KIND
 from server_decoder.grain.grain import KIND as GRAIN_KIND
 from server_decoder.runtime import INPUT, OUTPUT
 
 RRDB_WEIGHTS = "rrdb_encoder.safetensors"
 """GRAIN's float encoder in a bundle; `edge_encoder.float_encoder.load_rrdb_encoder` reads it."""
-COMPARED = 2
 _FLIPPED_BY = 1  # levels that runtimes may round a float encoder's LR differently
 
 
@@ -130,15 +122,11 @@ def write_glean_bundle(network: GLEAN, placement: Placement, target: Target) -> 
     Returns, Raises:
         As `write_grain_bundle`.
     """
-    config = network.config
-    return _write_area_bundle(network, config.prior.size, config.lr, placement, target, GLEAN_KIND, config.as_dict())
+    return _write_restorer(glean_restorer(network), placement, target)
 
 
 def write_gcfsr_bundle(network: GCFSR, lr: int, placement: Placement, target: Target) -> Comparison:
     """Write a bundle of GCFSR behind the exact area mean, for one size of LRs.
-
-    Except in the blind form, the decoder takes ``strength``, float32 ``[1]`` or ``[B]``, the factor s between 4 and 64;
-    where it is left out, the LR's own factor stands.
 
     Args:
         network: its weights are rounded to float16.
@@ -153,43 +141,16 @@ def write_gcfsr_bundle(network: GCFSR, lr: int, placement: Placement, target: Ta
         BundleError: ``lr`` is no power of two that many times smaller than the picture.
         FileExistsError, ExportError: as `write_grain_bundle`.
     """
-    config = network.config
-    if lr < 1 or lr & (lr - 1) or not SMALLEST_STRENGTH <= config.size / lr <= LARGEST_STRENGTH:
-        raise BundleError(f"LRs of this network are {max(1, config.size / LARGEST_STRENGTH):g} to "
-                          f"{config.size / SMALLEST_STRENGTH:g} pixels wide, a power of two, got {lr}")
-    return _write_area_bundle(GCFSRUpscaler(network, lr), config.size, lr, placement, target, GCFSR_KIND,
-                              config.as_dict(), {} if config.blind else {STRENGTH: {
-                                  "range": [SMALLEST_STRENGTH, LARGEST_STRENGTH], "default": config.size / lr}})
+    return _write_restorer(gcfsr_restorer(network, lr), placement, target)
 
 
-def _write_area_bundle(decoder: nn.Module, hr: int, lr: int, placement: Placement, target: Target, codec: str,
-                       described: Mapping[str, Any],
-                       controls: Mapping[str, Any] | None = None) -> Comparison:
-    encoder = area_average(hr, lr)
-    decoder.eval().requires_grad_(False)
-    round_weights(decoder, compact=False)
-    graph = store_half(decoder_graph(decoder, lr))
-    if controls:
-        _open_input(graph, STRENGTH)
-    model = bytes(graph.SerializeToString())
-    comparison = compare_decoder(model, decoder, run_reference(encoder, np.stack(made_tiles(COMPARED, hr))))
-    card = _card(target, codec, hr, lr, [placement],
+def _write_restorer(restorer: Restorer, placement: Placement, target: Target) -> Comparison:
+    hr, lr = restorer.hr, restorer.lr
+    card = _card(target, restorer.codec, hr, lr, [placement],
                  "The encoder is the exact area mean. The network was trained on LRs that were reduced bicubically.")
-    assemble_bundle(target.folder, encoder, model, CoderTables.default(),
-                    _fields(target, codec, described, [placement], controls), card=card, formats=target.formats,
-                    force=target.force)
-    return comparison
-
-
-def _open_input(graph: onnx.ModelProto, name: str) -> None:
-    """Let an initializer be given as an input; left out, it stands."""
-    held = [tensor for tensor in graph.graph.initializer if tensor.name == name]
-    if not held:
-        raise ExportError(f"torch folded {name} into the graph; it must stay an input")
-    value = numpy_helper.to_array(held[0]).astype(np.float32)
-    held[0].CopyFrom(numpy_helper.from_array(value, name))
-    graph.graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, [f"{name}_batch"]))
-    onnx.checker.check_model(graph)
+    description = Description(target.domain, card, target.licence, sources([placement]), formats=target.formats,
+                              force=target.force)
+    return write_restorer_bundle(target.folder, restorer, area_average(hr, lr), description)[1]
 
 
 def sources(placements: Sequence[Placement]) -> dict[str, Any]:
@@ -197,12 +158,12 @@ def sources(placements: Sequence[Placement]) -> dict[str, Any]:
     return {"converted_from": [{"file": placement.file, "sha256": placement.sha256} for placement in placements]}
 
 
-def _fields(target: Target, codec: str, described: Mapping[str, Any], placements: Sequence[Placement],
-            controls: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def _fields(target: Target, codec: str, described: Mapping[str, Any], placements: Sequence[Placement]
+            ) -> dict[str, Any]:
     return {
         "id": target.folder.name, "version": "1.0.0", "codec": codec, "domain": target.domain,
-        "decoder": {"file": DECODER, "input": INPUT, "output": OUTPUT, "controls": list(controls or ()),
-                    **(controls or {}), "architecture": dict(described)},
+        "decoder": {"file": DECODER, "input": INPUT, "output": OUTPUT, "controls": [],
+                    "architecture": dict(described)},
         "training": sources(placements), "evaluation": {}, "licence": dict(target.licence),
     }
 

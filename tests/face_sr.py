@@ -1,0 +1,57 @@
+"""Tiny GLEANs and GCFSRs with random weights in a zoo's layout, all of whose weights matter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from edgegrain.contract.coder_tables import CoderTables
+from server_decoder.face_sr_weights import GCFSR_WEIGHTS, GLEAN_WEIGHTS, save_gcfsr, save_glean
+from server_decoder.gcfsr import GCFSR, GCFSRConfig
+from server_decoder.glean import GLEAN, GLEANConfig
+from server_decoder.grain.prior_config import PriorConfig
+from server_decoder.stylegan2.checkpoints import save_stylegan2
+from server_decoder.stylegan2.synthesis import TINY_64, StyleGAN2
+
+GCFSR_TINY = GCFSRConfig(64, 8, channel_base=256, channel_max=16, code_width=12, code_channels=6)
+GLEAN_TINY = GLEANConfig(PriorConfig("stylegan2", TINY_64), 16, rrdb=1, width=8, growth=4, head=8, widest=8)
+TRAINING: dict[str, Any] = {"config": {"reduction": "area"}, "pictures_seen": 1234}
+
+
+def store_gcfsr(folder: Path, seed: int = 0) -> Path:
+    """A folder with ``gcfsr.safetensors`` and ``coder.json``."""
+    folder.mkdir(parents=True)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = GCFSR(GCFSR_TINY)
+        _shake(network, 0.1)
+    save_gcfsr(network, folder / GCFSR_WEIGHTS, training=TRAINING)
+    (folder / "coder.json").write_bytes(CoderTables.default().to_json())
+    return folder
+
+
+def store_glean(folder: Path, seed: int = 0) -> tuple[Path, Path]:
+    """A folder with ``glean.safetensors``, and the file of its bank."""
+    folder.mkdir(parents=True)
+    bank = folder / "bank.safetensors"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        prior = StyleGAN2(TINY_64)
+        network = GLEAN(GLEAN_TINY, prior)
+        _shake(network, 0.02)
+        with torch.no_grad():
+            network.to_rgb[-1].weight.mul_(0.2)  # so that pictures are mostly within [-1, 1]
+    save_stylegan2(bank, prior, metadata={"origin": "random numbers", "licence": "none needed"})
+    save_glean(network, folder / GLEAN_WEIGHTS, training=TRAINING)
+    return folder, bank
+
+
+@torch.no_grad()
+def _shake(network: nn.Module, amount: float) -> None:
+    """No bias is zero, no two tensors are equal."""
+    for parameter in network.parameters():
+        parameter.add_(amount * torch.randn_like(parameter))
+    network.eval()

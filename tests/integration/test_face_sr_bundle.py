@@ -1,0 +1,139 @@
+"""From a zoo's weights of GLEAN and GCFSR to `sdk.Codec`: tiny random networks, the whole way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import sdk
+from edge_encoder.integer_network import run_reference
+from edgegrain.contract.errors import BundleError, ExportError, ModelError
+from edgegrain.contract.manifest import load_manifest, verify_bundle
+from edgegrain.contract.quantization import dequantize, quantize
+from export.decoder_graph import round_weights
+from export.decoder_sources import area_average, bundle_decoder, find_decoder
+from export.face_sr import LICENCE, Options, find_weights, main, write_face_sr_bundle
+from server_decoder.face_sr_weights import load_gcfsr, load_glean
+from server_decoder.gcfsr import GCFSRUpscaler
+from server_decoder.prior_store import load_prior
+from tests.face_sr import store_gcfsr, store_glean
+
+HR = 64
+LR = {"gcfsr": 4, "glean": 16}
+
+
+@pytest.fixture(scope="module")
+def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("zoo")
+    store_gcfsr(root / "gcfsr")
+    store_glean(root / "glean")
+    return root
+
+
+@pytest.fixture(scope="module")
+def bundles(zoo: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Written by the command, the one with an option left out."""
+    out = tmp_path_factory.mktemp("bundles")
+    command = _command()
+    for name, more in (("gcfsr", ()), ("glean", ("--prior", str(zoo / "glean/bank.safetensors")))):
+        result = CliRunner().invoke(command, [
+            "--weights", str(zoo / name), "--out", str(out / f"{name}-64"), "--formats", "onnx", *more])
+        assert result.exit_code == 0, result.output
+        assert f"{out / f'{name}-64'}: " in result.output and "differs from torch by at most" in result.output
+    return {name: out / f"{name}-64" for name in ("gcfsr", "glean")}
+
+
+def _command():  # type: ignore[no-untyped-def]
+    import typer
+
+    app = typer.Typer()
+    app.command()(main)
+    return app
+
+
+def portrait(seed: int = 0) -> np.ndarray:
+    coarse = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    return np.kron(coarse, np.ones((8, 8, 1), np.uint8))
+
+
+@torch.no_grad()
+def expected(network: torch.nn.Module, lr: np.ndarray, *more: torch.Tensor) -> np.ndarray:
+    """What torch makes of an LR with the weights that a bundle keeps."""
+    round_weights(network, compact=False)
+    values = torch.from_numpy(np.ascontiguousarray(dequantize(lr.astype(np.float32)).transpose(2, 0, 1)))
+    return quantize(network(values[None], *more)[0].permute(1, 2, 0).numpy())
+
+
+@pytest.mark.parametrize("name", ["gcfsr", "glean"])
+def test_there_and_back(bundles: dict[str, Path], zoo: Path, name: str) -> None:
+    codec = sdk.Codec(bundle=bundles[name])
+    payload = codec.compress(portrait())
+    np.testing.assert_array_equal(payload.lr, run_reference(area_average(HR, LR[name]), portrait()[None])[0])
+    restored = np.asarray(codec.restore(payload)).astype(np.int16)
+    if name == "gcfsr":
+        network: torch.nn.Module = GCFSRUpscaler(load_gcfsr(zoo / "gcfsr/gcfsr.safetensors"), LR[name])
+    else:
+        network = load_glean(zoo / "glean/glean.safetensors", load_prior(zoo / "glean/bank.safetensors"))
+    assert np.abs(restored - expected(network, payload.lr)).max() <= 1 and restored.std() > 1
+
+
+def test_strength_steers_the_network(bundles: dict[str, Path], zoo: Path) -> None:
+    codec = sdk.Codec(bundle=bundles["gcfsr"])
+    payload = codec.compress(portrait())
+    network = GCFSRUpscaler(load_gcfsr(zoo / "gcfsr/gcfsr.safetensors"), LR["gcfsr"])
+    strengths = [4.0, 64.0, None, 24.0]
+    found = [np.asarray(picture).astype(np.int16)
+             for picture in codec.restore_batch([payload] * len(strengths), strength=strengths)]
+    for strength, picture in zip(strengths, found, strict=True):
+        wanted = torch.tensor([HR / LR["gcfsr"] if strength is None else strength])
+        assert np.abs(picture - expected(network, payload.lr, wanted)).max() <= 1
+        assert np.abs(picture - np.asarray(codec.restore(payload, strength=strength)).astype(np.int16)).max() <= 1
+    assert np.abs(found[0] - found[1]).max() > 3
+    with pytest.raises(sdk.ImageError, match="no control 'strength'"):
+        glean = sdk.Codec(bundle=bundles["glean"])
+        glean.restore(glean.compress(portrait()), strength=16)
+
+
+def test_what_a_bundle_says(bundles: dict[str, Path]) -> None:
+    gcfsr, glean = (verify_bundle(bundles[name]) for name in ("gcfsr", "glean"))
+    assert (gcfsr.codec, gcfsr.hr, gcfsr.lr, gcfsr.domain) == ("gcfsr", 64, 4, "faces")
+    assert gcfsr.decoder["controls"] == ["strength"]
+    assert gcfsr.decoder["strength"] == {"range": [4, 64], "default": 16}
+    assert gcfsr.training["pictures_seen"] == 1234 and gcfsr.encoder["architecture"] == "box-64-4"
+    assert (glean.codec, glean.lr, glean.decoder["controls"]) == ("glean", 16, [])
+    assert gcfsr.licence == LICENCE and glean.licence == {**LICENCE, "prior": "random numbers: none needed"}
+    card = glean.open_file("README.md").decode()
+    assert "GLEAN, 64 x 64 from an exact area reduction to 16 x 16." in card and "Generator inside: random" in card
+    assert "`strength`, 4 to 64" in gcfsr.open_file("README.md").decode()
+
+
+def test_the_general_export_redirects(bundles: dict[str, Path], zoo: Path) -> None:
+    for name in ("gcfsr", "glean"):
+        with pytest.raises(BundleError, match=r"python -m export\.face_sr writes its bundle"):
+            find_decoder(zoo / name)
+        with pytest.raises(BundleError, match=f"it is a {name}; the decoder.onnx in its folder is ready to serve"):
+            bundle_decoder(load_manifest(bundles[name]))
+
+
+def test_refusals(bundles: dict[str, Path], zoo: Path, tmp_path: Path) -> None:
+    with pytest.raises(FileExistsError, match="--force"):
+        write_face_sr_bundle(zoo / "gcfsr", bundles["gcfsr"], Options(formats=("onnx",)))
+    out = tmp_path / "out"
+    with pytest.raises(BundleError, match="1 to 16 pixels wide, a power of two, got 32"):
+        write_face_sr_bundle(zoo / "gcfsr", out, Options(lr=32))
+    with pytest.raises(ExportError, match="this GLEAN takes LRs of 16"):
+        write_face_sr_bundle(zoo / "glean", out, Options(lr=8, prior=zoo / "glean/bank.safetensors"))
+    with pytest.raises(ExportError, match="unknown reduction 'lanczos'"):
+        write_face_sr_bundle(zoo / "gcfsr", out, Options(reduction="lanczos"))
+    with pytest.raises(ExportError, match="needs the encoder as onnx"):
+        write_face_sr_bundle(zoo / "gcfsr", out, Options(formats=("tflite",)))
+    _, other = store_glean(tmp_path / "other", seed=1)
+    with pytest.raises(ModelError, match="trained with the bank"):
+        write_face_sr_bundle(zoo / "glean", out, Options(prior=other))
+    with pytest.raises(ModelError, match="holds 0 of glean.safetensors and gcfsr.safetensors"):
+        find_weights(tmp_path)
+    assert not out.exists()

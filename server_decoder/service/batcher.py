@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -16,6 +16,8 @@ from edgegrain.contract.errors import EdgegrainError
 MAX_RETRY_AFTER = 60
 SMOOTHING = 0.2
 """Weight of the newest batch in the running mean of seconds an item."""
+MAX_AHEAD_BYTES = 1 << 20
+"""Of a batch that is sent to a worker before its turn: it is copied, and held until then."""
 
 
 class Key(NamedTuple):
@@ -78,22 +80,27 @@ class Batcher:
     """The queue between requests and workers."""
 
     def __init__(
-        self, *, limit: int, sizes: Sequence[int], wait: float, max_pixels: int, workers: int = 1
+        self, *, limit: int, sizes: Sequence[int], wait: float, max_pixels: int, workers: int = 1,
+        arriving: Callable[[], bool] = lambda: False,
     ) -> None:
         """Make an empty queue.
 
         Args:
             limit: jobs that may wait.
             sizes: of batches, ascending from 1; a batch takes the largest that can be filled.
-            wait: seconds that the oldest job waits for company while a worker is idle.
+            wait: seconds that the oldest job waits for company while a worker is idle, if company is likely.
             max_pixels: of a batch's results together, unless a single one has more.
             workers: how many take batches; for estimates only.
+            arriving: says whether requests are being received whose jobs will be queued soon.
         """
         self._limit = limit
         self._sizes = tuple(sizes)
         self._wait = wait
         self._max_pixels = max_pixels
         self._workers = workers
+        self._arriving = arriving
+        self._idle = 0  # workers that wait for a batch
+        self._shared = -math.inf  # loop time at which the last batch of several was done
         self._jobs: dict[Job, None] = {}  # in order of arrival, with quick removal
         self._changed = asyncio.Event()
         self._seconds_per_item = 0.0
@@ -134,26 +141,51 @@ class Batcher:
         self._changed.set()
 
     async def take(self) -> list[Job]:
-        """The next batch, never empty; its jobs have left the queue."""
+        """The next batch for an idle worker, never empty; its jobs have left the queue.
+
+        A batch that is not full waits for more only where there is reason to expect them: requests are being received,
+        or others were answered together just now and may ask again. A lone job is handed out at once.
+        """
         loop = asyncio.get_running_loop()
-        while True:
-            self._drop_expired(loop.time())
-            self._changed.clear()
-            if not self._jobs:
-                await self._changed.wait()
-                continue
-            oldest = next(iter(self._jobs))
-            patience = oldest.queued + self._wait - loop.time()
-            mates = [job for job in self._jobs if job.key == oldest.key]
-            if len(mates) >= self._sizes[-1] or patience <= 0:
-                return self._remove(self._fitting(mates))
-            try:
-                await asyncio.wait_for(self._changed.wait(), patience)
-            except TimeoutError:
-                pass
+        self._idle += 1
+        try:
+            while True:
+                self._drop_expired(loop.time())
+                self._changed.clear()
+                if not self._jobs:
+                    await self._changed.wait()
+                    await asyncio.sleep(0)  # what else lies in the sockets by now is read meanwhile
+                    continue
+                mates, oldest = self._mates(), next(iter(self._jobs))
+                patience = oldest.queued + self._wait - loop.time()
+                company = self._arriving() or oldest.queued - self._shared <= self._wait
+                if len(mates) >= self._sizes[-1] or patience <= 0 or not company:
+                    return self._remove(self._fitting(mates))
+                try:
+                    async with asyncio.timeout(patience):
+                        await self._changed.wait()
+                except TimeoutError:
+                    pass
+        finally:
+            self._idle -= 1
+
+    def take_ahead(self) -> list[Job]:
+        """A batch of the largest size for a worker that is still busy, so that it finds it when it is done.
+
+        Empty if less is waiting, if it is too large to be held twice, or if an idle worker is about to take it.
+        """
+        self._drop_expired(asyncio.get_running_loop().time())
+        if self._idle or not self._jobs:
+            return []
+        jobs = self._fitting(self._mates())
+        if len(jobs) < self._sizes[-1] or sum(len(job.data) for job in jobs) > MAX_AHEAD_BYTES:
+            return []
+        return self._remove(jobs)
 
     def note_speed(self, count: int, seconds: float) -> None:
-        """Learn from a batch of ``count`` items how long what waits will take."""
+        """Learn from a batch of ``count`` items that is done how long what waits will take."""
+        if count > 1:
+            self._shared = asyncio.get_running_loop().time()
         newest = seconds / count
         old = self._seconds_per_item
         self._seconds_per_item = newest if not old else old + SMOOTHING * (newest - old)
@@ -169,6 +201,11 @@ class Batcher:
         # Those who wait time out by themselves; this only keeps a worker from what nobody waits for.
         for job in [job for job in self._jobs if job.deadline <= now or job.answer.done()]:
             del self._jobs[job]
+
+    def _mates(self) -> list[Job]:
+        """What can be batched with the oldest job, itself first."""
+        oldest = next(iter(self._jobs))
+        return [job for job in self._jobs if job.key == oldest.key]
 
     def _fitting(self, mates: list[Job]) -> list[Job]:
         count, pixels = 0, 0

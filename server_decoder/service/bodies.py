@@ -18,11 +18,17 @@ PART_OVERHEAD = 1 << 10
 
 
 class ByteBudget:
-    """What the bodies of all requests may hold together."""
+    """What the bodies of all requests may hold together.
+
+    Attributes:
+        used: bytes that they hold now.
+        arriving: how many bodies are being received.
+    """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self.used = 0
+        self.arriving = 0
 
     @contextmanager
     def account(self) -> Iterator[Account]:
@@ -52,6 +58,15 @@ class Account:
         self._budget.take(count)
         self.held += count
 
+    @contextmanager
+    def receiving(self) -> Iterator[None]:
+        """Count the request's body among those that are being received."""
+        self._budget.arriving += 1
+        try:
+            yield
+        finally:
+            self._budget.arriving -= 1
+
 
 def media_type(request: Request) -> str:
     """The request's media type without parameters, in lower case; empty if it names none."""
@@ -66,8 +81,9 @@ async def read_body(request: Request, account: Account, *, limit: int, timeout: 
             seconds; 400 if it is empty; 503 if the memory for bodies is used up.
     """
     body = bytearray()
-    async for chunk in _bounded(request, account, limit=limit, timeout=timeout):
-        body += chunk
+    with account.receiving():
+        async for chunk in _bounded(request, account, limit=limit, timeout=timeout):
+            body += chunk
     if not body:
         raise Problem("bad-request", "the request has no body; send the bytes of the file as they are")
     return bytes(body)
@@ -90,7 +106,8 @@ async def read_parts(
     try:
         parser = MultiPartParser(request.headers, stream, max_files=most, max_fields=0)
         parser.spool_max_size = limit + 1  # in memory, which is accounted for: a full disk is no trouble of ours
-        form = await parser.parse()
+        with account.receiving():
+            form = await parser.parse()
     except MultiPartException as error:
         if "Too many" in error.message:
             raise Problem("too-large", f"a request holds at most {most} payloads, each as a part with a file name"

@@ -69,7 +69,7 @@ def _parse(text: bytes) -> tuple[dict[str, Any], list[int]]:
         fields = json.loads(text)
         lengths = fields.pop("blobs")
         valid = len(lengths) <= MAX_BLOBS and all(isinstance(length, int) and length >= 0 for length in lengths)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ServiceError(f"not a message between service and worker: {error}") from error
     if not valid or sum(lengths) > MAX_BLOB_BYTES:
         raise ServiceError("a message between service and worker claims more than it may hold")

@@ -46,7 +46,7 @@ class Settings(BaseSettings):
     threads: int | None = Field(None, ge=1, description="Threads of a worker's networks on the CPU; unset: all cores.")
     batch_sizes: Annotated[tuple[Annotated[int, Field(ge=1, le=1024)], ...], NoDecode, AfterValidator(_ascending)] = (
         Field((1, 2, 4, 8), description="Batches that are formed, each warmed up before the service is ready."))
-    batch_wait: float = Field(0.002, ge=0, le=1, description="How long an idle worker waits for a batch to fill.")
+    batch_wait: float = Field(0.002, ge=0, le=1, description="How long an idle worker waits for others that are about.")
 
     queue_size: int = Field(128, ge=1, le=100_000, description="Pictures that may wait; more are refused with 503.")
     deadline: float = Field(10, gt=0, le=600, description="A request that is not answered by then gets 503.")

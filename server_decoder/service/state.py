@@ -68,7 +68,8 @@ class ServiceState:
                              rate=settings.rate_limit, burst=settings.rate_burst)
         self.budget = ByteBudget(settings.max_bytes_in_flight)
         self.batcher = Batcher(limit=settings.queue_size, sizes=settings.batch_sizes, wait=settings.batch_wait,
-                               max_pixels=settings.max_pixels, workers=settings.workers)
+                               max_pixels=settings.max_pixels, workers=settings.workers,
+                               arriving=lambda: self.budget.arriving > 0)
         plan = WorkerPlan(
             {"folders": [str(manifest.folder.resolve()) for manifest in manifests], "device": settings.device,
              "threads": settings.threads, "batch_sizes": list(settings.batch_sizes),

@@ -30,6 +30,8 @@ LOST_SECONDS = 1.0
 take the exit status away."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 30.0
 """Seconds between a worker's death and its successor's start; doubled while none gets warm."""
+STAGES = ("unpack", "read", "decode", "encode", "write")
+"""Whose seconds a worker tells; they become labels of metrics and parts of headers, so that no others are taken."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,8 @@ class Worker:
             env=worker_environment())
         worker = cls(process, plan)
         try:
-            fields, _ = await worker._exchange(plan.configuration, [], plan.start_timeout)
+            worker._write(plan.configuration, [])
+            fields, _ = await worker._read(plan.start_timeout)
             if "ready" not in fields:
                 raise ServiceError(str(fields.get("failed", "the worker did not say that it is ready")))
         except BaseException:
@@ -77,13 +80,23 @@ class Worker:
             raise
         return worker
 
-    async def run(self, fields: dict[str, Any], blobs: list[bytes]) -> frames.Message:
-        """Send a batch and wait for its answer.
+    def send(self, jobs: Sequence[Job]) -> None:
+        """Send a batch; the worker begins it when it is done with the one before. Returns at once.
 
         Raises:
-            WorkerLost: the process died, or took too long.
+            WorkerLost: the process died.
         """
-        return await self._exchange(fields, blobs, self._plan.batch_timeout)
+        key = jobs[0].key
+        self._write({"verb": key.verb, "bundle": key.bundle, "options": [job.options for job in jobs]},
+                    [job.data for job in jobs])
+
+    async def receive(self, count: int) -> tuple[list[Answer], dict[str, float]]:
+        """Wait for the answer to the oldest batch that has none, of ``count`` jobs: theirs, and the stages' seconds.
+
+        Raises:
+            WorkerLost: the process died, took too long, or spoke nonsense.
+        """
+        return read_answer(await self._read(self._plan.batch_timeout), count)
 
     async def stop(self, patience: float = STOP_SECONDS) -> None:
         """End the process: its input is closed, and after ``patience`` seconds it is killed."""
@@ -97,12 +110,17 @@ class Worker:
             await self.process.wait()
         await self.process.communicate()  # reads what is left: the pipes are closed when it returns
 
-    async def _exchange(self, fields: dict[str, Any], blobs: list[bytes], timeout: float) -> frames.Message:
-        assert self.process.stdin is not None and self.process.stdout is not None  # they are pipes: see start
+    def _write(self, fields: dict[str, Any], blobs: list[bytes]) -> None:
+        assert self.process.stdin is not None  # it is a pipe: see start
+        try:
+            self.process.stdin.writelines(frames.pack(fields, blobs))
+        except (OSError, RuntimeError) as error:  # the latter is what uvloop raises where a pipe is closed
+            raise WorkerLost(f"it died or broke its pipe ({error})") from error
+
+    async def _read(self, timeout: float) -> frames.Message:
+        assert self.process.stdout is not None
         try:
             async with asyncio.timeout(timeout):
-                self.process.stdin.writelines(frames.pack(fields, blobs))
-                await self.process.stdin.drain()
                 return await frames.read_async(self.process.stdout)
         except TimeoutError:
             raise WorkerLost(f"it did not answer within {timeout:g} s") from None
@@ -183,53 +201,53 @@ class Supervisor:
         return task is not None and task.cancelling() > 0
 
     async def _feed(self, worker: Worker) -> str:
-        """Give batches to a worker until it is lost; returns why."""
+        """Give batches to a worker until it is lost; returns why.
+
+        While much is waiting, the next batch is sent before the answer to the one in front of it has come: a worker
+        that found nothing to do while this process is busy with requests would be the throughput that overload costs.
+        """
+        loop = asyncio.get_running_loop()
         died = asyncio.create_task(worker.process.wait())
+        ahead: list[Job] = []
         try:
             while True:
-                taking = asyncio.create_task(self._batcher.take())
-                try:
-                    await asyncio.wait({taking, died}, return_when=asyncio.FIRST_COMPLETED)
-                except asyncio.CancelledError:
-                    taking.cancel()
-                    raise
-                if died.done():
-                    if taking.done():
-                        self._batcher.put_back(taking.result())
-                    taking.cancel()
+                jobs, ahead, sent = ahead, [], bool(ahead)
+                if not sent and not (jobs := await self._take(died)):
                     return "it died while it was idle"
-                jobs = taking.result()
+                began = loop.time()
                 try:
-                    await self._run(worker, jobs)
+                    if not sent:
+                        worker.send(jobs)
+                    ahead = self._batcher.take_ahead()
+                    if ahead:
+                        worker.send(ahead)
+                    answers, seconds = await worker.receive(len(jobs))
                 except WorkerLost as error:
+                    for job in jobs:
+                        settle(job, error)
+                    self._batcher.put_back(ahead)
                     return str(error)
+                self._batcher.note_speed(len(jobs), loop.time() - began)
+                self._on_batch(jobs, seconds, began)
+                for job, answer in zip(jobs, answers, strict=True):
+                    settle(job, answer)
         finally:
             died.cancel()
 
-    async def _run(self, worker: Worker, jobs: list[Job]) -> None:
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        key = jobs[0].key
-        fields = {"verb": key.verb, "bundle": key.bundle, "options": [job.options for job in jobs]}
+    async def _take(self, died: asyncio.Task[int]) -> list[Job]:
+        """The next batch; empty if the worker dies before there is one."""
+        taking = asyncio.create_task(self._batcher.take())
         try:
-            answer, blobs = await worker.run(fields, [job.data for job in jobs])
-            outcomes, seconds = answer["outcomes"], answer["seconds"]
-            if not len(outcomes) == len(blobs) == len(jobs):
-                raise WorkerLost(f"it answered {len(outcomes)} of {len(jobs)} items")
-        except (KeyError, TypeError) as error:
-            raise self._give_up(jobs, WorkerLost(f"its answer is no answer: {error!r}")) from error
-        except WorkerLost as error:
-            raise self._give_up(jobs, error) from error
-        self._batcher.note_speed(len(jobs), loop.time() - began)
-        self._on_batch(jobs, seconds, began)
-        for job, outcome, blob in zip(jobs, outcomes, blobs, strict=True):
-            settle(job, Done(blob, seconds) if outcome is None else error_of(outcome))
-
-    @staticmethod
-    def _give_up(jobs: list[Job], error: WorkerLost) -> WorkerLost:
-        for job in jobs:
-            settle(job, error)
-        return error
+            await asyncio.wait({taking, died}, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            taking.cancel()
+            raise
+        if not died.done():
+            return taking.result()
+        if taking.done():
+            self._batcher.put_back(taking.result())
+        taking.cancel()
+        return []
 
 
 def settle(job: Job, answer: Answer) -> None:
@@ -238,12 +256,30 @@ def settle(job: Job, answer: Answer) -> None:
         job.answer.set_result(answer)
 
 
+def read_answer(message: frames.Message, count: int) -> tuple[list[Answer], dict[str, float]]:
+    """The answers to ``count`` jobs, and the seconds of the stages they went through, as a worker sent them.
+
+    Raises:
+        WorkerLost: it is none; a worker that hostile input took over may say anything.
+    """
+    fields, blobs = message
+    try:
+        outcomes = fields["outcomes"]
+        if not len(outcomes) == len(blobs) == count:
+            raise WorkerLost(f"it answered {len(outcomes)} of {count} items")
+        seconds = {stage: float(fields["seconds"][stage]) for stage in STAGES if stage in fields["seconds"]}
+        return [Done(blob, seconds) if outcome is None else error_of(outcome)
+                for outcome, blob in zip(outcomes, blobs, strict=True)], seconds
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise WorkerLost(f"its answer is no answer: {error!r}") from error
+
+
 def error_of(description: dict[str, str]) -> EdgegrainError:
     """The error that a worker described; a `ServiceError` if it is none of ours."""
     kind = getattr(errors, description["error"], None)
     if isinstance(kind, type) and issubclass(kind, EdgegrainError):
-        return kind(description["message"])
-    return ServiceError(description["message"])
+        return kind(str(description["message"]))
+    return ServiceError(str(description["message"]))
 
 
 def worker_environment() -> dict[str, str]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from server_decoder.service.batcher import Batcher, Done, Job, Key, QueueFull
+from server_decoder.service.batcher import MAX_AHEAD_BYTES, Batcher, Done, Job, Key, QueueFull
 
 RESTORE, OTHER = Key("restore", "a"), Key("restore", "b")
 
@@ -47,9 +47,30 @@ def test_a_batch_holds_one_kind_and_the_oldest_goes_first() -> None:
     run(test)
 
 
-def test_waits_for_company_but_not_longer_than_told() -> None:
+async def turns(count: int = 10) -> None:
+    """Let whatever can run without waiting for the clock run."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+def test_a_lone_job_is_handed_out_at_once() -> None:
     async def test() -> None:
-        queue, loop = batcher(wait=0.2), asyncio.get_running_loop()
+        queue = batcher(wait=1000.0)  # were it waited for, the test would not end
+        taking = asyncio.create_task(queue.take())
+        await turns()
+        queue.submit([job(0)])
+        await turns()
+        assert taking.done() and names(taking.result()) == [0]
+        queue.note_speed(1, 0.0)
+        queue.submit([job(1)])
+        assert names(await queue.take()) == [1]
+
+    run(test)
+
+
+def test_waits_for_what_is_being_received_but_not_longer_than_told() -> None:
+    async def test() -> None:
+        queue, loop = batcher(wait=0.2, arriving=lambda: True), asyncio.get_running_loop()
         taking = asyncio.create_task(queue.take())
         await asyncio.sleep(0)
         start = loop.time()
@@ -60,6 +81,71 @@ def test_waits_for_company_but_not_longer_than_told() -> None:
         start = loop.time()
         queue.submit([job(index) for index in range(4)])  # full: nothing to wait for
         assert len(await queue.take()) == 4 and loop.time() - start < 0.19
+
+    run(test)
+
+
+def test_waits_for_those_who_were_answered_together_just_now() -> None:
+    async def test() -> None:
+        queue = batcher(wait=1000.0)
+        queue.note_speed(4, 0.1)
+        queue.submit([job(0)])
+        taking = asyncio.create_task(queue.take())
+        await turns()
+        assert not taking.done()
+        queue.submit([job(index) for index in range(1, 4)])
+        assert names(await taking) == [0, 1, 2, 3]
+
+        queue = batcher(wait=0.01)
+        queue.note_speed(4, 0.1)
+        await asyncio.sleep(0.02)  # they did not come back
+        queue.submit([job(0)])
+        taking = asyncio.create_task(queue.take())
+        await turns()
+        assert taking.done() and names(taking.result()) == [0]
+
+    run(test)
+
+
+def test_only_full_batches_go_ahead() -> None:
+    async def test() -> None:
+        queue = batcher()
+        assert queue.take_ahead() == []
+        queue.submit([job(0), job(1, OTHER), job(2), job(3)])
+        assert queue.take_ahead() == [] and len(queue) == 4
+        queue.submit([job(4), job(5)])
+        assert names(queue.take_ahead()) == [0, 2, 3, 4]
+        assert [names(await queue.take()) for _ in range(2)] == [[1], [5]]
+        queue.submit([job(6, seconds=0.01), *(job(index) for index in range(7, 10))])
+        await asyncio.sleep(0.02)  # nobody waits for 6 any more
+        assert queue.take_ahead() == [] and len(queue) == 3
+
+    run(test)
+
+
+def test_nothing_goes_ahead_while_a_worker_is_idle() -> None:
+    async def test() -> None:
+        queue = batcher()
+        taking = asyncio.create_task(queue.take())
+        await turns()
+        queue.submit([job(index) for index in range(8)])
+        assert queue.take_ahead() == []  # the idle one has been woken, and has its batch in a moment
+        assert names(await taking) == [0, 1, 2, 3]
+        assert names(queue.take_ahead()) == [4, 5, 6, 7]
+
+    run(test)
+
+
+def test_large_batches_do_not_go_ahead() -> None:
+    async def test() -> None:
+        queue = batcher(sizes=(1, 2))
+        for size, count in ((MAX_AHEAD_BYTES // 2, 2), (MAX_AHEAD_BYTES // 2 + 1, 0)):
+            jobs = [job(index) for index in range(2)]
+            for each in jobs:
+                each.data = bytes(size)
+            queue.submit(jobs)
+            assert len(queue.take_ahead()) == count
+            queue.discard(jobs)
 
     run(test)
 
@@ -176,7 +262,7 @@ def test_pictures_of_a_batch_are_bounded_together() -> None:
 
 def test_cancelled_taker_loses_nothing() -> None:
     async def test() -> None:
-        queue = batcher(wait=10)
+        queue = batcher(wait=10, arriving=lambda: True)
         queue.submit([job(0)])
         taking = asyncio.create_task(queue.take())
         await asyncio.sleep(0.01)

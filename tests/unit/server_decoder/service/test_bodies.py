@@ -106,6 +106,20 @@ def test_all_bodies_share_a_budget() -> None:
     asyncio.run(read())
 
 
+def test_bodies_that_are_being_received_are_counted() -> None:
+    budget, counts = ByteBudget(1000), list[int]()
+
+    class Watched(Sender):
+        async def receive(self) -> Message:
+            counts.append(budget.arriving)
+            return await super().receive()
+
+    assert body(Watched([b"abc", b"def"]), budget=budget) == b"abcdef"
+    with pytest.raises(Problem):
+        body(Watched([b"x"], ends=False), timeout=0.05, budget=budget)
+    assert set(counts) == {1} and budget.arriving == 0
+
+
 def test_files_of_a_form() -> None:
     data = form(b"one", b"", b"three\r\n--")
     assert parts(Sender([data[:70], data[70:]], **MULTIPART)) == [b"one", b"", b"three\r\n--"]

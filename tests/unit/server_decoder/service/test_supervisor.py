@@ -8,13 +8,14 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from edgegrain.contract.errors import ImageError, ServiceError
 from server_decoder.service import supervisor as module
 from server_decoder.service.batcher import Batcher, Done, Job, Key, WorkerLost
-from server_decoder.service.supervisor import Supervisor, Worker, WorkerPlan, error_of
+from server_decoder.service.supervisor import Supervisor, Worker, WorkerPlan, error_of, read_answer
 from tests.service_harness import SOON, stub_worker
 
 
@@ -86,6 +87,86 @@ def test_a_killed_worker_loses_its_batch_and_nothing_else() -> None:
         assert subject.lost == 1 and subject.supervisor.pids != [first]
 
     run(lambda: Running(plan(stub_worker(fixed=0.3))), test)
+
+
+def test_what_comes_while_a_batch_is_worked_on_goes_together() -> None:
+    async def test(subject: Running) -> None:
+        await subject.until(lambda: subject.supervisor.ready == 1)
+        jobs = [job(b"%d" % index) for index in range(5)]
+        subject.batcher.submit(jobs[:1])
+        await subject.until(lambda: len(subject.batcher) == 0)
+        for later in jobs[1:]:
+            subject.batcher.submit([later])
+            await asyncio.sleep(0.01)
+        assert [(await item.answer).data for item in jobs] == [b"0", b"1", b"2", b"3", b"4"]  # type: ignore[union-attr]
+        assert subject.batches == [1, 4]
+
+    run(lambda: Running(plan(stub_worker(fixed=0.5))), test)
+
+
+def test_a_full_batch_lies_ready_and_survives_the_worker() -> None:
+    async def test(subject: Running) -> None:
+        await subject.until(lambda: subject.supervisor.ready == 1)
+        (first,) = subject.supervisor.pids
+        lost, ahead, waiting = ([job(name) for _ in range(4)] for name in (b"lost", b"ahead", b"waiting"))
+        subject.batcher.submit([*lost, *ahead, *waiting])
+        await subject.until(lambda: len(subject.batcher) <= 4)
+        assert subject.batches == []  # two batches are with the worker, neither is done
+        os.kill(first, signal.SIGKILL)
+        assert [type(await item.answer) for item in lost] == [WorkerLost] * 4
+        for item in (*ahead, *waiting):
+            assert (await item.answer).data == item.data  # type: ignore[union-attr]
+        assert subject.lost == 1 and subject.batches == [4, 4]
+
+    run(lambda: Running(plan(stub_worker(fixed=0.5))), test)
+
+
+def test_batches_ahead_are_answered_in_order() -> None:
+    async def test(subject: Running) -> None:
+        jobs = [job(b"%d" % index) for index in range(40)]
+        subject.batcher.submit(jobs)
+        assert [(await item.answer).data for item in jobs] == [item.data for item in jobs]  # type: ignore[union-attr]
+        assert subject.batches == [4] * 10
+
+    run(lambda: Running(plan(stub_worker())), test)
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_sending_to_a_dead_worker(loop: str) -> None:
+    async def test() -> None:
+        worker = await Worker.start(plan(stub_worker()))
+        worker.process.kill()
+        await worker.process.wait()
+        with pytest.raises(WorkerLost, match="died or broke its pipe"):
+            for _ in range(30):  # until the loop has noticed
+                worker.send([job()])
+                await asyncio.sleep(0.01)
+            await worker.receive(1)
+        await worker.stop(0)
+
+    if loop == "asyncio":
+        asyncio.run(test())
+    else:
+        pytest.importorskip("uvloop", reason="not on this platform").run(test())
+
+
+@pytest.mark.parametrize(("fields", "reason"), [
+    ({}, "no answer: KeyError"), ({"outcomes": None, "seconds": {}}, "no answer: TypeError"),
+    ({"outcomes": [None, None], "seconds": {}}, "answered 2 of 1"),
+    ({"outcomes": [None], "seconds": 3}, "no answer: TypeError"),
+    ({"outcomes": [None], "seconds": {"decode": "long"}}, "no answer: ValueError"),
+    ({"outcomes": [None], "seconds": {"decode": 10**400}}, "no answer: OverflowError"),
+    ({"outcomes": ["ImageError"], "seconds": {}}, "no answer: TypeError"),
+    ({"outcomes": [{"error": "ImageError"}], "seconds": {}}, "no answer: KeyError")])
+def test_nonsense_is_no_answer(fields: dict[str, Any], reason: str) -> None:
+    with pytest.raises(WorkerLost, match=reason):
+        read_answer((fields, [b"data"]), 1)
+
+
+def test_stages_that_are_not_known_are_not_passed_on() -> None:
+    fields = {"outcomes": [None], "seconds": {"decode": 0.5, "x\r\nSet-Cookie: a": 1, "write": 1}}
+    answers, seconds = read_answer((fields, [b"data"]), 1)
+    assert seconds == {"decode": 0.5, "write": 1.0} and answers == [Done(b"data", seconds)]
 
 
 def test_an_idle_worker_that_dies_is_replaced() -> None:

@@ -2,12 +2,11 @@
 
 The detector is BlazeFace (Bazarevsky et al., 2019; "back camera": 256 x 256 pixels, 896 anchors), the landmarks are
 Face Mesh's (Kartynnik et al., 2019; 468 points on 192 x 192 pixels). Both are TFLite files (Apache-2.0), run with
-ai-edge-litert, the extra ``align``; they are not part of the package: ``edgegrain align fetch`` obtains them.
+ai-edge-litert, the extra ``align``; they are not part of the package: `edge_encoder.face_models`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,14 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_encoder.face_alignment import FacePoints, Points, Rgb, cut_square
+from edge_encoder.face_models import DETECTOR, LANDMARKS, read_model
 from edgegrain.contract.errors import ModelError
-
-DETECTOR_FILE, LANDMARKS_FILE = "face_detection_back.tflite", "face_landmark.tflite"
-FILES = {
-    DETECTOR_FILE: (315_332, "e376cf6b168d5ece8a3cedb94acc4eb168a136aede125ccc3d903ef38f5beda8"),
-    LANDMARKS_FILE: (2_439_440, "2efcb4f4de43c7614b80a3cc3e8a37354b3b3b40f75cce20f6f38f0f25d65493"),
-}
-"""Name -> bytes and SHA-256."""
 
 _DETECTOR_SIDE, _LANDMARKS_SIDE = 256, 192
 _ANCHOR_LAYERS = ((16, 2), (8, 6))  # cells a side, anchors a cell
@@ -39,15 +32,15 @@ class FaceFinder:
     """Both models, loaded once; may be shared by threads.
 
     Args:
-        folder: holds `FILES`.
+        folder: holds `edge_encoder.face_models.FILES`.
 
     Raises:
         ModelError: ai-edge-litert or a model is missing, or a model is another file; the message says what to do.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._detector = _Model(folder, DETECTOR_FILE)
-        self._landmarks = _Model(folder, LANDMARKS_FILE)
+        self._detector = _Model(folder, DETECTOR)
+        self._landmarks = _Model(folder, LANDMARKS)
         self._anchors = _anchors()
 
     def find(self, rgb: Rgb) -> FacePoints | None:
@@ -109,20 +102,12 @@ class _Model:
     """A TFLite model with one input."""
 
     def __init__(self, folder: Path, name: str) -> None:
-        size, digest = FILES[name]
-        try:
-            content = (folder / name).read_bytes()
-        except OSError as error:
-            raise ModelError(f"aligning needs {name}, which is not in {folder}; run: edgegrain align fetch") from error
-        if hashlib.sha256(content).hexdigest() != digest:
-            raise ModelError(f"{folder / name} is another file than expected ({size} bytes, SHA-256 {digest}); run: "
-                             "edgegrain align fetch --force")
         try:
             from ai_edge_litert.interpreter import Interpreter
         except ModuleNotFoundError as error:
             raise ModelError("aligning faces needs ai-edge-litert, which is not installed; install: pip install "
                              "'edgegrain[align]'") from error
-        self._interpreter = Interpreter(model_content=content, num_threads=1)
+        self._interpreter = Interpreter(model_content=read_model(folder, name), num_threads=1)
         self._interpreter.allocate_tensors()
         self._input: int = self._interpreter.get_input_details()[0]["index"]
         self._outputs: list[int] = [detail["index"] for detail in self._interpreter.get_output_details()]

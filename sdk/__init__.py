@@ -7,6 +7,9 @@
     payload.lr                           # uint8 [16, 16, 3]: what travels, a viewable small picture
     picture = sdk.restore("me.grain")    # payload, bytes, path, or an LR array or PNG -> PIL picture
 
+    face = sdk.compress("group.jpg", align=True)                      # the largest face alone, as in FFHQ
+    whole = sdk.paste(sdk.restore(face), face, "small-group.jpg")     # put back into another picture of the whole
+
 `compress` and `restore` open the default bundle on first use and keep it. `Codec` holds a bundle and a device of
 your choice and works on batches; `connect` and `connect_async` give the same verbs, done by a service. `inspect` checks
 a payload without restoring it, `bundles` lists what is installed.
@@ -20,19 +23,24 @@ from edgegrain.contract.errors import (
     DeviceError,
     EdgegrainError,
     ImageError,
+    ModelError,
     PayloadError,
     ServiceError,
 )
+from edgegrain.contract.oriented_square import OrientedSquare
 from edgegrain.contract.payload import Header
+from sdk.alignment import Align
 from sdk.codec import Codec
 from sdk.functions import compress, restore
 from sdk.inspection import PayloadInfo, inspect
 from sdk.known_bundles import BundleInfo, bundles
+from sdk.pasting import paste
 from sdk.payload import Payload
 from sdk.remote_connect import connect, connect_async
 from sdk.remote_retries import Retries
 
 __all__ = [
+    "Align",
     "BundleError",
     "BundleInfo",
     "Codec",
@@ -40,6 +48,8 @@ __all__ = [
     "EdgegrainError",
     "Header",
     "ImageError",
+    "ModelError",
+    "OrientedSquare",
     "Payload",
     "PayloadError",
     "PayloadInfo",
@@ -50,5 +60,6 @@ __all__ = [
     "connect",
     "connect_async",
     "inspect",
+    "paste",
     "restore",
 ]

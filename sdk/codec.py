@@ -20,9 +20,8 @@ from edge_encoder.preprocessing import (
     Fit,
     Picture,
     Size,
-    fit_picture,
     load_picture,
-    unfit_picture,
+    unfit_restored,
 )
 from edge_encoder.runtime import EncoderSession
 from edgegrain.contract.bundle_paths import find_bundle
@@ -31,6 +30,7 @@ from edgegrain.contract.errors import BundleError, DeviceError, EdgegrainError, 
 from edgegrain.contract.lr_coder import CoderTables
 from edgegrain.contract.manifest import load_manifest
 from edgegrain.contract.payload import FIT_PAD, Header, encode_payload, parse_header
+from sdk.alignment import Align, Fitted, fit_or_align
 from sdk.known_bundles import BundleInfo, bundle_info
 from sdk.payload import Payload, coder_tables, decode_body
 from sdk.received import Received, read_received
@@ -105,14 +105,13 @@ class Codec:
         *,
         background: Colour = WHITE,
         max_pixels: int = MAX_PIXELS,
+        align: Align = False,
     ) -> Payload:
         """Compress one picture; arguments and errors as `sdk.compress`."""
+        fitted = self._prepare(picture, fit, background, max_pixels, align)
         if self._manifest.tile_overlap is not None:
-            rgb = self._load_whole(picture, fit, background, max_pixels)
-            lr = encode_tiles(self._open_encoder(), self._manifest, rgb)
-            return self._pack(lr, (rgb.shape[1], rgb.shape[0]), fit)
-        fitted, original = self._prepare(picture, fit, background, max_pixels)
-        return self._pack(self._open_encoder().encode(fitted[None])[0], original, fit)
+            return self._pack(encode_tiles(self._open_encoder(), self._manifest, fitted.rgb), fitted)
+        return self._pack(self._open_encoder().encode(fitted.rgb[None])[0], fitted)
 
     def compress_batch(
         self,
@@ -121,6 +120,7 @@ class Codec:
         *,
         background: Colour = WHITE,
         max_pixels: int = MAX_PIXELS,
+        align: Align = False,
     ) -> list[Payload]:
         """Compress pictures of any sizes, in order; the payloads equal those of `compress`.
 
@@ -132,14 +132,15 @@ class Codec:
             if self._manifest.tile_overlap is not None:
                 for index, picture in enumerate(group, first):
                     with _Position("picture", index):
-                        payloads.append(self.compress(picture, fit, background=background, max_pixels=max_pixels))
+                        payloads.append(self.compress(
+                            picture, fit, background=background, max_pixels=max_pixels, align=align))
                 continue
             prepared = []
             for index, picture in enumerate(group, first):
                 with _Position("picture", index):
-                    prepared.append(self._prepare(picture, fit, background, max_pixels))
-            lrs = self._open_encoder().encode(np.stack([fitted for fitted, _ in prepared]))
-            payloads += [self._pack(lr, original, fit) for lr, (_, original) in zip(lrs, prepared, strict=True)]
+                    prepared.append(self._prepare(picture, fit, background, max_pixels, align))
+            lrs = self._open_encoder().encode(np.stack([fitted.rgb for fitted in prepared]))
+            payloads += [self._pack(lr, fitted) for lr, fitted in zip(lrs, prepared, strict=True)]
         return payloads
 
     def restore(
@@ -205,25 +206,22 @@ class Codec:
     def __repr__(self) -> str:
         return f"Codec(bundle={self.bundle.id!r}, device={self.device!r}, threads={self.threads})"
 
-    def _prepare(
-        self, picture: Picture, fit: str, background: Colour, max_pixels: int
-    ) -> tuple[npt.NDArray[np.uint8], tuple[int, int]]:
-        """The encoder's square, uint8 [hr, hr, 3], and the original (width, height)."""
+    def _prepare(self, picture: Picture, fit: str, background: Colour, max_pixels: int, align: Align) -> Fitted:
+        """What the encoder takes: its square, or for tiles the whole picture, of any size."""
+        tiles = self._manifest.tile_overlap is not None
+        if tiles and (fit != FIT_PAD or align is not False):
+            raise ImageError(
+                f"bundle {self._manifest.id} takes pictures of any size as they are; leave "
+                f"{'align' if fit == FIT_PAD else 'fit'} out")
         rgb = load_picture(picture, background=background, max_pixels=max_pixels)
-        return fit_picture(rgb, self._manifest.hr, fit), (rgb.shape[1], rgb.shape[0])
+        if tiles:
+            return Fitted(rgb, (rgb.shape[1], rgb.shape[0]), fit)
+        return fit_or_align(rgb, self._manifest.hr, fit, align)
 
-    def _load_whole(
-        self, picture: Picture, fit: str, background: Colour, max_pixels: int
-    ) -> npt.NDArray[np.uint8]:
-        """A picture for tiles, uint8 [H, W, 3]: of any size, so there is nothing to fit."""
-        if fit != FIT_PAD:
-            raise ImageError(f"bundle {self._manifest.id} takes pictures of any size as they are; leave fit out")
-        return load_picture(picture, background=background, max_pixels=max_pixels)
-
-    def _pack(self, lr: npt.NDArray[np.uint8], original_size: tuple[int, int], fit: str) -> Payload:
+    def _pack(self, lr: npt.NDArray[np.uint8], fitted: Fitted) -> Payload:
         data = encode_payload(
-            lr, contract_id=self._manifest.lr_contract_id, tables=self._open_tables(), original_size=original_size,
-            fit=fit)
+            lr, contract_id=self._manifest.lr_contract_id, tables=self._open_tables(),
+            original_size=fitted.original_size, fit=fitted.fit, square=fitted.square)
         return Payload(data, lr=lr)
 
     def _unpack(
@@ -235,11 +233,13 @@ class Codec:
         received = read_received(source)
         if isinstance(received, bytes):
             header = parse_header(received)
-            pixels = header.original_width * header.original_height
-            enlarges = self._manifest.tile_overlap is not None or (size == "original" and header.fit != "crop")
-            if enlarges and pixels > max_pixels:
+            tiles, cut = self._manifest.tile_overlap is not None, header.cut
+            width, height = header.original_width, header.original_height
+            if cut is not None and not tiles:
+                width = height = cut.side
+            if (tiles or size == "original") and width * height > max_pixels:
                 raise ImageError(
-                    f"the payload claims an original of {header.original_width} x {header.original_height} pixels, "
+                    f"the payload claims {'an original' if cut is None else 'a part'} of {width} x {height} pixels, "
                     f"more than {max_pixels}; ask for size='native' or raise max_pixels"
                 )
             return decode_body(received, self._manifest, self._open_tables()), header
@@ -336,7 +336,6 @@ def _picture(
     hr: npt.NDArray[np.uint8], header: Header | None, size: Size, max_pixels: int
 ) -> Image.Image:
     if header is not None:
-        original = header.original_width, header.original_height
-        hr = unfit_picture(hr, original, header.fit, size, max_pixels=max_pixels)
+        hr = unfit_restored(hr, header, size, max_pixels=max_pixels)
     return Image.fromarray(hr)
 

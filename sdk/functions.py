@@ -11,6 +11,7 @@ from PIL import Image
 from edge_encoder.preprocessing import MAX_PIXELS, WHITE, Colour, Fit, Picture, Size
 from edgegrain.contract.bundle_paths import find_bundle
 from edgegrain.contract.payload import parse_header
+from sdk.alignment import Align
 from sdk.codec import Codec
 from sdk.known_bundles import require_manifest_for
 from sdk.payload import Payload
@@ -27,6 +28,7 @@ def compress(
     *,
     background: Colour = WHITE,
     max_pixels: int = MAX_PIXELS,
+    align: Align = False,
 ) -> Payload:
     """Compress a picture to a payload of some hundred bytes.
 
@@ -38,13 +40,18 @@ def compress(
             centre square. The payload says which, so `restore` undoes it.
         background: what shows through transparent pixels.
         max_pixels: refuse files that claim to be larger.
+        align: find the largest face, and encode the square around it that portraits have in FFHQ; the payload says
+            where that lies, so `paste` can put the face back. ``"auto"`` takes the centre square where no face is
+            found, or where what finds them is not installed: ``pip install 'edgegrain[align]'`` and ``edgegrain align
+            fetch``. The service and the clients in other languages do not align.
 
     Raises:
-        ImageError: the picture cannot be read, or is refused.
+        ImageError: the picture cannot be read, or is refused; there is no face to align.
+        ModelError: ``align`` is true, and what finds faces is not installed.
         BundleError: there is no such bundle, or it is damaged.
     """
     codec = _codec(find_bundle(bundle).resolve(), "cpu")
-    return codec.compress(picture, fit, background=background, max_pixels=max_pixels)
+    return codec.compress(picture, fit, background=background, max_pixels=max_pixels, align=align)
 
 
 def restore(
@@ -65,7 +72,7 @@ def restore(
         bundle: id, alias or folder; None finds the installed bundle that the payload names, and takes the default
             bundle for an LR.
         size: ``"original"`` gives the original's size and aspect back (for ``fit="crop"`` those of the centre
-            square); ``"native"`` the aspect at the decoder's resolution.
+            square, for an aligned face those of its square); ``"native"`` the aspect at the decoder's resolution.
         device: ``"cpu"`` or ``"cuda"``; never another than the one asked for.
         max_pixels: refuse payloads that claim a larger original; irrelevant to ``size="native"``.
         seed: for bundles with that control (``photos-x4``): of the faint detail that the LR does not determine. None

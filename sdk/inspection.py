@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from edgegrain.contract.controls import Control, controls_of
+from edgegrain.contract.oriented_square import OrientedSquare
 from edgegrain.contract.payload import CODING_DEFLATE, CODING_RANGE, CODING_RAW, parse_header
 from sdk.known_bundles import manifest_for
 from sdk.payload import decode_body
@@ -27,8 +28,9 @@ class PayloadInfo:
         bundle: id of the installed bundle it belongs to; None if no installed one has that contract.
         lr_size: (width, height) of the LR it holds.
         original_size: (width, height) of the original picture.
-        fit: ``"pad"``, ``"stretch"`` or ``"crop"``.
+        fit: ``"pad"``, ``"stretch"``, ``"crop"`` or ``"align"``.
         body_checked: whether the coded body was checked too, which needs a raw body or the bundle's tables.
+        square: what an aligned payload shows of the original; None for the other fits.
         controls: what may be chosen when it is restored, by name; empty if its bundle is not installed.
     """
 
@@ -41,6 +43,7 @@ class PayloadInfo:
     original_size: tuple[int, int]
     fit: str
     body_checked: bool
+    square: OrientedSquare | None = None
     controls: Mapping[str, Control] = field(default_factory=dict)
 
 
@@ -69,6 +72,7 @@ def inspect(payload: str | os.PathLike[str] | bytes | bytearray | memoryview) ->
         lr_size=(header.lr_width, header.lr_height),
         original_size=(header.original_width, header.original_height),
         fit=header.fit,
+        square=header.square,
         body_checked=raw or manifest is not None,
         controls={} if manifest is None else controls_of(manifest),
     )

@@ -53,7 +53,7 @@ class Payload(bytes):
 
     @property
     def fit(self) -> str:
-        """How the original was brought to the encoder's square: ``"pad"``, ``"stretch"`` or ``"crop"``."""
+        """How the original was brought to the encoder's square: ``"pad"``, ``"stretch"``, ``"crop"`` or ``"align"``."""
         return self._header.fit
 
     @property

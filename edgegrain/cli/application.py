@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 import edgegrain
 from edgegrain.cli import (
+    align,
     batch,
     bundles,
     compress,
@@ -104,5 +105,6 @@ application.command("models")(models.models)
 application.command("device-kit")(device_kit.device_kit)
 application.command("doctor")(doctor.doctor)
 application.command("demo")(demo.demo)
+application.add_typer(align.align, name="align")
 application.add_typer(prior.prior, name="prior")
 application.add_typer(metrics.metrics, name="metrics")

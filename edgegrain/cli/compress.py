@@ -13,6 +13,7 @@ import typer
 from edgegrain.cli.files import PAYLOAD_SUFFIX, PICTURE_SUFFIXES, Job, plan_jobs
 from edgegrain.cli.output import ForceOption, JsonOption, Row, finish, run_all
 from edgegrain.cli.remote import RemoteOption, TokenOption, open_remote
+from edgegrain.contract.errors import ImageError
 
 if TYPE_CHECKING:
     import sdk
@@ -57,6 +58,13 @@ def compress(
     background: Annotated[
         str, typer.Option(help="What shows through transparent pixels: #rrggbb, white, black or grey.")
     ] = "white",
+    align: Annotated[
+        bool, typer.Option("--align", help="Find the largest face and encode the square around it, as in FFHQ; needs "
+                           "edgegrain[align] and 'edgegrain align fetch'.")
+    ] = False,
+    align_auto: Annotated[
+        bool, typer.Option("--align-auto", help="Likewise, but take the centre square where that cannot be done.")
+    ] = False,
     lr: Annotated[bool, typer.Option("--lr", help="Also write the LR as a small PNG beside each payload.")] = False,
     max_megapixels: Annotated[
         float, typer.Option(min=0.001, max=268, help="Refuse files that claim to be larger.")
@@ -74,6 +82,7 @@ def compress(
       edgegrain compress me.jpg --out small.grain
       edgegrain compress holiday/ --out payloads/    every picture in the folder
       edgegrain compress *.png --fit crop --json
+      edgegrain compress group.jpg --align           the face alone; restore --background puts it back
       edgegrain compress me.jpg --remote http://host:8000
     """
     import sdk
@@ -81,11 +90,14 @@ def compress(
     colour = parse_colour(background)
     jobs = plan_jobs(pictures, out, wanted=PICTURE_SUFFIXES, result_suffix=PAYLOAD_SUFFIX)
     max_pixels = int(max_megapixels * 1e6)
+    if remote is not None and (align or align_auto):
+        raise ImageError("a service does not align; leave --align or --remote out")
+    choice: sdk.Align = "auto" if align_auto else align
     codec = sdk.Codec(bundle or "faces") if remote is None else open_remote(remote, token)
 
     def payload_of(source: Path) -> sdk.Payload:
         if isinstance(codec, sdk.Codec):
-            return codec.compress(source, fit.value, background=colour, max_pixels=max_pixels)
+            return codec.compress(source, fit.value, background=colour, max_pixels=max_pixels, align=choice)
         return codec.compress(source, fit.value, bundle=bundle, background=colour, max_pixels=max_pixels)
 
     def work(job: Job) -> Row:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ import typer
 
 from edgegrain.cli.output import JsonOption, Row, finish, run_all
 from edgegrain.contract.controls import Control
+from edgegrain.contract.oriented_square import UNITS, OrientedSquare
 
 
 def info(
@@ -34,6 +36,12 @@ def info(
     finish(done, failed, _lines, json_output=json_output)
 
 
+def _part(square: OrientedSquare) -> str:
+    degrees = math.degrees(math.atan2(square.across_y, square.across_x))
+    return (f"a square of {square.side} pixels around ({square.x / UNITS:.0f}, {square.y / UNITS:.0f}), turned by "
+            f"{degrees:.0f} degrees; restore --background")
+
+
 def _lines(row: Row) -> str:
     pixels = 3 * row["original_size"][0] * row["original_size"][1]
     bundle = row["bundle"] or "none that is installed"
@@ -42,6 +50,7 @@ def _lines(row: Row) -> str:
         "size": f"{row['size']:,} bytes, {pixels / row['size']:,.0f} times less than the original's pixels",
         "bundle": f"{bundle} (LR contract {row['contract_id']})",
         "original": f"{row['original_size'][0]} x {row['original_size'][1]} pixels, fit {row['fit']}",
+        **({} if row["square"] is None else {"part": _part(OrientedSquare(**row["square"]))}),
         "LR": f"{row['lr_size'][0]} x {row['lr_size'][1]}",
         "format": f"version {row['version']}, {row['coding']} coding",
         "checked": checked,

@@ -83,6 +83,11 @@ def restore(
         float | None, typer.Option(help="For bundles with that control: the factor, 4 to 64, that the picture is taken "
                                    "to have been reduced by; more is more made up [default: the bundle's].")
     ] = None,
+    background: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Of an aligned or cropped picture: a picture of the whole, of "
+                     "its size or aspect, into which the restored part is pasted; --size does not matter then."),
+    ] = None,
     remote: RemoteOption = None,
     token: TokenOption = None,
     force: ForceOption = False,
@@ -97,6 +102,7 @@ def restore(
       edgegrain restore payloads/ --out pictures/ --device cuda
       edgegrain restore me.lr.png --bundle faces     an LR that travelled as a PNG
       edgegrain restore me.grain --strength 24       of a bundle with that control
+      edgegrain restore face.grain --background group.jpg
       edgegrain restore me.grain --remote http://host:8000
     """
     import sdk
@@ -107,13 +113,21 @@ def restore(
     max_pixels = int(max_megapixels * 1e6)
     if remote is not None and seed is not None:
         raise ImageError("a service restores without a seed; leave --seed or --remote out")
+    if background is not None and len(jobs) > 1:
+        raise ImageError(f"a background belongs to one payload, got {len(jobs)}")
     service = None if remote is None else open_remote(remote, token)
 
-    def picture_of(source: Path) -> Image.Image:
+    def restored(source: Path, size: SizeChoice) -> Image.Image:
         if service is not None:
             return service.restore(source, bundle=bundle, size=size.value, max_pixels=max_pixels, strength=strength)
         return sdk.restore(source, bundle, size=size.value, device=device.value, max_pixels=max_pixels, seed=seed,
                            strength=strength)
+
+    def picture_of(source: Path) -> Image.Image:
+        if background is None:
+            return restored(source, size)
+        # Pasting resamples to the background anyway.
+        return sdk.paste(restored(source, SizeChoice.native), source, background, max_pixels=max_pixels)
 
     def work(job: Job) -> Row:
         return {**restore_file(job, picture_of, force), "device": device.value if remote is None else remote}

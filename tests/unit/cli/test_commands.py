@@ -6,20 +6,23 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import sdk
+from edge_encoder.face_alignment import FacePoints
 from edgegrain.cli.main import app
 from edgegrain.contract.bundle_paths import DEFAULT_BUNDLE
+from sdk import alignment
 from tests.tiny_bundle import LR, write_tiny_bundle
 
 pytestmark = pytest.mark.usefixtures("tiny_bundles")
 
 ROOT = Path(__file__).resolve().parents[3]
-COMMANDS = ("compress", "restore", "serve", "info", "bundles", "models", "export", "doctor", "demo", "prior")
+COMMANDS = ("compress", "restore", "serve", "info", "bundles", "models", "export", "doctor", "demo", "align", "prior")
 
 
 class Shell:
@@ -84,6 +87,48 @@ class TestHelp:
         assert result.returncode == 1 and result.stdout == ""
         assert result.stderr.count("\n") == 1
         assert f"{missing} is missing" in result.stderr and "pip install 'edgegrain[cli]'" in result.stderr
+
+
+class TestAlign:
+    @pytest.fixture
+    def face(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The finder finds a face in every picture."""
+        points = FacePoints((40, 30), (50, 30), (45, 40))
+        monkeypatch.setattr(alignment, "_finder", lambda folder: SimpleNamespace(find=lambda rgb: points))
+
+    def test_there_and_back_into_a_background(self, shell: Shell, tmp_path: Path, face: None) -> None:
+        path, out = write_picture(tmp_path / "group.png"), tmp_path / "back.png"
+        status, stdout, _ = shell("compress", path, "--align", "--json")
+        row = json.loads(stdout)["done"][0]
+        assert status == 0 and row["fit"] == "align" and (row["width"], row["height"]) == (90, 70)
+        payload = tmp_path / "group.grain"
+        assert "a square of 40 pixels around (45, 31), turned by 0 degrees" in shell("info", payload)[1]
+        assert shell("restore", payload, "--background", path, "--out", out)[0] == 0
+        with Image.open(out) as image:
+            restored = np.asarray(image)
+        pasted = sdk.paste(sdk.restore(payload, size="native"), payload, path)
+        np.testing.assert_array_equal(restored, np.asarray(pasted))
+        assert (restored[:, :25] == np.asarray(Image.open(path))[:, :25]).all()
+
+    def test_a_background_belongs_to_one_payload(self, shell: Shell, tmp_path: Path, face: None) -> None:
+        paths = [write_picture(tmp_path / name) for name in ("a.png", "b.png")]
+        shell("compress", *paths, "--align")
+        grains = [path.with_suffix(".grain") for path in paths]
+        status, _, err = shell("restore", *grains, "--background", paths[0])
+        assert status == 1 and "a background belongs to one payload, got 2" in err
+
+    def test_without_models(self, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("EDGEGRAIN_CACHE", str(tmp_path / "empty"))
+        path = write_picture(tmp_path / "me.png")
+        status, _, err = shell("compress", path, "--align")
+        assert status == 1 and "run: edgegrain align fetch" in err
+        assert shell("compress", path, "--align-auto")[0] == 0
+        assert sdk.inspect(tmp_path / "me.grain").fit == "crop"
+
+    def test_not_with_a_service(self, shell: Shell, tmp_path: Path) -> None:
+        path = write_picture(tmp_path / "me.png")
+        status, _, err = shell("compress", path, "--align", "--remote", "http://localhost:1")
+        assert status == 1 and "a service does not align" in err
 
 
 class TestCompress:

@@ -1,0 +1,90 @@
+"""`paste`: a restored face put back where it was cut out."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from edge_encoder.preprocessing import MAX_PIXELS, Picture, load_picture
+from edgegrain.contract.errors import ImageError, PayloadError
+from edgegrain.contract.payload import parse_header
+from sdk.received import read_payload_bytes
+
+FEATHER = 0.1
+"""Width of the border in which the face fades into the background, as a part of the square's side."""
+
+
+def paste(
+    face: Picture,
+    payload: str | os.PathLike[str] | bytes | bytearray | memoryview,
+    background: Picture,
+    *,
+    feather: float = FEATHER,
+    max_pixels: int = MAX_PIXELS,
+) -> Image.Image:
+    """Put the restored square of an aligned (or cropped) picture back into a picture of the whole.
+
+    Args:
+        face: what `restore` gave for the payload, of any side; with ``size="native"`` nothing is resampled twice.
+        payload: a `Payload`, its bytes or the path of its file; it says where the square lies.
+        background: the whole picture from elsewhere, for instance a small JPEG of it: of the original's size, or of
+            its aspect.
+        feather: width of the border in which the face fades in, 0 to 0.5 of the square's side.
+        max_pixels: refuse pictures that claim to be larger.
+
+    Returns:
+        An RGB picture of the background's size; it is the background outside of the square.
+
+    Raises:
+        PayloadError: it is no payload, or of a picture that was not cut.
+        ImageError: a picture cannot be read, the face is not square, or the background has another aspect.
+    """
+    header = parse_header(read_payload_bytes(payload))
+    square = header.cut
+    if square is None:
+        raise PayloadError(f"the payload holds the whole picture (fit {header.fit!r}), so there is nothing to paste it "
+                           "into; only pictures compressed with align or fit='crop' are parts of others")
+    if not 0 <= feather <= 0.5:
+        raise ImageError(f"feather is a part of the square's side, 0 to 0.5, got {feather}")
+    inner, outer = (load_picture(picture, max_pixels=max_pixels) for picture in (face, background))
+    if inner.shape[0] != inner.shape[1]:
+        raise ImageError(f"a restored face is square, got {inner.shape[1]} x {inner.shape[0]} pixels")
+    width, height = outer.shape[1], outer.shape[0]
+    original = header.original_width, header.original_height
+    if abs(width * original[1] - height * original[0]) > max(original):  # a pixel's rounding of the shorter side
+        raise ImageError(f"the background has {width} x {height} pixels, the original had {original[0]} x "
+                         f"{original[1]}; give one of that size or aspect")
+    picture = Image.fromarray(outer)
+    _blend(picture, Image.fromarray(inner), square.corners() * (width / original[0], height / original[1]), feather)
+    return picture
+
+
+def _blend(picture: Image.Image, face: Image.Image, corners: npt.NDArray[np.float64], feather: float) -> None:
+    """Draw a face into the quadrangle of a picture that has these corners, in place."""
+    upper_left, lower_left, _, upper_right = corners
+    low = np.maximum(np.floor(corners.min(axis=0)), 0).astype(int)
+    high = np.minimum(np.ceil(corners.max(axis=0)), picture.size).astype(int)
+    width, height = (int(length) for length in high - low)
+    if min(width, height) < 1:  # a square of less than a pixel, at the edge
+        return
+    # Where in the square, 0 to 1, the window's point (x, y) lies: matrix @ (x, y) + offset.
+    matrix = np.linalg.inv(np.stack([upper_right - upper_left, lower_left - upper_left], axis=1))
+    offset = matrix @ (low - upper_left)
+
+    side = max(1, round(float(np.hypot(*(upper_right - upper_left)))))
+    if side < face.width:  # averaged first: the transform only looks at neighbours
+        face = face.resize((side, side), Image.Resampling.LANCZOS)
+    window = face.transform((width, height), Image.Transform.AFFINE,
+                            tuple((np.column_stack([matrix, offset]) * face.width).ravel()), Image.Resampling.BICUBIC)
+
+    x = np.arange(width, dtype=np.float32) + np.float32(0.5)
+    y = np.arange(height, dtype=np.float32)[:, None] + np.float32(0.5)
+    rows = np.column_stack([matrix, offset]).tolist()
+    across, down = (horizontal * x + vertical * y + shift for horizontal, vertical, shift in rows)
+    inset = np.minimum(np.minimum(across, 1 - across), np.minimum(down, 1 - down))
+    ramp = np.clip(inset / feather, 0, 1) if feather else (inset >= 0).astype(np.float32)
+    mask = Image.fromarray(np.rint(255 * ramp * ramp * (3 - 2 * ramp)).astype(np.uint8))  # smooth at both ends
+    picture.paste(window, (int(low[0]), int(low[1])), mask)

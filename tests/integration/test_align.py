@@ -1,0 +1,127 @@
+"""Real faces, found by the real models: turned and moved into larger pictures, cut out, restored, put back."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import sdk
+from edge_encoder import face_models
+from edge_encoder.face_alignment import cut_square, ffhq_square
+from edge_encoder.face_landmarks import FaceFinder
+from edgegrain.contract.errors import ModelError
+from edgegrain.contract.oriented_square import OrientedSquare
+
+FACES = 6
+
+
+@pytest.fixture(scope="module")
+def models(shared_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The models in a cache folder, under the names they have in their package."""
+    cache = tmp_path_factory.mktemp("cache")
+    (cache / "align").mkdir()
+    for name in face_models.FILES:
+        source = shared_weights / f"mediapipe_{name}"
+        if not source.is_file():
+            pytest.skip(f"needs ../shared/weights/{source.name}")
+        shutil.copy(source, cache / "align" / name)
+    return cache
+
+
+@pytest.fixture(scope="module")
+def finder(models: Path) -> FaceFinder:
+    pytest.importorskip("ai_edge_litert", reason="needs the extra align")
+    return FaceFinder(models / "align")
+
+
+@pytest.fixture(scope="module")
+def faces(shared_data: Path) -> list[np.ndarray]:
+    """FFHQ-aligned faces, uint8 [256, 256, 3]."""
+    paths = sorted((shared_data / "train_faces_256").glob("ffhq_*"))
+    if len(paths) < FACES:
+        pytest.skip("needs FFHQ faces in ../shared/data/train_faces_256")
+    return [np.asarray(Image.open(path).convert("RGB")) for path in paths[:: len(paths) // FACES][:FACES]]
+
+
+def scene(face: np.ndarray, size: tuple[int, int], centre: tuple[float, float], degrees: float, scale: float):
+    """A face turned clockwise, scaled, and put into a larger picture."""
+    cells = np.random.default_rng(1).integers(60, 190, (6, 8, 3), dtype=np.uint8)
+    picture = Image.fromarray(cells).resize(size, Image.Resampling.BICUBIC)
+    cos, sin = math.cos(math.radians(degrees)) / scale, math.sin(math.radians(degrees)) / scale
+    back = (cos, sin, 128 - cos * centre[0] - sin * centre[1], -sin, cos, 128 + sin * centre[0] - cos * centre[1])
+    turned = Image.fromarray(face).convert("RGBA").transform(size, Image.Transform.AFFINE, back,
+                                                             Image.Resampling.BICUBIC)
+    picture.paste(turned.convert("RGB"), mask=turned.getchannel("A"))
+    return np.asarray(picture)
+
+
+def test_aligned_faces_stay_where_they_are(finder: FaceFinder, faces: list[np.ndarray]) -> None:
+    """FFHQ's own landmarks were dlib's: ours differ by a few of the 256 pixels."""
+    for face in faces:
+        square = ffhq_square(finder.find(face), (256, 256))
+        assert np.hypot(square.x / 4 - 128, square.y / 4 - 128) < 8
+        assert abs(math.hypot(square.across_x, square.across_y) / 4 - 256) < 40
+        assert abs(math.degrees(math.atan2(square.across_y, square.across_x))) < 5
+
+
+@pytest.mark.parametrize(("degrees", "scale", "size"), [
+    (0, 1, (500, 420)), (20, 0.6, (640, 480)), (-30, 2, (900, 800)), (12, 0.4, (700, 450)), (90, 1, (420, 500))])
+def test_turned_and_moved_faces_are_found_again(
+    finder: FaceFinder, faces: list[np.ndarray], degrees: float, scale: float, size: tuple[int, int]
+) -> None:
+    centre = size[0] * 0.45, size[1] * 0.52
+    turn = np.array([[math.cos(math.radians(degrees)), math.sin(math.radians(degrees))],
+                     [-math.sin(math.radians(degrees)), math.cos(math.radians(degrees))]])
+    errors = []
+    for face in faces:
+        before = ffhq_square(finder.find(face), (256, 256)).corners()
+        after = ffhq_square(finder.find(scene(face, size, centre, degrees, scale)), size).corners()
+        wanted = (before - 128) @ turn * scale + centre
+        errors.append(np.hypot(*(after - wanted).T).max() / scale)
+    assert np.median(errors) < 8 and max(errors) < 20, errors  # of the face's 256 pixels, at the square's corners
+
+
+def test_there_is_no_face_in_a_gradient(finder: FaceFinder) -> None:
+    y, x = np.mgrid[:200, :300]
+    assert finder.find(np.stack([x * 255 // 299, y * 255 // 199, 128 + 0 * x], axis=-1).astype(np.uint8)) is None
+
+
+def test_there_and_back(
+    models: Path, finder: FaceFinder, faces: list[np.ndarray], default_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGEGRAIN_CACHE", str(models))
+    picture = scene(faces[0], (640, 480), (300, 260), 20, 1.2)
+    codec = sdk.Codec(default_bundle, threads=1)
+    payload = codec.compress(picture, align=True)
+    square = payload.header.square
+    assert square is not None and abs(math.degrees(math.atan2(square.across_y, square.across_x)) - 20) < 5
+    assert len(payload) < 1000
+    native = codec.restore(payload, size="native")
+    # What comes back is the face, upright: nearer to what was encoded than to the same square left as it lies.
+    aligned = cut_square(picture, square.corners(), 256).astype(int)
+    lying = cut_square(picture, OrientedSquare(square.x, square.y, 4 * square.side, 0).corners(), 256).astype(int)
+    restored = np.asarray(native).astype(int)
+    assert np.abs(restored - aligned).mean() < 14 < np.abs(restored - lying).mean()
+
+    small = Image.fromarray(picture).resize((320, 240), Image.Resampling.LANCZOS)
+    pasted = np.asarray(sdk.paste(native, payload, small)).astype(int)
+    background = np.asarray(small).astype(int)
+    x, y = np.meshgrid(np.arange(320) + 0.5, np.arange(240) + 0.5)
+    outside = np.hypot(2 * x - square.x / 4, 2 * y - square.y / 4) > square.side * 0.75
+    assert outside.any() and np.array_equal(pasted[outside], background[outside])
+    assert 0 < np.abs(pasted - background)[~outside].mean() < 14
+    for path in (models / "align").iterdir():
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == face_models.FILES[path.name][1]
+
+
+def test_without_the_extra(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
+    with pytest.raises(ModelError, match=r"pip install 'edgegrain\[align\]'"):
+        FaceFinder(models / "align")

@@ -43,7 +43,7 @@ def compress(
         align: find the largest face, and encode the square around it that portraits have in FFHQ; the payload says
             where that lies, so `paste` can put the face back. ``"auto"`` takes the centre square where no face is
             found, or where what finds them is not installed: ``pip install 'edgegrain[align]'`` and ``edgegrain align
-            fetch``. The service and the clients in other languages do not align.
+            fetch`` (docs/align.md).
 
     Raises:
         ImageError: the picture cannot be read, or is refused; there is no face to align.

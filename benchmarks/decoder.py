@@ -16,6 +16,9 @@ One run measures everything, each variant and batch size in a process of its own
     ort-fused, -half    ONNX Runtime with the fused ops; on CUDA also with --prefer_nhwc (-nhwc)
     session             from uint8 LR to uint8 picture (`DecoderSession`), the fastest of the graphs' forms
 
+A variant that cannot be measured (torch.compile without a compiler, too little memory or time) says why, and the others
+go on. What ``--out`` names is written after every measurement: a run that is broken off keeps what it has.
+
 Ratios are of batch 1, above 1 where ours is faster. Shares count the operations of the plain modules against the rate
 of torch's largest products, and what the nodes of ort-plain read and write against the rate of a copy.
 """
@@ -37,11 +40,11 @@ from import_time import ROOT
 from measurement import (
     circumstances,
     copy_rate,
-    finish,
     in_own_process,
     matmul_rate,
     median_seconds,
     peak_mebibytes,
+    save,
 )
 
 sys.path.insert(0, str(ROOT))
@@ -53,7 +56,7 @@ FORMS = {"ort-plain": "plain.float32", "ort-fused": "fused.float32", "ort-plain-
          "ort-fused-half": "fused.float16", "ort-fused-half-nhwc": "fused.float16"}
 VARIANTS = {
     "quick": ("torch-eager", "torch-activations", "ort-plain", "ort-fused", "session"),
-    "cpu": ("torch-eager", "torch-activations", "ort-plain", "ort-fused", "session", "torch-compile"),
+    "cpu": ("torch-eager", "torch-activations", "ort-plain", "ort-fused", "session", "torch-compile", "torch-half"),
     "cuda": ("torch-eager-half", "ort-fused-half", "torch-eager", "ort-plain", "ort-fused", "torch-half",
              "ort-plain-half", "ort-fused-half-nhwc", "session", "torch-compile")}
 """In the order of importance, as far as time may run out."""
@@ -73,6 +76,17 @@ SLOWEST = 8
 SLOW = 5.0
 """Seconds of a first run after which one more is enough."""
 LATE = "not begun, the time was up"
+
+
+def measured(variant: str, batch: int, folder: Path, device: str, threads: int, seconds: float) -> dict[str, Any]:
+    """What `measure` or, for the variant ``nodes``, `slowest_nodes` finds; else ``error`` and why there is nothing."""
+    try:
+        if variant == "nodes":
+            return slowest_nodes(folder, device, threads)
+        return measure(variant, batch, folder, device, threads, seconds)
+    except Exception as error:  # of torch, its compiler, or ONNX Runtime: they have no common class
+        lines = str(error).strip().splitlines()
+        return {"error": f"{type(error).__name__}: {lines[0].strip()}"[:300] if lines else type(error).__name__}
 
 
 def measure(variant: str, batch: int, folder: Path, device: str, threads: int, seconds: float) -> dict[str, Any]:
@@ -239,7 +253,7 @@ def profiled_nodes(folder: Path, threads: int, runs: int = 3) -> dict[str, Any]:
     total = sum(kinds.values())
     return {"moved_bytes": moved / runs,
             "kinds": [[kind, round(time / total, 3)] for kind, time in ranked(kinds)],
-            "nodes": [[f"{kind} {name}", round(time / total, 3)] for (kind, name), time in ranked(names)]}
+            "nodes": [[f"{kind} {name}", round(time / total, 3)] for (kind, name), time in ranked(names)[:SLOWEST]]}
 
 
 def slowest_kernels(folder: Path, runs: int = 5) -> dict[str, Any]:
@@ -254,12 +268,13 @@ def slowest_kernels(folder: Path, runs: int = 5) -> dict[str, Any]:
             run()
     times = {event.key[:80]: float(getattr(event, "self_device_time_total", 0)) for event in recorded.key_averages()}
     total = sum(times.values()) or 1.0
-    return {"moved_bytes": None, "kinds": [[name, round(time / total, 3)] for name, time in ranked(times)], "nodes": []}
+    kernels = [[name, round(time / total, 3)] for name, time in ranked(times)[:SLOWEST]]
+    return {"moved_bytes": None, "kinds": kernels, "nodes": []}
 
 
 def ranked(times: dict[Any, float]) -> list[tuple[Any, float]]:
-    """The largest, largest first."""
-    return sorted(times.items(), key=lambda item: -item[1])[:SLOWEST]
+    """Largest first."""
+    return sorted(times.items(), key=lambda item: -item[1])
 
 
 def prepare(options: argparse.Namespace, folder: Path) -> None:
@@ -314,13 +329,12 @@ def main() -> int:
     seconds = options.seconds or (4 if options.quick else 10)
     if options.measure:
         variant, batch = options.measure.split(":")
-        result = (slowest_nodes(options.packed, options.device, options.threads) if variant == "nodes" else
-                  measure(variant, int(batch), options.packed, options.device, options.threads, seconds))
-        print(json.dumps(result))
+        print(json.dumps(measured(variant, int(batch), options.packed, options.device, options.threads, seconds)))
         return 0
     with tempfile.TemporaryDirectory(prefix="edgegrain-decoder-") as folder:
         report = compare(options, Path(folder), seconds)
-    finish(report, options.out, options.json)
+    if options.json:
+        print(json.dumps(report))
     return int(any("error" in row and row["error"] != LATE and row["variant"] not in TORCH for row in report["runs"]))
 
 
@@ -341,35 +355,45 @@ def compare(options: argparse.Namespace, folder: Path, seconds: float) -> dict[s
               "--seconds", str(seconds)]
     nodes = in_own_process(__file__, [*common, "--measure", "nodes:1"], options.limit)
     batches = [int(batch) for batch in (options.batches or ("1,4" if options.quick else "1,4,16")).split(",")]
+    wanted = [(batch, variant) for batch in batches for variant in chosen_variants(options, table)]
     rows: list[dict[str, Any]] = []
-    for batch in batches:
-        for variant in chosen_variants(options, table):
-            if options.budget and time.monotonic() - begin > options.budget:
-                rows.append({"variant": variant, "batch": batch, "error": LATE})
-                continue
+    whole = report
+    for index, (batch, variant) in enumerate(wanted):
+        if options.budget and time.monotonic() - begin > options.budget:
+            row = {"error": LATE}
+        else:
             row = in_own_process(__file__, [*common, "--measure", f"{variant}:{batch}"], options.limit)
-            if "ms" in row:
-                row["of_matmul"] = table["flop"] * batch / row["ms"] * 1e3 / (report["matmul_tflops"] * 1e12)
-                if variant == "ort-plain" and nodes.get("moved_bytes") and batch == 1:
-                    row["of_copy"] = nodes["moved_bytes"] / row["ms"] * 1e3 / (report["copy_gb_per_s"] * 1e9)
-            rows.append({"variant": variant, "batch": batch,
-                         **{key: rounded(value) if key != "error" else value for key, value in row.items()}})
-            print("  ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
-    times = {row["variant"]: row["ms"] for row in rows if row["batch"] == batches[0] and "ms" in row}
-    ratios = {name: round(times[slow] / times[fast], 2) for name, (slow, fast) in RATIOS.items()
-              if slow in times and fast in times}
+        if "ms" in row:
+            row["of_matmul"] = table["flop"] * batch / row["ms"] * 1e3 / (report["matmul_tflops"] * 1e12)
+            if variant == "ort-plain" and nodes.get("moved_bytes") and batch == 1:
+                row["of_copy"] = nodes["moved_bytes"] / row["ms"] * 1e3 / (report["copy_gb_per_s"] * 1e9)
+        rows.append({"variant": variant, "batch": batch,
+                     **{key: rounded(value) if key != "error" else value for key, value in row.items()}})
+        print("  ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
+        left = [f"{variant} in batches of {batch}" for batch, variant in wanted[index + 1:]]
+        whole = {**report, **side_by_side(rows, batches[0], folder), "runs": rows, "slowest": nodes,
+                 **({"left": left} if left else {})}
+        save(whole, options.out)
+    for name in (*RATIOS, "largest_differences"):
+        if name in whole:
+            print(f"{name}: {whole[name]}")
+    for kind_name, share in nodes.get("kinds", [])[:SLOWEST]:
+        print(f"{share:6.1%}  {kind_name}")
+    return whole
+
+
+def side_by_side(rows: list[dict[str, Any]], batch: int, folder: Path) -> dict[str, Any]:
+    """The ratios of a batch size's times, and by how much the variants' pictures in ``folder`` differ."""
+    times = {row["variant"]: row["ms"] for row in rows if row["batch"] == batch and "ms" in row}
+    found: dict[str, Any] = {name: round(times[slow] / times[fast], 2) for name, (slow, fast) in RATIOS.items()
+                             if slow in times and fast in times}
     reference = folder / "torch-eager.npy"
     if reference.is_file():
         expected = np.load(reference).astype(np.float64)
-        differences = {variant: float(f"{np.abs(np.load(path) - expected).max() / np.abs(expected).max():.1e}")
-                       for variant in sorted(times) if (path := folder / f"{variant}.npy").is_file()
-                       and variant != "torch-eager"}
-        ratios["largest_differences"] = differences
-    for name, value in ratios.items():
-        print(f"{name}: {value}")
-    for kind_name, share in nodes.get("kinds", []):
-        print(f"{share:6.1%}  {kind_name}")
-    return {**report, **ratios, "runs": rows, "slowest": nodes}
+        found["largest_differences"] = {
+            variant: float(f"{np.abs(np.load(path) - expected).max() / np.abs(expected).max():.1e}")
+            for variant in sorted(times) if (path := folder / f"{variant}.npy").is_file() and variant != "torch-eager"}
+    return found
 
 
 def rounded(value: float) -> float:

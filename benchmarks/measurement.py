@@ -18,7 +18,10 @@ from typing import Any
 
 from import_time import ROOT, commit, processor
 
-Synchronize = Callable[[], object]
+sys.path.insert(0, str(ROOT))
+
+from edgegrain.contract.files import write_atomically
+
 RESULTS = ROOT / "results" / "performance"
 """Where ``--out`` belongs for figures that `performance_page.py` shows."""
 _COPY_BYTES = {"cpu": 1 << 28, "cuda": 1 << 30}
@@ -106,11 +109,15 @@ def in_own_process(script: str, arguments: Sequence[str], timeout: float) -> dic
     return result
 
 
+def save(report: dict[str, Any], out: Path | None) -> None:
+    """Write a report where it is wanted, the whole file or not at all."""
+    if out:
+        write_atomically(out, (json.dumps(report, indent=1) + "\n").encode(), force=True)
+
+
 def finish(report: dict[str, Any], out: Path | None, as_json: bool) -> None:
     """Write a report where it is wanted, and as the last line of the output."""
-    if out:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(report, indent=1) + "\n")
+    save(report, out)
     if as_json:
         print(json.dumps(report))
 

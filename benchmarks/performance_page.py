@@ -1,16 +1,20 @@
 """Write docs/performance.md from the reports in results/performance.
 
-    python benchmarks/decoder.py --out results/performance/decoder-256-cpu.json           # and so on, see SECTIONS
-    python benchmarks/performance_page.py
+    python benchmarks/performance_page.py                            # from what was measured
+    python benchmarks/performance_page.py --measure                  # measure all that a CPU can first
+    python benchmarks/performance_page.py --measure decoder-1024-cpu
 
-Every figure on the page comes from one of these files; what has no file is named as not measured.
+Every figure on the page comes from one of these files; what has no file is named as not measured. A run that is broken
+off leaves what it has: the page shows it and says what is missing.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
+import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +72,7 @@ def decoder_section(report: Mapping[str, Any]) -> list[str]:
         share = f"{row['of_matmul']:.0%}" if "of_matmul" in row else ""
         memory = _memory(row["peak_mib"]) if "peak_mib" in row else ""
         lines.append(f"| {label} | {times} | {share} | {memory} |")
+    lines += _not_measured(report)
     said = [text.format(report[name]) for name, text in RATIOS.items() if name in report]
     if said:
         lines += ["", f"At batch {first}: " + "; ".join(said) + "."]
@@ -81,9 +86,12 @@ def decoder_section(report: Mapping[str, Any]) -> list[str]:
                       f"picture, passes at {plain['of_copy']:.0%} of the copy rate.")
     if kinds := report["slowest"].get("kinds"):
         lines[-1] += " Time goes into " + ", ".join(f"{kind} {share:.0%}" for kind, share in kinds[:5]) + "."
-    if differences := report.get("largest_differences"):
-        lines[-1] += (f" The variants' pictures differ from the first one's by at most {max(differences.values()):.0e} "
-                      "of the largest value.")
+    differences = report.get("largest_differences", {})
+    whole = [value for variant, value in differences.items() if "half" not in variant]
+    half = [value for variant, value in differences.items() if "half" in variant]
+    if whole:
+        lines[-1] += (f" The variants' pictures differ from the first one's by at most {max(whole):.0e} of the largest "
+                      f"value{f', in float16 by {max(half):.0e}' if half else ''}.")
     return [*lines, "", _origin(report, "decoder.py")]
 
 
@@ -122,7 +130,6 @@ def ops_section(report: Mapping[str, Any]) -> list[str]:
 
 SECTIONS: tuple[tuple[str, str, Callable[[Mapping[str, Any]], list[str]]], ...] = (
     ("decoder-256-cpu", "The default bundle's decoder, on a CPU", decoder_section),
-    ("decoder-256-grain-cpu", "GRAIN at 256², on a CPU", decoder_section),
     ("decoder-1024-cpu", "The paper's decoder at 1024², on a CPU", decoder_section),
     ("encoder-cpu", "The encoder, on a CPU", encoder_section),
     ("decoder-1024", "The paper's decoder at 1024², on a GPU", decoder_section),
@@ -130,6 +137,11 @@ SECTIONS: tuple[tuple[str, str, Callable[[Mapping[str, Any]], list[str]]], ...] 
     ("decoder-256", "GRAIN at 256², on a GPU", decoder_section),
     ("cuda_ops", "The generators' fused ops, on a GPU", ops_section))
 """File in results/performance without its ending, heading, and how it is shown."""
+COMMANDS: Mapping[str, Sequence[str]] = {
+    "decoder-256-cpu": ("decoder.py",),
+    "encoder-cpu": ("encoder.py",),
+    "decoder-1024-cpu": ("decoder.py", "--config", "grain-1024-lr16-paper", "--batches", "1")}
+"""File in results/performance without its ending -> what measures it on a CPU; the quickest first."""
 
 
 def page(folder: Path = RESULTS) -> str:
@@ -158,6 +170,27 @@ def page(folder: Path = RESULTS) -> str:
     return "\n".join(lines) + "\n"
 
 
+def measure(names: Sequence[str], folder: Path = RESULTS) -> list[str]:
+    """Run the commands of these reports, one after the other; the names of those that ended with an error."""
+    failed = []
+    for name in names:
+        script, *arguments = COMMANDS[name]
+        command = [sys.executable, str(ROOT / "benchmarks" / script), *arguments, "--out", str(folder / f"{name}.json")]
+        print(f"{name}: {' '.join(command[1:])}", file=sys.stderr, flush=True)
+        if subprocess.run(command).returncode:
+            failed.append(name)
+    return failed
+
+
+def _not_measured(report: Mapping[str, Any]) -> list[str]:
+    """Why there is no time, of the variants that have none."""
+    reasons = [f"{VARIANTS[row['variant']]}, batch {row['batch']}: {row['error']}"
+               for row in report["runs"] if "error" in row]
+    if report.get("left"):
+        reasons.append(f"the run was broken off before {', '.join(report['left'])}")
+    return ["", "Not measured: " + "; ".join(reasons) + "."] if reasons else []
+
+
 def _time(row: Mapping[str, Any] | None) -> str:
     if row is None:
         return ""
@@ -177,10 +210,22 @@ def _origin(report: Mapping[str, Any], script: str) -> str:
             f"{report['threads']} threads, {versions}, commit {report['commit']}.")
 
 
-def main() -> None:
-    """Write the page."""
-    write_atomically(PAGE, page().encode(), force=True)
+def main() -> int:
+    """Write the page, after measuring where that is asked for; the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--measure", nargs="*", choices=tuple(COMMANDS), metavar="REPORT",
+                        help=f"measure these first [default: all of {', '.join(COMMANDS)}]")
+    options = parser.parse_args()
+    failed: list[str] = []
+    try:
+        if options.measure is not None:
+            failed = measure(options.measure or tuple(COMMANDS))
+    finally:
+        write_atomically(PAGE, page().encode(), force=True)
+    for name in failed:
+        print(f"failed: {name}", file=sys.stderr)
+    return int(bool(failed))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

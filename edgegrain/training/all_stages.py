@@ -24,6 +24,8 @@ from edgegrain.contract.errors import EdgegrainError
 from edgegrain.training.checkpoint import checkpoint_path
 from edgegrain.training.configs import CONFIGS
 from edgegrain.training.console import errors_on_one_line
+from edgegrain.training.prior_files import load_prior
+from server_decoder.grain.grain import GrainConfig
 
 SHARES = {"stage1": 50, "stage2": 15, "stage3": 10, "final": 25}
 """Stage -> its part of the time in percent, unless said otherwise."""
@@ -91,6 +93,9 @@ def main(
         help="Percent of the time for stage 1, 2, 3 and the final one.")] = ",".join(map(str, SHARES.values())),
     start: Annotated[str, typer.Option(
         "--init-from", help="Run or bundle that stage 1 begins with.")] = "",
+    prior: Annotated[str, typer.Option(
+        help="Generator, for the stages that have one: a fetched prior's name, or a file; by default the published "
+        "one.")] = "",
     processes: Annotated[int, typer.Option(
         min=1, help="Processes of every stage, by torchrun: one per GPU.")] = 1,
 ) -> None:
@@ -103,6 +108,7 @@ def main(
     with errors_on_one_line():
         names = stages_of(recipe)
         parts = _parse(shares)
+        load_prior(CONFIGS[names["stage2"]], prior or None)  # if it is not there, that is said before stage 1's hours
         began, previous = time.monotonic(), start
         runs = {stage: out / stage for stage in names}
         for index, (stage, name) in enumerate(names.items()):
@@ -113,7 +119,8 @@ def main(
                     raise EdgegrainError(f"the budget of {budget_seconds:g} s ended before {stage}; the same command "
                                          "continues there")
                 seconds = shared_out(left, parts, [finished(other) for other in runs.values()])[index]
-                _train(name, run, previous, seconds if budget_seconds else 0, processes, context.args)
+                options = ["--prior", prior] if prior and isinstance(CONFIGS[name].decoder, GrainConfig) else []
+                _train(name, run, previous, seconds if budget_seconds else 0, processes, [*options, *context.args])
             previous = str(run)
             typer.echo(f"{stage}: {run}")
 

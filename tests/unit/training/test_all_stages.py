@@ -16,6 +16,8 @@ from typer.testing import CliRunner
 from edgegrain.training import all_stages
 from edgegrain.training.all_stages import app, finished, recipes, run_stage, shared_out
 from edgegrain.training.checkpoint import checkpoint_path
+from server_decoder.stylegan2.checkpoints import save_stylegan2
+from server_decoder.stylegan2.synthesis import TINY_64, StyleGAN2
 
 
 class Stages:
@@ -54,6 +56,17 @@ def test_every_stage_begins_with_the_one_before(monkeypatch: pytest.MonkeyPatch,
                                                            "smoke-final"]
     assert invoke("smoke", "--out", str(tmp_path)) == (0, "")
     assert len(stages.commands) == 4  # all are finished
+
+
+def test_the_generator_goes_to_the_stages_that_have_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    stages = Stages(monkeypatch)
+    save_stylegan2(tmp_path / "prior.safetensors", StyleGAN2(TINY_64))
+    prior = ["--prior", str(tmp_path / "prior.safetensors")]
+    assert invoke("smoke", "--out", str(tmp_path / "runs"), *prior, "--", "--pictures", "24") == (0, "")
+    assert [command[-4:-2] == prior for command in stages.commands] == [False, True, True, True]
+    code, error = invoke("cats-256-lr16", "--out", str(tmp_path / "cats"))
+    assert code == 1 and "pass --prior with the file of one that makes cats" in error
+    assert not (tmp_path / "cats").exists()
 
 
 def test_what_was_interrupted_is_continued(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import typer
 
+from edgegrain.training.all_stages import recipes
 from edgegrain.training.configs import CONFIGS
 from edgegrain.training.distil_configs import DISTIL_CONFIGS
 from edgegrain.training.prior_configs import PRIOR_CONFIGS
 
 RECIPES = {"edgegrain.training.train": CONFIGS, "edgegrain.training.prior": PRIOR_CONFIGS,
            "edgegrain.training.distil": DISTIL_CONFIGS}
+STAGES = "edgegrain.training.all_stages"
 
 
 def _options(module: str) -> set[str]:
@@ -30,6 +32,13 @@ def test_every_module_option_and_recipe_of_the_page_exists(repository: Path) -> 
     commands = [shlex.split(line) for line in re.findall(r"^ *python -m (.+)$", text, re.MULTILINE)]
     assert len(commands) >= 12
     for module, *arguments in commands:
+        if module == STAGES:
+            assert arguments[0] in recipes()
+            if "--" in arguments:  # what follows goes to every stage
+                split = arguments.index("--")
+                passed = {argument for argument in arguments[split:] if argument.startswith("--") and argument != "--"}
+                assert passed and passed <= _options("edgegrain.training.train")
+                arguments = arguments[:split]
         options = {argument for argument in arguments if argument.startswith("--")}
         assert options <= _options(module), f"{module} has no {sorted(options - _options(module))}"
         if "--config" in arguments:

@@ -16,13 +16,14 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
 from edgegrain.contract.errors import ModelError
 from edgegrain.contract.files import write_atomically
 from server_decoder.prior import GenerativePrior, Offsets, Synthesis, shifted
+from server_decoder.weight_file import read_header, read_weights
 
 NEGATIVE_SLOPE = 0.2
 _MAPPING_GAIN = math.sqrt(2)  # keeps the second moment through a leaky ReLU; StyleGAN2's convention
@@ -286,13 +287,12 @@ def load_mobile_stylegan(
         ModelError: the file is not ours, holds other sizes, or has no head for ``cut_to``.
     """
     try:
-        with safe_open(path, "pt") as file:
-            header = file.metadata() or {}
-            if header.get("format") != FORMAT:
-                raise ModelError(f"{path} is no MobileStyleGAN of ours (format {header.get('format')!r}, expected "
-                                 f"{FORMAT!r}); edgegrain prior fetch writes one")
-            stored = MobileStyleGANConfig.from_dict(json.loads(header["config"]))
-            state = {name: file.get_tensor(name) for name in file.keys()}
+        header = read_header(path)
+        if header.get("format") != FORMAT:
+            raise ModelError(f"{path} is no MobileStyleGAN of ours (format {header.get('format')!r}, expected "
+                             f"{FORMAT!r}); edgegrain prior fetch writes one")
+        stored = MobileStyleGANConfig.from_dict(json.loads(header["config"]))
+        state = read_weights(path)
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, ModelError):
             raise

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from edgegrain.contract.cache_folder import cache_folder
 from edgegrain.contract.errors import ModelError
@@ -15,6 +15,7 @@ from server_decoder.mobile_stylegan import MobileStyleGANConfig, load_mobile_sty
 from server_decoder.prior import GenerativePrior
 from server_decoder.stylegan2 import checkpoints
 from server_decoder.stylegan2.synthesis import StyleGAN2Config
+from server_decoder.weight_file import read_header
 
 DEFAULT_PRIOR = "mobile-stylegan-ffhq"
 _NAME = re.compile(r"[a-z0-9]+(?:[-_.][a-z0-9]+)*")
@@ -111,7 +112,6 @@ def load_prior(
 
 def _header(path: Path) -> dict[str, str]:
     try:
-        with safe_open(path, "pt") as file:
-            return file.metadata() or {}
+        return read_header(path)
     except SafetensorError as error:
         raise ModelError(f"{path} is no safetensors file: {error}") from error

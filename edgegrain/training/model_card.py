@@ -78,10 +78,10 @@ def card_text(bundle_id: str, training: Mapping[str, Any], evaluation: Mapping[s
         "LPIPS-Alex takes part in training; LPIPS-VGG does not.",
         "",
     ]
-    if sizes := evaluation.get("lr_bytes"):
-        lines += [f"The payload holds the LR in {sizes['payload']:.0f} bytes on average, headers included; the same "
-                  f"LR is {sizes['png']:.0f} bytes as optimised PNG, {sizes['webp']:.0f} as lossless WebP, "
-                  f"{sizes['jpeg-xl']:.0f} as lossless JPEG XL.", ""]
+    if lr_bytes := evaluation.get("lr_bytes"):
+        lines += [f"The payload holds the LR in {lr_bytes['payload']:.0f} bytes on average, headers included; the same "
+                  f"LR is {lr_bytes['png']:.0f} bytes as optimised PNG, {lr_bytes['webp']:.0f} as lossless WebP, "
+                  f"{lr_bytes['jpeg-xl']:.0f} as lossless JPEG XL.", ""]
     if "kid_features" in evaluation:
         lines += [f"KID is the kernel distance of {evaluation['kid_features']}; it takes no part in training.", ""]
     return "\n".join(lines)

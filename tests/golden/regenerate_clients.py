@@ -2,8 +2,8 @@
 
 The clients in TypeScript, Java and Swift (clients/) read these files and those of tests/golden/contract. They pin what
 a client computes: the golden inputs, the picture turned upright, what shows through transparency, the encoder's square,
-coded bodies, whole payloads, and what must be refused. Every one follows from the contract and from the default bundle,
-both frozen.
+coded bodies, whole payloads, what must be refused, and what Python reads and they refuse. Every one follows from the
+contract and from the default bundle, both frozen.
 
 Pictures are made so that any language can make them. They are cells of block x block pixels, cut off at the right and
 bottom; byte n of the cells, in reading order, R, G, B (A), is the top byte of state n of the generator
@@ -33,7 +33,14 @@ from edgegrain.contract.bundle_paths import DEFAULT_BUNDLE, find_bundle
 from edgegrain.contract.errors import PayloadError
 from edgegrain.contract.lr_coder import CoderTables, encode_lr
 from edgegrain.contract.manifest import load_manifest
-from edgegrain.contract.payload import decode_payload
+from edgegrain.contract.oriented_square import OrientedSquare
+from edgegrain.contract.payload import (
+    CODING_DEFLATE,
+    CODING_RAW,
+    FIT_ALIGN,
+    decode_payload,
+    encode_payload,
+)
 
 FOLDER = Path(__file__).parent / "clients"
 PORTRAIT = "portrait.ppm"
@@ -107,6 +114,11 @@ def golden_files() -> dict[str, bytes]:
             "bundle": manifest.id,
             "lr_contract_id": manifest.lr_contract_id.hex(),
             "payloads": _damaged(manifest.lr_contract_id, tables),
+        }),
+        "unsupported.json": _json({
+            "bundle": manifest.id,
+            "lr_contract_id": manifest.lr_contract_id.hex(),
+            "payloads": _unsupported(manifest.lr_contract_id, tables),
         }),
     }
 
@@ -229,6 +241,27 @@ def _damaged(contract_id: bytes, tables: CoderTables) -> list[dict[str, str]]:
             continue
         raise AssertionError(f"{name} is a payload that can be read")
     return [{"name": name, "payload": data.hex()} for name, data in cases.items()]
+
+
+def _unsupported(contract_id: bytes, tables: CoderTables) -> list[dict[str, str]]:
+    """Payloads of photographs and of aligned pictures, which the clients neither make nor read."""
+    golden_lr = _contract_script().golden_lr
+    small, wide = golden_lr("smooth", 16, 16), golden_lr("smooth", 257, 2)
+    square = OrientedSquare(1280, 800, 800, 600)
+    cases: list[tuple[str, npt.NDArray[np.uint8], dict[str, Any]]] = [
+        ("fit 3, aligned", small, {"fit": FIT_ALIGN, "square": square}),
+        ("fit 3, aligned, raw", small, {"fit": FIT_ALIGN, "square": square, "coding": CODING_RAW}),
+        ("coding 2, deflated", small, {"coding": CODING_DEFLATE}),
+        ("size code 14, deflated", wide, {}),
+        ("size code 14, raw", wide, {"coding": CODING_RAW}),
+    ]
+    payloads = []
+    for name, lr, changes in cases:
+        data = encode_payload(lr, contract_id=contract_id, tables=tables, original_size=(640, 480), **changes)
+        if not np.array_equal(decode_payload(data, contract_id=contract_id, tables=tables)[0], lr):
+            raise AssertionError(f"{name} is not read back")
+        payloads.append({"name": name, "payload": data.hex(), "lr_sha256": _digest(lr)})
+    return payloads
 
 
 def _contract_script() -> Any:

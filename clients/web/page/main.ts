@@ -52,7 +52,7 @@ for (const input of inputs) {
   });
 }
 measure.addEventListener("click", () => void saveReport());
-sample.addEventListener("click", async () => show(await (await fetch(sampleUrl)).blob()));
+sample.addEventListener("click", () => void showSample());
 slider.addEventListener("input", placeDivider);
 for (const choice of document.querySelectorAll("input[name=fit]")) {
   choice.addEventListener("change", () => source && void show(source));
@@ -88,7 +88,7 @@ async function open(): Promise<void> {
     if (error instanceof ServiceError && error.message.includes("answered 401")) {
       element("token-form").hidden = false;
       element<HTMLInputElement>("token").focus();
-      say("");
+      say(token ? "The service does not know that token." : "");
     } else {
       complain(error);
     }
@@ -99,6 +99,16 @@ async function open(): Promise<void> {
   for (const control of [...inputs, sample, measure]) control.disabled = false;
   const seconds = ((performance.now() - start) / 1000).toFixed(1);
   say(`Ready. This device encoded all ${selfTest.length} test pictures to exactly the right bytes (${seconds} s).`);
+}
+
+async function showSample(): Promise<void> {
+  try {
+    const response = await fetch(sampleUrl);
+    if (!response.ok) throw new Error(`the sample could not be fetched (${response.status})`);
+    await show(await response.blob());
+  } catch (error) {
+    complain(error);
+  }
 }
 
 async function show(picture: Blob): Promise<void> {
@@ -138,8 +148,8 @@ function present(payload: Payload, restored: Restored, bitmap: ImageBitmap, fit:
     payload,
     original,
     restored: drawn(restored.bitmap, width, height),
-    jpeg: classical(original, "image/jpeg", budget),
-    webp: classical(original, "image/webp", budget),
+    jpeg: classical(original, "image/jpeg", budget).catch(() => undefined),
+    webp: classical(original, "image/webp", budget).catch(() => undefined),
   };
   restored.bitmap.close();
   copy(shown.original, "original");
@@ -170,6 +180,7 @@ async function saveReport(): Promise<void> {
     link.href = URL.createObjectURL(new Blob([JSON.stringify(report, null, 1) + "\n"], { type: "application/json" }));
     link.download = "device-report.json";
     link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 60_000); // some browsers read it after the click
     say(
       `${report.checked - report.failed.length} of ${report.checked} test pictures came out exactly; ` +
         `the encoder takes ${report.encode_ms.median.toFixed(1)} ms.`,

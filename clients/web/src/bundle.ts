@@ -97,23 +97,25 @@ function checkPreprocessing({ id, preprocessing }: BundleDescription): void {
 }
 
 async function fetchListing(source: BundleSource): Promise<readonly BundleDescription[]> {
-  const url = new URL(LISTING, source.service).href;
+  const url = address(LISTING, source.service);
   const cache = await openCache();
+  let response: Response;
   try {
-    const response = await get(url, source.token);
-    const copy = response.clone();
-    const listing = (await response.json()) as readonly BundleDescription[];
-    await cache?.put(url, copy);
-    return listing;
+    response = await get(url, source.token);
   } catch (error) {
     const kept = error instanceof Unreachable ? await cache?.match(url) : undefined;
     if (!kept) throw error;
     return (await kept.json()) as readonly BundleDescription[];
   }
+  const copy = response.clone();
+  const listing: unknown = await response.json().catch(() => undefined);
+  if (!Array.isArray(listing)) throw new ServiceError(`${url} lists no bundles; is this an edgegrain service?`);
+  await keep(cache, url, copy);
+  return listing as readonly BundleDescription[];
 }
 
 async function fetchFile(source: BundleSource, file: FileDescription): Promise<Uint8Array> {
-  const url = new URL(file.url, source.service).href;
+  const url = address(file.url, source.service);
   const cache = await openCache();
   const kept = await cache?.match(url);
   if (kept && kept.headers.get("ETag") === `"${file.sha256}"`) {
@@ -122,13 +124,24 @@ async function fetchFile(source: BundleSource, file: FileDescription): Promise<U
   }
   const response = await get(url, source.token);
   const copy = response.clone();
-  const data = new Uint8Array(await response.arrayBuffer());
+  const body = await response.arrayBuffer().catch((error: unknown) => {
+    throw new ServiceError(`${url} broke off: ${error instanceof Error ? error.message : String(error)}`);
+  });
+  const data = new Uint8Array(body);
   const digest = sha256Hex(data);
   if (data.length !== file.size || digest !== file.sha256) {
     throw new BundleError(`${file.name} has SHA-256 ${digest}, the service lists ${file.sha256}; fetch it again`);
   }
-  await cache?.put(url, copy);
+  await keep(cache, url, copy);
   return data;
+}
+
+function address(path: string, service: string): string {
+  try {
+    return new URL(path, service).href;
+  } catch {
+    throw new ServiceError(`"${service}" is no address of a service, expected the form https://host`);
+  }
 }
 
 class Unreachable extends ServiceError {}
@@ -142,6 +155,15 @@ async function get(url: string, token: string | undefined): Promise<Response> {
   }
   if (!response.ok) throw new ServiceError(`${url} answered ${response.status} ${response.statusText}`);
   return response;
+}
+
+/** Without room in the cache the answer is fetched again the next time. */
+async function keep(cache: Cache | undefined, url: string, response: Response): Promise<void> {
+  try {
+    await cache?.put(url, response);
+  } catch {
+    await response.body?.cancel();
+  }
 }
 
 /** The cache, or undefined: outside secure contexts and where storage is forbidden there is none. */

@@ -4,7 +4,7 @@ import type { BundleSource } from "./bundle";
 import type { DeviceReport } from "./device_report";
 import type { Payload } from "./encoder";
 import type { RuntimeOptions } from "./encoder_session";
-import { DeviceError, errorOf } from "./errors";
+import { DeviceError, errorOf, ImageError } from "./errors";
 import type { Fit } from "./fit";
 import type { Answer, BundleInfo, Question, Result } from "./messages";
 import type { Source } from "./pixels";
@@ -41,11 +41,13 @@ export class EdgeClient {
   private readonly worker = new Worker(new URL("./worker.ts", import.meta.url), { type: "module", name: "edgegrain" });
   private readonly waiting = new Map<number, Waiting>();
   private last = 0;
+  /** Why nothing can be asked any more. */
+  private ended: Error | undefined;
 
   private constructor() {
     this.worker.onmessage = (event: MessageEvent<Answer>) => this.settle(event.data);
     this.worker.onerror = (event) => {
-      this.fail(new DeviceError(`the encoder's worker stopped: ${event.message ?? "it could not be loaded"}`));
+      this.end(new DeviceError(`the encoder's worker stopped: ${event.message || "it could not be loaded"}`));
     };
   }
 
@@ -67,7 +69,12 @@ export class EdgeClient {
     return client;
   }
 
-  /** Compresses a picture; `ImageError` if it cannot be read. */
+  /** Whether the worker is there; it is not after `close`, or when it broke down. */
+  get isOpen(): boolean {
+    return this.ended === undefined;
+  }
+
+  /** Compresses a picture; `ImageError` if it cannot be read, `DeviceError` if the client is not open any more. */
   async compress(source: Source, options: CompressOptions = {}): Promise<Payload> {
     const { fit = "pad", background = WHITE } = options;
     return (await this.ask({ verb: "compress", source, fit, background })) as Payload;
@@ -78,17 +85,23 @@ export class EdgeClient {
     return (await this.ask({ verb: "measure", runs })) as DeviceReport;
   }
 
-  /** Ends the worker; what was asked and not yet answered is rejected. */
+  /** Ends the worker; what was asked and not yet answered is rejected, as is what is asked later. */
   close(): void {
-    this.worker.terminate();
-    this.fail(new DeviceError("the encoder was closed"));
+    this.end(new DeviceError("the encoder was closed"));
   }
 
   private ask(question: Question): Promise<Result> {
+    if (this.ended) return Promise.reject(this.ended);
     const id = ++this.last;
     return new Promise((resolve, reject) => {
+      try {
+        this.worker.postMessage({ id, ...question });
+      } catch (error) {
+        const reason = error instanceof Error ? error.message : String(error);
+        reject(new ImageError(`this cannot be handed to the encoder's worker: ${reason}`));
+        return;
+      }
       this.waiting.set(id, { resolve, reject });
-      this.worker.postMessage({ id, ...question });
     });
   }
 
@@ -99,7 +112,9 @@ export class EdgeClient {
     else waiting?.resolve(answer.result);
   }
 
-  private fail(error: Error): void {
+  private end(error: Error): void {
+    this.ended ??= error;
+    this.worker.terminate();
     for (const { reject } of this.waiting.values()) reject(error);
     this.waiting.clear();
   }
@@ -112,11 +127,17 @@ function defaultThreads(): number {
 
 let shared: Promise<EdgeClient> | undefined;
 
-/** Compresses with the first bundle of the service that served this page; opened at the first call, then kept. */
+/**
+ * Compresses with the first bundle of the service that served this page; opened at the first call, then kept. After a
+ * failure the next call opens it again.
+ */
 export async function compress(source: Source, options: CompressOptions = {}): Promise<Payload> {
-  shared ??= EdgeClient.open().catch((error: unknown) => {
-    shared = undefined; // the next call tries again
-    throw error;
-  });
-  return (await shared).compress(source, options);
+  shared ??= EdgeClient.open();
+  const mine = shared;
+  try {
+    return await (await mine).compress(source, options);
+  } finally {
+    const open = await mine.then((client) => client.isOpen, () => false);
+    if (!open && shared === mine) shared = undefined;
+  }
 }

@@ -36,8 +36,12 @@ export class Encoder {
   /** Loads a bundle and runs its golden vectors; `DeviceError` if this device computes other bytes. */
   static async open(bundle: Bundle, options: RuntimeOptions = {}): Promise<Encoder> {
     const session = await EncoderSession.open(bundle.encoder, bundle.hr, bundle.lr, options);
-    const failed = await checkGolden(bundle.golden, (picture) => session.encode(picture));
+    const failed = await checkGolden(bundle.golden, (picture) => session.encode(picture)).catch(async (error) => {
+      await session.close();
+      throw error;
+    });
     if (failed.length) {
+      await session.close();
       const names = failed.join(", ");
       throw new DeviceError(`this device encodes ${names} to other bytes; let the service compress instead`);
     }
@@ -47,6 +51,11 @@ export class Encoder {
   /** The encoder's LR of a picture of side `hr`. */
   encode(picture: Rgb): Promise<Rgb> {
     return this.session.encode(picture);
+  }
+
+  /** Frees the encoder's memory; it encodes nothing afterwards. */
+  close(): Promise<void> {
+    return this.session.close();
   }
 
   /** Compresses a picture: the same bytes as `sdk.compress` in Python makes of these pixels. */

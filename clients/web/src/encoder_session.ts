@@ -2,7 +2,7 @@
 
 import * as ort from "onnxruntime-web/wasm";
 
-import { BundleError } from "./errors";
+import { BundleError, ImageError } from "./errors";
 import type { Rgb } from "./rgb";
 
 const INPUT = "image";
@@ -43,8 +43,12 @@ export class EncoderSession {
     return new EncoderSession(session, hr, lr);
   }
 
-  /** Encodes one picture of side `hr`. */
+  /** Encodes one picture of side `hr`; `ImageError` if it has another size. */
   async encode(picture: Rgb): Promise<Rgb> {
+    if (picture.width !== this.hr || picture.height !== this.hr) {
+      const found = `${picture.width} x ${picture.height}`;
+      throw new ImageError(`the encoder takes ${this.hr} x ${this.hr} pixels, got ${found}`);
+    }
     const image = new ort.Tensor("uint8", picture.data, [1, this.hr, this.hr, 3]);
     const results = await this.session.run({ [INPUT]: image });
     const data = results[OUTPUT].data;
@@ -53,5 +57,10 @@ export class EncoderSession {
       throw new BundleError(`the encoder gave ${found}, expected 1 x ${this.lr} x ${this.lr} x 3`);
     }
     return { width: this.lr, height: this.lr, data: data.slice() };
+  }
+
+  /** Frees its memory. */
+  close(): Promise<void> {
+    return this.session.release();
   }
 }

@@ -57,6 +57,9 @@ export function encodePayload(lr: Rgb, options: PayloadOptions): Uint8Array {
   const fit = FITS.indexOf(options.fit ?? "pad");
   if (fit < 0) throw new PayloadError(`unknown fit ${String(options.fit)}, expected one of ${FITS.join(", ")}`);
   let coding = options.coding ?? 1;
+  if (coding !== 0 && coding !== 1) {
+    throw new PayloadError(`unknown coding ${String(coding)}, expected 0 (raw) or 1 (range coder)`);
+  }
   let body = lr.data;
   if (coding === 1) {
     const coded = encodeLr(lr, options.tables);
@@ -127,7 +130,9 @@ function parse(data: Uint8Array): { header: Header; body: Uint8Array } {
   const flags = data[7];
   if (flags >> 6) throw new PayloadError("reserved flag bits are set; a newer edgegrain may read this");
   const fit = FITS[flags & 3];
-  if (fit === undefined) throw new PayloadError(`fit code ${flags & 3} is unknown, expected 0 to ${FITS.length - 1}`);
+  if (fit === undefined) {
+    throw new PayloadError("pictures that were aligned before they were encoded (fit 3) are not read here");
+  }
   let position = FIXED_BYTES;
   const sizeCode = (flags >> 2) & 15;
   let lrWidth = 1 << sizeCode;

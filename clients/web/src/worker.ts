@@ -33,6 +33,7 @@ async function respond(question: Question): Promise<Result> {
   if (question.verb === "measure") return measureDevice(encoder, threads, question.runs);
   const start = performance.now();
   const picture = await readPixels(question.source, question.background);
+  if (question.source instanceof ImageBitmap) question.source.close(); // the message brought a copy
   const decode = performance.now() - start;
   const payload = await encoder.compress(picture, question.fit);
   return { ...payload, timings: { decode, ...payload.timings } };

@@ -111,6 +111,42 @@ test("a bundle that prepares pictures in another way is refused", async () => {
   await expect(fetchBundle(source)).rejects.toThrow("another resize, lanczos");
 });
 
+test("a cache without room is no trouble", async () => {
+  vi.stubGlobal("caches", {
+    open: async () => ({
+      match: async () => undefined,
+      put: async () => {
+        throw new DOMException("full", "QuotaExceededError");
+      },
+    }),
+  });
+  expect((await fetchBundle(source)).id).toBe(ID);
+});
+
+test.each<[string, () => Response]>([
+  ["a page", () => new Response("<!doctype html>")],
+  ["an object", () => Response.json({ detail: "other" })],
+])("a service that answers with %s is none", async (_name, answer) => {
+  vi.stubGlobal("fetch", async () => answer());
+  await expect(fetchBundle(source)).rejects.toThrow(ServiceError);
+  await expect(fetchBundle(source)).rejects.toThrow("lists no bundles; is this an edgegrain service?");
+  expect(kept.size).toBe(0);
+});
+
+test("a file that breaks off is the service's trouble", async () => {
+  const whole = globalThis.fetch;
+  vi.stubGlobal("fetch", async (url: string, options: RequestInit) => {
+    if (!url.endsWith("encoder.onnx")) return whole(url, options);
+    return new Response(new ReadableStream({ pull: (controller) => controller.error(new TypeError("reset")) }));
+  });
+  await expect(fetchBundle(source)).rejects.toThrow("encoder.onnx broke off: reset");
+});
+
+test("what is no address is refused", async () => {
+  await expect(fetchBundle({ ...source, service: "host:" })).rejects.toThrow(ServiceError);
+  await expect(fetchBundle({ ...source, service: "here" })).rejects.toThrow('"here" is no address of a service');
+});
+
 test("a wrong token and an unknown bundle are the service's trouble", async () => {
   await expect(fetchBundle({ ...source, token: "other" })).rejects.toThrow("answered 401");
   await expect(fetchBundle({ ...source, bundle: "cats" })).rejects.toThrow("no bundle cats, only: faces-256-lr16");

@@ -2,7 +2,7 @@ import { beforeAll, expect, test } from "vitest";
 
 import { measureDevice } from "../src/device_report";
 import { Encoder } from "../src/encoder";
-import { BundleError, DeviceError } from "../src/errors";
+import { BundleError, DeviceError, ImageError } from "../src/errors";
 import { fitPicture } from "../src/fit";
 import { sha256Hex } from "../src/golden_inputs";
 import { defaultBundle, hexOf, type PayloadCase, pictureOf, readJson } from "./golden";
@@ -27,6 +27,12 @@ test("an encoder that computes other bytes is refused", async () => {
   const [first] = bundle.golden.inputs;
   const golden = { ...bundle.golden, inputs: [{ ...first, lr_sha256: "0".repeat(64) }] };
   await expect(Encoder.open({ ...bundle, golden })).rejects.toThrow(DeviceError);
+});
+
+test("a picture of another size is refused", async () => {
+  const picture = { width: 255, height: 256, data: new Uint8Array(3 * 255 * 256) };
+  await expect(encoder.encode(picture)).rejects.toThrow("the encoder takes 256 x 256 pixels, got 255 x 256");
+  await expect(encoder.encode(picture)).rejects.toThrow(ImageError);
 });
 
 test("what is no encoder is refused", async () => {

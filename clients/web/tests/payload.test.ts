@@ -24,6 +24,9 @@ const PAYLOADS = readJson<{ payloads: PayloadCase[] }>("tests/golden/clients/pay
 const DAMAGED = readJson<{ payloads: { name: string; payload: string }[] }>(
   "tests/golden/clients/damaged.json",
 ).payloads;
+const UNSUPPORTED = readJson<{ payloads: { name: string; payload: string }[] }>(
+  "tests/golden/clients/unsupported.json",
+).payloads;
 const STORED = readJson<{ contract_id: string; payloads: StoredPayload[] }>("tests/golden/contract/payloads.json");
 
 test("CRC-32 is that of zlib", () => {
@@ -64,6 +67,11 @@ test.each(DAMAGED)("refuses a payload: $name", ({ payload }) => {
   expect(() => decodePayload(bytesOf(payload), contractId, tables)).toThrow(PayloadError);
 });
 
+test.each(UNSUPPORTED)("says that it does not read: $name", ({ payload }) => {
+  expect(() => parseHeader(bytesOf(payload))).toThrow(PayloadError);
+  expect(() => parseHeader(bytesOf(payload))).toThrow(/ not read here/);
+});
+
 test("every byte of a payload matters", () => {
   const data = bytesOf(PAYLOADS[0].payload);
   for (let index = 0; index < data.length; index++) {
@@ -81,6 +89,7 @@ describe("refuses to write", () => {
     ["a wide LR", { ...lr, width: 257, data: new Uint8Array(3 * 257) }, right],
     ["an original without height", lr, { ...right, originalSize: [1, 0] as [number, number] }],
     ["an original of 2^32 pixels", lr, { ...right, originalSize: [65535, 65535] as [number, number] }],
+    ["an unknown coding", lr, { ...right, coding: 2 as 1 }],
     ["half a contract id", lr, { ...right, contractId: contractId.slice(0, 32) }],
   ])("%s", (_name, picture, options) => {
     expect(() => encodePayload(picture, options)).toThrow(PayloadError);

@@ -11,6 +11,8 @@ public final class CoreMLRunner: @unchecked Sendable {
     private let lr: Int
 
     /// Loads the bundle's encoder, compiling it first if it is a package; `EdgegrainError.bundle` if that fails.
+    ///
+    /// Core ML leaves what it compiles in the temporary folder, every time: ship the encoder.mlmodelc that Xcode makes.
     public init(_ bundle: EdgeBundle) throws {
         hr = bundle.hr
         lr = bundle.lr
@@ -33,8 +35,14 @@ public final class CoreMLRunner: @unchecked Sendable {
         }
         let input = try MLDictionaryFeatureProvider(
             dictionary: ["image": MLFeatureValue(pixelBuffer: pixelBuffer(picture))])
-        guard let array = try model.prediction(from: input).featureValue(for: "lr")?.multiArrayValue,
-            array.dataType == .int32, array.count == 3 * lr * lr
+        let output: MLFeatureProvider
+        do {
+            output = try model.prediction(from: input)
+        } catch {
+            throw EdgegrainError.device("Core ML cannot run the encoder: \(error.localizedDescription)")
+        }
+        guard let array = output.featureValue(for: "lr")?.multiArrayValue, array.dataType == .int32,
+            array.count == 3 * lr * lr
         else {
             throw EdgegrainError.bundle("the encoder gave no int32 [1, 3, \(lr), \(lr)]")
         }

@@ -22,14 +22,14 @@ public struct DeviceReport: Codable, Equatable, Sendable {
     /// Milliseconds for one picture: the network alone.
     public let encode_ms: Times
 
-    /// Runs the bundle's golden vectors, then one of them `runs` times.
+    /// Runs the bundle's golden vectors, then one of them `runs` times, at least once.
     public static func measure(_ bundle: EdgeBundle, device: String, runs: Int = 20) throws -> DeviceReport {
         let runner = try CoreMLRunner(bundle)
         let golden = bundle.golden
         let failed = try golden.check(runner.encode)
         let picture = try GoldenInputs.picture(golden.inputs[golden.inputs.count - 1], hr: golden.hr)
         var times: [Double] = []
-        for _ in 0..<runs {
+        for _ in 0..<max(1, runs) {
             let start = DispatchTime.now().uptimeNanoseconds
             _ = try runner.encode(picture)
             times.append(Double(DispatchTime.now().uptimeNanoseconds - start) / 1e6)
@@ -38,6 +38,7 @@ public struct DeviceReport: Codable, Equatable, Sendable {
         return DeviceReport(
             schema: 1, platform: "ios", device: device, runtime: "Core ML, CPU only", threads: 0, bundle: bundle.id,
             lr_contract_id: bundle.contractId, checked: golden.inputs.count, failed: failed,
-            encode_ms: Times(runs: runs, median: times[runs / 2], least: times[0], most: times[runs - 1]))
+            encode_ms: Times(
+                runs: times.count, median: times[times.count / 2], least: times[0], most: times[times.count - 1]))
     }
 }

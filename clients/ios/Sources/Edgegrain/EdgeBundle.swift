@@ -53,6 +53,9 @@ public struct EdgeBundle: Sendable {
                 "bundle \(manifest.id) prepares pictures in a way that this client does not know; "
                     + "let the service compress")
         }
+        guard (1...16384).contains(manifest.hr), (1...Payload.maxLRSide).contains(manifest.lr) else {
+            throw EdgegrainError.bundle("bundle \(manifest.id) has sides out of range: \(manifest.hr), \(manifest.lr)")
+        }
         func verified(_ name: String) throws -> Data {
             guard let data = try? Data(contentsOf: folder.appendingPathComponent(name)) else {
                 throw EdgegrainError.bundle("\(name) is missing in \(folder.path)")
@@ -73,7 +76,11 @@ public struct EdgeBundle: Sendable {
             encoder = compiled
         } else {
             encoder = folder.appendingPathComponent("encoder.mlpackage")
-            for name in manifest.files.keys where name.hasPrefix("encoder.mlpackage/") {
+            let names = manifest.files.keys.filter { $0.hasPrefix("encoder.mlpackage/") }
+            guard !names.isEmpty else {
+                throw EdgegrainError.bundle("bundle \(manifest.id) lists no encoder.mlpackage")
+            }
+            for name in names {
                 _ = try verified(name)
             }
         }

@@ -125,7 +125,8 @@ public struct Payload: Equatable, Sendable {
             throw EdgegrainError.payload("reserved flag bits are set; a newer edgegrain may read this")
         }
         guard let fit = Fit(rawValue: flags & 3) else {
-            throw EdgegrainError.payload("fit code \(flags & 3) is unknown")
+            throw EdgegrainError.payload(
+                "pictures that were aligned before they were encoded (fit 3) are not read here")
         }
         var position = fixedBytes
         let sizeCode = flags >> 2 & 15

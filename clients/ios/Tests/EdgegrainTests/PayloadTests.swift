@@ -71,6 +71,15 @@ final class PayloadTests: XCTestCase {
         }
     }
 
+    func testPayloadsOfOtherKindsAreRefusedAsSuch() throws {
+        for item in try GoldenFiles.read(Damaged.self, "tests/golden/clients/unsupported.json").payloads {
+            let data = try bytes(item.payload)
+            XCTAssertThrowsError(try Payload(data), item.name) { error in
+                XCTAssertTrue(error.localizedDescription.contains(" not read here"), item.name)
+            }
+        }
+    }
+
     func testEveryByteOfAPayloadMatters() throws {
         let data = [UInt8](try GoldenFiles.data("tests/golden/contract/coded-16x16-smooth.grain"))
         for index in data.indices {

@@ -9,7 +9,7 @@ public final class DeviceReport {
     private DeviceReport() {}
 
     /**
-     * Runs the bundle's golden vectors, then one of them {@code runs} times.
+     * Runs the bundle's golden vectors, then one of them {@code runs} times, at least once.
      *
      * @param device its name, such as {@code Build.MANUFACTURER + " " + Build.MODEL}
      * @param runtime what runs the encoder, such as {@code LiteRT 1.4.1, XNNPACK}
@@ -19,8 +19,8 @@ public final class DeviceReport {
             Bundle bundle, EncoderRunner runner, String device, String runtime, int threads, int runs) {
         List<String> failed = bundle.golden.check(runner);
         Rgb picture = bundle.golden.lastPicture();
-        double[] times = new double[runs];
-        for (int run = 0; run < runs; run++) {
+        double[] times = new double[Math.max(1, runs)];
+        for (int run = 0; run < times.length; run++) {
             long start = System.nanoTime();
             runner.encode(picture);
             times[run] = (System.nanoTime() - start) / 1e6;
@@ -37,7 +37,8 @@ public final class DeviceReport {
                         + " \"bundle\": %s,\n \"lr_contract_id\": %s,\n \"checked\": %d,\n \"failed\": [%s],\n"
                         + " \"encode_ms\": {\"runs\": %d, \"median\": %.2f, \"least\": %.2f, \"most\": %.2f}\n}\n",
                 quoted(device), quoted(runtime), threads, quoted(bundle.id), quoted(bundle.contractId),
-                bundle.golden.count(), names, runs, times[runs / 2], times[0], times[runs - 1]);
+                bundle.golden.count(), names, times.length, times[times.length / 2], times[0],
+                times[times.length - 1]);
     }
 
     private static String quoted(String text) {

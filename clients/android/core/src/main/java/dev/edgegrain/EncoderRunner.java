@@ -1,6 +1,6 @@
 package dev.edgegrain;
 
-/** Runs a bundle's encoder: on a phone LiteRT does, see {@code dev.edgegrain.android.LiteRtRunner}. */
+/** Runs a bundle's encoder: on a phone LiteRT does, see {@code dev.edgegrain.litert.LiteRtRunner}. */
 public interface EncoderRunner {
     /** The LR of a square picture of the bundle's {@code hr}. */
     Rgb encode(Rgb picture);

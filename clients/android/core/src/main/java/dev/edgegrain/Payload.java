@@ -142,7 +142,7 @@ public final class Payload {
             throw new PayloadException("reserved flag bits are set; a newer edgegrain may read this");
         }
         if ((flags & 3) >= Fit.values().length) {
-            throw new PayloadException("fit code " + (flags & 3) + " is unknown");
+            throw new PayloadException("pictures that were aligned before they were encoded (fit 3) are not read here");
         }
         int[] position = {FIXED_BYTES};
         int[] lrSize = readLrSize(data, flags >> 2, position);

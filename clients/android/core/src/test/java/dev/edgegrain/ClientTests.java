@@ -36,6 +36,7 @@ public final class ClientTests {
         all.put("stored payloads are read and written again", tests::storedPayloads);
         all.put("payloads are Python's", tests::payloads);
         all.put("damaged payloads are refused", tests::damaged);
+        all.put("payloads of other kinds are refused as such", tests::unsupported);
         all.put("what the format cannot say is refused", tests::limits);
         all.put("unusable coder tables are refused", tests::tables);
         all.put("an altered bundle is refused", tests::alteredBundle);
@@ -172,6 +173,18 @@ public final class ClientTests {
         }
     }
 
+    private void unsupported() throws Exception {
+        for (Map<String, Object> item : golden.cases("tests/golden/clients/unsupported.json", "payloads")) {
+            byte[] data = GoldenFiles.hex(item.get("payload"));
+            try {
+                Payload.read(data);
+                throw new AssertionError(item.get("name") + " was read");
+            } catch (PayloadException error) {
+                equal(true, error.getMessage().contains(" not read here"), item.get("name") + ": " + error);
+            }
+        }
+    }
+
     private void limits() {
         Rgb lr = new Rgb(1, 1, new byte[3]);
         Rgb wide = new Rgb(257, 1, new byte[3 * 257]);
@@ -243,6 +256,7 @@ public final class ClientTests {
         Map<String, Object> times = Json.object(report.get("encode_ms"), "times");
         equal(3.0, times.get("runs"), "runs");
         equal(true, (Double) times.get("least") <= (Double) times.get("median"), "order of times");
+        equal(true, DeviceReport.measure(bundle, grey, "", "", 4, 0).contains("\"runs\": 1,"), "at least one run");
     }
 
     private void json() {

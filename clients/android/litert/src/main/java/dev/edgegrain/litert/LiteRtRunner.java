@@ -3,6 +3,7 @@ package dev.edgegrain.litert;
 import dev.edgegrain.Bundle;
 import dev.edgegrain.BundleException;
 import dev.edgegrain.EncoderRunner;
+import dev.edgegrain.ImageException;
 import dev.edgegrain.Rgb;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
@@ -34,12 +35,21 @@ public final class LiteRtRunner implements EncoderRunner, AutoCloseable {
         } catch (IllegalArgumentException error) {
             throw new BundleException("the encoder cannot be loaded: " + error.getMessage());
         }
-        check(interpreter.getInputTensor(0), hr);
-        check(interpreter.getOutputTensor(0), lr);
+        try {
+            check(interpreter.getInputTensor(0), hr);
+            check(interpreter.getOutputTensor(0), lr);
+        } catch (BundleException error) {
+            interpreter.close();
+            throw error;
+        }
     }
 
     @Override
     public synchronized Rgb encode(Rgb picture) {
+        if (picture.width != hr || picture.height != hr) {
+            throw new ImageException(
+                    "the encoder takes " + hr + " x " + hr + " pixels, got " + picture.width + " x " + picture.height);
+        }
         ByteBuffer input = ByteBuffer.allocateDirect(picture.data.length).order(ByteOrder.nativeOrder());
         input.put(picture.data).rewind();
         ByteBuffer output = ByteBuffer.allocateDirect(3 * lr * lr).order(ByteOrder.nativeOrder());

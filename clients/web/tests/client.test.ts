@@ -1,0 +1,114 @@
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
+
+import { compress, EdgeClient } from "../src/client";
+import { DeviceError, ImageError } from "../src/errors";
+import type { Answer, Request } from "../src/messages";
+
+const BUNDLE = { id: "stub", contractId: "f0".repeat(32), hr: 8, lr: 1, selfTest: ["white"] };
+
+/** A worker that answers when it is told to; `open` it answers by itself. */
+class StubWorker {
+  static started: StubWorker[] = [];
+  onmessage: ((event: { data: Answer }) => void) | undefined;
+  onerror: ((event: { message?: string }) => void) | undefined;
+  readonly asked: Request[] = [];
+  terminated = false;
+
+  constructor() {
+    StubWorker.started.push(this);
+  }
+
+  postMessage(request: Request): void {
+    if ("source" in request && typeof request.source === "function") throw new Error("a function cannot be cloned");
+    this.asked.push(request);
+    if (request.verb === "open") queueMicrotask(() => this.answer({ id: request.id, result: BUNDLE }));
+  }
+
+  answer(answer: Answer): void {
+    this.onmessage?.({ data: answer });
+  }
+
+  terminate(): void {
+    this.terminated = true;
+  }
+}
+
+const picture = new Blob([new Uint8Array(3)]);
+
+beforeEach(() => {
+  StubWorker.started = [];
+  vi.stubGlobal("Worker", StubWorker);
+  vi.stubGlobal("location", { origin: "https://service.example" });
+});
+
+afterEach(() => vi.unstubAllGlobals());
+
+async function opened(): Promise<[EdgeClient, StubWorker]> {
+  const client = await EdgeClient.open();
+  return [client, StubWorker.started[0]];
+}
+
+test("answers reach those who asked, in whatever order", async () => {
+  const [client, worker] = await opened();
+  expect(client.bundle).toEqual(BUNDLE);
+  expect(worker.asked[0]).toMatchObject({ source: { service: "https://service.example" }, runtime: { threads: 1 } });
+  const [first, second] = [client.compress(picture), client.compress(picture, { fit: "crop" })];
+  expect(worker.asked.slice(1)).toMatchObject([{ fit: "pad", background: [255, 255, 255] }, { fit: "crop" }]);
+  const [, { id: one }, { id: two }] = worker.asked;
+  worker.answer({ id: two, result: "second" as never });
+  worker.answer({ id: one, error: { name: "ImageError", message: "no picture" } });
+  expect(await second).toBe("second");
+  await expect(first).rejects.toThrow(ImageError);
+});
+
+test("a closed client rejects what waits and what comes later", async () => {
+  const [client, worker] = await opened();
+  const waiting = client.compress(picture);
+  client.close();
+  await expect(waiting).rejects.toThrow(DeviceError);
+  await expect(client.compress(picture)).rejects.toThrow("the encoder was closed");
+  expect([worker.terminated, client.isOpen, worker.asked.length]).toEqual([true, false, 2]);
+});
+
+test("a worker that breaks down takes nobody's answer along", async () => {
+  const [client, worker] = await opened();
+  const waiting = client.compress(picture);
+  worker.onerror?.({ message: "out of memory" });
+  await expect(waiting).rejects.toThrow("the encoder's worker stopped: out of memory");
+  await expect(client.measure()).rejects.toThrow(DeviceError);
+  expect(worker.terminated).toBe(true);
+});
+
+test("a worker that cannot be loaded ends the opening", async () => {
+  vi.stubGlobal("Worker", class extends StubWorker {
+    override postMessage(): void {
+      queueMicrotask(() => this.onerror?.({}));
+    }
+  });
+  await expect(EdgeClient.open()).rejects.toThrow("it could not be loaded");
+  expect(StubWorker.started[0].terminated).toBe(true);
+});
+
+test("what cannot be sent to a worker is no picture", async () => {
+  const [client, worker] = await opened();
+  await expect(client.compress((() => 1) as never)).rejects.toThrow(ImageError);
+  expect(client.isOpen).toBe(true);
+  expect(worker.asked).toHaveLength(1);
+});
+
+test("the shared client is opened once, and again after it broke down", async () => {
+  const first = compress(picture);
+  await vi.waitFor(() => expect(StubWorker.started[0]?.asked).toHaveLength(2));
+  const second = compress(picture);
+  await vi.waitFor(() => expect(StubWorker.started[0].asked).toHaveLength(3));
+  const [worker] = StubWorker.started;
+  worker.answer({ id: worker.asked[1].id, result: "payload" as never });
+  expect(await first).toBe("payload");
+  worker.onerror?.({ message: "gone" });
+  await expect(second).rejects.toThrow("gone");
+  expect(StubWorker.started).toHaveLength(1);
+  const third = compress(picture);
+  await vi.waitFor(() => expect(StubWorker.started[1]?.asked).toHaveLength(2));
+  StubWorker.started[1].answer({ id: StubWorker.started[1].asked[1].id, result: "again" as never });
+  expect(await third).toBe("again");
+});

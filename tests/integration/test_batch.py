@@ -1,4 +1,4 @@
-"""``edgegrain batch`` as a process: 500 pictures, its parts and itself killed, gone on with, and done."""
+"""``edgegrain batch`` as a process: 500 pictures; killed in parts and whole, interrupted, gone on with, and done."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ def start() -> Iterator[Start]:
     def start(*arguments: object) -> subprocess.Popen[str]:
         runs.append(subprocess.Popen(
             [sys.executable, "-m", "edgegrain.cli.main", "batch", *map(str, arguments), "--json"], text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)}))
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)},
+            start_new_session=True))  # a process group of its own, as a shell makes one for what Ctrl-C is to end
         return runs[-1]
 
     yield start
@@ -95,7 +96,19 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def test_killed_and_gone_on_with(place: Path, start: Start) -> None:
+def whole_payloads(out: Path) -> dict[str, int]:
+    """Name -> when it was written, of the payloads; their lengths and CRCs are checked: nothing is half there."""
+    found = payloads(out)
+    for path in found.values():
+        parse_header(path.read_bytes())
+    return {name: path.stat().st_mtime_ns for name, path in found.items()}
+
+
+def wait_for_the_end_of(processes: list[int]) -> None:
+    wait(lambda: not any(Path(f"/proc/{pid}").exists() for pid in processes))
+
+
+def test_killed_interrupted_and_gone_on_with(place: Path, start: Start) -> None:
     arguments = place / "in", place / "out", "--bundle", place / "bundle", "--workers", 2, "--batch-size", 4
     out = place / "out"
 
@@ -108,12 +121,21 @@ def test_killed_and_gone_on_with(place: Path, start: Start) -> None:
     processes = descendants(run.pid)
     run.kill()
     assert run.wait(PATIENCE) == -signal.SIGKILL
-    wait(lambda: not any(Path(f"/proc/{pid}").exists() for pid in processes))
-    early = payloads(out)
-    assert 120 <= len(early) < PICTURES
-    for path in early.values():
-        parse_header(path.read_bytes())  # checks length and CRC: nothing is half there
-    ages = {name: path.stat().st_mtime_ns for name, path in early.items()}
+    wait_for_the_end_of(processes)
+    killed = whole_payloads(out)
+    assert 120 <= len(killed) < PICTURES
+
+    run = start(*arguments)
+    reach(run, out, len(killed) + 20)
+    processes = descendants(run.pid)
+    os.killpg(run.pid, signal.SIGINT)  # Ctrl-C
+    stdout, stderr = run.communicate(timeout=PATIENCE)
+    assert (run.returncode, stdout) == (130, "")
+    assert stderr.splitlines()[-1] == "interrupted; every file is either whole or not there"
+    wait_for_the_end_of(processes)
+    early = whole_payloads(out)
+    assert len(killed) + 20 <= len(early) < PICTURES and killed.items() <= early.items()
+    assert files(out).keys() - {"failures.jsonl"} == early.keys()  # nor anything half done
 
     run = start(*arguments)
     stdout, stderr = run.communicate(timeout=PATIENCE)
@@ -121,7 +143,7 @@ def test_killed_and_gone_on_with(place: Path, start: Start) -> None:
     summary = json.loads(stdout)
     assert (summary["direction"], summary["skipped"]) == ("compress", len(early))
     assert (summary["done"], summary["failed"]) == (PICTURES - len(early), DAMAGED)
-    assert {name: (out / name).stat().st_mtime_ns for name in early} == ages
+    assert early.items() <= whole_payloads(out).items()
     failures = [json.loads(line) for line in (out / "failures.jsonl").read_text().splitlines()]
     assert {failure["name"] for failure in failures} == {f"a/{20 * index:03}-cut.png" for index in range(DAMAGED)}
     assert all(failure["error"] for failure in failures) and stderr.count("error: a/") == DAMAGED

@@ -19,7 +19,17 @@ from edgegrain.evaluation.metric_weights import find_weights
 from edgegrain.training.console import errors_on_one_line, progress_bar
 from edgegrain.training.distil_configs import DISTIL_CONFIGS, DistilConfig
 from edgegrain.training.distil_loop import distil
-from edgegrain.training.placement import DEVICES
+from edgegrain.training.run_options import (
+    BudgetOption,
+    ConfigOption,
+    DeviceOption,
+    DryRunOption,
+    ListOption,
+    ResumeOption,
+    SaveOption,
+    ThreadsOption,
+    recipe_of,
+)
 from server_decoder.prior_store import find_prior
 from server_decoder.stylegan2.checkpoints import load_discriminator, load_stylegan2
 from server_decoder.stylegan2.discriminator import Discriminator
@@ -27,17 +37,6 @@ from server_decoder.stylegan2.synthesis import StyleGAN2, StyleGAN2Config
 
 PICTURES = 2_000_000
 SMOKE_PICTURES = 640
-
-
-def chosen(name: str) -> DistilConfig:
-    """The recipe of a name.
-
-    Raises:
-        EdgegrainError: there is none.
-    """
-    if name not in DISTIL_CONFIGS:
-        raise EdgegrainError(f"no configuration {name!r}; there are {', '.join(DISTIL_CONFIGS)}")
-    return DISTIL_CONFIGS[name]
 
 
 def stand_in_teacher(config: DistilConfig) -> StyleGAN2:
@@ -76,7 +75,7 @@ def list_configs() -> str:
 
 
 def main(
-    config: Annotated[str, typer.Option(help="Recipe; --list-configs names them.")] = "mobile-256",
+    config: ConfigOption = "mobile-256",
     teacher: Annotated[str, typer.Option(
         help="StyleGAN2: a file that edgegrain.training.prior or edgegrain prior convert wrote; smoke does without.")
     ] = "",
@@ -87,14 +86,13 @@ def main(
     ] = None,
     pictures: Annotated[int, typer.Option(
         min=0, help=f"Pictures to see in all; 0: {PICTURES:,} ({SMOKE_PICTURES} for smoke).")] = 0,
-    budget_seconds: Annotated[float, typer.Option(
-        min=0, help="End the run after this time at the latest; 0: no limit.")] = 0,
-    save_every: Annotated[int, typer.Option(min=1, help="Pictures between checkpoints, each with a sheet.")] = 20_000,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint in --out.")] = False,
-    device: Annotated[str, typer.Option(help=f"{', '.join(DEVICES)}; auto is CUDA where there is one.")] = "auto",
-    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: all.")] = 0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the configuration and stop.")] = False,
-    list_all: Annotated[bool, typer.Option("--list-configs", help="Name the recipes and stop.")] = False,
+    budget_seconds: BudgetOption = 0,
+    save_every: SaveOption = 20_000,
+    resume: ResumeOption = False,
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = 0,
+    dry_run: DryRunOption = False,
+    list_all: ListOption = False,
 ) -> None:
     """Distil a StyleGAN2 into a MobileStyleGAN.
 
@@ -112,7 +110,7 @@ def main(
     if threads:
         torch.set_num_threads(threads)
     with errors_on_one_line():
-        recipe = chosen(config)
+        recipe = recipe_of(DISTIL_CONFIGS, config)
         if dry_run:
             typer.echo(json.dumps(recipe.as_dict(), indent=2))
             return

@@ -22,24 +22,22 @@ from edgegrain.evaluation.metric_weights import find_weights
 from edgegrain.training.console import errors_on_one_line, progress_bar
 from edgegrain.training.face_sr_configs import FACE_SR_CONFIGS, FaceSRTraining
 from edgegrain.training.face_sr_loop import train_face_sr
-from edgegrain.training.placement import DEVICES
 from edgegrain.training.prior_files import load_discriminator
+from edgegrain.training.run_options import (
+    BudgetOption,
+    ConfigOption,
+    DeviceOption,
+    DryRunOption,
+    ListOption,
+    ResumeOption,
+    ThreadsOption,
+    recipe_of,
+)
 from export.decoder_sources import described_prior
 from server_decoder.glean import GLEANConfig
 from server_decoder.prior import GenerativePrior
 from server_decoder.prior_store import DEFAULT_PRIOR
 from server_decoder.stylegan2.synthesis import StyleGAN2Config
-
-
-def chosen(name: str) -> FaceSRTraining:
-    """The recipe of a name.
-
-    Raises:
-        EdgegrainError: there is none.
-    """
-    if name not in FACE_SR_CONFIGS:
-        raise EdgegrainError(f"no configuration {name!r}; there are {', '.join(FACE_SR_CONFIGS)}")
-    return FACE_SR_CONFIGS[name]
 
 
 def load_bank(config: FaceSRTraining, prior: str) -> GenerativePrior | None:
@@ -80,7 +78,7 @@ def _reduced(config: FaceSRTraining) -> str:
 
 
 def main(
-    config: Annotated[str, typer.Option(help="Recipe; --list-configs names them.")] = "glean-faces-256-lr16",
+    config: ConfigOption = "glean-faces-256-lr16",
     out: Annotated[Path | None, typer.Option(
         help="Folder of the run: checkpoint, glean.safetensors or gcfsr.safetensors, log.jsonl, samples.png.")] = None,
     data: Annotated[Path | None, typer.Option(help="Folder of training pictures; smoke recipes do without.")] = None,
@@ -97,15 +95,14 @@ def main(
         help="Safetensors file of a trained StyleGAN2 discriminator, for recipes that have one.")] = None,
     pictures: Annotated[int, typer.Option(
         min=0, help="Pictures to see before the run ends; 0: by the recipe.")] = 0,
-    budget_seconds: Annotated[float, typer.Option(
-        min=0, help="End the run after this time at the latest; 0: no limit.")] = 0,
+    budget_seconds: BudgetOption = 0,
     evaluate_every: Annotated[int, typer.Option(
         min=1, help="Pictures between evaluations, each with a checkpoint.")] = 4000,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint in --out.")] = False,
-    device: Annotated[str, typer.Option(help=f"{', '.join(DEVICES)}; auto is CUDA where there is one.")] = "auto",
-    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: all.")] = 0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the configuration and stop.")] = False,
-    list_all: Annotated[bool, typer.Option("--list-configs", help="Name the recipes and stop.")] = False,
+    resume: ResumeOption = False,
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = 0,
+    dry_run: DryRunOption = False,
+    list_all: ListOption = False,
 ) -> None:
     """Train GLEAN around a frozen generator, or GCFSR from scratch.
 
@@ -123,7 +120,7 @@ def main(
     if threads:
         torch.set_num_threads(threads)
     with errors_on_one_line():
-        recipe = chosen(config)
+        recipe = recipe_of(FACE_SR_CONFIGS, config)
         if dry_run:
             typer.echo(json.dumps(recipe.as_dict(), indent=2))
             return

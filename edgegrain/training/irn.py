@@ -18,20 +18,18 @@ import typer
 
 from edgegrain.contract.errors import EdgegrainError
 from edgegrain.training.console import errors_on_one_line, progress_bar
-from edgegrain.training.irn_configs import IRN_CONFIGS, IRNTraining
+from edgegrain.training.irn_configs import IRN_CONFIGS
 from edgegrain.training.irn_loop import train_irn
-from edgegrain.training.placement import DEVICES
-
-
-def chosen(name: str) -> IRNTraining:
-    """The recipe of a name.
-
-    Raises:
-        EdgegrainError: there is none.
-    """
-    if name not in IRN_CONFIGS:
-        raise EdgegrainError(f"no configuration {name!r}; there are {', '.join(IRN_CONFIGS)}")
-    return IRN_CONFIGS[name]
+from edgegrain.training.run_options import (
+    BudgetOption,
+    ConfigOption,
+    DeviceOption,
+    DryRunOption,
+    ListOption,
+    ResumeOption,
+    ThreadsOption,
+    recipe_of,
+)
 
 
 def list_configs() -> str:
@@ -43,7 +41,7 @@ def list_configs() -> str:
 
 
 def main(
-    config: Annotated[str, typer.Option(help="Recipe; --list-configs names them.")] = "irn-x4",
+    config: ConfigOption = "irn-x4",
     out: Annotated[Path | None, typer.Option(
         help="Folder of the run: checkpoint, irn.safetensors, log.jsonl, samples.png.")] = None,
     data: Annotated[Path | None, typer.Option(help="Folder of photographs; smoke recipes do without.")] = None,
@@ -52,14 +50,13 @@ def main(
     start: Annotated[Path | None, typer.Option(
         "--init-from", help="A run or an irn.safetensors to begin with; IRN+ begins with a pre-trained IRN.")] = None,
     crops: Annotated[int, typer.Option(min=0, help="Crops to see in all; 0: by the recipe.")] = 0,
-    budget_seconds: Annotated[float, typer.Option(
-        min=0, help="End the run after this time at the latest; 0: no limit.")] = 0,
+    budget_seconds: BudgetOption = 0,
     save_every: Annotated[int, typer.Option(min=1, help="Crops between checkpoints, each with a sheet.")] = 20_000,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint in --out.")] = False,
-    device: Annotated[str, typer.Option(help=f"{', '.join(DEVICES)}; auto is CUDA where there is one.")] = "auto",
-    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: all.")] = 0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the configuration and stop.")] = False,
-    list_all: Annotated[bool, typer.Option("--list-configs", help="Name the recipes and stop.")] = False,
+    resume: ResumeOption = False,
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = 0,
+    dry_run: DryRunOption = False,
+    list_all: ListOption = False,
 ) -> None:
     """Train an invertible rescaling network: IRN, then IRN+ from its weights.
 
@@ -77,7 +74,7 @@ def main(
     if threads:
         torch.set_num_threads(threads)
     with errors_on_one_line():
-        recipe = chosen(config)
+        recipe = recipe_of(IRN_CONFIGS, config)
         if dry_run:
             typer.echo(json.dumps(recipe.as_dict(), indent=2))
             return

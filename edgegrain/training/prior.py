@@ -18,9 +18,19 @@ import typer
 
 from edgegrain.contract.errors import EdgegrainError
 from edgegrain.training.console import errors_on_one_line, progress_bar
-from edgegrain.training.placement import DEVICES
 from edgegrain.training.prior_configs import PRIOR_CONFIGS, SIZES, PriorTrainingConfig, resized
 from edgegrain.training.prior_loop import train_prior
+from edgegrain.training.run_options import (
+    BudgetOption,
+    ConfigOption,
+    DeviceOption,
+    DryRunOption,
+    ListOption,
+    ResumeOption,
+    SaveOption,
+    ThreadsOption,
+    recipe_of,
+)
 
 PICTURES = 5_000_000
 SMOKE_PICTURES = 640
@@ -32,9 +42,8 @@ def chosen(name: str, size: int = 0) -> PriorTrainingConfig:
     Raises:
         EdgegrainError: there is no such recipe, or no such size.
     """
-    if name not in PRIOR_CONFIGS:
-        raise EdgegrainError(f"no configuration {name!r}; there are {', '.join(PRIOR_CONFIGS)}")
-    return resized(PRIOR_CONFIGS[name], size) if size else PRIOR_CONFIGS[name]
+    recipe = recipe_of(PRIOR_CONFIGS, name)
+    return resized(recipe, size) if size else recipe
 
 
 def list_configs() -> str:
@@ -47,7 +56,7 @@ def list_configs() -> str:
 
 
 def main(
-    config: Annotated[str, typer.Option(help="Recipe; --list-configs names them.")] = "domain-256",
+    config: ConfigOption = "domain-256",
     out: Annotated[Path | None, typer.Option(
         help="Folder of the run: checkpoint, stylegan2.safetensors, log.jsonl, samples.png.")] = None,
     data: Annotated[Path | None, typer.Option(help="Folder of training pictures; smoke does without.")] = None,
@@ -58,15 +67,14 @@ def main(
         help="StyleGAN2 to fine-tune, a safetensors file; it gives the channels.")] = None,
     pictures: Annotated[int, typer.Option(
         min=0, help=f"Real pictures to see in all; 0: {PICTURES:,} ({SMOKE_PICTURES} for smoke).")] = 0,
-    budget_seconds: Annotated[float, typer.Option(
-        min=0, help="End the run after this time at the latest; 0: no limit.")] = 0,
+    budget_seconds: BudgetOption = 0,
     exclude: Annotated[list[str] | None, typer.Option(help="Name patterns to leave out, e.g. 'draft_*'.")] = None,
-    save_every: Annotated[int, typer.Option(min=1, help="Pictures between checkpoints, each with a sheet.")] = 20_000,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint in --out.")] = False,
-    device: Annotated[str, typer.Option(help=f"{', '.join(DEVICES)}; auto is CUDA where there is one.")] = "auto",
-    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: all.")] = 0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the configuration and stop.")] = False,
-    list_all: Annotated[bool, typer.Option("--list-configs", help="Name the recipes and stop.")] = False,
+    save_every: SaveOption = 20_000,
+    resume: ResumeOption = False,
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = 0,
+    dry_run: DryRunOption = False,
+    list_all: ListOption = False,
 ) -> None:
     """Train a StyleGAN2 for a new domain, or fine-tune one (--init-from).
 

@@ -25,9 +25,18 @@ from edgegrain.training.checkpoint import checkpoint_path
 from edgegrain.training.configs import CONFIGS, SMOKE_PICTURES
 from edgegrain.training.console import errors_on_one_line, progress_bar
 from edgegrain.training.loop import train
-from edgegrain.training.placement import DEVICES
 from edgegrain.training.prior_files import load_discriminator, load_prior
 from edgegrain.training.run_folder import run_folder
+from edgegrain.training.run_options import (
+    BudgetOption,
+    ConfigOption,
+    DeviceOption,
+    DryRunOption,
+    ListOption,
+    ResumeOption,
+    ThreadsOption,
+    recipe_of,
+)
 from edgegrain.training.stages import StageConfig
 from export.decoder_sources import TRAINED
 
@@ -41,9 +50,7 @@ def chosen(name: str, *, control: bool = False, encoder: str = "", identity: boo
     Raises:
         EdgegrainError: there is no such configuration, or the change makes no sense for it.
     """
-    if name not in CONFIGS:
-        raise EdgegrainError(f"no configuration {name!r}; there are {', '.join(CONFIGS)}")
-    config = CONFIGS[name]
+    config = recipe_of(CONFIGS, name)
     if control:
         config = replace(config, correction=False)
     if not identity:
@@ -102,7 +109,7 @@ def list_configs() -> str:
 
 
 def main(
-    config: Annotated[str, typer.Option(help="Recipe; --list-configs names them.")] = "stage1-faces-256-lr16",
+    config: ConfigOption = "stage1-faces-256-lr16",
     out: Annotated[Path | None, typer.Option(
         help="Folder of the run: checkpoint, log.jsonl, samples.png. By default runs/CONFIG, numbered "
              "if that is taken.")] = None,
@@ -118,8 +125,7 @@ def main(
         help="Safetensors file of a trained StyleGAN2 discriminator, for recipes that have one.")] = None,
     pictures: Annotated[int, typer.Option(
         min=0, help=f"Pictures to see before the run ends; 0: {PICTURES:,} ({SMOKE_PICTURES} for smoke recipes).")] = 0,
-    budget_seconds: Annotated[float, typer.Option(
-        min=0, help="End the run after this time at the latest; 0: no limit.")] = 0,
+    budget_seconds: BudgetOption = 0,
     exclude: Annotated[list[str] | None, typer.Option(help="Name patterns to leave out, e.g. 'usgov_*'.")] = None,
     validation: Annotated[Path | None, typer.Option(help="Folder whose first 16 pictures are evaluated on.")] = None,
     evaluate_every: Annotated[int, typer.Option(
@@ -135,11 +141,11 @@ def main(
     batch: Annotated[int, typer.Option(
         min=0, help="Pictures per step and process, learning rates grow with its square root; 0: the recipe's, which "
                     "is made for a CPU.")] = 0,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint in --out.")] = False,
-    device: Annotated[str, typer.Option(help=f"{', '.join(DEVICES)}; auto is CUDA where there is one.")] = "auto",
-    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: all.")] = 0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the configuration and stop.")] = False,
-    list_all: Annotated[bool, typer.Option("--list-configs", help="Name the recipes and stop.")] = False,
+    resume: ResumeOption = False,
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = 0,
+    dry_run: DryRunOption = False,
+    list_all: ListOption = False,
 ) -> None:
     """Train a stage of GRAIN (section 3.5): 1, 2, 3, final; each begins with the one before (--init-from).
 

@@ -22,6 +22,7 @@ from edgegrain.training.crops import Photographs, crops, pack_photographs
 from edgegrain.training.irn_configs import IRN_CONFIGS, IRN_PLUS, IRNLosses, IRNTraining
 from edgegrain.training.irn_discriminator import IRNDiscriminator
 from edgegrain.training.irn_loop import learning_rate, train_irn
+from edgegrain.training.run_options import recipe_of
 from server_decoder.irn import IRN, PRESETS
 from server_decoder.irn_weights import load_irn, read_training
 from tests.unit.training.conftest import rows
@@ -186,7 +187,7 @@ def test_recipes_that_make_no_sense_are_refused() -> None:
     with pytest.raises(ValueError, match="discriminator"):
         IRNTraining(losses=IRN_PLUS)
     with pytest.raises(EdgegrainError, match="no configuration 'none'"):
-        command.chosen("none")
+        recipe_of(IRN_CONFIGS, "none")
 
 
 def test_what_another_z_changes_is_bounded_by_its_deviation() -> None:

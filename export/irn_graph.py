@@ -1,7 +1,7 @@
 """IRN's forward pass as an encoder graph: exportable like GRAIN's float encoder, and as little exact.
 
 Only y leaves the phone. What the last coupling does to the high bands goes into z alone, so it is left out. The integer
-form of section 3 (couplings that round) is not written.
+form of section 3 (couplings that round) is not written; docs/codecs.md says why.
 """
 
 from __future__ import annotations

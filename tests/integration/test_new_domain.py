@@ -1,0 +1,81 @@
+"""A user's new domain from pictures to payloads: generator, four stages, bundle, and a picture there and back."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import sdk
+from edge_encoder.integer_network import load, run_reference
+from edgegrain.contract.manifest import load_manifest
+from edgegrain.training import publish as publishing
+from edgegrain.training.configs import CONFIGS
+from edgegrain.training.fit_coder import fit_tables
+from edgegrain.training.loop import train
+from edgegrain.training.pictures import made_up
+from edgegrain.training.prior_configs import PRIOR_CONFIGS
+from edgegrain.training.prior_files import load_prior
+from edgegrain.training.prior_loop import train_prior
+from edgegrain.training.prior_run import NETWORKS
+from edgegrain.training.publish import UNSTATED, publish
+from export.bundle import assemble_bundle
+
+SIDE, LR = 64, 16
+STAGES = ("stage1", "stage2", "stage3", "final")
+
+
+@pytest.fixture(scope="module")
+def cats(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cats")
+    for index, picture in enumerate(made_up(16, SIDE, seed=0)):
+        Image.fromarray(picture).save(folder / f"cat_{index:02}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bundle(cats: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle at the end of the road of docs/new_domain.md, every step as short as it can be."""
+    root = tmp_path_factory.mktemp("road")
+    train_prior(PRIOR_CONFIGS["smoke"], data=cats, out=root / "prior", pictures=16)
+    prior, run = root / "prior" / NETWORKS, None
+    for stage in STAGES:
+        config = replace(CONFIGS[f"smoke-{stage}"], domain="cats")
+        generator = None if stage == "stage1" else load_prior(config, prior)
+        train(config, out=root / stage, data=cats, prior=generator, start=run, pictures=32)
+        run = root / stage
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(publishing, "fit_tables", functools.partial(fit_tables, steps=20))
+        # The other formats have tests of their own, and take most of the time.
+        patch.setattr(publishing, "assemble_bundle", functools.partial(assemble_bundle, formats=("onnx",)))
+        publish(root / "final", cats, root / "cats", bundle_id="cats", version="1.0.0", prior=prior)
+    return root / "cats"
+
+
+def test_the_bundle_knows_its_domain_its_stages_and_its_generator(bundle: Path) -> None:
+    manifest = load_manifest(bundle)
+    assert (manifest.id, manifest.domain, manifest.hr, manifest.lr) == ("cats", "cats", SIDE, LR)
+    assert manifest.training["stages"] == [
+        {"stage": stage, "pictures": 32} for stage in ("1", "2", "3", "final")]
+    assert manifest.training["data"] == {"cat": 16}
+    assert manifest.decoder["architecture"]["prior"]["kind"] == "stylegan2"
+    assert manifest.licence == {**UNSTATED, "prior": "origin not stated: licence not stated"}
+    card = (bundle / "README.md").read_text()
+    assert "A picture (cats), 64 x 64, as a viewable LR of 16 x 16 and back." in card and "face" not in card
+
+
+def test_a_picture_goes_there_and_back(bundle: Path, cats: Path) -> None:
+    codec = sdk.Codec(bundle, threads=1)
+    picture = np.asarray(Image.open(cats / "cat_00.png"))
+    payload = codec.compress(picture)
+    network = load(load_manifest(bundle).open_file("encoder.safetensors"))
+    np.testing.assert_array_equal(payload.lr, run_reference(network, picture[None])[0])
+    assert len(payload) < LR * LR * 3
+    restored = codec.restore(payload)
+    assert restored.size == (SIDE, SIDE)
+    grey = np.abs(picture.astype(int) - picture.mean((0, 1))).mean()
+    assert np.abs(picture.astype(int) - np.asarray(restored)).mean() < grey  # more than the mean colour

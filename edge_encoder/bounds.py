@@ -84,7 +84,7 @@ def prove(network: IntegerNetwork) -> BoundReport:
                 f"layer {layer.name!r}, channel {worst}: the accumulator can reach {int(bound[worst])}, which float32 "
                 f"does not hold exactly (limit {ACCUMULATOR_LIMIT}); lower that channel's weight scale and lower again"
             )
-        if is_winograd_shaped(layer.groups, layer.stride, max(layer.kernel)):
+        if is_winograd_shaped(layer.groups, max(layer.strides), max(layer.kernel)):
             magnitude = np.abs(layer.weight.astype(np.int64))
             for what, value, limit in (("sum to", magnitude.sum((1, 2, 3)), DEPTHWISE_L1),
                                        ("reach", magnitude.max((1, 2, 3)), DEPTHWISE_MAX)):

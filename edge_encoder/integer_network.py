@@ -38,7 +38,7 @@ class IntegerConv:
         weight: int8 ``[O, I / groups, kh, kw]``.
         bias: int32 ``[O]`` in accumulator units, without the rounding offset and the guard half.
         shift: int32 ``[O]``, 1...22.
-        stride: the same in both directions.
+        stride: the same in both directions, or (vertical, horizontal).
         padding: zeros added at (top, left, bottom, right).
         groups: 1, or the number of input channels (depthwise).
         skip: name of the layer whose output is added before flooring, or None.
@@ -49,7 +49,7 @@ class IntegerConv:
     weight: np.ndarray
     bias: np.ndarray
     shift: np.ndarray
-    stride: int = 1
+    stride: int | tuple[int, int] = 1
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
     groups: int = 1
     skip: str | None = None
@@ -57,6 +57,11 @@ class IntegerConv:
     @property
     def kernel(self) -> tuple[int, int]:
         return int(self.weight.shape[2]), int(self.weight.shape[3])
+
+    @property
+    def strides(self) -> tuple[int, int]:
+        """(vertical, horizontal)."""
+        return (self.stride, self.stride) if isinstance(self.stride, int) else self.stride
 
     @property
     def out_channels(self) -> int:
@@ -93,20 +98,27 @@ class IntegerNetwork:
     def parameters(self) -> int:
         return sum(layer.weight.size + layer.bias.size for layer in self.layers)
 
-    def sizes(self) -> dict[str, tuple[int, int]]:
-        """Name of every tensor -> (channels, side length)."""
-        sizes = {INPUT: (3, self.hr)}
+    def sizes(self) -> dict[str, tuple[int, int, int]]:
+        """Name of every tensor -> (channels, height, width)."""
+        sizes = {INPUT: (3, self.hr, self.hr)}
         for layer in self.layers:
-            _, side = sizes[layer.input]
-            top, _, bottom, _ = layer.padding
-            out = (side + top + bottom - layer.kernel[0]) // layer.stride + 1
-            sizes[layer.name] = (layer.out_channels, out)
+            _, height, width = sizes[layer.input]
+            sizes[layer.name] = (layer.out_channels, *convolved((height, width), layer.kernel, layer.strides,
+                                                                layer.padding))
         return sizes
 
     def multiply_adds(self) -> int:
         """Multiply-accumulate operations for one picture (FLOPs are twice this)."""
         sizes = self.sizes()
-        return sum(layer.weight.size * sizes[layer.name][1] ** 2 for layer in self.layers)
+        return sum(layer.weight.size * sizes[layer.name][1] * sizes[layer.name][2] for layer in self.layers)
+
+
+def convolved(size: tuple[int, int], kernel: tuple[int, int], strides: tuple[int, int],
+              padding: tuple[int, int, int, int]) -> tuple[int, int]:
+    """(height, width) of what a convolution makes of (height, width); ``padding`` at (top, left, bottom, right)."""
+    top, left, bottom, right = padding
+    height, width = size[0] + top + bottom, size[1] + left + right
+    return (height - kernel[0]) // strides[0] + 1, (width - kernel[1]) // strides[1] + 1
 
 
 def validate(network: IntegerNetwork) -> None:
@@ -132,9 +144,9 @@ def validate(network: IntegerNetwork) -> None:
                                   f"({layer.out_channels},)")
         if layer.shift.min() < 1 or layer.shift.max() > 22:
             raise BundleError(f"{where}: shifts must lie in 1...22, found {layer.shift.min()}...{layer.shift.max()}")
-        if layer.stride < 1 or min(layer.padding) < 0:
+        if min(layer.strides) < 1 or min(layer.padding) < 0:
             raise BundleError(f"{where}: stride {layer.stride} or padding {layer.padding} is not allowed")
-        if layer.groups == 1 and layer.stride == 1 and max(layer.kernel) > 1:
+        if layer.groups == 1 and max(layer.strides) == 1 and max(layer.kernel) > 1:
             raise BundleError(f"{where} is a dense {layer.kernel} convolution of stride 1: runtimes compute those with "
                               "Winograd kernels, which are not exact; use depthwise or 1x1 convolutions")
         channels[layer.name] = layer.out_channels
@@ -142,7 +154,7 @@ def validate(network: IntegerNetwork) -> None:
     for layer in network.layers:
         if layer.skip and sizes[layer.skip] != sizes[layer.name]:
             raise BundleError(f"layer {layer.name!r} adds {layer.skip!r} of another size")
-    if not network.layers or sizes[network.layers[-1].name] != (3, network.lr):
+    if not network.layers or sizes[network.layers[-1].name] != (3, network.lr, network.lr):
         raise BundleError(f"the integer encoder does not end in 3 channels of {network.lr} x {network.lr}")
 
 
@@ -183,12 +195,12 @@ def accumulate(layer: IntegerConv, x: np.ndarray) -> np.ndarray:
     x = np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)))
     kh, kw = layer.kernel
     weight = layer.weight.astype(np.int64)
-    height = (x.shape[1] - kh) // layer.stride + 1
-    width = (x.shape[2] - kw) // layer.stride + 1
+    down, across = layer.strides
+    height, width = (x.shape[1] - kh) // down + 1, (x.shape[2] - kw) // across + 1
     acc = np.broadcast_to(layer.bias.astype(np.int64), (x.shape[0], height, width, layer.out_channels)).copy()
     for i in range(kh):
         for j in range(kw):
-            tap = x[:, i : i + height * layer.stride : layer.stride, j : j + width * layer.stride : layer.stride]
+            tap = x[:, i : i + height * down : down, j : j + width * across : across]
             if layer.groups == 1:
                 acc += _exact_matmul(tap, weight[:, :, i, j].T)
             else:
@@ -246,7 +258,7 @@ def load(source: str | Path | bytes) -> IntegerNetwork:
                 weight=tensors[f"{item['name']}.weight"],
                 bias=tensors[f"{item['name']}.bias"],
                 shift=tensors[f"{item['name']}.shift"],
-                stride=int(item["stride"]),
+                stride=_stride(item["stride"]),
                 padding=_four(item["padding"]),
                 groups=int(item["groups"]),
                 skip=item["skip"],
@@ -258,6 +270,13 @@ def load(source: str | Path | bytes) -> IntegerNetwork:
         raise BundleError(f"the integer encoder cannot be read ({error}); fetch the bundle again") from error
     validate(network)
     return network
+
+
+def _stride(value: int | Sequence[int]) -> int | tuple[int, int]:
+    if isinstance(value, int):
+        return value
+    down, across = (int(step) for step in value)
+    return down, across
 
 
 def _four(values: Sequence[int]) -> tuple[int, int, int, int]:

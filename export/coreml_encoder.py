@@ -119,7 +119,7 @@ def _build(mb: Any, graph: EncoderGraph, picture: Any) -> Any:
         match node:
             case Conv():
                 top, left, bottom, right = node.padding
-                y = mb.conv(x=x, weight=_weight(mb, node, name), bias=node.bias, strides=[node.stride] * 2,
+                y = mb.conv(x=x, weight=_weight(mb, node, name), bias=node.bias, strides=list(node.strides),
                             pad_type="custom", pad=[top, bottom, left, right], groups=node.groups, name=name)
             case Add():
                 y = mb.add(x=x, y=tensors[node.second], name=name)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edge_encoder.integer_network import INPUT, IntegerNetwork
+from edge_encoder.integer_network import INPUT, IntegerNetwork, convolved
 
 OUTPUT = "lr"
 """Name of the LR in every exported file; `edge_encoder.integer_network.INPUT` is the picture's."""
@@ -27,9 +27,14 @@ class Conv:
     input: str
     weight: np.ndarray
     bias: np.ndarray
-    stride: int = 1
+    stride: int | tuple[int, int] = 1
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
     groups: int = 1
+
+    @property
+    def strides(self) -> tuple[int, int]:
+        """(vertical, horizontal)."""
+        return (self.stride, self.stride) if isinstance(self.stride, int) else self.stride
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -164,27 +169,28 @@ class EncoderGraph:
     nodes: tuple[Node, ...]
     exact: bool
 
-    def shapes(self) -> dict[str, tuple[int, int]]:
-        """Name of every (square) tensor -> (channels, side length)."""
-        shapes = {INPUT: (3, self.hr)}
+    def shapes(self) -> dict[str, tuple[int, int, int]]:
+        """Name of every tensor -> (channels, height, width)."""
+        shapes = {INPUT: (3, self.hr, self.hr)}
         for node in self.nodes:
-            channels, side = shapes[node.inputs[0]]
+            channels, height, width = shapes[node.inputs[0]]
             if isinstance(node, Conv):
                 channels = node.weight.shape[0]
-                side = (side + node.padding[0] + node.padding[2] - node.weight.shape[2]) // node.stride + 1
+                height, width = convolved((height, width), node.weight.shape[2:], node.strides, node.padding)
             elif isinstance(node, Concat):
                 channels = sum(shapes[part][0] for part in node.parts)
-            shapes[node.name] = channels, side
+            shapes[node.name] = channels, height, width
         return shapes
 
     def flops(self) -> int:
         """Floating-point operations of the convolutions for one picture: two per multiply-add."""
         shapes = self.shapes()
-        return sum(2 * node.weight.size * shapes[node.name][1] ** 2 for node in self.nodes if isinstance(node, Conv))
+        return sum(2 * node.weight.size * shapes[node.name][1] * shapes[node.name][2]
+                   for node in self.nodes if isinstance(node, Conv))
 
     def largest_tensor(self) -> int:
         """Bytes of the largest float32 tensor for one picture."""
-        return max(4 * channels * side**2 for channels, side in self.shapes().values())
+        return max(4 * channels * height * width for channels, height, width in self.shapes().values())
 
     def parameters(self) -> int:
         """Number of weights and biases."""

@@ -175,20 +175,20 @@ class AdversarialMaker:
 
     def __call__(self, rng: np.random.Generator, index: int, hr: int) -> tuple[str, np.ndarray]:
         stem = self.network.layers[0]
-        tiles = stem.kernel == (stem.stride, stem.stride) and stem.input == INPUT and stem.groups == 1
+        tiles = stem.kernel == stem.strides and stem.input == INPUT and stem.groups == 1
         turn, step = index % 3, index // 3
         if turn == 0 and tiles:
             return "stem near boundaries", self._boundary_patches(rng, stem)
         if turn == 1 and tiles:
             channel, sign = step % stem.out_channels, 1 - 2 * (step // stem.out_channels % 2)
             tile = (np.sign(stem.weight[channel].astype(int)) == sign).transpose(1, 2, 0) * 255
-            return f"stem channel {channel} extreme", np.tile(tile, (hr // stem.stride, hr // stem.stride, 1))
+            return f"stem channel {channel} extreme", np.tile(tile, (hr // stem.strides[0], hr // stem.strides[1], 1))
         layers = self.network.layers
         layer = layers[-1] if step % 2 == 0 else layers[int(rng.integers(0, len(layers)))]
         return f"{layer.name} near boundaries", self._search(rng, layer)
 
     def _boundary_patches(self, rng: np.random.Generator, stem: IntegerConv) -> np.ndarray:
-        hr, patch = self.network.hr, stem.stride
+        hr, patch = self.network.hr, stem.strides[0]
         best = rng.integers(0, 256, (1, hr, hr, 3))
         best_score = near_boundary(accumulate(stem, best), stem).sum(3)
         for _ in range(PATCH_CANDIDATES - 1):

@@ -174,19 +174,19 @@ def _image_side(specification: Any, package: str | Path) -> int:
 def _conv(arguments: dict[str, Any]) -> np.ndarray:
     x, weight = arguments["x"], arguments["weight"]
     bias = arguments.get("bias", np.zeros(weight.shape[0], np.float32))
-    groups, (stride, stride_x) = int(arguments["groups"]), arguments["strides"]
+    groups, (down, across) = int(arguments["groups"]), arguments["strides"]
     if arguments["pad_type"] not in ("custom", "valid"):
         raise ExportError(f"conv with padding {arguments['pad_type']!r}: the exporter writes explicit padding only")
-    if stride != stride_x or (arguments["dilations"] != 1).any() or groups not in (1, x.shape[1]):
-        raise ExportError("conv with unequal strides, dilation or several channels a group is not supported")
+    if (arguments["dilations"] != 1).any() or groups not in (1, x.shape[1]):
+        raise ExportError("conv with dilation or several channels a group is not supported")
     top, bottom, left, right = arguments["pad"] if arguments["pad_type"] == "custom" else (0, 0, 0, 0)
     x = np.pad(x.transpose(0, 2, 3, 1), ((0, 0), (top, bottom), (left, right), (0, 0)))  # [N, H, W, I]
     kh, kw = weight.shape[2:]
-    height, width = (x.shape[1] - kh) // stride + 1, (x.shape[2] - kw) // stride + 1
+    height, width = (x.shape[1] - kh) // down + 1, (x.shape[2] - kw) // across + 1
     y = np.zeros((x.shape[0], height, width, weight.shape[0]), np.float32)
     for i in range(kh):
         for j in range(kw):
-            tap = x[:, i : i + height * stride : stride, j : j + width * stride : stride]
+            tap = x[:, i : i + height * down : down, j : j + width * across : across]
             # numpy hands only contiguous matrices to BLAS
             y += (np.ascontiguousarray(tap) @ np.ascontiguousarray(weight[:, :, i, j].T) if groups == 1
                   else tap * weight[:, 0, i, j])

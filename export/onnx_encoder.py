@@ -118,7 +118,7 @@ class _Writer:
                 weight = self.weight(f"{node.name}.weight", node.weight)
                 bias = self.constant(f"{node.name}.bias", node.bias)
                 return self.op("Conv", [*sources, weight, bias], node.name, kernel_shape=list(node.weight.shape[2:]),
-                               strides=[node.stride] * 2, pads=list(node.padding), group=node.groups)
+                               strides=list(node.strides), pads=list(node.padding), group=node.groups)
             case Add():
                 return self.op("Add", sources, node.name)
             case Multiply():

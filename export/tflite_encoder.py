@@ -84,7 +84,7 @@ def _run(tf: Any, graph: EncoderGraph, picture: Any) -> Any:
         x = tensors[node.inputs[0]]
         match node:
             case Conv():
-                y = _convolve(tf, node, x, shapes[node.input][1])
+                y = _convolve(tf, node, x, shapes[node.input][1:])
             case Add():
                 y = tf.add(x, tensors[node.second])
             case Multiply():
@@ -108,20 +108,21 @@ def _run(tf: Any, graph: EncoderGraph, picture: Any) -> Any:
     return tensors[graph.nodes[-1].name]
 
 
-def _convolve(tf: Any, node: Conv, x: Any, side: int) -> Any:
-    kernel = node.weight.shape[2]
+def _convolve(tf: Any, node: Conv, x: Any, size: tuple[int, int]) -> Any:
     top, left, bottom, right = node.padding
     # TensorFlow's SAME: as many zeros as the stride needs, the odd one at bottom and right.
-    total = max((-(-side // node.stride) - 1) * node.stride + kernel - side, 0)
-    if node.padding == (total // 2, total // 2, total - total // 2, total - total // 2):
+    down, across = (max((-(-side // stride) - 1) * stride + kernel - side, 0)
+                    for side, stride, kernel in zip(size, node.strides, node.weight.shape[2:], strict=True))
+    strides = [1, *node.strides, 1]
+    if node.padding == (down // 2, across // 2, down - down // 2, across - across // 2):
         padding = "SAME"
     else:
         padding = "VALID"
         x = tf.pad(x, [[0, 0], [top, bottom], [left, right], [0, 0]])
     if node.groups == 1:
-        y = tf.nn.conv2d(x, node.weight.transpose(2, 3, 1, 0), node.stride, padding)
+        y = tf.nn.conv2d(x, node.weight.transpose(2, 3, 1, 0), strides, padding)
     else:
-        y = tf.nn.depthwise_conv2d(x, node.weight.transpose(2, 3, 0, 1), [1, node.stride, node.stride, 1], padding)
+        y = tf.nn.depthwise_conv2d(x, node.weight.transpose(2, 3, 0, 1), strides, padding)
     return tf.nn.bias_add(y, node.bias)
 
 

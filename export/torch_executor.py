@@ -45,8 +45,8 @@ def torch_encoder(graph: EncoderGraph, *, onednn: bool, double: bool = False) ->
         weight, bias = constants[node.name]
         top, left, bottom, right = node.padding
         if (top, left) == (bottom, right) and top == left:
-            return F.conv2d(x, weight, bias, node.stride, top, groups=node.groups)
-        return F.conv2d(F.pad(x, (left, right, top, bottom)), weight, bias, node.stride, groups=node.groups)
+            return F.conv2d(x, weight, bias, node.strides, top, groups=node.groups)
+        return F.conv2d(F.pad(x, (left, right, top, bottom)), weight, bias, node.strides, groups=node.groups)
 
     def _onednn(enabled: bool) -> Any:
         warnings.simplefilter("ignore")  # newer torch remarks on TF32 for GPUs whenever these flags are touched

@@ -10,16 +10,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-A = -0.5
-"""Keys 1981; Matlab's imresize."""
+from edgegrain.contract.cubic import cubic
 
-
-def cubic(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Keys' cubic convolution kernel."""
-    x = np.abs(x)
-    inner = ((A + 2) * x - (A + 3)) * x * x + 1
-    outer = ((A * x - 5 * A) * x + 8 * A) * x - 4 * A
-    return np.where(x <= 1, inner, np.where(x < 2, outer, 0.0))
+__all__ = ["BicubicEnlargement", "cubic", "enlargement_matrix"]
 
 
 def enlargement_matrix(small: int, large: int) -> npt.NDArray[np.float64]:

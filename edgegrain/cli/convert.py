@@ -29,6 +29,13 @@ class Source(enum.StrEnum):
     stylegan2_rosinality = "stylegan2-rosinality"
 
 
+class Reduction(enum.StrEnum):
+    """The phone's half of GLEAN's and GCFSR's bundles; `export.reductions.REDUCTIONS`, as above."""
+
+    area = "area"
+    bicubic = "bicubic"
+
+
 def convert(
     files: Annotated[
         list[Path], typer.Argument(exists=True, dir_okay=False, help="Checkpoints, .pt, .pth or .safetensors.")
@@ -42,6 +49,10 @@ def convert(
         int | None, typer.Option(min=1, help="gcfsr: side of the LRs [default: a 16th of the picture's].")
     ] = None,
     domain: Annotated[str | None, typer.Option(help="glean: what it was trained for [default: faces].")] = None,
+    reduction: Annotated[
+        Reduction | None, typer.Option(help="glean, gcfsr: what phones make LRs with [default: bicubic, as in the "
+                                       "papers].")
+    ] = None,
     formats: Annotated[
         str, typer.Option(help="Of the bundle's encoder, comma-separated: tflite, coreml, onnx.")
     ] = "onnx",
@@ -77,13 +88,16 @@ def convert(
         raise typer.BadParameter(f"LRs of {source.value} have the size that the checkpoint fixes", param_hint="--lr")
     if domain is not None and source is not Source.glean:
         raise typer.BadParameter(f"{source.value} has one domain", param_hint="--domain")
+    if reduction is not None and source not in (Source.glean, Source.gcfsr):
+        raise typer.BadParameter(f"{source.value} has an encoder of its own, or none", param_hint="--reduction")
     try:
         from export.checkpoints import conversion
     except ModuleNotFoundError as error:
         raise ExportError(f"conversion needs {error.name}, which is not installed; install: "
                           "pip install 'edgegrain[export]'") from error
     chosen = tuple(part.strip() for part in formats.split(",") if part.strip())
-    report = conversion.convert(source.value, files, out, conversion.Options(lr, domain or "faces", chosen, force))
+    options = conversion.Options(lr, domain or "faces", chosen, force, (reduction or Reduction.bicubic).value)
+    report = conversion.convert(source.value, files, out, options)
     if json_output:
         print_json(report.as_dict())
         return

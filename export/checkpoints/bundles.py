@@ -1,7 +1,7 @@
 """Bundles of the authors' networks.
 
-GRAIN's phone half is its own float encoder. GLEAN's and GCFSR's is the exact area mean: the papers reduce pictures
-bicubically, so what these networks get is a little softer than what they were trained on.
+GRAIN's phone half is its own float encoder, GLEAN's and GCFSR's an exact reduction: bicubic, as in the papers, or the
+area mean, which is softer than what these networks were trained on.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from edgegrain.contract.manifest import SCHEMA
 from export.bundle import CODER, DECODER, write_bundle
 from export.checkpoints.grain import GrainCheckpoint
 from export.checkpoints.placement import Placement
-from export.decoder_sources import area_average
 from export.encoder_files import export_encoder
 from export.face_sr_bundle import COMPARED, Description, Restorer, gcfsr_restorer, glean_restorer, write_restorer_bundle
 from export.irn import made_tiles
+from export.reductions import REDUCTIONS
 from export.rrdb_graph import rrdb_graph
 from export.runtimes import FORMATS
 from export.server import Comparison, Weights, compare_decoder, export_decoder
@@ -40,6 +40,7 @@ from server_decoder.runtime import INPUT, OUTPUT
 
 RRDB_WEIGHTS = "rrdb_encoder.safetensors"
 """GRAIN's float encoder in a bundle; `edge_encoder.float_encoder.load_rrdb_encoder` reads it."""
+PAPERS_REDUCTION = "bicubic"
 _FLIPPED_BY = 1  # levels that runtimes may round a float encoder's LR differently
 
 
@@ -53,6 +54,7 @@ class Target:
         licence: of ``weights`` and ``data``.
         formats: of the encoder; ``onnx`` is among them.
         force: replace a bundle that exists.
+        reduction: a key of `REDUCTIONS`: the encoder of GLEAN's and GCFSR's bundles.
     """
 
     folder: Path
@@ -60,6 +62,7 @@ class Target:
     licence: Mapping[str, str]
     formats: Sequence[str] = ("onnx",)
     force: bool = False
+    reduction: str = PAPERS_REDUCTION
 
 
 def write_grain_bundle(checkpoint: GrainCheckpoint, target: Target) -> Comparison:
@@ -112,7 +115,7 @@ def write_grain_bundle(checkpoint: GrainCheckpoint, target: Target) -> Compariso
 
 
 def write_glean_bundle(network: GLEAN, placement: Placement, target: Target) -> Comparison:
-    """Write a bundle of GLEAN behind the exact area mean.
+    """Write a bundle of GLEAN behind an exact reduction.
 
     Args:
         network: its weights are rounded to float16.
@@ -126,7 +129,7 @@ def write_glean_bundle(network: GLEAN, placement: Placement, target: Target) -> 
 
 
 def write_gcfsr_bundle(network: GCFSR, lr: int, placement: Placement, target: Target) -> Comparison:
-    """Write a bundle of GCFSR behind the exact area mean, for one size of LRs.
+    """Write a bundle of GCFSR behind an exact reduction, for one size of LRs.
 
     Args:
         network: its weights are rounded to float16.
@@ -138,7 +141,8 @@ def write_gcfsr_bundle(network: GCFSR, lr: int, placement: Placement, target: Ta
         As `write_grain_bundle`.
 
     Raises:
-        BundleError: ``lr`` is no power of two that many times smaller than the picture.
+        BundleError: ``lr`` is no power of two that many times smaller than the picture, or too small for the
+            reduction.
         FileExistsError, ExportError: as `write_grain_bundle`.
     """
     return _write_restorer(gcfsr_restorer(network, lr), placement, target)
@@ -146,11 +150,12 @@ def write_gcfsr_bundle(network: GCFSR, lr: int, placement: Placement, target: Ta
 
 def _write_restorer(restorer: Restorer, placement: Placement, target: Target) -> Comparison:
     hr, lr = restorer.hr, restorer.lr
-    card = _card(target, restorer.codec, hr, lr, [placement],
-                 "The encoder is the exact area mean. The network was trained on LRs that were reduced bicubically.")
+    remark = f"The encoder is the exact {target.reduction} reduction." + (
+        "" if target.reduction == PAPERS_REDUCTION else " The network was trained on bicubic ones.")
+    card = _card(target, restorer.codec, hr, lr, [placement], remark)
     description = Description(target.domain, card, target.licence, sources([placement]), formats=target.formats,
                               force=target.force)
-    return write_restorer_bundle(target.folder, restorer, area_average(hr, lr), description)[1]
+    return write_restorer_bundle(target.folder, restorer, REDUCTIONS[target.reduction](hr, lr), description)[1]
 
 
 def sources(placements: Sequence[Placement]) -> dict[str, Any]:

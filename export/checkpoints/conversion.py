@@ -14,6 +14,7 @@ from torch import nn
 from edgegrain.contract.errors import ModelError
 from export.checkpoints.bundles import (
     COMPARED,
+    PAPERS_REDUCTION,
     Target,
     sources,
     write_gcfsr_bundle,
@@ -59,12 +60,14 @@ class Options:
         domain: what the network was trained for; only GLEANs were published for others than faces.
         formats: of the bundle's encoder; ``onnx`` is among them.
         force: replace what is there.
+        reduction: of GLEAN's and GCFSR's bundles, a key of `export.reductions.REDUCTIONS`.
     """
 
     lr: int | None = None
     domain: str = "faces"
     formats: Sequence[str] = FORMATS
     force: bool = False
+    reduction: str = PAPERS_REDUCTION
 
 
 @dataclass(frozen=True)
@@ -156,7 +159,7 @@ def _stylegan2(files: Sequence[Path], out: Path, options: Options, *, rosinality
 
 
 def _target(source: str, out: Path, options: Options) -> Target:
-    return Target(out, options.domain, LICENCES[source], options.formats, options.force)
+    return Target(out, options.domain, LICENCES[source], options.formats, options.force, options.reduction)
 
 
 def _unused(name: str) -> str:

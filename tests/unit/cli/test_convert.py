@@ -80,15 +80,18 @@ def test_glean(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     bundle, report = converted(capsys, tmp_path, "glean", {"glean.pth": glean_file()}, "--domain", "cats")
     manifest = verify_bundle(bundle)
     assert (manifest.codec, manifest.domain, manifest.hr, manifest.lr) == ("glean", "cats", 32, 8)
+    assert manifest.encoder["architecture"] == "bicubic-32-8"
+    assert "exact bicubic reduction" in manifest.open_file("README.md").decode()
     assert there_and_back(bundle, (32, 32)).std() > 0
     assert set(report["parameters"]) == {"network", "prior"}
 
 
 @torch.no_grad()
 def test_gcfsr(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    bundle, _ = converted(capsys, tmp_path, "gcfsr", {"gcfsr.pth": gcfsr_file()}, "--lr", 8)
+    bundle, _ = converted(capsys, tmp_path, "gcfsr", {"gcfsr.pth": gcfsr_file()}, "--lr", 8, "--reduction", "area")
     manifest = verify_bundle(bundle)
     assert (manifest.hr, manifest.lr, manifest.decoder["controls"]) == (64, 8, ["strength"])
+    assert manifest.encoder["architecture"] == "box-64-8" and manifest.decoder["strength"]["default"] == 8
     assert there_and_back(bundle, (64, 64)).std() > 0
     session = onnxruntime.InferenceSession(manifest.open_file("decoder.onnx"))
     decoder = GCFSRUpscaler(load_gcfsr_checkpoint(tmp_path / "gcfsr.pth")[0], 8)
@@ -139,6 +142,7 @@ def test_nothing_is_replaced_unasked(capsys: pytest.CaptureFixture[str], tmp_pat
 @pytest.mark.parametrize(("arguments", "status", "message"), [
     (["--from", "irn", "--lr", "8"], 2, "LRs of irn have the size"),
     (["--from", "grain", "--domain", "cats"], 2, "grain has one domain"),
+    (["--from", "irn", "--reduction", "area"], 2, "irn has an encoder of its own"),
     (["--from", "esrgan"], 2, "esrgan"),
     (["--from", "irn", "--formats", "tflite"], 1, "needs the encoder as onnx"),
     (["--from", "irn", "{file}"], 1, "irn is converted from one file, got 2"),

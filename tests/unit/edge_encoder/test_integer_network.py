@@ -45,11 +45,12 @@ def test_reference_equals_a_slow_convolution_in_python_integers() -> None:
         x = tensors[layer.input]
         top, left, bottom, right = layer.padding
         x = np.pad(x, ((top, bottom), (left, right), (0, 0)))
-        side = (x.shape[0] - layer.kernel[0]) // layer.stride + 1
+        down, across = layer.strides
+        side = (x.shape[0] - layer.kernel[0]) // down + 1
         y = np.zeros((side, side, layer.out_channels), int)
         for row in range(side):
             for column in range(side):
-                patch = x[row * layer.stride :, column * layer.stride :][: layer.kernel[0], : layer.kernel[1]]
+                patch = x[row * down :, column * across :][: layer.kernel[0], : layer.kernel[1]]
                 for channel in range(layer.out_channels):
                     source = patch if layer.groups == 1 else patch[:, :, channel : channel + 1]
                     acc = int((source.transpose(2, 0, 1) * layer.weight[channel].astype(int)).sum()

@@ -132,7 +132,7 @@ def test_training_reaches_a_target_that_a_frozen_twin_misses() -> None:
 def test_every_pair_of_sizes_has_a_light_encoder(hr: int, lr: int) -> None:
     network = lower(EncoderTwin(encoder_config(hr, lr)))
     flops = 2 * network.multiply_adds()
-    assert network.sizes()[network.layers[-1].name] == (3, lr)
+    assert network.sizes()[network.layers[-1].name] == (3, lr, lr)
     assert flops <= 2e9
     if hr == 1024:
         assert network.parameters * 4 <= 1.5e6

@@ -158,17 +158,17 @@ def _failures_file(path: Path, force: bool) -> Iterator[Callable[[dict[str, str]
         raise FileExistsError(f"{path} exists and holds something else; name another file with --failures, or pass "
                               "--force to replace it")
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with path.open("w", encoding="utf-8") as file:
+    with path.open("w", encoding="utf-8") as file:
 
-            def note(failure: dict[str, str]) -> None:
-                file.write(json.dumps(failure) + "\n")
-                file.flush()
+        def note(failure: dict[str, str]) -> None:
+            file.write(json.dumps(failure) + "\n")
+            file.flush()
 
+        try:
             yield note
-    finally:
-        if path.stat().st_size == 0:
-            path.unlink()
+        finally:
+            if file.tell() == 0:
+                path.unlink(missing_ok=True)
 
 
 def _is_ours(path: Path) -> bool:

@@ -9,7 +9,8 @@ from typing import Any
 
 from edgegrain.contract.errors import BundleError, EdgegrainError, ServiceError
 from server_decoder.service import frames
-from server_decoder.service.supervisor import COMMAND, error_of, worker_environment
+from server_decoder.service.batcher import Done, WorkerLost
+from server_decoder.service.supervisor import COMMAND, read_answer, worker_environment
 
 BATCH_SECONDS = 600.0
 """A batch that takes longer costs the process its life."""
@@ -37,7 +38,8 @@ class EngineProcess:
     def run(self, verb: str, bundle: str, options: Mapping[str, Any], blobs: Sequence[bytes]) -> list[Outcome]:
         """What became of each of the blobs, in order.
 
-        If the process dies over several, each is tried alone: the one that kills it fails, the others do not.
+        If the process dies or speaks nonsense over several, each is tried alone: the one that makes it do so fails,
+        the others do not.
         """
         if not blobs:
             return []
@@ -46,7 +48,8 @@ class EngineProcess:
             return outcomes
         if len(blobs) > 1:
             return [outcome for blob in blobs for outcome in self.run(verb, bundle, options, [blob])]
-        return [ServiceError("the process that worked on it died or hung; the file may be made to do that")]
+        return [ServiceError("the process that worked on it died, hung or gave no answer; the file may be made to do "
+                             "that")]
 
     def close(self) -> None:
         """End the process."""
@@ -56,16 +59,18 @@ class EngineProcess:
     def _attempt(
         self, verb: str, bundle: str, options: Mapping[str, Any], blobs: Sequence[bytes]
     ) -> list[Outcome] | None:
-        """The outcomes; None if the process died, and then there is a new one."""
+        """The outcomes; None if the process gave none, and then there is a new one."""
         fields = {"verb": verb, "bundle": bundle, "options": [dict(options)] * len(blobs)}
-        answer = self._exchange(self._process, fields, blobs)
-        if answer is None:
+        message = self._exchange(self._process, fields, blobs)
+        try:
+            if message is None:
+                raise WorkerLost("it died or hung")
+            answers, _ = read_answer(message, len(blobs))
+        except WorkerLost:
             self.close()
             self._process = self._start()
             return None
-        described, results = answer
-        return [result if outcome is None else error_of(outcome)
-                for outcome, result in zip(described["outcomes"], results, strict=True)]
+        return [answer.data if isinstance(answer, Done) else answer for answer in answers]
 
     def _start(self) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(

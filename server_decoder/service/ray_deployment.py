@@ -7,7 +7,7 @@ front and gives each request to one of them. Imports Ray: only `ray_server` and 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -99,6 +99,15 @@ def keep_internal_port_here() -> None:
     replica_module.add_port_to_grpc_server = add_port
 
 
+async def expositions(handle: Any, own: Callable[[], Awaitable[tuple[str, str]]]) -> dict[str, str]:
+    """Id and metrics of all replicas that answer; of this one alone if one of them hangs."""
+    try:
+        found = await handle.broadcast("exposition").results_async(timeout_s=METRICS_SECONDS, return_exceptions=True)
+    except TimeoutError:
+        found = [await own()]
+    return dict(item for item in found if not isinstance(item, BaseException))
+
+
 class ProxyRequestId:
     """ASGI middleware: the id that Ray's proxy gave a request is the one in log and problems; the proxy answers it."""
 
@@ -148,10 +157,5 @@ class Replica:
         return serve.get_replica_context().replica_id.unique_id, text
 
     async def _all_expositions(self) -> bytes:
-        """The metrics of all replicas; of this one alone if the others do not answer."""
         handle = serve.get_deployment_handle(DEPLOYMENT, APPLICATION)
-        try:
-            found = await handle.broadcast("exposition").results_async(timeout_s=METRICS_SECONDS)
-        except TimeoutError:
-            found = [await self.exposition()]
-        return merge_expositions(dict(found))
+        return merge_expositions(await expositions(handle, self.exposition))

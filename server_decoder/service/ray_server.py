@@ -60,8 +60,12 @@ def serve_on_ray(settings: Settings, options: RayOptions, worker_command: Sequen
         try:
             serve.run(deployment(settings, options, worker_command), name=APPLICATION, route_prefix="/",
                       logging_config=quiet)
-        except RuntimeError as error:
-            raise ServiceError(f"no replica got warm: {' '.join(str(error).split())}") from error
+        except BaseException as error:
+            if options.address is not None:  # a cluster that goes on without us would keep what did not start
+                serve.delete(APPLICATION)
+            if isinstance(error, RuntimeError):
+                raise ServiceError(f"no replica got warm: {' '.join(str(error).split())}") from error
+            raise
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         with _signals() as asked:
             log(logger, logging.INFO, "listening", url=f"http://{host}:{port}", bundles=list(state.manifests),

@@ -90,7 +90,7 @@ class Worker:
         self._write({"verb": key.verb, "bundle": key.bundle, "options": [job.options for job in jobs]},
                     [job.data for job in jobs])
 
-    async def receive(self, count: int) -> tuple[list[Answer], dict[str, float]]:
+    async def receive(self, count: int) -> tuple[list[Done | EdgegrainError], dict[str, float]]:
         """Wait for the answer to the oldest batch that has none, of ``count`` jobs: theirs, and the stages' seconds.
 
         Raises:
@@ -256,7 +256,7 @@ def settle(job: Job, answer: Answer) -> None:
         job.answer.set_result(answer)
 
 
-def read_answer(message: frames.Message, count: int) -> tuple[list[Answer], dict[str, float]]:
+def read_answer(message: frames.Message, count: int) -> tuple[list[Done | EdgegrainError], dict[str, float]]:
     """The answers to ``count`` jobs, and the seconds of the stages they went through, as a worker sent them.
 
     Raises:

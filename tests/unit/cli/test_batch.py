@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -107,6 +108,22 @@ def test_a_file_that_is_not_ours_stays(
     notes.write_text("mine\n")
     assert run(pictures, tmp_path / "out", "--failures", notes) == 1
     assert "holds something else" in capsys.readouterr().err and notes.read_text() == "mine\n" and not plans
+
+
+def test_a_file_of_failures_that_cannot_be_written(
+    pictures: Path, plans: list[BatchPlan], tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Path.open
+
+    def refuse(path: Path, mode: str = "r", **options: Any) -> Any:
+        if mode == "w":
+            raise PermissionError(13, "Permission denied", str(path))
+        return original(path, mode, **options)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    assert run(pictures, tmp_path / "out", "--failures", tmp_path / "notes") == 1
+    assert "Permission denied" in capsys.readouterr().err and not plans
 
 
 @pytest.mark.parametrize(("source", "message"), [

@@ -33,9 +33,11 @@ while True:
     blobs = message[1]
     if b"poison" in blobs:
         os._exit(9)
-    fields = {"outcomes": [None] * len(blobs)}
+    fields = {"outcomes": [None] * len(blobs), "seconds": {}}
+    if b"nonsense" in blobs:
+        fields["outcomes"] = fields["outcomes"][1:]
 """
-"""A worker process that gives back what it gets and dies over one thing."""
+"""A worker process that gives back what it gets, dies over one thing and forgets an answer over another."""
 
 
 @pytest.fixture(scope="module")
@@ -108,9 +110,10 @@ def test_a_damaged_bundle_says_so(tmp_path: Path) -> None:
         BatchWorker(plan(broken, tmp_path, "restore"))
 
 
-def test_what_kills_the_process_is_found_out() -> None:
+@pytest.mark.parametrize("deadly", [b"poison", b"nonsense"])
+def test_what_kills_the_process_is_found_out(deadly: bytes) -> None:
     engine = EngineProcess({}, [sys.executable, "-c", POISON])
-    first, poison, last = engine.run("restore", "any", {}, [b"first", b"poison", b"last"])
+    first, poison, last = engine.run("restore", "any", {}, [b"first", deadly, b"last"])
     assert (first, last) == (b"first", b"last")
     assert isinstance(poison, ServiceError) and "died" in str(poison)
     assert engine.run("restore", "any", {}, [b"more"]) == [b"more"]

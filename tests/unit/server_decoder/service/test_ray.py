@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -12,11 +14,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from edgegrain.contract.errors import ServiceError
 from server_decoder.service import ray_cluster as cluster
+from server_decoder.service import ray_server
 from server_decoder.service.metrics import Metrics
 from server_decoder.service.ray_cluster import ray_cluster, session_folder
 from server_decoder.service.ray_metrics import merge_expositions
 from server_decoder.service.ray_options import RayOptions, parse_replicas
-from server_decoder.service.ray_server import adapt
+from server_decoder.service.ray_server import adapt, serve_on_ray
 from server_decoder.service.settings import Settings
 
 
@@ -71,6 +74,58 @@ def test_metrics_of_two_replicas_keep_apart() -> None:
              for family in text_string_to_metric_families(text) for sample in family.samples}
     assert (found["edgegrain_requests_total", "one"], found["edgegrain_requests_total", "two"]) == (3, 5)
     assert (found["edgegrain_batch_size_sum", "one"], found["edgegrain_batch_size_count", "two"]) == (3, 1)
+
+
+class Replicas:
+    """A deployment's handle whose replicas answer a broadcast with this, or hang."""
+
+    def __init__(self, *answers: tuple[str, str] | Exception, hang: bool = False) -> None:
+        self._answers, self._hang = answers, hang
+
+    def broadcast(self, method: str) -> Replicas:
+        assert method == "exposition"
+        return self
+
+    async def results_async(self, *, timeout_s: float, return_exceptions: bool) -> list[tuple[str, str] | Exception]:
+        if self._hang:
+            raise TimeoutError
+        assert return_exceptions
+        return list(self._answers)
+
+
+def test_metrics_do_without_replicas_that_die_or_hang() -> None:
+    pytest.importorskip("ray.serve", reason="needs the extra ray: pip install 'edgegrain[ray]'")
+    from server_decoder.service.ray_deployment import expositions
+
+    async def own() -> tuple[str, str]:
+        return "mine", "text"
+
+    dying = Replicas(("one", "a"), RuntimeError("the replica died"), ("two", "b"))
+    assert asyncio.run(expositions(dying, own)) == {"one": "a", "two": "b"}
+    assert asyncio.run(expositions(Replicas(hang=True), own)) == {"mine": "text"}
+
+
+@pytest.mark.parametrize(("address", "deleted"), [(None, []), ("auto", ["edgegrain"])])
+@pytest.mark.parametrize(("trouble", "raised"), [(RuntimeError("not\nwarm"), ServiceError),
+                                                 (KeyboardInterrupt(), KeyboardInterrupt)])
+def test_what_does_not_start_is_not_left_on_a_cluster(
+    address: str | None, deleted: list[str], trouble: BaseException, raised: type[BaseException],
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve = pytest.importorskip("ray.serve", reason="needs the extra ray: pip install 'edgegrain[ray]'")
+    removed: list[str] = []
+
+    def run(*arguments: object, **options: object) -> None:
+        raise trouble
+
+    monkeypatch.setattr(ray_server, "ray_cluster", lambda *arguments, **options: nullcontext())
+    monkeypatch.setattr(ray_server, "configure_logs", lambda level: None)
+    monkeypatch.setattr(serve, "start", lambda **options: None)
+    monkeypatch.setattr(serve, "run", run)
+    monkeypatch.setattr(serve, "delete", removed.append)
+    with pytest.raises(raised, match="no replica got warm: not warm" if raised is ServiceError else ""):
+        serve_on_ray(Settings(bundles=(str(tiny_bundle),), port=0), RayOptions(address=address))
+    assert removed == deleted
 
 
 def test_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,20 +70,22 @@ class FaceFinder:
             centre, left, right = (_place(square, self._anchors[index] + values[row] / _DETECTOR_SIDE)
                                    for row in (0, 2, 3))
             side = float(values[1].max()) / _DETECTOR_SIDE * np.hypot(*(square[3] - square[0]))
-            face = _square(centre, right - left, _LANDMARKS_SCALE * side)
-            inside = (centre >= 0).all() and (centre <= rgb.shape[1::-1]).all()
-            if inside and all(np.hypot(*(face.mean(axis=0) - other.mean(axis=0))) > side / 2 for other in faces):
-                faces.append(face)
+            apart = all(np.hypot(*(centre - other.mean(axis=0))) > side / 2 for other in faces)
+            if side > 0 and (right - left).any() and apart and _inside(centre, rgb):
+                faces.append(_square(centre, right - left, _LANDMARKS_SCALE * side))
         return faces
 
     def _refine(self, rgb: Rgb, face: Points) -> FacePoints | None:
         """Eyes and mouth of the face in a square; None if it holds none. The second look is centred by the first."""
         points = self._mesh(rgb, face)
-        if points is not None:
-            across = points[list(_RIGHT_EYE)].mean(axis=0) - points[list(_LEFT_EYE)].mean(axis=0)
-            extent = np.ptp(_turned(points, across), axis=0).max()
-            middle = (points.min(axis=0) + points.max(axis=0)) / 2
-            points = self._mesh(rgb, _square(middle, across, _LANDMARKS_SCALE * extent))
+        if points is None:
+            return None
+        across = points[list(_RIGHT_EYE)].mean(axis=0) - points[list(_LEFT_EYE)].mean(axis=0)
+        middle = (points.min(axis=0) + points.max(axis=0)) / 2
+        if not across.any() or not _inside(middle, rgb):
+            return None
+        extent = np.ptp(_turned(points, across), axis=0).max()
+        points = self._mesh(rgb, _square(middle, across, _LANDMARKS_SCALE * extent))
         if points is None:
             return None
         left, right, mouth = (points[list(rows)].mean(axis=0) for rows in (_LEFT_EYE, _RIGHT_EYE, _MOUTH))
@@ -151,6 +153,10 @@ def _turned(points: Points, direction: Points) -> Points:
     """Points seen from axes of which the first has a direction."""
     right = direction / np.hypot(*direction)
     return np.asarray(points @ np.array([[right[0], -right[1]], [right[1], right[0]]]))
+
+
+def _inside(point: Points, rgb: Rgb) -> bool:
+    return bool((point > 0).all() and (point < rgb.shape[1::-1]).all())
 
 
 def _area(face: Points) -> float:

@@ -11,7 +11,8 @@ import sdk
 from edgegrain.contract.coder_tables import CoderTables
 from edgegrain.contract.errors import BundleError, DeviceError, ImageError, PayloadError, ServiceError
 from edgegrain.contract.manifest import load_manifest
-from edgegrain.contract.payload import decode_payload
+from edgegrain.contract.oriented_square import OrientedSquare
+from edgegrain.contract.payload import decode_payload, encode_payload
 from server_decoder.runtime import DecoderSession
 from server_decoder.service.engine import Engine, Stages, _save_options
 from server_decoder.service.engine_options import CompressOptions, RestoreOptions
@@ -74,7 +75,8 @@ def test_a_bad_item_does_not_touch_the_others(engine: Engine, tiny_bundle: Path)
 def test_only_warm_shapes_are_run(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
     decode = DecoderSession.decode
-    monkeypatch.setattr(DecoderSession, "decode", lambda self, lr, seed: sizes.append(len(lr)) or decode(self, lr))
+    monkeypatch.setattr(DecoderSession, "decode", lambda self, lr, seed, strength: (
+        sizes.append(len(lr)) or decode(self, lr)))
     engine = Engine([tiny_bundle], threads=1, batch_sizes=(1, 4))
     engine.warm_up()
     assert sizes == [1, 4]
@@ -97,7 +99,7 @@ def test_the_seed_is_the_decoder_s(tmp_path: Path) -> None:
 def test_a_failing_device_fails_the_batch_and_not_the_process(
     engine: Engine, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(self: DecoderSession, lr: np.ndarray, seed: int) -> np.ndarray:
+    def fail(self: DecoderSession, lr: np.ndarray, seed: int, strength: None) -> np.ndarray:
         raise DeviceError("no memory")
 
     monkeypatch.setattr(DecoderSession, "decode", fail)
@@ -111,6 +113,18 @@ def test_what_was_not_foreseen_is_an_item_s_own(
     monkeypatch.setattr("server_decoder.service.engine.unfit_restored", lambda *a, **k: 1 / 0)
     (outcome,) = engine.restore(BUNDLE, raw_payloads(tiny_bundle, 1), [RestoreOptions()], Stages())
     assert isinstance(outcome, ServiceError)
+
+
+def test_an_aligned_payload_gives_its_square(engine: Engine, tiny_bundle: Path) -> None:
+    codec = sdk.Codec(tiny_bundle)
+    payload = codec.compress(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    manifest = load_manifest(tiny_bundle)
+    aligned = encode_payload(
+        payload.lr, contract_id=manifest.lr_contract_id, tables=CoderTables.default(), original_size=(300, 200),
+        fit="align", square=OrientedSquare(600, 400, 320, 240))
+    (outcome,) = engine.restore(BUNDLE, [aligned], [RestoreOptions()], Stages())
+    assert picture(outcome).shape == (100, 100, 3)
+    np.testing.assert_array_equal(picture(outcome), np.asarray(codec.restore(aligned)))
 
 
 def test_compresses_what_the_sdk_compresses(engine: Engine, tiny_bundle: Path) -> None:

@@ -176,7 +176,8 @@ class EncoderGraph:
             channels, height, width = shapes[node.inputs[0]]
             if isinstance(node, Conv):
                 channels = node.weight.shape[0]
-                height, width = convolved((height, width), node.weight.shape[2:], node.strides, node.padding)
+                height, width = convolved((height, width), (node.weight.shape[2], node.weight.shape[3]),
+                                          node.strides, node.padding)
             elif isinstance(node, Concat):
                 channels = sum(shapes[part][0] for part in node.parts)
             shapes[node.name] = channels, height, width

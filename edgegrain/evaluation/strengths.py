@@ -28,6 +28,7 @@ from edgegrain.evaluation.metrics import Picture, psnr
 from edgegrain.evaluation.sheets import Tile, draw_sheet
 
 STRENGTHS = (4.0, 8.0, 16.0, 24.0, 32.0, 48.0, 64.0)
+USUAL = ",".join(f"{strength:g}" for strength in STRENGTHS)
 
 Distance = Callable[[Picture, Picture], float]
 
@@ -97,8 +98,7 @@ def main(
     bundle: Annotated[str, typer.Option(help="Id, alias or folder of a bundle with the control strength.")],
     picture: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="An aligned face; its centre is taken.")],
     out: Annotated[Path, typer.Option(help="PNG to write.")],
-    strengths: Annotated[str, typer.Option(help="Ascending, comma-separated.")] = ",".join(
-        f"{strength:g}" for strength in STRENGTHS),
+    strengths: Annotated[str, typer.Option(help="Ascending, comma-separated.")] = USUAL,
     weights: Annotated[Path | None, typer.Option(
         exists=True, file_okay=False, help="Folder of the metric weights: distances are LPIPS.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,

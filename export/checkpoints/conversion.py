@@ -13,7 +13,6 @@ from torch import nn
 
 from edgegrain.contract.errors import ModelError
 from export.checkpoints.bundles import (
-    COMPARED,
     PAPERS_REDUCTION,
     Target,
     sources,
@@ -26,6 +25,7 @@ from export.checkpoints.glean import load_glean_checkpoint
 from export.checkpoints.grain import load_grain_checkpoint
 from export.checkpoints.irn import load_irn_checkpoint
 from export.checkpoints.placement import Placement
+from export.face_sr_bundle import COMPARED
 from export.irn import TILE, TILE_OVERLAP, made_tiles, write_irn_bundle
 from export.server import Comparison
 from server_decoder.irn_weights import WEIGHTS, save_irn

@@ -174,11 +174,11 @@ class _OpenBundle:
         """LRs, uint8 [n, lr, lr, 3], to squares, uint8 [n, hr, hr, 3], in a batch of a size that was warmed up."""
         count = len(lr)
         filled = next((size for size in sizes if size >= count), count)
-        controls = {} if self.strength is None else {"strength": [
+        filling = [0] * (filled - count)  # pictures that only fill the batch are copies of the first
+        strengths = None if self.strength is None else [
             self.strength if wanted.strength is None else wanted.strength
-            for wanted in (*options, *options[:1] * (filled - count))]}
-        lr = np.concatenate([lr, np.repeat(lr[:1], filled - count, axis=0)])
-        hr = self.decoder.decode(lr, options[0].seed, **controls)[:count]
+            for wanted in (*options, *(options[index] for index in filling))]
+        hr = self.decoder.decode(np.concatenate([lr, lr[filling]]), options[0].seed, strength=strengths)[:count]
         side = self.manifest.hr
         if hr.shape[1:] != (side, side, 3):
             raise BundleError(

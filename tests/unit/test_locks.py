@@ -24,7 +24,7 @@ def test_the_locks_satisfy_the_project(repository: Path) -> None:
     project = tomllib.loads((repository / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     test = pins(repository / "requirements/test.lock")
-    names = "cli", "remote", "server", "ray", "export", "train", "eval", "dev"
+    names = "cli", "align", "remote", "server", "ray", "export", "train", "eval", "dev"
     wanted = [*project["dependencies"], *(
         line for name in names for line in extras[name] if not line.startswith("edgegrain"))]
     for requirement in map(Requirement, wanted):

@@ -14,7 +14,6 @@ is real: portrait.ppm, a part of the demonstration portrait (edgegrain/demo/CRED
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import struct
 import sys
@@ -41,6 +40,7 @@ from edgegrain.contract.payload import (
     decode_payload,
     encode_payload,
 )
+from tests.golden.regenerate_contract import golden_lr, json_bytes, regenerate
 
 FOLDER = Path(__file__).parent / "clients"
 PORTRAIT = "portrait.ppm"
@@ -99,23 +99,24 @@ def golden_files() -> dict[str, bytes]:
     tables = CoderTables.from_json(manifest.open_file("coder.json"))
     return {
         PORTRAIT: portrait,
-        "inputs.json": _json({"bundle": manifest.id, "inputs": _inputs(json.loads(manifest.open_file("golden.json")))}),
-        "fits.json": _json(_fits()),
-        "transparency.json": _json(_transparency()),
-        "orientations.json": _json(_orientations()),
-        "bodies.json": _json({"bundle": manifest.id, "bodies": _bodies(tables)}),
-        "payloads.json": _json({
+        "inputs.json": json_bytes({
+            "bundle": manifest.id, "inputs": _inputs(json.loads(manifest.open_file("golden.json")))}),
+        "fits.json": json_bytes(_fits()),
+        "transparency.json": json_bytes(_transparency()),
+        "orientations.json": json_bytes(_orientations()),
+        "bodies.json": json_bytes({"bundle": manifest.id, "bodies": _bodies(tables)}),
+        "payloads.json": json_bytes({
             "bundle": manifest.id,
             "hr": manifest.hr,
             "lr_contract_id": manifest.lr_contract_id.hex(),
             "payloads": _payloads(portrait),
         }),
-        "damaged.json": _json({
+        "damaged.json": json_bytes({
             "bundle": manifest.id,
             "lr_contract_id": manifest.lr_contract_id.hex(),
             "payloads": _damaged(manifest.lr_contract_id, tables),
         }),
-        "unsupported.json": _json({
+        "unsupported.json": json_bytes({
             "bundle": manifest.id,
             "lr_contract_id": manifest.lr_contract_id.hex(),
             "payloads": _unsupported(manifest.lr_contract_id, tables),
@@ -168,7 +169,6 @@ def _orientations() -> dict[str, Any]:
 
 
 def _bodies(tables: CoderTables) -> list[dict[str, Any]]:
-    golden_lr = _contract_script().golden_lr
     bodies = []
     for kind, size in BODIES:
         lr = golden_lr(kind, *size)
@@ -196,7 +196,7 @@ def _payloads(portrait: bytes) -> list[dict[str, Any]]:
 
 def _damaged(contract_id: bytes, tables: CoderTables) -> list[dict[str, str]]:
     """Payloads that a reader refuses; all but the first ones have the right CRC."""
-    lr = _contract_script().golden_lr("smooth", 16, 16)
+    lr = golden_lr("smooth", 16, 16)
     body = encode_lr(lr, tables)
 
     def payload(
@@ -245,7 +245,6 @@ def _damaged(contract_id: bytes, tables: CoderTables) -> list[dict[str, str]]:
 
 def _unsupported(contract_id: bytes, tables: CoderTables) -> list[dict[str, str]]:
     """Payloads of photographs and of aligned pictures, which the clients neither make nor read."""
-    golden_lr = _contract_script().golden_lr
     small, wide = golden_lr("smooth", 16, 16), golden_lr("smooth", 257, 2)
     square = OrientedSquare(1280, 800, 800, 600)
     cases: list[tuple[str, npt.NDArray[np.uint8], dict[str, Any]]] = [
@@ -264,42 +263,9 @@ def _unsupported(contract_id: bytes, tables: CoderTables) -> list[dict[str, str]
     return payloads
 
 
-def _contract_script() -> Any:
-    path = Path(__file__).parent / "regenerate_contract.py"
-    spec = importlib.util.spec_from_file_location("regenerate_contract", path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"cannot load {path}")
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    return script
-
-
 def _digest(levels: npt.NDArray[np.uint8]) -> str:
     return hashlib.sha256(np.ascontiguousarray(levels).tobytes()).hexdigest()
 
 
-def _json(value: object) -> bytes:
-    return (json.dumps(value, indent=1) + "\n").encode("ascii")
-
-
-def main() -> int:
-    """Write what is missing; replace what differs only with --force."""
-    force = sys.argv[1:] == ["--force"]
-    if sys.argv[1:] and not force:
-        print(__doc__)
-        return 2
-    FOLDER.mkdir(exist_ok=True)
-    files = golden_files()
-    differing = [n for n, data in files.items() if (FOLDER / n).exists() and (FOLDER / n).read_bytes() != data]
-    if differing and not force:
-        print(f"these would change, which breaks stored payloads or other clients: {', '.join(differing)}")
-        print("nothing was written; --force replaces them")
-        return 1
-    for name, data in files.items():
-        (FOLDER / name).write_bytes(data)
-    print(f"{len(files)} files in {FOLDER}, {len(differing)} of them changed")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(regenerate(FOLDER, golden_files, __doc__))

@@ -14,11 +14,13 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from edge_encoder.golden_inputs import generator_bytes
 from edgegrain.contract.coder_tables import CoderTables
 from edgegrain.contract.payload import encode_payload
 from edgegrain.contract.resize import exact_resize
@@ -55,11 +57,7 @@ PAYLOADS = [
 
 def generated_picture(seed: int, width: int, height: int) -> npt.NDArray[np.uint8]:
     """Noise, uint8 [height, width, 3]."""
-    count = width * height * 3
-    powers = np.cumprod(np.full(count, 1664525, dtype=np.uint32), dtype=np.uint32)
-    sums = np.cumsum(np.concatenate([[1], powers[:-1]]).astype(np.uint32), dtype=np.uint32)
-    states = powers * np.uint32(seed) + sums * np.uint32(1013904223)
-    return (states >> np.uint32(24)).astype(np.uint8).reshape(height, width, 3)
+    return generator_bytes(seed, width * height * 3).reshape(height, width, 3)
 
 
 def golden_lr(kind: str, width: int, height: int) -> npt.NDArray[np.uint8]:
@@ -100,34 +98,35 @@ def golden_files() -> dict[str, bytes]:
             }
         )
     generator = "byte n = state n >> 24, state = (state * 1664525 + 1013904223) mod 2**32, starting at the seed"
-    files["resize.json"] = _json({"generator": generator, "sizes": "width, height", "cases": cases})
+    files["resize.json"] = json_bytes({"generator": generator, "sizes": "width, height", "cases": cases})
     record = {"contract_id": CONTRACT_ID.hex(), "tables_sha256": tables.digest().hex(), "payloads": payloads}
-    files["payloads.json"] = _json(record)
+    files["payloads.json"] = json_bytes(record)
     return files
 
 
-def _json(value: object) -> bytes:
+def json_bytes(value: object) -> bytes:
+    """A golden file of plain values."""
     return (json.dumps(value, indent=1) + "\n").encode("ascii")
 
 
-def main() -> int:
-    """Write what is missing; replace what differs only with --force."""
+def regenerate(folder: Path, files: Callable[[], dict[str, bytes]], usage: str) -> int:
+    """The command of a script like this one: write what is missing; replace what differs only with --force."""
     force = sys.argv[1:] == ["--force"]
     if sys.argv[1:] and not force:
-        print(__doc__)
+        print(usage)
         return 2
-    FOLDER.mkdir(exist_ok=True)
-    files = golden_files()
-    differing = [n for n, data in files.items() if (FOLDER / n).exists() and (FOLDER / n).read_bytes() != data]
+    folder.mkdir(exist_ok=True)
+    found = files()
+    differing = [n for n, data in found.items() if (folder / n).exists() and (folder / n).read_bytes() != data]
     if differing and not force:
         print(f"these would change, which breaks stored payloads or other clients: {', '.join(differing)}")
         print("nothing was written; --force replaces them")
         return 1
-    for name, data in files.items():
-        (FOLDER / name).write_bytes(data)
-    print(f"{len(files)} files in {FOLDER}, {len(differing)} of them changed")
+    for name, data in found.items():
+        (folder / name).write_bytes(data)
+    print(f"{len(found)} files in {folder}, {len(differing)} of them changed")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(regenerate(FOLDER, golden_files, __doc__))

@@ -10,6 +10,8 @@
     face = sdk.compress("group.jpg", align=True)                      # the largest face alone, as in FFHQ
     whole = sdk.paste(sdk.restore(face), face, "small-group.jpg")     # put back into another picture of the whole
 
+    sdk.retouch(sdk.Codec("faces"), "edited.png", "me.jpg")          # a crude edit made believable
+
 `compress` and `restore` open the default bundle on first use and keep it. `Codec` holds a bundle and a device of
 your choice and works on batches; `connect` and `connect_async` give the same verbs, done by a service. `inspect` checks
 a payload without restoring it, `bundles` lists what is installed.
@@ -38,6 +40,7 @@ from sdk.pasting import paste
 from sdk.payload import Payload
 from sdk.remote_connect import connect, connect_async
 from sdk.remote_retries import Retries
+from sdk.retouching import retouch
 
 __all__ = [
     "Align",
@@ -62,4 +65,5 @@ __all__ = [
     "inspect",
     "paste",
     "restore",
+    "retouch",
 ]

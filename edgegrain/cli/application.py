@@ -26,6 +26,7 @@ from edgegrain.cli import (
     models,
     prior,
     restore,
+    retouch,
     serve,
 )
 from edgegrain.contract.errors import EdgegrainError
@@ -94,6 +95,7 @@ def main(
 
 application.command("compress")(compress.compress)
 application.command("restore")(restore.restore)
+application.command("retouch")(retouch.retouch)
 application.command("batch")(batch.batch)
 application.command("serve")(serve.serve)
 application.command("info")(info.info)

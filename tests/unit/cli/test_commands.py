@@ -22,7 +22,8 @@ from tests.tiny_bundle import LR, write_tiny_bundle
 pytestmark = pytest.mark.usefixtures("tiny_bundles")
 
 ROOT = Path(__file__).resolve().parents[3]
-COMMANDS = ("compress", "restore", "serve", "info", "bundles", "models", "export", "doctor", "demo", "align", "prior")
+COMMANDS = ("compress", "restore", "retouch", "serve", "info", "bundles", "models", "export", "doctor", "demo", "align",
+            "prior")
 
 
 class Shell:

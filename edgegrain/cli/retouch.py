@@ -1,0 +1,56 @@
+"""``edgegrain retouch``: crude edits of a face made believable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgegrain.cli.files import Job
+from edgegrain.cli.output import ForceOption, JsonOption, print_json
+from edgegrain.cli.restore import DeviceChoice, restore_file
+
+
+def retouch(
+    edited: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The edited picture, or an edited LR.")],
+    original: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="The picture before it was edited: what was not "
+                                  "edited stays as it was.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The picture to write [default: NAME.retouched.png].")
+    ] = None,
+    bundle: Annotated[str, typer.Option("--bundle", "-b", help="Id, alias or folder of the bundle.")] = "faces",
+    feather: Annotated[
+        float | None, typer.Option(min=0, max=1000, help="Pixels over which the restored region fades into the "
+                                   "original [default: a 64th of the longest side].")
+    ] = None,
+    threshold: Annotated[int, typer.Option(min=1, max=255, help="Levels from which on a pixel counts as edited.")] = 16,
+    strength: Annotated[float | None, typer.Option(help="For bundles with that control.")] = None,
+    device: Annotated[DeviceChoice, typer.Option(help="Where the decoder runs.")] = DeviceChoice.cpu,
+    force: ForceOption = False,
+    json_output: JsonOption = False,
+) -> None:
+    """Make a crude edit of a face believable: reduce the picture, restore it with what the decoder knows of faces.
+
+    The face should fill the square as in the bundle's training pictures. A payload's LR (compress --lr) can be painted
+    on as well.
+
+    \b
+    Examples:
+      edgegrain retouch edited.png --original me.png --bundle bundles/glean-faces-256-lr16
+      edgegrain retouch edited.png                   everything restored anew
+      edgegrain retouch me.lr.png --original me.png --out smiling.png
+    """
+    import sdk
+
+    codec = sdk.Codec(bundle, device.value)
+    job = Job(edited, out or edited.with_name(f"{edited.stem}.retouched.png"))
+    row = restore_file(job, lambda source: sdk.retouch(
+        codec, source, original, feather=feather, threshold=threshold, strength=strength), force)
+    row = {"edited": row["payload"], "picture": row["picture"], "width": row["width"], "height": row["height"]}
+    if json_output:
+        print_json(row)
+    else:
+        typer.echo(f"{row['edited']} -> {row['picture']}: {row['width']} x {row['height']} pixels")

@@ -1,0 +1,85 @@
+"""Retouching ([GLEAN] supplementary 2.2): what an edit did badly vanishes in the LR, and a generative decoder restores
+the picture without it."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageFilter
+
+from edge_encoder.preprocessing import FIT_PAD, MAX_PIXELS, Picture, load_picture, unfit_picture
+from edgegrain.contract.errors import ImageError
+from sdk.codec import Codec
+
+THRESHOLD = 16
+"""Levels from which on a pixel counts as edited; what JPEG changes by itself stays below."""
+FEATHERS_PER_SIDE = 64
+"""The width of the fade is this part of the longest side, if not given."""
+
+Rgb = npt.NDArray[np.uint8]
+
+
+def retouch(
+    codec: Codec, edited: Picture, original: Picture | None = None, *, feather: float | None = None,
+    threshold: int = THRESHOLD, strength: float | None = None, max_pixels: int = MAX_PIXELS,
+) -> Image.Image:
+    """Make a crude edit of a face believable: reduce it, restore it.
+
+    Args:
+        codec: of a bundle with a generative decoder, GLEAN's or another.
+        edited: the edited picture; or an edited LR, of exactly the bundle's LR size.
+        original: the picture before it was edited; None if everything may be restored anew. What was not edited
+            remains as it was.
+        feather: pixels over which the restored region fades into the original; None for a 64th of the longest side.
+        threshold: levels from which on a pixel counts as edited, 1 to 255.
+        strength: for bundles with that control.
+        max_pixels: refuse larger pictures.
+
+    Returns:
+        An RGB picture of the edited one's size; for an LR of the original's, or, where there is none, of the decoder's.
+
+    Raises:
+        ImageError: a picture cannot be read, the two are of different sizes, or an option is out of range.
+        BundleError: the bundle is damaged.
+    """
+    if not 1 <= threshold <= 255 or (feather is not None and not 0 <= feather <= 1000):
+        raise ImageError(f"the threshold is 1 to 255 levels, feather 0 to 1000 pixels, got {threshold} and {feather}")
+    after = load_picture(edited, max_pixels=max_pixels)
+    before = None if original is None else load_picture(original, max_pixels=max_pixels)
+    lr = codec.bundle.lr
+    if after.shape[:2] == (lr, lr):
+        restored = np.asarray(codec.restore(after, strength=strength))
+        if before is None:
+            return Image.fromarray(restored)
+        size = before.shape[1], before.shape[0]
+        restored = unfit_picture(restored, size, FIT_PAD, max_pixels=max_pixels)
+        square = Image.fromarray(changed(codec.compress(before).lr, after, threshold))
+        square = square.resize((codec.bundle.hr,) * 2, Image.Resampling.NEAREST).convert("RGB")
+        mask = unfit_picture(np.array(square), size, FIT_PAD, max_pixels=max_pixels)[..., 0]
+    else:
+        if before is not None and before.shape != after.shape:
+            raise ImageError(f"the original has {before.shape[1]} x {before.shape[0]} pixels, the edited picture "
+                             f"{after.shape[1]} x {after.shape[0]}; edit it without changing its size")
+        restored = np.asarray(codec.restore(codec.compress(after), strength=strength))
+        if before is None:
+            return Image.fromarray(restored)
+        mask = changed(before, after, threshold)
+    if feather is None:
+        feather = max(before.shape[:2]) / FEATHERS_PER_SIDE
+    return Image.fromarray(blend(before, restored, mask, feather))
+
+
+def changed(before: Rgb, after: Rgb, threshold: int) -> npt.NDArray[np.uint8]:
+    """uint8 ``[H, W]``: 255 where a channel of two uint8 ``[H, W, 3]`` differs by ``threshold`` levels or more."""
+    return np.where(np.abs(before.astype(np.int16) - after).max(2) >= threshold, 255, 0).astype(np.uint8)
+
+
+def blend(before: Rgb, restored: Rgb, mask: npt.NDArray[np.uint8], feather: float) -> Rgb:
+    """The restored picture where the mask, uint8 ``[H, W]``, is 255, fading into the other around it.
+
+    Far from the mask, beyond some four times ``feather``, the other picture stays to the last bit.
+    """
+    soft = np.asarray(Image.fromarray(mask).filter(ImageFilter.GaussianBlur(feather))).astype(np.float32)
+    # Twice the blurred mask: at the rim of a large region, where it is one half, the restored picture is whole.
+    weight = np.maximum(mask, (2 * soft).clip(0, 255))[..., None] / 255
+    return np.round(before + weight * (restored.astype(np.float32) - before)).astype(np.uint8)

@@ -135,8 +135,8 @@ class FaceSRTraining:
             nested["factors"] = Factors(tuple(factors["choices"]), factors["continuous"], tuple(factors["judged"]))
         if fields["degradation"]:
             blind = fields["degradation"]
-            nested["degradation"] = BlindDegradation(**{
-                name: tuple(value) if isinstance(value, list) else value for name, value in blind.items()})
+            ranges = {name: tuple(value) for name, value in blind.items() if name != "kernel"}
+            nested["degradation"] = BlindDegradation(kernel=blind["kernel"], **ranges)
         return cls(**{**fields, **nested})
 
 
@@ -160,21 +160,25 @@ _GCFSR = FaceSRTraining(
     factors=Factors(), batch=24, learning_rate=2e-3, hold=1.0)
 _ADVERSARIAL_512 = AdversarialConfig(weight=0.01, discriminator=CONFIG_F_512, learning_rate=2e-3)
 
-# Ours, for a CPU: losses of the GRAIN recipes, exact area means as LRs, for that is what phones send.
+# Ours, for a CPU: losses of the GRAIN recipes, exact area means as LRs, for that is what phones send. Of two trials on
+# the same 140 pictures the loss ended at .38 with these rates, at .43 with 2.5 times as much.
 _GLEAN_256 = FaceSRTraining(
-    glean.PRESETS["glean-256-x16-light"], _weights(l1=1.0, lpips=0.35), reduction="area", iterations=3000,
-    learning_rate=6e-4, muon=2.0, weight_decay=1e-4, warm_up=50, hold=0.4, ema=0.995, clip_gradient=1.0, bf16=True)
-# Weights are held at equalized learning rate, their entries around 1: steps must be larger than elsewhere.
+    glean.PRESETS["glean-256-x16-light"], _weights(l1=1.0, lpips=0.35), reduction="area", batch=4,
+    iterations=6000, learning_rate=6e-4, muon=2.0, weight_decay=1e-4, warm_up=50, hold=0.3, ema=0.995,
+    clip_gradient=1.0, bf16=True)
+# Weights are held at equalized learning rate, their entries around 1: steps must be larger than elsewhere. After 280
+# pictures LPIPS on 8 unseen faces was .408 with these rates, .450 with 0.4 times as much; the enlarged LRs have .630.
 _GCFSR_256 = replace(
-    _GLEAN_256, network=gcfsr.PRESETS["gcfsr-256-light"], factors=Factors(continuous=True), learning_rate=2e-3,
+    _GLEAN_256, network=gcfsr.PRESETS["gcfsr-256-light"], factors=Factors(continuous=True), learning_rate=5e-3,
     muon=10.0)
 
 _SMOKE_GLEAN = FaceSRTraining(
     GLEANConfig(PriorConfig("stylegan2", TINY_64), 16, rrdb=1, width=16, growth=8, head=8, widest=16, code_channels=8,
                 join_kernel=1, around_mean=True), _weights(l1=1.0), reduction="area", batch=4, iterations=40,
-    learning_rate=2e-3, weight_decay=1e-4, muon=1.0, warm_up=10, hold=0.5, ema=0.9, clip_gradient=1.0, made_up=24)
+    learning_rate=1e-2, weight_decay=1e-4, muon=1.0, warm_up=10, hold=0.5, ema=0.9, clip_gradient=1.0, made_up=24)
+_TINY_GCFSR = GCFSRConfig(64, 8, channel_base=512, channel_max=24, code_width=24, code_channels=12)
 _SMOKE_GCFSR = replace(
-    _SMOKE_GLEAN, network=GCFSRConfig(64, 8, channel_base=512, channel_max=24, code_width=24, code_channels=12),
+    _SMOKE_GLEAN, network=_TINY_GCFSR,
     factors=Factors((4.0, 16.0), True, (4.0, 8.0)), learning_rate=4e-3, muon=5.0)
 
 FACE_SR_CONFIGS: dict[str, FaceSRTraining] = {
@@ -195,7 +199,7 @@ FACE_SR_CONFIGS: dict[str, FaceSRTraining] = {
     "smoke-glean": _SMOKE_GLEAN,
     "smoke-gcfsr": _SMOKE_GCFSR,
     "smoke-gcfsr-blind": replace(
-        _SMOKE_GCFSR, network=replace(_SMOKE_GCFSR.network, blind=True), factors=None,
+        _SMOKE_GCFSR, network=replace(_TINY_GCFSR, blind=True), factors=None,
         degradation=BlindDegradation(kernel=7, sigma=(0.1, 1.0), factor=(1.0, 4.0)),
         adversarial=AdversarialConfig(discriminator=DiscriminatorConfig(64, 8, 16), warms_up=0.2, begins=0.5)),
 }

@@ -176,7 +176,8 @@ class FaceSRTrainer:
         # Some pictures have no other judge than the discriminator, once there is one.
         alone = adversarial is not None and config.adversarial_alone > 0
         compared = factors > config.adversarial_alone if alone else torch.ones_like(factors, dtype=torch.bool)
-        loss, terms = torch.zeros((), device=restored.device), {}
+        loss = torch.zeros((), device=restored.device)
+        terms: dict[str, Tensor] = {}
         if compared.any():
             part = compared.float().mean()  # so that a picture counts the same in every batch
             loss, terms = picture_loss(config.loss, restored[compared], target[compared], self._lpips, None)

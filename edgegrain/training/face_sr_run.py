@@ -70,13 +70,16 @@ def begin(config: FaceSRTraining, prior: GenerativePrior | None = None, discrimi
     torch.manual_seed(config.seed)
     model: GLEAN | GCFSR
     average: GLEAN | GCFSR
+    trained: GLEAN | GCFSR | None = None
     if isinstance(config.network, GLEANConfig):
         bank = random_prior(config.network.prior, config.seed) if prior is None else prior
         model, average = GLEAN(config.network, bank), GLEAN(config.network, bank)
-        trained = None if start is None else load_glean(start / GLEAN_WEIGHTS if start.is_dir() else start, bank)
+        if start is not None:
+            trained = load_glean(start / GLEAN_WEIGHTS if start.is_dir() else start, bank)
     else:
         model, average = GCFSR(config.network), GCFSR(config.network)
-        trained = None if start is None else load_gcfsr(start / GCFSR_WEIGHTS if start.is_dir() else start)
+        if start is not None:
+            trained = load_gcfsr(start / GCFSR_WEIGHTS if start.is_dir() else start)
     if trained is not None:
         if trained.config != config.network:
             raise ModelError(f"{start} holds {trained.config}, the recipe has {config.network}")

@@ -24,6 +24,7 @@ from edgegrain.contract.manifest import verify_bundle
 from server_decoder.runtime import require_provider
 from server_decoder.service.engine_options import QUALITY, CompressOptions, RestoreOptions
 from server_decoder.service.ray_cluster import ray_cluster, ray_missing
+from server_decoder.service.servable import require_servable
 
 FAILURES = "failures.jsonl"
 SHOWN = 10
@@ -95,6 +96,7 @@ def batch(
     store, out = open_store(source), open_store(target)
     direction = _direction(store, source, compress)
     manifest = verify_bundle(find_bundle(bundle))
+    require_servable(manifest)
     if device is not DeviceChoice.cpu:
         require_provider(device.value)
     plan = BatchPlan(

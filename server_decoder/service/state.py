@@ -27,6 +27,7 @@ from server_decoder.service.engine_options import CompressOptions, RestoreOption
 from server_decoder.service.metrics import Metrics
 from server_decoder.service.payload_claims import check_claims
 from server_decoder.service.problems import MEDIA_TYPE, Problem, problem_of, retry_later
+from server_decoder.service.servable import require_servable
 from server_decoder.service.settings import Settings
 from server_decoder.service.supervisor import COMMAND, Supervisor, WorkerPlan
 
@@ -46,7 +47,7 @@ class ServiceState:
         """Verify the bundles and plan the workers; nothing runs yet.
 
         Raises:
-            BundleError: a bundle is missing or damaged.
+            BundleError: a bundle is missing, damaged, or none that can be served.
             DeviceError: the device is not available.
             ServiceError: the settings contradict the bundles or each other.
         """
@@ -58,6 +59,7 @@ class ServiceState:
         if len(self.manifests) != len(manifests):
             raise ServiceError(f"bundles are named twice: {', '.join(manifest.id for manifest in manifests)}")
         for manifest in manifests:
+            require_servable(manifest)
             if manifest.hr**2 > settings.max_pixels:
                 raise ServiceError(f"bundle {manifest.id} makes {manifest.hr} x {manifest.hr} pixels, max_pixels is "
                                    f"{settings.max_pixels}; raise it")

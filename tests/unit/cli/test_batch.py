@@ -20,7 +20,7 @@ from edgegrain.cli.batch_plan import BatchPlan, Tally, open_batches
 from edgegrain.cli.batch_stores import open_store
 from edgegrain.cli.batch_worker import BatchWorker
 from edgegrain.cli.main import app
-from tests.tiny_bundle import HR
+from tests.tiny_bundle import HR, refresh_manifest, write_tiny_bundle
 
 pytestmark = pytest.mark.usefixtures("tiny_bundles")
 
@@ -124,6 +124,15 @@ def test_a_file_of_failures_that_cannot_be_written(
     monkeypatch.setattr(Path, "open", refuse)
     assert run(pictures, tmp_path / "out", "--failures", tmp_path / "notes") == 1
     assert "Permission denied" in capsys.readouterr().err and not plans
+
+
+def test_bundles_of_tiles_are_refused_before_ray_starts(
+    pictures: Path, plans: list[BatchPlan], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiled = write_tiny_bundle(tmp_path, "tiled-64-lr16")
+    refresh_manifest(tiled, preprocessing={"pad": "edge", "tile_overlap": 4})
+    assert run(pictures, tmp_path / "out", "--bundle", tiled) == 1
+    assert "photographs of any size" in capsys.readouterr().err and not plans and not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(("source", "message"), [

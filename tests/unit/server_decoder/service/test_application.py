@@ -382,6 +382,12 @@ class TestStart:
         with pytest.raises(BundleError, match=r"decoder\.onnx of bundle tiny-64-lr16 is altered"):
             create_app(Settings(bundles=(str(folder),)))
 
+    def test_bundles_of_tiles(self, tmp_path: Path) -> None:
+        tiled = write_tiny_bundle(tmp_path, "tiled-64-lr16")
+        refresh_manifest(tiled, preprocessing={"pad": "edge", "tile_overlap": 4})
+        with pytest.raises(BundleError, match="bundle tiled-64-lr16 takes photographs of any size, in tiles"):
+            create_app(Settings(bundles=(str(tiled),)))
+
     def test_contradictions_are_refused(self, tiny_bundle: Path) -> None:
         with pytest.raises(ServiceError, match="named twice"):
             create_app(Settings(bundles=(str(tiny_bundle), str(tiny_bundle))))

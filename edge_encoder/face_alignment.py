@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from edgegrain.contract.errors import ImageError, PayloadError
 from edgegrain.contract.oriented_square import OrientedSquare, nearest_square
@@ -21,8 +21,9 @@ Rgb = npt.NDArray[np.uint8]
 Points = npt.NDArray[np.float64]
 """``[N, 2]``: x and y in pixels from the picture's upper left corner."""
 
-FFHQ_OVERSAMPLING = 4
-"""FFHQ samples its pictures of 1024 x 1024 pixels at 4096 x 4096."""
+# FFHQ samples its pictures of 1024 x 1024 pixels at 4096 x 4096, and blurs what it mirrors, on a way of at least 0.3 of
+# the square's side, by up to 0.02 of it.
+_OVERSAMPLING, _FADING, _BLUR = 4, 0.3, 0.02
 
 
 @dataclass(frozen=True)
@@ -55,39 +56,59 @@ def ffhq_square(face: FacePoints, picture_size: tuple[int, int]) -> OrientedSqua
         raise ImageError(f"the face cannot be aligned: {error}") from error
 
 
-def cut_square(rgb: Rgb, corners: Points, side: int, oversampling: int = FFHQ_OVERSAMPLING) -> Rgb:
-    """Resample a square of a picture, at any angle; what lies outside of the picture is reflected at its edges.
+def cut_square(rgb: Rgb, corners: Points, side: int, *, coarse: bool = False) -> Rgb:
+    """Resample a square of a picture, at any angle.
+
+    Outside of the picture it is mirrored, blurred, and fades into the median colour, so that no second eyes appear.
 
     Args:
         rgb: uint8 ``[H, W, 3]``.
         corners: ``[4, 2]`` in pixels: upper left, lower left, lower right, upper right.
         side: of the result.
-        oversampling: samples along a pixel of the result, 1 where speed matters more than quality.
+        coarse: one sample a pixel, and mirrored only: for networks that look for faces.
 
     Returns:
         uint8 ``[side, side, 3]``.
     """
     length = float(np.hypot(*(corners[3] - corners[0])))
-    shrink = max(1, int(length / side / (1 if oversampling == 1 else 2)))
+    shrink = max(1, int(length / side / (1 if coarse else 2)))
     # A frame around the square, whose sides lie on whole pixels of the shrunk picture.
     low = np.floor(corners.min(axis=0) / shrink - 2).astype(int)
     high = np.ceil(corners.max(axis=0) / shrink + 2).astype(int)
-    frame = Image.fromarray(_window(rgb, low, high, shrink))
-    samples = oversampling * side
+    inside, margins = _window(rgb, low, high, shrink)
+    frame = np.pad(inside, (*margins, (0, 0)), mode="symmetric")
+    if not coarse and max(max(ends) for ends in margins):
+        frame = _faded(frame, margins, np.median(inside, axis=(0, 1)), length / shrink)
+    samples = side if coarse else _OVERSAMPLING * side
     upper_left, lower_left, _, upper_right = corners / shrink - low
     columns = (upper_right - upper_left) / samples, (lower_left - upper_left) / samples, upper_left
-    sampled = frame.transform((samples, samples), Image.Transform.AFFINE, tuple(np.stack(columns, axis=1).ravel()),
-                              Image.Resampling.BILINEAR)
+    sampled = Image.fromarray(frame).transform(
+        (samples, samples), Image.Transform.AFFINE, tuple(np.stack(columns, axis=1).ravel()), Image.Resampling.BILINEAR)
     return exact_resize(np.asarray(sampled), (side, side))
 
 
-def _window(rgb: Rgb, low: npt.NDArray[np.int_], high: npt.NDArray[np.int_], shrink: int) -> Rgb:
-    """Pixels [low, high) of a picture shrunk by a whole factor, also those beyond its edges."""
+def _window(
+    rgb: Rgb, low: npt.NDArray[np.int_], high: npt.NDArray[np.int_], shrink: int
+) -> tuple[Rgb, tuple[tuple[int, int], tuple[int, int]]]:
+    """What pixels [low, high) of a picture shrunk by a whole factor show of it, and how many of their rows and columns
+    lie before and behind it."""
     height, width = rgb.shape[:2]
     size = -(-width // shrink), -(-height // shrink)
     (left, top), (right, bottom) = (np.clip(ends, (0, 0), size) for ends in (low, high))
     inside = rgb[top * shrink : bottom * shrink, left * shrink : right * shrink]
     if shrink > 1:
         inside = np.asarray(Image.fromarray(inside).reduce(shrink))
-    margins = ((top - low[1], high[1] - bottom), (left - low[0], high[0] - right), (0, 0))
-    return np.pad(inside, margins, mode="symmetric")
+    return inside, ((top - low[1], high[1] - bottom), (left - low[0], high[0] - right))
+
+
+def _faded(
+    frame: Rgb, margins: tuple[tuple[int, int], tuple[int, int]], median: npt.NDArray[np.float64], length: float
+) -> Rgb:
+    """A frame whose margins are blurred soon and become the median colour at their ends; pixels inside stay."""
+    beyond = [np.maximum(before - 0.5 - np.arange(count), np.arange(count) + 0.5 - (count - behind))
+              for count, (before, behind) in zip(frame.shape, margins, strict=False)]
+    way = np.maximum(beyond[0][:, None], beyond[1]) / max(_FADING * length, *margins[0], *margins[1])
+    way = np.clip(way, 0, 1).astype(np.float32)[..., None]
+    blurred = np.asarray(Image.fromarray(frame).filter(ImageFilter.GaussianBlur(_BLUR * length)), np.float32)
+    mixed = frame + np.minimum(3 * way, 1) * (blurred - frame)
+    return np.rint(mixed + way * (median.astype(np.float32) - mixed)).astype(np.uint8)

@@ -58,7 +58,7 @@ class FaceFinder:
 
     def _detect(self, rgb: Rgb, square: Points) -> list[Points]:
         """Squares around the faces found in a square, turned as their eyes are; of those that overlap, the surest."""
-        levels = cut_square(rgb, square, _DETECTOR_SIDE, oversampling=1)[None]
+        levels = cut_square(rgb, square, _DETECTOR_SIDE, coarse=True)[None]
         regressors, scores = self._detector.run(levels.astype(np.float32) / np.float32(127.5) - np.float32(1))
         scores = scores[0, :, 0]
         faces: list[Points] = []
@@ -93,7 +93,7 @@ class FaceFinder:
 
     def _mesh(self, rgb: Rgb, face: Points) -> Points | None:
         """The 468 points of the face in a square, in the picture's pixels."""
-        levels = cut_square(rgb, face, _LANDMARKS_SIDE, oversampling=1)[None]
+        levels = cut_square(rgb, face, _LANDMARKS_SIDE, coarse=True)[None]
         points, presence = self._landmarks.run(levels.astype(np.float32) / np.float32(255))
         if presence.item() <= _logit(_LEAST_SCORE):
             return None

@@ -58,14 +58,14 @@ def ramps(width: int, height: int) -> np.ndarray:
 def test_an_upright_square_is_the_picture_s_part() -> None:
     rgb = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
     corners = OrientedSquare(4 * 60, 4 * 40, 4 * 64, 0).corners()
-    np.testing.assert_array_equal(cut_square(rgb, corners, 64, oversampling=1), rgb[8:72, 28:92])
+    np.testing.assert_array_equal(cut_square(rgb, corners, 64, coarse=True), rgb[8:72, 28:92])
 
 
-@pytest.mark.parametrize("oversampling", [1, 4])
-def test_a_square_on_its_side(oversampling: int) -> None:
+@pytest.mark.parametrize("coarse", [False, True])
+def test_a_square_on_its_side(coarse: bool) -> None:
     # The upper edge points down: rows of the result are columns of the picture, from right to left.
     corners = OrientedSquare(4 * 100, 4 * 100, 0, 4 * 64).corners()
-    cut = cut_square(ramps(200, 200), corners, 64, oversampling).astype(int)
+    cut = cut_square(ramps(200, 200), corners, 64, coarse=coarse).astype(int)
     expected = np.rot90(ramps(200, 200)[68:132, 68:132].astype(int))
     inside = slice(1, -1), slice(1, -1)
     assert np.abs(cut - expected)[inside].max() <= 1
@@ -98,9 +98,20 @@ def test_the_centre_square_is_almost_the_exact_resize() -> None:
 
 def test_outside_of_the_picture_it_is_mirrored() -> None:
     rgb = ramps(100, 100)
-    cut = cut_square(rgb, OrientedSquare(0, 0, 4 * 40, 0).corners(), 40, oversampling=1)
+    cut = cut_square(rgb, OrientedSquare(0, 0, 4 * 40, 0).corners(), 40, coarse=True)
     np.testing.assert_array_equal(cut[20:, 20:], rgb[:20, :20])
     np.testing.assert_array_equal(cut[:20, :20], rgb[:20, :20][::-1, ::-1])
+
+
+def test_what_is_mirrored_fades() -> None:
+    tall = np.zeros((300, 200, 3), np.uint8)
+    tall[::4] = tall[1::4] = 200
+    whole = cut_square(tall, OrientedSquare(4 * 100, 4 * 140, 4 * 160, 0).corners(), 160).astype(int)
+    cut = cut_square(tall[100:], OrientedSquare(4 * 100, 4 * 40, 4 * 160, 0).corners(), 160).astype(int)
+    # Rows 0 to 39 lie above the picture: stripes no more from some way on, and nearly the median colour at their end.
+    np.testing.assert_array_equal(cut[41:], whole[41:])
+    assert np.abs(np.diff(whole[:25, 80, 0])).max() > 100 and np.abs(np.diff(cut[:25, 80, 0])).max() < 6
+    assert np.abs(cut[0] - 200).max() < 25
 
 
 def test_a_square_far_larger_than_the_picture() -> None:

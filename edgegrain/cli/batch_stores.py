@@ -12,7 +12,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import Enum
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
@@ -98,8 +98,12 @@ class FolderStore:
     def write(self, name: str, data: bytes) -> None:
         staged = write_atomically(self.root / STAGING / uuid.uuid4().hex, data)
         target = self.root / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(staged, target)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(staged, target)
+        except BaseException:
+            staged.unlink(missing_ok=True)
+            raise
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -178,8 +182,13 @@ class ArrowStore:
             folder = posixpath.dirname(path)
             staged = posixpath.join(folder, f".{uuid.uuid4().hex}")
             self._system.create_dir(folder, recursive=True)
-            self._put(staged, data)
-            self._system.move(staged, path)
+            try:
+                self._put(staged, data)
+                self._system.move(staged, path)
+            except BaseException:
+                with suppress(Exception):
+                    self._system.delete_file(staged)
+                raise
 
     def _put(self, path: str, data: bytes) -> None:
         stream = self._system.open_output_stream(path)

@@ -55,6 +55,13 @@ def test_trouble_is_an_oserror(store: FolderStore | ArrowStore, tmp_path: Path) 
     assert {name for name in everything(tmp_path) if STAGING not in name} == {"file"}
 
 
+def test_what_cannot_be_put_in_place_leaves_nothing(store: FolderStore | ArrowStore, tmp_path: Path) -> None:
+    (tmp_path / "taken" / "inside").mkdir(parents=True)
+    with pytest.raises(OSError):
+        store.write("taken", b"data")
+    assert everything(tmp_path) == set()
+
+
 def test_links_to_folders_are_not_followed(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"")
     (tmp_path / "round").symlink_to(tmp_path)

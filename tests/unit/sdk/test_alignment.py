@@ -7,11 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 import sdk
 from edge_encoder.face_alignment import FacePoints, cut_square
 from edge_encoder.preprocessing import fit_picture
+from edgegrain.contract.coder_tables import CoderTables
+from edgegrain.contract.oriented_square import OrientedSquare
+from edgegrain.contract.payload import encode_payload
 from sdk import alignment
 from tests.tiny_bundle import HR, refresh_manifest, write_tiny_bundle
 
@@ -137,6 +142,25 @@ class TestPaste:
         cut = cut_square(rgb, payload.header.square.corners(), 256)
         pasted = np.asarray(sdk.paste(cut, payload, rgb)).astype(int)
         assert np.abs(pasted - rgb).max() <= 12 and np.abs(pasted - rgb).mean() < 1
+
+    @settings(max_examples=40, deadline=None)
+    @given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1), st.floats(0, 7), st.sampled_from([0, 0.1, 0.5]))
+    def test_any_square(self, x: float, y: float, length: float, angle: float, feather: float) -> None:
+        side = 4 * 120 ** (length + 0.01)  # 1 to 126 pixels, in quarters
+        across = round(side * np.cos(angle)), round(side * np.sin(angle))
+        square = OrientedSquare(round(400 * x), round(280 * y), *across)
+        payload = encode_payload(np.zeros((1, 1, 3), np.uint8), contract_id=bytes(4), tables=CoderTables.default(),
+                                 original_size=(100, 70), fit="align", square=square)
+        background, face = scene(100, 80)[:70], np.full((16, 16, 3), 200, np.uint8)
+        pasted = np.asarray(sdk.paste(face, payload, background, feather=feather)).astype(int)
+        upper_left, lower_left, _, upper_right = square.corners()
+        points = np.stack(np.meshgrid(np.arange(100) + 0.5, np.arange(70) + 0.5), axis=-1) - upper_left
+        across, down = (points @ edge / (edge @ edge) for edge in (upper_right - upper_left, lower_left - upper_left))
+        inset = np.minimum(np.minimum(across, 1 - across), np.minimum(down, 1 - down))
+        assert (pasted[inset < -1e-4] == background[inset < -1e-4]).all()
+        assert (pasted[inset > feather + 1e-4] == 200).all()
+        cut = cut_square(background, square.corners(), 16)
+        assert cut.shape == (16, 16, 3) and cut.min() >= int(background.min()) - 1 and cut.max() <= background.max()
 
     def test_a_smaller_background(self, found: object) -> None:
         rgb = scene()

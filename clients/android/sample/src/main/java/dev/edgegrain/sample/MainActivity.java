@@ -8,13 +8,13 @@ import android.net.Uri;
 import android.os.Build;
 import android.os.Bundle;
 import android.view.Gravity;
+import android.view.View;
 import android.widget.Button;
 import android.widget.ImageView;
 import android.widget.LinearLayout;
 import android.widget.TextView;
 import dev.edgegrain.DeviceReport;
 import dev.edgegrain.EdgeEncoder;
-import dev.edgegrain.EdgegrainException;
 import dev.edgegrain.Fit;
 import dev.edgegrain.Payload;
 import dev.edgegrain.Rgb;
@@ -47,6 +47,7 @@ public final class MainActivity extends Activity {
         super.onCreate(state);
         status = new TextView(this);
         status.setText(R.string.checking);
+        status.setAccessibilityLiveRegion(View.ACCESSIBILITY_LIVE_REGION_POLITE);
         choose = new Button(this);
         choose.setText(R.string.choose);
         choose.setEnabled(false);
@@ -100,7 +101,7 @@ public final class MainActivity extends Activity {
                 choose.setEnabled(true);
             });
             writeReport();
-        } catch (IOException | EdgegrainException error) {
+        } catch (IOException | RuntimeException error) {
             show(error);
         }
     }
@@ -127,7 +128,7 @@ public final class MainActivity extends Activity {
                         R.string.done, picture.width, picture.height, payload.bytes().length, milliseconds));
                 preview.setImageBitmap(lr);
             });
-        } catch (IOException | EdgegrainException error) {
+        } catch (IOException | RuntimeException error) { // other apps' content may be forbidden or broken
             show(error);
         }
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from dataclasses import dataclass
 
 from edgegrain.contract.errors import BundleError, ImageError
@@ -63,7 +64,7 @@ def strength_of(manifest: Manifest, wanted: float | None) -> float | None:
         return None
     if wanted is None:
         return control.default
-    number = isinstance(wanted, (int, float)) and not isinstance(wanted, bool)
+    number = isinstance(wanted, numbers.Real) and not isinstance(wanted, bool)
     if not number or not control.least <= wanted <= control.most:
         raise ImageError(f"the strength of bundle {manifest.id} is a number from {control.least:g} to "
                          f"{control.most:g}, got {wanted!r}")

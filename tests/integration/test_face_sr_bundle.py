@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 import sdk
@@ -20,6 +22,8 @@ from export.face_sr import LICENCE, Options, find_weights, main, write_face_sr_b
 from server_decoder.face_sr_weights import load_gcfsr, load_glean
 from server_decoder.gcfsr import GCFSRUpscaler
 from server_decoder.prior_store import load_prior
+from server_decoder.service.engine import Engine, Stages
+from server_decoder.service.engine_options import RestoreOptions
 from tests.face_sr import store_gcfsr, store_glean
 
 HR = 64
@@ -96,6 +100,20 @@ def test_strength_steers_the_network(bundles: dict[str, Path], zoo: Path) -> Non
     with pytest.raises(sdk.ImageError, match="no control 'strength'"):
         glean = sdk.Codec(bundle=bundles["glean"])
         glean.restore(glean.compress(portrait()), strength=16)
+
+
+def test_the_service_restores_what_the_sdk_restores(bundles: dict[str, Path]) -> None:
+    engine = Engine([*bundles.values()], threads=1, batch_sizes=(1, 4))
+    engine.warm_up()
+    for name, strengths in (("gcfsr", (4.0, 60.0, None)), ("glean", (None, None, None))):
+        codec = sdk.Codec(bundle=bundles[name], threads=1)
+        payloads = codec.compress_batch([portrait(seed) for seed in range(len(strengths))])
+        options = [RestoreOptions(strength=strength) for strength in strengths]
+        outcomes = engine.restore(f"{name}-64", payloads, options, Stages())
+        for outcome, payload, strength in zip(outcomes, payloads, strengths, strict=True):
+            assert isinstance(outcome, bytes), outcome
+            alone = np.asarray(codec.restore(payload, strength=strength)).astype(np.int16)
+            assert np.abs(np.asarray(Image.open(io.BytesIO(outcome))) - alone).max() <= 1
 
 
 def test_what_a_bundle_says(bundles: dict[str, Path]) -> None:

@@ -76,7 +76,7 @@ def installed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 class TestSdk:
     def test_one_payload(self, root: Path, payload: bytes) -> None:
-        for strength in (4, 16.0, 64, None):
+        for strength in (4, 16.0, np.float32(24), 64, None):
             picture = sdk.restore(payload, root / BUNDLE, strength=strength)
             assert level(picture) == brightness(strength)
 
@@ -84,7 +84,8 @@ class TestSdk:
         codec = sdk.Codec(root / BUNDLE)
         pictures = codec.restore_batch([payload] * len(STRENGTHS), strength=STRENGTHS)
         assert [level(picture) for picture in pictures] == [brightness(strength) for strength in STRENGTHS]
-        assert [level(picture) for picture in codec.restore_batch(iter([payload] * 3), strength=24)] == [112] * 3
+        assert [level(picture) for picture in codec.restore_batch(iter([payload] * 3), strength=np.float32(24))] == [
+            112] * 3
 
     def test_refusals(self, root: Path, payload: bytes) -> None:
         codec, plain = sdk.Codec(root / BUNDLE), sdk.Codec(root / "tiny-64-lr16")

@@ -146,7 +146,7 @@ class TestPaste:
     @settings(max_examples=40, deadline=None)
     @given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1), st.floats(0, 7), st.sampled_from([0, 0.1, 0.5]))
     def test_any_square(self, x: float, y: float, length: float, angle: float, feather: float) -> None:
-        side = 4 * 120 ** (length + 0.01)  # 1 to 126 pixels, in quarters
+        side = 6 * 80**length  # 1.5 to 120 pixels, in quarters
         across = round(side * np.cos(angle)), round(side * np.sin(angle))
         square = OrientedSquare(round(400 * x), round(280 * y), *across)
         payload = encode_payload(np.zeros((1, 1, 3), np.uint8), contract_id=bytes(4), tables=CoderTables.default(),

@@ -54,6 +54,7 @@ def check_installation() -> Iterator[Check]:
     yield _check_resize()
     yield from check_runtime()
     yield _check_extras()
+    yield _guarded("alignment", _check_alignment)
 
 
 def check_runtime() -> Iterator[Check]:
@@ -131,6 +132,17 @@ def _check_extras() -> Check:
     parts = [f"{extra} lacks {', '.join(lacking)}" for extra, lacking in missing.items() if lacking]
     detail = "; ".join([f"complete: {', '.join(complete) or 'none'}", *parts])
     return Check("extras", "ok", detail + ("; pip install 'edgegrain[NAME]' adds one" if parts else ""))
+
+
+def _check_alignment() -> tuple[State, str]:
+    from edge_encoder.face_models import FILES, models_folder, read_model
+
+    folder = models_folder()
+    if not any((folder / name).exists() for name in FILES):
+        return "ok", "no models; only compress(align=True) needs them (edgegrain align fetch)"
+    for name in FILES:
+        read_model(folder, name)
+    return "ok", f"the models in {folder} are intact"
 
 
 def _check_fused_ops() -> tuple[State, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import json
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import onnxruntime
 import pytest
 
+from edge_encoder import face_models
 from edgegrain.cli.health import Check, check_bundle, check_installation, check_runtime
 from edgegrain.cli.main import app
 from edgegrain.contract.bundle_paths import DEFAULT_BUNDLE
@@ -50,6 +52,24 @@ def test_no_bundle_is_broken(
     monkeypatch.setattr("edgegrain.contract.bundle_paths.bundle_roots", lambda: (tmp_path,))
     status, out = doctor(capsys)
     assert status == 1 and f"broken   bundles: none is installed; looked in {tmp_path}\n1 of " in out
+
+
+def test_models_that_find_faces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGEGRAIN_CACHE", str(tmp_path))
+
+    def check() -> Check:
+        return next(check for check in check_installation() if check.name == "alignment")
+
+    assert check().state == "ok" and "edgegrain align fetch" in check().detail
+    contents = {name: name.encode() for name in face_models.FILES}
+    monkeypatch.setattr(face_models, "FILES", {
+        name: (len(content), hashlib.sha256(content).hexdigest()) for name, content in contents.items()})
+    (tmp_path / "align").mkdir()
+    for name, content in contents.items():
+        (tmp_path / "align" / name).write_bytes(content)
+    assert check().detail == f"the models in {tmp_path / 'align'} are intact"
+    (tmp_path / "align" / face_models.LANDMARKS).write_bytes(b"altered")
+    assert check().state == "broken" and "is another file than expected" in check().detail
 
 
 def test_altered_file(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import numbers
 import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -301,7 +300,7 @@ def _with_strengths(
     payloads: Iterable[Received], strength: float | Sequence[float | None] | None
 ) -> Iterable[tuple[Received, float | None]]:
     """Every payload with its strength."""
-    if strength is None or isinstance(strength, numbers.Real):
+    if not isinstance(strength, Iterable):
         return zip(payloads, itertools.repeat(strength), strict=False)
     payloads, strengths = list(payloads), list(strength)
     if len(payloads) != len(strengths):

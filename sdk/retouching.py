@@ -7,8 +7,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFilter
 
-from edge_encoder.preprocessing import FIT_PAD, MAX_PIXELS, Picture, load_picture, unfit_picture
+from edge_encoder.preprocessing import MAX_PIXELS, Picture, load_picture, unfit_picture
 from edgegrain.contract.errors import ImageError
+from edgegrain.contract.payload import FIT_PAD
 from sdk.codec import Codec
 
 THRESHOLD = 16

@@ -36,9 +36,7 @@ def export_encoder(encoder: IntegerNetwork | EncoderGraph, out_dir: str | Path,
         ExportError: an unknown format, an unproven bound, or a converter's refusal.
         FileExistsError: a file exists and ``force`` is false; nothing has been written then.
     """
-    unknown = sorted(set(formats) - set(FORMATS))
-    if unknown or not formats:
-        raise ExportError(f"unknown format {', '.join(unknown) or '(none)'}; choose from {', '.join(FORMATS)}")
+    require_formats(formats)
     if isinstance(encoder, IntegerNetwork):
         bounds.prove(encoder)
         encoder = exact_graph(encoder)
@@ -51,3 +49,10 @@ def export_encoder(encoder: IntegerNetwork | EncoderGraph, out_dir: str | Path,
             progress(path.name)
         _WRITERS[kind](encoder, path, force=force)
     return paths
+
+
+def require_formats(formats: Sequence[str]) -> None:
+    """Raise `ExportError` unless all of these are formats of encoders, and there is one."""
+    unknown = sorted(set(formats) - set(FORMATS))
+    if unknown or not formats:
+        raise ExportError(f"unknown format {', '.join(unknown) or '(none)'}; choose from {', '.join(FORMATS)}")

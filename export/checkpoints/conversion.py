@@ -25,6 +25,7 @@ from export.checkpoints.glean import load_glean_checkpoint
 from export.checkpoints.grain import load_grain_checkpoint
 from export.checkpoints.irn import load_irn_checkpoint
 from export.checkpoints.placement import Placement
+from export.encoder_files import require_formats
 from export.face_sr_bundle import COMPARED
 from export.irn import TILE, TILE_OVERLAP, made_tiles, write_irn_bundle
 from export.server import Comparison
@@ -107,12 +108,13 @@ def convert(source: str, files: Sequence[Path], out: Path, options: Options = Op
     Raises:
         FileExistsError: ``out`` exists and is not to be replaced.
         ModelError: the source is unknown, the files are too many, cannot be read or are of another layout.
-        BundleError, ExportError: the bundle cannot be made.
+        BundleError, ExportError: the bundle cannot be made; a format is unknown.
     """
     if source not in SOURCES:
         raise ModelError(f"unknown source {source!r}; expected one of {', '.join(SOURCES)}")
     if out.exists() and not options.force:
         raise FileExistsError(f"{out} exists; choose another name or pass force (--force) to replace it")
+    require_formats(options.formats)  # before what takes minutes
     if "onnx" not in options.formats:
         raise ModelError("a bundle needs the encoder as onnx; add it to the formats")
     if source != "grain" and len(files) != 1:

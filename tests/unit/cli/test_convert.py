@@ -145,6 +145,7 @@ def test_nothing_is_replaced_unasked(capsys: pytest.CaptureFixture[str], tmp_pat
     (["--from", "irn", "--reduction", "area"], 2, "irn has an encoder of its own"),
     (["--from", "esrgan"], 2, "esrgan"),
     (["--from", "irn", "--formats", "tflite"], 1, "needs the encoder as onnx"),
+    (["--from", "irn", "--formats", "onnx,tflte"], 1, "unknown format tflte; choose from tflite, coreml, onnx"),
     (["--from", "irn", "{file}"], 1, "irn is converted from one file, got 2"),
 ])
 def test_wrong_usage(capsys: pytest.CaptureFixture[str], tmp_path: Path, arguments: list[str], status: int,

@@ -21,7 +21,7 @@ from edgegrain.training.distil_configs import DistilConfig
 from edgegrain.training.distil_run import CHECKPOINT, DistilRun, Student, begin, teacher_codes
 from edgegrain.training.placement import Placement, placed
 from edgegrain.training.prior_loop import sample_sheet
-from edgegrain.training.turn import Journal, Turn
+from edgegrain.training.turn import Journal, Turn, take_turn
 from edgegrain.training.wavelets import band_loss
 from server_decoder.stylegan2.discriminator import Discriminator
 from server_decoder.stylegan2.synthesis import StyleGAN2, mix_styles
@@ -76,19 +76,10 @@ def distil(
         trainer = Distiller(run, teacher, place, lpips)
         log = Journal(out / "log.jsonl" if place.first else None)
         log.write({"config": run.config.as_dict(), "teacher": teacher_name, "seen": run.pictures})
-        turn, next_save = Turn(place, run.pictures, pictures, budget_seconds), run.pictures + save_every
-        with turn.ends_on_signal():
-            while (progress := turn.progress(run.pictures)) is not None:
-                terms = trainer.step(progress)
-                if trainer.steps % LOG_EVERY == 0:
-                    log.write({"pictures": run.pictures, "per_second": turn.rate(run.pictures),
-                               **{name: float(value) for name, value in terms.items()}})
-                if report and place.first and trainer.steps % 5 == 0:
-                    report(progress, f"{run.pictures:,} pictures, bands {float(terms['bands']):.3f}")
-                if run.pictures >= next_save:
-                    next_save += save_every
-                    _keep(trainer, out, log, teacher_name)
-        return _keep(trainer, out, log, teacher_name) | {"pictures": run.pictures, "skipped": trainer.skipped}
+        turn = Turn(place, run.pictures, pictures, budget_seconds)
+        figures = take_turn(turn, trainer, log, keep=lambda end: _keep(trainer, out, log, teacher_name),
+                            keep_every=save_every, log_every=LOG_EVERY, report=report)
+        return figures | {"pictures": run.pictures, "skipped": trainer.skipped}
 
 
 class Distiller:

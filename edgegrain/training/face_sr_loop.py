@@ -31,6 +31,7 @@ from edgegrain.training.turn import Journal, Turn, take_turn
 from edgegrain.training.validation import Judges
 from server_decoder.prior import GenerativePrior
 
+LOG_EVERY = 25  # steps
 HELD_OUT = 16  # pictures that a run is evaluated on
 VGG_LAYER = 3  # conv4_3, of those that LPIPS compares
 
@@ -88,7 +89,7 @@ def train_face_sr(
         journal.write({"config": config.as_dict(), "pictures_in_set": len(shard), "seen": run.pictures})
         turn = Turn(place, run.pictures, pictures or config.iterations * config.batch, budget_seconds)
 
-        def keep(end: bool | None = None) -> dict[str, float]:
+        def keep(end: bool | None) -> dict[str, float]:
             figures: dict[str, float] = {}
             if place.first:
                 figures = examination.figures(run.average)
@@ -98,8 +99,8 @@ def train_face_sr(
             place.wait()
             return figures
 
-        take_turn(turn, trainer, journal, keep=keep, keep_every=evaluate_every, report=report)
-        figures = keep(end=not turn.interrupted)
+        figures = take_turn(turn, trainer, journal, keep=keep, keep_every=evaluate_every, log_every=LOG_EVERY,
+                            report=report)
         return figures | {"pictures": run.pictures, "skipped": trainer.skipped} if figures else {}
 
 
@@ -131,11 +132,6 @@ class FaceSRTrainer:
         seed = config.seed + run.pictures + 1_000_003 * place.rank
         self._random = np.random.default_rng(seed)
         self._feed = batches(shard, config.batch, seed, place.device)
-
-    @property
-    def seen(self) -> int:
-        """Pictures, in all turns."""
-        return self.run.pictures
 
     def step(self, progress: float) -> dict[str, Tensor]:
         """One batch at this progress (0...1) of the run: the loss and its unweighted terms, detached."""

@@ -35,7 +35,7 @@ from edgegrain.training.irn_run import CHECKPOINT, IRNRun, begin
 from edgegrain.training.optimizers import ConvolutionMuon, is_matrix
 from edgegrain.training.pictures import list_pictures, made_up
 from edgegrain.training.placement import Placement, placed
-from edgegrain.training.turn import Journal, Turn
+from edgegrain.training.turn import Journal, Turn, take_turn
 from server_decoder.irn import IRN, round_to_levels
 
 LOG_EVERY = 20  # steps
@@ -92,20 +92,9 @@ def train_irn(
         log = Journal(out / "log.jsonl" if place.first else None)
         log.write({"config": config.as_dict(), "pictures_in_set": len(photographs), "seen": run.pictures})
         turn = Turn(place, run.pictures, pictures or config.iterations * config.batch, budget_seconds)
-        next_save = run.pictures + save_every
-        with turn.ends_on_signal():
-            while (progress := turn.progress(run.pictures)) is not None:
-                terms = trainer.step(progress)
-                if trainer.steps % LOG_EVERY == 0:
-                    log.write({"pictures": run.pictures, "per_second": turn.rate(run.pictures),
-                               **{name: float(value) for name, value in terms.items()}})
-                if report and place.first and trainer.steps % 5 == 0:
-                    report(progress, f"{run.pictures:,} crops, " + ", ".join(
-                        f"{name} {float(value):.3g}" for name, value in terms.items()))
-                if run.pictures >= next_save:
-                    next_save += save_every
-                    _keep(trainer, held_out, out, log)
-        return _keep(trainer, held_out, out, log) | {"pictures": run.pictures, "skipped": trainer.skipped}
+        figures = take_turn(turn, trainer, log, keep=lambda end: _keep(trainer, held_out, out, log),
+                            keep_every=save_every, log_every=LOG_EVERY, report=report)
+        return figures | {"pictures": run.pictures, "skipped": trainer.skipped}
 
 
 def learning_rate(config: IRNTraining, progress: float, step: int) -> float:

@@ -27,7 +27,7 @@ from edgegrain.training.placement import Placement, placed
 from edgegrain.training.stages import StageConfig
 from edgegrain.training.start import begin, stand_in_prior
 from edgegrain.training.synthetic import synthetic_faces
-from edgegrain.training.turn import Journal, Turn
+from edgegrain.training.turn import Journal, Turn, take_turn
 from edgegrain.training.validation import Judges, evaluate, evaluate_codes, sample_sheet
 from server_decoder.prior import GenerativePrior
 
@@ -88,19 +88,8 @@ def train(config: StageConfig, *, out: Path, pictures: int, data: Path | None = 
         journal = Journal(out / "log.jsonl" if place.first else None)
         journal.write({"config": config.as_dict(), "pictures_in_set": len(shard), "seen": run.pictures})
         turn = Turn(place, run.pictures, pictures, budget_seconds)
-        next_evaluation = run.pictures + evaluate_every
-        with turn.ends_on_signal():
-            while (progress := turn.progress(run.pictures)) is not None:
-                loss, terms = trainer.step(progress)
-                if trainer.steps % LOG_EVERY == 0:
-                    journal.write({"pictures": run.pictures, "per_second": turn.rate(run.pictures), "loss": float(loss),
-                                   **{name: float(value) for name, value in terms.items()}})
-                if report and place.first and trainer.steps % 5 == 0:
-                    report(progress, f"{run.pictures:,} pictures, loss {float(loss):.3f}")
-                if run.pictures >= next_evaluation:
-                    next_evaluation += evaluate_every
-                    _look(trainer, held_out, out, journal)
-            return _look(trainer, held_out, out, journal, end=not turn.interrupted)
+        return take_turn(turn, trainer, journal, keep=lambda end: _look(trainer, held_out, out, journal, end),
+                         keep_every=evaluate_every, log_every=LOG_EVERY, report=report)
 
 
 def learning_rate(config: StageConfig, progress: float, step: int) -> float:
@@ -154,7 +143,7 @@ class Trainer:
         self._unseen = next(synthetic_faces(prior, HELD_OUT, UNSEEN_SEED, batch=HELD_OUT, psi_range=(1.0, 1.0))
                             ) if prior is not None and config.loss.codes else None
 
-    def step(self, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
+    def step(self, progress: float) -> dict[str, Tensor]:
         """One batch at this progress (0...1) of the run: the loss and its terms, detached."""
         run, config, place = self.run, self.run.config, self.place
         for optimizer in self.optimizers:
@@ -198,7 +187,7 @@ class Trainer:
         with torch.no_grad():  # a young average of a new run would otherwise keep the random beginning
             decay = config.ema if self._resumed else min(config.ema, (1 + self.steps) / (10 + self.steps))
             torch._foreach_lerp_(self._averages, self._moving, 1 - decay)
-        return loss.detach(), terms
+        return {"loss": loss.detach(), **terms}
 
     def evaluate(self, held_out: np.ndarray) -> dict[str, float]:
         """Figures of the averaged weights on pictures uint8 ``[N, S, S, 3]`` that training does not see."""
@@ -244,7 +233,7 @@ def _pictures(config: StageConfig, data: Path | None, validation: Path | None, e
     return pack(stored_pictures(data, exclude), size, cache), first_pictures(validation or data, HELD_OUT, size)
 
 
-def _look(trainer: Trainer, held_out: np.ndarray, out: Path, journal: Journal, end: bool | None = None
+def _look(trainer: Trainer, held_out: np.ndarray, out: Path, journal: Journal, end: bool | None
           ) -> dict[str, float]:
     """Evaluate, draw the sheet, save; the first process only."""
     run, result = trainer.run, {}

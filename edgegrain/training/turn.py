@@ -52,50 +52,53 @@ class Turn:
                 signal.signal(number, handler)
 
 
-class Stepper(Protocol):
-    """What trains step by step.
+class Seen(Protocol):
+    """A run: what is kept from turn to turn."""
 
-    Attributes:
-        seen: pictures, in all turns.
-        steps: of this turn.
-    """
+    pictures: int
+
+
+class Stepper(Protocol):
+    """What trains a run step by step; ``steps`` counts those of this turn."""
 
     steps: int
     place: Placement
 
     @property
-    def seen(self) -> int: ...
+    def run(self) -> Seen: ...
 
     def step(self, progress: float) -> dict[str, Tensor]:
-        """One batch at this progress (0...1) of the run: what the log is to tell."""
+        """One batch at this progress (0...1) of the run: what the log is to tell, the most telling value first."""
 
 
-def take_turn(turn: Turn, trainer: Stepper, journal: Journal, *, keep: Callable[[], object], keep_every: int,
-              log_every: int = 25, report: Callable[[float, str], None] | None = None) -> None:
-    """Step until the turn ends.
+def take_turn(turn: Turn, trainer: Stepper, journal: Journal, *, keep: Callable[[bool | None], dict[str, float]],
+              keep_every: int, log_every: int, report: Callable[[float, str], None] | None) -> dict[str, float]:
+    """Step until the turn ends; returns what the last ``keep`` returned.
 
     Args:
         turn: when that is.
         trainer: what steps.
         journal: takes a line every ``log_every`` steps.
-        keep: evaluates and saves.
-        keep_every: pictures between two calls of ``keep``; the end of the turn is the caller's.
+        keep: evaluates and saves. It is told None on the way; then whether the turn ended by itself.
+        keep_every: pictures between two calls of ``keep``.
         log_every: steps between two lines.
         report: is told the finished part of the run and a line about it, every few seconds.
     """
-    next_keep = trainer.seen + keep_every
+    run = trainer.run
+    next_keep = run.pictures + keep_every
     with turn.ends_on_signal():
-        while (progress := turn.progress(trainer.seen)) is not None:
+        while (progress := turn.progress(run.pictures)) is not None:
             terms = trainer.step(progress)
             if trainer.steps % log_every == 0:
-                journal.write({"pictures": trainer.seen, "per_second": turn.rate(trainer.seen),
+                journal.write({"pictures": run.pictures, "per_second": turn.rate(run.pictures),
                                **{name: float(value) for name, value in terms.items()}})
             if report and trainer.place.first and trainer.steps % 5 == 0:
-                report(progress, f"{trainer.seen:,} pictures, " + ", ".join(
-                    f"{name} {float(value):.3g}" for name, value in terms.items()))
-            if trainer.seen >= next_keep:
+                name, value = next(iter(terms.items()))
+                report(progress, f"{run.pictures:,} pictures, {name} {float(value):.3f}")
+            if run.pictures >= next_keep:
                 next_keep += keep_every
-                keep()
+                keep(None)
+        return keep(not turn.interrupted)
 
 
 class Journal:

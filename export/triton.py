@@ -89,7 +89,11 @@ def write_repository(
     serving = serving or Serving()
     text = "".join(f"{line}\n" for line in prototext(model_config(name, model, manifest, serving)))
     target = folder / name
-    if needs_library(model):
+    if target.exists() and not force:  # before the first of its files is written
+        raise FileExistsError(f"{target} exists; choose another name or pass force (--force) to replace it")
+    if not needs_library(model):
+        (target / VERSION / LIBRARY).unlink(missing_ok=True)  # of the model that is replaced
+    else:
         library = find_library()
         if serving.device == "cuda" and not has_cuda_kernels(library):
             raise ExportError(f"{library} has no CUDA kernels; build it where nvcc is (docs/cuda_ops.md)")

@@ -87,7 +87,14 @@ def test_the_library_of_fused_ops_is_named(tmp_path: Path, monkeypatch: pytest.M
     folder = write_repository(tmp_path / "models", "fused", model)
     (path,) = parsed(folder).model_operations.op_library_filename
     assert path == "/models/fused/1/libedgegrain_ops.so"
-    assert (tmp_path / "models" / Path(path).relative_to("/models")).read_bytes() == b"library"
+    beside = tmp_path / "models" / Path(path).relative_to("/models")
+    assert beside.read_bytes() == b"library"
+    plain = decoder({"lr": ["b", 3, 8, 8]})
+    write_repository(tmp_path / "models", "fused", plain, force=True)  # the library goes with the model
+    assert not beside.exists() and not parsed(folder).model_operations.op_library_filename
+    with pytest.raises(FileExistsError):
+        write_repository(tmp_path / "models", "fused", model)
+    assert not beside.exists() and (folder / "1" / "model.onnx").read_bytes() == plain
 
 
 def test_refusals(tmp_path: Path) -> None:

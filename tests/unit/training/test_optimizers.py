@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
-from edgegrain.training.optimizers import ConvolutionMuon, is_matrix, optimizers
+from edgegrain.training.optimizers import ADAM_BETAS, ConvolutionMuon, annealed, is_matrix, optimizers
 
 
 def network() -> nn.Sequential:
@@ -54,3 +55,21 @@ def test_every_parameter_has_one_optimizer():
     assert [group["lr"] for group in muon.param_groups] == [3e-3]
     assert sum(len(group["params"]) for group in adamw.param_groups) == len(parameters) - 1
     assert [type(optimizer) for optimizer in optimizers(parameters, 1e-3, 0.0)] == [torch.optim.AdamW]
+
+
+def test_without_weight_decay_adamw_is_adam() -> None:
+    parameter, twin = (torch.nn.Parameter(torch.full((3,), 2.0)) for _ in range(2))
+    (optimizer,) = optimizers([parameter], 0.1, muon=0, weight_decay=0)
+    adam = torch.optim.Adam([twin], 0.1, betas=ADAM_BETAS)
+    for step in range(3):
+        parameter.grad = twin.grad = torch.arange(3.0) + step
+        optimizer.step()
+        adam.step()
+    torch.testing.assert_close(parameter, twin)
+
+
+def test_rates_rise_hold_and_fall() -> None:
+    rates = [annealed(1e-3, progress, step, warm_up=10, hold=0.5) for progress, step in (
+        (0.0, 0), (0.5, 9), (0.75, 99), (1.0, 99))]
+    assert rates == pytest.approx([1e-4, 1e-3, 1e-3 * (0.01 + 0.99 / 2), 1e-5])
+    assert annealed(1e-3, 0.999, 99, warm_up=1, hold=1.0) == 1e-3

@@ -20,6 +20,7 @@ from edgegrain.cli.files import PAYLOAD_SUFFIX
 from edgegrain.cli.output import print_json
 from edgegrain.cli.restore import SAVE_OPTIONS, DeviceChoice, Format, SizeChoice
 from edgegrain.contract.bundle_paths import find_bundle
+from edgegrain.contract.controls import strength_of
 from edgegrain.contract.manifest import verify_bundle
 from server_decoder.runtime import require_provider
 from server_decoder.service.engine_options import QUALITY, CompressOptions, RestoreOptions
@@ -52,6 +53,9 @@ def batch(
     fit: Annotated[
         FitChoice, typer.Option(help="pad keeps everything and the aspect, stretch fills, crop takes the centre.")
     ] = FitChoice.pad,
+    strength: Annotated[
+        float | None, typer.Option(help="Of restored pictures, for bundles with that control [default: the bundle's].")
+    ] = None,
     device: Annotated[
         DeviceChoice, typer.Option(help="Where decoders run; never another than asked for.")
     ] = DeviceChoice.cpu,
@@ -97,12 +101,16 @@ def batch(
     direction = _direction(store, source, compress)
     manifest = verify_bundle(find_bundle(bundle))
     require_servable(manifest)
+    if strength is not None:
+        if direction == "compress":
+            raise typer.BadParameter("pictures are compressed without one", param_hint="--strength")
+        strength_of(manifest, strength)
     if device is not DeviceChoice.cpu:
         require_provider(device.value)
     plan = BatchPlan(
         source=_absolute(source), target=_absolute(target), direction=direction, bundle=manifest.id,
         folder=str(manifest.folder.resolve()),
-        options=_options(direction, fit, size, file_format),
+        options=_options(direction, fit, size, file_format, strength),
         suffix=PAYLOAD_SUFFIX if direction == "compress" else f".{file_format.value}", device=device.value,
         batch_size=batch_size, max_pixels=int(max_megapixels * 1e6), force=force)
     path = failures or Path(out.root if isinstance(out, FolderStore) else ".", FAILURES)
@@ -138,11 +146,14 @@ def _direction(store: Store, place: str, compress: bool | None) -> Direction:
     return found
 
 
-def _options(direction: Direction, fit: FitChoice, size: SizeChoice, file_format: Format) -> dict[str, Any]:
+def _options(
+    direction: Direction, fit: FitChoice, size: SizeChoice, file_format: Format, strength: float | None
+) -> dict[str, Any]:
     if direction == "compress":
         return dataclasses.asdict(CompressOptions(fit.value))
     kind, options = SAVE_OPTIONS[f".{file_format.value}"]
-    return dataclasses.asdict(RestoreOptions(size.value, kind.lower(), options.get("quality", QUALITY)))
+    return dataclasses.asdict(RestoreOptions(
+        size.value, kind.lower(), options.get("quality", QUALITY), strength=strength))
 
 
 def _absolute(place: str) -> str:

@@ -20,7 +20,7 @@ from edgegrain.cli.batch_plan import BatchPlan, Tally, open_batches
 from edgegrain.cli.batch_stores import open_store
 from edgegrain.cli.batch_worker import BatchWorker
 from edgegrain.cli.main import app
-from tests.tiny_bundle import HR, refresh_manifest, write_tiny_bundle
+from tests.tiny_bundle import HR, refresh_manifest, write_steered_bundle, write_tiny_bundle
 
 pytestmark = pytest.mark.usefixtures("tiny_bundles")
 
@@ -99,6 +99,25 @@ def test_back_to_pictures(pictures: Path, plans: list[BatchPlan], tmp_path: Path
     assert plans[1].direction == "restore" and plans[1].options["format"] == "webp"
     with Image.open(tmp_path / "back" / "a.png.webp") as picture:
         assert (picture.format, picture.size) == ("WEBP", (HR, HR))
+
+
+def test_pictures_of_a_chosen_strength(
+    pictures: Path, plans: list[BatchPlan], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = write_steered_bundle(tmp_path)
+    run(pictures, tmp_path / "payloads", "--bundle", bundle)
+    restored = []
+    for strength in (4, 24):
+        out = tmp_path / f"back{strength}"
+        assert run(tmp_path / "payloads", out, "--bundle", bundle, "--strength", strength) == 0
+        restored.append(np.asarray(Image.open(out / "a.png.png")).astype(int))
+    assert (restored[1] - restored[0] == 10).all()  # half a level for each unit
+    for arguments, status, said in ((("--strength", 99), 1, "a number from 4 to 64, got 99"),
+                                    (("--compress", "--strength", 8), 2, "compressed without one")):
+        source = pictures if "--compress" in arguments else tmp_path / "payloads"
+        assert run(source, tmp_path / "none", "--bundle", bundle, *arguments) == status
+        assert said in " ".join(capsys.readouterr().err.split())
+    assert len(plans) == 3 and not (tmp_path / "none").exists()
 
 
 def test_a_file_that_is_not_ours_stays(

@@ -23,6 +23,7 @@ from edgegrain.contract.manifest import Manifest
 from export.bundle import CODER
 from export.decoder_sources import described_prior
 from export.face_sr_bundle import Description, Restorer, gcfsr_restorer, glean_restorer, write_restorer_bundle
+from export.licences import UNSTATED, usual_licence
 from export.reductions import REDUCTIONS
 from export.runtimes import FORMATS
 from export.server import Comparison
@@ -39,11 +40,6 @@ from server_decoder.prior_store import DEFAULT_PRIOR, prior_licence
 
 USUAL_FACTOR = 16
 """Of a GCFSR bundle's LRs."""
-LICENCE = {
-    "weights": "Non-commercial research only, because of the data; the code is Apache-2.0.",
-    "data": "FFHQ: CC BY-NC-SA 4.0. CelebA-HQ / CelebAMask-HQ: non-commercial research. "
-            "Portraits of members of the United States Congress: mostly public domain.",
-}
 
 
 @dataclass(frozen=True)
@@ -56,7 +52,7 @@ class Options:
         reduction: a key of `REDUCTIONS`; None for the one that the network was trained on.
         version: of the bundle.
         domain: what the network was trained for.
-        licence: of weights and data; the bank's is added.
+        licence: of weights and data, by default `usual_licence`; the bank's is added.
         formats: of the encoder.
         force: replace a bundle that exists.
     """
@@ -96,7 +92,7 @@ def write_face_sr_bundle(weights: Path, folder: Path, options: Options = Options
         raise ExportError(f"unknown reduction {reduction!r}; expected one of {', '.join(REDUCTIONS)}")
     if "onnx" not in options.formats:
         raise ExportError("a bundle needs the encoder as onnx; add it to the formats")
-    licence = dict(options.licence or LICENCE)
+    licence = dict(options.licence or usual_licence(options.domain))
     restorer = _restorer(path, options)
     if restorer.codec == "glean":
         licence["prior"] = prior_licence(options.prior)
@@ -156,13 +152,17 @@ def main(
         help=f"The phone's half: {', '.join(REDUCTIONS)} [default: what the network was trained on].")] = None,
     version: Annotated[str, typer.Option(help="Version of the bundle.")] = "1.0.0",
     domain: Annotated[str, typer.Option(help="What the network was trained for.")] = "faces",
+    data_licence: Annotated[str, typer.Option(
+        help="For the manifest: what binds whoever uses the training pictures [default: as of our own faces, or not "
+             "stated].")] = "",
     formats: Annotated[str, typer.Option(help="Of the encoder, comma-separated: tflite, coreml, onnx.")] = ",".join(
         FORMATS),
     force: Annotated[bool, typer.Option("--force", help="Replace the bundle.")] = False,
 ) -> None:
     """Write the bundle of a trained GLEAN or GCFSR: encoder, decoder, coder tables, manifest."""
     chosen = tuple(part.strip() for part in formats.split(",") if part.strip())
-    options = Options(lr, prior, reduction, version, domain, None, chosen, force)
+    licence = {**UNSTATED, "data": data_licence} if data_licence else None
+    options = Options(lr, prior, reduction, version, domain, licence, chosen, force)
     try:
         manifest, comparison = write_face_sr_bundle(weights, out, options)
     except (EdgegrainError, FileExistsError) as error:

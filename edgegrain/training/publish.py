@@ -44,9 +44,9 @@ from edgegrain.training.model_card import card_text
 from edgegrain.training.pictures import list_pictures, pack, read_square, stored_pictures
 from edgegrain.training.prior_files import load_prior
 from edgegrain.training.run_source import run_source
-from edgegrain.training.stages import FACES
 from export.bundle import DECODER, assemble_bundle, replace_decoder
 from export.decoder_sources import ENCODER, TRAINED, find_decoder
+from export.licences import UNSTATED, usual_licence
 from export.server import Weights, compare_decoder, export_decoder
 from server_decoder.grain.grain import Grain
 from server_decoder.grain.weights import save_trained
@@ -54,14 +54,6 @@ from server_decoder.prior_store import DEFAULT_PRIOR, prior_licence
 
 KEPT = 3  # exit status: the published bundle stays
 COMPARED = 8  # LRs on which the exported decoder is compared with torch
-LICENCE = {
-    "weights": "Non-commercial research only, because of the data; the code is Apache-2.0.",
-    "data": "FFHQ: CC BY-NC-SA 4.0. CelebA-HQ / CelebAMask-HQ: non-commercial research. "
-            "Portraits of members of the United States Congress: mostly public domain.",
-}
-"""Of our own bundles of faces."""
-UNSTATED = {"weights": "What the data's and the generator's licences allow; the code is Apache-2.0.",
-            "data": "Not stated."}
 
 
 @torch.no_grad()
@@ -106,8 +98,7 @@ def publish(checkpoint: Path, data: Path, folder: Path, *, bundle_id: str, versi
         domain: what the pictures show; by default as the run's recipe says.
         exclude: name patterns left out, as in training.
         coder_pictures: pictures that the coder's tables are fitted to.
-        licence: ``weights`` and ``data``, for the manifest, which adds the prior's; by default `LICENCE` for faces,
-            else `UNSTATED`.
+        licence: ``weights`` and ``data``, for the manifest, which adds the prior's; by default `usual_licence`.
         prior: the generator's file or name, if the run has one.
         encoder_of: folder of the bundle whose encoder and coder are kept.
         storage: of the decoder's weights; by default float16, or compact (large ones as int8) with a generator.
@@ -120,7 +111,7 @@ def publish(checkpoint: Path, data: Path, folder: Path, *, bundle_id: str, versi
     run = load_run(checkpoint, load_prior(read_config(checkpoint), prior))
     config, average = run.config, run.average
     domain = domain or config.domain
-    licence = licence or (LICENCE if domain == FACES else UNSTATED)
+    licence = licence or usual_licence(domain)
     shard = pack(stored_pictures(data, exclude), config.encoder.hr, checkpoint_path(checkpoint).parents[1] / "packed")
     lrs = encode(average, shard, coder_pictures if encoder_of is None else COMPARED)
     encoder = average.encoder

@@ -18,7 +18,8 @@ from edgegrain.contract.manifest import load_manifest, verify_bundle
 from edgegrain.contract.quantization import dequantize, quantize
 from export.decoder_graph import round_weights
 from export.decoder_sources import area_average, bundle_decoder, find_decoder
-from export.face_sr import LICENCE, Options, find_weights, main, write_face_sr_bundle
+from export.face_sr import Options, find_weights, main, write_face_sr_bundle
+from export.licences import BY_DOMAIN, UNSTATED
 from server_decoder.face_sr_weights import load_gcfsr, load_glean
 from server_decoder.gcfsr import GCFSRUpscaler
 from server_decoder.prior_store import load_prior
@@ -43,7 +44,8 @@ def bundles(zoo: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pa
     """Written by the command, the one with an option left out."""
     out = tmp_path_factory.mktemp("bundles")
     command = _command()
-    for name, more in (("gcfsr", ()), ("glean", ("--prior", str(zoo / "glean/bank.safetensors")))):
+    bank = ("--prior", str(zoo / "glean/bank.safetensors"), "--data-licence", "Nobody's.")
+    for name, more in (("gcfsr", ()), ("glean", bank)):
         result = CliRunner().invoke(command, [
             "--weights", str(zoo / name), "--out", str(out / f"{name}-64"), "--formats", "onnx", *more])
         assert result.exit_code == 0, result.output
@@ -123,7 +125,8 @@ def test_what_a_bundle_says(bundles: dict[str, Path]) -> None:
     assert gcfsr.decoder["strength"] == {"range": [4, 64], "default": 16}
     assert gcfsr.training["pictures_seen"] == 1234 and gcfsr.encoder["architecture"] == "box-64-4"
     assert (glean.codec, glean.lr, glean.decoder["controls"]) == ("glean", 16, [])
-    assert gcfsr.licence == LICENCE and glean.licence == {**LICENCE, "prior": "random numbers: none needed"}
+    assert gcfsr.licence == BY_DOMAIN["faces"]
+    assert glean.licence == {**UNSTATED, "data": "Nobody's.", "prior": "random numbers: none needed"}
     card = glean.open_file("README.md").decode()
     assert "GLEAN, 64 x 64 from an exact area reduction to 16 x 16." in card and "Generator inside: random" in card
     assert "`strength`, 4 to 64" in gcfsr.open_file("README.md").decode()

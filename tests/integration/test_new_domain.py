@@ -22,8 +22,9 @@ from edgegrain.training.prior_configs import PRIOR_CONFIGS
 from edgegrain.training.prior_files import load_prior
 from edgegrain.training.prior_loop import train_prior
 from edgegrain.training.prior_run import NETWORKS
-from edgegrain.training.publish import UNSTATED, publish
+from edgegrain.training.publish import publish
 from export.bundle import assemble_bundle
+from export.licences import UNSTATED
 
 SIDE, LR = 64, 16
 STAGES = ("stage1", "stage2", "stage3", "final")

@@ -19,6 +19,7 @@ from edgegrain.evaluation.metric_weights import find_weights
 from edgegrain.training.console import errors_on_one_line, progress_bar
 from edgegrain.training.distil_configs import DISTIL_CONFIGS, DistilConfig
 from edgegrain.training.distil_loop import distil
+from edgegrain.training.run_folder import run_folder
 from edgegrain.training.run_options import (
     BudgetOption,
     ConfigOption,
@@ -80,7 +81,8 @@ def main(
         help="StyleGAN2: a file that edgegrain.training.prior or edgegrain prior convert wrote; smoke does without.")
     ] = "",
     out: Annotated[Path | None, typer.Option(
-        help="Folder of the run: checkpoint, mobile_stylegan.safetensors, log.jsonl, samples.png.")] = None,
+        help="Folder of the run: checkpoint, mobile_stylegan.safetensors, log.jsonl, samples.png. By "
+             "default runs/distil-CONFIG, numbered if that is taken.")] = None,
     weights: Annotated[Path | None, typer.Option(
         help="Folder of the LPIPS weights [default: those that 'edgegrain metrics fetch' obtains]; smoke does without.")
     ] = None,
@@ -114,8 +116,7 @@ def main(
         if dry_run:
             typer.echo(json.dumps(recipe.as_dict(), indent=2))
             return
-        if out is None:
-            raise EdgegrainError("pass --out with a folder for the run")
+        out = run_folder(f"distil-{config}", out, resume=resume)
         if not teacher and not recipe.made_up:
             raise EdgegrainError("pass --teacher with the file of a StyleGAN2")
         network, judge = load_teacher(recipe, teacher) if teacher else (stand_in_teacher(recipe), None)

@@ -23,6 +23,7 @@ from edgegrain.training.console import errors_on_one_line, progress_bar
 from edgegrain.training.face_sr_configs import FACE_SR_CONFIGS, FaceSRTraining
 from edgegrain.training.face_sr_loop import train_face_sr
 from edgegrain.training.prior_files import load_discriminator
+from edgegrain.training.run_folder import run_folder
 from edgegrain.training.run_options import (
     BudgetOption,
     ConfigOption,
@@ -80,7 +81,8 @@ def _reduced(config: FaceSRTraining) -> str:
 def main(
     config: ConfigOption = "glean-faces-256-lr16",
     out: Annotated[Path | None, typer.Option(
-        help="Folder of the run: checkpoint, glean.safetensors or gcfsr.safetensors, log.jsonl, samples.png.")] = None,
+        help="Folder of the run: checkpoint, glean.safetensors or gcfsr.safetensors, log.jsonl, samples.png. By "
+             "default runs/CONFIG, numbered if that is taken.")] = None,
     data: Annotated[Path | None, typer.Option(help="Folder of training pictures; smoke recipes do without.")] = None,
     weights: Annotated[Path | None, typer.Option(
         help="Folder of the LPIPS weights [default: those that 'edgegrain metrics fetch' obtains]; smoke recipes do "
@@ -124,8 +126,7 @@ def main(
         if dry_run:
             typer.echo(json.dumps(recipe.as_dict(), indent=2))
             return
-        if out is None:
-            raise EdgegrainError("pass --out with a folder for the run")
+        out = run_folder(config, out, resume=resume)
         bank = load_bank(recipe, prior)
         judge = load_discriminator(recipe, discriminator)
         if data is not None and (recipe.loss.lpips or recipe.perceptual):

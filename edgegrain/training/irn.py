@@ -20,6 +20,7 @@ from edgegrain.contract.errors import EdgegrainError
 from edgegrain.training.console import errors_on_one_line, progress_bar
 from edgegrain.training.irn_configs import IRN_CONFIGS
 from edgegrain.training.irn_loop import train_irn
+from edgegrain.training.run_folder import run_folder
 from edgegrain.training.run_options import (
     BudgetOption,
     ConfigOption,
@@ -43,7 +44,8 @@ def list_configs() -> str:
 def main(
     config: ConfigOption = "irn-x4",
     out: Annotated[Path | None, typer.Option(
-        help="Folder of the run: checkpoint, irn.safetensors, log.jsonl, samples.png.")] = None,
+        help="Folder of the run: checkpoint, irn.safetensors, log.jsonl, samples.png. By "
+             "default runs/CONFIG, numbered if that is taken.")] = None,
     data: Annotated[Path | None, typer.Option(help="Folder of photographs; smoke recipes do without.")] = None,
     validation: Annotated[Path | None, typer.Option(help="Folder of photographs to measure on.")] = None,
     weights: Annotated[Path | None, typer.Option(help="Folder of the LPIPS weights; IRN+ needs them.")] = None,
@@ -78,8 +80,7 @@ def main(
         if dry_run:
             typer.echo(json.dumps(recipe.as_dict(), indent=2))
             return
-        if out is None:
-            raise EdgegrainError("pass --out with a folder for the run")
+        out = run_folder(config, out, resume=resume)
         if recipe.judge and start is None and not resume and not recipe.made_up:
             raise EdgegrainError("IRN+ fine-tunes a trained IRN; pass --init-from with a run or its irn.safetensors")
         with progress_bar() as report:

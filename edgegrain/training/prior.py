@@ -16,10 +16,10 @@ from typing import Annotated
 import torch
 import typer
 
-from edgegrain.contract.errors import EdgegrainError
 from edgegrain.training.console import errors_on_one_line, progress_bar
 from edgegrain.training.prior_configs import PRIOR_CONFIGS, SIZES, PriorTrainingConfig, resized
 from edgegrain.training.prior_loop import train_prior
+from edgegrain.training.run_folder import run_folder
 from edgegrain.training.run_options import (
     BudgetOption,
     ConfigOption,
@@ -58,7 +58,8 @@ def list_configs() -> str:
 def main(
     config: ConfigOption = "domain-256",
     out: Annotated[Path | None, typer.Option(
-        help="Folder of the run: checkpoint, stylegan2.safetensors, log.jsonl, samples.png.")] = None,
+        help="Folder of the run: checkpoint, stylegan2.safetensors, log.jsonl, samples.png. By "
+             "default runs/prior-CONFIG, numbered if that is taken.")] = None,
     data: Annotated[Path | None, typer.Option(help="Folder of training pictures; smoke does without.")] = None,
     size: Annotated[int, typer.Option(
         help=f"Side of the pictures: {', '.join(map(str, SIZES))}; 0: the recipe's.")] = 0,
@@ -96,8 +97,7 @@ def main(
         if dry_run:
             typer.echo(json.dumps(recipe.as_dict(), indent=2))
             return
-        if out is None:
-            raise EdgegrainError("pass --out with a folder for the run")
+        out = run_folder(f"prior-{config}", out, resume=resume)
         with progress_bar() as report:
             result = train_prior(
                 recipe, out=out, pictures=pictures or (SMOKE_PICTURES if recipe.made_up else PICTURES), data=data,

@@ -171,7 +171,7 @@ def test_command(tmp_path: Path) -> None:
     assert len(listed) == len(IRN_CONFIGS) and "50,000 iterations of 16 crops of 144x144" in listed[0]
     dry = json.loads(runner.invoke(app, ["--config", "irn-x8", "--dry-run"]).output)
     assert dry["network"]["blocks"] == [8, 8, 8]
-    for arguments, message in ((["--config", "irn-x9"], "no configuration"), ([], "pass --out"),
+    for arguments, message in ((["--config", "irn-x9"], "no configuration"),
                                (["--out", str(tmp_path)], "pass --data"),
                                (["--config", "irn-plus-x4", "--out", str(tmp_path)], "--init-from"),
                                (["--config", "irn-plus-x4", "--out", str(tmp_path), "--init-from", "x"], "--weights")):

@@ -17,6 +17,7 @@ import shutil
 import tempfile
 import uuid
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from export.encoder_graph import (
     Floor,
     LeakyRelu,
     Multiply,
+    Node,
     Scale,
     Sigmoid,
 )
@@ -112,36 +114,35 @@ def _convert(ct: Any, graph: EncoderGraph) -> Any:
 
 
 def _build(mb: Any, graph: EncoderGraph, picture: Any) -> Any:
-    tensors = {INPUT: picture}
-    for node in graph.nodes:
-        x = tensors[node.inputs[0]]
-        name = node.name.replace(".", "_")
-        match node:
-            case Conv():
-                top, left, bottom, right = node.padding
-                y = mb.conv(x=x, weight=_weight(mb, node, name), bias=node.bias, strides=list(node.strides),
-                            pad_type="custom", pad=[top, bottom, left, right], groups=node.groups, name=name)
-            case Add():
-                y = mb.add(x=x, y=tensors[node.second], name=name)
-            case Multiply():
-                y = mb.mul(x=x, y=tensors[node.second], name=name)
-            case Floor():
-                y = mb.floor(x=x, name=name)
-            case Sigmoid():
-                y = mb.sigmoid(x=x, name=name)
-            case Exp():
-                y = mb.exp(x=x, name=name)
-            case Clip():
-                y = mb.clip(x=x, alpha=node.low, beta=node.high, name=name)
-            case Scale():
-                y = mb.mul(x=x, y=np.float32(node.factor), name=f"{name}_scaled" if node.offset else name)
-                y = mb.add(x=y, y=np.float32(node.offset), name=name) if node.offset else y
-            case LeakyRelu():
-                y = mb.leaky_relu(x=x, alpha=node.slope, name=name) if node.slope else mb.relu(x=x, name=name)
-            case Concat():
-                y = mb.concat(values=[tensors[part] for part in node.parts], axis=1, name=name)
-        tensors[node.name] = y
-    return mb.cast(x=tensors[graph.nodes[-1].name], dtype="int32", name=OUTPUT)
+    return mb.cast(x=graph.run(picture, partial(_operation, mb)), dtype="int32", name=OUTPUT)
+
+
+def _operation(mb: Any, node: Node, inputs: list[Any]) -> Any:
+    x, name = inputs[0], node.name.replace(".", "_")
+    match node:
+        case Conv():
+            top, left, bottom, right = node.padding
+            return mb.conv(x=x, weight=_weight(mb, node, name), bias=node.bias, strides=list(node.strides),
+                           pad_type="custom", pad=[top, bottom, left, right], groups=node.groups, name=name)
+        case Add():
+            return mb.add(x=x, y=inputs[1], name=name)
+        case Multiply():
+            return mb.mul(x=x, y=inputs[1], name=name)
+        case Floor():
+            return mb.floor(x=x, name=name)
+        case Sigmoid():
+            return mb.sigmoid(x=x, name=name)
+        case Exp():
+            return mb.exp(x=x, name=name)
+        case Clip():
+            return mb.clip(x=x, alpha=node.low, beta=node.high, name=name)
+        case Scale():
+            y = mb.mul(x=x, y=np.float32(node.factor), name=f"{name}_scaled" if node.offset else name)
+            return mb.add(x=y, y=np.float32(node.offset), name=name) if node.offset else y
+        case LeakyRelu():
+            return mb.leaky_relu(x=x, alpha=node.slope, name=name) if node.slope else mb.relu(x=x, name=name)
+        case Concat():
+            return mb.concat(values=inputs, axis=1, name=name)
 
 
 def _weight(mb: Any, node: Conv, name: str) -> Any:

@@ -8,12 +8,15 @@ numbers 0...255 under the name ``"image"`` and the last node holds the LR as who
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from edge_encoder.integer_network import INPUT, IntegerNetwork, convolved
 
+Tensor = TypeVar("Tensor")
 OUTPUT = "lr"
 """Name of the LR in every exported file; `edge_encoder.integer_network.INPUT` is the picture's."""
 
@@ -168,6 +171,21 @@ class EncoderGraph:
     lr: int
     nodes: tuple[Node, ...]
     exact: bool
+
+    def run(self, picture: Tensor, compute: Callable[[Node, list[Tensor]], Tensor]) -> Tensor:
+        """The last node's tensor; ``compute`` makes a node's of its inputs', whatever a runtime's tensors are.
+
+        Tensors are let go of after their last use: at 1024 x 1024 the first ones are most of the memory.
+        """
+        last_use = {source: node.name for node in self.nodes for source in node.inputs}
+        tensors = {INPUT: picture}
+        del picture
+        for node in self.nodes:
+            tensors[node.name] = compute(node, [tensors[source] for source in node.inputs])
+            for source in set(node.inputs):
+                if last_use[source] == node.name:
+                    del tensors[source]
+        return tensors[self.nodes[-1].name]
 
     def shapes(self) -> dict[str, tuple[int, int, int]]:
         """Name of every tensor -> (channels, height, width)."""

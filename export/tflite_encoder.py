@@ -11,6 +11,8 @@ compute those constants once, when they load the file, and get the same float32 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,7 @@ from export.encoder_graph import (
     Floor,
     LeakyRelu,
     Multiply,
+    Node,
     Scale,
     Sigmoid,
 )
@@ -68,7 +71,8 @@ def tflite_bytes(graph: EncoderGraph) -> bytes:
 
             @tf.function(input_signature=[tf.TensorSpec([1, graph.hr, graph.hr, 3], tf.uint8, INPUT)])
             def encode(image: Any) -> dict[str, Any]:
-                return {OUTPUT: tf.cast(_run(tf, graph, tf.cast(image, tf.float32)), tf.uint8)}
+                lr = graph.run(tf.cast(image, tf.float32), partial(_operation, tf, graph.shapes()))  # [1, lr, lr, 3]
+                return {OUTPUT: tf.cast(lr, tf.uint8)}
 
             tf.saved_model.save(module, folder, signatures={"serving_default": encode.get_concrete_function()})
             return _with_int8_weights(schema, tf.lite.TFLiteConverter.from_saved_model(folder).convert())
@@ -76,36 +80,29 @@ def tflite_bytes(graph: EncoderGraph) -> bytes:
             raise ExportError(f"TensorFlow could not convert {graph.name}: {error}\n{said()[-2000:]}") from error
 
 
-def _run(tf: Any, graph: EncoderGraph, picture: Any) -> Any:
-    """The LR of one picture, ``[1, lr, lr, 3]`` float32, as TensorFlow operations."""
-    tensors = {INPUT: picture}
-    shapes = graph.shapes()
-    for node in graph.nodes:
-        x = tensors[node.inputs[0]]
-        match node:
-            case Conv():
-                y = _convolve(tf, node, x, shapes[node.input][1:])
-            case Add():
-                y = tf.add(x, tensors[node.second])
-            case Multiply():
-                y = tf.multiply(x, tensors[node.second])
-            case Floor():
-                y = tf.floor(x)
-            case Sigmoid():
-                y = tf.sigmoid(x)
-            case Exp():
-                y = tf.exp(x)
-            case Clip():
-                y = tf.clip_by_value(x, node.low, node.high)
-            case Scale():
-                y = x * node.factor
-                y = y + node.offset if node.offset else y
-            case LeakyRelu():
-                y = tf.nn.leaky_relu(x, node.slope) if node.slope else tf.nn.relu(x)
-            case Concat():
-                y = tf.concat([tensors[part] for part in node.parts], axis=3)
-        tensors[node.name] = y
-    return tensors[graph.nodes[-1].name]
+def _operation(tf: Any, shapes: Mapping[str, tuple[int, int, int]], node: Node, inputs: list[Any]) -> Any:
+    x = inputs[0]
+    match node:
+        case Conv():
+            return _convolve(tf, node, x, shapes[node.input][1:])
+        case Add():
+            return tf.add(*inputs)
+        case Multiply():
+            return tf.multiply(*inputs)
+        case Floor():
+            return tf.floor(x)
+        case Sigmoid():
+            return tf.sigmoid(x)
+        case Exp():
+            return tf.exp(x)
+        case Clip():
+            return tf.clip_by_value(x, node.low, node.high)
+        case Scale():
+            return x * node.factor + node.offset if node.offset else x * node.factor
+        case LeakyRelu():
+            return tf.nn.leaky_relu(x, node.slope) if node.slope else tf.nn.relu(x)
+        case Concat():
+            return tf.concat(inputs, axis=3)
 
 
 def _convolve(tf: Any, node: Conv, x: Any, size: tuple[int, int]) -> Any:

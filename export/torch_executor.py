@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from edge_encoder.integer_network import INPUT
 from export.encoder_graph import (
     Add,
     Clip,
@@ -19,6 +18,7 @@ from export.encoder_graph import (
     Floor,
     LeakyRelu,
     Multiply,
+    Node,
     Scale,
     Sigmoid,
 )
@@ -39,7 +39,6 @@ def torch_encoder(graph: EncoderGraph, *, onednn: bool, double: bool = False) ->
     constants = {node.name: (torch.from_numpy(np.ascontiguousarray(node.weight)).to(dtype),
                              torch.from_numpy(np.ascontiguousarray(node.bias)).to(dtype))
                  for node in graph.nodes if isinstance(node, Conv)}
-    last_use = {source: node.name for node in graph.nodes for source in node.inputs}
 
     def convolve(node: Conv, x: torch.Tensor) -> torch.Tensor:
         weight, bias = constants[node.name]
@@ -52,38 +51,34 @@ def torch_encoder(graph: EncoderGraph, *, onednn: bool, double: bool = False) ->
         warnings.simplefilter("ignore")  # newer torch remarks on TF32 for GPUs whenever these flags are touched
         return torch.backends.mkldnn.flags(enabled=enabled)
 
+    def operation(node: Node, inputs: list[torch.Tensor]) -> torch.Tensor:
+        x = inputs[0]
+        match node:
+            case Conv():
+                return convolve(node, x)
+            case Add():
+                return x + inputs[1]
+            case Multiply():
+                return x * inputs[1]
+            case Floor():
+                return x.floor()
+            case Sigmoid():
+                return x.sigmoid()
+            case Exp():
+                return x.exp()
+            case Clip():
+                return x.clamp(node.low, node.high)
+            case Scale():
+                return x * node.factor + node.offset
+            case LeakyRelu():
+                return F.leaky_relu(x, node.slope)
+            case Concat():
+                return torch.cat(inputs, 1)
+
     @torch.inference_mode()
     def encode(rgb: np.ndarray) -> np.ndarray:
-        tensors = {INPUT: torch.from_numpy(np.ascontiguousarray(rgb.transpose(0, 3, 1, 2))).to(dtype)}
         with warnings.catch_warnings(), _onednn(onednn):
-            for node in graph.nodes:
-                x = tensors[node.inputs[0]]
-                match node:
-                    case Conv():
-                        y = convolve(node, x)
-                    case Add():
-                        y = x + tensors[node.second]
-                    case Multiply():
-                        y = x * tensors[node.second]
-                    case Floor():
-                        y = x.floor()
-                    case Sigmoid():
-                        y = x.sigmoid()
-                    case Exp():
-                        y = x.exp()
-                    case Clip():
-                        y = x.clamp(node.low, node.high)
-                    case Scale():
-                        y = x * node.factor + node.offset
-                    case LeakyRelu():
-                        y = F.leaky_relu(x, node.slope)
-                    case Concat():
-                        y = torch.cat([tensors[part] for part in node.parts], 1)
-                tensors[node.name] = y
-                for source in set(node.inputs):  # at 1024 x 1024 the first tensors are most of the memory
-                    if last_use[source] == node.name:
-                        del tensors[source]
-        lr: np.ndarray = tensors[graph.nodes[-1].name].to(torch.uint8).numpy().transpose(0, 2, 3, 1)
-        return lr
+            lr = graph.run(torch.from_numpy(np.ascontiguousarray(rgb.transpose(0, 3, 1, 2))).to(dtype), operation)
+        return lr.to(torch.uint8).numpy().transpose(0, 2, 3, 1)
 
     return encode

@@ -1,9 +1,21 @@
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 
-from edge_encoder.integer_network import IntegerNetwork, run_reference
-from export.encoder_graph import Conv, EncoderGraph, exact_graph, rounding_nodes
+from edge_encoder.integer_network import INPUT, IntegerNetwork, run_reference
+from export.encoder_graph import (
+    Add,
+    Concat,
+    Conv,
+    EncoderGraph,
+    Floor,
+    Multiply,
+    Node,
+    exact_graph,
+    rounding_nodes,
+)
 from export.torch_executor import torch_encoder
 
 
@@ -56,3 +68,25 @@ def test_rounding_nodes_are_the_quantization_of_the_contract() -> None:
 
 def _convs(graph: EncoderGraph) -> list[Conv]:
     return [node for node in graph.nodes if isinstance(node, Conv)]
+
+
+def test_a_run_computes_every_node_once_and_lets_tensors_go() -> None:
+    class Value:
+        def __init__(self, text: str) -> None:
+            self.text = text
+
+    alive = weakref.WeakSet[Value]()
+    most = 0
+
+    def compute(node: Node, inputs: list[Value]) -> Value:
+        nonlocal most
+        most = max(most, len(alive))
+        made = Value(f"{node.name}({','.join(value.text for value in inputs)})")
+        alive.add(made)
+        return made
+
+    nodes = (Floor("a", INPUT), Floor("b", "a"), Add("c", "b", "a"), Multiply("d", "c", "c"), Concat("e", ("d", "d")),
+             *(Floor(f"f{index}", f"f{index - 1}" if index else "e") for index in range(20)))
+    found = EncoderGraph("g", 4, 4, nodes, exact=False).run(Value("x"), compute).text
+    assert found.startswith("f19(f18(") and "e(d(c(b(a(x)),a(x)),c(b(a(x)),a(x))),d(" in found
+    assert most <= 3  # a, b and what is made of them; of the chain one

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import socket
 import time
@@ -20,7 +21,9 @@ import sdk
 from edgegrain.contract.errors import BundleError, DeviceError, ServiceError
 from edgegrain.contract.manifest import load_manifest
 from server_decoder.service.application import create_app
+from server_decoder.service.engine_options import RestoreOptions
 from server_decoder.service.settings import Settings
+from server_decoder.service.state import ServiceState
 from tests.service_harness import PAYLOAD, SOON, LiveService, get, live_service, raw_payloads, stub_worker, until
 from tests.tiny_bundle import LR, noisy_decoder, refresh_manifest, write_tiny_bundle
 
@@ -373,6 +376,28 @@ def test_tokens_rate_limit_and_cors(tiny_bundle: Path) -> None:
         assert answer.headers["access-control-allow-origin"] == "https://example.org"
         answer = get(f"{service.url}/v1/bundles", headers={**bearer, "Origin": "https://example.com"})
         assert "access-control-allow-origin" not in answer.headers
+
+
+def test_only_bodies_that_arrive_are_waited_for(tiny_bundle: Path) -> None:
+    (payload,) = raw_payloads(tiny_bundle, 1)
+    state = ServiceState(Settings(bundles=(str(tiny_bundle),), batch_wait=1))
+
+    async def taken_at_once() -> bool:
+        taking = asyncio.create_task(state.batcher.take())
+        state.batcher.submit([state.restore_job(payload, RestoreOptions())])
+        for _ in range(10):
+            await asyncio.sleep(0)
+        done = taking.done()
+        taking.cancel()
+        return done
+
+    async def test() -> None:
+        with state.budget.account() as account, account.receiving():
+            assert not await taken_at_once()
+        await state.batcher.take()
+        assert await taken_at_once()
+
+    asyncio.run(test())
 
 
 class TestStart:

@@ -37,7 +37,7 @@ def trained_state(network: GLEAN | GCFSR) -> dict[str, Tensor]:
 
 
 def save_glean(network: GLEAN, path: str | Path, *, training: Mapping[str, Any] | None = None,
-               dtype: torch.dtype = torch.float16, force: bool = False) -> Path:
+               dtype: torch.dtype = torch.float16, compact: bool = False, force: bool = False) -> Path:
     """Write a GLEAN without its bank, whose hash the header names.
 
     Args:
@@ -45,6 +45,7 @@ def save_glean(network: GLEAN, path: str | Path, *, training: Mapping[str, Any] 
         path: of the new file.
         training: what `read_training` is to tell: plain JSON values.
         dtype: of the stored weights.
+        compact: store the large ones as int8 (`write_weights`).
         force: replace the file if it exists.
 
     Raises:
@@ -52,7 +53,7 @@ def save_glean(network: GLEAN, path: str | Path, *, training: Mapping[str, Any] 
         FileExistsError: the file exists and ``force`` is false.
     """
     header = _header(network, training) | {_BANK: digest(network.prior)}
-    return write_weights(path, trained_state(network), header, dtype=dtype, force=force)
+    return write_weights(path, trained_state(network), header, dtype=dtype, compact=compact, force=force)
 
 
 def load_glean(path: str | Path, prior: GenerativePrior) -> GLEAN:
@@ -80,9 +81,10 @@ def load_glean(path: str | Path, prior: GenerativePrior) -> GLEAN:
 
 
 def save_gcfsr(network: GCFSR, path: str | Path, *, training: Mapping[str, Any] | None = None,
-               dtype: torch.dtype = torch.float16, force: bool = False) -> Path:
+               dtype: torch.dtype = torch.float16, compact: bool = False, force: bool = False) -> Path:
     """Write a GCFSR. Arguments and errors as in `save_glean`."""
-    return write_weights(path, trained_state(network), _header(network, training), dtype=dtype, force=force)
+    return write_weights(path, trained_state(network), _header(network, training), dtype=dtype, compact=compact,
+                         force=force)
 
 
 def load_gcfsr(path: str | Path) -> GCFSR:

@@ -13,9 +13,14 @@ from torch import Tensor
 from edgegrain.contract.errors import ModelError
 from edgegrain.contract.files import write_atomically
 
+COMPACT_FROM = 4096
+"""Elements from which on `write_weights` stores a matrix or a kernel as int8, if it may."""
+_SCALE = ".int8_scale"
+_MOST = 127
+
 
 def write_weights(path: str | Path, state: Mapping[str, Tensor], header: Mapping[str, str], *,
-                  dtype: torch.dtype = torch.float16, force: bool = False) -> Path:
+                  dtype: torch.dtype = torch.float16, compact: bool = False, force: bool = False) -> Path:
     """Write a state dict.
 
     Args:
@@ -23,6 +28,7 @@ def write_weights(path: str | Path, state: Mapping[str, Tensor], header: Mapping
         state: tensors of any device, by name.
         header: what `read_header` is to give.
         dtype: of the stored tensors.
+        compact: store large matrices and kernels as int8, each output channel in steps of 1/127 of its largest weight.
         force: replace the file if it exists.
 
     Raises:
@@ -31,6 +37,9 @@ def write_weights(path: str | Path, state: Mapping[str, Tensor], header: Mapping
     """
     tensors = {}
     for name, tensor in state.items():
+        if compact and tensor.ndim > 1 and tensor.numel() >= COMPACT_FROM:
+            tensors[name], tensors[name + _SCALE] = _int8(tensor)
+            continue
         stored = tensor.detach().cpu().to(dtype)
         if not stored.isfinite().all():
             raise ModelError(f"weight {name!r} does not fit {dtype} (largest {tensor.abs().max():g})")
@@ -51,4 +60,13 @@ def read_header(path: str | Path) -> dict[str, str]:
 def read_weights(path: str | Path) -> dict[str, Tensor]:
     """The tensors by name, float32 on the CPU. Errors as in `read_header`."""
     with safe_open(path, "pt") as file:
-        return {name: file.get_tensor(name).float() for name in file.keys()}
+        names = set(file.keys())
+        return {name: file.get_tensor(name).float() * (file.get_tensor(name + _SCALE) if name + _SCALE in names else 1)
+                for name in names if not name.endswith(_SCALE)}
+
+
+def _int8(tensor: Tensor) -> tuple[Tensor, Tensor]:
+    """Levels and the scales, float32, that they are to be multiplied by."""
+    values = tensor.detach().cpu().float()
+    scale = values.abs().amax(tuple(range(1, values.ndim)), keepdim=True).clamp_min(torch.finfo().tiny) / _MOST
+    return torch.round(values / scale).to(torch.int8).contiguous(), scale

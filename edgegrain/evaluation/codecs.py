@@ -5,7 +5,7 @@
 
 Bundles that send LRs of one size are a group. Beside each group stand the bicubic LR of that size, sent in the same
 payload and enlarged bicubically, and the classical codecs, which may use as many bytes as the group's largest payload
-of each picture. All goes into a journal, so that a bundle can join later at the cost of its own pictures.
+of each picture. All goes into a journal: when a bundle joins later, only what it changes is measured.
 """
 
 from __future__ import annotations
@@ -217,7 +217,7 @@ def main(
 ) -> None:
     """Measure bundles side by side, with bicubic and classical codecs at the same bytes.
 
-    Interrupted, it continues where it was when it is started again; a bundle that joins costs its own pictures only.
+    Interrupted, it continues where it was when it is started again.
     """
     if threads:
         torch.set_num_threads(threads)

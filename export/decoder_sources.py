@@ -120,7 +120,7 @@ def zoo_decoder(folder: Path, prior: str | Path = DEFAULT_PRIOR) -> DecoderSourc
     model = load_trained(folder / TRAINED, generator)
     path = folder / ENCODER
     encoder = integer.load(path) if path.is_file() else area_average(config.decoder.hr, config.decoder.lr)
-    return DecoderSource(folder.name, model, encoder)
+    return DecoderSource(folder.name, model if model.prior is not None else model.decoder, encoder)
 
 
 def described_prior(config: PriorConfig, name_or_path: str | Path = DEFAULT_PRIOR) -> GenerativePrior:

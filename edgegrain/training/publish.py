@@ -20,7 +20,7 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import numpy as np
 import torch
@@ -44,15 +44,17 @@ from edgegrain.training.model_card import card_text
 from edgegrain.training.pictures import list_pictures, pack, read_square, stored_pictures
 from edgegrain.training.prior_files import load_prior
 from edgegrain.training.run_source import run_source
-from export.bundle import DECODER, assemble_bundle, replace_decoder
+from export.bundle import CODER, DECODER, assemble_bundle, replace_decoder
 from export.decoder_sources import ENCODER, TRAINED, find_decoder
 from export.licences import UNSTATED, usual_licence
 from export.server import Weights, compare_decoder, export_decoder
-from server_decoder.grain.grain import Grain
+from server_decoder.grain.grain import Grain, GrainConfig
+from server_decoder.grain.rrdb_decoder import RRDBDecoder
 from server_decoder.grain.weights import save_trained
 from server_decoder.prior_store import DEFAULT_PRIOR, prior_licence
 
 KEPT = 3  # exit status: the published bundle stays
+CODER_PICTURES = 4000  # whose LRs the coder's tables are fitted to
 COMPARED = 8  # LRs on which the exported decoder is compared with torch
 
 
@@ -85,9 +87,9 @@ def has_encoder(model: Autoencoder, network: IntegerNetwork) -> bool:
 
 
 def publish(checkpoint: Path, data: Path, folder: Path, *, bundle_id: str, version: str, domain: str = "",
-            exclude: tuple[str, ...] = (), coder_pictures: int = 4000, licence: Mapping[str, str] | None = None,
-            prior: str | Path | None = None, encoder_of: Path | None = None, storage: Weights | None = None,
-            force: bool = False) -> dict[str, Any]:
+            exclude: tuple[str, ...] = (), coder_pictures: int = CODER_PICTURES,
+            licence: Mapping[str, str] | None = None, prior: str | Path | None = None, encoder_of: Path | None = None,
+            storage: Weights | None = None, force: bool = False) -> dict[str, Any]:
     """Write the bundle of a run; returns a summary.
 
     Args:
@@ -169,28 +171,54 @@ def compare(checkpoint: Path, published: Path, unseen: Path, weights: Path | Non
             shortcomings(new, old, before.name))
 
 
-def store_trained(checkpoint: Path, folder: Path, prior: str | Path | None = None, *, encoder_of: Path | None = None,
-                  force: bool = False) -> Path:
-    """Write a run's trained weights (float16) and its integer encoder into a folder of the zoo, from which
-    `export.server` rebuilds the decoder with the generator and a later run can begin.
+def store_trained(checkpoint: Path, folder: Path, prior: str | Path | None = None, *, data: Path | None = None,
+                  exclude: tuple[str, ...] = (), encoder_of: Path | None = None, force: bool = False) -> Path:
+    """Write a run's trained weights, its integer encoder and the coder's tables into a folder of the zoo, of which
+    `export.grain` makes a bundle with the generator, and with which a later run can begin.
+
+    Weights are float16, those of a decoder without generator int8 where they are large, as bundles keep them too.
+
+    Args:
+        checkpoint: the run's folder or checkpoint.
+        folder: in the zoo.
+        prior: the generator's file or name, if the run has one.
+        data: training pictures, to whose LRs the coder's tables are fitted; None leaves them out.
+        exclude: name patterns left out, as in training.
+        encoder_of: folder of the bundle whose encoder and coder are taken.
+        force: replace the files.
 
     Raises:
-        BundleError: the run is of stage 1, which has no generator to leave out; or its encoder is not that of
-            ``encoder_of``.
+        BundleError: the run's encoder is not that of ``encoder_of``.
         FileExistsError: the folder holds such files and ``force`` is false.
     """
     run = load_run(checkpoint, load_prior(read_config(checkpoint), prior))
-    average = run.average
-    if not isinstance(average.decoder, Grain):
-        raise BundleError(f"{checkpoint} is a run of stage 1; publish it as a bundle")
-    encoder = average.encoder
-    folder.mkdir(parents=True, exist_ok=True)
-    if encoder_of is not None:
-        write_atomically(folder / ENCODER, _kept_encoder(average, encoder_of).open_file(ENCODER), force=force)
-    elif isinstance(encoder, EncoderTwin):
-        save(lower(encoder), folder / ENCODER, force=force)
+    encoder, model = run.average.encoder, run.average.decoder
+    if run.config.stage == "1":
+        model = _invertible_only(model.decoder if isinstance(model, Grain) else model)
     history = [*run.history, {"stage": run.config.stage, "pictures": run.pictures}]
-    return save_trained(average.decoder, folder / TRAINED, history=history, force=force)
+    kept = _kept_encoder(run.average, encoder_of) if encoder_of is not None else None
+    folder.mkdir(parents=True, exist_ok=True)
+    path = save_trained(cast(Grain, model), folder / TRAINED, history=history, compact=run.config.stage == "1",
+                        force=force)
+    if kept is not None:
+        for name in (ENCODER, CODER):
+            write_atomically(folder / name, kept.open_file(name), force=force)
+        return path
+    if isinstance(encoder, EncoderTwin):
+        save(lower(encoder), folder / ENCODER, force=force)
+    if data is not None:
+        shard = pack(stored_pictures(data, exclude), run.config.encoder.hr,
+                     checkpoint_path(checkpoint).parents[1] / "packed")
+        tables = fit_tables(encode(run.average, shard, min(CODER_PICTURES, len(shard))))
+        write_atomically(folder / CODER, tables.to_json(), force=force)
+    return path
+
+
+def _invertible_only(decoder: RRDBDecoder) -> Grain:
+    """GRAIN without generator, codes and fusion ([GRAIN] Table 2)."""
+    model = Grain(GrainConfig(decoder.config))
+    model.decoder.load_state_dict(decoder.state_dict())
+    return model
 
 
 def _kept_encoder(average: Autoencoder, encoder_of: Path) -> Manifest:
@@ -252,7 +280,8 @@ def main(
     with errors_on_one_line():
         kept = find_bundle(encoder_of) if encoder_of else None
         if trained_only:
-            typer.echo(store_trained(checkpoint, out / bundle_id, prior or None, encoder_of=kept, force=force))
+            typer.echo(store_trained(checkpoint, out / bundle_id, prior or None, data=data,
+                                     exclude=tuple(exclude or ()), encoder_of=kept, force=force))
             return
         comparison: dict[str, Any] = {}
         if if_better is not None:

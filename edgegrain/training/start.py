@@ -136,7 +136,8 @@ def from_zoo(folder: Path, prior: GenerativePrior | None
     """
     decoder, history = load_trained(folder / TRAINED, prior), read_history(folder / TRAINED)
     stage = str(history[-1]["stage"]) if history else "final"
-    source, weights = _joined(folder.name, integer_network.load(folder / ENCODER), decoder, stage)
+    source, weights = _joined(folder.name, integer_network.load(folder / ENCODER),
+                              decoder if decoder.prior is not None else decoder.decoder, stage)
     return source, weights, history
 
 

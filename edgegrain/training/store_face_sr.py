@@ -99,10 +99,11 @@ def main(
         if (out / CODER).exists() and not force:
             raise FileExistsError(f"{out / CODER} exists; pass --force to replace it")
         written = store(weights, out, prior=prior, force=force)
+        tables: CoderTables | None = None
         if coder is not None:
             tables = CoderTables.from_json(coder.read_bytes())
-        else:
-            tables = fit_coder(weights, data, exclude=tuple(exclude or ())) if data else None
+        elif data is not None:
+            tables = fit_coder(weights, data, exclude=tuple(exclude or ()))
         if tables is not None:
             write_atomically(out / CODER, tables.to_json(), force=force)
     typer.echo(f"{written}: {written.stat().st_size:,} bytes")

@@ -23,7 +23,7 @@ History = Sequence[Mapping[str, Any]]
 
 
 def save_trained(model: Grain, path: str | Path, *, history: History = (), dtype: torch.dtype = torch.float16,
-                 force: bool = False) -> Path:
+                 compact: bool = False, force: bool = False) -> Path:
     """Write what was trained: everything but the prior, which every reader has or can fetch.
 
     Args:
@@ -31,6 +31,7 @@ def save_trained(model: Grain, path: str | Path, *, history: History = (), dtype
         path: of the new file.
         history: what `read_history` is to tell.
         dtype: of the stored weights.
+        compact: store the large ones as int8 (`write_weights`).
         force: replace the file if it exists.
 
     Raises:
@@ -38,7 +39,7 @@ def save_trained(model: Grain, path: str | Path, *, history: History = (), dtype
         FileExistsError: the file exists and ``force`` is false.
     """
     metadata = {_CONFIG: json.dumps(model.config.as_dict()), _HISTORY: json.dumps(list(history))}
-    return write_weights(path, model.trained_state(), metadata, dtype=dtype, force=force)
+    return write_weights(path, model.trained_state(), metadata, dtype=dtype, compact=compact, force=force)
 
 
 def read_config(path: str | Path) -> GrainConfig:

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import typer
+from PIL import Image
 from typer.testing import CliRunner
 
-from edge_encoder.integer_network import digest, load, save
+import sdk
+from edge_encoder.integer_network import digest, load, run_reference, save
 from edge_encoder.lowering import lower
 from edgegrain.contract.errors import BundleError
 from edgegrain.contract.manifest import load_manifest
 from edgegrain.training import publish
 from edgegrain.training.checkpoint import Run, save_run
 from edgegrain.training.configs import CONFIGS
+from edgegrain.training.fit_coder import fit_tables
+from edgegrain.training.pictures import made_up
 from edgegrain.training.publish import store_trained
 from edgegrain.training.start import begin, stand_in_prior
 from export.bundle import replace_decoder
+from export.decoder_sources import bundle_decoder, zoo_decoder
+from export.grain import write_trained_bundle
 from server_decoder.grain.weights import load_trained
 from server_decoder.stylegan2.checkpoints import save_stylegan2
 from tests.tiny_bundle import refresh_manifest, repeating_decoder, write_tiny_bundle
@@ -103,10 +111,36 @@ def test_the_zoo_keeps_the_encoder_of_a_bundle_to_the_byte(run: Run, tmp_path: P
     assert (tmp_path / "zoo/encoder.safetensors").read_bytes() == (bundle / "encoder.safetensors").read_bytes()
 
 
-def test_a_stage_1_run_is_a_bundle_not_the_zoos(tmp_path: Path) -> None:
-    save_run(tmp_path / "run", begin(CONFIGS["smoke-stage1"], None))
-    with pytest.raises(BundleError, match="publish it as a bundle"):
-        store_trained(tmp_path / "run", tmp_path / "zoo")
+def test_a_stage_1_run_is_stored_without_a_generator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publish, "fit_tables", functools.partial(fit_tables, steps=8))
+    (tmp_path / "data").mkdir()
+    for index, picture in enumerate(made_up(4, 64, seed=3)):
+        Image.fromarray(np.asarray(picture)).save(tmp_path / "data" / f"{index}.png")
+    torch.manual_seed(3)
+    run = begin(CONFIGS["smoke-stage1"], None)
+    run.pictures = 9
+    save_run(tmp_path / "run", run)
+    store_trained(tmp_path / "run", tmp_path / "zoo", data=tmp_path / "data")
+    source = zoo_decoder(tmp_path / "zoo")
+    lr = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    with torch.no_grad():
+        torch.testing.assert_close(source.decoder(lr), run.average.decoder(lr), atol=0.02, rtol=0)
+    assert digest(source.network) == digest(lower(run.average.encoder))  # type: ignore[arg-type]
+    again = begin(CONFIGS["smoke-stage1"], tmp_path / "zoo")
+    assert again.history == ({"stage": "1", "pictures": 9},)
+    manifest, comparison = write_trained_bundle(tmp_path / "zoo", tmp_path / "small", formats=("onnx",))
+    assert comparison.largest_difference < 1e-4
+    assert manifest.open_file("coder.json") == (tmp_path / "zoo" / "coder.json").read_bytes()
+    assert manifest.training == {"stages": [{"stage": "1", "pictures": 9}], "pictures_seen": 9}
+    with torch.no_grad():
+        torch.testing.assert_close(bundle_decoder(manifest)(lr), source.decoder(lr), atol=0.01, rtol=0)
+    codec = sdk.Codec(bundle=str(tmp_path / "small"))
+    picture = made_up(1, 64, seed=5)[0]
+    payload = codec.compress(np.asarray(picture))
+    assert np.array_equal(payload.lr, run_reference(source.network, np.asarray(picture)[None])[0])
+    assert codec.restore(payload).size == (64, 64)
+    with pytest.raises(FileExistsError):
+        write_trained_bundle(tmp_path / "zoo", tmp_path / "small", formats=("onnx",))
 
 
 def test_a_worse_run_leaves_the_bundle_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

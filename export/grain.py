@@ -1,0 +1,120 @@
+"""``python -m export.grain``: a bundle made of a GRAIN's trained weights.
+
+    python -m export.grain --weights zoo/faces-256-lr32 --out bundles/faces-256-lr32
+
+The folder holds what `edgegrain.training.publish` writes with ``--trained-only``: ``grain.safetensors``, the integer
+encoder and the coder's tables. The generator, where the weights need one, is added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from edge_encoder.integer_network import run_reference
+from edgegrain.contract.coder_tables import CoderTables
+from edgegrain.contract.errors import EdgegrainError, ModelError
+from edgegrain.contract.manifest import Manifest
+from export.bundle import CODER, DECODER, assemble_bundle, refuse_to_replace
+from export.decoder_sources import TRAINED, zoo_decoder
+from export.irn import made_tiles
+from export.licences import usual_licence
+from export.runtimes import FORMATS
+from export.server import Comparison, Weights, compare_decoder, export_decoder
+from server_decoder.grain.grain import KIND, Grain
+from server_decoder.grain.weights import read_history
+from server_decoder.prior_store import DEFAULT_PRIOR, prior_licence
+from server_decoder.runtime import INPUT, OUTPUT
+
+COMPARED = 4
+"""LRs on which the exported decoder is compared with torch."""
+
+
+def write_trained_bundle(weights: Path, folder: Path, *, prior: str | Path = DEFAULT_PRIOR, version: str = "1.0.0",
+                         domain: str = "faces", formats: Sequence[str] = tuple(FORMATS), force: bool = False
+                         ) -> tuple[Manifest, Comparison]:
+    """Write the bundle of a folder that holds ``grain.safetensors`` and perhaps ``encoder.safetensors`` (else the plain
+    area mean is the encoder) and ``coder.json`` (else the general tables).
+
+    Args:
+        weights: the folder.
+        folder: of the bundle; its name becomes the id.
+        prior: the generator, as `load_prior` takes it, for weights that were trained with one.
+        version, domain: for the manifest.
+        formats: of the encoder.
+        force: replace a bundle that exists.
+
+    Returns:
+        The manifest, and the exported decoder beside torch.
+
+    Raises:
+        FileExistsError: the folder exists and ``force`` is false.
+        ModelError: the weights are missing or damaged, or the generator is missing or another.
+        ExportError: a conversion fails, or the export differs from torch.
+        BundleError: the name makes no id.
+    """
+    refuse_to_replace(folder, force)
+    if not (weights / TRAINED).is_file():
+        raise ModelError(f"{weights} holds no {TRAINED}; 'publish --trained-only' writes such a folder")
+    source, history = zoo_decoder(weights, prior), list(read_history(weights / TRAINED))
+    decoder, network = source.decoder, source.network
+    lrs = run_reference(network, np.stack(made_tiles(COMPARED, network.hr)))
+    whole = isinstance(decoder, Grain)
+    graph = export_decoder(decoder, network.lr, Weights.compact if whole else Weights.float16)
+    comparison = compare_decoder(graph, decoder, lrs)
+    architecture = decoder.config.as_dict() if isinstance(decoder, Grain) else asdict(decoder.config)
+    licence = usual_licence(domain) | ({"prior": prior_licence(prior)} if whole else {})
+    training = {"stages": history, "pictures_seen": sum(int(stage["pictures"]) for stage in history)}
+    tables_file = weights / CODER
+    tables = CoderTables.from_json(tables_file.read_bytes()) if tables_file.is_file() else CoderTables.default()
+    fields = {
+        "id": folder.name, "version": version, "codec": KIND, "domain": domain,
+        "decoder": {"file": DECODER, "input": INPUT, "output": OUTPUT, "controls": [],
+                    "architecture": architecture},
+        "training": training, "evaluation": {}, "licence": licence,
+    }
+    card = _card(folder.name, (network.hr, network.lr), training, licence)
+    manifest = assemble_bundle(folder, network, graph, tables, fields, card=card, formats=formats, force=force)
+    return manifest, comparison
+
+
+def _card(name: str, sizes: tuple[int, int], training: Mapping[str, Any], licence: Mapping[str, str]) -> str:
+    hr, lr = sizes
+    return "\n".join([
+        f"# {name}", "", f"GRAIN, {hr} x {hr} as a viewable LR of {lr} x {lr} and back.", "",
+        f"**{licence['weights']}**", "",
+        f"Training: {training['pictures_seen']:,} pictures seen. Data: {licence['data']}", "",
+        *([f"Generator inside: {licence['prior']}.", ""] if "prior" in licence else []),
+        "What a restored picture shows beyond its LR is plausible, not evidence.", ""])
+
+
+def main(
+    weights: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder with grain.safetensors.")],
+    out: Annotated[Path, typer.Option(help="Folder of the bundle; its name becomes the bundle's id.")],
+    prior: Annotated[str, typer.Option(help="Generator, if there is one: a fetched prior or a file.")] = DEFAULT_PRIOR,
+    version: Annotated[str, typer.Option(help="Version of the bundle.")] = "1.0.0",
+    domain: Annotated[str, typer.Option(help="What the pictures show.")] = "faces",
+    formats: Annotated[str, typer.Option(help="Of the encoder, comma-separated: tflite, coreml, onnx.")] = ",".join(
+        FORMATS),
+    force: Annotated[bool, typer.Option("--force", help="Replace the bundle.")] = False,
+) -> None:
+    """Write the bundle of a trained GRAIN: encoder in all formats, decoder, coder tables, manifest."""
+    chosen = tuple(part.strip() for part in formats.split(",") if part.strip())
+    try:
+        manifest, comparison = write_trained_bundle(weights, out, prior=prior, version=version, domain=domain,
+                                                    formats=chosen, force=force)
+    except (EdgegrainError, FileExistsError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from None
+    size = sum(entry.size for entry in manifest.files.values())
+    typer.echo(f"{out}: {size:,} bytes; LR contract {manifest.lr_contract_id.hex()[:8]}; the decoder differs from "
+               f"torch by at most {comparison.largest_difference:.1e}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -24,6 +24,7 @@ import numpy as np
 import typer
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
 from rich.progress import track
 
 from edge_encoder.integer_network import run_reference
@@ -120,6 +121,9 @@ def draw(points: Sequence[Point]) -> bytes:
                     axes.annotate(f"{point.rate:g}", (point.bytes, getattr(point, score)), (4, 4),
                                   textcoords="offset points", color=colour, fontsize=8)
             axes.set(xscale="log", title=title, xlabel="bytes per payload")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 4, 6)))
+            axes.xaxis.set_major_formatter(ScalarFormatter())
+            axes.xaxis.set_minor_locator(NullLocator())
         axes.legend(frameon=False)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", metadata={"Software": None})

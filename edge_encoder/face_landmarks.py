@@ -18,6 +18,7 @@ import numpy.typing as npt
 from edge_encoder.face_alignment import FacePoints, Points, Rgb, cut_square
 from edge_encoder.face_models import DETECTOR, LANDMARKS, read_model
 from edgegrain.contract.errors import ModelError
+from edgegrain.contract.quantization import dequantize
 
 _DETECTOR_SIDE, _LANDMARKS_SIDE = 256, 192
 _ANCHOR_LAYERS = ((16, 2), (8, 6))  # cells a side, anchors a cell
@@ -59,7 +60,7 @@ class FaceFinder:
     def _detect(self, rgb: Rgb, square: Points) -> list[Points]:
         """Squares around the faces found in a square, turned as their eyes are; of those that overlap, the surest."""
         levels = cut_square(rgb, square, _DETECTOR_SIDE, coarse=True)[None]
-        regressors, scores = self._detector.run(levels.astype(np.float32) / np.float32(127.5) - np.float32(1))
+        regressors, scores = self._detector.run(dequantize(levels.astype(np.float32)))
         scores = scores[0, :, 0]
         faces: list[Points] = []
         for index in np.argsort(-scores):

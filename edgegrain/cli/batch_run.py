@@ -20,6 +20,7 @@ from ray.data.block import BlockMetadata
 from edgegrain.cli.batch_plan import BatchPlan, Tally, open_batches
 from edgegrain.cli.batch_stores import open_store
 from edgegrain.cli.batch_worker import BatchWorker
+from edgegrain.cli.interruption import until_interrupted
 from edgegrain.contract.errors import ServiceError
 
 BLOCK_BYTES = 4096
@@ -48,7 +49,7 @@ def tallies(plan: BatchPlan, workers: int, *, cpus: float = 1.0, gpus: float = 0
         compute=ActorPoolStrategy(size=workers))
     total = Tally()
     try:
-        for row in counts.iter_rows():
+        for row in until_interrupted(counts.iter_rows()):
             part = Tally(**{**row, "failures": json.loads(row["failures"])})
             total.add(part, keep=0)
             yield part

@@ -1,4 +1,4 @@
-"""Puts `bundles/` into built wheels as `edgegrain/bundles/`; an editable install reads the checkout's own."""
+"""Puts the default bundle into built wheels, in `edgegrain/bundles/`; an editable install reads the checkout's own."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
+DEFAULT_BUNDLE = "faces-256-lr16"  # as in edgegrain.contract.bundle_paths, which cannot be imported here
+
 
 class BundleHook(BuildHookInterface):
     """Found by hatchling through `[tool.hatch.build.targets.wheel.hooks.custom]`."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Add the folder unless the wheel is editable (there a copy would hide the checkout's)."""
-        bundles = Path(self.root) / "bundles"
-        if version == "standard" and bundles.is_dir():
-            build_data["force_include"][str(bundles)] = "edgegrain/bundles"
+        bundle = Path(self.root) / "bundles" / DEFAULT_BUNDLE  # beside it may stand others, built from the zoo
+        if version == "standard" and bundle.is_dir():
+            build_data["force_include"][str(bundle)] = f"edgegrain/bundles/{DEFAULT_BUNDLE}"

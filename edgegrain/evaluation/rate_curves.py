@@ -40,7 +40,7 @@ from edgegrain.training.console import errors_on_one_line
 from edgegrain.training.fit_coder import fit_tables
 from edgegrain.training.pictures import list_pictures, pack, read_square, stored_pictures
 from edgegrain.training.publish import encode
-from edgegrain.training.run_source import run_source
+from edgegrain.training.run_source import source_of
 
 COLOURS = ("#B22234", "#0072B2", "#E69F00", "#009E73")  # Okabe and Ito's, after the reports' own
 PANELS = {"lpips_alex": "LPIPS-Alex: lower is better", "lpips_vgg": "LPIPS-VGG: lower is better",
@@ -87,7 +87,8 @@ def measure_run(folder: Path, training: np.ndarray, unseen: Sequence[Picture], j
     Raises:
         EdgegrainError: the folder holds no run, or its generator is not at hand.
     """
-    source, run = run_source(folder), load_run(folder)
+    run = load_run(folder)
+    source = source_of(run, folder.name)
     side = run.config.encoder.hr
     tables = fit_tables(encode(run.average, training, min(coder_pictures, len(training))), steps=steps)
     lrs = [run_reference(source.network, picture[None])[0] for picture in unseen]

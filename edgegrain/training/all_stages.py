@@ -25,6 +25,7 @@ from edgegrain.training.checkpoint import checkpoint_path
 from edgegrain.training.configs import CONFIGS
 from edgegrain.training.console import errors_on_one_line
 from edgegrain.training.prior_files import load_prior
+from edgegrain.training.run_folder import LOG
 from server_decoder.grain.grain import GrainConfig
 
 SHARES = {"stage1": 50, "stage2": 15, "stage3": 10, "final": 25}
@@ -34,7 +35,7 @@ INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
 
 def finished(run: Path) -> bool:
     """Whether a run came to its end: its log's last line says so."""
-    log = run / "log.jsonl"
+    log = run / LOG
     if not checkpoint_path(run).is_file() or not log.is_file():
         return False
     lines = log.read_text().splitlines()

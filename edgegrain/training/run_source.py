@@ -6,7 +6,7 @@ from pathlib import Path
 
 from edge_encoder.lowering import box_network, lower
 from edge_encoder.twin import EncoderTwin
-from edgegrain.training.checkpoint import load_run, read_config
+from edgegrain.training.checkpoint import Run, load_run, read_config
 from edgegrain.training.prior_files import load_prior
 from export.decoder_sources import DecoderSource
 from server_decoder.grain.grain import Grain, GrainConfig
@@ -25,8 +25,13 @@ def run_source(checkpoint: Path, prior: str | Path | None = None) -> DecoderSour
     config = read_config(checkpoint)
     has_prior = isinstance(config.decoder, GrainConfig) and config.decoder.prior is not None
     run = load_run(checkpoint, load_prior(config, prior) if has_prior else None)
+    return source_of(run, checkpoint.name)
+
+
+def source_of(run: Run, name: str) -> DecoderSource:
+    """Likewise of a run that is loaded already."""
     encoder, decoder = run.average.encoder, run.average.decoder.eval()
     network = lower(encoder) if isinstance(encoder, EncoderTwin) else box_network(run.config.encoder)
     if isinstance(decoder, Grain) and run.config.stage == "1":  # it had the generator for its pictures
         decoder = decoder.decoder
-    return DecoderSource(checkpoint.name, decoder, network)
+    return DecoderSource(name, decoder, network)

@@ -34,9 +34,11 @@ _STAGE3 = StageConfig(
     stage="3", trains=("codes", "fusion"), decoder=PRESETS["grain-256-lr16"],
     loss=LossWeights(lpips=0.35, identity=0.05, lr=0.0), batch=4, learning_rate=1.5e-3, muon=1.0, warm_up=50, hold=0.3,
     identity_from=0.0, ema=0.99)
+# With --encoder train the squared error of the LR counts: it holds the LR's contrast against --rate, and hardly minds
+# the small deviations that carry detail.
 _FINAL = replace(_STAGE3, stage="final", trains=("decoder", "codes", "fusion"),
-                 loss=LossWeights(lpips=0.5, identity=0.12, lr=0.0),
-                 learning_rate=3e-4, muon=3.0, warm_up=100, ema=0.997)
+                 loss=LossWeights(lpips=0.5, identity=0.12, lr=0.0, lr_l2=1.0),
+                 learning_rate=3e-4, muon=3.0, warm_up=100, noise_until=0.5, ema=0.997)
 
 # There are hardly any real faces at 1024 x 1024, but the generator makes as many as one likes. The few real ones are a
 # quarter of every batch, and the discriminator takes only those for real: the generator leaves faint dots on skin.

@@ -46,6 +46,13 @@ def test_the_bundle_s_recipes_keep_the_published_encoder(name: str) -> None:
     assert "encoder" not in CONFIGS[name].trains
 
 
+@pytest.mark.parametrize("name", [name for name in CONFIGS if CONFIGS[name].stage in ("1", "final")])
+def test_an_encoder_that_learns_is_held_to_the_small_picture(name: str) -> None:
+    """Whatever moves the encoder, --encoder train included, has a loss on the LR."""
+    loss = CONFIGS[name].loss
+    assert loss.lr > 0 or loss.lr_l2 > 0
+
+
 def test_what_makes_no_sense_is_refused() -> None:
     for change, message in [({"stage": "4"}, "unknown stage"), ({"stage": "2"}, "GrainConfig"),
                             ({"trains": ("generator",)}, "trains some of"), ({"trains": ()}, "trains some of"),

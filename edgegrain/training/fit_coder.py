@@ -48,6 +48,8 @@ FIRST_OCTAVE = -2
 FLOOR = 2.0**-20
 BATCH = 4096
 CALIBRATION_SAMPLES = 200_000
+WIDTHS = (128, 128)
+STEPS = 8000
 ROUNDED_FROM = 0.7
 """Part of the training after which weights are rounded."""
 
@@ -188,12 +190,13 @@ def _samples(lrs: Sequence[LR], channel: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def fit_tables(
-    lrs: Sequence[LR] | LR, *, widths: Sequence[int] = (64, 64), steps: int = 6000, seed: int = 0
+    lrs: Sequence[LR] | LR, *, widths: Sequence[int] = WIDTHS, steps: int = STEPS, seed: int = 0
 ) -> CoderTables:
     """Coder tables for LRs like these, uint8 [N, h, w, 3] or a list of uint8 [h, w, 3] of any sizes.
 
     Args:
-        widths: units of each hidden layer; (64, 64) makes tables of about 31 KB.
+        widths: units of each hidden layer; (128, 128) makes tables of about 94 KB, (64, 64) of 31 KB, for which LRs
+            of 16 x 16 need 1 to 2 % more (docs/training.md).
         steps: optimizer steps of 4096 samples for each channel.
     """
     networks = []
@@ -266,8 +269,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("lrs", type=Path, help="LRs, uint8 [N, h, w, 3] as .npy, or a folder of pictures")
     parser.add_argument("out", type=Path, help="the coder.json to write")
-    parser.add_argument("--widths", type=int, nargs="+", default=[64, 64], help="hidden units, default 64 64")
-    parser.add_argument("--steps", type=int, default=6000, help="training steps per channel, default 6000")
+    parser.add_argument("--widths", type=int, nargs="+", default=list(WIDTHS), help="hidden units, default 128 128")
+    parser.add_argument("--steps", type=int, default=STEPS, help="training steps per channel, default 8000")
     parser.add_argument("--report", type=int, default=500, help="held-out LRs to code, default 500")
     parser.add_argument("--force", action="store_true", help="overwrite an existing file")
     options = parser.parse_args(arguments)

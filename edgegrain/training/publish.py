@@ -54,18 +54,23 @@ from server_decoder.grain.weights import save_trained
 from server_decoder.prior_store import DEFAULT_PRIOR, prior_licence
 
 KEPT = 3  # exit status: the published bundle stays
-CODER_PICTURES = 4000  # whose LRs the coder's tables are fitted to
+CODER_PICTURES = 10_000  # whose LRs, and whose mirror images' LRs, the coder's tables are fitted to
 COMPARED = 8  # LRs on which the exported decoder is compared with torch
 
 
 @torch.no_grad()
-def encode(model: Autoencoder, pictures: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
-    """uint8 ``[count, lr, lr, 3]``: the LRs of a random choice of training pictures."""
+def encode(model: Autoencoder, pictures: np.ndarray, count: int, seed: int = 0, *, mirrored: bool = False
+           ) -> np.ndarray:
+    """uint8 ``[count, lr, lr, 3]``: the LRs of a random choice of training pictures.
+
+    With ``mirrored`` twice as many: those of the mirror images too, which are no mirrored LRs.
+    """
     chosen = np.sort(np.random.default_rng(seed).permutation(len(pictures))[:count])
     lrs = []
     for start in range(0, len(chosen), 8):
         x = torch.from_numpy(np.stack([pictures[index] for index in chosen[start : start + 8]]))
-        levels, _ = model.encoder(x.permute(0, 3, 1, 2).float())
+        x = x.permute(0, 3, 1, 2).float()
+        levels, _ = model.encoder(torch.cat([x, x.flip(3)]) if mirrored else x)
         lrs.append(levels.permute(0, 2, 3, 1).numpy().astype(np.uint8))
     return np.concatenate(lrs)
 
@@ -99,7 +104,7 @@ def publish(checkpoint: Path, data: Path, folder: Path, *, bundle_id: str, versi
         bundle_id, version: for the manifest.
         domain: what the pictures show; by default as the run's recipe says.
         exclude: name patterns left out, as in training.
-        coder_pictures: pictures that the coder's tables are fitted to.
+        coder_pictures: pictures that, with their mirror images, the coder's tables are fitted to.
         licence: ``weights`` and ``data``, for the manifest, which adds the prior's; by default `usual_licence`.
         prior: the generator's file or name, if the run has one.
         encoder_of: folder of the bundle whose encoder and coder are kept.
@@ -115,7 +120,8 @@ def publish(checkpoint: Path, data: Path, folder: Path, *, bundle_id: str, versi
     domain = domain or config.domain
     licence = licence or usual_licence(domain)
     shard = pack(stored_pictures(data, exclude), config.encoder.hr, checkpoint_path(checkpoint).parents[1] / "packed")
-    lrs = encode(average, shard, coder_pictures if encoder_of is None else COMPARED)
+    lrs = encode(average, shard, COMPARED) if encoder_of is not None else encode(
+        average, shard, coder_pictures, mirrored=True)
     encoder = average.encoder
     network = lower(encoder) if isinstance(encoder, EncoderTwin) else box_network(config.encoder)
     source = _kept_encoder(average, encoder_of) if encoder_of is not None else None
@@ -209,7 +215,7 @@ def store_trained(checkpoint: Path, folder: Path, prior: str | Path | None = Non
     if data is not None:
         shard = pack(stored_pictures(data, exclude), run.config.encoder.hr,
                      checkpoint_path(checkpoint).parents[1] / "packed")
-        tables = fit_tables(encode(run.average, shard, min(CODER_PICTURES, len(shard))))
+        tables = fit_tables(encode(run.average, shard, CODER_PICTURES, mirrored=True))
         write_atomically(folder / CODER, tables.to_json(), force=force)
     return path
 

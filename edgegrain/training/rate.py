@@ -17,7 +17,7 @@ from edgegrain.contract.lr_context import CONTEXT_SIZES, MIDDLE, neighbour_indic
 from edgegrain.training.fit_coder import FloatNetwork, code_length
 
 WIDTHS = (64, 64)
-"""Hidden units of the coder's networks, as `fit_tables` makes them."""
+"""Hidden units of the coder's networks: fewer than `fit_tables` takes, as these learn in every step."""
 LEARNING_RATE = 3e-3
 """Of the networks, whatever the encoder's is: they have to keep up with it."""
 

@@ -111,6 +111,18 @@ def test_the_zoo_keeps_the_encoder_of_a_bundle_to_the_byte(run: Run, tmp_path: P
     assert (tmp_path / "zoo/encoder.safetensors").read_bytes() == (bundle / "encoder.safetensors").read_bytes()
 
 
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_tables_are_fitted_to_lrs_of_mirror_images_too(mirrored: bool) -> None:
+    torch.manual_seed(3)
+    run = begin(CONFIGS["smoke-stage1"], None)
+    pictures = np.asarray(made_up(3, 64, seed=3))
+    network = lower(run.average.encoder)  # type: ignore[arg-type]
+    wanted = [run_reference(network, picture[None])[0] for picture in pictures]
+    if mirrored:
+        wanted += [run_reference(network, np.ascontiguousarray(picture[:, ::-1])[None])[0] for picture in pictures]
+    assert np.array_equal(publish.encode(run.average, pictures, 10, mirrored=mirrored), np.stack(wanted))
+
+
 def test_a_stage_1_run_is_stored_without_a_generator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(publish, "fit_tables", functools.partial(fit_tables, steps=8))
     (tmp_path / "data").mkdir()

@@ -51,7 +51,12 @@ class Autoencoder(nn.Module):
                         else RRDBDecoder(config.decoder))
         learns = config.loss.rate and config.correction and "encoder" in config.trains
         self.rate = RateModel(config.encoder.lr, config.encoder.lr) if learns else None
+        self._decode = decode
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
+
+    def compile_decoder(self) -> None:
+        """From now on decode through `torch.compile`: the first step takes minutes, the later ones less time."""
+        self._decode = torch.compile(decode)
 
     def forward(self, picture: Tensor, *, noise: bool = False, output: str | None = None,
                 prior_gain: float = 1.0) -> Restoration:
@@ -65,7 +70,7 @@ class Autoencoder(nn.Module):
         """
         levels, box = self.encoder(picture, noise=noise)
         lr = dequantize(levels)
-        restored, codes = decode(self.decoder, lr, output or self.output, prior_gain)
+        restored, codes = self._decode(self.decoder, lr, output or self.output, prior_gain)
         rate = self.rate(levels) if self.rate is not None else None
         return Restoration(restored.float(), lr, dequantize(box), codes, rate)
 

@@ -40,7 +40,7 @@ UNSEEN_SEED = 2**40  # of the synthetic ones; training counts up from far below
 def train(config: StageConfig, *, out: Path, pictures: int, data: Path | None = None, weights: Path | None = None,
           prior: GenerativePrior | None = None, discriminator: nn.Module | None = None, start: Path | None = None,
           budget_seconds: float = 0, exclude: tuple[str, ...] = (), validation: Path | None = None,
-          resume: bool = False, evaluate_every: int = 4000, device: str = "auto",
+          resume: bool = False, evaluate_every: int = 4000, device: str = "auto", compiled: bool = False,
           report: Callable[[float, str], None] | None = None) -> dict[str, float]:
     """Run a stage; returns the last evaluation. See the module for what stops it and what it writes.
 
@@ -59,6 +59,7 @@ def train(config: StageConfig, *, out: Path, pictures: int, data: Path | None = 
         resume: continue the run in ``out``.
         evaluate_every: pictures between evaluations.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
+        compiled: decode through `torch.compile` in training steps.
         report: is told the finished part of the run and a line about it, every few seconds.
 
     Raises:
@@ -83,6 +84,8 @@ def train(config: StageConfig, *, out: Path, pictures: int, data: Path | None = 
         raise EdgegrainError("the losses need the LPIPS and identity weights; pass --weights with their folder")
     if config.adversarial is not None and run.opponent is None:
         run.opponent = Opponent(config.adversarial, discriminator)
+    if compiled:
+        run.model.compile_decoder()
     with placed(device) as place:
         trainer = Trainer(run, place, shard, Judges.load(weights, place.device, faces=bool(config.loss.identity)))
         journal = Journal(out / "log.jsonl" if place.first else None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import threading
@@ -164,6 +165,27 @@ def test_an_encoder_that_is_kept_rounds_from_the_first_step() -> None:
     kept, trained = levels
     assert (kept - kept.round()).abs().max() < 1e-3
     assert (trained - trained.round()).abs().max() > 0.1
+
+
+def test_a_compiled_decoder_learns_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Traced by the compiler, not turned into C++: that takes minutes."""
+    compiled = functools.partial(torch.compile, backend="aot_eager")
+    monkeypatch.setattr(torch, "compile", compiled)
+    config = CONFIGS["smoke-final"]
+    torch.manual_seed(3)
+    run = begin(replace(config, adversarial=None), None, stand_in_prior(config))
+    picture = torch.from_numpy(np.asarray(made_up(2, 64, 0))).permute(0, 3, 1, 2).float()
+    gradients = []
+    for _ in range(2):
+        run.model.zero_grad()
+        run.model(picture).picture.square().mean().backward()
+        named = run.model.named_parameters()
+        gradients.append({name: tensor.grad for name, tensor in named if tensor.grad is not None})
+        run.model.compile_decoder()
+    plain, traced = gradients
+    assert len(plain) > 50
+    for name, gradient in plain.items():
+        torch.testing.assert_close(traced[name], gradient, atol=1e-5, rtol=1e-3)
 
 
 def test_a_step_with_a_gradient_that_is_not_finite_changes_nothing() -> None:

@@ -37,7 +37,7 @@ _STAGE3 = StageConfig(
 # With --encoder train the squared error of the LR counts: it holds the LR's contrast against --rate, and hardly minds
 # the small deviations that carry detail.
 _FINAL = replace(_STAGE3, stage="final", trains=("decoder", "codes", "fusion"),
-                 loss=LossWeights(lpips=0.5, identity=0.12, lr=0.0, lr_l2=1.0),
+                 loss=LossWeights(lpips=0.8, identity=0.12, lr=0.0, lr_l2=1.0),
                  learning_rate=3e-4, muon=3.0, warm_up=100, noise_until=0.5, ema=0.997)
 
 # There are hardly any real faces at 1024 x 1024, but the generator makes as many as one likes. The few real ones are a

@@ -34,6 +34,7 @@ _STAGE3 = StageConfig(
     stage="3", trains=("codes", "fusion"), decoder=PRESETS["grain-256-lr16"],
     loss=LossWeights(lpips=0.35, identity=0.05, lr=0.0), batch=4, learning_rate=1.5e-3, muon=1.0, warm_up=50, hold=0.3,
     identity_from=0.0, ema=0.99)
+# LPIPS has the weight of [GRAIN] supplementary 1, though beside an absolute error; 0.3.0 was trained with 0.5.
 # With --encoder train the squared error of the LR counts: it holds the LR's contrast against --rate, and hardly minds
 # the small deviations that carry detail.
 _FINAL = replace(_STAGE3, stage="final", trains=("decoder", "codes", "fusion"),

@@ -107,22 +107,27 @@ def score_table(evaluation: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def collect(bundle_id: str, own: Mapping[str, Any], control: Mapping[str, Any] | None) -> dict[str, Any]:
+def collect(bundle_id: str, own: Mapping[str, Any], controls: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """The manifest's ``evaluation`` from the summaries that ``edgegrain evaluate`` writes.
 
     Of the classical codecs it keeps the best of all; what each reaches stands in the summary.
 
+    Args:
+        bundle_id: of the bundle.
+        own: its summary.
+        controls: those of [GRAIN] Table 2's controls, by the name that their row is to have.
+
     Raises:
-        BundleError: a summary is of another bundle, or the two are not of the same pictures.
+        BundleError: a summary is of another bundle, or they are not of the same pictures.
     """
     if own["bundle"]["id"] != bundle_id:
         raise BundleError(f"the evaluation is of {own['bundle']['id']}, not of {bundle_id}")
     methods = {"this bundle" if name == bundle_id else name: scores for name, scores in own["means"].items()
                if name == bundle_id or name.startswith("classical")}
-    if control is not None:
+    for name, control in controls.items():
         if control["pictures"] != own["pictures"]:
-            raise BundleError("the control was evaluated on other pictures; evaluate both on the same folder")
-        methods["control: box mean, invertible decoder"] = control["means"][control["bundle"]["id"]]
+            raise BundleError(f"the {name} was evaluated on other pictures; evaluate both on the same folder")
+        methods[name] = control["means"][control["bundle"]["id"]]
     optional = {key: own[key] for key in ("lr_bytes", "kid_features") if key in own}
     return {"pictures": own["pictures"], "methods": methods, **optional, "versions": own["versions"]}
 
@@ -130,13 +135,16 @@ def collect(bundle_id: str, own: Mapping[str, Any], control: Mapping[str, Any] |
 def main(
     evaluation: Annotated[Path, typer.Option(help="JSON summary that edgegrain evaluate wrote.")],
     bundle: Annotated[str, typer.Option(help="Name or folder of the bundle.")] = "faces",
-    control: Annotated[Path | None, typer.Option(help="JSON summary of a control.")] = None,
+    control: Annotated[Path | None, typer.Option(
+        help="JSON summary of the control without invertible encoder (--control in training).")] = None,
+    invertible: Annotated[Path | None, typer.Option(help="JSON summary of the control without generator.")] = None,
 ) -> None:
     """Enter an evaluation into a bundle's manifest and model card."""
     with errors_on_one_line():
         manifest = load_manifest(find_bundle(bundle))
+        controls = {"control: box mean, invertible decoder": control, "control: invertible decoder alone": invertible}
         collected = collect(manifest.id, json.loads(evaluation.read_bytes()),
-                            json.loads(control.read_bytes()) if control else None)
+                            {name: json.loads(path.read_bytes()) for name, path in controls.items() if path})
         card = card_text(manifest.id, manifest.training, collected, manifest.licence, domain=manifest.domain,
                          sizes=(manifest.hr, manifest.lr))
         update_card(manifest.folder, evaluation=collected, card=card)

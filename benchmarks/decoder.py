@@ -77,6 +77,8 @@ SLOW = 5.0
 """Seconds of a first run after which fewer are enough. The second still warms up: ONNX Runtime's was seen to take twice
 what later ones take (15.5 s, then 7.7 s at 1024 x 1024), presumably for the memory it plans in the first."""
 LATE = "not begun, the time was up"
+LRS = "lrs.npy"
+PORTRAIT = ROOT / "edgegrain" / "demo" / "portrait.jpg"
 
 
 def measured(variant: str, batch: int, folder: Path, device: str, threads: int, seconds: float) -> dict[str, Any]:
@@ -111,7 +113,10 @@ def measure(variant: str, batch: int, folder: Path, device: str, threads: int, s
 
 
 def lr_batch(folder: Path, batch: int) -> np.ndarray:
-    """uint8 ``[batch, lr, lr, 3]``: smooth, like a picture."""
+    """uint8 ``[batch, lr, lr, 3]``: of pictures, where `prepare` could make them; else smooth, like those."""
+    if (folder / LRS).is_file():
+        lrs: np.ndarray = np.load(folder / LRS)
+        return lrs[np.arange(batch) % len(lrs)]
     lr = pack.read_table(folder)["lr"]
     coarse = np.random.default_rng(0).integers(0, 256, (batch, lr // 4, lr // 4, 3), np.uint8)
     return coarse.repeat(4, axis=1).repeat(4, axis=2)
@@ -279,7 +284,9 @@ def ranked(times: dict[Any, float]) -> list[tuple[Any, float]]:
 
 
 def prepare(options: argparse.Namespace, folder: Path) -> None:
-    """Make a filled pack of what is to be measured."""
+    """Make a filled pack of what is to be measured, with LRs that the bundle's encoder made, if it is a bundle."""
+    from edge_encoder.integer_network import run_reference
+    from edge_encoder.preprocessing import fit_picture, load_picture
     from export.decoder_sources import find_decoder, random_decoder
 
     if options.packed:
@@ -291,6 +298,9 @@ def prepare(options: argparse.Namespace, folder: Path) -> None:
     forms = pack.FORMS if options.device == "cuda" else pack.FORMS[:2]
     pack.write(folder, source.name, source.decoder, source.network.lr, forms)
     pack.fill(folder, source.decoder)
+    if not options.config:
+        picture = fit_picture(load_picture(PORTRAIT), source.network.hr)
+        np.save(folder / LRS, run_reference(source.network, np.stack([picture, picture[:, ::-1]])))
 
 
 def chosen_variants(options: argparse.Namespace, table: dict[str, Any]) -> list[str]:

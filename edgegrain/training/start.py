@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from edge_encoder.integer_network import IntegerNetwork
 from edge_encoder.lowering import raise_twin
 from edgegrain.contract.errors import BundleError, EdgegrainError
 from edgegrain.contract.manifest import MANIFEST_NAME, load_manifest
-from edgegrain.training.autoencoder import build_autoencoder
+from edgegrain.training.autoencoder import Autoencoder, build_autoencoder
 from edgegrain.training.checkpoint import Run, load_run, read_config
 from edgegrain.training.prior_files import random_prior
 from edgegrain.training.stages import StageConfig
@@ -27,8 +27,11 @@ from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder
 from server_decoder.grain.weights import load_trained, read_history
 from server_decoder.prior import GenerativePrior
 
+_Source = tuple[StageConfig, dict[str, Tensor], tuple[Mapping[str, Any], ...]]  # shapes, weights, stages
 
-def begin(config: StageConfig, start: Path | None, prior: GenerativePrior | None = None) -> Run:
+
+def begin(config: StageConfig, start: Path | None, prior: GenerativePrior | None = None, *,
+          decoder_from: Path | None = None) -> Run:
     """A run at its first step.
 
     ``start`` gives the shapes and weights of what it has (a run's averaged weights); ``config`` gives everything else.
@@ -38,9 +41,11 @@ def begin(config: StageConfig, start: Path | None, prior: GenerativePrior | None
         config: the stage.
         start: a run's folder or checkpoint, a bundle's folder, or one of the zoo.
         prior: the generator; its configuration must be the stage's.
+        decoder_from: likewise, for the invertible decoder alone, in place of that of ``start``: one that went on alone,
+            at a fifth of the cost a picture, goes back under codes and fusion.
 
     Raises:
-        BundleError: ``start`` is none of these, or is of another family.
+        BundleError: ``start`` is none of these, or is of another family; ``decoder_from`` has another encoder or shape.
         EdgegrainError: a stage after the first has nothing to build on.
     """
     if start is None:
@@ -48,15 +53,9 @@ def begin(config: StageConfig, start: Path | None, prior: GenerativePrior | None
             raise EdgegrainError(f"stage {config.stage} builds on a trained decoder; --init-from a run or a bundle")
         model = build_autoencoder(config, prior)
         return Run(model, copy.deepcopy(model).requires_grad_(False), config)
-    if (start / MANIFEST_NAME).is_file():
-        source, weights, history = from_bundle(start)
-    elif (start / TRAINED).is_file():
-        source, weights, history = from_zoo(start, prior)
-    else:
+    if not any((start / name).is_file() for name in (MANIFEST_NAME, TRAINED)):
         adopt(config, read_config(start))  # says what does not fit before weights are missed
-        run = load_run(start, prior)
-        source, weights = run.config, run.average.state_dict()
-        history = (*run.history, {"stage": run.config.stage, "pictures": run.pictures})
+    source, weights, history = _read(start, prior)
     config = adopt(config, source)
     if isinstance(config.decoder, GrainConfig) and prior is None:
         raise EdgegrainError(f"stage {config.stage} needs the generator whole, as its file holds it; pass --prior")
@@ -72,7 +71,40 @@ def begin(config: StageConfig, start: Path | None, prior: GenerativePrior | None
         model.load_state_dict(own)
     except RuntimeError as error:
         raise BundleError(f"the weights of {start} do not fit: {error}") from error
+    if decoder_from is not None:
+        history = (*history, *_take_decoder(model, decoder_from, prior, history))
     return Run(model, copy.deepcopy(model).requires_grad_(False), config, history=history)
+
+
+def _read(start: Path, prior: GenerativePrior | None) -> _Source:
+    """Of a bundle, a folder of the zoo, or a run."""
+    if (start / MANIFEST_NAME).is_file():
+        return from_bundle(start)
+    if (start / TRAINED).is_file():
+        return from_zoo(start, prior)
+    run = load_run(start, prior if isinstance(read_config(start).decoder, GrainConfig) else None)
+    history = (*run.history, {"stage": run.config.stage, "pictures": run.pictures})
+    return run.config, run.average.state_dict(), history
+
+
+def _take_decoder(model: Autoencoder, start: Path, prior: GenerativePrior | None, history: Sequence[Mapping[str, Any]]
+                  ) -> tuple[Mapping[str, Any], ...]:
+    """Replace the invertible decoder by that of ``start``; returns the stages in which ``history`` had no part."""
+    source, weights, stages = _read(start, prior)
+    own = {name: tensor for name, tensor in model.state_dict().items() if name.startswith("encoder.")}
+    if own.keys() != {name for name in weights if name.startswith("encoder.")} or not all(
+            torch.equal(tensor, weights[name]) for name, tensor in own.items()):
+        raise BundleError(f"the decoder of {start} was trained with another encoder, so with other LRs; choose one "
+                          "that began with the same bundle or run and kept its encoder")
+    prefix = "decoder.decoder." if isinstance(source.decoder, GrainConfig) else "decoder."
+    state = {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
+    try:
+        model.parts()["decoder"].load_state_dict(state)
+    except RuntimeError as error:
+        raise BundleError(f"the decoder of {start} has another shape: {error}") from error
+    common = next((index for index, (one, other) in enumerate(zip(history, stages, strict=False)) if one != other),
+                  min(len(history), len(stages)))
+    return stages[common:]
 
 
 def adopt(config: StageConfig, source: StageConfig) -> StageConfig:
@@ -109,7 +141,7 @@ def _with_offsets(decoder: GrainConfig, wanted: GrainConfig) -> GrainConfig:
     return replace(decoder, codes=replace(decoder.codes, offsets=wanted.codes.offsets))
 
 
-def from_bundle(folder: Path) -> tuple[StageConfig, dict[str, Tensor], tuple[Mapping[str, Any], ...]]:
+def from_bundle(folder: Path) -> _Source:
     """Shapes, weights and stages of a bundle; its twin encoder computes the bundle's LRs to the byte.
 
     Raises:
@@ -126,8 +158,7 @@ def from_bundle(folder: Path) -> tuple[StageConfig, dict[str, Tensor], tuple[Map
     return source, weights, tuple(history)
 
 
-def from_zoo(folder: Path, prior: GenerativePrior | None
-             ) -> tuple[StageConfig, dict[str, Tensor], tuple[Mapping[str, Any], ...]]:
+def from_zoo(folder: Path, prior: GenerativePrior | None) -> _Source:
     """Shapes, weights and stages of a folder of the zoo.
 
     Raises:

@@ -119,6 +119,9 @@ def main(
              "recipes do without.")] = None,
     start: Annotated[str, typer.Option(
         "--init-from", help="Run, bundle or folder of the zoo to begin with; stages after the first need one.")] = "",
+    decoder_from: Annotated[str, typer.Option(
+        help="Run, bundle or folder of the zoo whose invertible decoder takes the place of that of --init-from: one "
+             "that went on alone, with the same encoder, goes back under codes and fusion.")] = "",
     prior: Annotated[str, typer.Option(
         help="Generator from stage 2 on: a fetched prior's name, or a file; by default the published one.")] = "",
     discriminator: Annotated[Path | None, typer.Option(
@@ -173,6 +176,8 @@ def main(
             return
         out = run_folder(config, out, resume=resume)
         origin = resolve_start(start)
+        if decoder_from and origin is None:
+            raise EdgegrainError("--decoder-from replaces a part of what --init-from begins with; pass that, too")
         generator = load_prior(stage, prior or None)
         judge = load_discriminator(stage, discriminator)
         if data is not None and (stage.loss.lpips or stage.loss.identity):
@@ -181,6 +186,7 @@ def main(
             result = train(
                 stage, out=out, pictures=pictures or (SMOKE_PICTURES if stage.made_up else PICTURES), data=data,
                 weights=weights, prior=generator, discriminator=judge, start=origin,
+                decoder_from=resolve_start(decoder_from),
                 budget_seconds=budget_seconds, exclude=tuple(exclude or ()), validation=validation, resume=resume,
                 evaluate_every=evaluate_every, device=device, compiled=compiled, report=report)
     if result:  # of several processes, the first one looks

@@ -105,3 +105,30 @@ def test_each_stage_begins_with_the_one_before(tmp_path: Path) -> None:
         assert torch.equal(control.model.decoder.state_dict()[name], tensor)
     with pytest.raises(BundleError, match="whole GRAIN"):
         begin(CONFIGS["smoke-stage1"], tmp_path / "two")
+
+
+def test_a_decoder_that_went_on_alone_goes_back_under_codes_and_fusion(tmp_path: Path) -> None:
+    prior = stand_in_prior(CONFIG)
+    one = begin(CONFIGS["smoke-stage1"], None)
+    one.pictures = 12
+    save_run(tmp_path / "one", one)
+    two = begin(CONFIGS["smoke-stage2"], tmp_path / "one", prior)
+    two.pictures = 30
+    save_run(tmp_path / "two", two)
+    alone = begin(replace(CONFIGS["smoke-stage1"], trains=("decoder",)), tmp_path / "one")
+    with torch.no_grad():
+        for parameter in alone.average.decoder.parameters():
+            parameter.add_(1)
+    alone.pictures = 50
+    save_run(tmp_path / "alone", alone)
+    final = begin(CONFIG, tmp_path / "two", prior, decoder_from=tmp_path / "alone")
+    for name, tensor in alone.average.decoder.state_dict().items():
+        assert torch.equal(final.model.parts()["decoder"].state_dict()[name], tensor)
+        assert torch.equal(final.average.parts()["decoder"].state_dict()[name], tensor)
+    for name, tensor in two.average.parts()["codes"].state_dict().items():
+        assert torch.equal(final.model.parts()["codes"].state_dict()[name], tensor)
+    assert [stage["pictures"] for stage in final.history] == [12, 30, 50]  # what both have in common counts once
+    torch.manual_seed(9)
+    save_run(tmp_path / "stranger", begin(CONFIGS["smoke-stage1"], None))
+    with pytest.raises(BundleError, match="another encoder"):
+        begin(CONFIG, tmp_path / "two", prior, decoder_from=tmp_path / "stranger")

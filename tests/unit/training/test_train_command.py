@@ -57,6 +57,7 @@ def test_a_trial_run_needs_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     (("--config", "stage1-faces-256-lr16", "--out", "{}"), "--data"),
     (("--config", "smoke-stage1", "--out", "{}", "--device", "tpu"), "unknown device 'tpu'"),
     (("--config", "smoke-stage1", "--out", "{}", "--init-from", "{}/nothing"), "no run, and no bundle either"),
+    (("--config", "smoke-final", "--out", "{}", "--decoder-from", "faces"), "what --init-from begins with; pass that"),
     (("--config", "stage3-faces-256-lr16", "--rate", "0.01"), "--rate is for runs that train an encoder"),
     (("--config", "smoke-stage1", "--control", "--rate", "0.01"), "--rate is for runs that train an encoder"),
     (("--config", "smoke-stage1", "--out", "{}", "--prior", "x"), "leave --prior out"),

@@ -39,9 +39,9 @@ UNSEEN_SEED = 2**40  # of the synthetic ones; training counts up from far below
 
 def train(config: StageConfig, *, out: Path, pictures: int, data: Path | None = None, weights: Path | None = None,
           prior: GenerativePrior | None = None, discriminator: nn.Module | None = None, start: Path | None = None,
-          decoder_from: Path | None = None, budget_seconds: float = 0, exclude: tuple[str, ...] = (),
-          validation: Path | None = None, resume: bool = False, evaluate_every: int = 4000, device: str = "auto",
-          compiled: bool = False,
+          decoder_from: Path | None = None, fusion_base: str = "", budget_seconds: float = 0,
+          exclude: tuple[str, ...] = (), validation: Path | None = None, resume: bool = False,
+          evaluate_every: int = 4000, device: str = "auto", compiled: bool = False,
           report: Callable[[float, str], None] | None = None) -> dict[str, float]:
     """Run a stage; returns the last evaluation. See the module for what stops it and what it writes.
 
@@ -55,6 +55,7 @@ def train(config: StageConfig, *, out: Path, pictures: int, data: Path | None = 
         discriminator: trained before; None for the configuration's own, from random weights.
         start: run or bundle to begin with, instead of random weights.
         decoder_from: run or bundle whose invertible decoder takes the place of that of ``start``.
+        fusion_base: the picture that the fusion adds to, where it is to be another than that of ``start``.
         budget_seconds: end the run after this time; 0: no limit.
         exclude: name patterns of pictures to leave out.
         validation: folder whose first pictures are evaluated on; by default those of ``data``.
@@ -79,7 +80,7 @@ def train(config: StageConfig, *, out: Path, pictures: int, data: Path | None = 
     elif (out / CHECKPOINT).exists():
         raise FileExistsError(f"{out / CHECKPOINT} exists; pass --resume to continue it or choose another folder")
     else:
-        run = begin(config, start, prior, decoder_from=decoder_from)
+        run = begin(config, start, prior, decoder_from=decoder_from, fusion_base=fusion_base)
     config = run.config
     shard, held_out = _pictures(config, data, validation, exclude, out.parent / "packed", run.model.prior)
     if weights is None and (config.loss.lpips or config.loss.identity):

@@ -31,7 +31,7 @@ _Source = tuple[StageConfig, dict[str, Tensor], tuple[Mapping[str, Any], ...]]  
 
 
 def begin(config: StageConfig, start: Path | None, prior: GenerativePrior | None = None, *,
-          decoder_from: Path | None = None) -> Run:
+          decoder_from: Path | None = None, fusion_base: str = "") -> Run:
     """A run at its first step.
 
     ``start`` gives the shapes and weights of what it has (a run's averaged weights); ``config`` gives everything else.
@@ -43,6 +43,9 @@ def begin(config: StageConfig, start: Path | None, prior: GenerativePrior | None
         prior: the generator; its configuration must be the stage's.
         decoder_from: likewise, for the invertible decoder alone, in place of that of ``start``: one that went on alone,
             at a fifth of the cost a picture, goes back under codes and fusion.
+        fusion_base: the picture that the fusion adds to (`FusionConfig.base`); by default that of ``start``. Where it
+            changes, the last convolution of a trained fusion begins at zero: what the fusion sees stays of use, what
+            it added does not.
 
     Raises:
         BundleError: ``start`` is none of these, or is of another family; ``decoder_from`` has another encoder or shape.
@@ -56,7 +59,7 @@ def begin(config: StageConfig, start: Path | None, prior: GenerativePrior | None
     if not any((start / name).is_file() for name in (MANIFEST_NAME, TRAINED)):
         adopt(config, read_config(start))  # says what does not fit before weights are missed
     source, weights, history = _read(start, prior)
-    config = adopt(config, source)
+    config = _with_base(adopt(config, source), fusion_base)
     if isinstance(config.decoder, GrainConfig) and prior is None:
         raise EdgegrainError(f"stage {config.stage} needs the generator whole, as its file holds it; pass --prior")
     model = build_autoencoder(config, prior)
@@ -71,6 +74,10 @@ def begin(config: StageConfig, start: Path | None, prior: GenerativePrior | None
         model.load_state_dict(own)
     except RuntimeError as error:
         raise BundleError(f"the weights of {start} do not fit: {error}") from error
+    if isinstance(source.decoder, GrainConfig) and source.decoder.fusion is not None \
+            and source.decoder.fusion.base != fusion_base != "":
+        for parameter in model.parts()["fusion"].get_submodule("to_rgb").parameters():
+            torch.nn.init.zeros_(parameter)
     if decoder_from is not None:
         history = (*history, *_take_decoder(model, decoder_from, prior, history))
     return Run(model, copy.deepcopy(model).requires_grad_(False), config, history=history)
@@ -139,6 +146,19 @@ def _with_offsets(decoder: GrainConfig, wanted: GrainConfig) -> GrainConfig:
     if decoder.codes is None or wanted.codes is None or not set(decoder.codes.offsets) <= set(wanted.codes.offsets):
         return decoder
     return replace(decoder, codes=replace(decoder.codes, offsets=wanted.codes.offsets))
+
+
+def _with_base(config: StageConfig, base: str) -> StageConfig:
+    """The fusion adds to another picture."""
+    if not base:
+        return config
+    if not isinstance(config.decoder, GrainConfig) or config.decoder.fusion is None:
+        raise EdgegrainError(f"stage {config.stage} of this model has no fusion whose base could be {base!r}")
+    try:
+        fusion = replace(config.decoder.fusion, base=base)
+    except ValueError as error:
+        raise EdgegrainError(str(error)) from error
+    return replace(config, decoder=replace(config.decoder, fusion=fusion))
 
 
 def from_bundle(folder: Path) -> _Source:

@@ -122,6 +122,9 @@ def main(
     decoder_from: Annotated[str, typer.Option(
         help="Run, bundle or folder of the zoo whose invertible decoder takes the place of that of --init-from: one "
              "that went on alone, with the same encoder, goes back under codes and fusion.")] = "",
+    fusion_base: Annotated[str, typer.Option(
+        help="invertible or style: the picture that the fusion adds to; by default as --init-from has it, else as the "
+             "recipe says.")] = "",
     prior: Annotated[str, typer.Option(
         help="Generator from stage 2 on: a fetched prior's name, or a file; by default the published one.")] = "",
     discriminator: Annotated[Path | None, typer.Option(
@@ -186,7 +189,7 @@ def main(
             result = train(
                 stage, out=out, pictures=pictures or (SMOKE_PICTURES if stage.made_up else PICTURES), data=data,
                 weights=weights, prior=generator, discriminator=judge, start=origin,
-                decoder_from=resolve_start(decoder_from),
+                decoder_from=resolve_start(decoder_from), fusion_base=fusion_base,
                 budget_seconds=budget_seconds, exclude=tuple(exclude or ()), validation=validation, resume=resume,
                 evaluate_every=evaluate_every, device=device, compiled=compiled, report=report)
     if result:  # of several processes, the first one looks

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from edgegrain.contract.errors import BundleError
+from edgegrain.contract.errors import BundleError, EdgegrainError
 from edgegrain.training import shards
 from edgegrain.training.adversarial import Opponent
 from edgegrain.training.checkpoint import CHECKPOINT, Run, load_run, save_run
@@ -132,3 +132,27 @@ def test_a_decoder_that_went_on_alone_goes_back_under_codes_and_fusion(tmp_path:
     save_run(tmp_path / "stranger", begin(CONFIGS["smoke-stage1"], None))
     with pytest.raises(BundleError, match="another encoder"):
         begin(CONFIG, tmp_path / "two", prior, decoder_from=tmp_path / "stranger")
+
+
+def test_a_fusion_that_adds_to_another_picture_begins_by_adding_nothing(tmp_path: Path) -> None:
+    prior = stand_in_prior(CONFIG)
+    trained = begin(CONFIG, None, prior)
+    with torch.no_grad():
+        for parameter in trained.average.parts()["fusion"].parameters():
+            parameter.add_(0.1)
+    save_run(tmp_path / "trained", trained)
+    lr = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    assert trained.config.decoder.fusion.base == "invertible"  # type: ignore[union-attr]
+    kept = begin(CONFIG, tmp_path / "trained", prior, fusion_base="invertible").model
+    other = begin(CONFIG, tmp_path / "trained", prior, fusion_base="style").model
+    with torch.no_grad():
+        before, same, found = (model.decoder.forward_all(lr) for model in (trained.average, kept, other))
+    assert torch.equal(same.final, before.final) and not torch.equal(before.final, before.invertible)
+    assert torch.equal(found.final, found.style)
+    for name, tensor in trained.average.parts()["fusion"].state_dict().items():
+        assert torch.equal(other.parts()["fusion"].state_dict()[name], tensor) == ("to_rgb" not in name)
+    with pytest.raises(EdgegrainError, match="unknown base of the fusion 'other'"):
+        begin(CONFIG, tmp_path / "trained", prior, fusion_base="other")
+    save_run(tmp_path / "one", begin(CONFIGS["smoke-stage1"], None))
+    with pytest.raises(EdgegrainError, match="no fusion"):
+        begin(CONFIGS["smoke-stage1"], tmp_path / "one", fusion_base="style")

@@ -20,6 +20,7 @@ from edgegrain.contract.quantization import dequantize, quantize, unit_to_levels
 from edgegrain.training import rate
 from edgegrain.training.adversarial import Opponent
 from edgegrain.training.checkpoint import CHECKPOINT, Run, load_run, save_run
+from edgegrain.training.jitter import jitter
 from edgegrain.training.losses import code_loss, lr_loss, picture_loss, rate_loss
 from edgegrain.training.optimizers import annealed, optimizers
 from edgegrain.training.pictures import batches, first_pictures, made_up, pack, stored_pictures
@@ -205,6 +206,8 @@ class Trainer:
     def _draw(self) -> tuple[Tensor, Tensor | None]:
         """Integers 0...255 ``[B, 3, S, S]``, synthetic pictures last, and the codes of those."""
         parts = [next(self._feed).to(self.place.device)] if self._feed is not None else []
+        if self.run.config.jitter:
+            parts = [jitter(part) for part in parts]
         codes = None
         if self._synthetic is not None:
             faces = next(self._synthetic)

@@ -48,6 +48,8 @@ class StageConfig:
             rounded with a straight-through gradient, so the decoder ends on exactly what it will see. Only while the
             encoder trains: a frozen one always rounds.
         ema: decay of the averaged weights, which are what is evaluated and shipped.
+        jitter: whether real pictures are shifted and recoloured a little every time they come
+            (`edgegrain.training.jitter`).
         clip_gradient: largest norm of a step's gradient.
         made_up: pictures to make up when no data is given (trial runs).
         domain: what the pictures show, such as ``"faces"``.
@@ -70,6 +72,7 @@ class StageConfig:
     identity_from: float = 0.4
     noise_until: float = 0.6
     ema: float = 0.998
+    jitter: bool = False
     clip_gradient: float = 1.0
     seed: int = 1
     made_up: int = 0

@@ -44,7 +44,7 @@ PICTURES = 27_000
 
 
 def chosen(name: str, *, control: bool = False, encoder: str = "", identity: bool = True,
-           rate: float = 0.0, batch: int = 0) -> StageConfig:
+           rate: float = 0.0, batch: int = 0, jitter: bool = False) -> StageConfig:
     """The configuration of a name, with what the command line changes in it.
 
     Raises:
@@ -66,6 +66,8 @@ def chosen(name: str, *, control: bool = False, encoder: str = "", identity: boo
         if "encoder" not in config.trains or not config.correction:
             raise EdgegrainError(f"--rate is for runs that train an encoder; {name} trains {', '.join(config.trains)}")
         config = replace(config, loss=replace(config.loss, rate=rate))
+    if jitter:
+        config = replace(config, jitter=True)
     return widened(config, batch) if batch else config
 
 
@@ -144,6 +146,9 @@ def main(
     rate: Annotated[float, typer.Option(
         min=0, help="Weight of the bits per LR sample that the payload's coder is expected to need; 0: by the recipe."
     )] = 0.0,
+    jitter: Annotated[bool, typer.Option(
+        "--jitter", help="Shift and recolour pictures a little every time they come: against overfitting where they "
+                         "are few.")] = False,
     batch: Annotated[int, typer.Option(
         min=0, help="Pictures per step and process, learning rates grow with its square root; 0: the recipe's, which "
                     "is made for a CPU.")] = 0,
@@ -173,7 +178,8 @@ def main(
     if threads:
         torch.set_num_threads(threads)
     with errors_on_one_line():
-        stage = chosen(config, control=control, encoder=encoder, identity=identity, rate=rate, batch=batch)
+        stage = chosen(config, control=control, encoder=encoder, identity=identity, rate=rate, batch=batch,
+                       jitter=jitter)
         if dry_run:
             typer.echo(json.dumps(stage.as_dict(), indent=2))
             return

@@ -167,6 +167,16 @@ def test_an_encoder_that_is_kept_rounds_from_the_first_step() -> None:
     assert (trained - trained.round()).abs().max() > 0.1
 
 
+def test_jitter_changes_what_the_encoder_sees() -> None:
+    seen: dict[bool, torch.Tensor] = {}
+    for jitters in (False, True):
+        run = begin(replace(SMOKE, jitter=jitters), None)
+        run.model.register_forward_pre_hook(lambda module, args, now=jitters: seen.__setitem__(now, args[0]))
+        Trainer(run, Placement(torch.device("cpu")), made_up(8, 64, 0), Judges(None, None)).step(0.0)
+    assert seen[True].shape == seen[False].shape
+    assert (seen[True] - seen[False]).flatten(1).abs().amax(1).min() > 0  # no picture is what it was
+
+
 def test_a_compiled_decoder_learns_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """Traced by the compiler, not turned into C++: that takes minutes."""
     compiled = functools.partial(torch.compile, backend="aot_eager")

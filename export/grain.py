@@ -1,9 +1,13 @@
 """``python -m export.grain``: a bundle made of a GRAIN's trained weights.
 
     python -m export.grain --weights zoo/faces-256-lr32 --out bundles/faces-256-lr32
+    python -m export.grain --invertible-of faces --out bundles/faces-invertible
 
-The folder holds what `edgegrain.training.publish` writes with ``--trained-only``: ``grain.safetensors``, the integer
-encoder and the coder's tables. The generator, where the weights need one, is added.
+The folder of weights holds what `edgegrain.training.publish` writes with ``--trained-only``: ``grain.safetensors``, the
+integer encoder and the coder's tables. The generator, where the weights need one, is added.
+
+The second command takes the invertible decoder out of a bundle: payloads are the same, restoring takes a fraction of
+the time, and what the generator added is missing.
 """
 
 from __future__ import annotations
@@ -18,10 +22,10 @@ import typer
 
 from edge_encoder.integer_network import run_reference
 from edgegrain.contract.coder_tables import CoderTables
-from edgegrain.contract.errors import EdgegrainError, ModelError
+from edgegrain.contract.errors import BundleError, EdgegrainError, ExportError, ModelError
 from edgegrain.contract.manifest import Manifest
-from export.bundle import CODER, DECODER, assemble_bundle, refuse_to_replace
-from export.decoder_sources import TRAINED, zoo_decoder
+from export.bundle import CODER, DECODER, assemble_bundle, refuse_to_replace, replace_decoder
+from export.decoder_sources import TRAINED, find_decoder, zoo_decoder
 from export.irn import made_tiles
 from export.licences import usual_licence
 from export.runtimes import FORMATS
@@ -83,19 +87,63 @@ def write_trained_bundle(weights: Path, folder: Path, *, prior: str | Path = DEF
     return manifest, comparison
 
 
+def write_invertible_bundle(bundle: str | Path, folder: Path, *, force: bool = False) -> tuple[Manifest, Comparison]:
+    """Write a bundle with the invertible decoder of a GRAIN alone. Its LR contract is the other's, so it restores the
+    same payloads.
+
+    Args:
+        bundle: id, alias or folder of the GRAIN.
+        folder: of the new bundle; its name becomes the id.
+        force: replace a bundle that exists.
+
+    Returns:
+        The manifest, and the exported decoder beside torch.
+
+    Raises:
+        FileExistsError: the folder exists and ``force`` is false.
+        BundleError: there is no such bundle, or no invertible picture that training judged: the bundle has no
+            generator, or its fusion adds to the generator's picture.
+        ExportError: the export differs from torch.
+    """
+    refuse_to_replace(folder, force)
+    source = find_decoder(bundle)
+    grain, manifest = source.decoder, source.manifest
+    if manifest is None:
+        raise BundleError(f"{bundle} is no bundle; make one of it with --weights first")
+    if not isinstance(grain, Grain) or grain.fusion is None or grain.fusion.config.base != "invertible":
+        raise BundleError(f"{manifest.id} has no invertible picture of its own: " + (
+            "its fusion adds to the generator's picture" if isinstance(grain, Grain) else "it has no generator at all"))
+    decoder = grain.decoder
+    lrs = run_reference(source.network, np.stack(made_tiles(COMPARED, source.network.hr)))
+    graph = export_decoder(decoder, source.network.lr, Weights.compact)
+    comparison = compare_decoder(graph, decoder, lrs)
+    licence = {name: text for name, text in manifest.licence.items() if name != "prior"}
+    training = {**manifest.training, "part_of": f"{manifest.id} {manifest.version}"}
+    fields = {
+        "id": folder.name, "version": manifest.version, "training": training, "evaluation": {}, "licence": licence,
+        "decoder": {"file": DECODER, "input": INPUT, "output": OUTPUT, "controls": [],
+                    "architecture": asdict(decoder.config)}}
+    card = _card(folder.name, (manifest.hr, manifest.lr), training, licence)
+    return replace_decoder(manifest, folder, graph, fields, card=card, force=force), comparison
+
+
 def _card(name: str, sizes: tuple[int, int], training: Mapping[str, Any], licence: Mapping[str, str]) -> str:
     hr, lr = sizes
+    seen = f"Training: {training['pictures_seen']:,} pictures seen. " if "pictures_seen" in training else ""
     return "\n".join([
         f"# {name}", "", f"GRAIN, {hr} x {hr} as a viewable LR of {lr} x {lr} and back.", "",
-        f"**{licence['weights']}**", "",
-        f"Training: {training['pictures_seen']:,} pictures seen. Data: {licence['data']}", "",
+        f"**{licence.get('weights', 'Licence unknown.')}**", "",
+        f"{seen}Data: {licence.get('data', 'unknown')}", "",
         *([f"Generator inside: {licence['prior']}.", ""] if "prior" in licence else []),
         "What a restored picture shows beyond its LR is plausible, not evidence.", ""])
 
 
 def main(
-    weights: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder with grain.safetensors.")],
     out: Annotated[Path, typer.Option(help="Folder of the bundle; its name becomes the bundle's id.")],
+    weights: Annotated[Path | None, typer.Option(
+        exists=True, file_okay=False, help="Folder with grain.safetensors.")] = None,
+    invertible_of: Annotated[str, typer.Option(
+        help="Instead: a bundle (name or folder) whose invertible decoder is to restore alone, faster.")] = "",
     prior: Annotated[str, typer.Option(help="Generator, if there is one: a fetched prior or a file.")] = DEFAULT_PRIOR,
     version: Annotated[str, typer.Option(help="Version of the bundle.")] = "1.0.0",
     domain: Annotated[str, typer.Option(help="What the pictures show.")] = "faces",
@@ -106,8 +154,14 @@ def main(
     """Write the bundle of a trained GRAIN: encoder in all formats, decoder, coder tables, manifest."""
     chosen = tuple(part.strip() for part in formats.split(",") if part.strip())
     try:
-        manifest, comparison = write_trained_bundle(weights, out, prior=prior, version=version, domain=domain,
-                                                    formats=chosen, force=force)
+        if (weights is None) != bool(invertible_of):
+            raise ExportError("a bundle is made of --weights, a folder with grain.safetensors, or of --invertible-of, "
+                              "another bundle; pass one of the two")
+        if weights is None:
+            manifest, comparison = write_invertible_bundle(invertible_of, out, force=force)
+        else:
+            manifest, comparison = write_trained_bundle(weights, out, prior=prior, version=version, domain=domain,
+                                                        formats=chosen, force=force)
     except (EdgegrainError, FileExistsError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None

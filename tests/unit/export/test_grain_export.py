@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,12 +11,13 @@ import numpy as np
 import onnx
 import pytest
 import torch
+import typer
 from typer.testing import CliRunner
 
 from edge_encoder import integer_network
 from edgegrain.contract.errors import BundleError, ExportError, ModelError
 from edgegrain.contract.manifest import load_manifest
-from export import server
+from export import grain, server
 from export.decoder_graph import load_parameters, round_weights
 from export.decoder_sources import TRAINED, bundle_decoder, find_decoder, random_decoder
 from export.server import Weights, compare_decoder, export_decoder, real_lrs
@@ -46,6 +48,12 @@ def lrs(count: int = 3) -> np.ndarray:
 def weights_of(model: bytes, kind: int) -> dict[str, onnx.TensorProto]:
     tensors = onnx.load_model_from_string(model).graph.initializer
     return {tensor.name: tensor for tensor in tensors if tensor.data_type == kind}
+
+
+def app_of(command: Callable[..., None]) -> typer.Typer:
+    app = typer.Typer()
+    app.command()(command)
+    return app
 
 
 @pytest.mark.parametrize("kind", ["stylegan2", "mobile"])
@@ -122,6 +130,29 @@ def test_a_bundle_says_what_its_decoder_is(stylegan2: tuple[Grain, bytes], tmp_p
         bundle_decoder(load_manifest(root))
 
 
+def test_the_invertible_decoder_of_a_bundle_restores_alone(stylegan2: tuple[Grain, bytes], tmp_path: Path) -> None:
+    decoder, model = stylegan2
+    root = write_bundle(tmp_path, decoder, model)
+    small = tmp_path / "tiny-invertible"
+    result = CliRunner().invoke(app_of(grain.main), ["--invertible-of", str(root), "--out", str(small)])
+    assert result.exit_code == 0, result.output
+    manifest = load_manifest(small)
+    assert manifest.lr_contract_id == load_manifest(root).lr_contract_id and manifest.id == "tiny-invertible"
+    assert (small / "decoder.onnx").stat().st_size < len(model) / 3
+    restored = find_decoder(small).decoder
+    x = torch.rand(1, 3, 16, 16) * 2 - 1
+    with torch.no_grad():
+        expected = decoder.forward_all(x).invertible
+        assert (restored(x) - expected).abs().max() < 0.02 * expected.abs().max()  # int8
+    with pytest.raises(BundleError, match="no generator at all"):
+        grain.write_invertible_bundle(small, tmp_path / "smaller")
+    with pytest.raises(FileExistsError):
+        grain.write_invertible_bundle(root, small)
+    for wrong in ([], ["--weights", str(root), "--invertible-of", str(root)]):
+        result = CliRunner().invoke(app_of(grain.main), [*wrong, "--out", str(tmp_path / "other")])
+        assert result.exit_code == 1 and "pass one of the two" in result.output
+
+
 def test_the_zoo_is_rebuilt_with_its_generator(tmp_path: Path) -> None:
     torch.manual_seed(4)
     config = PRESETS["grain-smoke-mobile"]
@@ -170,10 +201,7 @@ def test_real_lrs_begin_with_pictures() -> None:
 
 def test_the_command_states_the_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                                            mobile: tuple[Grain, bytes]) -> None:
-    import typer
-
-    app = typer.Typer()
-    app.command()(server.main)
+    app = app_of(server.main)
     monkeypatch.setattr(server, "export_decoder", lambda decoder, lr, weights: mobile[1])
     monkeypatch.setattr(server, "random_decoder", lambda name: replace(random_decoder(name), decoder=mobile[0]))
     arguments = ["--config", "grain-smoke-mobile", "--random-weights", "--out", str(tmp_path), "--weights", "compact"]

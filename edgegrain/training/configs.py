@@ -88,7 +88,7 @@ CONFIGS: dict[str, StageConfig] = {
     # For an encoder that is published: its LRs stay, and the picture has all the weight. LPIPS above 1.2 lowered itself
     # further, but no longer LPIPS-VGG, which takes no part (docs/training.md).
     "stage1-faces-256-lr16-decoder": replace(
-        _STAGE1, trains=("decoder",), loss=LossWeights(lpips=1.2, identity=0.2, lr=0.0), identity_from=0.0),
+        _STAGE1, trains=("decoder",), loss=LossWeights(lpips=1.2, identity=0.2), identity_from=0.0),
     # The paper's stage 3: nothing but the fusion moves. Without a gradient through generator and decoder a picture
     # takes half the time, and an invertible decoder that was trained alone stays what it is.
     "stage3-faces-256-lr16-fusion": replace(

@@ -41,7 +41,9 @@ def test_the_papers_recipes_have_its_weights() -> None:
         assert isinstance(config.adversarial.discriminator, StyleGAN2Config) == (stage != "stage1")
 
 
-@pytest.mark.parametrize("name", ["stage2-faces-256-lr16", "stage3-faces-256-lr16", "final-faces-256-lr16"])
+@pytest.mark.parametrize("name", [
+    "stage1-faces-256-lr16-decoder", "stage2-faces-256-lr16", "stage3-faces-256-lr16", "stage3-faces-256-lr16-fusion",
+    "final-faces-256-lr16"])
 def test_the_bundle_s_recipes_keep_the_published_encoder(name: str) -> None:
     assert "encoder" not in CONFIGS[name].trains
 

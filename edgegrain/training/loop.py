@@ -21,7 +21,7 @@ from edgegrain.training import rate
 from edgegrain.training.adversarial import Opponent
 from edgegrain.training.checkpoint import CHECKPOINT, Run, load_run, save_run
 from edgegrain.training.jitter import jitter
-from edgegrain.training.losses import code_loss, lr_loss, picture_loss, rate_loss
+from edgegrain.training.losses import LPIPS_PERIOD, code_loss, lr_loss, picture_loss, rate_loss
 from edgegrain.training.optimizers import annealed, optimizers
 from edgegrain.training.pictures import batches, first_pictures, made_up, pack, stored_pictures
 from edgegrain.training.placement import Placement, placed
@@ -55,7 +55,7 @@ def train(config: StageConfig, *, out: Path, pictures: int, data: Path | None = 
         prior: the generator, for stages with one; None for one with random weights.
         discriminator: trained before; None for the configuration's own, from random weights.
         start: run or bundle to begin with, instead of random weights.
-        decoder_from: run or bundle whose invertible decoder takes the place of that of ``start``.
+        decoder_from: run or bundle whose invertible decoder, with its encoder, takes the place of that of ``start``.
         fusion_base: the picture that the fusion adds to, where it is to be another than that of ``start``.
         budget_seconds: end the run after this time; 0: no limit.
         exclude: name patterns of pictures to leave out.
@@ -162,7 +162,8 @@ class Trainer:
             restored = run.model(picture, noise=progress < config.noise_until and "encoder" in config.trains)
             target = dequantize(picture)
             loss, terms = picture_loss(config.loss, restored.picture, target, self.judges.lpips,
-                                       self.judges.identity if progress >= config.identity_from else None)
+                                       self.judges.identity if progress >= config.identity_from else None,
+                                       offset=self._offset())
             if "encoder" in config.trains:
                 part, more = lr_loss(config.loss, restored.lr, restored.box)
                 loss, terms = loss + part, terms | more
@@ -202,6 +203,13 @@ class Trainer:
         if self._unseen is not None and self._variance is not None:
             result |= evaluate_codes(self.run.average, self._unseen, self._variance)
         return result
+
+    def _offset(self) -> tuple[int, int] | None:
+        """From where on LPIPS sees this step's pictures."""
+        if not self.run.config.lpips_shift or torch.rand(()) >= self.run.config.lpips_shift:
+            return None
+        rows, columns = torch.randint(LPIPS_PERIOD, (2,)).tolist()
+        return rows, columns
 
     def _draw(self) -> tuple[Tensor, Tensor | None]:
         """Integers 0...255 ``[B, 3, S, S]``, synthetic pictures last, and the codes of those."""

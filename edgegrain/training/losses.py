@@ -43,14 +43,22 @@ class LossWeights:
 PAPER = LossWeights(l1=0.0, l2=1.0, lpips=0.8, identity=0.1, lr=0.0, lr_l2=0.1)
 
 
+LPIPS_PERIOD = 8
+"""Pixels after which AlexNet's first layers see the same grid again: a convolution of stride 4, then a pooling of stride 2."""
+
+
 def picture_loss(weights: LossWeights, picture: Tensor, target: Tensor, lpips: LPIPS | None,
-                 identity: FaceIdentity | None) -> tuple[Tensor, dict[str, Tensor]]:
+                 identity: FaceIdentity | None, *, offset: tuple[int, int] | None = None
+                 ) -> tuple[Tensor, dict[str, Tensor]]:
     """L_base ([GRAIN] equation 4) of restored pictures: the weighted sum and every unweighted term, detached.
 
     Args:
         picture, target: ``[B, 3, S, S]`` in [-1, 1].
         lpips: may be None if its weight is 0.
         identity: descriptor network, or None off faces or while pictures are still too blurred for it to say anything.
+        offset: rows and columns, below `LPIPS_PERIOD`, from which on LPIPS sees the two pictures, without as many at
+            the far edges as make a whole period; None: it sees them whole. A decoder judged at one phase only learns a
+            texture of that period, which LPIPS at that phase takes for detail.
     """
     terms = {}
     if weights.l1:
@@ -58,7 +66,12 @@ def picture_loss(weights: LossWeights, picture: Tensor, target: Tensor, lpips: L
     if weights.l2:
         terms["l2"] = (picture - target).pow(2).mean()
     if weights.lpips and lpips is not None:
-        terms["lpips"] = lpips(picture, target).mean()
+        seen, wanted = picture, target
+        if offset is not None:
+            rows, columns = (slice(first, size - LPIPS_PERIOD + first)
+                             for first, size in zip(offset, picture.shape[2:], strict=True))
+            seen, wanted = picture[..., rows, columns], target[..., rows, columns]
+        terms["lpips"] = lpips(seen, wanted).mean()
     if weights.identity and identity is not None:
         # dlib compares unnormalized descriptors by distance, so half the squared distance stands for 1 - cosine.
         # Half the batch is enough: the term is cheap in gradient noise and dear in time.

@@ -50,6 +50,8 @@ class StageConfig:
         ema: decay of the averaged weights, which are what is evaluated and shipped.
         jitter: whether real pictures are shifted and recoloured a little every time they come
             (`edgegrain.training.jitter`).
+        lpips_shift: part of the steps in which LPIPS sees the pictures from a random offset on, 0...1
+            (`edgegrain.training.losses.picture_loss`).
         clip_gradient: largest norm of a step's gradient.
         made_up: pictures to make up when no data is given (trial runs).
         domain: what the pictures show, such as ``"faces"``.
@@ -73,6 +75,7 @@ class StageConfig:
     noise_until: float = 0.6
     ema: float = 0.998
     jitter: bool = False
+    lpips_shift: float = 0.0
     clip_gradient: float = 1.0
     seed: int = 1
     made_up: int = 0

@@ -41,14 +41,15 @@ def begin(config: StageConfig, start: Path | None, prior: GenerativePrior | None
         config: the stage.
         start: a run's folder or checkpoint, a bundle's folder, or one of the zoo.
         prior: the generator; its configuration must be the stage's.
-        decoder_from: likewise, for the invertible decoder alone, in place of that of ``start``: one that went on alone,
-            at a fifth of the cost a picture, goes back under codes and fusion.
+        decoder_from: likewise, for the invertible decoder and its encoder alone, in place of those of ``start``: a
+            decoder that went on alone, or with its encoder, at a fifth of the cost a picture, goes back under codes and
+            fusion.
         fusion_base: the picture that the fusion adds to (`FusionConfig.base`); by default that of ``start``. Where it
             changes, the last convolution of a trained fusion begins at zero: what the fusion sees stays of use, what
             it added does not.
 
     Raises:
-        BundleError: ``start`` is none of these, or is of another family; ``decoder_from`` has another encoder or shape.
+        BundleError: ``start`` is none of these, or is of another family; ``decoder_from`` has other shapes.
         EdgegrainError: a stage after the first has nothing to build on.
     """
     if start is None:
@@ -96,19 +97,17 @@ def _read(start: Path, prior: GenerativePrior | None) -> _Source:
 
 def _take_decoder(model: Autoencoder, start: Path, prior: GenerativePrior | None, history: Sequence[Mapping[str, Any]]
                   ) -> tuple[Mapping[str, Any], ...]:
-    """Replace the invertible decoder by that of ``start``; returns the stages in which ``history`` had no part."""
+    """Replace the invertible decoder and its encoder by those of ``start``; returns the stages in which ``history`` had
+    no part."""
     source, weights, stages = _read(start, prior)
-    own = {name: tensor for name, tensor in model.state_dict().items() if name.startswith("encoder.")}
-    if own.keys() != {name for name in weights if name.startswith("encoder.")} or not all(
-            torch.equal(tensor, weights[name]) for name, tensor in own.items()):
-        raise BundleError(f"the decoder of {start} was trained with another encoder, so with other LRs; choose one "
-                          "that began with the same bundle or run and kept its encoder")
-    prefix = "decoder.decoder." if isinstance(source.decoder, GrainConfig) else "decoder."
-    state = {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
-    try:
-        model.parts()["decoder"].load_state_dict(state)
-    except RuntimeError as error:
-        raise BundleError(f"the decoder of {start} has another shape: {error}") from error
+    prefixes = {"encoder": "encoder.",
+                "decoder": "decoder.decoder." if isinstance(source.decoder, GrainConfig) else "decoder."}
+    for part, prefix in prefixes.items():
+        state = {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
+        try:
+            model.parts()[part].load_state_dict(state)
+        except RuntimeError as error:
+            raise BundleError(f"the {part} of {start} has another shape: {error}") from error
     common = next((index for index, (one, other) in enumerate(zip(history, stages, strict=False)) if one != other),
                   min(len(history), len(stages)))
     return stages[common:]

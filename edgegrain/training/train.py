@@ -44,7 +44,7 @@ PICTURES = 27_000
 
 
 def chosen(name: str, *, control: bool = False, encoder: str = "", identity: bool = True,
-           rate: float = 0.0, batch: int = 0, jitter: bool = False) -> StageConfig:
+           rate: float = 0.0, batch: int = 0, jitter: bool = False, lpips_shift: float | None = None) -> StageConfig:
     """The configuration of a name, with what the command line changes in it.
 
     Raises:
@@ -68,6 +68,8 @@ def chosen(name: str, *, control: bool = False, encoder: str = "", identity: boo
         config = replace(config, loss=replace(config.loss, rate=rate))
     if jitter:
         config = replace(config, jitter=True)
+    if lpips_shift is not None:
+        config = replace(config, lpips_shift=lpips_shift)
     return widened(config, batch) if batch else config
 
 
@@ -122,8 +124,8 @@ def main(
     start: Annotated[str, typer.Option(
         "--init-from", help="Run, bundle or folder of the zoo to begin with; stages after the first need one.")] = "",
     decoder_from: Annotated[str, typer.Option(
-        help="Run, bundle or folder of the zoo whose invertible decoder takes the place of that of --init-from: one "
-             "that went on alone, with the same encoder, goes back under codes and fusion.")] = "",
+        help="Run, bundle or folder of the zoo whose invertible decoder, with its encoder, takes the place of that of "
+             "--init-from: what went on without codes and fusion goes back under them.")] = "",
     fusion_base: Annotated[str, typer.Option(
         help="invertible or style: the picture that the fusion adds to; by default as --init-from has it, else as the "
              "recipe says.")] = "",
@@ -149,6 +151,9 @@ def main(
     jitter: Annotated[bool, typer.Option(
         "--jitter", help="Shift and recolour pictures a little every time they come: against overfitting where they "
                          "are few.")] = False,
+    lpips_shift: Annotated[float | None, typer.Option(
+        min=0, max=1, help="Part of the steps in which LPIPS sees the pictures from a random offset on, so that no "
+                           "texture of its own grid pays; by default as the recipe says.")] = None,
     batch: Annotated[int, typer.Option(
         min=0, help="Pictures per step and process, learning rates grow with its square root; 0: the recipe's, which "
                     "is made for a CPU.")] = 0,
@@ -179,7 +184,7 @@ def main(
         torch.set_num_threads(threads)
     with errors_on_one_line():
         stage = chosen(config, control=control, encoder=encoder, identity=identity, rate=rate, batch=batch,
-                       jitter=jitter)
+                       jitter=jitter, lpips_shift=lpips_shift)
         if dry_run:
             typer.echo(json.dumps(stage.as_dict(), indent=2))
             return

@@ -129,9 +129,15 @@ def test_a_decoder_that_went_on_alone_goes_back_under_codes_and_fusion(tmp_path:
         assert torch.equal(final.model.parts()["codes"].state_dict()[name], tensor)
     assert [stage["pictures"] for stage in final.history] == [12, 30, 50]  # what both have in common counts once
     torch.manual_seed(9)
-    save_run(tmp_path / "stranger", begin(CONFIGS["smoke-stage1"], None))
-    with pytest.raises(BundleError, match="another encoder"):
-        begin(CONFIG, tmp_path / "two", prior, decoder_from=tmp_path / "stranger")
+    stranger = begin(CONFIGS["smoke-stage1"], None)
+    save_run(tmp_path / "stranger", stranger)
+    final = begin(CONFIG, tmp_path / "two", prior, decoder_from=tmp_path / "stranger")
+    for part in ("encoder", "decoder"):  # the LRs that a decoder knows are those of its own encoder
+        for name, tensor in stranger.average.parts()[part].state_dict().items():
+            assert torch.equal(final.average.parts()[part].state_dict()[name], tensor)
+    save_run(tmp_path / "box", begin(replace(CONFIGS["smoke-stage1"], correction=False), None))
+    with pytest.raises(BundleError, match="the encoder of .*box has another shape"):
+        begin(CONFIG, tmp_path / "two", prior, decoder_from=tmp_path / "box")
 
 
 def test_a_fusion_that_adds_to_another_picture_begins_by_adding_nothing(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import signal
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from edge_encoder.integer_network import load
 from edgegrain.contract.errors import BundleError, DeviceError, EdgegrainError
 from edgegrain.contract.manifest import load_manifest
 from edgegrain.contract.quantization import quantize
+from edgegrain.training import loop
 from edgegrain.training.adversarial import Opponent
 from edgegrain.training.checkpoint import CHECKPOINT, load_run
 from edgegrain.training.configs import CONFIGS
@@ -175,6 +177,28 @@ def test_jitter_changes_what_the_encoder_sees() -> None:
         Trainer(run, Placement(torch.device("cpu")), made_up(8, 64, 0), Judges(None, None)).step(0.0)
     assert seen[True].shape == seen[False].shape
     assert (seen[True] - seen[False]).flatten(1).abs().amax(1).min() > 0  # no picture is what it was
+
+
+def test_the_recipe_says_how_often_lpips_sees_another_phase(monkeypatch: pytest.MonkeyPatch) -> None:
+    offsets: dict[float, list[tuple[int, int] | None]] = {}
+    original = loop.picture_loss
+    for part in (0.0, 0.5, 1.0):
+        def spy(*args: Any, offset: tuple[int, int] | None, now: float = part) -> Any:
+            offsets.setdefault(now, []).append(offset)
+            return original(*args, offset=offset)
+
+        monkeypatch.setattr(loop, "picture_loss", spy)
+        torch.manual_seed(0)
+        trainer = Trainer(begin(replace(SMOKE, lpips_shift=part), None), Placement(torch.device("cpu")),
+                          made_up(8, 64, 0), Judges(None, None))
+        for _ in range(12):
+            trainer.step(0.5)
+    assert offsets[0.0] == [None] * 12
+    assert 0 < offsets[0.5].count(None) < 12
+    drawn = [offset for offset in offsets[1.0] if offset is not None]
+    assert len(drawn) == 12
+    assert {value for offset in drawn for value in offset} <= set(range(8))
+    assert len(set(drawn)) > 6
 
 
 def test_a_compiled_decoder_learns_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

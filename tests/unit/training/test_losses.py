@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 import torch
 
+from edgegrain.evaluation.lpips import LPIPS
 from edgegrain.training.losses import PAPER, LossWeights, code_loss, lr_loss, picture_loss
 
 
@@ -38,3 +41,24 @@ def test_terms_carry_no_graph_but_the_sum_does() -> None:
     total, terms = picture_loss(LossWeights(lpips=0.0, identity=0.0), picture, torch.ones(1, 3, 4, 4), None, None)
     assert total.requires_grad
     assert not any(term.requires_grad for term in terms.values())
+
+
+def test_lpips_sees_both_pictures_from_an_offset_on() -> None:
+    """Without the rows and columns before it, and without as many at the far edges as make a whole period."""
+    seen: list[torch.Tensor] = []
+
+    class Spy(torch.nn.Module):
+        def forward(self, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+            seen.extend((one, other))
+            return (one - other).abs().mean((1, 2, 3))
+
+    picture, target = torch.arange(2 * 3 * 24 * 24.0).reshape(2, 3, 24, 24), torch.zeros(2, 3, 24, 24)
+    weights = LossWeights(l1=1.0, lpips=1.0, identity=0.0)
+    for offset in (None, (0, 0), (7, 2)):
+        _, terms = picture_loss(weights, picture, target, cast(LPIPS, Spy()), None, offset=offset)
+        assert float(terms["l1"]) == pytest.approx(float(picture.mean()))  # the rest of the loss sees the whole picture
+    whole, _, first, _, later, other = seen
+    assert torch.equal(whole, picture)
+    assert torch.equal(first, picture[..., :16, :16])
+    assert torch.equal(later, picture[..., 7:23, 2:18])
+    assert later.shape == other.shape

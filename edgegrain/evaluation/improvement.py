@@ -20,7 +20,8 @@ from edgegrain.evaluation.metrics import Picture
 from export.decoder_sources import DecoderSource
 from server_decoder.grain.grain import Grain
 
-JUDGED = {"lpips_alex": "LPIPS-Alex", "lpips_vgg": "LPIPS-VGG", "identity": "identity distance"}
+JUDGED = {"lpips_alex": "LPIPS-Alex", "lpips_alex_off_grid": "LPIPS-Alex off its grid",
+          "lpips_vgg": "LPIPS-VGG", "identity": "identity distance"}
 """Score -> its name in sentences; of all, lower is better."""
 PRIOR_MATTERS = 1.05
 """Least LPIPS-Alex without the generator, in multiples of LPIPS-Alex with it."""
@@ -46,17 +47,20 @@ def measure(source: DecoderSource, originals: Iterable[Picture], judge: Judge) -
     Args:
         originals: uint8 ``[S, S, 3]`` of the encoder's size.
     """
-    rows, mute = [], []
+    rows, off_grid, mute = [], [], []
     for original in originals:
         lr = run_reference(source.network, np.ascontiguousarray(original)[None])[0]
         x = dequantize(torch.from_numpy(lr.astype(np.float32)).permute(2, 0, 1)[None])
         against = judge.against(original)
-        rows.append(against.scores(quantize(source.decoder(x)[0].permute(1, 2, 0).numpy()))[0])
+        picture = quantize(source.decoder(x)[0].permute(1, 2, 0).numpy())
+        rows.append(against.scores(picture)[0])
+        off_grid.append(against.lpips_alex_off_grid(picture))
         if isinstance(source.decoder, Grain) and source.decoder.fusion is not None:
             silent = source.decoder.forward_all(x, prior_gain=0.0).final
             mute.append(against.lpips_alex(quantize(silent[0].permute(1, 2, 0).numpy())))
     means = {name: statistics.fmean(getattr(row, name) for row in rows)
-             for name in ("psnr", *JUDGED) if getattr(rows[0], name) is not None}
+             for name in ("psnr", *JUDGED) if getattr(rows[0], name, None) is not None}
+    means["lpips_alex_off_grid"] = statistics.fmean(off_grid)
     return Figures(means, statistics.fmean(mute) if mute else None)
 
 

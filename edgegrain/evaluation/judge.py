@@ -91,6 +91,11 @@ class Comparison:
         return self._judge.alex.distance(self._judge.alex.features(self._batch(picture)), self._alex).item()
 
     @torch.inference_mode()
+    def lpips_alex_off_grid(self, picture: Picture) -> float:
+        """`LPIPS.off_grid` of a uint8 ``[H, W, 3]``, with AlexNet."""
+        return self._judge.alex.off_grid(self._batch(picture), self._batch(self.original)).item()
+
+    @torch.inference_mode()
     def quick_scores(self, picture: Picture) -> Scores:
         """All scores of a uint8 ``[H, W, 3]`` but LPIPS-VGG, which takes ten times as long as the others.
 

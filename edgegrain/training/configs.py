@@ -20,8 +20,8 @@ from server_decoder.stylegan2.synthesis import CONFIG_F_1024
 
 # Ours for faces. Measured at 256 x 256 from 16 x 16, on 16 unseen faces: after 4,000 pictures LPIPS was .255 with AdamW
 # alone, .200 with Muon. Muon at 1.8e-3 and identity at 0.1 then stood still (.187 at 9,000, .185 at 17,000); with half
-# the rate and identity at 0.02 the same run fell to .141 at 28,500. LPIPS has to look from everywhere: 0.4.0 and what came
-# before learned a texture that it takes for detail at one phase of its grid only (docs/training.md).
+# the rate and identity at 0.02 the same run fell to .141 at 28,500. LPIPS has to look from everywhere: 0.4.0 and what
+# came before learned a texture that it takes for detail at one phase of its grid only (docs/training.md).
 _STAGE1 = StageConfig(loss=LossWeights(identity=0.02), learning_rate=3e-4, muon=3.0, noise_until=0.8, lpips_shift=0.5)
 # The picture of predicted codes is never the original, so what looks alike counts more there than what lies in place;
 # on pictures of the prior's own the true codes say more than any picture could.

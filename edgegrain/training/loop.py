@@ -17,11 +17,12 @@ from torch import Tensor, nn
 
 from edgegrain.contract.errors import EdgegrainError
 from edgegrain.contract.quantization import dequantize, quantize, unit_to_levels
+from edgegrain.evaluation.lpips import PERIOD
 from edgegrain.training import rate
 from edgegrain.training.adversarial import Opponent
 from edgegrain.training.checkpoint import CHECKPOINT, Run, load_run, save_run
 from edgegrain.training.jitter import jitter
-from edgegrain.training.losses import LPIPS_PERIOD, code_loss, lr_loss, picture_loss, rate_loss
+from edgegrain.training.losses import code_loss, lr_loss, picture_loss, rate_loss
 from edgegrain.training.optimizers import annealed, optimizers
 from edgegrain.training.pictures import batches, first_pictures, made_up, pack, stored_pictures
 from edgegrain.training.placement import Placement, placed
@@ -208,7 +209,7 @@ class Trainer:
         """From where on LPIPS sees this step's pictures."""
         if not self.run.config.lpips_shift or torch.rand(()) >= self.run.config.lpips_shift:
             return None
-        rows, columns = torch.randint(LPIPS_PERIOD, (2,)).tolist()
+        rows, columns = torch.randint(PERIOD, (2,)).tolist()
         return rows, columns
 
     def _draw(self) -> tuple[Tensor, Tensor | None]:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from edgegrain.evaluation.identity import FaceIdentity
-from edgegrain.evaluation.lpips import LPIPS
+from edgegrain.evaluation.lpips import LPIPS, PERIOD
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,6 @@ class LossWeights:
 PAPER = LossWeights(l1=0.0, l2=1.0, lpips=0.8, identity=0.1, lr=0.0, lr_l2=0.1)
 
 
-LPIPS_PERIOD = 8
-"""Pixels after which AlexNet's first layers see the same grid again: a convolution of stride 4, then a pooling of stride 2."""
-
-
 def picture_loss(weights: LossWeights, picture: Tensor, target: Tensor, lpips: LPIPS | None,
                  identity: FaceIdentity | None, *, offset: tuple[int, int] | None = None
                  ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -56,9 +52,9 @@ def picture_loss(weights: LossWeights, picture: Tensor, target: Tensor, lpips: L
         picture, target: ``[B, 3, S, S]`` in [-1, 1].
         lpips: may be None if its weight is 0.
         identity: descriptor network, or None off faces or while pictures are still too blurred for it to say anything.
-        offset: rows and columns, below `LPIPS_PERIOD`, from which on LPIPS sees the two pictures, without as many at
-            the far edges as make a whole period; None: it sees them whole. A decoder judged at one phase only learns a
-            texture of that period, which LPIPS at that phase takes for detail.
+        offset: rows and columns, below `edgegrain.evaluation.lpips.PERIOD`, from which on LPIPS sees the two pictures,
+            without as many at the far edges as make a whole period; None: it sees them whole. A decoder judged at one
+            phase only learns a texture of that period, which LPIPS at that phase takes for detail.
     """
     terms = {}
     if weights.l1:
@@ -68,7 +64,7 @@ def picture_loss(weights: LossWeights, picture: Tensor, target: Tensor, lpips: L
     if weights.lpips and lpips is not None:
         seen, wanted = picture, target
         if offset is not None:
-            rows, columns = (slice(first, size - LPIPS_PERIOD + first)
+            rows, columns = (slice(first, size - PERIOD + first)
                              for first, size in zip(offset, picture.shape[2:], strict=True))
             seen, wanted = picture[..., rows, columns], target[..., rows, columns]
         terms["lpips"] = lpips(seen, wanted).mean()

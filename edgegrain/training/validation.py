@@ -39,13 +39,13 @@ class Judges(NamedTuple):
 
 @torch.no_grad()
 def evaluate(model: Autoencoder, pictures: np.ndarray, judges: Judges) -> dict[str, float]:
-    """Means over rounded restorations in float32: PSNR (dB), LPIPS and identity distance.
+    """Means over rounded restorations in float32: PSNR (dB), LPIPS (on its grid and off it) and identity distance.
 
     For a final picture also its LPIPS with f_gen set to zero, and that of the invertible picture: what the prior
     contributes. While a rate is trained, also the bytes that an LR is expected to need.
     """
     names = ["psnr"]
-    names += ["lpips_alex"] if judges.lpips is not None else []
+    names += ["lpips_alex", "lpips_alex_off_grid"] if judges.lpips is not None else []
     names += ["identity"] if judges.identity is not None else []
     mute = judges.lpips is not None and model.output == "final"
     rows = []
@@ -57,7 +57,7 @@ def evaluate(model: Autoencoder, pictures: np.ndarray, judges: Judges) -> dict[s
         row = [psnr(y, x)]
         a, b = dequantize(y), dequantize(x)
         if judges.lpips is not None:
-            row.append(float(judges.lpips(a, b)))
+            row += [float(judges.lpips(a, b)), float(judges.lpips.off_grid(a, b))]
         if judges.identity is not None:
             row.append(float(judges.identity.distance(a, b)))
         if mute and judges.lpips is not None:

@@ -17,7 +17,8 @@ from server_decoder.grain.presets import PRESETS
 from server_decoder.grain.rrdb_decoder import RRDBDecoder
 
 ENCODER = EncoderConfig(hr=64, lr=16, patch=2, channels=(8, 16), blocks=(1, 1))
-PUBLISHED = Figures({"psnr": 25.0, "lpips_alex": 0.150, "lpips_vgg": 0.330, "identity": 0.400})
+PUBLISHED = Figures({"psnr": 25.0, "lpips_alex": 0.150, "lpips_alex_off_grid": 0.160, "lpips_vgg": 0.330,
+                     "identity": 0.400})
 
 
 class FlatJudge:
@@ -29,6 +30,9 @@ class FlatJudge:
 
     def lpips_alex(self, picture: Picture) -> float:
         return float(np.abs(picture.astype(int) - self.original).mean())
+
+    def lpips_alex_off_grid(self, picture: Picture) -> float:
+        return 2 * self.lpips_alex(picture)
 
     def scores(self, picture: Picture) -> tuple[Scores, None]:
         return Scores(psnr(picture, self.original), 0.5, self.lpips_alex(picture), 0.25), None
@@ -43,6 +47,7 @@ def test_figures_come_from_what_the_decoder_restores() -> None:
     originals = [np.full((64, 64, 3), level, np.uint8) for level in (100, 140)]
     figures = measure(DecoderSource("grey", decoder, box_network(ENCODER)), originals, FlatJudge())  # type: ignore[arg-type]
     assert figures.scores["lpips_alex"] == pytest.approx((28 + 12) / 2)
+    assert figures.scores["lpips_alex_off_grid"] == pytest.approx(28 + 12)
     assert figures.scores["lpips_vgg"] == 0.25 and "identity" not in figures.scores
     assert figures.lpips_without_prior is None
 
@@ -61,6 +66,7 @@ def test_a_generator_is_also_measured_in_silence() -> None:
 @pytest.mark.parametrize(("change", "without", "reason"), [
     ({}, None, None), ({}, 0.158, None), ({"psnr": 20.0}, None, None),
     ({"lpips_alex": 0.151}, None, "LPIPS-Alex of 0.1510 is worse than the 0.1500 of faces"),
+    ({"lpips_alex_off_grid": 0.161}, None, "LPIPS-Alex off its grid of 0.1610 is worse than the 0.1600 of faces"),
     ({"lpips_vgg": 0.331}, None, "LPIPS-VGG of 0.3310"),
     ({"identity": 0.401}, None, "identity distance of 0.4010"),
     ({}, 0.157, "without its generator LPIPS-Alex is 0.1570"),

@@ -108,3 +108,23 @@ def test_the_gradient_reduces_it(lpips: LPIPS, portrait: np.ndarray) -> None:
 def test_absent_weights_are_named(tmp_path: Path) -> None:
     with pytest.raises(EdgegrainError, match="lpips_alex"):
         LPIPS(tmp_path)
+
+
+def test_off_the_grid_it_is_the_mean_of_seven_other_phases(shared_weights: Path, portrait: np.ndarray) -> None:
+    lpips = LPIPS(shared_weights, "alex").requires_grad_(False)
+    target = unit(portrait[:128, :128])
+    generator = torch.Generator().manual_seed(1)
+    picture = (target + 0.2 * torch.randn(target.shape, generator=generator)).clamp(-1, 1)
+    crops = [(picture[..., i:i + 120, i:i + 120], target[..., i:i + 120, i:i + 120]) for i in range(1, 8)]
+    before, off_before = float(lpips(picture, target)), float(lpips.off_grid(picture, target))
+    assert off_before == pytest.approx(np.mean([float(lpips(*crop)) for crop in crops]), rel=1e-5)
+    assert off_before == pytest.approx(before, rel=0.15)  # noise lies on no grid
+    assert float(lpips.off_grid(target, target)) == 0
+    picture.requires_grad_()
+    optimizer = torch.optim.Adam([picture], 0.02)
+    for _ in range(10):  # at one phase of the grid only
+        optimizer.zero_grad()
+        lpips(picture, target).sum().backward()
+        optimizer.step()
+    after, off_after = float(lpips(picture, target)), float(lpips.off_grid(picture, target))
+    assert after < 0.8 * off_after * before / off_before

@@ -37,8 +37,8 @@ _STAGE3 = StageConfig(
     identity_from=0.0, ema=0.99, lpips_shift=0.5)
 # LPIPS weighs more than the 0.8 of [GRAIN] supplementary 1, and beside an absolute error; 0.3.0 was trained with 0.5,
 # 0.4.0 with 0.8. Above 1.2 it lowered itself further, but no longer LPIPS-VGG, which takes no part (docs/training.md).
-# With --encoder train the squared error of the LR counts: it holds the LR's contrast against --rate, and hardly minds the
-# small deviations that carry detail.
+# With --encoder train the squared error of the LR counts: it holds the LR's contrast against --rate, and hardly minds
+# the small deviations that carry detail.
 _FINAL = replace(_STAGE3, stage="final", trains=("decoder", "codes", "fusion"),
                  loss=LossWeights(lpips=1.2, identity=0.2, lr=0.0, lr_l2=1.0),
                  learning_rate=3e-4, muon=3.0, warm_up=100, noise_until=0.5, ema=0.997)

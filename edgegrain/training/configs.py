@@ -33,10 +33,10 @@ _ADVERSARIAL = AdversarialConfig(warms_up=0.3, begins=0.4)
 # The predictor goes on learning, through the fusion: what is best to look at is not quite what is best to fuse.
 _STAGE3 = StageConfig(
     stage="3", trains=("codes", "fusion"), decoder=PRESETS["grain-256-lr16"],
-    loss=LossWeights(lpips=0.35, identity=0.05, lr=0.0), batch=4, learning_rate=1.5e-3, muon=1.0, warm_up=50, hold=0.3,
+    loss=LossWeights(lpips=1.2, identity=0.2, lr=0.0), batch=4, learning_rate=1.5e-3, muon=1.0, warm_up=50, hold=0.3,
     identity_from=0.0, ema=0.99, lpips_shift=0.5)
-# LPIPS weighs more than the 0.8 of [GRAIN] supplementary 1, and beside an absolute error; 0.3.0 was trained with 0.5,
-# 0.4.0 with 0.8. Above 1.2 it lowered itself further, but no longer LPIPS-VGG, which takes no part (docs/training.md).
+# LPIPS weighs more than the 0.8 of [GRAIN] supplementary 1, and beside an absolute error; the final stage of 0.3.0 had
+# 0.5, of 0.4.0 0.8. Above 1.2 it lowered itself further, but no longer LPIPS-VGG, which takes no part (docs/training.md).
 # With --encoder train the squared error of the LR counts: it holds the LR's contrast against --rate, and hardly minds
 # the small deviations that carry detail.
 _FINAL = replace(_STAGE3, stage="final", trains=("decoder", "codes", "fusion"),
@@ -96,7 +96,7 @@ CONFIGS: dict[str, StageConfig] = {
     # The paper's stage 3: nothing but the fusion moves. Without a gradient through generator and decoder a picture
     # takes half the time, and an invertible decoder that was trained alone stays what it is.
     "stage3-faces-256-lr16-fusion": replace(
-        _STAGE3, trains=("fusion",), loss=LossWeights(lpips=1.2, identity=0.2, lr=0.0), hold=0.5),
+        _STAGE3, trains=("fusion",), hold=0.5),
     "stage3-faces-256-lr16-gan": replace(_STAGE3, adversarial=_ADVERSARIAL),
     "final-faces-256-lr16-gan": replace(_FINAL, adversarial=_ADVERSARIAL),
     # Variants of [GRAIN] Fig. 7 and Table 2; "without invertible encoder" is any recipe with --control.

@@ -110,7 +110,9 @@ def _take_decoder(model: Autoencoder, start: Path, prior: GenerativePrior | None
             raise BundleError(f"the {part} of {start} has another shape: {error}") from error
     common = next((index for index, (one, other) in enumerate(zip(history, stages, strict=False)) if one != other),
                   min(len(history), len(stages)))
-    return stages[common:]
+    more = tuple(stages[common:])
+    known = any(tuple(history[first:first + len(more)]) == more for first in range(len(history)))
+    return () if known else more
 
 
 def adopt(config: StageConfig, source: StageConfig) -> StageConfig:

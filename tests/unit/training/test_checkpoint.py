@@ -128,6 +128,10 @@ def test_a_decoder_that_went_on_alone_goes_back_under_codes_and_fusion(tmp_path:
     for name, tensor in two.average.parts()["codes"].state_dict().items():
         assert torch.equal(final.model.parts()["codes"].state_dict()[name], tensor)
     assert [stage["pictures"] for stage in final.history] == [12, 30, 50]  # what both have in common counts once
+    final.pictures = 8
+    save_run(tmp_path / "final", final)
+    again = begin(CONFIG, tmp_path / "final", prior, decoder_from=tmp_path / "alone")
+    assert [stage["pictures"] for stage in again.history] == [12, 30, 50, 8]  # as does what it has had before
     torch.manual_seed(9)
     stranger = begin(CONFIGS["smoke-stage1"], None)
     save_run(tmp_path / "stranger", stranger)

@@ -36,7 +36,7 @@ _STAGE3 = StageConfig(
     loss=LossWeights(lpips=1.2, identity=0.2, lr=0.0), batch=4, learning_rate=1.5e-3, muon=1.0, warm_up=50, hold=0.3,
     identity_from=0.0, ema=0.99, lpips_shift=0.5)
 # LPIPS weighs more than the 0.8 of [GRAIN] supplementary 1, and beside an absolute error; the final stage of 0.3.0 had
-# 0.5, of 0.4.0 0.8. Above 1.2 it lowered itself further, but no longer LPIPS-VGG, which takes no part (docs/training.md).
+# 0.5, of 0.4.0 0.8. From 1.2 on it lowered itself, but no longer LPIPS-VGG, which takes no part (docs/training.md).
 # With --encoder train the squared error of the LR counts: it holds the LR's contrast against --rate, and hardly minds
 # the small deviations that carry detail.
 _FINAL = replace(_STAGE3, stage="final", trains=("decoder", "codes", "fusion"),

@@ -23,6 +23,8 @@ from server_decoder.stylegan2.synthesis import CONFIG_F_1024
 # the rate and identity at 0.02 the same run fell to .141 at 28,500. LPIPS has to look from everywhere: 0.4.0 and what
 # came before learned a texture that it takes for detail at one phase of its grid only (docs/training.md).
 _STAGE1 = StageConfig(loss=LossWeights(identity=0.02), learning_rate=3e-4, muon=3.0, noise_until=0.8, lpips_shift=0.5)
+_STAGE1_ON = replace(
+    _STAGE1, loss=LossWeights(lpips=1.2, identity=0.2, lr=0.0, lr_l2=1.0), identity_from=0.0)
 # The picture of predicted codes is never the original, so what looks alike counts more there than what lies in place;
 # on pictures of the prior's own the true codes say more than any picture could.
 _STAGE2 = StageConfig(
@@ -91,8 +93,12 @@ CONFIGS: dict[str, StageConfig] = {
     "stage1-faces-256-lr16-decoder": replace(
         _STAGE1, trains=("decoder",), loss=LossWeights(lpips=1.2, identity=0.2), identity_from=0.0),
     # Encoder and decoder together, for fewer bytes or a better picture at the same: with --rate.
-    "stage1-faces-256-lr16-on": replace(
-        _STAGE1, loss=LossWeights(lpips=1.2, identity=0.2, lr=0.0, lr_l2=1.0), identity_from=0.0),
+    "stage1-faces-256-lr16-on": _STAGE1_ON,
+    # The rate counts per sample of the LR, of which there are four times as many: the same price of a byte is four
+    # times the weight, and so is what holds the LR's contrast against it.
+    "stage1-faces-256-lr32-on": replace(
+        _STAGE1_ON, loss=replace(_STAGE1_ON.loss, lr_l2=4.0), encoder=encoder_config(256, 32),
+        decoder=PRESETS["grain-256-lr32"].decoder),
     # The paper's stage 3: nothing but the fusion moves. Without a gradient through generator and decoder a picture
     # takes half the time, and an invertible decoder that was trained alone stays what it is.
     "stage3-faces-256-lr16-fusion": replace(

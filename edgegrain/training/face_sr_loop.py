@@ -23,7 +23,7 @@ from edgegrain.training.face_sr_configs import FaceSRTraining
 from edgegrain.training.face_sr_inputs import draw_inputs, restore
 from edgegrain.training.face_sr_run import CHECKPOINT, FaceSRRun, begin
 from edgegrain.training.face_sr_validation import Examination
-from edgegrain.training.losses import picture_loss
+from edgegrain.training.losses import picture_loss, random_offset
 from edgegrain.training.optimizers import annealed, optimizers
 from edgegrain.training.pictures import batches, first_pictures, made_up, pack, stored_pictures
 from edgegrain.training.placement import Placement, placed
@@ -176,7 +176,8 @@ class FaceSRTrainer:
         terms: dict[str, Tensor] = {}
         if compared.any():
             part = compared.float().mean()  # so that a picture counts the same in every batch
-            loss, terms = picture_loss(config.loss, restored[compared], target[compared], self._lpips, None)
+            loss, terms = picture_loss(config.loss, restored[compared], target[compared], self._lpips, None,
+                                       offset=random_offset(config.lpips_shift))
             if self._vgg is not None:
                 terms["perceptual"] = perceptual_loss(
                     self._vgg, restored[compared], target[compared], squared=config.squared)

@@ -51,6 +51,7 @@ class Examination:
     def figures(self, network: GLEAN | GCFSR) -> dict[str, float]:
         """Means over rounded restorations: PSNR (dB) and, with LPIPS weights, LPIPS with AlexNet.
 
+        ``lpips_alex_off_grid`` is `LPIPS.off_grid` of the first inputs.
         ``psnr_bicubic`` and ``lpips_alex_bicubic`` are those of the enlarged LR (for the blind form, of what came in).
         For GCFSR they are at the first factor that the recipe judges; ``..._x8`` at another, from LRs of that size,
         and ``..._strength_8`` from the first LRs at another strength.
@@ -88,6 +89,10 @@ class Examination:
             distances = [float(self._judges.lpips(dequantize(y)[None], dequantize(x)[None]))
                          for y, x in zip(levels, self._pictures, strict=True)]
             figures["lpips_alex" + suffix] = round(float(np.mean(distances)), 4)
+            if not suffix:  # seven times as dear
+                elsewhere = [float(self._judges.lpips.off_grid(dequantize(y)[None], dequantize(x)[None]))
+                             for y, x in zip(levels, self._pictures, strict=True)]
+                figures["lpips_alex_off_grid"] = round(float(np.mean(elsewhere)), 4)
         return figures
 
 

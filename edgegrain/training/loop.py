@@ -17,12 +17,11 @@ from torch import Tensor, nn
 
 from edgegrain.contract.errors import EdgegrainError
 from edgegrain.contract.quantization import dequantize, quantize, unit_to_levels
-from edgegrain.evaluation.lpips import PERIOD
 from edgegrain.training import rate
 from edgegrain.training.adversarial import Opponent
 from edgegrain.training.checkpoint import CHECKPOINT, Run, load_run, save_run
 from edgegrain.training.jitter import jitter
-from edgegrain.training.losses import code_loss, lr_loss, picture_loss, rate_loss
+from edgegrain.training.losses import code_loss, lr_loss, picture_loss, random_offset, rate_loss
 from edgegrain.training.optimizers import annealed, optimizers
 from edgegrain.training.pictures import batches, first_pictures, made_up, pack, stored_pictures
 from edgegrain.training.placement import Placement, placed
@@ -164,7 +163,7 @@ class Trainer:
             target = dequantize(picture)
             loss, terms = picture_loss(config.loss, restored.picture, target, self.judges.lpips,
                                        self.judges.identity if progress >= config.identity_from else None,
-                                       offset=self._offset())
+                                       offset=random_offset(config.lpips_shift))
             if "encoder" in config.trains:
                 part, more = lr_loss(config.loss, restored.lr, restored.box)
                 loss, terms = loss + part, terms | more
@@ -204,13 +203,6 @@ class Trainer:
         if self._unseen is not None and self._variance is not None:
             result |= evaluate_codes(self.run.average, self._unseen, self._variance)
         return result
-
-    def _offset(self) -> tuple[int, int] | None:
-        """From where on LPIPS sees this step's pictures."""
-        if not self.run.config.lpips_shift or torch.rand(()) >= self.run.config.lpips_shift:
-            return None
-        rows, columns = torch.randint(PERIOD, (2,)).tolist()
-        return rows, columns
 
     def _draw(self) -> tuple[Tensor, Tensor | None]:
         """Integers 0...255 ``[B, 3, S, S]``, synthetic pictures last, and the codes of those."""

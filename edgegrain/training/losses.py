@@ -78,6 +78,15 @@ def picture_loss(weights: LossWeights, picture: Tensor, target: Tensor, lpips: L
     return _sum(weights, terms)
 
 
+def random_offset(part: float) -> tuple[int, int] | None:
+    """Rows and columns from which on LPIPS sees a step's pictures: below its period, in ``part`` (0...1) of the steps;
+    None, from the corner, in the others."""
+    if not part or torch.rand(()) >= part:
+        return None
+    rows, columns = torch.randint(PERIOD, (2,)).tolist()
+    return rows, columns
+
+
 def lr_loss(weights: LossWeights, lr: Tensor, box: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     """L_LR: what keeps the LR a viewable small picture. ``lr`` and ``box``: ``[B, 3, h, w]`` in [-1, 1]."""
     terms = {}

@@ -7,6 +7,7 @@ import math
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,17 +20,19 @@ from edgegrain.contract.errors import EdgegrainError, ModelError
 from edgegrain.contract.quantization import dequantize
 from edgegrain.evaluation.lpips import LPIPS
 from edgegrain.training import face_sr as command
-from edgegrain.training import face_sr_run
+from edgegrain.training import face_sr_loop, face_sr_run
 from edgegrain.training.adversarial import AdversarialConfig
 from edgegrain.training.degradations import BlindDegradation
 from edgegrain.training.discriminator import DiscriminatorConfig
 from edgegrain.training.face_sr_configs import FACE_SR_CONFIGS, FaceSRTraining, Factors
 from edgegrain.training.face_sr_inputs import draw_inputs, draw_sides, inputs_at
 from edgegrain.training.face_sr_loop import FaceSRTrainer, perceptual_loss, train_face_sr
+from edgegrain.training.face_sr_validation import Examination
 from edgegrain.training.losses import LossWeights
 from edgegrain.training.pictures import made_up
 from edgegrain.training.placement import Placement
 from edgegrain.training.prior_files import random_prior
+from edgegrain.training.validation import Judges
 from server_decoder.face_sr_weights import load_gcfsr, load_glean, read_config, read_header, read_training
 from server_decoder.gcfsr import GCFSRUpscaler
 from server_decoder.glean import GLEAN, GLEANConfig
@@ -143,6 +146,34 @@ def test_the_discriminator_alone_judges_small_factors() -> None:
     mixed = FaceSRTrainer(face_sr_run.begin(replace(config, adversarial_alone=8.0)), Placement(torch.device("cpu")),
                           shard, None, None)
     assert {"l1", "adversarial"} <= mixed.step(0.6).keys()
+
+
+def test_the_recipe_says_how_often_lpips_sees_another_phase(monkeypatch: pytest.MonkeyPatch) -> None:
+    offsets: list[tuple[int, int] | None] = []
+    original = face_sr_loop.picture_loss
+
+    def spy(*args: Any, offset: tuple[int, int] | None) -> Any:
+        offsets.append(offset)
+        return original(*args, offset=offset)
+
+    monkeypatch.setattr(face_sr_loop, "picture_loss", spy)
+    torch.manual_seed(0)
+    for part in (0.0, 1.0):
+        run = face_sr_run.begin(replace(GCFSR_SMOKE, lpips_shift=part))
+        trainer = FaceSRTrainer(run, Placement(torch.device("cpu")), made_up(8, 64, seed=0), None, None)
+        for _ in range(4):
+            trainer.step(0.4)
+    assert offsets[:4] == [None] * 4
+    assert len({offset for offset in offsets[4:] if offset is not None}) > 1
+
+
+def test_an_examination_looks_off_lpips_grid(shared_weights: Path) -> None:
+    pictures = made_up(2, 64, seed=0)
+    lpips = LPIPS(shared_weights)
+    found = Examination(GCFSR_SMOKE, pictures, Judges(lpips, None), torch.device("cpu")).figures(
+        face_sr_run.begin(GCFSR_SMOKE).model)
+    assert 0 < found["lpips_alex_off_grid"] != found["lpips_alex"]
+    assert [name for name in found if "off_grid" in name] == ["lpips_alex_off_grid"]
 
 
 def test_the_perceptual_loss_is_of_conv4_3(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ demo: $(VENV)/.demo
 	$(BIN)/edgegrain demo --out demo_out --force
 
 test: lint
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 test-web:
 	cd clients/web && npm ci --no-audit --no-fund && npm test

@@ -27,7 +27,7 @@ class DistilConfig:
         learning_rate: of Adam; annealed to a hundredth (cosine).
         warm_up: steps over which it rises at the beginning of every turn.
         ema: decay of the averaged student.
-        bf16: bfloat16 autocast.
+        bf16: bfloat16 where the device computes in it (`mixed_precision`).
         made_up: a trial run, with a teacher of random weights where none is given.
     """
 

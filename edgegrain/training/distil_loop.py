@@ -19,7 +19,7 @@ from edgegrain.evaluation.lpips import LPIPS
 from edgegrain.training import distil_run
 from edgegrain.training.distil_configs import DistilConfig
 from edgegrain.training.distil_run import CHECKPOINT, DistilRun, Student, begin, teacher_codes
-from edgegrain.training.placement import Placement, placed
+from edgegrain.training.placement import Placement, mixed_precision, placed
 from edgegrain.training.prior_loop import sample_sheet
 from edgegrain.training.turn import Journal, Turn, take_turn
 from edgegrain.training.wavelets import band_loss
@@ -113,7 +113,7 @@ class Distiller:
         run, config, place = self.run, self.run.config, self.place
         codes, target = self._lesson(config.batch, self._random)
         opponent = run.opponent if config.adversarial is not None else None
-        with torch.autocast(place.device.type, torch.bfloat16, enabled=config.bf16):
+        with mixed_precision(place.device, config.bf16):
             pictures = run.student(codes)
             final = pictures[-1].float()
             bands = torch.stack([band_loss(picture, target) for picture in pictures]).mean()
@@ -126,7 +126,7 @@ class Distiller:
                 loss, terms = loss + opponent.config.weight * advice, terms | {"adversarial": advice.detach()}
         self._update(loss, progress)
         if opponent is not None and progress >= opponent.config.warms_up and self.steps % opponent.config.every == 0:
-            with torch.autocast(place.device.type, torch.bfloat16, enabled=config.bf16):
+            with mixed_precision(place.device, config.bf16):
                 terms |= opponent.learn(final, target, place.average_gradients)
         self.steps += 1
         run.pictures += config.batch * place.world

@@ -69,7 +69,7 @@ class FaceSRTraining:
         clip_gradient: largest norm of a step's gradient; 0: any.
         lpips_shift: part of the steps in which LPIPS sees the pictures from a random offset on, 0...1
             (`edgegrain.training.losses.random_offset`).
-        bf16: bfloat16 where autocast allows it.
+        bf16: bfloat16 where autocast allows it and the device computes in it.
         made_up: pictures to make up when no data is given (trial runs).
     """
 

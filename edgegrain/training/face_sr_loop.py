@@ -26,7 +26,7 @@ from edgegrain.training.face_sr_validation import Examination
 from edgegrain.training.losses import picture_loss, random_offset
 from edgegrain.training.optimizers import annealed, optimizers
 from edgegrain.training.pictures import batches, first_pictures, made_up, pack, stored_pictures
-from edgegrain.training.placement import Placement, placed
+from edgegrain.training.placement import Placement, mixed_precision, placed
 from edgegrain.training.turn import Journal, Turn, take_turn
 from edgegrain.training.validation import Judges
 from server_decoder.prior import GenerativePrior
@@ -139,7 +139,7 @@ class FaceSRTrainer:
         picture = next(self._feed).to(place.device)
         inputs = draw_inputs(config, picture, self._random)
         target = dequantize(picture)
-        with torch.autocast(place.device.type, torch.bfloat16, enabled=config.bf16):
+        with mixed_precision(place.device, config.bf16):
             restored = restore(run.model, inputs.picture.contiguous(memory_format=torch.channels_last), inputs.factors)
             loss, terms = self._loss(restored, target, inputs.factors, progress)
         run.model.zero_grad(set_to_none=True)
@@ -156,7 +156,7 @@ class FaceSRTrainer:
             self.skipped += 1
         if config.adversarial is not None and run.opponent is not None and progress >= config.adversarial.warms_up \
                 and self.steps % config.adversarial.every == 0:
-            with torch.autocast(place.device.type, torch.bfloat16, enabled=config.bf16):
+            with mixed_precision(place.device, config.bf16):
                 terms |= run.opponent.learn(restored, target, place.average_gradients)
         self.steps += 1
         run.pictures += config.batch * place.world

@@ -34,7 +34,7 @@ from edgegrain.training.irn_losses import (
 from edgegrain.training.irn_run import CHECKPOINT, IRNRun, begin
 from edgegrain.training.optimizers import ConvolutionMuon, is_matrix
 from edgegrain.training.pictures import list_pictures, made_up
-from edgegrain.training.placement import Placement, placed
+from edgegrain.training.placement import Placement, mixed_precision, placed
 from edgegrain.training.turn import Journal, Turn, take_turn
 from server_decoder.irn import IRN, round_to_levels
 
@@ -139,7 +139,7 @@ class Trainer:
             with torch.no_grad():
                 restored = self._restore(run.model, x)[0]
             return self._teach_judge(x, restored, progress)
-        with torch.autocast(self.place.device.type, torch.bfloat16, enabled=config.bf16):
+        with mixed_precision(self.place.device, config.bf16):
             restored, y, z = self._restore(run.model, x)
         terms = {"reconstruction": reconstruction_loss(restored, x), "guide": guide_loss(y, x)}
         if run.judge is None:

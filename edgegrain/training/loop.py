@@ -24,7 +24,7 @@ from edgegrain.training.jitter import jitter
 from edgegrain.training.losses import code_loss, lr_loss, picture_loss, random_offset, rate_loss
 from edgegrain.training.optimizers import annealed, optimizers
 from edgegrain.training.pictures import batches, first_pictures, made_up, pack, stored_pictures
-from edgegrain.training.placement import Placement, placed
+from edgegrain.training.placement import Placement, mixed_precision, placed
 from edgegrain.training.stages import StageConfig
 from edgegrain.training.start import begin, stand_in_prior
 from edgegrain.training.synthetic import synthetic_faces
@@ -158,7 +158,7 @@ class Trainer:
                 group["lr"] = learning_rate(config, progress, self.steps) * group["factor"]
         adversarial = config.adversarial if run.opponent is not None else None
         picture, codes = self._draw()
-        with torch.autocast(place.device.type, dtype=torch.bfloat16):
+        with mixed_precision(place.device):
             restored = run.model(picture, noise=progress < config.noise_until and "encoder" in config.trains)
             target = dequantize(picture)
             loss, terms = picture_loss(config.loss, restored.picture, target, self.judges.lpips,
@@ -188,7 +188,7 @@ class Trainer:
             terms["skipped"] = torch.tensor(float(self.skipped))
         if adversarial is not None and run.opponent is not None and progress >= adversarial.warms_up \
                 and self.steps % adversarial.every == 0:
-            with torch.autocast(place.device.type, dtype=torch.bfloat16):
+            with mixed_precision(place.device):
                 terms |= run.opponent.learn(restored.picture, target[:self._real], place.average_gradients)
         self.steps += 1
         run.pictures += config.batch * place.world

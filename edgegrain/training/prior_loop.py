@@ -20,7 +20,7 @@ from edgegrain.training import prior_run
 from edgegrain.training.adversarial import r1_penalty
 from edgegrain.training.augment import AdaptiveProbability, augment
 from edgegrain.training.pictures import batches, made_up, pack, stored_pictures
-from edgegrain.training.placement import Placement, placed
+from edgegrain.training.placement import Placement, mixed_precision, placed
 from edgegrain.training.prior_configs import PriorTrainingConfig
 from edgegrain.training.prior_run import CHECKPOINT, PriorRun, begin
 from edgegrain.training.regularizers import PathLength, lazy_adam, path_lengths
@@ -211,7 +211,7 @@ class PriorTrainer:
         torch._foreach_lerp_(self._average, [*self._generator], 1 - decay)
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.place.device.type, torch.bfloat16, enabled=self.run.config.bf16)
+        return mixed_precision(self.place.device, self.run.config.bf16)
 
 
 @torch.no_grad()

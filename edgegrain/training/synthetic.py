@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from edgegrain.training.placement import mixed_precision
 from server_decoder.prior import GenerativePrior
 
 
@@ -52,7 +53,7 @@ def synthetic_faces(
         crossover = torch.randint(1, prior.code_count, (size,), generator=generator)
         crossover = torch.where(mixed, crossover, prior.code_count)
         from_second = torch.arange(prior.code_count) >= crossover[:, None]  # [B, L]
-        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
+        with torch.no_grad(), mixed_precision(device, dtype == torch.bfloat16):
             with torch.autocast(device.type, enabled=False):  # codes are targets: full precision
                 first, second = prior.map(z.flatten(0, 1).to(device)).chunk(2)
                 codes = torch.where(from_second[:, :, None].to(device), second[:, None], first[:, None])

@@ -11,7 +11,7 @@ import torch
 import torch.multiprocessing as multiprocessing
 from torch import nn
 
-from edgegrain.training.placement import placed
+from edgegrain.training.placement import has_bfloat16, mixed_precision, placed
 
 
 def work(rank: int, port: int, folder: str) -> None:
@@ -50,3 +50,22 @@ def test_one_process_needs_no_other() -> None:
     with placed("auto") as place:
         assert place.first
         assert place.agree(0.3, False) == (0.3, False)
+
+
+@pytest.mark.parametrize(("capabilities", "expected"), [
+    ({"avx2": True, "avx512_bf16": False, "amx_bf16": False}, False), ({"avx512_bf16": False, "amx_bf16": True}, True),
+    ({"architecture": "arm64", "bf16": True}, True), ({"architecture": "riscv"}, True)])
+def test_bfloat16_only_where_the_cpu_computes_in_it(monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, object],
+                                                    expected: bool) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    cpu, layer = torch.device("cpu"), nn.Linear(4, 4)
+    assert has_bfloat16(cpu) == expected and has_bfloat16(torch.device("cuda"))
+    with mixed_precision(cpu):
+        assert layer(torch.ones(1, 4)).dtype == (torch.bfloat16 if expected else torch.float32)
+    with mixed_precision(cpu, wanted=False):
+        assert layer(torch.ones(1, 4)).dtype == torch.float32
+
+
+def test_an_older_pytorch_tells_nothing_of_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert has_bfloat16(torch.device("cpu"))

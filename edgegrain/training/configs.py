@@ -30,7 +30,8 @@ _STAGE1_ON = replace(
 _STAGE2 = StageConfig(
     stage="2", trains=("codes",), decoder=PRESETS["grain-256-lr16"],
     loss=LossWeights(l1=0.5, lpips=0.5, identity=0.1, lr=0.0, codes=0.1), synthetic=0.25,
-    batch=4, learning_rate=6e-4, muon=3.0, warm_up=100, hold=0.5, identity_from=0.2, ema=0.99)
+    batch=4, learning_rate=6e-4, muon=3.0, warm_up=100, hold=0.5, identity_from=0.2, ema=0.99,
+    lpips_shift=0.5)
 _ADVERSARIAL = AdversarialConfig(warms_up=0.3, begins=0.4)
 # The predictor goes on learning, through the fusion: what is best to look at is not quite what is best to fuse.
 _STAGE3 = StageConfig(

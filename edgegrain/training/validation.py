@@ -42,7 +42,8 @@ def evaluate(model: Autoencoder, pictures: np.ndarray, judges: Judges) -> dict[s
     """Means over rounded restorations in float32: PSNR (dB), LPIPS (on its grid and off it) and identity distance.
 
     For a final picture also its LPIPS with f_gen set to zero, and that of the invertible picture: what the prior
-    contributes. While a rate is trained, also the bytes that an LR is expected to need.
+    contributes; and that of the generator's picture: whether its codes still draw what the other pictures show. While a
+    rate is trained, also the bytes that an LR is expected to need.
     """
     names = ["psnr"]
     names += ["lpips_alex", "lpips_alex_off_grid"] if judges.lpips is not None else []
@@ -61,13 +62,13 @@ def evaluate(model: Autoencoder, pictures: np.ndarray, judges: Judges) -> dict[s
         if judges.identity is not None:
             row.append(float(judges.identity.distance(a, b)))
         if mute and judges.lpips is not None:
-            others = model(x, prior_gain=0.0), model(x, output="invertible")
+            others = model(x, prior_gain=0.0), model(x, output="invertible"), model(x, output="style")
             row += [float(judges.lpips(dequantize(to_levels(other.picture)), b)) for other in others]
         if restored.rate is not None:
             row.append(float(restored.rate) * restored.lr.numel() / 8)
         rows.append(row)
     means = np.mean(rows, axis=0)
-    names += ["lpips_alex_without_prior", "lpips_alex_invertible"] if mute else []
+    names += ["lpips_alex_without_prior", "lpips_alex_invertible", "lpips_alex_style"] if mute else []
     names += ["lr_bytes"] if model.rate is not None else []
     digits = {"psnr": 3, "lr_bytes": 1}
     return {name: round(float(mean), digits.get(name, 4)) for name, mean in zip(names, means, strict=True)}

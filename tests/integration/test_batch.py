@@ -66,7 +66,10 @@ def wait(condition: Callable[[], bool]) -> None:
 
 def reach(run: subprocess.Popen[str], out: Path, least: int) -> None:
     """Wait until a run has written so many payloads."""
-    wait(lambda: run.poll() is not None or sum(1 for _ in out.rglob("*.grain")) >= least)
+    def written() -> int:  # os.walk passes over a folder that the run has just removed
+        return sum(name.endswith(".grain") for _, _, names in os.walk(out) for name in names)
+
+    wait(lambda: run.poll() is not None or written() >= least)
     if run.poll() is not None:
         _, stderr = run.communicate()
         if "Ray did not start" in stderr:

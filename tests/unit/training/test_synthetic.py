@@ -60,7 +60,8 @@ def test_mixing_exchanges_the_later_layers(prior: MobileStyleGAN) -> None:
     assert 0.4 < share < 0.6
 
 
-def test_bfloat16_keeps_codes_and_type(prior: MobileStyleGAN) -> None:
+def test_bfloat16_keeps_codes_and_type(prior: MobileStyleGAN, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True}, raising=False)
     full, low = draw(prior, 4, 1), draw(prior, 4, 1, dtype=torch.bfloat16)
     assert torch.equal(full.codes, low.codes) and low.pictures.dtype == torch.float32
     assert 0 < (full.pictures - low.pictures).abs().max() < 0.2

@@ -23,7 +23,7 @@ from export.verify import require_exact, verify
 from tests.networks import random_network
 
 INPUTS = 200
-FEWER_INPUTS = 12
+FEWER_INPUTS = 40
 LAYER = "stage1.block0.expand"
 
 

@@ -2,10 +2,10 @@
 # All checks and figures that need a GPU, in under eight minutes, on a bare, offline CUDA host with python3, torch and numpy.
 #   benchmarks/gpu_host.sh [OUT]   ->   OUT/{cuda_ops,decoder-1024,decoder-1024-batches,decoder-256}.json
 #
-# Beforehand, where there are nvcc, onnx and torch:   make ops && python benchmarks/pack.py gpu_host_pack
+# Beforehand, where there are nvcc, onnx and torch:   make ops && python benchmarks/speed/pack.py gpu_host_pack
 # Take along the checkout, gpu_host_pack (PACK names another folder) and ONNX Runtime for CUDA: installed there, or
 # unpacked into a folder that ONNXRUNTIME_SITE names. Afterwards, back in the checkout:
-#   cp OUT/*.json results/performance/ && python benchmarks/performance_page.py
+#   cp OUT/*.json results/performance/ && python benchmarks/speed/performance_page.py
 #
 # DEVICE=cpu tries the script itself: the same steps on the CPU, whose figures mean nothing.
 set -eu
@@ -74,18 +74,18 @@ if [ "$device" = cpu ]; then side=64 many=2; fi
 
 # Every op against float64 on fresh inputs, and its share of the copy rate; tensors of a gigabyte, so that a run takes
 # far longer than its launch.
-step cuda_ops timeout "$(until_share 30)" python3 benchmarks/cuda_ops.py --device "$device" --side "$side" \
+step cuda_ops timeout "$(until_share 30)" python3 benchmarks/speed/cuda_ops.py --device "$device" --side "$side" \
   --batch "$many" --read "$pack/cuda_ops.npz" --json
 
 # The paper's decoder: each variant in a process of its own, none begun when the time is up.
-step decoder-1024 python3 benchmarks/decoder.py --packed "$pack/$paper" --device "$device" --batches 1 \
+step decoder-1024 python3 benchmarks/speed/decoder.py --packed "$pack/$paper" --device "$device" --batches 1 \
   --seconds 3 --limit 80 --budget "$(until_share 55)" --json
-step decoder-1024-batches python3 benchmarks/decoder.py --packed "$pack/$paper" --device "$device" \
+step decoder-1024-batches python3 benchmarks/speed/decoder.py --packed "$pack/$paper" --device "$device" \
   --batches "4,$many" --variants ort-fused-half,session,torch-eager-half --seconds 3 --limit 60 \
   --budget "$(until_share 72)" --json
 
 # The bundles' size, and what batches bring a service.
-step decoder-256 python3 benchmarks/decoder.py --packed "$pack/$bundle" --device "$device" --batches "1,$many" \
+step decoder-256 python3 benchmarks/speed/decoder.py --packed "$pack/$bundle" --device "$device" --batches "1,$many" \
   --variants ort-fused-half,session,torch-eager-half,ort-plain,torch-eager --seconds 2 --limit 40 \
   --budget "$(until_share 90)" --json
 

@@ -20,9 +20,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from codec_contract.cubic import cubic
+from codec_contract.errors import BundleError
 from edge_encoder.integer_network import INPUT, IntegerConv, IntegerNetwork
-from edgegrain.contract.cubic import cubic
-from edgegrain.contract.errors import BundleError
 
 SMALLEST_LR = 4
 """Below it a sample would be near both edges."""

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from codec_contract.errors import ExportError
 from edge_encoder.integer_network import IntegerConv, IntegerNetwork, validate
-from edgegrain.contract.errors import ExportError
 
 ACTIVATION_MAX = 255
 ACCUMULATOR_LIMIT = 2**23  # float32 has a 24-bit significand: one bit is kept for the guard half

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgegrain.contract.errors import BundleError
+from codec_contract.errors import BundleError
 
 MULTIPLIER, INCREMENT = 1664525, 1013904223
 MAX_SIDE = 4096

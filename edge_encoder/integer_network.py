@@ -21,8 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
-from edgegrain.contract.errors import BundleError, ImageError
-from edgegrain.contract.files import write_atomically
+from codec_contract.errors import BundleError, ImageError
+from codec_contract.files import write_atomically
 
 INPUT = "image"
 FORMAT = "edgegrain-integer-network-1"

@@ -9,11 +9,11 @@ from typing import cast
 import numpy as np
 import torch
 
+from codec_contract.errors import BundleError
 from edge_encoder.architectures import EncoderConfig
 from edge_encoder.bounds import prove
 from edge_encoder.integer_network import INPUT, IntegerConv, IntegerNetwork
 from edge_encoder.twin import ACTIVATION_BITS, EncoderTwin, ResidualBlock, TwinConv
-from edgegrain.contract.errors import BundleError
 
 
 def lower(twin: EncoderTwin) -> IntegerNetwork:

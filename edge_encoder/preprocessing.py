@@ -1,9 +1,7 @@
-"""From any picture to the encoder's square, and from the restored square back to the original's shape.
+"""Decode any picture to ``uint8 [H, W, 3]`` sRGB, upright: orientation, colour and transparency are resolved here.
 
-Two steps on the way in. `load_picture` decodes: orientation, colour and transparency are resolved and the result
-is ``uint8 [H, W, 3]`` sRGB. `fit_picture` brings that to ``uint8 [hr, hr, 3]`` with the exact resize. The promise
-of equal bytes on every client starts *between* the two: JPEG decoders and colour management differ from platform
-to platform, everything after decoded RGB does not.
+Equal bytes on every client are promised *after* this step: JPEG decoders and colour management differ between
+platforms, everything behind decoded RGB (`codec_contract.fit`, the exact encoder) does not.
 """
 
 from __future__ import annotations
@@ -11,39 +9,25 @@ from __future__ import annotations
 import io
 import os
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from edgegrain.contract.errors import ImageError
-from edgegrain.contract.payload import FIT_CROP, FIT_PAD, FIT_STRETCH, FITS, Header
-from edgegrain.contract.payload import MAX_ORIGINAL_PIXELS as MAX_ARRAY_PIXELS
-from edgegrain.contract.payload import MAX_ORIGINAL_SIDE as MAX_SIDE
-from edgegrain.contract.resize import exact_resize
-
-Rgb = npt.NDArray[np.uint8]
-"""A picture: uint8 [H, W, 3], sRGB."""
+from codec_contract.errors import ImageError
+from codec_contract.fit import MAX_PIXELS, Rgb
+from codec_contract.payload import MAX_ORIGINAL_PIXELS as MAX_ARRAY_PIXELS
+from codec_contract.payload import MAX_ORIGINAL_SIDE as MAX_SIDE
 
 Colour = tuple[int, int, int]
-Fit = Literal["pad", "stretch", "crop"]
-Size = Literal["original", "native"]
 Picture = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | npt.NDArray[np.uint8 | np.uint16]
 """What `load_picture` takes."""
 
-PREPROCESSING = {"resize": "pillow-bilinear-22bit-width-first", "fit_default": FIT_PAD, "pad": "edge"}
-"""What this file does, in the words of a bundle's manifest."""
-
 WHITE: Colour = (255, 255, 255)
-
-MAX_PIXELS = (1 << 30) // 12
-"""Most pixels a file may claim by default, 89,478,485: a quarter of a GiB of RGB, where Pillow begins to warn."""
 
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "HEIF", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "TGA", "ICO", "QOI")
 """File formats that are opened, where this Pillow has them. Formats that start other programs (EPS) are not."""
-
-_STRIP_PIXELS = 1 << 22  # a resize works on strips of about this many pixels, so that its copies stay small
 
 # EXIF orientation -> (transposed, flipped vertically, flipped horizontally), applied in this order.
 _ORIENTATIONS = {
@@ -89,124 +73,6 @@ def load_picture(picture: Picture, *, background: Colour = WHITE, max_pixels: in
         except OSError as error:
             raise ImageError(f"cannot read the picture {path}: {error.strerror or error}") from error
     raise ImageError(f"a picture is a path, bytes, a PIL picture or an array, got {type(picture).__name__}")
-
-
-def content_size(original_size: tuple[int, int], hr: int) -> tuple[int, int]:
-    """(width, height) of an original scaled so that its longest side is ``hr`` pixels.
-
-    The longest side becomes ``hr``, the other ``floor(other * hr / longest + 1/2)``, in integers
-    ``(2 * other * hr + longest) // (2 * longest)``, and at least 1.
-    """
-    width, height = original_size
-    longest = max(width, height)
-    scaled = [max(1, (2 * side * hr + longest) // (2 * longest)) for side in (width, height)]
-    return scaled[0], scaled[1]
-
-
-def fit_picture(rgb: Rgb, hr: int, fit: str = FIT_PAD) -> Rgb:
-    """Bring a picture to the encoder's square; integer arithmetic only.
-
-    ``"pad"`` scales to `content_size` and repeats the edge pixels around the result: ``(hr - side) // 2`` pixels
-    before it, the rest after it. ``"stretch"`` scales both sides to ``hr``. ``"crop"`` takes the largest centred
-    square, from ``(side - square) // 2`` on, and scales it to ``hr``.
-
-    Args:
-        rgb: uint8 ``[H, W, 3]``, sides of 1 to 65,535.
-        hr: side of the square, in pixels.
-        fit: ``"pad"``, ``"stretch"`` or ``"crop"``.
-
-    Returns:
-        uint8 ``[hr, hr, 3]``.
-
-    Raises:
-        ImageError: ``rgb`` has another type or shape, or ``fit`` is unknown.
-    """
-    _check_fit(fit)
-    _check_rgb(rgb, "fit_picture takes")
-    height, width = rgb.shape[:2]
-    if fit == FIT_STRETCH:
-        return _resize(rgb, (hr, hr))
-    if fit == FIT_CROP:
-        side = min(width, height)
-        left, top = (width - side) // 2, (height - side) // 2
-        return _resize(rgb[top : top + side, left : left + side], (hr, hr))
-    content_width, content_height = content_size((width, height), hr)
-    content = _resize(rgb, (content_width, content_height))
-    left, top = (hr - content_width) // 2, (hr - content_height) // 2
-    around = ((top, hr - content_height - top), (left, hr - content_width - left), (0, 0))
-    return np.pad(content, around, mode="edge")
-
-
-def unfit_picture(
-    restored: Rgb,
-    original_size: tuple[int, int],
-    fit: str = FIT_PAD,
-    size: Size = "original",
-    *,
-    max_pixels: int = MAX_PIXELS,
-) -> Rgb:
-    """Undo `fit_picture` on the decoder's square: remove the padding, give the aspect back.
-
-    Args:
-        restored: uint8 ``[hr, hr, 3]``.
-        original_size: (width, height) before fitting.
-        fit: how it was fitted.
-        size: ``"original"`` enlarges (Lanczos) to the original's size; ``"native"`` stays at the decoder's
-            resolution, the longest side ``hr``.
-        max_pixels: refuse to make a larger picture; a payload of some bytes may claim 268 million.
-
-    Returns:
-        uint8 ``[H, W, 3]`` of the original's aspect; for ``"crop"`` the centre square.
-
-    Raises:
-        ImageError: an argument is out of range, or the picture would exceed ``max_pixels``.
-    """
-    _check_fit(fit)
-    _check_rgb(restored, "unfit_picture takes")
-    if size not in ("original", "native"):
-        raise ImageError(f"unknown size {size!r}, expected 'original' or 'native'")
-    width, height = original_size
-    if min(width, height) < 1 or max(width, height) > MAX_SIDE:
-        raise ImageError(f"the original size {width} x {height} is out of range: sides of 1 to {MAX_SIDE} pixels")
-    hr = restored.shape[0]
-    if restored.shape[1] != hr:
-        raise ImageError(f"the restored picture must be square, got {restored.shape[1]} x {hr}")
-
-    native = (hr, hr) if fit == FIT_CROP else content_size(original_size, hr)
-    wanted = native
-    if size == "original":
-        wanted = (min(original_size),) * 2 if fit == FIT_CROP else (width, height)
-    if wanted[0] * wanted[1] > max_pixels:
-        raise ImageError(
-            f"the picture would have {wanted[0]} x {wanted[1]} pixels, more than {max_pixels}; "
-            "ask for size='native' or raise max_pixels"
-        )
-    content = restored
-    if fit == FIT_PAD:
-        left, top = (hr - native[0]) // 2, (hr - native[1]) // 2
-        content = restored[top : top + native[1], left : left + native[0]]
-    content = np.ascontiguousarray(content)
-    if content.shape[1::-1] == wanted:
-        return content
-    return np.array(Image.fromarray(content).resize(wanted, Image.Resampling.LANCZOS))
-
-
-def unfit_restored(restored: Rgb, header: Header, size: Size = "original", *, max_pixels: int = MAX_PIXELS) -> Rgb:
-    """`unfit_picture` as a payload's header says; a cropped or aligned picture gives its square."""
-    if header.cut is None:
-        original = header.original_width, header.original_height
-        return unfit_picture(restored, original, header.fit, size, max_pixels=max_pixels)
-    return unfit_picture(restored, (header.cut.side,) * 2, FIT_CROP, size, max_pixels=max_pixels)
-
-
-def _resize(rgb: Rgb, size: tuple[int, int]) -> Rgb:
-    """`exact_resize` with little memory: rows are independent in its first pass, so it runs strip by strip."""
-    height, width = rgb.shape[:2]
-    rows = max(1, _STRIP_PIXELS // width)
-    if height > rows:
-        strips = (rgb[first : first + rows] for first in range(0, height, rows))
-        rgb = np.concatenate([exact_resize(strip, (size[0], len(strip))) for strip in strips])
-    return exact_resize(rgb, size)
 
 
 def _from_stream(stream: IO[bytes], background: Colour, max_pixels: int, name: str) -> Rgb:
@@ -322,19 +188,6 @@ def _check_size(width: int, height: int, max_pixels: int, name: str) -> None:
     if width * height > max_pixels:
         raise ImageError(
             f"{name} claims {width} x {height} pixels, more than {max_pixels}; if you trust it, raise max_pixels")
-
-
-def _check_rgb(rgb: Rgb, who: str) -> None:
-    if not isinstance(rgb, np.ndarray) or rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
-        found = f"{rgb.dtype} {list(rgb.shape)}" if isinstance(rgb, np.ndarray) else type(rgb).__name__
-        raise ImageError(f"{who} uint8 [H, W, 3], got {found}")
-    if rgb.size == 0:
-        raise ImageError(f"{who} a picture of at least one pixel, got {rgb.shape[1]} x {rgb.shape[0]}")
-
-
-def _check_fit(fit: str) -> None:
-    if fit not in FITS:
-        raise ImageError(f"unknown fit {fit!r}, expected one of {', '.join(FITS)}")
 
 
 def _check_background(background: Colour) -> None:

@@ -1,3 +1,5 @@
 """edgegrain: portraits in under a kilobyte, encoded exactly on any device, restored on a server."""
 
-__version__ = "0.1.0"
+from codec_contract.version import __version__
+
+__all__ = ["__version__"]

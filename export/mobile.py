@@ -12,20 +12,20 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from codec_contract.bundle.manifest import load_manifest, verify_bundle
+from codec_contract.bundle.paths import DEFAULT_BUNDLE, find_bundle
+from codec_contract.errors import EdgegrainError, ExportError
 from edge_encoder import bounds
 from edge_encoder import integer_network as integer
 from edge_encoder.integer_network import IntegerNetwork
-from edgegrain.contract.bundle_paths import DEFAULT_BUNDLE, find_bundle
-from edgegrain.contract.errors import EdgegrainError, ExportError
-from edgegrain.contract.manifest import load_manifest, verify_bundle
-from export import report as reports
-from export.bundle import renew_encoders
-from export.encoder_files import export_encoder
-from export.encoder_graph import EncoderGraph, exact_graph
-from export.float_contrast import float_contrast
-from export.inputs import CheckInput, find_pictures, make_inputs
-from export.runtimes import FORMATS, Runtime, load_runtimes
-from export.verify import count_flips, median_latency, verify
+from export.bundle.writer import renew_encoders
+from export.encoder.formats import export_encoder
+from export.encoder.graph import EncoderGraph, exact_graph
+from export.proof import proof_report as reports
+from export.proof.float_contrast import float_contrast
+from export.proof.proof_inputs import CheckInput, find_pictures, make_inputs
+from export.proof.runtimes import FORMATS, Runtime, load_runtimes
+from export.proof.verify import count_flips, median_latency, verify
 
 EXACT_INPUTS = 200
 CONTRAST_INPUTS = 100
@@ -246,18 +246,18 @@ def _load_network(folder: Path) -> IntegerNetwork:
 
 def _irn_graph(folder: Path) -> EncoderGraph:
     """The encoder of a bundle of IRN's: its own weights, for its own tiles."""
-    from export.irn_graph import irn_graph
-    from server_decoder.irn_weights import load_irn
+    from export.encoder.irn_graph import irn_graph
+    from server_decoder.irn.weights import load_irn
 
     return irn_graph(load_irn(folder / IRN_WEIGHTS), load_manifest(folder).hr)
 
 
 def _official_graph(hr: int, lr: int, weights: Path | None, seed: int) -> tuple[EncoderGraph, str]:
-    from export.rrdb_graph import random_rrdb_encoder, rrdb_graph
+    from export.encoder.rrdb_graph import random_rrdb_encoder, rrdb_graph
 
     if weights is None:
         return rrdb_graph(random_rrdb_encoder(hr, lr, seed), hr), f"random weights, seed {seed}"
-    from edge_encoder.float_encoder import load_rrdb_encoder
+    from server_decoder.grain.rrdb_encoder import load_rrdb_encoder
 
     encoder = load_rrdb_encoder(weights)
     if lr << encoder.config.scale != hr:

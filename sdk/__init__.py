@@ -20,7 +20,7 @@ Everything may be called from several threads. Everything raised on purpose is a
 
 from __future__ import annotations
 
-from edgegrain.contract.errors import (
+from codec_contract.errors import (
     BundleError,
     DeviceError,
     EdgegrainError,
@@ -29,17 +29,17 @@ from edgegrain.contract.errors import (
     PayloadError,
     ServiceError,
 )
-from edgegrain.contract.oriented_square import OrientedSquare
-from edgegrain.contract.payload import Header
-from sdk.alignment import Align
+from codec_contract.oriented_square import OrientedSquare
+from codec_contract.payload import Header
+from sdk.align_or_fit import Align
+from sdk.api import compress, restore
 from sdk.codec import Codec
-from sdk.functions import compress, restore
 from sdk.inspection import PayloadInfo, inspect
 from sdk.known_bundles import BundleInfo, bundles
 from sdk.pasting import paste
 from sdk.payload import Payload
-from sdk.remote_connect import connect, connect_async
-from sdk.remote_retries import Retries
+from sdk.remote.connect import connect, connect_async
+from sdk.remote.retries import Retries
 from sdk.retouching import retouch
 
 __all__ = [

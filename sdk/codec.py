@@ -12,31 +12,22 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from edge_encoder.preprocessing import (
-    MAX_PIXELS,
-    PREPROCESSING,
-    WHITE,
-    Colour,
-    Fit,
-    Picture,
-    Size,
-    load_picture,
-    unfit_restored,
-)
-from edge_encoder.runtime import EncoderSession
-from edgegrain.contract.bundle_paths import find_bundle
-from edgegrain.contract.controls import strength_of
-from edgegrain.contract.errors import BundleError, DeviceError, EdgegrainError, ImageError
-from edgegrain.contract.lr_coder import CoderTables
-from edgegrain.contract.manifest import load_manifest
-from edgegrain.contract.payload import FIT_PAD, Header, encode_payload, parse_header
-from sdk.alignment import Align, Fitted, fit_or_align
+from codec_contract.bundle.controls import strength_of
+from codec_contract.bundle.manifest import load_manifest
+from codec_contract.bundle.paths import find_bundle
+from codec_contract.errors import BundleError, DeviceError, EdgegrainError, ImageError
+from codec_contract.fit import MAX_PIXELS, PREPROCESSING, Fit, Size, unfit_restored
+from codec_contract.lr_coder.coder import CoderTables
+from codec_contract.payload import FIT_PAD, Header, encode_payload, parse_header
+from edge_encoder.encoder_session import EncoderSession
+from edge_encoder.preprocessing import WHITE, Colour, Picture, load_picture
+from sdk.align_or_fit import Align, Fitted, fit_or_align
+from sdk.inputs import Received, read_received
 from sdk.known_bundles import BundleInfo, bundle_info
 from sdk.payload import Payload, coder_tables, decode_body
-from sdk.received import Received, read_received
 from sdk.tiles import PAD as TILE_PAD
 from sdk.tiles import decode_tiles, encode_tiles
-from server_decoder.runtime import DecoderSession, Device, require_provider
+from server_decoder.decoder_session import DecoderSession, Device, require_provider
 
 ENCODER_FILE = "encoder.onnx"
 BATCH = 8

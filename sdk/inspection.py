@@ -6,12 +6,12 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from edgegrain.contract.controls import Control, controls_of
-from edgegrain.contract.oriented_square import OrientedSquare
-from edgegrain.contract.payload import CODING_DEFLATE, CODING_RANGE, CODING_RAW, parse_header
+from codec_contract.bundle.controls import Control, controls_of
+from codec_contract.oriented_square import OrientedSquare
+from codec_contract.payload import CODING_DEFLATE, CODING_RANGE, CODING_RAW, parse_header
+from sdk.inputs import read_payload_bytes
 from sdk.known_bundles import manifest_for
 from sdk.payload import decode_body
-from sdk.received import read_payload_bytes
 
 _CODINGS = {CODING_RAW: "raw", CODING_RANGE: "range", CODING_DEFLATE: "deflate"}
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgegrain.contract.bundle_paths import ALIASES, DEFAULT_BUNDLE, installed_bundles
-from edgegrain.contract.controls import Control, controls_of
-from edgegrain.contract.errors import PayloadError
-from edgegrain.contract.manifest import Manifest, load_manifest
-from edgegrain.contract.payload import Header
+from codec_contract.bundle.controls import Control, controls_of
+from codec_contract.bundle.manifest import Manifest, load_manifest
+from codec_contract.bundle.paths import ALIASES, DEFAULT_BUNDLE, installed_bundles
+from codec_contract.errors import PayloadError
+from codec_contract.payload import Header
 
 
 @dataclass(frozen=True)

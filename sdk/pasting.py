@@ -8,10 +8,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from edge_encoder.preprocessing import MAX_PIXELS, Picture, load_picture
-from edgegrain.contract.errors import ImageError, PayloadError
-from edgegrain.contract.payload import parse_header
-from sdk.received import read_payload_bytes
+from codec_contract.errors import ImageError, PayloadError
+from codec_contract.fit import MAX_PIXELS
+from codec_contract.payload import parse_header
+from edge_encoder.preprocessing import Picture, load_picture
+from sdk.inputs import read_payload_bytes
 
 FEATHER = 0.1
 """Width of the border in which the face fades into the background, as a part of the square's side."""

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgegrain.contract.errors import PayloadError
-from edgegrain.contract.files import write_atomically
-from edgegrain.contract.lr_coder import CoderTables
-from edgegrain.contract.manifest import Manifest
-from edgegrain.contract.payload import BytesLike, Header, decode_payload, parse_header
+from codec_contract.bundle.manifest import Manifest
+from codec_contract.errors import PayloadError
+from codec_contract.files import write_atomically
+from codec_contract.lr_coder.coder import CoderTables
+from codec_contract.payload import BytesLike, Header, decode_payload, parse_header
 from sdk.known_bundles import manifest_for, require_manifest_for
 
 CODER_FILE = "coder.json"

@@ -7,9 +7,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFilter
 
-from edge_encoder.preprocessing import MAX_PIXELS, Picture, load_picture, unfit_picture
-from edgegrain.contract.errors import ImageError
-from edgegrain.contract.payload import FIT_PAD
+from codec_contract.errors import ImageError
+from codec_contract.fit import MAX_PIXELS, unfit_picture
+from codec_contract.payload import FIT_PAD
+from edge_encoder.preprocessing import Picture, load_picture
 from sdk.codec import Codec
 
 THRESHOLD = 16

@@ -1,4 +1,4 @@
-"""Photographs of any size through the halves of a bundle that work on tiles (`edgegrain.contract.tiling`)."""
+"""Photographs of any size through the halves of a bundle that work on tiles (`codec_contract.tiling`)."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edge_encoder.runtime import EncoderSession
-from edgegrain.contract.controls import MAX_SEED, SEED
-from edgegrain.contract.errors import BundleError, ImageError
-from edgegrain.contract.manifest import Manifest
-from edgegrain.contract.tiling import pad_to, run_tiles
-from server_decoder.runtime import DecoderSession
+from codec_contract.bundle.controls import MAX_SEED, SEED
+from codec_contract.bundle.manifest import Manifest
+from codec_contract.errors import BundleError, ImageError
+from codec_contract.tiling import pad_to, run_tiles
+from edge_encoder.encoder_session import EncoderSession
+from server_decoder.decoder_session import DecoderSession
 
 Rgb = npt.NDArray[np.uint8]
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from edgegrain.contract.cubic import cubic
+from codec_contract.cubic import cubic
 
 __all__ = ["BicubicEnlargement", "cubic", "enlargement_matrix"]
 

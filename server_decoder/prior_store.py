@@ -8,11 +8,11 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from edgegrain.contract.cache_folder import cache_folder
-from edgegrain.contract.errors import ModelError
-from server_decoder import mobile_stylegan
-from server_decoder.mobile_stylegan import MobileStyleGANConfig, load_mobile_stylegan
-from server_decoder.prior import GenerativePrior
+from codec_contract.cache_folder import cache_folder
+from codec_contract.errors import ModelError
+from server_decoder.generative_prior import GenerativePrior
+from server_decoder.mobile_stylegan import generator as mobile_stylegan
+from server_decoder.mobile_stylegan.generator import MobileStyleGANConfig, load_mobile_stylegan
 from server_decoder.stylegan2 import checkpoints
 from server_decoder.stylegan2.synthesis import StyleGAN2Config
 from server_decoder.weight_file import read_header

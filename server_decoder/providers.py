@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from edgegrain.contract.errors import DeviceError, DeviceMemoryError
+from codec_contract.errors import DeviceError, DeviceMemoryError
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -34,7 +34,7 @@ class CudaOptions:
         graphs: replay every batch size that was warmed up as one CUDA graph: one launch instead of hundreds. A model
             that cannot be captured runs without.
         prefer_nhwc: keep activations channels-last for convolutions. Fused ops are channels-first, so ONNX Runtime
-            puts transposes around them; which way is faster is a matter of measuring (``benchmarks/decoder.py``).
+            puts transposes around them; which way is faster is a matter of measuring (``benchmarks/speed/decoder.py``).
         tf32: round the operands of float32 convolutions to 10 bits of mantissa.
         search: how cuDNN's algorithms are chosen. ``"EXHAUSTIVE"`` tries all of them when a shape is new, which
             `DecoderSession.warm_up` does before the first request; ``"HEURISTIC"`` asks cuDNN.

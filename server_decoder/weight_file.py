@@ -10,8 +10,8 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from edgegrain.contract.errors import ModelError
-from edgegrain.contract.files import write_atomically
+from codec_contract.errors import ModelError
+from codec_contract.files import write_atomically
 
 COMPACT_FROM = 4096
 """Elements from which on `write_weights` stores a matrix or a kernel as int8, if it may."""

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from edgegrain.contract.coder_tables import CoderTables
-from server_decoder.face_sr_weights import GCFSR_WEIGHTS, GLEAN_WEIGHTS, save_gcfsr, save_glean
-from server_decoder.gcfsr import GCFSR, GCFSRConfig
-from server_decoder.glean import GLEAN, GLEANConfig
+from codec_contract.lr_coder.coder_tables import CoderTables
+from server_decoder.face_sr.gcfsr import GCFSR, GCFSRConfig
+from server_decoder.face_sr.glean import GLEAN, GLEANConfig
+from server_decoder.face_sr.weights import GCFSR_WEIGHTS, GLEAN_WEIGHTS, save_gcfsr, save_glean
 from server_decoder.grain.prior_config import PriorConfig
 from server_decoder.stylegan2.checkpoints import save_stylegan2
 from server_decoder.stylegan2.synthesis import TINY_64, StyleGAN2

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from edgegrain.evaluation.judge import Scores
-from edgegrain.evaluation.metrics import psnr, ssim
+from edgegrain.metrics.picture_metrics import Scores
+from edgegrain.metrics.psnr_ssim import psnr, ssim
 
 
 class GradientJudge:
-    """Takes the place of `edgegrain.evaluation.judge.Judge`; ``asked`` counts the originals it was shown."""
+    """Takes the place of `edgegrain.metrics.picture_metrics.Judge`; ``asked`` counts the originals it was shown."""
 
     asked = 0
 

@@ -15,14 +15,14 @@ import httpx
 import numpy as np
 import uvicorn
 
-from edgegrain.contract.lr_coder import CoderTables
-from edgegrain.contract.manifest import load_manifest
-from edgegrain.contract.payload import CODING_RAW, encode_payload
-from server_decoder.service.application import create_app
-from server_decoder.service.server import listen
-from server_decoder.service.settings import Settings
-from server_decoder.service.state import ServiceState
-from server_decoder.service.supervisor import COMMAND
+from codec_contract.bundle.manifest import load_manifest
+from codec_contract.lr_coder.coder import CoderTables
+from codec_contract.payload import CODING_RAW, encode_payload
+from edgegrain.service.application import create_app
+from edgegrain.service.service_state import ServiceState
+from edgegrain.service.settings import Settings
+from edgegrain.service.supervisor import COMMAND
+from edgegrain.service.uvicorn_server import listen
 
 PAYLOAD = {"Content-Type": "application/vnd.edgegrain"}
 SOON = 120.0

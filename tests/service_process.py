@@ -18,8 +18,8 @@ from tests.service_harness import SOON, get, until
 
 ROOT = Path(__file__).resolve().parents[1]
 SERVE = (sys.executable, "-m", "edgegrain", "serve", "--port", "0")
-STUB = ("import sys\nfrom server_decoder.service.server import serve\n"
-        "from server_decoder.service.settings import Settings\nserve(Settings(port=0), sys.argv[1:])")
+STUB = ("import sys\nfrom edgegrain.service.uvicorn_server import serve\n"
+        "from edgegrain.service.settings import Settings\nserve(Settings(port=0), sys.argv[1:])")
 
 
 def serve_with(worker_command: Sequence[str]) -> list[str]:

@@ -9,7 +9,7 @@ import os
 import sys
 import time
 
-from server_decoder.service import frames
+from edgegrain.service import pipe_messages as frames
 
 MISCHIEF = {b"die!": "die", b"hang": "hang", b"lie!": "lie"}
 """Bytes at the end of a raw body (before the CRC) -> what happens."""

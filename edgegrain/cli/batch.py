@@ -13,19 +13,19 @@ from typing import Annotated, Any
 
 import typer
 
-from edgegrain.cli.batch_plan import BatchPlan, Direction, Tally, candidates, find_direction
-from edgegrain.cli.batch_stores import FolderStore, Store, open_store
+from codec_contract.bundle.controls import strength_of
+from codec_contract.bundle.manifest import verify_bundle
+from codec_contract.bundle.paths import find_bundle
 from edgegrain.cli.compress import FitChoice
 from edgegrain.cli.files import PAYLOAD_SUFFIX
 from edgegrain.cli.output import print_json
 from edgegrain.cli.restore import SAVE_OPTIONS, DeviceChoice, Format, SizeChoice
-from edgegrain.contract.bundle_paths import find_bundle
-from edgegrain.contract.controls import strength_of
-from edgegrain.contract.manifest import verify_bundle
-from server_decoder.runtime import require_provider
-from server_decoder.service.engine_options import QUALITY, CompressOptions, RestoreOptions
-from server_decoder.service.ray_cluster import ray_cluster, ray_missing
-from server_decoder.service.servable import require_servable
+from edgegrain.service.batch.plan import BatchPlan, Direction, Tally, candidates, find_direction
+from edgegrain.service.batch.stores import FolderStore, Store, open_store
+from edgegrain.service.engine_options import QUALITY, CompressOptions, RestoreOptions
+from edgegrain.service.ray.cluster import ray_cluster, ray_missing
+from edgegrain.service.servable import require_servable
+from server_decoder.decoder_session import require_provider
 
 FAILURES = "failures.jsonl"
 SHOWN = 10
@@ -122,7 +122,7 @@ def batch(
         cores = os.cpu_count() or 1
         stack.enter_context(ray_cluster(ray_address, cpus=workers or cores))
         try:
-            from edgegrain.cli import batch_run
+            from edgegrain.service.batch import ray_run as batch_run
         except ModuleNotFoundError as error:
             raise ray_missing(error) from error
         count = workers or batch_run.cores()

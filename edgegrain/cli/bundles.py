@@ -23,8 +23,8 @@ def bundles(
       edgegrain bundles --json
     """
     import sdk
-    from edgegrain.contract.bundle_paths import bundle_roots
-    from edgegrain.contract.manifest import verify_bundle
+    from codec_contract.bundle.manifest import verify_bundle
+    from codec_contract.bundle.paths import bundle_roots
 
     found = sdk.bundles()
     if verify:

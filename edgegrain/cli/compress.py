@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from codec_contract.errors import ImageError
 from edgegrain.cli.files import PAYLOAD_SUFFIX, PICTURE_SUFFIXES, Job, plan_jobs
 from edgegrain.cli.output import ForceOption, JsonOption, Row, finish, run_all
 from edgegrain.cli.remote import RemoteOption, TokenOption, open_remote
-from edgegrain.contract.errors import ImageError
 
 if TYPE_CHECKING:
     import sdk
@@ -136,7 +136,7 @@ def _refuse_existing(path: Path, force: bool) -> None:
 def _write_lr(payload: sdk.Payload, path: Path, force: bool) -> Path:
     from PIL import Image
 
-    from edgegrain.contract.files import write_atomically
+    from codec_contract.files import write_atomically
 
     stream = io.BytesIO()
     Image.fromarray(payload.lr).save(stream, "PNG", optimize=True)

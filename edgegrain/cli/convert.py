@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from codec_contract.errors import ExportError
 from edgegrain.cli.output import ForceOption, JsonOption, print_json
-from edgegrain.contract.errors import ExportError
 
 if TYPE_CHECKING:
     from export.checkpoints.conversion import Report
-    from export.checkpoints.placement import Placement
+    from export.checkpoints.tensor_map import Placement
 
 
 class Source(enum.StrEnum):
@@ -30,7 +30,7 @@ class Source(enum.StrEnum):
 
 
 class Reduction(enum.StrEnum):
-    """The phone's half of GLEAN's and GCFSR's bundles; `export.reductions.REDUCTIONS`, as above."""
+    """The phone's half of GLEAN's and GCFSR's bundles; `export.bundle.reductions.REDUCTIONS`, as above."""
 
     area = "area"
     bicubic = "bicubic"

@@ -10,13 +10,13 @@ import numpy as np
 from PIL import Image
 
 import sdk
+from codec_contract.errors import EdgegrainError, ImageError
+from codec_contract.files import write_atomically
 from edge_encoder.preprocessing import load_picture
-from edgegrain.cli.comparison_sheet import Tile, draw_sheet
 from edgegrain.cli.files import PAYLOAD_SUFFIX
 from edgegrain.cli.output import Row
-from edgegrain.contract.errors import EdgegrainError, ImageError
-from edgegrain.contract.files import write_atomically
-from edgegrain.evaluation.baselines import best_at
+from edgegrain.evaluation.classical_codecs import best_at
+from edgegrain.pictures.comparison_sheet import Tile, draw_sheet
 
 MAX_SIDE = 1024
 """Classical codecs get the picture at no more than this, which only helps them at some hundred bytes."""

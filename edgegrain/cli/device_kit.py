@@ -26,9 +26,9 @@ def device_kit(
       edgegrain device-kit kit
       edgegrain device-kit kit --bundle my-bundle/ --force
     """
-    from edgegrain.contract.bundle_paths import find_bundle
-    from edgegrain.contract.files import write_atomically
-    from edgegrain.contract.manifest import MANIFEST_NAME, load_manifest
+    from codec_contract.bundle.manifest import MANIFEST_NAME, load_manifest
+    from codec_contract.bundle.paths import find_bundle
+    from codec_contract.files import write_atomically
 
     manifest = load_manifest(find_bundle(bundle))
     names = [name for name in sorted(manifest.files)

@@ -29,8 +29,8 @@ def doctor(
       edgegrain doctor --device cuda
       edgegrain doctor --bundle my-bundle/ --json
     """
-    from edgegrain.cli.health import Check, check_bundle, check_installation
-    from edgegrain.contract.bundle_paths import bundle_roots, find_bundle, installed_bundles
+    from codec_contract.bundle.paths import bundle_roots, find_bundle, installed_bundles
+    from edgegrain.cli.doctor_checks import Check, check_bundle, check_installation
 
     checks: list[Check] = []
 

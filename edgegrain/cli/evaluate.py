@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from codec_contract.errors import EdgegrainError
 from edgegrain.cli.output import ForceOption, JsonOption, print_json, with_progress
-from edgegrain.contract.errors import EdgegrainError
 
 if TYPE_CHECKING:
     from edgegrain.evaluation.evaluator import Evaluator
@@ -85,7 +85,7 @@ def evaluate(
     try:
         from edgegrain.evaluation.report import report_files
         from edgegrain.evaluation.results import summary as summarize
-        from edgegrain.training.pictures import list_pictures
+        from edgegrain.pictures.packed import list_pictures
     except ModuleNotFoundError as error:
         raise EdgegrainError(
             f"measuring needs {error.name}, which is not installed; install: pip install 'edgegrain[eval]'") from error
@@ -114,11 +114,11 @@ def _open(codec: Any, paths: list[Path], weights: Path | None, baselines: str, c
           journal: Path | None) -> Evaluator:
     import torch
 
-    from edgegrain.contract.cache_folder import cache_folder
+    from codec_contract.cache_folder import cache_folder
     from edgegrain.evaluation.evaluator import EvaluationConfig, Evaluator, curve_budgets, original_of, weights_id
-    from edgegrain.evaluation.journal import Journal
-    from edgegrain.evaluation.judge import Judge
-    from edgegrain.evaluation.metric_weights import find_weights
+    from edgegrain.evaluation.result_cache import Journal
+    from edgegrain.metrics.metric_weights import find_weights
+    from edgegrain.metrics.picture_metrics import Judge
 
     faces = codec.bundle.domain == "faces"
     folder = find_weights(weights, faces=faces)
@@ -142,7 +142,7 @@ def _refuse_existing(files: list[Path]) -> None:
 
 
 def _write(files: Mapping[str, bytes], numbers: list[str], folder: Path, results: Path | None, force: bool) -> None:
-    from edgegrain.contract.files import write_atomically
+    from codec_contract.files import write_atomically
 
     for file, content in sorted(files.items(), key=lambda item: item[0] == "report.html"):  # the page last
         write_atomically(folder / file, content, force=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from edgegrain.contract.errors import ExportError
+from codec_contract.errors import ExportError
 
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 

@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
+from codec_contract.bundle.controls import Control
+from codec_contract.oriented_square import UNITS, OrientedSquare
 from edgegrain.cli.output import JsonOption, Row, finish, run_all
-from edgegrain.contract.controls import Control
-from edgegrain.contract.oriented_square import UNITS, OrientedSquare
 
 
 def info(

@@ -11,7 +11,7 @@ LIBRARIES = ("typer", "rich")
 def app(arguments: Sequence[str] | None = None) -> None:
     """Run the command line on ``arguments``, by default the process's own; leaves by ``SystemExit``."""
     try:
-        from edgegrain.cli.application import application
+        from edgegrain.cli.app import application
     except ModuleNotFoundError as error:
         if error.name not in LIBRARIES:
             raise

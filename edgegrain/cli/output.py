@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from edgegrain.contract.errors import EdgegrainError
+from codec_contract.errors import EdgegrainError
 
 Item = TypeVar("Item")
 Row = dict[str, Any]

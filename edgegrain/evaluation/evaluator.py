@@ -17,9 +17,10 @@ from typing import Any, TypeVar
 import numpy as np
 import onnxruntime
 
-from edge_encoder.preprocessing import fit_picture, load_picture
-from edgegrain.contract.payload import FIT_CROP
-from edgegrain.evaluation.baselines import (
+from codec_contract.fit import fit_picture
+from codec_contract.payload import FIT_CROP
+from edge_encoder.preprocessing import load_picture
+from edgegrain.evaluation.classical_codecs import (
     CODECS,
     BaselineResult,
     Opponent,
@@ -27,11 +28,7 @@ from edgegrain.evaluation.baselines import (
     encode_lossless,
     library_versions,
 )
-from edgegrain.evaluation.journal import Journal
-from edgegrain.evaluation.judge import Comparison, Judge, Scores
-from edgegrain.evaluation.kid import Features
-from edgegrain.evaluation.metric_weights import FILES
-from edgegrain.evaluation.metrics import Picture
+from edgegrain.evaluation.result_cache import Journal
 from edgegrain.evaluation.results import (
     BY_LPIPS,
     BY_PSNR,
@@ -42,6 +39,10 @@ from edgegrain.evaluation.results import (
     packed,
     row_from,
 )
+from edgegrain.metrics.kid import Features
+from edgegrain.metrics.metric_weights import FILES
+from edgegrain.metrics.picture_metrics import Comparison, Judge, Scores
+from edgegrain.metrics.psnr_ssim import Picture
 from sdk import Codec
 
 Key = TypeVar("Key")

@@ -19,22 +19,22 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from edge_encoder.architectures import HR_SIZES, LR_SIZES, encoder_config
-from edge_encoder.float_encoder import FloatEncoderConfig, RRDBEncoder
 from edge_encoder.lowering import lower
 from edge_encoder.twin import EncoderTwin
-from server_decoder.gcfsr import GCFSR, GCFSRConfig
-from server_decoder.gcfsr import PRESETS as GCFSR_PRESETS
-from server_decoder.glean import GLEAN, GLEANConfig
-from server_decoder.glean import PRESETS as GLEAN_PRESETS
+from server_decoder.face_sr.gcfsr import GCFSR, GCFSRConfig
+from server_decoder.face_sr.gcfsr import PRESETS as GCFSR_PRESETS
+from server_decoder.face_sr.glean import GLEAN, GLEANConfig
+from server_decoder.face_sr.glean import PRESETS as GLEAN_PRESETS
 from server_decoder.grain.code_predictor import CodePredictor, CodesConfig
 from server_decoder.grain.fusion import FeatureFusion, FusionConfig, PictureFusion
 from server_decoder.grain.grain import GrainConfig
 from server_decoder.grain.presets import PRESETS
 from server_decoder.grain.prior_config import PriorConfig
 from server_decoder.grain.rrdb_decoder import FACES_256_LR16, PAPER_1024_LR16, DecoderConfig, RRDBDecoder
-from server_decoder.irn import IRN, IRNConfig
-from server_decoder.irn import PRESETS as IRN_PRESETS
-from server_decoder.mobile_stylegan import MOBILE_STYLEGAN_256, MOBILE_STYLEGAN_1024
+from server_decoder.grain.rrdb_encoder import FloatEncoderConfig, RRDBEncoder
+from server_decoder.irn.network import IRN, IRNConfig
+from server_decoder.irn.network import PRESETS as IRN_PRESETS
+from server_decoder.mobile_stylegan.generator import MOBILE_STYLEGAN_256, MOBILE_STYLEGAN_1024
 from server_decoder.stylegan2.discriminator import Discriminator
 from server_decoder.stylegan2.synthesis import CONFIG_F_256, CONFIG_F_1024
 

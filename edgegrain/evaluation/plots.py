@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
-from edgegrain.evaluation.baselines import CODECS
+from edgegrain.evaluation.classical_codecs import CODECS
 from edgegrain.evaluation.results import BY_LPIPS, BY_PSNR
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart too; each codec has a marker of its own besides.

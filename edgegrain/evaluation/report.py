@@ -11,9 +11,10 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from edgegrain.evaluation.baselines import CODECS, Thoroughness, rebuild
+from edgegrain.evaluation.classical_codecs import CODECS, Thoroughness, rebuild
 from edgegrain.evaluation.evaluator import original_of
 from edgegrain.evaluation.plots import rate_distortion, rate_perception
+from edgegrain.evaluation.report_sheets import Tile, draw_sheet
 from edgegrain.evaluation.results import (
     CLASSICAL_BY_LPIPS,
     CLASSICAL_BY_PSNR,
@@ -22,7 +23,6 @@ from edgegrain.evaluation.results import (
     summary_json,
     tsv,
 )
-from edgegrain.evaluation.sheets import Tile, draw_sheet
 from sdk import Codec
 
 SCORE_TITLES = {"psnr": "PSNR ↑", "ssim": "SSIM ↑", "lpips_alex": "LPIPS-Alex ↓", "lpips_vgg": "LPIPS-VGG ↓",

@@ -16,9 +16,9 @@ import onnxruntime
 import torch
 
 import edgegrain
-from edgegrain.evaluation.baselines import Setting, library_versions
-from edgegrain.evaluation.judge import Scores
-from edgegrain.evaluation.kid import FEATURE_NETWORK, Features, kernel_distance
+from edgegrain.evaluation.classical_codecs import Setting, library_versions
+from edgegrain.metrics.kid import FEATURE_NETWORK, Features, kernel_distance
+from edgegrain.metrics.picture_metrics import Scores
 from sdk.known_bundles import BundleInfo
 
 CLASSICAL = "classical"

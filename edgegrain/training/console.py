@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from edgegrain.contract.errors import EdgegrainError
+from codec_contract.errors import EdgegrainError
 
 
 @contextlib.contextmanager

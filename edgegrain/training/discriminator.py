@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgegrain.contract.errors import ModelError
+from codec_contract.errors import ModelError
 from server_decoder.grain.rrdb import NEGATIVE_SLOPE, initialize
 from server_decoder.stylegan2.layers import minibatch_stddev
 

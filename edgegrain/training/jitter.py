@@ -1,6 +1,6 @@
 """Small changes of training pictures, so that a decoder sees more of them than there are.
 
-Unlike `edgegrain.training.augment`, whose pictures only a discriminator sees, these are restored: so nothing is
+Unlike `edgegrain.training.stylegan.augment`, whose pictures only a discriminator sees, these are restored: so nothing is
 resampled (shifts are by whole pixels, edges mirrored) and light and colour stay those that a camera might have chosen.
 A shift of less than an LR's pixel changes all of the LR.
 """

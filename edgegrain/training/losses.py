@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from edgegrain.evaluation.identity import FaceIdentity
-from edgegrain.evaluation.lpips import LPIPS, PERIOD
+from edgegrain.metrics.identity import FaceIdentity
+from edgegrain.metrics.lpips import LPIPS, PERIOD
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def picture_loss(weights: LossWeights, picture: Tensor, target: Tensor, lpips: L
         picture, target: ``[B, 3, S, S]`` in [-1, 1].
         lpips: may be None if its weight is 0.
         identity: descriptor network, or None off faces or while pictures are still too blurred for it to say anything.
-        offset: rows and columns, below `edgegrain.evaluation.lpips.PERIOD`, from which on LPIPS sees the two pictures,
+        offset: rows and columns, below `edgegrain.metrics.lpips.PERIOD`, from which on LPIPS sees the two pictures,
             without as many at the far edges as make a whole period; None: it sees them whole. A decoder judged at one
             phase only learns a texture of that period, which LPIPS at that phase takes for detail.
     """

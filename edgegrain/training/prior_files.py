@@ -7,13 +7,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from edgegrain.contract.errors import EdgegrainError
-from edgegrain.training.face_sr_configs import FaceSRTraining
-from edgegrain.training.stages import FACES, StageConfig
-from export.decoder_sources import described_prior
+from codec_contract.errors import EdgegrainError
+from edgegrain.training.face_sr.recipes import FaceSRTraining
+from edgegrain.training.grain.stages import FACES, StageConfig
+from export.decoder.sources import described_prior
+from server_decoder.generative_prior import GenerativePrior
 from server_decoder.grain.grain import GrainConfig
 from server_decoder.grain.prior_config import PriorConfig
-from server_decoder.prior import GenerativePrior
 from server_decoder.prior_store import DEFAULT_PRIOR
 from server_decoder.stylegan2 import checkpoints
 from server_decoder.stylegan2.synthesis import StyleGAN2Config

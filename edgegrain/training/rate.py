@@ -13,8 +13,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from edgegrain.contract.lr_context import CONTEXT_SIZES, MIDDLE, neighbour_indices, positions
-from edgegrain.training.fit_coder import FloatNetwork, code_length
+from codec_contract.lr_coder.context import CONTEXT_SIZES, MIDDLE, neighbour_indices, positions
+from edgegrain.publishing.fit_coder import FloatNetwork, code_length
 
 WIDTHS = (64, 64)
 """Hidden units of the coder's networks: fewer than `fit_tables` takes, as these learn in every step."""
@@ -38,7 +38,7 @@ class RateModel(nn.Module):
     def contexts(self, levels: Tensor, channel: int) -> tuple[Tensor, Tensor]:
         """Contexts ``[B, h * w, n]`` and references ``[B, h * w]`` of a channel of LRs ``[B, 3, h, w]``, 0...255.
 
-        Those of `edgegrain.contract.lr_context`, except that the reference is not rounded.
+        Those of `codec_contract.lr_coder.context`, except that the reference is not rounded.
         """
         pixels = levels.flatten(2).transpose(1, 2)  # [B, h * w, 3]
         outside = pixels.new_full((len(pixels), 1, 3), MIDDLE)

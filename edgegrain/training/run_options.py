@@ -7,8 +7,8 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from edgegrain.contract.errors import EdgegrainError
-from edgegrain.training.placement import DEVICES
+from codec_contract.errors import EdgegrainError
+from edgegrain.training.distributed import DEVICES
 
 Recipe = TypeVar("Recipe")
 

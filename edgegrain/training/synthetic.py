@@ -8,8 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from edgegrain.training.placement import mixed_precision
-from server_decoder.prior import GenerativePrior
+from edgegrain.training.distributed import mixed_precision
+from server_decoder.generative_prior import GenerativePrior
 
 
 class SyntheticBatch(NamedTuple):

@@ -18,13 +18,14 @@ from typing import Annotated
 import torch
 import typer
 
-from edgegrain.contract.bundle_paths import find_bundle
-from edgegrain.contract.errors import BundleError, EdgegrainError
-from edgegrain.evaluation.metric_weights import find_weights
-from edgegrain.training.checkpoint import checkpoint_path
-from edgegrain.training.configs import CONFIGS, SMOKE_PICTURES
+from codec_contract.bundle.paths import find_bundle
+from codec_contract.errors import BundleError, EdgegrainError
+from edgegrain.metrics.metric_weights import find_weights
 from edgegrain.training.console import errors_on_one_line, progress_bar
-from edgegrain.training.loop import train
+from edgegrain.training.grain.checkpoint import checkpoint_path
+from edgegrain.training.grain.loop import train
+from edgegrain.training.grain.recipes import CONFIGS, SMOKE_PICTURES
+from edgegrain.training.grain.stages import StageConfig
 from edgegrain.training.prior_files import load_discriminator, load_prior
 from edgegrain.training.run_folder import run_folder
 from edgegrain.training.run_options import (
@@ -37,8 +38,7 @@ from edgegrain.training.run_options import (
     ThreadsOption,
     recipe_of,
 )
-from edgegrain.training.stages import StageConfig
-from export.decoder_sources import TRAINED
+from export.decoder.sources import TRAINED
 
 PICTURES = 27_000
 

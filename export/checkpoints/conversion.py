@@ -11,8 +11,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from edgegrain.contract.errors import ModelError
-from export.checkpoints.bundles import (
+from codec_contract.errors import ModelError
+from export.bundle.face_sr_bundle import COMPARED
+from export.bundle.irn_bundle import TILE, TILE_OVERLAP, made_tiles, write_irn_bundle
+from export.checkpoints.checkpoint_bundles import (
     PAPERS_REDUCTION,
     Target,
     sources,
@@ -24,14 +26,12 @@ from export.checkpoints.gcfsr import load_gcfsr_checkpoint
 from export.checkpoints.glean import load_glean_checkpoint
 from export.checkpoints.grain import load_grain_checkpoint
 from export.checkpoints.irn import load_irn_checkpoint
-from export.checkpoints.placement import Placement
-from export.encoder_files import require_formats
-from export.face_sr_bundle import COMPARED
-from export.irn import TILE, TILE_OVERLAP, made_tiles, write_irn_bundle
-from export.server import Comparison
-from server_decoder.irn_weights import WEIGHTS, save_irn
+from export.checkpoints.tensor_map import Placement
+from export.decoder.command import Comparison
+from export.encoder.formats import require_formats
+from server_decoder.irn.weights import WEIGHTS, save_irn
 from server_decoder.stylegan2 import checkpoints as stylegan2
-from server_decoder.stylegan2.layouts import NVIDIA, ROSINALITY
+from server_decoder.stylegan2.checkpoint_layouts import NVIDIA, ROSINALITY
 
 FORMATS = ("onnx",)
 USUAL_FACTOR = 16
@@ -61,7 +61,7 @@ class Options:
         domain: what the network was trained for; only GLEANs were published for others than faces.
         formats: of the bundle's encoder; ``onnx`` is among them.
         force: replace what is there.
-        reduction: of GLEAN's and GCFSR's bundles, a key of `export.reductions.REDUCTIONS`.
+        reduction: of GLEAN's and GCFSR's bundles, a key of `export.bundle.reductions.REDUCTIONS`.
     """
 
     lr: int | None = None

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import torch
 
-from edgegrain.contract.errors import ModelError
-from export.checkpoints.placement import Placement, TensorFile, digest, fill, open_tensors, place
-from server_decoder.gcfsr import GCFSR, GCFSRConfig
+from codec_contract.errors import ModelError
+from export.checkpoints.tensor_map import Placement, TensorFile, digest, fill, open_tensors, place
+from server_decoder.face_sr.gcfsr import GCFSR, GCFSRConfig
 
 START = 16
 """Side of the coarsest features, fixed in the authors' code."""

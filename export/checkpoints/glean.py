@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgegrain.contract.errors import ModelError
-from export.checkpoints.placement import Placement, TensorFile, digest, fill, open_tensors, place
-from server_decoder.glean import BASE, GLEAN, GLEANConfig
+from codec_contract.errors import ModelError
+from export.checkpoints.tensor_map import Placement, TensorFile, digest, fill, open_tensors, place
+from server_decoder.face_sr.glean import BASE, GLEAN, GLEANConfig
 from server_decoder.grain.prior_config import PriorConfig
-from server_decoder.stylegan2.layouts import Layout, translate_generator
+from server_decoder.stylegan2.checkpoint_layouts import Layout, translate_generator
 from server_decoder.stylegan2.synthesis import StyleGAN2Config
 
 BANK = "generator."

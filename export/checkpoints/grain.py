@@ -15,15 +15,15 @@ from pathlib import Path
 
 from torch import Tensor
 
-from edge_encoder.float_encoder import FloatEncoderConfig, RRDBEncoder
-from edgegrain.contract.errors import ModelError
-from export.checkpoints.placement import Placement, TensorFile, digest, fill, open_tensors, place
+from codec_contract.errors import ModelError
+from export.checkpoints.tensor_map import Placement, TensorFile, digest, fill, open_tensors, place
 from server_decoder.grain.code_predictor import CodesConfig
 from server_decoder.grain.fusion import FusionConfig
 from server_decoder.grain.grain import PRIOR, Grain, GrainConfig
 from server_decoder.grain.prior_config import PriorConfig
 from server_decoder.grain.rrdb_decoder import DecoderConfig, Scale
-from server_decoder.stylegan2.layouts import ROSINALITY, translate_generator
+from server_decoder.grain.rrdb_encoder import FloatEncoderConfig, RRDBEncoder
+from server_decoder.stylegan2.checkpoint_layouts import ROSINALITY, translate_generator
 from server_decoder.stylegan2.synthesis import StyleGAN2Config
 
 GENERATOR, MEAN_CODE = "decoder.", "latent_avg"

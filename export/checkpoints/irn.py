@@ -11,9 +11,9 @@ from pathlib import Path
 
 import torch
 
-from edgegrain.contract.errors import ModelError
-from export.checkpoints.placement import Placement, TensorFile, digest, fill, open_tensors, place
-from server_decoder.irn import IRN, RGB, IRNConfig
+from codec_contract.errors import ModelError
+from export.checkpoints.tensor_map import Placement, TensorFile, digest, fill, open_tensors, place
+from server_decoder.irn.network import IRN, RGB, IRNConfig
 
 _HAAR, _GROWTH = "operations.{}.haar_weights", "operations.{}.F.conv1.weight"
 _PARTS = {"phi": "F", "eta": "G", "rho": "H"}

@@ -6,10 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgegrain.contract.errors import ModelError
+from codec_contract.errors import ModelError
 from server_decoder.cuda_ops.fused_ops import demod_bias_act, inverse_haar
 from server_decoder.cuda_ops.half import CLAMP, normalized_filters, normalized_style
-from server_decoder.mobile_stylegan import (
+from server_decoder.generative_prior import Offsets, Synthesis, shifted
+from server_decoder.mobile_stylegan.generator import (
     Block,
     MobileStyleGAN,
     MobileStyleGANConfig,
@@ -18,7 +19,6 @@ from server_decoder.mobile_stylegan import (
     WaveletHead,
     modulate,
 )
-from server_decoder.prior import Offsets, Synthesis, shifted
 
 
 class FusedMobileStyleGAN(MobileStyleGAN):

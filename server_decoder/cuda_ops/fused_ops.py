@@ -78,7 +78,7 @@ def upsample(x: Tensor, *, fused: bool = True) -> Tensor:
 
 
 def inverse_haar(bands: Tensor, style: Tensor | None = None, *, scale: float = 1.0, fused: bool = True) -> Tensor:
-    """``InverseHaar``: `server_decoder.mobile_stylegan.inverse_haar` of ``scale * style * bands``.
+    """``InverseHaar``: `server_decoder.mobile_stylegan.generator.inverse_haar` of ``scale * style * bands``.
 
     Args:
         bands: float32 or float16 ``[B, 4C, H, W]``.

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from server_decoder.cuda_ops.fused_ops import demod_bias_act, filtered_bias_act, upsample
 from server_decoder.cuda_ops.half import CLAMP, normalized_filters, normalized_style
-from server_decoder.prior import Offsets, Synthesis, shifted
+from server_decoder.generative_prior import Offsets, Synthesis, shifted
 from server_decoder.stylegan2.layers import ModulatedConv, StyledLayer, ToRGB, demodulation, per_channel
 from server_decoder.stylegan2.synthesis import StyleGAN2, StyleGAN2Config
 

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgegrain.contract.errors import DeviceError
+from codec_contract.errors import DeviceError
 
 if TYPE_CHECKING:
     import onnxruntime

@@ -85,7 +85,7 @@ def filtered_bias_act(
 
 
 def inverse_haar(bands: npt.ArrayLike, style: npt.ArrayLike | None = None, *, scale: float = 1.0) -> Array:
-    """``InverseHaar``: ``server_decoder.mobile_stylegan.inverse_haar`` of ``scale * style * bands``.
+    """``InverseHaar``: ``server_decoder.mobile_stylegan.generator.inverse_haar`` of ``scale * style * bands``.
 
     Args:
         bands: ``[B, 4C, H, W]``: ll, b1 (between rows), b2 (between columns), b3 (between diagonals), C channels each.

@@ -14,12 +14,12 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
-from edgegrain.contract.errors import ModelError
+from codec_contract.errors import ModelError
+from server_decoder.generative_prior import GenerativePrior, Synthesis
 from server_decoder.grain.code_predictor import CodePredictor, CodesConfig
 from server_decoder.grain.fusion import FeatureFusion, FusionConfig, PictureFusion
 from server_decoder.grain.prior_config import PriorConfig
 from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder
-from server_decoder.prior import GenerativePrior, Synthesis
 
 ENCODERS = ("exact", "rrdb", "area")
 KIND = "grain"

@@ -18,7 +18,7 @@ from server_decoder.grain.rrdb_decoder import (
     DecoderConfig,
     Scale,
 )
-from server_decoder.mobile_stylegan import (
+from server_decoder.mobile_stylegan.generator import (
     MOBILE_STYLEGAN_256,
     MOBILE_STYLEGAN_512,
     MOBILE_STYLEGAN_1024,

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from server_decoder.mobile_stylegan import MobileStyleGAN, MobileStyleGANConfig
-from server_decoder.prior import GenerativePrior
+from server_decoder.generative_prior import GenerativePrior
+from server_decoder.mobile_stylegan.generator import MobileStyleGAN, MobileStyleGANConfig
 from server_decoder.stylegan2.synthesis import StyleGAN2, StyleGAN2Config
 
 NETWORKS: dict[str, type[StyleGAN2Config] | type[MobileStyleGANConfig]] = {
@@ -22,8 +22,8 @@ class PriorConfig:
     Attributes:
         kind: one of `NETWORKS`.
         network: the configuration of that kind.
-        compact: its weights are rounded to what a compact export keeps of them (`export.decoder_graph.round_weights`),
-            so that the rest learns around the generator that ships. `export.decoder_sources.described_prior` loads it.
+        compact: its weights are rounded to what a compact export keeps of them (`export.decoder.decoder_graph.round_weights`),
+            so that the rest learns around the generator that ships. `export.decoder.sources.described_prior` loads it.
     """
 
     kind: str

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from edgegrain.contract.errors import ModelError
+from codec_contract.errors import ModelError
+from server_decoder.generative_prior import GenerativePrior
 from server_decoder.grain.grain import Grain, GrainConfig
-from server_decoder.prior import GenerativePrior
 from server_decoder.weight_file import read_header, read_weights, write_weights
 
 _CONFIG = "grain"

@@ -20,10 +20,10 @@ from safetensors.torch import load_file
 from safetensors.torch import save as serialize
 from torch import Tensor
 
-from edgegrain.contract.errors import ModelError
-from edgegrain.contract.files import write_atomically
+from codec_contract.errors import ModelError
+from codec_contract.files import write_atomically
+from server_decoder.stylegan2.checkpoint_layouts import NVIDIA, ROSINALITY, Layout, Networks, translate
 from server_decoder.stylegan2.discriminator import Discriminator
-from server_decoder.stylegan2.layouts import NVIDIA, ROSINALITY, Layout, Networks, translate
 from server_decoder.stylegan2.synthesis import StyleGAN2, StyleGAN2Config
 
 FORMAT = "edgegrain-stylegan2-1"

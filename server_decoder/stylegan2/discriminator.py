@@ -6,7 +6,7 @@ import math
 
 from torch import Tensor, nn
 
-from edgegrain.contract.errors import ModelError
+from codec_contract.errors import ModelError
 from server_decoder.stylegan2.layers import EqualizedConv, EqualizedLinear, activate, minibatch_stddev
 from server_decoder.stylegan2.synthesis import StyleGAN2Config
 

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edgegrain.contract.errors import ModelError
-from server_decoder.prior import GenerativePrior, Offsets, Synthesis, shifted
+from codec_contract.errors import ModelError
+from server_decoder.generative_prior import GenerativePrior, Offsets, Synthesis, shifted
 from server_decoder.stylegan2.layers import BilinearFilter, StyledLayer, ToRGB
 from server_decoder.stylegan2.mapping import MappingNetwork, mean_code
 

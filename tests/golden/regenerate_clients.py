@@ -26,20 +26,21 @@ import numpy.typing as npt
 from PIL import Image
 
 import sdk
-from edge_encoder.golden_inputs import generator_bytes, golden_input
-from edge_encoder.preprocessing import content_size, fit_picture, load_picture
-from edgegrain.contract.bundle_paths import DEFAULT_BUNDLE, find_bundle
-from edgegrain.contract.errors import PayloadError
-from edgegrain.contract.lr_coder import CoderTables, encode_lr
-from edgegrain.contract.manifest import load_manifest
-from edgegrain.contract.oriented_square import OrientedSquare
-from edgegrain.contract.payload import (
+from codec_contract.bundle.manifest import load_manifest
+from codec_contract.bundle.paths import DEFAULT_BUNDLE, find_bundle
+from codec_contract.errors import PayloadError
+from codec_contract.fit import content_size, fit_picture
+from codec_contract.lr_coder.coder import CoderTables, encode_lr
+from codec_contract.oriented_square import OrientedSquare
+from codec_contract.payload import (
     CODING_DEFLATE,
     CODING_RAW,
     FIT_ALIGN,
     decode_payload,
     encode_payload,
 )
+from edge_encoder.golden_inputs import generator_bytes, golden_input
+from edge_encoder.preprocessing import load_picture
 from tests.golden.regenerate_contract import golden_lr, json_bytes, regenerate
 
 FOLDER = Path(__file__).parent / "clients"

@@ -20,10 +20,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from codec_contract.lr_coder.coder_tables import CoderTables
+from codec_contract.payload import encode_payload
+from codec_contract.resize import exact_resize
 from edge_encoder.golden_inputs import generator_bytes
-from edgegrain.contract.coder_tables import CoderTables
-from edgegrain.contract.payload import encode_payload
-from edgegrain.contract.resize import exact_resize
 
 FOLDER = Path(__file__).parent / "contract"
 CONTRACT_ID = hashlib.sha256(b"edgegrain golden contract").digest()

@@ -16,11 +16,11 @@ import pytest
 from PIL import Image
 
 import sdk
-from edge_encoder import face_models
-from edge_encoder.face_alignment import cut_square, ffhq_square
-from edge_encoder.face_landmarks import FaceFinder
-from edgegrain.contract.errors import ModelError
-from edgegrain.contract.oriented_square import OrientedSquare
+from codec_contract.errors import ModelError
+from codec_contract.oriented_square import OrientedSquare
+from edge_encoder.faces import models as face_models
+from edge_encoder.faces.alignment import cut_square, ffhq_square
+from edge_encoder.faces.landmarks import FaceFinder
 
 FACES = 6
 

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 import sdk
-from edgegrain.contract.payload import parse_header
+from codec_contract.payload import parse_header
 from tests.process_tree import command_line, descendants, parent
 from tests.tiny_bundle import HR, write_tiny_bundle
 
@@ -81,7 +81,7 @@ def reach(run: subprocess.Popen[str], out: Path, least: int) -> None:
 
 def network_process(run: int) -> int:
     """One of the processes in which a run's networks are."""
-    return next(pid for pid in descendants(run) if "server_decoder.service.worker" in command_line(pid))
+    return next(pid for pid in descendants(run) if "edgegrain.service.worker" in command_line(pid))
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 import sdk
+from codec_contract.bundle.paths import DEFAULT_BUNDLE, installed_bundles
 from edgegrain.cli.demonstration import shipped_portrait
-from edgegrain.cli.health import check_bundle
-from edgegrain.contract.bundle_paths import DEFAULT_BUNDLE, installed_bundles
+from edgegrain.cli.doctor_checks import check_bundle
 
 pytestmark = pytest.mark.skipif(
     DEFAULT_BUNDLE not in installed_bundles(), reason=f"the bundle {DEFAULT_BUNDLE} is not installed")

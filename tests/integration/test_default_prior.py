@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from codec_contract.bundle.manifest import Manifest, load_manifest
+from codec_contract.quantization import dequantize
 from edge_encoder.integer_network import load, run_reference
-from edgegrain.contract.manifest import Manifest, load_manifest
-from edgegrain.contract.quantization import dequantize
-from edgegrain.evaluation.lpips import LPIPS
-from edgegrain.training.pictures import list_pictures, read_square
-from export.decoder_sources import ENCODER, bundle_decoder
+from edgegrain.metrics.lpips import LPIPS
+from edgegrain.pictures.packed import list_pictures, read_square
+from export.decoder.sources import ENCODER, bundle_decoder
 from server_decoder.grain.grain import Grain
 
 

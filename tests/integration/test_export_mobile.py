@@ -12,14 +12,14 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from codec_contract.errors import ExportError
 from edge_encoder.integer_network import IntegerNetwork, load
-from edgegrain.contract.errors import ExportError
-from export.encoder_files import export_encoder
-from export.encoder_graph import exact_graph
-from export.inputs import find_pictures, make_inputs
-from export.int8_weights import int8_parts
-from export.runtimes import coreml_runtimes, load_runtimes, onnx_runtimes, tflite_runtimes
-from export.verify import require_exact, verify
+from export.encoder.formats import export_encoder
+from export.encoder.graph import exact_graph
+from export.encoder.int8_weights import int8_parts
+from export.proof.proof_inputs import find_pictures, make_inputs
+from export.proof.runtimes import coreml_runtimes, load_runtimes, onnx_runtimes, tflite_runtimes
+from export.proof.verify import require_exact, verify
 from tests.networks import random_network
 
 INPUTS = 200

@@ -12,19 +12,19 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import sdk
+from codec_contract.bundle.manifest import load_manifest, verify_bundle
+from codec_contract.errors import BundleError, ExportError, ModelError
+from codec_contract.quantization import dequantize, quantize
 from edge_encoder.integer_network import run_reference
-from edgegrain.contract.errors import BundleError, ExportError, ModelError
-from edgegrain.contract.manifest import load_manifest, verify_bundle
-from edgegrain.contract.quantization import dequantize, quantize
-from export.decoder_graph import round_weights
-from export.decoder_sources import area_average, bundle_decoder, find_decoder
-from export.face_sr import Options, find_weights, main, write_face_sr_bundle
-from export.licences import BY_DOMAIN, UNSTATED
-from server_decoder.face_sr_weights import load_gcfsr, load_glean
-from server_decoder.gcfsr import GCFSRUpscaler
+from edgegrain.service.engine import Engine, Stages
+from edgegrain.service.engine_options import RestoreOptions
+from export.bundle.face_sr_command import Options, find_weights, main, write_face_sr_bundle
+from export.bundle.licences import BY_DOMAIN, UNSTATED
+from export.decoder.decoder_graph import round_weights
+from export.decoder.sources import area_average, bundle_decoder, find_decoder
+from server_decoder.face_sr.gcfsr import GCFSRUpscaler
+from server_decoder.face_sr.weights import load_gcfsr, load_glean
 from server_decoder.prior_store import load_prior
-from server_decoder.service.engine import Engine, Stages
-from server_decoder.service.engine_options import RestoreOptions
 from tests.face_sr import store_gcfsr, store_glean
 
 HR = 64

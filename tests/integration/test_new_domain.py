@@ -11,20 +11,20 @@ import pytest
 from PIL import Image
 
 import sdk
+from codec_contract.bundle.manifest import load_manifest
 from edge_encoder.integer_network import load, run_reference
-from edgegrain.contract.manifest import load_manifest
-from edgegrain.training import publish as publishing
-from edgegrain.training.configs import CONFIGS
-from edgegrain.training.fit_coder import fit_tables
-from edgegrain.training.loop import train
-from edgegrain.training.pictures import made_up
-from edgegrain.training.prior_configs import PRIOR_CONFIGS
+from edgegrain.pictures.packed import made_up
+from edgegrain.publishing import publish as publishing
+from edgegrain.publishing.fit_coder import fit_tables
+from edgegrain.publishing.publish import publish
+from edgegrain.training.grain.loop import train
+from edgegrain.training.grain.recipes import CONFIGS
 from edgegrain.training.prior_files import load_prior
-from edgegrain.training.prior_loop import train_prior
-from edgegrain.training.prior_run import NETWORKS
-from edgegrain.training.publish import publish
-from export.bundle import assemble_bundle
-from export.licences import UNSTATED
+from edgegrain.training.stylegan.loop import train_prior
+from edgegrain.training.stylegan.recipes import PRIOR_CONFIGS
+from edgegrain.training.stylegan.run import NETWORKS
+from export.bundle.licences import UNSTATED
+from export.bundle.writer import assemble_bundle
 
 SIDE, LR = 64, 16
 STAGES = ("stage1", "stage2", "stage3", "final")

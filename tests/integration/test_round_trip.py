@@ -9,16 +9,17 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from codec_contract import quantization
+from codec_contract.bundle.manifest import Manifest, load_manifest
+from codec_contract.fit import fit_picture
+from codec_contract.lr_coder.coder_tables import CoderTables
+from codec_contract.payload import decode_payload, encode_payload
 from edge_encoder import integer_network as integer
-from edge_encoder.preprocessing import fit_picture, load_picture
-from edgegrain.contract import quantization
-from edgegrain.contract.coder_tables import CoderTables
-from edgegrain.contract.manifest import Manifest, load_manifest
-from edgegrain.contract.payload import decode_payload, encode_payload
-from export.mil_interpreter import MilProgram
-from export.runtimes import tflite_runtimes
-from server_decoder import runtime as decoder_runtime
-from server_decoder.runtime import DecoderSession
+from edge_encoder.preprocessing import load_picture
+from export.proof.mil_interpreter import MilProgram
+from export.proof.runtimes import tflite_runtimes
+from server_decoder import decoder_session as decoder_runtime
+from server_decoder.decoder_session import DecoderSession
 
 HALF_RANGE = 127.5
 

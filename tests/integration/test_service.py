@@ -23,7 +23,7 @@ import pytest
 from PIL import Image
 
 import sdk
-from server_decoder.service.server import listen
+from edgegrain.service.uvicorn_server import listen
 from tests.service_harness import PAYLOAD, SOON, get, post, raw_payloads, stub_worker, until
 from tests.service_process import ROOT, SERVE, Process, running, serve_with
 from tests.tiny_bundle import convolutional_decoder, write_tiny_bundle

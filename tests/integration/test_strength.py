@@ -20,14 +20,14 @@ import pytest
 from PIL import Image
 
 import sdk
+from codec_contract.bundle import paths as bundle_paths
+from codec_contract.bundle.manifest import load_manifest
+from codec_contract.lr_coder.coder import CoderTables
+from codec_contract.payload import CODING_RAW, encode_payload
 from edgegrain.cli.main import app
-from edgegrain.contract import bundle_paths
-from edgegrain.contract.lr_coder import CoderTables
-from edgegrain.contract.manifest import load_manifest
-from edgegrain.contract.payload import CODING_RAW, encode_payload
-from server_decoder.runtime import DecoderSession
-from server_decoder.service.engine import Engine, Stages
-from server_decoder.service.engine_options import RestoreOptions
+from edgegrain.service.engine import Engine, Stages
+from edgegrain.service.engine_options import RestoreOptions
+from server_decoder.decoder_session import DecoderSession
 from tests.service_harness import SOON, LiveService, live_service, raw_payloads
 from tests.tiny_bundle import HR, LR, STRENGTH_DEFAULT, write_steered_bundle, write_tiny_bundle
 

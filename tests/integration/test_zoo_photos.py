@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.quality.rescaling import bicubic_pair, luma_psnr
+from codec_contract.lr_coder.coder_tables import CoderTables
 from edge_encoder.preprocessing import load_picture
-from edgegrain.contract.coder_tables import CoderTables
-from edgegrain.evaluation.judge import unit_batch
-from edgegrain.evaluation.lpips import LPIPS
-from edgegrain.evaluation.rescaling import bicubic_pair, luma_psnr
-from server_decoder.irn import IRN, PRESETS, round_to_levels
-from server_decoder.irn_weights import load_irn, read_training
+from edgegrain.metrics.lpips import LPIPS
+from edgegrain.metrics.picture_metrics import unit_batch
+from server_decoder.irn.network import IRN, PRESETS, round_to_levels
+from server_decoder.irn.weights import load_irn, read_training
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics.image.kid import KernelInceptionDistance
 
-from edgegrain.evaluation.kid import kernel_distance
+from edgegrain.metrics.kid import kernel_distance
 
 
 class Flattened(nn.Module):

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from edgegrain.evaluation.judge import unit_batch
-from edgegrain.evaluation.lpips import LPIPS
+from edgegrain.metrics.lpips import LPIPS
+from edgegrain.metrics.picture_metrics import unit_batch
 
 EXAMPLES = Path(__file__).parent / "lpips_examples"
 # Of the reference to the two distorted pictures. AlexNet: as printed. VGG16: of the published weights in float32; ours

@@ -13,8 +13,8 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from edgegrain.contract.errors import ModelError
-from server_decoder.mobile_stylegan import MobileStyleGAN, load_mobile_stylegan
+from codec_contract.errors import ModelError
+from server_decoder.mobile_stylegan.generator import MobileStyleGAN, load_mobile_stylegan
 from server_decoder.prior_store import DEFAULT_PRIOR, find_prior
 
 REFERENCE = Path(__file__).parents[1] / "golden" / "mobile_stylegan" / "reference.npz"

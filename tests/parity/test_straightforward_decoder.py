@@ -6,11 +6,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from benchmarks.straightforward import inverse_haar, modulated_conv2d, straightforward_decoder, straightforward_prior
-from export.decoder_sources import random_decoder
-from server_decoder import mobile_stylegan
-from server_decoder.mobile_stylegan import MobileStyleGAN, MobileStyleGANConfig
-from server_decoder.serving import fused_prior, served_decoder
+from benchmarks.speed.straightforward import (
+    inverse_haar,
+    modulated_conv2d,
+    straightforward_decoder,
+    straightforward_prior,
+)
+from export.decoder.sources import random_decoder
+from server_decoder.inference import fused_prior, served_decoder
+from server_decoder.mobile_stylegan import generator as mobile_stylegan
+from server_decoder.mobile_stylegan.generator import MobileStyleGAN, MobileStyleGANConfig
 from server_decoder.stylegan2.layers import ModulatedConv
 
 RELATIVE = 1e-4

@@ -16,7 +16,7 @@ interface StoredPayload {
 }
 
 const { tables, contractId } = defaultBundle();
-const GENERIC = readCoderTables(readJson("edgegrain/contract/default_coder.json"));
+const GENERIC = readCoderTables(readJson("codec_contract/lr_coder/default_coder.json"));
 const BODIES = readJson<{ bodies: { size: [number, number]; lr: string; body: string }[] }>(
   "tests/golden/clients/bodies.json",
 ).bodies;
@@ -97,7 +97,7 @@ describe("refuses to write", () => {
 });
 
 describe("refuses coder tables", () => {
-  const good = () => structuredClone(readJson<any>("edgegrain/contract/default_coder.json"));
+  const good = () => structuredClone(readJson<any>("codec_contract/lr_coder/default_coder.json"));
 
   test.each<[string, (tables: any) => void]>([
     ["of another format", (source) => (source.format = "edgegrain coder tables 2")],

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from codec_contract.errors import ExportError
 from edge_encoder import bounds
 from edge_encoder.integer_network import INPUT, IntegerConv, IntegerNetwork
-from edgegrain.contract.errors import ExportError
 from tests.networks import random_network
 
 

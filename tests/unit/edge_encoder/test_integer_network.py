@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from codec_contract.errors import BundleError, ImageError
 from edge_encoder import integer_network as integer
 from edge_encoder.integer_network import INPUT, IntegerConv, IntegerNetwork
-from edgegrain.contract.errors import BundleError, ImageError
 from tests.networks import random_network
 
 

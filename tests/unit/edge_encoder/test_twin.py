@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from codec_contract.errors import BundleError, ExportError
 from edge_encoder.architectures import HR_SIZES, LR_SIZES, EncoderConfig, config_from_name, encoder_config
 from edge_encoder.bounds import ACCUMULATOR_LIMIT, layer_bound, prove
 from edge_encoder.integer_network import run_reference
 from edge_encoder.lowering import box_network, lower, raise_twin
 from edge_encoder.twin import EncoderTwin
-from edgegrain.contract.errors import BundleError, ExportError
 
 SMALL = EncoderConfig(hr=64, lr=16, patch=2, channels=(8, 16), blocks=(1, 1))
 

@@ -8,15 +8,15 @@ import pytest
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
+from codec_contract.bundle.manifest import verify_bundle
+from codec_contract.errors import ExportError
 from edge_encoder.bounds import prove
-from edge_encoder.float_encoder import FloatEncoderConfig
 from edge_encoder.integer_network import IntegerNetwork, digest, save
-from edgegrain.contract.errors import ExportError
-from edgegrain.contract.manifest import verify_bundle
-from export import encoder_files
-from export.encoder_files import export_encoder
+from export.encoder import formats as encoder_files
+from export.encoder.formats import export_encoder
+from export.encoder.rrdb_graph import random_rrdb_encoder
 from export.mobile import app
-from export.rrdb_graph import random_rrdb_encoder
+from server_decoder.grain.rrdb_encoder import FloatEncoderConfig
 from tests.tiny_bundle import refresh_manifest, write_tiny_bundle
 
 RUN = CliRunner()
@@ -98,8 +98,8 @@ def test_renewing_replaces_the_bundles_exports_and_nothing_else(tmp_path: Path) 
 def test_a_differing_byte_is_exit_status_one_stands_in_the_report_and_renews_nothing(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def write_another_seed(graph: object, path: Path, *, force: bool = False) -> Path:
-        from export.encoder_graph import exact_graph
-        from export.onnx_encoder import write_onnx
+        from export.encoder.graph import exact_graph
+        from export.encoder.onnx_emitter import write_onnx
         from tests.networks import random_network
 
         return write_onnx(exact_graph(random_network(seed=1)), path, force=force)

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 import sdk
-from edgegrain.contract.bundle_paths import DEFAULT_BUNDLE
-from edgegrain.contract.contract_id import lr_contract_id
-from edgegrain.contract.lr_coder import CoderTables
-from edgegrain.contract.payload import encode_payload
+from codec_contract.bundle.contract_id import lr_contract_id
+from codec_contract.bundle.paths import DEFAULT_BUNDLE
+from codec_contract.lr_coder.coder import CoderTables
+from codec_contract.payload import encode_payload
 from tests.tiny_bundle import HR, LR
 
 pytestmark = pytest.mark.usefixtures("tiny_bundles")
@@ -150,7 +150,7 @@ def test_bundles(tiny_bundles: Path) -> None:
 
 
 def test_no_bundles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, payload: sdk.Payload) -> None:
-    monkeypatch.setattr("edgegrain.contract.bundle_paths.bundle_roots", lambda: (tmp_path,))
+    monkeypatch.setattr("codec_contract.bundle.paths.bundle_roots", lambda: (tmp_path,))
     assert sdk.bundles() == []
     assert sdk.inspect(payload).bundle is None
     with pytest.raises(sdk.PayloadError, match="installed: none"):

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 import sdk
+from codec_contract.bundle.paths import DEFAULT_BUNDLE
+from codec_contract.fit import fit_picture, unfit_picture
 from edge_encoder.integer_network import load, run_reference
-from edge_encoder.preprocessing import fit_picture, unfit_picture
-from edgegrain.contract.bundle_paths import DEFAULT_BUNDLE
 from tests.tiny_bundle import HR, LR, refresh_manifest, write_tiny_bundle
 
 pytestmark = pytest.mark.usefixtures("tiny_bundles")

@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from edgegrain.contract.errors import ModelError
-from server_decoder.mobile_stylegan import MobileStyleGAN, MobileStyleGANConfig, save_mobile_stylegan
+from codec_contract.errors import ModelError
+from server_decoder.mobile_stylegan.generator import MobileStyleGAN, MobileStyleGANConfig, save_mobile_stylegan
 from server_decoder.prior_store import DEFAULT_PRIOR, find_prior, load_prior, prior_folder, prior_licence
 from server_decoder.stylegan2.checkpoints import save_stylegan2
 from server_decoder.stylegan2.synthesis import StyleGAN2, StyleGAN2Config

@@ -46,7 +46,7 @@ final class PayloadTests: XCTestCase {
     }
 
     func testStoredPayloadsAreReadAndWrittenAgain() throws {
-        let tables = try CoderTables(json: GoldenFiles.data("edgegrain/contract/default_coder.json"))
+        let tables = try CoderTables(json: GoldenFiles.data("codec_contract/lr_coder/default_coder.json"))
         let golden = try GoldenFiles.read(Stored.self, "tests/golden/contract/payloads.json")
         for item in golden.payloads {
             let data = [UInt8](try GoldenFiles.data("tests/golden/contract/\(item.file)"))

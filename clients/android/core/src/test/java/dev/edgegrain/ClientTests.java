@@ -132,7 +132,7 @@ public final class ClientTests {
     private void storedPayloads() throws Exception {
         String path = "tests/golden/contract/payloads.json";
         String contractId = (String) golden.object(path).get("contract_id");
-        CoderTables generic = CoderTables.parse(golden.text("edgegrain/contract/default_coder.json"));
+        CoderTables generic = CoderTables.parse(golden.text("codec_contract/lr_coder/default_coder.json"));
         for (Map<String, Object> item : golden.cases(path, "payloads")) {
             byte[] data = golden.bytes("tests/golden/contract/" + item.get("file"));
             Payload payload = Payload.read(data);
@@ -197,7 +197,7 @@ public final class ClientTests {
     }
 
     private void tables() throws Exception {
-        String good = golden.text("edgegrain/contract/default_coder.json");
+        String good = golden.text("codec_contract/lr_coder/default_coder.json");
         String[][] changes = {
             {"tables 1", "tables 2"}, {"\"shift\":[3", "\"shift\":[25"}, {"\"bias\":[-28", "\"bias\":[1073741824"},
             {"\"bias\":[-28", "\"bias\":[0.5"}, {"\"weight\":\"IRr8", "\"weight\":\""},

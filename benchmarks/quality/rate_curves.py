@@ -1,0 +1,166 @@
+"""What a run's LRs cost and what is restored from them: curves over the rate's weight, one for each LR size.
+
+    for rate in 0.002 0.01 0.05; do
+        python -m edgegrain.training.train --config stage1-faces-256-lr16 --rate $rate --out runs/lr16-$rate ...
+    done
+    python -m benchmarks.quality.rate_curves runs/lr16-* runs/lr32-* --data FACES --pictures UNSEEN --out curves.tsv
+
+Bytes are those of whole payloads: the coder's tables are fitted to every run's own LRs of training pictures, as they
+would be for a bundle. Only runs that saw equally many pictures can be compared.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Annotated
+
+import matplotlib
+import numpy as np
+import typer
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
+from rich.progress import track
+
+from codec_contract.files import write_atomically
+from codec_contract.payload import encode_payload
+from edge_encoder.integer_network import run_reference
+from edgegrain.evaluation.plots import STYLE
+from edgegrain.metrics.metric_weights import find_weights
+from edgegrain.metrics.picture_metrics import Judge
+from edgegrain.metrics.psnr_ssim import Picture
+from edgegrain.pictures.packed import list_pictures, pack, read_square, stored_pictures
+from edgegrain.publishing.fit_coder import fit_tables
+from edgegrain.publishing.improvement import measure
+from edgegrain.publishing.publish import encode
+from edgegrain.publishing.run_source import source_of
+from edgegrain.training.console import errors_on_one_line
+from edgegrain.training.grain.checkpoint import checkpoint_path, load_run, read_config
+
+COLOURS = ("#B22234", "#0072B2", "#E69F00", "#009E73")  # Okabe and Ito's, after the reports' own
+PANELS = {"lpips_alex": "LPIPS-Alex: lower is better", "lpips_vgg": "LPIPS-VGG: lower is better",
+          "psnr": "PSNR (dB): higher is better"}
+
+
+@dataclass(frozen=True)
+class Point:
+    """A run on the curve of its LR size.
+
+    Attributes:
+        run: name of its folder.
+        lr: side of its LRs.
+        rate: weight of the expected bits per LR sample in its loss.
+        pictures_seen: until its end.
+        bytes: mean size of a payload, header and trailer included.
+        psnr: dB.
+        lpips_alex, lpips_vgg, identity: as in `edgegrain.metrics.picture_metrics.Scores`.
+    """
+
+    run: str
+    lr: int
+    rate: float
+    pictures_seen: int
+    bytes: float
+    psnr: float
+    lpips_alex: float
+    lpips_vgg: float
+    identity: float
+
+
+def measure_run(folder: Path, training: np.ndarray, unseen: Sequence[Picture], judge: Judge, *,
+                coder_pictures: int = 2000, steps: int = 6000) -> Point:
+    """Fit the coder to a stage 1 run's LRs, then measure payloads and restored pictures.
+
+    Args:
+        folder: of the run.
+        training: uint8 ``[N, S, S, 3]``; to LRs of these the coder's tables are fitted.
+        unseen: uint8 ``[S, S, 3]``, what is measured.
+        judge: with the identity network.
+        coder_pictures: how many of ``training`` are taken.
+        steps: of fitting, for each channel.
+
+    Raises:
+        EdgegrainError: the folder holds no run, or its generator is not at hand.
+    """
+    run = load_run(folder)
+    source = source_of(run, folder.name)
+    side = run.config.encoder.hr
+    tables = fit_tables(encode(run.average, training, min(coder_pictures, len(training))), steps=steps)
+    lrs = [run_reference(source.network, picture[None])[0] for picture in unseen]
+    payloads = [encode_payload(lr, contract_id=bytes(4), tables=tables, original_size=(side, side)) for lr in lrs]
+    scores = measure(source, unseen, judge).scores
+    return Point(folder.name, run.config.encoder.lr, run.config.loss.rate, run.pictures,
+                 round(statistics.fmean(map(len, payloads)), 1), round(scores["psnr"], 3),
+                 *(round(scores[name], 4) for name in ("lpips_alex", "lpips_vgg", "identity")))
+
+
+def table(points: Sequence[Point]) -> str:
+    """TSV with a line per run, sorted by LR size and bytes."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [field.name for field in fields(Point)], delimiter="\t", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(point) for point in sorted(points, key=lambda point: (point.lr, point.bytes)))
+    return text.getvalue()
+
+
+def draw(points: Sequence[Point]) -> bytes:
+    """PNG: scores against bytes, a curve per LR size, every point named by its weight of the rate."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(4.4 * len(PANELS), 3.9), layout="constrained")
+        FigureCanvasAgg(figure)
+        for axes, (score, title) in zip(figure.subplots(1, len(PANELS)), PANELS.items(), strict=True):
+            for colour, side in zip(COLOURS, sorted({point.lr for point in points}), strict=False):
+                own = sorted((point for point in points if point.lr == side), key=lambda point: point.bytes)
+                axes.plot([point.bytes for point in own], [getattr(point, score) for point in own], marker="o",
+                          color=colour, label=f"LR {side}x{side}")
+                for point in own:
+                    axes.annotate(f"{point.rate:g}", (point.bytes, getattr(point, score)), (4, 4),
+                                  textcoords="offset points", color=colour, fontsize=8)
+            axes.set(xscale="log", title=title, xlabel="bytes per payload")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 4, 6)))
+            axes.xaxis.set_major_formatter(ScalarFormatter())
+            axes.xaxis.set_minor_locator(NullLocator())
+        axes.legend(frameon=False)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def main(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of stage 1 runs.")],
+    data: Annotated[Path, typer.Option(help="Training pictures; the coder's tables are fitted to their LRs.")],
+    pictures: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Pictures that no run has seen.")],
+    out: Annotated[Path, typer.Option(help="TSV to write; the plot goes beside it as PNG.")],
+    weights: Annotated[Path | None, typer.Option(
+        exists=True, file_okay=False, help="Folder of the metrics' weights [default: those of 'edgegrain metrics "
+        "fetch'].")] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="Name patterns left out, as in training.")] = None,
+    count: Annotated[int, typer.Option(min=1, help="Pictures that are measured.")] = 60,
+    coder_pictures: Annotated[int, typer.Option(min=1, help="Pictures that the coder's tables are fitted to.")] = 2000,
+    force: Annotated[bool, typer.Option("--force", help="Replace the files.")] = False,
+) -> None:
+    """Measure runs that were trained with different weights of the rate (--rate) or sizes of the LR."""
+    with errors_on_one_line():
+        for path in (out, out.with_suffix(".png")):
+            if path.exists() and not force:
+                raise FileExistsError(f"{path} exists; pass --force to replace it")
+        judge = Judge(find_weights(weights))
+        stored = stored_pictures(data, tuple(exclude or ()))
+        points = []
+        for run in track(runs, description="runs"):
+            side = read_config(run).encoder.hr
+            training = pack(stored, side, checkpoint_path(run).parents[1] / "packed")
+            unseen = [read_square(path, side) for path in list_pictures(pictures)[:count]]
+            points.append(measure_run(run, training, unseen, judge, coder_pictures=coder_pictures))
+        write_atomically(out, table(points).encode(), force=force)
+        write_atomically(out.with_suffix(".png"), draw(points), force=force)
+    typer.echo(table(points), nl=False)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,417 @@
+"""The decoder on ONNX Runtime beside torch: time, peak memory, shares of what the device can do, slowest nodes.
+
+    python benchmarks/speed/decoder.py --quick --json                     # the default bundle on the CPU, some minutes
+    python benchmarks/speed/decoder.py --bundle my-bundles/cats           # a bundle, or what the zoo keeps of one
+    python benchmarks/speed/decoder.py --config grain-1024-lr16-paper     # random weights
+    python benchmarks/speed/decoder.py --packed gpu_host_pack/NAME --device cuda
+
+One run measures everything, each variant and batch size in a process of its own:
+
+    torch-eager         straightforward modules: one kernel per picture (benchmarks/speed/straightforward.py), float32
+    torch-activations   our modules: constant weights, styles on activations, float32
+    torch-eager-half    straightforward, float16
+    torch-half          straightforward, float16, channels-last
+    torch-compile       straightforward, torch.compile; float32 on the CPU, float16 on CUDA
+    ort-plain, -half    ONNX Runtime, ONNX's own ops, float32 and float16
+    ort-fused, -half    ONNX Runtime with the fused ops; on CUDA also with --prefer_nhwc (-nhwc)
+    session             from uint8 LR to uint8 picture (`DecoderSession`), the fastest of the graphs' forms
+
+A variant that cannot be measured (torch.compile without a compiler, too little memory or time) says why, and the others
+go on. What ``--out`` names is written after every measurement: a run that is broken off keeps what it has.
+
+Ratios are of batch 1, above 1 where ours is faster. Shares count the operations of the plain modules against the rate
+of torch's largest products, and what the nodes of ort-plain read and write against the rate of a copy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from import_time import ROOT
+from measurement import (
+    circumstances,
+    copy_rate,
+    in_own_process,
+    matmul_rate,
+    median_seconds,
+    peak_mebibytes,
+    save,
+)
+
+sys.path.insert(0, str(ROOT))
+
+import pack
+
+TORCH = ("torch-eager", "torch-activations", "torch-eager-half", "torch-half", "torch-compile")
+FORMS = {"ort-plain": "plain.float32", "ort-fused": "fused.float32", "ort-plain-half": "plain.float16",
+         "ort-fused-half": "fused.float16", "ort-fused-half-nhwc": "fused.float16"}
+VARIANTS = {
+    "quick": ("torch-eager", "torch-activations", "ort-plain", "ort-fused", "session"),
+    "cpu": ("torch-eager", "torch-activations", "ort-plain", "ort-fused", "session", "torch-compile", "torch-half"),
+    "cuda": ("torch-eager-half", "ort-fused-half", "torch-eager", "ort-plain", "ort-fused", "torch-half",
+             "ort-plain-half", "ort-fused-half-nhwc", "session", "torch-compile")}
+"""In the order of importance, as far as time may run out."""
+RATIOS = {
+    "ort_vs_torch_eager": ("torch-eager", "ort-plain"),
+    "ort_fused_vs_torch_eager": ("torch-eager", "ort-fused"),
+    "ort_vs_torch_activations": ("torch-activations", "ort-plain"),
+    "ort_vs_torch_compile": ("torch-compile", "ort-plain"),
+    "fused_vs_plain": ("ort-plain", "ort-fused"),
+    "half_fused_vs_plain": ("ort-plain-half", "ort-fused-half"),
+    "half_ort_vs_torch_eager": ("torch-eager-half", "ort-fused-half"),
+    "half_ort_vs_torch_channels_last": ("torch-half", "ort-fused-half"),
+    "half_ort_vs_torch_compile": ("torch-compile", "ort-fused-half"),
+    "half_vs_float32": ("ort-fused", "ort-fused-half")}
+"""Name -> slower and faster variant, at batch 1."""
+SLOWEST = 8
+SLOW = 5.0
+"""Seconds of a first run after which fewer are enough. The second still warms up: ONNX Runtime's was seen to take twice
+what later ones take (15.5 s, then 7.7 s at 1024 x 1024), presumably for the memory it plans in the first."""
+LATE = "not begun, the time was up"
+LRS = "lrs.npy"
+PORTRAIT = ROOT / "edgegrain" / "demo" / "portrait.jpg"
+
+
+def measured(variant: str, batch: int, folder: Path, device: str, threads: int, seconds: float) -> dict[str, Any]:
+    """What `measure` or, for the variant ``nodes``, `slowest_nodes` finds; else ``error`` and why there is nothing."""
+    try:
+        if variant == "nodes":
+            return slowest_nodes(folder, device, threads)
+        return measure(variant, batch, folder, device, threads, seconds)
+    except Exception as error:  # of torch, its compiler, or ONNX Runtime: they have no common class
+        lines = str(error).strip().splitlines()
+        return {"error": f"{type(error).__name__}: {lines[0].strip()}"[:300] if lines else type(error).__name__}
+
+
+def measure(variant: str, batch: int, folder: Path, device: str, threads: int, seconds: float) -> dict[str, Any]:
+    """Time and peak memory of one variant, in this process; its pictures of a batch of one are left in the folder."""
+    used = device_memory(device)
+    if variant in TORCH:
+        run = torch_run(variant, batch, folder, device, threads)
+    elif variant == "session":
+        run = session_run(batch, folder, device, threads)
+    else:
+        run = ort_run(variant, batch, folder, device, threads)
+    start = time.perf_counter()
+    pictures = run()
+    first = time.perf_counter() - start
+    if batch == 1 and variant != "session":
+        np.save(folder / f"{variant}.npy", to_numpy(pictures))
+    few = {"least": 2, "warm_ups": 1} if first > SLOW else {}
+    result = {"ms": 1e3 * median_seconds(run, seconds, **few), "first_ms": 1e3 * first}
+    memory = device_memory(device) - used if device == "cuda" else peak_mebibytes()
+    return {**result, "peak_mib": memory}
+
+
+def lr_batch(folder: Path, batch: int) -> np.ndarray:
+    """uint8 ``[batch, lr, lr, 3]``: of pictures, where `prepare` could make them; else smooth, like those."""
+    if (folder / LRS).is_file():
+        lrs: np.ndarray = np.load(folder / LRS)
+        return lrs[np.arange(batch) % len(lrs)]
+    lr = pack.read_table(folder)["lr"]
+    coarse = np.random.default_rng(0).integers(0, 256, (batch, lr // 4, lr // 4, 3), np.uint8)
+    return coarse.repeat(4, axis=1).repeat(4, axis=2)
+
+
+def values(folder: Path, batch: int) -> np.ndarray:
+    """float32 ``[batch, 3, lr, lr]`` in [-1, 1]."""
+    return np.ascontiguousarray((lr_batch(folder, batch) / np.float32(127.5) - 1).transpose(0, 3, 1, 2))
+
+
+def torch_run(variant: str, batch: int, folder: Path, device: str, threads: int) -> Callable[[], Any]:
+    """A forward pass of torch's modules."""
+    import torch
+    from straightforward import straightforward_decoder
+
+    if threads:
+        torch.set_num_threads(threads)
+    torch.backends.cudnn.benchmark = True
+    torch.backends.cudnn.allow_tf32 = False
+    decoder = pack.load(folder)
+    if variant != "torch-activations":
+        decoder = straightforward_decoder(decoder)
+    decoder = decoder.to(device)
+    half = variant in ("torch-eager-half", "torch-half") or (variant == "torch-compile" and device == "cuda")
+    dtype = torch.float16 if half else torch.float32
+    decoder = decoder.to(dtype)
+    x = torch.from_numpy(values(folder, batch)).to(device, dtype)
+    if variant == "torch-half":
+        decoder, x = decoder.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
+    forward = torch.compile(decoder) if variant == "torch-compile" else decoder
+
+    def run() -> Any:
+        with torch.inference_mode():
+            result = forward(x)
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return result
+
+    return run
+
+
+def ort_run(variant: str, batch: int, folder: Path, device: str, threads: int) -> Callable[[], Any]:
+    """A run with tensors on the device, replayed as a CUDA graph where there is one."""
+    import onnxruntime
+
+    from server_decoder.decoder_session import DecoderSession
+
+    path = folder / f"{FORMS[variant]}.onnx"
+    session = DecoderSession(path, device, threads or None, cuda=cuda_options(nhwc=variant.endswith("nhwc")))
+    x = values(folder, batch)
+    inner = session._session  # the tensors stay on the device, which DecoderSession does not offer
+    if device == "cpu":
+        return lambda: inner.run(None, {"lr": x})[0]
+    size = pack.read_table(folder)["hr"]
+    output = onnxruntime.OrtValue.ortvalue_from_shape_and_type((batch, 3, size, size), np.float32, "cuda", 0)
+    binding = inner.io_binding()
+    source = onnxruntime.OrtValue.ortvalue_from_numpy(x, "cuda", 0)
+    binding.bind_ortvalue_input("lr", source)
+    binding.bind_ortvalue_output("hr", output)
+    options = onnxruntime.RunOptions()
+    if session.graphs:
+        options.add_run_config_entry("gpu_graph_id", "1")
+
+    def run() -> Any:
+        inner.run_with_iobinding(binding, options)
+        binding.synchronize_outputs()
+        return output
+
+    return run
+
+
+def session_run(batch: int, folder: Path, device: str, threads: int) -> Callable[[], Any]:
+    """What a service does with a batch."""
+    from server_decoder.decoder_session import DecoderSession
+
+    available = pack.read_table(folder)["forms"]
+    wanted = ("fused.float16", "plain.float16") if device == "cuda" else ("plain.float32",)
+    form = next(form for form in wanted if form in available)
+    session = DecoderSession(folder / f"{form}.onnx", device, threads or None, cuda=cuda_options())
+    session.warm_up(batch)
+    lr = lr_batch(folder, batch)
+    return lambda: session.decode(lr)
+
+
+def cuda_options(nhwc: bool = False) -> Any:
+    """How ONNX Runtime uses the GPU here."""
+    from server_decoder.decoder_session import CudaOptions
+
+    return CudaOptions(prefer_nhwc=nhwc)
+
+
+def to_numpy(pictures: Any) -> np.ndarray:
+    """float32, from what a variant gives."""
+    if isinstance(pictures, np.ndarray):
+        return pictures
+    return np.asarray(pictures.float().cpu().numpy() if hasattr(pictures, "float") else pictures.numpy(), np.float32)
+
+
+def device_memory(device: str) -> float:
+    """MiB in use on the GPU, by all processes."""
+    if device == "cpu":
+        return 0.0
+    import torch
+
+    free, total = torch.cuda.mem_get_info()
+    return (total - free) / 2**20
+
+
+def slowest_nodes(folder: Path, device: str, threads: int) -> dict[str, Any]:
+    """Where the time of ort-plain goes (on CUDA of ort-fused-half, by kernel), and what its nodes read and write."""
+    return slowest_kernels(folder) if device == "cuda" else profiled_nodes(folder, threads)
+
+
+def profiled_nodes(folder: Path, threads: int, runs: int = 3) -> dict[str, Any]:
+    """Shares of time by kind of node and by node, from ONNX Runtime's profiler."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.enable_profiling = True
+    options.log_severity_level = 3
+    options.profile_file_prefix = str(folder / "profile")
+    if threads:
+        options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(str(folder / "plain.float32.onnx"), options,
+                                           providers=["CPUExecutionProvider"])
+    x = values(folder, 1)
+    for _ in range(1 + runs):
+        session.run(None, {"lr": x})
+    events = json.loads(Path(session.end_profiling()).read_text())
+    nodes = [event for event in events if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")]
+    nodes = nodes[len(nodes) // (1 + runs):]  # the first run counts for nothing
+    kinds: dict[str, float] = defaultdict(float)
+    names: dict[tuple[str, str], float] = defaultdict(float)
+    moved = 0
+    for event in nodes:
+        details = event["args"]
+        kinds[details["op_name"]] += event["dur"]
+        names[details["op_name"], event["name"].removesuffix("_kernel_time")] += event["dur"]
+        moved += sum(int(details.get(key, 0)) for key in ("activation_size", "parameter_size", "output_size"))
+    total = sum(kinds.values())
+    return {"moved_bytes": moved / runs,
+            "kinds": [[kind, round(time / total, 3)] for kind, time in ranked(kinds)],
+            "nodes": [[f"{kind} {name}", round(time / total, 3)] for (kind, name), time in ranked(names)[:SLOWEST]]}
+
+
+def slowest_kernels(folder: Path, runs: int = 5) -> dict[str, Any]:
+    """Shares of the GPU's time by kernel, from CUPTI by way of torch's profiler, which sees the whole process."""
+    from torch.profiler import ProfilerActivity, profile
+
+    form = "ort-fused-half" if "fused.float16" in pack.read_table(folder)["forms"] else "ort-plain-half"
+    run = ort_run(form, 1, folder, "cuda", 0)
+    run()
+    with profile(activities=[ProfilerActivity.CUDA]) as recorded:
+        for _ in range(runs):
+            run()
+    times = {event.key[:80]: float(getattr(event, "self_device_time_total", 0)) for event in recorded.key_averages()}
+    total = sum(times.values()) or 1.0
+    kernels = [[name, round(time / total, 3)] for name, time in ranked(times)[:SLOWEST]]
+    return {"moved_bytes": None, "kinds": kernels, "nodes": []}
+
+
+def ranked(times: dict[Any, float]) -> list[tuple[Any, float]]:
+    """Largest first."""
+    return sorted(times.items(), key=lambda item: -item[1])
+
+
+def prepare(options: argparse.Namespace, folder: Path) -> None:
+    """Make a filled pack of what is to be measured, with LRs that the bundle's encoder made, if it is a bundle."""
+    from codec_contract.fit import fit_picture
+    from edge_encoder.integer_network import run_reference
+    from edge_encoder.preprocessing import load_picture
+    from export.decoder.sources import find_decoder, random_decoder
+
+    if options.packed:
+        for path in sorted(options.packed.iterdir()):
+            (folder / path.name).write_bytes(path.read_bytes())
+        pack.fill(folder)
+        return
+    source = random_decoder(options.config) if options.config else find_decoder(options.bundle, options.prior)
+    forms = pack.FORMS if options.device == "cuda" else pack.FORMS[:2]
+    pack.write(folder, source.name, source.decoder, source.network.lr, forms)
+    pack.fill(folder, source.decoder)
+    if not options.config:
+        picture = fit_picture(load_picture(PORTRAIT), source.network.hr)
+        np.save(folder / LRS, run_reference(source.network, np.stack([picture, picture[:, ::-1]])))
+
+
+def chosen_variants(options: argparse.Namespace, table: dict[str, Any]) -> list[str]:
+    """The variants of this run; those with fused ops need the library for the device."""
+    from codec_contract.errors import DeviceError
+    from server_decoder.cuda_ops.library import find_library, has_cuda_kernels
+
+    names = options.variants.split(",") if options.variants else VARIANTS["quick" if options.quick else options.device]
+    try:
+        library = find_library()
+        fused = options.device == "cpu" or has_cuda_kernels(library)
+    except DeviceError:
+        fused = False
+    return [name for name in names
+            if name not in FORMS or (FORMS[name] in table["forms"] and (fused or "fused" not in name))]
+
+
+def main() -> int:
+    """The command; its exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bundle", default="faces", help="a bundle, or a folder of the zoo by name")
+    parser.add_argument("--prior", default="mobile-stylegan-ffhq", help="the generator of a bundle from the zoo")
+    parser.add_argument("--config", default="", help="instead of a bundle: a GRAIN configuration, random weights")
+    parser.add_argument("--packed", type=Path, help="instead of both: what benchmarks/speed/pack.py wrote")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--batches", default="", help="batch sizes [default: 1,4,16; quick: 1,4]")
+    parser.add_argument("--variants", default="", help="some of the above, separated by commas")
+    parser.add_argument("--threads", type=int, default=0, help="on the CPU; 0 for all cores")
+    parser.add_argument("--seconds", type=float, default=0, help="of every measurement [default: 10; quick: 4]")
+    parser.add_argument("--limit", type=float, default=600, help="seconds after which a measurement is given up")
+    parser.add_argument("--budget", type=float, default=0, help="seconds after which none is begun; 0 for no end")
+    parser.add_argument("--quick", action="store_true", help="fewer variants, batches and runs")
+    parser.add_argument("--json", action="store_true", help="end with one line of JSON")
+    parser.add_argument("--out", type=Path, help="also write the JSON to this file")
+    parser.add_argument("--measure", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    seconds = options.seconds or (4 if options.quick else 10)
+    if options.measure:
+        variant, batch = options.measure.split(":")
+        print(json.dumps(measured(variant, int(batch), options.packed, options.device, options.threads, seconds)))
+        return 0
+    with tempfile.TemporaryDirectory(prefix="edgegrain-decoder-") as folder:
+        report = compare(options, Path(folder), seconds)
+    if options.json:
+        print(json.dumps(report))
+    return int(any("error" in row and row["error"] != LATE and row["variant"] not in TORCH for row in report["runs"]))
+
+
+def compare(options: argparse.Namespace, folder: Path, seconds: float) -> dict[str, Any]:
+    """Measure everything and put it side by side."""
+    begin = time.monotonic()
+    prepare(options, folder)
+    table = pack.read_table(folder)
+    kind = "float16" if options.device == "cuda" else "float32"
+    report: dict[str, Any] = {
+        "benchmark": "decoder", **circumstances(options.device, options.threads), "decoder": table["name"],
+        "lr": table["lr"], "hr": table["hr"],
+        "parameters": sum(int(np.prod(tensor["shape"])) for tensor in table["tensors"]),
+        "gmac": round(table["flop"] / 2e9, 2), "copy_gb_per_s": round(copy_rate(options.device) / 1e9, 1),
+        "matmul_tflops": round(matmul_rate(options.device, kind) / 1e12, 4), "matmul_type": kind}
+    print(", ".join(f"{key} {value}" for key, value in report.items()), flush=True)
+    common = ["--packed", str(folder), "--device", options.device, "--threads", str(options.threads),
+              "--seconds", str(seconds)]
+    nodes = in_own_process(__file__, [*common, "--measure", "nodes:1"], options.limit)
+    batches = [int(batch) for batch in (options.batches or ("1,4" if options.quick else "1,4,16")).split(",")]
+    wanted = [(batch, variant) for batch in batches for variant in chosen_variants(options, table)]
+    rows: list[dict[str, Any]] = []
+    whole = report
+    for index, (batch, variant) in enumerate(wanted):
+        if options.budget and time.monotonic() - begin > options.budget:
+            row = {"error": LATE}
+        else:
+            row = in_own_process(__file__, [*common, "--measure", f"{variant}:{batch}"], options.limit)
+        if "ms" in row:
+            row["of_matmul"] = table["flop"] * batch / row["ms"] * 1e3 / (report["matmul_tflops"] * 1e12)
+            if variant == "ort-plain" and nodes.get("moved_bytes") and batch == 1:
+                row["of_copy"] = nodes["moved_bytes"] / row["ms"] * 1e3 / (report["copy_gb_per_s"] * 1e9)
+        rows.append({"variant": variant, "batch": batch,
+                     **{key: rounded(value) if key != "error" else value for key, value in row.items()}})
+        print("  ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
+        left = [f"{variant} in batches of {batch}" for batch, variant in wanted[index + 1:]]
+        whole = {**report, **side_by_side(rows, batches[0], folder), "runs": rows, "slowest": nodes,
+                 **({"left": left} if left else {})}
+        save(whole, options.out)
+    for name in (*RATIOS, "largest_differences"):
+        if name in whole:
+            print(f"{name}: {whole[name]}")
+    for kind_name, share in nodes.get("kinds", [])[:SLOWEST]:
+        print(f"{share:6.1%}  {kind_name}")
+    return whole
+
+
+def side_by_side(rows: list[dict[str, Any]], batch: int, folder: Path) -> dict[str, Any]:
+    """The ratios of a batch size's times, and by how much the variants' pictures in ``folder`` differ."""
+    times = {row["variant"]: row["ms"] for row in rows if row["batch"] == batch and "ms" in row}
+    found: dict[str, Any] = {name: round(times[slow] / times[fast], 2) for name, (slow, fast) in RATIOS.items()
+                             if slow in times and fast in times}
+    reference = folder / "torch-eager.npy"
+    if reference.is_file():
+        expected = np.load(reference).astype(np.float64)
+        found["largest_differences"] = {
+            variant: float(f"{np.abs(np.load(path) - expected).max() / np.abs(expected).max():.1e}")
+            for variant in sorted(times) if (path := folder / f"{variant}.npy").is_file() and variant != "torch-eager"}
+    return found
+
+
+def rounded(value: float) -> float:
+    """Four significant digits."""
+    return float(f"{value:.4g}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,186 @@
+"""The exact encoder beside the official-shaped one: time and peak memory on LiteRT with XNNPACK and on ONNX Runtime.
+
+    python benchmarks/speed/encoder.py --quick --json       # at 1024 and 256, some minutes
+    python benchmarks/speed/encoder.py --sizes 256,512,1024
+
+The official-shaped encoder is the paper's RRDB network with random weights, exported by the same code. At 256 the exact
+encoder is the default bundle's, at other sizes the default architecture for 16 x 16 with random weights: neither's time
+depends on them. Every measurement has a process of its own; both encoders get the same picture, uint8 in, uint8 out.
+
+Ratios are the official encoder's time over the exact one's, both with all threads. ``exact_vs_official_encoder`` is at
+1024 on LiteRT with XNNPACK, which is what phones run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from import_time import ROOT
+from measurement import circumstances, copy_rate, finish, in_own_process, matmul_rate, median_seconds, peak_mebibytes
+
+sys.path.insert(0, str(ROOT))
+
+LR = 16
+BAR = "xnnpack_1024"
+RUNTIMES = {"xnnpack": "encoder.tflite", "onnx": "encoder.onnx"}
+SLOWEST = 8
+
+
+def prepare(size: int, folder: Path) -> dict[str, Any]:
+    """Write both encoders for pictures of ``size`` x ``size``; returns what they cost."""
+    import torch
+
+    from codec_contract.bundle.manifest import load_manifest
+    from codec_contract.bundle.paths import find_bundle
+    from edge_encoder import integer_network as integer
+    from edge_encoder.architectures import encoder_config
+    from edge_encoder.lowering import lower
+    from edge_encoder.twin import EncoderTwin
+    from export.encoder.formats import export_encoder
+    from export.encoder.rrdb_graph import random_rrdb_encoder, rrdb_graph
+
+    manifest = load_manifest(find_bundle())
+    if manifest.hr == size and manifest.lr == LR:
+        network = integer.load(manifest.open_file("encoder.safetensors"))
+    else:
+        torch.manual_seed(0)
+        network = lower(EncoderTwin(encoder_config(size, LR)))
+    official = rrdb_graph(random_rrdb_encoder(size, LR), size)
+    export_encoder(network, folder / "exact", ("tflite", "onnx"))
+    export_encoder(official, folder / "official", ("tflite", "onnx"))
+    return {"exact": {"name": network.architecture, "gmac": round(network.multiply_adds() / 1e9, 3)},
+            "official": {"name": official.name, "gmac": round(official.flops() / 2e9, 3)}}
+
+
+def measure(runtime: str, path: Path, size: int, threads: int, seconds: float) -> dict[str, Any]:
+    """Time and peak memory of one encoder on one runtime, in this process."""
+    picture = np.random.default_rng(0).integers(0, 256, (1, size, size, 3), np.uint8)
+    run = tflite_run(path, picture, threads) if runtime == "xnnpack" else onnx_run(path, picture, threads)
+    run()
+    return {"ms": 1e3 * median_seconds(run, seconds), "peak_mib": peak_mebibytes()}
+
+
+def tflite_run(path: Path, picture: np.ndarray, threads: int) -> Callable[[], object]:
+    """LiteRT's interpreter, whose default delegate is XNNPACK."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(path), num_threads=threads)
+    interpreter.allocate_tensors()
+    index = interpreter.get_input_details()[0]["index"]
+
+    def run() -> object:
+        interpreter.set_tensor(index, picture)
+        interpreter.invoke()
+        return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+
+    return run
+
+
+def onnx_run(path: Path, picture: np.ndarray, threads: int) -> Callable[[], object]:
+    """As `edge_encoder.encoder_session.EncoderSession` and the service run it."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda: session.run(None, {name: picture})
+
+
+def slowest_nodes(path: Path, size: int, threads: int, runs: int = 5) -> dict[str, Any]:
+    """Shares of ONNX Runtime's time by kind of node."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.enable_profiling = True
+    options.profile_file_prefix = str(path.parent / "profile")
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    picture = np.zeros((1, size, size, 3), np.uint8)
+    for _ in range(runs):
+        session.run(None, {session.get_inputs()[0].name: picture})
+    kinds: dict[str, float] = defaultdict(float)
+    for event in json.loads(Path(session.end_profiling()).read_text()):
+        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
+            kinds[event["args"]["op_name"]] += event["dur"]
+    total = sum(kinds.values())
+    ranked = sorted(kinds.items(), key=lambda item: -item[1])[:SLOWEST]
+    return {"kinds": [[kind, round(time / total, 3)] for kind, time in ranked]}
+
+
+def main() -> int:
+    """The command; its exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", default="256,1024", help="sides of the pictures [default: 256,1024]")
+    parser.add_argument("--threads", type=int, default=0, help="of the comparison; 0 for all cores")
+    parser.add_argument("--seconds", type=float, default=0, help="of every measurement [default: 8; quick: 3]")
+    parser.add_argument("--limit", type=float, default=300, help="seconds after which a measurement is given up")
+    parser.add_argument("--quick", action="store_true", help="fewer runs, no single-threaded ones")
+    parser.add_argument("--json", action="store_true", help="end with one line of JSON")
+    parser.add_argument("--out", type=Path, help="also write the JSON to this file")
+    parser.add_argument("--measure", nargs=4, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    seconds = options.seconds or (3 if options.quick else 8)
+    if options.measure:
+        runtime, path, size, threads = options.measure
+        result = (slowest_nodes(Path(path), int(size), int(threads)) if runtime == "nodes" else
+                  measure(runtime, Path(path), int(size), int(threads), seconds))
+        print(json.dumps(result))
+        return 0
+    with tempfile.TemporaryDirectory(prefix="edgegrain-encoder-") as folder:
+        report = compare(options, Path(folder), seconds)
+    finish(report, options.out, options.json)
+    return int(any("error" in row for row in report["runs"]))
+
+
+def compare(options: argparse.Namespace, folder: Path, seconds: float) -> dict[str, Any]:
+    """Measure everything and put it side by side."""
+    facts = circumstances("cpu", options.threads)
+    everything = facts["threads"]
+    report: dict[str, Any] = {"benchmark": "encoder", **facts, "copy_gb_per_s": round(copy_rate("cpu") / 1e9, 1),
+                              "matmul_tflops": round(matmul_rate("cpu") / 1e12, 4), "encoders": {}}
+    print(", ".join(f"{key} {value}" for key, value in report.items()), flush=True)
+    rows: list[dict[str, Any]] = []
+    ratios: dict[str, float] = {}
+    slowest: dict[str, Any] = {}
+    for size in map(int, options.sizes.split(",")):
+        report["encoders"][size] = costs = prepare(size, folder / str(size))
+        counts = [everything] if options.quick else sorted({1, everything})
+        for runtime, file in RUNTIMES.items():
+            for threads in counts:
+                times = {}
+                for kind in ("official", "exact"):
+                    path = folder / str(size) / kind / file
+                    arguments = ["--seconds", str(seconds), "--measure", runtime, str(path), str(size), str(threads)]
+                    row = in_own_process(__file__, arguments, options.limit)
+                    if "ms" in row:
+                        times[kind] = row["ms"]
+                        rate = 2e9 * costs[kind]["gmac"] / row["ms"] * 1e3
+                        row["of_matmul"] = rate / (report["matmul_tflops"] * 1e12)
+                    rows.append({"encoder": kind, "size": size, "runtime": runtime, "threads": threads,
+                                 **{key: value if key == "error" else float(f"{value:.4g}")
+                                    for key, value in row.items()}})
+                    print("  ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
+                if len(times) == 2 and threads == everything:
+                    ratios[f"{runtime}_{size}"] = round(times["official"] / times["exact"], 1)
+        slowest[str(size)] = in_own_process(__file__, ["--measure", "nodes", str(
+            folder / str(size) / "exact" / "encoder.onnx"), str(size), str(everything)], options.limit)
+    named = {f"exact_vs_official_encoder_{name}": ratio for name, ratio in ratios.items()}
+    if BAR in ratios:
+        named = {"exact_vs_official_encoder": ratios[BAR], **named}
+    for name, ratio in named.items():
+        print(f"{name}: {ratio}")
+    return {**report, **named, "runs": rows, "slowest": slowest}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

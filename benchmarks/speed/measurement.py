@@ -1,0 +1,129 @@
+"""What the benchmarks of encoder and decoder share: where they run, how they time, what the device can do at most."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from import_time import ROOT, commit, processor
+
+sys.path.insert(0, str(ROOT))
+
+from codec_contract.files import write_atomically
+
+RESULTS = ROOT / "results" / "performance"
+"""Where ``--out`` belongs for figures that `performance_page.py` shows."""
+_COPY_BYTES = {"cpu": 1 << 28, "cuda": 1 << 30}
+_MATMUL_SIDE = {"cpu": 2048, "cuda": 8192}
+
+
+def circumstances(device: str, threads: int) -> dict[str, Any]:
+    """Date, machine, commit and versions, as every report states them."""
+    name = processor()
+    if device == "cuda":
+        import torch
+
+        name = torch.cuda.get_device_name()
+    versions = {}
+    for package in ("torch", "onnxruntime", "onnxruntime-gpu", "ai-edge-litert"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return {"date": datetime.datetime.now(datetime.UTC).date().isoformat(), "machine": name,
+            "system": platform.system(), "cores": os.cpu_count(), "threads": threads or os.cpu_count(),
+            "device": device, "commit": commit(), "versions": versions}
+
+
+def median_seconds(run: Callable[[], object], seconds: float, least: int = 3, most: int = 100, warm_ups: int = 2
+                   ) -> float:
+    """Median time of a run, after some that do not count; about ``seconds`` in all."""
+    durations: list[float] = []
+    end = time.perf_counter() + seconds
+    for index in range(most + warm_ups):
+        start = time.perf_counter()
+        run()
+        if index >= warm_ups:
+            durations.append(time.perf_counter() - start)
+        if len(durations) >= least and time.perf_counter() > end:
+            break
+    return statistics.median(durations)
+
+
+def matmul_rate(device: str, kind: str = "float32", seconds: float = 2) -> float:
+    """Operations a second (two per product) of torch's product of large square matrices."""
+    import torch
+
+    side = _MATMUL_SIDE[device]
+    a, b = (torch.randn(side, side, device=device).to(getattr(torch, kind)) for _ in range(2))
+    return 2 * side**3 / median_seconds(lambda: (a @ b, _wait(device)), seconds)
+
+
+def copy_rate(device: str, seconds: float = 2) -> float:
+    """Bytes a second that a copy moves, read and written."""
+    import torch
+
+    source = torch.ones(_COPY_BYTES[device], dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    return 2 * source.numel() / median_seconds(lambda: (target.copy_(source), _wait(device)), seconds)
+
+
+def peak_mebibytes() -> float:
+    """Most memory that this process ever held."""
+    try:  # what getrusage says begins with the memory of the process that started this one
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 2**10
+    except (OSError, StopIteration):
+        pass
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return float(peak / (2**20 if sys.platform == "darwin" else 2**10))  # macOS counts bytes
+
+
+def in_own_process(script: str, arguments: Sequence[str], timeout: float) -> dict[str, Any]:
+    """Run a part of a benchmark in a fresh interpreter; its last line of output is a JSON object.
+
+    Memory that others used does not count there, and what fails there is an entry ``error`` of the result.
+    """
+    command = [sys.executable, script, *arguments]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=environment)
+    except subprocess.TimeoutExpired:
+        return {"error": f"took more than {timeout:.0f} s"}
+    lines = done.stdout.strip().splitlines()
+    if done.returncode or not lines:
+        reasons = [line for line in done.stderr.strip().splitlines() if line.strip()]
+        return {"error": reasons[-1][:300] if reasons else f"ended with status {done.returncode}"}
+    result: dict[str, Any] = json.loads(lines[-1])
+    return result
+
+
+def save(report: dict[str, Any], out: Path | None) -> None:
+    """Write a report where it is wanted, the whole file or not at all."""
+    if out:
+        write_atomically(out, (json.dumps(report, indent=1) + "\n").encode(), force=True)
+
+
+def finish(report: dict[str, Any], out: Path | None, as_json: bool) -> None:
+    """Write a report where it is wanted, and as the last line of the output."""
+    save(report, out)
+    if as_json:
+        print(json.dumps(report))
+
+
+def _wait(device: str) -> None:
+    if device == "cuda":
+        import torch
+
+        torch.cuda.synchronize()

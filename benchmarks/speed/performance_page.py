@@ -1,0 +1,231 @@
+"""Write docs/performance.md from the reports in results/performance.
+
+    python benchmarks/speed/performance_page.py                            # from what was measured
+    python benchmarks/speed/performance_page.py --measure                  # measure all that a CPU can first
+    python benchmarks/speed/performance_page.py --measure decoder-1024-cpu
+
+Every figure on the page comes from one of these files; what has no file is named as not measured. A run that is broken
+off leaves what it has: the page shows it and says what is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from import_time import ROOT
+from measurement import RESULTS
+
+sys.path.insert(0, str(ROOT))
+
+from codec_contract.files import write_atomically
+
+PAGE = ROOT / "docs" / "performance.md"
+VARIANTS = {
+    "torch-eager": "torch, straightforward modules",
+    "torch-activations": "torch, our modules",
+    "torch-eager-half": "torch, straightforward modules, float16",
+    "torch-half": "torch, straightforward modules, float16, channels-last",
+    "torch-compile": "torch.compile of the straightforward modules",
+    "ort-plain": "ONNX Runtime",
+    "ort-fused": "ONNX Runtime, fused ops",
+    "ort-plain-half": "ONNX Runtime, float16",
+    "ort-fused-half": "ONNX Runtime, fused ops, float16",
+    "ort-fused-half-nhwc": "ONNX Runtime, fused ops, float16, channels-last",
+    "session": "LR to picture, uint8 (`DecoderSession`)"}
+RATIOS = {
+    "ort_vs_torch_eager": "ONNX Runtime is {} times as fast as torch's straightforward modules",
+    "ort_fused_vs_torch_eager": "with the fused ops {} times",
+    "ort_vs_torch_activations": "{} times as fast as our modules in torch",
+    "ort_vs_torch_compile": "{} times as fast as torch.compile",
+    "fused_vs_plain": "the fused ops make it {} times as fast",
+    "half_fused_vs_plain": "in float16 the fused ops make it {} times as fast",
+    "half_ort_vs_torch_eager": "in float16 it is {} times as fast as torch's straightforward modules",
+    "half_ort_vs_torch_channels_last": "{} times as fast as those in channels-last form",
+    "half_ort_vs_torch_compile": "{} times as fast as torch.compile in float16",
+    "half_vs_float32": "float16 is {} times as fast as float32"}
+RUNTIMES = {"xnnpack": "LiteRT with XNNPACK", "onnx": "ONNX Runtime"}
+
+
+def decoder_section(report: Mapping[str, Any]) -> list[str]:
+    """A table of variants by batch size, and what follows from it."""
+    batches = sorted({row["batch"] for row in report["runs"]})
+    rows = {(row["variant"], row["batch"]): row for row in report["runs"]}
+    first = batches[0]
+    lines = [
+        f"`{report['decoder']}`, {report['lr']}² to {report['hr']}²: {report['parameters'] / 1e6:.2f} M parameters, "
+        f"{report['gmac']:,.1f} GMAC a picture in the straightforward form.", "",
+        "| | " + " | ".join(f"batch {batch}" for batch in batches)
+        + f" | of the matmul rate | peak memory, batch {first} |",
+        "|---|" + "---:|" * (len(batches) + 2)]
+    for variant, label in VARIANTS.items():
+        found = [rows.get((variant, batch)) for batch in batches]
+        if not any(found):
+            continue
+        times = " | ".join(_time(row) for row in found)
+        row = rows.get((variant, first)) or {}
+        share = f"{row['of_matmul']:.0%}" if "of_matmul" in row else ""
+        memory = _memory(row["peak_mib"]) if "peak_mib" in row else ""
+        lines.append(f"| {label} | {times} | {share} | {memory} |")
+    lines += _not_measured(report)
+    said = [text.format(report[name]) for name, text in RATIOS.items() if name in report]
+    if said:
+        lines += ["", f"At batch {first}: " + "; ".join(said) + "."]
+    if "matmul_tflops" not in report:
+        return [*lines, "", _origin(report, "decoder.py")]
+    lines += ["", f"Largest products of torch reach {1e3 * report['matmul_tflops']:,.0f} GFLOP/s in "
+              f"{report['matmul_type']}, copies {report['copy_gb_per_s']:,.1f} GB/s."]
+    plain = rows.get(("ort-plain", 1), {})
+    if "of_copy" in plain:
+        lines[-1] += (f" What ONNX Runtime's nodes read and write, {report['slowest']['moved_bytes'] / 1e6:,.0f} MB a "
+                      f"picture, passes at {plain['of_copy']:.0%} of the copy rate.")
+    if kinds := report["slowest"].get("kinds"):
+        lines[-1] += " Time goes into " + ", ".join(f"{kind} {share:.0%}" for kind, share in kinds[:5]) + "."
+    differences = report.get("largest_differences", {})
+    whole = [value for variant, value in differences.items() if "half" not in variant]
+    half = [value for variant, value in differences.items() if "half" in variant]
+    if whole:
+        lines[-1] += (f" The variants' pictures differ from the first one's by at most {max(whole):.0e} of the largest "
+                      f"value{f', in float16 by {max(half):.0e}' if half else ''}.")
+    return [*lines, "", _origin(report, "decoder.py")]
+
+
+def encoder_section(report: Mapping[str, Any]) -> list[str]:
+    """The two encoders side by side."""
+    lines = ["The exact encoder beside the paper's RRDB encoder, both exported by the same code, uint8 to uint8:", "",
+             "| picture | runtime | threads | official-shaped | exact | times as fast | peak memory |",
+             "|---|---|---:|---:|---:|---:|---:|"]
+    rows = {(row["encoder"], row["size"], row["runtime"], row["threads"]): row for row in report["runs"]}
+    for (kind, size, runtime, threads), exact in rows.items():
+        official = rows.get(("official", size, runtime, threads), {})
+        if kind != "exact" or "ms" not in exact or "ms" not in official:
+            continue
+        lines.append(
+            f"| {size}² | {RUNTIMES[runtime]} | {threads} | {_time(official)} | {_time(exact)} | "
+            f"{official['ms'] / exact['ms']:.1f} | {_memory(official['peak_mib'])}, {_memory(exact['peak_mib'])} |")
+    costs = [f"at {size}² {cost['official']['gmac']:.2f} and {cost['exact']['gmac']:.2f} GMAC"
+             for size, cost in report["encoders"].items()]
+    return [*lines, "", f"They cost {'; '.join(costs)} a picture.", "", _origin(report, "encoder.py")]
+
+
+def ops_section(report: Mapping[str, Any]) -> list[str]:
+    """The fused ops' share of the copy rate."""
+    lines = [f"Results of {report['shape']}; a copy moves {report['copy_gb_per_s']:,.0f} GB/s. "
+             "[cuda_ops.md](cuda_ops.md) describes the ops.", "",
+             "| op | type | fused | of the copy rate | error | plain |", "|---|---|---:|---:|---:|---:|"]
+    plain = {(row["op"], row["type"]): row for row in report["ops"] if row["form"] == "plain"}
+    for row in report["ops"]:
+        if row["form"] == "fused":
+            other = plain.get((row["op"], row["type"]), {}).get("ms")
+            lines.append(f"| {row['op']} | {row['type']} | {row['ms']} ms | {row['of_copy_rate']:.0%} | "
+                         f"{row['error']:.0e} | {'' if other is None else f'{other} ms'} |")
+    origin = f"`python benchmarks/speed/cuda_ops.py` on {report['date']}, {report['machine']}, commit {report['commit']}."
+    return [*lines, "", origin]
+
+
+SECTIONS: tuple[tuple[str, str, Callable[[Mapping[str, Any]], list[str]]], ...] = (
+    ("decoder-256-cpu", "The default bundle's decoder, on a CPU", decoder_section),
+    ("decoder-1024-cpu", "The paper's decoder at 1024², on a CPU", decoder_section),
+    ("encoder-cpu", "The encoder, on a CPU", encoder_section),
+    ("decoder-1024", "The paper's decoder at 1024², on a GPU", decoder_section),
+    ("decoder-1024-batches", "The paper's decoder at 1024² in batches, on a GPU", decoder_section),
+    ("decoder-256", "GRAIN at 256², on a GPU", decoder_section),
+    ("cuda_ops", "The generators' fused ops, on a GPU", ops_section))
+"""File in results/performance without its ending, heading, and how it is shown."""
+COMMANDS: Mapping[str, Sequence[str]] = {
+    "decoder-256-cpu": ("decoder.py",),
+    "encoder-cpu": ("encoder.py",),
+    "decoder-1024-cpu": ("decoder.py", "--config", "grain-1024-lr16-paper", "--batches", "1")}
+"""File in results/performance without its ending -> what measures it on a CPU; the quickest first."""
+
+
+def page(folder: Path = RESULTS) -> str:
+    """docs/performance.md, Markdown.
+
+    Raises:
+        KeyError, ValueError: a report is none of these benchmarks'.
+    """
+    lines = ["# Performance", "",
+             "Written by `python benchmarks/speed/performance_page.py` from the reports in `results/performance`; each table "
+             "names its command. Times are medians of a run with everything loaded, each variant and batch size in a "
+             "process of its own; peak memory is the whole process's on a CPU, the device's on a GPU. Random weights "
+             "cost what trained ones do."]
+    missing = []
+    for name, heading, show in SECTIONS:
+        path = folder / f"{name}.json"
+        if path.is_file():
+            lines += ["", f"## {heading}", "", *show(json.loads(path.read_text()))]
+        else:
+            missing.append((name, heading))
+    if missing:
+        lines += ["", "## Not measured yet", "", *(f"- {heading} (`{name}.json`)" for name, heading in missing)]
+        if any(not name.endswith("-cpu") for name, _ in missing):
+            lines += ["", "What needs a GPU is measured and checked by `benchmarks/gpu_host.sh` on a CUDA host without "
+                      "network."]
+    return "\n".join(lines) + "\n"
+
+
+def measure(names: Sequence[str], folder: Path = RESULTS) -> list[str]:
+    """Run the commands of these reports, one after the other; the names of those that ended with an error."""
+    failed = []
+    for name in names:
+        script, *arguments = COMMANDS[name]
+        command = [sys.executable, str(ROOT / "benchmarks" / "speed" / script), *arguments, "--out", str(folder / f"{name}.json")]
+        print(f"{name}: {' '.join(command[1:])}", file=sys.stderr, flush=True)
+        if subprocess.run(command).returncode:
+            failed.append(name)
+    return failed
+
+
+def _not_measured(report: Mapping[str, Any]) -> list[str]:
+    """Why there is no time, of the variants that have none."""
+    reasons = [f"{VARIANTS[row['variant']]}, batch {row['batch']}: {row['error']}"
+               for row in report["runs"] if "error" in row]
+    if report.get("left"):
+        reasons.append(f"the run was broken off before {', '.join(report['left'])}")
+    return ["", "Not measured: " + "; ".join(reasons) + "."] if reasons else []
+
+
+def _time(row: Mapping[str, Any] | None) -> str:
+    if row is None:
+        return ""
+    if "ms" not in row:
+        return "failed"
+    return f"{row['ms']:.1f} ms" if row["ms"] < 1e3 else f"{row['ms'] / 1e3:.2f} s"
+
+
+def _memory(mebibytes: float) -> str:
+    return f"{mebibytes:.0f} MiB" if mebibytes < 2048 else f"{mebibytes / 1024:.1f} GiB"
+
+
+def _origin(report: Mapping[str, Any], script: str) -> str:
+    versions = ", ".join(f"{name} {number}" for name, number in report["versions"].items())
+    command = report.get("command", script)
+    return (f"`python benchmarks/{command}` on {report['date']}, {report['machine']}, {report['cores']} cores, "
+            f"{report['threads']} threads, {versions}, commit {report['commit']}.")
+
+
+def main() -> int:
+    """Write the page, after measuring where that is asked for; the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--measure", nargs="*", choices=tuple(COMMANDS), metavar="REPORT",
+                        help=f"measure these first [default: all of {', '.join(COMMANDS)}]")
+    options = parser.parse_args()
+    failed: list[str] = []
+    try:
+        if options.measure is not None:
+            failed = measure(options.measure or tuple(COMMANDS))
+    finally:
+        write_atomically(PAGE, page().encode(), force=True)
+    for name in failed:
+        print(f"failed: {name}", file=sys.stderr)
+    return int(bool(failed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,83 @@
+"""What may be chosen when a payload is restored: the controls that a bundle's decoder has beside the LR."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from dataclasses import dataclass
+
+from codec_contract.bundle.manifest import Manifest
+from codec_contract.errors import BundleError, ImageError
+
+SEED, STRENGTH = "seed", "strength"
+MAX_SEED = 2**32 - 1
+SMALLEST_STRENGTH, LARGEST_STRENGTH = 4.0, 64.0
+"""The factors s that GCFSR was trained for ([GCFSR] 4)."""
+
+
+@dataclass(frozen=True)
+class Control:
+    """A number that may be given.
+
+    Attributes:
+        least, most: its range, both included.
+        default: what it is where none is given; None where the likeliest picture needs no number.
+    """
+
+    least: float
+    most: float
+    default: float | None
+
+    def __str__(self) -> str:
+        usual = "" if self.default is None else f", {self.default:g} if not given"
+        return f"{self.least:.10g} to {self.most:.10g}{usual}"
+
+
+def controls_of(manifest: Manifest) -> dict[str, Control]:
+    """The controls by name, those that this release knows.
+
+    Raises:
+        BundleError: the manifest describes one in a way that makes no sense.
+    """
+    named = manifest.decoder.get("controls", ())
+    found = {}
+    if SEED in named:
+        found[SEED] = Control(0, MAX_SEED, None)
+    if STRENGTH in named:
+        found[STRENGTH] = _strength(manifest)
+    return found
+
+
+def strength_of(manifest: Manifest, wanted: float | None) -> float | None:
+    """The strength that a picture is restored with: the one wanted or the bundle's default; None where the bundle's
+    decoder takes none.
+
+    Raises:
+        ImageError: it takes none and one is wanted, or the one that is wanted is out of its range.
+        BundleError: as `controls_of`.
+    """
+    control = controls_of(manifest).get(STRENGTH)
+    if control is None:
+        if wanted is not None:
+            raise ImageError(f"bundle {manifest.id} has no control 'strength'; restore without one, or take a bundle "
+                             "of GCFSR's")
+        return None
+    if wanted is None:
+        return control.default
+    number = isinstance(wanted, numbers.Real) and not isinstance(wanted, bool)
+    if not number or not control.least <= wanted <= control.most:
+        raise ImageError(f"the strength of bundle {manifest.id} is a number from {control.least:g} to "
+                         f"{control.most:g}, got {wanted!r}")
+    return float(wanted)
+
+
+def _strength(manifest: Manifest) -> Control:
+    described = manifest.decoder.get(STRENGTH, {})  # bundles from before it was described have what stands here
+    described = described if isinstance(described, dict) else {"range": None}
+    limits = described.get("range", [SMALLEST_STRENGTH, LARGEST_STRENGTH])
+    numbers = [*(limits if isinstance(limits, list) else ()), described.get("default", manifest.hr / manifest.lr)]
+    if len(numbers) != 3 or not all(isinstance(number, (int, float)) and math.isfinite(number) for number in numbers) \
+            or not 0 < numbers[0] <= numbers[2] <= numbers[1]:
+        raise BundleError(f"the manifest of bundle {manifest.id} describes no strength: expected "
+                          '"strength": {"range": [LEAST, MOST], "default": NUMBER} with the default in the range')
+    return Control(float(numbers[0]), float(numbers[1]), float(numbers[2]))

@@ -1,0 +1,270 @@
+"""A bundle's manifest: a small checked reader of ``manifest.json``.
+
+A bundle is a folder; its manifest names every file in it with size and SHA-256. A file's bytes are
+handed out only after both were verified, so nothing unverified is ever parsed. ``Manifest`` lists the
+fields; what is inside the objects ``encoder``, ``training``, ``evaluation`` and ``licence`` is for people
+and reports, the run time does not depend on it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from types import MappingProxyType
+from typing import Any
+
+from codec_contract.errors import BundleError
+
+MANIFEST_NAME = "manifest.json"
+SCHEMA = 1
+MAX_MANIFEST_BYTES = 1 << 20
+MAX_FILE_BYTES = 4 << 30
+MAX_FILES = 4096
+CODECS = ("grain", "irn", "irn_plus", "glean", "gcfsr")
+MAX_SIDE = 16384
+
+_ID = re.compile(r"[a-z0-9]+(?:[-_.][a-z0-9]+)*")
+_HEX64 = re.compile(r"[0-9a-f]{64}")
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """One file of a bundle: POSIX path relative to the folder, size in bytes, SHA-256 in hex."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A checked ``manifest.json`` and the folder it describes."""
+
+    folder: Path
+    id: str
+    version: str
+    lr_contract_id: bytes
+    """32 bytes."""
+    codec: str
+    domain: str
+    hr: int
+    """Side of the square picture, or tile, that the encoder takes, in pixels."""
+    lr: int
+    """Side of the square LR it gives."""
+    tile_overlap: int | None
+    """Least overlap of neighbouring tiles, in LR pixels; None for bundles that take one square picture."""
+    encoder: Mapping[str, Any]
+    preprocessing: Mapping[str, Any]
+    decoder: Mapping[str, Any]
+    files: Mapping[str, FileEntry]
+    training: Mapping[str, Any]
+    evaluation: Mapping[str, Any]
+    licence: Mapping[str, Any]
+
+    @property
+    def factor(self) -> int:
+        """By how much the sides shrink."""
+        return self.hr // self.lr
+
+    def lr_size(self, original_size: tuple[int, int]) -> tuple[int, int]:
+        """(width, height) of the LR of a picture that was (width, height)."""
+        if self.tile_overlap is None:
+            return self.lr, self.lr
+        return -(-original_size[0] // self.factor), -(-original_size[1] // self.factor)
+
+    def entry(self, name: str) -> FileEntry:
+        """The entry of a listed file; ``BundleError`` if the manifest lists none of that name."""
+        try:
+            return self.files[name]
+        except KeyError:
+            listed = ", ".join(sorted(self.files))
+            raise BundleError(f"bundle {self.id} lists no file {name!r}, only: {listed}") from None
+
+    def path(self, name: str) -> Path:
+        """Where a listed file lies; unverified, for readers that verify it themselves."""
+        return self.folder.joinpath(*PurePosixPath(self.entry(name).path).parts)
+
+    def open_file(self, name: str) -> bytes:
+        """The bytes of a listed file, after its size and SHA-256 were verified.
+
+        Raises:
+            BundleError: the file is not listed, missing, or altered.
+        """
+        entry = self.entry(name)
+        data = _read_bounded(self.path(name), entry.size, f"{name} of bundle {self.id}")
+        if len(data) != entry.size:
+            raise BundleError(
+                f"{name} of bundle {self.id} has {len(data)} bytes, its manifest says {entry.size}; "
+                "fetch the bundle again"
+            )
+        digest = hashlib.sha256(data).hexdigest()
+        if digest != entry.sha256:
+            raise BundleError(
+                f"{name} of bundle {self.id} has SHA-256 {digest}, its manifest says {entry.sha256}; "
+                "fetch the bundle again"
+            )
+        return data
+
+
+def _read_bounded(location: Path, limit: int, what: str) -> bytes:
+    """The file's bytes, at most ``limit`` + 1 of them."""
+    try:
+        with location.open("rb") as stream:
+            return stream.read(limit + 1)
+    except FileNotFoundError:
+        raise BundleError(f"{what} is missing: no file {location}") from None
+    except OSError as error:
+        raise BundleError(f"{what} cannot be read: {error}") from error
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; two readers may disagree about which of two equal names counts, so there are none."""
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"an object holds {twice!r} twice")
+    return fields
+
+
+def _field(source: Mapping[str, Any], name: str, kind: type, where: str) -> Any:
+    if name not in source:
+        raise BundleError(f"{where} lacks the field {name!r}")
+    value = source[name]
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise BundleError(f"{where}: {name!r} must be of type {kind.__name__}, is {type(value).__name__}")
+    return value
+
+
+def _matching(source: Mapping[str, Any], name: str, pattern: re.Pattern[str], where: str) -> str:
+    text = _field(source, name, str, where)
+    if not pattern.fullmatch(text):
+        raise BundleError(f"{where}: {name!r} is {text[:80]!r}, expected the form {pattern.pattern}")
+    return str(text)
+
+
+def _bounded(source: Mapping[str, Any], name: str, most: int, where: str, least: int = 1) -> int:
+    number = _field(source, name, int, where)
+    if not least <= number <= most:
+        raise BundleError(f"{where}: {name!r} is {number}, expected {least} to {most}")
+    return int(number)
+
+
+def _file_entries(source: Mapping[str, Any], where: str) -> Mapping[str, FileEntry]:
+    if len(source) > MAX_FILES:
+        raise BundleError(f"{where} lists {len(source)} files, at most {MAX_FILES} are allowed")
+    entries = {}
+    for name, record in source.items():
+        parts = name.split("/")
+        # A name is a relative POSIX path in its plainest spelling: nothing that climbs, nothing absolute,
+        # no drive letter or backslash that another system would take for a separator.
+        if any(part in ("", ".", "..") for part in parts) or any(c in name for c in '\\:*?"<>|\0'):
+            raise BundleError(f"{where}: the file name {name[:80]!r} is not a plain relative path")
+        if name == MANIFEST_NAME:
+            raise BundleError(f"{where} lists itself among its files")
+        if not isinstance(record, dict):
+            raise BundleError(f"{where}: the entry of {name!r} must be an object")
+        entry = f"{where}, file {name!r}"
+        entries[name] = FileEntry(
+            path=name,
+            size=_bounded(record, "size", MAX_FILE_BYTES, entry, least=0),
+            sha256=_matching(record, "sha256", _HEX64, entry),
+        )
+    return MappingProxyType(entries)
+
+
+def parse_manifest(data: bytes, folder: Path) -> Manifest:
+    """Check the bytes of a ``manifest.json`` that lies in ``folder``.
+
+    Raises:
+        BundleError: it is too large, no JSON object, of another schema, or a field is missing or wrong.
+    """
+    where = f"manifest of {folder.name or folder}"
+    if len(data) > MAX_MANIFEST_BYTES:
+        raise BundleError(f"{where} is larger than {MAX_MANIFEST_BYTES} bytes, the most allowed")
+    try:
+        source = json.loads(data.decode("utf-8"), object_pairs_hook=_without_duplicates)
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{where} is not JSON: {error}") from None
+    if not isinstance(source, dict):
+        raise BundleError(f"{where} must be a JSON object, is {type(source).__name__}")
+    schema = _field(source, "schema", int, where)
+    if schema != SCHEMA:
+        raise BundleError(f"{where} has schema {schema}, this release reads {SCHEMA}; update edgegrain")
+    codec = _field(source, "codec", str, where)
+    if codec not in CODECS:
+        raise BundleError(f"{where}: codec {codec[:80]!r} is unknown, expected one of {', '.join(CODECS)}")
+    hr = _bounded(source, "hr", MAX_SIDE, where)
+    lr = _bounded(source, "lr", 256, where)
+    if hr % lr:
+        raise BundleError(f"{where}: hr {hr} is not a multiple of lr {lr}")
+    preprocessing = _field(source, "preprocessing", dict, where)
+    tile_overlap = None
+    if "tile_overlap" in preprocessing:
+        tile_overlap = _bounded(preprocessing, "tile_overlap", lr // 2, where, least=0)
+    return Manifest(
+        folder=folder,
+        id=_matching(source, "id", _ID, where),
+        version=_field(source, "version", str, where),
+        lr_contract_id=bytes.fromhex(_matching(source, "lr_contract_id", _HEX64, where)),
+        codec=codec,
+        domain=_field(source, "domain", str, where),
+        hr=hr,
+        lr=lr,
+        tile_overlap=tile_overlap,
+        encoder=_field(source, "encoder", dict, where),
+        preprocessing=preprocessing,
+        decoder=_field(source, "decoder", dict, where),
+        files=_file_entries(_field(source, "files", dict, where), where),
+        training=_field(source, "training", dict, where),
+        evaluation=_field(source, "evaluation", dict, where),
+        licence=_field(source, "licence", dict, where),
+    )
+
+
+def load_manifest(folder: str | os.PathLike[str]) -> Manifest:
+    """Read and check the manifest of the bundle in ``folder``; touches no other file.
+
+    Raises:
+        BundleError: there is none, or ``parse_manifest`` refuses it.
+    """
+    path = Path(folder)
+    what = f"the manifest of bundle {path.name or path}"
+    return parse_manifest(_read_bounded(path / MANIFEST_NAME, MAX_MANIFEST_BYTES, what), path)
+
+
+def verify_bundle(folder: str | os.PathLike[str]) -> Manifest:
+    """Check the manifest and the size and SHA-256 of every file it lists, in little memory.
+
+    Raises:
+        BundleError: the first thing found wrong; the message names the file.
+    """
+    manifest = load_manifest(folder)
+    for name, entry in manifest.files.items():
+        size, digest = _size_and_digest(manifest.path(name), f"{name} of bundle {manifest.id}")
+        if (size, digest) != (entry.size, entry.sha256):
+            raise BundleError(
+                f"{name} of bundle {manifest.id} is altered: {size} bytes, SHA-256 {digest}; "
+                f"its manifest says {entry.size} bytes, {entry.sha256}; fetch the bundle again"
+            )
+    return manifest
+
+
+def _size_and_digest(location: Path, what: str) -> tuple[int, str]:
+    digest, size = hashlib.sha256(), 0
+    try:
+        with location.open("rb") as stream:
+            while chunk := stream.read(_CHUNK):
+                digest.update(chunk)
+                size += len(chunk)
+    except FileNotFoundError:
+        raise BundleError(f"{what} is missing: no file {location}") from None
+    except OSError as error:
+        raise BundleError(f"{what} cannot be read: {error}") from error
+    return size, digest.hexdigest()

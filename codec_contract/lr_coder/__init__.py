@@ -1,0 +1,1 @@
+"""The lossless, integer-only coder of LRs (``docs/lr_coder.md``)."""

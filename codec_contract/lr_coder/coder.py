@@ -1,0 +1,78 @@
+"""The lossless coder of an LR: predict every sample, code it as eight binary decisions.
+
+For each sample the tables' network gives a mean and a scale; the logistic distribution around them gives
+every level a mass. The level is found by halving 0...255 eight times; each decision is coded with the
+mass of the upper half in proportion to both. Encoder and decoder are the same walk over the samples: the
+encoder's ``code`` writes the level it is given, the decoder's ignores it and returns the one it reads.
+"""
+
+from __future__ import annotations
+
+from array import array
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from codec_contract.lr_coder.coder_tables import ChannelNetwork, CoderTables
+from codec_contract.lr_coder.line_predictor import LinePredictor
+from codec_contract.lr_coder.logistic import MEAN_BITS, SCALE_STEPS, cumulative_row, row_start
+from codec_contract.lr_coder.range_coder import RangeDecoder, RangeEncoder
+
+__all__ = ["CoderTables", "decode_lr", "encode_lr"]
+
+_STEPS = tuple(1 << (bit + MEAN_BITS) for bit in range(7, -1, -1))
+"""Halving the 256 levels, in places of a row."""
+
+
+@lru_cache(maxsize=SCALE_STEPS)
+def _masses(scale: int) -> array[int]:
+    """Sixteen times the mass below each place of ``cumulative_row``, a part in 2**20 for every level in it.
+
+    Sixteen times, because a place is a sixteenth of a level; only ratios of masses count.
+    """
+    row = np.array(cumulative_row(scale), dtype=np.int64)
+    return array("i", ((row << MEAN_BITS) + np.arange(len(row))).tolist())
+
+
+@lru_cache(maxsize=8)
+def _predictor(channels: tuple[ChannelNetwork, ChannelNetwork, ChannelNetwork]) -> LinePredictor:
+    return LinePredictor(channels)
+
+
+def _code_samples(
+    coder: RangeEncoder | RangeDecoder, levels: npt.NDArray[np.uint8], width: int, height: int, tables: CoderTables
+) -> npt.NDArray[np.uint8]:
+    """Encode ``levels``, uint8 [height * width, 3], or decode and return some, whatever they hold."""
+    coded = np.empty_like(levels)
+    for line in _predictor(tables.channels).lines(width, height):
+        given = levels[line.where].T.tolist()
+        for channel in range(3):
+            found = []
+            for mean, scale, level in zip(*line.predict(channel), given[channel], strict=True):
+                start = row_start(mean)
+                place = coder.code(_masses(scale), start, _STEPS, start + (level << MEAN_BITS))
+                found.append((place - start) >> MEAN_BITS)
+            line.samples[:, channel] = found
+        coded[line.where] = line.samples
+    return coded
+
+
+def encode_lr(lr: npt.NDArray[np.uint8], tables: CoderTables) -> bytes:
+    """Code an LR, uint8 [h, w, 3], into a body."""
+    height, width = lr.shape[:2]
+    encoder = RangeEncoder()
+    _code_samples(encoder, lr.reshape(-1, 3), width, height, tables)
+    return encoder.finish()
+
+
+def decode_lr(body: bytes, width: int, height: int, tables: CoderTables) -> npt.NDArray[np.uint8]:
+    """The LR, uint8 [height, width, 3], that ``encode_lr`` turned into ``body``.
+
+    Raises:
+        PayloadError: no LR of that size has this body.
+    """
+    decoder = RangeDecoder(body)
+    levels = _code_samples(decoder, np.zeros((height * width, 3), np.uint8), width, height, tables)
+    decoder.finish()
+    return levels.reshape(height, width, 3)

@@ -1,0 +1,223 @@
+"""What is trained about the LR coder: three small integer networks, one per channel.
+
+A network maps the context of a sample (``lr_context``) to a mean and a scale (``logistic``). Its layers
+are ``y = clamp((W x + b + 2**(shift - 1)) >> shift, 0, 4095)`` with 8-bit weights and one shift per output;
+the last one sees the context beside the last hidden layer, is not clamped, and has two outputs: the mean
+as a difference from the reference in sixteenths of a level, and the scale index. The tables are part of
+the LR contract: they are fitted once per encoder (``edgegrain.publishing.fit_coder``), frozen with it, and
+kept as ``coder.json`` in its bundle.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from codec_contract.errors import BundleError
+from codec_contract.lr_coder.context import CONTEXT_SIZES, INPUT_LIMIT, IntArray
+from codec_contract.lr_coder.logistic import MEAN_BITS, MEAN_MAX, SCALE_MAX
+
+FORMAT = "edgegrain coder tables 1"
+ACTIVATION_MAX = 4095
+ACCUMULATOR_LIMIT = 1 << 30
+"""Leaves a bit of 32 for adding the reference to the result."""
+MAX_TABLE_BYTES = 1 << 20
+MAX_HIDDEN_LAYERS = 4
+MAX_WIDTH = 256
+MAX_SHIFT = 24
+MAX_WEIGHT = 127
+MAX_BIAS = 1 << 30
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """An integer layer: weights in -127...127, int32 [outputs, inputs], biases and shifts int32 [outputs]."""
+
+    weight: IntArray
+    bias: IntArray
+    shift: IntArray
+
+    def accumulate(self, values: IntArray) -> IntArray:
+        """Weighted sums, rounded and shifted: int32 [..., inputs] to int32 [..., outputs]."""
+        half = (1 << self.shift) >> 1
+        sums: IntArray = (values @ self.weight.T + (self.bias + half)) >> self.shift
+        return sums
+
+    def bound(self, inputs: npt.NDArray[np.int64]) -> int:
+        """Largest accumulator magnitude for inputs of at most these magnitudes, int64 [inputs]."""
+        sums = np.abs(self.weight.astype(np.int64)) @ inputs + np.abs(self.bias.astype(np.int64))
+        return int((sums + (1 << self.shift.astype(np.int64))).max())
+
+
+@dataclass(frozen=True, eq=False)
+class ChannelNetwork:
+    """The network of one channel."""
+
+    hidden: tuple[Layer, ...]
+    output: Layer
+
+    def predict(self, context: IntArray, reference: IntArray) -> tuple[list[int], list[int]]:
+        """Means in sixteenths of a level and scale indices of contexts int32 [n, inputs], references [n]."""
+        values = context
+        for layer in self.hidden:
+            values = np.minimum(np.maximum(layer.accumulate(values), 0), ACTIVATION_MAX)
+        output = self.output.accumulate(np.concatenate([context, values], axis=1))
+        means = np.clip((reference << MEAN_BITS) + output[:, 0], 0, MEAN_MAX)
+        return means.tolist(), np.clip(output[:, 1], 0, SCALE_MAX).tolist()
+
+
+@dataclass(frozen=True, eq=False)
+class CoderTables:
+    """The coder's tables; construction checks every shape and proves that no accumulator overflows.
+
+    Raises:
+        BundleError: on construction or reading, when they are not usable.
+    """
+
+    channels: tuple[ChannelNetwork, ChannelNetwork, ChannelNetwork]
+
+    def __post_init__(self) -> None:
+        if len(self.channels) != 3:
+            raise BundleError(f"coder tables hold three networks, got {len(self.channels)}")
+        for channel, network in enumerate(self.channels):
+            _check_network(network, channel)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, CoderTables) and self.to_json() == other.to_json()
+
+    def __hash__(self) -> int:
+        return hash(self.to_json())
+
+    @classmethod
+    def default(cls) -> CoderTables:
+        """Generic tables for any LR, fitted to box means of faces with and without texture."""
+        return _default_tables()
+
+    @classmethod
+    def from_json(cls, data: bytes | str) -> CoderTables:
+        """Read what ``to_json`` wrote; see the class for errors."""
+        if len(data) > MAX_TABLE_BYTES:
+            raise BundleError(f"coder tables have at most {MAX_TABLE_BYTES} bytes, got {len(data)}")
+        try:
+            source = json.loads(data)
+        except (ValueError, RecursionError) as error:
+            raise BundleError(f"coder tables are not JSON: {error}") from None
+        if not isinstance(source, dict) or source.get("format") != FORMAT:
+            raise BundleError(f"coder tables must be a JSON object of format {FORMAT!r}")
+        networks = source.get("channels")
+        if not isinstance(networks, list) or len(networks) != 3:
+            raise BundleError("coder tables must list three channels")
+        first, second, third = (_read_network(network) for network in networks)
+        return cls((first, second, third))
+
+    def to_json(self) -> bytes:
+        """Canonical JSON: equal tables give equal bytes."""
+        record = {
+            "format": FORMAT,
+            "channels": [
+                {
+                    "hidden": [_layer_record(layer) for layer in network.hidden],
+                    "output": _layer_record(network.output),
+                }
+                for network in self.channels
+            ],
+        }
+        return json.dumps(record, separators=(",", ":")).encode("ascii")
+
+    def digest(self) -> bytes:
+        """SHA-256 of ``to_json``, the part of the LR contract that the tables are."""
+        return hashlib.sha256(self.to_json()).digest()
+
+
+@cache
+def _default_tables() -> CoderTables:
+    return CoderTables.from_json(Path(__file__).with_name("default_coder.json").read_bytes())
+
+
+def _layer_record(layer: Layer) -> dict[str, Any]:
+    return {
+        "bias": layer.bias.tolist(),
+        "shift": layer.shift.tolist(),
+        # Row by row, one two's complement byte a weight.
+        "weight": base64.b64encode(layer.weight.astype(np.int8).tobytes()).decode("ascii"),
+    }
+
+
+def _integers(source: dict[str, Any], name: str, least: int, most: int) -> IntArray:
+    value = source.get(name)
+    if not isinstance(value, list) or not 1 <= len(value) <= MAX_WIDTH:
+        raise BundleError(f"coder tables: {name!r} must be a list of 1 to {MAX_WIDTH} integers")
+    if any(type(number) is not int or not least <= number <= most for number in value):
+        raise BundleError(f"coder tables: {name!r} must hold integers of {least} to {most}")
+    return np.array(value, dtype=np.int32)
+
+
+def _read_layer(source: Any) -> Layer:
+    if not isinstance(source, dict):
+        raise BundleError("coder tables: a layer must be an object")
+    bias = _integers(source, "bias", -MAX_BIAS, MAX_BIAS)
+    shift = _integers(source, "shift", 0, MAX_SHIFT)
+    text = source.get("weight")
+    try:
+        data = base64.b64decode(text if isinstance(text, str) else "", validate=True)
+    except ValueError:
+        data = b""
+    if not data or len(data) % len(bias):
+        raise BundleError(f"coder tables: 'weight' must be base64 of as many bytes for each of {len(bias)} outputs")
+    weight = np.frombuffer(data, dtype=np.int8).astype(np.int32).reshape(len(bias), -1)
+    return Layer(weight, bias, shift)
+
+
+def _read_network(source: Any) -> ChannelNetwork:
+    if not isinstance(source, dict) or not isinstance(source.get("hidden"), list):
+        raise BundleError("coder tables: a channel must be an object with a list of hidden layers")
+    if not 1 <= len(source["hidden"]) <= MAX_HIDDEN_LAYERS:
+        raise BundleError(f"coder tables: 1 to {MAX_HIDDEN_LAYERS} hidden layers are allowed")
+    return ChannelNetwork(
+        hidden=tuple(_read_layer(layer) for layer in source["hidden"]),
+        output=_read_layer(source.get("output")),
+    )
+
+
+def _check_network(network: ChannelNetwork, channel: int) -> None:
+    size = CONTEXT_SIZES[channel]
+    context = np.full(size, INPUT_LIMIT, dtype=np.int64)
+    values = context
+    names = [f"hidden layer {index}" for index in range(len(network.hidden))]
+    for name, layer in zip(names, network.hidden, strict=True):
+        outputs = _check_layer(layer, values, f"channel {channel}, {name}")
+        values = np.full(outputs, ACTIVATION_MAX, dtype=np.int64)
+    outputs = _check_layer(network.output, np.concatenate([context, values]), f"channel {channel}, output layer")
+    if outputs != 2:
+        raise BundleError(f"coder tables: channel {channel} has {outputs} outputs, expected mean and scale")
+
+
+def _check_layer(layer: Layer, inputs: npt.NDArray[np.int64], where: str) -> int:
+    """Check shapes and the accumulator bound; returns the number of outputs."""
+    weight, bias = layer.weight, layer.bias
+    if weight.ndim != 2 or weight.shape[1] != len(inputs) or not 1 <= weight.shape[0] <= MAX_WIDTH:
+        raise BundleError(
+            f"coder tables: {where} has a weight of shape {list(weight.shape)}, "
+            f"expected 1 to {MAX_WIDTH} outputs of {len(inputs)} inputs"
+        )
+    for name, values in (("biases", bias), ("shifts", layer.shift)):
+        if values.shape != weight.shape[:1]:
+            raise BundleError(f"coder tables: {where} has {values.size} {name} for {weight.shape[0]} outputs")
+    if weight.dtype != np.int32 or np.abs(weight).max() > MAX_WEIGHT:
+        raise BundleError(f"coder tables: {where} must have int32 weights of magnitude at most {MAX_WEIGHT}")
+    if not 0 <= layer.shift.min() <= layer.shift.max() <= MAX_SHIFT:
+        raise BundleError(f"coder tables: {where} has a shift outside 0 to {MAX_SHIFT}")
+    bound = layer.bound(inputs)
+    if bound >= ACCUMULATOR_LIMIT:
+        raise BundleError(
+            f"coder tables: {where} can reach {bound}, the limit is {ACCUMULATOR_LIMIT}; shrink its weights"
+        )
+    return int(weight.shape[0])

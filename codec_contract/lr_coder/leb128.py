@@ -1,0 +1,40 @@
+"""LEB128: whole numbers in as few bytes as they need, seven bits a byte, in their only spelling."""
+
+from __future__ import annotations
+
+from codec_contract.errors import PayloadError
+
+_MAX_BYTES = 3
+MAX_VALUE = (1 << 7 * _MAX_BYTES) - 1
+"""Largest number that is read."""
+
+
+def write_leb128(value: int) -> bytes:
+    """The bytes of a number from 0 on: low ones first, the high bit says that more follow."""
+    output = bytearray()
+    while value > 127:
+        output.append(value & 127 | 128)
+        value >>= 7
+    output.append(value)
+    return bytes(output)
+
+
+def read_leb128(data: bytes, position: int, end: int, name: str) -> tuple[int, int]:
+    """Read one number of at most three bytes; returns it and the position after it.
+
+    Raises:
+        PayloadError: the bytes end inside it, or it has more of them than it needs or than three; the message calls
+            it ``name``.
+    """
+    value = 0
+    for count in range(_MAX_BYTES):
+        if position >= end:
+            raise PayloadError(f"the payload ends inside the {name}; it was truncated before its CRC was made")
+        byte = data[position]
+        position += 1
+        value |= (byte & 127) << (7 * count)
+        if byte < 128:
+            if byte == 0 and count:
+                raise PayloadError(f"the {name} is written with more bytes than it needs")
+            return value, position
+    raise PayloadError(f"the {name} takes more than three bytes, so it exceeds {MAX_VALUE}")

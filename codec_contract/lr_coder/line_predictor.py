@@ -1,0 +1,157 @@
+"""The tables' networks on all pixels of a slanted line together: what makes the LR coder quick.
+
+Gives what `ContextReader` and `ChannelNetwork.predict` give a channel at a time. It computes in float64, whose
+matrix products are quick, and is exact nevertheless: every input is an integer, every weight an integer times its
+output's power of two, and the tables' bound keeps all sums below 2**37 such units (a mean's reference among them), far
+from the 2**53 where float64 begins to round. So neither the order of a summation nor a fused operation can change a
+result.
+
+References are taken out of the contexts, W (x - reference) = W x - reference (sum of W's row): so what the three
+channels of a line look at is one matrix of 42 columns, and the first layer of all three networks one product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from codec_contract.lr_coder.coder_tables import ACTIVATION_MAX, ChannelNetwork, Layer
+from codec_contract.lr_coder.context import (
+    CONTEXT_SIZES,
+    MIDDLE,
+    NEIGHBOURS,
+    POSITION_INPUTS,
+    coding_order,
+    neighbour_indices,
+    positions,
+)
+from codec_contract.lr_coder.logistic import MEAN_BITS, MEAN_MAX, SCALE_MAX
+
+FloatArray = npt.NDArray[np.float64]
+Predictions = tuple[list[int], list[int]]
+"""Means in sixteenths of a level, and scale indices."""
+
+# Columns of a line's inputs: the neighbours' samples, the references of the three channels, positions, and 1.
+_AROUND = 3 * len(NEIGHBOURS)
+_REFERENCES = slice(_AROUND, _AROUND + 3)
+_POSITIONS = slice(_AROUND + 3, _AROUND + 3 + POSITION_INPUTS)
+_ONE = _AROUND + 3 + POSITION_INPUTS
+# As arrays, because turning a Python number into one takes longer than the arithmetic on a line.
+_ZERO = np.array(0.0)
+_ACTIVATION_MAX = np.array(float(ACTIVATION_MAX))
+_OUTPUT_MAX = np.array([[MEAN_MAX], [SCALE_MAX]], dtype=np.int32)
+_OUTPUT_MIN = np.array(0, dtype=np.int32)
+
+
+class LinePredictor:
+    """The networks of the three channels, prepared once for LRs of any size."""
+
+    def __init__(self, channels: Sequence[ChannelNetwork]) -> None:
+        firsts = [_first_layers(network, channel) for channel, network in enumerate(channels)]
+        self._first = np.concatenate([inputs for inputs, _ in firsts], axis=1)  # [42, outputs of all channels]
+        ends = np.cumsum([inputs.shape[1] for inputs, _ in firsts]).tolist()
+        self._columns = [slice(low, high) for low, high in zip([0, *ends], ends, strict=False)]
+        self._own = [own for _, own in firsts]
+        self._later = [[(_scaled(layer.weight, layer), _bias(layer)) for layer in network.hidden[1:]]
+                       for network in channels]
+        self._output = [_scaled(network.output.weight[:, size:], network.output)
+                        for size, network in zip(CONTEXT_SIZES, channels, strict=True)]
+
+    def lines(self, width: int, height: int) -> Iterator[Line]:
+        """The lines of an LR in coding order; a line's three channels must be filled before the next one is taken."""
+        grid = _grid(width, height)
+        pixels = np.full((width * height + 1, 3), MIDDLE, dtype=np.float64)
+        for where, neighbours, places in zip(grid.lines, grid.neighbours, grid.positions, strict=True):
+            inputs = np.empty((len(where), _ONE + 1))
+            around = inputs[:, :_AROUND]
+            around[:] = pixels[neighbours].reshape(len(where), _AROUND)
+            np.floor((around[:, :3] + around[:, 3:6] + 1) * 0.5, out=inputs[:, _REFERENCES])  # left and upper one
+            inputs[:, _POSITIONS] = places
+            inputs[:, _ONE] = 1
+            line = Line(where, np.empty((len(where), 3)), self, inputs @ self._first)
+            yield line
+            pixels[where] = line.samples
+
+    def predict(self, channel: int, sums: FloatArray, samples: FloatArray) -> Predictions:
+        """Predictions of one channel from the first product [n, all outputs] and the line's samples [n, 3]."""
+        sums = sums[:, self._columns[channel]]
+        if channel:
+            sums = sums + samples[:, :channel] @ self._own[channel]
+        values = _activate(sums[:, :-2])
+        for weight, bias in self._later[channel]:
+            values = _activate(values @ weight + bias)
+        output = values @ self._output[channel]
+        output += sums[:, -2:]
+        integers = np.floor(output).T.astype(np.int32)
+        means, scales = np.minimum(np.maximum(integers, _OUTPUT_MIN), _OUTPUT_MAX).tolist()
+        return means, scales
+
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """A line of pixels whose predictions can be asked for channel by channel.
+
+    Attributes:
+        where: index of each pixel in reading order.
+        samples: float64 [n, 3], to be filled: channels before the one that is asked for must be.
+    """
+
+    where: npt.NDArray[np.int32]
+    samples: FloatArray
+    _predictor: LinePredictor
+    _sums: FloatArray
+
+    def predict(self, channel: int) -> Predictions:
+        return self._predictor.predict(channel, self._sums, self.samples)
+
+
+@dataclass(frozen=True, eq=False)
+class _Grid:
+    """What depends on an LR's size only, line by line."""
+
+    lines: list[npt.NDArray[np.int32]]
+    neighbours: list[npt.NDArray[np.int32]]
+    positions: list[npt.NDArray[np.int32]]
+
+
+@lru_cache(maxsize=2)
+def _grid(width: int, height: int) -> _Grid:
+    lines, neighbours, places = coding_order(width, height), neighbour_indices(width, height), positions(width, height)
+    return _Grid(lines, [neighbours[where] for where in lines], [places[where] for where in lines])
+
+
+def _first_layers(network: ChannelNetwork, channel: int) -> tuple[FloatArray, FloatArray]:
+    """Whatever sees the context, the first hidden layer beside the context's part of the output layer: weights of a
+    line's inputs [42, outputs], and of the samples that came before in the same pixel [channel, outputs]."""
+    size = CONTEXT_SIZES[channel]
+    layers = network.hidden[0], network.output
+    weight = np.concatenate([_scaled(layer.weight[:, :size], layer) for layer in layers], axis=1)
+    around, own, middle, places = np.split(weight, [_AROUND, _AROUND + channel, _AROUND + channel + 1])
+    inputs = np.zeros((_ONE + 1, weight.shape[1]))
+    inputs[:_AROUND] = around
+    inputs[_AROUND + channel] = middle - around.sum(axis=0) - own.sum(axis=0)
+    inputs[_AROUND + channel, -2] += 1 << MEAN_BITS  # a mean is predicted as a difference from the reference
+    inputs[_POSITIONS] = places
+    inputs[_ONE] = np.concatenate([_bias(layer) for layer in layers]) - MIDDLE * middle
+    return inputs, own
+
+
+def _scaled(weight: npt.NDArray[np.int32], layer: Layer) -> FloatArray:
+    """A layer's weights [outputs, inputs], each output's shift in them, as [inputs, outputs]."""
+    return np.ascontiguousarray(np.ldexp(weight.T.astype(np.float64), -layer.shift))
+
+
+def _bias(layer: Layer) -> FloatArray:
+    """A layer's biases and what rounds, each output's shift in them."""
+    return np.ldexp((layer.bias + ((1 << layer.shift) >> 1)).astype(np.float64), -layer.shift)
+
+
+def _activate(sums: FloatArray) -> FloatArray:
+    values: FloatArray = np.floor(sums)
+    np.maximum(values, _ZERO, out=values)
+    np.minimum(values, _ACTIVATION_MAX, out=values)
+    return values

@@ -1,0 +1,135 @@
+"""A binary range coder in 32-bit integers, without carries.
+
+Encoder and decoder keep the same interval ``[low, high]`` of 32-bit numbers. A decision with 16-bit
+probability p of a yes splits it at ``low + range * p / 2**16``; leading bytes that both ends share are
+shifted out. This is the arithmetic coder of Mahoney's PAQ/lpaq (public description: "Data Compression
+Explained", section 3.2), with 16-bit probabilities and a shortest ending:
+
+    The body is the shortest byte string that, continued with zero bytes for ever, lies in the final
+    interval; of several, the smallest.
+
+So a body never ends in a zero byte, and there is exactly one body per sequence of decisions, which the
+decoder checks: it knows the interval too.
+
+A value among many is coded as the decisions that find it by halving. ``masses`` says how likely each is: a
+strictly ascending row of integers, of which ``masses[k]`` is the mass below place k. From a place, each step
+asks whether the value lies at least that much further; the last step's places are not divided any more.
+Both classes have the same loop; it is most of the time that an LR takes, so it calls nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from codec_contract.errors import PayloadError
+
+PROBABILITY_BITS = 16
+PROBABILITY_ONE = 1 << PROBABILITY_BITS
+"""A probability is an integer in 1...PROBABILITY_ONE - 1."""
+
+_TOP = 0xFFFFFFFF
+_LEADING = 0x01000000
+"""Two ends whose exclusive or is smaller share their leading byte."""
+
+
+def _shortest_ending(low: int, high: int) -> bytes:
+    """The shortest, then smallest, byte string whose zero continuation lies in ``[low, high]``."""
+    for length in range(4):
+        unit = 1 << (32 - 8 * length)
+        value = -(-low // unit) * unit  # low rounded up to a multiple of unit
+        if value <= high:
+            return value.to_bytes(4, "big")[:length]
+    return low.to_bytes(4, "big")
+
+
+class RangeEncoder:
+    """Collects values; ``finish`` returns the body."""
+
+    def __init__(self) -> None:
+        self._low = 0
+        self._high = _TOP
+        self._output = bytearray()
+
+    def code(self, masses: Sequence[int], place: int, steps: Sequence[int], value: int) -> int:
+        """Append the decisions that lead to a value and return the place they end at.
+
+        Args:
+            masses: strictly ascending; from ``place`` to ``place + 2 * steps[0]`` it is looked at.
+            place: where the search begins.
+            steps: each half of the one before.
+            value: a place in that range.
+        """
+        low, high = self._low, self._high
+        below, whole = masses[place], masses[place + 2 * steps[0]]
+        for step in steps:
+            middle = masses[place + step]
+            # Never PROBABILITY_ONE: there is mass below the middle.
+            probability = ((whole - middle) << PROBABILITY_BITS) // (whole - below) or 1
+            split = low + ((high - low) * probability >> PROBABILITY_BITS)
+            if value >= place + step:
+                place += step
+                below, high = middle, split
+            else:
+                whole, low = middle, split + 1
+            while low ^ high < _LEADING:
+                self._output.append(high >> 24)
+                low = (low << 8) & _TOP
+                high = ((high << 8) & _TOP) | 0xFF
+        self._low, self._high = low, high
+        return place
+
+    def finish(self) -> bytes:
+        """The body of all decisions so far."""
+        return bytes(self._output + _shortest_ending(self._low, self._high)).rstrip(b"\0")
+
+
+class RangeDecoder:
+    """Reads values back from a body, in the order and with the masses they were written."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+        self._low = 0
+        self._high = _TOP
+        self._value = int.from_bytes(body[:4].ljust(4, b"\0"), "big")
+        self._position = 4  # of the next byte to read; beyond the body come zeros
+
+    def code(self, masses: Sequence[int], place: int, steps: Sequence[int], value: int) -> int:
+        """Return the place that the next decisions lead to, whatever ``value`` is; any body leads to some.
+
+        Arguments as of the encoder.
+        """
+        low, high, read = self._low, self._high, self._value
+        below, whole = masses[place], masses[place + 2 * steps[0]]
+        for step in steps:
+            middle = masses[place + step]
+            probability = ((whole - middle) << PROBABILITY_BITS) // (whole - below) or 1
+            split = low + ((high - low) * probability >> PROBABILITY_BITS)
+            if read <= split:
+                place += step
+                below, high = middle, split
+            else:
+                whole, low = middle, split + 1
+            while low ^ high < _LEADING:
+                low = (low << 8) & _TOP
+                high = ((high << 8) & _TOP) | 0xFF
+                position = self._position
+                following = self._body[position] if position < len(self._body) else 0
+                read = ((read << 8) & _TOP) | following
+                self._position = position + 1
+        self._low, self._high, self._value = low, high, read
+        return place
+
+    def finish(self) -> None:
+        """Check that the body is the one and only body of the decisions read.
+
+        Raises:
+            PayloadError: the body is too short, has bytes left over, or ends in another way than the
+                encoder's.
+        """
+        settled = self._position - 4  # bytes that the interval has left behind
+        expected = self._body[:settled].ljust(settled, b"\0") + _shortest_ending(self._low, self._high)
+        if expected.rstrip(b"\0") != self._body:
+            raise PayloadError(
+                f"the coded body of {len(self._body)} bytes does not end as an encoder would have ended it; "
+                "it is corrupt or was written with other coder tables"
+            )

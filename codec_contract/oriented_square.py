@@ -1,0 +1,121 @@
+"""`OrientedSquare`: a square at any angle in a picture, as a payload says it: docs/payload.md, "Aligned pictures"."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from codec_contract.errors import PayloadError
+from codec_contract.lr_coder.leb128 import read_leb128, write_leb128
+
+UNITS = 4
+"""Units of a coordinate in a pixel."""
+MAX_SIDE_FACTOR = 4
+"""A square's side is at most this many times the picture's longest one."""
+MAX_SQUARE_BYTES = 12
+
+
+@dataclass(frozen=True)
+class OrientedSquare:
+    """A square in an upright picture, in quarters of a pixel; x runs right and y down from its upper left corner.
+
+    Attributes:
+        x: of its centre.
+        y: likewise.
+        across_x: its upper edge, as a vector from the left end to the right one; as long as the square's side.
+        across_y: likewise.
+    """
+
+    x: int
+    y: int
+    across_x: int
+    across_y: int
+
+    @property
+    def side(self) -> int:
+        """Whole pixels, rounded, at least 1."""
+        return max(1, (math.isqrt(4 * (self.across_x**2 + self.across_y**2)) + UNITS) // (2 * UNITS))
+
+    def corners(self) -> npt.NDArray[np.float64]:
+        """``[4, 2]``: x and y in pixels, of the upper left, lower left, lower right and upper right corner."""
+        centre = np.array([self.x, self.y]) / UNITS
+        right = np.array([self.across_x, self.across_y]) / (2 * UNITS)
+        down = np.array([-right[1], right[0]])
+        return np.stack([centre - right - down, centre - right + down, centre + right + down, centre + right - down])
+
+    def check(self, picture_size: tuple[int, int]) -> None:
+        """Compare it with the picture's (width, height).
+
+        Raises:
+            PayloadError: its centre lies outside of the picture, or its side is shorter than a pixel or longer than
+                four times the picture's longest one.
+        """
+        width, height = picture_size
+        if not (0 <= self.x <= UNITS * width and 0 <= self.y <= UNITS * height):
+            raise PayloadError(
+                f"the square's centre ({self.x / UNITS}, {self.y / UNITS}) lies outside of the picture of {width} x "
+                f"{height}")
+        longest = MAX_SIDE_FACTOR * max(picture_size)
+        if not UNITS**2 <= self.across_x**2 + self.across_y**2 <= (UNITS * longest) ** 2:
+            raise PayloadError(
+                f"the square's upper edge ({self.across_x / UNITS}, {self.across_y / UNITS}) must be 1 to {longest} "
+                "pixels long")
+
+
+def nearest_square(centre: npt.ArrayLike, across: npt.ArrayLike, picture_size: tuple[int, int]) -> OrientedSquare:
+    """The square that is closest to a wanted one.
+
+    Args:
+        centre: x and y in pixels.
+        across: the upper edge as a vector, in pixels.
+        picture_size: (width, height).
+
+    Raises:
+        PayloadError: no payload can say it (`OrientedSquare.check`).
+    """
+    x, y, across_x, across_y = (int(np.rint(UNITS * value)) for value in (*np.asarray(centre), *np.asarray(across)))
+    square = OrientedSquare(x, y, across_x, across_y)
+    square.check(picture_size)
+    return square
+
+
+def centre_square(picture_size: tuple[int, int]) -> OrientedSquare:
+    """The upright square that the fit ``"crop"`` cuts out of a picture of (width, height)."""
+    width, height = picture_size
+    side = min(width, height)
+    left, top = (width - side) // 2, (height - side) // 2
+    return OrientedSquare(UNITS * left + UNITS // 2 * side, UNITS * top + UNITS // 2 * side, UNITS * side, 0)
+
+
+def write_square(square: OrientedSquare) -> bytes:
+    """The bytes of a square that was checked; 12 at most."""
+    return b"".join(
+        write_leb128(value) for value in (square.x, square.y, _zigzag(square.across_x), _zigzag(square.across_y)))
+
+
+def read_square(data: bytes, position: int, end: int, picture_size: tuple[int, int]) -> tuple[OrientedSquare, int]:
+    """Read a square and check it; returns it and the position after it.
+
+    Raises:
+        PayloadError: the bytes end inside it, a number is not in its only spelling, or the square is out of range.
+    """
+    values = []
+    for name in ("square's x", "square's y", "square's edge", "square's slope"):
+        value, position = read_leb128(data, position, end, name)
+        values.append(value)
+    x, y, across_x, across_y = values
+    square = OrientedSquare(x, y, _unzigzag(across_x), _unzigzag(across_y))
+    square.check(picture_size)
+    return square, position
+
+
+def _zigzag(value: int) -> int:
+    """0, -1, 1, -2, 2, ... become 0, 1, 2, 3, 4, ..."""
+    return 2 * value if value >= 0 else -2 * value - 1
+
+
+def _unzigzag(code: int) -> int:
+    return -(code >> 1) - 1 if code & 1 else code >> 1

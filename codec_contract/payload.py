@@ -1,0 +1,311 @@
+"""The payload: what a picture becomes on the wire. ``docs/payload.md`` is its byte table.
+
+    magic 2 | version, coding 1 | contract id 4 | flags 1 | [LR w, h] | original w, h | [square] | body | CRC-32 4
+
+16 bytes around the body for a square LR and original sides of 128 to 16,383 pixels. Nothing is believed
+before the CRC over it was checked, and nothing is allocated before every claim was found in range.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from codec_contract.errors import PayloadError
+from codec_contract.lr_coder.coder import decode_lr, encode_lr
+from codec_contract.lr_coder.coder_tables import CoderTables
+from codec_contract.lr_coder.deflate import deflate_lr, inflate_lr
+from codec_contract.lr_coder.leb128 import read_leb128, write_leb128
+from codec_contract.oriented_square import (
+    MAX_SQUARE_BYTES,
+    OrientedSquare,
+    centre_square,
+    read_square,
+    write_square,
+)
+
+MAGIC = b"\xed\x6e"
+VERSION = 1
+CODING_RAW = 0
+CODING_RANGE = 1
+CODING_DEFLATE = 2
+CODINGS = (CODING_RAW, CODING_RANGE, CODING_DEFLATE)
+FIT_PAD, FIT_STRETCH, FIT_CROP = "pad", "stretch", "crop"
+FITS = (FIT_PAD, FIT_STRETCH, FIT_CROP)
+"""Fit policies; the position is the code on the wire, where ``FIT_ALIGN`` follows them."""
+FIT_ALIGN = "align"
+"""Of a payload that says which square was cut out."""
+
+CONTRACT_ID_BYTES = 4
+MAX_LR_SIDE = 256
+"""Of ordinary LRs, which the range coder takes."""
+MAX_LARGE_LR_SIDE = 65535
+MAX_LARGE_LR_PIXELS = 1 << 24
+"""Of the LRs of photographs; a quarter of each side of the largest original."""
+MAX_ORIGINAL_SIDE = 65535
+MAX_ORIGINAL_PIXELS = 1 << 28
+
+_WIRE_FITS = (*FITS, FIT_ALIGN)
+_LARGE_SIZE = 14
+_EXPLICIT_SIZE = 15
+_FIXED = struct.Struct("<2sB4sB")  # magic, version and coding, contract id, flags
+_TRAILER = struct.Struct("<I")
+_MIN_BYTES = _FIXED.size + 2 + _TRAILER.size
+MAX_PAYLOAD_BYTES = _FIXED.size + 2 + 6 + MAX_SQUARE_BYTES + 3 * MAX_LR_SIDE * MAX_LR_SIDE + _TRAILER.size
+"""No payload of an ordinary LR is longer."""
+MAX_LARGE_PAYLOAD_BYTES = _FIXED.size + 6 + 6 + MAX_SQUARE_BYTES + 3 * MAX_LARGE_LR_PIXELS + _TRAILER.size
+"""No payload is longer."""
+
+BytesLike = bytes | bytearray | memoryview
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a payload says about itself; every field was checked against its range."""
+
+    version: int
+    coding: int
+    contract_id: bytes
+    """First four bytes of the LR contract id."""
+    lr_width: int
+    lr_height: int
+    original_width: int
+    original_height: int
+    fit: str
+    """One of ``FITS``, or ``FIT_ALIGN``: how the original was brought to the encoder's square."""
+    square: OrientedSquare | None = None
+    """What was cut out of the original; only with ``FIT_ALIGN``."""
+
+    @property
+    def cut(self) -> OrientedSquare | None:
+        """What the encoder's square shows of the original; None with the fits that show all of it."""
+        if self.fit == FIT_CROP:
+            return centre_square((self.original_width, self.original_height))
+        return self.square
+
+
+def _check_original(width: int, height: int) -> None:
+    for name, side in (("width", width), ("height", height)):
+        if not 1 <= side <= MAX_ORIGINAL_SIDE:
+            raise PayloadError(f"the original {name} must be 1 to {MAX_ORIGINAL_SIDE} pixels, is {side}")
+    if width * height > MAX_ORIGINAL_PIXELS:
+        raise PayloadError(
+            f"the original size {width} x {height} exceeds {MAX_ORIGINAL_PIXELS} pixels, the most allowed"
+        )
+
+
+def _check_lr_size(width: int, height: int) -> None:
+    if not (1 <= width <= MAX_LARGE_LR_SIDE and 1 <= height <= MAX_LARGE_LR_SIDE):
+        raise PayloadError(f"an LR has sides of 1 to {MAX_LARGE_LR_SIDE}, got {width} x {height}")
+    if width * height > MAX_LARGE_LR_PIXELS:
+        raise PayloadError(f"an LR of {width} x {height} exceeds {MAX_LARGE_LR_PIXELS} pixels, the most allowed")
+
+
+def _check_contract_id(contract_id: bytes) -> None:
+    if len(contract_id) not in (CONTRACT_ID_BYTES, 32):
+        raise PayloadError(f"a contract id has 32 bytes, or 4 for its beginning, got {len(contract_id)}")
+
+
+def _lr_size_code(width: int, height: int) -> int:
+    if max(width, height) > MAX_LR_SIDE:
+        return _LARGE_SIZE
+    if width == height and width & (width - 1) == 0:
+        return width.bit_length() - 1
+    return _EXPLICIT_SIZE
+
+
+def encode_payload(
+    lr: npt.NDArray[np.uint8],
+    *,
+    contract_id: bytes,
+    tables: CoderTables,
+    original_size: tuple[int, int],
+    fit: str = FIT_PAD,
+    coding: int = CODING_RANGE,
+    square: OrientedSquare | None = None,
+) -> bytes:
+    """Pack an LR, uint8 [h, w, 3], into a payload.
+
+    Sides are 1 to 256, or, for the LRs of photographs, up to 65,535 with at most 2^24 pixels.
+
+    Args:
+        contract_id: the 32-byte LR contract id, or its first four bytes.
+        tables: the coder tables of that contract.
+        original_size: (width, height) of the picture before fitting, in pixels.
+        fit: how the picture was fitted, one of ``FITS``, or ``FIT_ALIGN``.
+        coding: 1 for the range coder, which leaves LRs with a side over 256 to deflate, 2 for deflate (a body that
+            neither can shorten is stored raw), 0 for raw bytes.
+        square: what was cut out of the picture, with ``FIT_ALIGN`` and only then.
+
+    Raises:
+        PayloadError: an argument is outside what the format can say.
+    """
+    if not isinstance(lr, np.ndarray) or lr.dtype != np.uint8 or lr.ndim != 3 or lr.shape[2] != 3:
+        found = f"{lr.dtype} {list(lr.shape)}" if isinstance(lr, np.ndarray) else type(lr).__name__
+        raise PayloadError(f"an LR is uint8 [h, w, 3], got {found}")
+    height, width = lr.shape[:2]
+    _check_lr_size(width, height)
+    _check_contract_id(contract_id)
+    if fit not in _WIRE_FITS:
+        raise PayloadError(f"unknown fit {fit!r}, expected one of {', '.join(_WIRE_FITS)}")
+    if (fit == FIT_ALIGN) != (square is not None):
+        raise PayloadError(f"the fit {FIT_ALIGN} needs a square, no other fit has one; got {fit} and {square}")
+    if coding not in CODINGS:
+        raise PayloadError(f"unknown coding {coding}, expected 0 (raw), 1 (range coder) or 2 (deflate)")
+    _check_original(*original_size)
+    if square is not None:
+        square.check(original_size)
+    size_code = _lr_size_code(width, height)
+    if coding == CODING_RANGE and size_code == _LARGE_SIZE:
+        coding = CODING_DEFLATE  # at some microseconds a sample, megapixels would take minutes
+
+    body = lr.tobytes()
+    if coding != CODING_RAW:
+        coded = encode_lr(lr, tables) if coding == CODING_RANGE else deflate_lr(lr)
+        if len(coded) < len(body):
+            body = coded
+        else:
+            coding = CODING_RAW
+    head = _FIXED.pack(
+        MAGIC,
+        VERSION << 4 | coding,
+        contract_id[:CONTRACT_ID_BYTES],
+        _WIRE_FITS.index(fit) | size_code << 2,
+    )
+    if size_code == _EXPLICIT_SIZE:
+        head += bytes((width - 1, height - 1))
+    elif size_code == _LARGE_SIZE:
+        head += write_leb128(width) + write_leb128(height)
+    head += write_leb128(original_size[0]) + write_leb128(original_size[1])
+    if square is not None:
+        head += write_square(square)
+    return head + body + _TRAILER.pack(zlib.crc32(head + body))
+
+
+def _parse(data: BytesLike) -> tuple[Header, bytes]:
+    """Check everything but the body's content; returns the header and the body."""
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        raise PayloadError(f"a payload is bytes, got {type(data).__name__}")
+    length = memoryview(data).nbytes
+    if length < _MIN_BYTES:
+        raise PayloadError(f"a payload has at least {_MIN_BYTES} bytes, got {length}; it was truncated")
+    if length > MAX_LARGE_PAYLOAD_BYTES:
+        raise PayloadError(f"a payload has at most {MAX_LARGE_PAYLOAD_BYTES} bytes, got {length}; this is none")
+    data = bytes(data)
+    magic, version_and_coding, contract_id, flags = _FIXED.unpack_from(data)
+    if magic != MAGIC:
+        raise PayloadError(f"not a payload: it begins with {magic.hex()}, a payload with {MAGIC.hex()}")
+    version, coding = version_and_coding >> 4, version_and_coding & 15
+    if version != VERSION:
+        raise PayloadError(
+            f"payload version {version} is unknown, this release reads version {VERSION}; "
+            "it is corrupt or needs a newer edgegrain"
+        )
+    end = length - _TRAILER.size
+    (stored,) = _TRAILER.unpack_from(data, end)
+    computed = zlib.crc32(data[:end])
+    if stored != computed:
+        raise PayloadError(f"the payload is corrupt or truncated: its CRC-32 is {computed:08x}, it says {stored:08x}")
+
+    if coding not in CODINGS:
+        raise PayloadError(
+            f"payload coding {coding} is unknown, expected 0 (raw), 1 (range coder) or 2 (deflate)")
+    if flags >> 6:
+        raise PayloadError(f"reserved flag bits are set ({flags:08b}); a newer edgegrain may read this")
+    position = _FIXED.size
+    size_code = flags >> 2 & 15
+    if size_code <= 8:
+        lr_width = lr_height = 1 << size_code
+    elif size_code == _EXPLICIT_SIZE:
+        lr_width, lr_height = data[position] + 1, data[position + 1] + 1
+        position += 2
+        if _lr_size_code(lr_width, lr_height) != _EXPLICIT_SIZE:
+            raise PayloadError(f"the LR size {lr_width} x {lr_height} has a short code that was not used")
+    elif size_code == _LARGE_SIZE:
+        lr_width, position = read_leb128(data, position, end, "LR width")
+        lr_height, position = read_leb128(data, position, end, "LR height")
+        _check_lr_size(lr_width, lr_height)
+        if _lr_size_code(lr_width, lr_height) != _LARGE_SIZE:
+            raise PayloadError(f"the LR size {lr_width} x {lr_height} has a short code that was not used")
+        if coding == CODING_RANGE:
+            raise PayloadError(f"an LR of {lr_width} x {lr_height} is too large for coding 1, the range coder")
+    else:
+        raise PayloadError(f"LR size code {size_code} is unknown, expected 0 to 8, 14 or 15")
+    original_width, position = read_leb128(data, position, end, "original width")
+    original_height, position = read_leb128(data, position, end, "original height")
+    _check_original(original_width, original_height)
+    fit, square = _WIRE_FITS[flags & 3], None
+    if fit == FIT_ALIGN:
+        square, position = read_square(data, position, end, (original_width, original_height))
+    body = data[position:end]
+    raw_bytes = 3 * lr_width * lr_height
+    if coding == CODING_RAW and len(body) != raw_bytes:
+        raise PayloadError(
+            f"a raw body of an LR of {lr_width} x {lr_height} has {raw_bytes} bytes, this one {len(body)}"
+        )
+    if coding != CODING_RAW and len(body) >= raw_bytes:
+        raise PayloadError(f"a coded body is shorter than the {raw_bytes} bytes of its LR, this one has {len(body)}")
+    header = Header(
+        version=version,
+        coding=coding,
+        contract_id=contract_id,
+        lr_width=lr_width,
+        lr_height=lr_height,
+        original_width=original_width,
+        original_height=original_height,
+        fit=fit,
+        square=square,
+    )
+    return header, body
+
+
+def parse_header(data: BytesLike) -> Header:
+    """Check a payload's length, CRC and every claim, without decoding its body.
+
+    Raises:
+        PayloadError: anything about it is wrong.
+    """
+    return _parse(data)[0]
+
+
+def require_contract(header: Header, available: Iterable[bytes]) -> bytes:
+    """The one of the ``available`` contract ids (32 bytes, or 4) that the payload names.
+
+    Raises:
+        PayloadError: none is; the message says which one it names and which were available.
+    """
+    ids = list(available)
+    for contract_id in ids:
+        _check_contract_id(contract_id)
+        if contract_id[:CONTRACT_ID_BYTES] == header.contract_id:
+            return contract_id
+    known = ", ".join(contract_id[:CONTRACT_ID_BYTES].hex() for contract_id in ids) or "none"
+    raise PayloadError(
+        f"the payload was made under LR contract {header.contract_id.hex()}, available: {known}; "
+        "load the bundle it was made with"
+    )
+
+
+def decode_payload(data: BytesLike, *, contract_id: bytes, tables: CoderTables) -> tuple[npt.NDArray[np.uint8], Header]:
+    """Unpack a payload into its LR, uint8 [h, w, 3], and header.
+
+    Args:
+        contract_id: the LR contract id, 32 bytes or the first four, the payload must name.
+        tables: the coder tables of that contract.
+
+    Raises:
+        PayloadError: it is truncated, corrupt, of an unknown version, or of another contract.
+    """
+    header, body = _parse(data)
+    require_contract(header, [contract_id])
+    if header.coding == CODING_RAW:
+        shape = (header.lr_height, header.lr_width, 3)
+        return np.frombuffer(body, dtype=np.uint8).reshape(shape).copy(), header
+    if header.coding == CODING_DEFLATE:
+        return inflate_lr(body, header.lr_width, header.lr_height), header
+    return decode_lr(body, header.lr_width, header.lr_height, tables), header

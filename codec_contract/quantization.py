@@ -1,0 +1,58 @@
+"""The one rule between levels 0...255 and values -1...1.
+
+    value = level / 127.5 - 1            level = floor((value + 1) * 127.5 + 0.5), clipped to 0...255
+
+``dequantize`` and ``unit_to_levels`` use operators only, so the same function serves numpy arrays and
+torch tensors. Only ``quantize`` rounds. Every level survives the way there and back, in float32 and
+float64; float16 has too few digits and is widened by ``quantize``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from codec_contract.errors import QuantizationError
+
+HALF_RANGE = 127.5
+"""Levels per unit: 0...255 spans two units."""
+
+Array = TypeVar("Array", bound=Any)
+
+
+def dequantize(levels: Array) -> Array:
+    """Map levels [0, 255] to values [-1, 1].
+
+    ``levels`` is a numpy array or torch tensor of any shape. Give it a floating type for a result of
+    that type; unsigned 8-bit input is promoted by the rules of its library.
+    """
+    values: Array = levels / HALF_RANGE - 1
+    return values
+
+
+def unit_to_levels(values: Array) -> Array:
+    """Map values [-1, 1] to levels [0, 255] without rounding or clipping; inverse of ``dequantize``."""
+    levels: Array = (values + 1) * HALF_RANGE
+    return levels
+
+
+def quantize(values: npt.ArrayLike) -> npt.NDArray[np.uint8]:
+    """Round values [-1, 1] of any shape to uint8 levels: half a level rounds up, excess is clipped.
+
+    Raises:
+        QuantizationError: ``values`` holds NaN, or is not of a floating type.
+    """
+    array = np.asarray(values)
+    if not np.issubdtype(array.dtype, np.floating):
+        raise QuantizationError(
+            f"quantize takes floating-point values in [-1, 1], got dtype {array.dtype}; "
+            "an array of levels needs no quantization"
+        )
+    if array.dtype == np.float16:
+        array = array.astype(np.float32)
+    if np.isnan(array).any():
+        raise QuantizationError("cannot quantize NaN: the values come from a computation that failed")
+    levels: npt.NDArray[np.uint8] = np.clip(np.floor(unit_to_levels(array) + 0.5), 0, 255).astype(np.uint8)
+    return levels

@@ -1,0 +1,84 @@
+"""Run an exact encoder on ONNX Runtime: picture in, LR out, the same bytes as on a phone."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from codec_contract.errors import BundleError, DeviceError, ImageError
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+INPUT, OUTPUT = "image", "lr"
+"""Names of the model's tensors, as in `edge_encoder.integer_network`; nothing else of that file is needed here."""
+
+
+class EncoderSession:
+    """An encoder, loaded once and used from any number of threads.
+
+    It always runs on the CPU: it takes milliseconds, and there float32 is float32.
+
+    Attributes:
+        hr: side of the square picture it takes, in pixels.
+        lr: side of the square LR it gives.
+    """
+
+    def __init__(self, model: bytes | str | os.PathLike[str], threads: int | None = None) -> None:
+        """Load an encoder.
+
+        Args:
+            model: the bytes of an ``encoder.onnx``, or its path.
+            threads: threads that work on one picture; None for ONNX Runtime's choice (all cores).
+
+        Raises:
+            BundleError: the model cannot be read, or is no encoder.
+            DeviceError: ``threads`` is not positive.
+        """
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        if threads is not None:
+            if threads < 1:
+                raise DeviceError(f"threads must be at least 1, got {threads}")
+            options.intra_op_num_threads = threads
+        source = bytes(model) if isinstance(model, (bytes, bytearray, memoryview)) else str(Path(model))
+        try:
+            self._session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime has no common class for what a damaged model raises
+            reason = str(error).strip().splitlines()
+            raise BundleError(f"the encoder cannot be loaded: {reason[0] if reason else error!r}") from error
+        self.hr = _square(self._session.get_inputs(), INPUT)
+        self.lr = _square(self._session.get_outputs(), OUTPUT)
+
+    def encode(self, pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """Encode pictures, uint8 ``[N, hr, hr, 3]``, to LRs, uint8 ``[N, lr, lr, 3]``.
+
+        Raises:
+            ImageError: ``pictures`` has another type or shape.
+        """
+        expected = (self.hr, self.hr, 3)
+        if not isinstance(pictures, np.ndarray) or pictures.dtype != np.uint8 or pictures.shape[1:] != expected:
+            array = isinstance(pictures, np.ndarray)
+            found = f"{pictures.dtype} {list(pictures.shape)}" if array else type(pictures).__name__
+            raise ImageError(
+                f"the encoder takes uint8 [N, {self.hr}, {self.hr}, 3], got {found}; "
+                "fit the picture with edge_encoder.preprocessing first"
+            )
+        (lr,) = self._session.run([OUTPUT], {INPUT: np.ascontiguousarray(pictures)})
+        return np.asarray(lr, dtype=np.uint8)
+
+
+def _square(signature: list[onnxruntime.NodeArg], name: str) -> int:
+    """The side of the one tensor in ``signature``, which must be ``name``, uint8 [N, side, side, 3]."""
+    if [(item.name, item.type, len(item.shape)) for item in signature] == [(name, "tensor(uint8)", 4)]:
+        _, height, width, channels = signature[0].shape
+        if isinstance(height, int) and (height, channels) == (width, 3):
+            return height
+    found = ", ".join(f"{item.name} {item.type} {item.shape}" for item in signature) or "nothing"
+    raise BundleError(f"not an encoder: it has {found}, expected {name!r}, tensor(uint8) [N, side, side, 3]")

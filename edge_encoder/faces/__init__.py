@@ -1,0 +1,1 @@
+"""Faces in a picture: detection, landmarks, and the square that FFHQ's alignment takes."""

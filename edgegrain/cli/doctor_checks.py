@@ -1,0 +1,227 @@
+"""The checks behind ``edgegrain doctor``: is this installation able to do what it promises?"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+import re
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from codec_contract.errors import DeviceError, EdgegrainError
+
+State = Literal["ok", "warning", "broken"]
+
+RUNTIME_VERSIONS = ((1, 20), (1, 32))
+"""ONNX Runtime: first supported version, first one that was not tried."""
+
+_EXTRA = re.compile(r"(?P<name>[A-Za-z0-9._-]+).*extra == ['\"](?P<extra>[^'\"]+)")
+"""A requirement of an extra, as a distribution's metadata has it."""
+
+LATENCY_RUNS = 5
+RESTORE_LIMIT_SECONDS = 1.0
+"""A restore on the CPU that takes longer than this is reported."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding: what was looked at, how it is, and the details or what to do."""
+
+    name: str
+    state: State
+    detail: str
+
+
+def check_installation() -> Iterator[Check]:
+    """Versions, codecs, ONNX Runtime, and whether this Pillow still resizes as the contract says."""
+    import PIL
+    from PIL import features
+
+    import edgegrain
+
+    system = f"Python {platform.python_version()} on {platform.system()} {platform.machine()}"
+    yield Check("edgegrain", "ok", f"{edgegrain.__version__}, {system}, numpy {np.__version__}")
+    missing = [name for name in ("jpg", "zlib", "webp", "avif", "littlecms2") if not features.check(name)]
+    detail = f"{PIL.__version__}" + (f", built without {', '.join(missing)}" if missing else "")
+    yield Check("Pillow", "warning" if missing else "ok", detail)
+    yield _check_resize()
+    yield from check_runtime()
+    yield _check_extras()
+    yield _guarded("alignment", _check_alignment)
+
+
+def check_runtime() -> Iterator[Check]:
+    """ONNX Runtime's version, its providers, and that only one build of it is installed."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        yield Check("ONNX Runtime", "broken", f"cannot be imported ({error}); install: pip install onnxruntime")
+        return
+    version = onnxruntime.__version__
+    numbers = tuple(int(part) for part in version.split(".")[:2])
+    first, beyond = RUNTIME_VERSIONS
+    supported = first <= numbers < beyond
+    wanted = f"; versions {first[0]}.{first[1]} to {beyond[0]}.{beyond[1] - 1} are supported"
+    yield Check("ONNX Runtime", "ok" if supported else "warning", version + ("" if supported else wanted))
+    yield Check("providers", "ok", ", ".join(onnxruntime.get_available_providers()))
+    builds = [name for name in ("onnxruntime", "onnxruntime-gpu") if _version(name)]
+    if len(builds) > 1:
+        yield Check("builds", "warning", f"{' and '.join(builds)} are both installed and write to the same folder; "
+                    "uninstall both, then install one")
+    else:
+        yield Check("builds", "ok", ", ".join(f"{name} {_version(name)}" for name in builds) or "not from a wheel")
+    yield _guarded("CUDA", _check_cuda)
+    yield _guarded("fused ops", _check_fused_ops)
+
+
+def check_bundle(folder: Path, device: Literal["cpu", "cuda"] = "cpu") -> Iterator[Check]:
+    """Hashes, golden vectors through ``encoder.onnx``, and how long a restore takes on ``device``."""
+    name = f"bundle {folder.name}"
+    yield _guarded(f"{name}: files", lambda: _check_files(folder))
+    yield _guarded(f"{name}: encoder", lambda: _check_encoder(folder))
+    yield _guarded(f"{name}: decoder on {device}", lambda: _check_decoder(folder, device))
+
+
+def _guarded(name: str, check: Callable[[], tuple[State, str]]) -> Check:
+    """A check whose errors are findings."""
+    try:
+        state, detail = check()
+    except (EdgegrainError, OSError) as error:
+        state, detail = "broken", " ".join(str(error).split())
+    return Check(name, state, detail)
+
+
+def _check_cuda() -> tuple[State, str]:
+    import onnxruntime
+
+    from server_decoder.providers import PROVIDERS, cuda_trouble, has_nvidia_driver
+
+    if PROVIDERS["cuda"] not in onnxruntime.get_available_providers():
+        instead = "install edgegrain[gpu] (onnxruntime-gpu instead of onnxruntime) to decode on it"
+        if has_nvidia_driver():
+            return "warning", f"there is an NVIDIA driver, but this ONNX Runtime has no CUDA; {instead}"
+        return "ok", "no NVIDIA driver, and this ONNX Runtime has no CUDA: decoders run on the CPU"
+    if (trouble := cuda_trouble()) is not None:
+        return "warning", (f"the provider cannot start: {trouble}; CUDA's and cuDNN's libraries come with "
+                           "'pip install onnxruntime-gpu[cuda,cudnn]', or with torch")
+    return "ok", "driver and libraries load"
+
+
+def _check_extras() -> Check:
+    """Which of the package's extras can be used, and what the others lack."""
+    try:
+        requirements = importlib.metadata.requires("edgegrain") or []
+    except importlib.metadata.PackageNotFoundError:
+        return Check("extras", "ok", "not known: edgegrain runs from a folder and is not installed")
+    missing: dict[str, list[str]] = {}
+    for requirement in requirements:
+        found = _EXTRA.match(requirement)
+        if found is None or found["extra"] in ("dev", "gpu"):  # for its own developers; see CUDA
+            continue
+        lacking = missing.setdefault(found["extra"], [])
+        if _version(found["name"]) is None:
+            lacking.append(found["name"])
+    complete = [extra for extra, lacking in missing.items() if not lacking]
+    parts = [f"{extra} lacks {', '.join(lacking)}" for extra, lacking in missing.items() if lacking]
+    detail = "; ".join([f"complete: {', '.join(complete) or 'none'}", *parts])
+    return Check("extras", "ok", detail + ("; pip install 'edgegrain[NAME]' adds one" if parts else ""))
+
+
+def _check_alignment() -> tuple[State, str]:
+    from edge_encoder.faces.models import FILES, models_folder, read_model
+
+    folder = models_folder()
+    if not any((folder / name).exists() for name in FILES):
+        return "ok", "no models; only compress(align=True) needs them (edgegrain align fetch)"
+    for name in FILES:
+        read_model(folder, name)
+    return "ok", f"the models in {folder} are intact"
+
+
+def _check_fused_ops() -> tuple[State, str]:
+    from server_decoder.cuda_ops.library import find_library, has_cuda_kernels
+
+    try:
+        library = find_library()
+    except DeviceError:
+        return "ok", "not built; only decoders exported with --ops fused need them (make ops)"
+    kernels = "CPU and CUDA kernels" if has_cuda_kernels(library) else "CPU kernels only: built without nvcc"
+    return "ok", f"{library.name}, {kernels}"
+
+
+def _check_files(folder: Path) -> tuple[State, str]:
+    from codec_contract.bundle.manifest import verify_bundle
+
+    manifest = verify_bundle(folder)
+    size = sum(entry.size for entry in manifest.files.values())
+    return "ok", f"{len(manifest.files)} files, {size / 1e6:.1f} MB, every SHA-256 as in the manifest"
+
+
+def _check_encoder(folder: Path) -> tuple[State, str]:
+    from codec_contract.bundle.manifest import load_manifest
+    from codec_contract.errors import BundleError
+    from edge_encoder.encoder_session import EncoderSession
+    from edge_encoder.golden_inputs import check_golden
+
+    manifest = load_manifest(folder)
+    encoder = EncoderSession(manifest.open_file("encoder.onnx"))
+    try:
+        golden = json.loads(manifest.open_file("golden.json"))
+    except ValueError as error:
+        raise BundleError(f"golden.json of bundle {manifest.id} is not JSON: {error}") from error
+    result = check_golden(golden, encoder.encode)
+    if result.failed:
+        names = ", ".join(result.failed)
+        return "broken", (f"{len(result.failed)} of {result.checked} golden vectors differ ({names}): payloads made "
+                          "here would not be those of other devices")
+    seconds = _median_seconds(lambda: encoder.encode(np.zeros((1, encoder.hr, encoder.hr, 3), np.uint8)))
+    return "ok", f"{result.checked} golden vectors byte-identical, {1000 * seconds:.1f} ms a picture"
+
+
+def _check_decoder(folder: Path, device: Literal["cpu", "cuda"]) -> tuple[State, str]:
+    import sdk
+
+    codec = sdk.Codec(folder, device)
+    codec.warm_up()
+    lr = np.random.default_rng(0).integers(0, 256, (codec.bundle.lr, codec.bundle.lr, 3), dtype=np.uint8)
+    seconds = _median_seconds(lambda: codec.restore(lr))
+    detail = f"restores {codec.bundle.hr} x {codec.bundle.hr} pixels in {1000 * seconds:.0f} ms"
+    if seconds > RESTORE_LIMIT_SECONDS:
+        return "warning", f"{detail}, slower than {RESTORE_LIMIT_SECONDS:g} s"
+    return "ok", detail
+
+
+def _check_resize() -> Check:
+    from codec_contract.resize import exact_resize
+    from codec_contract.resize_reference import reference_resize
+
+    picture = np.random.default_rng(0).integers(0, 256, (61, 97, 3), dtype=np.uint8)
+    sizes = ((32, 20), (97, 30), (140, 75), (16, 16))
+    wrong = [size for size in sizes if not np.array_equal(exact_resize(picture, size), reference_resize(picture, size))]
+    if wrong:
+        return Check("exact resize", "broken", f"this Pillow resamples differently from the contract (to {wrong}); "
+                     "payloads made here would not be those of other devices; install another Pillow")
+    return Check("exact resize", "ok", f"Pillow equals the written arithmetic on {len(sizes)} sizes")
+
+
+def _median_seconds(work: Callable[[], object]) -> float:
+    durations = []
+    for _ in range(LATENCY_RUNS):
+        start = time.perf_counter()
+        work()
+        durations.append(time.perf_counter() - start)
+    return statistics.median(durations)
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None

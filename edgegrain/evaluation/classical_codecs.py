@@ -1,0 +1,285 @@
+"""What classical codecs make of a byte budget: JPEG, WebP, AVIF and JPEG XL, helped by downscaling.
+
+At some hundred bytes a picture no codec is at its best at full size. The strong classical opponent shrinks the picture
+(bicubic), encodes it at the highest quality that fits, and enlarges it again (bicubic); how much to shrink is searched
+for every picture. Sizes of files are remembered, so that further budgets for the same picture cost few encodings.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from types import ModuleType
+from typing import Literal
+
+import numpy as np
+from PIL import Image, features
+
+from codec_contract.errors import EdgegrainError
+from edgegrain.metrics.psnr_ssim import Picture, psnr
+
+CODECS = {"jpeg": "JPEG", "webp": "WebP", "avif": "AVIF", "jpeg-xl": "JPEG XL"}
+"""Name -> how people write it."""
+JPEG_XL_PACKAGE = "imagecodecs"
+"""Pillow writes the other formats; its plugin for this one is under the GPL."""
+FACTORS = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0, 16.0, 20.0, 24.0, 32.0)
+"""Downscaling factors that are tried."""
+MAX_QUALITY = 100
+
+Thoroughness = Literal["fast", "full"]
+"""``fast`` judges every second factor and the best one's neighbours; ``full`` all of them, with slower encoders."""
+Score = Callable[["BaselineResult"], float]
+"""Distance of a result from the original, lower is better."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a codec was used.
+
+    Attributes:
+        codec: a name in `CODECS`.
+        factor: how much the picture was downscaled before, one of `FACTORS`.
+        quality: the codec's own quality, 0...100.
+    """
+
+    codec: str
+    factor: float
+    quality: int
+
+    @property
+    def description(self) -> str:
+        """Such as ``AVIF, quality 31, downscaled 4x``."""
+        scaling = "full size" if self.factor == 1 else f"downscaled {self.factor:g}x"
+        return f"{CODECS[self.codec]}, quality {self.quality}, {scaling}"
+
+
+@dataclass(frozen=True, eq=False)
+class BaselineResult:
+    """A picture that went through a classical codec.
+
+    Attributes:
+        setting: how.
+        rgb: uint8 ``[H, W, 3]``, of the original's size.
+        nbytes: size of the encoded file.
+    """
+
+    setting: Setting
+    rgb: Picture
+    nbytes: int
+
+    @property
+    def description(self) -> str:
+        """Such as ``AVIF, quality 31, downscaled 4x, 598 bytes``."""
+        return f"{self.setting.description}, {self.nbytes} bytes"
+
+
+class Opponent:
+    """One codec and one picture.
+
+    Args:
+        rgb: uint8 ``[H, W, 3]``.
+        codec: a name in `CODECS`.
+        thoroughness: ``full`` also makes AVIF (speed 4 instead of 6) and JPEG XL (effort 9 instead of 7) slower.
+
+    Raises:
+        EdgegrainError: unknown codec, or the library that writes it is not installed.
+    """
+
+    def __init__(self, rgb: Picture, codec: str, thoroughness: Thoroughness = "fast") -> None:
+        self._codec = codec
+        self._rgb = rgb
+        self._encode = _encoder(codec, thoroughness)
+        self._thorough = thoroughness == "full"
+        self._original = Image.fromarray(rgb)
+        self._small: dict[int, Image.Image] = {}
+        self._files: dict[tuple[int, int], bytes] = {}
+        self._results: dict[tuple[int, int], BaselineResult] = {}
+        sizes = [self._size(factor) for factor in FACTORS]
+        self._steps = [step for step, size in enumerate(sizes) if size not in sizes[:step]]
+
+    def at_full_size(self, max_bytes: int) -> BaselineResult | None:
+        """The highest quality that fits without downscaling, or None if none does."""
+        return self._highest_quality(0, max_bytes)
+
+    def candidates(self, max_bytes: int) -> list[BaselineResult]:
+        """For every factor at which something fits, the highest quality that does, from full size downwards."""
+        found = []
+        for step in self._steps[self._first_that_fits(max_bytes):]:
+            result = self._highest_quality(step, max_bytes)
+            if result is not None:
+                found.append(result)
+                if result.setting.quality == MAX_QUALITY:
+                    break  # even the best quality fits: shrinking further can only lose
+        return found
+
+    def best(self, max_bytes: int, score: Score | None = None) -> BaselineResult | None:
+        """The best that fits into ``max_bytes``, headers included, or None if nothing fits.
+
+        Args:
+            max_bytes: the budget.
+            score: by default minus the PSNR, for which every candidate is tried. Another one may be dear: unless the
+                search is thorough, it judges every second candidate and then the neighbours of the best.
+        """
+        found = self.candidates(max_bytes)
+        if score is None or self._thorough or len(found) < 4:
+            return min(found, key=score or self.minus_psnr, default=None)
+        scores = {index: score(found[index]) for index in range(0, len(found), 2)}
+        middle = min(scores, key=scores.__getitem__)
+        for index in (middle - 1, middle + 1):
+            if 0 <= index < len(found):
+                scores[index] = score(found[index])
+        return found[min(scores, key=scores.__getitem__)]
+
+    def minus_psnr(self, result: BaselineResult) -> float:
+        """The score that takes PSNR for quality."""
+        return -psnr(result.rgb, self._rgb)
+
+    def _first_that_fits(self, max_bytes: int) -> int:
+        """Bisection over the factors at quality 0; files are taken to shrink with the picture."""
+        low, high = 0, len(self._steps)
+        while low < high:
+            middle = (low + high) // 2
+            if self._nbytes(self._steps[middle], 0) <= max_bytes:
+                high = middle
+            else:
+                low = middle + 1
+        return low
+
+    def _highest_quality(self, step: int, max_bytes: int) -> BaselineResult | None:
+        """Bisection over 0...100, sizes taken to grow with quality; every result is one that was seen to fit."""
+        best, low, high = None, 0, MAX_QUALITY
+        quality = 0  # most failures are found at once
+        while low <= high:
+            if self._nbytes(step, quality) <= max_bytes:
+                best, low = quality, quality + 1
+            else:
+                high = quality - 1
+            quality = (low + high) // 2
+        return None if best is None else self.result(step, best)
+
+    def _nbytes(self, step: int, quality: int) -> int:
+        return len(self._file(step, quality))
+
+    def _file(self, step: int, quality: int) -> bytes:
+        if (step, quality) not in self._files:
+            if step not in self._small:
+                size = self._size(FACTORS[step])
+                same = size == self._original.size
+                self._small[step] = self._original if same else self._original.resize(size, Image.Resampling.BICUBIC)
+            self._files[step, quality] = self._encode(self._small[step], quality)
+        return self._files[step, quality]
+
+    def result(self, step: int, quality: int) -> BaselineResult:
+        """What becomes of the picture, downscaled by ``FACTORS[step]``, at ``quality``."""
+        if (step, quality) not in self._results:
+            data = self._file(step, quality)
+            restored = _decode(self._codec, data).resize(self._original.size, Image.Resampling.BICUBIC)
+            setting = Setting(self._codec, FACTORS[step], quality)
+            self._results[step, quality] = BaselineResult(setting, np.asarray(restored), len(data))
+        return self._results[step, quality]
+
+    def _size(self, factor: float) -> tuple[int, int]:
+        return max(1, round(self._original.width / factor)), max(1, round(self._original.height / factor))
+
+
+def best_at(rgb: Picture, codec: str, max_bytes: int,
+            score: Callable[[Picture], float] | None = None) -> BaselineResult | None:
+    """The best that ``codec`` can do with at most ``max_bytes``, all factors tried, or None if nothing fits.
+
+    Args:
+        rgb: uint8 ``[H, W, 3]``.
+        codec: a name in `CODECS`.
+        max_bytes: size of the whole file, headers included.
+        score: distance of a uint8 ``[H, W, 3]`` from the original, lower is better; without it, PSNR decides.
+
+    Raises:
+        EdgegrainError: unknown codec, or the library that writes it is not installed.
+    """
+    opponent = Opponent(rgb, codec)
+    judge = opponent.minus_psnr if score is None else lambda result: score(result.rgb)
+    return min(opponent.candidates(max_bytes), key=judge, default=None)
+
+
+def rebuild(rgb: Picture, setting: Setting, thoroughness: Thoroughness) -> BaselineResult:
+    """The result of a known setting, made anew.
+
+    Raises:
+        EdgegrainError: as `Opponent`.
+    """
+    return Opponent(rgb, setting.codec, thoroughness).result(FACTORS.index(setting.factor), setting.quality)
+
+
+def encode_lossless(rgb: Picture, codec: Literal["png", "webp", "jpeg-xl"]) -> bytes:
+    """``rgb``, uint8 ``[H, W, 3]``, without loss and without metadata, at the format's most thorough setting.
+
+    Raises:
+        EdgegrainError: the library that writes the format is not installed.
+    """
+    picture = Image.fromarray(rgb)
+    if codec == "png":
+        return _save(picture, "PNG", optimize=True)
+    if codec == "webp":
+        return _save(picture, "WEBP", lossless=True, quality=100, method=6, exact=True)
+    return _save_jpeg_xl(picture, lossless=True, effort=9)
+
+
+def library_versions() -> dict[str, str]:
+    """Package -> version of what writes the files."""
+    versions = {"pillow": version("pillow")}
+    try:
+        versions[JPEG_XL_PACKAGE] = version(JPEG_XL_PACKAGE)
+    except PackageNotFoundError:
+        pass
+    return versions
+
+
+def _encoder(codec: str, thoroughness: Thoroughness) -> Callable[[Image.Image, int], bytes]:
+    """``(picture, quality) -> file``, without metadata."""
+    full = thoroughness == "full"
+    if codec == "jpeg":
+        return lambda picture, quality: min(
+            (_save(picture, "JPEG", quality=quality, subsampling="4:2:0", optimize=True, progressive=progressive)
+             for progressive in (False, True)), key=len)
+    if codec not in CODECS:
+        raise EdgegrainError(f"unknown codec {codec!r}; the classical codecs are {', '.join(CODECS)}")
+    if codec == "jpeg-xl":
+        _jpeg_xl()
+        return lambda picture, quality: _save_jpeg_xl(picture, level=quality, effort=9 if full else 7)
+    if not features.check(codec):
+        raise EdgegrainError(f"this Pillow was built without {CODECS[codec]}; the wheels from 11.3 on have it")
+    if codec == "webp":
+        return lambda picture, quality: _save(picture, "WEBP", quality=quality, method=6)
+    # Speed 4 takes five times as long for files of downscaled pictures that are 0 to 2 percent smaller.
+    return lambda picture, quality: _save(
+        picture, "AVIF", quality=quality, subsampling="4:2:0", speed=4 if full else 6, max_threads=1)
+
+
+def _decode(codec: str, data: bytes) -> Image.Image:
+    """The RGB picture in a file."""
+    if codec == "jpeg-xl":
+        return Image.fromarray(_jpeg_xl().jpegxl_decode(data))
+    with Image.open(io.BytesIO(data)) as image:
+        return image.convert("RGB")
+
+
+def _jpeg_xl() -> ModuleType:
+    try:
+        import imagecodecs
+    except ModuleNotFoundError as error:
+        raise EdgegrainError(f"JPEG XL needs {JPEG_XL_PACKAGE}; install: pip install 'edgegrain[eval]'") from error
+    module: ModuleType = imagecodecs
+    return module
+
+
+def _save_jpeg_xl(picture: Image.Image, **options: object) -> bytes:
+    """A bare codestream, without the container."""
+    data: bytes = _jpeg_xl().jpegxl_encode(np.asarray(picture), usecontainer=False, numthreads=1, **options)
+    return data
+
+
+def _save(picture: Image.Image, kind: str, **options: object) -> bytes:
+    stream = io.BytesIO()
+    picture.save(stream, kind, **options)
+    return stream.getvalue()

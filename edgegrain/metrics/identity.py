@@ -1,0 +1,101 @@
+"""Identity distance between faces: dlib's ResNet descriptor (King, 2017), 128 values, at a fixed crop of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from codec_contract.errors import EdgegrainError
+from codec_contract.quantization import unit_to_levels
+
+FILE = "facerec_dlib_resnet_uint8.npz"
+# The face inside an FFHQ- or CelebA-HQ-aligned frame, as fractions of its side.
+CROP_LEFT, CROP_TOP, CROP_SIDE = 0.155, 0.265, 0.70
+INPUT_SIZE = 150
+# dlib's training mean (R, G, B) in bytes; pictures are divided by 256 afterwards.
+MEAN = (122.782, 117.001, 104.298)
+
+
+class FaceIdentity(nn.Module):
+    """Aligned face frames -> 128-d descriptors; distance below 0.6 means the same person to dlib.
+
+    Args:
+        weights: folder with the weight file, or the file.
+
+    Raises:
+        EdgegrainError: the weight file is absent.
+    """
+
+    mean: Tensor
+    fc: Tensor
+
+    def __init__(self, weights: str | Path) -> None:
+        super().__init__()
+        path = Path(weights)
+        path = path / FILE if path.is_dir() else path
+        if not path.is_file():
+            raise EdgegrainError(f"no identity weights at {path}; pass --weights with the folder that holds {FILE}")
+        with np.load(path) as archive:
+            for key in archive.files:
+                if key.endswith(".qparam"):
+                    continue
+                array = archive[key].astype(np.float32)
+                if key + ".qparam" in archive.files:
+                    scale, low = archive[key + ".qparam"]
+                    array = array * scale + low
+                tensor = torch.from_numpy(array)
+                if key.endswith("filters"):
+                    tensor = tensor.permute(3, 2, 0, 1).contiguous(memory_format=torch.channels_last)
+                self.register_buffer(key.replace("/", "_"), tensor)
+        self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1))
+
+    def forward(self, picture: Tensor) -> Tensor:
+        """Descriptors ``[B, 128]`` of square aligned frames ``[B, 3, S, S]`` in [-1, 1]."""
+        side = picture.shape[-1]
+        left, top, width = round(CROP_LEFT * side), round(CROP_TOP * side), round(CROP_SIDE * side)
+        face = picture[:, :, top : top + width, left : left + width]
+        face = F.interpolate(face, (INPUT_SIZE, INPUT_SIZE), mode="bilinear", antialias=True, align_corners=False)
+        x = (unit_to_levels(face) - self.mean) / 256
+        x = F.max_pool2d(self._conv(x, "conv32_down", 2), 3, 2)
+        for name in ("conv32_1", "conv32_2", "conv32_3"):
+            x = self._residual(x, name)
+        x = self._down(x, "conv64_down")
+        for name in ("conv64_1", "conv64_2", "conv64_3"):
+            x = self._residual(x, name)
+        x = self._down(x, "conv128_down")
+        for name in ("conv128_1", "conv128_2"):
+            x = self._residual(x, name)
+        x = self._down(x, "conv256_down")
+        for name in ("conv256_1", "conv256_2"):
+            x = self._residual(x, name)
+        x = self._down(x, "conv256_down_out")
+        return x.float().mean((2, 3)) @ self.fc
+
+    def distance(self, picture: Tensor, target: Tensor) -> Tensor:
+        """Euclidean descriptor distances ``[B]``."""
+        return (self(picture) - self(target)).pow(2).sum(1).sqrt()
+
+    def _conv(self, x: Tensor, name: str, stride: int = 1, relu: bool = True) -> Tensor:
+        weight = getattr(self, f"{name}_conv_filters")
+        padding = 0 if stride == 2 else weight.shape[-1] // 2
+        x = F.conv2d(x, weight, getattr(self, f"{name}_conv_bias"), stride=stride, padding=padding)
+        scale = getattr(self, f"{name}_scale_weights").view(1, -1, 1, 1)
+        x = x * scale + getattr(self, f"{name}_scale_biases").view(1, -1, 1, 1)
+        return F.relu(x) if relu else x
+
+    def _residual(self, x: Tensor, name: str) -> Tensor:
+        return F.relu(self._conv(self._conv(x, f"{name}_conv1"), f"{name}_conv2", relu=False) + x)
+
+    def _down(self, x: Tensor, name: str) -> Tensor:
+        y = self._conv(self._conv(x, f"{name}_conv1", 2), f"{name}_conv2", relu=False)
+        shortcut = F.avg_pool2d(x, 2, 2)
+        height, width, channels = (max(y.shape[i], shortcut.shape[i]) for i in (2, 3, 1))
+
+        def grow(t: Tensor) -> Tensor:
+            return F.pad(t, (0, width - t.shape[3], 0, height - t.shape[2], 0, channels - t.shape[1]))
+
+        return F.relu(grow(y) + grow(shortcut))

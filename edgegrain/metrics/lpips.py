@@ -1,0 +1,120 @@
+"""LPIPS, the learned perceptual distance (Zhang et al., CVPR 2018), version 0.1, with AlexNet or VGG16 features.
+
+Compared with the distances that its authors publish for their example pictures in `tests/parity`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from codec_contract.errors import EdgegrainError
+
+# Input normalization of the published LPIPS weights (their ScalingLayer), for pictures in [-1, 1].
+SHIFT = (-0.030, -0.088, -0.188)
+SCALE = (0.458, 0.448, 0.450)
+# (stride, padding) of AlexNet's convolutions; a 3x3 max pool of stride 2 precedes the second and the third.
+ALEX = ((4, 2), (1, 2), (1, 1), (1, 1), (1, 1))
+# VGG16: the convolutions whose output is compared; a 2x2 max pool follows each of the first four.
+VGG_TAPS = (1, 3, 6, 9, 12)
+
+PERIOD = 8
+"""Pixels after which AlexNet's first layers see the same grid again: a stride of 4, then one of 2."""
+
+FILES = {"alex": "lpips_alex_fp32.safetensors", "vgg": "lpips_vgg_int8.safetensors"}
+
+
+class LPIPS(nn.Module):
+    """Perceptual distance between batches of pictures: 0 for equal ones, about 1 for unrelated ones.
+
+    Args:
+        weights: folder with the weight files, or one file.
+        net: ``"alex"`` or ``"vgg"``.
+
+    Raises:
+        EdgegrainError: the weight file is absent.
+    """
+
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(self, weights: str | Path, net: str = "alex") -> None:
+        super().__init__()
+        path = Path(weights)
+        path = path / FILES[net] if path.is_dir() else path
+        if not path.is_file():
+            raise EdgegrainError(f"no LPIPS weights at {path}; pass --weights with the folder that holds {FILES[net]}")
+        self.net = net
+        tensors = load_file(path)
+        for name, tensor in tensors.items():
+            if name.endswith(".scale"):
+                continue
+            if name + ".scale" in tensors:  # int8 storage, one scale per output channel
+                tensor = tensor.float() * tensors[name + ".scale"]
+            if tensor.dim() == 4:
+                tensor = tensor.contiguous(memory_format=torch.channels_last)
+            self.register_buffer(name.replace(".", "_"), tensor)
+        self.register_buffer("shift", torch.tensor(SHIFT).view(1, 3, 1, 1))
+        self.register_buffer("scale", torch.tensor(SCALE).view(1, 3, 1, 1))
+
+    def features(self, picture: Tensor) -> list[Tensor]:
+        """Unit-normalized features of five layers of ``[B, 3, H, W]`` pictures in [-1, 1]."""
+        return normalize(self.activations(picture))
+
+    def activations(self, picture: Tensor) -> list[Tensor]:
+        """The same layers ``[B, C, h, w]`` as the network gives them, after the ReLU."""
+        x = ((picture - self.shift) / self.scale).contiguous(memory_format=torch.channels_last)
+        return self._alex(x) if self.net == "alex" else self._vgg(x)
+
+    def forward(self, picture: Tensor, target: Tensor) -> Tensor:
+        """Distances ``[B]`` between pictures in [-1, 1], float32."""
+        return self.distance(self.features(picture), self.features(target))
+
+    def off_grid(self, picture: Tensor, target: Tensor) -> Tensor:
+        """Mean of the distances ``[B]`` that start 1, 2 ... 7 pixels down and right, of pictures in [-1, 1].
+
+        Close to `forward` where faults do not repeat every eight pixels. A decoder trained against LPIPS at one phase
+        learns to look right there, and looks worse everywhere else.
+        """
+        return torch.stack([self(picture[..., first:first - PERIOD, first:first - PERIOD],
+                                 target[..., first:first - PERIOD, first:first - PERIOD])
+                            for first in range(1, PERIOD)]).mean(0)
+
+    def distance(self, a: list[Tensor], b: list[Tensor]) -> Tensor:
+        """Distances ``[B]`` between two results of `features`."""
+        total = torch.zeros(a[0].shape[0], device=a[0].device)
+        for index, (x, y) in enumerate(zip(a, b, strict=True)):
+            head = getattr(self, f"lin{index}_weight").view(1, -1, 1, 1)
+            total = total + ((x - y).pow(2) * head).sum(1).mean((1, 2))
+        return total
+
+    def _conv(self, x: Tensor, index: int, stride: int, padding: int) -> Tensor:
+        weight, bias = getattr(self, f"conv{index}_weight"), getattr(self, f"conv{index}_bias")
+        return F.relu(F.conv2d(x, weight, bias, stride=stride, padding=padding))
+
+    def _alex(self, x: Tensor) -> list[Tensor]:
+        maps = []
+        for index, (stride, padding) in enumerate(ALEX):
+            if index in (1, 2):
+                x = F.max_pool2d(x, 3, 2)
+            x = self._conv(x, index, stride, padding)
+            maps.append(x)
+        return maps
+
+    def _vgg(self, x: Tensor) -> list[Tensor]:
+        maps = []
+        for index in range(13):
+            x = self._conv(x, index, 1, 1)
+            if index in VGG_TAPS:
+                maps.append(x)
+                x = F.max_pool2d(x, 2, 2)
+        return maps
+
+
+def normalize(activations: list[Tensor]) -> list[Tensor]:
+    """Float32 feature vectors of length 1 at every place of every layer ``[B, C, h, w]``."""
+    return [m.float() / (m.float().pow(2).sum(1, keepdim=True).sqrt() + 1e-10) for m in activations]

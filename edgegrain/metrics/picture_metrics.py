@@ -1,0 +1,140 @@
+"""All scores of a picture against its original, from uint8 pictures: what reports are made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from codec_contract.errors import DeviceError
+from codec_contract.quantization import dequantize
+from edgegrain.metrics.identity import FaceIdentity
+from edgegrain.metrics.kid import Features
+from edgegrain.metrics.lpips import LPIPS, normalize
+from edgegrain.metrics.psnr_ssim import Picture, psnr, ssim
+
+FEATURE_SIZE = 256
+"""Side of the square that KID's feature network sees."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How far a picture is from its original; None where it was not measured.
+
+    Attributes:
+        psnr: dB, higher is better; inf for equal pictures.
+        ssim: at most 1, higher is better.
+        lpips_alex: perceptual distance, 0 to about 1, lower is better.
+        lpips_vgg: the same with other features.
+        identity: distance of dlib's face descriptors, lower is better; below 0.6 is the same person to dlib. Means
+            something for square frames aligned like FFHQ's only.
+    """
+
+    psnr: float
+    ssim: float
+    lpips_alex: float
+    lpips_vgg: float | None = None
+    identity: float | None = None
+
+
+class Judge:
+    """The networks that judge, opened once.
+
+    Args:
+        weights: folder with the weight files of LPIPS and the identity network.
+        device: where they run, ``"cpu"`` or ``"cuda"``.
+        faces: whether the pictures are aligned faces, whose identity can be measured.
+
+    Raises:
+        EdgegrainError: a weight file is absent.
+        DeviceError: torch sees no such device.
+    """
+
+    def __init__(self, weights: str | Path, *, device: str = "cpu", faces: bool = True) -> None:
+        if device != "cpu" and not torch.cuda.is_available():
+            raise DeviceError(f"the metrics cannot run on {device}: torch finds no GPU; use --device cpu")
+        self.device = torch.device(device)
+        self.alex = LPIPS(weights, "alex").to(self.device)
+        self.vgg = LPIPS(weights, "vgg").to(self.device)
+        self.identity = FaceIdentity(weights).to(self.device) if faces else None
+
+    def against(self, original: Picture) -> Comparison:
+        """What scores pictures against ``original``, uint8 ``[H, W, 3]``."""
+        return Comparison(self, original)
+
+
+class Comparison:
+    """One original, looked at once.
+
+    Attributes:
+        original: uint8 ``[H, W, 3]``.
+        features: float32 ``[512]``, the original's for KID.
+    """
+
+    @torch.inference_mode()
+    def __init__(self, judge: Judge, original: Picture) -> None:
+        self.original = original
+        self._judge = judge
+        batch = self._batch(original)
+        self._alex = judge.alex.features(batch)
+        activations = judge.vgg.activations(batch)
+        self._vgg = normalize(activations)
+        self._person = None if judge.identity is None else judge.identity(batch)
+        self.features = self._kid_features(batch, activations)
+
+    @torch.inference_mode()
+    def lpips_alex(self, picture: Picture) -> float:
+        """LPIPS-Alex of a uint8 ``[H, W, 3]``."""
+        return self._judge.alex.distance(self._judge.alex.features(self._batch(picture)), self._alex).item()
+
+    @torch.inference_mode()
+    def lpips_alex_off_grid(self, picture: Picture) -> float:
+        """`LPIPS.off_grid` of a uint8 ``[H, W, 3]``, with AlexNet."""
+        return self._judge.alex.off_grid(self._batch(picture), self._batch(self.original)).item()
+
+    @torch.inference_mode()
+    def quick_scores(self, picture: Picture) -> Scores:
+        """All scores of a uint8 ``[H, W, 3]`` but LPIPS-VGG, which takes ten times as long as the others.
+
+        Raises:
+            ImageError: the picture is not uint8 RGB of the original's size.
+        """
+        pixelwise = Scores(psnr(picture, self.original), ssim(picture, self.original), self.lpips_alex(picture))
+        if self._judge.identity is None:
+            return pixelwise
+        person = self._judge.identity(self._batch(picture))
+        return replace(pixelwise, identity=(person - self._person).pow(2).sum().sqrt().item())
+
+    @torch.inference_mode()
+    def scores(self, picture: Picture) -> tuple[Scores, Features]:
+        """All scores of a uint8 ``[H, W, 3]``, and float32 ``[512]``: its features for KID.
+
+        Raises:
+            ImageError: the picture is not uint8 RGB of the original's size.
+        """
+        scores = self.quick_scores(picture)
+        batch = self._batch(picture)
+        activations = self._judge.vgg.activations(batch)
+        distance = self._judge.vgg.distance(normalize(activations), self._vgg).item()
+        return replace(scores, lpips_vgg=distance), self._kid_features(batch, activations)
+
+    def _batch(self, picture: Picture) -> Tensor:
+        return unit_batch(picture).to(self._judge.device)
+
+    def _kid_features(self, batch: Tensor, activations: list[Tensor]) -> Features:
+        """VGG16's last activations, averaged; those for LPIPS serve where the picture has the right size already."""
+        if batch.shape[-2:] != (FEATURE_SIZE, FEATURE_SIZE):
+            square = F.interpolate(batch, (FEATURE_SIZE, FEATURE_SIZE), mode="bicubic", antialias=True,
+                                   align_corners=False)
+            activations = self._judge.vgg.activations(square.clamp(-1, 1))
+        features: Features = activations[-1].mean((2, 3))[0].cpu().numpy()
+        return features
+
+
+def unit_batch(picture: Picture) -> Tensor:
+    """uint8 ``[H, W, 3]`` -> float32 ``[1, 3, H, W]`` in [-1, 1]."""
+    values: Tensor = dequantize(torch.tensor(picture).permute(2, 0, 1)[None].float())
+    return values

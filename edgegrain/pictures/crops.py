@@ -1,0 +1,91 @@
+"""Photographs of any size, packed once into one file, and random crops of them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from codec_contract.errors import ImageError
+from edge_encoder.preprocessing import load_picture
+
+
+@dataclass(frozen=True, eq=False)
+class Photographs:
+    """Pictures one after another in memory, or in a memory-mapped file.
+
+    Attributes:
+        pixels: uint8, flat.
+        sizes: int64 ``[N, 2]``, height and width of every picture.
+    """
+
+    pixels: np.ndarray
+    sizes: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """uint8 ``[H, W, 3]``."""
+        height, width = self.sizes[index]
+        start = 3 * int(self.sizes[:index].prod(1).sum())
+        return self.pixels[start : start + 3 * height * width].reshape(height, width, 3)
+
+    @classmethod
+    def of(cls, pictures: Sequence[np.ndarray]) -> Photographs:
+        """From uint8 ``[H, W, 3]`` arrays."""
+        sizes = np.array([picture.shape[:2] for picture in pictures], np.int64).reshape(-1, 2)
+        return cls(np.concatenate([picture.reshape(-1) for picture in pictures]), sizes)
+
+
+def pack_photographs(paths: Sequence[Path], cache: str | Path) -> Photographs:
+    """The pictures, memory-mapped from files in ``cache`` that are made on first use.
+
+    Raises:
+        ImageError: a file cannot be read as a picture.
+    """
+    described = "\n".join(f"{path.name} {path.stat().st_size}" for path in paths)
+    key = hashlib.sha256(described.encode()).hexdigest()[:16]
+    pixels, sizes = (Path(cache) / f"photographs-{key}.{part}.npy" for part in ("pixels", "sizes"))
+    if not pixels.exists():  # written last
+        pixels.parent.mkdir(parents=True, exist_ok=True)
+        packed = Photographs.of([load_picture(path) for path in paths])
+        for target, array in ((sizes, packed.sizes), (pixels, packed.pixels)):
+            temporary = target.with_suffix(f".{os.getpid()}.partial")
+            with temporary.open("wb") as file:
+                np.save(file, array, allow_pickle=False)
+            os.replace(temporary, target)
+    return Photographs(np.load(pixels, mmap_mode="r"), np.load(sizes))
+
+
+def crops(photographs: Photographs, batch: int, side: int, seed: int, device: torch.device | None = None
+          ) -> Iterator[Tensor]:
+    """Endless batches of random crops, float32 ``[batch, 3, side, side]`` in [0, 1], flipped both ways at random
+    ([IRN] appendix 2).
+
+    Every picture gives one crop before any gives another; pictures smaller than a crop give none.
+
+    Raises:
+        ImageError: all are smaller.
+    """
+    usable = np.flatnonzero(photographs.sizes.min(1) >= side)
+    if not len(usable):
+        raise ImageError(f"no picture has sides of {side} pixels, the size of a crop")
+    rng = np.random.default_rng(seed)
+    order: list[int] = []
+    while True:
+        taken = []
+        for _ in range(batch):
+            order = order or rng.permutation(usable).tolist()
+            picture = photographs[order.pop()]
+            top, left = (int(rng.integers(length - side + 1)) for length in picture.shape[:2])
+            crop = picture[top : top + side, left : left + side]
+            vertically, horizontally = (2 * int(rng.integers(2)) - 1 for _ in range(2))
+            taken.append(crop[::vertically, ::horizontally])
+        yield torch.from_numpy(np.stack(taken)).to(device).permute(0, 3, 1, 2).float().div(255)

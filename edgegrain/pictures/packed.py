@@ -1,0 +1,145 @@
+"""Training pictures: a folder or tar shards, packed once into one array on disk, then drawn at random from memory."""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import io
+import os
+import tarfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from codec_contract.errors import ImageError
+from codec_contract.resize import exact_resize
+
+SUFFIXES = (".png", ".webp", ".jpg", ".jpeg")
+
+
+@dataclass(frozen=True)
+class StoredPicture:
+    """An encoded picture: a file of its own, or a member of a tar shard.
+
+    Attributes:
+        name: of the file or member.
+        path: of the file that holds it.
+        offset, size: where in a shard it lies, in bytes; size None for a file of its own.
+    """
+
+    name: str
+    path: Path
+    offset: int = 0
+    size: int | None = None
+
+    def open(self) -> io.BytesIO:
+        """Its bytes, for Pillow."""
+        with self.path.open("rb") as file:
+            file.seek(self.offset)
+            return io.BytesIO(file.read(-1 if self.size is None else self.size))
+
+
+def stored_pictures(folder: str | Path, exclude: tuple[str, ...] = ()) -> list[StoredPicture]:
+    """The pictures of a folder and of the tar shards in it (`edgegrain.pictures.tar_shards`), by name.
+
+    Raises:
+        ImageError: there are none, or a shard is damaged.
+    """
+    pictures = [StoredPicture(path.name, path) for path in Path(folder).iterdir() if path.suffix.lower() in SUFFIXES]
+    for shard in Path(folder).glob("*.tar"):
+        try:
+            with tarfile.open(shard, "r:") as tar:
+                pictures += [StoredPicture(Path(member.name).name, shard, member.offset_data, member.size)
+                             for member in tar if member.isfile() and Path(member.name).suffix.lower() in SUFFIXES]
+        except tarfile.TarError as error:
+            raise ImageError(f"{shard} is no whole tar file: {error}") from error
+    pictures = [picture for picture in sorted(pictures, key=lambda picture: picture.name)
+                if not any(fnmatch.fnmatch(picture.name, pattern) for pattern in exclude)]
+    if not pictures:
+        raise ImageError(f"no pictures ({', '.join(SUFFIXES)}) in {folder}, nor tar shards of them")
+    return pictures
+
+
+def list_pictures(folder: str | Path, exclude: tuple[str, ...] = ()) -> list[Path]:
+    """Picture files of a folder by name, without those matching a pattern of ``exclude`` (``usgov_*``)."""
+    paths = sorted(path for path in Path(folder).iterdir() if path.suffix.lower() in SUFFIXES)
+    paths = [path for path in paths if not any(fnmatch.fnmatch(path.name, pattern) for pattern in exclude)]
+    if not paths:
+        raise ImageError(f"no pictures ({', '.join(SUFFIXES)}) in {folder}")
+    return paths
+
+
+def read_square(picture: Path | StoredPicture, size: int) -> np.ndarray:
+    """uint8 ``[size, size, 3]`` of a picture: its centre square, resized by the contract's exact resize."""
+    with Image.open(picture if isinstance(picture, Path) else picture.open()) as image:
+        rgb = np.asarray(image.convert("RGB"))
+    side = min(rgb.shape[:2])
+    top, left = (rgb.shape[0] - side) // 2, (rgb.shape[1] - side) // 2
+    rgb = rgb[top : top + side, left : left + side]
+    return rgb if side == size else exact_resize(np.ascontiguousarray(rgb), (size, size))
+
+
+def first_pictures(folder: str | Path, count: int, size: int) -> np.ndarray:
+    """uint8 ``[count or fewer, size, size, 3]``: a folder's first pictures by name, to evaluate on."""
+    return np.stack([read_square(path, size) for path in list_pictures(folder)[:count]])
+
+
+def pack(paths: Sequence[Path | StoredPicture], size: int, cache: str | Path) -> np.ndarray:
+    """uint8 ``[N, size, size, 3]`` of the pictures, memory-mapped from a file in ``cache`` that is made on first use.
+
+    The file's name hashes the list of pictures and the size, so another selection makes another file.
+    """
+    key = hashlib.sha256("\n".join([str(size), *(path.name for path in paths)]).encode()).hexdigest()[:16]
+    target = Path(cache) / f"pictures-{size}-{key}.npy"
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_suffix(f".{os.getpid()}.partial")
+        shard = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=(len(paths), size, size, 3))
+        for index, path in enumerate(paths):
+            shard[index] = read_square(path, size)
+        shard.flush()
+        os.replace(temporary, target)
+    return np.load(target, mmap_mode="r")
+
+
+def made_up(count: int, size: int, seed: int) -> np.ndarray:
+    """uint8 ``[count, size, size, 3]``: smooth random pictures, for a trial run without data."""
+    rng = np.random.default_rng(seed)
+    small = rng.integers(0, 256, (count, 6, 6, 3), np.uint8)
+    return np.stack([np.asarray(Image.fromarray(cells).resize((size, size), Image.Resampling.BICUBIC))
+                     for cells in small])
+
+
+def batches(pictures: np.ndarray, batch: int, seed: int, device: torch.device | None = None) -> Iterator[Tensor]:
+    """Endless random batches: float32 ``[batch, 3, S, S]`` integers 0...255, channels-last, flipped half the time.
+
+    Every picture comes once before any comes again. For a CUDA device, all pictures move there at once (as uint8) and
+    batches are made on it; for the CPU they stay where ``pictures`` maps them from.
+    """
+    rng = np.random.default_rng(seed)
+    order, position = _orders(rng, len(pictures), batch), 0
+    resident = torch.from_numpy(np.array(pictures)).to(device) if device and device.type != "cpu" else None
+    while True:
+        if position + batch > len(order):
+            order, position = _orders(rng, len(pictures), batch), 0
+        chosen = order[position : position + batch]
+        position += batch
+        flip = rng.random(batch) < 0.5
+        if resident is not None:
+            rows = resident[torch.from_numpy(chosen).to(resident.device)]
+            mirror = torch.from_numpy(flip).to(resident.device).view(-1, 1, 1, 1)
+            yield torch.where(mirror, rows.flip(2), rows).permute(0, 3, 1, 2).float()
+        else:
+            drawn = np.stack([pictures[index] for index in chosen])
+            drawn[flip] = drawn[flip, :, ::-1]
+            yield torch.from_numpy(drawn).permute(0, 3, 1, 2).float()
+
+
+def _orders(rng: np.random.Generator, count: int, batch: int) -> np.ndarray:
+    """At least a batch of indices, every one once before any comes again."""
+    return np.concatenate([rng.permutation(count) for _ in range(-(-batch // count))])

@@ -1,0 +1,70 @@
+"""Who may call, and how often: bearer tokens and a token bucket per client."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+
+from starlette.requests import Request
+
+from edgegrain.service.problem_details import Problem, retry_later
+
+MAX_CLIENTS = 10_000
+"""Clients whose rate is remembered; of more, the one that was quiet longest is forgotten."""
+
+
+class Access:
+    """Tokens that are accepted, and how often their holders may call."""
+
+    def __init__(
+        self, tokens: Sequence[str] = (), *, rate: float = 0, burst: int = 1,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Accept ``tokens`` (anybody if there are none); ``rate`` pictures a second and client, 0 for no limit."""
+        self._digests = [_digest(token) for token in tokens]
+        self._rate = rate
+        self._burst = burst
+        self._clock = clock
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # client -> pictures left, at that time
+
+    def check_token(self, request: Request) -> None:
+        """Raise `Problem` 401 unless the request bears one of the tokens."""
+        if not self._digests:
+            return
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        given = _digest(token.strip())
+        # Every token is compared, each in constant time: how long it takes tells nothing about any of them.
+        matches = [hmac.compare_digest(given, known) for known in self._digests]
+        if scheme.lower() != "bearer" or not any(matches):
+            raise Problem("unauthorized", "send the header 'Authorization: Bearer TOKEN' with a valid token",
+                          {"WWW-Authenticate": 'Bearer realm="edgegrain"'})
+
+    def charge(self, request: Request, pictures: int = 1) -> None:
+        """Raise `Problem` 429 if the client has no room for so many pictures now."""
+        if not self._rate:
+            return
+        if pictures > self._burst:
+            raise Problem("rate-limited", f"a client may send {self._burst} pictures at once, not {pictures}")
+        client, now = self._client(request), self._clock()
+        left, then = self._buckets.pop(client, (float(self._burst), now))
+        left = min(self._burst, left + (now - then) * self._rate)
+        missing = pictures - left
+        self._buckets[client] = (left if missing > 0 else left - pictures, now)
+        if len(self._buckets) > MAX_CLIENTS:
+            self._buckets.popitem(last=False)
+        if missing > 0:
+            raise retry_later("rate-limited", f"a client may send {self._rate:g} pictures a second",
+                              math.ceil(missing / self._rate))
+
+    def _client(self, request: Request) -> str:
+        if self._digests:  # checked before: the token is valid
+            return _digest(request.headers["authorization"].partition(" ")[2].strip()).hex()
+        return request.client.host if request.client else ""
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()

@@ -1,0 +1,87 @@
+"""One worker of ``edgegrain batch``: reads, lets the networks run, writes, and reports what became of every file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from codec_contract.errors import EdgegrainError
+from edgegrain.service.batch.plan import BatchPlan, Tally
+from edgegrain.service.batch.stores import FolderStore, Store, open_store
+from edgegrain.service.batch.worker_process import EngineProcess
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class BatchWorker:
+    """Works on batches of names; a file that cannot be read, is damaged, or cannot be written fails alone."""
+
+    def __init__(self, plan: BatchPlan) -> None:
+        """Open both stores and start the process that holds the networks.
+
+        Raises:
+            BundleError: the bundle is damaged.
+            ServiceError: a store cannot be opened.
+        """
+        self._plan = plan
+        self._source: Store = open_store(plan.source)
+        target = open_store(plan.target)
+        self._target: Store = target
+        self._hold = target.share() if isinstance(target, FolderStore) else None
+        sizes = [1 << power for power in range(plan.batch_size.bit_length())]  # what is warmed up; others are filled up
+        self._engine = EngineProcess({
+            "folders": [plan.folder], "device": plan.device, "threads": plan.threads, "log_level": "warning",
+            "batch_sizes": sorted({*sizes, plan.batch_size}) if plan.direction == "restore" else [1],
+            "max_pixels": plan.max_pixels})
+
+    def work(self, names: Sequence[str]) -> Tally:
+        """Do all of these, also those that have a result."""
+        plan, tally = self._plan, Tally()
+        read = _at_once(self._source.threads, lambda name: self._source.read(name, plan.max_bytes), names)
+        good = []
+        for name, data in zip(names, read, strict=True):
+            if isinstance(data, bytes):
+                good.append((name, data))
+            else:
+                tally.fail(name, data)
+        outcomes = self._engine.run(plan.direction, plan.bundle, plan.options, [data for _, data in good])
+        made = []
+        for (name, data), outcome in zip(good, outcomes, strict=True):
+            if isinstance(outcome, bytes):
+                made.append((name, data, outcome))
+            else:
+                tally.fail(name, outcome)
+        written = _at_once(
+            self._target.threads, lambda item: self._target.write(plan.result(item[0]), item[2]), made)
+        for (name, data, result), trouble in zip(made, written, strict=True):
+            if trouble is None:
+                tally.done += 1
+                tally.bytes_in += len(data)
+                tally.bytes_out += len(result)
+            else:
+                tally.fail(name, trouble)
+        return tally
+
+    def close(self) -> None:
+        """End the process and let go of the target."""
+        self._engine.close()
+        if self._hold is not None:
+            os.close(self._hold)
+
+
+def _at_once(threads: int, work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result | Exception]:
+    """The results in order; an error of ours or of the system stands in the place of the one that met it."""
+
+    def attempt(item: Item) -> Result | Exception:
+        try:
+            return work(item)
+        except (EdgegrainError, OSError) as error:
+            return error
+
+    if threads == 1:
+        return [attempt(item) for item in items]
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(attempt, items))

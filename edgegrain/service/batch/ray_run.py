@@ -1,0 +1,113 @@
+"""``edgegrain batch`` on Ray Data: one task lists names, a pool of actors works on them, counts come back.
+
+Names and counts are all that travels. A batch whose actor dies is done again by its successor; results are put in place
+as whole files, so doing one twice is harmless.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow
+import ray
+from ray.data import ActorPoolStrategy, DataContext, Datasource, ReadTask
+from ray.data.block import BlockMetadata
+
+from codec_contract.errors import ServiceError
+from edgegrain.service.batch.batch_worker import BatchWorker
+from edgegrain.service.batch.interruption import until_interrupted
+from edgegrain.service.batch.plan import BatchPlan, Tally, open_batches
+from edgegrain.service.batch.stores import open_store
+
+BLOCK_BYTES = 4096
+"""Ray Data gathers rows up to this size before it passes them on: little, so that work and counts flow."""
+
+
+def tallies(plan: BatchPlan, workers: int, *, cpus: float = 1.0, gpus: float = 0.0) -> Iterator[Tally]:
+    """Run a plan and give the counts of part after part; Ray must be there (`ray_cluster`).
+
+    Args:
+        plan: what to do.
+        workers: actors that work at once.
+        cpus: cores that each reserves.
+        gpus: GPUs that each reserves.
+
+    Raises:
+        ServiceError: the names could not be listed, or no worker could start.
+    """
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.target_max_block_size = BLOCK_BYTES
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    names = ray.data.read_datasource(Names(plan), override_num_blocks=1, num_cpus=0)
+    counts = names.map_batches(
+        Work, fn_constructor_args=(plan,), batch_size=1, batch_format="pyarrow", num_cpus=cpus, num_gpus=gpus,
+        compute=ActorPoolStrategy(size=workers))
+    total = Tally()
+    try:
+        for row in until_interrupted(counts.iter_rows()):
+            part = Tally(**{**row, "failures": json.loads(row["failures"])})
+            total.add(part, keep=0)
+            yield part
+    except ray.exceptions.RayError as error:
+        cause = getattr(error, "cause", None) or error
+        raise ServiceError(f"the run broke off, start it again to go on: {_last_line(cause)}") from error
+    # Where Ray had to start the list anew, other names were open by then, and it left out as many as it had before.
+    if total.done + total.skipped + total.failed != total.listed:
+        raise ServiceError("a machine was lost that listed the names, some were left out; start the run again to go on")
+
+
+def cores() -> int:
+    """Cores of the cluster that Ray runs on, at least 1."""
+    return max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+
+class Names(Datasource):
+    """The open names of a plan, a batch a row, listed while the run goes on."""
+
+    def __init__(self, plan: BatchPlan) -> None:
+        super().__init__()
+        self._plan = plan
+
+    def estimate_inmemory_data_size(self) -> int | None:
+        return None
+
+    def get_read_tasks(
+        self, parallelism: int, per_task_row_limit: int | None = None, data_context: DataContext | None = None
+    ) -> list[ReadTask]:
+        plan = self._plan
+        return [ReadTask(lambda: _blocks(plan), BlockMetadata(
+            num_rows=None, size_bytes=None, exec_stats=None, input_files=None))]
+
+
+class Work:
+    """What an actor does with a row of `Names`."""
+
+    def __init__(self, plan: BatchPlan) -> None:
+        self._worker = BatchWorker(plan)
+
+    def __call__(self, rows: pyarrow.Table) -> pyarrow.Table:
+        found = []
+        for row in rows.to_pylist():
+            tally = self._worker.work([os.fsdecode(name) for name in row["names"]])
+            counts = {"skipped": row["skipped"], "listed": row["listed"], "failures": json.dumps(tally.failures)}
+            found.append({**vars(tally), **counts})
+        return pyarrow.Table.from_pylist(found)
+
+
+def _blocks(plan: BatchPlan) -> Iterator[pyarrow.Table]:
+    schema: Any = pyarrow.schema([
+        ("names", pyarrow.list_(pyarrow.binary())), ("skipped", pyarrow.int64()), ("listed", pyarrow.int64())])
+    for part in open_batches(plan, open_store(plan.source), open_store(plan.target)):
+        # Bytes: names of files on disk need not be text.
+        row = {**part._asdict(), "names": [os.fsencode(name) for name in part.names]}
+        yield pyarrow.Table.from_pylist([row], schema=schema)
+
+
+def _last_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

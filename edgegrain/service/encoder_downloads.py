@@ -1,0 +1,137 @@
+"""The files that phones fetch: verified once, kept in memory, served with ETag, ranges and immutable caching.
+
+A published encoder is frozen, and with it the coder's tables and the golden vectors, so what a URL names never changes
+and may be cached for ever.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from codec_contract.bundle.manifest import Manifest
+from edgegrain.service.problem_details import Problem
+
+CACHING = "public, max-age=31536000, immutable"
+MLPACKAGE = "encoder.mlpackage/"
+ZIP_DATE = (1980, 1, 1, 0, 0, 0)
+"""The earliest that ZIP can say: the same bundle gives the same archive anywhere."""
+
+_RANGE = re.compile(r"bytes=(\d{0,19})-(\d{0,19})")
+
+
+@dataclass(frozen=True)
+class EncoderFile:
+    """A file that is served.
+
+    Attributes:
+        name: last part of its URL.
+        data: its bytes.
+        media_type: what it is sent as.
+        sha256: of its bytes, in hex; in quotes it is the ETag.
+    """
+
+    name: str
+    data: bytes
+    media_type: str
+    sha256: str
+
+    @property
+    def etag(self) -> str:
+        return f'"{self.sha256}"'
+
+
+def encoder_files(manifest: Manifest) -> Mapping[str, EncoderFile]:
+    """Name -> encoder file, of those formats that a bundle holds; hashes are checked here.
+
+    Raises:
+        BundleError: a file is missing or altered.
+    """
+    files = {}
+    for name in ("encoder.onnx", "encoder.tflite"):
+        if name in manifest.files:
+            files[name] = _file(name, manifest.open_file(name), "application/octet-stream")
+    parts = sorted(name for name in manifest.files if name.startswith(MLPACKAGE))
+    if parts:
+        archive = _archive({name: manifest.open_file(name) for name in parts})
+        files["encoder.mlpackage.zip"] = _file("encoder.mlpackage.zip", archive, "application/zip")
+    return files
+
+
+def contract_files(manifest: Manifest) -> Mapping[str, EncoderFile]:
+    """Name -> what a client needs beside an encoder, where the bundle holds it: coder tables and golden vectors.
+
+    Raises:
+        BundleError: a file is missing or altered.
+    """
+    return {name: _file(name, manifest.open_file(name), "application/json")
+            for name in ("coder.json", "golden.json") if name in manifest.files}
+
+
+def respond(file: EncoderFile, request: Request) -> Response:
+    """The answer to GET or HEAD: whole, one range, or nothing new (RFC 9110, sections 13 and 14).
+
+    Raises:
+        Problem: 416, the range lies outside the file.
+    """
+    headers = {"ETag": file.etag, "Cache-Control": CACHING, "Accept-Ranges": "bytes",
+               "Content-Disposition": f'attachment; filename="{file.name}"'}
+    if _names(request.headers.get("if-none-match", ""), file.etag):
+        return Response(status_code=304, headers=headers)
+    size, chosen = len(file.data), None
+    if_range = request.headers.get("if-range")
+    if request.method == "GET" and if_range in (None, file.etag):
+        chosen = parse_range(request.headers.get("range"), size)
+    if chosen is None:
+        headers["Content-Length"] = str(size)
+        return Response(b"" if request.method == "HEAD" else file.data, headers=headers, media_type=file.media_type)
+    first, last = chosen
+    headers["Content-Range"] = f"bytes {first}-{last}/{size}"
+    return Response(file.data[first : last + 1], 206, headers, file.media_type)
+
+
+def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
+    """(first, last) byte of a ``Range`` header of one range; None where there is none, or one to be ignored.
+
+    Raises:
+        Problem: 416, it begins behind the end.
+    """
+    match = _RANGE.fullmatch((header or "").strip())
+    if not match or match.groups() == ("", ""):
+        return None  # other units and several ranges may be ignored: the whole file answers them
+    first_text, last_text = match.groups()
+    if first_text:
+        first, last = int(first_text), min(int(last_text) if last_text else size - 1, size - 1)
+        if last_text and int(last_text) < int(first_text):
+            return None
+    else:
+        first, last = max(0, size - int(last_text)), size - 1
+    if first > last:
+        raise Problem("range-not-satisfiable", f"the file has {size} bytes", {"Content-Range": f"bytes */{size}"})
+    return first, last
+
+
+def _names(if_none_match: str, etag: str) -> bool:
+    tags = [tag.strip().removeprefix("W/") for tag in if_none_match.split(",")]
+    return etag in tags or tags == ["*"]
+
+
+def _file(name: str, data: bytes, media_type: str) -> EncoderFile:
+    return EncoderFile(name, data, media_type, hashlib.sha256(data).hexdigest())
+
+
+def _archive(files: Mapping[str, bytes]) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
+        for name, data in files.items():
+            entry = zipfile.ZipInfo(name, ZIP_DATE)
+            entry.create_system = 3  # it says Unix on Windows too
+            archive.writestr(entry, data)
+    return stream.getvalue()

@@ -1,0 +1,177 @@
+"""``POST /v1/restore``, ``/v1/restore/batch`` and ``/v1/compress``."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from codec_contract.errors import EdgegrainError
+from codec_contract.payload import MAX_PAYLOAD_BYTES
+from edgegrain.service.batcher import Answer, Done, Job
+from edgegrain.service.content_negotiation import BYTES_TYPE, MEDIA_TYPES, PAYLOAD_TYPE, choose_format
+from edgegrain.service.engine_options import QUALITY, CompressOptions, RestoreOptions
+from edgegrain.service.problem_details import MEDIA_TYPE, Problem, problem_of, problem_response
+from edgegrain.service.request_body import MULTIPART, media_type, read_body, read_parts
+from edgegrain.service.service_state import Service, ServiceState, data_of
+
+router = APIRouter()
+
+BATCH_TYPE = "multipart/mixed"
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+_FORM = {"schema": {
+    "type": "object", "required": ["payload"],
+    "properties": {"payload": {"type": "array", "minItems": 1, "items": {"type": "string", "format": "binary"}}}}}
+
+
+class RestoreParameters(BaseModel):
+    """Query parameters of restoring; others are refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    size: Literal["original", "native"] = Field(
+        "original", description="original: the original's size; native: the decoder's own resolution.")
+    quality: int = Field(QUALITY, ge=1, le=100, description="Of WebP and JPEG.")
+    bundle: str | None = Field(None, max_length=200, description="Id of a served bundle; default: the payload's.")
+    seed: int = Field(0, ge=0, lt=1 << 32, description="Of the noise, for bundles that have this control.")
+    strength: float | None = Field(None, gt=0, allow_inf_nan=False, description=(
+        "For bundles that have this control, whose range /v1/bundles tells: the factor that the picture is taken to "
+        "have been reduced by."))
+
+
+class CompressParameters(BaseModel):
+    """Query parameters of compressing; others are refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    fit: Literal["pad", "stretch", "crop"] = Field(
+        "pad", description="pad keeps everything and the aspect, stretch fills the square, crop takes the centre.")
+    background: str = Field("ffffff", pattern="^[0-9a-fA-F]{6}$", description="Behind transparent pixels, as rrggbb.")
+    bundle: str | None = Field(None, max_length=200, description="Id of a served bundle; default: the first.")
+
+
+_PROBLEMS: dict[int | str, dict[str, Any]] = {
+    **problem_response(400, "The body is empty or malformed"),
+    **problem_response(401, "A token is required"),
+    **problem_response(404, "The bundle is not served"),
+    **problem_response(408, "The body did not arrive in time"),
+    **problem_response(413, "The body is too large"),
+    **problem_response(415, "The body is of another media type"),
+    **problem_response(422, "The payload, the picture or a parameter is wrong"),
+    **problem_response(429, "The client sends too much; see Retry-After"),
+    **problem_response(503, "Not ready, or too much to do; see Retry-After"),
+}
+_RESTORE_PROBLEMS = {**_PROBLEMS, **problem_response(406, "None of the accepted formats can be made")}
+
+
+@router.post(
+    "/v1/restore", summary="A payload becomes a picture", response_class=Response,
+    responses={200: {"description": "The picture", "content": dict.fromkeys(MEDIA_TYPES.values(), _BINARY)},
+               **_RESTORE_PROBLEMS},
+    openapi_extra={"requestBody": {"required": True, "content": {PAYLOAD_TYPE: _BINARY, BYTES_TYPE: _BINARY}}})
+async def restore(
+    request: Request, service: Service, parameters: Annotated[RestoreParameters, Query()]
+) -> Response:
+    """Restore one payload. `Accept` chooses PNG (the default), WebP or JPEG."""
+    options = _restore_options(request, parameters)
+    _require_type(request, (PAYLOAD_TYPE, BYTES_TYPE))
+    service.admit(request)
+    with service.budget.account() as account:
+        payload = await read_body(
+            request, account, limit=MAX_PAYLOAD_BYTES, timeout=service.settings.body_timeout)
+        job = _restore_job(service, payload, options, parameters.bundle)
+        if isinstance(job, EdgegrainError):
+            raise problem_of(job) from job
+        done = data_of((await service.answers(request, [job]))[0])
+    return Response(done.data, media_type=MEDIA_TYPES[options.format], headers=_answer_headers(done, job))
+
+
+@router.post(
+    "/v1/restore/batch", summary="Payloads become pictures", response_class=Response,
+    responses={200: {"description": "One part a payload, in order: the picture, or a problem",
+                     "content": {BATCH_TYPE: _BINARY}}, **_RESTORE_PROBLEMS},
+    openapi_extra={"requestBody": {"required": True, "content": {MULTIPART: _FORM}}})
+async def restore_batch(
+    request: Request, service: Service, parameters: Annotated[RestoreParameters, Query()]
+) -> Response:
+    """Restore several payloads. One that is damaged becomes a problem in its place; the others are not touched."""
+    options = _restore_options(request, parameters)
+    service.admit(request)
+    with service.budget.account() as account:
+        payloads = await read_parts(
+            request, account, part_limit=MAX_PAYLOAD_BYTES, most=service.settings.max_batch_items,
+            timeout=service.settings.body_timeout)
+        service.access.charge(request, len(payloads) - 1)
+        prepared = [_restore_job(service, payload, options, parameters.bundle) for payload in payloads]
+        jobs = [item for item in prepared if isinstance(item, Job)]
+        answers = iter(await service.answers(request, jobs) if jobs else [])
+        results = [next(answers) if isinstance(item, Job) else item for item in prepared]
+    parts = [_part(index, result, MEDIA_TYPES[options.format], service) for index, result in enumerate(results)]
+    boundary = uuid.uuid4().hex
+    body = b"".join(b"--%s\r\n%s\r\n" % (boundary.encode(), part) for part in parts)
+    return Response(body + b"--%s--\r\n" % boundary.encode(), media_type=f"{BATCH_TYPE}; boundary={boundary}")
+
+
+@router.post(
+    "/v1/compress", summary="A picture becomes a payload", response_class=Response,
+    responses={200: {"description": "The payload", "content": {PAYLOAD_TYPE: _BINARY}}, **_PROBLEMS},
+    openapi_extra={"requestBody": {"required": True, "content": {"image/*": _BINARY, BYTES_TYPE: _BINARY}}})
+async def compress(
+    request: Request, service: Service, parameters: Annotated[CompressParameters, Query()]
+) -> Response:
+    """Compress one picture, for clients that have no encoder. Any common format, orientation and colour mode."""
+    if media_type(request) != BYTES_TYPE and not media_type(request).startswith("image/"):
+        raise Problem("unsupported-media-type", f"send a picture as image/... or {BYTES_TYPE}",
+                      {"Accept-Post": f"image/*, {BYTES_TYPE}"})
+    red, green, blue = bytes.fromhex(parameters.background)
+    options = CompressOptions(parameters.fit, (red, green, blue))
+    service.admit(request)
+    with service.budget.account() as account:
+        picture = await read_body(
+            request, account, limit=service.settings.max_picture_bytes, timeout=service.settings.body_timeout)
+        job = service.compress_job(picture, options, parameters.bundle)
+        done = data_of((await service.answers(request, [job]))[0])
+    return Response(done.data, media_type=PAYLOAD_TYPE, headers=_answer_headers(done, job))
+
+
+def _restore_options(request: Request, parameters: RestoreParameters) -> RestoreOptions:
+    file_format = choose_format(request.headers.get("accept"))
+    return RestoreOptions(parameters.size, file_format, parameters.quality, parameters.seed, parameters.strength)
+
+
+def _require_type(request: Request, accepted: tuple[str, ...]) -> None:
+    if media_type(request) not in accepted:
+        raise Problem("unsupported-media-type", f"send the payload's bytes as {' or '.join(accepted)}",
+                      {"Accept-Post": ", ".join(accepted)})
+
+
+def _restore_job(
+    service: ServiceState, payload: bytes, options: RestoreOptions, bundle: str | None
+) -> Job | EdgegrainError:
+    """The job, or what is wrong with the payload as a value: in a form it is one part's trouble."""
+    try:
+        return service.restore_job(payload, options, bundle)
+    except EdgegrainError as error:
+        return error
+
+
+def _part(index: int, result: Answer, picture_type: str, service: ServiceState) -> bytes:
+    """A part of the multipart answer, from its headers on."""
+    try:
+        content_type, data = picture_type, data_of(result).data
+    except Problem as problem:
+        service.metrics.errors.labels(problem.kind).inc()
+        content_type, data = MEDIA_TYPE, json.dumps(problem.document()).encode()
+    headers = f"Content-ID: <{index}>\r\nContent-Type: {content_type}\r\nContent-Length: {len(data)}\r\n\r\n"
+    return headers.encode() + data
+
+
+def _answer_headers(done: Done, job: Job) -> dict[str, str]:
+    """What the answer says about itself: the bundle, and where the time went, in milliseconds."""
+    timing = ", ".join(f"{stage};dur={1000 * seconds:.1f}" for stage, seconds in done.seconds.items())
+    return {"Server-Timing": timing, "X-Edgegrain-Bundle": job.key.bundle}

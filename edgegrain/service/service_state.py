@@ -1,0 +1,234 @@
+"""What a running service holds, and the way of a job through it."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Annotated
+
+from fastapi import Depends
+from prometheus_client import generate_latest
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.types import Message
+
+from codec_contract.bundle.controls import strength_of
+from codec_contract.bundle.manifest import Manifest, verify_bundle
+from codec_contract.bundle.paths import ALIASES, find_bundle
+from codec_contract.errors import EdgegrainError, ImageError, ServiceError
+from codec_contract.payload import parse_header, require_contract
+from edgegrain.service.access import Access
+from edgegrain.service.batcher import Answer, Batcher, Done, Job, Key, QueueFull
+from edgegrain.service.encoder_downloads import EncoderFile, contract_files, encoder_files
+from edgegrain.service.engine_options import CompressOptions, RestoreOptions
+from edgegrain.service.payload_claims import check_claims
+from edgegrain.service.problem_details import MEDIA_TYPE, Problem, problem_of, retry_later
+from edgegrain.service.prometheus import Metrics
+from edgegrain.service.request_body import ByteBudget
+from edgegrain.service.servable import require_servable
+from edgegrain.service.settings import Settings
+from edgegrain.service.supervisor import COMMAND, Supervisor, WorkerPlan
+from server_decoder.decoder_session import require_provider
+
+
+class ServiceState:
+    """Bundles, queue, workers, access and metrics of one application.
+
+    Attributes:
+        settings: what it was made with.
+        manifests: id -> manifest of the bundles that are served, in the order of the settings.
+        files: id -> the files of that bundle that clients fetch.
+        draining: whether shutdown has begun; not ready from then on.
+        exposition: gives what ``/metrics`` prints; of all replicas where there are several.
+    """
+
+    def __init__(self, settings: Settings, worker_command: Sequence[str] = COMMAND) -> None:
+        """Verify the bundles and plan the workers; nothing runs yet.
+
+        Raises:
+            BundleError: a bundle is missing, damaged, or none that can be served.
+            DeviceError: the device is not available.
+            ServiceError: the settings contradict the bundles or each other.
+        """
+        if settings.device != "cpu":  # the CPU is always there; asking would load ONNX Runtime into this process
+            require_provider(settings.device)
+        self.settings = settings
+        manifests = [verify_bundle(find_bundle(name)) for name in settings.bundles]
+        self.manifests: Mapping[str, Manifest] = {manifest.id: manifest for manifest in manifests}
+        if len(self.manifests) != len(manifests):
+            raise ServiceError(f"bundles are named twice: {', '.join(manifest.id for manifest in manifests)}")
+        for manifest in manifests:
+            require_servable(manifest)
+            if manifest.hr**2 > settings.max_pixels:
+                raise ServiceError(f"bundle {manifest.id} makes {manifest.hr} x {manifest.hr} pixels, max_pixels is "
+                                   f"{settings.max_pixels}; raise it")
+        self.files: Mapping[str, Mapping[str, EncoderFile]] = {
+            manifest.id: {**encoder_files(manifest), **contract_files(manifest)} for manifest in manifests}
+        self.metrics = Metrics()
+        self.access = Access([token.get_secret_value() for token in settings.all_tokens()],
+                             rate=settings.rate_limit, burst=settings.rate_burst)
+        self.budget = ByteBudget(settings.max_bytes_in_flight)
+        self.batcher = Batcher(limit=settings.queue_size, sizes=settings.batch_sizes, wait=settings.batch_wait,
+                               max_pixels=settings.max_pixels, workers=settings.workers,
+                               arriving=lambda: self.budget.arriving > 0)
+        plan = WorkerPlan(
+            {"folders": [str(manifest.folder.resolve()) for manifest in manifests], "device": settings.device,
+             "threads": settings.threads, "batch_sizes": list(settings.batch_sizes),
+             "max_pixels": settings.max_pixels, "log_level": settings.log_level},
+            start_timeout=settings.start_timeout, batch_timeout=settings.worker_timeout, command=worker_command)
+        self.supervisor = Supervisor(plan, self.batcher, settings.workers, on_batch=self._note_batch,
+                                     on_lost=self.metrics.worker_losses.inc)
+        self.metrics.watch(queue_depth=lambda: len(self.batcher), workers_ready=lambda: self.supervisor.ready,
+                           ready=lambda: self.trouble() is None)
+        self.draining = False
+        self.exposition: Callable[[], Awaitable[bytes]] = self._own_exposition
+        self._was_ready = False
+
+    def trouble(self) -> Problem | None:
+        """Why the service is not ready; None if it is."""
+        if self.draining:
+            return retry_later("draining", "the service is shutting down; ask another one", 1)
+        if not self.supervisor.ready:
+            return retry_later("starting", "no worker is warm yet", 1)
+        return None
+
+    def require_room(self) -> None:
+        """Raise `Problem` 503 while the queue is full."""
+        try:
+            self.batcher.check_room()
+        except QueueFull as error:
+            raise _queue_full(error) from error
+
+    def admit(self, request: Request) -> None:
+        """Refuse early, before a body is read, what could not be served.
+
+        Raises:
+            Problem: 429 beyond the client's rate; 503 before the first worker is warm.
+        """
+        self.access.charge(request)
+        self._was_ready = self._was_ready or self.supervisor.ready > 0
+        if not self._was_ready:  # later, while a worker is started anew, requests wait in the queue
+            raise retry_later("starting", "no worker is warm yet", 1)
+
+    def answer(self, request: Request, problem: Problem) -> JSONResponse:
+        """A problem as an answer, noted in the metrics and for the log."""
+        self.metrics.errors.labels(problem.kind).inc()
+        request.state.problem = problem.kind
+        request_id = getattr(request.state, "request_id", None)
+        return JSONResponse(problem.document(request_id), problem.status, problem.headers, MEDIA_TYPE)
+
+    def manifest(self, name: str) -> Manifest:
+        """The served bundle of that id or alias; `Problem` 404 if there is none."""
+        try:
+            return self.manifests[ALIASES.get(name, name)]
+        except KeyError:
+            known = ", ".join(self.manifests)
+            raise Problem("unknown-bundle", f"no bundle {name[:80]!r} is served here, only: {known}") from None
+
+    def restore_job(self, payload: bytes, options: RestoreOptions, bundle: str | None = None) -> Job:
+        """A job for a payload whose claims are in order.
+
+        Raises:
+            EdgegrainError: they are not.
+            Problem: 404, the bundle is not served; 422, it has no such control, or its value is out of range.
+        """
+        header = parse_header(payload)
+        if bundle is not None:
+            manifest = self.manifest(bundle)
+        else:
+            known = [manifest.lr_contract_id for manifest in self.manifests.values()]
+            wanted = require_contract(header, known)
+            manifest = next(item for item in self.manifests.values() if item.lr_contract_id == wanted)
+        pixels = check_claims(header, manifest, options.size, options.format, self.settings.max_pixels)
+        if options.seed and "seed" not in manifest.decoder.get("controls", ()):
+            raise _wrong("seed", f"bundle {manifest.id} has no control 'seed': its decoder takes no noise")
+        try:
+            options = dataclasses.replace(options, strength=strength_of(manifest, options.strength))
+        except ImageError as error:
+            raise _wrong("strength", str(error)) from error
+        return self._job(Key("restore", manifest.id, options.seed), payload, options, pixels)
+
+    def compress_job(self, picture: bytes, options: CompressOptions, bundle: str | None = None) -> Job:
+        """A job for a picture file, which only a worker will open; `Problem` 404 if the bundle is not served."""
+        manifest = self.manifest(bundle or next(iter(self.manifests)))
+        return self._job(Key("compress", manifest.id), picture, options, manifest.hr**2)
+
+    async def answers(self, request: Request, jobs: Sequence[Job]) -> list[Answer]:
+        """Queue jobs and wait for all of them.
+
+        Raises:
+            Problem: 503 if there is no room, or an answer is late; 499 if the client leaves. Its jobs leave the queue.
+        """
+        try:
+            self.batcher.submit(jobs)
+        except QueueFull as error:
+            raise _queue_full(error) from error
+        work = asyncio.create_task(asyncio.wait([job.answer for job in jobs]))
+        left = asyncio.create_task(_disconnected(request))
+        loop = asyncio.get_running_loop()
+        try:
+            patience = min(job.deadline for job in jobs) - loop.time()
+            await asyncio.wait({work, left}, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+            if work.done():
+                return [job.answer.result() for job in jobs]
+            if left.done():
+                raise Problem("client-closed", "the client left before the answer")
+            raise retry_later("deadline-exceeded", f"the request took longer than {self.settings.deadline:g} s",
+                              self.batcher.retry_after())
+        finally:
+            left.cancel()
+            work.cancel()
+            self.batcher.discard(jobs)
+
+    def _job(self, key: Key, data: bytes, options: RestoreOptions | CompressOptions, pixels: int) -> Job:
+        loop = asyncio.get_running_loop()
+        return Job(key, data, dataclasses.asdict(options), loop.time() + self.settings.deadline, pixels,
+                   loop.create_future())
+
+    async def _own_exposition(self) -> bytes:
+        return generate_latest(self.metrics.registry)
+
+    def _note_batch(self, jobs: list[Job], seconds: Mapping[str, float], began: float) -> None:
+        verb = jobs[0].key.verb
+        self.metrics.batch_size.labels(verb).observe(len(jobs))
+        for stage, duration in seconds.items():
+            self.metrics.stage_seconds.labels(verb, stage).observe(duration)
+        for job in jobs:
+            self.metrics.stage_seconds.labels(verb, "queue").observe(began - job.queued)
+
+
+def data_of(answer: Answer) -> Done:
+    """The answer of a job that went well; else raises what it met as a `Problem`."""
+    if isinstance(answer, Done):
+        return answer
+    if isinstance(answer, EdgegrainError):
+        raise problem_of(answer) from answer
+    raise retry_later("worker-lost", "the process that worked on this request was lost; try again", 1) from answer
+
+
+async def service_of(request: Request) -> ServiceState:
+    """The state of the application that a request came to; asynchronous, because FastAPI sends others to a thread."""
+    state = request.app.state.service
+    if not isinstance(state, ServiceState):
+        raise TypeError("the application was not made by create_app")
+    return state
+
+
+Service = Annotated[ServiceState, Depends(service_of)]
+"""A route's parameter: the state."""
+
+
+async def _disconnected(request: Request) -> None:
+    """Returns when the client has left; its body must have been read."""
+    message: Message = {"type": ""}
+    while message["type"] != "http.disconnect":
+        message = await request.receive()
+
+
+def _wrong(parameter: str, detail: str) -> Problem:
+    return Problem("invalid-parameter", detail, errors=[{"parameter": parameter, "reason": detail}])
+
+
+def _queue_full(error: QueueFull) -> Problem:
+    return retry_later("queue-full", "too many requests are waiting; come back later", error.retry_after)

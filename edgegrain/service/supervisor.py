@@ -1,0 +1,289 @@
+"""Worker processes: started, fed with batches, watched, and started anew when they die or hang."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from codec_contract import errors
+from codec_contract.errors import EdgegrainError, ServiceError
+from edgegrain.service import pipe_messages as frames
+from edgegrain.service.batcher import Answer, Batcher, Done, Job, WorkerLost
+from edgegrain.service.json_logs import log
+from edgegrain.service.settings import ENVIRONMENT_PREFIX
+
+logger = logging.getLogger(__name__)
+
+COMMAND = (sys.executable, "-m", "edgegrain.service.worker")
+BUFFER = 1 << 20
+STOP_SECONDS = 5.0
+LOST_SECONDS = 1.0
+"""Patience with a lost worker. Mostly it is dead already and asyncio has not heard of it yet; a signal sent then would
+take the exit status away."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 30.0
+"""Seconds between a worker's death and its successor's start; doubled while none gets warm."""
+STAGES = ("unpack", "read", "decode", "encode", "write")
+"""Whose seconds a worker tells; they become labels of metrics and parts of headers, so that no others are taken."""
+
+
+@dataclass(frozen=True)
+class WorkerPlan:
+    """How a worker is started.
+
+    Attributes:
+        configuration: of the engine, sent in the first frame.
+        start_timeout: seconds until it must be warm.
+        batch_timeout: seconds a batch may take.
+        command: the program and its arguments.
+    """
+
+    configuration: dict[str, Any]
+    start_timeout: float
+    batch_timeout: float
+    command: Sequence[str] = COMMAND
+
+
+class Worker:
+    """One process and the pipes to it."""
+
+    def __init__(self, process: asyncio.subprocess.Process, plan: WorkerPlan) -> None:
+        self.process = process
+        self._plan = plan
+
+    @classmethod
+    async def start(cls, plan: WorkerPlan) -> Worker:
+        """Start a process and wait until it is warm.
+
+        Raises:
+            WorkerLost: it died, or was not warm in time.
+            ServiceError: it refuses to work; the message says why.
+        """
+        process = await asyncio.create_subprocess_exec(
+            *plan.command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=BUFFER,
+            env=worker_environment())
+        worker = cls(process, plan)
+        try:
+            worker._write(plan.configuration, [])
+            fields, _ = await worker._read(plan.start_timeout)
+            if "ready" not in fields:
+                raise ServiceError(str(fields.get("failed", "the worker did not say that it is ready")))
+        except BaseException:
+            await worker.stop(0)
+            raise
+        return worker
+
+    def send(self, jobs: Sequence[Job]) -> None:
+        """Send a batch; the worker begins it when it is done with the one before. Returns at once.
+
+        Raises:
+            WorkerLost: the process died.
+        """
+        key = jobs[0].key
+        self._write({"verb": key.verb, "bundle": key.bundle, "options": [job.options for job in jobs]},
+                    [job.data for job in jobs])
+
+    async def receive(self, count: int) -> tuple[list[Done | EdgegrainError], dict[str, float]]:
+        """Wait for the answer to the oldest batch that has none, of ``count`` jobs: theirs, and the stages' seconds.
+
+        Raises:
+            WorkerLost: the process died, took too long, or spoke nonsense.
+        """
+        return read_answer(await self._read(self._plan.batch_timeout), count)
+
+    async def stop(self, patience: float = STOP_SECONDS) -> None:
+        """End the process: its input is closed, and after ``patience`` seconds it is killed."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        try:
+            await asyncio.wait_for(self.process.wait(), patience)
+        except TimeoutError:
+            if self.process.returncode is None:
+                self.process.kill()
+            await self.process.wait()
+        await self.process.communicate()  # reads what is left: the pipes are closed when it returns
+
+    def _write(self, fields: dict[str, Any], blobs: list[bytes]) -> None:
+        assert self.process.stdin is not None  # it is a pipe: see start
+        try:
+            self.process.stdin.writelines(frames.pack(fields, blobs))
+        except (OSError, RuntimeError) as error:  # the latter is what uvloop raises where a pipe is closed
+            raise WorkerLost(f"it died or broke its pipe ({error})") from error
+
+    async def _read(self, timeout: float) -> frames.Message:
+        assert self.process.stdout is not None
+        try:
+            async with asyncio.timeout(timeout):
+                return await frames.read_async(self.process.stdout)
+        except TimeoutError:
+            raise WorkerLost(f"it did not answer within {timeout:g} s") from None
+        except (OSError, asyncio.IncompleteReadError, ServiceError) as error:
+            raise WorkerLost(f"it died or broke its pipe ({error or type(error).__name__})") from error
+
+
+class Supervisor:
+    """A number of workers that empty one queue."""
+
+    def __init__(
+        self, plan: WorkerPlan, batcher: Batcher, count: int, *,
+        on_batch: Callable[[list[Job], dict[str, float], float], None] = lambda jobs, seconds, began: None,
+        on_lost: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Plan ``count`` workers.
+
+        Args:
+            on_batch: called after each batch with its jobs, the seconds of its stages, and the loop time it began at.
+            on_lost: called whenever a worker that had been ready is lost.
+        """
+        self._plan = plan
+        self._batcher = batcher
+        self._count = count
+        self._on_batch = on_batch
+        self._on_lost = on_lost
+        self._tasks: list[asyncio.Task[None]] = []
+        self._workers: set[Worker] = set()
+
+    @property
+    def ready(self) -> int:
+        """Workers that are warm."""
+        return len(self._workers)
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of the workers that are warm."""
+        return sorted(worker.process.pid for worker in self._workers)
+
+    def start(self) -> None:
+        """Begin to start workers; returns at once."""
+        self._tasks = [asyncio.create_task(self._keep_alive(), name=f"worker {index}") for index in range(self._count)]
+
+    async def stop(self) -> None:
+        """End all workers; batches they work on are lost."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _keep_alive(self) -> None:
+        """Start a worker, feed it until it dies, start the next one."""
+        pause = FIRST_PAUSE
+        while True:
+            start = time.monotonic()
+            try:
+                worker = await Worker.start(self._plan)
+            except (WorkerLost, ServiceError, OSError) as error:
+                log(logger, logging.ERROR, "worker not started", reason=str(error), next_try_seconds=pause)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
+                continue
+            log(logger, logging.INFO, "worker ready", worker_pid=worker.process.pid,
+                seconds=round(time.monotonic() - start, 3))
+            pause = FIRST_PAUSE
+            self._workers.add(worker)
+            try:
+                reason = await self._feed(worker)
+            finally:
+                self._workers.discard(worker)
+                await worker.stop(STOP_SECONDS if self._stopping() else LOST_SECONDS)
+            self._on_lost()
+            log(logger, logging.ERROR, "worker lost", worker_pid=worker.process.pid, reason=reason,
+                exit_status=worker.process.returncode)
+            await asyncio.sleep(pause)
+
+    def _stopping(self) -> bool:
+        task = asyncio.current_task()
+        return task is not None and task.cancelling() > 0
+
+    async def _feed(self, worker: Worker) -> str:
+        """Give batches to a worker until it is lost; returns why.
+
+        While much is waiting, the next batch is sent before the answer to the one in front of it has come: a worker
+        that found nothing to do while this process is busy with requests would be the throughput that overload costs.
+        """
+        loop = asyncio.get_running_loop()
+        died = asyncio.create_task(worker.process.wait())
+        ahead: list[Job] = []
+        try:
+            while True:
+                jobs, ahead, sent = ahead, [], bool(ahead)
+                if not sent and not (jobs := await self._take(died)):
+                    return "it died while it was idle"
+                began = loop.time()
+                try:
+                    if not sent:
+                        worker.send(jobs)
+                    ahead = self._batcher.take_ahead()
+                    if ahead:
+                        worker.send(ahead)
+                    answers, seconds = await worker.receive(len(jobs))
+                except WorkerLost as error:
+                    for job in jobs:
+                        settle(job, error)
+                    self._batcher.put_back(ahead)
+                    return str(error)
+                self._batcher.note_speed(len(jobs), loop.time() - began)
+                self._on_batch(jobs, seconds, began)
+                for job, answer in zip(jobs, answers, strict=True):
+                    settle(job, answer)
+        finally:
+            died.cancel()
+
+    async def _take(self, died: asyncio.Task[int]) -> list[Job]:
+        """The next batch; empty if the worker dies before there is one."""
+        taking = asyncio.create_task(self._batcher.take())
+        try:
+            await asyncio.wait({taking, died}, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            taking.cancel()
+            raise
+        if not died.done():
+            return taking.result()
+        if taking.done():
+            self._batcher.put_back(taking.result())
+        taking.cancel()
+        return []
+
+
+def settle(job: Job, answer: Answer) -> None:
+    """Answer a job, unless nobody waits for it any more."""
+    if not job.answer.done():
+        job.answer.set_result(answer)
+
+
+def read_answer(message: frames.Message, count: int) -> tuple[list[Done | EdgegrainError], dict[str, float]]:
+    """The answers to ``count`` jobs, and the seconds of the stages they went through, as a worker sent them.
+
+    Raises:
+        WorkerLost: it is none; a worker that hostile input took over may say anything.
+    """
+    fields, blobs = message
+    try:
+        outcomes = fields["outcomes"]
+        if not len(outcomes) == len(blobs) == count:
+            raise WorkerLost(f"it answered {len(outcomes)} of {count} items")
+        seconds = {stage: float(fields["seconds"][stage]) for stage in STAGES if stage in fields["seconds"]}
+        return [Done(blob, seconds) if outcome is None else error_of(outcome)
+                for outcome, blob in zip(outcomes, blobs, strict=True)], seconds
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise WorkerLost(f"its answer is no answer: {error!r}") from error
+
+
+def error_of(description: dict[str, str]) -> EdgegrainError:
+    """The error that a worker described; a `ServiceError` if it is none of ours."""
+    kind = getattr(errors, description["error"], None)
+    if isinstance(kind, type) and issubclass(kind, EdgegrainError):
+        return kind(str(description["message"]))
+    return ServiceError(str(description["message"]))
+
+
+def worker_environment() -> dict[str, str]:
+    """A worker's environment: without the service's settings, whose tokens are not for a process that reads what
+    strangers send, and with this very package on its path, in a checkout too."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(ENVIRONMENT_PREFIX)}
+    root = str(Path(__file__).resolve().parents[2])
+    return {**environment, "PYTHONPATH": os.pathsep.join([root, *filter(None, [environment.get("PYTHONPATH")])])}

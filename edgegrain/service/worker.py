@@ -1,0 +1,82 @@
+"""The worker process: ``python -m edgegrain.service.worker``, started and watched by `supervisor`.
+
+Reads frames from stdin, writes frames to stdout (docs in `frames`). The first frame configures the engine; the answer
+``{"ready": true}`` follows when everything is warm, ``{"failed": MESSAGE}`` if it cannot be. Then a batch at a time:
+
+    {"verb": "restore", "bundle": ID, "options": [...]} + one byte string an item
+    {"outcomes": [null | {"error": CLASS, "message": TEXT}, ...], "seconds": {STAGE: S}} + one byte string an item
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import IO, Any
+
+from codec_contract.errors import EdgegrainError
+from edgegrain.service import pipe_messages as frames
+from edgegrain.service.engine import Engine, Outcome, Stages
+from edgegrain.service.engine_options import CompressOptions, RestoreOptions
+from edgegrain.service.json_logs import configure_logs
+
+
+def main() -> int:
+    """Serve batches until stdin ends; returns the exit status."""
+    for ignored in (signal.SIGINT, signal.SIGTERM):  # a terminal and systemd send them to the whole group; the
+        signal.signal(ignored, signal.SIG_IGN)  # service drains first and then closes stdin
+    requests, answers = _private_streams()
+    first = frames.read(requests)
+    if first is None:
+        return 0
+    fields, _ = first
+    configure_logs(fields.pop("log_level"))
+    try:
+        engine = Engine(**fields)
+        engine.warm_up()
+    except EdgegrainError as error:
+        _send(answers, {"failed": " ".join(str(error).split())})
+        return 1
+    _send(answers, {"ready": True})
+    while (message := frames.read(requests)) is not None:
+        batch, blobs = message
+        stages = Stages()
+        outcomes = run_batch(engine, batch, blobs, stages)
+        _send(answers, {"outcomes": [describe(outcome) for outcome in outcomes], "seconds": stages.seconds},
+              [outcome if isinstance(outcome, bytes) else b"" for outcome in outcomes])
+    return 0
+
+
+def run_batch(engine: Engine, batch: dict[str, Any], blobs: list[bytes], stages: Stages) -> list[Outcome]:
+    """The outcomes of a batch, one an item."""
+    if batch["verb"] == "restore":
+        return engine.restore(batch["bundle"], blobs, [RestoreOptions(**item) for item in batch["options"]], stages)
+    return engine.compress(batch["bundle"], blobs, [
+        CompressOptions(**{**item, "background": tuple(item["background"])}) for item in batch["options"]], stages)
+
+
+def describe(outcome: Outcome) -> dict[str, str] | None:
+    """What is sent about an outcome: nothing about a success, class and message of an error."""
+    if isinstance(outcome, bytes):
+        return None
+    return {"error": type(outcome).__name__, "message": str(outcome)}
+
+
+def _private_streams() -> tuple[IO[bytes], IO[bytes]]:
+    """The pipes for frames; whatever a library prints goes to stderr from now on, not between our frames."""
+    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    return requests, answers
+
+
+def _send(stream: IO[bytes], fields: dict[str, Any], blobs: list[bytes] | None = None) -> None:
+    for piece in frames.pack(fields, blobs or []):
+        stream.write(piece)
+    stream.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,112 @@
+"""Where a run computes: CPU or CUDA, one process or several that ``torchrun`` started."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from codec_contract.errors import DeviceError
+
+DEVICES = ("auto", "cpu", "cuda")
+
+
+@dataclass(frozen=True)
+class Placement:
+    """This process's device and its place among ``world`` processes; ``rank`` 0 writes log and checkpoints."""
+
+    device: torch.device
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def first(self) -> bool:
+        return self.rank == 0
+
+    def average_gradients(self, parameters: list[nn.Parameter]) -> None:
+        """Replace the gradients by their mean over all processes.
+
+        Done once per step on one flat buffer instead of by DistributedDataParallel: that hooks into the module's
+        forward pass, and here losses call parts of a model, several times, with double backward for R1.
+        """
+        if self.world == 1:
+            return
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+        dist.all_reduce(flat)
+        flat /= self.world
+        for gradient, mean in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
+            gradient.copy_(mean.view_as(gradient))
+
+    def agree(self, progress: float, stop: bool) -> tuple[float, bool]:
+        """The largest progress of any process, and whether any wants to stop: so that all end at the same step."""
+        if self.world == 1:
+            return progress, stop
+        state = torch.tensor([progress, float(stop)], dtype=torch.float64, device=self.device)
+        dist.all_reduce(state, dist.ReduceOp.MAX)
+        return float(state[0]), bool(state[1])
+
+    def share(self, model: nn.Module) -> None:
+        """Give every process the first one's weights and buffers."""
+        if self.world > 1:
+            for tensor in [*model.parameters(), *model.buffers()]:
+                dist.broadcast(tensor.data, 0)
+
+    def wait(self) -> None:
+        """Until every process has come here."""
+        if self.world > 1:
+            dist.barrier()
+
+
+def choose_device(name: str) -> torch.device:
+    """``auto`` is CUDA where there is one.
+
+    Raises:
+        DeviceError: the name is unknown, or CUDA was asked for and is absent.
+    """
+    if name not in DEVICES:
+        raise DeviceError(f"unknown device {name!r}; expected one of {', '.join(DEVICES)}")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise DeviceError("no CUDA device is available to PyTorch; use --device cpu or auto")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def mixed_precision(device: torch.device, wanted: bool = True) -> torch.autocast:
+    """bfloat16 in convolutions and products of matrices, where the device computes in it; float32 where it does not.
+
+    A CPU that has no instructions for bfloat16 (Intel before 2020, AMD before Zen 4) emulates it: forward and backward
+    pass of GRAIN's fusion at 256x256 then took 1.9 times as long as in float32 (one core of an Intel Xeon of 2017).
+    """
+    return torch.autocast(device.type, torch.bfloat16, enabled=wanted and has_bfloat16(device))
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the device computes in bfloat16 itself; true of a CPU of which PyTorch does not know it."""
+    if device.type != "cpu" or not hasattr(torch.cpu, "get_capabilities"):  # an older PyTorch
+        return True
+    capabilities = torch.cpu.get_capabilities()
+    known = [bool(there) for name, there in capabilities.items() if "bf16" in name]
+    return any(known) or not known
+
+
+@contextlib.contextmanager
+def placed(name: str) -> Iterator[Placement]:
+    """The placement that a device name and ``torchrun``'s environment (RANK, WORLD_SIZE, LOCAL_RANK) describe."""
+    device = choose_device(name)
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1:
+        yield Placement(device)
+        return
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield Placement(device, dist.get_rank(), world)
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,1 @@
+"""Training of GLEAN and GCFSR."""

@@ -1,0 +1,71 @@
+"""What GLEAN and GCFSR are given while they train and are judged: the same that a bundle's decoder gives them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from codec_contract.quantization import dequantize
+from edgegrain.training.face_sr.degradations import enlarge, reduce_levels
+from edgegrain.training.face_sr.recipes import FaceSRTraining, Factors
+from server_decoder.face_sr.gcfsr import GCFSR, LARGEST_FACTOR
+from server_decoder.face_sr.glean import GLEAN, GLEANConfig
+
+
+class Inputs(NamedTuple):
+    """What a network gets.
+
+    Attributes:
+        picture: ``[B, 3, s, s]`` in [-1, 1]: GLEAN's LR, or GCFSR's, enlarged to its size.
+        factors: ``[B]``, what the pictures were reduced by; 0 where nobody knows (the blind form).
+    """
+
+    picture: Tensor
+    factors: Tensor
+
+
+def draw_sides(factors: Factors, size: int, count: int, rng: np.random.Generator) -> list[int]:
+    """Sides of ``count`` LRs of pictures of this size, each by a factor of its own; the factor is ``size / side``."""
+    if factors.continuous:
+        low, high = np.log2(factors.choices[0]), np.log2(factors.choices[-1])
+        drawn = 2 ** rng.uniform(low, high, count)
+    else:
+        drawn = rng.choice(factors.choices, count)
+    return [round(size / float(factor)) for factor in drawn]
+
+
+def draw_inputs(config: FaceSRTraining, pictures: Tensor, rng: np.random.Generator) -> Inputs:
+    """A training batch's inputs from its pictures, integers 0...255 ``[B, 3, S, S]``."""
+    if config.degradation is not None:
+        degraded = torch.stack([config.degradation.degrade(picture, rng) for picture in pictures])
+        return Inputs(dequantize(degraded), pictures.new_zeros(len(pictures)))
+    if isinstance(config.network, GLEANConfig) or config.factors is None:
+        return inputs_at(config, pictures, config.size / lr_side(config))
+    sides = draw_sides(config.factors, config.size, len(pictures), rng)
+    parts = [inputs_at(config, picture[None], config.size / side)
+             for picture, side in zip(pictures, sides, strict=True)]
+    return Inputs(torch.cat([part.picture for part in parts]), torch.cat([part.factors for part in parts]))
+
+
+def inputs_at(config: FaceSRTraining, pictures: Tensor, factor: float) -> Inputs:
+    """Inputs from pictures, integers 0...255 ``[B, 3, S, S]``, that are all reduced by one factor."""
+    lr = dequantize(reduce_levels(pictures, round(config.size / factor), config.reduction))
+    known = torch.full((len(pictures),), config.size / lr.shape[-1], device=pictures.device)
+    return Inputs(lr if isinstance(config.network, GLEANConfig) else enlarge(lr, config.size), known)
+
+
+def lr_side(config: FaceSRTraining) -> int:
+    """Side of the LRs that a run is judged at first."""
+    if isinstance(config.network, GLEANConfig):
+        return config.network.lr
+    return round(config.size / (config.factors or Factors()).judged[0])
+
+
+def restore(network: GLEAN | GCFSR, picture: Tensor, factors: Tensor) -> Tensor:
+    """Pictures ``[B, 3, S, S]``, about [-1, 1], float32; ``factors`` is the strength where the network takes one."""
+    if isinstance(network, GLEAN):
+        return network(picture).float()
+    return network(picture, None if network.config.blind else factors / LARGEST_FACTOR).float()

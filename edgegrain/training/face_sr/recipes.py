@@ -1,0 +1,209 @@
+"""What shapes the training of GLEAN ([GLEAN] supplementary 1) and GCFSR ([GCFSR] 3.5, 4), and the recipes by name.
+
+The recipes named like the papers' networks have the papers' constants. Those named ``...-faces-256...`` are ours: they
+learn in hours on a CPU. docs/training.md lists the differences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from edgegrain.training.adversarial import AdversarialConfig
+from edgegrain.training.discriminator import DiscriminatorConfig
+from edgegrain.training.face_sr.degradations import REDUCTIONS, BlindDegradation
+from edgegrain.training.losses import LossWeights
+from server_decoder.face_sr import gcfsr, glean
+from server_decoder.face_sr.gcfsr import GCFSRConfig
+from server_decoder.face_sr.glean import GLEANConfig
+from server_decoder.grain.prior_config import PriorConfig
+from server_decoder.stylegan2.synthesis import CONFIG_F_512, CONFIG_F_1024, TINY_64
+
+
+@dataclass(frozen=True)
+class Factors:
+    """The factors s that pictures are reduced by.
+
+    Attributes:
+        choices: the factors, ascending; every one as likely as any other.
+        continuous: every factor between the first and the last; all octaves are equally likely, as they are among the
+            paper's choices.
+        judged: the factors that a run is evaluated at, the most important one first.
+    """
+
+    choices: tuple[float, ...] = (4.0, 8.0, 16.0, 32.0, 64.0)  # [GCFSR] 3.5
+    continuous: bool = False
+    judged: tuple[float, ...] = (16.0, 8.0, 32.0)
+
+    def __post_init__(self) -> None:
+        if not self.choices or min(self.choices) <= 1 or list(self.choices) != sorted(self.choices):
+            raise ValueError(f"factors ascend and are larger than 1, got {list(self.choices)}")
+        if not self.judged:
+            raise ValueError("a run is judged at one factor at least, got none")
+
+
+@dataclass(frozen=True)
+class FaceSRTraining:
+    """Everything that shapes a run.
+
+    Attributes:
+        network: GLEAN or GCFSR.
+        loss: weights of the terms that compare pictures; only ``l1``, ``l2`` and ``lpips`` are used.
+        perceptual: weight of the difference of VGG16's features (conv4_3).
+        squared: whether that difference is squared, as in [GLEAN]; else it is absolute.
+        adversarial: the adversarial loss, or None.
+        adversarial_alone: pictures reduced by this factor or less have no loss but the adversarial one, once that has
+            begun ([GCFSR] 1: enough for factors up to 8).
+        reduction: ``"area"``, the exact mean that phones send, or ``"bicubic"``, the papers'.
+        factors: of GCFSR; None for GLEAN, whose LR has one size, and for the blind form.
+        degradation: of GCFSR's blind form.
+        batch: pictures per step and process.
+        iterations: steps of a run whose length the command line leaves open.
+        learning_rate: of Adam.
+        muon: learning rate of Muon for the weights that are matrices, in multiples of ``learning_rate``; 0: all Adam.
+        weight_decay: of Adam (AdamW's, decoupled).
+        warm_up: steps over which the learning rate rises.
+        hold: part of the run at the full learning rate; the rest anneals to a hundredth (cosine).
+        ema: decay of the averaged weights, which are what is evaluated and kept.
+        clip_gradient: largest norm of a step's gradient; 0: any.
+        lpips_shift: part of the steps in which LPIPS sees the pictures from a random offset on, 0...1
+            (`edgegrain.training.losses.random_offset`).
+        bf16: bfloat16 where autocast allows it and the device computes in it.
+        made_up: pictures to make up when no data is given (trial runs).
+    """
+
+    network: GLEANConfig | GCFSRConfig
+    loss: LossWeights
+    perceptual: float = 0.0
+    squared: bool = False
+    adversarial: AdversarialConfig | None = None
+    adversarial_alone: float = 0.0
+    reduction: str = "bicubic"
+    factors: Factors | None = None
+    degradation: BlindDegradation | None = None
+    batch: int = 8
+    iterations: int = 300_000
+    learning_rate: float = 1e-4
+    muon: float = 0.0
+    weight_decay: float = 0.0
+    warm_up: int = 1
+    hold: float = 0.0
+    ema: float = 0.999
+    clip_gradient: float = 0.0
+    lpips_shift: float = 0.0
+    bf16: bool = False
+    seed: int = 1
+    made_up: int = 0
+
+    def __post_init__(self) -> None:
+        if self.reduction not in REDUCTIONS:
+            raise ValueError(f"unknown reduction {self.reduction!r}; expected one of {', '.join(REDUCTIONS)}")
+        blind = isinstance(self.network, GCFSRConfig) and self.network.blind
+        if blind != (self.degradation is not None):
+            raise ValueError("the blind form of GCFSR, and nothing else, is trained with a degradation")
+        if (isinstance(self.network, GCFSRConfig) and not blind) != (self.factors is not None):
+            raise ValueError("GCFSR, except for its blind form, needs factors; GLEAN's is that of its sizes")
+        if self.adversarial_alone and (self.adversarial is None or self.factors is None):
+            raise ValueError("adversarial_alone needs an adversarial loss and a network that takes several factors")
+
+    @property
+    def size(self) -> int:
+        """Side of the pictures."""
+        return self.network.prior.size if isinstance(self.network, GLEANConfig) else self.network.size
+
+    @property
+    def kind(self) -> str:
+        """``"glean"`` or ``"gcfsr"``."""
+        return glean.KIND if isinstance(self.network, GLEANConfig) else gcfsr.KIND
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values; `from_dict` reads them back."""
+        return {**asdict(self), "network": self.network.as_dict()}
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> FaceSRTraining:
+        """The configuration that `as_dict` described.
+
+        Raises:
+            KeyError, TypeError, ValueError: it describes none.
+        """
+        network = GLEANConfig if fields["network"]["kind"] == glean.KIND else GCFSRConfig
+        nested: dict[str, Any] = {"network": network.from_dict(fields["network"])}
+        nested["loss"] = LossWeights(**fields["loss"])
+        if fields["adversarial"]:
+            nested["adversarial"] = AdversarialConfig.from_dict(fields["adversarial"])
+        if fields["factors"]:
+            factors = fields["factors"]
+            nested["factors"] = Factors(tuple(factors["choices"]), factors["continuous"], tuple(factors["judged"]))
+        if fields["degradation"]:
+            blind = fields["degradation"]
+            ranges = {name: tuple(value) for name, value in blind.items() if name != "kernel"}
+            nested["degradation"] = BlindDegradation(kernel=blind["kernel"], **ranges)
+        return cls(**{**fields, **nested})
+
+
+def _weights(l1: float = 0.0, l2: float = 0.0, lpips: float = 0.0) -> LossWeights:
+    return LossWeights(l1=l1, l2=l2, lpips=lpips, identity=0.0, lr=0.0)
+
+
+# [GLEAN] supplementary 1: MSE, 1e-2 perceptual (squared, VGG16), 1e-2 adversarial with StyleGAN's discriminator; cosine
+# annealing from 1e-4 in 300,000 iterations of 8 faces. It names no R1. conv4_3 is the authors' public code's choice.
+def _glean(factor: int) -> FaceSRTraining:
+    return FaceSRTraining(
+        glean.PRESETS[f"glean-1024-x{factor}"], _weights(l2=1.0), perceptual=0.01, squared=True,
+        adversarial=AdversarialConfig(weight=0.01, discriminator=CONFIG_F_1024, learning_rate=1e-4, r1=0.0))
+
+
+# [GCFSR] 3.5 (equation 7): L1 1, perceptual 0.01, adversarial 0.01 (non-saturating); 4: Adam at 2e-3 for both networks,
+# 300,000 iterations of 24 pictures. R1 of 10 every 16 steps and conv4_3 are the authors' public code's choice.
+_GCFSR = FaceSRTraining(
+    gcfsr.PRESETS["gcfsr-1024"], _weights(l1=1.0), perceptual=0.01,
+    adversarial=AdversarialConfig(weight=0.01, discriminator=CONFIG_F_1024, learning_rate=2e-3),
+    factors=Factors(), batch=24, learning_rate=2e-3, hold=1.0)
+_ADVERSARIAL_512 = AdversarialConfig(weight=0.01, discriminator=CONFIG_F_512, learning_rate=2e-3)
+
+# Ours, for a CPU: losses of the GRAIN recipes, exact area means as LRs, for that is what phones send. Of two trials on
+# the same 140 pictures the loss ended at .38 with these rates, at .43 with 2.5 times as much.
+_GLEAN_256 = FaceSRTraining(
+    glean.PRESETS["glean-256-x16-light"], _weights(l1=1.0, lpips=0.35), reduction="area", batch=4,
+    iterations=6000, learning_rate=6e-4, muon=2.0, weight_decay=1e-4, warm_up=50, hold=0.3, ema=0.995,
+    clip_gradient=1.0, lpips_shift=0.5, bf16=True)
+# Weights are held at equalized learning rate, their entries around 1: steps must be larger than elsewhere. After 280
+# pictures LPIPS on 8 unseen faces was .408 with these rates, .450 with 0.4 times as much; the enlarged LRs have .630.
+_GCFSR_256 = replace(
+    _GLEAN_256, network=gcfsr.PRESETS["gcfsr-256-light"], factors=Factors(continuous=True), learning_rate=5e-3,
+    muon=10.0)
+
+_SMOKE_GLEAN = FaceSRTraining(
+    GLEANConfig(PriorConfig("stylegan2", TINY_64), 16, rrdb=1, width=16, growth=8, head=8, widest=16, code_channels=8,
+                join_kernel=1, around_mean=True), _weights(l1=1.0), reduction="area", batch=4, iterations=40,
+    learning_rate=1e-2, weight_decay=1e-4, muon=1.0, warm_up=10, hold=0.5, ema=0.9, clip_gradient=1.0, made_up=24)
+_TINY_GCFSR = GCFSRConfig(64, 8, channel_base=512, channel_max=24, code_width=24, code_channels=12)
+_SMOKE_GCFSR = replace(
+    _SMOKE_GLEAN, network=_TINY_GCFSR,
+    factors=Factors((4.0, 16.0), True, (4.0, 8.0)), learning_rate=4e-3, muon=5.0)
+
+FACE_SR_CONFIGS: dict[str, FaceSRTraining] = {
+    **{f"glean-1024-x{factor}": _glean(factor) for factor in (8, 16, 32, 64)},
+    "gcfsr-1024": _GCFSR,
+    # [GCFSR] 4, Table 4: nothing but the adversarial loss, factors of 4 to 32.
+    "gcfsr-512-adversarial": replace(
+        _GCFSR, network=GCFSRConfig(512), adversarial=_ADVERSARIAL_512, adversarial_alone=32.0,
+        factors=Factors((4.0, 8.0, 16.0, 32.0), judged=(8.0, 4.0, 16.0))),
+    "gcfsr-512-blind": replace(_GCFSR, network=gcfsr.PRESETS["gcfsr-512-blind"], adversarial=_ADVERSARIAL_512,
+                               factors=None, degradation=BlindDegradation()),
+    "glean-faces-256-lr16": _GLEAN_256,
+    "gcfsr-faces-256": _GCFSR_256,
+    # A small discriminator from random weights has nothing to say at first; then it alone judges factors up to 8.
+    "gcfsr-faces-256-gan": replace(
+        _GCFSR_256, adversarial=AdversarialConfig(warms_up=0.3, begins=0.4, discriminator=DiscriminatorConfig(256)),
+        adversarial_alone=8.0),
+    "smoke-glean": _SMOKE_GLEAN,
+    "smoke-gcfsr": _SMOKE_GCFSR,
+    "smoke-gcfsr-blind": replace(
+        _SMOKE_GCFSR, network=replace(_TINY_GCFSR, blind=True), factors=None,
+        degradation=BlindDegradation(kernel=7, sigma=(0.1, 1.0), factor=(1.0, 4.0)),
+        adversarial=AdversarialConfig(discriminator=DiscriminatorConfig(64, 8, 16), warms_up=0.2, begins=0.5)),
+}
+"""Name -> recipe."""

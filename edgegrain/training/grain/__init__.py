@@ -1,0 +1,1 @@
+"""Training of GRAIN: the four stages of [GRAIN] 3.5."""

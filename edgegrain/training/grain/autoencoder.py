@@ -1,0 +1,122 @@
+"""Encoder and decoder as one network: what a stage trains and a checkpoint holds."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from codec_contract.quantization import dequantize
+from edge_encoder.twin import BoxMean, EncoderTwin
+from edgegrain.training.grain.stages import StageConfig
+from edgegrain.training.rate import RateModel
+from server_decoder.generative_prior import GenerativePrior
+from server_decoder.grain.grain import Grain, GrainConfig
+from server_decoder.grain.rrdb_decoder import RRDBDecoder
+
+
+class Restoration(NamedTuple):
+    """What became of a batch of pictures, float32 in [-1, 1].
+
+    Attributes:
+        picture: the picture that the stage is about, ``[B, 3, S, S]``.
+        lr, box: LR and box mean ``[B, 3, h, w]``.
+        codes: predicted codes ``[B, L, W]``, where there is a prior.
+        rate: expected bits per sample of the LR, a scalar, where the model has a `RateModel`.
+    """
+
+    picture: Tensor
+    lr: Tensor
+    box: Tensor
+    codes: Tensor | None = None
+    rate: Tensor | None = None
+
+
+class Autoencoder(nn.Module):
+    """Encoder twin (or plain box mean) and decoder: the invertible one alone, or GRAIN.
+
+    Attributes:
+        rate: what an LR costs, while an encoder trains with that loss; else None.
+    """
+
+    decoder: RRDBDecoder | Grain
+    rate: RateModel | None
+
+    def __init__(self, config: StageConfig, prior: GenerativePrior | None = None) -> None:
+        super().__init__()
+        self.output = config.output
+        self.encoder = EncoderTwin(config.encoder) if config.correction else BoxMean(config.encoder)
+        self.decoder = (Grain(config.decoder, prior) if isinstance(config.decoder, GrainConfig)
+                        else RRDBDecoder(config.decoder))
+        learns = config.loss.rate and config.correction and "encoder" in config.trains
+        self.rate = RateModel(config.encoder.lr, config.encoder.lr) if learns else None
+        self._decode = decode
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
+
+    def compile_decoder(self) -> None:
+        """From now on decode through `torch.compile`: the first step takes minutes, the later ones less time."""
+        self._decode = torch.compile(decode)
+
+    def forward(self, picture: Tensor, *, noise: bool = False, output: str | None = None,
+                prior_gain: float = 1.0) -> Restoration:
+        """Restore pictures.
+
+        Args:
+            picture: integers 0...255, ``[B, 3, S, S]``.
+            noise: uniform noise instead of rounding.
+            output: ``"invertible"``, ``"style"`` or ``"final"``; by default the stage's.
+            prior_gain: factor on f_gen, for asking what the prior contributes.
+        """
+        levels, box = self.encoder(picture, noise=noise)
+        lr = dequantize(levels)
+        restored, codes = self._decode(self.decoder, lr, output or self.output, prior_gain)
+        rate = self.rate(levels) if self.rate is not None else None
+        return Restoration(restored.float(), lr, dequantize(box), codes, rate)
+
+    @property
+    def prior(self) -> GenerativePrior | None:
+        return self.decoder.prior if isinstance(self.decoder, Grain) else None
+
+    def parts(self) -> dict[str, nn.Module]:
+        """The modules that a stage may train, by the names of `StageConfig.trains`."""
+        if not isinstance(self.decoder, Grain):
+            return {"encoder": self.encoder, "decoder": self.decoder}
+        parts = {"encoder": self.encoder, "decoder": self.decoder.decoder, "codes": self.decoder.codes,
+                 "fusion": self.decoder.fusion}
+        return {name: part for name, part in parts.items() if part is not None}
+
+    def is_prior(self, name: str) -> bool:
+        """Whether a name of the state dict belongs to the generator, whose weights are kept elsewhere."""
+        return isinstance(self.decoder, Grain) and name.startswith("decoder.prior.")
+
+
+def decode(decoder: RRDBDecoder | Grain, lr: Tensor, output: str, prior_gain: float = 1.0
+           ) -> tuple[Tensor, Tensor | None]:
+    """The picture asked for and the codes, if any, without what neither needs: stage 2 does not fuse."""
+    if isinstance(decoder, RRDBDecoder):
+        return decoder(lr), None
+    if output == "invertible":
+        return decoder.decoder(lr), None
+    if output == "style" and decoder.prior is not None:
+        _, f_inv = decoder.decoder.forward_features(lr)
+        codes, synthesis = decoder.generate(f_inv)
+        return synthesis.picture, codes
+    restored = decoder.forward_all(lr, prior_gain)
+    return restored.final, restored.codes
+
+
+def build_autoencoder(config: StageConfig, prior: GenerativePrior | None = None) -> Autoencoder:
+    """A model with random weights (but the prior's), of which only ``config.trains`` takes gradients."""
+    model = Autoencoder(config, prior)
+    freeze(model, config.trains)
+    return model
+
+
+def freeze(model: Autoencoder, trains: tuple[str, ...]) -> None:
+    """Let gradients reach the parts named and nothing else. Frozen parts then build no graph in front of them."""
+    model.requires_grad_(False)
+    for name, part in model.parts().items():
+        part.requires_grad_(name in trains)
+    if model.rate is not None:
+        model.rate.requires_grad_(True)

@@ -1,0 +1,212 @@
+"""What a run begins with: random weights, an earlier run's, a published bundle's, or the zoo's."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from codec_contract.bundle.manifest import MANIFEST_NAME, load_manifest
+from codec_contract.errors import BundleError, EdgegrainError
+from edge_encoder import integer_network
+from edge_encoder.architectures import config_from_name
+from edge_encoder.integer_network import IntegerNetwork
+from edge_encoder.lowering import raise_twin
+from edgegrain.training.grain.autoencoder import Autoencoder, build_autoencoder
+from edgegrain.training.grain.checkpoint import Run, load_run, read_config
+from edgegrain.training.grain.stages import StageConfig
+from edgegrain.training.prior_files import random_prior
+from export.decoder.sources import ENCODER, TRAINED, bundle_decoder
+from server_decoder.generative_prior import GenerativePrior
+from server_decoder.grain.grain import Grain, GrainConfig
+from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder
+from server_decoder.grain.weights import load_trained, read_history
+
+_Source = tuple[StageConfig, dict[str, Tensor], tuple[Mapping[str, Any], ...]]  # shapes, weights, stages
+
+
+def begin(config: StageConfig, start: Path | None, prior: GenerativePrior | None = None, *,
+          decoder_from: Path | None = None, fusion_base: str = "") -> Run:
+    """A run at its first step.
+
+    ``start`` gives the shapes and weights of what it has (a run's averaged weights); ``config`` gives everything else.
+    The parts that only ``config`` knows begin at random.
+
+    Args:
+        config: the stage.
+        start: a run's folder or checkpoint, a bundle's folder, or one of the zoo.
+        prior: the generator; its configuration must be the stage's.
+        decoder_from: likewise, for the invertible decoder and its encoder alone, in place of those of ``start``: a
+            decoder that went on alone, or with its encoder, at a fifth of the cost a picture, goes back under codes and
+            fusion.
+        fusion_base: the picture that the fusion adds to (`FusionConfig.base`); by default that of ``start``. Where it
+            changes, the last convolution of a trained fusion begins at zero: what the fusion sees stays of use, what
+            it added does not.
+
+    Raises:
+        BundleError: ``start`` is none of these, or is of another family; ``decoder_from`` has other shapes.
+        EdgegrainError: a stage after the first has nothing to build on.
+    """
+    if start is None:
+        if config.stage != "1" and not config.made_up:
+            raise EdgegrainError(f"stage {config.stage} builds on a trained decoder; --init-from a run or a bundle")
+        model = build_autoencoder(config, prior)
+        return Run(model, copy.deepcopy(model).requires_grad_(False), config)
+    if not any((start / name).is_file() for name in (MANIFEST_NAME, TRAINED)):
+        adopt(config, read_config(start))  # says what does not fit before weights are missed
+    source, weights, history = _read(start, prior)
+    config = _with_base(adopt(config, source), fusion_base)
+    if isinstance(config.decoder, GrainConfig) and prior is None:
+        raise EdgegrainError(f"stage {config.stage} needs the generator whole, as its file holds it; pass --prior")
+    model = build_autoencoder(config, prior)
+    own, grain = model.state_dict(), isinstance(config.decoder, GrainConfig)
+    prefix = "decoder." if grain and isinstance(source.decoder, DecoderConfig) else ""
+    for name, tensor in weights.items():
+        target = prefix + name if prefix and name.startswith("decoder.") else name
+        fused = target.startswith("decoder.fusion.")
+        if target in own and not model.is_prior(target) and not (fused and begins_fusion(config, source)):
+            own[target] = tensor
+    try:
+        model.load_state_dict(own)
+    except RuntimeError as error:
+        raise BundleError(f"the weights of {start} do not fit: {error}") from error
+    if isinstance(source.decoder, GrainConfig) and source.decoder.fusion is not None \
+            and source.decoder.fusion.base != fusion_base != "":
+        for parameter in model.parts()["fusion"].get_submodule("to_rgb").parameters():
+            torch.nn.init.zeros_(parameter)
+    if decoder_from is not None:
+        history = (*history, *_take_decoder(model, decoder_from, prior, history))
+    return Run(model, copy.deepcopy(model).requires_grad_(False), config, history=history)
+
+
+def _read(start: Path, prior: GenerativePrior | None) -> _Source:
+    """Of a bundle, a folder of the zoo, or a run."""
+    if (start / MANIFEST_NAME).is_file():
+        return from_bundle(start)
+    if (start / TRAINED).is_file():
+        return from_zoo(start, prior)
+    run = load_run(start, prior if isinstance(read_config(start).decoder, GrainConfig) else None)
+    history = (*run.history, {"stage": run.config.stage, "pictures": run.pictures})
+    return run.config, run.average.state_dict(), history
+
+
+def _take_decoder(model: Autoencoder, start: Path, prior: GenerativePrior | None, history: Sequence[Mapping[str, Any]]
+                  ) -> tuple[Mapping[str, Any], ...]:
+    """Replace the invertible decoder and its encoder by those of ``start``; returns the stages in which ``history`` had
+    no part."""
+    source, weights, stages = _read(start, prior)
+    prefixes = {"encoder": "encoder.",
+                "decoder": "decoder.decoder." if isinstance(source.decoder, GrainConfig) else "decoder."}
+    for part, prefix in prefixes.items():
+        state = {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
+        try:
+            model.parts()[part].load_state_dict(state)
+        except RuntimeError as error:
+            raise BundleError(f"the {part} of {start} has another shape: {error}") from error
+    common = next((index for index, (one, other) in enumerate(zip(history, stages, strict=False)) if one != other),
+                  min(len(history), len(stages)))
+    more = tuple(stages[common:])
+    known = any(tuple(history[first:first + len(more)]) == more for first in range(len(history)))
+    return () if known else more
+
+
+def adopt(config: StageConfig, source: StageConfig) -> StageConfig:
+    """``config`` with the shapes of everything that ``source`` has."""
+    decoder = source.decoder
+    if isinstance(config.decoder, GrainConfig):
+        inner = decoder.decoder if isinstance(decoder, GrainConfig) else decoder
+        if isinstance(decoder, GrainConfig) and decoder.prior is not None:
+            decoder = _with_offsets(decoder, config.decoder)
+            if begins_fusion(config, source):
+                decoder = replace(decoder, fusion=config.decoder.fusion)
+        else:
+            decoder = replace(config.decoder, decoder=inner)
+    elif isinstance(decoder, GrainConfig):
+        raise BundleError("this stage trains the invertible decoder alone, but what it starts from is a whole GRAIN")
+    # A control of a later stage takes the decoder of what has a correction, and leaves the correction behind.
+    return replace(config, encoder=source.encoder, decoder=decoder,
+                   correction=config.correction and source.correction)
+
+
+def begins_fusion(config: StageConfig, source: StageConfig) -> bool:
+    """Whether the fusion starts at random: ``source`` has trained none (stages 1 and 2), or one of the other kind."""
+    if source.stage in ("1", "2") or not isinstance(config.decoder, GrainConfig) \
+            or not isinstance(source.decoder, GrainConfig):
+        return True
+    wanted, there = config.decoder.fusion, source.decoder.fusion
+    return wanted is not None and (there is None or there.kind != wanted.kind)
+
+
+def _with_offsets(decoder: GrainConfig, wanted: GrainConfig) -> GrainConfig:
+    """Offsets are zero in a new model, so more of them can join one that was trained with few or none."""
+    if decoder.codes is None or wanted.codes is None or not set(decoder.codes.offsets) <= set(wanted.codes.offsets):
+        return decoder
+    return replace(decoder, codes=replace(decoder.codes, offsets=wanted.codes.offsets))
+
+
+def _with_base(config: StageConfig, base: str) -> StageConfig:
+    """The fusion adds to another picture."""
+    if not base:
+        return config
+    if not isinstance(config.decoder, GrainConfig) or config.decoder.fusion is None:
+        raise EdgegrainError(f"stage {config.stage} of this model has no fusion whose base could be {base!r}")
+    try:
+        fusion = replace(config.decoder.fusion, base=base)
+    except ValueError as error:
+        raise EdgegrainError(str(error)) from error
+    return replace(config, decoder=replace(config.decoder, fusion=fusion))
+
+
+def from_bundle(folder: Path) -> _Source:
+    """Shapes, weights and stages of a bundle; its twin encoder computes the bundle's LRs to the byte.
+
+    Raises:
+        BundleError: the bundle is damaged, or its networks are of another family.
+    """
+    manifest = load_manifest(folder)
+    decoder = bundle_decoder(manifest)
+    stage = "final" if isinstance(decoder, Grain) else "1"
+    network = integer_network.load(manifest.open_file(ENCODER))
+    source, weights = _joined(manifest.id, network, decoder, stage)
+    training = manifest.training
+    history = training.get("stages") or [{"stage": str(training.get("stage", stage)),
+                                          "pictures": training.get("pictures_seen", 0)}]
+    return source, weights, tuple(history)
+
+
+def from_zoo(folder: Path, prior: GenerativePrior | None) -> _Source:
+    """Shapes, weights and stages of a folder of the zoo.
+
+    Raises:
+        BundleError: its encoder is absent or damaged, or its networks are of another family.
+        ModelError: its weights are damaged, or ``prior`` is another generator than theirs.
+    """
+    decoder, history = load_trained(folder / TRAINED, prior), read_history(folder / TRAINED)
+    stage = str(history[-1]["stage"]) if history else "final"
+    source, weights = _joined(folder.name, integer_network.load(folder / ENCODER),
+                              decoder if decoder.prior is not None else decoder.decoder, stage)
+    return source, weights, history
+
+
+def _joined(name: str, network: IntegerNetwork, decoder: RRDBDecoder | Grain, stage: str
+            ) -> tuple[StageConfig, dict[str, Tensor]]:
+    try:
+        encoder = config_from_name(network.architecture)
+    except ValueError as error:
+        raise BundleError(f"{name} cannot be trained further: {error}") from error
+    weights = {f"encoder.{key}": tensor for key, tensor in raise_twin(network, encoder).state_dict().items()}
+    weights |= {f"decoder.{key}": tensor for key, tensor in decoder.state_dict().items()}
+    return StageConfig(stage=stage, encoder=encoder, decoder=decoder.config), weights
+
+
+@torch.no_grad()
+def stand_in_prior(config: StageConfig) -> GenerativePrior | None:
+    """For trial runs: the configured generator with random weights, the same at every call; None without one."""
+    if not isinstance(config.decoder, GrainConfig) or config.decoder.prior is None:
+        return None
+    return random_prior(config.decoder.prior, config.seed)

@@ -1,0 +1,1 @@
+"""Training of IRN and IRN+ ([IRN])."""

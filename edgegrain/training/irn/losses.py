@@ -1,0 +1,57 @@
+"""The losses of IRN and IRN+ ([IRN], section 3.3 and appendix 1). Pictures are ``[B, 3, H, W]`` in [0, 1].
+
+Sums over a picture, as in the authors' public code: with y a factor^2 smaller than x, lambda_2 = 16 weighs an error per
+pixel of y at 4x as much as one per pixel of x.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from codec_contract.quantization import dequantize
+from edgegrain.metrics.lpips import LPIPS
+
+
+def reconstruction_loss(restored: Tensor, picture: Tensor) -> Tensor:
+    """L_recon: the absolute error, summed over a picture."""
+    return (restored - picture).abs().sum((1, 2, 3)).mean()
+
+
+def guide_loss(y: Tensor, picture: Tensor) -> Tensor:
+    """L_guide: the squared error of y against the bicubic reduction of the picture, summed over y."""
+    return (y - bicubic_reduction(picture, y.shape[-1])).pow(2).sum((1, 2, 3)).mean()
+
+
+def bicubic_reduction(picture: Tensor, side: int) -> Tensor:
+    """Antialiased bicubic reduction of a square ``[B, 3, S, S]`` to ``side``, in [0, 1]."""
+    small = F.interpolate(picture, (side, side), mode="bicubic", antialias=True, align_corners=False)
+    return small.clamp(0, 1)
+
+
+def latent_loss(z: Tensor, z_std: float) -> Tensor:
+    """L_distr': minus the log-likelihood of z under a normal distribution of deviation ``z_std``, less its constant,
+    summed over z."""
+    return 0.5 * (z / z_std).pow(2).sum((1, 2, 3)).mean()
+
+
+def divergence(real: Tensor, restored: Tensor) -> Tensor:
+    """The Jensen-Shannon divergence as a discriminator's logits ``[B]`` of real and restored pictures estimate it
+    (appendix eq. 1); the discriminator maximises it. 0 for indistinguishable pictures, log 2 for told apart ones."""
+    return 0.5 * (F.logsigmoid(real).mean() + F.logsigmoid(-restored).mean()) + math.log(2)
+
+
+def deceiving_loss(restored: Tensor) -> Tensor:
+    """What the network descends in place of the divergence's second term: minus log sigma(T), whose gradient does not
+    vanish where the discriminator is sure (Goodfellow et al. 2014, the appendix's [3])."""
+    return -F.logsigmoid(restored).mean()
+
+
+def perceptual_loss(features: LPIPS, restored: Tensor, picture: Tensor) -> Tensor:
+    """Mean absolute difference of VGG16's last activations; the public code takes VGG19's."""
+    with torch.no_grad():
+        wanted = features.activations(dequantize(255 * picture))[-1]
+    return (features.activations(dequantize(255 * restored))[-1] - wanted).abs().mean()

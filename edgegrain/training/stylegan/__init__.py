@@ -1,0 +1,1 @@
+"""Training of StyleGAN2 priors."""

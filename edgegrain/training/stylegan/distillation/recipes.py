@@ -1,0 +1,78 @@
+"""What shapes a distillation of a StyleGAN2 into a MobileStyleGAN (arXiv:2104.04767), and the recipes by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from edgegrain.training.adversarial import AdversarialConfig
+from edgegrain.training.discriminator import DiscriminatorConfig
+from server_decoder.mobile_stylegan.generator import MOBILE_STYLEGAN_256, MOBILE_STYLEGAN_1024, MobileStyleGANConfig
+
+
+@dataclass(frozen=True)
+class DistilConfig:
+    """Everything that shapes a run.
+
+    Attributes:
+        student: sizes; its codes and mapping network are the teacher's.
+        bands: weight of the absolute and squared error of the Haar bands, at every resolution.
+        lpips: weight of LPIPS, on pictures of at most 256 x 256; 0 does without its weights.
+        adversarial: the GAN loss, the teacher's pictures being the real ones; None for none. Its discriminator is the
+            teacher's own where the teacher's file has one of the student's size.
+        mixing: share of pictures whose layers from a random one on take the codes of another latent.
+        truncation: psi of the codes, from and to.
+        batch: pictures per step and process.
+        learning_rate: of Adam; annealed to a hundredth (cosine).
+        warm_up: steps over which it rises at the beginning of every turn.
+        ema: decay of the averaged student.
+        bf16: bfloat16 where the device computes in it (`mixed_precision`).
+        made_up: a trial run, with a teacher of random weights where none is given.
+    """
+
+    student: MobileStyleGANConfig = MOBILE_STYLEGAN_1024
+    bands: float = 1.0
+    lpips: float = 1.0
+    adversarial: AdversarialConfig | None = None
+    mixing: float = 0.5
+    truncation: tuple[float, float] = (0.5, 1.0)
+    batch: int = 16
+    learning_rate: float = 5e-4
+    warm_up: int = 200
+    ema: float = 0.999
+    bf16: bool = True
+    seed: int = 1
+    made_up: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values; `from_dict` reads them back."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> DistilConfig:
+        """The configuration that `as_dict` described. Absent fields have their defaults."""
+        nested: dict[str, Any] = {"student": MobileStyleGANConfig.from_dict(fields["student"])}
+        if "truncation" in fields:
+            nested["truncation"] = tuple(fields["truncation"])
+        if fields.get("adversarial"):
+            nested["adversarial"] = AdversarialConfig.from_dict(fields["adversarial"])
+        return cls(**{**fields, **nested})
+
+
+def _judge(size: int) -> AdversarialConfig:
+    # Half the weight of the others, as in the paper's public code; it joins when there is something to sharpen.
+    return AdversarialConfig(weight=0.5, begins=0.3, warms_up=0.2, discriminator=DiscriminatorConfig(size))
+
+
+DISTIL_CONFIGS: dict[str, DistilConfig] = {
+    # For GRAIN at 256 x 256: the last block makes the picture, as in the default prior once it is cut there.
+    "mobile-256": DistilConfig(student=MOBILE_STYLEGAN_256, adversarial=_judge(256)),
+    # The paper's generator.
+    "mobile-1024": DistilConfig(adversarial=_judge(1024), batch=4),
+    "smoke": DistilConfig(
+        student=MobileStyleGANConfig(64, "wavelet", 512, 32, code_width=32, mapping_layers=2), lpips=0.0,
+        adversarial=replace(_judge(64), discriminator=DiscriminatorConfig(64, 8, 16)),
+        batch=8, learning_rate=1e-2, warm_up=5, ema=0.9, bf16=False, made_up=True),
+}
+"""Name -> recipe."""

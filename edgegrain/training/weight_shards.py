@@ -1,0 +1,64 @@
+"""Tensors in several safetensors files of at most 16 MB, the first of which names the others."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from codec_contract.files import write_atomically
+
+FILE_LIMIT = 16_000_000  # bytes; a single tensor larger than that gets a file of its own
+_HEADER = 200_000  # room for the file's header
+
+
+def save_shards(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], serial: int) -> None:
+    """Write tensors to ``path`` and, where they need more room, to ``STEM-SERIAL-N.safetensors`` beside it.
+
+    The first file is replaced last, and the others carry ``serial``: whenever the writing is interrupted, the first
+    file and what it names belong together. The others of an earlier serial are removed.
+
+    Args:
+        path: the first file, ``.safetensors``.
+        tensors: of any device.
+        metadata: for the first file's header; ``files`` is ours.
+        serial: a number that grows from one call to the next.
+    """
+    shards: list[dict[str, Tensor]] = [{}]
+    used = 0
+    for name, tensor in tensors.items():
+        size = tensor.numel() * tensor.element_size()
+        if shards[-1] and used + size > FILE_LIMIT - _HEADER:
+            shards.append({})
+            used = 0
+        shards[-1][name] = tensor.detach().cpu().contiguous()
+        used += size
+    names = [f"{path.stem}-{serial:010}-{index}.safetensors" for index in range(1, len(shards))]
+    for name, shard in zip(names, shards[1:], strict=True):
+        write_atomically(path.parent / name, save(shard), force=True)
+    write_atomically(path, save(shards[0], metadata={**metadata, "files": json.dumps(names)}), force=True)
+    for old in path.parent.glob(f"{path.stem}-*-*.safetensors"):
+        if old.name not in names:
+            old.unlink()
+
+
+def load_shards(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Metadata and tensors, on the CPU.
+
+    Raises:
+        OSError, SafetensorError: a file is absent or damaged.
+        ValueError: the first file names one outside its folder.
+    """
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata() or {}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}
+    for name in json.loads(metadata.get("files", "[]")):
+        if Path(name).name != name:
+            raise ValueError(f"it names a file outside its folder: {name!r}")
+        with safe_open(path.parent / name, "pt") as file:
+            tensors |= {key: file.get_tensor(key) for key in file.keys()}
+    return metadata, tensors

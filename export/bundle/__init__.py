@@ -1,0 +1,1 @@
+"""Bundles: the writer, and the commands that make one from trained weights."""

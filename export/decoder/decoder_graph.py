@@ -1,0 +1,259 @@
+"""A torch decoder as an ONNX graph, and back: dynamic batch, parameter names kept, nothing about the exporting machine
+inside; weights stored as float32, float16 or int8."""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxscript.optimizer
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import nn
+
+from codec_contract.errors import BundleError, ExportError
+from server_decoder.cuda_ops.library import DOMAIN as OPS_DOMAIN
+from server_decoder.grain.grain import PRIOR
+
+OPSET = 18
+INPUT, NOISE, OUTPUT = "lr", "noise", "hr"
+_HALF, _INT8, _SCALE = ".float16", ".int8", ".scale"
+_ABSENT = "edgegrain.absent_weights"
+_LARGE = 4096
+
+
+def decoder_graph(decoder: nn.Module, lr: int) -> onnx.ModelProto:
+    """Export ``decoder``: ``lr`` float32 ``[B, 3, lr, lr]`` in [-1, 1] -> ``hr`` float32 ``[B, 3, S, S]``, any B.
+
+    A decoder with a ``noise_size`` above 0 takes ``noise`` float32 ``[B, noise_size]`` as its second argument.
+
+    Initializers carry the names of the module's parameters and buffers, so `load_parameters` finds them again; the
+    model's metadata list those that the output does not depend on.
+
+    Raises:
+        ExportError: torch cannot express the module in ONNX.
+    """
+    examples = {INPUT: torch.zeros(2, 3, lr, lr)}
+    if noise_size := getattr(decoder, "noise_size", 0):
+        examples[NOISE] = torch.zeros(2, noise_size)
+    batch = torch.export.Dim("batch", min=1, max=4096)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(decoder.eval(), tuple(examples.values()), dynamo=True, opset_version=OPSET,
+                                        verbose=False, optimize=False, input_names=list(examples),
+                                        output_names=[OUTPUT], dynamic_shapes=tuple({0: batch} for _ in examples))
+    except torch.onnx.OnnxExporterError as error:
+        raise ExportError(f"torch cannot export {type(decoder).__name__} to ONNX: {error}") from error
+    if program is None:
+        raise ExportError(f"torch gave no ONNX program for {type(decoder).__name__}")
+    _simplify(program.model)
+    model = program.model_proto
+    _drop_unread_outputs(model)
+    _forget_machine(model)
+    _keep_small(model, decoder.state_dict())
+    _remember_absent(model, decoder.state_dict())
+    onnx.checker.check_model(model)
+    return model
+
+
+def store_half(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same graph with its float32 weights stored as float16 and widened on loading; it computes in float32.
+
+    Raises:
+        ExportError: a weight is too large for float16.
+    """
+    return _store(model, _as_half)
+
+
+def store_compact(model: onnx.ModelProto) -> onnx.ModelProto:
+    """As `store_half`, but the large weights as int8 with a scale per output channel.
+
+    Raises:
+        ExportError: a weight is too large for float16.
+    """
+    return _store(model, lambda name, values: (
+        _as_int8(name, values) if is_int8(values.shape) else _as_half(name, values)))
+
+
+def is_int8(shape: Sequence[int]) -> bool:
+    """Whether `store_compact` stores a weight of this shape as int8: matrices and kernels of 4096 numbers and more."""
+    return len(shape) > 1 and shape[0] > 1 and math.prod(shape) >= _LARGE
+
+
+@torch.no_grad()
+def round_weights(module: nn.Module, *, compact: bool) -> None:
+    """Round a module's weights and constants in place to what `store_compact` keeps of them, or else `store_half`.
+
+    Raises:
+        ExportError: a weight is too large for float16.
+    """
+    constants = {name: buffer for name, buffer in module.named_buffers() if _is_parameter(name)}
+    for name, tensor in {**constants, **module.state_dict()}.items():
+        values = tensor.detach().cpu().numpy()
+        if compact and is_int8(values.shape):
+            levels, scales = _int8_levels(values)
+            rounded = levels.astype(np.float32) * scales
+        else:
+            rounded = _half(name, values).astype(np.float32)
+        tensor.copy_(torch.from_numpy(rounded))
+
+
+def load_parameters(decoder: nn.Module, model: onnx.ModelProto) -> None:
+    """Fill ``decoder`` with the weights of a graph written here; strict: every weight used, none missing.
+
+    Weights of a generator that the graph does not need (its mapping network, its head to RGB when its features are all
+    that counts) become NaN: a picture that depends on one cannot be mistaken for a good one.
+
+    Raises:
+        BundleError: names or shapes do not match.
+    """
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    held: dict[str, np.ndarray] = {}
+    for name, tensor in tensors.items():
+        if name.endswith(_INT8):
+            plain = name.removesuffix(_INT8)
+            if plain + _SCALE not in tensors:
+                raise BundleError(f"the graph's weight {plain} has no scale")
+            scales = numpy_helper.to_array(tensors[plain + _SCALE])
+            held[plain] = numpy_helper.to_array(tensor).astype(np.float32) * scales
+        elif tensor.data_type in (TensorProto.FLOAT, TensorProto.FLOAT16) and not name.endswith(_SCALE):
+            held[name.removesuffix(_HALF)] = numpy_helper.to_array(tensor).astype(np.float32)
+    wanted: Mapping[str, torch.Tensor] = decoder.state_dict()
+    constants = {name for name, _ in decoder.named_buffers()} - set(wanted)  # filters, which no state dict holds
+    state = {name: torch.from_numpy(values) for name, values in held.items()
+             if _is_parameter(name) and name not in constants}
+    state |= {name: torch.full_like(wanted[name], torch.nan) for name in _absent(model) if name in wanted}
+    if set(state) != set(wanted):
+        missing, extra = sorted(set(wanted) - set(state)), sorted(set(state) - set(wanted))
+        raise BundleError(f"the graph's weights are not this decoder's: missing {missing[:3]}, unknown {extra[:3]}")
+    try:
+        decoder.load_state_dict(state)
+    except RuntimeError as error:
+        raise BundleError(f"the graph's weights do not fit this decoder: {error}") from error
+
+
+def _is_parameter(name: str) -> bool:
+    # Parameters carry their path in the module (scales.0.conv.weight); the exporter's constants are called val_0.
+    return "." in name
+
+
+def _simplify(model: Any) -> None:
+    # What the exporter's own optimization does to weights would lose their names: it computes with them in advance,
+    # keeps one of several equal ones, and drops biases of zero. ONNX Runtime does all that when it loads the graph.
+    onnxscript.optimizer.inline(model)
+    onnxscript.optimizer.fold_constants(
+        model, should_fold=lambda node: False if any(map(_reads_parameter, node.inputs)) else None)
+    onnxscript.optimizer.remove_unused_nodes(model)
+
+
+def _drop_unread_outputs(model: onnx.ModelProto) -> None:
+    # A fused op with a style gives the activation and the modulated activation, or the latter alone.
+    read = {name for node in model.graph.node for name in node.input} | {value.name for value in model.graph.output}
+    for node in model.graph.node:
+        if node.domain == OPS_DOMAIN and len(node.output) == 2 and node.output[0] not in read:
+            del node.output[0]
+
+
+def _reads_parameter(value: Any) -> bool:
+    return value is not None and value.is_initializer() and _is_parameter(value.name or "")
+
+
+def _keep_small(model: onnx.ModelProto, state: Mapping[str, torch.Tensor]) -> None:
+    # What was trained is kept although the picture does not depend on it: the invertible picture's last convolution,
+    # where the generator's picture is the base. A later training looks at both.
+    held = {tensor.name for tensor in model.graph.initializer}
+    for name, tensor in state.items():
+        small = tensor.dtype == torch.float32 and tensor.numel() < _LARGE
+        if small and name not in held and not name.startswith(PRIOR):
+            model.graph.initializer.append(numpy_helper.from_array(tensor.detach().cpu().numpy(), name))
+
+
+def _remember_absent(model: onnx.ModelProto, names: Iterable[str]) -> None:
+    held = {tensor.name for tensor in model.graph.initializer}
+    if absent := [name for name in names if name not in held]:
+        entry = model.metadata_props.add()
+        entry.key, entry.value = _ABSENT, json.dumps(absent)
+
+
+def _absent(model: onnx.ModelProto) -> list[str]:
+    for entry in model.metadata_props:
+        if entry.key == _ABSENT:
+            try:
+                return [str(name) for name in json.loads(entry.value)]
+            except (ValueError, TypeError) as error:
+                raise BundleError(f"the graph's metadata about its weights cannot be read: {error}") from error
+    return []
+
+
+_Stored = tuple[list[TensorProto], list[onnx.NodeProto]]
+
+
+def _store(model: onnx.ModelProto, narrow: Callable[[str, np.ndarray], _Stored]) -> onnx.ModelProto:
+    """The graph with every weight replaced by tensors and the nodes that make the weight of them."""
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    tensors: list[TensorProto] = []
+    makers: list[onnx.NodeProto] = []
+    for tensor in model.graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT and _is_parameter(tensor.name):
+            stored, made_by = narrow(tensor.name, numpy_helper.to_array(tensor))
+            tensors += stored
+            makers += made_by
+        else:
+            tensors.append(tensor)
+    nodes = list(result.graph.node)
+    del result.graph.node[:], result.graph.initializer[:]
+    result.graph.initializer.extend(tensors)
+    result.graph.node.extend(makers + nodes)
+    # A value that a node makes must not be declared as a weight any more.
+    made = {name for node in makers for name in node.output}
+    kept = [info for info in result.graph.value_info if info.name not in made]
+    del result.graph.value_info[:]
+    result.graph.value_info.extend(kept)
+    onnx.checker.check_model(result)
+    return result
+
+
+def _half(name: str, values: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        half = values.astype(np.float16)
+    if not np.isfinite(half).all():
+        raise ExportError(f"weight {name!r} does not fit float16 (largest {np.abs(values).max():g}); store float32")
+    return half
+
+
+def _as_half(name: str, values: np.ndarray) -> _Stored:
+    cast = helper.make_node("Cast", [name + _HALF], [name], name=f"widen.{name}", to=TensorProto.FLOAT)
+    return [numpy_helper.from_array(_half(name, values), name + _HALF)], [cast]
+
+
+def _int8_levels(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """int8 levels in -127...127, and float32 scales that broadcast against them."""
+    peak = np.abs(values).reshape(len(values), -1).max(1).reshape(-1, *[1] * (values.ndim - 1))
+    scales = (np.maximum(peak, np.finfo(np.float32).tiny) / 127).astype(np.float32)
+    return np.rint(values / scales).clip(-127, 127).astype(np.int8), scales
+
+
+def _as_int8(name: str, values: np.ndarray) -> _Stored:
+    levels, scales = _int8_levels(values)
+    # Cast and Mul instead of DequantizeLinear: ONNX Runtime computes these once when it loads the graph.
+    cast = helper.make_node("Cast", [name + _INT8], [f"{name}.levels"], name=f"widen.{name}", to=TensorProto.FLOAT)
+    scale = helper.make_node("Mul", [f"{name}.levels", name + _SCALE], [name], name=f"scale.{name}")
+    tensors = [numpy_helper.from_array(levels, name + _INT8), numpy_helper.from_array(scales, name + _SCALE)]
+    return tensors, [cast, scale]
+
+
+def _forget_machine(model: onnx.ModelProto) -> None:
+    # The exporter writes stack traces with local paths into every node; they would also make builds irreproducible.
+    model.doc_string = ""
+    del model.metadata_props[:]
+    for part in (model.graph, *model.graph.node, *model.graph.initializer, *model.graph.input, *model.graph.output,
+                 *model.graph.value_info):
+        part.doc_string = ""
+        del part.metadata_props[:]

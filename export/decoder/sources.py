@@ -1,0 +1,164 @@
+"""Where a decoder that is exported comes from: a bundle, the zoo's trained weights with a generator, or a configuration
+with random weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+import torch
+
+from codec_contract.bundle.manifest import MANIFEST_NAME, Manifest, load_manifest
+from codec_contract.bundle.paths import ALIASES, find_bundle
+from codec_contract.errors import BundleError, ExportError
+from edge_encoder import integer_network as integer
+from edge_encoder.architectures import EncoderConfig
+from edge_encoder.integer_network import IntegerNetwork
+from edge_encoder.lowering import box_network
+from export.decoder.decoder_graph import load_parameters, round_weights
+from server_decoder.face_sr.gcfsr import KIND as GCFSR_KIND
+from server_decoder.face_sr.glean import KIND as GLEAN_KIND
+from server_decoder.face_sr.weights import GCFSR_WEIGHTS, GLEAN_WEIGHTS
+from server_decoder.generative_prior import GenerativePrior
+from server_decoder.grain.grain import KIND, Grain, GrainConfig
+from server_decoder.grain.presets import PRESETS
+from server_decoder.grain.prior_config import PriorConfig
+from server_decoder.grain.rrdb import INITIAL_RESIDUAL, initialize
+from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder
+from server_decoder.grain.weights import load_trained, read_config
+from server_decoder.irn.weights import WEIGHTS as IRN_WEIGHTS
+from server_decoder.prior_store import DEFAULT_PRIOR, load_prior
+
+TRAINED = "grain.safetensors"
+"""A zoo folder's weights, as `server_decoder.grain.weights` writes them."""
+ENCODER = "encoder.safetensors"
+"""The integer encoder of a bundle, or beside a zoo folder's weights."""
+_NOISE = 0.01  # on random weights, so that no bias is zero and no two tensors are equal
+
+
+@dataclass(frozen=True)
+class DecoderSource:
+    """A decoder to export.
+
+    Attributes:
+        name: of the bundle, the zoo's folder or the configuration.
+        decoder: in evaluation mode.
+        network: the encoder that makes its LRs.
+        manifest: of the bundle, where it comes from one.
+    """
+
+    name: str
+    decoder: RRDBDecoder | Grain
+    network: IntegerNetwork
+    manifest: Manifest | None = None
+
+
+def bundle_decoder(manifest: Manifest) -> RRDBDecoder | Grain:
+    """The torch decoder of a bundle of GRAIN's, its weights read back from the bundle's own ONNX file.
+
+    In a `Grain`, those weights of the generator that its output does not depend on are NaN (see `load_parameters`).
+
+    Raises:
+        BundleError: the manifest describes another kind of decoder, or the weights do not fit.
+    """
+    decoder: RRDBDecoder | Grain
+    try:
+        architecture = manifest.decoder["architecture"]
+        name = manifest.decoder["file"]
+        if manifest.codec in (GLEAN_KIND, GCFSR_KIND):
+            raise ValueError(f"it is a {manifest.codec}; the decoder.onnx in its folder is ready to serve")
+        # Bundles from before there was a choice name no kind.
+        if architecture.get("kind") == KIND or "prior" in architecture:
+            decoder = Grain(GrainConfig.from_dict(architecture))
+        else:
+            decoder = RRDBDecoder(DecoderConfig.from_dict(architecture))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BundleError(f"bundle {manifest.id} describes no decoder of ours ({error})") from error
+    load_parameters(decoder, onnx.load_model_from_string(manifest.open_file(name)))
+    return decoder.eval()
+
+
+def find_decoder(name_or_path: str | Path, prior: str | Path = DEFAULT_PRIOR, *, zoo: Path | None = None
+                 ) -> DecoderSource:
+    """The decoder of a bundle, or one of the zoo with its generator.
+
+    Args:
+        name_or_path: as `find_bundle` takes it, or a folder (of the zoo, by its name) that holds ``grain.safetensors``.
+        prior: the generator, as `load_prior` takes it; bundles hold theirs.
+        zoo: folder of the zoo; by default that of the checkout.
+
+    Raises:
+        BundleError: there is no such bundle or folder, or it is damaged.
+        ModelError: the generator is missing or another.
+    """
+    zoo = zoo or Path(__file__).resolve().parents[2] / "zoo"
+    name = ALIASES.get(str(name_or_path), str(name_or_path))
+    for folder in (Path(name_or_path), zoo / Path(name).name):
+        if (folder / TRAINED).is_file() and not (folder / MANIFEST_NAME).is_file():
+            return zoo_decoder(folder, prior)
+        if (folder / IRN_WEIGHTS).is_file():
+            raise BundleError(f"{name_or_path} is an IRN, both halves in one; python -m export.bundle.irn_bundle writes its bundle, "
+                              "decoder included")
+        if any((folder / weights).is_file() for weights in (GLEAN_WEIGHTS, GCFSR_WEIGHTS)):
+            raise BundleError(f"{name_or_path} is a GLEAN or GCFSR, whose phone half is an exact reduction; "
+                              "python -m export.bundle.face_sr_command writes its bundle, decoder included")
+    manifest = load_manifest(find_bundle(name_or_path))
+    return DecoderSource(manifest.id, bundle_decoder(manifest), integer.load(manifest.open_file(ENCODER)), manifest)
+
+
+def zoo_decoder(folder: Path, prior: str | Path = DEFAULT_PRIOR) -> DecoderSource:
+    """Trained weights together with the generator they were trained with.
+
+    The LRs to compare on come from the folder's ``encoder.safetensors``, else from the plain area average.
+
+    Raises:
+        ModelError: the weights are no such file, or the generator is missing or another.
+    """
+    config = read_config(folder / TRAINED)
+    generator = described_prior(config.prior, prior) if config.prior else None
+    model = load_trained(folder / TRAINED, generator)
+    path = folder / ENCODER
+    encoder = integer.load(path) if path.is_file() else area_average(config.decoder.hr, config.decoder.lr)
+    return DecoderSource(folder.name, model if model.prior is not None else model.decoder, encoder)
+
+
+def described_prior(config: PriorConfig, name_or_path: str | Path = DEFAULT_PRIOR) -> GenerativePrior:
+    """The generator that a configuration describes: cut to its size, and rounded if it is the compact one.
+
+    Args:
+        config: its kind, size and form.
+        name_or_path: as `load_prior` takes it.
+
+    Raises:
+        ModelError: there is no such generator, or it is of another kind or size.
+    """
+    prior = load_prior(name_or_path, config.network, size=config.size)
+    if config.compact:
+        round_weights(prior, compact=True)
+    return prior
+
+
+def random_decoder(name: str, seed: int = 0) -> DecoderSource:
+    """A configuration with random weights, all of which matter: for trying an export and measuring what it costs.
+
+    Raises:
+        ExportError: there is no such configuration.
+    """
+    if name not in PRESETS:
+        raise ExportError(f"unknown configuration {name!r}; expected one of {', '.join(PRESETS)}")
+    config = PRESETS[name]
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        model = Grain(config)
+        if model.fusion is not None:  # zero in a new model
+            initialize(model.fusion.to_rgb)
+            model.fusion.to_rgb.weight.mul_(INITIAL_RESIDUAL)
+        for parameter in model.parameters():
+            parameter.add_(_NOISE * torch.randn_like(parameter))
+    return DecoderSource(name, model.eval(), area_average(config.decoder.hr, config.decoder.lr))
+
+
+def area_average(hr: int, lr: int) -> IntegerNetwork:
+    """The encoder that is nothing but the exact box mean."""
+    return box_network(EncoderConfig(hr, lr, patch=hr // lr, channels=(1,), blocks=(0,)))

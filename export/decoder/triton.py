@@ -1,0 +1,170 @@
+"""A decoder as a model repository of NVIDIA's Triton Inference Server: ONNX Runtime backend, dynamic batches.
+
+    python -m export.decoder.command --bundle faces --out dist/server --triton dist/models
+
+    dist/models/faces-256-lr16/config.pbtxt
+                               1/model.onnx
+                               1/libedgegrain_ops.so     a decoder with fused ops needs it
+
+Triton then serves the network alone: ``lr`` float32 [3, h, w] in [-1, 1] to ``hr`` float32 [3, H, W]; payloads and
+picture files remain the caller's. The fields are those of Triton's ``model_config.proto``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+from onnx import TensorProto
+
+from codec_contract.bundle.manifest import Manifest
+from codec_contract.errors import ExportError
+from codec_contract.files import write_atomically
+from server_decoder.cuda_ops.library import find_library, has_cuda_kernels, needs_library
+from server_decoder.decoder_session import Device
+
+CONFIG = "config.pbtxt"
+MODEL = "model.onnx"
+VERSION = "1"
+"""Triton numbers a model's versions; a bundle's own version is among the parameters."""
+
+DATA_TYPES: dict[int, str] = {
+    TensorProto.FLOAT: "TYPE_FP32", TensorProto.FLOAT16: "TYPE_FP16", TensorProto.UINT8: "TYPE_UINT8"}
+KINDS: dict[Device, str] = {"cpu": "KIND_CPU", "cuda": "KIND_GPU"}
+LIBRARY = "libedgegrain_ops.so"
+"""What the library of fused ops is called in the repository; Triton runs on Linux."""
+
+
+class Symbol(str):
+    """A value of an enumeration, written without quotes."""
+
+
+@dataclass(frozen=True)
+class Serving:
+    """How Triton serves a decoder; queue and batches as `edgegrain serve` has them by default.
+
+    Attributes:
+        device: where it runs, never elsewhere.
+        batch_sizes: ascending; each is warmed up before the model is ready, the last one is the largest.
+        wait: microseconds that a request waits for company.
+        queue_size: requests that may wait; more are refused.
+        deadline: microseconds after which a waiting request is refused.
+        mount: where Triton finds the repository, ``--model-repository``; the library of fused ops is named by it.
+    """
+
+    device: Device = "cuda"
+    batch_sizes: tuple[int, ...] = (1, 2, 4, 8)
+    wait: int = 2_000
+    queue_size: int = 128
+    deadline: int = 10_000_000
+    mount: str = "/models"
+
+
+def write_repository(
+    folder: Path, name: str, model: bytes, manifest: Manifest | None = None, serving: Serving | None = None, *,
+    force: bool = False,
+) -> Path:
+    """Write a decoder into a model repository, which may hold others.
+
+    Args:
+        folder: the repository.
+        name: of the model.
+        model: the decoder, an ONNX file.
+        manifest: of the bundle it belongs to; tells callers which payloads it restores.
+        serving: how it is served; None for the defaults.
+        force: replace a model of that name.
+
+    Returns:
+        The model's folder.
+
+    Raises:
+        ExportError: an input or output has no batch dimension, or a type that is not served.
+        DeviceError: the decoder has fused ops, and their library is not built.
+        FileExistsError: there is a model of that name.
+    """
+    serving = serving or Serving()
+    text = "".join(f"{line}\n" for line in prototext(model_config(name, model, manifest, serving)))
+    target = folder / name
+    if target.exists() and not force:  # before the first of its files is written
+        raise FileExistsError(f"{target} exists; choose another name or pass force (--force) to replace it")
+    if not needs_library(model):
+        (target / VERSION / LIBRARY).unlink(missing_ok=True)  # of the model that is replaced
+    else:
+        library = find_library()
+        if serving.device == "cuda" and not has_cuda_kernels(library):
+            raise ExportError(f"{library} has no CUDA kernels; build it where nvcc is (docs/cuda_ops.md)")
+        write_atomically(target / VERSION / LIBRARY, library.read_bytes(), force=force)
+    write_atomically(target / VERSION / MODEL, model, force=force)
+    write_atomically(target / CONFIG, text.encode(), force=force)  # the last one: without it there is no model
+    return target
+
+
+def model_config(name: str, model: bytes, manifest: Manifest | None, serving: Serving) -> dict[str, Any]:
+    """The fields of a ``ModelConfig``, generated from the decoder's graph and the bundle's manifest.
+
+    Raises:
+        ExportError: as `write_repository`.
+    """
+    graph = onnx.load_model_from_string(model).graph
+    weights = {tensor.name for tensor in graph.initializer}
+    inputs = [_tensor(value) for value in graph.input if value.name not in weights]
+    largest = serving.batch_sizes[-1]
+    config: dict[str, Any] = {
+        "name": name,
+        "backend": "onnxruntime",
+        "max_batch_size": largest,
+        "input": inputs,
+        "output": [_tensor(value) for value in graph.output],
+        "instance_group": [{"kind": Symbol(KINDS[serving.device]), "count": 1}],
+        "dynamic_batching": {
+            "max_queue_delay_microseconds": serving.wait,
+            "default_queue_policy": {
+                "timeout_action": Symbol("REJECT"),
+                "default_timeout_microseconds": serving.deadline,
+                "max_queue_size": serving.queue_size,
+            },
+        },
+        "model_warmup": [
+            {"name": f"batch of {size}", "batch_size": size, "inputs": [
+                {"key": tensor["name"],
+                 "value": {"data_type": tensor["data_type"], "dims": tensor["dims"], "zero_data": True}}
+                for tensor in inputs]}
+            for size in serving.batch_sizes],
+    }
+    if manifest is not None:
+        config["parameters"] = [
+            {"key": key, "value": {"string_value": value}} for key, value in {
+                "bundle": manifest.id, "version": manifest.version, "lr_contract_id": manifest.lr_contract_id.hex(),
+            }.items()]
+    if needs_library(model):
+        path = f"{serving.mount}/{name}/{VERSION}/{LIBRARY}"
+        config["model_operations"] = {"op_library_filename": [path]}
+    return config
+
+
+def prototext(fields: Mapping[str, Any], indent: str = "") -> Iterator[str]:
+    """A message in protobuf's text format, line by line: messages as mappings, repeated fields as sequences."""
+    for name, value in fields.items():
+        repeated = isinstance(value, Sequence) and not isinstance(value, str)
+        for item in value if repeated else [value]:
+            if isinstance(item, Mapping):
+                yield f"{indent}{name} {{"
+                yield from prototext(item, indent + "  ")
+                yield f"{indent}}}"
+            else:
+                yield f"{indent}{name}: {item if isinstance(item, Symbol) else json.dumps(item)}"
+
+
+def _tensor(value: onnx.ValueInfoProto) -> dict[str, Any]:
+    """An input or output without its batch dimension; sides that the graph leaves open are -1."""
+    kind, dimensions = value.type.tensor_type.elem_type, value.type.tensor_type.shape.dim
+    if kind not in DATA_TYPES:
+        raise ExportError(f"{value.name} is of type {TensorProto.DataType.Name(kind)}, which is not served")
+    if len(dimensions) < 2 or dimensions[0].HasField("dim_value"):
+        raise ExportError(f"{value.name} has no open batch dimension, so Triton could not make batches of it")
+    sides = [side.dim_value if side.HasField("dim_value") else -1 for side in dimensions[1:]]
+    return {"name": value.name, "data_type": Symbol(DATA_TYPES[kind]), "dims": sides}

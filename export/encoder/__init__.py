@@ -1,0 +1,1 @@
+"""The encoder as a graph, and one emitter per format: ONNX, TFLite, Core ML."""

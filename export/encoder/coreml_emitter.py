@@ -1,0 +1,166 @@
+"""The encoder as a Core ML program (iOS 16, macOS 13): an RGB picture in, ``lr`` int32 ``[1, 3, lr, lr]`` out.
+
+Core ML takes no uint8 arrays. The input is an RGB image without scale or bias, so a CVPixelBuffer's bytes enter as
+whole numbers 0...255; the output is an int32 array, so no pixel format or colour matching stands between the program
+and the payload. Load it with ``MLModelConfiguration.computeUnits = .cpuOnly``: float16 arithmetic is not exact.
+
+The exact encoder's weights are stored as int8 with a power of two per channel (``constexpr_affine_dequantize``, which
+iOS 16 was the first to know); Core ML turns them back into the same float32 numbers.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import tempfile
+import uuid
+import warnings
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from codec_contract.errors import ExportError
+from edge_encoder.integer_network import INPUT
+from export.encoder.converter_output import captured_stderr
+from export.encoder.graph import (
+    OUTPUT,
+    Add,
+    Clip,
+    Concat,
+    Conv,
+    EncoderGraph,
+    Exp,
+    Floor,
+    LeakyRelu,
+    Multiply,
+    Node,
+    Scale,
+    Sigmoid,
+)
+from export.encoder.int8_weights import int8_parts
+
+
+def write_coreml(graph: EncoderGraph, path: str | Path, *, force: bool = False) -> Path:
+    """Write the program as a package folder ``PATH.mlpackage``, complete or not at all.
+
+    Raises:
+        ExportError: coremltools is not installed, or ``path`` does not end in .mlpackage.
+        FileExistsError: the package exists and ``force`` is false.
+    """
+    path = Path(path)
+    if path.suffix != ".mlpackage":
+        raise ExportError(f"a Core ML program is written as a folder NAME.mlpackage, not {path.name!r}")
+    if path.exists() and not force:
+        raise FileExistsError(f"{path} exists; choose another name or pass force (--force) to replace it")
+    model = coreml_model(graph)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}.") as folder:
+        written = Path(folder) / path.name
+        with captured_stderr():
+            model.save(str(written))
+        _make_reproducible(written)
+        if path.exists():
+            shutil.rmtree(path)
+        os.replace(written, path)
+    return path
+
+
+def _make_reproducible(package: Path) -> None:
+    """Name the package's parts by their place instead of at random, and make them readable for all."""
+    manifest = package / "Manifest.json"
+    document = json.loads(manifest.read_text())
+    names = {old: str(uuid.uuid5(uuid.NAMESPACE_URL, entry["path"]))
+             for old, entry in document["itemInfoEntries"].items()}
+    document["itemInfoEntries"] = {names[old]: entry for old, entry in document["itemInfoEntries"].items()}
+    document["rootModelIdentifier"] = names[document["rootModelIdentifier"]]
+    manifest.write_text(json.dumps(document, indent=4, sort_keys=True) + "\n")
+    for file in package.rglob("*"):
+        file.chmod(0o755 if file.is_dir() else 0o644)
+
+
+def coreml_model(graph: EncoderGraph) -> Any:
+    """The converted ``coremltools.models.MLModel`` (float32 throughout)."""
+    with captured_stderr() as said:
+        try:
+            return _convert(_coremltools(), graph)
+        except ExportError:
+            raise
+        except Exception as error:  # a failing pass raises whatever it happened to raise
+            raise ExportError(f"coremltools could not convert {graph.name}: {error}\n{said()[-2000:]}") from error
+
+
+def _convert(ct: Any, graph: EncoderGraph) -> Any:
+    mb, types = ct.converters.mil.Builder, ct.converters.mil.mil.types
+    shape = (1, 3, graph.hr, graph.hr)
+
+    @mb.program(input_specs=[mb.TensorSpec(shape=shape, dtype=types.fp32)], opset_version=ct.target.iOS16)
+    def program(image: Any) -> Any:
+        return _build(mb, graph, image)
+
+    converted = ct.convert(
+        program, convert_to="mlprogram", minimum_deployment_target=ct.target.iOS16,
+        compute_precision=ct.precision.FLOAT32, compute_units=ct.ComputeUnit.CPU_ONLY, skip_model_load=True,
+        inputs=[ct.ImageType(name=INPUT, shape=shape, color_layout=ct.colorlayout.RGB)],
+        outputs=[ct.TensorType(name=OUTPUT, dtype=np.int32)])
+    converted.short_description = f"edgegrain encoder {graph.name}: RGB {graph.hr} x {graph.hr} to LR levels 0...255"
+    converted.input_description[INPUT] = f"RGB picture, {graph.hr} x {graph.hr}"
+    converted.output_description[OUTPUT] = f"LR levels 0...255, [1, RGB, {graph.lr}, {graph.lr}]"
+    converted.user_defined_metadata.pop("com.github.apple.coremltools.conversion_date", None)
+    return converted
+
+
+def _build(mb: Any, graph: EncoderGraph, picture: Any) -> Any:
+    return mb.cast(x=graph.run(picture, partial(_operation, mb)), dtype="int32", name=OUTPUT)
+
+
+def _operation(mb: Any, node: Node, inputs: list[Any]) -> Any:
+    x, name = inputs[0], node.name.replace(".", "_")
+    match node:
+        case Conv():
+            top, left, bottom, right = node.padding
+            return mb.conv(x=x, weight=_weight(mb, node, name), bias=node.bias, strides=list(node.strides),
+                           pad_type="custom", pad=[top, bottom, left, right], groups=node.groups, name=name)
+        case Add():
+            return mb.add(x=x, y=inputs[1], name=name)
+        case Multiply():
+            return mb.mul(x=x, y=inputs[1], name=name)
+        case Floor():
+            return mb.floor(x=x, name=name)
+        case Sigmoid():
+            return mb.sigmoid(x=x, name=name)
+        case Exp():
+            return mb.exp(x=x, name=name)
+        case Clip():
+            return mb.clip(x=x, alpha=node.low, beta=node.high, name=name)
+        case Scale():
+            y = mb.mul(x=x, y=np.float32(node.factor), name=f"{name}_scaled" if node.offset else name)
+            return mb.add(x=y, y=np.float32(node.offset), name=name) if node.offset else y
+        case LeakyRelu():
+            return mb.leaky_relu(x=x, alpha=node.slope, name=name) if node.slope else mb.relu(x=x, name=name)
+        case Concat():
+            return mb.concat(values=inputs, axis=1, name=name)
+
+
+def _weight(mb: Any, node: Conv, name: str) -> Any:
+    parts = int8_parts(node.weight)
+    if parts is None:
+        return node.weight
+    integers, scale = parts
+    return mb.constexpr_affine_dequantize(quantized_data=integers, zero_point=np.zeros(len(integers), np.int8),
+                                          scale=scale.ravel(), axis=np.int32(0), name=f"{name}_weight")
+
+
+def _coremltools() -> Any:
+    """coremltools without its remarks about versions of packages that are not converted here."""
+    logging.getLogger("coremltools").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            import coremltools
+        except ImportError as error:
+            raise ExportError(f"Core ML export needs coremltools ({error}); pip install 'edgegrain[export]'") from error
+    return coremltools

@@ -1,0 +1,58 @@
+"""One encoder into the files of several formats."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from codec_contract.errors import ExportError
+from edge_encoder import bounds
+from edge_encoder.integer_network import IntegerNetwork
+from export.encoder.coreml_emitter import write_coreml
+from export.encoder.graph import EncoderGraph, exact_graph
+from export.encoder.onnx_emitter import write_onnx
+from export.encoder.tflite_emitter import write_tflite
+from export.proof.runtimes import FORMATS
+
+_WRITERS: dict[str, Callable[..., Path]] = {"tflite": write_tflite, "coreml": write_coreml, "onnx": write_onnx}
+
+
+def export_encoder(encoder: IntegerNetwork | EncoderGraph, out_dir: str | Path,
+                   formats: Sequence[str] = tuple(FORMATS), force: bool = False,
+                   progress: Callable[[str], None] | None = None) -> dict[str, Path]:
+    """Write an encoder in several formats.
+
+    Args:
+        encoder: the integer network (its bounds are proven first) or a graph.
+        out_dir: folder for ``encoder.tflite``, ``encoder.mlpackage``, ``encoder.onnx``; made if missing.
+        formats: some of ``tflite``, ``coreml``, ``onnx``.
+        force: replace files that exist.
+        progress: told every file's name before it is written.
+
+    Returns:
+        Format -> path.
+
+    Raises:
+        ExportError: an unknown format, an unproven bound, or a converter's refusal.
+        FileExistsError: a file exists and ``force`` is false; nothing has been written then.
+    """
+    require_formats(formats)
+    if isinstance(encoder, IntegerNetwork):
+        bounds.prove(encoder)
+        encoder = exact_graph(encoder)
+    paths = {kind: Path(out_dir) / FORMATS[kind] for kind in FORMATS if kind in formats}
+    for path in paths.values():
+        if path.exists() and not force:
+            raise FileExistsError(f"{path} exists; choose another folder or pass force (--force) to replace it")
+    for kind, path in paths.items():
+        if progress:
+            progress(path.name)
+        _WRITERS[kind](encoder, path, force=force)
+    return paths
+
+
+def require_formats(formats: Sequence[str]) -> None:
+    """Raise `ExportError` unless all of these are formats of encoders, and there is one."""
+    unknown = sorted(set(formats) - set(FORMATS))
+    if unknown or not formats:
+        raise ExportError(f"unknown format {', '.join(unknown) or '(none)'}; choose from {', '.join(FORMATS)}")

@@ -1,0 +1,247 @@
+"""An encoder as a short list of float32 operations: what every emitter writes and every check reads.
+
+The exact encoder needs four kinds (`Conv`, `Add`, `Floor`, `Clip`); float encoders add `Scale`, `LeakyRelu` and
+`Concat`, IRN also `Multiply`, `Sigmoid` and `Exp`. Tensors are ``float32 [N, C, H, W]``; the picture enters as whole
+numbers 0...255 under the name ``"image"`` and the last node holds the LR as whole numbers 0...255.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+from edge_encoder.integer_network import INPUT, IntegerNetwork, convolved
+
+Tensor = TypeVar("Tensor")
+OUTPUT = "lr"
+"""Name of the LR in every exported file; `edge_encoder.integer_network.INPUT` is the picture's."""
+
+
+@dataclass(frozen=True)
+class Conv:
+    """Convolution with float32 ``weight [O, I / groups, kh, kw]`` and ``bias [O]``; zeros at (top, left, bottom,
+    right)."""
+
+    name: str
+    input: str
+    weight: np.ndarray
+    bias: np.ndarray
+    stride: int | tuple[int, int] = 1
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    groups: int = 1
+
+    @property
+    def strides(self) -> tuple[int, int]:
+        """(vertical, horizontal)."""
+        return (self.stride, self.stride) if isinstance(self.stride, int) else self.stride
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input,)
+
+
+@dataclass(frozen=True)
+class Add:
+    """Sum of two tensors of equal shape."""
+
+    name: str
+    first: str
+    second: str
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.first, self.second)
+
+
+@dataclass(frozen=True)
+class Floor:
+    """Largest whole number not above the value."""
+
+    name: str
+    input: str
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input,)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Values limited to 0...255."""
+
+    name: str
+    input: str
+    low: float = 0.0
+    high: float = 255.0
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input,)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """``x * factor + offset``."""
+
+    name: str
+    input: str
+    factor: float
+    offset: float = 0.0
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input,)
+
+
+@dataclass(frozen=True)
+class LeakyRelu:
+    """``x`` where positive, ``slope * x`` elsewhere; a slope of 0 is the plain ReLU."""
+
+    name: str
+    input: str
+    slope: float = 0.0
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input,)
+
+
+@dataclass(frozen=True)
+class Concat:
+    """Tensors stacked along the channels."""
+
+    name: str
+    parts: tuple[str, ...]
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return self.parts
+
+
+@dataclass(frozen=True)
+class Multiply:
+    """Product of two tensors of equal shape."""
+
+    name: str
+    first: str
+    second: str
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.first, self.second)
+
+
+@dataclass(frozen=True)
+class Sigmoid:
+    """``1 / (1 + e^-x)``."""
+
+    name: str
+    input: str
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input,)
+
+
+@dataclass(frozen=True)
+class Exp:
+    """``e^x``."""
+
+    name: str
+    input: str
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input,)
+
+
+Node = Conv | Add | Floor | Clip | Scale | LeakyRelu | Concat | Multiply | Sigmoid | Exp
+
+
+@dataclass(frozen=True)
+class EncoderGraph:
+    """``nodes`` in the order they run; the last one is the LR. ``exact`` claims equal bytes on every runtime."""
+
+    name: str
+    hr: int
+    lr: int
+    nodes: tuple[Node, ...]
+    exact: bool
+
+    def run(self, picture: Tensor, compute: Callable[[Node, list[Tensor]], Tensor]) -> Tensor:
+        """The last node's tensor; ``compute`` makes a node's of its inputs', whatever a runtime's tensors are.
+
+        Tensors are let go of after their last use: at 1024 x 1024 the first ones are most of the memory.
+        """
+        last_use = {source: node.name for node in self.nodes for source in node.inputs}
+        tensors = {INPUT: picture}
+        del picture
+        for node in self.nodes:
+            tensors[node.name] = compute(node, [tensors[source] for source in node.inputs])
+            for source in set(node.inputs):
+                if last_use[source] == node.name:
+                    del tensors[source]
+        return tensors[self.nodes[-1].name]
+
+    def shapes(self) -> dict[str, tuple[int, int, int]]:
+        """Name of every tensor -> (channels, height, width)."""
+        shapes = {INPUT: (3, self.hr, self.hr)}
+        for node in self.nodes:
+            channels, height, width = shapes[node.inputs[0]]
+            if isinstance(node, Conv):
+                channels = node.weight.shape[0]
+                height, width = convolved((height, width), (node.weight.shape[2], node.weight.shape[3]),
+                                          node.strides, node.padding)
+            elif isinstance(node, Concat):
+                channels = sum(shapes[part][0] for part in node.parts)
+            shapes[node.name] = channels, height, width
+        return shapes
+
+    def flops(self) -> int:
+        """Floating-point operations of the convolutions for one picture: two per multiply-add."""
+        shapes = self.shapes()
+        return sum(2 * node.weight.size * shapes[node.name][1] * shapes[node.name][2]
+                   for node in self.nodes if isinstance(node, Conv))
+
+    def largest_tensor(self) -> int:
+        """Bytes of the largest float32 tensor for one picture."""
+        return max(4 * channels * height * width for channels, height, width in self.shapes().values())
+
+    def parameters(self) -> int:
+        """Number of weights and biases."""
+        return sum(node.weight.size + node.bias.size for node in self.nodes if isinstance(node, Conv))
+
+    def kinds(self) -> dict[str, int]:
+        """How many nodes of every kind, most frequent first."""
+        return dict(Counter(type(node).__name__ for node in self.nodes).most_common())
+
+
+def exact_graph(network: IntegerNetwork, *, guard: bool = True) -> EncoderGraph:
+    """The integer encoder in float32: per layer Conv [-> Add] -> Floor -> Clip.
+
+    ``guard=False`` leaves the guard half out of the biases, which the encoder must not do: tests show what it saves.
+    """
+    outputs = {INPUT: INPUT}
+    nodes: list[Node] = []
+    for layer in network.layers:
+        bias = layer.exported_bias() if guard else layer.exported_bias() - np.float32(0.5) * layer.scale()
+        nodes.append(Conv(f"{layer.name}.conv", outputs[layer.input], layer.exported_weight(), bias,
+                          layer.stride, layer.padding, layer.groups))
+        if layer.skip:
+            nodes.append(Add(f"{layer.name}.add", nodes[-1].name, outputs[layer.skip]))
+        nodes.append(Floor(f"{layer.name}.floor", nodes[-1].name))
+        nodes.append(Clip(layer.name, nodes[-1].name))
+        outputs[layer.name] = layer.name
+    return EncoderGraph(network.architecture, network.hr, network.lr, tuple(nodes), exact=True)
+
+
+def rounding_nodes(source: str, factor: float = 1.0, offset: float = 0.0) -> tuple[Node, ...]:
+    """The last nodes of a float encoder: floor(value * factor + offset + 1/2), limited to 0...255.
+
+    With factor and offset 127.5 this is `codec_contract.quantization.quantize`.
+    """
+    return Scale("levels", source, factor, offset + 0.5), Floor("rounded", "levels"), Clip("quantized", "rounded")

@@ -1,0 +1,102 @@
+"""IRN's forward pass as an encoder graph: exportable like GRAIN's float encoder, and as little exact.
+
+Only y leaves the phone. What the last coupling does to the high bands goes into z alone, so it is left out. The integer
+form of section 3 (couplings that round) is not written; docs/codecs.md says why.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from codec_contract.errors import ExportError
+from edge_encoder.integer_network import INPUT
+from export.encoder.graph import Add, Concat, Conv, EncoderGraph, Exp, LeakyRelu, Multiply, Node, Scale, Sigmoid
+from export.encoder.graph import rounding_nodes as rounded
+from server_decoder.irn.network import IRN, NEGATIVE_SLOPE, RGB, DenseBlock, DownscalingModule, InvBlock
+
+LEVELS = 255
+# The cell (a, b; c, d) -> mean, horizontal, vertical and diagonal difference, as in `HaarTransform`.
+_HAAR = np.array([[[1, 1], [1, 1]], [[1, -1], [1, -1]], [[1, 1], [-1, -1]], [[1, -1], [-1, 1]]], np.float32) / 4
+
+
+def irn_graph(irn: IRN, hr: int) -> EncoderGraph:
+    """The encoder for tiles of ``hr`` x ``hr``, with quantization and its inverse inside.
+
+    Raises:
+        ExportError: ``hr`` is no multiple of the factor.
+    """
+    factor = irn.config.factor
+    if hr % factor:
+        raise ExportError(f"tiles of {hr} cannot be downscaled by {factor}")
+    writer = _Writer()
+    writer.nodes.append(Scale("picture", INPUT, 1 / LEVELS))
+    low, high = "picture", ""
+    for depth, stage in enumerate(irn.stages):
+        if not isinstance(stage, DownscalingModule):
+            raise ExportError(f"stage {depth} is no downscaling module")
+        low, high = writer.haar(f"stages.{depth}.haar", low, high, RGB * 4**depth)
+        for index, block in enumerate(stage.blocks):
+            if not isinstance(block, InvBlock):
+                raise ExportError(f"stage {depth} holds something else than InvBlocks")
+            last = depth == len(irn.stages) - 1 and index == len(stage.blocks) - 1
+            low, high = writer.coupling(f"stages.{depth}.blocks.{index}", low, high, block, only_low=last)
+    writer.nodes += rounded(low, LEVELS)
+    return EncoderGraph(name(irn), hr, hr // factor, tuple(writer.nodes), exact=False)
+
+
+def name(irn: IRN) -> str:
+    """Such as ``irn-x4-b8-8-g32``."""
+    config = irn.config
+    return f"irn-x{config.factor}-b{'-'.join(map(str, config.blocks))}-g{config.growth}"
+
+
+class _Writer:
+    """Collects nodes; every method returns the names of its results."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Node] = []
+
+    def haar(self, name: str, low: str, high: str, channels: int) -> tuple[str, str]:
+        """The transform of low and high bands together, as convolutions of stride 2: one for the means of the low
+        bands, one for all the rest."""
+        weight = np.zeros((4, channels, channels, 2, 2), np.float32)  # [band, channel, input, row, column]
+        for channel in range(channels):
+            weight[:, channel, channel] = _HAAR
+        weight = weight.reshape(4 * channels, channels, 2, 2)
+        source = self._concat(f"{name}.in", [low, high] if high else [low])
+        self.nodes.append(Conv(f"{name}.low", low, weight[:RGB, :RGB], np.zeros(RGB, np.float32), stride=2))
+        self.nodes.append(Conv(f"{name}.high", source, weight[RGB:], np.zeros(4 * channels - RGB, np.float32), 2))
+        return f"{name}.low", f"{name}.high"
+
+    def coupling(self, name: str, h1: str, h2: str, block: InvBlock, *, only_low: bool) -> tuple[str, str]:
+        self.nodes.append(Add(f"{name}.h1", h1, self._dense(f"{name}.phi", h2, block.phi)))
+        h1 = f"{name}.h1"
+        if only_low:
+            return h1, ""
+        rho, eta = self._dense(f"{name}.rho", h1, block.rho), self._dense(f"{name}.eta", h1, block.eta)
+        self.nodes += [
+            Sigmoid(f"{name}.sigmoid", rho),
+            Scale(f"{name}.exponent", f"{name}.sigmoid", 2 * block.clamp, -block.clamp),
+            Exp(f"{name}.scale", f"{name}.exponent"),
+            Multiply(f"{name}.scaled", h2, f"{name}.scale"),
+            Add(f"{name}.h2", f"{name}.scaled", eta)]
+        return h1, f"{name}.h2"
+
+    def _dense(self, name: str, source: str, block: DenseBlock) -> str:
+        features, y = [source], ""
+        convs = block.convs()
+        for index, conv in enumerate(convs, 1):
+            x = self._concat(f"{name}.in{index}", features)
+            y = f"{name}.conv{index}"
+            bias = np.zeros(conv.out_channels, np.float32) if conv.bias is None else conv.bias.detach().numpy()
+            self.nodes.append(Conv(y, x, conv.weight.detach().numpy(), bias, padding=(1, 1, 1, 1)))
+            if index < len(convs):
+                self.nodes.append(LeakyRelu(f"{y}.leaky", y, NEGATIVE_SLOPE))
+                features.append(f"{y}.leaky")
+        return y
+
+    def _concat(self, name: str, parts: list[str]) -> str:
+        if len(parts) == 1:
+            return parts[0]
+        self.nodes.append(Concat(name, tuple(parts)))
+        return name

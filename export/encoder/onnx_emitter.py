@@ -1,0 +1,141 @@
+"""The encoder as ONNX: ``image`` uint8 ``[N, hr, hr, 3]`` in, ``lr`` uint8 ``[N, lr, lr, 3]`` out, any N.
+
+Written with ONNX's own helpers, so nothing between the graph and the file can rewrite a number.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from codec_contract.files import write_atomically
+from edge_encoder.integer_network import INPUT
+from export.encoder.graph import (
+    OUTPUT,
+    Add,
+    Clip,
+    Concat,
+    Conv,
+    EncoderGraph,
+    Exp,
+    Floor,
+    LeakyRelu,
+    Multiply,
+    Node,
+    Scale,
+    Sigmoid,
+)
+from export.encoder.int8_weights import int8_parts
+
+OPSET = 18
+IR_VERSION = 8
+"""The IR version that belongs to opset 18: every ONNX Runtime since 1.14 reads it."""
+
+Layout = Literal["nhwc", "nchw"]
+
+
+def write_onnx(graph: EncoderGraph, path: str | Path, *, force: bool = False) -> Path:
+    """Write the encoder for ONNX Runtime (pictures as ``[N, H, W, 3]``).
+
+    Raises:
+        FileExistsError: the file exists and ``force`` is false.
+    """
+    return write_atomically(path, onnx_model(graph).SerializeToString(), force=force)
+
+
+def onnx_model(graph: EncoderGraph, layout: Layout = "nhwc", batch: int | str = "n") -> onnx.ModelProto:
+    """Build the model.
+
+    Args:
+        graph: the encoder.
+        layout: ``nhwc`` transposes at both ends; ``nchw`` is for converters that do that themselves.
+        batch: a number, or the name of a dynamic dimension.
+    """
+    picture, lr = [[batch, side, side, 3] if layout == "nhwc" else [batch, 3, side, side]
+                   for side in (graph.hr, graph.lr)]
+    writer = _Writer()
+    planes = INPUT
+    if layout == "nhwc":
+        planes = writer.op("Transpose", [planes], f"{INPUT}.planes", perm=[0, 3, 1, 2])
+    names = {INPUT: writer.op("Cast", [planes], f"{INPUT}.float", to=TensorProto.FLOAT)}
+    for node in graph.nodes:
+        names[node.name] = writer.node(node, [names[source] for source in node.inputs])
+    last = names[graph.nodes[-1].name]
+    if layout == "nhwc":
+        last = writer.op("Cast", [last], f"{OUTPUT}.planes", to=TensorProto.UINT8)
+        writer.op("Transpose", [last], OUTPUT, perm=[0, 2, 3, 1])
+    else:
+        writer.op("Cast", [last], OUTPUT, to=TensorProto.UINT8)
+    model = helper.make_model(
+        helper.make_graph(
+            writer.nodes, graph.name,
+            [helper.make_tensor_value_info(INPUT, TensorProto.UINT8, picture)],
+            [helper.make_tensor_value_info(OUTPUT, TensorProto.UINT8, lr)],
+            writer.constants),
+        opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="edgegrain")
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+class _Writer:
+    """Collects ONNX nodes and constants."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+        self._scalars: dict[float, str] = {}
+
+    def op(self, kind: str, inputs: list[str], name: str, **attributes: Any) -> str:
+        self.nodes.append(helper.make_node(kind, inputs, [name], name=name, **attributes))
+        return name
+
+    def constant(self, name: str, array: np.ndarray) -> str:
+        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        return name
+
+    def scalar(self, value: float) -> str:
+        if value not in self._scalars:
+            self._scalars[value] = self.constant(f"scalar.{value:g}", np.float32(value).reshape(()))
+        return self._scalars[value]
+
+    def weight(self, name: str, weight: np.ndarray) -> str:
+        """Weights that are int8 times a power of two per channel are stored so, in a quarter of the bytes; the product
+        is exact, and ONNX Runtime computes it once while it loads."""
+        parts = int8_parts(weight)
+        if parts is None:
+            return self.constant(name, weight)
+        integers, scale = (self.constant(f"{name}.{label}", part) for label, part in zip(("int8", "scale"), parts,
+                                                                                         strict=True))
+        return self.op("Mul", [self.op("Cast", [integers], f"{name}.float", to=TensorProto.FLOAT), scale], name)
+
+    def node(self, node: Node, sources: list[str]) -> str:
+        match node:
+            case Conv():
+                weight = self.weight(f"{node.name}.weight", node.weight)
+                bias = self.constant(f"{node.name}.bias", node.bias)
+                return self.op("Conv", [*sources, weight, bias], node.name, kernel_shape=list(node.weight.shape[2:]),
+                               strides=list(node.strides), pads=list(node.padding), group=node.groups)
+            case Add():
+                return self.op("Add", sources, node.name)
+            case Multiply():
+                return self.op("Mul", sources, node.name)
+            case Floor():
+                return self.op("Floor", sources, node.name)
+            case Sigmoid():
+                return self.op("Sigmoid", sources, node.name)
+            case Exp():
+                return self.op("Exp", sources, node.name)
+            case Clip():
+                return self.op("Clip", [*sources, self.scalar(node.low), self.scalar(node.high)], node.name)
+            case Scale():
+                scaled = self.op("Mul", [*sources, self.scalar(node.factor)],
+                                 f"{node.name}.scaled" if node.offset else node.name)
+                return self.op("Add", [scaled, self.scalar(node.offset)], node.name) if node.offset else scaled
+            case LeakyRelu():
+                return self.op("LeakyRelu", sources, node.name, alpha=node.slope)
+            case Concat():
+                return self.op("Concat", sources, node.name, axis=1)

@@ -1,0 +1,116 @@
+"""GRAIN's float encoder as a graph: exportable like the exact one, but not exact.
+
+Its report states how many LR bytes flip between runtimes instead of claiming that none does.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from codec_contract.errors import ExportError
+from codec_contract.quantization import HALF_RANGE
+from edge_encoder.integer_network import INPUT
+from export.encoder.graph import Add, Concat, Conv, EncoderGraph, LeakyRelu, Node, Scale, rounding_nodes
+from server_decoder.grain.rrdb_encoder import LEAKY_SLOPE, RESIDUAL_SCALE, RRDB, FloatEncoderConfig, RRDBEncoder
+
+RANDOM_LR_SPREAD = 0.4
+"""Standard deviation, in [-1, 1], of the LRs that random weights are scaled to give."""
+
+
+def rrdb_graph(encoder: RRDBEncoder, hr: int) -> EncoderGraph:
+    """The encoder for pictures of ``hr`` x ``hr``, with quantization and its inverse inside.
+
+    Raises:
+        ExportError: the encoder cannot halve ``hr`` often enough.
+    """
+    lr = hr >> encoder.config.scale
+    if lr < 1 or lr << encoder.config.scale != hr:
+        raise ExportError(f"{hr} cannot be halved {encoder.config.scale} times, as {encoder.config.name} does")
+    writer = _Writer()
+    writer.nodes.append(Scale("picture", INPUT, 1 / HALF_RANGE, -1.0))
+    shallow = writer.conv("conv_first", "picture", encoder.conv_first)
+    for name, module in encoder.body.named_modules():
+        if isinstance(module, nn.Conv2d):
+            shallow = writer.leaky(writer.conv(f"body.{name}", shallow, module))
+    trunk = shallow
+    for index, block in enumerate(encoder.RRDB_trunk):
+        if isinstance(block, RRDB):
+            trunk = writer.rrdb(f"RRDB_trunk.{index}", trunk, block)
+    writer.nodes.append(Add("features", shallow, writer.conv("trunk_conv", trunk, encoder.trunk_conv)))
+    first, _, last = encoder.out
+    hidden = writer.leaky(writer.conv("out.0", "features", first))
+    writer.nodes += rounding_nodes(writer.conv("out.2", hidden, last), HALF_RANGE, HALF_RANGE)
+    return EncoderGraph(encoder.config.name, hr, lr, tuple(writer.nodes), exact=False)
+
+
+def random_rrdb_encoder(hr: int, lr: int, seed: int = 0, config: FloatEncoderConfig | None = None) -> RRDBEncoder:
+    """An encoder with random weights whose LRs fill the range as a trained one's do.
+
+    Args:
+        hr, lr: side lengths; decide the number of halvings.
+        seed: of the weights.
+        config: instead of the paper's, with any ``scale``.
+
+    Raises:
+        ExportError: ``hr / lr`` is not a power of two of at least 2.
+    """
+    scale = (hr // lr).bit_length() - 1
+    if scale < 1 or lr << scale != hr:
+        raise ExportError(f"the official encoder halves sides: {hr} -> {lr} is not possible")
+    config = config or FloatEncoderConfig()
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        encoder = RRDBEncoder(FloatEncoderConfig(config.channels, config.growth, config.blocks, scale))
+        for name, parameter in encoder.named_parameters():
+            if name.endswith(".weight"):
+                nn.init.kaiming_normal_(parameter, a=LEAKY_SLOPE)
+            else:
+                nn.init.zeros_(parameter)
+        lr_values = encoder(torch.rand(1, 3, 4 << scale, 4 << scale) * 2 - 1)
+        dict(encoder.named_parameters())["out.2.weight"].mul_(RANDOM_LR_SPREAD / lr_values.std())
+    return encoder.eval()
+
+
+class _Writer:
+    """Collects nodes; every method returns the name of its result."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Node] = []
+
+    def conv(self, name: str, source: str, module: nn.Module) -> str:
+        if not isinstance(module, nn.Conv2d) or module.bias is None:
+            raise ExportError(f"{name} is not a convolution with bias")
+        padding = int(module.padding[0])
+        self.nodes.append(Conv(name, source, module.weight.detach().numpy(), module.bias.detach().numpy(),
+                               module.stride[0], (padding,) * 4))
+        return name
+
+    def leaky(self, source: str) -> str:
+        self.nodes.append(LeakyRelu(f"{source}.leaky", source, LEAKY_SLOPE))
+        return self.nodes[-1].name
+
+    def rrdb(self, name: str, source: str, block: RRDB) -> str:
+        x = source
+        for part, dense in enumerate(block.dense_blocks(), 1):
+            x = self.dense_block(f"{name}.RDB{part}", x, dense.convs())
+        return self.residual(name, source, x)
+
+    def dense_block(self, name: str, source: str, convs: tuple[nn.Conv2d, ...]) -> str:
+        features, y = [source], ""
+        for index, module in enumerate(convs, 1):
+            x = self.concat(f"{name}.in{index}", features)
+            y = self.conv(f"{name}.conv{index}", x, module)
+            features.append(self.leaky(y) if index < len(convs) else y)
+        return self.residual(name, source, y)
+
+    def concat(self, name: str, parts: list[str]) -> str:
+        if len(parts) == 1:
+            return parts[0]
+        self.nodes.append(Concat(name, tuple(parts)))
+        return name
+
+    def residual(self, name: str, source: str, branch: str) -> str:
+        self.nodes.append(Scale(f"{name}.scaled", branch, RESIDUAL_SCALE))
+        self.nodes.append(Add(name, f"{name}.scaled", source))
+        return name

@@ -1,0 +1,226 @@
+"""Runs a Core ML program with numpy, from the written .mlpackage: Core ML itself predicts on Apple's systems only.
+
+The package is read back byte by byte: ``Manifest.json`` names the specification (a protobuf message) and the folder of
+``weight.bin``, whose records are found by the offsets in the specification. Float32 throughout; weights may be
+stored as int8 times a power of two per channel, which is the same numbers. Operations are few and every attribute that
+would change the arithmetic is checked, so a program that this file does not understand is refused by name instead of
+run wrongly.
+
+Formats: https://apple.github.io/coremltools/mlmodel (specification); ``weight.bin`` is coremltools' MIL blob storage.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from codec_contract.errors import ExportError
+from edge_encoder.integer_network import INPUT
+from export.encoder.converter_output import captured_stderr
+from export.encoder.graph import OUTPUT
+
+# One record of weight.bin: sentinel, data type, bytes, offset of the data from the file's start.
+_BLOB_RECORD = struct.Struct("<IIQQ")
+_BLOB_SENTINEL = 0xDEADBEEF
+_BLOB_KINDS = {np.dtype(np.float32): 2, np.dtype(np.int8): 4}
+_MAX_BLOB_BYTES = 1 << 30
+# MIL.proto's DataType.
+_TYPES = {1: np.dtype(bool), 2: np.dtype(str), 11: np.dtype(np.float32), 21: np.dtype(np.int8), 23: np.dtype(np.int32)}
+_IMMEDIATE = {"floats": np.dtype(np.float32), "ints": np.dtype(np.int32), "bools": np.dtype(bool)}
+_DEQUANTIZE = "constexpr_affine_dequantize"
+
+
+class MilProgram:
+    """A program read from a package folder.
+
+    Attributes:
+        operations: how often every operation kind occurs.
+        constants: values of constant tensors by name, weights as the float32 numbers they stand for.
+        hr: side of the square input picture.
+    """
+
+    def __init__(self, package: str | Path) -> None:
+        specification, self._weights = _read_package(Path(package))
+        if specification.WhichOneof("Type") != "mlProgram":
+            raise ExportError(f"{package} holds a {specification.WhichOneof('Type')}, not an ML program")
+        function = specification.mlProgram.functions["main"]
+        block = function.block_specializations[function.opset]
+        self._operations = tuple(block.operations)
+        self._outputs = tuple(block.outputs)
+        self.operations = Counter(operation.type for operation in self._operations)
+        unknown = sorted(set(self.operations) - set(_KERNELS) - {"const", _DEQUANTIZE})
+        if unknown:
+            raise ExportError(f"{package} uses operations the interpreter does not know: {', '.join(unknown)}")
+        self.hr = _image_side(specification, package)
+        readers = {"const": lambda operation: self._value(operation.attributes["val"]), _DEQUANTIZE: self._dequantized}
+        self.constants: dict[str, Any] = {
+            operation.outputs[0].name: readers[operation.type](operation)
+            for operation in self._operations if operation.type in readers}
+
+    def predict(self, rgb: np.ndarray) -> np.ndarray:
+        """Encode uint8 ``[N, hr, hr, 3]`` to uint8 ``[N, lr, lr, 3]``."""
+        if rgb.dtype != np.uint8 or rgb.ndim != 4 or rgb.shape[1:] != (self.hr, self.hr, 3):
+            raise ExportError(f"the program takes uint8 [N, {self.hr}, {self.hr}, 3], got {rgb.dtype} {rgb.shape}")
+        tensors: dict[str, Any] = dict(self.constants)
+        tensors[INPUT] = rgb.transpose(0, 3, 1, 2).astype(np.float32)
+        for operation in self._operations:
+            if operation.type not in _KERNELS:
+                continue
+            arguments = {key: self._argument(value, tensors) for key, value in operation.inputs.items()}
+            tensors[operation.outputs[0].name] = _KERNELS[operation.type](arguments)
+        lr = tensors[OUTPUT if OUTPUT in self._outputs else self._outputs[0]]
+        if lr.dtype != np.int32 or lr.min() < 0 or lr.max() > 255:
+            raise ExportError(f"the program gave {lr.dtype} values {lr.min()}...{lr.max()}, expected int32 0...255")
+        return lr.transpose(0, 2, 3, 1).astype(np.uint8)
+
+    def _argument(self, argument: Any, tensors: Mapping[str, Any]) -> Any:
+        values = [tensors[binding.name] if binding.WhichOneof("binding") == "name" else self._value(binding.value)
+                  for binding in argument.arguments]
+        return values[0] if len(values) == 1 else values
+
+    def _dequantized(self, operation: Any) -> np.ndarray:
+        """float32 weights ``[O, ...]`` that are stored as int8 times a power of two per output channel."""
+        name = operation.outputs[0].name
+        parts = {key: self._value(value) for key, value in operation.attributes.items() if key != "name"}
+        if operation.inputs or set(parts) != {"quantized_data", "zero_point", "scale", "axis"}:
+            raise ExportError(f"{name}: {_DEQUANTIZE} should have the attributes quantized_data, zero_point, scale and "
+                              f"axis and no inputs, has {', '.join([*sorted(parts), *operation.inputs])}")
+        integers, zero_point, scale = parts["quantized_data"], parts["zero_point"], parts["scale"]
+        faults = {
+            f"{integers.dtype} weights of rank {integers.ndim}": integers.dtype != np.int8 or integers.ndim != 4,
+            f"axis {parts['axis']}": parts["axis"] != 0,
+            f"{zero_point.dtype} zero points {zero_point.shape}, not all 0":
+                zero_point.dtype != np.int8 or zero_point.shape != integers.shape[:1] or zero_point.any(),
+            f"{scale.dtype} scales {scale.shape}": scale.dtype != np.float32 or scale.shape != integers.shape[:1],
+            "a scale that is no power of two": (np.frexp(scale)[0] != 0.5).any(),
+            "another result": _type_of(operation.outputs[0].type) != (np.dtype(np.float32), integers.shape),
+        }
+        if any(faults.values()):
+            found = ", ".join(text for text, wrong in faults.items() if wrong)
+            raise ExportError(f"{name}: expected int8 weights of rank 4 with a float32 power of two and a zero "
+                              f"point of 0 per output channel, found {found}")
+        return integers.astype(np.float32) * scale[:, None, None, None]
+
+    def _value(self, value: Any) -> Any:
+        """A constant: a str, or an array shaped and typed as the specification says."""
+        dtype, shape = _type_of(value.type)
+        if value.WhichOneof("value") == "blobFileValue":
+            return self._blob(value.blobFileValue, dtype, shape)
+        tensor = value.immediateValue.tensor
+        kind = tensor.WhichOneof("value")
+        if kind == "strings":
+            return str(tensor.strings.values[0])
+        if kind == "bytes" and dtype == np.int8:
+            return np.frombuffer(tensor.bytes.values, np.int8).reshape(shape)
+        if _IMMEDIATE.get(kind) != dtype:
+            raise ExportError(f"the program holds a {dtype} constant as {kind!r}, which the interpreter cannot read")
+        return np.array(getattr(tensor, kind).values, dtype).reshape(shape)
+
+    def _blob(self, reference: Any, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
+        name = PurePosixPath(reference.fileName).name
+        data, offset = self._weights.get(name, b""), int(reference.offset)
+        if offset + _BLOB_RECORD.size > len(data):
+            raise ExportError(f"{name} has {len(data)} bytes, but the program points at byte {offset}")
+        sentinel, kind, size, start = _BLOB_RECORD.unpack_from(data, offset)
+        if sentinel != _BLOB_SENTINEL or kind != _BLOB_KINDS.get(dtype):
+            raise ExportError(f"{name} holds no {dtype} weights at byte {offset}")
+        if size != dtype.itemsize * int(np.prod(shape)) or start + size > len(data):
+            raise ExportError(f"the weight record at byte {offset} of {name} does not fit its shape {shape}")
+        return np.frombuffer(data, dtype, size // dtype.itemsize, start).reshape(shape)
+
+
+def _type_of(value_type: Any) -> tuple[np.dtype, tuple[int, ...]]:
+    """Element type and shape of a MIL tensor."""
+    tensor = value_type.tensorType
+    if tensor.dataType not in _TYPES:
+        raise ExportError(f"the program holds MIL's data type {tensor.dataType}, which the interpreter does not know")
+    return _TYPES[tensor.dataType], tuple(int(dimension.constant.size) for dimension in tensor.dimensions)
+
+
+def _read_package(package: Path) -> tuple[Any, dict[str, bytes]]:
+    """The specification and the weight files, by name."""
+    with captured_stderr():
+        from coremltools.proto import Model_pb2
+    try:
+        manifest = json.loads((package / "Manifest.json").read_text())
+        items = manifest["itemInfoEntries"]
+        paths = {identifier: package / "Data" / entry["path"] for identifier, entry in items.items()}
+        specification = Model_pb2.Model.FromString(paths.pop(manifest["rootModelIdentifier"]).read_bytes())
+        weights = {file.name: file.read_bytes() for folder in paths.values() for file in folder.iterdir()
+                   if file.stat().st_size <= _MAX_BLOB_BYTES}
+    except (OSError, KeyError, ValueError) as error:
+        raise ExportError(f"{package} is not a readable Core ML package: {error}") from error
+    except Exception as error:  # google.protobuf.message.DecodeError, whose module depends on the implementation
+        raise ExportError(f"the specification in {package} is damaged: {error}") from error
+    return specification, weights
+
+
+def _image_side(specification: Any, package: str | Path) -> int:
+    (feature,) = specification.description.input
+    image = feature.type.imageType
+    if feature.name != INPUT or feature.type.WhichOneof("Type") != "imageType" or image.width != image.height:
+        raise ExportError(f"{package} should take one square picture named {INPUT!r}, takes {feature.name!r}")
+    if image.colorSpace != image.RGB:
+        raise ExportError(f"{package} takes a picture that is not RGB")
+    return int(image.width)
+
+
+def _conv(arguments: dict[str, Any]) -> np.ndarray:
+    x, weight = arguments["x"], arguments["weight"]
+    bias = arguments.get("bias", np.zeros(weight.shape[0], np.float32))
+    groups, (down, across) = int(arguments["groups"]), arguments["strides"]
+    if arguments["pad_type"] not in ("custom", "valid"):
+        raise ExportError(f"conv with padding {arguments['pad_type']!r}: the exporter writes explicit padding only")
+    if (arguments["dilations"] != 1).any() or groups not in (1, x.shape[1]):
+        raise ExportError("conv with dilation or several channels a group is not supported")
+    top, bottom, left, right = arguments["pad"] if arguments["pad_type"] == "custom" else (0, 0, 0, 0)
+    x = np.pad(x.transpose(0, 2, 3, 1), ((0, 0), (top, bottom), (left, right), (0, 0)))  # [N, H, W, I]
+    kh, kw = weight.shape[2:]
+    height, width = (x.shape[1] - kh) // down + 1, (x.shape[2] - kw) // across + 1
+    y = np.zeros((x.shape[0], height, width, weight.shape[0]), np.float32)
+    for i in range(kh):
+        for j in range(kw):
+            tap = x[:, i : i + height * down : down, j : j + width * across : across]
+            # numpy hands only contiguous matrices to BLAS
+            y += (np.ascontiguousarray(tap) @ np.ascontiguousarray(weight[:, :, i, j].T) if groups == 1
+                  else tap * weight[:, 0, i, j])
+    return (y + bias).transpose(0, 3, 1, 2)
+
+
+def _cast(arguments: dict[str, Any]) -> np.ndarray:
+    kinds = {"int32": np.int32, "fp32": np.float32}
+    if arguments["dtype"] not in kinds:
+        raise ExportError(f"cast to {arguments['dtype']} is not supported: the encoder is float32 with an int32 output")
+    return arguments["x"].astype(kinds[arguments["dtype"]])
+
+
+def _leaky_relu(arguments: dict[str, Any]) -> np.ndarray:
+    x = arguments["x"]
+    return np.where(x >= 0, x, x * arguments["alpha"]).astype(np.float32)
+
+
+def _concat(arguments: dict[str, Any]) -> np.ndarray:
+    if arguments.get("interleave"):
+        raise ExportError("concat with interleaved channels is not supported")
+    return np.concatenate(arguments["values"], axis=int(arguments["axis"]))
+
+
+_KERNELS: dict[str, Callable[[dict[str, Any]], np.ndarray]] = {
+    "conv": _conv,
+    "add": lambda a: a["x"] + a["y"],
+    "mul": lambda a: a["x"] * a["y"],
+    "sigmoid": lambda a: 1 / (1 + np.exp(-a["x"])),
+    "exp": lambda a: np.exp(a["x"]),
+    "floor": lambda a: np.floor(a["x"]),
+    "clip": lambda a: np.clip(a["x"], a["alpha"], a["beta"]),
+    "relu": lambda a: np.maximum(a["x"], np.float32(0)),
+    "leaky_relu": _leaky_relu,
+    "concat": _concat,
+    "cast": _cast,
+}

@@ -1,0 +1,202 @@
+"""The report beside an export: what was written, what was compared, by which versions, from which commit."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+import subprocess
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from codec_contract.files import write_atomically
+from edge_encoder.bounds import ACCUMULATOR_LIMIT, BoundReport
+from export.encoder.graph import EncoderGraph
+from export.proof.verify import FlipReport, RuntimeResult
+
+PACKAGES = ("numpy", "onnx", "onnxruntime", "tensorflow", "ai-edge-litert", "coremltools", "torch", "Pillow")
+Report = dict[str, Any]
+
+
+def new_report(graph: EncoderGraph, artefacts: Mapping[str, Path], *, source: str,
+               operations: Mapping[str, Mapping[str, int]]) -> Report:
+    """What every report states: the encoder, its files, versions, machine, commit, date."""
+    return {
+        "schema": 1,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": _commit(),
+        "source": source,
+        "encoder": {
+            "architecture": graph.name, "hr": graph.hr, "lr": graph.lr, "exact": graph.exact,
+            "parameters": graph.parameters(), "flops": graph.flops(), "operations": graph.kinds()},
+        "files": {path.name: {"format": kind, **_fingerprint(path), "operations": dict(operations.get(kind, {}))}
+                  for kind, path in artefacts.items()},
+        "versions": {"python": platform.python_version(), **_versions()},
+        "machine": {"system": platform.system(), "architecture": platform.machine(), "processor": _processor()},
+    }
+
+
+def bound_section(bounds: BoundReport) -> dict[str, Any]:
+    """The bound proof: the largest accumulator every layer can reach, as its logarithm."""
+    return {"limit_log2": ACCUMULATOR_LIMIT.bit_length() - 1, "worst_log2": round(bounds.worst_log2, 3),
+            "layers": {layer.layer: round(layer.worst_log2, 3) for layer in bounds.layers}}
+
+
+def runtime_rows(results: Sequence[RuntimeResult], latencies: Mapping[str, float]) -> list[dict[str, Any]]:
+    """One row a runtime; ``milliseconds`` is the median for one picture, where it was measured."""
+    rows = []
+    for result in results:
+        row: dict[str, Any] = {"name": result.name, "inputs": result.inputs, "bytes_compared": result.bytes_compared,
+                               "differing_bytes": result.differing_bytes}
+        if result.first_difference:
+            row["first_difference"] = result.first_difference
+        if result.name in latencies:
+            row["milliseconds"] = round(1000 * latencies[result.name], 3)
+        rows.append(row)
+    return rows
+
+
+def flip_section(flips: FlipReport) -> dict[str, Any]:
+    """A float encoder's flips per million LR bytes, between each two runtimes."""
+    first, second, worst = flips.worst
+    return {
+        "inputs": flips.inputs, "bytes_compared": flips.bytes_compared, "runtimes": list(flips.runtimes),
+        "flips_per_million": {"median": round(flips.median, 2), "worst": round(worst, 2),
+                              "worst_pair": [first, second]},
+        "largest_step": flips.largest_step,
+        "pairs": [{"runtimes": list(pair), "flips_per_million": round(value, 2)}
+                  for pair, value in flips.flips.items()],
+    }
+
+
+def write_report(report: Report, folder: Path, *, force: bool = False) -> tuple[Path, Path]:
+    """Write ``report.json`` and ``report.md``."""
+    return (write_atomically(folder / "report.json", (json.dumps(report, indent=2) + "\n").encode(), force=force),
+            write_atomically(folder / "report.md", markdown(report).encode(), force=force))
+
+
+def markdown(report: Report) -> str:
+    """The report for people."""
+    encoder, lines = report["encoder"], []
+    lines += [f"# Encoder {encoder['architecture']}", "",
+              f"{encoder['hr']} x {encoder['hr']} to {encoder['lr']} x {encoder['lr']}, from {report['source']}: "
+              f"{encoder['parameters']:,} parameters, {encoder['flops'] / 1e9:.2f} GFLOP a picture.", ""]
+    lines += _table(["file", "bytes", "SHA-256", "operations"],
+                    [[name, f"{entry['bytes']:,}", entry["sha256"][:16], _counts(entry["operations"])]
+                     for name, entry in report["files"].items()])
+    if "bound" in report:
+        bound = report["bound"]
+        lines += ["## Proof", "",
+                  f"No accumulator can exceed 2^{bound['worst_log2']:.2f} (limit 2^{bound['limit_log2']}), so every "
+                  "partial sum is an exact float32 number in any order.", ""]
+    if "runtimes" in report:
+        lines += ["## Compared with the int64 reference", "", f"Inputs: {_counts(report['inputs'])}.", ""]
+        lines += _table(["runtime", "inputs", "LR bytes", "differing", "ms a picture"],
+                        [[row["name"], row["inputs"], f"{row['bytes_compared']:,}", row["differing_bytes"],
+                          row.get("milliseconds", "")] for row in report["runtimes"]])
+    for key, title in (("float_contrast", "An ordinary float encoder of the same shape, for contrast"),
+                       ("flips", "Differences between runtimes")):
+        if key in report:
+            lines += [f"## {title}", "", flip_sentence(report[key]), ""]
+    lines += ["## Made by", "", f"{report['date']}, commit {report['commit'] or 'unknown'}, "
+              f"{report['machine']['processor']} ({report['machine']['system']} {report['machine']['architecture']}); "
+              + ", ".join(f"{name} {version}" for name, version in report["versions"].items()) + ".", ""]
+    return "\n".join(lines)
+
+
+def flip_sentence(section: Mapping[str, Any]) -> str:
+    """One sentence on a flip section."""
+    flips = section["flips_per_million"]
+    compared = f"(over {section['inputs']} inputs, {section['bytes_compared']:,} bytes)."
+    if not flips["worst"]:
+        return f"No LR byte happened to differ between two runtimes {compared}"
+    return (f"{flips['median']:g} of a million LR bytes flip between two runtimes (median of all pairs), "
+            f"{flips['worst']:g} between {flips['worst_pair'][0]} and {flips['worst_pair'][1]}, by at most "
+            f"{section['largest_step']} {compared}")
+
+
+def onnx_operations(path: Path) -> Counter[str]:
+    """Operation kinds of an ONNX file."""
+    import onnx
+
+    return Counter(node.op_type for node in onnx.load(str(path)).graph.node)
+
+
+def tflite_operations(path: Path) -> Counter[str]:
+    """Operation kinds of a TFLite file."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
+    names = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
+    # Old readers look at the 8-bit deprecated code, new operations only have the other.
+    kinds = [names[max(code.builtinCode, code.deprecatedBuiltinCode)] for code in model.operatorCodes]
+    return Counter(kinds[operator.opcodeIndex] for graph in model.subgraphs for operator in graph.operators)
+
+
+def coreml_operations(path: Path) -> Counter[str]:
+    """Operation kinds of a Core ML package, constants not counted."""
+    from export.proof.mil_interpreter import MilProgram
+
+    return Counter({kind: count for kind, count in MilProgram(path).operations.items() if kind != "const"})
+
+
+OPERATIONS = {"onnx": onnx_operations, "tflite": tflite_operations, "coreml": coreml_operations}
+"""Format -> function that counts the operations of a file."""
+
+
+def _fingerprint(path: Path) -> dict[str, Any]:
+    """Size and SHA-256 of a file; of a folder, over its files' paths and hashes in sorted order."""
+    if path.is_file():
+        return {"bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    whole = hashlib.sha256()
+    for file in files:
+        whole.update(f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.relative_to(path).as_posix()}\n".encode())
+    return {"bytes": sum(file.stat().st_size for file in files), "sha256": whole.hexdigest()}
+
+
+def _commit() -> str | None:
+    """The checkout's commit, marked when files differ from it; None outside a checkout."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():  # installed: a repository around it would be somebody else's
+        return None
+    try:
+        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True)
+        state = subprocess.run(["git", "status", "--porcelain", "--untracked-files=no"], cwd=root, capture_output=True,
+                               text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head.stdout.strip() + (" with changes" if state.stdout.strip() else "")
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or "unknown processor"
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.items())
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    return [*lines, *("| " + " | ".join(str(cell) for cell in row) + " |" for row in rows), ""]

@@ -1,0 +1,177 @@
+"""Every way this machine can run an exported encoder, as functions from pictures to LRs.
+
+A runtime is loaded from the artefact on disk, except torch, which has no file and runs the graph itself.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from codec_contract.errors import ExportError
+from edge_encoder.integer_network import INPUT
+from export.encoder.converter_output import captured_stderr
+from export.encoder.graph import OUTPUT, EncoderGraph
+from export.proof.mil_interpreter import MilProgram
+
+FORMATS = {"tflite": "encoder.tflite", "coreml": "encoder.mlpackage", "onnx": "encoder.onnx"}
+"""Format -> file name, in the order of reports."""
+THREADS = (1, 2)
+LARGE_BATCH = 16
+"""From this batch on torch without oneDNN takes NNPACK's Winograd kernels."""
+MAX_TENSOR_BYTES = 1 << 30
+"""Batches are smaller where one tensor of a batch would be larger than this."""
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """``encode`` maps uint8 ``[N, hr, hr, 3]`` to uint8 ``[N, lr, lr, 3]`` for N = ``batch`` (or fewer, unless
+    ``fixed_batch``)."""
+
+    name: str
+    encode: Callable[[np.ndarray], np.ndarray]
+    batch: int = 1
+    fixed_batch: bool = False
+    concurrent: bool = True
+    """Whether it may run beside others in one process; torch's switches are global."""
+    slow: bool = False
+    """Whether it is tens of times slower than the others, as reference kernels are."""
+
+
+def load_runtimes(graph: EncoderGraph, artefacts: Mapping[str, Path]) -> list[Runtime]:
+    """All runtimes for ``artefacts`` (format -> path) and torch.
+
+    Raises:
+        ExportError: an unknown format, a file that cannot be loaded, or a runtime that is not installed.
+    """
+    batch = large_batch(graph)
+    loaders: dict[str, Callable[[Path], Iterable[Runtime]]] = {
+        "tflite": tflite_runtimes, "coreml": coreml_runtimes, "onnx": lambda path: onnx_runtimes(path, batch)}
+    runtimes: list[Runtime] = []
+    for kind, path in artefacts.items():
+        if kind not in loaders:
+            raise ExportError(f"no runtime reads the format {kind!r}; known are {', '.join(loaders)}")
+        runtimes += loaders[kind](path)
+    return runtimes + torch_runtimes(graph)
+
+
+def large_batch(graph: EncoderGraph) -> int:
+    """`LARGE_BATCH`, or less where memory forbids it (float encoders that run at full resolution)."""
+    return max(1, min(LARGE_BATCH, MAX_TENSOR_BYTES // graph.largest_tensor()))
+
+
+def onnx_runtimes(path: Path, large_batch: int = LARGE_BATCH) -> list[Runtime]:
+    """ONNX Runtime's CPU provider; one thread runs single pictures, two threads batches."""
+    import onnxruntime
+
+    runtimes = []
+    levels = onnxruntime.GraphOptimizationLevel
+    for label, level in (("all", levels.ORT_ENABLE_ALL), ("no", levels.ORT_DISABLE_ALL)):
+        for threads in THREADS:
+            options = onnxruntime.SessionOptions()
+            options.graph_optimization_level = level
+            options.intra_op_num_threads = threads
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+            options.log_severity_level = 3
+            try:
+                session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            except Exception as error:  # the exception types are not public
+                raise ExportError(f"ONNX Runtime cannot load {path}: {error}") from error
+            batch = 1 if threads == 1 else large_batch
+            runtimes.append(Runtime(
+                f"ONNX Runtime {onnxruntime.__version__}, {label} optimizations, {_threads(threads)}, batch {batch}",
+                _session_encoder(session), batch))
+    return runtimes
+
+
+def _session_encoder(session: Any) -> Callable[[np.ndarray], np.ndarray]:
+    def encode(rgb: np.ndarray) -> np.ndarray:
+        lr: np.ndarray = session.run([OUTPUT], {INPUT: rgb})[0]
+        return lr
+
+    return encode
+
+
+def tflite_runtimes(path: Path) -> list[Runtime]:
+    """LiteRT with its XNNPACK delegate, with its own kernels, and with the reference kernels."""
+    try:
+        from ai_edge_litert.interpreter import Interpreter, OpResolverType
+    except ImportError as error:
+        raise ExportError(f"checking TFLite needs LiteRT ({error}); pip install 'edgegrain[export]'") from error
+    kernels = (("XNNPACK", OpResolverType.AUTO), ("without delegate", OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES),
+               ("reference kernels", OpResolverType.BUILTIN_REF))
+    runtimes = []
+    for label, resolver in kernels:
+        for threads in THREADS:
+            try:
+                with captured_stderr():  # announces its delegate
+                    interpreter = Interpreter(str(path), num_threads=threads, experimental_op_resolver_type=resolver)
+                    interpreter.allocate_tensors()
+                    run = interpreter.get_signature_runner()
+            except (RuntimeError, ValueError) as error:
+                raise ExportError(f"LiteRT cannot load {path}: {error}") from error
+            runtimes.append(Runtime(f"LiteRT {_version('ai-edge-litert')}, {label}, {_threads(threads)}",
+                                    _keeping(interpreter, run), slow=resolver == OpResolverType.BUILTIN_REF))
+    return runtimes
+
+
+def _keeping(interpreter: Any, run: Any) -> Callable[[np.ndarray], np.ndarray]:
+    def encode(rgb: np.ndarray) -> np.ndarray:
+        lr: np.ndarray = run(**{INPUT: rgb})[OUTPUT].copy()
+        return lr
+
+    encode.interpreter = interpreter  # type: ignore[attr-defined]  # the runner does not own it
+    return encode
+
+
+def coreml_runtimes(path: Path) -> list[Runtime]:
+    """The numpy interpreter; on macOS also Core ML itself, on the CPU."""
+    program = MilProgram(path)
+    runtimes = [Runtime("Core ML program, numpy interpreter", program.predict)]
+    if sys.platform == "darwin":
+        runtimes.append(Runtime("Core ML, CPU only", _coreml_predictor(path), concurrent=False))
+    return runtimes
+
+
+def _coreml_predictor(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+    import coremltools
+    from PIL import Image
+
+    model = coremltools.models.MLModel(str(path), compute_units=coremltools.ComputeUnit.CPU_ONLY)
+
+    def encode(rgb: np.ndarray) -> np.ndarray:
+        lr = model.predict({INPUT: Image.fromarray(rgb[0])})[OUTPUT]
+        return np.asarray(lr).transpose(0, 2, 3, 1).astype(np.uint8)
+
+    return encode
+
+
+def torch_runtimes(graph: EncoderGraph) -> list[Runtime]:
+    """torch eager with oneDNN, and without it at a batch where NNPACK takes over."""
+    try:
+        import torch
+    except ImportError as error:
+        raise ExportError(f"checking against torch needs torch ({error}); pip install 'edgegrain[export]'") from error
+    from export.proof.torch_executor import torch_encoder
+
+    version, batch = torch.__version__.split("+")[0], large_batch(graph)
+    return [
+        Runtime(f"torch {version} eager, oneDNN, batch 1", torch_encoder(graph, onednn=True), concurrent=False),
+        Runtime(f"torch {version} eager, oneDNN off, batch {batch}", torch_encoder(graph, onednn=False), batch,
+                fixed_batch=True, concurrent=False),
+    ]
+
+
+def _threads(count: int) -> str:
+    return "1 thread" if count == 1 else f"{count} threads"
+
+
+def _version(distribution: str) -> str:
+    from importlib.metadata import version
+
+    return version(distribution)

@@ -1,0 +1,84 @@
+"""Runs an encoder graph eagerly with torch: the runtime that training and servers use."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from export.encoder.graph import (
+    Add,
+    Clip,
+    Concat,
+    Conv,
+    EncoderGraph,
+    Exp,
+    Floor,
+    LeakyRelu,
+    Multiply,
+    Node,
+    Scale,
+    Sigmoid,
+)
+
+
+def torch_encoder(graph: EncoderGraph, *, onednn: bool, double: bool = False) -> Callable[[np.ndarray], np.ndarray]:
+    """A function from uint8 ``[N, hr, hr, 3]`` to uint8 ``[N, lr, lr, 3]``.
+
+    Args:
+        graph: the encoder.
+        onednn: False leaves the convolutions to torch's own kernels and NNPACK (Winograd, from batch 16 on).
+        double: compute in float64: the yardstick for float encoders.
+    """
+    import torch
+    import torch.nn.functional as F
+
+    dtype = torch.float64 if double else torch.float32
+    constants = {node.name: (torch.from_numpy(np.ascontiguousarray(node.weight)).to(dtype),
+                             torch.from_numpy(np.ascontiguousarray(node.bias)).to(dtype))
+                 for node in graph.nodes if isinstance(node, Conv)}
+
+    def convolve(node: Conv, x: torch.Tensor) -> torch.Tensor:
+        weight, bias = constants[node.name]
+        top, left, bottom, right = node.padding
+        if (top, left) == (bottom, right) and top == left:
+            return F.conv2d(x, weight, bias, node.strides, top, groups=node.groups)
+        return F.conv2d(F.pad(x, (left, right, top, bottom)), weight, bias, node.strides, groups=node.groups)
+
+    def _onednn(enabled: bool) -> Any:
+        warnings.simplefilter("ignore")  # newer torch remarks on TF32 for GPUs whenever these flags are touched
+        return torch.backends.mkldnn.flags(enabled=enabled)
+
+    def operation(node: Node, inputs: list[torch.Tensor]) -> torch.Tensor:
+        x = inputs[0]
+        match node:
+            case Conv():
+                return convolve(node, x)
+            case Add():
+                return x + inputs[1]
+            case Multiply():
+                return x * inputs[1]
+            case Floor():
+                return x.floor()
+            case Sigmoid():
+                return x.sigmoid()
+            case Exp():
+                return x.exp()
+            case Clip():
+                return x.clamp(node.low, node.high)
+            case Scale():
+                return x * node.factor + node.offset
+            case LeakyRelu():
+                return F.leaky_relu(x, node.slope)
+            case Concat():
+                return torch.cat(inputs, 1)
+
+    @torch.inference_mode()
+    def encode(rgb: np.ndarray) -> np.ndarray:
+        with warnings.catch_warnings(), _onednn(onednn):
+            lr = graph.run(torch.from_numpy(np.ascontiguousarray(rgb.transpose(0, 3, 1, 2))).to(dtype), operation)
+        return lr.to(torch.uint8).numpy().transpose(0, 2, 3, 1)
+
+    return encode

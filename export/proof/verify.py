@@ -1,0 +1,161 @@
+"""Exports against the int64 reference, byte by byte; float encoders against each other."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from codec_contract.errors import ExportError
+from edge_encoder.integer_network import IntegerNetwork, run_reference
+from export.encoder.graph import EncoderGraph, exact_graph
+from export.proof.proof_inputs import CheckInput
+from export.proof.runtimes import Runtime, load_runtimes
+
+Progress = Callable[[int], None]
+"""Called with the number of inputs done since the last call."""
+
+
+@dataclass
+class RuntimeResult:
+    """What one runtime did on all inputs, compared with the int64 reference."""
+
+    name: str
+    inputs: int = 0
+    bytes_compared: int = 0
+    differing_bytes: int = 0
+    first_difference: str | None = None
+    """Name of the first input whose LR differs."""
+
+    @property
+    def exact(self) -> bool:
+        """Whether every byte agreed (and there were any)."""
+        return self.bytes_compared > 0 and self.differing_bytes == 0
+
+
+@dataclass(frozen=True)
+class FlipReport:
+    """How far apart runtimes are that run one float encoder, in LR bytes per million."""
+
+    runtimes: tuple[str, ...]
+    inputs: int
+    bytes_compared: int
+    flips: Mapping[tuple[str, str], float] = field(repr=False)
+    """For every pair of runtimes."""
+    largest_step: int
+    """Largest difference of one byte, in levels."""
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.flips.values())
+
+    @property
+    def worst(self) -> tuple[str, str, float]:
+        """The two runtimes that differ most, and their flips per million."""
+        (first, second), flips = max(self.flips.items(), key=lambda item: item[1])
+        return first, second, flips
+
+
+def verify(network: IntegerNetwork, artefacts: Mapping[str, Path], inputs: Iterable[CheckInput], *,
+           progress: Progress | None = None, runtimes: Sequence[Runtime] | None = None) -> list[RuntimeResult]:
+    """Compare every runtime with `run_reference`.
+
+    Args:
+        network: the integers that were exported.
+        artefacts: format (``tflite``, ``coreml``, ``onnx``) -> file.
+        inputs: consumed once, a batch at a time.
+        progress: told after every batch.
+        runtimes: instead of all those `load_runtimes` finds.
+
+    Returns:
+        One row a runtime. Differences are counted, not raised: `require_exact` raises.
+    """
+    runtimes = runtimes or load_runtimes(exact_graph(network), artefacts)
+    results = {runtime.name: RuntimeResult(runtime.name) for runtime in runtimes}
+
+    def reference(rgb: np.ndarray) -> np.ndarray:
+        return run_reference(network, rgb)
+
+    truth = Runtime("int64 reference", reference)
+    for chunk, lrs in _run_all([truth, *runtimes], inputs):
+        expected = lrs.pop(truth.name)
+        for name, lr in lrs.items():
+            result, wrong = results[name], lr != expected
+            result.inputs += len(chunk)
+            result.bytes_compared += expected.size
+            result.differing_bytes += int(wrong.sum())
+            if result.first_difference is None and wrong.any():
+                result.first_difference = chunk[int(wrong.any((1, 2, 3)).argmax())].name
+        if progress:
+            progress(len(chunk))
+    return list(results.values())
+
+
+def require_exact(results: Sequence[RuntimeResult]) -> None:
+    """Raise `ExportError` naming every runtime that gave a wrong byte, or that compared none."""
+    wrong = [result for result in results if not result.exact]
+    if wrong or not results:
+        lines = [f"{result.name}: {result.differing_bytes} of {result.bytes_compared} LR bytes differ"
+                 + (f", first on {result.first_difference}" if result.first_difference else "") for result in wrong]
+        raise ExportError("the exported encoder does not compute the integer network's bytes:\n  "
+                          + "\n  ".join(lines or ["nothing was compared"]))
+
+
+def count_flips(graph: EncoderGraph, artefacts: Mapping[str, Path], inputs: Iterable[CheckInput], *,
+                progress: Progress | None = None) -> FlipReport:
+    """Run a float encoder everywhere but on slow runtimes; count LR bytes that differ between each two."""
+    runtimes = [runtime for runtime in load_runtimes(graph, artefacts) if not runtime.slow]
+    collected: dict[str, list[np.ndarray]] = {runtime.name: [] for runtime in runtimes}
+    count = 0
+    for chunk, lrs in _run_all(runtimes, inputs):
+        for name, lr in lrs.items():
+            collected[name].append(lr)
+        count += len(chunk)
+        if progress:
+            progress(len(chunk))
+    outputs = {name: np.concatenate(parts).astype(np.int16) for name, parts in collected.items()}
+    steps = {pair: np.abs(outputs[pair[0]] - outputs[pair[1]]) for pair in itertools.combinations(outputs, 2)}
+    size = next(iter(outputs.values())).size
+    return FlipReport(
+        runtimes=tuple(outputs), inputs=count, bytes_compared=size,
+        flips={pair: 1e6 * np.count_nonzero(step) / size for pair, step in steps.items()},
+        largest_step=max(int(step.max()) for step in steps.values()))
+
+
+def median_latency(runtime: Runtime, picture: np.ndarray, repeats: int = 15) -> float:
+    """Median seconds for one uint8 ``[hr, hr, 3]`` picture after a warm-up call."""
+    batch = np.repeat(picture[None], runtime.batch if runtime.fixed_batch else 1, 0)
+    runtime.encode(batch)
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        runtime.encode(batch)
+        seconds.append((time.perf_counter() - start) / len(batch))
+    return statistics.median(seconds)
+
+
+def _run_all(runtimes: Sequence[Runtime], inputs: Iterable[CheckInput]
+             ) -> Iterator[tuple[list[CheckInput], dict[str, np.ndarray]]]:
+    """Batches of inputs with every runtime's LRs ``[N, lr, lr, 3]``, by name."""
+    iterator = iter(inputs)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        while chunk := list(itertools.islice(iterator, max(runtime.batch for runtime in runtimes))):
+            rgb = np.stack([item.picture for item in chunk])
+            futures = {runtime.name: pool.submit(_run, runtime, rgb) for runtime in runtimes if runtime.concurrent}
+            lrs = {runtime.name: futures[runtime.name].result() for runtime in runtimes if runtime.concurrent}
+            lrs |= {runtime.name: _run(runtime, rgb) for runtime in runtimes if not runtime.concurrent}
+            yield chunk, lrs
+
+
+def _run(runtime: Runtime, rgb: np.ndarray) -> np.ndarray:
+    if runtime.fixed_batch and len(rgb) < runtime.batch:  # repeat pictures, drop their LRs
+        return runtime.encode(rgb[np.arange(runtime.batch) % len(rgb)])[: len(rgb)]
+    return np.concatenate([runtime.encode(rgb[start : start + runtime.batch])
+                           for start in range(0, len(rgb), runtime.batch)])

@@ -1,0 +1,150 @@
+"""`AsyncRemoteCodec`: the asyncio twin of `sdk.remote.remote_codec`."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable, Iterable
+from types import TracebackType
+from typing import TYPE_CHECKING, TypeVar
+
+from PIL import Image
+
+from codec_contract.errors import EdgegrainError
+from codec_contract.fit import MAX_PIXELS, Fit, Size
+from edge_encoder.preprocessing import WHITE, Colour, Picture
+from sdk.inputs import Received, read_received
+from sdk.payload import Payload
+from sdk.remote import http_calls as calls
+from sdk.remote.http_calls import Call, RemoteBundle
+from sdk.remote.remote_codec import as_retries, client_options, request_options, unreachable
+from sdk.remote.retries import DEFAULT_RETRIES, Retries
+
+if TYPE_CHECKING:
+    import httpx
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class AsyncRemoteCodec:
+    """`RemoteCodec` for asyncio: the same verbs to be awaited, with the same arguments and errors.
+
+    Example:
+        async with sdk.connect_async("http://host:8000") as remote:
+            pictures = await remote.restore_batch(payloads)
+    """
+
+    def __init__(
+        self, url: str, *, token: str | None = None, timeout: float = 30.0, retries: Retries | int = DEFAULT_RETRIES,
+        concurrency: int = 8,
+    ) -> None:
+        """Arguments and errors as `sdk.connect`."""
+        self.url = calls.check_url(url)
+        self._httpx = calls.require_httpx()
+        self._retries = as_retries(retries)
+        self._concurrency = concurrency
+        self._client: httpx.AsyncClient = self._httpx.AsyncClient(
+            **client_options(self._httpx, self.url, token, timeout, concurrency))
+        self._bundles: list[RemoteBundle] | None = None
+
+    async def compress(
+        self, picture: Picture, fit: Fit = "pad", *, bundle: str | None = None, background: Colour = WHITE,
+        max_pixels: int = MAX_PIXELS,
+    ) -> Payload:
+        """Let the service compress one picture."""
+        data = await asyncio.to_thread(calls.picture_file, picture, background, max_pixels)
+        return Payload(await self._send(calls.compress_call(data, fit, background, bundle)))
+
+    async def compress_batch(
+        self, pictures: Iterable[Picture], fit: Fit = "pad", *, bundle: str | None = None, background: Colour = WHITE,
+        max_pixels: int = MAX_PIXELS,
+    ) -> list[Payload]:
+        """Compress pictures, several at a time, in order; errors name the position, counted from 0."""
+        return await self._each("picture", pictures, lambda picture: self.compress(
+            picture, fit, bundle=bundle, background=background, max_pixels=max_pixels))
+
+    async def restore(
+        self, payload: Received, *, bundle: str | None = None, size: Size = "original", max_pixels: int = MAX_PIXELS,
+        strength: float | None = None,
+    ) -> Image.Image:
+        """Let the service restore one payload or bare LR."""
+        received = await asyncio.to_thread(read_received, payload)
+        data = received if isinstance(received, bytes) else calls.payload_of_lr(received, await self._known(), bundle)
+        answer = await self._send(calls.restore_call(data, size, bundle, strength))
+        return await asyncio.to_thread(calls.read_picture, answer, max_pixels)
+
+    async def restore_batch(
+        self, payloads: Iterable[Received], *, bundle: str | None = None, size: Size = "original",
+        max_pixels: int = MAX_PIXELS, strength: float | None = None,
+    ) -> list[Image.Image]:
+        """Restore payloads, several at a time, in order; errors name the position, counted from 0."""
+        return await self._each("payload", payloads, lambda payload: self.restore(
+            payload, bundle=bundle, size=size, max_pixels=max_pixels, strength=strength))
+
+    async def bundles(self) -> list[RemoteBundle]:
+        """The bundles that the service offers."""
+        return calls.read_bundles(await self._send(calls.bundles_call()))
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    async def __aenter__(self) -> AsyncRemoteCodec:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"AsyncRemoteCodec({self.url!r})"
+
+    async def _known(self) -> list[RemoteBundle]:
+        if self._bundles is None:
+            self._bundles = await self.bundles()
+        return self._bundles
+
+    async def _each(
+        self, kind: str, items: Iterable[Item], work: Callable[[Item], Awaitable[Result]]
+    ) -> list[Result]:
+        room = asyncio.Semaphore(self._concurrency)
+
+        async def placed(index: int, item: Item) -> Result:
+            async with room:
+                try:
+                    return await work(item)
+                except EdgegrainError as error:
+                    raise type(error)(f"{kind} {index}: {error}") from error
+
+        tasks = [asyncio.create_task(placed(index, item)) for index, item in enumerate(items)]
+        try:
+            return [await task for task in tasks]
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _send(self, call: Call) -> bytes:
+        """The answer's body, after as many attempts as it takes."""
+        waited = 0.0
+        for attempt in itertools.count(1):
+            retry_after: float | None = None
+            try:
+                response = await self._client.request(**request_options(call))
+                if response.is_success:
+                    return bytes(response.content)
+                refusal = calls.read_refusal(
+                    response.status_code, response.headers.get("retry-after"), response.content)
+                failure, retry_after = refusal.error, refusal.retry_after
+                if not refusal.passing:
+                    raise failure
+            except self._httpx.TransportError as error:
+                failure = unreachable(self.url, error)
+            pause = self._retries.pause(attempt, waited, retry_after)
+            if pause is None:
+                raise failure
+            await asyncio.sleep(pause)
+            waited += pause
+        raise AssertionError("the loop above ends by returning or raising")

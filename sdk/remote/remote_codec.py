@@ -1,0 +1,204 @@
+"""`RemoteCodec`: the SDK's verbs, done by a service."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from PIL import Image
+
+from codec_contract.errors import EdgegrainError, ServiceError
+from codec_contract.fit import MAX_PIXELS, Fit, Size
+from edge_encoder.preprocessing import WHITE, Colour, Picture
+from sdk.inputs import Received, read_received
+from sdk.payload import Payload
+from sdk.remote import http_calls as calls
+from sdk.remote.http_calls import Call, RemoteBundle
+from sdk.remote.retries import DEFAULT_RETRIES, Retries
+
+if TYPE_CHECKING:
+    import httpx
+
+CONNECT_SECONDS = 5.0
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class RemoteCodec:
+    """The verbs of `Codec` over HTTP. Connections are reused; it may be shared by threads; close it when done.
+
+    Passing trouble (no connection, a full queue, a worker that died) is met by asking again, never earlier than the
+    service's ``Retry-After`` allows. `PayloadError` and `ImageError` mean what they mean locally, `ServiceError` is
+    all else.
+
+    Example:
+        with sdk.connect("http://host:8000") as remote:
+            picture = remote.restore("me.grain")
+    """
+
+    def __init__(
+        self, url: str, *, token: str | None = None, timeout: float = 30.0, retries: Retries | int = DEFAULT_RETRIES,
+        concurrency: int = 8,
+    ) -> None:
+        """Arguments and errors as `sdk.connect`."""
+        self.url = calls.check_url(url)
+        self._httpx = calls.require_httpx()
+        self._retries = as_retries(retries)
+        self._concurrency = concurrency
+        self._client: httpx.Client = self._httpx.Client(
+            **client_options(self._httpx, self.url, token, timeout, concurrency))
+        self._asking = threading.Lock()
+        self._bundles: list[RemoteBundle] | None = None
+
+    def compress(
+        self, picture: Picture, fit: Fit = "pad", *, bundle: str | None = None, background: Colour = WHITE,
+        max_pixels: int = MAX_PIXELS,
+    ) -> Payload:
+        """Let the service compress one picture. Files travel as they are; `sdk.compress` does it without any travel.
+
+        Args:
+            picture: as for `sdk.compress`.
+            bundle: id of a bundle of the service; None for its first.
+
+        Raises:
+            ImageError: the picture cannot be read, or is refused.
+            ServiceError: the service cannot be reached, or refuses the request.
+        """
+        data = calls.picture_file(picture, background, max_pixels)
+        return Payload(self._send(calls.compress_call(data, fit, background, bundle)))
+
+    def compress_batch(
+        self, pictures: Iterable[Picture], fit: Fit = "pad", *, bundle: str | None = None, background: Colour = WHITE,
+        max_pixels: int = MAX_PIXELS,
+    ) -> list[Payload]:
+        """Compress pictures, several at a time, in order; errors name the position, counted from 0."""
+        return self._each("picture", pictures, lambda picture: self.compress(
+            picture, fit, bundle=bundle, background=background, max_pixels=max_pixels))
+
+    def restore(
+        self, payload: Received, *, bundle: str | None = None, size: Size = "original", max_pixels: int = MAX_PIXELS,
+        strength: float | None = None,
+    ) -> Image.Image:
+        """Let the service restore one payload or bare LR.
+
+        Args:
+            payload: as for `sdk.restore`.
+            bundle: id of a bundle of the service; None for the one the payload names.
+            size: ``"original"`` or ``"native"``.
+            max_pixels: refuse a larger picture from the service; it has a limit of its own.
+            strength: as for `sdk.restore`, for bundles with that control.
+
+        Raises:
+            PayloadError: the payload is damaged, or of a bundle that the service has not.
+            ImageError: the LR fits no bundle, or the picture is larger than the service makes.
+            ServiceError: the service cannot be reached, or refuses the request.
+        """
+        received = read_received(payload)
+        data = received if isinstance(received, bytes) else calls.payload_of_lr(received, self._known(), bundle)
+        return calls.read_picture(self._send(calls.restore_call(data, size, bundle, strength)), max_pixels)
+
+    def restore_batch(
+        self, payloads: Iterable[Received], *, bundle: str | None = None, size: Size = "original",
+        max_pixels: int = MAX_PIXELS, strength: float | None = None,
+    ) -> list[Image.Image]:
+        """Restore payloads, several at a time, in order; errors name the position, counted from 0."""
+        return self._each("payload", payloads, lambda payload: self.restore(
+            payload, bundle=bundle, size=size, max_pixels=max_pixels, strength=strength))
+
+    def bundles(self) -> list[RemoteBundle]:
+        """The bundles that the service offers."""
+        return calls.read_bundles(self._send(calls.bundles_call()))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def __enter__(self) -> RemoteCodec:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"RemoteCodec({self.url!r})"
+
+    def _known(self) -> list[RemoteBundle]:
+        with self._asking:
+            if self._bundles is None:
+                self._bundles = self.bundles()
+            return self._bundles
+
+    def _each(self, kind: str, items: Iterable[Item], work: Callable[[Item], Result]) -> list[Result]:
+        def placed(numbered: tuple[int, Item]) -> Result:
+            try:
+                return work(numbered[1])
+            except EdgegrainError as error:
+                raise type(error)(f"{kind} {numbered[0]}: {error}") from error
+
+        with ThreadPoolExecutor(self._concurrency) as pool:
+            futures = [pool.submit(placed, numbered) for numbered in enumerate(items)]
+            try:
+                return [future.result() for future in futures]
+            except BaseException:
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+
+    def _send(self, call: Call) -> bytes:
+        """The answer's body, after as many attempts as it takes."""
+        waited = 0.0
+        for attempt in itertools.count(1):
+            retry_after: float | None = None
+            try:
+                response = self._client.request(**request_options(call))
+                if response.is_success:
+                    return bytes(response.content)
+                refusal = calls.read_refusal(
+                    response.status_code, response.headers.get("retry-after"), response.content)
+                failure, retry_after = refusal.error, refusal.retry_after
+                if not refusal.passing:
+                    raise failure
+            except self._httpx.TransportError as error:
+                failure = unreachable(self.url, error)
+            pause = self._retries.pause(attempt, waited, retry_after)
+            if pause is None:
+                raise failure
+            time.sleep(pause)
+            waited += pause
+        raise AssertionError("the loop above ends by returning or raising")
+
+
+def as_retries(retries: Retries | int) -> Retries:
+    """A number of attempts as `Retries`."""
+    return retries if isinstance(retries, Retries) else Retries(attempts=retries)
+
+
+def client_options(httpx: Any, url: str, token: str | None, timeout: float, concurrency: int) -> dict[str, Any]:
+    """Arguments of an httpx client."""
+    from codec_contract.version import __version__
+
+    return {
+        "base_url": url,
+        "headers": {"User-Agent": f"edgegrain/{__version__}",
+                    **({} if token is None else {"Authorization": f"Bearer {token}"})},
+        "timeout": httpx.Timeout(timeout, connect=min(timeout, CONNECT_SECONDS)),
+        "limits": httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
+    }
+
+
+def request_options(call: Call) -> dict[str, Any]:
+    """Arguments of an httpx client's ``request``."""
+    return {"method": call.method, "url": call.path, "params": dict(call.parameters), "headers": dict(call.headers),
+            "content": call.body}
+
+
+def unreachable(url: str, error: Exception) -> ServiceError:
+    """The error for a request that got no answer."""
+    return ServiceError(f"the service at {url} cannot be reached: {error or type(error).__name__}")

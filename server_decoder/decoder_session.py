@@ -1,0 +1,260 @@
+"""Run a decoder on ONNX Runtime: LR in, picture out, on the device that was asked for or not at all."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from codec_contract.errors import BundleError, DeviceError, ImageError
+from codec_contract.quantization import dequantize, quantize
+from server_decoder.cuda_ops.library import needs_library, register_library
+from server_decoder.io_binding import BoundRuns
+from server_decoder.providers import (
+    PROVIDERS,
+    CudaOptions,
+    Device,
+    create_session,
+    device_failure,
+    first_line,
+    is_lack_of_memory,
+    limit_arena,
+    not_active,
+    preload_cuda,
+    provider_chain,
+    require_provider,
+)
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+__all__ = ["INPUT", "NOISE", "OUTPUT", "PROVIDERS", "CudaOptions", "DecoderSession", "Device", "require_provider"]
+
+logger = logging.getLogger(__name__)
+
+INPUT, NOISE, OUTPUT = "lr", "noise", "hr"
+LATENT = "z"
+"""Input of IRN's decoders that may be left out: what an LR does not determine, at its most likely by default."""
+STRENGTH = "strength"
+"""Input of GCFSR's decoders that may be left out: the factor s of every picture."""
+
+
+class DecoderSession:
+    """A decoder, loaded once and used from any number of threads.
+
+    The model takes ``lr`` float32 ``[B, 3, h, w]`` in [-1, 1] and gives ``hr`` float32 ``[B, 3, H, W]`` in about
+    [-1, 1], any B. Its weights may be stored as float16; they are widened while it loads. A model may also take
+    ``noise`` float32 ``[B, ...]`` from N(0, 1), which is drawn here from a seed, or ``strength`` float32 ``[B]``.
+
+    Attributes:
+        device: ``"cpu"`` or ``"cuda"``.
+        lr_size: (width, height) of the LR it takes; None where the model leaves it open.
+        providers: ONNX Runtime's execution providers that are active, the first one preferred.
+        takes_seed: whether the picture depends on the seed.
+        takes_strength: whether it takes a factor s per picture ([GCFSR] 3.5).
+        graphs: whether batch sizes that were warmed up are replayed as CUDA graphs.
+    """
+
+    def __init__(
+        self, model: bytes | str | os.PathLike[str], device: Device = "cpu", threads: int | None = None, *,
+        memory_limit: int | None = None, cuda: CudaOptions | None = None, strength: float | None = None,
+    ) -> None:
+        """Load a decoder.
+
+        Args:
+            model: the bytes of an ONNX file, or its path.
+            device: where it runs. ``"cuda"`` needs onnxruntime-gpu, the extra ``edgegrain[gpu]``.
+            threads: threads that work on one picture on the CPU; None for ONNX Runtime's choice (all cores).
+            memory_limit: most bytes that this session may take for weights and activations; None for no limit. A batch
+                that needs more is a `DeviceMemoryError`.
+            cuda: how the CUDA provider works; None for the defaults.
+            strength: of pictures that are decoded without one, for models that take one; None for the model's own.
+
+        Raises:
+            DeviceError: the device is unknown, or its provider is not installed or did not become active; or the model
+                has fused ops, and their library is not built or not for this device (docs/cuda_ops.md); a
+                `DeviceMemoryError` if the weights need more memory than there is.
+            BundleError: the model cannot be read, or is no decoder of this kind.
+        """
+        import onnxruntime
+
+        self.device = device
+        require_provider(device)
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4  # nothing: what goes wrong is said by the exceptions below
+        if threads is not None:
+            if threads < 1:
+                raise DeviceError(f"threads must be at least 1, got {threads}")
+            options.intra_op_num_threads = threads
+        if memory_limit is not None and memory_limit < 1:
+            raise DeviceError(f"memory_limit is in bytes and at least 1, got {memory_limit}")
+        source = bytes(model) if isinstance(model, (bytes, bytearray, memoryview)) else str(Path(model))
+        if needs_library(source):
+            register_library(options, device)
+        cuda = cuda or CudaOptions()
+        if device == "cuda":
+            preload_cuda()
+        elif memory_limit is not None:
+            limit_arena(options, memory_limit)
+        self._session, self.graphs = _start(source, options, device, cuda, memory_limit)
+        self.providers: tuple[str, ...] = tuple(self._session.get_providers())
+        self.lr_size, self._noise = _check_signature(self._session)
+        self.takes_seed = self._noise is not None
+        self.takes_strength = _takes_strength(self._session)
+        self._strength = strength if self.takes_strength else None
+        self._bound = BoundRuns(self._session, device, cuda.device_id, graphs=self.graphs) if device == "cuda" else None
+
+    def decode(
+        self, lr: npt.NDArray[np.uint8], seed: int = 0, z: npt.NDArray[np.float32] | None = None,
+        strength: float | Sequence[float] | None = None,
+    ) -> npt.NDArray[np.uint8]:
+        """Decode LRs, uint8 ``[B, h, w, 3]``, to pictures, uint8 ``[B, H, W, 3]``.
+
+        Args:
+            lr: the pictures.
+            seed: of the noise, where the model takes some (`takes_seed`). All pictures of a batch get the same noise,
+                so what an LR becomes does not depend on its neighbours.
+            z: float32 ``[B, C, h, w]``, for models with that input (`LATENT`).
+            strength: one number for all pictures or one each, for models with that input (`takes_strength`).
+
+        Raises:
+            ImageError: ``lr`` has another type, rank or size than the decoder takes; or there is a strength for a
+                model that takes none, or not one for every picture.
+            DeviceError: the device failed; a `DeviceMemoryError` if it was for lack of memory. The session can be used
+                further.
+        """
+        feeds = self._feeds(lr, seed)
+        if z is not None:
+            feeds[LATENT] = z
+        if strength is not None:
+            feeds[STRENGTH] = self._strengths(strength, len(lr))
+        try:
+            hr = self._bound.run(feeds) if self._bound else self._session.run([OUTPUT], feeds)[0]
+        except Exception as error:  # ONNX Runtime's have no common class
+            raise device_failure(error, self.device, "decoding") from error
+        return np.ascontiguousarray(quantize(hr).transpose(0, 2, 3, 1))
+
+    def warm_up(self, batch: int | Iterable[int] = 1) -> None:
+        """Decode grey LRs, so that the first real ones do not pay for memory and kernel selection.
+
+        Args:
+            batch: a batch size, or all that will be served. On CUDA these keep their buffers from now on and are
+                replayed as CUDA graphs (`graphs`).
+
+        Raises:
+            BundleError: the decoder leaves its LR size open.
+            DeviceError: as `decode`.
+        """
+        if self.lr_size is None:
+            raise BundleError("the decoder leaves its LR size open; warm it up by decoding an LR of the size you use")
+        width, height = self.lr_size
+        for size in [batch] if isinstance(batch, int) else batch:
+            grey = np.full((size, height, width, 3), 128, np.uint8)
+            if self._bound is None:
+                self.decode(grey)
+                continue
+            try:
+                self._bound.keep(self._feeds(grey, 0))
+            except Exception as error:
+                raise device_failure(error, self.device, f"warming up for batches of {size}") from error
+
+    def _feeds(self, lr: npt.NDArray[np.uint8], seed: int) -> dict[str, npt.NDArray[np.float32]]:
+        if not isinstance(lr, np.ndarray) or lr.dtype != np.uint8 or lr.ndim != 4 or lr.shape[3] != 3 or not lr.size:
+            found = f"{lr.dtype} {list(lr.shape)}" if isinstance(lr, np.ndarray) else type(lr).__name__
+            raise ImageError(f"the decoder takes LRs as uint8 [B, h, w, 3], got {found}")
+        if self.lr_size is not None and lr.shape[2:0:-1] != self.lr_size:
+            width, height = self.lr_size
+            raise ImageError(
+                f"the decoder takes LRs of {width} x {height}, got {lr.shape[2]} x {lr.shape[1]}; "
+                "load the bundle the LR was made with"
+            )
+        values = np.ascontiguousarray(dequantize(lr.astype(np.float32)).transpose(0, 3, 1, 2))  # [B, 3, h, w]
+        feeds = {INPUT: values}
+        if self._strength is not None:  # given always, so that buffers and CUDA graphs fit every batch
+            feeds[STRENGTH] = self._strengths(self._strength, len(values))
+        if self._noise is None:
+            return feeds
+        sizes = dict(zip(self._session.get_inputs()[0].shape, values.shape, strict=True))
+        shape = [size if isinstance(size, int) else sizes[size] for size in self._noise[1:]]
+        drawn = np.random.default_rng(seed).standard_normal((1, *shape), np.float32)
+        return {**feeds, NOISE: np.repeat(drawn, len(values), axis=0)}
+
+
+    def _strengths(self, strength: float | Sequence[float], count: int) -> npt.NDArray[np.float32]:
+        """float32 ``[count]``."""
+        if not self.takes_strength:
+            raise ImageError("this decoder takes no strength; decode without one")
+        values = np.asarray(strength, np.float32)
+        if values.shape not in ((), (count,)):
+            raise ImageError(f"a batch of {count} takes one strength, or {count}; got {values.size}")
+        return np.ascontiguousarray(np.broadcast_to(values, (count,)))
+
+
+def _takes_strength(session: onnxruntime.InferenceSession) -> bool:
+    """Whether a strength may be given: an input whose value stands in the file.
+
+    Raises:
+        BundleError: it has another type or rank.
+    """
+    for item in session.get_overridable_initializers():
+        if item.name == STRENGTH:
+            if (item.type, len(item.shape)) != ("tensor(float)", 1):
+                raise BundleError(f"not a decoder: it takes {STRENGTH} as {item.type} {item.shape}, expected "
+                                  "tensor(float) [B]")
+            return True
+    return False
+
+
+def _start(source: bytes | str, options: onnxruntime.SessionOptions, device: Device, cuda: CudaOptions,
+           memory_limit: int | None) -> tuple[onnxruntime.InferenceSession, bool]:
+    """The session, and whether it captures CUDA graphs.
+
+    Raises:
+        DeviceError: the device's provider did not start.
+        BundleError: the model cannot be loaded.
+    """
+    provider = PROVIDERS[device]
+    graphs = device == "cuda" and cuda.graphs
+    try:
+        session = create_session(source, options, provider_chain(device, cuda, memory_limit))
+    except Exception as error:  # ONNX Runtime has no common class for what a damaged model raises
+        if graphs and "graph capture" in str(error):
+            logger.warning("this decoder runs without CUDA graphs: %s", first_line(error))
+            return _start(source, options, device, replace(cuda, graphs=False), memory_limit)
+        if is_lack_of_memory(error):
+            raise device_failure(error, device, "loading the decoder") from error
+        if device == "cuda" and "cud" in str(error).lower():  # CUDA or cuDNN
+            raise not_active(device, provider, (), first_line(error)) from error
+        raise BundleError(f"the decoder cannot be loaded: {first_line(error)}") from error
+    if provider not in session.get_providers():
+        raise not_active(device, provider, tuple(session.get_providers()))
+    return session, graphs
+
+
+def _check_signature(session: onnxruntime.InferenceSession) -> tuple[tuple[int, int] | None, list[int | str] | None]:
+    """The LR size and the noise's shape, after checking that the model is a decoder: ``lr`` -> ``hr``, float32, rank 4,
+    or ``lr`` and ``noise`` of a shape that follows from ``lr``'s.
+    """
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    for kind, name, found in (("input", INPUT, inputs[:1]), ("output", OUTPUT, outputs)):
+        right = [(item.name, item.type, len(item.shape)) for item in found] == [(name, "tensor(float)", 4)]
+        if not right or (isinstance(found[0].shape[1], int) and found[0].shape[1] != 3):
+            signature = ", ".join(f"{item.name} {item.type} {item.shape}" for item in found) or "nothing"
+            raise BundleError(
+                f"not a decoder: its {kind} is {signature}, expected {name!r}, tensor(float) [B, 3, height, width]")
+    noise: list[int | str] | None = None
+    for item in inputs[1:]:
+        noise = list(item.shape)
+        batch, known = inputs[0].shape[0], {size for size in inputs[0].shape if isinstance(size, str)}
+        follows = noise[:1] == [batch] and all(isinstance(size, int) or size in known for size in noise)
+        if (item.name, item.type) != (NOISE, "tensor(float)") or not follows:
+            raise BundleError(f"not a decoder: beside {INPUT!r} it takes {item.name} {item.type} {item.shape}, only "
+                              f"{NOISE!r}, tensor(float) of a shape that follows from {INPUT!r}'s, can be given")
+    height, width = inputs[0].shape[2:]
+    return ((width, height) if isinstance(width, int) and isinstance(height, int) else None), noise

@@ -1,0 +1,1 @@
+"""Face super-resolution without an encoder of its own: GLEAN and GCFSR."""

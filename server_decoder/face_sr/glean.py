@@ -1,0 +1,230 @@
+"""GLEAN: a frozen generator as a bank of details between an encoder and a decoder ([GLEAN], Chan et al., CVPR 2021).
+
+    LR ─ RRDBs ─ f(lr) ─ … ─ f(8) ─ f(4) ─ linear ── a code for every layer of the bank
+           │       │          │       │
+           │      conv       conv    conv              encoder
+           │       │          │       │
+           │   ┌ g(lr) ←── g(8) ←── g(4)               bank: StyleGAN2 or MobileStyleGAN, its weights frozen
+           │   └→ g(2 lr) ─→ … ─→ g(size)
+           │         │               │
+           └─ up ─ concat ─ up ─ … ─ concat ─ conv ─ picture        decoder
+
+At the resolutions of the encoder the bank's features and the encoder's are concatenated and convolved on their way
+through the bank; beyond them the bank's features go to the decoder. The bank's own picture is not used, nor is what the
+authors' public code fuses into it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from codec_contract.errors import ModelError
+from server_decoder.generative_prior import GenerativePrior
+from server_decoder.grain.prior_config import PriorConfig
+from server_decoder.grain.rrdb import NEGATIVE_SLOPE, RRDB, initialize
+from server_decoder.mobile_stylegan.generator import MOBILE_STYLEGAN_256
+from server_decoder.stylegan2.synthesis import CONFIG_F_1024
+
+KIND = "glean"
+RGB = 3
+BASE = 4
+
+
+@dataclass(frozen=True)
+class GLEANConfig:
+    """Shape of the network; the defaults are the authors' for 64x (16 to 1024).
+
+    Attributes:
+        prior: the bank.
+        lr: side of the LR, a power of two from 8 on.
+        rrdb: RRDB blocks of the encoder.
+        width: their channels.
+        growth: of their dense blocks.
+        head: channels before the picture.
+        widest: most channels of encoder and decoder; the bank's own, which are 512 at low resolutions, by default.
+        code_channels: of the 4 x 4 features that the codes come from; 0 for those of the encoder's coarsest ones.
+        join_kernel: side of the convolutions that join both kinds of features in the bank.
+        around_mean: codes are offsets from the mean code; else they are the codes, as in the paper.
+    """
+
+    prior: PriorConfig = PriorConfig("stylegan2", CONFIG_F_1024)
+    lr: int = 16
+    rrdb: int = 23
+    width: int = 64
+    growth: int = 32
+    head: int = 64
+    widest: int = 512
+    code_channels: int = 0
+    join_kernel: int = 3
+    around_mean: bool = False
+
+    def __post_init__(self) -> None:
+        if self.lr < 2 * BASE or self.lr & (self.lr - 1):
+            raise ValueError(f"lr must be a power of two from {2 * BASE} on, got {self.lr}")
+        if self.lr >= self.prior.size:
+            raise ValueError(f"the bank makes pictures of {self.prior.size}, the LR must be smaller than that, got "
+                             f"{self.lr}")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values; `from_dict` reads them back."""
+        return {"kind": KIND, **asdict(self)}
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> GLEANConfig:
+        """The configuration that `as_dict` described.
+
+        Raises:
+            KeyError, TypeError, ValueError: it describes none.
+        """
+        plain = {name: value for name, value in fields.items() if name != "kind"}
+        return cls(**{**plain, "prior": PriorConfig.from_dict(plain["prior"])})
+
+
+PRESETS: dict[str, GLEANConfig] = {
+    **{f"glean-1024-x{1024 // lr}": GLEANConfig(lr=lr) for lr in (16, 32, 64, 128)},
+    # Ours, for hours of a CPU or minutes of a GPU.
+    "glean-256-x16-light": GLEANConfig(PriorConfig("mobile-stylegan", MOBILE_STYLEGAN_256, compact=True), 16, rrdb=2,
+                                       head=24, widest=48, code_channels=24, join_kernel=1, around_mean=True),
+}
+"""Name -> configuration."""
+
+
+class RRDBFeatures(nn.Module):
+    """ESRGAN's trunk without its upsampling: convolution, RRDB blocks, convolution, around them a residual."""
+
+    def __init__(self, config: GLEANConfig) -> None:
+        super().__init__()
+        self.conv_first = nn.Conv2d(RGB, config.width, 3, padding=1)
+        self.body = nn.Sequential(*(RRDB(config.width, config.growth) for _ in range(config.rrdb)))
+        self.conv_body = nn.Conv2d(config.width, config.width, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv_first(x)
+        return x + self.conv_body(self.body(x))
+
+
+class BankFusion(nn.Module):
+    """The bank's features and the encoder's, concatenated and convolved: what the next layers of the bank take.
+
+    A new one lets the bank's pass unchanged.
+    """
+
+    def __init__(self, bank: int, encoded: int, kernel: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(bank + encoded, bank, kernel, padding=kernel // 2)
+        with torch.no_grad():
+            self.conv.weight.zero_()
+            nn.init.dirac_(self.conv.weight[:, :bank])
+            nn.init.zeros_(self.conv.bias)  # type: ignore[arg-type]
+
+    def forward(self, g: Tensor, encoded: Tensor) -> Tensor:
+        return self.conv(torch.cat([g, encoded.to(g.dtype)], 1))
+
+
+class Doubling(nn.Module):
+    """A 3x3 convolution to four times the channels, then pixel shuffle."""
+
+    def __init__(self, channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, 4 * out_channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pixel_shuffle(self.conv(x), 2)
+
+
+class GLEAN(nn.Module):
+    """LR ``[B, 3, lr, lr]`` in [-1, 1] -> picture ``[B, 3, S, S]`` in about [-1, 1]. The bank inside is frozen."""
+
+    def __init__(self, config: GLEANConfig = PRESETS["glean-1024-x64"], prior: GenerativePrior | None = None) -> None:
+        """Random weights, except for the given ``prior``.
+
+        Raises:
+            ModelError: the prior has another size than the configuration's.
+        """
+        super().__init__()
+        self.config = config
+        self.prior = config.prior.build() if prior is None else prior
+        if self.prior.size != config.prior.size:
+            raise ModelError(f"the bank must make pictures of {config.prior.size}x{config.prior.size}, this one makes "
+                             f"{self.prior.size}x{self.prior.size}")
+        self.prior.requires_grad_(False).eval()
+        bank = self.prior.feature_channels
+        finest = min(bank[max(bank)], config.widest)
+
+        def channels(side: int) -> int:
+            return min(bank.get(side, finest), config.widest)
+
+        self.features = RRDBFeatures(config)
+        self.head = nn.Conv2d(config.width, channels(config.lr), 3, padding=1)
+        sides = [config.lr >> step for step in range((config.lr // BASE).bit_length())]  # lr, ..., 8, 4
+        self.down = nn.ModuleList(_halving(channels(a), channels(b)) for a, b in zip(sides, sides[1:], strict=False))
+        last = config.code_channels or channels(BASE)
+        self.to_codes = nn.Sequential(
+            nn.Conv2d(channels(BASE), last, 3, padding=1), nn.LeakyReLU(NEGATIVE_SLOPE), nn.Flatten(),
+            nn.Linear(BASE * BASE * last, self.prior.code_count * self.prior.code_width))
+        self.fusions = nn.ModuleDict({
+            str(side): BankFusion(bank[side], channels(side), config.join_kernel) for side in reversed(sides)})
+        ups: list[nn.Module] = []
+        side, width = config.lr, channels(config.lr)
+        while side < config.prior.size:
+            ups.append(Doubling(width, channels(2 * side)))
+            side *= 2
+            width = channels(side) + bank.get(side, 0)
+        self.up = nn.ModuleList(ups)
+        self.to_rgb = nn.Sequential(nn.Conv2d(width, config.head, 3, padding=1), nn.LeakyReLU(NEGATIVE_SLOPE),
+                                    nn.Conv2d(config.head, RGB, 3, padding=1))
+        self._initialize()
+
+    def train(self, mode: bool = True) -> GLEAN:
+        """As in every module, but the bank stays in evaluation mode."""
+        super().train(mode)
+        self.prior.eval()
+        return self
+
+    @torch.no_grad()
+    def _initialize(self) -> None:
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Conv2d) and not name.startswith(("prior.", "fusions.", "features.body.")):
+                initialize(module)
+        for module in self.to_codes:
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=0.1 * module.in_features**-0.5)
+                nn.init.zeros_(module.bias)
+
+    def forward(self, lr: Tensor) -> Tensor:
+        """Restore faces.
+
+        Raises:
+            ModelError: the LR has another size.
+        """
+        side = self.config.lr
+        if lr.shape[1:] != (RGB, side, side):
+            raise ModelError(f"this GLEAN takes LRs of [batch, 3, {side}, {side}], got {list(lr.shape)}")
+        x = F.leaky_relu(self.head(self.features(lr)), NEGATIVE_SLOPE)
+        encoded = {side: x}
+        for down in self.down:
+            side //= 2
+            encoded[side] = down(encoded[2 * side])
+        codes = self.to_codes(encoded[BASE]).unflatten(1, (self.prior.code_count, -1))
+        if self.config.around_mean:
+            codes = codes + self.prior.mean_code
+        joins = {int(name): partial(fusion, encoded=encoded[int(name)]) for name, fusion in self.fusions.items()}
+        details = self.prior(codes, offsets=joins).features
+        for up in self.up:
+            x = up(x)
+            g = details.get(x.shape[-1])
+            x = x if g is None else torch.cat([x, g.to(x.dtype)], 1)
+        return self.to_rgb(x)
+
+
+def _halving(channels: int, out_channels: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(channels, out_channels, 3, stride=2, padding=1), nn.LeakyReLU(NEGATIVE_SLOPE),
+        nn.Conv2d(out_channels, out_channels, 3, padding=1), nn.LeakyReLU(NEGATIVE_SLOPE))

@@ -1,0 +1,111 @@
+"""What every generative prior offers GRAIN: codes in, a picture and its features out ([GRAIN] 3.3)."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from codec_contract.errors import ModelError
+
+
+class Synthesis(NamedTuple):
+    """What a generator makes of codes.
+
+    Attributes:
+        picture: ``[B, 3, S, S]``, about [-1, 1], not clipped.
+        features: f_gen by resolution, coarse to fine: ``{4: [B, C, 4, 4], 8: [B, C, 8, 8], ...}``.
+    """
+
+    picture: Tensor
+    features: dict[int, Tensor]
+
+
+Offset = Tensor | Callable[[Tensor], Tensor]
+"""What happens to features between two resolutions: something is added, or a function replaces them."""
+Offsets = Mapping[int, Offset]
+
+
+class GenerativePrior(nn.Module, ABC):
+    """A generator with codes per layer (W+). Its parameters stay frozen inside GRAIN ([GRAIN] 3.5).
+
+    Subclasses set the attributes below in their constructor and implement `map` and `synthesize`.
+
+    Attributes:
+        size: side of the picture it makes.
+        code_resolutions: for every code, the resolution of the layer it steers; coarse to fine. Its length is L.
+        feature_channels: channels of f_gen by resolution.
+        mean_code: ``[code_width]``, the mean of W; the centre of truncation and the origin of predicted codes.
+    """
+
+    size: int
+    code_resolutions: tuple[int, ...]
+    feature_channels: dict[int, int]
+    mean_code: Tensor
+    code_width: int = 512
+
+    @property
+    def code_count(self) -> int:
+        return len(self.code_resolutions)
+
+    @abstractmethod
+    def map(self, z: Tensor) -> Tensor:
+        """Latents ``[B, code_width]`` from N(0, 1) -> codes in W, ``[B, code_width]``."""
+
+    @abstractmethod
+    def synthesize(self, codes: Tensor, noise: list[Tensor] | None, offsets: Offsets) -> Synthesis:
+        """What `forward` does with codes and offsets of the right shapes."""
+
+    def forward(self, codes: Tensor, noise: list[Tensor] | None = None, offsets: Offsets | None = None) -> Synthesis:
+        """Codes in W+ -> picture and features.
+
+        Args:
+            codes: ``[B, L, code_width]``.
+            noise: of every layer; None for the stored constant noise.
+            offsets: what is added to features on their way through the generator, by resolution, ``[B, C, r, r]``; or
+                a function that replaces them by others of that shape. The features that come out are those that went
+                on.
+
+        Raises:
+            ModelError: codes or offsets have another shape.
+        """
+        if codes.ndim != 3 or codes.shape[1:] != (self.code_count, self.code_width):
+            raise ModelError(f"codes must have the shape [batch, {self.code_count}, {self.code_width}] for this prior, "
+                             f"got {list(codes.shape)}; broadcast() makes them of one code in W")
+        offsets = offsets or {}
+        for resolution, offset in offsets.items():
+            expected = (self.feature_channels.get(resolution), resolution, resolution)
+            if expected[0] is None or isinstance(offset, Tensor) and tuple(offset.shape[1:]) != expected:
+                shape = f"has the shape {list(offset.shape)}" if isinstance(offset, Tensor) else "has no features"
+                raise ModelError(f"the offset at {resolution}x{resolution} {shape}; this prior has features of "
+                                 f"{self.feature_channels} channels")
+        return self.synthesize(codes, noise, offsets)
+
+    def broadcast(self, w: Tensor) -> Tensor:
+        """One code per picture, ``[B, code_width]`` -> the same code for every layer, ``[B, L, code_width]``."""
+        return w[:, None].expand(-1, self.code_count, -1)
+
+    def truncate(self, codes: Tensor, psi: float) -> Tensor:
+        """Pull codes towards the mean: ``mean + psi * (codes - mean)``. Any shape that ends in ``code_width``."""
+        return torch.lerp(self.mean_code.expand_as(codes), codes, psi)
+
+
+def shifted(features: Tensor, offsets: Offsets) -> Tensor:
+    """Features ``[B, C, r, r]`` with the offset of their resolution, if there is one."""
+    offset = offsets.get(features.shape[-1])
+    if offset is None:
+        return features
+    return features + offset.to(features.dtype) if isinstance(offset, Tensor) else offset(features)
+
+
+def digest(module: nn.Module) -> str:
+    """SHA-256 over a module's weights, hexadecimal."""
+    total = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        total.update(name.encode())
+        total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()

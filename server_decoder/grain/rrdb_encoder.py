@@ -1,0 +1,163 @@
+"""The float encoder of GRAIN: an RRDB network behind stride-2 convolutions ([GRAIN] 3.2 (1)).
+
+Blocks as in ESRGAN: a residual dense block joins five 3x3 convolutions densely and adds a fifth of the last to its
+input; three of them, scaled and added again, are one residual-in-residual dense block (RRDB). Parameters carry the
+names of the public checkpoints, so those load strictly. A float encoder is not exact: runtimes round differently, and
+an LR byte flips now and then. `edge_encoder.twin` is the exact one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from codec_contract.errors import BundleError, ImageError
+from codec_contract.quantization import dequantize, quantize
+
+LEAKY_SLOPE = 0.2
+RESIDUAL_SCALE = 0.2
+
+
+@dataclass(frozen=True)
+class FloatEncoderConfig:
+    """Shape of the encoder; the defaults are the paper's for 1024 -> 16.
+
+    Attributes:
+        channels: feature channels everywhere.
+        growth: channels that every convolution of a dense block adds.
+        blocks: RRDBs at LR size.
+        scale: stride-2 convolutions; the LR's side is the picture's over 2^scale.
+    """
+
+    channels: int = 64
+    growth: int = 32
+    blocks: int = 10
+    scale: int = 6
+
+    @property
+    def name(self) -> str:
+        return f"rrdb-c{self.channels}-g{self.growth}-b{self.blocks}-s{self.scale}"
+
+
+class ResidualDenseBlock(nn.Module):
+    """Five 3x3 convolutions, each seeing the input and all outputs before it."""
+
+    def __init__(self, channels: int, growth: int) -> None:
+        super().__init__()
+        self.conv1 = _conv(channels, growth)
+        self.conv2 = _conv(channels + growth, growth)
+        self.conv3 = _conv(channels + 2 * growth, growth)
+        self.conv4 = _conv(channels + 3 * growth, growth)
+        self.conv5 = _conv(channels + 4 * growth, channels)
+
+    def convs(self) -> tuple[nn.Conv2d, ...]:
+        """The convolutions in order; all but the last are followed by a leaky ReLU."""
+        return self.conv1, self.conv2, self.conv3, self.conv4, self.conv5
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = [x]
+        for conv in self.convs()[:-1]:
+            features.append(_leaky(conv(torch.cat(features, 1))))
+        return x + RESIDUAL_SCALE * self.conv5(torch.cat(features, 1))  # [B, channels, h, w]
+
+
+class RRDB(nn.Module):
+    """Three dense blocks in a row, a fifth of their result added to the input."""
+
+    def __init__(self, channels: int, growth: int) -> None:
+        super().__init__()
+        self.RDB1 = ResidualDenseBlock(channels, growth)
+        self.RDB2 = ResidualDenseBlock(channels, growth)
+        self.RDB3 = ResidualDenseBlock(channels, growth)
+
+    def dense_blocks(self) -> tuple[ResidualDenseBlock, ...]:
+        return self.RDB1, self.RDB2, self.RDB3
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x
+        for block in self.dense_blocks():
+            y = block(y)
+        return x + RESIDUAL_SCALE * y
+
+
+class RRDBEncoder(nn.Module):
+    """Picture ``[B, 3, H, W]`` in [-1, 1] -> LR ``[B, 3, H / 2^scale, W / 2^scale]`` in about [-1, 1]."""
+
+    def __init__(self, config: FloatEncoderConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or FloatEncoderConfig()
+        width = config.channels
+        self.conv_first = _conv(3, width)
+        # Sequences with an activation, as in the checkpoints: "body.0.0.weight".
+        self.body = nn.Sequential(*(
+            nn.Sequential(_conv(width, width, stride=2), nn.LeakyReLU(LEAKY_SLOPE)) for _ in range(config.scale)))
+        self.RRDB_trunk = nn.Sequential(*(RRDB(width, config.growth) for _ in range(config.blocks)))
+        self.trunk_conv = _conv(width, width)
+        self.out = nn.Sequential(_conv(width, width), nn.LeakyReLU(LEAKY_SLOPE), _conv(width, 3))
+
+    def forward(self, picture: Tensor) -> Tensor:
+        shallow = self.body(self.conv_first(picture))  # [B, channels, h, w]
+        return self.out(shallow + self.trunk_conv(self.RRDB_trunk(shallow)))
+
+    @torch.inference_mode()
+    def encode(self, rgb: np.ndarray) -> np.ndarray:
+        """uint8 ``[N, H, W, 3]`` -> uint8 ``[N, h, w, 3]``, quantized by the rule of the contract."""
+        factor = 2**self.config.scale
+        if rgb.dtype != np.uint8 or rgb.ndim != 4 or rgb.shape[3] != 3 or any(s % factor for s in rgb.shape[1:3]):
+            raise ImageError(f"the encoder takes uint8 [N, H, W, 3] with sides divisible by {factor}, got {rgb.dtype} "
+                             f"{list(rgb.shape)}")
+        picture = dequantize(torch.from_numpy(np.ascontiguousarray(rgb.transpose(0, 3, 1, 2))).float())
+        return quantize(self(picture).numpy().transpose(0, 2, 3, 1))
+
+
+def load_rrdb_encoder(path: str | Path) -> RRDBEncoder:
+    """Read an encoder from a ``.safetensors`` file or a torch checkpoint (tensors only, nothing is unpickled).
+
+    Official checkpoints hold the encoder under ``enc.`` inside ``state_dict``. The sizes follow from the tensors;
+    every tensor must be used and none may be missing.
+
+    Raises:
+        BundleError: the file holds no such encoder.
+    """
+    path = Path(path)
+    state: object
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch and safetensors raise many kinds for a damaged or malicious file
+        raise BundleError(f"{path} is not a readable checkpoint: {error}") from error
+    tensors = state.get("state_dict", state) if isinstance(state, dict) else {}
+    prefixed = {key.removeprefix("enc."): value for key, value in tensors.items() if key.startswith("enc.")}
+    return rrdb_encoder_from_state(prefixed or tensors, origin=str(path))
+
+
+def rrdb_encoder_from_state(state: Mapping[str, Tensor], origin: str = "the checkpoint") -> RRDBEncoder:
+    """Build the encoder whose tensors these are and load them strictly; see `load_rrdb_encoder`."""
+    scale = len({match[1] for key in state if (match := re.match(r"body\.(\d+)\.", key))})
+    blocks = len({match[1] for key in state if (match := re.match(r"RRDB_trunk\.(\d+)\.", key))})
+    try:
+        channels = int(state["conv_first.weight"].shape[0])
+        growth = int(state["RRDB_trunk.0.RDB1.conv1.weight"].shape[0])
+        encoder = RRDBEncoder(FloatEncoderConfig(channels, growth, blocks, scale))
+        encoder.load_state_dict(dict(state), strict=True)
+    except (KeyError, IndexError, AttributeError, RuntimeError) as error:
+        raise BundleError(f"{origin} holds no RRDB encoder of GRAIN's layout: {error}") from error
+    return encoder.eval()
+
+
+def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, 3, stride, 1)
+
+
+def _leaky(x: Tensor) -> Tensor:
+    return nn.functional.leaky_relu(x, LEAKY_SLOPE)

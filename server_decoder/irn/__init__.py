@@ -1,0 +1,1 @@
+"""IRN, invertible image rescaling ([IRN], Xiao et al., ECCV 2020)."""

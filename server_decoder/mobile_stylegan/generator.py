@@ -1,0 +1,338 @@
+"""MobileStyleGAN (Belousov, arXiv:2104.04767): a StyleGAN2 distilled to separable convolutions and Haar wavelets.
+
+A layer multiplies its input by the style (modulation), convolves with constant weights, adds noise and bias, and ends
+in a leaky ReLU. Demodulation is folded into the constant weights, so nothing but the modulation depends on the code.
+Upsampling is an inverse Haar transform: a quarter of the channels is the low band, the rest the details.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import save as serialize
+from torch import Tensor, nn
+
+from codec_contract.errors import ModelError
+from codec_contract.files import write_atomically
+from server_decoder.generative_prior import GenerativePrior, Offsets, Synthesis, shifted
+from server_decoder.weight_file import read_header, read_weights
+
+NEGATIVE_SLOPE = 0.2
+_MAPPING_GAIN = math.sqrt(2)  # keeps the second moment through a leaky ReLU; StyleGAN2's convention
+_NORM_EPSILON = 1e-8
+_BASE = 4  # side of the learned constant
+HEADS = ("wavelet", "rgb")
+
+FORMAT = "edgegrain-mobile-stylegan-1"
+_HEADS = "heads."  # prefix of a file's RGB heads by resolution, beside the generator's own tensors
+
+
+@dataclass(frozen=True)
+class MobileStyleGANConfig:
+    """Sizes of a MobileStyleGAN.
+
+    Attributes:
+        size: side of its picture, a power of two.
+        head: ``"wavelet"``: a modulated 1x1 convolution to the 12 Haar bands of the picture, so the last block works
+            at half the side; ``"rgb"``: a plain 1x1 convolution on the last block, which works at the full side (a
+            prior that was cut).
+        channel_base: a layer at resolution r has ``min(channel_max, channel_base // r)`` channels, as in StyleGAN2.
+        channel_max: most channels of a layer, a multiple of four.
+        code_width: length of z and of a code.
+        mapping_layers: fully connected layers from z to w.
+    """
+
+    size: int = 1024
+    head: str = "wavelet"
+    channel_base: int = 32768
+    channel_max: int = 512
+    code_width: int = 512
+    mapping_layers: int = 8
+
+    def __post_init__(self) -> None:
+        if self.head not in HEADS:
+            raise ValueError(f"unknown head {self.head!r}; expected one of {', '.join(HEADS)}")
+        smallest = 2 * _BASE * (2 if self.head == "wavelet" else 1)  # one block
+        if self.size < smallest or self.size & (self.size - 1):
+            raise ValueError(f"size must be a power of two from {smallest} on with a {self.head} head, got {self.size}")
+        if any(self.channels(resolution) < 4 or self.channels(resolution) % 4 for resolution in self.resolutions):
+            raise ValueError(f"every layer needs a multiple of four channels, one part per Haar band; got {self}")
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> MobileStyleGANConfig:
+        """The configuration that ``dataclasses.asdict`` wrote."""
+        return cls(**fields)
+
+    @property
+    def resolutions(self) -> tuple[int, ...]:
+        """Sides of the feature maps: 4, 8, ..."""
+        last = self.size // 2 if self.head == "wavelet" else self.size
+        return tuple(2**power for power in range(2, last.bit_length()))
+
+    @property
+    def code_resolutions(self) -> tuple[int, ...]:
+        """The resolution each code steers: one code for 4x4, two per block, one for a wavelet head."""
+        blocks = tuple(resolution for resolution in self.resolutions[1:] for _ in range(2))
+        return (_BASE, *blocks, *self.resolutions[-1:] * (self.head == "wavelet"))
+
+    def channels(self, resolution: int) -> int:
+        return min(self.channel_max, self.channel_base // resolution)
+
+    def cut(self, size: int) -> MobileStyleGANConfig:
+        """The part of this generator up to ``size``, with an RGB head there.
+
+        Raises:
+            ModelError: this generator has no features of that size.
+        """
+        if size not in self.resolutions[1:]:
+            raise ModelError(f"cannot cut this generator to {size}x{size}; its features come at "
+                             f"{', '.join(map(str, self.resolutions[1:]))}")
+        return replace(self, size=size, head="rgb")
+
+
+MOBILE_STYLEGAN_1024 = MobileStyleGANConfig()
+MOBILE_STYLEGAN_256 = MOBILE_STYLEGAN_1024.cut(256)
+MOBILE_STYLEGAN_512 = MOBILE_STYLEGAN_1024.cut(512)
+
+
+def inverse_haar(bands: Tensor) -> Tensor:
+    """Inverse Haar transform, doubled: ``[B, 4C, H, W]`` -> ``[B, C, 2H, 2W]``, channels-last in memory.
+
+    The bands lie one after another, C channels each: ll, the average, then the differences b1 between rows, b2 between
+    columns, b3 between diagonals. A 2x2 cell becomes (ll + b1 + b2 + b3, ll + b1 - b2 - b3; ll - b1 + b2 - b3,
+    ll - b1 - b2 + b3). The orthonormal transform has a factor of 1/2, which the callers put into their modulation.
+    """
+    batch, channels, height, width = bands.shape
+    ll, b1, b2, b3 = bands.permute(0, 2, 3, 1).chunk(4, dim=3)  # channels-last: neighbours are written in whole runs
+    upper, lower, even, odd = ll + b1, ll - b1, b2 + b3, b2 - b3
+    rows = torch.stack([torch.cat([upper + even, upper - even], dim=3), torch.cat([lower + odd, lower - odd], dim=3)],
+                       dim=2)  # [B, H, 2, W, 2C]
+    return rows.reshape(batch, 2 * height, 2 * width, channels // 4).permute(0, 3, 1, 2)
+
+
+class Affine(nn.Linear):
+    """A code's affine map to a style: one factor per channel."""
+
+    def __init__(self, code_width: int, channels: int) -> None:
+        super().__init__(code_width, channels)
+        nn.init.normal_(self.weight, std=code_width**-0.5)
+        nn.init.ones_(self.bias)
+
+
+def modulate(x: Tensor, style: Tensor) -> Tensor:
+    """``x`` ``[B, C, H, W]`` times ``style`` ``[B, C]``."""
+    return x * style[:, :, None, None]
+
+
+class SeparableConv(nn.Module):
+    """A depthwise 3x3 convolution and a 1x1 convolution with bias."""
+
+    def __init__(self, channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False)
+        self.pointwise = nn.Conv2d(channels, out_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.pointwise(self.depthwise(x))
+
+
+class StyledConv(nn.Module):
+    """Modulation, convolution, noise, bias, leaky ReLU."""
+
+    noise: Tensor
+
+    def __init__(self, conv: nn.Conv2d | SeparableConv, channels: int, resolution: int, code_width: int) -> None:
+        super().__init__()
+        self.affine = Affine(code_width, channels)
+        self.conv = conv
+        self.noise_strength = nn.Parameter(torch.zeros(()))
+        self.register_buffer("noise", torch.randn(1, 1, resolution, resolution))
+
+    def forward(self, x: Tensor, code: Tensor, noise: Tensor | None) -> Tensor:
+        return self.convolve(modulate(x, self.affine(code)), noise)
+
+    def convolve(self, x: Tensor, noise: Tensor | None) -> Tensor:
+        """What follows the modulation."""
+        x = self.conv(x)
+        # In place, where it saves two passes over memory: a convolution's gradient does not need its output.
+        x.add_((self.noise_strength * (self.noise if noise is None else noise)).to(x.dtype))
+        return F.leaky_relu_(x, NEGATIVE_SLOPE)
+
+
+class Block(nn.Module):
+    """Twice the resolution: modulation and inverse Haar transform, then two styled convolutions."""
+
+    def __init__(self, channels: int, out_channels: int, resolution: int, code_width: int) -> None:
+        super().__init__()
+        self.affine = Affine(code_width, channels)
+        self.conv1 = StyledConv(SeparableConv(channels // 4, out_channels), channels // 4, resolution, code_width)
+        self.conv2 = StyledConv(SeparableConv(out_channels, out_channels), out_channels, resolution, code_width)
+
+    def forward(self, x: Tensor, code1: Tensor, code2: Tensor, noise: tuple[Tensor | None, Tensor | None]) -> Tensor:
+        """``code1`` steers the transform and the first convolution, ``code2`` the second."""
+        # The first convolution's modulation commutes with the transform: one multiplication at the low resolution.
+        style = 0.5 * self.affine(code1) * self.conv1.affine(code1).repeat(1, 4)
+        x = self.conv1.convolve(inverse_haar(modulate(x, style)), noise[0])
+        return self.conv2(x, code2, noise[1])
+
+
+class WaveletHead(nn.Module):
+    """Modulated 1x1 convolution to the picture's Haar bands, then their inverse transform."""
+
+    def __init__(self, channels: int, code_width: int) -> None:
+        super().__init__()
+        self.affine = Affine(code_width, channels)
+        self.conv = nn.Conv2d(channels, 12, 1)
+
+    def forward(self, x: Tensor, code: Tensor) -> Tensor:
+        return inverse_haar(0.5 * self.conv(modulate(x, self.affine(code))))
+
+
+class MappingNetwork(nn.Module):
+    """z -> w: normalization to unit second moment, then fully connected layers with leaky ReLU."""
+
+    def __init__(self, width: int, layers: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(layers))
+
+    def forward(self, z: Tensor) -> Tensor:
+        x = z * torch.rsqrt(z.square().mean(dim=1, keepdim=True) + _NORM_EPSILON)
+        for layer in self.layers:
+            x = F.leaky_relu(layer(x), NEGATIVE_SLOPE) * _MAPPING_GAIN
+        return x
+
+
+class MobileStyleGAN(GenerativePrior):
+    """The generator. Its codes: one for the first convolution, two per block, one for a wavelet head (16 at 1024)."""
+
+    def __init__(self, config: MobileStyleGANConfig = MOBILE_STYLEGAN_1024) -> None:
+        super().__init__()
+        self.config = config
+        self.size = config.size
+        self.code_width = width = config.code_width
+        self.code_resolutions = config.code_resolutions
+        self.feature_channels = {resolution: config.channels(resolution) for resolution in config.resolutions}
+        channels = list(self.feature_channels.values())
+        self.mapping = MappingNetwork(width, config.mapping_layers)
+        self.register_buffer("mean_code", torch.zeros(width))
+        self.input = nn.Parameter(torch.randn(1, channels[0], _BASE, _BASE))
+        self.conv = StyledConv(nn.Conv2d(channels[0], channels[0], 3, padding=1), channels[0], _BASE, width)
+        self.blocks = nn.ModuleList(
+            Block(a, b, resolution, width)
+            for a, b, resolution in zip(channels, channels[1:], config.resolutions[1:], strict=False))
+        self.head: WaveletHead | nn.Conv2d = (
+            WaveletHead(channels[-1], width) if config.head == "wavelet" else nn.Conv2d(channels[-1], 3, 1))
+
+    def map(self, z: Tensor) -> Tensor:
+        return self.mapping(z)
+
+    def synthesize(self, codes: Tensor, noise: list[Tensor] | None, offsets: Offsets) -> Synthesis:
+        """``noise``: one ``[1 or B, 1, r, r]`` of unit variance per convolution, coarse to fine."""
+        layers = 1 + 2 * len(self.blocks)
+        if noise is not None and len(noise) != layers:
+            raise ModelError(f"this prior has {layers} noise inputs, got {len(noise)}")
+        given: list[Tensor | None] = [None] * layers if noise is None else list(noise)
+        x = shifted(self.conv(self.input.expand(codes.shape[0], -1, -1, -1), codes[:, 0], given[0]), offsets)
+        features = {_BASE: x}
+        for index, block in enumerate(self.blocks):
+            first = 1 + 2 * index
+            x = shifted(block(x, codes[:, first], codes[:, first + 1], (given[first], given[first + 1])), offsets)
+            features[_BASE << (index + 1)] = x
+        picture = self.head(x, codes[:, -1]) if isinstance(self.head, WaveletHead) else self.head(x)
+        return Synthesis(picture, features)
+
+def save_mobile_stylegan(
+    model: MobileStyleGAN, path: str | Path, heads: Mapping[int, nn.Conv2d] | None = None,
+    metadata: Mapping[str, str] | None = None, force: bool = False,
+) -> Path:
+    """Write a generator as float32 safetensors, its configuration in the header.
+
+    Args:
+        model: the generator.
+        path: of the new file.
+        heads: 1x1 RGB heads by resolution, for `load_mobile_stylegan` to cut it there.
+        metadata: more lines for the header: where the weights come from, their licence.
+        force: replace the file if it exists.
+
+    Raises:
+        FileExistsError: the file exists and ``force`` is false.
+    """
+    state = dict(model.state_dict())
+    for size, head in (heads or {}).items():
+        state |= {f"{_HEADS}{size}.{name}": tensor for name, tensor in head.state_dict().items()}
+    tensors = {name: tensor.detach().float().cpu().contiguous() for name, tensor in state.items()}
+    header = {**(metadata or {}), "format": FORMAT, "config": json.dumps(asdict(model.config))}
+    return write_atomically(path, serialize(tensors, metadata=header), force=force)
+
+
+def load_mobile_stylegan(
+    path: str | Path, config: MobileStyleGANConfig | None = None, *, cut_to: int | None = None
+) -> MobileStyleGAN:
+    """A generator from our file, in evaluation mode, its parameters frozen.
+
+    Args:
+        path: what `save_mobile_stylegan` wrote.
+        config: the sizes that are expected of the result; None takes any.
+        cut_to: leave out the blocks above this resolution and use the file's RGB head there.
+
+    Raises:
+        ModelError: the file is not ours, holds other sizes, or has no head for ``cut_to``.
+    """
+    try:
+        header = read_header(path)
+        if header.get("format") != FORMAT:
+            raise ModelError(f"{path} is no MobileStyleGAN of ours (format {header.get('format')!r}, expected "
+                             f"{FORMAT!r}); edgegrain prior fetch writes one")
+        stored = MobileStyleGANConfig.from_dict(json.loads(header["config"]))
+        state = read_weights(path)
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, ModelError):
+            raise
+        raise ModelError(f"{path} cannot be read as a MobileStyleGAN: {error}") from error
+    wanted = stored if cut_to in (None, stored.size) else stored.cut(cut_to)
+    if config is not None and config != wanted:
+        hint = f"; cut_to={config.size} cuts it" if cut_to is None and config.size < stored.size else ""
+        raise ModelError(f"{path} holds a generator of {wanted}, expected {config}{hint}")
+    if wanted != stored:
+        state = _cut(state, wanted, path)
+    model = MobileStyleGAN(wanted)
+    try:
+        model.load_state_dict({name: tensor for name, tensor in state.items() if not name.startswith(_HEADS)})
+    except RuntimeError as error:
+        raise ModelError(f"{path} does not fit the sizes in its header: {error}") from error
+    return model.eval().requires_grad_(False)
+
+
+def cut(model: MobileStyleGAN, size: int, head: nn.Conv2d) -> MobileStyleGAN:
+    """A copy of the blocks of ``model`` up to ``size``, frozen, ending in a 1x1 convolution from there to RGB.
+
+    Raises:
+        ModelError: there are no features of that size.
+    """
+    config = model.config.cut(size)
+    heads = {f"{_HEADS}{size}.{name}": tensor for name, tensor in head.state_dict().items()}
+    shorter = MobileStyleGAN(config)
+    shorter.load_state_dict(_cut({**model.state_dict(), **heads}, config, "the model"))
+    return shorter.eval().requires_grad_(False)
+
+
+def _cut(state: Mapping[str, Tensor], config: MobileStyleGANConfig, path: str | Path) -> dict[str, Tensor]:
+    """The part of a whole generator's tensors that a cut one has."""
+    prefix = f"{_HEADS}{config.size}."
+    head = {name.replace(prefix, "head."): tensor for name, tensor in state.items() if name.startswith(prefix)}
+    if not head:
+        sizes = sorted({int(name.split(".")[1]) for name in state if name.startswith(_HEADS)})
+        raise ModelError(f"{path} has no RGB head at {config.size}x{config.size}; it has heads at "
+                         f"{', '.join(map(str, sizes)) or 'no resolution'}")
+    blocks = len(config.resolutions) - 1
+    kept = {name: tensor for name, tensor in state.items() if not name.startswith((_HEADS, "head."))
+            and not (name.startswith("blocks.") and int(name.split(".")[1]) >= blocks)}
+    return kept | head

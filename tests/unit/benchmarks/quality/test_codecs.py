@@ -1,0 +1,147 @@
+"""Codecs side by side on tiny bundles: groups by LR size, one budget per group, a table with everything in it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+from PIL import Image
+from typer.testing import CliRunner
+
+from benchmarks.quality import codecs
+from benchmarks.quality.codecs import USES, SideBySide, section, summary
+from benchmarks.quality.rescaling import BICUBIC, bicubic_pair
+from codec_contract.bundle.contract_id import lr_contract_id
+from codec_contract.errors import EdgegrainError
+from codec_contract.fit import PREPROCESSING
+from codec_contract.lr_coder.coder import CoderTables
+from edge_encoder.golden_inputs import make_golden
+from edge_encoder.integer_network import digest, run_reference, save
+from edgegrain.evaluation.result_cache import Journal
+from edgegrain.evaluation.results import CLASSICAL_BY_LPIPS, CLASSICAL_BY_PSNR
+from edgegrain.metrics.psnr_ssim import psnr
+from export.encoder.graph import exact_graph
+from export.encoder.onnx_emitter import write_onnx
+from sdk import Codec
+from tests.gradient_judge import GradientJudge
+from tests.tiny_bundle import HR, box_network, refresh_manifest, repeating_decoder, write_tiny_bundle
+
+LARGE, RANDOM, SMALL = "tiny-64-lr16", "random-64-lr16", "tiny-64-lr8"
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two bundles with LRs of 16 x 16, one of them random, and one of 8 x 8."""
+    root = tmp_path_factory.mktemp("bundles")
+    write_tiny_bundle(root, LARGE)
+    write_tiny_bundle(root, RANDOM, random=True)
+    small, network = write_tiny_bundle(root, SMALL), box_network(HR, 8)
+    save(network, small / "encoder.safetensors", force=True)
+    (small / "encoder.onnx").unlink()
+    write_onnx(exact_graph(network), small / "encoder.onnx")
+    (small / "decoder.onnx").write_bytes(repeating_decoder(HR, 8))
+    (small / "golden.json").write_text(json.dumps(make_golden(lambda rgb: run_reference(network, rgb), HR)))
+    contract = lr_contract_id(digest(network), PREPROCESSING, CoderTables.default()).hex()
+    refresh_manifest(small, lr=8, codec="glean", lr_contract_id=contract)
+    return root
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory, portrait: np.ndarray) -> list[Path]:
+    folder, paths = tmp_path_factory.mktemp("unseen"), []
+    for name, picture in (("a.png", portrait), ("b.png", portrait[::-1, ::-1])):
+        paths.append(folder / name)
+        Image.fromarray(picture).resize((HR, HR)).save(paths[-1])
+    return paths
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("journal")
+
+
+def side_by_side(bundles: Path, folder: Path, *names: str, side: int = 0) -> SideBySide:
+    opened = [Codec(bundles / name) for name in names]
+    return SideBySide(opened, GradientJudge(), "w", Journal(folder), side=side)  # type: ignore[arg-type]
+
+
+def test_every_method_has_its_row_and_classical_codecs_the_largest_payload(
+        bundles: Path, pictures: list[Path], folder: Path) -> None:
+    found = side_by_side(bundles, folder, LARGE, RANDOM, SMALL).picture(pictures[0])
+    assert list(found) == [16, 8]
+    with Image.open(pictures[0]) as image:
+        original = np.array(image)
+    sizes = {name: len(Codec(bundles / name).compress(original)) for name in (LARGE, RANDOM, SMALL)}
+    for lr, names in ((16, (LARGE, RANDOM)), (8, (SMALL,))):
+        rows = {row.method: row for row in (found[lr].ours, *found[lr].equal)}
+        assert list(rows)[:len(names) + 1] == [*names, BICUBIC]
+        budget = max(sizes[name] for name in names)
+        assert {name: rows[name].nbytes for name in names} == {name: sizes[name] for name in names}
+        assert budget // 2 < rows[CLASSICAL_BY_PSNR].nbytes <= budget == rows[CLASSICAL_BY_LPIPS].budget
+        _, restored = bicubic_pair(original, HR // lr)
+        assert rows[BICUBIC].scores.psnr == pytest.approx(psnr(restored, original))
+        assert rows[BICUBIC].scores.psnr > rows[names[0]].scores.psnr  # the decoder only repeats pixels
+        assert {row.picture for row in rows.values()} == {"a.png"}
+
+
+def test_what_was_measured_is_found_again(bundles: Path, pictures: list[Path], folder: Path) -> None:
+    first = side_by_side(bundles, folder, LARGE, SMALL).picture(pictures[0])
+    asked = GradientJudge.asked
+    assert side_by_side(bundles, folder, LARGE, SMALL).picture(pictures[0]) == first
+    assert GradientJudge.asked == asked
+    joined = side_by_side(bundles, folder, SMALL, LARGE).picture(pictures[0])  # in another order, nothing new
+    assert (GradientJudge.asked, joined) == (asked, first)
+
+
+def test_the_table_names_bundles_uses_and_the_means(bundles: Path, pictures: list[Path], folder: Path) -> None:
+    compared = side_by_side(bundles, folder, LARGE, SMALL)
+    results = [compared.picture(path) for path in pictures]
+    means = summary(compared, results, pictures, "fast")
+    assert json.loads(json.dumps(means, allow_nan=False)) == means
+    assert means["pictures"]["count"] == 2 and [group["lr"] for group in means["groups"]] == [16, 8]
+    lines = section(means, "the command")
+    assert lines[0] == "| codec | use it for | LR | bytes | PSNR (dB) | SSIM | LPIPS-Alex | LPIPS-VGG |"  # no faces
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[2:10]]
+    assert [row[0] for row in rows] == [
+        f"**GRAIN**, `{LARGE}` 1.0.0", BICUBIC, CLASSICAL_BY_LPIPS, CLASSICAL_BY_PSNR,
+        f"**GLEAN**, `{SMALL}` 1.0.0", BICUBIC, CLASSICAL_BY_LPIPS, CLASSICAL_BY_PSNR]
+    assert [row[2] for row in rows] == ["16²", "16²", "", "", "8²", "8²", "", ""]
+    assert rows[0][1] == USES["grain"] and rows[4][1] == USES["glean"]
+    own = [result[16].ours for result in results]
+    assert rows[0][3] == f"{sum(row.nbytes for row in own) / 2:.0f}"
+    assert rows[0][4] == f"{sum(row.scores.psnr for row in own) / 2:.2f}"
+    assert "the command" in lines and any("2 pictures of" in line and "64×64" in line for line in lines)
+
+
+def test_sides_that_do_not_fit_are_refused(bundles: Path, folder: Path) -> None:
+    with pytest.raises(EdgegrainError, match="another --side"):
+        side_by_side(bundles, folder, LARGE, side=100)
+    with pytest.raises(EdgegrainError, match="at least one"):
+        side_by_side(bundles, folder)
+
+
+def test_the_command_writes_json_and_page(bundles: Path, pictures: list[Path], tmp_path: Path,
+                                          monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(codecs, "Judge", GradientJudge)
+    monkeypatch.setattr(codecs, "find_weights", lambda *_, **__: tmp_path)
+    page = tmp_path / "page.md"
+    page.write_text("# Codecs\n\n<!-- codecs -->\n<!-- /codecs -->\n\nThe end.\n")
+    application = typer.Typer()
+    application.command()(codecs.main)
+    out = tmp_path / "codecs.json"
+    arguments = ["--bundles", f"{bundles / SMALL}", "--pictures", str(pictures[0].parent), "--limit", "1", "--journal",
+                 str(tmp_path / "journal"), "--out", str(out), "--write", str(page)]
+    result = CliRunner().invoke(application, arguments)
+    assert result.exit_code == 0, result.output
+    assert json.loads(out.read_text())["groups"][0]["means"][SMALL]["pictures"] == 1
+    text = page.read_text()
+    assert f"**GLEAN**, `{SMALL}`" in text and text.endswith("<!-- /codecs -->\n\nThe end.\n")
+    assert f"--bundles {SMALL} --pictures PICTURES --weights METRICS --limit 1" in text
+    result = CliRunner().invoke(application, arguments)
+    assert result.exit_code == 1 and "--force" in result.stderr
+    page.write_text("# Codecs\n")
+    result = CliRunner().invoke(application, [*arguments, "--force"])
+    assert result.exit_code == 1 and "has no section 'codecs'" in result.stderr

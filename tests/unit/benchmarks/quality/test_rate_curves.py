@@ -1,0 +1,62 @@
+"""Curves over the rate's weight: what a run's row says, and in which order rows stand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.quality.rate_curves import Point, draw, measure_run, table
+from codec_contract.payload import encode_payload
+from edgegrain.metrics.picture_metrics import Scores
+from edgegrain.metrics.psnr_ssim import Picture, psnr
+from edgegrain.pictures.packed import made_up
+from edgegrain.publishing.fit_coder import fit_tables
+from edgegrain.publishing.publish import encode
+from edgegrain.training.grain.checkpoint import save_run
+from edgegrain.training.grain.initialize import begin
+from edgegrain.training.grain.recipes import CONFIGS
+
+
+class PlainJudge:
+    """Scores that need no networks."""
+
+    def against(self, original: Picture) -> PlainJudge:
+        self.original = original
+        return self
+
+    def lpips_alex_off_grid(self, picture: Picture) -> float:
+        return 0.3
+
+    def scores(self, *pictures: Picture) -> list[Scores]:
+        return [Scores(psnr(picture, self.original), 1.0, 0.25, 0.5, 0.75) for picture in pictures]
+
+
+def test_a_run_is_measured_with_tables_fitted_to_its_own_lrs(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    config = CONFIGS["smoke-stage1"]
+    run = begin(replace(config, loss=replace(config.loss, rate=0.01)), None)
+    run.pictures = 48
+    save_run(tmp_path / "lr16", run)
+    pictures = made_up(12, 64, seed=1)
+    point = measure_run(tmp_path / "lr16", pictures, list(pictures[:2]), PlainJudge(), steps=20)  # type: ignore[arg-type]
+    tables = fit_tables(encode(run.average, pictures, 12), steps=20)
+    own = encode(run.average, pictures[:2], 2)
+    sizes = [len(encode_payload(lr, contract_id=bytes(4), tables=tables, original_size=(64, 64))) for lr in own]
+    assert point.bytes == pytest.approx(np.mean(sizes), abs=0.06)
+    assert (point.run, point.lr, point.rate, point.pictures_seen) == ("lr16", 16, 0.01, 48)
+    assert (point.lpips_alex, point.lpips_vgg, point.identity) == (0.25, 0.5, 0.75)
+    assert 3 < point.psnr < 40
+
+
+def test_rows_stand_by_size_and_bytes() -> None:
+    points = [Point(name, lr, 0.01, 2400, size, 24.0, 0.2, 0.4, 0.5)
+              for name, lr, size in (("c", 32, 700.0), ("b", 16, 600.0), ("a", 16, 500.0))]
+    lines = table(points).splitlines()
+    assert lines[0].split("\t") == ["run", "lr", "rate", "pictures_seen", "bytes", "psnr", "lpips_alex", "lpips_vgg",
+                                    "identity"]
+    assert [line.split("\t")[0] for line in lines[1:]] == ["a", "b", "c"]
+    assert draw(points).startswith(b"\x89PNG")

@@ -1,0 +1,120 @@
+"""The field's protocol, the bicubic opponent, and a whole row of the table."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks.quality import rescaling
+from benchmarks.quality.rescaling import (
+    PictureRow,
+    RescalingScores,
+    bicubic_pair,
+    luma,
+    luma_psnr,
+    luma_ssim,
+    markdown,
+    mean_rows,
+    section,
+)
+from codec_contract.errors import EdgegrainError
+from edgegrain.evaluation.result_cache import Journal
+from sdk import Codec
+
+
+def test_luma_is_bt_601s() -> None:
+    colours = np.array([[[0, 0, 0], [255, 255, 255], [255, 0, 0], [0, 255, 0], [0, 0, 255]]], np.uint8)
+    assert luma(colours)[0, :, 0] == pytest.approx([16, 235, 81.481, 144.553, 40.966])
+
+
+def test_the_border_does_not_count() -> None:
+    target = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
+    picture = target.copy()
+    picture[:4], picture[:, -4:] = 0, 255
+    assert luma_psnr(picture, target, 4) == float("inf") and luma_ssim(picture, target, 4) == pytest.approx(1)
+    assert luma_psnr(picture, target, 3) < 40 and luma_ssim(picture, target, 3) < 1
+    picture = target // 2 + 60
+    shifted = np.clip(target.astype(int) + 2, 0, 255).astype(np.uint8)
+    error = np.mean((luma(shifted)[4:-4, 4:-4] - luma(target)[4:-4, 4:-4]) ** 2)
+    assert luma_psnr(shifted, target, 4) == pytest.approx(10 * np.log10(255**2 / error))
+    assert luma_psnr(picture, target, 4) < luma_psnr(shifted, target, 4)
+
+
+def test_bicubic_rescaling_keeps_odd_sizes() -> None:
+    rgb = np.full((37, 50, 3), 90, np.uint8)
+    lr, restored = bicubic_pair(rgb, 4)
+    assert lr.shape == (10, 13, 3) and restored.shape == rgb.shape and (restored == 90).all()
+    rgb = np.random.default_rng(0).integers(0, 256, (16, 24, 3), np.uint8)
+    lr, _ = bicubic_pair(rgb, 4)
+    assert np.array_equal(lr, np.asarray(Image.fromarray(rgb).resize((6, 4), Image.Resampling.BICUBIC)))
+
+
+def test_means_and_table() -> None:
+    one, two = RescalingScores(1000, 30.0, 0.8, 31.0, 0.82, 0.2), RescalingScores(3000, 34.0, 0.9, 35.0, 0.92, 0.1)
+    means = mean_rows([PictureRow("a", {"IRN": one}, 0.1), PictureRow("b", {"IRN": two, "WebP": one}, 0.1)])
+    assert means["IRN"] == {"pictures": 2, "nbytes": 2000, "psnr": 32, "ssim": 0.85, "psnr_y": 33, "ssim_y": 0.87,
+                            "lpips_alex": 0.15}
+    assert means["WebP"]["pictures"] == 1
+    assert markdown(means).splitlines()[2] == "| IRN | 2,000 | 33.00 | 0.8700 | 32.00 | 0.8500 | 0.1500 |"
+
+
+class _StandIn:
+    """Four times smaller by taking every fourth pixel, and back by repeating it."""
+
+    def __init__(self, folder: Path) -> None:
+        from types import SimpleNamespace
+
+        self.bundle = SimpleNamespace(id="stand-in", folder=folder, lr_contract_id="aa")
+
+    def compress(self, rgb: np.ndarray) -> bytes:
+        self._lr = rgb[::4, ::4]
+        return bytes(4000)
+
+    def restore(self, payload: bytes, seed: int | None = None) -> Image.Image:
+        return Image.fromarray((self._lr.repeat(4, 0).repeat(4, 1).astype(int) + (seed or 0)).clip(0, 255).astype(
+            np.uint8))
+
+
+def test_a_picture_is_measured_in_every_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests.tiny_bundle import refresh_manifest, write_tiny_bundle
+
+    folder = write_tiny_bundle(tmp_path)
+    with pytest.raises(EdgegrainError, match="square pictures"):
+        rescaling.Rescaling(Codec(folder), None, ())  # type: ignore[arg-type]
+    preprocessing = json.loads((folder / "manifest.json").read_text())["preprocessing"]
+    refresh_manifest(folder, preprocessing={**preprocessing, "tile_overlap": 4})
+
+    class Lpips:
+        def __call__(self, a: object, b: object) -> object:
+            return (a - b).abs().mean()  # type: ignore[operator]
+
+    rng = np.random.default_rng(0)
+    rgb = np.asarray(Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).resize((64, 48)))
+    measured = rescaling.Rescaling(_StandIn(folder), Lpips(), ("webp",)).picture(rgb, "a")  # type: ignore[arg-type]
+    assert list(measured.scores) == ["IRN", "IRN, random z", "bicubic / bicubic", "WebP"]
+    assert measured.z_difference == pytest.approx(1, abs=0.1)
+    ours, bicubic, webp = (measured.scores[name] for name in ("IRN", "bicubic / bicubic", "WebP"))
+    assert ours.nbytes == 4000 and webp.nbytes <= 4000 and 100 < bicubic.nbytes < 3 * 12 * 16 + 20
+    assert bicubic.psnr > ours.psnr + 1 and webp.psnr > 30 and bicubic.ssim_y > ours.ssim_y
+    assert bicubic.lpips_alex < ours.lpips_alex
+    journal = Journal(tmp_path / "journal")
+    kept = rescaling.Rescaling(_StandIn(folder), Lpips(), ("webp",))  # type: ignore[arg-type]
+    assert kept.recalled(rgb, "a", journal, "w") == measured
+    monkeypatch.setattr(kept, "picture", lambda *_: pytest.fail("measured again"))
+    assert kept.recalled(rgb, "b", journal, "w") == PictureRow("b", measured.scores, measured.z_difference)
+    with pytest.raises(pytest.fail.Exception):
+        kept.recalled(rgb, "a", journal, "other weights")
+
+
+def test_the_section_tells_where_the_table_comes_from() -> None:
+    score = RescalingScores(1000, 30.0, 0.8, 31.0, 0.82, 0.2)
+    result = {"means": mean_rows([PictureRow("a", {"IRN": score}, 0.126)]), "pictures": [{}], "date": "2026-11-20",
+              "z_difference": 0.126}
+    lines = section(result, "Kodak", "the command")
+    assert lines[:3] == markdown(result["means"]).splitlines()
+    assert "Kodak, 1 pictures, measured 2026-11-20; another random z changes a level by 0.13 on average:" in lines
+    assert lines[-3:] == ["```sh", "the command", "```"]

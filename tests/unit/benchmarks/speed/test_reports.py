@@ -1,0 +1,246 @@
+"""The benchmarks measure what they say: the same decoder in every variant, shares and ratios, a page of all reports."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from export.decoder.sources import random_decoder
+from export.encoder.formats import export_encoder
+from server_decoder.inference import served_decoder
+from tests.networks import random_network
+
+NAMES = ("decoder", "encoder", "measurement", "pack", "performance_page")
+
+
+@pytest.fixture(scope="module")
+def benchmarks(repository: Path) -> Iterator[dict[str, ModuleType]]:
+    """The scripts as modules."""
+    import importlib
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(repository / "benchmarks" / "speed")
+        yield {name: importlib.import_module(name) for name in NAMES}
+
+
+@pytest.fixture(scope="module")
+def packed(benchmarks: dict[str, ModuleType], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pack of a tiny decoder, filled with its own weights."""
+    folder = tmp_path_factory.mktemp("pack")
+    source = random_decoder("grain-smoke-mobile")
+    benchmarks["pack"].write(folder, "tiny", source.decoder, source.network.lr, ("plain.float32",))
+    benchmarks["pack"].fill(folder, source.decoder)
+    return folder
+
+
+def test_a_pack_holds_the_decoder_without_its_weights(benchmarks: dict[str, ModuleType], packed: Path) -> None:
+    table = benchmarks["pack"].read_table(packed)
+    assert (table["lr"], table["hr"], table["forms"], table["generates"]) == (16, 64, ["plain.float32"], True)
+    numbers = sum(math.prod(tensor["shape"]) for tensor in table["tensors"])
+    assert (packed / "float32.bin").stat().st_size == 4 * numbers == 2 * (packed / "float16.bin").stat().st_size
+    inside = onnx.load(packed / "plain.float32.onnx", load_external_data=False).graph.initializer
+    outside = [tensor for tensor in inside if tensor.data_location == onnx.TensorProto.EXTERNAL]
+    left = sum(math.prod(tensor.dims) for tensor in inside if tensor not in outside)
+    assert len(outside) > 50 and left < numbers / 20
+    decoder = random_decoder("grain-smoke-mobile").decoder
+    x = torch.rand(1, 3, 16, 16)
+    with torch.no_grad():
+        assert torch.equal(benchmarks["pack"].load(packed)(x), decoder(x))
+    # Two operations per product of convolutions and linear layers.
+    products = 0
+
+    def count(module: torch.nn.Conv2d, _: object, output: torch.Tensor) -> None:
+        nonlocal products
+        products += module.weight[0].numel() * output.numel()
+
+    for module in decoder.decoder.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.register_forward_hook(count)
+    with torch.no_grad():
+        decoder.decoder(x)
+    assert table["flop"] > 2 * products > 0.1 * table["flop"]
+
+
+def test_random_weights_have_the_packed_spread(
+        benchmarks: dict[str, ModuleType], packed: Path, tmp_path: Path) -> None:
+    for name in ("pack.json", "plain.float32.onnx"):
+        (tmp_path / name).write_bytes((packed / name).read_bytes())
+    benchmarks["pack"].fill(tmp_path)
+    again = (tmp_path / "float32.bin").read_bytes()
+    benchmarks["pack"].fill(tmp_path)
+    assert (tmp_path / "float32.bin").read_bytes() == again != (packed / "float32.bin").read_bytes()
+    found, expected = benchmarks["pack"].load(tmp_path).state_dict(), benchmarks["pack"].load(packed).state_dict()
+    name = "decoder.scales.0.blocks.0.conv1.weight"
+    assert found[name].std().item() == pytest.approx(expected[name].std().item(), rel=0.1)
+
+
+def test_all_variants_compute_the_same(benchmarks: dict[str, ModuleType], packed: Path) -> None:
+    results = {variant: benchmarks["decoder"].measure(variant, 1, packed, "cpu", 1, 0.01)
+               for variant in ("torch-eager", "torch-activations", "ort-plain", "session")}
+    for result in results.values():
+        assert 0 < result["ms"] and result["peak_mib"] > 50
+    expected = np.load(packed / "torch-eager.npy")
+    assert expected.shape == (1, 3, 64, 64) and expected.std() > 0.01
+    for variant in ("torch-activations", "ort-plain"):
+        assert np.abs(np.load(packed / f"{variant}.npy") - expected).max() < 1e-4 * np.abs(expected).max()
+    nodes = benchmarks["decoder"].profiled_nodes(packed, 1, runs=1)
+    assert nodes["moved_bytes"] > 1e6 and "Conv" in dict(nodes["kinds"])
+    assert sum(share for _, share in nodes["kinds"]) == pytest.approx(1, abs=0.02)  # all of them, each rounded
+    assert 0 < sum(share for _, share in nodes["nodes"]) < 1 and len(nodes["nodes"]) == benchmarks["decoder"].SLOWEST
+
+
+def test_what_cannot_be_measured_says_why(
+        benchmarks: dict[str, ModuleType], packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoder = benchmarks["decoder"]
+    assert "FileNotFoundError" in decoder.measured("session", 1, packed / "none", "cpu", 1, 0.01)["error"]
+
+    def compiled(*arguments: object) -> None:  # what torch says without a compiler; asking it takes half a minute
+        raise RuntimeError("InvalidCxxCompiler: No working C++ compiler found\n\nSet TORCHDYNAMO_VERBOSE=1 for more")
+
+    monkeypatch.setattr(decoder, "torch_run", compiled)
+    assert decoder.measured("torch-compile", 1, packed, "cpu", 1, 0.01) == {
+        "error": "RuntimeError: InvalidCxxCompiler: No working C++ compiler found"}
+
+
+def test_channels_last_halves_run_on_a_cpu_too(benchmarks: dict[str, ModuleType], packed: Path) -> None:
+    assert "torch-half" in benchmarks["decoder"].VARIANTS["cpu"]
+    assert benchmarks["decoder"].measured("torch-half", 1, packed, "cpu", 1, 0.01)["ms"] > 0
+
+
+def test_a_report_grows_while_it_is_measured(
+        benchmarks: dict[str, ModuleType], packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, decoder = tmp_path / "deep" / "report.json", benchmarks["decoder"]
+    seen: list[dict[str, object]] = []
+
+    def in_own_process(script: str, arguments: list[str], limit: float) -> dict[str, object]:
+        what = arguments[arguments.index("--measure") + 1]
+        if what == "nodes:1":
+            return {"moved_bytes": 1e6, "kinds": [["Conv", 1.0]], "nodes": []}
+        seen.append(json.loads(out.read_text()) if out.is_file() else {})
+        if what == "session:2":
+            raise KeyboardInterrupt
+        return {"error": "no compiler"} if what.startswith("torch-compile") else {"ms": 5.0 if "ort" in what else 10.0}
+
+    monkeypatch.setattr(decoder, "in_own_process", in_own_process)
+    monkeypatch.setattr(decoder, "copy_rate", lambda device: 1e9)
+    monkeypatch.setattr(decoder, "matmul_rate", lambda device, kind: 1e12)
+    monkeypatch.setattr(sys, "argv", [
+        "decoder.py", "--packed", str(packed), "--batches", "1,2", "--variants",
+        "torch-eager,ort-plain,torch-compile,session", "--out", str(out)])
+    with pytest.raises(KeyboardInterrupt):
+        decoder.main()
+    assert [len(report.get("runs", ())) for report in seen] == list(range(8))
+    kept = json.loads(out.read_text())
+    assert kept["left"] == ["session in batches of 2"] and kept["ort_vs_torch_eager"] == 2.0
+    section = "\n".join(benchmarks["performance_page"].decoder_section(kept))
+    assert ("Not measured: torch.compile of the straightforward modules, batch 1: no compiler; torch.compile of the "
+            "straightforward modules, batch 2: no compiler; the run was broken off before session in batches of 2."
+            ) in section
+
+
+def test_the_page_measures_what_a_cpu_can(
+        benchmarks: dict[str, ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page, ran = benchmarks["performance_page"], []
+
+    def run(command: list[str]) -> subprocess.CompletedProcess[bytes]:
+        ran.append(command)
+        return subprocess.CompletedProcess(command, int("encoder" in command[1]))
+
+    monkeypatch.setattr(page.subprocess, "run", run)
+    assert page.measure(tuple(page.COMMANDS), tmp_path) == ["encoder-cpu"]
+    assert [Path(command[-1]).stem for command in ran] == list(page.COMMANDS)
+    assert {name for name, _, _ in page.SECTIONS if name.endswith("-cpu")} == set(page.COMMANDS)
+    assert all(Path(command[1]).is_file() for command in ran)
+
+
+def test_halves_are_referred_to_as_halves(benchmarks: dict[str, ModuleType]) -> None:
+    decoder = random_decoder("grain-smoke").decoder.decoder
+    served = served_decoder(decoder, torch.float16)
+    graph = onnx.helper.make_model(onnx.helper.make_graph([], "g", [], [], [
+        onnx.numpy_helper.from_array(tensor.numpy(), name) for name, tensor in served.state_dict().items()]))
+    shapes = {name: tuple(tensor.shape) for name, tensor in decoder.state_dict().items()}
+    benchmarks["pack"]._leave_weights(graph, shapes)
+    last = [tensor for tensor in graph.graph.initializer if tensor.external_data][-1]
+    entry = {item.key: item.value for item in last.external_data}
+    before = list(shapes)[: list(shapes).index(last.name)]
+    assert entry == {"location": "float16.bin", "length": str(2 * math.prod(last.dims)),
+                     "offset": str(2 * sum(math.prod(shapes[name]) for name in before))}
+
+
+def test_encoders_are_measured_on_both_runtimes(benchmarks: dict[str, ModuleType], tmp_path: Path) -> None:
+    network = random_network()
+    paths = export_encoder(network, tmp_path, ("tflite", "onnx"))
+    for runtime, path in (("xnnpack", paths["tflite"]), ("onnx", paths["onnx"])):
+        result = benchmarks["encoder"].measure(runtime, path, network.hr, 1, 0.01)
+        assert result["ms"] > 0 and result["peak_mib"] > 50
+    picture = np.random.default_rng(0).integers(0, 256, (1, network.hr, network.hr, 3), np.uint8)
+    (found,) = benchmarks["encoder"].onnx_run(paths["onnx"], picture, 1)()
+    assert np.array_equal(found, benchmarks["encoder"].tflite_run(paths["tflite"], picture, 1)())
+
+
+def test_measurements(benchmarks: dict[str, ModuleType], tmp_path: Path) -> None:
+    measurement = benchmarks["measurement"]
+    calls = []
+    assert measurement.median_seconds(lambda: calls.append(0), 0.0, least=4) >= 0 and len(calls) == 6
+    facts = measurement.circumstances("cpu", 1)
+    assert facts["threads"] == 1 and facts["versions"]["torch"] and facts["commit"]
+    script = tmp_path / "script.py"
+    script.write_text("import sys\nprint('noise')\nprint('{\"got\": \"' + sys.argv[1] + '\"}')\n")
+    assert measurement.in_own_process(str(script), ["x"], 60) == {"got": "x"}
+    script.write_text("raise SystemExit('out of luck')")
+    assert measurement.in_own_process(str(script), [], 60) == {"error": "out of luck"}
+    script.write_text("import time\ntime.sleep(60)")
+    assert "took more than" in measurement.in_own_process(str(script), [], 0.2)["error"]
+
+
+def report(**changes: object) -> dict[str, object]:
+    facts = {"date": "2026-01-02", "machine": "Abacus", "cores": 2, "threads": 2, "commit": "abc",
+             "versions": {"torch": "1"}, "matmul_tflops": 0.1, "matmul_type": "float32", "copy_gb_per_s": 8.0}
+    return {**facts, **changes}
+
+
+def test_the_page_shows_reports_and_names_what_is_missing(benchmarks: dict[str, ModuleType], tmp_path: Path) -> None:
+    runs = [{"variant": "torch-eager", "batch": 1, "ms": 1500.0, "peak_mib": 300.0, "of_matmul": 0.25},
+            {"variant": "ort-plain", "batch": 1, "ms": 750.0, "peak_mib": 4096.0, "of_matmul": 0.5, "of_copy": 0.75},
+            {"variant": "ort-plain", "batch": 4, "error": "out of memory"}]
+    (tmp_path / "decoder-1024-cpu.json").write_text(json.dumps(report(
+        decoder="big", lr=16, hr=1024, parameters=82_270_000, gmac=1150.0, runs=runs, ort_vs_torch_eager=2.0,
+        slowest={"kinds": [["Conv", 0.9]], "moved_bytes": 3e9}, largest_differences={"ort-plain": 2e-6})))
+    sizes = [{"encoder": kind, "size": 1024, "runtime": "onnx", "threads": 2, "ms": ms, "peak_mib": 100.0}
+             for kind, ms in (("official", 400.0), ("exact", 20.0))]
+    (tmp_path / "encoder-cpu.json").write_text(json.dumps(report(
+        runs=sizes, encoders={"1024": {"official": {"gmac": 16.5}, "exact": {"gmac": 0.5}}})))
+    page = benchmarks["performance_page"].page(tmp_path)
+    assert "| torch, straightforward modules | 1.50 s |  | 25% | 300 MiB |" in page
+    assert "| ONNX Runtime | 750.0 ms | failed | 50% | 4.0 GiB |" in page
+    assert "ONNX Runtime is 2.0 times as fast as torch's straightforward modules." in page
+    assert "3,000 MB a picture, passes at 75% of the copy rate. Time goes into Conv 90%." in page
+    assert "| 1024² | ONNX Runtime | 2 | 400.0 ms | 20.0 ms | 20.0 | 100 MiB, 100 MiB |" in page
+    assert "- The default bundle's decoder, on a CPU (`decoder-256-cpu.json`)" in page and "gpu_host.sh" in page
+    assert "(`encoder-cpu.json`)" not in page
+
+
+def test_the_page_in_the_repository_is_the_reports(benchmarks: dict[str, ModuleType], repository: Path) -> None:
+    if not (repository / "results" / "performance").is_dir():
+        pytest.skip("needs reports in results/performance")
+    assert (repository / "docs" / "performance.md").read_text() == benchmarks["performance_page"].page()
+
+
+def test_the_script_for_gpu_hosts_is_a_shell_script(repository: Path) -> None:
+    subprocess.run(["sh", "-n", str(repository / "benchmarks" / "gpu_host.sh")], check=True)
+    help_text = subprocess.run([sys.executable, str(repository / "benchmarks" / "speed" / "decoder.py"), "--help"],
+                               capture_output=True, text=True, check=True).stdout
+    script = (repository / "benchmarks" / "gpu_host.sh").read_text()
+    used = {word for line in script.splitlines() if line.startswith(("step decoder", "  --")) for word in line.split()
+            if word.startswith("--")} - {"--side", "--batch", "--read"}
+    assert {"--packed", "--budget", "--variants"} <= used and all(option in help_text for option in used)

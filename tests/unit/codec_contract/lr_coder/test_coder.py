@@ -1,0 +1,267 @@
+import dataclasses
+import json
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from codec_contract.errors import BundleError, PayloadError
+from codec_contract.lr_coder.coder import decode_lr, encode_lr
+from codec_contract.lr_coder.coder_tables import ChannelNetwork, CoderTables, Layer
+from codec_contract.lr_coder.context import (
+    CONTEXT_SIZES,
+    INPUT_LIMIT,
+    NEIGHBOURS,
+    ContextReader,
+    all_contexts,
+    coding_order,
+    neighbour_indices,
+    positions,
+)
+from codec_contract.lr_coder.logistic import (
+    CUMULATIVE_ONE,
+    MEAN_MAX,
+    SCALE_MAX,
+    cumulative_row,
+    row_start,
+)
+
+TABLES = CoderTables.default()
+
+
+def noise(height, width, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def smooth(height, width, seed=0, deviation=4.0):
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width] / max(height, width)
+    base = 128 + 60 * np.sin(3 * x + rng.random()) + 40 * np.cos(4 * y + rng.random())
+    levels = base[..., None] + [10, 0, -12] + deviation * rng.standard_normal((height, width, 3))
+    return np.clip(levels, 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 2), (2, 1), (1, 40), (40, 1), (3, 5), (16, 16), (17, 33)])
+@pytest.mark.parametrize("make", [noise, smooth])
+def test_round_trip(shape, make):
+    lr = make(*shape)
+    assert np.array_equal(decode_lr(encode_lr(lr, TABLES), shape[1], shape[0], TABLES), lr)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.binary(max_size=30), st.integers(1, 6), st.integers(1, 6))
+def test_any_body_is_refused_or_is_the_one_an_encoder_writes(body, width, height):
+    try:
+        lr = decode_lr(body, width, height, TABLES)
+    except PayloadError:
+        return
+    assert encode_lr(lr, TABLES) == body
+
+
+def test_smooth_pictures_become_small_and_noise_hardly_grows():
+    assert len(encode_lr(smooth(32, 32, deviation=2.0), TABLES)) < 0.5 * 3 * 32 * 32
+    assert len(encode_lr(noise(32, 32), TABLES)) < 1.1 * 3 * 32 * 32
+
+
+def test_coding_is_fast_enough():
+    lr = smooth(128, 128)
+    body = encode_lr(lr, TABLES)
+    start = time.process_time()
+    assert np.array_equal(decode_lr(body, 128, 128, TABLES), lr)
+    assert time.process_time() - start < 6.0  # about one second on the machine this was written on
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (2, 3), (7, 5), (16, 16)])
+def test_a_context_looks_only_at_what_was_coded_before(shape):
+    height, width = shape
+    lr = noise(height, width)
+    whole = [all_contexts(lr, channel) for channel in range(3)]
+    reader = ContextReader(width, height)
+    seen = []
+    for where in coding_order(width, height):
+        for channel in range(3):
+            context, reference = reader.contexts(where, channel)
+            assert np.array_equal(context, whole[channel][0][where])
+            assert np.array_equal(reference, whole[channel][1][where])
+            assert np.abs(context).max() <= INPUT_LIMIT
+            reader.pixels[where, channel] = lr.reshape(-1, 3)[where, channel]
+        seen += where.tolist()
+    assert sorted(seen) == list(range(height * width))
+
+
+def test_neighbours_at_the_edges_follow_the_written_rule():
+    width, height = 4, 3
+    indices = neighbour_indices(width, height)
+    nothing = width * height
+    for y in range(height):
+        for x in range(width):
+            for column, (dy, dx) in enumerate(NEIGHBOURS):
+                near = (max(y + dy, 0), min(max(x + dx, 0), width - 1))
+                if near < (y, x):
+                    expected = near[0] * width + near[1]
+                elif x:
+                    expected = y * width + x - 1
+                else:
+                    expected = (y - 1) * width if y else nothing
+                assert indices[y * width + x, column] == expected
+
+
+def test_a_context_by_hand():
+    lr = np.zeros((2, 2, 3), dtype=np.uint8)
+    lr[0, 0], lr[0, 1], lr[1, 0], lr[1, 1] = (10, 20, 30), (13, 23, 33), (12, 22, 32), (99, 50, 77)
+    context, reference = all_contexts(lr, 1)
+    assert reference.tolist() == [128, 20, 20, 23]  # left and upper green, half up
+    last = context[3]
+    assert last[:6].tolist() == [12 - 23, 22 - 23, 32 - 23, 13 - 23, 23 - 23, 33 - 23]
+    assert last[30:32].tolist() == [99 - 23, 23 - 128]
+    assert last[32:].tolist() == [64, 64, 32, 32, 32, 0, 0, 128]
+    assert positions(1, 1).tolist() == [[0, 0, 0, 0, 0, 128, 128, 128]]
+
+
+def test_distribution_matches_the_logistic_function():
+    edges = np.arange(257) - 0.5
+    for scale in range(0, SCALE_MAX + 1, 7):
+        row = np.array(cumulative_row(scale))
+        assert (np.diff(row) >= 0).all() and 0 <= row[0] and row[-1] <= CUMULATIVE_ONE
+        for mean in (0, 1, 777, 2040, MEAN_MAX):
+            start = row_start(mean)
+            got = row[start : start + 257 * 16 : 16][:257] / CUMULATIVE_ONE
+            argument = (edges - mean / 16) / 2 ** (scale / 8 - 2)
+            ideal = 1 / (1 + np.exp(-np.clip(argument, -50, 50)))
+            assert np.abs(got - ideal).max() < 4e-4
+
+
+def test_length_is_that_of_the_predicted_distribution():
+    lr = smooth(24, 24)
+    bits = 0.0
+    for channel, network in enumerate(TABLES.channels):
+        context, reference = all_contexts(lr, channel)
+        for mean, scale, level in zip(*network.predict(context, reference), lr[..., channel].ravel(), strict=True):
+            start, row, level = row_start(mean), cumulative_row(scale), int(level)
+            mass = row[start + 16 * (level + 1)] - row[start + 16 * level] + 1
+            total = row[start + 16 * 256] - row[start] + 256
+            bits -= np.log2(mass / total)
+    assert bits / 8 - 1 <= len(encode_lr(lr, TABLES)) <= bits / 8 * 1.001 + 2
+
+
+# -- tables ---------------------------------------------------------------------------------------------
+
+
+def test_tables_survive_json_and_are_small():
+    data = TABLES.to_json()
+    assert CoderTables.from_json(data) == TABLES
+    assert CoderTables.from_json(data.decode()).to_json() == data
+    assert len(data) < 30_000
+
+
+def layer(outputs, inputs, value=0, shift=0):
+    shifts = np.full(outputs, shift, np.int32)
+    return Layer(np.full((outputs, inputs), value, np.int32), np.zeros(outputs, np.int32), shifts)
+
+
+def network(channel, value=0):
+    size = CONTEXT_SIZES[channel]
+    return ChannelNetwork((layer(4, size, value),), layer(2, size + 4, value))
+
+
+def test_a_layer_by_hand():
+    weight = np.array([[3, -2], [1, 1]], np.int32)
+    one = Layer(weight, np.array([4, -1], np.int32), np.array([1, 0], np.int32))
+    assert one.accumulate(np.array([[5, 7], [-5, 7]], np.int32)).tolist() == [[(15 - 14 + 4 + 1) >> 1, 11], [-12, 1]]
+    assert one.bound(np.array([255, 255])) == 255 * 5 + 4 + 2
+
+
+def test_saturated_networks_do_not_overflow():
+    size = CONTEXT_SIZES[0]
+    deep = ChannelNetwork((layer(256, size, 127), layer(256, 256, 127)), layer(2, size + 256, 127))
+    tables = CoderTables((deep, network(1), network(2)))
+    context = np.full((1, size), INPUT_LIMIT, dtype=np.int32)
+    reference = np.array([255], dtype=np.int32)
+    assert tables.channels[0].predict(context, reference) == ([MEAN_MAX], [SCALE_MAX])
+    assert tables.channels[0].predict(-context, reference * 0) == ([0], [0])
+
+
+def test_extreme_tables_still_code_losslessly():
+    tables = CoderTables((network(0, 100), network(1, -100), network(2, 7)))
+    lr = noise(6, 5)
+    assert np.array_equal(decode_lr(encode_lr(lr, tables), 5, 6, tables), lr)
+
+
+def test_tables_that_could_overflow_are_refused():
+    size = CONTEXT_SIZES[0]
+    bias = np.array([(1 << 30) - 127 * 255 * size, 0], np.int32)
+    heavy = dataclasses.replace(network(0), output=dataclasses.replace(layer(2, size + 4, 127), bias=bias))
+    with pytest.raises(BundleError, match="channel 0, output layer can reach"):
+        CoderTables((heavy, network(1), network(2)))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("weight", np.full((2, CONTEXT_SIZES[0] + 4), 128, np.int32), "magnitude at most 127"),
+        ("weight", np.zeros((2, CONTEXT_SIZES[0] + 4), np.int64), "int32 weights"),
+        ("weight", np.zeros((2, 7), np.int32), r"shape \[2, 7\]"),
+        ("bias", np.zeros(3, np.int32), "3 biases for 2 outputs"),
+        ("shift", np.zeros(1, np.int32), "1 shifts for 2 outputs"),
+        ("shift", np.array([0, 25], np.int32), "outside 0 to 24"),
+        ("shift", np.array([0, -1], np.int32), "outside 0 to 24"),
+    ],
+)
+def test_an_unusable_layer_is_named(field, value, message):
+    broken = dataclasses.replace(network(0).output, **{field: value})
+    with pytest.raises(BundleError, match=f"channel 0, output layer.*{message}"):
+        CoderTables((dataclasses.replace(network(0), output=broken), network(1), network(2)))
+
+
+def test_tables_of_wrong_shape_are_refused():
+    with pytest.raises(BundleError, match="three networks"):
+        CoderTables((network(0), network(1)))  # type: ignore[arg-type]
+    with pytest.raises(BundleError, match="channel 0, hidden layer 0"):
+        CoderTables((network(1), network(1), network(2)))
+    wide = dataclasses.replace(network(0), output=layer(3, CONTEXT_SIZES[0] + 4))
+    with pytest.raises(BundleError, match="3 outputs"):
+        CoderTables((wide, network(1), network(2)))
+
+
+def changed(path, value):
+    record = json.loads(TABLES.to_json())
+    target = record
+    for key in path[:-1]:
+        target = target[key]
+    target[path[-1]] = value
+    return json.dumps(record)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("", "not JSON"),
+        ("[" * 100_000, "not JSON"),
+        (b"\xff\xfe\x00", "not JSON"),
+        ("[]", "format"),
+        ('{"format":"something else"}', "format"),
+        (" " * 2_000_000, "at most"),
+        (changed(["channels"], []), "three channels"),
+        (changed(["channels", 0], 3), "channel must be an object"),
+        (changed(["channels", 0, "hidden"], []), "hidden layers"),
+        (changed(["channels", 0, "hidden", 0], None), "layer must be an object"),
+        (changed(["channels", 0, "output", "shift"], [-1, 0]), "'shift' must hold integers of 0 to 24"),
+        (changed(["channels", 0, "output", "shift"], [True, 0]), "'shift' must hold integers"),
+        (changed(["channels", 0, "output", "bias"], [0]), "'weight' must be|outputs"),
+        (changed(["channels", 0, "output", "bias"], [0.5, 1]), "'bias' must hold integers"),
+        (changed(["channels", 0, "output", "bias"], [2**70, 1]), "'bias' must hold integers"),
+        (changed(["channels", 0, "output", "bias"], []), "'bias' must be a list of 1 to 256"),
+        (changed(["channels", 0, "output", "bias"], [0] * 257), "'bias' must be a list of 1 to 256"),
+        (changed(["channels", 0, "output", "weight"], ""), "base64"),
+        (changed(["channels", 0, "output", "weight"], 5), "base64"),
+        (changed(["channels", 0, "output", "weight"], "AAA"), "base64"),
+        (changed(["channels", 0, "output", "weight"], "*AAA"), "base64"),
+        (changed(["channels", 0, "output", "weight"], "AAAA"), "base64"),
+        (changed(["channels", 0, "output", "weight"], "AAAAAAAA"), "shape"),
+    ],
+)
+def test_unreadable_tables_are_refused(data, message):
+    with pytest.raises(BundleError, match=message):
+        CoderTables.from_json(data)

@@ -1,0 +1,104 @@
+"""The pinned bytes of the contract; a failure here means stored payloads or other clients would break."""
+
+import hashlib
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from codec_contract.lr_coder.coder_tables import CoderTables
+from codec_contract.oriented_square import OrientedSquare
+from codec_contract.payload import decode_payload, encode_payload
+from codec_contract.resize import exact_resize
+
+GOLDEN = Path(__file__).resolve().parents[2] / "golden"
+FOLDER = GOLDEN / "contract"
+SPEC = importlib.util.spec_from_file_location("regenerate_contract", GOLDEN / "regenerate_contract.py")
+regenerate_contract = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(regenerate_contract)
+
+RESIZES = json.loads((FOLDER / "resize.json").read_text())["cases"]
+PAYLOADS = json.loads((FOLDER / "payloads.json").read_text())
+
+
+def test_the_generator_is_the_written_one():
+    state, expected = 77, []
+    for _ in range(12):
+        state = (state * 1664525 + 1013904223) % 2**32
+        expected.append(state >> 24)
+    assert regenerate_contract.generated_picture(77, 2, 2).ravel().tolist() == expected
+
+
+@pytest.mark.parametrize("case", RESIZES, ids=lambda case: f"{case['size']}-{case['new_size']}")
+def test_pillow_resizes_as_pinned(case):
+    rgb = regenerate_contract.generated_picture(case["seed"], *case["size"])
+    resized = exact_resize(rgb, tuple(case["new_size"]))
+    assert hashlib.sha256(resized.tobytes()).hexdigest() == case["sha256"]
+
+
+def test_the_default_tables_are_the_pinned_ones():
+    assert CoderTables.default().digest().hex() == PAYLOADS["tables_sha256"]
+
+
+@pytest.mark.parametrize("case", PAYLOADS["payloads"], ids=lambda case: case["file"])
+def test_stored_payloads_are_read_and_written_again(case):
+    data = (FOLDER / case["file"]).read_bytes()
+    contract_id = bytes.fromhex(PAYLOADS["contract_id"])
+    lr, header = decode_payload(data, contract_id=contract_id, tables=CoderTables.default())
+    assert [header.lr_width, header.lr_height] == case["lr_size"]
+    assert [header.original_width, header.original_height] == case["original_size"]
+    assert header.fit == case["fit"]
+    assert hashlib.sha256(lr.tobytes()).hexdigest() == case["lr_sha256"]
+    kind = case["file"].removesuffix(".grain").rsplit("-", 1)[-1]
+    if kind != "2x2":
+        assert np.array_equal(lr, regenerate_contract.golden_lr(kind, *case["lr_size"]))
+    written = encode_payload(
+        lr,
+        contract_id=contract_id,
+        tables=CoderTables.default(),
+        original_size=tuple(case["original_size"]),
+        fit=case["fit"],
+        coding=header.coding,
+    )
+    assert written == data
+
+
+def test_every_golden_file_is_covered():
+    listed = {case["file"] for case in PAYLOADS["payloads"]} | {"resize.json", "payloads.json"}
+    assert {path.name for path in FOLDER.iterdir()} == listed
+
+
+def test_regenerating_refuses_to_replace_what_differs(tmp_path):
+    script = tmp_path / "regenerate_contract.py"
+    script.write_bytes((GOLDEN / "regenerate_contract.py").read_bytes())
+    (tmp_path / "contract").mkdir()
+    old = tmp_path / "contract" / "raw-2x2.grain"
+    old.write_bytes(b"older")
+    environment = {"PYTHONPATH": str(GOLDEN.parents[1]), "PATH": ""}
+    command = [sys.executable, str(script)]
+    refusal = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert refusal.returncode == 1 and "raw-2x2.grain" in refusal.stdout
+    assert old.read_bytes() == b"older" and len(list((tmp_path / "contract").iterdir())) == 1
+    forced = subprocess.run([*command, "--force"], env=environment, capture_output=True, text=True, timeout=120)
+    assert forced.returncode == 0
+    for path in FOLDER.iterdir():
+        assert (tmp_path / "contract" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_the_documented_examples_are_payloads():
+    text = (GOLDEN.parents[1] / "docs" / "payload.md").read_text()
+    lengths = []
+    for example, fit, square in [(1, "pad", None), (2, "align", OrientedSquare(1280, 800, 800, 600))]:
+        lines = [line[4:] for line in text.split("## Example")[example].splitlines() if line.startswith("    ")]
+        # The hex digits of a line come before two spaces and what they mean.
+        data = bytes.fromhex("".join(line.split("  ")[0] for line in lines))
+        lr, header = decode_payload(data, contract_id=bytes.fromhex("3f1c90a7"), tables=CoderTables.default())
+        assert lr.reshape(-1, 3).tolist() == [[245, 65, 226], [214, 23, 153], [94, 11, 80], [19, 224, 67]]
+        assert (header.original_width, header.original_height, header.fit) == (640, 480, fit)
+        assert header.square == square and (square is None or square.side == 250)
+        lengths.append(len(data))
+    assert lengths == [28, 36]

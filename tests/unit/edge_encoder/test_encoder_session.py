@@ -1,0 +1,76 @@
+"""The encoder session: the int64 reference's bytes, typed refusals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from codec_contract.errors import BundleError, DeviceError, ImageError
+from edge_encoder.encoder_session import EncoderSession
+from edge_encoder.integer_network import IntegerNetwork, run_reference
+from export.encoder.graph import exact_graph
+from export.encoder.onnx_emitter import onnx_model, write_onnx
+from tests.networks import random_network
+from tests.tiny_bundle import HR, LR, repeating_decoder
+
+
+@pytest.fixture(scope="module")
+def network() -> IntegerNetwork:
+    return random_network(HR, LR, seed=2)
+
+
+@pytest.fixture(scope="module")
+def model(network: IntegerNetwork) -> bytes:
+    return bytes(onnx_model(exact_graph(network)).SerializeToString())
+
+
+def pictures(count: int) -> np.ndarray:
+    return np.random.default_rng(count).integers(0, 256, (count, HR, HR, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("threads", [None, 1, 2])
+def test_equals_the_reference(network: IntegerNetwork, model: bytes, threads: int | None) -> None:
+    session = EncoderSession(model, threads)
+    assert (session.hr, session.lr) == (HR, LR)
+    for count in (1, 5):
+        lr = session.encode(pictures(count))
+        assert lr.dtype == np.uint8
+        np.testing.assert_array_equal(lr, run_reference(network, pictures(count)))
+
+
+def test_from_a_path(network: IntegerNetwork, tmp_path: Path) -> None:
+    path = write_onnx(exact_graph(network), tmp_path / "encoder.onnx")
+    for source in (path, str(path)):
+        np.testing.assert_array_equal(EncoderSession(source).encode(pictures(1)), run_reference(network, pictures(1)))
+
+
+def test_rows_need_not_be_contiguous(network: IntegerNetwork, model: bytes) -> None:
+    turned = pictures(2)[:, ::-1]
+    expected = run_reference(network, np.ascontiguousarray(turned))
+    np.testing.assert_array_equal(EncoderSession(model).encode(turned), expected)
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [np.zeros((1, HR, HR, 3), np.float32), np.zeros((HR, HR, 3), np.uint8), np.zeros((1, 3, HR, HR), np.uint8),
+     np.zeros((1, HR, LR, 3), np.uint8), "a.jpg"])
+def test_other_pictures_are_refused(model: bytes, picture: np.ndarray) -> None:
+    with pytest.raises(ImageError, match=r"takes uint8 \[N, 64, 64, 3\]"):
+        EncoderSession(model).encode(picture)
+
+
+def test_other_models_are_refused(network: IntegerNetwork, model: bytes, tmp_path: Path) -> None:
+    for data in (b"", b"not onnx", model[: len(model) // 2]):
+        with pytest.raises(BundleError):
+            EncoderSession(data)
+    with pytest.raises(BundleError, match="cannot be loaded"):
+        EncoderSession(tmp_path / "absent.onnx")
+    with pytest.raises(BundleError, match=r"not an encoder: it has lr tensor\(float\)"):
+        EncoderSession(repeating_decoder())
+    planes = onnx_model(exact_graph(network), layout="nchw").SerializeToString()
+    with pytest.raises(BundleError, match=r"image tensor\(uint8\) \['n', 3, 64, 64\]"):
+        EncoderSession(planes)
+    with pytest.raises(DeviceError, match="at least 1"):
+        EncoderSession(model, threads=0)

@@ -1,0 +1,385 @@
+"""Pictures of every kind become the right levels, and the fit policies are undone to the pixel."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms, ImageOps
+
+from codec_contract.errors import ImageError
+from codec_contract.fit import content_size, fit_picture, unfit_picture
+from codec_contract.resize import exact_resize
+from edge_encoder.preprocessing import load_picture
+
+pytestmark = pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+
+
+def picture(height: int = 5, width: int = 7, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def png_claiming(width: int, height: int) -> bytes:
+    """A well-formed PNG header of that size with next to no pixel data behind it."""
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    pixels = chunk(b"IDAT", zlib.compress(b"\0" * 100))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + pixels + chunk(b"IEND", b"")
+
+
+class TestSources:
+    def test_path_string_bytes_pillow_and_array_agree(self, tmp_path: Path) -> None:
+        rgb = picture()
+        data = encoded(Image.fromarray(rgb))
+        path = tmp_path / "p.png"
+        path.write_bytes(data)
+        for source in (path, str(path), data, bytearray(data), memoryview(data), Image.fromarray(rgb), rgb):
+            loaded = load_picture(source)
+            assert loaded.dtype == np.uint8 and loaded.flags.c_contiguous
+            np.testing.assert_array_equal(loaded, rgb)
+
+    @pytest.mark.parametrize("kind", ["WEBP", "BMP", "TIFF", "PPM", "GIF", "TGA"])
+    def test_lossless_formats(self, kind: str) -> None:
+        flat = np.full((6, 9, 3), (200, 100, 50), np.uint8)
+        options = {"lossless": True} if kind == "WEBP" else {}
+        np.testing.assert_array_equal(load_picture(encoded(Image.fromarray(flat), kind, **options)), flat)
+
+    @pytest.mark.parametrize("kind", ["JPEG", "AVIF"])
+    def test_lossy_formats(self, kind: str) -> None:
+        flat = np.full((32, 32, 3), (200, 100, 50), np.uint8)
+        loaded = load_picture(encoded(Image.fromarray(flat), kind, quality=95))
+        assert loaded.shape == flat.shape
+        assert np.abs(loaded.astype(int) - flat).max() <= 4
+
+    def test_first_frame_of_an_animation(self) -> None:
+        red, blue = (Image.new("RGB", (8, 8), colour) for colour in ("red", "blue"))
+        data = encoded(red, "GIF", save_all=True, append_images=[blue])
+        assert Image.open(io.BytesIO(data)).n_frames == 2
+        np.testing.assert_array_equal(load_picture(data), np.full((8, 8, 3), (255, 0, 0)))
+
+    def test_missing_file_and_folder(self, tmp_path: Path) -> None:
+        with pytest.raises(ImageError, match=r"nowhere\.jpg"):
+            load_picture(tmp_path / "nowhere.jpg")
+        with pytest.raises(ImageError, match="cannot read"):
+            load_picture(tmp_path)
+
+    @pytest.mark.parametrize("source", [None, 3, [[1, 2], [3, 4]], {"a": 1}])
+    def test_other_objects(self, source: object) -> None:
+        with pytest.raises(ImageError, match="got"):
+            load_picture(source)  # type: ignore[arg-type]
+
+
+class TestOrientation:
+    @pytest.mark.parametrize("orientation", range(1, 9))
+    @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF"])
+    def test_turned_once(self, orientation: int, kind: str) -> None:
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        data = encoded(Image.fromarray(picture(16, 24)), kind, exif=exif)
+        expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB"))
+        np.testing.assert_array_equal(load_picture(data), expected)
+        assert expected.shape == ((16, 24, 3) if orientation < 5 else (24, 16, 3))
+
+    def test_quarter_turn_by_hand(self) -> None:
+        exif = Image.Exif()
+        exif[0x0112] = 6  # the camera's top is at the right: turn clockwise
+        rgb = picture(2, 3)
+        np.testing.assert_array_equal(load_picture(encoded(Image.fromarray(rgb), exif=exif)), np.rot90(rgb, -1))
+
+    @pytest.mark.parametrize("orientation", [0, 9, 77])
+    def test_nonsense_is_ignored(self, orientation: int) -> None:
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        rgb = picture()
+        np.testing.assert_array_equal(load_picture(encoded(Image.fromarray(rgb), exif=exif)), rgb)
+
+    def test_damaged_exif_does_not_refuse_the_picture(self) -> None:
+        rgb = picture(8, 8)
+        data = encoded(Image.fromarray(rgb), exif=b"Exif\0\0II*\0\xff\xff\xff\xff garbage")
+        np.testing.assert_array_equal(load_picture(data), rgb)
+
+
+class TestColour:
+    def test_grey(self) -> None:
+        grey = picture()[:, :, 0]
+        expected = np.stack([grey] * 3, axis=2)
+        for source in (grey, Image.fromarray(grey), encoded(Image.fromarray(grey))):
+            np.testing.assert_array_equal(load_picture(source), expected)
+
+    def test_bilevel(self) -> None:
+        bits = picture()[:, :, 0] > 127
+        expected = np.stack([bits * np.uint8(255)] * 3, axis=2)
+        np.testing.assert_array_equal(load_picture(encoded(Image.fromarray(bits))), expected)
+
+    def test_palette(self) -> None:
+        rgb = picture(4, 4)
+        image = Image.fromarray(rgb).quantize(16)
+        np.testing.assert_array_equal(load_picture(encoded(image)), np.asarray(image.convert("RGB")))
+
+    @pytest.mark.parametrize("background", [(255, 255, 255), (0, 0, 0), (10, 200, 30)])
+    def test_alpha_is_composited(self, background: tuple[int, int, int]) -> None:
+        rgba = np.random.default_rng(1).integers(0, 256, (16, 16, 4), dtype=np.uint8)
+        alpha = rgba[:, :, 3:].astype(np.int64)
+        expected = (rgba[:, :, :3] * alpha + np.array(background) * (255 - alpha) + 127) // 255
+        for source in (rgba, Image.fromarray(rgba), encoded(Image.fromarray(rgba))):
+            np.testing.assert_array_equal(load_picture(source, background=background), expected)
+
+    def test_transparent_pixels_hide_their_colour_on_white_by_default(self) -> None:
+        rgba = np.full((3, 3, 4), (255, 0, 0, 0), np.uint8)
+        np.testing.assert_array_equal(load_picture(rgba), np.full((3, 3, 3), 255))
+
+    def test_grey_with_alpha(self) -> None:
+        image = Image.new("LA", (4, 4), (100, 0))
+        np.testing.assert_array_equal(load_picture(encoded(image), background=(1, 2, 3)), np.full((4, 4, 3), (1, 2, 3)))
+
+    def test_premultiplied_grey(self) -> None:
+        image = Image.new("LA", (4, 4), (100, 255)).convert("La")
+        np.testing.assert_array_equal(load_picture(image), np.full((4, 4, 3), 100))
+
+    def test_transparent_palette_entry(self) -> None:
+        image = Image.new("P", (2, 1))
+        image.putpalette([255, 0, 0, 0, 0, 255])
+        image.putpixel((1, 0), 1)
+        data = encoded(image, transparency=0)
+        np.testing.assert_array_equal(load_picture(data, background=(9, 8, 7)), [[(9, 8, 7), (0, 0, 255)]])
+
+    def test_transparent_colour_of_an_rgb_png(self) -> None:
+        rgb = np.array([[(1, 2, 3), (4, 5, 6)]], np.uint8)
+        data = encoded(Image.fromarray(rgb), transparency=(1, 2, 3))
+        np.testing.assert_array_equal(load_picture(data), [[(255, 255, 255), (4, 5, 6)]])
+
+    def test_cmyk_jpeg(self) -> None:
+        image = Image.new("CMYK", (16, 16), (0, 255, 255, 0))  # no cyan: red
+        loaded = load_picture(encoded(image, "JPEG", quality=95))
+        assert np.abs(loaded.astype(int) - (255, 0, 0)).max() <= 6
+
+    @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+    def test_16_bit_grey_is_scaled(self, kind: str) -> None:
+        levels = np.array([[0, 128, 129, 256], [257, 32768, 65406, 65535]], np.uint16)
+        expected = np.array([[0, 0, 1, 1], [1, 128, 254, 255]])  # round(level / 257)
+        for source in (encoded(Image.fromarray(levels), kind), levels, Image.fromarray(levels)):
+            np.testing.assert_array_equal(load_picture(source), np.stack([expected] * 3, axis=2))
+
+    def test_16_bit_grey_pgm(self) -> None:
+        data = b"P5 2 1 65535\n" + struct.pack(">HH", 65535, 257)
+        np.testing.assert_array_equal(load_picture(data)[0, :, 0], [255, 1])
+
+    def test_every_16_bit_level_rounds_to_the_nearest(self) -> None:
+        levels = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+        exact = levels.astype(float) / 257
+        np.testing.assert_array_equal(load_picture(levels)[:, :, 0], np.floor(exact + 0.5))
+
+    def test_16_bit_rgb_and_rgba_arrays(self) -> None:
+        rgb = picture()
+        wide = rgb.astype(np.uint16) * 257
+        np.testing.assert_array_equal(load_picture(wide), rgb)
+        opaque = np.dstack([wide, np.full(wide.shape[:2], 65535, np.uint16)])
+        np.testing.assert_array_equal(load_picture(opaque), rgb)
+
+    def test_32_bit_and_floating_point(self) -> None:
+        np.testing.assert_array_equal(load_picture(Image.new("I", (2, 2), 65535)), np.full((2, 2, 3), 255))
+        with pytest.raises(ImageError, match="expected 0 to 65535"):
+            load_picture(Image.new("I", (2, 2), 70000))
+        with pytest.raises(ImageError, match="floating-point"):
+            load_picture(Image.new("F", (2, 2), 0.5))
+
+    def test_embedded_profile_becomes_srgb(self) -> None:
+        # A profile whose red and green are exchanged cannot be ignored unnoticed. Grey stays grey.
+        profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+        red, green = profile.find(b"rXYZ"), profile.find(b"gXYZ")
+        swapped = bytearray(profile)
+        swapped[red : red + 4], swapped[green : green + 4] = b"gXYZ", b"rXYZ"
+        swapped = bytes(swapped).replace("sRGB".encode("utf-16-be"), "swap".encode("utf-16-be"))
+        data = encoded(Image.new("RGB", (4, 4), (255, 0, 0)), icc_profile=swapped)
+        assert np.abs(load_picture(data).astype(int) - (0, 255, 0)).max() <= 2
+        grey = encoded(Image.new("RGB", (4, 4), (99, 99, 99)), icc_profile=swapped)
+        assert np.abs(load_picture(grey).astype(int) - 99).max() <= 1
+
+    def test_srgb_profile_changes_nothing(self) -> None:
+        rgb = picture(16, 16)
+        profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+        np.testing.assert_array_equal(load_picture(encoded(Image.fromarray(rgb), icc_profile=profile)), rgb)
+
+    def test_unusable_profile_is_ignored(self) -> None:
+        rgb = picture(16, 16)
+        np.testing.assert_array_equal(load_picture(encoded(Image.fromarray(rgb), icc_profile=b"nonsense")), rgb)
+
+    @pytest.mark.parametrize("background", [(0, 0), (0, 0, 256), (-1, 0, 0), ("r", "g", "b"), (0.5, 0, 0)])
+    def test_background_is_checked(self, background: tuple[int, int, int]) -> None:
+        with pytest.raises(ImageError, match="three levels"):
+            load_picture(picture(), background=background)
+
+
+class TestRefusals:
+    def test_bomb_is_refused_before_decoding(self) -> None:
+        data = png_claiming(60000, 60000)
+        assert len(data) < 100
+        with pytest.raises(ImageError, match="60000 x 60000|decompression bomb"):
+            load_picture(data)
+
+    def test_limit_is_a_parameter(self) -> None:
+        data = encoded(Image.new("RGB", (100, 100)))
+        with pytest.raises(ImageError, match=r"100 x 100 pixels, more than 9999.*max_pixels"):
+            load_picture(data, max_pixels=9999)
+        assert load_picture(data, max_pixels=10000).shape == (100, 100, 3)
+
+    def test_long_sides_are_refused(self) -> None:
+        with pytest.raises(ImageError, match="at most 65535"):
+            load_picture(np.zeros((1, 65536, 3), np.uint8))
+
+    @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP"])
+    def test_truncated_files(self, kind: str) -> None:
+        data = encoded(Image.fromarray(picture(64, 64)), kind)
+        for length in (0, 1, 10, len(data) // 4, len(data) // 2, len(data) * 3 // 4):
+            with pytest.raises(ImageError):
+                load_picture(data[:length])
+
+    def test_lying_header(self) -> None:
+        with pytest.raises(ImageError, match="truncated"):
+            load_picture(png_claiming(1000, 1000))
+
+    def test_random_damage_raises_nothing_else(self) -> None:
+        rng = np.random.default_rng(5)
+        for kind in ("PNG", "JPEG", "WEBP", "GIF", "TIFF"):
+            data = bytearray(encoded(Image.fromarray(picture(24, 24)), kind))
+            for _ in range(40):
+                damaged = bytearray(data)
+                for position in rng.integers(0, len(data), 3):
+                    damaged[position] = rng.integers(0, 256)
+                try:
+                    assert load_picture(bytes(damaged)).dtype == np.uint8
+                except ImageError:
+                    pass
+
+    @pytest.mark.parametrize("data", [b"hello", b"<svg/>", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"])
+    def test_other_files(self, data: bytes) -> None:
+        with pytest.raises(ImageError, match="no picture"):
+            load_picture(data)
+
+    @pytest.mark.parametrize(
+        "array",
+        [np.zeros((4, 4, 3)), np.zeros((4, 4, 3), np.int32), np.zeros((3, 4, 5), np.uint8),
+         np.zeros((4, 4, 2), np.uint8), np.zeros((1, 4, 4, 3), np.uint8), np.zeros(4, np.uint8),
+         np.zeros((4, 4), bool)])
+    def test_other_arrays(self, array: np.ndarray) -> None:
+        with pytest.raises(ImageError, match="picture array"):
+            load_picture(array)
+
+    @pytest.mark.parametrize("shape", [(0, 4, 3), (4, 0, 3), (0, 0)])
+    def test_empty_arrays(self, shape: tuple[int, ...]) -> None:
+        with pytest.raises(ImageError, match="empty"):
+            load_picture(np.zeros(shape, np.uint8))
+
+
+SIZES = [(1, 1), (1, 5000), (5000, 1), (64, 64), (63, 64), (300, 201), (17, 1000), (2, 3), (640, 480)]
+
+
+class TestFit:
+    @pytest.mark.parametrize(
+        ("size", "expected"),
+        [((640, 480), (64, 48)), ((480, 640), (48, 64)), ((1, 1), (64, 64)), ((1, 5000), (1, 64)), ((5000, 1), (64, 1)),
+         ((128, 3), (64, 2)), ((128, 5), (64, 3)), ((128, 1), (64, 1)), ((3, 2), (64, 43))])
+    def test_content_size(self, size: tuple[int, int], expected: tuple[int, int]) -> None:
+        assert content_size(size, 64) == expected
+
+    @pytest.mark.parametrize("fit", ["pad", "stretch", "crop"])
+    @pytest.mark.parametrize("size", SIZES)
+    def test_gives_the_square(self, size: tuple[int, int], fit: str) -> None:
+        fitted = fit_picture(picture(size[1], size[0]), 64, fit)
+        assert fitted.shape == (64, 64, 3) and fitted.dtype == np.uint8 and fitted.flags.c_contiguous
+
+    def test_pad_scales_and_repeats_the_edges(self) -> None:
+        rgb = picture(201, 300)
+        fitted = fit_picture(rgb, 64, "pad")
+        content = exact_resize(rgb, (64, 43))  # 201 * 64 / 300 = 42.88; 21 rows are left over, 10 go above
+        np.testing.assert_array_equal(fitted[10:53], content)
+        np.testing.assert_array_equal(fitted[:10], np.repeat(content[:1], 10, axis=0))
+        np.testing.assert_array_equal(fitted[53:], np.repeat(content[-1:], 11, axis=0))
+
+    def test_stretch_is_the_exact_resize(self) -> None:
+        rgb = picture(201, 300)
+        np.testing.assert_array_equal(fit_picture(rgb, 64, "stretch"), exact_resize(rgb, (64, 64)))
+
+    def test_crop_takes_the_centre(self) -> None:
+        rgb = picture(201, 300)
+        np.testing.assert_array_equal(fit_picture(rgb, 64, "crop"), exact_resize(rgb[:, 49:250].copy(), (64, 64)))
+        np.testing.assert_array_equal(fit_picture(rgb[:, :1], 64, "crop"), np.broadcast_to(rgb[100, 0], (64, 64, 3)))
+
+    def test_square_of_the_right_size_is_untouched(self) -> None:
+        rgb = picture(64, 64)
+        for fit in ("pad", "stretch", "crop"):
+            np.testing.assert_array_equal(fit_picture(rgb, 64, fit), rgb)
+
+    def test_huge_picture(self) -> None:
+        rgb = np.broadcast_to(np.uint8([10, 20, 30]), (6000, 8000, 3))
+        np.testing.assert_array_equal(fit_picture(rgb, 64, "pad"), np.full((64, 64, 3), (10, 20, 30)))
+
+    def test_strips_change_no_byte(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        rgb = picture(203, 117)
+        expected = fit_picture(rgb, 64, "stretch")
+        monkeypatch.setattr("edge_encoder.preprocessing._STRIP_PIXELS", 117 * 10)
+        np.testing.assert_array_equal(fit_picture(rgb, 64, "stretch"), expected)
+
+    def test_arguments_are_checked(self) -> None:
+        with pytest.raises(ImageError, match="unknown fit 'cover'"):
+            fit_picture(picture(), 64, "cover")
+        with pytest.raises(ImageError, match=r"float64 \[4, 4, 3\]"):
+            fit_picture(np.zeros((4, 4, 3)), 64)  # type: ignore[arg-type]
+        with pytest.raises(ImageError, match="at least one pixel"):
+            fit_picture(np.zeros((0, 4, 3), np.uint8), 64)
+
+
+class TestUnfit:
+    @pytest.mark.parametrize("size", SIZES)
+    @pytest.mark.parametrize("fit", ["pad", "stretch"])
+    def test_original_size_comes_back(self, size: tuple[int, int], fit: str) -> None:
+        assert unfit_picture(picture(64, 64), size, fit).shape == (size[1], size[0], 3)
+
+    @pytest.mark.parametrize("size", SIZES)
+    def test_crop_gives_the_square(self, size: tuple[int, int]) -> None:
+        assert unfit_picture(picture(64, 64), size, "crop").shape == (min(size), min(size), 3)
+
+    def test_native_sizes(self) -> None:
+        square = picture(64, 64)
+        assert unfit_picture(square, (640, 480), "pad", "native").shape == (48, 64, 3)
+        assert unfit_picture(square, (640, 480), "stretch", "native").shape == (48, 64, 3)
+        assert unfit_picture(square, (640, 480), "crop", "native").shape == (64, 64, 3)
+
+    def test_padding_is_removed_exactly(self) -> None:
+        rgb = picture(48, 64)
+        np.testing.assert_array_equal(unfit_picture(fit_picture(rgb, 64, "pad"), (64, 48), "pad"), rgb)
+        tall = picture(64, 31)
+        np.testing.assert_array_equal(unfit_picture(fit_picture(tall, 64, "pad"), (31, 64), "pad"), tall)
+
+    def test_smooth_picture_survives_the_round_trip(self) -> None:
+        y, x = np.indices((120, 200))
+        rgb = np.stack([x, y, (x + y) // 2], axis=2).astype(np.uint8)
+        for fit in ("pad", "stretch"):
+            restored = unfit_picture(fit_picture(rgb, 64, fit), (200, 120), fit)
+            assert np.abs(restored.astype(int) - rgb).max() <= 6
+        restored = unfit_picture(fit_picture(rgb, 64, "crop"), (200, 120), "crop")
+        assert np.abs(restored.astype(int) - rgb[:, 40:160]).max() <= 6
+
+    def test_arguments_are_checked(self) -> None:
+        square = picture(64, 64)
+        with pytest.raises(ImageError, match="more than 1000"):
+            unfit_picture(square, (640, 480), max_pixels=1000)
+        assert unfit_picture(square, (640, 480), size="native", max_pixels=64 * 48).shape == (48, 64, 3)
+        with pytest.raises(ImageError, match="unknown size"):
+            unfit_picture(square, (640, 480), size="huge")  # type: ignore[arg-type]
+        with pytest.raises(ImageError, match="out of range"):
+            unfit_picture(square, (0, 480))
+        with pytest.raises(ImageError, match="square"):
+            unfit_picture(picture(64, 32), (640, 480))

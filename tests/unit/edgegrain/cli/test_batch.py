@@ -1,0 +1,175 @@
+"""``edgegrain batch`` around its run: usage, summary, exit status, the file of failures. Ray has no part in this."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import edgegrain.cli
+from edgegrain.cli import batch
+from edgegrain.cli.main import app
+from edgegrain.service.batch.batch_worker import BatchWorker
+from edgegrain.service.batch.plan import BatchPlan, Tally, open_batches
+from edgegrain.service.batch.stores import open_store
+from tests.tiny_bundle import HR, refresh_manifest, write_steered_bundle, write_tiny_bundle
+
+pytestmark = pytest.mark.usefixtures("tiny_bundles")
+
+
+def run(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as leaving:
+        app(["batch", *map(str, arguments)])
+    return int(leaving.value.code or 0)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Three pictures, one of them damaged."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("a.png", "b.png"):
+        Image.fromarray(np.full((HR, HR, 3), ord(name[0]), np.uint8)).save(folder / name)
+    (folder / "c.png").write_bytes(b"damaged")
+    return folder
+
+
+@pytest.fixture
+def plans(monkeypatch: pytest.MonkeyPatch) -> list[BatchPlan]:
+    """Runs happen in this process; the plans of those that were started."""
+    started: list[BatchPlan] = []
+
+    def tallies(plan: BatchPlan, workers: int, *, gpus: float) -> Iterator[Tally]:
+        started.append(plan)
+        worker = BatchWorker(plan)
+        try:
+            for part in open_batches(plan, open_store(plan.source), open_store(plan.target)):
+                tally = worker.work(part.names)
+                tally.skipped = part.skipped
+                yield tally
+        finally:
+            worker.close()
+
+    @contextmanager
+    def no_cluster(address: str | None, *, cpus: float) -> Iterator[None]:
+        yield
+
+    here = ModuleType("edgegrain.service.batch.ray_run")
+    here.tallies, here.cores = tallies, lambda: 1  # type: ignore[attr-defined]
+    monkeypatch.setattr(edgegrain.cli, "batch_run", here, raising=False)
+    monkeypatch.setattr(batch, "ray_cluster", no_cluster)
+    return started
+
+
+def test_summary_failures_and_status(
+    pictures: Path, plans: list[BatchPlan], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert run(pictures, out, "--json") == 1
+    captured = capsys.readouterr()
+    summary = json.loads(captured.out)
+    (failure,) = [json.loads(line) for line in (out / "failures.jsonl").read_text().splitlines()]
+    assert (failure["name"], captured.err) == ("c.png", f"error: c.png: {failure['error']}\n")
+    payloads = [(out / f"{name}.png.grain").stat().st_size for name in "ab"]
+    assert {key: summary[key] for key in ("direction", "done", "skipped", "failed", "bytes_out", "failures")} == {
+        "direction": "compress", "done": 2, "skipped": 0, "failed": 1, "bytes_out": sum(payloads),
+        "failures": str(out / "failures.jsonl")}
+    assert sorted(path.name for path in out.iterdir()) == ["a.png.grain", "b.png.grain", "failures.jsonl"]
+
+    (pictures / "c.png").unlink()
+    assert run(pictures, out) == 0
+    assert capsys.readouterr().out.startswith("0 done in ")
+    assert not (out / "failures.jsonl").exists()
+    assert run(pictures, out, "--force") == 0
+    assert capsys.readouterr().out.startswith("2 done in ")
+    assert [plan.force for plan in plans] == [False, False, True]
+
+
+def test_back_to_pictures(pictures: Path, plans: list[BatchPlan], tmp_path: Path) -> None:
+    run(pictures, tmp_path / "payloads")
+    assert run(tmp_path / "payloads", tmp_path / "back", "--format", "webp", "--size", "native") == 0
+    assert plans[1].direction == "restore" and plans[1].options["format"] == "webp"
+    with Image.open(tmp_path / "back" / "a.png.webp") as picture:
+        assert (picture.format, picture.size) == ("WEBP", (HR, HR))
+
+
+def test_pictures_of_a_chosen_strength(
+    pictures: Path, plans: list[BatchPlan], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = write_steered_bundle(tmp_path)
+    run(pictures, tmp_path / "payloads", "--bundle", bundle)
+    restored = []
+    for strength in (4, 24):
+        out = tmp_path / f"back{strength}"
+        assert run(tmp_path / "payloads", out, "--bundle", bundle, "--strength", strength) == 0
+        restored.append(np.asarray(Image.open(out / "a.png.png")).astype(int))
+    assert (restored[1] - restored[0] == 10).all()  # half a level for each unit
+    for arguments, status, said in ((("--strength", 99), 1, "a number from 4 to 64, got 99"),
+                                    (("--compress", "--strength", 8), 2, "compressed without one")):
+        source = pictures if "--compress" in arguments else tmp_path / "payloads"
+        assert run(source, tmp_path / "none", "--bundle", bundle, *arguments) == status
+        assert said in " ".join(capsys.readouterr().err.split())
+    assert len(plans) == 3 and not (tmp_path / "none").exists()
+
+
+def test_a_file_that_is_not_ours_stays(
+    pictures: Path, plans: list[BatchPlan], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    notes = tmp_path / "notes.txt"
+    notes.write_text("mine\n")
+    assert run(pictures, tmp_path / "out", "--failures", notes) == 1
+    assert "holds something else" in capsys.readouterr().err and notes.read_text() == "mine\n" and not plans
+
+
+def test_a_file_of_failures_that_cannot_be_written(
+    pictures: Path, plans: list[BatchPlan], tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Path.open
+
+    def refuse(path: Path, mode: str = "r", **options: Any) -> Any:
+        if mode == "w":
+            raise PermissionError(13, "Permission denied", str(path))
+        return original(path, mode, **options)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    assert run(pictures, tmp_path / "out", "--failures", tmp_path / "notes") == 1
+    assert "Permission denied" in capsys.readouterr().err and not plans
+
+
+def test_bundles_of_tiles_are_refused_before_ray_starts(
+    pictures: Path, plans: list[BatchPlan], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiled = write_tiny_bundle(tmp_path, "tiled-64-lr16")
+    refresh_manifest(tiled, preprocessing={"pad": "edge", "tile_overlap": 4})
+    assert run(pictures, tmp_path / "out", "--bundle", tiled) == 1
+    assert "photographs of any size" in capsys.readouterr().err and not plans and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("source", "message"), [
+    ("nowhere", "is no folder"), ("empty", "holds no picture or payload"), ("both", "say --compress or --restore")])
+def test_usage(source: str, message: str, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "both").mkdir()
+    (tmp_path / "both" / "a.png").write_bytes((pictures / "a.png").read_bytes())
+    (tmp_path / "both" / "b.grain").write_bytes(b"\xed\x6e and so on")
+    assert run(tmp_path / source, tmp_path / "out") == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_ray(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert run(pictures, tmp_path / "out") == 1
+    err = capsys.readouterr().err
+    assert "needs Ray" in err and "pip install 'edgegrain[ray]'" in err and err.count("\n") == 1

@@ -1,0 +1,367 @@
+"""The command line on tiny bundles: files written, lines and JSON printed, exit statuses."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import sdk
+from codec_contract.bundle.paths import DEFAULT_BUNDLE
+from edge_encoder.faces.alignment import FacePoints
+from edgegrain.cli.main import app
+from sdk import align_or_fit as alignment
+from tests.tiny_bundle import LR, write_tiny_bundle
+
+pytestmark = pytest.mark.usefixtures("tiny_bundles")
+
+ROOT = Path(__file__).resolve().parents[4]
+COMMANDS = ("compress", "restore", "retouch", "serve", "info", "bundles", "models", "export", "doctor", "demo", "align",
+            "prior")
+
+
+class Shell:
+    """Runs the command line in this process."""
+
+    def __init__(self, capture: pytest.CaptureFixture[str]) -> None:
+        self.capture = capture
+
+    def __call__(self, *arguments: object) -> tuple[int, str, str]:
+        """(exit status, stdout, stderr)."""
+        with pytest.raises(SystemExit) as leaving:
+            app([str(argument) for argument in arguments])
+        output = self.capture.readouterr()
+        return int(leaving.value.code or 0), output.out, output.err
+
+
+@pytest.fixture
+def shell(capsys: pytest.CaptureFixture[str]) -> Shell:
+    return Shell(capsys)
+
+
+def write_picture(path: Path, seed: int = 0, size: tuple[int, int] = (90, 70)) -> Path:
+    rgb = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(rgb).save(path)
+    return path
+
+
+class TestHelp:
+    def test_lists_the_commands_and_exit_statuses(self, shell: Shell) -> None:
+        status, out, _ = shell("--help")
+        assert status == 0
+        for command in COMMANDS:
+            assert f"\n  {command} " in out
+        assert "Exit status:\n    0    all is well\n    1    something failed" in out
+
+    @pytest.mark.parametrize("command", [command for command in COMMANDS if command != "export"])
+    def test_every_command_shows_examples(self, shell: Shell, command: str) -> None:
+        status, out, _ = shell(command, "--help")
+        assert status == 0
+        assert "Examples:\n" in out and f"\n    edgegrain {command}" in out
+
+    def test_version(self, shell: Shell) -> None:
+        import edgegrain
+
+        assert shell("--version") == (0, f"edgegrain {edgegrain.__version__}\n", "")
+
+    @pytest.mark.parametrize("arguments", [["comprss"], ["compress"], ["compress", "--fit", "cover", "x"], ["restore"]])
+    def test_wrong_usage_is_status_2(self, shell: Shell, arguments: list[str]) -> None:
+        status, out, err = shell(*arguments)
+        assert status == 2 and out == "" and "Usage" in err
+
+    def test_module(self) -> None:
+        command = [sys.executable, "-m", "edgegrain", "--version"]
+        result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert result.returncode == 0 and result.stdout.startswith("edgegrain ")
+
+    @pytest.mark.parametrize("missing", ["typer", "rich"])
+    def test_missing_library_says_what_to_install(self, missing: str) -> None:
+        program = f"import sys; sys.modules[{missing!r}] = None; from edgegrain.cli.main import app; app()"
+        result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+        assert result.returncode == 1 and result.stdout == ""
+        assert result.stderr.count("\n") == 1
+        assert f"{missing} is missing" in result.stderr and "pip install 'edgegrain[cli]'" in result.stderr
+
+
+class TestAlign:
+    @pytest.fixture
+    def face(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The finder finds a face in every picture."""
+        points = FacePoints((40, 30), (50, 30), (45, 40))
+        monkeypatch.setattr(alignment, "_finder", lambda folder: SimpleNamespace(find=lambda rgb: points))
+
+    def test_there_and_back_into_a_background(self, shell: Shell, tmp_path: Path, face: None) -> None:
+        path, out = write_picture(tmp_path / "group.png"), tmp_path / "back.png"
+        status, stdout, _ = shell("compress", path, "--align", "--json")
+        row = json.loads(stdout)["done"][0]
+        assert status == 0 and row["fit"] == "align" and (row["width"], row["height"]) == (90, 70)
+        payload = tmp_path / "group.grain"
+        assert "a square of 40 pixels around (45, 31), turned by 0 degrees" in shell("info", payload)[1]
+        assert shell("restore", payload, "--background", path, "--out", out)[0] == 0
+        with Image.open(out) as image:
+            restored = np.asarray(image)
+        pasted = sdk.paste(sdk.restore(payload, size="native"), payload, path)
+        np.testing.assert_array_equal(restored, np.asarray(pasted))
+        assert (restored[:, :25] == np.asarray(Image.open(path))[:, :25]).all()
+
+    def test_a_background_belongs_to_one_payload(self, shell: Shell, tmp_path: Path, face: None) -> None:
+        paths = [write_picture(tmp_path / name) for name in ("a.png", "b.png")]
+        shell("compress", *paths, "--align")
+        grains = [path.with_suffix(".grain") for path in paths]
+        status, _, err = shell("restore", *grains, "--background", paths[0])
+        assert status == 1 and "a background belongs to one payload, got 2" in err
+
+    def test_without_models(self, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("EDGEGRAIN_CACHE", str(tmp_path / "empty"))
+        path = write_picture(tmp_path / "me.png")
+        status, _, err = shell("compress", path, "--align")
+        assert status == 1 and "run: edgegrain align fetch" in err
+        assert shell("compress", path, "--align-auto")[0] == 0
+        assert sdk.inspect(tmp_path / "me.grain").fit == "crop"
+
+    def test_not_with_a_service(self, shell: Shell, tmp_path: Path) -> None:
+        path = write_picture(tmp_path / "me.png")
+        status, _, err = shell("compress", path, "--align", "--remote", "http://localhost:1")
+        assert status == 1 and "a service does not align" in err
+
+
+class TestCompress:
+    def test_beside_the_picture(self, shell: Shell, tmp_path: Path) -> None:
+        path = write_picture(tmp_path / "me.png")
+        status, out, err = shell("compress", path)
+        payload = (tmp_path / "me.grain").read_bytes()
+        assert status == 0 and err == ""
+        assert payload == sdk.compress(path)
+        assert out.startswith(f"{path} -> {tmp_path / 'me.grain'}: {len(payload):,} bytes, ")
+
+    def test_out_names_the_file(self, shell: Shell, tmp_path: Path) -> None:
+        path = write_picture(tmp_path / "me.png")
+        assert shell("compress", path, "--out", tmp_path / "new" / "x.grain", "--fit", "crop")[0] == 0
+        assert (tmp_path / "new" / "x.grain").read_bytes() == sdk.compress(path, fit="crop")
+
+    def test_folders_keep_their_structure(self, shell: Shell, tmp_path: Path) -> None:
+        for index, name in enumerate(["a.png", "b.jpg", "deep/c.webp"]):
+            write_picture(tmp_path / "in" / name, seed=index)
+        (tmp_path / "in" / "notes.txt").write_text("no picture")
+        status, out, _ = shell("compress", tmp_path / "in", "-o", tmp_path / "out")
+        written = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*"))
+        assert status == 0 and written == ["a.grain", "b.grain", "deep/c.grain"]
+        assert out.splitlines()[-1].startswith("3 pictures: ")
+
+    def test_json(self, shell: Shell, tmp_path: Path) -> None:
+        path = write_picture(tmp_path / "me.png")
+        status, out, _ = shell("compress", path, "--json", "--lr", "--bundle", "random-64-lr16")
+        payload = sdk.Payload((tmp_path / "me.grain").read_bytes())
+        assert status == 0
+        assert json.loads(out) == {"failed": [], "done": [{
+            "picture": str(path), "payload": str(tmp_path / "me.grain"), "bytes": len(payload),
+            "picture_bytes": path.stat().st_size, "width": 90, "height": 70, "fit": "pad", "bundle": "random-64-lr16",
+            "lr": str(tmp_path / "me.lr.png")}]}
+        np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "me.lr.png")), payload.lr)
+
+    def test_background(self, shell: Shell, tmp_path: Path) -> None:
+        path = tmp_path / "clear.png"
+        Image.new("RGBA", (20, 20)).save(path)
+        assert shell("compress", path, "--background", "#0a141e")[0] == 0
+        assert (sdk.Payload((tmp_path / "clear.grain").read_bytes()).lr == (10, 20, 30)).all()
+        status, _, err = shell("compress", path, "--background", "pink")
+        assert status == 2 and "'pink' is no colour" in err
+
+    def test_does_not_overwrite(self, shell: Shell, tmp_path: Path) -> None:
+        path = write_picture(tmp_path / "me.png")
+        (tmp_path / "me.grain").write_text("precious")
+        status, out, err = shell("compress", path)
+        assert status == 1 and out == "" and err.startswith(f"error: {path}: ") and "--force" in err
+        assert (tmp_path / "me.grain").read_text() == "precious"
+        assert shell("compress", path, "--force")[0] == 0
+        assert (tmp_path / "me.grain").read_bytes() == sdk.compress(path)
+
+    def test_one_failure_does_not_stop_the_others(self, shell: Shell, tmp_path: Path) -> None:
+        good, better = write_picture(tmp_path / "a.png"), write_picture(tmp_path / "c.png")
+        (tmp_path / "b.png").write_bytes(b"no picture")
+        status, out, err = shell("compress", good, tmp_path / "b.png", better)
+        assert status == 1
+        assert (tmp_path / "a.grain").exists() and (tmp_path / "c.grain").exists()
+        assert not (tmp_path / "b.grain").exists()
+        assert err.startswith(f"error: {tmp_path / 'b.png'}: ") and err.count("\n") == 1
+        assert out.splitlines()[-1].startswith("2 pictures: ")
+
+    def test_colliding_names_are_refused(self, shell: Shell, tmp_path: Path) -> None:
+        paths = [write_picture(tmp_path / "a.png"), write_picture(tmp_path / "a.jpg")]
+        status, _, err = shell("compress", *paths)
+        assert status == 2 and "would both become" in err
+        assert not (tmp_path / "a.grain").exists()
+
+    def test_folder_without_pictures(self, shell: Shell, tmp_path: Path) -> None:
+        (tmp_path / "empty").mkdir()
+        status, _, err = shell("compress", tmp_path / "empty")
+        assert status == 2 and "holds no file of the kind" in err
+
+    def test_limit(self, shell: Shell, tmp_path: Path) -> None:
+        path = write_picture(tmp_path / "me.png")
+        status, _, err = shell("compress", path, "--max-megapixels", "0.001")
+        assert status == 1 and "90 x 70 pixels, more than 1000" in err
+
+    def test_unknown_bundle_is_one_line(self, shell: Shell, tmp_path: Path) -> None:
+        status, out, err = shell("compress", write_picture(tmp_path / "me.png"), "--bundle", "cats")
+        assert status == 1 and out == ""
+        assert err.startswith("error: ") and "no bundle 'cats'" in err and err.count("\n") == 1
+
+    def test_interruption_leaves_whole_files(
+        self, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        paths = [write_picture(tmp_path / f"{name}.png") for name in "abc"]
+        compress, calls = sdk.Codec.compress, []
+
+        def interrupted(self: sdk.Codec, *arguments: object, **options: object) -> sdk.Payload:
+            calls.append(arguments)
+            if len(calls) == 2:
+                raise KeyboardInterrupt
+            return compress(self, *arguments, **options)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(sdk.Codec, "compress", interrupted)
+        status, _, err = shell("compress", *paths)
+        assert status == 130 and err.startswith("interrupted")
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["a.grain", "a.png", "b.png", "c.png"]
+        assert sdk.inspect(tmp_path / "a.grain").bundle == DEFAULT_BUNDLE
+
+
+class TestRestore:
+    def test_beside_the_payload(self, shell: Shell, tmp_path: Path) -> None:
+        payload = sdk.compress(write_picture(tmp_path / "me.png"))
+        path = payload.save(tmp_path / "me.grain")
+        status, out, err = shell("restore", path)
+        assert status == 0 and err == ""
+        assert out == f"{path} -> {tmp_path / 'me.restored.png'}: 90 x 70 pixels\n"
+        restored = np.asarray(Image.open(tmp_path / "me.restored.png"))
+        np.testing.assert_array_equal(restored, np.asarray(sdk.restore(payload)))
+
+    def test_finds_the_bundle_the_payload_names(self, shell: Shell, tmp_path: Path) -> None:
+        payload = sdk.compress(write_picture(tmp_path / "me.png"), bundle="random-64-lr16")
+        path = payload.save(tmp_path / "me.grain")
+        assert shell("restore", path)[0] == 0
+        status, _, err = shell("restore", path, "--force", "--bundle", "faces")
+        assert status == 1 and "restore it with the bundle it was made with" in err
+
+    @pytest.mark.parametrize(("name", "kind"), [("x.jpg", "JPEG"), ("x.webp", "WEBP"), ("x.png", "PNG")])
+    def test_out_and_its_suffix(self, shell: Shell, tmp_path: Path, name: str, kind: str) -> None:
+        path = sdk.compress(write_picture(tmp_path / "me.png")).save(tmp_path / "me.grain")
+        assert shell("restore", path, "--out", tmp_path / name, "--size", "native")[0] == 0
+        with Image.open(tmp_path / name) as image:
+            assert image.format == kind and image.size == (64, 50)
+
+    def test_other_suffix(self, shell: Shell, tmp_path: Path) -> None:
+        path = sdk.compress(write_picture(tmp_path / "me.png")).save(tmp_path / "me.grain")
+        status, _, err = shell("restore", path, "--out", tmp_path / "x.doc")
+        assert status == 1 and "written as .png, .jpg, .jpeg, .webp, not as .doc" in err
+
+    def test_lr_png(self, shell: Shell, tmp_path: Path) -> None:
+        payload = sdk.compress(write_picture(tmp_path / "me.png"))
+        Image.fromarray(payload.lr).save(tmp_path / "lr.png")
+        assert shell("restore", tmp_path / "lr.png")[0] == 0
+        with Image.open(tmp_path / "lr.restored.png") as image:
+            assert image.size == (64, 64)
+
+    def test_folder_and_json(self, shell: Shell, tmp_path: Path) -> None:
+        payload = sdk.compress(write_picture(tmp_path / "me.png"))
+        for name in ("a", "b"):
+            payload.save(tmp_path / "in" / f"{name}.grain")
+        status, out, _ = shell("restore", tmp_path / "in", "-o", tmp_path / "out", "--format", "jpg", "--json")
+        assert status == 0
+        rows = json.loads(out)["done"]
+        assert [row["picture"] for row in rows] == [str(tmp_path / "out" / f"{n}.restored.jpg") for n in ("a", "b")]
+        assert [(row["width"], row["height"], row["device"]) for row in rows] == [(90, 70, "cpu")] * 2
+
+    def test_damaged_payload(self, shell: Shell, tmp_path: Path) -> None:
+        path = tmp_path / "bad.grain"
+        path.write_bytes(bytes(sdk.compress(write_picture(tmp_path / "me.png")))[:-3])
+        status, out, err = shell("restore", path)
+        assert status == 1 and out == "" and err.startswith(f"error: {path}: the payload") and err.count("\n") == 1
+        assert not (tmp_path / "bad.restored.png").exists()
+
+    def test_does_not_overwrite(self, shell: Shell, tmp_path: Path) -> None:
+        path = sdk.compress(write_picture(tmp_path / "me.png")).save(tmp_path / "me.grain")
+        (tmp_path / "me.restored.png").write_text("precious")
+        status, _, err = shell("restore", path)
+        assert status == 1 and "--force" in err and (tmp_path / "me.restored.png").read_text() == "precious"
+        assert shell("restore", path, "--force")[0] == 0
+
+    def test_claims_are_bounded(self, shell: Shell, tmp_path: Path) -> None:
+        path = sdk.compress(write_picture(tmp_path / "me.png")).save(tmp_path / "me.grain")
+        status, _, err = shell("restore", path, "--max-megapixels", "0.001")
+        assert status == 1 and "claims an original of 90 x 70" in err
+
+
+class TestInfo:
+    def test_lines(self, shell: Shell, tmp_path: Path) -> None:
+        payload = sdk.compress(write_picture(tmp_path / "me.png"))
+        path = payload.save(tmp_path / "me.grain")
+        status, out, _ = shell("info", path)
+        assert status == 0
+        contract = sdk.bundles()[0].lr_contract_id[:8]
+        for line in (f"  size      {len(payload):,} bytes, ", f"  bundle    {DEFAULT_BUNDLE} (LR contract {contract})",
+                     "  original  90 x 70 pixels, fit pad", f"  LR        {LR} x {LR}", "  checked   intact"):
+            assert f"\n{line}" in out
+
+    def test_json_and_failures(self, shell: Shell, tmp_path: Path) -> None:
+        path = sdk.compress(write_picture(tmp_path / "me.png")).save(tmp_path / "me.grain")
+        bad = tmp_path / "bad.grain"
+        bad.write_bytes(b"nothing of the kind, really")
+        status, out, err = shell("info", path, bad, "--json")
+        report = json.loads(out)
+        assert status == 1 and err.startswith(f"error: {bad}: not a payload")
+        assert [row["file"] for row in report["done"]] == [str(path)]
+        assert report["done"][0]["bundle"] == DEFAULT_BUNDLE and report["done"][0]["original_size"] == [90, 70]
+        assert report["failed"][0]["file"] == str(bad)
+
+
+class TestBundles:
+    def test_lines(self, shell: Shell) -> None:
+        status, out, _ = shell("bundles")
+        assert status == 0
+        assert f"{DEFAULT_BUNDLE}, faces, version 1.0.0\n  anything, grain: 64 x 64 pixels <-> LR 16 x 16\n" in out
+        assert "random-64-lr16, version 1.0.0\n" in out and "licence of weights: Apache-2.0" in out
+
+    def test_json(self, shell: Shell) -> None:
+        status, out, _ = shell("bundles", "--json", "--verify")
+        assert status == 0
+        rows = json.loads(out)
+        assert [(row["id"], row["verified"]) for row in rows] == [(DEFAULT_BUNDLE, True), ("random-64-lr16", True)]
+
+    def test_altered(self, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        folder = write_tiny_bundle(tmp_path)
+        (folder / "README.md").write_text("altered")
+        monkeypatch.setattr("codec_contract.bundle.paths.bundle_roots", lambda: (tmp_path,))
+        assert shell("bundles")[0] == 0
+        status, _, err = shell("bundles", "--verify")
+        assert status == 1 and "README.md of bundle tiny-64-lr16 is altered" in err
+
+    def test_none(self, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("codec_contract.bundle.paths.bundle_roots", lambda: (tmp_path,))
+        assert shell("bundles") == (0, f"no bundles are installed (looked in {tmp_path})\n", "")
+
+
+class TestExport:
+    def test_passes_everything_on(self, shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+        import types
+
+        calls = []
+        mobile = types.ModuleType("export.mobile")
+        mobile.app = lambda **options: calls.append(options)  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "export.mobile", mobile)
+        assert shell("export", "--formats", "tflite", "--out", "x")[0] == 0
+        assert shell("export", "--help")[0] == 0
+        assert calls == [{"args": ["--formats", "tflite", "--out", "x"], "prog_name": "edgegrain export"},
+                         {"args": ["--help"], "prog_name": "edgegrain export"}]
+
+    def test_missing_libraries(self, shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "export.mobile", None)
+        status, _, err = shell("export")
+        assert status == 1 and "pip install 'edgegrain[export]'" in err

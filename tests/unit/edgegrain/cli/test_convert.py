@@ -1,0 +1,161 @@
+"""``edgegrain convert``: bundles and priors that work, from files in the authors' layouts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+import sdk
+from codec_contract.bundle.manifest import verify_bundle
+from edgegrain.cli.convert import Source
+from edgegrain.cli.main import app
+from export.checkpoints.conversion import LICENCES, SOURCES
+from export.checkpoints.gcfsr import load_gcfsr_checkpoint
+from export.decoder.decoder_graph import round_weights
+from export.decoder.sources import bundle_decoder
+from server_decoder.face_sr.gcfsr import GCFSRUpscaler
+from server_decoder.prior_store import load_prior
+from tests.official_checkpoints import gcfsr_file, glean_file, grain_files, irn_state
+from tests.unit.server_decoder.stylegan2.test_checkpoints import (
+    nvidia_discriminator,
+    nvidia_generator,
+    rosinality_file,
+    rosinality_generator,
+)
+
+
+def run(capture: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as leaving:
+        app(["convert", *map(str, arguments)])
+    output = capture.readouterr()
+    return int(leaving.value.code or 0), output.out, output.err
+
+
+def converted(capture: pytest.CaptureFixture[str], folder: Path, source: str, files: dict[str, object],
+              *options: object) -> tuple[Path, dict[str, Any]]:
+    for name, content in files.items():
+        torch.save(content, folder / name)
+    out = folder / f"{source}-bundle"
+    status, printed, error = run(capture, "--from", source, *(folder / name for name in files), "--out", out, "--json",
+                                 *options)
+    assert status == 0, error
+    return out, json.loads(printed)
+
+
+def there_and_back(bundle: Path, size: tuple[int, int]) -> np.ndarray:
+    picture = np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), np.uint8)
+    codec = sdk.Codec(bundle)
+    restored = codec.restore(codec.compress(picture))
+    assert restored.size == size
+    return np.asarray(restored)
+
+
+def test_grain(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    bundle, report = converted(capsys, tmp_path, "grain", grain_files())
+    manifest = verify_bundle(bundle)
+    assert (manifest.codec, manifest.hr, manifest.lr, manifest.encoder["exact"]) == ("grain", 64, 16, False)
+    assert [entry["file"] for entry in manifest.training["converted_from"]] == list(grain_files())
+    assert there_and_back(bundle, (50, 40)).std() > 0
+    assert report["decoder_beside_torch"]["largest_difference"] < 1e-4
+    assert report["files"][2]["names"]["state_dict3.se4.fc1.weight"] == "fusion.attention.squeeze.weight"
+    decoder = bundle_decoder(manifest)  # what the export kept
+    assert decoder.config.fusion.base == "none"  # type: ignore[union-attr]
+
+
+def test_irn(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    bundle, report = converted(capsys, tmp_path, "irn", {"IRN_x4.pth": irn_state()})
+    manifest = verify_bundle(bundle)
+    assert (manifest.codec, manifest.factor, manifest.licence) == ("irn", 4, LICENCES["irn"])
+    assert there_and_back(bundle, (270, 33)).std() > 0
+    assert report["files"][0]["unused"]["operations.0.haar_weights"] == "the Haar transform, a constant here"
+
+
+def test_glean(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    bundle, report = converted(capsys, tmp_path, "glean", {"glean.pth": glean_file()}, "--domain", "cats")
+    manifest = verify_bundle(bundle)
+    assert (manifest.codec, manifest.domain, manifest.hr, manifest.lr) == ("glean", "cats", 32, 8)
+    assert manifest.encoder["architecture"] == "bicubic-32-8"
+    assert "exact bicubic reduction" in manifest.open_file("README.md").decode()
+    assert there_and_back(bundle, (32, 32)).std() > 0
+    assert set(report["parameters"]) == {"network", "prior"}
+
+
+@torch.no_grad()
+def test_gcfsr(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    bundle, _ = converted(capsys, tmp_path, "gcfsr", {"gcfsr.pth": gcfsr_file()}, "--lr", 8, "--reduction", "area")
+    manifest = verify_bundle(bundle)
+    assert (manifest.hr, manifest.lr, manifest.decoder["controls"]) == (64, 8, ["strength"])
+    assert manifest.encoder["architecture"] == "box-64-8" and manifest.decoder["strength"]["default"] == 8
+    assert there_and_back(bundle, (64, 64)).std() > 0
+    session = onnxruntime.InferenceSession(manifest.open_file("decoder.onnx"))
+    decoder = GCFSRUpscaler(load_gcfsr_checkpoint(tmp_path / "gcfsr.pth")[0], 8)
+    round_weights(decoder, compact=False)
+    lr = torch.rand(2, 3, 8, 8) * 2 - 1
+    for strength in (None, torch.tensor([24.0]), torch.tensor([4.0, 60.0])):
+        feeds = {"lr": lr.numpy()} | ({} if strength is None else {"strength": strength.numpy()})
+        np.testing.assert_allclose(session.run(None, feeds)[0], decoder(lr, strength).numpy(), atol=1e-4)
+    assert (decoder(lr) - decoder(lr, torch.tensor([64.0]))).abs().max() > 0.01
+
+
+@pytest.mark.parametrize(("source", "other"), [("stylegan2-rosinality", "stylegan2-nvidia"),
+                                               ("stylegan2-nvidia", "stylegan2-rosinality")])
+def test_stylegan2(capsys: pytest.CaptureFixture[str], tmp_path: Path, source: str, other: str) -> None:
+    content: Any = rosinality_file() if source.endswith("rosinality") else {
+        "G_ema": nvidia_generator(), "D": nvidia_discriminator()}
+    torch.save(content, tmp_path / "file.pt")
+    out = tmp_path / "prior.safetensors"
+    status, _, error = run(capsys, "--from", source, tmp_path / "file.pt", "--out", out)
+    assert status == 0, error
+    assert load_prior(out, size=32).code_count == 8
+    status, _, error = run(capsys, "--from", other, tmp_path / "file.pt", "--out", tmp_path / "other.safetensors")
+    assert status == 1 and "holds no StyleGAN2 in the" in error
+
+
+def test_the_readable_report(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    generator = {name: tensor for name, tensor in rosinality_generator().items() if not name.startswith("noises.")}
+    torch.save({"g_ema": generator, "latent_avg": torch.zeros(10)}, tmp_path / "file.pt")
+    out = tmp_path / "prior.safetensors"
+    status, printed, _ = run(capsys, "--from", "stylegan2-rosinality", tmp_path / "file.pt", "--out", out)
+    assert status == 0
+    lines = printed.splitlines()
+    assert lines[0].startswith(f"{out}: stylegan2-rosinality, parameters: generator ")
+    assert lines[1:] == [
+        f"  file.pt: {len(generator) + 1 - 6} tensors placed, 6 not used", f"    into generator ({len(generator) - 5})",
+        "    not used: g_ema.convs.0.conv.blur.kernel and 5 more: a low-pass filter, a constant here",
+        "    not in the file: generator.layers.0.noise and 6 more: drawn from a seed: the file has no noise"]
+
+
+def test_nothing_is_replaced_unasked(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    torch.save(irn_state(), tmp_path / "irn.pth")
+    (tmp_path / "out").mkdir()
+    status, _, error = run(capsys, "--from", "irn", tmp_path / "irn.pth", "--out", tmp_path / "out")
+    assert status == 1 and "--force" in error
+    assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize(("arguments", "status", "message"), [
+    (["--from", "irn", "--lr", "8"], 2, "LRs of irn have the size"),
+    (["--from", "grain", "--domain", "cats"], 2, "grain has one domain"),
+    (["--from", "irn", "--reduction", "area"], 2, "irn has an encoder of its own"),
+    (["--from", "esrgan"], 2, "esrgan"),
+    (["--from", "irn", "--formats", "tflite"], 1, "needs the encoder as onnx"),
+    (["--from", "irn", "--formats", "onnx,tflte"], 1, "unknown format tflte; choose from tflite, coreml, onnx"),
+    (["--from", "irn", "{file}"], 1, "irn is converted from one file, got 2"),
+])
+def test_wrong_usage(capsys: pytest.CaptureFixture[str], tmp_path: Path, arguments: list[str], status: int,
+                     message: str) -> None:
+    path = tmp_path / "irn.pth"
+    torch.save(irn_state(), path)
+    code, _, error = run(capsys, *(item.format(file=path) for item in arguments), path, "--out", tmp_path / "out")
+    assert (code, message in " ".join(error.replace("│", " ").split())) == (status, True), error
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_knows_every_source() -> None:
+    assert [item.value for item in Source] == list(SOURCES)

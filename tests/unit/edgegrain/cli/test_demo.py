@@ -1,0 +1,78 @@
+"""The demonstration writes what it promises and compares at equal bytes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import sdk
+from edgegrain.cli.demonstration import shipped_portrait
+from edgegrain.cli.main import app
+from edgegrain.pictures.comparison_sheet import MARGIN, TILE, Tile, draw_sheet
+
+pytestmark = pytest.mark.usefixtures("tiny_bundles")
+
+
+def demo(capture: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as leaving:
+        app(["demo", *map(str, arguments)])
+    output = capture.readouterr()
+    return int(leaving.value.code or 0), output.out, output.err
+
+
+def test_the_shipped_portrait(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    status, out, _ = demo(capsys, "--out", tmp_path / "out", "--json")
+    row = json.loads(out)
+    assert status == 0
+    portrait = shipped_portrait()
+    payload = sdk.Payload((tmp_path / "out" / f"{portrait.stem}.grain").read_bytes())
+    assert payload == sdk.compress(portrait)
+    assert row["bytes"] == len(payload) and row["picture_bytes"] == portrait.stat().st_size
+    assert row["file_ratio"] == pytest.approx(portrait.stat().st_size / len(payload))
+
+    pictures = {name: np.asarray(Image.open(tmp_path / "out" / name))
+                for name in ("original.png", "lr_enlarged.png", "restored.png", "side_by_side.png")}
+    np.testing.assert_array_equal(pictures["original.png"], np.asarray(Image.open(portrait).convert("RGB")))
+    np.testing.assert_array_equal(pictures["lr_enlarged.png"][::4, ::4], payload.lr)
+    np.testing.assert_array_equal(pictures["restored.png"], np.asarray(sdk.restore(payload)))
+    assert pictures["side_by_side.png"].shape[1] == 3 * (TILE + MARGIN) + MARGIN
+    assert set(row["classical"]) == {"JPEG", "WebP", "AVIF"}
+    for text in row["classical"].values():
+        if text is not None and text.endswith(" bytes"):
+            assert int(text.split()[-2]) <= len(payload)
+
+
+def test_own_picture_and_lines(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "mine.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 80, 3), dtype=np.uint8)).save(path)
+    status, out, _ = demo(capsys, path, "-o", tmp_path / "out")
+    assert status == 0 and f"{path}: 80 x 40 pixels" in out and "side_by_side.png" in out
+    assert (tmp_path / "out" / "mine.grain").read_bytes() == sdk.compress(path)
+    status, _, err = demo(capsys, path, "-o", tmp_path / "out")
+    assert status == 1 and "already holds mine.grain, original.png" in err
+    assert demo(capsys, path, "-o", tmp_path / "out", "--force")[0] == 0
+
+
+def test_sheet_places_tiles_in_reading_order() -> None:
+    colours = [(200, 0, 0), (0, 200, 0), (0, 0, 200), (90, 90, 0)]
+    sheet = draw_sheet([Tile(Image.new("RGB", (10, 10), colour), "title", "a line " * 40) for colour in colours])
+    pixels = np.asarray(sheet)
+    row_height = (sheet.height - MARGIN) // 2
+    for index, colour in enumerate(colours):
+        x = MARGIN + index % 3 * (TILE + MARGIN) + TILE // 2
+        y = MARGIN + index // 3 * row_height + TILE // 2
+        assert tuple(pixels[y, x]) == colour
+    below = pixels[MARGIN + TILE : MARGIN + row_height - MARGIN]
+    assert (below < 128).any()  # there is text
+    for gap in (MARGIN + TILE, 2 * MARGIN + 2 * TILE):  # which does not run into the next tile
+        assert (below[:, gap + 2 : gap + MARGIN - 2] == 255).all()
+
+
+def test_sheet_without_a_picture() -> None:
+    sheet = draw_sheet([Tile(None, "AVIF", "does not fit in 30 bytes")])
+    assert sheet.getpixel((MARGIN, MARGIN)) != (255, 255, 255)  # an empty frame
+    assert sheet.getpixel((MARGIN + TILE // 2, MARGIN + TILE // 2)) == (255, 255, 255)

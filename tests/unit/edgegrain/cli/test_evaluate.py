@@ -1,0 +1,136 @@
+"""``edgegrain evaluate``: files, table, JSON, what it refuses, and going on after an interruption."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+from PIL import Image
+
+from edgegrain.cli.app import application
+from edgegrain.cli.main import app
+from edgegrain.evaluation.classical_codecs import CODECS
+from edgegrain.evaluation.evaluator import Evaluator
+from tests.gradient_judge import GradientJudge
+from tests.tiny_bundle import write_tiny_bundle
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_bundle(tmp_path_factory.mktemp("bundles"))
+
+
+@pytest.fixture(scope="module")
+def journal(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("journal")
+
+
+@pytest.fixture
+def run(bundle: Path, journal: Path, portrait: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str]) -> Run:
+    """Exit status, stdout and stderr of the command on two small pictures."""
+    monkeypatch.setattr("edgegrain.metrics.picture_metrics.Judge", GradientJudge)
+    for slow in ("avif", "jpeg-xl"):
+        monkeypatch.delitem(CODECS, slow)
+    data = tmp_path / "faces"
+    data.mkdir()
+    for index in range(2):
+        Image.fromarray(portrait[index :: 4, ::4]).save(data / f"{index}.png")
+
+    def run(*more: str | Path) -> tuple[int, str, str]:
+        arguments = ["evaluate", "--bundle", bundle, "--data", data, "--weights", tmp_path, "--out", tmp_path / "out",
+                     "--journal", journal, *more]
+        with pytest.raises(SystemExit) as leaving:
+            app([str(argument) for argument in arguments])
+        return int(leaving.value.code or 0), *capsys.readouterr()
+
+    return run
+
+
+def test_writes_a_report_prints_a_table_and_overwrites_only_when_told(run: Run, tmp_path: Path) -> None:
+    code, out, err = run("--results", tmp_path / "results")
+    assert code == 0, err
+    lines = out.splitlines()
+    assert lines[0].strip() == "tiny-64-lr16 1.0.0 on 2 pictures of faces"
+    assert next(line for line in lines if line.startswith("tiny-64-lr16  ")).split()[1].isdigit()
+    assert any(line.startswith("classical, best LPIPS-Alex") for line in lines)
+    assert lines[-1] == f"report: {tmp_path / 'out' / 'report.html'}"
+    files = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    assert set(files) == {"report.html", "rate_distortion.png", "rate_perception.png", "sheet.png",
+                          "tiny-64-lr16-1.0.0.tsv", "tiny-64-lr16-1.0.0.json"}
+    for number in ("tiny-64-lr16-1.0.0.tsv", "tiny-64-lr16-1.0.0.json"):
+        assert (tmp_path / "results" / number).read_bytes() == files[number]
+    code, _, err = run()
+    assert code == 1 and "--force" in err
+    assert run("--force")[0] == 0
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == files
+
+
+def test_json_is_the_summary_and_the_files(run: Run, tmp_path: Path) -> None:
+    code, out, err = run("--json", "--no-curves", "--limit", "1")
+    assert code == 0, err
+    printed = json.loads(out)
+    written = json.loads((tmp_path / "out" / "tiny-64-lr16-1.0.0.json").read_text())
+    assert {key: printed[key] for key in written} == written
+    assert printed["pictures"]["count"] == 1 and printed["curves"] == {}
+    assert all(Path(file).is_file() for file in (printed["report"], *printed["files"]))
+
+
+def test_baselines_can_be_left_out(run: Run, tmp_path: Path) -> None:
+    code, out, err = run("--baselines", "none")
+    assert code == 0, err
+    assert "classical" not in out
+    assert {path.suffix for path in (tmp_path / "out").iterdir()} == {".html", ".tsv", ".json", ".png"}
+    assert not (tmp_path / "out" / "rate_distortion.png").exists()
+
+
+def test_an_interrupted_run_goes_on(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture, seen = Evaluator.picture, []
+
+    def interrupted(self: Evaluator, path: Path) -> object:
+        if seen:
+            raise KeyboardInterrupt
+        seen.append(path)
+        return picture(self, path)
+
+    own = tmp_path / "own"
+    with monkeypatch.context() as patch:
+        patch.setattr(Evaluator, "picture", interrupted)
+        code, out, err = run("--journal", own, "--no-curves")
+    assert (code, out) == (130, "") and "interrupted" in err
+    assert not (tmp_path / "out").exists()
+    asked = GradientJudge.asked
+    assert run("--journal", own, "--no-curves")[0] == 0
+    assert GradientJudge.asked == asked + 1  # the second picture only
+
+
+def test_a_folder_without_pictures_is_refused(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    code, _, err = run("--data", tmp_path / "empty")
+    assert code == 1 and "no pictures" in err
+
+
+def test_a_missing_library_is_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "edgegrain.evaluation.report", raising=False)
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    code, _, err = run()
+    assert code == 1 and "jinja2" in err and "edgegrain[eval]" in err
+
+
+@pytest.mark.parametrize("page", ["evaluation", "training", "new_domain"])
+def test_the_pages_name_options_that_exist(repository: Path, page: str) -> None:
+    parameters = typer.main.get_command(application).commands["evaluate"].params  # type: ignore[attr-defined]
+    options = {option for parameter in parameters for option in (*parameter.opts, *parameter.secondary_opts)}
+    text = (repository / "docs" / f"{page}.md").read_text()
+    named = set(re.findall(r"(?<![\w-])--[a-z-]+", " ".join(re.findall(r"edgegrain evaluate[^\n]*", text))))
+    if page == "evaluation":
+        named |= set(re.findall(r"`(--[a-z-]+)", text))
+    assert named and named <= options

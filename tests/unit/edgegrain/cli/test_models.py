@@ -1,0 +1,91 @@
+"""``edgegrain models``: the paper's count, sums over parts, a table for people."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from edgegrain.cli.main import app
+from edgegrain.evaluation import model_table
+from edgegrain.evaluation.model_table import Model, Part, grain_model, irn_model
+from server_decoder.grain.presets import PRESETS
+from server_decoder.irn.network import PRESETS as IRN_PRESETS
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    with pytest.raises(SystemExit) as leaving:
+        app(["models", *arguments])
+    assert not leaving.value.code
+    return capsys.readouterr().out
+
+
+def test_the_papers_model_has_the_papers_size() -> None:
+    """82.27 M: [GRAIN] supplementary, Table 1."""
+    model = grain_model("paper", PRESETS["grain-1024-lr16-paper"])
+    assert abs(model.parameters - 82.27e6) < 0.01e6
+    assert {name: part.parameters for name, part in model.parts.items()} == {
+        "encoder": 7_493_187, "decoder": 9_300_163, "code_predictor": 34_053_312, "fusion": 1_048_835,
+        "prior": 30_370_060}
+    # A convolution of 224 to 128 channels at 1024 x 1024 alone is 270 GMAC; the fusion has one.
+    assert model.parts["fusion"].macs > 224 * 128 * 9 * 1024**2
+    assert 0.41e12 < model.parts["decoder"].macs < 0.43e12
+    assert model.macs == sum(part.macs for part in model.parts.values())
+
+
+def test_operations_follow_from_shapes() -> None:
+    """The smoke model's fusion, counted by hand."""
+    fusion = grain_model("smoke", PRESETS["grain-smoke"]).parts["fusion"]
+    f_inv, f_gen = {16: 24, 32: 16, 64: 8}, {16: 32, 32: 16, 64: 8}
+    macs = 0
+    for size, width in ((16, 12), (32, 8), (64, 8)):
+        channels = f_inv[size] + f_gen[size]
+        macs += 2 * channels * max(1, channels // 16)
+        macs += 9 * size**2 * (channels * width + width * width)
+    macs += 2 * 28 * 1 + 9 * 64**2 * (28 * 16 + 16 * 3)
+    assert fusion.macs == macs
+
+
+def test_irn_has_the_papers_size_and_counts_both_ways() -> None:
+    """4.35 M: [IRN] appendix, Table 1. The light model's operations are counted by hand."""
+    assert irn_model("irn-x4", IRN_PRESETS["irn-x4"]).parameters == pytest.approx(4.35e6, rel=0.01)
+    config = IRN_PRESETS["irn-x4-light"]
+    macs, side, channels = 0, 256, 3
+    for blocks in config.blocks:
+        side, high = side // 2, 4 * channels - 3
+        for inputs, outputs in ((high, 3), (3, high), (3, high)):
+            dense = sum((inputs + step * config.growth) * config.growth for step in range(4))
+            macs += blocks * 9 * side**2 * (dense + (inputs + 4 * config.growth) * outputs)
+        channels *= 4
+    assert irn_model("light", config).macs == 2 * macs
+
+
+def test_ablations_lack_what_they_remove() -> None:
+    parts = {name: set(grain_model(name, PRESETS[f"grain-1024-lr16-{name}"]).parts) for name in (
+        "invertible-only", "codes-only", "without-invertible-encoder")}
+    assert parts == {
+        "invertible-only": {"encoder", "decoder"},
+        "codes-only": {"encoder", "decoder", "code_predictor", "prior"},
+        "without-invertible-encoder": {"decoder", "code_predictor", "fusion", "prior"}}
+
+
+def test_json_has_every_configuration_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = {row["name"]: row for row in json.loads(run(capsys, "--json"))}
+    assert set(PRESETS) | {"stylegan2-1024", "mobile-stylegan-1024", "rrdb-1024-lr16-paper"} <= set(rows)
+    for row in rows.values():
+        assert row["parameters"] == sum(row["parameters_by_part"].values()) > 0
+        assert row["macs"] == sum(row["macs_by_part"].values()) > 0
+    assert rows["exact-encoder-256-lr16"]["parameters"] == 1_051_142
+    assert rows["irn-x4"]["parameters"] == 4_355_136
+    assert rows["gcfsr-1024"]["parameters"] == pytest.approx(66.69e6, rel=0.001)  # [GCFSR] Table 1
+    assert 188e6 <= rows["glean-1024-x64"]["parameters"] <= 190e6
+    assert rows["glean-1024-x64"]["parameters_by_part"]["prior"] == rows["stylegan2-1024"]["parameters"]
+
+
+def test_table(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny = [Model("one", {"decoder": Part(1_500_000, 2_000_000_000)}), Model("two", {"prior": Part(10_000, 0)})]
+    monkeypatch.setattr(model_table, "models", lambda: tiny)
+    lines = run(capsys).splitlines()
+    assert lines[0].split() == ["name", "M", "parameters", "GMAC", "decoder", "prior"]
+    assert lines[1].split() == ["one", "1.50", "2.00", "1.50", "/", "2.00"]
+    assert lines[2].split() == ["two", "0.01", "0.00", "0.01", "/", "0.00"]

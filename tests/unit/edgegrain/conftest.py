@@ -1,0 +1,26 @@
+"""Small pictures that can be learned in seconds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from edgegrain.pictures.packed import made_up
+
+
+@pytest.fixture(scope="session")
+def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """24 smooth random pictures of 64 x 64."""
+    folder = tmp_path_factory.mktemp("pictures")
+    for index, picture in enumerate(made_up(24, 64, seed=0)):
+        Image.fromarray(picture).save(folder / f"p{index:02}.png")
+    return folder
+
+
+def rows(run: Path, key: str) -> list[dict]:
+    """The lines of a run's log that have a key."""
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return [line for line in lines if key in line]

@@ -1,0 +1,142 @@
+"""The evaluator on a tiny bundle whose decoder repeats LR pixels, with a judge that needs no networks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from codec_contract.errors import ImageError
+from codec_contract.resize import exact_resize
+from edgegrain.evaluation.evaluator import EvaluationConfig, Evaluator, curve_budgets, original_of, weights_id
+from edgegrain.evaluation.result_cache import Journal
+from edgegrain.evaluation.results import CLASSICAL_BY_LPIPS, CLASSICAL_BY_PSNR, PictureResult
+from edgegrain.metrics.identity import FILE
+from edgegrain.metrics.psnr_ssim import psnr
+from sdk import Codec
+from tests.gradient_judge import GradientJudge
+from tests.tiny_bundle import HR, LR, write_tiny_bundle
+
+BUDGETS = (300, 900)
+
+
+@pytest.fixture(scope="module")
+def codec(tmp_path_factory: pytest.TempPathFactory) -> Codec:
+    return Codec(write_tiny_bundle(tmp_path_factory.mktemp("bundles")))
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory, portrait: np.ndarray) -> Path:
+    path = tmp_path_factory.mktemp("pictures") / "a.png"
+    Image.fromarray(portrait).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("journal")
+
+
+def evaluator(codec: Codec, folder: Path, config: EvaluationConfig, weights: str = "w") -> Evaluator:
+    return Evaluator(codec, GradientJudge(), weights, Journal(folder), config)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def result(codec: Codec, path: Path, folder: Path) -> PictureResult:
+    return evaluator(codec, folder, EvaluationConfig("fast", BUDGETS)).picture(path)
+
+
+def test_the_bundle_is_scored_on_what_it_restores(result: PictureResult, codec: Codec, path: Path) -> None:
+    """The decoder repeats pixels and the encoder is the box mean: the restoration can be written down."""
+    with Image.open(path) as image:
+        original = exact_resize(np.array(image), (HR, HR))
+    side = HR // LR
+    mean = np.floor(original.reshape(LR, side, LR, side, 3).mean((1, 3)) + 0.5)
+    expected = mean.astype(np.uint8).repeat(side, 0).repeat(side, 1)
+    ours = result.ours
+    assert (ours.picture, ours.method, ours.setting) == ("a.png", codec.bundle.id, None)
+    assert ours.nbytes == ours.budget == len(codec.compress(original)) == result.lr_bytes["payload"]
+    assert ours.scores.psnr == pytest.approx(psnr(expected, original), abs=0.05)
+    assert result.lr_bytes["payload"] < result.lr_bytes["webp"] and result.lr_bytes["payload"] < result.lr_bytes["png"]
+
+
+def test_classical_codecs_get_the_same_bytes(result: PictureResult) -> None:
+    rows = {row.method: row for row in result.equal}
+    assert [row.method for row in result.equal][:2] == [CLASSICAL_BY_LPIPS, CLASSICAL_BY_PSNR]
+    assert {"JPEG, best PSNR", "WebP, best PSNR", "AVIF, best LPIPS-Alex", "JPEG XL, best LPIPS-Alex"} <= set(rows)
+    assert all(row.nbytes <= row.budget == result.ours.nbytes for row in result.equal)
+    assert rows[CLASSICAL_BY_PSNR].scores.psnr == max(row.scores.psnr for row in result.equal)
+    assert rows[CLASSICAL_BY_LPIPS].scores.lpips_alex == min(row.scores.lpips_alex for row in result.equal)
+    full = rows["WebP, full size"]
+    assert full.setting is not None and full.setting.factor == 1
+    assert full.scores.psnr <= rows["WebP, best PSNR"].scores.psnr
+
+
+def test_curves_keep_their_budgets_and_rise(result: PictureResult) -> None:
+    rows = {(row.method, row.budget): row for row in result.curve}
+    assert {budget for _, budget in rows} == set(BUDGETS)
+    assert all(row.nbytes <= row.budget and row.scores.lpips_vgg is None for row in result.curve)
+    assert rows["WebP, best PSNR", 300].scores.psnr < rows["WebP, best PSNR", 900].scores.psnr
+    assert rows["WebP, best LPIPS-Alex", 300].scores.lpips_alex > rows["WebP, best LPIPS-Alex", 900].scores.lpips_alex
+
+
+def test_a_second_run_measures_nothing_and_finds_the_same(
+        result: PictureResult, codec: Codec, path: Path, folder: Path) -> None:
+    asked = GradientJudge.asked
+    assert evaluator(codec, folder, EvaluationConfig("fast", BUDGETS)).picture(path) == result
+    assert GradientJudge.asked == asked
+
+
+def test_an_interrupted_picture_keeps_what_is_done(
+        codec: Codec, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("edgegrain.evaluation.evaluator._Contest.at_equal_bytes", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            evaluator(codec, tmp_path, EvaluationConfig("fast")).picture(path)
+    assert len(list(tmp_path.iterdir())) == 1
+    monkeypatch.setattr(codec, "restore", lambda _: pytest.fail("restored again"))
+    assert evaluator(codec, tmp_path, EvaluationConfig("fast")).picture(path).equal
+
+
+def test_other_weights_or_another_bundle_are_measured_anew(
+        result: PictureResult, codec: Codec, path: Path, folder: Path, tmp_path: Path) -> None:
+    asked = GradientJudge.asked
+    assert evaluator(codec, folder, EvaluationConfig(None), weights="other").picture(path) != result
+    assert GradientJudge.asked == asked + 1
+    other = Codec(write_tiny_bundle(tmp_path, "other-64-lr16"))
+    found = evaluator(other, folder, EvaluationConfig("fast", BUDGETS)).picture(path)
+    assert GradientJudge.asked == asked + 2
+    # The same payload size: the classical opponents are those that the first bundle met.
+    assert found.ours.nbytes == result.ours.nbytes and found.equal == result.equal
+
+
+def test_without_baselines_only_the_bundle_is_measured(codec: Codec, path: Path, tmp_path: Path) -> None:
+    found = evaluator(codec, tmp_path, EvaluationConfig(None, BUDGETS)).picture(path)
+    assert (found.equal, found.curve) == ((), ()) and found.ours.scores.psnr > 10
+
+
+def test_budgets_lie_around_the_payloads() -> None:
+    assert curve_budgets([540, 580]) == (300, 450, 600, 900, 1300, 2000)
+    assert curve_budgets([4000]) == (2000, 3000, 4500, 7000, 10000, 15000)
+
+
+def test_the_original_is_the_centre_square(tmp_path: Path, portrait: np.ndarray) -> None:
+    Image.fromarray(portrait[:, 96:160]).save(tmp_path / "narrow.png")
+    assert np.array_equal(original_of(tmp_path / "narrow.png", HR), portrait[96:160, 96:160])
+    (tmp_path / "text.png").write_text("no picture")
+    with pytest.raises(ImageError):
+        original_of(tmp_path / "text.png", HR)
+
+
+def test_weights_are_told_apart_by_content(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_bytes(b"1")
+    first = weights_id(tmp_path)
+    (tmp_path / "notes.npz").write_text("no weights")
+    assert weights_id(tmp_path) == first
+    (tmp_path / FILE).write_bytes(b"2")
+    assert weights_id(tmp_path) != first

@@ -1,0 +1,164 @@
+"""The report: claims and tables follow from the means, the page and its pictures are whole and reproducible."""
+
+from __future__ import annotations
+
+import io
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from edgegrain.evaluation.classical_codecs import CODECS
+from edgegrain.evaluation.evaluator import EvaluationConfig, Evaluator
+from edgegrain.evaluation.plots import rate_distortion
+from edgegrain.evaluation.report import TABLE_COLUMNS, claims, report_files, table
+from edgegrain.evaluation.report_sheets import CAPTION, GAP, TILE, Tile, draw_sheet
+from edgegrain.evaluation.result_cache import Journal
+from edgegrain.evaluation.results import CLASSICAL_BY_LPIPS, CLASSICAL_BY_PSNR, PictureResult, summary
+from sdk import Codec
+from tests.gradient_judge import GradientJudge
+from tests.tiny_bundle import HR, write_tiny_bundle
+
+Evaluated = tuple[Codec, list[PictureResult], list[Path]]
+
+
+def mean(**scores: float | None) -> dict[str, float | None]:
+    return {"pictures": 60, "bytes": 560.0, "psnr": 25.0, "ssim": 0.7, "lpips_alex": 0.15, "lpips_vgg": 0.3,
+            "identity": 0.4, "kid": 0.02, "kid_low": 0.01, "kid_high": 0.03, **scores}
+
+
+SUMMARY = {
+    "bundle": {"id": "ours", "version": "1.0.0"}, "pictures": {"count": 60},
+    "means": {"ours": mean(kid=-0.0004, kid_low=-0.0116),
+              CLASSICAL_BY_LPIPS: mean(lpips_alex=0.50, lpips_vgg=0.46, psnr=25.5, identity=0.5, kid=0.10),
+              CLASSICAL_BY_PSNR: mean(lpips_alex=0.55, lpips_vgg=0.44, psnr=26.0, identity=0.32, kid=0.11),
+              "WebP, full size": mean(pictures=7, kid=None)},
+    "curves": {}}
+
+
+def test_claims_compare_with_the_better_classical_choice() -> None:
+    assert [(claim["value"], claim["text"]) for claim in claims(SUMMARY)] == [
+        ("560 bytes", "mean payload"), ("0.30 ×", "the best classical LPIPS-Alex"),
+        ("0.68 ×", "the best classical LPIPS-VGG"), ("1.25 ×", "the best classical identity distance"),
+        ("−1.00 dB", "against the best classical PSNR"), ("0.000", "KID, 0.100 the best classical")]
+    alone = {**SUMMARY, "means": {"ours": mean(identity=None)}}
+    assert [claim["value"] for claim in claims(alone)] == ["560 bytes"]
+
+
+def test_the_table_names_missing_pictures_and_scores() -> None:
+    rows = table(SUMMARY)
+    assert [row.method for row in rows] == [
+        "ours", CLASSICAL_BY_LPIPS, CLASSICAL_BY_PSNR, "WebP, full size (7 of 60)"]
+    assert [row.ours for row in rows] == [True, False, False, False]
+    assert [row.rule for row in rows] == [False, True, False, True]
+    assert rows[0].cells == ("560", "25.00", "0.700", "0.150", "0.300", "0.400", "0.000 [−0.012, 0.030]")
+    assert rows[3].cells[-1] == "–"
+    assert {len(row.cells) for row in rows} == {len(TABLE_COLUMNS)}
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory: pytest.TempPathFactory, portrait: np.ndarray) -> Evaluated:
+    folder = tmp_path_factory.mktemp("pictures")
+    paths = []
+    for index in range(7):
+        paths.append(folder / f"<{index}>.png")
+        Image.fromarray(np.roll(portrait, 20 * index, axis=1)[::4, ::4]).save(paths[-1])
+    codec = Codec(write_tiny_bundle(tmp_path_factory.mktemp("bundles")))
+    evaluator = Evaluator(codec, GradientJudge(faces=True), "w", Journal(tmp_path_factory.mktemp("journal")),  # type: ignore[arg-type]
+                          EvaluationConfig("fast", (600,)))
+    with pytest.MonkeyPatch.context() as patch:
+        for slow in ("avif", "jpeg-xl"):
+            patch.delitem(CODECS, slow)
+        return codec, [evaluator.picture(path) for path in paths], paths
+
+
+class Links(HTMLParser):
+    """Files that a page shows or links to, and whether its elements are closed."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.files: set[str] = set()
+        self.open: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.files |= {value for name, value in attrs if name in ("src", "href") and value}
+        if tag not in ("meta", "img", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_the_page_shows_every_file_and_every_picture(evaluated: Evaluated) -> None:
+    codec, results, paths = evaluated
+    files = report_files(codec, results, paths, summary(results, codec.bundle, paths, "fast"))
+    page = files["report.html"].decode()
+    links = Links(page)
+    assert links.open == []
+    assert links.files == set(files) - {"report.html"} == {
+        "tiny-64-lr16-1.0.0.tsv", "tiny-64-lr16-1.0.0.json", "rate_distortion.png", "rate_perception.png", "sheet.png",
+        "sheet_worst.png"}
+    assert "<0>.png" not in page and "&lt;0&gt;.png" in page  # names are escaped
+    rows = re.findall(r"<tr><td>&lt;(\d)&gt;\.png</td><td>\d+</td><td>[^<]+</td><td>[^<]+</td><td>([^<]+)</td>", page)
+    assert len(rows) == 7 and [float(lpips) for _, lpips in rows] == sorted((float(lpips) for _, lpips in rows),
+                                                                           reverse=True)
+    for name in ("rate_distortion.png", "rate_perception.png", "sheet.png"):
+        with Image.open(io.BytesIO(files[name])) as image:
+            assert image.format == "PNG" and min(image.size) > 400
+
+
+def test_a_sheet_shows_the_original_ours_and_the_classical_pictures(evaluated: Evaluated) -> None:
+    codec, results, paths = evaluated
+    files = report_files(codec, results[:1], paths[:1], summary(results[:1], codec.bundle, paths[:1], "fast"))
+    assert "sheet_worst.png" not in files
+    with Image.open(io.BytesIO(files["sheet.png"])) as image:
+        sheet = np.asarray(image)
+    with Image.open(paths[0]) as image:
+        tile = np.asarray(image).repeat(TILE // HR, 0).repeat(TILE // HR, 1)
+    ours = np.asarray(codec.restore(codec.compress(np.asarray(Image.open(paths[0]))))).repeat(4, 0).repeat(4, 1)
+    top = next(y for y in range(len(sheet)) if np.array_equal(sheet[y : y + TILE, 20 : 20 + TILE], tile))
+    left = 20 + TILE + GAP
+    assert np.array_equal(sheet[top : top + TILE, left : left + TILE], ours)
+    for column in (2, 3):
+        left = 20 + column * (TILE + GAP)
+        classical = sheet[top : top + TILE, left : left + TILE].astype(int)
+        assert 2 < np.abs(classical - tile).mean() < 40
+        assert (sheet[top + TILE : top + TILE + CAPTION, left : left + TILE] < 128).any()
+
+
+def test_without_baselines_the_page_has_no_curves(evaluated: Evaluated) -> None:
+    codec, results, paths = evaluated
+    alone = [PictureResult(result.ours, (), (), result.lr_bytes, result.original_features) for result in results]
+    files = report_files(codec, alone, paths, summary(alone, codec.bundle, paths, "none"))
+    assert "rate_distortion.png" not in files
+    page = files["report.html"].decode()
+    assert "classical" not in page.lower().replace("classical lpips-alex", "") and "our payload" in page
+
+
+def test_equal_results_give_equal_bytes(evaluated: Evaluated) -> None:
+    codec, results, paths = (part[:1] if isinstance(part, list) else part for part in evaluated)
+    files = [report_files(codec, results, paths, summary(results, codec.bundle, paths, "fast")) for _ in range(2)]
+    assert files[0] == files[1]
+
+
+def test_a_plot_has_the_bundles_point_even_without_a_curve_of_a_codec(evaluated: Evaluated) -> None:
+    codec, results, paths = evaluated
+    found = summary(results, codec.bundle, paths, "fast")
+    with_all = rate_distortion(found)
+    with_few = rate_distortion({**found, "curves": {"WebP, best PSNR": found["curves"]["WebP, best PSNR"]}})
+    assert with_all != with_few
+    for png in (with_all, with_few):
+        with Image.open(io.BytesIO(png)) as image:
+            pixels = np.asarray(image.convert("RGB")).reshape(-1, 3)
+        assert (pixels == (0xB2, 0x22, 0x34)).all(1).sum() > 100
+
+
+def test_pictures_of_any_size_fit_a_sheet() -> None:
+    small, large = (np.full((side, side, 3), 90, np.uint8) for side in (64, 1024))
+    sheet = np.asarray(draw_sheet(["a", "b", "c"], [[Tile(small, "1 byte", ""), Tile(large, "2 bytes", "x", ours=True),
+                                                     Tile(None, "nothing fits", "")]], "heading"))
+    assert (sheet == 90).all(2).sum() >= 2 * TILE**2

@@ -1,0 +1,106 @@
+"""Rows, means and files of an evaluation, on results that were written down."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgegrain.evaluation.classical_codecs import Setting
+from edgegrain.evaluation.results import (
+    CLASSICAL_BY_PSNR,
+    COLUMNS,
+    PictureResult,
+    Row,
+    curve_means,
+    equal_means,
+    packed,
+    row_from,
+    summary,
+    summary_json,
+    tsv,
+    unpacked,
+)
+from edgegrain.metrics.kid import kernel_distance
+from edgegrain.metrics.picture_metrics import Scores
+from sdk.known_bundles import BundleInfo
+
+BUNDLE = BundleInfo("ours", "1.2.3", (), "grain", "faces", 64, 16, "ab" * 32, 1, Path(), {})
+VECTORS = np.random.default_rng(0).standard_normal((3, 3, 8)).astype(np.float32)  # original, ours, classical
+
+
+def result(index: int, *, psnr: float = 24.0, fits: bool = True, vgg: float | None = 0.3) -> PictureResult:
+    """Of picture ``index``; its bytes and scores follow from the index."""
+    name, original, ours, classical = f"{index}.png", *(packed(vectors[index]) for vectors in VECTORS)
+    scores = Scores(psnr + index, 0.7, 0.1 * (index + 1), vgg, 0.4)
+    rival = Row(name, CLASSICAL_BY_PSNR, 500 + index, 490, Scores(26.0, 0.75, 0.5, 0.4, 0.5), Setting("webp", 2.5, 31),
+                classical)
+    curve = [Row(name, "AVIF, best PSNR", budget, budget - index, Scores(20.0 + budget / 300, 0.6, 0.5))
+             for budget in (300, 600) if fits or budget > 300]
+    return PictureResult(Row(name, "ours", 500 + index, 500 + index, scores, features=ours), (rival,), tuple(curve),
+                         {"payload": 500 + index, "png": 700, "webp": 690, "jpeg-xl": 640}, original)
+
+
+def test_rows_and_features_survive_json() -> None:
+    row = result(1).equal[0]
+    assert row_from(json.loads(json.dumps(row.as_dict()))) == row
+    ours = result(1).ours
+    assert row_from(json.loads(json.dumps(ours.as_dict()))) == ours and ours.setting is None
+    assert np.array_equal(unpacked(ours.features), VECTORS[1, 1])
+
+
+def test_means_are_over_pictures_and_kid_over_their_features() -> None:
+    means = equal_means([result(index) for index in range(3)])
+    assert list(means) == ["ours", CLASSICAL_BY_PSNR]
+    assert {key: means["ours"][key] for key in ("pictures", "bytes", "psnr", "lpips_vgg")} == pytest.approx(
+        {"pictures": 3, "bytes": 501, "psnr": 25, "lpips_vgg": 0.3})
+    expected = kernel_distance(VECTORS[2], VECTORS[0])
+    assert expected is not None
+    assert [means[CLASSICAL_BY_PSNR][key] for key in ("kid", "kid_low", "kid_high")] == [
+        expected.value, expected.low, expected.high]
+
+
+def test_a_score_that_was_not_measured_has_no_mean() -> None:
+    mean = equal_means([result(0, vgg=None), result(1)])["ours"]
+    assert mean["lpips_vgg"] is None and mean["psnr"] == 24.5
+    assert equal_means([result(0)])["ours"]["kid"] is None
+
+
+def test_a_curve_has_points_where_every_picture_fits() -> None:
+    curve = curve_means([result(0), result(1, fits=False)])["AVIF, best PSNR"]
+    assert list(curve) == [600]
+    assert (curve[600]["bytes"], curve[600]["psnr"], curve[600]["lpips_vgg"]) == (599.5, 22.0, None)
+
+
+def test_tsv_holds_pictures_means_and_curves() -> None:
+    lines = [line.split("\t") for line in tsv([result(0), result(1)]).splitlines()]
+    assert lines[0] == list(COLUMNS)
+    assert {len(line) for line in lines} == {13}
+    assert [line[:4] for line in lines[1:]] == [
+        ["0.png", "ours", "500", "500"], ["0.png", CLASSICAL_BY_PSNR, "500", "490"],
+        ["1.png", "ours", "501", "501"], ["1.png", CLASSICAL_BY_PSNR, "501", "490"],
+        ["mean", "ours", "equal", "500.5"], ["mean", CLASSICAL_BY_PSNR, "equal", "490.0"],
+        ["mean", "AVIF, best PSNR", "300", "299.5"], ["mean", "AVIF, best PSNR", "600", "599.5"]]
+    assert lines[1][4:9] == ["24.0000", "0.7000", "0.1000", "0.3000", "0.4000"]
+    assert lines[2][-1] == "WebP, quality 31, downscaled 2.5x"
+    assert lines[5][-1] == "2 pictures" and float(lines[5][9]) == pytest.approx(
+        equal_means([result(0), result(1)])["ours"]["kid"], abs=1e-6)
+
+
+def test_the_summary_says_what_it_was_made_from(tmp_path: Path) -> None:
+    paths = [tmp_path / "faces" / f"{index}.png" for index in range(2)]
+    paths[0].parent.mkdir()
+    for path in paths:
+        path.write_bytes(path.name.encode())
+    found = summary([result(0, psnr=math.inf), result(1)], BUNDLE, paths, "fast")
+    again = json.loads(summary_json(found))
+    assert again["bundle"] == {"id": "ours", "version": "1.2.3", "lr_contract_id": "ab" * 32}
+    assert (again["pictures"]["folder"], again["pictures"]["count"]) == ("faces", 2)
+    assert again["means"]["ours"]["psnr"] is None  # JSON has no infinity
+    assert again["curves"]["AVIF, best PSNR"][0]["budget"] == 300
+    assert again["lr_bytes"] == {"payload": 500.5, "png": 700, "webp": 690, "jpeg-xl": 640}
+    assert again["baselines"] == "fast" and "VGG16" in again["kid_features"]
+    assert {"edgegrain", "torch", "pillow", "imagecodecs"} <= set(again["versions"])
+    paths[1].write_bytes(b"another")
+    assert summary([result(0), result(1)], BUNDLE, paths, "fast")["pictures"]["sha256"] != again["pictures"]["sha256"]

@@ -1,0 +1,61 @@
+"""KID: zero for one distribution, growing with the difference, an interval that holds what it promises."""
+
+import numpy as np
+import pytest
+
+from edgegrain.metrics.kid import kernel_distance
+
+
+def draw(seed: int, count: int = 60, shift: float = 0.0, width: int = 16) -> np.ndarray:
+    return (np.random.default_rng(seed).standard_normal((count, width)) + shift).astype(np.float32)
+
+
+def test_equals_the_definition_on_two_pictures() -> None:
+    """Written out: means of the kernel over different pictures, minus twice the mean over all pairs."""
+    x, y = np.array([[1.0, 2], [0, 1]], np.float32), np.array([[2.0, 0], [1, 1]], np.float32)
+
+    def kernel(a: np.ndarray, b: np.ndarray) -> float:
+        return float((a @ b / 2 + 1) ** 3)
+
+    expected = kernel(x[0], x[1]) + kernel(y[0], y[1]) - 2 * np.mean([kernel(a, b) for a in x for b in y])
+    found = kernel_distance(x, y)
+    assert found is not None
+    assert found.value == pytest.approx(expected)
+
+
+def test_is_zero_on_average_for_one_distribution_and_grows_with_the_shift() -> None:
+    same = [kernel_distance(draw(2 * seed), draw(2 * seed + 1)).value for seed in range(30)]  # type: ignore[union-attr]
+    assert abs(np.mean(same)) < 3 * np.std(same) / np.sqrt(len(same))
+    assert min(same) < 0 < max(same)
+    values = [kernel_distance(draw(0), draw(1, shift=shift)).value for shift in (0, 0.3, 0.6)]  # type: ignore[union-attr]
+    assert values[0] < values[1] < values[2]
+
+
+def test_the_interval_lies_around_the_value_and_narrows_with_more_pictures() -> None:
+    """A bootstrap that compared a picture with its own copy would lie above the value altogether."""
+    widths = []
+    for count in (30, 300):
+        found = kernel_distance(draw(0, count), draw(1, count, shift=0.4))
+        assert found is not None
+        assert found.low < found.value < found.high
+        middle = (found.low + found.high) / 2
+        assert abs(middle - found.value) < 0.25 * (found.high - found.low)
+        widths.append(found.high - found.low)
+    assert widths[1] < 0.5 * widths[0]
+
+
+def test_pairs_are_resampled_together() -> None:
+    """Restored pictures that equal their originals have the same distance, below zero, in every resample of all."""
+    x = draw(3)
+    found = kernel_distance(x, x)
+    assert found is not None
+    assert found.low < found.high < 0
+
+
+def test_the_same_pictures_give_the_same_interval() -> None:
+    assert kernel_distance(draw(0), draw(1)) == kernel_distance(draw(0), draw(1))
+    assert kernel_distance(draw(0), draw(1)) != kernel_distance(draw(0), draw(1), seed=1)
+
+
+def test_one_picture_has_no_distance() -> None:
+    assert kernel_distance(draw(0, 1), draw(1, 1)) is None

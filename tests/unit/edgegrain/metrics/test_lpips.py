@@ -1,0 +1,130 @@
+"""LPIPS with the shared weights: against the network written out layer by layer, and as a distance."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageFilter
+from safetensors.torch import load_file
+from torch import Tensor
+
+from codec_contract.errors import EdgegrainError
+from codec_contract.quantization import dequantize
+from edgegrain.metrics.lpips import FILES, LPIPS
+
+NETS = ["alex", "vgg"]
+
+
+def unit(rgb: np.ndarray) -> Tensor:
+    """uint8 [H, W, 3] -> float [1, 3, H, W] in [-1, 1]."""
+    return dequantize(torch.from_numpy(np.array(rgb)).permute(2, 0, 1)[None].float())
+
+
+@pytest.fixture(scope="module", params=NETS)
+def lpips(request: pytest.FixtureRequest, shared_weights: Path) -> LPIPS:
+    return LPIPS(shared_weights, request.param)
+
+
+def tensors(path: Path) -> dict[str, Tensor]:
+    """The weights in float32, int8 ones multiplied by the scale of their output channel."""
+    stored = load_file(path)
+    return {name: stored[name].float() * stored.get(name + ".scale", torch.ones(1))
+            for name in stored if not name.endswith(".scale")}
+
+
+def alexnet(w: dict[str, Tensor], x: Tensor) -> list[Tensor]:
+    """The five feature maps of torchvision's AlexNet."""
+    a = F.relu(F.conv2d(x, w["conv0.weight"], w["conv0.bias"], stride=4, padding=2))
+    b = F.relu(F.conv2d(F.max_pool2d(a, 3, 2), w["conv1.weight"], w["conv1.bias"], padding=2))
+    c = F.relu(F.conv2d(F.max_pool2d(b, 3, 2), w["conv2.weight"], w["conv2.bias"], padding=1))
+    d = F.relu(F.conv2d(c, w["conv3.weight"], w["conv3.bias"], padding=1))
+    e = F.relu(F.conv2d(d, w["conv4.weight"], w["conv4.bias"], padding=1))
+    return [a, b, c, d, e]
+
+
+def vgg16(w: dict[str, Tensor], x: Tensor) -> list[Tensor]:
+    """relu1_2, relu2_2, relu3_3, relu4_3 and relu5_3 of torchvision's VGG16."""
+    maps, index = [], 0
+    for depth in (2, 2, 3, 3, 3):
+        x = F.max_pool2d(x, 2, 2) if maps else x
+        for _ in range(depth):
+            x = F.relu(F.conv2d(x, w[f"conv{index}.weight"], w[f"conv{index}.bias"], padding=1))
+            index += 1
+        maps.append(x)
+    return maps
+
+
+@torch.no_grad()
+def test_equals_the_published_formula(lpips: LPIPS, shared_weights: Path, portrait: np.ndarray) -> None:
+    """The mean over places of head-weighted squared differences of unit feature vectors, summed over five layers."""
+    w = tensors(shared_weights / FILES[lpips.net])
+    network = alexnet if lpips.net == "alex" else vgg16
+    a, b = unit(portrait[40:140, 60:160]), unit(portrait[60:160, 40:140])
+    mean = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
+    deviation = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
+    expected = 0.0
+    # In LPIPS's own constants ImageNet's mean and deviation, for [0, 1], are rounded to three digits for [-1, 1].
+    features = [network(w, ((x + 1) / 2 - mean) / deviation) for x in (a, b)]
+    for index, (x, y) in enumerate(zip(*features, strict=True)):
+        difference = F.normalize(x, dim=1) - F.normalize(y, dim=1)
+        expected += float(F.conv2d(difference.square(), w[f"lin{index}.weight"]).mean())
+    assert expected > 0.1
+    assert float(lpips(a, b)) == pytest.approx(expected, rel=5e-3)
+
+
+@torch.no_grad()
+def test_is_a_distance(lpips: LPIPS, portrait: np.ndarray) -> None:
+    crop = portrait[64:192, 64:192]
+    blurred = [np.asarray(Image.fromarray(crop).filter(ImageFilter.GaussianBlur(radius))) for radius in (0.7, 1.5, 4)]
+    target = unit(crop)
+    assert float(lpips(target, target)) == 0
+    values = [float(lpips(unit(picture), target)) for picture in blurred]
+    assert 0.001 < values[0] < values[1] < values[2] < 1
+    assert float(lpips(target, unit(blurred[1]))) == pytest.approx(values[1], rel=1e-5)
+
+
+@torch.no_grad()
+def test_batches_give_what_single_pictures_give(lpips: LPIPS, portrait: np.ndarray) -> None:
+    a = torch.cat([unit(portrait[:96, :96]), unit(portrait[100:196, 100:196])])
+    b = a.flip(3)
+    together = lpips(a, b)
+    assert together.shape == (2,)
+    alone = [float(lpips(a[i : i + 1], b[i : i + 1])) for i in range(2)]
+    assert together.tolist() == pytest.approx(alone, rel=1e-4)
+
+
+def test_the_gradient_reduces_it(lpips: LPIPS, portrait: np.ndarray) -> None:
+    target = unit(portrait[96:160, 96:160])
+    picture = (target + 0.2 * torch.randn(target.shape, generator=torch.Generator().manual_seed(0))).requires_grad_()
+    before = lpips(picture, target)
+    (gradient,) = torch.autograd.grad(before.sum(), picture)
+    with torch.no_grad():
+        after = lpips(picture - 0.5 * gradient / gradient.norm(), target)
+    assert after.item() < before.item()
+
+
+def test_absent_weights_are_named(tmp_path: Path) -> None:
+    with pytest.raises(EdgegrainError, match="lpips_alex"):
+        LPIPS(tmp_path)
+
+
+def test_off_the_grid_it_is_the_mean_of_seven_other_phases(shared_weights: Path, portrait: np.ndarray) -> None:
+    lpips = LPIPS(shared_weights, "alex").requires_grad_(False)
+    target = unit(portrait[:128, :128])
+    generator = torch.Generator().manual_seed(1)
+    picture = (target + 0.2 * torch.randn(target.shape, generator=generator)).clamp(-1, 1)
+    crops = [(picture[..., i:i + 120, i:i + 120], target[..., i:i + 120, i:i + 120]) for i in range(1, 8)]
+    before, off_before = float(lpips(picture, target)), float(lpips.off_grid(picture, target))
+    assert off_before == pytest.approx(np.mean([float(lpips(*crop)) for crop in crops]), rel=1e-5)
+    assert off_before == pytest.approx(before, rel=0.15)  # noise lies on no grid
+    assert float(lpips.off_grid(target, target)) == 0
+    picture.requires_grad_()
+    optimizer = torch.optim.Adam([picture], 0.02)
+    for _ in range(10):  # at one phase of the grid only
+        optimizer.zero_grad()
+        lpips(picture, target).sum().backward()
+        optimizer.step()
+    after, off_after = float(lpips(picture, target)), float(lpips.off_grid(picture, target))
+    assert after < 0.8 * off_after * before / off_before

@@ -1,0 +1,55 @@
+"""Packing and drawing of training pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from codec_contract.errors import ImageError
+from edgegrain.pictures.packed import batches, list_pictures, pack, read_square
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for index, name in enumerate(("a_0.png", "a_1.png", "b_0.png", "notes.txt")):
+        if name.endswith(".png"):
+            Image.new("RGB", (20, 16), (index, 10, 20)).save(tmp_path / name)
+        else:
+            (tmp_path / name).write_text("no picture")
+    return tmp_path
+
+
+def test_patterns_leave_pictures_out(folder: Path) -> None:
+    assert [path.name for path in list_pictures(folder, ("b_*",))] == ["a_0.png", "a_1.png"]
+    with pytest.raises(ImageError, match="no pictures"):
+        list_pictures(folder, ("*",))
+
+
+def test_the_centre_square_is_taken(tmp_path: Path) -> None:
+    rgb = np.zeros((4, 8, 3), np.uint8)
+    rgb[:, 2:6] = 200
+    Image.fromarray(rgb).save(tmp_path / "wide.png")
+    assert (read_square(tmp_path / "wide.png", 4) == 200).all()
+
+
+def test_packing_is_done_once_and_keeps_every_pixel(folder: Path) -> None:
+    paths = list_pictures(folder)
+    shard = pack(paths, 16, folder / "cache")
+    assert shard.shape == (3, 16, 16, 3)
+    assert [int(picture[0, 0, 0]) for picture in shard] == [0, 1, 2]
+    files = list((folder / "cache").iterdir())
+    for path in paths:
+        path.unlink()
+    np.testing.assert_array_equal(pack(paths, 16, folder / "cache"), shard)
+    assert list((folder / "cache").iterdir()) == files
+
+
+def test_every_picture_comes_once_before_any_comes_again() -> None:
+    pictures = np.arange(6, dtype=np.uint8).reshape(6, 1, 1, 1).repeat(3, 3)
+    feed = batches(pictures, 2, seed=0)
+    for _ in range(3):
+        seen = [int(value) for _ in range(3) for value in next(feed)[:, 0, 0, 0]]
+        assert sorted(seen) == list(range(6))

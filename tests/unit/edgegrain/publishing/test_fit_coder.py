@@ -1,0 +1,91 @@
+"""Fitting coder tables: what is written must be what was trained, and better than generic tables."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+torch = pytest.importorskip("torch")
+
+from codec_contract.lr_coder.coder import decode_lr, encode_lr  # noqa: E402
+from codec_contract.lr_coder.coder_tables import CoderTables  # noqa: E402
+from edgegrain.publishing import fit_coder  # noqa: E402
+
+
+def checkered_lrs(count, seed=0):
+    """Ramps with a channel-opposed checkerboard and some noise: predictable, but not by generic tables."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:8, :8]
+    board = ((x + y) % 2 * 2 - 1)[..., None] * np.array([30, -30, 30])
+    ramps = (x[..., None] * rng.uniform(-9, 9, (count, 1, 1, 1)) + rng.uniform(80, 170, (count, 1, 1, 3))) + board
+    return np.clip(ramps + rng.normal(0, 3, ramps.shape), 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return fit_coder.fit_tables(checkered_lrs(300), widths=(8,), steps=250)
+
+
+def test_fitted_tables_beat_the_default_on_what_they_were_fitted_to(fitted):
+    held_out = checkered_lrs(20, seed=1)
+    ours = np.mean([len(encode_lr(lr, fitted)) for lr in held_out])
+    generic = np.mean([len(encode_lr(lr, CoderTables.default())) for lr in held_out])
+    assert ours < 0.85 * generic
+    # Noise of standard deviation 3 alone has 3.6 bits a sample.
+    assert 80 < ours < 130
+    assert all(np.array_equal(decode_lr(encode_lr(lr, fitted), 8, 8, fitted), lr) for lr in held_out)
+
+
+def test_the_integers_do_what_was_trained():
+    lrs = list(checkered_lrs(200))
+    context, reference, level = fit_coder._samples(lrs, 2)
+    network = fit_coder.fit_network(context, reference, level, widths=(8, 6), steps=120, seed=0)
+    with torch.no_grad():
+        prediction = network(context.float())
+    means, scales = network.integers().predict(context.numpy().astype(np.int32), reference.numpy().astype(np.int32))
+    expected_mean = np.clip(reference.numpy() + 16 * prediction[:, 0].numpy(), 0, 255)
+    expected_scale = np.clip(8 * (prediction[:, 1].numpy() + 2), 0, 63)
+    assert np.abs(np.array(means) / 16 - expected_mean).mean() < 0.1
+    assert np.abs(np.array(scales) - expected_scale).mean() < 0.6  # half a step is rounding
+
+
+def test_fitting_is_repeatable(fitted):
+    assert fit_coder.fit_tables(checkered_lrs(300), widths=(8,), steps=250) == fitted
+
+
+def test_lrs_of_different_sizes_may_be_mixed():
+    lrs = [*checkered_lrs(20), *np.random.default_rng(0).integers(0, 256, (3, 5, 9, 3), dtype=np.uint8)]
+    tables = fit_coder.fit_tables(lrs, widths=(4,), steps=10)
+    assert np.array_equal(decode_lr(encode_lr(lrs[-1], tables), 9, 5, tables), lrs[-1])
+
+
+def test_the_command_writes_tables_and_reports(tmp_path, capsys):
+    np.save(tmp_path / "lrs.npy", checkered_lrs(60))
+    out = tmp_path / "coder.json"
+    arguments = [str(tmp_path / "lrs.npy"), str(out), "--widths", "4", "--steps", "20"]
+    assert fit_coder.main(arguments) == 0
+    tables = CoderTables.from_json(out.read_bytes())
+    report = capsys.readouterr().out
+    coded = np.mean([len(encode_lr(lr, tables)) for lr in checkered_lrs(60)[::10]])
+    assert f"{coded:8.1f} bytes" in report and "fitted to 54 LRs" in report
+    assert "optimised PNG" in report and "lossless WebP" in report
+
+    before = out.read_bytes()
+    with pytest.raises(SystemExit):
+        fit_coder.main(arguments)
+    assert "--force replaces" in capsys.readouterr().err and out.read_bytes() == before
+    assert fit_coder.main([*arguments, "--force"]) == 0
+
+
+def test_generic_lrs_come_from_pictures(tmp_path):
+    picture = np.random.default_rng(0).integers(0, 256, (80, 100, 3), dtype=np.uint8)
+    for name in ("a.png", "b.png"):
+        Image.fromarray(picture).save(tmp_path / name)
+    lrs = fit_coder.load_lrs(tmp_path)
+    assert len(lrs) == 2 and all(lr.dtype == np.uint8 and lr.shape[2] == 3 for lr in lrs)
+    assert all(np.array_equal(a, b) for a, b in zip(lrs, fit_coder.load_lrs(tmp_path), strict=True))
+
+
+def test_a_file_that_holds_no_lrs_is_refused(tmp_path):
+    np.save(tmp_path / "wrong.npy", np.zeros((4, 16, 16, 3)))
+    with pytest.raises(SystemExit, match=r"must hold uint8 \[N, h, w, 3\], is float64"):
+        fit_coder.load_lrs(tmp_path / "wrong.npy")

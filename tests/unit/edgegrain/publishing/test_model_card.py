@@ -1,0 +1,75 @@
+"""The model card: what it says comes from the evaluation, and mismatched evaluations are refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from codec_contract.errors import BundleError
+from edgegrain.publishing.model_card import card_text, collect
+
+SCORES = {"bytes": 571.25, "psnr": 25.456, "ssim": 0.7051, "lpips_alex": 0.1441, "lpips_vgg": 0.3132, "identity": 0.41}
+TRAINING = {"data": {"ffhq": 3739, "celebahq": 2322}, "pictures_seen": 27000, "pictures_in_set": 6061}
+LICENCE = {"weights": "Research only.", "data": "FFHQ."}
+
+
+def summary(bundle: str, pictures: str = "aa", **scores: float | None) -> dict:
+    return {"bundle": {"id": bundle}, "pictures": {"folder": "faces_256", "count": 60, "sha256": pictures},
+            "means": {bundle: {**SCORES, **scores}, "classical, best PSNR": {**SCORES, "lpips_alex": 0.39}},
+            "versions": {"torch": "2.13.0"}}
+
+
+def test_the_card_states_the_measured_means_and_the_licence() -> None:
+    evaluation = collect("mine", summary("mine"), {"control: box mean": summary("box", lpips_alex=0.2)})
+    card = card_text("mine", TRAINING, evaluation, LICENCE)
+    assert "| this bundle | 571 | 25.46 | 0.705 | 0.144 | 0.313 | 0.410 |" in card
+    assert "| classical, best PSNR | 571 | 25.46 | 0.705 | 0.390 | 0.313 | 0.410 |" in card
+    assert "| control: box mean | 571 | 25.46 | 0.705 | 0.200 | 0.313 | 0.410 |" in card
+    assert "27,000 pictures seen in stage 1 (encoder and decoder), drawn from 6,061 (3739 ffhq, 2322 celebahq; " in card
+    assert "Research only." in card
+    assert "Generator" not in card
+    assert "Generator inside: FFHQ's." in card_text("mine", TRAINING, evaluation, {**LICENCE, "prior": "FFHQ's"})
+
+
+def test_of_the_classical_codecs_the_card_keeps_the_best_of_all_with_kid_and_the_size_of_the_lr() -> None:
+    """A summary as ``edgegrain evaluate`` writes it; those of earlier releases lack what is optional."""
+    own = summary("mine", kid=0.0123, identity=None)
+    own["means"]["WebP, best PSNR"] = SCORES
+    own |= {"lr_bytes": {"payload": 571.2, "png": 790, "webp": 755, "jpeg-xl": 690}, "kid_features": "VGG16 relu5_3"}
+    evaluation = collect("mine", own, {"control: box mean": summary("box"), "control: alone": summary("alone")})
+    assert list(evaluation["methods"]) == [
+        "this bundle", "classical, best PSNR", "control: box mean", "control: alone"]
+    card = card_text("mine", TRAINING, evaluation, LICENCE)
+    assert "| identity | KID |" in card
+    assert "| this bundle | 571 | 25.46 | 0.705 | 0.144 | 0.313 | – | 0.012 |" in card
+    assert "LR is 790 bytes as optimised PNG, 755 as lossless WebP, 690 as lossless JPEG XL." in card
+    assert "KID is the kernel distance of VGG16 relu5_3" in card
+    assert "KID" not in card_text("mine", TRAINING, collect("mine", summary("mine"), {}), LICENCE)
+
+
+def test_the_card_names_every_stage_in_order() -> None:
+    stages = [{"stage": "1", "pictures": 27000}, {"stage": "2", "pictures": 9000}, {"stage": "final", "pictures": 500}]
+    card = card_text("mine", {**TRAINING, "stages": stages}, {}, LICENCE)
+    assert ("27,000 pictures seen in stage 1 (encoder and decoder); 9,000 pictures seen in stage 2 (codes of the "
+            "generator); 500 pictures seen in the final stage") in card
+
+
+def test_the_card_of_another_domain_speaks_of_no_faces() -> None:
+    own = summary("mine", identity=None)
+    card = card_text("mine", TRAINING, collect("mine", own, {}), {"weights": "As you like.", "data": "Own pictures."},
+                     domain="cats", sizes=(64, 16))
+    assert "A picture (cats), 64 x 64, as a viewable LR of 16 x 16 and back." in card
+    assert "Mean over the 60 unseen cats of" in card and "As you like." in card
+    assert not any(word in card for word in ("face is", "Identity is", "dlib", "Research only", "FFHQ and"))
+    faces = card_text("mine", TRAINING, {}, LICENCE)
+    assert "A picture of a face, 256 x 256, as a viewable LR of 16 x 16 and back." in faces and "old age" in faces
+
+
+def test_a_card_without_evaluation_says_so() -> None:
+    assert "Not evaluated yet." in card_text("mine", TRAINING, {}, LICENCE)
+
+
+def test_evaluations_of_another_bundle_or_other_pictures_are_refused() -> None:
+    with pytest.raises(BundleError, match="of other, not of mine"):
+        collect("mine", summary("other"), {})
+    with pytest.raises(BundleError, match="other pictures"):
+        collect("mine", summary("mine"), {"control: box mean": summary("box", pictures="bb")})

@@ -1,0 +1,171 @@
+"""A bundle with another decoder keeps its LR contract; what was trained alone fits the zoo."""
+
+from __future__ import annotations
+
+import functools
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import typer
+from PIL import Image
+from typer.testing import CliRunner
+
+import sdk
+from codec_contract.bundle.manifest import load_manifest
+from codec_contract.errors import BundleError
+from edge_encoder.integer_network import digest, load, run_reference, save
+from edge_encoder.lowering import lower
+from edgegrain.pictures.packed import made_up
+from edgegrain.publishing import publish
+from edgegrain.publishing.fit_coder import fit_tables
+from edgegrain.publishing.publish import store_trained
+from edgegrain.training.grain.checkpoint import Run, save_run
+from edgegrain.training.grain.initialize import begin, stand_in_prior
+from edgegrain.training.grain.recipes import CONFIGS
+from export.bundle.grain_bundle import write_trained_bundle
+from export.bundle.writer import replace_decoder
+from export.decoder.sources import bundle_decoder, zoo_decoder
+from server_decoder.grain.weights import load_trained
+from server_decoder.stylegan2.checkpoints import save_stylegan2
+from tests.tiny_bundle import refresh_manifest, repeating_decoder, write_tiny_bundle
+
+FIELDS = {"id": "tiny-64-lr16", "version": "2.0.0", "codec": "grain", "domain": "test", "evaluation": {},
+          "decoder": {"file": "decoder.onnx", "input": "lr", "output": "hr", "controls": []},
+          "training": {"pictures_seen": 7}, "licence": {"weights": "none", "data": "none"}}
+
+
+def test_another_decoder_leaves_encoder_and_coder_byte_for_byte(tmp_path: Path) -> None:
+    source = load_manifest(write_tiny_bundle(tmp_path / "old", random=True))
+    kept = {name: source.open_file(name) for name in source.files if name not in ("decoder.onnx", "README.md")}
+    decoder = repeating_decoder(64, 16)
+    made = replace_decoder(source, tmp_path / "new" / "tiny-64-lr16", decoder, FIELDS, card="# a card")
+    assert made.lr_contract_id == source.lr_contract_id
+    assert {name: made.open_file(name) for name in kept} == kept
+    assert made.open_file("decoder.onnx") == decoder
+    assert made.open_file("README.md") == b"# a card"
+    assert (made.version, made.training) == ("2.0.0", {"pictures_seen": 7})
+    record = json.loads((made.folder / "manifest.json").read_bytes())
+    assert record["encoder"] == json.loads((source.folder / "manifest.json").read_bytes())["encoder"]
+    with pytest.raises(FileExistsError, match="--force"):
+        replace_decoder(source, made.folder, decoder, FIELDS, card="")
+
+
+def test_a_bundle_can_be_renewed_in_its_own_folder(tmp_path: Path) -> None:
+    source = load_manifest(write_tiny_bundle(tmp_path))
+    made = replace_decoder(source, source.folder, repeating_decoder(), FIELDS, card="new", force=True)
+    assert made.folder == source.folder
+    assert made.version == "2.0.0"
+    assert made.lr_contract_id == source.lr_contract_id
+
+
+@pytest.fixture
+def run() -> Run:
+    torch.manual_seed(5)
+    config = CONFIGS["smoke-stage3"]
+    return begin(config, None, stand_in_prior(config))
+
+
+def test_the_zoo_gets_what_was_trained_and_the_integer_encoder(run: Run, tmp_path: Path) -> None:
+    save_run(tmp_path / "run", run)
+    prior = run.model.prior
+    save_stylegan2(tmp_path / "prior.safetensors", prior)  # type: ignore[arg-type]
+    written = store_trained(tmp_path / "run", tmp_path / "zoo" / "tiny", tmp_path / "prior.safetensors")
+    decoder = load_trained(written, prior)
+    wanted = run.average.decoder.fusion.state_dict()  # type: ignore[union-attr]
+    assert decoder.fusion is not None
+    for name, tensor in decoder.fusion.state_dict().items():
+        torch.testing.assert_close(tensor, wanted[name], atol=1e-3, rtol=1e-3)
+    stored = load(tmp_path / "zoo" / "tiny" / "encoder.safetensors")
+    assert digest(stored) == digest(lower(run.average.encoder))  # type: ignore[arg-type]
+
+
+def test_a_later_run_can_begin_with_the_zoo(run: Run, tmp_path: Path) -> None:
+    run.pictures, run.history = 40, ({"stage": "1", "pictures": 7},)
+    save_run(tmp_path / "run", run)
+    prior = run.model.prior
+    save_stylegan2(tmp_path / "prior.safetensors", prior)  # type: ignore[arg-type]
+    store_trained(tmp_path / "run", tmp_path / "zoo", tmp_path / "prior.safetensors")
+    begun = begin(CONFIGS["smoke-final"], tmp_path / "zoo", prior)
+    assert begun.history == ({"stage": "1", "pictures": 7}, {"stage": "3", "pictures": 40})
+    wanted = run.average.state_dict()
+    for name, tensor in begun.model.decoder.state_dict().items():
+        torch.testing.assert_close(tensor, wanted[f"decoder.{name}"], atol=1e-3, rtol=1e-2)
+    levels, again = (model.encoder(torch.full((1, 3, 64, 64), 77.0))[0] for model in (run.average, begun.model))
+    assert torch.equal(levels, again)
+
+
+def test_the_zoo_keeps_the_encoder_of_a_bundle_to_the_byte(run: Run, tmp_path: Path) -> None:
+    bundle = write_tiny_bundle(tmp_path / "bundles")
+    save_run(tmp_path / "run", run)
+    save_stylegan2(tmp_path / "prior.safetensors", run.model.prior)  # type: ignore[arg-type]
+    arguments = tmp_path / "run", tmp_path / "zoo", tmp_path / "prior.safetensors"
+    with pytest.raises(BundleError, match="is not that of bundle tiny-64-lr16"):
+        store_trained(*arguments, encoder_of=bundle)
+    network = lower(run.average.encoder)  # type: ignore[arg-type]
+    save(network, bundle / "encoder.safetensors", force=True)
+    refresh_manifest(bundle)
+    store_trained(*arguments, encoder_of=bundle)
+    assert (tmp_path / "zoo/encoder.safetensors").read_bytes() == (bundle / "encoder.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_tables_are_fitted_to_lrs_of_mirror_images_too(mirrored: bool) -> None:
+    torch.manual_seed(3)
+    run = begin(CONFIGS["smoke-stage1"], None)
+    pictures = np.asarray(made_up(3, 64, seed=3))
+    network = lower(run.average.encoder)  # type: ignore[arg-type]
+    wanted = [run_reference(network, picture[None])[0] for picture in pictures]
+    if mirrored:
+        wanted += [run_reference(network, np.ascontiguousarray(picture[:, ::-1])[None])[0] for picture in pictures]
+    assert np.array_equal(publish.encode(run.average, pictures, 10, mirrored=mirrored), np.stack(wanted))
+
+
+def test_a_stage_1_run_is_stored_without_a_generator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publish, "fit_tables", functools.partial(fit_tables, steps=8))
+    (tmp_path / "data").mkdir()
+    for index, picture in enumerate(made_up(4, 64, seed=3)):
+        Image.fromarray(np.asarray(picture)).save(tmp_path / "data" / f"{index}.png")
+    torch.manual_seed(3)
+    run = begin(CONFIGS["smoke-stage1"], None)
+    run.pictures = 9
+    save_run(tmp_path / "run", run)
+    store_trained(tmp_path / "run", tmp_path / "zoo", data=tmp_path / "data")
+    source = zoo_decoder(tmp_path / "zoo")
+    lr = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    with torch.no_grad():
+        torch.testing.assert_close(source.decoder(lr), run.average.decoder(lr), atol=0.02, rtol=0)
+    assert digest(source.network) == digest(lower(run.average.encoder))  # type: ignore[arg-type]
+    again = begin(CONFIGS["smoke-stage1"], tmp_path / "zoo")
+    assert again.history == ({"stage": "1", "pictures": 9},)
+    manifest, comparison = write_trained_bundle(tmp_path / "zoo", tmp_path / "small", formats=("onnx",))
+    assert comparison.largest_difference < 1e-4
+    assert manifest.open_file("coder.json") == (tmp_path / "zoo" / "coder.json").read_bytes()
+    assert manifest.training == {"stages": [{"stage": "1", "pictures": 9}], "pictures_seen": 9}
+    with torch.no_grad():
+        torch.testing.assert_close(bundle_decoder(manifest)(lr), source.decoder(lr), atol=0.01, rtol=0)
+    codec = sdk.Codec(bundle=str(tmp_path / "small"))
+    picture = made_up(1, 64, seed=5)[0]
+    payload = codec.compress(np.asarray(picture))
+    assert np.array_equal(payload.lr, run_reference(source.network, np.asarray(picture)[None])[0])
+    assert codec.restore(payload).size == (64, 64)
+    with pytest.raises(FileExistsError):
+        write_trained_bundle(tmp_path / "zoo", tmp_path / "small", formats=("onnx",))
+
+
+def test_a_worse_run_leaves_the_bundle_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publish, "compare", lambda *_: ({"pictures_compared": 2}, ["its LPIPS is worse"]))
+    monkeypatch.setattr(publish, "publish", lambda *_, **__: pytest.fail("published nevertheless"))
+    arguments = ["--checkpoint", "run", "--data", "x", "--id", "faces", "--out", str(tmp_path),
+                 "--if-better", str(tmp_path)]
+    application = typer.Typer()
+    application.command()(publish.main)
+    result = CliRunner().invoke(application, arguments)
+    assert result.exit_code == publish.KEPT and "not published: its LPIPS is worse" in result.output
+    monkeypatch.setattr(publish, "compare", lambda *_: ({"pictures_compared": 2}, []))
+    monkeypatch.setattr(publish, "publish", lambda *_, **__: {"bundle": "faces"})
+    result = CliRunner().invoke(application, arguments)
+    assert result.exit_code == 0
+    assert json.loads(result.output) == {"bundle": "faces", "pictures_compared": 2}

@@ -1,0 +1,129 @@
+"""A worker of ``edgegrain batch`` without Ray: whatever is wrong with one file stays with that file."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import sdk
+from codec_contract.errors import BundleError, ImageError, PayloadError, ServiceError
+from edgegrain.service.batch.batch_worker import BatchWorker
+from edgegrain.service.batch.plan import BatchPlan, Direction
+from edgegrain.service.batch.worker_process import EngineProcess
+from edgegrain.service.engine_options import CompressOptions, RestoreOptions
+from tests.tiny_bundle import HR, write_tiny_bundle
+
+POISON = """
+import os, sys
+from edgegrain.service import pipe_messages as frames
+frames.read(sys.stdin.buffer)
+blobs, fields = [], {"ready": True}
+while True:
+    for piece in frames.pack(fields, blobs):
+        sys.stdout.buffer.write(piece)
+    sys.stdout.buffer.flush()
+    message = frames.read(sys.stdin.buffer)
+    if message is None:
+        break
+    blobs = message[1]
+    if b"poison" in blobs:
+        os._exit(9)
+    fields = {"outcomes": [None] * len(blobs), "seconds": {}}
+    if b"nonsense" in blobs:
+        fields["outcomes"] = fields["outcomes"][1:]
+"""
+"""A worker process that gives back what it gets, dies over one thing and forgets an answer over another."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_bundle(tmp_path_factory.mktemp("bundle"))
+
+
+COMPRESS, RESTORE = asdict(CompressOptions()), asdict(RestoreOptions())
+
+
+def plan(folder: Path, place: Path, direction: Direction) -> BatchPlan:
+    (place / "out").mkdir(exist_ok=True)
+    options, suffix = (COMPRESS, ".grain") if direction == "compress" else (RESTORE, ".png")
+    return BatchPlan(
+        str(place / "in"), str(place / "out"), direction, folder.name, str(folder), options, suffix, batch_size=8,
+        max_pixels=10_000)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> dict[str, np.ndarray]:
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    random = np.random.default_rng(5)
+    found = {f"deep/{index}.png": random.integers(0, 256, (HR, HR, 3), dtype=np.uint8) for index in range(3)}
+    for name, rgb in found.items():
+        Image.fromarray(rgb).save(tmp_path / "in" / name)
+    return found
+
+
+def test_there_and_back(folder: Path, tmp_path: Path, pictures: dict[str, np.ndarray]) -> None:
+    (tmp_path / "in" / "damaged.png").write_bytes(b"\x89PNG and so on")
+    (tmp_path / "in" / "huge.png").write_bytes(b"")
+    Image.new("RGB", (101, 100)).save(tmp_path / "in" / "huge.png")
+    worker = BatchWorker(plan(folder, tmp_path, "compress"))
+    tally = worker.work([*pictures, "damaged.png", "huge.png", "missing.png"])
+    worker.close()
+    codec = sdk.Codec(folder)
+    written = {name: (tmp_path / "out" / f"{name}.grain").read_bytes() for name in pictures}
+    assert written == {name: codec.compress(rgb) for name, rgb in pictures.items()}
+    assert (tally.done, tally.skipped, tally.failed) == (3, 0, 3)
+    assert tally.bytes_in == sum((tmp_path / "in" / name).stat().st_size for name in pictures)
+    assert tally.bytes_out == sum(map(len, written.values()))
+    errors = {failure["name"]: failure["error"] for failure in tally.failures}
+    assert errors.keys() == {"damaged.png", "huge.png", "missing.png"}
+    assert "No such file" in errors["missing.png"] and "10000" in errors["huge.png"].replace(",", "")
+
+    (tmp_path / "back").mkdir()
+    (tmp_path / "out").rename(tmp_path / "back" / "in")
+    (tmp_path / "back" / "in" / "damaged.grain").write_bytes(b"\xed\x6e")
+    worker = BatchWorker(plan(folder, tmp_path / "back", "restore"))
+    tally = worker.work([*(f"{name}.grain" for name in pictures), "damaged.grain"])
+    worker.close()
+    assert (tally.done, tally.failed, tally.failures[0]["name"]) == (3, 1, "damaged.grain")
+    for name, payload in written.items():
+        with Image.open(tmp_path / "back" / "out" / f"{name}.png") as restored:
+            assert np.array_equal(np.asarray(restored), np.asarray(codec.restore(payload)))
+
+
+def test_a_result_that_cannot_be_written(folder: Path, tmp_path: Path, pictures: dict[str, np.ndarray]) -> None:
+    (tmp_path / "out" / "deep" / "1.png.grain").mkdir(parents=True)
+    worker = BatchWorker(plan(folder, tmp_path, "compress"))
+    tally = worker.work(list(pictures))
+    worker.close()
+    assert (tally.done, [failure["name"] for failure in tally.failures]) == (2, ["deep/1.png"])
+
+
+def test_a_damaged_bundle_says_so(tmp_path: Path) -> None:
+    broken = write_tiny_bundle(tmp_path)
+    (broken / "decoder.onnx").write_bytes(b"something else")
+    with pytest.raises(BundleError, match="decoder.onnx"):
+        BatchWorker(plan(broken, tmp_path, "restore"))
+
+
+@pytest.mark.parametrize("deadly", [b"poison", b"nonsense"])
+def test_what_kills_the_process_is_found_out(deadly: bytes) -> None:
+    engine = EngineProcess({}, [sys.executable, "-c", POISON])
+    first, poison, last = engine.run("restore", "any", {}, [b"first", deadly, b"last"])
+    assert (first, last) == (b"first", b"last")
+    assert isinstance(poison, ServiceError) and "died" in str(poison)
+    assert engine.run("restore", "any", {}, [b"more"]) == [b"more"]
+    assert engine.run("restore", "any", {}, []) == []
+    engine.close()
+
+
+def test_outcomes_keep_their_class(folder: Path) -> None:
+    engine = EngineProcess({"folders": [str(folder)], "threads": 1, "max_pixels": 10_000, "log_level": "error"})
+    (payload,) = engine.run("restore", folder.name, RESTORE, [b"no payload"])
+    (picture,) = engine.run("compress", folder.name, COMPRESS, [b"no picture"])
+    engine.close()
+    assert isinstance(payload, PayloadError) and isinstance(picture, ImageError)

@@ -1,0 +1,111 @@
+"""Folders and object stores: listed bit by bit, written whole or not at all, one run at a time."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from codec_contract.errors import ServiceError
+from edgegrain.service.batch import stores as batch_stores
+from edgegrain.service.batch.stores import STAGING, ArrowStore, FolderStore, open_store
+
+
+@pytest.fixture(params=["folder", "arrow"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> FolderStore | ArrowStore:
+    if request.param == "folder":
+        return FolderStore(tmp_path)
+    fs = pytest.importorskip("pyarrow.fs", reason="needs the extra ray")
+    return ArrowStore(fs.LocalFileSystem(), str(tmp_path))
+
+
+def everything(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_names_at_any_depth(store: FolderStore | ArrowStore, tmp_path: Path) -> None:
+    for name in ("a.png", "b/c.png", "b/d/e.png", ".hidden/f.png", "b/.g.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    assert sorted(store.names()) == ["a.png", "b/c.png", "b/d/e.png"]
+
+
+def test_written_files_are_read_back_and_replaced(store: FolderStore | ArrowStore, tmp_path: Path) -> None:
+    store.write("x/y.grain", b"first")
+    store.write("x/y.grain", b"second")
+    assert (store.read("x/y.grain", 6), store.head("x/y.grain", 3)) == (b"second", b"sec")
+    assert {name for name in everything(tmp_path) if STAGING not in name} == {"x/y.grain"}
+    with pytest.raises(OSError, match="more than 5 bytes"):
+        store.read("x/y.grain", 5)
+
+
+def test_present(store: FolderStore | ArrowStore) -> None:
+    store.write("a", b"")
+    store.write("x/b", b"")
+    assert store.present(["a", "b", "x/a", "x/b", "none/a"]) == {"a", "x/b"}
+
+
+def test_trouble_is_an_oserror(store: FolderStore | ArrowStore, tmp_path: Path) -> None:
+    with pytest.raises(OSError):
+        store.read("missing", 10)
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(OSError):
+        store.write("file/below", b"data")
+    assert {name for name in everything(tmp_path) if STAGING not in name} == {"file"}
+
+
+def test_what_cannot_be_put_in_place_leaves_nothing(store: FolderStore | ArrowStore, tmp_path: Path) -> None:
+    (tmp_path / "taken" / "inside").mkdir(parents=True)
+    with pytest.raises(OSError):
+        store.write("taken", b"data")
+    assert everything(tmp_path) == set()
+
+
+def test_links_to_folders_are_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"")
+    (tmp_path / "round").symlink_to(tmp_path)
+    assert list(FolderStore(tmp_path).names()) == ["a.png"]
+
+
+def test_holding_removes_what_a_killed_run_left(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path / "out")
+    (tmp_path / "out" / STAGING).mkdir(parents=True)
+    (tmp_path / "out" / STAGING / "half").write_bytes(b"ha")
+    with store.held():
+        assert not (tmp_path / "out" / STAGING).exists()
+        store.write("a", b"whole")
+        assert (tmp_path / "out" / STAGING).exists()
+    assert everything(tmp_path) == {"out/a"}
+
+
+def test_a_folder_is_held_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch_stores, "LOCK_SECONDS", 0.0)
+    store = FolderStore(tmp_path)
+    with store.held():
+        worker = store.share()  # a worker of the same run may
+        assert worker is not None
+        with pytest.raises(ServiceError, match="another run writes to"), store.held():
+            pass
+    with pytest.raises(ServiceError, match="another run"), store.held():  # its worker still works
+        pass
+    os.close(worker)
+    with store.held():
+        pass
+
+
+def test_places(tmp_path: Path) -> None:
+    folder = open_store((tmp_path / "with space").as_uri())
+    assert isinstance(folder, FolderStore) and folder.root == tmp_path / "with space"
+    assert isinstance(open_store("some/folder"), FolderStore)
+    pytest.importorskip("pyarrow.fs", reason="needs the extra ray")
+    with pytest.raises(ServiceError, match="cannot open nonsense://bucket"):
+        open_store("nonsense://bucket")
+
+
+def test_fsspec(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow.fs", reason="needs the extra ray")
+    store = open_store("fsspec+memory://bucket/folder")
+    store.write("a/b.grain", b"data")
+    assert (list(store.names()), store.read("a/b.grain", 10)) == (["a/b.grain"], b"data")
+    assert store.present(["a/b.grain", "b.grain"]) == {"a/b.grain"}

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from starlette.requests import Request
+
+from edgegrain.service.access import Access
+from edgegrain.service.problem_details import Problem
+
+TOKENS = ["first-token-of-16", "second-token-of-16"]
+
+
+def request(authorization: str | None = None, host: str = "10.0.0.1") -> Request:
+    headers = [] if authorization is None else [(b"authorization", authorization.encode("latin-1"))]
+    return Request({"type": "http", "headers": headers, "client": (host, 1)})
+
+
+@pytest.mark.parametrize("header", [f"Bearer {TOKENS[0]}", f"bearer {TOKENS[1]}", f"Bearer  {TOKENS[1]} "])
+def test_any_of_the_tokens(header: str) -> None:
+    Access(TOKENS).check_token(request(header))
+
+
+@pytest.mark.parametrize("header", [
+    None, "", "Bearer", "Bearer ", f"Basic {TOKENS[0]}", TOKENS[0], f"Bearer {TOKENS[0]}x", f"Bearer {TOKENS[0][:-1]}",
+    "Bearer \xff\xfe", f"Bearer {TOKENS[0]} {TOKENS[1]}"])
+def test_others_are_refused(header: str | None) -> None:
+    with pytest.raises(Problem) as caught:
+        Access(TOKENS).check_token(request(header))
+    assert caught.value.status == 401 and caught.value.headers["WWW-Authenticate"].startswith("Bearer")
+    assert TOKENS[0] not in caught.value.detail
+
+
+def test_every_token_is_compared_by_digest_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    import hmac
+
+    compared: list[tuple[Any, Any]] = []
+    compare = hmac.compare_digest
+    monkeypatch.setattr(hmac, "compare_digest", lambda a, b: compared.append((a, b)) or compare(a, b))
+    Access(TOKENS).check_token(request(f"Bearer {TOKENS[0]}"))
+    assert len(compared) == 2 and all(len(a) == len(b) == 32 for a, b in compared)
+
+
+def test_without_tokens_anybody_may() -> None:
+    Access().check_token(request())
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_rate() -> None:
+    clock = Clock()
+    access = Access(rate=2, burst=3, clock=clock)
+    access.charge(request(), 3)
+    with pytest.raises(Problem) as caught:
+        access.charge(request())
+    assert caught.value.status == 429 and caught.value.headers["Retry-After"] == "1"
+    access.charge(request(host="10.0.0.2"), 3)  # another client
+    clock.now = 0.5
+    access.charge(request())
+    with pytest.raises(Problem):
+        access.charge(request())
+    clock.now = 100
+    access.charge(request(), 3)  # no more than a burst is saved up
+    with pytest.raises(Problem) as caught:
+        access.charge(request(), 3)
+    assert caught.value.headers["Retry-After"] == "2"
+    with pytest.raises(Problem, match="3 pictures at once, not 4"):
+        access.charge(request(), 4)
+
+
+def test_rate_goes_by_token_where_there_are_any() -> None:
+    access = Access(TOKENS, rate=1, burst=1, clock=Clock())
+    access.charge(request(f"Bearer {TOKENS[0]}", "10.0.0.1"))
+    access.charge(request(f"Bearer {TOKENS[1]}", "10.0.0.1"))
+    with pytest.raises(Problem):
+        access.charge(request(f"Bearer {TOKENS[0]}", "10.0.0.2"))
+
+
+def test_remembers_a_bounded_number_of_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgegrain.service.access.MAX_CLIENTS", 2)
+    access = Access(rate=1, burst=1, clock=Clock())
+    for number in range(3):
+        access.charge(request(host=f"10.0.0.{number}"))
+    access.charge(request(host="10.0.0.0"))  # forgotten, so it may again
+    with pytest.raises(Problem):
+        access.charge(request(host="10.0.0.2"))

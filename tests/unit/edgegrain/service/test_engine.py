@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import sdk
+from codec_contract.bundle.manifest import load_manifest
+from codec_contract.errors import BundleError, DeviceError, ImageError, PayloadError, ServiceError
+from codec_contract.lr_coder.coder_tables import CoderTables
+from codec_contract.oriented_square import OrientedSquare
+from codec_contract.payload import decode_payload, encode_payload
+from edgegrain.service.engine import Engine, Stages, _save_options
+from edgegrain.service.engine_options import CompressOptions, RestoreOptions
+from server_decoder.decoder_session import DecoderSession
+from tests.service_harness import raw_payloads
+from tests.tiny_bundle import HR, noisy_decoder, refresh_manifest, write_tiny_bundle
+
+BUNDLE = "tiny-64-lr16"
+
+
+@pytest.fixture(scope="module")
+def engine(tiny_bundle: Path) -> Engine:
+    return Engine([tiny_bundle], threads=1, batch_sizes=(1, 2, 4), max_pixels=100_000)
+
+
+def picture(data: object) -> np.ndarray:
+    assert isinstance(data, bytes), data
+    with Image.open(io.BytesIO(data)) as image:
+        return np.asarray(image)
+
+
+def test_restores_what_the_sdk_restores(engine: Engine, tiny_bundle: Path) -> None:
+    payloads = raw_payloads(tiny_bundle, 3, size=(90, 70))
+    stages = Stages()
+    outcomes = engine.restore(BUNDLE, payloads, [RestoreOptions()] * 3, stages)
+    for outcome, payload in zip(outcomes, payloads, strict=True):
+        np.testing.assert_array_equal(picture(outcome), np.asarray(sdk.Codec(tiny_bundle).restore(payload)))
+    assert set(stages.seconds) == {"unpack", "decode", "write"} and min(stages.seconds.values()) > 0
+
+
+def test_options_are_each_item_s_own(engine: Engine, tiny_bundle: Path) -> None:
+    payloads = raw_payloads(tiny_bundle, 3, size=(90, 70))
+    options = [RestoreOptions("native"), RestoreOptions(format="jpeg", quality=5), RestoreOptions(format="webp")]
+    kinds = []
+    for outcome in engine.restore(BUNDLE, payloads, options, Stages()):
+        assert isinstance(outcome, bytes)
+        with Image.open(io.BytesIO(outcome)) as image:
+            kinds.append((image.format, image.size))
+    assert kinds == [("PNG", (64, 50)), ("JPEG", (90, 70)), ("WEBP", (90, 70))]
+
+
+def test_png_of_a_face_is_no_larger_for_being_quick(portrait: np.ndarray) -> None:
+    face, usual, quick = Image.fromarray(portrait), io.BytesIO(), io.BytesIO()
+    face.save(usual, "PNG")
+    face.save(quick, "PNG", **_save_options(RestoreOptions()))
+    np.testing.assert_array_equal(picture(quick.getvalue()), portrait)
+    assert len(quick.getvalue()) < 1.05 * len(usual.getvalue()) and quick.getvalue() != usual.getvalue()
+
+
+def test_a_bad_item_does_not_touch_the_others(engine: Engine, tiny_bundle: Path) -> None:
+    payloads = raw_payloads(tiny_bundle, 4)
+    damaged = [payloads[0], payloads[1][:-1], *raw_payloads(tiny_bundle, 1, size=(1000, 1000)), payloads[3]]
+    outcomes = engine.restore(BUNDLE, damaged, [RestoreOptions()] * 4, Stages())
+    assert isinstance(outcomes[1], PayloadError) and isinstance(outcomes[2], ImageError)
+    alone = engine.restore(BUNDLE, [payloads[3]], [RestoreOptions()], Stages())
+    assert outcomes[3] == alone[0] and isinstance(outcomes[0], bytes)
+    assert all(isinstance(item, PayloadError)
+               for item in engine.restore(BUNDLE, [b"", b"x" * 30], [RestoreOptions()] * 2, Stages()))
+
+
+def test_only_warm_shapes_are_run(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    decode = DecoderSession.decode
+    monkeypatch.setattr(DecoderSession, "decode", lambda self, lr, seed, strength: (
+        sizes.append(len(lr)) or decode(self, lr)))
+    engine = Engine([tiny_bundle], threads=1, batch_sizes=(1, 4))
+    engine.warm_up()
+    assert sizes == [1, 4]
+    payloads = raw_payloads(tiny_bundle, 3)
+    outcomes = engine.restore(BUNDLE, payloads, [RestoreOptions()] * 3, Stages())
+    assert sizes == [1, 4, 4] and len({bytes(item) for item in outcomes}) == 3  # type: ignore[arg-type]
+
+
+def test_the_seed_is_the_decoder_s(tmp_path: Path) -> None:
+    folder = write_tiny_bundle(tmp_path, decoder=noisy_decoder())
+    engine, (payload,) = Engine([folder], threads=1, batch_sizes=(1, 2)), raw_payloads(folder, 1)
+    alone, other = (picture(engine.restore(BUNDLE, [payload], [RestoreOptions(seed=seed)], Stages())[0])
+                    for seed in (7, 8))
+    together = engine.restore(BUNDLE, [payload] * 2, [RestoreOptions(seed=7)] * 2, Stages())
+    assert all((picture(item) == alone).all() for item in together) and (alone != other).mean() > 0.5
+    lr, _ = decode_payload(payload, contract_id=load_manifest(folder).lr_contract_id, tables=CoderTables.default())
+    np.testing.assert_array_equal(alone, DecoderSession(folder / "decoder.onnx").decode(lr[None], 7)[0])
+
+
+def test_a_failing_device_fails_the_batch_and_not_the_process(
+    engine: Engine, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: DecoderSession, lr: np.ndarray, seed: int, strength: None) -> np.ndarray:
+        raise DeviceError("no memory")
+
+    monkeypatch.setattr(DecoderSession, "decode", fail)
+    outcomes = engine.restore(BUNDLE, [*raw_payloads(tiny_bundle, 2), b"bad"], [RestoreOptions()] * 3, Stages())
+    assert [type(item) for item in outcomes] == [DeviceError, DeviceError, PayloadError]
+
+
+def test_what_was_not_foreseen_is_an_item_s_own(
+    engine: Engine, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgegrain.service.engine.unfit_restored", lambda *a, **k: 1 / 0)
+    (outcome,) = engine.restore(BUNDLE, raw_payloads(tiny_bundle, 1), [RestoreOptions()], Stages())
+    assert isinstance(outcome, ServiceError)
+
+
+def test_an_aligned_payload_gives_its_square(engine: Engine, tiny_bundle: Path) -> None:
+    codec = sdk.Codec(tiny_bundle)
+    payload = codec.compress(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    manifest = load_manifest(tiny_bundle)
+    aligned = encode_payload(
+        payload.lr, contract_id=manifest.lr_contract_id, tables=CoderTables.default(), original_size=(300, 200),
+        fit="align", square=OrientedSquare(600, 400, 320, 240))
+    (outcome,) = engine.restore(BUNDLE, [aligned], [RestoreOptions()], Stages())
+    assert picture(outcome).shape == (100, 100, 3)
+    np.testing.assert_array_equal(picture(outcome), np.asarray(codec.restore(aligned)))
+
+
+def test_compresses_what_the_sdk_compresses(engine: Engine, tiny_bundle: Path) -> None:
+    rgba = np.random.default_rng(0).integers(0, 256, (30, 50, 4), dtype=np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(rgba).save(stream, "PNG")
+    options = [CompressOptions("crop", (1, 2, 3)), CompressOptions(), CompressOptions("stretch")]
+    outcomes = engine.compress(BUNDLE, [stream.getvalue(), b"no picture", stream.getvalue()], options, Stages())
+    codec = sdk.Codec(tiny_bundle)
+    assert outcomes[0] == codec.compress(rgba, "crop", background=(1, 2, 3))
+    assert isinstance(outcomes[1], ImageError)
+    assert outcomes[2] == codec.compress(rgba, "stretch")
+
+
+def test_a_large_picture_is_refused_unread(engine: Engine) -> None:
+    stream = io.BytesIO()
+    Image.new("L", (1000, 1000)).save(stream, "PNG")
+    (outcome,) = engine.compress(BUNDLE, [stream.getvalue()], [CompressOptions()], Stages())
+    assert isinstance(outcome, ImageError) and "1000 x 1000 pixels, more than 100000" in str(outcome)
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"hr": 128}, "its manifest says 128 to 16"), ({"decoder": {}}, "names no decoder"),
+    ({"preprocessing": {"resize": "other", "pad": "edge"}}, "update edgegrain")])
+def test_bundles_that_contradict_themselves(tmp_path: Path, changes: dict[str, object], message: str) -> None:
+    folder = write_tiny_bundle(tmp_path)
+    refresh_manifest(folder, **changes)
+    with pytest.raises(BundleError, match=message):
+        Engine([folder])
+
+
+def test_square_of_the_decoder(engine: Engine, tiny_bundle: Path) -> None:
+    (outcome,) = engine.restore(BUNDLE, raw_payloads(tiny_bundle, 1), [RestoreOptions()], Stages())
+    assert picture(outcome).shape == (HR, HR, 3)

@@ -1,0 +1,51 @@
+"""``docs/service.md`` names what there is: every setting with its default, every problem, every metric."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from codec_contract.payload import MAX_PAYLOAD_BYTES
+from edgegrain.service.problem_details import KINDS
+from edgegrain.service.prometheus import Metrics
+from edgegrain.service.settings import Settings
+
+
+@pytest.fixture(scope="module")
+def page(repository: Path) -> str:
+    return (repository / "docs" / "service.md").read_text()
+
+
+def rows(page: str, title: str) -> list[list[str]]:
+    section = page.split(f"\n## {title}\n")[1].split("\n## ")[0]
+    return [[cell.strip() for cell in line.strip("|").split("|")]
+            for line in section.splitlines() if line.startswith("| `")]
+
+
+def test_settings(page: str) -> None:
+    documented = {}
+    for names, default, _ in rows(page, "Settings"):
+        documented.update(dict.fromkeys(re.findall(r"`(\w+)`", names), default))
+    assert documented.keys() == Settings.model_fields.keys()
+    settings = Settings()
+    for name in ("queue_size", "batch_wait", "deadline", "body_timeout", "worker_timeout", "start_timeout",
+                 "max_batch_items", "workers", "drain_delay", "drain_timeout", "keep_alive", "max_pixels"):
+        assert float(documented[name].removesuffix(" s").replace(",", "")) == getattr(settings, name)
+    assert documented["batch_sizes"] == ",".join(map(str, settings.batch_sizes))
+    assert (settings.max_picture_bytes, settings.max_bytes_in_flight) == (16 << 20, 256 << 20)
+    assert f"{MAX_PAYLOAD_BYTES:,} bytes" in page
+
+
+def test_problems(page: str) -> None:
+    documented = {kind: int(status) for kinds, status, _ in rows(page, "Problems")
+                  for kind in re.findall(r"`([\w-]+)`", kinds)}
+    assert documented == {name: kind.status for name, kind in KINDS.items()}
+
+
+def test_metrics(page: str) -> None:
+    documented = {name for names, *_ in rows(page, "Metrics") for name in re.findall(r"`(edgegrain_\w+)`", names)}
+    metrics = Metrics()
+    families = {family.name + ("_total" if family.type == "counter" else "") for family in metrics.registry.collect()}
+    assert documented == {name for name in families if name.startswith("edgegrain_")}

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr, ValidationError
+
+from codec_contract.errors import ServiceError
+from edgegrain.service.settings import Settings
+
+TOKEN = "0123456789abcdef"
+
+
+def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"BUNDLES": "faces, my-bundle/", "BATCH_SIZES": "1,3,9", "PORT": "0", "DEADLINE": "2.5",
+                        "TOKENS": f"{TOKEN},{TOKEN}2", "DOCS": "false", "CORS_ORIGINS": ""}.items():
+        monkeypatch.setenv(f"EDGEGRAIN_SERVE_{name}", value)
+    settings = Settings()
+    assert (settings.bundles, settings.batch_sizes) == (("faces", "my-bundle/"), (1, 3, 9))
+    assert (settings.port, settings.deadline, settings.docs, settings.cors_origins) == (0, 2.5, False, ())
+    assert [token.get_secret_value() for token in settings.tokens] == [TOKEN, f"{TOKEN}2"]
+    assert Settings(port=9).port == 9  # what is passed wins
+
+
+def test_secrets_are_not_printed() -> None:
+    settings = Settings(tokens=TOKEN)
+    assert TOKEN not in repr(settings) + str(settings) + str(settings.tokens)
+
+
+def test_frozen() -> None:
+    with pytest.raises(ValidationError):
+        Settings().port = 3
+
+
+@pytest.mark.parametrize("wrong", [
+    {"port": 70000}, {"batch_sizes": "2,4"}, {"batch_sizes": "1,4,2"}, {"batch_sizes": ""}, {"bundles": ""},
+    {"tokens": "short"}, {"tokens": "with space in the middle"}, {"workers": 0}, {"deadline": 0}, {"device": "npu"},
+    {"prot": 1}])
+def test_wrong_values(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        Settings(**wrong)
+
+
+def test_tokens_file(tmp_path: Path) -> None:
+    path = tmp_path / "tokens"
+    path.write_text(f"{TOKEN}a\n{TOKEN}b\n")
+    assert Settings(tokens=TOKEN, tokens_file=path).all_tokens() == tuple(
+        map(SecretStr, [TOKEN, f"{TOKEN}a", f"{TOKEN}b"]))
+
+
+@pytest.mark.parametrize(("content", "message"), [("", "holds no token"), ("short\n", "at least 16"), (None, "cannot")])
+def test_a_tokens_file_that_would_leave_the_door_open(tmp_path: Path, content: str | None, message: str) -> None:
+    path = tmp_path / "tokens"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(ServiceError, match=message):
+        Settings(tokens_file=path).all_tokens()

@@ -1,0 +1,247 @@
+"""Workers that die, hang, lie or refuse, on the stub of `tests/stub_worker.py`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from codec_contract.errors import ImageError, ServiceError
+from edgegrain.service import supervisor as module
+from edgegrain.service.batcher import Batcher, Done, Job, Key, WorkerLost
+from edgegrain.service.supervisor import Supervisor, Worker, WorkerPlan, error_of, read_answer
+from tests.service_harness import SOON, stub_worker
+
+
+def plan(command: Sequence[str], *, batch_timeout: float = SOON, start_timeout: float = SOON) -> WorkerPlan:
+    return WorkerPlan({}, start_timeout=start_timeout, batch_timeout=batch_timeout, command=command)
+
+
+def job(data: bytes = b"payload") -> Job:
+    loop = asyncio.get_running_loop()
+    return Job(Key("restore", "a"), data, {}, loop.time() + SOON, 1, loop.create_future())
+
+
+class Running:
+    """A supervisor with its queue."""
+
+    def __init__(self, workers: WorkerPlan, count: int = 1) -> None:
+        self.batcher = Batcher(limit=100, sizes=(1, 2, 4), wait=0.02, max_pixels=1000)
+        self.batches: list[int] = []
+        self.lost = 0
+        self.supervisor = Supervisor(
+            workers, self.batcher, count, on_batch=lambda jobs, seconds, began: self.batches.append(len(jobs)),
+            on_lost=self.count)
+
+    def count(self) -> None:
+        self.lost += 1
+
+    async def answers(self, *data: bytes) -> list[object]:
+        jobs = [job(item) for item in data]
+        self.batcher.submit(jobs)
+        return [await item.answer for item in jobs]
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+def run(running: Callable[[], Running], test: Callable[[Running], Awaitable[None]]) -> None:
+    async def supervised() -> None:
+        subject = running()
+        subject.supervisor.start()
+        try:
+            await asyncio.wait_for(test(subject), SOON)  # type: ignore[arg-type]
+        finally:
+            await subject.supervisor.stop()
+        assert subject.supervisor.ready == 0
+
+    asyncio.run(supervised())
+
+
+def test_batches_are_answered_item_by_item() -> None:
+    async def test(subject: Running) -> None:
+        answers = await subject.answers(b"a", b"b", b"c", b"d")
+        assert [answer.data for answer in answers if isinstance(answer, Done)] == [b"a", b"b", b"c", b"d"]
+        assert subject.batches == [4]
+
+    run(lambda: Running(plan(stub_worker())), test)
+
+
+def test_a_killed_worker_loses_its_batch_and_nothing_else() -> None:
+    async def test(subject: Running) -> None:
+        await subject.until(lambda: subject.supervisor.ready == 1)
+        (first,) = subject.supervisor.pids
+        lost, waiting = [job() for _ in range(4)], [job(b"later") for _ in range(3)]
+        subject.batcher.submit([*lost, *waiting])
+        await subject.until(lambda: len(subject.batcher) == 3)
+        os.kill(first, signal.SIGKILL)
+        assert [type(await item.answer) for item in lost] == [WorkerLost] * 4
+        assert [(await item.answer).data for item in waiting] == [b"later"] * 3  # type: ignore[union-attr]
+        assert subject.lost == 1 and subject.supervisor.pids != [first]
+
+    run(lambda: Running(plan(stub_worker(fixed=0.3))), test)
+
+
+def test_what_comes_while_a_batch_is_worked_on_goes_together() -> None:
+    async def test(subject: Running) -> None:
+        await subject.until(lambda: subject.supervisor.ready == 1)
+        jobs = [job(b"%d" % index) for index in range(5)]
+        subject.batcher.submit(jobs[:1])
+        await subject.until(lambda: len(subject.batcher) == 0)
+        for later in jobs[1:]:
+            subject.batcher.submit([later])
+            await asyncio.sleep(0.01)
+        assert [(await item.answer).data for item in jobs] == [b"0", b"1", b"2", b"3", b"4"]  # type: ignore[union-attr]
+        assert subject.batches == [1, 4]
+
+    run(lambda: Running(plan(stub_worker(fixed=0.5))), test)
+
+
+def test_a_full_batch_lies_ready_and_survives_the_worker() -> None:
+    async def test(subject: Running) -> None:
+        await subject.until(lambda: subject.supervisor.ready == 1)
+        (first,) = subject.supervisor.pids
+        lost, ahead, waiting = ([job(name) for _ in range(4)] for name in (b"lost", b"ahead", b"waiting"))
+        subject.batcher.submit([*lost, *ahead, *waiting])
+        await subject.until(lambda: len(subject.batcher) <= 4)
+        assert subject.batches == []  # two batches are with the worker, neither is done
+        os.kill(first, signal.SIGKILL)
+        assert [type(await item.answer) for item in lost] == [WorkerLost] * 4
+        for item in (*ahead, *waiting):
+            assert (await item.answer).data == item.data  # type: ignore[union-attr]
+        assert subject.lost == 1 and subject.batches == [4, 4]
+
+    run(lambda: Running(plan(stub_worker(fixed=0.5))), test)
+
+
+def test_batches_ahead_are_answered_in_order() -> None:
+    async def test(subject: Running) -> None:
+        jobs = [job(b"%d" % index) for index in range(40)]
+        subject.batcher.submit(jobs)
+        assert [(await item.answer).data for item in jobs] == [item.data for item in jobs]  # type: ignore[union-attr]
+        assert subject.batches == [4] * 10
+
+    run(lambda: Running(plan(stub_worker())), test)
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_sending_to_a_dead_worker(loop: str) -> None:
+    async def test() -> None:
+        worker = await Worker.start(plan(stub_worker()))
+        worker.process.kill()
+        await worker.process.wait()
+        with pytest.raises(WorkerLost, match="died or broke its pipe"):
+            for _ in range(30):  # until the loop has noticed
+                worker.send([job()])
+                await asyncio.sleep(0.01)
+            await worker.receive(1)
+        await worker.stop(0)
+
+    if loop == "asyncio":
+        asyncio.run(test())
+    else:
+        pytest.importorskip("uvloop", reason="not on this platform").run(test())
+
+
+@pytest.mark.parametrize(("fields", "reason"), [
+    ({}, "no answer: KeyError"), ({"outcomes": None, "seconds": {}}, "no answer: TypeError"),
+    ({"outcomes": [None, None], "seconds": {}}, "answered 2 of 1"),
+    ({"outcomes": [None], "seconds": 3}, "no answer: TypeError"),
+    ({"outcomes": [None], "seconds": {"decode": "long"}}, "no answer: ValueError"),
+    ({"outcomes": [None], "seconds": {"decode": 10**400}}, "no answer: OverflowError"),
+    ({"outcomes": ["ImageError"], "seconds": {}}, "no answer: TypeError"),
+    ({"outcomes": [{"error": "ImageError"}], "seconds": {}}, "no answer: KeyError")])
+def test_nonsense_is_no_answer(fields: dict[str, Any], reason: str) -> None:
+    with pytest.raises(WorkerLost, match=reason):
+        read_answer((fields, [b"data"]), 1)
+
+
+def test_stages_that_are_not_known_are_not_passed_on() -> None:
+    fields = {"outcomes": [None], "seconds": {"decode": 0.5, "x\r\nSet-Cookie: a": 1, "write": 1}}
+    answers, seconds = read_answer((fields, [b"data"]), 1)
+    assert seconds == {"decode": 0.5, "write": 1.0} and answers == [Done(b"data", seconds)]
+
+
+def test_an_idle_worker_that_dies_is_replaced() -> None:
+    async def test(subject: Running) -> None:
+        await subject.until(lambda: subject.supervisor.ready == 1)
+        (first,) = subject.supervisor.pids
+        os.kill(first, signal.SIGKILL)
+        await subject.until(lambda: first not in subject.supervisor.pids)
+        assert isinstance((await subject.answers(b"x"))[0], Done)
+
+    run(lambda: Running(plan(stub_worker())), test)
+
+
+@pytest.mark.parametrize(("data", "reason"), [
+    (b"die!1234", "died or broke its pipe"), (b"hang1234", "within 0.5 s"), (b"lie!1234", "0 of 1 items")])
+def test_mischief_costs_one_batch(data: bytes, reason: str) -> None:
+    async def test(subject: Running) -> None:
+        (answer,) = await subject.answers(data)
+        assert isinstance(answer, WorkerLost) and reason in str(answer)
+        (answer,) = await subject.answers(b"fine")
+        assert isinstance(answer, Done)
+
+    run(lambda: Running(plan(stub_worker(), batch_timeout=0.5)), test)
+
+
+def test_two_workers_share_the_work() -> None:
+    async def test(subject: Running) -> None:
+        await subject.until(lambda: subject.supervisor.ready == 2)
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        await subject.answers(*[b"x"] * 16)  # four batches
+        assert loop.time() - start < 4 * 0.5
+
+    run(lambda: Running(plan(stub_worker(fixed=0.5)), count=2), test)
+
+
+@pytest.mark.parametrize(("command", "message"), [
+    ([sys.executable, "-c", "pass"], "died"),
+    ([sys.executable, "-c", "import time; time.sleep(60)"], "within 0.5 s"),
+    ([sys.executable, "-c", "print('hello, this is no frame at all')"], "claims|message")])
+def test_a_worker_that_does_not_start(command: list[str], message: str) -> None:
+    with pytest.raises(WorkerLost, match=message):
+        asyncio.run(Worker.start(plan(command, start_timeout=0.5 if "sleep" in command[2] else SOON)))
+
+
+def test_starts_are_repeated_with_growing_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    starts: list[float] = []
+
+    async def refuse(plan: WorkerPlan) -> Worker:
+        starts.append(asyncio.get_running_loop().time())
+        raise ServiceError("no")
+
+    monkeypatch.setattr(Worker, "start", refuse)
+    monkeypatch.setattr(module, "FIRST_PAUSE", 0.02)
+
+    async def test(subject: Running) -> None:
+        await subject.until(lambda: len(starts) == 4)
+        pauses = [after - before for before, after in zip(starts, starts[1:], strict=False)]
+        assert pauses[0] >= 0.02 and pauses[1] >= 0.04 and pauses[2] >= 0.08
+
+    run(lambda: Running(plan([])), test)
+
+
+def test_workers_do_not_see_the_service_s_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("EDGEGRAIN_SERVE_TOKENS", "secret")
+    monkeypatch.setenv("EDGEGRAIN_OTHER", "public")
+    program = ("import os, server_decoder; "
+               f"open({str(tmp_path / 'seen')!r}, 'w').write(str(sorted(n for n in os.environ if 'EDGEGRAIN' in n)))")
+    with pytest.raises(WorkerLost):
+        asyncio.run(Worker.start(plan([sys.executable, "-c", program])))
+    assert (tmp_path / "seen").read_text() == "['EDGEGRAIN_OTHER']"
+
+
+def test_errors_come_back_as_what_they_were() -> None:
+    error = error_of({"error": "ImageError", "message": "too large"})
+    assert type(error) is ImageError and str(error) == "too large"
+    for name in ("annotations", "KeyboardInterrupt", "__doc__", ""):
+        assert type(error_of({"error": name, "message": "x"})) is ServiceError

@@ -1,0 +1,258 @@
+"""Training of GLEAN and GCFSR: runs that learn where frozen ones do not, what a network is given, turns, recipes."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import typer
+from PIL import Image
+from typer.testing import CliRunner
+
+from codec_contract.errors import EdgegrainError, ModelError
+from codec_contract.quantization import dequantize
+from edgegrain.metrics.lpips import LPIPS
+from edgegrain.pictures.packed import made_up
+from edgegrain.training.adversarial import AdversarialConfig
+from edgegrain.training.discriminator import DiscriminatorConfig
+from edgegrain.training.distributed import Placement
+from edgegrain.training.face_sr import command
+from edgegrain.training.face_sr import loop as face_sr_loop
+from edgegrain.training.face_sr import run as face_sr_run
+from edgegrain.training.face_sr.degradations import BlindDegradation
+from edgegrain.training.face_sr.loop import FaceSRTrainer, perceptual_loss, train_face_sr
+from edgegrain.training.face_sr.lr_inputs import draw_inputs, draw_sides, inputs_at
+from edgegrain.training.face_sr.recipes import FACE_SR_CONFIGS, FaceSRTraining, Factors
+from edgegrain.training.face_sr.validation import Examination
+from edgegrain.training.grain.validation import Judges
+from edgegrain.training.losses import LossWeights
+from edgegrain.training.prior_files import random_prior
+from server_decoder.face_sr.gcfsr import GCFSRUpscaler
+from server_decoder.face_sr.glean import GLEAN, GLEANConfig
+from server_decoder.face_sr.weights import load_gcfsr, load_glean, read_config, read_header, read_training
+from server_decoder.generative_prior import digest
+from server_decoder.stylegan2.synthesis import CONFIG_F_1024
+from tests.unit.edgegrain.conftest import rows
+
+GLEAN_SMOKE, GCFSR_SMOKE = FACE_SR_CONFIGS["smoke-glean"], FACE_SR_CONFIGS["smoke-gcfsr"]
+# dB. Half-way between what untrained and trained networks reached when this was written.
+BOUNDS = {"smoke-glean": 12.5, "smoke-gcfsr": 14.5, "smoke-gcfsr-blind": 14.5}
+
+
+@pytest.mark.parametrize("name", BOUNDS)
+def test_a_trained_network_restores_better_than_a_frozen_one(name: str, tmp_path: Path) -> None:
+    config = FACE_SR_CONFIGS[name]
+    frozen = train_face_sr(replace(config, learning_rate=0.0), out=tmp_path / "frozen", pictures=8)
+    trained = train_face_sr(config, out=tmp_path / "trained")
+    assert frozen["psnr"] < BOUNDS[name] < trained["psnr"]
+    assert trained["pictures"] == config.iterations * config.batch and trained["skipped"] == 0
+    assert trained["psnr_bicubic"] == frozen["psnr_bicubic"]
+    assert rows(tmp_path / "trained", "end")[-1]["end"] is True
+    if name == "smoke-gcfsr":
+        assert {"psnr_x8", "psnr_bicubic_x8", "psnr_strength_8"} <= trained.keys()
+        assert trained["psnr_strength_8"] != trained["psnr"]  # the strength reaches the picture
+        assert Image.open(tmp_path / "trained" / "samples.png").size == (8 * 64, 6 * 64)
+    if name == "smoke-gcfsr-blind":
+        assert {"adversarial", "discriminator"} <= rows(tmp_path / "trained", "loss")[-1].keys()
+
+
+def test_glean_is_kept_without_its_bank_which_does_not_change(tmp_path: Path) -> None:
+    assert isinstance(GLEAN_SMOKE.network, GLEANConfig)
+    bank = random_prior(GLEAN_SMOKE.network.prior, seed=7)
+    before = digest(bank)
+    train_face_sr(GLEAN_SMOKE, out=tmp_path / "run", pictures=24, prior=bank)
+    assert digest(bank) == before
+    path = tmp_path / "run" / "glean.safetensors"
+    assert read_header(path)["bank_sha256"] == before and read_config(path) == GLEAN_SMOKE.network
+    assert read_training(path)["pictures_seen"] == 24
+    average = face_sr_run.load(tmp_path / "run", bank).average
+    lr = torch.rand(1, 3, 16, 16)
+    with torch.no_grad():
+        assert (load_glean(path, bank)(lr) - average(lr)).abs().max() < 0.02  # float16
+    with pytest.raises(ModelError, match="another bank"):
+        face_sr_run.load(tmp_path / "run")
+
+
+def test_a_run_goes_on_where_it_was(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    train_face_sr(GCFSR_SMOKE, out=out, pictures=8)
+    with pytest.raises(FileExistsError, match="--resume"):
+        train_face_sr(GCFSR_SMOKE, out=out, pictures=8)
+    kept = face_sr_run.load(out).model.state_dict()
+    same = train_face_sr(replace(GCFSR_SMOKE, learning_rate=0.0), out=out, pictures=16, resume=True)
+    assert same["pictures"] == 16 and [row["seen"] for row in rows(out, "seen")] == [0, 8]
+    assert all(torch.equal(tensor, kept[name]) for name, tensor in face_sr_run.load(out).model.state_dict().items())
+    stopped = train_face_sr(GCFSR_SMOKE, out=out, pictures=10**6, resume=True, budget_seconds=0.3)
+    assert 16 < stopped["pictures"] < 10**5
+    (out / "last.safetensors").write_bytes(b"noise")
+    with pytest.raises(ModelError, match="cannot be continued"):
+        face_sr_run.load(out)
+
+
+def test_a_run_can_begin_with_trained_weights(tmp_path: Path) -> None:
+    train_face_sr(GCFSR_SMOKE, out=tmp_path / "one", pictures=16)
+    trained = load_gcfsr(tmp_path / "one" / "gcfsr.safetensors").state_dict()
+    run = face_sr_run.begin(GCFSR_SMOKE, start=tmp_path / "one")
+    for network in (run.model, run.average):
+        assert all(torch.equal(tensor, trained[name]) for name, tensor in network.state_dict().items())
+    other = replace(GCFSR_SMOKE, network=replace(GCFSR_SMOKE.network, code_width=8))
+    with pytest.raises(ModelError, match="the recipe has"):
+        face_sr_run.begin(other, start=tmp_path / "one" / "gcfsr.safetensors")
+    with pytest.raises(ModelError, match="expected a glean"):
+        face_sr_run.begin(GLEAN_SMOKE, start=tmp_path / "one" / "gcfsr.safetensors")
+
+
+def test_factors_are_drawn_per_picture_over_all_octaves_alike() -> None:
+    rng = np.random.default_rng(0)
+    sides = draw_sides(Factors(continuous=True), 256, 4000, rng)
+    assert min(sides) == 4 and max(sides) == 64 and len(set(sides)) == 61
+    octaves = Counter(int(math.log2(256 / side) + 1e-9) for side in sides if side not in (4, 64))
+    assert all(0.2 < octaves[octave] / len(sides) < 0.3 for octave in (2, 3, 4, 5))
+    assert set(draw_sides(Factors(), 256, 500, rng)) == {64, 32, 16, 8, 4}
+    assert draw_sides(Factors(), 256, 50, np.random.default_rng(3)) == draw_sides(
+        Factors(), 256, 50, np.random.default_rng(3))
+
+
+def test_gcfsr_is_given_what_the_server_gives_it() -> None:
+    """The same picture and strength as `GCFSRUpscaler` makes of the LR, each picture with a factor of its own."""
+    pictures = torch.from_numpy(made_up(6, 64, seed=0)).permute(0, 3, 1, 2).float()
+    drawn = draw_inputs(GCFSR_SMOKE, pictures, np.random.default_rng(0))
+    assert drawn.picture.shape == (6, 3, 64, 64) and len(set(drawn.factors.tolist())) > 3
+    assert drawn.factors.min() >= 4 and drawn.factors.max() <= 16
+    network = face_sr_run.begin(GCFSR_SMOKE).model
+    for picture, factor, enlarged in zip(pictures, drawn.factors, drawn.picture, strict=True):
+        assert torch.equal(inputs_at(GCFSR_SMOKE, picture[None], float(factor)).picture[0], enlarged)
+    at_8 = inputs_at(GCFSR_SMOKE, pictures, 8.0)
+    upscaler = GCFSRUpscaler(network, 8)  # type: ignore[arg-type]
+    lr = torch.nn.functional.avg_pool2d(pictures, 8).add(0.5).floor()
+    with torch.no_grad():
+        assert torch.equal(upscaler(dequantize(lr)), network(at_8.picture, at_8.factors / 64))
+
+
+def test_the_discriminator_alone_judges_small_factors() -> None:
+    adversarial = AdversarialConfig(discriminator=DiscriminatorConfig(64, 4, 8), begins=0.5)
+    config = replace(GCFSR_SMOKE, adversarial=adversarial, adversarial_alone=16.0)
+    shard = made_up(8, 64, seed=0)
+    trainer = FaceSRTrainer(face_sr_run.begin(config), Placement(torch.device("cpu")), shard, None, None)
+    assert "l1" in trainer.step(0.4)
+    later = trainer.step(0.6)
+    assert "l1" not in later and later["loss"].item() == pytest.approx(0.01 * later["adversarial"].item())
+    mixed = FaceSRTrainer(face_sr_run.begin(replace(config, adversarial_alone=8.0)), Placement(torch.device("cpu")),
+                          shard, None, None)
+    assert {"l1", "adversarial"} <= mixed.step(0.6).keys()
+
+
+def test_the_recipe_says_how_often_lpips_sees_another_phase(monkeypatch: pytest.MonkeyPatch) -> None:
+    offsets: list[tuple[int, int] | None] = []
+    original = face_sr_loop.picture_loss
+
+    def spy(*args: Any, offset: tuple[int, int] | None) -> Any:
+        offsets.append(offset)
+        return original(*args, offset=offset)
+
+    monkeypatch.setattr(face_sr_loop, "picture_loss", spy)
+    torch.manual_seed(0)
+    for part in (0.0, 1.0):
+        run = face_sr_run.begin(replace(GCFSR_SMOKE, lpips_shift=part))
+        trainer = FaceSRTrainer(run, Placement(torch.device("cpu")), made_up(8, 64, seed=0), None, None)
+        for _ in range(4):
+            trainer.step(0.4)
+    assert offsets[:4] == [None] * 4
+    assert len({offset for offset in offsets[4:] if offset is not None}) > 1
+
+
+def test_an_examination_looks_off_lpips_grid(shared_weights: Path) -> None:
+    pictures = made_up(2, 64, seed=0)
+    lpips = LPIPS(shared_weights)
+    found = Examination(GCFSR_SMOKE, pictures, Judges(lpips, None), torch.device("cpu")).figures(
+        face_sr_run.begin(GCFSR_SMOKE).model)
+    assert 0 < found["lpips_alex_off_grid"] != found["lpips_alex"]
+    assert [name for name in found if "off_grid" in name] == ["lpips_alex_off_grid"]
+
+
+def test_the_perceptual_loss_is_of_conv4_3(tmp_path: Path) -> None:
+    class Features(LPIPS):
+        def __init__(self) -> None:
+            torch.nn.Module.__init__(self)
+
+        def activations(self, picture: torch.Tensor) -> list[torch.Tensor]:
+            return [picture * 9, picture * 8, picture * 7, picture * 2, picture * 5]
+
+    picture, target = torch.full((2, 3, 4, 4), 0.5), torch.zeros(2, 3, 4, 4)
+    assert perceptual_loss(Features(), picture, target, squared=True).item() == pytest.approx(1.0)
+    assert perceptual_loss(Features(), picture, target - 0.5, squared=False).item() == pytest.approx(2.0)
+
+
+def test_published_constants() -> None:
+    for factor, lr in ((8, 128), (16, 64), (32, 32), (64, 16)):  # [GLEAN] supplementary 1
+        glean = FACE_SR_CONFIGS[f"glean-1024-x{factor}"]
+        assert isinstance(glean.network, GLEANConfig) and glean.network.lr == lr and glean.size == 1024
+        assert (glean.loss.l1, glean.loss.l2, glean.loss.lpips) == (0, 1, 0)
+        assert glean.perceptual == 0.01 and glean.squared
+        assert glean.adversarial is not None and glean.adversarial.weight == 0.01
+        assert glean.adversarial.discriminator == CONFIG_F_1024
+        assert (glean.batch, glean.iterations, glean.learning_rate, glean.muon, glean.hold) == (8, 300_000, 1e-4, 0, 0)
+    gcfsr = FACE_SR_CONFIGS["gcfsr-1024"]  # [GCFSR] 3.5, 4
+    assert (gcfsr.loss.l1, gcfsr.loss.l2, gcfsr.perceptual, gcfsr.squared) == (1, 0, 0.01, False)
+    assert gcfsr.adversarial is not None and gcfsr.adversarial.loss == "non-saturating"
+    assert gcfsr.adversarial.weight == 0.01 and gcfsr.adversarial.learning_rate == gcfsr.learning_rate == 2e-3
+    assert (gcfsr.batch, gcfsr.iterations, gcfsr.reduction) == (24, 300_000, "bicubic")
+    assert gcfsr.factors == Factors((4, 8, 16, 32, 64)) and gcfsr.adversarial_alone == 0
+    alone = FACE_SR_CONFIGS["gcfsr-512-adversarial"]  # Table 4
+    assert alone.factors is not None and alone.size == 512 and alone.adversarial_alone == max(alone.factors.choices)
+    blind = FACE_SR_CONFIGS["gcfsr-512-blind"]
+    assert blind.degradation == BlindDegradation(41, (0.1, 10), (0.8, 8), (0, 20), (60, 100))
+
+
+@pytest.mark.parametrize("name", FACE_SR_CONFIGS)
+def test_recipes_survive_json(name: str) -> None:
+    config = FACE_SR_CONFIGS[name]
+    assert FaceSRTraining.from_dict(json.loads(json.dumps(config.as_dict()))) == config
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"reduction": "nearest"}, "unknown reduction"), ({"factors": None}, "needs factors"),
+    ({"degradation": BlindDegradation()}, "blind form"), ({"adversarial_alone": 8.0}, "adversarial loss")])
+def test_recipes_that_make_no_sense_are_refused(change: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(GCFSR_SMOKE, **change)  # type: ignore[arg-type]
+
+
+def test_weights_are_asked_for_before_anything_is_done(tmp_path: Path) -> None:
+    config = replace(GCFSR_SMOKE, loss=LossWeights(lpips=1.0, identity=0.0))
+    with pytest.raises(EdgegrainError, match="--weights"):
+        train_face_sr(config, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_command(tmp_path: Path) -> None:
+    app = typer.Typer()
+    app.command()(command.main)
+    runner = CliRunner()
+    listed = runner.invoke(app, ["--list-configs"]).output.splitlines()
+    assert len(listed) == len(FACE_SR_CONFIGS)
+    assert listed[0].endswith("GLEAN  1024x1024 from 128x128, 300,000 iterations of 8")
+    dry = json.loads(runner.invoke(app, ["--config", "gcfsr-1024", "--dry-run"]).output)
+    assert dry["network"]["kind"] == "gcfsr" and dry["factors"]["choices"] == [4, 8, 16, 32, 64]
+    for arguments, message in (
+            (["--config", "none"], "no configuration"),
+            (["--config", "gcfsr-1024", "--out", str(tmp_path), "--prior", "x"], "leave --prior out"),
+            (["--config", "glean-1024-x64", "--out", str(tmp_path)], "needs a StyleGAN2"),
+            (["--config", "smoke-glean", "--out", str(tmp_path), "--discriminator", "x"], "leave --discriminator"),
+            (["--config", "gcfsr-faces-256", "--out", str(tmp_path), "--weights", str(tmp_path)], "--data")):
+        result = runner.invoke(app, arguments)
+        assert result.exit_code == 1 and message in result.output
+    result = runner.invoke(app, ["--config", "smoke-glean", "--pictures", "8", "--out", str(tmp_path / "run")])
+    assert result.exit_code == 0 and json.loads(result.output.splitlines()[-1])["pictures"] == 8
+
+
+def test_both_networks_of_a_run_hold_one_bank() -> None:
+    run = face_sr_run.begin(GLEAN_SMOKE)
+    assert isinstance(run.model, GLEAN) and isinstance(run.average, GLEAN) and run.model.prior is run.average.prior

@@ -1,0 +1,120 @@
+"""Stage configurations: they survive JSON, refuse what makes no sense, and the paper's carry the paper's weights."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from edgegrain.training.grain.autoencoder import build_autoencoder
+from edgegrain.training.grain.recipes import CONFIGS
+from edgegrain.training.grain.stages import StageConfig
+from edgegrain.training.losses import LossWeights
+from server_decoder.grain.grain import GrainConfig
+from server_decoder.stylegan2.synthesis import StyleGAN2Config
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_configuration_survives_json(name: str) -> None:
+    assert StageConfig.from_dict(json.loads(json.dumps(CONFIGS[name].as_dict()))) == CONFIGS[name]
+
+
+def test_a_stage_1_configuration_without_the_later_fields_is_read() -> None:
+    """Runs from before there were other stages say nothing about them."""
+    fields = StageConfig().as_dict()
+    for name in ("stage", "trains", "adversarial", "synthetic", "truncation", "muon", "made_up"):
+        del fields[name]
+    assert StageConfig.from_dict(fields) == StageConfig()
+
+
+def test_the_papers_recipes_have_its_weights() -> None:
+    """[GRAIN] supplementary 1: L2 1, LPIPS 0.8, identity 0.1, adversarial 0.01; LR 0.1 in stage 1 and at the end."""
+    for stage, lr in (("stage1", 0.1), ("stage2", 0.0), ("stage3", 0.0), ("final", 0.1)):
+        config = CONFIGS[f"{stage}-1024-lr16-paper"]
+        loss = config.loss
+        assert (loss.l1, loss.l2, loss.lpips, loss.identity, loss.lr, loss.lr_l2) == (0, 1, 0.8, 0.1, 0, lr)
+        assert config.adversarial is not None
+        assert config.adversarial.weight == 0.01
+        assert config.adversarial.loss == ("relativistic" if stage == "stage1" else "wgan")
+        assert isinstance(config.adversarial.discriminator, StyleGAN2Config) == (stage != "stage1")
+
+
+@pytest.mark.parametrize("name", [
+    "stage1-faces-256-lr16-decoder", "stage2-faces-256-lr16", "stage3-faces-256-lr16", "stage3-faces-256-lr16-fusion",
+    "final-faces-256-lr16"])
+def test_the_bundle_s_recipes_keep_the_published_encoder(name: str) -> None:
+    assert "encoder" not in CONFIGS[name].trains
+
+
+@pytest.mark.parametrize("name", [name for name in CONFIGS if CONFIGS[name].stage in ("1", "final")])
+def test_an_encoder_that_learns_is_held_to_the_small_picture(name: str) -> None:
+    """Stage 1, and the final stage for when --encoder train moves it, have a loss on the LR."""
+    loss = CONFIGS[name].loss
+    assert loss.lr > 0 or loss.lr_l2 > 0
+
+
+def test_what_makes_no_sense_is_refused() -> None:
+    for change, message in [({"stage": "4"}, "unknown stage"), ({"stage": "2"}, "GrainConfig"),
+                            ({"trains": ("generator",)}, "trains some of"), ({"trains": ()}, "trains some of"),
+                            ({"synthetic": 0.5}, "come from a prior"),
+                            ({"loss": LossWeights(codes=1.0)}, "predicts no codes")]:
+        with pytest.raises(ValueError, match=message):
+            replace(StageConfig(), **change)
+    with pytest.raises(ValueError, match="part of the batch"):
+        replace(CONFIGS["smoke-stage2"], synthetic=1.5)
+    with pytest.raises(ValueError, match="needs real pictures"):
+        replace(CONFIGS["smoke-final"], synthetic=1.0)
+
+
+@pytest.mark.parametrize(("hr", "lr"), [(256, 16), (256, 32), (512, 32), (1024, 32), (1024, 16)])
+def test_recipes_of_every_bundle_fit_together(hr: int, lr: int) -> None:
+    """Encoder, decoder, generator, codes and fusion agree on sizes, from LR to picture, in every stage."""
+    for stage in ("stage1", "stage2", "stage3", "final"):
+        config = CONFIGS[f"{stage}-faces-{hr}-lr{lr}"]
+        with torch.device("meta"):
+            model = build_autoencoder(config)
+            restored = model.decoder(torch.empty(1, 3, lr, lr))
+        assert (config.encoder.hr, config.encoder.lr) == (hr, lr) and restored.shape == (1, 3, hr, hr)
+        assert set(config.trains) <= set(model.parts())
+        if hr == 1024:
+            assert model.prior is not None and config.synthetic_count == 3 * config.batch // 4
+        assert (config.adversarial is not None) == (hr == 1024 and stage == "final")
+
+
+def test_frozen_parts_build_no_graph() -> None:
+    """Stage 3 learns the fusion alone: neither codes nor generator may cost a backward pass."""
+    config = CONFIGS["smoke-stage3"]
+    assert isinstance(config.decoder, GrainConfig)
+    model = build_autoencoder(config)
+    graphs: dict[str, bool] = {}
+    for name in ("decoder", "codes", "fusion"):
+        part = model.parts()[name]
+        part.register_forward_hook(lambda module, args, out, name=name: graphs.__setitem__(name, out.requires_grad))
+    model.decoder.prior.register_forward_hook(  # type: ignore[union-attr]
+        lambda module, args, out: graphs.__setitem__("prior", out.picture.requires_grad))
+    model(torch.zeros(1, 3, 64, 64))
+    assert graphs["codes"] is False
+    assert graphs["prior"] is False
+    assert graphs["fusion"] is True
+
+
+def test_stage_2_does_not_fuse() -> None:
+    model = build_autoencoder(CONFIGS["smoke-stage2"])
+    model.parts()["fusion"].register_forward_hook(lambda *arguments: pytest.fail("the fusion ran"))
+    restored = model(torch.zeros(2, 3, 64, 64))
+    assert restored.picture.shape == (2, 3, 64, 64)
+    assert restored.codes is not None
+    assert restored.codes.requires_grad
+
+
+@pytest.mark.parametrize("domain", ["cats", "churches"])
+@pytest.mark.parametrize("stage", ["stage1", "stage2", "stage3", "final"])
+def test_another_domain_differs_from_faces_by_identity_alone(stage: str, domain: str) -> None:
+    """[GRAIN] supplementary 1: the identity loss has the weight 0 off faces."""
+    faces, config = CONFIGS[f"{stage}-faces-256-lr16"], CONFIGS[f"{stage}-{domain}-256-lr16"]
+    assert (faces.domain, config.domain) == ("faces", domain)
+    assert faces.loss.identity > 0 == config.loss.identity
+    assert replace(config, domain="faces", loss=faces.loss) == faces
+    assert StageConfig.from_dict(config.as_dict()) == config

@@ -1,0 +1,47 @@
+"""What a validation tells of a final picture: beside its own figures, those of the pictures that it was made of."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from codec_contract.quantization import dequantize
+from edgegrain.training.grain.initialize import begin, stand_in_prior
+from edgegrain.training.grain.recipes import CONFIGS
+from edgegrain.training.grain.validation import Judges, evaluate, to_levels
+
+
+class MeanDifference:
+    """Stands for LPIPS: the mean absolute difference, off the grid twice that."""
+
+    def __call__(self, a: Tensor, b: Tensor) -> Tensor:
+        return (a - b).abs().mean((1, 2, 3))
+
+    def off_grid(self, a: Tensor, b: Tensor) -> Tensor:
+        return 2 * self(a, b)
+
+
+@torch.no_grad()
+def test_a_final_picture_is_told_beside_those_that_it_was_made_of() -> None:
+    config = CONFIGS["smoke-final"]
+    model = begin(config, None, stand_in_prior(config)).average.eval()
+    pictures = np.random.default_rng(3).integers(0, 256, (2, 64, 64, 3), np.uint8)
+    judges = SimpleNamespace(lpips=MeanDifference(), identity=None)
+    found = evaluate(model, pictures, judges)  # type: ignore[arg-type]
+    x = torch.from_numpy(pictures).permute(0, 3, 1, 2).float()
+    expected = {}
+    for name in ("invertible", "style"):
+        restored = dequantize(to_levels(model(x, output=name).picture))
+        expected[name] = float((restored - dequantize(x)).abs().mean())
+    assert found["lpips_alex_style"] == pytest.approx(expected["style"], abs=2e-4)
+    # A new fusion adds nothing to the invertible picture.
+    assert found["lpips_alex"] == found["lpips_alex_without_prior"] == found["lpips_alex_invertible"] \
+        == pytest.approx(expected["invertible"], abs=2e-4)
+    assert found["lpips_alex_off_grid"] == pytest.approx(2 * found["lpips_alex"], abs=2e-4)
+    assert abs(expected["style"] - expected["invertible"]) > 0.01
+    alone = begin(CONFIGS["smoke-stage1"], None).average.eval()
+    assert set(evaluate(alone, pictures, Judges(None, None))) == {"psnr"}

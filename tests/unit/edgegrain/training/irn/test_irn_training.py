@@ -1,0 +1,198 @@
+"""IRN's training: losses by hand, a run that learns where a frozen one does not, IRN+, turns."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import typer
+from PIL import Image
+from typer.testing import CliRunner
+
+from codec_contract.errors import EdgegrainError, ImageError, ModelError
+from edgegrain.pictures.crops import Photographs, crops, pack_photographs
+from edgegrain.training.irn import command, losses
+from edgegrain.training.irn import run as irn_run
+from edgegrain.training.irn.discriminator import IRNDiscriminator
+from edgegrain.training.irn.loop import learning_rate, train_irn
+from edgegrain.training.irn.recipes import IRN_CONFIGS, IRN_PLUS, IRNLosses, IRNTraining
+from edgegrain.training.run_options import recipe_of
+from server_decoder.irn.network import IRN, PRESETS
+from server_decoder.irn.weights import load_irn, read_training
+from tests.unit.edgegrain.conftest import rows
+
+SMOKE = IRN_CONFIGS["smoke-irn"]
+BOUND = 28.0  # dB: the untrained network, a Haar transform, restores the held-out crops at about 23
+
+
+def test_a_trained_network_restores_better_than_a_frozen_one(tmp_path: Path) -> None:
+    frozen = train_irn(replace(SMOKE, learning_rate=0.0), out=tmp_path / "frozen", pictures=480)
+    trained = train_irn(SMOKE, out=tmp_path / "trained", save_every=300)
+    assert frozen["psnr"] < BOUND < trained["psnr"]
+    assert trained["psnr_y"] > 35 and trained["skipped"] == 0 and trained["pictures"] == 480
+    logged = rows(tmp_path / "trained", "reconstruction")
+    assert logged[-1]["reconstruction"] < 0.75 * logged[0]["reconstruction"]
+    assert logged[-1]["distribution"] < 0.9 * logged[0]["distribution"]
+    assert len(rows(tmp_path / "trained", "validation")) == 2
+    weights = tmp_path / "trained" / "irn.safetensors"
+    assert load_irn(weights).config == SMOKE.network and read_training(weights)["crops_seen"] == 480
+    assert Image.open(tmp_path / "trained" / "samples.png").size == (8 * 32, 3 * 32)
+
+
+def test_irn_plus_begins_with_irn_and_teaches_its_discriminator_first(tmp_path: Path) -> None:
+    train_irn(SMOKE, out=tmp_path / "irn", pictures=40)
+    before = load_irn(tmp_path / "irn" / "irn.safetensors").state_dict()
+    plus = IRN_CONFIGS["smoke-irn-plus"]
+    alone = train_irn(replace(plus, judge_alone=1.0), out=tmp_path / "alone", start=tmp_path / "irn", pictures=16)
+    assert alone["pictures"] == 16
+    kept = load_irn(tmp_path / "alone" / "irn.safetensors").state_dict()
+    assert all(torch.equal(kept[name], tensor) for name, tensor in before.items())
+    train_irn(plus, out=tmp_path / "plus", start=tmp_path / "irn", pictures=100)
+    moved = load_irn(tmp_path / "plus" / "irn.safetensors").state_dict()
+    assert any(not torch.equal(moved[name], tensor) for name, tensor in before.items())
+    (logged,) = rows(tmp_path / "plus", "divergence")
+    assert 0 < logged["divergence"] < math.log(2) and {"reconstruction", "guide", "distribution"} <= set(logged)
+    with pytest.raises(ModelError, match="the recipe has"):
+        irn_run.begin(IRNTraining(), tmp_path / "irn")
+
+
+def test_a_run_goes_on_where_it_was(tmp_path: Path) -> None:
+    with pytest.raises(FileExistsError):
+        for _ in range(2):
+            train_irn(SMOKE, out=tmp_path / "run", pictures=8)
+    result = train_irn(SMOKE, out=tmp_path / "run", pictures=16, resume=True)
+    assert result["pictures"] == 16 and irn_run.load(tmp_path / "run").pictures == 16
+    assert [row["seen"] for row in rows(tmp_path / "run", "seen")] == [0, 8]
+    stopped = train_irn(SMOKE, out=tmp_path / "run", pictures=10**6, resume=True, budget_seconds=0.3)
+    assert 16 < stopped["pictures"] < 10**5
+    (tmp_path / "run" / "last.safetensors").write_bytes(b"noise")
+    with pytest.raises(ModelError, match="cannot be continued"):
+        irn_run.load(tmp_path / "run")
+
+
+def test_losses_are_sums_over_a_picture() -> None:
+    x = torch.full((2, 3, 8, 8), 0.5)
+    assert losses.reconstruction_loss(x + 0.1, x).item() == pytest.approx(192 * 0.1, rel=1e-5)
+    assert losses.guide_loss(torch.full((2, 3, 2, 2), 0.7), x).item() == pytest.approx(12 * 0.04, rel=1e-4)
+    z = torch.randn(4, 45, 2, 2)
+    normal = torch.distributions.Normal(0.0, 0.3)
+    constant = 45 * 4 * (math.log(0.3) + 0.5 * math.log(2 * math.pi))
+    expected = -normal.log_prob(z).sum((1, 2, 3)).mean() - constant
+    assert losses.latent_loss(z, 0.3).item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_the_divergence_is_between_nothing_and_log_2() -> None:
+    same = torch.zeros(3)
+    assert losses.divergence(same, same).item() == pytest.approx(0, abs=1e-6)
+    assert losses.divergence(same + 50, same - 50).item() == pytest.approx(math.log(2), abs=1e-6)
+    assert losses.deceiving_loss(same).item() == pytest.approx(math.log(2))
+
+
+def test_the_guide_is_pillows_bicubic_reduction() -> None:
+    x = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)).mul(255).round().div(255)
+    small = losses.bicubic_reduction(x, 8)[0].permute(1, 2, 0).numpy()
+    picture = Image.fromarray((x[0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8))
+    assert np.abs(small * 255 - np.asarray(picture.resize((8, 8), Image.Resampling.BICUBIC))).max() < 1
+
+
+def test_published_constants() -> None:
+    """[IRN] appendix 2."""
+    config = IRN_CONFIGS["irn-x4"]
+    assert config == IRNTraining() and config.network == PRESETS["irn-x4"]
+    assert (config.batch, config.crop, config.iterations, config.clip) == (16, 144, 50_000, 10)
+    assert (config.betas, config.weight_decay, config.ema, config.muon) == ((0.9, 0.999), 1e-5, 0, 0)
+    assert config.losses == IRNLosses(1, 16, 1, 0) and IRN_PLUS == IRNLosses(0.01, 16, 1, 0.01)
+    steps = [0, 9_999, 10_000, 20_000, 30_000, 40_000, 49_999]
+    rates = [learning_rate(config, step / 50_000, step) for step in steps]
+    assert rates == [2e-4, 2e-4, 1e-4, 5e-5, 2.5e-5, 1.25e-5, 1.25e-5]
+    plus = IRN_CONFIGS["irn-plus-x4"]
+    rates = [learning_rate(plus, (5_000 + step) / 25_000, 5_000 + step) for step in (0, 4_999, 5_000, 10_000, 19_999)]
+    assert rates == [1e-4, 1e-4, 5e-5, 2.5e-5, 2.5e-5] and plus.judge_alone * plus.iterations == 5_000
+
+
+def test_the_discriminator_is_srgans_with_smaller_dense_layers() -> None:
+    judge = IRNDiscriminator(144)
+    convolutions = [module for module in judge.modules() if isinstance(module, torch.nn.Conv2d)]
+    assert [conv.out_channels for conv in convolutions] == [64, 64, 128, 128, 256, 256, 512, 512]
+    assert all(conv.kernel_size == (3, 3) for conv in convolutions)
+    assert judge.dense1.weight.shape == (100, 512 * 9 * 9) and judge.dense2.weight.shape == (1, 100)
+    assert IRNDiscriminator(32, (4, 8))(torch.rand(2, 3, 32, 32)).shape == (2,)
+    with pytest.raises(ValueError, match="halved"):
+        IRNDiscriminator(36, (4, 8, 16))
+    with pytest.raises(ModelError, match="32, 32"):
+        IRNDiscriminator(32, (4, 8))(torch.rand(2, 3, 64, 64))
+
+
+@pytest.mark.parametrize("name", IRN_CONFIGS)
+def test_recipes_survive_json(name: str) -> None:
+    config = IRN_CONFIGS[name]
+    assert IRNTraining.from_dict(json.loads(json.dumps(config.as_dict()))) == config
+
+
+def test_crops_come_from_all_pictures_and_are_flipped(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    pictures = [np.full((20 + index, 30, 3), 40 * index, np.uint8) for index in range(5)]
+    pictures[4][:, ::2] = 255 - 160
+    for index, picture in enumerate(pictures):
+        Image.fromarray(picture).save(tmp_path / f"{index}.png")
+    Image.fromarray(rng.integers(0, 256, (8, 50, 3), np.uint8)).save(tmp_path / "low.png")
+    packed = pack_photographs(sorted(tmp_path.glob("*.png")), tmp_path / "cache")
+    assert len(packed) == 6 and np.array_equal(packed[3], pictures[3])
+    again = pack_photographs(sorted(tmp_path.glob("*.png")), tmp_path / "cache")
+    assert isinstance(again.pixels, np.memmap) and np.array_equal(again.sizes, packed.sizes)
+    batch = next(crops(packed, 5, 16, seed=1))
+    assert batch.shape == (5, 3, 16, 16) and batch.dtype == torch.float32
+    assert {int(255 * float(crop.min()) + 0.5) for crop in batch} == {0, 40, 80, 120, 95}
+    with pytest.raises(ImageError, match="100 pixels"):
+        next(crops(packed, 1, 100, seed=1))
+
+
+def test_both_flips_happen() -> None:
+    picture = np.zeros((4, 4, 3), np.uint8)
+    picture[0, 0] = 255
+    corners = set()
+    source = crops(Photographs.of([picture]), 1, 4, seed=0)
+    for _ in range(40):
+        corners.add(tuple(np.argwhere(next(source)[0, 0].numpy() == 1)[0].tolist()))
+    assert corners == {(0, 0), (0, 3), (3, 0), (3, 3)}
+
+
+def test_command(tmp_path: Path) -> None:
+    app = typer.Typer()
+    app.command()(command.main)
+    runner = CliRunner()
+    listed = runner.invoke(app, ["--list-configs"]).output.splitlines()
+    assert len(listed) == len(IRN_CONFIGS) and "50,000 iterations of 16 crops of 144x144" in listed[0]
+    dry = json.loads(runner.invoke(app, ["--config", "irn-x8", "--dry-run"]).output)
+    assert dry["network"]["blocks"] == [8, 8, 8]
+    for arguments, message in ((["--config", "irn-x9"], "no configuration"),
+                               (["--out", str(tmp_path)], "pass --data"),
+                               (["--config", "irn-plus-x4", "--out", str(tmp_path)], "--init-from"),
+                               (["--config", "irn-plus-x4", "--out", str(tmp_path), "--init-from", "x"], "--weights")):
+        result = runner.invoke(app, arguments)
+        assert result.exit_code == 1 and message in result.output
+    result = runner.invoke(app, ["--config", "smoke-irn", "--crops", "8", "--out", str(tmp_path / "run")])
+    assert result.exit_code == 0 and json.loads(result.output.splitlines()[-1])["pictures"] == 8
+
+
+def test_recipes_that_make_no_sense_are_refused() -> None:
+    with pytest.raises(ValueError, match="no multiple"):
+        IRNTraining(crop=146)
+    with pytest.raises(ValueError, match="discriminator"):
+        IRNTraining(losses=IRN_PLUS)
+    with pytest.raises(EdgegrainError, match="no configuration 'none'"):
+        recipe_of(IRN_CONFIGS, "none")
+
+
+def test_what_another_z_changes_is_bounded_by_its_deviation() -> None:
+    """In a new network a pixel is its y and fifteen entries of z, plus or minus."""
+    irn = IRN(replace(SMOKE.network, z_std=0.01))
+    y = torch.rand(1, 3, 8, 8)
+    with torch.no_grad():
+        one, other = (irn.inverse(y, irn.sample_z(y)) for _ in range(2))
+    assert (one - other).std().item() == pytest.approx(0.01 * (2 * 15) ** 0.5, rel=0.05)

@@ -1,0 +1,71 @@
+"""Two processes: equal weights at the start, mean gradients, one decision about the end."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+import torch.multiprocessing as multiprocessing
+from torch import nn
+
+from edgegrain.training.distributed import has_bfloat16, mixed_precision, placed
+
+
+def work(rank: int, port: int, folder: str) -> None:
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1",
+                   "MASTER_PORT": str(port)}
+    with placed("cpu") as place:
+        torch.manual_seed(rank)
+        layer = nn.Linear(2, 1)
+        place.share(layer)
+        parameters = list(layer.parameters())
+        parameters[0].grad = torch.full((1, 2), float(rank + 1))
+        parameters[1].grad = torch.full((1,), 10.0 * rank)
+        place.average_gradients(parameters)
+        progress, stop = place.agree(0.25 * (rank + 1), rank == 1)
+        torch.save({"weight": layer.weight.detach(), "gradients": [p.grad for p in parameters], "progress": progress,
+                    "stop": stop, "first": place.first}, f"{folder}/{rank}.pt")
+        place.wait()
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="this PyTorch has no torch.distributed")
+def test_processes_share_weights_gradients_and_the_end(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    multiprocessing.spawn(work, (port, str(tmp_path)), nprocs=2)
+    one, two = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
+    assert torch.equal(one["weight"], two["weight"])
+    for state in (one, two):
+        assert torch.equal(state["gradients"][0], torch.full((1, 2), 1.5))
+        assert torch.equal(state["gradients"][1], torch.full((1,), 5.0))
+        assert (state["progress"], state["stop"]) == (0.5, True)
+    assert (one["first"], two["first"]) == (True, False)
+
+
+def test_one_process_needs_no_other() -> None:
+    with placed("auto") as place:
+        assert place.first
+        assert place.agree(0.3, False) == (0.3, False)
+
+
+@pytest.mark.parametrize(("capabilities", "expected"), [
+    ({"avx2": True, "avx512_bf16": False, "amx_bf16": False}, False), ({"avx512_bf16": False, "amx_bf16": True}, True),
+    ({"architecture": "arm64", "bf16": True}, True), ({"architecture": "riscv"}, True)])
+def test_bfloat16_only_where_the_cpu_computes_in_it(monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, object],
+                                                    expected: bool) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    cpu, layer = torch.device("cpu"), nn.Linear(4, 4)
+    assert has_bfloat16(cpu) == expected and has_bfloat16(torch.device("cuda"))
+    with mixed_precision(cpu):
+        assert layer(torch.ones(1, 4)).dtype == (torch.bfloat16 if expected else torch.float32)
+    with mixed_precision(cpu, wanted=False):
+        assert layer(torch.ones(1, 4)).dtype == torch.float32
+
+
+def test_an_older_pytorch_tells_nothing_of_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert has_bfloat16(torch.device("cpu"))

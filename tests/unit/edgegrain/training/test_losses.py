@@ -1,0 +1,64 @@
+"""Losses against values that can be written down."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import pytest
+import torch
+
+from edgegrain.metrics.lpips import LPIPS
+from edgegrain.training.losses import PAPER, LossWeights, code_loss, lr_loss, picture_loss
+
+
+def test_picture_terms_are_means_and_weigh_as_told() -> None:
+    target = torch.zeros(2, 3, 4, 4)
+    picture = torch.full((2, 3, 4, 4), 0.5)
+    total, terms = picture_loss(LossWeights(l1=2.0, l2=3.0, lpips=0.0, identity=0.0), picture, target, None, None)
+    assert float(terms["l1"]) == 0.5
+    assert float(terms["l2"]) == 0.25
+    assert float(total) == pytest.approx(2 * 0.5 + 3 * 0.25)
+
+
+def test_lr_terms_are_absolute_in_our_recipes_and_squared_in_the_papers() -> None:
+    lr, box = torch.full((1, 3, 2, 2), 0.2), torch.zeros(1, 3, 2, 2)
+    assert float(lr_loss(LossWeights(lr=0.5), lr, box)[0]) == pytest.approx(0.1)
+    total, terms = lr_loss(PAPER, lr, box)
+    assert set(terms) == {"lr_l2"}
+    assert float(total) == pytest.approx(0.1 * 0.04)
+
+
+def test_the_mean_code_costs_one() -> None:
+    generator = torch.Generator().manual_seed(0)
+    truth = 3.0 * torch.randn(4096, 2, 8, generator=generator)
+    total, terms = code_loss(LossWeights(codes=0.25), torch.zeros_like(truth), truth, torch.tensor(9.0))
+    assert float(terms["codes"]) == pytest.approx(1.0, abs=0.02)
+    assert float(total) == pytest.approx(0.25 * float(terms["codes"]))
+
+
+def test_terms_carry_no_graph_but_the_sum_does() -> None:
+    picture = torch.zeros(1, 3, 4, 4, requires_grad=True)
+    total, terms = picture_loss(LossWeights(lpips=0.0, identity=0.0), picture, torch.ones(1, 3, 4, 4), None, None)
+    assert total.requires_grad
+    assert not any(term.requires_grad for term in terms.values())
+
+
+def test_lpips_sees_both_pictures_from_an_offset_on() -> None:
+    """Without the rows and columns before it, and without as many at the far edges as make a whole period."""
+    seen: list[torch.Tensor] = []
+
+    class Spy(torch.nn.Module):
+        def forward(self, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+            seen.extend((one, other))
+            return (one - other).abs().mean((1, 2, 3))
+
+    picture, target = torch.arange(2 * 3 * 24 * 24.0).reshape(2, 3, 24, 24), torch.zeros(2, 3, 24, 24)
+    weights = LossWeights(l1=1.0, lpips=1.0, identity=0.0)
+    for offset in (None, (0, 0), (7, 2)):
+        _, terms = picture_loss(weights, picture, target, cast(LPIPS, Spy()), None, offset=offset)
+        assert float(terms["l1"]) == pytest.approx(float(picture.mean()))  # the rest of the loss sees the whole picture
+    whole, _, first, _, later, other = seen
+    assert torch.equal(whole, picture)
+    assert torch.equal(first, picture[..., :16, :16])
+    assert torch.equal(later, picture[..., 7:23, 2:18])
+    assert later.shape == other.shape

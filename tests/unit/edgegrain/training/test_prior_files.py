@@ -1,0 +1,50 @@
+"""The generator of a stage: whole or rounded as the stage says, refused where it has no place."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from codec_contract.errors import EdgegrainError
+from edgegrain.training.grain.recipes import CONFIGS
+from edgegrain.training.prior_files import load_prior
+from server_decoder.grain.presets import PRESETS
+from server_decoder.mobile_stylegan.generator import MobileStyleGAN, save_mobile_stylegan
+
+
+def test_a_compact_prior_is_rounded_and_another_is_not(tmp_path: Path) -> None:
+    preset = PRESETS["grain-smoke-mobile"]
+    original = MobileStyleGAN(preset.prior.network)
+    save_mobile_stylegan(original, tmp_path / "prior.safetensors")
+    whole = replace(CONFIGS["smoke-stage2"], decoder=preset)
+    compact = replace(whole, decoder=replace(preset, prior=replace(preset.prior, compact=True)))
+    weight = "conv.conv.weight"
+    for config, levels in ((whole, None), (compact, 127)):
+        loaded = load_prior(config, tmp_path / "prior.safetensors").state_dict()[weight]
+        assert torch.equal(loaded, original.state_dict()[weight]) == (levels is None)
+        if levels:  # every row: integers times its peak / 127
+            steps = loaded / (loaded.abs().amax((1, 2, 3), keepdim=True) / levels)
+            assert (steps - steps.round()).abs().max() < 1e-3
+            torch.testing.assert_close(loaded, original.state_dict()[weight], atol=0.02, rtol=0)
+
+
+def test_the_shipped_recipes_learn_around_the_generator_that_ships() -> None:
+    for name in ("stage2-faces-256-lr16", "stage3-faces-256-lr16", "final-faces-256-lr16"):
+        assert CONFIGS[name].decoder.prior.compact
+
+
+def test_what_has_no_place_is_refused(tmp_path: Path) -> None:
+    assert load_prior(CONFIGS["smoke-stage2"], None) is None  # trial runs make up their own
+    with pytest.raises(EdgegrainError, match="leave --prior out"):
+        load_prior(CONFIGS["stage1-faces-256-lr16"], tmp_path / "prior.safetensors")
+    with pytest.raises(EdgegrainError, match="needs a StyleGAN2"):
+        load_prior(CONFIGS["stage2-1024-lr16-paper"], None)
+
+
+@pytest.mark.parametrize("domain", ["cats", "churches"])
+def test_another_domain_never_learns_around_the_generator_of_faces(domain: str) -> None:
+    with pytest.raises(EdgegrainError, match=f"makes faces; pass --prior with the file of one that makes {domain}"):
+        load_prior(CONFIGS[f"stage2-{domain}-256-lr16"], None)

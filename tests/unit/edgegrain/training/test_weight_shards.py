@@ -1,0 +1,38 @@
+"""Tensors in several files: nothing lost, none too large, none from elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from edgegrain.training import weight_shards as shards
+from edgegrain.training.weight_shards import load_shards, save_shards
+
+
+def test_large_states_are_split_and_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "FILE_LIMIT", shards._HEADER + 1000)
+    tensors = {f"t{index}": torch.full((100,), float(index)) for index in range(7)}  # 400 bytes each: two per file
+    path = tmp_path / "last.safetensors"
+    save_shards(path, tensors, {"note": "kept"}, serial=5)
+    assert len(list(tmp_path.iterdir())) == 4
+    metadata, loaded = load_shards(path)
+    assert metadata["note"] == "kept"
+    assert loaded.keys() == tensors.keys()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in tensors.items())
+
+    save_shards(path, {"t0": torch.zeros(3)}, {}, serial=6)
+    assert [file.name for file in tmp_path.iterdir()] == ["last.safetensors"]
+
+
+def test_a_missing_part_and_a_part_from_elsewhere_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "FILE_LIMIT", shards._HEADER + 1000)
+    path = tmp_path / "last.safetensors"
+    save_shards(path, {f"t{index}": torch.zeros(200) for index in range(2)}, {}, serial=1)
+    next(tmp_path.glob("last-*")).unlink()
+    with pytest.raises(OSError, match="last-0000000001-1"):
+        load_shards(path)
+    path.write_bytes(shards.save({"t": torch.zeros(1)}, metadata={"files": '["../other.safetensors"]'}))
+    with pytest.raises(ValueError, match="outside its folder"):
+        load_shards(path)

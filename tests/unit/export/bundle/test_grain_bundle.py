@@ -1,0 +1,222 @@
+"""GRAIN's whole decoder as one graph, with both kinds of generator: equal to torch, and back from bundle and zoo."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+import typer
+from typer.testing import CliRunner
+
+from codec_contract.bundle.manifest import load_manifest
+from codec_contract.errors import BundleError, ExportError, ModelError
+from edge_encoder import integer_network
+from export.bundle import grain_bundle as grain
+from export.decoder import command as server
+from export.decoder.command import Weights, compare_decoder, export_decoder, real_lrs
+from export.decoder.decoder_graph import load_parameters, round_weights
+from export.decoder.sources import TRAINED, bundle_decoder, find_decoder, random_decoder
+from server_decoder.grain.grain import Grain
+from server_decoder.grain.presets import PRESETS
+from server_decoder.grain.weights import save_trained
+from server_decoder.mobile_stylegan.generator import MobileStyleGAN, save_mobile_stylegan
+from tests.tiny_bundle import refresh_manifest, write_tiny_bundle
+
+
+@pytest.fixture(scope="module")
+def stylegan2() -> tuple[Grain, bytes]:
+    """The model with its weights rounded, and its graph."""
+    decoder = random_decoder("grain-smoke").decoder
+    return decoder, export_decoder(decoder, 16, Weights.float16)
+
+
+@pytest.fixture(scope="module")
+def mobile() -> tuple[Grain, bytes]:
+    decoder = random_decoder("grain-smoke-mobile").decoder
+    return decoder, export_decoder(decoder, 16, Weights.compact)
+
+
+def lrs(count: int = 3) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (count, 16, 16, 3), np.uint8)
+
+
+def weights_of(model: bytes, kind: int) -> dict[str, onnx.TensorProto]:
+    tensors = onnx.load_model_from_string(model).graph.initializer
+    return {tensor.name: tensor for tensor in tensors if tensor.data_type == kind}
+
+
+def app_of(command: Callable[..., None]) -> typer.Typer:
+    app = typer.Typer()
+    app.command()(command)
+    return app
+
+
+@pytest.mark.parametrize("kind", ["stylegan2", "mobile"])
+def test_one_graph_equals_torch_at_any_batch(kind: str, request: pytest.FixtureRequest) -> None:
+    decoder, model = request.getfixturevalue(kind)
+    result = compare_decoder(model, decoder, lrs())
+    assert result.largest_difference < 2e-5 and result.psnr > 100
+    assert result.lrs == 3 and result.differing_bytes < 0.01
+    compare_decoder(model, decoder, lrs(1))
+
+
+def test_the_fusion_has_an_effect_on_what_is_compared(stylegan2: tuple[Grain, bytes]) -> None:
+    decoder, model = stylegan2
+    with torch.no_grad():
+        output = decoder.forward_all(torch.rand(1, 3, 16, 16) * 2 - 1)
+        without = decoder.forward_all(torch.rand(1, 3, 16, 16) * 2 - 1, prior_gain=0.0)
+    assert (output.final - output.invertible).abs().max() > 0.01
+    assert (output.final - without.final).abs().max() > 0.01
+    changed = Grain(decoder.config).eval()
+    changed.load_state_dict(decoder.state_dict())
+    with torch.no_grad():
+        changed.codes.codes[2].bias += 1
+    with pytest.raises(ExportError, match="differs from torch"):
+        compare_decoder(model, changed, lrs(1))
+
+
+@pytest.mark.parametrize("kind", ["stylegan2", "mobile"])
+def test_the_whole_decoder_comes_back_from_its_graph(kind: str, request: pytest.FixtureRequest) -> None:
+    decoder, model = request.getfixturevalue(kind)
+    torch.manual_seed(9)
+    loaded = Grain(decoder.config).eval()
+    load_parameters(loaded, onnx.load_model_from_string(model))
+    x = torch.rand(2, 3, 16, 16) * 2 - 1
+    with torch.no_grad():
+        assert torch.equal(loaded(x), decoder(x))
+        # What the graph does not need is marked, not random.
+        assert loaded.forward_all(x).style.isnan().all()
+        assert loaded.prior.map(torch.randn(1, 32)).isnan().all()
+    state = loaded.trained_state()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in decoder.trained_state().items())
+
+
+def test_compact_storage_holds_large_weights_as_int8(mobile: tuple[Grain, bytes]) -> None:
+    decoder, model = mobile
+    int8 = weights_of(model, onnx.TensorProto.INT8)
+    assert set(int8) == {f"{name}.int8" for name, tensor in decoder.state_dict().items()
+                         if tensor.ndim > 1 and tensor.numel() >= 4096 and len(tensor) > 1
+                         and not name.startswith("prior.mapping")}
+    assert {name.split(".")[0] for name in int8} == {"decoder", "codes", "prior"}  # the smoke fusion is small
+    halves = weights_of(model, onnx.TensorProto.FLOAT16)
+    assert all(f"{name}.float16" in halves for name, _ in decoder.fusion.named_parameters(prefix="fusion")
+               if name.endswith("weight"))
+
+
+def write_bundle(folder: Path, decoder: Grain, model: bytes) -> Path:
+    root = write_tiny_bundle(folder)
+    (root / "decoder.onnx").write_bytes(model)
+    fields = json.loads((root / "manifest.json").read_text())
+    refresh_manifest(root, decoder={**fields["decoder"], "architecture": decoder.config.as_dict()})
+    return root
+
+
+def test_a_bundle_says_what_its_decoder_is(stylegan2: tuple[Grain, bytes], tmp_path: Path) -> None:
+    decoder, model = stylegan2
+    root = write_bundle(tmp_path, decoder, model)
+    source = find_decoder(root)
+    assert source.name == "tiny-64-lr16" and source.network.architecture == "box"
+    x = torch.rand(1, 3, 16, 16) * 2 - 1
+    with torch.no_grad():
+        assert torch.equal(source.decoder(x), decoder(x))
+    fields = json.loads((root / "manifest.json").read_text())
+    refresh_manifest(root, decoder={**fields["decoder"], "architecture": {"kind": "grain", "prior": None}})
+    with pytest.raises(BundleError, match="describes no decoder of ours"):
+        bundle_decoder(load_manifest(root))
+
+
+def test_the_invertible_decoder_of_a_bundle_restores_alone(stylegan2: tuple[Grain, bytes], tmp_path: Path) -> None:
+    decoder, model = stylegan2
+    root = write_bundle(tmp_path, decoder, model)
+    small = tmp_path / "tiny-invertible"
+    result = CliRunner().invoke(app_of(grain.main), ["--invertible-of", str(root), "--out", str(small)])
+    assert result.exit_code == 0, result.output
+    manifest = load_manifest(small)
+    assert manifest.lr_contract_id == load_manifest(root).lr_contract_id and manifest.id == "tiny-invertible"
+    assert (small / "decoder.onnx").stat().st_size < len(model) / 3
+    restored = find_decoder(small).decoder
+    x = torch.rand(1, 3, 16, 16) * 2 - 1
+    with torch.no_grad():
+        expected = decoder.forward_all(x).invertible
+        assert (restored(x) - expected).abs().max() < 0.02 * expected.abs().max()  # int8
+    with pytest.raises(BundleError, match="no generator at all"):
+        grain.write_invertible_bundle(small, tmp_path / "smaller")
+    with pytest.raises(FileExistsError):
+        grain.write_invertible_bundle(root, small)
+    for wrong in ([], ["--weights", str(root), "--invertible-of", str(root)]):
+        result = CliRunner().invoke(app_of(grain.main), [*wrong, "--out", str(tmp_path / "other")])
+        assert result.exit_code == 1 and "pass one of the two" in result.output
+
+
+def test_the_zoo_is_rebuilt_with_its_generator(tmp_path: Path) -> None:
+    torch.manual_seed(4)
+    config = PRESETS["grain-smoke-mobile"]
+    prior = MobileStyleGAN(config.prior.network)
+    model = Grain(config, prior).eval()
+    save_mobile_stylegan(prior, tmp_path / "prior.safetensors")
+    folder = tmp_path / "zoo" / "faces-64"
+    save_trained(model, folder / TRAINED)
+    source = find_decoder("faces-64", tmp_path / "prior.safetensors", zoo=tmp_path / "zoo")
+    assert source.name == "faces-64" and (source.network.hr, source.network.lr) == (64, 16)
+    x = torch.rand(1, 3, 16, 16) * 2 - 1
+    with torch.no_grad():
+        torch.testing.assert_close(source.decoder.forward_all(x).style, model.forward_all(x).style, atol=1e-2, rtol=0)
+    compact = Grain(replace(config, prior=replace(config.prior, compact=True)), prior)
+    save_trained(compact, tmp_path / "zoo" / "compact" / TRAINED)
+    rebuilt = find_decoder(tmp_path / "zoo" / "compact", tmp_path / "prior.safetensors").decoder
+    round_weights(prior, compact=True)
+    for name, tensor in prior.state_dict().items():
+        assert torch.equal(rebuilt.prior.state_dict()[name], tensor)
+    with pytest.raises(ModelError, match="there is no prior"):
+        find_decoder(folder, tmp_path / "none.safetensors")
+    other = Grain(replace(config, prior=PRESETS["grain-smoke"].prior)).eval()
+    save_trained(other, tmp_path / "zoo" / "other" / TRAINED)
+    with pytest.raises(ModelError, match="StyleGAN2"):
+        find_decoder(tmp_path / "zoo" / "other", tmp_path / "prior.safetensors")
+    with pytest.raises(BundleError, match="no bundle 'nowhere'"):
+        find_decoder("nowhere", zoo=tmp_path / "zoo")
+
+
+def test_an_encoder_beside_zoo_weights_makes_the_lrs(tmp_path: Path) -> None:
+    from tests.networks import random_network
+
+    model = Grain(replace(PRESETS["grain-smoke"], prior=None, codes=None, fusion=None))
+    save_trained(model, tmp_path / TRAINED)
+    network = random_network(64, 16, seed=3)
+    integer_network.save(network, tmp_path / "encoder.safetensors")
+    assert find_decoder(tmp_path).network.architecture == network.architecture
+
+
+def test_real_lrs_begin_with_pictures() -> None:
+    source = random_decoder("grain-smoke")
+    found = real_lrs(source.network, [], 1)
+    assert found.shape == (1, 16, 16, 3) and found.dtype == np.uint8
+    assert np.array_equal(found, real_lrs(source.network, [], 8)[:1])
+
+
+def test_the_command_states_the_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                           mobile: tuple[Grain, bytes]) -> None:
+    app = app_of(server.main)
+    monkeypatch.setattr(server, "export_decoder", lambda decoder, lr, weights: mobile[1])
+    monkeypatch.setattr(server, "random_decoder", lambda name: replace(random_decoder(name), decoder=mobile[0]))
+    arguments = ["--config", "grain-smoke-mobile", "--random-weights", "--out", str(tmp_path), "--weights", "compact"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert "PSNR 1" in result.output and "largest difference from torch on 8 LRs" in result.output
+    report = json.loads((tmp_path / "decoder_report.json").read_text())
+    assert report["bundle"] == "grain-smoke-mobile" and report["weights"] == "compact"
+    assert report["psnr"] > 100 and report["largest_difference"] < 2e-5
+    for wrong in (["--config", "grain-smoke"], ["--random-weights"]):
+        result = CliRunner().invoke(app, wrong)
+        assert result.exit_code == 1 and "belong together" in result.output
+
+
+def test_an_unknown_configuration_is_refused() -> None:
+    with pytest.raises(ExportError, match="grain-1024-lr16-paper"):
+        random_decoder("grain-9000")

@@ -1,0 +1,49 @@
+"""The bicubic reduction in every format: strides that differ by direction, and not a byte that differs."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import typer
+from PIL import Image
+from typer.testing import CliRunner
+
+from edge_encoder.bicubic_network import bicubic_network
+from edge_encoder.encoder_session import EncoderSession
+from edge_encoder.integer_network import run_reference
+from export.bundle.reductions import beside_pillow, main
+from export.decoder.sources import area_average
+from export.encoder.formats import export_encoder
+from export.encoder.graph import exact_graph
+from export.proof.proof_inputs import make_inputs
+from export.proof.runtimes import FORMATS
+from export.proof.verify import require_exact, verify
+
+
+def test_the_comparison_with_pillow(tmp_path: Path, portrait_path: Path) -> None:
+    app = typer.Typer()
+    app.command()(main)
+    (tmp_path / "me.jpg").write_bytes(portrait_path.read_bytes())
+    result = CliRunner().invoke(app, ["--pictures", str(tmp_path), "--hr", "64"])
+    assert result.exit_code == 0, result.output
+    lines = result.output.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["factor 4", "factor 8", "factor 16"]  # LRs of 4 pixels at least
+    assert all(line.endswith("by at most 1") for line in lines)
+    largest, share = beside_pillow(area_average(64, 8), [np.asarray(Image.open(portrait_path).resize((64, 64)))])
+    assert largest > 3 and share > 0.5  # another reduction is seen to be one
+
+
+def test_every_runtime_computes_its_bytes(tmp_path: Path) -> None:
+    network = bicubic_network(64, 8)
+    graph = exact_graph(network)
+    assert graph.flops() == 2 * network.multiply_adds() and graph.shapes()["across.kinds"] == (15, 64, 8)
+    export_encoder(graph, tmp_path, tuple(FORMATS))
+    artefacts = {name: tmp_path / file for name, file in FORMATS.items()}
+    results = verify(network, artefacts, itertools.islice(make_inputs(64, 20, network=network), 20))
+    require_exact(results)
+    assert {result.inputs for result in results} == {20} and len(results) >= 8
+    pictures = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8)
+    session = EncoderSession(artefacts["onnx"])
+    np.testing.assert_array_equal(session.encode(pictures), run_reference(network, pictures))

@@ -1,0 +1,123 @@
+"""Decoders as ONNX: equal to torch, any batch, float16 storage, and back to torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from codec_contract.errors import BundleError, ExportError
+from export.decoder.command import Weights, compare_decoder, export_decoder
+from export.decoder.decoder_graph import OPSET, decoder_graph, load_parameters, store_half
+from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder, Scale
+
+CONFIG = DecoderConfig(
+    (Scale(8, 12, rrdb=1, growth=4), Scale(16, 12, dense=1, growth=4), Scale(32, 12, residual=1)), head=(8,))
+SUBPIXEL = DecoderConfig((Scale(8, 12, rrdb=1, growth=4), Scale(16, 6)), "subpixel", ())
+
+
+@torch.no_grad()
+def as_if_trained(config: DecoderConfig, seed: int) -> RRDBDecoder:
+    """A decoder without two equal tensors, unlike a new one."""
+    torch.manual_seed(seed)
+    decoder = RRDBDecoder(config)
+    for parameter in decoder.parameters():
+        parameter.add_(0.01 * torch.randn_like(parameter))
+    return decoder
+
+
+@pytest.fixture(scope="module")
+def decoder() -> RRDBDecoder:
+    return as_if_trained(CONFIG, seed=0)
+
+
+@pytest.fixture(scope="module")
+def graph(decoder: RRDBDecoder) -> onnx.ModelProto:
+    return decoder_graph(decoder, 8)
+
+
+def run(model: onnx.ModelProto, lr: torch.Tensor) -> np.ndarray:
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return session.run(["hr"], {"lr": lr.numpy()})[0]
+
+
+def weight_bytes(model: bytes) -> int:
+    kinds = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
+    tensors = onnx.load_model_from_string(model).graph.initializer
+    return sum(onnx.numpy_helper.to_array(tensor).nbytes for tensor in tensors if tensor.data_type in kinds)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5])
+def test_any_batch_equals_torch(decoder: RRDBDecoder, graph: onnx.ModelProto, batch: int) -> None:
+    lr = torch.rand(batch, 3, 8, 8) * 2 - 1
+    with torch.no_grad():
+        expected = decoder(lr).numpy()
+    np.testing.assert_allclose(run(graph, lr), expected, atol=1e-5)
+
+
+def test_opset_and_batch_are_as_promised(graph: onnx.ModelProto) -> None:
+    assert [entry.version for entry in graph.opset_import if entry.domain == ""] == [OPSET]
+    assert OPSET >= 18
+    assert graph.graph.input[0].type.tensor_type.shape.dim[0].dim_param
+
+
+def test_nothing_about_the_machine_is_inside(graph: onnx.ModelProto) -> None:
+    data = graph.SerializeToString()
+    assert str(Path(__file__).resolve().parents[4]).encode() not in data
+    assert b"stack_trace" not in data
+
+
+def test_half_storage_halves_the_file_and_computes_with_the_rounded_weights(decoder: RRDBDecoder) -> None:
+    other = RRDBDecoder(CONFIG)
+    other.load_state_dict(decoder.state_dict())
+    full = export_decoder(other, 8, Weights.float32)
+    half = export_decoder(other, 8, Weights.float16)
+    parameters = sum(parameter.numel() for parameter in other.parameters())
+    assert weight_bytes(full) - weight_bytes(half) == 2 * parameters  # constants such as 0.2 stay float32
+    lr = torch.rand(2, 3, 8, 8) * 2 - 1
+    with torch.no_grad():
+        np.testing.assert_allclose(run(onnx.load_model_from_string(half), lr), other(lr).numpy(), atol=1e-5)
+        assert not torch.equal(other(lr), decoder(lr))
+
+
+@pytest.mark.parametrize("trained", [True, False], ids=["trained", "new"])
+def test_weights_come_back_from_the_graph(trained: bool) -> None:
+    """Also those of a new decoder, whose biases are all zero: as a rule, exporters drop them and keep equals once."""
+    torch.manual_seed(1)
+    source, target = as_if_trained(SUBPIXEL, seed=1) if trained else RRDBDecoder(SUBPIXEL), RRDBDecoder(SUBPIXEL)
+    load_parameters(target, onnx.load_model_from_string(export_decoder(source, 8, Weights.float16)))
+    loaded = target.state_dict()
+    assert all(torch.equal(tensor, loaded[name]) for name, tensor in source.state_dict().items())
+
+
+def test_weights_of_another_decoder_are_refused(graph: onnx.ModelProto) -> None:
+    with pytest.raises(BundleError, match="missing"):
+        load_parameters(RRDBDecoder(SUBPIXEL), graph)
+
+
+def test_a_weight_too_large_for_half_is_refused(graph: onnx.ModelProto) -> None:
+    changed = onnx.ModelProto()
+    changed.CopyFrom(graph)
+    tensor = next(tensor for tensor in changed.graph.initializer if tensor.name == "conv_first.weight")
+    values = onnx.numpy_helper.to_array(tensor).copy()
+    values[0, 0, 0, 0] = 1e5
+    tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
+    with pytest.raises(ExportError, match=r"conv_first\.weight"):
+        store_half(changed)
+
+
+def test_the_comparison_fails_when_one_weight_differs(decoder: RRDBDecoder, graph: onnx.ModelProto) -> None:
+    lrs = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), np.uint8)
+    result = compare_decoder(graph.SerializeToString(), decoder, lrs)
+    assert result.lrs == 3
+    assert result.largest_difference < 1e-5
+    changed = RRDBDecoder(CONFIG)
+    changed.load_state_dict(decoder.state_dict())
+    with torch.no_grad():
+        changed.head[0].bias[0] += 0.1
+    with pytest.raises(ExportError, match="differs from torch"):
+        compare_decoder(graph.SerializeToString(), changed, lrs)

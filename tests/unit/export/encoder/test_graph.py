@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import weakref
+
+import numpy as np
+
+from edge_encoder.integer_network import INPUT, IntegerNetwork, run_reference
+from export.encoder.graph import (
+    Add,
+    Concat,
+    Conv,
+    EncoderGraph,
+    Floor,
+    Multiply,
+    Node,
+    exact_graph,
+    rounding_nodes,
+)
+from export.proof.torch_executor import torch_encoder
+
+
+def test_a_layer_becomes_conv_floor_clip_and_a_residual_one_adds(network: IntegerNetwork) -> None:
+    kinds = exact_graph(network).kinds()
+    layers, skips = len(network.layers), sum(layer.skip is not None for layer in network.layers)
+    assert kinds == {"Conv": layers, "Floor": layers, "Clip": layers, "Add": skips}
+
+
+def test_sizes_and_costs_are_those_of_the_integer_network(network: IntegerNetwork) -> None:
+    graph = exact_graph(network)
+    assert graph.parameters() == network.parameters
+    assert graph.flops() == 2 * network.multiply_adds()
+    shapes = graph.shapes()
+    assert {name: shapes[name] for name in network.sizes()} == network.sizes()
+
+
+def test_folded_constants_hold_the_integers_exactly(network: IntegerNetwork) -> None:
+    graph = exact_graph(network)
+    convs = {node.name: node for node in graph.nodes if isinstance(node, Conv)}
+    for layer in network.layers:
+        conv, scale = convs[f"{layer.name}.conv"], 2.0**layer.shift
+        assert np.array_equal(conv.weight.astype(np.float64) * scale[:, None, None, None], layer.weight)
+        assert np.array_equal(conv.bias.astype(np.float64) * scale, layer.bias + scale / 2 + 0.5)
+
+
+def test_without_the_guard_the_bias_is_half_a_unit_smaller(network: IntegerNetwork) -> None:
+    with_guard, without = exact_graph(network), exact_graph(network, guard=False)
+    for layer, a, b in zip(network.layers, _convs(with_guard), _convs(without), strict=True):
+        assert np.array_equal((a.bias - b.bias) * 2.0**layer.shift, np.full(layer.out_channels, 0.5))
+
+
+def test_torch_computes_the_reference_bytes(network: IntegerNetwork, noise: np.ndarray) -> None:
+    lr = torch_encoder(exact_graph(network), onednn=True)(noise)
+    assert lr.dtype == np.uint8
+    assert np.array_equal(lr, run_reference(network, noise))
+
+
+def test_rounding_nodes_are_the_quantization_of_the_contract() -> None:
+    from codec_contract.quantization import quantize
+
+    identity = Conv("conv", "image", np.eye(3, dtype=np.float32)[:, :, None, None] * np.float32(2.4 / 255),
+                    np.full(3, -1.2, np.float32))
+    graph = EncoderGraph("ramp", 16, 16, (identity, *rounding_nodes("conv", 127.5, 127.5)), exact=False)
+    rgb = np.arange(16 * 16 * 3).reshape(1, 16, 16, 3) % 256
+    expected = quantize(rgb.astype(np.float32) * np.float32(2.4 / 255) - np.float32(1.2))
+    assert np.array_equal(torch_encoder(graph, onednn=True)(rgb.astype(np.uint8)), expected)
+    assert {0, 255} < set(np.unique(expected))  # the excess was clipped, the rest was not
+
+
+def _convs(graph: EncoderGraph) -> list[Conv]:
+    return [node for node in graph.nodes if isinstance(node, Conv)]
+
+
+def test_a_run_computes_every_node_once_and_lets_tensors_go() -> None:
+    class Value:
+        def __init__(self, text: str) -> None:
+            self.text = text
+
+    alive = weakref.WeakSet[Value]()
+    most = 0
+
+    def compute(node: Node, inputs: list[Value]) -> Value:
+        nonlocal most
+        most = max(most, len(alive))
+        made = Value(f"{node.name}({','.join(value.text for value in inputs)})")
+        alive.add(made)
+        return made
+
+    nodes = (Floor("a", INPUT), Floor("b", "a"), Add("c", "b", "a"), Multiply("d", "c", "c"), Concat("e", ("d", "d")),
+             *(Floor(f"f{index}", f"f{index - 1}" if index else "e") for index in range(20)))
+    found = EncoderGraph("g", 4, 4, nodes, exact=False).run(Value("x"), compute).text
+    assert found.startswith("f19(f18(") and "e(d(c(b(a(x)),a(x)),c(b(a(x)),a(x))),d(" in found
+    assert most <= 3  # a, b and what is made of them; of the chain one

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto
+
+from edge_encoder.integer_network import IntegerNetwork, run_reference
+from export.encoder.graph import exact_graph
+from export.encoder.int8_weights import int8_parts
+from export.encoder.onnx_emitter import onnx_model, write_onnx
+
+
+def _run(model: bytes, rgb: np.ndarray) -> np.ndarray:
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    return session.run(["lr"], {"image": rgb})[0]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_any_batch_gives_the_reference_bytes(exported: Mapping[str, Path], network: IntegerNetwork, noise: np.ndarray,
+                                             count: int) -> None:
+    lr = _run(exported["onnx"].read_bytes(), noise[:count])
+    assert lr.dtype == np.uint8
+    assert np.array_equal(lr, run_reference(network, noise[:count]))
+
+
+def test_the_planar_variant_computes_the_same(network: IntegerNetwork, noise: np.ndarray) -> None:
+    model = onnx_model(exact_graph(network), layout="nchw", batch=3)
+    lr = _run(model.SerializeToString(), noise.transpose(0, 3, 1, 2).copy())
+    assert np.array_equal(lr.transpose(0, 2, 3, 1), run_reference(network, noise))
+
+
+def test_input_and_output_are_bytes_with_a_dynamic_batch(exported: Mapping[str, Path], network: IntegerNetwork) -> None:
+    graph = onnx.load(str(exported["onnx"])).graph
+    for value, side in ((graph.input[0], network.hr), (graph.output[0], network.lr)):
+        tensor = value.type.tensor_type
+        assert tensor.elem_type == TensorProto.UINT8
+        assert [dim.dim_param or dim.dim_value for dim in tensor.shape.dim] == ["n", side, side, 3]
+
+
+def test_an_existing_file_is_kept_without_force(network: IntegerNetwork, tmp_path: Path) -> None:
+    path = tmp_path / "encoder.onnx"
+    path.write_bytes(b"precious")
+    with pytest.raises(FileExistsError, match="force"):
+        write_onnx(exact_graph(network), path)
+    assert path.read_bytes() == b"precious"
+    write_onnx(exact_graph(network), path, force=True)
+    assert path.read_bytes() == onnx_model(exact_graph(network)).SerializeToString()
+
+
+def test_exact_weights_are_stored_as_int8_without_loss(network: IntegerNetwork, exported: Mapping[str, Path]) -> None:
+    for layer in network.layers:
+        parts = int8_parts(layer.exported_weight())
+        assert parts is not None
+        integers, scale = parts
+        assert np.array_equal(integers.astype(np.float32) * scale, layer.exported_weight())
+    stored = onnx.load(str(exported["onnx"])).graph.initializer
+    weights = [tensor for tensor in stored if tensor.name.endswith(".weight.int8")]
+    assert len(weights) == len(network.layers)
+    assert all(tensor.data_type == TensorProto.INT8 for tensor in weights)
+
+
+def test_ordinary_float_weights_stay_as_they_are() -> None:
+    assert int8_parts(np.random.default_rng(0).normal(size=(4, 3, 1, 1)).astype(np.float32)) is None
+    assert int8_parts(np.zeros((2, 3, 1, 1), np.float32)) is not None

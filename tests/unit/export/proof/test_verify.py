@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from codec_contract.errors import ExportError
+from edge_encoder.integer_network import IntegerNetwork, run_reference
+from export.encoder.graph import exact_graph
+from export.proof.float_contrast import float_contrast
+from export.proof.proof_inputs import make_inputs
+from export.proof.runtimes import Runtime, large_batch, load_runtimes
+from export.proof.verify import count_flips, median_latency, require_exact, verify
+
+
+@pytest.fixture
+def correct(network: IntegerNetwork) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda rgb: run_reference(network, rgb)
+
+
+def test_all_thirteen_runtimes_agree_with_the_reference(exported: Mapping[str, Path], network: IntegerNetwork) -> None:
+    results = verify(network, exported, make_inputs(network.hr, 40, network=network, seed=3))
+    names = [result.name for result in results]
+    assert len(set(names)) == len(names) >= 13
+    for wanted in ("XNNPACK, 1 thread", "XNNPACK, 2 threads", "without delegate, 1 thread",
+                   "without delegate, 2 threads", "reference kernels, 1 thread", "reference kernels, 2 threads",
+                   "all optimizations, 1 thread", "all optimizations, 2 threads", "no optimizations, 1 thread",
+                   "no optimizations, 2 threads", "oneDNN, batch 1", "oneDNN off, batch 16", "numpy interpreter"):
+        assert any(wanted in name for name in names), wanted
+    for result in results:
+        assert (result.inputs, result.bytes_compared) == (40, 40 * network.lr**2 * 3)
+        assert result.differing_bytes == 0 and result.exact, result
+    require_exact(results)
+
+
+def test_one_wrong_byte_is_counted_and_its_input_named(network: IntegerNetwork,
+                                                       correct: Callable[[np.ndarray], np.ndarray]) -> None:
+    calls = []
+
+    def wrong(rgb: np.ndarray) -> np.ndarray:
+        lr = correct(rgb)
+        calls.append(len(rgb))
+        if len(calls) == 5:
+            lr[0, 3, 4, 1] ^= 1
+        return lr
+
+    inputs = list(make_inputs(network.hr, 9, seed=1))
+    results = verify(network, {}, inputs, runtimes=[Runtime("right", correct, batch=4), Runtime("wrong", wrong)])
+    assert [(result.name, result.differing_bytes) for result in results] == [("right", 0), ("wrong", 1)]
+    assert results[1].first_difference == inputs[4].name
+    with pytest.raises(ExportError, match=r"wrong: 1 of 6912 LR bytes differ, first on"):
+        require_exact(results)
+
+
+def test_nothing_compared_is_no_proof(network: IntegerNetwork, correct: Callable[[np.ndarray], np.ndarray]) -> None:
+    with pytest.raises(ExportError, match="0 of 0"):
+        require_exact(verify(network, {}, [], runtimes=[Runtime("idle", correct)]))
+    with pytest.raises(ExportError, match="nothing was compared"):
+        require_exact([])
+
+
+def test_a_fixed_batch_is_always_full(network: IntegerNetwork, correct: Callable[[np.ndarray], np.ndarray]) -> None:
+    sizes = []
+
+    def encode(rgb: np.ndarray) -> np.ndarray:
+        sizes.append(len(rgb))
+        return correct(rgb)
+
+    done: list[int] = []
+    results = verify(network, {}, make_inputs(network.hr, 19, seed=1), progress=done.append,
+                     runtimes=[Runtime("fixed", encode, batch=16, fixed_batch=True)])
+    assert sizes == [16, 16] and done == [16, 3]
+    assert results[0].inputs == 19 and results[0].exact
+
+
+def test_an_unknown_format_is_refused(network: IntegerNetwork) -> None:
+    with pytest.raises(ExportError, match="no runtime reads the format 'gguf'"):
+        load_runtimes(exact_graph(network), {"gguf": Path("encoder.gguf")})
+
+
+@pytest.mark.parametrize("kind", ["onnx", "tflite"])
+def test_a_file_that_is_no_model_is_refused(network: IntegerNetwork, tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"encoder.{kind}"
+    path.write_bytes(b"this is no model")
+    with pytest.raises(ExportError, match="cannot load"):
+        load_runtimes(exact_graph(network), {kind: path})
+
+
+def test_flips_are_counted_between_every_two_runtimes(network: IntegerNetwork) -> None:
+    report = count_flips(float_contrast(network), {}, make_inputs(network.hr, 20, seed=2))
+    assert len(report.runtimes) == 2 and len(report.flips) == 1
+    assert report.inputs == 20 and report.bytes_compared == 20 * network.lr**2 * 3
+    assert report.median == report.worst[2] == next(iter(report.flips.values()))
+    assert report.largest_step <= 1
+
+
+def test_the_float_contrast_encodes_much_the_same_pictures(network: IntegerNetwork, noise: np.ndarray) -> None:
+    from export.proof.torch_executor import torch_encoder
+
+    exact, real = run_reference(network, noise), torch_encoder(float_contrast(network), onednn=True)(noise)
+    distance = np.abs(exact.astype(int) - real.astype(int))
+    assert 0 < distance.mean() < 12  # other weights, the same kind of encoder
+    assert not float_contrast(network).exact
+    assert float_contrast(network).flops() == exact_graph(network).flops()
+
+
+def test_batches_shrink_where_memory_would_not_hold_them(network: IntegerNetwork) -> None:
+    assert large_batch(exact_graph(network)) == 16
+    huge = float_contrast(network)
+    object.__setattr__(huge, "hr", 8192)
+    assert large_batch(huge) == 1
+
+
+def test_latency_is_a_positive_time(correct: Callable[[np.ndarray], np.ndarray], network: IntegerNetwork) -> None:
+    picture = np.zeros((network.hr, network.hr, 3), np.uint8)
+    assert 0 < median_latency(Runtime("reference", correct), picture, repeats=3) < 5

@@ -1,0 +1,155 @@
+"""Runtimes may compute stride-1 3x3 convolutions with float32 Winograd kernels: the guard half must cover their error.
+
+torch does: without oneDNN, from batch 16 on, NNPACK runs depthwise layers as F(6, 3).
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+
+from edge_encoder.architectures import encoder_config
+from edge_encoder.integer_network import IntegerConv, IntegerNetwork, run_reference
+from edge_encoder.lowering import lower
+from edge_encoder.twin import EncoderTwin
+from export.encoder.graph import exact_graph
+from export.proof.torch_executor import torch_encoder
+from tests.networks import random_network
+
+POINTS = {2: (0, 1, -1), 4: (0, 1, -1, 2, -2), 6: (0, 1, -1, 2, -2, Fraction(1, 2), Fraction(-1, 2))}
+"""Interpolation points of F(m, 3) beside infinity, as in Lavin and Gray 2016 and NNPACK."""
+GUARD = 0.5
+SEARCH_STEPS = 400
+
+Matrices = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def cook_toom(m: int) -> Matrices:
+    """A^T [m, m + 2], G [m + 2, 3], B^T [m + 2, m + 2] of F(m, 3), from exact fractions."""
+    points = [Fraction(point) for point in POINTS[m]]
+
+    def evaluate(degree: int) -> list[list[Fraction]]:
+        at_infinity = [Fraction(0)] * (degree - 1) + [Fraction(1)]
+        return [[point**power for power in range(degree)] for point in points] + [at_infinity]
+
+    def product(roots: list[Fraction]) -> list[Fraction]:
+        polynomial = [Fraction(1)]
+        for root in roots:
+            shifted, scaled = [Fraction(0), *polynomial], [*(-root * c for c in polynomial), Fraction(0)]
+            polynomial = [a + b for a, b in zip(shifted, scaled, strict=True)]
+        return polynomial
+
+    filters = evaluate(3)
+    inputs = []
+    for index, point in enumerate(points):
+        others = points[:index] + points[index + 1 :]
+        norm = Fraction(1)
+        for other in others:
+            norm *= point - other
+        filters[index] = [value / norm for value in filters[index]]
+        inputs.append([*product(others), Fraction(0)])
+    inputs.append(product(points))
+    outputs = np.array(evaluate(m), float).T
+    return outputs, np.array(filters, float), np.array(inputs, float)
+
+
+def winograd(weight: np.ndarray, tiles: np.ndarray, m: int) -> np.ndarray:
+    """Float32 F(m, 3) of one tile ``[C, m + 2, m + 2]`` per channel ``weight [C, 3, 3]`` -> ``[C, m, m]``."""
+    a, g, b = (matrix.astype(np.float32) for matrix in cook_toom(m))
+    result: np.ndarray = a @ ((g @ weight.astype(np.float32) @ g.T) * (b @ tiles.astype(np.float32) @ b.T)) @ a.T
+    assert result.dtype == np.float32
+    return result
+
+
+def exact(weight: np.ndarray, tiles: np.ndarray, m: int) -> np.ndarray:
+    weight, tiles = weight.astype(np.int64), tiles.astype(np.int64)
+    return sum(weight[:, i, j, None, None] * tiles[:, i : i + m, j : j + m]  # type: ignore[return-value]
+               for i in range(3) for j in range(3))
+
+
+def worst_error(weight: np.ndarray, m: int, seed: int = 0) -> np.ndarray:
+    """Per channel ``[C]``, the largest error found by hill climbing over tiles of bytes."""
+    rng = np.random.default_rng(seed)
+    count, side = len(weight), m + 2
+
+    def error(tiles: np.ndarray) -> np.ndarray:
+        return np.abs(winograd(weight, tiles, m) - exact(weight, tiles, m)).max((1, 2))
+
+    best = rng.choice([0, 255], (count, side, side))
+    best_error = error(best)
+    for step in range(SEARCH_STEPS):
+        tiles = best.copy()
+        for _ in range(1 + step % 3):
+            i, j = rng.integers(0, side, 2)
+            tiles[:, i, j] = rng.choice([0, 255], count) if step % 2 else rng.integers(0, 256, count)
+        new = error(tiles)
+        better = new > best_error
+        best[better], best_error[better] = tiles[better], new[better]
+    return best_error
+
+
+def depthwise_layers(network: IntegerNetwork) -> list[IntegerConv]:
+    return [layer for layer in network.layers if layer.groups > 1 and layer.stride == 1]
+
+
+def heaviest_channels(network: IntegerNetwork, count: int = 192) -> np.ndarray:
+    """The ``[C, 3, 3]`` depthwise weights with the largest absolute sums."""
+    weight = np.concatenate([layer.weight[:, 0] for layer in depthwise_layers(network)])
+    return weight[np.argsort(-np.abs(weight.astype(int)).sum((1, 2)))[:count]]
+
+
+@pytest.mark.parametrize("m", [2, 4, 6])
+def test_the_simulated_kernels_are_convolutions(m: int) -> None:
+    rng = np.random.default_rng(1)
+    weight, tiles = rng.integers(-2, 3, (50, 3, 3)), rng.integers(0, 3, (50, m + 2, m + 2))
+    assert np.abs(winograd(weight, tiles, m) - exact(weight, tiles, m)).max() < 1e-4
+
+
+def test_full_int8_depthwise_weights_would_not_be_safe() -> None:
+    """Why depthwise accumulators have a bound of their own."""
+    weight = np.random.default_rng(2).choice([-127, 127], (192, 3, 3))
+    assert worst_error(weight, 6).max() > GUARD
+
+
+@pytest.mark.parametrize("m", [2, 4, 6])
+def test_the_guard_half_covers_depthwise_layers(m: int) -> None:
+    torch.manual_seed(0)
+    network = lower(EncoderTwin(encoder_config(256, 16)))
+    worst = worst_error(heaviest_channels(network), m).max()
+    assert worst < 0.8 * GUARD, f"F({m}, 3) can err by {worst:.3f} accumulator units"
+
+
+@pytest.mark.parametrize("m", [2, 4, 6])
+def test_the_guard_half_covers_the_default_bundle(m: int, default_bundle_network: IntegerNetwork) -> None:
+    assert worst_error(heaviest_channels(default_bundle_network), m).max() < 0.8 * GUARD
+
+
+@pytest.fixture
+def default_bundle_network(request: pytest.FixtureRequest) -> IntegerNetwork:
+    from edge_encoder.integer_network import load
+
+    return load(request.getfixturevalue("default_bundle") / "encoder.safetensors")
+
+
+def test_without_the_guard_such_kernels_flip_bytes() -> None:
+    """The same Winograd sums, floored with and without the half: integers on a boundary fall the wrong way."""
+    rng = np.random.default_rng(3)
+    weight = rng.integers(-14, 15, (192, 3, 3))
+    tiles = rng.integers(0, 256, (192, 8, 8))
+    acc, computed, shift = exact(weight, tiles, 6), winograd(weight, tiles, 6).astype(np.float64), 4
+    expected = (acc + (1 << (shift - 1))) >> shift
+    guarded, bare = (np.floor((computed + 2 ** (shift - 1) + half) / 2**shift) for half in (0.5, 0.0))
+    assert np.array_equal(guarded, expected)
+    assert (bare != expected).sum() > 10
+
+
+def test_torch_without_onednn_at_batch_16_needs_the_guard_half() -> None:
+    network = random_network()
+    rgb = np.random.default_rng(4).integers(0, 256, (16, network.hr, network.hr, 3), dtype=np.uint8)
+    expected = run_reference(network, rgb)
+    assert np.array_equal(torch_encoder(exact_graph(network), onednn=False)(rgb), expected)
+    if torch.backends.nnpack.is_available():
+        assert (torch_encoder(exact_graph(network, guard=False), onednn=False)(rgb) != expected).any()

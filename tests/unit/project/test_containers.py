@@ -1,0 +1,175 @@
+"""Container files, compose, Prometheus, Grafana and Kubernetes against the service: what they name is there.
+
+No image is built here: no container engine is at hand.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from prometheus_client import generate_latest
+
+from edgegrain.service import health_routes as health
+from edgegrain.service.problem_details import KINDS
+from edgegrain.service.prometheus import Metrics
+from edgegrain.service.settings import ENVIRONMENT_PREFIX, Settings
+
+PROBES = {route.path for route in health.router.routes}  # type: ignore[attr-defined]
+LABELS = {"instance", "le", "route", "method", "status", "verb", "stage", "kind"}
+
+
+@pytest.fixture(scope="module")
+def folder(repository: Path) -> Path:
+    return repository / "containers"
+
+
+def series() -> set[str]:
+    """Names of everything that ``/metrics`` offers."""
+    names = set()
+    for name, kind in re.findall(r"^# TYPE (\w+) (\w+)$", generate_latest(Metrics().registry).decode(), re.MULTILINE):
+        names |= {name + end for end in ("_bucket", "_sum", "_count")} if kind == "histogram" else {name}
+    return names
+
+
+def unknown(expression: str) -> set[str]:
+    """Names in a PromQL expression that are no series of ours."""
+    plain = re.sub(r'"[^"]*"|\[[^]]*\]', " ", expression)
+    words = set(re.findall(r"[a-z_]\w*", plain))
+    return words - series() - LABELS - {"sum", "by", "rate", "increase", "histogram_quantile"}
+
+
+def settings_of(environment: dict[str, str]) -> Settings:
+    """The settings that some variables make; unknown ones are refused."""
+    names = {name.removeprefix(ENVIRONMENT_PREFIX).lower(): value for name, value in environment.items()
+             if name.startswith(ENVIRONMENT_PREFIX)}
+    return Settings(**names)
+
+
+def instructions(text: str) -> Iterator[tuple[str, str]]:
+    for line in re.sub(r"\\\n", " ", text).splitlines():
+        if line.strip() and not line.startswith("#"):
+            word, _, rest = line.partition(" ")
+            yield word, rest.strip()
+
+
+@pytest.mark.parametrize("kind", ["cpu", "cuda"])
+def test_dockerfiles(folder: Path, kind: str) -> None:
+    lines = list(instructions((folder / f"Dockerfile.{kind}").read_text()))
+    values: dict[str, list[str]] = {}
+    for word, rest in lines:
+        assert word in {"ARG", "FROM", "WORKDIR", "COPY", "RUN", "USER", "ENV", "EXPOSE", "STOPSIGNAL", "HEALTHCHECK",
+                        "ENTRYPOINT"}
+        values.setdefault(word, []).append(rest)
+    assert values["ENTRYPOINT"] == ['["edgegrain", "serve"]'] and values["USER"] == ["10001"]
+    variables = dict(pair.split("=", 1) for line in values["ENV"] for pair in line.split())
+    settings = settings_of(variables)
+    assert (settings.host, settings.device) == ("0.0.0.0", kind)
+    assert values["EXPOSE"] == [str(settings.port)] and values["STOPSIGNAL"] == ["SIGTERM"]
+    assert f"127.0.0.1:{settings.port}/health/ready" in values["HEALTHCHECK"][0]
+
+
+def test_the_cuda_image_s_run_time_is_allowed(folder: Path, repository: Path) -> None:
+    (version,) = re.findall(r"ARG ONNXRUNTIME_GPU=(\S+)", (folder / "Dockerfile.cuda").read_text())
+    extras = tomllib.loads((repository / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert Requirement(extras["gpu"][0]).specifier.contains(version)
+
+
+def test_the_build_context_holds_what_the_wheel_needs(repository: Path) -> None:
+    kept = {line[1:] for line in (repository / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    project = tomllib.loads((repository / "pyproject.toml").read_text())
+    needed = {*project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"], "hatch_build.py", "bundles",
+              "pyproject.toml", "requirements", project["project"]["readme"], *project["project"]["license-files"]}
+    assert needed <= kept and all((repository / name).exists() for name in kept)
+
+
+def test_compose(folder: Path) -> None:
+    compose = yaml.safe_load((folder / "compose.yaml").read_text())
+    service = compose["services"]["service"]
+    settings = settings_of(service["environment"])
+    assert float(service["stop_grace_period"].removesuffix("s")) > settings.drain_delay + settings.drain_timeout
+    for overlay in (compose, yaml.safe_load((folder / "compose.cuda.yaml").read_text())):
+        assert (folder.parent / overlay["services"]["service"]["build"]["dockerfile"]).is_file()
+    for item in compose["services"].values():
+        assert all(port.startswith("127.0.0.1:") for port in item["ports"])
+        for volume in item.get("volumes", []):
+            source = volume.split(":")[0]
+            assert source in compose["volumes"] or (folder / source).is_dir()
+    (job,) = yaml.safe_load((folder / "prometheus" / "prometheus.yaml").read_text())["scrape_configs"]
+    assert job["static_configs"][0]["targets"] == [f"service:{settings.port}"]
+    home = Path(compose["services"]["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"])
+    provider = yaml.safe_load((folder / "grafana/provisioning/dashboards/edgegrain.yaml").read_text())["providers"][0]
+    assert str(home.parent) == provider["options"]["path"] and (folder / "grafana/dashboards" / home.name).is_file()
+
+
+def test_the_dashboard_asks_for_metrics_that_there_are(folder: Path) -> None:
+    dashboard = json.loads((folder / "grafana" / "dashboards" / "service.json").read_text())
+    source = yaml.safe_load((folder / "grafana/provisioning/datasources/prometheus.yaml").read_text())["datasources"][0]
+    shown, places = set(), []
+    for panel in dashboard["panels"]:
+        assert panel["datasource"]["uid"] == source["uid"] and panel["targets"]
+        for target in panel["targets"]:
+            assert not unknown(target["expr"]), target["expr"]
+            shown |= set(re.findall(r"edgegrain_\w+", target["expr"]))
+        places.append(panel["gridPos"])
+    for index, one in enumerate(places):
+        assert one["x"] + one["w"] <= 24
+        for other in places[:index]:
+            assert (one["x"] >= other["x"] + other["w"] or other["x"] >= one["x"] + one["w"]
+                    or one["y"] >= other["y"] + other["h"] or other["y"] >= one["y"] + one["h"])
+    families = {re.sub("_(bucket|sum|count)$", "", name) for name in series() if name.startswith("edgegrain_")}
+    everything = {name for name in families if not name.endswith("_created")}
+    assert {re.sub("_(bucket|sum|count)$", "", name) for name in shown} == everything
+
+
+def test_alerts(folder: Path) -> None:
+    (group,) = yaml.safe_load((folder / "prometheus" / "alerts.yaml").read_text())["groups"]
+    assert len(group["rules"]) == 4
+    for rule in group["rules"]:
+        assert not unknown(rule["expr"]), rule["expr"]
+        for kinds in re.findall(r'kind=~?"([^"]*)"', rule["expr"]):
+            assert set(kinds.split("|")) <= KINDS.keys()
+
+
+def test_unknown_names_are_found() -> None:
+    assert unknown('sum(rate(edgegrain_pictures_total{route="x"}[5m]))') == {"edgegrain_pictures_total"}
+
+
+@pytest.fixture(scope="module")
+def documents(folder: Path) -> dict[str, Any]:
+    """The Kubernetes objects by their kind."""
+    documents = yaml.safe_load_all((folder / "kubernetes" / "edgegrain.yaml").read_text())
+    return {document["kind"]: document for document in documents}
+
+
+class TestKubernetes:
+    def test_probes_and_grace_fit_the_service(self, documents: dict[str, Any]) -> None:
+        pod = documents["Deployment"]["spec"]["template"]["spec"]
+        (container,) = pod["containers"]
+        settings = settings_of({item["name"]: item["value"] for item in container["env"] if "value" in item})
+        assert container["ports"] == [{"name": "http", "containerPort": settings.port}]
+        for name in ("startupProbe", "readinessProbe", "livenessProbe"):
+            assert container[name]["httpGet"]["path"] in PROBES and container[name]["httpGet"]["port"] == "http"
+        ready, start = container["readinessProbe"], container["startupProbe"]
+        assert ready["httpGet"]["path"] == "/health/ready"
+        assert ready["periodSeconds"] * ready["failureThreshold"] < settings.drain_delay
+        assert start["periodSeconds"] * start["failureThreshold"] >= settings.start_timeout
+        assert pod["terminationGracePeriodSeconds"] > settings.drain_delay + settings.drain_timeout
+        assert pod["enableServiceLinks"] is False
+        assert str(settings.threads) == container["resources"]["limits"]["cpu"]
+
+    def test_names_agree(self, documents: dict[str, Any]) -> None:
+        assert documents.keys() == {"Deployment", "Service", "PodDisruptionBudget", "HorizontalPodAutoscaler"}
+        deployment = documents["Deployment"]
+        labels = deployment["spec"]["template"]["metadata"]["labels"]
+        assert deployment["spec"]["selector"]["matchLabels"] == labels == documents["Service"]["spec"]["selector"]
+        assert documents["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"] == labels
+        target = documents["HorizontalPodAutoscaler"]["spec"]["scaleTargetRef"]
+        assert (target["kind"], target["name"]) == ("Deployment", deployment["metadata"]["name"])

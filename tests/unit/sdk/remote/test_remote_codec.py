@@ -1,0 +1,296 @@
+"""The remote clients on a service of tiny bundles, and on a scripted one for everything that goes wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import sdk
+from tests.service_harness import LiveService, live_service
+from tests.tiny_bundle import HR, LR, write_tiny_bundle
+
+QUICK = sdk.Retries(attempts=4, first_pause=0.001, patience=5)
+TOKEN = "a-token-of-the-tests"
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_bundle(tmp_path_factory.mktemp("remote"))
+
+
+@pytest.fixture(scope="module")
+def service(bundle: Path) -> Iterator[LiveService]:
+    with live_service(bundle, tokens=TOKEN, deadline=60) as service:
+        yield service
+
+
+@pytest.fixture
+def remote(service: LiveService) -> Iterator[Any]:
+    with sdk.connect(service.url, token=TOKEN) as remote:
+        yield remote
+
+
+def picture(width: int = 90, height: int = 70, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+class TestVerbs:
+    def test_compress(self, remote: Any, bundle: Path, tmp_path: Path) -> None:
+        rgb, codec = picture(), sdk.Codec(bundle)
+        path = tmp_path / "me.png"
+        Image.fromarray(rgb).save(path)
+        for source in (rgb, path, str(path), path.read_bytes(), Image.fromarray(rgb)):
+            payload = remote.compress(source, "crop")
+            assert isinstance(payload, sdk.Payload) and payload == codec.compress(rgb, "crop")
+        clear = np.zeros((HR, HR, 4), np.uint8)
+        assert remote.compress(clear, background=(1, 2, 3)) == codec.compress(clear, background=(1, 2, 3))
+
+    def test_restore(self, remote: Any, bundle: Path, tmp_path: Path) -> None:
+        codec = sdk.Codec(bundle)
+        payload = codec.compress(picture())
+        expected = np.asarray(codec.restore(payload))
+        for source in (payload, bytes(payload), payload.save(tmp_path / "me.grain")):
+            np.testing.assert_array_equal(np.asarray(remote.restore(source)), expected)
+        assert remote.restore(payload, size="native").size == (64, 50)
+        assert remote.restore(payload, bundle="tiny-64-lr16").mode == "RGB"
+
+    def test_restore_a_bare_lr(self, remote: Any, bundle: Path) -> None:
+        lr = picture(LR, LR)
+        np.testing.assert_array_equal(np.asarray(remote.restore(lr)), np.asarray(sdk.Codec(bundle).restore(lr)))
+        with pytest.raises(sdk.ImageError, match=r"LR of 8 x 8; it has tiny-64-lr16 \(16 x 16\)"):
+            remote.restore(np.zeros((8, 8, 3), np.uint8))
+
+    def test_batches(self, remote: Any, bundle: Path) -> None:
+        codec = sdk.Codec(bundle)
+        pictures = [picture(20 + index, 30, seed=index) for index in range(10)]
+        payloads = remote.compress_batch(pictures)
+        assert payloads == codec.compress_batch(pictures)
+        for one, other in zip(remote.restore_batch(iter(payloads)), codec.restore_batch(payloads), strict=True):
+            np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
+        with pytest.raises(sdk.PayloadError, match="^payload 3: "):
+            remote.restore_batch([*payloads[:3], payloads[3][:-1], *payloads[4:]])
+        assert remote.restore_batch([]) == []
+
+    def test_bundles(self, remote: Any) -> None:
+        (offered,) = remote.bundles()
+        assert (offered.id, offered.hr, offered.lr) == ("tiny-64-lr16", HR, LR)
+
+    def test_refusals_are_the_sdk_s_own_errors(self, remote: Any, bundle: Path) -> None:
+        payload = sdk.Codec(bundle).compress(picture())
+        with pytest.raises(sdk.ImageError, match="no picture"):
+            remote.compress(b"no picture")
+        with pytest.raises(sdk.PayloadError, match="CRC"):
+            remote.restore(bytes(payload)[:-1])  # not even sent
+        with pytest.raises(sdk.ServiceError, match="status 404: no bundle 'cats' is served here"):
+            remote.restore(payload, bundle="cats")
+        with pytest.raises(sdk.ServiceError, match="status 422: size: "):
+            remote.restore(payload, size="big")
+        with pytest.raises(sdk.ServiceError, match="90 x 70 pixels, more than 10"):
+            remote.restore(payload, max_pixels=10)
+        with pytest.raises(sdk.ImageError, match="background"):
+            remote.compress(b"x", background=(1, 2))
+
+    def test_the_token_is_needed(self, service: LiveService) -> None:
+        with sdk.connect(service.url, token="another-token-of-16") as remote, pytest.raises(
+                sdk.ServiceError, match="status 401"):
+            remote.bundles()
+
+    def test_the_async_twin_does_the_same(self, service: LiveService, bundle: Path) -> None:
+        codec = sdk.Codec(bundle)
+        pictures = [picture(seed=index) for index in range(5)]
+
+        async def use() -> None:
+            async with sdk.connect_async(service.url, token=TOKEN) as remote:
+                payloads = await remote.compress_batch(pictures)
+                assert payloads == codec.compress_batch(pictures)
+                restored = await remote.restore_batch(payloads, size="native")
+                assert [item.size for item in restored] == [(64, 50)] * 5
+                lr = picture(LR, LR)
+                square = await remote.restore(lr)
+                np.testing.assert_array_equal(np.asarray(square), np.asarray(codec.restore(lr)))
+                assert (await remote.bundles())[0].id == "tiny-64-lr16"
+                with pytest.raises(sdk.PayloadError, match="^payload 1: "):
+                    await remote.restore_batch([payloads[0], b"bad"])
+                with pytest.raises(sdk.ImageError):
+                    await remote.compress(b"no picture")
+
+        asyncio.run(use())
+
+
+Answer = tuple[int, dict[str, str], bytes]
+
+
+class Script:
+    """A server that gives prepared answers, one a request; None closes the connection instead."""
+
+    def __init__(self, *answers: Answer | None) -> None:
+        self.answers = list(answers)
+        self.moments: list[float] = []
+        self.connections: set[tuple[str, int]] = set()
+        self.lock = threading.Lock()
+        script = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                with script.lock:
+                    script.moments.append(time.monotonic())
+                    script.connections.add(self.client_address)
+                    answer = script.answers.pop(0) if len(script.answers) > 1 else script.answers[0]
+                if answer is None:
+                    self.close_connection = True
+                    return
+                status, headers, body = answer
+                self.send_response(status)
+                for name, value in {**headers, "Content-Length": str(len(body))}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(body)
+
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers["Content-Length"]))
+                self.do_GET()
+
+            def log_message(self, *arguments: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+
+    def __enter__(self) -> str:
+        threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        return f"http://127.0.0.1:{self.server.server_port}"
+
+    def __exit__(self, *error: object) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+
+NOTHING = (200, {}, b"[]")
+BUSY = (503, {}, b'{"type": "urn:edgegrain:problem:queue-full", "detail": "too many"}')
+
+
+def ask_sync(url: str, **options: Any) -> object:
+    with sdk.connect(url, **options) as remote:
+        return remote.bundles()
+
+
+def ask_async(url: str, **options: Any) -> object:
+    async def ask() -> object:
+        async with sdk.connect_async(url, **options) as remote:
+            return await remote.bundles()
+
+    return asyncio.run(ask())
+
+
+@pytest.mark.parametrize("ask", [ask_sync, ask_async])
+class TestTrouble:
+    def test_passing_trouble_passes(self, ask: Callable[..., object]) -> None:
+        script = Script(BUSY, None, (502, {}, b"<html>"), NOTHING)
+        with script as url:
+            assert ask(url, retries=QUICK) == []
+        assert len(script.moments) == 4
+
+    def test_retry_after_is_respected(self, ask: Callable[..., object]) -> None:
+        script = Script((429, {"Retry-After": "1"}, b"{}"), NOTHING)
+        with script as url:
+            assert ask(url, retries=QUICK) == []
+        assert script.moments[1] - script.moments[0] >= 1
+
+    def test_a_long_retry_after_is_not_waited_for(self, ask: Callable[..., object]) -> None:
+        script = Script((503, {"Retry-After": "3600"}, BUSY[2]))
+        with script as url, pytest.raises(sdk.ServiceError, match="status 503: too many"):
+            ask(url, retries=QUICK)
+        assert len(script.moments) == 1
+
+    def test_attempts_are_bounded(self, ask: Callable[..., object]) -> None:
+        script = Script(BUSY)
+        with script as url, pytest.raises(sdk.ServiceError, match="status 503"):
+            ask(url, retries=QUICK)
+        assert len(script.moments) == 4
+
+    @pytest.mark.parametrize("status", [400, 401, 404, 413, 500])
+    def test_what_does_not_pass_is_not_repeated(self, ask: Callable[..., object], status: int) -> None:
+        script = Script((status, {}, b"no JSON"))
+        with script as url, pytest.raises(sdk.ServiceError, match=f"status {status}: .*edgegrain service"):
+            ask(url, retries=QUICK)
+        assert len(script.moments) == 1
+
+    def test_nobody_there(self, ask: Callable[..., object]) -> None:
+        with Script(NOTHING) as url:
+            pass
+        with pytest.raises(sdk.ServiceError, match=f"{url} cannot be reached"):
+            ask(url, retries=2)
+
+    @pytest.mark.parametrize("body", [b"nonsense", b"{}", b"[3]", b'[{"id": "x"}]'])
+    def test_answers_that_are_none(self, ask: Callable[..., object], body: bytes) -> None:
+        with Script((200, {}, body)) as url:
+            if body == b"{}":
+                assert ask(url) == []
+            else:
+                with pytest.raises(sdk.ServiceError, match="no list of bundles"):
+                    ask(url)
+
+
+def test_a_silent_service_is_given_up() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        start = time.monotonic()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        with sdk.connect(url, timeout=0.1, retries=1) as remote, pytest.raises(sdk.ServiceError, match="timed out"):
+            remote.bundles()
+        assert time.monotonic() - start < 5
+
+
+def test_connections_are_reused() -> None:
+    script = Script(NOTHING)
+    with script as url, sdk.connect(url) as remote:
+        for _ in range(5):
+            remote.bundles()
+    assert len(script.moments) == 5 and len(script.connections) == 1
+
+
+def test_an_answer_that_is_no_picture(bundle: Path) -> None:
+    payload = sdk.Codec(bundle).compress(picture())
+    stream = io.BytesIO()
+    Image.fromarray(picture()).save(stream, "JPEG")
+    for body in (b"nonsense", stream.getvalue(), b""):
+        with Script((200, {}, body)) as url, sdk.connect(url) as remote, pytest.raises(
+                sdk.ServiceError, match="is no picture"):
+            remote.restore(payload)
+
+
+@pytest.mark.parametrize("url", ["", "host:8000", "ftp://host", "http://", "http://host?x=1", "/path"])
+def test_addresses_that_are_none(url: str) -> None:
+    with pytest.raises(sdk.ServiceError, match="no address of a service"):
+        sdk.connect(url)
+    with pytest.raises(sdk.ServiceError, match="no address of a service"):
+        sdk.connect_async(url)
+
+
+def test_without_httpx_the_error_says_what_to_install() -> None:
+    program = ("import sys; sys.modules['httpx'] = None\nimport sdk\nfor connect in (sdk.connect, sdk.connect_async):\n"
+               "    try:\n        connect('http://host')\n    except sdk.ServiceError as error:\n        print(error)")
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True,
+                            cwd=Path(__file__).resolve().parents[4])
+    assert result.stdout.count("pip install 'edgegrain[remote]'") == 2
+
+
+def test_importing_the_sdk_does_not_load_what_only_remotes_need() -> None:
+    program = "import sdk, sys; print([name for name in ('httpx', 'asyncio', 'sdk.remote.remote_codec') if name in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True,
+                            cwd=Path(__file__).resolve().parents[4])
+    assert result.stdout.strip() == "[]"

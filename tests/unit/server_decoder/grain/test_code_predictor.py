@@ -1,0 +1,156 @@
+"""Codes from the features of their resolution: scales, pairs, sharing, and the paper's size."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from server_decoder.grain.code_predictor import CodePredictor, CodesConfig, resolution_of_codes
+from server_decoder.mobile_stylegan.generator import MOBILE_STYLEGAN_256, MOBILE_STYLEGAN_1024
+from server_decoder.stylegan2.synthesis import CONFIG_F_1024
+
+TINY = CodesConfig(widths=6, branch=(6, 8, 10))  # base 8
+CODES = (4, 8, 8, 16, 16, 32, 32)
+
+
+def features(sizes: dict[int, int], batch: int = 2) -> list[Tensor]:
+    return [torch.randn(batch, channels, size, size) for size, channels in sizes.items()]
+
+
+def influence(predictor: CodePredictor, inputs: list[Tensor], code: int) -> list[bool]:
+    """Which scales' features a code depends on, coarse to fine."""
+    inputs = [x.requires_grad_() for x in inputs]
+    gradients = torch.autograd.grad(predictor(inputs)[:, code].square().sum(), inputs, allow_unused=True)
+    return [gradient is not None and bool(gradient.abs().sum() > 0) for gradient in gradients]
+
+
+def test_stylegan2_at_1024_has_the_papers_nine_pairs() -> None:
+    expected = tuple(4 * 2**pair for pair in range(9) for _ in range(2))
+    assert resolution_of_codes(CONFIG_F_1024.code_resolutions) == expected
+
+
+def test_mobile_stylegan_has_pairs_where_it_has_two_codes_per_resolution() -> None:
+    assert resolution_of_codes(MOBILE_STYLEGAN_1024.code_resolutions) == tuple(
+        4 * 2**pair for pair in range(8) for _ in range(2))
+    assert resolution_of_codes(MOBILE_STYLEGAN_256.code_resolutions) == (
+        4, 8, 8, 16, 16, 32, 32, 64, 64, 128, 128, 256, 256)
+
+
+def test_the_papers_predictor_has_the_official_number_of_parameters() -> None:
+    def conv(a: int, b: int) -> int:
+        return 9 * a * b + b
+
+    branch = conv(64, 64) + conv(64, 128) + conv(128, 256) + conv(256, 512) + 512 * 512 + 512
+    halvings = sum(range(1, 7))  # 32 -> 16 once ... 1024 -> 16 six times
+    with torch.device("meta"):
+        predictor = CodePredictor(CodesConfig(), {2**i: 64 for i in range(4, 11)}, CONFIG_F_1024.code_resolutions)
+    assert sum(p.numel() for p in predictor.parameters()) == 18 * branch + halvings * conv(64, 64) == 34_053_312
+
+
+@pytest.mark.parametrize("lr", [16, 32, 64, 128])
+def test_every_lr_size_gives_all_codes(lr: int) -> None:
+    sizes = {size: 64 for size in (16, 32, 64, 128, 256, 512, 1024) if size >= lr}
+    with torch.device("meta"):
+        predictor = CodePredictor(CodesConfig(), sizes, CONFIG_F_1024.code_resolutions)
+    codes = predictor([torch.empty(2, 64, size, size, device="meta") for size in sizes])
+    assert codes.shape == (2, 18, 512)
+    assert predictor.scale_of_code == tuple(max(lr, 4 * 2**pair) for pair in range(9) for _ in range(2))
+
+
+def test_a_code_sees_its_scale_and_the_finer_ones() -> None:
+    torch.manual_seed(0)
+    sizes = {8: 6, 16: 6, 32: 6}
+    predictor = CodePredictor(TINY, sizes, CODES, code_width=12)
+    assert predictor.scale_of_code == (8, 8, 8, 16, 16, 32, 32)
+    assert influence(predictor, features(sizes), 0) == [True, True, True]
+    assert influence(predictor, features(sizes), 3) == [False, True, True]
+    assert influence(predictor, features(sizes), 6) == [False, False, True]
+
+
+def test_from_the_coarsest_scale_alone() -> None:
+    torch.manual_seed(1)
+    sizes = {8: 6, 16: 6, 32: 6}
+    predictor = CodePredictor(CodesConfig(widths=6, branch=(6, 8, 10), source="coarsest"), sizes, CODES, code_width=12)
+    for code in range(7):
+        assert influence(predictor, features(sizes), code) == [True, False, False]
+
+
+def test_joining_is_addition_after_one_halving() -> None:
+    torch.manual_seed(2)
+    predictor = CodePredictor(TINY, {8: 6, 16: 6}, (4, 8, 16), code_width=12)
+    coarse, fine = features({8: 6, 16: 6})
+    halved = torch.nn.functional.leaky_relu(predictor.scales["16"].halve[0](fine), 0.2)
+    joined = predictor.codes[0](predictor.branches[0](coarse + halved))
+    own = predictor.codes[2](predictor.branches[2](halved))
+    codes = predictor([coarse, fine])
+    torch.testing.assert_close(codes[:, 0], joined)
+    torch.testing.assert_close(codes[:, 2], own)
+
+
+def test_other_widths_are_adapted_and_branches_shared() -> None:
+    sizes = {8: 20, 16: 12, 32: 6}
+    config = CodesConfig(widths=(10, 8, 6), branch=(6, 8, 10), branch_per="resolution")
+    predictor = CodePredictor(config, sizes, CODES, code_width=12)
+    assert predictor(features(sizes)).shape == (2, 7, 12)
+    assert len(predictor.branches) == 4 and len(predictor.codes) == 7
+    # Codes 1 and 2 (8x8) are two linear maps of one vector, code 3 (16x16) is not.
+    predictor.codes[1].load_state_dict(predictor.codes[2].state_dict())
+    predictor.codes[3].load_state_dict(predictor.codes[2].state_dict())
+    codes = predictor(features(sizes))
+    assert torch.equal(codes[:, 1], codes[:, 2]) and not torch.equal(codes[:, 2], codes[:, 3])
+    assert predictor.scales["32"].adapt is None and predictor.scales["8"].adapt is not None
+
+
+def test_a_scale_that_no_code_uses_has_no_layers_to_spare() -> None:
+    """MobileStyleGAN at 1024 has no code at 1024: every parameter still takes part."""
+    sizes = {8: 6, 16: 6, 32: 6}
+    predictor = CodePredictor(TINY, sizes, (4, 8, 8, 16, 16), code_width=12)
+    predictor(features(sizes)).square().sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in predictor.parameters())
+
+
+def test_new_codes_lie_near_the_mean() -> None:
+    torch.manual_seed(3)
+    sizes = {8: 6, 16: 6, 32: 6}
+    spread = float(CodePredictor(TINY, sizes, CODES, code_width=64)(features(sizes, 8)).detach().std())
+    assert 0.02 < spread < 0.5
+
+
+def test_offsets_come_from_the_features_of_their_place() -> None:
+    torch.manual_seed(3)
+    config = CodesConfig(widths=8, branch=(8, 8, 8, 8), offsets=(8, 16))
+    predictor = CodePredictor(config, {16: 6, 32: 5}, (4, 8, 16), 4, {4: 3, 8: 3, 16: 2})
+    inputs = features({16: 6, 32: 5})
+    assert all((offset == 0).all() for offset in predictor.predict_offsets(inputs).values())
+    for convolution in predictor.offsets.values():
+        torch.nn.init.normal_(convolution.weight)
+    offsets = predictor.predict_offsets(inputs)
+    assert {side: tuple(offset.shape) for side, offset in offsets.items()} == {8: (2, 3, 8, 8), 16: (2, 2, 16, 16)}
+    inputs[0][:, :, 12, 4] += 1
+    moved = predictor.predict_offsets(inputs)
+    changed = (moved[16] != offsets[16]).any(1)[0].nonzero()
+    assert changed.min(0).values.tolist() == [11, 3] and changed.max(0).values.tolist() == [13, 5]
+    changed = (moved[8] != offsets[8]).any(1)[0].nonzero()
+    assert changed.min(0).values.tolist() == [5, 1] and changed.max(0).values.tolist() == [7, 3]
+    with pytest.raises(ValueError, match="no offset is possible at 64x64"):
+        CodePredictor(replace(config, offsets=(64,)), {16: 6, 32: 5}, (4, 8, 16), 4, {64: 3})
+
+
+def test_impossible_configurations_are_refused() -> None:
+    with pytest.raises(ValueError, match="start at 16x16"):
+        CodePredictor(CodesConfig(), {8: 64, 16: 64}, CODES)
+    with pytest.raises(ValueError, match="2 scales"):
+        CodePredictor(CodesConfig(widths=(8, 8, 8), branch=(8, 8, 8)), {8: 64, 16: 64}, CODES)
+    with pytest.raises(ValueError, match="finest"):
+        CodesConfig(source="finest")
+    with pytest.raises(ValueError, match="pixel"):
+        CodesConfig(branch_per="pixel")
+
+
+def test_configurations_survive_json() -> None:
+    for config in (CodesConfig(), CodesConfig((3, 2), (4, 4), "resolution", "coarsest")):
+        assert CodesConfig.from_dict(json.loads(json.dumps(asdict(config)))) == config

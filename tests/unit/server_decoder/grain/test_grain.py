@@ -1,0 +1,278 @@
+"""The whole model: the paper's size, its ablations, the frozen generator, and weights without it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from codec_contract.errors import ModelError
+from server_decoder.generative_prior import GenerativePrior, Offsets, Synthesis
+from server_decoder.grain.code_predictor import CodesConfig
+from server_decoder.grain.fusion import FusionConfig
+from server_decoder.grain.grain import Grain, GrainConfig
+from server_decoder.grain.presets import PRESETS, paper_model
+from server_decoder.grain.prior_config import PriorConfig
+from server_decoder.grain.rrdb_decoder import DecoderConfig, Scale
+from server_decoder.grain.weights import load_trained, save_trained
+from server_decoder.mobile_stylegan.generator import MOBILE_STYLEGAN_256
+
+CONFIG = PRESETS["grain-smoke"]
+VARIANTS = {
+    "full": CONFIG,
+    "full, mobile": PRESETS["grain-smoke-mobile"],
+    "invertible only": replace(CONFIG, prior=None, codes=None, fusion=None),
+    "codes only": replace(CONFIG, fusion=None),
+    "codes only, one scale": replace(
+        CONFIG, fusion=None, codes=CodesConfig(widths=8, branch=(8, 8, 8, 8), source="coarsest")),
+    "image-level fusion": replace(CONFIG, fusion=FusionConfig(kind="pictures", head=(8,))),
+    "without invertible encoder": replace(CONFIG, encoder="area"),
+}
+
+
+@pytest.fixture(scope="module")
+def model() -> Grain:
+    torch.manual_seed(0)
+    return opened(Grain(CONFIG))
+
+
+@torch.no_grad()
+def opened(model: Grain) -> Grain:
+    """A model whose fusion has an effect, as after training."""
+    if model.fusion is not None:
+        torch.nn.init.normal_(model.fusion.to_rgb.weight, std=0.1)
+    return model
+
+
+def lrs(batch: int = 2) -> Tensor:
+    return torch.rand(batch, 3, 16, 16) * 2 - 1
+
+
+class PlainPrior(GenerativePrior):
+    """The smallest generator there is: every feature map is a linear picture of one code."""
+
+    def __init__(self, size: int = 64, code_resolutions: tuple[int, ...] = (4, 16, 64), code_width: int = 8) -> None:
+        super().__init__()
+        self.size, self.code_resolutions, self.code_width = size, code_resolutions, code_width
+        self.feature_channels = {4: 2, 8: 2, 16: 2, 32: 2, 64: 2}
+        self.linear = torch.nn.Linear(code_width, 5)
+        self.dropout = torch.nn.Dropout(0.5)  # tells whether the prior is in evaluation mode
+        self.register_buffer("mean_code", torch.full((code_width,), 3.0))
+
+    def map(self, z: Tensor) -> Tensor:
+        return z
+
+    def synthesize(self, codes: Tensor, noise: list[Tensor] | None, offsets: Offsets) -> Synthesis:
+        y = self.dropout(self.linear(codes.mean(1)))[:, :, None, None]
+        features = {size: y[:, :2].expand(-1, -1, size, size) for size in self.feature_channels}
+        return Synthesis(y[:, 2:].expand(-1, -1, self.size, self.size), features)
+
+
+@pytest.mark.parametrize(("lr", "parameters"), [(16, 82_265_557), (128, 75_569_173)])
+def test_the_papers_models_make_1024_and_have_the_papers_size(lr: int, parameters: int) -> None:
+    """82.27 M with the float encoder's 7.49 M at 16x16: [GRAIN] supplementary, Table 1."""
+    with torch.device("meta"):
+        model = Grain(paper_model(lr))
+    output = model.forward_all(torch.empty(2, 3, lr, lr, device="meta"))
+    assert output.final.shape == output.style.shape == (2, 3, 1024, 1024)
+    assert output.codes.shape == (2, 18, 512)
+    assert list(output.f_gen) == [4 * 2**i for i in range(9)]
+    assert sum(p.numel() for p in model.parameters()) + 7_493_187 == parameters
+    assert lr != 16 or abs(parameters / 82.27e6 - 1) < 0.01
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_variants_restore(name: str) -> None:
+    torch.manual_seed(1)
+    config = VARIANTS[name]
+    model, lr = opened(Grain(config)).eval(), lrs()
+    with torch.no_grad():
+        output = model.forward_all(lr)
+        assert torch.equal(model(lr), output.final)
+        alone = torch.cat([model(one[None]) for one in lr])
+    assert output.final.shape == (2, 3, 64, 64)
+    torch.testing.assert_close(alone, output.final, atol=1e-5, rtol=1e-4)
+    assert (output.codes is None) == (config.prior is None) == (output.style is None)
+    assert config.variant in name or name == "without invertible encoder" and config.variant == "full"
+
+
+def test_what_a_variant_shows() -> None:
+    torch.manual_seed(2)
+    lr = lrs()
+    with torch.no_grad():
+        invertible = Grain(VARIANTS["invertible only"]).forward_all(lr)
+        assert invertible.final is invertible.invertible and not invertible.f_gen
+        codes_only = Grain(VARIANTS["codes only"]).forward_all(lr)
+        assert codes_only.final is codes_only.style
+
+
+@pytest.mark.parametrize("name", ["full", "full, mobile", "image-level fusion"])
+def test_a_new_model_restores_what_the_invertible_decoder_does(name: str) -> None:
+    torch.manual_seed(3)
+    with torch.no_grad():
+        output = Grain(VARIANTS[name]).forward_all(lrs())
+    assert torch.equal(output.final, output.invertible)
+    assert not torch.equal(output.final, output.style)
+
+
+@pytest.mark.parametrize("name", ["full", "full, mobile", "image-level fusion"])
+def test_the_priors_gain_scales_what_the_fusion_takes_from_it(name: str) -> None:
+    torch.manual_seed(4)
+    model, lr = opened(Grain(VARIANTS[name])), lrs()
+    with torch.no_grad():
+        full, none = model.forward_all(lr), model.forward_all(lr, prior_gain=0.0)
+        f_gen = {size: torch.zeros_like(feature) for size, feature in none.f_gen.items()}
+        if name == "image-level fusion":
+            expected = none.invertible + model.fusion(none.invertible, torch.zeros_like(none.style))
+        else:
+            expected = none.invertible + model.fusion(none.f_inv, f_gen)
+    torch.testing.assert_close(none.final, expected)
+    assert torch.equal(none.style, full.style)
+    assert (full.final - none.final).abs().max() > 1e-3
+
+
+def test_codes_are_offsets_from_the_mean() -> None:
+    prior = PlainPrior()
+    config = replace(CONFIG, prior=PriorConfig("stylegan2", replace(CONFIG.prior.network, code_width=8)))
+    with pytest.raises(ModelError, match="10 codes, the one given has 64x64 and 3"):
+        Grain(config, prior)
+    prior.code_resolutions = config.prior.code_resolutions
+    model = Grain(config, prior)
+    with torch.no_grad():
+        for linear in model.codes.codes:
+            linear.weight.zero_()
+        assert torch.equal(model.forward_all(lrs()).codes, torch.full((2, 10, 8), 3.0))
+
+
+@pytest.mark.parametrize("name", ["full", "image-level fusion"])
+def test_the_generators_picture_can_be_the_base(name: str) -> None:
+    config = VARIANTS[name]
+    model = Grain(replace(config, fusion=replace(config.fusion, base="style"))).eval()
+    x = lrs()
+    with torch.no_grad():
+        output, faded = model.forward_all(x), model.forward_all(x, prior_gain=0.0)
+        assert torch.equal(output.final, output.style) and not torch.equal(output.final, output.invertible)
+        assert torch.equal(faded.final, faded.invertible)
+        opened(model)
+        assert not torch.equal(model.forward_all(x).final, output.style)
+    with pytest.raises(ValueError, match="unknown base of the fusion 'lr'"):
+        FusionConfig(base="lr")
+
+
+def test_offsets_join_what_the_codes_steer() -> None:
+    torch.manual_seed(5)
+    config = replace(CONFIG, codes=replace(CONFIG.codes, offsets=(8, 16)))
+    model = Grain(config).eval()
+    without = Grain(CONFIG, model.prior).eval()
+    state = {name: tensor for name, tensor in model.trained_state().items() if ".offsets." not in name}
+    without.load_trained_state(state)
+    x = lrs()
+    with torch.no_grad():
+        before, plain = model.forward_all(x), without.forward_all(x)
+        assert torch.equal(before.style, plain.style)  # zero in a new model
+        model.codes.offsets["16"].bias.fill_(0.25)
+        after = model.forward_all(x)
+    for side in (4, 8):
+        assert torch.equal(after.f_gen[side], plain.f_gen[side])
+    torch.testing.assert_close(after.f_gen[16], plain.f_gen[16] + 0.25)
+    assert (after.f_gen[32] - plain.f_gen[32]).abs().max() > 0.01
+    assert (after.style - plain.style).abs().max() > 0.001
+    assert torch.equal(after.codes, plain.codes)
+
+
+def test_offsets_of_another_shape_are_refused() -> None:
+    prior = PlainPrior()
+    codes = torch.zeros(1, 3, 8)
+    with pytest.raises(ModelError, match="offset at 16x16 has the shape"):
+        prior(codes, offsets={16: torch.zeros(1, 3, 16, 16)})
+    with pytest.raises(ModelError, match="offset at 128x128"):
+        prior(codes, offsets={128: torch.zeros(1, 2, 128, 128)})
+
+
+def test_the_prior_never_moves() -> None:
+    """[GRAIN] 3.5: the pretrained generator is fixed all the time; gradients pass through it to the codes."""
+    torch.manual_seed(5)
+    prior = PlainPrior(code_resolutions=CONFIG.prior.code_resolutions, code_width=32)
+    model = opened(Grain(CONFIG, prior)).train()
+    assert model.training and not prior.training and not prior.dropout.training
+    before = {name: tensor.clone() for name, tensor in prior.state_dict().items()}
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    model(lrs()).square().mean().backward()
+    optimizer.step()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in prior.state_dict().items())
+    assert all(p.grad is None for p in prior.parameters())
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.trainable_parameters("codes"))
+
+
+def test_trainable_parts(model: Grain) -> None:
+    count = {part: sum(p.numel() for p in model.trainable_parameters(part)) for part in ("decoder", "codes", "fusion")}
+    everything = model.trainable_parameters()
+    assert sum(count.values()) == sum(p.numel() for p in everything) and all(count.values())
+    assert not {id(p) for p in everything} & {id(p) for p in model.prior.parameters()}
+    with pytest.raises(ValueError, match="'prior'"):
+        model.trainable_parameters("prior")
+    with pytest.raises(ValueError, match="invertible only"):
+        Grain(VARIANTS["invertible only"]).trainable_parameters("fusion")
+
+
+def test_trained_weights_come_back_without_the_prior(model: Grain, tmp_path: Path) -> None:
+    path = save_trained(model, tmp_path / "grain.safetensors")
+    trained = sum(p.numel() for p in model.trainable_parameters())
+    assert path.stat().st_size < 2 * trained + 60_000  # float16; names and configuration
+    loaded = load_trained(path, model.prior)
+    assert loaded.config == CONFIG and loaded.prior is model.prior
+    state = loaded.state_dict()
+    for name, tensor in model.trained_state().items():
+        assert torch.equal(state[name], tensor.half().float()), name
+    with pytest.raises(FileExistsError):
+        save_trained(model, path)
+
+
+def test_wrong_weights_are_refused(model: Grain, tmp_path: Path) -> None:
+    state = model.trained_state()
+    with pytest.raises(ModelError, match=r"missing \['codes"):
+        model.load_trained_state({name: t for name, t in state.items() if not name.startswith("codes.")})
+    with pytest.raises(ModelError, match=r"unknown \['more'\]"):
+        model.load_trained_state({**state, "more": torch.zeros(1)})
+    with pytest.raises(ModelError, match=r"fusion\.to_rgb\.bias has the shape \[4\], expected \[3\]"):
+        model.load_trained_state({**state, "fusion.to_rgb.bias": torch.zeros(4)})
+    (tmp_path / "no.safetensors").write_bytes(b"not safetensors at all")
+    with pytest.raises(ModelError, match=r"no\.safetensors holds no trained GRAIN"):
+        load_trained(tmp_path / "no.safetensors")
+    huge = Grain(VARIANTS["invertible only"])
+    with torch.no_grad():
+        huge.decoder.conv_first.bias[0] = 1e6
+    with pytest.raises(ModelError, match=r"decoder\.conv_first\.bias"):
+        save_trained(huge, tmp_path / "huge.safetensors")
+
+
+def test_configurations_survive_json() -> None:
+    for config in (*PRESETS.values(), *VARIANTS.values()):
+        assert GrainConfig.from_dict(json.loads(json.dumps(config.as_dict()))) == config
+        assert GrainConfig.from_dict(json.loads(json.dumps(asdict(config)))) == config
+
+
+def test_impossible_configurations_are_refused() -> None:
+    decoder = DecoderConfig((Scale(16, 8), Scale(32, 8)))
+    with pytest.raises(ValueError, match="32x32, the prior of 64x64"):
+        replace(CONFIG, decoder=decoder)
+    with pytest.raises(ValueError, match="needs a code predictor"):
+        replace(CONFIG, codes=None)
+    with pytest.raises(ValueError, match="nothing to fuse"):
+        replace(CONFIG, prior=None, codes=None)
+    with pytest.raises(ValueError, match="finest fusion must be at 64"):
+        replace(CONFIG, fusion=FusionConfig(sizes=(16, 32), widths=(8, 8)))
+    with pytest.raises(ValueError, match="quantum"):
+        replace(CONFIG, encoder="quantum")
+    with pytest.raises(ValueError, match="unknown prior"):
+        PriorConfig.from_dict({"kind": "dcgan", "network": {}})
+    with pytest.raises(ValueError, match="StyleGAN2Config"):
+        PriorConfig("stylegan2", MOBILE_STYLEGAN_256)
+    with pytest.raises(ModelError, match="no prior"):
+        Grain(VARIANTS["invertible only"], PlainPrior())
+    with pytest.raises(ValueError, match="LRs are"):
+        paper_model(8)

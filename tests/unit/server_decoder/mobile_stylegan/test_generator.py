@@ -1,0 +1,272 @@
+"""MobileStyleGAN against formulas written the other way round, its codes, its noise, its files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from codec_contract.errors import ModelError
+from server_decoder.mobile_stylegan.generator import (
+    MOBILE_STYLEGAN_256,
+    MOBILE_STYLEGAN_1024,
+    MobileStyleGAN,
+    MobileStyleGANConfig,
+    StyledConv,
+    WaveletHead,
+    cut,
+    inverse_haar,
+    load_mobile_stylegan,
+    save_mobile_stylegan,
+)
+from server_decoder.mobile_stylegan.rgb_heads import fit_rgb_heads
+
+TINY = MobileStyleGANConfig(size=64, channel_base=256, channel_max=16, code_width=24, mapping_layers=2)
+
+
+def random_prior(config: MobileStyleGANConfig = TINY, seed: int = 0) -> MobileStyleGAN:
+    """Every parameter is random, noise strengths and biases too."""
+    torch.manual_seed(seed)
+    prior = MobileStyleGAN(config).eval().requires_grad_(False)
+    for parameter in prior.parameters():
+        parameter.add_(0.3 * torch.randn_like(parameter) / max(1, parameter[0].numel() if parameter.ndim else 1) ** 0.5)
+    prior.mean_code.normal_()
+    return prior
+
+
+def random_codes(prior: MobileStyleGAN, batch: int = 2, seed: int = 1) -> Tensor:
+    return torch.randn(batch, prior.code_count, prior.code_width, generator=torch.Generator().manual_seed(seed))
+
+
+def modulated(conv: nn.Conv2d, x: Tensor, style: Tensor) -> Tensor:
+    """Convolution of one picture with the weights of its own: the style scales them, not the activations."""
+    weight = conv.weight * (style[:, None, None, None] if conv.groups > 1 else style[None, :, None, None])
+    return F.conv2d(x, weight, conv.bias, padding=conv.padding, groups=conv.groups)
+
+
+def reference(prior: MobileStyleGAN, codes: Tensor) -> tuple[Tensor, dict[int, Tensor]]:
+    """One picture, from codes ``[L, C]``, layer by layer."""
+
+    def styled(layer: StyledConv, x: Tensor, code: Tensor) -> Tensor:
+        style = layer.affine.weight @ code + layer.affine.bias
+        if isinstance(layer.conv, nn.Conv2d):
+            x = modulated(layer.conv, x, style)
+        else:
+            pointwise = layer.conv.pointwise
+            x = F.conv2d(modulated(layer.conv.depthwise, x, style), pointwise.weight, pointwise.bias)
+        x = x + layer.noise_strength * layer.noise
+        return torch.where(x > 0, x, 0.2 * x)
+
+    def haar(bands: Tensor) -> Tensor:
+        quarter = bands.shape[1] // 4
+        ll, b1, b2, b3 = (bands[:, band * quarter : (band + 1) * quarter] for band in range(4))
+        one = torch.ones(2, 2)
+        rows, columns = torch.tensor([[1.0, 1], [-1, -1]]), torch.tensor([[1.0, -1], [1, -1]])
+        return 0.5 * (torch.kron(ll, one) + torch.kron(b1, rows) + torch.kron(b2, columns)
+                      + torch.kron(b3, rows * columns))
+
+    x = styled(prior.conv, prior.input, codes[0])
+    features = {4: x}
+    for index, block in enumerate(prior.blocks):
+        first, second = codes[1 + 2 * index], codes[2 + 2 * index]
+        x = haar(x * (block.affine.weight @ first + block.affine.bias)[None, :, None, None])
+        x = styled(block.conv2, styled(block.conv1, x, first), second)
+        features[x.shape[-1]] = x
+    if isinstance(prior.head, WaveletHead):
+        style = prior.head.affine.weight @ codes[-1] + prior.head.affine.bias
+        return haar(modulated(prior.head.conv, x, style)), features
+    return F.conv2d(x, prior.head.weight, prior.head.bias), features
+
+
+@pytest.mark.parametrize("head", ["wavelet", "rgb"])
+def test_equals_modulated_weights(head: str) -> None:
+    prior = random_prior(MobileStyleGANConfig(32, head, 256, 16, code_width=24, mapping_layers=2))
+    codes = random_codes(prior)
+    picture, features = prior(codes)
+    assert picture.shape == (2, 3, 32, 32)
+    for index in range(2):
+        wanted, wanted_features = reference(prior, codes[index])
+        torch.testing.assert_close(picture[index : index + 1], wanted, rtol=1e-4, atol=1e-5)
+        assert features.keys() == wanted_features.keys()
+        for resolution, feature in wanted_features.items():
+            torch.testing.assert_close(features[resolution][index : index + 1], feature, rtol=1e-4, atol=1e-5)
+    assert {resolution: feature.shape[1] for resolution, feature in features.items()} == prior.feature_channels
+
+
+def test_inverse_haar_undoes_the_transform() -> None:
+    picture = torch.randn(2, 3, 8, 6)
+    a, b, c, d = (picture[:, :, i::2, j::2] for i in (0, 1) for j in (0, 1))
+    bands = torch.cat([a + b + c + d, a + b - c - d, a - b + c - d, a - b - c + d], dim=1) / 2
+    torch.testing.assert_close(0.5 * inverse_haar(bands), picture)
+
+
+def test_mapping_normalizes_and_maps() -> None:
+    prior = random_prior()
+    z = torch.randn(3, TINY.code_width)
+    x = (z / z.square().mean(1, keepdim=True).sqrt()).numpy()
+    for layer in prior.mapping.layers:
+        x = x @ layer.weight.numpy().T + layer.bias.numpy()
+        x = np.where(x > 0, x, 0.2 * x) * np.sqrt(2)
+    np.testing.assert_allclose(prior.map(z).numpy(), x, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(prior.map(z), prior.map(7 * z))
+
+
+def test_sizes_of_the_published_network() -> None:
+    with torch.device("meta"):
+        whole, shorter = MobileStyleGAN(MOBILE_STYLEGAN_1024), MobileStyleGAN(MOBILE_STYLEGAN_256)
+    assert whole.code_resolutions == (4, 8, 8, 16, 16, 32, 32, 64, 64, 128, 128, 256, 256, 512, 512, 512)
+    assert shorter.code_resolutions == whole.code_resolutions[:13] and shorter.code_count == 13
+    assert whole.feature_channels == {4: 512, 8: 512, 16: 512, 32: 512, 64: 512, 128: 256, 256: 128, 512: 64}
+    # With 699,024 numbers of constant noise these are the 8.0 M of the wheel's synthesis network.
+    synthesis = sum(p.numel() for name, p in whole.named_parameters() if not name.startswith("mapping"))
+    assert synthesis == 7_306_395 and sum(p.numel() for p in whole.mapping.parameters()) == 8 * (512 * 512 + 512)
+    assert isinstance(shorter.head, nn.Conv2d) and shorter.head.weight.shape == (3, 128, 1, 1)
+
+
+def test_each_code_steers_its_resolution_and_finer_ones() -> None:
+    prior = random_prior()
+    codes = random_codes(prior, 1)
+    picture, features = prior(codes)
+    for index, steered in enumerate(prior.code_resolutions):
+        changed = codes.clone()
+        changed[:, index] += 1
+        other_picture, other = prior(changed)
+        assert (other_picture - picture).abs().max() > 1e-3
+        for resolution, feature in features.items():
+            same = torch.equal(other[resolution], feature)
+            is_head = index == prior.code_count - 1
+            assert same == (resolution < steered or is_head), (index, resolution)
+
+
+def test_noise_is_the_stored_one_unless_given() -> None:
+    prior = random_prior()
+    codes = random_codes(prior)
+    stored = [module.noise for module in prior.modules() if isinstance(module, StyledConv)]
+    picture = prior(codes).picture
+    torch.testing.assert_close(prior(codes, stored).picture, picture, rtol=0, atol=0)
+    per_picture = [torch.cat([noise, torch.zeros_like(noise)]) for noise in stored]
+    mixed = prior(codes, per_picture).picture
+    torch.testing.assert_close(mixed[0], picture[0])
+    assert (mixed[1] - picture[1]).abs().max() > 1e-3
+    with pytest.raises(ModelError, match="7 noise inputs, got 2"):
+        prior(codes, stored[:2])
+
+
+def test_wrong_codes_and_configurations() -> None:
+    prior = random_prior()
+    with pytest.raises(ModelError, match=r"\[batch, 8, 24\].*got \[2, 24\]"):
+        prior(torch.zeros(2, 24))
+    with pytest.raises(ModelError, match="cannot cut this generator to 64x64.*8, 16, 32"):
+        TINY.cut(64)
+    for wrong in ({"size": 8}, {"size": 48}, {"head": "xyz"}, {"channel_base": 64, "size": 64}):
+        with pytest.raises(ValueError, match="got|unknown head"):
+            MobileStyleGANConfig(**{"channel_max": 16, **wrong})  # type: ignore[arg-type]
+
+
+def test_gradients_with_respect_to_codes() -> None:
+    """Frozen inside GRAIN, the prior still has to pass gradients on; some of its operations work in place."""
+    prior = random_prior(MobileStyleGANConfig(16, "wavelet", 256, 8, code_width=4, mapping_layers=1)).double()
+    codes = random_codes(prior, 1).double().requires_grad_()
+    assert torch.autograd.gradcheck(lambda codes: prior(codes).picture.sum((2, 3)), (codes,), atol=1e-6)
+
+
+def test_bfloat16_autocast_stays_near() -> None:
+    prior = random_prior().to(memory_format=torch.channels_last)
+    codes = random_codes(prior)
+    picture, features = prior(codes)
+    with torch.autocast("cpu", torch.bfloat16):
+        low, low_features = prior(codes)
+    assert low_features[32].dtype == torch.bfloat16
+    assert low_features[32].is_contiguous(memory_format=torch.channels_last)
+    assert (low.float() - picture).square().mean() < 1e-3 * picture.square().mean()
+
+
+def test_file_round_trip_and_cut(tmp_path: Path) -> None:
+    prior = random_prior()
+    heads = {16: nn.Conv2d(16, 3, 1), 32: nn.Conv2d(8, 3, 1)}
+    path = save_mobile_stylegan(prior, tmp_path / "prior.safetensors", heads, {"licence": "none"})
+    codes = random_codes(prior)
+    whole = load_mobile_stylegan(path, TINY)
+    assert not whole.training and not any(parameter.requires_grad for parameter in whole.parameters())
+    torch.testing.assert_close(whole(codes).picture, prior(codes).picture, rtol=0, atol=0)
+    torch.testing.assert_close(whole.mean_code, prior.mean_code, rtol=0, atol=0)
+
+    shorter = load_mobile_stylegan(path, TINY.cut(16), cut_to=16)
+    assert shorter.size == 16 and shorter.code_resolutions == (4, 8, 8, 16, 16)
+    features = prior(codes).features[16]
+    picture, cut_features = shorter(codes[:, :5])
+    torch.testing.assert_close(cut_features[16], features, rtol=0, atol=0)
+    torch.testing.assert_close(picture, heads[16](features))
+    torch.testing.assert_close(cut(prior, 16, heads[16])(codes[:, :5]).picture, picture, rtol=0, atol=0)
+
+    again = save_mobile_stylegan(shorter, tmp_path / "cut.safetensors")
+    torch.testing.assert_close(load_mobile_stylegan(again)(codes[:, :5]).picture, picture, rtol=0, atol=0)
+    with pytest.raises(FileExistsError, match="--force"):
+        save_mobile_stylegan(prior, path)
+
+
+def test_files_that_do_not_fit(tmp_path: Path) -> None:
+    path = save_mobile_stylegan(random_prior(), tmp_path / "prior.safetensors", {32: nn.Conv2d(8, 3, 1)})
+    with pytest.raises(ModelError, match="no RGB head at 16x16; it has heads at 32"):
+        load_mobile_stylegan(path, cut_to=16)
+    with pytest.raises(ModelError, match="expected .*size=32.*cut_to=32"):
+        load_mobile_stylegan(path, TINY.cut(32))
+    (tmp_path / "short").write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ModelError, match="cannot be read"):
+        load_mobile_stylegan(tmp_path / "short")
+    save_file({"input": torch.zeros(1)}, tmp_path / "other")
+    with pytest.raises(ModelError, match="edgegrain prior fetch"):
+        load_mobile_stylegan(tmp_path / "other")
+    header = {"format": "edgegrain-mobile-stylegan-1", "config": '{"size": 64}'}
+    save_file({"input": torch.zeros(1)}, tmp_path / "empty", header)
+    with pytest.raises(ModelError, match="does not fit the sizes in its header"):
+        load_mobile_stylegan(tmp_path / "empty")
+    save_file({"input": torch.zeros(1)}, tmp_path / "wild", header | {"config": '{"sise": 64}'})
+    with pytest.raises(ModelError, match="sise"):
+        load_mobile_stylegan(tmp_path / "wild")
+
+
+def test_fitted_heads_are_the_least_squares_solution() -> None:
+    prior = random_prior()
+    heads = fit_rgb_heads(prior, (8, 32), pictures=6, seed=3)
+    rng = np.random.default_rng(3)
+    residuals: dict[int, list[Tensor]] = {8: [], 32: []}
+    columns: dict[int, list[Tensor]] = {8: [], 32: []}
+    for _ in range(6):
+        z = torch.from_numpy(rng.standard_normal((1, 24), dtype=np.float32))
+        codes = prior.truncate(prior.broadcast(prior.map(z)), float(rng.uniform(0.5, 1)))
+        picture, features = prior(codes)
+        for size, head in heads.items():
+            residuals[size].append(head(features[size]) - F.interpolate(picture, size=(size, size), mode="area"))
+            columns[size].append(features[size])
+    for size in heads:
+        error, feature = torch.cat(residuals[size]).flatten(2), torch.cat(columns[size]).flatten(2)
+        correlation = torch.einsum("ncp,nkp->kc", feature, error) / (feature.norm() * error.norm())
+        assert correlation.abs().max() < 1e-3 and error.mean((0, 2)).abs().max() < 1e-4  # nothing linear is left
+
+
+def test_exports_with_a_dynamic_batch(tmp_path: Path) -> None:
+    class Outputs(nn.Module):
+        def __init__(self, prior: MobileStyleGAN) -> None:
+            super().__init__()
+            self.prior = prior
+
+        def forward(self, codes: Tensor) -> tuple[Tensor, Tensor]:
+            picture, features = self.prior(codes)
+            return picture, features[16]
+
+    prior = random_prior(MobileStyleGANConfig(32, "wavelet", 256, 16, code_width=24, mapping_layers=1))
+    torch.onnx.export(
+        Outputs(prior).eval(), (random_codes(prior, 2),), tmp_path / "prior.onnx", dynamo=True, verbose=False,
+        input_names=["codes"], dynamic_shapes={"codes": {0: torch.export.Dim("batch")}})
+    session = onnxruntime.InferenceSession(tmp_path / "prior.onnx")
+    for batch in (1, 3):
+        codes = random_codes(prior, batch, seed=batch)
+        for made, wanted in zip(session.run(None, {"codes": codes.numpy()}), Outputs(prior)(codes), strict=True):
+            np.testing.assert_allclose(made, wanted.numpy(), rtol=1e-4, atol=1e-5)

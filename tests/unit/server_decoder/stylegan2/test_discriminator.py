@@ -1,0 +1,98 @@
+"""StyleGAN2's discriminator: size, scores, groups, gradients of gradients."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from codec_contract.errors import ModelError
+from server_decoder.stylegan2.discriminator import Discriminator, DiscriminatorBlock
+from server_decoder.stylegan2.synthesis import CONFIG_F_1024, StyleGAN2Config
+
+TINY = StyleGAN2Config(32, channel_base=128, channel_max=12)
+
+
+def test_configuration_f_at_1024_has_the_published_number_of_parameters() -> None:
+    channels = (32, 64, 128, 256, 512, 512, 512, 512, 512)
+    expected = 3 * 32 + 32
+    for inputs, outputs in zip(channels, channels[1:], strict=False):
+        expected += 9 * inputs**2 + inputs + 9 * inputs * outputs + outputs + inputs * outputs
+    expected += 9 * 513 * 512 + 512 + 16 * 512 * 512 + 512 + 512 + 1
+    with torch.device("meta"):
+        discriminator = Discriminator(CONFIG_F_1024)
+        assert discriminator(torch.empty(4, 3, 1024, 1024)).shape == (4,)
+    assert sum(parameter.numel() for parameter in discriminator.parameters()) == expected == 29_012_513
+
+
+def test_blocks_keep_the_variance() -> None:
+    torch.manual_seed(0)
+    block = DiscriminatorBlock(32, 48)
+    # Smooth input, as features are: the low-pass filter takes most of white noise away.
+    x = torch.nn.functional.interpolate(torch.randn(4, 32, 8, 8), scale_factor=4, mode="bicubic")
+    with torch.no_grad():
+        y = block(x)
+    assert y.shape == (4, 48, 16, 16)
+    assert 0.5 < float(y.square().mean() / x.square().mean()) < 1.5
+
+
+def test_scores_know_the_group_but_not_the_order() -> None:
+    torch.manual_seed(0)
+    discriminator = Discriminator(TINY)
+    pictures = torch.rand(4, 3, 32, 32) * 2 - 1
+    with torch.no_grad():
+        scores = discriminator(pictures)
+        shuffled = discriminator(pictures[[2, 0, 3, 1]])
+        alike = discriminator(pictures[:1].expand(4, -1, -1, -1))
+    assert scores.std() > 1e-3
+    torch.testing.assert_close(shuffled, scores[[2, 0, 3, 1]], rtol=1e-4, atol=1e-5)
+    assert abs(float(alike[0] - scores[0])) > 1e-5  # no deviation in a batch of equal pictures, and it notices
+
+
+@pytest.mark.parametrize("batch", [1, 4, 5])
+def test_r1_reaches_every_weight(batch: int) -> None:
+    torch.manual_seed(0)
+    discriminator = Discriminator(TINY)
+    pictures = torch.randn(batch, 3, 32, 32, requires_grad=True)
+    gradient, = torch.autograd.grad(discriminator(pictures).sum(), pictures, create_graph=True)
+    gradient.square().sum((1, 2, 3)).mean().backward()
+    for name, parameter in discriminator.named_parameters():
+        if name.endswith("weight"):
+            assert parameter.grad is not None and parameter.grad.isfinite().all() and parameter.grad.any(), name
+
+
+def test_r1_is_differentiated_correctly() -> None:
+    torch.manual_seed(0)
+    discriminator = Discriminator(StyleGAN2Config(8, channel_base=16, channel_max=3)).double()
+    pictures = torch.randn(2, 3, 8, 8, dtype=torch.float64, requires_grad=True)
+    gradient, = torch.autograd.grad(discriminator(pictures).sum(), pictures, create_graph=True)
+    penalty = gradient.square().sum()
+    weight = discriminator.blocks[0].conv2.weight
+    analytic, = torch.autograd.grad(penalty, weight)
+    step = 1e-5
+    values = []
+    for sign in (1, -1):
+        with torch.no_grad():
+            weight[1, 1, 0, 1] += sign * step
+        gradient, = torch.autograd.grad(discriminator(pictures).sum(), pictures)
+        values.append(gradient.square().sum())
+        with torch.no_grad():
+            weight[1, 1, 0, 1] -= sign * step
+    numeric = (values[0] - values[1]) / (2 * step)
+    assert numeric.abs() > 1e-6
+    torch.testing.assert_close(analytic[1, 1, 0, 1], numeric, rtol=1e-5, atol=1e-9)
+
+
+def test_pictures_of_another_size_are_refused() -> None:
+    with pytest.raises(ModelError, match=r"\[batch, 3, 32, 32\], got \[2, 3, 64, 64\]"):
+        Discriminator(TINY)(torch.zeros(2, 3, 64, 64))
+
+
+def test_autocast_scores_stay_close() -> None:
+    torch.manual_seed(0)
+    discriminator = Discriminator(TINY)
+    pictures = torch.randn(4, 3, 32, 32)
+    with torch.no_grad():
+        exact = discriminator(pictures)
+        with torch.autocast("cpu", torch.bfloat16):
+            scores = discriminator(pictures)
+    assert (scores.float() - exact).abs().max() < 0.1 * max(1, float(exact.abs().max()))

@@ -1,0 +1,271 @@
+"""StyleGAN2's generator: sizes, features, cuts, noise, truncation, style mixing, gradients, ONNX."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from dataclasses import asdict, replace
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from codec_contract.errors import ModelError
+from server_decoder.generative_prior import GenerativePrior
+from server_decoder.stylegan2.synthesis import (
+    CONFIG_F_256,
+    CONFIG_F_1024,
+    PRESETS,
+    TINY_64,
+    StyleGAN2,
+    StyleGAN2Config,
+    mix_styles,
+)
+
+TINY = StyleGAN2Config(32, channel_base=128, channel_max=12, code_width=16, mapping_layers=3)
+
+
+def parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def trained(config: StyleGAN2Config = TINY, seed: int = 0) -> StyleGAN2:
+    """A generator whose biases and noise strengths have left zero, as after training."""
+    torch.manual_seed(seed)
+    generator = StyleGAN2(config).eval()
+    with torch.no_grad():
+        for name, parameter in generator.named_parameters():
+            if name.endswith(("bias", "noise_strength")):
+                parameter.add_(0.3 * torch.randn(parameter.shape))
+    generator.measure_mean_code(1000)
+    return generator
+
+
+@pytest.fixture(scope="module")
+def tiny() -> GenerativePrior:
+    return trained()
+
+
+def codes_for(prior: GenerativePrior, batch: int, seed: int = 1) -> Tensor:
+    """Another code for every layer."""
+    z = torch.randn(batch * prior.code_count, prior.code_width, generator=torch.Generator().manual_seed(seed))
+    with torch.no_grad():
+        return prior.map(z).reshape(batch, prior.code_count, -1)
+
+
+def test_configuration_f_at_1024_has_the_published_number_of_parameters() -> None:
+    width = 512
+    channels = dict(zip((4, 8, 16, 32, 64, 128, 256, 512, 1024), (512,) * 5 + (256, 128, 64, 32), strict=True))
+    expected = 8 * (width * width + width) + 4 * 4 * 512  # mapping, constant
+    before = 512
+    for resolution, count in channels.items():
+        for inputs in ((before,) if resolution == 4 else (before, count)):
+            expected += 9 * inputs * count + count + 1 + (width + 1) * inputs  # weight, bias, noise, modulation
+        expected += 3 * count + 3 + (width + 1) * count  # toRGB
+        before = count
+    with torch.device("meta"):
+        generator = StyleGAN2(CONFIG_F_1024)
+    assert generator.feature_channels == channels
+    assert parameters(generator) == expected == 30_370_060
+    # The whole GRAIN model: encoder, decoder, code predictor, fusion as the paper's tables and code give them.
+    assert abs(7_493_187 + 9_300_163 + 34_053_000 + 1_049_000 + parameters(generator) - 82.27e6) < 0.01e6
+
+
+def test_the_full_size_gives_a_picture_and_features_at_nine_resolutions() -> None:
+    with torch.device("meta"):
+        picture, features = StyleGAN2(CONFIG_F_1024)(torch.empty(2, 18, 512))
+    assert picture.shape == (2, 3, 1024, 1024)
+    assert {side: tuple(f.shape) for side, f in features.items()} == {
+        side: (2, count, side, side)
+        for side, count in {4: 512, 8: 512, 16: 512, 32: 512, 64: 512, 128: 256, 256: 128, 512: 64, 1024: 32}.items()}
+
+
+def test_presets_are_what_their_names_say() -> None:
+    assert [config.size for config in PRESETS.values()] == [1024, 512, 256, 64]
+    assert PRESETS["stylegan2-1024"].cut(256) == CONFIG_F_256
+    with torch.device("meta"):
+        assert StyleGAN2(CONFIG_F_256).code_count == 14
+        assert parameters(StyleGAN2(TINY_64)) < 200_000
+    assert StyleGAN2Config.from_dict(asdict(TINY)) == TINY
+    for size in (4, 48, 0):
+        with pytest.raises(ValueError, match="power of two"):
+            StyleGAN2Config(size)
+
+
+def test_every_code_has_the_resolution_it_steers(tiny: StyleGAN2) -> None:
+    assert tiny.code_resolutions == (4, 8, 8, 16, 16, 32, 32, 32)
+    codes = codes_for(tiny, 1)
+    with torch.no_grad():
+        base = tiny(codes)
+        for index, resolution in enumerate(tiny.code_resolutions):
+            other = codes.clone()
+            other[:, index] = codes_for(tiny, 1, seed=2)[:, index]
+            picture, features = tiny(other)
+            changed = [side for side in features if not torch.equal(features[side], base.features[side])]
+            assert changed == ([] if index == 7 else [side for side in (4, 8, 16, 32) if side >= resolution])
+            assert (picture - base.picture).abs().max() > 1e-3
+
+
+def test_the_picture_is_the_sum_of_what_to_rgb_makes_of_the_features(tiny: StyleGAN2) -> None:
+    codes = codes_for(tiny, 2)
+    with torch.no_grad():
+        picture, features = tiny(codes)
+        total = torch.zeros(2, 3, 2, 2)
+        for index, feature in enumerate(features.values()):
+            layer = tiny.to_rgb[index]
+            style = layer.conv.modulation(codes[:, 2 * index + 1])
+            weight = layer.conv.weight[:, :, 0, 0] / feature.shape[1] ** 0.5
+            rgb = torch.einsum("oi,bi,bihw->bohw", weight, style, feature) + layer.bias.view(3, 1, 1)
+            total = upsampled(total) + rgb
+    torch.testing.assert_close(picture, total, rtol=1e-4, atol=1e-5)
+
+
+def upsampled(x: Tensor) -> Tensor:
+    """Bilinear interpolation of a picture with zeros around it."""
+    return F.interpolate(F.pad(x, (1, 1, 1, 1)), scale_factor=2, mode="bilinear")[..., 2:-2, 2:-2]
+
+
+def test_a_cut_generator_makes_the_same_features_and_the_picture_there(tiny: StyleGAN2) -> None:
+    cut = StyleGAN2(TINY.cut(16))
+    state = {name: tensor for name, tensor in tiny.state_dict().items() if name in cut.state_dict()}
+    cut.load_state_dict(state)
+    codes = codes_for(tiny, 2)
+    with torch.no_grad():
+        whole, part = tiny(codes), cut(codes[:, :cut.code_count])
+        finest = tiny.to_rgb[-1](whole.features[32], codes[:, 7])
+    assert list(part.features) == [4, 8, 16]
+    for side, feature in part.features.items():
+        assert torch.equal(feature, whole.features[side])
+    torch.testing.assert_close(upsampled(part.picture) + finest, whole.picture, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ModelError, match="8, 16, 32"):
+        TINY.cut(64)
+
+
+def test_noise_is_constant_unless_given_and_repeatable_by_seed(tiny: StyleGAN2) -> None:
+    codes = codes_for(tiny, 2)
+    first = tiny.random_noise(2, torch.Generator().manual_seed(5))
+    again = tiny.random_noise(2, torch.Generator().manual_seed(5))
+    assert [tuple(noise.shape) for noise in first] == [
+        (2, 1, side, side) for side in (4, 8, 8, 16, 16, 32, 32)]
+    with torch.no_grad():
+        assert torch.equal(tiny(codes).picture, tiny(codes).picture)
+        assert torch.equal(tiny(codes, first).picture, tiny(codes, again).picture)
+        assert not torch.equal(tiny(codes, first).picture, tiny(codes).picture)
+        assert torch.equal(tiny(codes, [layer.noise for layer in tiny.layers]).picture, tiny(codes).picture)
+
+
+def test_pictures_of_a_batch_do_not_touch_each_other(tiny: StyleGAN2) -> None:
+    codes, noise = codes_for(tiny, 3), tiny.random_noise(3)
+    with torch.no_grad():
+        together = tiny(codes, noise).picture
+        for index in range(3):
+            alone = tiny(codes[index:index + 1], [values[index:index + 1] for values in noise]).picture[0]
+            torch.testing.assert_close(together[index], alone, rtol=1e-4, atol=1e-5)
+
+
+def test_truncation_pulls_towards_the_mean_of_w(tiny: StyleGAN2) -> None:
+    with torch.no_grad():
+        w = tiny.map(torch.randn(4000, 16, generator=torch.Generator().manual_seed(9)))
+    spread = (w - tiny.mean_code).square().sum(1)
+    assert (w.mean(0) - tiny.mean_code).square().sum() < 0.01 * spread.mean()
+    torch.testing.assert_close((tiny.truncate(w, 0.5) - tiny.mean_code).square().sum(1), spread / 4)
+    assert torch.equal(tiny.truncate(tiny.broadcast(w), 0.0)[3, 2], tiny.mean_code)
+    torch.testing.assert_close(tiny.truncate(w, 1.0), w)
+
+
+def test_style_mixing_takes_coarse_codes_from_one_and_fine_ones_from_the_other(tiny: StyleGAN2) -> None:
+    coarse, fine = codes_for(tiny, 2, seed=3), codes_for(tiny, 2, seed=4)
+    mixed = mix_styles(coarse, fine, 3)
+    assert torch.equal(mixed, torch.cat([coarse[:, :3], fine[:, 3:]], 1))
+    with torch.no_grad():
+        features, expected = tiny(mixed).features, tiny(coarse).features
+    assert torch.equal(features[8], expected[8])
+    assert not torch.equal(features[16], expected[16])
+    each = mix_styles(coarse, fine, torch.tensor([0, 8]))
+    assert torch.equal(each, torch.stack([fine[0], coarse[1]]))
+    with pytest.raises(ModelError, match=r"\[2, 8, 16\] and \[1, 8, 16\]"):
+        mix_styles(coarse, fine[:1], 3)
+
+
+def test_codes_and_noise_of_another_shape_are_refused(tiny: StyleGAN2) -> None:
+    codes = codes_for(tiny, 2)
+    with pytest.raises(ModelError, match=r"\[batch, 8, 16\].*got \[2, 7, 16\]"):
+        tiny(codes[:, :7])
+    with pytest.raises(ModelError, match="7 noise inputs, got 2"):
+        tiny(codes, tiny.random_noise(2)[:2])
+    with pytest.raises(ModelError, match=r"noise 0 .*\[2, 1, 4, 4\].*got \[3, 1, 4, 4\]"):
+        tiny(codes, tiny.random_noise(3))
+
+
+def test_mapping_starts_with_codes_of_unit_size_and_ignores_the_length_of_z() -> None:
+    torch.manual_seed(0)
+    generator = StyleGAN2(replace(TINY, code_width=256, mapping_layers=8))
+    z = torch.randn(64, 256)
+    with torch.no_grad():
+        w = generator.map(z)
+        torch.testing.assert_close(generator.map(7 * z), w)
+    assert 0.7 < float(w.square().mean().sqrt()) < 1.4
+    # Two orders of magnitude slower: a parameter is divided by the rate that multiplies it in use.
+    assert abs(float(generator.mapping.layers[3].weight.detach().std()) - 100) < 2
+
+
+def test_path_length_regularization_reaches_the_synthesis_weights(tiny: StyleGAN2) -> None:
+    generator = trained(seed=3)
+    codes = codes_for(generator, 2).requires_grad_(True)
+    picture = generator(codes).picture
+    direction = torch.randn(picture.shape, generator=torch.Generator().manual_seed(0)) / 32  # [StyleGAN2] Section 3.2
+    gradient, = torch.autograd.grad((picture * direction).sum(), codes, create_graph=True)
+    lengths = gradient.square().sum(2).mean(1).sqrt()
+    assert (lengths > 0).all()
+    lengths.square().sum().backward()
+    for name, parameter in generator.named_parameters():
+        if name.startswith(("layers", "to_rgb")) and name.endswith("weight"):
+            assert parameter.grad is not None and parameter.grad.isfinite().all() and parameter.grad.any(), name
+
+
+def test_autocast_gives_float32_pictures_near_the_exact_ones(tiny: StyleGAN2) -> None:
+    codes = codes_for(tiny, 2)
+    with torch.no_grad():
+        exact = tiny(codes).picture
+        with torch.autocast("cpu", torch.bfloat16):
+            z_codes = tiny.map(torch.zeros(1, 16) + 1)
+            picture, features = tiny(codes)
+    assert z_codes.dtype == picture.dtype == torch.float32
+    assert {feature.dtype for feature in features.values()} == {torch.bfloat16}
+    assert (picture - exact).abs().max() < 0.05 * exact.abs().max()
+
+
+class Everything(nn.Module):
+    """Latent and codes in, code, picture and a feature out, as tensors."""
+
+    def __init__(self, prior: StyleGAN2) -> None:
+        super().__init__()
+        self.prior = prior
+
+    def forward(self, z: Tensor, codes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        picture, features = self.prior(codes)
+        return self.prior.map(z), picture, features[16]
+
+
+def test_onnx_computes_the_same_for_any_batch(tiny: StyleGAN2) -> None:
+    batch = torch.export.Dim("batch", min=1, max=64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            Everything(tiny).eval(), (torch.zeros(2, 16), codes_for(tiny, 2)), dynamo=True, opset_version=18,
+            verbose=False, input_names=["z", "codes"], dynamic_shapes={"z": {0: batch}, "codes": {0: batch}})
+    assert program is not None
+    file = io.BytesIO()
+    program.save(file)
+    session = onnxruntime.InferenceSession(file.getvalue(), providers=["CPUExecutionProvider"])
+    for size in (1, 3):
+        z, codes = torch.randn(size, 16), codes_for(tiny, size, seed=size)
+        with torch.no_grad():
+            wanted = Everything(tiny)(z, codes)
+        got = session.run(None, {"z": z.numpy(), "codes": codes.numpy()})
+        for a, b in zip(got, wanted, strict=True):
+            assert a.shape == tuple(b.shape)
+            assert np.abs(a - b.numpy()).max() <= 1e-4

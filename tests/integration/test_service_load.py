@@ -22,7 +22,7 @@ from tests.tiny_bundle import convolutional_decoder, write_tiny_bundle
 @pytest.fixture(scope="module")
 def load_module(repository: Path) -> Iterator[Callable[[str], ModuleType]]:
     """Imports ``benchmarks/<name>.py``, which imports its neighbours."""
-    folder = str(repository / "benchmarks")
+    folder = str(repository / "benchmarks" / "speed")
     sys.path.insert(0, folder)
 
     def load(name: str) -> ModuleType:

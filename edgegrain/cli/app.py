@@ -26,6 +26,7 @@ from edgegrain.cli import (
     metrics,
     models,
     prior,
+    publish,
     restore,
     retouch,
     serve,
@@ -109,4 +110,5 @@ application.command("doctor")(doctor.doctor)
 application.command("demo")(demo.demo)
 application.add_typer(align.align, name="align")
 application.add_typer(prior.prior, name="prior")
+application.add_typer(publish.publish, name="publish")
 application.add_typer(metrics.metrics, name="metrics")

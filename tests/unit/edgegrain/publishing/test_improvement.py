@@ -1,4 +1,4 @@
-"""Whether a decoder may replace another: its figures come from its own pictures, and every rule refuses by itself."""
+"""Compare the scores of decoders: they come from their own pictures, and every rule refuses by itself."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_figures_come_from_what_the_decoder_restores() -> None:
     assert figures.lpips_without_prior is None
 
 
-def test_a_generator_is_also_measured_in_silence() -> None:
+def test_a_generator_is_also_measured_with_its_features_at_zero() -> None:
     torch.manual_seed(0)
     decoder = Grain(PRESETS["grain-smoke"]).eval()
     assert decoder.fusion is not None

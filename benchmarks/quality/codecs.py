@@ -5,7 +5,7 @@
 
 Bundles that send LRs of one size are a group. Beside each group stand the bicubic LR of that size, sent in the same
 payload and enlarged bicubically, and the classical codecs, which may use as many bytes as the group's largest payload
-of each picture. All goes into a journal: when a bundle joins later, only what it changes is measured.
+of each picture. All goes into a cache: when a bundle joins later, only what it changes is measured.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from codec_contract.errors import EdgegrainError
 from codec_contract.files import write_atomically
 from codec_contract.payload import encode_payload
 from edgegrain.evaluation.classical_codecs import Thoroughness, library_versions
-from edgegrain.evaluation.evaluator import EvaluationConfig, Evaluator, judged_by, original_of, weights_id
-from edgegrain.evaluation.result_cache import Journal
+from edgegrain.evaluation.evaluator import EvaluationConfig, Evaluator, metrics_key, original_of, weights_id
+from edgegrain.evaluation.result_cache import ResultCache
 from edgegrain.evaluation.results import (
     CLASSICAL_BY_LPIPS,
     CLASSICAL_BY_PSNR,
@@ -43,7 +43,7 @@ from edgegrain.evaluation.results import (
     row_from,
 )
 from edgegrain.metrics.metric_weights import find_weights
-from edgegrain.metrics.picture_metrics import Judge
+from edgegrain.metrics.picture_metrics import Metrics
 from edgegrain.metrics.psnr_ssim import Picture
 from edgegrain.pictures.packed import list_pictures
 from edgegrain.publishing.model_card import COLUMNS
@@ -84,13 +84,13 @@ class Group:
 
 
 class SideBySide:
-    """Groups of bundles and their judge.
+    """Groups of bundles and their metrics.
 
     Args:
         codecs: the bundles.
-        judge: opened on the weights that ``weights_id`` stands for.
+        metrics: opened on the weights that ``weights_id`` stands for.
         weights_id: as for `Evaluator`.
-        journal: where results are kept.
+        cache: where results are kept.
         thoroughness: of the search among classical codecs.
         side: of the originals, in pixels; 0: the first bundle's.
 
@@ -98,16 +98,16 @@ class SideBySide:
         EdgegrainError: no bundle, or a side that an LR does not divide.
     """
 
-    def __init__(self, codecs: Sequence[Codec], judge: Judge, weights_id: str, journal: Journal,
+    def __init__(self, codecs: Sequence[Codec], metrics: Metrics, weights_id: str, cache: ResultCache,
                  thoroughness: Thoroughness = "fast", side: int = 0) -> None:
         if not codecs:
             raise EdgegrainError("name at least one bundle")
         self.side = side or codecs[0].bundle.hr
-        self._judge, self._journal, self._judged_by = judge, journal, judged_by(judge, weights_id)
+        self._metrics, self._cache, self._metrics_key = metrics, cache, metrics_key(metrics, weights_id)
         alone, contest = EvaluationConfig(None, side=self.side), EvaluationConfig(thoroughness, side=self.side)
-        self._alone = {codec.bundle.id: Evaluator(codec, judge, weights_id, journal, alone) for codec in codecs}
+        self._alone = {codec.bundle.id: Evaluator(codec, metrics, weights_id, cache, alone) for codec in codecs}
         self.groups = tuple(_groups(codecs, self.side))
-        self._contests = {group.lr: Evaluator(group.codecs[0], judge, weights_id, journal, contest)
+        self._contests = {group.lr: Evaluator(group.codecs[0], metrics, weights_id, cache, contest)
                           for group in self.groups}
 
     def picture(self, path: Path) -> dict[int, PictureResult]:
@@ -128,16 +128,16 @@ class SideBySide:
     def _bicubic(self, original: Picture, group: Group) -> Row:
         manifest = load_manifest(group.codecs[0].bundle.folder)
         key = {"kind": "bicubic", "lr": group.lr, "contract": manifest.lr_contract_id.hex(),
-               "pixels": hashlib.sha256(original.tobytes()).hexdigest(), **self._judged_by}
+               "pixels": hashlib.sha256(original.tobytes()).hexdigest(), **self._metrics_key}
 
         def measure() -> dict[str, Any]:
             lr, restored = bicubic_pair(original, self.side // group.lr)
             payload = encode_payload(lr, contract_id=manifest.lr_contract_id, tables=coder_tables(manifest),
                                      original_size=(self.side, self.side))
-            scores, features = self._judge.against(original).scores(np.ascontiguousarray(restored))
+            scores, features = self._metrics.against(original).scores(np.ascontiguousarray(restored))
             return Row("", BICUBIC, len(payload), len(payload), scores, features=packed(features)).as_dict()
 
-        return row_from(self._journal.recall(key, measure))
+        return row_from(self._cache.get_or_compute(key, measure))
 
 
 def summary(side_by_side: SideBySide, results: Sequence[Mapping[int, PictureResult]], pictures: Sequence[Path],
@@ -211,7 +211,7 @@ def main(
     thorough: Annotated[bool, typer.Option("--thorough", help="Search the classical codecs as 'edgegrain evaluate "
                                            "--baselines full' does.")] = False,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads of the networks; 0: all.")] = 0,
-    journal: Annotated[Path | None, typer.Option(
+    cache: Annotated[Path | None, typer.Option(
         file_okay=False, help="Folder for what is already computed [default: edgegrain's cache folder].")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the JSON file.")] = False,
 ) -> None:
@@ -230,8 +230,8 @@ def main(
         faces = any(codec.bundle.domain == FACES for codec in codecs)
         folder = find_weights(weights, faces=faces)
         baselines: Thoroughness = "full" if thorough else "fast"
-        side_by_side = SideBySide(codecs, Judge(folder, faces=faces), weights_id(folder),
-                                  Journal(journal or cache_folder() / "evaluation"), baselines, side)
+        side_by_side = SideBySide(codecs, Metrics(folder, faces=faces), weights_id(folder),
+                                  ResultCache(cache or cache_folder() / "evaluation"), baselines, side)
         paths, results = list_pictures(pictures)[: limit or None], []
         with progress_bar() as report:
             for index, path in enumerate(paths):

@@ -32,7 +32,7 @@ from codec_contract.payload import encode_payload
 from edge_encoder.integer_network import run_reference
 from edgegrain.evaluation.plots import STYLE
 from edgegrain.metrics.metric_weights import find_weights
-from edgegrain.metrics.picture_metrics import Judge
+from edgegrain.metrics.picture_metrics import Metrics
 from edgegrain.metrics.psnr_ssim import Picture
 from edgegrain.pictures.packed import list_pictures, pack, read_square, stored_pictures
 from edgegrain.publishing.fit_coder import fit_tables
@@ -72,7 +72,7 @@ class Point:
     identity: float
 
 
-def measure_run(folder: Path, training: np.ndarray, unseen: Sequence[Picture], judge: Judge, *,
+def measure_run(folder: Path, training: np.ndarray, unseen: Sequence[Picture], metrics: Metrics, *,
                 coder_pictures: int = 2000, steps: int = 6000) -> Point:
     """Fit the coder to a stage 1 run's LRs, then measure payloads and restored pictures.
 
@@ -80,7 +80,7 @@ def measure_run(folder: Path, training: np.ndarray, unseen: Sequence[Picture], j
         folder: of the run.
         training: uint8 ``[N, S, S, 3]``; to LRs of these the coder's tables are fitted.
         unseen: uint8 ``[S, S, 3]``, what is measured.
-        judge: with the identity network.
+        metrics: with the identity network.
         coder_pictures: how many of ``training`` are taken.
         steps: of fitting, for each channel.
 
@@ -93,7 +93,7 @@ def measure_run(folder: Path, training: np.ndarray, unseen: Sequence[Picture], j
     tables = fit_tables(encode(run.average, training, min(coder_pictures, len(training))), steps=steps)
     lrs = [run_reference(source.network, picture[None])[0] for picture in unseen]
     payloads = [encode_payload(lr, contract_id=bytes(4), tables=tables, original_size=(side, side)) for lr in lrs]
-    scores = measure(source, unseen, judge).scores
+    scores = measure(source, unseen, metrics).scores
     return Point(folder.name, run.config.encoder.lr, run.config.loss.rate, run.pictures,
                  round(statistics.fmean(map(len, payloads)), 1), round(scores["psnr"], 3),
                  *(round(scores[name], 4) for name in ("lpips_alex", "lpips_vgg", "identity")))
@@ -149,14 +149,14 @@ def main(
         for path in (out, out.with_suffix(".png")):
             if path.exists() and not force:
                 raise FileExistsError(f"{path} exists; pass --force to replace it")
-        judge = Judge(find_weights(weights))
+        metrics = Metrics(find_weights(weights))
         stored = stored_pictures(data, tuple(exclude or ()))
         points = []
         for run in track(runs, description="runs"):
             side = read_config(run).encoder.hr
             training = pack(stored, side, checkpoint_path(run).parents[1] / "packed")
             unseen = [read_square(path, side) for path in list_pictures(pictures)[:count]]
-            points.append(measure_run(run, training, unseen, judge, coder_pictures=coder_pictures))
+            points.append(measure_run(run, training, unseen, metrics, coder_pictures=coder_pictures))
         write_atomically(out, table(points).encode(), force=force)
         write_atomically(out.with_suffix(".png"), draw(points), force=force)
     typer.echo(table(points), nl=False)

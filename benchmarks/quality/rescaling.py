@@ -5,7 +5,7 @@
 
 Pictures are measured whole, in RGB, and in the field's protocol: the Y channel of BT.601, a border of as many pixels as
 the factor cut off ([IRN], Table 1, and everybody it compares with). Every method's bytes are counted: the bicubic LR
-travels in the same payload as ours. Pictures that were measured before come from a journal.
+travels in the same payload as ours. Pictures that were measured before come from a cache.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ from codec_contract.files import write_atomically
 from codec_contract.payload import encode_payload
 from codec_contract.tiling import pad_to
 from edge_encoder.preprocessing import load_picture
-from edgegrain.evaluation.classical_codecs import CODECS, Opponent, library_versions
+from edgegrain.evaluation.classical_codecs import CODECS, ClassicalCodec, library_versions
 from edgegrain.evaluation.evaluator import weights_id
-from edgegrain.evaluation.result_cache import Journal
+from edgegrain.evaluation.result_cache import ResultCache
 from edgegrain.metrics.lpips import LPIPS
 from edgegrain.metrics.picture_metrics import unit_batch
 from edgegrain.metrics.psnr_ssim import Picture, psnr, similarity, ssim
@@ -118,7 +118,7 @@ def bicubic_pair(rgb: Picture, factor: int) -> tuple[Picture, Picture]:
 
 
 class Rescaling:
-    """A bundle and its judge.
+    """A bundle and its metrics.
 
     Args:
         codec: the bundle, one that works on tiles.
@@ -133,15 +133,15 @@ class Rescaling:
         self._manifest = load_manifest(codec.bundle.folder)
         if self._manifest.tile_overlap is None:
             raise EdgegrainError(f"bundle {codec.bundle.id} takes square pictures; use 'edgegrain evaluate'")
-        self._codec, self._lpips, self._opponents = codec, lpips, opponents
+        self._codec, self._lpips, self._codecs = codec, lpips, opponents
         self._tables = coder_tables(self._manifest)
 
-    def recalled(self, rgb: Picture, name: str, journal: Journal, weights_id: str) -> PictureRow:
+    def recalled(self, rgb: Picture, name: str, cache: ResultCache, weights_id: str) -> PictureRow:
         """`picture`, from the journal if it was measured before by the same files and libraries."""
         key = {"kind": "rescaling", "revision": REVISION, "pixels": hashlib.sha256(rgb.tobytes()).hexdigest(),
-               "bundle": self._codec.bundle.lr_contract_id, "opponents": list(self._opponents),
+               "bundle": self._codec.bundle.lr_contract_id, "opponents": list(self._codecs),
                "weights": weights_id, **library_versions()}
-        record = journal.recall(key, lambda: asdict(self.picture(rgb)))
+        record = cache.get_or_compute(key, lambda: asdict(self.picture(rgb)))
         scores = {method: RescalingScores(**values) for method, values in record["scores"].items()}
         return PictureRow(name, scores, record["z_difference"])
 
@@ -160,8 +160,8 @@ class Rescaling:
         body = encode_payload(lr, contract_id=self._manifest.lr_contract_id, tables=self._tables,
                               original_size=(rgb.shape[1], rgb.shape[0]))
         yield BICUBIC, (restored, len(body))
-        for codec in self._opponents:
-            best = Opponent(rgb, codec).best(budget)
+        for codec in self._codecs:
+            best = ClassicalCodec(rgb, codec).best(budget)
             if best is not None:
                 yield CODECS[codec], (best.rgb, best.nbytes)
 
@@ -216,7 +216,7 @@ def main(
     opponents: Annotated[str, typer.Option(
         help=f"Classical codecs, comma-separated, of {', '.join(CODECS)}; empty: none.")] = ",".join(OPPONENTS),
     threads: Annotated[int, typer.Option(min=0, help="CPU threads of the networks; 0: all.")] = 0,
-    journal: Annotated[Path | None, typer.Option(
+    cache: Annotated[Path | None, typer.Option(
         file_okay=False, help="Folder for what is already computed [default: edgegrain's cache folder].")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,
 ) -> None:
@@ -232,7 +232,7 @@ def main(
         codec = Codec(bundle, threads=threads or None)
         chosen = [part.strip() for part in opponents.split(",") if part.strip()]
         rescaling = Rescaling(codec, LPIPS(weights, "alex"), chosen)
-        recall = functools.partial(rescaling.recalled, journal=Journal(journal or cache_folder() / "evaluation"),
+        recall = functools.partial(rescaling.recalled, cache=ResultCache(cache or cache_folder() / "evaluation"),
                                    weights_id=weights_id(weights))
         paths, rows = list_pictures(pictures)[: limit or None], []
         with progress_bar() as report:

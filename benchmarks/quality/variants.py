@@ -31,7 +31,7 @@ from codec_contract.payload import FIT_CROP
 from codec_contract.quantization import dequantize, quantize
 from edge_encoder.integer_network import run_reference
 from edge_encoder.preprocessing import load_picture
-from edgegrain.metrics.picture_metrics import Judge, Scores
+from edgegrain.metrics.picture_metrics import Metrics, Scores
 from edgegrain.metrics.psnr_ssim import Picture
 from edgegrain.pictures.packed import list_pictures
 from edgegrain.publishing.run_source import run_source
@@ -143,10 +143,10 @@ def main(
             raise EdgegrainError(f"{out} exists; choose another name or pass --force to replace it")
         source = with_head(_find(bundle, prior), prior)
         others = {title: _find(name, prior) for title, name in map(_parse, beside or [])}
-        judge = Judge(weights) if weights is not None else None
+        metrics = Metrics(weights) if weights is not None else None
         paths = list_pictures(pictures)
         rows, scores = [], dict[str, list[Scores]]()
-        for index, path in enumerate(paths[:max(count, (scored or len(paths)) if judge else 0)]):
+        for index, path in enumerate(paths[:max(count, (scored or len(paths)) if metrics else 0)]):
             original = fit_picture(load_picture(path), source.network.hr, FIT_CROP)
             lr = run_reference(source.network, original[None])[0]
             restored = restore_variants(source, lr)
@@ -155,8 +155,8 @@ def main(
                 restored[title] = list(restore_variants(other, its_own).values())[-1]
             if index < count:
                 rows.append({"original": original, "LR": lr, **restored})
-            if judge is not None:
-                against = judge.against(original)
+            if metrics is not None:
+                against = metrics.against(original)
                 for title, picture in restored.items():
                     scores.setdefault(title, []).append(against.scores(picture)[0])
         buffer = io.BytesIO()

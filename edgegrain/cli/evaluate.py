@@ -63,9 +63,10 @@ def evaluate(
     device: Annotated[
         DeviceChoice, typer.Option(help="Where decoder and metrics run; encoders are always on the CPU.")
     ] = DeviceChoice.cpu,
-    journal: Annotated[
+    cache: Annotated[
         Path | None,
-        typer.Option(file_okay=False, help="Folder for what is already computed [default: edgegrain's cache folder]."),
+        typer.Option(file_okay=False, help="Folder of results that are already computed [default: edgegrain's cache "
+                     "folder]."),
     ] = None,
     force: ForceOption = False,
     json_output: JsonOption = False,
@@ -98,7 +99,7 @@ def evaluate(
     numbers = [f"{name}.tsv", f"{name}.json"]
     if not force:
         _refuse_existing([folder / "report.html", *((results or folder) / number for number in numbers)])
-    evaluator = _open(codec, paths, weights, baselines.value, curves, threads, device.value, journal)
+    evaluator = _open(codec, paths, weights, baselines.value, curves, threads, device.value, cache)
     rows = [evaluator.picture(path) for path in with_progress(paths, f"measuring {codec.bundle.id}")]
     summary = summarize(rows, codec.bundle, paths, baselines.value)
     files = report_files(codec, rows, paths, summary)
@@ -111,14 +112,14 @@ def evaluate(
 
 
 def _open(codec: Any, paths: list[Path], weights: Path | None, baselines: str, curves: bool, threads: int, device: str,
-          journal: Path | None) -> Evaluator:
+          cache: Path | None) -> Evaluator:
     import torch
 
     from codec_contract.cache_folder import cache_folder
     from edgegrain.evaluation.evaluator import EvaluationConfig, Evaluator, curve_budgets, original_of, weights_id
-    from edgegrain.evaluation.result_cache import Journal
+    from edgegrain.evaluation.result_cache import ResultCache
     from edgegrain.metrics.metric_weights import find_weights
-    from edgegrain.metrics.picture_metrics import Judge
+    from edgegrain.metrics.picture_metrics import Metrics
 
     faces = codec.bundle.domain == "faces"
     folder = find_weights(weights, faces=faces)
@@ -130,8 +131,8 @@ def _open(codec: Any, paths: list[Path], weights: Path | None, baselines: str, c
         budgets = curve_budgets([len(codec.compress(original_of(path, codec.bundle.hr)))
                                  for path in with_progress(paths, f"compressing {len(paths)} pictures")])
     thoroughness: Any = None if baselines == "none" else baselines
-    judge = Judge(folder, device=device, faces=faces)
-    return Evaluator(codec, judge, weights_id(folder), Journal(journal or cache_folder() / "evaluation"),
+    metrics = Metrics(folder, device=device, faces=faces)
+    return Evaluator(codec, metrics, weights_id(folder), ResultCache(cache or cache_folder() / "evaluation"),
                      EvaluationConfig(thoroughness, budgets))
 
 

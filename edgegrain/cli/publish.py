@@ -142,7 +142,7 @@ def card(
     evaluation: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="JSON summary of edgegrain evaluate.")],
     control: Annotated[Path | None, typer.Option(
         exists=True, dir_okay=False,
-        help="JSON summary of the control without invertible encoder (--control in training).")] = None,
+        help="JSON summary of the control without invertible encoder (trained with --set correction=false).")] = None,
     invertible: Annotated[Path | None, typer.Option(
         exists=True, dir_okay=False, help="JSON summary of the control without generator.")] = None,
 ) -> None:

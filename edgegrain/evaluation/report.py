@@ -134,7 +134,7 @@ def _signed(value: float) -> str:
 def _picture_rows(results: Sequence[PictureResult]) -> list[dict[str, Any]]:
     rows = []
     for result in _worst_first(results):
-        rival = _opponent(result)
+        rival = _best_classical(result)
         scores = [_cell(score, getattr(result.ours.scores, score)) for score in SCORE_TITLES]
         against = ("–", "–") if rival is None else (
             _cell("lpips_alex", rival.scores.lpips_alex), rival.setting.description if rival.setting else "")
@@ -146,7 +146,7 @@ def _worst_first(results: Sequence[PictureResult]) -> list[PictureResult]:
     return sorted(results, key=lambda result: (-result.ours.scores.lpips_alex, result.ours.picture))
 
 
-def _opponent(result: PictureResult) -> Row | None:
+def _best_classical(result: PictureResult) -> Row | None:
     """The classical row with the best LPIPS-Alex."""
     return next((row for row in result.equal if row.method == CLASSICAL_BY_LPIPS), None)
 

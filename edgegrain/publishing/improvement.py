@@ -19,7 +19,7 @@ from codec_contract.errors import BundleError
 from codec_contract.quantization import dequantize, quantize
 from edge_encoder.integer_network import run_reference
 from edgegrain.metrics.metric_weights import find_weights
-from edgegrain.metrics.picture_metrics import Judge
+from edgegrain.metrics.picture_metrics import Metrics
 from edgegrain.metrics.psnr_ssim import Picture
 from edgegrain.pictures.packed import list_pictures, read_square
 from edgegrain.publishing.run_source import run_source
@@ -47,19 +47,19 @@ class Figures:
 
 
 @torch.no_grad()
-def measure(source: DecoderSource, originals: Iterable[Picture], judge: Judge) -> Figures:
+def measure(source: DecoderSource, originals: Iterable[Picture], metrics: Metrics) -> Figures:
     """Mean scores of the pictures that a decoder restores from its own encoder's LRs.
 
     Args:
         source: encoder and decoder.
         originals: uint8 ``[S, S, 3]`` of the encoder's size.
-        judge: the metrics.
+        metrics: networks and measures.
     """
     rows, off_grid, without_prior = [], [], []
     for original in originals:
         lr = run_reference(source.network, np.ascontiguousarray(original)[None])[0]
         x = dequantize(torch.from_numpy(lr.astype(np.float32)).permute(2, 0, 1)[None])
-        against = judge.against(original)
+        against = metrics.against(original)
         picture = quantize(source.decoder(x)[0].permute(1, 2, 0).numpy())
         rows.append(against.scores(picture)[0])
         off_grid.append(against.lpips_alex_off_grid(picture))
@@ -104,9 +104,9 @@ def compare(checkpoint: Path, published: Path, unseen: Path, weights: Path | Non
         raise BundleError(f"{published} makes pictures of {before.network.hr}x{before.network.hr}, the run of "
                           f"{side}x{side}: they cannot be compared")
     domain = before.manifest.domain if before.manifest is not None else "faces"
-    judge = Judge(find_weights(weights, faces=domain == "faces"), faces=domain == "faces")
+    metrics = Metrics(find_weights(weights, faces=domain == "faces"), faces=domain == "faces")
     originals = [read_square(path, side) for path in list_pictures(unseen)]
-    new = measure(after, originals, judge)
-    old = measure(before, originals, judge)
+    new = measure(after, originals, metrics)
+    old = measure(before, originals, metrics)
     return ({"pictures_compared": len(originals), "new": asdict(new), "published": asdict(old)},
             shortcomings(new, old, before.name))

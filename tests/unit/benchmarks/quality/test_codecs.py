@@ -20,13 +20,13 @@ from codec_contract.fit import PREPROCESSING
 from codec_contract.lr_coder.coder import CoderTables
 from edge_encoder.golden_inputs import make_golden
 from edge_encoder.integer_network import digest, run_reference, save
-from edgegrain.evaluation.result_cache import Journal
+from edgegrain.evaluation.result_cache import ResultCache
 from edgegrain.evaluation.results import CLASSICAL_BY_LPIPS, CLASSICAL_BY_PSNR
 from edgegrain.metrics.psnr_ssim import psnr
 from export.encoder.graph import exact_graph
 from export.encoder.onnx_emitter import write_onnx
 from sdk import Codec
-from tests.gradient_judge import GradientJudge
+from tests.gradient_metrics import GradientMetrics
 from tests.tiny_bundle import HR, box_network, refresh_manifest, repeating_decoder, write_tiny_bundle
 
 LARGE, RANDOM, SMALL = "tiny-64-lr16", "random-64-lr16", "tiny-64-lr8"
@@ -60,12 +60,12 @@ def pictures(tmp_path_factory: pytest.TempPathFactory, portrait: np.ndarray) -> 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("journal")
+    return tmp_path_factory.mktemp("cache")
 
 
 def side_by_side(bundles: Path, folder: Path, *names: str, side: int = 0) -> SideBySide:
     opened = [Codec(bundles / name) for name in names]
-    return SideBySide(opened, GradientJudge(), "w", Journal(folder), side=side)  # type: ignore[arg-type]
+    return SideBySide(opened, GradientMetrics(), "w", ResultCache(folder), side=side)  # type: ignore[arg-type]
 
 
 def test_every_method_has_its_row_and_classical_codecs_the_largest_payload(
@@ -89,11 +89,11 @@ def test_every_method_has_its_row_and_classical_codecs_the_largest_payload(
 
 def test_what_was_measured_is_found_again(bundles: Path, pictures: list[Path], folder: Path) -> None:
     first = side_by_side(bundles, folder, LARGE, SMALL).picture(pictures[0])
-    asked = GradientJudge.asked
+    asked = GradientMetrics.asked
     assert side_by_side(bundles, folder, LARGE, SMALL).picture(pictures[0]) == first
-    assert GradientJudge.asked == asked
+    assert GradientMetrics.asked == asked
     joined = side_by_side(bundles, folder, SMALL, LARGE).picture(pictures[0])  # in another order, nothing new
-    assert (GradientJudge.asked, joined) == (asked, first)
+    assert (GradientMetrics.asked, joined) == (asked, first)
 
 
 def test_the_table_names_bundles_uses_and_the_means(bundles: Path, pictures: list[Path], folder: Path) -> None:
@@ -125,15 +125,15 @@ def test_sides_that_do_not_fit_are_refused(bundles: Path, folder: Path) -> None:
 
 def test_the_command_writes_json_and_page(bundles: Path, pictures: list[Path], tmp_path: Path,
                                           monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(codecs, "Judge", GradientJudge)
+    monkeypatch.setattr(codecs, "Metrics", GradientMetrics)
     monkeypatch.setattr(codecs, "find_weights", lambda *_, **__: tmp_path)
     page = tmp_path / "page.md"
     page.write_text("# Codecs\n\n<!-- codecs -->\n<!-- /codecs -->\n\nThe end.\n")
     application = typer.Typer()
     application.command()(codecs.main)
     out = tmp_path / "codecs.json"
-    arguments = ["--bundles", f"{bundles / SMALL}", "--pictures", str(pictures[0].parent), "--limit", "1", "--journal",
-                 str(tmp_path / "journal"), "--out", str(out), "--write", str(page)]
+    arguments = ["--bundles", f"{bundles / SMALL}", "--pictures", str(pictures[0].parent), "--limit", "1", "--cache",
+                 str(tmp_path / "cache"), "--out", str(out), "--write", str(page)]
     result = CliRunner().invoke(application, arguments)
     assert result.exit_code == 0, result.output
     assert json.loads(out.read_text())["groups"][0]["means"][SMALL]["pictures"] == 1

@@ -16,10 +16,10 @@ from edgegrain.evaluation.evaluator import EvaluationConfig, Evaluator
 from edgegrain.evaluation.plots import rate_distortion
 from edgegrain.evaluation.report import TABLE_COLUMNS, claims, report_files, table
 from edgegrain.evaluation.report_sheets import CAPTION, GAP, TILE, Tile, draw_sheet
-from edgegrain.evaluation.result_cache import Journal
+from edgegrain.evaluation.result_cache import ResultCache
 from edgegrain.evaluation.results import CLASSICAL_BY_LPIPS, CLASSICAL_BY_PSNR, PictureResult, summary
 from sdk import Codec
-from tests.gradient_judge import GradientJudge
+from tests.gradient_metrics import GradientMetrics
 from tests.tiny_bundle import HR, write_tiny_bundle
 
 Evaluated = tuple[Codec, list[PictureResult], list[Path]]
@@ -67,7 +67,7 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory, portrait: np.ndarray) ->
         paths.append(folder / f"<{index}>.png")
         Image.fromarray(np.roll(portrait, 20 * index, axis=1)[::4, ::4]).save(paths[-1])
     codec = Codec(write_tiny_bundle(tmp_path_factory.mktemp("bundles")))
-    evaluator = Evaluator(codec, GradientJudge(faces=True), "w", Journal(tmp_path_factory.mktemp("journal")),  # type: ignore[arg-type]
+    evaluator = Evaluator(codec, GradientMetrics(faces=True), "w", ResultCache(tmp_path_factory.mktemp("cache")),  # type: ignore[arg-type]
                           EvaluationConfig("fast", (600,)))
     with pytest.MonkeyPatch.context() as patch:
         for slow in ("avif", "jpeg-xl"):

@@ -7,7 +7,6 @@ One LR is restored with every strength. Distances are mean differences in levels
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -19,16 +18,17 @@ import typer
 
 import sdk
 from codec_contract.errors import EdgegrainError, ImageError
-from codec_contract.files import write_atomically
 from codec_contract.fit import fit_picture
 from codec_contract.payload import FIT_CROP
 from edge_encoder.preprocessing import load_picture
-from edgegrain.evaluation.report_sheets import Tile, draw_sheet
 from edgegrain.metrics.lpips import LPIPS
 from edgegrain.metrics.picture_metrics import unit_batch
 from edgegrain.metrics.psnr_ssim import Picture, psnr
+from edgegrain.pictures.sheets import Tile, draw_sheet, write_sheet
 
 STRENGTHS = (4.0, 8.0, 16.0, 24.0, 32.0, 48.0, 64.0)
+SIDE = 256
+"""Of a picture on the sheet, in pixels."""
 USUAL = ",".join(f"{strength:g}" for strength in STRENGTHS)
 
 Distance = Callable[[Picture, Picture], float]
@@ -115,16 +115,15 @@ def main(
         restored = sweep(codec, payload.lr, chosen)
         distance, name = (level_distance, "levels") if weights is None else (lpips_distance(weights), "LPIPS")
         found = measure_smoothness(restored, chosen, distance)
-        tiles = [Tile(original, "", ""), Tile(payload.lr, f"{len(payload)} bytes", "")]
+        tiles = [Tile(original), Tile(payload.lr, f"{len(payload)} bytes")]
         for step, image in zip((None, *found.steps), restored, strict=True):
             apart = "" if step is None else f"  {step:.3g} {name} from the last"
             tiles.append(Tile(image, f"{distance(image, original):.3g} {name}",
-                              f"{psnr(image, original):.2f} dB{apart}", ours=True))
+                              f"{psnr(image, original):.2f} dB{apart}", accent=True))
         titles = ["original", "LR", *(f"s = {strength:g}" for strength in chosen)]
-        buffer = io.BytesIO()
-        draw_sheet(titles, [tiles], f"{codec.bundle.id}: distance from the original by strength").save(
-            buffer, "PNG", optimize=True)
-        write_atomically(out, buffer.getvalue(), force=force)
+        sheet = draw_sheet([tiles], titles=titles, heading=f"{codec.bundle.id}: distance from the original by strength",
+                           side=SIDE)
+        write_sheet(sheet, out, force=force)
     except (EdgegrainError, FileExistsError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None

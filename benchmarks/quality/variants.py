@@ -10,7 +10,6 @@ head that makes RGB of its features: a bundle's graph has no use for it, so it c
 
 from __future__ import annotations
 
-import io
 import json
 import statistics
 from collections.abc import Mapping, Sequence
@@ -21,11 +20,9 @@ from typing import Annotated
 import numpy as np
 import torch
 import typer
-from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from codec_contract.errors import EdgegrainError, ModelError
-from codec_contract.files import write_atomically
 from codec_contract.fit import fit_picture
 from codec_contract.payload import FIT_CROP
 from codec_contract.quantization import dequantize, quantize
@@ -34,6 +31,7 @@ from edge_encoder.preprocessing import load_picture
 from edgegrain.metrics.picture_metrics import Metrics, Scores
 from edgegrain.metrics.psnr_ssim import Picture
 from edgegrain.pictures.packed import list_pictures
+from edgegrain.pictures.sheets import Tile, draw_sheet, write_sheet
 from edgegrain.publishing.run_source import run_source
 from edgegrain.training.grain.checkpoint import checkpoint_path
 from export.decoder.sources import DecoderSource, find_decoder
@@ -41,8 +39,6 @@ from server_decoder.grain.grain import Grain
 from server_decoder.prior_store import DEFAULT_PRIOR, load_prior
 
 INVERTIBLE, CODES, WITHOUT, WHOLE = "invertible only", "codes only", "fused, f_gen = 0", "GRAIN"
-_GAP, _TITLE = 6, 24
-_PAPER, _INK = (255, 255, 255), (20, 20, 20)
 
 
 @torch.no_grad()
@@ -82,23 +78,6 @@ def with_head(source: DecoderSource, prior: str | Path = DEFAULT_PRIOR) -> Decod
             raise ModelError(f"the generator in {source.name} is not the one in {prior} (weight {name}); pass --prior "
                              "with the file it was trained with")
     return source
-
-
-def draw_variants(rows: Sequence[Mapping[str, Picture]]) -> Image.Image:
-    """A row per picture, a column per title; smaller pictures are enlarged without smoothing."""
-    side = max(picture.shape[0] for row in rows for picture in row.values())
-    titles = list(rows[0])
-    step = side + _GAP
-    sheet = Image.new("RGB", (_GAP + len(titles) * step, _TITLE + _GAP + len(rows) * step), _PAPER)
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(_TITLE * 3 // 5)
-    for column, title in enumerate(titles):
-        draw.text((_GAP + column * step + side // 2, _TITLE // 2 + _GAP // 2), title, _INK, font, anchor="mm")
-        for index, row in enumerate(rows):
-            picture = Image.fromarray(row[title])
-            if picture.width != side:
-                picture = picture.resize((side, side), Image.Resampling.NEAREST)
-            sheet.paste(picture, (_GAP + column * step, _TITLE + _GAP + index * step))
-    return sheet
 
 
 def mean_scores(scores: Mapping[str, Sequence[Scores]]) -> dict[str, dict[str, float]]:
@@ -159,9 +138,8 @@ def main(
                 against = metrics.against(original)
                 for title, picture in restored.items():
                     scores.setdefault(title, []).append(against.scores(picture)[0])
-        buffer = io.BytesIO()
-        draw_variants(rows).save(buffer, "PNG", optimize=True)
-        write_atomically(out, buffer.getvalue(), force=force)
+        sheet = draw_sheet([[Tile(picture) for picture in row.values()] for row in rows], titles=list(rows[0]))
+        write_sheet(sheet, out, force=force)
     except EdgegrainError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None

@@ -139,7 +139,8 @@ def sample(
       edgegrain prior sample --mix --count 4 --out mixing.jpg
     """
     with _needs_torch():
-        from edgegrain.cli.prior_sheet import mixing_sheet, sample_sheet, write_sheet
+        from edgegrain.pictures.prior_samples import mixing_sheet, sample_sheet
+        from edgegrain.pictures.sheets import write_sheet
         from server_decoder.prior_store import load_prior
 
     generator: GenerativePrior = load_prior(name, size=size)

@@ -34,7 +34,7 @@ from tests.tiny_bundle import HR, LR, write_steered_bundle, write_tiny_bundle
 
 @torch.no_grad()
 def restored(network: GCFSRUpscaler, lr: Picture) -> list[Picture]:
-    """What a torch network makes of an LR with every strength."""
+    """The pictures of a torch network for an LR with every strength."""
     x = torch.from_numpy(np.ascontiguousarray(dequantize(lr.astype(np.float32)).transpose(2, 0, 1)))[None]
     return [quantize(network(x, torch.tensor([s]))[0].permute(1, 2, 0).numpy()) for s in STRENGTHS]
 
@@ -97,4 +97,4 @@ def test_the_sheet(tmp_path: Path) -> None:
     again = CliRunner().invoke(app, arguments)
     assert again.exit_code == 1 and "--force" in again.output
     wrong = CliRunner().invoke(app, [*arguments, "--force", "--strengths", "4,much"])
-    assert wrong.exit_code == 1 and "numbers with commas" in wrong.output
+    assert wrong.exit_code == 2 and "list of numbers" in wrong.output

@@ -1,4 +1,4 @@
-"""The sheet of variants: its pictures come from the parts they name."""
+"""The sheet of variants: each picture comes from the part in its title."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_the_command_draws_and_refuses_to_overwrite(tmp_path: Path, portrait_pat
     application = typer.Typer()
     application.command()(main)
     save_run(tmp_path / "run", begin(CONFIGS["smoke-stage1"], None))
-    arguments = ["--bundle", str(tmp_path / "zoo"), "--prior", str(tmp_path / "prior.safetensors"), "--pictures",
+    arguments = ["--bundle", str(tmp_path / "zoo"), "--prior", str(tmp_path / "prior.safetensors"), "--data",
                  str(tmp_path / "faces"), "--out", str(tmp_path / "sheet.png"), "--beside",
                  f"again={tmp_path / 'zoo'}", "--beside", f"run={tmp_path / 'run'}"]
     result = CliRunner().invoke(application, arguments)
@@ -94,4 +94,4 @@ def test_the_command_draws_and_refuses_to_overwrite(tmp_path: Path, portrait_pat
     again = CliRunner().invoke(application, arguments)
     assert again.exit_code == 1 and "--force" in again.stderr
     wrong = CliRunner().invoke(application, [*arguments, "--force", "--beside", "nothing"])
-    assert wrong.exit_code == 1 and "TITLE=NAME" in wrong.stderr
+    assert wrong.exit_code == 2 and "TITLE=NAME" in wrong.stderr

@@ -8,10 +8,8 @@ from __future__ import annotations
 import contextlib
 import errno
 from collections.abc import Iterator
-from typing import Any
 
 import typer
-from typer.core import TyperGroup
 
 from codec_contract.errors import EdgegrainError
 
@@ -40,11 +38,3 @@ def errors_to_exit_codes() -> Iterator[None]:
         return
     typer.echo(f"error: {' '.join(message.split())}", err=True)
     raise typer.Exit(FAILED)
-
-
-class ReportingGroup(TyperGroup):
-    """A group of commands whose errors become exit codes."""
-
-    def invoke(self, ctx: Any) -> Any:
-        with errors_to_exit_codes():
-            return super().invoke(ctx)

@@ -142,6 +142,8 @@ def test_sample_sheet(capsys: pytest.CaptureFixture[str], tmp_path: Path, wheel:
     np.testing.assert_allclose(np.stack(made).astype(int), quantize(pictures).astype(int), atol=1)
 
     assert run(capsys, "sample", "--size", 32, "--out", out)[0] == 1  # exists
+    status, text, _ = run(capsys, "sample", "--size", 32, "--out", out, "--force", "--json")
+    assert status == 0 and json.loads(text)["sheet"] == str(out) and json.loads(text)["count"] == 16
     status, _, err = run(capsys, "sample", "--size", 48, "--out", tmp_path / "x.png")
     assert status == 1 and "cannot cut this generator to 48x48" in err
     status, _, err = run(capsys, "sample", "--size", 32, "--out", tmp_path / "x.gif")

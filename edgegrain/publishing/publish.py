@@ -16,6 +16,8 @@ from typing import Any, cast
 import numpy as np
 import torch
 
+from codec_contract.bundle.file_names import CODER_TABLES as CODER
+from codec_contract.bundle.file_names import DECODER_ONNX as DECODER
 from codec_contract.bundle.manifest import Manifest, load_manifest
 from codec_contract.errors import BundleError
 from codec_contract.files import write_atomically
@@ -29,7 +31,7 @@ from edgegrain.publishing.run_source import final_decoder, integer_encoder, open
 from edgegrain.training.grain.autoencoder import Autoencoder
 from edgegrain.training.grain.checkpoint import checkpoint_path
 from export.bundle.licences import usual_licence
-from export.bundle.writer import CODER, DECODER, assemble_bundle, replace_decoder
+from export.bundle.writer import assemble_bundle, replace_decoder
 from export.decoder.command import Weights, compare_decoder, export_decoder
 from export.decoder.sources import ENCODER, TRAINED
 from server_decoder.grain.grain import Grain, GrainConfig

@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 from rich.progress import track
 
+from codec_contract.bundle.file_names import CODER_TABLES as CODER
 from codec_contract.files import write_atomically
 from codec_contract.lr_coder.coder_tables import CoderTables
 from edge_encoder.integer_network import run_reference
 from edgegrain.pictures.packed import read_square, stored_pictures
 from edgegrain.publishing.fit_coder import fit_tables
-from export.bundle.face_sr_command import USUAL_FACTOR, find_weights
+from export.bundle.face_sr_bundle import USUAL_FACTOR, find_weights
 from export.bundle.reductions import REDUCTIONS
-from export.bundle.writer import CODER
 from export.decoder.sources import described_prior
 from server_decoder.face_sr.gcfsr import GCFSRConfig
 from server_decoder.face_sr.weights import (

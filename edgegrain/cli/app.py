@@ -25,10 +25,12 @@ from edgegrain.cli import (
     info,
     metrics,
     models,
+    pictures,
     prior,
     restore,
     retouch,
     serve,
+    train,
 )
 
 FAILED, INTERRUPTED = 1, 130
@@ -103,10 +105,12 @@ application.command("bundles")(bundles.bundles)
 application.command("export", add_help_option=False, context_settings=export.PASS_ON)(export.export)
 application.command("convert")(convert.convert)
 application.command("evaluate")(evaluate.evaluate)
+application.command("train")(train.train)
 application.command("models")(models.models)
 application.command("device-kit")(device_kit.device_kit)
 application.command("doctor")(doctor.doctor)
 application.command("demo")(demo.demo)
 application.add_typer(align.align, name="align")
 application.add_typer(prior.prior, name="prior")
+application.add_typer(pictures.pictures, name="pictures")
 application.add_typer(metrics.metrics, name="metrics")

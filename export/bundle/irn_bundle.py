@@ -122,7 +122,8 @@ def write_irn_bundle(weights: Path, folder: Path, *, pictures: Sequence[np.ndarr
     comparison = compare_decoder(decoder, Upscaler(irn).eval(), lrs)
     preprocessing = {"pad": "edge", "tile_overlap": overlap // factor}
     described = irn.config.as_dict()
-    plus = bool((training.get("config") or {}).get("judge"))
+    config = training.get("config") or {}
+    plus = bool(config.get("discriminator") or config.get("judge"))  # the latter until edgegrain 0.5
 
     def write(staging: Path) -> None:
         save_irn(irn, staging / WEIGHTS, training=training)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -32,6 +34,19 @@ def with_progress(items: Sequence[Item], text: str) -> Iterator[Item]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=len(items) < 2 or not console.is_terminal) as bars:
         yield from bars.track(items, description=text)
+
+
+@contextlib.contextmanager
+def progress_bar() -> Iterator[Callable[[float, str], None]]:
+    """A bar on stderr, in the first process only; yields a function of the finished part, 0...1, and a line of text."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    first = os.environ.get("RANK", "0") == "0"  # set by torchrun
+    with Progress(*columns, console=Console(stderr=True), disable=not first) as bar:
+        task = bar.add_task("preparing", total=1.0)
+        yield lambda part, line: bar.update(task, completed=part, description=line)
 
 
 def run_all(

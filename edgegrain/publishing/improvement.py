@@ -15,7 +15,7 @@ import torch
 
 from codec_contract.quantization import dequantize, quantize
 from edge_encoder.integer_network import run_reference
-from edgegrain.metrics.picture_metrics import Judge
+from edgegrain.metrics.picture_metrics import Metrics
 from edgegrain.metrics.psnr_ssim import Picture
 from export.decoder.sources import DecoderSource
 from server_decoder.grain.grain import Grain
@@ -41,7 +41,7 @@ class Figures:
 
 
 @torch.no_grad()
-def measure(source: DecoderSource, originals: Iterable[Picture], judge: Judge) -> Figures:
+def measure(source: DecoderSource, originals: Iterable[Picture], judge: Metrics) -> Figures:
     """Mean scores of what a decoder restores from its own encoder's LRs.
 
     Args:

@@ -34,7 +34,7 @@ from edge_encoder.integer_network import IntegerNetwork, digest, load, save
 from edge_encoder.lowering import box_network, lower, raise_twin
 from edge_encoder.twin import EncoderTwin
 from edgegrain.metrics.metric_weights import find_weights
-from edgegrain.metrics.picture_metrics import Judge
+from edgegrain.metrics.picture_metrics import Metrics
 from edgegrain.pictures.packed import list_pictures, pack, read_square, stored_pictures
 from edgegrain.publishing.fit_coder import fit_tables
 from edgegrain.publishing.improvement import measure, shortcomings
@@ -169,7 +169,7 @@ def compare(checkpoint: Path, published: Path, unseen: Path, weights: Path | Non
         raise BundleError(f"{published} makes pictures of {before.network.hr}x{before.network.hr}, the run of "
                           f"{side}x{side}: they cannot be compared")
     domain = before.manifest.domain if before.manifest is not None else "faces"
-    judge = Judge(find_weights(weights, faces=domain == "faces"), faces=domain == "faces")
+    judge = Metrics(find_weights(weights, faces=domain == "faces"), faces=domain == "faces")
     originals = [read_square(path, side) for path in list_pictures(unseen)]
     new = measure(after, originals, judge)
     old = measure(before, originals, judge)

@@ -14,7 +14,9 @@ from PIL import Image
 
 import sdk
 from codec_contract.bundle.paths import DEFAULT_BUNDLE
+from codec_contract.version import __version__
 from edge_encoder.faces.alignment import FacePoints
+from edgegrain.cli.app import CHECK, EXPORT, SERVE, TRAIN, USE
 from edgegrain.cli.main import app
 from sdk import align_or_fit as alignment
 from tests.tiny_bundle import LR, write_tiny_bundle
@@ -58,7 +60,9 @@ class TestHelp:
         assert status == 0
         for command in COMMANDS:
             assert f"\n  {command} " in out
-        assert "Exit status:\n    0    all is well\n    1    something failed" in out
+        headings = [out.index(f"\n{heading}:\n") for heading in (USE, SERVE, TRAIN, EXPORT, CHECK)]
+        assert headings == sorted(headings) and "\nOther:\n" not in out
+        assert "Exit codes:\n    0    done\n    1    the command failed" in out
 
     @pytest.mark.parametrize("command", [command for command in COMMANDS if command != "export"])
     def test_every_command_shows_examples(self, shell: Shell, command: str) -> None:
@@ -67,9 +71,7 @@ class TestHelp:
         assert "Examples:\n" in out and f"\n    edgegrain {command}" in out
 
     def test_version(self, shell: Shell) -> None:
-        import edgegrain
-
-        assert shell("--version") == (0, f"edgegrain {edgegrain.__version__}\n", "")
+        assert shell("--version") == (0, f"edgegrain {__version__}\n", "")
 
     @pytest.mark.parametrize("arguments", [["comprss"], ["compress"], ["compress", "--fit", "cover", "x"], ["restore"]])
     def test_wrong_usage_is_status_2(self, shell: Shell, arguments: list[str]) -> None:

@@ -96,9 +96,10 @@ def test_the_command_draws_and_refuses_to_overwrite(tmp_path: Path, portrait_pat
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.size == (6 + 8 * 70, 30 + 70)
         pixels = np.asarray(sheet)
-    assert np.array_equal(pixels[30:94, 6 + 5 * 70:70 + 5 * 70], pixels[30:94, 6 + 6 * 70:70 + 6 * 70])
-    assert not np.array_equal(pixels[30:94, 6 + 5 * 70:70 + 5 * 70], pixels[30:94, 6 + 7 * 70:70 + 7 * 70])
-    again = CliRunner().invoke(application, arguments)
-    assert again.exit_code == 1 and "--force" in again.stderr
+    whole, again, run = (pixels[30:94, 6 + column * 70 : 70 + column * 70].astype(int) for column in (5, 6, 7))
+    assert np.abs(whole - again).max() <= 1  # decoded by two builds of one float network
+    assert np.abs(whole - run).max() > 1
+    repeated = CliRunner().invoke(application, arguments)
+    assert repeated.exit_code == 1 and "--force" in repeated.stderr
     wrong = CliRunner().invoke(application, [*arguments, "--force", "--beside", "nothing"])
     assert wrong.exit_code == 1 and "TITLE=NAME" in wrong.stderr

@@ -147,9 +147,14 @@ def test_a_graph_with_halves_and_seeded_noise(ops_library: Path, monkeypatch: py
         compare_decoder(model, decoder, lrs)
     session = DecoderSession(model)
     first = session.decode(lrs, seed=1)
-    alone = session.decode(lrs[:1], seed=1).astype(int)
-    assert np.abs(alone - first[:1]).max() <= 1  # halves at another batch size
-    assert session.takes_seed and np.abs(session.decode(lrs, seed=2).astype(int) - first).max() > 1
+    steps = session.decode(lrs[:1], seed=1).astype(int) - first[:1]
+    assert np.abs(steps).max() <= 1 and (steps != 0).mean() < 0.01  # halves at another batch size
+    assert session.takes_seed and (session.decode(lrs, seed=2) != first).mean() > 0.05
+
+
+def test_a_graph_with_halves_and_ops_of_onnx() -> None:
+    decoder = random_decoder("grain-smoke").decoder
+    lrs = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)
     plain = export_decoder(served_decoder(decoder, torch.float16), 16, Weights.float16)
     assert not library.needs_library(plain) and len(plain) < 4 * sum(p.numel() for p in decoder.parameters())
     assert compare_decoder(plain, decoder, lrs, Precision.float16).psnr > 60

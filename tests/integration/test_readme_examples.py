@@ -62,7 +62,8 @@ def test_console_blocks_run(folder: Path, index: int) -> None:
     assert np.array_equal(one.lr, of_many.lr)  # of a square picture both policies keep everything
     assert bytes(one) == bytes(sdk.compress(folder / "me.jpg"))
     with Image.open(folder / "back.png") as image:
-        assert np.array_equal(np.asarray(image), np.asarray(sdk.restore(one)))
+        # Decoded in floats by two processes.
+        assert np.abs(np.asarray(image).astype(int) - np.asarray(sdk.restore(one))).max() <= 1
 
 
 def test_round_trip_example(folder: Path) -> None:

@@ -26,6 +26,8 @@ import numpy as np
 import torch
 import typer
 
+from codec_contract.bundle.file_names import CODER_TABLES as CODER
+from codec_contract.bundle.file_names import DECODER_ONNX as DECODER
 from codec_contract.bundle.manifest import Manifest, load_manifest
 from codec_contract.bundle.paths import find_bundle
 from codec_contract.errors import BundleError
@@ -45,7 +47,7 @@ from edgegrain.training.grain.autoencoder import Autoencoder
 from edgegrain.training.grain.checkpoint import checkpoint_path, load_run, read_config
 from edgegrain.training.prior_files import load_prior
 from export.bundle.licences import UNSTATED, usual_licence
-from export.bundle.writer import CODER, DECODER, assemble_bundle, replace_decoder
+from export.bundle.writer import assemble_bundle, replace_decoder
 from export.decoder.command import Weights, compare_decoder, export_decoder
 from export.decoder.sources import ENCODER, TRAINED, find_decoder
 from server_decoder.grain.grain import Grain, GrainConfig

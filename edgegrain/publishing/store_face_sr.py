@@ -1,4 +1,4 @@
-"""From a run of GLEAN or GCFSR to a folder of the zoo, of which `export.bundle.face_sr_command` makes bundles.
+"""From a run of GLEAN or GCFSR to a folder of the zoo, of which `edgegrain export bundle` makes bundles.
 
     python -m edgegrain.publishing.store_face_sr --weights runs/glean --data FACES --out zoo/glean-faces-256-lr16
 
@@ -16,15 +16,15 @@ import numpy as np
 import typer
 from rich.progress import track
 
+from codec_contract.bundle.file_names import CODER_TABLES as CODER
 from codec_contract.files import write_atomically
 from codec_contract.lr_coder.coder_tables import CoderTables
 from edge_encoder.integer_network import run_reference
 from edgegrain.pictures.packed import read_square, stored_pictures
 from edgegrain.publishing.fit_coder import fit_tables
 from edgegrain.training.console import errors_on_one_line
-from export.bundle.face_sr_command import USUAL_FACTOR, find_weights
+from export.bundle.face_sr_bundle import USUAL_FACTOR, find_weights
 from export.bundle.reductions import REDUCTIONS
-from export.bundle.writer import CODER
 from export.decoder.sources import described_prior
 from server_decoder.face_sr.gcfsr import GCFSRConfig
 from server_decoder.face_sr.weights import (

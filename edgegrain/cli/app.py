@@ -24,6 +24,7 @@ from edgegrain.cli import (
     metrics,
     models,
     prior,
+    publish,
     restore,
     retouch,
     serve,
@@ -108,6 +109,7 @@ application.command("serve", rich_help_panel=SERVE)(serve.serve)
 application.command("batch", rich_help_panel=SERVE)(batch.batch)
 
 application.add_typer(prior.prior, name="prior", rich_help_panel=TRAIN)
+application.add_typer(publish.publish, name="publish", rich_help_panel=TRAIN)
 application.add_typer(metrics.metrics, name="metrics", rich_help_panel=TRAIN)
 
 application.add_typer(export.export, name="export", rich_help_panel=EXPORT)

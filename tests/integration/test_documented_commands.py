@@ -111,7 +111,7 @@ def _commands(page: Path) -> Iterator[Command]:
 
 def _help_commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[Command]:
     """The examples in the help of every command."""
-    for line in re.sub(r"\\\n *", " ", command.help or "").splitlines():
+    for line in re.sub(r" *\\\n *", " ", command.help or "").splitlines():
         if line.strip().startswith(("edgegrain ", "python ")):
             for words in _split(re.split(r"\s{2,}", line.strip())[0]):  # an explanation follows after spaces
                 yield Command(f"help of {' '.join(('edgegrain', *path))}: {' '.join(words)}", words, whole=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import itertools
 import re
 import shlex
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ import pytest
 import typer
 
 from edgegrain.cli.app import application
+from edgegrain.cli.main import app as edgegrain
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted({
@@ -86,6 +88,9 @@ def _split(line: str) -> Iterator[tuple[str, ...]]:
         if word in CONTROL:
             while words and (re.match(r"\w+=", words[0]) or words[0] in ("do", "then", "else")):
                 del words[0]
+            if words[:1] == ["torchrun"]:  # the program and its arguments follow
+                words = next((words[index:] for index, part in enumerate(words) if part.endswith("/edgegrain")), words)
+                words[0] = Path(words[0]).name
             if words:
                 yield tuple(words)
             words = []
@@ -112,7 +117,7 @@ def _commands(page: Path) -> Iterator[Command]:
 def _help_commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[Command]:
     """The examples in the help of every command."""
     for line in re.sub(r" *\\\n *", " ", command.help or "").splitlines():
-        if line.strip().startswith(("edgegrain ", "python ")):
+        if line.strip().startswith(("edgegrain ", "python ", "torchrun ")):
             for words in _split(re.split(r"\s{2,}", line.strip())[0]):  # an explanation follows after spaces
                 yield Command(f"help of {' '.join(('edgegrain', *path))}: {' '.join(words)}", words, whole=True)
     for name, child in getattr(command, "commands", {}).items():
@@ -204,6 +209,23 @@ def test_the_check_refuses_what_does_not_exist() -> None:
     assert problem(("restore", "me.grain", "--out"), whole=True) is not None
     assert [words[0] for words in _split("A=1 edgegrain serve | tee x && python a.py  # edgegrain no")] == [
         "edgegrain", "tee", "python"]
+    assert list(_split("torchrun --nproc-per-node 2 -- .venv/bin/edgegrain doctor")) == [("edgegrain", "doctor")]
+
+
+TRAININGS = [command for command in OURS if command.words[1:2] == ("train",)
+             and re.match(r"[a-z]", command.words[2] if len(command.words) > 2 else "") and "$" not in str(command)]
+
+
+@pytest.mark.parametrize("command", TRAININGS, ids=str)
+def test_the_recipe_and_its_fields_exist(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    """The recipe, with the changes that the command makes to it, as ``--dry-run`` prints it."""
+    arguments = [*command.words[1:3], "--dry-run"]
+    for option, value in itertools.pairwise(command.words):
+        if option in ("--set", "--batch", "--seed"):
+            arguments += [option, value]
+    with pytest.raises(SystemExit) as left:
+        edgegrain(arguments)
+    assert not left.value.code, f"{command.place}\n{capsys.readouterr().err}"
 
 
 @cache

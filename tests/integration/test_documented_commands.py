@@ -287,6 +287,19 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert anchor in _anchors(file), f"no heading {target}"
 
 
+GENERATED = {ROOT / "docs" / "performance.md"}
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page not in GENERATED],
+                         ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_lines_are_short(page: Path) -> None:
+    """At most 120 characters, except in tables, code and sections that programs write between markers."""
+    prose = re.sub(r"^ *```\w*\n.*?^ *```$", "", _text(page), flags=re.MULTILINE | re.DOTALL)
+    prose = re.sub(r"^<!-- (\w[^>]*) -->$.*?^<!-- /\1 -->$", "", prose, flags=re.MULTILINE | re.DOTALL)
+    long = [line for line in prose.splitlines() if len(line) > 120 and not line.startswith("|")]
+    assert not long, f"{len(long)} lines, first: {long[0]}"
+
+
 @cache
 def _names() -> set[str]:
     """The names of all files in the repository, without what is installed or built there."""

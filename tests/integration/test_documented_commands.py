@@ -139,6 +139,8 @@ def problem(words: tuple[str, ...], *, whole: bool) -> str | None:
     while hasattr(command, "commands"):
         if not rest or rest[0].startswith("-"):
             break
+        if rest[0].isupper():  # a placeholder
+            return None
         if rest[0] not in command.commands:
             return f"'{path}' has no command {rest[0]!r}"
         command, path = command.commands[rest[0]], f"{path} {rest.pop(0)}"

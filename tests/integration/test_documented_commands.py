@@ -357,3 +357,9 @@ def test_python_blocks_use_what_exists(page: Path) -> None:
             for name in names:
                 if name.split(".")[0] in PACKAGES:
                     assert (lack := _lacks(name)) is None, lack
+
+
+def test_pages_named_in_the_sources_exist() -> None:
+    for path in (path for folder in (*PACKAGES, "benchmarks") for path in (ROOT / folder).rglob("*.py")):
+        for page in re.findall(r"\bdocs/[\w/-]+\.md\b", path.read_text(encoding="utf-8")):
+            assert (ROOT / page).is_file(), f"{path.relative_to(ROOT).as_posix()} names {page}"

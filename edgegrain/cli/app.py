@@ -24,6 +24,7 @@ from edgegrain.cli import (
     metrics,
     models,
     prior,
+    publish,
     restore,
     retouch,
     serve,
@@ -108,10 +109,10 @@ application.command("serve", rich_help_panel=SERVE)(serve.serve)
 application.command("batch", rich_help_panel=SERVE)(batch.batch)
 
 application.add_typer(prior.prior, name="prior", rich_help_panel=TRAIN)
+application.add_typer(publish.publish, name="publish", rich_help_panel=TRAIN)
 application.add_typer(metrics.metrics, name="metrics", rich_help_panel=TRAIN)
 
-application.command("export", rich_help_panel=EXPORT, add_help_option=False, context_settings=export.PASS_ON)(
-    export.export)
+application.add_typer(export.export, name="export", rich_help_panel=EXPORT)
 application.command("convert", rich_help_panel=EXPORT)(convert.convert)
 application.command("device-kit", rich_help_panel=EXPORT)(device_kit.device_kit)
 

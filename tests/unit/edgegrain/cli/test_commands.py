@@ -348,22 +348,3 @@ class TestBundles:
     def test_none(self, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("codec_contract.bundle.paths.bundle_roots", lambda: (tmp_path,))
         assert shell("bundles") == (0, f"no bundles are installed (looked in {tmp_path})\n", "")
-
-
-class TestExport:
-    def test_passes_everything_on(self, shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-        import types
-
-        calls = []
-        mobile = types.ModuleType("export.mobile")
-        mobile.app = lambda **options: calls.append(options)  # type: ignore[attr-defined]
-        monkeypatch.setitem(sys.modules, "export.mobile", mobile)
-        assert shell("export", "--formats", "tflite", "--out", "x")[0] == 0
-        assert shell("export", "--help")[0] == 0
-        assert calls == [{"args": ["--formats", "tflite", "--out", "x"], "prog_name": "edgegrain export"},
-                         {"args": ["--help"], "prog_name": "edgegrain export"}]
-
-    def test_missing_libraries(self, shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setitem(sys.modules, "export.mobile", None)
-        status, _, err = shell("export")
-        assert status == 1 and "pip install 'edgegrain[export]'" in err

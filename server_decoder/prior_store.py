@@ -1,12 +1,10 @@
-"""Where generative priors lie on this machine, and one function that loads any of them."""
+"""The folder of generative priors on this machine, and one function that loads any of them."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
-
-from safetensors import SafetensorError
 
 from codec_contract.cache_folder import cache_folder
 from codec_contract.errors import ModelError
@@ -15,20 +13,21 @@ from server_decoder.mobile_stylegan import generator as mobile_stylegan
 from server_decoder.mobile_stylegan.generator import MobileStyleGANConfig, load_mobile_stylegan
 from server_decoder.stylegan2 import checkpoints
 from server_decoder.stylegan2.synthesis import StyleGAN2Config
-from server_decoder.weight_file import read_header
+from server_decoder.weight_file import WeightKind, read_header
 
 DEFAULT_PRIOR = "mobile-stylegan-ffhq"
+_PRIOR_FILE = WeightKind("safetensors file", "config", dict)
 _NAME = re.compile(r"[a-z0-9]+(?:[-_.][a-z0-9]+)*")
 
 
 @dataclass(frozen=True)
 class PublishedPrior:
-    """A prior that ``edgegrain prior fetch`` obtains.
+    """A prior that ``edgegrain prior fetch`` downloads.
 
     Attributes:
         description: one line.
         origin: where the weights come from.
-        licence: what binds whoever uses them.
+        licence: of the weights.
     """
 
     description: str
@@ -43,11 +42,11 @@ PUBLISHED = {
         "distilled from NVIDIA's StyleGAN2, trained on FFHQ: both allow non-commercial use only; the package itself is "
         "Apache-2.0"),
 }
-"""Name -> what is known about it."""
+"""Name -> description."""
 
 
 def prior_folder() -> Path:
-    """Where fetched priors lie: ``priors`` in the cache folder."""
+    """The folder of fetched priors: ``priors`` in the cache folder."""
     return cache_folder() / "priors"
 
 
@@ -55,7 +54,7 @@ def find_prior(name_or_path: str | Path = DEFAULT_PRIOR) -> Path:
     """The file of a prior: a file that exists, else the fetched prior of that name.
 
     Raises:
-        ModelError: there is none; the message says how to get it.
+        ModelError: there is none; the message says how to download it.
     """
     path = Path(name_or_path)
     if path.is_file():
@@ -69,11 +68,11 @@ def find_prior(name_or_path: str | Path = DEFAULT_PRIOR) -> Path:
             suffix = "" if name == DEFAULT_PRIOR else f" --name {name}"
             raise ModelError(f"the prior {name} is not in {fetched.parent}; run: edgegrain prior fetch{suffix}")
     raise ModelError(f"there is no prior {name!r}: no such file, and no prior of that name in {prior_folder()}; "
-                     f"edgegrain prior fetch obtains {', '.join(PUBLISHED)}")
+                     f"edgegrain prior fetch downloads {', '.join(PUBLISHED)}")
 
 
 def prior_licence(name_or_path: str | Path = DEFAULT_PRIOR) -> str:
-    """Where a prior's weights come from and what binds whoever uses them, as its file says.
+    """Origin and licence of a prior's weights, as its file states them.
 
     Raises:
         ModelError: there is no such prior.
@@ -89,8 +88,8 @@ def load_prior(
     """A generator in evaluation mode, its parameters frozen.
 
     Args:
-        name_or_path: a fetched prior's name, or a file of ours of either kind.
-        config: the kind and sizes that are expected of the result; None takes any.
+        name_or_path: a fetched prior's name, or a weight file of a MobileStyleGAN or StyleGAN2.
+        config: the expected kind and sizes of the result; None accepts any.
         size: side of its picture; a larger generator is cut to it. None takes the whole.
 
     Raises:
@@ -105,13 +104,11 @@ def load_prior(
         prior = checkpoints.load_stylegan2(path, config, cut_to=size)
     else:
         expected = "a prior" if config is None else f"a {type(config).__name__.removesuffix('Config')}"
-        raise ModelError(f"{path} is not {expected} of ours (format {kind!r}); edgegrain prior convert rewrites public "
+        raise ModelError(f"{path} is not {expected} (format {kind!r}); edgegrain prior convert rewrites public "
                          "checkpoints of StyleGAN2")
     return prior.eval().requires_grad_(False)
 
 
 def _header(path: Path) -> dict[str, str]:
-    try:
+    with _PRIOR_FILE.reading(path):
         return read_header(path)
-    except SafetensorError as error:
-        raise ModelError(f"{path} is no safetensors file: {error}") from error

@@ -1,22 +1,142 @@
-"""A safetensors file of trained weights: tensors of one stored type, and a header that describes the network."""
+"""Weight files: safetensors with tensors of one stored type and a header that describes the network.
+
+Every family stores its networks this way; a `WeightKind` says how its configuration is found in the header.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from codec_contract.errors import ModelError
 from codec_contract.files import write_atomically
 
 COMPACT_FROM = 4096
-"""Elements from which on `write_weights` stores a matrix or a kernel as int8, if it may."""
+"""Elements from which on `write_weights` stores a matrix or a kernel as int8, if ``compact``."""
 _SCALE = ".int8_scale"
 _MOST = 127
+
+Config = TypeVar("Config")
+
+
+@dataclass(frozen=True)
+class WeightKind(Generic[Config]):
+    """One kind of network in weight files.
+
+    Attributes:
+        name: of the network, for error messages.
+        config_entry: the header's entry that holds the configuration as JSON.
+        parse: the configuration's fields -> the configuration; raises `KeyError`, `TypeError` or `ValueError` if they
+            belong to another kind.
+        entries: other entries of every such header.
+        hint: added to error messages: how to get such a file.
+    """
+
+    name: str
+    config_entry: str
+    parse: Callable[[Mapping[str, Any]], Config]
+    entries: Mapping[str, str] = field(default_factory=dict)
+    hint: str = ""
+
+    @contextmanager
+    def reading(self, path: str | Path) -> Iterator[None]:
+        """Turn errors of reading a file into a `ModelError` that names the file and the kind."""
+        try:
+            yield
+        except ModelError:
+            raise
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            hint = f"; {self.hint}" if self.hint else ""
+            raise ModelError(f"{path} holds no {self.name} ({type(error).__name__}: {error}){hint}") from error
+
+
+def save_network(path: str | Path, kind: WeightKind[Any], config: Mapping[str, Any], state: Mapping[str, Tensor], *,
+                 records: Mapping[str, Any] | None = None, entries: Mapping[str, str] | None = None,
+                 dtype: torch.dtype = torch.float16, compact: bool = False, force: bool = False) -> Path:
+    """Write a network.
+
+    Args:
+        path: of the new file.
+        kind: of the network.
+        config: its configuration, plain JSON values.
+        state: its tensors by name.
+        records: more entries of the header, stored as JSON; `read_record` reads one.
+        entries: more entries of the header, stored as text.
+        dtype, compact, force: as in `write_weights`.
+
+    Raises:
+        ModelError: a weight does not fit ``dtype``.
+        FileExistsError: the file exists and ``force`` is false.
+    """
+    header = {**(entries or {}), **{name: json.dumps(value) for name, value in (records or {}).items()},
+              **kind.entries, kind.config_entry: json.dumps(config)}
+    return write_weights(path, state, header, dtype=dtype, compact=compact, force=force)
+
+
+def read_config(path: str | Path, kind: WeightKind[Config]) -> Config:
+    """The configuration in a file's header.
+
+    Raises:
+        ModelError: the file cannot be read, or holds another kind of network.
+    """
+    with kind.reading(path):
+        header = read_header(path)
+        for name, value in kind.entries.items():
+            if header.get(name) != value:
+                raise ValueError(f"{name} {header.get(name)!r}, expected {value!r}")
+        return kind.parse(json.loads(header[kind.config_entry]))
+
+
+def read_record(path: str | Path, kind: WeightKind[Any], name: str, default: Any) -> Any:
+    """A JSON entry of a file's header, or ``default`` if it has none.
+
+    Raises:
+        ModelError: the file cannot be read.
+    """
+    with kind.reading(path):
+        header = read_header(path)
+        return json.loads(header[name]) if name in header else default
+
+
+def fill_network(network: nn.Module, path: str | Path, kind: WeightKind[Any], *, prefix: str = "",
+                 without: str | None = None) -> None:
+    """Load a file's tensors into a network; strict: every tensor used, none missing.
+
+    Args:
+        network: of the configuration in the file's header.
+        path, kind: the file.
+        prefix: only the tensors under it, by the names after it.
+        without: prefix of the network's tensors that such files do not hold.
+
+    Raises:
+        ModelError: the file cannot be read, or its tensors do not fit the network.
+    """
+    with kind.reading(path):
+        state = read_weights(path, prefix)
+    fill(network, state, path, without=without)
+
+
+def fill(network: nn.Module, state: Mapping[str, Tensor], path: str | Path, *, without: str | None = None) -> None:
+    """Load a state that was read from ``path``; strict, as `fill_network`."""
+    frozen = () if without is None else tuple(name for name in network.state_dict() if name.startswith(without))
+    wanted = set(network.state_dict()) - set(frozen)
+    missing, unknown = sorted(wanted - set(state)), sorted(set(state) - wanted)
+    try:
+        if missing or unknown:
+            raise RuntimeError(f"missing {missing[:3]}, unknown {unknown[:3]}")
+        network.load_state_dict(dict(state), strict=without is None)
+    except RuntimeError as error:
+        raise ModelError(f"{path} does not fit the sizes in its header: {error}") from error
 
 
 def write_weights(path: str | Path, state: Mapping[str, Tensor], header: Mapping[str, str], *,
@@ -26,7 +146,7 @@ def write_weights(path: str | Path, state: Mapping[str, Tensor], header: Mapping
     Args:
         path: of the new file.
         state: tensors of any device, by name.
-        header: what `read_header` is to give.
+        header: read back by `read_header`.
         dtype: of the stored tensors.
         compact: store large matrices and kernels as int8, each output channel in steps of 1/127 of its largest weight.
         force: replace the file if it exists.
@@ -48,7 +168,7 @@ def write_weights(path: str | Path, state: Mapping[str, Tensor], header: Mapping
 
 
 def read_header(path: str | Path) -> dict[str, str]:
-    """What `write_weights` was given as the header.
+    """The header that `write_weights` was given.
 
     Raises:
         OSError, SafetensorError: there is no such file, or it is no safetensors file.
@@ -57,16 +177,26 @@ def read_header(path: str | Path) -> dict[str, str]:
         return file.metadata() or {}
 
 
-def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """The tensors by name, float32 on the CPU. Errors as in `read_header`."""
+def read_weights(path: str | Path, prefix: str = "") -> dict[str, Tensor]:
+    """The tensors under a prefix by the names after it, float32 on the CPU. Errors as in `read_header`."""
     with safe_open(path, "pt") as file:
         names = set(file.keys())
-        return {name: file.get_tensor(name).float() * (file.get_tensor(name + _SCALE) if name + _SCALE in names else 1)
-                for name in names if not name.endswith(_SCALE)}
+        return {name.removeprefix(prefix): file.get_tensor(name).float() * (
+                    file.get_tensor(name + _SCALE) if name + _SCALE in names else 1)
+                for name in names if name.startswith(prefix) and not name.endswith(_SCALE)}
+
+
+def state_digest(state: Mapping[str, Tensor], config: str) -> bytes:
+    """SHA-256 over a configuration and float32 weights, 32 bytes: it identifies a float encoder in an LR contract."""
+    total = hashlib.sha256(config.encode())
+    for name, tensor in sorted(state.items()):
+        total.update(name.encode())
+        total.update(tensor.detach().cpu().float().contiguous().numpy().astype("<f4").tobytes())
+    return total.digest()
 
 
 def _int8(tensor: Tensor) -> tuple[Tensor, Tensor]:
-    """Levels and the scales, float32, that they are to be multiplied by."""
+    """Levels, and the float32 scales to multiply them by."""
     values = tensor.detach().cpu().float()
     scale = values.abs().amax(tuple(range(1, values.ndim)), keepdim=True).clamp_min(torch.finfo().tiny) / _MOST
     return torch.round(values / scale).to(torch.int8).contiguous(), scale

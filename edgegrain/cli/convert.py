@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from codec_contract.errors import ExportError
 from edgegrain.cli.output import ForceOption, JsonOption, print_json
+from export.libraries import needs_export_libraries
 
 if TYPE_CHECKING:
     from export.checkpoints.conversion import Report
-    from export.checkpoints.tensor_map import Placement
+    from export.checkpoints.tensor_map import TensorMap
 
 
 class Source(enum.StrEnum):
@@ -90,11 +90,9 @@ def convert(
         raise typer.BadParameter(f"{source.value} has one domain", param_hint="--domain")
     if reduction is not None and source not in (Source.glean, Source.gcfsr):
         raise typer.BadParameter(f"{source.value} has an encoder of its own, or none", param_hint="--reduction")
-    try:
+    with needs_export_libraries():
         from export.checkpoints import conversion
-    except ModuleNotFoundError as error:
-        raise ExportError(f"conversion needs {error.name}, which is not installed; install: "
-                          "pip install 'edgegrain[export]'") from error
+
     chosen = tuple(part.strip() for part in formats.split(",") if part.strip())
     options = conversion.Options(lr, domain or "faces", chosen, force, (reduction or Reduction.bicubic).value)
     report = conversion.convert(source.value, files, out, options)
@@ -107,17 +105,17 @@ def convert(
 def _print(report: Report) -> None:
     networks = ", ".join(f"{name} {count:,}" for name, count in report.parameters.items())
     typer.echo(f"{report.path}: {report.source}, parameters: {networks}")
-    for placement in report.placements:
-        _print_file(placement)
+    for tensor_map in report.tensor_maps:
+        _print_file(tensor_map)
     if report.comparison is not None:
         typer.echo(f"  the exported decoder differs from torch by at most {report.comparison.largest_difference:.1e}")
 
 
-def _print_file(placement: Placement) -> None:
-    typer.echo(f"  {placement.file}: {len(placement.names)} tensors placed, {len(placement.unused)} not used")
-    parts = Counter(ours.split(".")[0] for ours in placement.names.values())
+def _print_file(tensor_map: TensorMap) -> None:
+    typer.echo(f"  {tensor_map.file}: {len(tensor_map.names)} tensors placed, {len(tensor_map.unused)} not used")
+    parts = Counter(ours.split(".")[0] for ours in tensor_map.names.values())
     typer.echo(f"    into {', '.join(f'{name} ({count})' for name, count in parts.items())}")
-    for what, reasons in (("not used", placement.unused), ("not in the file", placement.made)):
+    for what, reasons in (("not used", tensor_map.unused), ("not in the file", tensor_map.made)):
         for why, names in _by_reason(reasons).items():
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
             typer.echo(f"    {what}: {names[0]}{more}: {why}")

@@ -1,27 +1,187 @@
-"""``edgegrain export``: the encoder for phones; everything is ``python -m export.mobile``'s."""
+"""``edgegrain export``: encoders for phones, decoders for servers, bundles of trained weights."""
 
 from __future__ import annotations
 
+import inspect
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
 import typer
 
-from codec_contract.errors import ExportError
+from codec_contract.bundle.paths import DEFAULT_BUNDLE
+from edgegrain.cli.output import ForceOption
+from export import mobile
+from export.decoder.decoder_options import DecoderForm, Noise, Ops, Precision, Weights
+from export.libraries import needs_export_libraries
 
-PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+if TYPE_CHECKING:
+    from export.decoder.command import ExportedDecoder
+
+DEFAULT_PRIOR = "mobile-stylegan-ffhq"
+"""`server_decoder.prior_store.DEFAULT_PRIOR`, without importing torch for --help."""
+
+export = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Export encoders, decoders and bundles.")
+
+BundleOption = Annotated[str, typer.Option("--bundle", "-b", help="Name or folder of the bundle, or a folder of the "
+                                           "zoo.")]
+WeightsOption = Annotated[Weights | None, typer.Option(help="Storage of the weights [default: the precision's].")]
+PrecisionOption = Annotated[Precision, typer.Option(help="Type that the decoder computes in.")]
+NoiseOption = Annotated[Noise, typer.Option(help="Source of the generator's noise: inside the graph, or an input that "
+                                            "sessions draw from a seed.")]
+OpsOption = Annotated[Ops, typer.Option(help="Operators of the generator's memory-bound steps: ONNX's own, or fused "
+                                        "ones, which need their library (docs/cuda_ops.md).")]
+PicturesOption = Annotated[Path | None, typer.Option(
+    file_okay=False, help="Folder of pictures to compare on [default: those that ship with edgegrain].")]
+ComparedOption = Annotated[int, typer.Option(min=1, help="Number of LRs to compare on.")]
+PriorOption = Annotated[str, typer.Option(help="Generator of a folder of the zoo: a fetched prior or a file.")]
+ConfigOption = Annotated[str, typer.Option(help="Instead of a bundle: a GRAIN configuration by name.")]
+RandomOption = Annotated[bool, typer.Option("--random-weights", help="Random weights for --config.")]
 
 
-def export(context: typer.Context) -> None:
-    """Export the encoder for phones, proven exact.
+_ENCODER_HELP = inspect.getdoc(mobile.encoder) or ""
+export.command("encoder", help=_ENCODER_HELP.replace("python -m export.mobile", "edgegrain export encoder"))(
+    mobile.encoder)
+
+
+@export.command()
+def decoder(
+    bundle: BundleOption = DEFAULT_BUNDLE,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for decoder.onnx and decoder_report.json.")] =
+        Path("dist"),
+    weights: WeightsOption = None,
+    precision: PrecisionOption = Precision.float32,
+    noise: NoiseOption = Noise.constant,
+    ops: OpsOption = Ops.plain,
+    pictures: PicturesOption = None,
+    pictures_compared: ComparedOption = 8,
+    prior: PriorOption = DEFAULT_PRIOR,
+    config: ConfigOption = "",
+    random_weights: RandomOption = False,
+    force: ForceOption = False,
+) -> None:
+    """Write a bundle's decoder as ONNX for servers and compare it with torch on real LRs.
+
+    A folder of the zoo, which holds trained weights alone, is exported together with its generator, which
+    'edgegrain prior fetch' downloads.
 
     \b
     Examples:
-      edgegrain export --out dist
-      edgegrain export --formats tflite --bundle faces
-      edgegrain export --help
+      edgegrain export decoder --bundle faces --out dist
+      edgegrain export decoder --bundle faces --weights float16 --out dist
+      edgegrain export decoder --bundle faces --precision float16 --ops fused --out dist
+      edgegrain export decoder --config grain-1024-lr16-paper --random-weights --pictures-compared 1
     """
-    try:
-        from export.mobile import app
-    except ModuleNotFoundError as error:
-        raise ExportError(
-            f"exporting needs {error.name}, which is not installed; install: pip install 'edgegrain[export]'"
-        ) from error
-    app(args=list(context.args), prog_name="edgegrain export")
+    with needs_export_libraries():
+        from export.decoder.command import write_decoder
+
+    form = DecoderForm(weights, precision, noise, ops)
+    exported = _exported(bundle, prior, config, random_weights, form, pictures, pictures_compared)
+    path = write_decoder(exported, out, force=force)
+    typer.echo(f"{path}: {exported.summary()}")
+
+
+@export.command()
+def triton(
+    bundle: BundleOption = DEFAULT_BUNDLE,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the model repository; it may hold other "
+                                      "models.")] = Path("models"),
+    weights: WeightsOption = None,
+    precision: PrecisionOption = Precision.float32,
+    noise: NoiseOption = Noise.constant,
+    ops: OpsOption = Ops.plain,
+    pictures: PicturesOption = None,
+    pictures_compared: ComparedOption = 8,
+    prior: PriorOption = DEFAULT_PRIOR,
+    config: ConfigOption = "",
+    random_weights: RandomOption = False,
+    force: ForceOption = False,
+) -> None:
+    """Write a bundle's decoder into a model repository for NVIDIA's Triton Inference Server.
+
+    The decoder is compared with torch first, as in 'edgegrain export decoder'. The configuration follows Triton's
+    published schema; it was not run against a Triton server.
+
+    \b
+    Examples:
+      edgegrain export triton --bundle faces --out models
+      edgegrain export triton --bundle faces --precision float16 --ops fused --out models
+    """
+    with needs_export_libraries():
+        from export.decoder.triton import write_repository
+
+    form = DecoderForm(weights, precision, noise, ops)
+    exported = _exported(bundle, prior, config, random_weights, form, pictures, pictures_compared)
+    folder = write_repository(out, exported.source.name, exported.model, exported.source.manifest, force=force)
+    typer.echo(f"{folder}: {exported.summary()}")
+
+
+@export.command()
+def bundle(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the bundle; its name becomes the bundle's id.")],
+    folder: Annotated[Path | None, typer.Argument(
+        exists=True, help="Folder of trained weights (in zoo/, or of a run), or the weight file in it.")] = None,
+    invertible_of: Annotated[str, typer.Option(
+        help="Instead of FOLDER: a GRAIN bundle (name or folder) whose invertible decoder alone is to restore, "
+             "faster.")] = "",
+    version: Annotated[str | None, typer.Option(help="Version of the bundle [default: 1.0.0].")] = None,
+    domain: Annotated[str | None, typer.Option(help="What the pictures show [default: faces; photographs for "
+                                               "IRN].")] = None,
+    data_licence: Annotated[str, typer.Option(
+        help="Licence of the training pictures, for the manifest [default: that of edgegrain's own training "
+             "pictures for the domain, or not stated].")] = "",
+    formats: Annotated[str | None, typer.Option(
+        help="Formats of the encoder, comma-separated: tflite, coreml, onnx [default: all; without coreml for "
+             "IRN].")] = None,
+    prior: Annotated[str | None, typer.Option(
+        help=f"GRAIN, GLEAN: the generator, a fetched prior or a file [default: {DEFAULT_PRIOR}].")] = None,
+    lr: Annotated[int | None, typer.Option(min=1, help="GCFSR: side of the LRs [default: a 16th of the picture's].")
+                  ] = None,
+    reduction: Annotated[str | None, typer.Option(
+        help="GLEAN, GCFSR: the encoder, area or bicubic [default: as in training].")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the bundle if it exists.")] = False,
+) -> None:
+    """Write the bundle of trained weights: encoder, decoder, coder tables, manifest, model card.
+
+    The family (GRAIN, IRN, GLEAN, GCFSR) is read from the weight file. Exports are compared with torch before anything
+    is written. Bundles with the same LR contract read each other's payloads.
+
+    \b
+    Examples:
+      edgegrain export bundle zoo/faces-256-lr32 --out bundles/faces-256-lr32
+      edgegrain export bundle zoo/photos-x4 --out bundles/photos-x4
+      edgegrain export bundle zoo/gcfsr-faces-256 --lr 16 --out bundles/gcfsr-faces-256-lr16
+      edgegrain export bundle --invertible-of faces --out bundles/faces-invertible
+    """
+    if (folder is None) != bool(invertible_of):
+        raise typer.BadParameter("pass either FOLDER, a folder of trained weights, or --invertible-of, a bundle")
+    with needs_export_libraries():
+        from export.bundle.grain_bundle import write_invertible_bundle
+        from export.bundle.licences import UNSTATED
+        from export.bundle.zoo_bundle import BundleOptions, WrittenBundle, write_zoo_bundle
+
+    if folder is None:
+        given = {"--version": version, "--domain": domain, "--data-licence": data_licence, "--formats": formats,
+                 "--prior": prior, "--lr": lr, "--reduction": reduction}
+        if foreign := [name for name, value in given.items() if value]:
+            raise typer.BadParameter("a bundle of --invertible-of takes it from that bundle", param_hint=foreign)
+        written = WrittenBundle(*write_invertible_bundle(invertible_of, out, force=force))
+    else:
+        chosen = None if formats is None else tuple(part.strip() for part in formats.split(",") if part.strip())
+        licence = {**UNSTATED, "data": data_licence} if data_licence else None
+        options = BundleOptions(version, licence, chosen, domain, prior, reduction, lr)
+        written = write_zoo_bundle(folder, out, options, force=force)
+    size = sum(entry.size for entry in written.manifest.files.values())
+    flips = "" if written.encoder_flips is None else (
+        f"the encoder differs from torch in {written.encoder_flips:g} of a million LR bytes, ")
+    typer.echo(f"{out}: {size:,} bytes; LR contract {written.manifest.lr_contract_id.hex()[:8]}; {flips}"
+               f"the decoder differs from torch by at most {written.decoder.largest_difference:.1e}")
+
+
+def _exported(bundle: str, prior: str, config: str, random_weights: bool, form: DecoderForm, pictures: Path | None,
+              count: int) -> ExportedDecoder:
+    """A decoder, exported and compared with torch."""
+    with needs_export_libraries():
+        from export.decoder.command import choose_source, export_compared
+
+    source = choose_source(bundle, prior, config=config, random_weights=random_weights)
+    return export_compared(source, form, pictures, count)

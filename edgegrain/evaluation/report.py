@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,6 @@ import numpy as np
 from edgegrain.evaluation.classical_codecs import CODECS, Thoroughness, rebuild
 from edgegrain.evaluation.evaluator import original_of
 from edgegrain.evaluation.plots import rate_distortion, rate_perception
-from edgegrain.evaluation.report_sheets import Tile, draw_sheet
 from edgegrain.evaluation.results import (
     CLASSICAL_BY_LPIPS,
     CLASSICAL_BY_PSNR,
@@ -23,6 +21,7 @@ from edgegrain.evaluation.results import (
     summary_json,
     tsv,
 )
+from edgegrain.pictures.sheets import Tile, draw_sheet, encode_sheet
 from sdk import Codec
 
 SCORE_TITLES = {"psnr": "PSNR ↑", "ssim": "SSIM ↑", "lpips_alex": "LPIPS-Alex ↓", "lpips_vgg": "LPIPS-VGG ↓",
@@ -30,7 +29,7 @@ SCORE_TITLES = {"psnr": "PSNR ↑", "ssim": "SSIM ↑", "lpips_alex": "LPIPS-Ale
 FORMATS = {"psnr": ".2f"}
 TABLE_COLUMNS = ("bytes ↓", *SCORE_TITLES.values(), "KID ↓")
 PICTURE_COLUMNS = ("bytes", *SCORE_TITLES.values(), "classical LPIPS-Alex", "how")
-SHEET_ROWS = 6
+SHEET_ROWS, SHEET_SIDE = 6, 256
 LR_FORMATS = {"payload": "our payload", "png": "PNG, optimised", "webp": "WebP, lossless",
               "jpeg-xl": "JPEG XL, lossless"}
 
@@ -134,7 +133,7 @@ def _signed(value: float) -> str:
 def _picture_rows(results: Sequence[PictureResult]) -> list[dict[str, Any]]:
     rows = []
     for result in _worst_first(results):
-        rival = _opponent(result)
+        rival = _best_classical(result)
         scores = [_cell(score, getattr(result.ours.scores, score)) for score in SCORE_TITLES]
         against = ("–", "–") if rival is None else (
             _cell("lpips_alex", rival.scores.lpips_alex), rival.setting.description if rival.setting else "")
@@ -146,7 +145,7 @@ def _worst_first(results: Sequence[PictureResult]) -> list[PictureResult]:
     return sorted(results, key=lambda result: (-result.ours.scores.lpips_alex, result.ours.picture))
 
 
-def _opponent(result: PictureResult) -> Row | None:
+def _best_classical(result: PictureResult) -> Row | None:
     """The classical row with the best LPIPS-Alex."""
     return next((row for row in result.equal if row.method == CLASSICAL_BY_LPIPS), None)
 
@@ -170,17 +169,15 @@ def _sheet(codec: Codec, chosen: Sequence[PictureResult], results: Sequence[Pict
     titles = ["original", bundle["id"], *(["classical, best LPIPS-Alex", "classical, best PSNR"] if compared else [])]
     rows = [_tiles(codec, result, paths[results.index(result)], summary["baselines"] if compared else None)
             for result in chosen]
-    buffer = io.BytesIO()
     heading = f"{bundle['id']} {bundle['version']}    {text}"
-    draw_sheet(titles, rows, heading).save(buffer, "PNG", optimize=True)
-    return buffer.getvalue()
+    return encode_sheet(draw_sheet(rows, titles=titles, heading=heading, side=SHEET_SIDE))
 
 
 def _tiles(codec: Codec, result: PictureResult, path: Path, baselines: Thoroughness | None) -> list[Tile]:
     original = original_of(path, codec.bundle.hr)
     ours = np.asarray(codec.restore(codec.compress(original)))
     tiles = [Tile(original, f"{original.nbytes:,} bytes of pixels", result.ours.picture),
-             Tile(ours, f"{result.ours.nbytes:,} bytes", _scores(result.ours), ours=True)]
+             Tile(ours, f"{result.ours.nbytes:,} bytes", _scores(result.ours), accent=True)]
     if baselines is None:
         return tiles
     for method in (CLASSICAL_BY_LPIPS, CLASSICAL_BY_PSNR):

@@ -15,11 +15,11 @@ import numpy as np
 import onnxruntime
 import torch
 
-import edgegrain
+from codec_contract.version import __version__
 from edgegrain.evaluation.classical_codecs import Setting, library_versions
 from edgegrain.metrics.kid import FEATURE_NETWORK, Features, kernel_distance
 from edgegrain.metrics.picture_metrics import Scores
-from sdk.known_bundles import BundleInfo
+from sdk import BundleInfo
 
 CLASSICAL = "classical"
 BY_LPIPS, BY_PSNR, FULL_SIZE = "best LPIPS-Alex", "best PSNR", "full size"
@@ -142,7 +142,7 @@ def summary(results: Sequence[PictureResult], bundle: BundleInfo, pictures: Sequ
         "lr_bytes": {kind: float(np.mean([result.lr_bytes[kind] for result in results])) for kind in sizes},
         "baselines": baselines,
         "kid_features": FEATURE_NETWORK,
-        "versions": {"edgegrain": edgegrain.__version__, **versions, **library_versions()},
+        "versions": {"edgegrain": __version__, **versions, **library_versions()},
     }
     rounded: dict[str, Any] = _rounded(summary)
     return rounded

@@ -17,6 +17,7 @@ from edgegrain.service.service_state import Service, ServiceState
 
 router = APIRouter()
 
+# The names of `encoder_downloads`, spelled out: type checkers take no constants in a Literal.
 FileName = Literal["encoder.onnx", "encoder.tflite", "encoder.mlpackage.zip", "coder.json", "golden.json"]
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 

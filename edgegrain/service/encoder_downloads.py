@@ -16,11 +16,13 @@ from dataclasses import dataclass
 from starlette.requests import Request
 from starlette.responses import Response
 
+from codec_contract.bundle.file_names import CODER_TABLES, ENCODER_COREML, ENCODER_ONNX, ENCODER_TFLITE, GOLDEN
 from codec_contract.bundle.manifest import Manifest
 from edgegrain.service.problem_details import Problem
 
 CACHING = "public, max-age=31536000, immutable"
-MLPACKAGE = "encoder.mlpackage/"
+COREML_ARCHIVE = f"{ENCODER_COREML}.zip"
+"""Name under which the folder of the Core ML encoder is served."""
 ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 """The earliest that ZIP can say: the same bundle gives the same archive anywhere."""
 
@@ -55,13 +57,13 @@ def encoder_files(manifest: Manifest) -> Mapping[str, EncoderFile]:
         BundleError: a file is missing or altered.
     """
     files = {}
-    for name in ("encoder.onnx", "encoder.tflite"):
+    for name in (ENCODER_ONNX, ENCODER_TFLITE):
         if name in manifest.files:
             files[name] = _file(name, manifest.open_file(name), "application/octet-stream")
-    parts = sorted(name for name in manifest.files if name.startswith(MLPACKAGE))
+    parts = sorted(name for name in manifest.files if name.startswith(f"{ENCODER_COREML}/"))
     if parts:
         archive = _archive({name: manifest.open_file(name) for name in parts})
-        files["encoder.mlpackage.zip"] = _file("encoder.mlpackage.zip", archive, "application/zip")
+        files[COREML_ARCHIVE] = _file(COREML_ARCHIVE, archive, "application/zip")
     return files
 
 
@@ -72,7 +74,7 @@ def contract_files(manifest: Manifest) -> Mapping[str, EncoderFile]:
         BundleError: a file is missing or altered.
     """
     return {name: _file(name, manifest.open_file(name), "application/json")
-            for name in ("coder.json", "golden.json") if name in manifest.files}
+            for name in (CODER_TABLES, GOLDEN) if name in manifest.files}
 
 
 def respond(file: EncoderFile, request: Request) -> Response:

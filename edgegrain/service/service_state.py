@@ -1,4 +1,4 @@
-"""What a running service holds, and the way of a job through it."""
+"""State of a running service: bundles, queue, workers, access, metrics; and the path of a job through them."""
 
 from __future__ import annotations
 
@@ -21,12 +21,11 @@ from codec_contract.payload import parse_header, require_contract
 from edgegrain.service.access import Access
 from edgegrain.service.batcher import Answer, Batcher, Done, Job, Key, QueueFull
 from edgegrain.service.encoder_downloads import EncoderFile, contract_files, encoder_files
-from edgegrain.service.engine_options import CompressOptions, RestoreOptions
-from edgegrain.service.payload_claims import check_claims
+from edgegrain.service.engine_options import CompressOptions, RestoreOptions, require_servable
 from edgegrain.service.problem_details import MEDIA_TYPE, Problem, problem_of, retry_later
 from edgegrain.service.prometheus import Metrics
 from edgegrain.service.request_body import ByteBudget
-from edgegrain.service.servable import require_servable
+from edgegrain.service.result_limits import check_result
 from edgegrain.service.settings import Settings
 from edgegrain.service.supervisor import COMMAND, Supervisor, WorkerPlan
 from server_decoder.decoder_session import require_provider
@@ -140,7 +139,7 @@ class ServiceState:
             known = [manifest.lr_contract_id for manifest in self.manifests.values()]
             wanted = require_contract(header, known)
             manifest = next(item for item in self.manifests.values() if item.lr_contract_id == wanted)
-        pixels = check_claims(header, manifest, options.size, options.format, self.settings.max_pixels)
+        pixels = check_result(header, manifest, options, self.settings.max_pixels)
         if options.seed and "seed" not in manifest.decoder.get("controls", ()):
             raise _wrong("seed", f"bundle {manifest.id} has no control 'seed': its decoder takes no noise")
         try:

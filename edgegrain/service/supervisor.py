@@ -14,7 +14,7 @@ from typing import Any
 
 from codec_contract import errors
 from codec_contract.errors import EdgegrainError, ServiceError
-from edgegrain.service import pipe_messages as frames
+from edgegrain.service import pipe_messages
 from edgegrain.service.batcher import Answer, Batcher, Done, Job, WorkerLost
 from edgegrain.service.json_logs import log
 from edgegrain.service.settings import ENVIRONMENT_PREFIX
@@ -112,15 +112,15 @@ class Worker:
     def _write(self, fields: dict[str, Any], blobs: list[bytes]) -> None:
         assert self.process.stdin is not None  # it is a pipe: see start
         try:
-            self.process.stdin.writelines(frames.pack(fields, blobs))
+            self.process.stdin.writelines(pipe_messages.pack(fields, blobs))
         except (OSError, RuntimeError) as error:  # the latter is what uvloop raises where a pipe is closed
             raise WorkerLost(f"it died or broke its pipe ({error})") from error
 
-    async def _read(self, timeout: float) -> frames.Message:
+    async def _read(self, timeout: float) -> pipe_messages.Message:
         assert self.process.stdout is not None
         try:
             async with asyncio.timeout(timeout):
-                return await frames.read_async(self.process.stdout)
+                return await pipe_messages.read_async(self.process.stdout)
         except TimeoutError:
             raise WorkerLost(f"it did not answer within {timeout:g} s") from None
         except (OSError, asyncio.IncompleteReadError, ServiceError) as error:
@@ -255,7 +255,7 @@ def settle(job: Job, answer: Answer) -> None:
         job.answer.set_result(answer)
 
 
-def read_answer(message: frames.Message, count: int) -> tuple[list[Done | EdgegrainError], dict[str, float]]:
+def read_answer(message: pipe_messages.Message, count: int) -> tuple[list[Done | EdgegrainError], dict[str, float]]:
     """The answers to ``count`` jobs, and the seconds of the stages they went through, as a worker sent them.
 
     Raises:

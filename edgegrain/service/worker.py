@@ -15,9 +15,9 @@ import sys
 from typing import IO, Any
 
 from codec_contract.errors import EdgegrainError
-from edgegrain.service import pipe_messages as frames
-from edgegrain.service.engine import Engine, Outcome, Stages
-from edgegrain.service.engine_options import CompressOptions, RestoreOptions
+from edgegrain.service import pipe_messages
+from edgegrain.service.engine import Engine, Stages
+from edgegrain.service.engine_options import CompressOptions, Outcome, RestoreOptions
 from edgegrain.service.json_logs import configure_logs
 
 
@@ -26,7 +26,7 @@ def main() -> int:
     for ignored in (signal.SIGINT, signal.SIGTERM):  # a terminal and systemd send them to the whole group; the
         signal.signal(ignored, signal.SIG_IGN)  # service drains first and then closes stdin
     requests, answers = _private_streams()
-    first = frames.read(requests)
+    first = pipe_messages.read(requests)
     if first is None:
         return 0
     fields, _ = first
@@ -38,7 +38,7 @@ def main() -> int:
         _send(answers, {"failed": " ".join(str(error).split())})
         return 1
     _send(answers, {"ready": True})
-    while (message := frames.read(requests)) is not None:
+    while (message := pipe_messages.read(requests)) is not None:
         batch, blobs = message
         stages = Stages()
         outcomes = run_batch(engine, batch, blobs, stages)
@@ -63,7 +63,7 @@ def describe(outcome: Outcome) -> dict[str, str] | None:
 
 
 def _private_streams() -> tuple[IO[bytes], IO[bytes]]:
-    """The pipes for frames; whatever a library prints goes to stderr from now on, not between our frames."""
+    """The pipes for frames; whatever a library prints goes to stderr from now on, not between our pipe_messages."""
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
@@ -73,7 +73,7 @@ def _private_streams() -> tuple[IO[bytes], IO[bytes]]:
 
 
 def _send(stream: IO[bytes], fields: dict[str, Any], blobs: list[bytes] | None = None) -> None:
-    for piece in frames.pack(fields, blobs or []):
+    for piece in pipe_messages.pack(fields, blobs or []):
         stream.write(piece)
     stream.flush()
 

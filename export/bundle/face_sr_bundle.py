@@ -1,4 +1,8 @@
-"""Bundles of GLEAN and GCFSR: an exact reduction for phones, the network for servers."""
+"""Bundles of GLEAN and GCFSR: an exact reduction on the phone, the network on the server.
+
+Bundles with the same LR contract (sizes, reduction, coder tables) read each other's payloads, so an LR may be sent once
+and restored by either network.
+"""
 
 from __future__ import annotations
 
@@ -8,27 +12,49 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from codec_contract.bundle.controls import LARGEST_STRENGTH, SMALLEST_STRENGTH, STRENGTH
 from codec_contract.bundle.manifest import Manifest
-from codec_contract.errors import BundleError, ExportError
+from codec_contract.errors import BundleError, ExportError, ModelError
 from codec_contract.lr_coder.coder_tables import CoderTables
 from edge_encoder.integer_network import IntegerNetwork, run_reference
-from export.bundle.irn_bundle import made_tiles
-from export.bundle.writer import DECODER, assemble_bundle, refuse_to_replace
+from export.bundle.card import bundle_card
+from export.bundle.encoder_part import exact_encoder
+from export.bundle.licences import usual_licence
+from export.bundle.reductions import REDUCTIONS
+from export.bundle.writer import (
+    FIRST_VERSION,
+    BundleParts,
+    coder_tables,
+    manifest_fields,
+    refuse_to_replace,
+    require_onnx,
+    write_bundle,
+)
 from export.decoder.command import Comparison, compare_decoder
-from export.decoder.decoder_graph import decoder_graph, round_weights, store_half
-from export.proof.runtimes import FORMATS
-from server_decoder.decoder_session import INPUT, OUTPUT
-from server_decoder.face_sr.gcfsr import GCFSR, GCFSRUpscaler
+from export.decoder.decoder_graph import add_optional_input, decoder_graph, round_weights, store_half
+from export.decoder.sources import described_prior
+from export.encoder.graph import FORMATS
+from export.proof.proof_inputs import smooth_pictures
+from server_decoder.face_sr.gcfsr import GCFSR, GCFSRConfig, GCFSRUpscaler
 from server_decoder.face_sr.gcfsr import KIND as GCFSR_KIND
 from server_decoder.face_sr.glean import GLEAN
 from server_decoder.face_sr.glean import KIND as GLEAN_KIND
+from server_decoder.face_sr.weights import (
+    GCFSR_WEIGHTS,
+    GLEAN_WEIGHTS,
+    load_gcfsr,
+    load_glean,
+    read_config,
+    read_training,
+)
+from server_decoder.prior_store import DEFAULT_PRIOR, prior_licence
 
 COMPARED = 2
+"""LRs on which the exported decoder is compared with torch."""
+USUAL_FACTOR = 16
+"""From the picture's side to a GCFSR bundle's LR, unless another is chosen."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +65,7 @@ class Restorer:
         codec: ``"glean"`` or ``"gcfsr"``.
         network: LR ``[B, 3, lr, lr]`` in [-1, 1] -> ``[B, 3, hr, hr]``; a second argument for every control.
         architecture: its configuration, plain JSON values.
-        controls: name of an input that may be left out -> what the manifest says about it.
+        controls: name of an optional input -> its description in the manifest.
     """
 
     codec: str
@@ -50,36 +76,14 @@ class Restorer:
     controls: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Description:
-    """What a bundle says about itself, as in the manifest.
-
-    Attributes:
-        card: the model card, Markdown.
-        licence: of ``weights`` and ``data``.
-        formats: of the encoder; ``onnx`` is among them.
-        tables: of the payload's coder.
-        force: replace a bundle that exists.
-    """
-
-    domain: str
-    card: str
-    licence: Mapping[str, str]
-    training: Mapping[str, Any]
-    version: str = "1.0.0"
-    formats: Sequence[str] = tuple(FORMATS)
-    tables: CoderTables = field(default_factory=CoderTables.default)
-    force: bool = False
-
-
 def glean_restorer(network: GLEAN) -> Restorer:
-    """Of a GLEAN with its bank."""
+    """The restorer of a GLEAN with its bank."""
     config = network.config
     return Restorer(GLEAN_KIND, network, config.prior.size, config.lr, config.as_dict())
 
 
 def gcfsr_restorer(network: GCFSR, lr: int) -> Restorer:
-    """Of a GCFSR, for one size of LRs. Except in the blind form it has the control ``strength``.
+    """The restorer of a GCFSR for one size of LRs. Except in the blind form it has the control ``strength``.
 
     Raises:
         BundleError: ``lr`` is no power of two that is a 4th to a 64th of the picture.
@@ -93,52 +97,124 @@ def gcfsr_restorer(network: GCFSR, lr: int) -> Restorer:
                     {} if config.blind else {STRENGTH: described})
 
 
-def write_restorer_bundle(folder: Path, restorer: Restorer, encoder: IntegerNetwork, description: Description
-                          ) -> tuple[Manifest, Comparison]:
-    """Write the bundle of a network behind an exact reduction.
+def write_face_sr_bundle(
+    weights: Path, folder: Path, *, lr: int | None = None, prior: str | Path = DEFAULT_PRIOR,
+    reduction: str | None = None, version: str = FIRST_VERSION, domain: str = "faces",
+    licence: Mapping[str, str] | None = None, formats: Sequence[str] = tuple(FORMATS), force: bool = False,
+) -> tuple[Manifest, Comparison]:
+    """Write the bundle of a ``glean.safetensors`` or ``gcfsr.safetensors``, or of a folder that holds one and perhaps a
+    ``coder.json``.
+
+    Args:
+        weights: the file or folder.
+        folder: of the bundle; its name becomes the id.
+        lr: side of a GCFSR bundle's LRs; None for a `USUAL_FACTOR`-th of the picture's.
+        prior: GLEAN's bank, as `load_prior` takes it.
+        reduction: a key of `REDUCTIONS`; None for the one that the network was trained on.
+        version, domain: for the manifest.
+        licence: of weights and data, by default `usual_licence`; the bank's is added.
+        formats: of the encoder.
+        force: replace a bundle that exists.
+
+    Returns:
+        The manifest, and the exported decoder compared with torch.
+
+    Raises:
+        FileExistsError: the folder exists and ``force`` is false.
+        ModelError: the weights are missing or damaged, or GLEAN's bank is missing or another.
+        ExportError: a conversion fails, or the export differs from torch.
+        BundleError: the name is no valid id, or the sizes do not fit.
+    """
+    refuse_to_replace(folder, force)
+    path = find_weights(weights)
+    training = read_training(path)
+    reduction = reduction or (training.get("config") or {}).get("reduction", "area")
+    if reduction not in REDUCTIONS:
+        raise ExportError(f"unknown reduction {reduction!r}; expected one of {', '.join(REDUCTIONS)}")
+    require_onnx(formats)
+    licence = dict(licence or usual_licence(domain))
+    restorer = _restorer(path, lr, prior)
+    if restorer.codec == GLEAN_KIND:
+        licence["prior"] = prior_licence(prior)
+    encoder = REDUCTIONS[reduction](restorer.hr, restorer.lr)
+    fields = restorer_fields(folder.name, restorer, training, licence, domain, version)
+    card = bundle_card(folder.name, restorer_summary(restorer, reduction), training, licence)
+    return write_restorer_bundle(folder, restorer, encoder, fields, card, tables=coder_tables(path.parent),
+                                 formats=formats, force=force)
+
+
+def restorer_fields(bundle_id: str, restorer: Restorer, training: Mapping[str, Any], licence: Mapping[str, str],
+                    domain: str, version: str = FIRST_VERSION) -> dict[str, Any]:
+    """The manifest's fields of a restorer's bundle; arguments as in `manifest_fields`."""
+    return manifest_fields(
+        bundle_id, restorer.codec, architecture=restorer.architecture, training=training, licence=licence,
+        domain=domain, version=version, controls=tuple(restorer.controls), inputs=restorer.controls)
+
+
+def restorer_summary(restorer: Restorer, reduction: str) -> str:
+    """The first sentences of a restorer's model card."""
+    strength = " `strength`, 4 to 64, controls how much detail is hallucinated." if restorer.controls else ""
+    return (f"{restorer.codec.upper()}, {restorer.hr} x {restorer.hr} from an exact {reduction} reduction to "
+            f"{restorer.lr} x {restorer.lr}.{strength}")
+
+
+def write_restorer_bundle(
+    folder: Path, restorer: Restorer, encoder: IntegerNetwork, fields: Mapping[str, Any], card: str, *,
+    tables: CoderTables, formats: Sequence[str], force: bool = False,
+) -> tuple[Manifest, Comparison]:
+    """Export a restorer, compare it with torch and write its bundle.
 
     Args:
         folder: of the bundle; its name becomes the id.
         restorer: its network's weights are rounded to float16.
-        encoder: from ``hr`` to ``lr``.
-        description: see there.
+        encoder: the reduction from ``hr`` to ``lr``.
+        fields: from `restorer_fields`.
+        card: the model card.
+        tables, formats: as in `BundleParts`.
+        force: replace a bundle that exists.
 
     Returns:
-        The manifest, and the exported decoder beside torch.
+        The manifest, and the exported decoder compared with torch.
 
     Raises:
-        FileExistsError: the folder exists and is not to be replaced.
+        FileExistsError: the folder exists and ``force`` is false.
         ExportError: a conversion fails, or the export differs from torch.
-        BundleError: the name makes no id, or encoder and decoder do not fit.
+        BundleError: the name is no valid id, or encoder and decoder do not fit.
     """
     if (encoder.hr, encoder.lr) != (restorer.hr, restorer.lr):
         raise BundleError(f"the encoder goes from {encoder.hr} to {encoder.lr}, the network takes LRs of {restorer.lr} "
                           f"and makes pictures of {restorer.hr}")
-    refuse_to_replace(folder, description.force)
+    refuse_to_replace(folder, force)
     decoder = restorer.network.eval().requires_grad_(False)
     round_weights(decoder, compact=False)
     graph = store_half(decoder_graph(decoder, restorer.lr))
     for name in restorer.controls:
-        _open_input(graph, name)
+        add_optional_input(graph, name, [f"{name}_batch"])
     model = bytes(graph.SerializeToString())
-    comparison = compare_decoder(model, decoder, run_reference(encoder, np.stack(made_tiles(COMPARED, restorer.hr))))
-    fields = {
-        "id": folder.name, "version": description.version, "codec": restorer.codec, "domain": description.domain,
-        "decoder": {"file": DECODER, "input": INPUT, "output": OUTPUT, "controls": list(restorer.controls),
-                    **restorer.controls, "architecture": dict(restorer.architecture)},
-        "training": dict(description.training), "evaluation": {}, "licence": dict(description.licence),
-    }
-    manifest = assemble_bundle(folder, encoder, model, description.tables, fields, card=description.card,
-                               formats=description.formats, force=description.force)
-    return manifest, comparison
+    lrs = run_reference(encoder, np.stack(smooth_pictures(COMPARED, restorer.hr)))
+    comparison = compare_decoder(model, decoder, lrs)
+    parts = BundleParts(exact_encoder(encoder), model, tables, fields, card, formats)
+    return write_bundle(folder, parts, force=force), comparison
 
 
-def _open_input(graph: onnx.ModelProto, name: str) -> None:
-    """Let an initializer be given as an input; left out, it stands."""
-    held = [tensor for tensor in graph.graph.initializer if tensor.name == name]
-    if not held:
-        raise ExportError(f"torch folded {name} into the graph; it must stay an input")
-    value = numpy_helper.to_array(held[0]).astype(np.float32)
-    held[0].CopyFrom(numpy_helper.from_array(value, name))
-    graph.graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, [f"{name}_batch"]))
-    onnx.checker.check_model(graph)
+def find_weights(path: Path) -> Path:
+    """The file itself, or the one in a folder.
+
+    Raises:
+        ModelError: the folder holds none, or both.
+    """
+    if not path.is_dir():
+        return path
+    found = [path / name for name in (GLEAN_WEIGHTS, GCFSR_WEIGHTS) if (path / name).is_file()]
+    if len(found) != 1:
+        raise ModelError(f"{path} holds {len(found)} of {GLEAN_WEIGHTS} and {GCFSR_WEIGHTS}, expected one of them")
+    return found[0]
+
+
+def _restorer(path: Path, lr: int | None, prior: str | Path) -> Restorer:
+    config = read_config(path)
+    if isinstance(config, GCFSRConfig):
+        return gcfsr_restorer(load_gcfsr(path), lr or config.size // USUAL_FACTOR)
+    if lr not in (None, config.lr):
+        raise ExportError(f"this GLEAN takes LRs of {config.lr}; leave lr out")
+    return glean_restorer(load_glean(path, described_prior(config.prior, prior)))

@@ -1,4 +1,4 @@
-"""What binds whoever uses weights that were trained here, for manifests and model cards."""
+"""Licences of weights that were trained here and of their data, for manifests and model cards."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ BY_DOMAIN = {
                 "Portraits of members of the United States Congress: mostly public domain.",
     },
 }
-"""Of our own bundles, by domain."""
+"""Domain -> licences of edgegrain's own bundles."""
 
 
 def usual_licence(domain: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Assembling a bundle: encoders in every format, decoder, coder tables, golden vectors, manifest and model card."""
+"""Writing bundles: encoders in every format, decoder, coder tables, golden vectors, manifest and model card."""
 
 from __future__ import annotations
 
@@ -8,72 +8,121 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from codec_contract.bundle.contract_id import lr_contract_id
-from codec_contract.bundle.manifest import MANIFEST_NAME, SCHEMA, Manifest, load_manifest, verify_bundle
-from codec_contract.errors import BundleError
+from codec_contract.bundle.file_names import CODER_TABLES, DECODER_ONNX, MANIFEST, MODEL_CARD
+from codec_contract.bundle.manifest import SCHEMA, Manifest, load_manifest, verify_bundle
+from codec_contract.errors import BundleError, ExportError
 from codec_contract.files import write_atomically
-from codec_contract.fit import PREPROCESSING
 from codec_contract.lr_coder.coder_tables import CoderTables
-from edge_encoder import bounds
-from edge_encoder import integer_network as integer
-from edge_encoder.golden_inputs import make_golden
 from edge_encoder.integer_network import IntegerNetwork
+from export.bundle.encoder_part import EncoderPart, exact_encoder
 from export.encoder.formats import export_encoder
-from export.proof.runtimes import FORMATS
+from export.encoder.graph import FORMATS
+from server_decoder.decoder_session import INPUT, OUTPUT
 
-DECODER, CODER, GOLDEN, CARD = "decoder.onnx", "coder.json", "golden.json", "README.md"
+FIRST_VERSION = "1.0.0"
+"""Of a bundle whose version is not stated."""
+
+
+@dataclass(frozen=True)
+class BundleParts:
+    """Everything that a bundle is written from.
+
+    Attributes:
+        encoder: exported to every one of ``formats``.
+        decoder: serialized ONNX model.
+        tables: of the payload's coder.
+        fields: of the manifest, from `manifest_fields`.
+        card: the model card, Markdown.
+        formats: of the encoder; ``onnx`` must be one of them.
+    """
+
+    encoder: EncoderPart
+    decoder: bytes
+    tables: CoderTables
+    fields: Mapping[str, Any]
+    card: str
+    formats: Sequence[str] = tuple(FORMATS)
+
+
+def write_bundle(folder: Path, parts: BundleParts, *, force: bool = False) -> Manifest:
+    """Write a bundle; the folder appears complete or not at all.
+
+    Args:
+        folder: of the bundle; its name should be the bundle's id.
+        parts: what it is written from.
+        force: replace a bundle that exists.
+
+    Raises:
+        FileExistsError: the folder exists and ``force`` is false.
+        ExportError: a converter fails, or ``formats`` lacks ``onnx``.
+        BundleError: the fields are no valid manifest, or encoder and decoder do not fit.
+    """
+    refuse_to_replace(folder, force)
+    require_onnx(parts.formats)
+    encoder = parts.encoder
+
+    def write(staging: Path) -> None:
+        encoder.write_weights(staging)
+        export_encoder(encoder.graph, staging, parts.formats)
+        write_atomically(staging / CODER_TABLES, parts.tables.to_json())
+
+    record = {
+        "schema": SCHEMA,
+        **parts.fields,
+        "lr_contract_id": lr_contract_id(encoder.digest, encoder.preprocessing, parts.tables).hex(),
+        "hr": encoder.graph.hr,
+        "lr": encoder.graph.lr,
+        "encoder": dict(encoder.described),
+        "preprocessing": dict(encoder.preprocessing),
+    }
+    return _write_folder(folder, write, parts.decoder, record, parts.card, force)
+
+
+def manifest_fields(bundle_id: str, codec: str, *, architecture: Mapping[str, Any], training: Mapping[str, Any],
+                    licence: Mapping[str, str], domain: str = "faces", version: str = FIRST_VERSION,
+                    controls: Sequence[str] = (), inputs: Mapping[str, Any] | None = None,
+                    evaluation: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The manifest's fields that do not follow from the encoder, plain JSON values.
+
+    Args:
+        bundle_id: the ``id``.
+        codec: ``grain``, ``irn``, ``irn_plus``, ``glean`` or ``gcfsr``.
+        architecture: the decoder's configuration.
+        training, licence, domain, version, evaluation: of the manifest.
+        controls: what can be chosen when restoring: ``strength``, ``seed``.
+        inputs: inputs of the decoder other than the LR -> what the manifest says about them.
+    """
+    return {
+        "id": bundle_id, "version": version, "codec": codec, "domain": domain,
+        "decoder": {"file": DECODER_ONNX, "input": INPUT, "output": OUTPUT, "controls": list(controls),
+                    **(inputs or {}), "architecture": dict(architecture)},
+        "training": dict(training), "evaluation": dict(evaluation or {}), "licence": dict(licence),
+    }
+
+
+def coder_tables(folder: Path) -> CoderTables:
+    """The tables in a folder's ``coder.json``, or the general ones if it has none."""
+    path = folder / CODER_TABLES
+    return CoderTables.from_json(path.read_bytes()) if path.is_file() else CoderTables.default()
 
 
 def assemble_bundle(folder: Path, network: IntegerNetwork, decoder: bytes, tables: CoderTables,
                     fields: Mapping[str, Any], *, card: str, formats: Sequence[str] = tuple(FORMATS),
                     force: bool = False) -> Manifest:
-    """Write a complete bundle; the folder appears whole or not at all.
-
-    Args:
-        folder: where; its name should be the bundle's id.
-        network: the integer encoder; its bounds are proven.
-        decoder: serialized ONNX decoder.
-        tables: of the payload's coder.
-        fields: the manifest's ``id``, ``version``, ``codec``, ``domain``, ``decoder``, ``training``, ``evaluation`` and
-            ``licence``; everything else follows from the other arguments.
-        card: the model card, Markdown.
-        formats: of the encoder.
-        force: replace a bundle that exists.
+    """Write the bundle of an integer encoder; see `write_bundle`.
 
     Raises:
-        FileExistsError: the folder exists and ``force`` is false.
-        ExportError: a bound cannot be proven or a converter refuses.
-        BundleError: the fields make no valid manifest.
+        FileExistsError, BundleError: as `write_bundle`.
+        ExportError: a bound of the encoder cannot be proven, or a converter fails.
     """
     refuse_to_replace(folder, force)
-    proof = bounds.prove(network)
-    golden = make_golden(lambda rgb: integer.run_reference(network, rgb), network.hr)
-
-    def write(staging: Path) -> None:
-        integer.save(network, staging / "encoder.safetensors")
-        export_encoder(network, staging, formats)
-        write_atomically(staging / CODER, tables.to_json())
-        write_atomically(staging / GOLDEN, (json.dumps(golden, indent=1) + "\n").encode())
-
-    record = {
-        "schema": SCHEMA,
-        **fields,
-        "lr_contract_id": lr_contract_id(integer.digest(network), PREPROCESSING, tables).hex(),
-        "hr": network.hr,
-        "lr": network.lr,
-        "encoder": {
-            "architecture": network.architecture,
-            "layers": len(network.layers),
-            "parameters": network.parameters,
-            "flops": 2 * network.multiply_adds(),
-            "max_accumulator_log2": round(proof.worst_log2, 2),
-        },
-        "preprocessing": PREPROCESSING,
-    }
-    return write_bundle(folder, write, decoder, record, card, force)
+    return write_bundle(folder, BundleParts(exact_encoder(network), decoder, tables, fields, card, formats),
+                        force=force)
 
 
 def replace_decoder(source: Manifest, folder: Path, decoder: bytes, fields: Mapping[str, Any], *, card: str,
@@ -95,12 +144,12 @@ def replace_decoder(source: Manifest, folder: Path, decoder: bytes, fields: Mapp
     """
     def write(staging: Path) -> None:
         for name in source.files:
-            if name not in (DECODER, CARD):
+            if name not in (DECODER_ONNX, MODEL_CARD):
                 write_atomically(staging / name, source.open_file(name))
 
-    kept = json.loads((source.folder / MANIFEST_NAME).read_bytes())
+    kept = json.loads((source.folder / MANIFEST).read_bytes())
     record = {name: fields.get(name, value) for name, value in kept.items() if name != "files"}
-    return write_bundle(folder, write, decoder, {**record, **fields}, card, force)
+    return _write_folder(folder, write, decoder, {**record, **fields}, card, force)
 
 
 def renew_encoders(folder: Path, encoders: Iterable[Path]) -> Manifest:
@@ -121,16 +170,17 @@ def renew_encoders(folder: Path, encoders: Iterable[Path]) -> Manifest:
 
     def write(staging: Path) -> None:
         for name in source.files:
-            if name not in (DECODER, CARD) and name.split("/")[0] not in renewed:
+            if name not in (DECODER_ONNX, MODEL_CARD) and name.split("/")[0] not in renewed:
                 write_atomically(staging / name, source.open_file(name))
         for path in renewed.values():
             for file in (path, *path.rglob("*")):
                 if file.is_file():
                     write_atomically(staging / file.relative_to(path.parent), file.read_bytes())
 
-    record = json.loads((folder / MANIFEST_NAME).read_bytes())
+    record = json.loads((folder / MANIFEST).read_bytes())
     del record["files"]
-    return write_bundle(folder, write, source.open_file(DECODER), record, source.open_file(CARD).decode(), force=True)
+    return _write_folder(folder, write, source.open_file(DECODER_ONNX), record,
+                         source.open_file(MODEL_CARD).decode(), force=True)
 
 
 def update_card(folder: Path, *, evaluation: Mapping[str, Any], card: str) -> Manifest:
@@ -140,30 +190,35 @@ def update_card(folder: Path, *, evaluation: Mapping[str, Any], card: str) -> Ma
         BundleError: there is no valid bundle in the folder.
     """
     verify_bundle(folder)
-    record = json.loads((folder / MANIFEST_NAME).read_bytes())
-    write_atomically(folder / CARD, card.encode(), force=True)
+    record = json.loads((folder / MANIFEST).read_bytes())
+    write_atomically(folder / MODEL_CARD, card.encode(), force=True)
     record["evaluation"] = dict(evaluation)
     _write_manifest(folder, record)
     return verify_bundle(folder)
 
 
-def write_bundle(folder: Path, write: Callable[[Path], None], decoder: bytes, record: Mapping[str, Any], card: str,
-                 force: bool) -> Manifest:
-    """Write a bundle, whole or not at all, with a manifest of the fields in ``record`` and of all files.
+def refuse_to_replace(folder: Path, force: bool) -> None:
+    """Raise `FileExistsError` if the folder exists and ``force`` is false; called before work that takes minutes."""
+    if folder.exists() and not force:
+        raise FileExistsError(f"{folder} exists; choose another name or pass force (--force) to replace it")
 
-    ``write`` puts the encoder's and the coder's files into the folder it is given.
 
-    Raises:
-        FileExistsError: the folder exists and ``force`` is false.
-        BundleError: the fields make no valid manifest.
-    """
+def require_onnx(formats: Sequence[str]) -> None:
+    """Raise `ExportError` unless ``onnx`` is among the encoder's formats: the SDK and the service run it."""
+    if "onnx" not in formats:
+        raise ExportError("a bundle needs the encoder as onnx; add it to the formats")
+
+
+def _write_folder(folder: Path, write: Callable[[Path], None], decoder: bytes, record: Mapping[str, Any], card: str,
+                  force: bool) -> Manifest:
+    """Write the folder, complete or not at all; ``write`` adds the encoder's and the coder's files to it."""
     refuse_to_replace(folder, force)
     folder.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
         write(staging)
-        write_atomically(staging / DECODER, decoder)
-        write_atomically(staging / CARD, card.encode())
+        write_atomically(staging / DECODER_ONNX, decoder)
+        write_atomically(staging / MODEL_CARD, card.encode())
         _write_manifest(staging, record)
         verify_bundle(staging)
         os.chmod(staging, 0o755)
@@ -176,17 +231,11 @@ def write_bundle(folder: Path, write: Callable[[Path], None], decoder: bytes, re
     return load_manifest(folder)
 
 
-def refuse_to_replace(folder: Path, force: bool) -> None:
-    """Raise `FileExistsError` if the folder exists and ``force`` is false; worth asking before hours of work."""
-    if folder.exists() and not force:
-        raise FileExistsError(f"{folder} exists; choose another folder or pass force (--force) to replace it")
-
-
 def _write_manifest(folder: Path, record: Mapping[str, Any]) -> None:
     files = {}
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.name != MANIFEST_NAME:
+        if path.is_file() and path.name != MANIFEST:
             data = path.read_bytes()
             files[path.relative_to(folder).as_posix()] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     text = json.dumps({**record, "files": files}, indent=2) + "\n"
-    write_atomically(folder / MANIFEST_NAME, text.encode(), force=True)
+    write_atomically(folder / MANIFEST, text.encode(), force=True)

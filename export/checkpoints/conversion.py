@@ -12,12 +12,13 @@ import torch
 from torch import nn
 
 from codec_contract.errors import ModelError
-from export.bundle.face_sr_bundle import COMPARED
-from export.bundle.irn_bundle import TILE, TILE_OVERLAP, made_tiles, write_irn_bundle
+from export.bundle.face_sr_bundle import USUAL_FACTOR
+from export.bundle.irn_bundle import write_irn_bundle
+from export.bundle.writer import refuse_to_replace, require_onnx
 from export.checkpoints.checkpoint_bundles import (
     PAPERS_REDUCTION,
     Target,
-    sources,
+    training_record,
     write_gcfsr_bundle,
     write_glean_bundle,
     write_grain_bundle,
@@ -26,7 +27,7 @@ from export.checkpoints.gcfsr import load_gcfsr_checkpoint
 from export.checkpoints.glean import load_glean_checkpoint
 from export.checkpoints.grain import load_grain_checkpoint
 from export.checkpoints.irn import load_irn_checkpoint
-from export.checkpoints.tensor_map import Placement
+from export.checkpoints.tensor_map import TensorMap
 from export.decoder.command import Comparison
 from export.encoder.formats import require_formats
 from server_decoder.irn.weights import WEIGHTS, save_irn
@@ -34,8 +35,6 @@ from server_decoder.stylegan2 import checkpoints as stylegan2
 from server_decoder.stylegan2.checkpoint_layouts import NVIDIA, ROSINALITY
 
 FORMATS = ("onnx",)
-USUAL_FACTOR = 16
-"""Of a GCFSR bundle's LRs."""
 _STYLEGAN2 = "NVIDIA's StyleGAN2: Nvidia Source Code License-NC, non-commercial use only."
 _NO_LICENCE = "states no licence: ask its authors before you use or pass on the weights."
 _FACES = "FFHQ: CC BY-NC-SA 4.0. CelebA-HQ: non-commercial research."
@@ -79,20 +78,20 @@ class Report:
         source: one of `SOURCES`.
         path: the bundle's folder, or the prior's file.
         parameters: trainable numbers by network.
-        placements: what became of the tensors of every file.
+        tensor_maps: what became of the tensors of every file.
         comparison: the bundle's decoder beside torch; None for a prior.
     """
 
     source: str
     path: Path
     parameters: Mapping[str, int]
-    placements: tuple[Placement, ...]
+    tensor_maps: tuple[TensorMap, ...]
     comparison: Comparison | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
         return {"source": self.source, "path": str(self.path), "parameters": dict(self.parameters),
-                "files": [asdict(placement) for placement in self.placements],
+                "files": [asdict(tensor_map) for tensor_map in self.tensor_maps],
                 "decoder_beside_torch": None if self.comparison is None else asdict(self.comparison)}
 
 
@@ -112,11 +111,9 @@ def convert(source: str, files: Sequence[Path], out: Path, options: Options = Op
     """
     if source not in SOURCES:
         raise ModelError(f"unknown source {source!r}; expected one of {', '.join(SOURCES)}")
-    if out.exists() and not options.force:
-        raise FileExistsError(f"{out} exists; choose another name or pass force (--force) to replace it")
+    refuse_to_replace(out, options.force)
     require_formats(options.formats)  # before what takes minutes
-    if "onnx" not in options.formats:
-        raise ModelError("a bundle needs the encoder as onnx; add it to the formats")
+    require_onnx(options.formats)
     if source != "grain" and len(files) != 1:
         raise ModelError(f"{source} is converted from one file, got {len(files)}")
     return SOURCES[source](files, out, options)
@@ -126,38 +123,38 @@ def _grain(files: Sequence[Path], out: Path, options: Options) -> Report:
     checkpoint = load_grain_checkpoint(files)
     comparison = write_grain_bundle(checkpoint, _target("grain", out, options))
     parameters = {"encoder": _count(checkpoint.encoder), "decoder": _count(checkpoint.decoder)}
-    return Report("grain", out, parameters, checkpoint.placements, comparison)
+    return Report("grain", out, parameters, checkpoint.tensor_maps, comparison)
 
 
 def _irn(files: Sequence[Path], out: Path, options: Options) -> Report:
-    irn, placement = load_irn_checkpoint(files[0])
+    irn, tensor_map = load_irn_checkpoint(files[0])
     with tempfile.TemporaryDirectory() as folder:
-        weights = save_irn(irn, Path(folder) / WEIGHTS, training=sources([placement]), dtype=torch.float32)
-        written = write_irn_bundle(weights, out, pictures=made_tiles(COMPARED, TILE), formats=options.formats,
-                                   licence=LICENCES["irn"], tile=TILE, overlap=TILE_OVERLAP, force=options.force)
-    return Report("irn", out, {"rescaler": _count(irn)}, (placement,), written.decoder)
+        weights = save_irn(irn, Path(folder) / WEIGHTS, training=training_record([tensor_map]), dtype=torch.float32)
+        written = write_irn_bundle(weights, out, formats=options.formats, licence=LICENCES["irn"],
+                                   force=options.force)
+    return Report("irn", out, {"rescaler": _count(irn)}, (tensor_map,), written.decoder)
 
 
 def _glean(files: Sequence[Path], out: Path, options: Options) -> Report:
-    network, placement = load_glean_checkpoint(files[0])
+    network, tensor_map = load_glean_checkpoint(files[0])
     parameters = {"network": _count(network) - _count(network.prior), "prior": _count(network.prior)}
-    comparison = write_glean_bundle(network, placement, _target("glean", out, options))
-    return Report("glean", out, parameters, (placement,), comparison)
+    comparison = write_glean_bundle(network, tensor_map, _target("glean", out, options))
+    return Report("glean", out, parameters, (tensor_map,), comparison)
 
 
 def _gcfsr(files: Sequence[Path], out: Path, options: Options) -> Report:
-    network, placement = load_gcfsr_checkpoint(files[0])
+    network, tensor_map = load_gcfsr_checkpoint(files[0])
     lr = network.config.size // USUAL_FACTOR if options.lr is None else options.lr
-    comparison = write_gcfsr_bundle(network, lr, placement, _target("gcfsr", out, options))
-    return Report("gcfsr", out, {"network": _count(network)}, (placement,), comparison)
+    comparison = write_gcfsr_bundle(network, lr, tensor_map, _target("gcfsr", out, options))
+    return Report("gcfsr", out, {"network": _count(network)}, (tensor_map,), comparison)
 
 
 def _stylegan2(files: Sequence[Path], out: Path, options: Options, *, rosinality: bool) -> Report:
     done = stylegan2.convert(files[0], out, options.force, ROSINALITY if rosinality else NVIDIA)
-    placement = Placement(files[0].name, done.source_sha256, done.names,
+    tensor_map = TensorMap(files[0].name, done.source_sha256, done.names,
                           {name: _unused(name) for name in done.unused},
                           {name: _MEASURED if name.endswith("mean_code") else _DRAWN for name in done.made})
-    return Report(f"stylegan2-{'rosinality' if rosinality else 'nvidia'}", out, done.parameters, (placement,))
+    return Report(f"stylegan2-{'rosinality' if rosinality else 'nvidia'}", out, done.parameters, (tensor_map,))
 
 
 def _target(source: str, out: Path, options: Options) -> Target:

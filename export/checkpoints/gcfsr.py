@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from codec_contract.errors import ModelError
-from export.checkpoints.tensor_map import Placement, TensorFile, digest, fill, open_tensors, place
+from export.checkpoints.tensor_map import TensorFile, TensorMap, digest, fill, open_tensors, place
 from server_decoder.face_sr.gcfsr import GCFSR, GCFSRConfig
 
 START = 16
@@ -27,7 +27,7 @@ _UNUSED = {"noises.": "of other sizes than the layers' noise, which the authors 
 _DRAWN = "drawn from a seed: the authors draw it anew in every run"
 
 
-def load_gcfsr_checkpoint(path: Path, *, seed: int = 0) -> tuple[GCFSR, Placement]:
+def load_gcfsr_checkpoint(path: Path, *, seed: int = 0) -> tuple[GCFSR, TensorMap]:
     """The network of a checkpoint; its sizes, and whether it is the blind form, follow from the tensors.
 
     Args:
@@ -45,7 +45,7 @@ def load_gcfsr_checkpoint(path: Path, *, seed: int = 0) -> tuple[GCFSR, Placemen
     placed = place(source, network.state_dict(), lambda ours: _theirs(ours, len(config.levels)), unused=_UNUSED)
     fill(network, placed.state)
     made = {name: _DRAWN for name in network.state_dict() if name not in placed.state}
-    return network.eval(), Placement(path.name, digest(path), placed.names, {**source.unused, **placed.unused}, made)
+    return network.eval(), TensorMap(path.name, digest(path), placed.names, {**source.unused, **placed.unused}, made)
 
 
 def _config(source: TensorFile) -> GCFSRConfig:

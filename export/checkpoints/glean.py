@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from codec_contract.errors import ModelError
-from export.checkpoints.tensor_map import Placement, TensorFile, digest, fill, open_tensors, place
+from export.checkpoints.tensor_map import TensorFile, TensorMap, digest, fill, open_tensors, place
 from server_decoder.face_sr.glean import BASE, GLEAN, GLEANConfig
 from server_decoder.grain.prior_config import PriorConfig
 from server_decoder.stylegan2.checkpoint_layouts import Layout, translate_generator
@@ -22,7 +22,7 @@ _TRAINING = ("discriminator.", "perceptual_loss.", "pixel_loss.", "gan_loss.", "
 _MEAN_CODE = "the mean of mapped codes, which GLEAN does not use"
 
 
-def load_glean_checkpoint(path: Path) -> tuple[GLEAN, Placement]:
+def load_glean_checkpoint(path: Path) -> tuple[GLEAN, TensorMap]:
     """The network of a checkpoint; its sizes follow from the tensors.
 
     Raises:
@@ -43,7 +43,7 @@ def load_glean_checkpoint(path: Path) -> tuple[GLEAN, Placement]:
     names = {**placed.names, **{source.full_name(BANK + theirs): f"prior.{ours}" for theirs, ours in used.items()}}
     filters = {source.full_name(BANK + name): _FILTER for name in bank if name not in used}
     made = {f"prior.{name}": _MEAN_CODE for name in prior_state if name not in used.values()}
-    return model.eval(), Placement(path.name, digest(path), names, {**source.unused, **placed.unused, **filters}, made)
+    return model.eval(), TensorMap(path.name, digest(path), names, {**source.unused, **placed.unused, **filters}, made)
 
 
 def _restorer(whole: TensorFile) -> TensorFile:

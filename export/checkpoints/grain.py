@@ -16,7 +16,7 @@ from pathlib import Path
 from torch import Tensor
 
 from codec_contract.errors import ModelError
-from export.checkpoints.tensor_map import Placement, TensorFile, digest, fill, open_tensors, place
+from export.checkpoints.tensor_map import TensorFile, TensorMap, digest, fill, open_tensors, place
 from server_decoder.grain.code_predictor import CodesConfig
 from server_decoder.grain.fusion import FusionConfig
 from server_decoder.grain.grain import PRIOR, Grain, GrainConfig
@@ -46,12 +46,12 @@ class GrainCheckpoint:
     Attributes:
         encoder: the phone's half.
         decoder: the server's half.
-        placements: a record of every file.
+        tensor_maps: a record of every file.
     """
 
     encoder: RRDBEncoder
     decoder: Grain
-    placements: tuple[Placement, ...]
+    tensor_maps: tuple[TensorMap, ...]
 
 
 def load_grain_checkpoint(paths: Sequence[Path]) -> GrainCheckpoint:
@@ -88,14 +88,14 @@ def load_grain_checkpoint(paths: Sequence[Path]) -> GrainCheckpoint:
             if mean is None or theirs != MEAN_CODE}
     filters = {codes.full_name(GENERATOR + name): _FILTER for name in generator if name not in used}
     made = {} if mean is not None else {"prior.mean_code": _MEASURED}
-    placements = [
-        Placement(invertible.path.name, digest(invertible.path), {**encoded.names, **decoded.names}, invertible.unused),
-        Placement(codes.path.name, digest(codes.path), {**coded.names, **bank}, {**codes.unused, **filters}, made),
-        Placement(fusion.path.name, digest(fusion.path), fused.names, fusion.unused)]
+    tensor_maps = [
+        TensorMap(invertible.path.name, digest(invertible.path), {**encoded.names, **decoded.names}, invertible.unused),
+        TensorMap(codes.path.name, digest(codes.path), {**coded.names, **bank}, {**codes.unused, **filters}, made),
+        TensorMap(fusion.path.name, digest(fusion.path), fused.names, fusion.unused)]
     if mean is not None:
         rest = {name: _MEAN_ALONE for name in mean.tensors if name != MEAN_CODE}
-        placements.append(Placement(mean.path.name, digest(mean.path), {MEAN_CODE: "prior.mean_code"}, rest))
-    return GrainCheckpoint(encoder.eval(), model.eval(), tuple(placements))
+        tensor_maps.append(TensorMap(mean.path.name, digest(mean.path), {MEAN_CODE: "prior.mean_code"}, rest))
+    return GrainCheckpoint(encoder.eval(), model.eval(), tuple(tensor_maps))
 
 
 def _part(model: Grain, prefix: str) -> dict[str, Tensor]:

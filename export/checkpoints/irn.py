@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from codec_contract.errors import ModelError
-from export.checkpoints.tensor_map import Placement, TensorFile, digest, fill, open_tensors, place
+from export.checkpoints.tensor_map import TensorFile, TensorMap, digest, fill, open_tensors, place
 from server_decoder.irn.network import IRN, RGB, IRNConfig
 
 _HAAR, _GROWTH = "operations.{}.haar_weights", "operations.{}.F.conv1.weight"
@@ -22,7 +22,7 @@ _OURS = re.compile(r"stages\.(\d+)\.blocks\.(\d+)\.(phi|eta|rho)\.(conv\d\.(?:we
 _BANDS = torch.tensor([[[1.0, 1], [1, 1]], [[1, -1], [1, -1]], [[1, 1], [-1, -1]], [[1, -1], [-1, 1]]])[:, None]
 
 
-def load_irn_checkpoint(path: Path) -> tuple[IRN, Placement]:
+def load_irn_checkpoint(path: Path) -> tuple[IRN, TensorMap]:
     """The network of a checkpoint; its depth and widths follow from the tensors.
 
     Raises:
@@ -42,7 +42,7 @@ def load_irn_checkpoint(path: Path) -> tuple[IRN, Placement]:
     for depth, index in enumerate(transforms):
         _check_transform(source, index, RGB * 4**depth)
     fill(irn, placed.state)
-    return irn.eval(), Placement(path.name, digest(path), placed.names, {**source.unused, **placed.unused})
+    return irn.eval(), TensorMap(path.name, digest(path), placed.names, {**source.unused, **placed.unused})
 
 
 def _operations(source: TensorFile) -> tuple[tuple[int, ...], tuple[int, ...]]:

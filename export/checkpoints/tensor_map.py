@@ -16,13 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from codec_contract.errors import ModelError
-from server_decoder.stylegan2.checkpoints import read_tensors
+from server_decoder.public_checkpoint import read_tensors
 
 _NAMED = 8  # tensors that a message names of each kind
 
 
 @dataclass(frozen=True)
-class Placement:
+class TensorMap:
     """What became of the tensors of a file.
 
     Attributes:

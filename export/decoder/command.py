@@ -1,40 +1,35 @@
-"""``python -m export.decoder.command``: a bundle's decoder as ONNX for the server, compared with torch on real LRs.
-
-    python -m export.decoder.command --bundle faces --out dist/server
-    python -m export.decoder.command --bundle faces --out dist/server --weights float16
-    python -m export.decoder.command --bundle faces --out dist/server --precision float16 --ops fused
-    python -m export.decoder.command --bundle faces --out dist/server --triton dist/models
-    python -m export.decoder.command --config grain-1024-lr16-paper --random-weights --pictures-compared 1
+"""The exports of ``edgegrain export decoder`` and ``edgegrain export triton``: a decoder as ONNX for the server,
+compared with torch on real LRs.
 
 A bundle of which only the trained weights are kept (in ``zoo/``) is rebuilt with its generator, which
-``edgegrain prior fetch`` obtains.
+``edgegrain prior fetch`` downloads.
 """
 
 from __future__ import annotations
 
 import datetime
-import enum
 import itertools
 import json
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import onnxruntime
 import torch
-import typer
 from torch import nn
 
-from codec_contract.bundle.paths import DEFAULT_BUNDLE
-from codec_contract.errors import EdgegrainError, ExportError
+from codec_contract.bundle.file_names import DECODER_ONNX
+from codec_contract.errors import ExportError
 from codec_contract.files import write_atomically
 from codec_contract.quantization import dequantize, quantize
 from edge_encoder.integer_network import IntegerNetwork, run_reference
 from export.decoder.decoder_graph import INPUT, OUTPUT, decoder_graph, round_weights, store_compact, store_half
-from export.decoder.sources import find_decoder, random_decoder
-from export.decoder.triton import write_repository
+from export.decoder.decoder_options import DecoderForm, Noise, Ops
+from export.decoder.decoder_options import Precision as Precision
+from export.decoder.decoder_options import Weights as Weights
+from export.decoder.sources import DecoderSource, find_decoder, random_decoder
 from export.proof.proof_inputs import find_pictures, make_inputs
 from server_decoder.cuda_ops.library import needs_library, register_library
 from server_decoder.decoder_session import NOISE, DecoderSession
@@ -43,53 +38,18 @@ from server_decoder.grain.rrdb_decoder import RRDBDecoder
 from server_decoder.inference import noise_maps, noise_sides, served_decoder
 from server_decoder.prior_store import DEFAULT_PRIOR
 
-# float32 graphs differ from torch only in the order of summation.
 TOLERANCE = 1e-4
+"""Largest difference of a float32 graph from torch, which sums in another order."""
 HALF_PSNR = 50.0
-"""What a graph that computes in float16 must reach against float32, in dB."""
+"""Least PSNR of a float16 graph against float32, in dB."""
 
-# Pictures of 256 x 256 that ONNX Runtime decodes at once; a larger one takes the place of several.
 BATCH = 8
-
-
-class Weights(enum.StrEnum):
-    """How the decoder's weights are stored; `Precision` is what they are when it computes."""
-
-    float32 = "float32"
-    float16 = "float16"
-    compact = "compact"
-    """Large weights as int8 with a scale per output channel, the rest as float16."""
-
-
-class Precision(enum.StrEnum):
-    """What the decoder convolves; its input and its picture are float32."""
-
-    float32 = "float32"
-    float16 = "float16"
-    """For GPUs: half the memory and several times the speed. What could overflow stays float32."""
-
-
-class Noise(enum.StrEnum):
-    """Where the generator's noise comes from."""
-
-    constant = "constant"
-    """The same for every picture, inside the graph."""
-    seeded = "seeded"
-    """An input, which sessions draw from a seed."""
-
-
-class Ops(enum.StrEnum):
-    """What the generator's memory-bound steps are written in."""
-
-    plain = "plain"
-    """ONNX's own ops, which run everywhere."""
-    fused = "fused"
-    """Ops of ``com.edgegrain``: the decoder needs their library (``make ops``; docs/cuda_ops.md)."""
+"""Pictures of 256 x 256 that ONNX Runtime decodes at once; fewer of larger ones."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """An exported decoder beside its torch module.
+    """An exported decoder compared with its torch module.
 
     Attributes:
         lrs: LR pictures decoded by both.
@@ -105,18 +65,18 @@ class Comparison:
 
 
 def real_lrs(network: IntegerNetwork, pictures: list[Path], count: int = 8) -> np.ndarray:
-    """uint8 ``[count, lr, lr, 3]``: LRs that an encoder makes of pictures (first those) and patterns."""
+    """uint8 ``[count, lr, lr, 3]``: LRs of pictures, then of generated patterns."""
     inputs = make_inputs(network.hr, max(count, 8), network=network, pictures=pictures)
     return run_reference(network, np.stack([item.picture for item in itertools.islice(inputs, count)]))
 
 
 def compare_decoder(model: bytes, decoder: nn.Module, lrs: np.ndarray, precision: Precision = Precision.float32
                     ) -> Comparison:
-    """Decode ``lrs`` (uint8 ``[N, h, w, 3]``) with the exported graph, several at once, and one by one with torch.
+    """Compare the exported graph with torch on ``lrs``, uint8 ``[N, h, w, 3]``; the graph decodes several at once.
 
     Args:
         model: the graph.
-        decoder: in float32, as it was before `served_decoder` changed its form.
+        decoder: in float32, before `served_decoder` changed its form.
         lrs: to compare on.
         precision: of the graph.
 
@@ -126,7 +86,7 @@ def compare_decoder(model: bytes, decoder: nn.Module, lrs: np.ndarray, precision
         DeviceError: the graph has fused ops, and their library is not built.
     """
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # a control's initializer that may be given is worth no warning
+    options.log_severity_level = 3  # no warning about optional inputs
     if needs_library(model):
         register_library(options)
     x = np.ascontiguousarray(dequantize(lrs.astype(np.float32)).transpose(0, 3, 1, 2))  # [N, 3, h, w]
@@ -166,10 +126,10 @@ def compare_decoder(model: bytes, decoder: nn.Module, lrs: np.ndarray, precision
 
 
 def export_decoder(decoder: nn.Module, lr: int, weights: Weights = Weights.float32) -> bytes:
-    """The serialized ONNX graph of a decoder, in the form of `served_decoder` if it has no other yet.
+    """The serialized ONNX graph of a decoder, in the form of `served_decoder` unless it already has another form.
 
-    With rounded storage, ``decoder``'s own weights are rounded too, so that a comparison with it is one of graphs, not
-    of precisions.
+    With rounded storage, ``decoder``'s own weights are rounded too, so that a comparison with it compares graphs, not
+    precisions.
 
     Raises:
         ExportError: torch cannot express the decoder in ONNX, or a weight is too large for float16.
@@ -187,51 +147,82 @@ def export_decoder(decoder: nn.Module, lr: int, weights: Weights = Weights.float
     return bytes(graph.SerializeToString())
 
 
-def main(
-    bundle: Annotated[str, typer.Option(help="Name or folder of the bundle.")] = DEFAULT_BUNDLE,
-    out: Annotated[Path, typer.Option(help="Folder for decoder.onnx and decoder_report.json.")] = Path("dist"),
-    weights: Annotated[Weights | None, typer.Option(help="Storage of the weights [default: the precision's].")] = None,
-    precision: Annotated[Precision, typer.Option(help="What the decoder computes in.")] = Precision.float32,
-    noise: Annotated[Noise, typer.Option(help="Where the generator's noise comes from.")] = Noise.constant,
-    ops: Annotated[Ops, typer.Option(help="How the generator's memory-bound steps are written.")] = Ops.plain,
-    pictures: Annotated[Path | None, typer.Option(help="Folder of pictures to compare on.")] = None,
-    pictures_compared: Annotated[int, typer.Option(min=1, help="How many LRs to compare on.")] = 8,
-    prior: Annotated[str, typer.Option(help="Generator of a bundle from the zoo: fetched prior or file.")
-                     ] = DEFAULT_PRIOR,
-    config: Annotated[str, typer.Option(help="Instead of a bundle: a GRAIN configuration by name.")] = "",
-    random_weights: Annotated[bool, typer.Option("--random-weights", help="Random weights for --config.")] = False,
-    triton: Annotated[Path | None, typer.Option(help="Also put the decoder into this Triton model repository.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
-) -> None:
-    """Write a bundle's decoder as ONNX and compare it with torch on real LRs."""
-    try:
-        if bool(config) != random_weights:
-            raise ExportError("--config and --random-weights belong together: a configuration has no trained weights")
-        source = random_decoder(config) if config else find_decoder(bundle, prior)
-        found = find_pictures(pictures)
-        weights = weights or Weights(precision.value)
-        decoder = served_decoder(source.decoder, getattr(torch, precision.value), fused=ops is Ops.fused,
-                                 seeded=noise is Noise.seeded)
-        model = export_decoder(decoder, source.network.lr, weights)
-        lrs = real_lrs(source.network, found, pictures_compared)
-        comparison = compare_decoder(model, source.decoder, lrs, precision)
-        report: dict[str, Any] = {
-            "bundle": source.name, "weights": weights.value, "precision": precision.value, "ops": ops.value,
-            "noise": noise.value, "bytes": len(model),
-            "date": datetime.date.today().isoformat(), "torch": torch.__version__, **asdict(comparison),
+@dataclass(frozen=True)
+class ExportedDecoder:
+    """An exported decoder that was compared with torch.
+
+    Attributes:
+        source: where it comes from.
+        form: of the export.
+        model: serialized ONNX model.
+        comparison: with torch.
+    """
+
+    source: DecoderSource
+    form: DecoderForm
+    model: bytes
+    comparison: Comparison
+
+    def report(self) -> dict[str, Any]:
+        """The content of ``decoder_report.json``."""
+        return {
+            "bundle": self.source.name, "weights": self.form.stored.value, "precision": self.form.precision.value,
+            "ops": self.form.ops.value, "noise": self.form.noise.value, "bytes": len(self.model),
+            "date": datetime.date.today().isoformat(), "torch": torch.__version__, **asdict(self.comparison),
         }
-        write_atomically(out / "decoder.onnx", model, force=force)
-        write_atomically(out / "decoder_report.json", (json.dumps(report, indent=2) + "\n").encode(), force=force)
-        if triton:
-            write_repository(triton, source.name, model, source.manifest, force=force)
-    except (EdgegrainError, FileExistsError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
-    typer.echo(f"{out / 'decoder.onnx'}: {len(model):,} bytes; largest difference from torch on {comparison.lrs} LRs "
-               f"{comparison.largest_difference:.1e}, PSNR {comparison.psnr:.1f} dB, "
-               f"{comparison.differing_bytes:.2%} of bytes differ"
-               + (" (by one level)" if precision is Precision.float32 else ""))
+
+    def summary(self) -> str:
+        """One line for the terminal."""
+        comparison = self.comparison
+        step = " (by one level)" if self.form.precision is Precision.float32 else ""
+        return (f"{len(self.model):,} bytes; largest difference from torch on {comparison.lrs} LRs "
+                f"{comparison.largest_difference:.1e}, PSNR {comparison.psnr:.1f} dB, "
+                f"{comparison.differing_bytes:.2%} of bytes differ{step}")
 
 
-if __name__ == "__main__":
-    typer.run(main)
+def choose_source(bundle: str, prior: str = DEFAULT_PRIOR, *, config: str = "", random_weights: bool = False
+                  ) -> DecoderSource:
+    """The decoder that the command line names: of a bundle or the zoo, or a configuration with random weights.
+
+    Raises:
+        ExportError: ``config`` and ``random_weights`` are not given together, or there is no such configuration.
+        BundleError, ModelError: as `find_decoder`.
+    """
+    if bool(config) != random_weights:
+        raise ExportError("--config and --random-weights belong together: a configuration has no trained weights")
+    return random_decoder(config) if config else find_decoder(bundle, prior)
+
+
+def export_compared(source: DecoderSource, form: DecoderForm, pictures: Path | None = None, count: int = 8
+                    ) -> ExportedDecoder:
+    """Export a decoder and compare it with torch.
+
+    Args:
+        source: the decoder and the encoder of its LRs.
+        form: of the export.
+        pictures: folder of pictures to compare on; None for those that ship with edgegrain.
+        count: LRs to compare on.
+
+    Raises:
+        ExportError: torch cannot express the decoder in ONNX, a weight is too large for float16, or the export differs
+            from torch.
+        DeviceError: the form has fused ops, and their library is not built.
+    """
+    found = find_pictures(pictures)
+    decoder = served_decoder(source.decoder, getattr(torch, form.precision.value), fused=form.ops is Ops.fused,
+                             seeded=form.noise is Noise.seeded)
+    model = export_decoder(decoder, source.network.lr, form.stored)
+    lrs = real_lrs(source.network, found, count)
+    return ExportedDecoder(source, form, model, compare_decoder(model, source.decoder, lrs, form.precision))
+
+
+def write_decoder(exported: ExportedDecoder, folder: Path, *, force: bool = False) -> Path:
+    """Write ``decoder.onnx`` and ``decoder_report.json``; returns the former's path.
+
+    Raises:
+        FileExistsError: a file exists and ``force`` is false.
+    """
+    path = write_atomically(folder / DECODER_ONNX, exported.model, force=force)
+    report = json.dumps(exported.report(), indent=2) + "\n"
+    write_atomically(folder / "decoder_report.json", report.encode(), force=force)
+    return path

@@ -62,6 +62,28 @@ def decoder_graph(decoder: nn.Module, lr: int) -> onnx.ModelProto:
     return model
 
 
+def add_optional_input(model: onnx.ModelProto, name: str, shape: Sequence[int | str], default: np.ndarray | None = None
+                       ) -> None:
+    """Make an initializer of the graph an input that callers may leave out; its value is then the default.
+
+    Args:
+        model: changed in place.
+        name: of the initializer.
+        shape: of the input; strings are open dimensions.
+        default: float32; None for the initializer's own value.
+
+    Raises:
+        ExportError: there is no such initializer: torch folded it into the graph.
+    """
+    held = next((tensor for tensor in model.graph.initializer if tensor.name == name), None)
+    if held is None:
+        raise ExportError(f"torch folded {name} into the graph; it must stay an input")
+    value = numpy_helper.to_array(held) if default is None else default
+    held.CopyFrom(numpy_helper.from_array(value.astype(np.float32), name))
+    model.graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
+    onnx.checker.check_model(model)
+
+
 def store_half(model: onnx.ModelProto) -> onnx.ModelProto:
     """The same graph with its float32 weights stored as float16 and widened on loading; it computes in float32.
 

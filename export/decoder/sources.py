@@ -34,6 +34,7 @@ TRAINED = "grain.safetensors"
 """A zoo folder's weights, as `server_decoder.grain.weights` writes them."""
 ENCODER = "encoder.safetensors"
 """The integer encoder of a bundle, or beside a zoo folder's weights."""
+_WRITES_ITS_BUNDLE = "edgegrain export bundle writes its bundle, decoder included"
 _NOISE = 0.01  # on random weights, so that no bias is zero and no two tensors are equal
 
 
@@ -74,7 +75,7 @@ def bundle_decoder(manifest: Manifest) -> RRDBDecoder | Grain:
         else:
             decoder = RRDBDecoder(DecoderConfig.from_dict(architecture))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise BundleError(f"bundle {manifest.id} describes no decoder of ours ({error})") from error
+        raise BundleError(f"bundle {manifest.id} describes no decoder of a known kind ({error})") from error
     load_parameters(decoder, onnx.load_model_from_string(manifest.open_file(name)))
     return decoder.eval()
 
@@ -98,11 +99,10 @@ def find_decoder(name_or_path: str | Path, prior: str | Path = DEFAULT_PRIOR, *,
         if (folder / TRAINED).is_file() and not (folder / MANIFEST_NAME).is_file():
             return zoo_decoder(folder, prior)
         if (folder / IRN_WEIGHTS).is_file():
-            raise BundleError(f"{name_or_path} is an IRN, both halves in one; python -m export.bundle.irn_bundle writes its bundle, "
-                              "decoder included")
+            raise BundleError(f"{name_or_path} is an IRN, both halves in one; {_WRITES_ITS_BUNDLE}")
         if any((folder / weights).is_file() for weights in (GLEAN_WEIGHTS, GCFSR_WEIGHTS)):
-            raise BundleError(f"{name_or_path} is a GLEAN or GCFSR, whose phone half is an exact reduction; "
-                              "python -m export.bundle.face_sr_command writes its bundle, decoder included")
+            raise BundleError(f"{name_or_path} is a GLEAN or GCFSR, whose encoder is an exact reduction; "
+                              f"{_WRITES_ITS_BUNDLE}")
     manifest = load_manifest(find_bundle(name_or_path))
     return DecoderSource(manifest.id, bundle_decoder(manifest), integer.load(manifest.open_file(ENCODER)), manifest)
 

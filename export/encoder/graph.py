@@ -14,11 +14,14 @@ from typing import TypeVar
 
 import numpy as np
 
+from codec_contract.bundle.file_names import ENCODER_COREML, ENCODER_ONNX, ENCODER_TFLITE
 from edge_encoder.integer_network import INPUT, IntegerNetwork, convolved
 
 Tensor = TypeVar("Tensor")
 OUTPUT = "lr"
 """Name of the LR in every exported file; `edge_encoder.integer_network.INPUT` is the picture's."""
+FORMATS = {"tflite": ENCODER_TFLITE, "coreml": ENCODER_COREML, "onnx": ENCODER_ONNX}
+"""Format -> file name, in the order of reports."""
 
 
 @dataclass(frozen=True)

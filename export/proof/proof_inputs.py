@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from codec_contract.errors import ExportError
+from codec_contract.quantization import unit_to_levels
 from codec_contract.resize import exact_resize
 from edge_encoder.integer_network import INPUT, IntegerConv, IntegerNetwork, accumulate, unclamped
 
@@ -47,6 +48,17 @@ def find_pictures(folder: Path | None = None) -> list[Path]:
     if folder is not None and not found:
         raise ExportError(f"{folder} holds no pictures ({', '.join(PICTURE_SUFFIXES)})")
     return found
+
+
+def smooth_pictures(count: int, side: int, seed: int = 0) -> list[np.ndarray]:
+    """uint8 ``[side, side, 3]``: smooth colours with some grain, for comparisons without photographs."""
+    import torch
+
+    rng = np.random.default_rng(seed)
+    waves = torch.nn.functional.interpolate(torch.from_numpy(rng.uniform(-1, 1, (count, 3, 9, 9))), (side, side),
+                                            mode="bicubic", align_corners=True)
+    levels = unit_to_levels(waves.permute(0, 2, 3, 1).numpy()) + rng.normal(0, 6, (count, side, side, 1))
+    return list(np.clip(levels, 0, 255).astype(np.uint8))
 
 
 def input_counts(count: int) -> dict[str, int]:

@@ -19,8 +19,6 @@ from export.encoder.converter_output import captured_stderr
 from export.encoder.graph import OUTPUT, EncoderGraph
 from export.proof.mil_interpreter import MilProgram
 
-FORMATS = {"tflite": "encoder.tflite", "coreml": "encoder.mlpackage", "onnx": "encoder.onnx"}
-"""Format -> file name, in the order of reports."""
 THREADS = (1, 2)
 LARGE_BATCH = 16
 """From this batch on torch without oneDNN takes NNPACK's Winograd kernels."""

@@ -23,7 +23,6 @@ from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder
 
 ENCODERS = ("exact", "rrdb", "area")
 KIND = "grain"
-PARTS = ("decoder", "codes", "fusion")
 PRIOR = "prior."
 """Prefix of the frozen generator's weights in a state dict."""
 
@@ -142,20 +141,6 @@ class Grain(nn.Module):
         if self.prior is not None:
             self.prior.eval()
         return self
-
-    def trainable_parameters(self, *parts: str) -> list[nn.Parameter]:
-        """The parameters of ``"decoder"``, ``"codes"`` or ``"fusion"``; of all three when none is named.
-
-        Raises:
-            ValueError: there is no such part, or this variant has none.
-        """
-        parameters: list[nn.Parameter] = []
-        for part in parts or PARTS:
-            module = getattr(self, part) if part in PARTS else None
-            if module is None and parts:
-                raise ValueError(f"this model ({self.config.variant}) has no trainable part {part!r}")
-            parameters += module.parameters() if module is not None else []
-        return parameters
 
     def trained_state(self) -> dict[str, Tensor]:
         """The state dict without the frozen prior."""

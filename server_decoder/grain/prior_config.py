@@ -22,8 +22,8 @@ class PriorConfig:
     Attributes:
         kind: one of `NETWORKS`.
         network: the configuration of that kind.
-        compact: its weights are rounded to what a compact export keeps of them (`export.decoder.decoder_graph.round_weights`),
-            so that the rest learns around the generator that ships. `export.decoder.sources.described_prior` loads it.
+        compact: its weights are rounded to those of a compact export (`export.decoder.decoder_graph.round_weights`), so
+            that the rest learns with the generator that ships. `export.decoder.sources.described_prior` loads it.
     """
 
     kind: str

@@ -1,21 +1,20 @@
-"""A GRAIN model's trained weights as one safetensors file: no frozen prior, the configuration in the header."""
+"""Weight files of GRAIN: everything that was trained, without the frozen prior."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
 from codec_contract.errors import ModelError
+from server_decoder import weight_file
 from server_decoder.generative_prior import GenerativePrior
 from server_decoder.grain.grain import Grain, GrainConfig
-from server_decoder.weight_file import read_header, read_weights, write_weights
+from server_decoder.weight_file import WeightKind, read_record, read_weights, save_network
 
-_CONFIG = "grain"
+_KIND = WeightKind("trained GRAIN model", "grain", GrainConfig.from_dict)
 _HISTORY = "history"
 
 History = Sequence[Mapping[str, Any]]
@@ -24,12 +23,12 @@ History = Sequence[Mapping[str, Any]]
 
 def save_trained(model: Grain, path: str | Path, *, history: History = (), dtype: torch.dtype = torch.float16,
                  compact: bool = False, force: bool = False) -> Path:
-    """Write what was trained: everything but the prior, which every reader has or can fetch.
+    """Write everything that was trained; the prior, which readers have or can download, is left out.
 
     Args:
         model: the decoder.
         path: of the new file.
-        history: what `read_history` is to tell.
+        history: read back by `read_history`.
         dtype: of the stored weights.
         compact: store the large ones as int8 (`write_weights`).
         force: replace the file if it exists.
@@ -38,44 +37,39 @@ def save_trained(model: Grain, path: str | Path, *, history: History = (), dtype
         ModelError: a weight does not fit ``dtype``.
         FileExistsError: the file exists and ``force`` is false.
     """
-    metadata = {_CONFIG: json.dumps(model.config.as_dict()), _HISTORY: json.dumps(list(history))}
-    return write_weights(path, model.trained_state(), metadata, dtype=dtype, compact=compact, force=force)
+    return save_network(path, _KIND, model.config.as_dict(), model.trained_state(), records={_HISTORY: list(history)},
+                        dtype=dtype, compact=compact, force=force)
 
 
 def read_config(path: str | Path) -> GrainConfig:
     """The configuration in a file's header.
 
     Raises:
-        ModelError: the file is no such file.
+        ModelError: the file holds no trained GRAIN.
     """
-    try:
-        return GrainConfig.from_dict(json.loads(read_header(path)[_CONFIG]))
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{path} holds no trained GRAIN model ({type(error).__name__}: {error})") from error
+    return weight_file.read_config(path, _KIND)
 
 
 def read_history(path: str | Path) -> tuple[dict[str, Any], ...]:
-    """The stages that a file's header tells of; none where it does not.
+    """The stages in a file's header; none if it has no such entry.
 
     Raises:
-        ModelError: the file is no such file.
+        ModelError: the file cannot be read.
     """
-    try:
-        return tuple(json.loads(read_header(path).get(_HISTORY, "[]")))
-    except (OSError, SafetensorError, TypeError, ValueError) as error:
-        raise ModelError(f"{path} holds no trained GRAIN model ({type(error).__name__}: {error})") from error
+    return tuple(read_record(path, _KIND, _HISTORY, []))
 
 
 def load_trained(path: str | Path, prior: GenerativePrior | None = None) -> Grain:
     """The model whose weights `save_trained` wrote, with the given generator (random weights when None).
 
     Raises:
-        ModelError: the file is no such file, its weights do not fit its configuration, or the prior is another.
+        ModelError: the file holds no trained GRAIN, its weights do not fit its configuration, or the prior is another.
     """
     config = read_config(path)
     try:
         model = Grain(config, prior)
     except ValueError as error:
         raise ModelError(f"{path} describes a model whose parts do not fit: {error}") from error
-    model.load_trained_state(read_weights(path))
+    with _KIND.reading(path):
+        model.load_trained_state(read_weights(path))
     return model.eval()

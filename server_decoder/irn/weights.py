@@ -1,23 +1,21 @@
-"""An IRN's weights as one safetensors file, its configuration in the header."""
+"""Weight files of IRN."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
-from codec_contract.errors import ModelError
 from server_decoder.irn.network import IRN, IRNConfig
-from server_decoder.weight_file import read_header, read_weights, write_weights
+from server_decoder.weight_file import WeightKind, fill_network, read_config, read_record, save_network, state_digest
 
 WEIGHTS = "irn.safetensors"
-"""The file's name in a run and in a folder of the zoo."""
-_CONFIG, _TRAINING = "irn", "training"
+"""Name of the file in the folder of a run and of the zoo."""
+_KIND = WeightKind("IRN", "irn", IRNConfig.from_dict)
+_TRAINING = "training"
 
 
 def save_irn(model: IRN, path: str | Path, *, training: Mapping[str, Any] | None = None,
@@ -27,7 +25,7 @@ def save_irn(model: IRN, path: str | Path, *, training: Mapping[str, Any] | None
     Args:
         model: the network.
         path: of the new file.
-        training: what `read_training` is to tell: plain JSON values.
+        training: read back by `read_training`; plain JSON values.
         dtype: of the stored weights.
         force: replace the file if it exists.
 
@@ -35,40 +33,30 @@ def save_irn(model: IRN, path: str | Path, *, training: Mapping[str, Any] | None
         ModelError: a weight does not fit ``dtype``.
         FileExistsError: the file exists and ``force`` is false.
     """
-    metadata = {_CONFIG: json.dumps(model.config.as_dict()), _TRAINING: json.dumps(dict(training or {}))}
-    return write_weights(path, model.state_dict(), metadata, dtype=dtype, force=force)
+    return save_network(path, _KIND, model.config.as_dict(), model.state_dict(), dtype=dtype, force=force,
+                        records={_TRAINING: dict(training or {})})
 
 
 def load_irn(path: str | Path) -> IRN:
     """The network that `save_irn` wrote, its weights in float32.
 
     Raises:
-        ModelError: the file is no such file, or its weights do not fit its configuration.
+        ModelError: the file holds no IRN, or its weights do not fit its configuration.
     """
-    try:
-        model = IRN(IRNConfig.from_dict(json.loads(read_header(path)[_CONFIG])))
-        model.load_state_dict(read_weights(path))
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ModelError(f"{path} holds no IRN ({type(error).__name__}: {error})") from error
+    model = IRN(read_config(path, _KIND))
+    fill_network(model, path, _KIND)
     return model.eval()
 
 
 def read_training(path: str | Path) -> dict[str, Any]:
-    """What a file tells about its training; nothing where it does not.
+    """The training record in a file's header; empty if there is none.
 
     Raises:
-        ModelError: the file is no such file.
+        ModelError: the file cannot be read.
     """
-    try:
-        return dict(json.loads(read_header(path).get(_TRAINING, "{}")))
-    except (OSError, SafetensorError, TypeError, ValueError) as error:
-        raise ModelError(f"{path} holds no IRN ({type(error).__name__}: {error})") from error
+    return dict(read_record(path, _KIND, _TRAINING, {}))
 
 
 def digest(model: IRN) -> bytes:
-    """SHA-256 over configuration and weights, 32 bytes: what an LR contract names in place of an integer encoder."""
-    total = hashlib.sha256(json.dumps(model.config.as_dict(), sort_keys=True).encode())
-    for name, tensor in sorted(model.state_dict().items()):
-        total.update(name.encode())
-        total.update(tensor.detach().cpu().float().contiguous().numpy().astype("<f4").tobytes())
-    return total.digest()
+    """SHA-256 over configuration and weights, 32 bytes: it identifies the encoder in an LR contract."""
+    return state_digest(model.state_dict(), json.dumps(model.config.as_dict(), sort_keys=True))

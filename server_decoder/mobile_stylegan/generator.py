@@ -7,7 +7,6 @@ Upsampling is an inverse Haar transform: a quarter of the channels is the low ba
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -16,14 +15,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
 from codec_contract.errors import ModelError
-from codec_contract.files import write_atomically
 from server_decoder.generative_prior import GenerativePrior, Offsets, Synthesis, shifted
-from server_decoder.weight_file import read_header, read_weights
+from server_decoder.weight_file import WeightKind, fill, read_config, read_weights, save_network
 
 NEGATIVE_SLOPE = 0.2
 _MAPPING_GAIN = math.sqrt(2)  # keeps the second moment through a leaky ReLU; StyleGAN2's convention
@@ -249,17 +245,22 @@ class MobileStyleGAN(GenerativePrior):
         picture = self.head(x, codes[:, -1]) if isinstance(self.head, WaveletHead) else self.head(x)
         return Synthesis(picture, features)
 
+
+_KIND = WeightKind("MobileStyleGAN", "config", MobileStyleGANConfig.from_dict, {"format": FORMAT},
+                   "edgegrain prior fetch writes one")
+
+
 def save_mobile_stylegan(
     model: MobileStyleGAN, path: str | Path, heads: Mapping[int, nn.Conv2d] | None = None,
     metadata: Mapping[str, str] | None = None, force: bool = False,
 ) -> Path:
-    """Write a generator as float32 safetensors, its configuration in the header.
+    """Write a generator, float32.
 
     Args:
         model: the generator.
         path: of the new file.
         heads: 1x1 RGB heads by resolution, for `load_mobile_stylegan` to cut it there.
-        metadata: more lines for the header: where the weights come from, their licence.
+        metadata: more entries for the header: origin and licence of the weights.
         force: replace the file if it exists.
 
     Raises:
@@ -268,35 +269,25 @@ def save_mobile_stylegan(
     state = dict(model.state_dict())
     for size, head in (heads or {}).items():
         state |= {f"{_HEADS}{size}.{name}": tensor for name, tensor in head.state_dict().items()}
-    tensors = {name: tensor.detach().float().cpu().contiguous() for name, tensor in state.items()}
-    header = {**(metadata or {}), "format": FORMAT, "config": json.dumps(asdict(model.config))}
-    return write_atomically(path, serialize(tensors, metadata=header), force=force)
+    return save_network(path, _KIND, asdict(model.config), state, entries=metadata, dtype=torch.float32, force=force)
 
 
 def load_mobile_stylegan(
     path: str | Path, config: MobileStyleGANConfig | None = None, *, cut_to: int | None = None
 ) -> MobileStyleGAN:
-    """A generator from our file, in evaluation mode, its parameters frozen.
+    """A generator from a weight file, in evaluation mode, its parameters frozen.
 
     Args:
-        path: what `save_mobile_stylegan` wrote.
+        path: a file that `save_mobile_stylegan` wrote.
         config: the sizes that are expected of the result; None takes any.
         cut_to: leave out the blocks above this resolution and use the file's RGB head there.
 
     Raises:
-        ModelError: the file is not ours, holds other sizes, or has no head for ``cut_to``.
+        ModelError: the file holds no MobileStyleGAN, one of other sizes, or has no head for ``cut_to``.
     """
-    try:
-        header = read_header(path)
-        if header.get("format") != FORMAT:
-            raise ModelError(f"{path} is no MobileStyleGAN of ours (format {header.get('format')!r}, expected "
-                             f"{FORMAT!r}); edgegrain prior fetch writes one")
-        stored = MobileStyleGANConfig.from_dict(json.loads(header["config"]))
+    stored = read_config(path, _KIND)
+    with _KIND.reading(path):
         state = read_weights(path)
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        if isinstance(error, ModelError):
-            raise
-        raise ModelError(f"{path} cannot be read as a MobileStyleGAN: {error}") from error
     wanted = stored if cut_to in (None, stored.size) else stored.cut(cut_to)
     if config is not None and config != wanted:
         hint = f"; cut_to={config.size} cuts it" if cut_to is None and config.size < stored.size else ""
@@ -304,10 +295,7 @@ def load_mobile_stylegan(
     if wanted != stored:
         state = _cut(state, wanted, path)
     model = MobileStyleGAN(wanted)
-    try:
-        model.load_state_dict({name: tensor for name, tensor in state.items() if not name.startswith(_HEADS)})
-    except RuntimeError as error:
-        raise ModelError(f"{path} does not fit the sizes in its header: {error}") from error
+    fill(model, {name: tensor for name, tensor in state.items() if not name.startswith(_HEADS)}, path)
     return model.eval().requires_grad_(False)
 
 

@@ -1,37 +1,34 @@
-"""StyleGAN2 in files: public checkpoints, read and converted once; our own, safetensors with the sizes in the header.
+"""StyleGAN2 in files: public checkpoints, which are converted once, and weight files.
 
-Our file holds tensors ``generator.*``, ``discriminator.*`` or both, float32, and the metadata ``format``, ``config``
-(JSON of `StyleGAN2Config`) and whatever its maker adds: `convert` the name, the SHA-256 and the layout of the source.
+A weight file holds tensors ``generator.*``, ``discriminator.*`` or both, float32. Its header has ``format``, ``config`` (JSON
+of `StyleGAN2Config`) and entries of the caller: `convert` adds name, SHA-256 and layout of the source.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
-from safetensors.torch import save as serialize
 from torch import Tensor
 
 from codec_contract.errors import ModelError
-from codec_contract.files import write_atomically
-from server_decoder.stylegan2.checkpoint_layouts import NVIDIA, ROSINALITY, Layout, Networks, translate
+from server_decoder.public_checkpoint import read_tensors
+from server_decoder.stylegan2.checkpoint_layouts import NVIDIA, ROSINALITY, Layout, translate
 from server_decoder.stylegan2.discriminator import Discriminator
 from server_decoder.stylegan2.synthesis import StyleGAN2, StyleGAN2Config
+from server_decoder.weight_file import WeightKind, fill, read_config, read_weights, save_network
 
 FORMAT = "edgegrain-stylegan2-1"
+_KIND = WeightKind("StyleGAN2", "config", StyleGAN2Config.from_dict, {"format": FORMAT},
+                   "edgegrain prior convert makes such a file of a public checkpoint")
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """What `convert` wrote.
+    """Result of `convert`.
 
     Attributes:
         path: the file.
@@ -39,8 +36,8 @@ class Conversion:
         config: sizes of the networks.
         parameters: trainable numbers by network, ``{"generator": 30370060, "discriminator": 29012513}``.
         names: as in `Networks`.
-        made: names of ours for which the source has no tensor: noise that was drawn, a mean code that was measured.
-        unused: names of the source's that nothing was made of.
+        made: our names without a tensor in the source: drawn noise, a measured mean code.
+        unused: names of the source's tensors that were not used.
         source_sha256: of the source.
     """
 
@@ -55,13 +52,13 @@ class Conversion:
 
 
 def convert(source: Path, target: Path, force: bool = False, layout: Layout | None = None) -> Conversion:
-    """Rewrite a public checkpoint as our file.
+    """Rewrite a public checkpoint as a weight file.
 
     Args:
         source: ``.safetensors`` or a torch file of plain tensors.
         target: the safetensors file to write.
         force: whether to replace it if it exists.
-        layout: of the source; None for whichever of both it has.
+        layout: of the source; None recognizes it by its names.
 
     Raises:
         FileExistsError: the target exists and ``force`` is false.
@@ -84,37 +81,9 @@ def convert(source: Path, target: Path, force: bool = False, layout: Layout | No
                       tuple(sorted(set(tensors) - set(networks.names))), digest)
 
 
-def load_checkpoint(path: Path) -> Networks:
-    """The networks of a public checkpoint, whichever of the two layouts it has.
-
-    Raises:
-        ModelError: the file cannot be read, or is no StyleGAN2 of a public layout.
-    """
-    tensors = read_tensors(path)
-    return translate(tensors, _layout_of(tensors), str(path))
-
-
-def load_rosinality(path: Path) -> Networks:
-    """The networks of a rosinality checkpoint: ``g_ema`` and ``d``, or one of them alone.
-
-    Raises:
-        ModelError: the file cannot be read, or has another layout.
-    """
-    return translate(read_tensors(path), ROSINALITY, str(path))
-
-
-def load_nvidia(path: Path) -> Networks:
-    """The networks of a file of plain tensors with NVIDIA's names: ``G_ema`` and ``D``, or one of them alone.
-
-    Raises:
-        ModelError: the file cannot be read, or has another layout.
-    """
-    return translate(read_tensors(path), NVIDIA, str(path))
-
-
 def save_stylegan2(path: Path, generator: StyleGAN2, discriminator: Discriminator | None = None, *,
                    metadata: Mapping[str, str] | None = None, force: bool = False) -> None:
-    """Write networks as our file.
+    """Write networks as a weight file.
 
     Raises:
         FileExistsError: the file exists and ``force`` is false.
@@ -126,15 +95,15 @@ def save_stylegan2(path: Path, generator: StyleGAN2, discriminator: Discriminato
 
 
 def load_stylegan2(path: Path, config: StyleGAN2Config | None = None, *, cut_to: int | None = None) -> StyleGAN2:
-    """A generator from our file, in evaluation mode.
+    """A generator from a weight file, in evaluation mode.
 
     Args:
-        path: what `convert` or `save_stylegan2` wrote.
-        config: the sizes that are expected of the result; None takes any.
+        path: a file that `convert` or `save_stylegan2` wrote.
+        config: the expected sizes of the result; None accepts any.
         cut_to: drop the layers above this resolution: the picture then is the sum of the toRGBs up to there.
 
     Raises:
-        ModelError: the file is not ours, has no generator, or one of other sizes.
+        ModelError: the file holds no StyleGAN2, no generator, or one of other sizes.
     """
     stored, state = _load(path, "generator")
     wanted = stored if cut_to is None else stored.cut(cut_to)
@@ -144,63 +113,43 @@ def load_stylegan2(path: Path, config: StyleGAN2Config | None = None, *, cut_to:
     generator = StyleGAN2(wanted)
     # Layers are numbered from coarse to fine, so those of a cut generator keep their names.
     kept = generator.state_dict().keys()
-    _fill(generator, {name: tensor for name, tensor in state.items() if name in kept or cut_to is None}, path)
+    fill(generator, {name: tensor for name, tensor in state.items() if name in kept or cut_to is None}, path)
     return generator.eval()
 
 
 def load_discriminator(path: Path, config: StyleGAN2Config | None = None) -> Discriminator:
-    """A discriminator from our file.
+    """A discriminator from a weight file.
 
     Args:
-        path: what `convert` or `save_stylegan2` wrote.
-        config: whose size and channels are expected; None takes any.
+        path: a file that `convert` or `save_stylegan2` wrote.
+        config: with the expected size and channels; None accepts any.
 
     Raises:
-        ModelError: the file is not ours, has no discriminator, or one of other sizes.
+        ModelError: the file holds no StyleGAN2, no discriminator, or one of other sizes.
     """
     stored, state = _load(path, "discriminator")
     if config is not None and (config.size, config.channel_base, config.channel_max) != (
             stored.size, stored.channel_base, stored.channel_max):
         raise ModelError(f"{path} holds a discriminator of {stored}, expected {config}")
     discriminator = Discriminator(stored)
-    _fill(discriminator, state, path)
+    fill(discriminator, state, path)
     return discriminator
 
 
 def _write(path: Path, config: StyleGAN2Config, states: Mapping[str, Mapping[str, Tensor]], force: bool,
            metadata: Mapping[str, str]) -> None:
-    tensors = {f"{network}.{name}": tensor.detach().float().cpu().contiguous()
-               for network, state in states.items() for name, tensor in state.items()}
-    header = {**metadata, "format": FORMAT, "config": json.dumps(asdict(config))}
-    write_atomically(path, serialize(tensors, metadata=header), force=force)
+    state = {f"{network}.{name}": tensor for network, tensors in states.items() for name, tensor in tensors.items()}
+    save_network(path, _KIND, asdict(config), state, entries=metadata, dtype=torch.float32, force=force)
 
 
 def _load(path: Path, network: str) -> tuple[StyleGAN2Config, dict[str, Tensor]]:
-    """Configuration and one network's state of our file; the other network is not read."""
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("format") != FORMAT:
-                raise ModelError(f"{path} is not a StyleGAN2 of ours (format {metadata.get('format')!r}, expected "
-                                 f"{FORMAT!r}); `edgegrain prior convert` makes one of a public checkpoint")
-            config = StyleGAN2Config.from_dict(json.loads(metadata["config"]))
-            state = {name.removeprefix(f"{network}."): file.get_tensor(name)
-                     for name in file.keys() if name.startswith(f"{network}.")}
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        if isinstance(error, ModelError):
-            raise
-        raise ModelError(f"{path} cannot be read as a StyleGAN2 of ours ({error}); `edgegrain prior convert` makes one "
-                         "of a public checkpoint") from error
+    """Configuration and the state of one network; the other network is not read."""
+    config = read_config(path, _KIND)
+    with _KIND.reading(path):
+        state = read_weights(path, f"{network}.")
     if not state:
         raise ModelError(f"{path} holds no {network}")
     return config, state
-
-
-def _fill(module: StyleGAN2 | Discriminator, state: Mapping[str, Tensor], path: Path) -> None:
-    try:
-        module.load_state_dict(state)
-    except RuntimeError as error:
-        raise ModelError(f"{path} does not fit the sizes in its header: {error}") from error
 
 
 def _layout_of(tensors: Mapping[str, Tensor]) -> Layout:
@@ -212,32 +161,3 @@ def _parameters(config: StyleGAN2Config, network: str) -> int:
     with torch.device("meta"):
         module = StyleGAN2(config) if network == "generator" else Discriminator(config)
     return sum(parameter.numel() for parameter in module.parameters())
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a ``.safetensors`` or torch file by name; nested dictionaries are joined by dots.
-
-    Raises:
-        ModelError: the file cannot be read, or holds what is no tensor or plain value: nothing else is unpickled.
-    """
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        # A training checkpoint of rosinality's carries its command line: a namespace of plain values.
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch's restricted unpickler raises whatever the bytes lead it to
-        reason = (str(error) or repr(error)).splitlines()[0]
-        raise ModelError(f"{path} cannot be read as tensors ({reason}); expected a .safetensors file or a torch "
-                         "file of plain tensors. NVIDIA's .pkl files hold program code: write their tensors to a file "
-                         "once, by name, where their code is installed") from error
-    return dict(_flatten(content))
-
-
-def _flatten(content: Any, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
-    if isinstance(content, Tensor):
-        yield prefix, content
-    elif isinstance(content, Mapping):
-        for key, value in content.items():
-            if isinstance(key, str):
-                yield from _flatten(value, f"{prefix}.{key}" if prefix else key)

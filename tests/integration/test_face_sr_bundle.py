@@ -16,9 +16,10 @@ from codec_contract.bundle.manifest import load_manifest, verify_bundle
 from codec_contract.errors import BundleError, ExportError, ModelError
 from codec_contract.quantization import dequantize, quantize
 from edge_encoder.integer_network import run_reference
+from edgegrain.cli.app import application
 from edgegrain.service.engine import Engine, Stages
 from edgegrain.service.engine_options import RestoreOptions
-from export.bundle.face_sr_command import Options, find_weights, main, write_face_sr_bundle
+from export.bundle.face_sr_bundle import find_weights, write_face_sr_bundle
 from export.bundle.licences import BY_DOMAIN, UNSTATED
 from export.decoder.decoder_graph import round_weights
 from export.decoder.sources import area_average, bundle_decoder, find_decoder
@@ -41,24 +42,15 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def bundles(zoo: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Written by the command, the one with an option left out."""
+    """Written by the command."""
     out = tmp_path_factory.mktemp("bundles")
-    command = _command()
     bank = ("--prior", str(zoo / "glean/bank.safetensors"), "--data-licence", "Nobody's.")
     for name, more in (("gcfsr", ()), ("glean", bank)):
-        result = CliRunner().invoke(command, [
-            "--weights", str(zoo / name), "--out", str(out / f"{name}-64"), "--formats", "onnx", *more])
+        result = CliRunner().invoke(application, [
+            "export", "bundle", str(zoo / name), "--out", str(out / f"{name}-64"), "--formats", "onnx", *more])
         assert result.exit_code == 0, result.output
         assert f"{out / f'{name}-64'}: " in result.output and "differs from torch by at most" in result.output
     return {name: out / f"{name}-64" for name in ("gcfsr", "glean")}
-
-
-def _command():  # type: ignore[no-untyped-def]
-    import typer
-
-    app = typer.Typer()
-    app.command()(main)
-    return app
 
 
 def portrait(seed: int = 0) -> np.ndarray:
@@ -134,7 +126,7 @@ def test_what_a_bundle_says(bundles: dict[str, Path]) -> None:
 
 def test_the_general_export_redirects(bundles: dict[str, Path], zoo: Path) -> None:
     for name in ("gcfsr", "glean"):
-        with pytest.raises(BundleError, match=r"python -m export\.face_sr writes its bundle"):
+        with pytest.raises(BundleError, match=r"edgegrain export bundle writes its bundle"):
             find_decoder(zoo / name)
         with pytest.raises(BundleError, match=f"it is a {name}; the decoder.onnx in its folder is ready to serve"):
             bundle_decoder(load_manifest(bundles[name]))
@@ -142,19 +134,19 @@ def test_the_general_export_redirects(bundles: dict[str, Path], zoo: Path) -> No
 
 def test_refusals(bundles: dict[str, Path], zoo: Path, tmp_path: Path) -> None:
     with pytest.raises(FileExistsError, match="--force"):
-        write_face_sr_bundle(zoo / "gcfsr", bundles["gcfsr"], Options(formats=("onnx",)))
+        write_face_sr_bundle(zoo / "gcfsr", bundles["gcfsr"], formats=("onnx",))
     out = tmp_path / "out"
     with pytest.raises(BundleError, match="1 to 16 pixels wide, a power of two, got 32"):
-        write_face_sr_bundle(zoo / "gcfsr", out, Options(lr=32))
+        write_face_sr_bundle(zoo / "gcfsr", out, lr=32)
     with pytest.raises(ExportError, match="this GLEAN takes LRs of 16"):
-        write_face_sr_bundle(zoo / "glean", out, Options(lr=8, prior=zoo / "glean/bank.safetensors"))
+        write_face_sr_bundle(zoo / "glean", out, lr=8, prior=zoo / "glean/bank.safetensors")
     with pytest.raises(ExportError, match="unknown reduction 'lanczos'"):
-        write_face_sr_bundle(zoo / "gcfsr", out, Options(reduction="lanczos"))
+        write_face_sr_bundle(zoo / "gcfsr", out, reduction="lanczos")
     with pytest.raises(ExportError, match="needs the encoder as onnx"):
-        write_face_sr_bundle(zoo / "gcfsr", out, Options(formats=("tflite",)))
+        write_face_sr_bundle(zoo / "gcfsr", out, formats=("tflite",))
     _, other = store_glean(tmp_path / "other", seed=1)
     with pytest.raises(ModelError, match="trained with the bank"):
-        write_face_sr_bundle(zoo / "glean", out, Options(prior=other))
+        write_face_sr_bundle(zoo / "glean", out, prior=other)
     with pytest.raises(ModelError, match="holds 0 of glean.safetensors and gcfsr.safetensors"):
         find_weights(tmp_path)
     assert not out.exists()

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from codec_contract.payload import MAGIC
-from edgegrain.cli.files import PAYLOAD_SUFFIX, PICTURE_SUFFIXES
+from codec_contract.payload import MAGIC, PAYLOAD_SUFFIX
+from edge_encoder.preprocessing import PICTURE_SUFFIXES
 from edgegrain.service.batch.stores import Store, printable, suffix_of
 
 Direction = Literal["compress", "restore"]

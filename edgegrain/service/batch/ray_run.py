@@ -19,9 +19,9 @@ from ray.data.block import BlockMetadata
 
 from codec_contract.errors import ServiceError
 from edgegrain.service.batch.batch_worker import BatchWorker
-from edgegrain.service.batch.interruption import until_interrupted
 from edgegrain.service.batch.plan import BatchPlan, Tally, open_batches
 from edgegrain.service.batch.stores import open_store
+from edgegrain.service.ray.interruption import until_interrupted
 
 BLOCK_BYTES = 4096
 """Ray Data gathers rows up to this size before it passes them on: little, so that work and counts flow."""

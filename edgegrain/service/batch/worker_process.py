@@ -7,15 +7,14 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from codec_contract.errors import BundleError, EdgegrainError, ServiceError
-from edgegrain.service import pipe_messages as frames
+from codec_contract.errors import BundleError, ServiceError
+from edgegrain.service import pipe_messages
 from edgegrain.service.batcher import Done, WorkerLost
+from edgegrain.service.engine_options import Outcome
 from edgegrain.service.supervisor import COMMAND, read_answer, worker_environment
 
 BATCH_SECONDS = 600.0
 """A batch that takes longer costs the process its life."""
-
-Outcome = bytes | EdgegrainError
 
 
 class EngineProcess:
@@ -86,7 +85,7 @@ class EngineProcess:
     @staticmethod
     def _exchange(
         process: subprocess.Popen[bytes], fields: dict[str, Any], blobs: Sequence[bytes]
-    ) -> frames.Message | None:
+    ) -> pipe_messages.Message | None:
         """Send a message and read its answer; None if the process died or took too long."""
         if process.stdin is None or process.stdout is None:
             raise ValueError("the process has no pipes")
@@ -94,10 +93,10 @@ class EngineProcess:
         patience.daemon = True
         patience.start()
         try:
-            for piece in frames.pack(fields, blobs):
+            for piece in pipe_messages.pack(fields, blobs):
                 process.stdin.write(piece)
             process.stdin.flush()
-            return frames.read(process.stdout)
+            return pipe_messages.read(process.stdout)
         except (OSError, ServiceError):
             return None
         finally:

@@ -67,7 +67,7 @@ def test_existing_files_are_kept_without_force(run: tuple[Path, str], bundle: Pa
     out, _ = run
     before = (out / "encoder.onnx").read_bytes()
     result = RUN.invoke(app, ["--bundle", str(bundle), "--out", str(out), "--formats", "onnx", "--inputs", "1"])
-    assert result.exit_code == 2 and "--force" in result.output
+    assert result.exit_code == 1 and "--force" in result.output
     assert (out / "encoder.onnx").read_bytes() == before
 
 
@@ -122,12 +122,12 @@ def test_a_differing_byte_is_exit_status_one_stands_in_the_report_and_renews_not
     (["--renew"], "manifest.json"),
     (["--renew", "--architecture", "official-rrdb"], "a bundle's exact encoder"),
 ])
-def test_what_cannot_be_done_is_exit_status_two(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+def test_what_cannot_be_done_is_exit_status_one(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                                                 arguments: list[str], message: str) -> None:
     monkeypatch.chdir(tmp_path)
     defaults = ["--bundle", str(bundle), "--out", str(tmp_path / "dist"), "--inputs", "1"]
     result = RUN.invoke(app, [*defaults, *arguments])
-    assert result.exit_code == 2 and message in result.output
+    assert result.exit_code == 1 and message in result.output
     assert not (tmp_path / "dist").exists()
 
 

@@ -1,4 +1,4 @@
-"""Curves over the rate's weight: what a run's row says, and in which order rows stand."""
+"""Rate curves: the row of a run, and the order of the rows."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from edgegrain.training.grain.initialize import begin
 from edgegrain.training.grain.recipes import CONFIGS
 
 
-class PlainJudge:
+class PlainMetrics:
     """Scores that need no networks."""
 
-    def against(self, original: Picture) -> PlainJudge:
+    def against(self, original: Picture) -> PlainMetrics:
         self.original = original
         return self
 
@@ -42,7 +42,7 @@ def test_a_run_is_measured_with_tables_fitted_to_its_own_lrs(tmp_path: Path) -> 
     run.pictures = 48
     save_run(tmp_path / "lr16", run)
     pictures = made_up(12, 64, seed=1)
-    point = measure_run(tmp_path / "lr16", pictures, list(pictures[:2]), PlainJudge(), steps=20)  # type: ignore[arg-type]
+    point = measure_run(tmp_path / "lr16", pictures, list(pictures[:2]), PlainMetrics(), steps=20)  # type: ignore[arg-type]
     tables = fit_tables(encode(run.average, pictures, 12), steps=20)
     own = encode(run.average, pictures[:2], 2)
     sizes = [len(encode_payload(lr, contract_id=bytes(4), tables=tables, original_size=(64, 64))) for lr in own]

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import edgegrain.cli
+import edgegrain.service.batch
 from edgegrain.cli import batch
 from edgegrain.cli.main import app
 from edgegrain.service.batch.batch_worker import BatchWorker
@@ -64,7 +64,7 @@ def plans(monkeypatch: pytest.MonkeyPatch) -> list[BatchPlan]:
 
     here = ModuleType("edgegrain.service.batch.ray_run")
     here.tallies, here.cores = tallies, lambda: 1  # type: ignore[attr-defined]
-    monkeypatch.setattr(edgegrain.cli, "batch_run", here, raising=False)
+    monkeypatch.setattr(edgegrain.service.batch, "ray_run", here, raising=False)
     monkeypatch.setattr(batch, "ray_cluster", no_cluster)
     return started
 

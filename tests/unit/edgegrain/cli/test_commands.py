@@ -14,7 +14,9 @@ from PIL import Image
 
 import sdk
 from codec_contract.bundle.paths import DEFAULT_BUNDLE
+from codec_contract.version import __version__
 from edge_encoder.faces.alignment import FacePoints
+from edgegrain.cli.app import CHECK, EXPORT, SERVE, TRAIN, USE
 from edgegrain.cli.main import app
 from sdk import align_or_fit as alignment
 from tests.tiny_bundle import LR, write_tiny_bundle
@@ -58,7 +60,9 @@ class TestHelp:
         assert status == 0
         for command in COMMANDS:
             assert f"\n  {command} " in out
-        assert "Exit status:\n    0    all is well\n    1    something failed" in out
+        headings = [out.index(f"\n{heading}:\n") for heading in (USE, SERVE, TRAIN, EXPORT, CHECK)]
+        assert headings == sorted(headings) and "\nOther:\n" not in out
+        assert "Exit codes:\n    0    done\n    1    the command failed" in out
 
     @pytest.mark.parametrize("command", [command for command in COMMANDS if command != "export"])
     def test_every_command_shows_examples(self, shell: Shell, command: str) -> None:
@@ -67,9 +71,7 @@ class TestHelp:
         assert "Examples:\n" in out and f"\n    edgegrain {command}" in out
 
     def test_version(self, shell: Shell) -> None:
-        import edgegrain
-
-        assert shell("--version") == (0, f"edgegrain {edgegrain.__version__}\n", "")
+        assert shell("--version") == (0, f"edgegrain {__version__}\n", "")
 
     @pytest.mark.parametrize("arguments", [["comprss"], ["compress"], ["compress", "--fit", "cover", "x"], ["restore"]])
     def test_wrong_usage_is_status_2(self, shell: Shell, arguments: list[str]) -> None:
@@ -346,22 +348,3 @@ class TestBundles:
     def test_none(self, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("codec_contract.bundle.paths.bundle_roots", lambda: (tmp_path,))
         assert shell("bundles") == (0, f"no bundles are installed (looked in {tmp_path})\n", "")
-
-
-class TestExport:
-    def test_passes_everything_on(self, shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-        import types
-
-        calls = []
-        mobile = types.ModuleType("export.mobile")
-        mobile.app = lambda **options: calls.append(options)  # type: ignore[attr-defined]
-        monkeypatch.setitem(sys.modules, "export.mobile", mobile)
-        assert shell("export", "--formats", "tflite", "--out", "x")[0] == 0
-        assert shell("export", "--help")[0] == 0
-        assert calls == [{"args": ["--formats", "tflite", "--out", "x"], "prog_name": "edgegrain export"},
-                         {"args": ["--help"], "prog_name": "edgegrain export"}]
-
-    def test_missing_libraries(self, shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setitem(sys.modules, "export.mobile", None)
-        status, _, err = shell("export")
-        assert status == 1 and "pip install 'edgegrain[export]'" in err

@@ -9,9 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import typer
 from PIL import Image
-from typer.testing import CliRunner
 
 import sdk
 from codec_contract.bundle.manifest import load_manifest
@@ -153,19 +151,3 @@ def test_a_stage_1_run_is_stored_without_a_generator(tmp_path: Path, monkeypatch
     assert codec.restore(payload).size == (64, 64)
     with pytest.raises(FileExistsError):
         write_trained_bundle(tmp_path / "zoo", tmp_path / "small", formats=("onnx",))
-
-
-def test_a_worse_run_leaves_the_bundle_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(publish, "compare", lambda *_: ({"pictures_compared": 2}, ["its LPIPS is worse"]))
-    monkeypatch.setattr(publish, "publish", lambda *_, **__: pytest.fail("published nevertheless"))
-    arguments = ["--checkpoint", "run", "--data", "x", "--id", "faces", "--out", str(tmp_path),
-                 "--if-better", str(tmp_path)]
-    application = typer.Typer()
-    application.command()(publish.main)
-    result = CliRunner().invoke(application, arguments)
-    assert result.exit_code == publish.KEPT and "not published: its LPIPS is worse" in result.output
-    monkeypatch.setattr(publish, "compare", lambda *_: ({"pictures_compared": 2}, []))
-    monkeypatch.setattr(publish, "publish", lambda *_, **__: {"bundle": "faces"})
-    result = CliRunner().invoke(application, arguments)
-    assert result.exit_code == 0
-    assert json.loads(result.output) == {"bundle": "faces", "pictures_compared": 2}

@@ -19,10 +19,12 @@ from codec_contract.lr_coder.coder_tables import CoderTables
 from codec_contract.payload import encode_payload
 from codec_contract.quantization import quantize
 from edge_encoder.encoder_session import EncoderSession
-from export.bundle.irn_bundle import compare_encoder, made_tiles, write_irn_bundle
+from export.bundle.encoder_part import compare_encoder
+from export.bundle.irn_bundle import irn_lrs, write_irn_bundle
 from export.encoder.irn_graph import irn_graph
 from export.encoder.onnx_emitter import onnx_model
-from export.mobile import export_float
+from export.proof.proof_inputs import smooth_pictures
+from export.proof.proven_export import export_float
 from export.proof.torch_executor import torch_encoder
 from sdk.tiles import decode_tiles, encode_tiles
 from server_decoder.decoder_session import DecoderSession
@@ -48,20 +50,21 @@ def irn() -> IRN:
 def bundle(irn: IRN, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("irn")
     save_irn(irn, folder / "irn.safetensors", training={"crops_seen": 7})
-    write_irn_bundle(folder, folder / "tiny-x4", pictures=made_tiles(2, TILE), formats=("onnx",), tile=TILE,
+    write_irn_bundle(folder, folder / "tiny-x4", pictures=smooth_pictures(2, TILE), formats=("onnx",), tile=TILE,
                      overlap=OVERLAP)
     return folder / "tiny-x4"
 
 
 def test_the_encoders_graph_computes_what_the_network_does(irn: IRN) -> None:
-    tiles = np.stack(made_tiles(3, TILE))
+    tiles = np.stack(smooth_pictures(3, TILE))
+    expected = irn_lrs(irn, tiles)
     graph = irn_graph(irn, TILE)
     assert (graph.hr, graph.lr, graph.exact, graph.name) == (64, 16, False, "irn-x4-b1-2-g8")
-    assert compare_encoder(irn, torch_encoder(graph, onednn=True), tiles) < 2000
+    assert compare_encoder(torch_encoder(graph, onednn=True), tiles, expected) < 2000
     session = onnxruntime.InferenceSession(onnx_model(graph).SerializeToString(), providers=["CPUExecutionProvider"])
-    assert compare_encoder(irn, lambda rgb: session.run(["lr"], {"image": rgb})[0], tiles) < 2000
+    assert compare_encoder(lambda rgb: session.run(["lr"], {"image": rgb})[0], tiles, expected) < 2000
     with pytest.raises(ExportError, match="levels"):
-        compare_encoder(irn, lambda rgb: rgb[:, ::4, ::4], tiles)
+        compare_encoder(lambda rgb: rgb[:, ::4, ::4], tiles, expected)
     with pytest.raises(ExportError, match="downscaled by 4"):
         irn_graph(irn, 62)
 
@@ -100,7 +103,7 @@ def test_a_bundle_describes_itself(irn: IRN, bundle: Path) -> None:
 @pytest.mark.parametrize("size", [(131, 90), (64, 64), (33, 1), (3, 200), (400, 70)])
 def test_pictures_of_any_size_come_back_in_it(bundle: Path, size: tuple[int, int]) -> None:
     codec = sdk.Codec(bundle, threads=1)
-    rgb = np.resize(made_tiles(1, 64)[0], (size[1], size[0], 3))
+    rgb = np.resize(smooth_pictures(1, 64)[0], (size[1], size[0], 3))
     payload = codec.compress(rgb)
     assert payload.header.lr_width == -(-size[0] // 4) and payload.header.lr_height == -(-size[1] // 4)
     assert payload.original_size == size
@@ -113,7 +116,7 @@ def test_pictures_of_any_size_come_back_in_it(bundle: Path, size: tuple[int, int
 
 def test_tiles_leave_no_seams(irn: IRN, bundle: Path) -> None:
     """Tile by tile gives what the whole picture at once does, to a level; without overlap it would not."""
-    manifest, rgb = load_manifest(bundle), made_tiles(1, 192, seed=3)[0]
+    manifest, rgb = load_manifest(bundle), smooth_pictures(1, 192, seed=3)[0]
     encoder, decoder = EncoderSession(manifest.open_file("encoder.onnx")), DecoderSession(
         manifest.open_file("decoder.onnx"))
     with torch.no_grad():
@@ -128,7 +131,7 @@ def test_tiles_leave_no_seams(irn: IRN, bundle: Path) -> None:
 
 def test_a_seed_changes_the_picture_alike_everywhere(bundle: Path) -> None:
     codec = sdk.Codec(bundle, threads=1)
-    payload = codec.compress(made_tiles(1, 160, seed=5)[0])
+    payload = codec.compress(smooth_pictures(1, 160, seed=5)[0])
     likeliest, one, again, other = (
         np.asarray(codec.restore(payload, seed=seed)).astype(int) for seed in (None, 1, 1, 2))
     assert np.abs(one - again).max() <= 1  # decoded twice by a float network
@@ -140,8 +143,8 @@ def test_a_seed_changes_the_picture_alike_everywhere(bundle: Path) -> None:
 def test_what_does_not_belong_to_the_bundle_is_refused(bundle: Path) -> None:
     codec = sdk.Codec(bundle, threads=1)
     with pytest.raises(ImageError, match="leave fit out"):
-        codec.compress(made_tiles(1, 64)[0], fit="crop")
-    payload = codec.compress(made_tiles(1, 64)[0])
+        codec.compress(smooth_pictures(1, 64)[0], fit="crop")
+    payload = codec.compress(smooth_pictures(1, 64)[0])
     with pytest.raises(ImageError, match="more than 100"):
         codec.restore(payload, max_pixels=100)
     with pytest.raises(ImageError, match="more than 100"):
@@ -149,7 +152,7 @@ def test_what_does_not_belong_to_the_bundle_is_refused(bundle: Path) -> None:
     with pytest.raises(PayloadError, match="contract"):
         sdk.Codec("faces").restore(payload)
     with pytest.raises(ImageError, match="without a seed"):
-        sdk.Codec("faces").restore(sdk.Codec("faces").compress(made_tiles(1, 64)[0]), seed=1)
+        sdk.Codec("faces").restore(sdk.Codec("faces").compress(smooth_pictures(1, 64)[0]), seed=1)
 
 
 def test_a_forged_lr_size_is_refused(bundle: Path) -> None:

@@ -6,33 +6,14 @@ import itertools
 from pathlib import Path
 
 import numpy as np
-import typer
-from PIL import Image
-from typer.testing import CliRunner
 
 from edge_encoder.bicubic_network import bicubic_network
 from edge_encoder.encoder_session import EncoderSession
 from edge_encoder.integer_network import run_reference
-from export.bundle.reductions import beside_pillow, main
-from export.decoder.sources import area_average
 from export.encoder.formats import export_encoder
-from export.encoder.graph import exact_graph
+from export.encoder.graph import FORMATS, exact_graph
 from export.proof.proof_inputs import make_inputs
-from export.proof.runtimes import FORMATS
 from export.proof.verify import require_exact, verify
-
-
-def test_the_comparison_with_pillow(tmp_path: Path, portrait_path: Path) -> None:
-    app = typer.Typer()
-    app.command()(main)
-    (tmp_path / "me.jpg").write_bytes(portrait_path.read_bytes())
-    result = CliRunner().invoke(app, ["--pictures", str(tmp_path), "--hr", "64"])
-    assert result.exit_code == 0, result.output
-    lines = result.output.splitlines()
-    assert [line.split(":")[0] for line in lines] == ["factor 4", "factor 8", "factor 16"]  # LRs of 4 pixels at least
-    assert all(line.endswith("by at most 1") for line in lines)
-    largest, share = beside_pillow(area_average(64, 8), [np.asarray(Image.open(portrait_path).resize((64, 64)))])
-    assert largest > 3 and share > 0.5  # another reduction is seen to be one
 
 
 def test_every_runtime_computes_its_bytes(tmp_path: Path) -> None:

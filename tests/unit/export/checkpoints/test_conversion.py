@@ -18,16 +18,16 @@ from export.checkpoints.gcfsr import load_gcfsr_checkpoint
 from export.checkpoints.glean import load_glean_checkpoint
 from export.checkpoints.grain import load_grain_checkpoint
 from export.checkpoints.irn import load_irn_checkpoint
-from export.checkpoints.tensor_map import Placement
+from export.checkpoints.tensor_map import TensorMap
 from tests.official_checkpoints import gcfsr_file, gcfsr_state, glean_file, glean_state, grain_files, irn_state
 
-Loaded = tuple[dict[str, Tensor], Placement]
+Loaded = tuple[dict[str, Tensor], TensorMap]
 
 
-def one(loader: Callable[[Path], tuple[nn.Module, Placement]]) -> Callable[[Path], Loaded]:
+def one(loader: Callable[[Path], tuple[nn.Module, TensorMap]]) -> Callable[[Path], Loaded]:
     def load(path: Path) -> Loaded:
-        network, placement = loader(path)
-        return network.state_dict(), placement
+        network, tensor_map = loader(path)
+        return network.state_dict(), tensor_map
     return load
 
 
@@ -46,11 +46,11 @@ def test_every_tensor_has_one_place(layout: str, tmp_path: Path) -> None:
     make, load, _ = LAYOUTS[layout]
     content: dict[str, Tensor] = make()
     torch.save(content, tmp_path / "file.pth")
-    state, placement = load(tmp_path / "file.pth")
-    assert set(placement.names) | set(placement.unused) == set(content)
-    assert len(set(placement.names.values())) == len(placement.names)
-    assert set(placement.names.values()) | set(placement.made) == set(state)
-    for theirs, ours in placement.names.items():
+    state, tensor_map = load(tmp_path / "file.pth")
+    assert set(tensor_map.names) | set(tensor_map.unused) == set(content)
+    assert len(set(tensor_map.names.values())) == len(tensor_map.names)
+    assert set(tensor_map.names.values()) | set(tensor_map.made) == set(state)
+    for theirs, ours in tensor_map.names.items():
         assert torch.equal(state[ours].reshape(content[theirs].shape), content[theirs]), theirs
 
 
@@ -98,31 +98,31 @@ def test_another_transform_than_haars_is_refused(tmp_path: Path) -> None:
 
 def test_data_parallel_prefixes_are_taken_off(tmp_path: Path) -> None:
     torch.save({f"module.{name}": tensor for name, tensor in irn_state().items()}, tmp_path / "irn.pth")
-    _, placement = load_irn_checkpoint(tmp_path / "irn.pth")
-    assert placement.names["module.operations.1.F.conv1.bias"] == "stages.0.blocks.0.phi.conv1.bias"
+    _, tensor_map = load_irn_checkpoint(tmp_path / "irn.pth")
+    assert tensor_map.names["module.operations.1.F.conv1.bias"] == "stages.0.blocks.0.phi.conv1.bias"
 
 
 def test_the_average_of_gcfsrs_weights_is_taken(tmp_path: Path) -> None:
     torch.save(gcfsr_file(), tmp_path / "gcfsr.pth")
-    network, placement = load_gcfsr_checkpoint(tmp_path / "gcfsr.pth")
+    network, tensor_map = load_gcfsr_checkpoint(tmp_path / "gcfsr.pth")
     state = gcfsr_state()
     # coarse to fine here, fine to coarse there; the first scale is the generated features'
     assert torch.equal(network.modulations[0].generated.bias, state["condition_scale1.2.bias"])
     assert torch.equal(network.modulations[2].encoded.bias, state["condition_scale2.0.bias"])
-    assert placement.unused["params.final_linear.bias"] == "not part of params_ema"
-    assert "anew" in placement.unused["params_ema.noises.noise0"]
-    assert [name for name in placement.made if not name.endswith(".noise")] == []
+    assert tensor_map.unused["params.final_linear.bias"] == "not part of params_ema"
+    assert "anew" in tensor_map.unused["params_ema.noises.noise0"]
+    assert [name for name in tensor_map.made if not name.endswith(".noise")] == []
     again, _ = load_gcfsr_checkpoint(tmp_path / "gcfsr.pth")
     assert torch.equal(network.layers[0].noise, again.layers[0].noise)
 
 
 def test_gleans_file_holds_its_training_too(tmp_path: Path) -> None:
     torch.save(glean_file(), tmp_path / "glean.pth")
-    network, placement = load_glean_checkpoint(tmp_path / "glean.pth")
+    network, tensor_map = load_glean_checkpoint(tmp_path / "glean.pth")
     assert network.config.lr == 8 and network.config.prior.size == 32
-    assert placement.unused["state_dict.discriminator.convs.0.conv.weight_orig"] == "of the training"
-    assert "bank's own picture" in placement.unused["state_dict.generator.fusion_skip.0.weight"]
-    assert placement.names["state_dict.generator.generator.to_rgb1.bias"] == "prior.to_rgb.0.bias"
+    assert tensor_map.unused["state_dict.discriminator.convs.0.conv.weight_orig"] == "of the training"
+    assert "bank's own picture" in tensor_map.unused["state_dict.generator.fusion_skip.0.weight"]
+    assert tensor_map.names["state_dict.generator.generator.to_rgb1.bias"] == "prior.to_rgb.0.bias"
     content: Any = glean_file()
     content["state_dict"]["surplus.weight"] = torch.zeros(1)
     torch.save(content, tmp_path / "glean.pth")
@@ -140,7 +140,7 @@ def grain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def test_grains_files_come_in_any_order(grain: dict[str, Path]) -> None:
     checkpoint = load_grain_checkpoint([*grain.values()][::-1])
-    model, (invertible, codes, fusion, mean) = checkpoint.decoder, checkpoint.placements
+    model, (invertible, codes, fusion, mean) = checkpoint.decoder, checkpoint.tensor_maps
     assert model.config.fusion is not None and model.config.fusion.base == "none"
     assert model.prior is not None
     files: Any = grain_files()
@@ -148,10 +148,10 @@ def test_grains_files_come_in_any_order(grain: dict[str, Path]) -> None:
     assert mean.names == {"latent_avg": "prior.mean_code"}
     state = {**{f"encoder.{name}": tensor for name, tensor in checkpoint.encoder.state_dict().items()},
              **model.state_dict()}
-    for placement, wrapper in ((invertible, "state_dict"), (codes, "state_dict"), (fusion, "state_dict3")):
-        content = files[placement.file][wrapper]
-        assert {f"{wrapper}.{name}" for name in content} == set(placement.names) | set(placement.unused)
-        for theirs, ours in placement.names.items():
+    for tensor_map, wrapper in ((invertible, "state_dict"), (codes, "state_dict"), (fusion, "state_dict3")):
+        content = files[tensor_map.file][wrapper]
+        assert {f"{wrapper}.{name}" for name in content} == set(tensor_map.names) | set(tensor_map.unused)
+        for theirs, ours in tensor_map.names.items():
             tensor = content[theirs.removeprefix(f"{wrapper}.")]
             assert torch.equal(state.pop(ours).reshape(tensor.shape), tensor), theirs
     assert list(state) == ["prior.mean_code"]
@@ -161,7 +161,7 @@ def test_grains_files_come_in_any_order(grain: dict[str, Path]) -> None:
 
 def test_grain_without_the_generators_file_measures_the_mean_code(grain: dict[str, Path]) -> None:
     checkpoint = load_grain_checkpoint([*grain.values()][:3])
-    assert "10,000 mapped codes" in checkpoint.placements[1].made["prior.mean_code"]
+    assert "10,000 mapped codes" in checkpoint.tensor_maps[1].made["prior.mean_code"]
     assert checkpoint.decoder.prior is not None and checkpoint.decoder.prior.mean_code.std() > 0
 
 
@@ -187,7 +187,7 @@ def test_grain_names_tensors_that_do_not_fit(grain: dict[str, Path], tmp_path: P
 
 def test_gcfsr_takes_lrs_that_it_was_trained_for(tmp_path: Path) -> None:
     torch.save(gcfsr_file(), tmp_path / "gcfsr.pth")
-    network, placement = load_gcfsr_checkpoint(tmp_path / "gcfsr.pth")
+    network, tensor_map = load_gcfsr_checkpoint(tmp_path / "gcfsr.pth")
     for lr in (12, 32):
         with pytest.raises(BundleError, match=f"1 to 16 pixels wide, a power of two, got {lr}"):
-            write_gcfsr_bundle(network, lr, placement, Target(tmp_path / "bundle", "faces", {}))
+            write_gcfsr_bundle(network, lr, tensor_map, Target(tmp_path / "bundle", "faces", {}))

@@ -8,14 +8,13 @@ import numpy as np
 import onnx
 import pytest
 import torch
-import typer
 from google.protobuf import text_format
 from onnx import TensorProto, helper
 from tritonclient.grpc import model_config_pb2 as schema
-from typer.testing import CliRunner
 
 from codec_contract.bundle.manifest import load_manifest
 from codec_contract.errors import ExportError
+from edgegrain.cli.main import app
 from edgegrain.service.settings import Settings
 from export.decoder import command as server
 from export.decoder import triton
@@ -120,18 +119,17 @@ def test_text_format_of_strings() -> None:
     assert config.name == 'a "quoted"\\name' and config.parameters["k"].string_value == "two\nlines"
 
 
-def test_the_command_writes_it_beside_the_decoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_compares_the_decoder_and_writes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                        capsys: pytest.CaptureFixture[str]) -> None:
     manifest = load_manifest(write_tiny_bundle(tmp_path / "bundles"))
     source = DecoderSource(manifest.id, torch.nn.Identity(), box_network(), manifest)  # type: ignore[arg-type]
     monkeypatch.setattr(server, "find_decoder", lambda bundle, prior: source)
     monkeypatch.setattr(server, "served_decoder", lambda decoder, *arguments, **form: decoder)
     monkeypatch.setattr(server, "export_decoder", lambda *arguments: repeating_decoder())
     monkeypatch.setattr(server, "compare_decoder", lambda model, decoder, lrs, *more: Comparison(len(lrs), 0, 200, 0))
-    app = typer.Typer()
-    app.command()(server.main)
-    arguments = ["--pictures-compared", "1", "--out", str(tmp_path / "out"), "--triton", str(tmp_path / "models")]
-    result = CliRunner().invoke(app, arguments)
-    assert result.exit_code == 0, result.output
+    with pytest.raises(SystemExit) as leaving:
+        app(["export", "triton", "--pictures-compared", "1", "--out", str(tmp_path / "models")])
+    assert leaving.value.code == 0 and "on 1 LRs" in capsys.readouterr().out
     folder = tmp_path / "models" / manifest.id
-    assert (folder / "1" / "model.onnx").read_bytes() == (tmp_path / "out" / "decoder.onnx").read_bytes()
+    assert (folder / "1" / "model.onnx").read_bytes() == repeating_decoder()
     assert parsed(folder).parameters["bundle"].string_value == manifest.id

@@ -19,12 +19,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from codec_contract.errors import ModelError
-from server_decoder.stylegan2.checkpoint_layouts import NVIDIA, ROSINALITY, translate
+from server_decoder.public_checkpoint import read_tensors
+from server_decoder.stylegan2.checkpoint_layouts import NVIDIA, ROSINALITY, Layout, Networks, translate
 from server_decoder.stylegan2.checkpoints import (
     convert,
     load_discriminator,
-    load_nvidia,
-    load_rosinality,
     load_stylegan2,
     save_stylegan2,
 )
@@ -40,6 +39,10 @@ Tensors = dict[str, Tensor]
 
 
 # --- synthetic checkpoints -------------------------------------------------------------------------------------------
+
+
+def read(path: Path, layout: Layout) -> Networks:
+    return translate(read_tensors(path), layout, str(path))
 
 
 def rosinality_generator() -> Tensors:
@@ -365,7 +368,7 @@ def test_both_layouts_of_one_network_give_one_state(tmp_path: Path) -> None:
                   f"{name}.affine.bias": theirs[f"{source}.conv.modulation.bias"]}
     torch.save({"g_ema": theirs, "latent_avg": other["mapping.w_avg"]}, tmp_path / "a.pt")
     torch.save(other, tmp_path / "b.pt")
-    a, b = load_rosinality(tmp_path / "a.pt"), load_nvidia(tmp_path / "b.pt")
+    a, b = read(tmp_path / "a.pt", ROSINALITY), read(tmp_path / "b.pt", NVIDIA)
     assert a.config == b.config and a.discriminator is b.discriminator is None
     assert a.generator is not None and b.generator is not None and a.generator.keys() == b.generator.keys()
     for name, tensor in a.generator.items():
@@ -420,7 +423,7 @@ def test_a_file_may_hold_one_bare_network(tmp_path: Path) -> None:
 def test_without_a_stored_mean_the_mapping_network_is_asked(rosinality: tuple[Path, dict], tmp_path: Path) -> None:
     content = {"g_ema": rosinality[1]["g_ema"]}
     torch.save(content, tmp_path / "training.pt")
-    networks = load_rosinality(tmp_path / "training.pt")
+    networks = read(tmp_path / "training.pt", ROSINALITY)
     assert networks.generator is not None
     tensors = content["g_ema"]
     layers = [(tensors[f"style.{i}.weight"], tensors[f"style.{i}.bias"]) for i in (1, 2, 3)]
@@ -432,7 +435,7 @@ def test_old_files_have_no_noise_and_get_the_same_every_time(rosinality: tuple[P
     content = rosinality[1]
     tensors = {name: tensor for name, tensor in content["g_ema"].items() if not name.startswith("noises.")}
     torch.save({"g_ema": tensors, "latent_avg": content["latent_avg"]}, tmp_path / "old.pt")
-    first, again = load_rosinality(tmp_path / "old.pt").generator, load_rosinality(tmp_path / "old.pt").generator
+    first, again = (read(tmp_path / "old.pt", ROSINALITY).generator for _ in range(2))
     assert first is not None and again is not None
     noises = [first[f"layers.{index}.noise"] for index in range(7)]
     assert all(torch.equal(noise, again[f"layers.{index}.noise"]) for index, noise in enumerate(noises))
@@ -441,7 +444,7 @@ def test_old_files_have_no_noise_and_get_the_same_every_time(rosinality: tuple[P
     tensors["noises.noise_3"] = torch.zeros(1, 1, 16, 16)
     torch.save({"g_ema": tensors, "latent_avg": content["latent_avg"]}, tmp_path / "torn.pt")
     with pytest.raises(ModelError, match=r"6 tensors missing \(noises\.noise_0"):
-        load_rosinality(tmp_path / "torn.pt")
+        read(tmp_path / "torn.pt", ROSINALITY)
 
 
 def test_every_tensor_is_needed_and_no_other_is_taken() -> None:
@@ -462,7 +465,7 @@ def test_a_tensor_of_another_shape_is_named(tmp_path: Path) -> None:
     tensors["synthesis.b16.conv1.weight"] = torch.zeros(8, 8, 1, 1)
     save_file(tensors, tmp_path / "a.safetensors")
     with pytest.raises(ModelError, match=r"b16\.conv1\.weight has the shape \[8, 8, 1, 1\], expected \[8, 8, 3, 3\]"):
-        load_nvidia(tmp_path / "a.safetensors")
+        read(tmp_path / "a.safetensors", NVIDIA)
 
 
 def test_another_filter_is_refused(tmp_path: Path) -> None:
@@ -470,7 +473,7 @@ def test_another_filter_is_refused(tmp_path: Path) -> None:
     tensors["convs.2.conv.blur.kernel"] = torch.outer(torch.tensor([1.0, 2, 2, 1]), torch.tensor([1.0, 2, 2, 1])) / 9
     save_file(tensors, tmp_path / "a.safetensors")
     with pytest.raises(ModelError, match=r"convs\.2\.conv\.blur\.kernel is another low-pass filter"):
-        load_rosinality(tmp_path / "a.safetensors")
+        read(tmp_path / "a.safetensors", ROSINALITY)
 
 
 def test_channels_that_follow_no_rule_are_refused(tmp_path: Path) -> None:
@@ -478,7 +481,7 @@ def test_channels_that_follow_no_rule_are_refused(tmp_path: Path) -> None:
     tensors["synthesis.b16.torgb.weight"] = torch.zeros(3, 7, 1, 1)
     save_file(tensors, tmp_path / "a.safetensors")
     with pytest.raises(ModelError, match="12 at 4, 12 at 8, 7 at 16, 4 at 32"):
-        load_nvidia(tmp_path / "a.safetensors")
+        read(tmp_path / "a.safetensors", NVIDIA)
 
 
 def test_generator_and_discriminator_must_fit_each_other(tmp_path: Path) -> None:
@@ -509,7 +512,7 @@ def test_files_that_are_no_checkpoints(tmp_path: Path) -> None:
 def test_the_wrong_layout_is_refused_by_name(tmp_path: Path) -> None:
     save_file(nvidia_generator(), tmp_path / "a.safetensors")
     with pytest.raises(ModelError, match="rosinality layout: expected a generator with 'input.input'"):
-        load_rosinality(tmp_path / "a.safetensors")
+        read(tmp_path / "a.safetensors", ROSINALITY)
 
 
 def test_networks_of_ours_round_trip(tmp_path: Path) -> None:

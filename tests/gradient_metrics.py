@@ -1,4 +1,4 @@
-"""A judge that needs no networks: gradients stand for perceptual distances, pixels for features."""
+"""Metrics that need no networks: gradients stand for perceptual distances, pixels for features."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from edgegrain.metrics.picture_metrics import Scores
 from edgegrain.metrics.psnr_ssim import psnr, ssim
 
 
-class GradientJudge:
-    """Takes the place of `edgegrain.metrics.picture_metrics.Judge`; ``asked`` counts the originals it was shown."""
+class GradientMetrics:
+    """Takes the place of `edgegrain.metrics.picture_metrics.Metrics`; ``asked`` counts the originals."""
 
     asked = 0
 
     def __init__(self, weights: str | Path = "", *, device: str = "cpu", faces: bool = False) -> None:
         self.identity = object() if faces else None
 
-    def against(self, original: np.ndarray) -> GradientComparison:
-        GradientJudge.asked += 1
-        return GradientComparison(original, faces=self.identity is not None)
+    def against(self, original: np.ndarray) -> GradientReference:
+        GradientMetrics.asked += 1
+        return GradientReference(original, faces=self.identity is not None)
 
 
-class GradientComparison:
-    """Of one original."""
+class GradientReference:
+    """One original."""
 
     def __init__(self, original: np.ndarray, *, faces: bool) -> None:
         self.original = original

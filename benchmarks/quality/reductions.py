@@ -1,0 +1,63 @@
+"""Compares the exact bicubic reduction with Pillow's, factor by factor.
+
+    python -m benchmarks.quality.reductions --pictures FACES
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import numpy.typing as npt
+import typer
+from PIL import Image
+
+from codec_contract.errors import EdgegrainError
+from codec_contract.fit import fit_picture
+from codec_contract.payload import FIT_CROP
+from edge_encoder.bicubic_network import SMALLEST_LR, bicubic_network
+from edge_encoder.integer_network import IntegerNetwork, run_reference
+from edge_encoder.preprocessing import load_picture
+from export.proof.proof_inputs import find_pictures
+
+FACTORS = (4, 8, 16, 32, 64)
+
+
+def compare_with_pillow(network: IntegerNetwork, pictures: Sequence[npt.NDArray[np.uint8]]) -> tuple[int, float]:
+    """Largest difference in levels between a reduction and Pillow's bicubic one (width first), and the share of bytes
+    that differ.
+
+    Args:
+        network: from ``hr`` to ``lr``.
+        pictures: uint8 ``[hr, hr, 3]`` each.
+    """
+    lr = network.lr
+    steps = []
+    for rgb in pictures:
+        narrow = Image.fromarray(rgb).resize((lr, network.hr), Image.Resampling.BICUBIC)
+        theirs = np.asarray(narrow.resize((lr, lr), Image.Resampling.BICUBIC)).astype(np.int16)
+        steps.append(np.abs(run_reference(network, rgb[None])[0] - theirs))
+    return int(np.max(steps)), float((np.stack(steps) > 0).mean())
+
+
+def main(
+    pictures: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of pictures.")],
+    hr: Annotated[int, typer.Option(min=64, help="Side that their centre squares are resized to.")] = 256,
+) -> None:
+    """Compare the exact bicubic reduction with Pillow's."""
+    try:
+        squares = [fit_picture(load_picture(path), hr, FIT_CROP) for path in find_pictures(pictures)]
+    except EdgegrainError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from None
+    for factor in FACTORS:
+        if hr % factor == 0 and hr // factor >= SMALLEST_LR:
+            largest, share = compare_with_pillow(bicubic_network(hr, hr // factor), squares)
+            typer.echo(f"factor {factor}: {share:.1%} of {len(squares)} pictures' LR bytes differ from Pillow's, "
+                       f"by at most {largest}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,19 @@
+"""Names of the files in a bundle's folder."""
+
+from __future__ import annotations
+
+from typing import Final
+
+MANIFEST: Final = "manifest.json"
+CODER_TABLES: Final = "coder.json"
+ENCODER_ONNX: Final = "encoder.onnx"
+ENCODER_TFLITE: Final = "encoder.tflite"
+ENCODER_COREML: Final = "encoder.mlpackage"
+"""A folder; the manifest lists the files in it."""
+ENCODER_WEIGHTS: Final = "encoder.safetensors"
+"""The integer network that the three exported encoders are made from."""
+DECODER_ONNX: Final = "decoder.onnx"
+"""The usual name; the manifest's ``decoder.file`` says which one a bundle has."""
+GOLDEN: Final = "golden.json"
+"""Inputs of the encoder and the SHA-256 of their LRs."""
+MODEL_CARD: Final = "README.md"

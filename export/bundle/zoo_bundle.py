@@ -1,0 +1,131 @@
+"""A bundle from a folder of trained weights; the family is read from the weight file.
+
+    grain.safetensors                       GRAIN
+    irn.safetensors                         IRN, IRN+
+    glean.safetensors, gcfsr.safetensors    GLEAN, GCFSR
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from codec_contract.bundle.manifest import Manifest
+from codec_contract.errors import ExportError, ModelError
+from export.bundle.face_sr_bundle import write_face_sr_bundle
+from export.bundle.grain_bundle import write_trained_bundle
+from export.bundle.irn_bundle import write_irn_bundle
+from export.decoder.command import Comparison
+from export.decoder.sources import TRAINED
+from server_decoder.face_sr.weights import GCFSR_WEIGHTS, GLEAN_WEIGHTS
+from server_decoder.irn.weights import WEIGHTS as IRN_WEIGHTS
+
+
+@dataclass(frozen=True)
+class BundleOptions:
+    """Choices for a bundle; None leaves one to its family.
+
+    Attributes:
+        version: of the bundle.
+        licence: of weights and data.
+        formats: of the encoder.
+        domain: what the pictures show.
+        prior: the generator, as `load_prior` takes it.
+        reduction: of GLEAN and GCFSR, a key of `REDUCTIONS`.
+        lr: side of a GCFSR bundle's LRs.
+    """
+
+    version: str | None = None
+    licence: Mapping[str, str] | None = None
+    formats: Sequence[str] | None = None
+    domain: str | None = None
+    prior: str | Path | None = None
+    reduction: str | None = None
+    lr: int | None = None
+
+
+@dataclass(frozen=True)
+class WrittenBundle:
+    """A bundle on disk, and how far its files are from torch.
+
+    Attributes:
+        manifest: of the bundle.
+        decoder: the exported decoder compared with torch.
+        encoder_flips: LR bytes per million that differ between a float encoder and torch; None for an exact encoder.
+    """
+
+    manifest: Manifest
+    decoder: Comparison
+    encoder_flips: float | None = None
+
+
+@dataclass(frozen=True)
+class Family:
+    """One kind of weight file: ``write(weights, folder, force=…, **options)`` with the options that it takes."""
+
+    name: str
+    write: Callable[..., WrittenBundle]
+    options: frozenset[str]
+
+
+def write_zoo_bundle(weights: Path, folder: Path, options: BundleOptions | None = None, *, force: bool = False
+                     ) -> WrittenBundle:
+    """Write the bundle of trained weights.
+
+    Args:
+        weights: a folder of the zoo or of a run, or the weight file in it.
+        folder: of the bundle; its name becomes the id.
+        options: see there.
+        force: replace a bundle that exists.
+
+    Raises:
+        FileExistsError: the folder exists and ``force`` is false.
+        ModelError: there are no weights, or weights of several families; they are damaged; a generator is missing.
+        ExportError: the family has no such option, a conversion fails, or an export differs from torch.
+        BundleError: the name is no valid id, or the sizes do not fit.
+    """
+    path = weight_file(weights)
+    family = FAMILIES[path.name]
+    options = options or BundleOptions()
+    given = {item.name: value for item in fields(options) if (value := getattr(options, item.name)) is not None}
+    if foreign := sorted(set(given) - family.options):
+        raise ExportError(f"{path} holds a {family.name}, which takes no {', '.join(f'--{name}' for name in foreign)}")
+    return family.write(path, folder, force=force, **given)
+
+
+def weight_file(weights: Path) -> Path:
+    """The weight file in a folder, or the given file if it has the name of one.
+
+    Raises:
+        ModelError: there is none, or there are several.
+    """
+    if weights.is_file() and weights.name in FAMILIES:
+        return weights
+    found = [weights / name for name in FAMILIES if (weights / name).is_file()]
+    if len(found) != 1:
+        raise ModelError(f"{weights} holds {len(found)} weight files, expected one of {', '.join(FAMILIES)}")
+    return found[0]
+
+
+def _grain(path: Path, folder: Path, **options: object) -> WrittenBundle:
+    return WrittenBundle(*write_trained_bundle(path.parent, folder, **options))  # type: ignore[arg-type]
+
+
+def _irn(path: Path, folder: Path, **options: object) -> WrittenBundle:
+    written = write_irn_bundle(path, folder, **options)  # type: ignore[arg-type]
+    return WrittenBundle(written.manifest, written.decoder, written.flips)
+
+
+def _face_sr(path: Path, folder: Path, **options: object) -> WrittenBundle:
+    return WrittenBundle(*write_face_sr_bundle(path, folder, **options))  # type: ignore[arg-type]
+
+
+_COMMON = frozenset({"version", "licence", "formats"})
+FAMILIES = {
+    TRAINED: Family("GRAIN", _grain, _COMMON | {"domain", "prior"}),
+    IRN_WEIGHTS: Family("IRN", _irn, _COMMON),
+    GLEAN_WEIGHTS: Family("GLEAN", _face_sr, _COMMON | {"domain", "prior", "reduction", "lr"}),
+    GCFSR_WEIGHTS: Family("GCFSR", _face_sr, _COMMON | {"domain", "reduction", "lr"}),
+}
+"""Name of the weight file -> its family."""

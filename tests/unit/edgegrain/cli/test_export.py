@@ -1,0 +1,105 @@
+"""``edgegrain export``: the four commands, their options and their errors."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+from edgegrain.cli import export as command
+from edgegrain.cli.app import application
+from edgegrain.cli.main import app
+from export import mobile
+from server_decoder.prior_store import DEFAULT_PRIOR
+from tests.face_sr import store_gcfsr
+from tests.tiny_bundle import write_tiny_bundle
+
+
+def run(capture: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as leaving:
+        app(["export", *map(str, arguments)])
+    output = capture.readouterr()
+    return int(leaving.value.code or 0), output.out, output.err
+
+
+def options(group: typer.Typer, *path: str) -> dict[str, list[str]]:
+    found = typer.main.get_command(group)
+    for name in path:
+        found = found.commands[name]  # type: ignore[attr-defined]
+    return {parameter.name: parameter.opts for parameter in found.params if parameter.name != "help"}
+
+
+def test_the_encoder_command_is_export_mobile() -> None:
+    assert options(application, "export", "encoder") == options(mobile.app)
+    assert set(typer.main.get_command(command.export).commands) == {  # type: ignore[attr-defined]
+        "encoder", "decoder", "bundle", "triton"}
+
+
+def test_help_names_its_own_command(capsys: pytest.CaptureFixture[str]) -> None:
+    status, printed, _ = run(capsys, "encoder", "--help")
+    assert status == 0 and "edgegrain export encoder --out dist" in printed and "export.mobile" not in printed
+    status, printed, _ = run(capsys, "triton", "--help")
+    assert status == 0 and "was not run against a Triton server" in " ".join(printed.split())
+
+
+def test_an_encoder_is_exported(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    bundle = write_tiny_bundle(tmp_path)
+    arguments = ("encoder", "--bundle", bundle, "--out", tmp_path / "dist", "--formats", "onnx", "--inputs", 2,
+                 "--no-contrast")
+    status, printed, error = run(capsys, *arguments)
+    assert status == 0, error
+    assert "0 differing bytes" in printed and (tmp_path / "dist/encoder.onnx").is_file()
+    status, _, error = run(capsys, *arguments)
+    assert status == 1 and error.startswith("error: ") and "--force" in error
+    status, _, error = run(capsys, "encoder", "--bundle", "no-such-bundle", "--out", tmp_path / "none")
+    assert status == 1 and "no bundle 'no-such-bundle'" in error
+
+
+@pytest.mark.parametrize("arguments", [("encoder",), ("decoder",), ("triton",), ("bundle", "{zoo}", "--out", "b")])
+def test_missing_libraries(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                           arguments: tuple[str, ...]) -> None:
+    monkeypatch.chdir(tmp_path)
+    for module in ("export.proof.proven_export", "export.decoder.command", "export.decoder.triton",
+                   "export.bundle.grain_bundle"):
+        monkeypatch.setitem(sys.modules, module, None)
+    status, _, error = run(capsys, *(item.format(zoo=tmp_path) for item in arguments))
+    assert status == 1 and "pip install 'edgegrain[export]'" in error
+
+
+def test_a_bundle_of_the_zoo(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    zoo = store_gcfsr(tmp_path / "gcfsr")
+    out = tmp_path / "gcfsr-64"
+    status, printed, error = run(capsys, "bundle", zoo, "--out", out, "--lr", 8, "--version", "2.0.0", "--formats",
+                                 "onnx")
+    assert status == 0, error
+    assert f"{out}: " in printed and "differs from torch by at most" in printed
+    fields = json.loads((out / "manifest.json").read_text())
+    assert (fields["codec"], fields["lr"], fields["version"], fields["domain"]) == ("gcfsr", 8, "2.0.0", "faces")
+    assert "encoder.tflite" not in fields["files"]
+    for wrong, message in ((("--prior", "x"), "holds a GCFSR, which takes no --prior"),
+                           (("--formats", "tflite"), "needs the encoder as onnx")):
+        status, _, error = run(capsys, "bundle", zoo / "gcfsr.safetensors", "--out", tmp_path / "other", *wrong)
+        assert status == 1 and message in error
+    status, _, error = run(capsys, "bundle", tmp_path, "--out", tmp_path / "other")
+    assert status == 1 and "holds 0 weight files, expected one of grain.safetensors" in error
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("arguments", [
+    ("--out", "b"), (".", "--invertible-of", "faces", "--out", "b"), (".",),
+    ("--invertible-of", "faces", "--version", "2.0.0", "--out", "b")])
+def test_wrong_usage(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]) -> None:
+    assert run(capsys, "bundle", *arguments)[0] == 2
+
+
+def test_a_configuration_has_no_trained_weights(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (("--config", "grain-smoke"), ("--random-weights",)):
+        status, _, error = run(capsys, "decoder", *arguments)
+        assert status == 1 and "belong together" in error
+
+
+def test_names_that_the_command_repeats() -> None:
+    assert command.DEFAULT_PRIOR == DEFAULT_PRIOR

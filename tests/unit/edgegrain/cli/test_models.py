@@ -79,7 +79,8 @@ def test_json_has_every_configuration_by_name(
         monkeypatch.setattr(model_table, family, presets)
     rows = {row["name"]: row for row in json.loads(run(capsys, "--json"))}
     assert set().union(*kept.values()) <= set(rows)
-    assert {"stylegan2-1024", "mobile-stylegan-1024", "rrdb-1024-lr16-paper", "stylegan2-discriminator-1024"} <= set(rows)
+    others = {"stylegan2-1024", "mobile-stylegan-1024", "rrdb-1024-lr16-paper", "stylegan2-discriminator-1024"}
+    assert others <= set(rows)
     for row in rows.values():
         assert row["parameters"] == sum(row["parameters_by_part"].values()) > 0
         assert row["macs"] == sum(row["macs_by_part"].values()) > 0

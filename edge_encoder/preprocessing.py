@@ -16,9 +16,10 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from codec_contract.errors import ImageError
-from codec_contract.fit import MAX_PIXELS, Rgb
+from codec_contract.fit import MAX_PIXELS
 from codec_contract.payload import MAX_ORIGINAL_PIXELS as MAX_ARRAY_PIXELS
 from codec_contract.payload import MAX_ORIGINAL_SIDE as MAX_SIDE
+from codec_contract.rgb import Rgb
 
 Colour = tuple[int, int, int]
 Picture = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | npt.NDArray[np.uint8 | np.uint16]
@@ -27,7 +28,10 @@ Picture = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image 
 WHITE: Colour = (255, 255, 255)
 
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "HEIF", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "TGA", "ICO", "QOI")
-"""File formats that are opened, where this Pillow has them. Formats that start other programs (EPS) are not."""
+"""File formats that are opened, if the installed Pillow has them. Formats that start other programs (EPS) are not."""
+PICTURE_SUFFIXES = frozenset(
+    ".jpg .jpeg .png .webp .avif .heic .heif .gif .bmp .tif .tiff .ppm .pgm .jp2 .tga .qoi".split())
+"""Suffixes of files that commands take for pictures in a folder; a file given by name may have any."""
 
 # EXIF orientation -> (transposed, flipped vertically, flipped horizontally), applied in this order.
 _ORIENTATIONS = {
@@ -54,7 +58,7 @@ def load_picture(picture: Picture, *, background: Colour = WHITE, max_pixels: in
         A C-contiguous array, perhaps read-only; it shares memory with a uint8 RGB array that was given.
 
     Raises:
-        ImageError: there is no such file, it is no picture, truncated, too large, empty, or of a kind that has no
+        ImageError: the file does not exist, is not a picture, truncated, too large, empty, or of a kind that has no
             single reading as levels (floating point, 32-bit integers beyond 65,535).
     """
     _check_background(background)
@@ -82,7 +86,7 @@ def _from_stream(stream: IO[bytes], background: Colour, max_pixels: int, name: s
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(f"{name} is refused as a decompression bomb: {error}") from error
     except UnidentifiedImageError as error:
-        raise ImageError(f"{name} is no picture, or of a format that is not read ({', '.join(FORMATS)})") from error
+        raise ImageError(f"{name} is not a picture, or has an unsupported format ({', '.join(FORMATS)})") from error
     except Exception as error:  # a hostile header can make a format's reader fail in any way
         raise ImageError(f"{name} cannot be read as a picture: {_reason(error)}") from error
     with image:

@@ -9,7 +9,7 @@ import os
 import sys
 import time
 
-from edgegrain.service import pipe_messages as frames
+from edgegrain.service import pipe_messages
 
 MISCHIEF = {b"die!": "die", b"hang": "hang", b"lie!": "lie"}
 """Bytes at the end of a raw body (before the CRC) -> what happens."""
@@ -20,12 +20,12 @@ def main() -> None:
     requests, answers = os.fdopen(0, "rb"), os.fdopen(1, "wb")
 
     def send(fields: dict[str, object], blobs: list[bytes]) -> None:
-        answers.write(b"".join(frames.pack(fields, blobs)))
+        answers.write(b"".join(pipe_messages.pack(fields, blobs)))
         answers.flush()
 
-    frames.read(requests)
+    pipe_messages.read(requests)
     send({"ready": True}, [])
-    while (message := frames.read(requests)) is not None:
+    while (message := pipe_messages.read(requests)) is not None:
         blobs = message[1]
         time.sleep(fixed + item * len(blobs))
         mischief = {MISCHIEF.get(blob[-8:-4]) for blob in blobs}

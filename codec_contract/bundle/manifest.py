@@ -18,9 +18,10 @@ from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Any
 
+from codec_contract.bundle import file_names
 from codec_contract.errors import BundleError
 
-MANIFEST_NAME = "manifest.json"
+MANIFEST_NAME = file_names.MANIFEST
 SCHEMA = 1
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_FILE_BYTES = 4 << 30

@@ -16,8 +16,8 @@ from PIL import Image, ImageFilter
 from codec_contract.errors import ImageError, PayloadError
 from codec_contract.oriented_square import OrientedSquare, nearest_square
 from codec_contract.resize import exact_resize
+from codec_contract.rgb import Rgb
 
-Rgb = npt.NDArray[np.uint8]
 Points = npt.NDArray[np.float64]
 """``[N, 2]``: x and y in pixels from the picture's upper left corner."""
 

@@ -17,7 +17,8 @@ import numpy.typing as npt
 
 from codec_contract.errors import ModelError
 from codec_contract.quantization import dequantize
-from edge_encoder.faces.alignment import FacePoints, Points, Rgb, cut_square
+from codec_contract.rgb import Rgb
+from edge_encoder.faces.alignment import FacePoints, Points, cut_square
 from edge_encoder.faces.models import DETECTOR, LANDMARKS, read_model
 
 _DETECTOR_SIDE, _LANDMARKS_SIDE = 256, 192

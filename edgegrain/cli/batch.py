@@ -16,15 +16,14 @@ import typer
 from codec_contract.bundle.controls import strength_of
 from codec_contract.bundle.manifest import verify_bundle
 from codec_contract.bundle.paths import find_bundle
+from codec_contract.payload import PAYLOAD_SUFFIX
 from edgegrain.cli.compress import FitChoice
-from edgegrain.cli.files import PAYLOAD_SUFFIX
 from edgegrain.cli.output import print_json
 from edgegrain.cli.restore import SAVE_OPTIONS, DeviceChoice, Format, SizeChoice
 from edgegrain.service.batch.plan import BatchPlan, Direction, Tally, candidates, find_direction
 from edgegrain.service.batch.stores import FolderStore, Store, open_store
-from edgegrain.service.engine_options import QUALITY, CompressOptions, RestoreOptions
+from edgegrain.service.engine_options import QUALITY, CompressOptions, RestoreOptions, require_servable
 from edgegrain.service.ray.cluster import ray_cluster, ray_missing
-from edgegrain.service.servable import require_servable
 from server_decoder.decoder_session import require_provider
 
 FAILURES = "failures.jsonl"
@@ -122,13 +121,13 @@ def batch(
         cores = os.cpu_count() or 1
         stack.enter_context(ray_cluster(ray_address, cpus=workers or cores))
         try:
-            from edgegrain.service.batch import ray_run as batch_run
+            from edgegrain.service.batch import ray_run
         except ModuleNotFoundError as error:
             raise ray_missing(error) from error
-        count = workers or batch_run.cores()
+        count = workers or ray_run.cores()
         if ray_address is None:
             plan = dataclasses.replace(plan, threads=max(1, cores // count))
-        parts = batch_run.tallies(plan, count, gpus=gpus if device is DeviceChoice.cuda else 0.0)
+        parts = ray_run.tallies(plan, count, gpus=gpus if device is DeviceChoice.cuda else 0.0)
         total = _add_up(parts, note, f"{direction.removesuffix('e')}ing")
     _finish(plan, total, time.monotonic() - began, path, json_output)
 

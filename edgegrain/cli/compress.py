@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from codec_contract.errors import ImageError
-from edgegrain.cli.files import PAYLOAD_SUFFIX, PICTURE_SUFFIXES, Job, plan_jobs
+from codec_contract.payload import PAYLOAD_SUFFIX
+from edge_encoder.preprocessing import PICTURE_SUFFIXES
+from edgegrain.cli.files import FileJob, plan_jobs
 from edgegrain.cli.output import ForceOption, JsonOption, Row, finish, run_all
 from edgegrain.cli.remote import RemoteOption, TokenOption, open_remote
 
@@ -100,7 +102,7 @@ def compress(
             return codec.compress(source, fit.value, background=colour, max_pixels=max_pixels, align=choice)
         return codec.compress(source, fit.value, bundle=bundle, background=colour, max_pixels=max_pixels)
 
-    def work(job: Job) -> Row:
+    def work(job: FileJob) -> Row:
         _refuse_existing(job.target, force)  # before the work, and again when it is written
         payload = payload_of(job.source)
         payload.save(job.target, force=force)

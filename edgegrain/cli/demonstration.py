@@ -12,8 +12,8 @@ from PIL import Image
 import sdk
 from codec_contract.errors import EdgegrainError, ImageError
 from codec_contract.files import write_atomically
+from codec_contract.payload import PAYLOAD_SUFFIX
 from edge_encoder.preprocessing import load_picture
-from edgegrain.cli.files import PAYLOAD_SUFFIX
 from edgegrain.cli.output import Row
 from edgegrain.evaluation.classical_codecs import best_at
 from edgegrain.metrics.psnr_ssim import Picture

@@ -8,15 +8,9 @@ from pathlib import Path
 
 import typer
 
-PICTURE_SUFFIXES = frozenset(
-    ".jpg .jpeg .png .webp .avif .heic .heif .gif .bmp .tif .tiff .ppm .pgm .jp2 .tga .qoi".split())
-"""What is taken for a picture inside a folder; a file that is named itself may be called anything."""
-
-PAYLOAD_SUFFIX = ".grain"
-
 
 @dataclass(frozen=True)
-class Job:
+class FileJob:
     """One file to read and the file to write."""
 
     source: Path
@@ -25,7 +19,7 @@ class Job:
 
 def plan_jobs(
     sources: Sequence[Path], out: Path | None, *, wanted: frozenset[str], result_suffix: str
-) -> list[Job]:
+) -> list[FileJob]:
     """One job a file; folders stand for the wanted files in them, at any depth.
 
     Results lie beside their sources, or in the folder ``out``, where those of a folder keep its structure. For a
@@ -41,12 +35,12 @@ def plan_jobs(
         typer.BadParameter: a folder holds nothing of the kind, or two results would have the same name.
     """
     if out is not None and len(sources) == 1 and sources[0].is_file() and out.suffix and not out.is_dir():
-        return [Job(sources[0], out)]
-    jobs: dict[Path, Job] = {}
+        return [FileJob(sources[0], out)]
+    jobs: dict[Path, FileJob] = {}
     for source in sources:
         for path, relative in _files(source, wanted):
             place = path if out is None else out / relative
-            job = Job(path, place.with_name(place.stem + result_suffix))
+            job = FileJob(path, place.with_name(place.stem + result_suffix))
             other = jobs.setdefault(job.target, job)
             if other.source != path:
                 raise typer.BadParameter(

@@ -12,7 +12,8 @@ import typer
 
 from codec_contract.errors import ImageError
 from codec_contract.files import write_atomically
-from edgegrain.cli.files import PAYLOAD_SUFFIX, Job, plan_jobs
+from codec_contract.payload import PAYLOAD_SUFFIX
+from edgegrain.cli.files import FileJob, plan_jobs
 from edgegrain.cli.output import ForceOption, JsonOption, Row, finish, run_all
 from edgegrain.cli.remote import RemoteOption, TokenOption, open_remote
 
@@ -129,7 +130,7 @@ def restore(
         # Pasting resamples to the background anyway.
         return sdk.paste(restored(source, SizeChoice.native), source, background, max_pixels=max_pixels)
 
-    def work(job: Job) -> Row:
+    def work(job: FileJob) -> Row:
         return {**restore_file(job, picture_of, force), "device": device.value if remote is None else remote}
 
     done, failed = run_all(jobs, work, text="restoring", name=lambda job: job.source)
@@ -137,7 +138,7 @@ def restore(
            json_output=json_output, summary=f"{len(done)} pictures")
 
 
-def restore_file(job: Job, picture_of: Callable[[Path], Image.Image], force: bool) -> Row:
+def restore_file(job: FileJob, picture_of: Callable[[Path], Image.Image], force: bool) -> Row:
     """Restore one file with ``picture_of`` and say what was written."""
     suffix = job.target.suffix.lower()
     if suffix not in SAVE_OPTIONS:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edgegrain.cli.files import Job
+from edgegrain.cli.files import FileJob
 from edgegrain.cli.output import ForceOption, JsonOption, print_json
 from edgegrain.cli.restore import DeviceChoice, restore_file
 
@@ -46,7 +46,7 @@ def retouch(
     import sdk
 
     codec = sdk.Codec(bundle, device.value)
-    job = Job(edited, out or edited.with_name(f"{edited.stem}.retouched.png"))
+    job = FileJob(edited, out or edited.with_name(f"{edited.stem}.retouched.png"))
     row = restore_file(job, lambda source: sdk.retouch(
         codec, source, original, feather=feather, threshold=threshold, strength=strength), force)
     row = {"edited": row["payload"], "picture": row["picture"], "width": row["width"], "height": row["height"]}

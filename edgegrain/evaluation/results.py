@@ -19,7 +19,7 @@ from codec_contract.version import __version__
 from edgegrain.evaluation.classical_codecs import Setting, library_versions
 from edgegrain.metrics.kid import FEATURE_NETWORK, Features, kernel_distance
 from edgegrain.metrics.picture_metrics import Scores
-from sdk.known_bundles import BundleInfo
+from sdk import BundleInfo
 
 CLASSICAL = "classical"
 BY_LPIPS, BY_PSNR, FULL_SIZE = "best LPIPS-Alex", "best PSNR", "full size"

@@ -88,10 +88,11 @@ def test_the_command_draws_and_refuses_to_overwrite(tmp_path: Path, portrait_pat
     with Image.open(tmp_path / "sheet.png") as sheet:
         pixels = np.asarray(sheet)
     assert pixels.shape[1] == 2 * MARGIN + 8 * 64 + 7 * GAP
-    whole, again, run = (pixels[-64 - MARGIN : -MARGIN, left : left + 64]
+    whole, again, run = (pixels[-64 - MARGIN : -MARGIN, left : left + 64].astype(int)
                          for left in (MARGIN + column * (64 + GAP) for column in (5, 6, 7)))
-    assert np.array_equal(whole, again) and not np.array_equal(whole, run)
-    again = CliRunner().invoke(application, arguments)
-    assert again.exit_code == 1 and "--force" in again.stderr
+    assert np.abs(whole - again).max() <= 1  # decoded by two builds of one float network
+    assert np.abs(whole - run).max() > 1
+    repeated = CliRunner().invoke(application, arguments)
+    assert repeated.exit_code == 1 and "--force" in repeated.stderr
     wrong = CliRunner().invoke(application, [*arguments, "--force", "--beside", "nothing"])
     assert wrong.exit_code == 2 and "TITLE=NAME" in wrong.stderr

@@ -55,7 +55,8 @@ def test_a_pack_holds_the_decoder_without_its_weights(benchmarks: dict[str, Modu
     decoder = random_decoder("grain-smoke-mobile").decoder
     x = torch.rand(1, 3, 16, 16)
     with torch.no_grad():
-        assert torch.equal(benchmarks["pack"].load(packed)(x), decoder(x))
+        # Two builds of one network: kernels may add in another order.
+        torch.testing.assert_close(benchmarks["pack"].load(packed)(x), decoder(x), atol=1e-5, rtol=1e-4)
     # Two operations per product of convolutions and linear layers.
     products = 0
 

@@ -205,7 +205,7 @@ def test_weights_come_back_from_a_fused_graph(exported: tuple[Grain, bytes]) -> 
     load_parameters(loaded, onnx.load_model_from_string(fused))
     x = torch.rand(1, 3, 16, 16) * 2 - 1
     with torch.no_grad():
-        assert torch.equal(loaded(x), decoder(x))
+        torch.testing.assert_close(loaded(x), decoder(x), atol=1e-5, rtol=1e-4)  # two builds: other rounding
 
 
 def test_without_the_library_the_error_says_what_to_do(

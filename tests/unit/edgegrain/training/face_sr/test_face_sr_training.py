@@ -52,7 +52,7 @@ def test_a_trained_network_restores_better_than_a_frozen_one(name: str, tmp_path
     trained = train(config, tmp_path / "trained")
     assert frozen["psnr"] < BOUNDS[name] < trained["psnr"]
     assert trained["pictures"] == config.iterations * config.batch and trained["skipped"] == 0
-    assert trained["psnr_bicubic"] == frozen["psnr_bicubic"]
+    assert trained["psnr_bicubic"] == pytest.approx(frozen["psnr_bicubic"], abs=1e-3)  # measured twice
     assert rows(tmp_path / "trained", "end")[-1]["end"] is True
     if name == "smoke-gcfsr":
         assert {"psnr_x8", "psnr_bicubic_x8", "psnr_strength_8"} <= trained.keys()
@@ -127,12 +127,15 @@ def test_gcfsr_is_given_what_the_server_gives_it() -> None:
     assert drawn.factors.min() >= 4 and drawn.factors.max() <= 16
     network = face_sr_run.start_run(GCFSR_SMOKE).model
     for picture, factor, enlarged in zip(pictures, drawn.factors, drawn.picture, strict=True):
-        assert torch.equal(inputs_at(GCFSR_SMOKE, picture[None], float(factor)).picture[0], enlarged)
+        # Resampled in floats at another batch size.
+        torch.testing.assert_close(inputs_at(GCFSR_SMOKE, picture[None], float(factor)).picture[0], enlarged,
+                                   atol=1e-5, rtol=1e-4)
     at_8 = inputs_at(GCFSR_SMOKE, pictures, 8.0)
     upscaler = GCFSRUpscaler(network, 8)  # type: ignore[arg-type]
     lr = torch.nn.functional.avg_pool2d(pictures, 8).add(0.5).floor()
     with torch.no_grad():
-        assert torch.equal(upscaler(dequantize(lr)), network(at_8.picture, at_8.factors / 64))
+        torch.testing.assert_close(upscaler(dequantize(lr)), network(at_8.picture, at_8.factors / 64),
+                                   atol=1e-5, rtol=1e-4)  # the network runs twice
 
 
 def test_small_factors_have_the_adversarial_loss_alone() -> None:

@@ -158,8 +158,10 @@ def test_a_fusion_that_adds_to_another_picture_begins_by_adding_nothing(tmp_path
     other = start_run(replace(CONFIG, fusion_base="style"), tmp_path / "trained", prior).model
     with torch.no_grad():
         before, same, found = (model.decoder.forward_all(lr) for model in (trained.average, kept, other))
-    assert torch.equal(same.final, before.final) and not torch.equal(before.final, before.invertible)
-    assert torch.equal(found.final, found.style)
+    # Separately built networks, and sums: equal up to float rounding.
+    torch.testing.assert_close(same.final, before.final, atol=1e-5, rtol=1e-4)
+    assert (before.final - before.invertible).abs().max() > 1e-3
+    torch.testing.assert_close(found.final, found.style, atol=1e-5, rtol=1e-4)
     for name, tensor in trained.average.parts()["fusion"].state_dict().items():
         assert torch.equal(other.parts()["fusion"].state_dict()[name], tensor) == ("to_rgb" not in name)
     with pytest.raises(EdgegrainError, match="unknown base of the fusion 'other'"):

@@ -1,4 +1,4 @@
-"""Which bundles there are, and which of them a payload belongs to."""
+"""The installed bundles, and the one that a payload belongs to."""
 
 from __future__ import annotations
 
@@ -10,27 +10,26 @@ from typing import Any
 from codec_contract.bundle.controls import Control, controls_of
 from codec_contract.bundle.manifest import Manifest, load_manifest
 from codec_contract.bundle.paths import ALIASES, DEFAULT_BUNDLE, installed_bundles
-from codec_contract.errors import PayloadError
-from codec_contract.payload import Header
+from codec_contract.payload import CONTRACT_ID_BYTES, Header, other_contract
 
 
 @dataclass(frozen=True)
 class BundleInfo:
-    """What a bundle's manifest says about it.
+    """Description of a bundle, from its manifest.
 
     Attributes:
-        id: its name, for instance ``"faces-256-lr16"``.
-        version: of the bundle; a new one may have a better decoder, never another encoder.
-        aliases: shorter names for it.
+        id: the name, for instance ``"faces-256-lr16"``.
+        version: version of the bundle; a new one may have a better decoder, never another encoder.
+        aliases: shorter names.
         codec: the method: ``"grain"``, ``"irn"``, ``"irn_plus"``, ``"glean"`` or ``"gcfsr"``.
-        domain: what it was trained for, for instance ``"faces"``.
+        domain: the kind of pictures it was trained on, for instance ``"faces"``.
         hr: side of the square picture it encodes and decodes, in pixels.
-        lr: side of the square LR that travels, in pixels.
+        lr: side of the square LR, in pixels.
         lr_contract_id: 64 hex digits; a payload names the first eight.
-        size: bytes of all its files.
-        folder: where it lies.
-        licence: of its weights and data.
-        controls: what may be chosen when restoring, ``"seed"`` or ``"strength"``, with range and default.
+        size: bytes of all files.
+        folder: the bundle's folder.
+        licence: licences of the weights and the data.
+        controls: options of restoring, ``"seed"`` or ``"strength"``, with range and default.
     """
 
     id: str
@@ -48,16 +47,16 @@ class BundleInfo:
 
 
 def bundles() -> list[BundleInfo]:
-    """The installed bundles, the default one first; their manifests are checked, their files not opened.
+    """List the installed bundles, the default one first; manifests are checked, no other file is opened.
 
     Raises:
         BundleError: an installed bundle's manifest is missing or wrong.
     """
-    return [bundle_info(manifest) for manifest in known_manifests()]
+    return [bundle_info(manifest) for manifest in installed_manifests()]
 
 
 def bundle_info(manifest: Manifest) -> BundleInfo:
-    """The public face of a manifest."""
+    """The `BundleInfo` of a manifest."""
     return BundleInfo(
         id=manifest.id,
         version=manifest.version,
@@ -74,7 +73,7 @@ def bundle_info(manifest: Manifest) -> BundleInfo:
     )
 
 
-def known_manifests() -> list[Manifest]:
+def installed_manifests() -> list[Manifest]:
     """Manifests of the installed bundles, the default one first."""
     folders = installed_bundles()
     names = sorted(folders, key=lambda name: (name != DEFAULT_BUNDLE, name))
@@ -83,19 +82,18 @@ def known_manifests() -> list[Manifest]:
 
 def manifest_for(header: Header) -> Manifest | None:
     """The installed bundle whose LR contract a payload names, the default one if several share it; None if none."""
-    for manifest in known_manifests():
+    for manifest in installed_manifests():
         if manifest.lr_contract_id.startswith(header.contract_id):
             return manifest
     return None
 
 
 def require_manifest_for(header: Header) -> Manifest:
-    """Like `manifest_for`; raises `PayloadError`, naming what is installed, where that returns None."""
+    """As `manifest_for`, but raises `PayloadError`, which lists the installed bundles, instead of returning None."""
     manifest = manifest_for(header)
     if manifest is None:
-        known = ", ".join(f"{item.id} ({item.lr_contract_id[:4].hex()})" for item in known_manifests())
-        raise PayloadError(
-            f"the payload was made under LR contract {header.contract_id.hex()}, which no installed bundle has "
-            f"(installed: {known or 'none'}); pass bundle= with the folder of the one it was made with"
-        )
+        installed = ", ".join(
+            f"{item.id} ({item.lr_contract_id[:CONTRACT_ID_BYTES].hex()})" for item in installed_manifests())
+        raise other_contract(header, f"which no installed bundle has (installed: {installed or 'none'}); pass bundle= "
+                             "with the folder of the one it was made with")
     return manifest

@@ -21,22 +21,9 @@ import numpy as np
 from codec_contract.errors import ExportError
 from codec_contract.files import write_atomically
 from edge_encoder.integer_network import INPUT
+from export.encoder import graph as g
 from export.encoder.converter_output import captured_stderr
-from export.encoder.graph import (
-    OUTPUT,
-    Add,
-    Clip,
-    Concat,
-    Conv,
-    EncoderGraph,
-    Exp,
-    Floor,
-    LeakyRelu,
-    Multiply,
-    Node,
-    Scale,
-    Sigmoid,
-)
+from export.encoder.graph import OUTPUT, EncoderGraph
 from export.encoder.int8_weights import int8_parts
 
 _PER_CHANNEL_DEQUANTIZE = 5
@@ -80,32 +67,32 @@ def tflite_bytes(graph: EncoderGraph) -> bytes:
             raise ExportError(f"TensorFlow could not convert {graph.name}: {error}\n{said()[-2000:]}") from error
 
 
-def _operation(tf: Any, shapes: Mapping[str, tuple[int, int, int]], node: Node, inputs: list[Any]) -> Any:
+def _operation(tf: Any, shapes: Mapping[str, tuple[int, int, int]], node: g.Node, inputs: list[Any]) -> Any:
     x = inputs[0]
     match node:
-        case Conv():
+        case g.Conv():
             return _convolve(tf, node, x, shapes[node.input][1:])
-        case Add():
+        case g.Add():
             return tf.add(*inputs)
-        case Multiply():
+        case g.Multiply():
             return tf.multiply(*inputs)
-        case Floor():
+        case g.Floor():
             return tf.floor(x)
-        case Sigmoid():
+        case g.Sigmoid():
             return tf.sigmoid(x)
-        case Exp():
+        case g.Exp():
             return tf.exp(x)
-        case Clip():
+        case g.Clip():
             return tf.clip_by_value(x, node.low, node.high)
-        case Scale():
+        case g.Scale():
             return x * node.factor + node.offset if node.offset else x * node.factor
-        case LeakyRelu():
+        case g.LeakyRelu():
             return tf.nn.leaky_relu(x, node.slope) if node.slope else tf.nn.relu(x)
-        case Concat():
+        case g.Concat():
             return tf.concat(inputs, axis=3)
 
 
-def _convolve(tf: Any, node: Conv, x: Any, size: tuple[int, int]) -> Any:
+def _convolve(tf: Any, node: g.Conv, x: Any, size: tuple[int, int]) -> Any:
     top, left, bottom, right = node.padding
     # TensorFlow's SAME: as many zeros as the stride needs, the odd one at bottom and right.
     down, across = (max((-(-side // stride) - 1) * stride + kernel - side, 0)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,9 @@ from codec_contract.payload import parse_header
 from tests.process_tree import command_line, descendants, parent
 from tests.tiny_bundle import HR, write_tiny_bundle
 
-pytest.importorskip("ray.data", reason="needs the extra ray: pip install 'edgegrain[ray]'")
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes in /proc")
+pytestmark = [
+    pytest.mark.skipif(find_spec("ray") is None, reason="needs the extra ray: pip install 'edgegrain[ray]'"),
+    pytest.mark.skipif(sys.platform != "linux", reason="looks at processes in /proc")]
 
 ROOT = Path(__file__).resolve().parents[2]
 PICTURES, DAMAGED = 500, 7

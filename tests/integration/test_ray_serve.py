@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 import httpx
@@ -26,8 +27,9 @@ from tests.process_tree import descendants, listening_addresses
 from tests.service_harness import PAYLOAD, SOON, raw_payloads, until
 from tests.tiny_bundle import write_tiny_bundle
 
-pytest.importorskip("ray.serve", reason="needs the extra ray: pip install 'edgegrain[ray]'")
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes in /proc")
+pytestmark = [
+    pytest.mark.skipif(find_spec("ray") is None, reason="needs the extra ray: pip install 'edgegrain[ray]'"),
+    pytest.mark.skipif(sys.platform != "linux", reason="looks at processes in /proc")]
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 300.0

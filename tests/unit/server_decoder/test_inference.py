@@ -183,7 +183,7 @@ def test_halves_do_not_overflow_for_lrs_that_no_encoder_makes(default_bundle: Pa
 @torch.no_grad()
 def test_halves_of_wide_sums_are_those_of_torchs_kernels() -> None:
     generator = torch.Generator().manual_seed(6)
-    x, weight = torch.randn(1, 64, 8, 8, generator=generator).half(), torch.randn(8, 64, 3, 3, generator=generator).half()
+    x, weight = (torch.randn(shape, generator=generator).half() for shape in ((1, 64, 8, 8), (8, 64, 3, 3)))
     with HalvesInFloat32():
         wide = F.conv2d(x, weight, padding=1)
     assert wide.dtype == torch.float16

@@ -18,7 +18,7 @@ import edgegrain.service.batch
 from edgegrain.cli import batch
 from edgegrain.cli.main import app
 from edgegrain.service.batch.batch_worker import BatchWorker
-from edgegrain.service.batch.plan import BatchPlan, Tally, open_batches
+from edgegrain.service.batch.plan import BatchPlan, Tally, pending_batches
 from edgegrain.service.batch.stores import open_store
 from tests.tiny_bundle import HR, refresh_manifest, write_steered_bundle, write_tiny_bundle
 
@@ -51,7 +51,7 @@ def plans(monkeypatch: pytest.MonkeyPatch) -> list[BatchPlan]:
         started.append(plan)
         worker = BatchWorker(plan)
         try:
-            for part in open_batches(plan, open_store(plan.source), open_store(plan.target)):
+            for part in pending_batches(plan, open_store(plan.source), open_store(plan.target)):
                 tally = worker.work(part.names)
                 tally.skipped = part.skipped
                 yield tally

@@ -169,6 +169,13 @@ def test_a_card_gets_the_evaluation_and_the_controls(tmp_path: Path, shell: Shel
     assert code == 1 and "is not a summary of edgegrain evaluate" in err
 
 
+def test_a_bundle_without_training_record_gets_no_card(tmp_path: Path, shell: Shell) -> None:
+    bundle = write_tiny_bundle(tmp_path)
+    (tmp_path / "own.json").write_text("{}")
+    code, _, err = shell("card", bundle, "--evaluation", tmp_path / "own.json")
+    assert code == 1 and "lacks data, pictures_in_set" in err and "Traceback" not in err
+
+
 def test_tables_are_fitted_and_reported(tmp_path: Path, shell: Shell) -> None:
     lrs = np.random.default_rng(0).integers(100, 120, (60, 8, 8, 3), dtype=np.uint8)
     np.save(tmp_path / "lrs.npy", lrs)

@@ -18,7 +18,7 @@ from edgegrain.cli.main import app
 from edgegrain.publishing import fit_coder, improvement, store_face_sr
 from edgegrain.publishing import publish as publishing
 from edgegrain.training.grain.checkpoint import save_run
-from edgegrain.training.grain.initialize import begin
+from edgegrain.training.grain.initialize import start_run
 from edgegrain.training.grain.recipes import CONFIGS
 from server_decoder.irn.network import IRN, IRNConfig
 from server_decoder.irn.weights import save_irn
@@ -49,7 +49,7 @@ def shell(capsys: pytest.CaptureFixture[str]) -> Shell:
 @pytest.fixture
 def grain_run(tmp_path: Path) -> Path:
     torch.manual_seed(3)
-    save_run(tmp_path / "run", begin(CONFIGS["smoke-stage1"], None))
+    save_run(tmp_path / "run", start_run(CONFIGS["smoke-stage1"], None))
     return tmp_path / "run"
 
 

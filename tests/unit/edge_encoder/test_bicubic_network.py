@@ -1,3 +1,5 @@
+"""The bicubic reduction as an integer network agrees with Pillow's."""
+
 from __future__ import annotations
 
 from pathlib import Path

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from edgegrain.training.adversarial import AdversarialConfig
+from edgegrain.training.config import config_from_dict
 from edgegrain.training.discriminator import DiscriminatorConfig
 from edgegrain.training.face_sr.degradations import REDUCTIONS, BlindDegradation
 from edgegrain.training.losses import LossWeights
@@ -128,19 +129,7 @@ class FaceSRTraining:
         Raises:
             KeyError, TypeError, ValueError: it describes none.
         """
-        network = GLEANConfig if fields["network"]["kind"] == glean.KIND else GCFSRConfig
-        nested: dict[str, Any] = {"network": network.from_dict(fields["network"])}
-        nested["loss"] = LossWeights(**fields["loss"])
-        if fields["adversarial"]:
-            nested["adversarial"] = AdversarialConfig.from_dict(fields["adversarial"])
-        if fields["factors"]:
-            factors = fields["factors"]
-            nested["factors"] = Factors(tuple(factors["choices"]), factors["continuous"], tuple(factors["judged"]))
-        if fields["degradation"]:
-            blind = fields["degradation"]
-            ranges = {name: tuple(value) for name, value in blind.items() if name != "kernel"}
-            nested["degradation"] = BlindDegradation(kernel=blind["kernel"], **ranges)
-        return cls(**{**fields, **nested})
+        return config_from_dict(cls, fields)
 
 
 def _weights(l1: float = 0.0, l2: float = 0.0, lpips: float = 0.0) -> LossWeights:

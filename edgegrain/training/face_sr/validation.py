@@ -15,7 +15,7 @@ from edgegrain.training.face_sr.lr_inputs import Inputs, draw_inputs, inputs_at,
 from edgegrain.training.face_sr.recipes import FaceSRTraining
 from edgegrain.training.levels import psnr, to_levels
 from edgegrain.training.metric_networks import MetricNetworks
-from edgegrain.training.sample_sheet import draw_sheet
+from edgegrain.training.sample_sheet import write_samples
 from server_decoder.face_sr.gcfsr import GCFSR
 from server_decoder.face_sr.glean import GLEAN
 
@@ -78,10 +78,10 @@ class Validation:
         first = self._cases[0].inputs.picture[:SHEET]
         rows = [dequantize(self._pictures[:SHEET])]
         if self._small is not None:
-            rows.append(nn.functional.interpolate(self._small, self._size, mode="nearest"))
+            rows.append(self._small)
         rows.append(enlarge(first, self._size))
         rows += [restore(network, case.inputs.picture[:SHEET], case.inputs.factors[:SHEET]) for case in self._cases]
-        draw_sheet(rows, path)
+        write_samples(rows, path)
 
     @torch.no_grad()
     def _measure(self, restored: Tensor, suffix: str) -> dict[str, float]:

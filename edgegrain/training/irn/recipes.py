@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from edgegrain.training.config import config_from_dict
 from server_decoder.irn.network import PRESETS, IRNConfig
 
 
@@ -89,9 +90,7 @@ class IRNTraining:
     def from_dict(cls, fields: Mapping[str, Any]) -> IRNTraining:
         """The configuration that `as_dict` described, also of edgegrain 0.5, which said ``judge``."""
         fields = {name.replace("judge", "discriminator"): value for name, value in fields.items()}
-        lists = {name: tuple(fields[name]) for name in ("discriminator", "halve_at", "betas")}
-        nested = {"network": IRNConfig.from_dict(fields["network"]), "losses": IRNLosses(**fields["losses"])}
-        return cls(**{**fields, **lists, **nested})
+        return config_from_dict(cls, fields)
 
 
 def _plus(network: IRNConfig) -> IRNTraining:

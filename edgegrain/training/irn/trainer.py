@@ -35,7 +35,7 @@ from edgegrain.training.irn.run import FAMILY, IRNRun, load_run, start_run
 from edgegrain.training.metric_networks import metric_weights
 from edgegrain.training.optimizers import ConvolutionMuon, is_matrix
 from edgegrain.training.run_folder import CHECKPOINT
-from edgegrain.training.sample_sheet import draw_sheet
+from edgegrain.training.sample_sheet import write_samples
 from edgegrain.training.training_pictures import cache_folder, require_pictures
 from server_decoder.irn.network import IRN, round_to_levels
 
@@ -124,12 +124,11 @@ class IRNTrainer:
 
     @torch.no_grad()
     def draw_samples(self, path: Path) -> None:
-        """One column per crop: the crop, y enlarged without smoothing, the restored crop."""
+        """One column per crop: the crop, y, the restored crop."""
         model, x = self.run.average, self._held_out
         y, z = model(x)
-        y, factor = round_to_levels(y), model.config.factor
-        shown = y.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
-        draw_sheet([2 * row - 1 for row in (x, shown, model.inverse(y, torch.zeros_like(z)))], path)
+        y = round_to_levels(y)
+        write_samples([2 * row - 1 for row in (x, y, model.inverse(y, torch.zeros_like(z)))], path)
 
     def _restore(self, model: IRN, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         y, z = model(x)

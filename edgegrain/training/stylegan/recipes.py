@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from edgegrain.training.config import config_from_dict
 from edgegrain.training.stylegan.augment import AdaptationConfig
 from server_decoder.stylegan2.synthesis import CONFIG_F_256, CONFIG_F_1024, TINY_64, StyleGAN2Config
 
@@ -66,10 +67,7 @@ class PriorTrainingConfig:
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> PriorTrainingConfig:
         """The configuration that `as_dict` described. Absent fields have their defaults."""
-        nested: dict[str, Any] = {"network": StyleGAN2Config.from_dict(fields["network"])}
-        if fields.get("adaptation"):
-            nested["adaptation"] = AdaptationConfig(**fields["adaptation"])
-        return cls(**{**fields, **nested})
+        return config_from_dict(cls, fields)
 
 
 def r1_weight(size: int, batch: int) -> float:

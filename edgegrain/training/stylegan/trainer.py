@@ -17,7 +17,7 @@ from edgegrain.training.adversarial import r1_penalty
 from edgegrain.training.distributed import Distributed, mixed_precision
 from edgegrain.training.family import Family, RunOptions
 from edgegrain.training.run_folder import CHECKPOINT
-from edgegrain.training.sample_sheet import draw_generated
+from edgegrain.training.sample_sheet import write_generated
 from edgegrain.training.stylegan.augment import AdaptiveProbability, augment
 from edgegrain.training.stylegan.recipes import PRIOR_CONFIGS, PriorTrainingConfig
 from edgegrain.training.stylegan.regularizers import PathLength, lazy_adam, path_lengths
@@ -99,7 +99,7 @@ class PriorTrainer:
         return {"p": self.run.p} | {name: round(float(value), 5) for name, value in self._latest.items()}
 
     def draw_samples(self, path: Path) -> None:
-        draw_generated(self.run.average, path)
+        write_generated(self.run.average, path)
 
     def _train_discriminator(self, real: Tensor, warm: float) -> dict[str, Tensor]:
         run, config, distributed = self.run, self.run.config, self.distributed

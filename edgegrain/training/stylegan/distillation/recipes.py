@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from edgegrain.training.adversarial import AdversarialConfig
+from edgegrain.training.config import config_from_dict
 from edgegrain.training.discriminator import DiscriminatorConfig
 from server_decoder.mobile_stylegan.generator import MOBILE_STYLEGAN_256, MOBILE_STYLEGAN_1024, MobileStyleGANConfig
 
@@ -52,12 +53,7 @@ class DistilConfig:
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> DistilConfig:
         """The configuration that `as_dict` described. Absent fields have their defaults."""
-        nested: dict[str, Any] = {"student": MobileStyleGANConfig.from_dict(fields["student"])}
-        if "truncation" in fields:
-            nested["truncation"] = tuple(fields["truncation"])
-        if fields.get("adversarial"):
-            nested["adversarial"] = AdversarialConfig.from_dict(fields["adversarial"])
-        return cls(**{**fields, **nested})
+        return config_from_dict(cls, fields)
 
 
 def _adversarial(size: int) -> AdversarialConfig:

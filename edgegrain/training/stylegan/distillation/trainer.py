@@ -19,7 +19,7 @@ from edgegrain.training.distributed import Distributed, mixed_precision
 from edgegrain.training.family import Family, RunOptions
 from edgegrain.training.metric_networks import metric_weights
 from edgegrain.training.run_folder import CHECKPOINT
-from edgegrain.training.sample_sheet import draw_generated
+from edgegrain.training.sample_sheet import write_generated
 from edgegrain.training.stylegan.distillation.recipes import DISTIL_CONFIGS, DistilConfig
 from edgegrain.training.stylegan.distillation.run import FAMILY, DistilRun, load_run, start_run, teacher_codes
 from edgegrain.training.stylegan.distillation.wavelets import band_loss
@@ -102,7 +102,7 @@ class DistillationTrainer:
         return figures | ({"lpips_alex": round(distance, 4)} if self.lpips is not None else {})
 
     def draw_samples(self, path: Path) -> None:
-        draw_generated(self.run.average.generator, path)
+        write_generated(self.run.average.generator, path)
 
     @torch.no_grad()
     def _draw(self, count: int, random: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -56,7 +56,7 @@ class Validation:
 
         ``lpips_alex_off_grid`` is `LPIPS.off_grid` of the first inputs.
         ``psnr_bicubic`` and ``lpips_alex_bicubic`` are those of the enlarged LR (blind form: of the degraded picture).
-        For GCFSR they are at the first factor of ``factors.judged``; ``..._x8`` at another, from LRs of that size,
+        For GCFSR they are at the first factor of ``factors.evaluated``; ``..._x8`` at another, from LRs of that size,
         and ``..._strength_8`` from the first LRs at another strength.
         """
         found: dict[str, float] = {}
@@ -102,7 +102,7 @@ class Validation:
 def _cases(config: FaceSRTraining, pictures: Tensor) -> list[Case]:
     if config.factors is None:
         return [Case("", draw_inputs(config, pictures, np.random.default_rng(_SEED)))]
-    first, *others = config.factors.judged
+    first, *others = config.factors.evaluated
     main = inputs_at(config, pictures, first)
     strengths = [Case(f"_strength_{other:g}", Inputs(main.picture, torch.full_like(main.factors, other)), False)
                  for other in others]

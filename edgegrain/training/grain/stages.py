@@ -57,7 +57,7 @@ class StageConfig:
         lpips_shift: part of the steps, 0...1, in which LPIPS compares the pictures at a random offset
             (`edgegrain.training.losses.picture_loss`).
         clip_gradient: largest norm of a step's gradient.
-        made_up: number of random pictures when no data is given (trial runs).
+        random_pictures: number of random pictures when no data is given (trial runs).
         domain: content of the pictures, such as ``"faces"``.
     """
 
@@ -83,7 +83,7 @@ class StageConfig:
     lpips_shift: float = 0.0
     clip_gradient: float = 1.0
     seed: int = 1
-    made_up: int = 0
+    random_pictures: int = 0
     domain: str = FACES
 
     def __post_init__(self) -> None:

@@ -34,7 +34,7 @@ class PriorTrainingConfig:
             random weights; 0: no ramp ([ADA]).
         adaptation: control of augmentation by overfitting; None: no augmentation ([StyleGAN2]).
         bf16: bfloat16 where it is safe; both regularizers stay in float32 (ours).
-        made_up: number of random pictures when no data is given (trial runs).
+        random_pictures: number of random pictures when no data is given (trial runs).
     """
 
     network: StyleGAN2Config = CONFIG_F_1024
@@ -52,7 +52,7 @@ class PriorTrainingConfig:
     adaptation: AdaptationConfig | None = AdaptationConfig()
     bf16: bool = True
     seed: int = 1
-    made_up: int = 0
+    random_pictures: int = 0
 
     def __post_init__(self) -> None:
         if min(self.batch, self.r1_every, self.path_every) < 1:
@@ -96,6 +96,6 @@ PRIOR_CONFIGS: dict[str, PriorTrainingConfig] = {
     # Seconds on a CPU; random pictures without --data.
     "smoke-prior": PriorTrainingConfig(
         network=TINY_64, batch=8, warm_up=5, r1=r1_weight(64, 8), ema=200,
-        adaptation=AdaptationConfig(pictures=2_000), bf16=False, made_up=64),
+        adaptation=AdaptationConfig(pictures=2_000), bf16=False, random_pictures=64),
 }
 """Name -> recipe."""

@@ -170,13 +170,14 @@ class PriorTrainer:
 def open_trainer(config: PriorTrainingConfig, options: RunOptions, folder: Path, distributed: Distributed
                  ) -> PriorTrainer:
     """Continue the run in ``folder``, or start one; see `Family.open`."""
-    require_pictures(options, config.made_up)
+    require_pictures(options, config.random_pictures)
     if (folder / CHECKPOINT).exists():
         run = load_run(folder)
         run.config = replace(config, network=run.config.network)
     else:
         run = start_run(config, _weights(options))
-    pictures = training_pictures(options, folder, run.config.network.size, count=config.made_up, seed=config.seed)
+    pictures = training_pictures(options, folder, run.config.network.size, count=config.random_pictures,
+                                 seed=config.seed)
     return PriorTrainer(run, distributed, pictures)
 
 
@@ -203,4 +204,4 @@ def _describe(config: PriorTrainingConfig) -> str:
 
 STYLEGAN2 = Family(FAMILY, "StyleGAN2, a generator for a domain", PriorTrainingConfig, PRIOR_CONFIGS, _describe,
                    open_trainer, lambda config: {"data", "exclude", "init_from"},
-                   lambda config: SMOKE_PICTURES if config.made_up else PICTURES)
+                   lambda config: SMOKE_PICTURES if config.random_pictures else PICTURES)

@@ -167,7 +167,7 @@ def load_teacher(config: DistilConfig, given: torch.nn.Module | str | Path | Non
     if isinstance(given, StyleGAN2):
         return given, None
     if not isinstance(given, str | Path):
-        if not config.made_up:
+        if not config.random_teacher:
             raise EdgegrainError("pass --teacher with the file of a StyleGAN2")
         return random_teacher(config), None
     path = find_prior(given)
@@ -205,4 +205,4 @@ def _describe(config: DistilConfig) -> str:
 
 
 DISTILLATION = Family(FAMILY, "MobileStyleGAN, distilled from a StyleGAN2", DistilConfig, DISTIL_CONFIGS, _describe,
-                      open_trainer, _takes, lambda config: SMOKE_PICTURES if config.made_up else PICTURES)
+                      open_trainer, _takes, lambda config: SMOKE_PICTURES if config.random_teacher else PICTURES)

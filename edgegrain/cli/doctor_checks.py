@@ -108,8 +108,8 @@ def _check_cuda() -> tuple[State, str]:
         if has_nvidia_driver():
             return "warning", f"an NVIDIA driver is installed, but this ONNX Runtime has no CUDA; {instead}"
         return "ok", "no NVIDIA driver, and this ONNX Runtime has no CUDA: decoders run on the CPU"
-    if (trouble := cuda_trouble()) is not None:
-        return "warning", (f"the provider cannot start: {trouble}; the libraries of CUDA and cuDNN are installed by "
+    if (error := cuda_trouble()) is not None:
+        return "warning", (f"the provider cannot start: {error}; the libraries of CUDA and cuDNN are installed by "
                            "'pip install onnxruntime-gpu[cuda,cudnn]', or with torch")
     return "ok", "driver and libraries load"
 

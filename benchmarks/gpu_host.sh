@@ -1,7 +1,7 @@
 #!/bin/sh
 # Run all checks and benchmarks that need a GPU, in under eight minutes, on an offline CUDA host with python3, torch and
 # numpy.
-#   benchmarks/gpu_host.sh [OUT]   ->   OUT/{cuda_ops,decoder-1024,decoder-1024-batches,decoder-256}.json
+#   benchmarks/gpu_host.sh [OUT]   ->   OUT/{cuda_ops,halves,decoder-1024,decoder-1024-batches,decoder-256}.json
 #
 # Before, on a machine with nvcc, onnx and torch:   make ops && python benchmarks/speed/pack.py gpu_host_pack
 # Copy to the host: the checkout, gpu_host_pack (PACK: another folder) and ONNX Runtime for CUDA, installed or unpacked
@@ -77,6 +77,15 @@ if [ "$device" = cpu ]; then side=64 many=2; fi
 # much longer than its launch.
 step cuda_ops timeout "$(until_share 30)" python3 benchmarks/speed/cuda_ops.py --device "$device" --side "$side" \
   --batch "$many" --read "$pack/cuda_ops.npz" --json
+
+# The default bundle's whole decoder in float16, against float32. Its weights are in an ONNX file.
+if ! python3 -c "import onnx"; then
+  echo "== halves: skipped, needs the package onnx"
+elif [ "$device" = cpu ]; then # its kernels for float16 take minutes for a whole bundle
+  step halves timeout "$(until_share 35)" python3 benchmarks/speed/halves.py --config grain-smoke --device "$device"
+else
+  step halves timeout "$(until_share 35)" python3 benchmarks/speed/halves.py --device "$device"
+fi
 
 # The paper's decoder: each variant in its own process, none started after the time limit.
 step decoder-1024 python3 benchmarks/speed/decoder.py --packed "$pack/$paper" --device "$device" --batches 1 \

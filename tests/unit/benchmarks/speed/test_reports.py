@@ -20,7 +20,7 @@ from export.encoder.formats import export_encoder
 from server_decoder.inference import served_decoder
 from tests.networks import random_network
 
-NAMES = ("decoder", "encoder", "measurement", "pack", "performance_page")
+NAMES = ("decoder", "encoder", "halves", "measurement", "pack", "performance_page")
 
 
 @pytest.fixture(scope="module")
@@ -236,6 +236,11 @@ def test_the_page_in_the_repository_is_the_reports(benchmarks: dict[str, ModuleT
     if not (repository / "results" / "performance").is_dir():
         pytest.skip("needs reports in results/performance")
     assert (repository / "docs" / "performance.md").read_text() == benchmarks["performance_page"].page()
+
+
+def test_a_decoder_in_halves_is_checked(benchmarks: dict[str, ModuleType]) -> None:
+    result = benchmarks["halves"].measure(random_decoder("grain-smoke-mobile"), "cpu")
+    assert result["finite"] and result["psnr"] > 60 and result["decoder"] == "grain-smoke-mobile"
 
 
 def test_the_script_for_gpu_hosts_is_a_shell_script(repository: Path) -> None:

@@ -1,4 +1,4 @@
-"""Pictures from a generator: an endless source of training pictures whose true codes are known."""
+"""Training pictures from a generator, whose true codes are known."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from server_decoder.generative_prior import GenerativePrior
 
 
 class SyntheticBatch(NamedTuple):
-    """Generated pictures and the codes they were made of.
+    """Generated pictures and their codes.
 
     Attributes:
         pictures: ``[B, 3, S, S]`` in [-1, 1], clipped.
-        codes: ``[B, L, code_width]``, truncated and mixed as they were used.
+        codes: ``[B, L, code_width]``, truncated and mixed.
     """
 
     pictures: Tensor
@@ -30,8 +30,8 @@ def synthetic_faces(
 ) -> Iterator[SyntheticBatch]:
     """``count`` pictures in batches, on the prior's device; the last batch may be smaller.
 
-    What is drawn depends on ``seed`` and ``batch`` only: random numbers are made on the CPU, so every device gets the
-    same codes.
+    The codes depend on ``seed`` and ``batch`` only: random numbers are drawn on the CPU, so every device gets the same
+    codes.
 
     Args:
         prior: a generator in eval mode.

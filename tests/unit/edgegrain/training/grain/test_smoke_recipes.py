@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from edgegrain.training.grain.loop import train
-from edgegrain.training.grain.recipes import CONFIGS, SMOKE_PICTURES
+from edgegrain.training.grain.recipes import CONFIGS
+from edgegrain.training.loop import train
 from tests.unit.edgegrain.conftest import rows
 
 PSNR = {"smoke-stage1": 17.0, "smoke-stage2": 10.0, "smoke-stage3": 14.0, "smoke-final": 17.0}
@@ -20,8 +20,8 @@ CODES = 1.17  # in units of the variance of W
 @pytest.mark.parametrize("name", PSNR)
 def test_the_recipe_learns(name: str, tmp_path: Path) -> None:
     config = CONFIGS[name]
-    untrained = train(config, out=tmp_path / "untrained", pictures=0)
-    trained = train(config, out=tmp_path / "trained", pictures=SMOKE_PICTURES)
+    untrained = train(config, tmp_path / "untrained", pictures=0)
+    trained = train(config, tmp_path / "trained")
     assert untrained["psnr"] < PSNR[name] < trained["psnr"]
     if name == "smoke-stage2":
         assert trained["codes"] < CODES < untrained["codes"]

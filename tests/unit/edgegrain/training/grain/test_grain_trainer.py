@@ -16,21 +16,24 @@ import torch
 from PIL import Image
 
 from codec_contract.bundle.manifest import load_manifest
-from codec_contract.errors import BundleError, DeviceError, EdgegrainError
+from codec_contract.errors import DeviceError, EdgegrainError, ModelError
 from codec_contract.quantization import quantize
 from edge_encoder.integer_network import load
 from edgegrain.pictures.packed import made_up
 from edgegrain.publishing.publish import has_encoder
-from edgegrain.training.adversarial import Opponent
-from edgegrain.training.distributed import Placement, choose_device
-from edgegrain.training.grain import loop
-from edgegrain.training.grain.checkpoint import CHECKPOINT, load_run
-from edgegrain.training.grain.initialize import begin, stand_in_prior
-from edgegrain.training.grain.loop import Trainer, learning_rate, train
+from edgegrain.training.adversarial import AdversarialLoss
+from edgegrain.training.distributed import Distributed, choose_device
+from edgegrain.training.family import RunOptions
+from edgegrain.training.grain import trainer as grain_trainer
+from edgegrain.training.grain.checkpoint import load_run
+from edgegrain.training.grain.initialize import stand_in_prior, start_run
 from edgegrain.training.grain.recipes import CONFIGS
 from edgegrain.training.grain.stages import StageConfig
-from edgegrain.training.grain.validation import Judges
+from edgegrain.training.grain.trainer import GrainTrainer, learning_rate
+from edgegrain.training.loop import train
 from edgegrain.training.losses import LossWeights
+from edgegrain.training.metric_networks import MetricNetworks
+from edgegrain.training.run_folder import CHECKPOINT
 from export.decoder.sources import bundle_decoder
 from sdk import Codec
 from tests.unit.edgegrain.conftest import rows
@@ -41,8 +44,9 @@ WITH_LPIPS = replace(SMOKE, loss=LossWeights(identity=0.0))
 
 def test_with_lpips_the_loss_falls_below_what_an_untrained_decoder_reaches(
         faces: Path, shared_weights: Path, tmp_path: Path) -> None:
-    untrained = train(WITH_LPIPS, data=faces, weights=shared_weights, out=tmp_path / "untrained", pictures=0)
-    trained = train(WITH_LPIPS, data=faces, weights=shared_weights, out=tmp_path / "run", pictures=160)
+    options = RunOptions(data=faces, weights=shared_weights)
+    untrained = train(WITH_LPIPS, tmp_path / "untrained", options, pictures=0)
+    trained = train(WITH_LPIPS, tmp_path / "run", options, pictures=160)
     assert untrained["psnr"] < 14 < trained["psnr"]  # a decoder that says mid-grey stays below 14 dB on these
     assert trained["lpips_alex"] < 0.9 * untrained["lpips_alex"]
     assert "lpips" in rows(tmp_path / "run", "loss")[-1]
@@ -50,17 +54,17 @@ def test_with_lpips_the_loss_falls_below_what_an_untrained_decoder_reaches(
 
 
 def test_the_control_learns_without_an_encoder(tmp_path: Path) -> None:
-    result = train(replace(SMOKE, correction=False), out=tmp_path / "run", pictures=160)
+    result = train(replace(SMOKE, correction=False), tmp_path / "run", pictures=160)
     assert result["psnr"] > 17
     assert not any(name.startswith("encoder.") for name in load_run(tmp_path / "run").model.state_dict())
 
 
 def test_a_run_resumes_from_its_weights_alone(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    train(SMOKE, out=run, pictures=40)
+    train(SMOKE, run, pictures=40)
     with pytest.raises(FileExistsError, match="--resume"):
-        train(SMOKE, out=run, pictures=80)
-    train(SMOKE, out=run, pictures=80, resume=True)
+        train(SMOKE, run, pictures=80)
+    train(SMOKE, run, pictures=80, resume=True)
     stored = load_run(run)
     assert stored.pictures == 80
     assert stored.config == SMOKE
@@ -68,7 +72,7 @@ def test_a_run_resumes_from_its_weights_alone(tmp_path: Path) -> None:
 
 
 def test_a_time_budget_ends_a_run(tmp_path: Path) -> None:
-    train(SMOKE, out=tmp_path / "run", pictures=10**9, budget_seconds=1)
+    train(SMOKE, tmp_path / "run", pictures=10**9, budget_seconds=1)
     assert 0 < load_run(tmp_path / "run").pictures < 10**6
 
 
@@ -76,7 +80,7 @@ def test_sigterm_ends_a_run_with_a_checkpoint(tmp_path: Path) -> None:
     """As a preempted machine does; afterwards the signal means again what it did before."""
     before = signal.getsignal(signal.SIGTERM)
     threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGTERM)).start()
-    train(SMOKE, out=tmp_path / "run", pictures=10**9, budget_seconds=30)
+    train(SMOKE, tmp_path / "run", pictures=10**9, budget_seconds=30)
     assert rows(tmp_path / "run", "validation")[-1]["end"] is False
     assert load_run(tmp_path / "run").pictures > 0
     assert signal.getsignal(signal.SIGTERM) is before
@@ -96,7 +100,7 @@ def test_a_run_can_begin_with_a_bundle(default_bundle: Path, repository: Path) -
     config = CONFIGS["final-faces-256-lr16"]
     # The generator as the bundle holds it, which lacks only what its picture does not depend on.
     prior = bundle_decoder(load_manifest(default_bundle)).prior
-    run = begin(config, default_bundle, prior)
+    run = start_run(config, default_bundle, prior)
     rgb = np.array(Image.open(repository / "edgegrain" / "demo" / "portrait.jpg").convert("RGB"))
     codec = Codec(default_bundle)
     payload = codec.compress(rgb)
@@ -122,9 +126,9 @@ def test_only_what_a_stage_trains_changes(name: str, tmp_path: Path) -> None:
     config = CONFIGS[name]
     prior = stand_in_prior(config)
     assert prior is not None
-    first = train(config, out=tmp_path / "first", pictures=4)
+    first = train(config, tmp_path / "first", pictures=4)
     before = load_run(tmp_path / "first", prior).model
-    train(config, out=tmp_path / "first", pictures=12, resume=True)
+    train(config, tmp_path / "first", pictures=12, resume=True)
     after = load_run(tmp_path / "first", prior).model
     assert first
     moved = {part: any(not torch.equal(a, b) for a, b in zip(before.parts()[part].parameters(),
@@ -138,22 +142,24 @@ def test_no_weight_of_the_generator_changes_and_none_takes_a_gradient(tmp_path: 
     prior = stand_in_prior(config)
     assert prior is not None
     before = {name: tensor.clone() for name, tensor in prior.state_dict().items()}
-    train(config, out=tmp_path / "run", pictures=24, prior=prior)
+    train(config, tmp_path / "run", RunOptions(prior=prior), pictures=24)
     assert all(torch.equal(tensor, before[name]) for name, tensor in prior.state_dict().items())
     assert all(parameter.grad is None for parameter in prior.parameters())
 
 
 def test_the_discriminator_takes_no_synthetic_picture_for_real(monkeypatch: pytest.MonkeyPatch) -> None:
     config = replace(CONFIGS["smoke-final"], synthetic=0.5)
-    run = begin(config, None, stand_in_prior(config))
+    run = start_run(config, None, stand_in_prior(config))
     white = np.full((4, 64, 64, 3), 255, np.uint8)
-    run.opponent = Opponent(config.adversarial)
-    judged: list[tuple[int, torch.Tensor]] = []
-    monkeypatch.setattr(run.opponent, "loss", lambda made, real: judged.append((len(made), real)) or made.mean())
-    monkeypatch.setattr(run.opponent, "learn", lambda made, real, _: judged.append((len(made), real)) or {})
-    Trainer(run, Placement(torch.device("cpu")), white, Judges(None, None)).step(0.9)
-    assert [count for count, _ in judged] == [config.batch] * 2
-    for _, real in judged:
+    run.adversarial = AdversarialLoss(config.adversarial)
+    compared: list[tuple[int, torch.Tensor]] = []
+    monkeypatch.setattr(run.adversarial, "generator_loss",
+                        lambda made, real: compared.append((len(made), real)) or made.mean())
+    monkeypatch.setattr(run.adversarial, "update_discriminator",
+                        lambda made, real, _: compared.append((len(made), real)) or {})
+    GrainTrainer(run, Distributed(torch.device("cpu")), white, MetricNetworks()).step(0.9)
+    assert [count for count, _ in compared] == [config.batch] * 2
+    for _, real in compared:
         assert len(real) == config.batch // 2 and bool((real == 1).all())
 
 
@@ -161,9 +167,9 @@ def test_an_encoder_that_is_kept_rounds_from_the_first_step() -> None:
     """Noise stands for rounding only while the encoder learns."""
     levels: list[torch.Tensor] = []
     for trains in (("decoder",), ("encoder", "decoder")):
-        run = begin(replace(SMOKE, trains=trains), None)
+        run = start_run(replace(SMOKE, trains=trains), None)
         run.model.decoder.register_forward_hook(lambda module, args, out: levels.append((args[0] + 1) * 127.5))
-        Trainer(run, Placement(torch.device("cpu")), made_up(8, 64, 0), Judges(None, None)).step(0.0)
+        GrainTrainer(run, Distributed(torch.device("cpu")), made_up(8, 64, 0), MetricNetworks()).step(0.0)
     kept, trained = levels
     assert (kept - kept.round()).abs().max() < 1e-3
     assert (trained - trained.round()).abs().max() > 0.1
@@ -172,25 +178,25 @@ def test_an_encoder_that_is_kept_rounds_from_the_first_step() -> None:
 def test_jitter_changes_what_the_encoder_sees() -> None:
     seen: dict[bool, torch.Tensor] = {}
     for jitters in (False, True):
-        run = begin(replace(SMOKE, jitter=jitters), None)
+        run = start_run(replace(SMOKE, jitter=jitters), None)
         run.model.register_forward_pre_hook(lambda module, args, now=jitters: seen.__setitem__(now, args[0]))
-        Trainer(run, Placement(torch.device("cpu")), made_up(8, 64, 0), Judges(None, None)).step(0.0)
+        GrainTrainer(run, Distributed(torch.device("cpu")), made_up(8, 64, 0), MetricNetworks()).step(0.0)
     assert seen[True].shape == seen[False].shape
     assert (seen[True] - seen[False]).flatten(1).abs().amax(1).min() > 0  # no picture is what it was
 
 
 def test_the_recipe_says_how_often_lpips_sees_another_phase(monkeypatch: pytest.MonkeyPatch) -> None:
     offsets: dict[float, list[tuple[int, int] | None]] = {}
-    original = loop.picture_loss
+    original = grain_trainer.picture_loss
     for part in (0.0, 0.5, 1.0):
         def spy(*args: Any, offset: tuple[int, int] | None, now: float = part) -> Any:
             offsets.setdefault(now, []).append(offset)
             return original(*args, offset=offset)
 
-        monkeypatch.setattr(loop, "picture_loss", spy)
+        monkeypatch.setattr(grain_trainer, "picture_loss", spy)
         torch.manual_seed(0)
-        trainer = Trainer(begin(replace(SMOKE, lpips_shift=part), None), Placement(torch.device("cpu")),
-                          made_up(8, 64, 0), Judges(None, None))
+        trainer = GrainTrainer(start_run(replace(SMOKE, lpips_shift=part), None), Distributed(torch.device("cpu")),
+                          made_up(8, 64, 0), MetricNetworks())
         for _ in range(12):
             trainer.step(0.5)
     assert offsets[0.0] == [None] * 12
@@ -207,7 +213,7 @@ def test_a_compiled_decoder_learns_the_same(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(torch, "compile", compiled)
     config = CONFIGS["smoke-final"]
     torch.manual_seed(3)
-    run = begin(replace(config, adversarial=None), None, stand_in_prior(config))
+    run = start_run(replace(config, adversarial=None), None, stand_in_prior(config))
     picture = torch.from_numpy(np.asarray(made_up(2, 64, 0))).permute(0, 3, 1, 2).float()
     gradients = []
     for _ in range(2):
@@ -223,8 +229,8 @@ def test_a_compiled_decoder_learns_the_same(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_step_with_a_gradient_that_is_not_finite_changes_nothing() -> None:
-    run = begin(SMOKE, None)
-    trainer = Trainer(run, Placement(torch.device("cpu")), made_up(8, 64, 0), Judges(None, None))
+    run = start_run(SMOKE, None)
+    trainer = GrainTrainer(run, Distributed(torch.device("cpu")), made_up(8, 64, 0), MetricNetworks())
     hook = run.model.decoder.head[-1].register_forward_hook(lambda module, args, out: out * float("nan"))
     before = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
     assert float(trainer.step(0.1)["skipped"]) == 1
@@ -237,16 +243,16 @@ def test_a_step_with_a_gradient_that_is_not_finite_changes_nothing() -> None:
 
 def test_what_is_missing_is_named(faces: Path, tmp_path: Path) -> None:
     with pytest.raises(EdgegrainError, match="--weights"):
-        train(WITH_LPIPS, data=faces, out=tmp_path / "a", pictures=8)
+        train(WITH_LPIPS, tmp_path / "a", RunOptions(data=faces), pictures=8)
     with pytest.raises(EdgegrainError, match="--data"):
-        train(replace(SMOKE, made_up=0), out=tmp_path / "b", pictures=8)
+        train(replace(SMOKE, made_up=0), tmp_path / "b", pictures=8)
     with pytest.raises(EdgegrainError, match="--init-from"):
-        begin(replace(CONFIGS["smoke-stage3"], made_up=0), None)
+        start_run(replace(CONFIGS["smoke-stage3"], made_up=0), None)
     with pytest.raises(EdgegrainError, match="--prior"):
-        train(SMOKE, out=tmp_path / "c", pictures=4)
-        begin(CONFIGS["smoke-stage2"], tmp_path / "c")
+        train(SMOKE, tmp_path / "c", pictures=4)
+        start_run(CONFIGS["smoke-stage2"], tmp_path / "c")
     with pytest.raises(DeviceError, match="auto, cpu, cuda"):
         choose_device("tpu")
-    with pytest.raises(BundleError, match="not a training checkpoint"):
+    with pytest.raises(ModelError, match="not a training checkpoint"):
         (tmp_path / CHECKPOINT).write_bytes(b"nothing")
         load_run(tmp_path)

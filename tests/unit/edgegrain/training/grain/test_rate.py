@@ -12,9 +12,9 @@ import torch
 from codec_contract.lr_coder.coder import encode_lr
 from codec_contract.lr_coder.context import CONTEXT_SIZES, all_contexts
 from edgegrain.publishing.fit_coder import fit_tables
-from edgegrain.training.grain.loop import train
+from edgegrain.training.grain.rate import RateModel
 from edgegrain.training.grain.recipes import CONFIGS
-from edgegrain.training.rate import RateModel
+from edgegrain.training.loop import train
 
 
 def smooth_lrs(count: int, height: int = 12, width: int = 16, seed: int = 0) -> np.ndarray:
@@ -72,8 +72,8 @@ def test_its_gradient_takes_noise_out() -> None:
 
 def test_a_run_can_buy_bytes(tmp_path: Path) -> None:
     config = CONFIGS["smoke-stage1"]
-    weighed = train(replace(config, loss=replace(config.loss, rate=0.3)), out=tmp_path / "weighed", pictures=160)
-    watched = train(replace(config, loss=replace(config.loss, rate=1e-9)), out=tmp_path / "watched", pictures=160)
-    free = train(config, out=tmp_path / "free", pictures=0)
+    weighed = train(replace(config, loss=replace(config.loss, rate=0.3)), tmp_path / "weighed", pictures=160)
+    watched = train(replace(config, loss=replace(config.loss, rate=1e-9)), tmp_path / "watched", pictures=160)
+    free = train(config, tmp_path / "free", pictures=0)
     assert "lr_bytes" not in free
     assert weighed["lr_bytes"] < 0.9 * watched["lr_bytes"]

@@ -1,9 +1,9 @@
-"""The rate of an LR: the bits that the payload's coder is expected to need for it, as a loss.
+"""The rate loss: the expected bits of the payload's coder for an LR.
 
 The coder predicts every sample from the ones before it with a small network per channel and codes it under a
 discretized logistic distribution (docs/lr_coder.md). Here the same contexts, networks and distribution run in floating
-point on LRs that still have gradients. The networks learn along with the encoder, as the coder's tables will be fitted
-to its LRs when it is published; so the encoder moves towards LRs that *such* a model can predict.
+point on LRs that have gradients. The networks are trained along with the encoder, because the coder's tables are fitted
+to its LRs when it is published; the encoder moves towards LRs that such a model predicts well.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from codec_contract.lr_coder.context import CONTEXT_SIZES, MIDDLE, neighbour_indices, positions
-from edgegrain.publishing.fit_coder import FloatNetwork, code_length
+from edgegrain.training.grain.coder_network import FloatNetwork, code_length
 
 WIDTHS = (64, 64)
-"""Hidden units of the coder's networks: fewer than `fit_tables` takes, as these learn in every step."""
+"""Hidden units of the coder's networks: fewer than `fit_tables` has, because they take part in every step."""
 LEARNING_RATE = 3e-3
-"""Of the networks, whatever the encoder's is: they have to keep up with it."""
+"""Learning rate of the networks, independent of the encoder's."""
 
 
 class RateModel(nn.Module):
@@ -50,7 +50,7 @@ class RateModel(nn.Module):
         return torch.cat(parts, 2), reference
 
     def forward(self, levels: Tensor) -> Tensor:
-        """Bits per sample of LRs ``[B, 3, h, w]``, 0...255, a scalar; float32 whatever autocast says."""
+        """Bits per sample of LRs ``[B, 3, h, w]``, 0...255, a scalar; computed in float32 also under autocast."""
         with torch.autocast(levels.device.type, enabled=False):
             levels = levels.float()
             bits = []

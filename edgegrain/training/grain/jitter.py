@@ -1,8 +1,8 @@
-"""Small changes of training pictures, so that a decoder sees more of them than there are.
+"""Random shifts and colour changes of training pictures, against overfitting to a small set.
 
-Unlike `edgegrain.training.stylegan.augment`, whose pictures only a discriminator sees, these are restored: so nothing is
-resampled (shifts are by whole pixels, edges mirrored) and light and colour stay those that a camera might have chosen.
-A shift of less than an LR's pixel changes all of the LR.
+The pictures are restored, unlike those of `edgegrain.training.stylegan.augment`, which only a discriminator sees.
+Therefore nothing is resampled (shifts are whole pixels, edges mirrored), and brightness and colour stay natural. A
+shift of less than one LR pixel changes all of the LR.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ SATURATION = 0.25
 
 
 def jitter(pictures: Tensor) -> Tensor:
-    """Integers 0...255 as float ``[B, 3, S, S]`` -> the like, shifted and mostly recoloured, each in its own way."""
+    """Integers 0...255 as float ``[B, 3, S, S]`` -> the same type, each picture shifted and recoloured at random."""
     return recoloured(shifted(pictures))
 
 
 def shifted(pictures: Tensor) -> Tensor:
-    """Every picture moved by whole pixels, what comes in mirrored."""
+    """Every picture shifted by whole pixels, edges mirrored."""
     batch, _, side, _ = pictures.shape
     most = int(SHIFT * side)
     padded = F.pad(pictures, (most, most, most, most), mode="reflect")

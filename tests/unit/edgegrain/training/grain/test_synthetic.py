@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from edgegrain.training.synthetic import SyntheticBatch, synthetic_faces
+from edgegrain.training.grain.synthetic import SyntheticBatch, synthetic_faces
 from server_decoder.mobile_stylegan.generator import MobileStyleGAN, MobileStyleGANConfig
 
 CONFIG = MobileStyleGANConfig(16, "wavelet", 256, 8, code_width=8, mapping_layers=1)

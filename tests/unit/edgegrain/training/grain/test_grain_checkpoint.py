@@ -9,12 +9,13 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from codec_contract.errors import BundleError, EdgegrainError
+from codec_contract.errors import BundleError, EdgegrainError, ModelError
 from edgegrain.training import weight_shards as shards
-from edgegrain.training.adversarial import Opponent
-from edgegrain.training.grain.checkpoint import CHECKPOINT, Run, load_run, save_run
-from edgegrain.training.grain.initialize import begin, stand_in_prior
+from edgegrain.training.adversarial import AdversarialLoss
+from edgegrain.training.grain.checkpoint import Run, load_run, save_run
+from edgegrain.training.grain.initialize import stand_in_prior, start_run
 from edgegrain.training.grain.recipes import CONFIGS
+from edgegrain.training.run_folder import CHECKPOINT
 from server_decoder.grain.fusion import PictureFusion
 
 CONFIG = CONFIGS["smoke-final"]
@@ -23,9 +24,9 @@ CONFIG = CONFIGS["smoke-final"]
 @pytest.fixture
 def run() -> Run:
     torch.manual_seed(3)
-    begun = begin(CONFIG, None, stand_in_prior(CONFIG))
+    begun = start_run(CONFIG, None, stand_in_prior(CONFIG))
     assert CONFIG.adversarial is not None
-    begun.opponent = Opponent(CONFIG.adversarial)
+    begun.adversarial = AdversarialLoss(CONFIG.adversarial)
     begun.pictures = 40
     begun.history = ({"stage": "1", "pictures": 12},)
     return begun
@@ -38,9 +39,9 @@ def test_large_checkpoints_become_several_files(run: Run, tmp_path: Path, monkey
     assert len(files) > 3
     assert all(file.stat().st_size < 60_000 + shards._HEADER for file in files)
     loaded = load_run(tmp_path, run.model.prior)
-    assert loaded.opponent is not None
+    assert loaded.adversarial is not None
     for one, other in ((loaded.model, run.model), (loaded.average, run.average),
-                       (loaded.opponent.discriminator, run.opponent.discriminator)):  # type: ignore[union-attr]
+                       (loaded.adversarial.discriminator, run.adversarial.discriminator)):  # type: ignore[union-attr]
         stored, kept = one.state_dict(), other.state_dict()
         assert stored.keys() == kept.keys()
         assert all(torch.equal(stored[name], kept[name]) for name in kept)
@@ -49,7 +50,7 @@ def test_large_checkpoints_become_several_files(run: Run, tmp_path: Path, monkey
     save_run(tmp_path, run)
     assert not [file for file in tmp_path.iterdir() if "000000040" in file.name]
     next(tmp_path.glob("last-*")).unlink()
-    with pytest.raises(BundleError, match="not a training checkpoint"):
+    with pytest.raises(ModelError, match="not a training checkpoint"):
         load_run(tmp_path, run.model.prior)
 
 
@@ -57,15 +58,15 @@ def test_the_generator_is_in_no_checkpoint_and_another_is_refused(run: Run, tmp_
     save_run(tmp_path, run)
     with safe_open(tmp_path / CHECKPOINT, "pt") as file:
         assert not [name for name in file.keys() if "prior" in name]
-    with pytest.raises(BundleError, match="file is needed"):
+    with pytest.raises(ModelError, match="file is needed"):
         load_run(tmp_path)
-    with pytest.raises(BundleError, match="another generator"):
+    with pytest.raises(ModelError, match="another generator"):
         load_run(tmp_path, stand_in_prior(replace(CONFIG, seed=9)))
 
 
 def test_averages_are_stored_of_what_is_trained_only(tmp_path: Path) -> None:
     config = CONFIGS["smoke-stage3"]
-    save_run(tmp_path, begin(config, None, stand_in_prior(config)))
+    save_run(tmp_path, start_run(config, None, stand_in_prior(config)))
     with safe_open(tmp_path / CHECKPOINT, "pt") as file:
         averages = [name for name in file.keys() if name.startswith("average.")]
     assert averages
@@ -74,11 +75,11 @@ def test_averages_are_stored_of_what_is_trained_only(tmp_path: Path) -> None:
 
 def test_each_stage_begins_with_the_one_before(tmp_path: Path) -> None:
     prior = stand_in_prior(CONFIG)
-    one = begin(CONFIGS["smoke-stage1"], None)
+    one = start_run(CONFIGS["smoke-stage1"], None)
     one.pictures = 12
     save_run(tmp_path / "one", one)
     torch.manual_seed(7)
-    two = begin(CONFIGS["smoke-stage2"], tmp_path / "one", prior)
+    two = start_run(CONFIGS["smoke-stage2"], tmp_path / "one", prior)
     assert two.history == ({"stage": "1", "pictures": 12},)
     for name, tensor in one.average.decoder.state_dict().items():
         assert torch.equal(two.model.parts()["decoder"].state_dict()[name], tensor)
@@ -86,7 +87,7 @@ def test_each_stage_begins_with_the_one_before(tmp_path: Path) -> None:
         assert torch.equal(two.model.encoder.state_dict()[name], tensor)
     two.pictures = 30
     save_run(tmp_path / "two", two)
-    three = begin(CONFIGS["smoke-stage3"], tmp_path / "two", prior)
+    three = start_run(CONFIGS["smoke-stage3"], tmp_path / "two", prior)
     assert three.history == (*two.history, {"stage": "2", "pictures": 30})
     for name, tensor in two.average.parts()["codes"].state_dict().items():
         assert torch.equal(three.model.parts()["codes"].state_dict()[name], tensor)
@@ -94,34 +95,34 @@ def test_each_stage_begins_with_the_one_before(tmp_path: Path) -> None:
     pictures = replace(CONFIGS["smoke-stage3"], decoder=replace(
         CONFIG.decoder, fusion=replace(CONFIG.decoder.fusion, kind="pictures")))
     torch.manual_seed(8)
-    other = begin(pictures, tmp_path / "three", prior)
+    other = start_run(pictures, tmp_path / "three", prior)
     assert isinstance(other.model.parts()["fusion"], PictureFusion)  # a new one, around the codes that were trained
     for name, tensor in three.average.parts()["codes"].state_dict().items():
         assert torch.equal(other.model.parts()["codes"].state_dict()[name], tensor)
-    control = begin(replace(CONFIGS["smoke-final"], correction=False), tmp_path / "three", prior)
+    control = start_run(replace(CONFIGS["smoke-final"], correction=False), tmp_path / "three", prior)
     assert not control.config.correction
     assert not list(control.model.encoder.parameters())
     for name, tensor in three.average.decoder.state_dict().items():
         assert torch.equal(control.model.decoder.state_dict()[name], tensor)
     with pytest.raises(BundleError, match="whole GRAIN"):
-        begin(CONFIGS["smoke-stage1"], tmp_path / "two")
+        start_run(CONFIGS["smoke-stage1"], tmp_path / "two")
 
 
 def test_a_decoder_that_went_on_alone_goes_back_under_codes_and_fusion(tmp_path: Path) -> None:
     prior = stand_in_prior(CONFIG)
-    one = begin(CONFIGS["smoke-stage1"], None)
+    one = start_run(CONFIGS["smoke-stage1"], None)
     one.pictures = 12
     save_run(tmp_path / "one", one)
-    two = begin(CONFIGS["smoke-stage2"], tmp_path / "one", prior)
+    two = start_run(CONFIGS["smoke-stage2"], tmp_path / "one", prior)
     two.pictures = 30
     save_run(tmp_path / "two", two)
-    alone = begin(replace(CONFIGS["smoke-stage1"], trains=("decoder",)), tmp_path / "one")
+    alone = start_run(replace(CONFIGS["smoke-stage1"], trains=("decoder",)), tmp_path / "one")
     with torch.no_grad():
         for parameter in alone.average.decoder.parameters():
             parameter.add_(1)
     alone.pictures = 50
     save_run(tmp_path / "alone", alone)
-    final = begin(CONFIG, tmp_path / "two", prior, decoder_from=tmp_path / "alone")
+    final = start_run(CONFIG, tmp_path / "two", prior, decoder_from=tmp_path / "alone")
     for name, tensor in alone.average.decoder.state_dict().items():
         assert torch.equal(final.model.parts()["decoder"].state_dict()[name], tensor)
         assert torch.equal(final.average.parts()["decoder"].state_dict()[name], tensor)
@@ -130,31 +131,31 @@ def test_a_decoder_that_went_on_alone_goes_back_under_codes_and_fusion(tmp_path:
     assert [stage["pictures"] for stage in final.history] == [12, 30, 50]  # what both have in common counts once
     final.pictures = 8
     save_run(tmp_path / "final", final)
-    again = begin(CONFIG, tmp_path / "final", prior, decoder_from=tmp_path / "alone")
+    again = start_run(CONFIG, tmp_path / "final", prior, decoder_from=tmp_path / "alone")
     assert [stage["pictures"] for stage in again.history] == [12, 30, 50, 8]  # as does what it has had before
     torch.manual_seed(9)
-    stranger = begin(CONFIGS["smoke-stage1"], None)
+    stranger = start_run(CONFIGS["smoke-stage1"], None)
     save_run(tmp_path / "stranger", stranger)
-    final = begin(CONFIG, tmp_path / "two", prior, decoder_from=tmp_path / "stranger")
+    final = start_run(CONFIG, tmp_path / "two", prior, decoder_from=tmp_path / "stranger")
     for part in ("encoder", "decoder"):  # the LRs that a decoder knows are those of its own encoder
         for name, tensor in stranger.average.parts()[part].state_dict().items():
             assert torch.equal(final.average.parts()[part].state_dict()[name], tensor)
-    save_run(tmp_path / "box", begin(replace(CONFIGS["smoke-stage1"], correction=False), None))
+    save_run(tmp_path / "box", start_run(replace(CONFIGS["smoke-stage1"], correction=False), None))
     with pytest.raises(BundleError, match="the encoder of .*box has another shape"):
-        begin(CONFIG, tmp_path / "two", prior, decoder_from=tmp_path / "box")
+        start_run(CONFIG, tmp_path / "two", prior, decoder_from=tmp_path / "box")
 
 
 def test_a_fusion_that_adds_to_another_picture_begins_by_adding_nothing(tmp_path: Path) -> None:
     prior = stand_in_prior(CONFIG)
-    trained = begin(CONFIG, None, prior)
+    trained = start_run(CONFIG, None, prior)
     with torch.no_grad():
         for parameter in trained.average.parts()["fusion"].parameters():
             parameter.add_(0.1)
     save_run(tmp_path / "trained", trained)
     lr = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(1)) * 2 - 1
     assert trained.config.decoder.fusion.base == "invertible"  # type: ignore[union-attr]
-    kept = begin(CONFIG, tmp_path / "trained", prior, fusion_base="invertible").model
-    other = begin(CONFIG, tmp_path / "trained", prior, fusion_base="style").model
+    kept = start_run(replace(CONFIG, fusion_base="invertible"), tmp_path / "trained", prior).model
+    other = start_run(replace(CONFIG, fusion_base="style"), tmp_path / "trained", prior).model
     with torch.no_grad():
         before, same, found = (model.decoder.forward_all(lr) for model in (trained.average, kept, other))
     # Separately built networks, and sums: equal up to float rounding.
@@ -164,7 +165,7 @@ def test_a_fusion_that_adds_to_another_picture_begins_by_adding_nothing(tmp_path
     for name, tensor in trained.average.parts()["fusion"].state_dict().items():
         assert torch.equal(other.parts()["fusion"].state_dict()[name], tensor) == ("to_rgb" not in name)
     with pytest.raises(EdgegrainError, match="unknown base of the fusion 'other'"):
-        begin(CONFIG, tmp_path / "trained", prior, fusion_base="other")
-    save_run(tmp_path / "one", begin(CONFIGS["smoke-stage1"], None))
+        start_run(replace(CONFIG, fusion_base="other"), tmp_path / "trained", prior)
+    save_run(tmp_path / "one", start_run(CONFIGS["smoke-stage1"], None))
     with pytest.raises(EdgegrainError, match="no fusion"):
-        begin(CONFIGS["smoke-stage1"], tmp_path / "one", fusion_base="style")
+        start_run(replace(CONFIGS["smoke-stage1"], fusion_base="style"), tmp_path / "one")

@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 
 from codec_contract.errors import EdgegrainError
-from edgegrain.training.jitter import SHIFT, jitter, recoloured, shifted
-from edgegrain.training.train import chosen
+from edgegrain.training.changes import changed
+from edgegrain.training.grain.jitter import SHIFT, jitter, recoloured, shifted
+from edgegrain.training.recipes import find_recipe
 
 
 @pytest.fixture(autouse=True)
@@ -49,6 +50,7 @@ def test_greys_stay_grey() -> None:
 
 
 def test_a_recipe_with_jitter() -> None:
-    assert chosen("smoke-stage1", jitter=True).jitter and not chosen("smoke-stage1").jitter
-    with pytest.raises(EdgegrainError, match="no configuration"):
-        chosen("smoke-stage5", jitter=True)
+    recipe = find_recipe("smoke-stage1")
+    assert changed(recipe, ["jitter=true"]).jitter and not recipe.jitter
+    with pytest.raises(EdgegrainError, match="expected true or false"):
+        changed(recipe, ["jitter=maybe"])

@@ -4,7 +4,8 @@
     python benchmarks/speed/halves.py --config grain-smoke --device cpu   # random weights
 
 The LRs are those of a portrait and its mirror image, and one of extreme levels that no encoder produces. Prints the
-figures as JSON; the exit code is 1 if a limit is missed. The default bundle takes minutes on a CPU, where float16 is slow.
+figures as JSON; the exit code is 1 if a limit is missed. On a CPU, where float16 is slow, the default bundle takes
+minutes.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ PORTRAIT = ROOT / "edgegrain" / "demo" / "portrait.jpg"
 
 @torch.no_grad()
 def measure(source: DecoderSource, device: str) -> dict[str, float | bool | str]:
-    """PSNR of float16 against float32 in dB (peak 2) on real LRs, and a check that an extreme LR gives finite values."""
+    """PSNR of float16 against float32 in dB (peak 2) on real LRs, and a check that an extreme LR gives finite ones."""
     with Image.open(PORTRAIT) as image:
         picture = exact_resize(np.asarray(image.convert("RGB")), (source.network.hr, source.network.hr))
     lrs = run_reference(source.network, np.stack([picture, picture[:, ::-1]]))

@@ -132,7 +132,7 @@ class Codec:
             height, width = hr.shape[:2] if header is None else (header.original_height, header.original_width)
             return Image.fromarray(np.ascontiguousarray(hr[:height, :width]))
         if seed is not None:
-            raise ImageError(f"bundle {self._manifest.id} has no control 'seed'; restore without one")
+            raise ImageError(f"bundle {self._manifest.id} has no control 'seed'; restore without a seed")
         return _picture(self._open.decode(lr[None], strengths=[strength])[0], header, size, max_pixels)
 
     def restore_batch(

@@ -23,11 +23,13 @@ from edgegrain.cli import (
     info,
     metrics,
     models,
+    pictures,
     prior,
     publish,
     restore,
     retouch,
     serve,
+    train,
 )
 from edgegrain.cli.exit_codes import errors_to_exit_codes
 
@@ -108,8 +110,10 @@ application.add_typer(align.align, name="align", rich_help_panel=USE)
 application.command("serve", rich_help_panel=SERVE)(serve.serve)
 application.command("batch", rich_help_panel=SERVE)(batch.batch)
 
+application.command("train", rich_help_panel=TRAIN)(train.train)
 application.add_typer(prior.prior, name="prior", rich_help_panel=TRAIN)
 application.add_typer(publish.publish, name="publish", rich_help_panel=TRAIN)
+application.add_typer(pictures.pictures, name="pictures", rich_help_panel=TRAIN)
 application.add_typer(metrics.metrics, name="metrics", rich_help_panel=TRAIN)
 
 application.add_typer(export.export, name="export", rich_help_panel=EXPORT)

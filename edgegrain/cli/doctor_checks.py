@@ -101,15 +101,15 @@ def _guarded(name: str, check: Callable[[], tuple[State, str]]) -> Check:
 def _check_cuda() -> tuple[State, str]:
     import onnxruntime
 
-    from server_decoder.providers import PROVIDERS, cuda_trouble, has_nvidia_driver
+    from server_decoder.providers import PROVIDERS, cuda_failure, has_nvidia_driver
 
     if PROVIDERS["cuda"] not in onnxruntime.get_available_providers():
         instead = "to decode on the GPU, install edgegrain[gpu] (onnxruntime-gpu instead of onnxruntime)"
         if has_nvidia_driver():
             return "warning", f"an NVIDIA driver is installed, but this ONNX Runtime has no CUDA; {instead}"
         return "ok", "no NVIDIA driver, and this ONNX Runtime has no CUDA: decoders run on the CPU"
-    if (trouble := cuda_trouble()) is not None:
-        return "warning", (f"the provider cannot start: {trouble}; the libraries of CUDA and cuDNN are installed by "
+    if (failure := cuda_failure()) is not None:
+        return "warning", (f"the provider cannot start: {failure}; the libraries of CUDA and cuDNN are installed by "
                            "'pip install onnxruntime-gpu[cuda,cudnn]', or with torch")
     return "ok", "driver and libraries load"
 

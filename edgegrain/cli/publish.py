@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from codec_contract.bundle.file_names import CODER_TABLES
+from codec_contract.bundle.paths import find_bundle
 from codec_contract.errors import EdgegrainError
 from edgegrain.cli.output import ForceOption, print_json
+from export.decoder.decoder_options import Weights
 
 KEPT = 3
 """Exit status if --if-better kept the published bundle."""
@@ -31,14 +33,6 @@ Examples:
 publish = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=_HELP)
 
 
-class Storage(StrEnum):
-    """Storage of the decoder's weights."""
-
-    float32 = "float32"
-    float16 = "float16"
-    compact = "compact"
-
-
 @publish.command()
 def run(
     run: Annotated[Path, typer.Argument(help="Folder of the training run, or its last.safetensors; of GLEAN and GCFSR "
@@ -56,7 +50,7 @@ def run(
     exclude: Annotated[list[str] | None, typer.Option(help="Name patterns left out, as in training.")] = None,
     prior: Annotated[str, typer.Option(
         help="Generator, if the run has one: name of a fetched prior, or a file [default: the published one].")] = "",
-    storage: Annotated[Storage | None, typer.Option(
+    storage: Annotated[Weights | None, typer.Option(
         help="Storage of the decoder's weights [default: compact (large ones as int8) with a generator, else "
              "float16].")] = None,
     trained_only: Annotated[bool, typer.Option(
@@ -111,11 +105,9 @@ def run(
         raise typer.BadParameter("a GRAIN run needs its training pictures", param_hint="--data")
 
     with _needs_libraries():
-        from codec_contract.bundle.paths import find_bundle
         from edgegrain.publishing import improvement
         from edgegrain.publishing import publish as publishing
         from export.bundle.licences import UNSTATED
-        from export.decoder.command import Weights
 
     kept = find_bundle(encoder_of) if encoder_of else None
     if trained_only:
@@ -131,7 +123,7 @@ def run(
             raise typer.Exit(KEPT)
     summary = publishing.publish(
         run, data, out, bundle_id=bundle_id or out.resolve().name, version=version, domain=domain, exclude=excluded,
-        prior=prior or None, storage=Weights(storage.value) if storage else None, force=force, encoder_of=kept,
+        prior=prior or None, storage=storage, force=force, encoder_of=kept,
         licence={**UNSTATED, "data": data_licence} if data_licence else None)
     print_json({**summary, **comparison})
 
@@ -153,7 +145,6 @@ def card(
       edgegrain publish card my-bundles/my-faces --evaluation report/my-faces-1.0.0.json
     """
     with _needs_libraries():
-        from codec_contract.bundle.paths import find_bundle
         from edgegrain.publishing.model_card import enter_evaluation
 
     controls = {"control: box mean, invertible decoder": control, "control: invertible decoder alone": invertible}
@@ -205,12 +196,14 @@ def _store_face_sr(run: Path, out: Path, data: Path | None, coder: Path | None, 
                    force: bool) -> None:
     with _needs_libraries():
         from edgegrain.publishing.store_face_sr import store, store_tables
+        from edgegrain.training.run_folder import CHECKPOINT
 
-    tables = out / "coder.json"
+    weights = run.parent if run.name == CHECKPOINT else run
+    tables = out / CODER_TABLES
     if tables.exists() and not force:
         raise FileExistsError(f"{tables} exists; pass --force to replace it")
-    written = store(run, out, prior=prior, force=force)
-    store_tables(run, out, coder=coder, data=data, exclude=exclude, force=force)
+    written = store(weights, out, prior=prior, force=force)
+    store_tables(weights, out, coder=coder, data=data, exclude=exclude, force=force)
     typer.echo(f"{written}: {written.stat().st_size:,} bytes")
 
 

@@ -86,7 +86,7 @@ def read_square(picture: Path | StoredPicture, size: int) -> np.ndarray:
 
 def first_pictures(folder: str | Path, count: int, size: int) -> np.ndarray:
     """uint8 ``[count or fewer, size, size, 3]``: a folder's first pictures by name, to evaluate on."""
-    return np.stack([read_square(path, size) for path in list_pictures(folder)[:count]])
+    return np.stack([read_square(path, size) for path in stored_pictures(folder)[:count]])
 
 
 def pack(paths: Sequence[Path | StoredPicture], size: int, cache: str | Path) -> np.ndarray:

@@ -140,9 +140,12 @@ def enter_evaluation(folder: Path, evaluation: Path, controls: Mapping[str, Path
         controls: summaries of the controls, by the name of their row.
 
     Raises:
-        BundleError: there is no valid bundle, or as in `collect`.
+        BundleError: there is no valid bundle, it has no record of a training run, or as in `collect`.
     """
     manifest = load_manifest(folder)
+    if missing := sorted({"data", "pictures_seen", "pictures_in_set"} - manifest.training.keys()):
+        raise BundleError(f"the training record of bundle {manifest.id} lacks {', '.join(missing)}; a card is made for "
+                          "bundles that edgegrain publish run wrote")
     collected = collect(manifest.id, _summary(evaluation), {name: _summary(path) for name, path in controls.items()})
     card = card_text(manifest.id, manifest.training, collected, manifest.licence, domain=manifest.domain,
                      sizes=(manifest.hr, manifest.lr))

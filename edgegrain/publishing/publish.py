@@ -16,8 +16,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from codec_contract.bundle.file_names import CODER_TABLES as CODER
-from codec_contract.bundle.file_names import DECODER_ONNX as DECODER
+from codec_contract.bundle.file_names import CODER_TABLES, DECODER_ONNX, ENCODER_WEIGHTS
 from codec_contract.bundle.manifest import Manifest, load_manifest
 from codec_contract.errors import BundleError
 from codec_contract.files import write_atomically
@@ -32,8 +31,9 @@ from edgegrain.training.grain.autoencoder import Autoencoder
 from edgegrain.training.grain.checkpoint import checkpoint_path
 from export.bundle.licences import usual_licence
 from export.bundle.writer import assemble_bundle, replace_decoder
-from export.decoder.command import Weights, compare_decoder, export_decoder
-from export.decoder.sources import ENCODER, TRAINED
+from export.decoder.command import compare_decoder, export_decoder
+from export.decoder.decoder_options import Weights
+from export.decoder.sources import TRAINED
 from server_decoder.grain.grain import Grain, GrainConfig
 from server_decoder.grain.rrdb_decoder import RRDBDecoder
 from server_decoder.grain.weights import save_trained
@@ -96,7 +96,7 @@ def publish(checkpoint: Path, data: Path, folder: Path, *, bundle_id: str, versi
                 "learned_correction": config.correction}
     fields = {
         "id": bundle_id, "version": version, "codec": "grain", "domain": domain,
-        "decoder": {"file": DECODER, "input": "lr", "output": "hr", "controls": [],
+        "decoder": {"file": DECODER_ONNX, "input": "lr", "output": "hr", "controls": [],
                     "architecture": architecture},
         "training": training, "evaluation": {}, "licence": dict(licence),
     }
@@ -138,15 +138,15 @@ def store_trained(checkpoint: Path, folder: Path, prior: str | Path | None = Non
     folder.mkdir(parents=True, exist_ok=True)
     path = save_trained(cast(Grain, model), folder / TRAINED, history=stages_of(run), compact=compact, force=force)
     if kept is not None:
-        for name in (ENCODER, CODER):
+        for name in (ENCODER_WEIGHTS, CODER_TABLES):
             write_atomically(folder / name, kept.open_file(name), force=force)
         return path
     if isinstance(run.average.encoder, EncoderTwin):
-        save(lower(run.average.encoder), folder / ENCODER, force=force)
+        save(lower(run.average.encoder), folder / ENCODER_WEIGHTS, force=force)
     if data is not None:
         shard = _packed(checkpoint, data, exclude, run.config.encoder.hr)
         tables = fit_tables(encode(run.average, shard, CODER_PICTURES, mirrored=True))
-        write_atomically(folder / CODER, tables.to_json(), force=force)
+        write_atomically(folder / CODER_TABLES, tables.to_json(), force=force)
     return path
 
 
@@ -186,7 +186,7 @@ def has_encoder(model: Autoencoder, network: IntegerNetwork) -> bool:
 def _kept_encoder(average: Autoencoder, encoder_of: Path) -> Manifest:
     """The bundle whose encoder a run kept."""
     source = load_manifest(encoder_of)
-    if not has_encoder(average, load(source.open_file(ENCODER))):
+    if not has_encoder(average, load(source.open_file(ENCODER_WEIGHTS))):
         raise BundleError(f"the run's encoder is not that of bundle {source.id}: its weights moved, or it began with "
                           "another; publish it without --encoder-of, under an id of its own")
     return source

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from rich.progress import track
 
-from codec_contract.bundle.file_names import CODER_TABLES as CODER
+from codec_contract.bundle.file_names import CODER_TABLES
 from codec_contract.files import write_atomically
 from codec_contract.lr_coder.coder_tables import CoderTables
 from edge_encoder.integer_network import run_reference
@@ -97,4 +97,4 @@ def store_tables(weights: Path, folder: Path, *, coder: Path | None = None, data
         tables = fit_reduction_tables(weights, data, exclude=exclude)
     else:
         return
-    write_atomically(folder / CODER, tables.to_json(), force=force)
+    write_atomically(folder / CODER_TABLES, tables.to_json(), force=force)

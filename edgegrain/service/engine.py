@@ -1,8 +1,8 @@
 """The computations of a worker process: batches of payloads to picture files, picture files to payloads.
 
 The only file of the service that runs networks; it opens bundles with `sdk.open_bundle.OpenBundle`. A payload is parsed
-a second time here: the process that accepted the request sends bytes through a pipe, and a worker that reads strangers'
-data shares no objects with it.
+a second time here: the process that accepted the request sends its bytes through a pipe, and a worker does not rely on
+checks made in another process.
 """
 
 from __future__ import annotations

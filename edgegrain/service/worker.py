@@ -1,10 +1,10 @@
 """The worker process: ``python -m edgegrain.service.worker``, started and watched by `supervisor`.
 
-Reads frames from stdin, writes frames to stdout (docs in `frames`). The first frame configures the engine; the answer
-``{"ready": true}`` follows when everything is warm, ``{"failed": MESSAGE}`` if it cannot be. Then a batch at a time:
+Reads messages from stdin and writes messages to stdout (`pipe_messages`). The first message configures the engine; it
+is answered with ``{"ready": true}`` after the warm-up, or with ``{"failed": MESSAGE}``. Then follow batches:
 
-    {"verb": "restore", "bundle": ID, "options": [...]} + one byte string an item
-    {"outcomes": [null | {"error": CLASS, "message": TEXT}, ...], "seconds": {STAGE: S}} + one byte string an item
+    {"verb": "restore", "bundle": ID, "options": [...]} + one byte string per item
+    {"outcomes": [null | {"error": CLASS, "message": TEXT}, ...], "seconds": {STAGE: S}} + one byte string per item
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from edgegrain.service.json_logs import configure_logs
 
 def main() -> int:
     """Serve batches until stdin ends; returns the exit status."""
-    for ignored in (signal.SIGINT, signal.SIGTERM):  # a terminal and systemd send them to the whole group; the
+    for ignored in (signal.SIGINT, signal.SIGTERM):  # terminals and systemd send them to the whole process group; the
         signal.signal(ignored, signal.SIG_IGN)  # service drains first and then closes stdin
     requests, answers = _private_streams()
     first = pipe_messages.read(requests)
@@ -48,7 +48,7 @@ def main() -> int:
 
 
 def run_batch(engine: Engine, batch: dict[str, Any], blobs: list[bytes], stages: Stages) -> list[Outcome]:
-    """The outcomes of a batch, one an item."""
+    """Compute a batch; returns one outcome per item."""
     if batch["verb"] == "restore":
         return engine.restore(batch["bundle"], blobs, [RestoreOptions(**item) for item in batch["options"]], stages)
     return engine.compress(batch["bundle"], blobs, [
@@ -56,14 +56,14 @@ def run_batch(engine: Engine, batch: dict[str, Any], blobs: list[bytes], stages:
 
 
 def describe(outcome: Outcome) -> dict[str, str] | None:
-    """What is sent about an outcome: nothing about a success, class and message of an error."""
+    """The JSON value for an outcome: None for a success, class and message of an error."""
     if isinstance(outcome, bytes):
         return None
     return {"error": type(outcome).__name__, "message": str(outcome)}
 
 
 def _private_streams() -> tuple[IO[bytes], IO[bytes]]:
-    """The pipes for frames; whatever a library prints goes to stderr from now on, not between our pipe_messages."""
+    """The pipes for messages; output that libraries print goes to stderr from now on."""
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)

@@ -1,11 +1,11 @@
 """The encoder as a Core ML program (iOS 16, macOS 13): an RGB picture in, ``lr`` int32 ``[1, 3, lr, lr]`` out.
 
 Core ML takes no uint8 arrays. The input is an RGB image without scale or bias, so a CVPixelBuffer's bytes enter as
-whole numbers 0...255; the output is an int32 array, so no pixel format or colour matching stands between the program
+whole numbers 0...255; the output is an int32 array, so no pixel format or colour matching comes between the program
 and the payload. Load it with ``MLModelConfiguration.computeUnits = .cpuOnly``: float16 arithmetic is not exact.
 
-The exact encoder's weights are stored as int8 with a power of two per channel (``constexpr_affine_dequantize``, which
-iOS 16 was the first to know); Core ML turns them back into the same float32 numbers.
+The exact encoder's weights are stored as int8 with a power of two per channel (``constexpr_affine_dequantize``, since
+iOS 16); Core ML turns them back into the same float32 numbers.
 """
 
 from __future__ import annotations
@@ -25,22 +25,9 @@ import numpy as np
 
 from codec_contract.errors import ExportError
 from edge_encoder.integer_network import INPUT
+from export.encoder import graph as g
 from export.encoder.converter_output import captured_stderr
-from export.encoder.graph import (
-    OUTPUT,
-    Add,
-    Clip,
-    Concat,
-    Conv,
-    EncoderGraph,
-    Exp,
-    Floor,
-    LeakyRelu,
-    Multiply,
-    Node,
-    Scale,
-    Sigmoid,
-)
+from export.encoder.graph import OUTPUT, EncoderGraph
 from export.encoder.int8_weights import int8_parts
 
 
@@ -70,7 +57,7 @@ def write_coreml(graph: EncoderGraph, path: str | Path, *, force: bool = False) 
 
 
 def _make_reproducible(package: Path) -> None:
-    """Name the package's parts by their place instead of at random, and make them readable for all."""
+    """Name the package's parts by their path instead of at random, and make them readable for all."""
     manifest = package / "Manifest.json"
     document = json.loads(manifest.read_text())
     names = {old: str(uuid.uuid5(uuid.NAMESPACE_URL, entry["path"]))
@@ -89,7 +76,7 @@ def coreml_model(graph: EncoderGraph) -> Any:
             return _convert(_coremltools(), graph)
         except ExportError:
             raise
-        except Exception as error:  # a failing pass raises whatever it happened to raise
+        except Exception as error:  # a failing pass may raise any exception
             raise ExportError(f"coremltools could not convert {graph.name}: {error}\n{said()[-2000:]}") from error
 
 
@@ -117,35 +104,35 @@ def _build(mb: Any, graph: EncoderGraph, picture: Any) -> Any:
     return mb.cast(x=graph.run(picture, partial(_operation, mb)), dtype="int32", name=OUTPUT)
 
 
-def _operation(mb: Any, node: Node, inputs: list[Any]) -> Any:
+def _operation(mb: Any, node: g.Node, inputs: list[Any]) -> Any:
     x, name = inputs[0], node.name.replace(".", "_")
     match node:
-        case Conv():
+        case g.Conv():
             top, left, bottom, right = node.padding
             return mb.conv(x=x, weight=_weight(mb, node, name), bias=node.bias, strides=list(node.strides),
                            pad_type="custom", pad=[top, bottom, left, right], groups=node.groups, name=name)
-        case Add():
+        case g.Add():
             return mb.add(x=x, y=inputs[1], name=name)
-        case Multiply():
+        case g.Multiply():
             return mb.mul(x=x, y=inputs[1], name=name)
-        case Floor():
+        case g.Floor():
             return mb.floor(x=x, name=name)
-        case Sigmoid():
+        case g.Sigmoid():
             return mb.sigmoid(x=x, name=name)
-        case Exp():
+        case g.Exp():
             return mb.exp(x=x, name=name)
-        case Clip():
+        case g.Clip():
             return mb.clip(x=x, alpha=node.low, beta=node.high, name=name)
-        case Scale():
+        case g.Scale():
             y = mb.mul(x=x, y=np.float32(node.factor), name=f"{name}_scaled" if node.offset else name)
             return mb.add(x=y, y=np.float32(node.offset), name=name) if node.offset else y
-        case LeakyRelu():
+        case g.LeakyRelu():
             return mb.leaky_relu(x=x, alpha=node.slope, name=name) if node.slope else mb.relu(x=x, name=name)
-        case Concat():
+        case g.Concat():
             return mb.concat(values=inputs, axis=1, name=name)
 
 
-def _weight(mb: Any, node: Conv, name: str) -> Any:
+def _weight(mb: Any, node: g.Conv, name: str) -> Any:
     parts = int8_parts(node.weight)
     if parts is None:
         return node.weight
@@ -155,7 +142,7 @@ def _weight(mb: Any, node: Conv, name: str) -> Any:
 
 
 def _coremltools() -> Any:
-    """coremltools without its remarks about versions of packages that are not converted here."""
+    """coremltools without its warnings about versions of packages that are not converted here."""
     logging.getLogger("coremltools").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

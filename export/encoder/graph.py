@@ -1,4 +1,4 @@
-"""An encoder as a short list of float32 operations: what every emitter writes and every check reads.
+"""An encoder as a short list of float32 operations, which every emitter writes and every check reads.
 
 The exact encoder needs four kinds (`Conv`, `Add`, `Floor`, `Clip`); float encoders add `Scale`, `LeakyRelu` and
 `Concat`, IRN also `Multiply`, `Sigmoid` and `Exp`. Tensors are ``float32 [N, C, H, W]``; the picture enters as whole
@@ -25,22 +25,11 @@ FORMATS = {"tflite": ENCODER_TFLITE, "coreml": ENCODER_COREML, "onnx": ENCODER_O
 
 
 @dataclass(frozen=True)
-class Conv:
-    """Convolution with float32 ``weight [O, I / groups, kh, kw]`` and ``bias [O]``; zeros at (top, left, bottom,
-    right)."""
+class Unary:
+    """A node with one input."""
 
     name: str
     input: str
-    weight: np.ndarray
-    bias: np.ndarray
-    stride: int | tuple[int, int] = 1
-    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
-    groups: int = 1
-
-    @property
-    def strides(self) -> tuple[int, int]:
-        """(vertical, horizontal)."""
-        return (self.stride, self.stride) if isinstance(self.stride, int) else self.stride
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -48,8 +37,8 @@ class Conv:
 
 
 @dataclass(frozen=True)
-class Add:
-    """Sum of two tensors of equal shape."""
+class Binary:
+    """A node with two inputs of equal shape."""
 
     name: str
     first: str
@@ -61,56 +50,68 @@ class Add:
 
 
 @dataclass(frozen=True)
-class Floor:
-    """Largest whole number not above the value."""
+class Conv(Unary):
+    """Convolution with float32 ``weight [O, I / groups, kh, kw]`` and ``bias [O]``; zeros at (top, left, bottom,
+    right)."""
 
-    name: str
-    input: str
+    weight: np.ndarray
+    bias: np.ndarray
+    stride: int | tuple[int, int] = 1
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    groups: int = 1
 
     @property
-    def inputs(self) -> tuple[str, ...]:
-        return (self.input,)
+    def strides(self) -> tuple[int, int]:
+        """(vertical, horizontal)."""
+        return (self.stride, self.stride) if isinstance(self.stride, int) else self.stride
 
 
 @dataclass(frozen=True)
-class Clip:
+class Add(Binary):
+    """Sum of two tensors."""
+
+
+@dataclass(frozen=True)
+class Multiply(Binary):
+    """Product of two tensors."""
+
+
+@dataclass(frozen=True)
+class Floor(Unary):
+    """Largest whole number not above the value."""
+
+
+@dataclass(frozen=True)
+class Clip(Unary):
     """Values limited to 0...255."""
 
-    name: str
-    input: str
     low: float = 0.0
     high: float = 255.0
 
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return (self.input,)
-
 
 @dataclass(frozen=True)
-class Scale:
+class Scale(Unary):
     """``x * factor + offset``."""
 
-    name: str
-    input: str
     factor: float
     offset: float = 0.0
 
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return (self.input,)
+
+@dataclass(frozen=True)
+class LeakyRelu(Unary):
+    """``x`` where positive, ``slope * x`` elsewhere; a slope of 0 is the plain ReLU."""
+
+    slope: float = 0.0
 
 
 @dataclass(frozen=True)
-class LeakyRelu:
-    """``x`` where positive, ``slope * x`` elsewhere; a slope of 0 is the plain ReLU."""
+class Sigmoid(Unary):
+    """``1 / (1 + e^-x)``."""
 
-    name: str
-    input: str
-    slope: float = 0.0
 
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return (self.input,)
+@dataclass(frozen=True)
+class Exp(Unary):
+    """``e^x``."""
 
 
 @dataclass(frozen=True)
@@ -123,43 +124,6 @@ class Concat:
     @property
     def inputs(self) -> tuple[str, ...]:
         return self.parts
-
-
-@dataclass(frozen=True)
-class Multiply:
-    """Product of two tensors of equal shape."""
-
-    name: str
-    first: str
-    second: str
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return (self.first, self.second)
-
-
-@dataclass(frozen=True)
-class Sigmoid:
-    """``1 / (1 + e^-x)``."""
-
-    name: str
-    input: str
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return (self.input,)
-
-
-@dataclass(frozen=True)
-class Exp:
-    """``e^x``."""
-
-    name: str
-    input: str
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return (self.input,)
 
 
 Node = Conv | Add | Floor | Clip | Scale | LeakyRelu | Concat | Multiply | Sigmoid | Exp
@@ -176,9 +140,9 @@ class EncoderGraph:
     exact: bool
 
     def run(self, picture: Tensor, compute: Callable[[Node, list[Tensor]], Tensor]) -> Tensor:
-        """The last node's tensor; ``compute`` makes a node's of its inputs', whatever a runtime's tensors are.
+        """The last node's tensor, of a runtime's own tensor type; ``compute`` maps a node and its inputs to its output.
 
-        Tensors are let go of after their last use: at 1024 x 1024 the first ones are most of the memory.
+        Tensors are released after their last use: at 1024 x 1024 the first ones take most of the memory.
         """
         last_use = {source: node.name for node in self.nodes for source in node.inputs}
         tensors = {INPUT: picture}
@@ -219,14 +183,28 @@ class EncoderGraph:
         return sum(node.weight.size + node.bias.size for node in self.nodes if isinstance(node, Conv))
 
     def kinds(self) -> dict[str, int]:
-        """How many nodes of every kind, most frequent first."""
+        """Number of nodes by kind, most frequent first."""
         return dict(Counter(type(node).__name__ for node in self.nodes).most_common())
+
+
+class GraphWriter:
+    """Collects the nodes of a graph."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Node] = []
+
+    def concat(self, name: str, parts: list[str]) -> str:
+        """Stack tensors along the channels; one alone stays itself. Returns the name of the result."""
+        if len(parts) == 1:
+            return parts[0]
+        self.nodes.append(Concat(name, tuple(parts)))
+        return name
 
 
 def exact_graph(network: IntegerNetwork, *, guard: bool = True) -> EncoderGraph:
     """The integer encoder in float32: per layer Conv [-> Add] -> Floor -> Clip.
 
-    ``guard=False`` leaves the guard half out of the biases, which the encoder must not do: tests show what it saves.
+    ``guard=False`` leaves the guard half out of the biases; tests show that bytes then differ.
     """
     outputs = {INPUT: INPUT}
     nodes: list[Node] = []

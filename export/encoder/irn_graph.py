@@ -1,7 +1,7 @@
-"""IRN's forward pass as an encoder graph: exportable like GRAIN's float encoder, and as little exact.
+"""IRN's forward pass as an encoder graph; like GRAIN's float encoder it is not exact.
 
-Only y leaves the phone. What the last coupling does to the high bands goes into z alone, so it is left out. The integer
-form of section 3 (couplings that round) is not written; docs/codecs.md says why.
+The phone sends y alone. The last coupling's change of the high bands affects only z, so it is left out. There is no
+integer form with couplings that round; docs/codecs.md says why.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import numpy as np
 
 from codec_contract.errors import ExportError
 from edge_encoder.integer_network import INPUT
-from export.encoder.graph import Add, Concat, Conv, EncoderGraph, Exp, LeakyRelu, Multiply, Node, Scale, Sigmoid
+from export.encoder.graph import Add, Conv, EncoderGraph, Exp, GraphWriter, LeakyRelu, Multiply, Scale, Sigmoid
 from export.encoder.graph import rounding_nodes as rounded
 from server_decoder.irn.network import IRN, NEGATIVE_SLOPE, RGB, DenseBlock, DownscalingModule, InvBlock
 
@@ -45,16 +45,13 @@ def irn_graph(irn: IRN, hr: int) -> EncoderGraph:
 
 
 def name(irn: IRN) -> str:
-    """Such as ``irn-x4-b8-8-g32``."""
+    """The architecture's name, such as ``irn-x4-b8-8-g32``."""
     config = irn.config
     return f"irn-x{config.factor}-b{'-'.join(map(str, config.blocks))}-g{config.growth}"
 
 
-class _Writer:
-    """Collects nodes; every method returns the names of its results."""
-
-    def __init__(self) -> None:
-        self.nodes: list[Node] = []
+class _Writer(GraphWriter):
+    """Every method returns the names of its results."""
 
     def haar(self, name: str, low: str, high: str, channels: int) -> tuple[str, str]:
         """The transform of low and high bands together, as convolutions of stride 2: one for the means of the low
@@ -63,7 +60,7 @@ class _Writer:
         for channel in range(channels):
             weight[:, channel, channel] = _HAAR
         weight = weight.reshape(4 * channels, channels, 2, 2)
-        source = self._concat(f"{name}.in", [low, high] if high else [low])
+        source = self.concat(f"{name}.in", [low, high] if high else [low])
         self.nodes.append(Conv(f"{name}.low", low, weight[:RGB, :RGB], np.zeros(RGB, np.float32), stride=2))
         self.nodes.append(Conv(f"{name}.high", source, weight[RGB:], np.zeros(4 * channels - RGB, np.float32), 2))
         return f"{name}.low", f"{name}.high"
@@ -86,7 +83,7 @@ class _Writer:
         features, y = [source], ""
         convs = block.convs()
         for index, conv in enumerate(convs, 1):
-            x = self._concat(f"{name}.in{index}", features)
+            x = self.concat(f"{name}.in{index}", features)
             y = f"{name}.conv{index}"
             bias = np.zeros(conv.out_channels, np.float32) if conv.bias is None else conv.bias.detach().numpy()
             self.nodes.append(Conv(y, x, conv.weight.detach().numpy(), bias, padding=(1, 1, 1, 1)))
@@ -94,9 +91,3 @@ class _Writer:
                 self.nodes.append(LeakyRelu(f"{y}.leaky", y, NEGATIVE_SLOPE))
                 features.append(f"{y}.leaky")
         return y
-
-    def _concat(self, name: str, parts: list[str]) -> str:
-        if len(parts) == 1:
-            return parts[0]
-        self.nodes.append(Concat(name, tuple(parts)))
-        return name

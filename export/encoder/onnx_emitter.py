@@ -1,6 +1,6 @@
 """The encoder as ONNX: ``image`` uint8 ``[N, hr, hr, 3]`` in, ``lr`` uint8 ``[N, lr, lr, 3]`` out, any N.
 
-Written with ONNX's own helpers, so nothing between the graph and the file can rewrite a number.
+Written with ONNX's own helpers, so no converter can change a number between the graph and the file.
 """
 
 from __future__ import annotations
@@ -14,26 +14,13 @@ from onnx import TensorProto, helper, numpy_helper
 
 from codec_contract.files import write_atomically
 from edge_encoder.integer_network import INPUT
-from export.encoder.graph import (
-    OUTPUT,
-    Add,
-    Clip,
-    Concat,
-    Conv,
-    EncoderGraph,
-    Exp,
-    Floor,
-    LeakyRelu,
-    Multiply,
-    Node,
-    Scale,
-    Sigmoid,
-)
+from export.encoder import graph as g
+from export.encoder.graph import OUTPUT, EncoderGraph
 from export.encoder.int8_weights import int8_parts
 
 OPSET = 18
 IR_VERSION = 8
-"""The IR version that belongs to opset 18: every ONNX Runtime since 1.14 reads it."""
+"""The IR version of opset 18; every ONNX Runtime since 1.14 reads it."""
 
 Layout = Literal["nhwc", "nchw"]
 
@@ -103,8 +90,8 @@ class _Writer:
         return self._scalars[value]
 
     def weight(self, name: str, weight: np.ndarray) -> str:
-        """Weights that are int8 times a power of two per channel are stored so, in a quarter of the bytes; the product
-        is exact, and ONNX Runtime computes it once while it loads."""
+        """Store weights that are int8 times a power of two per channel as such, a quarter of the bytes; the product is
+        exact, and ONNX Runtime computes it once when it loads the file."""
         parts = int8_parts(weight)
         if parts is None:
             return self.constant(name, weight)
@@ -112,30 +99,30 @@ class _Writer:
                                                                                          strict=True))
         return self.op("Mul", [self.op("Cast", [integers], f"{name}.float", to=TensorProto.FLOAT), scale], name)
 
-    def node(self, node: Node, sources: list[str]) -> str:
+    def node(self, node: g.Node, sources: list[str]) -> str:
         match node:
-            case Conv():
+            case g.Conv():
                 weight = self.weight(f"{node.name}.weight", node.weight)
                 bias = self.constant(f"{node.name}.bias", node.bias)
                 return self.op("Conv", [*sources, weight, bias], node.name, kernel_shape=list(node.weight.shape[2:]),
                                strides=list(node.strides), pads=list(node.padding), group=node.groups)
-            case Add():
+            case g.Add():
                 return self.op("Add", sources, node.name)
-            case Multiply():
+            case g.Multiply():
                 return self.op("Mul", sources, node.name)
-            case Floor():
+            case g.Floor():
                 return self.op("Floor", sources, node.name)
-            case Sigmoid():
+            case g.Sigmoid():
                 return self.op("Sigmoid", sources, node.name)
-            case Exp():
+            case g.Exp():
                 return self.op("Exp", sources, node.name)
-            case Clip():
+            case g.Clip():
                 return self.op("Clip", [*sources, self.scalar(node.low), self.scalar(node.high)], node.name)
-            case Scale():
+            case g.Scale():
                 scaled = self.op("Mul", [*sources, self.scalar(node.factor)],
                                  f"{node.name}.scaled" if node.offset else node.name)
                 return self.op("Add", [scaled, self.scalar(node.offset)], node.name) if node.offset else scaled
-            case LeakyRelu():
+            case g.LeakyRelu():
                 return self.op("LeakyRelu", sources, node.name, alpha=node.slope)
-            case Concat():
+            case g.Concat():
                 return self.op("Concat", sources, node.name, axis=1)

@@ -1,6 +1,6 @@
-"""GRAIN's float encoder as a graph: exportable like the exact one, but not exact.
+"""GRAIN's float encoder as a graph, exported like the exact one, but not exact.
 
-Its report states how many LR bytes flip between runtimes instead of claiming that none does.
+Its report states how many LR bytes differ between runtimes.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from torch import nn
 from codec_contract.errors import ExportError
 from codec_contract.quantization import HALF_RANGE
 from edge_encoder.integer_network import INPUT
-from export.encoder.graph import Add, Concat, Conv, EncoderGraph, LeakyRelu, Node, Scale, rounding_nodes
-from server_decoder.grain.rrdb_encoder import LEAKY_SLOPE, RESIDUAL_SCALE, RRDB, FloatEncoderConfig, RRDBEncoder
+from export.encoder.graph import Add, Conv, EncoderGraph, GraphWriter, LeakyRelu, Scale, rounding_nodes
+from server_decoder.grain.rrdb import NEGATIVE_SLOPE, RESIDUAL_SCALE, RRDB
+from server_decoder.grain.rrdb_encoder import FloatEncoderConfig, RRDBEncoder
 
 RANDOM_LR_SPREAD = 0.4
 """Standard deviation, in [-1, 1], of the LRs that random weights are scaled to give."""
@@ -45,10 +46,10 @@ def rrdb_graph(encoder: RRDBEncoder, hr: int) -> EncoderGraph:
 
 
 def random_rrdb_encoder(hr: int, lr: int, seed: int = 0, config: FloatEncoderConfig | None = None) -> RRDBEncoder:
-    """An encoder with random weights whose LRs fill the range as a trained one's do.
+    """An encoder with random weights whose LRs have the spread of a trained one's.
 
     Args:
-        hr, lr: side lengths; decide the number of halvings.
+        hr, lr: side lengths; they determine the number of halvings.
         seed: of the weights.
         config: instead of the paper's, with any ``scale``.
 
@@ -64,7 +65,7 @@ def random_rrdb_encoder(hr: int, lr: int, seed: int = 0, config: FloatEncoderCon
         encoder = RRDBEncoder(FloatEncoderConfig(config.channels, config.growth, config.blocks, scale))
         for name, parameter in encoder.named_parameters():
             if name.endswith(".weight"):
-                nn.init.kaiming_normal_(parameter, a=LEAKY_SLOPE)
+                nn.init.kaiming_normal_(parameter, a=NEGATIVE_SLOPE)
             else:
                 nn.init.zeros_(parameter)
         lr_values = encoder(torch.rand(1, 3, 4 << scale, 4 << scale) * 2 - 1)
@@ -72,11 +73,8 @@ def random_rrdb_encoder(hr: int, lr: int, seed: int = 0, config: FloatEncoderCon
     return encoder.eval()
 
 
-class _Writer:
-    """Collects nodes; every method returns the name of its result."""
-
-    def __init__(self) -> None:
-        self.nodes: list[Node] = []
+class _Writer(GraphWriter):
+    """Every method returns the name of its result."""
 
     def conv(self, name: str, source: str, module: nn.Module) -> str:
         if not isinstance(module, nn.Conv2d) or module.bias is None:
@@ -87,7 +85,7 @@ class _Writer:
         return name
 
     def leaky(self, source: str) -> str:
-        self.nodes.append(LeakyRelu(f"{source}.leaky", source, LEAKY_SLOPE))
+        self.nodes.append(LeakyRelu(f"{source}.leaky", source, NEGATIVE_SLOPE))
         return self.nodes[-1].name
 
     def rrdb(self, name: str, source: str, block: RRDB) -> str:
@@ -103,12 +101,6 @@ class _Writer:
             y = self.conv(f"{name}.conv{index}", x, module)
             features.append(self.leaky(y) if index < len(convs) else y)
         return self.residual(name, source, y)
-
-    def concat(self, name: str, parts: list[str]) -> str:
-        if len(parts) == 1:
-            return parts[0]
-        self.nodes.append(Concat(name, tuple(parts)))
-        return name
 
     def residual(self, name: str, source: str, branch: str) -> str:
         self.nodes.append(Scale(f"{name}.scaled", branch, RESIDUAL_SCALE))

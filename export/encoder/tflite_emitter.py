@@ -21,22 +21,9 @@ import numpy as np
 from codec_contract.errors import ExportError
 from codec_contract.files import write_atomically
 from edge_encoder.integer_network import INPUT
+from export.encoder import graph as g
 from export.encoder.converter_output import captured_stderr
-from export.encoder.graph import (
-    OUTPUT,
-    Add,
-    Clip,
-    Concat,
-    Conv,
-    EncoderGraph,
-    Exp,
-    Floor,
-    LeakyRelu,
-    Multiply,
-    Node,
-    Scale,
-    Sigmoid,
-)
+from export.encoder.graph import OUTPUT, EncoderGraph
 from export.encoder.int8_weights import int8_parts
 
 _PER_CHANNEL_DEQUANTIZE = 5
@@ -49,7 +36,7 @@ def write_tflite(graph: EncoderGraph, path: str | Path, *, force: bool = False) 
     """Convert and write the encoder; its signature ``serving_default`` maps ``image`` to ``lr``.
 
     Raises:
-        ExportError: TensorFlow is not installed or refuses the graph.
+        ExportError: TensorFlow is not installed, or cannot convert the graph.
         FileExistsError: the file exists and ``force`` is false.
     """
     if Path(path).exists() and not force:  # before minutes of conversion, not after
@@ -58,7 +45,7 @@ def write_tflite(graph: EncoderGraph, path: str | Path, *, force: bool = False) 
 
 
 def tflite_bytes(graph: EncoderGraph) -> bytes:
-    """The flatbuffer; TensorFlow's chatter on stderr is swallowed unless the conversion fails."""
+    """The flatbuffer; TensorFlow's output on stderr is shown only if the conversion fails."""
     with captured_stderr() as said, tempfile.TemporaryDirectory(prefix="edgegrain-tflite-") as folder:
         try:
             import tensorflow as tf
@@ -76,36 +63,36 @@ def tflite_bytes(graph: EncoderGraph) -> bytes:
 
             tf.saved_model.save(module, folder, signatures={"serving_default": encode.get_concrete_function()})
             return _with_int8_weights(schema, tf.lite.TFLiteConverter.from_saved_model(folder).convert())
-        except Exception as error:  # TensorFlow raises whatever the failing pass happened to raise
+        except Exception as error:  # a failing pass may raise any exception
             raise ExportError(f"TensorFlow could not convert {graph.name}: {error}\n{said()[-2000:]}") from error
 
 
-def _operation(tf: Any, shapes: Mapping[str, tuple[int, int, int]], node: Node, inputs: list[Any]) -> Any:
+def _operation(tf: Any, shapes: Mapping[str, tuple[int, int, int]], node: g.Node, inputs: list[Any]) -> Any:
     x = inputs[0]
     match node:
-        case Conv():
+        case g.Conv():
             return _convolve(tf, node, x, shapes[node.input][1:])
-        case Add():
+        case g.Add():
             return tf.add(*inputs)
-        case Multiply():
+        case g.Multiply():
             return tf.multiply(*inputs)
-        case Floor():
+        case g.Floor():
             return tf.floor(x)
-        case Sigmoid():
+        case g.Sigmoid():
             return tf.sigmoid(x)
-        case Exp():
+        case g.Exp():
             return tf.exp(x)
-        case Clip():
+        case g.Clip():
             return tf.clip_by_value(x, node.low, node.high)
-        case Scale():
+        case g.Scale():
             return x * node.factor + node.offset if node.offset else x * node.factor
-        case LeakyRelu():
+        case g.LeakyRelu():
             return tf.nn.leaky_relu(x, node.slope) if node.slope else tf.nn.relu(x)
-        case Concat():
+        case g.Concat():
             return tf.concat(inputs, axis=3)
 
 
-def _convolve(tf: Any, node: Conv, x: Any, size: tuple[int, int]) -> Any:
+def _convolve(tf: Any, node: g.Conv, x: Any, size: tuple[int, int]) -> Any:
     top, left, bottom, right = node.padding
     # TensorFlow's SAME: as many zeros as the stride needs, the odd one at bottom and right.
     down, across = (max((-(-side // stride) - 1) * stride + kernel - side, 0)
@@ -124,7 +111,7 @@ def _convolve(tf: Any, node: Conv, x: Any, size: tuple[int, int]) -> Any:
 
 
 def _with_int8_weights(schema: Any, flatbuffer: bytes) -> bytes:
-    """The same encoder with weights stored as int8 wherever `int8_parts` can take them apart."""
+    """The same encoder with weights stored as int8 wherever `int8_parts` can split them."""
     from ai_edge_litert.tools import flatbuffer_utils
 
     model = flatbuffer_utils.convert_bytearray_to_object(flatbuffer)
@@ -153,15 +140,15 @@ def _with_int8_weights(schema: Any, flatbuffer: bytes) -> bytes:
 
 
 def _store_as_int8(schema: Any, model: Any, index: int, axis: int) -> int | None:
-    """Hand the data of the weights ``index`` to a new int8 tensor, scaled along ``axis``, and return its index.
+    """Move the data of the weights ``index`` to a new int8 tensor, scaled along ``axis``, and return its index.
 
-    The weights remain as a tensor that an operation must compute. None where int8 would not be exact.
+    The weights become a tensor that an operation computes. None where int8 would not be exact.
     """
     (graph,) = model.subgraphs
     weight = graph.tensors[index]
     buffer = model.buffers[weight.buffer]
     if sum(tensor.buffer == weight.buffer for tensor in graph.tensors) > 1:
-        return None  # somebody else reads these bytes
+        return None  # another tensor uses these bytes
     parts = int8_parts(np.moveaxis(np.frombuffer(buffer.data.tobytes(), "<f4").reshape(weight.shape), axis, 0))
     if parts is None:
         return None

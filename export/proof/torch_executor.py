@@ -1,4 +1,4 @@
-"""Runs an encoder graph eagerly with torch: the runtime that training and servers use."""
+"""Runs an encoder graph eagerly with torch, the runtime of training and servers."""
 
 from __future__ import annotations
 
@@ -8,20 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from export.encoder.graph import (
-    Add,
-    Clip,
-    Concat,
-    Conv,
-    EncoderGraph,
-    Exp,
-    Floor,
-    LeakyRelu,
-    Multiply,
-    Node,
-    Scale,
-    Sigmoid,
-)
+from export.encoder import graph as g
+from export.encoder.graph import EncoderGraph
 
 
 def torch_encoder(graph: EncoderGraph, *, onednn: bool, double: bool = False) -> Callable[[np.ndarray], np.ndarray]:
@@ -29,8 +17,8 @@ def torch_encoder(graph: EncoderGraph, *, onednn: bool, double: bool = False) ->
 
     Args:
         graph: the encoder.
-        onednn: False leaves the convolutions to torch's own kernels and NNPACK (Winograd, from batch 16 on).
-        double: compute in float64: the yardstick for float encoders.
+        onednn: False uses torch's own kernels and NNPACK (Winograd, from batch 16 on).
+        double: compute in float64, the reference for float encoders.
     """
     import torch
     import torch.nn.functional as F
@@ -38,9 +26,9 @@ def torch_encoder(graph: EncoderGraph, *, onednn: bool, double: bool = False) ->
     dtype = torch.float64 if double else torch.float32
     constants = {node.name: (torch.from_numpy(np.ascontiguousarray(node.weight)).to(dtype),
                              torch.from_numpy(np.ascontiguousarray(node.bias)).to(dtype))
-                 for node in graph.nodes if isinstance(node, Conv)}
+                 for node in graph.nodes if isinstance(node, g.Conv)}
 
-    def convolve(node: Conv, x: torch.Tensor) -> torch.Tensor:
+    def convolve(node: g.Conv, x: torch.Tensor) -> torch.Tensor:
         weight, bias = constants[node.name]
         top, left, bottom, right = node.padding
         if (top, left) == (bottom, right) and top == left:
@@ -48,31 +36,31 @@ def torch_encoder(graph: EncoderGraph, *, onednn: bool, double: bool = False) ->
         return F.conv2d(F.pad(x, (left, right, top, bottom)), weight, bias, node.strides, groups=node.groups)
 
     def _onednn(enabled: bool) -> Any:
-        warnings.simplefilter("ignore")  # newer torch remarks on TF32 for GPUs whenever these flags are touched
+        warnings.simplefilter("ignore")  # newer torch warns about TF32 for GPUs when these flags are set
         return torch.backends.mkldnn.flags(enabled=enabled)
 
-    def operation(node: Node, inputs: list[torch.Tensor]) -> torch.Tensor:
+    def operation(node: g.Node, inputs: list[torch.Tensor]) -> torch.Tensor:
         x = inputs[0]
         match node:
-            case Conv():
+            case g.Conv():
                 return convolve(node, x)
-            case Add():
+            case g.Add():
                 return x + inputs[1]
-            case Multiply():
+            case g.Multiply():
                 return x * inputs[1]
-            case Floor():
+            case g.Floor():
                 return x.floor()
-            case Sigmoid():
+            case g.Sigmoid():
                 return x.sigmoid()
-            case Exp():
+            case g.Exp():
                 return x.exp()
-            case Clip():
+            case g.Clip():
                 return x.clamp(node.low, node.high)
-            case Scale():
+            case g.Scale():
                 return x * node.factor + node.offset
-            case LeakyRelu():
+            case g.LeakyRelu():
                 return F.leaky_relu(x, node.slope)
-            case Concat():
+            case g.Concat():
                 return torch.cat(inputs, 1)
 
     @torch.inference_mode()

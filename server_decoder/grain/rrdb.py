@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -35,17 +36,20 @@ class ResidualDenseBlock(nn.Module):
 
     def __init__(self, channels: int, growth: int, convs: int = 5) -> None:
         super().__init__()
-        self.convs = convs
+        self.count = convs
         for index in range(convs):
             out = channels if index == convs - 1 else growth
             self.add_module(f"conv{index + 1}", nn.Conv2d(channels + index * growth, out, 3, padding=1))
 
+    def convs(self) -> tuple[nn.Conv2d, ...]:
+        """The convolutions in order; all but the last are followed by a leaky ReLU."""
+        return tuple(cast(nn.Conv2d, self.get_submodule(f"conv{index + 1}")) for index in range(self.count))
+
     def forward(self, x: Tensor) -> Tensor:
+        *inner, last = self.convs()
         features = [x]
-        for index in range(1, self.convs):
-            conv = self.get_submodule(f"conv{index}")
+        for conv in inner:
             features.append(F.leaky_relu(conv(torch.cat(features, 1)), NEGATIVE_SLOPE))
-        last = self.get_submodule(f"conv{self.convs}")
         return x + RESIDUAL_SCALE * last(torch.cat(features, 1))
 
 
@@ -54,14 +58,18 @@ class RRDB(nn.Module):
 
     def __init__(self, channels: int, growth: int, dense_blocks: int = 3, convs: int = 5) -> None:
         super().__init__()
-        self.dense_blocks = dense_blocks
+        self.count = dense_blocks
         for index in range(dense_blocks):
             self.add_module(f"RDB{index + 1}", ResidualDenseBlock(channels, growth, convs))
 
+    def dense_blocks(self) -> tuple[ResidualDenseBlock, ...]:
+        """The dense blocks in order."""
+        return tuple(cast(ResidualDenseBlock, self.get_submodule(f"RDB{index + 1}")) for index in range(self.count))
+
     def forward(self, x: Tensor) -> Tensor:
         y = x
-        for index in range(self.dense_blocks):
-            y = self.get_submodule(f"RDB{index + 1}")(y)
+        for block in self.dense_blocks():
+            y = block(y)
         return x + RESIDUAL_SCALE * y
 
 

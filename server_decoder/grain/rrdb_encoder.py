@@ -1,9 +1,7 @@
 """The float encoder of GRAIN: an RRDB network behind stride-2 convolutions ([GRAIN] 3.2 (1)).
 
-Blocks as in ESRGAN: a residual dense block joins five 3x3 convolutions densely and adds a fifth of the last to its
-input; three of them, scaled and added again, are one residual-in-residual dense block (RRDB). Parameters carry the
-names of the public checkpoints, so those load strictly. A float encoder is not exact: runtimes round differently, and
-an LR byte flips now and then. `edge_encoder.twin` is the exact one.
+Parameters carry the names of the public checkpoints, so those load strictly. A float encoder is not exact: runtimes
+round differently, so a few LR bytes differ between them. `edge_encoder.twin` is the exact one.
 """
 
 from __future__ import annotations
@@ -19,9 +17,7 @@ from torch import Tensor, nn
 
 from codec_contract.errors import BundleError, ImageError
 from codec_contract.quantization import dequantize, quantize
-
-LEAKY_SLOPE = 0.2
-RESIDUAL_SCALE = 0.2
+from server_decoder.grain.rrdb import NEGATIVE_SLOPE, RRDB
 
 
 @dataclass(frozen=True)
@@ -45,47 +41,6 @@ class FloatEncoderConfig:
         return f"rrdb-c{self.channels}-g{self.growth}-b{self.blocks}-s{self.scale}"
 
 
-class ResidualDenseBlock(nn.Module):
-    """Five 3x3 convolutions, each seeing the input and all outputs before it."""
-
-    def __init__(self, channels: int, growth: int) -> None:
-        super().__init__()
-        self.conv1 = _conv(channels, growth)
-        self.conv2 = _conv(channels + growth, growth)
-        self.conv3 = _conv(channels + 2 * growth, growth)
-        self.conv4 = _conv(channels + 3 * growth, growth)
-        self.conv5 = _conv(channels + 4 * growth, channels)
-
-    def convs(self) -> tuple[nn.Conv2d, ...]:
-        """The convolutions in order; all but the last are followed by a leaky ReLU."""
-        return self.conv1, self.conv2, self.conv3, self.conv4, self.conv5
-
-    def forward(self, x: Tensor) -> Tensor:
-        features = [x]
-        for conv in self.convs()[:-1]:
-            features.append(_leaky(conv(torch.cat(features, 1))))
-        return x + RESIDUAL_SCALE * self.conv5(torch.cat(features, 1))  # [B, channels, h, w]
-
-
-class RRDB(nn.Module):
-    """Three dense blocks in a row, a fifth of their result added to the input."""
-
-    def __init__(self, channels: int, growth: int) -> None:
-        super().__init__()
-        self.RDB1 = ResidualDenseBlock(channels, growth)
-        self.RDB2 = ResidualDenseBlock(channels, growth)
-        self.RDB3 = ResidualDenseBlock(channels, growth)
-
-    def dense_blocks(self) -> tuple[ResidualDenseBlock, ...]:
-        return self.RDB1, self.RDB2, self.RDB3
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = x
-        for block in self.dense_blocks():
-            y = block(y)
-        return x + RESIDUAL_SCALE * y
-
-
 class RRDBEncoder(nn.Module):
     """Picture ``[B, 3, H, W]`` in [-1, 1] -> LR ``[B, 3, H / 2^scale, W / 2^scale]`` in about [-1, 1]."""
 
@@ -96,10 +51,10 @@ class RRDBEncoder(nn.Module):
         self.conv_first = _conv(3, width)
         # Sequences with an activation, as in the checkpoints: "body.0.0.weight".
         self.body = nn.Sequential(*(
-            nn.Sequential(_conv(width, width, stride=2), nn.LeakyReLU(LEAKY_SLOPE)) for _ in range(config.scale)))
+            nn.Sequential(_conv(width, width, stride=2), nn.LeakyReLU(NEGATIVE_SLOPE)) for _ in range(config.scale)))
         self.RRDB_trunk = nn.Sequential(*(RRDB(width, config.growth) for _ in range(config.blocks)))
         self.trunk_conv = _conv(width, width)
-        self.out = nn.Sequential(_conv(width, width), nn.LeakyReLU(LEAKY_SLOPE), _conv(width, 3))
+        self.out = nn.Sequential(_conv(width, width), nn.LeakyReLU(NEGATIVE_SLOPE), _conv(width, 3))
 
     def forward(self, picture: Tensor) -> Tensor:
         shallow = self.body(self.conv_first(picture))  # [B, channels, h, w]
@@ -117,7 +72,7 @@ class RRDBEncoder(nn.Module):
 
 
 def load_rrdb_encoder(path: str | Path) -> RRDBEncoder:
-    """Read an encoder from a ``.safetensors`` file or a torch checkpoint (tensors only, nothing is unpickled).
+    """An encoder from a ``.safetensors`` file or a torch checkpoint; nothing but tensors is unpickled.
 
     Official checkpoints hold the encoder under ``enc.`` inside ``state_dict``. The sizes follow from the tensors;
     every tensor must be used and none may be missing.
@@ -158,6 +113,3 @@ def rrdb_encoder_from_state(state: Mapping[str, Tensor], origin: str = "the chec
 def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, 3, stride, 1)
 
-
-def _leaky(x: Tensor) -> Tensor:
-    return nn.functional.leaky_relu(x, LEAKY_SLOPE)

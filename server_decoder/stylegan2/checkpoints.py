@@ -1,7 +1,7 @@
 """StyleGAN2 in files: public checkpoints, which are converted once, and weight files.
 
-A weight file holds tensors ``generator.*``, ``discriminator.*`` or both, float32. Its header has ``format``, ``config`` (JSON
-of `StyleGAN2Config`) and entries of the caller: `convert` adds name, SHA-256 and layout of the source.
+A weight file holds tensors ``generator.*``, ``discriminator.*`` or both, float32. Its header has ``format``,
+``config`` (JSON of `StyleGAN2Config`) and entries of the caller: `convert` adds name, SHA-256 and layout of the source.
 """
 
 from __future__ import annotations

@@ -139,6 +139,8 @@ def problem(words: tuple[str, ...], *, whole: bool) -> str | None:
     while hasattr(command, "commands"):
         if not rest or rest[0].startswith("-"):
             break
+        if rest[0].isupper():  # a placeholder
+            return None
         if rest[0] not in command.commands:
             return f"'{path}' has no command {rest[0]!r}"
         command, path = command.commands[rest[0]], f"{path} {rest.pop(0)}"
@@ -287,6 +289,19 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert anchor in _anchors(file), f"no heading {target}"
 
 
+GENERATED = {ROOT / "docs" / "performance.md"}
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page not in GENERATED],
+                         ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_lines_are_short(page: Path) -> None:
+    """At most 120 characters, except in tables, code and sections that programs write between markers."""
+    prose = re.sub(r"^ *```\w*\n.*?^ *```$", "", _text(page), flags=re.MULTILINE | re.DOTALL)
+    prose = re.sub(r"^<!-- (\w[^>]*) -->$.*?^<!-- /\1 -->$", "", prose, flags=re.MULTILINE | re.DOTALL)
+    long = [line for line in prose.splitlines() if len(line) > 120 and not line.startswith("|")]
+    assert not long, f"{len(long)} lines, first: {long[0]}"
+
+
 @cache
 def _names() -> set[str]:
     """The names of all files in the repository, without what is installed or built there."""
@@ -342,3 +357,9 @@ def test_python_blocks_use_what_exists(page: Path) -> None:
             for name in names:
                 if name.split(".")[0] in PACKAGES:
                     assert (lack := _lacks(name)) is None, lack
+
+
+def test_pages_named_in_the_sources_exist() -> None:
+    for path in (path for folder in (*PACKAGES, "benchmarks") for path in (ROOT / folder).rglob("*.py")):
+        for page in re.findall(r"\bdocs/[\w/-]+\.md\b", path.read_text(encoding="utf-8")):
+            assert (ROOT / page).is_file(), f"{path.relative_to(ROOT).as_posix()} names {page}"

@@ -1,4 +1,4 @@
-"""Ctrl-C that is not lost in a library's callbacks."""
+"""Ctrl-C that also stops a loop over Ray, whose callbacks may drop `KeyboardInterrupt`."""
 
 from __future__ import annotations
 
@@ -12,22 +12,24 @@ Item = TypeVar("Item")
 
 
 def until_interrupted(items: Iterable[Item]) -> Iterator[Item]:
-    """The items, until Ctrl-C raises `KeyboardInterrupt`: at once, and again before the next item where Python dropped
-    it, as it does in destructors and in callbacks from C.
+    """Yield the items until Ctrl-C.
+
+    `KeyboardInterrupt` is raised at once, and again before the next item if Python dropped it, as it does in
+    destructors and in callbacks from C.
     """
-    if threading.current_thread() is not threading.main_thread():  # no other gets signals
+    if threading.current_thread() is not threading.main_thread():  # other threads receive no signals
         yield from items
         return
-    asked = threading.Event()
+    interrupted = threading.Event()
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        asked.set()
+        interrupted.set()
         signal.default_int_handler(number, frame)
 
     before = signal.signal(signal.SIGINT, interrupt)
     try:
         for item in items:
-            if asked.is_set():
+            if interrupted.is_set():
                 raise KeyboardInterrupt
             yield item
     finally:

@@ -1,4 +1,4 @@
-"""The recipes by name.
+"""GRAIN's recipes by name.
 
 Those named ``...-paper`` have the weights of [GRAIN] supplementary 1 and, where the paper leaves gaps, the figures of
 the authors' public code (batch, learning rates, steps between the discriminator's updates). The others are ours: they
@@ -12,8 +12,9 @@ from dataclasses import replace
 from edge_encoder.architectures import EncoderConfig, encoder_config
 from edgegrain.training.adversarial import AdversarialConfig
 from edgegrain.training.discriminator import DiscriminatorConfig
+from edgegrain.training.grain.losses import PAPER
 from edgegrain.training.grain.stages import FACES, StageConfig
-from edgegrain.training.losses import PAPER, LossWeights
+from edgegrain.training.losses import LossWeights
 from server_decoder.grain.presets import PRESETS
 from server_decoder.grain.rrdb_decoder import PAPER_1024_LR16
 from server_decoder.stylegan2.synthesis import CONFIG_F_1024
@@ -40,8 +41,8 @@ _STAGE3 = StageConfig(
     identity_from=0.0, ema=0.99, lpips_shift=0.5)
 # LPIPS weighs more than the 0.8 of [GRAIN] supplementary 1, and beside an absolute error; the final stage of 0.3.0 had
 # 0.5, of 0.4.0 0.8. From 1.2 on it lowered itself, but no longer LPIPS-VGG, which takes no part (docs/training.md).
-# With --encoder train the squared error of the LR counts: it holds the LR's contrast against --rate, and hardly minds
-# the small deviations that carry detail.
+# With a trained encoder the squared error of the LR counts: it keeps the LR's contrast against loss.rate, and hardly
+# penalizes the small deviations that carry detail.
 _FINAL = replace(_STAGE3, stage="final", trains=("decoder", "codes", "fusion"),
                  loss=LossWeights(lpips=1.2, identity=0.2, lr=0.0, lr_l2=1.0),
                  learning_rate=3e-4, muon=3.0, warm_up=100, noise_until=0.5, ema=0.997)
@@ -57,10 +58,11 @@ def _domain(name: str, hr: int, lr: int) -> dict[str, StageConfig]:
     stages = {"stage1": replace(_STAGE1, decoder=grain.decoder), "stage2": replace(_STAGE2, decoder=grain),
               "stage3": replace(_STAGE3, decoder=grain), "final": replace(_FINAL, decoder=grain)}
     if hr == 1024:
-        judge = replace(_ADVERSARIAL, discriminator=DiscriminatorConfig(hr, 8))
+        adversarial = replace(_ADVERSARIAL, discriminator=DiscriminatorConfig(hr, 8))
         # Stage 1 takes all of GRAIN, for the generator's pictures; it trains the invertible decoder nevertheless.
         stages = {stage: replace(config, decoder=grain, synthetic=_SYNTHETIC_1024,
-                                adversarial=judge if stage == "final" else None) for stage, config in stages.items()}
+                                 adversarial=adversarial if stage == "final" else None)
+                  for stage, config in stages.items()}
     if name != FACES:
         stages = {stage: replace(config, loss=replace(config.loss, identity=0.0)) for stage, config in stages.items()}
     return {f"{stage}-{name}-{hr}-lr{lr}": replace(config, domain=name, encoder=encoder_config(hr, lr))
@@ -93,7 +95,7 @@ CONFIGS: dict[str, StageConfig] = {
     # For an encoder that is published: its LRs stay, and the picture has all the weight.
     "stage1-faces-256-lr16-decoder": replace(
         _STAGE1, trains=("decoder",), loss=LossWeights(lpips=1.2, identity=0.2), identity_from=0.0),
-    # Encoder and decoder together, for fewer bytes or a better picture at the same: with --rate.
+    # Encoder and decoder together, for fewer bytes or a better picture at the same bytes: with loss.rate.
     "stage1-faces-256-lr16-on": _STAGE1_ON,
     # The rate counts per sample of the LR, of which there are four times as many: the same price of a byte is four
     # times the weight, and so is what holds the LR's contrast against it.
@@ -106,7 +108,7 @@ CONFIGS: dict[str, StageConfig] = {
         _STAGE3, trains=("fusion",), hold=0.5),
     "stage3-faces-256-lr16-gan": replace(_STAGE3, adversarial=_ADVERSARIAL),
     "final-faces-256-lr16-gan": replace(_FINAL, adversarial=_ADVERSARIAL),
-    # Variants of [GRAIN] Fig. 7 and Table 2; "without invertible encoder" is any recipe with --control.
+    # Variants of [GRAIN] Fig. 7 and Table 2; "without invertible encoder" is any recipe with correction=False.
     "stage2-faces-256-lr16-single-scale": replace(_STAGE2, decoder=PRESETS["grain-256-lr16-codes-only-single-scale"]),
     "stage3-faces-256-lr16-image-fusion": replace(_STAGE3, decoder=PRESETS["grain-256-lr16-image-fusion"]),
     **_domain(FACES, 256, 32),

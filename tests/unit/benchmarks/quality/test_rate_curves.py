@@ -17,7 +17,7 @@ from edgegrain.pictures.packed import made_up
 from edgegrain.publishing.fit_coder import fit_tables
 from edgegrain.publishing.publish import encode
 from edgegrain.training.grain.checkpoint import save_run
-from edgegrain.training.grain.initialize import begin
+from edgegrain.training.grain.initialize import start_run as begin
 from edgegrain.training.grain.recipes import CONFIGS
 
 

@@ -25,7 +25,7 @@ from codec_contract.errors import ModelError
 from edgegrain.metrics.picture_metrics import Scores
 from edgegrain.pictures.sheets import GAP, MARGIN
 from edgegrain.training.grain.checkpoint import save_run
-from edgegrain.training.grain.initialize import begin
+from edgegrain.training.grain.initialize import start_run as begin
 from edgegrain.training.grain.recipes import CONFIGS
 from export.decoder.sources import TRAINED, DecoderSource, random_decoder
 from server_decoder.grain.weights import save_trained

@@ -21,7 +21,8 @@ from edgegrain.publishing import publish
 from edgegrain.publishing.fit_coder import fit_tables
 from edgegrain.publishing.publish import store_trained
 from edgegrain.training.grain.checkpoint import Run, save_run
-from edgegrain.training.grain.initialize import begin, stand_in_prior
+from edgegrain.training.grain.initialize import stand_in_prior
+from edgegrain.training.grain.initialize import start_run as begin
 from edgegrain.training.grain.recipes import CONFIGS
 from export.bundle.grain_bundle import write_trained_bundle
 from export.bundle.writer import replace_decoder

@@ -64,7 +64,7 @@ def test_a_block_without_weights_adds_a_fifth_of_its_input() -> None:
 
 def test_a_dense_block_adds_a_fifth_of_its_last_convolution() -> None:
     torch.manual_seed(1)
-    block = RRDBEncoder(TINY).RRDB_trunk[0].dense_blocks()[0]  # type: ignore[operator]
+    block = RRDBEncoder(TINY).RRDB_trunk[0].dense_blocks()[0]
     x = torch.randn(1, 8, 6, 6)
     features = [x]
     for conv in block.convs()[:4]:

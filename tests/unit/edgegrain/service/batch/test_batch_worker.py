@@ -20,14 +20,14 @@ from tests.tiny_bundle import HR, write_tiny_bundle
 
 POISON = """
 import os, sys
-from edgegrain.service import pipe_messages as frames
-frames.read(sys.stdin.buffer)
+from edgegrain.service import pipe_messages
+pipe_messages.read(sys.stdin.buffer)
 blobs, fields = [], {"ready": True}
 while True:
-    for piece in frames.pack(fields, blobs):
+    for piece in pipe_messages.pack(fields, blobs):
         sys.stdout.buffer.write(piece)
     sys.stdout.buffer.flush()
-    message = frames.read(sys.stdin.buffer)
+    message = pipe_messages.read(sys.stdin.buffer)
     if message is None:
         break
     blobs = message[1]

@@ -220,7 +220,7 @@ def parse_payload(data: BytesLike) -> ParsedPayload:
     if length < _MIN_BYTES:
         raise PayloadError(f"a payload has at least {_MIN_BYTES} bytes, got {length}; it was truncated")
     if length > MAX_LARGE_PAYLOAD_BYTES:
-        raise PayloadError(f"a payload has at most {MAX_LARGE_PAYLOAD_BYTES} bytes, got {length}; this is none")
+        raise PayloadError(f"a payload has at most {MAX_LARGE_PAYLOAD_BYTES} bytes, got {length}")
     data = bytes(data)
     magic, version_and_coding, contract_id, flags = _FIXED.unpack_from(data)
     if magic != MAGIC:

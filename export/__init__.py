@@ -1,1 +1,1 @@
-"""Writing both halves for other runtimes, and proving that what was written computes the same."""
+"""Exports encoders, decoders and bundles, and compares every exported file with its network."""

@@ -55,7 +55,7 @@ class _Latent:
 
     def __init__(self, manifest: Manifest, seed: int, width: int) -> None:
         if SEED not in manifest.decoder.get("controls", ()):
-            raise ImageError(f"bundle {manifest.id} has no control 'seed'; restore without one")
+            raise ImageError(f"bundle {manifest.id} has no control 'seed'; restore without a seed")
         if not 0 <= seed <= MAX_SEED:
             raise ImageError(f"a seed is an integer from 0 to {MAX_SEED}, got {seed}")
         described: dict[str, Any] = manifest.decoder.get("z") or {}

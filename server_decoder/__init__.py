@@ -1,1 +1,3 @@
-"""The cloud's half: decoders that turn an LR picture back into the full-size picture."""
+"""The server's half: decoders that restore the full-size picture from an LR, and their ONNX Runtime session.
+
+The HTTP service is in `edgegrain.service`."""

@@ -1,6 +1,6 @@
 """Bicubic enlargement as a matrix product, the same in torch and in any runtime.
 
-torch's own kernel has a = -0.75 where Matlab's and Pillow's, which the papers reduce and enlarge with, have -0.5.
+torch's own kernel has a = -0.75; Matlab's and Pillow's, which the papers reduce and enlarge with, have -0.5.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["BicubicEnlargement", "cubic", "enlargement_matrix"]
 
 
 def enlargement_matrix(small: int, large: int) -> npt.NDArray[np.float64]:
-    """``[large, small]``: every row weighs the samples that make one of the larger line; rows sum to 1.
+    """``[large, small]``: every row holds the weights of one sample of the larger line; rows sum to 1.
 
     Samples beyond the edge are those at the edge.
 

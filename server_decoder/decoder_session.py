@@ -1,4 +1,4 @@
-"""Run a decoder on ONNX Runtime: LR in, picture out, on the device that was asked for or not at all."""
+"""Runs a decoder on ONNX Runtime: LR in, picture out, on the requested device or not at all."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ logger = logging.getLogger(__name__)
 
 INPUT, NOISE, OUTPUT = "lr", "noise", "hr"
 LATENT = "z"
-"""Input of IRN's decoders that may be left out: what an LR does not determine, at its most likely by default."""
+"""Optional input of IRN's decoders: the part of a picture that its LR does not determine; by default the likeliest."""
 STRENGTH = "strength"
-"""Input of GCFSR's decoders that may be left out: the factor s of every picture."""
+"""Optional input of GCFSR's decoders: the factor s of every picture."""
 
 
 class DecoderSession:
@@ -54,11 +54,11 @@ class DecoderSession:
 
     Attributes:
         device: ``"cpu"`` or ``"cuda"``.
-        lr_size: (width, height) of the LR it takes; None where the model leaves it open.
+        lr_size: (width, height) of the LR it takes; None if the model leaves it open.
         providers: ONNX Runtime's execution providers that are active, the first one preferred.
-        takes_seed: whether the picture depends on the seed.
-        takes_strength: whether it takes a factor s per picture ([GCFSR] 3.5).
-        graphs: whether batch sizes that were warmed up are replayed as CUDA graphs.
+        takes_seed: true if the picture depends on the seed.
+        takes_strength: true if it takes a factor s per picture ([GCFSR] 3.5).
+        graphs: true if batch sizes that were warmed up are replayed as CUDA graphs.
     """
 
     def __init__(
@@ -69,11 +69,11 @@ class DecoderSession:
 
         Args:
             model: the bytes of an ONNX file, or its path.
-            device: where it runs. ``"cuda"`` needs onnxruntime-gpu, the extra ``edgegrain[gpu]``.
+            device: ``"cpu"`` or ``"cuda"``, which needs onnxruntime-gpu, the extra ``edgegrain[gpu]``.
             threads: threads that work on one picture on the CPU; None for ONNX Runtime's choice (all cores).
-            memory_limit: most bytes that this session may take for weights and activations; None for no limit. A batch
-                that needs more is a `DeviceMemoryError`.
-            cuda: how the CUDA provider works; None for the defaults.
+            memory_limit: most bytes that this session may allocate for weights and activations; None for no limit.
+                A batch that needs more raises a `DeviceMemoryError`.
+            cuda: options of the CUDA provider; None for the defaults.
             strength: of pictures that are decoded without one, for models that take one; None for the model's own.
 
         Raises:
@@ -87,7 +87,7 @@ class DecoderSession:
         self.device = device
         require_provider(device)
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4  # nothing: what goes wrong is said by the exceptions below
+        options.log_severity_level = 4  # silent: failures raise the exceptions below
         if threads is not None:
             if threads < 1:
                 raise DeviceError(f"threads must be at least 1, got {threads}")
@@ -118,16 +118,16 @@ class DecoderSession:
 
         Args:
             lr: the pictures.
-            seed: of the noise, where the model takes some (`takes_seed`). All pictures of a batch get the same noise,
-                so what an LR becomes does not depend on its neighbours.
+            seed: of the noise, if the model takes it (`takes_seed`). All pictures of a batch get the same noise, so a
+                picture does not depend on the rest of its batch.
             z: float32 ``[B, C, h, w]``, for models with that input (`LATENT`).
             strength: one number for all pictures or one each, for models with that input (`takes_strength`).
 
         Raises:
             ImageError: ``lr`` has another type, rank or size than the decoder takes; or there is a strength for a
                 model that takes none, or not one for every picture.
-            DeviceError: the device failed; a `DeviceMemoryError` if it was for lack of memory. The session can be used
-                further.
+            DeviceError: the device failed; a `DeviceMemoryError` if memory was short. The session stays
+                usable.
         """
         feeds = self._feeds(lr, seed)
         if z is not None:
@@ -136,16 +136,16 @@ class DecoderSession:
             feeds[STRENGTH] = self._strengths(strength, len(lr))
         try:
             hr = self._bound.run(feeds) if self._bound else self._session.run([OUTPUT], feeds)[0]
-        except Exception as error:  # ONNX Runtime's have no common class
+        except Exception as error:  # ONNX Runtime's exceptions have no common class
             raise device_failure(error, self.device, "decoding") from error
         return np.ascontiguousarray(quantize(hr).transpose(0, 2, 3, 1))
 
     def warm_up(self, batch: int | Iterable[int] = 1) -> None:
-        """Decode grey LRs, so that the first real ones do not pay for memory and kernel selection.
+        """Decode grey LRs, so that allocation and kernel selection happen before the first request.
 
         Args:
-            batch: a batch size, or all that will be served. On CUDA these keep their buffers from now on and are
-                replayed as CUDA graphs (`graphs`).
+            batch: a batch size, or all that will be served. On CUDA these keep their buffers and are replayed as
+                CUDA graphs (`graphs`).
 
         Raises:
             BundleError: the decoder leaves its LR size open.
@@ -176,7 +176,7 @@ class DecoderSession:
             )
         values = np.ascontiguousarray(dequantize(lr.astype(np.float32)).transpose(0, 3, 1, 2))  # [B, 3, h, w]
         feeds = {INPUT: values}
-        if self._strength is not None:  # given always, so that buffers and CUDA graphs fit every batch
+        if self._strength is not None:  # always given, so that buffers and CUDA graphs fit every batch
             feeds[STRENGTH] = self._strengths(self._strength, len(values))
         if self._noise is None:
             return feeds
@@ -197,7 +197,7 @@ class DecoderSession:
 
 
 def _takes_strength(session: onnxruntime.InferenceSession) -> bool:
-    """Whether a strength may be given: an input whose value stands in the file.
+    """True if a strength may be given: an input that has a default in the file.
 
     Raises:
         BundleError: it has another type or rank.
@@ -213,7 +213,7 @@ def _takes_strength(session: onnxruntime.InferenceSession) -> bool:
 
 def _start(source: bytes | str, options: onnxruntime.SessionOptions, device: Device, cuda: CudaOptions,
            memory_limit: int | None) -> tuple[onnxruntime.InferenceSession, bool]:
-    """The session, and whether it captures CUDA graphs.
+    """The session, and True if it captures CUDA graphs.
 
     Raises:
         DeviceError: the device's provider did not start.
@@ -223,7 +223,7 @@ def _start(source: bytes | str, options: onnxruntime.SessionOptions, device: Dev
     graphs = device == "cuda" and cuda.graphs
     try:
         session = create_session(source, options, provider_chain(device, cuda, memory_limit))
-    except Exception as error:  # ONNX Runtime has no common class for what a damaged model raises
+    except Exception as error:  # ONNX Runtime has no common class for errors of a damaged model
         if graphs and "graph capture" in str(error):
             logger.warning("this decoder runs without CUDA graphs: %s", first_line(error))
             return _start(source, options, device, replace(cuda, graphs=False), memory_limit)
@@ -254,7 +254,7 @@ def _check_signature(session: onnxruntime.InferenceSession) -> tuple[tuple[int, 
         batch, known = inputs[0].shape[0], {size for size in inputs[0].shape if isinstance(size, str)}
         follows = noise[:1] == [batch] and all(isinstance(size, int) or size in known for size in noise)
         if (item.name, item.type) != (NOISE, "tensor(float)") or not follows:
-            raise BundleError(f"not a decoder: beside {INPUT!r} it takes {item.name} {item.type} {item.shape}, only "
+            raise BundleError(f"not a decoder: besides {INPUT!r} it takes {item.name} {item.type} {item.shape}, only "
                               f"{NOISE!r}, tensor(float) of a shape that follows from {INPUT!r}'s, can be given")
     height, width = inputs[0].shape[2:]
     return ((width, height) if isinstance(width, int) and isinstance(height, int) else None), noise

@@ -1,4 +1,4 @@
-"""What every generative prior offers GRAIN: codes in, a picture and its features out ([GRAIN] 3.3)."""
+"""The interface of generative priors: codes in, a picture and its features out ([GRAIN] 3.3)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from codec_contract.errors import ModelError
 
 
 class Synthesis(NamedTuple):
-    """What a generator makes of codes.
+    """The output of a generator.
 
     Attributes:
         picture: ``[B, 3, S, S]``, about [-1, 1], not clipped.
@@ -26,7 +26,7 @@ class Synthesis(NamedTuple):
 
 
 Offset = Tensor | Callable[[Tensor], Tensor]
-"""What happens to features between two resolutions: something is added, or a function replaces them."""
+"""A change of features between two resolutions: a summand, or a function that replaces them."""
 Offsets = Mapping[int, Offset]
 
 
@@ -36,7 +36,7 @@ class GenerativePrior(nn.Module, ABC):
     Subclasses set the attributes below in their constructor and implement `map` and `synthesize`.
 
     Attributes:
-        size: side of the picture it makes.
+        size: side of its picture.
         code_resolutions: for every code, the resolution of the layer it steers; coarse to fine. Its length is L.
         feature_channels: channels of f_gen by resolution.
         mean_code: ``[code_width]``, the mean of W; the centre of truncation and the origin of predicted codes.
@@ -58,7 +58,7 @@ class GenerativePrior(nn.Module, ABC):
 
     @abstractmethod
     def synthesize(self, codes: Tensor, noise: list[Tensor] | None, offsets: Offsets) -> Synthesis:
-        """What `forward` does with codes and offsets of the right shapes."""
+        """`forward` for codes and offsets of the right shapes."""
 
     def forward(self, codes: Tensor, noise: list[Tensor] | None = None, offsets: Offsets | None = None) -> Synthesis:
         """Codes in W+ -> picture and features.
@@ -66,16 +66,15 @@ class GenerativePrior(nn.Module, ABC):
         Args:
             codes: ``[B, L, code_width]``.
             noise: of every layer; None for the stored constant noise.
-            offsets: what is added to features on their way through the generator, by resolution, ``[B, C, r, r]``; or
-                a function that replaces them by others of that shape. The features that come out are those that went
-                on.
+            offsets: by resolution, ``[B, C, r, r]`` to add to the features inside the generator, or a function that
+                replaces them by others of that shape. The returned features include the change.
 
         Raises:
             ModelError: codes or offsets have another shape.
         """
         if codes.ndim != 3 or codes.shape[1:] != (self.code_count, self.code_width):
             raise ModelError(f"codes must have the shape [batch, {self.code_count}, {self.code_width}] for this prior, "
-                             f"got {list(codes.shape)}; broadcast() makes them of one code in W")
+                             f"got {list(codes.shape)}; broadcast() repeats one code in W for all layers")
         offsets = offsets or {}
         for resolution, offset in offsets.items():
             expected = (self.feature_channels.get(resolution), resolution, resolution)

@@ -1,10 +1,10 @@
-"""The form in which a decoder is exported: the same function and parameter names, computed in a faster way.
+"""The form in which a decoder is exported: the same function and parameter names, computed faster.
 
-- The fusion's first convolution at full size reads features of all resolutions; of those that come from below, it is
-  computed where they are. Nearest-neighbour upsampling and a 3x3 convolution together are one transposed 4x4
-  convolution of stride 2, with 16 instead of 36 products for every pixel below, and what would be the decoder's largest
-  tensor, the upsampled features side by side, is never made.
-- The generator's activations pass through memory once a layer where there are fused ops (`server_decoder.cuda_ops`).
+- The fusion's first convolution at full size reads features of all resolutions; for coarser ones it is
+  computed at their own resolution. Nearest-neighbour upsampling and a 3x3 convolution together are one transposed 4x4
+  convolution of stride 2, with 16 instead of 36 products per coarse pixel, and the concatenated upsampled features,
+  which would be the decoder's largest tensor, are never computed.
+- With fused ops (`server_decoder.cuda_ops`) the generator's activations pass through memory once per layer.
 - In float16, convolutions read and write halves; codes, styles, demodulation, channel weights and the sum of pictures
   stay float32 (`server_decoder.cuda_ops.half` says why nothing overflows).
 - The generator's noise is a constant, or an input.
@@ -31,13 +31,13 @@ from server_decoder.stylegan2.synthesis import StyleGAN2
 
 def served_decoder(decoder: Grain | RRDBDecoder, dtype: torch.dtype = torch.float32, *, fused: bool = False,
                    seeded: bool = False) -> ServedGrain | ServedDecoder:
-    """A decoder that computes the same in the form above, in evaluation mode.
+    """The decoder in the form above, in evaluation mode.
 
     Args:
         decoder: any; its tensors are shared, except those that become halves.
-        dtype: float32 or float16: what is convolved. Its input and its picture are float32.
-        fused: whether the generator has fused ops; their library is needed then.
-        seeded: whether the generator's noise is a second argument, ``[B, noise_size]``, instead of a constant.
+        dtype: float32 or float16, type of the convolutions. Its input and its picture are float32.
+        fused: use fused ops in the generator; their library is needed then.
+        seeded: take the generator's noise as a second argument, ``[B, noise_size]``, instead of a constant.
 
     Raises:
         ExportError: ``fused`` or ``seeded``, and it has no generator; or there are no fused ops for this kind.
@@ -61,12 +61,12 @@ def served_decoder(decoder: Grain | RRDBDecoder, dtype: torch.dtype = torch.floa
 
 
 def fused_prior(prior: GenerativePrior, dtype: torch.dtype = torch.float32, *, fused: bool = True) -> GenerativePrior:
-    """A generator that computes the same with fused ops, in evaluation mode. Its tensors are those of ``prior``.
+    """A generator with fused ops that computes the same, in evaluation mode. It shares the tensors of ``prior``.
 
     Args:
         prior: a StyleGAN2 or a MobileStyleGAN.
-        dtype: float32 or float16: what its activations are.
-        fused: false for ONNX's ops that do the same, which in float16 is another form than ``prior``'s.
+        dtype: float32 or float16, type of its activations.
+        fused: false for equivalent ops of ONNX, which in float16 differ from the form of ``prior``.
 
     Raises:
         ExportError: there is no fused form of this kind of generator.
@@ -86,9 +86,9 @@ def fused_prior(prior: GenerativePrior, dtype: torch.dtype = torch.float32, *, f
 def upsampled_conv2d(x: Tensor, weight: Tensor) -> Tensor:
     """A 3x3 convolution of ``x`` after nearest-neighbour upsampling, computed at the resolution of ``x``.
 
-    Of the nine pixels that the convolution reads, copies of one and the same are multiplied by the sum of their
-    weights: two by two products for every pixel made, other ones for each of the four phases. Written as a transposed
-    convolution, a pixel's contribution to its 4x4 surroundings.
+    Of the nine pixels that the convolution reads, copies of the same pixel are multiplied by the sum of their weights:
+    two by two products per output pixel, different ones for each of the four phases. Written as a transposed
+    convolution, they are a pixel's contribution to its 4x4 surroundings.
 
     Args:
         x: ``[B, in, H, W]``.
@@ -102,7 +102,7 @@ def upsampled_conv2d(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def _sums(weight: Tensor, dim: int) -> Tensor:
-    """Three taps to four, mirrored: those of a pixel's two copies, added where both are read."""
+    """Three taps to four, mirrored: the taps of a pixel's two copies are added where both are read."""
     first, middle, last = weight.unbind(dim)
     return torch.stack([last, middle + last, first + middle, first], dim)
 
@@ -173,10 +173,10 @@ class ServedPictureFusion(PictureFusion):
 
 
 class ServedGrain(Grain):
-    """`Grain` of the parts above.
+    """`Grain` made of the parts above.
 
     Attributes:
-        noise_size: numbers of noise that a picture takes; 0 where the noise is constant.
+        noise_size: noise values per picture; 0 if the noise is constant.
     """
 
     decoder: ServedDecoder
@@ -195,7 +195,7 @@ class ServedGrain(Grain):
         self.noise_size = sum(side**2 for side in self._noise_sides)
 
     def forward(self, lr: Tensor, noise: Tensor | None = None) -> Tensor:
-        """``lr``: float32 ``[B, 3, h, w]`` in [-1, 1]; ``noise``: ``[B, noise_size]`` from N(0, 1) where it is no
+        """``lr``: float32 ``[B, 3, h, w]`` in [-1, 1]; ``noise``: ``[B, noise_size]`` from N(0, 1) unless it is
         constant -> float32 ``[B, 3, S, S]``."""
         if noise is None:
             return self.forward_all(lr).final

@@ -1,4 +1,4 @@
-"""Runs on buffers that stay where they are: no allocation per picture, and what a CUDA graph needs to be replayed."""
+"""Runs sessions on fixed buffers: no allocation per picture, as replaying a CUDA graph requires."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class _Buffers:
 class BoundRuns:
     """Runs a session of one output through IO binding, one run at a time, from any number of threads.
 
-    Batch sizes that were kept (`keep`) have their own input and output buffers and, where the session captures, a CUDA
-    graph each; other sizes get buffers for the one run. Every run happens in one thread, because ONNX Runtime keeps
-    CUDA graphs per thread.
+    Kept batch sizes (`keep`) have their own input and output buffers and, if the session captures, a CUDA graph each;
+    other sizes get buffers for one run. All runs happen in one thread, because ONNX Runtime keeps CUDA graphs per
+    thread.
     """
 
     def __init__(self, session: onnxruntime.InferenceSession, device: str, device_id: int = 0, *, graphs: bool = False
@@ -45,8 +45,8 @@ class BoundRuns:
         Args:
             session: of one output.
             device: ``"cuda"``, or ``"cpu"``.
-            device_id: which one.
-            graphs: whether the session was created to capture CUDA graphs.
+            device_id: number of the device.
+            graphs: true if the session was created to capture CUDA graphs.
         """
         self._session = session
         self._place = device, device_id
@@ -71,7 +71,7 @@ class BoundRuns:
     def _keep(self, feeds: Mapping[str, Array]) -> Array:
         size = _batch(feeds)
         if size not in self._kept:
-            first = self._run_once(feeds)  # tells the output's shape, and lets cuDNN choose its algorithms
+            first = self._run_once(feeds)  # shows the output's shape, and lets cuDNN choose its algorithms
             self._kept[size] = self._buffers(feeds, first.shape, size)
         return self._replay(self._kept[size], feeds)
 
@@ -127,5 +127,5 @@ def _batch(feeds: Mapping[str, Array]) -> int:
 
 
 def _copied(value: Any) -> Array:
-    """A result of its own: on the CPU, ``numpy()`` may share the buffer that the next run writes."""
+    """A copy of the result: on the CPU, ``numpy()`` may share the buffer that the next run writes."""
     return np.array(value.numpy(), dtype=np.float32)

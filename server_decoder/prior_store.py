@@ -26,7 +26,7 @@ class PublishedPrior:
 
     Attributes:
         description: one line.
-        origin: where the weights come from.
+        origin: source of the weights.
         licence: of the weights.
     """
 
@@ -60,7 +60,7 @@ def find_prior(name_or_path: str | Path = DEFAULT_PRIOR) -> Path:
     if path.is_file():
         return path
     name = str(name_or_path)
-    if _NAME.fullmatch(name):  # a name cannot climb out of the folder
+    if _NAME.fullmatch(name):  # a name cannot leave the folder
         fetched = prior_folder() / f"{name}.safetensors"
         if fetched.is_file():
             return fetched

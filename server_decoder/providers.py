@@ -1,4 +1,4 @@
-"""ONNX Runtime's execution providers: which one a device needs, how it is configured, what its failures mean."""
+"""ONNX Runtime's execution providers: choice by device, configuration, error messages."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ Device = Literal["cpu", "cuda"]
 PROVIDERS: dict[str, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 """Device -> ONNX Runtime's execution provider."""
 
-_AS_REQUESTED = 1  # an arena that grows by what is asked for, not to the next power of two
+_AS_REQUESTED = 1  # an arena that grows by the requested size, not to the next power of two
 _OUT_OF_MEMORY = ("failed to allocate", "out of memory", "bad allocation", "bad_alloc", "available memory of",
                   "cuda failure 2:", "cudnn_status_alloc_failed", "cublas_status_alloc_failed")
 
 
 @dataclass(frozen=True)
 class CudaOptions:
-    """How the CUDA provider works.
+    """Options of the CUDA provider.
 
     Attributes:
-        device_id: which GPU.
+        device_id: number of the GPU.
         graphs: replay every batch size that was warmed up as one CUDA graph: one launch instead of hundreds. A model
-            that cannot be captured runs without.
+            that cannot be captured runs without graphs.
         prefer_nhwc: keep activations channels-last for convolutions. Fused ops are channels-first, so ONNX Runtime
-            puts transposes around them; which way is faster is a matter of measuring (``benchmarks/speed/decoder.py``).
+            puts transposes around them; ``benchmarks/speed/decoder.py`` measures which way is faster.
         tf32: round the operands of float32 convolutions to 10 bits of mantissa.
-        search: how cuDNN's algorithms are chosen. ``"EXHAUSTIVE"`` tries all of them when a shape is new, which
-            `DecoderSession.warm_up` does before the first request; ``"HEURISTIC"`` asks cuDNN.
+        search: choice of cuDNN's algorithms. ``"EXHAUSTIVE"`` tries all of them when a shape is new, which
+            `DecoderSession.warm_up` does before the first request; ``"HEURISTIC"`` uses cuDNN's heuristic.
     """
 
     device_id: int = 0
@@ -47,7 +47,7 @@ class CudaOptions:
     search: Literal["EXHAUSTIVE", "HEURISTIC", "DEFAULT"] = "EXHAUSTIVE"
 
     def provider_options(self, memory_limit: int | None) -> dict[str, str]:
-        """What ONNX Runtime is told, every choice by name: its defaults change between versions."""
+        """ONNX Runtime's provider options, all set explicitly: its defaults change between versions."""
         options = {
             "device_id": str(self.device_id),
             "arena_extend_strategy": "kSameAsRequested",
@@ -62,7 +62,7 @@ class CudaOptions:
 
 
 def require_provider(device: str) -> str:
-    """ONNX Runtime's execution provider for a device; says nothing yet about whether it will start.
+    """ONNX Runtime's execution provider for a device; it is installed, but was not started yet.
 
     Raises:
         DeviceError: the device is unknown, or its provider is not installed; the message says what to install.
@@ -83,8 +83,8 @@ def require_provider(device: str) -> str:
 def provider_chain(device: str, cuda: CudaOptions, memory_limit: int | None) -> list[str | tuple[str, dict[str, str]]]:
     """The providers of a session on ``device``, preferred first, as ONNX Runtime takes them.
 
-    Shape arithmetic has kernels on the CPU only, so the CPU stands behind CUDA; whoever creates the session checks that
-    CUDA is active.
+    Shape arithmetic has kernels on the CPU only, so the CPU follows CUDA; callers check that the session has CUDA
+    active.
     """
     if device == "cpu":
         return [PROVIDERS["cpu"]]
@@ -92,19 +92,19 @@ def provider_chain(device: str, cuda: CudaOptions, memory_limit: int | None) -> 
 
 
 def preload_cuda() -> None:
-    """Load CUDA's and cuDNN's libraries from where pip puts them (torch's, or the packages of ``nvidia``).
+    """Load CUDA's and cuDNN's libraries from pip's packages (torch's, or those of ``nvidia``).
 
-    Does nothing in versions of ONNX Runtime that have no such function; what is missing shows when the provider starts.
+    Does nothing in versions of ONNX Runtime without this function; the provider then fails if a library is missing.
     """
     import onnxruntime
 
     if preload := getattr(onnxruntime, "preload_dlls", None):
-        with contextlib.redirect_stdout(io.StringIO()):  # it prints what it does not find; a system's own may serve
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints missing libraries; the system may have them
             preload()
 
 
-def cuda_trouble() -> str | None:
-    """Why this ONNX Runtime's CUDA provider cannot start, as far as its libraries tell; None where they all load."""
+def cuda_failure() -> str | None:
+    """The reason why ONNX Runtime's CUDA provider cannot start, found by loading its libraries; None if all load."""
     import onnxruntime
 
     preload_cuda()
@@ -120,7 +120,7 @@ def cuda_trouble() -> str | None:
 
 
 def has_nvidia_driver() -> bool:
-    """Whether CUDA's driver is installed: whether there is, or was, an NVIDIA GPU."""
+    """True if CUDA's driver is installed: there is, or was, an NVIDIA GPU."""
     try:
         ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     except OSError:
@@ -142,7 +142,7 @@ def limit_arena(options: onnxruntime.SessionOptions, limit: int) -> None:
 
 def create_session(source: bytes | str, options: onnxruntime.SessionOptions,
                    chain: list[str | tuple[str, dict[str, str]]]) -> onnxruntime.InferenceSession:
-    """A session that does not move to other providers when one fails, neither now nor later."""
+    """A session that never falls back to other providers when one fails."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(source, options, providers=chain, enable_fallback=0)
@@ -151,12 +151,12 @@ def create_session(source: bytes | str, options: onnxruntime.SessionOptions,
 
 
 def device_failure(error: Exception, device: str, work: str) -> DeviceError:
-    """What ONNX Runtime or numpy raised while a device worked, as an error of ours.
+    """A `DeviceError` for an exception of ONNX Runtime or numpy during a device's work.
 
     Args:
-        error: what was raised.
-        device: where.
-        work: what the device was at, as a noun phrase.
+        error: the exception.
+        device: the device.
+        work: its task, as a noun phrase.
     """
     text = first_line(error)
     if is_lack_of_memory(error):
@@ -166,7 +166,7 @@ def device_failure(error: Exception, device: str, work: str) -> DeviceError:
 
 
 def is_lack_of_memory(error: Exception) -> bool:
-    """Whether ONNX Runtime or numpy failed because a device has too little memory left."""
+    """True if ONNX Runtime or numpy failed because a device has too little memory left."""
     return isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in _OUT_OF_MEMORY)
 
 

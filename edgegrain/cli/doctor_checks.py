@@ -15,6 +15,7 @@ from typing import Literal
 
 import numpy as np
 
+from codec_contract.bundle.file_names import ENCODER_ONNX, GOLDEN
 from codec_contract.errors import DeviceError, EdgegrainError
 
 State = Literal["ok", "warning", "broken"]
@@ -101,15 +102,15 @@ def _guarded(name: str, check: Callable[[], tuple[State, str]]) -> Check:
 def _check_cuda() -> tuple[State, str]:
     import onnxruntime
 
-    from server_decoder.providers import PROVIDERS, cuda_trouble, has_nvidia_driver
+    from server_decoder.providers import PROVIDERS, cuda_failure, has_nvidia_driver
 
     if PROVIDERS["cuda"] not in onnxruntime.get_available_providers():
         instead = "to decode on the GPU, install edgegrain[gpu] (onnxruntime-gpu instead of onnxruntime)"
         if has_nvidia_driver():
             return "warning", f"an NVIDIA driver is installed, but this ONNX Runtime has no CUDA; {instead}"
         return "ok", "no NVIDIA driver, and this ONNX Runtime has no CUDA: decoders run on the CPU"
-    if (trouble := cuda_trouble()) is not None:
-        return "warning", (f"the provider cannot start: {trouble}; the libraries of CUDA and cuDNN are installed by "
+    if (failure := cuda_failure()) is not None:
+        return "warning", (f"the provider cannot start: {failure}; the libraries of CUDA and cuDNN are installed by "
                            "'pip install onnxruntime-gpu[cuda,cudnn]', or with torch")
     return "ok", "driver and libraries load"
 
@@ -171,11 +172,11 @@ def _check_encoder(folder: Path) -> tuple[State, str]:
     from edge_encoder.golden_inputs import check_golden
 
     manifest = load_manifest(folder)
-    encoder = EncoderSession(manifest.open_file("encoder.onnx"))
+    encoder = EncoderSession(manifest.open_file(ENCODER_ONNX))
     try:
-        golden = json.loads(manifest.open_file("golden.json"))
+        golden = json.loads(manifest.open_file(GOLDEN))
     except ValueError as error:
-        raise BundleError(f"golden.json of bundle {manifest.id} is not JSON: {error}") from error
+        raise BundleError(f"{GOLDEN} of bundle {manifest.id} is not JSON: {error}") from error
     result = check_golden(golden, encoder.encode)
     if result.failed:
         names = ", ".join(result.failed)

@@ -196,12 +196,14 @@ def _store_face_sr(run: Path, out: Path, data: Path | None, coder: Path | None, 
                    force: bool) -> None:
     with _needs_libraries():
         from edgegrain.publishing.store_face_sr import store, store_tables
+        from edgegrain.training.run_folder import CHECKPOINT
 
+    weights = run.parent if run.name == CHECKPOINT else run
     tables = out / CODER_TABLES
     if tables.exists() and not force:
         raise FileExistsError(f"{tables} exists; pass --force to replace it")
-    written = store(run, out, prior=prior, force=force)
-    store_tables(run, out, coder=coder, data=data, exclude=exclude, force=force)
+    written = store(weights, out, prior=prior, force=force)
+    store_tables(weights, out, coder=coder, data=data, exclude=exclude, force=force)
     typer.echo(f"{written}: {written.stat().st_size:,} bytes")
 
 

@@ -1,1 +1,1 @@
-"""Bundles: the writer, and the commands that make one from trained weights."""
+"""Bundles: one writer, and one file per family that exports trained weights into it."""

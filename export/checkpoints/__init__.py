@@ -1,1 +1,1 @@
-"""The authors' checkpoints: how they name and shape their tensors, and the bundles that are made of them."""
+"""The authors' checkpoints: names and shapes of their tensors, and the bundles made from them."""

@@ -1,4 +1,4 @@
-"""From the files that authors published to what this package uses: a bundle, or a prior."""
+"""Conversion of checkpoints that authors published into bundles and priors."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ LICENCES: dict[str, dict[str, str]] = {
               "data": f"{_FACES} LSUN for other domains."},
     "gcfsr": {"weights": f"hejingwenhejingwen/GCFSR {_NO_LICENCE}", "data": _FACES},
 }
-"""Of the authors' weights, by source."""
+"""Source -> licence of the authors' weights."""
 _DRAWN = "drawn from a seed: the file has no noise"
 _MEASURED = "the mean of 10,000 mapped codes: the file has none"
 _OTHER_NETWORKS = "no part of the generator or the discriminator"
@@ -53,13 +53,13 @@ _OTHER_NETWORKS = "no part of the generator or the discriminator"
 
 @dataclass(frozen=True)
 class Options:
-    """What a conversion can be told.
+    """Choices for a conversion.
 
     Attributes:
         lr: side of a GCFSR bundle's LRs; None for a `USUAL_FACTOR`-th of the picture's.
-        domain: what the network was trained for; only GLEANs were published for others than faces.
+        domain: of the training pictures; only GLEANs were published for domains other than faces.
         formats: of the bundle's encoder; ``onnx`` is among them.
-        force: replace what is there.
+        force: replace an existing result.
         reduction: of GLEAN's and GCFSR's bundles, a key of `export.bundle.reductions.REDUCTIONS`.
     """
 
@@ -72,14 +72,14 @@ class Options:
 
 @dataclass(frozen=True)
 class Report:
-    """What a conversion did.
+    """Result of a conversion.
 
     Attributes:
         source: one of `SOURCES`.
         path: the bundle's folder, or the prior's file.
         parameters: trainable numbers by network.
-        tensor_maps: what became of the tensors of every file.
-        comparison: the bundle's decoder beside torch; None for a prior.
+        tensor_maps: one for every file.
+        comparison: the bundle's decoder compared with torch; None for a prior.
     """
 
     source: str
@@ -112,7 +112,7 @@ def convert(source: str, files: Sequence[Path], out: Path, options: Options = Op
     if source not in SOURCES:
         raise ModelError(f"unknown source {source!r}; expected one of {', '.join(SOURCES)}")
     refuse_to_replace(out, options.force)
-    require_formats(options.formats)  # before what takes minutes
+    require_formats(options.formats)  # before work that takes minutes
     require_onnx(options.formats)
     if source != "grain" and len(files) != 1:
         raise ModelError(f"{source} is converted from one file, got {len(files)}")

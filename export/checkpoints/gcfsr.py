@@ -4,7 +4,7 @@
 Convolutions leave their bias to the activation after them, which is the next part of a sequence. Conditions are listed
 from fine to coarse: ``condition_scale1`` weighs generated features, ``condition_scale2`` encoded ones,
 ``condition_shift`` convolves the latter. The stored noise is that of a StyleGAN2 from 4 x 4 on and fits no layer here;
-the authors' network draws its noise anew in every run.
+the authors' network draws new noise in every run.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from server_decoder.face_sr.gcfsr import GCFSR, GCFSRConfig
 
 START = 16
 """Side of the coarsest features, fixed in the authors' code."""
-_CONVOLUTION = {"weight": 0, "bias": 1}  # place in a sequence of convolution and activation
+_CONVOLUTION = {"weight": 0, "bias": 1}  # index in a sequence of convolution and activation
 _MODULATION = {"encoded": "condition_scale2", "generated": "condition_scale1"}
 _LAYER = {"noise_strength": "weight", "bias": "activate.bias"}
-_UNUSED = {"noises.": "of other sizes than the layers' noise, which the authors draw anew in every run"}
-_DRAWN = "drawn from a seed: the authors draw it anew in every run"
+_UNUSED = {"noises.": "of other sizes than the layers' noise, which the authors draw again in every run"}
+_DRAWN = "drawn from a seed: the authors draw it again in every run"
 
 
 def load_gcfsr_checkpoint(path: Path, *, seed: int = 0) -> tuple[GCFSR, TensorMap]:
@@ -35,7 +35,7 @@ def load_gcfsr_checkpoint(path: Path, *, seed: int = 0) -> tuple[GCFSR, TensorMa
         seed: of the constant noise.
 
     Raises:
-        ModelError: the file cannot be read, or is no such checkpoint.
+        ModelError: the file cannot be read, or is no GCFSR checkpoint.
     """
     source = open_tensors(path, ("params_ema.", "params.", "state_dict."))
     config = _config(source)

@@ -1,7 +1,7 @@
 """GLEAN's checkpoints (open-mmlab/mmagic, once mmediting, ``GLEANStyleGANv2``): ``glean_ffhq_16x_*.pth`` and others.
 
-The file holds the restorer: ``generator.`` is GLEAN, ``generator.generator.`` its bank, a StyleGAN2 in the layout of
-mmagic. ``fusion_skip`` feeds the bank's own picture, which GLEAN does not return.
+The file holds the whole restorer: ``generator.`` is GLEAN, ``generator.generator.`` its bank, a StyleGAN2 in the layout
+of mmagic. ``fusion_skip`` feeds the bank's own picture, which GLEAN does not return.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def load_glean_checkpoint(path: Path) -> tuple[GLEAN, TensorMap]:
     """The network of a checkpoint; its sizes follow from the tensors.
 
     Raises:
-        ModelError: the file cannot be read, or is no such checkpoint.
+        ModelError: the file cannot be read, or is no GLEAN checkpoint.
     """
     whole = open_tensors(path, ("state_dict.",))
     source = _restorer(whole)
@@ -47,7 +47,7 @@ def load_glean_checkpoint(path: Path) -> tuple[GLEAN, TensorMap]:
 
 
 def _restorer(whole: TensorFile) -> TensorFile:
-    """GLEAN's own tensors, without those of its training."""
+    """GLEAN's own tensors, without those of the training."""
     marker = "encoder.0.0.conv_first.weight"
     if marker in whole.tensors:
         return whole
@@ -101,7 +101,7 @@ def _theirs(ours: str, config: GLEANConfig) -> str | None:
 
 
 def _names_of_mmagic(config: StyleGAN2Config) -> dict[str, str]:
-    # Weights at equalized learning rate are called weight_orig; "weight" is what is computed from them.
+    # Weights at equalized learning rate are called weight_orig; "weight" is computed from them.
     names = {"mean_code": "w_avg", "constant": "constant_input.input"}
     for index in range(config.mapping_layers):
         ours, theirs = f"mapping.layers.{index}", f"style_mapping.{index + 1}"  # 0 is the normalization

@@ -1,9 +1,9 @@
 """GRAIN's checkpoints (cszzx/GRAIN): ``invRRDB_model.pt``, ``codeStyleGAN_model.pt`` and ``Fusion_model.pt``, and
 rosinality's ``stylegan2-ffhq-config-f.pt`` for the mean code.
 
-The encoder and the invertible decoder lie together in the first file, the code predictor and the generator in the
-second. A style block predicts two codes; because the authors reverse their list of codes as a whole, the second head
-makes the earlier code. The fusion's output is the picture itself: nothing is added to it.
+The first file holds the encoder and the invertible decoder, the second the code predictor and the generator.
+A style block predicts two codes; because the authors reverse their list of codes as a whole, the second head makes the
+earlier code. The fusion's output is the picture itself: nothing is added to it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from server_decoder.stylegan2.synthesis import StyleGAN2Config
 
 GENERATOR, MEAN_CODE = "decoder.", "latent_avg"
 WRAPPERS = ("state_dict.", "state_dict1.", "state_dict2.", "state_dict3.")
-"""Of the files that the authors' training writes, the numbered ones in the last stage."""
+"""Prefixes in the files of the authors' training; the numbered ones belong to the last stage."""
 _MARKS = {"invertible": "enc.conv_first.weight", "codes": "encoder.styles.0.linear1.weight", "fusion": "se1.fc1.weight",
           "mean code": MEAN_CODE}
 _FILES = {"invertible": "invRRDB_model.pt", "codes": "codeStyleGAN_model.pt", "fusion": "Fusion_model.pt",
@@ -44,9 +44,9 @@ class GrainCheckpoint:
     """The authors' model.
 
     Attributes:
-        encoder: the phone's half.
-        decoder: the server's half.
-        tensor_maps: a record of every file.
+        encoder: runs on the phone.
+        decoder: runs on the server.
+        tensor_maps: one for every file.
     """
 
     encoder: RRDBEncoder
@@ -55,7 +55,7 @@ class GrainCheckpoint:
 
 
 def load_grain_checkpoint(paths: Sequence[Path]) -> GrainCheckpoint:
-    """The model whose parts lie in these files, in any order; sizes follow from the tensors.
+    """The model whose parts are in these files, in any order; sizes follow from the tensors.
 
     Raises:
         ModelError: a file cannot be read, is none of the four, or two are of the same kind; one of the first three is

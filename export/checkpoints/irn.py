@@ -26,14 +26,14 @@ def load_irn_checkpoint(path: Path) -> tuple[IRN, TensorMap]:
     """The network of a checkpoint; its depth and widths follow from the tensors.
 
     Raises:
-        ModelError: the file cannot be read, or is no such checkpoint.
+        ModelError: the file cannot be read, or is no IRN checkpoint.
     """
     source = open_tensors(path, ("params_ema.", "params.", "state_dict."))
     blocks, transforms = _operations(source)
     config = IRNConfig(blocks, growth=source.dimension(_GROWTH.format(1), 0))
 
     def theirs(ours: str) -> str | None:
-        stage, block, part, rest = _OURS.fullmatch(ours).groups()  # type: ignore[union-attr]  # all of IRN's are such
+        stage, block, part, rest = _OURS.fullmatch(ours).groups()  # type: ignore[union-attr]  # all names of IRN match
         return f"operations.{transforms[int(stage)] + 1 + int(block)}.{_PARTS[part]}.{rest}"
 
     irn = IRN(config)

@@ -1,7 +1,7 @@
-"""Placing a file's tensors into a network of ours by name, strictly, and the record of what went where.
+"""Strict mapping of a checkpoint's tensors to a network's by name, and a record of it.
 
-Every tensor of the network has its place in the file, and every tensor of the file a place in the network, or stands on
-the layout's short list of what the network has no use for. Anything else is an error that names the tensors.
+Every tensor of the network has a tensor in the file, and every tensor of the file one in the network, or it is on the
+layout's list of unused tensors. Anything else is an error that names the tensors.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ _NAMED = 8  # tensors that a message names of each kind
 
 @dataclass(frozen=True)
 class TensorMap:
-    """What became of the tensors of a file.
+    """The mapping of one file's tensors.
 
     Attributes:
         file: its name.
         sha256: of the file, in hex.
-        names: its name of a tensor -> ours.
-        unused: its name of a tensor that no network of ours has -> why.
-        made: our name of a tensor that the file does not hold -> where it comes from.
+        names: name in the file -> name in the network.
+        unused: name in the file of a tensor that the network does not have -> reason.
+        made: name in the network of a tensor that the file does not hold -> its origin.
     """
 
     file: str
@@ -42,13 +42,13 @@ class TensorMap:
 
 @dataclass(frozen=True)
 class TensorFile:
-    """The tensors of a checkpoint file, and what was left aside on the way to them.
+    """The tensors of a checkpoint file under a prefix, and those left out.
 
     Attributes:
         path: of the file.
-        prefix: what stands before every name in the file, such as ``"params_ema."``.
+        prefix: of every name in the file, such as ``"params_ema."``.
         tensors: by the names without it.
-        unused: names in the file that have another prefix -> why they are not used.
+        unused: names in the file with another prefix -> why they are not used.
     """
 
     path: Path
@@ -75,8 +75,7 @@ class TensorFile:
         return int(tensor.shape[index])
 
     def count(self, pattern: str, step: int = 1) -> int:
-        """How many of ``pattern`` with 0, ``step``, 2 ``step``, ... in its braces begin a name, up to the first that
-        does not."""
+        """Number of consecutive indices 0, ``step``, 2 ``step``, ... with which ``pattern`` begins a name."""
         found = 0
         while any(name.startswith(pattern.format(found * step)) for name in self.tensors):
             found += 1
@@ -84,12 +83,12 @@ class TensorFile:
 
 
 class Placed(NamedTuple):
-    """What `place` found.
+    """Result of `place`.
 
     Attributes:
-        state: our names -> tensors, float32.
-        names: the file's full names -> ours.
-        unused: the file's full names -> why they are not used.
+        state: names in the network -> tensors, float32.
+        names: full names in the file -> names in the network.
+        unused: full names in the file -> why they are not used.
     """
 
     state: dict[str, Tensor]
@@ -102,8 +101,8 @@ def open_tensors(path: Path, wrappers: tuple[str, ...] = ()) -> TensorFile:
 
     Args:
         path: of the file.
-        wrappers: prefixes, most wanted first: of the first one that is there, the tensors under it are the file's. Data
-            parallelism's ``module.`` is taken off too.
+        wrappers: prefixes, preferred ones first: only the tensors under the first one found are taken. The prefix
+            ``module.`` of data parallelism is removed too.
 
     Raises:
         ModelError: the file cannot be read, holds program code, or holds no tensors.
@@ -127,10 +126,10 @@ def place(source: TensorFile, wanted: Mapping[str, Tensor], theirs: Callable[[st
 
     Args:
         source: the file.
-        wanted: the state that our network has now, or a part of it; only names and shapes matter.
-        theirs: our name of a tensor -> the file's; None for one that files of this layout do not hold.
-        prefix: of our names in the record.
-        unused: beginning of a name in the file -> why our network has no such tensor.
+        wanted: the network's state, or a part of it; only names and shapes are used.
+        theirs: name in the network -> name in the file; None for a tensor that files of this layout do not hold.
+        prefix: of the network's names in the record.
+        unused: beginning of a name in the file -> why the network has no such tensor.
 
     Raises:
         ModelError: tensors are missing, unknown or of another shape; the message names them.
@@ -155,7 +154,7 @@ def place(source: TensorFile, wanted: Mapping[str, Tensor], theirs: Callable[[st
 
 
 def fill(network: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Load a state that `place` gave; what it does not hold stays as it is."""
+    """Load a state from `place`; tensors that it does not hold stay unchanged."""
     network.load_state_dict({**network.state_dict(), **state})
 
 

@@ -25,14 +25,14 @@ from codec_contract.errors import ExportError
 from codec_contract.files import write_atomically
 from codec_contract.quantization import dequantize, quantize
 from edge_encoder.integer_network import IntegerNetwork, run_reference
-from export.decoder.decoder_graph import INPUT, OUTPUT, decoder_graph, round_weights, store_compact, store_half
+from export.decoder.decoder_graph import decoder_graph, round_weights, store_compact, store_half
 from export.decoder.decoder_options import DecoderForm, Noise, Ops
 from export.decoder.decoder_options import Precision as Precision
 from export.decoder.decoder_options import Weights as Weights
 from export.decoder.sources import DecoderSource, find_decoder, random_decoder
 from export.proof.proof_inputs import find_pictures, make_inputs
 from server_decoder.cuda_ops.library import needs_library, register_library
-from server_decoder.decoder_session import NOISE, DecoderSession
+from server_decoder.decoder_session import INPUT, NOISE, OUTPUT, DecoderSession
 from server_decoder.grain.grain import Grain
 from server_decoder.grain.rrdb_decoder import RRDBDecoder
 from server_decoder.inference import noise_maps, noise_sides, served_decoder

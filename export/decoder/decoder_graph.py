@@ -1,5 +1,5 @@
-"""A torch decoder as an ONNX graph, and back: dynamic batch, parameter names kept, nothing about the exporting machine
-inside; weights stored as float32, float16 or int8."""
+"""A torch decoder as an ONNX graph, and back: dynamic batch, parameter names kept, no paths of the exporting machine;
+weights stored as float32, float16 or int8."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from torch import nn
 
 from codec_contract.errors import BundleError, ExportError
 from server_decoder.cuda_ops.library import DOMAIN as OPS_DOMAIN
+from server_decoder.decoder_session import INPUT, NOISE, OUTPUT
 from server_decoder.grain.grain import PRIOR
 
 OPSET = 18
-INPUT, NOISE, OUTPUT = "lr", "noise", "hr"
 _HALF, _INT8, _SCALE = ".float16", ".int8", ".scale"
 _ABSENT = "edgegrain.absent_weights"
 _LARGE = 4096
@@ -104,13 +104,13 @@ def store_compact(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def is_int8(shape: Sequence[int]) -> bool:
-    """Whether `store_compact` stores a weight of this shape as int8: matrices and kernels of 4096 numbers and more."""
+    """True for shapes that `store_compact` stores as int8: matrices and kernels of 4096 numbers and more."""
     return len(shape) > 1 and shape[0] > 1 and math.prod(shape) >= _LARGE
 
 
 @torch.no_grad()
 def round_weights(module: nn.Module, *, compact: bool) -> None:
-    """Round a module's weights and constants in place to what `store_compact` keeps of them, or else `store_half`.
+    """Round a module's weights and constants in place to the values that `store_compact`, or else `store_half`, stores.
 
     Raises:
         ExportError: a weight is too large for float16.
@@ -127,10 +127,10 @@ def round_weights(module: nn.Module, *, compact: bool) -> None:
 
 
 def load_parameters(decoder: nn.Module, model: onnx.ModelProto) -> None:
-    """Fill ``decoder`` with the weights of a graph written here; strict: every weight used, none missing.
+    """Fill ``decoder`` with the weights of an exported graph; strict: every weight used, none missing.
 
-    Weights of a generator that the graph does not need (its mapping network, its head to RGB when its features are all
-    that counts) become NaN: a picture that depends on one cannot be mistaken for a good one.
+    Weights of a generator that the graph does not need (its mapping network; its RGB head if only its features are
+    used) become NaN, so that a picture that depends on one is recognized.
 
     Raises:
         BundleError: names or shapes do not match.
@@ -161,13 +161,13 @@ def load_parameters(decoder: nn.Module, model: onnx.ModelProto) -> None:
 
 
 def _is_parameter(name: str) -> bool:
-    # Parameters carry their path in the module (scales.0.conv.weight); the exporter's constants are called val_0.
+    # Parameters are named by their path in the module (scales.0.conv.weight), the exporter's constants val_0.
     return "." in name
 
 
 def _simplify(model: Any) -> None:
-    # What the exporter's own optimization does to weights would lose their names: it computes with them in advance,
-    # keeps one of several equal ones, and drops biases of zero. ONNX Runtime does all that when it loads the graph.
+    # The exporter's own optimization would lose the names of weights: it folds them, merges equal ones and drops biases
+    # of zero. ONNX Runtime does all that when it loads the graph.
     onnxscript.optimizer.inline(model)
     onnxscript.optimizer.fold_constants(
         model, should_fold=lambda node: False if any(map(_reads_parameter, node.inputs)) else None)
@@ -187,8 +187,8 @@ def _reads_parameter(value: Any) -> bool:
 
 
 def _keep_small(model: onnx.ModelProto, state: Mapping[str, torch.Tensor]) -> None:
-    # What was trained is kept although the picture does not depend on it: the invertible picture's last convolution,
-    # where the generator's picture is the base. A later training looks at both.
+    # Trained weights are kept even if the picture does not depend on them, such as the invertible picture's last
+    # convolution where the generator's picture is the base: a later training uses both.
     held = {tensor.name for tensor in model.graph.initializer}
     for name, tensor in state.items():
         small = tensor.dtype == torch.float32 and tensor.numel() < _LARGE
@@ -217,7 +217,7 @@ _Stored = tuple[list[TensorProto], list[onnx.NodeProto]]
 
 
 def _store(model: onnx.ModelProto, narrow: Callable[[str, np.ndarray], _Stored]) -> onnx.ModelProto:
-    """The graph with every weight replaced by tensors and the nodes that make the weight of them."""
+    """The graph with every weight replaced by stored tensors and the nodes that compute the weight."""
     result = onnx.ModelProto()
     result.CopyFrom(model)
     tensors: list[TensorProto] = []
@@ -233,7 +233,7 @@ def _store(model: onnx.ModelProto, narrow: Callable[[str, np.ndarray], _Stored])
     del result.graph.node[:], result.graph.initializer[:]
     result.graph.initializer.extend(tensors)
     result.graph.node.extend(makers + nodes)
-    # A value that a node makes must not be declared as a weight any more.
+    # A value that a node computes must not be declared as a weight.
     made = {name for node in makers for name in node.output}
     kept = [info for info in result.graph.value_info if info.name not in made]
     del result.graph.value_info[:]

@@ -1,5 +1,5 @@
-"""Where a decoder that is exported comes from: a bundle, the zoo's trained weights with a generator, or a configuration
-with random weights."""
+"""Sources of decoders to export: a bundle, trained weights of the zoo with a generator, or a configuration with random
+weights."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 import onnx
 import torch
 
-from codec_contract.bundle.manifest import MANIFEST_NAME, Manifest, load_manifest
+from codec_contract.bundle.file_names import ENCODER_WEIGHTS, MANIFEST
+from codec_contract.bundle.manifest import Manifest, load_manifest
 from codec_contract.bundle.paths import ALIASES, find_bundle
 from codec_contract.errors import BundleError, ExportError
 from edge_encoder import integer_network as integer
@@ -31,11 +32,11 @@ from server_decoder.irn.weights import WEIGHTS as IRN_WEIGHTS
 from server_decoder.prior_store import DEFAULT_PRIOR, load_prior
 
 TRAINED = "grain.safetensors"
-"""A zoo folder's weights, as `server_decoder.grain.weights` writes them."""
-ENCODER = "encoder.safetensors"
-"""The integer encoder of a bundle, or beside a zoo folder's weights."""
+"""GRAIN's weights in a folder of the zoo, written by `server_decoder.grain.weights`."""
+ENCODER = ENCODER_WEIGHTS
+"""The integer encoder of a bundle, or next to the weights in a folder of the zoo."""
 _WRITES_ITS_BUNDLE = "edgegrain export bundle writes its bundle, decoder included"
-_NOISE = 0.01  # on random weights, so that no bias is zero and no two tensors are equal
+_NOISE = 0.01  # added to random weights, so that no bias is zero and no two tensors are equal
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class DecoderSource:
         name: of the bundle, the zoo's folder or the configuration.
         decoder: in evaluation mode.
         network: the encoder that makes its LRs.
-        manifest: of the bundle, where it comes from one.
+        manifest: of the bundle; None for other sources.
     """
 
     name: str
@@ -56,7 +57,7 @@ class DecoderSource:
 
 
 def bundle_decoder(manifest: Manifest) -> RRDBDecoder | Grain:
-    """The torch decoder of a bundle of GRAIN's, its weights read back from the bundle's own ONNX file.
+    """The torch decoder of a GRAIN bundle, its weights read back from the bundle's own ONNX file.
 
     In a `Grain`, those weights of the generator that its output does not depend on are NaN (see `load_parameters`).
 
@@ -69,7 +70,7 @@ def bundle_decoder(manifest: Manifest) -> RRDBDecoder | Grain:
         name = manifest.decoder["file"]
         if manifest.codec in (GLEAN_KIND, GCFSR_KIND):
             raise ValueError(f"it is a {manifest.codec}; the decoder.onnx in its folder is ready to serve")
-        # Bundles from before there was a choice name no kind.
+        # The first bundles name no kind.
         if architecture.get("kind") == KIND or "prior" in architecture:
             decoder = Grain(GrainConfig.from_dict(architecture))
         else:
@@ -82,12 +83,12 @@ def bundle_decoder(manifest: Manifest) -> RRDBDecoder | Grain:
 
 def find_decoder(name_or_path: str | Path, prior: str | Path = DEFAULT_PRIOR, *, zoo: Path | None = None
                  ) -> DecoderSource:
-    """The decoder of a bundle, or one of the zoo with its generator.
+    """The decoder of a bundle, or of a folder of the zoo with its generator.
 
     Args:
         name_or_path: as `find_bundle` takes it, or a folder (of the zoo, by its name) that holds ``grain.safetensors``.
         prior: the generator, as `load_prior` takes it; bundles hold theirs.
-        zoo: folder of the zoo; by default that of the checkout.
+        zoo: folder of the zoo; by default the checkout's.
 
     Raises:
         BundleError: there is no such bundle or folder, or it is damaged.
@@ -96,7 +97,7 @@ def find_decoder(name_or_path: str | Path, prior: str | Path = DEFAULT_PRIOR, *,
     zoo = zoo or Path(__file__).resolve().parents[2] / "zoo"
     name = ALIASES.get(str(name_or_path), str(name_or_path))
     for folder in (Path(name_or_path), zoo / Path(name).name):
-        if (folder / TRAINED).is_file() and not (folder / MANIFEST_NAME).is_file():
+        if (folder / TRAINED).is_file() and not (folder / MANIFEST).is_file():
             return zoo_decoder(folder, prior)
         if (folder / IRN_WEIGHTS).is_file():
             raise BundleError(f"{name_or_path} is an IRN, both halves in one; {_WRITES_ITS_BUNDLE}")
@@ -113,7 +114,7 @@ def zoo_decoder(folder: Path, prior: str | Path = DEFAULT_PRIOR) -> DecoderSourc
     The LRs to compare on come from the folder's ``encoder.safetensors``, else from the plain area average.
 
     Raises:
-        ModelError: the weights are no such file, or the generator is missing or another.
+        ModelError: the weights are damaged, or the generator is missing or another.
     """
     config = read_config(folder / TRAINED)
     generator = described_prior(config.prior, prior) if config.prior else None
@@ -140,7 +141,7 @@ def described_prior(config: PriorConfig, name_or_path: str | Path = DEFAULT_PRIO
 
 
 def random_decoder(name: str, seed: int = 0) -> DecoderSource:
-    """A configuration with random weights, all of which matter: for trying an export and measuring what it costs.
+    """A configuration with random weights, none of them zero: for trying an export and measuring its cost.
 
     Raises:
         ExportError: there is no such configuration.
@@ -160,5 +161,5 @@ def random_decoder(name: str, seed: int = 0) -> DecoderSource:
 
 
 def area_average(hr: int, lr: int) -> IntegerNetwork:
-    """The encoder that is nothing but the exact box mean."""
+    """The encoder that computes the exact box mean alone."""
     return box_network(EncoderConfig(hr, lr, patch=hr // lr, channels=(1,), blocks=(0,)))

@@ -1,13 +1,14 @@
 """A decoder as a model repository of NVIDIA's Triton Inference Server: ONNX Runtime backend, dynamic batches.
 
-    python -m export.decoder.command --bundle faces --out dist/server --triton dist/models
+    edgegrain export triton --bundle faces --out models
 
-    dist/models/faces-256-lr16/config.pbtxt
-                               1/model.onnx
-                               1/libedgegrain_ops.so     a decoder with fused ops needs it
+    models/faces-256-lr16/config.pbtxt
+                          1/model.onnx
+                          1/libedgegrain_ops.so     a decoder with fused ops needs it
 
-Triton then serves the network alone: ``lr`` float32 [3, h, w] in [-1, 1] to ``hr`` float32 [3, H, W]; payloads and
-picture files remain the caller's. The fields are those of Triton's ``model_config.proto``.
+Triton serves the network alone: ``lr`` float32 [3, h, w] in [-1, 1] to ``hr`` float32 [3, H, W]; payloads and picture
+files are left to the caller. The fields are those of Triton's ``model_config.proto``, and the tests parse the file with
+it. The repository was not run against a Triton server.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ DATA_TYPES: dict[int, str] = {
     TensorProto.FLOAT: "TYPE_FP32", TensorProto.FLOAT16: "TYPE_FP16", TensorProto.UINT8: "TYPE_UINT8"}
 KINDS: dict[Device, str] = {"cpu": "KIND_CPU", "cuda": "KIND_GPU"}
 LIBRARY = "libedgegrain_ops.so"
-"""What the library of fused ops is called in the repository; Triton runs on Linux."""
+"""Name of the library of fused ops in the repository; Triton runs on Linux."""
 
 
 class Symbol(str):
@@ -45,15 +46,15 @@ class Symbol(str):
 
 @dataclass(frozen=True)
 class Serving:
-    """How Triton serves a decoder; queue and batches as `edgegrain serve` has them by default.
+    """Triton's settings for a decoder; queue and batches have the defaults of `edgegrain serve`.
 
     Attributes:
-        device: where it runs, never elsewhere.
+        device: the only one it runs on.
         batch_sizes: ascending; each is warmed up before the model is ready, the last one is the largest.
-        wait: microseconds that a request waits for company.
+        wait: microseconds that a request waits to fill a batch.
         queue_size: requests that may wait; more are refused.
         deadline: microseconds after which a waiting request is refused.
-        mount: where Triton finds the repository, ``--model-repository``; the library of fused ops is named by it.
+        mount: Triton's ``--model-repository``; part of the path of the library of fused ops.
     """
 
     device: Device = "cuda"
@@ -74,8 +75,8 @@ def write_repository(
         folder: the repository.
         name: of the model.
         model: the decoder, an ONNX file.
-        manifest: of the bundle it belongs to; tells callers which payloads it restores.
-        serving: how it is served; None for the defaults.
+        manifest: of its bundle; the repository names the LR contract, so that callers know which payloads it restores.
+        serving: None for the defaults.
         force: replace a model of that name.
 
     Returns:
@@ -99,12 +100,12 @@ def write_repository(
             raise ExportError(f"{library} has no CUDA kernels; build it where nvcc is (docs/cuda_ops.md)")
         write_atomically(target / VERSION / LIBRARY, library.read_bytes(), force=force)
     write_atomically(target / VERSION / MODEL, model, force=force)
-    write_atomically(target / CONFIG, text.encode(), force=force)  # the last one: without it there is no model
+    write_atomically(target / CONFIG, text.encode(), force=force)  # last: without it there is no model
     return target
 
 
 def model_config(name: str, model: bytes, manifest: Manifest | None, serving: Serving) -> dict[str, Any]:
-    """The fields of a ``ModelConfig``, generated from the decoder's graph and the bundle's manifest.
+    """The fields of a ``ModelConfig``, from the decoder's graph and the bundle's manifest.
 
     Raises:
         ExportError: as `write_repository`.
@@ -165,6 +166,6 @@ def _tensor(value: onnx.ValueInfoProto) -> dict[str, Any]:
     if kind not in DATA_TYPES:
         raise ExportError(f"{value.name} is of type {TensorProto.DataType.Name(kind)}, which is not served")
     if len(dimensions) < 2 or dimensions[0].HasField("dim_value"):
-        raise ExportError(f"{value.name} has no open batch dimension, so Triton could not make batches of it")
+        raise ExportError(f"{value.name} has no open batch dimension, so Triton could not batch it")
     sides = [side.dim_value if side.HasField("dim_value") else -1 for side in dimensions[1:]]
     return {"name": value.name, "data_type": Symbol(DATA_TYPES[kind]), "dims": sides}

@@ -1,4 +1,4 @@
-"""Keeping converters' chatter off the terminal without losing it when something fails."""
+"""Captures the output of converters, which is shown only if they fail."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 
 @contextlib.contextmanager
 def captured_stderr() -> Iterator[Callable[[], str]]:
-    """Send file descriptor 2 to a temporary file: native code does not ask sys.stderr.
+    """Redirect file descriptor 2 to a temporary file: native code does not write to sys.stderr.
 
-    Yields a function that returns what was written so far, for error messages.
+    Yields a function that returns the output so far, for error messages.
     """
     with tempfile.TemporaryFile() as log:
         sys.stderr.flush()

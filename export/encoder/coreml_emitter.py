@@ -1,11 +1,11 @@
 """The encoder as a Core ML program (iOS 16, macOS 13): an RGB picture in, ``lr`` int32 ``[1, 3, lr, lr]`` out.
 
 Core ML takes no uint8 arrays. The input is an RGB image without scale or bias, so a CVPixelBuffer's bytes enter as
-whole numbers 0...255; the output is an int32 array, so no pixel format or colour matching stands between the program
+whole numbers 0...255; the output is an int32 array, so no pixel format or colour matching comes between the program
 and the payload. Load it with ``MLModelConfiguration.computeUnits = .cpuOnly``: float16 arithmetic is not exact.
 
-The exact encoder's weights are stored as int8 with a power of two per channel (``constexpr_affine_dequantize``, which
-iOS 16 was the first to know); Core ML turns them back into the same float32 numbers.
+The exact encoder's weights are stored as int8 with a power of two per channel (``constexpr_affine_dequantize``, since
+iOS 16); Core ML turns them back into the same float32 numbers.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def write_coreml(graph: EncoderGraph, path: str | Path, *, force: bool = False) 
 
 
 def _make_reproducible(package: Path) -> None:
-    """Name the package's parts by their place instead of at random, and make them readable for all."""
+    """Name the package's parts by their path instead of at random, and make them readable for all."""
     manifest = package / "Manifest.json"
     document = json.loads(manifest.read_text())
     names = {old: str(uuid.uuid5(uuid.NAMESPACE_URL, entry["path"]))
@@ -76,7 +76,7 @@ def coreml_model(graph: EncoderGraph) -> Any:
             return _convert(_coremltools(), graph)
         except ExportError:
             raise
-        except Exception as error:  # a failing pass raises whatever it happened to raise
+        except Exception as error:  # a failing pass may raise any exception
             raise ExportError(f"coremltools could not convert {graph.name}: {error}\n{said()[-2000:]}") from error
 
 
@@ -142,7 +142,7 @@ def _weight(mb: Any, node: g.Conv, name: str) -> Any:
 
 
 def _coremltools() -> Any:
-    """coremltools without its remarks about versions of packages that are not converted here."""
+    """coremltools without its warnings about versions of packages that are not converted here."""
     logging.getLogger("coremltools").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -1,4 +1,4 @@
-"""One encoder into the files of several formats."""
+"""Export of one encoder to several formats."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ def export_encoder(encoder: IntegerNetwork | EncoderGraph, out_dir: str | Path,
 
     Args:
         encoder: the integer network (its bounds are proven first) or a graph.
-        out_dir: folder for ``encoder.tflite``, ``encoder.mlpackage``, ``encoder.onnx``; made if missing.
+        out_dir: folder for ``encoder.tflite``, ``encoder.mlpackage``, ``encoder.onnx``; created if missing.
         formats: some of ``tflite``, ``coreml``, ``onnx``.
         force: replace files that exist.
-        progress: told every file's name before it is written.
+        progress: called with every file's name before it is written.
 
     Returns:
         Format -> path.
 
     Raises:
-        ExportError: an unknown format, an unproven bound, or a converter's refusal.
+        ExportError: an unknown format, an unproven bound, or a converter fails.
         FileExistsError: a file exists and ``force`` is false; nothing has been written then.
     """
     require_formats(formats)
@@ -51,7 +51,7 @@ def export_encoder(encoder: IntegerNetwork | EncoderGraph, out_dir: str | Path,
 
 
 def require_formats(formats: Sequence[str]) -> None:
-    """Raise `ExportError` unless all of these are formats of encoders, and there is one."""
+    """Raise `ExportError` unless there is at least one format and all are known."""
     unknown = sorted(set(formats) - set(FORMATS))
     if unknown or not formats:
         raise ExportError(f"unknown format {', '.join(unknown) or '(none)'}; choose from {', '.join(FORMATS)}")

@@ -183,7 +183,7 @@ class EncoderGraph:
         return sum(node.weight.size + node.bias.size for node in self.nodes if isinstance(node, Conv))
 
     def kinds(self) -> dict[str, int]:
-        """How many nodes of every kind, most frequent first."""
+        """Number of nodes by kind, most frequent first."""
         return dict(Counter(type(node).__name__ for node in self.nodes).most_common())
 
 

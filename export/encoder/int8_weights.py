@@ -1,4 +1,4 @@
-"""The exact encoder's weights as what they are, int8 times a power of two per channel: a quarter of float32's bytes."""
+"""The exact encoder's weights as int8 times a power of two per channel: a quarter of float32's bytes."""
 
 from __future__ import annotations
 

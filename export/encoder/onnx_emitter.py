@@ -1,6 +1,6 @@
 """The encoder as ONNX: ``image`` uint8 ``[N, hr, hr, 3]`` in, ``lr`` uint8 ``[N, lr, lr, 3]`` out, any N.
 
-Written with ONNX's own helpers, so nothing between the graph and the file can rewrite a number.
+Written with ONNX's own helpers, so no converter can change a number between the graph and the file.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from export.encoder.int8_weights import int8_parts
 
 OPSET = 18
 IR_VERSION = 8
-"""The IR version that belongs to opset 18: every ONNX Runtime since 1.14 reads it."""
+"""The IR version of opset 18; every ONNX Runtime since 1.14 reads it."""
 
 Layout = Literal["nhwc", "nchw"]
 
@@ -90,8 +90,8 @@ class _Writer:
         return self._scalars[value]
 
     def weight(self, name: str, weight: np.ndarray) -> str:
-        """Weights that are int8 times a power of two per channel are stored so, in a quarter of the bytes; the product
-        is exact, and ONNX Runtime computes it once while it loads."""
+        """Store weights that are int8 times a power of two per channel as such, a quarter of the bytes; the product is
+        exact, and ONNX Runtime computes it once when it loads the file."""
         parts = int8_parts(weight)
         if parts is None:
             return self.constant(name, weight)

@@ -36,7 +36,7 @@ def write_tflite(graph: EncoderGraph, path: str | Path, *, force: bool = False) 
     """Convert and write the encoder; its signature ``serving_default`` maps ``image`` to ``lr``.
 
     Raises:
-        ExportError: TensorFlow is not installed or refuses the graph.
+        ExportError: TensorFlow is not installed, or cannot convert the graph.
         FileExistsError: the file exists and ``force`` is false.
     """
     if Path(path).exists() and not force:  # before minutes of conversion, not after
@@ -45,7 +45,7 @@ def write_tflite(graph: EncoderGraph, path: str | Path, *, force: bool = False) 
 
 
 def tflite_bytes(graph: EncoderGraph) -> bytes:
-    """The flatbuffer; TensorFlow's chatter on stderr is swallowed unless the conversion fails."""
+    """The flatbuffer; TensorFlow's output on stderr is shown only if the conversion fails."""
     with captured_stderr() as said, tempfile.TemporaryDirectory(prefix="edgegrain-tflite-") as folder:
         try:
             import tensorflow as tf
@@ -63,7 +63,7 @@ def tflite_bytes(graph: EncoderGraph) -> bytes:
 
             tf.saved_model.save(module, folder, signatures={"serving_default": encode.get_concrete_function()})
             return _with_int8_weights(schema, tf.lite.TFLiteConverter.from_saved_model(folder).convert())
-        except Exception as error:  # TensorFlow raises whatever the failing pass happened to raise
+        except Exception as error:  # a failing pass may raise any exception
             raise ExportError(f"TensorFlow could not convert {graph.name}: {error}\n{said()[-2000:]}") from error
 
 
@@ -111,7 +111,7 @@ def _convolve(tf: Any, node: g.Conv, x: Any, size: tuple[int, int]) -> Any:
 
 
 def _with_int8_weights(schema: Any, flatbuffer: bytes) -> bytes:
-    """The same encoder with weights stored as int8 wherever `int8_parts` can take them apart."""
+    """The same encoder with weights stored as int8 wherever `int8_parts` can split them."""
     from ai_edge_litert.tools import flatbuffer_utils
 
     model = flatbuffer_utils.convert_bytearray_to_object(flatbuffer)
@@ -140,15 +140,15 @@ def _with_int8_weights(schema: Any, flatbuffer: bytes) -> bytes:
 
 
 def _store_as_int8(schema: Any, model: Any, index: int, axis: int) -> int | None:
-    """Hand the data of the weights ``index`` to a new int8 tensor, scaled along ``axis``, and return its index.
+    """Move the data of the weights ``index`` to a new int8 tensor, scaled along ``axis``, and return its index.
 
-    The weights remain as a tensor that an operation must compute. None where int8 would not be exact.
+    The weights become a tensor that an operation computes. None where int8 would not be exact.
     """
     (graph,) = model.subgraphs
     weight = graph.tensors[index]
     buffer = model.buffers[weight.buffer]
     if sum(tensor.buffer == weight.buffer for tensor in graph.tensors) > 1:
-        return None  # somebody else reads these bytes
+        return None  # another tensor uses these bytes
     parts = int8_parts(np.moveaxis(np.frombuffer(buffer.data.tobytes(), "<f4").reshape(weight.shape), axis, 0))
     if parts is None:
         return None

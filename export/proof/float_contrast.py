@@ -1,4 +1,4 @@
-"""An ordinary float encoder in the exact one's shape: what the report compares exactness with."""
+"""An ordinary float encoder of the exact one's shape, for comparison in the report."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from edge_encoder.integer_network import INPUT, IntegerNetwork
 from export.encoder.graph import Add, Conv, EncoderGraph, LeakyRelu, Node, rounding_nodes
 
 WEIGHT_SPREAD = 0.1
-"""How far, relatively, the contrast's real weights stray from the integers they replace."""
+"""Relative deviation of the contrast's real weights from the integers that they replace."""
 
 
 def float_contrast(network: IntegerNetwork, seed: int = 0) -> EncoderGraph:
     """The same layers as ordinary floats: real weights, ReLU, no rounding before the LR.
 
     Weights are the integer encoder's, each scaled by a random factor in 0.9...1.1, so that activations have the
-    size they have in the exact encoder: what training without quantization could have ended with.
+    size they have in the exact encoder, as training without quantization could have produced.
     """
     rng = np.random.default_rng(seed)
     nodes: list[Node] = []

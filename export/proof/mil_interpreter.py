@@ -1,10 +1,9 @@
-"""Runs a Core ML program with numpy, from the written .mlpackage: Core ML itself predicts on Apple's systems only.
+"""Runs a Core ML program with numpy, from the written .mlpackage; Core ML itself predicts on Apple's systems only.
 
 The package is read back byte by byte: ``Manifest.json`` names the specification (a protobuf message) and the folder of
 ``weight.bin``, whose records are found by the offsets in the specification. Float32 throughout; weights may be
-stored as int8 times a power of two per channel, which is the same numbers. Operations are few and every attribute that
-would change the arithmetic is checked, so a program that this file does not understand is refused by name instead of
-run wrongly.
+stored as int8 times a power of two per channel, which gives the same numbers. Every attribute that would change the
+arithmetic is checked, so a program with unsupported operations is refused by name instead of run wrongly.
 
 Formats: https://apple.github.io/coremltools/mlmodel (specification); ``weight.bin`` is coremltools' MIL blob storage.
 """
@@ -40,8 +39,8 @@ class MilProgram:
     """A program read from a package folder.
 
     Attributes:
-        operations: how often every operation kind occurs.
-        constants: values of constant tensors by name, weights as the float32 numbers they stand for.
+        operations: number of operations by kind.
+        constants: values of constant tensors by name, weights as float32.
         hr: side of the square input picture.
     """
 
@@ -56,7 +55,7 @@ class MilProgram:
         self.operations = Counter(operation.type for operation in self._operations)
         unknown = sorted(set(self.operations) - set(_KERNELS) - {"const", _DEQUANTIZE})
         if unknown:
-            raise ExportError(f"{package} uses operations the interpreter does not know: {', '.join(unknown)}")
+            raise ExportError(f"{package} uses operations that the interpreter does not support: {', '.join(unknown)}")
         self.hr = _image_side(specification, package)
         readers = {"const": lambda operation: self._value(operation.attributes["val"]), _DEQUANTIZE: self._dequantized}
         self.constants: dict[str, Any] = {
@@ -139,7 +138,7 @@ def _type_of(value_type: Any) -> tuple[np.dtype, tuple[int, ...]]:
     """Element type and shape of a MIL tensor."""
     tensor = value_type.tensorType
     if tensor.dataType not in _TYPES:
-        raise ExportError(f"the program holds MIL's data type {tensor.dataType}, which the interpreter does not know")
+        raise ExportError(f"the interpreter does not support MIL's data type {tensor.dataType}")
     return _TYPES[tensor.dataType], tuple(int(dimension.constant.size) for dimension in tensor.dimensions)
 
 

@@ -1,4 +1,4 @@
-"""Pictures that an exact encoder is checked with: real ones, synthetic ones, and ones searched to be hard.
+"""Pictures for checking an exact encoder: real, synthetic, and searched to sit on rounding boundaries.
 
 Everything is drawn from a seeded generator, so two runs of the same command check the same bytes.
 """
@@ -18,7 +18,7 @@ from edge_encoder.integer_network import INPUT, IntegerConv, IntegerNetwork, acc
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 SHARES = {"picture": 0.38, "noise": 0.2, "adversarial": 0.16, "gradient": 0.1, "checkerboard": 0.1, "constant": 0.06}
-"""Share of every kind among the inputs; noise takes what rounding leaves."""
+"""Share of every kind among the inputs; noise fills up to the total."""
 PATCH_CANDIDATES = 24  # random pictures from which a stem-adversarial input takes its best patches
 SEARCH_STEPS = 10  # full runs of the network for an input searched at one layer
 
@@ -62,7 +62,7 @@ def smooth_pictures(count: int, side: int, seed: int = 0) -> list[np.ndarray]:
 
 
 def input_counts(count: int) -> dict[str, int]:
-    """How many inputs of every kind make up ``count``."""
+    """Number of inputs of every kind, ``count`` in total."""
     counts = {kind: int(count * share) for kind, share in SHARES.items()}
     counts["noise"] += count - sum(counts.values())
     return counts
@@ -70,15 +70,15 @@ def input_counts(count: int) -> dict[str, int]:
 
 def make_inputs(hr: int, count: int, *, network: IntegerNetwork | None = None, pictures: Sequence[Path] = (),
                 seed: int = 0) -> Iterator[CheckInput]:
-    """Generate ``count`` inputs one by one, so that large pictures never lie in memory together.
+    """Generate ``count`` inputs one by one, so that large pictures are not in memory together.
 
     Args:
         hr: side length.
-        count: how many.
-        network: whose rounding boundaries the adversarial inputs look for; noise takes their place when None.
+        count: number of inputs.
+        network: adversarial inputs are searched on its rounding boundaries; None replaces them by noise.
         pictures: real pictures; each is used several times (cropped, turned, mirrored). Synthetic photographs
-            (noise with a natural spectrum) take their place when there are none.
-        seed: of everything random.
+            (noise with a natural spectrum) replace them if there are none.
+        seed: of all random numbers.
     """
     counts = input_counts(count)
     if network is None:
@@ -138,7 +138,7 @@ def _noise(rng: np.random.Generator, index: int, hr: int) -> tuple[str, np.ndarr
 
 
 class _PictureMaker:
-    """Real pictures in varied crops and orientations; synthetic photographs where there are none."""
+    """Real pictures in varied crops and orientations, or synthetic photographs if there are none."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self.paths = paths
@@ -162,7 +162,7 @@ class _PictureMaker:
 
 
 def _photograph(rng: np.random.Generator, hr: int) -> np.ndarray:
-    """Noise whose spectrum falls as 1/f, as that of photographs does, with correlated colours."""
+    """Noise with the 1/f spectrum of photographs and correlated colours."""
     frequency = np.hypot(np.fft.fftfreq(hr)[:, None], np.fft.rfftfreq(hr)[None, :])
     frequency[0, 0] = 1
     planes = []
@@ -176,7 +176,7 @@ def _photograph(rng: np.random.Generator, hr: int) -> np.ndarray:
 
 
 class AdversarialMaker:
-    """Searches pictures whose accumulators sit half a unit from a rounding boundary, or are as large as can be.
+    """Searches pictures whose accumulators sit half a unit from a rounding boundary, or are as large as possible.
 
     In turn: the stem's patches, each the best of many random ones; patches that drive one channel of the stem to
     its largest or smallest accumulator; and a random search on the last layer or, every second time, on an inner one.
@@ -212,7 +212,7 @@ class AdversarialMaker:
         return best[0]
 
     def _search(self, rng: np.random.Generator, target: IntegerConv) -> np.ndarray:
-        """Keep random changes of random rectangles that bring more of one layer's accumulators to a boundary."""
+        """Keep random changes of random rectangles that move more of one layer's accumulators to a boundary."""
         hr = self.network.hr
         best = _photograph(rng, hr) if rng.random() < 0.5 else rng.integers(0, 256, (hr, hr, 3))
         best_score = boundary_counts(self.network, best, until=target.name)[target.name]
@@ -229,16 +229,16 @@ class AdversarialMaker:
 
 
 def near_boundary(acc: np.ndarray, layer: IntegerConv) -> np.ndarray:
-    """Where int64 accumulators ``[N, h, w, O]`` sit at the least possible distance, half a unit, from a boundary."""
+    """Mask of int64 accumulators ``[N, h, w, O]`` at the least possible distance, half a unit, from a boundary."""
     scale = np.int64(1) << layer.shift.astype(np.int64)
     remainder = (acc + scale // 2) % scale
     return (remainder == 0) | (remainder == scale - 1)
 
 
 def boundary_counts(network: IntegerNetwork, picture: np.ndarray, until: str | None = None) -> dict[str, int]:
-    """Per layer, how many values of one picture would change if their accumulator moved by one unit.
+    """Number of values per layer of one picture that would change if their accumulator moved by one unit.
 
-    Values that the clamp hides are not counted. Stops after the layer ``until``.
+    Values hidden by the clamp are not counted. Stops after the layer ``until``.
     """
     tensors = {INPUT: picture[None].astype(np.int64)}
     counts = {}

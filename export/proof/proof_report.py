@@ -1,4 +1,4 @@
-"""The report beside an export: what was written, what was compared, by which versions, from which commit."""
+"""The report of an export: files, comparisons, versions of libraries, commit."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Report = dict[str, Any]
 
 def new_report(graph: EncoderGraph, artefacts: Mapping[str, Path], *, source: str,
                operations: Mapping[str, Mapping[str, int]]) -> Report:
-    """What every report states: the encoder, its files, versions, machine, commit, date."""
+    """The part of every report: encoder, files, versions, machine, commit, date."""
     return {
         "schema": 1,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -41,13 +41,13 @@ def new_report(graph: EncoderGraph, artefacts: Mapping[str, Path], *, source: st
 
 
 def bound_section(bounds: BoundReport) -> dict[str, Any]:
-    """The bound proof: the largest accumulator every layer can reach, as its logarithm."""
+    """The bound proof: logarithm of the largest accumulator that every layer can reach."""
     return {"limit_log2": ACCUMULATOR_LIMIT.bit_length() - 1, "worst_log2": round(bounds.worst_log2, 3),
             "layers": {layer.layer: round(layer.worst_log2, 3) for layer in bounds.layers}}
 
 
 def runtime_rows(results: Sequence[RuntimeResult], latencies: Mapping[str, float]) -> list[dict[str, Any]]:
-    """One row a runtime; ``milliseconds`` is the median for one picture, where it was measured."""
+    """One row per runtime; ``milliseconds`` is the median for one picture, if it was measured."""
     rows = []
     for result in results:
         row: dict[str, Any] = {"name": result.name, "inputs": result.inputs, "bytes_compared": result.bytes_compared,
@@ -61,7 +61,7 @@ def runtime_rows(results: Sequence[RuntimeResult], latencies: Mapping[str, float
 
 
 def flip_section(flips: FlipReport) -> dict[str, Any]:
-    """A float encoder's flips per million LR bytes, between each two runtimes."""
+    """A float encoder's flips per million LR bytes, for every pair of runtimes."""
     first, second, worst = flips.worst
     return {
         "inputs": flips.inputs, "bytes_compared": flips.bytes_compared, "runtimes": list(flips.runtimes),
@@ -80,7 +80,7 @@ def write_report(report: Report, folder: Path, *, force: bool = False) -> tuple[
 
 
 def markdown(report: Report) -> str:
-    """The report for people."""
+    """The report as Markdown."""
     encoder, lines = report["encoder"], []
     lines += [f"# Encoder {encoder['architecture']}", "",
               f"{encoder['hr']} x {encoder['hr']} to {encoder['lr']} x {encoder['lr']}, from {report['source']}: "
@@ -132,7 +132,7 @@ def tflite_operations(path: Path) -> Counter[str]:
 
     model = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
     names = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
-    # Old readers look at the 8-bit deprecated code, new operations only have the other.
+    # Old readers use the deprecated 8-bit code; new operations have only the other one.
     kinds = [names[max(code.builtinCode, code.deprecatedBuiltinCode)] for code in model.operatorCodes]
     return Counter(kinds[operator.opcodeIndex] for graph in model.subgraphs for operator in graph.operators)
 
@@ -162,7 +162,7 @@ def _fingerprint(path: Path) -> dict[str, Any]:
 def _commit() -> str | None:
     """The checkout's commit, marked when files differ from it; None outside a checkout."""
     root = Path(__file__).resolve().parents[2]
-    if not (root / ".git").exists():  # installed: a repository around it would be somebody else's
+    if not (root / ".git").exists():  # installed: a surrounding repository is another project's
         return None
     try:
         head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""Every way this machine can run an exported encoder, as functions from pictures to LRs.
+"""The runtimes of this machine that can run an exported encoder, as functions from pictures to LRs.
 
 A runtime is loaded from the artefact on disk, except torch, which has no file and runs the graph itself.
 """
@@ -21,9 +21,9 @@ from export.proof.mil_interpreter import MilProgram
 
 THREADS = (1, 2)
 LARGE_BATCH = 16
-"""From this batch on torch without oneDNN takes NNPACK's Winograd kernels."""
+"""From this batch size on torch without oneDNN uses NNPACK's Winograd kernels."""
 MAX_TENSOR_BYTES = 1 << 30
-"""Batches are smaller where one tensor of a batch would be larger than this."""
+"""Batches are smaller if one of their tensors would be larger than this."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class Runtime:
     batch: int = 1
     fixed_batch: bool = False
     concurrent: bool = True
-    """Whether it may run beside others in one process; torch's switches are global."""
+    """True if it may run concurrently with others in one process; torch's switches are global."""
     slow: bool = False
-    """Whether it is tens of times slower than the others, as reference kernels are."""
+    """True if it is tens of times slower than the others, as reference kernels are."""
 
 
 def load_runtimes(graph: EncoderGraph, artefacts: Mapping[str, Path]) -> list[Runtime]:
@@ -53,13 +53,13 @@ def load_runtimes(graph: EncoderGraph, artefacts: Mapping[str, Path]) -> list[Ru
     runtimes: list[Runtime] = []
     for kind, path in artefacts.items():
         if kind not in loaders:
-            raise ExportError(f"no runtime reads the format {kind!r}; known are {', '.join(loaders)}")
+            raise ExportError(f"no runtime reads the format {kind!r}; expected one of {', '.join(loaders)}")
         runtimes += loaders[kind](path)
     return runtimes + torch_runtimes(graph)
 
 
 def large_batch(graph: EncoderGraph) -> int:
-    """`LARGE_BATCH`, or less where memory forbids it (float encoders that run at full resolution)."""
+    """`LARGE_BATCH`, or less if memory is short (float encoders that run at full resolution)."""
     return max(1, min(LARGE_BATCH, MAX_TENSOR_BYTES // graph.largest_tensor()))
 
 
@@ -107,7 +107,7 @@ def tflite_runtimes(path: Path) -> list[Runtime]:
     for label, resolver in kernels:
         for threads in THREADS:
             try:
-                with captured_stderr():  # announces its delegate
+                with captured_stderr():  # prints its delegate
                     interpreter = Interpreter(str(path), num_threads=threads, experimental_op_resolver_type=resolver)
                     interpreter.allocate_tensors()
                     run = interpreter.get_signature_runner()
@@ -150,7 +150,7 @@ def _coreml_predictor(path: Path) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def torch_runtimes(graph: EncoderGraph) -> list[Runtime]:
-    """torch eager with oneDNN, and without it at a batch where NNPACK takes over."""
+    """torch eager with oneDNN, and without it at a batch size where NNPACK is used."""
     try:
         import torch
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""Runs an encoder graph eagerly with torch: the runtime that training and servers use."""
+"""Runs an encoder graph eagerly with torch, the runtime of training and servers."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def torch_encoder(graph: EncoderGraph, *, onednn: bool, double: bool = False) ->
 
     Args:
         graph: the encoder.
-        onednn: False leaves the convolutions to torch's own kernels and NNPACK (Winograd, from batch 16 on).
-        double: compute in float64: the yardstick for float encoders.
+        onednn: False uses torch's own kernels and NNPACK (Winograd, from batch 16 on).
+        double: compute in float64, the reference for float encoders.
     """
     import torch
     import torch.nn.functional as F
@@ -36,7 +36,7 @@ def torch_encoder(graph: EncoderGraph, *, onednn: bool, double: bool = False) ->
         return F.conv2d(F.pad(x, (left, right, top, bottom)), weight, bias, node.strides, groups=node.groups)
 
     def _onednn(enabled: bool) -> Any:
-        warnings.simplefilter("ignore")  # newer torch remarks on TF32 for GPUs whenever these flags are touched
+        warnings.simplefilter("ignore")  # newer torch warns about TF32 for GPUs when these flags are set
         return torch.backends.mkldnn.flags(enabled=enabled)
 
     def operation(node: g.Node, inputs: list[torch.Tensor]) -> torch.Tensor:

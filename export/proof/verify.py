@@ -1,4 +1,4 @@
-"""Exports against the int64 reference, byte by byte; float encoders against each other."""
+"""Comparison of exports with the int64 reference, byte by byte, and of float encoders with each other."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Progress = Callable[[int], None]
 
 @dataclass
 class RuntimeResult:
-    """What one runtime did on all inputs, compared with the int64 reference."""
+    """Result of one runtime on all inputs, compared with the int64 reference."""
 
     name: str
     inputs: int = 0
@@ -36,13 +36,13 @@ class RuntimeResult:
 
     @property
     def exact(self) -> bool:
-        """Whether every byte agreed (and there were any)."""
+        """True if bytes were compared and all are equal."""
         return self.bytes_compared > 0 and self.differing_bytes == 0
 
 
 @dataclass(frozen=True)
 class FlipReport:
-    """How far apart runtimes are that run one float encoder, in LR bytes per million."""
+    """Differences between runtimes of one float encoder, in LR bytes per million."""
 
     runtimes: tuple[str, ...]
     inputs: int
@@ -71,11 +71,11 @@ def verify(network: IntegerNetwork, artefacts: Mapping[str, Path], inputs: Itera
         network: the integers that were exported.
         artefacts: format (``tflite``, ``coreml``, ``onnx``) -> file.
         inputs: consumed once, a batch at a time.
-        progress: told after every batch.
+        progress: called after every batch.
         runtimes: instead of all those `load_runtimes` finds.
 
     Returns:
-        One row a runtime. Differences are counted, not raised: `require_exact` raises.
+        One row per runtime. Differences are counted, not raised: `require_exact` raises.
     """
     runtimes = runtimes or load_runtimes(exact_graph(network), artefacts)
     results = {runtime.name: RuntimeResult(runtime.name) for runtime in runtimes}
@@ -99,7 +99,7 @@ def verify(network: IntegerNetwork, artefacts: Mapping[str, Path], inputs: Itera
 
 
 def require_exact(results: Sequence[RuntimeResult]) -> None:
-    """Raise `ExportError` naming every runtime that gave a wrong byte, or that compared none."""
+    """Raise `ExportError` naming every runtime that gave a wrong byte, or on which none was compared."""
     wrong = [result for result in results if not result.exact]
     if wrong or not results:
         lines = [f"{result.name}: {result.differing_bytes} of {result.bytes_compared} LR bytes differ"
@@ -110,7 +110,7 @@ def require_exact(results: Sequence[RuntimeResult]) -> None:
 
 def count_flips(graph: EncoderGraph, artefacts: Mapping[str, Path], inputs: Iterable[CheckInput], *,
                 progress: Progress | None = None) -> FlipReport:
-    """Run a float encoder everywhere but on slow runtimes; count LR bytes that differ between each two."""
+    """Run a float encoder on all but slow runtimes; count LR bytes that differ between every two."""
     runtimes = [runtime for runtime in load_runtimes(graph, artefacts) if not runtime.slow]
     collected: dict[str, list[np.ndarray]] = {runtime.name: [] for runtime in runtimes}
     count = 0

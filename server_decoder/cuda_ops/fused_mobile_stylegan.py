@@ -1,4 +1,4 @@
-"""MobileStyleGAN with fused ops: modulation in the inverse Haar transform and in what precedes a convolution."""
+"""MobileStyleGAN with fused ops: modulation inside the inverse Haar transform and the op before a convolution."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from server_decoder.mobile_stylegan.generator import (
 
 
 class FusedMobileStyleGAN(MobileStyleGAN):
-    """`MobileStyleGAN`, whose parameters it has by name, for export.
+    """`MobileStyleGAN` for export, with the same parameter names.
 
     In float16, activations and filters are halves in the form of `server_decoder.cuda_ops.half`; codes, styles and
     pictures stay float32.
@@ -34,7 +34,7 @@ class FusedMobileStyleGAN(MobileStyleGAN):
         Args:
             config: as for `MobileStyleGAN`.
             dtype: float32 or float16, of activations and features.
-            fused: whether an exported graph has ops of ours, or ONNX's ops that do the same.
+            fused: export ops of ``com.edgegrain``; false for equivalent ops of ONNX.
         """
         super().__init__(config)
         self.dtype = dtype
@@ -67,9 +67,9 @@ class FusedMobileStyleGAN(MobileStyleGAN):
 
     def _convolve(self, layer: StyledConv, x: Tensor, noise: Tensor | None, peak: Tensor | None,
                   style: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """What follows the modulation: the result, and the result times the next layer's style.
+        """The steps after the modulation: the result, and the result times the next layer's style.
 
-        ``peak``: ``[B, 1]``, what the modulation was divided by; in float16 only.
+        ``peak``: ``[B, 1]``, the divisor of the modulation; in float16 only.
         """
         noise = (layer.noise_strength * (layer.noise if noise is None else noise)).to(self.dtype)
         conv = layer.conv.pointwise if isinstance(layer.conv, SeparableConv) else layer.conv

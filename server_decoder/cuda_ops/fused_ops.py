@@ -1,4 +1,4 @@
-"""The ops of ``com.edgegrain`` as torch functions: nodes of ours while a graph is exported, plain torch otherwise."""
+"""The ops of ``com.edgegrain`` as torch functions: custom nodes while a graph is exported, plain torch otherwise."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from server_decoder.cuda_ops.library import DOMAIN
 Attribute = int | float | str | bool | Sequence[int] | Sequence[float] | Sequence[str] | Sequence[bool]
 
 VERSION = 1
-"""Of the domain's ops."""
+"""Version of the domain's ops."""
 _SLOPE = 0.2
 _TAPS = (0.125, 0.375, 0.375, 0.125)
 
@@ -33,11 +33,11 @@ def demod_bias_act(
         bias: float32 ``[C]``.
         style: float32 ``[B, C]``, of the next layer.
         gain: factor after the leaky ReLU.
-        clamp: the largest absolute value that is left; 0 for no limit.
-        fused: whether an exported graph gets the node of ours, or ONNX's ops that do the same.
+        clamp: largest absolute value of the result; 0 for no limit.
+        fused: export the custom node; false for equivalent ops of ONNX.
 
     Returns:
-        The activation, and the activation times ``style``: the same tensor where there is no style.
+        The activation, and the activation times ``style``: the same tensor if there is no style.
     """
     if fused and is_in_onnx_export():
         attributes = {"slope": _SLOPE, "gain": gain, "clamp": clamp}
@@ -102,7 +102,7 @@ def inverse_haar(bands: Tensor, style: Tensor | None = None, *, scale: float = 1
 def _tail_node(name: str, x: Tensor, tail: Sequence[Tensor | None], attributes: Mapping[str, Attribute],
                shape: Sequence[int | torch.SymInt]) -> tuple[Tensor, Tensor]:
     style = tail[-1]
-    # The node's last output is the modulated one; the exporter drops the first where nothing reads it.
+    # The node's last output is the modulated one; the exporter drops the first if nothing reads it.
     count = 1 if style is None else 2
     results = symbolic_multi_out(f"{DOMAIN}::{name}", (x, *tail), dict(attributes), dtypes=[x.dtype] * count,
                                  shapes=[shape] * count, version=VERSION)

@@ -18,10 +18,10 @@ _GAIN = math.sqrt(2)
 
 
 class FusedStyleGAN2(StyleGAN2):
-    """`StyleGAN2`, whose parameters it has by name, for export.
+    """`StyleGAN2` for export, with the same parameter names.
 
-    Every layer ends in one op that also multiplies by the next layer's style, so each convolution reads its input as it
-    is; the filter after a transposed convolution is part of that op.
+    Every layer ends in one op that also multiplies by the next layer's style, so each convolution reads its input
+    unchanged; the filter after a transposed convolution is part of that op.
 
     In float16, activations and filters are halves in the form of `server_decoder.cuda_ops.half`; codes, styles,
     demodulation and pictures stay float32.
@@ -33,7 +33,7 @@ class FusedStyleGAN2(StyleGAN2):
         Args:
             config: as for `StyleGAN2`.
             dtype: float32 or float16, of activations and features.
-            fused: whether an exported graph has ops of ours, or ONNX's ops that do the same.
+            fused: export ops of ``com.edgegrain``; false for equivalent ops of ONNX.
         """
         super().__init__(config)
         self.dtype = dtype
@@ -62,7 +62,7 @@ class FusedStyleGAN2(StyleGAN2):
                 x = F.conv_transpose2d(modulated, weight.transpose(0, 1), stride=2)  # [B, out, 2H + 1, 2W + 1]
                 x, modulated = filtered_bias_act(x, *tail, gain=_GAIN, clamp=self._clamp, fused=self.fused)
             if last:
-                if resolution in offsets:  # only coarse ones: not worth an input of the op
+                if resolution in offsets:  # coarse ones only: an input of the op would not pay
                     x = shifted(x, offsets)
                     modulated = x if following is None else x * per_channel(following, x)
                 features[resolution] = x
@@ -75,7 +75,7 @@ class FusedStyleGAN2(StyleGAN2):
         return CLAMP if self.dtype == torch.float16 else 0.0
 
     def _factors(self, conv: ModulatedConv, code: Tensor) -> tuple[Tensor, Tensor]:
-        """What a convolution's input and its output are multiplied by, ``[B, in]`` and ``[B, out]``."""
+        """The factors of a convolution's input and of its output, ``[B, in]`` and ``[B, out]``."""
         style = conv.modulation(code) * conv.scale
         gains = demodulation(style, conv.weight) if conv.demodulate else style.new_ones(1, conv.weight.shape[0])
         if self.dtype != torch.float16:

@@ -1,4 +1,4 @@
-"""Generators in float16 without overflow: factors are taken out of what is convolved and put back afterwards.
+"""Generators in float16 without overflow: factors are divided out before a convolution and multiplied back afterwards.
 
 Plain float16 overflows in style² (demodulation) and in activation times style. Here styles are divided by their largest
 magnitude and every output filter by its norm; both come back in the factor after the convolution, where the fused op

@@ -1,4 +1,4 @@
-"""The built library of the domain ``com.edgegrain``: where it is, whether a graph needs it, how a session gets it."""
+"""The built library of the domain ``com.edgegrain``: finding it, checking it, registering it with a session."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 DOMAIN = "com.edgegrain"
 PACKAGE = "edgegrain_cuda_ops"
-"""What ``pip install ./server_decoder/cuda_ops`` installs; nothing but the library is in it."""
+"""The package that ``pip install ./server_decoder/cuda_ops`` installs; it holds the library alone."""
 BUILT = Path(__file__).parent / "lib"
-"""Where ``make ops`` puts the library."""
+"""The output folder of ``make ops``."""
 _PATTERN = "*edgegrain_ops.*"  # libedgegrain_ops.so, edgegrain_ops.dll
 _HINT = ("build it with 'make ops' in a checkout, or install it from there with "
          "'pip install ./server_decoder/cuda_ops' (docs/cuda_ops.md); or use a decoder exported with --ops plain")
 
 
 def needs_library(model: bytes | str | os.PathLike[str]) -> bool:
-    """Whether a graph, given as the bytes of an ONNX file or its path, uses ops of ours.
+    """True if a graph, given as the bytes of an ONNX file or its path, uses ops of ``com.edgegrain``.
 
-    Looks for the domain's name, which every such graph declares; a file that cannot be read needs nothing.
+    Looks for the domain's name, which every such graph declares; a file that cannot be read needs no library.
     """
     if isinstance(model, (bytes, bytearray, memoryview)):
         return DOMAIN.encode() in bytes(model)
@@ -42,7 +42,7 @@ def find_library(path: str | os.PathLike[str] | None = None) -> Path:
     """The library: ``path`` if given, else what ``make ops`` built, else what pip installed.
 
     Raises:
-        DeviceError: there is none; the message says how to get one.
+        DeviceError: there is none; the message says how to build one.
     """
     if path is not None:
         if not Path(path).is_file():
@@ -58,7 +58,7 @@ def find_library(path: str | os.PathLike[str] | None = None) -> Path:
 
 
 def has_cuda_kernels(path: str | os.PathLike[str]) -> bool:
-    """Whether a library was built with CUDA kernels; needs no GPU.
+    """True if a library was built with CUDA kernels; needs no GPU.
 
     Raises:
         DeviceError: it cannot be loaded, or is another library.
@@ -72,13 +72,13 @@ def has_cuda_kernels(path: str | os.PathLike[str]) -> bool:
 def register_library(
     options: onnxruntime.SessionOptions, device: str = "cpu", path: str | os.PathLike[str] | None = None
 ) -> Path:
-    """Let sessions with these options run graphs that use ops of ours.
+    """Let sessions with these options run graphs with ops of ``com.edgegrain``.
 
     Args:
         options: of the session, changed in place.
-        device: where the session will run. On ``"cuda"`` the library must have CUDA kernels: without them ONNX Runtime
+        device: of the session. On ``"cuda"`` the library must have CUDA kernels: without them ONNX Runtime
             would run the ops on the CPU and copy their tensors there and back.
-        path: of the library; None to look where it belongs.
+        path: of the library; None to find it as `find_library` does.
 
     Returns:
         The library's path.

@@ -1,4 +1,4 @@
-"""What the ops of ``com.edgegrain`` compute, in numpy and float64: the definition their kernels are tested against.
+"""The ops of ``com.edgegrain`` in numpy and float64: the definition that their kernels are tested against.
 
 Every function takes arrays of any float type and computes in float64.
 """
@@ -19,7 +19,7 @@ def demod_bias_act(
     bias: npt.ArrayLike | None = None, style: npt.ArrayLike | None = None, *, slope: float = 0.2, gain: float = 1.0,
     clamp: float = 0.0,
 ) -> tuple[Array, Array]:
-    """``DemodBiasAct``: what follows a modulated convolution.
+    """``DemodBiasAct``: the steps after a modulated convolution.
 
     Args:
         x: ``[B, C, H, W]``.
@@ -29,10 +29,10 @@ def demod_bias_act(
         style: the next layer's factor per picture and channel, ``[B, C]``.
         slope: of the leaky ReLU below zero.
         gain: factor after it.
-        clamp: the largest absolute value that is left; 0 for no limit.
+        clamp: largest absolute value of the result; 0 for no limit.
 
     Returns:
-        The activation, and the activation times ``style`` (the activation again where there is none).
+        The activation, and the activation times ``style`` (the activation again if there is none).
     """
     value = _wide(x)
     if demodulation is not None:
@@ -55,8 +55,8 @@ def upfirdn2d(x: npt.ArrayLike, *, taps: tuple[float, ...] = TAPS, filter_gain: 
         x: ``[B, C, H, W]``.
         taps: four, in both directions; a true convolution, so the last tap meets the first pixel.
         filter_gain: factor on the result.
-        up: 1 or 2: whether a zero follows every pixel.
-        down: 1 or 2: every how-manieth pixel is kept.
+        up: 1, or 2 to insert a zero after every pixel.
+        down: 1, or 2 to keep every second pixel.
         pad: zeros on the left, on the right, above, below.
     """
     x = _wide(x)

@@ -1,1 +1,1 @@
-"""Face super-resolution without an encoder of its own: GLEAN and GCFSR."""
+"""Face super-resolution: GLEAN and GCFSR, whose encoder is an exact reduction."""

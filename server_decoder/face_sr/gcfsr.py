@@ -1,7 +1,7 @@
 """GCFSR: generative and controllable face super-resolution without any prior ([GCFSR], He et al., CVPR 2022).
 
 One network restores a face that was reduced by any factor s of 4 to 64; s itself is an input, and may also be chosen
-freely, for it steers how much is made up.
+freely: it controls how much detail is hallucinated.
 
     x, enlarged ─ f(u) ─ f(u-1) ─ … ─ f(l) ──┬── convolutions ─ linear ── codes w
                    │      │           │      │
@@ -14,7 +14,7 @@ freely, for it steers how much is made up.
     y(i) = up(y(i-1)) + toRGB(h(i))                                                    (equation 5)
 
 Style blocks are StyleGAN2's. As in the authors' public code, the generated features are weighed and joined with the
-encoded ones before bias and activation of their style block; the paper's equation 4 reads as if it came after.
+encoded ones before bias and activation of their style block; in the paper's equation 4 this comes after them.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class GCFSRConfig:
         channel_max: most channels.
         code_width: length of a code.
         code_channels: channels of the 4 x 4 features from which the codes come: 256, or 512 in the blind form.
-        blind: the strength is constant; unknown degradations ([GCFSR] 4) leave no factor to name.
+        blind: the strength is constant, for unknown degradations without a factor ([GCFSR] 4).
         signed: the weights of encoded and generated features keep their signs, as in the authors' public code, whose
             checkpoints need it; equation 4 of the paper takes magnitudes.
     """
@@ -104,7 +104,7 @@ class GCFSRConfig:
         """The configuration that `as_dict` described.
 
         Raises:
-            KeyError, TypeError, ValueError: it describes none.
+            KeyError, TypeError, ValueError: the fields describe none.
         """
         return cls(**{name: value for name, value in fields.items() if name != "kind"})
 
@@ -112,7 +112,7 @@ class GCFSRConfig:
 PRESETS: dict[str, GCFSRConfig] = {
     "gcfsr-1024": GCFSRConfig(),
     "gcfsr-512-blind": GCFSRConfig(512, code_channels=512, blind=True),
-    # Ours, for hours of a CPU or minutes of a GPU.
+    # For hours on a CPU or minutes on a GPU.
     "gcfsr-256-light": GCFSRConfig(256, 8, channel_base=8192, channel_max=192, code_width=192, code_channels=96),
 }
 """Name -> configuration."""
@@ -130,7 +130,7 @@ class EncoderLayer(nn.Module):
 
 
 class FeatureModulation(nn.Module):
-    """What one level takes from the encoder and from the generator, by the strength ([GCFSR] equation 4)."""
+    """The weights of one level's encoded and generated features, by the strength ([GCFSR] equation 4)."""
 
     def __init__(self, channels: int, *, signed: bool = False) -> None:
         super().__init__()
@@ -238,19 +238,19 @@ class GCFSR(nn.Module):
 
 
 class GCFSRUpscaler(nn.Module):
-    """LR in, picture out: bicubic enlargement, then the network. What a bundle's decoder is.
+    """LR in, picture out: bicubic enlargement, then the network: the decoder of a bundle.
 
     Attributes:
-        strength: ``[1]``, the factor between both sizes, which stands where none is given.
+        strength: ``[1]``, the factor between both sizes, used if none is given.
     """
 
     strength: Tensor
 
     def __init__(self, network: GCFSR, lr: int) -> None:
-        """``lr``: side of the LRs, which divides the network's size.
+        """``lr``: side of the LRs, a divisor of the network's size.
 
         Raises:
-            ValueError: it does not.
+            ValueError: it is no divisor.
         """
         super().__init__()
         self.network = network

@@ -10,8 +10,8 @@
            └─ up ─ concat ─ up ─ … ─ concat ─ conv ─ picture        decoder
 
 At the resolutions of the encoder the bank's features and the encoder's are concatenated and convolved on their way
-through the bank; beyond them the bank's features go to the decoder. The bank's own picture is not used, nor is what the
-authors' public code fuses into it.
+through the bank; beyond them the bank's features go to the decoder. The bank's own picture and the layers of the
+authors' public code that change it are not used.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class GLEANConfig:
         """The configuration that `as_dict` described.
 
         Raises:
-            KeyError, TypeError, ValueError: it describes none.
+            KeyError, TypeError, ValueError: the fields describe none.
         """
         plain = {name: value for name, value in fields.items() if name != "kind"}
         return cls(**{**plain, "prior": PriorConfig.from_dict(plain["prior"])})
@@ -89,7 +89,7 @@ class GLEANConfig:
 
 PRESETS: dict[str, GLEANConfig] = {
     **{f"glean-1024-x{1024 // lr}": GLEANConfig(lr=lr) for lr in (16, 32, 64, 128)},
-    # Ours, for hours of a CPU or minutes of a GPU.
+    # For hours on a CPU or minutes on a GPU.
     "glean-256-x16-light": GLEANConfig(PriorConfig("mobile-stylegan", MOBILE_STYLEGAN_256, compact=True), 16, rrdb=2,
                                        head=24, widest=48, code_channels=24, join_kernel=1, around_mean=True),
 }
@@ -97,7 +97,7 @@ PRESETS: dict[str, GLEANConfig] = {
 
 
 class RRDBFeatures(nn.Module):
-    """ESRGAN's trunk without its upsampling: convolution, RRDB blocks, convolution, around them a residual."""
+    """ESRGAN's trunk without its upsampling: convolution, RRDB blocks and convolution with a residual connection."""
 
     def __init__(self, config: GLEANConfig) -> None:
         super().__init__()
@@ -111,9 +111,9 @@ class RRDBFeatures(nn.Module):
 
 
 class BankFusion(nn.Module):
-    """The bank's features and the encoder's, concatenated and convolved: what the next layers of the bank take.
+    """The bank's features and the encoder's, concatenated and convolved, for the next layers of the bank.
 
-    A new one lets the bank's pass unchanged.
+    A new one passes the bank's unchanged.
     """
 
     def __init__(self, bank: int, encoded: int, kernel: int) -> None:
@@ -183,7 +183,7 @@ class GLEAN(nn.Module):
         self._initialize()
 
     def train(self, mode: bool = True) -> GLEAN:
-        """As in every module, but the bank stays in evaluation mode."""
+        """As `nn.Module.train`, but the bank stays in evaluation mode."""
         super().train(mode)
         self.prior.eval()
         return self

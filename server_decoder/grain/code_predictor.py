@@ -1,8 +1,8 @@
 """Scale-specific code prediction ([GRAIN] 3.3, Fig. 3): invertible features f_inv -> codes in W+.
 
 Every code of the generator is predicted from the invertible features of the resolution it steers. At each scale those
-are joined with what comes down from the next finer scale and brought to the base resolution by convolutions of stride
-2; branches of further such convolutions end at 1x1, a linear layer makes the code. Codes of resolutions that the
+are joined with the features of the next finer scale and reduced to the base resolution by convolutions of stride 2;
+branches of further such convolutions end at 1x1, and a linear layer computes the code. Codes of resolutions that the
 decoder does not reach (4x4 and 8x8 when the LR is 16x16) reuse the coarsest scale.
 """
 
@@ -38,8 +38,8 @@ class CodesConfig:
         source: ``"scales"`` (the paper's), or ``"coarsest"``: all codes from the coarsest features alone, as pSp's map
             from one encoding to all styles; the ablation of [GRAIN] Table 2.
         offsets: resolutions of the generator's features to which a convolution of f_inv is added; () for none (the
-            paper's). Codes act on all places alike, so they alone cannot put an eye where it belongs; what is added at
-            a low resolution can, as in GLEAN's latent bank and in inversion to feature space (Yao et al.,
+            paper's). Codes act on all positions alike, so they alone cannot place an eye; an addition at a low
+            resolution can, as in GLEAN's latent bank and in inversion to feature space (Yao et al.,
             arXiv 2202.02183). A new model adds zero.
     """
 
@@ -57,7 +57,7 @@ class CodesConfig:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> CodesConfig:
-        """The configuration that ``dataclasses.asdict`` wrote (lists where tuples were are fine)."""
+        """The configuration that ``dataclasses.asdict`` wrote; tuples may have become lists."""
         widths = fields["widths"]
         return cls(**{**fields, "widths": widths if isinstance(widths, int) else tuple(widths),
                       "branch": tuple(fields["branch"]), "offsets": tuple(fields.get("offsets", ()))})
@@ -90,7 +90,7 @@ def offset_convolution(inv_channels: Mapping[int, int], gen_channels: Mapping[in
     """From f_inv at ``side``, or averaged down to it, to the generator's channels there.
 
     Raises:
-        ValueError: the generator has no features of that side, or f_inv does not come that fine.
+        ValueError: the generator has no features of that side, or f_inv is not that fine.
     """
     if side not in gen_channels or side > max(inv_channels):
         raise ValueError(f"no offset is possible at {side}x{side}: f_inv comes at {sorted(inv_channels)}, the "
@@ -107,7 +107,7 @@ class ScaleFeatures(nn.Module):
         Args:
             channels: of f_inv.
             widths: of the joined features here and after every halving down to the base resolution.
-            predicts: whether a code is predicted from this scale; else it only lends the next coarser one its features.
+            predicts: a code is predicted from this scale; false if it only passes its features to the next coarser one.
         """
         super().__init__()
         self.adapt = nn.Conv2d(channels, widths[0], 1) if channels != widths[0] else None
@@ -116,7 +116,7 @@ class ScaleFeatures(nn.Module):
         self.reduce = nn.Sequential(*(halving(a, b) for a, b in rest)) if predicts else None
 
     def forward(self, f_inv: Tensor, finer: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Returns what the next coarser scale adds to its own features, and the features at the base resolution."""
+        """The features that the next coarser scale joins with its own, and the features at the base resolution."""
         x = f_inv if self.adapt is None else self.adapt(f_inv)
         x = x if finer is None else x + finer
         x = x if self.halve is None else self.halve(x)
@@ -195,7 +195,7 @@ class CodePredictor(nn.Module):
         return torch.stack(codes, 1)
 
     def predict_offsets(self, features: Sequence[Tensor]) -> dict[int, Tensor]:
-        """``features`` as in `forward` -> what is added to the generator's features, by resolution."""
+        """``features`` as in `forward` -> the offsets of the generator's features, by resolution."""
         by_side = {f_inv.shape[-1]: f_inv for f_inv in features}
         coarsest = features[0]
         offsets = {}

@@ -3,11 +3,10 @@
 At three resolutions f_inv and f_gen are concatenated, weighted by squeeze and excitation (SE) and convolved; all are
 upsampled to the full size, concatenated, weighted and convolved again.
 
-Ours deviates from the paper in one thing: the module's output is added to a picture that is there already, and its last
-convolution starts at zero. With the invertible picture as base a new model restores exactly what the invertible decoder
-alone does, and the prior can only help. But two sharp pictures that differ in place are worse half mixed than either of
-them, so a descent that begins at one does not find the way to the other: where the generator's picture is the better
-one, it is the better base.
+It deviates from the paper in one point: the module's output is added to an existing picture, and its last convolution
+starts at zero. With the invertible picture as base a new model restores exactly the invertible decoder's picture.
+Two sharp pictures whose edges differ in position are worse half mixed than either of them, so gradient descent from one
+does not reach the other: if the generator's picture is the better one, it is the better base.
 """
 
 from __future__ import annotations
@@ -38,8 +37,8 @@ class FusionConfig:
         sizes: resolutions of the fused features, coarse to fine, each twice the one before; the last is the picture's.
         widths: channels after each resolution's convolutions.
         head: hidden channels of the 3x3 convolutions at full size, before the one to RGB.
-        project: channels to which f_gen is brought by a 1x1 convolution before it is concatenated, per resolution; ()
-            for f_gen as it is (the paper's). Generators are wide where small decoders are narrow.
+        project: channels of f_gen after a 1x1 convolution before the concatenation, per resolution; () for no such
+            convolution (the paper's). Generators are wide where small decoders are narrow.
         reduction: of the SE blocks.
     """
 
@@ -64,7 +63,7 @@ class FusionConfig:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> FusionConfig:
-        """The configuration that ``dataclasses.asdict`` wrote (lists where tuples were are fine)."""
+        """The configuration that ``dataclasses.asdict`` wrote; tuples may have become lists."""
         plain: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value
                                  for name, value in fields.items()}
         return cls(**plain)
@@ -83,7 +82,7 @@ class SqueezeExcitation(nn.Module):
         return x * self.weights(channel_means(x)).to(x.dtype)
 
     def weights(self, means: Tensor) -> Tensor:
-        """``[B, C, 1, 1]`` -> the channels' weights in 0...1, likewise."""
+        """``[B, C, 1, 1]`` -> the channels' weights in 0...1, ``[B, C, 1, 1]``."""
         return torch.sigmoid(self.excite(F.relu(self.squeeze(means.to(self.squeeze.weight.dtype)))))
 
 
@@ -114,13 +113,13 @@ class FusionScale(nn.Module):
 
 
 class FeatureFusion(nn.Module):
-    """(f_inv, f_gen) -> what is added to the base, ``[B, 3, S, S]``."""
+    """(f_inv, f_gen) -> the summand of the base, ``[B, 3, S, S]``."""
 
     def __init__(self, config: FusionConfig, inv_channels: Mapping[int, int], gen_channels: Mapping[int, int]) -> None:
         """Channels of f_inv and of f_gen by side.
 
         Raises:
-            ValueError: f_inv does not come at one of the sizes.
+            ValueError: f_inv lacks one of the sizes.
         """
         super().__init__()
         self.config = config
@@ -148,7 +147,7 @@ class FeatureFusion(nn.Module):
 
 
 class PictureFusion(nn.Module):
-    """Invertible and style picture -> what is added to the base; the paper's ablation."""
+    """Invertible and style picture -> the summand of the base; the paper's ablation."""
 
     def __init__(self, config: FusionConfig) -> None:
         super().__init__()

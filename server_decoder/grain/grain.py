@@ -29,14 +29,14 @@ PRIOR = "prior."
 
 @dataclass(frozen=True)
 class GrainConfig:
-    """What a GRAIN model consists of.
+    """The parts of a GRAIN model.
 
     Attributes:
         decoder: the invertible decoder.
         prior: the frozen generator; None for the invertible decoder alone.
-        codes: the code predictor; there exactly if there is a prior.
+        codes: the code predictor; None exactly if there is no prior.
         fusion: None for the generator's picture alone (codes only).
-        encoder: which encoder makes the LR: ``"exact"`` (ours), ``"rrdb"`` (the paper's) or ``"area"`` (the plain area
+        encoder: of the LR: ``"exact"`` (edgegrain's), ``"rrdb"`` (the paper's) or ``"area"`` (the plain area
             average: [GRAIN] Table 2, "w/o Invertible Encoder"). The decoder is the same.
     """
 
@@ -50,7 +50,7 @@ class GrainConfig:
         if self.encoder not in ENCODERS:
             raise ValueError(f"unknown encoder {self.encoder!r}; expected one of {', '.join(ENCODERS)}")
         if (self.prior is None) != (self.codes is None):
-            raise ValueError("a prior needs a code predictor and the other way round")
+            raise ValueError("a prior needs a code predictor, and a code predictor a prior")
         if self.prior is None and self.fusion is not None:
             raise ValueError("there is nothing to fuse without a prior")
         if self.prior is not None and self.prior.size != self.decoder.hr:
@@ -60,7 +60,7 @@ class GrainConfig:
             raise ValueError(f"the finest fusion must be at {self.decoder.hr}, it is at {self.fusion.sizes[-1]}")
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values that JSON can hold; `from_dict` reads them back. ``kind`` tells them from other decoders'."""
+        """Plain JSON values; `from_dict` reads them back. ``kind`` distinguishes them from other decoders'."""
         return {"kind": KIND, **asdict(self)}
 
     @classmethod
@@ -68,7 +68,7 @@ class GrainConfig:
         """The configuration that `as_dict` (or ``dataclasses.asdict``) described.
 
         Raises:
-            KeyError, TypeError, ValueError: it describes none.
+            KeyError, TypeError, ValueError: the fields describe none.
         """
         prior, codes, fusion = fields["prior"], fields["codes"], fields["fusion"]
         return cls(
@@ -89,12 +89,12 @@ class GrainConfig:
 
 
 class GrainOutput(NamedTuple):
-    """Everything a forward pass makes; what a variant lacks is None or empty.
+    """All outputs of a forward pass; those that a variant lacks are None or empty.
 
     Attributes:
         invertible: the RRDB decoder's picture, ``[B, 3, S, S]`` in about [-1, 1].
-        style: the generator's picture, likewise.
-        final: the restored picture, likewise.
+        style: the generator's picture, of the same shape and range.
+        final: the restored picture, of the same shape and range.
         codes: in W+, ``[B, L, code_width]``.
         f_inv: invertible features, coarse to fine.
         f_gen: generative features by resolution.
@@ -109,7 +109,7 @@ class GrainOutput(NamedTuple):
 
 
 class Grain(nn.Module):
-    """LR ``[B, 3, h, w]`` in [-1, 1] -> picture. The generator inside is frozen, also while the rest trains."""
+    """LR ``[B, 3, h, w]`` in [-1, 1] -> picture. The generator inside stays frozen in training."""
 
     def __init__(self, config: GrainConfig, prior: GenerativePrior | None = None) -> None:
         """Random weights, except for the given ``prior``.
@@ -136,7 +136,7 @@ class Grain(nn.Module):
             self.fusion = PictureFusion(config.fusion)
 
     def train(self, mode: bool = True) -> Self:
-        """As in every module, but the generator stays in evaluation mode ([GRAIN] 3.5: fixed all the time)."""
+        """As `nn.Module.train`, but the generator stays in evaluation mode ([GRAIN] 3.5: fixed all the time)."""
         super().train(mode)
         if self.prior is not None:
             self.prior.eval()
@@ -147,7 +147,7 @@ class Grain(nn.Module):
         return {name: tensor for name, tensor in self.state_dict().items() if not name.startswith(PRIOR)}
 
     def load_trained_state(self, state: Mapping[str, Tensor]) -> None:
-        """Load what `trained_state` gave; strict.
+        """Load a state from `trained_state`; strict.
 
         Raises:
             ModelError: names or shapes are another model's.
@@ -168,8 +168,8 @@ class Grain(nn.Module):
 
         Args:
             lr: ``[B, 3, h, w]`` in [-1, 1], the size of the decoder's coarsest scale.
-            prior_gain: factor on what the fusion takes from the generator; 0 shows what the prior is worth. A base that
-                is the generator's picture fades to the invertible one with it.
+            prior_gain: factor on the generator's features or picture in the fusion; 0 leaves the prior out. If the base
+                is the generator's picture, it is interpolated to the invertible one.
             noise: of the generator, as `GenerativePrior.forward` takes it; None for its constants.
         """
         invertible, f_inv = self.decoder.forward_features(lr)
@@ -194,7 +194,7 @@ class Grain(nn.Module):
         return GrainOutput(invertible, style, final, codes, f_inv, f_gen)
 
     def generate(self, f_inv: Sequence[Tensor], noise: list[Tensor] | None = None) -> tuple[Tensor, Synthesis]:
-        """Invertible features, coarse to fine -> codes ``[B, L, code_width]`` and what the generator makes of them.
+        """Invertible features, coarse to fine -> codes ``[B, L, code_width]`` and the generator's output for them.
 
         Raises:
             ModelError: this variant has no generator.

@@ -1,4 +1,4 @@
-"""GRAIN's configurations by name: the paper's models, their ablations, our bundles, and tiny ones for smoke tests."""
+"""GRAIN's configurations by name: the paper's models, ablations, edgegrain's bundles, and tiny ones for smoke tests."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def paper_model(lr: int) -> GrainConfig:
 _PAPER = paper_model(16)
 
 # One LR of 768 values steers this generator's 13 codes, so the predictor is narrow, and codes of one resolution share a
-# branch. f_gen has up to 512 channels, f_inv no more than 72 where the two are fused: the projection evens that out and
+# branch. f_gen has up to 512 channels, f_inv no more than 72 where the two are fused: the projection balances that and
 # keeps the fusion under 3 GMAC. After some thousand pictures the generator's picture has overtaken the invertible one.
 _CODES = CodesConfig(widths=(48, 40, 32, 24, 16), branch=(48, 64, 80, 96), branch_per="resolution",
                      offsets=(8, 16, 32, 64))
 _FUSION_256 = FusionConfig(
     base="style", sizes=(64, 128, 256), widths=(32, 24, 16), head=(24, 24), project=(32, 24, 16))
-# The generator's features end at 512; at 1024 the fusion works on f_inv and what comes up from there.
+# The generator's features end at 512; at 1024 the fusion uses f_inv and the upsampled features.
 _FUSION_1024 = FusionConfig(
     base="style", sizes=(256, 512, 1024), widths=(24, 16, 8), head=(16, 16), project=(24, 16, 8))
 

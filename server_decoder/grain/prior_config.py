@@ -1,4 +1,4 @@
-"""Which generator a GRAIN model uses."""
+"""The generator of a GRAIN model: its kind and sizes."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ class DecoderConfig:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> DecoderConfig:
-        """The configuration that ``dataclasses.asdict`` wrote (lists where tuples were are fine)."""
+        """The configuration that ``dataclasses.asdict`` wrote; tuples may have become lists."""
         scales = tuple(Scale(**scale) for scale in fields["scales"])
         return cls(scales, fields["upsampling"], tuple(fields["head"]))
 
@@ -79,15 +79,15 @@ PAPER_1024_LR16 = DecoderConfig(
     tuple(Scale(size, 64, rrdb=count) for size, count in ((16, 3), (32, 3), (64, 3), (128, 2), (256, 1)))
     + (Scale(512, 64, dense=1), Scale(1024, 64, dense=1)))
 
-# faces-256-lr16: as much quality as two CPU cores can train and restore within a second, so the width sits at the
+# faces-256-lr16: the best quality that two CPU cores can train, and restore within a second, so the width is at the
 # coarse scales and the finest features are few.
 FACES_256_LR16 = DecoderConfig(
     (Scale(16, 160, rrdb=2), Scale(32, 128, residual=2), Scale(64, 72, residual=2), Scale(128, 40, residual=1),
      Scale(256, 12)),
     upsampling="subpixel", head=())
 
-# The other bundles of faces, in the same manner. Their first scales are wider, for they are trained on GPUs; what runs
-# at 512 and 1024 stays thin, where the generator draws anyway.
+# The other bundles of faces. Their first scales are wider, because they are trained on GPUs; the scales 512 and 1024
+# stay narrow, because the generator provides their detail.
 FACES_256_LR32 = DecoderConfig(
     (Scale(32, 160, rrdb=2), Scale(64, 96, residual=2), Scale(128, 48, residual=1), Scale(256, 16)),
     upsampling="subpixel", head=())

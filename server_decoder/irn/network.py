@@ -1,8 +1,8 @@
 """IRN: invertible image rescaling ([IRN], Xiao et al., ECCV 2020).
 
 One bijection between a picture x and a pair (y, z): y is a small picture that looks like a bicubic reduction of x, z is
-what it has lost. Training makes z follow one normal distribution whatever the picture, so z need not be kept: the
-inverse of (y, another z) differs from x by faint detail only.
+the lost detail. Training makes z follow one normal distribution for all pictures, so z need not be stored: the inverse
+of (y, another z) differs from x by faint detail only.
 
                      ┌─────────────── one module, x to half its sides ───────────────┐
     x ── Haar ──┬── low  h1 ──────────(+)───────────┬──────────┐   ┌── y, 3 channels
@@ -12,9 +12,9 @@ inverse of (y, another z) differs from x by faint detail only.
     h1' = h1 + φ(h2)          h2' = h2 ⊙ exp(ρ(h1')) + η(h1')         eight such blocks a module
     h1  = h1' - φ(h2)         h2  = (h2' - η(h1')) ⊙ exp(-ρ(h1'))     backwards
 
-Pictures are ``[B, 3, H, W]`` in [0, 1] here, as in the authors' models; `Downscaler` and `Upscaler` speak the ranges of
-the contract. ``z_std`` is ours: the papers' z has a deviation of 1, which small networks with few blocks cannot shrink
-to the size of picture detail.
+Pictures are ``[B, 3, H, W]`` in [0, 1] here, as in the authors' models; `Downscaler` and `Upscaler` use the ranges of
+the contract. ``z_std`` is an addition: the papers' z has a deviation of 1, which small networks with few blocks cannot
+scale down to picture detail.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class IRNConfig:
 
     @property
     def factor(self) -> int:
-        """By how much the sides shrink."""
+        """Factor between the sides of picture and LR."""
         return 2 ** len(self.blocks)
 
     @property
@@ -77,7 +77,7 @@ class IRNConfig:
         """The configuration that `as_dict` described.
 
         Raises:
-            KeyError, TypeError, ValueError: it describes none.
+            KeyError, TypeError, ValueError: the fields describe none.
         """
         plain = {name: value for name, value in fields.items() if name != "kind"}
         return cls(**{**plain, "blocks": tuple(plain["blocks"])})
@@ -87,7 +87,7 @@ PRESETS: dict[str, IRNConfig] = {
     "irn-x2": IRNConfig(blocks=(8,)),
     "irn-x4": IRNConfig(),
     "irn-x8": IRNConfig(blocks=(8, 8, 8)),
-    # Ours, for a few minutes of a CPU: most blocks where they cost a sixteenth of a full-resolution convolution.
+    # For a few minutes on a CPU: most blocks where they cost a sixteenth of a full-resolution convolution.
     "irn-x4-light": IRNConfig(blocks=(1, 3), growth=16, z_std=0.002),
 }
 """Name -> configuration."""
@@ -113,7 +113,7 @@ class HaarTransform(nn.Module):
 
 
 class DenseBlock(nn.Module):
-    """Five 3x3 convolutions, each of which sees the input and the outputs of all before it; zero in a new network."""
+    """Five 3x3 convolutions, each of which sees the input and all earlier outputs; zero in a new network."""
 
     def __init__(self, inputs: int, outputs: int, growth: int) -> None:
         super().__init__()
@@ -157,7 +157,7 @@ class InvBlock(nn.Module):
         return h1 - self.phi(h2), h2
 
     def exponent(self, h1: Tensor) -> Tensor:
-        """c (2 sigmoid(rho) - 1): no block scales by more than e^c, so none can run away."""
+        """c (2 sigmoid(rho) - 1): no block scales by more than e^c, so values stay bounded."""
         return self.clamp * (2 * torch.sigmoid(self.rho(h1)) - 1)
 
 
@@ -184,7 +184,7 @@ class DownscalingModule(nn.Module):
 
 
 class IRN(nn.Module):
-    """x <-> (y, z). ``forward`` downscales, ``inverse`` upscales; with the same z they undo each other."""
+    """x <-> (y, z). ``forward`` downscales, ``inverse`` upscales; with the same z they are inverse to each other."""
 
     def __init__(self, config: IRNConfig | None = None) -> None:
         super().__init__()
@@ -227,7 +227,7 @@ def round_to_levels(y: Tensor) -> Tensor:
 
 
 class Downscaler(nn.Module):
-    """The phone's half: picture in [-1, 1] -> LR in about [-1, 1], the caller rounds it."""
+    """The encoder: picture in [-1, 1] -> LR in about [-1, 1], which the caller rounds."""
 
     def __init__(self, irn: IRN) -> None:
         super().__init__()
@@ -239,10 +239,10 @@ class Downscaler(nn.Module):
 
 
 class Upscaler(nn.Module):
-    """The server's half: LR in [-1, 1] -> picture in about [-1, 1].
+    """The decoder: LR in [-1, 1] -> picture in about [-1, 1].
 
     Attributes:
-        z: ``[1, z_channels, 1, 1]``, zero: the likeliest z stands where none is given.
+        z: ``[1, z_channels, 1, 1]``, zero, the likeliest z, used if none is given.
     """
 
     z: Tensor
@@ -253,6 +253,6 @@ class Upscaler(nn.Module):
         self.register_buffer("z", torch.zeros(1, irn.config.z_channels, 1, 1), persistent=False)
 
     def forward(self, lr: Tensor, z: Tensor | None = None) -> Tensor:
-        """``z``: ``[B, z_channels, h, w]``, or what broadcasts to it."""
+        """``z``: ``[B, z_channels, h, w]``, or a shape that broadcasts to it."""
         y = (lr + 1) / 2
         return self.irn.inverse(y, (self.z if z is None else z) + torch.zeros_like(y[:, :1])) * 2 - 1

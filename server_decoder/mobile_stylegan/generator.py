@@ -28,7 +28,7 @@ _BASE = 4  # side of the learned constant
 HEADS = ("wavelet", "rgb")
 
 FORMAT = "edgegrain-mobile-stylegan-1"
-_HEADS = "heads."  # prefix of a file's RGB heads by resolution, beside the generator's own tensors
+_HEADS = "heads."  # prefix of a file's RGB heads by resolution
 
 
 @dataclass(frozen=True)
@@ -102,12 +102,12 @@ MOBILE_STYLEGAN_512 = MOBILE_STYLEGAN_1024.cut(512)
 def inverse_haar(bands: Tensor) -> Tensor:
     """Inverse Haar transform, doubled: ``[B, 4C, H, W]`` -> ``[B, C, 2H, 2W]``, channels-last in memory.
 
-    The bands lie one after another, C channels each: ll, the average, then the differences b1 between rows, b2 between
+    The bands are consecutive, C channels each: ll, the average, then the differences b1 between rows, b2 between
     columns, b3 between diagonals. A 2x2 cell becomes (ll + b1 + b2 + b3, ll + b1 - b2 - b3; ll - b1 + b2 - b3,
     ll - b1 - b2 + b3). The orthonormal transform has a factor of 1/2, which the callers put into their modulation.
     """
     batch, channels, height, width = bands.shape
-    ll, b1, b2, b3 = bands.permute(0, 2, 3, 1).chunk(4, dim=3)  # channels-last: neighbours are written in whole runs
+    ll, b1, b2, b3 = bands.permute(0, 2, 3, 1).chunk(4, dim=3)  # channels-last: contiguous writes
     upper, lower, even, odd = ll + b1, ll - b1, b2 + b3, b2 - b3
     rows = torch.stack([torch.cat([upper + even, upper - even], dim=3), torch.cat([lower + odd, lower - odd], dim=3)],
                        dim=2)  # [B, H, 2, W, 2C]
@@ -156,7 +156,7 @@ class StyledConv(nn.Module):
         return self.convolve(modulate(x, self.affine(code)), noise)
 
     def convolve(self, x: Tensor, noise: Tensor | None) -> Tensor:
-        """What follows the modulation."""
+        """The steps after the modulation."""
         x = self.conv(x)
         # In place, where it saves two passes over memory: a convolution's gradient does not need its output.
         x.add_((self.noise_strength * (self.noise if noise is None else noise)).to(x.dtype))
@@ -279,7 +279,7 @@ def load_mobile_stylegan(
 
     Args:
         path: a file that `save_mobile_stylegan` wrote.
-        config: the sizes that are expected of the result; None takes any.
+        config: the expected sizes of the result; None accepts any.
         cut_to: leave out the blocks above this resolution and use the file's RGB head there.
 
     Raises:
@@ -313,7 +313,7 @@ def cut(model: MobileStyleGAN, size: int, head: nn.Conv2d) -> MobileStyleGAN:
 
 
 def _cut(state: Mapping[str, Tensor], config: MobileStyleGANConfig, path: str | Path) -> dict[str, Tensor]:
-    """The part of a whole generator's tensors that a cut one has."""
+    """The tensors of a whole generator that a cut one keeps."""
     prefix = f"{_HEADS}{config.size}."
     head = {name.replace(prefix, "head."): tensor for name, tensor in state.items() if name.startswith(prefix)}
     if not head:

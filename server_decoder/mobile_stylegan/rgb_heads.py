@@ -1,8 +1,8 @@
 """RGB heads for cut generators: the linear map from features to the downscaled picture, by least squares.
 
 A MobileStyleGAN makes its picture after the last block only. Cut after an earlier block, it needs a head there; the
-best 1x1 convolution (of squared error, over pictures of random codes) has a closed form. It cannot know what the later
-layers do with their own codes: on the FFHQ weights, eleven unseen pictures cut at 256x256 were 21 to 30 dB from the
+best 1x1 convolution (of squared error, over pictures of random codes) has a closed form. It does not depend on the
+later layers' codes: on the FFHQ weights, eleven unseen pictures cut at 256x256 were 21 to 30 dB from the
 downscaled ones, with a median of 28.
 """
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from server_decoder.mobile_stylegan.generator import MobileStyleGAN
 
-_RIDGE = 1e-6  # of the mean squared feature: channels that are nearly copies of each other do not blow up
+_RIDGE = 1e-6  # of the mean squared feature: keeps the weights of nearly equal channels bounded
 
 
 @torch.no_grad()
@@ -28,11 +28,11 @@ def fit_rgb_heads(
     """One 1x1 convolution per resolution.
 
     Args:
-        model: the whole generator, in eval mode.
+        model: the whole generator, in evaluation mode.
         sizes: resolutions of its features; None takes all from 32 on.
-        pictures: how many pictures the fit looks at, their truncation between 0.5 and 1.
+        pictures: number of pictures in the fit, with truncations between 0.5 and 1.
         seed: of the codes.
-        report: is told how much is done, 0...1.
+        report: called with the progress, 0...1.
     """
     sizes = [size for size in model.feature_channels if size >= 32] if sizes is None else list(sizes)
     rng = np.random.default_rng(seed)
@@ -52,7 +52,7 @@ def fit_rgb_heads(
 
 
 def _solve(xx: Tensor, xy: Tensor) -> nn.Conv2d:
-    """``xx`` ``[C + 1, C + 1]``: second moments of features and 1; ``xy`` ``[C + 1, 3]``: theirs with the picture."""
+    """``xx`` ``[C + 1, C + 1]``: second moments of features and 1; ``xy`` ``[C + 1, 3]``: those with the picture."""
     ridge = _RIDGE * xx.diagonal()[:-1].mean()
     solution = torch.linalg.solve(xx + ridge * torch.eye(len(xx), dtype=xx.dtype, device=xx.device), xy).float()
     head = nn.Conv2d(len(xx) - 1, 3, 1, device=xx.device).requires_grad_(False)

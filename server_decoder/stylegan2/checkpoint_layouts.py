@@ -1,13 +1,13 @@
-"""How the two public families of StyleGAN2 checkpoints name and shape their tensors, and the way to our names.
+"""Names and shapes of tensors in the two public families of StyleGAN2 checkpoints, and their translation.
 
 - **rosinality**: training checkpoints of rosinality/stylegan2-pytorch and files converted with it: ``g_ema``, ``d``
   and ``latent_avg`` in one dictionary.
 - **NVIDIA**: the names of stylegan2-ada-pytorch and stylegan3, as plain tensors: ``mapping...`` and ``synthesis...`` of
   a generator, ``b4...`` of a discriminator; or both with the prefixes ``G_ema.`` and ``D.``.
 
-Both compute what we compute: the equalized learning rate scales weights when they are used, mapping parameters are
-stored divided by its rate, and weights of upsampling layers are those of a transposed convolution. So tensors change
-their names and lose or gain dimensions of one, nothing else.
+Both compute the same as `StyleGAN2`: the equalized learning rate scales weights when they are used, mapping parameters
+are stored divided by its rate, and weights of upsampling layers are those of a transposed convolution. So tensors only
+change their names and lose or gain dimensions of one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from server_decoder.stylegan2.layers import BILINEAR
 from server_decoder.stylegan2.mapping import MappingNetwork, mean_code
 from server_decoder.stylegan2.synthesis import BASE, StyleGAN2, StyleGAN2Config
 
-_LARGEST = 8192  # sizes and depths that are looked for
+_LARGEST = 8192  # sizes and depths that are recognized
 _DEEPEST = 32
 
 
@@ -33,14 +33,15 @@ class Layout:
     """The names of one family.
 
     Attributes:
-        name: as messages call it.
-        generator: configuration -> our names of a generator's tensors and theirs.
+        name: in messages.
+        generator: configuration -> names in `StyleGAN2` and names in the file.
         discriminator: the same for a discriminator.
-        generator_prefixes: what may stand before a generator's names in a file, most wanted first.
+        generator_prefixes: possible prefixes of a generator's names in a file, preferred ones first.
         discriminator_prefixes: the same for a discriminator's.
-        filter_suffix: names that end so hold low-pass filters, which are constants here.
-        shared: names that stand in the file without a prefix, but belong to the generator.
-        optional: beginnings of names; some files lack all of a kind, which is not learned and can be made up for.
+        filter_suffix: names with this end hold low-pass filters, which are constants here.
+        shared: names without a prefix that belong to the generator.
+        optional: beginnings of names of tensors that are not learned; files may lack all of a kind, which are then
+            replaced.
     """
 
     name: str
@@ -122,7 +123,7 @@ NVIDIA = Layout("NVIDIA", _nvidia_generator, _nvidia_discriminator, ("G_ema.", "
 
 @dataclass(frozen=True)
 class Networks:
-    """What a file held, under our names.
+    """The networks of a file, with the names of `StyleGAN2` and `Discriminator`.
 
     Attributes:
         layout: the name of the layout it had.
@@ -143,13 +144,13 @@ def translate(tensors: Mapping[str, Tensor], layout: Layout, source: str) -> Net
     """Rename a file's tensors, strictly: every tensor of a network is used, none may be missing.
 
     Two things that are not learned may be absent from rosinality files. Without ``latent_avg`` (training checkpoints)
-    the mean code is measured from the mapping network; without any ``noises.*`` (files of before April 2020) the
+    the mean code is measured from the mapping network; without any ``noises.*`` (files from before April 2020) the
     constant noise is drawn, always the same.
 
     Args:
         tensors: the file's, nested dictionaries joined by dots.
         layout: `ROSINALITY` or `NVIDIA`.
-        source: what messages call the file.
+        source: name of the file in messages.
 
     Raises:
         ModelError: the file has neither network in this layout, or one of other sizes, or a tensor too many or too few.
@@ -189,7 +190,7 @@ def translate_generator(tensors: Mapping[str, Tensor], layout: Layout, source: s
     Args:
         tensors: the generator's, by the layout's names without a prefix.
         layout: of the names.
-        source: what messages call the file.
+        source: name of the file in messages.
 
     Returns:
         Its sizes, the state of a `StyleGAN2`, and for every tensor that was used its name and ours.
@@ -288,7 +289,7 @@ def _rename(tensors: Mapping[str, Tensor], layout: Layout, names: Mapping[str, s
 
 
 def _complete(state: dict[str, Tensor], config: StyleGAN2Config) -> dict[str, Tensor]:
-    """A generator's state with whatever is not learned and was absent: constant noise, mean code."""
+    """A generator's state, completed by absent tensors that are not learned: constant noise, mean code."""
     if "layers.0.noise" not in state:
         random = torch.Generator().manual_seed(0)
         state |= {f"layers.{index}.noise": torch.randn(1, 1, side, side, generator=random)

@@ -14,7 +14,7 @@ GROUP = 4  # pictures whose deviation is measured together, as in the published 
 
 
 class DiscriminatorBlock(nn.Module):
-    """Half the resolution: two convolutions beside a skip connection, the sum divided by sqrt(2) for its variance."""
+    """Half the resolution: two convolutions and a skip connection, the sum divided by sqrt(2) for its variance."""
 
     def __init__(self, channels: int, out_channels: int) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
 """The layers of StyleGAN2 ([StyleGAN2] Section 2 and Appendix B), of generator and discriminator alike.
 
-Modulation works on activations: multiply the input by the style, convolve with weights that no style has touched,
+Modulation works on activations: multiply the input by the style, convolve with unmodulated weights,
 multiply the output by the demodulation coefficients. That equals modulated weights, because a style is a factor per
-input channel and demodulation one per output channel, both of which a convolution lets through; and pictures with
+input channel and demodulation one per output channel, both of which commute with a convolution; so pictures with
 different styles share one convolution.
 """
 
@@ -45,7 +45,7 @@ def demodulation(style: Tensor, weight: Tensor) -> Tensor:
     """The factors that give every output channel unit variance again ([StyleGAN2] Eq. 3).
 
     ``rsqrt(sum over i, k of (style_i * weight_oik)^2)``, where the sum over the taps k does not depend on the style:
-    what is left per picture is a matrix product.
+    only a matrix product per picture remains.
 
     Args:
         style: ``[B, in]``.
@@ -60,10 +60,10 @@ def demodulation(style: Tensor, weight: Tensor) -> Tensor:
 
 
 def minibatch_stddev(x: Tensor, group: int) -> Tensor:
-    """Append one channel that tells how much the pictures of a group differ.
+    """Append one channel with the deviation between the pictures of a group.
 
     The standard deviation over the group, averaged over channels and pixels (Karras et al., arXiv:1710.10196, Section
-    3). A batch is dealt out to groups like cards: with n groups, pictures j, j + n, j + 2n, ... are one group.
+    3). With n groups, pictures j, j + n, j + 2n, ... are one group.
 
     Args:
         x: ``[B, C, H, W]``.
@@ -82,7 +82,7 @@ def minibatch_stddev(x: Tensor, group: int) -> Tensor:
 
 
 def full_precision(x: Tensor) -> AbstractContextManager[object]:
-    """Suspends autocast, where there is any: styles are few numbers that scale all others."""
+    """Suspends autocast: styles are few numbers that scale all others."""
     if x.device.type == "meta" or not torch.is_autocast_enabled(x.device.type):
         return contextlib.nullcontext()
     return torch.autocast(x.device.type, enabled=False)
@@ -115,7 +115,7 @@ class EqualizedLinear(nn.Module):
     Args:
         features: of the input.
         out_features: of the output.
-        bias: initial value of the bias, as it is used.
+        bias: initial value of the bias.
         rate: learning rate relative to the other layers'. Parameters are stored divided by it.
     """
 
@@ -161,8 +161,8 @@ class ModulatedConv(nn.Module):
         out_channels: of the output.
         kernel: side of the kernel, 3 or 1.
         code_width: length of a code.
-        demodulate: whether output channels are brought back to unit variance; all but toRGB are.
-        up: whether to double the resolution: a transposed convolution of stride 2, then the low-pass filter.
+        demodulate: normalize output channels to unit variance, as in all layers but toRGB.
+        up: double the resolution: a transposed convolution of stride 2, then the low-pass filter.
     """
 
     def __init__(self, channels: int, out_channels: int, kernel: int, code_width: int, *, demodulate: bool = True,
@@ -178,7 +178,7 @@ class ModulatedConv(nn.Module):
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
         """``[B, in, H, W]`` and codes ``[B, code_width]`` -> ``[B, out, H, W]``; with ``up`` twice as high and wide."""
         with full_precision(x):
-            # The equalized learning rate's scale rides on the style: one number per channel instead of per weight.
+            # The equalized learning rate's scale is applied to the style: one number per channel instead of per weight.
             style = self.modulation(code.to(self.weight.dtype)) * self.scale  # [B, in]
             gains = demodulation(style, self.weight) if self.demodulate else None  # [B, out]
         x = x * per_channel(style, x)
@@ -194,7 +194,7 @@ class StyledLayer(nn.Module):
     """One style block of [StyleGAN2] Fig. 2: modulated convolution, noise, bias, leaky ReLU.
 
     Attributes:
-        noise: ``[1, 1, r, r]``, the constant noise that is used where none is given.
+        noise: ``[1, 1, r, r]``, the constant noise, used if none is given.
         noise_strength: its factor, one for all channels ([StyleGAN2] Appendix B).
     """
 

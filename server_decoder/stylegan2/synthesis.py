@@ -140,7 +140,7 @@ class StyleGAN2(GenerativePrior):
 
     @torch.no_grad()
     def measure_mean_code(self, count: int = 10_000, seed: int = 0) -> None:
-        """Set `mean_code` to the mean of ``count`` mapped latents; after training, for truncation."""
+        """Set `mean_code` to the mean of ``count`` mapped latents, for truncation after training."""
         self.mean_code.copy_(mean_code(self.mapping, self.code_width, count, seed))
 
     def random_noise(self, batch: int, generator: torch.Generator | None = None) -> list[Tensor]:
@@ -148,7 +148,7 @@ class StyleGAN2(GenerativePrior):
 
         Args:
             batch: pictures.
-            generator: makes it repeatable; on any device.
+            generator: for repeatable noise; on any device.
         """
         device = self.mean_code.device if generator is None else generator.device
         return [torch.randn(batch, 1, resolution, resolution, generator=generator, device=device).to(self.mean_code)

@@ -1,4 +1,4 @@
-"""The decoder session: right levels, typed refusals, the asked-for device or none."""
+"""The decoder session: right levels, typed refusals, the requested device or none."""
 
 from __future__ import annotations
 
@@ -289,7 +289,7 @@ def test_noise_follows_from_the_seed_alone() -> None:
 
 def test_noise_of_an_unknown_shape_is_refused() -> None:
     for wrong in (noisy(["b", "c", "h", "w"]), noisy([1, 3, "h", "w"])):
-        with pytest.raises(BundleError, match="beside 'lr' it takes noise"):
+        with pytest.raises(BundleError, match="besides 'lr' it takes noise"):
             DecoderSession(wrong)
 
 
@@ -354,7 +354,7 @@ def test_bound_runs_equal_unbound_ones() -> None:
 
 def session_on_bound_runs(monkeypatch: pytest.MonkeyPatch, cuda_listed: list[str], model: bytes,
                           runs: list[tuple[str, int, bool]] | None = None, **options: Any) -> DecoderSession:
-    """A session that says it runs on CUDA, with buffers on the CPU; ``runs`` gets what its buffers were asked for."""
+    """A session that says it runs on CUDA, with buffers on the CPU; ``runs`` collects the runs of its buffers."""
     started = onnxruntime.InferenceSession
 
     def start(source: bytes, options: object, providers: list, **_: object) -> onnxruntime.InferenceSession:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from codec_contract.bundle.manifest import load_manifest
 from codec_contract.lr_coder.coder import encode_lr
@@ -18,7 +19,7 @@ from edgegrain.cli.main import app
 from edgegrain.publishing import fit_coder, improvement, store_face_sr
 from edgegrain.publishing import publish as publishing
 from edgegrain.training.grain.checkpoint import save_run
-from edgegrain.training.grain.initialize import begin
+from edgegrain.training.grain.initialize import start_run
 from edgegrain.training.grain.recipes import CONFIGS
 from server_decoder.irn.network import IRN, IRNConfig
 from server_decoder.irn.weights import save_irn
@@ -49,7 +50,7 @@ def shell(capsys: pytest.CaptureFixture[str]) -> Shell:
 @pytest.fixture
 def grain_run(tmp_path: Path) -> Path:
     torch.manual_seed(3)
-    save_run(tmp_path / "run", begin(CONFIGS["smoke-stage1"], None))
+    save_run(tmp_path / "run", start_run(CONFIGS["smoke-stage1"], None))
     return tmp_path / "run"
 
 
@@ -107,13 +108,15 @@ def test_a_gcfsr_run_goes_to_the_zoo_with_its_tables(tmp_path: Path, shell: Shel
     assert shell(*arguments, "--force")[0] == 0
 
 
-def test_the_weights_of_a_gcfsr_run_and_training_pictures(tmp_path: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch
-                                                          ) -> None:
+def test_the_weights_or_the_checkpoint_of_a_gcfsr_run_may_be_named(
+        tmp_path: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     run = store_gcfsr(tmp_path / "run")
     monkeypatch.setattr(store_face_sr, "fit_reduction_tables", lambda *_, **named: CoderTables.default())
-    code, _, err = shell("run", run / "gcfsr.safetensors", "--out", tmp_path / "zoo", "--data", tmp_path)
-    assert code == 0, err
-    assert (tmp_path / "zoo" / "coder.json").read_bytes() == CoderTables.default().to_json()
+    save_file({"weight": torch.zeros(1)}, run / "last.safetensors", {"family": "face_sr"})
+    for name in ("gcfsr.safetensors", "last.safetensors"):
+        code, _, err = shell("run", run / name, "--out", tmp_path / "zoo", "--data", tmp_path, "--force")
+        assert code == 0, err
+        assert (tmp_path / "zoo" / "coder.json").read_bytes() == CoderTables.default().to_json()
 
 
 def test_options_of_another_family_are_wrong_usage(grain_run: Path, tmp_path: Path, shell: Shell) -> None:
@@ -133,6 +136,9 @@ def test_an_irn_run_and_a_folder_without_a_run_are_refused(tmp_path: Path, shell
     save_irn(IRN(IRNConfig((1,), growth=4)), tmp_path / "irn" / "irn.safetensors")
     code, _, err = shell("run", tmp_path / "irn", "--out", tmp_path / "bundle")
     assert code == 1 and "edgegrain export bundle" in err
+    save_file({"weight": torch.zeros(1)}, tmp_path / "last.safetensors", {"family": "stylegan2"})
+    code, _, err = shell("run", tmp_path / "last.safetensors", "--out", tmp_path / "bundle")
+    assert code == 1 and "is a checkpoint of stylegan2" in err
     (tmp_path / "empty").mkdir()
     code, _, err = shell("run", tmp_path / "empty", "--out", tmp_path / "bundle")
     assert code == 1 and "is not a checkpoint of a training run" in err

@@ -92,7 +92,7 @@ def test_an_unknown_operation_is_refused_by_name(package: Path) -> None:
     (block,) = model.mlProgram.functions["main"].block_specializations.values()
     next(operation for operation in block.operations if operation.type == "floor").type = "ceil"
     (package / SPECIFICATION).write_bytes(model.SerializeToString())
-    with pytest.raises(ExportError, match="does not know: ceil"):
+    with pytest.raises(ExportError, match="does not support: ceil"):
         MilProgram(package)
 
 

@@ -111,7 +111,7 @@ def lr_side(prior: GenerativePrior) -> int:
 
 
 def ops_of(model: onnx.ModelProto) -> dict[str, int]:
-    """Nodes of ours, by name and number of outputs."""
+    """Custom nodes, by name and number of outputs."""
     return Counter(f"{node.op_type}/{len(node.output)}" for node in model.graph.node if node.domain == library.DOMAIN)
 
 
@@ -125,16 +125,17 @@ def run(model: onnx.ModelProto, lr: Tensor, options: onnxruntime.SessionOptions)
     # A layer's activation is written where something reads it without the next style: toRGB, or as a feature.
     [("stylegan2", {"DemodBiasAct/2": 1, "DemodBiasAct/1": 1, "FilteredBiasAct/1": 1, "UpFirDn2d/1": 1}),
      ("wavelet", {"DemodBiasAct/1": 3, "InverseHaar/1": 2})])
-def test_graphs_equal_the_plain_ones(kind: str, nodes: dict[str, int], ops_library: Path) -> None:
+def test_graphs_equal_the_plain_modules(kind: str, nodes: dict[str, int], ops_library: Path) -> None:
     prior = random_prior(kind)
     side = lr_side(prior)
-    plain, fused = (decoder_graph(Picture(network), side) for network in (prior, fused_prior(prior)))
-    assert (ops_of(plain), ops_of(fused)) == ({}, nodes)
+    fused = decoder_graph(Picture(fused_prior(prior)), side)
+    assert ops_of(fused) == nodes
     with_ops = onnxruntime.SessionOptions()
     library.register_library(with_ops, path=ops_library)
     for batch in (1, 3):
         lr = torch.randn(batch, 3, side, side)
-        expected = run(plain, lr, onnxruntime.SessionOptions())
+        with torch.no_grad():
+            expected = Picture(prior)(lr).numpy()
         assert np.abs(run(fused, lr, with_ops) - expected).max() <= 1e-5 * np.abs(expected).max()
 
 

@@ -101,6 +101,14 @@ class AdversarialLoss:
         self.optimizer: torch.optim.Optimizer | None = None
         self.updates = 0
 
+    def joins(self, progress: float) -> bool:
+        """True if the networks get the loss at this progress (0...1) of the run."""
+        return progress >= self.config.begins
+
+    def learns(self, progress: float, step: int) -> bool:
+        """True if the discriminator is updated in this step."""
+        return progress >= self.config.warms_up and step % self.config.every == 0
+
     def generator_loss(self, picture: Tensor, target: Tensor) -> Tensor:
         """The adversarial loss of the networks; gradients reach ``picture`` only."""
         self.discriminator.requires_grad_(False)

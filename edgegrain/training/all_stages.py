@@ -41,8 +41,7 @@ def train_stages(chain: Chain, folder: Path, options: RunOptions | None = None, 
     refuse_unused(options, set().union(*taken.values()) - {"decoder_from"})
     last = list(chain.stages.values())[-1]
     # Read before stage 1 trains for hours.
-    prior = load_prior(last, options.prior) if isinstance(options.prior, str | Path | None) else options.prior
-    options = replace(options, prior=prior)
+    options = replace(options, prior=load_prior(last, options.prior))
     began, previous, figures = time.monotonic(), options.init_from, {}
     with start_distributed(device) as distributed:
         for index, (stage, config) in enumerate(chain.stages.items()):

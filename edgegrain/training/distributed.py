@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -60,6 +60,14 @@ class Distributed:
         if self.world > 1:
             for tensor in [*model.parameters(), *model.buffers()]:
                 dist.broadcast(tensor.data, 0)
+
+    def move(self, networks: Iterable[nn.Module], *, channels_last: bool = False) -> None:
+        """Move networks to the device and `share` them."""
+        for network in networks:
+            network.to(self.device)
+            if channels_last:
+                network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
+            self.share(network)
 
     def wait(self) -> None:
         """Block until all processes have reached this call."""

@@ -41,6 +41,11 @@ class RunOptions:
     teacher: nn.Module | str | Path | None = None
     compiled: bool = False
 
+    @property
+    def start(self) -> Path | None:
+        """``init_from`` as a path."""
+        return None if self.init_from is None else Path(self.init_from)
+
     def given(self) -> set[str]:
         """Names of the options that differ from their defaults."""
         return {field.name for field in fields(self) if getattr(self, field.name) != field.default}

@@ -9,7 +9,7 @@ the convolutions from or to RGB are trained with AdamW.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -38,30 +38,51 @@ class ConvolutionMuon(torch.optim.Muon):
         super().step()
 
 
-def optimizers(parameters: Iterable[Tensor], learning_rate: float, muon: float, weight_decay: float = WEIGHT_DECAY
+def optimizers(parameters: Iterable[Tensor], learning_rate: float, muon: float, weight_decay: float = WEIGHT_DECAY, *,
+               betas: tuple[float, float] = ADAM_BETAS, adam: type[torch.optim.Adam] = torch.optim.AdamW
                ) -> list[torch.optim.Optimizer]:
-    """AdamW alone, or Muon for the matrices and AdamW for the rest.
+    """AdamW alone, or Muon for the matrices and AdamW for the rest; `step_optimizers` sets their rates.
 
     Args:
         parameters: to train, on their device already (Muon holds views of their memory).
         learning_rate: AdamW's.
         muon: Muon's learning rate in multiples of ``learning_rate``; 0 leaves everything to AdamW. The factor
-            is stored as ``"factor"`` in every parameter group, for callers that change
-            the rates.
+            is stored as ``"factor"`` in every parameter group, for callers that change the rates.
         weight_decay: AdamW's; 0 makes it Adam.
+        betas: AdamW's.
+        adam: the class used in place of AdamW.
     """
     parameters = list(parameters)
     matrices = [parameter for parameter in parameters if muon and is_matrix(parameter)]
     others = [parameter for parameter in parameters if not (muon and is_matrix(parameter))]
     result: list[torch.optim.Optimizer] = []
     if others:
-        result.append(torch.optim.AdamW(others, lr=learning_rate, betas=ADAM_BETAS, weight_decay=weight_decay))
+        result.append(adam(others, lr=learning_rate, betas=betas, weight_decay=weight_decay))
     if matrices:
         result.append(ConvolutionMuon(matrices, lr=learning_rate * muon))
     for optimizer in result:
         for group in optimizer.param_groups:
             group["factor"] = muon if isinstance(optimizer, ConvolutionMuon) else 1.0
     return result
+
+
+def step_optimizers(optimizers: Iterable[torch.optim.Optimizer], learning_rate: float) -> None:
+    """Step with this learning rate, times the factor of each parameter group."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate * group["factor"]
+        optimizer.step()
+
+
+@torch.no_grad()
+def update_averages(averages: Sequence[Tensor], parameters: Sequence[Tensor], decay: float) -> None:
+    """Move averaged weights towards the trained ones by ``1 - decay`` of the difference."""
+    torch._foreach_lerp_([*averages], [*parameters], 1 - decay)
+
+
+def early_decay(decay: float, steps: int) -> float:
+    """The decay of averages in a new run: smaller in the first steps, so that the random weights are forgotten."""
+    return min(decay, (1 + steps) / (10 + steps))
 
 
 def annealed(learning_rate: float, progress: float, step: int, *, warm_up: int, hold: float) -> float:

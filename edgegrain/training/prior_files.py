@@ -20,16 +20,20 @@ from server_decoder.stylegan2 import checkpoints
 from server_decoder.stylegan2.synthesis import StyleGAN2Config
 
 
-def load_prior(config: StageConfig | FaceSRTraining, prior: str | Path | None) -> GenerativePrior | None:
+def load_prior(config: StageConfig | FaceSRTraining, prior: GenerativePrior | str | Path | None
+               ) -> GenerativePrior | None:
     """The generator of a recipe, cut and rounded as the recipe says; None for recipes without one and for trial runs.
 
     Args:
         config: the recipe.
-        prior: a file, or the name of a fetched prior; None for the published one if that is of the recipe's kind.
+        prior: a network, which is returned, a file, or the name of a fetched prior; None for the published one if that
+            is of the recipe's kind.
 
     Raises:
         EdgegrainError: the recipe has no generator, or there is no such prior, or it is of another kind or size.
     """
+    if isinstance(prior, GenerativePrior):
+        return prior
     described = prior_config(config)
     if described is None:
         if prior is not None:

@@ -25,12 +25,11 @@ from edgegrain.training.face_sr.validation import Validation
 from edgegrain.training.family import Family, RunOptions
 from edgegrain.training.losses import picture_loss, random_offset
 from edgegrain.training.metric_networks import MetricNetworks, metric_weights
-from edgegrain.training.optimizers import annealed, optimizers
+from edgegrain.training.optimizers import annealed, early_decay, optimizers, step_optimizers, update_averages
 from edgegrain.training.prior_files import load_discriminator, load_prior
 from edgegrain.training.run_folder import CHECKPOINT
 from edgegrain.training.training_pictures import held_out_pictures, require_pictures, training_pictures
 from server_decoder.face_sr.glean import GLEANConfig
-from server_decoder.generative_prior import GenerativePrior
 from server_decoder.stylegan2.synthesis import StyleGAN2Config
 
 VGG_LAYER = 3  # conv4_3, of those that LPIPS compares
@@ -63,9 +62,7 @@ class FaceSRTrainer:
         self.steps, self.skipped, self._resumed = 0, 0, run.pictures > 0
         self._lpips, self._vgg = networks.lpips, vgg.to(distributed.device) if vgg is not None else None
         discriminators = [] if run.adversarial is None else [run.adversarial.discriminator]
-        for network in (run.model, run.average, *discriminators):
-            network.to(distributed.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's
-            distributed.share(network)
+        distributed.move((run.model, run.average, *discriminators), channels_last=True)
         moving = {name: parameter for name, parameter in run.model.named_parameters() if parameter.requires_grad}
         averages = dict(run.average.named_parameters())
         self.parameters = list(moving.values())
@@ -91,21 +88,16 @@ class FaceSRTrainer:
         norm = nn.utils.clip_grad_norm_(self.parameters, config.clip_gradient or math.inf)
         if torch.isfinite(norm):
             rate = annealed(config.learning_rate, progress, self.steps, warm_up=config.warm_up, hold=config.hold)
-            for optimizer in self._optimizers:
-                for group in optimizer.param_groups:
-                    group["lr"] = rate * group["factor"]
-                optimizer.step()
+            step_optimizers(self._optimizers, rate)
         else:
             self.skipped += 1
-        if config.adversarial is not None and run.adversarial is not None and progress >= config.adversarial.warms_up \
-                and self.steps % config.adversarial.every == 0:
+        if run.adversarial is not None and run.adversarial.learns(progress, self.steps):
             with mixed_precision(distributed.device, config.bf16):
                 terms |= run.adversarial.update_discriminator(restored, target, distributed.average_gradients)
         self.steps += 1
         run.pictures += config.batch * distributed.world
-        with torch.no_grad():  # a young average of a new run would otherwise keep the random beginning
-            decay = config.ema if self._resumed else min(config.ema, (1 + self.steps) / (10 + self.steps))
-            torch._foreach_lerp_(self._averages, [*self.parameters], 1 - decay)
+        update_averages(self._averages, self.parameters,
+                        config.ema if self._resumed else early_decay(config.ema, self.steps))
         return {"loss": loss.detach(), **terms}
 
     def evaluate(self) -> dict[str, float]:
@@ -119,7 +111,7 @@ class FaceSRTrainer:
     def _loss(self, restored: Tensor, target: Tensor, factors: Tensor, progress: float
               ) -> tuple[Tensor, dict[str, Tensor]]:
         run, config = self.run, self.run.config
-        adversarial = config.adversarial if config.adversarial and progress >= config.adversarial.begins else None
+        adversarial = run.adversarial if run.adversarial is not None and run.adversarial.joins(progress) else None
         # Some pictures have no loss but the adversarial one, once that has begun.
         alone = adversarial is not None and config.adversarial_alone > 0
         compared = factors > config.adversarial_alone if alone else torch.ones_like(factors, dtype=torch.bool)
@@ -134,24 +126,23 @@ class FaceSRTrainer:
                     self._vgg, restored[compared], target[compared], squared=config.squared)
                 loss = loss + config.perceptual * terms["perceptual"]
             loss = part * loss
-        if adversarial is not None and run.adversarial is not None:
-            terms["adversarial"] = run.adversarial.generator_loss(restored, target)
-            loss = loss + adversarial.weight * terms["adversarial"]
+        if adversarial is not None:
+            terms["adversarial"] = adversarial.generator_loss(restored, target)
+            loss = loss + adversarial.config.weight * terms["adversarial"]
         return loss, {name: value.detach() for name, value in terms.items()}
 
 
 def open_trainer(config: FaceSRTraining, options: RunOptions, folder: Path, distributed: Distributed) -> FaceSRTrainer:
     """Continue the run in ``folder``, or start one; see `Family.open`."""
     require_pictures(options, config.random_pictures)
-    prior = options.prior if isinstance(options.prior, GenerativePrior) else load_prior(config, options.prior)
+    prior = load_prior(config, options.prior)
     discriminator = load_discriminator(config, options.discriminator)
     weights = metric_weights(options.weights, needed=bool(config.loss.lpips or config.perceptual), faces=False)
     if (folder / CHECKPOINT).exists():
         run = load_run(folder, prior)
         run.config = replace(config, network=run.config.network, adversarial=run.config.adversarial)
     else:
-        start = None if options.init_from is None else Path(options.init_from)
-        run = start_run(config, prior, discriminator, start)
+        run = start_run(config, prior, discriminator, options.start)
     config = run.config
     pictures = training_pictures(options, folder, config.size, count=config.random_pictures, seed=config.seed)
     networks = MetricNetworks.load(weights, distributed.device, faces=False)

@@ -30,7 +30,7 @@ from edgegrain.training.grain.validation import evaluate, evaluate_codes, sample
 from edgegrain.training.levels import to_levels
 from edgegrain.training.losses import picture_loss, random_offset
 from edgegrain.training.metric_networks import MetricNetworks, metric_weights
-from edgegrain.training.optimizers import annealed, optimizers
+from edgegrain.training.optimizers import annealed, early_decay, optimizers, step_optimizers, update_averages
 from edgegrain.training.prior_files import load_discriminator, load_prior
 from edgegrain.training.run_folder import CHECKPOINT
 from edgegrain.training.training_pictures import HELD_OUT, held_out_pictures, require_pictures, training_pictures
@@ -68,14 +68,11 @@ class GrainTrainer:
         self.pictures_in_set, self._held_out = len(pictures), pictures[:HELD_OUT] if held_out is None else held_out
         self.steps, self.skipped, self._resumed = 0, 0, run.pictures > 0
         discriminators = [] if run.adversarial is None else [run.adversarial.discriminator]
-        for network in (run.model, run.average, *discriminators):
-            network.to(distributed.device)
-            distributed.share(network)
+        distributed.move((run.model, run.average, *discriminators))
         trained = {name: parameter for name, parameter in run.model.named_parameters() if parameter.requires_grad}
         self.parameters = list(trained.values())
         averages = dict(run.average.named_parameters())
         self._averages: list[Tensor] = [averages[name] for name in trained]
-        self._moving: list[Tensor] = list(self.parameters)
         of_rate = [parameter for name, parameter in trained.items() if name.startswith("rate.")]
         others = [parameter for name, parameter in trained.items() if not name.startswith("rate.")]
         self.optimizers = optimizers(others, config.learning_rate, config.muon)
@@ -100,9 +97,6 @@ class GrainTrainer:
     def step(self, progress: float) -> dict[str, Tensor]:
         """One batch at this progress (0...1) of the run: the loss and its terms, detached."""
         run, config, distributed = self.run, self.run.config, self.distributed
-        for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(config, progress, self.steps) * group["factor"]
         adversarial = run.adversarial
         picture, codes = self._draw()
         with mixed_precision(distributed.device):
@@ -120,7 +114,7 @@ class GrainTrainer:
             if codes is not None and restored.codes is not None and self._variance is not None:
                 part, more = code_loss(config.loss, restored.codes[-len(codes):], codes, self._variance)
                 loss, terms = loss + part, terms | more
-            if adversarial is not None and progress >= adversarial.config.begins:
+            if adversarial is not None and adversarial.joins(progress):
                 part = adversarial.generator_loss(restored.picture, target[:self._real])
                 loss, terms = loss + adversarial.config.weight * part, terms | {"adversarial": part.detach()}
         run.model.zero_grad(set_to_none=True)
@@ -128,21 +122,18 @@ class GrainTrainer:
         distributed.average_gradients(self.parameters)
         norm = nn.utils.clip_grad_norm_(self.parameters, config.clip_gradient)
         if torch.isfinite(norm):
-            for optimizer in self.optimizers:
-                optimizer.step()
+            step_optimizers(self.optimizers, learning_rate(config, progress, self.steps))
         else:
             self.skipped += 1
             terms["skipped"] = torch.tensor(float(self.skipped))
-        if adversarial is not None and progress >= adversarial.config.warms_up \
-                and self.steps % adversarial.config.every == 0:
+        if adversarial is not None and adversarial.learns(progress, self.steps):
             with mixed_precision(distributed.device):
                 terms |= adversarial.update_discriminator(
                     restored.picture, target[:self._real], distributed.average_gradients)
         self.steps += 1
         run.pictures += config.batch * distributed.world
-        with torch.no_grad():  # a young average of a new run would otherwise keep the random beginning
-            decay = config.ema if self._resumed else min(config.ema, (1 + self.steps) / (10 + self.steps))
-            torch._foreach_lerp_(self._averages, self._moving, 1 - decay)
+        update_averages(self._averages, self.parameters,
+                        config.ema if self._resumed else early_decay(config.ema, self.steps))
         return {"loss": loss.detach(), **terms}
 
     def evaluate(self) -> dict[str, float]:
@@ -180,7 +171,7 @@ def open_trainer(config: StageConfig, options: RunOptions, folder: Path, distrib
         raise EdgegrainError("--decoder-from replaces a part of the model of --init-from; pass --init-from too")
     require_pictures(options, config.random_pictures)
     start, decoder_from = resolve_start(options.init_from), resolve_start(options.decoder_from)
-    prior = options.prior if isinstance(options.prior, GenerativePrior) else load_prior(config, options.prior)
+    prior = load_prior(config, options.prior)
     discriminator = load_discriminator(config, options.discriminator)
     needed = bool(config.loss.lpips or config.loss.identity)
     weights = metric_weights(options.weights, needed=needed, faces=bool(config.loss.identity))

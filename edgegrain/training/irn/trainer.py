@@ -33,7 +33,7 @@ from edgegrain.training.irn.losses import (
 from edgegrain.training.irn.recipes import IRN_CONFIGS, IRNTraining
 from edgegrain.training.irn.run import FAMILY, IRNRun, load_run, start_run
 from edgegrain.training.metric_networks import metric_weights
-from edgegrain.training.optimizers import ConvolutionMuon, is_matrix
+from edgegrain.training.optimizers import optimizers, step_optimizers, update_averages
 from edgegrain.training.run_folder import CHECKPOINT
 from edgegrain.training.sample_sheet import write_samples
 from edgegrain.training.training_pictures import cache_folder, require_pictures
@@ -67,13 +67,13 @@ class IRNTrainer:
         self.pictures_in_set, self._held_out = len(photographs), held_out.to(distributed.device)
         self.features = features.to(distributed.device) if features is not None else None
         self.steps = self.skipped = 0
-        for network in run.networks().values():
-            network.to(distributed.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's
-            distributed.share(network)
+        distributed.move(run.networks().values(), channels_last=True)
         if run.discriminator is not None:
             run.discriminator.train()
         self._parameters = list(run.model.parameters())
-        self._optimizers = _optimizers(self._parameters, config)
+        self._averages = list(run.average.parameters())
+        self._optimizers = optimizers(self._parameters, config.learning_rate, config.muon, config.weight_decay,
+                                      betas=config.betas, adam=torch.optim.Adam)
         self._discriminator_optimizer = None if run.discriminator is None else torch.optim.Adam(
             run.discriminator.parameters(), config.learning_rate, config.betas)
         seed = distributed.seed(config.seed, run.pictures)
@@ -157,15 +157,9 @@ class IRNTrainer:
         if not torch.nn.utils.clip_grad_norm_(self._parameters, config.clip).isfinite():
             self.skipped += 1
             return
-        rate = learning_rate(config, progress, self.steps - 1)
-        for optimizer in self._optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = rate * (config.muon if isinstance(optimizer, ConvolutionMuon) else 1.0)
-            optimizer.step()
-        with torch.no_grad():
-            decay = min(config.ema, self.steps / (self.steps + 10))  # short runs forget their first weights sooner
-            averages: list[Tensor] = list(self.run.average.parameters())
-            torch._foreach_lerp_(averages, [*self._parameters], 1 - decay)
+        step_optimizers(self._optimizers, learning_rate(config, progress, self.steps - 1))
+        # Short runs forget their first weights sooner.
+        update_averages(self._averages, self._parameters, min(config.ema, self.steps / (self.steps + 10)))
 
 
 def open_trainer(config: IRNTraining, options: RunOptions, folder: Path, distributed: Distributed) -> IRNTrainer:
@@ -181,7 +175,7 @@ def open_trainer(config: IRNTraining, options: RunOptions, folder: Path, distrib
         run.config = replace(config, network=run.config.network, discriminator=run.config.discriminator,
                              crop=run.config.crop)
     else:
-        run = start_run(config, None if options.init_from is None else Path(options.init_from))
+        run = start_run(config, options.start)
     config = run.config
     photographs = Photographs.of(list(random_pictures(_RANDOM_PICTURES, 2 * config.crop, config.seed)))
     if options.data is not None:
@@ -197,16 +191,6 @@ def learning_rate(config: IRNTraining, progress: float, step: int) -> float:
     """Warm-up, then halved at every mark that the run has passed."""
     passed = sum(progress >= mark for mark in config.halve_at)
     return config.learning_rate * min(1.0, (step + 1) / config.warm_up) * 0.5**passed
-
-
-def _optimizers(parameters: list[torch.nn.Parameter], config: IRNTraining) -> list[torch.optim.Optimizer]:
-    """Adam as published, or Muon for the weights that are matrices and Adam for the rest."""
-    matrices = [parameter for parameter in parameters if config.muon and is_matrix(parameter)]
-    kept = {id(parameter) for parameter in matrices}
-    others = [parameter for parameter in parameters if id(parameter) not in kept]
-    result: list[torch.optim.Optimizer] = [
-        torch.optim.Adam(others, config.learning_rate, config.betas, weight_decay=config.weight_decay)]
-    return result + ([ConvolutionMuon(matrices, config.learning_rate)] if matrices else [])
 
 
 def _psnr(picture: Tensor, target: Tensor) -> float:

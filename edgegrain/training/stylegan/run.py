@@ -67,8 +67,9 @@ def start_run(config: PriorTrainingConfig, start: Path | None = None) -> PriorRu
 
     Args:
         config: the recipe.
-        start: a StyleGAN2 to fine-tune, with or without its discriminator; it also gives the sizes, up to the recipe's
-            picture size. A larger generator is cut, and its discriminator is replaced by a new one.
+        start: a StyleGAN2 to fine-tune, with or without its discriminator, or the folder of a run. It also gives the
+            sizes, up to the recipe's picture size. A larger generator is cut, and its discriminator is replaced by a
+            new one.
 
     Raises:
         ModelError: ``start`` is no StyleGAN2 in edgegrain's format, or too small.
@@ -77,6 +78,7 @@ def start_run(config: PriorTrainingConfig, start: Path | None = None) -> PriorRu
     if start is None:
         generator, discriminator = StyleGAN2(config.network), Discriminator(config.network)
     else:
+        start = start / NETWORKS if start.is_dir() else start
         generator = load_stylegan2(start, cut_to=config.network.size)
         discriminator = _discriminator(start, generator)
         config = replace(config, network=generator.config)

@@ -16,12 +16,13 @@ from edgegrain.pictures.packed import batches
 from edgegrain.training.adversarial import r1_penalty
 from edgegrain.training.distributed import Distributed, mixed_precision
 from edgegrain.training.family import Family, RunOptions
+from edgegrain.training.optimizers import update_averages
 from edgegrain.training.run_folder import CHECKPOINT
 from edgegrain.training.sample_sheet import write_generated
 from edgegrain.training.stylegan.augment import AdaptiveProbability, augment
 from edgegrain.training.stylegan.recipes import PRIOR_CONFIGS, PriorTrainingConfig
 from edgegrain.training.stylegan.regularizers import PathLength, lazy_adam, path_lengths
-from edgegrain.training.stylegan.run import FAMILY, NETWORKS, PriorRun, load_run, start_run
+from edgegrain.training.stylegan.run import FAMILY, PriorRun, load_run, start_run
 from edgegrain.training.training_pictures import require_pictures, training_pictures
 from server_decoder.stylegan2.synthesis import mix_styles
 
@@ -42,9 +43,7 @@ class PriorTrainer:
         config = run.config
         self.run, self.distributed, self.steps, self.skipped = run, distributed, 0, 0
         self.pictures_in_set = len(pictures)
-        for network in run.networks().values():
-            network.to(distributed.device)
-            distributed.share(network)
+        distributed.move(run.networks().values())
         self._generator = list(run.generator.parameters())
         self._discriminator = list(run.discriminator.parameters())
         self._average: list[Tensor] = list(run.average.parameters())
@@ -155,13 +154,12 @@ class PriorTrainer:
             group["lr"] = group.setdefault("full_lr", group["lr"]) * warm
         optimizer.step()
 
-    @torch.no_grad()
     def _update_average(self) -> None:
         """The averaged generator, with a half-life in pictures."""
         run, config = self.run, self.run.config
         half_life = min(config.ema, config.ema_ramp * run.pictures) if config.ema_ramp else config.ema
         decay = 0.5 ** (config.batch * self.distributed.world / max(half_life, 1e-8))
-        torch._foreach_lerp_(self._average, [*self._generator], 1 - decay)
+        update_averages(self._average, self._generator, decay)
 
     def _autocast(self) -> torch.autocast:
         return mixed_precision(self.distributed.device, self.run.config.bf16)
@@ -175,18 +173,10 @@ def open_trainer(config: PriorTrainingConfig, options: RunOptions, folder: Path,
         run = load_run(folder)
         run.config = replace(config, network=run.config.network)
     else:
-        run = start_run(config, _weights(options))
+        run = start_run(config, options.start)
     pictures = training_pictures(options, folder, run.config.network.size, count=config.random_pictures,
                                  seed=config.seed)
     return PriorTrainer(run, distributed, pictures)
-
-
-def _weights(options: RunOptions) -> Path | None:
-    """The file of ``--init-from``, which may be a run's folder too."""
-    if options.init_from is None:
-        return None
-    start = Path(options.init_from)
-    return start / NETWORKS if start.is_dir() else start
 
 
 def _mean(value: Tensor, distributed: Distributed) -> Tensor:

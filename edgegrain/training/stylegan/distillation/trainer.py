@@ -18,6 +18,7 @@ from edgegrain.metrics.lpips import LPIPS
 from edgegrain.training.distributed import Distributed, mixed_precision
 from edgegrain.training.family import Family, RunOptions
 from edgegrain.training.metric_networks import metric_weights
+from edgegrain.training.optimizers import annealed, early_decay, optimizers, step_optimizers, update_averages
 from edgegrain.training.run_folder import CHECKPOINT
 from edgegrain.training.sample_sheet import write_generated
 from edgegrain.training.stylegan.distillation.recipes import DISTIL_CONFIGS, DistilConfig
@@ -51,21 +52,20 @@ class DistillationTrainer:
         self.teacher = teacher.to(distributed.device)
         self.lpips = lpips.to(distributed.device) if lpips is not None else None
         self.steps = self.skipped = 0
-        for network in run.networks().values():
-            network.to(distributed.device)
-            distributed.share(network)
+        distributed.move(run.networks().values())
         trained = [(parameter, average) for parameter, average in zip(
             run.student.parameters(), run.average.parameters(), strict=True) if parameter.requires_grad]
         self._parameters = [parameter for parameter, _ in trained]
         self._averages: list[Tensor] = [average for _, average in trained]
-        self._adam = torch.optim.Adam(self._parameters, lr=run.config.learning_rate)
+        self._optimizers = optimizers(self._parameters, run.config.learning_rate, 0, 0, betas=(0.9, 0.999),
+                                      adam=torch.optim.Adam)
         self._random = torch.Generator().manual_seed(distributed.seed(run.config.seed, run.pictures))
 
     def step(self, progress: float) -> dict[str, Tensor]:
         """One batch at this progress (0...1) of the run: the unweighted terms of the loss, detached."""
         run, config, distributed = self.run, self.run.config, self.distributed
         codes, target = self._draw(config.batch, self._random)
-        adversarial = run.adversarial if config.adversarial is not None else None
+        adversarial = run.adversarial
         with mixed_precision(distributed.device, config.bf16):
             pictures = run.student(codes)
             final = pictures[-1].float()
@@ -74,12 +74,11 @@ class DistillationTrainer:
             if self.lpips is not None:
                 distance = self.lpips(_at_most(final, LPIPS_SIZE), _at_most(target, LPIPS_SIZE)).mean()
                 loss, terms = loss + config.lpips * distance, terms | {"lpips": distance.detach()}
-            if adversarial is not None and progress >= adversarial.config.begins:
+            if adversarial is not None and adversarial.joins(progress):
                 part = adversarial.generator_loss(final, target)
                 loss, terms = loss + adversarial.config.weight * part, terms | {"adversarial": part.detach()}
         self._update(loss, progress)
-        if adversarial is not None and progress >= adversarial.config.warms_up \
-                and self.steps % adversarial.config.every == 0:
+        if adversarial is not None and adversarial.learns(progress, self.steps):
             with mixed_precision(distributed.device, config.bf16):
                 terms |= adversarial.update_discriminator(final, target, distributed.average_gradients)
         self.steps += 1
@@ -121,20 +120,16 @@ class DistillationTrainer:
 
     def _update(self, loss: Tensor, progress: float) -> None:
         config = self.run.config
-        self._adam.zero_grad(set_to_none=True)
+        self.run.student.zero_grad(set_to_none=True)
         loss.backward()
         self.distributed.average_gradients(self._parameters)
         norm = torch.nn.utils.clip_grad_norm_(self._parameters, 1.0)
         if not torch.isfinite(norm):
             self.skipped += 1
             return
-        annealed = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress))
-        for group in self._adam.param_groups:
-            group["lr"] = config.learning_rate * annealed * min(1.0, (self.steps + 1) / config.warm_up)
-        self._adam.step()
-        with torch.no_grad():  # a young average would otherwise keep the random weights
-            decay = min(config.ema, (1 + self.steps) / (10 + self.steps))
-            torch._foreach_lerp_(self._averages, [*self._parameters], 1 - decay)
+        rate = annealed(config.learning_rate, progress, self.steps, warm_up=config.warm_up, hold=0.0)
+        step_optimizers(self._optimizers, rate)
+        update_averages(self._averages, self._parameters, early_decay(config.ema, self.steps))
 
 
 def open_trainer(config: DistilConfig, options: RunOptions, folder: Path, distributed: Distributed

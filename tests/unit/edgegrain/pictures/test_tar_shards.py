@@ -1,4 +1,4 @@
-"""Tar shards: no larger than asked, whole, and read as if each picture were a file of its own."""
+"""Tar shards: of limited size, complete, and read like separate files."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_nothing_is_replaced_unasked_and_old_shards_go(folder: Path, tmp_path: P
     assert len(many) > len(one) == 1 and list(out.iterdir()) == one
 
 
-def test_what_cannot_be_is_refused(folder: Path, tmp_path: Path) -> None:
+def test_impossible_limits_and_damaged_shards_are_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(EdgegrainError, match="raise --limit-mb"):
         write_shards(stored_pictures(folder), tmp_path / "out", side=SIDE, limit=11_000, quality=None)
     assert not list((tmp_path / "out").iterdir())

@@ -1,4 +1,4 @@
-"""Losses against values that can be written down."""
+"""Losses against values computed by hand."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edgegrain.training.grain.losses import PAPER, code_loss, lr_loss
 from edgegrain.training.losses import LossWeights, picture_loss
 
 
-def test_picture_terms_are_means_and_weigh_as_told() -> None:
+def test_picture_terms_are_means_and_have_their_weights() -> None:
     target = torch.zeros(2, 3, 4, 4)
     picture = torch.full((2, 3, 4, 4), 0.5)
     total, terms = picture_loss(LossWeights(l1=2.0, l2=3.0, lpips=0.0, identity=0.0), picture, target, None, None)
@@ -29,7 +29,7 @@ def test_lr_terms_are_absolute_in_our_recipes_and_squared_in_the_papers() -> Non
     assert float(total) == pytest.approx(0.1 * 0.04)
 
 
-def test_the_mean_code_costs_one() -> None:
+def test_the_mean_code_has_a_loss_of_one() -> None:
     generator = torch.Generator().manual_seed(0)
     truth = 3.0 * torch.randn(4096, 2, 8, generator=generator)
     total, terms = code_loss(LossWeights(codes=0.25), torch.zeros_like(truth), truth, torch.tensor(9.0))

@@ -1,3 +1,5 @@
+"""Muon's steps, the split of parameters between optimizers, learning rates."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,4 +1,4 @@
-"""The generator of a stage: whole or rounded as the stage says, refused where it has no place."""
+"""The generator of a stage: whole or rounded as the recipe says, refused by recipes without one."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def test_the_shipped_recipes_learn_around_the_generator_that_ships() -> None:
         assert CONFIGS[name].decoder.prior.compact
 
 
-def test_what_has_no_place_is_refused(tmp_path: Path) -> None:
-    assert load_prior(CONFIGS["smoke-stage2"], None) is None  # trial runs make up their own
+def test_a_generator_of_another_kind_is_refused(tmp_path: Path) -> None:
+    assert load_prior(CONFIGS["smoke-stage2"], None) is None  # trial runs have a random one
     with pytest.raises(EdgegrainError, match="leave --prior out"):
         load_prior(CONFIGS["stage1-faces-256-lr16"], tmp_path / "prior.safetensors")
     with pytest.raises(EdgegrainError, match="needs a StyleGAN2"):

@@ -1,4 +1,4 @@
-"""Runs without a folder of their own get one that no other run has."""
+"""Default folders of runs, and the test if a run is finished."""
 
 from __future__ import annotations
 

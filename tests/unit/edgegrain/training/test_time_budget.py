@@ -1,4 +1,4 @@
-"""The end of a run, and the loop that obeys it."""
+"""The time budget of a run, and the loop that keeps it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_it_ends_when_its_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_and_means_afterwards_what_it_did_before(number: signal.Signals) -> None:
+def test_a_signal_ends_it_and_is_handled_as_before_afterwards(number: signal.Signals) -> None:
     before = signal.getsignal(number)
     budget = TimeBudget(HERE, 0, 100, 0)
     with budget.ends_on_signal():

@@ -1,4 +1,4 @@
-"""Tensors in several files: nothing lost, none too large, none from elsewhere."""
+"""Tensors in several files: complete, of limited size, from their own folder only."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_large_states_are_split_and_come_back(tmp_path: Path, monkeypatch: pytes
     assert [file.name for file in tmp_path.iterdir()] == ["last.safetensors"]
 
 
-def test_a_missing_part_and_a_part_from_elsewhere_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_and_outside_parts_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shards, "FILE_LIMIT", shards._HEADER + 1000)
     path = tmp_path / "last.safetensors"
     save_shards(path, {f"t{index}": torch.zeros(200) for index in range(2)}, {}, serial=1)

@@ -1,4 +1,4 @@
-"""Training of GLEAN and GCFSR: runs that learn where frozen ones do not, what a network is given, turns, recipes."""
+"""Training of GLEAN and GCFSR: runs that learn and frozen ones that do not, inputs, resuming, recipes."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_glean_is_kept_without_its_bank_which_does_not_change(tmp_path: Path) ->
         face_sr_run.load_run(tmp_path / "run")
 
 
-def test_a_run_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_a_run_is_resumed(tmp_path: Path) -> None:
     out = tmp_path / "run"
     train(GCFSR_SMOKE, out, pictures=8)
     with pytest.raises(FileExistsError, match="--resume"):
@@ -108,7 +108,7 @@ def test_a_run_can_begin_with_trained_weights(tmp_path: Path) -> None:
         face_sr_run.start_run(GLEAN_SMOKE, start=tmp_path / "one" / "gcfsr.safetensors")
 
 
-def test_factors_are_drawn_per_picture_over_all_octaves_alike() -> None:
+def test_factors_are_drawn_per_picture_uniformly_over_octaves() -> None:
     rng = np.random.default_rng(0)
     sides = draw_sides(Factors(continuous=True), 256, 4000, rng)
     assert min(sides) == 4 and max(sides) == 64 and len(set(sides)) == 61
@@ -119,7 +119,7 @@ def test_factors_are_drawn_per_picture_over_all_octaves_alike() -> None:
         Factors(), 256, 50, np.random.default_rng(3))
 
 
-def test_gcfsr_is_given_what_the_server_gives_it() -> None:
+def test_gcfsr_has_the_inputs_of_the_server() -> None:
     """The same picture and strength as `GCFSRUpscaler` makes of the LR, each picture with a factor of its own."""
     pictures = torch.from_numpy(random_pictures(6, 64, seed=0)).permute(0, 3, 1, 2).float()
     drawn = draw_inputs(GCFSR_SMOKE, pictures, np.random.default_rng(0))
@@ -151,7 +151,7 @@ def test_small_factors_have_the_adversarial_loss_alone() -> None:
     assert {"l1", "adversarial"} <= mixed.step(0.6).keys()
 
 
-def test_the_recipe_says_how_often_lpips_sees_another_phase(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_recipe_sets_how_often_lpips_has_an_offset(monkeypatch: pytest.MonkeyPatch) -> None:
     offsets: list[tuple[int, int] | None] = []
     original = face_sr_trainer.picture_loss
 
@@ -170,7 +170,7 @@ def test_the_recipe_says_how_often_lpips_sees_another_phase(monkeypatch: pytest.
     assert len({offset for offset in offsets[4:] if offset is not None}) > 1
 
 
-def test_a_validation_looks_off_lpips_grid(shared_weights: Path) -> None:
+def test_a_validation_measures_lpips_off_its_grid(shared_weights: Path) -> None:
     pictures = random_pictures(2, 64, seed=0)
     lpips = LPIPS(shared_weights)
     found = Validation(GCFSR_SMOKE, pictures, MetricNetworks(lpips), torch.device("cpu")).figures(
@@ -222,12 +222,12 @@ def test_recipes_survive_json(name: str) -> None:
 @pytest.mark.parametrize(("change", "message"), [
     ({"reduction": "nearest"}, "unknown reduction"), ({"factors": None}, "needs factors"),
     ({"degradation": BlindDegradation()}, "blind form"), ({"adversarial_alone": 8.0}, "adversarial loss")])
-def test_recipes_that_make_no_sense_are_refused(change: dict[str, object], message: str) -> None:
+def test_impossible_recipes_are_refused(change: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         replace(GCFSR_SMOKE, **change)  # type: ignore[arg-type]
 
 
-def test_weights_are_asked_for_before_anything_is_done(tmp_path: Path) -> None:
+def test_missing_weights_are_reported_first(tmp_path: Path) -> None:
     config = replace(GCFSR_SMOKE, loss=LossWeights(lpips=1.0, identity=0.0))
     with pytest.raises(EdgegrainError, match="--weights"):
         train(config, tmp_path / "run")

@@ -1,4 +1,4 @@
-"""Checkpoints: several files where one would be too large, each whole, and told apart by their generator."""
+"""Checkpoints of GRAIN: several files of limited size, bound to their generator; runs that begin with others."""
 
 from __future__ import annotations
 

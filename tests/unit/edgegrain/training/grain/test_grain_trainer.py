@@ -1,4 +1,4 @@
-"""The loop: a run learns, stops, resumes, begins with a bundle; what is frozen stays as it was."""
+"""Training of GRAIN: a run learns, stops, resumes, begins with a bundle; frozen parts do not change."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_a_time_budget_ends_a_run(tmp_path: Path) -> None:
 
 
 def test_sigterm_ends_a_run_with_a_checkpoint(tmp_path: Path) -> None:
-    """As a preempted machine does; afterwards the signal means again what it did before."""
+    """As on a preempted machine; afterwards the signal is handled as before."""
     before = signal.getsignal(signal.SIGTERM)
     threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGTERM)).start()
     train(SMOKE, tmp_path / "run", pictures=10**9, budget_seconds=30)
@@ -164,7 +164,7 @@ def test_the_discriminator_takes_no_synthetic_picture_for_real(monkeypatch: pyte
 
 
 def test_an_encoder_that_is_kept_rounds_from_the_first_step() -> None:
-    """Noise stands for rounding only while the encoder learns."""
+    """Noise replaces rounding only while the encoder is trained."""
     levels: list[torch.Tensor] = []
     for trains in (("decoder",), ("encoder", "decoder")):
         run = start_run(replace(SMOKE, trains=trains), None)
@@ -185,7 +185,7 @@ def test_jitter_changes_what_the_encoder_sees() -> None:
     assert (seen[True] - seen[False]).flatten(1).abs().amax(1).min() > 0  # no picture is what it was
 
 
-def test_the_recipe_says_how_often_lpips_sees_another_phase(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_recipe_sets_how_often_lpips_has_an_offset(monkeypatch: pytest.MonkeyPatch) -> None:
     offsets: dict[float, list[tuple[int, int] | None]] = {}
     original = grain_trainer.picture_loss
     for part in (0.0, 0.5, 1.0):

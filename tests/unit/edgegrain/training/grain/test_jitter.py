@@ -1,4 +1,4 @@
-"""Small changes of training pictures: shifts by whole pixels, colours as a camera might have them, each its own."""
+"""Small changes of training pictures: shifts by whole pixels and natural colour changes, different for each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rate that training sees is the coder's: the same contexts, nearly the same bits; and it can be traded for."""
+"""The rate of training equals the coder's: the same contexts, nearly the same bits; its weight lowers the bytes."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_its_gradient_takes_noise_out() -> None:
         assert model(noisy - 300 * noisy.grad) < bits
 
 
-def test_a_run_can_buy_bytes(tmp_path: Path) -> None:
+def test_a_weight_on_the_rate_lowers_the_bytes(tmp_path: Path) -> None:
     config = CONFIGS["smoke-stage1"]
     weighed = train(replace(config, loss=replace(config.loss, rate=0.3)), tmp_path / "weighed", pictures=160)
     watched = train(replace(config, loss=replace(config.loss, rate=1e-9)), tmp_path / "watched", pictures=160)

@@ -1,4 +1,4 @@
-"""Stage configurations: they survive JSON, refuse what makes no sense, and the paper's carry the paper's weights."""
+"""Stage configurations: JSON, refused combinations, and the weights of the paper's recipes."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_an_encoder_that_learns_is_held_to_the_small_picture(name: str) -> None:
     assert loss.lr > 0 or loss.lr_l2 > 0
 
 
-def test_what_makes_no_sense_is_refused() -> None:
+def test_impossible_combinations_are_refused() -> None:
     for change, message in [({"stage": "4"}, "unknown stage"), ({"stage": "2"}, "GrainConfig"),
                             ({"trains": ("generator",)}, "trains some of"), ({"trains": ()}, "trains some of"),
                             ({"synthetic": 0.5}, "come from a prior"),

@@ -1,4 +1,4 @@
-"""What a validation tells of a final picture: beside its own figures, those of the pictures that it was made of."""
+"""The evaluation of final pictures includes the figures of the pictures that they are fused from."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from edgegrain.training.metric_networks import MetricNetworks
 
 
 class MeanDifference:
-    """Stands for LPIPS: the mean absolute difference, off the grid twice that."""
+    """Replaces LPIPS: the mean absolute difference, off the grid twice that."""
 
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
         return (a - b).abs().mean((1, 2, 3))
@@ -28,7 +28,7 @@ class MeanDifference:
 
 
 @torch.no_grad()
-def test_a_final_picture_is_told_beside_those_that_it_was_made_of() -> None:
+def test_a_final_picture_is_compared_with_its_parts() -> None:
     config = CONFIGS["smoke-final"]
     model = start_run(config, None, stand_in_prior(config)).average.eval()
     pictures = np.random.default_rng(3).integers(0, 256, (2, 64, 64, 3), np.uint8)

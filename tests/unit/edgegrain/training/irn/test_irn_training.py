@@ -1,4 +1,4 @@
-"""IRN's training: losses by hand, a run that learns where a frozen one does not, IRN+, turns."""
+"""IRN's training: losses by hand, a run that learns and a frozen one that does not, IRN+, resuming."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_a_trained_network_restores_better_than_a_frozen_one(tmp_path: Path) -> 
     assert Image.open(tmp_path / "trained" / "samples.png").size == (2 * 16 + 8 * 40 - 8, 2 * 16 + 3 * 40 - 8)
 
 
-def test_irn_plus_begins_with_irn_and_teaches_its_discriminator_first(tmp_path: Path) -> None:
+def test_irn_plus_begins_with_irn_and_trains_its_discriminator_first(tmp_path: Path) -> None:
     train(SMOKE, tmp_path / "irn", pictures=40)
     before = load_irn(tmp_path / "irn" / "irn.safetensors").state_dict()
     plus, begins = IRN_CONFIGS["smoke-irn-plus"], RunOptions(init_from=tmp_path / "irn")
@@ -62,7 +62,7 @@ def test_irn_plus_begins_with_irn_and_teaches_its_discriminator_first(tmp_path: 
         irn_run.start_run(IRNTraining(), tmp_path / "irn")
 
 
-def test_a_run_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_a_run_is_resumed(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError):
         for _ in range(2):
             train(SMOKE, tmp_path / "run", pictures=8)
@@ -87,7 +87,7 @@ def test_losses_are_sums_over_a_picture() -> None:
     assert losses.latent_loss(z, 0.3).item() == pytest.approx(expected.item(), rel=1e-4)
 
 
-def test_the_divergence_is_between_nothing_and_log_2() -> None:
+def test_the_divergence_is_between_0_and_log_2() -> None:
     same = torch.zeros(3)
     assert losses.divergence(same, same).item() == pytest.approx(0, abs=1e-6)
     assert losses.divergence(same + 50, same - 50).item() == pytest.approx(math.log(2), abs=1e-6)
@@ -198,7 +198,7 @@ def test_recipes_that_make_no_sense_are_refused() -> None:
 
 
 def test_what_another_z_changes_is_bounded_by_its_deviation() -> None:
-    """In a new network a pixel is its y and fifteen entries of z, plus or minus."""
+    """A pixel of a new network is the sum of its y and fifteen entries of z, each with a sign."""
     irn = IRN(replace(SMOKE.network, z_std=0.01))
     y = torch.rand(1, 3, 8, 8)
     with torch.no_grad():

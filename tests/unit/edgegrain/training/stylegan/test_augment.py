@@ -1,4 +1,4 @@
-"""Augmentation: exact where it moves pixels, as often as p says, differentiable; p follows overfitting."""
+"""Augmentation: exact pixel moves, the probability p, gradients, and the adaptation of p to overfitting."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training of a StyleGAN2: both networks learn, p follows, the average moves; a run resumes, or starts elsewhere."""
+"""Training of a StyleGAN2: both networks learn, p adapts, the average moves; a run resumes, or fine-tunes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Distillation: the student takes the teacher's codes, comes closer to its pictures, and leaves a prior."""
+"""Distillation: the student takes the teacher's codes, approaches its pictures, and is stored as a prior."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Haar bands: the inverse of the generator's transform, and what a difference costs."""
+"""Haar bands: the inverse of the generator's transform, and the loss of a difference."""
 
 from __future__ import annotations
 

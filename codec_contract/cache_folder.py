@@ -1,4 +1,4 @@
-"""Where fetched and computed things lie on this machine."""
+"""The cache folder, for downloaded and computed files."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from pathlib import Path
 
 
 def cache_folder() -> Path:
-    """``$EDGEGRAIN_CACHE`` if that variable is set, else ``edgegrain`` in the user's cache folder.
-
-    That is ``$XDG_CACHE_HOME``, else ``~/.cache``.
+    """The folder ``$EDGEGRAIN_CACHE`` if set, else ``edgegrain`` in ``$XDG_CACHE_HOME`` or ``~/.cache``.
     """
     if own := os.environ.get("EDGEGRAIN_CACHE"):
         return Path(own)

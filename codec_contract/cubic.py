@@ -1,4 +1,4 @@
-"""The kernel of bicubic resampling, as Matlab's imresize and Pillow have it."""
+"""The kernel of bicubic resampling in Matlab's imresize and Pillow."""
 
 from __future__ import annotations
 

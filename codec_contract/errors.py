@@ -1,13 +1,13 @@
-"""The errors that edgegrain raises, one class per kind of trouble.
+"""The errors that edgegrain raises, one class per kind of error.
 
-Every message says what was wrong, what was expected and, where there is something to do, what to do.
+Every message says what is wrong, what was expected and, if there is a remedy, what to do.
 """
 
 from __future__ import annotations
 
 
 class EdgegrainError(Exception):
-    """Base class: catching it catches everything edgegrain raises on purpose."""
+    """Base class of all errors that edgegrain raises on purpose."""
 
 
 class PayloadError(EdgegrainError):
@@ -23,15 +23,15 @@ class BundleError(EdgegrainError):
 
 
 class ExportError(EdgegrainError):
-    """An export failed, or an exported file does not do what the network it came from does."""
+    """An export failed, or an exported file computes something else than its network."""
 
 
 class DeviceError(EdgegrainError):
-    """The device or execution provider that was asked for is not available."""
+    """The requested device or execution provider is not available."""
 
 
 class DeviceMemoryError(DeviceError):
-    """A device has too little memory left for what was asked of it; a smaller batch may fit."""
+    """A device has too little memory for the request; a smaller batch may fit."""
 
 
 class ServiceError(EdgegrainError):
@@ -39,8 +39,8 @@ class ServiceError(EdgegrainError):
 
 
 class QuantizationError(EdgegrainError, ValueError):
-    """An array cannot be quantized: it holds NaN, or has a type that carries no levels."""
+    """An array cannot be quantized: it holds NaN, or is not of a floating type."""
 
 
 class ModelError(EdgegrainError, ValueError):
-    """A network was given what does not fit it: weights of another size or layout, codes of another shape."""
+    """Inputs do not fit a network: weights of another size or layout, codes of another shape."""

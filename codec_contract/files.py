@@ -1,4 +1,4 @@
-"""Writing files so that nothing is lost: temporary file, flush, rename; no overwriting unless told to."""
+"""Atomic writing of files: temporary file, flush, rename; existing files are replaced only on request."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 
 
 def write_atomically(path: str | Path, data: bytes, *, force: bool = False) -> Path:
-    """Write ``data`` to ``path`` so that the file is either the old one or the whole new one.
+    """Write ``data`` to ``path`` atomically: the file is the old one or the complete new one.
 
     Raises:
         FileExistsError: the file exists and ``force`` is false.
     """
     path = Path(path)
     if path.exists() and not force:
-        raise FileExistsError(f"{path} exists; choose another name or pass force (--force) to replace it")
+        raise FileExistsError(f"{path} exists; choose another name, or pass force (--force) to replace it")
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

@@ -1,4 +1,4 @@
-"""Fit a picture to the encoder's square and undo it on the restored square: the geometry that both halves agree on.
+"""Fit a picture to the encoder's square, and undo the fit on the restored square.
 
 Integer arithmetic only, so every client computes the same square from the same RGB.
 """
@@ -8,25 +8,22 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from codec_contract.errors import ImageError
 from codec_contract.payload import FIT_CROP, FIT_PAD, FIT_STRETCH, FITS, Header
 from codec_contract.payload import MAX_ORIGINAL_SIDE as MAX_SIDE
 from codec_contract.resize import exact_resize
-
-Rgb = npt.NDArray[np.uint8]
-"""A picture: uint8 [H, W, 3], sRGB."""
+from codec_contract.rgb import Rgb, describe_array, is_rgb
 
 Fit = Literal["pad", "stretch", "crop"]
 Size = Literal["original", "native"]
 
 PREPROCESSING = {"resize": "pillow-bilinear-22bit-width-first", "fit_default": FIT_PAD, "pad": "edge"}
-"""The preprocessing that this file implements, as a bundle's manifest names it."""
+"""The preprocessing that this file implements, in the terms of a bundle's manifest."""
 
 MAX_PIXELS = (1 << 30) // 12
-"""Most pixels a file may claim by default, 89,478,485: a quarter of a GiB of RGB, where Pillow begins to warn."""
+"""Most pixels that a file may claim by default, 89,478,485: a quarter of a GiB of RGB, where Pillow begins to warn."""
 
 _STRIP_PIXELS = 1 << 22  # a resize works on strips of about this many pixels, so that its copies stay small
 
@@ -85,7 +82,7 @@ def unfit_picture(
     *,
     max_pixels: int = MAX_PIXELS,
 ) -> Rgb:
-    """Undo `fit_picture` on the decoder's square: remove the padding, give the aspect back.
+    """Undo `fit_picture` on the decoder's square: remove the padding, restore the aspect.
 
     Args:
         restored: uint8 ``[hr, hr, 3]``.
@@ -93,7 +90,7 @@ def unfit_picture(
         fit: how it was fitted.
         size: ``"original"`` enlarges (Lanczos) to the original's size; ``"native"`` stays at the decoder's
             resolution, the longest side ``hr``.
-        max_pixels: refuse to make a larger picture; a payload of some bytes may claim 268 million.
+        max_pixels: largest picture to make; a payload of some bytes may claim 268 million pixels.
 
     Returns:
         uint8 ``[H, W, 3]`` of the original's aspect; for ``"crop"`` the centre square.
@@ -132,10 +129,9 @@ def unfit_picture(
 
 
 def unfit_restored(restored: Rgb, header: Header, size: Size = "original", *, max_pixels: int = MAX_PIXELS) -> Rgb:
-    """`unfit_picture` as a payload's header says; a cropped or aligned picture gives its square."""
+    """Apply `unfit_picture` with a payload's header; a cropped or aligned picture gives its square."""
     if header.cut is None:
-        original = header.original_width, header.original_height
-        return unfit_picture(restored, original, header.fit, size, max_pixels=max_pixels)
+        return unfit_picture(restored, header.original_size, header.fit, size, max_pixels=max_pixels)
     return unfit_picture(restored, (header.cut.side,) * 2, FIT_CROP, size, max_pixels=max_pixels)
 
 
@@ -150,9 +146,8 @@ def _resize(rgb: Rgb, size: tuple[int, int]) -> Rgb:
 
 
 def _check_rgb(rgb: Rgb, who: str) -> None:
-    if not isinstance(rgb, np.ndarray) or rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
-        found = f"{rgb.dtype} {list(rgb.shape)}" if isinstance(rgb, np.ndarray) else type(rgb).__name__
-        raise ImageError(f"{who} uint8 [H, W, 3], got {found}")
+    if not is_rgb(rgb):
+        raise ImageError(f"{who} uint8 [H, W, 3], got {describe_array(rgb)}")
     if rgb.size == 0:
         raise ImageError(f"{who} a picture of at least one pixel, got {rgb.shape[1]} x {rgb.shape[0]}")
 

@@ -1,4 +1,4 @@
-"""`OrientedSquare`: a square at any angle in a picture, as a payload says it: docs/payload.md, "Aligned pictures"."""
+"""`OrientedSquare`: a square at any angle in a picture, and its encoding (docs/payload.md, "Aligned pictures")."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from codec_contract.errors import PayloadError
 from codec_contract.lr_coder.leb128 import read_leb128, write_leb128
 
 UNITS = 4
-"""Units of a coordinate in a pixel."""
+"""Units of a coordinate per pixel."""
 MAX_SIDE_FACTOR = 4
-"""A square's side is at most this many times the picture's longest one."""
+"""Longest side of a square, in multiples of the picture's longest side."""
 MAX_SQUARE_BYTES = 12
 
 
@@ -23,10 +23,10 @@ class OrientedSquare:
     """A square in an upright picture, in quarters of a pixel; x runs right and y down from its upper left corner.
 
     Attributes:
-        x: of its centre.
-        y: likewise.
-        across_x: its upper edge, as a vector from the left end to the right one; as long as the square's side.
-        across_y: likewise.
+        x: x of the centre.
+        y: y of the centre.
+        across_x: x of the upper edge, a vector from its left to its right end, as long as the square's side.
+        across_y: y of that vector.
     """
 
     x: int
@@ -36,7 +36,7 @@ class OrientedSquare:
 
     @property
     def side(self) -> int:
-        """Whole pixels, rounded, at least 1."""
+        """The side in whole pixels, rounded, at least 1."""
         return max(1, (math.isqrt(4 * (self.across_x**2 + self.across_y**2)) + UNITS) // (2 * UNITS))
 
     def corners(self) -> npt.NDArray[np.float64]:
@@ -47,10 +47,10 @@ class OrientedSquare:
         return np.stack([centre - right - down, centre - right + down, centre + right + down, centre + right - down])
 
     def check(self, picture_size: tuple[int, int]) -> None:
-        """Compare it with the picture's (width, height).
+        """Check the square against the picture's (width, height).
 
         Raises:
-            PayloadError: its centre lies outside of the picture, or its side is shorter than a pixel or longer than
+            PayloadError: its centre is outside of the picture, or its side is shorter than a pixel or longer than
                 four times the picture's longest one.
         """
         width, height = picture_size
@@ -66,7 +66,7 @@ class OrientedSquare:
 
 
 def nearest_square(centre: npt.ArrayLike, across: npt.ArrayLike, picture_size: tuple[int, int]) -> OrientedSquare:
-    """The square that is closest to a wanted one.
+    """Round a square to the units of a payload.
 
     Args:
         centre: x and y in pixels.
@@ -74,7 +74,7 @@ def nearest_square(centre: npt.ArrayLike, across: npt.ArrayLike, picture_size: t
         picture_size: (width, height).
 
     Raises:
-        PayloadError: no payload can say it (`OrientedSquare.check`).
+        PayloadError: it is out of range (`OrientedSquare.check`).
     """
     x, y, across_x, across_y = (int(np.rint(UNITS * value)) for value in (*np.asarray(centre), *np.asarray(across)))
     square = OrientedSquare(x, y, across_x, across_y)
@@ -83,7 +83,7 @@ def nearest_square(centre: npt.ArrayLike, across: npt.ArrayLike, picture_size: t
 
 
 def centre_square(picture_size: tuple[int, int]) -> OrientedSquare:
-    """The upright square that the fit ``"crop"`` cuts out of a picture of (width, height)."""
+    """The upright square that the fit ``"crop"`` takes from a picture of (width, height)."""
     width, height = picture_size
     side = min(width, height)
     left, top = (width - side) // 2, (height - side) // 2
@@ -91,16 +91,16 @@ def centre_square(picture_size: tuple[int, int]) -> OrientedSquare:
 
 
 def write_square(square: OrientedSquare) -> bytes:
-    """The bytes of a square that was checked; 12 at most."""
+    """Encode a checked square, in at most 12 bytes."""
     return b"".join(
         write_leb128(value) for value in (square.x, square.y, _zigzag(square.across_x), _zigzag(square.across_y)))
 
 
 def read_square(data: bytes, position: int, end: int, picture_size: tuple[int, int]) -> tuple[OrientedSquare, int]:
-    """Read a square and check it; returns it and the position after it.
+    """Decode and check a square; returns it and the position after it.
 
     Raises:
-        PayloadError: the bytes end inside it, a number is not in its only spelling, or the square is out of range.
+        PayloadError: the bytes end inside it, a number is not in its shortest form, or the square is out of range.
     """
     values = []
     for name in ("square's x", "square's y", "square's edge", "square's slope"):
@@ -113,7 +113,7 @@ def read_square(data: bytes, position: int, end: int, picture_size: tuple[int, i
 
 
 def _zigzag(value: int) -> int:
-    """0, -1, 1, -2, 2, ... become 0, 1, 2, 3, 4, ..."""
+    """Map 0, -1, 1, -2, 2, ... to 0, 1, 2, 3, 4, ..."""
     return 2 * value if value >= 0 else -2 * value - 1
 
 

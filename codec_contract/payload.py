@@ -1,9 +1,11 @@
-"""The payload: what a picture becomes on the wire. ``docs/payload.md`` is its byte table.
+"""The payload format: an LR with its header, as bytes. ``docs/payload.md`` is its byte table.
 
     magic 2 | version, coding 1 | contract id 4 | flags 1 | [LR w, h] | original w, h | [square] | body | CRC-32 4
 
-16 bytes around the body for a square LR and original sides of 128 to 16,383 pixels. Nothing is believed
-before the CRC over it was checked, and nothing is allocated before every claim was found in range.
+Header and trailer take 16 bytes for a square LR and original sides of 128 to 16,383 pixels. No field is used before
+the CRC was checked, and nothing is allocated before every claim was found in range.
+
+`parse_payload` does these checks, once for a payload on its way; everything behind it takes the `ParsedPayload`.
 """
 
 from __future__ import annotations
@@ -14,7 +16,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from codec_contract.errors import PayloadError
 from codec_contract.lr_coder.coder import decode_lr, encode_lr
@@ -28,6 +29,10 @@ from codec_contract.oriented_square import (
     read_square,
     write_square,
 )
+from codec_contract.rgb import Rgb, describe_array, is_rgb
+
+PAYLOAD_SUFFIX = ".grain"
+"""Suffix of payload files, by convention."""
 
 MAGIC = b"\xed\x6e"
 VERSION = 1
@@ -37,16 +42,16 @@ CODING_DEFLATE = 2
 CODINGS = (CODING_RAW, CODING_RANGE, CODING_DEFLATE)
 FIT_PAD, FIT_STRETCH, FIT_CROP = "pad", "stretch", "crop"
 FITS = (FIT_PAD, FIT_STRETCH, FIT_CROP)
-"""Fit policies; the position is the code on the wire, where ``FIT_ALIGN`` follows them."""
+"""Fit policies; the index is the code on the wire, where ``FIT_ALIGN`` follows them."""
 FIT_ALIGN = "align"
-"""Of a payload that says which square was cut out."""
+"""The fit of a payload whose header says which square of the original was cut out."""
 
 CONTRACT_ID_BYTES = 4
 MAX_LR_SIDE = 256
-"""Of ordinary LRs, which the range coder takes."""
+"""Longest side of ordinary LRs, which the range coder takes."""
 MAX_LARGE_LR_SIDE = 65535
 MAX_LARGE_LR_PIXELS = 1 << 24
-"""Of the LRs of photographs; a quarter of each side of the largest original."""
+"""Most pixels in the LR of a photograph: a quarter of each side of the largest original."""
 MAX_ORIGINAL_SIDE = 65535
 MAX_ORIGINAL_PIXELS = 1 << 28
 
@@ -57,21 +62,21 @@ _FIXED = struct.Struct("<2sB4sB")  # magic, version and coding, contract id, fla
 _TRAILER = struct.Struct("<I")
 _MIN_BYTES = _FIXED.size + 2 + _TRAILER.size
 MAX_PAYLOAD_BYTES = _FIXED.size + 2 + 6 + MAX_SQUARE_BYTES + 3 * MAX_LR_SIDE * MAX_LR_SIDE + _TRAILER.size
-"""No payload of an ordinary LR is longer."""
+"""Longest payload of an ordinary LR."""
 MAX_LARGE_PAYLOAD_BYTES = _FIXED.size + 6 + 6 + MAX_SQUARE_BYTES + 3 * MAX_LARGE_LR_PIXELS + _TRAILER.size
-"""No payload is longer."""
+"""Longest payload of any LR."""
 
 BytesLike = bytes | bytearray | memoryview
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a payload says about itself; every field was checked against its range."""
+    """The header of a payload; every field was checked against its range."""
 
     version: int
     coding: int
     contract_id: bytes
-    """First four bytes of the LR contract id."""
+    """The first four bytes of the LR contract id."""
     lr_width: int
     lr_height: int
     original_width: int
@@ -79,14 +84,32 @@ class Header:
     fit: str
     """One of ``FITS``, or ``FIT_ALIGN``: how the original was brought to the encoder's square."""
     square: OrientedSquare | None = None
-    """What was cut out of the original; only with ``FIT_ALIGN``."""
+    """The square that was cut out of the original; only with ``FIT_ALIGN``."""
+
+    @property
+    def original_size(self) -> tuple[int, int]:
+        """(width, height) of the original picture, in pixels."""
+        return self.original_width, self.original_height
+
+    @property
+    def lr_size(self) -> tuple[int, int]:
+        """(width, height) of the LR."""
+        return self.lr_width, self.lr_height
 
     @property
     def cut(self) -> OrientedSquare | None:
-        """What the encoder's square shows of the original; None with the fits that show all of it."""
+        """The part of the original that the encoder saw; None with the fits that show all of it."""
         if self.fit == FIT_CROP:
-            return centre_square((self.original_width, self.original_height))
+            return centre_square(self.original_size)
         return self.square
+
+
+@dataclass(frozen=True)
+class ParsedPayload:
+    """A payload whose length, CRC and header were checked; the body is still coded."""
+
+    header: Header
+    body: bytes
 
 
 def _check_original(width: int, height: int) -> None:
@@ -120,7 +143,7 @@ def _lr_size_code(width: int, height: int) -> int:
 
 
 def encode_payload(
-    lr: npt.NDArray[np.uint8],
+    lr: Rgb,
     *,
     contract_id: bytes,
     tables: CoderTables,
@@ -129,25 +152,23 @@ def encode_payload(
     coding: int = CODING_RANGE,
     square: OrientedSquare | None = None,
 ) -> bytes:
-    """Pack an LR, uint8 [h, w, 3], into a payload.
-
-    Sides are 1 to 256, or, for the LRs of photographs, up to 65,535 with at most 2^24 pixels.
+    """Pack an LR, uint8 ``[h, w, 3]``, into a payload.
 
     Args:
+        lr: sides of 1 to 256, or, for the LRs of photographs, up to 65,535 with at most 2^24 pixels.
         contract_id: the 32-byte LR contract id, or its first four bytes.
         tables: the coder tables of that contract.
         original_size: (width, height) of the picture before fitting, in pixels.
         fit: how the picture was fitted, one of ``FITS``, or ``FIT_ALIGN``.
-        coding: 1 for the range coder, which leaves LRs with a side over 256 to deflate, 2 for deflate (a body that
-            neither can shorten is stored raw), 0 for raw bytes.
-        square: what was cut out of the picture, with ``FIT_ALIGN`` and only then.
+        coding: 1 for the range coder (an LR with a side over 256 is deflated instead), 2 for deflate, 0 for raw bytes.
+            A body that coding does not shorten is stored raw.
+        square: the square that was cut out of the picture; required with ``FIT_ALIGN``, not allowed otherwise.
 
     Raises:
-        PayloadError: an argument is outside what the format can say.
+        PayloadError: an argument is outside the range of the format.
     """
-    if not isinstance(lr, np.ndarray) or lr.dtype != np.uint8 or lr.ndim != 3 or lr.shape[2] != 3:
-        found = f"{lr.dtype} {list(lr.shape)}" if isinstance(lr, np.ndarray) else type(lr).__name__
-        raise PayloadError(f"an LR is uint8 [h, w, 3], got {found}")
+    if not is_rgb(lr):
+        raise PayloadError(f"an LR is uint8 [h, w, 3], got {describe_array(lr)}")
     height, width = lr.shape[:2]
     _check_lr_size(width, height)
     _check_contract_id(contract_id)
@@ -187,15 +208,19 @@ def encode_payload(
     return head + body + _TRAILER.pack(zlib.crc32(head + body))
 
 
-def _parse(data: BytesLike) -> tuple[Header, bytes]:
-    """Check everything but the body's content; returns the header and the body."""
+def parse_payload(data: BytesLike) -> ParsedPayload:
+    """Check a payload's length, CRC and every claim of its header, without decoding its body.
+
+    Raises:
+        PayloadError: it is truncated, corrupt, of an unknown version, or a claim is out of range.
+    """
     if not isinstance(data, (bytes, bytearray, memoryview)):
         raise PayloadError(f"a payload is bytes, got {type(data).__name__}")
     length = memoryview(data).nbytes
     if length < _MIN_BYTES:
         raise PayloadError(f"a payload has at least {_MIN_BYTES} bytes, got {length}; it was truncated")
     if length > MAX_LARGE_PAYLOAD_BYTES:
-        raise PayloadError(f"a payload has at most {MAX_LARGE_PAYLOAD_BYTES} bytes, got {length}; this is none")
+        raise PayloadError(f"a payload has at most {MAX_LARGE_PAYLOAD_BYTES} bytes, got {length}")
     data = bytes(data)
     magic, version_and_coding, contract_id, flags = _FIXED.unpack_from(data)
     if magic != MAGIC:
@@ -261,23 +286,24 @@ def _parse(data: BytesLike) -> tuple[Header, bytes]:
         fit=fit,
         square=square,
     )
-    return header, body
+    return ParsedPayload(header, body)
 
 
 def parse_header(data: BytesLike) -> Header:
-    """Check a payload's length, CRC and every claim, without decoding its body.
+    """The header of a payload; checks and errors as `parse_payload`."""
+    return parse_payload(data).header
 
-    Raises:
-        PayloadError: anything about it is wrong.
-    """
-    return _parse(data)[0]
+
+def other_contract(header: Header, explanation: str) -> PayloadError:
+    """The error for a payload of another LR contract; ``explanation`` names those at hand and says what to do."""
+    return PayloadError(f"the payload was made under LR contract {header.contract_id.hex()}, {explanation}")
 
 
 def require_contract(header: Header, available: Iterable[bytes]) -> bytes:
     """The one of the ``available`` contract ids (32 bytes, or 4) that the payload names.
 
     Raises:
-        PayloadError: none is; the message says which one it names and which were available.
+        PayloadError: none of them is; the message says which one it names and which were available.
     """
     ids = list(available)
     for contract_id in ids:
@@ -285,27 +311,34 @@ def require_contract(header: Header, available: Iterable[bytes]) -> bytes:
         if contract_id[:CONTRACT_ID_BYTES] == header.contract_id:
             return contract_id
     known = ", ".join(contract_id[:CONTRACT_ID_BYTES].hex() for contract_id in ids) or "none"
-    raise PayloadError(
-        f"the payload was made under LR contract {header.contract_id.hex()}, available: {known}; "
-        "load the bundle it was made with"
-    )
+    raise other_contract(header, f"available: {known}; load the bundle it was made with")
 
 
-def decode_payload(data: BytesLike, *, contract_id: bytes, tables: CoderTables) -> tuple[npt.NDArray[np.uint8], Header]:
-    """Unpack a payload into its LR, uint8 [h, w, 3], and header.
+def decode_body(payload: ParsedPayload, *, contract_id: bytes, tables: CoderTables) -> Rgb:
+    """Decode a payload's body to the LR, uint8 ``[h, w, 3]``.
 
     Args:
-        contract_id: the LR contract id, 32 bytes or the first four, the payload must name.
+        payload: from `parse_payload`.
+        contract_id: the LR contract id, 32 bytes or the first four, that the payload must name.
         tables: the coder tables of that contract.
 
     Raises:
-        PayloadError: it is truncated, corrupt, of an unknown version, or of another contract.
+        PayloadError: the body is corrupt, or the payload is of another contract.
     """
-    header, body = _parse(data)
+    header, body = payload.header, payload.body
     require_contract(header, [contract_id])
+    width, height = header.lr_size
     if header.coding == CODING_RAW:
-        shape = (header.lr_height, header.lr_width, 3)
-        return np.frombuffer(body, dtype=np.uint8).reshape(shape).copy(), header
+        return np.frombuffer(body, dtype=np.uint8).reshape(height, width, 3).copy()
     if header.coding == CODING_DEFLATE:
-        return inflate_lr(body, header.lr_width, header.lr_height), header
-    return decode_lr(body, header.lr_width, header.lr_height, tables), header
+        return inflate_lr(body, width, height)
+    return decode_lr(body, width, height, tables)
+
+
+def decode_payload(data: BytesLike, *, contract_id: bytes, tables: CoderTables) -> tuple[Rgb, Header]:
+    """Parse a payload and decode its body; returns the LR, uint8 ``[h, w, 3]``, and the header.
+
+    Args and errors as `parse_payload` and `decode_body`.
+    """
+    payload = parse_payload(data)
+    return decode_body(payload, contract_id=contract_id, tables=tables), payload.header

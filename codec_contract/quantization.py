@@ -1,10 +1,10 @@
-"""The one rule between levels 0...255 and values -1...1.
+"""Conversion between levels 0...255 and values -1...1.
 
     value = level / 127.5 - 1            level = floor((value + 1) * 127.5 + 0.5), clipped to 0...255
 
-``dequantize`` and ``unit_to_levels`` use operators only, so the same function serves numpy arrays and
-torch tensors. Only ``quantize`` rounds. Every level survives the way there and back, in float32 and
-float64; float16 has too few digits and is widened by ``quantize``.
+``dequantize`` and ``unit_to_levels`` use operators only, so they work on numpy arrays and torch tensors. Only
+``quantize`` rounds. Every level survives the round trip in float32 and float64; float16 has too few digits, and
+``quantize`` widens it.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ Array = TypeVar("Array", bound=Any)
 def dequantize(levels: Array) -> Array:
     """Map levels [0, 255] to values [-1, 1].
 
-    ``levels`` is a numpy array or torch tensor of any shape. Give it a floating type for a result of
-    that type; unsigned 8-bit input is promoted by the rules of its library.
+    ``levels`` is a numpy array or torch tensor of any shape. A floating type is kept; uint8 is promoted by the rules of
+    its library.
     """
     values: Array = levels / HALF_RANGE - 1
     return values

@@ -1,35 +1,34 @@
-"""The exact resize: the resampling every client must reproduce byte for byte.
+"""The exact resize: the resampling that every client must reproduce byte for byte.
 
 It is Pillow's 8-bit bilinear (antialiased triangle) resampler, called once per axis, width first and
 then height. Pillow itself picks the order of the passes by cost, which changes bytes by one level, so
-it is never asked to do both at once. ``docs/exact_resize.md`` writes the arithmetic down,
-``resize_reference`` executes that page.
+each call here resizes one axis only. ``docs/exact_resize.md`` specifies the arithmetic,
+``resize_reference`` implements that page.
 """
 
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from codec_contract.errors import ImageError
+from codec_contract.rgb import Rgb, describe_array, is_rgb
 
 MAX_SIDE = 65535
 """Longest side accepted, in pixels, before and after."""
 
 
-def check_resize(rgb: npt.NDArray[np.uint8], size: tuple[int, int]) -> None:
+def check_resize(rgb: Rgb, size: tuple[int, int]) -> None:
     """Raise ``ImageError`` unless ``rgb`` is uint8 [H, W, 3] and all sides lie in 1...MAX_SIDE."""
-    if not isinstance(rgb, np.ndarray) or rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
-        found = f"{rgb.dtype} {list(rgb.shape)}" if isinstance(rgb, np.ndarray) else type(rgb).__name__
-        raise ImageError(f"the exact resize takes uint8 [H, W, 3], got {found}")
+    if not is_rgb(rgb):
+        raise ImageError(f"the exact resize takes uint8 [H, W, 3], got {describe_array(rgb)}")
     height, width = rgb.shape[:2]
     for name, side in (("width", width), ("height", height), ("new width", size[0]), ("new height", size[1])):
         if not 1 <= side <= MAX_SIDE:
             raise ImageError(f"the exact resize takes sides of 1 to {MAX_SIDE} pixels, {name} is {side}")
 
 
-def exact_resize(rgb: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+def exact_resize(rgb: Rgb, size: tuple[int, int]) -> Rgb:
     """Resize a picture, uint8 [H, W, 3], to ``size = (width, height)``; returns a new uint8 [h, w, 3].
 
     Raises:

@@ -1,7 +1,7 @@
-"""The exact resize in numpy integers: the page ``docs/exact_resize.md``, executed.
+"""The exact resize in numpy integers: a reference implementation of ``docs/exact_resize.md``.
 
-Slow next to ``resize.exact_resize`` and equal to it in every byte. It exists to prove that the page is
-right and as the text to port: no step uses floating point, and no number exceeds 2**53.
+Slower than ``resize.exact_resize`` and equal to it in every byte. It proves the specification and is the text to port:
+no step uses floating point, and no number exceeds 2**53.
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ PRECISION_BITS = 22
 def filter_weights(size_in: int, size_out: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Triangle-filter weights of one axis, in units of 2**-22.
 
-    Returns ``first``, int64 [size_out], the input position that each output position's first weight
-    belongs to (it may be negative), and ``weights``, int64 [size_out, taps]; weights of positions
-    outside the input, or outside the triangle, are zero.
+    Returns ``first``, int64 [size_out], the input position of each output position's first weight (it may be negative),
+    and ``weights``, int64 [size_out, taps]; weights of positions outside the input or the triangle are zero.
     """
     half_width = max(size_in, size_out)  # of the triangle, in units of 1 / size_out input pixels
     taps = 2 * (-(-half_width // size_out)) + 1
@@ -50,7 +49,7 @@ def resize_axis(levels: npt.NDArray[np.uint8], size_out: int) -> npt.NDArray[np.
 
 
 def reference_resize(rgb: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    """``resize.exact_resize`` in integers: uint8 [H, W, 3] to ``size = (width, height)``, same errors."""
+    """Resize uint8 [H, W, 3] to ``size = (width, height)`` as ``resize.exact_resize``, with the same errors."""
     check_resize(rgb, size)
     width, height = int(size[0]), int(size[1])
     narrowed = resize_axis(rgb, width)  # [H, width, 3]

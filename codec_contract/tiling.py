@@ -1,8 +1,8 @@
-"""Pictures of any size through networks of one size: tiles that overlap, blended where they do.
+"""Run networks of one size on pictures of any size: overlapping tiles, blended where they overlap.
 
-Tiles lie evenly between the picture's edges and overlap. A network sees an edge where the picture has none, so the
-outermost quarter of every overlap is thrown away; over its middle half the next tile fades in linearly. All arithmetic
-is in integers: the same tiles give the same picture everywhere.
+Tiles are spaced evenly between the picture's edges. A network sees an edge where the picture has none, so the outermost
+quarter of every overlap is discarded; over its middle half the next tile fades in linearly. All arithmetic is in
+integers, so the same tiles give the same picture on every machine.
 """
 
 from __future__ import annotations
@@ -13,15 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from codec_contract.errors import ImageError
-
-Rgb = npt.NDArray[np.uint8]
+from codec_contract.rgb import Rgb
 
 Run = Callable[[Rgb, int, int], Rgb]
-"""(tile uint8 ``[side, side, 3]``, its top, its left) -> what becomes of it, uint8 ``[side', side', 3]``."""
+"""Network on a tile: (tile uint8 ``[side, side, 3]``, its top, its left) -> uint8 ``[side', side', 3]``."""
 
 
 def tile_starts(length: int, side: int, overlap: int) -> list[int]:
-    """Where the fewest tiles of ``side`` begin that cover ``length`` and overlap by at least ``overlap``.
+    """Start positions of the fewest tiles of ``side`` that cover ``length`` and overlap by at least ``overlap``.
 
     ``length`` is at least ``side``, ``overlap`` at most half of it. The first tile begins at 0, the last ends at
     ``length``.
@@ -33,17 +32,17 @@ def tile_starts(length: int, side: int, overlap: int) -> list[int]:
 
 
 def pad_to(rgb: Rgb, width: int, height: int) -> Rgb:
-    """Repeat a picture's right and bottom edge until it has the size; ``uint8 [H, W, 3]``."""
+    """Extend a picture, uint8 ``[H, W, 3]``, to a size by repeating its right and bottom edge."""
     return np.pad(rgb, ((0, height - rgb.shape[0]), (0, width - rgb.shape[1]), (0, 0)), mode="edge")
 
 
 def run_tiles(rgb: Rgb, side: int, made: int, overlap: int, run: Run, *, unit: int = 1) -> Rgb:
-    """Send a picture through ``run`` tile by tile.
+    """Apply ``run`` to a picture tile by tile.
 
     Args:
         rgb: uint8 ``[H, W, 3]``; sides shorter than a tile are padded, and the result is cut accordingly.
-        side: of the tiles that ``run`` takes.
-        made: side of what it makes of one.
+        side: side of the tiles that ``run`` takes.
+        made: side of its results.
         overlap: least overlap of neighbouring tiles, in pixels of ``rgb``.
         run: the network; tiles come row by row.
         unit: every tile begins at a multiple of it, which ``side``, ``overlap`` and the picture's sides are too.
@@ -52,7 +51,7 @@ def run_tiles(rgb: Rgb, side: int, made: int, overlap: int, run: Run, *, unit: i
         uint8 ``[H * made / side, W * made / side, 3]``.
 
     Raises:
-        ImageError: sizes that are no multiples of ``unit``, or that ``made / side`` does not make whole.
+        ImageError: a size is not a multiple of ``unit``, or the result would not have whole pixels.
     """
     height, width = rgb.shape[:2]
     if any(length % unit or length * made % side for length in (height, width, side)):
@@ -73,7 +72,7 @@ def run_tiles(rgb: Rgb, side: int, made: int, overlap: int, run: Run, *, unit: i
 
 
 def _lay(target: Rgb, piece: Rgb, start: int, end: int, axis: int) -> int:
-    """Put ``piece`` at ``start`` over what reaches to ``end``; returns where the target ends now."""
+    """Blend ``piece`` in at ``start`` over content that reaches to ``end``; returns the new end of the content."""
     target, piece = np.moveaxis(target, axis, 0), np.moveaxis(piece, axis, 0)  # views
     shared = max(end - start, 0)
     ramp = fade(shared).reshape(-1, 1, 1)
@@ -88,6 +87,6 @@ _ONE = 1 << _BITS
 
 
 def fade(length: int) -> npt.NDArray[np.int32]:
-    """The next tile's share over an overlap, int32 0...4096: nothing in the first quarter, all in the last."""
+    """Weight of the next tile over an overlap, int32 0...4096: 0 in the first quarter, 4096 in the last."""
     centres = (2 * np.arange(length, dtype=np.int64) + 1) * _ONE // max(length, 1)  # 0...2, its middle 1
     return np.clip(centres - _ONE // 2, 0, _ONE).astype(np.int32)

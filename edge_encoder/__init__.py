@@ -1,1 +1,1 @@
-"""The phone's half: an integer-exact encoder network and the preprocessing in front of it."""
+"""The encoder of phones, browsers and the SDK: preprocessing, and a network that is exact in integers."""

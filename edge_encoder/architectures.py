@@ -17,7 +17,8 @@ class EncoderConfig:
     """Patch stem, then stages joined by 3x3 convolutions of stride 2, then the correction head.
 
     Attributes:
-        hr, lr: side lengths of the square input and output in pixels.
+        hr: side of the square input, in pixels.
+        lr: side of the square output, in pixels.
         patch: kernel and stride of the stem; nothing runs at full resolution.
         channels: of every stage; ``hr / patch / 2^(len(channels) - 1) == lr``.
         blocks: residual blocks (depthwise 3x3, pointwise, pointwise) of every stage.
@@ -45,14 +46,14 @@ class EncoderConfig:
 
 
 def config_from_name(name: str) -> EncoderConfig:
-    """The configuration whose ``name`` a published network carries.
+    """The configuration for the ``name`` of a published network.
 
     Raises:
-        ValueError: it is not such a name.
+        ValueError: it is not the name of a configuration.
     """
     found = _NAME.fullmatch(name)
     if found is None:
-        raise ValueError(f"{name!r} names no exact encoder of this family")
+        raise ValueError(f"{name!r} is not the name of an exact encoder of this family")
     hr, lr, patch, channels, blocks, expansion = found.groups()
     return EncoderConfig(int(hr), int(lr), int(patch), tuple(map(int, channels.split("-"))),
                          tuple(map(int, blocks.split("-"))), int(expansion))

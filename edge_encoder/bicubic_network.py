@@ -1,15 +1,15 @@
-"""Antialiased bicubic reduction as an integer network: what GLEAN, GCFSR and others call their LR.
+"""Antialiased bicubic reduction as an integer network; GLEAN, GCFSR and others define their LR by this reduction.
 
-Pillow's filter for a whole factor f: taps of Keys' kernel, stretched by f and cut at the edge, whose weights sum to 1;
-first along the rows, rounded to whole levels, then along the columns. A convolution has the same weights everywhere, so
-at the first and the last two samples of a line, where the edge cuts taps off, others are needed. All five kinds are
-computed for every sample, zeros beyond the edge, and one is chosen:
+Pillow's filter for an integer factor f: taps of Keys' kernel, stretched by f and cut at the edge, with weights that sum
+to 1; first along the rows, rounded to integers, then along the columns. A convolution has the same weights everywhere,
+but the first two and the last two samples of a line, where the edge cuts taps off, need others. So all five kinds are
+computed for every sample, with zeros outside, and one is selected:
 
     kinds    conv [5 x 3, 4f], stride f     inner, first, second, last but one, last
     white    conv with no weights           255 everywhere
     choice   depthwise 5 taps of white, + kinds
-                                            0 where a kind is right, -255 and less elsewhere: the clamp leaves nothing;
-                                            white ends at the edge, which is how a sample knows where it is
+                                            the taps give 0 where a kind applies, else -255 or less, so that the
+                                            clamp gives 0; white ends at the edge, which reveals a sample's position
     row      1 x 1                          the sum over kinds
 
 Weights are int8 over a power of two, so a level may differ by one from Pillow's, whose weights have 22 bits.
@@ -25,13 +25,13 @@ from codec_contract.errors import BundleError
 from edge_encoder.integer_network import INPUT, IntegerConv, IntegerNetwork
 
 SMALLEST_LR = 4
-"""Below it a sample would be near both edges."""
+"""With less, a sample would be near both edges."""
 SMALLEST_FACTOR, LARGEST_FACTOR = 2, 64
 RGB = 3
 _WHITE = 255
 _WEIGHT_MAX = 127
-# (near, far) at the left and at the right: whether the neighbour at that distance must be there (1), must not (0), or
-# does not matter (None), for a kind to be the right one; inner, first, second, last but one, last.
+# (near, far) at the left and at the right: the neighbour at that distance must exist (1), must not exist (0), or does
+# not matter (None), for a kind to apply; inner, first, second, last but one, last.
 _KINDS = (((None, 1), (None, 1)), ((0, None), (None, None)), ((1, 0), (None, None)), ((None, None), (1, 0)),
           ((None, None), (0, None)))
 
@@ -40,7 +40,7 @@ def bicubic_network(hr: int, lr: int) -> IntegerNetwork:
     """The reduction from ``hr`` to ``lr``.
 
     Raises:
-        BundleError: ``lr`` is smaller than 4, or ``hr`` is no even multiple of it from 2 to 64.
+        BundleError: ``lr`` is smaller than 4, or ``hr`` is not an even multiple of it from 2 to 64.
     """
     factor = hr // lr if lr else 0
     if lr < SMALLEST_LR or hr % lr or factor % 2 or not SMALLEST_FACTOR <= factor <= LARGEST_FACTOR:
@@ -55,7 +55,7 @@ def reduction_weights(factor: int) -> npt.NDArray[np.float64]:
     """``[5, 4 * factor]``: the weights of every kind of sample; each row sums to 1."""
     taps = 4 * factor
     weights = np.tile(cubic((np.arange(taps) + 0.5) / factor - 2), (len(_KINDS), 1))
-    for kind, (left, right) in ((1, (3, 0)), (2, (1, 0)), (3, (0, 1)), (4, (0, 3))):  # cut off, in halves of a factor
+    for kind, (left, right) in ((1, (3, 0)), (2, (1, 0)), (3, (0, 1)), (4, (0, 3))):  # removed taps, in half factors
         weights[kind, : left * factor // 2] = 0
         weights[kind, taps - right * factor // 2 :] = 0
     result: npt.NDArray[np.float64] = weights / weights.sum(1, keepdims=True)
@@ -63,9 +63,9 @@ def reduction_weights(factor: int) -> npt.NDArray[np.float64]:
 
 
 def quantized(weights: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.int8], int]:
-    """int8 weights and a shift: their sum is 2^shift, so a plain area stays what it is; the shift is the largest.
+    """int8 weights and the largest possible shift; their sum is 2^shift, so that constant areas are preserved.
 
-    What rounding leaves over goes where it was cut off most.
+    Rounding errors are assigned to the weights that lost most.
     """
     shift = int(np.floor(np.log2((_WEIGHT_MAX + 1) / weights.max())))
     exact = weights * 2.0**shift
@@ -85,13 +85,13 @@ def _pass(name: str, source: str, factor: int, *, vertical: bool) -> list[Intege
     for kind, row in enumerate(reduction_weights(factor)):
         taps, shift[kind] = quantized(row)
         weight[kind, range(RGB), range(RGB)] = taps
-    beyond = 3 * factor // 2  # taps that the first and the last sample have beyond the edge
+    beyond = 3 * factor // 2  # taps of the first and the last sample outside
     channels = kinds * RGB
     presence = np.zeros((kinds, RGB, 5), np.int8)
     bias = np.zeros((kinds, RGB), np.int32)
     for kind, (left, right) in enumerate(_KINDS):
         for tap, wanted in zip((1, 0, 3, 4), (*left, *right), strict=True):
-            if wanted is not None:  # a neighbour that should be there, or not, costs 255 otherwise; in halves
+            if wanted is not None:  # a neighbour that does not meet the condition costs 255; in halves
                 presence[kind, :, tap] = 2 if wanted else -2
                 bias[kind] -= 2 * _WHITE * wanted
     none, one = np.zeros(channels, np.int32), np.ones(channels, np.int32)

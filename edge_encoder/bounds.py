@@ -21,7 +21,7 @@ from codec_contract.errors import ExportError
 from edge_encoder.integer_network import IntegerConv, IntegerNetwork, validate
 
 ACTIVATION_MAX = 255
-ACCUMULATOR_LIMIT = 2**23  # float32 has a 24-bit significand: one bit is kept for the guard half
+ACCUMULATOR_LIMIT = 2**23  # float32 has a 24-bit significand; one bit is for the guard half
 DEPTHWISE_L1 = 112  # largest sum of |w| over the nine taps of a depthwise channel of stride 1
 DEPTHWISE_MAX = 48  # largest |w| there: one heavy corner tap weighs most in the transformed domain
 
@@ -63,7 +63,7 @@ def layer_bound(layer: IntegerConv) -> np.ndarray:
 
 
 def is_winograd_shaped(groups: int, stride: int, kernel: int) -> bool:
-    """Whether runtimes may compute such a layer with Winograd kernels (dense ones are not allowed at all)."""
+    """True if runtimes may compute such a layer with Winograd kernels (dense ones are not allowed at all)."""
     return groups > 1 and stride == 1 and kernel > 1
 
 
@@ -82,7 +82,8 @@ def prove(network: IntegerNetwork) -> BoundReport:
         if bound[worst] >= ACCUMULATOR_LIMIT:
             raise ExportError(
                 f"layer {layer.name!r}, channel {worst}: the accumulator can reach {int(bound[worst])}, which float32 "
-                f"does not hold exactly (limit {ACCUMULATOR_LIMIT}); lower that channel's weight scale and lower again"
+                f"does not represent exactly (limit {ACCUMULATOR_LIMIT}); lower that channel's weight scale and lower "
+                "again"
             )
         if is_winograd_shaped(layer.groups, max(layer.strides), max(layer.kernel)):
             magnitude = np.abs(layer.weight.astype(np.int64))

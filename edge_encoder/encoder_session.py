@@ -1,4 +1,4 @@
-"""Run an exact encoder on ONNX Runtime: picture in, LR out, the same bytes as on a phone."""
+"""`EncoderSession`: an exact encoder on ONNX Runtime, from pictures to LRs, with the same bytes as on a phone."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ import numpy as np
 import numpy.typing as npt
 
 from codec_contract.errors import BundleError, DeviceError, ImageError
+from codec_contract.rgb import describe_array
 
 if TYPE_CHECKING:
     import onnxruntime
 
 INPUT, OUTPUT = "image", "lr"
-"""Names of the model's tensors, as in `edge_encoder.integer_network`; nothing else of that file is needed here."""
+"""Names of the model's tensors, as in `edge_encoder.integer_network`, which this file does not import."""
 
 
 class EncoderSession:
     """An encoder, loaded once and used from any number of threads.
 
-    It always runs on the CPU: it takes milliseconds, and there float32 is float32.
+    It always runs on the CPU: it takes milliseconds, and float32 is not replaced by a shorter type there.
 
     Attributes:
         hr: side of the square picture it takes, in pixels.
-        lr: side of the square LR it gives.
+        lr: side of the square LR that it makes.
     """
 
     def __init__(self, model: bytes | str | os.PathLike[str], threads: int | None = None) -> None:
@@ -36,7 +37,7 @@ class EncoderSession:
             threads: threads that work on one picture; None for ONNX Runtime's choice (all cores).
 
         Raises:
-            BundleError: the model cannot be read, or is no encoder.
+            BundleError: the model cannot be read, or is not an encoder.
             DeviceError: ``threads`` is not positive.
         """
         import onnxruntime
@@ -50,7 +51,7 @@ class EncoderSession:
         source = bytes(model) if isinstance(model, (bytes, bytearray, memoryview)) else str(Path(model))
         try:
             self._session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime has no common class for what a damaged model raises
+        except Exception as error:  # ONNX Runtime's errors have no common class
             reason = str(error).strip().splitlines()
             raise BundleError(f"the encoder cannot be loaded: {reason[0] if reason else error!r}") from error
         self.hr = _square(self._session.get_inputs(), INPUT)
@@ -64,12 +65,9 @@ class EncoderSession:
         """
         expected = (self.hr, self.hr, 3)
         if not isinstance(pictures, np.ndarray) or pictures.dtype != np.uint8 or pictures.shape[1:] != expected:
-            array = isinstance(pictures, np.ndarray)
-            found = f"{pictures.dtype} {list(pictures.shape)}" if array else type(pictures).__name__
             raise ImageError(
-                f"the encoder takes uint8 [N, {self.hr}, {self.hr}, 3], got {found}; "
-                "fit the picture with edge_encoder.preprocessing first"
-            )
+                f"the encoder takes uint8 [N, {self.hr}, {self.hr}, 3], got {describe_array(pictures)}; "
+                "fit the picture with codec_contract.fit first")
         (lr,) = self._session.run([OUTPUT], {INPUT: np.ascontiguousarray(pictures)})
         return np.asarray(lr, dtype=np.uint8)
 

@@ -1,6 +1,6 @@
-"""Golden vectors of an encoder: inputs any language can generate, and the SHA-256 of their LRs.
+"""Golden vectors of an encoder: inputs that any language can generate, and the SHA-256 of their LRs.
 
-Every input is made by unsigned 32-bit integer arithmetic, so a client's self-test needs no picture files. The
+Every input is generated with unsigned 32-bit integer arithmetic, so a client's self-test needs no picture files. The
 pseudo-random sequence is the linear congruential generator of Numerical Recipes (Press et al., 2nd ed., 7.1):
 
     state = (1664525 * state + 1013904223) mod 2^32, one step before each use; its value is state >> 24, 0...255
@@ -27,12 +27,12 @@ import numpy as np
 import numpy.typing as npt
 
 from codec_contract.errors import BundleError
+from codec_contract.rgb import Rgb
 
 MULTIPLIER, INCREMENT = 1664525, 1013904223
 MAX_SIDE = 4096
 
-Picture = npt.NDArray[np.uint8]
-Run = Callable[[Picture], Picture]
+Run = Callable[[Rgb], Rgb]
 """An encoder: uint8 [N, hr, hr, 3] to uint8 [N, lr, lr, 3]."""
 
 _PLAN: tuple[tuple[str, str, dict[str, Any]], ...] = (
@@ -53,14 +53,14 @@ _PLAN: tuple[tuple[str, str, dict[str, Any]], ...] = (
 
 @dataclass(frozen=True)
 class GoldenResult:
-    """Outcome of `check_golden`: how many inputs were run and the names of those with another LR."""
+    """Result of `check_golden`: the number of inputs, and the names of those with another LR."""
 
     checked: int
     failed: tuple[str, ...]
 
 
 def make_golden(run: Run, hr: int, seed: int = 1) -> dict[str, Any]:
-    """The content of ``golden.json`` for an encoder of input side ``hr``, made with a runner that is right."""
+    """The content of ``golden.json`` for an encoder of input side ``hr``, made with a correct ``run``."""
     inputs = []
     for index, (name, kind, parameters) in enumerate(_PLAN):
         if kind == "noise":
@@ -84,14 +84,14 @@ def check_golden(golden: Mapping[str, Any], run: Run) -> GoldenResult:
             if _digest(lr) != item["lr_sha256"]:
                 failed.append(str(item["name"]))
     except (KeyError, TypeError) as error:
-        raise BundleError(f"the golden vectors are malformed ({error!r}); fetch the bundle again") from error
+        raise BundleError(f"the golden vectors are malformed ({error!r}); download the bundle again") from error
     if not inputs:
-        raise BundleError("the golden vectors hold no inputs; fetch the bundle again")
+        raise BundleError("the golden vectors hold no inputs; download the bundle again")
     return GoldenResult(len(inputs), tuple(failed))
 
 
-def golden_input(kind: str, parameters: Mapping[str, Any], hr: int) -> Picture:
-    """One input, uint8 ``[hr, hr, 3]``, as the module's docstring defines it.
+def golden_input(kind: str, parameters: Mapping[str, Any], hr: int) -> Rgb:
+    """One input, uint8 ``[hr, hr, 3]``, as defined in the module's docstring.
 
     Raises:
         BundleError: the kind is unknown, or a parameter is missing or out of range.
@@ -106,8 +106,8 @@ def golden_input(kind: str, parameters: Mapping[str, Any], hr: int) -> Picture:
 def generator_bytes(seed: int, count: int) -> npt.NDArray[np.uint8]:
     """The first ``count`` values of the generator started at ``seed``, uint8.
 
-    Step n in closed form: state_n = a^n seed + c (1 + a + ... + a^(n-1)), all modulo 2^32, which numpy's unsigned
-    arithmetic keeps by itself.
+    Step n in closed form: state_n = a^n seed + c (1 + a + ... + a^(n-1)), all modulo 2^32, as numpy's unsigned
+    arithmetic is.
     """
     powers = np.full(count, MULTIPLIER, np.uint32)
     np.multiply.accumulate(powers, out=powers)
@@ -154,7 +154,7 @@ _MAKERS: dict[str, Callable[[Mapping[str, Any], int], npt.NDArray[Any]]] = {
 def _whole(parameters: Mapping[str, Any], name: str, least: int, most: int) -> int:
     value = parameters[name]
     if not isinstance(value, int) or not least <= value <= most:
-        raise BundleError(f"golden input: {name} is {value!r}, expected a whole number {least} to {most}")
+        raise BundleError(f"golden input: {name} is {value!r}, expected an integer from {least} to {most}")
     return value
 
 
@@ -167,6 +167,6 @@ def _colour(parameters: Mapping[str, Any], name: str) -> npt.NDArray[np.int64]:
     return np.array(value, dtype=np.int64)
 
 
-def _digest(lr: Picture) -> str:
+def _digest(lr: Rgb) -> str:
     """SHA-256, in hex, of an LR's bytes in reading order, R, G, B per pixel."""
     return hashlib.sha256(np.ascontiguousarray(lr).tobytes()).hexdigest()

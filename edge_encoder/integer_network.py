@@ -1,14 +1,14 @@
 """The exact encoder as integers: its format, its int64 reference and its file.
 
-A network is a list of layers in the order they run. Every tensor is an integer picture with values
-0...255; the name ``"image"`` is the input, the last layer's output is the LR. A layer computes
+A network is a list of layers in the order of execution. Every tensor is an integer picture with values 0...255;
+``"image"`` is the input, the output of the last layer is the LR. A layer computes
 
     acc = conv(x, W) + b                                      W int8, b int32
     y   = clamp(floor((acc + 2^(s-1) + 1/2) * 2^-s + skip), 0, 255)
 
-with one shift ``s`` per output channel. ``acc`` is an integer, so the floored value never is one: the
-nearest decision boundary is half an accumulator unit away. `run_reference` is the truth that every export
-is compared with; nothing in it is a floating-point number.
+with one shift ``s`` per output channel. ``acc`` is an integer, so the floored value never is: the nearest decision
+boundary is half an accumulator unit away. `run_reference` is the reference that every export is compared with; it uses
+no floating-point numbers.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ class IntegerNetwork:
 
 def convolved(size: tuple[int, int], kernel: tuple[int, int], strides: tuple[int, int],
               padding: tuple[int, int, int, int]) -> tuple[int, int]:
-    """(height, width) of what a convolution makes of (height, width); ``padding`` at (top, left, bottom, right)."""
+    """Output (height, width) of a convolution of (height, width); ``padding`` at (top, left, bottom, right)."""
     top, left, bottom, right = padding
     height, width = size[0] + top + bottom, size[1] + left + right
     return (height - kernel[0]) // strides[0] + 1, (width - kernel[1]) // strides[1] + 1
@@ -130,7 +130,7 @@ def validate(network: IntegerNetwork) -> None:
             raise BundleError(f"{where} appears twice; layer names must be unique")
         for source in filter(None, (layer.input, layer.skip)):
             if source not in channels:
-                raise BundleError(f"{where} reads {source!r}, which no earlier layer makes")
+                raise BundleError(f"{where} reads {source!r}, which is not the output of an earlier layer")
         if layer.weight.dtype != np.int8 or layer.weight.ndim != 4:
             raise BundleError(f"{where} has {layer.weight.dtype} weights of rank {layer.weight.ndim}; expected int8, 4")
         if layer.groups not in (1, channels[layer.input]) or layer.in_channels != channels[layer.input]:
@@ -267,7 +267,7 @@ def load(source: str | Path | bytes) -> IntegerNetwork:
         )
         network = IntegerNetwork(structure["architecture"], int(structure["hr"]), int(structure["lr"]), layers)
     except (SafetensorError, KeyError, ValueError, TypeError) as error:
-        raise BundleError(f"the integer encoder cannot be read ({error}); fetch the bundle again") from error
+        raise BundleError(f"the integer encoder cannot be read ({error}); download the bundle again") from error
     validate(network)
     return network
 

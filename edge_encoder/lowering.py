@@ -1,4 +1,4 @@
-"""From the trained twin to the integers: the only place where real weights become the published encoder."""
+"""Lower the trained twin to the integer network; the only place where real weights become a published encoder."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def lower(twin: EncoderTwin) -> IntegerNetwork:
 
 @torch.no_grad()
 def raise_twin(network: IntegerNetwork, config: EncoderConfig) -> EncoderTwin:
-    """The inverse of `lower`: a twin that computes the same LRs, to go on training from a published encoder.
+    """Convert a network to a twin that computes the same LRs, to continue training from a published encoder.
 
-    What rounding to int8 lost is lost; the twin starts at the rounded values.
+    The twin has the values rounded to int8, not those before `lower`.
 
     Raises:
         BundleError: the network is not of this architecture.
@@ -79,7 +79,7 @@ def box_network(config: EncoderConfig) -> IntegerNetwork:
 
 
 def box_layer(config: EncoderConfig) -> IntegerConv:
-    """Exactly rounded box mean as a depthwise layer of ones: the sum of factor^2 pixels, shifted right."""
+    """Correctly rounded box mean as a depthwise layer of ones: the sum of factor^2 pixels, shifted right."""
     factor = config.hr // config.lr
     return IntegerConv(
         name="box", input=INPUT, weight=np.ones((3, 1, factor, factor), np.int8), bias=np.zeros(3, np.int32),

@@ -1,7 +1,7 @@
-"""Decode any picture to ``uint8 [H, W, 3]`` sRGB, upright: orientation, colour and transparency are resolved here.
+"""Decode any picture to ``uint8 [H, W, 3]`` sRGB, upright: orientation, colour and transparency are handled here.
 
-Equal bytes on every client are promised *after* this step: JPEG decoders and colour management differ between
-platforms, everything behind decoded RGB (`codec_contract.fit`, the exact encoder) does not.
+Bytes are equal on every client from decoded RGB onward (`codec_contract.fit`, the exact encoder); JPEG decoders and
+colour management differ between platforms.
 """
 
 from __future__ import annotations
@@ -16,18 +16,23 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from codec_contract.errors import ImageError
-from codec_contract.fit import MAX_PIXELS, Rgb
+from codec_contract.fit import MAX_PIXELS
 from codec_contract.payload import MAX_ORIGINAL_PIXELS as MAX_ARRAY_PIXELS
 from codec_contract.payload import MAX_ORIGINAL_SIDE as MAX_SIDE
+from codec_contract.rgb import Rgb
 
 Colour = tuple[int, int, int]
-Picture = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | npt.NDArray[np.uint8 | np.uint16]
-"""What `load_picture` takes."""
+PictureSource = (
+    str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | npt.NDArray[np.uint8 | np.uint16])
+"""Accepted inputs of `load_picture`."""
 
 WHITE: Colour = (255, 255, 255)
 
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "HEIF", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "TGA", "ICO", "QOI")
-"""File formats that are opened, where this Pillow has them. Formats that start other programs (EPS) are not."""
+"""File formats that are opened, if the installed Pillow has them. Formats that start other programs (EPS) are not."""
+PICTURE_SUFFIXES = frozenset(
+    ".jpg .jpeg .png .webp .avif .heic .heif .gif .bmp .tif .tiff .ppm .pgm .jp2 .tga .qoi".split())
+"""Suffixes of files that commands take for pictures in a folder; a file given by name may have any."""
 
 # EXIF orientation -> (transposed, flipped vertically, flipped horizontally), applied in this order.
 _ORIENTATIONS = {
@@ -35,10 +40,10 @@ _ORIENTATIONS = {
     6: (True, False, True), 7: (True, True, True), 8: (True, True, False)}
 
 
-def load_picture(picture: Picture, *, background: Colour = WHITE, max_pixels: int = MAX_PIXELS) -> Rgb:
-    """Decode a picture of any common kind to ``uint8 [H, W, 3]`` sRGB, upright.
+def load_picture(picture: PictureSource, *, background: Colour = WHITE, max_pixels: int = MAX_PIXELS) -> Rgb:
+    """Decode a picture of any common format to ``uint8 [H, W, 3]`` sRGB, upright.
 
-    Files, encoded bytes and PIL pictures are turned by their EXIF orientation; an embedded colour profile is
+    Files, encoded bytes and PIL pictures are rotated by their EXIF orientation; an embedded colour profile is
     converted to sRGB (one that cannot be used is ignored, as viewers do); transparent pixels are composited on
     ``background``; grey becomes equal R, G and B; 16-bit levels become ``round(level / 257)``; of an animation the
     first frame is taken.
@@ -46,15 +51,15 @@ def load_picture(picture: Picture, *, background: Colour = WHITE, max_pixels: in
     Args:
         picture: a path, the bytes of a file, a PIL picture, or an array: uint8 or uint16 ``[H, W]`` grey,
             ``[H, W, 3]`` RGB or ``[H, W, 4]`` RGBA with straight alpha.
-        background: what shows through transparent pixels, three levels 0...255.
-        max_pixels: refuse files that claim more, before they are decoded. Pillow has a limit of its own at twice
-            the default (``PIL.Image.MAX_IMAGE_PIXELS``); go beyond only with files you trust.
+        background: colour behind transparent pixels, three levels 0...255.
+        max_pixels: largest picture; files that claim more are refused before they are decoded. Pillow has a limit of
+            its own at twice the default (``PIL.Image.MAX_IMAGE_PIXELS``); exceed it only with files you trust.
 
     Returns:
-        A C-contiguous array, perhaps read-only; it shares memory with a uint8 RGB array that was given.
+        A C-contiguous array, possibly read-only; it shares memory with ``picture`` if that is a uint8 RGB array.
 
     Raises:
-        ImageError: there is no such file, it is no picture, truncated, too large, empty, or of a kind that has no
+        ImageError: the file does not exist, is not a picture, truncated, too large, empty, or of a kind that has no
             single reading as levels (floating point, 32-bit integers beyond 65,535).
     """
     _check_background(background)
@@ -82,8 +87,8 @@ def _from_stream(stream: IO[bytes], background: Colour, max_pixels: int, name: s
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(f"{name} is refused as a decompression bomb: {error}") from error
     except UnidentifiedImageError as error:
-        raise ImageError(f"{name} is no picture, or of a format that is not read ({', '.join(FORMATS)})") from error
-    except Exception as error:  # a hostile header can make a format's reader fail in any way
+        raise ImageError(f"{name} is not a picture, or has an unsupported format ({', '.join(FORMATS)})") from error
+    except Exception as error:  # a damaged header can make Pillow's readers raise any type
         raise ImageError(f"{name} cannot be read as a picture: {_reason(error)}") from error
     with image:
         return _from_pillow(image, background, max_pixels, name)
@@ -98,7 +103,7 @@ def _from_pillow(image: Image.Image, background: Colour, max_pixels: int, name: 
         rgb = _to_rgb(image, background, name)
     except ImageError:
         raise
-    except Exception as error:  # Pillow's decoders raise whatever a damaged file makes them stumble over
+    except Exception as error:  # Pillow's decoders raise various types for damaged files
         raise ImageError(f"{name} cannot be decoded, it is damaged or truncated: {_reason(error)}") from error
     transposed, vertically, horizontally = _ORIENTATIONS.get(turned, (False, False, False))
     if transposed:
@@ -108,17 +113,17 @@ def _from_pillow(image: Image.Image, background: Colour, max_pixels: int, name: 
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF orientation 1...8, asked for after loading (TIFF is turned by Pillow itself, PNG may say it late)."""
+    """EXIF orientation 1...8, read after loading (Pillow rotates TIFF itself, PNG may store it at the end)."""
     try:
         return int(image.getexif().get(0x0112, 1))
-    except Exception:  # a damaged EXIF block says nothing about the pixels
+    except Exception:  # a damaged EXIF block does not make the pixels unreadable
         return 1
 
 
 def _to_rgb(image: Image.Image, background: Colour, name: str) -> Rgb:
     if image.mode == "F" or image.mode == "I" or image.mode.startswith("I;16"):
         return np.repeat(_grey_16_to_8(np.asarray(image), name)[:, :, None], 3, axis=2)
-    if image.mode == "La":  # premultiplied grey has no direct way to RGBA
+    if image.mode == "La":  # Pillow has no conversion from premultiplied grey to RGBA
         image = image.convert("LA")
     if image.has_transparency_data:
         image = image.convert("RGBA")
@@ -133,7 +138,7 @@ def _to_rgb(image: Image.Image, background: Colour, name: str) -> Rgb:
 
 
 def _to_srgb(image: Image.Image) -> Image.Image:
-    """Convert by the embedded profile; without one, with an sRGB one, or with an unusable one return it as it is."""
+    """Convert by the embedded profile; unchanged without a profile, with sRGB, or with an unusable one."""
     profile = image.info.get("icc_profile")
     if not profile:
         return image

@@ -1,12 +1,12 @@
 """The exact encoder as a trainable torch module: the float twin of `edge_encoder.integer_network`.
 
-The twin computes in the integers' own units: activations are the integers 0...255 stored as floats, weights are
-rounded to int8 on their way into the convolution and scaled by powers of two. In float32 it equals the int64
-reference byte for byte; under bfloat16 autocast (training only) integers up to 256 and int8 weights are still exact,
-only accumulators are rounded. Gradients pass the rounding straight through.
+The twin computes in the units of the integers: activations are the integers 0...255 stored as floats, weights are
+rounded to int8 before the convolution and scaled by powers of two. In float32 it equals the int64 reference byte for
+byte; under bfloat16 autocast (training only) integers up to 256 and int8 weights are still exact, only accumulators are
+rounded. The gradients are those of a straight-through estimator.
 
-Real values: an activation is its integer times 2^-5, an input pixel its byte times 2^-7, and the correction counts LR
-levels in units of 2^5, so ordinary initialisations and learning rates apply.
+Real values: an activation is its integer times 2^-5, an input pixel its byte times 2^-7, and the correction is in units
+of 2^5 LR levels, so ordinary initialisations and learning rates apply.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MAX_SHIFT = 15
 
 
 class _StraightThrough(torch.autograd.Function):
-    """Forward the quantized value bit for bit, send the gradient to the real one."""
+    """Straight-through estimator: forwards the quantized value exactly, passes the gradient to the real value."""
 
     @staticmethod
     def forward(ctx: Any, real: Tensor, quantized: Tensor) -> Tensor:
@@ -42,7 +42,7 @@ class _StraightThrough(torch.autograd.Function):
 class _FloorClamp(torch.autograd.Function):
     """clamp(floor(v), 0, 255) as one function; the gradient passes strictly inside the range.
 
-    The result is handed on in the convolution's own type: bfloat16 holds 0...255 exactly.
+    The result has the type of the convolution; bfloat16 represents 0...255 exactly.
     """
 
     @staticmethod
@@ -58,7 +58,7 @@ class _FloorClamp(torch.autograd.Function):
 
 
 def floor_clamp(value: Tensor) -> Tensor:
-    """The integers 0...255 below ``value``, as floats of the type convolutions run in."""
+    """Round ``value`` down to integers 0...255, as floats of the type of convolutions."""
     autocast = torch.is_autocast_enabled(value.device.type)
     return _FloorClamp.apply(value, torch.get_autocast_dtype(value.device.type) if autocast else torch.float32)
 
@@ -67,9 +67,9 @@ class TwinConv(nn.Module):
     """One layer of the integer network with real, trainable weights.
 
     Args:
-        out_channels, in_channels, kernel, stride, groups: as in a convolution.
+        in_channels: as in a convolution; so are ``out_channels``, ``kernel``, ``stride`` and ``groups``.
         source_bits: fractional bits of the input (5 for activations, 7 for pixels).
-        skip: whether another layer's output is added; it takes part in the bound.
+        skip: True if another layer's output is added, which the bound includes.
         gain: factor on the initial weights.
     """
 
@@ -96,13 +96,13 @@ class TwinConv(nn.Module):
         """int8-valued weight, integer bias and shift of every channel, as float32 / float32 / int32 tensors.
 
         The weight scale 2^e of a channel is the largest power of two with |w| <= 127 for which the accumulator's
-        bound (L1 norm, bias, rounding offset, skip) stays below 2^23 and depthwise weights keep to their own limit.
+        bound (L1 norm, bias, rounding offset, skip) stays below 2^23 and depthwise weights stay within their own limit.
         """
         weight, bias = self.weight.float(), self.bias.float()
         peak = weight.abs().amax((1, 2, 3)).clamp_min(1e-12)
         l1 = weight.abs().sum((1, 2, 3)).clamp_min(1e-12)
-        # Everything in the bound grows with 2^e, so the largest e follows from real weights; only rounding them can
-        # still break a limit, and then one bit less keeps it.
+        # Every term of the bound grows with 2^e, so the largest e follows from the real weights; only their rounding
+        # can exceed a limit, and then one bit less is within it.
         per_unit = l1 * ACTIVATION_MAX + 2.0**self.offset * (bias.abs() * 2.0**ACTIVATION_BITS + 0.5)
         if self.skip:
             per_unit = per_unit + 2.0**self.offset * ACTIVATION_MAX
@@ -121,7 +121,7 @@ class TwinConv(nn.Module):
                 torch.ldexp(bias * 2.0**ACTIVATION_BITS, shift).round())
 
     def _breaks_a_limit(self, weight: Tensor, bias: Tensor, shift: Tensor) -> Tensor:
-        """bool ``[O]``: which channels `edge_encoder.bounds.prove` would refuse."""
+        """bool ``[O]``: True for channels that `edge_encoder.bounds.prove` would refuse."""
         l1 = weight.abs().sum((1, 2, 3))
         bound = l1 * ACTIVATION_MAX + (bias + torch.ldexp(torch.ones_like(bias), shift - 1)).abs() + 1
         if self.skip:
@@ -132,7 +132,7 @@ class TwinConv(nn.Module):
         return broken
 
     def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
-        """``x`` holds integers 0...255; returns the value before flooring, in float32 (rounding offset and guard
+        """Convolve integers 0...255; returns the value before flooring, in float32 (rounding offset and guard
         half already added)."""
         integer_weight, integer_bias, shift = self.integers()
         weight = _StraightThrough.apply(self.weight * 2.0**-self.offset,
@@ -182,7 +182,7 @@ class EncoderTwin(nn.Module):
         self.head = TwinConv(config.channels[-1], 3, 1, skip=True, gain=0.1)
 
     def box_mean(self, picture: Tensor) -> Tensor:
-        """The exactly rounded area average at LR size, as integers 0...255 (halves round up)."""
+        """The correctly rounded area average at LR size, as integers 0...255 (halves round up)."""
         return torch.floor(F.avg_pool2d(picture.float(), self.config.hr // self.config.lr) + 0.5)
 
     def forward(self, picture: Tensor, *, noise: bool = False) -> tuple[Tensor, Tensor]:
@@ -209,7 +209,7 @@ class EncoderTwin(nn.Module):
 
 
 class BoxMean(nn.Module):
-    """The control "without invertible encoder" ([GRAIN] Table 2): LR = exact box mean, nothing is learned."""
+    """The control "without invertible encoder" ([GRAIN] Table 2): the LR is the exact box mean, without training."""
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()

@@ -1,21 +1,21 @@
-"""Pictures to a few hundred bytes, and back.
+"""Compress pictures to a few hundred bytes and restore them.
 
     import sdk
 
     payload = sdk.compress("me.jpg")     # path, bytes, PIL picture or uint8 array -> Payload, a bytes subclass
     payload.save("me.grain")
-    payload.lr                           # uint8 [16, 16, 3]: what travels, a viewable small picture
+    payload.lr                           # uint8 [16, 16, 3]: the LR, a viewable small picture
     picture = sdk.restore("me.grain")    # payload, bytes, path, or an LR array or PNG -> PIL picture
 
     face = sdk.compress("group.jpg", align=True)                      # the largest face alone, as in FFHQ
     whole = sdk.paste(sdk.restore(face), face, "small-group.jpg")     # put back into another picture of the whole
 
-    sdk.retouch(sdk.Codec("faces"), "edited.png", "me.jpg")          # a crude edit made believable
+    sdk.retouch(sdk.Codec("faces"), "edited.png", "me.jpg")          # a crude edit turned into a realistic one
 
-`compress` and `restore` open the default bundle on first use and keep it. `Codec` holds a bundle and a device of
-your choice and works on batches; `connect` and `connect_async` give the same verbs, done by a service. `inspect` checks
-a payload without restoring it, `bundles` lists what is installed.
-Everything may be called from several threads. Everything raised on purpose is an `EdgegrainError`.
+`compress` and `restore` open the default bundle on first use and keep it. `Codec` opens a bundle and a device of your
+choice and works on batches; `connect` and `connect_async` open a client with the same methods for a service. `inspect`
+checks a payload without restoring it, `bundles` lists the installed bundles.
+All functions may be called from several threads. All errors raised on purpose are `EdgegrainError`.
 """
 
 from __future__ import annotations
@@ -35,11 +35,10 @@ from sdk.align_or_fit import Align
 from sdk.api import compress, restore
 from sdk.codec import Codec
 from sdk.inspection import PayloadInfo, inspect
-from sdk.known_bundles import BundleInfo, bundles
+from sdk.installed_bundles import BundleInfo, bundles
 from sdk.pasting import paste
 from sdk.payload import Payload
-from sdk.remote.connect import connect, connect_async
-from sdk.remote.retries import Retries
+from sdk.remote import Retries, connect, connect_async
 from sdk.retouching import retouch
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""From a picture to the encoder's square: fitted as a whole, or the face in it aligned."""
+"""Bring a picture to the encoder's square: fit the whole picture, or align the face in it."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ from pathlib import Path
 from typing import Literal
 
 from codec_contract.errors import ImageError, ModelError
-from codec_contract.fit import Rgb, fit_picture
+from codec_contract.fit import fit_picture
 from codec_contract.oriented_square import OrientedSquare
 from codec_contract.payload import FIT_ALIGN, FIT_CROP, FIT_PAD
+from codec_contract.rgb import Rgb
 from edge_encoder.faces.alignment import cut_square, ffhq_square
 from edge_encoder.faces.landmarks import FaceFinder
 from edge_encoder.faces.models import models_folder
 
 Align = bool | Literal["auto"]
-"""Whether a face is looked for and cut out; ``"auto"``: where none is found, or none can be, the centre square is."""
+"""True cuts out the largest face, ``"auto"`` the centre square if there is none; False fits the whole picture."""
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """The encoder's square, uint8 ``[hr, hr, 3]``, and what its payload says about where it comes from."""
+    """The encoder's square, uint8 ``[hr, hr, 3]``, with its origin as the payload stores it."""
 
     rgb: Rgb
     original_size: tuple[int, int]
@@ -33,8 +34,8 @@ def fit_or_align(rgb: Rgb, hr: int, fit: str, align: Align) -> Fitted:
     """Bring a picture, uint8 ``[H, W, 3]``, to the encoder's square.
 
     Raises:
-        ImageError: ``align`` is no such choice, or comes with a fit; or it is true and there is no face.
-        ModelError: ``align`` is true, and the extra or its models are not installed.
+        ImageError: ``align`` is not one of the choices, or is combined with a fit; or it is true and no face is found.
+        ModelError: ``align`` is true, and the extra ``align`` or its models are not installed.
     """
     if align not in (True, False, "auto"):
         raise ImageError(f"align is True, False or 'auto', got {align!r}")
@@ -42,7 +43,7 @@ def fit_or_align(rgb: Rgb, hr: int, fit: str, align: Align) -> Fitted:
     if align is False:
         return Fitted(fit_picture(rgb, hr, fit), size, fit)
     if fit != FIT_PAD:
-        raise ImageError(f"an aligned picture is cut to a square, which needs no fit; leave fit={fit!r} or align out")
+        raise ImageError(f"an aligned picture is a square and takes no fit; leave fit={fit!r} or align out")
     try:
         square = face_square(rgb)
     except (ImageError, ModelError):
@@ -56,13 +57,13 @@ def face_square(rgb: Rgb) -> OrientedSquare:
     """The square around the largest face of a picture, as in FFHQ.
 
     Raises:
-        ImageError: there is no face, or it is too small or too large to be aligned.
-        ModelError: the extra or its models are not installed.
+        ImageError: no face is found, or it is too small or too large to be aligned.
+        ModelError: the extra ``align`` or its models are not installed.
     """
     face = _finder(models_folder()).find(rgb)
     if face is None:
         raise ImageError(f"no face was found in the picture of {rgb.shape[1]} x {rgb.shape[0]} pixels; leave align "
-                         "out, or choose align='auto' (--align-auto) for the centre square in such cases")
+                         "out, or pass align='auto' (--align-auto) to fall back to the centre square")
     return ffhq_square(face, (rgb.shape[1], rgb.shape[0]))
 
 

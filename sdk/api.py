@@ -1,4 +1,4 @@
-"""`compress` and `restore`: the two verbs, with codecs that are opened once and kept."""
+"""`compress` and `restore`: functions on codecs that are opened once and cached."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from PIL import Image
 
 from codec_contract.bundle.paths import find_bundle
 from codec_contract.fit import MAX_PIXELS, Fit, Size
-from codec_contract.payload import parse_header
-from edge_encoder.preprocessing import WHITE, Colour, Picture
+from edge_encoder.preprocessing import WHITE, Colour, PictureSource
 from sdk.align_or_fit import Align
 from sdk.codec import Codec
-from sdk.inputs import Received, read_received
-from sdk.known_bundles import require_manifest_for
+from sdk.inputs import RestoreSource, read_restore_source
+from sdk.installed_bundles import require_manifest_for
 from sdk.payload import Payload
 from server_decoder.decoder_session import Device
 
@@ -23,7 +22,7 @@ _opening = threading.Lock()
 
 
 def compress(
-    picture: Picture,
+    picture: PictureSource,
     bundle: str | Path = "faces",
     fit: Fit = "pad",
     *,
@@ -37,18 +36,18 @@ def compress(
         picture: a path, the bytes of a picture file, a PIL picture, or a uint8 or uint16 array ``[H, W]``,
             ``[H, W, 3]`` RGB or ``[H, W, 4]`` RGBA. Any size, orientation, colour mode.
         bundle: id, alias or folder of the bundle; both sides need the same one.
-        fit: ``"pad"`` keeps everything and the aspect, ``"stretch"`` uses the whole square, ``"crop"`` takes the
-            centre square. The payload says which, so `restore` undoes it.
-        background: what shows through transparent pixels.
-        max_pixels: refuse files that claim to be larger.
-        align: find the largest face, and encode the square around it that portraits have in FFHQ; the payload says
-            where that lies, so `paste` can put the face back. ``"auto"`` takes the centre square where no face is
-            found, or where what finds them is not installed: ``pip install 'edgegrain[align]'`` and ``edgegrain align
+        fit: ``"pad"`` keeps the whole picture and its aspect, ``"stretch"`` fills the square, ``"crop"`` takes the
+            centre square. The payload stores the fit, and `restore` undoes it.
+        background: colour behind transparent pixels.
+        max_pixels: largest picture that is read; larger ones are refused before they are decoded.
+        align: find the largest face, and encode the square around it that portraits have in FFHQ; the payload stores
+            the position of the square, so `paste` can put the face back. ``"auto"`` takes the centre square if no face
+            is found or the face finder is not installed: ``pip install 'edgegrain[align]'`` and ``edgegrain align
             fetch`` (docs/align.md).
 
     Raises:
         ImageError: the picture cannot be read, or is refused; there is no face to align.
-        ModelError: ``align`` is true, and what finds faces is not installed.
+        ModelError: ``align`` is true, and the face finder is not installed.
         BundleError: there is no such bundle, or it is damaged.
     """
     codec = _codec(find_bundle(bundle).resolve(), "cpu")
@@ -56,7 +55,7 @@ def compress(
 
 
 def restore(
-    payload: Received,
+    payload: RestoreSource,
     bundle: str | Path | None = None,
     *,
     size: Size = "original",
@@ -69,37 +68,37 @@ def restore(
 
     Args:
         payload: a `Payload`, its bytes or the path of its file; or an LR: uint8 ``[lr, lr, 3]``, the bytes or path
-            of a PNG, a PIL picture. An LR does not know the original's size; its picture is the decoder's square.
-        bundle: id, alias or folder; None finds the installed bundle that the payload names, and takes the default
-            bundle for an LR.
-        size: ``"original"`` gives the original's size and aspect back (for ``fit="crop"`` those of the centre
-            square, for an aligned face those of its square); ``"native"`` the aspect at the decoder's resolution.
-        device: ``"cpu"`` or ``"cuda"``; never another than the one asked for.
-        max_pixels: refuse payloads that claim a larger original; irrelevant to ``size="native"``.
-        seed: for bundles with that control (``photos-x4``): of the faint detail that the LR does not determine. None
-            for the likeliest.
-        strength: for bundles with that control (of GCFSR): how much is made up, as the factor, 4 to 64, that the
-            picture is taken to have been reduced by. None for the bundle's own factor.
+            of a PNG, a PIL picture. An LR does not store the original's size; its picture is the decoder's square.
+        bundle: id, alias or folder; None takes the installed bundle that the payload names, for an LR the default
+            bundle.
+        size: ``"original"`` gives the original's size and aspect (for ``fit="crop"`` those of the centre square, for
+            an aligned face those of its square); ``"native"`` gives the aspect at the decoder's resolution.
+        device: ``"cpu"`` or ``"cuda"``; there is no fall-back to the other one.
+        max_pixels: refuse payloads that claim a larger original; ignored with ``size="native"``.
+        seed: for bundles with that control (``photos-x4``): seed of the faint detail that the LR does not determine.
+            None for the likeliest picture.
+        strength: for bundles with that control (GCFSR): how much detail is hallucinated, as the factor, 4 to 64, by
+            which the picture is assumed to have been reduced. None for the bundle's own factor.
 
     Returns:
         An RGB picture.
 
     Raises:
-        PayloadError: it is no payload, truncated, corrupt, or of a bundle that is not at hand.
+        PayloadError: the payload is truncated, corrupt, or of a bundle that is not installed.
         ImageError: the LR is of another size or type than the bundle's, or the original exceeds ``max_pixels``; the
             bundle has no such control, or the seed or strength is out of range.
         BundleError: there is no such bundle, or it is damaged.
         DeviceError: the device is not available.
     """
-    received = read_received(payload)
+    source = read_restore_source(payload)
     if bundle is not None:
         folder = find_bundle(bundle)
-    elif isinstance(received, bytes):
-        folder = require_manifest_for(parse_header(received)).folder
+    elif isinstance(source, Payload):
+        folder = require_manifest_for(source.header).folder
     else:
         folder = find_bundle()
     return _codec(folder.resolve(), device).restore(
-        received, size=size, max_pixels=max_pixels, seed=seed, strength=strength)
+        source, size=size, max_pixels=max_pixels, seed=seed, strength=strength)
 
 
 def _codec(folder: Path, device: Device) -> Codec:

@@ -1,4 +1,4 @@
-"""What may come in on the restoring side, brought to one shape: payload bytes, or a bare LR."""
+"""Accepted inputs of `restore`, read into one of two forms: a `Payload` or a bare LR."""
 
 from __future__ import annotations
 
@@ -7,48 +7,58 @@ import os
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from codec_contract.errors import ImageError, PayloadError
+from codec_contract.rgb import Rgb, describe_array, is_rgb
+from sdk.payload import Payload
 
-Received = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | npt.NDArray[np.uint8]
+PayloadSource = str | os.PathLike[str] | bytes | bytearray | memoryview
+"""A `Payload`, its bytes, or the path of its file."""
+
+RestoreSource = PayloadSource | Image.Image | Rgb
 """A payload (bytes or the path of a file), or a bare LR (uint8 array [h, w, 3], PNG bytes or path, PIL picture)."""
 
 MAX_FILE_BYTES = 1 << 26
-"""Longest file that is read: no payload and no LR as PNG is longer."""
+"""Longest file that is read; payloads and LRs as PNG are shorter."""
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _MAX_LR_PIXELS = 256 * 256
 
 
-def read_received(source: Received) -> bytes | npt.NDArray[np.uint8]:
-    """Payload bytes, still unchecked, or a bare LR as uint8 ``[h, w, 3]``.
+def read_restore_source(source: RestoreSource) -> Payload | Rgb:
+    """Read a payload, which is parsed and checked here, or a bare LR, uint8 ``[h, w, 3]``.
 
     Raises:
-        PayloadError: ``source`` is of no such kind, or the file is missing or far too large.
-        ImageError: it is an LR, but damaged or of another type or rank.
+        PayloadError: ``source`` is neither of them, the file is missing or too large, or the payload is damaged.
+        ImageError: the LR is damaged or of another type or rank.
     """
     if isinstance(source, (str, os.PathLike)):
         source = _read_file(Path(source))
+    if isinstance(source, Payload):
+        return source
     if isinstance(source, (bytes, bytearray, memoryview)):
         data = bytes(source)
-        return _from_png(data) if data.startswith(_PNG) else data
+        return _from_png(data) if data.startswith(_PNG) else Payload(data)
     if isinstance(source, Image.Image):
         return _from_picture(source)
     if isinstance(source, np.ndarray):
-        if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3:
-            raise ImageError(f"an LR is uint8 [h, w, 3], got {source.dtype} {list(source.shape)}")
+        if not is_rgb(source):
+            raise ImageError(f"an LR is uint8 [h, w, 3], got {describe_array(source)}")
         return source
     raise PayloadError(f"restore takes a payload, its path, or an LR as array or PNG; got {type(source).__name__}")
 
 
-def read_payload_bytes(source: str | os.PathLike[str] | bytes | bytearray | memoryview) -> bytes:
-    """Payload bytes, still unchecked, from bytes or the path of a file; errors as `read_received`."""
+def read_payload(source: PayloadSource) -> Payload:
+    """Read and check a payload, from its bytes or the path of its file.
+
+    Raises:
+        PayloadError: ``source`` is neither, the file is missing or too large, or the payload is damaged.
+    """
     if isinstance(source, (str, os.PathLike)):
-        return _read_file(Path(source))
+        return Payload(_read_file(Path(source)))
     if isinstance(source, (bytes, bytearray, memoryview)):
-        return bytes(source)
+        return Payload(source)
     raise PayloadError(f"a payload is bytes or the path of a file, got {type(source).__name__}")
 
 
@@ -63,18 +73,18 @@ def _read_file(path: Path) -> bytes:
     return data
 
 
-def _from_png(data: bytes) -> npt.NDArray[np.uint8]:
+def _from_png(data: bytes) -> Rgb:
     try:
         with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
             return _from_picture(image)
     except ImageError:
         raise
-    except Exception as error:  # a damaged PNG makes Pillow raise various things
+    except Exception as error:  # Pillow raises various types for a damaged PNG
         raise ImageError(f"the LR's PNG cannot be read: {error}") from error
 
 
-def _from_picture(image: Image.Image) -> npt.NDArray[np.uint8]:
-    # No colour management and no turning here: an LR's levels are data.
+def _from_picture(image: Image.Image) -> Rgb:
+    # No colour management and no rotation: the levels of an LR are data.
     if image.width * image.height > _MAX_LR_PIXELS:
         raise ImageError(f"an LR has at most 256 x 256 pixels, this picture has {image.width} x {image.height}")
     if image.mode not in ("RGB", "L", "P"):

@@ -1,37 +1,36 @@
-"""Look at a payload without restoring the picture."""
+"""`inspect`: check and describe a payload without restoring the picture."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from codec_contract.bundle.controls import Control, controls_of
 from codec_contract.oriented_square import OrientedSquare
-from codec_contract.payload import CODING_DEFLATE, CODING_RANGE, CODING_RAW, parse_header
-from sdk.inputs import read_payload_bytes
-from sdk.known_bundles import manifest_for
-from sdk.payload import decode_body
+from codec_contract.payload import CODING_DEFLATE, CODING_RANGE, CODING_RAW
+from sdk.inputs import PayloadSource, read_payload
+from sdk.installed_bundles import manifest_for
+from sdk.payload import decode_lr
 
 _CODINGS = {CODING_RAW: "raw", CODING_RANGE: "range", CODING_DEFLATE: "deflate"}
 
 
 @dataclass(frozen=True)
 class PayloadInfo:
-    """What `inspect` found; everything in it was checked.
+    """Result of `inspect`; every value was checked.
 
     Attributes:
-        size: bytes of the payload.
-        version: of the payload format.
+        size: length of the payload in bytes.
+        version: version of the payload format.
         coding: ``"range"``, ``"deflate"`` or ``"raw"``.
         contract_id: eight hex digits, the beginning of the LR contract id it was made under.
         bundle: id of the installed bundle it belongs to; None if no installed one has that contract.
         lr_size: (width, height) of the LR it holds.
         original_size: (width, height) of the original picture.
         fit: ``"pad"``, ``"stretch"``, ``"crop"`` or ``"align"``.
-        body_checked: whether the coded body was checked too, which needs a raw body or the bundle's tables.
-        square: what an aligned payload shows of the original; None for the other fits.
-        controls: what may be chosen when it is restored, by name; empty if its bundle is not installed.
+        body_checked: True if the coded body was checked too, which needs a raw body or the bundle's tables.
+        square: the part of the original that an aligned payload shows; None for the other fits.
+        controls: options of restoring it, by name; empty if its bundle is not installed.
     """
 
     size: int
@@ -47,30 +46,30 @@ class PayloadInfo:
     controls: Mapping[str, Control] = field(default_factory=dict)
 
 
-def inspect(payload: str | os.PathLike[str] | bytes | bytearray | memoryview) -> PayloadInfo:
-    """Check a payload, bytes or the path of a file, completely; no neural network runs.
+def inspect(payload: PayloadSource) -> PayloadInfo:
+    """Check a payload completely, from its bytes or the path of its file; no neural network runs.
 
-    Length, CRC and every claim of the header are checked, and, where the bundle it belongs to is installed, that the
-    LR has the bundle's size and the body is exactly what the coder writes for it (a deflated one need not be).
+    Length, CRC and every claim of the header are checked. If the bundle it belongs to is installed, the size of the LR
+    is checked too, and that the body is exactly what the coder writes for this LR (except for deflated bodies).
 
     Raises:
-        PayloadError: anything about it is wrong.
+        PayloadError: the payload is damaged.
         BundleError: the bundle it belongs to is damaged.
     """
-    data = read_payload_bytes(payload)
-    header = parse_header(data)
+    checked = read_payload(payload)
+    header = checked.header
     manifest = manifest_for(header)
     if manifest is not None:
-        decode_body(data, manifest)
+        decode_lr(checked.parsed, manifest)
     raw = header.coding == CODING_RAW
     return PayloadInfo(
-        size=len(data),
+        size=len(checked),
         version=header.version,
         coding=_CODINGS[header.coding],
         contract_id=header.contract_id.hex(),
         bundle=None if manifest is None else manifest.id,
-        lr_size=(header.lr_width, header.lr_height),
-        original_size=(header.original_width, header.original_height),
+        lr_size=header.lr_size,
+        original_size=header.original_size,
         fit=header.fit,
         square=header.square,
         body_checked=raw or manifest is not None,

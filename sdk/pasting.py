@@ -1,8 +1,6 @@
-"""`paste`: a restored face put back where it was cut out."""
+"""`paste`: put a restored face back where it was cut out."""
 
 from __future__ import annotations
-
-import os
 
 import numpy as np
 import numpy.typing as npt
@@ -10,18 +8,17 @@ from PIL import Image
 
 from codec_contract.errors import ImageError, PayloadError
 from codec_contract.fit import MAX_PIXELS
-from codec_contract.payload import parse_header
-from edge_encoder.preprocessing import Picture, load_picture
-from sdk.inputs import read_payload_bytes
+from edge_encoder.preprocessing import PictureSource, load_picture
+from sdk.inputs import PayloadSource, read_payload
 
 FEATHER = 0.1
-"""Width of the border in which the face fades into the background, as a part of the square's side."""
+"""Width of the border in which the face fades into the background, as a fraction of the square's side."""
 
 
 def paste(
-    face: Picture,
-    payload: str | os.PathLike[str] | bytes | bytearray | memoryview,
-    background: Picture,
+    face: PictureSource,
+    payload: PayloadSource,
+    background: PictureSource,
     *,
     feather: float = FEATHER,
     max_pixels: int = MAX_PIXELS,
@@ -29,32 +26,31 @@ def paste(
     """Put the restored square of an aligned (or cropped) picture back into a picture of the whole.
 
     Args:
-        face: what `restore` gave for the payload, of any side; with ``size="native"`` nothing is resampled twice.
-        payload: a `Payload`, its bytes or the path of its file; it says where the square lies.
-        background: the whole picture from elsewhere, for instance a small JPEG of it: of the original's size, or of
-            its aspect.
+        face: the result of `restore` for the payload, of any side; ``size="native"`` avoids resampling twice.
+        payload: a `Payload`, its bytes or the path of its file; its header says where the square lies.
+        background: the whole picture, for instance as a small JPEG: of the original's size, or of its aspect.
         feather: width of the border in which the face fades in, 0 to 0.5 of the square's side.
-        max_pixels: refuse pictures that claim to be larger.
+        max_pixels: largest picture that is read.
 
     Returns:
-        An RGB picture of the background's size; it is the background outside of the square.
+        An RGB picture of the background's size, equal to the background outside of the square.
 
     Raises:
-        PayloadError: it is no payload, or of a picture that was not cut.
+        PayloadError: the payload is damaged, or of a picture that was not cut.
         ImageError: a picture cannot be read, the face is not square, or the background has another aspect.
     """
-    header = parse_header(read_payload_bytes(payload))
+    header = read_payload(payload).header
     square = header.cut
     if square is None:
         raise PayloadError(f"the payload holds the whole picture (fit {header.fit!r}), so there is nothing to paste it "
                            "into; only pictures compressed with align or fit='crop' are parts of others")
     if not 0 <= feather <= 0.5:
-        raise ImageError(f"feather is a part of the square's side, 0 to 0.5, got {feather}")
+        raise ImageError(f"feather is a fraction of the square's side, 0 to 0.5, got {feather}")
     inner, outer = (load_picture(picture, max_pixels=max_pixels) for picture in (face, background))
     if inner.shape[0] != inner.shape[1]:
         raise ImageError(f"a restored face is square, got {inner.shape[1]} x {inner.shape[0]} pixels")
     width, height = outer.shape[1], outer.shape[0]
-    original = header.original_width, header.original_height
+    original = header.original_size
     if abs(width * original[1] - height * original[0]) > max(original):  # a pixel's rounding of the shorter side
         raise ImageError(f"the background has {width} x {height} pixels, the original had {original[0]} x "
                          f"{original[1]}; give one of that size or aspect")
@@ -64,19 +60,19 @@ def paste(
 
 
 def _blend(picture: Image.Image, face: Image.Image, corners: npt.NDArray[np.float64], feather: float) -> None:
-    """Draw a face into the quadrangle of a picture that has these corners, in place."""
+    """Draw a face into the quadrangle with these corners, in place."""
     upper_left, lower_left, _, upper_right = corners
     low = np.maximum(np.floor(corners.min(axis=0)), 0).astype(int)
     high = np.minimum(np.ceil(corners.max(axis=0)), picture.size).astype(int)
     width, height = (int(length) for length in high - low)
     if min(width, height) < 1:  # a square of less than a pixel, at the edge
         return
-    # Where in the square, 0 to 1, the window's point (x, y) lies: matrix @ (x, y) + offset.
+    # Position in the square, 0 to 1, of the window's point (x, y): matrix @ (x, y) + offset.
     matrix = np.linalg.inv(np.stack([upper_right - upper_left, lower_left - upper_left], axis=1))
     offset = matrix @ (low - upper_left)
 
     side = max(1, round(float(np.hypot(*(upper_right - upper_left)))))
-    if side < face.width:  # averaged first: the transform only looks at neighbours
+    if side < face.width:  # averaged first: the transform reads only the nearest pixels
         face = face.resize((side, side), Image.Resampling.LANCZOS)
     window = face.transform((width, height), Image.Transform.AFFINE,
                             tuple((np.column_stack([matrix, offset]) * face.width).ravel()), Image.Resampling.BICUBIC)

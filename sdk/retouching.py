@@ -1,5 +1,5 @@
-"""Retouching ([GLEAN] supplementary 2.2): what an edit did badly vanishes in the LR, and a generative decoder restores
-the picture without it."""
+"""Retouching ([GLEAN] supplementary 2.2): reducing an edited picture to an LR removes the traces of the edit, and a
+generative decoder restores a picture without them."""
 
 from __future__ import annotations
 
@@ -10,35 +10,33 @@ from PIL import Image, ImageFilter
 from codec_contract.errors import ImageError
 from codec_contract.fit import MAX_PIXELS, unfit_picture
 from codec_contract.payload import FIT_PAD
-from edge_encoder.preprocessing import Picture, load_picture
+from codec_contract.rgb import Rgb
+from edge_encoder.preprocessing import PictureSource, load_picture
 from sdk.codec import Codec
 
 THRESHOLD = 16
-"""Levels from which on a pixel counts as edited; what JPEG changes by itself stays below."""
+"""Smallest difference in levels at which a pixel counts as edited; JPEG alone changes less."""
 FEATHERS_PER_SIDE = 64
-"""The width of the fade is this part of the longest side, if not given."""
-
-Rgb = npt.NDArray[np.uint8]
+"""The default width of the fade is the longest side divided by this."""
 
 
 def retouch(
-    codec: Codec, edited: Picture, original: Picture | None = None, *, feather: float | None = None,
+    codec: Codec, edited: PictureSource, original: PictureSource | None = None, *, feather: float | None = None,
     threshold: int = THRESHOLD, strength: float | None = None, max_pixels: int = MAX_PIXELS,
 ) -> Image.Image:
-    """Make a crude edit of a face believable: reduce it, restore it.
+    """Turn a crude edit of a face into a realistic one by reducing and restoring it.
 
     Args:
-        codec: of a bundle with a generative decoder, GLEAN's or another.
+        codec: codec of a bundle with a generative decoder, for instance GLEAN's.
         edited: the edited picture; or an edited LR, of exactly the bundle's LR size.
-        original: the picture before it was edited; None if everything may be restored anew. What was not edited
-            remains as it was.
+        original: the picture before the edit, whose unedited parts are kept; None to restore the whole picture.
         feather: pixels over which the restored region fades into the original; None for a 64th of the longest side.
-        threshold: levels from which on a pixel counts as edited, 1 to 255.
+        threshold: smallest difference in levels, 1 to 255, at which a pixel counts as edited.
         strength: for bundles with that control.
-        max_pixels: refuse larger pictures.
+        max_pixels: largest picture that is read or made.
 
     Returns:
-        An RGB picture of the edited one's size; for an LR of the original's, or, where there is none, of the decoder's.
+        An RGB picture of the edited one's size; for an LR of the original's size, or without an original the decoder's.
 
     Raises:
         ImageError: a picture cannot be read, the two are of different sizes, or an option is out of range.
@@ -77,11 +75,11 @@ def changed(before: Rgb, after: Rgb, threshold: int) -> npt.NDArray[np.uint8]:
 
 
 def blend(before: Rgb, restored: Rgb, mask: npt.NDArray[np.uint8], feather: float) -> Rgb:
-    """The restored picture where the mask, uint8 ``[H, W]``, is 255, fading into the other around it.
+    """Blend: the restored picture where the mask, uint8 ``[H, W]``, is 255, fading into ``before`` around it.
 
-    Far from the mask, beyond some four times ``feather``, the other picture stays to the last bit.
+    Beyond some four times ``feather`` from the mask the result equals ``before`` exactly.
     """
     soft = np.asarray(Image.fromarray(mask).filter(ImageFilter.GaussianBlur(feather))).astype(np.float32)
-    # Twice the blurred mask: at the rim of a large region, where it is one half, the restored picture is whole.
+    # Twice the blurred mask: at the edge of a large region, where it is one half, the weight is 1.
     weight = np.maximum(mask, (2 * soft).clip(0, 255))[..., None] / 255
     return np.round(before + weight * (restored.astype(np.float32) - before)).astype(np.uint8)

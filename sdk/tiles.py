@@ -1,4 +1,4 @@
-"""Photographs of any size through the halves of a bundle that work on tiles (`codec_contract.tiling`)."""
+"""Encode and decode photographs of any size, for bundles whose networks work on tiles (`codec_contract.tiling`)."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ import numpy.typing as npt
 from codec_contract.bundle.controls import MAX_SEED, SEED
 from codec_contract.bundle.manifest import Manifest
 from codec_contract.errors import BundleError, ImageError
+from codec_contract.rgb import Rgb
 from codec_contract.tiling import pad_to, run_tiles
 from edge_encoder.encoder_session import EncoderSession
 from server_decoder.decoder_session import DecoderSession
 
-Rgb = npt.NDArray[np.uint8]
-
 PAD = "edge"
-"""How sides become multiples of the factor, in the words of a manifest."""
+"""Padding of sides to multiples of the factor, in the terms of a manifest."""
 _MAX_Z_CHANNELS = 1 << 12
 
 
@@ -34,10 +33,10 @@ def decode_tiles(decoder: DecoderSession, manifest: Manifest, lr: Rgb, seed: int
     """The picture of an LR, uint8 ``[h, w, 3]`` -> ``[h * factor, w * factor, 3]``.
 
     Args:
-        decoder: the bundle's.
-        manifest: the bundle's.
-        lr: of any size.
-        seed: of z, the same for the whole picture whatever the tiles; None for z = 0.
+        decoder: the bundle's decoder.
+        manifest: the bundle's manifest.
+        lr: an LR of any size.
+        seed: seed of z, which does not depend on the tiles; None for z = 0.
 
     Raises:
         ImageError: the bundle has no such control, or the seed is out of range.
@@ -52,13 +51,13 @@ def decode_tiles(decoder: DecoderSession, manifest: Manifest, lr: Rgb, seed: int
 
 
 class _Latent:
-    """A normal z for a whole LR, drawn row by row, so that tiles that overlap see the same one."""
+    """A normal z for a whole LR, drawn row by row, so that overlapping tiles see the same values."""
 
     def __init__(self, manifest: Manifest, seed: int, width: int) -> None:
         if SEED not in manifest.decoder.get("controls", ()):
-            raise ImageError(f"bundle {manifest.id} has nothing random in it; restore without a seed")
+            raise ImageError(f"bundle {manifest.id} has no control 'seed'; restore without a seed")
         if not 0 <= seed <= MAX_SEED:
-            raise ImageError(f"a seed is a whole number from 0 to {MAX_SEED}, got {seed}")
+            raise ImageError(f"a seed is an integer from 0 to {MAX_SEED}, got {seed}")
         described: dict[str, Any] = manifest.decoder.get("z") or {}
         channels, deviation = described.get("channels"), described.get("std")
         if not isinstance(channels, int) or not 1 <= channels <= _MAX_Z_CHANNELS \

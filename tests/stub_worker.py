@@ -1,6 +1,6 @@
-"""A worker without networks: sleeps ``argv[1]`` seconds a batch and ``argv[2]`` an item, gives what it got back.
+"""A worker without networks: it sleeps ``argv[1]`` seconds per batch and ``argv[2]`` per item, and returns its input.
 
-A payload whose last LR sample says so makes it die, hang, or answer nonsense: see `MISCHIEF`.
+A payload that ends in a key of `MISCHIEF` makes it die, hang, or send an invalid answer.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ import os
 import sys
 import time
 
-from edgegrain.service import pipe_messages as frames
+from edgegrain.service import pipe_messages
 
 MISCHIEF = {b"die!": "die", b"hang": "hang", b"lie!": "lie"}
-"""Bytes at the end of a raw body (before the CRC) -> what happens."""
+"""Bytes at the end of a raw body (before the CRC) -> behaviour."""
 
 
 def main() -> None:
@@ -20,12 +20,12 @@ def main() -> None:
     requests, answers = os.fdopen(0, "rb"), os.fdopen(1, "wb")
 
     def send(fields: dict[str, object], blobs: list[bytes]) -> None:
-        answers.write(b"".join(frames.pack(fields, blobs)))
+        answers.write(b"".join(pipe_messages.pack(fields, blobs)))
         answers.flush()
 
-    frames.read(requests)
+    pipe_messages.read(requests)
     send({"ready": True}, [])
-    while (message := frames.read(requests)) is not None:
+    while (message := pipe_messages.read(requests)) is not None:
         blobs = message[1]
         time.sleep(fixed + item * len(blobs))
         mischief = {MISCHIEF.get(blob[-8:-4]) for blob in blobs}

@@ -1,11 +1,11 @@
-"""Codecs side by side: bundles on the same pictures, bicubic and classical codecs at the same bytes.
+"""Compare bundles on the same pictures, with bicubic rescaling and with classical codecs at equal bytes.
 
-    python -m benchmarks.quality.codecs --bundles faces,photos-x4 --pictures FACES --weights METRICS \
+    python benchmarks/quality/codecs.py --bundles faces,photos-x4 --data FACES --weights METRICS \
         --out results/codecs.json --write docs/codecs.md
 
-Bundles that send LRs of one size are a group. Beside each group stand the bicubic LR of that size, sent in the same
-payload and enlarged bicubically, and the classical codecs, which may use as many bytes as the group's largest payload
-of each picture. All goes into a journal: when a bundle joins later, only what it changes is measured.
+Bundles with LRs of one size form a group. Each group is compared with the bicubic LR of that size, sent in the same
+payload and upscaled bicubically, and with the classical codecs, which may use as many bytes as the group's largest
+payload of each picture. Results are cached: after adding a bundle, only what depends on it is measured.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +23,9 @@ import numpy as np
 import torch
 import typer
 
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[2])  # run as a script: import from the checkout
+
 from benchmarks.quality.page_sections import require_section, write_section
 from benchmarks.quality.rescaling import BICUBIC, bicubic_pair
 from codec_contract.bundle.manifest import load_manifest
@@ -29,9 +33,11 @@ from codec_contract.cache_folder import cache_folder
 from codec_contract.errors import EdgegrainError
 from codec_contract.files import write_atomically
 from codec_contract.payload import encode_payload
+from edgegrain.cli.exit_codes import errors_to_exit_codes
+from edgegrain.cli.output import with_progress
 from edgegrain.evaluation.classical_codecs import Thoroughness, library_versions
-from edgegrain.evaluation.evaluator import EvaluationConfig, Evaluator, judged_by, original_of, weights_id
-from edgegrain.evaluation.result_cache import Journal
+from edgegrain.evaluation.evaluator import EvaluationConfig, Evaluator, metrics_key, original_of, weights_id
+from edgegrain.evaluation.result_cache import ResultCache
 from edgegrain.evaluation.results import (
     CLASSICAL_BY_LPIPS,
     CLASSICAL_BY_PSNR,
@@ -43,75 +49,74 @@ from edgegrain.evaluation.results import (
     row_from,
 )
 from edgegrain.metrics.metric_weights import find_weights
-from edgegrain.metrics.picture_metrics import Judge
+from edgegrain.metrics.picture_metrics import Metrics
 from edgegrain.metrics.psnr_ssim import Picture
 from edgegrain.pictures.packed import list_pictures
-from edgegrain.publishing.model_card import COLUMNS
-from edgegrain.training.console import errors_on_one_line, progress_bar
-from edgegrain.training.grain.stages import FACES
 from sdk import Codec
 from sdk.payload import coder_tables
 
 SECTION = "codecs"
-"""Of the page, between ``<!-- codecs -->`` and ``<!-- /codecs -->``."""
+"""Section of the page, between ``<!-- codecs -->`` and ``<!-- /codecs -->``."""
 NAMES = {"grain": "GRAIN", "glean": "GLEAN", "gcfsr": "GCFSR", "irn": "IRN", "irn_plus": "IRN+"}
-"""A manifest's codec -> how people write it."""
+"""A manifest's codec -> display name."""
 USES = {
-    "grain": "one narrow domain, such as aligned faces, in some hundred bytes",
-    "glean": "the same domain where the LR is a plain reduction that others make or keep",
-    "gcfsr": "likewise; `strength` weighs the picture's own detail against invented detail",
-    "irn": "any photograph, where the small picture itself is wanted",
-    "irn_plus": "likewise, sharper and less faithful",
-    BICUBIC: "the control: no learned part at either end",
-    CLASSICAL_BY_LPIPS: "any picture, where bytes are all that counts",
-    CLASSICAL_BY_PSNR: "likewise",
+    "grain": "one narrow domain, such as aligned faces, in a few hundred bytes",
+    "glean": "the same domain, for LRs that are plain downscaled pictures",
+    "gcfsr": "the same domain and LRs; `strength` controls how much detail is hallucinated",
+    "irn": "any photograph, if the LR itself is to be viewed",
+    "irn_plus": "any photograph; sharper and less faithful than IRN",
+    BICUBIC: "the control: nothing is learned",
+    CLASSICAL_BY_LPIPS: "any picture, if only bytes and quality count",
+    CLASSICAL_BY_PSNR: "any picture, if only bytes and quality count",
 }
-"""A manifest's codec, or a method of everybody's -> what to take it for."""
-_SHOWN = tuple(column for column in COLUMNS if column[0] != "kid")
+"""A manifest's codec, or another method -> its use."""
+COLUMNS = (("bytes", "bytes", ".0f"), ("psnr", "PSNR (dB)", ".2f"), ("ssim", "SSIM", ".3f"),
+           ("lpips_alex", "LPIPS-Alex", ".3f"), ("lpips_vgg", "LPIPS-VGG", ".3f"), ("identity", "identity", ".3f"))
+"""Name, title and format of the scores in the table."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """Bundles that send LRs of one size.
+    """Bundles with LRs of one size.
 
     Attributes:
         lr: side of the LR, in pixels.
-        codecs: their bundles, opened; at least one.
+        codecs: the opened bundles; at least one.
     """
 
     lr: int
     codecs: tuple[Codec, ...]
 
 
-class SideBySide:
-    """Groups of bundles and their judge.
+class CodecComparison:
+    """Compares groups of bundles, one call of `picture` per picture.
 
     Args:
         codecs: the bundles.
-        judge: opened on the weights that ``weights_id`` stands for.
+        metrics: opened on the weights that ``weights_id`` identifies.
         weights_id: as for `Evaluator`.
-        journal: where results are kept.
-        thoroughness: of the search among classical codecs.
+        cache: stores the results.
+        thoroughness: effort of the search among classical codecs.
         side: of the originals, in pixels; 0: the first bundle's.
 
     Raises:
         EdgegrainError: no bundle, or a side that an LR does not divide.
     """
 
-    def __init__(self, codecs: Sequence[Codec], judge: Judge, weights_id: str, journal: Journal,
+    def __init__(self, codecs: Sequence[Codec], metrics: Metrics, weights_id: str, cache: ResultCache,
                  thoroughness: Thoroughness = "fast", side: int = 0) -> None:
         if not codecs:
             raise EdgegrainError("name at least one bundle")
         self.side = side or codecs[0].bundle.hr
-        self._judge, self._journal, self._judged_by = judge, journal, judged_by(judge, weights_id)
-        alone, contest = EvaluationConfig(None, side=self.side), EvaluationConfig(thoroughness, side=self.side)
-        self._alone = {codec.bundle.id: Evaluator(codec, judge, weights_id, journal, alone) for codec in codecs}
+        self._metrics, self._cache, self._metrics_key = metrics, cache, metrics_key(metrics, weights_id)
+        alone, against = EvaluationConfig(None, side=self.side), EvaluationConfig(thoroughness, side=self.side)
+        self._alone = {codec.bundle.id: Evaluator(codec, metrics, weights_id, cache, alone) for codec in codecs}
         self.groups = tuple(_groups(codecs, self.side))
-        self._contests = {group.lr: Evaluator(group.codecs[0], judge, weights_id, journal, contest)
-                          for group in self.groups}
+        self._with_classical = {group.lr: Evaluator(group.codecs[0], metrics, weights_id, cache, against)
+                                for group in self.groups}
 
     def picture(self, path: Path) -> dict[int, PictureResult]:
-        """Side of the LR -> the first bundle of the group, and in ``equal`` all that stands beside it.
+        """Results by side of the LR: the first bundle of the group, and in ``equal`` everything it is compared with.
 
         Raises:
             ImageError: the picture cannot be read.
@@ -120,7 +125,7 @@ class SideBySide:
         for group in self.groups:
             ours = [self._alone[codec.bundle.id].picture(path).ours for codec in group.codecs]
             budget = max(row.nbytes for row in ours)
-            result = self._contests[group.lr].picture(path, budget)
+            result = self._with_classical[group.lr].picture(path, budget)
             bicubic = replace(self._bicubic(original, group), picture=path.name)
             found[group.lr] = replace(result, equal=(*ours[1:], bicubic, *result.equal))
         return found
@@ -128,25 +133,25 @@ class SideBySide:
     def _bicubic(self, original: Picture, group: Group) -> Row:
         manifest = load_manifest(group.codecs[0].bundle.folder)
         key = {"kind": "bicubic", "lr": group.lr, "contract": manifest.lr_contract_id.hex(),
-               "pixels": hashlib.sha256(original.tobytes()).hexdigest(), **self._judged_by}
+               "pixels": hashlib.sha256(original.tobytes()).hexdigest(), **self._metrics_key}
 
         def measure() -> dict[str, Any]:
             lr, restored = bicubic_pair(original, self.side // group.lr)
             payload = encode_payload(lr, contract_id=manifest.lr_contract_id, tables=coder_tables(manifest),
                                      original_size=(self.side, self.side))
-            scores, features = self._judge.against(original).scores(np.ascontiguousarray(restored))
+            scores, features = self._metrics.against(original).scores(np.ascontiguousarray(restored))
             return Row("", BICUBIC, len(payload), len(payload), scores, features=packed(features)).as_dict()
 
-        return row_from(self._journal.recall(key, measure))
+        return row_from(self._cache.get_or_compute(key, measure))
 
 
-def summary(side_by_side: SideBySide, results: Sequence[Mapping[int, PictureResult]], pictures: Sequence[Path],
+def summary(comparison: CodecComparison, results: Sequence[Mapping[int, PictureResult]], pictures: Sequence[Path],
             baselines: str) -> dict[str, Any]:
-    """Means by group and method, and what they were made from; plain JSON data."""
+    """Means by group and method, with pictures and versions; plain JSON data."""
     return {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "pictures": described_pictures(pictures),
-        "side": side_by_side.side,
+        "side": comparison.side,
         "baselines": baselines,
         "groups": [{
             "lr": group.lr,
@@ -154,15 +159,15 @@ def summary(side_by_side: SideBySide, results: Sequence[Mapping[int, PictureResu
                                           "lr_contract_id": codec.bundle.lr_contract_id} for codec in group.codecs},
             "means": {method: {key: None if value is None else round(value, 6) for key, value in mean.items()}
                       for method, mean in equal_means([result[group.lr] for result in results]).items()},
-        } for group in side_by_side.groups],
+        } for group in comparison.groups],
         "versions": {"torch": torch.__version__.split("+")[0], **library_versions()},
     }
 
 
 def section(summary: Mapping[str, Any], command: str) -> list[str]:
-    """Markdown lines: a table of bundles, bicubic and the best of the classical codecs, and where it comes from."""
+    """Markdown lines: a table of bundles, bicubic and the best of the classical codecs, and the command."""
     methods = [mean for group in summary["groups"] for mean in group["means"].values()]
-    columns = [column for column in _SHOWN if any(mean.get(column[0]) is not None for mean in methods)]
+    columns = [column for column in COLUMNS if any(mean.get(column[0]) is not None for mean in methods)]
     lines = ["| codec | use it for | LR | " + " | ".join(title for _, title, _ in columns) + " |",
              "|---" * 3 + "|---:" * len(columns) + "|"]
     for group in summary["groups"]:
@@ -188,63 +193,61 @@ def _groups(codecs: Sequence[Codec], side: int) -> Iterator[Group]:
     for codec in codecs:
         lr = load_manifest(codec.bundle.folder).lr_size((side, side))[0]
         if side % lr:
-            raise EdgegrainError(f"pictures of {side}x{side} are no multiple of the LR of bundle {codec.bundle.id}, "
+            raise EdgegrainError(f"pictures of {side}x{side} are not a multiple of the LR of bundle {codec.bundle.id}, "
                                  f"{lr}x{lr}; choose another --side")
         by_lr.setdefault(lr, []).append(codec)
     for lr, own in by_lr.items():
         yield Group(lr, tuple(own))
 
 
+@errors_to_exit_codes()
 def main(
     bundles: Annotated[str, typer.Option(help="Names or folders of bundles, comma-separated; the first one's size is "
                                          "the pictures'.")],
-    pictures: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of pictures that none was "
-                                           "trained on; the centre square of each is taken.")],
+    data: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of pictures that no bundle was "
+                                       "trained on; the centre square of each is used.")],
     weights: Annotated[Path | None, typer.Option(
-        exists=True, file_okay=False, help="Folder of the metrics' weights [default: those of 'edgegrain metrics "
+        exists=True, file_okay=False, help="Folder of the metric weights [default: those of 'edgegrain metrics "
         "fetch'].")] = None,
-    out: Annotated[Path, typer.Option(help="JSON file for the means.")] = Path("codecs.json"),
+    out: Annotated[Path, typer.Option(help="JSON file of the means.")] = Path("codecs.json"),
     write: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help=f"Page whose section '{SECTION}' is "
                                                "replaced by the table.")] = None,
-    limit: Annotated[int, typer.Option(min=0, help="Only the first pictures; 0: all.")] = 0,
-    side: Annotated[int, typer.Option(min=0, help="Side of the pictures; 0: as the first bundle's.")] = 0,
+    limit: Annotated[int, typer.Option(min=0, help="Number of pictures; 0: all.")] = 0,
+    side: Annotated[int, typer.Option(min=0, help="Side of the pictures; 0: that of the first bundle.")] = 0,
     thorough: Annotated[bool, typer.Option("--thorough", help="Search the classical codecs as 'edgegrain evaluate "
                                            "--baselines full' does.")] = False,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads of the networks; 0: all.")] = 0,
-    journal: Annotated[Path | None, typer.Option(
-        file_okay=False, help="Folder for what is already computed [default: edgegrain's cache folder].")] = None,
+    cache: Annotated[Path | None, typer.Option(
+        file_okay=False, help="Folder of results that are already computed [default: edgegrain's cache folder].")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the JSON file.")] = False,
 ) -> None:
-    """Measure bundles side by side, with bicubic and classical codecs at the same bytes.
+    """Compare bundles with each other, with bicubic rescaling and with classical codecs at equal bytes.
 
-    Interrupted, it continues where it was when it is started again.
+    After an interruption the same command continues where it stopped.
     """
     if threads:
         torch.set_num_threads(threads)
-    with errors_on_one_line():
-        if out.exists() and not force:
-            raise FileExistsError(f"{out} exists; choose another name or pass --force to replace it")
-        if write is not None:
-            require_section(write, SECTION)
-        codecs = [Codec(name.strip(), threads=threads or None) for name in bundles.split(",") if name.strip()]
-        faces = any(codec.bundle.domain == FACES for codec in codecs)
-        folder = find_weights(weights, faces=faces)
-        baselines: Thoroughness = "full" if thorough else "fast"
-        side_by_side = SideBySide(codecs, Judge(folder, faces=faces), weights_id(folder),
-                                  Journal(journal or cache_folder() / "evaluation"), baselines, side)
-        paths, results = list_pictures(pictures)[: limit or None], []
-        with progress_bar() as report:
-            for index, path in enumerate(paths):
-                report(index / len(paths), path.name)
-                results.append(side_by_side.picture(path))
-        means = summary(side_by_side, results, paths, baselines)
-        write_atomically(out, (json.dumps(means, indent=1, allow_nan=False) + "\n").encode(), force=force)
-        names = ",".join(codec.bundle.id for codec in codecs)
-        options = f" --limit {limit}" * bool(limit) + f" --side {side}" * bool(side) + " --thorough" * thorough
-        lines = section(means, f"python -m benchmarks.quality.codecs --bundles {names} --pictures PICTURES "
-                        f"--weights METRICS{options} \\\n    --out {out.as_posix()} --write docs/codecs.md --force")
-        if write is not None:
-            write_section(write, SECTION, lines)
+    if out.exists() and not force:
+        raise FileExistsError(f"{out} exists; choose another name or pass --force to replace it")
+    if write is not None:
+        require_section(write, SECTION)
+    codecs = [Codec(name.strip(), threads=threads or None) for name in bundles.split(",") if name.strip()]
+    faces = any(codec.bundle.domain == "faces" for codec in codecs)
+    folder = find_weights(weights, faces=faces)
+    baselines: Thoroughness = "full" if thorough else "fast"
+    comparison = CodecComparison(codecs, Metrics(folder, faces=faces), weights_id(folder),
+                                 ResultCache(cache or cache_folder() / "evaluation"), baselines, side)
+    paths = list_pictures(data)[: limit or None]
+    results = [comparison.picture(path) for path in with_progress(paths, "comparing")]
+    means = summary(comparison, results, paths, baselines)
+    write_atomically(out, (json.dumps(means, indent=1, allow_nan=False) + "\n").encode(), force=force)
+    names = ",".join(codec.bundle.id for codec in codecs)
+    options = f" --limit {limit}" * bool(limit) + f" --side {side}" * bool(side) + " --thorough" * thorough
+    lines = section(means, f"python benchmarks/quality/codecs.py --bundles {names} \\\n    --data PICTURES --weights "
+                    f"METRICS{options} \\\n    --out {out.as_posix()} --write docs/codecs.md --force")
+    if write is not None:
+        write_section(write, SECTION, lines)
     typer.echo("\n".join(lines))
 
 

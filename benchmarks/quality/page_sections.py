@@ -1,4 +1,4 @@
-"""Tables of a page that commands write: what stands between a section's two marker comments."""
+"""Sections of Markdown pages that programs write, between two marker comments."""
 
 from __future__ import annotations
 
@@ -13,20 +13,19 @@ def require_section(page: Path, name: str) -> tuple[str, str]:
     """The page before and after a section's content, markers included.
 
     Raises:
-        EdgegrainError: the page is absent or lacks the markers.
+        EdgegrainError: the page is missing or lacks the markers.
     """
     begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
     try:
         before, rest = page.read_text().split(begin)
         _, after = rest.split(end)
     except (OSError, ValueError):
-        raise EdgegrainError(f"{page} has no section {name!r}; put the lines {begin.strip()} and {end} where it belongs"
-                             ) from None
+        raise EdgegrainError(f"{page} has no section {name!r}; add the lines {begin.strip()} and {end}") from None
     return before + begin, end + after
 
 
 def write_section(page: Path, name: str, lines: Sequence[str]) -> None:
-    """Replace a section's content by ``lines``, an empty line around them.
+    """Replace a section's content by ``lines``, with an empty line before and after.
 
     Raises:
         EdgegrainError: as `require_section`.

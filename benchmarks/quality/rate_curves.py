@@ -1,12 +1,12 @@
-"""What a run's LRs cost and what is restored from them: curves over the rate's weight, one for each LR size.
+"""Payload size and quality of training runs with different rate weights: one curve for each LR size.
 
     for rate in 0.002 0.01 0.05; do
-        python -m edgegrain.training.train --config stage1-faces-256-lr16 --rate $rate --out runs/lr16-$rate ...
+        edgegrain train stage1-faces-256-lr16 --rate $rate --data FACES --run runs/lr16-$rate ...
     done
-    python -m benchmarks.quality.rate_curves runs/lr16-* runs/lr32-* --data FACES --pictures UNSEEN --out curves.tsv
+    python benchmarks/quality/rate_curves.py runs/lr16-* runs/lr32-* --data FACES --validation UNSEEN --out curves.tsv
 
-Bytes are those of whole payloads: the coder's tables are fitted to every run's own LRs of training pictures, as they
-would be for a bundle. Only runs that saw equally many pictures can be compared.
+Bytes are those of whole payloads: the coder's tables are fitted to each run's own LRs of training pictures, as for a
+bundle. Only runs that were trained on equally many pictures can be compared.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import csv
 import io
 import statistics
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -25,24 +26,27 @@ import typer
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
-from rich.progress import track
+
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[2])  # run as a script: import from the checkout
 
 from codec_contract.files import write_atomically
 from codec_contract.payload import encode_payload
 from edge_encoder.integer_network import run_reference
+from edgegrain.cli.exit_codes import errors_to_exit_codes
+from edgegrain.cli.output import with_progress
 from edgegrain.evaluation.plots import STYLE
 from edgegrain.metrics.metric_weights import find_weights
-from edgegrain.metrics.picture_metrics import Judge
+from edgegrain.metrics.picture_metrics import Metrics
 from edgegrain.metrics.psnr_ssim import Picture
 from edgegrain.pictures.packed import list_pictures, pack, read_square, stored_pictures
 from edgegrain.publishing.fit_coder import fit_tables
 from edgegrain.publishing.improvement import measure
 from edgegrain.publishing.publish import encode
 from edgegrain.publishing.run_source import source_of
-from edgegrain.training.console import errors_on_one_line
 from edgegrain.training.grain.checkpoint import checkpoint_path, load_run, read_config
 
-COLOURS = ("#B22234", "#0072B2", "#E69F00", "#009E73")  # Okabe and Ito's, after the reports' own
+COLOURS = ("#B22234", "#0072B2", "#E69F00", "#009E73")  # the accent colour of the reports, then Okabe and Ito's
 PANELS = {"lpips_alex": "LPIPS-Alex: lower is better", "lpips_vgg": "LPIPS-VGG: lower is better",
           "psnr": "PSNR (dB): higher is better"}
 
@@ -54,8 +58,8 @@ class Point:
     Attributes:
         run: name of its folder.
         lr: side of its LRs.
-        rate: weight of the expected bits per LR sample in its loss.
-        pictures_seen: until its end.
+        rate: weight of the expected bits per LR sample in the loss.
+        pictures_seen: number of training pictures.
         bytes: mean size of a payload, header and trailer included.
         psnr: dB.
         lpips_alex, lpips_vgg, identity: as in `edgegrain.metrics.picture_metrics.Scores`.
@@ -72,20 +76,20 @@ class Point:
     identity: float
 
 
-def measure_run(folder: Path, training: np.ndarray, unseen: Sequence[Picture], judge: Judge, *,
+def measure_run(folder: Path, training: np.ndarray, unseen: Sequence[Picture], metrics: Metrics, *,
                 coder_pictures: int = 2000, steps: int = 6000) -> Point:
     """Fit the coder to a stage 1 run's LRs, then measure payloads and restored pictures.
 
     Args:
         folder: of the run.
-        training: uint8 ``[N, S, S, 3]``; to LRs of these the coder's tables are fitted.
-        unseen: uint8 ``[S, S, 3]``, what is measured.
-        judge: with the identity network.
-        coder_pictures: how many of ``training`` are taken.
+        training: uint8 ``[N, S, S, 3]``; the coder's tables are fitted to their LRs.
+        unseen: uint8 ``[S, S, 3]``, the pictures that are measured.
+        metrics: with the identity network.
+        coder_pictures: how many of ``training`` are used.
         steps: of fitting, for each channel.
 
     Raises:
-        EdgegrainError: the folder holds no run, or its generator is not at hand.
+        EdgegrainError: the folder holds no run, or its generator is missing.
     """
     run = load_run(folder)
     source = source_of(run, folder.name)
@@ -93,7 +97,7 @@ def measure_run(folder: Path, training: np.ndarray, unseen: Sequence[Picture], j
     tables = fit_tables(encode(run.average, training, min(coder_pictures, len(training))), steps=steps)
     lrs = [run_reference(source.network, picture[None])[0] for picture in unseen]
     payloads = [encode_payload(lr, contract_id=bytes(4), tables=tables, original_size=(side, side)) for lr in lrs]
-    scores = measure(source, unseen, judge).scores
+    scores = measure(source, unseen, metrics).scores
     return Point(folder.name, run.config.encoder.lr, run.config.loss.rate, run.pictures,
                  round(statistics.fmean(map(len, payloads)), 1), round(scores["psnr"], 3),
                  *(round(scores[name], 4) for name in ("lpips_alex", "lpips_vgg", "identity")))
@@ -109,7 +113,7 @@ def table(points: Sequence[Point]) -> str:
 
 
 def draw(points: Sequence[Point]) -> bytes:
-    """PNG: scores against bytes, a curve per LR size, every point named by its weight of the rate."""
+    """PNG: scores against bytes, a curve per LR size, each point labelled with its rate weight."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.4 * len(PANELS), 3.9), layout="constrained")
         FigureCanvasAgg(figure)
@@ -131,34 +135,35 @@ def draw(points: Sequence[Point]) -> bytes:
     return buffer.getvalue()
 
 
+@errors_to_exit_codes()
 def main(
     runs: Annotated[list[Path], typer.Argument(help="Folders of stage 1 runs.")],
     data: Annotated[Path, typer.Option(help="Training pictures; the coder's tables are fitted to their LRs.")],
-    pictures: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Pictures that no run has seen.")],
-    out: Annotated[Path, typer.Option(help="TSV to write; the plot goes beside it as PNG.")],
+    validation: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Pictures that no run was trained "
+                                             "on.")],
+    out: Annotated[Path, typer.Option(help="TSV file to write; the plot is written next to it as PNG.")],
     weights: Annotated[Path | None, typer.Option(
-        exists=True, file_okay=False, help="Folder of the metrics' weights [default: those of 'edgegrain metrics "
+        exists=True, file_okay=False, help="Folder of the metric weights [default: those of 'edgegrain metrics "
         "fetch'].")] = None,
-    exclude: Annotated[list[str] | None, typer.Option(help="Name patterns left out, as in training.")] = None,
-    count: Annotated[int, typer.Option(min=1, help="Pictures that are measured.")] = 60,
-    coder_pictures: Annotated[int, typer.Option(min=1, help="Pictures that the coder's tables are fitted to.")] = 2000,
+    exclude: Annotated[list[str] | None, typer.Option(help="Name patterns to leave out, as in training.")] = None,
+    count: Annotated[int, typer.Option(min=1, help="Number of pictures to measure.")] = 60,
+    coder_pictures: Annotated[int, typer.Option(min=1, help="Number of pictures to fit the coder's tables to.")] = 2000,
     force: Annotated[bool, typer.Option("--force", help="Replace the files.")] = False,
 ) -> None:
-    """Measure runs that were trained with different weights of the rate (--rate) or sizes of the LR."""
-    with errors_on_one_line():
-        for path in (out, out.with_suffix(".png")):
-            if path.exists() and not force:
-                raise FileExistsError(f"{path} exists; pass --force to replace it")
-        judge = Judge(find_weights(weights))
-        stored = stored_pictures(data, tuple(exclude or ()))
-        points = []
-        for run in track(runs, description="runs"):
-            side = read_config(run).encoder.hr
-            training = pack(stored, side, checkpoint_path(run).parents[1] / "packed")
-            unseen = [read_square(path, side) for path in list_pictures(pictures)[:count]]
-            points.append(measure_run(run, training, unseen, judge, coder_pictures=coder_pictures))
-        write_atomically(out, table(points).encode(), force=force)
-        write_atomically(out.with_suffix(".png"), draw(points), force=force)
+    """Measure runs that were trained with different rate weights (--rate) or LR sizes."""
+    for path in (out, out.with_suffix(".png")):
+        if path.exists() and not force:
+            raise FileExistsError(f"{path} exists; pass --force to replace it")
+    metrics = Metrics(find_weights(weights))
+    stored = stored_pictures(data, tuple(exclude or ()))
+    points = []
+    for run in with_progress(runs, "runs"):
+        side = read_config(run).encoder.hr
+        training = pack(stored, side, checkpoint_path(run).parents[1] / "packed")
+        unseen = [read_square(path, side) for path in list_pictures(validation)[:count]]
+        points.append(measure_run(run, training, unseen, metrics, coder_pictures=coder_pictures))
+    write_atomically(out, table(points).encode(), force=force)
+    write_atomically(out.with_suffix(".png"), draw(points), force=force)
     typer.echo(table(points), nl=False)
 
 

@@ -1,10 +1,11 @@
-"""Compares the exact bicubic reduction with Pillow's, factor by factor.
+"""Compare the exact bicubic reduction with Pillow's, factor by factor.
 
-    python -m benchmarks.quality.reductions --pictures FACES
+    python benchmarks/quality/reductions.py --data FACES
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -14,12 +15,15 @@ import numpy.typing as npt
 import typer
 from PIL import Image
 
-from codec_contract.errors import EdgegrainError
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[2])  # run as a script: import from the checkout
+
 from codec_contract.fit import fit_picture
 from codec_contract.payload import FIT_CROP
 from edge_encoder.bicubic_network import SMALLEST_LR, bicubic_network
 from edge_encoder.integer_network import IntegerNetwork, run_reference
 from edge_encoder.preprocessing import load_picture
+from edgegrain.cli.exit_codes import errors_to_exit_codes
 from export.proof.proof_inputs import find_pictures
 
 FACTORS = (4, 8, 16, 32, 64)
@@ -42,16 +46,13 @@ def compare_with_pillow(network: IntegerNetwork, pictures: Sequence[npt.NDArray[
     return int(np.max(steps)), float((np.stack(steps) > 0).mean())
 
 
+@errors_to_exit_codes()
 def main(
-    pictures: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of pictures.")],
+    data: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of pictures.")],
     hr: Annotated[int, typer.Option(min=64, help="Side that their centre squares are resized to.")] = 256,
 ) -> None:
     """Compare the exact bicubic reduction with Pillow's."""
-    try:
-        squares = [fit_picture(load_picture(path), hr, FIT_CROP) for path in find_pictures(pictures)]
-    except EdgegrainError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
+    squares = [fit_picture(load_picture(path), hr, FIT_CROP) for path in find_pictures(data)]
     for factor in FACTORS:
         if hr % factor == 0 and hr // factor >= SMALLEST_LR:
             largest, share = compare_with_pillow(bicubic_network(hr, hr // factor), squares)

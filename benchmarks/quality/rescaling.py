@@ -1,11 +1,11 @@
-"""A bundle that rescales photographs, beside bicubic rescaling and classical codecs at the same bytes.
+"""Compare a bundle that rescales photographs with bicubic rescaling and with classical codecs at equal bytes.
 
-    python -m benchmarks.quality.rescaling --bundle photos-x4 --pictures KODAK --weights METRICS --out kodak.json \
+    python benchmarks/quality/rescaling.py --bundle photos-x4 --data KODAK --weights METRICS --out kodak.json \
         --write docs/codecs.md
 
-Pictures are measured whole, in RGB, and in the field's protocol: the Y channel of BT.601, a border of as many pixels as
-the factor cut off ([IRN], Table 1, and everybody it compares with). Every method's bytes are counted: the bicubic LR
-travels in the same payload as ours. Pictures that were measured before come from a journal.
+Whole pictures are measured in RGB, and in the usual protocol of the literature: the Y channel of BT.601 without a
+border as wide as the factor ([IRN], Table 1, and the methods in it). The bytes of every method are counted: the bicubic
+LR is sent in the same payload as the bundle's. Results are cached.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import json
 import math
 import platform
 import statistics
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -28,6 +29,9 @@ import torch
 import typer
 from PIL import Image
 
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[2])  # run as a script: import from the checkout
+
 from benchmarks.quality.page_sections import require_section, write_section
 from codec_contract.bundle.manifest import load_manifest
 from codec_contract.cache_folder import cache_folder
@@ -36,29 +40,30 @@ from codec_contract.files import write_atomically
 from codec_contract.payload import encode_payload
 from codec_contract.tiling import pad_to
 from edge_encoder.preprocessing import load_picture
-from edgegrain.evaluation.classical_codecs import CODECS, Opponent, library_versions
+from edgegrain.cli.exit_codes import errors_to_exit_codes
+from edgegrain.cli.output import with_progress
+from edgegrain.evaluation.classical_codecs import CODECS, ClassicalCodec, library_versions
 from edgegrain.evaluation.evaluator import weights_id
-from edgegrain.evaluation.result_cache import Journal
+from edgegrain.evaluation.result_cache import ResultCache
 from edgegrain.metrics.lpips import LPIPS
 from edgegrain.metrics.picture_metrics import unit_batch
 from edgegrain.metrics.psnr_ssim import Picture, psnr, similarity, ssim
 from edgegrain.pictures.packed import list_pictures
-from edgegrain.training.console import errors_on_one_line, progress_bar
 from sdk import Codec
 from sdk.payload import coder_tables
 
 REVISION = 1
-"""Raised when the same picture would no longer give the same record."""
+"""Version of the records; increased when the same picture would give another record."""
 OURS, SEEDED, BICUBIC = "IRN", "IRN, random z", "bicubic / bicubic"
 SEEDS = (1, 2)
-OPPONENTS = ("webp", "avif", "jpeg-xl")
-# BT.601 luma of 8-bit R, G, B, 16...235: MATLAB's rgb2ycbcr, which the field uses.
+CLASSICAL = ("webp", "avif", "jpeg-xl")
+# BT.601 luma of 8-bit R, G, B, 16...235, as in MATLAB's rgb2ycbcr, which the literature uses.
 _LUMA, _LUMA_OFFSET = (65.481 / 255, 128.553 / 255, 24.966 / 255), 16.0
 
 
 @dataclass(frozen=True)
 class RescalingScores:
-    """One method on one picture; higher is better but for ``nbytes`` and ``lpips_alex``.
+    """One method on one picture; higher is better except for ``nbytes`` and ``lpips_alex``.
 
     Attributes:
         nbytes: the whole payload or file.
@@ -77,7 +82,7 @@ class RescalingScores:
 
 @dataclass(frozen=True)
 class PictureRow:
-    """What was measured on one picture.
+    """The results of one picture.
 
     Attributes:
         picture: its file name.
@@ -108,7 +113,7 @@ def luma_ssim(picture: Picture, target: Picture, border: int) -> float:
 
 
 def bicubic_pair(rgb: Picture, factor: int) -> tuple[Picture, Picture]:
-    """The bicubic LR of a picture, and what bicubic makes of it; sides are padded to multiples of the factor first."""
+    """The bicubic LR of a picture and its bicubic enlargement; sides are first padded to multiples of the factor."""
     height, width = rgb.shape[:2]
     small = -(-width // factor), -(-height // factor)
     padded = Image.fromarray(pad_to(rgb, small[0] * factor, small[1] * factor))
@@ -118,35 +123,35 @@ def bicubic_pair(rgb: Picture, factor: int) -> tuple[Picture, Picture]:
 
 
 class Rescaling:
-    """A bundle and its judge.
+    """Measures a rescaling bundle, one call of `picture` per picture.
 
     Args:
-        codec: the bundle, one that works on tiles.
-        lpips: of AlexNet.
-        opponents: classical codecs by name.
+        codec: the opened bundle, one that works on tiles.
+        lpips: LPIPS with AlexNet.
+        classical: names of classical codecs.
 
     Raises:
         EdgegrainError: the bundle takes square pictures only; `edgegrain evaluate` is for those.
     """
 
-    def __init__(self, codec: Codec, lpips: LPIPS, opponents: Sequence[str] = OPPONENTS) -> None:
+    def __init__(self, codec: Codec, lpips: LPIPS, classical: Sequence[str] = CLASSICAL) -> None:
         self._manifest = load_manifest(codec.bundle.folder)
         if self._manifest.tile_overlap is None:
             raise EdgegrainError(f"bundle {codec.bundle.id} takes square pictures; use 'edgegrain evaluate'")
-        self._codec, self._lpips, self._opponents = codec, lpips, opponents
+        self._codec, self._lpips, self._classical = codec, lpips, classical
         self._tables = coder_tables(self._manifest)
 
-    def recalled(self, rgb: Picture, name: str, journal: Journal, weights_id: str) -> PictureRow:
-        """`picture`, from the journal if it was measured before by the same files and libraries."""
+    def cached(self, rgb: Picture, name: str, cache: ResultCache, weights_id: str) -> PictureRow:
+        """The result of `picture`, from the cache if the same files and libraries have measured it before."""
         key = {"kind": "rescaling", "revision": REVISION, "pixels": hashlib.sha256(rgb.tobytes()).hexdigest(),
-               "bundle": self._codec.bundle.lr_contract_id, "opponents": list(self._opponents),
+               "bundle": self._codec.bundle.lr_contract_id, "opponents": list(self._classical),
                "weights": weights_id, **library_versions()}
-        record = journal.recall(key, lambda: asdict(self.picture(rgb)))
+        record = cache.get_or_compute(key, lambda: asdict(self.picture(rgb)))
         scores = {method: RescalingScores(**values) for method, values in record["scores"].items()}
         return PictureRow(name, scores, record["z_difference"])
 
     def picture(self, rgb: Picture, name: str = "") -> PictureRow:
-        """Everything about one picture, uint8 ``[H, W, 3]``."""
+        """Measure one picture, uint8 ``[H, W, 3]``."""
         payload = self._codec.compress(rgb)
         drawn = [np.asarray(self._codec.restore(payload, seed=seed)) for seed in SEEDS]
         restored = {OURS: (np.asarray(self._codec.restore(payload)), len(payload)), SEEDED: (drawn[0], len(payload)),
@@ -160,8 +165,8 @@ class Rescaling:
         body = encode_payload(lr, contract_id=self._manifest.lr_contract_id, tables=self._tables,
                               original_size=(rgb.shape[1], rgb.shape[0]))
         yield BICUBIC, (restored, len(body))
-        for codec in self._opponents:
-            best = Opponent(rgb, codec).best(budget)
+        for codec in self._classical:
+            best = ClassicalCodec(rgb, codec).best(budget)
             if best is not None:
                 yield CODECS[codec], (best.rgb, best.nbytes)
 
@@ -174,7 +179,7 @@ class Rescaling:
 
 
 def mean_rows(rows: Sequence[PictureRow]) -> dict[str, dict[str, float]]:
-    """Method -> mean of every score, over the pictures that have it, and how many these are."""
+    """Method -> mean of every score over the pictures that have it, and their number."""
     methods = dict.fromkeys(method for row in rows for method in row.scores)
     result = {}
     for method in methods:
@@ -186,10 +191,10 @@ def mean_rows(rows: Sequence[PictureRow]) -> dict[str, dict[str, float]]:
 
 
 def section(result: Mapping[str, Any], folder: str, command: str) -> list[str]:
-    """Markdown lines: the table, and where it comes from."""
+    """Markdown lines: the table, and the command that wrote it."""
     return [*markdown(result["means"]).splitlines(), "",
-            f"{folder}, {len(result['pictures'])} pictures, measured {result['date']}; another random z changes a "
-            f"level by {result['z_difference']:.2f} on average:", "", "```sh", command, "```"]
+            f"{folder}, {len(result['pictures'])} pictures, measured {result['date']}; another random z changes "
+            f"levels by {result['z_difference']:.2f} on average:", "", "```sh", command, "```"]
 
 
 def markdown(means: Mapping[str, Mapping[str, float]]) -> str:
@@ -205,57 +210,56 @@ def _inner(values: npt.NDArray[np.float64], border: int) -> npt.NDArray[np.float
     return values[border : values.shape[0] - border, border : values.shape[1] - border]
 
 
+@errors_to_exit_codes()
 def main(
     bundle: Annotated[str, typer.Option(help="Name or folder of the bundle.")],
-    pictures: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of pictures not trained on.")],
-    weights: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of the LPIPS weights.")],
-    out: Annotated[Path | None, typer.Option(help="JSON file for every number.")] = None,
+    data: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of pictures that the bundle was not "
+                                       "trained on.")],
+    weights: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of the metric weights.")],
+    out: Annotated[Path | None, typer.Option(help="JSON file of all results.")] = None,
     write: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="Page whose section 'rescaling "
                                                "FOLDER' is replaced by the table.")] = None,
-    limit: Annotated[int, typer.Option(min=0, help="Only the first pictures; 0: all.")] = 0,
-    opponents: Annotated[str, typer.Option(
-        help=f"Classical codecs, comma-separated, of {', '.join(CODECS)}; empty: none.")] = ",".join(OPPONENTS),
+    limit: Annotated[int, typer.Option(min=0, help="Number of pictures; 0: all.")] = 0,
+    classical: Annotated[str, typer.Option(
+        help=f"Classical codecs, comma-separated, of {', '.join(CODECS)}; empty: none.")] = ",".join(CLASSICAL),
     threads: Annotated[int, typer.Option(min=0, help="CPU threads of the networks; 0: all.")] = 0,
-    journal: Annotated[Path | None, typer.Option(
-        file_okay=False, help="Folder for what is already computed [default: edgegrain's cache folder].")] = None,
+    cache: Annotated[Path | None, typer.Option(
+        file_okay=False, help="Folder of results that are already computed [default: edgegrain's cache folder].")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,
 ) -> None:
-    """Measure a bundle of photographs beside bicubic rescaling and classical codecs at the same bytes."""
+    """Compare a bundle of photographs with bicubic rescaling and with classical codecs at equal bytes."""
     if threads:
         torch.set_num_threads(threads)
-    name = f"rescaling {pictures.resolve().name}"
-    with errors_on_one_line():
-        if out is not None and out.exists() and not force:
-            raise FileExistsError(f"{out} exists; choose another name or pass --force to replace it")
-        if write is not None:
-            require_section(write, name)
-        codec = Codec(bundle, threads=threads or None)
-        chosen = [part.strip() for part in opponents.split(",") if part.strip()]
-        rescaling = Rescaling(codec, LPIPS(weights, "alex"), chosen)
-        recall = functools.partial(rescaling.recalled, journal=Journal(journal or cache_folder() / "evaluation"),
-                                   weights_id=weights_id(weights))
-        paths, rows = list_pictures(pictures)[: limit or None], []
-        with progress_bar() as report:
-            for index, path in enumerate(paths):
-                report(index / len(paths), path.name)
-                rows.append(recall(load_picture(path), path.name))
-        means = mean_rows(rows)
-        result: dict[str, Any] = {
-            "bundle": codec.bundle.id, "version": codec.bundle.version, "lr_contract_id": codec.bundle.lr_contract_id,
-            "date": datetime.date.today().isoformat(), "machine": platform.machine(), "versions": library_versions(),
-            "means": means, "z_difference": round(statistics.fmean(row.z_difference for row in rows), 4),
-            "pictures": [asdict(row) for row in rows]}
-        if out is not None:
-            write_atomically(out, (json.dumps(result, indent=1) + "\n").encode(), force=force)
-        if write is not None:
-            folder = pictures.resolve().name
-            options = f" --limit {limit}" * bool(limit) + f' --opponents "{opponents}"' * (tuple(chosen) != OPPONENTS)
-            saved = "" if out is None else f" --out {out.as_posix()} --force"
-            write_section(write, name, section(result, folder.capitalize(), (
-                f"python -m benchmarks.quality.rescaling --bundle {codec.bundle.id} --pictures {folder.upper()} "
-                f"--weights METRICS{options} \\\n    --write docs/codecs.md{saved}")))
+    folder = data.resolve().name
+    name = f"rescaling {folder}"
+    if out is not None and out.exists() and not force:
+        raise FileExistsError(f"{out} exists; choose another name or pass --force to replace it")
+    if write is not None:
+        require_section(write, name)
+    codec = Codec(bundle, threads=threads or None)
+    chosen = tuple(part.strip() for part in classical.split(",") if part.strip())
+    rescaling = Rescaling(codec, LPIPS(weights, "alex"), chosen)
+    measure = functools.partial(rescaling.cached, cache=ResultCache(cache or cache_folder() / "evaluation"),
+                                weights_id=weights_id(weights))
+    paths = list_pictures(data)[: limit or None]
+    rows = [measure(load_picture(path), path.name) for path in with_progress(paths, "measuring")]
+    means = mean_rows(rows)
+    result: dict[str, Any] = {
+        "bundle": codec.bundle.id, "version": codec.bundle.version, "lr_contract_id": codec.bundle.lr_contract_id,
+        "date": datetime.date.today().isoformat(), "machine": platform.machine(), "versions": library_versions(),
+        "means": means, "z_difference": round(statistics.fmean(row.z_difference for row in rows), 4),
+        "pictures": [asdict(row) for row in rows]}
+    if out is not None:
+        write_atomically(out, (json.dumps(result, indent=1) + "\n").encode(), force=force)
+    if write is not None:
+        options = f" --limit {limit}" * bool(limit) + f' --classical "{classical}"' * (chosen != CLASSICAL)
+        saved = "" if out is None else f" --out {out.as_posix()} --force"
+        write_section(write, name, section(result, folder.capitalize(), (
+            f"python benchmarks/quality/rescaling.py --bundle {codec.bundle.id} --data {folder.upper()} "
+            f"--weights METRICS{options} \\\n    --write docs/codecs.md{saved}")))
     typer.echo(markdown(means))
-    typer.echo(f"\n{len(rows)} pictures; another z changes a level by {result['z_difference']} on average")
+    typer.echo(f"\n{len(rows)} pictures; another z changes levels by {result['z_difference']} on average")
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
-"""What the strength of a GCFSR bundle does to a picture ([GCFSR] Fig. 1 and 7), and whether it does so smoothly.
+"""Draw the effect of the strength on a restored picture ([GCFSR] Fig. 1 and 7), and measure how smooth it is.
 
-    python -m benchmarks.quality.strengths --bundle bundles/gcfsr-faces-256-lr16 --picture me.jpg --out sheet.png
+    python benchmarks/quality/strengths.py --bundle bundles/gcfsr-faces-256-lr16 --picture me.jpg --out sheet.png
 
 One LR is restored with every strength. Distances are mean differences in levels, or LPIPS (Alex) with --weights.
 """
 
 from __future__ import annotations
 
-import io
 import json
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,18 +17,23 @@ from typing import Annotated
 import numpy as np
 import typer
 
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[2])  # run as a script: import from the checkout
+
 import sdk
-from codec_contract.errors import EdgegrainError, ImageError
-from codec_contract.files import write_atomically
+from codec_contract.errors import ImageError
 from codec_contract.fit import fit_picture
 from codec_contract.payload import FIT_CROP
 from edge_encoder.preprocessing import load_picture
-from edgegrain.evaluation.report_sheets import Tile, draw_sheet
+from edgegrain.cli.exit_codes import errors_to_exit_codes
 from edgegrain.metrics.lpips import LPIPS
 from edgegrain.metrics.picture_metrics import unit_batch
 from edgegrain.metrics.psnr_ssim import Picture, psnr
+from edgegrain.pictures.sheets import Tile, draw_sheet, write_sheet
 
 STRENGTHS = (4.0, 8.0, 16.0, 24.0, 32.0, 48.0, 64.0)
+SIDE = 256
+"""Of a picture on the sheet, in pixels."""
 USUAL = ",".join(f"{strength:g}" for strength in STRENGTHS)
 
 Distance = Callable[[Picture, Picture], float]
@@ -36,7 +41,7 @@ Distance = Callable[[Picture, Picture], float]
 
 @dataclass(frozen=True)
 class Smoothness:
-    """How a picture changes with the strength.
+    """Distances between the pictures of neighbouring strengths.
 
     Attributes:
         strengths: ascending.
@@ -50,15 +55,15 @@ class Smoothness:
 
     @property
     def smooth(self) -> bool:
-        """Whether the strength steers: the ends differ, and every step is smaller than the way between the ends."""
+        """True if every step is smaller than the distance between the ends."""
         return max(self.steps) < self.ends
 
 
 def sweep(codec: sdk.Codec, lr: Picture, strengths: Sequence[float] = STRENGTHS) -> list[Picture]:
-    """What an LR, uint8 ``[lr, lr, 3]``, becomes with every strength, uint8 ``[hr, hr, 3]`` each.
+    """Restore an LR, uint8 ``[lr, lr, 3]``, with every strength: uint8 ``[hr, hr, 3]`` each.
 
     Raises:
-        ImageError: the bundle has no strength, or one is out of its range; the LR is of another size.
+        ImageError: the bundle has no control ``strength``, a strength is out of range, or the LR has another size.
     """
     return [np.asarray(picture) for picture in codec.restore_batch([lr] * len(strengths), strength=list(strengths))]
 
@@ -74,10 +79,10 @@ def measure_smoothness(
         distance: of two pictures; None for `level_distance`.
 
     Raises:
-        ImageError: there are fewer than two, or the strengths do not ascend.
+        ImageError: there are fewer than two pictures, or the strengths do not ascend.
     """
     if len(pictures) != len(strengths) or len(pictures) < 2 or list(strengths) != sorted(set(strengths)):
-        raise ImageError(f"a sweep takes two strengths or more, ascending, and a picture for each; got "
+        raise ImageError(f"a sweep needs at least two strengths, ascending, and a picture for each; got "
                          f"{list(strengths)} and {len(pictures)} pictures")
     distance = distance or level_distance
     steps = tuple(distance(one, other) for one, other in zip(pictures, pictures[1:], strict=False))
@@ -95,39 +100,36 @@ def lpips_distance(weights: Path) -> Distance:
     return lambda one, other: float(lpips(unit_batch(one), unit_batch(other)).item())
 
 
+@errors_to_exit_codes()
 def main(
     bundle: Annotated[str, typer.Option(help="Id, alias or folder of a bundle with the control strength.")],
-    picture: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="An aligned face; its centre is taken.")],
-    out: Annotated[Path, typer.Option(help="PNG to write.")],
+    picture: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="An aligned face; its centre square is "
+                                          "used.")],
+    out: Annotated[Path, typer.Option(help="PNG file to write.")],
     strengths: Annotated[str, typer.Option(help="Ascending, comma-separated.")] = USUAL,
     weights: Annotated[Path | None, typer.Option(
         exists=True, file_okay=False, help="Folder of the metric weights: distances are LPIPS.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,
 ) -> None:
-    """Draw what every strength makes of one picture, and print how far the pictures are apart (JSON)."""
-    try:
-        if out.exists() and not force:
-            raise EdgegrainError(f"{out} exists; choose another name or pass --force to replace it")
-        chosen = _numbers(strengths)
-        codec = sdk.Codec(bundle)
-        original = fit_picture(load_picture(picture), codec.bundle.hr, FIT_CROP)
-        payload = codec.compress(original)
-        restored = sweep(codec, payload.lr, chosen)
-        distance, name = (level_distance, "levels") if weights is None else (lpips_distance(weights), "LPIPS")
-        found = measure_smoothness(restored, chosen, distance)
-        tiles = [Tile(original, "", ""), Tile(payload.lr, f"{len(payload)} bytes", "")]
-        for step, image in zip((None, *found.steps), restored, strict=True):
-            apart = "" if step is None else f"  {step:.3g} {name} from the last"
-            tiles.append(Tile(image, f"{distance(image, original):.3g} {name}",
-                              f"{psnr(image, original):.2f} dB{apart}", ours=True))
-        titles = ["original", "LR", *(f"s = {strength:g}" for strength in chosen)]
-        buffer = io.BytesIO()
-        draw_sheet(titles, [tiles], f"{codec.bundle.id}: distance from the original by strength").save(
-            buffer, "PNG", optimize=True)
-        write_atomically(out, buffer.getvalue(), force=force)
-    except (EdgegrainError, FileExistsError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
+    """Draw one picture restored with every strength, and print the distances between the results (JSON)."""
+    if out.exists() and not force:
+        raise FileExistsError(f"{out} exists; choose another name or pass --force to replace it")
+    chosen = _numbers(strengths)
+    codec = sdk.Codec(bundle)
+    original = fit_picture(load_picture(picture), codec.bundle.hr, FIT_CROP)
+    payload = codec.compress(original)
+    restored = sweep(codec, payload.lr, chosen)
+    distance, name = (level_distance, "levels") if weights is None else (lpips_distance(weights), "LPIPS")
+    found = measure_smoothness(restored, chosen, distance)
+    tiles = [Tile(original), Tile(payload.lr, f"{len(payload)} bytes")]
+    for step, image in zip((None, *found.steps), restored, strict=True):
+        apart = "" if step is None else f"  {step:.3g} {name} from the previous"
+        tiles.append(Tile(image, f"{distance(image, original):.3g} {name}",
+                          f"{psnr(image, original):.2f} dB{apart}", accent=True))
+    titles = ["original", "LR", *(f"s = {strength:g}" for strength in chosen)]
+    sheet = draw_sheet([tiles], titles=titles, heading=f"{codec.bundle.id}: distance from the original by strength",
+                       side=SIDE)
+    write_sheet(sheet, out, force=force)
     typer.echo(json.dumps({"bundle": codec.bundle.id, "distance": name, **asdict(found), "smooth": found.smooth,
                            "from_original": [distance(image, original) for image in restored]}, indent=2))
     typer.echo(f"written: {out}", err=True)
@@ -137,7 +139,7 @@ def _numbers(text: str) -> tuple[float, ...]:
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise ImageError(f"strengths are numbers with commas between them, got {text!r}") from None
+        raise typer.BadParameter(f"--strengths is a comma-separated list of numbers, got {text!r}") from None
 
 
 if __name__ == "__main__":

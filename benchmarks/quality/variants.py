@@ -1,18 +1,18 @@
-"""What each part of a trained GRAIN decoder gives, side by side ([GRAIN] Fig. 7 and Table 2).
+"""Draw and score the output of each part of a trained GRAIN decoder ([GRAIN] Fig. 7 and Table 2).
 
-    python -m benchmarks.quality.variants --bundle faces --pictures FACES --out variants.png --weights METRICS
+    python benchmarks/quality/variants.py --bundle faces --data FACES --out variants.png --weights METRICS
 
-From one decoder come the invertible picture alone (Fig. 7b), the generator's picture of the predicted codes (7d), the
-fused picture with the generator's features set to zero, and the whole (7g). The paper's other variants are trained
-models of their own; ``--beside TITLE=NAME`` adds a column for each that is at hand. The generator's picture needs the
-head that makes RGB of its features: a bundle's graph has no use for it, so it comes from the generator's own file.
+One decoder gives the invertible picture alone (Fig. 7b), the generator's picture of the predicted codes (7d), the fused
+picture with the generator's features set to zero, and the complete result (7g). The paper's other variants are separate
+trained models; ``--compare TITLE=NAME`` adds a column for one of them. The generator's picture needs its RGB head,
+which a bundle's graph does not contain; it is read from the generator's own file.
 """
 
 from __future__ import annotations
 
-import io
 import json
 import statistics
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -21,19 +21,22 @@ from typing import Annotated
 import numpy as np
 import torch
 import typer
-from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from codec_contract.errors import EdgegrainError, ModelError
-from codec_contract.files import write_atomically
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[2])  # run as a script: import from the checkout
+
+from codec_contract.errors import ModelError
 from codec_contract.fit import fit_picture
 from codec_contract.payload import FIT_CROP
 from codec_contract.quantization import dequantize, quantize
 from edge_encoder.integer_network import run_reference
 from edge_encoder.preprocessing import load_picture
-from edgegrain.metrics.picture_metrics import Judge, Scores
+from edgegrain.cli.exit_codes import errors_to_exit_codes
+from edgegrain.metrics.picture_metrics import Metrics, Scores
 from edgegrain.metrics.psnr_ssim import Picture
 from edgegrain.pictures.packed import list_pictures
+from edgegrain.pictures.sheets import Tile, draw_sheet, write_sheet
 from edgegrain.publishing.run_source import run_source
 from edgegrain.training.grain.checkpoint import checkpoint_path
 from export.decoder.sources import DecoderSource, find_decoder
@@ -41,13 +44,11 @@ from server_decoder.grain.grain import Grain
 from server_decoder.prior_store import DEFAULT_PRIOR, load_prior
 
 INVERTIBLE, CODES, WITHOUT, WHOLE = "invertible only", "codes only", "fused, f_gen = 0", "GRAIN"
-_GAP, _TITLE = 6, 24
-_PAPER, _INK = (255, 255, 255), (20, 20, 20)
 
 
 @torch.no_grad()
 def restore_variants(source: DecoderSource, lr: Picture) -> dict[str, Picture]:
-    """What the parts of a decoder make of an LR, uint8 ``[h, w, 3]`` -> title -> uint8 ``[S, S, 3]``.
+    """The pictures of a decoder's parts for an LR: uint8 ``[h, w, 3]`` -> title -> uint8 ``[S, S, 3]``.
 
     A decoder without a prior has the invertible picture only. One without fusion has no fused pictures.
     """
@@ -65,10 +66,10 @@ def restore_variants(source: DecoderSource, lr: Picture) -> dict[str, Picture]:
 
 
 def with_head(source: DecoderSource, prior: str | Path = DEFAULT_PRIOR) -> DecoderSource:
-    """The same decoder with what its bundle leaves out of the generator, taken from the generator's file.
+    """The same decoder, with the parts of the generator that its bundle omits read from the generator's file.
 
     Raises:
-        ModelError: the file is absent, or holds another generator than the bundle.
+        ModelError: the file is missing, or holds another generator than the bundle.
     """
     decoder = source.decoder
     if not isinstance(decoder, Grain) or decoder.prior is None or decoder.config.prior is None:
@@ -77,28 +78,11 @@ def with_head(source: DecoderSource, prior: str | Path = DEFAULT_PRIOR) -> Decod
     for name, held in decoder.prior.state_dict().items():
         if held.isnan().any():
             held.copy_(whole[name])
-        # int8 keeps a weight to half a step of 1/127 of its channel's largest.
+        # int8 stores a weight within half a step of 1/127 of its channel's largest.
         elif (held - whole[name]).abs().max() > whole[name].abs().max() / 127:
             raise ModelError(f"the generator in {source.name} is not the one in {prior} (weight {name}); pass --prior "
                              "with the file it was trained with")
     return source
-
-
-def draw_variants(rows: Sequence[Mapping[str, Picture]]) -> Image.Image:
-    """A row per picture, a column per title; smaller pictures are enlarged without smoothing."""
-    side = max(picture.shape[0] for row in rows for picture in row.values())
-    titles = list(rows[0])
-    step = side + _GAP
-    sheet = Image.new("RGB", (_GAP + len(titles) * step, _TITLE + _GAP + len(rows) * step), _PAPER)
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(_TITLE * 3 // 5)
-    for column, title in enumerate(titles):
-        draw.text((_GAP + column * step + side // 2, _TITLE // 2 + _GAP // 2), title, _INK, font, anchor="mm")
-        for index, row in enumerate(rows):
-            picture = Image.fromarray(row[title])
-            if picture.width != side:
-                picture = picture.resize((side, side), Image.Resampling.NEAREST)
-            sheet.paste(picture, (_GAP + column * step, _TITLE + _GAP + index * step))
-    return sheet
 
 
 def mean_scores(scores: Mapping[str, Sequence[Scores]]) -> dict[str, dict[str, float]]:
@@ -117,54 +101,51 @@ def _find(name: str, prior: str) -> DecoderSource:
     return find_decoder(name, prior)
 
 
-def _parse(beside: str) -> tuple[str, str]:
-    title, equals, name = beside.partition("=")
+def _parse(column: str) -> tuple[str, str]:
+    title, equals, name = column.partition("=")
     if not (title and equals and name):
-        raise EdgegrainError(f"--beside is TITLE=NAME, got {beside!r}")
+        raise typer.BadParameter(f"--compare is TITLE=NAME, got {column!r}")
     return title, name
 
 
+@errors_to_exit_codes()
 def main(
-    pictures: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of pictures.")],
-    out: Annotated[Path, typer.Option(help="PNG to write.")],
+    data: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of pictures.")],
+    out: Annotated[Path, typer.Option(help="PNG file to write.")],
     bundle: Annotated[str, typer.Option(help="Bundle, folder of the zoo, or training run.")] = "faces",
-    prior: Annotated[str, typer.Option(help="The generator: a fetched prior's name, or a file.")] = DEFAULT_PRIOR,
-    beside: Annotated[list[str] | None, typer.Option(
-        help="TITLE=NAME: one more column, the picture of another bundle, folder of the zoo or training run.")] = None,
+    prior: Annotated[str, typer.Option(help="The generator: name of a fetched prior, or a file.")] = DEFAULT_PRIOR,
+    compare: Annotated[list[str] | None, typer.Option(
+        help="TITLE=NAME: add a column with the picture of another bundle, folder of the zoo or training run.")] = None,
     weights: Annotated[Path | None, typer.Option(
         exists=True, file_okay=False, help="Folder of the metric weights: also print mean scores.")] = None,
     count: Annotated[int, typer.Option(min=1, help="Rows of the sheet.")] = 6,
-    scored: Annotated[int, typer.Option(min=0, help="Pictures that are scored; 0: all.")] = 16,
+    scored: Annotated[int, typer.Option(min=0, help="Number of pictures to score; 0: all.")] = 16,
     force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,
 ) -> None:
-    """Draw what each part of a GRAIN decoder gives; with --weights, also score it (JSON on stdout)."""
-    try:
-        if out.exists() and not force:
-            raise EdgegrainError(f"{out} exists; choose another name or pass --force to replace it")
-        source = with_head(_find(bundle, prior), prior)
-        others = {title: _find(name, prior) for title, name in map(_parse, beside or [])}
-        judge = Judge(weights) if weights is not None else None
-        paths = list_pictures(pictures)
-        rows, scores = [], dict[str, list[Scores]]()
-        for index, path in enumerate(paths[:max(count, (scored or len(paths)) if judge else 0)]):
-            original = fit_picture(load_picture(path), source.network.hr, FIT_CROP)
-            lr = run_reference(source.network, original[None])[0]
-            restored = restore_variants(source, lr)
-            for title, other in others.items():
-                its_own = run_reference(other.network, original[None])[0]
-                restored[title] = list(restore_variants(other, its_own).values())[-1]
-            if index < count:
-                rows.append({"original": original, "LR": lr, **restored})
-            if judge is not None:
-                against = judge.against(original)
-                for title, picture in restored.items():
-                    scores.setdefault(title, []).append(against.scores(picture)[0])
-        buffer = io.BytesIO()
-        draw_variants(rows).save(buffer, "PNG", optimize=True)
-        write_atomically(out, buffer.getvalue(), force=force)
-    except EdgegrainError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
+    """Draw the output of each part of a GRAIN decoder; with --weights, also score it (JSON on stdout)."""
+    if out.exists() and not force:
+        raise FileExistsError(f"{out} exists; choose another name or pass --force to replace it")
+    columns = [_parse(column) for column in compare or []]
+    source = with_head(_find(bundle, prior), prior)
+    others = {title: _find(name, prior) for title, name in columns}
+    metrics = Metrics(weights) if weights is not None else None
+    paths = list_pictures(data)
+    rows, scores = [], dict[str, list[Scores]]()
+    for index, path in enumerate(paths[:max(count, (scored or len(paths)) if metrics else 0)]):
+        original = fit_picture(load_picture(path), source.network.hr, FIT_CROP)
+        lr = run_reference(source.network, original[None])[0]
+        restored = restore_variants(source, lr)
+        for title, other in others.items():
+            its_own = run_reference(other.network, original[None])[0]
+            restored[title] = list(restore_variants(other, its_own).values())[-1]
+        if index < count:
+            rows.append({"original": original, "LR": lr, **restored})
+        if metrics is not None:
+            reference = metrics.against(original)
+            for title, picture in restored.items():
+                scores.setdefault(title, []).append(reference.scores(picture)[0])
+    sheet = draw_sheet([[Tile(picture) for picture in row.values()] for row in rows], titles=list(rows[0]))
+    write_sheet(sheet, out, force=force)
     if scores:
         typer.echo(json.dumps({"decoder": source.name, "pictures": len(next(iter(scores.values()))),
                                "variants": mean_scores(scores)}, indent=2))

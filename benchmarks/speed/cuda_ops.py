@@ -1,10 +1,10 @@
-"""The fused ops beside ONNX's own: correctness against float64, time, and the share of the measured copy rate.
+"""Compare the fused ops with ONNX's own: error against float64, time, and share of the measured copy rate.
 
     python benchmarks/speed/cuda_ops.py [--device cuda] [--side 1024] [--channels 32] [--batch 1] [--json]
-    python benchmarks/speed/cuda_ops.py --read cuda_ops.npz ...  # without onnx: graphs that benchmarks/speed/pack.py wrote
+    python benchmarks/speed/cuda_ops.py --read cuda_ops.npz ...  # without onnx: graphs written by pack.py
 
-The sides are those of StyleGAN2's last layer. Rates count what an op has to move: every input once, every output once.
-A wrong result ends the run with status 1. Prints date, machine and commit with the figures.
+The default sizes are those of StyleGAN2's last layer. Rates count each input and each output once. The exit code is 1
+if a result is wrong. Prints date, machine and commit with the figures.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ RUNS, PIECE = 20, 4  # timed runs; channels compared with float64
 
 
 def write_models() -> dict[str, bytes]:
-    """Graphs by ``op.kind.form``: an op of ours (``fused``), or ONNX's ops that do the same (``plain``)."""
+    """Graphs by ``op.kind.form``: a fused op (``fused``), or the same computation in ONNX's ops (``plain``)."""
     from onnx import TensorProto, helper
 
     from server_decoder.cuda_ops.library import DOMAIN
@@ -46,11 +46,11 @@ def write_models() -> dict[str, bytes]:
             helper.make_opsetid("", 18), helper.make_opsetid(DOMAIN, 1)])
         return bytes(proto.SerializeToString())
 
-    def ours(op: str, inputs: list[str], **attributes: object) -> list[object]:
+    def fused(op: str, inputs: list[str], **attributes: object) -> list[object]:
         return [helper.make_node(op, inputs, ["y"], domain=DOMAIN, **attributes)]
 
     def chain(*steps: tuple[str, list[str]]) -> list[object]:
-        """Nodes one after another: each takes the last one's result first."""
+        """A chain of nodes: the first input of each is the result of the previous one."""
         names = ["x", *(f"v{index}" for index in range(len(steps) - 1)), "y"]
         return [helper.make_node(op, [names[index], *others], [names[index + 1]],
                                  **({"alpha": 0.2} if op == "LeakyRelu" else {}))
@@ -64,14 +64,15 @@ def write_models() -> dict[str, bytes]:
     models = {}
     for kind in TOLERANCE:
         models[f"DemodBiasAct.{kind}.fused"] = model(
-            kind, ours("DemodBiasAct", ["x", *TAIL]), shapes, factors)
+            kind, fused("DemodBiasAct", ["x", *TAIL]), shapes, factors)
         models[f"DemodBiasAct.{kind}.plain"] = model(kind, chain(*tail), spread, set())
         models[f"FilteredBiasAct.{kind}.fused"] = model(
-            kind, ours("FilteredBiasAct", ["x", *TAIL], pad=[1, 1, 1, 1], filter_gain=4.0), shapes, factors)
+            kind, fused("FilteredBiasAct", ["x", *TAIL], pad=[1, 1, 1, 1], filter_gain=4.0), shapes, factors)
         models[f"UpFirDn2d.{kind}.fused"] = model(
-            kind, ours("UpFirDn2d", ["x"], pad=[1, 1, 1, 1], filter_gain=4.0), {"x": shapes["x"]}, set())
+            kind, fused("UpFirDn2d", ["x"], pad=[1, 1, 1, 1], filter_gain=4.0), {"x": shapes["x"]}, set())
         models[f"InverseHaar.{kind}.fused"] = model(
-            kind, ours("InverseHaar", ["x", "style"], scale=0.5), {"x": shapes["x"], "style": shapes["style"]}, factors)
+            kind, fused("InverseHaar", ["x", "style"], scale=0.5), {key: shapes[key] for key in ("x", "style")},
+            factors)
     return models
 
 
@@ -82,7 +83,7 @@ def feeds(op: str, kind: str, form: str, batch: int, channels: int, side: int) -
     def draw(*shape: int, wide: bool = False) -> np.ndarray:
         return random.standard_normal(shape, np.float32).astype(np.float32 if wide else kind)
 
-    def pictures(*shape: int) -> np.ndarray:  # the first one, shifted: a gigabyte of random numbers takes long
+    def pictures(*shape: int) -> np.ndarray:  # shifted copies: drawing a gigabyte of random numbers is slow
         one = draw(*shape)
         return np.stack([np.roll(one, index, axis=2) for index in range(batch)])
 
@@ -98,7 +99,7 @@ def feeds(op: str, kind: str, form: str, batch: int, channels: int, side: int) -
 
 
 def largest_error(op: str, inputs: dict[str, np.ndarray], result: np.ndarray) -> float:
-    """Of some channels of the last picture, relative to the largest value there."""
+    """Largest error in some channels of the last picture, relative to the largest value."""
     from server_decoder.cuda_ops import reference
 
     channels = result.shape[1]
@@ -120,7 +121,7 @@ def largest_error(op: str, inputs: dict[str, np.ndarray], result: np.ndarray) ->
 
 
 def measure(model: bytes, device: str, inputs: dict[str, np.ndarray], threads: int) -> tuple[float, np.ndarray]:
-    """Median seconds of a run with its tensors on the device, and the result."""
+    """Median seconds of a run with tensors on the device, and the result."""
     import onnxruntime
 
     from server_decoder.cuda_ops.library import register_library
@@ -147,7 +148,7 @@ def measure(model: bytes, device: str, inputs: dict[str, np.ndarray], threads: i
 
 
 def timed(run: Callable[[], None]) -> float:
-    """Median seconds of `RUNS` runs after three."""
+    """Median seconds of `RUNS` runs, after three warm-up runs."""
     seconds = []
     for index in range(RUNS + 3):
         start = time.perf_counter()
@@ -158,7 +159,7 @@ def timed(run: Callable[[], None]) -> float:
 
 
 def copy_rate(device: str, size: int = 1 << 29) -> float:
-    """Bytes a second that a copy moves, read and written, of ``size`` bytes."""
+    """Bytes per second that a copy of ``size`` bytes reads and writes."""
     if device == "cpu":
         source = np.ones(size // 8, np.uint8)
         target = np.empty_like(source)
@@ -176,19 +177,19 @@ def copy_rate(device: str, size: int = 1 << 29) -> float:
 
 
 def main() -> int:
-    """The command; its exit status."""
+    """Run the benchmark; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=PROVIDERS, default="cpu")
     parser.add_argument("--side", type=int, default=1024, help="of the result (default 1024)")
     parser.add_argument("--channels", type=int, default=32, help="of the result (default 32)")
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--threads", type=int, default=0, help="on the CPU; 0 for all cores")
-    parser.add_argument("--read", type=Path, help="take the graphs from this file")
+    parser.add_argument("--read", type=Path, help="file to read the graphs from")
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     options = parser.parse_args()
     if options.device == "cuda":
         import onnxruntime
-        import torch  # noqa: F401  (brings CUDA's libraries)
+        import torch  # noqa: F401  (loads the CUDA libraries)
 
         onnxruntime.preload_dlls()
     if options.read:
@@ -225,7 +226,7 @@ def main() -> int:
 
 
 def machine(device: str) -> str:
-    """Its name in the report."""
+    """Name of the device in the report."""
     if device == "cuda":
         import torch
 

@@ -1,14 +1,14 @@
-"""The decoder on ONNX Runtime beside torch: time, peak memory, shares of what the device can do, slowest nodes.
+"""Compare the decoder on ONNX Runtime with torch: time, peak memory, shares of the device's peak rates, slowest nodes.
 
     python benchmarks/speed/decoder.py --quick --json                     # the default bundle on the CPU, some minutes
-    python benchmarks/speed/decoder.py --bundle my-bundles/cats           # a bundle, or what the zoo keeps of one
+    python benchmarks/speed/decoder.py --bundle my-bundles/cats           # a bundle, or a folder of the zoo
     python benchmarks/speed/decoder.py --config grain-1024-lr16-paper     # random weights
     python benchmarks/speed/decoder.py --packed gpu_host_pack/NAME --device cuda
 
-One run measures everything, each variant and batch size in a process of its own:
+One run measures everything, each variant and batch size in its own process:
 
     torch-eager         straightforward modules: one kernel per picture (benchmarks/speed/straightforward.py), float32
-    torch-activations   our modules: constant weights, styles on activations, float32
+    torch-activations   the modules of server_decoder: constant weights, styles on activations, float32
     torch-eager-half    straightforward, float16
     torch-half          straightforward, float16, channels-last
     torch-compile       straightforward, torch.compile; float32 on the CPU, float16 on CUDA
@@ -16,11 +16,12 @@ One run measures everything, each variant and batch size in a process of its own
     ort-fused, -half    ONNX Runtime with the fused ops; on CUDA also with --prefer_nhwc (-nhwc)
     session             from uint8 LR to uint8 picture (`DecoderSession`), the fastest of the graphs' forms
 
-A variant that cannot be measured (torch.compile without a compiler, too little memory or time) says why, and the others
-go on. What ``--out`` names is written after every measurement: a run that is broken off keeps what it has.
+A variant that cannot be measured (torch.compile without a compiler, too little memory or time) is reported with the
+reason, and the others continue. The file of ``--out`` is written after every measurement, so an interrupted run keeps
+its results.
 
-Ratios are of batch 1, above 1 where ours is faster. Shares count the operations of the plain modules against the rate
-of torch's largest products, and what the nodes of ort-plain read and write against the rate of a copy.
+Ratios are of batch 1, above 1 if ONNX Runtime is faster. Shares relate the operations of the plain modules to the rate
+of torch's largest matrix products, and the bytes that the nodes of ort-plain read and write to the rate of a copy.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from import_time import ROOT
+from machine import ROOT
 from measurement import (
     circumstances,
     copy_rate,
@@ -59,7 +60,7 @@ VARIANTS = {
     "cpu": ("torch-eager", "torch-activations", "ort-plain", "ort-fused", "session", "torch-compile", "torch-half"),
     "cuda": ("torch-eager-half", "ort-fused-half", "torch-eager", "ort-plain", "ort-fused", "torch-half",
              "ort-plain-half", "ort-fused-half-nhwc", "session", "torch-compile")}
-"""In the order of importance, as far as time may run out."""
+"""Variants, the most important first: time may run out."""
 RATIOS = {
     "ort_vs_torch_eager": ("torch-eager", "ort-plain"),
     "ort_fused_vs_torch_eager": ("torch-eager", "ort-fused"),
@@ -74,26 +75,26 @@ RATIOS = {
 """Name -> slower and faster variant, at batch 1."""
 SLOWEST = 8
 SLOW = 5.0
-"""Seconds of a first run after which fewer are enough. The second still warms up: ONNX Runtime's was seen to take twice
-what later ones take (15.5 s, then 7.7 s at 1024 x 1024), presumably for the memory it plans in the first."""
-LATE = "not begun, the time was up"
+"""Seconds of a first run above which fewer runs are made. The second run still warms up: with ONNX Runtime it took
+twice the time of later ones (15.5 s, then 7.7 s at 1024 x 1024), presumably because memory is planned in the first."""
+LATE = "not started, out of time"
 LRS = "lrs.npy"
 PORTRAIT = ROOT / "edgegrain" / "demo" / "portrait.jpg"
 
 
 def measured(variant: str, batch: int, folder: Path, device: str, threads: int, seconds: float) -> dict[str, Any]:
-    """What `measure` or, for the variant ``nodes``, `slowest_nodes` finds; else ``error`` and why there is nothing."""
+    """The result of `measure`, or of `slowest_nodes` for the variant ``nodes``; after a failure the entry ``error``."""
     try:
         if variant == "nodes":
             return slowest_nodes(folder, device, threads)
         return measure(variant, batch, folder, device, threads, seconds)
-    except Exception as error:  # of torch, its compiler, or ONNX Runtime: they have no common class
+    except Exception as error:  # errors of torch, its compiler and ONNX Runtime have no common class
         lines = str(error).strip().splitlines()
         return {"error": f"{type(error).__name__}: {lines[0].strip()}"[:300] if lines else type(error).__name__}
 
 
 def measure(variant: str, batch: int, folder: Path, device: str, threads: int, seconds: float) -> dict[str, Any]:
-    """Time and peak memory of one variant, in this process; its pictures of a batch of one are left in the folder."""
+    """Time and peak memory of one variant, in this process; the picture of a batch of one is saved in the folder."""
     used = device_memory(device)
     if variant in TORCH:
         run = torch_run(variant, batch, folder, device, threads)
@@ -113,7 +114,7 @@ def measure(variant: str, batch: int, folder: Path, device: str, threads: int, s
 
 
 def lr_batch(folder: Path, batch: int) -> np.ndarray:
-    """uint8 ``[batch, lr, lr, 3]``: of pictures, where `prepare` could make them; else smooth, like those."""
+    """LRs, uint8 ``[batch, lr, lr, 3]``: of pictures if `prepare` wrote them, otherwise random and smooth."""
     if (folder / LRS).is_file():
         lrs: np.ndarray = np.load(folder / LRS)
         return lrs[np.arange(batch) % len(lrs)]
@@ -123,7 +124,7 @@ def lr_batch(folder: Path, batch: int) -> np.ndarray:
 
 
 def values(folder: Path, batch: int) -> np.ndarray:
-    """float32 ``[batch, 3, lr, lr]`` in [-1, 1]."""
+    """The LRs as decoder input, float32 ``[batch, 3, lr, lr]`` in [-1, 1]."""
     return np.ascontiguousarray((lr_batch(folder, batch) / np.float32(127.5) - 1).transpose(0, 3, 1, 2))
 
 
@@ -159,7 +160,7 @@ def torch_run(variant: str, batch: int, folder: Path, device: str, threads: int)
 
 
 def ort_run(variant: str, batch: int, folder: Path, device: str, threads: int) -> Callable[[], Any]:
-    """A run with tensors on the device, replayed as a CUDA graph where there is one."""
+    """A run of ONNX Runtime with tensors on the device, replayed as a CUDA graph if there is one."""
     import onnxruntime
 
     from server_decoder.decoder_session import DecoderSession
@@ -167,7 +168,7 @@ def ort_run(variant: str, batch: int, folder: Path, device: str, threads: int) -
     path = folder / f"{FORMS[variant]}.onnx"
     session = DecoderSession(path, device, threads or None, cuda=cuda_options(nhwc=variant.endswith("nhwc")))
     x = values(folder, batch)
-    inner = session._session  # the tensors stay on the device, which DecoderSession does not offer
+    inner = session._session  # keeps the tensors on the device, which DecoderSession does not offer
     if device == "cpu":
         return lambda: inner.run(None, {"lr": x})[0]
     size = pack.read_table(folder)["hr"]
@@ -189,7 +190,7 @@ def ort_run(variant: str, batch: int, folder: Path, device: str, threads: int) -
 
 
 def session_run(batch: int, folder: Path, device: str, threads: int) -> Callable[[], Any]:
-    """What a service does with a batch."""
+    """A run of `DecoderSession`, as in the service."""
     from server_decoder.decoder_session import DecoderSession
 
     available = pack.read_table(folder)["forms"]
@@ -202,14 +203,14 @@ def session_run(batch: int, folder: Path, device: str, threads: int) -> Callable
 
 
 def cuda_options(nhwc: bool = False) -> Any:
-    """How ONNX Runtime uses the GPU here."""
+    """Options of ONNX Runtime's CUDA provider."""
     from server_decoder.decoder_session import CudaOptions
 
     return CudaOptions(prefer_nhwc=nhwc)
 
 
 def to_numpy(pictures: Any) -> np.ndarray:
-    """float32, from what a variant gives."""
+    """The output of a variant as float32."""
     if isinstance(pictures, np.ndarray):
         return pictures
     return np.asarray(pictures.float().cpu().numpy() if hasattr(pictures, "float") else pictures.numpy(), np.float32)
@@ -226,7 +227,7 @@ def device_memory(device: str) -> float:
 
 
 def slowest_nodes(folder: Path, device: str, threads: int) -> dict[str, Any]:
-    """Where the time of ort-plain goes (on CUDA of ort-fused-half, by kernel), and what its nodes read and write."""
+    """Shares of time by node of ort-plain, with the bytes its nodes move; on CUDA by kernel of ort-fused-half."""
     return slowest_kernels(folder) if device == "cuda" else profiled_nodes(folder, threads)
 
 
@@ -247,7 +248,7 @@ def profiled_nodes(folder: Path, threads: int, runs: int = 3) -> dict[str, Any]:
         session.run(None, {"lr": x})
     events = json.loads(Path(session.end_profiling()).read_text())
     nodes = [event for event in events if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")]
-    nodes = nodes[len(nodes) // (1 + runs):]  # the first run counts for nothing
+    nodes = nodes[len(nodes) // (1 + runs):]  # leaves out the first run
     kinds: dict[str, float] = defaultdict(float)
     names: dict[tuple[str, str], float] = defaultdict(float)
     moved = 0
@@ -263,7 +264,7 @@ def profiled_nodes(folder: Path, threads: int, runs: int = 3) -> dict[str, Any]:
 
 
 def slowest_kernels(folder: Path, runs: int = 5) -> dict[str, Any]:
-    """Shares of the GPU's time by kernel, from CUPTI by way of torch's profiler, which sees the whole process."""
+    """Shares of GPU time by kernel, from torch's profiler (CUPTI), which records the whole process."""
     from torch.profiler import ProfilerActivity, profile
 
     form = "ort-fused-half" if "fused.float16" in pack.read_table(folder)["forms"] else "ort-plain-half"
@@ -284,7 +285,7 @@ def ranked(times: dict[Any, float]) -> list[tuple[Any, float]]:
 
 
 def prepare(options: argparse.Namespace, folder: Path) -> None:
-    """Make a filled pack of what is to be measured, with LRs that the bundle's encoder made, if it is a bundle."""
+    """Write a filled pack of the decoder to measure; for a bundle, with LRs of its encoder."""
     from codec_contract.fit import fit_picture
     from edge_encoder.integer_network import run_reference
     from edge_encoder.preprocessing import load_picture
@@ -305,7 +306,7 @@ def prepare(options: argparse.Namespace, folder: Path) -> None:
 
 
 def chosen_variants(options: argparse.Namespace, table: dict[str, Any]) -> list[str]:
-    """The variants of this run; those with fused ops need the library for the device."""
+    """The variants of this run; those with fused ops only if the library is there."""
     from codec_contract.errors import DeviceError
     from server_decoder.cuda_ops.library import find_library, has_cuda_kernels
 
@@ -320,19 +321,19 @@ def chosen_variants(options: argparse.Namespace, table: dict[str, Any]) -> list[
 
 
 def main() -> int:
-    """The command; its exit status."""
+    """Run the benchmark; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", default="faces", help="a bundle, or a folder of the zoo by name")
     parser.add_argument("--prior", default="mobile-stylegan-ffhq", help="the generator of a bundle from the zoo")
     parser.add_argument("--config", default="", help="instead of a bundle: a GRAIN configuration, random weights")
-    parser.add_argument("--packed", type=Path, help="instead of both: what benchmarks/speed/pack.py wrote")
+    parser.add_argument("--packed", type=Path, help="instead of both: a folder written by benchmarks/speed/pack.py")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--batches", default="", help="batch sizes [default: 1,4,16; quick: 1,4]")
-    parser.add_argument("--variants", default="", help="some of the above, separated by commas")
-    parser.add_argument("--threads", type=int, default=0, help="on the CPU; 0 for all cores")
-    parser.add_argument("--seconds", type=float, default=0, help="of every measurement [default: 10; quick: 4]")
-    parser.add_argument("--limit", type=float, default=600, help="seconds after which a measurement is given up")
-    parser.add_argument("--budget", type=float, default=0, help="seconds after which none is begun; 0 for no end")
+    parser.add_argument("--variants", default="", help="variants, comma-separated")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 for all cores")
+    parser.add_argument("--seconds", type=float, default=0, help="seconds of each measurement [default: 10; quick: 4]")
+    parser.add_argument("--limit", type=float, default=600, help="seconds after which a measurement is aborted")
+    parser.add_argument("--budget", type=float, default=0, help="seconds after which none is started; 0 for no limit")
     parser.add_argument("--quick", action="store_true", help="fewer variants, batches and runs")
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     parser.add_argument("--out", type=Path, help="also write the JSON to this file")
@@ -351,7 +352,7 @@ def main() -> int:
 
 
 def compare(options: argparse.Namespace, folder: Path, seconds: float) -> dict[str, Any]:
-    """Measure everything and put it side by side."""
+    """Measure everything; returns the report."""
     begin = time.monotonic()
     prepare(options, folder)
     table = pack.read_table(folder)
@@ -395,7 +396,7 @@ def compare(options: argparse.Namespace, folder: Path, seconds: float) -> dict[s
 
 
 def side_by_side(rows: list[dict[str, Any]], batch: int, folder: Path) -> dict[str, Any]:
-    """The ratios of a batch size's times, and by how much the variants' pictures in ``folder`` differ."""
+    """The ratios of the times at a batch size, and the largest differences between the pictures in ``folder``."""
     times = {row["variant"]: row["ms"] for row in rows if row["batch"] == batch and "ms" in row}
     found: dict[str, Any] = {name: round(times[slow] / times[fast], 2) for name, (slow, fast) in RATIOS.items()
                              if slow in times and fast in times}

@@ -1,14 +1,14 @@
-"""The exact encoder beside the official-shaped one: time and peak memory on LiteRT with XNNPACK and on ONNX Runtime.
+"""Compare the exact encoder with the paper's: time and peak memory on LiteRT with XNNPACK and on ONNX Runtime.
 
     python benchmarks/speed/encoder.py --quick --json       # at 1024 and 256, some minutes
     python benchmarks/speed/encoder.py --sizes 256,512,1024
 
-The official-shaped encoder is the paper's RRDB network with random weights, exported by the same code. At 256 the exact
-encoder is the default bundle's, at other sizes the default architecture for 16 x 16 with random weights: neither's time
-depends on them. Every measurement has a process of its own; both encoders get the same picture, uint8 in, uint8 out.
+The paper's encoder ("official") is its RRDB network with random weights, exported by the same code. At 256 the exact
+encoder is the default bundle's, at other sizes the default architecture for 16 x 16 with random weights; times do not
+depend on weights. Every measurement runs in its own process; both encoders get the same picture, uint8 in, uint8 out.
 
-Ratios are the official encoder's time over the exact one's, both with all threads. ``exact_vs_official_encoder`` is at
-1024 on LiteRT with XNNPACK, which is what phones run.
+Ratios are the time of the official encoder over that of the exact one, both with all threads.
+``exact_vs_official_encoder`` is the ratio at 1024 on LiteRT with XNNPACK, the runtime on phones.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from import_time import ROOT
+from machine import ROOT
 from measurement import circumstances, copy_rate, finish, in_own_process, matmul_rate, median_seconds, peak_mebibytes
 
 sys.path.insert(0, str(ROOT))
@@ -35,7 +35,7 @@ SLOWEST = 8
 
 
 def prepare(size: int, folder: Path) -> dict[str, Any]:
-    """Write both encoders for pictures of ``size`` x ``size``; returns what they cost."""
+    """Write both encoders for pictures of ``size`` x ``size``; returns their names and operations."""
     import torch
 
     from codec_contract.bundle.manifest import load_manifest
@@ -69,7 +69,7 @@ def measure(runtime: str, path: Path, size: int, threads: int, seconds: float) -
 
 
 def tflite_run(path: Path, picture: np.ndarray, threads: int) -> Callable[[], object]:
-    """LiteRT's interpreter, whose default delegate is XNNPACK."""
+    """A run of LiteRT's interpreter, whose default delegate is XNNPACK."""
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(str(path), num_threads=threads)
@@ -85,7 +85,7 @@ def tflite_run(path: Path, picture: np.ndarray, threads: int) -> Callable[[], ob
 
 
 def onnx_run(path: Path, picture: np.ndarray, threads: int) -> Callable[[], object]:
-    """As `edge_encoder.encoder_session.EncoderSession` and the service run it."""
+    """A run of ONNX Runtime, with the options of `edge_encoder.encoder_session.EncoderSession`."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -118,12 +118,12 @@ def slowest_nodes(path: Path, size: int, threads: int, runs: int = 5) -> dict[st
 
 
 def main() -> int:
-    """The command; its exit status."""
+    """Run the benchmark; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", default="256,1024", help="sides of the pictures [default: 256,1024]")
-    parser.add_argument("--threads", type=int, default=0, help="of the comparison; 0 for all cores")
-    parser.add_argument("--seconds", type=float, default=0, help="of every measurement [default: 8; quick: 3]")
-    parser.add_argument("--limit", type=float, default=300, help="seconds after which a measurement is given up")
+    parser.add_argument("--threads", type=int, default=0, help="threads of the comparison; 0 for all cores")
+    parser.add_argument("--seconds", type=float, default=0, help="seconds of each measurement [default: 8; quick: 3]")
+    parser.add_argument("--limit", type=float, default=300, help="seconds after which a measurement is aborted")
     parser.add_argument("--quick", action="store_true", help="fewer runs, no single-threaded ones")
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     parser.add_argument("--out", type=Path, help="also write the JSON to this file")
@@ -143,7 +143,7 @@ def main() -> int:
 
 
 def compare(options: argparse.Namespace, folder: Path, seconds: float) -> dict[str, Any]:
-    """Measure everything and put it side by side."""
+    """Measure everything; returns the report."""
     facts = circumstances("cpu", options.threads)
     everything = facts["threads"]
     report: dict[str, Any] = {"benchmark": "encoder", **facts, "copy_gb_per_s": round(copy_rate("cpu") / 1e9, 1),

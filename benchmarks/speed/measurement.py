@@ -1,4 +1,4 @@
-"""What the benchmarks of encoder and decoder share: where they run, how they time, what the device can do at most."""
+"""Timing, memory, peak rates and report headers of the encoder and decoder benchmarks."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from import_time import ROOT, commit, processor
+from machine import ROOT, commit, processor
 
 sys.path.insert(0, str(ROOT))
 
 from codec_contract.files import write_atomically
 
 RESULTS = ROOT / "results" / "performance"
-"""Where ``--out`` belongs for figures that `performance_page.py` shows."""
+"""Folder of the reports that `performance_page.py` shows."""
 _COPY_BYTES = {"cpu": 1 << 28, "cuda": 1 << 30}
 _MATMUL_SIDE = {"cpu": 2048, "cuda": 8192}
 
 
 def circumstances(device: str, threads: int) -> dict[str, Any]:
-    """Date, machine, commit and versions, as every report states them."""
+    """Date, machine, commit and versions: the header of every report."""
     name = processor()
     if device == "cuda":
         import torch
@@ -48,7 +48,7 @@ def circumstances(device: str, threads: int) -> dict[str, Any]:
 
 def median_seconds(run: Callable[[], object], seconds: float, least: int = 3, most: int = 100, warm_ups: int = 2
                    ) -> float:
-    """Median time of a run, after some that do not count; about ``seconds`` in all."""
+    """Median time of a run, after warm-up runs; takes about ``seconds``."""
     durations: list[float] = []
     end = time.perf_counter() + seconds
     for index in range(most + warm_ups):
@@ -62,7 +62,7 @@ def median_seconds(run: Callable[[], object], seconds: float, least: int = 3, mo
 
 
 def matmul_rate(device: str, kind: str = "float32", seconds: float = 2) -> float:
-    """Operations a second (two per product) of torch's product of large square matrices."""
+    """Operations per second (two per product) of torch's product of large square matrices."""
     import torch
 
     side = _MATMUL_SIDE[device]
@@ -71,7 +71,7 @@ def matmul_rate(device: str, kind: str = "float32", seconds: float = 2) -> float
 
 
 def copy_rate(device: str, seconds: float = 2) -> float:
-    """Bytes a second that a copy moves, read and written."""
+    """Bytes per second that a copy reads and writes."""
     import torch
 
     source = torch.ones(_COPY_BYTES[device], dtype=torch.uint8, device=device)
@@ -80,8 +80,8 @@ def copy_rate(device: str, seconds: float = 2) -> float:
 
 
 def peak_mebibytes() -> float:
-    """Most memory that this process ever held."""
-    try:  # what getrusage says begins with the memory of the process that started this one
+    """Peak resident memory of this process."""
+    try:  # getrusage starts from the memory of the parent process
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 2**10
     except (OSError, StopIteration):
@@ -91,9 +91,9 @@ def peak_mebibytes() -> float:
 
 
 def in_own_process(script: str, arguments: Sequence[str], timeout: float) -> dict[str, Any]:
-    """Run a part of a benchmark in a fresh interpreter; its last line of output is a JSON object.
+    """Run a part of a benchmark in a fresh interpreter, and return the JSON object on its last line of output.
 
-    Memory that others used does not count there, and what fails there is an entry ``error`` of the result.
+    So the peak memory is that of the part alone. A failure is returned as the entry ``error``.
     """
     command = [sys.executable, script, *arguments]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
@@ -104,19 +104,19 @@ def in_own_process(script: str, arguments: Sequence[str], timeout: float) -> dic
     lines = done.stdout.strip().splitlines()
     if done.returncode or not lines:
         reasons = [line for line in done.stderr.strip().splitlines() if line.strip()]
-        return {"error": reasons[-1][:300] if reasons else f"ended with status {done.returncode}"}
+        return {"error": reasons[-1][:300] if reasons else f"exited with status {done.returncode}"}
     result: dict[str, Any] = json.loads(lines[-1])
     return result
 
 
 def save(report: dict[str, Any], out: Path | None) -> None:
-    """Write a report where it is wanted, the whole file or not at all."""
+    """Write a report to ``out``, if given, atomically."""
     if out:
         write_atomically(out, (json.dumps(report, indent=1) + "\n").encode(), force=True)
 
 
 def finish(report: dict[str, Any], out: Path | None, as_json: bool) -> None:
-    """Write a report where it is wanted, and as the last line of the output."""
+    """Write a report to ``out``, if given, and with ``as_json`` as the last line of the output."""
     save(report, out)
     if as_json:
         print(json.dumps(report))

@@ -1,8 +1,8 @@
-"""An open-loop load generator: requests leave when they are due, whether or not earlier ones were answered.
+"""An open-loop load generator: requests are sent at scheduled times, regardless of outstanding responses.
 
-A closed loop, whose clients wait for answers, slows down with the service and so hides how long requests wait. Here the
-moments are drawn beforehand (a Poisson process), and latency counts from the moment a request was due. The client is a
-bare asyncio protocol: on a machine that it shares with the service it must cost little.
+Clients of a closed loop wait for responses, so they slow down with the service and hide waiting times. Here the send
+times are drawn in advance (a Poisson process), and latency counts from the scheduled time. The client is a bare asyncio
+protocol, so that it takes little CPU time from a service on the same machine.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from dataclasses import asdict, dataclass
 from urllib.parse import urlsplit
 
 MAX_CONNECTIONS = 1000
-"""More requests than these are never under way at once; what is due then counts as unanswered."""
+"""Maximum number of concurrent requests; further ones count as unanswered."""
 PATIENCE = 60.0
-"""Seconds that an answer is waited for."""
+"""Timeout of a response in seconds."""
 
 
 @dataclass(frozen=True)
 class Load:
-    """What came of offering requests at a rate for a while.
+    """The result of sending requests at a fixed rate for some time.
 
     Attributes:
-        offered: requests a second that were due.
-        goodput: answers with status 200 a second, within that while.
-        p50, p95, p99: milliseconds from when a request was due to its picture, of those that got one; NaN if none did.
-        statuses: how often each HTTP status came; 0 for no answer.
+        offered: scheduled requests per second.
+        goodput: responses with status 200 per second, within that time.
+        p50, p95, p99: milliseconds from the scheduled time to the picture, over requests with status 200; NaN if none.
+        statuses: count of each HTTP status; 0 stands for no response.
     """
 
     offered: float
@@ -42,39 +42,39 @@ class Load:
     statuses: dict[int, int]
 
     def rounded(self) -> dict[str, object]:
-        """As JSON."""
+        """The fields as JSON data."""
         return {name: round(value, 2) if isinstance(value, float) else value for name, value in asdict(self).items()}
 
 
 def requests_of(url: str, payloads: Sequence[bytes]) -> list[bytes]:
-    """The payloads as whole HTTP requests for pictures."""
+    """A complete HTTP request for each payload."""
     host = urlsplit(url).netloc
     return [(f"POST /v1/restore HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/vnd.edgegrain\r\n"
              f"Content-Length: {len(payload)}\r\n\r\n").encode() + payload for payload in payloads]
 
 
 def offer(url: str, payloads: Sequence[bytes], rate: float, seconds: float, seed: int = 0) -> Load:
-    """Offer payloads, again and again, at ``rate`` a second for ``seconds``; returns when all are answered."""
+    """Send payloads in turn, ``rate`` per second for ``seconds``; returns after the last response."""
     return asyncio.run(_offer(url, requests_of(url, payloads), rate, seconds, seed))
 
 
 def saturate(url: str, payloads: Sequence[bytes], clients: int, count: int) -> tuple[float, list[float]]:
-    """Answers a second and milliseconds of each while ``clients`` ask one after the other, ``count`` times in all.
+    """Responses per second and milliseconds of each for a closed loop of ``clients`` with ``count`` requests in total.
 
     Raises:
-        RuntimeError: an answer has another status than 200.
+        RuntimeError: a response has another status than 200.
     """
     return asyncio.run(_saturate(url, requests_of(url, payloads), clients, count))
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The value that ``share`` of them do not exceed; NaN of none."""
+    """The smallest value that a ``share`` of the values does not exceed; NaN for no values."""
     ordered = sorted(values)
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else math.nan
 
 
 class _Connection(asyncio.Protocol):
-    """A kept-alive connection with one request at a time."""
+    """A keep-alive connection with one request at a time."""
 
     def __init__(self) -> None:
         self.open = True
@@ -86,7 +86,7 @@ class _Connection(asyncio.Protocol):
         self._transport = transport
 
     async def ask(self, request: bytes) -> int:
-        """The status of the answer, which has arrived as a whole; 0 if none came."""
+        """The status of the complete response; 0 for no response."""
         self._answer = asyncio.get_running_loop().create_future()
         self._transport.write(request)
         try:
@@ -123,7 +123,7 @@ class _Connection(asyncio.Protocol):
 
 
 class _Pool:
-    """Connections that are kept for the next request."""
+    """A pool of keep-alive connections."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
@@ -199,7 +199,7 @@ async def _saturate(url: str, requests: Sequence[bytes], clients: int, count: in
             status = await pool.ask(requests[index % len(requests)])
             milliseconds.append(1e3 * (time.perf_counter() - began))
             if status != 200:
-                raise RuntimeError(f"request {index} was answered with status {status}")
+                raise RuntimeError(f"request {index} got status {status}")
 
     start = time.perf_counter()
     await asyncio.gather(*(client() for _ in range(clients)))

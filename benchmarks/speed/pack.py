@@ -1,14 +1,14 @@
-"""Decoders in a folder that can be measured without onnx: graphs without weights, and the weights, or how to draw them.
+"""Pack decoders into a folder that can be measured without onnx: graphs without weights, and statistics of the weights.
 
-    python benchmarks/speed/pack.py gpu_host_pack     # what gpu_host.sh takes along: decoders, fused ops, their library
+    python benchmarks/speed/pack.py gpu_host_pack     # input of gpu_host.sh: decoders, fused ops, their library
 
-    NAME/pack.json             sizes, architecture, every tensor's shape, mean and deviation
-         plain.float32.onnx    likewise fused.float32, plain.float16, fused.float16
-         float32.bin           all tensors one after another; float16.bin likewise (written by `fill`)
+    NAME/pack.json             sizes, architecture, shape, mean and deviation of each tensor
+         plain.float32.onnx    also fused.float32, plain.float16, fused.float16
+         float32.bin           all tensors concatenated (written by `fill`); also float16.bin
     cuda_ops.npz               graphs of single ops, for cuda_ops.py
     site/                      the library of fused ops and safetensors, as packages
 
-Without the weights a pack is some hundred kilobytes; random weights cost what trained ones do.
+Without weights a pack takes a few hundred kilobytes; random weights cost the same time as trained ones.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from import_time import ROOT
+from machine import ROOT
 
 sys.path.insert(0, str(ROOT))
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 PACKED = ("grain-1024-lr16-paper", "grain-256-lr16")
 FORMS = ("plain.float32", "fused.float32", "plain.float16", "fused.float16")
 TABLE = "pack.json"
-_SMALL = 64  # numbers that stay in the graph: fewer may steer its shapes
+_SMALL = 64  # smaller tensors stay in the graph: they may determine its shapes
 
 
 def write(folder: Path, name: str, decoder: Grain | RRDBDecoder, lr: int, forms: tuple[str, ...] = FORMS) -> None:
@@ -72,7 +72,7 @@ def write(folder: Path, name: str, decoder: Grain | RRDBDecoder, lr: int, forms:
 
 
 def fill(folder: Path, decoder: Grain | RRDBDecoder | None = None) -> None:
-    """Write the weights beside the graphs: a decoder's, or random ones of the same mean and deviation."""
+    """Write the weights next to the graphs: those of a decoder, or random ones of the same mean and deviation."""
     state = decoder.state_dict() if decoder is not None else {}
     with open(folder / "float32.bin", "wb") as single, open(folder / "float16.bin", "wb") as half:
         for index, tensor in enumerate(read_table(folder)["tensors"]):
@@ -87,7 +87,7 @@ def fill(folder: Path, decoder: Grain | RRDBDecoder | None = None) -> None:
 
 
 def read_table(folder: Path) -> dict[str, Any]:
-    """What `write` noted."""
+    """The table written by `write`."""
     table: dict[str, Any] = json.loads((folder / TABLE).read_text())
     return table
 
@@ -123,7 +123,7 @@ def _architecture(decoder: RRDBDecoder) -> dict[str, Any]:
 
 
 def _leave_weights(graph: onnx.ModelProto, shapes: dict[str, tuple[int, ...]]) -> None:
-    """Replace the tensors of the decoder by references to the files that `fill` writes."""
+    """Replace the tensors of the decoder by references to the files of `fill`."""
     from onnx import TensorProto
 
     offsets, offset = {}, 0
@@ -143,7 +143,7 @@ def _leave_weights(graph: onnx.ModelProto, shapes: dict[str, tuple[int, ...]]) -
 
 
 def main() -> None:
-    """Pack what `gpu_host.sh` measures."""
+    """Write the input of `gpu_host.sh`."""
     import cuda_ops
 
     from export.decoder.sources import random_decoder
@@ -151,7 +151,7 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, nargs="?", default=Path("gpu_host_pack"))
-    parser.add_argument("--configs", default=",".join(PACKED), help="GRAIN configurations, separated by commas")
+    parser.add_argument("--configs", default=",".join(PACKED), help="GRAIN configurations, comma-separated")
     options = parser.parse_args()
     for name in options.configs.split(","):
         source = random_decoder(name)
@@ -169,7 +169,7 @@ def main() -> None:
         shutil.copytree(found.submodule_search_locations[0], options.folder / "site" / "safetensors",
                         dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
     if not has_cuda_kernels(library):
-        sys.exit(f"all is packed, but {library} has no CUDA kernels and is of no use on a GPU host; build it with nvcc")
+        sys.exit(f"packed, but {library} has no CUDA kernels, which a GPU host needs; build it with nvcc")
 
 
 if __name__ == "__main__":

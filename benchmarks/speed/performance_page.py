@@ -1,11 +1,11 @@
 """Write docs/performance.md from the reports in results/performance.
 
-    python benchmarks/speed/performance_page.py                            # from what was measured
-    python benchmarks/speed/performance_page.py --measure                  # measure all that a CPU can first
+    python benchmarks/speed/performance_page.py                            # from the existing reports
+    python benchmarks/speed/performance_page.py --measure                  # first write all CPU reports
     python benchmarks/speed/performance_page.py --measure decoder-1024-cpu
 
-Every figure on the page comes from one of these files; what has no file is named as not measured. A run that is broken
-off leaves what it has: the page shows it and says what is missing.
+Every figure on the page comes from one of these files; missing reports are listed as not measured. The report of an
+interrupted run is shown with a list of what is missing.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from import_time import ROOT
+from machine import ROOT
 from measurement import RESULTS
+from page_text import wrapped
 
 sys.path.insert(0, str(ROOT))
 
@@ -28,7 +29,7 @@ from codec_contract.files import write_atomically
 PAGE = ROOT / "docs" / "performance.md"
 VARIANTS = {
     "torch-eager": "torch, straightforward modules",
-    "torch-activations": "torch, our modules",
+    "torch-activations": "torch, modules of `server_decoder`",
     "torch-eager-half": "torch, straightforward modules, float16",
     "torch-half": "torch, straightforward modules, float16, channels-last",
     "torch-compile": "torch.compile of the straightforward modules",
@@ -41,7 +42,7 @@ VARIANTS = {
 RATIOS = {
     "ort_vs_torch_eager": "ONNX Runtime is {} times as fast as torch's straightforward modules",
     "ort_fused_vs_torch_eager": "with the fused ops {} times",
-    "ort_vs_torch_activations": "{} times as fast as our modules in torch",
+    "ort_vs_torch_activations": "{} times as fast as the modules of `server_decoder` in torch",
     "ort_vs_torch_compile": "{} times as fast as torch.compile",
     "fused_vs_plain": "the fused ops make it {} times as fast",
     "half_fused_vs_plain": "in float16 the fused ops make it {} times as fast",
@@ -53,13 +54,13 @@ RUNTIMES = {"xnnpack": "LiteRT with XNNPACK", "onnx": "ONNX Runtime"}
 
 
 def decoder_section(report: Mapping[str, Any]) -> list[str]:
-    """A table of variants by batch size, and what follows from it."""
+    """A table of variants by batch size, and the conclusions."""
     batches = sorted({row["batch"] for row in report["runs"]})
     rows = {(row["variant"], row["batch"]): row for row in report["runs"]}
     first = batches[0]
     lines = [
         f"`{report['decoder']}`, {report['lr']}² to {report['hr']}²: {report['parameters'] / 1e6:.2f} M parameters, "
-        f"{report['gmac']:,.1f} GMAC a picture in the straightforward form.", "",
+        f"{report['gmac']:,.1f} GMAC per picture in the straightforward form.", "",
         "| | " + " | ".join(f"batch {batch}" for batch in batches)
         + f" | of the matmul rate | peak memory, batch {first} |",
         "|---|" + "---:|" * (len(batches) + 2)]
@@ -82,23 +83,24 @@ def decoder_section(report: Mapping[str, Any]) -> list[str]:
               f"{report['matmul_type']}, copies {report['copy_gb_per_s']:,.1f} GB/s."]
     plain = rows.get(("ort-plain", 1), {})
     if "of_copy" in plain:
-        lines[-1] += (f" What ONNX Runtime's nodes read and write, {report['slowest']['moved_bytes'] / 1e6:,.0f} MB a "
-                      f"picture, passes at {plain['of_copy']:.0%} of the copy rate.")
+        lines[-1] += (f" ONNX Runtime's nodes read and write {report['slowest']['moved_bytes'] / 1e6:,.0f} MB per "
+                      f"picture, at {plain['of_copy']:.0%} of the copy rate.")
     if kinds := report["slowest"].get("kinds"):
-        lines[-1] += " Time goes into " + ", ".join(f"{kind} {share:.0%}" for kind, share in kinds[:5]) + "."
+        shares = ", ".join(f"{kind} {share:.0%}" for kind, share in kinds[:5])
+        lines[-1] += f" Largest shares of the time: {shares}."
     differences = report.get("largest_differences", {})
     whole = [value for variant, value in differences.items() if "half" not in variant]
     half = [value for variant, value in differences.items() if "half" in variant]
     if whole:
-        lines[-1] += (f" The variants' pictures differ from the first one's by at most {max(whole):.0e} of the largest "
-                      f"value{f', in float16 by {max(half):.0e}' if half else ''}.")
+        lines[-1] += (f" The pictures of the variants differ from the first ones by at most {max(whole):.0e} of the "
+                      f"largest value{f', in float16 by {max(half):.0e}' if half else ''}.")
     return [*lines, "", _origin(report, "decoder.py")]
 
 
 def encoder_section(report: Mapping[str, Any]) -> list[str]:
-    """The two encoders side by side."""
-    lines = ["The exact encoder beside the paper's RRDB encoder, both exported by the same code, uint8 to uint8:", "",
-             "| picture | runtime | threads | official-shaped | exact | times as fast | peak memory |",
+    """A table that compares the two encoders."""
+    lines = ["The exact encoder compared with the paper's RRDB encoder, both exported by the same code:", "",
+             "| picture | runtime | threads | paper's | exact | times as fast | peak memory |",
              "|---|---|---:|---:|---:|---:|---:|"]
     rows = {(row["encoder"], row["size"], row["runtime"], row["threads"]): row for row in report["runs"]}
     for (kind, size, runtime, threads), exact in rows.items():
@@ -110,11 +112,11 @@ def encoder_section(report: Mapping[str, Any]) -> list[str]:
             f"{official['ms'] / exact['ms']:.1f} | {_memory(official['peak_mib'])}, {_memory(exact['peak_mib'])} |")
     costs = [f"at {size}² {cost['official']['gmac']:.2f} and {cost['exact']['gmac']:.2f} GMAC"
              for size, cost in report["encoders"].items()]
-    return [*lines, "", f"They cost {'; '.join(costs)} a picture.", "", _origin(report, "encoder.py")]
+    return [*lines, "", f"Operations per picture: {'; '.join(costs)}.", "", _origin(report, "encoder.py")]
 
 
 def ops_section(report: Mapping[str, Any]) -> list[str]:
-    """The fused ops' share of the copy rate."""
+    """A table of the fused ops with their share of the copy rate."""
     lines = [f"Results of {report['shape']}; a copy moves {report['copy_gb_per_s']:,.0f} GB/s. "
              "[cuda_ops.md](cuda_ops.md) describes the ops.", "",
              "| op | type | fused | of the copy rate | error | plain |", "|---|---|---:|---:|---:|---:|"]
@@ -124,8 +126,8 @@ def ops_section(report: Mapping[str, Any]) -> list[str]:
             other = plain.get((row["op"], row["type"]), {}).get("ms")
             lines.append(f"| {row['op']} | {row['type']} | {row['ms']} ms | {row['of_copy_rate']:.0%} | "
                          f"{row['error']:.0e} | {'' if other is None else f'{other} ms'} |")
-    origin = f"`python benchmarks/speed/cuda_ops.py` on {report['date']}, {report['machine']}, commit {report['commit']}."
-    return [*lines, "", origin]
+    return [*lines, "", f"`python benchmarks/speed/cuda_ops.py` on {report['date']}, {report['machine']}, commit "
+            f"{report['commit']}."]
 
 
 SECTIONS: tuple[tuple[str, str, Callable[[Mapping[str, Any]], list[str]]], ...] = (
@@ -136,25 +138,25 @@ SECTIONS: tuple[tuple[str, str, Callable[[Mapping[str, Any]], list[str]]], ...] 
     ("decoder-1024-batches", "The paper's decoder at 1024² in batches, on a GPU", decoder_section),
     ("decoder-256", "GRAIN at 256², on a GPU", decoder_section),
     ("cuda_ops", "The generators' fused ops, on a GPU", ops_section))
-"""File in results/performance without its ending, heading, and how it is shown."""
+"""Name of the report in results/performance, heading, and the function that writes the section."""
 COMMANDS: Mapping[str, Sequence[str]] = {
     "decoder-256-cpu": ("decoder.py",),
     "encoder-cpu": ("encoder.py",),
     "decoder-1024-cpu": ("decoder.py", "--config", "grain-1024-lr16-paper", "--batches", "1")}
-"""File in results/performance without its ending -> what measures it on a CPU; the quickest first."""
+"""Name of the report in results/performance -> command that measures it on a CPU; the fastest first."""
 
 
 def page(folder: Path = RESULTS) -> str:
     """docs/performance.md, Markdown.
 
     Raises:
-        KeyError, ValueError: a report is none of these benchmarks'.
+        KeyError, ValueError: a file is not a report of these benchmarks.
     """
     lines = ["# Performance", "",
-             "Written by `python benchmarks/speed/performance_page.py` from the reports in `results/performance`; each table "
-             "names its command. Times are medians of a run with everything loaded, each variant and batch size in a "
-             "process of its own; peak memory is the whole process's on a CPU, the device's on a GPU. Random weights "
-             "cost what trained ones do."]
+             "Written by `python benchmarks/speed/performance_page.py` from the reports in `results/performance`; each "
+             "table names its command. Times are medians of runs after warm-up, each variant and batch size in its own "
+             "process. Peak memory is that of the whole process on a CPU, and that of the device on a GPU. Random "
+             "weights take the same time as trained ones."]
     missing = []
     for name, heading, show in SECTIONS:
         path = folder / f"{name}.json"
@@ -165,17 +167,17 @@ def page(folder: Path = RESULTS) -> str:
     if missing:
         lines += ["", "## Not measured yet", "", *(f"- {heading} (`{name}.json`)" for name, heading in missing)]
         if any(not name.endswith("-cpu") for name, _ in missing):
-            lines += ["", "What needs a GPU is measured and checked by `benchmarks/gpu_host.sh` on a CUDA host without "
-                      "network."]
-    return "\n".join(lines) + "\n"
+            lines += ["", "`benchmarks/gpu_host.sh` measures the GPU reports on a CUDA host without network."]
+    return wrapped("\n".join(lines) + "\n")
 
 
 def measure(names: Sequence[str], folder: Path = RESULTS) -> list[str]:
-    """Run the commands of these reports, one after the other; the names of those that ended with an error."""
+    """Run the commands of these reports in turn; returns the names of those that failed."""
     failed = []
     for name in names:
         script, *arguments = COMMANDS[name]
-        command = [sys.executable, str(ROOT / "benchmarks" / "speed" / script), *arguments, "--out", str(folder / f"{name}.json")]
+        program = ROOT / "benchmarks" / "speed" / script
+        command = [sys.executable, str(program), *arguments, "--out", str(folder / f"{name}.json")]
         print(f"{name}: {' '.join(command[1:])}", file=sys.stderr, flush=True)
         if subprocess.run(command).returncode:
             failed.append(name)
@@ -183,11 +185,11 @@ def measure(names: Sequence[str], folder: Path = RESULTS) -> list[str]:
 
 
 def _not_measured(report: Mapping[str, Any]) -> list[str]:
-    """Why there is no time, of the variants that have none."""
+    """The reasons of variants without a time."""
     reasons = [f"{VARIANTS[row['variant']]}, batch {row['batch']}: {row['error']}"
                for row in report["runs"] if "error" in row]
     if report.get("left"):
-        reasons.append(f"the run was broken off before {', '.join(report['left'])}")
+        reasons.append(f"the run was interrupted before {', '.join(report['left'])}")
     return ["", "Not measured: " + "; ".join(reasons) + "."] if reasons else []
 
 
@@ -206,15 +208,15 @@ def _memory(mebibytes: float) -> str:
 def _origin(report: Mapping[str, Any], script: str) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in report["versions"].items())
     command = report.get("command", script)
-    return (f"`python benchmarks/{command}` on {report['date']}, {report['machine']}, {report['cores']} cores, "
+    return (f"`python benchmarks/speed/{command}` on {report['date']}, {report['machine']}, {report['cores']} cores, "
             f"{report['threads']} threads, {versions}, commit {report['commit']}.")
 
 
 def main() -> int:
-    """Write the page, after measuring where that is asked for; the exit status."""
+    """Write the page, with ``--measure`` after measuring; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--measure", nargs="*", choices=tuple(COMMANDS), metavar="REPORT",
-                        help=f"measure these first [default: all of {', '.join(COMMANDS)}]")
+                        help=f"first measure these reports [default: {', '.join(COMMANDS)}]")
     options = parser.parse_args()
     failed: list[str] = []
     try:

@@ -1,9 +1,9 @@
-"""Fill the README's figures: quality from the default bundle's manifest, times measured here.
+"""Write the figures of the README: quality from the default bundle's manifest, and times measured on this machine.
 
     python benchmarks/speed/readme_figures.py
 
-Quality comes from `edgegrain evaluate` by way of the manifest; compressing and restoring are timed on
-the shipped portrait with one and two threads. The section between the README's two markers is replaced.
+The manifest holds the results of `edgegrain evaluate`. Compressing and restoring are timed on the portrait of the
+package with one and two threads. The section between the two markers of the README is replaced.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ import sys
 import time
 from collections.abc import Callable
 
-from import_time import ROOT, commit, measure, processor
+from import_time import measure
+from machine import ROOT, commit, processor
+from page_text import wrapped
 
 sys.path.insert(0, str(ROOT))
 
@@ -31,7 +33,7 @@ THREADS = (1, 2)
 
 
 def milliseconds(run: Callable[[], object], repeats: int = 15) -> float:
-    """Median time of ``run`` after two runs that warm it up."""
+    """Median time of ``run``, after two warm-up runs."""
     times = []
     for _ in range(repeats + 2):
         start = time.perf_counter()
@@ -47,7 +49,8 @@ def section() -> str:
     date = datetime.datetime.now(datetime.UTC).date().isoformat()
     lines = [
         f"Means over the {evaluation['pictures']['count']} unseen faces of {evaluation['pictures']['folder']}, bundle "
-        f"`{manifest.id}` {manifest.version}; classical codecs may use at most our bytes and choose their downscaling:",
+        f"`{manifest.id}` {manifest.version}; classical codecs may use at most the bytes of the payload, with any "
+        "downscaling:",
         "", *score_table(evaluation), "",
         "| time, 256×256 | " + " | ".join(f"{n} thread{'s' * (n > 1)}" for n in THREADS) + " |",
         "|---" + "|---:" * len(THREADS) + "|",
@@ -59,9 +62,9 @@ def section() -> str:
         times = [milliseconds(lambda run=run, codec=codec: run(codec)) for codec in codecs]
         lines.append(f"| {label} | " + " | ".join(f"{value:.0f} ms" for value in times) + " |")
     lines += [f"| `import sdk` | {1e3 * statistics.median(measure(5)):.0f} ms | |", "",
-              f"Measured {date} by `python benchmarks/speed/readme_figures.py` on {processor()}, {os.cpu_count()} cores, "
-              f"commit {commit()}."]
-    return "\n".join(lines)
+              f"Measured {date} by `python benchmarks/speed/readme_figures.py` on {processor()}, "
+              f"{os.cpu_count()} cores, commit {commit()}."]
+    return wrapped("\n".join(lines))
 
 
 def main() -> None:

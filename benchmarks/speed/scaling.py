@@ -1,8 +1,8 @@
-"""What one machine holds: a picture's cost by stage and batch, workers and threads side by side, memory, traffic.
+"""Measure the capacity of one machine: cost per picture by stage and batch, workers and threads, memory, traffic.
 
     python benchmarks/speed/scaling.py [--bundle faces] [--json] [--write]
 
-`--write` replaces the figures in docs/scaling.md; what is extrapolated there is computed here too, from these figures.
+`--write` replaces the figures in docs/scaling.md; the extrapolated figures there are computed from the measured ones.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from import_time import ROOT, commit, processor
+from machine import ROOT, commit, processor
 from open_loop import saturate
+from page_text import wrapped
 from service import CLIENTS, memory, note, portrait_payloads
 
 sys.path.insert(0, str(ROOT))
@@ -36,15 +37,15 @@ PAGE = ROOT / "docs" / "scaling.md"
 SIZES = (1, 2, 4, 8)
 STAGES = ("unpack", "decode", "write")
 SHAPES = ((1, 1), (1, 2), (2, 1))
-"""(workers, threads of each) that are compared."""
+"""(workers, threads of each) to compare."""
 UTILISATION = 0.7
-"""Of a core, in the extrapolation: queues grow without bound towards 1."""
+"""Utilisation of a core in the extrapolation: queues grow without bound towards 1."""
 DEMANDS = (1, 10, 100, 1000)
-"""Pictures a second that are extrapolated to."""
+"""Pictures per second of the extrapolation."""
 
 
 def stage_costs(bundle: Path, name: str, payloads: list[bytes], repeats: int) -> dict[int, dict[str, float]]:
-    """Batch size -> stage -> milliseconds a picture, medians of this process on one thread."""
+    """Batch size -> stage -> milliseconds per picture, medians in this process on one thread."""
     engine = Engine([bundle], threads=1, batch_sizes=SIZES)
     engine.warm_up()
     costs: dict[int, dict[str, float]] = {}
@@ -61,10 +62,10 @@ def stage_costs(bundle: Path, name: str, payloads: list[bytes], repeats: int) ->
 
 
 def shapes(bundle: Path, payloads: list[bytes], count: int) -> list[dict[str, Any]]:
-    """Pictures a second and memory of the service with different workers and threads."""
+    """Pictures per second and memory of the service with different workers and threads."""
     rows = []
     for workers, threads in SHAPES:
-        # Throughput is what counts here, so that nobody is turned away for having waited.
+        # Measures throughput, so no request is refused for having waited.
         with running([*SERVE, "--bundle", str(bundle)], workers=workers, threads=threads, deadline=300) as process:
             saturate(process.url, payloads, CLIENTS, CLIENTS)
             rate, _ = saturate(process.url, payloads, CLIENTS, count)
@@ -77,7 +78,7 @@ def shapes(bundle: Path, payloads: list[bytes], count: int) -> list[dict[str, An
 
 
 def http_cost(bundle: Path, count: int) -> float:
-    """Milliseconds of processor time that the HTTP process spends on a request; the worker is a stub."""
+    """Milliseconds of CPU time of the HTTP process per request; the worker is a stub."""
     payloads = raw_payloads(bundle, 16)
     with running(serve_with(stub_worker()), bundles=bundle) as process:
         saturate(process.url, payloads, CLIENTS, CLIENTS)
@@ -87,7 +88,7 @@ def http_cost(bundle: Path, count: int) -> float:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Processor time of a process so far; Linux."""
+    """CPU time of a process so far; Linux only."""
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
@@ -104,7 +105,7 @@ def traffic(bundle: Path, name: str, payloads: list[bytes]) -> dict[str, int]:
 
 
 def measure(bundle: Path, repeats: int, count: int) -> dict[str, Any]:
-    """Everything, as one JSON object."""
+    """Measure everything; returns the report."""
     manifest = load_manifest(bundle)
     payloads = portrait_payloads(manifest, 16)
     return {
@@ -117,7 +118,7 @@ def measure(bundle: Path, repeats: int, count: int) -> dict[str, Any]:
 
 
 def cores_needed(result: dict[str, Any], demand: float) -> float:
-    """Cores for so many pictures a second: workers and HTTP processes at `UTILISATION`."""
+    """Cores for a number of pictures per second: workers and HTTP processes at `UTILISATION`."""
     picture = min(sum(stages.values()) for stages in result["stages_ms"].values())
     return demand * (picture + result["http_ms"]) / 1e3 / UTILISATION
 
@@ -127,14 +128,14 @@ def section(result: dict[str, Any]) -> str:
     sizes, best = result["bytes"], max(result["shapes"], key=lambda row: row["pictures_per_second"])
     lines = [
         f"**Measured**: bundle `{result['bundle']}`, pictures of {result['side']}×{result['side']}, on "
-        f"{result['machine']}, {result['cores']} cores. Milliseconds a picture on one thread, by stage:", "",
-        "| batch of | coder | network | PNG | together |", "|---:|---:|---:|---:|---:|"]
+        f"{result['machine']}, {result['cores']} cores. Milliseconds per picture on one thread, by stage:", "",
+        "| batch of | coder | network | PNG | total |", "|---:|---:|---:|---:|---:|"]
     for size, stages in result["stages_ms"].items():
         cells = [*(f"{stages[stage]:.1f}" for stage in STAGES), f"{sum(stages.values()):.1f}"]
         lines.append(f"| {size} | {' | '.join(cells)} |")
     lines += [
         "", "The service on all cores, which it shares with the load generator:", "",
-        "| workers | threads of each | pictures/s | a worker's memory | HTTP process | start |",
+        "| workers | threads of each | pictures/s | memory of a worker | HTTP process | start |",
         "|---:|---:|---:|---:|---:|---:|"]
     for row in result["shapes"]:
         cells = [str(row["workers"]), str(row["threads"]), f"{row['pictures_per_second']:.1f}",
@@ -142,23 +143,24 @@ def section(result: dict[str, Any]) -> str:
         lines.append(f"| {' | '.join(cells)} |")
     lines += [
         "", f"Best here: {best['workers']} worker{'s' * (best['workers'] > 1)} with {best['threads']} "
-        f"thread{'s' * (best['threads'] > 1)} each. The HTTP process spends {result['http_ms']:.2f} ms of processor "
-        f"time on a request, so one service holds at most some {1e3 / result['http_ms']:.0f} requests a second, "
-        f"whatever decodes. A payload has {sizes['payload']} bytes, its picture {sizes['png'] / 1e3:.0f} kB as PNG, "
-        f"{sizes['webp'] / 1e3:.1f} as WebP and {sizes['jpeg'] / 1e3:.1f} as JPEG at quality 90.", "",
-        f"**Extrapolated** from these, for cores like that one at {UTILISATION:.0%} utilisation:", "",
-        "| pictures/s | a day | cores | services | traffic out, WebP |", "|---:|---:|---:|---:|---:|"]
+        f"thread{'s' * (best['threads'] > 1)} each. The HTTP process spends {result['http_ms']:.2f} ms of CPU time "
+        f"per request, so one service handles at most about {1e3 / result['http_ms']:.0f} requests per second, "
+        f"regardless of the workers. A payload has {sizes['payload']} bytes, its picture {sizes['png'] / 1e3:.0f} kB "
+        f"as PNG, {sizes['webp'] / 1e3:.1f} as WebP and {sizes['jpeg'] / 1e3:.1f} as JPEG at quality 90.", "",
+        f"**Extrapolated** from these figures, for the same cores at {UTILISATION:.0%} utilisation:", "",
+        "| pictures/s | per day | cores | services | outgoing traffic, WebP |", "|---:|---:|---:|---:|---:|"]
     for demand in DEMANDS:
         services = math.ceil(demand * result["http_ms"] / 1e3 / UTILISATION)
         cells = [f"{demand:,}", f"{demand * 0.0864:.3g} million", f"{cores_needed(result, demand):,.1f}", f"{services}",
                  f"{demand * sizes['webp'] * 8e-6:,.3g} Mbit/s"]
         lines.append(f"| {' | '.join(cells)} |")
-    lines += ["", f"Measured {result['date']} by `python benchmarks/speed/scaling.py --write`, commit {result['commit']}."]
-    return "\n".join(lines)
+    lines += ["", f"Measured {result['date']} by `python benchmarks/speed/scaling.py --write`, commit "
+              f"{result['commit']}."]
+    return wrapped("\n".join(lines))
 
 
 def main() -> None:
-    """Measure and print; with ``--write`` into the page."""
+    """Measure and print; with ``--write`` also write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", default=DEFAULT_BUNDLE, help=f"id, alias or folder [default: {DEFAULT_BUNDLE}]")
     parser.add_argument("--repeats", type=int, default=15, help="batches of each size [default: 15]")

@@ -1,13 +1,13 @@
-"""The service under load: throughput and latency against offered load, what batches gain, what the service costs.
+"""Measure the service under load: throughput and latency against offered load, gain of batches, overhead, memory.
 
     python benchmarks/speed/service.py                         the small test bundle; 10,000 requests for the memory
     python benchmarks/speed/service.py --quick --json          in under three minutes; the last line is one JSON object
     python benchmarks/speed/service.py --bundle faces          another bundle
-    python benchmarks/speed/service.py --write                 and into docs/service.md
+    python benchmarks/speed/service.py --write                 also write docs/service.md
 
-Starts `edgegrain serve` with one worker of one thread, as a process of its own, and offers it requests from this one.
-The small bundle has a real decoder (64 x 64, 44 million multiplications a picture); the stub is a worker that sleeps
-10 ms a batch and 1 ms a picture. Exits 1 if the small bundle misses a bar.
+Starts `edgegrain serve` as a separate process with one worker of one thread, and sends requests from this process.
+The small bundle has a real decoder (64 x 64, 44 million multiplications per picture); the stub is a worker that sleeps
+10 ms per batch and 1 ms per picture. The exit code is 1 if the small bundle misses a limit.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from import_time import ROOT, commit, processor
+from machine import ROOT, commit, processor
 from open_loop import Load, offer, saturate
+from page_text import wrapped
 
 sys.path.insert(0, str(ROOT))
 
@@ -47,7 +48,7 @@ BEGIN, END = "<!-- figures -->", "<!-- /figures -->"
 PORTRAIT = ROOT / "edgegrain" / "demo" / "portrait.jpg"
 PAGE = ROOT / "docs" / "service.md"
 LOADS = (0.25, 0.5, 0.75, 1.0, 1.5, 3.0)
-"""Offered, as shares of what closed-loop clients reach."""
+"""Offered loads, as shares of the throughput of closed-loop clients."""
 USUAL, OVERLOAD = 0.75, 3.0
 CLIENTS = 32
 STUB = {"fixed": 0.010, "item": 0.001}
@@ -58,7 +59,7 @@ UNBATCHED = {"batch_sizes": "1", "batch_wait": 0}
 
 @dataclass(frozen=True)
 class Plan:
-    """How long to measure: seconds a load, requests of the soak and of a comparison."""
+    """Lengths of the measurements: seconds per load, requests of the memory test and of a comparison."""
 
     seconds: float
     soak: int
@@ -69,7 +70,7 @@ FULL, QUICK = Plan(8, 10_000, 400), Plan(5, 2000, 200)
 
 
 def portrait_payloads(manifest: Manifest, count: int = 64) -> list[bytes]:
-    """Payloads of one face seen from ``count`` places, with coded bodies as phones send them."""
+    """Payloads of ``count`` crops of one face, range coded as phones send them."""
     with Image.open(PORTRAIT) as image:
         face = image.convert("RGB").resize((manifest.hr + count, manifest.hr + count))
     crops = [face.crop((left, left, left + manifest.hr, left + manifest.hr)) for left in range(count)]
@@ -77,14 +78,14 @@ def portrait_payloads(manifest: Manifest, count: int = 64) -> list[bytes]:
 
 
 def throughput(process: Process, payloads: Sequence[bytes], count: int) -> float:
-    """Pictures a second that closed-loop clients get, after some that warm everything up."""
+    """Pictures per second of closed-loop clients, after warm-up requests."""
     saturate(process.url, payloads, CLIENTS, CLIENTS)
     return saturate(process.url, payloads, CLIENTS, count)[0]
 
 
 def overhead(process: Process, engine: Engine, bundle: str, payloads: Sequence[bytes], count: int
              ) -> tuple[float, float]:
-    """Median milliseconds of one client's request, and of the same work in this process, taken in turns."""
+    """Median milliseconds of a single client's request, and of the same work in this process, measured alternately."""
     served: list[float] = []
     bare: list[float] = []
     for turn in range(11):
@@ -94,19 +95,19 @@ def overhead(process: Process, engine: Engine, bundle: str, payloads: Sequence[b
             start = time.perf_counter()
             engine.restore(bundle, [payload], [RestoreOptions()], Stages())
             times.append(1e3 * (time.perf_counter() - start))
-        if turn:  # the first one warms up
+        if turn:  # the first turn warms up
             served, bare = served + milliseconds, bare + times
     return statistics.median(served), statistics.median(bare)
 
 
 def memory(pid: int) -> float:
-    """MiB that a process holds in memory, of its own and shared; Linux."""
+    """Resident memory of a process in MiB, shared pages included; Linux only."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def soak(process: Process, payloads: Sequence[bytes], count: int) -> dict[str, Any]:
-    """Send many requests; memory of both processes after each tenth of them."""
+    """Send many requests; returns the memory of both processes after each tenth of them."""
     service, worker = [], []
     for _ in range(10):
         saturate(process.url, payloads, CLIENTS, count // 10)
@@ -116,7 +117,7 @@ def soak(process: Process, payloads: Sequence[bytes], count: int) -> dict[str, A
 
 
 def stub_throughputs(bundle: Path, count: int) -> tuple[float, float]:
-    """Pictures a second of a service on the stub, in batches and one by one."""
+    """Pictures per second of a service with the stub, in batches and one by one."""
     payloads, rates = raw_payloads(bundle, 16), []
     for settings in ({}, UNBATCHED):
         with running(serve_with(stub_worker(**STUB)), bundles=bundle, **settings) as process:
@@ -125,7 +126,7 @@ def stub_throughputs(bundle: Path, count: int) -> tuple[float, float]:
 
 
 def measure(bundle: Path, plan: Plan) -> dict[str, Any]:
-    """Everything, as one JSON object."""
+    """Measure everything; returns the report."""
     manifest = load_manifest(bundle)
     payloads, serve = portrait_payloads(manifest), [*SERVE, "--bundle", str(bundle)]
     note(f"bundle {manifest.id}")
@@ -162,7 +163,7 @@ def measure(bundle: Path, plan: Plan) -> dict[str, Any]:
 
 
 def missed(result: dict[str, Any]) -> list[str]:
-    """The bars that were not reached, in words."""
+    """Messages about missed limits."""
     return [f"{name} is {result[name]}, should be {sense} {limit:g}" for name, (sense, limit) in BARS.items()
             if (result[name] > limit if sense == "at most" else result[name] < limit)]
 
@@ -173,8 +174,8 @@ def section(result: dict[str, Any]) -> str:
     memories = [f"{name} process {soaked[f'{name}_mib'][0]:.0f} and {soaked[f'{name}_mib'][-1]:.0f} MiB"
                 for name in ("service", "worker")]
     lines = [
-        f"Bundle `{result['bundle']}`, one worker of one thread; requests come at random moments, and latency counts "
-        "from when they were due.", "",
+        f"Bundle `{result['bundle']}`, one worker of one thread; requests are sent at random times, and latency counts "
+        "from the scheduled time.", "",
         "| offered | of the peak | pictures/s | p50 | p95 | p99 | refused |", "|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for load in result["loads"].values():
@@ -187,23 +188,23 @@ def section(result: dict[str, Any]) -> str:
         "",
         f"- Bare decoding of a payload (coder, network, PNG) takes {result['bare_ms']} ms; the service adds "
         f"{result['overhead_ms']} ms to a single client's request.",
-        f"- Under threefold overload {result['goodput_at_3x_overload']:.0%} of the peak is still delivered.",
+        f"- Under threefold overload the service still delivers {result['goodput_at_3x_overload']:.0%} of the peak.",
         f"- Batches give {result['batched_over_unbatched']} times the throughput with a stub that takes "
-        f"{1e3 * STUB['fixed']:.0f} ms a batch and {1e3 * STUB['item']:.0f} ms a picture, and "
+        f"{1e3 * STUB['fixed']:.0f} ms per batch and {1e3 * STUB['item']:.0f} ms per picture, and "
         f"{result['bundle_batched_over_unbatched']} times with this bundle on this processor.",
         f"- Memory after the first tenth of {soaked['requests']:,} requests and after the last: {', '.join(memories)}.",
         "", f"Measured {result['date']} by `python benchmarks/speed/service.py --write` on {result['machine']}, "
         f"{result['cores']} cores shared with the load generator, commit {result['commit']}."]
-    return "\n".join(lines)
+    return wrapped("\n".join(lines))
 
 
 def note(text: str) -> None:
-    """Progress, beside the result."""
+    """Print progress to stderr."""
     print(text, file=sys.stderr, flush=True)
 
 
 def main() -> int:
-    """Measure, print, and say by the exit status whether the bars were reached."""
+    """Measure and print; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", help="id, alias or folder [default: the small test bundle]")
     parser.add_argument("--quick", action="store_true", help="shorter: in under three minutes")

@@ -1,9 +1,9 @@
-"""GRAIN's decoder as its papers write it, for comparison: what `server_decoder` computes, without any of its shortcuts.
+"""GRAIN's decoder as written in the papers, for comparison: the results of `server_decoder` without its optimizations.
 
-Weights are modulated: every picture of a batch gets kernels of its own, and a grouped convolution applies them
+Weights are modulated: every picture of a batch gets its own kernels, and a grouped convolution applies them
 ([StyleGAN2] Section 2.2, and the usual implementations). Demodulation is computed from those kernels. Upsampled
-features are made in full, wavelets are transposed convolutions with Haar's filters. The modules have the parameters of
-those they stand for, by name.
+features are computed in full, and wavelets are transposed convolutions with Haar's filters. The parameters have the
+names of the modules that they replace.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ EPSILON = 1e-8
 
 
 def straightforward_decoder(decoder: Grain | RRDBDecoder) -> Grain | RRDBDecoder:
-    """The same decoder around a straightforward generator; one without a generator is straightforward already."""
+    """The same decoder with a straightforward generator; without a generator, the decoder itself."""
     if not isinstance(decoder, Grain) or decoder.prior is None:
         return decoder
     plain = Grain(decoder.config, straightforward_prior(decoder.prior))
@@ -32,7 +32,7 @@ def straightforward_decoder(decoder: Grain | RRDBDecoder) -> Grain | RRDBDecoder
 
 
 def straightforward_prior(prior: GenerativePrior) -> GenerativePrior:
-    """The same generator, weights modulated."""
+    """The same generator with modulated weights."""
     plain: GenerativePrior
     match prior:
         case StyleGAN2():

@@ -1,7 +1,7 @@
-"""The LR contract id: a hash over everything that fixes the bytes of an LR and of its payload.
+"""The LR contract id: a hash over everything that determines the bytes of an LR and of its payload.
 
-Two bundles with the same id read each other's payloads. The decoder is deliberately not part of it: a
-better decoder must go on reading stored payloads.
+Bundles with the same id read each other's payloads. The decoder is deliberately not part of it, so that a better
+decoder still reads stored payloads.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def lr_contract_id(encoder_digest: bytes, preprocessing: Mapping[str, Any], code
         coder_tables: the tables the body is coded with.
 
     Raises:
-        BundleError: the digest has another length, or ``preprocessing`` holds what JSON does not.
+        BundleError: the digest has another length, or ``preprocessing`` is not plain JSON.
     """
     if len(encoder_digest) != 32:
         raise BundleError(f"the encoder digest has 32 bytes, got {len(encoder_digest)}")

@@ -1,4 +1,4 @@
-"""What may be chosen when a payload is restored: the controls that a bundle's decoder has beside the LR."""
+"""Controls: the inputs that a bundle's decoder takes in addition to the LR, with their ranges and defaults."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ SMALLEST_STRENGTH, LARGEST_STRENGTH = 4.0, 64.0
 
 @dataclass(frozen=True)
 class Control:
-    """A number that may be given.
+    """A numeric control.
 
     Attributes:
-        least, most: its range, both included.
-        default: what it is where none is given; None where the likeliest picture needs no number.
+        least: lower end of its range, included.
+        most: upper end of its range, included.
+        default: value used if none is given; None if the default picture needs no number.
     """
 
     least: float
@@ -34,10 +35,10 @@ class Control:
 
 
 def controls_of(manifest: Manifest) -> dict[str, Control]:
-    """The controls by name, those that this release knows.
+    """The controls of a bundle by name, as far as this release knows them.
 
     Raises:
-        BundleError: the manifest describes one in a way that makes no sense.
+        BundleError: the manifest describes one wrongly.
     """
     named = manifest.decoder.get("controls", ())
     found = {}
@@ -49,11 +50,10 @@ def controls_of(manifest: Manifest) -> dict[str, Control]:
 
 
 def strength_of(manifest: Manifest, wanted: float | None) -> float | None:
-    """The strength that a picture is restored with: the one wanted or the bundle's default; None where the bundle's
-    decoder takes none.
+    """The strength of a restored picture: ``wanted``, or the bundle's default; None for decoders without this control.
 
     Raises:
-        ImageError: it takes none and one is wanted, or the one that is wanted is out of its range.
+        ImageError: ``wanted`` is given for a decoder without this control, or out of range.
         BundleError: as `controls_of`.
     """
     control = controls_of(manifest).get(STRENGTH)
@@ -72,7 +72,7 @@ def strength_of(manifest: Manifest, wanted: float | None) -> float | None:
 
 
 def _strength(manifest: Manifest) -> Control:
-    described = manifest.decoder.get(STRENGTH, {})  # bundles from before it was described have what stands here
+    described = manifest.decoder.get(STRENGTH, {})  # the default for older bundles, whose manifests do not describe it
     described = described if isinstance(described, dict) else {"range": None}
     limits = described.get("range", [SMALLEST_STRENGTH, LARGEST_STRENGTH])
     numbers = [*(limits if isinstance(limits, list) else ()), described.get("default", manifest.hr / manifest.lr)]

@@ -1,9 +1,8 @@
-"""A bundle's manifest: a small checked reader of ``manifest.json``.
+"""`Manifest`: a checked reader of a bundle's ``manifest.json``.
 
-A bundle is a folder; its manifest names every file in it with size and SHA-256. A file's bytes are
-handed out only after both were verified, so nothing unverified is ever parsed. ``Manifest`` lists the
-fields; what is inside the objects ``encoder``, ``training``, ``evaluation`` and ``licence`` is for people
-and reports, the run time does not depend on it.
+A bundle is a folder; its manifest lists every file in it with size and SHA-256. A file is read only after both were
+verified, so nothing unverified is ever parsed. The contents of the objects ``encoder``, ``training``, ``evaluation``
+and ``licence`` are for people and reports; the run time does not depend on them.
 """
 
 from __future__ import annotations
@@ -18,9 +17,10 @@ from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Any
 
+from codec_contract.bundle import file_names
 from codec_contract.errors import BundleError
 
-MANIFEST_NAME = "manifest.json"
+MANIFEST_NAME = file_names.MANIFEST
 SCHEMA = 1
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_FILE_BYTES = 4 << 30
@@ -44,7 +44,7 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A checked ``manifest.json`` and the folder it describes."""
+    """A checked ``manifest.json``, with its folder."""
 
     folder: Path
     id: str
@@ -56,9 +56,9 @@ class Manifest:
     hr: int
     """Side of the square picture, or tile, that the encoder takes, in pixels."""
     lr: int
-    """Side of the square LR it gives."""
+    """Side of the square LR that it makes."""
     tile_overlap: int | None
-    """Least overlap of neighbouring tiles, in LR pixels; None for bundles that take one square picture."""
+    """Least overlap of neighbouring tiles, in LR pixels; None for bundles of one square picture."""
     encoder: Mapping[str, Any]
     preprocessing: Mapping[str, Any]
     decoder: Mapping[str, Any]
@@ -69,17 +69,17 @@ class Manifest:
 
     @property
     def factor(self) -> int:
-        """By how much the sides shrink."""
+        """Reduction factor of the sides."""
         return self.hr // self.lr
 
     def lr_size(self, original_size: tuple[int, int]) -> tuple[int, int]:
-        """(width, height) of the LR of a picture that was (width, height)."""
+        """(width, height) of the LR for an original of (width, height)."""
         if self.tile_overlap is None:
             return self.lr, self.lr
         return -(-original_size[0] // self.factor), -(-original_size[1] // self.factor)
 
     def entry(self, name: str) -> FileEntry:
-        """The entry of a listed file; ``BundleError`` if the manifest lists none of that name."""
+        """The entry of a listed file; ``BundleError`` if it is not listed."""
         try:
             return self.files[name]
         except KeyError:
@@ -87,11 +87,11 @@ class Manifest:
             raise BundleError(f"bundle {self.id} lists no file {name!r}, only: {listed}") from None
 
     def path(self, name: str) -> Path:
-        """Where a listed file lies; unverified, for readers that verify it themselves."""
+        """The path of a listed file; unverified, for readers that verify it themselves."""
         return self.folder.joinpath(*PurePosixPath(self.entry(name).path).parts)
 
     def open_file(self, name: str) -> bytes:
-        """The bytes of a listed file, after its size and SHA-256 were verified.
+        """Read a listed file, verifying its size and SHA-256.
 
         Raises:
             BundleError: the file is not listed, missing, or altered.
@@ -101,19 +101,19 @@ class Manifest:
         if len(data) != entry.size:
             raise BundleError(
                 f"{name} of bundle {self.id} has {len(data)} bytes, its manifest says {entry.size}; "
-                "fetch the bundle again"
+                "download the bundle again"
             )
         digest = hashlib.sha256(data).hexdigest()
         if digest != entry.sha256:
             raise BundleError(
                 f"{name} of bundle {self.id} has SHA-256 {digest}, its manifest says {entry.sha256}; "
-                "fetch the bundle again"
+                "download the bundle again"
             )
         return data
 
 
 def _read_bounded(location: Path, limit: int, what: str) -> bytes:
-    """The file's bytes, at most ``limit`` + 1 of them."""
+    """Read a file, at most ``limit`` + 1 bytes."""
     try:
         with location.open("rb") as stream:
             return stream.read(limit + 1)
@@ -124,7 +124,7 @@ def _read_bounded(location: Path, limit: int, what: str) -> bytes:
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object; two readers may disagree about which of two equal names counts, so there are none."""
+    """A JSON object without repeated names, which readers may interpret differently."""
     fields = dict(pairs)
     if len(fields) != len(pairs):
         names = [name for name, _ in pairs]
@@ -162,8 +162,8 @@ def _file_entries(source: Mapping[str, Any], where: str) -> Mapping[str, FileEnt
     entries = {}
     for name, record in source.items():
         parts = name.split("/")
-        # A name is a relative POSIX path in its plainest spelling: nothing that climbs, nothing absolute,
-        # no drive letter or backslash that another system would take for a separator.
+        # A name is a relative POSIX path in its plainest spelling: no "..", not absolute, no drive letter, and no
+        # backslash, which is a separator on other systems.
         if any(part in ("", ".", "..") for part in parts) or any(c in name for c in '\\:*?"<>|\0'):
             raise BundleError(f"{where}: the file name {name[:80]!r} is not a plain relative path")
         if name == MANIFEST_NAME:
@@ -180,10 +180,10 @@ def _file_entries(source: Mapping[str, Any], where: str) -> Mapping[str, FileEnt
 
 
 def parse_manifest(data: bytes, folder: Path) -> Manifest:
-    """Check the bytes of a ``manifest.json`` that lies in ``folder``.
+    """Parse and check the bytes of a ``manifest.json``, of the bundle in ``folder``.
 
     Raises:
-        BundleError: it is too large, no JSON object, of another schema, or a field is missing or wrong.
+        BundleError: it is too large, not a JSON object, of another schema, or a field is missing or wrong.
     """
     where = f"manifest of {folder.name or folder}"
     if len(data) > MAX_MANIFEST_BYTES:
@@ -229,10 +229,10 @@ def parse_manifest(data: bytes, folder: Path) -> Manifest:
 
 
 def load_manifest(folder: str | os.PathLike[str]) -> Manifest:
-    """Read and check the manifest of the bundle in ``folder``; touches no other file.
+    """Read and check the manifest of the bundle in ``folder``; no other file is read.
 
     Raises:
-        BundleError: there is none, or ``parse_manifest`` refuses it.
+        BundleError: it is missing, or ``parse_manifest`` refuses it.
     """
     path = Path(folder)
     what = f"the manifest of bundle {path.name or path}"
@@ -240,10 +240,10 @@ def load_manifest(folder: str | os.PathLike[str]) -> Manifest:
 
 
 def verify_bundle(folder: str | os.PathLike[str]) -> Manifest:
-    """Check the manifest and the size and SHA-256 of every file it lists, in little memory.
+    """Check the manifest, and size and SHA-256 of every listed file, in little memory.
 
     Raises:
-        BundleError: the first thing found wrong; the message names the file.
+        BundleError: for the first error found; the message names the file.
     """
     manifest = load_manifest(folder)
     for name, entry in manifest.files.items():
@@ -251,7 +251,7 @@ def verify_bundle(folder: str | os.PathLike[str]) -> Manifest:
         if (size, digest) != (entry.size, entry.sha256):
             raise BundleError(
                 f"{name} of bundle {manifest.id} is altered: {size} bytes, SHA-256 {digest}; "
-                f"its manifest says {entry.size} bytes, {entry.sha256}; fetch the bundle again"
+                f"its manifest says {entry.size} bytes, {entry.sha256}; download the bundle again"
             )
     return manifest
 

@@ -1,31 +1,32 @@
-"""Where bundles lie: a folder the user names, inside the installed package, or in a checkout."""
+"""Find bundles: in a folder given by the user, in the installed package, or in a checkout."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
+from codec_contract.bundle.file_names import ENCODER_WEIGHTS, MANIFEST
 from codec_contract.errors import BundleError
 
 DEFAULT_BUNDLE = "faces-256-lr16"
 ALIASES = {"faces": DEFAULT_BUNDLE}
 
 # A bundle that is being built has its encoder before its manifest.
-_MARKERS = ("manifest.json", "encoder.safetensors")
+_MARKERS = (MANIFEST, ENCODER_WEIGHTS)
 _NAME = re.compile(r"[a-z0-9]+(?:[-_.][a-z0-9]+)*")
 
 
 def bundle_roots() -> tuple[Path, ...]:
-    """Folders that hold bundles, the one inside an installed wheel before the one of a checkout."""
+    """Folders of installed bundles: the one in the wheel, then the one of a checkout."""
     root = Path(__file__).resolve().parents[2]
     return root / "edgegrain" / "bundles", root / "bundles"
 
 
 def find_bundle(name_or_path: str | Path = DEFAULT_BUNDLE) -> Path:
-    """The folder of a bundle: a folder that holds one, else the bundle of that name or alias.
+    """The folder of a bundle, given by its path, name or alias.
 
     Raises:
-        BundleError: there is no such bundle; the message lists those there are.
+        BundleError: there is no such bundle; the message lists the installed ones.
     """
     path = Path(name_or_path)
     if any((path / marker).is_file() for marker in _MARKERS):
@@ -36,14 +37,14 @@ def find_bundle(name_or_path: str | Path = DEFAULT_BUNDLE) -> Path:
             if (root / name).is_dir():
                 return root / name
     known = ", ".join(installed_bundles()) or "none"
-    what = f"the folder {path} holds no manifest.json" if path.is_dir() else f"there is no bundle {str(name_or_path)!r}"
+    what = f"the folder {path} holds no {MANIFEST}" if path.is_dir() else f"there is no bundle {str(name_or_path)!r}"
     raise BundleError(f"{what}; give a bundle's folder or one of the installed bundles: {known}")
 
 
 def installed_bundles() -> dict[str, Path]:
-    """Name -> folder of every bundle that came with the package or the checkout, sorted by name."""
+    """Name -> folder of every bundle of the package or the checkout, sorted by name."""
     found: dict[str, Path] = {}
     for root in reversed(bundle_roots()):  # so that the wheel's own wins
         if root.is_dir():
-            found |= {path.name: path for path in root.iterdir() if (path / "manifest.json").is_file()}
+            found |= {path.name: path for path in root.iterdir() if (path / MANIFEST).is_file()}
     return dict(sorted(found.items()))

@@ -1,9 +1,10 @@
 """The lossless coder of an LR: predict every sample, code it as eight binary decisions.
 
-For each sample the tables' network gives a mean and a scale; the logistic distribution around them gives
-every level a mass. The level is found by halving 0...255 eight times; each decision is coded with the
-mass of the upper half in proportion to both. Encoder and decoder are the same walk over the samples: the
-encoder's ``code`` writes the level it is given, the decoder's ignores it and returns the one it reads.
+For each sample the tables' network predicts a mean and a scale, whose logistic distribution assigns every level a mass.
+The level is found by halving 0...255 eight times; each decision is coded with the share of the upper half's mass.
+Encoder
+and decoder run the same loop over the samples: the encoder's ``code`` writes the given level, the decoder's ignores it
+and returns the level that it reads.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def _predictor(channels: tuple[ChannelNetwork, ChannelNetwork, ChannelNetwork]) 
 def _code_samples(
     coder: RangeEncoder | RangeDecoder, levels: npt.NDArray[np.uint8], width: int, height: int, tables: CoderTables
 ) -> npt.NDArray[np.uint8]:
-    """Encode ``levels``, uint8 [height * width, 3], or decode and return some, whatever they hold."""
+    """Encode ``levels``, uint8 [height * width, 3]; or decode and return levels, ignoring the given ones."""
     coded = np.empty_like(levels)
     for line in _predictor(tables.channels).lines(width, height):
         given = levels[line.where].T.tolist()
@@ -67,7 +68,7 @@ def encode_lr(lr: npt.NDArray[np.uint8], tables: CoderTables) -> bytes:
 
 
 def decode_lr(body: bytes, width: int, height: int, tables: CoderTables) -> npt.NDArray[np.uint8]:
-    """The LR, uint8 [height, width, 3], that ``encode_lr`` turned into ``body``.
+    """Decode a body from ``encode_lr`` to the LR, uint8 [height, width, 3].
 
     Raises:
         PayloadError: no LR of that size has this body.

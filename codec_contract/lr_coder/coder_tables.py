@@ -1,11 +1,10 @@
-"""What is trained about the LR coder: three small integer networks, one per channel.
+"""`CoderTables`: the trained part of the LR coder, three small integer networks, one per channel.
 
-A network maps the context of a sample (``lr_context``) to a mean and a scale (``logistic``). Its layers
-are ``y = clamp((W x + b + 2**(shift - 1)) >> shift, 0, 4095)`` with 8-bit weights and one shift per output;
-the last one sees the context beside the last hidden layer, is not clamped, and has two outputs: the mean
-as a difference from the reference in sixteenths of a level, and the scale index. The tables are part of
-the LR contract: they are fitted once per encoder (``edgegrain.publishing.fit_coder``), frozen with it, and
-kept as ``coder.json`` in its bundle.
+A network maps the context of a sample (``context``) to a mean and a scale (``logistic``). Its layers are
+``y = clamp((W x + b + 2**(shift - 1)) >> shift, 0, 4095)`` with 8-bit weights and one shift per output. The last layer
+takes the context and the last hidden layer, is not clamped, and has two outputs: the mean as a difference from the
+reference in sixteenths of a level, and the scale index. The tables are part of the LR contract: they are fitted once
+per encoder (``edgegrain.publishing.fit_coder``), frozen with it, and kept as ``coder.json`` in its bundle.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from codec_contract.lr_coder.logistic import MEAN_BITS, MEAN_MAX, SCALE_MAX
 FORMAT = "edgegrain coder tables 1"
 ACTIVATION_MAX = 4095
 ACCUMULATOR_LIMIT = 1 << 30
-"""Leaves a bit of 32 for adding the reference to the result."""
+"""Leaves one bit of 32 for adding the reference to the result."""
 MAX_TABLE_BYTES = 1 << 20
 MAX_HIDDEN_LAYERS = 4
 MAX_WIDTH = 256
@@ -103,7 +102,7 @@ class CoderTables:
 
     @classmethod
     def from_json(cls, data: bytes | str) -> CoderTables:
-        """Read what ``to_json`` wrote; see the class for errors."""
+        """Parse the JSON of ``to_json``; see the class for errors."""
         if len(data) > MAX_TABLE_BYTES:
             raise BundleError(f"coder tables have at most {MAX_TABLE_BYTES} bytes, got {len(data)}")
         try:
@@ -133,7 +132,7 @@ class CoderTables:
         return json.dumps(record, separators=(",", ":")).encode("ascii")
 
     def digest(self) -> bytes:
-        """SHA-256 of ``to_json``, the part of the LR contract that the tables are."""
+        """SHA-256 of ``to_json``, which is part of the LR contract."""
         return hashlib.sha256(self.to_json()).digest()
 
 

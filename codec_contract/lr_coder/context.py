@@ -1,17 +1,17 @@
-"""What the coder knows about a sample before it codes it: the numbers its prediction starts from.
+"""The context of a sample: the inputs of its prediction, all known before it is coded.
 
-Pixels are coded along slanted lines: line t holds the pixels (x, y) with x + 3 y = t, from top to bottom,
-and all of them have their neighbours on earlier lines, so that a line's predictions can be computed
-together. Within a line come first all red, then all green, then all blue samples. The context of one is
+Pixels are coded along slanted lines: line t holds the pixels (x, y) with x + 3 y = t, from top to bottom. All their
+neighbours are on earlier lines, so the predictions of a line can be computed together. Within a line all red samples
+come first, then all green, then all blue ones. The context of a sample is
 
     30  the three channels of ten earlier pixels around it, minus the reference
     0-2 the channels of its own pixel that came before, minus the reference
     1   the reference minus 128
-    8   where the pixel lies: see ``positions``
+    8   the position of the pixel: see ``positions``
 
-The reference is the mean of the sample's left and upper neighbours, half up. A neighbour outside the
-picture is read at the nearest pixel inside; if that one does not come earlier in reading order, at the
-pixel to the left; without one, at the pixel above; without that either, as 128.
+The reference is the mean of the sample's left and upper neighbours, rounded half up. A neighbour outside the picture is
+replaced by the nearest pixel inside; if that is not earlier in reading order, by the pixel to the left, else by the
+pixel above, else by 128.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ POSITION_INPUTS = 8
 CONTEXT_SIZES = tuple(3 * len(NEIGHBOURS) + channel + 1 + POSITION_INPUTS for channel in range(3))
 """Length of the context of a red, green and blue sample."""
 INPUT_LIMIT = 255
-"""No number of a context exceeds this in magnitude."""
+"""Largest magnitude of a number in a context."""
 
 IntArray = npt.NDArray[np.int32]
 
@@ -50,10 +50,10 @@ def neighbour_indices(width: int, height: int) -> IntArray:
 
 
 def positions(width: int, height: int) -> IntArray:
-    """Where each pixel lies, int32 [height * width, 8], all in -128...128.
+    """Position of each pixel, int32 [height * width, 8], all in -128...128.
 
-    The column u and row v of the pixel's centre, from -128 to 128 across the picture, u², v², uv, and
-    whether it is in the first row, first column, last column (128 or 0).
+    The column u and row v of the pixel's centre, from -128 to 128 across the picture, u², v², uv, and flags (128 or 0)
+    for the first row, first column and last column.
     """
     y, x = np.divmod(np.arange(height * width, dtype=np.int32), np.int32(width))
     u = (2 * x + 1) * 128 // width - 128
@@ -85,7 +85,7 @@ class ContextReader:
         self._positions = positions(width, height)
 
     def contexts(self, where: npt.NDArray[np.int32], channel: int) -> tuple[IntArray, IntArray]:
-        """Contexts of one channel of the pixels ``where`` [n], once all that they look at is filled in.
+        """Contexts of one channel of the pixels ``where`` [n]; all samples that they depend on must be filled in.
 
         Returns the contexts, int32 [n, CONTEXT_SIZES[channel]], and the references, int32 [n].
         """

@@ -1,8 +1,8 @@
 """Coding 2: the plain lossless coder of large LRs, a predictor and deflate. ``docs/payload.md`` describes it.
 
-Red and blue become their difference to green, each sample its difference to what its neighbours foretell (the predictor
-of LOCO-I, Weinberger et al. 2000), both modulo 256; the three planes are deflated together. That takes a hundredth of
-the range coder's time, and about a seventh more bytes.
+Red and blue are stored as their difference to green, and each sample as its difference to a prediction from its
+neighbours (the predictor of LOCO-I, Weinberger et al. 2000), both modulo 256; the three planes are deflated together.
+This takes a hundredth of the range coder's time, and about a seventh more bytes.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ def deflate_lr(lr: npt.NDArray[np.uint8]) -> bytes:
     rest = planes.copy()
     rest[:, 0, 1:] -= left[:, 0]
     rest[:, 1:, 0] -= upper[:, :, 0]
-    rest[:, 1:, 1:] -= foretold(left[:, 1:], upper[:, :, 1:], corner)
+    rest[:, 1:, 1:] -= median_prediction(left[:, 1:], upper[:, :, 1:], corner)
     return zlib.compress((rest & 255).astype(np.uint8).tobytes(), LEVEL)
 
 
 def inflate_lr(body: bytes, width: int, height: int) -> npt.NDArray[np.uint8]:
-    """The LR, uint8 ``[height, width, 3]``, that `deflate_lr` turned into ``body``; never more memory than it takes.
+    """Decode a body from `deflate_lr` to the LR, uint8 ``[height, width, 3]``, within the memory that the LR needs.
 
     Raises:
         PayloadError: no LR of that size has this body.
@@ -47,7 +47,7 @@ def inflate_lr(body: bytes, width: int, height: int) -> npt.NDArray[np.uint8]:
     return _from_planes(_undo(rest))
 
 
-def foretold(left: npt.NDArray[np.int32], upper: npt.NDArray[np.int32], corner: npt.NDArray[np.int32]
+def median_prediction(left: npt.NDArray[np.int32], upper: npt.NDArray[np.int32], corner: npt.NDArray[np.int32]
              ) -> npt.NDArray[np.int32]:
     """The smaller neighbour under a brighter corner, the larger under a darker one, else left + upper - corner."""
     low, high = np.minimum(left, upper), np.maximum(left, upper)
@@ -55,9 +55,9 @@ def foretold(left: npt.NDArray[np.int32], upper: npt.NDArray[np.int32], corner: 
 
 
 def _undo(rest: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-    """Samples from differences, diagonal by diagonal: all neighbours of a sample lie on the two before."""
+    """Samples from differences, diagonal by diagonal: all neighbours of a sample are on the two previous ones."""
     planes, height, width = rest.shape
-    # Column x of row y stands at [x + y, y]: a diagonal is a row here. One row and column of margin before.
+    # Column x of row y is stored at [x + y, y], so a diagonal is a row; with one row and column of margin before.
     slanted = np.zeros((width + height, height + 1, planes), np.int32)
     y, x = np.mgrid[:height, :width]
     slanted[x + y + 1, y + 1] = rest.transpose(1, 2, 0)
@@ -65,7 +65,7 @@ def _undo(rest: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
         first, last = max(0, line - width), min(height, line)  # rows with a sample on this diagonal
         here = slanted[line, first + 1 : last + 1]
         left, upper = slanted[line - 1, first + 1 : last + 1], slanted[line - 1, first:last]
-        expected = foretold(left, upper, slanted[line - 2, first:last])
+        expected = median_prediction(left, upper, slanted[line - 2, first:last])
         if first == 0:
             expected[0] = left[0]
         if last == line:  # the first column

@@ -1,4 +1,4 @@
-"""LEB128: whole numbers in as few bytes as they need, seven bits a byte, in their only spelling."""
+"""LEB128: integers in as few bytes as possible, seven bits per byte, in their shortest form only."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MAX_VALUE = (1 << 7 * _MAX_BYTES) - 1
 
 
 def write_leb128(value: int) -> bytes:
-    """The bytes of a number from 0 on: low ones first, the high bit says that more follow."""
+    """Encode a non-negative number: low bits first, the high bit of a byte is set if more bytes follow."""
     output = bytearray()
     while value > 127:
         output.append(value & 127 | 128)
@@ -20,11 +20,11 @@ def write_leb128(value: int) -> bytes:
 
 
 def read_leb128(data: bytes, position: int, end: int, name: str) -> tuple[int, int]:
-    """Read one number of at most three bytes; returns it and the position after it.
+    """Decode one number of at most three bytes; returns it and the position after it.
 
     Raises:
-        PayloadError: the bytes end inside it, or it has more of them than it needs or than three; the message calls
-            it ``name``.
+        PayloadError: the bytes end inside it, or it has more bytes than it needs or than three; the message uses
+            ``name``.
     """
     value = 0
     for count in range(_MAX_BYTES):

@@ -1,13 +1,13 @@
-"""The tables' networks on all pixels of a slanted line together: what makes the LR coder quick.
+"""`LinePredictor`: the tables' networks on all pixels of a slanted line at once, for speed.
 
-Gives what `ContextReader` and `ChannelNetwork.predict` give a channel at a time. It computes in float64, whose
-matrix products are quick, and is exact nevertheless: every input is an integer, every weight an integer times its
-output's power of two, and the tables' bound keeps all sums below 2**37 such units (a mean's reference among them), far
-from the 2**53 where float64 begins to round. So neither the order of a summation nor a fused operation can change a
-result.
+The results equal those of `ContextReader` and `ChannelNetwork.predict`. Float64 is used for its fast matrix products,
+and
+the computation is exact: every input is an integer, every weight an integer times its output's power of two, and the
+tables' bound keeps all sums (a mean's reference included) below 2**37 such units, far from the 2**53 where float64
+begins to round. So neither the order of a summation nor a fused operation can change a result.
 
-References are taken out of the contexts, W (x - reference) = W x - reference (sum of W's row): so what the three
-channels of a line look at is one matrix of 42 columns, and the first layer of all three networks one product.
+References are separated from the contexts, W (x - reference) = W x - reference (sum of W's row), so the inputs of all
+three channels of a line are one matrix of 42 columns, and the first layer of all three networks is one product.
 """
 
 from __future__ import annotations
@@ -93,11 +93,11 @@ class LinePredictor:
 
 @dataclass(frozen=True, eq=False)
 class Line:
-    """A line of pixels whose predictions can be asked for channel by channel.
+    """A line of pixels with predictions for one channel at a time.
 
     Attributes:
         where: index of each pixel in reading order.
-        samples: float64 [n, 3], to be filled: channels before the one that is asked for must be.
+        samples: float64 [n, 3], to be filled in; a prediction needs the previous channels.
     """
 
     where: npt.NDArray[np.int32]
@@ -111,7 +111,7 @@ class Line:
 
 @dataclass(frozen=True, eq=False)
 class _Grid:
-    """What depends on an LR's size only, line by line."""
+    """Indices and positions for an LR size, line by line."""
 
     lines: list[npt.NDArray[np.int32]]
     neighbours: list[npt.NDArray[np.int32]]
@@ -125,8 +125,8 @@ def _grid(width: int, height: int) -> _Grid:
 
 
 def _first_layers(network: ChannelNetwork, channel: int) -> tuple[FloatArray, FloatArray]:
-    """Whatever sees the context, the first hidden layer beside the context's part of the output layer: weights of a
-    line's inputs [42, outputs], and of the samples that came before in the same pixel [channel, outputs]."""
+    """Weights on the context, of the first hidden layer next to the output layer's part: of a line's inputs
+    [42, outputs], and of the previous samples of the same pixel [channel, outputs]."""
     size = CONTEXT_SIZES[channel]
     layers = network.hidden[0], network.output
     weight = np.concatenate([_scaled(layer.weight[:, :size], layer) for layer in layers], axis=1)
@@ -141,12 +141,12 @@ def _first_layers(network: ChannelNetwork, channel: int) -> tuple[FloatArray, Fl
 
 
 def _scaled(weight: npt.NDArray[np.int32], layer: Layer) -> FloatArray:
-    """A layer's weights [outputs, inputs], each output's shift in them, as [inputs, outputs]."""
+    """A layer's weights [outputs, inputs] with the shifts of the outputs applied, as [inputs, outputs]."""
     return np.ascontiguousarray(np.ldexp(weight.T.astype(np.float64), -layer.shift))
 
 
 def _bias(layer: Layer) -> FloatArray:
-    """A layer's biases and what rounds, each output's shift in them."""
+    """A layer's biases and rounding offsets with the shifts of the outputs applied."""
     return np.ldexp((layer.bias + ((1 << layer.shift) >> 1)).astype(np.float64), -layer.shift)
 
 

@@ -1,10 +1,9 @@
-"""The logistic distribution in integers: how likely each level is around a predicted mean.
+"""The logistic distribution in integers: the probability of each level around a predicted mean.
 
-A prediction is a mean in sixteenths of a level and a scale index; index k stands for the scale
-2**(k/8 - 2) levels, from a quarter of a level to some 59 levels (the standard deviation is 1.81 times
-that). Level v takes the mass between v - 1/2 and v + 1/2, and on top of it one part in 2**20, so that no
-level is ever impossible. Mass outside 0...255 is cut away by normalizing, so a mean near black or white
-costs nothing.
+A prediction is a mean in sixteenths of a level and a scale index; index k stands for the scale 2**(k/8 - 2) levels,
+from a quarter of a level to some 59 levels (the standard deviation is 1.81 times that). Level v has the mass between v
+- 1/2 and v + 1/2, plus one part in 2**20, so that every level is possible. Mass outside 0...255 is removed by
+normalizing, so a mean near black or white costs no bits.
 """
 
 from __future__ import annotations
@@ -125,7 +124,7 @@ _SIGMOID = (
 # round(2**16 * 2**(-i / 8)) for i = 0...7
 _EIGHTH_OCTAVES = (65536, 60097, 55109, 50535, 46341, 42495, 38968, 35734)
 _ARGUMENT_BITS = 12  # fraction bits of the sigmoid's argument
-_STEP_BITS = 9  # of which lie between two entries of _SIGMOID
+_STEP_BITS = 9  # of these, between two entries of _SIGMOID
 
 _REACH = 1 << (8 + MEAN_BITS)  # largest distance from a mean to a level's edge
 
@@ -144,7 +143,7 @@ def cumulative_row(scale: int) -> array[int]:
 
 
 def row_start(mean: int) -> int:
-    """Where in a row of ``cumulative_row`` the lower edge of level 0 lies; level v lies 16 v after it.
+    """Index of the lower edge of level 0 in a row of ``cumulative_row``; that of level v is 16 v after it.
 
     ``mean`` is in sixteenths of a level, 0...MEAN_MAX.
     """

@@ -5,16 +5,16 @@ probability p of a yes splits it at ``low + range * p / 2**16``; leading bytes t
 shifted out. This is the arithmetic coder of Mahoney's PAQ/lpaq (public description: "Data Compression
 Explained", section 3.2), with 16-bit probabilities and a shortest ending:
 
-    The body is the shortest byte string that, continued with zero bytes for ever, lies in the final
-    interval; of several, the smallest.
+    The body is the shortest byte string that, continued with zero bytes, is in the final interval; of several, the
+    smallest.
 
-So a body never ends in a zero byte, and there is exactly one body per sequence of decisions, which the
-decoder checks: it knows the interval too.
+So a body never ends in a zero byte, and there is exactly one body per sequence of decisions. The decoder, which knows
+the interval too, checks this.
 
-A value among many is coded as the decisions that find it by halving. ``masses`` says how likely each is: a
-strictly ascending row of integers, of which ``masses[k]`` is the mass below place k. From a place, each step
-asks whether the value lies at least that much further; the last step's places are not divided any more.
-Both classes have the same loop; it is most of the time that an LR takes, so it calls nothing.
+A value among many is coded as the decisions of a binary search. ``masses`` holds the distribution: strictly ascending
+integers, where ``masses[k]`` is the mass below place k. From a place, each step decides if the value is at least that
+much further; places within the last step are not divided. Both classes have the same loop, which takes most of the time
+of an LR and therefore calls no functions.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ PROBABILITY_ONE = 1 << PROBABILITY_BITS
 
 _TOP = 0xFFFFFFFF
 _LEADING = 0x01000000
-"""Two ends whose exclusive or is smaller share their leading byte."""
+"""Two ends share their leading byte if their exclusive or is smaller than this."""
 
 
 def _shortest_ending(low: int, high: int) -> bytes:
-    """The shortest, then smallest, byte string whose zero continuation lies in ``[low, high]``."""
+    """The shortest, then smallest, byte string whose zero continuation is in ``[low, high]``."""
     for length in range(4):
         unit = 1 << (32 - 8 * length)
         value = -(-low // unit) * unit  # low rounded up to a multiple of unit
@@ -43,7 +43,7 @@ def _shortest_ending(low: int, high: int) -> bytes:
 
 
 class RangeEncoder:
-    """Collects values; ``finish`` returns the body."""
+    """Encodes values; ``finish`` returns the body."""
 
     def __init__(self) -> None:
         self._low = 0
@@ -51,12 +51,12 @@ class RangeEncoder:
         self._output = bytearray()
 
     def code(self, masses: Sequence[int], place: int, steps: Sequence[int], value: int) -> int:
-        """Append the decisions that lead to a value and return the place they end at.
+        """Append the decisions for a value and return the place at which they end.
 
         Args:
-            masses: strictly ascending; from ``place`` to ``place + 2 * steps[0]`` it is looked at.
-            place: where the search begins.
-            steps: each half of the one before.
+            masses: strictly ascending; used from ``place`` to ``place + 2 * steps[0]``.
+            place: start of the search.
+            steps: each is half of the previous one.
             value: a place in that range.
         """
         low, high = self._low, self._high
@@ -84,19 +84,19 @@ class RangeEncoder:
 
 
 class RangeDecoder:
-    """Reads values back from a body, in the order and with the masses they were written."""
+    """Decodes the values of a body, in the order and with the masses of the encoder."""
 
     def __init__(self, body: bytes) -> None:
         self._body = body
         self._low = 0
         self._high = _TOP
         self._value = int.from_bytes(body[:4].ljust(4, b"\0"), "big")
-        self._position = 4  # of the next byte to read; beyond the body come zeros
+        self._position = 4  # of the next byte to read; zeros follow the body
 
     def code(self, masses: Sequence[int], place: int, steps: Sequence[int], value: int) -> int:
-        """Return the place that the next decisions lead to, whatever ``value`` is; any body leads to some.
+        """Return the place of the next decisions, which exists for any body; ``value`` is ignored.
 
-        Arguments as of the encoder.
+        Arguments as for the encoder.
         """
         low, high, read = self._low, self._high, self._value
         below, whole = masses[place], masses[place + 2 * steps[0]]
@@ -120,13 +120,12 @@ class RangeDecoder:
         return place
 
     def finish(self) -> None:
-        """Check that the body is the one and only body of the decisions read.
+        """Check that the encoder writes this body for the decisions that were read.
 
         Raises:
-            PayloadError: the body is too short, has bytes left over, or ends in another way than the
-                encoder's.
+            PayloadError: the body is too short or too long, or ends in another way than the encoder's.
         """
-        settled = self._position - 4  # bytes that the interval has left behind
+        settled = self._position - 4  # bytes shifted out of the interval
         expected = self._body[:settled].ljust(settled, b"\0") + _shortest_ending(self._low, self._high)
         if expected.rstrip(b"\0") != self._body:
             raise PayloadError(

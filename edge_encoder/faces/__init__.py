@@ -1,1 +1,1 @@
-"""Faces in a picture: detection, landmarks, and the square that FFHQ's alignment takes."""
+"""Face alignment: detection, landmarks, and the square that FFHQ's alignment cuts out."""

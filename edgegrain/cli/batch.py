@@ -1,4 +1,4 @@
-"""``edgegrain batch``: folders and object stores full of pictures or payloads, on Ray Data."""
+"""``edgegrain batch``: compress or restore folders and object stores of files, on Ray Data."""
 
 from __future__ import annotations
 
@@ -16,72 +16,71 @@ import typer
 from codec_contract.bundle.controls import strength_of
 from codec_contract.bundle.manifest import verify_bundle
 from codec_contract.bundle.paths import find_bundle
+from codec_contract.payload import PAYLOAD_SUFFIX
 from edgegrain.cli.compress import FitChoice
-from edgegrain.cli.files import PAYLOAD_SUFFIX
 from edgegrain.cli.output import print_json
 from edgegrain.cli.restore import SAVE_OPTIONS, DeviceChoice, Format, SizeChoice
 from edgegrain.service.batch.plan import BatchPlan, Direction, Tally, candidates, find_direction
 from edgegrain.service.batch.stores import FolderStore, Store, open_store
-from edgegrain.service.engine_options import QUALITY, CompressOptions, RestoreOptions
+from edgegrain.service.engine_options import QUALITY, CompressOptions, RestoreOptions, require_servable
 from edgegrain.service.ray.cluster import ray_cluster, ray_missing
-from edgegrain.service.servable import require_servable
 from server_decoder.decoder_session import require_provider
 
 FAILURES = "failures.jsonl"
 SHOWN = 10
-"""Failures that are printed; the file has all."""
+"""Most failures that are printed; the file has all of them."""
 
 
 def batch(
     source: Annotated[str, typer.Argument(metavar="IN", help="Folder or URI of pictures, or of payloads.")],
-    target: Annotated[str, typer.Argument(metavar="OUT", help="Folder or URI for the results; made if need be.")],
+    target: Annotated[str, typer.Argument(metavar="OUT", help="Folder or URI for the results; created if missing.")],
     compress: Annotated[
         bool | None,
-        typer.Option("--compress/--restore", help="What to do [default: payloads are restored, pictures compressed]."),
+        typer.Option("--compress/--restore", help="Direction [default: payloads are restored, pictures compressed]."),
     ] = None,
     bundle: Annotated[str, typer.Option("--bundle", "-b", help="Id, alias or folder of the bundle.")] = "faces",
     workers: Annotated[
-        int | None, typer.Option(min=1, max=10_000, help="Processes that work at once [default: a core each].")
+        int | None, typer.Option(min=1, max=10_000, help="Number of worker processes [default: one per core].")
     ] = None,
     batch_size: Annotated[
-        int, typer.Option(min=1, max=1024, help="Files that a worker reads, works on and writes together.")
+        int, typer.Option(min=1, max=1024, help="Files per batch of a worker.")
     ] = 16,
-    file_format: Annotated[Format, typer.Option("--format", help="Of restored pictures.")] = Format.png,
+    file_format: Annotated[Format, typer.Option("--format", help="Format of restored pictures.")] = Format.png,
     size: Annotated[
         SizeChoice, typer.Option(help="original: the original's size; native: the decoder's own resolution.")
     ] = SizeChoice.original,
     fit: Annotated[
-        FitChoice, typer.Option(help="pad keeps everything and the aspect, stretch fills, crop takes the centre.")
+        FitChoice, typer.Option(help="pad keeps the picture and its aspect, stretch fills, crop takes the centre.")
     ] = FitChoice.pad,
     strength: Annotated[
-        float | None, typer.Option(help="Of restored pictures, for bundles with that control [default: the bundle's].")
+        float | None, typer.Option(help="Strength of restoring, for bundles with that control [default: the bundle's].")
     ] = None,
     device: Annotated[
-        DeviceChoice, typer.Option(help="Where decoders run; never another than asked for.")
+        DeviceChoice, typer.Option(help="Device of the decoders; never the other one.")
     ] = DeviceChoice.cpu,
-    gpus: Annotated[float, typer.Option(min=0.01, help="GPUs that a worker reserves with --device cuda.")] = 1,
+    gpus: Annotated[float, typer.Option(min=0.01, help="GPUs reserved per worker with --device cuda.")] = 1,
     max_megapixels: Annotated[
-        float, typer.Option(min=0.001, max=268, help="Refuse pictures and originals that claim to be larger.")
+        float, typer.Option(min=0.001, max=268, help="Largest picture that is read or made.")
     ] = 89,
     failures: Annotated[
         Path | None,
-        typer.Option(help=f"File for what failed, a JSON object a line [default: {FAILURES} in OUT, or here if OUT is "
-                     "no folder]."),
+        typer.Option(help=f"File for failures, one JSON object per line [default: {FAILURES} in OUT, or in the current "
+                     "folder if OUT is a URI]."),
     ] = None,
     ray_address: Annotated[
-        str | None, typer.Option(help="A running Ray cluster [default: Ray is started here, for this machine alone].")
+        str | None, typer.Option(help="A running Ray cluster [default: start Ray on this machine only].")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Do again what is done already.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Process also files that have a result.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
-    """Compress or restore millions of files, and go on where a run was broken off.
+    """Compress or restore millions of files; an interrupted run can be continued.
 
-    Whatever has a result in OUT is skipped: after a crash, a kill or Ctrl-C start the same command again. A result
-    is either whole or not there. What fails is written to a file with its reason and does not stop the others; the
-    next run tries it again.
+    Files with a result in OUT are skipped: after a crash, a kill or Ctrl-C start the same command again. Results are
+    written atomically. A file that fails is listed with its error in a file and does not stop the others; the next
+    run tries it again.
 
-    Folders are taken at any depth and keep their structure: a/b.jpg becomes a/b.jpg.grain, a/b.grain becomes
-    a/b.png. Names that begin with a dot are passed over.
+    Folders are read at any depth and keep their structure: a/b.jpg becomes a/b.jpg.grain, a/b.grain becomes a/b.png.
+    Names that begin with a dot are skipped.
 
     \b
     Examples:
@@ -92,10 +91,10 @@ def batch(
 
     \b
     Exit status:
-      0    everything is done
-      1    something failed, or the run broke off
+      0    all files are done
+      1    a file failed, or the run was interrupted by an error
       2    wrong usage
-      130  interrupted
+      130  interrupted by Ctrl-C
     """
     store, out = open_store(source), open_store(target)
     direction = _direction(store, source, compress)
@@ -103,7 +102,7 @@ def batch(
     require_servable(manifest)
     if strength is not None:
         if direction == "compress":
-            raise typer.BadParameter("pictures are compressed without one", param_hint="--strength")
+            raise typer.BadParameter("compressing takes no strength", param_hint="--strength")
         strength_of(manifest, strength)
     if device is not DeviceChoice.cpu:
         require_provider(device.value)
@@ -122,27 +121,27 @@ def batch(
         cores = os.cpu_count() or 1
         stack.enter_context(ray_cluster(ray_address, cpus=workers or cores))
         try:
-            from edgegrain.service.batch import ray_run as batch_run
+            from edgegrain.service.batch import ray_run
         except ModuleNotFoundError as error:
             raise ray_missing(error) from error
-        count = workers or batch_run.cores()
+        count = workers or ray_run.cores()
         if ray_address is None:
             plan = dataclasses.replace(plan, threads=max(1, cores // count))
-        parts = batch_run.tallies(plan, count, gpus=gpus if device is DeviceChoice.cuda else 0.0)
+        parts = ray_run.tallies(plan, count, gpus=gpus if device is DeviceChoice.cuda else 0.0)
         total = _add_up(parts, note, f"{direction.removesuffix('e')}ing")
     _finish(plan, total, time.monotonic() - began, path, json_output)
 
 
 def _direction(store: Store, place: str, compress: bool | None) -> Direction:
     if isinstance(store, FolderStore) and not store.root.is_dir():
-        raise typer.BadParameter(f"{place} is no folder")
+        raise typer.BadParameter(f"{place} is not a folder")
     wanted: Direction | None = None if compress is None else "compress" if compress else "restore"
     if next(candidates(store.names(), wanted), None) is None:
         kind = {None: "picture or payload", "compress": "picture", "restore": "payload"}[wanted]
         raise typer.BadParameter(f"{place} holds no {kind}")
     found = wanted or find_direction(store)
     if found is None:
-        raise typer.BadParameter(f"{place} holds pictures and payloads; say --compress or --restore")
+        raise typer.BadParameter(f"{place} holds pictures and payloads; choose --compress or --restore")
     return found
 
 
@@ -162,14 +161,14 @@ def _absolute(place: str) -> str:
 
 @contextmanager
 def _failures_file(path: Path, force: bool) -> Iterator[Callable[[dict[str, str]], None]]:
-    """Writes failures, a line each as they happen; in the end there is no file if there were none.
+    """Open a function that writes failures as lines at once; without failures the file is removed at the end.
 
     Raises:
-        FileExistsError: there is a file that no run of ours wrote.
+        FileExistsError: the file exists and was not written by an earlier run.
     """
-    if not force and path.exists() and not _is_ours(path):
-        raise FileExistsError(f"{path} exists and holds something else; name another file with --failures, or pass "
-                              "--force to replace it")
+    if not force and path.exists() and not _is_failures_file(path):
+        raise FileExistsError(f"{path} exists and is not a list of failures; choose another file with --failures, or "
+                              "pass --force to replace it")
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8") as file:
 
@@ -184,7 +183,7 @@ def _failures_file(path: Path, force: bool) -> Iterator[Callable[[dict[str, str]
                 path.unlink(missing_ok=True)
 
 
-def _is_ours(path: Path) -> bool:
+def _is_failures_file(path: Path) -> bool:
     try:
         with path.open(encoding="utf-8") as file:
             line = file.readline(1 << 20)
@@ -194,7 +193,7 @@ def _is_ours(path: Path) -> bool:
 
 
 def _add_up(parts: Iterator[Tally], note: Callable[[dict[str, str]], None], text: str) -> Tally:
-    """The sum of the parts, under a line on stderr that counts, if that is a terminal; all failures are noted."""
+    """Sum up the parts, note all failures, and show the counts on stderr if it is a terminal."""
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -213,7 +212,7 @@ def _add_up(parts: Iterator[Tally], note: Callable[[dict[str, str]], None], text
 
 
 def _finish(plan: BatchPlan, total: Tally, seconds: float, path: Path, json_output: bool) -> None:
-    """Print the summary and leave with status 1 if anything failed."""
+    """Print the summary, and exit with status 1 if a file failed."""
     if json_output:
         print_json({
             "direction": plan.direction, "source": plan.source, "target": plan.target, "bundle": plan.bundle,

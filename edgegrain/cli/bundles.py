@@ -1,4 +1,4 @@
-"""``edgegrain bundles``: what is installed."""
+"""``edgegrain bundles``: list the installed bundles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``edgegrain compress``: pictures to payloads."""
+"""``edgegrain compress``: compress pictures to payloads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from codec_contract.errors import ImageError
-from edgegrain.cli.files import PAYLOAD_SUFFIX, PICTURE_SUFFIXES, Job, plan_jobs
+from codec_contract.payload import PAYLOAD_SUFFIX
+from edge_encoder.preprocessing import PICTURE_SUFFIXES
+from edgegrain.cli.files import FileJob, plan_jobs
 from edgegrain.cli.output import ForceOption, JsonOption, Row, finish, run_all
 from edgegrain.cli.remote import RemoteOption, TokenOption, open_remote
 
@@ -22,7 +24,7 @@ COLOURS = {"white": (255, 255, 255), "black": (0, 0, 0), "grey": (128, 128, 128)
 
 
 class FitChoice(StrEnum):
-    """How a picture is brought to the encoder's square."""
+    """Fit of a picture to the encoder's square."""
 
     pad = "pad"
     stretch = "stretch"
@@ -34,7 +36,7 @@ def parse_colour(text: str) -> tuple[int, int, int]:
     if text in COLOURS:
         return COLOURS[text]
     if not re.fullmatch(r"#[0-9a-fA-F]{6}", text):
-        raise typer.BadParameter(f"{text!r} is no colour; write #rrggbb or one of {', '.join(COLOURS)}")
+        raise typer.BadParameter(f"{text!r} is not a colour; write #rrggbb or one of {', '.join(COLOURS)}")
     red, green, blue = bytes.fromhex(text[1:])
     return red, green, blue
 
@@ -43,8 +45,8 @@ def compress(
     pictures: Annotated[list[Path], typer.Argument(exists=True, help="Pictures, or folders of pictures.")],
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="Folder for the payloads, or the file for a single one [default: beside "
-                     "the picture, with the suffix .grain]."),
+        typer.Option("--out", "-o", help="Folder for the payloads, or the file for a single one [default: next "
+                     "to the picture, with the suffix .grain]."),
     ] = None,
     bundle: Annotated[
         str | None,
@@ -53,21 +55,21 @@ def compress(
     ] = None,
     fit: Annotated[
         FitChoice,
-        typer.Option(help="pad keeps everything and the aspect, stretch fills the square, crop takes the centre."),
+        typer.Option(help="pad keeps the whole picture and aspect, stretch fills the square, crop takes the centre."),
     ] = FitChoice.pad,
     background: Annotated[
-        str, typer.Option(help="What shows through transparent pixels: #rrggbb, white, black or grey.")
+        str, typer.Option(help="Colour behind transparent pixels: #rrggbb, white, black or grey.")
     ] = "white",
     align: Annotated[
         bool, typer.Option("--align", help="Find the largest face and encode the square around it, as in FFHQ; needs "
                            "edgegrain[align] and 'edgegrain align fetch'.")
     ] = False,
     align_auto: Annotated[
-        bool, typer.Option("--align-auto", help="Likewise, but take the centre square where that cannot be done.")
+        bool, typer.Option("--align-auto", help="As --align, but fall back to the centre square.")
     ] = False,
-    lr: Annotated[bool, typer.Option("--lr", help="Also write the LR as a small PNG beside each payload.")] = False,
+    lr: Annotated[bool, typer.Option("--lr", help="Also write the LR as a small PNG next to each payload.")] = False,
     max_megapixels: Annotated[
-        float, typer.Option(min=0.001, max=268, help="Refuse files that claim to be larger.")
+        float, typer.Option(min=0.001, max=268, help="Largest picture that is read.")
     ] = 89,
     remote: RemoteOption = None,
     token: TokenOption = None,
@@ -82,7 +84,7 @@ def compress(
       edgegrain compress me.jpg --out small.grain
       edgegrain compress holiday/ --out payloads/    every picture in the folder
       edgegrain compress *.png --fit crop --json
-      edgegrain compress group.jpg --align           the face alone; restore --background puts it back
+      edgegrain compress group.jpg --align           the face only; restore --background pastes it back
       edgegrain compress me.jpg --remote http://host:8000
     """
     import sdk
@@ -91,7 +93,7 @@ def compress(
     jobs = plan_jobs(pictures, out, wanted=PICTURE_SUFFIXES, result_suffix=PAYLOAD_SUFFIX)
     max_pixels = int(max_megapixels * 1e6)
     if remote is not None and (align or align_auto):
-        raise ImageError("a service does not align; leave --align or --remote out")
+        raise ImageError("the service does not align; leave --align or --remote out")
     choice: sdk.Align = "auto" if align_auto else align
     codec = sdk.Codec(bundle or "faces") if remote is None else open_remote(remote, token)
 
@@ -100,7 +102,7 @@ def compress(
             return codec.compress(source, fit.value, background=colour, max_pixels=max_pixels, align=choice)
         return codec.compress(source, fit.value, bundle=bundle, background=colour, max_pixels=max_pixels)
 
-    def work(job: Job) -> Row:
+    def work(job: FileJob) -> Row:
         _refuse_existing(job.target, force)  # before the work, and again when it is written
         payload = payload_of(job.source)
         payload.save(job.target, force=force)

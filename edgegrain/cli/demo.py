@@ -1,4 +1,4 @@
-"""``edgegrain demo``: one picture there and back, beside what classical codecs make of as many bytes."""
+"""``edgegrain demo``: compress and restore one picture, and compare it with classical codecs at equal bytes."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from edgegrain.cli.output import ForceOption, JsonOption, print_json
 
 def demo(
     picture: Annotated[
-        Path | None, typer.Argument(exists=True, dir_okay=False, help="A portrait [default: the one that ships].")
+        Path | None, typer.Argument(exists=True, dir_okay=False, help="A portrait [default: the one in the package].")
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the pictures.")] = Path("demo_out"),
     bundle: Annotated[str, typer.Option("--bundle", "-b", help="Id, alias or folder of the bundle.")] = "faces",
     force: ForceOption = False,
     json_output: JsonOption = False,
 ) -> None:
-    """Send a portrait there and back.
+    """Compress and restore a portrait.
 
-    It is compressed, restored, and compared with JPEG, WebP and AVIF at the same bytes.
-    Writes the payload, original.png, lr_enlarged.png, restored.png and side_by_side.png.
+    The result is compared with JPEG, WebP and AVIF at equal bytes. Writes the payload, original.png, lr_enlarged.png,
+    restored.png and side_by_side.png.
 
     \b
     Examples:
@@ -36,9 +36,9 @@ def demo(
         print_json(row)
         return
     typer.echo(f"{row['picture']}: {row['width']} x {row['height']} pixels, {row['picture_bytes']:,} bytes")
-    typer.echo(f"compressed to {row['bytes']:,} bytes: {row['file_ratio']:.0f} times less than the file, "
-               f"{row['pixel_ratio']:.0f} times less than its pixels ({1000 * row['compress_seconds']:.0f} ms)")
+    typer.echo(f"compressed to {row['bytes']:,} bytes: {row['file_ratio']:.0f} times smaller than the file, "
+               f"{row['pixel_ratio']:.0f} times smaller than its pixels ({1000 * row['compress_seconds']:.0f} ms)")
     typer.echo(f"restored by bundle {row['bundle']} ({1000 * row['restore_seconds']:.0f} ms)")
     for name, description in row["classical"].items():
-        typer.echo(f"  beside it: {description or name + ' does not fit in as few bytes'}")
+        typer.echo(f"  compared with: {description or name + ', which does not fit in as few bytes'}")
     typer.echo(f"pictures in {out}: {', '.join(path.name for path in row['files'])}")

@@ -1,4 +1,4 @@
-"""What ``edgegrain demo`` does: compress, restore, compare, write the pictures."""
+"""The demonstration behind ``edgegrain demo``: compress, restore, compare, write the pictures."""
 
 from __future__ import annotations
 
@@ -12,33 +12,35 @@ from PIL import Image
 import sdk
 from codec_contract.errors import EdgegrainError, ImageError
 from codec_contract.files import write_atomically
+from codec_contract.payload import PAYLOAD_SUFFIX
 from edge_encoder.preprocessing import load_picture
-from edgegrain.cli.files import PAYLOAD_SUFFIX
 from edgegrain.cli.output import Row
 from edgegrain.evaluation.classical_codecs import best_at
-from edgegrain.pictures.comparison_sheet import Tile, draw_sheet
+from edgegrain.metrics.psnr_ssim import Picture
+from edgegrain.pictures.sheets import Tile, draw_sheet, encode_sheet, in_rows
 
 MAX_SIDE = 1024
-"""Classical codecs get the picture at no more than this, which only helps them at some hundred bytes."""
+"""Longest side of the picture that classical codecs encode; less only helps them at a few hundred bytes."""
+SHEET_COLUMNS, SHEET_SIDE = 3, 384
 
 CLASSICAL = {"jpeg": "JPEG", "webp": "WebP", "avif": "AVIF"}
 
 
 def shipped_portrait() -> Path:
-    """The portrait that comes with the package.
+    """The portrait in the package.
 
     Raises:
-        ImageError: the installation has lost it.
+        ImageError: the file is missing from the installation.
     """
     folder = Path(__file__).resolve().parents[1] / "demo"
     found = sorted(folder.glob("*.jpg"))
     if not found:
-        raise ImageError(f"no portrait in {folder}; the installation is incomplete, or name a picture of your own")
+        raise ImageError(f"no portrait in {folder}; reinstall edgegrain, or name a picture")
     return found[0]
 
 
 def run_demo(picture: Path, out: Path, bundle: str, force: bool) -> Row:
-    """Do the demonstration and return what it found; the command's help names the files.
+    """Run the demonstration and return its figures; the command's help names the files.
 
     Raises:
         FileExistsError: a file is already there and ``force`` is false.
@@ -59,26 +61,28 @@ def run_demo(picture: Path, out: Path, bundle: str, force: bool) -> Row:
     done = time.perf_counter()
 
     rgb = load_picture(picture)
-    original = Image.fromarray(rgb)
     side = codec.bundle.hr
     lr = Image.fromarray(payload.lr).resize((side, side), Image.Resampling.NEAREST)
+    original = Image.fromarray(rgb)
     reference = original.copy()
     reference.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
     classical = {label: _classical(np.asarray(reference), codec_name, len(payload))
                  for codec_name, label in CLASSICAL.items()}
 
     picture_bytes = picture.stat().st_size
-    sheet = draw_sheet([
-        Tile(original, "original", f"{picture_bytes:,} bytes as a file"),
-        Tile(lr, "what travels, enlarged", f"{payload.lr.shape[1]} x {payload.lr.shape[0]} pixels"),
-        Tile(restored, "edgegrain", f"{len(payload):,} bytes"),
-        *(Tile(image, label, text or f"does not fit in {len(payload):,} bytes")
-          for label, (image, text) in classical.items()),
-    ])
+    tiles = [
+        Tile(rgb, "original", f"{picture_bytes:,} bytes as a file"),
+        Tile(np.asarray(lr), "LR in the payload, enlarged", f"{payload.lr.shape[1]} x {payload.lr.shape[0]} pixels"),
+        Tile(np.asarray(restored), "edgegrain", f"{len(payload):,} bytes", accent=True),
+        *(Tile(rgb, label, text or f"does not fit in {len(payload):,} bytes")
+          for label, (rgb, text) in classical.items()),
+    ]
+    sheet = draw_sheet(in_rows(tiles, SHEET_COLUMNS), side=SHEET_SIDE)
     out.mkdir(parents=True, exist_ok=True)
     payload.save(files[0], force=force)
-    for path, image in zip(files[1:], (original, lr, restored, sheet), strict=True):
+    for path, image in zip(files[1:-1], (original, lr, restored), strict=True):
         write_atomically(path, _png(image), force=force)
+    write_atomically(files[-1], encode_sheet(sheet), force=force)
     return {
         "picture": picture, "width": original.width, "height": original.height, "picture_bytes": picture_bytes,
         "bytes": len(payload), "file_ratio": picture_bytes / len(payload), "pixel_ratio": rgb.size / len(payload),
@@ -86,13 +90,13 @@ def run_demo(picture: Path, out: Path, bundle: str, force: bool) -> Row:
         "classical": {label: text for label, (_, text) in classical.items()}, "files": files}
 
 
-def _classical(rgb: np.ndarray, codec: str, max_bytes: int) -> tuple[Image.Image | None, str | None]:
-    """The best picture a classical codec makes of ``max_bytes`` and what it is; (None, reason or None) without one."""
+def _classical(rgb: Picture, codec: str, max_bytes: int) -> tuple[Picture | None, str | None]:
+    """The best result of a classical codec in ``max_bytes`` and its description; (None, reason or None) without one."""
     try:
         result = best_at(rgb, codec, max_bytes)
     except EdgegrainError as error:  # this Pillow was built without the codec
         return None, str(error)
-    return (None, None) if result is None else (Image.fromarray(result.rgb), result.description)
+    return (None, None) if result is None else (result.rgb, result.description)
 
 
 def _png(image: Image.Image) -> bytes:

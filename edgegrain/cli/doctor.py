@@ -1,4 +1,4 @@
-"""``edgegrain doctor``: checks the installation and says what to do."""
+"""``edgegrain doctor``: check the installation."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ def doctor(
     bundle: Annotated[
         str | None, typer.Option("--bundle", "-b", help="Id, alias or folder of one bundle [default: all installed].")
     ] = None,
-    device: Annotated[DeviceChoice, typer.Option(help="Where the decoder is tried.")] = DeviceChoice.cpu,
+    device: Annotated[DeviceChoice, typer.Option(help="Device to test the decoder on.")] = DeviceChoice.cpu,
     json_output: JsonOption = False,
 ) -> None:
     """Check this installation.
 
-    Versions, providers, the bundles' files, golden vectors through the encoder, the decoder's speed.
-    The exit status is 1 if something is broken; warnings do not count.
+    Checks versions, execution providers, the files of the bundles, golden vectors of the encoder, and the speed of the
+    decoder. The exit code is 1 if a check fails; warnings do not count.
 
     \b
     Examples:
@@ -43,7 +43,7 @@ def doctor(
         report(check)
     folders = list(installed_bundles().values()) if bundle is None else [find_bundle(bundle)]
     if not folders:
-        report(Check("bundles", "broken", f"none is installed; looked in {', '.join(map(str, bundle_roots()))}"))
+        report(Check("bundles", "broken", f"no bundle is installed; searched {', '.join(map(str, bundle_roots()))}"))
     for folder in folders:
         for check in check_bundle(folder, device.value):
             report(check)

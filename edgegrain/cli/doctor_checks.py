@@ -1,4 +1,4 @@
-"""The checks behind ``edgegrain doctor``: is this installation able to do what it promises?"""
+"""The checks of ``edgegrain doctor``."""
 
 from __future__ import annotations
 
@@ -15,24 +15,25 @@ from typing import Literal
 
 import numpy as np
 
+from codec_contract.bundle.file_names import ENCODER_ONNX, GOLDEN
 from codec_contract.errors import DeviceError, EdgegrainError
 
 State = Literal["ok", "warning", "broken"]
 
 RUNTIME_VERSIONS = ((1, 20), (1, 32))
-"""ONNX Runtime: first supported version, first one that was not tried."""
+"""ONNX Runtime: first supported version, first untested version."""
 
 _EXTRA = re.compile(r"(?P<name>[A-Za-z0-9._-]+).*extra == ['\"](?P<extra>[^'\"]+)")
-"""A requirement of an extra, as a distribution's metadata has it."""
+"""A requirement of an extra in the metadata of a distribution."""
 
 LATENCY_RUNS = 5
 RESTORE_LIMIT_SECONDS = 1.0
-"""A restore on the CPU that takes longer than this is reported."""
+"""A slower restore on the CPU is a warning."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One finding: what was looked at, how it is, and the details or what to do."""
+    """The result of one check: its name, its state, and the details or the remedy."""
 
     name: str
     state: State
@@ -40,14 +41,14 @@ class Check:
 
 
 def check_installation() -> Iterator[Check]:
-    """Versions, codecs, ONNX Runtime, and whether this Pillow still resizes as the contract says."""
+    """Check versions, codecs, ONNX Runtime, and that Pillow resizes as the contract defines."""
     import PIL
     from PIL import features
 
-    import edgegrain
+    from codec_contract.version import __version__
 
     system = f"Python {platform.python_version()} on {platform.system()} {platform.machine()}"
-    yield Check("edgegrain", "ok", f"{edgegrain.__version__}, {system}, numpy {np.__version__}")
+    yield Check("edgegrain", "ok", f"{__version__}, {system}, numpy {np.__version__}")
     missing = [name for name in ("jpg", "zlib", "webp", "avif", "littlecms2") if not features.check(name)]
     detail = f"{PIL.__version__}" + (f", built without {', '.join(missing)}" if missing else "")
     yield Check("Pillow", "warning" if missing else "ok", detail)
@@ -58,7 +59,7 @@ def check_installation() -> Iterator[Check]:
 
 
 def check_runtime() -> Iterator[Check]:
-    """ONNX Runtime's version, its providers, and that only one build of it is installed."""
+    """Check ONNX Runtime's version and providers, and that only one build of it is installed."""
     try:
         import onnxruntime
     except ImportError as error:
@@ -73,7 +74,7 @@ def check_runtime() -> Iterator[Check]:
     yield Check("providers", "ok", ", ".join(onnxruntime.get_available_providers()))
     builds = [name for name in ("onnxruntime", "onnxruntime-gpu") if _version(name)]
     if len(builds) > 1:
-        yield Check("builds", "warning", f"{' and '.join(builds)} are both installed and write to the same folder; "
+        yield Check("builds", "warning", f"{' and '.join(builds)} are both installed and share one folder; "
                     "uninstall both, then install one")
     else:
         yield Check("builds", "ok", ", ".join(f"{name} {_version(name)}" for name in builds) or "not from a wheel")
@@ -82,7 +83,7 @@ def check_runtime() -> Iterator[Check]:
 
 
 def check_bundle(folder: Path, device: Literal["cpu", "cuda"] = "cpu") -> Iterator[Check]:
-    """Hashes, golden vectors through ``encoder.onnx``, and how long a restore takes on ``device``."""
+    """Check hashes, golden vectors through ``encoder.onnx``, and the time of a restore on ``device``."""
     name = f"bundle {folder.name}"
     yield _guarded(f"{name}: files", lambda: _check_files(folder))
     yield _guarded(f"{name}: encoder", lambda: _check_encoder(folder))
@@ -90,7 +91,7 @@ def check_bundle(folder: Path, device: Literal["cpu", "cuda"] = "cpu") -> Iterat
 
 
 def _guarded(name: str, check: Callable[[], tuple[State, str]]) -> Check:
-    """A check whose errors are findings."""
+    """The result of a check; an error it raises is the result ``broken``."""
     try:
         state, detail = check()
     except (EdgegrainError, OSError) as error:
@@ -104,26 +105,26 @@ def _check_cuda() -> tuple[State, str]:
     from server_decoder.providers import PROVIDERS, cuda_failure, has_nvidia_driver
 
     if PROVIDERS["cuda"] not in onnxruntime.get_available_providers():
-        instead = "install edgegrain[gpu] (onnxruntime-gpu instead of onnxruntime) to decode on it"
+        instead = "to decode on the GPU, install edgegrain[gpu] (onnxruntime-gpu instead of onnxruntime)"
         if has_nvidia_driver():
-            return "warning", f"there is an NVIDIA driver, but this ONNX Runtime has no CUDA; {instead}"
+            return "warning", f"an NVIDIA driver is installed, but this ONNX Runtime has no CUDA; {instead}"
         return "ok", "no NVIDIA driver, and this ONNX Runtime has no CUDA: decoders run on the CPU"
     if (failure := cuda_failure()) is not None:
-        return "warning", (f"the provider cannot start: {failure}; CUDA's and cuDNN's libraries come with "
+        return "warning", (f"the provider cannot start: {failure}; the libraries of CUDA and cuDNN are installed by "
                            "'pip install onnxruntime-gpu[cuda,cudnn]', or with torch")
     return "ok", "driver and libraries load"
 
 
 def _check_extras() -> Check:
-    """Which of the package's extras can be used, and what the others lack."""
+    """Check which extras are complete, and list the missing packages of the others."""
     try:
         requirements = importlib.metadata.requires("edgegrain") or []
     except importlib.metadata.PackageNotFoundError:
-        return Check("extras", "ok", "not known: edgegrain runs from a folder and is not installed")
+        return Check("extras", "ok", "unknown: edgegrain runs from a folder and is not installed")
     missing: dict[str, list[str]] = {}
     for requirement in requirements:
         found = _EXTRA.match(requirement)
-        if found is None or found["extra"] in ("dev", "gpu"):  # for its own developers; see CUDA
+        if found is None or found["extra"] in ("dev", "gpu"):  # dev is for contributors; gpu is checked as CUDA
             continue
         lacking = missing.setdefault(found["extra"], [])
         if _version(found["name"]) is None:
@@ -131,7 +132,7 @@ def _check_extras() -> Check:
     complete = [extra for extra, lacking in missing.items() if not lacking]
     parts = [f"{extra} lacks {', '.join(lacking)}" for extra, lacking in missing.items() if lacking]
     detail = "; ".join([f"complete: {', '.join(complete) or 'none'}", *parts])
-    return Check("extras", "ok", detail + ("; pip install 'edgegrain[NAME]' adds one" if parts else ""))
+    return Check("extras", "ok", detail + ("; install one: pip install 'edgegrain[NAME]'" if parts else ""))
 
 
 def _check_alignment() -> tuple[State, str]:
@@ -139,7 +140,7 @@ def _check_alignment() -> tuple[State, str]:
 
     folder = models_folder()
     if not any((folder / name).exists() for name in FILES):
-        return "ok", "no models; only compress(align=True) needs them (edgegrain align fetch)"
+        return "ok", "no models; only compress(align=True) needs them; run: edgegrain align fetch"
     for name in FILES:
         read_model(folder, name)
     return "ok", f"the models in {folder} are intact"
@@ -151,7 +152,7 @@ def _check_fused_ops() -> tuple[State, str]:
     try:
         library = find_library()
     except DeviceError:
-        return "ok", "not built; only decoders exported with --ops fused need them (make ops)"
+        return "ok", "not built; only decoders exported with --ops fused need them; run: make ops"
     kernels = "CPU and CUDA kernels" if has_cuda_kernels(library) else "CPU kernels only: built without nvcc"
     return "ok", f"{library.name}, {kernels}"
 
@@ -171,16 +172,16 @@ def _check_encoder(folder: Path) -> tuple[State, str]:
     from edge_encoder.golden_inputs import check_golden
 
     manifest = load_manifest(folder)
-    encoder = EncoderSession(manifest.open_file("encoder.onnx"))
+    encoder = EncoderSession(manifest.open_file(ENCODER_ONNX))
     try:
-        golden = json.loads(manifest.open_file("golden.json"))
+        golden = json.loads(manifest.open_file(GOLDEN))
     except ValueError as error:
-        raise BundleError(f"golden.json of bundle {manifest.id} is not JSON: {error}") from error
+        raise BundleError(f"{GOLDEN} of bundle {manifest.id} is not JSON: {error}") from error
     result = check_golden(golden, encoder.encode)
     if result.failed:
         names = ", ".join(result.failed)
         return "broken", (f"{len(result.failed)} of {result.checked} golden vectors differ ({names}): payloads made "
-                          "here would not be those of other devices")
+                          "here differ from those of other devices")
     seconds = _median_seconds(lambda: encoder.encode(np.zeros((1, encoder.hr, encoder.hr, 3), np.uint8)))
     return "ok", f"{result.checked} golden vectors byte-identical, {1000 * seconds:.1f} ms a picture"
 
@@ -206,9 +207,9 @@ def _check_resize() -> Check:
     sizes = ((32, 20), (97, 30), (140, 75), (16, 16))
     wrong = [size for size in sizes if not np.array_equal(exact_resize(picture, size), reference_resize(picture, size))]
     if wrong:
-        return Check("exact resize", "broken", f"this Pillow resamples differently from the contract (to {wrong}); "
-                     "payloads made here would not be those of other devices; install another Pillow")
-    return Check("exact resize", "ok", f"Pillow equals the written arithmetic on {len(sizes)} sizes")
+        return Check("exact resize", "broken", f"this Pillow does not resample as the contract defines (to {wrong}); "
+                     "payloads made here differ from those of other devices; install another version of Pillow")
+    return Check("exact resize", "ok", f"Pillow equals the reference on {len(sizes)} sizes")
 
 
 def _median_seconds(work: Callable[[], object]) -> float:

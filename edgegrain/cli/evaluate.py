@@ -1,4 +1,4 @@
-"""``edgegrain evaluate``: how good a bundle is, beside classical codecs at the same bytes."""
+"""``edgegrain evaluate``: measure a bundle, and compare it with classical codecs at equal bytes."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer
 
 from codec_contract.errors import EdgegrainError
 from edgegrain.cli.output import ForceOption, JsonOption, print_json, with_progress
+from edgegrain.cli.restore import DeviceChoice
 
 if TYPE_CHECKING:
     from edgegrain.evaluation.evaluator import Evaluator
@@ -19,26 +20,19 @@ OUT = Path("evaluate_out")
 
 
 class BaselinesChoice(StrEnum):
-    """How thoroughly classical codecs are searched."""
+    """Effort of the search among classical codecs."""
 
     none = "none"
     fast = "fast"
     full = "full"
 
 
-class DeviceChoice(StrEnum):
-    """Where the decoder and the metrics run."""
-
-    cpu = "cpu"
-    cuda = "cuda"
-
-
 def evaluate(
-    data: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of pictures the bundle has not "
-                                       "seen; the centre square of each is taken.")],
+    data: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of pictures that the bundle was "
+                                       "not trained on; the centre square of each is used.")],
     weights: Annotated[
         Path | None,
-        typer.Option(exists=True, file_okay=False, help="Folder of the metrics' weights [default: those of 'edgegrain "
+        typer.Option(exists=True, file_okay=False, help="Folder of the metric weights [default: those of 'edgegrain "
                      "metrics fetch']."),
     ] = None,
     bundle: Annotated[str, typer.Option("--bundle", "-b", help="Id, alias or folder of the bundle.")] = "faces",
@@ -48,32 +42,34 @@ def evaluate(
     ] = None,
     results: Annotated[
         Path | None,
-        typer.Option(file_okay=False, help="Folder that gets the TSV and the JSON too: results/, for a release."),
+        typer.Option(file_okay=False, help="Folder for copies of the TSV and JSON files; results/ for a release."),
     ] = None,
     baselines: Annotated[
         BaselinesChoice,
-        typer.Option(help="none: the bundle alone; fast: every second scale, then around the best one; full: every "
-                     "scale, slower encoders."),
+        typer.Option(help="none: only the bundle; fast: every second scale, then the neighbours of the best; full: "
+                     "every scale, slower encoders."),
     ] = BaselinesChoice.fast,
     curves: Annotated[
-        bool, typer.Option(help="Also search the codecs at fixed budgets, for rate curves; most of the time goes here.")
+        bool, typer.Option(help="Also search the codecs at fixed budgets, for rate curves; takes most of the time.")
     ] = True,
-    limit: Annotated[int, typer.Option(min=0, help="Only the first pictures; 0: all.")] = 0,
+    limit: Annotated[int, typer.Option(min=0, help="Number of pictures; 0: all.")] = 0,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads of the networks; 0: all.")] = 0,
     device: Annotated[
-        DeviceChoice, typer.Option(help="Where decoder and metrics run; encoders are always on the CPU.")
+        DeviceChoice, typer.Option(help="Device of decoder and metrics; encoders always run on the CPU.")
     ] = DeviceChoice.cpu,
-    journal: Annotated[
+    cache: Annotated[
         Path | None,
-        typer.Option(file_okay=False, help="Folder for what is already computed [default: edgegrain's cache folder]."),
+        typer.Option(file_okay=False, help="Folder of results that are already computed [default: edgegrain's cache "
+                     "folder]."),
     ] = None,
     force: ForceOption = False,
     json_output: JsonOption = False,
 ) -> None:
-    """Measure a bundle beside JPEG, WebP, AVIF and JPEG XL at equal bytes.
+    """Compare a bundle with classical codecs at equal bytes.
 
-    Prints a table and writes a report: report.html with plots and sheets, the numbers as TSV, their means as JSON.
-    Interrupted, it continues where it was when it is started again. docs/evaluation.md explains every figure.
+    Prints a table and writes a report: report.html with plots and sheets, all scores as TSV, their means as JSON. The
+    classical codecs are JPEG, WebP, AVIF and JPEG XL. After an interruption the same command continues where it
+    stopped. docs/evaluation.md explains every score.
 
     \b
     Examples:
@@ -88,7 +84,7 @@ def evaluate(
         from edgegrain.pictures.packed import list_pictures
     except ModuleNotFoundError as error:
         raise EdgegrainError(
-            f"measuring needs {error.name}, which is not installed; install: pip install 'edgegrain[eval]'") from error
+            f"evaluate needs {error.name}, which is not installed; install: pip install 'edgegrain[eval]'") from error
     import sdk
 
     paths = list_pictures(data)[: limit or None]
@@ -98,7 +94,7 @@ def evaluate(
     numbers = [f"{name}.tsv", f"{name}.json"]
     if not force:
         _refuse_existing([folder / "report.html", *((results or folder) / number for number in numbers)])
-    evaluator = _open(codec, paths, weights, baselines.value, curves, threads, device.value, journal)
+    evaluator = _open(codec, paths, weights, baselines.value, curves, threads, device.value, cache)
     rows = [evaluator.picture(path) for path in with_progress(paths, f"measuring {codec.bundle.id}")]
     summary = summarize(rows, codec.bundle, paths, baselines.value)
     files = report_files(codec, rows, paths, summary)
@@ -111,14 +107,14 @@ def evaluate(
 
 
 def _open(codec: Any, paths: list[Path], weights: Path | None, baselines: str, curves: bool, threads: int, device: str,
-          journal: Path | None) -> Evaluator:
+          cache: Path | None) -> Evaluator:
     import torch
 
     from codec_contract.cache_folder import cache_folder
     from edgegrain.evaluation.evaluator import EvaluationConfig, Evaluator, curve_budgets, original_of, weights_id
-    from edgegrain.evaluation.result_cache import Journal
+    from edgegrain.evaluation.result_cache import ResultCache
     from edgegrain.metrics.metric_weights import find_weights
-    from edgegrain.metrics.picture_metrics import Judge
+    from edgegrain.metrics.picture_metrics import Metrics
 
     faces = codec.bundle.domain == "faces"
     folder = find_weights(weights, faces=faces)
@@ -130,8 +126,8 @@ def _open(codec: Any, paths: list[Path], weights: Path | None, baselines: str, c
         budgets = curve_budgets([len(codec.compress(original_of(path, codec.bundle.hr)))
                                  for path in with_progress(paths, f"compressing {len(paths)} pictures")])
     thoroughness: Any = None if baselines == "none" else baselines
-    judge = Judge(folder, device=device, faces=faces)
-    return Evaluator(codec, judge, weights_id(folder), Journal(journal or cache_folder() / "evaluation"),
+    metrics = Metrics(folder, device=device, faces=faces)
+    return Evaluator(codec, metrics, weights_id(folder), ResultCache(cache or cache_folder() / "evaluation"),
                      EvaluationConfig(thoroughness, budgets))
 
 
@@ -144,7 +140,7 @@ def _refuse_existing(files: list[Path]) -> None:
 def _write(files: Mapping[str, bytes], numbers: list[str], folder: Path, results: Path | None, force: bool) -> None:
     from codec_contract.files import write_atomically
 
-    for file, content in sorted(files.items(), key=lambda item: item[0] == "report.html"):  # the page last
+    for file, content in sorted(files.items(), key=lambda item: item[0] == "report.html"):  # the page is written last
         write_atomically(folder / file, content, force=True)
     if results is not None:
         for number in numbers:
@@ -168,9 +164,9 @@ def _print_table(summary: Mapping[str, Any]) -> None:
             grid.add_row()
         grid.add_row(row.method, *row.cells, style="bold" if row.ours else None)
     console = Console()
-    if not console.is_terminal:  # piped, the table is as wide as it needs to be
+    if not console.is_terminal:  # piped: as wide as the table
         console.width = 160
     console.print(grid)
     if summary["baselines"] != "none":
-        console.print("Classical codecs may use at most our bytes, picture by picture. KID with its 95 % interval.",
+        console.print("Classical codecs may use at most the bytes of each payload. KID with its 95 % interval.",
                       style="dim")

@@ -1,4 +1,4 @@
-"""Which files a command reads and where each result goes."""
+"""`plan_jobs`: the files that a command reads, and the files that it writes."""
 
 from __future__ import annotations
 
@@ -8,16 +8,10 @@ from pathlib import Path
 
 import typer
 
-PICTURE_SUFFIXES = frozenset(
-    ".jpg .jpeg .png .webp .avif .heic .heif .gif .bmp .tif .tiff .ppm .pgm .jp2 .tga .qoi".split())
-"""What is taken for a picture inside a folder; a file that is named itself may be called anything."""
-
-PAYLOAD_SUFFIX = ".grain"
-
 
 @dataclass(frozen=True)
-class Job:
-    """One file to read and the file to write."""
+class FileJob:
+    """A file to read and the file to write."""
 
     source: Path
     target: Path
@@ -25,32 +19,32 @@ class Job:
 
 def plan_jobs(
     sources: Sequence[Path], out: Path | None, *, wanted: frozenset[str], result_suffix: str
-) -> list[Job]:
-    """One job a file; folders stand for the wanted files in them, at any depth.
+) -> list[FileJob]:
+    """One job per file; a folder stands for the wanted files in it, at any depth.
 
-    Results lie beside their sources, or in the folder ``out``, where those of a folder keep its structure. For a
-    single file ``out`` may name the file to write: it does where it has a suffix and is no existing folder.
+    Results are written next to their sources, or into the folder ``out``, where the files of a folder keep its
+    structure. For a single file ``out`` is the file to write if it has a suffix and is not an existing folder.
 
     Args:
-        sources: files and folders, which exist.
-        out: see above.
+        sources: existing files and folders.
+        out: folder or file for the results; None for next to the sources.
         wanted: lower-case suffixes of the files taken from a folder.
         result_suffix: replaces the source's suffix.
 
     Raises:
-        typer.BadParameter: a folder holds nothing of the kind, or two results would have the same name.
+        typer.BadParameter: a folder holds no wanted file, or two results would have the same name.
     """
     if out is not None and len(sources) == 1 and sources[0].is_file() and out.suffix and not out.is_dir():
-        return [Job(sources[0], out)]
-    jobs: dict[Path, Job] = {}
+        return [FileJob(sources[0], out)]
+    jobs: dict[Path, FileJob] = {}
     for source in sources:
         for path, relative in _files(source, wanted):
             place = path if out is None else out / relative
-            job = Job(path, place.with_name(place.stem + result_suffix))
+            job = FileJob(path, place.with_name(place.stem + result_suffix))
             other = jobs.setdefault(job.target, job)
             if other.source != path:
                 raise typer.BadParameter(
-                    f"{other.source} and {path} would both become {job.target}; take them one by one, with --out")
+                    f"{other.source} and {path} would both become {job.target}; process them one by one, with --out")
     return list(jobs.values())
 
 
@@ -61,6 +55,6 @@ def _files(source: Path, wanted: frozenset[str]) -> Iterator[tuple[Path, Path]]:
         return
     found = sorted(path for path in source.rglob("*") if path.suffix.lower() in wanted and path.is_file())
     if not found:
-        raise typer.BadParameter(f"the folder {source} holds no file of the kind {', '.join(sorted(wanted))}")
+        raise typer.BadParameter(f"the folder {source} holds no file with the suffix {', '.join(sorted(wanted))}")
     for path in found:
         yield path, path.relative_to(source)

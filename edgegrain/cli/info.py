@@ -1,4 +1,4 @@
-"""``edgegrain info``: what is in a payload."""
+"""``edgegrain info``: check and describe payloads."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def info(
     payloads: Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, help="Payloads (.grain).")],
     json_output: JsonOption = False,
 ) -> None:
-    """Check payloads and say what they hold.
+    """Check and describe payloads.
 
-    Everything is checked, down to the coded body; no neural network runs.
+    All fields and the coded body are checked; no neural network runs.
 
     \b
     Examples:
@@ -44,8 +44,8 @@ def _part(square: OrientedSquare) -> str:
 
 def _lines(row: Row) -> str:
     pixels = 3 * row["original_size"][0] * row["original_size"][1]
-    bundle = row["bundle"] or "none that is installed"
-    checked = "intact" if row["body_checked"] else "header and CRC intact; the body needs its bundle to be checked"
+    bundle = row["bundle"] or "not installed"
+    checked = "intact" if row["body_checked"] else "header and CRC intact; checking the body needs its bundle"
     fields = {
         "size": f"{row['size']:,} bytes, {pixels / row['size']:,.0f} times less than the original's pixels",
         "bundle": f"{bundle} (LR contract {row['contract_id']})",

@@ -1,4 +1,4 @@
-"""Entry point of ``edgegrain``: says what to install where the command line's libraries are missing."""
+"""Entry point of ``edgegrain``, which reports missing libraries of the command line."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ LIBRARIES = ("typer", "rich")
 
 
 def app(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line on ``arguments``, by default the process's own; leaves by ``SystemExit``."""
+    """Run the command line on ``arguments``, by default those of the process; ends with ``SystemExit``."""
     try:
         from edgegrain.cli.app import application
     except ModuleNotFoundError as error:
         if error.name not in LIBRARIES:
             raise
-        print(f"edgegrain: the command line needs {' and '.join(LIBRARIES)}, {error.name} is missing; "
-              "install them with: pip install 'edgegrain[cli]'", file=sys.stderr)
+        print(f"edgegrain: the command line needs {' and '.join(LIBRARIES)}, and {error.name} is missing; "
+              "install: pip install 'edgegrain[cli]'", file=sys.stderr)
         sys.exit(1)
     application(args=None if arguments is None else list(arguments), prog_name="edgegrain")
 

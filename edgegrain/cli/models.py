@@ -1,4 +1,4 @@
-"""``edgegrain models``: the architectures, how large they are and what they cost."""
+"""``edgegrain models``: parameters and operations of all architectures."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from edgegrain.evaluation.model_table import Model
 
 WIDE = 200
-"""Columns that the whole table has room in."""
+"""Width of a terminal that has room for the whole table."""
 
 
 def models(json_output: JsonOption = False) -> None:
-    """List the architectures with parameters and operations.
+    """List architectures with parameters and operations.
 
-    A MAC is one multiplication with its addition; they are counted for one picture, by part.
+    Operations are counted for one picture, by part, in MACs: one multiplication with its addition.
 
     \b
     Examples:
@@ -31,7 +31,7 @@ def models(json_output: JsonOption = False) -> None:
         from edgegrain.evaluation.model_table import models as all_models
     except ModuleNotFoundError as error:
         raise EdgegrainError(
-            f"counting needs {error.name}, which is not installed; install: pip install 'edgegrain[eval]'") from error
+            f"models needs {error.name}, which is not installed; install: pip install 'edgegrain[eval]'") from error
     found = all_models()
     if json_output:
         print_json([model.as_dict() for model in found])
@@ -39,7 +39,7 @@ def models(json_output: JsonOption = False) -> None:
     from rich.console import Console
 
     console = Console()
-    if not console.is_terminal:  # piped, the table is as wide as it needs to be
+    if not console.is_terminal:  # piped: as wide as the table
         console = Console(width=WIDE)
     table = _table(found, parts=True)
     if table.__rich_measure__(console, console.options.update(max_width=WIDE)).maximum > console.width:

@@ -1,8 +1,10 @@
-"""What commands print: progress on stderr, results on stdout, as lines or as JSON."""
+"""Output of commands: progress on stderr, results on stdout, as lines or as JSON."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -24,7 +26,7 @@ def print_json(value: Any) -> None:
 
 
 def with_progress(items: Sequence[Item], text: str) -> Iterator[Item]:
-    """The items, under a progress bar on stderr if there are several and stderr is a terminal."""
+    """Yield the items with a progress bar on stderr, if there are several and stderr is a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -34,13 +36,26 @@ def with_progress(items: Sequence[Item], text: str) -> Iterator[Item]:
         yield from bars.track(items, description=text)
 
 
+@contextlib.contextmanager
+def progress_bar() -> Iterator[Callable[[float, str], None]]:
+    """A bar on stderr, in the first process only; yields a function of the finished part, 0...1, and a line of text."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    first = os.environ.get("RANK", "0") == "0"  # set by torchrun
+    with Progress(*columns, console=Console(stderr=True), disable=not first) as bar:
+        task = bar.add_task("preparing", total=1.0)
+        yield lambda part, line: bar.update(task, completed=part, description=line)
+
+
 def run_all(
     items: Sequence[Item], work: Callable[[Item], Row], *, text: str, name: Callable[[Item], Path]
 ) -> tuple[list[Row], list[Row]]:
-    """Do every item; one that fails does not stop the others.
+    """Process every item; an item that fails does not stop the others.
 
     Returns:
-        The rows of those that succeeded, and ``{"file", "error"}`` of those that failed.
+        The rows of the items that succeeded, and ``{"file", "error"}`` of those that failed.
     """
     done, failed = [], []
     for item in with_progress(items, text):
@@ -54,7 +69,7 @@ def run_all(
 def finish(
     done: list[Row], failed: list[Row], line: Callable[[Row], str], *, json_output: bool, summary: str = ""
 ) -> None:
-    """Print what `run_all` gave and leave with status 1 if anything failed."""
+    """Print the results of `run_all`, and exit with status 1 if an item failed."""
     if json_output:
         print_json({"done": done, "failed": failed})
     else:

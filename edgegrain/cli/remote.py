@@ -1,4 +1,4 @@
-"""The options of commands that can let a service do the work."""
+"""Options of commands that can use a service."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 RemoteOption = Annotated[
     str | None,
     typer.Option("--remote", metavar="URL",
-                 help="Let the service at this address do the work, for instance http://host:8000."),
+                 help="Use the service at this address, for instance http://host:8000."),
 ]
 TokenOption = Annotated[
     str | None, typer.Option("--token", envvar="EDGEGRAIN_TOKEN", help="Bearer token for the service.")
@@ -20,7 +20,7 @@ TokenOption = Annotated[
 
 
 def open_remote(url: str, token: str | None) -> RemoteCodec:
-    """The service at an address; `ServiceError` if it is none, or the extra ``remote`` is not installed."""
+    """A client of the service; `ServiceError` if the address is invalid or the extra ``remote`` is not installed."""
     import sdk
 
     return sdk.connect(url, token=token)

@@ -1,4 +1,4 @@
-"""``edgegrain restore``: payloads to pictures."""
+"""``edgegrain restore``: restore the pictures of payloads."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import typer
 
 from codec_contract.errors import ImageError
 from codec_contract.files import write_atomically
-from edgegrain.cli.files import PAYLOAD_SUFFIX, Job, plan_jobs
+from codec_contract.payload import PAYLOAD_SUFFIX
+from edgegrain.cli.files import FileJob, plan_jobs
 from edgegrain.cli.output import ForceOption, JsonOption, Row, finish, run_all
 from edgegrain.cli.remote import RemoteOption, TokenOption, open_remote
 
@@ -29,14 +30,14 @@ SAVE_OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 class SizeChoice(StrEnum):
-    """How large restored pictures are."""
+    """Size of restored pictures."""
 
     original = "original"
     native = "native"
 
 
 class DeviceChoice(StrEnum):
-    """Where the decoder runs."""
+    """Device of the decoder."""
 
     cpu = "cpu"
     cuda = "cuda"
@@ -56,8 +57,8 @@ def restore(
     ],
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="Folder for the pictures, or the file for a single one [default: beside the "
-                     "payload, as NAME.restored.png]."),
+        typer.Option("--out", "-o", help="Folder for the pictures, or the file for a single one [default: next to "
+                     "the payload, as NAME.restored.png]."),
     ] = None,
     bundle: Annotated[
         str | None,
@@ -67,26 +68,27 @@ def restore(
         SizeChoice, typer.Option(help="original: the original's size; native: the decoder's own resolution.")
     ] = SizeChoice.original,
     device: Annotated[
-        DeviceChoice, typer.Option(help="Where the decoder runs; never another than asked for.")
+        DeviceChoice, typer.Option(help="Device of the decoder; never the other one.")
     ] = DeviceChoice.cpu,
     file_format: Annotated[
-        Format, typer.Option("--format", help="Of the pictures; a file named by --out has its suffix's.")
+        Format, typer.Option("--format", help="Format of the pictures; for a file given by --out its suffix decides.")
     ] = Format.png,
     max_megapixels: Annotated[
-        float, typer.Option(min=0.001, max=268, help="Refuse payloads that claim a larger original.")
+        float, typer.Option(min=0.001, max=268, help="Largest original that is restored.")
     ] = 89,
     seed: Annotated[
-        int | None, typer.Option(min=0, help="For bundles with that control: of the faint detail that the LR does not "
-                                 "determine [default: the likeliest].")
+        int | None, typer.Option(min=0, help="For bundles with that control: seed of the faint detail that the LR does "
+                                 "not determine [default: the likeliest detail].")
     ] = None,
     strength: Annotated[
-        float | None, typer.Option(help="For bundles with that control: the factor, 4 to 64, that the picture is taken "
-                                   "to have been reduced by; more is more made up [default: the bundle's].")
+        float | None, typer.Option(help="For bundles with that control: the factor, 4 to 64, by which the picture is "
+                                   "assumed to have been reduced; larger values hallucinate more detail [default: the "
+                                   "bundle's].")
     ] = None,
     background: Annotated[
         Path | None,
-        typer.Option(exists=True, dir_okay=False, help="Of an aligned or cropped picture: a picture of the whole, of "
-                     "its size or aspect, into which the restored part is pasted; --size does not matter then."),
+        typer.Option(exists=True, dir_okay=False, help="For an aligned or cropped picture: the whole picture, of "
+                     "its size or aspect, into which the restored part is pasted; --size is ignored then."),
     ] = None,
     remote: RemoteOption = None,
     token: TokenOption = None,
@@ -100,8 +102,8 @@ def restore(
       edgegrain restore me.grain                     writes me.restored.png
       edgegrain restore me.grain --out back.jpg
       edgegrain restore payloads/ --out pictures/ --device cuda
-      edgegrain restore me.lr.png --bundle faces     an LR that travelled as a PNG
-      edgegrain restore me.grain --strength 24       of a bundle with that control
+      edgegrain restore me.lr.png --bundle faces     an LR stored as a PNG
+      edgegrain restore me.grain --strength 24       for a bundle with that control
       edgegrain restore face.grain --background group.jpg
       edgegrain restore me.grain --remote http://host:8000
     """
@@ -112,9 +114,9 @@ def restore(
 
     max_pixels = int(max_megapixels * 1e6)
     if remote is not None and seed is not None:
-        raise ImageError("a service restores without a seed; leave --seed or --remote out")
+        raise ImageError("the service takes no seed; leave --seed or --remote out")
     if background is not None and len(jobs) > 1:
-        raise ImageError(f"a background belongs to one payload, got {len(jobs)}")
+        raise ImageError(f"--background takes one payload, got {len(jobs)}")
     service = None if remote is None else open_remote(remote, token)
 
     def restored(source: Path, size: SizeChoice) -> Image.Image:
@@ -126,10 +128,10 @@ def restore(
     def picture_of(source: Path) -> Image.Image:
         if background is None:
             return restored(source, size)
-        # Pasting resamples to the background anyway.
+        # Pasting resamples to the background's size.
         return sdk.paste(restored(source, SizeChoice.native), source, background, max_pixels=max_pixels)
 
-    def work(job: Job) -> Row:
+    def work(job: FileJob) -> Row:
         return {**restore_file(job, picture_of, force), "device": device.value if remote is None else remote}
 
     done, failed = run_all(jobs, work, text="restoring", name=lambda job: job.source)
@@ -137,8 +139,8 @@ def restore(
            json_output=json_output, summary=f"{len(done)} pictures")
 
 
-def restore_file(job: Job, picture_of: Callable[[Path], Image.Image], force: bool) -> Row:
-    """Restore one file with ``picture_of`` and say what was written."""
+def restore_file(job: FileJob, picture_of: Callable[[Path], Image.Image], force: bool) -> Row:
+    """Restore one file with ``picture_of`` and write it; returns the row to print."""
     suffix = job.target.suffix.lower()
     if suffix not in SAVE_OPTIONS:
         found = suffix or "a file without suffix"

@@ -1,4 +1,4 @@
-"""``edgegrain retouch``: crude edits of a face made believable."""
+"""``edgegrain retouch``: turn a crude edit of a face into a realistic one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edgegrain.cli.files import Job
+from edgegrain.cli.files import FileJob
 from edgegrain.cli.output import ForceOption, JsonOption, print_json
 from edgegrain.cli.restore import DeviceChoice, restore_file
 
@@ -15,8 +15,8 @@ from edgegrain.cli.restore import DeviceChoice, restore_file
 def retouch(
     edited: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The edited picture, or an edited LR.")],
     original: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="The picture before it was edited: what was not "
-                                  "edited stays as it was.")
+        Path | None, typer.Option(exists=True, dir_okay=False, help="The picture before the edit; its unedited parts "
+                                  "are kept.")
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="The picture to write [default: NAME.retouched.png].")
@@ -26,27 +26,29 @@ def retouch(
         float | None, typer.Option(min=0, max=1000, help="Pixels over which the restored region fades into the "
                                    "original [default: a 64th of the longest side].")
     ] = None,
-    threshold: Annotated[int, typer.Option(min=1, max=255, help="Levels from which on a pixel counts as edited.")] = 16,
+    threshold: Annotated[
+        int, typer.Option(min=1, max=255, help="Smallest difference in levels of an edited pixel.")
+    ] = 16,
     strength: Annotated[float | None, typer.Option(help="For bundles with that control.")] = None,
-    device: Annotated[DeviceChoice, typer.Option(help="Where the decoder runs.")] = DeviceChoice.cpu,
+    device: Annotated[DeviceChoice, typer.Option(help="Device of the decoder.")] = DeviceChoice.cpu,
     force: ForceOption = False,
     json_output: JsonOption = False,
 ) -> None:
-    """Make a crude edit of a face believable: reduce the picture, restore it with what the decoder knows of faces.
+    """Turn a crude edit of a face into a realistic one by reducing and restoring the picture.
 
-    The face should fill the square as in the bundle's training pictures. A payload's LR (compress --lr) can be painted
-    on as well.
+    The face should fill the square as in the bundle's training pictures. You can also edit the LR of a payload
+    (compress --lr).
 
     \b
     Examples:
       edgegrain retouch edited.png --original me.png --bundle bundles/glean-faces-256-lr16
-      edgegrain retouch edited.png                   everything restored anew
+      edgegrain retouch edited.png                   restores the whole picture
       edgegrain retouch me.lr.png --original me.png --out smiling.png
     """
     import sdk
 
     codec = sdk.Codec(bundle, device.value)
-    job = Job(edited, out or edited.with_name(f"{edited.stem}.retouched.png"))
+    job = FileJob(edited, out or edited.with_name(f"{edited.stem}.retouched.png"))
     row = restore_file(job, lambda source: sdk.retouch(
         codec, source, original, feather=feather, threshold=threshold, strength=strength), force)
     row = {"edited": row["payload"], "picture": row["picture"], "width": row["width"], "height": row["height"]}

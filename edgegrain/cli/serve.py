@@ -1,4 +1,4 @@
-"""``edgegrain serve``: the decoder as an HTTP service."""
+"""``edgegrain serve``: the HTTP service."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ LIBRARIES = ("fastapi", "uvicorn", "pydantic", "pydantic_settings", "prometheus_
 def serve(
     bundle: Annotated[
         list[str] | None,
-        typer.Option("--bundle", "-b", help="Id, alias or folder of a bundle to serve; may be repeated [default: "
+        typer.Option("--bundle", "-b", help="Id, alias or folder of a bundle to serve; repeat it for several [default: "
                      "faces]."),
     ] = None,
     host: Annotated[
         str | None, typer.Option(help="Address to listen on; 0.0.0.0 for all [default: 127.0.0.1].")
     ] = None,
     port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Port; 0 takes a free one and logs it [default: 8000].")
+        int | None, typer.Option(min=0, max=65535, help="Port; 0 picks a free one and logs it [default: 8000].")
     ] = None,
     device: Annotated[
-        DeviceChoice | None, typer.Option(help="Where decoders run; never another than asked for [default: cpu].")
+        DeviceChoice | None, typer.Option(help="Device of the decoders; never the other one [default: cpu].")
     ] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, max=64, help="Worker processes; each holds every bundle [default: 1].")
@@ -34,37 +34,36 @@ def serve(
         int | None, typer.Option(min=1, help="Threads of a worker's networks on the CPU [default: all cores].")
     ] = None,
     queue: Annotated[
-        int | None, typer.Option(min=1, help="Pictures that may wait; more are refused with 503 [default: 128].")
+        int | None, typer.Option(min=1, help="Most pictures in the queue; more are refused with 503 [default: 128].")
     ] = None,
     deadline: Annotated[
         float | None, typer.Option(min=0.001, max=600, help="Seconds after which a request gets 503 [default: 10].")
     ] = None,
     on_ray: Annotated[
-        bool, typer.Option("--ray", help="Serve with Ray Serve: several replicas of the whole service; docs/ray.md.")
+        bool, typer.Option("--ray", help="Serve several replicas with Ray Serve; see docs/ray.md.")
     ] = False,
     ray_replicas: Annotated[
-        str, typer.Option(metavar="N|MIN:MAX", help="Replicas under --ray; MIN:MAX follows the requests.")
+        str, typer.Option(metavar="N|MIN:MAX", help="Replicas with --ray; MIN:MAX scales with the requests.")
     ] = "1",
-    ray_cpus: Annotated[float, typer.Option(min=0.01, help="Cores that a replica reserves under --ray.")] = 1,
+    ray_cpus: Annotated[float, typer.Option(min=0.01, help="Cores reserved per replica with --ray.")] = 1,
     ray_gpus: Annotated[
-        float, typer.Option(min=0, help="GPUs that a replica reserves under --ray; 0.25 lets four share one.")
+        float, typer.Option(min=0, help="GPUs reserved per replica with --ray; 0.25 lets four share one.")
     ] = 0,
     ray_address: Annotated[
         str | None,
-        typer.Option(help="A running Ray cluster (auto, HOST:PORT) for --ray [default: Ray is started here, for this "
-                     "machine alone]."),
+        typer.Option(help="Address of a Ray cluster (auto, HOST:PORT) for --ray [default: Ray on this machine only]."),
     ] = None,
     show_settings: Annotated[
-        bool, typer.Option("--show-settings", help="Print every setting with its variable and meaning, and exit.")
+        bool, typer.Option("--show-settings", help="Print every setting with its variable and description, and exit.")
     ] = False,
 ) -> None:
-    """Serve payloads to pictures over HTTP.
+    """Restore and compress pictures over HTTP.
 
-    Requests are gathered into batches. Logs are JSON lines on stderr. SIGTERM and Ctrl-C end it in order: not ready
-    first, then whatever was accepted is answered, then exit status 0.
+    Requests are gathered into batches. Logs are JSON lines on stderr. SIGTERM and Ctrl-C shut down gracefully:
+    readiness is turned off, accepted requests are answered, and the exit status is 0.
 
-    Every setting is also a variable EDGEGRAIN_SERVE_<NAME>; options win. Without EDGEGRAIN_SERVE_TOKENS anybody who
-    reaches the address may call: set tokens before listening on more than this machine.
+    Every setting is also a variable EDGEGRAIN_SERVE_<NAME>; options take precedence. Without EDGEGRAIN_SERVE_TOKENS
+    the service answers every client that reaches it: set tokens before listening on other addresses than 127.0.0.1.
 
     \b
     Examples:
@@ -76,7 +75,7 @@ def serve(
       edgegrain serve --ray --ray-replicas 4 --device cuda --ray-gpus 0.25
 
     \b
-    Then, elsewhere:
+    Clients:
       curl -H 'Content-Type: application/vnd.edgegrain' --data-binary @me.grain -o me.png http://host:8000/v1/restore
       edgegrain restore me.grain --remote http://host:8000
       http://host:8000/docs, /health/ready and /metrics
@@ -114,7 +113,7 @@ def serve(
 
 
 def _lines(settings: Any) -> list[str]:
-    """Variable, value and meaning of every setting; secrets stay hidden."""
+    """Variable, value and description of every setting; secrets are masked."""
     from edgegrain.service.settings import ENVIRONMENT_PREFIX
 
     lines = []

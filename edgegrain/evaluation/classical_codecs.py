@@ -1,8 +1,8 @@
-"""What classical codecs make of a byte budget: JPEG, WebP, AVIF and JPEG XL, helped by downscaling.
+"""Classical codecs at a byte budget: JPEG, WebP, AVIF and JPEG XL, each combined with downscaling.
 
-At some hundred bytes a picture no codec is at its best at full size. The strong classical opponent shrinks the picture
-(bicubic), encodes it at the highest quality that fits, and enlarges it again (bicubic); how much to shrink is searched
-for every picture. Sizes of files are remembered, so that further budgets for the same picture cost few encodings.
+At a few hundred bytes per picture no codec is at its best at full size. The strongest classical baseline downscales the
+picture (bicubic), encodes it at the highest quality that fits, and upscales it again (bicubic); the scale is searched
+for every picture. File sizes are cached, so further budgets for the same picture cost few encodings.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ from codec_contract.errors import EdgegrainError
 from edgegrain.metrics.psnr_ssim import Picture, psnr
 
 CODECS = {"jpeg": "JPEG", "webp": "WebP", "avif": "AVIF", "jpeg-xl": "JPEG XL"}
-"""Name -> how people write it."""
+"""Name -> display name."""
 JPEG_XL_PACKAGE = "imagecodecs"
 """Pillow writes the other formats; its plugin for this one is under the GPL."""
 FACTORS = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0, 16.0, 20.0, 24.0, 32.0)
-"""Downscaling factors that are tried."""
+"""Downscaling factors of the search."""
 MAX_QUALITY = 100
 
 Thoroughness = Literal["fast", "full"]
-"""``fast`` judges every second factor and the best one's neighbours; ``full`` all of them, with slower encoders."""
-Score = Callable[["BaselineResult"], float]
+"""``fast`` scores every second factor and the best one's neighbours; ``full`` all of them, with slower encoders."""
+Score = Callable[["ClassicalResult"], float]
 """Distance of a result from the original, lower is better."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """How a codec was used.
+    """The parameters of one encoding.
 
     Attributes:
         codec: a name in `CODECS`.
-        factor: how much the picture was downscaled before, one of `FACTORS`.
+        factor: downscaling factor before encoding, one of `FACTORS`.
         quality: the codec's own quality, 0...100.
     """
 
@@ -56,12 +56,12 @@ class Setting:
 
 
 @dataclass(frozen=True, eq=False)
-class BaselineResult:
-    """A picture that went through a classical codec.
+class ClassicalResult:
+    """A picture that was encoded and decoded by a classical codec.
 
     Attributes:
-        setting: how.
-        rgb: uint8 ``[H, W, 3]``, of the original's size.
+        setting: parameters of the encoding.
+        rgb: uint8 ``[H, W, 3]``, at the original's size.
         nbytes: size of the encoded file.
     """
 
@@ -75,13 +75,13 @@ class BaselineResult:
         return f"{self.setting.description}, {self.nbytes} bytes"
 
 
-class Opponent:
-    """One codec and one picture.
+class ClassicalCodec:
+    """A classical codec applied to one picture; encodings and results are cached.
 
     Args:
         rgb: uint8 ``[H, W, 3]``.
         codec: a name in `CODECS`.
-        thoroughness: ``full`` also makes AVIF (speed 4 instead of 6) and JPEG XL (effort 9 instead of 7) slower.
+        thoroughness: ``full`` also selects slower AVIF (speed 4 instead of 6) and JPEG XL (effort 9 instead of 7).
 
     Raises:
         EdgegrainError: unknown codec, or the library that writes it is not installed.
@@ -95,15 +95,15 @@ class Opponent:
         self._original = Image.fromarray(rgb)
         self._small: dict[int, Image.Image] = {}
         self._files: dict[tuple[int, int], bytes] = {}
-        self._results: dict[tuple[int, int], BaselineResult] = {}
+        self._results: dict[tuple[int, int], ClassicalResult] = {}
         sizes = [self._size(factor) for factor in FACTORS]
         self._steps = [step for step, size in enumerate(sizes) if size not in sizes[:step]]
 
-    def at_full_size(self, max_bytes: int) -> BaselineResult | None:
+    def at_full_size(self, max_bytes: int) -> ClassicalResult | None:
         """The highest quality that fits without downscaling, or None if none does."""
         return self._highest_quality(0, max_bytes)
 
-    def candidates(self, max_bytes: int) -> list[BaselineResult]:
+    def candidates(self, max_bytes: int) -> list[ClassicalResult]:
         """For every factor at which something fits, the highest quality that does, from full size downwards."""
         found = []
         for step in self._steps[self._first_that_fits(max_bytes):]:
@@ -111,16 +111,16 @@ class Opponent:
             if result is not None:
                 found.append(result)
                 if result.setting.quality == MAX_QUALITY:
-                    break  # even the best quality fits: shrinking further can only lose
+                    break  # even the best quality fits: further downscaling can only lose
         return found
 
-    def best(self, max_bytes: int, score: Score | None = None) -> BaselineResult | None:
+    def best(self, max_bytes: int, score: Score | None = None) -> ClassicalResult | None:
         """The best that fits into ``max_bytes``, headers included, or None if nothing fits.
 
         Args:
             max_bytes: the budget.
-            score: by default minus the PSNR, for which every candidate is tried. Another one may be dear: unless the
-                search is thorough, it judges every second candidate and then the neighbours of the best.
+            score: minus the PSNR by default, computed for every candidate. Another score may be expensive: unless the
+                search is ``full``, it is computed for every second candidate and then for the neighbours of the best.
         """
         found = self.candidates(max_bytes)
         if score is None or self._thorough or len(found) < 4:
@@ -132,12 +132,12 @@ class Opponent:
                 scores[index] = score(found[index])
         return found[min(scores, key=scores.__getitem__)]
 
-    def minus_psnr(self, result: BaselineResult) -> float:
-        """The score that takes PSNR for quality."""
+    def minus_psnr(self, result: ClassicalResult) -> float:
+        """The score of `best` for the highest PSNR."""
         return -psnr(result.rgb, self._rgb)
 
     def _first_that_fits(self, max_bytes: int) -> int:
-        """Bisection over the factors at quality 0; files are taken to shrink with the picture."""
+        """Bisection over the factors at quality 0; assumes that files shrink with the picture."""
         low, high = 0, len(self._steps)
         while low < high:
             middle = (low + high) // 2
@@ -147,10 +147,10 @@ class Opponent:
                 low = middle + 1
         return low
 
-    def _highest_quality(self, step: int, max_bytes: int) -> BaselineResult | None:
-        """Bisection over 0...100, sizes taken to grow with quality; every result is one that was seen to fit."""
+    def _highest_quality(self, step: int, max_bytes: int) -> ClassicalResult | None:
+        """Bisection over 0...100, assuming that size grows with quality; every result was checked to fit."""
         best, low, high = None, 0, MAX_QUALITY
-        quality = 0  # most failures are found at once
+        quality = 0  # finds most failures immediately
         while low <= high:
             if self._nbytes(step, quality) <= max_bytes:
                 best, low = quality, quality + 1
@@ -171,13 +171,13 @@ class Opponent:
             self._files[step, quality] = self._encode(self._small[step], quality)
         return self._files[step, quality]
 
-    def result(self, step: int, quality: int) -> BaselineResult:
-        """What becomes of the picture, downscaled by ``FACTORS[step]``, at ``quality``."""
+    def result(self, step: int, quality: int) -> ClassicalResult:
+        """The picture after encoding at ``quality``, downscaled by ``FACTORS[step]``."""
         if (step, quality) not in self._results:
             data = self._file(step, quality)
             restored = _decode(self._codec, data).resize(self._original.size, Image.Resampling.BICUBIC)
             setting = Setting(self._codec, FACTORS[step], quality)
-            self._results[step, quality] = BaselineResult(setting, np.asarray(restored), len(data))
+            self._results[step, quality] = ClassicalResult(setting, np.asarray(restored), len(data))
         return self._results[step, quality]
 
     def _size(self, factor: float) -> tuple[int, int]:
@@ -185,34 +185,34 @@ class Opponent:
 
 
 def best_at(rgb: Picture, codec: str, max_bytes: int,
-            score: Callable[[Picture], float] | None = None) -> BaselineResult | None:
-    """The best that ``codec`` can do with at most ``max_bytes``, all factors tried, or None if nothing fits.
+            score: Callable[[Picture], float] | None = None) -> ClassicalResult | None:
+    """The best result of ``codec`` in at most ``max_bytes`` over all factors, or None if nothing fits.
 
     Args:
         rgb: uint8 ``[H, W, 3]``.
         codec: a name in `CODECS`.
         max_bytes: size of the whole file, headers included.
-        score: distance of a uint8 ``[H, W, 3]`` from the original, lower is better; without it, PSNR decides.
+        score: distance of a uint8 ``[H, W, 3]`` from the original, lower is better; default: minus the PSNR.
 
     Raises:
         EdgegrainError: unknown codec, or the library that writes it is not installed.
     """
-    opponent = Opponent(rgb, codec)
-    judge = opponent.minus_psnr if score is None else lambda result: score(result.rgb)
-    return min(opponent.candidates(max_bytes), key=judge, default=None)
+    classical = ClassicalCodec(rgb, codec)
+    key = classical.minus_psnr if score is None else lambda result: score(result.rgb)
+    return min(classical.candidates(max_bytes), key=key, default=None)
 
 
-def rebuild(rgb: Picture, setting: Setting, thoroughness: Thoroughness) -> BaselineResult:
-    """The result of a known setting, made anew.
+def rebuild(rgb: Picture, setting: Setting, thoroughness: Thoroughness) -> ClassicalResult:
+    """The result of a known setting, encoded again.
 
     Raises:
-        EdgegrainError: as `Opponent`.
+        EdgegrainError: as `ClassicalCodec`.
     """
-    return Opponent(rgb, setting.codec, thoroughness).result(FACTORS.index(setting.factor), setting.quality)
+    return ClassicalCodec(rgb, setting.codec, thoroughness).result(FACTORS.index(setting.factor), setting.quality)
 
 
 def encode_lossless(rgb: Picture, codec: Literal["png", "webp", "jpeg-xl"]) -> bytes:
-    """``rgb``, uint8 ``[H, W, 3]``, without loss and without metadata, at the format's most thorough setting.
+    """Encode ``rgb``, uint8 ``[H, W, 3]``, losslessly and without metadata, at the format's slowest setting.
 
     Raises:
         EdgegrainError: the library that writes the format is not installed.
@@ -226,7 +226,7 @@ def encode_lossless(rgb: Picture, codec: Literal["png", "webp", "jpeg-xl"]) -> b
 
 
 def library_versions() -> dict[str, str]:
-    """Package -> version of what writes the files."""
+    """Package -> version of the libraries that write the files."""
     versions = {"pillow": version("pillow")}
     try:
         versions[JPEG_XL_PACKAGE] = version(JPEG_XL_PACKAGE)
@@ -236,7 +236,7 @@ def library_versions() -> dict[str, str]:
 
 
 def _encoder(codec: str, thoroughness: Thoroughness) -> Callable[[Image.Image, int], bytes]:
-    """``(picture, quality) -> file``, without metadata."""
+    """A function ``(picture, quality) -> file`` without metadata."""
     full = thoroughness == "full"
     if codec == "jpeg":
         return lambda picture, quality: min(
@@ -257,7 +257,7 @@ def _encoder(codec: str, thoroughness: Thoroughness) -> Callable[[Image.Image, i
 
 
 def _decode(codec: str, data: bytes) -> Image.Image:
-    """The RGB picture in a file."""
+    """Decode a file to RGB."""
     if codec == "jpeg-xl":
         return Image.fromarray(_jpeg_xl().jpegxl_decode(data))
     with Image.open(io.BytesIO(data)) as image:

@@ -1,8 +1,8 @@
-"""Results that were already computed, one small file each, so that an interrupted evaluation continues where it was.
+"""A cache of computed results on disk, one JSON file each; an interrupted evaluation continues from it.
 
-A record is found by everything it depends on (pixels, budget, encoder versions, weights...), so a stale one is never
-taken for a fresh one, and bundles share what does not depend on them: a release with a new decoder and the old encoder
-finds all its classical opponents here.
+The key of a record holds everything its value depends on (pixels, budget, encoder versions, weights...), so a stale
+record is never returned. Bundles share records that do not depend on the bundle: a release with a new decoder and the
+same encoder reuses all results of the classical codecs.
 """
 
 from __future__ import annotations
@@ -16,33 +16,33 @@ from typing import Any
 from codec_contract.files import write_atomically
 
 
-class Journal:
-    """Records in a folder, which is made when the first one is written.
+class ResultCache:
+    """Records in a folder, which is created with the first record.
 
     Attributes:
-        found: how many records were read instead of made.
+        hits: number of records that were read instead of computed.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self.found = 0
+        self.hits = 0
 
-    def recall(self, key: Mapping[str, Any], make: Callable[[], Any]) -> Any:
-        """The value recorded for ``key``, else the one that ``make`` gives, recorded.
+    def get_or_compute(self, key: Mapping[str, Any], compute: Callable[[], Any]) -> Any:
+        """The value recorded for ``key``; if there is none, the value of ``compute``, which is recorded.
 
         Args:
             key: plain JSON data: everything the value depends on.
-            make: gives plain JSON data.
+            compute: returns plain JSON data.
         """
         name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
         path = self._folder / f"{name[:32]}.json"
         try:
             record = json.loads(path.read_bytes())
             if record["key"] == key:
-                self.found += 1
+                self.hits += 1
                 return record["value"]
-        except (OSError, ValueError, KeyError, TypeError):  # absent or damaged
+        except (OSError, ValueError, KeyError, TypeError):  # missing or damaged
             pass
-        value = make()
+        value = compute()
         write_atomically(path, json.dumps({"key": key, "value": value}).encode(), force=True)
         return value

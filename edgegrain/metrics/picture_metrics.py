@@ -1,4 +1,4 @@
-"""All scores of a picture against its original, from uint8 pictures: what reports are made of."""
+"""All full-reference scores of uint8 pictures, computed by one set of metric networks."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ FEATURE_SIZE = 256
 
 @dataclass(frozen=True)
 class Scores:
-    """How far a picture is from its original; None where it was not measured.
+    """Distances of a picture from its original; None for a score that was not measured.
 
     Attributes:
         psnr: dB, higher is better; inf for equal pictures.
         ssim: at most 1, higher is better.
         lpips_alex: perceptual distance, 0 to about 1, lower is better.
-        lpips_vgg: the same with other features.
-        identity: distance of dlib's face descriptors, lower is better; below 0.6 is the same person to dlib. Means
-            something for square frames aligned like FFHQ's only.
+        lpips_vgg: the same with VGG16's features.
+        identity: distance of dlib's face descriptors, lower is better; below 0.6 is the same person to dlib. Only
+            meaningful for square frames aligned like FFHQ's.
     """
 
     psnr: float
@@ -40,17 +40,17 @@ class Scores:
     identity: float | None = None
 
 
-class Judge:
-    """The networks that judge, opened once.
+class Metrics:
+    """The metric networks, opened once.
 
     Args:
         weights: folder with the weight files of LPIPS and the identity network.
-        device: where they run, ``"cpu"`` or ``"cuda"``.
-        faces: whether the pictures are aligned faces, whose identity can be measured.
+        device: ``"cpu"`` or ``"cuda"``.
+        faces: true for aligned faces, whose identity distance is measured too.
 
     Raises:
-        EdgegrainError: a weight file is absent.
-        DeviceError: torch sees no such device.
+        EdgegrainError: a weight file is missing.
+        DeviceError: torch finds no such device.
     """
 
     def __init__(self, weights: str | Path, *, device: str = "cpu", faces: bool = True) -> None:
@@ -61,75 +61,75 @@ class Judge:
         self.vgg = LPIPS(weights, "vgg").to(self.device)
         self.identity = FaceIdentity(weights).to(self.device) if faces else None
 
-    def against(self, original: Picture) -> Comparison:
-        """What scores pictures against ``original``, uint8 ``[H, W, 3]``."""
-        return Comparison(self, original)
+    def against(self, original: Picture) -> Reference:
+        """The reference that pictures are scored against, from uint8 ``[H, W, 3]``."""
+        return Reference(self, original)
 
 
-class Comparison:
-    """One original, looked at once.
+class Reference:
+    """One original with its features, which are computed once.
 
     Attributes:
         original: uint8 ``[H, W, 3]``.
-        features: float32 ``[512]``, the original's for KID.
+        features: float32 ``[512]``, the original's features for KID.
     """
 
     @torch.inference_mode()
-    def __init__(self, judge: Judge, original: Picture) -> None:
+    def __init__(self, metrics: Metrics, original: Picture) -> None:
         self.original = original
-        self._judge = judge
+        self._metrics = metrics
         batch = self._batch(original)
-        self._alex = judge.alex.features(batch)
-        activations = judge.vgg.activations(batch)
+        self._alex = metrics.alex.features(batch)
+        activations = metrics.vgg.activations(batch)
         self._vgg = normalize(activations)
-        self._person = None if judge.identity is None else judge.identity(batch)
+        self._descriptor = None if metrics.identity is None else metrics.identity(batch)
         self.features = self._kid_features(batch, activations)
 
     @torch.inference_mode()
     def lpips_alex(self, picture: Picture) -> float:
         """LPIPS-Alex of a uint8 ``[H, W, 3]``."""
-        return self._judge.alex.distance(self._judge.alex.features(self._batch(picture)), self._alex).item()
+        return self._metrics.alex.distance(self._metrics.alex.features(self._batch(picture)), self._alex).item()
 
     @torch.inference_mode()
     def lpips_alex_off_grid(self, picture: Picture) -> float:
         """`LPIPS.off_grid` of a uint8 ``[H, W, 3]``, with AlexNet."""
-        return self._judge.alex.off_grid(self._batch(picture), self._batch(self.original)).item()
+        return self._metrics.alex.off_grid(self._batch(picture), self._batch(self.original)).item()
 
     @torch.inference_mode()
     def quick_scores(self, picture: Picture) -> Scores:
-        """All scores of a uint8 ``[H, W, 3]`` but LPIPS-VGG, which takes ten times as long as the others.
+        """All scores of a uint8 ``[H, W, 3]`` except LPIPS-VGG, which takes ten times as long as the others.
 
         Raises:
             ImageError: the picture is not uint8 RGB of the original's size.
         """
-        pixelwise = Scores(psnr(picture, self.original), ssim(picture, self.original), self.lpips_alex(picture))
-        if self._judge.identity is None:
-            return pixelwise
-        person = self._judge.identity(self._batch(picture))
-        return replace(pixelwise, identity=(person - self._person).pow(2).sum().sqrt().item())
+        scores = Scores(psnr(picture, self.original), ssim(picture, self.original), self.lpips_alex(picture))
+        if self._metrics.identity is None:
+            return scores
+        descriptor = self._metrics.identity(self._batch(picture))
+        return replace(scores, identity=(descriptor - self._descriptor).pow(2).sum().sqrt().item())
 
     @torch.inference_mode()
     def scores(self, picture: Picture) -> tuple[Scores, Features]:
-        """All scores of a uint8 ``[H, W, 3]``, and float32 ``[512]``: its features for KID.
+        """All scores of a uint8 ``[H, W, 3]``, and its features for KID, float32 ``[512]``.
 
         Raises:
             ImageError: the picture is not uint8 RGB of the original's size.
         """
         scores = self.quick_scores(picture)
         batch = self._batch(picture)
-        activations = self._judge.vgg.activations(batch)
-        distance = self._judge.vgg.distance(normalize(activations), self._vgg).item()
+        activations = self._metrics.vgg.activations(batch)
+        distance = self._metrics.vgg.distance(normalize(activations), self._vgg).item()
         return replace(scores, lpips_vgg=distance), self._kid_features(batch, activations)
 
     def _batch(self, picture: Picture) -> Tensor:
-        return unit_batch(picture).to(self._judge.device)
+        return unit_batch(picture).to(self._metrics.device)
 
     def _kid_features(self, batch: Tensor, activations: list[Tensor]) -> Features:
-        """VGG16's last activations, averaged; those for LPIPS serve where the picture has the right size already."""
+        """Spatial mean of VGG16's last activations; those for LPIPS are reused if the picture has the right size."""
         if batch.shape[-2:] != (FEATURE_SIZE, FEATURE_SIZE):
             square = F.interpolate(batch, (FEATURE_SIZE, FEATURE_SIZE), mode="bicubic", antialias=True,
                                    align_corners=False)
-            activations = self._judge.vgg.activations(square.clamp(-1, 1))
+            activations = self._metrics.vgg.activations(square.clamp(-1, 1))
         features: Features = activations[-1].mean((2, 3))[0].cpu().numpy()
         return features
 

@@ -1,162 +1,36 @@
-"""Fit the LR coder's tables to the LRs of an encoder.
+"""Fit the tables of the LR coder to the LRs of an encoder (``edgegrain publish coder``).
 
-    python -m edgegrain.publishing.fit_coder LRS.npy coder.json
-    python -m edgegrain.publishing.fit_coder PICTURES/ codec_contract/lr_coder/default_coder.json --widths 32 32
-
-``LRS.npy`` holds uint8 [N, h, w, 3], the LRs of training pictures. Given a folder of pictures instead,
-the tables are fitted to generic LRs made from them. One network per channel is trained in floating point
-to give each sample as many bits of probability as it can, then rounded to the integers of
-``CoderTables``. Every tenth LR is held out; the command reports their mean size beside optimised PNG and
-lossless WebP.
+One network per channel is trained in floating point to give each sample as many bits of probability as it can, then
+rounded to the integers of `CoderTables`. The tables are part of the LR contract.
 """
 
 from __future__ import annotations
 
-import argparse
-import io
-import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
-from codec_contract.files import write_atomically
+from codec_contract.errors import ImageError
 from codec_contract.lr_coder.coder import encode_lr
-from codec_contract.lr_coder.coder_tables import (
-    ACTIVATION_MAX,
-    MAX_SHIFT,
-    MAX_WEIGHT,
-    ChannelNetwork,
-    CoderTables,
-    Layer,
-)
+from codec_contract.lr_coder.coder_tables import CoderTables
 from codec_contract.lr_coder.context import all_contexts
-from codec_contract.lr_coder.logistic import MEAN_BITS, SCALE_MAX
+from edgegrain.evaluation.classical_codecs import encode_lossless
+from edgegrain.training.grain.coder_network import FloatNetwork, code_length
 
 LR = npt.NDArray[np.uint8]
 
-CONTEXT_UNIT = 32.0
-"""Contexts are divided by this, in levels, so that the float network sees values of order one."""
-MEAN_UNIT = 16.0
-"""Levels per unit of the float network's mean output."""
-STEPS_PER_OCTAVE = 8
-FIRST_OCTAVE = -2
-FLOOR = 2.0**-20
 BATCH = 4096
 CALIBRATION_SAMPLES = 200_000
 WIDTHS = (128, 128)
 STEPS = 8000
 ROUNDED_FROM = 0.7
-"""Part of the training after which weights are rounded."""
-
-
-class FloatNetwork(nn.Module):
-    """A channel's network while it is trained: contexts [B, n] in levels to mean and log2 scale [B, 2].
-
-    After ``calibrate`` it computes with weights rounded as they will be written, and trains on straight
-    through the rounding.
-    """
-
-    def __init__(self, inputs: int, widths: Sequence[int]) -> None:
-        super().__init__()
-        sizes = (inputs, *widths)
-        layers = [nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True)]
-        output = nn.Linear(inputs + sizes[-1], 2)
-        with torch.no_grad():
-            output.weight.mul_(0.1)
-            output.bias.copy_(torch.tensor([0.0, 3.0]))
-        self.layers = nn.ModuleList([*layers, output])
-        self.units: list[tuple[Tensor, Tensor]] = []
-        """What an integer one is worth at each layer's inputs and outputs, once calibrated."""
-
-    def weight(self, index: int) -> Tensor:
-        """A layer's weights [outputs, inputs], rounded once there are units."""
-        weight = self.layers[index].weight
-        assert isinstance(weight, Tensor)
-        if not self.units:
-            return weight
-        unit_in, unit_out = self.units[index]
-        integers = weight.detach() * unit_in / unit_out[:, None]
-        factor = torch.exp2(eight_bit_shift(integers))[:, None]
-        rounded = torch.round(integers * factor).clamp(-MAX_WEIGHT, MAX_WEIGHT) / factor
-        return weight + (rounded * unit_out[:, None] / unit_in - weight).detach()
-
-    def bias(self, index: int) -> Tensor:
-        """A layer's biases [outputs]."""
-        bias = self.layers[index].bias
-        assert isinstance(bias, Tensor)
-        return bias
-
-    def forward(self, context: Tensor) -> Tensor:
-        scaled = context / CONTEXT_UNIT
-        values, last = scaled, len(self.layers) - 1
-        for index in range(last):
-            values = torch.relu(values @ self.weight(index).T + self.bias(index))
-        return torch.cat([scaled, values], dim=1) @ self.weight(last).T + self.bias(last)
-
-    @torch.no_grad()
-    def calibrate(self, context: Tensor) -> None:
-        """Choose the integer units of every layer from contexts [S, n] like those it will see.
-
-        A hidden unit's largest value goes near the top of its range, unless its weights would then not
-        fit into 8 bits; ReLU commutes with that, and the next layer's weights take the factor back.
-        """
-        context_unit = torch.full((context.shape[1],), 1.0 / CONTEXT_UNIT)
-        values, unit, units = context / CONTEXT_UNIT, context_unit, []
-        last = len(self.layers) - 1
-        for index in range(last):
-            values = torch.relu(values @ self.weight(index).T + self.bias(index))
-            range_unit = values.amax(dim=0) / (0.9 * ACTIVATION_MAX)
-            weight_unit = (self.weight(index) * unit).abs().amax(dim=1) / MAX_WEIGHT
-            units.append((unit, torch.maximum(range_unit, weight_unit).clamp(min=2.0**-40)))
-            unit = units[-1][1]
-        mean_unit = 1.0 / (MEAN_UNIT * (1 << MEAN_BITS))
-        units.append((torch.cat([context_unit, unit]), torch.tensor([mean_unit, 1.0 / STEPS_PER_OCTAVE])))
-        self.units = units
-
-    @torch.no_grad()
-    def integers(self) -> ChannelNetwork:
-        """The calibrated network as the coder runs it."""
-        layers = []
-        for index, (unit_in, unit_out) in enumerate(self.units):
-            bias = self.bias(index)
-            if index == len(self.units) - 1:
-                bias = bias - torch.tensor([0.0, float(FIRST_OCTAVE)])
-            weight = self.weight(index).double() * unit_in / unit_out[:, None]
-            shift = eight_bit_shift(weight)
-            factor = torch.exp2(shift)
-            layers.append(
-                Layer(
-                    weight=torch.round(weight * factor[:, None]).numpy().astype(np.int32),
-                    bias=torch.round(bias / unit_out * factor).numpy().astype(np.int32),
-                    shift=shift.numpy().astype(np.int32),
-                )
-            )
-        return ChannelNetwork(tuple(layers[:-1]), layers[-1])
-
-
-def eight_bit_shift(weight: Tensor) -> Tensor:
-    """For each row of [outputs, inputs] the largest power of two, as an exponent, that leaves it 8 bits."""
-    largest = weight.abs().amax(dim=1).clamp(min=2.0**-MAX_SHIFT)
-    # A little less than 127: a weight rounded to 127 / 2**n must not fall into the next row of exponents.
-    return torch.floor(torch.log2((MAX_WEIGHT + 0.49) / largest)).clamp(0, MAX_SHIFT)
-
-
-def code_length(prediction: Tensor, reference: Tensor, level: Tensor) -> Tensor:
-    """Bits that each sample costs, [B]; the coder's arithmetic in floating point."""
-    mean = (reference + MEAN_UNIT * prediction[:, 0]).clamp(0.0, 255.0)
-    last_octave = FIRST_OCTAVE + SCALE_MAX / STEPS_PER_OCTAVE
-    scale = torch.exp2(prediction[:, 1].clamp(FIRST_OCTAVE, last_octave))
-
-    def below(edge: Tensor | float) -> Tensor:
-        return torch.sigmoid((edge - mean) / scale)
-
-    mass = below(level + 0.5) - below(level - 0.5) + FLOOR
-    return -torch.log2(mass / (below(255.5) - below(-0.5) + 256 * FLOOR))
+"""Fraction of the steps after which weights are rounded."""
 
 
 def fit_network(
@@ -196,7 +70,7 @@ def fit_tables(
 
     Args:
         widths: units of each hidden layer; (128, 128) makes tables of about 94 KB, (64, 64) of 31 KB, for which LRs
-            of 16 x 16 need 1 to 2 % more (docs/training.md).
+            of 16 x 16 need 1 to 2 % more (docs/experiments/2026-11.md).
         steps: optimizer steps of 4096 samples for each channel.
     """
     networks = []
@@ -209,10 +83,10 @@ def fit_tables(
 
 
 def generic_lrs(folder: Path, seed: int = 0) -> list[LR]:
-    """LRs to fit the default tables to: box means of the folder's pictures at many scales.
+    """LRs for fitting the default tables: box means of the folder's pictures at many scales.
 
-    Sides run from 8 to 64; cropped and mirrored at random, a fifth of them with little contrast, half of
-    them with a texture of any strength that the channels share in part, as learned encoders leave one.
+    Sides are 8 to 64. Crops and mirroring are random. A fifth of the LRs has low contrast; half of them carry noise of
+    random strength, correlated between channels, like the texture of learned encoders.
     """
     rng = np.random.default_rng(seed)
     mixing = np.linalg.cholesky(np.array([[1.0, 0.6, 0.4], [0.6, 1.0, 0.6], [0.4, 0.6, 1.0]]))
@@ -238,59 +112,48 @@ def generic_lrs(folder: Path, seed: int = 0) -> list[LR]:
 
 
 def load_lrs(path: Path) -> list[LR]:
-    """The LRs of a .npy file, uint8 [N, h, w, 3], or generic ones made from a folder of pictures."""
+    """LRs from a .npy file, uint8 [N, h, w, 3], or generic LRs made from a folder of pictures.
+
+    Raises:
+        ImageError: the file holds no such array.
+    """
     if path.is_dir():
         return generic_lrs(path)
-    array = np.load(path, allow_pickle=False)
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ImageError(f"{path} is not a .npy file of LRs ({error})") from error
     if array.dtype != np.uint8 or array.ndim != 4 or array.shape[3] != 3:
-        raise SystemExit(f"{path} must hold uint8 [N, h, w, 3], is {array.dtype} {list(array.shape)}")
+        raise ImageError(f"{path} must hold uint8 [N, h, w, 3], is {array.dtype} {list(array.shape)}")
     return list(array)
 
 
-def png_bytes(lr: LR) -> int:
-    """Size of the LR as optimised PNG."""
-    stream = io.BytesIO()
-    Image.fromarray(lr).save(stream, "PNG", optimize=True)
-    return len(stream.getvalue())
+@dataclass(frozen=True)
+class CoderReport:
+    """Coder tables and their result on LRs that they were not fitted to.
+
+    Attributes:
+        tables: the fitted tables.
+        fitted_to: number of LRs used for fitting.
+        held_out: number of held-out LRs coded.
+        coded: mean bytes of a held-out LR.
+        lossless: mean bytes of the same LRs by classical format.
+    """
+
+    tables: CoderTables
+    fitted_to: int
+    held_out: int
+    coded: float
+    lossless: Mapping[str, float]
 
 
-def webp_bytes(lr: LR) -> int:
-    """Size of the LR as lossless WebP at its highest effort."""
-    stream = io.BytesIO()
-    Image.fromarray(lr).save(stream, "WEBP", lossless=True, quality=100, method=6)
-    return len(stream.getvalue())
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m edgegrain.publishing.fit_coder",
-        description="Fit the LR coder's tables; every tenth LR is held out and reported on.",
-    )
-    parser.add_argument("lrs", type=Path, help="LRs, uint8 [N, h, w, 3] as .npy, or a folder of pictures")
-    parser.add_argument("out", type=Path, help="the coder.json to write")
-    parser.add_argument("--widths", type=int, nargs="+", default=list(WIDTHS), help="hidden units, default 128 128")
-    parser.add_argument("--steps", type=int, default=STEPS, help="training steps per channel, default 8000")
-    parser.add_argument("--report", type=int, default=500, help="held-out LRs to code, default 500")
-    parser.add_argument("--force", action="store_true", help="overwrite an existing file")
-    options = parser.parse_args(arguments)
-    if options.out.exists() and not options.force:  # before the work, not after it
-        parser.error(f"{options.out} exists; tables are part of an LR contract, --force replaces them")
-    lrs = load_lrs(options.lrs)
+def fit_and_report(lrs: Sequence[LR], *, widths: Sequence[int] = WIDTHS, steps: int = STEPS, held_out: int = 500
+                   ) -> CoderReport:
+    """Fit tables to nine of ten LRs and code at most ``held_out`` of the others."""
     kept = [lr for index, lr in enumerate(lrs) if index % 10]
-    tables = fit_tables(kept, widths=options.widths, steps=options.steps)
-    data = tables.to_json()
-    write_atomically(options.out, data, force=options.force)
-
-    held = lrs[::10][: options.report]
-    coded = np.mean([len(encode_lr(lr, tables)) for lr in held])
-    print(f"{options.out}: {len(data)} bytes, fitted to {len(kept)} LRs; means of {len(held)} held-out LRs:")
-    print(f"  coded          {coded:8.1f} bytes")
-    for name, size in (("optimised PNG", png_bytes), ("lossless WebP", webp_bytes)):
-        other = np.mean([size(lr) for lr in held])
-        print(f"  {name}  {other:8.1f} bytes; coded is {100 * coded / other:.1f} %")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    tables = fit_tables(kept, widths=widths, steps=steps)
+    held = lrs[::10][:held_out]
+    return CoderReport(tables, len(kept), len(held), float(np.mean([len(encode_lr(lr, tables)) for lr in held])), {
+        "optimised PNG": float(np.mean([len(encode_lossless(lr, "png")) for lr in held])),
+        "lossless WebP": float(np.mean([len(encode_lossless(lr, "webp")) for lr in held])),
+    })

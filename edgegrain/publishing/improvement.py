@@ -1,30 +1,36 @@
-"""Whether a newly trained decoder may take the place of a published one.
+"""Compare a newly trained decoder with the published one that it would replace.
 
-It may if none of the perceptual figures got worse on pictures that neither has seen, and if its generator, where it has
-one, really works: without it LPIPS must be at least 5 % worse.
+The decoder may replace it if no perceptual score is worse on pictures that neither has seen, and if its generator, if
+it has one, contributes: without it LPIPS-Alex must be at least 5 % worse.
 """
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
+from codec_contract.errors import BundleError
 from codec_contract.quantization import dequantize, quantize
 from edge_encoder.integer_network import run_reference
-from edgegrain.metrics.picture_metrics import Judge
+from edgegrain.metrics.metric_weights import find_weights
+from edgegrain.metrics.picture_metrics import Metrics
 from edgegrain.metrics.psnr_ssim import Picture
-from export.decoder.sources import DecoderSource
+from edgegrain.pictures.packed import list_pictures, read_square
+from edgegrain.publishing.run_source import run_source
+from export.decoder.sources import DecoderSource, find_decoder
 from server_decoder.grain.grain import Grain
 
 JUDGED = {"lpips_alex": "LPIPS-Alex", "lpips_alex_off_grid": "LPIPS-Alex off its grid",
           "lpips_vgg": "LPIPS-VGG", "identity": "identity distance"}
-"""Score -> its name in sentences; of all, lower is better."""
+"""Score -> its name in messages; lower is better for all of them."""
 PRIOR_MATTERS = 1.05
-"""Least LPIPS-Alex without the generator, in multiples of LPIPS-Alex with it."""
+"""Smallest allowed ratio of LPIPS-Alex without the generator to LPIPS-Alex with it."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,7 @@ class Figures:
     """Mean scores of a decoder.
 
     Attributes:
-        scores: ``psnr`` and, as far as they are measured, the scores of `JUDGED`.
+        scores: ``psnr`` and those scores of `JUDGED` that were measured.
         lpips_without_prior: LPIPS-Alex with f_gen set to zero; None for a decoder without a generator.
     """
 
@@ -41,31 +47,33 @@ class Figures:
 
 
 @torch.no_grad()
-def measure(source: DecoderSource, originals: Iterable[Picture], judge: Judge) -> Figures:
-    """Mean scores of what a decoder restores from its own encoder's LRs.
+def measure(source: DecoderSource, originals: Iterable[Picture], metrics: Metrics) -> Figures:
+    """Mean scores of the pictures that a decoder restores from its own encoder's LRs.
 
     Args:
+        source: encoder and decoder.
         originals: uint8 ``[S, S, 3]`` of the encoder's size.
+        metrics: networks and measures.
     """
-    rows, off_grid, mute = [], [], []
+    rows, off_grid, without_prior = [], [], []
     for original in originals:
         lr = run_reference(source.network, np.ascontiguousarray(original)[None])[0]
         x = dequantize(torch.from_numpy(lr.astype(np.float32)).permute(2, 0, 1)[None])
-        against = judge.against(original)
+        against = metrics.against(original)
         picture = quantize(source.decoder(x)[0].permute(1, 2, 0).numpy())
         rows.append(against.scores(picture)[0])
         off_grid.append(against.lpips_alex_off_grid(picture))
         if isinstance(source.decoder, Grain) and source.decoder.fusion is not None:
-            silent = source.decoder.forward_all(x, prior_gain=0.0).final
-            mute.append(against.lpips_alex(quantize(silent[0].permute(1, 2, 0).numpy())))
+            final = source.decoder.forward_all(x, prior_gain=0.0).final
+            without_prior.append(against.lpips_alex(quantize(final[0].permute(1, 2, 0).numpy())))
     means = {name: statistics.fmean(getattr(row, name) for row in rows)
              for name in ("psnr", *JUDGED) if getattr(rows[0], name, None) is not None}
     means["lpips_alex_off_grid"] = statistics.fmean(off_grid)
-    return Figures(means, statistics.fmean(mute) if mute else None)
+    return Figures(means, statistics.fmean(without_prior) if without_prior else None)
 
 
 def shortcomings(new: Figures, published: Figures, name: str) -> list[str]:
-    """Why ``new`` may not replace ``published``, which is called ``name``; nothing if it may."""
+    """Reasons against replacing ``published``, the bundle ``name``, by ``new``; empty if there are none."""
     reasons = [f"its {title} of {new.scores[key]:.4f} is worse than the {published.scores[key]:.4f} of {name}"
                for key, title in JUDGED.items() if key in new.scores and new.scores[key] > published.scores[key]]
     without = new.lpips_without_prior
@@ -73,3 +81,32 @@ def shortcomings(new: Figures, published: Figures, name: str) -> list[str]:
         reasons.append(f"without its generator LPIPS-Alex is {without:.4f}, hardly worse than the "
                        f"{new.scores['lpips_alex']:.4f} with it")
     return reasons
+
+
+def compare(checkpoint: Path, published: Path, unseen: Path, weights: Path | None = None,
+            prior: str | Path | None = None) -> tuple[dict[str, Any], list[str]]:
+    """Mean scores of a run and of the bundle that it would replace, and the reasons against replacing it.
+
+    Args:
+        checkpoint: the run's folder or checkpoint.
+        published: folder of the bundle.
+        unseen: folder of pictures that neither was trained on.
+        weights: folder of the metrics' weights; None for the fetched ones.
+        prior: the generator's file or name, if the run has one.
+
+    Raises:
+        BundleError: there is no such bundle, or its pictures have another size.
+        EdgegrainError: metrics' weights or pictures are missing.
+    """
+    after, before = run_source(checkpoint, prior), find_decoder(published)
+    side = after.network.hr
+    if before.network.hr != side:
+        raise BundleError(f"{published} makes pictures of {before.network.hr}x{before.network.hr}, the run of "
+                          f"{side}x{side}: they cannot be compared")
+    domain = before.manifest.domain if before.manifest is not None else "faces"
+    metrics = Metrics(find_weights(weights, faces=domain == "faces"), faces=domain == "faces")
+    originals = [read_square(path, side) for path in list_pictures(unseen)]
+    new = measure(after, originals, metrics)
+    old = measure(before, originals, metrics)
+    return ({"pictures_compared": len(originals), "new": asdict(new), "published": asdict(old)},
+            shortcomings(new, old, before.name))

@@ -1,6 +1,7 @@
-"""The model card of a bundle: what it was trained on, what it may be used for, what it measures.
+"""Model card of a GRAIN bundle: training data, licences, limits and measured scores.
 
-    python -m edgegrain.publishing.model_card --bundle faces --evaluation results/faces.json --control results/box.json
+`enter_evaluation` (``edgegrain publish card``) writes the result of ``edgegrain evaluate`` into a bundle's manifest and
+card.
 """
 
 from __future__ import annotations
@@ -8,14 +9,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from codec_contract.bundle.manifest import load_manifest
-from codec_contract.bundle.paths import find_bundle
 from codec_contract.errors import BundleError
-from edgegrain.training.console import errors_on_one_line
 from edgegrain.training.grain.stages import FACES
 from export.bundle.writer import update_card
 
@@ -34,12 +31,14 @@ _STAGES = {"1": "stage 1 (encoder and decoder)", "2": "stage 2 (codes of the gen
 
 def card_text(bundle_id: str, training: Mapping[str, Any], evaluation: Mapping[str, Any],
               licence: Mapping[str, str], *, domain: str = FACES, sizes: tuple[int, int] = (256, 16)) -> str:
-    """Markdown; ``evaluation`` as `collect` gives it, or empty for a bundle not evaluated yet.
+    """The card as Markdown.
 
     Args:
-        bundle_id, training, licence: as in the manifest.
-        evaluation: see above.
-        domain: what the pictures show.
+        bundle_id: id of the bundle.
+        training: training record, as in the manifest.
+        evaluation: result of `collect`; empty for a bundle that is not evaluated yet.
+        licence: as in the manifest.
+        domain: subject of the pictures.
         sizes: sides of the picture and of the LR.
     """
     hr, lr = sizes
@@ -97,7 +96,7 @@ def _stages(training: Mapping[str, Any]) -> str:
 
 
 def score_table(evaluation: Mapping[str, Any]) -> list[str]:
-    """The lines of a Markdown table: a row for every method of an ``evaluation``, a column for what was measured."""
+    """Lines of a Markdown table with a row per method of an ``evaluation`` and a column per measured score."""
     methods = evaluation["methods"]
     columns = [column for column in COLUMNS if any(scores.get(column[0]) is not None for scores in methods.values())]
     lines = ["| method | " + " | ".join(title for _, title, _ in columns) + " |", "|---" + "|---:" * len(columns) + "|"]
@@ -108,17 +107,17 @@ def score_table(evaluation: Mapping[str, Any]) -> list[str]:
 
 
 def collect(bundle_id: str, own: Mapping[str, Any], controls: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """The manifest's ``evaluation`` from the summaries that ``edgegrain evaluate`` writes.
+    """The manifest's ``evaluation``, made from the summaries that ``edgegrain evaluate`` writes.
 
-    Of the classical codecs it keeps the best of all; what each reaches stands in the summary.
+    Of the classical codecs it keeps the best over all codecs; the summary lists each of them.
 
     Args:
-        bundle_id: of the bundle.
+        bundle_id: id of the bundle.
         own: its summary.
-        controls: those of [GRAIN] Table 2's controls, by the name that their row is to have.
+        controls: summaries of the controls of [GRAIN] Table 2, by the name of their row.
 
     Raises:
-        BundleError: a summary is of another bundle, or they are not of the same pictures.
+        BundleError: a summary is of another bundle, or the summaries are of different pictures.
     """
     if own["bundle"]["id"] != bundle_id:
         raise BundleError(f"the evaluation is of {own['bundle']['id']}, not of {bundle_id}")
@@ -132,24 +131,30 @@ def collect(bundle_id: str, own: Mapping[str, Any], controls: Mapping[str, Mappi
     return {"pictures": own["pictures"], "methods": methods, **optional, "versions": own["versions"]}
 
 
-def main(
-    evaluation: Annotated[Path, typer.Option(help="JSON summary that edgegrain evaluate wrote.")],
-    bundle: Annotated[str, typer.Option(help="Name or folder of the bundle.")] = "faces",
-    control: Annotated[Path | None, typer.Option(
-        help="JSON summary of the control without invertible encoder (--control in training).")] = None,
-    invertible: Annotated[Path | None, typer.Option(help="JSON summary of the control without generator.")] = None,
-) -> None:
-    """Enter an evaluation into a bundle's manifest and model card."""
-    with errors_on_one_line():
-        manifest = load_manifest(find_bundle(bundle))
-        controls = {"control: box mean, invertible decoder": control, "control: invertible decoder alone": invertible}
-        collected = collect(manifest.id, json.loads(evaluation.read_bytes()),
-                            {name: json.loads(path.read_bytes()) for name, path in controls.items() if path})
-        card = card_text(manifest.id, manifest.training, collected, manifest.licence, domain=manifest.domain,
-                         sizes=(manifest.hr, manifest.lr))
-        update_card(manifest.folder, evaluation=collected, card=card)
-    typer.echo(card)
+def enter_evaluation(folder: Path, evaluation: Path, controls: Mapping[str, Path]) -> str:
+    """Enter an evaluation into a bundle's manifest and model card, and return the card.
+
+    Args:
+        folder: of the bundle.
+        evaluation: JSON summary that ``edgegrain evaluate`` wrote.
+        controls: summaries of the controls, by the name of their row.
+
+    Raises:
+        BundleError: there is no valid bundle, it has no record of a training run, or as in `collect`.
+    """
+    manifest = load_manifest(folder)
+    if missing := sorted({"data", "pictures_seen", "pictures_in_set"} - manifest.training.keys()):
+        raise BundleError(f"the training record of bundle {manifest.id} lacks {', '.join(missing)}; a card is made for "
+                          "bundles that edgegrain publish run wrote")
+    collected = collect(manifest.id, _summary(evaluation), {name: _summary(path) for name, path in controls.items()})
+    card = card_text(manifest.id, manifest.training, collected, manifest.licence, domain=manifest.domain,
+                     sizes=(manifest.hr, manifest.lr))
+    update_card(manifest.folder, evaluation=collected, card=card)
+    return card
 
 
-if __name__ == "__main__":
-    typer.run(main)
+def _summary(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_bytes()))
+    except ValueError as error:
+        raise BundleError(f"{path} is not a summary of edgegrain evaluate ({error})") from error

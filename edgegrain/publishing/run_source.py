@@ -1,15 +1,19 @@
-"""A run's decoder and encoder, as evaluations and comparisons take them."""
+"""Load a training run of GRAIN in the form in which it is evaluated, compared and published."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from edge_encoder.integer_network import IntegerNetwork
 from edge_encoder.lowering import box_network, lower
 from edge_encoder.twin import EncoderTwin
 from edgegrain.training.grain.checkpoint import Run, load_run, read_config
 from edgegrain.training.prior_files import load_prior
 from export.decoder.sources import DecoderSource
 from server_decoder.grain.grain import Grain, GrainConfig
+from server_decoder.grain.rrdb_decoder import RRDBDecoder
 
 
 def run_source(checkpoint: Path, prior: str | Path | None = None) -> DecoderSource:
@@ -17,21 +21,47 @@ def run_source(checkpoint: Path, prior: str | Path | None = None) -> DecoderSour
 
     Args:
         checkpoint: the run's folder or checkpoint.
-        prior: the generator's file or name, if the run has one; None for the published one.
+        prior: the generator's file or name, ignored if the run has none; None for the published one.
 
     Raises:
-        EdgegrainError: the checkpoint is damaged, or the generator is absent or another.
+        EdgegrainError: the checkpoint is damaged, or the generator is missing or another one.
     """
     config = read_config(checkpoint)
     has_prior = isinstance(config.decoder, GrainConfig) and config.decoder.prior is not None
-    run = load_run(checkpoint, load_prior(config, prior) if has_prior else None)
-    return source_of(run, checkpoint.name)
+    return source_of(open_run(checkpoint, prior if has_prior else None), checkpoint.name)
 
 
 def source_of(run: Run, name: str) -> DecoderSource:
-    """Likewise of a run that is loaded already."""
-    encoder, decoder = run.average.encoder, run.average.decoder.eval()
-    network = lower(encoder) if isinstance(encoder, EncoderTwin) else box_network(run.config.encoder)
-    if isinstance(decoder, Grain) and run.config.stage == "1":  # it had the generator for its pictures
-        decoder = decoder.decoder
-    return DecoderSource(name, decoder, network)
+    """The same as `run_source` for a run that is already loaded."""
+    return DecoderSource(name, final_decoder(run), integer_encoder(run))
+
+
+def open_run(checkpoint: Path, prior: str | Path | None = None) -> Run:
+    """A run with its generator, if it has one.
+
+    Args:
+        checkpoint: the run's folder or checkpoint.
+        prior: the generator's file or name; None for the published one.
+
+    Raises:
+        EdgegrainError: the checkpoint is damaged, the generator is missing or another one, or one is given to a run
+            without generator.
+    """
+    return load_run(checkpoint, load_prior(read_config(checkpoint), prior))
+
+
+def integer_encoder(run: Run) -> IntegerNetwork:
+    """The averaged encoder as integers; the box mean for a run without learned correction."""
+    encoder = run.average.encoder
+    return lower(encoder) if isinstance(encoder, EncoderTwin) else box_network(run.config.encoder)
+
+
+def final_decoder(run: Run) -> RRDBDecoder | Grain:
+    """The averaged decoder in evaluation mode; of stage 1 without the generator that made its training pictures."""
+    decoder = run.average.decoder.eval()
+    return decoder.decoder if isinstance(decoder, Grain) and run.config.stage == "1" else decoder
+
+
+def stages_of(run: Run) -> list[Mapping[str, Any]]:
+    """All stages of a run in order, the last one included: ``{"stage": ..., "pictures": ...}``."""
+    return [*run.history, {"stage": run.config.stage, "pictures": run.pictures}]

@@ -1,4 +1,4 @@
-"""Who may call, and how often: bearer tokens and a token bucket per client."""
+"""Access control: bearer tokens, and a rate limit (token bucket) per client."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from starlette.requests import Request
 from edgegrain.service.problem_details import Problem, retry_later
 
 MAX_CLIENTS = 10_000
-"""Clients whose rate is remembered; of more, the one that was quiet longest is forgotten."""
+"""Most clients whose rate is tracked; beyond that, the one that was idle longest is dropped."""
 
 
 class Access:
-    """Tokens that are accepted, and how often their holders may call."""
+    """Accepted tokens and the rate limit of their holders."""
 
     def __init__(
         self, tokens: Sequence[str] = (), *, rate: float = 0, burst: int = 1,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Accept ``tokens`` (anybody if there are none); ``rate`` pictures a second and client, 0 for no limit."""
+        """Accept ``tokens`` (any request if empty); ``rate`` pictures a second and client, 0 for no limit."""
         self._digests = [_digest(token) for token in tokens]
         self._rate = rate
         self._burst = burst
@@ -32,19 +32,19 @@ class Access:
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # client -> pictures left, at that time
 
     def check_token(self, request: Request) -> None:
-        """Raise `Problem` 401 unless the request bears one of the tokens."""
+        """Raise `Problem` 401 unless the request has one of the tokens."""
         if not self._digests:
             return
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         given = _digest(token.strip())
-        # Every token is compared, each in constant time: how long it takes tells nothing about any of them.
+        # Every token is compared, each in constant time, so the duration reveals nothing about them.
         matches = [hmac.compare_digest(given, known) for known in self._digests]
         if scheme.lower() != "bearer" or not any(matches):
             raise Problem("unauthorized", "send the header 'Authorization: Bearer TOKEN' with a valid token",
                           {"WWW-Authenticate": 'Bearer realm="edgegrain"'})
 
     def charge(self, request: Request, pictures: int = 1) -> None:
-        """Raise `Problem` 429 if the client has no room for so many pictures now."""
+        """Raise `Problem` 429 if ``pictures`` more exceed the client's rate."""
         if not self._rate:
             return
         if pictures > self._burst:
@@ -61,7 +61,7 @@ class Access:
                               math.ceil(missing / self._rate))
 
     def _client(self, request: Request) -> str:
-        if self._digests:  # checked before: the token is valid
+        if self._digests:  # the token was checked before
             return _digest(request.headers["authorization"].partition(" ")[2].strip()).hex()
         return request.client.host if request.client else ""
 

@@ -1,4 +1,4 @@
-"""Around every request: its id, one line in the log, its place in the metrics, safe headers."""
+"""Middleware around every request: request id, access log, metrics, security headers."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from edgegrain.service.prometheus import Metrics
 logger = logging.getLogger(__name__)
 
 UNMATCHED = "unmatched"
-"""Label of requests that fit no route, so that strangers cannot make new ones."""
+"""Metrics label of requests without a route, so that clients cannot create labels."""
 METHODS = frozenset({"GET", "HEAD", "POST", "OPTIONS"})
 
 
-class Observation:
-    """ASGI middleware around everything that answers."""
+class AccessLog:
+    """ASGI middleware that logs and counts every request."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app

@@ -1,4 +1,4 @@
-"""The application factory: settings in, an ASGI application out."""
+"""`create_app`: the service as an ASGI application, from its settings."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from edgegrain.service import bundle_catalogue as catalogue
 from edgegrain.service import demo_page as page
 from edgegrain.service import health_routes as health
 from edgegrain.service import routes
-from edgegrain.service.access_log import Observation
+from edgegrain.service.access_log import AccessLog
 from edgegrain.service.json_logs import log
-from edgegrain.service.lingering_close import Lingering
-from edgegrain.service.load_shedding import Shedding
+from edgegrain.service.lingering_close import LingeringClose
+from edgegrain.service.load_shedding import LoadShedding
 from edgegrain.service.problem_details import Problem
 from edgegrain.service.service_state import Service, ServiceState
 from edgegrain.service.settings import Settings
@@ -30,10 +30,10 @@ from edgegrain.service.supervisor import COMMAND
 
 logger = logging.getLogger(__name__)
 
-DESCRIPTION = """Turns payloads of some hundred bytes into pictures. Errors are problem details (RFC 9457); an answer
-with `Retry-After` may be asked for again after as many seconds."""
+DESCRIPTION = """Restores pictures from payloads of some hundred bytes. Errors are problem details (RFC 9457); a request
+whose answer has `Retry-After` may be repeated after that many seconds."""
 
-_REASONS = {"extra_forbidden": "there is no such parameter, or the bundle has no such control"}
+_REASONS = {"extra_forbidden": "unknown parameter, or a control that the bundle does not have"}
 _KIND_OF_STATUS = {400: "bad-request", 404: "not-found", 405: "method-not-allowed", 415: "unsupported-media-type"}
 
 
@@ -41,8 +41,8 @@ def create_app(settings: Settings, worker_command: Sequence[str] = COMMAND) -> F
     """The service as an ASGI application; its workers start and stop with its lifespan.
 
     Args:
-        settings: everything that can be set.
-        worker_command: the program of a worker process; tests and load generators put others in its place.
+        settings: the service's settings.
+        worker_command: the program of a worker process; tests and load generators substitute it.
 
     Raises:
         BundleError: a bundle is missing or damaged; every file's hash is checked here.
@@ -64,7 +64,8 @@ def create_app(settings: Settings, worker_command: Sequence[str] = COMMAND) -> F
         docs_url="/docs" if settings.docs else None, redoc_url=None,
         openapi_url="/openapi.json" if settings.docs else None)
     app.state.service = service
-    guarded = [Depends(_check_token), Depends(HTTPBearer(auto_error=False, description="If the service has tokens."))]
+    guarded = [Depends(_check_token),
+               Depends(HTTPBearer(auto_error=False, description="Required if the service has tokens."))]
     app.include_router(routes.router, dependencies=guarded)
     app.include_router(catalogue.router, dependencies=guarded)
     app.include_router(health.metrics_router, dependencies=guarded)
@@ -76,13 +77,13 @@ def create_app(settings: Settings, worker_command: Sequence[str] = COMMAND) -> F
     app.add_exception_handler(HTTPException, _answer_http_exception)
     app.add_exception_handler(ClientDisconnect, _answer_disconnect)
     app.add_exception_handler(Exception, _answer_defect)
-    app.add_middleware(Shedding, service=service, routes=routes.router.routes)
+    app.add_middleware(LoadShedding, service=service, routes=routes.router.routes)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware, allow_origins=list(settings.cors_origins), allow_methods=["GET", "POST"],
             allow_headers=["Authorization", "Content-Type"], expose_headers=["Retry-After", "X-Request-ID"])
-    app.add_middleware(Observation, metrics=service.metrics)
-    app.add_middleware(Lingering)  # the last one added is the outermost
+    app.add_middleware(AccessLog, metrics=service.metrics)
+    app.add_middleware(LingeringClose)  # the last one added is the outermost
     return app
 
 
@@ -102,7 +103,7 @@ async def _answer_problem(request: Request, error: Exception) -> JSONResponse:
 
 async def _answer_validation_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    # Where and what, without the value that was sent: it may be anything.
+    # Parameter and reason, without the value: it may hold anything.
     errors = [{"parameter": ".".join(map(str, item["loc"][1:])), "reason": _REASONS.get(item["type"], item["msg"])}
               for item in error.errors()]
     detail = "; ".join(f"{item['parameter']}: {item['reason']}" for item in errors)
@@ -122,4 +123,4 @@ async def _answer_disconnect(request: Request, error: Exception) -> JSONResponse
 async def _answer_defect(request: Request, error: Exception) -> JSONResponse:
     log(logger, logging.ERROR, "defect", request_id=getattr(request.state, "request_id", None),
         error=type(error).__name__)
-    return _respond(request, Problem("internal", "the request met a defect of the service; its log says more"))
+    return _respond(request, Problem("internal", "unexpected error in the service; see its log"))

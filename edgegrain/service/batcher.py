@@ -1,6 +1,6 @@
-"""The queue: bounded, first come first served, handed out in batches of what belongs together.
+"""`Batcher`: a bounded first-in first-out queue that hands out batches of compatible jobs.
 
-All of it runs on the event loop and changes state only between awaits, so there are no locks.
+It runs on the event loop and changes state only between awaits, so it needs no locks.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from codec_contract.errors import EdgegrainError
 
 MAX_RETRY_AFTER = 60
 SMOOTHING = 0.2
-"""Weight of the newest batch in the running mean of seconds an item."""
+"""Weight of the newest batch in the running mean of seconds per item."""
 MAX_AHEAD_BYTES = 1 << 20
-"""Of a batch that is sent to a worker before its turn: it is copied, and held until then."""
+"""Largest batch that is sent to a busy worker; it is copied, and kept until its turn."""
 
 
-class Key(NamedTuple):
-    """What the items of a batch share: they go through one network together."""
+class BatchKey(NamedTuple):
+    """Jobs with equal keys can share a batch: they run through one network together."""
 
     verb: str
     bundle: str
@@ -29,11 +29,11 @@ class Key(NamedTuple):
 
 
 class WorkerLost(Exception):
-    """The worker process died, hung, or spoke nonsense."""
+    """The worker process died, hung, or sent an invalid answer."""
 
 
 class Done(NamedTuple):
-    """The answer to a job: its bytes, and the seconds of the stages it went through."""
+    """The result of a job: its bytes, and the seconds of its stages."""
 
     data: bytes
     seconds: dict[str, float]
@@ -44,18 +44,19 @@ Answer = Done | EdgegrainError | WorkerLost
 
 @dataclass(eq=False)
 class Job:
-    """One picture or payload that waits.
+    """A picture or payload in the queue.
 
     Attributes:
-        key: what it can be batched with.
+        key: jobs with the same key can share a batch.
         data: the payload or picture file.
         options: fields of the engine's options.
-        deadline: loop time after which nobody waits for it any more.
-        pixels: of its result, so that a batch's memory is bounded.
-        answer: `Done`, the `EdgegrainError` that the item met, or `WorkerLost`; cancelled when the client left.
+        deadline: loop time at which its request times out.
+        pixels: pixels of its result, which bound the memory of a batch.
+        answer: `Done`, the `EdgegrainError` of this item, or `WorkerLost`; cancelled when the client disconnects.
+        queued: loop time at which it was queued.
     """
 
-    key: Key
+    key: BatchKey
     data: bytes
     options: dict[str, Any]
     deadline: float
@@ -65,10 +66,10 @@ class Job:
 
 
 class QueueFull(Exception):
-    """There is no room, or what waits already takes longer than the deadline.
+    """The queue is full, or the jobs in it take longer than the deadline.
 
     Attributes:
-        retry_after: whole seconds after which there should be.
+        retry_after: whole seconds after which there should be room.
     """
 
     def __init__(self, retry_after: int) -> None:
@@ -86,12 +87,12 @@ class Batcher:
         """Make an empty queue.
 
         Args:
-            limit: jobs that may wait.
-            sizes: of batches, ascending from 1; a batch takes the largest that can be filled.
-            wait: seconds that the oldest job waits for company while a worker is idle, if company is likely.
-            max_pixels: of a batch's results together, unless a single one has more.
-            workers: how many take batches; for estimates only.
-            arriving: says whether requests are being received whose jobs will be queued soon.
+            limit: most jobs in the queue.
+            sizes: batch sizes, ascending from 1; a batch takes the largest that can be filled.
+            wait: seconds that an idle worker waits to fill a batch while other requests are arriving.
+            max_pixels: most pixels of a batch's results together, unless a single one has more.
+            workers: number of workers, for estimatching only.
+            arriving: true while requests are being received whose jobs will be queued soon.
         """
         self._limit = limit
         self._sizes = tuple(sizes)
@@ -99,8 +100,8 @@ class Batcher:
         self._max_pixels = max_pixels
         self._workers = workers
         self._arriving = arriving
-        self._idle = 0  # workers that wait for a batch
-        self._shared = -math.inf  # loop time at which the last batch of several was done
+        self._idle = 0  # workers waiting for a batch
+        self._shared = -math.inf  # loop time at which the last batch with several jobs was done
         self._jobs: dict[Job, None] = {}  # in order of arrival, with quick removal
         self._changed = asyncio.Event()
         self._seconds_per_item = 0.0
@@ -117,7 +118,7 @@ class Batcher:
         """Queue all of the jobs or none.
 
         Raises:
-            QueueFull: there is no room, or they would not be done before their deadline.
+            QueueFull: there is no room, or they would miss their deadline.
         """
         self.check_room(len(jobs))
         now = asyncio.get_running_loop().time()
@@ -129,13 +130,13 @@ class Batcher:
         self._changed.set()
 
     def discard(self, jobs: Sequence[Job]) -> None:
-        """Forget jobs that nobody waits for any more, wherever they are."""
+        """Drop jobs whose request has ended, queued or not."""
         for job in jobs:
             self._jobs.pop(job, None)
             job.answer.cancel()
 
     def put_back(self, jobs: Sequence[Job]) -> None:
-        """Return a batch that no worker has begun, to the front."""
+        """Return a batch that no worker has started to the front of the queue."""
         waiting = [job for job in jobs if not job.answer.done()]
         self._jobs = dict.fromkeys([*waiting, *self._jobs])
         self._changed.set()
@@ -143,8 +144,8 @@ class Batcher:
     async def take(self) -> list[Job]:
         """The next batch for an idle worker, never empty; its jobs have left the queue.
 
-        A batch that is not full waits for more only where there is reason to expect them: requests are being received,
-        or others were answered together just now and may ask again. A lone job is handed out at once.
+        A partial batch waits for more jobs only if they are likely: requests are being received, or others were
+        answered together just now and their clients may send the next. A single job starts at once.
         """
         loop = asyncio.get_running_loop()
         self._idle += 1
@@ -154,15 +155,15 @@ class Batcher:
                 self._changed.clear()
                 if not self._jobs:
                     await self._changed.wait()
-                    await asyncio.sleep(0)  # what else lies in the sockets by now is read meanwhile
+                    await asyncio.sleep(0)  # lets the loop read requests that have arrived since
                     continue
-                mates, oldest = self._mates(), next(iter(self._jobs))
-                patience = oldest.queued + self._wait - loop.time()
-                company = self._arriving() or oldest.queued - self._shared <= self._wait
-                if len(mates) >= self._sizes[-1] or patience <= 0 or not company:
-                    return self._remove(self._fitting(mates))
+                matching, oldest = self._same_key(), next(iter(self._jobs))
+                remaining = oldest.queued + self._wait - loop.time()
+                expected = self._arriving() or oldest.queued - self._shared <= self._wait
+                if len(matching) >= self._sizes[-1] or remaining <= 0 or not expected:
+                    return self._remove(self._fitting(matching))
                 try:
-                    async with asyncio.timeout(patience):
+                    async with asyncio.timeout(remaining):
                         await self._changed.wait()
                 except TimeoutError:
                     pass
@@ -170,20 +171,20 @@ class Batcher:
             self._idle -= 1
 
     def take_ahead(self) -> list[Job]:
-        """A batch of the largest size for a worker that is still busy, so that it finds it when it is done.
+        """A batch of the largest size for a busy worker, to start on as soon as the current one is done.
 
-        Empty if less is waiting, if it is too large to be held twice, or if an idle worker is about to take it.
+        Empty if the queue holds fewer jobs, if the batch is too large to be copied, or if an idle worker will take it.
         """
         self._drop_expired(asyncio.get_running_loop().time())
         if self._idle or not self._jobs:
             return []
-        jobs = self._fitting(self._mates())
+        jobs = self._fitting(self._same_key())
         if len(jobs) < self._sizes[-1] or sum(len(job.data) for job in jobs) > MAX_AHEAD_BYTES:
             return []
         return self._remove(jobs)
 
     def note_speed(self, count: int, seconds: float) -> None:
-        """Learn from a batch of ``count`` items that is done how long what waits will take."""
+        """Update the estimate of seconds per item with a batch of ``count`` items that is done."""
         if count > 1:
             self._shared = asyncio.get_running_loop().time()
         newest = seconds / count
@@ -191,30 +192,30 @@ class Batcher:
         self._seconds_per_item = newest if not old else old + SMOOTHING * (newest - old)
 
     def retry_after(self) -> int:
-        """Whole seconds after which half of what waits now should be done."""
+        """Whole seconds after which half of the queue should be done."""
         return min(MAX_RETRY_AFTER, max(1, math.ceil(self._estimate(len(self._jobs)) / 2)))
 
     def _estimate(self, count: int) -> float:
         return count * self._seconds_per_item / self._workers
 
     def _drop_expired(self, now: float) -> None:
-        # Those who wait time out by themselves; this only keeps a worker from what nobody waits for.
+        # Requests time out by themselves; this only spares workers their jobs.
         for job in [job for job in self._jobs if job.deadline <= now or job.answer.done()]:
             del self._jobs[job]
 
-    def _mates(self) -> list[Job]:
-        """What can be batched with the oldest job, itself first."""
+    def _same_key(self) -> list[Job]:
+        """Jobs with the key of the oldest one, which comes first."""
         oldest = next(iter(self._jobs))
         return [job for job in self._jobs if job.key == oldest.key]
 
-    def _fitting(self, mates: list[Job]) -> list[Job]:
+    def _fitting(self, matching: list[Job]) -> list[Job]:
         count, pixels = 0, 0
-        for job in mates[: self._sizes[-1]]:
+        for job in matching[: self._sizes[-1]]:
             pixels += job.pixels
             if count and pixels > self._max_pixels:
                 break
             count += 1
-        return mates[: max(size for size in self._sizes if size <= count)]
+        return matching[: max(size for size in self._sizes if size <= count)]
 
     def _remove(self, jobs: list[Job]) -> list[Job]:
         for job in jobs:

@@ -1,4 +1,4 @@
-"""``GET /v1/bundles`` and the files below it: what phones need to fit this server."""
+"""``GET /v1/bundles`` and the files below it, which clients need to encode for this service."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from edgegrain.service.service_state import Service, ServiceState
 
 router = APIRouter()
 
+# The names of `encoder_downloads`, spelled out: type checkers take no constants in a Literal.
 FileName = Literal["encoder.onnx", "encoder.tflite", "encoder.mlpackage.zip", "coder.json", "golden.json"]
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 
 
 class FileDescription(BaseModel):
-    """A file that clients fetch."""
+    """A file that clients download."""
 
     name: str
     url: str = Field(description="Relative to this server.")
@@ -31,11 +32,11 @@ class FileDescription(BaseModel):
 
 
 class ControlDescription(BaseModel):
-    """A number that may be given when restoring."""
+    """A numeric option of restoring."""
 
     least: float
     most: float
-    default: float | None = Field(description="Where none is given; null if the likeliest picture needs no number.")
+    default: float | None = Field(description="Default; null if the default picture needs no number.")
 
 
 class BundleDescription(BaseModel):
@@ -46,21 +47,21 @@ class BundleDescription(BaseModel):
     codec: str
     domain: str
     hr: int = Field(description="Side of the square that is encoded and decoded, in pixels.")
-    lr: int = Field(description="Side of the LR that travels.")
-    preprocessing: dict[str, Any] = Field(description="How a picture comes to the square; see the manifest.")
+    lr: int = Field(description="Side of the LR, in pixels.")
+    preprocessing: dict[str, Any] = Field(description="How a picture is fitted to the square; see the manifest.")
     lr_contract_id: str = Field(description="64 hex digits; a payload names the first eight.")
     licence: dict[str, Any]
     controls: dict[str, ControlDescription] = Field(
-        description="Parameters of restoring that this bundle has: seed, strength.")
+        description="Parameters of restoring that this bundle supports: seed, strength.")
     encoders: list[FileDescription]
     contract: list[FileDescription] = Field(
-        description="What a client needs beside an encoder: the coder's tables and the golden vectors.")
+        description="Further files that a client needs: the coder's tables and the golden vectors.")
 
 
-@router.get("/v1/bundles", summary="The bundles that are served",
+@router.get("/v1/bundles", summary="List the served bundles",
             responses=problem_response(401, "A token is required"))
 async def bundles(service: Service) -> list[BundleDescription]:
-    """Every bundle, and the encoder files that make payloads for it."""
+    """All bundles with their encoder files."""
     return [
         BundleDescription(
             id=manifest.id, version=manifest.version, codec=manifest.codec, domain=manifest.domain, hr=manifest.hr,
@@ -79,22 +80,22 @@ def _descriptions(service: ServiceState, bundle: str) -> list[FileDescription]:
 
 
 @router.get(
-    "/v1/bundles/{bundle}/{name}", summary="A file for clients", response_class=Response,
+    "/v1/bundles/{bundle}/{name}", summary="Download a file for clients", response_class=Response,
     responses={
         200: {"description": "The file", "content": {"application/octet-stream": _BINARY, "application/zip": _BINARY}},
         206: {"description": "A range", "content": {"application/octet-stream": _BINARY, "application/zip": _BINARY}},
-        304: {"description": "The client has it"},
+        304: {"description": "The client has the current file"},
         **problem_response(401, "A token is required"),
-        **problem_response(404, "There is no such bundle or file"),
-        **problem_response(416, "The range lies outside the file"),
-        **problem_response(422, "The name is none of a file for clients")})
+        **problem_response(404, "Unknown bundle or file"),
+        **problem_response(416, "The range is outside the file"),
+        **problem_response(422, "Invalid file name")})
 async def encoder(request: Request, service: Service, bundle: str, name: FileName) -> Response:
-    """An encoder, or what belongs to it. It never changes: keep it for ever, or ask again with `If-None-Match`."""
+    """An encoder, its coder tables or golden vectors. Files never change: cache them without limit."""
     manifest = service.manifest(bundle)
     try:
         file = service.files[manifest.id][name]
     except KeyError:
-        raise Problem("not-found", f"bundle {manifest.id} holds no {name}; /v1/bundles lists what it holds") from None
+        raise Problem("not-found", f"bundle {manifest.id} has no {name}; /v1/bundles lists its files") from None
     return respond(file, request)
 
 

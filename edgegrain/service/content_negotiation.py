@@ -1,4 +1,4 @@
-"""Which picture format a client gets: content negotiation by ``Accept``, RFC 9110 section 12.5.1."""
+"""Content negotiation: the picture format for an ``Accept`` header, RFC 9110 section 12.5.1."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ PAYLOAD_TYPE = "application/vnd.edgegrain"
 BYTES_TYPE = "application/octet-stream"
 
 MEDIA_TYPES = {"png": "image/png", "webp": "image/webp", "jpeg": "image/jpeg"}
-"""Picture formats that can be made, in the order of our preference."""
+"""Supported picture formats, in order of preference."""
 
 MAX_RANGES = 64
-"""Parts of an ``Accept`` header that are looked at."""
+"""Most parts of an ``Accept`` header that are read."""
 
 
 def choose_format(accept: str | None) -> str:
-    """The key of `MEDIA_TYPES` that fits an ``Accept`` header best; PNG where the client has no preference.
+    """The key of `MEDIA_TYPES` that matches an ``Accept`` header best; PNG if the client has no preference.
 
     Raises:
-        Problem: 406, none fits.
+        Problem: 406, none matches.
     """
     if accept is None or not accept.strip():
         return "png"
@@ -33,7 +33,7 @@ def choose_format(accept: str | None) -> str:
                 return wanted[media_range]
         return 0.0
 
-    best = max(MEDIA_TYPES, key=lambda name: quality(MEDIA_TYPES[name]))  # the first of several equals
+    best = max(MEDIA_TYPES, key=lambda name: quality(MEDIA_TYPES[name]))  # the first of equals
     if quality(MEDIA_TYPES[best]) <= 0:
         raise Problem("not-acceptable", f"pictures are made as {', '.join(MEDIA_TYPES.values())}; accept one of these")
     return best

@@ -1,8 +1,8 @@
-"""The demonstration page at ``/``: encodes in the browser, has this service restore, compares.
+"""The demonstration page at ``/``: it encodes in the browser, restores with this service, and compares.
 
-Its files are built from ``clients/web`` (``npm run build:page``) and lie in ``web/`` beside this file; one whose name
-ends in ``.gz`` is kept compressed and served under its name without that. They are read once and need no token: the
-page's requests to ``/v1`` do.
+Its files are built from ``clients/web`` (``npm run build:page``) into the folder ``web/`` next to this file. A file
+whose name ends in ``.gz`` is stored compressed and served under its name without that suffix. Files are read once and
+need no token; the page's requests to ``/v1`` do.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MEDIA_TYPES = {
     ".svg": "image/svg+xml", ".txt": "text/plain", ".wasm": "application/wasm"}
 
 HEADERS = {
-    # Isolated from other origins, the page may share memory between threads.
+    # Isolation from other origins lets the page share memory between threads.
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Embedder-Policy": "require-corp",
     "Content-Security-Policy": (
@@ -47,10 +47,10 @@ class PageFile:
 
     Attributes:
         data: its bytes, compressed if ``compressed``.
-        media_type: what it is sent as.
-        compressed: whether ``data`` is gzip.
+        media_type: its media type.
+        compressed: True if ``data`` is gzip.
         etag: quoted digest of ``data``.
-        caching: how long browsers may keep it without asking.
+        caching: value of ``Cache-Control``.
     """
 
     data: bytes
@@ -68,7 +68,7 @@ def page_files() -> Mapping[str, PageFile]:
         if path.is_file():
             stored, data = path.relative_to(FOLDER).as_posix(), path.read_bytes()
             name = stored.removesuffix(".gz")
-            # The names below assets/ hold a hash of the content.
+            # Names below assets/ contain a hash of the content.
             caching = "public, max-age=31536000, immutable" if name.startswith("assets/") else "no-cache"
             files[name] = PageFile(data, MEDIA_TYPES[Path(name).suffix], compressed=name != stored,
                                    etag=f'"{hashlib.sha256(data).hexdigest()}"', caching=caching)
@@ -85,7 +85,7 @@ async def index(request: Request) -> Response:
 @router.api_route("/assets/{name}", methods=["GET", "HEAD"])
 @router.api_route("/runtime/{name}", methods=["GET", "HEAD"])
 async def part(request: Request) -> Response:
-    """What the page consists of."""
+    """A file of the page."""
     return await _respond(request, request.url.path.removeprefix("/"))
 
 
@@ -100,6 +100,6 @@ async def _respond(request: Request, name: str) -> Response:
     if file.compressed and "gzip" in request.headers.get("accept-encoding", ""):
         headers["Content-Encoding"] = "gzip"
     elif file.compressed:
-        data = await run_in_threadpool(gzip.decompress, data)  # 14 MB: other requests go on meanwhile
+        data = await run_in_threadpool(gzip.decompress, data)  # 14 MB: in a thread, so that other requests go on
     headers["Content-Length"] = str(len(data))
     return Response(b"" if request.method == "HEAD" else data, headers=headers, media_type=file.media_type)

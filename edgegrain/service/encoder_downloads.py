@@ -1,7 +1,7 @@
-"""The files that phones fetch: verified once, kept in memory, served with ETag, ranges and immutable caching.
+"""Files for clients: verified once, kept in memory, served with ETag, ranges and immutable caching.
 
-A published encoder is frozen, and with it the coder's tables and the golden vectors, so what a URL names never changes
-and may be cached for ever.
+A published encoder is frozen, and with it the coder's tables and the golden vectors, so the content of a URL never
+changes and may be cached without limit.
 """
 
 from __future__ import annotations
@@ -16,26 +16,28 @@ from dataclasses import dataclass
 from starlette.requests import Request
 from starlette.responses import Response
 
+from codec_contract.bundle.file_names import CODER_TABLES, ENCODER_COREML, ENCODER_ONNX, ENCODER_TFLITE, GOLDEN
 from codec_contract.bundle.manifest import Manifest
 from edgegrain.service.problem_details import Problem
 
 CACHING = "public, max-age=31536000, immutable"
-MLPACKAGE = "encoder.mlpackage/"
+COREML_ARCHIVE = f"{ENCODER_COREML}.zip"
+"""Name under which the folder of the Core ML encoder is served."""
 ZIP_DATE = (1980, 1, 1, 0, 0, 0)
-"""The earliest that ZIP can say: the same bundle gives the same archive anywhere."""
+"""The earliest date in ZIP, so that the same bundle always gives the same archive."""
 
 _RANGE = re.compile(r"bytes=(\d{0,19})-(\d{0,19})")
 
 
 @dataclass(frozen=True)
 class EncoderFile:
-    """A file that is served.
+    """A file for clients.
 
     Attributes:
         name: last part of its URL.
         data: its bytes.
-        media_type: what it is sent as.
-        sha256: of its bytes, in hex; in quotes it is the ETag.
+        media_type: its media type.
+        sha256: SHA-256 of its bytes, in hex; in quotes it is the ETag.
     """
 
     name: str
@@ -49,37 +51,37 @@ class EncoderFile:
 
 
 def encoder_files(manifest: Manifest) -> Mapping[str, EncoderFile]:
-    """Name -> encoder file, of those formats that a bundle holds; hashes are checked here.
+    """Name -> encoder file, for the formats in a bundle; hashes are checked here.
 
     Raises:
         BundleError: a file is missing or altered.
     """
     files = {}
-    for name in ("encoder.onnx", "encoder.tflite"):
+    for name in (ENCODER_ONNX, ENCODER_TFLITE):
         if name in manifest.files:
             files[name] = _file(name, manifest.open_file(name), "application/octet-stream")
-    parts = sorted(name for name in manifest.files if name.startswith(MLPACKAGE))
+    parts = sorted(name for name in manifest.files if name.startswith(f"{ENCODER_COREML}/"))
     if parts:
         archive = _archive({name: manifest.open_file(name) for name in parts})
-        files["encoder.mlpackage.zip"] = _file("encoder.mlpackage.zip", archive, "application/zip")
+        files[COREML_ARCHIVE] = _file(COREML_ARCHIVE, archive, "application/zip")
     return files
 
 
 def contract_files(manifest: Manifest) -> Mapping[str, EncoderFile]:
-    """Name -> what a client needs beside an encoder, where the bundle holds it: coder tables and golden vectors.
+    """Name -> file that a client needs in addition to an encoder: coder tables and golden vectors.
 
     Raises:
         BundleError: a file is missing or altered.
     """
     return {name: _file(name, manifest.open_file(name), "application/json")
-            for name in ("coder.json", "golden.json") if name in manifest.files}
+            for name in (CODER_TABLES, GOLDEN) if name in manifest.files}
 
 
 def respond(file: EncoderFile, request: Request) -> Response:
-    """The answer to GET or HEAD: whole, one range, or nothing new (RFC 9110, sections 13 and 14).
+    """The answer to GET or HEAD: the whole file, one range, or 304 (RFC 9110, sections 13 and 14).
 
     Raises:
-        Problem: 416, the range lies outside the file.
+        Problem: 416, the range is outside the file.
     """
     headers = {"ETag": file.etag, "Cache-Control": CACHING, "Accept-Ranges": "bytes",
                "Content-Disposition": f'attachment; filename="{file.name}"'}
@@ -98,14 +100,14 @@ def respond(file: EncoderFile, request: Request) -> Response:
 
 
 def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
-    """(first, last) byte of a ``Range`` header of one range; None where there is none, or one to be ignored.
+    """(first, last) byte of a ``Range`` header with one range; None without a header or for one to be ignored.
 
     Raises:
-        Problem: 416, it begins behind the end.
+        Problem: 416, it begins after the end of the file.
     """
     match = _RANGE.fullmatch((header or "").strip())
     if not match or match.groups() == ("", ""):
-        return None  # other units and several ranges may be ignored: the whole file answers them
+        return None  # other units and several ranges may be answered with the whole file
     first_text, last_text = match.groups()
     if first_text:
         first, last = int(first_text), min(int(last_text) if last_text else size - 1, size - 1)
@@ -132,6 +134,6 @@ def _archive(files: Mapping[str, bytes]) -> bytes:
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
         for name, data in files.items():
             entry = zipfile.ZipInfo(name, ZIP_DATE)
-            entry.create_system = 3  # it says Unix on Windows too
+            entry.create_system = 3  # Unix, on Windows too
             archive.writestr(entry, data)
     return stream.getvalue()

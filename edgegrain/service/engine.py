@@ -1,7 +1,8 @@
-"""What a worker process computes: batches of payloads to picture files, pictures to payloads.
+"""The computations of a worker process: batches of payloads to picture files, picture files to payloads.
 
-The only file of the service that opens networks, and the only one of the server's half that imports the phone's: the
-service encodes for clients that have no encoder, and undoes the fit that the phone's half defines.
+The only file of the service that runs networks; it opens bundles with `sdk.open_bundle.OpenBundle`. A payload is parsed
+a second time here: the process that accepted the request sends its bytes through a pipe, and a worker does not rely on
+checks made in another process.
 """
 
 from __future__ import annotations
@@ -15,29 +16,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from codec_contract.bundle.controls import strength_of
-from codec_contract.bundle.manifest import Manifest, load_manifest
-from codec_contract.errors import BundleError, DeviceError, EdgegrainError, ServiceError
-from codec_contract.fit import PREPROCESSING, fit_picture, unfit_restored
-from codec_contract.lr_coder.coder import CoderTables
-from codec_contract.payload import Header, decode_payload, encode_payload, parse_header
-from edge_encoder.encoder_session import EncoderSession
+from codec_contract.bundle.manifest import load_manifest
+from codec_contract.errors import DeviceError, EdgegrainError, ServiceError
+from codec_contract.fit import fit_picture, unfit_restored
+from codec_contract.payload import Header, parse_payload
+from codec_contract.rgb import Rgb
 from edge_encoder.preprocessing import load_picture
-from edgegrain.service.engine_options import CompressOptions, RestoreOptions
-from edgegrain.service.payload_claims import check_claims
-from server_decoder.decoder_session import DecoderSession, Device
+from edgegrain.service.engine_options import CompressOptions, Outcome, RestoreOptions, require_servable
+from edgegrain.service.result_limits import check_result
+from sdk.open_bundle import OpenBundle
+from server_decoder.decoder_session import Device
 
 logger = logging.getLogger(__name__)
 
-Outcome = bytes | EdgegrainError
-"""What became of one item of a batch."""
-
 
 class Stages:
-    """Seconds that a batch spent in each stage."""
+    """Stopwatch for the stages of a batch, in seconds."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -52,7 +49,7 @@ class Stages:
 
 
 class Engine:
-    """Every served bundle, opened on one device."""
+    """All served bundles, opened on one device."""
 
     def __init__(
         self, folders: Sequence[str | Path], *, device: Device = "cpu", threads: int | None = None,
@@ -61,40 +58,44 @@ class Engine:
         """Open the bundles; every file's hash is checked before it is parsed.
 
         Args:
-            folders: of the bundles.
-            device: where decoders run; encoders always run on the CPU, where they are exact.
-            threads: of a network on the CPU; None for all cores.
-            batch_sizes: ascending; batches are filled up to the next of these, so that only shapes that were warmed
-                up are ever run.
-            max_pixels: of pictures that are read and made.
+            folders: folders of the bundles.
+            device: device of the decoders; encoders always run on the CPU, where they are exact.
+            threads: threads of a network on the CPU; None for all cores.
+            batch_sizes: ascending; batches are padded to the next of these, so that only shapes that were warmed up
+                are run.
+            max_pixels: largest picture that is read or made.
 
         Raises:
-            BundleError: a bundle is damaged, or of another kind than this release serves.
+            BundleError: a bundle is damaged, or this release does not serve its kind.
             DeviceError: the device is not available.
         """
         self._sizes = tuple(batch_sizes)
         self._max_pixels = max_pixels
-        manifests = [load_manifest(folder) for folder in folders]
-        self._bundles = {manifest.id: _OpenBundle(manifest, device, threads) for manifest in manifests}
+        self._bundles: dict[str, OpenBundle] = {}
+        for manifest in map(load_manifest, folders):
+            require_servable(manifest)
+            bundle = OpenBundle(manifest, device, threads)
+            bundle.open()
+            self._bundles[manifest.id] = bundle
 
     def warm_up(self) -> None:
-        """Run every network on every batch size once, and code one payload."""
+        """Run every decoder on every batch size, every encoder once, and code one payload for each bundle."""
         for bundle in self._bundles.values():
             side, lr = bundle.manifest.hr, bundle.manifest.lr
             if bundle.decoder.device == "cuda" and bundle.decoder.lr_size is not None:
-                bundle.decoder.warm_up(self._sizes)  # keeps their buffers, and replays them as graphs from now on
+                bundle.decoder.warm_up(self._sizes)  # keeps their buffers; they are replayed as graphs from now on
             for size in self._sizes:
-                bundle.decode(np.full((size, lr, lr, 3), 128, np.uint8), [RestoreOptions()] * size, self._sizes)
-            encoded = bundle.encoder.encode(np.full((1, side, side, 3), 128, np.uint8))[0]
-            bundle.unpack(bundle.pack(encoded, (side, side), "pad"), RestoreOptions(), self._max_pixels)
+                self._decode(bundle, np.full((size, lr, lr, 3), 128, np.uint8), [RestoreOptions()] * size)
+            encoded = bundle.encode(np.full((1, side, side, 3), 128, np.uint8))[0]
+            self._unpack(bundle, bundle.pack(encoded, (side, side)), RestoreOptions())
 
     def restore(
         self, bundle_id: str, payloads: Sequence[bytes], options: Sequence[RestoreOptions], stages: Stages
     ) -> list[Outcome]:
-        """Payloads to picture files, in order; one that fails does not touch the others. Their seeds are equal."""
+        """Restore payloads to picture files, in order; a failed item does not affect the others. Seeds are equal."""
         bundle = self._bundles[bundle_id]
         with stages.measure("unpack"):
-            unpacked = [_attempt(bundle.unpack, payload, wanted, self._max_pixels)
+            unpacked = [_attempt(self._unpack, bundle, payload, wanted)
                         for payload, wanted in zip(payloads, options, strict=True)]
         good = [index for index, item in enumerate(unpacked) if not isinstance(item, EdgegrainError)]
         outcomes: list[Outcome] = [item if isinstance(item, EdgegrainError) else b"" for item in unpacked]
@@ -102,7 +103,7 @@ class Engine:
             return outcomes
         with stages.measure("decode"):
             lrs = np.stack([unpacked[index][0] for index in good])
-            hr = _attempt(bundle.decode, lrs, [options[index] for index in good], self._sizes)
+            hr = _attempt(self._decode, bundle, lrs, [options[index] for index in good])
         if isinstance(hr, EdgegrainError):
             for index in good:
                 outcomes[index] = hr
@@ -115,10 +116,10 @@ class Engine:
     def compress(
         self, bundle_id: str, pictures: Sequence[bytes], options: Sequence[CompressOptions], stages: Stages
     ) -> list[Outcome]:
-        """Picture files to payloads, in order; one that fails does not touch the others."""
+        """Compress picture files to payloads, in order; a failed item does not affect the others."""
         bundle = self._bundles[bundle_id]
         outcomes: list[Outcome] = [b""] * len(pictures)
-        # One after the other: decoded pictures are large, the encoder takes a fraction of the time that reading does.
+        # One at a time: decoded pictures are large, and the encoder takes a fraction of the time of reading.
         for index, (data, wanted) in enumerate(zip(pictures, options, strict=True)):
             with stages.measure("read"):
                 read = _attempt(_read, data, wanted, bundle.manifest.hr, self._max_pixels)
@@ -127,89 +128,50 @@ class Engine:
                 continue
             fitted, original = read
             with stages.measure("encode"):
-                outcomes[index] = _attempt(bundle.encode, fitted, original, wanted.fit)
+                outcomes[index] = _attempt(_encode, bundle, fitted, original, wanted.fit)
         return outcomes
 
+    def _unpack(self, bundle: OpenBundle, data: bytes, options: RestoreOptions) -> tuple[Rgb, Header]:
+        """The LR, uint8 [lr, lr, 3], and the header of a payload; all claims are checked before its body is decoded."""
+        payload = parse_payload(data)
+        check_result(payload.header, bundle.manifest, options, self._max_pixels)
+        strength_of(bundle.manifest, options.strength)
+        return bundle.unpack(payload), payload.header
 
-class _OpenBundle:
-    """A bundle with its networks and tables."""
-
-    def __init__(self, manifest: Manifest, device: Device, threads: int | None) -> None:
-        for name in ("resize", "pad"):
-            if manifest.preprocessing.get(name) != PREPROCESSING[name]:
-                raise BundleError(
-                    f"bundle {manifest.id} prepares pictures with {name} {manifest.preprocessing.get(name)!r}, this "
-                    f"release knows {PREPROCESSING[name]!r}; update edgegrain")
-        decoder = manifest.decoder.get("file")
-        if not isinstance(decoder, str):
-            raise BundleError(f"the manifest of bundle {manifest.id} names no decoder file")
-        self.manifest = manifest
-        self.tables = CoderTables.from_json(manifest.open_file("coder.json"))
-        self.encoder = EncoderSession(manifest.open_file("encoder.onnx"), threads)
-        self.strength = strength_of(manifest, None)
-        self.decoder = DecoderSession(manifest.open_file(decoder), device, threads, strength=self.strength)
-        if (self.encoder.hr, self.encoder.lr) != (manifest.hr, manifest.lr):
-            raise BundleError(
-                f"the encoder of bundle {manifest.id} goes from {self.encoder.hr} to {self.encoder.lr} pixels, its "
-                f"manifest says {manifest.hr} to {manifest.lr}")
-
-    def unpack(
-        self, payload: bytes, options: RestoreOptions, max_pixels: int
-    ) -> tuple[npt.NDArray[np.uint8], Header]:
-        """The LR, uint8 [lr, lr, 3], and the header of a payload, its claims checked before its body is decoded."""
-        check_claims(parse_header(payload), self.manifest, options.size, options.format, max_pixels)
-        strength_of(self.manifest, options.strength)
-        return decode_payload(payload, contract_id=self.manifest.lr_contract_id, tables=self.tables)
-
-    def encode(self, fitted: npt.NDArray[np.uint8], original_size: tuple[int, int], fit: str) -> bytes:
-        """The payload of an encoder's square."""
-        return self.pack(self.encoder.encode(fitted[None])[0], original_size, fit)
-
-    def pack(self, lr: npt.NDArray[np.uint8], original_size: tuple[int, int], fit: str) -> bytes:
-        return encode_payload(
-            lr, contract_id=self.manifest.lr_contract_id, tables=self.tables, original_size=original_size, fit=fit)
-
-    def decode(
-        self, lr: npt.NDArray[np.uint8], options: Sequence[RestoreOptions], sizes: Sequence[int]
-    ) -> npt.NDArray[np.uint8]:
+    def _decode(self, bundle: OpenBundle, lrs: Rgb, options: Sequence[RestoreOptions]) -> Rgb:
         """LRs, uint8 [n, lr, lr, 3], to squares, uint8 [n, hr, hr, 3], in a batch of a size that was warmed up."""
-        count = len(lr)
-        filled = next((size for size in sizes if size >= count), count)
-        filling = [0] * (filled - count)  # pictures that only fill the batch are copies of the first
-        strengths = None if self.strength is None else [
-            self.strength if wanted.strength is None else wanted.strength
-            for wanted in (*options, *(options[index] for index in filling))]
-        hr = self.decoder.decode(np.concatenate([lr, lr[filling]]), options[0].seed, strength=strengths)[:count]
-        side = self.manifest.hr
-        if hr.shape[1:] != (side, side, 3):
-            raise BundleError(
-                f"the decoder of bundle {self.manifest.id} made pictures of {list(hr.shape[1:])}, its manifest says "
-                f"[{side}, {side}, 3]")
-        return hr
+        count = len(lrs)
+        padding = [0] * (next((size for size in self._sizes if size >= count), count) - count)  # copies of the first
+        strengths = [wanted.strength for wanted in (*options, *(options[index] for index in padding))]
+        squares = bundle.decode(np.concatenate([lrs, lrs[padding]]), seed=options[0].seed, strengths=strengths)
+        return squares[:count]
 
 
 def _attempt(work: Callable[..., Any], *arguments: Any) -> Any:
-    """The result, or the error as a value: an item's trouble is its own."""
+    """The result of ``work``, or its error as a value, so that it concerns this item only."""
     try:
         return work(*arguments)
     except EdgegrainError as error:
         return error
     except MemoryError:
         return DeviceError("there was not enough memory for this request")
-    except Exception:  # a defect of ours, or of a library that hostile input found: this item's, not the batch's
+    except Exception:  # a defect here or in a library that this item triggers; the batch goes on
         logger.exception("an item failed")
-        return ServiceError("an item failed in a way that was not foreseen; the log says more")
+        return ServiceError("an item failed with an unexpected error; see the log")
 
 
-def _read(
-    data: bytes, options: CompressOptions, hr: int, max_pixels: int
-) -> tuple[npt.NDArray[np.uint8], tuple[int, int]]:
+def _encode(bundle: OpenBundle, fitted: Rgb, original_size: tuple[int, int], fit: str) -> bytes:
+    """The payload of an encoder's square."""
+    return bundle.pack(bundle.encode(fitted[None])[0], original_size, fit)
+
+
+def _read(data: bytes, options: CompressOptions, hr: int, max_pixels: int) -> tuple[Rgb, tuple[int, int]]:
     """The encoder's square and the original (width, height)."""
     rgb = load_picture(data, background=options.background, max_pixels=max_pixels)
     return fit_picture(rgb, hr, options.fit), (rgb.shape[1], rgb.shape[0])
 
 
-def _write(hr: npt.NDArray[np.uint8], header: Header, options: RestoreOptions, max_pixels: int) -> bytes:
+def _write(hr: Rgb, header: Header, options: RestoreOptions, max_pixels: int) -> bytes:
     """The picture file of a decoded square."""
     picture = Image.fromarray(unfit_restored(hr, header, options.size, max_pixels=max_pixels))
     stream = io.BytesIO()
@@ -218,7 +180,7 @@ def _write(hr: npt.NDArray[np.uint8], header: Header, options: RestoreOptions, m
 
 
 def _save_options(options: RestoreOptions) -> Mapping[str, int]:
-    # Photographs have no repetitions: run lengths after PNG's filters pack them as well as zlib's search does, in a
+    # Photographs have no repetitions, so run lengths after PNG's filters compress as well as zlib's search, in a
     # quarter of the time. WebP's method 2 takes half the time of its default for 1.5 % more bytes.
     if options.format == "png":
         return {"compress_type": Image.RLE}

@@ -1,4 +1,4 @@
-"""``/health/live``, ``/health/ready`` and ``/metrics``: what orchestrators and Prometheus ask."""
+"""``/health/live``, ``/health/ready`` and ``/metrics``, for orchestrators and Prometheus."""
 
 from __future__ import annotations
 
@@ -17,24 +17,23 @@ metrics_router = APIRouter()
 
 
 class Health(BaseModel):
-    """An answer that all is well."""
+    """A positive health answer."""
 
     status: Literal["alive", "ready"]
 
 
-@router.get("/health/live", summary="Whether the process answers")
+@router.get("/health/live", summary="Liveness")
 async def live() -> Health:
-    """Restart the container when this stops to answer."""
+    """200 while the process runs; restart the container if it stops answering."""
     return Health(status="alive")
 
 
-@router.get("/health/ready", summary="Whether to send requests here",
+@router.get("/health/ready", summary="Readiness",
             responses=problem_response(503, "Warming up, or shutting down"))
 async def ready(service: Service) -> Health:
-    """503 until every batch size is warm, while no worker lives, and from the moment shutdown begins."""
-    trouble = service.trouble()
-    if trouble is not None:
-        raise trouble
+    """503 until every batch size is warmed up, while there is no worker, and once shutdown has begun."""
+    if (problem := service.not_ready()) is not None:
+        raise problem
     return Health(status="ready")
 
 

@@ -1,4 +1,4 @@
-"""Logs as JSON lines on stderr: one object an event, never a picture, a payload, a token or a query string."""
+"""Logs as JSON lines on stderr, one object per event; never a picture, payload, token or query string."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import time
 from typing import Any
 
 FIELDS = "fields"
-"""Name of the attribute of a log record that holds the event's own fields."""
+"""Attribute of a log record with the event's own fields."""
 
 
 class JsonFormatter(logging.Formatter):
-    """Time (UTC), level, logger, event, the event's fields, and a traceback where there is one."""
+    """Format time (UTC), level, logger, event, the event's fields, and a traceback if there is one."""
 
     def format(self, record: logging.LogRecord) -> str:
         moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))

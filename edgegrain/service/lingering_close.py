@@ -1,7 +1,8 @@
-"""Answering before a body has arrived, without losing the answer.
+"""Lingering close: answers sent before the request body has arrived reach the client.
 
-A refusal (too large, no token, queue full) is sent while the client still sends. Closing the connection then makes the
-client's system throw the answer away unread, so what still comes is read and forgotten for a moment first.
+A refusal (too large, no token, queue full) is sent while the client is still sending. If the connection were closed
+then, the client's system would discard the answer unread; so the rest of the body is read and discarded for a moment
+first.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ LINGER_SECONDS = 1.0
 LINGER_BYTES = 1 << 25
 
 
-class Lingering:
-    """ASGI middleware: the whole answer goes out at once, its end is declared when the body was read or time is up."""
+class LingeringClose:
+    """ASGI middleware: sends the answer at once, and ends it when the body was read or the time is up."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -39,9 +40,9 @@ class Lingering:
             await send({**message, "more_body": True})
             try:
                 async with asyncio.timeout(LINGER_SECONDS):
-                    forgotten = 0
-                    while reading and forgotten < LINGER_BYTES:
-                        forgotten += len((await noted()).get("body", b""))
+                    discarded = 0
+                    while reading and discarded < LINGER_BYTES:
+                        discarded += len((await noted()).get("body", b""))
             except TimeoutError:
                 pass
             await send({"type": "http.response.body", "body": b""})

@@ -1,7 +1,7 @@
-"""Refusing while the queue is full, before anything else is done for a request.
+"""Load shedding: refuse requests while the queue is full, before any other work.
 
-Refusals must cost less than answers: under overload there are more of them, and the time they take is missing for the
-requests that were let in. So this one comes before routing, parameters and the body.
+Under overload most requests are refused, and the time for refusals is lost to the accepted requests. So this check
+comes before routing, parameters and the body.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from edgegrain.service.problem_details import Problem
 from edgegrain.service.service_state import ServiceState
 
 
-class Shedding:
-    """ASGI middleware: 503 for what would be queued, while there is no room."""
+class LoadShedding:
+    """ASGI middleware: answers 503 to requests for the queue while it is full."""
 
     def __init__(self, app: ASGIApp, service: ServiceState, routes: Sequence[BaseRoute]) -> None:
-        """Watch over ``routes``, whose requests go through the queue."""
+        """Apply to ``routes``, whose requests are queued."""
         self._app = app
         self._service = service
         self._routes = {route.path: route for route in routes if isinstance(route, Route)}
@@ -32,7 +32,7 @@ class Shedding:
                 self._service.access.check_token(request)
                 self._service.require_room()
             except Problem as problem:
-                scope["route"] = self._routes[scope["path"]]  # under which it is counted
+                scope["route"] = self._routes[scope["path"]]  # its label in the metrics
                 await self._service.answer(request, problem)(scope, receive, send)
                 return
         await self._app(scope, receive, send)

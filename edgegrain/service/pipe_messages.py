@@ -2,7 +2,7 @@
 
     JSON length u32 | JSON, whose "blobs" lists the lengths of what follows | byte strings
 
-Unlike `multiprocessing`'s pipes this needs no pickle: a worker that hostile input took over cannot reach beyond it.
+Unlike `multiprocessing`'s pipes this needs no pickle, so a compromised worker cannot run code in the service.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Message = tuple[dict[str, Any], list[bytes]]
 
 
 def pack(fields: dict[str, Any], blobs: Sequence[bytes] = ()) -> Iterator[bytes]:
-    """The pieces of a message, to be written one after the other."""
+    """The parts of a message, to be written in order."""
     text = json.dumps({**fields, "blobs": [len(blob) for blob in blobs]}).encode()
     yield _LENGTH.pack(len(text)) + text
     yield from blobs
@@ -34,7 +34,7 @@ def read(stream: IO[bytes]) -> Message | None:
     """The next message of a blocking stream; None at its end.
 
     Raises:
-        ServiceError: the stream ends inside a message, or holds something else.
+        ServiceError: the stream ends inside a message, or its content is not a message.
     """
     head = stream.read(_LENGTH.size)
     if not head:
@@ -48,7 +48,7 @@ async def read_async(stream: asyncio.StreamReader) -> Message:
 
     Raises:
         asyncio.IncompleteReadError: the stream ended.
-        ServiceError: it holds something else.
+        ServiceError: its content is not a message.
     """
     head = await stream.readexactly(_LENGTH.size)
     fields, lengths = _parse(await stream.readexactly(_json_length(head)))
@@ -72,7 +72,7 @@ def _parse(text: bytes) -> tuple[dict[str, Any], list[int]]:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ServiceError(f"not a message between service and worker: {error}") from error
     if not valid or sum(lengths) > MAX_BLOB_BYTES:
-        raise ServiceError("a message between service and worker claims more than it may hold")
+        raise ServiceError("a message between service and worker claims more than the limit")
     return fields, lengths
 
 

@@ -1,4 +1,4 @@
-"""What goes wrong over HTTP: RFC 9457 problem details, one table of all kinds."""
+"""Problem details (RFC 9457): the table of all kinds of errors that the service answers with."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ KINDS: dict[str, Kind] = {
 
 
 class Problem(Exception):
-    """A request ends with this problem.
+    """An error answer to a request.
 
     Attributes:
         kind: a key of `KINDS`.
-        detail: what was wrong in this case, what was expected, what to do.
-        headers: of the answer.
+        detail: the cause in this case, the expectation, the remedy.
+        headers: headers of the answer.
         extra: further members of the problem object.
     """
 
@@ -68,7 +68,7 @@ class Problem(Exception):
         return KINDS[self.kind].status
 
     def document(self, request_id: str | None = None) -> dict[str, Any]:
-        """The JSON object of RFC 9457; ``instance`` is the request's id, which the log names too."""
+        """The JSON object of RFC 9457; ``instance`` is the request's id, as in the log."""
         kind = KINDS[self.kind]
         instance = {} if request_id is None else {"instance": f"urn:uuid:{request_id}"}
         return {"type": TYPE_PREFIX + self.kind, "title": kind.title, "status": kind.status, "detail": self.detail,
@@ -76,12 +76,12 @@ class Problem(Exception):
 
 
 def retry_later(kind: str, detail: str, seconds: int) -> Problem:
-    """A problem that ends by itself; ``Retry-After`` says when to come back."""
+    """A transient problem, with ``Retry-After``."""
     return Problem(kind, detail, {"Retry-After": str(seconds)})
 
 
 def problem_of(error: EdgegrainError) -> Problem:
-    """The problem that an error of ours is to the client."""
+    """The problem with which an `EdgegrainError` is answered."""
     detail = " ".join(str(error).split())
     if isinstance(error, PayloadError):
         return Problem("invalid-payload", detail)
@@ -89,7 +89,7 @@ def problem_of(error: EdgegrainError) -> Problem:
         return Problem("invalid-picture", detail)
     if isinstance(error, DeviceError):
         return retry_later("worker-lost", "the device failed while it worked on this request; try again", 1)
-    return Problem("internal", "the request met a defect of the service; its log says more under this id")
+    return Problem("internal", "unexpected error in the service; see its log under this id")
 
 
 def problem_response(status: int, description: str) -> dict[int | str, dict[str, Any]]:

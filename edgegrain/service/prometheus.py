@@ -1,4 +1,4 @@
-"""What the service counts, in Prometheus' terms. Labels take few values: routes, never paths; kinds, never messages."""
+"""The service's Prometheus metrics. Labels have few values: routes, never paths; kinds, never messages."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 class Metrics:
-    """One registry with everything in it; `docs/service.md` lists the names.
+    """All metrics in one registry; `docs/service.md` lists their names.
 
     Attributes:
-        registry: what ``/metrics`` prints.
+        registry: the content of ``/metrics``.
     """
 
     def __init__(self) -> None:
@@ -24,7 +24,7 @@ class Metrics:
             "edgegrain_requests", "Requests by route, method and status.", ["route", "method", "status"],
             registry=self.registry)
         self.request_seconds = Histogram(
-            "edgegrain_request_seconds", "From a request's first byte to its answer's last.", ["route"],
+            "edgegrain_request_seconds", "Seconds from a request's first byte to the last of its answer.", ["route"],
             buckets=SECONDS, registry=self.registry)
         self.stage_seconds = Histogram(
             "edgegrain_stage_seconds", "Time in a stage: of a picture in the queue, of a batch in the worker's stages.",
@@ -32,20 +32,20 @@ class Metrics:
         self.batch_size = Histogram(
             "edgegrain_batch_size", "Pictures in a batch.", ["verb"], buckets=BATCHES, registry=self.registry)
         self.errors = Counter(
-            "edgegrain_errors", "Problems by kind; items of a multipart request count one each.", ["kind"],
+            "edgegrain_errors", "Problems by kind; each item of a multipart request counts.", ["kind"],
             registry=self.registry)
         self.worker_losses = Counter(
-            "edgegrain_worker_losses", "Workers that died or hung after they had been ready.", registry=self.registry)
+            "edgegrain_worker_losses", "Workers that died or hung after they were ready.", registry=self.registry)
         self.requests_in_flight = Gauge(
-            "edgegrain_requests_in_flight", "Requests that have no answer yet.", registry=self.registry)
-        self._queue_depth = Gauge("edgegrain_queue_depth", "Pictures that wait.", registry=self.registry)
-        self._workers_ready = Gauge("edgegrain_workers_ready", "Workers that are warm.", registry=self.registry)
-        self._ready = Gauge("edgegrain_ready", "What /health/ready says: 1 or 0.", registry=self.registry)
+            "edgegrain_requests_in_flight", "Requests without an answer yet.", registry=self.registry)
+        self._queue_depth = Gauge("edgegrain_queue_depth", "Pictures in the queue.", registry=self.registry)
+        self._workers_ready = Gauge("edgegrain_workers_ready", "Workers that are ready.", registry=self.registry)
+        self._ready = Gauge("edgegrain_ready", "Result of /health/ready: 1 or 0.", registry=self.registry)
 
     def watch(
         self, *, queue_depth: Callable[[], int], workers_ready: Callable[[], int], ready: Callable[[], bool]
     ) -> None:
-        """Read these gauges from the objects that know whenever they are asked for."""
+        """Set the callbacks that these gauges are read from."""
         self._queue_depth.set_function(queue_depth)
         self._workers_ready.set_function(workers_ready)
         self._ready.set_function(lambda: float(ready()))

@@ -1,4 +1,4 @@
-"""Reading request bodies: bounded in size while they arrive, in time, and in what all of them hold together."""
+"""Read request bodies within limits on size, time, and the memory of all bodies together."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from edgegrain.service.problem_details import Problem, retry_later
 
 MULTIPART = "multipart/form-data"
 PART_OVERHEAD = 1 << 10
-"""Bytes that the headers of a multipart part may take."""
+"""Most bytes of the headers of a multipart part."""
 
 
 class ByteBudget:
-    """What the bodies of all requests may hold together.
+    """Memory limit of the bodies of all requests together.
 
     Attributes:
-        used: bytes that they hold now.
-        arriving: how many bodies are being received.
+        used: bytes in use.
+        arriving: number of bodies that are being received.
     """
 
     def __init__(self, limit: int) -> None:
@@ -32,7 +32,7 @@ class ByteBudget:
 
     @contextmanager
     def account(self) -> Iterator[Account]:
-        """An account for one request; what it holds is free again when the request is over."""
+        """An account for one request; its bytes are released when the block ends."""
         account = Account(self)
         try:
             yield account
@@ -40,27 +40,27 @@ class ByteBudget:
             self.used -= account.held
 
     def take(self, count: int) -> None:
-        """Take bytes; `Problem` 503 if there are not as many."""
+        """Reserve bytes; `Problem` 503 if fewer are left."""
         if self.used + count > self._limit:
-            raise retry_later("queue-full", "the bodies of waiting requests take all the memory set aside for them", 1)
+            raise retry_later("queue-full", "the bodies of waiting requests fill the memory reserved for them", 1)
         self.used += count
 
 
 class Account:
-    """What one request holds of a `ByteBudget`."""
+    """The bytes that one request has reserved of a `ByteBudget`."""
 
     def __init__(self, budget: ByteBudget) -> None:
         self._budget = budget
         self.held = 0
 
     def take(self, count: int) -> None:
-        """Take bytes; `Problem` 503 if there are not as many."""
+        """Reserve bytes; `Problem` 503 if fewer are left."""
         self._budget.take(count)
         self.held += count
 
     @contextmanager
     def receiving(self) -> Iterator[None]:
-        """Count the request's body among those that are being received."""
+        """Count the request's body as being received."""
         self._budget.arriving += 1
         try:
             yield
@@ -69,7 +69,7 @@ class Account:
 
 
 def media_type(request: Request) -> str:
-    """The request's media type without parameters, in lower case; empty if it names none."""
+    """The request's media type without parameters, in lower case; empty without one."""
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
@@ -77,15 +77,15 @@ async def read_body(request: Request, account: Account, *, limit: int, timeout: 
     """The whole body.
 
     Raises:
-        Problem: 413 if it exceeds ``limit`` bytes, as soon as that is known; 408 if it takes longer than ``timeout``
-            seconds; 400 if it is empty; 503 if the memory for bodies is used up.
+        Problem: 413 as soon as it exceeds ``limit`` bytes; 408 if it takes longer than ``timeout``
+            seconds; 400 if it is empty; 503 if the memory for bodies is full.
     """
     body = bytearray()
     with account.receiving():
         async for chunk in _bounded(request, account, limit=limit, timeout=timeout):
             body += chunk
     if not body:
-        raise Problem("bad-request", "the request has no body; send the bytes of the file as they are")
+        raise Problem("bad-request", "the request has no body; send the bytes of the file unchanged")
     return bytes(body)
 
 
@@ -95,17 +95,17 @@ async def read_parts(
     """The files of a multipart body, in order.
 
     Raises:
-        Problem: as `read_body`; also 415 if it is no multipart form, 400 if it is malformed or holds no file, 413 if
+        Problem: as `read_body`; also 415 if it is not a multipart form, 400 if it is malformed or holds no file, 413 if
             it holds more than ``most`` or one of more than ``part_limit`` bytes.
     """
     if media_type(request) != MULTIPART:
-        raise Problem("unsupported-media-type", f"send {MULTIPART}, one payload a part",
+        raise Problem("unsupported-media-type", f"send {MULTIPART}, one payload per part",
                       {"Accept-Post": MULTIPART})
     limit = most * (part_limit + PART_OVERHEAD)
     stream = _bounded(request, account, limit=limit, timeout=timeout)
     try:
         parser = MultiPartParser(request.headers, stream, max_files=most, max_fields=0)
-        parser.spool_max_size = limit + 1  # in memory, which is accounted for: a full disk is no trouble of ours
+        parser.spool_max_size = limit + 1  # in memory, which is accounted for, never on disk
         with account.receiving():
             form = await parser.parse()
     except MultiPartException as error:
@@ -113,7 +113,7 @@ async def read_parts(
             raise Problem("too-large", f"a request holds at most {most} payloads, each as a part with a file name"
                           ) from error
         raise Problem("bad-request", f"the multipart body is malformed: {error.message}") from error
-    except (KeyError, ValueError) as error:  # no boundary, or one in no known encoding
+    except (KeyError, ValueError) as error:  # no boundary, or an unknown encoding
         raise Problem("bad-request", "the multipart body is malformed: it needs a boundary and readable part headers"
                       ) from error
     try:
@@ -154,5 +154,5 @@ async def _bounded(request: Request, account: Account, *, limit: int, timeout: f
 
 
 def _too_large(limit: int) -> Problem:
-    # The rest is not read: the connection cannot serve another request.
+    # The rest is not read, so the connection cannot serve another request.
     return Problem("too-large", f"the body has more than {limit} bytes, the most allowed here", {"Connection": "close"})

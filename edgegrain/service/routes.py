@@ -30,28 +30,29 @@ _FORM = {"schema": {
 
 
 class RestoreParameters(BaseModel):
-    """Query parameters of restoring; others are refused."""
+    """Query parameters of restoring; unknown ones are refused."""
 
     model_config = ConfigDict(extra="forbid")
 
     size: Literal["original", "native"] = Field(
         "original", description="original: the original's size; native: the decoder's own resolution.")
-    quality: int = Field(QUALITY, ge=1, le=100, description="Of WebP and JPEG.")
+    quality: int = Field(QUALITY, ge=1, le=100, description="Quality of WebP and JPEG.")
     bundle: str | None = Field(None, max_length=200, description="Id of a served bundle; default: the payload's.")
-    seed: int = Field(0, ge=0, lt=1 << 32, description="Of the noise, for bundles that have this control.")
+    seed: int = Field(0, ge=0, lt=1 << 32, description="Seed of the noise, for bundles with this control.")
     strength: float | None = Field(None, gt=0, allow_inf_nan=False, description=(
-        "For bundles that have this control, whose range /v1/bundles tells: the factor that the picture is taken to "
-        "have been reduced by."))
+        "For bundles with this control, whose range /v1/bundles lists: the factor by which the picture is assumed to "
+        "have been reduced."))
 
 
 class CompressParameters(BaseModel):
-    """Query parameters of compressing; others are refused."""
+    """Query parameters of compressing; unknown ones are refused."""
 
     model_config = ConfigDict(extra="forbid")
 
     fit: Literal["pad", "stretch", "crop"] = Field(
-        "pad", description="pad keeps everything and the aspect, stretch fills the square, crop takes the centre.")
-    background: str = Field("ffffff", pattern="^[0-9a-fA-F]{6}$", description="Behind transparent pixels, as rrggbb.")
+        "pad", description="pad keeps the whole picture and aspect, stretch fills the square, crop takes the centre.")
+    background: str = Field(
+        "ffffff", pattern="^[0-9a-fA-F]{6}$", description="Colour behind transparent pixels, as rrggbb.")
     bundle: str | None = Field(None, max_length=200, description="Id of a served bundle; default: the first.")
 
 
@@ -63,14 +64,14 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
     **problem_response(413, "The body is too large"),
     **problem_response(415, "The body is of another media type"),
     **problem_response(422, "The payload, the picture or a parameter is wrong"),
-    **problem_response(429, "The client sends too much; see Retry-After"),
-    **problem_response(503, "Not ready, or too much to do; see Retry-After"),
+    **problem_response(429, "The client exceeds its rate; see Retry-After"),
+    **problem_response(503, "Not ready, or overloaded; see Retry-After"),
 }
-_RESTORE_PROBLEMS = {**_PROBLEMS, **problem_response(406, "None of the accepted formats can be made")}
+_RESTORE_PROBLEMS = {**_PROBLEMS, **problem_response(406, "None of the accepted formats is supported")}
 
 
 @router.post(
-    "/v1/restore", summary="A payload becomes a picture", response_class=Response,
+    "/v1/restore", summary="Restore a payload", response_class=Response,
     responses={200: {"description": "The picture", "content": dict.fromkeys(MEDIA_TYPES.values(), _BINARY)},
                **_RESTORE_PROBLEMS},
     openapi_extra={"requestBody": {"required": True, "content": {PAYLOAD_TYPE: _BINARY, BYTES_TYPE: _BINARY}}})
@@ -92,14 +93,14 @@ async def restore(
 
 
 @router.post(
-    "/v1/restore/batch", summary="Payloads become pictures", response_class=Response,
-    responses={200: {"description": "One part a payload, in order: the picture, or a problem",
+    "/v1/restore/batch", summary="Restore several payloads", response_class=Response,
+    responses={200: {"description": "One part per payload, in order: the picture, or a problem",
                      "content": {BATCH_TYPE: _BINARY}}, **_RESTORE_PROBLEMS},
     openapi_extra={"requestBody": {"required": True, "content": {MULTIPART: _FORM}}})
 async def restore_batch(
     request: Request, service: Service, parameters: Annotated[RestoreParameters, Query()]
 ) -> Response:
-    """Restore several payloads. One that is damaged becomes a problem in its place; the others are not touched."""
+    """Restore several payloads. A damaged one gives a problem in its part and does not affect the others."""
     options = _restore_options(request, parameters)
     service.admit(request)
     with service.budget.account() as account:
@@ -118,13 +119,13 @@ async def restore_batch(
 
 
 @router.post(
-    "/v1/compress", summary="A picture becomes a payload", response_class=Response,
+    "/v1/compress", summary="Compress a picture", response_class=Response,
     responses={200: {"description": "The payload", "content": {PAYLOAD_TYPE: _BINARY}}, **_PROBLEMS},
     openapi_extra={"requestBody": {"required": True, "content": {"image/*": _BINARY, BYTES_TYPE: _BINARY}}})
 async def compress(
     request: Request, service: Service, parameters: Annotated[CompressParameters, Query()]
 ) -> Response:
-    """Compress one picture, for clients that have no encoder. Any common format, orientation and colour mode."""
+    """Compress one picture, for clients without an encoder. Any common format, orientation and colour mode."""
     if media_type(request) != BYTES_TYPE and not media_type(request).startswith("image/"):
         raise Problem("unsupported-media-type", f"send a picture as image/... or {BYTES_TYPE}",
                       {"Accept-Post": f"image/*, {BYTES_TYPE}"})
@@ -153,7 +154,7 @@ def _require_type(request: Request, accepted: tuple[str, ...]) -> None:
 def _restore_job(
     service: ServiceState, payload: bytes, options: RestoreOptions, bundle: str | None
 ) -> Job | EdgegrainError:
-    """The job, or what is wrong with the payload as a value: in a form it is one part's trouble."""
+    """The job, or the payload's error as a value: in a form it concerns one part only."""
     try:
         return service.restore_job(payload, options, bundle)
     except EdgegrainError as error:
@@ -161,7 +162,7 @@ def _restore_job(
 
 
 def _part(index: int, result: Answer, picture_type: str, service: ServiceState) -> bytes:
-    """A part of the multipart answer, from its headers on."""
+    """A part of the multipart answer, with its headers."""
     try:
         content_type, data = picture_type, data_of(result).data
     except Problem as problem:
@@ -172,6 +173,6 @@ def _part(index: int, result: Answer, picture_type: str, service: ServiceState) 
 
 
 def _answer_headers(done: Done, job: Job) -> dict[str, str]:
-    """What the answer says about itself: the bundle, and where the time went, in milliseconds."""
+    """Headers with the bundle and the milliseconds of each stage."""
     timing = ", ".join(f"{stage};dur={1000 * seconds:.1f}" for stage, seconds in done.seconds.items())
     return {"Server-Timing": timing, "X-Edgegrain-Bundle": job.key.bundle}

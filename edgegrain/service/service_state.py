@@ -1,4 +1,4 @@
-"""What a running service holds, and the way of a job through it."""
+"""State of a running service: bundles, queue, workers, access, metrics; and the path of a job through them."""
 
 from __future__ import annotations
 
@@ -19,14 +19,13 @@ from codec_contract.bundle.paths import ALIASES, find_bundle
 from codec_contract.errors import EdgegrainError, ImageError, ServiceError
 from codec_contract.payload import parse_header, require_contract
 from edgegrain.service.access import Access
-from edgegrain.service.batcher import Answer, Batcher, Done, Job, Key, QueueFull
+from edgegrain.service.batcher import Answer, Batcher, BatchKey, Done, Job, QueueFull
 from edgegrain.service.encoder_downloads import EncoderFile, contract_files, encoder_files
-from edgegrain.service.engine_options import CompressOptions, RestoreOptions
-from edgegrain.service.payload_claims import check_claims
+from edgegrain.service.engine_options import CompressOptions, RestoreOptions, require_servable
 from edgegrain.service.problem_details import MEDIA_TYPE, Problem, problem_of, retry_later
 from edgegrain.service.prometheus import Metrics
 from edgegrain.service.request_body import ByteBudget
-from edgegrain.service.servable import require_servable
+from edgegrain.service.result_limits import check_result
 from edgegrain.service.settings import Settings
 from edgegrain.service.supervisor import COMMAND, Supervisor, WorkerPlan
 from server_decoder.decoder_session import require_provider
@@ -36,22 +35,22 @@ class ServiceState:
     """Bundles, queue, workers, access and metrics of one application.
 
     Attributes:
-        settings: what it was made with.
-        manifests: id -> manifest of the bundles that are served, in the order of the settings.
-        files: id -> the files of that bundle that clients fetch.
-        draining: whether shutdown has begun; not ready from then on.
-        exposition: gives what ``/metrics`` prints; of all replicas where there are several.
+        settings: the service's settings.
+        manifests: id -> manifest of the served bundles, in the order of the settings.
+        files: id -> files of the bundle that clients download.
+        draining: True once shutdown has begun; the service is not ready then.
+        exposition: makes the content of ``/metrics``, with all replicas if there are several.
     """
 
     def __init__(self, settings: Settings, worker_command: Sequence[str] = COMMAND) -> None:
         """Verify the bundles and plan the workers; nothing runs yet.
 
         Raises:
-            BundleError: a bundle is missing, damaged, or none that can be served.
+            BundleError: a bundle is missing, damaged, or of a kind that cannot be served.
             DeviceError: the device is not available.
             ServiceError: the settings contradict the bundles or each other.
         """
-        if settings.device != "cpu":  # the CPU is always there; asking would load ONNX Runtime into this process
+        if settings.device != "cpu":  # the CPU is always there; the check would load ONNX Runtime into this process
             require_provider(settings.device)
         self.settings = settings
         manifests = [verify_bundle(find_bundle(name)) for name in settings.bundles]
@@ -80,15 +79,15 @@ class ServiceState:
         self.supervisor = Supervisor(plan, self.batcher, settings.workers, on_batch=self._note_batch,
                                      on_lost=self.metrics.worker_losses.inc)
         self.metrics.watch(queue_depth=lambda: len(self.batcher), workers_ready=lambda: self.supervisor.ready,
-                           ready=lambda: self.trouble() is None)
+                           ready=lambda: self.not_ready() is None)
         self.draining = False
         self.exposition: Callable[[], Awaitable[bytes]] = self._own_exposition
         self._was_ready = False
 
-    def trouble(self) -> Problem | None:
-        """Why the service is not ready; None if it is."""
+    def not_ready(self) -> Problem | None:
+        """The problem to answer while the service is not ready; None if it is ready."""
         if self.draining:
-            return retry_later("draining", "the service is shutting down; ask another one", 1)
+            return retry_later("draining", "the service is shutting down; use another one", 1)
         if not self.supervisor.ready:
             return retry_later("starting", "no worker is warm yet", 1)
         return None
@@ -101,25 +100,25 @@ class ServiceState:
             raise _queue_full(error) from error
 
     def admit(self, request: Request) -> None:
-        """Refuse early, before a body is read, what could not be served.
+        """Refuse requests that cannot be served, before their body is read.
 
         Raises:
             Problem: 429 beyond the client's rate; 503 before the first worker is warm.
         """
         self.access.charge(request)
         self._was_ready = self._was_ready or self.supervisor.ready > 0
-        if not self._was_ready:  # later, while a worker is started anew, requests wait in the queue
+        if not self._was_ready:  # later, while a worker restarts, requests wait in the queue
             raise retry_later("starting", "no worker is warm yet", 1)
 
     def answer(self, request: Request, problem: Problem) -> JSONResponse:
-        """A problem as an answer, noted in the metrics and for the log."""
+        """The answer for a problem, which is counted and logged."""
         self.metrics.errors.labels(problem.kind).inc()
         request.state.problem = problem.kind
         request_id = getattr(request.state, "request_id", None)
         return JSONResponse(problem.document(request_id), problem.status, problem.headers, MEDIA_TYPE)
 
     def manifest(self, name: str) -> Manifest:
-        """The served bundle of that id or alias; `Problem` 404 if there is none."""
+        """The served bundle of an id or alias; `Problem` 404 if it is not served."""
         try:
             return self.manifests[ALIASES.get(name, name)]
         except KeyError:
@@ -127,11 +126,12 @@ class ServiceState:
             raise Problem("unknown-bundle", f"no bundle {name[:80]!r} is served here, only: {known}") from None
 
     def restore_job(self, payload: bytes, options: RestoreOptions, bundle: str | None = None) -> Job:
-        """A job for a payload whose claims are in order.
+        """Make the job for a payload, after its claims were checked.
 
         Raises:
-            EdgegrainError: they are not.
-            Problem: 404, the bundle is not served; 422, it has no such control, or its value is out of range.
+            PayloadError: the payload is damaged, or of a bundle that is not served.
+            ImageError: its picture would be too large.
+            Problem: 404, the bundle is not served; 422, it does not have the control, or the value is out of range.
         """
         header = parse_header(payload)
         if bundle is not None:
@@ -140,25 +140,25 @@ class ServiceState:
             known = [manifest.lr_contract_id for manifest in self.manifests.values()]
             wanted = require_contract(header, known)
             manifest = next(item for item in self.manifests.values() if item.lr_contract_id == wanted)
-        pixels = check_claims(header, manifest, options.size, options.format, self.settings.max_pixels)
+        pixels = check_result(header, manifest, options, self.settings.max_pixels)
         if options.seed and "seed" not in manifest.decoder.get("controls", ()):
             raise _wrong("seed", f"bundle {manifest.id} has no control 'seed': its decoder takes no noise")
         try:
             options = dataclasses.replace(options, strength=strength_of(manifest, options.strength))
         except ImageError as error:
             raise _wrong("strength", str(error)) from error
-        return self._job(Key("restore", manifest.id, options.seed), payload, options, pixels)
+        return self._job(BatchKey("restore", manifest.id, options.seed), payload, options, pixels)
 
     def compress_job(self, picture: bytes, options: CompressOptions, bundle: str | None = None) -> Job:
-        """A job for a picture file, which only a worker will open; `Problem` 404 if the bundle is not served."""
+        """Make the job for a picture file, which only a worker opens; `Problem` 404 if the bundle is not served."""
         manifest = self.manifest(bundle or next(iter(self.manifests)))
-        return self._job(Key("compress", manifest.id), picture, options, manifest.hr**2)
+        return self._job(BatchKey("compress", manifest.id), picture, options, manifest.hr**2)
 
     async def answers(self, request: Request, jobs: Sequence[Job]) -> list[Answer]:
         """Queue jobs and wait for all of them.
 
         Raises:
-            Problem: 503 if there is no room, or an answer is late; 499 if the client leaves. Its jobs leave the queue.
+            Problem: 503 if the queue is full or an answer is late; 499 if the client disconnects. The jobs are dropped.
         """
         try:
             self.batcher.submit(jobs)
@@ -168,12 +168,12 @@ class ServiceState:
         left = asyncio.create_task(_disconnected(request))
         loop = asyncio.get_running_loop()
         try:
-            patience = min(job.deadline for job in jobs) - loop.time()
-            await asyncio.wait({work, left}, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+            remaining = min(job.deadline for job in jobs) - loop.time()
+            await asyncio.wait({work, left}, timeout=remaining, return_when=asyncio.FIRST_COMPLETED)
             if work.done():
                 return [job.answer.result() for job in jobs]
             if left.done():
-                raise Problem("client-closed", "the client left before the answer")
+                raise Problem("client-closed", "the client disconnected before the answer")
             raise retry_later("deadline-exceeded", f"the request took longer than {self.settings.deadline:g} s",
                               self.batcher.retry_after())
         finally:
@@ -181,7 +181,7 @@ class ServiceState:
             work.cancel()
             self.batcher.discard(jobs)
 
-    def _job(self, key: Key, data: bytes, options: RestoreOptions | CompressOptions, pixels: int) -> Job:
+    def _job(self, key: BatchKey, data: bytes, options: RestoreOptions | CompressOptions, pixels: int) -> Job:
         loop = asyncio.get_running_loop()
         return Job(key, data, dataclasses.asdict(options), loop.time() + self.settings.deadline, pixels,
                    loop.create_future())
@@ -199,7 +199,7 @@ class ServiceState:
 
 
 def data_of(answer: Answer) -> Done:
-    """The answer of a job that went well; else raises what it met as a `Problem`."""
+    """The result of a job; raises its error as a `Problem`."""
     if isinstance(answer, Done):
         return answer
     if isinstance(answer, EdgegrainError):
@@ -208,7 +208,7 @@ def data_of(answer: Answer) -> Done:
 
 
 async def service_of(request: Request) -> ServiceState:
-    """The state of the application that a request came to; asynchronous, because FastAPI sends others to a thread."""
+    """The state of the request's application; a coroutine, because FastAPI runs plain functions in threads."""
     state = request.app.state.service
     if not isinstance(state, ServiceState):
         raise TypeError("the application was not made by create_app")
@@ -216,11 +216,11 @@ async def service_of(request: Request) -> ServiceState:
 
 
 Service = Annotated[ServiceState, Depends(service_of)]
-"""A route's parameter: the state."""
+"""Type of a route's parameter that receives the state."""
 
 
 async def _disconnected(request: Request) -> None:
-    """Returns when the client has left; its body must have been read."""
+    """Wait until the client disconnects; the body must have been read."""
     message: Message = {"type": ""}
     while message["type"] != "http.disconnect":
         message = await request.receive()
@@ -231,4 +231,4 @@ def _wrong(parameter: str, detail: str) -> Problem:
 
 
 def _queue_full(error: QueueFull) -> Problem:
-    return retry_later("queue-full", "too many requests are waiting; come back later", error.retry_after)
+    return retry_later("queue-full", "too many requests are waiting; try again later", error.retry_after)

@@ -1,4 +1,4 @@
-"""Worker processes: started, fed with batches, watched, and started anew when they die or hang."""
+"""`Supervisor`: starts worker processes, sends them batches, and restarts them when they die or hang."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 from codec_contract import errors
 from codec_contract.errors import EdgegrainError, ServiceError
-from edgegrain.service import pipe_messages as frames
+from edgegrain.service import pipe_messages
 from edgegrain.service.batcher import Answer, Batcher, Done, Job, WorkerLost
 from edgegrain.service.json_logs import log
 from edgegrain.service.settings import ENVIRONMENT_PREFIX
@@ -25,22 +25,21 @@ COMMAND = (sys.executable, "-m", "edgegrain.service.worker")
 BUFFER = 1 << 20
 STOP_SECONDS = 5.0
 LOST_SECONDS = 1.0
-"""Patience with a lost worker. Mostly it is dead already and asyncio has not heard of it yet; a signal sent then would
-take the exit status away."""
+"""Wait for a lost worker. Usually it is dead and asyncio has not noticed yet; a signal would lose its exit status."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 30.0
-"""Seconds between a worker's death and its successor's start; doubled while none gets warm."""
+"""Seconds between a worker's end and the next start; doubled while workers fail to start."""
 STAGES = ("unpack", "read", "decode", "encode", "write")
-"""Whose seconds a worker tells; they become labels of metrics and parts of headers, so that no others are taken."""
+"""Stages that a worker reports seconds of. They become labels and headers, so all others are ignored."""
 
 
 @dataclass(frozen=True)
 class WorkerPlan:
-    """How a worker is started.
+    """Start parameters of a worker.
 
     Attributes:
-        configuration: of the engine, sent in the first frame.
-        start_timeout: seconds until it must be warm.
-        batch_timeout: seconds a batch may take.
+        configuration: arguments of the engine, sent in the first message.
+        start_timeout: seconds until it must be ready.
+        batch_timeout: most seconds for a batch.
         command: the program and its arguments.
     """
 
@@ -51,7 +50,7 @@ class WorkerPlan:
 
 
 class Worker:
-    """One process and the pipes to it."""
+    """One worker process and the pipes to it."""
 
     def __init__(self, process: asyncio.subprocess.Process, plan: WorkerPlan) -> None:
         self.process = process
@@ -59,11 +58,11 @@ class Worker:
 
     @classmethod
     async def start(cls, plan: WorkerPlan) -> Worker:
-        """Start a process and wait until it is warm.
+        """Start a process and wait until it is ready.
 
         Raises:
-            WorkerLost: it died, or was not warm in time.
-            ServiceError: it refuses to work; the message says why.
+            WorkerLost: it died, or was not ready in time.
+            ServiceError: it failed to start; the message has its reason.
         """
         process = await asyncio.create_subprocess_exec(
             *plan.command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=BUFFER,
@@ -73,14 +72,14 @@ class Worker:
             worker._write(plan.configuration, [])
             fields, _ = await worker._read(plan.start_timeout)
             if "ready" not in fields:
-                raise ServiceError(str(fields.get("failed", "the worker did not say that it is ready")))
+                raise ServiceError(str(fields.get("failed", "the worker did not report that it is ready")))
         except BaseException:
             await worker.stop(0)
             raise
         return worker
 
     def send(self, jobs: Sequence[Job]) -> None:
-        """Send a batch; the worker begins it when it is done with the one before. Returns at once.
+        """Send a batch without waiting; the worker starts it after the current one.
 
         Raises:
             WorkerLost: the process died.
@@ -90,37 +89,37 @@ class Worker:
                     [job.data for job in jobs])
 
     async def receive(self, count: int) -> tuple[list[Done | EdgegrainError], dict[str, float]]:
-        """Wait for the answer to the oldest batch that has none, of ``count`` jobs: theirs, and the stages' seconds.
+        """Wait for the results of the oldest unanswered batch, of ``count`` jobs, and the seconds of its stages.
 
         Raises:
-            WorkerLost: the process died, took too long, or spoke nonsense.
+            WorkerLost: the process died, took too long, or sent an invalid answer.
         """
         return read_answer(await self._read(self._plan.batch_timeout), count)
 
-    async def stop(self, patience: float = STOP_SECONDS) -> None:
-        """End the process: its input is closed, and after ``patience`` seconds it is killed."""
+    async def stop(self, timeout: float = STOP_SECONDS) -> None:
+        """Close the process's input, and kill it if it has not ended after ``timeout`` seconds."""
         assert self.process.stdin is not None
         self.process.stdin.close()
         try:
-            await asyncio.wait_for(self.process.wait(), patience)
+            await asyncio.wait_for(self.process.wait(), timeout)
         except TimeoutError:
             if self.process.returncode is None:
                 self.process.kill()
             await self.process.wait()
-        await self.process.communicate()  # reads what is left: the pipes are closed when it returns
+        await self.process.communicate()  # drains and closes the pipes
 
     def _write(self, fields: dict[str, Any], blobs: list[bytes]) -> None:
         assert self.process.stdin is not None  # it is a pipe: see start
         try:
-            self.process.stdin.writelines(frames.pack(fields, blobs))
-        except (OSError, RuntimeError) as error:  # the latter is what uvloop raises where a pipe is closed
+            self.process.stdin.writelines(pipe_messages.pack(fields, blobs))
+        except (OSError, RuntimeError) as error:  # uvloop raises the latter for closed pipes
             raise WorkerLost(f"it died or broke its pipe ({error})") from error
 
-    async def _read(self, timeout: float) -> frames.Message:
+    async def _read(self, timeout: float) -> pipe_messages.Message:
         assert self.process.stdout is not None
         try:
             async with asyncio.timeout(timeout):
-                return await frames.read_async(self.process.stdout)
+                return await pipe_messages.read_async(self.process.stdout)
         except TimeoutError:
             raise WorkerLost(f"it did not answer within {timeout:g} s") from None
         except (OSError, asyncio.IncompleteReadError, ServiceError) as error:
@@ -128,7 +127,7 @@ class Worker:
 
 
 class Supervisor:
-    """A number of workers that empty one queue."""
+    """Workers that process the batches of one queue."""
 
     def __init__(
         self, plan: WorkerPlan, batcher: Batcher, count: int, *,
@@ -138,8 +137,11 @@ class Supervisor:
         """Plan ``count`` workers.
 
         Args:
-            on_batch: called after each batch with its jobs, the seconds of its stages, and the loop time it began at.
-            on_lost: called whenever a worker that had been ready is lost.
+            plan: start parameters of the workers.
+            batcher: the queue.
+            count: number of workers.
+            on_batch: called after each batch with its jobs, the seconds of its stages, and its start in loop time.
+            on_lost: called whenever a worker that was ready is lost.
         """
         self._plan = plan
         self._batcher = batcher
@@ -151,26 +153,26 @@ class Supervisor:
 
     @property
     def ready(self) -> int:
-        """Workers that are warm."""
+        """Number of workers that are ready."""
         return len(self._workers)
 
     @property
     def pids(self) -> list[int]:
-        """Process ids of the workers that are warm."""
+        """Process ids of the workers that are ready."""
         return sorted(worker.process.pid for worker in self._workers)
 
     def start(self) -> None:
-        """Begin to start workers; returns at once."""
+        """Start the workers in the background."""
         self._tasks = [asyncio.create_task(self._keep_alive(), name=f"worker {index}") for index in range(self._count)]
 
     async def stop(self) -> None:
-        """End all workers; batches they work on are lost."""
+        """Stop all workers; their current batches are lost."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _keep_alive(self) -> None:
-        """Start a worker, feed it until it dies, start the next one."""
+        """Start a worker, feed it until it is lost, start the next one."""
         pause = FIRST_PAUSE
         while True:
             start = time.monotonic()
@@ -200,10 +202,10 @@ class Supervisor:
         return task is not None and task.cancelling() > 0
 
     async def _feed(self, worker: Worker) -> str:
-        """Give batches to a worker until it is lost; returns why.
+        """Give batches to a worker until it is lost; returns the reason.
 
-        While much is waiting, the next batch is sent before the answer to the one in front of it has come: a worker
-        that found nothing to do while this process is busy with requests would be the throughput that overload costs.
+        With a long queue the next batch is sent before the current one is answered, so that the worker does not idle
+        while this process is busy with requests.
         """
         loop = asyncio.get_running_loop()
         died = asyncio.create_task(worker.process.wait())
@@ -234,7 +236,7 @@ class Supervisor:
             died.cancel()
 
     async def _take(self, died: asyncio.Task[int]) -> list[Job]:
-        """The next batch; empty if the worker dies before there is one."""
+        """The next batch; empty if the worker dies first."""
         taking = asyncio.create_task(self._batcher.take())
         try:
             await asyncio.wait({taking, died}, return_when=asyncio.FIRST_COMPLETED)
@@ -250,16 +252,16 @@ class Supervisor:
 
 
 def settle(job: Job, answer: Answer) -> None:
-    """Answer a job, unless nobody waits for it any more."""
+    """Set the answer of a job, unless its request has ended."""
     if not job.answer.done():
         job.answer.set_result(answer)
 
 
-def read_answer(message: frames.Message, count: int) -> tuple[list[Done | EdgegrainError], dict[str, float]]:
-    """The answers to ``count`` jobs, and the seconds of the stages they went through, as a worker sent them.
+def read_answer(message: pipe_messages.Message, count: int) -> tuple[list[Done | EdgegrainError], dict[str, float]]:
+    """Read a worker's answer: the results of ``count`` jobs, and the seconds of their stages.
 
     Raises:
-        WorkerLost: it is none; a worker that hostile input took over may say anything.
+        WorkerLost: the message is invalid, as that of a compromised worker may be.
     """
     fields, blobs = message
     try:
@@ -270,11 +272,11 @@ def read_answer(message: frames.Message, count: int) -> tuple[list[Done | Edgegr
         return [Done(blob, seconds) if outcome is None else error_of(outcome)
                 for outcome, blob in zip(outcomes, blobs, strict=True)], seconds
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise WorkerLost(f"its answer is no answer: {error!r}") from error
+        raise WorkerLost(f"its answer is invalid: {error!r}") from error
 
 
 def error_of(description: dict[str, str]) -> EdgegrainError:
-    """The error that a worker described; a `ServiceError` if it is none of ours."""
+    """The error in a worker's answer; a `ServiceError` for unknown classes."""
     kind = getattr(errors, description["error"], None)
     if isinstance(kind, type) and issubclass(kind, EdgegrainError):
         return kind(str(description["message"]))
@@ -282,8 +284,8 @@ def error_of(description: dict[str, str]) -> EdgegrainError:
 
 
 def worker_environment() -> dict[str, str]:
-    """A worker's environment: without the service's settings, whose tokens are not for a process that reads what
-    strangers send, and with this very package on its path, in a checkout too."""
+    """A worker's environment: without the service's settings, as a process that reads untrusted data needs no tokens,
+    and with this package on its path, in a checkout too."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(ENVIRONMENT_PREFIX)}
     root = str(Path(__file__).resolve().parents[2])
     return {**environment, "PYTHONPATH": os.pathsep.join([root, *filter(None, [environment.get("PYTHONPATH")])])}

@@ -1,4 +1,4 @@
-"""The service under uvicorn, with a shutdown that loses nothing: readiness off, wait, finish, exit 0."""
+"""Run the service under uvicorn, with graceful shutdown: readiness off, delay, accepted requests finished, exit 0."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from edgegrain.service.supervisor import COMMAND
 logger = logging.getLogger(__name__)
 
 BACKLOG = 2048
-"""Connections that the system holds until they are accepted."""
+"""Most connections that wait to be accepted."""
 
 
 class DrainingServer(uvicorn.Server):
-    """uvicorn closes its socket at the first signal; this one turns readiness off first, and exits 0 in the end."""
+    """Turns readiness off before the socket is closed, which uvicorn does at the first signal, and exits with 0."""
 
     def __init__(self, config: uvicorn.Config, service: ServiceState) -> None:
         super().__init__(config)
@@ -32,11 +32,11 @@ class DrainingServer(uvicorn.Server):
         self._drain_began: float | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        # uvicorn would note the signal and raise it again after the shutdown, which makes for another exit status.
+        # uvicorn would raise the signal again after the shutdown, which changes the exit status.
         if self._drain_began is None:
             self._service.draining = True
             self._drain_began = time.monotonic()
-        else:  # asked twice: do not wait any longer, and for Ctrl-C not even for what was accepted
+        else:  # a second signal ends the delay; a second Ctrl-C also drops accepted requests
             self.should_exit = True
             self.force_exit = sig == signal.SIGINT
 
@@ -47,17 +47,17 @@ class DrainingServer(uvicorn.Server):
 
 
 def serve(settings: Settings, worker_command: Sequence[str] = COMMAND) -> None:
-    """Serve until SIGTERM or SIGINT; returns when everything that was accepted is answered.
+    """Serve until SIGTERM or SIGINT; returns when all accepted requests are answered.
 
     Args:
-        settings: everything that can be set.
-        worker_command: as of `create_app`.
+        settings: the service's settings.
+        worker_command: as for `create_app`.
 
     Raises:
         BundleError: a bundle is missing or damaged.
         DeviceError: the device is not available.
         ServiceError: the settings contradict the bundles or each other.
-        OSError: the address cannot be listened on.
+        OSError: the address is not available.
     """
     configure_logs(settings.log_level)
     app = create_app(settings, worker_command)
@@ -74,10 +74,10 @@ def serve(settings: Settings, worker_command: Sequence[str] = COMMAND) -> None:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens on an address; port 0 takes a free one. `OSError` if that cannot be."""
+    """A listening socket; port 0 picks a free one. `OSError` if the address is not available."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
-    # Connections inherit it. Without it an answer's body waits 40 ms for the acknowledgement of its head: asyncio sets
-    # it only on sockets that name their protocol, which these do not.
+    # Connections inherit this option. Without it the body of an answer waits 40 ms for the acknowledgement of its
+    # headers: asyncio sets it only on sockets created with an explicit protocol.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener

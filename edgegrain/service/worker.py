@@ -1,10 +1,10 @@
 """The worker process: ``python -m edgegrain.service.worker``, started and watched by `supervisor`.
 
-Reads frames from stdin, writes frames to stdout (docs in `frames`). The first frame configures the engine; the answer
-``{"ready": true}`` follows when everything is warm, ``{"failed": MESSAGE}`` if it cannot be. Then a batch at a time:
+Reads messages from stdin and writes messages to stdout (`pipe_messages`). The first message configures the engine; it
+is answered with ``{"ready": true}`` after the warm-up, or with ``{"failed": MESSAGE}``. Then follow batches:
 
-    {"verb": "restore", "bundle": ID, "options": [...]} + one byte string an item
-    {"outcomes": [null | {"error": CLASS, "message": TEXT}, ...], "seconds": {STAGE: S}} + one byte string an item
+    {"verb": "restore", "bundle": ID, "options": [...]} + one byte string per item
+    {"outcomes": [null | {"error": CLASS, "message": TEXT}, ...], "seconds": {STAGE: S}} + one byte string per item
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ import sys
 from typing import IO, Any
 
 from codec_contract.errors import EdgegrainError
-from edgegrain.service import pipe_messages as frames
-from edgegrain.service.engine import Engine, Outcome, Stages
-from edgegrain.service.engine_options import CompressOptions, RestoreOptions
+from edgegrain.service import pipe_messages
+from edgegrain.service.engine import Engine, Stages
+from edgegrain.service.engine_options import CompressOptions, Outcome, RestoreOptions
 from edgegrain.service.json_logs import configure_logs
 
 
 def main() -> int:
     """Serve batches until stdin ends; returns the exit status."""
-    for ignored in (signal.SIGINT, signal.SIGTERM):  # a terminal and systemd send them to the whole group; the
+    for ignored in (signal.SIGINT, signal.SIGTERM):  # terminals and systemd send them to the whole process group; the
         signal.signal(ignored, signal.SIG_IGN)  # service drains first and then closes stdin
     requests, answers = _private_streams()
-    first = frames.read(requests)
+    first = pipe_messages.read(requests)
     if first is None:
         return 0
     fields, _ = first
@@ -38,7 +38,7 @@ def main() -> int:
         _send(answers, {"failed": " ".join(str(error).split())})
         return 1
     _send(answers, {"ready": True})
-    while (message := frames.read(requests)) is not None:
+    while (message := pipe_messages.read(requests)) is not None:
         batch, blobs = message
         stages = Stages()
         outcomes = run_batch(engine, batch, blobs, stages)
@@ -48,7 +48,7 @@ def main() -> int:
 
 
 def run_batch(engine: Engine, batch: dict[str, Any], blobs: list[bytes], stages: Stages) -> list[Outcome]:
-    """The outcomes of a batch, one an item."""
+    """Compute a batch; returns one outcome per item."""
     if batch["verb"] == "restore":
         return engine.restore(batch["bundle"], blobs, [RestoreOptions(**item) for item in batch["options"]], stages)
     return engine.compress(batch["bundle"], blobs, [
@@ -56,14 +56,14 @@ def run_batch(engine: Engine, batch: dict[str, Any], blobs: list[bytes], stages:
 
 
 def describe(outcome: Outcome) -> dict[str, str] | None:
-    """What is sent about an outcome: nothing about a success, class and message of an error."""
+    """The JSON value for an outcome: None for a success, class and message of an error."""
     if isinstance(outcome, bytes):
         return None
     return {"error": type(outcome).__name__, "message": str(outcome)}
 
 
 def _private_streams() -> tuple[IO[bytes], IO[bytes]]:
-    """The pipes for frames; whatever a library prints goes to stderr from now on, not between our frames."""
+    """The pipes for messages; output that libraries print goes to stderr from now on."""
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
@@ -73,7 +73,7 @@ def _private_streams() -> tuple[IO[bytes], IO[bytes]]:
 
 
 def _send(stream: IO[bytes], fields: dict[str, Any], blobs: list[bytes] | None = None) -> None:
-    for piece in frames.pack(fields, blobs or []):
+    for piece in pipe_messages.pack(fields, blobs or []):
         stream.write(piece)
     stream.flush()
 

@@ -1,15 +1,14 @@
 """Adversarial losses ([GRAIN] 3.5): relativistic in stage 1, WGAN or non-saturating later; the discriminator's step.
 
 [GRAIN] names WGAN for the later stages, with the pretrained StyleGAN discriminator. The authors' public code trains it
-with the non-saturating logistic loss and R1, and so do our recipes. ``"wgan"`` is there too; R1 holds its critic as
-well, for clipping the weights to a small box (Arjovsky et al. 2017) would erase a pretrained one.
+with the non-saturating logistic loss and R1, and so do our recipes. ``"wgan"`` uses R1 too, because clipping the
+weights to a small box (Arjovsky et al. 2017) would destroy a pretrained critic.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -30,10 +29,10 @@ class AdversarialConfig:
     Attributes:
         loss: ``"non-saturating"``, ``"relativistic"`` or ``"wgan"``.
         weight: lambda_adv; 0.01 in [GRAIN] supplementary 1.
-        begins: part of the run after which the loss joins. The discriminator learns from ``warms_up`` on, so that
-            its first advice is not noise.
-        warms_up: part of the run after which the discriminator learns.
-        discriminator: our own small one, or StyleGAN2's.
+        begins: part of the run after which the networks get the loss. The discriminator is trained from ``warms_up``
+            on, so that its first gradients are not noise.
+        warms_up: part of the run after which the discriminator is trained.
+        discriminator: the small one of `edgegrain.training.discriminator`, or StyleGAN2's.
         learning_rate: of the discriminator.
         every: steps between two updates of the discriminator.
         r1: weight gamma of the R1 penalty (Mescheder et al. 2018), gamma / 2 * |gradient|^2 on originals.
@@ -54,13 +53,6 @@ class AdversarialConfig:
         if self.loss not in LOSSES:
             raise ValueError(f"unknown adversarial loss {self.loss!r}; expected one of {', '.join(LOSSES)}")
 
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> AdversarialConfig:
-        """The configuration that ``dataclasses.asdict`` wrote."""
-        judge = fields["discriminator"]
-        kind = DiscriminatorConfig if "widest" in judge else StyleGAN2Config
-        return cls(**{**fields, "discriminator": kind(**judge)})
-
     def build(self) -> nn.Module:
         """The discriminator with random weights."""
         if isinstance(self.discriminator, StyleGAN2Config):
@@ -69,12 +61,12 @@ class AdversarialConfig:
 
 
 def non_saturating(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
-    """Losses of discriminator and generator (Goodfellow et al. 2014) from logits ``[B]`` of both kinds of picture."""
+    """Losses of discriminator and generator (Goodfellow et al. 2014) from logits ``[B]`` of real and fake pictures."""
     return F.softplus(-real).mean() + F.softplus(fake).mean(), F.softplus(-fake).mean()
 
 
 def relativistic(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
-    """Relativistic average GAN (Jolicoeur-Martineau 2019, used by ESRGAN): each kind against the other's mean."""
+    """Relativistic average GAN (Jolicoeur-Martineau 2019, used by ESRGAN): each against the mean of the other."""
     a, b = real - fake.mean(), fake - real.mean()
     discriminator = 0.5 * (F.softplus(-a).mean() + F.softplus(b).mean())
     generator = 0.5 * (F.softplus(a).mean() + F.softplus(-b).mean())
@@ -82,7 +74,7 @@ def relativistic(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def wgan(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
-    """Wasserstein GAN (Arjovsky et al. 2017) with a drift term; see the module for what takes the place of clipping."""
+    """Wasserstein GAN (Arjovsky et al. 2017) with a drift term instead of clipping (see the module)."""
     return fake.mean() - real.mean() + WGAN_DRIFT * real.pow(2).mean(), -fake.mean()
 
 
@@ -99,29 +91,34 @@ def r1_penalty(discriminator: nn.Module, real: Tensor) -> Tensor:
     return gradient.pow(2).sum((1, 2, 3)).mean()
 
 
-class Opponent:
-    """A discriminator with its optimizer: advises the networks and learns from what they make of it."""
+class AdversarialLoss:
+    """A discriminator with its optimizer: gives the networks their adversarial loss and learns from their pictures."""
 
     def __init__(self, config: AdversarialConfig, discriminator: nn.Module | None = None) -> None:
-        """``discriminator`` was trained before; without it the configured one begins from random weights."""
+        """``discriminator``: a trained one; None for the configured one with random weights."""
         self.config = config
         self.discriminator = discriminator or config.build()
         self.optimizer: torch.optim.Optimizer | None = None
         self.updates = 0
 
-    def loss(self, picture: Tensor, target: Tensor) -> Tensor:
-        """The networks' adversarial loss; gradients reach ``picture`` only."""
+    def generator_loss(self, picture: Tensor, target: Tensor) -> Tensor:
+        """The adversarial loss of the networks; gradients reach ``picture`` only."""
         self.discriminator.requires_grad_(False)
         with torch.no_grad():
             real = self.discriminator(target)
         return LOSSES[self.config.loss](real, self.discriminator(picture))[1]
 
-    def learn(self, picture: Tensor, target: Tensor, synchronize: Callable[[list[nn.Parameter]], None]
-              ) -> dict[str, Tensor]:
-        """One update on restored pictures and originals. ``synchronize`` averages gradients over processes."""
+    def update_discriminator(self, picture: Tensor, target: Tensor,
+                             average_gradients: Callable[[list[nn.Parameter]], None]) -> dict[str, Tensor]:
+        """One step of the discriminator on restored pictures and originals; returns values to log.
+
+        Args:
+            picture, target: ``[B, 3, S, S]`` in [-1, 1].
+            average_gradients: averages the parameters' gradients over all processes.
+        """
         self.discriminator.requires_grad_(True)
         parameters = list(self.discriminator.parameters())
-        if self.optimizer is None:  # beta1 = 0: what it judges moves, so momentum points at the past
+        if self.optimizer is None:  # beta1 = 0: the pictures change from step to step, so momentum points at the past
             self.optimizer = torch.optim.Adam(parameters, lr=self.config.learning_rate, betas=(0.0, 0.99))
         real, fake = self.discriminator(target.detach()), self.discriminator(picture.detach())
         loss = LOSSES[self.config.loss](real, fake)[0]
@@ -132,7 +129,7 @@ class Opponent:
             terms["r1"] = penalty.detach()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        synchronize(parameters)
+        average_gradients(parameters)
         self.optimizer.step()
         self.updates += 1
         return terms

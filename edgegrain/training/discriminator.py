@@ -1,4 +1,4 @@
-"""A small residual discriminator where none was trained before; for 256 x 256 it has 2.9 M parameters."""
+"""A small residual discriminator that is trained from random weights; 2.9 M parameters for 256 x 256."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from codec_contract.errors import ModelError
 from server_decoder.grain.rrdb import NEGATIVE_SLOPE, initialize
 from server_decoder.stylegan2.layers import minibatch_stddev
 
-GROUP = 4  # pictures whose deviation is measured together, as in StyleGAN2's
+GROUP = 4  # pictures of one minibatch standard deviation, as in StyleGAN2
 
 
 @dataclass(frozen=True)
@@ -21,9 +21,9 @@ class DiscriminatorConfig:
     """Widths from fine to coarse; every step halves the resolution, down to 4 x 4.
 
     Attributes:
-        size: side of the pictures it judges, a power of two; larger ones are averaged down to it.
+        size: side of its input, a power of two; larger pictures are averaged down to it.
         width: channels at the finest resolution; they double with every halving.
-        widest: where doubling stops.
+        widest: limit of the doubling.
     """
 
     size: int = 256
@@ -32,13 +32,13 @@ class DiscriminatorConfig:
 
     @property
     def channels(self) -> tuple[int, ...]:
-        """Of the resolutions ``size, size / 2, ..., 4``."""
+        """Channels at the resolutions ``size, size / 2, ..., 4``."""
         steps = int(math.log2(self.size)) - 1
         return tuple(min(self.widest, self.width * 2**index) for index in range(steps))
 
 
 class ResidualDown(nn.Module):
-    """Two 3x3 convolutions and average pooling beside a pooled 1x1 shortcut."""
+    """Two 3x3 convolutions and average pooling, with a pooled 1x1 shortcut."""
 
     def __init__(self, channels: int, out_channels: int) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class SmallDiscriminator(nn.Module):
         size = self.config.size
         side = picture.shape[-1]
         if picture.shape[1:] != (3, side, side) or side % size:
-            raise ModelError(f"this discriminator judges pictures [batch, 3, {size}, {size}], or a multiple of that "
+            raise ModelError(f"this discriminator takes pictures [batch, 3, {size}, {size}], or a multiple of that "
                              f"size, got {list(picture.shape)}")
         if side != size:
             picture = F.avg_pool2d(picture, side // size)

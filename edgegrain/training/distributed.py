@@ -1,4 +1,4 @@
-"""Where a run computes: CPU or CUDA, one process or several that ``torchrun`` started."""
+"""Device and processes of a training run: CPU or CUDA, one process or several that ``torchrun`` started."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ DEVICES = ("auto", "cpu", "cuda")
 
 
 @dataclass(frozen=True)
-class Placement:
-    """This process's device and its place among ``world`` processes; ``rank`` 0 writes log and checkpoints."""
+class Distributed:
+    """The device of this process and its rank among ``world`` processes; rank 0 writes log and checkpoints."""
 
     device: torch.device
     rank: int = 0
@@ -27,6 +27,10 @@ class Placement:
     @property
     def first(self) -> bool:
         return self.rank == 0
+
+    def seed(self, seed: int, pictures: int) -> int:
+        """A seed that differs between processes, and between sessions of a run that has seen ``pictures``."""
+        return seed + pictures + 1_000_003 * self.rank
 
     def average_gradients(self, parameters: list[nn.Parameter]) -> None:
         """Replace the gradients by their mean over all processes.
@@ -44,7 +48,7 @@ class Placement:
             gradient.copy_(mean.view_as(gradient))
 
     def agree(self, progress: float, stop: bool) -> tuple[float, bool]:
-        """The largest progress of any process, and whether any wants to stop: so that all end at the same step."""
+        """The largest progress of any process and True if any wants to stop, so that all end at the same step."""
         if self.world == 1:
             return progress, stop
         state = torch.tensor([progress, float(stop)], dtype=torch.float64, device=self.device)
@@ -52,22 +56,22 @@ class Placement:
         return float(state[0]), bool(state[1])
 
     def share(self, model: nn.Module) -> None:
-        """Give every process the first one's weights and buffers."""
+        """Copy weights and buffers of the first process to all others."""
         if self.world > 1:
             for tensor in [*model.parameters(), *model.buffers()]:
                 dist.broadcast(tensor.data, 0)
 
     def wait(self) -> None:
-        """Until every process has come here."""
+        """Block until all processes have reached this call."""
         if self.world > 1:
             dist.barrier()
 
 
 def choose_device(name: str) -> torch.device:
-    """``auto`` is CUDA where there is one.
+    """The device of a name; ``auto`` is CUDA if it is available.
 
     Raises:
-        DeviceError: the name is unknown, or CUDA was asked for and is absent.
+        DeviceError: the name is unknown, or CUDA is requested and not available.
     """
     if name not in DEVICES:
         raise DeviceError(f"unknown device {name!r}; expected one of {', '.join(DEVICES)}")
@@ -77,7 +81,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def mixed_precision(device: torch.device, wanted: bool = True) -> torch.autocast:
-    """bfloat16 in convolutions and products of matrices, where the device computes in it; float32 where it does not.
+    """Autocast to bfloat16 for convolutions and matrix products if the device computes in it, else float32.
 
     A CPU that has no instructions for bfloat16 (Intel before 2020, AMD before Zen 4) emulates it: forward and backward
     pass of GRAIN's fusion at 256x256 then took 1.9 times as long as in float32 (one core of an Intel Xeon of 2017).
@@ -86,7 +90,7 @@ def mixed_precision(device: torch.device, wanted: bool = True) -> torch.autocast
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Whether the device computes in bfloat16 itself; true of a CPU of which PyTorch does not know it."""
+    """True if the device has bfloat16 instructions, and for a CPU about which PyTorch has no information."""
     if device.type != "cpu" or not hasattr(torch.cpu, "get_capabilities"):  # an older PyTorch
         return True
     capabilities = torch.cpu.get_capabilities()
@@ -95,18 +99,18 @@ def has_bfloat16(device: torch.device) -> bool:
 
 
 @contextlib.contextmanager
-def placed(name: str) -> Iterator[Placement]:
-    """The placement that a device name and ``torchrun``'s environment (RANK, WORLD_SIZE, LOCAL_RANK) describe."""
+def start_distributed(name: str) -> Iterator[Distributed]:
+    """Device and processes from a device name and the environment of ``torchrun`` (RANK, WORLD_SIZE, LOCAL_RANK)."""
     device = choose_device(name)
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
-        yield Placement(device)
+        yield Distributed(device)
         return
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
-        yield Placement(device, dist.get_rank(), world)
+        yield Distributed(device, dist.get_rank(), world)
     finally:
         dist.destroy_process_group()

@@ -1,24 +1,41 @@
-"""The folder of a run that was given none."""
+"""The folder of a training run: default names, file names, and a test if the run is finished."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 RUNS = Path("runs")
+CHECKPOINT = "last.safetensors"
 LOG = "log.jsonl"
+SAMPLES = "samples.png"
 
 
-def run_folder(config: str, out: Path | None = None, *, resume: bool = False) -> Path:
-    """``out``, or ``runs/CONFIG``, ``runs/CONFIG-2`` and so on: the first that holds no run; to resume, the last that
-    does.
+def run_folder(recipe: str, folder: Path | None = None, *, resume: bool = False) -> Path:
+    """The folder given, or ``runs/RECIPE``, ``runs/RECIPE-2`` and so on: the first without a run; to resume, the last
+    with one.
     """
-    if out is not None:
-        return out
+    if folder is not None:
+        return folder
     taken = 0
-    while (_numbered(config, taken + 1) / LOG).is_file():
+    while _is_run(_numbered(recipe, taken + 1)):
         taken += 1
-    return _numbered(config, max(taken, 1) if resume else taken + 1)
+    return _numbered(recipe, max(taken, 1) if resume else taken + 1)
 
 
-def _numbered(config: str, number: int) -> Path:
-    return RUNS / (config if number == 1 else f"{config}-{number}")
+def finished(run: Path) -> bool:
+    """True if a run ended by itself, neither interrupted nor crashed: the last line of its log says so."""
+    log = run / LOG
+    if not (run / CHECKPOINT).is_file() or not log.is_file():
+        return False
+    lines = log.read_text().splitlines()
+    return bool(lines) and bool(json.loads(lines[-1]).get("end"))
+
+
+def _is_run(folder: Path) -> bool:
+    """True for a run, and for a folder of several stages."""
+    return (folder / LOG).is_file() or any(folder.glob(f"*/{LOG}"))
+
+
+def _numbered(recipe: str, number: int) -> Path:
+    return RUNS / (recipe if number == 1 else f"{recipe}-{number}")

@@ -121,7 +121,8 @@ def write_irn_bundle(
         save_irn(irn, staging / WEIGHTS, training=training)
 
     encoder = float_encoder(graph, digest(irn), write_weights, {"pad": "edge", "tile_overlap": overlap // factor})
-    plus = bool((training.get("config") or {}).get("judge"))
+    config = training.get("config") or {}
+    plus = bool(config.get("discriminator") or config.get("judge"))  # the latter until edgegrain 0.5
     licence = dict(licence or PHOTOGRAPHS)
     fields = manifest_fields(
         folder.name, "irn_plus" if plus else KIND, architecture=irn.config.as_dict(), training=training,

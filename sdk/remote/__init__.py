@@ -1,1 +1,44 @@
-"""The SDK's verbs computed by a service over HTTP; needs the extra ``remote``."""
+"""Clients of the service over HTTP; they need the extra ``remote``, which is imported when they are opened."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sdk.remote.retries import DEFAULT_RETRIES, Retries
+
+if TYPE_CHECKING:
+    from sdk.remote.async_codec import AsyncRemoteCodec
+    from sdk.remote.remote_codec import RemoteCodec
+
+__all__ = ["Retries", "connect", "connect_async"]
+
+
+def connect(
+    url: str, *, token: str | None = None, timeout: float = 30.0, retries: Retries | int = DEFAULT_RETRIES,
+    concurrency: int = 8,
+) -> RemoteCodec:
+    """Open a client of a service, with the methods of `Codec`; no request is sent yet.
+
+    Args:
+        url: address of the service, for instance ``"http://host:8000"``.
+        token: bearer token.
+        timeout: seconds that an attempt may wait for the service's next bytes.
+        retries: retry policy for transient errors, or the maximum number of attempts.
+        concurrency: simultaneous requests of the ``..._batch`` methods, and connections that are kept open.
+
+    Raises:
+        ServiceError: the address is invalid, or httpx is missing: ``pip install 'edgegrain[remote]'``.
+    """
+    from sdk.remote.remote_codec import RemoteCodec
+
+    return RemoteCodec(url, token=token, timeout=timeout, retries=retries, concurrency=concurrency)
+
+
+def connect_async(
+    url: str, *, token: str | None = None, timeout: float = 30.0, retries: Retries | int = DEFAULT_RETRIES,
+    concurrency: int = 8,
+) -> AsyncRemoteCodec:
+    """`connect` for asyncio: the same methods as coroutines, with the same arguments and errors."""
+    from sdk.remote.async_codec import AsyncRemoteCodec
+
+    return AsyncRemoteCodec(url, token=token, timeout=timeout, retries=retries, concurrency=concurrency)

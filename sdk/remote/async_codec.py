@@ -1,4 +1,4 @@
-"""`AsyncRemoteCodec`: the asyncio twin of `sdk.remote.remote_codec`."""
+"""`AsyncRemoteCodec`: `RemoteCodec` for asyncio."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from PIL import Image
 
 from codec_contract.errors import EdgegrainError
 from codec_contract.fit import MAX_PIXELS, Fit, Size
-from edge_encoder.preprocessing import WHITE, Colour, Picture
-from sdk.inputs import Received, read_received
+from edge_encoder.preprocessing import WHITE, Colour, PictureSource
+from sdk.inputs import RestoreSource, read_restore_source
 from sdk.payload import Payload
 from sdk.remote import http_calls as calls
 from sdk.remote.http_calls import Call, RemoteBundle
@@ -28,7 +28,7 @@ Result = TypeVar("Result")
 
 
 class AsyncRemoteCodec:
-    """`RemoteCodec` for asyncio: the same verbs to be awaited, with the same arguments and errors.
+    """`RemoteCodec` for asyncio: the same methods as coroutines, with the same arguments and errors.
 
     Example:
         async with sdk.connect_async("http://host:8000") as remote:
@@ -49,7 +49,7 @@ class AsyncRemoteCodec:
         self._bundles: list[RemoteBundle] | None = None
 
     async def compress(
-        self, picture: Picture, fit: Fit = "pad", *, bundle: str | None = None, background: Colour = WHITE,
+        self, picture: PictureSource, fit: Fit = "pad", *, bundle: str | None = None, background: Colour = WHITE,
         max_pixels: int = MAX_PIXELS,
     ) -> Payload:
         """Let the service compress one picture."""
@@ -57,33 +57,33 @@ class AsyncRemoteCodec:
         return Payload(await self._send(calls.compress_call(data, fit, background, bundle)))
 
     async def compress_batch(
-        self, pictures: Iterable[Picture], fit: Fit = "pad", *, bundle: str | None = None, background: Colour = WHITE,
-        max_pixels: int = MAX_PIXELS,
+        self, pictures: Iterable[PictureSource], fit: Fit = "pad", *, bundle: str | None = None,
+        background: Colour = WHITE, max_pixels: int = MAX_PIXELS,
     ) -> list[Payload]:
-        """Compress pictures, several at a time, in order; errors name the position, counted from 0."""
+        """Compress pictures with several requests at a time; in order, errors name the position, counted from 0."""
         return await self._each("picture", pictures, lambda picture: self.compress(
             picture, fit, bundle=bundle, background=background, max_pixels=max_pixels))
 
     async def restore(
-        self, payload: Received, *, bundle: str | None = None, size: Size = "original", max_pixels: int = MAX_PIXELS,
-        strength: float | None = None,
+        self, payload: RestoreSource, *, bundle: str | None = None, size: Size = "original",
+        max_pixels: int = MAX_PIXELS, strength: float | None = None,
     ) -> Image.Image:
         """Let the service restore one payload or bare LR."""
-        received = await asyncio.to_thread(read_received, payload)
-        data = received if isinstance(received, bytes) else calls.payload_of_lr(received, await self._known(), bundle)
+        source = await asyncio.to_thread(read_restore_source, payload)
+        data = source if isinstance(source, Payload) else calls.payload_of_lr(source, await self._known(), bundle)
         answer = await self._send(calls.restore_call(data, size, bundle, strength))
         return await asyncio.to_thread(calls.read_picture, answer, max_pixels)
 
     async def restore_batch(
-        self, payloads: Iterable[Received], *, bundle: str | None = None, size: Size = "original",
+        self, payloads: Iterable[RestoreSource], *, bundle: str | None = None, size: Size = "original",
         max_pixels: int = MAX_PIXELS, strength: float | None = None,
     ) -> list[Image.Image]:
-        """Restore payloads, several at a time, in order; errors name the position, counted from 0."""
+        """Restore payloads with several requests at a time; in order, errors name the position, counted from 0."""
         return await self._each("payload", payloads, lambda payload: self.restore(
             payload, bundle=bundle, size=size, max_pixels=max_pixels, strength=strength))
 
     async def bundles(self) -> list[RemoteBundle]:
-        """The bundles that the service offers."""
+        """List the bundles of the service."""
         return calls.read_bundles(await self._send(calls.bundles_call()))
 
     async def close(self) -> None:
@@ -127,7 +127,7 @@ class AsyncRemoteCodec:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _send(self, call: Call) -> bytes:
-        """The answer's body, after as many attempts as it takes."""
+        """The answer's body; transient errors are retried."""
         waited = 0.0
         for attempt in itertools.count(1):
             retry_after: float | None = None
@@ -138,7 +138,7 @@ class AsyncRemoteCodec:
                 refusal = calls.read_refusal(
                     response.status_code, response.headers.get("retry-after"), response.content)
                 failure, retry_after = refusal.error, refusal.retry_after
-                if not refusal.passing:
+                if not refusal.transient:
                     raise failure
             except self._httpx.TransportError as error:
                 failure = unreachable(self.url, error)

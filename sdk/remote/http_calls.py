@@ -1,4 +1,4 @@
-"""The service's HTTP interface seen from a client: requests made, answers read, no network; both clients share it."""
+"""Requests to the service and their answers as values, without a network; both clients use them."""
 
 from __future__ import annotations
 
@@ -11,21 +11,20 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from codec_contract.errors import EdgegrainError, ImageError, PayloadError, ServiceError
 from codec_contract.lr_coder.coder import CoderTables
-from codec_contract.payload import CODING_RAW, FIT_STRETCH, encode_payload, parse_header
-from edge_encoder.preprocessing import Colour, Picture, load_picture
+from codec_contract.payload import CODING_RAW, FIT_STRETCH, encode_payload
+from codec_contract.rgb import Rgb
+from edge_encoder.preprocessing import Colour, PictureSource, load_picture
 from sdk.remote.retries import RETRIED, parse_retry_after
 
 PAYLOAD_TYPE = "application/vnd.edgegrain"
 BYTES_TYPE = "application/octet-stream"
 PROBLEM_PREFIX = "urn:edgegrain:problem:"
 ERRORS: dict[str, type[EdgegrainError]] = {"invalid-payload": PayloadError, "invalid-picture": ImageError}
-"""Kind of problem -> the error that the local SDK raises for the same; all others are `ServiceError`."""
+"""Kind of problem -> error class of the local SDK for the same case; all other kinds are `ServiceError`."""
 
 
 @dataclass(frozen=True)
@@ -54,58 +53,57 @@ class RemoteBundle:
 
 @dataclass(frozen=True)
 class Refusal:
-    """An answer that is none.
+    """An answer with an error status.
 
     Attributes:
-        error: what to raise in the end.
-        passing: whether asking again may help.
+        error: the error to raise when there are no more attempts.
+        transient: True if the request may succeed later.
         retry_after: seconds that the service asked to wait.
     """
 
     error: EdgegrainError
-    passing: bool
+    transient: bool
     retry_after: float | None
 
 
 def check_url(url: str) -> str:
-    """The service's address without a slash at its end; `ServiceError` unless it is http or https with a host."""
+    """The service's address without a trailing slash; `ServiceError` unless it is http or https with a host."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise ServiceError(f"{url!r} is no address of a service, expected the form http://host:8000")
+        raise ServiceError(f"{url!r} is not the address of a service, expected the form http://host:8000")
     return url.rstrip("/")
 
 
 def require_httpx() -> Any:
-    """The module httpx; `ServiceError` naming the command that installs it where it is missing."""
+    """The module httpx; a `ServiceError` with the command that installs it if it is missing."""
     try:
         import httpx
     except ModuleNotFoundError as error:
         if error.name != "httpx":
             raise
         raise ServiceError(
-            "talking to a service needs httpx, which is not installed; install: pip install 'edgegrain[remote]'"
+            "the remote client needs httpx, which is not installed; install: pip install 'edgegrain[remote]'"
         ) from error
     return httpx
 
 
 def bundles_call() -> Call:
-    """Asking what the service offers."""
+    """Request for the list of the service's bundles."""
     return Call("GET", "/v1/bundles")
 
 
 def restore_call(payload: bytes, size: str, bundle: str | None, strength: float | None = None) -> Call:
-    """Restoring of checked payload bytes; the answer is a PNG, so nothing is lost on the way."""
-    parse_header(payload)  # what is damaged already need not travel
+    """Request to restore a checked payload; the answer is a PNG, which is lossless."""
     chosen = None if strength is None else repr(float(strength))
     return Call("POST", "/v1/restore", _parameters(size=size, bundle=bundle, strength=chosen),
                 {"Content-Type": PAYLOAD_TYPE, "Accept": "image/png"}, payload)
 
 
 def compress_call(picture: bytes, fit: str, background: Colour, bundle: str | None) -> Call:
-    """Compressing of a picture file.
+    """Request to compress a picture file.
 
     Raises:
-        ImageError: the background is no colour.
+        ImageError: the background is not a colour.
     """
     try:
         colour = bytes(background).hex()
@@ -117,8 +115,8 @@ def compress_call(picture: bytes, fit: str, background: Colour, bundle: str | No
     return Call("POST", "/v1/compress", parameters, {"Content-Type": BYTES_TYPE, "Accept": PAYLOAD_TYPE}, picture)
 
 
-def picture_file(picture: Picture, background: Colour, max_pixels: int) -> bytes:
-    """The bytes to send for a picture: a file as it is, pixels as a PNG.
+def picture_file(picture: PictureSource, background: Colour, max_pixels: int) -> bytes:
+    """The bytes to send for a picture: a file unchanged, pixels as a PNG.
 
     Raises:
         ImageError: it cannot be read.
@@ -135,8 +133,8 @@ def picture_file(picture: Picture, background: Colour, max_pixels: int) -> bytes
     return stream.getvalue()
 
 
-def payload_of_lr(lr: npt.NDArray[np.uint8], bundles: Sequence[RemoteBundle], wanted: str | None) -> bytes:
-    """A bare LR as a payload, so that it can travel; what it is restored to is the decoder's square.
+def payload_of_lr(lr: Rgb, bundles: Sequence[RemoteBundle], wanted: str | None) -> bytes:
+    """Pack a bare LR into a payload that is restored to the decoder's square.
 
     Raises:
         ImageError: no bundle of the service takes LRs of that size.
@@ -152,7 +150,7 @@ def payload_of_lr(lr: npt.NDArray[np.uint8], bundles: Sequence[RemoteBundle], wa
 
 
 def read_picture(data: bytes, max_pixels: int) -> Image.Image:
-    """The RGB picture of an answer; `ServiceError` if it is none, or larger than ``max_pixels``."""
+    """The RGB picture of an answer; `ServiceError` if it is not a picture, or larger than ``max_pixels``."""
     try:
         with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
             if image.width * image.height > max_pixels:
@@ -161,21 +159,21 @@ def read_picture(data: bytes, max_pixels: int) -> Image.Image:
             return image.convert("RGB")
     except ServiceError:
         raise
-    except Exception as error:  # a damaged PNG makes Pillow raise various things
-        raise ServiceError(f"the service's answer is no picture: {error}") from error
+    except Exception as error:  # Pillow raises various types for a damaged PNG
+        raise ServiceError(f"the service's answer is not a picture: {error}") from error
 
 
 def read_bundles(data: bytes) -> list[RemoteBundle]:
-    """The bundles of an answer; `ServiceError` if it says something else."""
+    """The bundles of an answer; `ServiceError` if it is something else."""
     names = RemoteBundle.__dataclass_fields__
     try:
         return [RemoteBundle(**{name: item[name] for name in names}) for item in json.loads(data)]
     except (ValueError, KeyError, TypeError) as error:
-        raise ServiceError("the service's answer is no list of bundles; is this an edgegrain service?") from error
+        raise ServiceError("the service's answer is not a list of bundles; is this an edgegrain service?") from error
 
 
 def read_refusal(status: int, retry_after: str | None, content: bytes) -> Refusal:
-    """What an answer with another status than 2xx means."""
+    """Read an answer with another status than 2xx."""
     try:
         problem = json.loads(content)
         kind, detail = str(problem["type"]), str(problem["detail"])

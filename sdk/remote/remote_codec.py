@@ -1,4 +1,4 @@
-"""`RemoteCodec`: the SDK's verbs, done by a service."""
+"""`RemoteCodec`: a client of the service with the methods of `Codec`."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from PIL import Image
 
 from codec_contract.errors import EdgegrainError, ServiceError
 from codec_contract.fit import MAX_PIXELS, Fit, Size
-from edge_encoder.preprocessing import WHITE, Colour, Picture
-from sdk.inputs import Received, read_received
+from edge_encoder.preprocessing import WHITE, Colour, PictureSource
+from sdk.inputs import RestoreSource, read_restore_source
 from sdk.payload import Payload
 from sdk.remote import http_calls as calls
 from sdk.remote.http_calls import Call, RemoteBundle
@@ -31,11 +31,11 @@ Result = TypeVar("Result")
 
 
 class RemoteCodec:
-    """The verbs of `Codec` over HTTP. Connections are reused; it may be shared by threads; close it when done.
+    """The methods of `Codec` over HTTP. Connections are reused and shared by threads; close it when done.
 
-    Passing trouble (no connection, a full queue, a worker that died) is met by asking again, never earlier than the
-    service's ``Retry-After`` allows. `PayloadError` and `ImageError` mean what they mean locally, `ServiceError` is
-    all else.
+    Transient errors (no connection, a full queue, a worker that died) are retried after the service's ``Retry-After``
+    if given, otherwise with exponential backoff. `PayloadError` and `ImageError` have the same meaning as in `Codec`,
+    all other errors are `ServiceError`.
 
     Example:
         with sdk.connect("http://host:8000") as remote:
@@ -57,10 +57,10 @@ class RemoteCodec:
         self._bundles: list[RemoteBundle] | None = None
 
     def compress(
-        self, picture: Picture, fit: Fit = "pad", *, bundle: str | None = None, background: Colour = WHITE,
+        self, picture: PictureSource, fit: Fit = "pad", *, bundle: str | None = None, background: Colour = WHITE,
         max_pixels: int = MAX_PIXELS,
     ) -> Payload:
-        """Let the service compress one picture. Files travel as they are; `sdk.compress` does it without any travel.
+        """Let the service compress one picture; a file is sent unchanged. `sdk.compress` compresses locally.
 
         Args:
             picture: as for `sdk.compress`.
@@ -74,16 +74,16 @@ class RemoteCodec:
         return Payload(self._send(calls.compress_call(data, fit, background, bundle)))
 
     def compress_batch(
-        self, pictures: Iterable[Picture], fit: Fit = "pad", *, bundle: str | None = None, background: Colour = WHITE,
-        max_pixels: int = MAX_PIXELS,
+        self, pictures: Iterable[PictureSource], fit: Fit = "pad", *, bundle: str | None = None,
+        background: Colour = WHITE, max_pixels: int = MAX_PIXELS,
     ) -> list[Payload]:
-        """Compress pictures, several at a time, in order; errors name the position, counted from 0."""
+        """Compress pictures with several requests at a time; in order, errors name the position, counted from 0."""
         return self._each("picture", pictures, lambda picture: self.compress(
             picture, fit, bundle=bundle, background=background, max_pixels=max_pixels))
 
     def restore(
-        self, payload: Received, *, bundle: str | None = None, size: Size = "original", max_pixels: int = MAX_PIXELS,
-        strength: float | None = None,
+        self, payload: RestoreSource, *, bundle: str | None = None, size: Size = "original",
+        max_pixels: int = MAX_PIXELS, strength: float | None = None,
     ) -> Image.Image:
         """Let the service restore one payload or bare LR.
 
@@ -91,28 +91,28 @@ class RemoteCodec:
             payload: as for `sdk.restore`.
             bundle: id of a bundle of the service; None for the one the payload names.
             size: ``"original"`` or ``"native"``.
-            max_pixels: refuse a larger picture from the service; it has a limit of its own.
+            max_pixels: largest picture that is accepted from the service, which has a limit of its own.
             strength: as for `sdk.restore`, for bundles with that control.
 
         Raises:
-            PayloadError: the payload is damaged, or of a bundle that the service has not.
-            ImageError: the LR fits no bundle, or the picture is larger than the service makes.
+            PayloadError: the payload is damaged, or of a bundle that the service does not have.
+            ImageError: the LR fits no bundle, or the picture exceeds the service's limit.
             ServiceError: the service cannot be reached, or refuses the request.
         """
-        received = read_received(payload)
-        data = received if isinstance(received, bytes) else calls.payload_of_lr(received, self._known(), bundle)
+        source = read_restore_source(payload)
+        data = source if isinstance(source, Payload) else calls.payload_of_lr(source, self._known(), bundle)
         return calls.read_picture(self._send(calls.restore_call(data, size, bundle, strength)), max_pixels)
 
     def restore_batch(
-        self, payloads: Iterable[Received], *, bundle: str | None = None, size: Size = "original",
+        self, payloads: Iterable[RestoreSource], *, bundle: str | None = None, size: Size = "original",
         max_pixels: int = MAX_PIXELS, strength: float | None = None,
     ) -> list[Image.Image]:
-        """Restore payloads, several at a time, in order; errors name the position, counted from 0."""
+        """Restore payloads with several requests at a time; in order, errors name the position, counted from 0."""
         return self._each("payload", payloads, lambda payload: self.restore(
             payload, bundle=bundle, size=size, max_pixels=max_pixels, strength=strength))
 
     def bundles(self) -> list[RemoteBundle]:
-        """The bundles that the service offers."""
+        """List the bundles of the service."""
         return calls.read_bundles(self._send(calls.bundles_call()))
 
     def close(self) -> None:
@@ -152,7 +152,7 @@ class RemoteCodec:
                 raise
 
     def _send(self, call: Call) -> bytes:
-        """The answer's body, after as many attempts as it takes."""
+        """The answer's body; transient errors are retried."""
         waited = 0.0
         for attempt in itertools.count(1):
             retry_after: float | None = None
@@ -163,7 +163,7 @@ class RemoteCodec:
                 refusal = calls.read_refusal(
                     response.status_code, response.headers.get("retry-after"), response.content)
                 failure, retry_after = refusal.error, refusal.retry_after
-                if not refusal.passing:
+                if not refusal.transient:
                     raise failure
             except self._httpx.TransportError as error:
                 failure = unreachable(self.url, error)

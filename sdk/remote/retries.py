@@ -1,4 +1,4 @@
-"""When a request to a service is sent again, and after how long."""
+"""`Retries`: which failed requests are sent again, and after which pause."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from time import time
 
 RETRIED = frozenset({408, 429, 502, 503, 504})
-"""Statuses that may pass by themselves. Nothing the SDK asks for changes the service, so all of it may be repeated."""
+"""HTTP statuses of transient errors. No request of the SDK changes the service, so each of them may be repeated."""
 
 
 @dataclass(frozen=True)
 class Retries:
-    """How persistent a client is.
+    """Retry policy of a client.
 
     Attributes:
-        attempts: how often a request is sent at most, 1 for never again.
-        first_pause: seconds before the second attempt, doubled from then on, where the service names none.
+        attempts: most attempts for a request; 1 disables retries.
+        first_pause: seconds before the second attempt, doubled for each further one, if the service names no pause.
         longest_pause: most seconds of such a pause.
-        patience: most seconds that all pauses of a request take together.
+        patience: most seconds of all pauses of a request together.
     """
 
     attempts: int = 5
@@ -30,13 +30,14 @@ class Retries:
         """Seconds to wait after failed attempt number ``attempt`` (from 1); None to give up.
 
         Args:
+            attempt: number of the failed attempt.
             waited: seconds of all pauses so far.
-            retry_after: what the service asked for; it is never asked earlier.
+            retry_after: seconds that the service asked for, the shortest pause.
         """
         if attempt >= self.attempts:
             return None
         if retry_after is None:
-            # Half of it by chance, so that clients that failed together do not come back together.
+            # 50 % jitter, so that clients that failed together do not retry together.
             pause = min(self.longest_pause, self.first_pause * 2 ** (attempt - 1)) * random.uniform(0.5, 1)
         else:
             pause = retry_after + random.uniform(0, self.first_pause)
@@ -47,12 +48,12 @@ DEFAULT_RETRIES = Retries()
 
 
 def parse_retry_after(value: str | None) -> float | None:
-    """Seconds from now that a ``Retry-After`` header names, as a number or a date; None if it names nothing."""
+    """Seconds from now in a ``Retry-After`` header, a number or a date; None without a valid one."""
     if value is None:
         return None
     if value.strip().isdecimal():
         return float(value)
-    from email.utils import parsedate_to_datetime  # the date is rare, and this loads much
+    from email.utils import parsedate_to_datetime  # dates are rare, and this import is slow
 
     try:
         return max(0.0, parsedate_to_datetime(value).timestamp() - time())

@@ -9,6 +9,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -20,21 +23,33 @@ from codec_contract.payload import parse_header
 from tests.process_tree import command_line, descendants, parent
 from tests.tiny_bundle import HR, write_tiny_bundle
 
-pytest.importorskip("ray.data", reason="needs the extra ray: pip install 'edgegrain[ray]'")
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes in /proc")
+pytestmark = [
+    pytest.mark.skipif(find_spec("ray") is None, reason="needs the extra ray: pip install 'edgegrain[ray]'"),
+    pytest.mark.skipif(sys.platform != "linux", reason="looks at processes in /proc")]
 
 ROOT = Path(__file__).resolve().parents[2]
 PICTURES, DAMAGED = 500, 7
 PATIENCE = 300.0
 """Seconds for what takes ten on a quiet machine: Ray's start, mostly."""
 RAY_AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
-"""Processes that touch no payload; when Ray is killed they look for it for a minute before they end."""
+"""Processes that touch no payload; when Ray is killed they look for it for a minute, so the test ends them."""
 
 
 Start = Callable[..., subprocess.Popen[str]]
 
 
-@pytest.fixture
+@dataclass(frozen=True)
+class Interrupted:
+    """A run that Ctrl-C ended: its exit status, its output, and what it left in the folder."""
+
+    status: int
+    stdout: str
+    stderr: str
+    payloads: dict[str, int]
+    files: set[str]
+
+
+@pytest.fixture(scope="module")
 def start() -> Iterator[Start]:
     """Starts runs, and ends those that a failing test leaves behind."""
     runs = []
@@ -113,10 +128,15 @@ def wait_for_the_end_of(processes: list[int]) -> None:
     wait(lambda: not any(Path(f"/proc/{pid}").exists() for pid in processes))
 
 
-def test_killed_interrupted_and_gone_on_with(place: Path, start: Start) -> None:
-    arguments = place / "in", place / "out", "--bundle", place / "bundle", "--workers", 2, "--batch-size", 4
-    out = place / "out"
+@pytest.fixture(scope="module")
+def arguments(place: Path) -> tuple[object, ...]:
+    return place / "in", place / "out", "--bundle", place / "bundle", "--workers", 2, "--batch-size", 4
 
+
+@pytest.fixture(scope="module")
+def killed(place: Path, arguments: tuple[object, ...], start: Start) -> dict[str, int]:
+    """The payloads of a run that lost a network's process and an actor, and was killed itself."""
+    out = place / "out"
     run = start(*arguments)
     reach(run, out, 20)
     os.kill(network_process(run.pid), signal.SIGKILL)
@@ -128,21 +148,40 @@ def test_killed_interrupted_and_gone_on_with(place: Path, start: Start) -> None:
     run.kill()
     assert run.wait(PATIENCE) == -signal.SIGKILL
     wait_for_the_end_of([pid for pid in processes if pid not in agents])
-    killed = whole_payloads(out)
-    assert 120 <= len(killed) < PICTURES
+    for pid in agents:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return whole_payloads(out)
 
+
+@pytest.fixture(scope="module")
+def interrupted(place: Path, arguments: tuple[object, ...], start: Start, killed: dict[str, int]) -> Interrupted:
+    """What Ctrl-C left of the next run."""
     run = start(*arguments)
-    reach(run, out, len(killed) + 20)
+    reach(run, place / "out", len(killed) + 20)
     processes = descendants(run.pid)
     os.killpg(run.pid, signal.SIGINT)  # Ctrl-C
     stdout, stderr = run.communicate(timeout=PATIENCE)
-    assert (run.returncode, stdout) == (130, "")
-    assert stderr.splitlines()[-1] == "interrupted; every file is either whole or not there"
     wait_for_the_end_of(processes)
-    early = whole_payloads(out)
-    assert len(killed) + 20 <= len(early) < PICTURES and killed.items() <= early.items()
-    assert files(out).keys() - {"failures.jsonl"} == early.keys()  # nor anything half done
+    return Interrupted(run.returncode, stdout, stderr, whole_payloads(place / "out"), set(files(place / "out")))
 
+
+def test_a_killed_run_leaves_whole_payloads(killed: dict[str, int]) -> None:
+    assert 120 <= len(killed) < PICTURES
+
+
+def test_an_interrupted_run_goes_on_and_leaves_whole_payloads(
+        killed: dict[str, int], interrupted: Interrupted) -> None:
+    assert (interrupted.status, interrupted.stdout) == (130, "")
+    assert interrupted.stderr.splitlines()[-1] == "interrupted; every file is either whole or not there"
+    early = interrupted.payloads
+    assert len(killed) + 20 <= len(early) < PICTURES and killed.items() <= early.items()
+    assert interrupted.files - {"failures.jsonl"} == early.keys()  # nor anything half done
+
+
+def test_the_last_run_completes_what_the_others_left(
+        place: Path, arguments: tuple[object, ...], start: Start, interrupted: Interrupted) -> None:
+    out, early = place / "out", interrupted.payloads
     run = start(*arguments)
     stdout, stderr = run.communicate(timeout=PATIENCE)
     assert run.returncode == 1, stderr
@@ -158,4 +197,3 @@ def test_killed_interrupted_and_gone_on_with(place: Path, start: Start) -> None:
     assert files(out).keys() == expected | {"failures.jsonl"}
     for name in sorted(expected)[::7]:
         assert (out / name).read_bytes() == codec.compress(place / "in" / name.removesuffix(".grain"))
-    wait_for_the_end_of(agents)

@@ -13,14 +13,13 @@ from PIL import Image
 import sdk
 from codec_contract.bundle.manifest import load_manifest
 from edge_encoder.integer_network import load, run_reference
-from edgegrain.pictures.packed import made_up
+from edgegrain.pictures.packed import random_pictures
 from edgegrain.publishing import publish as publishing
 from edgegrain.publishing.fit_coder import fit_tables
 from edgegrain.publishing.publish import publish
-from edgegrain.training.grain.loop import train
+from edgegrain.training.family import RunOptions
 from edgegrain.training.grain.recipes import CONFIGS
-from edgegrain.training.prior_files import load_prior
-from edgegrain.training.stylegan.loop import train_prior
+from edgegrain.training.loop import train
 from edgegrain.training.stylegan.recipes import PRIOR_CONFIGS
 from edgegrain.training.stylegan.run import NETWORKS
 from export.bundle.licences import UNSTATED
@@ -33,7 +32,7 @@ STAGES = ("stage1", "stage2", "stage3", "final")
 @pytest.fixture(scope="module")
 def cats(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cats")
-    for index, picture in enumerate(made_up(16, SIDE, seed=0)):
+    for index, picture in enumerate(random_pictures(16, SIDE, seed=0)):
         Image.fromarray(picture).save(folder / f"cat_{index:02}.png")
     return folder
 
@@ -42,12 +41,12 @@ def cats(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def bundle(cats: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundle at the end of the road of docs/new_domain.md, every step as short as it can be."""
     root = tmp_path_factory.mktemp("road")
-    train_prior(PRIOR_CONFIGS["smoke"], data=cats, out=root / "prior", pictures=16)
+    train(PRIOR_CONFIGS["smoke-prior"], root / "prior", RunOptions(data=cats), pictures=16)
     prior, run = root / "prior" / NETWORKS, None
     for stage in STAGES:
         config = replace(CONFIGS[f"smoke-{stage}"], domain="cats")
-        generator = None if stage == "stage1" else load_prior(config, prior)
-        train(config, out=root / stage, data=cats, prior=generator, start=run, pictures=32)
+        options = RunOptions(data=cats, prior=None if stage == "stage1" else prior, init_from=run)
+        train(config, root / stage, options, pictures=32)
         run = root / stage
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(publishing, "fit_tables", functools.partial(fit_tables, steps=20))

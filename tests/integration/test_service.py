@@ -31,7 +31,7 @@ from tests.tiny_bundle import convolutional_decoder, write_tiny_bundle
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small bundle whose decoder takes some milliseconds and depends on its neighbours' pixels."""
+    """A small bundle with a decoder that takes some milliseconds and depends on neighbouring pixels."""
     return write_tiny_bundle(tmp_path_factory.mktemp("served"), decoder=convolutional_decoder())
 
 
@@ -89,8 +89,8 @@ def test_a_killed_worker_costs_its_requests_only(process: Process, bundle: Path)
             assert answer.json()["type"] == "urn:edgegrain:problem:worker-lost"
     assert sum(answer.status_code == 503 for answer in answers) <= 8  # one batch
     until(lambda: len(process.events("worker ready")) == 2)
-    assert post(f"{process.url}/v1/restore", payloads[0]
-                      ).content == asyncio.run(send_all(process.url, payloads[:1], 1))[0].content
+    one, other = post(f"{process.url}/v1/restore", payloads[0]), asyncio.run(send_all(process.url, payloads[:1], 1))[0]
+    assert np.abs(pixels(one.content) - pixels(other.content)).max() <= 1
     assert process.events("worker lost")[0]["exit_status"] == -signal.SIGKILL
 
 
@@ -121,8 +121,9 @@ def test_command_line_and_sdk(process: Process, bundle: Path, tmp_path: Path) ->
     assert payload == codec.compress(rgb)
     (row,) = json.loads(edgegrain("restore", "me.grain", "--json"))["done"]
     assert (row["width"], row["height"], row["device"]) == (90, 70, process.url)
-    np.testing.assert_array_equal(
-        pixels((tmp_path / "me.restored.png").read_bytes()), np.asarray(codec.restore(payload), int))
+    # Floats computed in another process, by another number of threads.
+    restored = pixels((tmp_path / "me.restored.png").read_bytes())
+    assert np.abs(restored - np.asarray(codec.restore(payload), int)).max() <= 1
 
 
 def test_sigterm_under_load_loses_nothing(bundle: Path) -> None:

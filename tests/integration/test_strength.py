@@ -93,7 +93,7 @@ class TestSdk:
             codec.restore(payload, strength=65)
         with pytest.raises(sdk.ImageError, match=r"^payload 1: the strength of bundle steered-64-lr16 .* got 3\.5"):
             codec.restore_batch([payload] * 2, strength=[4, 3.5])
-        with pytest.raises(sdk.ImageError, match="3 payloads take one strength, or as many; got 2"):
+        with pytest.raises(sdk.ImageError, match="expected one strength, or 3 for as many payloads; got 2"):
             codec.restore_batch([payload] * 3, strength=[4, 5])
         with pytest.raises(sdk.ImageError, match="bundle tiny-64-lr16 has no control 'strength'"):
             plain.restore(np.zeros((LR, LR, 3), np.uint8), strength=16)

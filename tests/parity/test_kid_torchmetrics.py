@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torchmetrics.image.kid import KernelInceptionDistance
 
 from edgegrain.metrics.kid import kernel_distance
 
@@ -22,6 +21,8 @@ class Flattened(nn.Module):
 
 @pytest.mark.filterwarnings("ignore:Metric `Kernel Inception Distance`")
 def test_equals_torchmetrics_on_all_pictures_at_once() -> None:
+    from torchmetrics.image.kid import KernelInceptionDistance  # takes seconds, in every process that collects tests
+
     rng = np.random.default_rng(0)
     originals = rng.integers(0, 256, (40, 3, 4, 4), np.uint8)
     restored = (originals // 2 + rng.integers(0, 100, originals.shape)).astype(np.uint8)

@@ -75,7 +75,7 @@ def test_cut_picture_resembles_the_downscaled_one(prior: MobileStyleGAN) -> None
     with torch.no_grad():
         codes = prior.truncate(prior.broadcast(prior.map(torch.from_numpy(z))), 0.7)
         whole, shorter = prior(codes), cut(codes[:, : cut.code_count])
-    torch.testing.assert_close(shorter.features[256], whole.features[256], rtol=0, atol=0)
+    torch.testing.assert_close(shorter.features[256], whole.features[256], rtol=1e-3, atol=1e-4)  # two builds
     wanted = torch.nn.functional.avg_pool2d(whole.picture, 4)
     error = (shorter.picture - wanted).square().mean()
     print(f"cut at 256: {10 * torch.log10(4 / error).item():.1f} dB from the downscaled picture")

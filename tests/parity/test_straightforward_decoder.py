@@ -42,7 +42,7 @@ def test_the_inverse_wavelet_transform() -> None:
     assert_equal(mobile_stylegan.inverse_haar(0.5 * bands), inverse_haar(bands))
     low = torch.zeros(1, 4, 2, 2)
     low[:, 0] = torch.tensor([[2.0, 4.0], [6.0, 8.0]])  # a low band alone is its own enlargement, halved
-    assert torch.equal(inverse_haar(low)[0, 0], F.interpolate(low[:, :1], scale_factor=2.0)[0, 0] / 2)
+    assert_equal(inverse_haar(low)[0, 0], F.interpolate(low[:, :1], scale_factor=2.0)[0, 0] / 2)
 
 
 @torch.no_grad()

@@ -1,1 +1,1 @@
-"""Batch jobs on Ray Data: folders and object stores full of pictures or payloads."""
+"""``edgegrain batch``: compress or restore folders and object stores of files, on Ray Data."""

@@ -1,4 +1,4 @@
-"""One worker of ``edgegrain batch``: reads, lets the networks run, writes, and reports what became of every file."""
+"""`BatchWorker`: a worker of ``edgegrain batch`` that reads files, computes, writes results and counts."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Result = TypeVar("Result")
 
 
 class BatchWorker:
-    """Works on batches of names; a file that cannot be read, is damaged, or cannot be written fails alone."""
+    """Processes batches of names; a file that cannot be read, computed or written does not affect the others."""
 
     def __init__(self, plan: BatchPlan) -> None:
-        """Open both stores and start the process that holds the networks.
+        """Open both stores and start the process that runs the networks.
 
         Raises:
             BundleError: the bundle is damaged.
@@ -30,17 +30,17 @@ class BatchWorker:
         self._source: Store = open_store(plan.source)
         target = open_store(plan.target)
         self._target: Store = target
-        self._hold = target.share() if isinstance(target, FolderStore) else None
-        sizes = [1 << power for power in range(plan.batch_size.bit_length())]  # what is warmed up; others are filled up
+        self._lock = target.share() if isinstance(target, FolderStore) else None
+        sizes = [1 << power for power in range(plan.batch_size.bit_length())]  # warmed up; other sizes are padded
         self._engine = EngineProcess({
             "folders": [plan.folder], "device": plan.device, "threads": plan.threads, "log_level": "warning",
             "batch_sizes": sorted({*sizes, plan.batch_size}) if plan.direction == "restore" else [1],
             "max_pixels": plan.max_pixels})
 
     def work(self, names: Sequence[str]) -> Tally:
-        """Do all of these, also those that have a result."""
+        """Process all of these names, also those that have a result already."""
         plan, tally = self._plan, Tally()
-        read = _at_once(self._source.threads, lambda name: self._source.read(name, plan.max_bytes), names)
+        read = _run_threads(self._source.threads, lambda name: self._source.read(name, plan.max_bytes), names)
         good = []
         for name, data in zip(names, read, strict=True):
             if isinstance(data, bytes):
@@ -54,26 +54,26 @@ class BatchWorker:
                 made.append((name, data, outcome))
             else:
                 tally.fail(name, outcome)
-        written = _at_once(
+        written = _run_threads(
             self._target.threads, lambda item: self._target.write(plan.result(item[0]), item[2]), made)
-        for (name, data, result), trouble in zip(made, written, strict=True):
-            if trouble is None:
+        for (name, data, result), error in zip(made, written, strict=True):
+            if error is None:
                 tally.done += 1
                 tally.bytes_in += len(data)
                 tally.bytes_out += len(result)
             else:
-                tally.fail(name, trouble)
+                tally.fail(name, error)
         return tally
 
     def close(self) -> None:
-        """End the process and let go of the target."""
+        """End the process and release the lock on the target."""
         self._engine.close()
-        if self._hold is not None:
-            os.close(self._hold)
+        if self._lock is not None:
+            os.close(self._lock)
 
 
-def _at_once(threads: int, work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result | Exception]:
-    """The results in order; an error of ours or of the system stands in the place of the one that met it."""
+def _run_threads(threads: int, work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result | Exception]:
+    """Apply ``work`` with several threads; returns results in order, `EdgegrainError` and `OSError` as values."""
 
     def attempt(item: Item) -> Result | Exception:
         try:

@@ -1,4 +1,4 @@
-"""What a run of ``edgegrain batch`` does: which names it takes, and what each becomes."""
+"""`BatchPlan`: the names that a run of ``edgegrain batch`` processes, and the names of their results."""
 
 from __future__ import annotations
 
@@ -7,36 +7,36 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from codec_contract.payload import MAGIC
-from edgegrain.cli.files import PAYLOAD_SUFFIX, PICTURE_SUFFIXES
+from codec_contract.payload import MAGIC, PAYLOAD_SUFFIX
+from edge_encoder.preprocessing import PICTURE_SUFFIXES
 from edgegrain.service.batch.stores import Store, printable, suffix_of
 
 Direction = Literal["compress", "restore"]
 
 SAMPLE = 100
-"""Files that are looked at to tell payloads from pictures."""
+"""Files that are read to distinguish payloads from pictures."""
 CHUNK = 1000
-"""Names of which it is asked together whether they are done."""
+"""Names whose results are looked up together."""
 
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """Everything that the workers of a run need to know.
+    """Parameters of a run, for all its workers.
 
     Attributes:
         source: folder or URI that is read.
         target: folder or URI that is written.
         direction: ``"compress"`` or ``"restore"``.
         bundle: id of the bundle.
-        folder: where the bundle lies.
+        folder: folder of the bundle.
         options: fields of `CompressOptions` or `RestoreOptions`.
-        suffix: of the files that are written.
-        device: where decoders run.
-        threads: of a worker's networks on the CPU.
-        batch_size: files that a worker gets at once.
+        suffix: suffix of the results.
+        device: device of the decoders.
+        threads: threads of a worker's networks on the CPU.
+        batch_size: files per batch of a worker.
         max_pixels: largest picture that is read or made.
         max_bytes: largest file that is read.
-        force: also what is done already.
+        force: process also files that have a result.
     """
 
     source: str
@@ -54,25 +54,25 @@ class BatchPlan:
     force: bool = False
 
     def result(self, name: str) -> str:
-        """The name of a file's result: no two names share one.
+        """The name of a file's result, unique to it.
 
-        ``a.jpg`` becomes ``a.jpg.grain``, since there may be an ``a.png``; ``a.grain`` becomes ``a.png``.
+        ``a.jpg`` becomes ``a.jpg.grain``, because there may be an ``a.png``; ``a.grain`` becomes ``a.png``.
         """
         return (name.removesuffix(PAYLOAD_SUFFIX) if self.direction == "restore" else name) + self.suffix
 
 
 @dataclass
 class Tally:
-    """What became of a number of files.
+    """Counts of processed files.
 
     Attributes:
-        done: written by this run.
-        skipped: whose results were there.
-        failed: how many were not done.
-        bytes_in: of the files read for those that are done.
-        bytes_out: of the files written.
-        failures: ``{"name", "error"}`` of those that failed.
-        listed: how many there were, as the end of the list says; 0 before.
+        done: files processed by this run.
+        skipped: files whose result existed.
+        failed: files that failed.
+        bytes_in: bytes read for the files that are done.
+        bytes_out: bytes written.
+        failures: ``{"name", "error"}`` of the files that failed.
+        listed: number of all files, set with the last part of a listing; 0 before.
     """
 
     done: int = 0
@@ -84,13 +84,13 @@ class Tally:
     listed: int = 0
 
     def fail(self, name: str, error: Exception) -> None:
-        """Note that a file was not done, and why."""
+        """Count a failed file, with its error."""
         self.failed += 1
         text = " ".join(str(error).split()) or type(error).__name__
         self.failures.append({"name": printable(name), "error": text})
 
     def add(self, part: Tally, *, keep: int) -> None:
-        """Add a part's counts, and its failures while there are less than ``keep``."""
+        """Add a part's counts, and its failures up to a total of ``keep``."""
         self.done += part.done
         self.skipped += part.skipped
         self.failed += part.failed
@@ -101,7 +101,7 @@ class Tally:
 
 
 def candidates(names: Iterator[str], direction: Direction | None) -> Iterator[str]:
-    """The names whose suffix says that they are pictures (compress), payloads (restore), or either (None)."""
+    """Filter names by suffix: pictures (compress), payloads (restore), or both (None)."""
     for name in names:
         suffix = suffix_of(name)
         if (direction != "restore" and suffix in PICTURE_SUFFIXES) or (
@@ -110,10 +110,10 @@ def candidates(names: Iterator[str], direction: Direction | None) -> Iterator[st
 
 
 def find_direction(store: Store) -> Direction | None:
-    """What the first files call for by their content: payloads are restored, all else compressed.
+    """Infer the direction from the content of the first files: payloads are restored, other files compressed.
 
     Returns:
-        None if there are files of both kinds, or none at all.
+        None if there are files of both kinds, or no files.
     """
     sample = list(itertools.islice(candidates(store.names(), None), SAMPLE))
     found: set[Direction] = set()
@@ -121,22 +121,22 @@ def find_direction(store: Store) -> Direction | None:
         try:
             is_payload = store.head(name, len(MAGIC)) == MAGIC
         except OSError:
-            continue  # it will be reported when its turn comes
+            continue  # reported later, as a failed file
         damaged = not is_payload and suffix_of(name) == PAYLOAD_SUFFIX
         if not damaged:
             found.add("restore" if is_payload else "compress")
-    if not found and sample:  # nothing but damaged payloads: let each be reported
+    if not found and sample:  # damaged payloads only: each is reported as failed
         return "restore" if all(suffix_of(name) == PAYLOAD_SUFFIX for name in sample) else "compress"
     return found.pop() if len(found) == 1 else None
 
 
-class Open(NamedTuple):
-    """Names that are still to be worked on.
+class PendingBatch(NamedTuple):
+    """Names without a result.
 
     Attributes:
-        names: a batch of them, or none.
-        skipped: how many were done already, since the one before.
-        listed: in the last one of a list, how many names there were altogether; 0 before.
+        names: a batch of names, or none.
+        skipped: names with a result, since the previous batch.
+        listed: number of all names, in the last batch of a listing; 0 before.
     """
 
     names: list[str]
@@ -144,8 +144,8 @@ class Open(NamedTuple):
     listed: int
 
 
-def open_batches(plan: BatchPlan, source: Store, target: Store) -> Iterator[Open]:
-    """The names of a plan, bit by bit."""
+def pending_batches(plan: BatchPlan, source: Store, target: Store) -> Iterator[PendingBatch]:
+    """List the names of a plan that have no result, in batches."""
     names = candidates(source.names(), plan.direction)
     waiting: list[str] = []
     skipped = listed = 0
@@ -158,9 +158,9 @@ def open_batches(plan: BatchPlan, source: Store, target: Store) -> Iterator[Open
             else:
                 waiting.append(name)
             if len(waiting) == plan.batch_size:
-                yield Open(waiting, skipped, 0)
+                yield PendingBatch(waiting, skipped, 0)
                 waiting, skipped = [], 0
         if skipped >= CHUNK:
-            yield Open([], skipped, 0)
+            yield PendingBatch([], skipped, 0)
             skipped = 0
-    yield Open(waiting, skipped, listed)
+    yield PendingBatch(waiting, skipped, listed)

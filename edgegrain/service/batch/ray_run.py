@@ -1,7 +1,7 @@
-"""``edgegrain batch`` on Ray Data: one task lists names, a pool of actors works on them, counts come back.
+"""Run a `BatchPlan` on Ray Data: one task lists names, a pool of actors processes them and returns counts.
 
-Names and counts are all that travels. A batch whose actor dies is done again by its successor; results are put in place
-as whole files, so doing one twice is harmless.
+Only names and counts pass through Ray. The batch of an actor that dies is repeated by another one, which is harmless
+because results are written atomically.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from ray.data.block import BlockMetadata
 
 from codec_contract.errors import ServiceError
 from edgegrain.service.batch.batch_worker import BatchWorker
-from edgegrain.service.batch.interruption import until_interrupted
-from edgegrain.service.batch.plan import BatchPlan, Tally, open_batches
+from edgegrain.service.batch.plan import BatchPlan, Tally, pending_batches
 from edgegrain.service.batch.stores import open_store
+from edgegrain.service.ray.interruption import until_interrupted
 
 BLOCK_BYTES = 4096
-"""Ray Data gathers rows up to this size before it passes them on: little, so that work and counts flow."""
+"""Size at which Ray Data passes rows on; small, so that work starts and counts arrive early."""
 
 
 def tallies(plan: BatchPlan, workers: int, *, cpus: float = 1.0, gpus: float = 0.0) -> Iterator[Tally]:
-    """Run a plan and give the counts of part after part; Ray must be there (`ray_cluster`).
+    """Run a plan, yielding the counts of each part; Ray must be running (`ray_cluster`).
 
     Args:
-        plan: what to do.
-        workers: actors that work at once.
-        cpus: cores that each reserves.
-        gpus: GPUs that each reserves.
+        plan: parameters of the run.
+        workers: number of actors.
+        cpus: cores reserved per actor.
+        gpus: GPUs reserved per actor.
 
     Raises:
         ServiceError: the names could not be listed, or no worker could start.
@@ -43,9 +43,9 @@ def tallies(plan: BatchPlan, workers: int, *, cpus: float = 1.0, gpus: float = 0
     context.enable_progress_bars = False
     context.target_max_block_size = BLOCK_BYTES
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    names = ray.data.read_datasource(Names(plan), override_num_blocks=1, num_cpus=0)
+    names = ray.data.read_datasource(PendingNames(plan), override_num_blocks=1, num_cpus=0)
     counts = names.map_batches(
-        Work, fn_constructor_args=(plan,), batch_size=1, batch_format="pyarrow", num_cpus=cpus, num_gpus=gpus,
+        BatchActor, fn_constructor_args=(plan,), batch_size=1, batch_format="pyarrow", num_cpus=cpus, num_gpus=gpus,
         compute=ActorPoolStrategy(size=workers))
     total = Tally()
     try:
@@ -55,19 +55,20 @@ def tallies(plan: BatchPlan, workers: int, *, cpus: float = 1.0, gpus: float = 0
             yield part
     except ray.exceptions.RayError as error:
         cause = getattr(error, "cause", None) or error
-        raise ServiceError(f"the run broke off, start it again to go on: {_last_line(cause)}") from error
-    # Where Ray had to start the list anew, other names were open by then, and it left out as many as it had before.
+        raise ServiceError(f"the run was interrupted; start it again to continue: {_last_line(cause)}") from error
+    # If Ray had to restart the listing, other names were pending by then, and it skipped as many as it had delivered.
     if total.done + total.skipped + total.failed != total.listed:
-        raise ServiceError("a machine was lost that listed the names, some were left out; start the run again to go on")
+        raise ServiceError(
+            "the machine that listed the names was lost, and names are missing; start the run again to continue")
 
 
 def cores() -> int:
-    """Cores of the cluster that Ray runs on, at least 1."""
+    """Number of cores of the Ray cluster, at least 1."""
     return max(1, int(ray.cluster_resources().get("CPU", 1)))
 
 
-class Names(Datasource):
-    """The open names of a plan, a batch a row, listed while the run goes on."""
+class PendingNames(Datasource):
+    """The pending names of a plan, one batch per row, listed during the run."""
 
     def __init__(self, plan: BatchPlan) -> None:
         super().__init__()
@@ -84,8 +85,8 @@ class Names(Datasource):
             num_rows=None, size_bytes=None, exec_stats=None, input_files=None))]
 
 
-class Work:
-    """What an actor does with a row of `Names`."""
+class BatchActor:
+    """Actor that processes rows of `PendingNames`."""
 
     def __init__(self, plan: BatchPlan) -> None:
         self._worker = BatchWorker(plan)
@@ -102,8 +103,8 @@ class Work:
 def _blocks(plan: BatchPlan) -> Iterator[pyarrow.Table]:
     schema: Any = pyarrow.schema([
         ("names", pyarrow.list_(pyarrow.binary())), ("skipped", pyarrow.int64()), ("listed", pyarrow.int64())])
-    for part in open_batches(plan, open_store(plan.source), open_store(plan.target)):
-        # Bytes: names of files on disk need not be text.
+    for part in pending_batches(plan, open_store(plan.source), open_store(plan.target)):
+        # As bytes: names of files on disk need not be text.
         row = {**part._asdict(), "names": [os.fsencode(name) for name in part.names]}
         yield pyarrow.Table.from_pylist([row], schema=schema)
 

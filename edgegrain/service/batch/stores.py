@@ -1,7 +1,7 @@
-"""Where ``edgegrain batch`` reads and writes: a folder, or an object store through pyarrow's file systems.
+"""Stores that ``edgegrain batch`` reads and writes: a folder, or an object store through pyarrow's file systems.
 
-Names are relative to the store's root, with slashes, and are listed one after the other: however many there are, memory
-holds a folder of an object store at most, and of a disk one name.
+Names are relative to the store's root, with slashes, and are listed lazily: memory holds at most one folder of an
+object store, and one name of a disk.
 """
 
 from __future__ import annotations
@@ -22,43 +22,43 @@ from codec_contract.errors import EdgegrainError, ServiceError
 from codec_contract.files import write_atomically
 
 STAGING = ".edgegrain-batch"
-"""Folder inside a target folder: files lie there until they are whole."""
+"""Folder inside a target folder for files that are being written."""
 LOCK_SECONDS, END_SECONDS = 30.0, 5.0
-"""Patience with the workers of a run that was killed, and of one that ends."""
+"""Wait for the workers of a run that was killed, and of one that ends."""
 ATOMIC = frozenset({"s3", "gcs", "abfs"})
-"""File systems of pyarrow where an object appears whole, when its stream is closed."""
+"""File systems of pyarrow with atomic writes: an object appears when its stream is closed."""
 
 
 class Store(Protocol):
     """Files under names.
 
     Attributes:
-        threads: reads or writes that are worth doing at once.
+        threads: useful number of simultaneous reads or writes.
     """
 
     threads: int
 
     def names(self) -> Iterator[str]:
-        """Every file at any depth, a folder after the other; nothing that begins with a dot."""
+        """List the files at any depth, folder by folder, except names that begin with a dot."""
 
     def present(self, names: Sequence[str]) -> set[str]:
-        """Which of these there are."""
+        """The subset of these names that exist."""
 
     def read(self, name: str, limit: int) -> bytes:
-        """A file's bytes; `OSError` if it cannot be read or has more than ``limit``."""
+        """Read a file; `OSError` if it cannot be read or has more than ``limit`` bytes."""
 
     def head(self, name: str, count: int) -> bytes:
-        """The first bytes of a file; `OSError` if it cannot be read."""
+        """Read the first bytes of a file; `OSError` if it cannot be read."""
 
     def write(self, name: str, data: bytes) -> None:
-        """Put a whole file in place, instead of one that is there; `OSError` if that cannot be."""
+        """Write a file atomically, replacing an existing one; `OSError` if it cannot be written."""
 
 
 def open_store(place: str) -> FolderStore | ArrowStore:
-    """The store at a path or an URI: ``/data/faces``, ``file:///data``, ``s3://bucket/faces``, ``fsspec+SCHEME://...``.
+    """The store at a path or a URI: ``/data/faces``, ``file:///data``, ``s3://bucket/faces``, ``fsspec+SCHEME://...``.
 
     Raises:
-        ServiceError: the URI is none that pyarrow or fsspec knows, or cannot be reached.
+        ServiceError: pyarrow and fsspec do not know the URI, or it cannot be reached.
     """
     if "://" not in place:
         return FolderStore(Path(place))
@@ -68,15 +68,15 @@ def open_store(place: str) -> FolderStore | ArrowStore:
 
     try:
         return ArrowStore(*FileSystem.from_uri(place))
-    except Exception as error:  # of pyarrow, fsspec, or a library that fsspec looks for
-        raise ServiceError(f"cannot open {place}: {' '.join(str(error).split())}; it is a folder or an URI such as "
-                           "s3://bucket/folder or gs://bucket/folder; fsspec+ before it asks fsspec") from error
+    except Exception as error:  # from pyarrow, fsspec, or a library that fsspec imports
+        raise ServiceError(f"cannot open {place}: {' '.join(str(error).split())}; expected a folder or a URI such as "
+                           "s3://bucket/folder or gs://bucket/folder, with the prefix fsspec+ for fsspec") from error
 
 
 class FolderStore:
-    """A folder of this machine, or of a file system that all machines share."""
+    """A folder on this machine, or on a file system that all machines share."""
 
-    threads = 1  # `write_atomically` is for one thread at a time
+    threads = 1  # `write_atomically` is not thread-safe
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -107,29 +107,29 @@ class FolderStore:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """The folder to write to, made if need be, for this run alone; what a killed run left half done is removed.
+        """Create and lock the folder for this run; unfinished files of a killed run are removed.
 
         Raises:
-            ServiceError: another run writes to it.
+            ServiceError: another run holds the lock.
         """
         self.root.mkdir(parents=True, exist_ok=True)
         handle = os.open(self.root, os.O_RDONLY)
         locks = _lock_alone(handle, LOCK_SECONDS)
         if locks is Locks.TAKEN:
             os.close(handle)
-            raise ServiceError(f"another run writes to {self.root}; wait until it ends, or end it")
+            raise ServiceError(f"another run writes to {self.root}; wait for it, or stop it")
         try:
             shutil.rmtree(self.root / STAGING, ignore_errors=True)
             if locks is Locks.HELD:
-                _lock(handle, shared=True)  # the workers of this run hold it likewise
+                _lock(handle, shared=True)  # shared with the workers of this run
             yield
         finally:
-            _lock_alone(handle, END_SECONDS)  # when the workers are gone
+            _lock_alone(handle, END_SECONDS)  # waits for the workers
             shutil.rmtree(self.root / STAGING, ignore_errors=True)
             os.close(handle)
 
     def share(self) -> int | None:
-        """A worker's part of the hold on the folder; a descriptor to keep open, None where there are no locks."""
+        """A worker's share of the lock: a descriptor to keep open; None on file systems without locks."""
         handle = os.open(self.root, os.O_RDONLY)
         try:
             _lock(handle, shared=True)
@@ -140,14 +140,14 @@ class FolderStore:
 
 
 class ArrowStore:
-    """A folder of one of pyarrow's file systems; fsspec's are among them."""
+    """A folder on one of pyarrow's file systems, which include fsspec's."""
 
-    threads = 16  # a request takes long and costs this process nothing
+    threads = 16  # requests are slow and need no processor time
 
     def __init__(self, system: Any, root: str) -> None:
         self._system = system
         self._root = root.rstrip("/")
-        self._folder: tuple[str, frozenset[str]] | None = None  # the one that `present` listed last
+        self._folder: tuple[str, frozenset[str]] | None = None  # listed last by `present`
 
     def names(self) -> Iterator[str]:
         folders = [""]
@@ -162,7 +162,7 @@ class ArrowStore:
             folders += reversed(inner)
 
     def present(self, names: Sequence[str]) -> set[str]:
-        # One listing a folder: asking for each name would cost a request each.
+        # One listing per folder instead of one request per name.
         return {name for name in names if posixpath.basename(name) in self._names_in(posixpath.dirname(name))}
 
     def read(self, name: str, limit: int) -> bytes:
@@ -193,7 +193,7 @@ class ArrowStore:
     def _put(self, path: str, data: bytes) -> None:
         stream = self._system.open_output_stream(path)
         stream.write(data)
-        stream.close()  # not after an error: closing is what makes an object appear
+        stream.close()  # not after an error: closing publishes the object
 
     def _names_in(self, folder: str) -> frozenset[str]:
         if self._folder is None or self._folder[0] != folder:
@@ -201,7 +201,7 @@ class ArrowStore:
         return self._folder[1]
 
     def _list(self, folder: str) -> Iterator[tuple[str, bool]]:
-        """(name, whether it is a file) of what lies in a folder, sorted; nothing if there is no such folder."""
+        """(name, True for a file) of each entry of a folder, sorted; nothing if the folder does not exist."""
         from pyarrow.fs import FileSelector, FileType
 
         selector = FileSelector(self._path(folder), allow_not_found=True)
@@ -216,17 +216,17 @@ class ArrowStore:
 
 
 def printable(name: str) -> str:
-    """A name as text that can be printed and written as JSON, whatever bytes it has."""
+    """A name as text that can be printed and written as JSON, also if it is not valid UTF-8."""
     return name.encode("utf-8", "backslashreplace").decode()
 
 
 def suffix_of(name: str) -> str:
-    """A name's suffix in lower case, for instance ``.jpg``."""
+    """The suffix of a name in lower case, for instance ``.jpg``."""
     return PurePosixPath(name).suffix.lower()
 
 
 def _walk(root: str, folder: str) -> Iterator[str]:
-    # Not Path.rglob: that holds all entries of a folder at once.
+    # Not Path.rglob, which holds all entries of a folder in memory.
     with os.scandir(os.path.join(root, folder)) as entries:
         for entry in entries:
             if entry.name.startswith("."):
@@ -246,7 +246,7 @@ def _at_most(data: bytes, name: str, limit: int) -> bytes:
 
 @contextmanager
 def _os_errors(name: str) -> Iterator[None]:
-    """Whatever a file system raises, as an `OSError` about this name."""
+    """Convert any error of a file system to an `OSError` about this name."""
     try:
         yield
     except (OSError, EdgegrainError):
@@ -256,15 +256,15 @@ def _os_errors(name: str) -> Iterator[None]:
 
 
 class Locks(Enum):
-    """What became of the wish to lock a folder alone; some network file systems and Windows have no locks."""
+    """Result of locking a folder exclusively; some network file systems and Windows have no locks."""
 
     HELD = "held"
     TAKEN = "taken"
     NONE = "none"
 
 
-def _lock_alone(handle: int, patience: float) -> Locks:
-    end = time.monotonic() + patience
+def _lock_alone(handle: int, timeout: float) -> Locks:
+    end = time.monotonic() + timeout
     while True:
         try:
             _lock(handle, shared=False)

@@ -1,4 +1,4 @@
-"""The service's worker process, driven by one worker of ``edgegrain batch``: a picture that kills it is found out."""
+"""`EngineProcess`: the service's worker process, as used by one worker of ``edgegrain batch``."""
 
 from __future__ import annotations
 
@@ -7,39 +7,38 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from codec_contract.errors import BundleError, EdgegrainError, ServiceError
-from edgegrain.service import pipe_messages as frames
+from codec_contract.errors import BundleError, ServiceError
+from edgegrain.service import pipe_messages
 from edgegrain.service.batcher import Done, WorkerLost
+from edgegrain.service.engine_options import Outcome
 from edgegrain.service.supervisor import COMMAND, read_answer, worker_environment
 
 BATCH_SECONDS = 600.0
-"""A batch that takes longer costs the process its life."""
-
-Outcome = bytes | EdgegrainError
+"""Longest time for a batch; a process that exceeds it is killed."""
 
 
 class EngineProcess:
-    """A process that runs `edgegrain.service.worker`, started anew when it dies."""
+    """A process that runs `edgegrain.service.worker`, restarted when it dies."""
 
     def __init__(self, configuration: Mapping[str, Any], command: Sequence[str] = COMMAND) -> None:
-        """Start it and wait until it is warm.
+        """Start it and wait until it is ready.
 
         Args:
-            configuration: of `edgegrain.service.engine.Engine`, and the log level.
-            command: the program; tests put others in its place.
+            configuration: arguments of `edgegrain.service.engine.Engine`, and the log level.
+            command: the program and its arguments; tests substitute it.
 
         Raises:
-            BundleError: it refuses to work; the message says why.
+            BundleError: it failed to start; the message has its reason.
         """
         self._configuration = dict(configuration)
         self._command = list(command)
         self._process = self._start()
 
     def run(self, verb: str, bundle: str, options: Mapping[str, Any], blobs: Sequence[bytes]) -> list[Outcome]:
-        """What became of each of the blobs, in order.
+        """Compute a batch; returns the outcome of each of ``blobs``, in order.
 
-        If the process dies or speaks nonsense over several, each is tried alone: the one that makes it do so fails,
-        the others do not.
+        If the process dies or sends an invalid answer, it is restarted and each item is tried alone, so that only the
+        item that causes this fails.
         """
         if not blobs:
             return []
@@ -48,8 +47,8 @@ class EngineProcess:
             return outcomes
         if len(blobs) > 1:
             return [outcome for blob in blobs for outcome in self.run(verb, bundle, options, [blob])]
-        return [ServiceError("the process that worked on it died, hung or gave no answer; the file may be made to do "
-                             "that")]
+        return [ServiceError("the process that worked on it died, hung or gave no valid answer; the file may be "
+                             "malicious")]
 
     def close(self) -> None:
         """End the process."""
@@ -59,7 +58,7 @@ class EngineProcess:
     def _attempt(
         self, verb: str, bundle: str, options: Mapping[str, Any], blobs: Sequence[bytes]
     ) -> list[Outcome] | None:
-        """The outcomes; None if the process gave none, and then there is a new one."""
+        """The outcomes; None if the process failed and was restarted."""
         fields = {"verb": verb, "bundle": bundle, "options": [dict(options)] * len(blobs)}
         message = self._exchange(self._process, fields, blobs)
         try:
@@ -79,26 +78,26 @@ class EngineProcess:
         if answer is None or "ready" not in answer[0]:
             process.kill()
             process.communicate()
-            said = answer[0].get("failed") if answer else None
-            raise BundleError(str(said or "the process that runs the networks did not start; its log says why"))
+            reason = answer[0].get("failed") if answer else None
+            raise BundleError(str(reason or "the process that runs the networks did not start; see its log"))
         return process
 
     @staticmethod
     def _exchange(
         process: subprocess.Popen[bytes], fields: dict[str, Any], blobs: Sequence[bytes]
-    ) -> frames.Message | None:
+    ) -> pipe_messages.Message | None:
         """Send a message and read its answer; None if the process died or took too long."""
         if process.stdin is None or process.stdout is None:
             raise ValueError("the process has no pipes")
-        patience = threading.Timer(BATCH_SECONDS, process.kill)
-        patience.daemon = True
-        patience.start()
+        timer = threading.Timer(BATCH_SECONDS, process.kill)
+        timer.daemon = True
+        timer.start()
         try:
-            for piece in frames.pack(fields, blobs):
+            for piece in pipe_messages.pack(fields, blobs):
                 process.stdin.write(piece)
             process.stdin.flush()
-            return frames.read(process.stdout)
+            return pipe_messages.read(process.stdout)
         except (OSError, ServiceError):
             return None
         finally:
-            patience.cancel()
+            timer.cancel()

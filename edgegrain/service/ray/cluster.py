@@ -1,4 +1,4 @@
-"""Ray, opened so that it stays at home: loopback only unless an address is given, and it tells nobody that it runs."""
+"""Start Ray bound to loopback, or connect to a running cluster; with usage reporting off."""
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ from typing import Any
 from codec_contract.errors import ServiceError
 
 QUIET = {
-    "RAY_USAGE_STATS_ENABLED": "0",  # else Ray reports its use to its makers
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else it announces a change of its own on stderr
-    "RAY_BACKEND_LOG_LEVEL": "fatal",  # else it warns of how Ray Data makes its actors
-    "RAY_DEDUP_LOGS": "0",  # else it leaves out lines that resemble others
+    "RAY_USAGE_STATS_ENABLED": "0",  # no usage statistics
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # no announcement on stderr
+    "RAY_BACKEND_LOG_LEVEL": "fatal",  # no warnings about Ray Data's actors
+    "RAY_DEDUP_LOGS": "0",  # no dropped log lines
     "RAY_COLOR_PREFIX": "0",
 }
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-"""Despite its name this is what makes Ray take the loopback address, on Linux too."""
+"""Despite its name, this variable makes Ray use the loopback address on Linux too."""
 ATTEMPTS = 3
-"""Ray's parts give each other 15 s to start, which on a busy machine is too short for the first time."""
+"""Attempts to start: Ray's processes wait 15 s for each other, which can be too short on a busy machine."""
 PREFIX = "edgegrain-ray-"
 OBJECT_STORE_BYTES = 256 << 20
-"""Shared memory of a cluster that is started here. Names and counts lie in it, never pictures."""
+"""Shared memory of a cluster that is started here; it holds names and counts, never pictures."""
 
 
 @contextmanager
 def ray_cluster(address: str | None, *, cpus: float | None = None, show_logs: bool = False) -> Iterator[None]:
-    """Ray, started on this machine or connected to, until the block ends.
+    """Start Ray on this machine, or connect to a cluster, until the block ends.
 
     Args:
-        address: of a running cluster; None starts one that nobody else can reach and that ends with the block.
-        cpus: cores that one started here offers; None for those there are.
-        show_logs: copy what Ray's processes print to stderr.
+        address: address of a running cluster; None starts a private one that ends with the block.
+        cpus: cores of a cluster started here; None for all.
+        show_logs: copy the output of Ray's processes to stderr.
 
     Raises:
-        ServiceError: Ray is not installed, does not start, or there is none at the address.
+        ServiceError: Ray is not installed, does not start, or does not run at the address.
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     if address is None:
-        # Else Ray would make a token and keep it in the home folder.
+        # Otherwise Ray would store a token in the home folder.
         for name, value in {**LOOPBACK, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}.items():
             os.environ.setdefault(name, value)
     try:
@@ -59,7 +59,7 @@ def ray_cluster(address: str | None, *, cpus: float | None = None, show_logs: bo
                        _temp_dir=str(folder), **common)
             else:
                 ray.init(address=address, **common)
-        except Exception as error:  # Ray raises plain ones, too
+        except Exception as error:  # Ray also raises plain exceptions
             where = "did not start on this machine" if address is None else f"cannot be reached at {address!r}"
             raise ServiceError(f"Ray {where}: {' '.join(str(error).split())}") from error
         try:
@@ -83,8 +83,8 @@ def _start(**options: Any) -> None:
 
 @contextmanager
 def session_folder() -> Iterator[Path]:
-    """A folder for Ray's sockets and logs, until the block ends; those of killed processes are removed as well."""
-    # Paths of sockets have at most some hundred characters: not below a TMPDIR of any length.
+    """A folder for Ray's sockets and logs, until the block ends; folders of killed processes are removed too."""
+    # Paths of sockets are limited to some hundred characters, so not in TMPDIR, which may be long.
     parent = Path("/tmp" if os.path.isdir("/tmp") else tempfile.gettempdir())
     for left in parent.glob(f"{PREFIX}*"):
         handle = _lock(left)
@@ -102,7 +102,7 @@ def session_folder() -> Iterator[Path]:
 
 
 def _lock(folder: Path) -> int | None:
-    """A descriptor that locks a folder while this process lives; None if another process does, or nobody can."""
+    """A descriptor that locks a folder for this process; None if another process holds the lock, or without locks."""
     try:
         import fcntl
 
@@ -118,5 +118,5 @@ def _lock(folder: Path) -> int | None:
 
 
 def ray_missing(error: ModuleNotFoundError) -> ServiceError:
-    """What to install where Ray, or what its parts need, is missing."""
+    """The error for a missing package of Ray, with the command that installs it."""
     return ServiceError(f"this needs Ray, and {error.name} is not installed; install: pip install 'edgegrain[ray]'")

@@ -1,7 +1,7 @@
 """The service as a deployment of Ray Serve: the same application in every replica.
 
-A replica is the whole service of `application`, with its queue and its worker processes; Ray Serve's proxy stands in
-front and gives each request to one of them. Imports Ray: only `ray_server` and tests import this file.
+A replica is the whole service of `application`, with its queue and its worker processes; Ray Serve's proxy sends each
+request to one of them. This file imports Ray, so only `ray_server` and tests import it.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ from edgegrain.service.supervisor import COMMAND
 
 APPLICATION, DEPLOYMENT = "edgegrain", "service"
 START_ATTEMPTS = 3
-"""Replicas in a row that do not get warm until Ray gives up."""
+"""Consecutive failed starts of a replica after which Ray gives up."""
 METRICS_SECONDS = 5.0
-"""Patience with the other replicas' metrics."""
+"""Longest wait for the other replicas' metrics."""
 REQUEST_ID = "X-Request-ID"
 
 
 def deployment(
     settings: Settings, options: RayOptions, worker_command: Sequence[str] = COMMAND
 ) -> serve.Application:
-    """What `ray.serve.run` takes: replicas as many as the requests under way ask for, within the options.
+    """The application for `ray.serve.run`: replicas scale with the requests in progress, within the options.
 
     Args:
-        settings: of every replica; host and port are the proxy's and not used here.
-        options: how many replicas, and what each takes.
-        worker_command: as of `create_app`.
+        settings: settings of every replica; host and port belong to the proxy and are not used here.
+        options: number of replicas and the resources of each.
+        worker_command: as for `create_app`.
     """
     batch = settings.batch_sizes[-1] * settings.workers
     configured = serve.deployment(
@@ -54,10 +54,10 @@ def deployment(
             "min_replicas": options.min_replicas,
             "initial_replicas": max(1, options.min_replicas),
             "max_replicas": options.max_replicas,
-            "target_ongoing_requests": 2 * batch,  # one batch that is worked on, one that fills
+            "target_ongoing_requests": 2 * batch,  # one batch in progress, one that fills
         },
         ray_actor_options={"num_cpus": options.cpus, "num_gpus": options.gpus},
-        # The replica's own bounded queue refuses, with Retry-After; these limits are only the fence behind it.
+        # The replica's own bounded queue refuses first, with Retry-After; these limits are a second line of defence.
         max_ongoing_requests=settings.queue_size + 4 * batch,
         max_queued_requests=settings.queue_size,
         graceful_shutdown_timeout_s=settings.drain_timeout,
@@ -68,7 +68,7 @@ def deployment(
 
 
 def warm_before_start(app: FastAPI, service: ServiceState) -> None:
-    """Let the application's start end when a worker is warm: Ray sends requests to a replica from then on."""
+    """Delay the end of the application's start until a worker is ready: Ray sends requests from then on."""
     start = app.router.lifespan_context
 
     @asynccontextmanager
@@ -76,20 +76,20 @@ def warm_before_start(app: FastAPI, service: ServiceState) -> None:
         async with start(app):
             try:
                 async with asyncio.timeout(service.settings.start_timeout):
-                    while service.trouble() is not None:
+                    while service.not_ready() is not None:
                         await asyncio.sleep(0.02)
             except TimeoutError:
                 raise ServiceError(
-                    f"no worker was warm within {service.settings.start_timeout:g} s; the log says why") from None
+                    f"no worker was ready within {service.settings.start_timeout:g} s; see the log") from None
             yield
 
     app.router.lifespan_context = lifespan
 
 
 def keep_internal_port_here() -> None:
-    """Let a replica's port for other deployments, of which there are none, be on the loopback address only.
+    """Bind a replica's port for other deployments, of which there are none, to the loopback address only.
 
-    Ray Serve opens it on every address, whatever address the node has, after the replica was made and in its process.
+    Ray Serve opens it on every address of the node, in the replica's process after the replica was constructed.
     """
     original = replica_module.add_port_to_grpc_server
 
@@ -100,7 +100,7 @@ def keep_internal_port_here() -> None:
 
 
 async def expositions(handle: Any, own: Callable[[], Awaitable[tuple[str, str]]]) -> dict[str, str]:
-    """Id and metrics of all replicas that answer; of this one alone if one of them hangs."""
+    """Id and metrics of all replicas that answer; of this replica alone if one of them hangs."""
     try:
         found = await handle.broadcast("exposition").results_async(timeout_s=METRICS_SECONDS, return_exceptions=True)
     except TimeoutError:
@@ -109,7 +109,7 @@ async def expositions(handle: Any, own: Callable[[], Awaitable[tuple[str, str]]]
 
 
 class ProxyRequestId:
-    """ASGI middleware: the id that Ray's proxy gave a request is the one in log and problems; the proxy answers it."""
+    """ASGI middleware: uses the request id of Ray's proxy in log and problems; the proxy adds it to the answer."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -123,7 +123,7 @@ class ProxyRequestId:
 
         async def without_id(message: Message) -> None:
             if message["type"] == "http.response.start" and request_id:
-                del MutableHeaders(scope=message)[REQUEST_ID]  # the proxy puts it there again
+                del MutableHeaders(scope=message)[REQUEST_ID]  # the proxy adds it again
             await send(message)
 
         await self._app({**scope, "state": state}, receive, without_id)
@@ -148,7 +148,7 @@ class Replica:
         return self._application
 
     async def drain(self) -> None:
-        """Not ready from now on; requests are still served."""
+        """Turn readiness off; requests are still served."""
         self._service.draining = True
 
     async def exposition(self) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""The service on Ray Serve, from start to an end that loses nothing; imports Ray when it is called."""
+"""Run the service on Ray Serve, with graceful shutdown; Ray is imported when it is called."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ BROADCAST_SECONDS = 5.0
 
 
 def serve_on_ray(settings: Settings, options: RayOptions, worker_command: Sequence[str] = COMMAND) -> None:
-    """Serve until SIGTERM or SIGINT; returns when everything that was accepted is answered.
+    """Serve until SIGTERM or SIGINT; returns when all accepted requests are answered.
 
-    Ray started here ends with it. Of a cluster that was there before, only this application is removed.
+    A cluster that was started here is stopped; from another cluster only this application is removed.
 
     Args:
-        settings: as of `server.serve`; queue, workers and rate limit are each replica's own.
-        options: replicas, and where they run.
-        worker_command: as of `create_app`.
+        settings: as for `uvicorn_server.serve`; every replica has its own queue, workers and rate limit.
+        options: replicas, their resources and the cluster.
+        worker_command: as for `create_app`.
 
     Raises:
-        BundleError, DeviceError, ServiceError, OSError: as `server.serve`; Ray is missing or does not start; no
-            replica gets warm.
+        BundleError, DeviceError, ServiceError, OSError: as `uvicorn_server.serve`; Ray is missing or does not start; no
+            replica gets ready.
     """
     settings = adapt(settings, options)
-    state = ServiceState(settings, worker_command)  # what is wrong with bundles and tokens is found before Ray starts
-    with listen(settings.host, settings.port) as listener:  # likewise a port in use; the proxy opens it again
+    state = ServiceState(settings, worker_command)  # finds errors in bundles and tokens before Ray starts
+    with listen(settings.host, settings.port) as listener:  # finds a port in use; the proxy opens it again
         port = int(listener.getsockname()[1])
     configure_logs(settings.log_level)
     cpus = options.cpus * options.max_replicas
@@ -52,7 +52,7 @@ def serve_on_ray(settings: Settings, options: RayOptions, worker_command: Sequen
             from edgegrain.service.ray.deployment import APPLICATION, DEPLOYMENT, deployment
         except ModuleNotFoundError as error:
             raise ray_missing(error) from error
-        quiet = {"log_level": "WARNING", "encoding": "JSON", "enable_access_log": False}  # of Ray's own events
+        quiet = {"log_level": "WARNING", "encoding": "JSON", "enable_access_log": False}  # Ray's own events
         serve.start(
             proxy_location="EveryNode" if options.address else "HeadOnly", logging_config=quiet,
             http_options={"host": settings.host, "port": port, "keep_alive_timeout_s": settings.keep_alive})
@@ -61,22 +61,22 @@ def serve_on_ray(settings: Settings, options: RayOptions, worker_command: Sequen
             serve.run(deployment(settings, options, worker_command), name=APPLICATION, route_prefix="/",
                       logging_config=quiet)
         except BaseException as error:
-            if options.address is not None:  # a cluster that goes on without us would keep what did not start
+            if options.address is not None:  # a cluster that keeps running would keep the failed application
                 serve.delete(APPLICATION)
             if isinstance(error, RuntimeError):
-                raise ServiceError(f"no replica got warm: {' '.join(str(error).split())}") from error
+                raise ServiceError(f"no replica got ready: {' '.join(str(error).split())}") from error
             raise
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        with _signals() as asked:
+        with _stop_requests() as stop:
             log(logger, logging.INFO, "listening", url=f"http://{host}:{port}", bundles=list(state.manifests),
                 replicas=[options.min_replicas, options.max_replicas])
-            asked.first.wait()
+            stop.first.wait()
             handle = serve.get_deployment_handle(DEPLOYMENT, APPLICATION)
-            with suppress(TimeoutError):  # a replica that hangs does not keep the others from ending
+            with suppress(TimeoutError):  # a replica that hangs does not block the others
                 handle.broadcast("drain").results(timeout_s=BROADCAST_SECONDS, return_exceptions=True)
             log(logger, logging.INFO, "draining")
-            asked.second.wait(settings.drain_delay)
-            serve.delete(APPLICATION)  # returns when the replicas have answered what they had accepted
+            stop.second.wait(settings.drain_delay)
+            serve.delete(APPLICATION)  # returns when the replicas have answered all accepted requests
             if options.address is None:
                 serve.shutdown()
     log(logger, logging.INFO, "stopped")
@@ -86,21 +86,21 @@ def adapt(settings: Settings, options: RayOptions) -> Settings:
     """The settings of a replica: as many threads as the cores it reserves, a GPU only where one is reserved.
 
     Raises:
-        ServiceError: the device does not fit what is reserved.
-        BundleError: there is no such bundle.
+        ServiceError: the device does not match the reserved GPUs.
+        BundleError: a bundle does not exist.
     """
     if (settings.device == "cuda") != (options.gpus > 0):
-        raise ServiceError("the device cuda needs a part of a GPU for each replica (--ray-gpus 1 or 0.25), the device "
-                           "cpu none")
+        raise ServiceError("the device cuda needs a GPU or a fraction of one per replica (--ray-gpus 1 or 0.25), the "
+                           "device cpu none")
     threads = settings.threads or max(1, int(options.cpus / settings.workers))
     bundles = settings.bundles
-    if options.address is None:  # folders are meant from here; on a cluster every machine has its own
+    if options.address is None:  # relative paths are resolved here; on a cluster every machine has its own
         bundles = tuple(str(find_bundle(name).resolve()) for name in bundles)
     return settings.model_copy(update={"threads": threads, "bundles": bundles})
 
 
-class _Asked:
-    """Whether the service was asked to end: once, and once more."""
+class _StopRequests:
+    """The first and the second signal to stop."""
 
     def __init__(self) -> None:
         self.first, self.second = threading.Event(), threading.Event()
@@ -110,13 +110,13 @@ class _Asked:
 
 
 @contextmanager
-def _signals() -> Iterator[_Asked]:
-    """SIGTERM and SIGINT noted instead of obeyed, until the block ends."""
-    asked = _Asked()
+def _stop_requests() -> Iterator[_StopRequests]:
+    """Record SIGTERM and SIGINT instead of stopping, until the block ends."""
+    stop = _StopRequests()
     before: dict[int, Any] = {
-        number: signal.signal(number, asked.note) for number in (signal.SIGTERM, signal.SIGINT)}
+        number: signal.signal(number, stop.note) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield asked
+        yield stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -1,4 +1,4 @@
-"""How the service is laid out on Ray."""
+"""`RayOptions`: replicas of the service on Ray and their resources."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from codec_contract.errors import ServiceError
 
 @dataclass(frozen=True)
 class RayOptions:
-    """Replicas of the application, and what each of them takes.
+    """Number of replicas of the application, and the resources of each.
 
     Attributes:
-        min_replicas: that are always there; 0 lets an idle service vanish until the next request.
-        max_replicas: at most so many; Ray adds and removes replicas by the requests that are under way.
-        cpus: cores reserved for a replica.
-        gpus: reserved for a replica; 0.25 lets four share one.
-        address: of a running Ray cluster, ``"auto"`` for the one of this machine; None starts Ray here, for this
-            machine alone.
+        min_replicas: replicas that always run; with 0 an idle service stops until the next request.
+        max_replicas: most replicas; Ray scales with the number of requests in progress.
+        cpus: cores reserved per replica.
+        gpus: GPUs reserved per replica; 0.25 lets four share one.
+        address: address of a running Ray cluster, ``"auto"`` for that of this machine; None starts Ray on this machine
+            only.
     """
 
     min_replicas: int = 1
@@ -30,11 +30,11 @@ class RayOptions:
     def __post_init__(self) -> None:
         if not 0 <= self.min_replicas <= self.max_replicas or self.max_replicas < 1:
             raise ServiceError(
-                f"there are to be {self.min_replicas} to {self.max_replicas} replicas; at least one, and the first "
-                "number not above the second")
+                f"got {self.min_replicas} to {self.max_replicas} replicas; the maximum is at least 1, the minimum "
+                "from 0 to the maximum")
         if self.cpus <= 0 or self.gpus < 0:
-            raise ServiceError(f"a replica takes more than 0 cores and no negative part of a GPU, got {self.cpus:g} "
-                               f"and {self.gpus:g}")
+            raise ServiceError(f"a replica reserves more than 0 cores and at least 0 GPUs, got {self.cpus:g} and "
+                               f"{self.gpus:g}")
 
 
 def parse_replicas(text: str) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""The metrics of several replicas as one page: every sample with the replica it is of."""
+"""Merge the metrics of several replicas into one page, with a label for the replica."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class _Families(Collector):
 
 
 def merge_expositions(expositions: Mapping[str, str]) -> bytes:
-    """Replica -> Prometheus text, to one text whose samples have the label ``replica``."""
+    """Merge Prometheus texts by replica into one text whose samples have the label ``replica``."""
     families: dict[str, Metric] = {}
     for replica, text in sorted(expositions.items()):
         for family in text_string_to_metric_families(text):

@@ -1,23 +1,22 @@
-"""A run that trains GLEAN or GCFSR: its networks, and how they are kept between turns.
+"""The state of a training run of GLEAN or GCFSR, in memory and in a checkpoint.
 
-GLEAN's bank is in no file of a run, only its hash. Optimizer moments are not stored either: a warm-up rebuilds them.
+GLEAN's bank is in no file of a run, only its hash.
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from codec_contract.errors import ModelError
-from edgegrain.training.adversarial import Opponent
+from edgegrain.training.adversarial import AdversarialLoss
+from edgegrain.training.checkpoint import open_checkpoint, prefixed
 from edgegrain.training.face_sr.recipes import FaceSRTraining
 from edgegrain.training.prior_files import random_prior
-from edgegrain.training.weight_shards import load_shards, save_shards
 from server_decoder.face_sr.gcfsr import GCFSR
 from server_decoder.face_sr.glean import GLEAN, GLEANConfig
 from server_decoder.face_sr.weights import (
@@ -31,37 +30,55 @@ from server_decoder.face_sr.weights import (
 )
 from server_decoder.generative_prior import GenerativePrior, digest
 
-CHECKPOINT = "last.safetensors"
-_FORMAT = "edgegrain face SR training 1"
-_MODEL, _AVERAGE, _DISCRIMINATOR = "model.", "average.", "discriminator."
+FAMILY = "face_sr"
 
 
 @dataclass
 class FaceSRRun:
-    """A run of `edgegrain.training.face_sr.loop`.
+    """The state of a training run.
 
     Attributes:
-        model: what the optimizer moves.
-        average: the same with averaged weights: what is evaluated and kept. Both GLEANs hold one bank.
-        opponent: the discriminator, in recipes that have one.
+        model: the network that the optimizer changes.
+        average: the same with averaged weights, which is evaluated and stored. Both GLEANs share one bank.
+        adversarial: the discriminator, in recipes that have one.
         pictures: seen so far.
     """
 
     config: FaceSRTraining
     model: GLEAN | GCFSR
     average: GLEAN | GCFSR
-    opponent: Opponent | None = None
+    adversarial: AdversarialLoss | None = None
     pictures: int = 0
+    family = FAMILY
+
+    def tensors(self) -> dict[str, Tensor]:
+        tensors = {f"model.{name}": tensor for name, tensor in trained_state(self.model).items()}
+        tensors |= {f"average.{name}": tensor for name, tensor in trained_state(self.average).items()}
+        if self.adversarial is not None:
+            tensors |= prefixed({"discriminator": self.adversarial.discriminator})
+        return tensors
+
+    def state(self) -> dict[str, Any]:
+        """The hash of GLEAN's bank."""
+        return {"bank": digest(self.model.prior) if isinstance(self.model, GLEAN) else ""}
+
+    def save_weights(self, folder: Path) -> None:
+        """Write ``glean.safetensors`` or ``gcfsr.safetensors``."""
+        training = {"config": self.config.as_dict(), "pictures_seen": self.pictures}
+        if isinstance(self.average, GLEAN):
+            save_glean(self.average, folder / GLEAN_WEIGHTS, training=training, force=True)
+        else:
+            save_gcfsr(self.average, folder / GCFSR_WEIGHTS, training=training, force=True)
 
 
-def begin(config: FaceSRTraining, prior: GenerativePrior | None = None, discriminator: nn.Module | None = None,
-          start: Path | None = None) -> FaceSRRun:
+def start_run(config: FaceSRTraining, prior: GenerativePrior | None = None, discriminator: nn.Module | None = None,
+              start: Path | None = None) -> FaceSRRun:
     """A run at its first step.
 
     Args:
         config: the recipe.
         prior: GLEAN's bank; None for GCFSR, and for a bank with random weights.
-        discriminator: trained before; None for the recipe's own, from random weights.
+        discriminator: a trained one; None for the recipe's own with random weights.
         start: trained weights to begin with, or the folder of a run that holds them.
 
     Raises:
@@ -86,59 +103,30 @@ def begin(config: FaceSRTraining, prior: GenerativePrior | None = None, discrimi
         model.load_state_dict(trained.state_dict())
     average.load_state_dict(model.state_dict())
     average.eval().requires_grad_(False)
-    opponent = Opponent(config.adversarial, discriminator) if config.adversarial is not None else None
-    return FaceSRRun(config, model, average, opponent)
+    adversarial = AdversarialLoss(config.adversarial, discriminator) if config.adversarial is not None else None
+    return FaceSRRun(config, model, average, adversarial)
 
 
-def save(folder: Path, run: FaceSRRun) -> None:
-    """Write the checkpoint of a run, and its averaged network as a file that can be used; both replace older ones."""
-    tensors = {_MODEL + name: tensor for name, tensor in trained_state(run.model).items()}
-    tensors |= {_AVERAGE + name: tensor for name, tensor in trained_state(run.average).items()}
-    if run.opponent is not None:
-        tensors |= {_DISCRIMINATOR + name: tensor for name, tensor in run.opponent.discriminator.state_dict().items()}
-    bank = digest(run.model.prior) if isinstance(run.model, GLEAN) else ""
-    save_shards(folder / CHECKPOINT, tensors, {"format": _FORMAT, "config": json.dumps(run.config.as_dict()),
-                                               "pictures": str(run.pictures), "bank": bank}, run.pictures)
-    training = {"config": run.config.as_dict(), "pictures_seen": run.pictures}
-    if isinstance(run.average, GLEAN):
-        save_glean(run.average, folder / GLEAN_WEIGHTS, training=training, force=True)
-    else:
-        save_gcfsr(run.average, folder / GCFSR_WEIGHTS, training=training, force=True)
-
-
-def load(folder: Path, prior: GenerativePrior | None = None) -> FaceSRRun:
+def load_run(folder: Path, prior: GenerativePrior | None = None) -> FaceSRRun:
     """The run of a folder, on the CPU.
 
     Args:
         folder: of the run.
-        prior: GLEAN's bank, as in `begin`.
+        prior: GLEAN's bank, as in `start_run`.
 
     Raises:
         ModelError: there is no run, a part of it is damaged, or the bank is another.
     """
-    path = folder / CHECKPOINT
-    try:
-        metadata, tensors = load_shards(path)
-        if metadata.get("format") != _FORMAT:
-            raise ModelError(f"{path} trains neither GLEAN nor GCFSR (format {metadata.get('format')!r}, expected "
-                             f"{_FORMAT!r})")
-        run = begin(FaceSRTraining.from_dict(json.loads(metadata["config"])), prior)
-        if isinstance(run.model, GLEAN) and metadata["bank"] != digest(run.model.prior):
-            raise ModelError(f"{path} was trained with another bank than the one given")
-        _fill(run.model, _part(tensors, _MODEL))
-        _fill(run.average, _part(tensors, _AVERAGE))
-        if run.opponent is not None:
-            run.opponent.discriminator.load_state_dict(_part(tensors, _DISCRIMINATOR))
-        run.pictures = int(metadata["pictures"])
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        if isinstance(error, ModelError):
-            raise
-        raise ModelError(f"{path} cannot be continued ({error}); expected a checkpoint of a GLEAN or GCFSR") from error
-    return run
-
-
-def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    with open_checkpoint(folder, FAMILY) as stored:
+        run = start_run(FaceSRTraining.from_dict(stored.config), prior)
+        if isinstance(run.model, GLEAN) and stored.state["bank"] != digest(run.model.prior):
+            raise ModelError(f"{folder} was trained with another bank than the one given")
+        _fill(run.model, stored.part("model"))
+        _fill(run.average, stored.part("average"))
+        if run.adversarial is not None:
+            run.adversarial.discriminator.load_state_dict(stored.part("discriminator"))
+        run.pictures = stored.pictures
+        return run
 
 
 def _fill(network: GLEAN | GCFSR, state: dict[str, Tensor]) -> None:

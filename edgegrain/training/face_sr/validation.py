@@ -1,4 +1,4 @@
-"""What a run of GLEAN or GCFSR is judged by: held-out pictures, beside the bicubic enlargement of the same LRs."""
+"""Evaluation of a run of GLEAN or GCFSR on held-out pictures, compared with the bicubic enlargement of the same LRs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from codec_contract.quantization import dequantize
 from edgegrain.training.face_sr.degradations import enlarge
 from edgegrain.training.face_sr.lr_inputs import Inputs, draw_inputs, inputs_at, lr_side, restore
 from edgegrain.training.face_sr.recipes import FaceSRTraining
-from edgegrain.training.grain.validation import Judges, draw_sheet, psnr, to_levels
+from edgegrain.training.levels import psnr, to_levels
+from edgegrain.training.metric_networks import MetricNetworks
+from edgegrain.training.sample_sheet import write_samples
 from server_decoder.face_sr.gcfsr import GCFSR
 from server_decoder.face_sr.glean import GLEAN
 
@@ -23,12 +25,12 @@ _SEED = 2**40  # of the held-out pictures' degradations
 
 
 class Case(NamedTuple):
-    """Inputs to judge by.
+    """Inputs of one evaluation.
 
     Attributes:
         suffix: of the figures' names.
-        inputs: of all held-out pictures; the factors are what the network is told.
-        bicubic: whether the bicubic enlargement is judged too.
+        inputs: of all held-out pictures; the factors are those passed to the network.
+        bicubic: True to evaluate the bicubic enlargement too.
     """
 
     suffix: str
@@ -36,12 +38,13 @@ class Case(NamedTuple):
     bicubic: bool = True
 
 
-class Examination:
-    """Held-out pictures and what networks make of their LRs."""
+class Validation:
+    """Held-out pictures, their LRs, and the evaluation of networks on them."""
 
-    def __init__(self, config: FaceSRTraining, pictures: np.ndarray, judges: Judges, device: torch.device) -> None:
+    def __init__(self, config: FaceSRTraining, pictures: np.ndarray, networks: MetricNetworks, device: torch.device
+                 ) -> None:
         """``pictures``: uint8 ``[N, S, S, 3]``."""
-        self._size, self._judges = config.size, judges
+        self._size, self._networks = config.size, networks
         self._pictures = torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2).float().to(device)
         self._cases = _cases(config, self._pictures)
         self._small = nn.functional.interpolate(
@@ -52,8 +55,8 @@ class Examination:
         """Means over rounded restorations: PSNR (dB) and, with LPIPS weights, LPIPS with AlexNet.
 
         ``lpips_alex_off_grid`` is `LPIPS.off_grid` of the first inputs.
-        ``psnr_bicubic`` and ``lpips_alex_bicubic`` are those of the enlarged LR (for the blind form, of what came in).
-        For GCFSR they are at the first factor that the recipe judges; ``..._x8`` at another, from LRs of that size,
+        ``psnr_bicubic`` and ``lpips_alex_bicubic`` are those of the enlarged LR (blind form: of the degraded picture).
+        For GCFSR they are at the first factor of ``factors.evaluated``; ``..._x8`` at another, from LRs of that size,
         and ``..._strength_8`` from the first LRs at another strength.
         """
         found: dict[str, float] = {}
@@ -61,36 +64,36 @@ class Examination:
             parts = zip(case.inputs.picture.split(_AT_ONCE), case.inputs.factors.split(_AT_ONCE), strict=True)
             with torch.no_grad():
                 restored = torch.cat([restore(network, picture, factors) for picture, factors in parts])
-            found |= self._judge(restored, case.suffix)
+            found |= self._measure(restored, case.suffix)
         if self._bicubic is None:
             self._bicubic = {}
             for case in self._cases:
                 if case.bicubic:
-                    self._bicubic |= self._judge(enlarge(case.inputs.picture, self._size), "_bicubic" + case.suffix)
+                    self._bicubic |= self._measure(enlarge(case.inputs.picture, self._size), "_bicubic" + case.suffix)
         return found | self._bicubic
 
     @torch.no_grad()
     def sheet(self, network: GLEAN | GCFSR, path: Path) -> None:
-        """PNG with one column per picture: original, LR, its bicubic enlargement, and what every case restores."""
+        """PNG with one column per picture: original, LR, its bicubic enlargement, and the restoration of every case."""
         first = self._cases[0].inputs.picture[:SHEET]
         rows = [dequantize(self._pictures[:SHEET])]
         if self._small is not None:
-            rows.append(nn.functional.interpolate(self._small, self._size, mode="nearest"))
+            rows.append(self._small)
         rows.append(enlarge(first, self._size))
         rows += [restore(network, case.inputs.picture[:SHEET], case.inputs.factors[:SHEET]) for case in self._cases]
-        draw_sheet(rows, path)
+        write_samples(rows, path)
 
     @torch.no_grad()
-    def _judge(self, restored: Tensor, suffix: str) -> dict[str, float]:
+    def _measure(self, restored: Tensor, suffix: str) -> dict[str, float]:
         levels = to_levels(restored)
         figures = {"psnr" + suffix: round(float(np.mean(
             [psnr(y, x) for y, x in zip(levels, self._pictures, strict=True)])), 3)}
-        if self._judges.lpips is not None:
-            distances = [float(self._judges.lpips(dequantize(y)[None], dequantize(x)[None]))
+        if self._networks.lpips is not None:
+            distances = [float(self._networks.lpips(dequantize(y)[None], dequantize(x)[None]))
                          for y, x in zip(levels, self._pictures, strict=True)]
             figures["lpips_alex" + suffix] = round(float(np.mean(distances)), 4)
-            if not suffix:  # seven times as dear
-                elsewhere = [float(self._judges.lpips.off_grid(dequantize(y)[None], dequantize(x)[None]))
+            if not suffix:  # seven times the time
+                elsewhere = [float(self._networks.lpips.off_grid(dequantize(y)[None], dequantize(x)[None]))
                              for y, x in zip(levels, self._pictures, strict=True)]
                 figures["lpips_alex_off_grid"] = round(float(np.mean(elsewhere)), 4)
         return figures
@@ -99,7 +102,7 @@ class Examination:
 def _cases(config: FaceSRTraining, pictures: Tensor) -> list[Case]:
     if config.factors is None:
         return [Case("", draw_inputs(config, pictures, np.random.default_rng(_SEED)))]
-    first, *others = config.factors.judged
+    first, *others = config.factors.evaluated
     main = inputs_at(config, pictures, first)
     strengths = [Case(f"_strength_{other:g}", Inputs(main.picture, torch.full_like(main.factors, other)), False)
                  for other in others]

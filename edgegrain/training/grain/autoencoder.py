@@ -1,4 +1,4 @@
-"""Encoder and decoder as one network: what a stage trains and a checkpoint holds."""
+"""Encoder and decoder as one network, the model that a stage trains."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from torch import Tensor, nn
 
 from codec_contract.quantization import dequantize
 from edge_encoder.twin import BoxMean, EncoderTwin
+from edgegrain.training.grain.rate import RateModel
 from edgegrain.training.grain.stages import StageConfig
-from edgegrain.training.rate import RateModel
 from server_decoder.generative_prior import GenerativePrior
 from server_decoder.grain.grain import Grain, GrainConfig
 from server_decoder.grain.rrdb_decoder import RRDBDecoder
 
 
 class Restoration(NamedTuple):
-    """What became of a batch of pictures, float32 in [-1, 1].
+    """A restored batch of pictures, float32 in [-1, 1].
 
     Attributes:
-        picture: the picture that the stage is about, ``[B, 3, S, S]``.
+        picture: the stage's output, ``[B, 3, S, S]``.
         lr, box: LR and box mean ``[B, 3, h, w]``.
         codes: predicted codes ``[B, L, W]``, where there is a prior.
         rate: expected bits per sample of the LR, a scalar, where the model has a `RateModel`.
@@ -37,7 +37,7 @@ class Autoencoder(nn.Module):
     """Encoder twin (or plain box mean) and decoder: the invertible one alone, or GRAIN.
 
     Attributes:
-        rate: what an LR costs, while an encoder trains with that loss; else None.
+        rate: the rate model, if an encoder is trained with the rate loss; else None.
     """
 
     decoder: RRDBDecoder | Grain
@@ -55,7 +55,7 @@ class Autoencoder(nn.Module):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
 
     def compile_decoder(self) -> None:
-        """From now on decode through `torch.compile`: the first step takes minutes, the later ones less time."""
+        """Decode through `torch.compile`: the first step takes minutes, later ones are faster."""
         self._decode = torch.compile(decode)
 
     def forward(self, picture: Tensor, *, noise: bool = False, output: str | None = None,
@@ -66,7 +66,7 @@ class Autoencoder(nn.Module):
             picture: integers 0...255, ``[B, 3, S, S]``.
             noise: uniform noise instead of rounding.
             output: ``"invertible"``, ``"style"`` or ``"final"``; by default the stage's.
-            prior_gain: factor on f_gen, for asking what the prior contributes.
+            prior_gain: factor on f_gen, to measure the contribution of the prior.
         """
         levels, box = self.encoder(picture, noise=noise)
         lr = dequantize(levels)
@@ -87,13 +87,13 @@ class Autoencoder(nn.Module):
         return {name: part for name, part in parts.items() if part is not None}
 
     def is_prior(self, name: str) -> bool:
-        """Whether a name of the state dict belongs to the generator, whose weights are kept elsewhere."""
+        """True for names of the state dict that belong to the generator, whose weights are in no checkpoint."""
         return isinstance(self.decoder, Grain) and name.startswith("decoder.prior.")
 
 
 def decode(decoder: RRDBDecoder | Grain, lr: Tensor, output: str, prior_gain: float = 1.0
            ) -> tuple[Tensor, Tensor | None]:
-    """The picture asked for and the codes, if any, without what neither needs: stage 2 does not fuse."""
+    """The requested picture and the codes, if any; parts that neither needs do not run (stage 2 does not fuse)."""
     if isinstance(decoder, RRDBDecoder):
         return decoder(lr), None
     if output == "invertible":
@@ -107,14 +107,14 @@ def decode(decoder: RRDBDecoder | Grain, lr: Tensor, output: str, prior_gain: fl
 
 
 def build_autoencoder(config: StageConfig, prior: GenerativePrior | None = None) -> Autoencoder:
-    """A model with random weights (but the prior's), of which only ``config.trains`` takes gradients."""
+    """A model with random weights, except for the prior; only the parts of ``config.trains`` take gradients."""
     model = Autoencoder(config, prior)
     freeze(model, config.trains)
     return model
 
 
 def freeze(model: Autoencoder, trains: tuple[str, ...]) -> None:
-    """Let gradients reach the parts named and nothing else. Frozen parts then build no graph in front of them."""
+    """Let gradients reach the named parts only, so that frozen parts build no graph in front of them."""
     model.requires_grad_(False)
     for name, part in model.parts().items():
         part.requires_grad_(name in trains)

@@ -1,7 +1,4 @@
-"""What a run leaves behind: weights as safetensors files of at most 16 MB, the first of which names the others.
-
-Optimizer moments are not stored: a warm-up rebuilds them, and a checkpoint stays small enough to travel.
-"""
+"""The state of a GRAIN run, in memory and in a checkpoint. The generator's weights are in no checkpoint."""
 
 from __future__ import annotations
 
@@ -12,17 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from codec_contract.errors import BundleError
-from edgegrain.training.adversarial import Opponent
+from codec_contract.errors import ModelError
+from edgegrain.training.adversarial import AdversarialLoss
+from edgegrain.training.checkpoint import checkpoint_path, open_checkpoint, prefixed, read_header
+from edgegrain.training.checkpoint import save_checkpoint as save_run
 from edgegrain.training.grain.autoencoder import Autoencoder, build_autoencoder
 from edgegrain.training.grain.stages import StageConfig
-from edgegrain.training.weight_shards import load_shards, save_shards
 from server_decoder.generative_prior import GenerativePrior, digest
 
-CHECKPOINT = "last.safetensors"
+__all__ = ["Run", "checkpoint_path", "load_run", "read_config", "save_run"]
+
+FAMILY = "grain"
 
 
 @dataclass
@@ -30,9 +29,9 @@ class Run:
     """The state of a training run.
 
     Attributes:
-        model: what the optimizer moves.
-        average: the same with averaged weights: what is evaluated and published.
-        opponent: the discriminator, in stages that have one.
+        model: the network that the optimizer changes.
+        average: the same with averaged weights, which is evaluated and published.
+        adversarial: the discriminator, in stages that have one.
         pictures: seen in this stage.
         history: the stages before this one, ``{"stage": ..., "pictures": ...}``.
     """
@@ -40,28 +39,27 @@ class Run:
     model: Autoencoder
     average: Autoencoder
     config: StageConfig
-    opponent: Opponent | None = None
+    adversarial: AdversarialLoss | None = None
     pictures: int = 0
     history: tuple[Mapping[str, Any], ...] = ()
+    family = FAMILY
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Model, averages of the trained parts and discriminator."""
+        trained = {name for name, parameter in self.model.named_parameters() if parameter.requires_grad}
+        tensors = {f"model.{name}": tensor for name, tensor in _stored(self.model)}
+        tensors |= {f"average.{name}": tensor for name, tensor in _stored(self.average) if name in trained}
+        if self.adversarial is not None:
+            tensors |= prefixed({"discriminator": self.adversarial.discriminator})
+        return tensors
 
-def checkpoint_path(run: Path) -> Path:
-    """The checkpoint's first file, of a run's folder or that file itself."""
-    return run / CHECKPOINT if run.is_dir() else run
+    def state(self) -> dict[str, Any]:
+        """The stages before this one and the hash of the generator."""
+        prior = self.model.prior
+        return {"history": list(self.history), "prior": digest(prior) if prior is not None else ""}
 
-
-def save_run(folder: Path, run: Run) -> None:
-    """Write a run's checkpoint; whenever the writing is interrupted, a whole one is there."""
-    tensors = {f"model.{name}": tensor for name, tensor in _stored(run.model)}
-    trained = {name for name, parameter in run.model.named_parameters() if parameter.requires_grad}
-    tensors |= {f"average.{name}": tensor for name, tensor in _stored(run.average) if name in trained}
-    if run.opponent is not None:
-        tensors |= {f"discriminator.{name}": tensor
-                    for name, tensor in run.opponent.discriminator.state_dict().items()}
-    prior = run.model.prior
-    metadata = {"config": json.dumps(run.config.as_dict()), "pictures": str(run.pictures),
-                "history": json.dumps(list(run.history)), "prior": digest(prior) if prior is not None else ""}
-    save_shards(folder / CHECKPOINT, tensors, metadata, run.pictures)
+    def save_weights(self, folder: Path) -> None:
+        """GRAIN has no weight file of its own: ``edgegrain publish`` reads the checkpoint."""
 
 
 def load_run(path: Path, prior: GenerativePrior | None = None) -> Run:
@@ -69,50 +67,40 @@ def load_run(path: Path, prior: GenerativePrior | None = None) -> Run:
 
     Args:
         path: the run.
-        prior: the generator it was trained with; its weights are in no checkpoint, for they never change.
+        prior: the generator it was trained with.
 
     Raises:
-        BundleError: the file is no checkpoint, a part of it is absent, or it was trained with another prior.
+        ModelError: the file is no checkpoint of GRAIN, a part of it is missing, or it was trained with another prior.
     """
-    path = checkpoint_path(path)
-    try:
-        metadata, tensors = load_shards(path)
-        config = StageConfig.from_dict(json.loads(metadata["config"]))
-        if metadata.get("prior") and prior is None:
-            raise BundleError(f"{path} was trained with a generator, whose file is needed too (--prior)")
-        if metadata.get("prior") and prior is not None and metadata["prior"] != digest(prior):
-            raise BundleError(f"{path} was trained with another generator than the one given")
+    with open_checkpoint(path, FAMILY) as stored:
+        config = StageConfig.from_dict(stored.config)
+        if stored.state.get("prior") and prior is None:
+            raise ModelError(f"{path} was trained with a generator, whose file is needed too (--prior)")
+        if stored.state.get("prior") and prior is not None and stored.state["prior"] != digest(prior):
+            raise ModelError(f"{path} was trained with another generator than the one given")
         model = build_autoencoder(config, prior)
-        state = {name.removeprefix("model."): tensor for name, tensor in tensors.items()
-                 if name.startswith("model.")}
-        _load(model, state)
+        _load(model, stored.part("model"))
         average = copy.deepcopy(model)
-        _load(average, state | {name.removeprefix("average."): tensor for name, tensor in tensors.items()
-                                if name.startswith("average.")})
-        opponent = None
-        judge = {name.removeprefix("discriminator."): tensor for name, tensor in tensors.items()
-                 if name.startswith("discriminator.")}
-        if config.adversarial is not None and judge:
-            opponent = Opponent(config.adversarial)
-            opponent.discriminator.load_state_dict(judge)
-        return Run(model, average.requires_grad_(False), config, opponent, int(metadata["pictures"]),
-                   tuple(json.loads(metadata.get("history", "[]"))))
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise BundleError(f"{path} is not a training checkpoint ({error})") from error
+        _load(average, stored.part("model") | stored.part("average"))
+        adversarial = None
+        if config.adversarial is not None and (discriminator := stored.part("discriminator")):
+            adversarial = AdversarialLoss(config.adversarial)
+            adversarial.discriminator.load_state_dict(discriminator)
+        return Run(model, average.requires_grad_(False), config, adversarial, stored.pictures,
+                   tuple(stored.state.get("history", [])))
 
 
 def read_config(path: Path) -> StageConfig:
     """The configuration of a run, without its weights.
 
     Raises:
-        BundleError: there is no checkpoint.
+        ModelError: there is no checkpoint, or it is none of GRAIN.
     """
-    path = checkpoint_path(path)
+    header = read_header(path)
     try:
-        with safe_open(path, "pt") as file:
-            return StageConfig.from_dict(json.loads((file.metadata() or {})["config"]))
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise BundleError(f"{path} is not a training checkpoint ({error})") from error
+        return StageConfig.from_dict(json.loads(header["config"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{checkpoint_path(path)} is not a training checkpoint of GRAIN ({error})") from error
 
 
 def _stored(model: Autoencoder) -> Iterator[tuple[str, Tensor]]:

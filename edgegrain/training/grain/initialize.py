@@ -1,4 +1,4 @@
-"""What a run begins with: random weights, an earlier run's, a published bundle's, or the zoo's."""
+"""Start a GRAIN run from random weights, an earlier run, a published bundle or a folder of the zoo."""
 
 from __future__ import annotations
 
@@ -30,37 +30,34 @@ from server_decoder.grain.weights import load_trained, read_history
 _Source = tuple[StageConfig, dict[str, Tensor], tuple[Mapping[str, Any], ...]]  # shapes, weights, stages
 
 
-def begin(config: StageConfig, start: Path | None, prior: GenerativePrior | None = None, *,
-          decoder_from: Path | None = None, fusion_base: str = "") -> Run:
+def start_run(config: StageConfig, start: Path | None, prior: GenerativePrior | None = None, *,
+              decoder_from: Path | None = None) -> Run:
     """A run at its first step.
 
-    ``start`` gives the shapes and weights of what it has (a run's averaged weights); ``config`` gives everything else.
-    The parts that only ``config`` knows begin at random.
+    Parts that ``start`` has take its shapes and weights (the averaged weights of a run); ``config`` gives everything
+    else. Parts that only ``config`` has start from random weights. If ``config.fusion_base`` differs from the base of a
+    trained fusion, the last convolution of the fusion starts from zero: its features stay useful, its output does not.
 
     Args:
         config: the stage.
         start: a run's folder or checkpoint, a bundle's folder, or one of the zoo.
         prior: the generator; its configuration must be the stage's.
-        decoder_from: likewise, for the invertible decoder and its encoder alone, in place of those of ``start``: a
-            decoder that went on alone, or with its encoder, at a fifth of the cost a picture, goes back under codes and
-            fusion.
-        fusion_base: the picture that the fusion adds to (`FusionConfig.base`); by default that of ``start``. Where it
-            changes, the last convolution of a trained fusion begins at zero: what the fusion sees stays of use, what
-            it added does not.
+        decoder_from: as ``start``; its encoder and invertible decoder replace those of ``start``. Training these two
+            alone costs a fifth per picture.
 
     Raises:
         BundleError: ``start`` is none of these, or is of another family; ``decoder_from`` has other shapes.
-        EdgegrainError: a stage after the first has nothing to build on.
+        EdgegrainError: a stage after the first has no ``start``.
     """
     if start is None:
-        if config.stage != "1" and not config.made_up:
+        if config.stage != "1" and not config.random_pictures:
             raise EdgegrainError(f"stage {config.stage} builds on a trained decoder; --init-from a run or a bundle")
         model = build_autoencoder(config, prior)
         return Run(model, copy.deepcopy(model).requires_grad_(False), config)
     if not any((start / name).is_file() for name in (MANIFEST_NAME, TRAINED)):
-        adopt(config, read_config(start))  # says what does not fit before weights are missed
+        adopt(config, read_config(start))  # refuses other shapes before the weights are read
     source, weights, history = _read(start, prior)
-    config = _with_base(adopt(config, source), fusion_base)
+    config = _with_base(adopt(config, source))
     if isinstance(config.decoder, GrainConfig) and prior is None:
         raise EdgegrainError(f"stage {config.stage} needs the generator whole, as its file holds it; pass --prior")
     model = build_autoencoder(config, prior)
@@ -76,7 +73,7 @@ def begin(config: StageConfig, start: Path | None, prior: GenerativePrior | None
     except RuntimeError as error:
         raise BundleError(f"the weights of {start} do not fit: {error}") from error
     if isinstance(source.decoder, GrainConfig) and source.decoder.fusion is not None \
-            and source.decoder.fusion.base != fusion_base != "":
+            and source.decoder.fusion.base != config.fusion_base != "":
         for parameter in model.parts()["fusion"].get_submodule("to_rgb").parameters():
             torch.nn.init.zeros_(parameter)
     if decoder_from is not None:
@@ -85,7 +82,7 @@ def begin(config: StageConfig, start: Path | None, prior: GenerativePrior | None
 
 
 def _read(start: Path, prior: GenerativePrior | None) -> _Source:
-    """Of a bundle, a folder of the zoo, or a run."""
+    """Shapes, weights and stages of a bundle, a folder of the zoo, or a run."""
     if (start / MANIFEST_NAME).is_file():
         return from_bundle(start)
     if (start / TRAINED).is_file():
@@ -97,8 +94,7 @@ def _read(start: Path, prior: GenerativePrior | None) -> _Source:
 
 def _take_decoder(model: Autoencoder, start: Path, prior: GenerativePrior | None, history: Sequence[Mapping[str, Any]]
                   ) -> tuple[Mapping[str, Any], ...]:
-    """Replace the invertible decoder and its encoder by those of ``start``; returns the stages in which ``history`` had
-    no part."""
+    """Replace encoder and invertible decoder by those of ``start``; returns its stages that are not in ``history``."""
     source, weights, stages = _read(start, prior)
     prefixes = {"encoder": "encoder.",
                 "decoder": "decoder.decoder." if isinstance(source.decoder, GrainConfig) else "decoder."}
@@ -116,7 +112,7 @@ def _take_decoder(model: Autoencoder, start: Path, prior: GenerativePrior | None
 
 
 def adopt(config: StageConfig, source: StageConfig) -> StageConfig:
-    """``config`` with the shapes of everything that ``source`` has."""
+    """``config`` with the shapes of the parts that ``source`` has."""
     decoder = source.decoder
     if isinstance(config.decoder, GrainConfig):
         inner = decoder.decoder if isinstance(decoder, GrainConfig) else decoder
@@ -128,13 +124,13 @@ def adopt(config: StageConfig, source: StageConfig) -> StageConfig:
             decoder = replace(config.decoder, decoder=inner)
     elif isinstance(decoder, GrainConfig):
         raise BundleError("this stage trains the invertible decoder alone, but what it starts from is a whole GRAIN")
-    # A control of a later stage takes the decoder of what has a correction, and leaves the correction behind.
+    # A control of a later stage takes the decoder of a model with a correction, and drops the correction.
     return replace(config, encoder=source.encoder, decoder=decoder,
                    correction=config.correction and source.correction)
 
 
 def begins_fusion(config: StageConfig, source: StageConfig) -> bool:
-    """Whether the fusion starts at random: ``source`` has trained none (stages 1 and 2), or one of the other kind."""
+    """True if the fusion starts from random weights: ``source`` has trained none, or one of another kind."""
     if source.stage in ("1", "2") or not isinstance(config.decoder, GrainConfig) \
             or not isinstance(source.decoder, GrainConfig):
         return True
@@ -143,14 +139,15 @@ def begins_fusion(config: StageConfig, source: StageConfig) -> bool:
 
 
 def _with_offsets(decoder: GrainConfig, wanted: GrainConfig) -> GrainConfig:
-    """Offsets are zero in a new model, so more of them can join one that was trained with few or none."""
+    """Add the wanted code offsets to a trained decoder: they are zero in a new model, so its output stays the same."""
     if decoder.codes is None or wanted.codes is None or not set(decoder.codes.offsets) <= set(wanted.codes.offsets):
         return decoder
     return replace(decoder, codes=replace(decoder.codes, offsets=wanted.codes.offsets))
 
 
-def _with_base(config: StageConfig, base: str) -> StageConfig:
-    """The fusion adds to another picture."""
+def _with_base(config: StageConfig) -> StageConfig:
+    """The configuration with the fusion base of the stage."""
+    base = config.fusion_base
     if not base:
         return config
     if not isinstance(config.decoder, GrainConfig) or config.decoder.fusion is None:
@@ -206,7 +203,7 @@ def _joined(name: str, network: IntegerNetwork, decoder: RRDBDecoder | Grain, st
 
 @torch.no_grad()
 def stand_in_prior(config: StageConfig) -> GenerativePrior | None:
-    """For trial runs: the configured generator with random weights, the same at every call; None without one."""
+    """The configured generator with random weights for trial runs, the same for the same seed; None without one."""
     if not isinstance(config.decoder, GrainConfig) or config.decoder.prior is None:
         return None
     return random_prior(config.decoder.prior, config.seed)

@@ -1,4 +1,4 @@
-"""What shapes a run of one of the stages of [GRAIN] 3.5.
+"""Configuration of a run of one of the stages of [GRAIN] 3.5.
 
 Stage 1 trains encoder and decoder, stage 2 the code predictor on what the decoder gives it, stage 3 the fusion, the
 final stage all of them. The generator stays frozen throughout.
@@ -12,11 +12,12 @@ from typing import Any
 
 from edge_encoder.architectures import EncoderConfig, encoder_config
 from edgegrain.training.adversarial import AdversarialConfig
+from edgegrain.training.config import config_from_dict
 from edgegrain.training.losses import LossWeights
 from server_decoder.grain.grain import GrainConfig
 from server_decoder.grain.rrdb_decoder import FACES_256_LR16, DecoderConfig
 
-# What a stage's losses look at: y_inv, y_style or y_final ([GRAIN] 3.5 (1)).
+# The picture that a stage's losses compare: y_inv, y_style or y_final ([GRAIN] 3.5 (1)).
 OUTPUTS = {"1": "invertible", "2": "style", "3": "final", "final": "final"}
 PARTS = ("encoder", "decoder", "codes", "fusion")
 FACES = "faces"
@@ -25,42 +26,46 @@ FACES = "faces"
 
 @dataclass(frozen=True)
 class StageConfig:
-    """Everything that shapes a run.
+    """The recipe of a run.
 
     Attributes:
         stage: ``"1"``, ``"2"``, ``"3"`` or ``"final"``.
-        trains: the parts whose weights move: ``"encoder"``, ``"decoder"``, ``"codes"``, ``"fusion"``.
+        trains: the parts that are trained: ``"encoder"``, ``"decoder"``, ``"codes"``, ``"fusion"``.
         encoder: the exact encoder.
         decoder: the invertible decoder alone (stage 1), or all of GRAIN; a stage 1 with synthetic pictures needs the
             latter, for its prior.
-        correction: False trains the control: LR = box mean, no learned correction.
+        fusion_base: the picture that the fusion adds to (`FusionConfig.base`): ``"invertible"``, ``"style"``, or "" for
+            that of the model that the run begins with.
+        correction: False trains the control of [GRAIN] Table 2, "without invertible encoder": LR = box mean, no learned
+            correction.
         adversarial: the adversarial loss, or None.
         synthetic: part of every batch that comes from the prior, with known codes.
         truncation: psi of those pictures, from and to.
         batch: pictures per step and process.
         learning_rate: of AdamW.
-        muon: learning rate of Muon, which then moves the weights that are matrices, in multiples of ``learning_rate``;
-            0 leaves them to AdamW.
+        muon: learning rate of Muon for the weights that are matrices, in multiples of ``learning_rate``; 0 trains them
+            with AdamW.
         warm_up: steps over which the learning rate rises.
         hold: part of the run at the full learning rate; the rest anneals to a hundredth (cosine).
         identity_from: part of the run after which the identity loss joins.
-        noise_until: part of the run during which uniform noise stands for rounding ([GRAIN] 3.2); afterwards the LR is
-            rounded with a straight-through gradient, so the decoder ends on exactly what it will see. Only while the
-            encoder trains: a frozen one always rounds.
-        ema: decay of the averaged weights, which are what is evaluated and shipped.
-        jitter: whether real pictures are shifted and recoloured a little every time they come
-            (`edgegrain.training.jitter`).
-        lpips_shift: part of the steps in which LPIPS sees the pictures from a random offset on, 0...1
+        noise_until: part of the run during which uniform noise replaces rounding ([GRAIN] 3.2); afterwards the LR is
+            rounded with a straight-through gradient, so that the decoder ends on rounded LRs. A frozen encoder always
+            rounds.
+        ema: decay of the averaged weights, which are evaluated and published.
+        jitter: True to shift and recolour real pictures a little every time, against overfitting to a few pictures
+            (`edgegrain.training.grain.jitter`).
+        lpips_shift: part of the steps, 0...1, in which LPIPS compares the pictures at a random offset
             (`edgegrain.training.losses.picture_loss`).
         clip_gradient: largest norm of a step's gradient.
-        made_up: pictures to make up when no data is given (trial runs).
-        domain: what the pictures show, such as ``"faces"``.
+        random_pictures: number of random pictures when no data is given (trial runs).
+        domain: content of the pictures, such as ``"faces"``.
     """
 
     stage: str = "1"
     trains: tuple[str, ...] = ("encoder", "decoder")
     encoder: EncoderConfig = field(default_factory=lambda: encoder_config(256, 16))
     decoder: DecoderConfig | GrainConfig = FACES_256_LR16
+    fusion_base: str = ""
     correction: bool = True
     loss: LossWeights = LossWeights()
     adversarial: AdversarialConfig | None = None
@@ -78,7 +83,7 @@ class StageConfig:
     lpips_shift: float = 0.0
     clip_gradient: float = 1.0
     seed: int = 1
-    made_up: int = 0
+    random_pictures: int = 0
     domain: str = FACES
 
     def __post_init__(self) -> None:
@@ -97,10 +102,12 @@ class StageConfig:
             raise ValueError("synthetic pictures come from a prior; the decoder must be a GrainConfig with one")
         if self.loss.codes and self.stage == "1":
             raise ValueError("stage 1 predicts no codes: it cannot have a loss on them")
+        if self.loss.rate and ("encoder" not in self.trains or not self.correction):
+            raise ValueError("loss.rate is for runs that train an encoder: trains must name it, and correction be true")
 
     @property
     def output(self) -> str:
-        """``"invertible"``, ``"style"`` or ``"final"``: the picture that is judged."""
+        """The picture that is trained and evaluated: ``"invertible"``, ``"style"`` or ``"final"``."""
         return OUTPUTS[self.stage]
 
     @property
@@ -115,21 +122,4 @@ class StageConfig:
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> StageConfig:
         """The configuration that `as_dict` described. Absent fields have their defaults."""
-        encoder = fields["encoder"]
-        nested: dict[str, Any] = {
-            "encoder": EncoderConfig(**{**encoder, "channels": tuple(encoder["channels"]),
-                                        "blocks": tuple(encoder["blocks"])}),
-            "decoder": decoder_from_dict(fields["decoder"]),
-            "loss": LossWeights(**fields["loss"]),
-        }
-        for name in ("trains", "truncation"):
-            if name in fields:
-                nested[name] = tuple(fields[name])
-        if fields.get("adversarial"):
-            nested["adversarial"] = AdversarialConfig.from_dict(fields["adversarial"])
-        return cls(**{**fields, **nested})
-
-
-def decoder_from_dict(fields: Mapping[str, Any]) -> DecoderConfig | GrainConfig:
-    """Whichever of the two ``dataclasses.asdict`` wrote."""
-    return GrainConfig.from_dict(fields) if "prior" in fields else DecoderConfig.from_dict(fields)
+        return config_from_dict(cls, fields)

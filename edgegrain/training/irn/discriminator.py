@@ -46,7 +46,7 @@ class IRNDiscriminator(nn.Module):
 
     def forward(self, crop: Tensor) -> Tensor:
         if crop.shape[1:] != (3, self.crop, self.crop):
-            raise ModelError(f"this discriminator judges crops [B, 3, {self.crop}, {self.crop}], got "
+            raise ModelError(f"this discriminator takes crops [B, 3, {self.crop}, {self.crop}], got "
                              f"{list(crop.shape)}")
         features = self.convs(crop).flatten(1)
         return self.dense2(F.leaky_relu(self.dense1(features), NEGATIVE_SLOPE))[:, 0]

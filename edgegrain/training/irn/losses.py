@@ -40,13 +40,13 @@ def latent_loss(z: Tensor, z_std: float) -> Tensor:
 
 def divergence(real: Tensor, restored: Tensor) -> Tensor:
     """The Jensen-Shannon divergence as a discriminator's logits ``[B]`` of real and restored pictures estimate it
-    (appendix eq. 1); the discriminator maximises it. 0 for indistinguishable pictures, log 2 for told apart ones."""
+    (appendix eq. 1); the discriminator maximises it. 0 for pictures that it cannot distinguish, log 2 at most."""
     return 0.5 * (F.logsigmoid(real).mean() + F.logsigmoid(-restored).mean()) + math.log(2)
 
 
-def deceiving_loss(restored: Tensor) -> Tensor:
-    """What the network descends in place of the divergence's second term: minus log sigma(T), whose gradient does not
-    vanish where the discriminator is sure (Goodfellow et al. 2014, the appendix's [3])."""
+def adversarial_loss(restored: Tensor) -> Tensor:
+    """The loss of the network in place of the divergence's second term: minus log sigma(T), whose gradient does not
+    vanish where the discriminator is certain (Goodfellow et al. 2014, the appendix's [3])."""
     return -F.logsigmoid(restored).mean()
 
 

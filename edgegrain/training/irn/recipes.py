@@ -1,4 +1,4 @@
-"""What shapes the training of IRN and IRN+ ([IRN] appendix 2), and the recipes by name."""
+"""Configuration of the training of IRN and IRN+ ([IRN] appendix 2), and the recipes by name."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from edgegrain.training.config import config_from_dict
 from server_decoder.irn.network import PRESETS, IRNConfig
 
 
@@ -35,13 +36,13 @@ IRN_PLUS = IRNLosses(reconstruction=0.01, guide=16.0, distribution=1.0, perceptu
 
 @dataclass(frozen=True)
 class IRNTraining:
-    """Everything that shapes a run; the defaults are the published pre-training ([IRN] appendix 2).
+    """The recipe of a run; the defaults are the published pre-training ([IRN] appendix 2).
 
     Attributes:
         network: the shape of the network.
         losses: weights of the terms.
-        judge: channels of the discriminator's pairs of convolutions; () for pre-training, which has none.
-        judge_alone: part of the run in which only the discriminator learns.
+        discriminator: channels of its pairs of convolutions; () for pre-training, which has none.
+        discriminator_alone: part of the run in which only the discriminator is trained.
         batch: crops per step and process.
         crop: side of the crops, in pixels.
         iterations: steps of a run whose length the command line leaves open.
@@ -50,16 +51,16 @@ class IRNTraining:
         betas, weight_decay: Adam's.
         clip: largest norm of the gradient.
         muon: learning rate of Muon for the weights that are matrices, in multiples of ``learning_rate``; 0: all Adam.
-        warm_up: steps over which the learning rate rises at the beginning of every turn.
+        warm_up: steps over which the learning rate rises at the beginning of every session.
         ema: decay of the averaged weights; 0 for none.
         bf16: bfloat16 in the convolutions; the couplings stay float32.
-        made_up: a trial run on made-up pictures.
+        random_pictures: a trial run on random pictures.
     """
 
     network: IRNConfig = PRESETS["irn-x4"]
     losses: IRNLosses = field(default_factory=IRNLosses)
-    judge: tuple[int, ...] = ()
-    judge_alone: float = 0.0
+    discriminator: tuple[int, ...] = ()
+    discriminator_alone: float = 0.0
     batch: int = 16
     crop: int = 144
     iterations: int = 50_000
@@ -73,12 +74,12 @@ class IRNTraining:
     ema: float = 0.0
     bf16: bool = False
     seed: int = 1
-    made_up: bool = False
+    random_pictures: bool = False
 
     def __post_init__(self) -> None:
         if self.crop % self.network.factor:
             raise ValueError(f"crops of {self.crop} are no multiple of the factor {self.network.factor}")
-        if self.losses.perceptual and not self.judge:
+        if self.losses.perceptual and not self.discriminator:
             raise ValueError("the perceptual loss is part of IRN+, which has a discriminator")
 
     def as_dict(self) -> dict[str, Any]:
@@ -88,14 +89,12 @@ class IRNTraining:
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> IRNTraining:
         """The configuration that `as_dict` described."""
-        lists = {name: tuple(fields[name]) for name in ("judge", "halve_at", "betas")}
-        nested = {"network": IRNConfig.from_dict(fields["network"]), "losses": IRNLosses(**fields["losses"])}
-        return cls(**{**fields, **lists, **nested})
+        return config_from_dict(cls, fields)
 
 
 def _plus(network: IRNConfig) -> IRNTraining:
     # 5,000 iterations of the discriminator alone, then 20,000 of both, halved after 5,000 and 10,000 of those.
-    return IRNTraining(network, IRN_PLUS, judge=(64, 128, 256, 512), judge_alone=0.2, iterations=25_000,
+    return IRNTraining(network, IRN_PLUS, discriminator=(64, 128, 256, 512), discriminator_alone=0.2, iterations=25_000,
                        learning_rate=1e-4, halve_at=(0.4, 0.6))
 
 
@@ -106,15 +105,15 @@ IRN_CONFIGS: dict[str, IRNTraining] = {
     "irn-x2": IRNTraining(PRESETS["irn-x2"]),
     "irn-x8": IRNTraining(PRESETS["irn-x8"]),
     "irn-plus-x4": _plus(PRESETS["irn-x4"]),
-    # The bundle photos-x4: what a few minutes of one CPU core allow. Muon and averaged weights shorten the way.
+    # The bundle photos-x4: a few minutes of one CPU core. Muon and averaged weights reach a good result sooner.
     "photos-x4": IRNTraining(
         PRESETS["irn-x4-light"], IRNLosses(distribution=1e-6), batch=4, crop=64, learning_rate=2e-3,
         halve_at=(0.4, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95), muon=1.0, warm_up=50, ema=0.99, bf16=True),
     "smoke-irn": IRNTraining(
         _SMOKE, IRNLosses(distribution=0.1), batch=4, crop=32, iterations=120, learning_rate=4e-3, warm_up=5, ema=0.8,
-        made_up=True),
+        random_pictures=True),
     "smoke-irn-plus": IRNTraining(
-        _SMOKE, IRNLosses(reconstruction=0.01, guide=16.0), judge=(4, 8), judge_alone=0.2, batch=4, crop=32,
-        iterations=60, learning_rate=1e-3, halve_at=(0.4, 0.6), warm_up=5, made_up=True),
+        _SMOKE, IRNLosses(reconstruction=0.01, guide=16.0), discriminator=(4, 8), discriminator_alone=0.2, batch=4,
+        crop=32, iterations=60, learning_rate=1e-3, halve_at=(0.4, 0.6), warm_up=5, random_pictures=True),
 }
 """Name -> recipe."""

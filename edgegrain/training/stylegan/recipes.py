@@ -1,4 +1,4 @@
-"""What shapes the training of a StyleGAN2, and the recipes by name.
+"""Configuration of the training of a StyleGAN2, and the recipes by name.
 
 [StyleGAN2] is Karras et al. 2019, arXiv:1912.04958, [ADA] Karras et al. 2020, arXiv:2006.06676.
 """
@@ -9,22 +9,20 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from codec_contract.errors import EdgegrainError
+from edgegrain.training.config import config_from_dict
 from edgegrain.training.stylegan.augment import AdaptationConfig
 from server_decoder.stylegan2.synthesis import CONFIG_F_256, CONFIG_F_1024, TINY_64, StyleGAN2Config
-
-SIZES = (64, 128, 256, 512, 1024)
 
 
 @dataclass(frozen=True)
 class PriorTrainingConfig:
-    """Everything that shapes a run; the defaults are those of [StyleGAN2] Appendix B unless said otherwise.
+    """The recipe of a run; the defaults are those of [StyleGAN2] Appendix B unless said otherwise.
 
     Attributes:
         network: sizes of generator and discriminator.
         batch: pictures per step and process.
         learning_rate: of Adam with beta_1 = 0, beta_2 = 0.99, for both networks.
-        warm_up: steps over which it rises at the beginning of every turn, while Adam's moments are young (ours).
+        warm_up: steps over which it rises at the beginning of every session, while Adam's moments are young (ours).
         r1: weight gamma of R1, gamma / 2 * |gradient|^2 on real pictures.
         r1_every: steps between two penalties, each of which counts so many times (lazy regularization, Section 3.1).
         path: weight of the path lengths, independent of the resolution; 0 leaves them out.
@@ -32,11 +30,11 @@ class PriorTrainingConfig:
         path_part: part of the batch they are measured on: they need the most memory (ours).
         mixing: share of pictures whose layers from a random one on take the codes of another latent.
         ema: half-life of the averaged generator, in pictures.
-        ema_ramp: the half-life is at most this part of the pictures seen, so that the average leaves its random
-            beginning; 0: no ramp ([ADA]).
-        adaptation: how augmentation follows overfitting; None: no augmentation ([StyleGAN2]).
+        ema_ramp: the half-life is at most this part of the pictures seen, so that the average forgets the
+            random weights; 0: no ramp ([ADA]).
+        adaptation: control of augmentation by overfitting; None: no augmentation ([StyleGAN2]).
         bf16: bfloat16 where it is safe; both regularizers stay in float32 (ours).
-        made_up: pictures to make up when no data is given (trial runs).
+        random_pictures: number of random pictures when no data is given (trial runs).
     """
 
     network: StyleGAN2Config = CONFIG_F_1024
@@ -54,7 +52,7 @@ class PriorTrainingConfig:
     adaptation: AdaptationConfig | None = AdaptationConfig()
     bf16: bool = True
     seed: int = 1
-    made_up: int = 0
+    random_pictures: int = 0
 
     def __post_init__(self) -> None:
         if min(self.batch, self.r1_every, self.path_every) < 1:
@@ -69,26 +67,12 @@ class PriorTrainingConfig:
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> PriorTrainingConfig:
         """The configuration that `as_dict` described. Absent fields have their defaults."""
-        nested: dict[str, Any] = {"network": StyleGAN2Config.from_dict(fields["network"])}
-        if fields.get("adaptation"):
-            nested["adaptation"] = AdaptationConfig(**fields["adaptation"])
-        return cls(**{**fields, **nested})
+        return config_from_dict(cls, fields)
 
 
 def r1_weight(size: int, batch: int) -> float:
     """A first guess at gamma, ``0.0002 * pixels / batch``: smaller pictures and larger batches need less ([ADA])."""
     return 2e-4 * size**2 / batch
-
-
-def resized(config: PriorTrainingConfig, size: int) -> PriorTrainingConfig:
-    """The recipe at another size, R1 to match.
-
-    Raises:
-        EdgegrainError: the size is none of `SIZES`.
-    """
-    if size not in SIZES:
-        raise EdgegrainError(f"a prior has the side {', '.join(map(str, SIZES))}, got {size}")
-    return replace(config, network=replace(config.network, size=size), r1=r1_weight(size, config.batch))
 
 
 # Half the channels of configuration F from 64 x 64 on, as [ADA] has at 256 x 256.
@@ -97,19 +81,21 @@ _OURS = PriorTrainingConfig(network=_HALF_256, batch=16, r1=r1_weight(256, 16))
 
 PRIOR_CONFIGS: dict[str, PriorTrainingConfig] = {
     # Ours: one GPU, some thousand to some ten thousand pictures.
-    "domain-256": _OURS,
+    "prior-256": _OURS,
+    **{f"prior-{size}": replace(_OURS, network=replace(_HALF_256, size=size), r1=r1_weight(size, 16))
+       for size in (128, 512, 1024)},
     # [GRAIN] Table 3. StyleGAN2's published runs on LSUN give churches ten times the R1 of cats.
-    "cats-256": _OURS,
-    "churches-256": replace(_OURS, r1=10 * _OURS.r1),
-    "domain-64": replace(_OURS, network=replace(_HALF_256, size=64, channel_max=256), batch=32, r1=r1_weight(64, 32)),
+    "prior-cats-256": _OURS,
+    "prior-churches-256": replace(_OURS, r1=10 * _OURS.r1),
+    "prior-64": replace(_OURS, network=replace(_HALF_256, size=64, channel_max=256), batch=32, r1=r1_weight(64, 32)),
     # Configuration F: batch 32 on 8 GPUs in all, R1 of 10, no augmentation, 25 million pictures.
     "stylegan2-1024-paper": PriorTrainingConfig(adaptation=None, ema_ramp=0.0),
     # [ADA]'s table of hyperparameters, the column of 256 x 256: batch 64 in all, R1 of 1, half-life 20,000.
     "ada-256-paper": PriorTrainingConfig(network=_HALF_256, batch=64, learning_rate=2.5e-3, r1=1.0, ema=20_000,
                                          ema_ramp=0.0),
-    # Seconds on a CPU; pictures are made up without --data.
-    "smoke": PriorTrainingConfig(
+    # Seconds on a CPU; random pictures without --data.
+    "smoke-prior": PriorTrainingConfig(
         network=TINY_64, batch=8, warm_up=5, r1=r1_weight(64, 8), ema=200,
-        adaptation=AdaptationConfig(pictures=2_000), bf16=False, made_up=64),
+        adaptation=AdaptationConfig(pictures=2_000), bf16=False, random_pictures=64),
 }
 """Name -> recipe."""

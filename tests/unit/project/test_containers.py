@@ -1,6 +1,6 @@
-"""Container files, compose, Prometheus, Grafana and Kubernetes against the service: what they name is there.
+"""Container files, compose, Prometheus, Grafana and Kubernetes: the names, ports and times in them are the service's.
 
-No image is built here: no container engine is at hand.
+No image is built.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def folder(repository: Path) -> Path:
 
 
 def series() -> set[str]:
-    """Names of everything that ``/metrics`` offers."""
+    """Names of all series of ``/metrics``."""
     names = set()
     for name, kind in re.findall(r"^# TYPE (\w+) (\w+)$", generate_latest(Metrics().registry).decode(), re.MULTILINE):
         names |= {name + end for end in ("_bucket", "_sum", "_count")} if kind == "histogram" else {name}
@@ -40,14 +40,14 @@ def series() -> set[str]:
 
 
 def unknown(expression: str) -> set[str]:
-    """Names in a PromQL expression that are no series of ours."""
+    """Names in a PromQL expression that are not series of the service."""
     plain = re.sub(r'"[^"]*"|\[[^]]*\]', " ", expression)
     words = set(re.findall(r"[a-z_]\w*", plain))
     return words - series() - LABELS - {"sum", "by", "rate", "increase", "histogram_quantile"}
 
 
 def settings_of(environment: dict[str, str]) -> Settings:
-    """The settings that some variables make; unknown ones are refused."""
+    """The settings from environment variables; unknown variables are refused."""
     names = {name.removeprefix(ENVIRONMENT_PREFIX).lower(): value for name, value in environment.items()
              if name.startswith(ENVIRONMENT_PREFIX)}
     return Settings(**names)
@@ -109,7 +109,7 @@ def test_compose(folder: Path) -> None:
     assert str(home.parent) == provider["options"]["path"] and (folder / "grafana/dashboards" / home.name).is_file()
 
 
-def test_the_dashboard_asks_for_metrics_that_there_are(folder: Path) -> None:
+def test_the_dashboard_asks_for_metrics_that_exist(folder: Path) -> None:
     dashboard = json.loads((folder / "grafana" / "dashboards" / "service.json").read_text())
     source = yaml.safe_load((folder / "grafana/provisioning/datasources/prometheus.yaml").read_text())["datasources"][0]
     shown, places = set(), []
@@ -143,9 +143,9 @@ def test_unknown_names_are_found() -> None:
 
 
 @pytest.fixture(scope="module")
-def documents(folder: Path) -> dict[str, Any]:
+def documents(repository: Path) -> dict[str, Any]:
     """The Kubernetes objects by their kind."""
-    documents = yaml.safe_load_all((folder / "kubernetes" / "edgegrain.yaml").read_text())
+    documents = yaml.safe_load_all((repository / "contrib" / "kubernetes" / "edgegrain.yaml").read_text())
     return {document["kind"]: document for document in documents}
 
 

@@ -38,7 +38,7 @@ def png(rgb: np.ndarray) -> bytes:
 
 @pytest.fixture
 def found(monkeypatch: pytest.MonkeyPatch) -> list[FacePoints | None]:
-    """What the finder finds."""
+    """The faces that the finder returns."""
     faces: list[FacePoints | None] = [FACE]
 
     class Finder:
@@ -112,7 +112,7 @@ def test_a_large_square_is_refused_before_any_network_runs(
 ) -> None:
     payload = sdk.compress(scene(), align=True)
     side = payload.header.square.side
-    monkeypatch.setattr("sdk.codec.decode_body", lambda *a: pytest.fail("decoded"))
+    monkeypatch.setattr("sdk.open_bundle.OpenBundle.unpack", lambda *a: pytest.fail("decoded"))
     with pytest.raises(sdk.ImageError, match=f"claims a part of {side} x {side} pixels, more than {side * side - 1}"):
         sdk.restore(payload, max_pixels=side * side - 1)
 

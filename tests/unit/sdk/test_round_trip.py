@@ -1,4 +1,4 @@
-"""compress, restore and Codec on a bundle whose arithmetic can be done by hand: box mean down, repetition up."""
+"""compress, restore and Codec on a bundle with simple arithmetic: the encoder averages, the decoder repeats."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ class TestCodec:
 
     def test_errors_in_a_batch_name_the_position(self) -> None:
         codec = sdk.Codec()
-        with pytest.raises(sdk.ImageError, match=r"^picture 9: .*no picture"):
+        with pytest.raises(sdk.ImageError, match=r"^picture 9: .*not a picture"):
             codec.compress_batch([picture()] * 9 + [b"not a picture"])
         with pytest.raises(sdk.PayloadError, match=r"^payload 1: "):
             codec.restore_batch([codec.compress(picture()), b"nonsense nonsense nonsense"])

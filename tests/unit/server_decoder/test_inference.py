@@ -15,13 +15,14 @@ from codec_contract.errors import ExportError
 from codec_contract.quantization import dequantize
 from edge_encoder.integer_network import run_reference
 from export.decoder.command import Precision, Weights, compare_decoder, export_decoder
-from export.decoder.sources import DecoderSource, find_decoder, random_decoder
+from export.decoder.sources import find_decoder, random_decoder
 from server_decoder.cuda_ops import library
 from server_decoder.decoder_session import DecoderSession
 from server_decoder.grain.fusion import FusionConfig, channel_means
 from server_decoder.grain.grain import Grain
 from server_decoder.grain.presets import PRESETS
 from server_decoder.inference import noise_maps, noise_sides, served_decoder, upsampled_conv2d
+from tests.halves import HalvesInFloat32
 
 KINDS = ["grain-smoke", "grain-smoke-mobile"]
 
@@ -146,29 +147,44 @@ def test_a_graph_with_halves_and_seeded_noise(ops_library: Path, monkeypatch: py
         compare_decoder(model, decoder, lrs)
     session = DecoderSession(model)
     first = session.decode(lrs, seed=1)
-    np.testing.assert_array_equal(session.decode(lrs[:1], seed=1), first[:1])
-    assert session.takes_seed and (session.decode(lrs, seed=2) != first).any()
+    steps = session.decode(lrs[:1], seed=1).astype(int) - first[:1]
+    assert np.abs(steps).max() <= 1 and (steps != 0).mean() < 0.01  # halves at another batch size
+    assert session.takes_seed and (session.decode(lrs, seed=2) != first).mean() > 0.05
+
+
+def test_a_graph_with_halves_and_ops_of_onnx() -> None:
+    decoder = random_decoder("grain-smoke").decoder
+    lrs = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)
     plain = export_decoder(served_decoder(decoder, torch.float16), 16, Weights.float16)
     assert not library.needs_library(plain) and len(plain) < 4 * sum(p.numel() for p in decoder.parameters())
     assert compare_decoder(plain, decoder, lrs, Precision.float16).psnr > 60
 
 
 @torch.no_grad()
-def on_real_lrs(source: DecoderSource, pictures: list[np.ndarray]) -> float:
-    """PSNR of halves against float32 on the LRs of pictures, with torch's CPU kernels."""
-    lrs = run_reference(source.network, np.stack(pictures))
-    x = torch.from_numpy(np.ascontiguousarray(dequantize(lrs.astype(np.float32)).transpose(0, 3, 1, 2)))
-    return psnr(served_decoder(source.decoder, torch.float16)(x), source.decoder(x))
-
-
 def test_halves_on_real_lrs(default_bundle: Path, portrait: np.ndarray) -> None:
-    assert on_real_lrs(find_decoder(default_bundle), [portrait, portrait[:, ::-1]]) >= 50
+    source = find_decoder(default_bundle)
+    lr = run_reference(source.network, portrait[None])
+    x = torch.from_numpy(np.ascontiguousarray(dequantize(lr.astype(np.float32)).transpose(0, 3, 1, 2)))
+    with HalvesInFloat32():
+        found = served_decoder(source.decoder, torch.float16)(x)
+    assert psnr(found, source.decoder(x)) >= 50
 
 
 @torch.no_grad()
 def test_halves_do_not_overflow_for_lrs_that_no_encoder_makes(default_bundle: Path) -> None:
     """The modules in plain float16 do: the generator takes what f_inv adds to its features as it comes."""
     served = served_decoder(find_decoder(default_bundle).decoder, torch.float16)
-    found = served.forward_all(lr_values().sign())
+    with HalvesInFloat32():
+        found = served.forward_all(lr_values(1).sign())
     assert found.final.isfinite().all() and found.final.std() > 0
     assert all(feature.isfinite().all() for feature in [*found.f_inv, *found.f_gen.values()])
+
+
+@torch.no_grad()
+def test_halves_of_wide_sums_are_those_of_torchs_kernels() -> None:
+    generator = torch.Generator().manual_seed(6)
+    x, weight = (torch.randn(shape, generator=generator).half() for shape in ((1, 64, 8, 8), (8, 64, 3, 3)))
+    with HalvesInFloat32():
+        wide = F.conv2d(x, weight, padding=1)
+    assert wide.dtype == torch.float16
+    torch.testing.assert_close(wide, F.conv2d(x, weight, padding=1), atol=0.05, rtol=2e-3)

@@ -1,4 +1,4 @@
-"""What shapes a distillation of a StyleGAN2 into a MobileStyleGAN (arXiv:2104.04767), and the recipes by name."""
+"""Configuration of a distillation of a StyleGAN2 into a MobileStyleGAN (arXiv:2104.04767), and the recipes."""
 
 from __future__ import annotations
 
@@ -7,28 +7,29 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from edgegrain.training.adversarial import AdversarialConfig
+from edgegrain.training.config import config_from_dict
 from edgegrain.training.discriminator import DiscriminatorConfig
 from server_decoder.mobile_stylegan.generator import MOBILE_STYLEGAN_256, MOBILE_STYLEGAN_1024, MobileStyleGANConfig
 
 
 @dataclass(frozen=True)
 class DistilConfig:
-    """Everything that shapes a run.
+    """The recipe of a run.
 
     Attributes:
         student: sizes; its codes and mapping network are the teacher's.
         bands: weight of the absolute and squared error of the Haar bands, at every resolution.
-        lpips: weight of LPIPS, on pictures of at most 256 x 256; 0 does without its weights.
-        adversarial: the GAN loss, the teacher's pictures being the real ones; None for none. Its discriminator is the
+        lpips: weight of LPIPS, on pictures of at most 256 x 256; 0 needs no weights.
+        adversarial: the GAN loss with the teacher's pictures as the real ones, or None. Its discriminator is the
             teacher's own where the teacher's file has one of the student's size.
         mixing: share of pictures whose layers from a random one on take the codes of another latent.
         truncation: psi of the codes, from and to.
         batch: pictures per step and process.
         learning_rate: of Adam; annealed to a hundredth (cosine).
-        warm_up: steps over which it rises at the beginning of every turn.
+        warm_up: steps over which it rises at the beginning of every session.
         ema: decay of the averaged student.
         bf16: bfloat16 where the device computes in it (`mixed_precision`).
-        made_up: a trial run, with a teacher of random weights where none is given.
+        random_teacher: a trial run: use a teacher with random weights if none is given.
     """
 
     student: MobileStyleGANConfig = MOBILE_STYLEGAN_1024
@@ -43,7 +44,7 @@ class DistilConfig:
     ema: float = 0.999
     bf16: bool = True
     seed: int = 1
-    made_up: bool = False
+    random_teacher: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values; `from_dict` reads them back."""
@@ -52,27 +53,22 @@ class DistilConfig:
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> DistilConfig:
         """The configuration that `as_dict` described. Absent fields have their defaults."""
-        nested: dict[str, Any] = {"student": MobileStyleGANConfig.from_dict(fields["student"])}
-        if "truncation" in fields:
-            nested["truncation"] = tuple(fields["truncation"])
-        if fields.get("adversarial"):
-            nested["adversarial"] = AdversarialConfig.from_dict(fields["adversarial"])
-        return cls(**{**fields, **nested})
+        return config_from_dict(cls, fields)
 
 
-def _judge(size: int) -> AdversarialConfig:
-    # Half the weight of the others, as in the paper's public code; it joins when there is something to sharpen.
+def _adversarial(size: int) -> AdversarialConfig:
+    # Half the weight of the others, as in the paper's public code; it joins when the pictures are nearly right.
     return AdversarialConfig(weight=0.5, begins=0.3, warms_up=0.2, discriminator=DiscriminatorConfig(size))
 
 
 DISTIL_CONFIGS: dict[str, DistilConfig] = {
     # For GRAIN at 256 x 256: the last block makes the picture, as in the default prior once it is cut there.
-    "mobile-256": DistilConfig(student=MOBILE_STYLEGAN_256, adversarial=_judge(256)),
+    "mobile-256": DistilConfig(student=MOBILE_STYLEGAN_256, adversarial=_adversarial(256)),
     # The paper's generator.
-    "mobile-1024": DistilConfig(adversarial=_judge(1024), batch=4),
-    "smoke": DistilConfig(
+    "mobile-1024": DistilConfig(adversarial=_adversarial(1024), batch=4),
+    "smoke-mobile": DistilConfig(
         student=MobileStyleGANConfig(64, "wavelet", 512, 32, code_width=32, mapping_layers=2), lpips=0.0,
-        adversarial=replace(_judge(64), discriminator=DiscriminatorConfig(64, 8, 16)),
-        batch=8, learning_rate=1e-2, warm_up=5, ema=0.9, bf16=False, made_up=True),
+        adversarial=replace(_adversarial(64), discriminator=DiscriminatorConfig(64, 8, 16)),
+        batch=8, learning_rate=1e-2, warm_up=5, ema=0.9, bf16=False, random_teacher=True),
 }
 """Name -> recipe."""

@@ -1,39 +1,37 @@
-"""A MobileStyleGAN that learns from a StyleGAN2: the student, with the heads it needs meanwhile; its checkpoint."""
+"""The state of a distillation: a MobileStyleGAN with additional heads, in memory and in a checkpoint."""
 
 from __future__ import annotations
 
 import copy
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from codec_contract.errors import ModelError
-from edgegrain.training.adversarial import Opponent
+from edgegrain.training.adversarial import AdversarialLoss
+from edgegrain.training.checkpoint import open_checkpoint, prefixed
 from edgegrain.training.stylegan.distillation.recipes import DistilConfig
-from edgegrain.training.weight_shards import load_shards, save_shards
 from server_decoder.mobile_stylegan.generator import MobileStyleGAN, WaveletHead, save_mobile_stylegan
 from server_decoder.mobile_stylegan.rgb_heads import fit_rgb_heads
 from server_decoder.stylegan2.discriminator import Discriminator
 from server_decoder.stylegan2.mapping import MAPPING_RATE
 from server_decoder.stylegan2.synthesis import StyleGAN2
 
-CHECKPOINT = "last.safetensors"
 STUDENT = "mobile_stylegan.safetensors"
-"""What a run is for: the averaged student, as `load_mobile_stylegan` reads it."""
-_FORMAT = "edgegrain-distillation-1"
-_HEAD_PICTURES = 32  # that the heads of a file, for cutting the generator, are fitted on
+"""The result of a run: the averaged student, as `load_mobile_stylegan` reads it."""
+FAMILY = "distillation"
+_HEAD_PICTURES = 32  # for fitting the heads with which the generator can be cut
 
 
 class Student(nn.Module):
     """A MobileStyleGAN and wavelet heads on its coarser features.
 
-    The heads make a picture at every resolution, so that every block has a target of its own (arXiv:2104.04767, Section
-    3); a finished generator has only its last head.
+    The heads make a picture at every resolution, so that every block has its own target (arXiv:2104.04767, Section 3);
+    a finished generator keeps only its last head.
     """
 
     def __init__(self, generator: MobileStyleGAN) -> None:
@@ -52,34 +50,72 @@ class Student(nn.Module):
 
 @dataclass
 class DistilRun:
-    """A run of `edgegrain.training.stylegan.distillation.loop`; ``average`` has averaged weights."""
+    """The state of a training run.
+
+    Attributes:
+        student: the network that the optimizer changes.
+        average: the same with averaged weights.
+        adversarial: the discriminator, in recipes that have one.
+        pictures: of the teacher, seen so far.
+        teacher: its name, for the student's file.
+    """
 
     config: DistilConfig
     student: Student
     average: Student
-    opponent: Opponent | None
+    adversarial: AdversarialLoss | None
     pictures: int = 0
+    teacher: str = ""
+    family = FAMILY
+
+    def networks(self) -> dict[str, nn.Module]:
+        """All networks by their prefix in a checkpoint."""
+        networks: dict[str, nn.Module] = {"student": self.student, "average": self.average}
+        return networks if self.adversarial is None else {
+            **networks, "discriminator": self.adversarial.discriminator}
+
+    def tensors(self) -> dict[str, Tensor]:
+        return prefixed(self.networks())
+
+    def state(self) -> dict[str, Any]:
+        return {}
+
+    def save_weights(self, folder: Path) -> None:
+        """Write ``mobile_stylegan.safetensors``."""
+        generator = self.average.generator
+        heads = fit_rgb_heads(generator, pictures=_HEAD_PICTURES) if generator.config.head == "wavelet" else {}
+        save_mobile_stylegan(generator, folder / STUDENT, heads,
+                             {"teacher": self.teacher, "pictures_seen": str(self.pictures)}, force=True)
 
 
-def begin(config: DistilConfig, teacher: StyleGAN2, discriminator: Discriminator | None = None) -> DistilRun:
+def start_run(config: DistilConfig, teacher: StyleGAN2, discriminator: Discriminator | None = None, name: str = ""
+              ) -> DistilRun:
     """A run at its first step.
+
+    Args:
+        config: the recipe.
+        teacher: a StyleGAN2 of the student's size.
+        discriminator: a trained one; None for the recipe's own with random weights.
+        name: the teacher's, for the student's file.
 
     Raises:
         ModelError: the teacher's codes or mapping network are not of the student's sizes.
     """
     torch.manual_seed(config.seed)
     generator = MobileStyleGAN(config.student)
-    adopt(generator, teacher)
+    adopt_teacher(generator, teacher)
     student = Student(generator)
-    opponent = Opponent(config.adversarial, discriminator) if config.adversarial is not None else None
-    return DistilRun(config, student, copy.deepcopy(student).eval().requires_grad_(False), opponent)
+    adversarial = AdversarialLoss(config.adversarial, discriminator) if config.adversarial is not None else None
+    return DistilRun(config, student, copy.deepcopy(student).eval().requires_grad_(False), adversarial,
+                     teacher=name)
 
 
 @torch.no_grad()
-def adopt(student: MobileStyleGAN, teacher: StyleGAN2) -> None:
-    """Give a student the teacher's mapping network, mean code, noise and, where it fits, input.
+def adopt_teacher(student: MobileStyleGAN, teacher: StyleGAN2) -> None:
+    """Copy the teacher's mapping network, mean code, noise and, if it has the same shape, input to a student.
 
-    The mapping network is the same function: equalized learning rates are multiplied into its weights. It stays frozen.
+    The mapping network computes the same function: equalized learning rates are multiplied into its weights. It stays
+    frozen.
 
     Raises:
         ModelError: the sizes differ.
@@ -103,60 +139,31 @@ def adopt(student: MobileStyleGAN, teacher: StyleGAN2) -> None:
 
 
 def teacher_codes(codes: Tensor, count: int) -> Tensor:
-    """A student's codes ``[B, L, code_width]`` for a teacher of ``count``: they agree from the coarsest on, and the
-    student's last one, of its head, stands for all that the teacher has more."""
+    """A student's codes ``[B, L, code_width]`` for a teacher of ``count``: both begin at the coarsest layer, and
+    the student's last code, that of its head, is repeated for the teacher's additional layers."""
     missing = count - codes.shape[1]
     return torch.cat([codes, codes[:, -1:].expand(-1, missing, -1)], dim=1)
 
 
-def save(folder: Path, run: DistilRun, teacher: str) -> None:
-    """Write the checkpoint of a run, and its averaged student as a file that can be used; both replace older ones.
-
-    ``teacher`` goes into the file's header.
-    """
-    networks: dict[str, nn.Module] = {"student": run.student, "average": run.average}
-    if run.opponent is not None:
-        networks["discriminator"] = run.opponent.discriminator
-    tensors = {f"{prefix}.{name}": tensor for prefix, network in networks.items()
-               for name, tensor in network.state_dict().items()}
-    save_shards(folder / CHECKPOINT, tensors, {"format": _FORMAT, "config": json.dumps(run.config.as_dict()),
-                                               "pictures": str(run.pictures)}, run.pictures)
-    generator = run.average.generator
-    heads = fit_rgb_heads(generator, pictures=_HEAD_PICTURES) if generator.config.head == "wavelet" else {}
-    save_mobile_stylegan(generator, folder / STUDENT, heads,
-                         {"teacher": teacher, "pictures_seen": str(run.pictures)}, force=True)
-
-
-def load(folder: Path, teacher: StyleGAN2, discriminator: Discriminator | None = None) -> DistilRun:
+def load_run(folder: Path, teacher: StyleGAN2, discriminator: Discriminator | None = None, name: str = "") -> DistilRun:
     """The run of a folder, on the CPU.
 
     Args:
         folder: the run's.
         teacher: the one it began with.
         discriminator: any of the kind it began with; its weights are replaced.
+        name: the teacher's, for the student's file.
 
     Raises:
         ModelError: there is no run, a part of it is damaged, or it began with another teacher.
     """
-    path = folder / CHECKPOINT
-    try:
-        metadata, tensors = load_shards(path)
-        if metadata.get("format") != _FORMAT:
-            raise ModelError(f"{path} is no distillation (format {metadata.get('format')!r}, expected {_FORMAT!r})")
-        run = begin(DistilConfig.from_dict(json.loads(metadata["config"])), teacher, discriminator)
-        expected = {name: tensor.clone() for name, tensor in run.student.generator.mapping.state_dict().items()}
-        networks: dict[str, nn.Module] = {"student": run.student, "average": run.average}
-        if run.opponent is not None:
-            networks["discriminator"] = run.opponent.discriminator
-        for prefix, network in networks.items():
-            network.load_state_dict({name.removeprefix(f"{prefix}."): tensor for name, tensor in tensors.items()
-                                     if name.startswith(f"{prefix}.")})
-        run.pictures = int(metadata["pictures"])
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        if isinstance(error, ModelError):
-            raise
-        raise ModelError(f"{path} cannot be continued ({error}); expected a checkpoint of a distillation") from error
-    if any(not torch.equal(tensor, expected[name])
-           for name, tensor in run.student.generator.mapping.state_dict().items()):
-        raise ModelError(f"{path} began with another teacher than the one given")
-    return run
+    with open_checkpoint(folder, FAMILY) as stored:
+        run = start_run(DistilConfig.from_dict(stored.config), teacher, discriminator, name)
+        mapping = run.student.generator.mapping
+        expected = {key: tensor.clone() for key, tensor in mapping.state_dict().items()}
+        for prefix, network in run.networks().items():
+            network.load_state_dict(stored.part(prefix))
+        if any(not torch.equal(tensor, expected[key]) for key, tensor in mapping.state_dict().items()):
+            raise ModelError(f"{folder} began with another teacher than the one given")
+        run.pictures = stored.pictures
+        return run

@@ -1,4 +1,4 @@
-"""Haar bands of pictures: where MobileStyleGAN is compared with its teacher (arXiv:2104.04767)."""
+"""The Haar bands of pictures, in which MobileStyleGAN is compared with its teacher (arXiv:2104.04767)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from torch import Tensor
 def haar(picture: Tensor) -> Tensor:
     """Orthonormal Haar transform, ``[B, C, 2H, 2W]`` -> ``[B, 4C, H, W]``.
 
-    The inverse of `server_decoder.mobile_stylegan.generator.inverse_haar` up to that one's factor of two: bands ll, b1 (rows), b2
-    (columns), b3 (diagonals), C channels each.
+    The inverse of `server_decoder.mobile_stylegan.generator.inverse_haar` up to a factor of two: bands ll, b1 (rows),
+    b2 (columns), b3 (diagonals), C channels each.
     """
     a, b = picture[..., ::2, ::2], picture[..., ::2, 1::2]
     c, d = picture[..., 1::2, ::2], picture[..., 1::2, 1::2]

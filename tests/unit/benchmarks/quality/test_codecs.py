@@ -1,4 +1,4 @@
-"""Codecs side by side on tiny bundles: groups by LR size, one budget per group, a table with everything in it."""
+"""Comparison of tiny bundles: groups by LR size, one budget per group, a table with everything in it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from benchmarks.quality import codecs
-from benchmarks.quality.codecs import USES, SideBySide, section, summary
+from benchmarks.quality.codecs import USES, CodecComparison, section, summary
 from benchmarks.quality.rescaling import BICUBIC, bicubic_pair
 from codec_contract.bundle.contract_id import lr_contract_id
 from codec_contract.errors import EdgegrainError
@@ -20,13 +20,13 @@ from codec_contract.fit import PREPROCESSING
 from codec_contract.lr_coder.coder import CoderTables
 from edge_encoder.golden_inputs import make_golden
 from edge_encoder.integer_network import digest, run_reference, save
-from edgegrain.evaluation.result_cache import Journal
+from edgegrain.evaluation.result_cache import ResultCache
 from edgegrain.evaluation.results import CLASSICAL_BY_LPIPS, CLASSICAL_BY_PSNR
 from edgegrain.metrics.psnr_ssim import psnr
 from export.encoder.graph import exact_graph
 from export.encoder.onnx_emitter import write_onnx
 from sdk import Codec
-from tests.gradient_judge import GradientJudge
+from tests.gradient_metrics import GradientMetrics
 from tests.tiny_bundle import HR, box_network, refresh_manifest, repeating_decoder, write_tiny_bundle
 
 LARGE, RANDOM, SMALL = "tiny-64-lr16", "random-64-lr16", "tiny-64-lr8"
@@ -60,17 +60,17 @@ def pictures(tmp_path_factory: pytest.TempPathFactory, portrait: np.ndarray) -> 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("journal")
+    return tmp_path_factory.mktemp("cache")
 
 
-def side_by_side(bundles: Path, folder: Path, *names: str, side: int = 0) -> SideBySide:
+def comparison(bundles: Path, folder: Path, *names: str, side: int = 0) -> CodecComparison:
     opened = [Codec(bundles / name) for name in names]
-    return SideBySide(opened, GradientJudge(), "w", Journal(folder), side=side)  # type: ignore[arg-type]
+    return CodecComparison(opened, GradientMetrics(), "w", ResultCache(folder), side=side)  # type: ignore[arg-type]
 
 
 def test_every_method_has_its_row_and_classical_codecs_the_largest_payload(
         bundles: Path, pictures: list[Path], folder: Path) -> None:
-    found = side_by_side(bundles, folder, LARGE, RANDOM, SMALL).picture(pictures[0])
+    found = comparison(bundles, folder, LARGE, RANDOM, SMALL).picture(pictures[0])
     assert list(found) == [16, 8]
     with Image.open(pictures[0]) as image:
         original = np.array(image)
@@ -88,16 +88,16 @@ def test_every_method_has_its_row_and_classical_codecs_the_largest_payload(
 
 
 def test_what_was_measured_is_found_again(bundles: Path, pictures: list[Path], folder: Path) -> None:
-    first = side_by_side(bundles, folder, LARGE, SMALL).picture(pictures[0])
-    asked = GradientJudge.asked
-    assert side_by_side(bundles, folder, LARGE, SMALL).picture(pictures[0]) == first
-    assert GradientJudge.asked == asked
-    joined = side_by_side(bundles, folder, SMALL, LARGE).picture(pictures[0])  # in another order, nothing new
-    assert (GradientJudge.asked, joined) == (asked, first)
+    first = comparison(bundles, folder, LARGE, SMALL).picture(pictures[0])
+    asked = GradientMetrics.asked
+    assert comparison(bundles, folder, LARGE, SMALL).picture(pictures[0]) == first
+    assert GradientMetrics.asked == asked
+    joined = comparison(bundles, folder, SMALL, LARGE).picture(pictures[0])  # in another order, nothing new
+    assert (GradientMetrics.asked, joined) == (asked, first)
 
 
 def test_the_table_names_bundles_uses_and_the_means(bundles: Path, pictures: list[Path], folder: Path) -> None:
-    compared = side_by_side(bundles, folder, LARGE, SMALL)
+    compared = comparison(bundles, folder, LARGE, SMALL)
     results = [compared.picture(path) for path in pictures]
     means = summary(compared, results, pictures, "fast")
     assert json.loads(json.dumps(means, allow_nan=False)) == means
@@ -118,28 +118,28 @@ def test_the_table_names_bundles_uses_and_the_means(bundles: Path, pictures: lis
 
 def test_sides_that_do_not_fit_are_refused(bundles: Path, folder: Path) -> None:
     with pytest.raises(EdgegrainError, match="another --side"):
-        side_by_side(bundles, folder, LARGE, side=100)
+        comparison(bundles, folder, LARGE, side=100)
     with pytest.raises(EdgegrainError, match="at least one"):
-        side_by_side(bundles, folder)
+        comparison(bundles, folder)
 
 
 def test_the_command_writes_json_and_page(bundles: Path, pictures: list[Path], tmp_path: Path,
                                           monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(codecs, "Judge", GradientJudge)
+    monkeypatch.setattr(codecs, "Metrics", GradientMetrics)
     monkeypatch.setattr(codecs, "find_weights", lambda *_, **__: tmp_path)
     page = tmp_path / "page.md"
     page.write_text("# Codecs\n\n<!-- codecs -->\n<!-- /codecs -->\n\nThe end.\n")
     application = typer.Typer()
     application.command()(codecs.main)
     out = tmp_path / "codecs.json"
-    arguments = ["--bundles", f"{bundles / SMALL}", "--pictures", str(pictures[0].parent), "--limit", "1", "--journal",
-                 str(tmp_path / "journal"), "--out", str(out), "--write", str(page)]
+    arguments = ["--bundles", f"{bundles / SMALL}", "--data", str(pictures[0].parent), "--limit", "1", "--cache",
+                 str(tmp_path / "cache"), "--out", str(out), "--write", str(page)]
     result = CliRunner().invoke(application, arguments)
     assert result.exit_code == 0, result.output
     assert json.loads(out.read_text())["groups"][0]["means"][SMALL]["pictures"] == 1
     text = page.read_text()
     assert f"**GLEAN**, `{SMALL}`" in text and text.endswith("<!-- /codecs -->\n\nThe end.\n")
-    assert f"--bundles {SMALL} --pictures PICTURES --weights METRICS --limit 1" in text
+    assert f"--bundles {SMALL} \\\n    --data PICTURES --weights METRICS --limit 1" in text
     result = CliRunner().invoke(application, arguments)
     assert result.exit_code == 1 and "--force" in result.stderr
     page.write_text("# Codecs\n")

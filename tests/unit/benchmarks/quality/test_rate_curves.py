@@ -1,4 +1,4 @@
-"""Curves over the rate's weight: what a run's row says, and in which order rows stand."""
+"""Rate curves: the row of a run, and the order of the rows."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from benchmarks.quality.rate_curves import Point, draw, measure_run, table
 from codec_contract.payload import encode_payload
 from edgegrain.metrics.picture_metrics import Scores
 from edgegrain.metrics.psnr_ssim import Picture, psnr
-from edgegrain.pictures.packed import made_up
+from edgegrain.pictures.packed import random_pictures
 from edgegrain.publishing.fit_coder import fit_tables
 from edgegrain.publishing.publish import encode
 from edgegrain.training.grain.checkpoint import save_run
-from edgegrain.training.grain.initialize import begin
+from edgegrain.training.grain.initialize import start_run as begin
 from edgegrain.training.grain.recipes import CONFIGS
 
 
-class PlainJudge:
+class PlainMetrics:
     """Scores that need no networks."""
 
-    def against(self, original: Picture) -> PlainJudge:
+    def against(self, original: Picture) -> PlainMetrics:
         self.original = original
         return self
 
@@ -41,8 +41,8 @@ def test_a_run_is_measured_with_tables_fitted_to_its_own_lrs(tmp_path: Path) -> 
     run = begin(replace(config, loss=replace(config.loss, rate=0.01)), None)
     run.pictures = 48
     save_run(tmp_path / "lr16", run)
-    pictures = made_up(12, 64, seed=1)
-    point = measure_run(tmp_path / "lr16", pictures, list(pictures[:2]), PlainJudge(), steps=20)  # type: ignore[arg-type]
+    pictures = random_pictures(12, 64, seed=1)
+    point = measure_run(tmp_path / "lr16", pictures, list(pictures[:2]), PlainMetrics(), steps=20)  # type: ignore[arg-type]
     tables = fit_tables(encode(run.average, pictures, 12), steps=20)
     own = encode(run.average, pictures[:2], 2)
     sizes = [len(encode_payload(lr, contract_id=bytes(4), tables=tables, original_size=(64, 64))) for lr in own]

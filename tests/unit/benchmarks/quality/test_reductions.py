@@ -17,7 +17,7 @@ def test_the_comparison_with_pillow(tmp_path: Path, portrait_path: Path) -> None
     app = typer.Typer()
     app.command()(main)
     (tmp_path / "me.jpg").write_bytes(portrait_path.read_bytes())
-    result = CliRunner().invoke(app, ["--pictures", str(tmp_path), "--hr", "64"])
+    result = CliRunner().invoke(app, ["--data", str(tmp_path), "--hr", "64"])
     assert result.exit_code == 0, result.output
     lines = result.output.splitlines()
     assert [line.split(":")[0] for line in lines] == ["factor 4", "factor 8", "factor 16"]  # LRs of 4 pixels at least

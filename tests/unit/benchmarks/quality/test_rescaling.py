@@ -1,4 +1,4 @@
-"""The field's protocol, the bicubic opponent, and a whole row of the table."""
+"""The protocol of the literature, bicubic rescaling, and a whole row of the table."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from benchmarks.quality.rescaling import (
     section,
 )
 from codec_contract.errors import EdgegrainError
-from edgegrain.evaluation.result_cache import Journal
+from edgegrain.evaluation.result_cache import ResultCache
 from sdk import Codec
 
 
@@ -101,13 +101,13 @@ def test_a_picture_is_measured_in_every_way(tmp_path: Path, monkeypatch: pytest.
     assert ours.nbytes == 4000 and webp.nbytes <= 4000 and 100 < bicubic.nbytes < 3 * 12 * 16 + 20
     assert bicubic.psnr > ours.psnr + 1 and webp.psnr > 30 and bicubic.ssim_y > ours.ssim_y
     assert bicubic.lpips_alex < ours.lpips_alex
-    journal = Journal(tmp_path / "journal")
+    cache = ResultCache(tmp_path / "cache")
     kept = rescaling.Rescaling(_StandIn(folder), Lpips(), ("webp",))  # type: ignore[arg-type]
-    assert kept.recalled(rgb, "a", journal, "w") == measured
+    assert kept.cached(rgb, "a", cache, "w") == measured
     monkeypatch.setattr(kept, "picture", lambda *_: pytest.fail("measured again"))
-    assert kept.recalled(rgb, "b", journal, "w") == PictureRow("b", measured.scores, measured.z_difference)
+    assert kept.cached(rgb, "b", cache, "w") == PictureRow("b", measured.scores, measured.z_difference)
     with pytest.raises(pytest.fail.Exception):
-        kept.recalled(rgb, "a", journal, "other weights")
+        kept.cached(rgb, "a", cache, "other weights")
 
 
 def test_the_section_tells_where_the_table_comes_from() -> None:
@@ -116,5 +116,5 @@ def test_the_section_tells_where_the_table_comes_from() -> None:
               "z_difference": 0.126}
     lines = section(result, "Kodak", "the command")
     assert lines[:3] == markdown(result["means"]).splitlines()
-    assert "Kodak, 1 pictures, measured 2026-11-20; another random z changes a level by 0.13 on average:" in lines
+    assert "Kodak, 1 pictures, measured 2026-11-20; another random z changes levels by 0.13 on average:" in lines
     assert lines[-3:] == ["```sh", "the command", "```"]

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 import sdk
 from benchmarks.quality.strengths import (
+    SIDE,
     STRENGTHS,
     level_distance,
     lpips_distance,
@@ -23,6 +24,7 @@ from codec_contract.errors import ImageError
 from codec_contract.quantization import dequantize, quantize
 from edge_encoder.integer_network import run_reference
 from edgegrain.metrics.psnr_ssim import Picture
+from edgegrain.pictures.sheets import GAP, MARGIN
 from export.decoder.sources import area_average
 from server_decoder.face_sr.gcfsr import GCFSRUpscaler
 from server_decoder.face_sr.weights import GCFSR_WEIGHTS, load_gcfsr
@@ -32,7 +34,7 @@ from tests.tiny_bundle import HR, LR, write_steered_bundle, write_tiny_bundle
 
 @torch.no_grad()
 def restored(network: GCFSRUpscaler, lr: Picture) -> list[Picture]:
-    """What a torch network makes of an LR with every strength."""
+    """The pictures of a torch network for an LR with every strength."""
     x = torch.from_numpy(np.ascontiguousarray(dequantize(lr.astype(np.float32)).transpose(2, 0, 1)))[None]
     return [quantize(network(x, torch.tensor([s]))[0].permute(1, 2, 0).numpy()) for s in STRENGTHS]
 
@@ -91,8 +93,8 @@ def test_the_sheet(tmp_path: Path) -> None:
     assert report["strengths"] == list(STRENGTHS) and report["smooth"] is True and report["distance"] == "levels"
     assert len(report["from_original"]) == 7 and len(report["steps"]) == 6
     with Image.open(out) as sheet:
-        assert sheet.width == 2 * 20 + 9 * (256 + 12) - 12  # original, LR and seven strengths
+        assert sheet.width == 2 * MARGIN + 9 * (SIDE + GAP) - GAP  # original, LR and seven strengths
     again = CliRunner().invoke(app, arguments)
     assert again.exit_code == 1 and "--force" in again.output
     wrong = CliRunner().invoke(app, [*arguments, "--force", "--strengths", "4,much"])
-    assert wrong.exit_code == 1 and "numbers with commas" in wrong.output
+    assert wrong.exit_code == 2 and "list of numbers" in wrong.output

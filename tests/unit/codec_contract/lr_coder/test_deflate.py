@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from codec_contract.errors import PayloadError
-from codec_contract.lr_coder.deflate import deflate_lr, foretold, inflate_lr
+from codec_contract.lr_coder.deflate import deflate_lr, inflate_lr, median_prediction
 
 
 @settings(max_examples=50, deadline=None)
@@ -28,18 +28,18 @@ def test_every_size_survives(width: int, height: int, seed: int) -> None:
 def test_the_predictor_is_loco_is() -> None:
     """Left 10, upper 20: an edge above a bright corner, one beside a dark corner, a slope between."""
     left, upper = np.array([10, 10, 10], np.int32), np.array([20, 20, 20], np.int32)
-    assert foretold(left, upper, np.array([25, 5, 14], np.int32)).tolist() == [10, 20, 16]
+    assert median_prediction(left, upper, np.array([25, 5, 14], np.int32)).tolist() == [10, 20, 16]
 
 
 def test_differences_are_what_the_page_says() -> None:
     """A 2 x 2 LR by hand: green as it is, red and blue minus green."""
     lr = np.array([[[5, 3, 3], [6, 4, 2]], [[9, 7, 0], [1, 9, 9]]], np.uint8)
     planes = np.frombuffer(zlib.decompress(deflate_lr(lr)), np.uint8).reshape(3, 2, 2)
-    # Green 3 4 / 7 9: the corner is below both neighbours 7 and 4, so the larger, 7, is foretold.
+    # Green 3 4 / 7 9: the corner is below both neighbours 7 and 4, so the larger, 7, is median_prediction.
     assert planes[0].tolist() == [[3, 1], [4, 2]]
-    # Red - green 2 2 / 2 248: 2 is foretold everywhere.
+    # Red - green 2 2 / 2 248: 2 is median_prediction everywhere.
     assert planes[1].tolist() == [[2, 0], [0, 246]]
-    # Blue - green 0 254 / 249 0: the corner 0 is below both, so 254 is foretold.
+    # Blue - green 0 254 / 249 0: the corner 0 is below both, so 254 is median_prediction.
     assert planes[2].tolist() == [[0, 254], [249, 2]]
 
 

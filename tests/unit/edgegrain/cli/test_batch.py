@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import edgegrain.cli
+import edgegrain.service.batch
 from edgegrain.cli import batch
 from edgegrain.cli.main import app
 from edgegrain.service.batch.batch_worker import BatchWorker
-from edgegrain.service.batch.plan import BatchPlan, Tally, open_batches
+from edgegrain.service.batch.plan import BatchPlan, Tally, pending_batches
 from edgegrain.service.batch.stores import open_store
 from tests.tiny_bundle import HR, refresh_manifest, write_steered_bundle, write_tiny_bundle
 
@@ -51,7 +51,7 @@ def plans(monkeypatch: pytest.MonkeyPatch) -> list[BatchPlan]:
         started.append(plan)
         worker = BatchWorker(plan)
         try:
-            for part in open_batches(plan, open_store(plan.source), open_store(plan.target)):
+            for part in pending_batches(plan, open_store(plan.source), open_store(plan.target)):
                 tally = worker.work(part.names)
                 tally.skipped = part.skipped
                 yield tally
@@ -64,7 +64,7 @@ def plans(monkeypatch: pytest.MonkeyPatch) -> list[BatchPlan]:
 
     here = ModuleType("edgegrain.service.batch.ray_run")
     here.tallies, here.cores = tallies, lambda: 1  # type: ignore[attr-defined]
-    monkeypatch.setattr(edgegrain.cli, "batch_run", here, raising=False)
+    monkeypatch.setattr(edgegrain.service.batch, "ray_run", here, raising=False)
     monkeypatch.setattr(batch, "ray_cluster", no_cluster)
     return started
 
@@ -113,7 +113,7 @@ def test_pictures_of_a_chosen_strength(
         restored.append(np.asarray(Image.open(out / "a.png.png")).astype(int))
     assert (restored[1] - restored[0] == 10).all()  # half a level for each unit
     for arguments, status, said in ((("--strength", 99), 1, "a number from 4 to 64, got 99"),
-                                    (("--compress", "--strength", 8), 2, "compressed without one")):
+                                    (("--compress", "--strength", 8), 2, "compressing takes no strength")):
         source = pictures if "--compress" in arguments else tmp_path / "payloads"
         assert run(source, tmp_path / "none", "--bundle", bundle, *arguments) == status
         assert said in " ".join(capsys.readouterr().err.split())
@@ -126,7 +126,7 @@ def test_a_file_that_is_not_ours_stays(
     notes = tmp_path / "notes.txt"
     notes.write_text("mine\n")
     assert run(pictures, tmp_path / "out", "--failures", notes) == 1
-    assert "holds something else" in capsys.readouterr().err and notes.read_text() == "mine\n" and not plans
+    assert "is not a list of failures" in capsys.readouterr().err and notes.read_text() == "mine\n" and not plans
 
 
 def test_a_file_of_failures_that_cannot_be_written(
@@ -155,7 +155,8 @@ def test_bundles_of_tiles_are_refused_before_ray_starts(
 
 
 @pytest.mark.parametrize(("source", "message"), [
-    ("nowhere", "is no folder"), ("empty", "holds no picture or payload"), ("both", "say --compress or --restore")])
+    ("nowhere", "is not a folder"), ("empty", "holds no picture or payload"),
+    ("both", "choose --compress or --restore")])
 def test_usage(source: str, message: str, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "both").mkdir()

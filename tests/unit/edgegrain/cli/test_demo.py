@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 import sdk
-from edgegrain.cli.demonstration import shipped_portrait
+from edgegrain.cli.demonstration import SHEET_SIDE, shipped_portrait
 from edgegrain.cli.main import app
-from edgegrain.pictures.comparison_sheet import MARGIN, TILE, Tile, draw_sheet
+from edgegrain.pictures.sheets import GAP, MARGIN
 
 pytestmark = pytest.mark.usefixtures("tiny_bundles")
 
@@ -39,7 +39,7 @@ def test_the_shipped_portrait(capsys: pytest.CaptureFixture[str], tmp_path: Path
     np.testing.assert_array_equal(pictures["original.png"], np.asarray(Image.open(portrait).convert("RGB")))
     np.testing.assert_array_equal(pictures["lr_enlarged.png"][::4, ::4], payload.lr)
     np.testing.assert_array_equal(pictures["restored.png"], np.asarray(sdk.restore(payload)))
-    assert pictures["side_by_side.png"].shape[1] == 3 * (TILE + MARGIN) + MARGIN
+    assert pictures["side_by_side.png"].shape[1] == 2 * MARGIN + 3 * SHEET_SIDE + 2 * GAP
     assert set(row["classical"]) == {"JPEG", "WebP", "AVIF"}
     for text in row["classical"].values():
         if text is not None and text.endswith(" bytes"):
@@ -56,23 +56,3 @@ def test_own_picture_and_lines(capsys: pytest.CaptureFixture[str], tmp_path: Pat
     assert status == 1 and "already holds mine.grain, original.png" in err
     assert demo(capsys, path, "-o", tmp_path / "out", "--force")[0] == 0
 
-
-def test_sheet_places_tiles_in_reading_order() -> None:
-    colours = [(200, 0, 0), (0, 200, 0), (0, 0, 200), (90, 90, 0)]
-    sheet = draw_sheet([Tile(Image.new("RGB", (10, 10), colour), "title", "a line " * 40) for colour in colours])
-    pixels = np.asarray(sheet)
-    row_height = (sheet.height - MARGIN) // 2
-    for index, colour in enumerate(colours):
-        x = MARGIN + index % 3 * (TILE + MARGIN) + TILE // 2
-        y = MARGIN + index // 3 * row_height + TILE // 2
-        assert tuple(pixels[y, x]) == colour
-    below = pixels[MARGIN + TILE : MARGIN + row_height - MARGIN]
-    assert (below < 128).any()  # there is text
-    for gap in (MARGIN + TILE, 2 * MARGIN + 2 * TILE):  # which does not run into the next tile
-        assert (below[:, gap + 2 : gap + MARGIN - 2] == 255).all()
-
-
-def test_sheet_without_a_picture() -> None:
-    sheet = draw_sheet([Tile(None, "AVIF", "does not fit in 30 bytes")])
-    assert sheet.getpixel((MARGIN, MARGIN)) != (255, 255, 255)  # an empty frame
-    assert sheet.getpixel((MARGIN + TILE // 2, MARGIN + TILE // 2)) == (255, 255, 255)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -38,5 +39,7 @@ def test_nothing_is_overwritten(default_bundle: Path, tmp_path: Path, capsys: py
     assert run(str(tmp_path), "--bundle", str(default_bundle)) == 1
     assert "--force" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
-    assert run(str(tmp_path), "--bundle", str(default_bundle), "--force") == 0
+    assert run(str(tmp_path), "--bundle", str(default_bundle), "--force", "--json") == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["bundle"] == "faces-256-lr16" and str(tmp_path / "README.md") in printed["files"]
     assert (tmp_path / "README.md").read_text().startswith("# Device kit of faces-256-lr16")

@@ -51,7 +51,7 @@ def test_no_bundle_is_broken(
 ) -> None:
     monkeypatch.setattr("codec_contract.bundle.paths.bundle_roots", lambda: (tmp_path,))
     status, out = doctor(capsys)
-    assert status == 1 and f"broken   bundles: none is installed; looked in {tmp_path}\n1 of " in out
+    assert status == 1 and f"broken   bundles: no bundle is installed; searched {tmp_path}\n1 of " in out
 
 
 def test_models_that_find_faces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,7 +125,7 @@ def test_slow_decoder_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_pillow_that_resizes_differently(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("codec_contract.resize.exact_resize", lambda rgb, size: exact_resize(rgb, size) ^ 1)
     check = next(check for check in check_installation() if check.name == "exact resize")
-    assert check.state == "broken" and "another Pillow" in check.detail
+    assert check.state == "broken" and "another version of Pillow" in check.detail
 
 
 def test_both_builds_of_onnx_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,7 +172,7 @@ def test_extras_say_what_they_lack(monkeypatch: pytest.MonkeyPatch) -> None:
               'pytest>=8; extra == "hub"', "onnxruntime-gpu; extra == 'gpu'"]
     monkeypatch.setattr(importlib.metadata, "requires", lambda name: wanted)
     check = next(check for check in check_installation() if check.name == "extras")
-    assert check.detail == "complete: cli; hub lacks no-such-thing; pip install 'edgegrain[NAME]' adds one"
+    assert check.detail == "complete: cli; hub lacks no-such-thing; install one: pip install 'edgegrain[NAME]'"
 
     def absent(name: str) -> list[str]:
         raise importlib.metadata.PackageNotFoundError(name)

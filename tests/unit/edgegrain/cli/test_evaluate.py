@@ -17,7 +17,7 @@ from edgegrain.cli.app import application
 from edgegrain.cli.main import app
 from edgegrain.evaluation.classical_codecs import CODECS
 from edgegrain.evaluation.evaluator import Evaluator
-from tests.gradient_judge import GradientJudge
+from tests.gradient_metrics import GradientMetrics
 from tests.tiny_bundle import write_tiny_bundle
 
 Run = Callable[..., tuple[int, str, str]]
@@ -29,15 +29,15 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def journal(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("journal")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture
-def run(bundle: Path, journal: Path, portrait: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+def run(bundle: Path, cache: Path, portrait: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
         capsys: pytest.CaptureFixture[str]) -> Run:
     """Exit status, stdout and stderr of the command on two small pictures."""
-    monkeypatch.setattr("edgegrain.metrics.picture_metrics.Judge", GradientJudge)
+    monkeypatch.setattr("edgegrain.metrics.picture_metrics.Metrics", GradientMetrics)
     for slow in ("avif", "jpeg-xl"):
         monkeypatch.delitem(CODECS, slow)
     data = tmp_path / "faces"
@@ -47,7 +47,7 @@ def run(bundle: Path, journal: Path, portrait: np.ndarray, tmp_path: Path, monke
 
     def run(*more: str | Path) -> tuple[int, str, str]:
         arguments = ["evaluate", "--bundle", bundle, "--data", data, "--weights", tmp_path, "--out", tmp_path / "out",
-                     "--journal", journal, *more]
+                     "--cache", cache, *more]
         with pytest.raises(SystemExit) as leaving:
             app([str(argument) for argument in arguments])
         return int(leaving.value.code or 0), *capsys.readouterr()
@@ -104,12 +104,12 @@ def test_an_interrupted_run_goes_on(run: Run, tmp_path: Path, monkeypatch: pytes
     own = tmp_path / "own"
     with monkeypatch.context() as patch:
         patch.setattr(Evaluator, "picture", interrupted)
-        code, out, err = run("--journal", own, "--no-curves")
+        code, out, err = run("--cache", own, "--no-curves")
     assert (code, out) == (130, "") and "interrupted" in err
     assert not (tmp_path / "out").exists()
-    asked = GradientJudge.asked
-    assert run("--journal", own, "--no-curves")[0] == 0
-    assert GradientJudge.asked == asked + 1  # the second picture only
+    asked = GradientMetrics.asked
+    assert run("--cache", own, "--no-curves")[0] == 0
+    assert GradientMetrics.asked == asked + 1  # the second picture only
 
 
 def test_a_folder_without_pictures_is_refused(run: Run, tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from codec_contract.quantization import quantize
 from edgegrain.cli import package_download
 from edgegrain.cli.main import app
 from edgegrain.cli.prior import DEFAULT
-from edgegrain.cli.prior_sheet import GAP, MIXTURES, TITLE, mix, truncated_codes
+from edgegrain.pictures.prior_samples import MIXTURES, mix_codes, truncated_codes
+from edgegrain.pictures.sheets import GAP, MARGIN
 from server_decoder import prior_store
 from server_decoder.mobile_stylegan import openvino_import as mobile_stylegan_import
 from server_decoder.mobile_stylegan.generator import MobileStyleGAN, MobileStyleGANConfig
@@ -133,17 +134,20 @@ def test_sample_sheet(capsys: pytest.CaptureFixture[str], tmp_path: Path, wheel:
     status, text, _ = run(capsys, "sample", "--count", 3, "--seed", 5, "--psi", 0.8, "--size", 32, "--out", out)
     assert status == 0 and "3 pictures" in text
     sheet = np.asarray(Image.open(out))
-    assert sheet.shape == (64 + GAP, 64 + GAP, 3)
+    assert sheet.shape == (2 * MARGIN + 64 + GAP, 2 * MARGIN + 64 + GAP, 3)
+    sheet = sheet[MARGIN:-MARGIN, MARGIN:-MARGIN]
     prior = prior_store.load_prior(size=32)
     pictures = prior(truncated_codes(prior, 3, 5, 0.8)).picture.permute(0, 2, 3, 1).numpy()
     made = [sheet[:32, :32], sheet[:32, 32 + GAP :], sheet[32 + GAP :, :32]]
     np.testing.assert_allclose(np.stack(made).astype(int), quantize(pictures).astype(int), atol=1)
 
     assert run(capsys, "sample", "--size", 32, "--out", out)[0] == 1  # exists
+    status, text, _ = run(capsys, "sample", "--size", 32, "--out", out, "--force", "--json")
+    assert status == 0 and json.loads(text)["sheet"] == str(out) and json.loads(text)["count"] == 16
     status, _, err = run(capsys, "sample", "--size", 48, "--out", tmp_path / "x.png")
     assert status == 1 and "cannot cut this generator to 48x48" in err
     status, _, err = run(capsys, "sample", "--size", 32, "--out", tmp_path / "x.gif")
-    assert status == 1 and ".png or .jpg, got x.gif" in err
+    assert status == 1 and ".png or .jpg, got .gif" in err
 
 
 def test_mixing_sheet(capsys: pytest.CaptureFixture[str], tmp_path: Path, wheel: Path) -> None:
@@ -152,10 +156,11 @@ def test_mixing_sheet(capsys: pytest.CaptureFixture[str], tmp_path: Path, wheel:
     status, text, _ = run(capsys, "sample", "--mix", "--count", 2, "--size", 32, "--psi", 1, "--out", out)
     assert status == 0 and "2 pairs" in text
     sheet = np.asarray(Image.open(out)).astype(int)
-    assert sheet.shape == (TITLE + 64 + GAP, 5 * (32 + GAP) - GAP, 3)
+    assert sheet.shape[1] == 2 * MARGIN + 5 * 32 + 4 * GAP
     prior = prior_store.load_prior(size=32)
     first, second = truncated_codes(prior, 4, 0, 1.0).chunk(2)
-    coarse = mix(prior, first, second, *MIXTURES["coarse, 4 to 8"])
+    coarse = mix_codes(prior, first, second, *MIXTURES["coarse, 4 to 8"])
     assert torch.equal(coarse[:, :3], second[:, :3]) and torch.equal(coarse[:, 3:], first[:, 3:])
     wanted = quantize(prior(coarse).picture[0].permute(1, 2, 0).numpy()).astype(int)
-    assert np.abs(sheet[TITLE : TITLE + 32, 32 + GAP : 64 + GAP] - wanted).max() <= 1
+    first_row = sheet[-MARGIN - 64 - GAP : -MARGIN - 32 - GAP]
+    assert np.abs(first_row[:, MARGIN + 32 + GAP : MARGIN + 64 + GAP] - wanted).max() <= 1

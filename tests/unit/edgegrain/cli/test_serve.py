@@ -98,7 +98,7 @@ def test_remote_that_is_none(command: str, tmp_path: Path, capsys: pytest.Captur
     path.write_bytes(b"anything")
     assert run(command, path, "--remote", "nowhere") == 1
     err = capsys.readouterr().err
-    assert err.startswith("error: 'nowhere' is no address of a service") and err.count("\n") == 1
+    assert err.startswith("error: 'nowhere' is not the address of a service") and err.count("\n") == 1
 
 
 def test_remote_gets_what_the_options_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The evaluator on a tiny bundle whose decoder repeats LR pixels, with a judge that needs no networks."""
+"""The evaluator on a tiny bundle whose decoder repeats LR pixels, with metrics that need no networks."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from PIL import Image
 from codec_contract.errors import ImageError
 from codec_contract.resize import exact_resize
 from edgegrain.evaluation.evaluator import EvaluationConfig, Evaluator, curve_budgets, original_of, weights_id
-from edgegrain.evaluation.result_cache import Journal
+from edgegrain.evaluation.result_cache import ResultCache
 from edgegrain.evaluation.results import CLASSICAL_BY_LPIPS, CLASSICAL_BY_PSNR, PictureResult
 from edgegrain.metrics.identity import FILE
 from edgegrain.metrics.psnr_ssim import psnr
 from sdk import Codec
-from tests.gradient_judge import GradientJudge
+from tests.gradient_metrics import GradientMetrics
 from tests.tiny_bundle import HR, LR, write_tiny_bundle
 
 BUDGETS = (300, 900)
@@ -36,11 +36,11 @@ def path(tmp_path_factory: pytest.TempPathFactory, portrait: np.ndarray) -> Path
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("journal")
+    return tmp_path_factory.mktemp("cache")
 
 
 def evaluator(codec: Codec, folder: Path, config: EvaluationConfig, weights: str = "w") -> Evaluator:
-    return Evaluator(codec, GradientJudge(), weights, Journal(folder), config)  # type: ignore[arg-type]
+    return Evaluator(codec, GradientMetrics(), weights, ResultCache(folder), config)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -84,9 +84,9 @@ def test_curves_keep_their_budgets_and_rise(result: PictureResult) -> None:
 
 def test_a_second_run_measures_nothing_and_finds_the_same(
         result: PictureResult, codec: Codec, path: Path, folder: Path) -> None:
-    asked = GradientJudge.asked
+    asked = GradientMetrics.asked
     assert evaluator(codec, folder, EvaluationConfig("fast", BUDGETS)).picture(path) == result
-    assert GradientJudge.asked == asked
+    assert GradientMetrics.asked == asked
 
 
 def test_an_interrupted_picture_keeps_what_is_done(
@@ -95,7 +95,7 @@ def test_an_interrupted_picture_keeps_what_is_done(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("edgegrain.evaluation.evaluator._Contest.at_equal_bytes", interrupted)
+        patch.setattr("edgegrain.evaluation.evaluator._ClassicalSearch.at_equal_bytes", interrupted)
         with pytest.raises(KeyboardInterrupt):
             evaluator(codec, tmp_path, EvaluationConfig("fast")).picture(path)
     assert len(list(tmp_path.iterdir())) == 1
@@ -105,13 +105,13 @@ def test_an_interrupted_picture_keeps_what_is_done(
 
 def test_other_weights_or_another_bundle_are_measured_anew(
         result: PictureResult, codec: Codec, path: Path, folder: Path, tmp_path: Path) -> None:
-    asked = GradientJudge.asked
+    asked = GradientMetrics.asked
     assert evaluator(codec, folder, EvaluationConfig(None), weights="other").picture(path) != result
-    assert GradientJudge.asked == asked + 1
+    assert GradientMetrics.asked == asked + 1
     other = Codec(write_tiny_bundle(tmp_path, "other-64-lr16"))
     found = evaluator(other, folder, EvaluationConfig("fast", BUDGETS)).picture(path)
-    assert GradientJudge.asked == asked + 2
-    # The same payload size: the classical opponents are those that the first bundle met.
+    assert GradientMetrics.asked == asked + 2
+    # The same payload size: the results of the classical codecs are those of the first bundle.
     assert found.ours.nbytes == result.ours.nbytes and found.equal == result.equal
 
 

@@ -14,12 +14,12 @@ from PIL import Image
 from edgegrain.evaluation.classical_codecs import CODECS
 from edgegrain.evaluation.evaluator import EvaluationConfig, Evaluator
 from edgegrain.evaluation.plots import rate_distortion
-from edgegrain.evaluation.report import TABLE_COLUMNS, claims, report_files, table
-from edgegrain.evaluation.report_sheets import CAPTION, GAP, TILE, Tile, draw_sheet
-from edgegrain.evaluation.result_cache import Journal
+from edgegrain.evaluation.report import SHEET_SIDE, TABLE_COLUMNS, claims, report_files, table
+from edgegrain.evaluation.result_cache import ResultCache
 from edgegrain.evaluation.results import CLASSICAL_BY_LPIPS, CLASSICAL_BY_PSNR, PictureResult, summary
+from edgegrain.pictures.sheets import GAP, MARGIN
 from sdk import Codec
-from tests.gradient_judge import GradientJudge
+from tests.gradient_metrics import GradientMetrics
 from tests.tiny_bundle import HR, write_tiny_bundle
 
 Evaluated = tuple[Codec, list[PictureResult], list[Path]]
@@ -43,7 +43,7 @@ def test_claims_compare_with_the_better_classical_choice() -> None:
     assert [(claim["value"], claim["text"]) for claim in claims(SUMMARY)] == [
         ("560 bytes", "mean payload"), ("0.30 ×", "the best classical LPIPS-Alex"),
         ("0.68 ×", "the best classical LPIPS-VGG"), ("1.25 ×", "the best classical identity distance"),
-        ("−1.00 dB", "against the best classical PSNR"), ("0.000", "KID, 0.100 the best classical")]
+        ("−1.00 dB", "compared with the best classical PSNR"), ("0.000", "KID; best classical: 0.100")]
     alone = {**SUMMARY, "means": {"ours": mean(identity=None)}}
     assert [claim["value"] for claim in claims(alone)] == ["560 bytes"]
 
@@ -67,7 +67,7 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory, portrait: np.ndarray) ->
         paths.append(folder / f"<{index}>.png")
         Image.fromarray(np.roll(portrait, 20 * index, axis=1)[::4, ::4]).save(paths[-1])
     codec = Codec(write_tiny_bundle(tmp_path_factory.mktemp("bundles")))
-    evaluator = Evaluator(codec, GradientJudge(faces=True), "w", Journal(tmp_path_factory.mktemp("journal")),  # type: ignore[arg-type]
+    evaluator = Evaluator(codec, GradientMetrics(faces=True), "w", ResultCache(tmp_path_factory.mktemp("cache")),  # type: ignore[arg-type]
                           EvaluationConfig("fast", (600,)))
     with pytest.MonkeyPatch.context() as patch:
         for slow in ("avif", "jpeg-xl"):
@@ -118,16 +118,17 @@ def test_a_sheet_shows_the_original_ours_and_the_classical_pictures(evaluated: E
     with Image.open(io.BytesIO(files["sheet.png"])) as image:
         sheet = np.asarray(image)
     with Image.open(paths[0]) as image:
-        tile = np.asarray(image).repeat(TILE // HR, 0).repeat(TILE // HR, 1)
+        tile = np.asarray(image).repeat(SHEET_SIDE // HR, 0).repeat(SHEET_SIDE // HR, 1)
     ours = np.asarray(codec.restore(codec.compress(np.asarray(Image.open(paths[0]))))).repeat(4, 0).repeat(4, 1)
-    top = next(y for y in range(len(sheet)) if np.array_equal(sheet[y : y + TILE, 20 : 20 + TILE], tile))
-    left = 20 + TILE + GAP
-    assert np.array_equal(sheet[top : top + TILE, left : left + TILE], ours)
+    first = sheet[:, MARGIN : MARGIN + SHEET_SIDE]
+    top = next(y for y in range(len(sheet)) if np.array_equal(first[y : y + SHEET_SIDE], tile))
+    left = MARGIN + SHEET_SIDE + GAP
+    assert np.array_equal(sheet[top : top + SHEET_SIDE, left : left + SHEET_SIDE], ours)
     for column in (2, 3):
-        left = 20 + column * (TILE + GAP)
-        classical = sheet[top : top + TILE, left : left + TILE].astype(int)
+        left = MARGIN + column * (SHEET_SIDE + GAP)
+        classical = sheet[top : top + SHEET_SIDE, left : left + SHEET_SIDE].astype(int)
         assert 2 < np.abs(classical - tile).mean() < 40
-        assert (sheet[top + TILE : top + TILE + CAPTION, left : left + TILE] < 128).any()
+        assert (sheet[top + SHEET_SIDE : top + SHEET_SIDE + 40, left : left + SHEET_SIDE] < 128).any()
 
 
 def test_without_baselines_the_page_has_no_curves(evaluated: Evaluated) -> None:
@@ -136,7 +137,7 @@ def test_without_baselines_the_page_has_no_curves(evaluated: Evaluated) -> None:
     files = report_files(codec, alone, paths, summary(alone, codec.bundle, paths, "none"))
     assert "rate_distortion.png" not in files
     page = files["report.html"].decode()
-    assert "classical" not in page.lower().replace("classical lpips-alex", "") and "our payload" in page
+    assert "classical" not in page.lower().replace("classical lpips-alex", "") and "<th>payload</th>" in page
 
 
 def test_equal_results_give_equal_bytes(evaluated: Evaluated) -> None:
@@ -155,10 +156,3 @@ def test_a_plot_has_the_bundles_point_even_without_a_curve_of_a_codec(evaluated:
         with Image.open(io.BytesIO(png)) as image:
             pixels = np.asarray(image.convert("RGB")).reshape(-1, 3)
         assert (pixels == (0xB2, 0x22, 0x34)).all(1).sum() > 100
-
-
-def test_pictures_of_any_size_fit_a_sheet() -> None:
-    small, large = (np.full((side, side, 3), 90, np.uint8) for side in (64, 1024))
-    sheet = np.asarray(draw_sheet(["a", "b", "c"], [[Tile(small, "1 byte", ""), Tile(large, "2 bytes", "x", ours=True),
-                                                     Tile(None, "nothing fits", "")]], "heading"))
-    assert (sheet == 90).all(2).sum() >= 2 * TILE**2

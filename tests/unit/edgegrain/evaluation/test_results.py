@@ -24,7 +24,7 @@ from edgegrain.evaluation.results import (
 )
 from edgegrain.metrics.kid import kernel_distance
 from edgegrain.metrics.picture_metrics import Scores
-from sdk.known_bundles import BundleInfo
+from sdk import BundleInfo
 
 BUNDLE = BundleInfo("ours", "1.2.3", (), "grain", "faces", 64, 16, "ab" * 32, 1, Path(), {})
 VECTORS = np.random.default_rng(0).standard_normal((3, 3, 8)).astype(np.float32)  # original, ours, classical

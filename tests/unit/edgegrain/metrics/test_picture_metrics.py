@@ -1,4 +1,4 @@
-"""The judge gives what the single metrics give."""
+"""`Metrics` returns the values of the single metrics."""
 
 from pathlib import Path
 
@@ -10,13 +10,13 @@ import torch.nn.functional as F
 from codec_contract.errors import DeviceError, EdgegrainError, ImageError
 from edgegrain.metrics.identity import FaceIdentity
 from edgegrain.metrics.lpips import LPIPS
-from edgegrain.metrics.picture_metrics import Judge, unit_batch
+from edgegrain.metrics.picture_metrics import Metrics, unit_batch
 from edgegrain.metrics.psnr_ssim import psnr, ssim
 
 
 @pytest.fixture(scope="module")
-def judge(shared_weights: Path) -> Judge:
-    return Judge(shared_weights)
+def metrics(shared_weights: Path) -> Metrics:
+    return Metrics(shared_weights)
 
 
 @pytest.fixture(scope="module")
@@ -25,47 +25,48 @@ def darker(portrait: np.ndarray) -> np.ndarray:
 
 
 def test_scores_are_the_single_metrics(
-        judge: Judge, shared_weights: Path, portrait: np.ndarray, darker: np.ndarray) -> None:
+        metrics: Metrics, shared_weights: Path, portrait: np.ndarray, darker: np.ndarray) -> None:
     portrait, darker = portrait[::2, ::2], darker[::2, ::2]
-    comparison = judge.against(portrait)
-    scores, _ = comparison.scores(darker)
+    reference = metrics.against(portrait)
+    scores, _ = reference.scores(darker)
     x, target = unit_batch(darker), unit_batch(portrait)
     with torch.no_grad():
         expected = [float(metric) for metric in (
             LPIPS(shared_weights, "alex")(x, target), LPIPS(shared_weights, "vgg")(x, target),
             FaceIdentity(shared_weights).distance(x, target))]
         off_grid = float(LPIPS(shared_weights, "alex").off_grid(x, target))
-    assert (scores.psnr, scores.ssim) == (psnr(darker, portrait), ssim(darker, portrait))
+    assert [scores.psnr, scores.ssim] == pytest.approx([psnr(darker, portrait), ssim(darker, portrait)], rel=1e-6)
     assert [scores.lpips_alex, scores.lpips_vgg, scores.identity] == pytest.approx(expected, rel=1e-5)
-    assert comparison.lpips_alex(darker) == pytest.approx(scores.lpips_alex, rel=1e-6)
-    assert comparison.lpips_alex_off_grid(darker) == pytest.approx(off_grid, rel=1e-6)
+    assert reference.lpips_alex(darker) == pytest.approx(scores.lpips_alex, rel=1e-6)
+    assert reference.lpips_alex_off_grid(darker) == pytest.approx(off_grid, rel=1e-6)
     assert scores.identity is not None and 0 < scores.identity < 0.6
-    quick = comparison.quick_scores(darker)
-    assert (quick.psnr, quick.lpips_vgg, quick.identity) == (scores.psnr, None, scores.identity)
+    quick = reference.quick_scores(darker)
+    assert quick.lpips_vgg is None
+    assert [quick.psnr, quick.identity] == pytest.approx([scores.psnr, scores.identity], rel=1e-5)
 
 
-def test_features_for_kid_are_vggs_last_activations_at_256(judge: Judge, portrait: np.ndarray) -> None:
-    comparison = judge.against(portrait)
+def test_features_for_kid_are_vggs_last_activations_at_256(metrics: Metrics, portrait: np.ndarray) -> None:
+    reference = metrics.against(portrait)
     with torch.no_grad():
-        expected = judge.vgg.activations(unit_batch(portrait))[-1].mean((2, 3))[0]
-    assert comparison.features.shape == (512,) and comparison.features.dtype == np.float32
-    assert comparison.features == pytest.approx(expected.numpy(), rel=1e-5)
+        expected = metrics.vgg.activations(unit_batch(portrait))[-1].mean((2, 3))[0]
+    assert reference.features.shape == (512,) and reference.features.dtype == np.float32
+    assert reference.features == pytest.approx(expected.numpy(), rel=1e-5)
     # Another size is brought to 256 first, so that a picture and its half resemble each other more than two pictures.
     half = F.avg_pool2d(torch.tensor(portrait).permute(2, 0, 1)[None].float(), 2)[0].permute(1, 2, 0)
-    smaller = judge.against(half.round().byte().numpy()).features
-    flipped = judge.against(np.ascontiguousarray(portrait[::-1])).features
-    assert np.linalg.norm(smaller - comparison.features) < 0.7 * np.linalg.norm(flipped - comparison.features)
+    smaller = metrics.against(half.round().byte().numpy()).features
+    flipped = metrics.against(np.ascontiguousarray(portrait[::-1])).features
+    assert np.linalg.norm(smaller - reference.features) < 0.7 * np.linalg.norm(flipped - reference.features)
 
 
 def test_identity_is_for_faces_only(shared_weights: Path, portrait: np.ndarray) -> None:
-    comparison = Judge(shared_weights, faces=False).against(portrait[:64, :64])
-    scores = comparison.quick_scores(portrait[1:65, :64])
+    reference = Metrics(shared_weights, faces=False).against(portrait[:64, :64])
+    scores = reference.quick_scores(portrait[1:65, :64])
     assert scores.identity is None and scores.lpips_alex > 0
 
 
-def test_pictures_of_another_size_are_refused(judge: Judge, portrait: np.ndarray) -> None:
+def test_pictures_of_another_size_are_refused(metrics: Metrics, portrait: np.ndarray) -> None:
     with pytest.raises(ImageError, match="64×63"):
-        judge.against(portrait[:64, :64]).scores(portrait[:63, :64])
+        metrics.against(portrait[:64, :64]).scores(portrait[:63, :64])
 
 
 def test_a_unit_batch_spans_minus_one_to_one() -> None:
@@ -74,12 +75,12 @@ def test_a_unit_batch_spans_minus_one_to_one() -> None:
     assert batch.flatten().tolist() == pytest.approx([-1, 1, -0.6])
 
 
-def test_absent_weights_are_named(tmp_path: Path) -> None:
+def test_missing_weights_are_named(tmp_path: Path) -> None:
     with pytest.raises(EdgegrainError, match="--weights"):
-        Judge(tmp_path)
+        Metrics(tmp_path)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 def test_an_absent_device_is_named(tmp_path: Path) -> None:
     with pytest.raises(DeviceError, match="--device cpu"):
-        Judge(tmp_path, device="cuda")
+        Metrics(tmp_path, device="cuda")

@@ -6,6 +6,7 @@ from PIL import Image
 
 torch = pytest.importorskip("torch")
 
+from codec_contract.errors import ImageError  # noqa: E402
 from codec_contract.lr_coder.coder import decode_lr, encode_lr  # noqa: E402
 from codec_contract.lr_coder.coder_tables import CoderTables  # noqa: E402
 from edgegrain.publishing import fit_coder  # noqa: E402
@@ -49,7 +50,10 @@ def test_the_integers_do_what_was_trained():
 
 
 def test_fitting_is_repeatable(fitted):
-    assert fit_coder.fit_tables(checkered_lrs(300), widths=(8,), steps=250) == fitted
+    """Up to the last step of some integers: the float training before them may round differently."""
+    again = fit_coder.fit_tables(checkered_lrs(300), widths=(8,), steps=250)
+    first, second = (sum(len(encode_lr(lr, tables)) for lr in checkered_lrs(20, seed=1)) for tables in (fitted, again))
+    assert second == pytest.approx(first, rel=2e-3)
 
 
 def test_lrs_of_different_sizes_may_be_mixed():
@@ -58,22 +62,13 @@ def test_lrs_of_different_sizes_may_be_mixed():
     assert np.array_equal(decode_lr(encode_lr(lrs[-1], tables), 9, 5, tables), lrs[-1])
 
 
-def test_the_command_writes_tables_and_reports(tmp_path, capsys):
-    np.save(tmp_path / "lrs.npy", checkered_lrs(60))
-    out = tmp_path / "coder.json"
-    arguments = [str(tmp_path / "lrs.npy"), str(out), "--widths", "4", "--steps", "20"]
-    assert fit_coder.main(arguments) == 0
-    tables = CoderTables.from_json(out.read_bytes())
-    report = capsys.readouterr().out
-    coded = np.mean([len(encode_lr(lr, tables)) for lr in checkered_lrs(60)[::10]])
-    assert f"{coded:8.1f} bytes" in report and "fitted to 54 LRs" in report
-    assert "optimised PNG" in report and "lossless WebP" in report
-
-    before = out.read_bytes()
-    with pytest.raises(SystemExit):
-        fit_coder.main(arguments)
-    assert "--force replaces" in capsys.readouterr().err and out.read_bytes() == before
-    assert fit_coder.main([*arguments, "--force"]) == 0
+def test_the_report_codes_every_tenth_lr():
+    lrs = list(checkered_lrs(60))
+    report = fit_coder.fit_and_report(lrs, widths=(4,), steps=20, held_out=5)
+    assert (report.fitted_to, report.held_out) == (54, 5)
+    assert report.coded == np.mean([len(encode_lr(lr, report.tables)) for lr in lrs[::10][:5]])
+    assert report.tables == fit_coder.fit_tables([lr for i, lr in enumerate(lrs) if i % 10], widths=(4,), steps=20)
+    assert list(report.lossless) == ["optimised PNG", "lossless WebP"]
 
 
 def test_generic_lrs_come_from_pictures(tmp_path):
@@ -87,5 +82,8 @@ def test_generic_lrs_come_from_pictures(tmp_path):
 
 def test_a_file_that_holds_no_lrs_is_refused(tmp_path):
     np.save(tmp_path / "wrong.npy", np.zeros((4, 16, 16, 3)))
-    with pytest.raises(SystemExit, match=r"must hold uint8 \[N, h, w, 3\], is float64"):
+    with pytest.raises(ImageError, match=r"must hold uint8 \[N, h, w, 3\], is float64"):
+        fit_coder.load_lrs(tmp_path / "wrong.npy")
+    (tmp_path / "wrong.npy").write_bytes(b"no array")
+    with pytest.raises(ImageError, match="is not a .npy file"):
         fit_coder.load_lrs(tmp_path / "wrong.npy")

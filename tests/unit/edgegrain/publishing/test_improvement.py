@@ -1,4 +1,4 @@
-"""Whether a decoder may replace another: its figures come from its own pictures, and every rule refuses by itself."""
+"""Compare the scores of decoders: they come from their own pictures, and every rule refuses by itself."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ PUBLISHED = Figures({"psnr": 25.0, "lpips_alex": 0.150, "lpips_alex_off_grid": 0
                      "identity": 0.400})
 
 
-class FlatJudge:
+class FlatMetrics:
     """Scores that need no weights: LPIPS-Alex is the mean difference in levels."""
 
-    def against(self, original: Picture) -> FlatJudge:
+    def against(self, original: Picture) -> FlatMetrics:
         self.original = original
         return self
 
@@ -45,20 +45,20 @@ def test_figures_come_from_what_the_decoder_restores() -> None:
         for parameter in decoder.head[-1].parameters():
             parameter.zero_()  # grey, level 128
     originals = [np.full((64, 64, 3), level, np.uint8) for level in (100, 140)]
-    figures = measure(DecoderSource("grey", decoder, box_network(ENCODER)), originals, FlatJudge())  # type: ignore[arg-type]
+    figures = measure(DecoderSource("grey", decoder, box_network(ENCODER)), originals, FlatMetrics())  # type: ignore[arg-type]
     assert figures.scores["lpips_alex"] == pytest.approx((28 + 12) / 2)
     assert figures.scores["lpips_alex_off_grid"] == pytest.approx(28 + 12)
     assert figures.scores["lpips_vgg"] == 0.25 and "identity" not in figures.scores
     assert figures.lpips_without_prior is None
 
 
-def test_a_generator_is_also_measured_in_silence() -> None:
+def test_a_generator_is_also_measured_with_its_features_at_zero() -> None:
     torch.manual_seed(0)
     decoder = Grain(PRESETS["grain-smoke"]).eval()
     assert decoder.fusion is not None
     torch.nn.init.normal_(decoder.fusion.to_rgb.weight)
     figures = measure(DecoderSource("random", decoder, box_network(ENCODER)),
-                      [np.full((64, 64, 3), 90, np.uint8)], FlatJudge())  # type: ignore[arg-type]
+                      [np.full((64, 64, 3), 90, np.uint8)], FlatMetrics())  # type: ignore[arg-type]
     assert figures.lpips_without_prior is not None
     assert figures.lpips_without_prior != pytest.approx(figures.scores["lpips_alex"])
 

@@ -1,4 +1,4 @@
-"""The model card: what it says comes from the evaluation, and mismatched evaluations are refused."""
+"""The model card: its figures come from the evaluation, and mismatched evaluations are refused."""
 
 from __future__ import annotations
 

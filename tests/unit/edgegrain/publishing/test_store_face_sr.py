@@ -7,13 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import typer
 from PIL import Image
-from typer.testing import CliRunner
 
 from codec_contract.lr_coder.coder_tables import CoderTables
-from edgegrain.pictures.packed import made_up
-from edgegrain.publishing.store_face_sr import fit_coder, main, store
+from edgegrain.pictures.packed import random_pictures
+from edgegrain.publishing.store_face_sr import fit_reduction_tables, store, store_tables
 from server_decoder.face_sr.weights import load_gcfsr, load_glean, read_training
 from server_decoder.prior_store import load_prior
 from tests.face_sr import GLEAN_TINY, TRAINING, store_gcfsr, store_glean
@@ -21,21 +19,19 @@ from tests.face_sr import GLEAN_TINY, TRAINING, store_gcfsr, store_glean
 
 def test_a_gcfsr_is_stored_with_the_tables_that_are_named(tmp_path: Path) -> None:
     run = store_gcfsr(tmp_path / "run")
-    app = typer.Typer()
-    app.command()(main)
-    arguments = ["--weights", str(run), "--out", str(tmp_path / "zoo"), "--coder", str(run / "coder.json")]
-    result = CliRunner().invoke(app, arguments)
-    assert result.exit_code == 0, result.output
-    path = tmp_path / "zoo" / "gcfsr.safetensors"
-    assert f"{path.stat().st_size:,} bytes" in result.stdout
+    path = store(run, tmp_path / "zoo")
+    assert path == tmp_path / "zoo" / "gcfsr.safetensors"
     assert read_training(path) == TRAINING
     picture = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(2)) * 2 - 1
     with torch.no_grad():
         before, after = (load_gcfsr(each)(picture, torch.full((1,), 0.25)) for each in (run / path.name, path))
     assert (before - after).abs().max() < 0.05 * before.abs().max()
+    store_tables(run, tmp_path / "zoo")
+    assert not (tmp_path / "zoo" / "coder.json").exists()
+    store_tables(run, tmp_path / "zoo", coder=run / "coder.json")
     assert (tmp_path / "zoo" / "coder.json").read_bytes() == (run / "coder.json").read_bytes()
-    again = CliRunner().invoke(app, arguments)
-    assert again.exit_code == 1 and "--force" in again.stderr
+    with pytest.raises(FileExistsError):
+        store_tables(run, tmp_path / "zoo", coder=run / "coder.json")
 
 
 def test_a_glean_keeps_its_bank_outside(tmp_path: Path) -> None:
@@ -53,9 +49,9 @@ def test_a_glean_keeps_its_bank_outside(tmp_path: Path) -> None:
 def test_tables_are_fitted_to_the_reductions_of_training_pictures(tmp_path: Path) -> None:
     run, _ = store_glean(tmp_path / "run")
     (tmp_path / "data").mkdir()
-    for index, picture in enumerate(made_up(6, 64, seed=3)):
+    for index, picture in enumerate(random_pictures(6, 64, seed=3)):
         Image.fromarray(np.asarray(picture)).save(tmp_path / "data" / f"{index}.png")
-    tables = fit_coder(run, tmp_path / "data", exclude=("5*",), count=4, steps=8)
+    tables = fit_reduction_tables(run, tmp_path / "data", exclude=("5*",), count=4, steps=8)
     assert isinstance(tables, CoderTables)
-    assert tables.to_json() == fit_coder(run, tmp_path / "data", exclude=("5*",), count=4, steps=8).to_json()
+    assert tables.to_json() == fit_reduction_tables(run, tmp_path / "data", exclude=("5*",), count=4, steps=8).to_json()
     assert tables.to_json() != CoderTables.default().to_json()

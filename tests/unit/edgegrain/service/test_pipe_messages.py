@@ -1,3 +1,5 @@
+"""Messages between service and worker: round trips and refused streams."""
+
 from __future__ import annotations
 
 import asyncio
@@ -9,24 +11,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codec_contract.errors import ServiceError
-from edgegrain.service import pipe_messages as frames
+from edgegrain.service import pipe_messages
 
 
 def packed(fields: dict[str, object], blobs: list[bytes]) -> bytes:
-    return b"".join(frames.pack(fields, blobs))
+    return b"".join(pipe_messages.pack(fields, blobs))
 
 
-async def read_async(data: bytes) -> frames.Message:
+async def read_async(data: bytes) -> pipe_messages.Message:
     reader = asyncio.StreamReader()
     reader.feed_data(data)
     reader.feed_eof()
-    return await frames.read_async(reader)
+    return await pipe_messages.read_async(reader)
 
 
 @given(st.dictionaries(st.text(), st.integers() | st.text()), st.lists(st.binary(max_size=300), max_size=5))
 def test_what_is_packed_is_read(fields: dict[str, object], blobs: list[bytes]) -> None:
     fields.pop("blobs", None)
-    assert frames.read(io.BytesIO(packed(fields, blobs))) == (fields, blobs)
+    assert pipe_messages.read(io.BytesIO(packed(fields, blobs))) == (fields, blobs)
 
 
 def test_asyncio_reads_the_same() -> None:
@@ -35,14 +37,14 @@ def test_asyncio_reads_the_same() -> None:
 
 def test_several_messages_and_the_end() -> None:
     stream = io.BytesIO(packed({"a": 1}, [b"x"]) + packed({"b": 2}, []))
-    assert [frames.read(stream) for _ in range(3)] == [({"a": 1}, [b"x"]), ({"b": 2}, []), None]
+    assert [pipe_messages.read(stream) for _ in range(3)] == [({"a": 1}, [b"x"]), ({"b": 2}, []), None]
 
 
 def test_truncated() -> None:
     data = packed({"a": 1}, [b"xyz"])
     for length in range(1, len(data)):
         with pytest.raises(ServiceError):
-            frames.read(io.BytesIO(data[:length]))
+            pipe_messages.read(io.BytesIO(data[:length]))
     for length in (0, 2, 10, len(data) - 1):
         with pytest.raises(asyncio.IncompleteReadError):
             asyncio.run(read_async(data[:length]))
@@ -53,9 +55,9 @@ def test_truncated() -> None:
     b'{"blobs": [2147483649]}', b'{"blobs": [' + b"0," * 5000 + b"0]}", b"[" * 100_000])
 def test_nonsense_is_refused_before_anything_is_read(text: bytes) -> None:
     with pytest.raises(ServiceError):
-        frames.read(io.BytesIO(struct.pack("<I", len(text)) + text))
+        pipe_messages.read(io.BytesIO(struct.pack("<I", len(text)) + text))
 
 
 def test_a_long_claim_is_refused() -> None:
     with pytest.raises(ServiceError, match="claims 4294967295 bytes"):
-        frames.read(io.BytesIO(b"\xff" * 4))
+        pipe_messages.read(io.BytesIO(b"\xff" * 4))

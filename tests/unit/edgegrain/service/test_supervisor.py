@@ -14,7 +14,7 @@ import pytest
 
 from codec_contract.errors import ImageError, ServiceError
 from edgegrain.service import supervisor as module
-from edgegrain.service.batcher import Batcher, Done, Job, Key, WorkerLost
+from edgegrain.service.batcher import Batcher, BatchKey, Done, Job, WorkerLost
 from edgegrain.service.supervisor import Supervisor, Worker, WorkerPlan, error_of, read_answer
 from tests.service_harness import SOON, stub_worker
 
@@ -25,7 +25,7 @@ def plan(command: Sequence[str], *, batch_timeout: float = SOON, start_timeout: 
 
 def job(data: bytes = b"payload") -> Job:
     loop = asyncio.get_running_loop()
-    return Job(Key("restore", "a"), data, {}, loop.time() + SOON, 1, loop.create_future())
+    return Job(BatchKey("restore", "a"), data, {}, loop.time() + SOON, 1, loop.create_future())
 
 
 class Running:
@@ -151,14 +151,14 @@ def test_sending_to_a_dead_worker(loop: str) -> None:
 
 
 @pytest.mark.parametrize(("fields", "reason"), [
-    ({}, "no answer: KeyError"), ({"outcomes": None, "seconds": {}}, "no answer: TypeError"),
+    ({}, "answer is invalid: KeyError"), ({"outcomes": None, "seconds": {}}, "answer is invalid: TypeError"),
     ({"outcomes": [None, None], "seconds": {}}, "answered 2 of 1"),
-    ({"outcomes": [None], "seconds": 3}, "no answer: TypeError"),
-    ({"outcomes": [None], "seconds": {"decode": "long"}}, "no answer: ValueError"),
-    ({"outcomes": [None], "seconds": {"decode": 10**400}}, "no answer: OverflowError"),
-    ({"outcomes": ["ImageError"], "seconds": {}}, "no answer: TypeError"),
-    ({"outcomes": [{"error": "ImageError"}], "seconds": {}}, "no answer: KeyError")])
-def test_nonsense_is_no_answer(fields: dict[str, Any], reason: str) -> None:
+    ({"outcomes": [None], "seconds": 3}, "answer is invalid: TypeError"),
+    ({"outcomes": [None], "seconds": {"decode": "long"}}, "answer is invalid: ValueError"),
+    ({"outcomes": [None], "seconds": {"decode": 10**400}}, "answer is invalid: OverflowError"),
+    ({"outcomes": ["ImageError"], "seconds": {}}, "answer is invalid: TypeError"),
+    ({"outcomes": [{"error": "ImageError"}], "seconds": {}}, "answer is invalid: KeyError")])
+def test_invalid_answers_are_refused(fields: dict[str, Any], reason: str) -> None:
     with pytest.raises(WorkerLost, match=reason):
         read_answer((fields, [b"data"]), 1)
 

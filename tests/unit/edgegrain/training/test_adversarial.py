@@ -12,7 +12,7 @@ from codec_contract.errors import ModelError
 from edgegrain.training.adversarial import (
     LOSSES,
     AdversarialConfig,
-    Opponent,
+    AdversarialLoss,
     non_saturating,
     r1_penalty,
     relativistic,
@@ -28,16 +28,16 @@ def softplus(x: float) -> float:
 
 def test_the_losses_are_their_formulas() -> None:
     real, fake = torch.tensor([1.0, 3.0]), torch.tensor([0.0, -1.0])
-    judge, maker = non_saturating(real, fake)
-    assert float(judge) == pytest.approx((softplus(-1) + softplus(-3)) / 2 + (softplus(0) + softplus(-1)) / 2)
+    discriminator, maker = non_saturating(real, fake)
+    assert float(discriminator) == pytest.approx((softplus(-1) + softplus(-3)) / 2 + (softplus(0) + softplus(-1)) / 2)
     assert float(maker) == pytest.approx((softplus(0) + softplus(1)) / 2)
-    judge, maker = relativistic(real, fake)  # means: 2 and -1/2
-    assert float(judge) == pytest.approx(
+    discriminator, maker = relativistic(real, fake)  # means: 2 and -1/2
+    assert float(discriminator) == pytest.approx(
         0.5 * (softplus(-1.5) + softplus(-3.5)) / 2 + 0.5 * (softplus(-2) + softplus(-3)) / 2)
     assert float(maker) == pytest.approx(
         0.5 * (softplus(1.5) + softplus(3.5)) / 2 + 0.5 * (softplus(2) + softplus(3)) / 2)
-    judge, maker = wgan(real, fake)
-    assert float(judge) == pytest.approx(-0.5 - 2 + 1e-3 * 5)
+    discriminator, maker = wgan(real, fake)
+    assert float(discriminator) == pytest.approx(-0.5 - 2 + 1e-3 * 5)
     assert float(maker) == pytest.approx(0.5)
 
 
@@ -56,11 +56,11 @@ def test_r1_is_the_squared_gradient_at_originals() -> None:
 def test_a_discriminator_learns_to_tell_pictures_apart(loss: str) -> None:
     torch.manual_seed(0)
     config = AdversarialConfig(loss, discriminator=DiscriminatorConfig(16, 8, 16), learning_rate=2e-3, r1=0.1)
-    opponent = Opponent(config)
+    adversarial = AdversarialLoss(config)
     real, fake = torch.rand(8, 3, 16, 16) * 0.5 + 0.5, -torch.rand(8, 3, 16, 16)
-    first = opponent.learn(fake, real, lambda parameters: None)
+    first = adversarial.update_discriminator(fake, real, lambda parameters: None)
     for _ in range(15):
-        last = opponent.learn(fake, real, lambda parameters: None)
+        last = adversarial.update_discriminator(fake, real, lambda parameters: None)
     assert "r1" in first
     assert "r1" not in last
     assert float(last["logit_gap"]) > float(first["logit_gap"]) + 0.3
@@ -68,28 +68,28 @@ def test_a_discriminator_learns_to_tell_pictures_apart(loss: str) -> None:
 
 def test_its_advice_reaches_the_picture_and_leaves_it_alone() -> None:
     torch.manual_seed(0)
-    opponent = Opponent(AdversarialConfig(discriminator=DiscriminatorConfig(16, 8, 16)))
-    before = {name: tensor.clone() for name, tensor in opponent.discriminator.state_dict().items()}
+    adversarial = AdversarialLoss(AdversarialConfig(discriminator=DiscriminatorConfig(16, 8, 16)))
+    before = {name: tensor.clone() for name, tensor in adversarial.discriminator.state_dict().items()}
     picture = torch.zeros(4, 3, 16, 16, requires_grad=True)
-    opponent.loss(picture, torch.ones(4, 3, 16, 16)).backward()
+    adversarial.generator_loss(picture, torch.ones(4, 3, 16, 16)).backward()
     assert picture.grad is not None
     assert float(picture.grad.abs().sum()) > 0
-    assert all(parameter.grad is None for parameter in opponent.discriminator.parameters())
-    assert all(torch.equal(tensor, before[name]) for name, tensor in opponent.discriminator.state_dict().items())
+    assert all(parameter.grad is None for parameter in adversarial.discriminator.parameters())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in adversarial.discriminator.state_dict().items())
 
 
-def test_the_small_discriminator_is_small_and_judges_larger_pictures_at_its_size() -> None:
+def test_the_small_discriminator_is_small_and_discriminators_larger_pictures_at_its_size() -> None:
     assert sum(parameter.numel() for parameter in SmallDiscriminator(DiscriminatorConfig()).parameters()) <= 4_000_000
-    judge = SmallDiscriminator(DiscriminatorConfig(16, 8, 16))
+    discriminator = SmallDiscriminator(DiscriminatorConfig(16, 8, 16))
     picture = torch.randn(4, 3, 16, 16)
     doubled = picture.repeat_interleave(2, 2).repeat_interleave(2, 3)
-    torch.testing.assert_close(judge(doubled), judge(picture))
+    torch.testing.assert_close(discriminator(doubled), discriminator(picture))
     with pytest.raises(ModelError, match="multiple of that size"):
-        judge(torch.zeros(1, 3, 24, 24))
+        discriminator(torch.zeros(1, 3, 24, 24))
 
 
 def test_stylegan2s_discriminator_can_take_its_place() -> None:
-    opponent = Opponent(AdversarialConfig("wgan", discriminator=TINY_64))
-    assert opponent.loss(torch.zeros(2, 3, 64, 64), torch.zeros(2, 3, 64, 64)).shape == ()
+    adversarial = AdversarialLoss(AdversarialConfig("wgan", discriminator=TINY_64))
+    assert adversarial.generator_loss(torch.zeros(2, 3, 64, 64), torch.zeros(2, 3, 64, 64)).shape == ()
     with pytest.raises(ValueError, match="unknown adversarial loss"):
         AdversarialConfig("hinge")

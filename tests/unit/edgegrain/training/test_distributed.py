@@ -11,24 +11,24 @@ import torch
 import torch.multiprocessing as multiprocessing
 from torch import nn
 
-from edgegrain.training.distributed import has_bfloat16, mixed_precision, placed
+from edgegrain.training.distributed import has_bfloat16, mixed_precision, start_distributed
 
 
 def work(rank: int, port: int, folder: str) -> None:
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1",
                    "MASTER_PORT": str(port)}
-    with placed("cpu") as place:
+    with start_distributed("cpu") as distributed:
         torch.manual_seed(rank)
         layer = nn.Linear(2, 1)
-        place.share(layer)
+        distributed.share(layer)
         parameters = list(layer.parameters())
         parameters[0].grad = torch.full((1, 2), float(rank + 1))
         parameters[1].grad = torch.full((1,), 10.0 * rank)
-        place.average_gradients(parameters)
-        progress, stop = place.agree(0.25 * (rank + 1), rank == 1)
+        distributed.average_gradients(parameters)
+        progress, stop = distributed.agree(0.25 * (rank + 1), rank == 1)
         torch.save({"weight": layer.weight.detach(), "gradients": [p.grad for p in parameters], "progress": progress,
-                    "stop": stop, "first": place.first}, f"{folder}/{rank}.pt")
-        place.wait()
+                    "stop": stop, "first": distributed.first}, f"{folder}/{rank}.pt")
+        distributed.wait()
 
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this PyTorch has no torch.distributed")
@@ -47,9 +47,9 @@ def test_processes_share_weights_gradients_and_the_end(tmp_path: Path) -> None:
 
 
 def test_one_process_needs_no_other() -> None:
-    with placed("auto") as place:
-        assert place.first
-        assert place.agree(0.3, False) == (0.3, False)
+    with start_distributed("auto") as distributed:
+        assert distributed.first
+        assert distributed.agree(0.3, False) == (0.3, False)
 
 
 @pytest.mark.parametrize(("capabilities", "expected"), [

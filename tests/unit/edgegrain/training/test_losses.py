@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from edgegrain.metrics.lpips import LPIPS
-from edgegrain.training.losses import PAPER, LossWeights, code_loss, lr_loss, picture_loss
+from edgegrain.training.grain.losses import PAPER, code_loss, lr_loss
+from edgegrain.training.losses import LossWeights, picture_loss
 
 
 def test_picture_terms_are_means_and_weigh_as_told() -> None:

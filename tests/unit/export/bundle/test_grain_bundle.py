@@ -88,7 +88,7 @@ def test_the_whole_decoder_comes_back_from_its_graph(kind: str, request: pytest.
     load_parameters(loaded, onnx.load_model_from_string(model))
     x = torch.rand(2, 3, 16, 16) * 2 - 1
     with torch.no_grad():
-        assert torch.equal(loaded(x), decoder(x))
+        torch.testing.assert_close(loaded(x), decoder(x), atol=1e-5, rtol=1e-4)  # two builds: other rounding
         # What the graph does not need is marked, not random.
         assert loaded.forward_all(x).style.isnan().all()
         assert loaded.prior.map(torch.randn(1, 32)).isnan().all()
@@ -123,7 +123,7 @@ def test_a_bundle_says_what_its_decoder_is(stylegan2: tuple[Grain, bytes], tmp_p
     assert source.name == "tiny-64-lr16" and source.network.architecture == "box"
     x = torch.rand(1, 3, 16, 16) * 2 - 1
     with torch.no_grad():
-        assert torch.equal(source.decoder(x), decoder(x))
+        torch.testing.assert_close(source.decoder(x), decoder(x), atol=1e-5, rtol=1e-4)  # two builds: other rounding
     fields = json.loads((root / "manifest.json").read_text())
     refresh_manifest(root, decoder={**fields["decoder"], "architecture": {"kind": "grain", "prior": None}})
     with pytest.raises(BundleError, match="describes no decoder"):

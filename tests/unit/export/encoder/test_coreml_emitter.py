@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from coremltools.proto import MIL_pb2, Model_pb2
 
 from codec_contract.errors import ExportError
 from edge_encoder.integer_network import IntegerNetwork, run_reference
@@ -18,6 +17,13 @@ from export.proof.mil_interpreter import MilProgram
 
 SPECIFICATION = "Data/com.apple.CoreML/model.mlmodel"
 WEIGHTS = "Data/com.apple.CoreML/weights/weight.bin"
+
+
+def specification(package: Path) -> Any:
+    """The program's message."""
+    from coremltools.proto import Model_pb2  # loads TensorFlow: not in every process that collects tests
+
+    return Model_pb2.Model.FromString((package / SPECIFICATION).read_bytes())
 
 
 @pytest.fixture
@@ -32,7 +38,7 @@ def test_the_written_program_gives_the_reference_bytes(exported: Mapping[str, Pa
 
 
 def test_it_takes_a_plain_rgb_picture_and_gives_int32(exported: Mapping[str, Path], network: IntegerNetwork) -> None:
-    model = Model_pb2.Model.FromString((exported["coreml"] / SPECIFICATION).read_bytes())
+    model = specification(exported["coreml"])
     (image,), (lr,) = model.description.input, model.description.output
     assert (image.name, image.type.imageType.width, image.type.imageType.height) == ("image", network.hr, network.hr)
     assert image.type.imageType.colorSpace == image.type.imageType.RGB
@@ -45,10 +51,12 @@ def test_few_operation_kinds_in_float32(exported: Mapping[str, Path], network: I
     program = MilProgram(exported["coreml"])
     assert set(program.operations) == {
         "const", "constexpr_affine_dequantize", "conv", "floor", "clip", "add", "cast"}
-    model = Model_pb2.Model.FromString((exported["coreml"] / SPECIFICATION).read_bytes())
+    model = specification(exported["coreml"])
     (block,) = model.mlProgram.functions["main"].block_specializations.values()
     types = {output.type.tensorType.dataType for operation in block.operations for output in operation.outputs
              if operation.type in ("constexpr_affine_dequantize", "conv", "floor", "clip", "add")}
+    from coremltools.proto import MIL_pb2
+
     assert types == {MIL_pb2.DataType.Value("FLOAT32")}
 
 
@@ -80,7 +88,7 @@ def test_the_interpreter_reads_weights_from_the_package_on_disk(package: Path, n
 
 
 def test_an_unknown_operation_is_refused_by_name(package: Path) -> None:
-    model = Model_pb2.Model.FromString((package / SPECIFICATION).read_bytes())
+    model = specification(package)
     (block,) = model.mlProgram.functions["main"].block_specializations.values()
     next(operation for operation in block.operations if operation.type == "floor").type = "ceil"
     (package / SPECIFICATION).write_bytes(model.SerializeToString())
@@ -108,7 +116,7 @@ def _set_zero_points(attributes: Any, values: bytes) -> None:
     (lambda attributes: attributes["offset"].CopyFrom(attributes["axis"]), "axis, offset"),
 ])
 def test_weights_in_another_form_are_refused(package: Path, change: Callable[[Any], None], message: str) -> None:
-    model = Model_pb2.Model.FromString((package / SPECIFICATION).read_bytes())
+    model = specification(package)
     (block,) = model.mlProgram.functions["main"].block_specializations.values()
     (box,) = [operation for operation in block.operations if operation.outputs[0].name == "box_conv_weight"]
     change(box.attributes)

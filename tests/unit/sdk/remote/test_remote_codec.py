@@ -90,8 +90,8 @@ class TestVerbs:
 
     def test_refusals_are_the_sdk_s_own_errors(self, remote: Any, bundle: Path) -> None:
         payload = sdk.Codec(bundle).compress(picture())
-        with pytest.raises(sdk.ImageError, match="no picture"):
-            remote.compress(b"no picture")
+        with pytest.raises(sdk.ImageError, match="not a picture"):
+            remote.compress(b"not a picture")
         with pytest.raises(sdk.PayloadError, match="CRC"):
             remote.restore(bytes(payload)[:-1])  # not even sent
         with pytest.raises(sdk.ServiceError, match="status 404: no bundle 'cats' is served here"):
@@ -125,7 +125,7 @@ class TestVerbs:
                 with pytest.raises(sdk.PayloadError, match="^payload 1: "):
                     await remote.restore_batch([payloads[0], b"bad"])
                 with pytest.raises(sdk.ImageError):
-                    await remote.compress(b"no picture")
+                    await remote.compress(b"not a picture")
 
         asyncio.run(use())
 
@@ -242,7 +242,7 @@ class TestTrouble:
             if body == b"{}":
                 assert ask(url) == []
             else:
-                with pytest.raises(sdk.ServiceError, match="no list of bundles"):
+                with pytest.raises(sdk.ServiceError, match="not a list of bundles"):
                     ask(url)
 
 
@@ -269,15 +269,15 @@ def test_an_answer_that_is_no_picture(bundle: Path) -> None:
     Image.fromarray(picture()).save(stream, "JPEG")
     for body in (b"nonsense", stream.getvalue(), b""):
         with Script((200, {}, body)) as url, sdk.connect(url) as remote, pytest.raises(
-                sdk.ServiceError, match="is no picture"):
+                sdk.ServiceError, match="is not a picture"):
             remote.restore(payload)
 
 
 @pytest.mark.parametrize("url", ["", "host:8000", "ftp://host", "http://", "http://host?x=1", "/path"])
 def test_addresses_that_are_none(url: str) -> None:
-    with pytest.raises(sdk.ServiceError, match="no address of a service"):
+    with pytest.raises(sdk.ServiceError, match="not the address of a service"):
         sdk.connect(url)
-    with pytest.raises(sdk.ServiceError, match="no address of a service"):
+    with pytest.raises(sdk.ServiceError, match="not the address of a service"):
         sdk.connect_async(url)
 
 
@@ -290,7 +290,8 @@ def test_without_httpx_the_error_says_what_to_install() -> None:
 
 
 def test_importing_the_sdk_does_not_load_what_only_remotes_need() -> None:
-    program = "import sdk, sys; print([name for name in ('httpx', 'asyncio', 'sdk.remote.remote_codec') if name in sys.modules])"
+    program = ("import sdk, sys; "
+               "print([name for name in ('httpx', 'asyncio', 'sdk.remote.remote_codec') if name in sys.modules])")
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True,
                             cwd=Path(__file__).resolve().parents[4])
     assert result.stdout.strip() == "[]"

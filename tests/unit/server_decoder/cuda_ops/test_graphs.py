@@ -125,16 +125,17 @@ def run(model: onnx.ModelProto, lr: Tensor, options: onnxruntime.SessionOptions)
     # A layer's activation is written where something reads it without the next style: toRGB, or as a feature.
     [("stylegan2", {"DemodBiasAct/2": 1, "DemodBiasAct/1": 1, "FilteredBiasAct/1": 1, "UpFirDn2d/1": 1}),
      ("wavelet", {"DemodBiasAct/1": 3, "InverseHaar/1": 2})])
-def test_graphs_equal_the_plain_ones(kind: str, nodes: dict[str, int], ops_library: Path) -> None:
+def test_graphs_equal_the_plain_modules(kind: str, nodes: dict[str, int], ops_library: Path) -> None:
     prior = random_prior(kind)
     side = lr_side(prior)
-    plain, fused = (decoder_graph(Picture(network), side) for network in (prior, fused_prior(prior)))
-    assert (ops_of(plain), ops_of(fused)) == ({}, nodes)
+    fused = decoder_graph(Picture(fused_prior(prior)), side)
+    assert ops_of(fused) == nodes
     with_ops = onnxruntime.SessionOptions()
     library.register_library(with_ops, path=ops_library)
     for batch in (1, 3):
         lr = torch.randn(batch, 3, side, side)
-        expected = run(plain, lr, onnxruntime.SessionOptions())
+        with torch.no_grad():
+            expected = Picture(prior)(lr).numpy()
         assert np.abs(run(fused, lr, with_ops) - expected).max() <= 1e-5 * np.abs(expected).max()
 
 
@@ -205,7 +206,7 @@ def test_weights_come_back_from_a_fused_graph(exported: tuple[Grain, bytes]) -> 
     load_parameters(loaded, onnx.load_model_from_string(fused))
     x = torch.rand(1, 3, 16, 16) * 2 - 1
     with torch.no_grad():
-        assert torch.equal(loaded(x), decoder(x))
+        torch.testing.assert_close(loaded(x), decoder(x), atol=1e-5, rtol=1e-4)  # two builds: other rounding
 
 
 def test_without_the_library_the_error_says_what_to_do(

@@ -37,7 +37,8 @@ def test_glean_is_restored_around_its_bank(tmp_path: Path) -> None:
     assert read_header(path)["bank_sha256"] == digest(network.prior)
     lr = torch.rand(2, 3, 16, 16) * 2 - 1
     with torch.no_grad():
-        assert torch.equal(load_glean(path, network.prior)(lr), network(lr))
+        # Two builds: other rounding.
+        torch.testing.assert_close(load_glean(path, network.prior)(lr), network(lr), atol=1e-5, rtol=1e-4)
     assert read_config(path) == GLEAN_TINY and read_training(path) == {"pictures": 3}
     with pytest.raises(ModelError, match="trained with the bank"):
         load_glean(path, GLEAN_TINY.prior.build())

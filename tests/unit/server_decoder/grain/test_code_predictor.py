@@ -101,7 +101,8 @@ def test_other_widths_are_adapted_and_branches_shared() -> None:
     predictor.codes[1].load_state_dict(predictor.codes[2].state_dict())
     predictor.codes[3].load_state_dict(predictor.codes[2].state_dict())
     codes = predictor(features(sizes))
-    assert torch.equal(codes[:, 1], codes[:, 2]) and not torch.equal(codes[:, 2], codes[:, 3])
+    torch.testing.assert_close(codes[:, 1], codes[:, 2], atol=1e-6, rtol=1e-4)  # two copies of one linear map
+    assert (codes[:, 2] - codes[:, 3]).abs().max() > 1e-3
     assert predictor.scales["32"].adapt is None and predictor.scales["8"].adapt is not None
 
 
@@ -132,9 +133,9 @@ def test_offsets_come_from_the_features_of_their_place() -> None:
     assert {side: tuple(offset.shape) for side, offset in offsets.items()} == {8: (2, 3, 8, 8), 16: (2, 2, 16, 16)}
     inputs[0][:, :, 12, 4] += 1
     moved = predictor.predict_offsets(inputs)
-    changed = (moved[16] != offsets[16]).any(1)[0].nonzero()
+    changed = ((moved[16] - offsets[16]).abs() > 1e-5).any(1)[0].nonzero()
     assert changed.min(0).values.tolist() == [11, 3] and changed.max(0).values.tolist() == [13, 5]
-    changed = (moved[8] != offsets[8]).any(1)[0].nonzero()
+    changed = ((moved[8] - offsets[8]).abs() > 1e-5).any(1)[0].nonzero()
     assert changed.min(0).values.tolist() == [5, 1] and changed.max(0).values.tolist() == [7, 3]
     with pytest.raises(ValueError, match="no offset is possible at 64x64"):
         CodePredictor(replace(config, offsets=(64,)), {16: 6, 32: 5}, (4, 8, 16), 4, {64: 3})

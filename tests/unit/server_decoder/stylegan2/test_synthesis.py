@@ -104,7 +104,8 @@ def test_every_code_has_the_resolution_it_steers(tiny: StyleGAN2) -> None:
             other = codes.clone()
             other[:, index] = codes_for(tiny, 1, seed=2)[:, index]
             picture, features = tiny(other)
-            changed = [side for side in features if not torch.equal(features[side], base.features[side])]
+            changed = [side for side, feature in features.items()
+                       if (feature - base.features[side]).abs().max() > 1e-4 * feature.abs().max()]
             assert changed == ([] if index == 7 else [side for side in (4, 8, 16, 32) if side >= resolution])
             assert (picture - base.picture).abs().max() > 1e-3
 
@@ -138,7 +139,7 @@ def test_a_cut_generator_makes_the_same_features_and_the_picture_there(tiny: Sty
         finest = tiny.to_rgb[-1](whole.features[32], codes[:, 7])
     assert list(part.features) == [4, 8, 16]
     for side, feature in part.features.items():
-        assert torch.equal(feature, whole.features[side])
+        torch.testing.assert_close(feature, whole.features[side], rtol=1e-4, atol=1e-5)  # two builds: other rounding
     torch.testing.assert_close(upsampled(part.picture) + finest, whole.picture, rtol=1e-4, atol=1e-5)
     with pytest.raises(ModelError, match="8, 16, 32"):
         TINY.cut(64)
@@ -151,10 +152,11 @@ def test_noise_is_constant_unless_given_and_repeatable_by_seed(tiny: StyleGAN2) 
     assert [tuple(noise.shape) for noise in first] == [
         (2, 1, side, side) for side in (4, 8, 8, 16, 16, 32, 32)]
     with torch.no_grad():
-        assert torch.equal(tiny(codes).picture, tiny(codes).picture)
-        assert torch.equal(tiny(codes, first).picture, tiny(codes, again).picture)
-        assert not torch.equal(tiny(codes, first).picture, tiny(codes).picture)
-        assert torch.equal(tiny(codes, [layer.noise for layer in tiny.layers]).picture, tiny(codes).picture)
+        base, seeded = tiny(codes).picture, tiny(codes, first).picture
+        stored = [layer.noise for layer in tiny.layers]
+        for noise, expected in ((None, base), (again, seeded), (stored, base)):  # computed twice, in floats
+            torch.testing.assert_close(tiny(codes, noise).picture, expected, rtol=1e-4, atol=1e-5)
+        assert (seeded - base).abs().max() > 1e-3
 
 
 def test_pictures_of_a_batch_do_not_touch_each_other(tiny: StyleGAN2) -> None:
@@ -172,7 +174,7 @@ def test_truncation_pulls_towards_the_mean_of_w(tiny: StyleGAN2) -> None:
     spread = (w - tiny.mean_code).square().sum(1)
     assert (w.mean(0) - tiny.mean_code).square().sum() < 0.01 * spread.mean()
     torch.testing.assert_close((tiny.truncate(w, 0.5) - tiny.mean_code).square().sum(1), spread / 4)
-    assert torch.equal(tiny.truncate(tiny.broadcast(w), 0.0)[3, 2], tiny.mean_code)
+    torch.testing.assert_close(tiny.truncate(tiny.broadcast(w), 0.0)[3, 2], tiny.mean_code)
     torch.testing.assert_close(tiny.truncate(w, 1.0), w)
 
 
@@ -182,8 +184,8 @@ def test_style_mixing_takes_coarse_codes_from_one_and_fine_ones_from_the_other(t
     assert torch.equal(mixed, torch.cat([coarse[:, :3], fine[:, 3:]], 1))
     with torch.no_grad():
         features, expected = tiny(mixed).features, tiny(coarse).features
-    assert torch.equal(features[8], expected[8])
-    assert not torch.equal(features[16], expected[16])
+    torch.testing.assert_close(features[8], expected[8], rtol=1e-4, atol=1e-5)  # computed twice
+    assert (features[16] - expected[16]).abs().max() > 1e-3
     each = mix_styles(coarse, fine, torch.tensor([0, 8]))
     assert torch.equal(each, torch.stack([fine[0], coarse[1]]))
     with pytest.raises(ModelError, match=r"\[2, 8, 16\] and \[1, 8, 16\]"):

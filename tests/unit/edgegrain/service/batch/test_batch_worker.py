@@ -1,4 +1,4 @@
-"""A worker of ``edgegrain batch`` without Ray: whatever is wrong with one file stays with that file."""
+"""A worker of ``edgegrain batch`` without Ray: an error of one file does not affect the others."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from tests.tiny_bundle import HR, write_tiny_bundle
 
 POISON = """
 import os, sys
-from edgegrain.service import pipe_messages as frames
-frames.read(sys.stdin.buffer)
+from edgegrain.service import pipe_messages
+pipe_messages.read(sys.stdin.buffer)
 blobs, fields = [], {"ready": True}
 while True:
-    for piece in frames.pack(fields, blobs):
+    for piece in pipe_messages.pack(fields, blobs):
         sys.stdout.buffer.write(piece)
     sys.stdout.buffer.flush()
-    message = frames.read(sys.stdin.buffer)
+    message = pipe_messages.read(sys.stdin.buffer)
     if message is None:
         break
     blobs = message[1]
@@ -37,7 +37,7 @@ while True:
     if b"nonsense" in blobs:
         fields["outcomes"] = fields["outcomes"][1:]
 """
-"""A worker process that gives back what it gets, dies over one thing and forgets an answer over another."""
+"""A worker process that returns its input, dies on one input and omits an answer on another."""
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""What ``edgegrain batch`` takes, what it calls the results, what it leaves out."""
+"""``edgegrain batch``: accepted names, names of results, skipped names."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from codec_contract.payload import MAGIC
-from edgegrain.service.batch.plan import BatchPlan, Tally, candidates, find_direction, open_batches
+from edgegrain.service.batch.plan import BatchPlan, Tally, candidates, find_direction, pending_batches
 from edgegrain.service.batch.stores import FolderStore
 
 
@@ -20,7 +20,7 @@ def plan(direction: str = "compress", **changes: object) -> BatchPlan:
 
 
 class Endless:
-    """A source with more names than fit anywhere; counts how many were asked for."""
+    """A source with an unlimited number of names that counts those that were read."""
 
     def __init__(self) -> None:
         self.listed = 0
@@ -65,7 +65,7 @@ def test_direction_by_content(tmp_path: Path, files: dict[str, bytes], direction
 
 def test_listing_is_lazy() -> None:
     source = Endless()
-    batches = open_batches(plan(batch_size=4), source, source)  # type: ignore[arg-type]
+    batches = pending_batches(plan(batch_size=4), source, source)  # type: ignore[arg-type]
     assert next(batches) == (["1.jpg", "2.jpg", "3.jpg", "4.jpg"], 0, 0)
     assert source.listed == 1000
     for _ in range(250):
@@ -79,10 +79,10 @@ def test_what_is_done_is_skipped(tmp_path: Path) -> None:
         source.write(f"{name}.png", b"")
     target.write("b.png.grain", b"")
     target.write("c.png.grain", b"")
-    found = list(open_batches(plan(batch_size=2), source, target))
+    found = list(pending_batches(plan(batch_size=2), source, target))
     assert sorted(name for part in found for name in part.names) == ["a.png", "d.png", "e.png"]
     assert (sum(part.skipped for part in found), [part.listed for part in found]) == (2, [0, 5])
-    found = list(open_batches(plan(batch_size=2, force=True), source, target))
+    found = list(pending_batches(plan(batch_size=2, force=True), source, target))
     assert sum(len(part.names) for part in found) == 5 and not any(part.skipped for part in found)
 
 
@@ -92,7 +92,7 @@ def test_long_stretches_of_done_names_are_counted_on_the_way() -> None:
             return set(names)
 
     source = Done()
-    batches = open_batches(plan(), source, source)  # type: ignore[arg-type]
+    batches = pending_batches(plan(), source, source)  # type: ignore[arg-type]
     assert [next(batches) for _ in range(3)] == [([], 1000, 0)] * 3
 
 

@@ -12,27 +12,26 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import typer
 from PIL import Image
-from typer.testing import CliRunner
 
 from codec_contract.errors import EdgegrainError, ModelError
 from codec_contract.quantization import dequantize
 from edgegrain.metrics.lpips import LPIPS
-from edgegrain.pictures.packed import made_up
+from edgegrain.pictures.packed import random_pictures
 from edgegrain.training.adversarial import AdversarialConfig
 from edgegrain.training.discriminator import DiscriminatorConfig
-from edgegrain.training.distributed import Placement
-from edgegrain.training.face_sr import command
-from edgegrain.training.face_sr import loop as face_sr_loop
+from edgegrain.training.distributed import Distributed
 from edgegrain.training.face_sr import run as face_sr_run
+from edgegrain.training.face_sr import trainer as face_sr_trainer
 from edgegrain.training.face_sr.degradations import BlindDegradation
-from edgegrain.training.face_sr.loop import FaceSRTrainer, perceptual_loss, train_face_sr
 from edgegrain.training.face_sr.lr_inputs import draw_inputs, draw_sides, inputs_at
 from edgegrain.training.face_sr.recipes import FACE_SR_CONFIGS, FaceSRTraining, Factors
-from edgegrain.training.face_sr.validation import Examination
-from edgegrain.training.grain.validation import Judges
+from edgegrain.training.face_sr.trainer import FaceSRTrainer, perceptual_loss
+from edgegrain.training.face_sr.validation import Validation
+from edgegrain.training.family import RunOptions
+from edgegrain.training.loop import train
 from edgegrain.training.losses import LossWeights
+from edgegrain.training.metric_networks import MetricNetworks
 from edgegrain.training.prior_files import random_prior
 from server_decoder.face_sr.gcfsr import GCFSRUpscaler
 from server_decoder.face_sr.glean import GLEAN, GLEANConfig
@@ -49,16 +48,16 @@ BOUNDS = {"smoke-glean": 12.5, "smoke-gcfsr": 14.5, "smoke-gcfsr-blind": 14.5}
 @pytest.mark.parametrize("name", BOUNDS)
 def test_a_trained_network_restores_better_than_a_frozen_one(name: str, tmp_path: Path) -> None:
     config = FACE_SR_CONFIGS[name]
-    frozen = train_face_sr(replace(config, learning_rate=0.0), out=tmp_path / "frozen", pictures=8)
-    trained = train_face_sr(config, out=tmp_path / "trained")
+    frozen = train(replace(config, learning_rate=0.0), tmp_path / "frozen", pictures=8)
+    trained = train(config, tmp_path / "trained")
     assert frozen["psnr"] < BOUNDS[name] < trained["psnr"]
     assert trained["pictures"] == config.iterations * config.batch and trained["skipped"] == 0
-    assert trained["psnr_bicubic"] == frozen["psnr_bicubic"]
+    assert trained["psnr_bicubic"] == pytest.approx(frozen["psnr_bicubic"], abs=1e-3)  # measured twice
     assert rows(tmp_path / "trained", "end")[-1]["end"] is True
     if name == "smoke-gcfsr":
         assert {"psnr_x8", "psnr_bicubic_x8", "psnr_strength_8"} <= trained.keys()
         assert trained["psnr_strength_8"] != trained["psnr"]  # the strength reaches the picture
-        assert Image.open(tmp_path / "trained" / "samples.png").size == (8 * 64, 6 * 64)
+        assert Image.open(tmp_path / "trained" / "samples.png").size == (2 * 16 + 8 * 72 - 8, 2 * 16 + 6 * 72 - 8)
     if name == "smoke-gcfsr-blind":
         assert {"adversarial", "discriminator"} <= rows(tmp_path / "trained", "loss")[-1].keys()
 
@@ -67,46 +66,46 @@ def test_glean_is_kept_without_its_bank_which_does_not_change(tmp_path: Path) ->
     assert isinstance(GLEAN_SMOKE.network, GLEANConfig)
     bank = random_prior(GLEAN_SMOKE.network.prior, seed=7)
     before = digest(bank)
-    train_face_sr(GLEAN_SMOKE, out=tmp_path / "run", pictures=24, prior=bank)
+    train(GLEAN_SMOKE, tmp_path / "run", RunOptions(prior=bank), pictures=24)
     assert digest(bank) == before
     path = tmp_path / "run" / "glean.safetensors"
     assert read_header(path)["bank_sha256"] == before and read_config(path) == GLEAN_SMOKE.network
     assert read_training(path)["pictures_seen"] == 24
-    average = face_sr_run.load(tmp_path / "run", bank).average
+    average = face_sr_run.load_run(tmp_path / "run", bank).average
     lr = torch.rand(1, 3, 16, 16)
     with torch.no_grad():
         assert (load_glean(path, bank)(lr) - average(lr)).abs().max() < 0.02  # float16
     with pytest.raises(ModelError, match="another bank"):
-        face_sr_run.load(tmp_path / "run")
+        face_sr_run.load_run(tmp_path / "run")
 
 
 def test_a_run_goes_on_where_it_was(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    train_face_sr(GCFSR_SMOKE, out=out, pictures=8)
+    train(GCFSR_SMOKE, out, pictures=8)
     with pytest.raises(FileExistsError, match="--resume"):
-        train_face_sr(GCFSR_SMOKE, out=out, pictures=8)
-    kept = face_sr_run.load(out).model.state_dict()
-    same = train_face_sr(replace(GCFSR_SMOKE, learning_rate=0.0), out=out, pictures=16, resume=True)
+        train(GCFSR_SMOKE, out, pictures=8)
+    kept = face_sr_run.load_run(out).model.state_dict()
+    same = train(replace(GCFSR_SMOKE, learning_rate=0.0), out, pictures=16, resume=True)
     assert same["pictures"] == 16 and [row["seen"] for row in rows(out, "seen")] == [0, 8]
-    assert all(torch.equal(tensor, kept[name]) for name, tensor in face_sr_run.load(out).model.state_dict().items())
-    stopped = train_face_sr(GCFSR_SMOKE, out=out, pictures=10**6, resume=True, budget_seconds=0.3)
+    assert all(torch.equal(tensor, kept[name]) for name, tensor in face_sr_run.load_run(out).model.state_dict().items())
+    stopped = train(GCFSR_SMOKE, out, pictures=10**6, resume=True, budget_seconds=0.3)
     assert 16 < stopped["pictures"] < 10**5
     (out / "last.safetensors").write_bytes(b"noise")
-    with pytest.raises(ModelError, match="cannot be continued"):
-        face_sr_run.load(out)
+    with pytest.raises(ModelError, match="not a training checkpoint"):
+        face_sr_run.load_run(out)
 
 
 def test_a_run_can_begin_with_trained_weights(tmp_path: Path) -> None:
-    train_face_sr(GCFSR_SMOKE, out=tmp_path / "one", pictures=16)
+    train(GCFSR_SMOKE, tmp_path / "one", pictures=16)
     trained = load_gcfsr(tmp_path / "one" / "gcfsr.safetensors").state_dict()
-    run = face_sr_run.begin(GCFSR_SMOKE, start=tmp_path / "one")
+    run = face_sr_run.start_run(GCFSR_SMOKE, start=tmp_path / "one")
     for network in (run.model, run.average):
         assert all(torch.equal(tensor, trained[name]) for name, tensor in network.state_dict().items())
     other = replace(GCFSR_SMOKE, network=replace(GCFSR_SMOKE.network, code_width=8))
     with pytest.raises(ModelError, match="the recipe has"):
-        face_sr_run.begin(other, start=tmp_path / "one" / "gcfsr.safetensors")
+        face_sr_run.start_run(other, start=tmp_path / "one" / "gcfsr.safetensors")
     with pytest.raises(ModelError, match="expected a glean"):
-        face_sr_run.begin(GLEAN_SMOKE, start=tmp_path / "one" / "gcfsr.safetensors")
+        face_sr_run.start_run(GLEAN_SMOKE, start=tmp_path / "one" / "gcfsr.safetensors")
 
 
 def test_factors_are_drawn_per_picture_over_all_octaves_alike() -> None:
@@ -122,57 +121,60 @@ def test_factors_are_drawn_per_picture_over_all_octaves_alike() -> None:
 
 def test_gcfsr_is_given_what_the_server_gives_it() -> None:
     """The same picture and strength as `GCFSRUpscaler` makes of the LR, each picture with a factor of its own."""
-    pictures = torch.from_numpy(made_up(6, 64, seed=0)).permute(0, 3, 1, 2).float()
+    pictures = torch.from_numpy(random_pictures(6, 64, seed=0)).permute(0, 3, 1, 2).float()
     drawn = draw_inputs(GCFSR_SMOKE, pictures, np.random.default_rng(0))
     assert drawn.picture.shape == (6, 3, 64, 64) and len(set(drawn.factors.tolist())) > 3
     assert drawn.factors.min() >= 4 and drawn.factors.max() <= 16
-    network = face_sr_run.begin(GCFSR_SMOKE).model
+    network = face_sr_run.start_run(GCFSR_SMOKE).model
     for picture, factor, enlarged in zip(pictures, drawn.factors, drawn.picture, strict=True):
-        assert torch.equal(inputs_at(GCFSR_SMOKE, picture[None], float(factor)).picture[0], enlarged)
+        # Resampled in floats at another batch size.
+        torch.testing.assert_close(inputs_at(GCFSR_SMOKE, picture[None], float(factor)).picture[0], enlarged,
+                                   atol=1e-5, rtol=1e-4)
     at_8 = inputs_at(GCFSR_SMOKE, pictures, 8.0)
     upscaler = GCFSRUpscaler(network, 8)  # type: ignore[arg-type]
     lr = torch.nn.functional.avg_pool2d(pictures, 8).add(0.5).floor()
     with torch.no_grad():
-        assert torch.equal(upscaler(dequantize(lr)), network(at_8.picture, at_8.factors / 64))
+        torch.testing.assert_close(upscaler(dequantize(lr)), network(at_8.picture, at_8.factors / 64),
+                                   atol=1e-5, rtol=1e-4)  # the network runs twice
 
 
-def test_the_discriminator_alone_judges_small_factors() -> None:
+def test_small_factors_have_the_adversarial_loss_alone() -> None:
     adversarial = AdversarialConfig(discriminator=DiscriminatorConfig(64, 4, 8), begins=0.5)
     config = replace(GCFSR_SMOKE, adversarial=adversarial, adversarial_alone=16.0)
-    shard = made_up(8, 64, seed=0)
-    trainer = FaceSRTrainer(face_sr_run.begin(config), Placement(torch.device("cpu")), shard, None, None)
+    shard = random_pictures(8, 64, seed=0)
+    trainer = FaceSRTrainer(face_sr_run.start_run(config), Distributed(torch.device("cpu")), shard)
     assert "l1" in trainer.step(0.4)
     later = trainer.step(0.6)
     assert "l1" not in later and later["loss"].item() == pytest.approx(0.01 * later["adversarial"].item())
-    mixed = FaceSRTrainer(face_sr_run.begin(replace(config, adversarial_alone=8.0)), Placement(torch.device("cpu")),
-                          shard, None, None)
+    run = face_sr_run.start_run(replace(config, adversarial_alone=8.0))
+    mixed = FaceSRTrainer(run, Distributed(torch.device("cpu")), shard)
     assert {"l1", "adversarial"} <= mixed.step(0.6).keys()
 
 
 def test_the_recipe_says_how_often_lpips_sees_another_phase(monkeypatch: pytest.MonkeyPatch) -> None:
     offsets: list[tuple[int, int] | None] = []
-    original = face_sr_loop.picture_loss
+    original = face_sr_trainer.picture_loss
 
     def spy(*args: Any, offset: tuple[int, int] | None) -> Any:
         offsets.append(offset)
         return original(*args, offset=offset)
 
-    monkeypatch.setattr(face_sr_loop, "picture_loss", spy)
+    monkeypatch.setattr(face_sr_trainer, "picture_loss", spy)
     torch.manual_seed(0)
     for part in (0.0, 1.0):
-        run = face_sr_run.begin(replace(GCFSR_SMOKE, lpips_shift=part))
-        trainer = FaceSRTrainer(run, Placement(torch.device("cpu")), made_up(8, 64, seed=0), None, None)
+        run = face_sr_run.start_run(replace(GCFSR_SMOKE, lpips_shift=part))
+        trainer = FaceSRTrainer(run, Distributed(torch.device("cpu")), random_pictures(8, 64, seed=0))
         for _ in range(4):
             trainer.step(0.4)
     assert offsets[:4] == [None] * 4
     assert len({offset for offset in offsets[4:] if offset is not None}) > 1
 
 
-def test_an_examination_looks_off_lpips_grid(shared_weights: Path) -> None:
-    pictures = made_up(2, 64, seed=0)
+def test_a_validation_looks_off_lpips_grid(shared_weights: Path) -> None:
+    pictures = random_pictures(2, 64, seed=0)
     lpips = LPIPS(shared_weights)
-    found = Examination(GCFSR_SMOKE, pictures, Judges(lpips, None), torch.device("cpu")).figures(
-        face_sr_run.begin(GCFSR_SMOKE).model)
+    found = Validation(GCFSR_SMOKE, pictures, MetricNetworks(lpips), torch.device("cpu")).figures(
+        face_sr_run.start_run(GCFSR_SMOKE).model)
     assert 0 < found["lpips_alex_off_grid"] != found["lpips_alex"]
     assert [name for name in found if "off_grid" in name] == ["lpips_alex_off_grid"]
 
@@ -228,31 +230,22 @@ def test_recipes_that_make_no_sense_are_refused(change: dict[str, object], messa
 def test_weights_are_asked_for_before_anything_is_done(tmp_path: Path) -> None:
     config = replace(GCFSR_SMOKE, loss=LossWeights(lpips=1.0, identity=0.0))
     with pytest.raises(EdgegrainError, match="--weights"):
-        train_face_sr(config, out=tmp_path / "run")
+        train(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
-def test_command(tmp_path: Path) -> None:
-    app = typer.Typer()
-    app.command()(command.main)
-    runner = CliRunner()
-    listed = runner.invoke(app, ["--list-configs"]).output.splitlines()
-    assert len(listed) == len(FACE_SR_CONFIGS)
-    assert listed[0].endswith("GLEAN  1024x1024 from 128x128, 300,000 iterations of 8")
-    dry = json.loads(runner.invoke(app, ["--config", "gcfsr-1024", "--dry-run"]).output)
-    assert dry["network"]["kind"] == "gcfsr" and dry["factors"]["choices"] == [4, 8, 16, 32, 64]
-    for arguments, message in (
-            (["--config", "none"], "no configuration"),
-            (["--config", "gcfsr-1024", "--out", str(tmp_path), "--prior", "x"], "leave --prior out"),
-            (["--config", "glean-1024-x64", "--out", str(tmp_path)], "needs a StyleGAN2"),
-            (["--config", "smoke-glean", "--out", str(tmp_path), "--discriminator", "x"], "leave --discriminator"),
-            (["--config", "gcfsr-faces-256", "--out", str(tmp_path), "--weights", str(tmp_path)], "--data")):
-        result = runner.invoke(app, arguments)
-        assert result.exit_code == 1 and message in result.output
-    result = runner.invoke(app, ["--config", "smoke-glean", "--pictures", "8", "--out", str(tmp_path / "run")])
-    assert result.exit_code == 0 and json.loads(result.output.splitlines()[-1])["pictures"] == 8
+def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
+    data = tmp_path / "faces"
+    data.mkdir()
+    for name, options, message in (
+            ("gcfsr-1024", RunOptions(data=data, prior="x"), "no use for --prior"),
+            ("glean-1024-x64", RunOptions(data=data), "needs a StyleGAN2"),
+            ("smoke-glean", RunOptions(discriminator=tmp_path), "no use for --discriminator"),
+            ("gcfsr-faces-256", RunOptions(weights=tmp_path), "--data")):
+        with pytest.raises(EdgegrainError, match=message):
+            train(FACE_SR_CONFIGS[name], tmp_path / "run", options)
 
 
 def test_both_networks_of_a_run_hold_one_bank() -> None:
-    run = face_sr_run.begin(GLEAN_SMOKE)
+    run = face_sr_run.start_run(GLEAN_SMOKE)
     assert isinstance(run.model, GLEAN) and isinstance(run.average, GLEAN) and run.model.prior is run.average.prior

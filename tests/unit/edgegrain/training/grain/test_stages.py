@@ -24,7 +24,7 @@ def test_every_configuration_survives_json(name: str) -> None:
 def test_a_stage_1_configuration_without_the_later_fields_is_read() -> None:
     """Runs from before there were other stages say nothing about them."""
     fields = StageConfig().as_dict()
-    for name in ("stage", "trains", "adversarial", "synthetic", "truncation", "muon", "made_up"):
+    for name in ("stage", "trains", "adversarial", "synthetic", "truncation", "muon", "random_pictures"):
         del fields[name]
     assert StageConfig.from_dict(fields) == StageConfig()
 
@@ -50,7 +50,7 @@ def test_the_bundle_s_recipes_keep_the_published_encoder(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in CONFIGS if CONFIGS[name].stage in ("1", "final")])
 def test_an_encoder_that_learns_is_held_to_the_small_picture(name: str) -> None:
-    """Stage 1, and the final stage for when --encoder train moves it, have a loss on the LR."""
+    """Stage 1, and the final stage for when it is told to train the encoder, have a loss on the LR."""
     loss = CONFIGS[name].loss
     assert loss.lr > 0 or loss.lr_l2 > 0
 

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from codec_contract.quantization import dequantize
-from edgegrain.training.grain.initialize import begin, stand_in_prior
+from edgegrain.training.grain.initialize import stand_in_prior, start_run
 from edgegrain.training.grain.recipes import CONFIGS
-from edgegrain.training.grain.validation import Judges, evaluate, to_levels
+from edgegrain.training.grain.validation import evaluate
+from edgegrain.training.levels import to_levels
+from edgegrain.training.metric_networks import MetricNetworks
 
 
 class MeanDifference:
@@ -28,10 +30,10 @@ class MeanDifference:
 @torch.no_grad()
 def test_a_final_picture_is_told_beside_those_that_it_was_made_of() -> None:
     config = CONFIGS["smoke-final"]
-    model = begin(config, None, stand_in_prior(config)).average.eval()
+    model = start_run(config, None, stand_in_prior(config)).average.eval()
     pictures = np.random.default_rng(3).integers(0, 256, (2, 64, 64, 3), np.uint8)
-    judges = SimpleNamespace(lpips=MeanDifference(), identity=None)
-    found = evaluate(model, pictures, judges)  # type: ignore[arg-type]
+    networks = SimpleNamespace(lpips=MeanDifference(), identity=None)
+    found = evaluate(model, pictures, networks)  # type: ignore[arg-type]
     x = torch.from_numpy(pictures).permute(0, 3, 1, 2).float()
     expected = {}
     for name in ("invertible", "style"):
@@ -39,9 +41,9 @@ def test_a_final_picture_is_told_beside_those_that_it_was_made_of() -> None:
         expected[name] = float((restored - dequantize(x)).abs().mean())
     assert found["lpips_alex_style"] == pytest.approx(expected["style"], abs=2e-4)
     # A new fusion adds nothing to the invertible picture.
-    assert found["lpips_alex"] == found["lpips_alex_without_prior"] == found["lpips_alex_invertible"] \
-        == pytest.approx(expected["invertible"], abs=2e-4)
+    for name in ("lpips_alex", "lpips_alex_without_prior", "lpips_alex_invertible"):
+        assert found[name] == pytest.approx(expected["invertible"], abs=2e-4), name
     assert found["lpips_alex_off_grid"] == pytest.approx(2 * found["lpips_alex"], abs=2e-4)
     assert abs(expected["style"] - expected["invertible"]) > 0.01
-    alone = begin(CONFIGS["smoke-stage1"], None).average.eval()
-    assert set(evaluate(alone, pictures, Judges(None, None))) == {"psnr"}
+    alone = start_run(CONFIGS["smoke-stage1"], None).average.eval()
+    assert set(evaluate(alone, pictures, MetricNetworks())) == {"psnr"}

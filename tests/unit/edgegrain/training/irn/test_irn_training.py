@@ -10,18 +10,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import typer
 from PIL import Image
-from typer.testing import CliRunner
 
 from codec_contract.errors import EdgegrainError, ImageError, ModelError
 from edgegrain.pictures.crops import Photographs, crops, pack_photographs
-from edgegrain.training.irn import command, losses
+from edgegrain.training.family import RunOptions
+from edgegrain.training.irn import losses
 from edgegrain.training.irn import run as irn_run
 from edgegrain.training.irn.discriminator import IRNDiscriminator
-from edgegrain.training.irn.loop import learning_rate, train_irn
 from edgegrain.training.irn.recipes import IRN_CONFIGS, IRN_PLUS, IRNLosses, IRNTraining
-from edgegrain.training.run_options import recipe_of
+from edgegrain.training.irn.trainer import learning_rate
+from edgegrain.training.loop import train
+from edgegrain.training.run_folder import CHECKPOINT
+from edgegrain.training.weight_shards import load_shards, save_shards
 from server_decoder.irn.network import IRN, PRESETS
 from server_decoder.irn.weights import load_irn, read_training
 from tests.unit.edgegrain.conftest import rows
@@ -31,8 +32,8 @@ BOUND = 28.0  # dB: the untrained network, a Haar transform, restores the held-o
 
 
 def test_a_trained_network_restores_better_than_a_frozen_one(tmp_path: Path) -> None:
-    frozen = train_irn(replace(SMOKE, learning_rate=0.0), out=tmp_path / "frozen", pictures=480)
-    trained = train_irn(SMOKE, out=tmp_path / "trained", save_every=300)
+    frozen = train(replace(SMOKE, learning_rate=0.0), tmp_path / "frozen", pictures=480)
+    trained = train(SMOKE, tmp_path / "trained", evaluate_every=300)
     assert frozen["psnr"] < BOUND < trained["psnr"]
     assert trained["psnr_y"] > 35 and trained["skipped"] == 0 and trained["pictures"] == 480
     logged = rows(tmp_path / "trained", "reconstruction")
@@ -41,38 +42,38 @@ def test_a_trained_network_restores_better_than_a_frozen_one(tmp_path: Path) -> 
     assert len(rows(tmp_path / "trained", "validation")) == 2
     weights = tmp_path / "trained" / "irn.safetensors"
     assert load_irn(weights).config == SMOKE.network and read_training(weights)["crops_seen"] == 480
-    assert Image.open(tmp_path / "trained" / "samples.png").size == (8 * 32, 3 * 32)
+    assert Image.open(tmp_path / "trained" / "samples.png").size == (2 * 16 + 8 * 40 - 8, 2 * 16 + 3 * 40 - 8)
 
 
 def test_irn_plus_begins_with_irn_and_teaches_its_discriminator_first(tmp_path: Path) -> None:
-    train_irn(SMOKE, out=tmp_path / "irn", pictures=40)
+    train(SMOKE, tmp_path / "irn", pictures=40)
     before = load_irn(tmp_path / "irn" / "irn.safetensors").state_dict()
-    plus = IRN_CONFIGS["smoke-irn-plus"]
-    alone = train_irn(replace(plus, judge_alone=1.0), out=tmp_path / "alone", start=tmp_path / "irn", pictures=16)
+    plus, begins = IRN_CONFIGS["smoke-irn-plus"], RunOptions(init_from=tmp_path / "irn")
+    alone = train(replace(plus, discriminator_alone=1.0), tmp_path / "alone", begins, pictures=16)
     assert alone["pictures"] == 16
     kept = load_irn(tmp_path / "alone" / "irn.safetensors").state_dict()
     assert all(torch.equal(kept[name], tensor) for name, tensor in before.items())
-    train_irn(plus, out=tmp_path / "plus", start=tmp_path / "irn", pictures=100)
+    train(plus, tmp_path / "plus", begins, pictures=100)
     moved = load_irn(tmp_path / "plus" / "irn.safetensors").state_dict()
     assert any(not torch.equal(moved[name], tensor) for name, tensor in before.items())
     (logged,) = rows(tmp_path / "plus", "divergence")
     assert 0 < logged["divergence"] < math.log(2) and {"reconstruction", "guide", "distribution"} <= set(logged)
     with pytest.raises(ModelError, match="the recipe has"):
-        irn_run.begin(IRNTraining(), tmp_path / "irn")
+        irn_run.start_run(IRNTraining(), tmp_path / "irn")
 
 
 def test_a_run_goes_on_where_it_was(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError):
         for _ in range(2):
-            train_irn(SMOKE, out=tmp_path / "run", pictures=8)
-    result = train_irn(SMOKE, out=tmp_path / "run", pictures=16, resume=True)
-    assert result["pictures"] == 16 and irn_run.load(tmp_path / "run").pictures == 16
+            train(SMOKE, tmp_path / "run", pictures=8)
+    result = train(SMOKE, tmp_path / "run", pictures=16, resume=True)
+    assert result["pictures"] == 16 and irn_run.load_run(tmp_path / "run").pictures == 16
     assert [row["seen"] for row in rows(tmp_path / "run", "seen")] == [0, 8]
-    stopped = train_irn(SMOKE, out=tmp_path / "run", pictures=10**6, resume=True, budget_seconds=0.3)
+    stopped = train(SMOKE, tmp_path / "run", pictures=10**6, resume=True, budget_seconds=0.3)
     assert 16 < stopped["pictures"] < 10**5
     (tmp_path / "run" / "last.safetensors").write_bytes(b"noise")
-    with pytest.raises(ModelError, match="cannot be continued"):
-        irn_run.load(tmp_path / "run")
+    with pytest.raises(ModelError, match="not a training checkpoint"):
+        irn_run.load_run(tmp_path / "run")
 
 
 def test_losses_are_sums_over_a_picture() -> None:
@@ -90,7 +91,7 @@ def test_the_divergence_is_between_nothing_and_log_2() -> None:
     same = torch.zeros(3)
     assert losses.divergence(same, same).item() == pytest.approx(0, abs=1e-6)
     assert losses.divergence(same + 50, same - 50).item() == pytest.approx(math.log(2), abs=1e-6)
-    assert losses.deceiving_loss(same).item() == pytest.approx(math.log(2))
+    assert losses.adversarial_loss(same).item() == pytest.approx(math.log(2))
 
 
 def test_the_guide_is_pillows_bicubic_reduction() -> None:
@@ -112,15 +113,15 @@ def test_published_constants() -> None:
     assert rates == [2e-4, 2e-4, 1e-4, 5e-5, 2.5e-5, 1.25e-5, 1.25e-5]
     plus = IRN_CONFIGS["irn-plus-x4"]
     rates = [learning_rate(plus, (5_000 + step) / 25_000, 5_000 + step) for step in (0, 4_999, 5_000, 10_000, 19_999)]
-    assert rates == [1e-4, 1e-4, 5e-5, 2.5e-5, 2.5e-5] and plus.judge_alone * plus.iterations == 5_000
+    assert rates == [1e-4, 1e-4, 5e-5, 2.5e-5, 2.5e-5] and plus.discriminator_alone * plus.iterations == 5_000
 
 
 def test_the_discriminator_is_srgans_with_smaller_dense_layers() -> None:
-    judge = IRNDiscriminator(144)
-    convolutions = [module for module in judge.modules() if isinstance(module, torch.nn.Conv2d)]
+    discriminator = IRNDiscriminator(144)
+    convolutions = [module for module in discriminator.modules() if isinstance(module, torch.nn.Conv2d)]
     assert [conv.out_channels for conv in convolutions] == [64, 64, 128, 128, 256, 256, 512, 512]
     assert all(conv.kernel_size == (3, 3) for conv in convolutions)
-    assert judge.dense1.weight.shape == (100, 512 * 9 * 9) and judge.dense2.weight.shape == (1, 100)
+    assert discriminator.dense1.weight.shape == (100, 512 * 9 * 9) and discriminator.dense2.weight.shape == (1, 100)
     assert IRNDiscriminator(32, (4, 8))(torch.rand(2, 3, 32, 32)).shape == (2,)
     with pytest.raises(ValueError, match="halved"):
         IRNDiscriminator(36, (4, 8, 16))
@@ -162,22 +163,31 @@ def test_both_flips_happen() -> None:
     assert corners == {(0, 0), (0, 3), (3, 0), (3, 3)}
 
 
-def test_command(tmp_path: Path) -> None:
-    app = typer.Typer()
-    app.command()(command.main)
-    runner = CliRunner()
-    listed = runner.invoke(app, ["--list-configs"]).output.splitlines()
-    assert len(listed) == len(IRN_CONFIGS) and "50,000 iterations of 16 crops of 144x144" in listed[0]
-    dry = json.loads(runner.invoke(app, ["--config", "irn-x8", "--dry-run"]).output)
-    assert dry["network"]["blocks"] == [8, 8, 8]
-    for arguments, message in ((["--config", "irn-x9"], "no configuration"),
-                               (["--out", str(tmp_path)], "pass --data"),
-                               (["--config", "irn-plus-x4", "--out", str(tmp_path)], "--init-from"),
-                               (["--config", "irn-plus-x4", "--out", str(tmp_path), "--init-from", "x"], "--weights")):
-        result = runner.invoke(app, arguments)
-        assert result.exit_code == 1 and message in result.output
-    result = runner.invoke(app, ["--config", "smoke-irn", "--crops", "8", "--out", str(tmp_path / "run")])
-    assert result.exit_code == 0 and json.loads(result.output.splitlines()[-1])["pictures"] == 8
+def test_what_is_missing_is_named(tmp_path: Path) -> None:
+    data = tmp_path / "photographs"
+    data.mkdir()
+    for name, options, message in (("irn-x4", RunOptions(), "pass --data"),
+                                   ("irn-plus-x4", RunOptions(data=data), "--init-from"),
+                                   ("irn-plus-x4", RunOptions(data=data, init_from=tmp_path), "--weights"),
+                                   ("irn-x4", RunOptions(data=data, teacher="x"), "no use for --teacher")):
+        with pytest.raises(EdgegrainError, match=message):
+            train(IRN_CONFIGS[name], tmp_path / "run", options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_of_edgegrain_0_5_is_read(tmp_path: Path) -> None:
+    """Its discriminator was called judge."""
+    train(IRN_CONFIGS["smoke-irn-plus"], tmp_path, pictures=8)
+    before = irn_run.load_run(tmp_path)
+    _, tensors = load_shards(tmp_path / CHECKPOINT)
+    config = {name.replace("discriminator", "judge"): value for name, value in before.config.as_dict().items()}
+    save_shards(tmp_path / CHECKPOINT, {name.replace("discriminator.", "judge."): value for name, value in
+                                        tensors.items()},
+                {"format": "edgegrain IRN training 1", "config": json.dumps(config), "pictures": "8"}, 8)
+    after = irn_run.load_run(tmp_path)
+    assert (after.config, after.pictures) == (before.config, 8)
+    assert before.discriminator is not None and after.discriminator is not None
+    assert torch.equal(after.discriminator.dense2.weight, before.discriminator.dense2.weight)
 
 
 def test_recipes_that_make_no_sense_are_refused() -> None:
@@ -185,8 +195,6 @@ def test_recipes_that_make_no_sense_are_refused() -> None:
         IRNTraining(crop=146)
     with pytest.raises(ValueError, match="discriminator"):
         IRNTraining(losses=IRN_PLUS)
-    with pytest.raises(EdgegrainError, match="no configuration 'none'"):
-        recipe_of(IRN_CONFIGS, "none")
 
 
 def test_what_another_z_changes_is_bounded_by_its_deviation() -> None:

@@ -8,17 +8,15 @@ from pathlib import Path
 
 import pytest
 import torch
-import typer
-from typer.testing import CliRunner
 
 from codec_contract.errors import EdgegrainError, ModelError
-from edgegrain.training.stylegan.distillation import command
+from edgegrain.training.family import RunOptions
+from edgegrain.training.loop import train
 from edgegrain.training.stylegan.distillation import run as distil_run
-from edgegrain.training.stylegan.distillation.command import load_teacher, stand_in_teacher
-from edgegrain.training.stylegan.distillation.loop import distil
 from edgegrain.training.stylegan.distillation.recipes import DISTIL_CONFIGS, DistilConfig
-from edgegrain.training.stylegan.distillation.run import STUDENT, Student, adopt, teacher_codes
-from edgegrain.training.stylegan.run import begin as begin_prior
+from edgegrain.training.stylegan.distillation.run import STUDENT, Student, adopt_teacher, teacher_codes
+from edgegrain.training.stylegan.distillation.trainer import load_teacher, random_teacher
+from edgegrain.training.stylegan.run import start_run as start_prior
 from server_decoder.grain.presets import PRESETS
 from server_decoder.mobile_stylegan.generator import MOBILE_STYLEGAN_256, MobileStyleGAN, MobileStyleGANConfig
 from server_decoder.prior_store import load_prior
@@ -27,16 +25,16 @@ from server_decoder.stylegan2.synthesis import StyleGAN2, StyleGAN2Config
 from tests.unit.edgegrain.conftest import rows
 from tests.unit.edgegrain.training.stylegan.test_prior_training import SMOKE as PRIOR_SMOKE
 
-SMOKE = DISTIL_CONFIGS["smoke"]
+SMOKE = DISTIL_CONFIGS["smoke-mobile"]
 SMALL = replace(SMOKE, student=replace(SMOKE.student, size=32), adversarial=None)
 BOUND = 15.7  # dB to the teacher: half-way between the untrained student's 14.5 and the trained one's 17.0
 
 
 def test_the_student_comes_closer_to_its_teacher_than_an_untrained_one(tmp_path: Path) -> None:
-    teacher = stand_in_teacher(SMALL)
+    teacher = random_teacher(SMALL)
     weights = {name: tensor.clone() for name, tensor in teacher.state_dict().items()}
-    untrained = distil(SMALL, teacher, out=tmp_path / "untrained", pictures=0)
-    trained = distil(SMALL, teacher, out=tmp_path / "trained", pictures=640, teacher_name="stand-in")
+    untrained = train(SMALL, tmp_path / "untrained", RunOptions(teacher=teacher), pictures=0)
+    trained = train(SMALL, tmp_path / "trained", RunOptions(teacher=teacher), pictures=640)
     assert untrained["psnr"] < BOUND < trained["psnr"]
     assert trained["skipped"] == 0
     assert all(torch.equal(tensor, weights[name]) for name, tensor in teacher.state_dict().items())
@@ -44,14 +42,14 @@ def test_the_student_comes_closer_to_its_teacher_than_an_untrained_one(tmp_path:
     student = load_prior(tmp_path / "trained" / STUDENT, SMALL.student)
     assert isinstance(student, MobileStyleGAN)
     codes = student.broadcast(student.map(torch.randn(2, 32)))
-    average = distil_run.load(tmp_path / "trained", teacher).average
+    average = distil_run.load_run(tmp_path / "trained", teacher).average
     torch.testing.assert_close(student(codes).picture, average.generator(codes).picture)
 
 
 def test_the_adversarial_loss_joins_on_time(tmp_path: Path) -> None:
     config = replace(SMALL, batch=4, adversarial=replace(SMOKE.adversarial, begins=0.6, discriminator=replace(
         SMOKE.adversarial.discriminator, size=32)))
-    distil(config, stand_in_teacher(config), out=tmp_path, pictures=160)
+    train(config, tmp_path, RunOptions(teacher=random_teacher(config)), pictures=160)
     logged = rows(tmp_path, "bands")
     assert ["adversarial" in row for row in logged] == [False, True]  # rows in the middle and at the end
     assert logged[-1]["logit_gap"] > 0
@@ -59,9 +57,9 @@ def test_the_adversarial_loss_joins_on_time(tmp_path: Path) -> None:
 
 def test_the_mapping_network_is_the_teachers() -> None:
     torch.manual_seed(0)
-    teacher = stand_in_teacher(SMALL)
+    teacher = random_teacher(SMALL)
     student = MobileStyleGAN(SMALL.student)
-    adopt(student, teacher)
+    adopt_teacher(student, teacher)
     z = torch.randn(4, 32)
     torch.testing.assert_close(student.map(z), teacher.map(z), atol=1e-6, rtol=1e-5)
     assert torch.equal(student.mean_code, teacher.mean_code)
@@ -73,7 +71,7 @@ def test_the_mapping_network_is_the_teachers() -> None:
 @pytest.mark.parametrize(("head", "codes"), [("wavelet", 6), ("rgb", 7)])
 def test_codes_agree_from_the_coarsest_on(head: str, codes: int) -> None:
     student = MobileStyleGAN(replace(SMALL.student, head=head))
-    teacher = stand_in_teacher(SMALL)
+    teacher = random_teacher(SMALL)
     assert student.code_count == codes
     given = torch.randn(2, codes, 32)
     result = teacher_codes(given, teacher.code_count)
@@ -92,38 +90,42 @@ def test_every_resolution_has_a_picture_to_learn_from() -> None:
 
 
 def test_a_run_resumes_from_its_weights(tmp_path: Path) -> None:
-    teacher = stand_in_teacher(SMALL)
-    distil(SMALL, teacher, out=tmp_path, pictures=16)
+    teacher = random_teacher(SMALL)
+    train(SMALL, tmp_path, RunOptions(teacher=teacher), pictures=16)
     with pytest.raises(FileExistsError, match="--resume"):
-        distil(SMALL, teacher, out=tmp_path, pictures=32)
-    stored = distil_run.load(tmp_path, teacher)
+        train(SMALL, tmp_path, RunOptions(teacher=teacher), pictures=32)
+    stored = distil_run.load_run(tmp_path, teacher)
     assert (stored.pictures, stored.config) == (16, SMALL)
-    distil(SMALL, teacher, out=tmp_path, pictures=16, resume=True)
-    again = distil_run.load(tmp_path, teacher).student.state_dict()
+    train(SMALL, tmp_path, RunOptions(teacher=teacher), pictures=16, resume=True)
+    again = distil_run.load_run(tmp_path, teacher).student.state_dict()
     assert all(torch.equal(tensor, again[name]) for name, tensor in stored.student.state_dict().items())
-    assert distil(SMALL, teacher, out=tmp_path, pictures=32, resume=True)["pictures"] == 32
+    assert train(SMALL, tmp_path, RunOptions(teacher=teacher), pictures=32, resume=True)["pictures"] == 32
     with pytest.raises(ModelError, match="another teacher"):
-        distil_run.load(tmp_path, stand_in_teacher(replace(SMALL, seed=2)))
+        distil_run.load_run(tmp_path, random_teacher(replace(SMALL, seed=2)))
 
 
 def test_teachers_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     student = MobileStyleGAN(SMALL.student)
     with pytest.raises(ModelError, match="mapping layers"):
-        adopt(student, StyleGAN2(StyleGAN2Config(32, 512, 32, 16, 2)))
+        adopt_teacher(student, StyleGAN2(StyleGAN2Config(32, 512, 32, 16, 2)))
     with pytest.raises(ModelError, match="32x32 pictures, the teacher 64x64"):
-        adopt(student, StyleGAN2(StyleGAN2Config(64, 512, 32, 32, 2)))
-    with pytest.raises(EdgegrainError, match="LPIPS weights"):
-        distil(replace(SMALL, lpips=1.0), stand_in_teacher(SMALL), out=tmp_path, pictures=8)
+        adopt_teacher(student, StyleGAN2(StyleGAN2Config(64, 512, 32, 32, 2)))
+    with pytest.raises(EdgegrainError, match="pass --teacher"):
+        train(DISTIL_CONFIGS["mobile-256"], tmp_path, RunOptions(weights=tmp_path))
+    with pytest.raises(EdgegrainError, match="there is no prior 'none'"):
+        train(DISTIL_CONFIGS["mobile-256"], tmp_path, RunOptions(weights=tmp_path, teacher="none"))
+    with pytest.raises(EdgegrainError, match="--weights"):
+        train(replace(SMALL, lpips=1.0), tmp_path, RunOptions(teacher=random_teacher(SMALL)), pictures=8)
 
 
 def test_a_teachers_file_gives_its_discriminator_if_that_fits(tmp_path: Path) -> None:
-    run = begin_prior(PRIOR_SMOKE)
+    run = start_prior(PRIOR_SMOKE)
     path = tmp_path / "teacher.safetensors"
     config = replace(SMALL, student=MobileStyleGANConfig(16, "rgb", 256, 16, 16, 2))
     save_stylegan2(path, run.average, run.discriminator)
-    teacher, judge = load_teacher(config, str(path))
+    teacher, discriminator = load_teacher(config, str(path))
     assert teacher.config == run.config.network
-    assert judge is not None and torch.equal(judge.score.weight, run.discriminator.score.weight)
+    assert discriminator is not None and torch.equal(discriminator.score.weight, run.discriminator.score.weight)
     save_stylegan2(path, run.average, force=True)
     assert load_teacher(config, str(path))[1] is None
 
@@ -133,16 +135,3 @@ def test_the_recipes() -> None:
         assert DistilConfig.from_dict(json.loads(json.dumps(config.as_dict()))) == config
     # What the recipe for 256 x 256 makes fits GRAIN's preset of that size.
     assert DISTIL_CONFIGS["mobile-256"].student == MOBILE_STYLEGAN_256 == PRESETS["grain-256-lr16"].prior.network
-
-
-def test_the_command_prints_and_refuses() -> None:
-    app = typer.Typer()
-    app.command()(command.main)
-    run = CliRunner().invoke
-    assert json.loads(run(app, ["--config", "smoke", "--dry-run"]).stdout)["student"]["head"] == "wavelet"
-    assert "mobile-1024" in run(app, ["--list-configs"]).stdout
-    for arguments, reason in ((["--config", "x"], "no configuration 'x'"), (["--out", "x"], "pass --teacher"),
-                              (["--teacher", "none", "--out", "x"], "there is no prior 'none'")):
-        result = run(app, arguments)
-        assert result.exit_code == 1
-        assert reason in result.stderr

@@ -1,0 +1,222 @@
+"""``edgegrain publish``: make a bundle of a training run, enter its evaluation, fit coder tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from codec_contract.bundle.file_names import CODER_TABLES
+from codec_contract.bundle.paths import find_bundle
+from codec_contract.errors import EdgegrainError
+from edgegrain.cli.output import ForceOption, print_json
+from export.decoder.decoder_options import Weights
+
+KEPT = 3
+"""Exit status if --if-better kept the published bundle."""
+DEFAULT_PRIOR = "mobile-stylegan-ffhq"  # server_decoder.prior_store.DEFAULT_PRIOR, without importing torch for --help
+INITIAL_VERSION = "1.0.0"
+WIDTHS, STEPS = "128,128", 8000  # those of edgegrain.publishing.fit_coder, for the same reason
+
+_HELP = """Turn training runs into bundles.
+
+\b
+Examples:
+  edgegrain publish run runs/one --data FACES --out my-bundles/my-faces
+  edgegrain evaluate --bundle my-bundles/my-faces --data UNSEEN --out report
+  edgegrain publish card my-bundles/my-faces --evaluation report/my-faces-1.0.0.json
+"""
+
+publish = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=_HELP)
+
+
+@publish.command()
+def run(
+    run: Annotated[Path, typer.Argument(help="Folder of the training run, or its last.safetensors; of GLEAN and GCFSR "
+                                        "also the weights.")],
+    out: Annotated[Path, typer.Option("--out", "-o", file_okay=False, help="Folder of the bundle; of GLEAN and GCFSR "
+                                      "the folder for the weights, as in zoo/.")],
+    data: Annotated[Path | None, typer.Option(
+        exists=True, file_okay=False, help="Training pictures; the coder's tables are fitted to their LRs. Needed for "
+        "a bundle.")] = None,
+    bundle_id: Annotated[str, typer.Option("--id", help="Id of the bundle [default: the folder's name].")] = "",
+    version: Annotated[str, typer.Option(help="Version of the bundle.")] = INITIAL_VERSION,
+    domain: Annotated[str, typer.Option(help="Subject of the pictures [default: as in the run's recipe].")] = "",
+    data_licence: Annotated[str, typer.Option(
+        help="Licence of the training pictures [default: that of our faces, for the domain faces].")] = "",
+    exclude: Annotated[list[str] | None, typer.Option(help="Name patterns left out, as in training.")] = None,
+    prior: Annotated[str, typer.Option(
+        help="Generator, if the run has one: name of a fetched prior, or a file [default: the published one].")] = "",
+    storage: Annotated[Weights | None, typer.Option(
+        help="Storage of the decoder's weights [default: compact (large ones as int8) with a generator, else "
+             "float16].")] = None,
+    trained_only: Annotated[bool, typer.Option(
+        "--trained-only", help="Write only the trained weights, for the zoo: no generator, no exports.")] = False,
+    encoder_of: Annotated[str, typer.Option(
+        help="Bundle (name or folder) whose encoder the run kept; its encoder and coder files are reused.")] = "",
+    if_better: Annotated[Path | None, typer.Option(
+        exists=True, file_okay=False, help="Folder of pictures that neither has seen. Publish only if LPIPS and "
+        "identity on them are no worse than those of the bundle that is replaced, and the generator "
+        "contributes.")] = None,
+    weights: Annotated[Path | None, typer.Option(
+        exists=True, file_okay=False, help="For --if-better: folder of the metrics' weights [default: those of "
+        "'edgegrain metrics fetch'].")] = None,
+    coder: Annotated[Path | None, typer.Option(
+        exists=True, dir_okay=False, help="GLEAN and GCFSR: use these coder tables instead of fitting some.")] = None,
+    force: ForceOption = False,
+) -> None:
+    """Make a bundle of a training run.
+
+    The family of networks is read from the run. A GRAIN run becomes a bundle, or with --trained-only a folder of the
+    zoo. A run of GLEAN or GCFSR becomes a folder of the zoo with compact weights and coder tables. 'edgegrain export
+    bundle' makes bundles of such folders and of IRN runs.
+
+    \b
+    Examples:
+      edgegrain publish run runs/one --data FACES --out my-bundles/my-faces
+      edgegrain publish run runs/final --data FACES --out my-bundles/my-faces --force --version 1.1.0 \\
+          --encoder-of my-bundles/my-faces --if-better UNSEEN
+      edgegrain publish run runs/glean --data FACES --out zoo/glean-faces-256-lr16
+
+    \b
+    Exit status:
+      3    --if-better kept the bundle that was there
+    """
+    with _needs_libraries():
+        from edgegrain.publishing.run_family import Family, run_family
+
+    family = run_family(run)
+    excluded = tuple(exclude or ())
+    if family is Family.irn:
+        raise EdgegrainError(f"{run} is an IRN run, which needs no publishing; make its bundle with: "
+                             f"edgegrain export bundle {run} --out {out}")
+    if family is Family.face_sr:
+        given = {"--id": bundle_id, "--version": version != INITIAL_VERSION, "--domain": domain,
+                 "--data-licence": data_licence, "--storage": storage, "--encoder-of": encoder_of,
+                 "--if-better": if_better, "--weights": weights}
+        _refuse([name for name, value in given.items() if value], "GLEAN and GCFSR")
+        _store_face_sr(run, out, data, coder, excluded, prior or DEFAULT_PRIOR, force)
+        return
+    _refuse(["--coder"] if coder is not None else [], "GRAIN")
+    if data is None:
+        raise typer.BadParameter("a GRAIN run needs its training pictures", param_hint="--data")
+
+    with _needs_libraries():
+        from edgegrain.publishing import improvement
+        from edgegrain.publishing import publish as publishing
+        from export.bundle.licences import UNSTATED
+
+    kept = find_bundle(encoder_of) if encoder_of else None
+    if trained_only:
+        typer.echo(publishing.store_trained(run, out, prior or None, data=data, exclude=excluded, encoder_of=kept,
+                                            force=force))
+        return
+    comparison: dict[str, Any] = {}
+    if if_better is not None:
+        comparison, reasons = improvement.compare(run, out, if_better, weights, prior or None)
+        if reasons:
+            typer.echo(f"not published: {'; '.join(reasons)}", err=True)
+            print_json(comparison)
+            raise typer.Exit(KEPT)
+    summary = publishing.publish(
+        run, data, out, bundle_id=bundle_id or out.resolve().name, version=version, domain=domain, exclude=excluded,
+        prior=prior or None, storage=storage, force=force, encoder_of=kept,
+        licence={**UNSTATED, "data": data_licence} if data_licence else None)
+    print_json({**summary, **comparison})
+
+
+@publish.command()
+def card(
+    bundle: Annotated[str, typer.Argument(help="Name or folder of the bundle.")],
+    evaluation: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="JSON summary of edgegrain evaluate.")],
+    control: Annotated[Path | None, typer.Option(
+        exists=True, dir_okay=False,
+        help="JSON summary of the control without invertible encoder (trained with --set correction=false).")] = None,
+    invertible: Annotated[Path | None, typer.Option(
+        exists=True, dir_okay=False, help="JSON summary of the control without generator.")] = None,
+) -> None:
+    """Enter an evaluation into a bundle's manifest and model card.
+
+    \b
+    Examples:
+      edgegrain publish card my-bundles/my-faces --evaluation report/my-faces-1.0.0.json
+    """
+    with _needs_libraries():
+        from edgegrain.publishing.model_card import enter_evaluation
+
+    controls = {"control: box mean, invertible decoder": control, "control: invertible decoder alone": invertible}
+    typer.echo(enter_evaluation(find_bundle(bundle), evaluation,
+                                {name: path for name, path in controls.items() if path is not None}))
+
+
+@publish.command()
+def coder(
+    lrs: Annotated[Path, typer.Argument(exists=True, help="LRs, uint8 [N, h, w, 3] as .npy, or a folder of pictures "
+                                        "from which generic LRs are made.")],
+    out: Annotated[Path, typer.Argument(dir_okay=False, help="The coder.json to write.")],
+    widths: Annotated[str, typer.Option(help="Units of the hidden layers, comma-separated.")] = WIDTHS,
+    steps: Annotated[int, typer.Option(min=1, help="Training steps per channel.")] = STEPS,
+    report: Annotated[int, typer.Option(min=1, help="Number of held-out LRs to code.")] = 500,
+    force: ForceOption = False,
+) -> None:
+    """Fit the LR coder's tables; every tenth LR is held out and reported on.
+
+    Tables are part of an LR contract: replacing those of a published bundle makes its payloads unreadable.
+
+    \b
+    Examples:
+      edgegrain publish coder LRS.npy coder.json
+      edgegrain publish coder PICTURES/ coder.json --widths 32,32
+    """
+    try:
+        hidden = [int(width) for width in widths.split(",")]
+    except ValueError:
+        hidden = []
+    if not hidden or min(hidden) < 1:
+        raise typer.BadParameter(f"{widths!r} is no list of positive numbers, such as 128,128", param_hint="--widths")
+    if out.exists() and not force:  # before the work, not after it
+        raise FileExistsError(f"{out} exists; tables are part of an LR contract, --force replaces them")
+    with _needs_libraries():
+        from codec_contract.files import write_atomically
+        from edgegrain.publishing.fit_coder import fit_and_report, load_lrs
+
+    result = fit_and_report(load_lrs(lrs), widths=hidden, steps=steps, held_out=report)
+    data = result.tables.to_json()
+    write_atomically(out, data, force=force)
+    typer.echo(f"{out}: {len(data)} bytes, fitted to {result.fitted_to} LRs; means of {result.held_out} held-out LRs:")
+    typer.echo(f"  coded          {result.coded:8.1f} bytes")
+    for name, size in result.lossless.items():
+        typer.echo(f"  {name}  {size:8.1f} bytes; coded is {100 * result.coded / size:.1f} %")
+
+
+def _store_face_sr(run: Path, out: Path, data: Path | None, coder: Path | None, exclude: tuple[str, ...], prior: str,
+                   force: bool) -> None:
+    with _needs_libraries():
+        from edgegrain.publishing.store_face_sr import store, store_tables
+        from edgegrain.training.run_folder import CHECKPOINT
+
+    weights = run.parent if run.name == CHECKPOINT else run
+    tables = out / CODER_TABLES
+    if tables.exists() and not force:
+        raise FileExistsError(f"{tables} exists; pass --force to replace it")
+    written = store(weights, out, prior=prior, force=force)
+    store_tables(weights, out, coder=coder, data=data, exclude=exclude, force=force)
+    typer.echo(f"{written}: {written.stat().st_size:,} bytes")
+
+
+def _refuse(options: list[str], family: str) -> None:
+    """Wrong usage if options are given that a family does not have."""
+    if options:
+        raise typer.BadParameter(f"not for a run of {family}; leave it out", param_hint=", ".join(options))
+
+
+@contextmanager
+def _needs_libraries() -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise EdgegrainError(f"publishing needs {error.name}, which is not installed; install: "
+                             "pip install 'edgegrain[export,train]'") from error

@@ -1,0 +1,174 @@
+"""``edgegrain train``: train a recipe of any family."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from codec_contract.errors import EdgegrainError
+from edgegrain.cli.output import print_json, progress_bar
+
+INTERRUPTED = 130
+
+
+class DeviceChoice(StrEnum):
+    """Devices to train on."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Name of a recipe; --list prints all.")] = "",
+    data: Annotated[
+        Path | None,
+        typer.Option(exists=True, file_okay=False, help="Training pictures: files or tar shards (edgegrain pictures "
+                     "pack). Smoke recipes work without."),
+    ] = None,
+    validation: Annotated[
+        Path | None,
+        typer.Option(exists=True, file_okay=False, help="Pictures to evaluate on, the first 16 by name [default: "
+                     "those of --data]."),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(help="Name pattern of training pictures to leave out; repeatable.")
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(exists=True, file_okay=False, help="Folder of the metrics' weights [default: those of 'edgegrain "
+                     "metrics fetch']."),
+    ] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option(file_okay=False, help="Folder of the run: checkpoint, log.jsonl, samples.png, weights [default: "
+                     "runs/RECIPE, numbered if it exists]."),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --run.")] = False,
+    init_from: Annotated[
+        str | None,
+        typer.Option(help="Trained weights to begin with: a run; for GRAIN also a bundle's name or folder, or a folder "
+                     "of the zoo."),
+    ] = None,
+    decoder_from: Annotated[
+        str | None,
+        typer.Option(help="GRAIN: as --init-from, for encoder and invertible decoder only."),
+    ] = None,
+    prior: Annotated[
+        str | None,
+        typer.Option(help="Generator of GRAIN and GLEAN: name of a fetched prior, or a file [default: the published "
+                     "one]."),
+    ] = None,
+    discriminator: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Trained StyleGAN2 discriminator to begin with.")
+    ] = None,
+    teacher: Annotated[str | None, typer.Option(help="StyleGAN2 to distil into a MobileStyleGAN, a file.")] = None,
+    pictures: Annotated[
+        int, typer.Option(min=0, help="Pictures to see before the run ends; 0: as the recipe says.")
+    ] = 0,
+    budget_seconds: Annotated[
+        float, typer.Option(min=0, help="End after this time at the latest, annealed towards it; 0: no limit.")
+    ] = 0,
+    evaluate_every: Annotated[
+        int, typer.Option(min=0, help="Pictures between evaluations, each with a checkpoint; 0: as the recipe says.")
+    ] = 0,
+    batch: Annotated[
+        int,
+        typer.Option(min=0, help="Pictures per step and process; the learning rate grows with its square root. 0: as "
+                     "the recipe says."),
+    ] = 0,
+    seed: Annotated[int | None, typer.Option(min=0, help="Random seed [default: as the recipe says].")] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the recipe, as --dry-run prints it: "
+                     "loss.rate=0.05, trains=encoder,decoder, adversarial=none; repeatable."),
+    ] = None,
+    device: Annotated[DeviceChoice, typer.Option(help="auto is CUDA if it is available.")] = DeviceChoice.auto,
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: all.")] = 0,
+    compiled: Annotated[
+        bool,
+        typer.Option("--compile", help="GRAIN: decode through torch.compile. The first step takes minutes, later ones "
+                     "are faster."),
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the whole configuration as JSON and stop.")] = False,
+    list_all: Annotated[bool, typer.Option("--list", help="List all recipes and stop.")] = False,
+) -> None:
+    """Train a recipe: GRAIN, IRN, IRN+, GLEAN, GCFSR, StyleGAN2 or MobileStyleGAN.
+
+    A run ends at --pictures or --budget-seconds, whichever comes first. Ctrl-C or SIGTERM ends it after the current
+    step with a checkpoint; --resume continues it from weights alone. The result is printed as JSON.
+
+    Recipes such as faces-256-lr16 train all four stages of GRAIN one after the other, in FOLDER/stage1 to FOLDER/final;
+    --set final.loss.rate=0.05 then changes one stage only, --set shares=50,15,10,25 the shares of the time.
+
+    \b
+    Examples:
+      edgegrain train --list
+      edgegrain train smoke-stage1                                 seconds on a CPU, without data
+      edgegrain train faces-256-lr16 --data faces/ --run runs/faces --budget-seconds 7200
+      edgegrain train faces-256-lr16 --data faces/ --run runs/faces --budget-seconds 7200 --resume
+      edgegrain train stage2-faces-256-lr16 --data faces/ --init-from runs/one --run runs/two
+      edgegrain train photos-x4 --data photographs/ --budget-seconds 3600
+      edgegrain train prior-cats-256 --data cats/ --run runs/cats
+      edgegrain train mobile-256 --teacher runs/cats/stylegan2.safetensors
+      edgegrain train final-faces-256-lr16 --set trains=encoder,decoder,codes,fusion --set loss.rate=0.05 --dry-run
+
+    \b
+    Several GPUs, each with a batch of its own (the -- keeps torchrun from reading --run):
+      torchrun --nproc-per-node 4 -- .venv/bin/edgegrain train faces-256-lr16 --data faces/ --run runs/faces
+
+    \b
+    Next: edgegrain publish run RUN --out BUNDLE, or edgegrain export bundle.
+    """
+    with _needs_torch():
+        import torch
+
+        from edgegrain.training.all_stages import train_stages
+        from edgegrain.training.changes import changed
+        from edgegrain.training.family import RunOptions
+        from edgegrain.training.grain.chains import STAGES, Chain
+        from edgegrain.training.loop import train as train_recipe
+        from edgegrain.training.recipes import describe, find_recipe, list_recipes
+        from edgegrain.training.run_folder import finished, run_folder
+
+    if list_all:
+        typer.echo(list_recipes())
+        return
+    try:
+        config = changed(find_recipe(recipe), changes or (), batch=batch, seed=seed)
+    except EdgegrainError as error:
+        raise typer.BadParameter(str(error)) from error
+    if dry_run:
+        print_json({"recipe": recipe, **describe(config, pictures or None, evaluate_every)})
+        return
+    if threads:
+        torch.set_num_threads(threads)
+    folder = run_folder(recipe, run, resume=resume)
+    options = RunOptions(data, validation, tuple(exclude or ()), weights, init_from, decoder_from, prior, discriminator,
+                         teacher, compiled)
+    settings: dict[str, Any] = {
+        "pictures": pictures or None, "budget_seconds": budget_seconds, "resume": resume,
+        "evaluate_every": evaluate_every, "device": device.value}
+    with progress_bar() as report:
+        start = train_stages if isinstance(config, Chain) else train_recipe
+        result = start(config, folder, options, **settings, report=report)
+    if result:  # the first process only
+        typer.echo(json.dumps(result))
+    if not finished(folder / STAGES[-1] if isinstance(config, Chain) else folder):
+        typer.echo(f"interrupted; --run {folder} --resume continues", err=True)
+        raise typer.Exit(INTERRUPTED)
+
+
+@contextmanager
+def _needs_torch() -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise EdgegrainError(f"training needs {error.name}, which is not installed; install: "
+                             "pip install 'edgegrain[train]'") from error

@@ -1,0 +1,52 @@
+"""Read the family of networks that a training run belongs to from the header of its checkpoint or weights."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from codec_contract.errors import ModelError
+from edgegrain.training.grain.checkpoint import checkpoint_path
+from server_decoder.face_sr.gcfsr import KIND as GCFSR_KIND
+from server_decoder.face_sr.glean import KIND as GLEAN_KIND
+from server_decoder.face_sr.weights import GCFSR_WEIGHTS, GLEAN_WEIGHTS
+from server_decoder.irn.weights import WEIGHTS as IRN_WEIGHTS
+from server_decoder.weight_file import read_header
+
+
+class Family(StrEnum):
+    """A family of networks that is published in one way; values are those in the header of a checkpoint."""
+
+    grain = "grain"
+    face_sr = "face_sr"
+    """GLEAN and GCFSR."""
+    irn = "irn"
+
+
+def run_family(run: Path) -> Family:
+    """The family of a run, given by its folder, its checkpoint or its weights.
+
+    Raises:
+        ModelError: there is no such run, or it trains a generative prior.
+    """
+    path = checkpoint_path(run)
+    if run.is_dir():
+        names = (GLEAN_WEIGHTS, GCFSR_WEIGHTS, IRN_WEIGHTS)
+        path = next((run / name for name in names if (run / name).is_file()), path)
+    try:
+        header = read_header(path)
+        config = json.loads(header.get("config", "{}"))
+        kind = config.get("kind") or config.get("network", {}).get("kind")
+    except (OSError, SafetensorError, ValueError, AttributeError) as error:
+        raise ModelError(f"{path} is not a checkpoint of a training run ({error})") from error
+    family = header.get("family")
+    if family is not None and family not in set(Family):
+        raise ModelError(f"{path} is a checkpoint of {family}, not of a codec; its weights are a prior for --prior")
+    if family is not None:
+        return Family(family)
+    if kind in (GLEAN_KIND, GCFSR_KIND):
+        return Family.face_sr
+    return Family.irn if kind == "irn" or "irn" in header else Family.grain

@@ -1,0 +1,36 @@
+"""Limits on the picture that a payload is restored to, checked before anything is allocated for it."""
+
+from __future__ import annotations
+
+from codec_contract.bundle.manifest import Manifest
+from codec_contract.errors import ImageError
+from codec_contract.payload import Header
+from edgegrain.service.engine_options import RestoreOptions
+from sdk.payload_claims import check_claims, restored_size
+
+MAX_SIDES = {"png": 65535, "webp": 16383, "jpeg": 65500}
+"""Picture format -> longest side that its files can have."""
+
+
+def check_result(header: Header, manifest: Manifest, options: RestoreOptions, max_pixels: int) -> int:
+    """Check a payload's claims against the bundle, and the size of its picture against the limits.
+
+    Returns:
+        Pixels of the picture, at least those of the decoder's square.
+
+    Raises:
+        PayloadError: the payload is of another contract, or its LR has another size than the bundle's.
+        ImageError: the picture would exceed ``max_pixels``, or the sides of a file of its format.
+    """
+    check_claims(header, manifest)
+    width, height = restored_size(header, manifest, options.size)
+    if width * height > max_pixels:
+        raise ImageError(
+            f"the picture would have {width} x {height} pixels, more than the limit of {max_pixels}; ask for "
+            "size=native")
+    longest = MAX_SIDES[options.format]
+    if max(width, height) > longest:
+        raise ImageError(
+            f"the picture would have {width} x {height} pixels, the sides of a {options.format.upper()} file have at "
+            f"most {longest}; ask for image/png or size=native")
+    return max(width * height, manifest.hr * manifest.hr)

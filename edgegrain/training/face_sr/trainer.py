@@ -1,0 +1,195 @@
+"""The training of GLEAN ([GLEAN] supplementary 1) and GCFSR ([GCFSR] 3.5).
+
+Both restore faces from LRs that no encoder learns: the picture is reduced (or degraded), the network restores it, and
+pixels, VGG16's features, LPIPS and a discriminator compare the result with the original, by the recipe's weights.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from codec_contract.quantization import dequantize
+from edgegrain.metrics.lpips import LPIPS
+from edgegrain.pictures.packed import batches
+from edgegrain.training.distributed import Distributed, mixed_precision
+from edgegrain.training.face_sr.lr_inputs import draw_inputs, restore
+from edgegrain.training.face_sr.recipes import FACE_SR_CONFIGS, FaceSRTraining
+from edgegrain.training.face_sr.run import FAMILY, FaceSRRun, load_run, start_run
+from edgegrain.training.face_sr.validation import Validation
+from edgegrain.training.family import Family, RunOptions
+from edgegrain.training.losses import picture_loss, random_offset
+from edgegrain.training.metric_networks import MetricNetworks, metric_weights
+from edgegrain.training.optimizers import annealed, optimizers
+from edgegrain.training.prior_files import load_discriminator, load_prior
+from edgegrain.training.run_folder import CHECKPOINT
+from edgegrain.training.training_pictures import held_out_pictures, require_pictures, training_pictures
+from server_decoder.face_sr.glean import GLEANConfig
+from server_decoder.generative_prior import GenerativePrior
+from server_decoder.stylegan2.synthesis import StyleGAN2Config
+
+VGG_LAYER = 3  # conv4_3, of those that LPIPS compares
+
+
+class FaceSRTrainer:
+    """A run on its device, one step at a time.
+
+    Attributes:
+        steps: taken in this session.
+        skipped: steps whose gradient was not finite and that changed nothing.
+    """
+
+    def __init__(self, run: FaceSRRun, distributed: Distributed, pictures: np.ndarray,
+                 networks: MetricNetworks | None = None, vgg: LPIPS | None = None, held_out: np.ndarray | None = None
+                 ) -> None:
+        """Moves the run's networks to the device.
+
+        Args:
+            run: the run.
+            distributed: device and processes.
+            pictures: to train on, uint8 ``[N, S, S, 3]``.
+            networks: LPIPS, on the device.
+            vgg: for the perceptual loss.
+            held_out: to evaluate on, as ``pictures``; None for a trainer that does not evaluate.
+        """
+        config, networks = run.config, networks or MetricNetworks()
+        self.run, self.distributed = run, distributed
+        self.pictures_in_set = len(pictures)
+        self.steps, self.skipped, self._resumed = 0, 0, run.pictures > 0
+        self._lpips, self._vgg = networks.lpips, vgg.to(distributed.device) if vgg is not None else None
+        discriminators = [] if run.adversarial is None else [run.adversarial.discriminator]
+        for network in (run.model, run.average, *discriminators):
+            network.to(distributed.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's
+            distributed.share(network)
+        moving = {name: parameter for name, parameter in run.model.named_parameters() if parameter.requires_grad}
+        averages = dict(run.average.named_parameters())
+        self.parameters = list(moving.values())
+        self._averages: list[Tensor] = [averages[name] for name in moving]
+        self._optimizers = optimizers(self.parameters, config.learning_rate, config.muon, config.weight_decay)
+        seed = distributed.seed(config.seed, run.pictures)
+        self._random = np.random.default_rng(seed)
+        self._feed = batches(pictures, config.batch, seed, distributed.device)
+        self._validation = None if held_out is None else Validation(config, held_out, networks, distributed.device)
+
+    def step(self, progress: float) -> dict[str, Tensor]:
+        """One batch at this progress (0...1) of the run: the loss and its unweighted terms, detached."""
+        run, config, distributed = self.run, self.run.config, self.distributed
+        picture = next(self._feed).to(distributed.device)
+        inputs = draw_inputs(config, picture, self._random)
+        target = dequantize(picture)
+        with mixed_precision(distributed.device, config.bf16):
+            restored = restore(run.model, inputs.picture.contiguous(memory_format=torch.channels_last), inputs.factors)
+            loss, terms = self._loss(restored, target, inputs.factors, progress)
+        run.model.zero_grad(set_to_none=True)
+        loss.backward()
+        distributed.average_gradients(self.parameters)
+        norm = nn.utils.clip_grad_norm_(self.parameters, config.clip_gradient or math.inf)
+        if torch.isfinite(norm):
+            rate = annealed(config.learning_rate, progress, self.steps, warm_up=config.warm_up, hold=config.hold)
+            for optimizer in self._optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = rate * group["factor"]
+                optimizer.step()
+        else:
+            self.skipped += 1
+        if config.adversarial is not None and run.adversarial is not None and progress >= config.adversarial.warms_up \
+                and self.steps % config.adversarial.every == 0:
+            with mixed_precision(distributed.device, config.bf16):
+                terms |= run.adversarial.update_discriminator(restored, target, distributed.average_gradients)
+        self.steps += 1
+        run.pictures += config.batch * distributed.world
+        with torch.no_grad():  # a young average of a new run would otherwise keep the random beginning
+            decay = config.ema if self._resumed else min(config.ema, (1 + self.steps) / (10 + self.steps))
+            torch._foreach_lerp_(self._averages, [*self.parameters], 1 - decay)
+        return {"loss": loss.detach(), **terms}
+
+    def evaluate(self) -> dict[str, float]:
+        """`Validation.figures` of the averaged network."""
+        return {} if self._validation is None else self._validation.figures(self.run.average)
+
+    def draw_samples(self, path: Path) -> None:
+        if self._validation is not None:
+            self._validation.sheet(self.run.average, path)
+
+    def _loss(self, restored: Tensor, target: Tensor, factors: Tensor, progress: float
+              ) -> tuple[Tensor, dict[str, Tensor]]:
+        run, config = self.run, self.run.config
+        adversarial = config.adversarial if config.adversarial and progress >= config.adversarial.begins else None
+        # Some pictures have no loss but the adversarial one, once that has begun.
+        alone = adversarial is not None and config.adversarial_alone > 0
+        compared = factors > config.adversarial_alone if alone else torch.ones_like(factors, dtype=torch.bool)
+        loss = torch.zeros((), device=restored.device)
+        terms: dict[str, Tensor] = {}
+        if compared.any():
+            part = compared.float().mean()  # so that a picture counts the same in every batch
+            loss, terms = picture_loss(config.loss, restored[compared], target[compared], self._lpips, None,
+                                       offset=random_offset(config.lpips_shift))
+            if self._vgg is not None:
+                terms["perceptual"] = perceptual_loss(
+                    self._vgg, restored[compared], target[compared], squared=config.squared)
+                loss = loss + config.perceptual * terms["perceptual"]
+            loss = part * loss
+        if adversarial is not None and run.adversarial is not None:
+            terms["adversarial"] = run.adversarial.generator_loss(restored, target)
+            loss = loss + adversarial.weight * terms["adversarial"]
+        return loss, {name: value.detach() for name, value in terms.items()}
+
+
+def open_trainer(config: FaceSRTraining, options: RunOptions, folder: Path, distributed: Distributed) -> FaceSRTrainer:
+    """Continue the run in ``folder``, or start one; see `Family.open`."""
+    require_pictures(options, config.random_pictures)
+    prior = options.prior if isinstance(options.prior, GenerativePrior) else load_prior(config, options.prior)
+    discriminator = load_discriminator(config, options.discriminator)
+    weights = metric_weights(options.weights, needed=bool(config.loss.lpips or config.perceptual), faces=False)
+    if (folder / CHECKPOINT).exists():
+        run = load_run(folder, prior)
+        run.config = replace(config, network=run.config.network, adversarial=run.config.adversarial)
+    else:
+        start = None if options.init_from is None else Path(options.init_from)
+        run = start_run(config, prior, discriminator, start)
+    config = run.config
+    pictures = training_pictures(options, folder, config.size, count=config.random_pictures, seed=config.seed)
+    networks = MetricNetworks.load(weights, distributed.device, faces=False)
+    vgg = LPIPS(weights, "vgg").requires_grad_(False) if config.perceptual and weights is not None else None
+    return FaceSRTrainer(run, distributed, pictures, networks, vgg, held_out_pictures(options, pictures))
+
+
+def perceptual_loss(vgg: LPIPS, picture: Tensor, target: Tensor, *, squared: bool) -> Tensor:
+    """Mean squared or absolute difference of VGG16's conv4_3, after its ReLU, of pictures in [-1, 1].
+
+    The authors' public codes of both papers take that layer before its ReLU; [GLEAN] squares (supplementary, equation
+    2).
+    """
+    with torch.no_grad():
+        wanted = vgg.activations(target)[VGG_LAYER].float()
+    difference = vgg.activations(picture)[VGG_LAYER].float() - wanted
+    return difference.square().mean() if squared else difference.abs().mean()
+
+
+def _takes(config: FaceSRTraining) -> set[str]:
+    names = {"data", "validation", "exclude", "weights", "init_from"}
+    if isinstance(config.network, GLEANConfig):
+        names |= {"prior"}
+    if config.adversarial is not None and isinstance(config.adversarial.discriminator, StyleGAN2Config):
+        names |= {"discriminator"}
+    return names
+
+
+def _describe(config: FaceSRTraining) -> str:
+    if isinstance(config.network, GLEANConfig):
+        reduced = f"{config.network.lr}x{config.network.lr}"
+    elif config.factors is None:
+        reduced = "unknown degradations"
+    else:
+        reduced = f"factors {config.factors.choices[0]:g} to {config.factors.choices[-1]:g}"
+    return (f"{config.kind.upper():5}  {config.size}x{config.size} from {reduced}, {config.iterations:,} iterations of "
+            f"{config.batch}")
+
+
+FACE_SR = Family(FAMILY, "GLEAN and GCFSR", FaceSRTraining, FACE_SR_CONFIGS, _describe, open_trainer, _takes,
+                 lambda config: config.iterations * config.batch, evaluate_every=4000)

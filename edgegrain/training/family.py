@@ -1,0 +1,127 @@
+"""The parts that a family of networks adds to the training program: its run, its trainer and its recipes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from edgegrain.training.distributed import Distributed
+from server_decoder.generative_prior import GenerativePrior
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Files and switches of a run that are no part of its recipe.
+
+    Attributes:
+        data: folder of training pictures or tar shards; None where the recipe generates random ones.
+        validation: folder of pictures to evaluate on; by default ``data``.
+        exclude: name patterns of training pictures to leave out.
+        weights: folder of the metrics' weights; by default the fetched ones.
+        init_from: trained weights to begin with: a run, for GRAIN also a bundle or a folder of the zoo.
+        decoder_from: GRAIN: as ``init_from``, for encoder and invertible decoder only.
+        prior: generator: a network, a file or the name of a fetched prior; by default the published one.
+        discriminator: trained StyleGAN2 discriminator, a network or a file.
+        teacher: StyleGAN2 to distil, a network or a file.
+        compiled: run the decoder through `torch.compile`.
+    """
+
+    data: Path | None = None
+    validation: Path | None = None
+    exclude: tuple[str, ...] = ()
+    weights: Path | None = None
+    init_from: str | Path | None = None
+    decoder_from: str | Path | None = None
+    prior: GenerativePrior | str | Path | None = None
+    discriminator: nn.Module | Path | None = None
+    teacher: nn.Module | str | Path | None = None
+    compiled: bool = False
+
+    def given(self) -> set[str]:
+        """Names of the options that differ from their defaults."""
+        return {field.name for field in fields(self) if getattr(self, field.name) != field.default}
+
+
+class Run(Protocol):
+    """The state of a training run, as a checkpoint holds it.
+
+    Attributes:
+        config: the recipe, a frozen dataclass with ``as_dict``.
+        pictures: seen so far.
+    """
+
+    config: Any
+    pictures: int
+
+    @property
+    def family(self) -> str:
+        """Name of the family, for the checkpoint's header."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything to store, by ``PREFIX.NAME``."""
+
+    def state(self) -> dict[str, Any]:
+        """Further values to store, plain JSON."""
+
+    def save_weights(self, folder: Path) -> None:
+        """Write the averaged network as a file that other commands use, if the family has such a file."""
+
+
+class Trainer(Protocol):
+    """A run on its device, one step at a time.
+
+    Attributes:
+        distributed: device and processes.
+        steps: taken in this session.
+        skipped: steps whose gradient was not finite and that changed nothing.
+        pictures_in_set: number of training pictures, for the log.
+    """
+
+    distributed: Distributed
+    steps: int
+    skipped: int
+    pictures_in_set: int
+
+    @property
+    def run(self) -> Run: ...
+
+    def step(self, progress: float) -> dict[str, Tensor]:
+        """Train on one batch at this progress (0...1) of the run; returns values to log, the most important first."""
+
+    def evaluate(self) -> dict[str, float]:
+        """Figures of the averaged network on data that training does not see."""
+
+    def draw_samples(self, path: Path) -> None:
+        """Write a sheet of the averaged network's pictures."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family of networks that share a trainer.
+
+    Attributes:
+        name: in checkpoints.
+        title: in messages.
+        config: class of its recipes.
+        recipes: name -> recipe.
+        describe: one line about a recipe.
+        open: (recipe, options, folder of the run, processes) -> trainer; continues the checkpoint in the folder if
+            there is one, else starts a run. Raises EdgegrainError where files are missing or do not fit.
+        takes: recipe -> names of the `RunOptions` that it has a use for.
+        pictures: recipe -> pictures of a run whose length the command line leaves open.
+        evaluate_every: pictures between evaluations.
+    """
+
+    name: str
+    title: str
+    config: type
+    recipes: Mapping[str, Any]
+    describe: Callable[[Any], str]
+    open: Callable[[Any, RunOptions, Path, Distributed], Trainer]
+    takes: Callable[[Any], set[str]]
+    pictures: Callable[[Any], int]
+    evaluate_every: int = 20_000

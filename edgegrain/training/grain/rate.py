@@ -1,0 +1,61 @@
+"""The rate loss: the expected bits of the payload's coder for an LR.
+
+The coder predicts every sample from the ones before it with a small network per channel and codes it under a
+discretized logistic distribution (docs/lr_coder.md). Here the same contexts, networks and distribution run in floating
+point on LRs that have gradients. The networks are trained along with the encoder, because the coder's tables are fitted
+to its LRs when it is published; the encoder moves towards LRs that such a model predicts well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from codec_contract.lr_coder.context import CONTEXT_SIZES, MIDDLE, neighbour_indices, positions
+from edgegrain.training.grain.coder_network import FloatNetwork, code_length
+
+WIDTHS = (64, 64)
+"""Hidden units of the coder's networks: fewer than `fit_tables` has, because they take part in every step."""
+LEARNING_RATE = 3e-3
+"""Learning rate of the networks, independent of the encoder's."""
+
+
+class RateModel(nn.Module):
+    """Expected code length of LRs of one size."""
+
+    _neighbours: Tensor
+    _positions: Tensor
+
+    def __init__(self, height: int, width: int, widths: Sequence[int] = WIDTHS) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(FloatNetwork(size, widths) for size in CONTEXT_SIZES)
+        neighbours = torch.from_numpy(neighbour_indices(width, height)).long()
+        self.register_buffer("_neighbours", neighbours, persistent=False)
+        self.register_buffer("_positions", torch.from_numpy(positions(width, height)).float(), persistent=False)
+
+    def contexts(self, levels: Tensor, channel: int) -> tuple[Tensor, Tensor]:
+        """Contexts ``[B, h * w, n]`` and references ``[B, h * w]`` of a channel of LRs ``[B, 3, h, w]``, 0...255.
+
+        Those of `codec_contract.lr_coder.context`, except that the reference is not rounded.
+        """
+        pixels = levels.flatten(2).transpose(1, 2)  # [B, h * w, 3]
+        outside = pixels.new_full((len(pixels), 1, 3), MIDDLE)
+        around = torch.cat([pixels, outside], 1)[:, self._neighbours]  # [B, h * w, 10, 3]
+        reference = (around[:, :, 0, channel] + around[:, :, 1, channel]) / 2
+        place = self._positions.expand(len(pixels), -1, -1)
+        parts = (around.flatten(2) - reference[..., None], pixels[..., :channel] - reference[..., None],
+                 reference[..., None] - MIDDLE, place)
+        return torch.cat(parts, 2), reference
+
+    def forward(self, levels: Tensor) -> Tensor:
+        """Bits per sample of LRs ``[B, 3, h, w]``, 0...255, a scalar; computed in float32 also under autocast."""
+        with torch.autocast(levels.device.type, enabled=False):
+            levels = levels.float()
+            bits = []
+            for channel, network in enumerate(self.networks):
+                context, reference = self.contexts(levels, channel)
+                prediction = network(context.flatten(0, 1))
+                bits.append(code_length(prediction, reference.flatten(), levels[:, channel].flatten()).mean())
+            return torch.stack(bits).mean()

@@ -1,0 +1,62 @@
+"""Training pictures from a generator, whose true codes are known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from edgegrain.training.distributed import mixed_precision
+from server_decoder.generative_prior import GenerativePrior
+
+
+class SyntheticBatch(NamedTuple):
+    """Generated pictures and their codes.
+
+    Attributes:
+        pictures: ``[B, 3, S, S]`` in [-1, 1], clipped.
+        codes: ``[B, L, code_width]``, truncated and mixed.
+    """
+
+    pictures: Tensor
+    codes: Tensor
+
+
+def synthetic_faces(
+    prior: GenerativePrior, count: int, seed: int, *, batch: int = 8, psi_range: tuple[float, float] = (0.5, 0.95),
+    mixing: float = 0.5, dtype: torch.dtype = torch.float32,
+) -> Iterator[SyntheticBatch]:
+    """``count`` pictures in batches, on the prior's device; the last batch may be smaller.
+
+    The codes depend on ``seed`` and ``batch`` only: random numbers are drawn on the CPU, so every device gets the same
+    codes.
+
+    Args:
+        prior: a generator in eval mode.
+        count: how many pictures.
+        seed: of codes, truncation and mixing.
+        batch: pictures per batch.
+        psi_range: truncation of every picture, uniform between the two.
+        mixing: share of pictures whose layers from a random one on take the codes of another ([StyleGAN] Section 3.1).
+        dtype: bfloat16 runs the generator under autocast; pictures and codes are float32 either way.
+    """
+    device = prior.mean_code.device
+    generator = torch.Generator().manual_seed(seed)
+    low, high = psi_range
+    for start in range(0, count, batch):
+        size = min(batch, count - start)
+        z = torch.randn(2, size, prior.code_width, generator=generator)
+        psi = low + (high - low) * torch.rand(size, 1, 1, generator=generator)
+        mixed = torch.rand(size, generator=generator) < mixing
+        crossover = torch.randint(1, prior.code_count, (size,), generator=generator)
+        crossover = torch.where(mixed, crossover, prior.code_count)
+        from_second = torch.arange(prior.code_count) >= crossover[:, None]  # [B, L]
+        with torch.no_grad(), mixed_precision(device, dtype == torch.bfloat16):
+            with torch.autocast(device.type, enabled=False):  # codes are targets: full precision
+                first, second = prior.map(z.flatten(0, 1).to(device)).chunk(2)
+                codes = torch.where(from_second[:, :, None].to(device), second[:, None], first[:, None])
+                codes = prior.mean_code + psi.to(device) * (codes - prior.mean_code)
+            pictures = prior(codes).picture.float().clamp(-1, 1)
+        yield SyntheticBatch(pictures, codes)

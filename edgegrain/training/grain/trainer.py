@@ -1,0 +1,262 @@
+"""The training of GRAIN's stages ([GRAIN] 3.5)."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from codec_contract.bundle.paths import find_bundle
+from codec_contract.errors import BundleError, EdgegrainError
+from codec_contract.quantization import dequantize, quantize
+from edgegrain.pictures.packed import batches
+from edgegrain.training.adversarial import AdversarialLoss
+from edgegrain.training.checkpoint import checkpoint_path
+from edgegrain.training.distributed import Distributed, mixed_precision
+from edgegrain.training.family import Family, RunOptions
+from edgegrain.training.grain import rate
+from edgegrain.training.grain.checkpoint import FAMILY, Run, load_run
+from edgegrain.training.grain.initialize import stand_in_prior, start_run
+from edgegrain.training.grain.jitter import jitter
+from edgegrain.training.grain.losses import code_loss, lr_loss, rate_loss
+from edgegrain.training.grain.recipes import CONFIGS, SMOKE_PICTURES
+from edgegrain.training.grain.stages import StageConfig
+from edgegrain.training.grain.synthetic import synthetic_faces
+from edgegrain.training.grain.validation import evaluate, evaluate_codes, sample_sheet
+from edgegrain.training.levels import to_levels
+from edgegrain.training.losses import picture_loss, random_offset
+from edgegrain.training.metric_networks import MetricNetworks, metric_weights
+from edgegrain.training.optimizers import annealed, optimizers
+from edgegrain.training.prior_files import load_discriminator, load_prior
+from edgegrain.training.run_folder import CHECKPOINT
+from edgegrain.training.training_pictures import HELD_OUT, held_out_pictures, require_pictures, training_pictures
+from export.decoder.sources import TRAINED
+from server_decoder.generative_prior import GenerativePrior
+from server_decoder.grain.grain import GrainConfig
+from server_decoder.stylegan2.synthesis import StyleGAN2Config
+
+PICTURES = 27_000
+VARIANCE_SAMPLES = 1024  # latents for the estimate of the variance of W
+UNSEEN_SEED = 2**40  # of generated pictures to evaluate on; training counts up from far below
+
+
+class GrainTrainer:
+    """A run on its device, one step at a time.
+
+    Attributes:
+        steps: taken in this session.
+        skipped: steps whose gradient was not finite and that changed nothing.
+    """
+
+    def __init__(self, run: Run, distributed: Distributed, pictures: np.ndarray, networks: MetricNetworks,
+                 held_out: np.ndarray | None = None) -> None:
+        """Moves the run's networks to the device.
+
+        Args:
+            run: the run.
+            distributed: device and processes.
+            pictures: to train on, uint8 ``[N, S, S, 3]``.
+            networks: of the losses, on the device.
+            held_out: to evaluate on, of the same kind; by default the first of ``pictures``.
+        """
+        config = run.config
+        self.run, self.distributed, self.networks = run, distributed, networks
+        self.pictures_in_set, self._held_out = len(pictures), pictures[:HELD_OUT] if held_out is None else held_out
+        self.steps, self.skipped, self._resumed = 0, 0, run.pictures > 0
+        discriminators = [] if run.adversarial is None else [run.adversarial.discriminator]
+        for network in (run.model, run.average, *discriminators):
+            network.to(distributed.device)
+            distributed.share(network)
+        trained = {name: parameter for name, parameter in run.model.named_parameters() if parameter.requires_grad}
+        self.parameters = list(trained.values())
+        averages = dict(run.average.named_parameters())
+        self._averages: list[Tensor] = [averages[name] for name in trained]
+        self._moving: list[Tensor] = list(self.parameters)
+        of_rate = [parameter for name, parameter in trained.items() if name.startswith("rate.")]
+        others = [parameter for name, parameter in trained.items() if not name.startswith("rate.")]
+        self.optimizers = optimizers(others, config.learning_rate, config.muon)
+        if of_rate:
+            self.optimizers.append(torch.optim.Adam(of_rate, lr=rate.LEARNING_RATE))
+            self.optimizers[-1].param_groups[0]["factor"] = rate.LEARNING_RATE / config.learning_rate
+        # Synthetic pictures are last in a batch: the discriminator must not learn the prior's faults as real.
+        self._real = real = config.batch - config.synthetic_count
+        seed = distributed.seed(config.seed, run.pictures)
+        if distributed.rank:  # else every process would draw the same noise
+            torch.manual_seed(seed)
+        self._feed = batches(pictures, real, seed, distributed.device) if real else None
+        prior, count = run.model.prior, config.synthetic_count
+        self._synthetic = synthetic_faces(
+            prior, sys.maxsize, seed, batch=count, psi_range=config.truncation, dtype=torch.bfloat16,
+        ) if prior is not None and count else None
+        self._variance = _variance_of_w(prior) if config.loss.codes else None
+        # Psi 1, so that the variance of these codes is that of W.
+        self._unseen = next(synthetic_faces(prior, HELD_OUT, UNSEEN_SEED, batch=HELD_OUT, psi_range=(1.0, 1.0))
+                            ) if prior is not None and config.loss.codes else None
+
+    def step(self, progress: float) -> dict[str, Tensor]:
+        """One batch at this progress (0...1) of the run: the loss and its terms, detached."""
+        run, config, distributed = self.run, self.run.config, self.distributed
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(config, progress, self.steps) * group["factor"]
+        adversarial = run.adversarial
+        picture, codes = self._draw()
+        with mixed_precision(distributed.device):
+            restored = run.model(picture, noise=progress < config.noise_until and "encoder" in config.trains)
+            target = dequantize(picture)
+            loss, terms = picture_loss(config.loss, restored.picture, target, self.networks.lpips,
+                                       self.networks.identity if progress >= config.identity_from else None,
+                                       offset=random_offset(config.lpips_shift))
+            if "encoder" in config.trains:
+                part, more = lr_loss(config.loss, restored.lr, restored.box)
+                loss, terms = loss + part, terms | more
+            if restored.rate is not None:
+                part, more = rate_loss(config.loss, restored.rate)
+                loss, terms = loss + part, terms | more
+            if codes is not None and restored.codes is not None and self._variance is not None:
+                part, more = code_loss(config.loss, restored.codes[-len(codes):], codes, self._variance)
+                loss, terms = loss + part, terms | more
+            if adversarial is not None and progress >= adversarial.config.begins:
+                part = adversarial.generator_loss(restored.picture, target[:self._real])
+                loss, terms = loss + adversarial.config.weight * part, terms | {"adversarial": part.detach()}
+        run.model.zero_grad(set_to_none=True)
+        loss.backward()
+        distributed.average_gradients(self.parameters)
+        norm = nn.utils.clip_grad_norm_(self.parameters, config.clip_gradient)
+        if torch.isfinite(norm):
+            for optimizer in self.optimizers:
+                optimizer.step()
+        else:
+            self.skipped += 1
+            terms["skipped"] = torch.tensor(float(self.skipped))
+        if adversarial is not None and progress >= adversarial.config.warms_up \
+                and self.steps % adversarial.config.every == 0:
+            with mixed_precision(distributed.device):
+                terms |= adversarial.update_discriminator(
+                    restored.picture, target[:self._real], distributed.average_gradients)
+        self.steps += 1
+        run.pictures += config.batch * distributed.world
+        with torch.no_grad():  # a young average of a new run would otherwise keep the random beginning
+            decay = config.ema if self._resumed else min(config.ema, (1 + self.steps) / (10 + self.steps))
+            torch._foreach_lerp_(self._averages, self._moving, 1 - decay)
+        return {"loss": loss.detach(), **terms}
+
+    def evaluate(self) -> dict[str, float]:
+        """Figures of the averaged weights on the held-out pictures and, with a loss on codes, on generated ones."""
+        result = evaluate(self.run.average, self._held_out, self.networks)
+        if self._unseen is not None and self._variance is not None:
+            result |= evaluate_codes(self.run.average, self._unseen, self._variance)
+        return result
+
+    def draw_samples(self, path: Path) -> None:
+        sample_sheet(self.run.average, self._held_out[:8], path)
+
+    def _draw(self) -> tuple[Tensor, Tensor | None]:
+        """Integers 0...255 ``[B, 3, S, S]``, synthetic pictures last, and the codes of those."""
+        parts = [next(self._feed).to(self.distributed.device)] if self._feed is not None else []
+        if self.run.config.jitter:
+            parts = [jitter(part) for part in parts]
+        codes = None
+        if self._synthetic is not None:
+            faces = next(self._synthetic)
+            codes = faces.codes
+            parts.append(to_levels(faces.pictures))
+        picture = parts[0] if len(parts) == 1 else torch.cat(parts)
+        return picture.contiguous(memory_format=torch.channels_last), codes
+
+
+def learning_rate(config: StageConfig, progress: float, step: int) -> float:
+    """The stage's learning rate, `annealed`."""
+    return annealed(config.learning_rate, progress, step, warm_up=config.warm_up, hold=config.hold)
+
+
+def open_trainer(config: StageConfig, options: RunOptions, folder: Path, distributed: Distributed) -> GrainTrainer:
+    """Continue the run in ``folder``, or start one; see `Family.open`."""
+    if options.decoder_from is not None and options.init_from is None:
+        raise EdgegrainError("--decoder-from replaces a part of the model of --init-from; pass --init-from too")
+    require_pictures(options, config.random_pictures)
+    start, decoder_from = resolve_start(options.init_from), resolve_start(options.decoder_from)
+    prior = options.prior if isinstance(options.prior, GenerativePrior) else load_prior(config, options.prior)
+    discriminator = load_discriminator(config, options.discriminator)
+    needed = bool(config.loss.lpips or config.loss.identity)
+    weights = metric_weights(options.weights, needed=needed, faces=bool(config.loss.identity))
+    torch.manual_seed(config.seed)
+    prior = prior or (stand_in_prior(config) if config.random_pictures else None)
+    if (folder / CHECKPOINT).exists():
+        run = load_run(folder, prior)
+        shapes = run.config
+        run.config = replace(config, encoder=shapes.encoder, decoder=shapes.decoder, correction=shapes.correction,
+                             stage=shapes.stage, trains=shapes.trains)
+        if run.adversarial is not None and config.adversarial is not None:
+            run.adversarial.config = replace(config.adversarial, discriminator=run.adversarial.config.discriminator)
+            run.config = replace(run.config, adversarial=run.adversarial.config)
+        else:
+            run.adversarial = None
+    else:
+        run = start_run(config, start, prior, decoder_from=decoder_from)
+    config = run.config
+    pictures, held_out = _pictures(config, options, folder, run.model.prior)
+    if config.adversarial is not None and run.adversarial is None:
+        run.adversarial = AdversarialLoss(config.adversarial, discriminator)
+    if options.compiled:
+        run.model.compile_decoder()
+    networks = MetricNetworks.load(weights, distributed.device, faces=bool(config.loss.identity))
+    return GrainTrainer(run, distributed, pictures, networks, held_out)
+
+
+def resolve_start(name: str | Path | None) -> Path | None:
+    """The path of a run's folder or checkpoint, a folder of the zoo, or a bundle given by name or path.
+
+    Raises:
+        BundleError: there is none.
+    """
+    if name is None:
+        return None
+    if checkpoint_path(Path(name)).is_file() or (Path(name) / TRAINED).is_file():
+        return Path(name)
+    try:
+        return find_bundle(str(name))
+    except BundleError as error:
+        raise BundleError(f"{name} is no run, and no bundle either: {error}") from error
+
+
+def _pictures(config: StageConfig, options: RunOptions, folder: Path, prior: GenerativePrior | None
+              ) -> tuple[np.ndarray, np.ndarray]:
+    """Training pictures and those to evaluate on; generated ones for a trial run on synthetic pictures only."""
+    if options.data is None and config.random_pictures and config.synthetic == 1 and prior is not None:
+        faces = next(synthetic_faces(prior, HELD_OUT, UNSEEN_SEED, batch=HELD_OUT, psi_range=config.truncation))
+        generated = quantize(faces.pictures.permute(0, 2, 3, 1).cpu().numpy())
+        return generated, generated
+    pictures = training_pictures(options, folder, config.encoder.hr, count=config.random_pictures, seed=config.seed)
+    return pictures, held_out_pictures(options, pictures)
+
+
+def _takes(config: StageConfig) -> set[str]:
+    names = {"data", "validation", "exclude", "weights", "init_from", "compiled"}
+    if isinstance(config.decoder, GrainConfig):
+        names |= {"prior", "decoder_from"}
+    if config.adversarial is not None and isinstance(config.adversarial.discriminator, StyleGAN2Config):
+        names |= {"discriminator"}
+    return names
+
+
+def _describe(config: StageConfig) -> str:
+    return (f"stage {config.stage:5}  {config.encoder.hr}x{config.encoder.hr} from "
+            f"{config.encoder.lr}x{config.encoder.lr}, trains {', '.join(config.trains)}")
+
+
+GRAIN = Family(FAMILY, "GRAIN, one stage", StageConfig, CONFIGS, _describe, open_trainer, _takes,
+               lambda config: SMOKE_PICTURES if config.random_pictures else PICTURES, evaluate_every=4000)
+
+
+@torch.no_grad()
+def _variance_of_w(prior: GenerativePrior | None) -> Tensor | None:
+    if prior is None:
+        return None
+    device = prior.mean_code.device
+    z = torch.randn(VARIANCE_SAMPLES, prior.code_width, generator=torch.Generator().manual_seed(0)).to(device)
+    return prior.map(z).var(0).mean()

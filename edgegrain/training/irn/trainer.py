@@ -1,0 +1,229 @@
+"""The training of IRN and IRN+ ([IRN], section 3 and appendix 2).
+
+A step downscales crops, rounds y, draws another z and restores: L = lambda_1 L_recon + lambda_2 L_guide +
+lambda_3 L_distr' while pre-training (eq. 10); with a discriminator, the Jensen-Shannon divergence replaces L_distr' and
+a perceptual term joins (eq. 11).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from codec_contract.errors import EdgegrainError
+from edgegrain.metrics.lpips import LPIPS
+from edgegrain.pictures.crops import Photographs, crops, pack_photographs
+from edgegrain.pictures.packed import list_pictures, random_pictures
+from edgegrain.training.distributed import Distributed, mixed_precision
+from edgegrain.training.family import Family, RunOptions
+from edgegrain.training.irn.discriminator import IRNDiscriminator
+from edgegrain.training.irn.losses import (
+    adversarial_loss,
+    bicubic_reduction,
+    divergence,
+    guide_loss,
+    latent_loss,
+    perceptual_loss,
+    reconstruction_loss,
+)
+from edgegrain.training.irn.recipes import IRN_CONFIGS, IRNTraining
+from edgegrain.training.irn.run import FAMILY, IRNRun, load_run, start_run
+from edgegrain.training.metric_networks import metric_weights
+from edgegrain.training.optimizers import ConvolutionMuon, is_matrix
+from edgegrain.training.run_folder import CHECKPOINT
+from edgegrain.training.sample_sheet import write_samples
+from edgegrain.training.training_pictures import cache_folder, require_pictures
+from server_decoder.irn.network import IRN, round_to_levels
+
+HELD_OUT = 8  # crops that a run is evaluated on
+_RANDOM_PICTURES = 24  # of a trial run
+_UNSEEN_SEED = 2**40
+
+
+class IRNTrainer:
+    """A run on its device, one step at a time.
+
+    Attributes:
+        steps: taken in this session.
+        skipped: steps whose gradient was not finite and that changed nothing.
+    """
+
+    def __init__(self, run: IRNRun, distributed: Distributed, photographs: Photographs, held_out: Tensor,
+                 features: LPIPS | None) -> None:
+        """Moves all networks to the device.
+
+        Args:
+            run: the run.
+            distributed: device and processes.
+            photographs: to train on.
+            held_out: crops to evaluate on, ``[N, 3, S, S]`` in [0, 1].
+            features: VGG16 for the perceptual loss.
+        """
+        self.run, self.distributed, config = run, distributed, run.config
+        self.pictures_in_set, self._held_out = len(photographs), held_out.to(distributed.device)
+        self.features = features.to(distributed.device) if features is not None else None
+        self.steps = self.skipped = 0
+        for network in run.networks().values():
+            network.to(distributed.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's
+            distributed.share(network)
+        if run.discriminator is not None:
+            run.discriminator.train()
+        self._parameters = list(run.model.parameters())
+        self._optimizers = _optimizers(self._parameters, config)
+        self._discriminator_optimizer = None if run.discriminator is None else torch.optim.Adam(
+            run.discriminator.parameters(), config.learning_rate, config.betas)
+        seed = distributed.seed(config.seed, run.pictures)
+        self._crops = crops(photographs, config.batch, config.crop, seed, distributed.device)
+        self._random = torch.Generator(distributed.device).manual_seed(seed)
+
+    def step(self, progress: float) -> dict[str, Tensor]:
+        """One batch at this progress (0...1) of the run: the unweighted terms of the loss, detached."""
+        run, config = self.run, self.run.config
+        x = next(self._crops).contiguous(memory_format=torch.channels_last)
+        self.steps += 1
+        run.pictures += config.batch * self.distributed.world
+        if run.discriminator is not None and progress < config.discriminator_alone:
+            with torch.no_grad():
+                restored = self._restore(run.model, x)[0]
+            return self._train_discriminator(run.discriminator, x, restored, progress)
+        with mixed_precision(self.distributed.device, config.bf16):
+            restored, y, z = self._restore(run.model, x)
+        terms = {"reconstruction": reconstruction_loss(restored, x), "guide": guide_loss(y, x)}
+        if run.discriminator is None:
+            terms["distribution"] = latent_loss(z, config.network.z_std)
+        else:
+            run.discriminator.requires_grad_(False)
+            terms["distribution"] = adversarial_loss(run.discriminator(restored))
+            run.discriminator.requires_grad_(True)
+        if self.features is not None:
+            terms["perceptual"] = perceptual_loss(self.features, restored, x)
+        self._update(sum((getattr(config.losses, name) * term for name, term in terms.items()), torch.zeros(())),
+                     progress)
+        learned = {} if run.discriminator is None else self._train_discriminator(
+            run.discriminator, x, restored.detach(), progress)
+        return {name: term.detach() for name, term in terms.items()} | learned
+
+    @torch.no_grad()
+    def evaluate(self) -> dict[str, float]:
+        """The averaged network on held-out crops: PSNR (dB, RGB) with z = 0 and of the bicubic pair, PSNR of y to the
+        bicubic reduction, the mean absolute difference (levels) between two random z, deviation of the true z."""
+        model, x = self.run.average, self._held_out
+        y, z = model(x)
+        y = round_to_levels(y)
+        likeliest = model.inverse(y, torch.zeros_like(z)).clamp(0, 1)
+        one, other = (model.inverse(y, model.sample_z(y, self._random)).clamp(0, 1) for _ in range(2))
+        reduced = round_to_levels(bicubic_reduction(x, y.shape[-1]))
+        enlarged = F.interpolate(reduced, x.shape[-2:], mode="bicubic", align_corners=False).clamp(0, 1)
+        figures = {"psnr": _psnr(likeliest, x), "psnr_bicubic": _psnr(enlarged, x), "psnr_y": _psnr(y, reduced),
+                   "z_difference": 255 * float((one - other).abs().mean()), "z_std": float(z.std())}
+        return {name: round(value, 4) for name, value in figures.items()}
+
+    @torch.no_grad()
+    def draw_samples(self, path: Path) -> None:
+        """One column per crop: the crop, y, the restored crop."""
+        model, x = self.run.average, self._held_out
+        y, z = model(x)
+        y = round_to_levels(y)
+        write_samples([2 * row - 1 for row in (x, y, model.inverse(y, torch.zeros_like(z)))], path)
+
+    def _restore(self, model: IRN, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        y, z = model(x)
+        return model.inverse(round_to_levels(y), model.sample_z(y, self._random)), y, z
+
+    def _train_discriminator(self, discriminator: IRNDiscriminator, real: Tensor, restored: Tensor, progress: float
+                             ) -> dict[str, Tensor]:
+        value = divergence(discriminator(real), discriminator(restored))
+        optimizer = self._discriminator_optimizer
+        if optimizer is None:
+            raise ValueError("the discriminator has no optimizer")
+        optimizer.zero_grad(set_to_none=True)
+        (-value).backward()
+        self.distributed.average_gradients(list(discriminator.parameters()))
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(self.run.config, progress, self.steps - 1)
+        optimizer.step()
+        return {"divergence": value.detach()}
+
+    def _update(self, loss: Tensor, progress: float) -> None:
+        config = self.run.config
+        for parameter in self._parameters:
+            parameter.grad = None
+        loss.backward()
+        self.distributed.average_gradients(self._parameters)
+        if not torch.nn.utils.clip_grad_norm_(self._parameters, config.clip).isfinite():
+            self.skipped += 1
+            return
+        rate = learning_rate(config, progress, self.steps - 1)
+        for optimizer in self._optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate * (config.muon if isinstance(optimizer, ConvolutionMuon) else 1.0)
+            optimizer.step()
+        with torch.no_grad():
+            decay = min(config.ema, self.steps / (self.steps + 10))  # short runs forget their first weights sooner
+            averages: list[Tensor] = list(self.run.average.parameters())
+            torch._foreach_lerp_(averages, [*self._parameters], 1 - decay)
+
+
+def open_trainer(config: IRNTraining, options: RunOptions, folder: Path, distributed: Distributed) -> IRNTrainer:
+    """Continue the run in ``folder``, or start one; see `Family.open`."""
+    require_pictures(options, int(config.random_pictures))
+    resumed = (folder / CHECKPOINT).exists()
+    if config.discriminator and options.init_from is None and not resumed and not config.random_pictures:
+        raise EdgegrainError("IRN+ fine-tunes a trained IRN; pass --init-from with a run or its irn.safetensors")
+    weights = metric_weights(options.weights, needed=bool(config.losses.perceptual), faces=False)
+    features = LPIPS(weights, "vgg").requires_grad_(False) if config.losses.perceptual and weights is not None else None
+    if resumed:
+        run = load_run(folder)
+        run.config = replace(config, network=run.config.network, discriminator=run.config.discriminator,
+                             crop=run.config.crop)
+    else:
+        run = start_run(config, None if options.init_from is None else Path(options.init_from))
+    config = run.config
+    photographs = Photographs.of(list(random_pictures(_RANDOM_PICTURES, 2 * config.crop, config.seed)))
+    if options.data is not None:
+        photographs = pack_photographs(list_pictures(options.data, options.exclude), cache_folder(folder))
+    unseen = photographs
+    if options.validation is not None:
+        unseen = pack_photographs(list_pictures(options.validation), cache_folder(folder))
+    held_out = next(crops(unseen, HELD_OUT, config.crop, _UNSEEN_SEED))
+    return IRNTrainer(run, distributed, photographs, held_out, features)
+
+
+def learning_rate(config: IRNTraining, progress: float, step: int) -> float:
+    """Warm-up, then halved at every mark that the run has passed."""
+    passed = sum(progress >= mark for mark in config.halve_at)
+    return config.learning_rate * min(1.0, (step + 1) / config.warm_up) * 0.5**passed
+
+
+def _optimizers(parameters: list[torch.nn.Parameter], config: IRNTraining) -> list[torch.optim.Optimizer]:
+    """Adam as published, or Muon for the weights that are matrices and Adam for the rest."""
+    matrices = [parameter for parameter in parameters if config.muon and is_matrix(parameter)]
+    kept = {id(parameter) for parameter in matrices}
+    others = [parameter for parameter in parameters if id(parameter) not in kept]
+    result: list[torch.optim.Optimizer] = [
+        torch.optim.Adam(others, config.learning_rate, config.betas, weight_decay=config.weight_decay)]
+    return result + ([ConvolutionMuon(matrices, config.learning_rate)] if matrices else [])
+
+
+def _psnr(picture: Tensor, target: Tensor) -> float:
+    """Mean over pictures in [0, 1] that are rounded first."""
+    error = (round_to_levels(picture) - target).pow(2).mean((1, 2, 3)).clamp_min(1e-10)
+    return float(-10 * error.log10().mean())
+
+
+def _takes(config: IRNTraining) -> set[str]:
+    return {"data", "validation", "exclude", "init_from"} | ({"weights"} if config.losses.perceptual else set())
+
+
+def _describe(config: IRNTraining) -> str:
+    return (f"{'IRN+' if config.discriminator else 'IRN'} {config.network.factor}x, "
+            f"{'+'.join(map(str, config.network.blocks))} InvBlocks, {config.iterations:,} iterations of "
+            f"{config.batch} crops of {config.crop}x{config.crop}")
+
+
+IRN_FAMILY = Family(FAMILY, "IRN and IRN+", IRNTraining, IRN_CONFIGS, _describe, open_trainer, _takes,
+                    lambda config: config.iterations * config.batch)

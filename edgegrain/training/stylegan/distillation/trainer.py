@@ -1,0 +1,208 @@
+"""Distillation of a StyleGAN2 into a MobileStyleGAN: the student learns the teacher's pictures (arXiv:2104.04767).
+
+The student is trained in the form in which it is used: convolutions of constant weights, no demodulation at run time.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from codec_contract.errors import EdgegrainError, ModelError
+from edgegrain.metrics.lpips import LPIPS
+from edgegrain.training.distributed import Distributed, mixed_precision
+from edgegrain.training.family import Family, RunOptions
+from edgegrain.training.metric_networks import metric_weights
+from edgegrain.training.run_folder import CHECKPOINT
+from edgegrain.training.sample_sheet import write_generated
+from edgegrain.training.stylegan.distillation.recipes import DISTIL_CONFIGS, DistilConfig
+from edgegrain.training.stylegan.distillation.run import FAMILY, DistilRun, load_run, start_run, teacher_codes
+from edgegrain.training.stylegan.distillation.wavelets import band_loss
+from server_decoder.prior_store import find_prior
+from server_decoder.stylegan2.checkpoints import load_discriminator, load_stylegan2
+from server_decoder.stylegan2.discriminator import Discriminator
+from server_decoder.stylegan2.synthesis import StyleGAN2, StyleGAN2Config, mix_styles
+
+PICTURES = 2_000_000
+SMOKE_PICTURES = 640
+HELD_OUT = 16  # latents for the evaluation
+LPIPS_SIZE = 256  # the paper's: larger pictures are averaged down for LPIPS
+_UNSEEN_SEED = 2**40
+
+
+class DistillationTrainer:
+    """A run on its device, one step at a time.
+
+    Attributes:
+        steps: taken in this session.
+        skipped: steps whose gradient was not finite and that changed nothing.
+    """
+
+    pictures_in_set = 0
+
+    def __init__(self, run: DistilRun, teacher: StyleGAN2, distributed: Distributed, lpips: LPIPS | None) -> None:
+        """Moves all networks to the device."""
+        self.run, self.distributed = run, distributed
+        self.teacher = teacher.to(distributed.device)
+        self.lpips = lpips.to(distributed.device) if lpips is not None else None
+        self.steps = self.skipped = 0
+        for network in run.networks().values():
+            network.to(distributed.device)
+            distributed.share(network)
+        trained = [(parameter, average) for parameter, average in zip(
+            run.student.parameters(), run.average.parameters(), strict=True) if parameter.requires_grad]
+        self._parameters = [parameter for parameter, _ in trained]
+        self._averages: list[Tensor] = [average for _, average in trained]
+        self._adam = torch.optim.Adam(self._parameters, lr=run.config.learning_rate)
+        self._random = torch.Generator().manual_seed(distributed.seed(run.config.seed, run.pictures))
+
+    def step(self, progress: float) -> dict[str, Tensor]:
+        """One batch at this progress (0...1) of the run: the unweighted terms of the loss, detached."""
+        run, config, distributed = self.run, self.run.config, self.distributed
+        codes, target = self._draw(config.batch, self._random)
+        adversarial = run.adversarial if config.adversarial is not None else None
+        with mixed_precision(distributed.device, config.bf16):
+            pictures = run.student(codes)
+            final = pictures[-1].float()
+            bands = torch.stack([band_loss(picture, target) for picture in pictures]).mean()
+            loss, terms = config.bands * bands, {"bands": bands.detach()}
+            if self.lpips is not None:
+                distance = self.lpips(_at_most(final, LPIPS_SIZE), _at_most(target, LPIPS_SIZE)).mean()
+                loss, terms = loss + config.lpips * distance, terms | {"lpips": distance.detach()}
+            if adversarial is not None and progress >= adversarial.config.begins:
+                part = adversarial.generator_loss(final, target)
+                loss, terms = loss + adversarial.config.weight * part, terms | {"adversarial": part.detach()}
+        self._update(loss, progress)
+        if adversarial is not None and progress >= adversarial.config.warms_up \
+                and self.steps % adversarial.config.every == 0:
+            with mixed_precision(distributed.device, config.bf16):
+                terms |= adversarial.update_discriminator(final, target, distributed.average_gradients)
+        self.steps += 1
+        run.pictures += config.batch * distributed.world
+        return terms
+
+    @torch.no_grad()
+    def evaluate(self) -> dict[str, float]:
+        """The averaged student against its teacher on unseen latents: PSNR (dB) of rounded pictures, and LPIPS."""
+        student, squared, distance = self.run.average, 0.0, 0.0
+        random = torch.Generator().manual_seed(_UNSEEN_SEED)
+        for _ in range(HELD_OUT):
+            codes, target = self._draw(1, random)
+            picture = student.generator(codes).picture.clamp(-1, 1)
+            target = target.clamp(-1, 1)
+            squared += float((picture - target).pow(2).mean()) / HELD_OUT
+            if self.lpips is not None:
+                distance += float(self.lpips(_at_most(picture, LPIPS_SIZE), _at_most(target, LPIPS_SIZE))) / HELD_OUT
+        figures = {"psnr": round(10 * math.log10(4 / max(squared, 1e-8)), 3)}
+        return figures | ({"lpips_alex": round(distance, 4)} if self.lpips is not None else {})
+
+    def draw_samples(self, path: Path) -> None:
+        write_generated(self.run.average.generator, path)
+
+    @torch.no_grad()
+    def _draw(self, count: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Codes of the student, ``[count, L, code_width]``, and the teacher's pictures of them."""
+        config, teacher, device = self.run.config, self.teacher, self.distributed.device
+        student = self.run.student.generator
+        z = torch.randn(2 * count, student.code_width, generator=random).to(device)
+        first, second = (student.broadcast(w) for w in teacher.map(z).chunk(2))
+        crossover = torch.randint(1, student.code_count, (count,), generator=random)
+        mixed = torch.rand(count, generator=random) < config.mixing
+        codes = mix_styles(first, second, torch.where(mixed, crossover, student.code_count))
+        low, high = config.truncation
+        psi = (low + (high - low) * torch.rand(count, 1, 1, generator=random)).to(device)
+        codes = teacher.mean_code + psi * (codes - teacher.mean_code)
+        return codes, teacher(teacher_codes(codes, teacher.code_count)).picture.float()
+
+    def _update(self, loss: Tensor, progress: float) -> None:
+        config = self.run.config
+        self._adam.zero_grad(set_to_none=True)
+        loss.backward()
+        self.distributed.average_gradients(self._parameters)
+        norm = torch.nn.utils.clip_grad_norm_(self._parameters, 1.0)
+        if not torch.isfinite(norm):
+            self.skipped += 1
+            return
+        annealed = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress))
+        for group in self._adam.param_groups:
+            group["lr"] = config.learning_rate * annealed * min(1.0, (self.steps + 1) / config.warm_up)
+        self._adam.step()
+        with torch.no_grad():  # a young average would otherwise keep the random weights
+            decay = min(config.ema, (1 + self.steps) / (10 + self.steps))
+            torch._foreach_lerp_(self._averages, [*self._parameters], 1 - decay)
+
+
+def open_trainer(config: DistilConfig, options: RunOptions, folder: Path, distributed: Distributed
+                 ) -> DistillationTrainer:
+    """Continue the run in ``folder``, or start one; see `Family.open`."""
+    weights = metric_weights(options.weights, needed=bool(config.lpips), faces=False)
+    teacher, discriminator = load_teacher(config, options.teacher)
+    lpips = LPIPS(weights).requires_grad_(False) if config.lpips and weights is not None else None
+    teacher = teacher.eval().requires_grad_(False)
+    name = str(options.teacher) if isinstance(options.teacher, str | Path) else ""
+    if (folder / CHECKPOINT).exists():
+        run = load_run(folder, teacher, discriminator, name)
+        run.config = replace(config, student=run.config.student, adversarial=run.config.adversarial)
+    else:
+        run = start_run(config, teacher, discriminator, name)
+    return DistillationTrainer(run, teacher, distributed, lpips)
+
+
+def load_teacher(config: DistilConfig, given: torch.nn.Module | str | Path | None
+                 ) -> tuple[StyleGAN2, Discriminator | None]:
+    """A StyleGAN2 cut to the student's size, and its discriminator if the file has one of that size.
+
+    Args:
+        config: the recipe.
+        given: the network, its file, or the name of a fetched prior; None for one with random weights, in trial runs.
+
+    Raises:
+        EdgegrainError: there is no teacher, or it is no StyleGAN2 that large.
+    """
+    if isinstance(given, StyleGAN2):
+        return given, None
+    if not isinstance(given, str | Path):
+        if not config.random_teacher:
+            raise EdgegrainError("pass --teacher with the file of a StyleGAN2")
+        return random_teacher(config), None
+    path = find_prior(given)
+    teacher = load_stylegan2(path, cut_to=config.student.size)
+    try:
+        return teacher, load_discriminator(path, teacher.config)
+    except ModelError:  # it has none, or one for larger pictures
+        return teacher, None
+
+
+def random_teacher(config: DistilConfig) -> StyleGAN2:
+    """A generator with random weights for trial runs, the same for the same seed, with pictures near [-1, 1]."""
+    student = config.student
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        teacher = StyleGAN2(StyleGAN2Config(student.size, student.channel_base, student.channel_max,
+                                            student.code_width, student.mapping_layers))
+    with torch.no_grad():
+        for head in teacher.to_rgb:  # each adds a deviation of about 1 to the sum
+            head.get_parameter("conv.weight").mul_(0.25)
+    teacher.measure_mean_code()
+    return teacher
+
+
+def _at_most(picture: Tensor, size: int) -> Tensor:
+    return F.adaptive_avg_pool2d(picture, size) if picture.shape[-1] > size else picture
+
+
+def _takes(config: DistilConfig) -> set[str]:
+    return {"teacher"} | ({"weights"} if config.lpips else set())
+
+
+def _describe(config: DistilConfig) -> str:
+    return f"{config.student.size}x{config.student.size}, {config.student.head} head, batch {config.batch}"
+
+
+DISTILLATION = Family(FAMILY, "MobileStyleGAN, distilled from a StyleGAN2", DistilConfig, DISTIL_CONFIGS, _describe,
+                      open_trainer, _takes, lambda config: SMOKE_PICTURES if config.random_teacher else PICTURES)

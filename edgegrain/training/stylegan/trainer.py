@@ -1,0 +1,207 @@
+"""The training of a StyleGAN2: non-saturating loss, lazy R1, lazy path lengths and adaptive augmentation."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from codec_contract.quantization import dequantize
+from edgegrain.pictures.packed import batches
+from edgegrain.training.adversarial import r1_penalty
+from edgegrain.training.distributed import Distributed, mixed_precision
+from edgegrain.training.family import Family, RunOptions
+from edgegrain.training.run_folder import CHECKPOINT
+from edgegrain.training.sample_sheet import write_generated
+from edgegrain.training.stylegan.augment import AdaptiveProbability, augment
+from edgegrain.training.stylegan.recipes import PRIOR_CONFIGS, PriorTrainingConfig
+from edgegrain.training.stylegan.regularizers import PathLength, lazy_adam, path_lengths
+from edgegrain.training.stylegan.run import FAMILY, NETWORKS, PriorRun, load_run, start_run
+from edgegrain.training.training_pictures import require_pictures, training_pictures
+from server_decoder.stylegan2.synthesis import mix_styles
+
+PICTURES = 5_000_000
+SMOKE_PICTURES = 640
+
+
+class PriorTrainer:
+    """A run on its device, one step at a time.
+
+    Attributes:
+        steps: taken in this session.
+        skipped: updates whose gradient was not finite and that changed nothing.
+    """
+
+    def __init__(self, run: PriorRun, distributed: Distributed, pictures: np.ndarray) -> None:
+        """Moves the run's networks to the device. ``pictures``: uint8 ``[N, S, S, 3]``."""
+        config = run.config
+        self.run, self.distributed, self.steps, self.skipped = run, distributed, 0, 0
+        self.pictures_in_set = len(pictures)
+        for network in run.networks().values():
+            network.to(distributed.device)
+            distributed.share(network)
+        self._generator = list(run.generator.parameters())
+        self._discriminator = list(run.discriminator.parameters())
+        self._average: list[Tensor] = list(run.average.parameters())
+        self._adam_generator = lazy_adam(self._generator, config.learning_rate, config.path_every if config.path else 0)
+        self._adam_discriminator = lazy_adam(self._discriminator, config.learning_rate,
+                                             config.r1_every if config.r1 else 0)
+        self._path = PathLength(run.path_length)
+        self._adaptation = AdaptiveProbability(config.adaptation, run.p) if config.adaptation is not None else None
+        self._latest: dict[str, Tensor] = {}
+        seed = distributed.seed(config.seed, run.pictures)
+        torch.manual_seed(seed)
+        self._feed = batches(pictures, config.batch, seed, distributed.device)
+
+    def step(self, progress: float = 0.0) -> dict[str, Tensor]:
+        """One batch for the discriminator, one for the generator, and the regularizers that are due.
+
+        Returns the latest values, as the regularizers do not take part in every step.
+        """
+        run, config, distributed = self.run, self.run.config, self.distributed
+        warm = min(1.0, (self.steps + 1) / max(config.warm_up, 1))
+        real = dequantize(next(self._feed).to(distributed.device, non_blocking=True))
+
+        terms = self._train_discriminator(real, warm)
+        if config.r1 and run.steps % config.r1_every == 0:
+            # The gradient is taken at the augmented pictures, which avoids a second derivative of the warp.
+            penalty = r1_penalty(run.discriminator, augment(real, run.p))
+            self._update(self._adam_discriminator, self._discriminator,
+                         0.5 * config.r1 * config.r1_every * penalty, warm)
+            terms["r1"] = penalty.detach()
+
+        terms |= self._train_generator(warm)
+        if config.path and run.steps % config.path_every == 0:
+            count = max(1, round(config.batch * config.path_part))
+            with torch.autocast(distributed.device.type, enabled=False):
+                codes = self._codes(count)
+                lengths = path_lengths(self._synthesize(codes), codes)
+            self._update(self._adam_generator, self._generator,
+                         config.path * config.path_every * self._path.penalty(lengths), warm)
+            run.path_length = float(self._path.mean)
+            terms["path_length"] = self._path.mean
+
+        run.steps += 1
+        self.steps += 1
+        run.pictures += config.batch * distributed.world
+        self._update_average()
+        self._latest |= terms
+        return self._latest
+
+    def evaluate(self) -> dict[str, float]:
+        """Measure the averaged generator's mean code; returns the values of the last steps, for there is no metric."""
+        self.run.average.measure_mean_code()
+        return {"p": self.run.p} | {name: round(float(value), 5) for name, value in self._latest.items()}
+
+    def draw_samples(self, path: Path) -> None:
+        write_generated(self.run.average, path)
+
+    def _train_discriminator(self, real: Tensor, warm: float) -> dict[str, Tensor]:
+        run, config, distributed = self.run, self.run.config, self.distributed
+        run.discriminator.requires_grad_(True)
+        with self._autocast():
+            with torch.no_grad():
+                fake = self._synthesize(self._codes(config.batch)).float()
+            real_scores = run.discriminator(augment(real, run.p)).float()
+            fake_scores = run.discriminator(augment(fake, run.p)).float()
+        loss = F.softplus(-real_scores).mean() + F.softplus(fake_scores).mean()
+        self._update(self._adam_discriminator, self._discriminator, loss, warm)
+        sign = _mean(real_scores.detach().sign().mean(), distributed)
+        terms = {"discriminator": loss.detach(), "sign": sign}
+        if self._adaptation is not None:
+            self._adaptation.observe(sign, config.batch * distributed.world)
+            run.p = self._adaptation.p
+            terms |= {"p": torch.tensor(run.p), "overfitting": torch.tensor(self._adaptation.overfitting)}
+        return terms
+
+    def _train_generator(self, warm: float) -> dict[str, Tensor]:
+        run, config = self.run, self.run.config
+        run.discriminator.requires_grad_(False)
+        with self._autocast():
+            fake = self._synthesize(self._codes(config.batch))
+            scores = run.discriminator(augment(fake, run.p)).float()
+        loss = F.softplus(-scores).mean()  # non-saturating: Goodfellow et al. 2014
+        self._update(self._adam_generator, self._generator, loss, warm)
+        return {"generator": loss.detach()}
+
+    def _codes(self, count: int) -> Tensor:
+        """Codes in W+, ``[count, L, code_width]``, some mixed ([StyleGAN] Section 3.1)."""
+        generator, device = self.run.generator, self.distributed.device
+        first, second = generator.map(torch.randn(2 * count, generator.code_width, device=device)).chunk(2)
+        crossover = torch.randint(1, generator.code_count, (count,), device=device)
+        mixed = torch.rand(count, device=device) < self.run.config.mixing
+        crossover = torch.where(mixed, crossover, generator.code_count)
+        return mix_styles(generator.broadcast(first), generator.broadcast(second), crossover)
+
+    def _synthesize(self, codes: Tensor) -> Tensor:
+        generator = self.run.generator
+        return generator(codes, generator.random_noise(len(codes))).picture
+
+    def _update(self, optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], loss: Tensor,
+                warm: float) -> None:
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.distributed.average_gradients(parameters)
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        if not torch.isfinite(nn.utils.get_total_norm(gradients)):
+            self.skipped += 1
+            return
+        for group in optimizer.param_groups:
+            group["lr"] = group.setdefault("full_lr", group["lr"]) * warm
+        optimizer.step()
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        """The averaged generator, with a half-life in pictures."""
+        run, config = self.run, self.run.config
+        half_life = min(config.ema, config.ema_ramp * run.pictures) if config.ema_ramp else config.ema
+        decay = 0.5 ** (config.batch * self.distributed.world / max(half_life, 1e-8))
+        torch._foreach_lerp_(self._average, [*self._generator], 1 - decay)
+
+    def _autocast(self) -> torch.autocast:
+        return mixed_precision(self.distributed.device, self.run.config.bf16)
+
+
+def open_trainer(config: PriorTrainingConfig, options: RunOptions, folder: Path, distributed: Distributed
+                 ) -> PriorTrainer:
+    """Continue the run in ``folder``, or start one; see `Family.open`."""
+    require_pictures(options, config.random_pictures)
+    if (folder / CHECKPOINT).exists():
+        run = load_run(folder)
+        run.config = replace(config, network=run.config.network)
+    else:
+        run = start_run(config, _weights(options))
+    pictures = training_pictures(options, folder, run.config.network.size, count=config.random_pictures,
+                                 seed=config.seed)
+    return PriorTrainer(run, distributed, pictures)
+
+
+def _weights(options: RunOptions) -> Path | None:
+    """The file of ``--init-from``, which may be a run's folder too."""
+    if options.init_from is None:
+        return None
+    start = Path(options.init_from)
+    return start / NETWORKS if start.is_dir() else start
+
+
+def _mean(value: Tensor, distributed: Distributed) -> Tensor:
+    """The mean over all processes."""
+    if distributed.world > 1:
+        dist.all_reduce(value)
+        value = value / distributed.world
+    return value
+
+
+def _describe(config: PriorTrainingConfig) -> str:
+    return (f"{config.network.size}x{config.network.size}, batch {config.batch}, R1 {config.r1:.3g}, "
+            f"{'adaptive augmentation' if config.adaptation is not None else 'no augmentation'}")
+
+
+STYLEGAN2 = Family(FAMILY, "StyleGAN2, a generator for a domain", PriorTrainingConfig, PRIOR_CONFIGS, _describe,
+                   open_trainer, lambda config: {"data", "exclude", "init_from"},
+                   lambda config: SMOKE_PICTURES if config.random_pictures else PICTURES)

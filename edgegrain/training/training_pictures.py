@@ -1,0 +1,42 @@
+"""Square training pictures of a run, and the few that it is evaluated on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from codec_contract.errors import EdgegrainError
+from edgegrain.pictures.packed import first_pictures, pack, random_pictures, stored_pictures
+from edgegrain.training.family import RunOptions
+
+HELD_OUT = 16  # pictures that a run is evaluated on
+
+
+def cache_folder(run: Path) -> Path:
+    """The folder for packed pictures, next to the run's."""
+    return run.parent / "packed"
+
+
+def require_pictures(options: RunOptions, count: int) -> None:
+    """Raise EdgegrainError if there is neither ``--data`` nor a recipe with ``count`` random pictures."""
+    if options.data is None and not count:
+        raise EdgegrainError("no training pictures; pass --data with their folder")
+
+
+def training_pictures(options: RunOptions, run: Path, size: int, *, count: int, seed: int) -> np.ndarray:
+    """uint8 ``[N, size, size, 3]`` of ``--data``, or ``count`` random pictures without it.
+
+    Raises:
+        EdgegrainError: there is neither, or the pictures cannot be read.
+    """
+    require_pictures(options, count)
+    if options.data is None:
+        return random_pictures(count, size, seed)
+    return pack(stored_pictures(options.data, options.exclude), size, cache_folder(run))
+
+
+def held_out_pictures(options: RunOptions, pictures: np.ndarray) -> np.ndarray:
+    """The first pictures of ``--validation``, else of ``--data``, else of the training pictures."""
+    folder = options.validation or options.data
+    return pictures[:HELD_OUT] if folder is None else first_pictures(folder, HELD_OUT, pictures.shape[1])

@@ -1,0 +1,99 @@
+"""The installed bundles, and the one that a payload belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from codec_contract.bundle.controls import Control, controls_of
+from codec_contract.bundle.manifest import Manifest, load_manifest
+from codec_contract.bundle.paths import ALIASES, DEFAULT_BUNDLE, installed_bundles
+from codec_contract.payload import CONTRACT_ID_BYTES, Header, other_contract
+
+
+@dataclass(frozen=True)
+class BundleInfo:
+    """Description of a bundle, from its manifest.
+
+    Attributes:
+        id: the name, for instance ``"faces-256-lr16"``.
+        version: version of the bundle; a new one may have a better decoder, never another encoder.
+        aliases: shorter names.
+        codec: the method: ``"grain"``, ``"irn"``, ``"irn_plus"``, ``"glean"`` or ``"gcfsr"``.
+        domain: the kind of pictures it was trained on, for instance ``"faces"``.
+        hr: side of the square picture it encodes and decodes, in pixels.
+        lr: side of the square LR, in pixels.
+        lr_contract_id: 64 hex digits; a payload names the first eight.
+        size: bytes of all files.
+        folder: the bundle's folder.
+        licence: licences of the weights and the data.
+        controls: options of restoring, ``"seed"`` or ``"strength"``, with range and default.
+    """
+
+    id: str
+    version: str
+    aliases: tuple[str, ...]
+    codec: str
+    domain: str
+    hr: int
+    lr: int
+    lr_contract_id: str
+    size: int
+    folder: Path
+    licence: Mapping[str, Any]
+    controls: Mapping[str, Control] = field(default_factory=dict)
+
+
+def bundles() -> list[BundleInfo]:
+    """List the installed bundles, the default one first; manifests are checked, no other file is opened.
+
+    Raises:
+        BundleError: an installed bundle's manifest is missing or wrong.
+    """
+    return [bundle_info(manifest) for manifest in installed_manifests()]
+
+
+def bundle_info(manifest: Manifest) -> BundleInfo:
+    """The `BundleInfo` of a manifest."""
+    return BundleInfo(
+        id=manifest.id,
+        version=manifest.version,
+        aliases=tuple(alias for alias, name in ALIASES.items() if name == manifest.id),
+        codec=manifest.codec,
+        domain=manifest.domain,
+        hr=manifest.hr,
+        lr=manifest.lr,
+        lr_contract_id=manifest.lr_contract_id.hex(),
+        size=sum(entry.size for entry in manifest.files.values()),
+        folder=manifest.folder,
+        licence=manifest.licence,
+        controls=controls_of(manifest),
+    )
+
+
+def installed_manifests() -> list[Manifest]:
+    """Manifests of the installed bundles, the default one first."""
+    folders = installed_bundles()
+    names = sorted(folders, key=lambda name: (name != DEFAULT_BUNDLE, name))
+    return [load_manifest(folders[name]) for name in names]
+
+
+def manifest_for(header: Header) -> Manifest | None:
+    """The installed bundle whose LR contract a payload names, the default one if several share it; None if none."""
+    for manifest in installed_manifests():
+        if manifest.lr_contract_id.startswith(header.contract_id):
+            return manifest
+    return None
+
+
+def require_manifest_for(header: Header) -> Manifest:
+    """As `manifest_for`, but raises `PayloadError`, which lists the installed bundles, instead of returning None."""
+    manifest = manifest_for(header)
+    if manifest is None:
+        installed = ", ".join(
+            f"{item.id} ({item.lr_contract_id[:CONTRACT_ID_BYTES].hex()})" for item in installed_manifests())
+        raise other_contract(header, f"which no installed bundle has (installed: {installed or 'none'}); pass bundle= "
+                             "with the folder of the one it was made with")
+    return manifest

@@ -1,0 +1,150 @@
+"""`OpenBundle`: a bundle's networks and coder tables, ready to use; the SDK and the service share this class."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+from codec_contract.bundle.controls import strength_of
+from codec_contract.bundle.file_names import ENCODER_ONNX
+from codec_contract.bundle.manifest import Manifest
+from codec_contract.errors import BundleError, DeviceError
+from codec_contract.fit import PREPROCESSING
+from codec_contract.lr_coder.coder import CoderTables
+from codec_contract.oriented_square import OrientedSquare
+from codec_contract.payload import FIT_PAD, ParsedPayload, encode_payload
+from codec_contract.rgb import Rgb
+from edge_encoder.encoder_session import EncoderSession
+from sdk.payload import coder_tables, decode_lr
+from sdk.tiles import PAD as TILE_PAD
+from server_decoder.decoder_session import DecoderSession, Device, require_provider
+
+
+class OpenBundle:
+    """A bundle on a device. Each part is opened when it is first used, then shared by all threads.
+
+    Every file's SHA-256 is checked before the file is parsed.
+
+    Attributes:
+        manifest: of the bundle.
+        device: the decoder's device, ``"cpu"`` or ``"cuda"``. The encoder always runs on the CPU, where its arithmetic
+            is exact.
+        threads: threads per picture on the CPU; None for all cores.
+        default_strength: strength of pictures restored without one; None for decoders without this control.
+    """
+
+    def __init__(self, manifest: Manifest, device: Device = "cpu", threads: int | None = None) -> None:
+        """Check the preprocessing and the device; no file of the bundle is opened yet.
+
+        Raises:
+            BundleError: this release has another preprocessing than the bundle, or the manifest describes a control
+                wrongly.
+            DeviceError: the device is unknown or its execution provider is not installed, or ``threads`` is below 1.
+        """
+        known = PREPROCESSING if manifest.tile_overlap is None else {"pad": TILE_PAD}
+        for name in ("resize", "pad"):
+            if manifest.preprocessing.get(name) != known.get(name):
+                raise BundleError(
+                    f"bundle {manifest.id} prepares pictures with {name} {manifest.preprocessing.get(name)!r}, this "
+                    f"release knows {known.get(name)!r}; update edgegrain")
+        if threads is not None and threads < 1:
+            raise DeviceError(f"threads must be at least 1, got {threads}")
+        if device != "cpu":  # the CPU is always there; the check would load ONNX Runtime
+            require_provider(device)
+        self.manifest = manifest
+        self.device = device
+        self.threads = threads
+        self.default_strength = strength_of(manifest, None)
+        self._opening = threading.Lock()
+        self._tables: CoderTables | None = None
+        self._encoder: EncoderSession | None = None
+        self._decoder: DecoderSession | None = None
+
+    def open(self) -> None:
+        """Open every part now; errors as `tables`, `encoder` and `decoder`."""
+        _ = self.tables, self.encoder, self.decoder
+
+    @property
+    def tables(self) -> CoderTables:
+        """The coder tables; `BundleError` if their file is missing, altered or malformed."""
+        with self._opening:
+            if self._tables is None:
+                self._tables = coder_tables(self.manifest)
+            return self._tables
+
+    @property
+    def encoder(self) -> EncoderSession:
+        """The encoder.
+
+        Raises:
+            BundleError: its file is missing, altered or damaged, or its sizes are not those of the manifest.
+        """
+        with self._opening:
+            if self._encoder is None:
+                encoder = EncoderSession(self.manifest.open_file(ENCODER_ONNX), self.threads)
+                if (encoder.hr, encoder.lr) != (self.manifest.hr, self.manifest.lr):
+                    raise BundleError(
+                        f"the encoder of bundle {self.manifest.id} goes from {encoder.hr} to {encoder.lr} pixels, its "
+                        f"manifest says {self.manifest.hr} to {self.manifest.lr}")
+                self._encoder = encoder
+            return self._encoder
+
+    @property
+    def decoder(self) -> DecoderSession:
+        """The decoder.
+
+        Raises:
+            BundleError: the manifest names no file, or the file is missing, altered or damaged.
+            DeviceError: the device is not available or has too little memory.
+        """
+        with self._opening:
+            if self._decoder is None:
+                name = self.manifest.decoder.get("file")
+                if not isinstance(name, str):
+                    raise BundleError(f"the manifest of bundle {self.manifest.id} names no decoder file")
+                self._decoder = DecoderSession(
+                    self.manifest.open_file(name), self.device, self.threads, strength=self.default_strength)
+            return self._decoder
+
+    def encode(self, squares: Rgb) -> Rgb:
+        """Encode squares, uint8 ``[N, hr, hr, 3]``, to LRs, uint8 ``[N, lr, lr, 3]``."""
+        return self.encoder.encode(squares)
+
+    def decode(self, lrs: Rgb, *, seed: int = 0, strengths: Sequence[float | None] | None = None) -> Rgb:
+        """Decode LRs, uint8 ``[N, lr, lr, 3]``, to squares, uint8 ``[N, hr, hr, 3]``.
+
+        Args:
+            lrs: the LRs.
+            seed: seed of the noise, for decoders that take noise.
+            strengths: one for every LR; None, as a whole or for an LR, is the default. Ignored without this control.
+
+        Raises:
+            BundleError: the squares are not of the manifest's size.
+            ImageError, DeviceError: as `DecoderSession.decode`.
+        """
+        strength = None
+        if (default := self.default_strength) is not None:
+            strength = [default if wanted is None else wanted for wanted in strengths or [None] * len(lrs)]
+        squares = self.decoder.decode(lrs, seed, strength=strength)
+        side = self.manifest.hr
+        if squares.shape[1:] != (side, side, 3):
+            raise BundleError(
+                f"the decoder of bundle {self.manifest.id} made pictures of {list(squares.shape[1:])}, its manifest "
+                f"says [{side}, {side}, 3]")
+        return squares
+
+    def pack(
+        self, lr: Rgb, original_size: tuple[int, int], fit: str = FIT_PAD, square: OrientedSquare | None = None
+    ) -> bytes:
+        """Pack an LR into a payload of this bundle; arguments and errors as `encode_payload`."""
+        return encode_payload(lr, contract_id=self.manifest.lr_contract_id, tables=self.tables,
+                              original_size=original_size, fit=fit, square=square)
+
+    def unpack(self, payload: ParsedPayload) -> Rgb:
+        """Decode a payload's body to the LR, uint8 ``[lr, lr, 3]``; the claims are checked first.
+
+        Raises:
+            PayloadError: the payload is of another contract, its LR is not of the bundle's size, or its body is
+                corrupt.
+        """
+        return decode_lr(payload, self.manifest, self.tables)

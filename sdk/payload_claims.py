@@ -1,0 +1,37 @@
+"""Checks of a payload's header against the bundle that restores it; no body is decoded, no network runs."""
+
+from __future__ import annotations
+
+from codec_contract.bundle.manifest import Manifest
+from codec_contract.errors import PayloadError
+from codec_contract.fit import Size
+from codec_contract.payload import CONTRACT_ID_BYTES, Header, other_contract
+
+
+def check_claims(header: Header, manifest: Manifest) -> None:
+    """Compare the LR contract and the LR size of a payload with those of a bundle.
+
+    A large LR takes long to decode, and a bundle makes one LR size for an original, so this comes first.
+
+    Raises:
+        PayloadError: one of them differs.
+    """
+    if not manifest.lr_contract_id.startswith(header.contract_id):
+        raise other_contract(header, f"bundle {manifest.id} has {manifest.lr_contract_id[:CONTRACT_ID_BYTES].hex()}; "
+                             "restore it with the bundle it was made with")
+    width, height = manifest.lr_size(header.original_size)
+    if header.lr_size != (width, height):
+        raise PayloadError(
+            f"the payload holds an LR of {header.lr_width} x {header.lr_height}, bundle {manifest.id} works with "
+            f"{width} x {height}; it is corrupt or forged")
+
+
+def restored_size(header: Header, manifest: Manifest, size: Size) -> tuple[int, int]:
+    """(width, height) of the picture that a payload is restored to, at most; ``"native"`` may cut padding off it."""
+    if manifest.tile_overlap is not None:
+        return header.original_size
+    if size == "native":
+        return manifest.hr, manifest.hr
+    if header.cut is not None:
+        return header.cut.side, header.cut.side
+    return header.original_size

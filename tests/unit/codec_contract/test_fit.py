@@ -1,0 +1,116 @@
+"""The fit policies, and their undoing to the pixel."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from codec_contract.errors import ImageError
+from codec_contract.fit import content_size, fit_picture, unfit_picture
+from codec_contract.resize import exact_resize
+
+
+def picture(height: int = 5, width: int = 7, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+SIZES = [(1, 1), (1, 5000), (5000, 1), (64, 64), (63, 64), (300, 201), (17, 1000), (2, 3), (640, 480)]
+
+
+class TestFit:
+    @pytest.mark.parametrize(
+        ("size", "expected"),
+        [((640, 480), (64, 48)), ((480, 640), (48, 64)), ((1, 1), (64, 64)), ((1, 5000), (1, 64)), ((5000, 1), (64, 1)),
+         ((128, 3), (64, 2)), ((128, 5), (64, 3)), ((128, 1), (64, 1)), ((3, 2), (64, 43))])
+    def test_content_size(self, size: tuple[int, int], expected: tuple[int, int]) -> None:
+        assert content_size(size, 64) == expected
+
+    @pytest.mark.parametrize("fit", ["pad", "stretch", "crop"])
+    @pytest.mark.parametrize("size", SIZES)
+    def test_gives_the_square(self, size: tuple[int, int], fit: str) -> None:
+        fitted = fit_picture(picture(size[1], size[0]), 64, fit)
+        assert fitted.shape == (64, 64, 3) and fitted.dtype == np.uint8 and fitted.flags.c_contiguous
+
+    def test_pad_scales_and_repeats_the_edges(self) -> None:
+        rgb = picture(201, 300)
+        fitted = fit_picture(rgb, 64, "pad")
+        content = exact_resize(rgb, (64, 43))  # 201 * 64 / 300 = 42.88; 21 rows are left over, 10 go above
+        np.testing.assert_array_equal(fitted[10:53], content)
+        np.testing.assert_array_equal(fitted[:10], np.repeat(content[:1], 10, axis=0))
+        np.testing.assert_array_equal(fitted[53:], np.repeat(content[-1:], 11, axis=0))
+
+    def test_stretch_is_the_exact_resize(self) -> None:
+        rgb = picture(201, 300)
+        np.testing.assert_array_equal(fit_picture(rgb, 64, "stretch"), exact_resize(rgb, (64, 64)))
+
+    def test_crop_takes_the_centre(self) -> None:
+        rgb = picture(201, 300)
+        np.testing.assert_array_equal(fit_picture(rgb, 64, "crop"), exact_resize(rgb[:, 49:250].copy(), (64, 64)))
+        np.testing.assert_array_equal(fit_picture(rgb[:, :1], 64, "crop"), np.broadcast_to(rgb[100, 0], (64, 64, 3)))
+
+    def test_square_of_the_right_size_is_untouched(self) -> None:
+        rgb = picture(64, 64)
+        for fit in ("pad", "stretch", "crop"):
+            np.testing.assert_array_equal(fit_picture(rgb, 64, fit), rgb)
+
+    def test_huge_picture(self) -> None:
+        rgb = np.broadcast_to(np.uint8([10, 20, 30]), (6000, 8000, 3))
+        np.testing.assert_array_equal(fit_picture(rgb, 64, "pad"), np.full((64, 64, 3), (10, 20, 30)))
+
+    def test_strips_change_no_byte(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        rgb = picture(203, 117)
+        expected = fit_picture(rgb, 64, "stretch")
+        monkeypatch.setattr("codec_contract.fit._STRIP_PIXELS", 117 * 10)
+        np.testing.assert_array_equal(fit_picture(rgb, 64, "stretch"), expected)
+
+    def test_arguments_are_checked(self) -> None:
+        with pytest.raises(ImageError, match="unknown fit 'cover'"):
+            fit_picture(picture(), 64, "cover")
+        with pytest.raises(ImageError, match=r"float64 \[4, 4, 3\]"):
+            fit_picture(np.zeros((4, 4, 3)), 64)  # type: ignore[arg-type]
+        with pytest.raises(ImageError, match="at least one pixel"):
+            fit_picture(np.zeros((0, 4, 3), np.uint8), 64)
+
+
+class TestUnfit:
+    @pytest.mark.parametrize("size", SIZES)
+    @pytest.mark.parametrize("fit", ["pad", "stretch"])
+    def test_original_size_comes_back(self, size: tuple[int, int], fit: str) -> None:
+        assert unfit_picture(picture(64, 64), size, fit).shape == (size[1], size[0], 3)
+
+    @pytest.mark.parametrize("size", SIZES)
+    def test_crop_gives_the_square(self, size: tuple[int, int]) -> None:
+        assert unfit_picture(picture(64, 64), size, "crop").shape == (min(size), min(size), 3)
+
+    def test_native_sizes(self) -> None:
+        square = picture(64, 64)
+        assert unfit_picture(square, (640, 480), "pad", "native").shape == (48, 64, 3)
+        assert unfit_picture(square, (640, 480), "stretch", "native").shape == (48, 64, 3)
+        assert unfit_picture(square, (640, 480), "crop", "native").shape == (64, 64, 3)
+
+    def test_padding_is_removed_exactly(self) -> None:
+        rgb = picture(48, 64)
+        np.testing.assert_array_equal(unfit_picture(fit_picture(rgb, 64, "pad"), (64, 48), "pad"), rgb)
+        tall = picture(64, 31)
+        np.testing.assert_array_equal(unfit_picture(fit_picture(tall, 64, "pad"), (31, 64), "pad"), tall)
+
+    def test_smooth_picture_survives_the_round_trip(self) -> None:
+        y, x = np.indices((120, 200))
+        rgb = np.stack([x, y, (x + y) // 2], axis=2).astype(np.uint8)
+        for fit in ("pad", "stretch"):
+            restored = unfit_picture(fit_picture(rgb, 64, fit), (200, 120), fit)
+            assert np.abs(restored.astype(int) - rgb).max() <= 6
+        restored = unfit_picture(fit_picture(rgb, 64, "crop"), (200, 120), "crop")
+        assert np.abs(restored.astype(int) - rgb[:, 40:160]).max() <= 6
+
+    def test_arguments_are_checked(self) -> None:
+        square = picture(64, 64)
+        with pytest.raises(ImageError, match="more than 1000"):
+            unfit_picture(square, (640, 480), max_pixels=1000)
+        assert unfit_picture(square, (640, 480), size="native", max_pixels=64 * 48).shape == (48, 64, 3)
+        with pytest.raises(ImageError, match="unknown size"):
+            unfit_picture(square, (640, 480), size="huge")  # type: ignore[arg-type]
+        with pytest.raises(ImageError, match="out of range"):
+            unfit_picture(square, (0, 480))
+        with pytest.raises(ImageError, match="square"):
+            unfit_picture(picture(64, 32), (640, 480))

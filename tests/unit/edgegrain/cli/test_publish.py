@@ -1,0 +1,200 @@
+"""``edgegrain publish``: the family is read from the run, refusals have an exit status, files are written."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from codec_contract.bundle.manifest import load_manifest
+from codec_contract.lr_coder.coder import encode_lr
+from codec_contract.lr_coder.coder_tables import CoderTables
+from edgegrain.cli import publish as command
+from edgegrain.cli.main import app
+from edgegrain.publishing import fit_coder, improvement, store_face_sr
+from edgegrain.publishing import publish as publishing
+from edgegrain.training.grain.checkpoint import save_run
+from edgegrain.training.grain.initialize import start_run
+from edgegrain.training.grain.recipes import CONFIGS
+from server_decoder.irn.network import IRN, IRNConfig
+from server_decoder.irn.weights import save_irn
+from server_decoder.prior_store import DEFAULT_PRIOR
+from tests.face_sr import store_gcfsr
+from tests.tiny_bundle import refresh_manifest, write_tiny_bundle
+
+
+class Shell:
+    """Runs ``edgegrain publish`` in this process."""
+
+    def __init__(self, capture: pytest.CaptureFixture[str]) -> None:
+        self.capture = capture
+
+    def __call__(self, *arguments: object) -> tuple[int, str, str]:
+        """(exit status, stdout, stderr)."""
+        with pytest.raises(SystemExit) as leaving:
+            app(["publish", *map(str, arguments)])
+        output = self.capture.readouterr()
+        return int(leaving.value.code or 0), output.out, output.err
+
+
+@pytest.fixture
+def shell(capsys: pytest.CaptureFixture[str]) -> Shell:
+    return Shell(capsys)
+
+
+@pytest.fixture
+def grain_run(tmp_path: Path) -> Path:
+    torch.manual_seed(3)
+    save_run(tmp_path / "run", start_run(CONFIGS["smoke-stage1"], None))
+    return tmp_path / "run"
+
+
+def test_the_defaults_named_in_help_are_those_of_the_functions() -> None:
+    assert command.DEFAULT_PRIOR == DEFAULT_PRIOR
+    assert command.WIDTHS == ",".join(map(str, fit_coder.WIDTHS)) and command.STEPS == fit_coder.STEPS
+
+
+def test_a_grain_run_is_published_with_what_was_given(grain_run: Path, tmp_path: Path, shell: Shell,
+                                                      monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    monkeypatch.setattr(publishing, "publish", lambda *args, **named: calls.append((args, named)) or {"bundle": "b"})
+    code, out, err = shell("run", grain_run, "--data", tmp_path, "--out", tmp_path / "faces", "--version", "0.2.0",
+                           "--storage", "float32", "--data-licence", "Own pictures.", "--exclude", "us_*")
+    assert (code, json.loads(out)) == (0, {"bundle": "b"}), err
+    (args, named), = calls
+    assert args == (grain_run, tmp_path, tmp_path / "faces")
+    assert (named["bundle_id"], named["version"], named["exclude"]) == ("faces", "0.2.0", ("us_*",))
+    assert named["storage"] is publishing.Weights.float32 and named["licence"]["data"] == "Own pictures."
+    shell("run", grain_run / "last.safetensors", "--data", tmp_path, "--out", tmp_path / "faces", "--id", "other")
+    assert calls[1][1]["bundle_id"] == "other" and calls[1][1]["licence"] is None
+
+
+def test_a_worse_run_leaves_the_bundle_alone(grain_run: Path, tmp_path: Path, shell: Shell,
+                                             monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(improvement, "compare", lambda *_: ({"pictures_compared": 2}, ["its LPIPS is worse"]))
+    monkeypatch.setattr(publishing, "publish", lambda *_, **__: pytest.fail("published nevertheless"))
+    arguments = ["run", grain_run, "--data", tmp_path, "--out", tmp_path / "faces", "--if-better", tmp_path]
+    code, out, err = shell(*arguments)
+    assert code == command.KEPT == 3 and "not published: its LPIPS is worse" in err
+    assert json.loads(out) == {"pictures_compared": 2}
+    monkeypatch.setattr(improvement, "compare", lambda *_: ({"pictures_compared": 2}, []))
+    monkeypatch.setattr(publishing, "publish", lambda *_, **__: {"bundle": "faces"})
+    code, out, _ = shell(*arguments)
+    assert (code, json.loads(out)) == (0, {"bundle": "faces", "pictures_compared": 2})
+
+
+def test_trained_weights_alone_go_to_the_folder(grain_run: Path, tmp_path: Path, shell: Shell,
+                                                monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publishing, "store_trained", lambda run, out, prior, **named: (run, out, prior, sorted(named)))
+    code, out, err = shell("run", grain_run, "--data", tmp_path, "--out", tmp_path / "zoo", "--trained-only")
+    assert code == 0, err
+    assert out.strip() == str((grain_run, tmp_path / "zoo", None, ["data", "encoder_of", "exclude", "force"]))
+
+
+def test_a_gcfsr_run_goes_to_the_zoo_with_its_tables(tmp_path: Path, shell: Shell) -> None:
+    run, zoo = store_gcfsr(tmp_path / "run"), tmp_path / "zoo"
+    arguments = ["run", run, "--out", zoo, "--coder", run / "coder.json"]
+    code, out, err = shell(*arguments)
+    assert code == 0, err
+    assert f"{(zoo / 'gcfsr.safetensors').stat().st_size:,} bytes" in out
+    assert (zoo / "coder.json").read_bytes() == (run / "coder.json").read_bytes()
+    code, _, err = shell(*arguments)
+    assert code == 1 and "--force" in err
+    assert shell(*arguments, "--force")[0] == 0
+
+
+def test_the_weights_or_the_checkpoint_of_a_gcfsr_run_may_be_named(
+        tmp_path: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = store_gcfsr(tmp_path / "run")
+    monkeypatch.setattr(store_face_sr, "fit_reduction_tables", lambda *_, **named: CoderTables.default())
+    save_file({"weight": torch.zeros(1)}, run / "last.safetensors", {"family": "face_sr"})
+    for name in ("gcfsr.safetensors", "last.safetensors"):
+        code, _, err = shell("run", run / name, "--out", tmp_path / "zoo", "--data", tmp_path, "--force")
+        assert code == 0, err
+        assert (tmp_path / "zoo" / "coder.json").read_bytes() == CoderTables.default().to_json()
+
+
+def test_options_of_another_family_are_wrong_usage(grain_run: Path, tmp_path: Path, shell: Shell) -> None:
+    run = store_gcfsr(tmp_path / "gcfsr")
+    for option, value in (("--id", "x"), ("--version", "2.0.0"), ("--if-better", tmp_path), ("--storage", "compact")):
+        code, _, err = shell("run", run, "--out", tmp_path / "zoo", option, value)
+        assert code == 2 and option in err and "GLEAN and GCFSR" in err
+    code, _, err = shell("run", grain_run, "--out", tmp_path / "zoo", "--data", tmp_path, "--coder",
+                         run / "coder.json")
+    assert code == 2 and "--coder" in err
+    code, _, err = shell("run", grain_run, "--out", tmp_path / "zoo")
+    assert code == 2 and "--data" in err
+
+
+def test_an_irn_run_and_a_folder_without_a_run_are_refused(tmp_path: Path, shell: Shell) -> None:
+    (tmp_path / "irn").mkdir()
+    save_irn(IRN(IRNConfig((1,), growth=4)), tmp_path / "irn" / "irn.safetensors")
+    code, _, err = shell("run", tmp_path / "irn", "--out", tmp_path / "bundle")
+    assert code == 1 and "edgegrain export bundle" in err
+    save_file({"weight": torch.zeros(1)}, tmp_path / "last.safetensors", {"family": "stylegan2"})
+    code, _, err = shell("run", tmp_path / "last.safetensors", "--out", tmp_path / "bundle")
+    assert code == 1 and "is a checkpoint of stylegan2" in err
+    (tmp_path / "empty").mkdir()
+    code, _, err = shell("run", tmp_path / "empty", "--out", tmp_path / "bundle")
+    assert code == 1 and "is not a checkpoint of a training run" in err
+
+
+def test_a_missing_library_is_named(tmp_path: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "edgegrain.publishing.run_family", raising=False)
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    code, _, err = shell("run", tmp_path, "--out", tmp_path / "bundle")
+    assert code == 1 and "safetensors" in err and "edgegrain[export,train]" in err
+
+
+def test_a_card_gets_the_evaluation_and_the_controls(tmp_path: Path, shell: Shell) -> None:
+    bundle = write_tiny_bundle(tmp_path)
+    refresh_manifest(bundle, training={"data": {"cat": 3}, "pictures_seen": 7, "pictures_in_set": 3}, domain="cats")
+    before = load_manifest(bundle)
+    scores = {"bytes": 571.25, "psnr": 25.456, "ssim": 0.7051, "lpips_alex": 0.1441, "lpips_vgg": 0.3132}
+    pictures = {"folder": "cats", "count": 3, "sha256": "aa"}
+    for name, identity in (("own", before.id), ("box", "box")):
+        (tmp_path / f"{name}.json").write_text(json.dumps({
+            "bundle": {"id": identity}, "pictures": pictures, "means": {identity: scores}, "versions": {}}))
+    code, out, err = shell("card", bundle, "--evaluation", tmp_path / "own.json", "--control", tmp_path / "box.json")
+    assert code == 0, err
+    row = "| 571 | 25.46 | 0.705 | 0.144 | 0.313 |"
+    assert f"| this bundle {row}" in out and f"| control: box mean, invertible decoder {row}" in out
+    after = load_manifest(bundle)
+    assert after.open_file("README.md").decode() == out[:-1]
+    assert list(after.evaluation["methods"]) == ["this bundle", "control: box mean, invertible decoder"]
+    assert after.lr_contract_id == before.lr_contract_id
+    code, _, err = shell("card", bundle, "--evaluation", tmp_path / "box.json")
+    assert code == 1 and "the evaluation is of box" in err
+    (tmp_path / "own.json").write_text("no JSON")
+    code, _, err = shell("card", bundle, "--evaluation", tmp_path / "own.json")
+    assert code == 1 and "is not a summary of edgegrain evaluate" in err
+
+
+def test_a_bundle_without_training_record_gets_no_card(tmp_path: Path, shell: Shell) -> None:
+    bundle = write_tiny_bundle(tmp_path)
+    (tmp_path / "own.json").write_text("{}")
+    code, _, err = shell("card", bundle, "--evaluation", tmp_path / "own.json")
+    assert code == 1 and "lacks data, pictures_in_set" in err and "Traceback" not in err
+
+
+def test_tables_are_fitted_and_reported(tmp_path: Path, shell: Shell) -> None:
+    lrs = np.random.default_rng(0).integers(100, 120, (60, 8, 8, 3), dtype=np.uint8)
+    np.save(tmp_path / "lrs.npy", lrs)
+    out = tmp_path / "coder.json"
+    arguments = ["coder", tmp_path / "lrs.npy", out, "--widths", "4", "--steps", "20"]
+    code, text, err = shell(*arguments)
+    assert code == 0, err
+    tables = CoderTables.from_json(out.read_bytes())
+    coded = np.mean([len(encode_lr(lr, tables)) for lr in lrs[::10]])
+    assert f"{coded:8.1f} bytes" in text and "fitted to 54 LRs" in text
+    assert "optimised PNG" in text and "lossless WebP" in text
+    before = out.read_bytes()
+    code, _, err = shell(*arguments)
+    assert code == 1 and "--force replaces" in err and out.read_bytes() == before
+    assert shell(*arguments, "--force")[0] == 0
+    assert shell("coder", tmp_path / "lrs.npy", tmp_path / "b.json", "--widths", "four")[0] == 2

@@ -1,0 +1,106 @@
+"""``edgegrain train``: trial runs, configurations, resuming, and messages about what is wrong."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import typer
+from typer.testing import CliRunner
+
+from edgegrain.cli.app import application
+from edgegrain.training.face_sr.trainer import FaceSRTrainer
+from edgegrain.training.grain.stages import StageConfig
+from edgegrain.training.recipes import RECIPES
+
+
+def invoke(*arguments: str) -> tuple[int, str, str]:
+    result = CliRunner().invoke(application, ["train", *arguments])
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_it_lists_every_recipe() -> None:
+    code, output, _ = invoke("--list")
+    assert code == 0 and set(RECIPES) <= {line.split()[0] for line in output.splitlines() if line}
+
+
+def test_a_dry_run_prints_the_configuration_and_makes_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, output, _ = invoke("final-faces-256-lr16", "--set", "trains=encoder,decoder,codes,fusion", "--dry-run")
+    assert code == 0
+    printed = json.loads(output)
+    assert (printed["recipe"], printed["family"], printed["pictures"]) == ("final-faces-256-lr16", "grain", 27_000)
+    assert StageConfig.from_dict(printed["config"]).trains == ("encoder", "decoder", "codes", "fusion")
+    chain = json.loads(invoke("faces-256-lr16", "--dry-run", "--pictures", "8")[1])
+    assert list(chain["stages"]) == ["stage1", "stage2", "stage3", "final"]
+    assert chain["stages"]["final"]["pictures"] == 8
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("recipe", "weights"), [
+    ("smoke-stage1", set()), ("smoke-irn", {"irn.safetensors"}), ("smoke-glean", {"glean.safetensors"}),
+    ("smoke-prior", {"stylegan2.safetensors"}), ("smoke-mobile", {"mobile_stylegan.safetensors"})])
+def test_a_trial_run_needs_nothing(recipe: str, weights: set[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+                                   ) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, output, error = invoke(recipe, "--pictures", "8", "--device", "cpu")
+    assert code == 0, error
+    assert json.loads(output.splitlines()[-1])["pictures"] == 8
+    run = tmp_path / "runs" / recipe
+    assert {path.name for path in run.iterdir() if not path.name.startswith("last-")} == {
+        "last.safetensors", "log.jsonl", "samples.png"} | weights
+
+
+def test_a_run_is_resumed_on_request_only(tmp_path: Path) -> None:
+    arguments = ("smoke-gcfsr", "--run", str(tmp_path), "--device", "cpu")
+    assert invoke(*arguments, "--pictures", "4")[0] == 0
+    code, _, error = invoke(*arguments, "--pictures", "8")
+    assert code == 1 and "pass --resume" in error
+    code, output, _ = invoke(*arguments, "--pictures", "8", "--resume")
+    assert code == 0 and json.loads(output)["pictures"] == 8
+
+
+def test_an_interrupted_run_exits_with_130(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    step = FaceSRTrainer.step
+
+    def interrupted(self: FaceSRTrainer, progress: float) -> Any:
+        signal.raise_signal(signal.SIGTERM)
+        return step(self, progress)
+
+    monkeypatch.setattr(FaceSRTrainer, "step", interrupted)
+    code, output, error = invoke("smoke-gcfsr", "--run", str(tmp_path / "run"), "--device", "cpu")
+    assert code == 130 and json.loads(output)["pictures"] == 4
+    assert "--resume continues" in error and (tmp_path / "run" / "last.safetensors").is_file()
+
+
+@pytest.mark.parametrize(("arguments", "status", "message"), [
+    (("stage5",), 2, "no recipe 'stage5'"), ((), 2, "no recipe ''"),
+    (("smoke-stage1", "--set", "loss.rates=1"), 2, "no field 'rates'"),
+    (("smoke-stage1", "--device", "tpu"), 2, "'tpu'"),
+    (("stage1-faces-256-lr16", "--run", "{}"), 1, "--data"),
+    (("smoke-stage1", "--run", "{}", "--init-from", "{}/nothing"), 1, "no run, and no bundle either"),
+    (("smoke-final", "--run", "{}", "--decoder-from", "faces"), 1, "model of --init-from"),
+    (("smoke-stage1", "--run", "{}", "--prior", "x"), 1, "no use for --prior"),
+    (("smoke-irn", "--run", "{}", "--compile"), 1, "no use for --compile"),
+])
+def test_what_is_wrong_is_named(arguments: tuple[str, ...], status: int, message: str, tmp_path: Path) -> None:
+    code, _, error = invoke(*(argument.format(tmp_path / "run") for argument in arguments))
+    assert code == status
+    assert message in " ".join(error.split())
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="this PyTorch has no torch.distributed")
+def test_torchrun_passes_every_option() -> None:
+    """After --, as the help says: torchrun takes abbreviations of its own options, --run would be its --run-path."""
+    from torch.distributed.run import get_args_parser
+
+    command = typer.main.get_command(application).commands["train"]  # type: ignore[attr-defined]
+    options = [option for parameter in command.params for option in parameter.opts if option.startswith("--")]
+    assert "--run" in options
+    parsed = get_args_parser().parse_args(["--nproc-per-node", "2", "--", "edgegrain", "train", *options])
+    assert (parsed.training_script, parsed.training_script_args) == ("edgegrain", ["train", *options])

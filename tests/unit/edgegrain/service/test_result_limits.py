@@ -1,0 +1,59 @@
+"""Limits on the picture of a payload."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from codec_contract.bundle.manifest import Manifest, load_manifest
+from codec_contract.errors import ImageError, PayloadError
+from codec_contract.fit import Size
+from codec_contract.oriented_square import OrientedSquare
+from codec_contract.payload import Header, parse_header
+from edgegrain.service.engine_options import RestoreOptions
+from edgegrain.service.result_limits import check_result
+from tests.service_harness import raw_payloads
+
+
+@pytest.fixture(scope="module")
+def manifest(tiny_bundle: Path) -> Manifest:
+    return load_manifest(tiny_bundle)
+
+
+@pytest.fixture(scope="module")
+def header(tiny_bundle: Path) -> Header:
+    return parse_header(raw_payloads(tiny_bundle, 1, size=(300, 200))[0])
+
+
+@pytest.mark.parametrize(("size", "fit", "pixels"), [
+    ("original", "pad", 60_000), ("original", "stretch", 60_000), ("original", "crop", 40_000),
+    ("native", "pad", 4096), ("native", "crop", 4096)])
+def test_pixels_of_the_result(manifest: Manifest, header: Header, size: Size, fit: str, pixels: int) -> None:
+    assert check_result(dataclasses.replace(header, fit=fit), manifest, RestoreOptions(size), 60_000) == pixels
+
+
+def test_of_an_aligned_picture_the_square_counts(manifest: Manifest, header: Header) -> None:
+    aligned = dataclasses.replace(header, fit="align", square=OrientedSquare(400, 400, 320, 240))
+    assert check_result(aligned, manifest, RestoreOptions(), 10_000) == 10_000
+    with pytest.raises(ImageError, match="100 x 100 pixels, more than the limit of 9999"):
+        check_result(aligned, manifest, RestoreOptions(), 9_999)
+
+
+def test_a_small_result_still_costs_the_decoder_s_square(manifest: Manifest, header: Header) -> None:
+    tiny = dataclasses.replace(header, original_width=1, original_height=1)
+    assert check_result(tiny, manifest, RestoreOptions(), 60_000) == 4096
+
+
+@pytest.mark.parametrize(("changes", "error", "message"), [
+    ({"contract_id": b"abcd"}, PayloadError, "LR contract 61626364"),
+    ({"lr_width": 256}, PayloadError, "LR of 256 x 16"),
+    ({"original_width": 301}, ImageError, "301 x 200 pixels, more than the limit of 60000"),
+    ({"original_width": 30000, "original_height": 2}, ImageError, "have at most 16383")])
+def test_refusals(
+    manifest: Manifest, header: Header, changes: dict[str, object], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        check_result(
+            dataclasses.replace(header, **changes), manifest, RestoreOptions(format="webp"), 60_000)  # type: ignore[arg-type]

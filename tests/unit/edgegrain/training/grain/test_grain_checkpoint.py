@@ -1,0 +1,171 @@
+"""Checkpoints: several files where one would be too large, each whole, and told apart by their generator."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from codec_contract.errors import BundleError, EdgegrainError, ModelError
+from edgegrain.training import weight_shards as shards
+from edgegrain.training.adversarial import AdversarialLoss
+from edgegrain.training.grain.checkpoint import Run, load_run, save_run
+from edgegrain.training.grain.initialize import stand_in_prior, start_run
+from edgegrain.training.grain.recipes import CONFIGS
+from edgegrain.training.run_folder import CHECKPOINT
+from server_decoder.grain.fusion import PictureFusion
+
+CONFIG = CONFIGS["smoke-final"]
+
+
+@pytest.fixture
+def run() -> Run:
+    torch.manual_seed(3)
+    begun = start_run(CONFIG, None, stand_in_prior(CONFIG))
+    assert CONFIG.adversarial is not None
+    begun.adversarial = AdversarialLoss(CONFIG.adversarial)
+    begun.pictures = 40
+    begun.history = ({"stage": "1", "pictures": 12},)
+    return begun
+
+
+def test_large_checkpoints_become_several_files(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "FILE_LIMIT", shards._HEADER + 60_000)
+    save_run(tmp_path, run)
+    files = sorted(tmp_path.iterdir())
+    assert len(files) > 3
+    assert all(file.stat().st_size < 60_000 + shards._HEADER for file in files)
+    loaded = load_run(tmp_path, run.model.prior)
+    assert loaded.adversarial is not None
+    for one, other in ((loaded.model, run.model), (loaded.average, run.average),
+                       (loaded.adversarial.discriminator, run.adversarial.discriminator)):  # type: ignore[union-attr]
+        stored, kept = one.state_dict(), other.state_dict()
+        assert stored.keys() == kept.keys()
+        assert all(torch.equal(stored[name], kept[name]) for name in kept)
+    assert (loaded.pictures, loaded.history, loaded.config) == (40, run.history, CONFIG)
+    run.pictures = 80
+    save_run(tmp_path, run)
+    assert not [file for file in tmp_path.iterdir() if "000000040" in file.name]
+    next(tmp_path.glob("last-*")).unlink()
+    with pytest.raises(ModelError, match="not a training checkpoint"):
+        load_run(tmp_path, run.model.prior)
+
+
+def test_the_generator_is_in_no_checkpoint_and_another_is_refused(run: Run, tmp_path: Path) -> None:
+    save_run(tmp_path, run)
+    with safe_open(tmp_path / CHECKPOINT, "pt") as file:
+        assert not [name for name in file.keys() if "prior" in name]
+    with pytest.raises(ModelError, match="file is needed"):
+        load_run(tmp_path)
+    with pytest.raises(ModelError, match="another generator"):
+        load_run(tmp_path, stand_in_prior(replace(CONFIG, seed=9)))
+
+
+def test_averages_are_stored_of_what_is_trained_only(tmp_path: Path) -> None:
+    config = CONFIGS["smoke-stage3"]
+    save_run(tmp_path, start_run(config, None, stand_in_prior(config)))
+    with safe_open(tmp_path / CHECKPOINT, "pt") as file:
+        averages = [name for name in file.keys() if name.startswith("average.")]
+    assert averages
+    assert all(name.startswith("average.decoder.fusion.") for name in averages)
+
+
+def test_each_stage_begins_with_the_one_before(tmp_path: Path) -> None:
+    prior = stand_in_prior(CONFIG)
+    one = start_run(CONFIGS["smoke-stage1"], None)
+    one.pictures = 12
+    save_run(tmp_path / "one", one)
+    torch.manual_seed(7)
+    two = start_run(CONFIGS["smoke-stage2"], tmp_path / "one", prior)
+    assert two.history == ({"stage": "1", "pictures": 12},)
+    for name, tensor in one.average.decoder.state_dict().items():
+        assert torch.equal(two.model.parts()["decoder"].state_dict()[name], tensor)
+    for name, tensor in one.average.encoder.state_dict().items():
+        assert torch.equal(two.model.encoder.state_dict()[name], tensor)
+    two.pictures = 30
+    save_run(tmp_path / "two", two)
+    three = start_run(CONFIGS["smoke-stage3"], tmp_path / "two", prior)
+    assert three.history == (*two.history, {"stage": "2", "pictures": 30})
+    for name, tensor in two.average.parts()["codes"].state_dict().items():
+        assert torch.equal(three.model.parts()["codes"].state_dict()[name], tensor)
+    save_run(tmp_path / "three", three)
+    pictures = replace(CONFIGS["smoke-stage3"], decoder=replace(
+        CONFIG.decoder, fusion=replace(CONFIG.decoder.fusion, kind="pictures")))
+    torch.manual_seed(8)
+    other = start_run(pictures, tmp_path / "three", prior)
+    assert isinstance(other.model.parts()["fusion"], PictureFusion)  # a new one, around the codes that were trained
+    for name, tensor in three.average.parts()["codes"].state_dict().items():
+        assert torch.equal(other.model.parts()["codes"].state_dict()[name], tensor)
+    control = start_run(replace(CONFIGS["smoke-final"], correction=False), tmp_path / "three", prior)
+    assert not control.config.correction
+    assert not list(control.model.encoder.parameters())
+    for name, tensor in three.average.decoder.state_dict().items():
+        assert torch.equal(control.model.decoder.state_dict()[name], tensor)
+    with pytest.raises(BundleError, match="whole GRAIN"):
+        start_run(CONFIGS["smoke-stage1"], tmp_path / "two")
+
+
+def test_a_decoder_that_went_on_alone_goes_back_under_codes_and_fusion(tmp_path: Path) -> None:
+    prior = stand_in_prior(CONFIG)
+    one = start_run(CONFIGS["smoke-stage1"], None)
+    one.pictures = 12
+    save_run(tmp_path / "one", one)
+    two = start_run(CONFIGS["smoke-stage2"], tmp_path / "one", prior)
+    two.pictures = 30
+    save_run(tmp_path / "two", two)
+    alone = start_run(replace(CONFIGS["smoke-stage1"], trains=("decoder",)), tmp_path / "one")
+    with torch.no_grad():
+        for parameter in alone.average.decoder.parameters():
+            parameter.add_(1)
+    alone.pictures = 50
+    save_run(tmp_path / "alone", alone)
+    final = start_run(CONFIG, tmp_path / "two", prior, decoder_from=tmp_path / "alone")
+    for name, tensor in alone.average.decoder.state_dict().items():
+        assert torch.equal(final.model.parts()["decoder"].state_dict()[name], tensor)
+        assert torch.equal(final.average.parts()["decoder"].state_dict()[name], tensor)
+    for name, tensor in two.average.parts()["codes"].state_dict().items():
+        assert torch.equal(final.model.parts()["codes"].state_dict()[name], tensor)
+    assert [stage["pictures"] for stage in final.history] == [12, 30, 50]  # what both have in common counts once
+    final.pictures = 8
+    save_run(tmp_path / "final", final)
+    again = start_run(CONFIG, tmp_path / "final", prior, decoder_from=tmp_path / "alone")
+    assert [stage["pictures"] for stage in again.history] == [12, 30, 50, 8]  # as does what it has had before
+    torch.manual_seed(9)
+    stranger = start_run(CONFIGS["smoke-stage1"], None)
+    save_run(tmp_path / "stranger", stranger)
+    final = start_run(CONFIG, tmp_path / "two", prior, decoder_from=tmp_path / "stranger")
+    for part in ("encoder", "decoder"):  # the LRs that a decoder knows are those of its own encoder
+        for name, tensor in stranger.average.parts()[part].state_dict().items():
+            assert torch.equal(final.average.parts()[part].state_dict()[name], tensor)
+    save_run(tmp_path / "box", start_run(replace(CONFIGS["smoke-stage1"], correction=False), None))
+    with pytest.raises(BundleError, match="the encoder of .*box has another shape"):
+        start_run(CONFIG, tmp_path / "two", prior, decoder_from=tmp_path / "box")
+
+
+def test_a_fusion_that_adds_to_another_picture_begins_by_adding_nothing(tmp_path: Path) -> None:
+    prior = stand_in_prior(CONFIG)
+    trained = start_run(CONFIG, None, prior)
+    with torch.no_grad():
+        for parameter in trained.average.parts()["fusion"].parameters():
+            parameter.add_(0.1)
+    save_run(tmp_path / "trained", trained)
+    lr = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    assert trained.config.decoder.fusion.base == "invertible"  # type: ignore[union-attr]
+    kept = start_run(replace(CONFIG, fusion_base="invertible"), tmp_path / "trained", prior).model
+    other = start_run(replace(CONFIG, fusion_base="style"), tmp_path / "trained", prior).model
+    with torch.no_grad():
+        before, same, found = (model.decoder.forward_all(lr) for model in (trained.average, kept, other))
+    # Separately built networks, and sums: equal up to float rounding.
+    torch.testing.assert_close(same.final, before.final, atol=1e-5, rtol=1e-4)
+    assert (before.final - before.invertible).abs().max() > 1e-3
+    torch.testing.assert_close(found.final, found.style, atol=1e-5, rtol=1e-4)
+    for name, tensor in trained.average.parts()["fusion"].state_dict().items():
+        assert torch.equal(other.parts()["fusion"].state_dict()[name], tensor) == ("to_rgb" not in name)
+    with pytest.raises(EdgegrainError, match="unknown base of the fusion 'other'"):
+        start_run(replace(CONFIG, fusion_base="other"), tmp_path / "trained", prior)
+    save_run(tmp_path / "one", start_run(CONFIGS["smoke-stage1"], None))
+    with pytest.raises(EdgegrainError, match="no fusion"):
+        start_run(replace(CONFIGS["smoke-stage1"], fusion_base="style"), tmp_path / "one")

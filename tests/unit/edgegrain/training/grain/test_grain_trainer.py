@@ -1,0 +1,258 @@
+"""The loop: a run learns, stops, resumes, begins with a bundle; what is frozen stays as it was."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from codec_contract.bundle.manifest import load_manifest
+from codec_contract.errors import DeviceError, EdgegrainError, ModelError
+from codec_contract.quantization import quantize
+from edge_encoder.integer_network import load
+from edgegrain.pictures.packed import random_pictures
+from edgegrain.publishing.publish import has_encoder
+from edgegrain.training.adversarial import AdversarialLoss
+from edgegrain.training.distributed import Distributed, choose_device
+from edgegrain.training.family import RunOptions
+from edgegrain.training.grain import trainer as grain_trainer
+from edgegrain.training.grain.checkpoint import load_run
+from edgegrain.training.grain.initialize import stand_in_prior, start_run
+from edgegrain.training.grain.recipes import CONFIGS
+from edgegrain.training.grain.stages import StageConfig
+from edgegrain.training.grain.trainer import GrainTrainer, learning_rate
+from edgegrain.training.loop import train
+from edgegrain.training.losses import LossWeights
+from edgegrain.training.metric_networks import MetricNetworks
+from edgegrain.training.run_folder import CHECKPOINT
+from export.decoder.sources import bundle_decoder
+from sdk import Codec
+from tests.unit.edgegrain.conftest import rows
+
+SMOKE = CONFIGS["smoke-stage1"]
+WITH_LPIPS = replace(SMOKE, loss=LossWeights(identity=0.0))
+
+
+def test_with_lpips_the_loss_falls_below_what_an_untrained_decoder_reaches(
+        faces: Path, shared_weights: Path, tmp_path: Path) -> None:
+    options = RunOptions(data=faces, weights=shared_weights)
+    untrained = train(WITH_LPIPS, tmp_path / "untrained", options, pictures=0)
+    trained = train(WITH_LPIPS, tmp_path / "run", options, pictures=160)
+    assert untrained["psnr"] < 14 < trained["psnr"]  # a decoder that says mid-grey stays below 14 dB on these
+    assert trained["lpips_alex"] < 0.9 * untrained["lpips_alex"]
+    assert "lpips" in rows(tmp_path / "run", "loss")[-1]
+    assert (tmp_path / "run" / "samples.png").is_file()
+
+
+def test_the_control_learns_without_an_encoder(tmp_path: Path) -> None:
+    result = train(replace(SMOKE, correction=False), tmp_path / "run", pictures=160)
+    assert result["psnr"] > 17
+    assert not any(name.startswith("encoder.") for name in load_run(tmp_path / "run").model.state_dict())
+
+
+def test_a_run_resumes_from_its_weights_alone(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(SMOKE, run, pictures=40)
+    with pytest.raises(FileExistsError, match="--resume"):
+        train(SMOKE, run, pictures=80)
+    train(SMOKE, run, pictures=80, resume=True)
+    stored = load_run(run)
+    assert stored.pictures == 80
+    assert stored.config == SMOKE
+    assert not torch.equal(stored.model.decoder.conv_first.weight, stored.average.decoder.conv_first.weight)
+
+
+def test_a_time_budget_ends_a_run(tmp_path: Path) -> None:
+    train(SMOKE, tmp_path / "run", pictures=10**9, budget_seconds=1)
+    assert 0 < load_run(tmp_path / "run").pictures < 10**6
+
+
+def test_sigterm_ends_a_run_with_a_checkpoint(tmp_path: Path) -> None:
+    """As a preempted machine does; afterwards the signal means again what it did before."""
+    before = signal.getsignal(signal.SIGTERM)
+    threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    train(SMOKE, tmp_path / "run", pictures=10**9, budget_seconds=30)
+    assert rows(tmp_path / "run", "validation")[-1]["end"] is False
+    assert load_run(tmp_path / "run").pictures > 0
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_the_learning_rate_warms_up_holds_and_anneals() -> None:
+    config = StageConfig()
+    rates = [learning_rate(config, progress, 10**6) for progress in (0.0, 0.6, 0.8, 1.0)]
+    assert rates[0] == rates[1] == 6e-4
+    assert rates[1] > rates[2] > rates[3] > 0
+    assert rates[3] == pytest.approx(6e-6)
+    assert learning_rate(config, 0.0, 0) == pytest.approx(6e-4 / 200)
+
+
+def test_a_run_can_begin_with_a_bundle(default_bundle: Path, repository: Path) -> None:
+    """Its first restoration is the bundle's own, and its encoder counts as the bundle's."""
+    config = CONFIGS["final-faces-256-lr16"]
+    # The generator as the bundle holds it, which lacks only what its picture does not depend on.
+    prior = bundle_decoder(load_manifest(default_bundle)).prior
+    run = start_run(config, default_bundle, prior)
+    rgb = np.array(Image.open(repository / "edgegrain" / "demo" / "portrait.jpg").convert("RGB"))
+    codec = Codec(default_bundle)
+    payload = codec.compress(rgb)
+    x = torch.from_numpy(rgb).permute(2, 0, 1)[None].float()
+    with torch.no_grad():
+        levels, _ = run.model.encoder(x)
+        picture = run.model(x).picture
+    np.testing.assert_array_equal(levels[0].permute(1, 2, 0).numpy(), payload.lr)
+    restored = quantize(picture[0].permute(1, 2, 0).numpy()).astype(int)
+    assert np.abs(restored - np.asarray(codec.restore(payload))).max() <= 1
+    assert run.config.batch == config.batch
+    assert run.history[0]["pictures"] > 0
+    network = load(default_bundle / "encoder.safetensors")
+    assert has_encoder(run.model, network)
+    with torch.no_grad():
+        run.model.encoder.stem.weight[0] *= 1.5
+    assert not has_encoder(run.model, network)
+
+
+@pytest.mark.parametrize("name", ["smoke-stage2", "smoke-stage3", "smoke-final"])
+def test_only_what_a_stage_trains_changes(name: str, tmp_path: Path) -> None:
+    """The generator least of all ([GRAIN] 3.5: fixed all the time)."""
+    config = CONFIGS[name]
+    prior = stand_in_prior(config)
+    assert prior is not None
+    first = train(config, tmp_path / "first", pictures=4)
+    before = load_run(tmp_path / "first", prior).model
+    train(config, tmp_path / "first", pictures=12, resume=True)
+    after = load_run(tmp_path / "first", prior).model
+    assert first
+    moved = {part: any(not torch.equal(a, b) for a, b in zip(before.parts()[part].parameters(),
+                                                             after.parts()[part].parameters(), strict=True))
+             for part in before.parts()}
+    assert moved == {part: part in config.trains for part in ("encoder", "decoder", "codes", "fusion")}
+
+
+def test_no_weight_of_the_generator_changes_and_none_takes_a_gradient(tmp_path: Path) -> None:
+    config = CONFIGS["smoke-final"]
+    prior = stand_in_prior(config)
+    assert prior is not None
+    before = {name: tensor.clone() for name, tensor in prior.state_dict().items()}
+    train(config, tmp_path / "run", RunOptions(prior=prior), pictures=24)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in prior.state_dict().items())
+    assert all(parameter.grad is None for parameter in prior.parameters())
+
+
+def test_the_discriminator_takes_no_synthetic_picture_for_real(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = replace(CONFIGS["smoke-final"], synthetic=0.5)
+    run = start_run(config, None, stand_in_prior(config))
+    white = np.full((4, 64, 64, 3), 255, np.uint8)
+    run.adversarial = AdversarialLoss(config.adversarial)
+    compared: list[tuple[int, torch.Tensor]] = []
+    monkeypatch.setattr(run.adversarial, "generator_loss",
+                        lambda made, real: compared.append((len(made), real)) or made.mean())
+    monkeypatch.setattr(run.adversarial, "update_discriminator",
+                        lambda made, real, _: compared.append((len(made), real)) or {})
+    GrainTrainer(run, Distributed(torch.device("cpu")), white, MetricNetworks()).step(0.9)
+    assert [count for count, _ in compared] == [config.batch] * 2
+    for _, real in compared:
+        assert len(real) == config.batch // 2 and bool((real == 1).all())
+
+
+def test_an_encoder_that_is_kept_rounds_from_the_first_step() -> None:
+    """Noise stands for rounding only while the encoder learns."""
+    levels: list[torch.Tensor] = []
+    for trains in (("decoder",), ("encoder", "decoder")):
+        run = start_run(replace(SMOKE, trains=trains), None)
+        run.model.decoder.register_forward_hook(lambda module, args, out: levels.append((args[0] + 1) * 127.5))
+        GrainTrainer(run, Distributed(torch.device("cpu")), random_pictures(8, 64, 0), MetricNetworks()).step(0.0)
+    kept, trained = levels
+    assert (kept - kept.round()).abs().max() < 1e-3
+    assert (trained - trained.round()).abs().max() > 0.1
+
+
+def test_jitter_changes_what_the_encoder_sees() -> None:
+    seen: dict[bool, torch.Tensor] = {}
+    for jitters in (False, True):
+        run = start_run(replace(SMOKE, jitter=jitters), None)
+        run.model.register_forward_pre_hook(lambda module, args, now=jitters: seen.__setitem__(now, args[0]))
+        GrainTrainer(run, Distributed(torch.device("cpu")), random_pictures(8, 64, 0), MetricNetworks()).step(0.0)
+    assert seen[True].shape == seen[False].shape
+    assert (seen[True] - seen[False]).flatten(1).abs().amax(1).min() > 0  # no picture is what it was
+
+
+def test_the_recipe_says_how_often_lpips_sees_another_phase(monkeypatch: pytest.MonkeyPatch) -> None:
+    offsets: dict[float, list[tuple[int, int] | None]] = {}
+    original = grain_trainer.picture_loss
+    for part in (0.0, 0.5, 1.0):
+        def spy(*args: Any, offset: tuple[int, int] | None, now: float = part) -> Any:
+            offsets.setdefault(now, []).append(offset)
+            return original(*args, offset=offset)
+
+        monkeypatch.setattr(grain_trainer, "picture_loss", spy)
+        torch.manual_seed(0)
+        trainer = GrainTrainer(start_run(replace(SMOKE, lpips_shift=part), None), Distributed(torch.device("cpu")),
+                          random_pictures(8, 64, 0), MetricNetworks())
+        for _ in range(12):
+            trainer.step(0.5)
+    assert offsets[0.0] == [None] * 12
+    assert 0 < offsets[0.5].count(None) < 12
+    drawn = [offset for offset in offsets[1.0] if offset is not None]
+    assert len(drawn) == 12
+    assert {value for offset in drawn for value in offset} <= set(range(8))
+    assert len(set(drawn)) > 6
+
+
+def test_a_compiled_decoder_learns_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Traced by the compiler, not turned into C++: that takes minutes."""
+    compiled = functools.partial(torch.compile, backend="aot_eager")
+    monkeypatch.setattr(torch, "compile", compiled)
+    config = CONFIGS["smoke-final"]
+    torch.manual_seed(3)
+    run = start_run(replace(config, adversarial=None), None, stand_in_prior(config))
+    picture = torch.from_numpy(np.asarray(random_pictures(2, 64, 0))).permute(0, 3, 1, 2).float()
+    gradients = []
+    for _ in range(2):
+        run.model.zero_grad()
+        run.model(picture).picture.square().mean().backward()
+        named = run.model.named_parameters()
+        gradients.append({name: tensor.grad for name, tensor in named if tensor.grad is not None})
+        run.model.compile_decoder()
+    plain, traced = gradients
+    assert len(plain) > 50
+    for name, gradient in plain.items():
+        torch.testing.assert_close(traced[name], gradient, atol=1e-5, rtol=1e-3)
+
+
+def test_a_step_with_a_gradient_that_is_not_finite_changes_nothing() -> None:
+    run = start_run(SMOKE, None)
+    trainer = GrainTrainer(run, Distributed(torch.device("cpu")), random_pictures(8, 64, 0), MetricNetworks())
+    hook = run.model.decoder.head[-1].register_forward_hook(lambda module, args, out: out * float("nan"))
+    before = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
+    assert float(trainer.step(0.1)["skipped"]) == 1
+    assert all(torch.equal(tensor, before[name]) for name, tensor in run.model.state_dict().items())
+    hook.remove()
+    trainer.step(0.1)
+    assert trainer.skipped == 1
+    assert not torch.equal(run.model.decoder.conv_first.weight, before["decoder.conv_first.weight"])
+
+
+def test_what_is_missing_is_named(faces: Path, tmp_path: Path) -> None:
+    with pytest.raises(EdgegrainError, match="--weights"):
+        train(WITH_LPIPS, tmp_path / "a", RunOptions(data=faces), pictures=8)
+    with pytest.raises(EdgegrainError, match="--data"):
+        train(replace(SMOKE, random_pictures=0), tmp_path / "b", pictures=8)
+    with pytest.raises(EdgegrainError, match="--init-from"):
+        start_run(replace(CONFIGS["smoke-stage3"], random_pictures=0), None)
+    with pytest.raises(EdgegrainError, match="--prior"):
+        train(SMOKE, tmp_path / "c", pictures=4)
+        start_run(CONFIGS["smoke-stage2"], tmp_path / "c")
+    with pytest.raises(DeviceError, match="auto, cpu, cuda"):
+        choose_device("tpu")
+    with pytest.raises(ModelError, match="not a training checkpoint"):
+        (tmp_path / CHECKPOINT).write_bytes(b"nothing")
+        load_run(tmp_path)

@@ -1,0 +1,79 @@
+"""The rate that training sees is the coder's: the same contexts, nearly the same bits; and it can be traded for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from codec_contract.lr_coder.coder import encode_lr
+from codec_contract.lr_coder.context import CONTEXT_SIZES, all_contexts
+from edgegrain.publishing.fit_coder import fit_tables
+from edgegrain.training.grain.rate import RateModel
+from edgegrain.training.grain.recipes import CONFIGS
+from edgegrain.training.loop import train
+
+
+def smooth_lrs(count: int, height: int = 12, width: int = 16, seed: int = 0) -> np.ndarray:
+    """uint8 ``[N, h, w, 3]`` of slopes with some noise."""
+    rng = np.random.default_rng(seed)
+    slopes = rng.uniform(-6, 6, (count, 2, 1, 1, 3))
+    y, x = np.mgrid[:height, :width]
+    levels = 128 + slopes[:, 0] * (y[..., None] - height / 2) + slopes[:, 1] * (x[..., None] - width / 2)
+    return np.clip(np.rint(levels + rng.normal(0, 4, levels.shape)), 0, 255).astype(np.uint8)
+
+
+def as_levels(lrs: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(lrs).permute(0, 3, 1, 2).float()
+
+
+@pytest.mark.parametrize("channel", range(3))
+def test_contexts_are_the_coders(channel: int) -> None:
+    lr = smooth_lrs(1)
+    context, reference = RateModel(12, 16).contexts(as_levels(lr), channel)
+    expected, expected_reference = all_contexts(lr[0], channel)
+    assert context.shape == (1, 12 * 16, CONTEXT_SIZES[channel])
+    # The coder rounds the reference half up.
+    assert (expected_reference - reference[0].numpy()).max() == 0.5
+    assert np.abs(reference[0].numpy() - expected_reference).max() <= 0.5
+    assert np.abs(context[0].numpy() - expected).max() <= 0.5
+
+
+def test_after_training_it_is_what_the_fitted_coder_needs() -> None:
+    lrs, unseen = smooth_lrs(100), smooth_lrs(10, seed=1)
+    torch.manual_seed(0)
+    model = RateModel(12, 16, widths=(16, 16))
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    levels = as_levels(lrs)
+    for step in range(120):
+        optimizer.zero_grad()
+        model(levels[step % 10::10]).backward()
+        optimizer.step()
+    tables = fit_tables(lrs, widths=(16, 16), steps=300)
+    coded = np.mean([len(encode_lr(lr, tables)) for lr in unseen])
+    with torch.no_grad():
+        expected = float(model(as_levels(unseen))) * unseen[0].size / 8
+    assert expected == pytest.approx(coded, rel=0.04)
+
+
+def test_its_gradient_takes_noise_out() -> None:
+    torch.manual_seed(0)
+    model = RateModel(12, 16, widths=(16, 16))
+    noisy = as_levels(smooth_lrs(4)).requires_grad_()
+    bits = model(noisy)
+    bits.backward()
+    assert noisy.grad is not None and noisy.grad.abs().sum() > 0
+    with torch.no_grad():
+        assert model(noisy - 300 * noisy.grad) < bits
+
+
+def test_a_run_can_buy_bytes(tmp_path: Path) -> None:
+    config = CONFIGS["smoke-stage1"]
+    weighed = train(replace(config, loss=replace(config.loss, rate=0.3)), tmp_path / "weighed", pictures=160)
+    watched = train(replace(config, loss=replace(config.loss, rate=1e-9)), tmp_path / "watched", pictures=160)
+    free = train(config, tmp_path / "free", pictures=0)
+    assert "lr_bytes" not in free
+    assert weighed["lr_bytes"] < 0.9 * watched["lr_bytes"]

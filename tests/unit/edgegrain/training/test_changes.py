@@ -1,0 +1,80 @@
+"""Changes of recipes from the command line: fields by their path and type, the batch, the seed."""
+
+from __future__ import annotations
+
+import pytest
+
+from codec_contract.errors import EdgegrainError
+from edgegrain.training.changes import changed
+from edgegrain.training.grain.chains import CHAINS
+from edgegrain.training.recipes import RECIPES, find_recipe
+
+
+def test_values_have_the_type_of_their_field() -> None:
+    config = changed(RECIPES["final-faces-256-lr16-gan"], [
+        "trains=encoder,decoder", "loss.rate=0.05", "adversarial.r1_every=8", "jitter=True", "domain=cats",
+        "truncation=0.4,0.8", "adversarial.loss=wgan"])
+    assert config.trains == ("encoder", "decoder") and config.loss.rate == 0.05
+    assert config.adversarial.r1_every == 8 and config.adversarial.loss == "wgan"
+    assert config.jitter is True and config.domain == "cats" and config.truncation == (0.4, 0.8)
+    assert changed(config, ["adversarial=none"]).adversarial is None
+    assert changed(RECIPES["irn-x4"], ["halve_at=0.5, 0.75", "network.z_std=0.1"]).halve_at == (0.5, 0.75)
+
+
+@pytest.mark.parametrize(("name", "change", "message"), [
+    ("smoke-stage1", "loss.rates=1", "no field 'rates'; the fields are l1, l2, lpips"),
+    ("smoke-stage1", "batch=many", "invalid literal"),
+    ("smoke-stage1", "correction=0", "expected true or false, got '0'"),
+    ("smoke-stage1", "truncation=1", "expected 2 values with commas"),
+    ("smoke-stage1", "loss=1", "set one of them"),
+    ("smoke-stage1", "adversarial.weight=1", "adversarial is None and has no fields"),
+    ("smoke-stage1", "batch", "takes FIELD=VALUE"),
+    ("smoke-stage1", "stage=5", "unknown stage '5'"),
+    ("stage3-faces-256-lr16", "loss.rate=0.01", "loss.rate is for runs that train an encoder"),
+    ("prior-256", "network.size=100", "power of two"),
+])
+def test_what_is_wrong_is_named(name: str, change: str, message: str) -> None:
+    with pytest.raises(EdgegrainError, match=message):
+        changed(RECIPES[name], [change])
+
+
+def test_changes_are_checked_together() -> None:
+    recipe = RECIPES["final-faces-256-lr16"]
+    for changes in (["loss.rate=0.1", "trains=encoder,decoder"], ["trains=encoder,decoder", "loss.rate=0.1"]):
+        assert changed(recipe, changes).loss.rate == 0.1
+    with pytest.raises(EdgegrainError, match="loss itself is set too"):
+        changed(recipe, ["loss=1", "loss.rate=0.1"])
+
+
+def test_a_control_cannot_have_a_rate() -> None:
+    with pytest.raises(EdgegrainError, match="loss.rate is for runs that train an encoder"):
+        changed(RECIPES["smoke-stage1"], ["loss.rate=0.01", "correction=false"])
+
+
+def test_a_wider_batch_keeps_the_recipes_horizon() -> None:
+    recipe = RECIPES["final-faces-256-lr16"]
+    wide = changed(recipe, batch=64)
+    assert (recipe.batch, wide.batch) == (4, 64)
+    assert wide.learning_rate == pytest.approx(4 * recipe.learning_rate)
+    pictures = 6400  # however they are batched, the averaged weights forget as much
+    assert wide.ema ** (pictures / wide.batch) == pytest.approx(recipe.ema ** (pictures / recipe.batch))
+    with pytest.raises(EdgegrainError, match="--batch 1: a discriminator needs real pictures"):
+        changed(RECIPES["final-faces-1024-lr16"], batch=1)
+    irn = changed(RECIPES["irn-x4"], batch=64)
+    assert irn.iterations * irn.batch == RECIPES["irn-x4"].iterations * RECIPES["irn-x4"].batch
+    assert irn.ema == 0
+    prior = changed(RECIPES["prior-256"], batch=64)  # its half-life is in pictures already
+    assert prior.ema == RECIPES["prior-256"].ema and prior.learning_rate == 2 * RECIPES["prior-256"].learning_rate
+
+
+def test_a_change_of_a_chain_is_for_every_stage_or_for_one() -> None:
+    chain = changed(CHAINS["faces-256-lr16"], ["jitter=true", "final.batch=8", "shares=1,1,1,1"], seed=7)
+    assert {config.jitter for config in chain.stages.values()} == {True}
+    assert {config.seed for config in chain.stages.values()} == {7}
+    assert chain.stages["final"].batch == 8 and chain.stages["stage3"].batch == 4
+    assert chain.shares == (1, 1, 1, 1)
+
+
+def test_unknown_recipes_are_refused() -> None:
+    with pytest.raises(EdgegrainError, match="no recipe 'stage5'; edgegrain train --list"):
+        find_recipe("stage5")

@@ -1,0 +1,52 @@
+"""The drawing of ARCHITECTURE.md equals the tree and the import rules."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def drawing(repository: Path) -> dict[str, int]:
+    """Folder -> its layer in the drawing."""
+    block = re.findall(r"^```\n(.*?)^```$", (repository / "ARCHITECTURE.md").read_text(), re.MULTILINE | re.DOTALL)[0]
+    layers: dict[str, int] = {}
+    columns = ["", ""]
+    layer = 0
+    for line in block.splitlines():
+        layer = int(line[1]) if line[1].isdigit() else layer
+        for column, cell in enumerate(line.split("│")[1:3]):
+            if package := re.match(r" ((?:\w+/)+)", cell):
+                columns[column] = package[1]
+                layers[package[1]] = layer
+                cell = cell[package.end():]
+            for folder in re.findall(r"(\w+)/", cell):
+                layers[f"{columns[column]}{folder}/"] = layer
+    return layers
+
+
+def test_every_package_is_drawn(repository: Path, drawing: dict[str, int]) -> None:
+    project = tomllib.loads((repository / "pyproject.toml").read_text())
+    packages = project["tool"]["importlinter"]["root_packages"]
+    found = set()
+    for package in packages:
+        folders = {path.parent for path in (repository / package).glob("*/__init__.py")}
+        found |= {f"{folder.relative_to(repository).as_posix()}/" for folder in folders}
+        if package == "edgegrain":  # its folders are drawn with their own
+            inside = {path.parent for path in (repository / package).glob("*/*/__init__.py")}
+            found |= {f"{folder.relative_to(repository).as_posix()}/" for folder in inside}
+        else:
+            found.add(f"{package}/")
+    assert found | {"edgegrain/service/web/"} == set(drawing)
+
+
+def test_the_layers_are_those_of_the_import_rules(repository: Path, drawing: dict[str, int]) -> None:
+    project = tomllib.loads((repository / "pyproject.toml").read_text())
+    contract = next(item for item in project["tool"]["importlinter"]["contracts"] if item["type"] == "layers")
+    drawn = [{drawing[f"{name.strip().replace('.', '/')}/"] for name in row.split("|")} for row in contract["layers"]]
+    assert all(len(layers) == 1 for layers in drawn)
+    order = [layer for layers in drawn for layer in layers]
+    assert order == sorted(order, reverse=True) and set(order) == {1, 2, 3, 4, 5}

@@ -1,13 +1,14 @@
 #!/bin/sh
-# All checks and figures that need a GPU, in under eight minutes, on a bare, offline CUDA host with python3, torch and numpy.
+# Run all checks and benchmarks that need a GPU, in under eight minutes, on an offline CUDA host with python3, torch and
+# numpy.
 #   benchmarks/gpu_host.sh [OUT]   ->   OUT/{cuda_ops,halves,decoder-1024,decoder-1024-batches,decoder-256}.json
 #
-# Beforehand, where there are nvcc, onnx and torch:   make ops && python benchmarks/speed/pack.py gpu_host_pack
-# Take along the checkout, gpu_host_pack (PACK names another folder) and ONNX Runtime for CUDA: installed there, or
-# unpacked into a folder that ONNXRUNTIME_SITE names. Afterwards, back in the checkout:
+# Before, on a machine with nvcc, onnx and torch:   make ops && python benchmarks/speed/pack.py gpu_host_pack
+# Copy to the host: the checkout, gpu_host_pack (PACK: another folder) and ONNX Runtime for CUDA, installed or unpacked
+# into the folder ONNXRUNTIME_SITE. Afterwards, in the checkout:
 #   cp OUT/*.json results/performance/ && python benchmarks/speed/performance_page.py
 #
-# DEVICE=cpu tries the script itself: the same steps on the CPU, whose figures mean nothing.
+# DEVICE=cpu tests the script itself: the same steps on the CPU, without meaningful figures.
 set -eu
 
 out=${1:-gpu_host_out}
@@ -25,13 +26,13 @@ case $pack in /*) PYTHONPATH=${ONNXRUNTIME_SITE:+$ONNXRUNTIME_SITE:}$PWD:$pack/s
 export PYTHONPATH
 status=0
 
-# Seconds until $1 percent of the time are over, at least one.
+# Seconds until $1 percent of the time have passed, at least one.
 until_share() {
   left=$((minutes * 60 * $1 / 100 - ($(date +%s) - began)))
   if [ "$left" -gt 1 ]; then echo "$left"; else echo 1; fi
 }
 
-# A step's output, and its last line as JSON.
+# Run a step: print its output, and save the last line as JSON.
 step() {
   name=$1
   shift
@@ -51,7 +52,7 @@ DEVICE=$device python3 - <<'PYTHON'
 import os
 import sys
 
-import torch  # brings CUDA's libraries
+import torch  # loads the CUDA libraries
 
 from server_decoder.cuda_ops.library import find_library, has_cuda_kernels
 from server_decoder.providers import preload_cuda
@@ -68,32 +69,32 @@ if os.environ["DEVICE"] == "cuda" and not (
     sys.exit("needs a GPU, ONNX Runtime with CUDA, and a library that was built with nvcc")
 PYTHON
 
-# What fits on a GPU is too much for trying the script.
+# Sizes for a GPU are too large for a test on the CPU.
 side=1024 many=16
 if [ "$device" = cpu ]; then side=64 many=2; fi
 
-# Every op against float64 on fresh inputs, and its share of the copy rate; tensors of a gigabyte, so that a run takes
-# far longer than its launch.
+# Every op against float64 on random inputs, and its share of the copy rate; tensors of a gigabyte, so that a run takes
+# much longer than its launch.
 step cuda_ops timeout "$(until_share 30)" python3 benchmarks/speed/cuda_ops.py --device "$device" --side "$side" \
   --batch "$many" --read "$pack/cuda_ops.npz" --json
 
 # The default bundle's whole decoder in float16, against float32. Its weights are in an ONNX file.
 if ! python3 -c "import onnx"; then
   echo "== halves: skipped, needs the package onnx"
-elif [ "$device" = cpu ]; then # whose kernels for halves take minutes for a whole bundle
+elif [ "$device" = cpu ]; then # its kernels for float16 take minutes for a whole bundle
   step halves timeout "$(until_share 35)" python3 benchmarks/speed/halves.py --config grain-smoke --device "$device"
 else
   step halves timeout "$(until_share 35)" python3 benchmarks/speed/halves.py --device "$device"
 fi
 
-# The paper's decoder: each variant in a process of its own, none begun when the time is up.
+# The paper's decoder: each variant in its own process, none started after the time limit.
 step decoder-1024 python3 benchmarks/speed/decoder.py --packed "$pack/$paper" --device "$device" --batches 1 \
   --seconds 3 --limit 80 --budget "$(until_share 55)" --json
 step decoder-1024-batches python3 benchmarks/speed/decoder.py --packed "$pack/$paper" --device "$device" \
   --batches "4,$many" --variants ort-fused-half,session,torch-eager-half --seconds 3 --limit 60 \
   --budget "$(until_share 72)" --json
 
-# The bundles' size, and what batches bring a service.
+# The size of the bundles, and the gain of batches.
 step decoder-256 python3 benchmarks/speed/decoder.py --packed "$pack/$bundle" --device "$device" --batches "1,$many" \
   --variants ort-fused-half,session,torch-eager-half,ort-plain,torch-eager --seconds 2 --limit 40 \
   --budget "$(until_share 90)" --json

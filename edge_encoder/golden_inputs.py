@@ -27,12 +27,12 @@ import numpy as np
 import numpy.typing as npt
 
 from codec_contract.errors import BundleError
+from codec_contract.rgb import Rgb
 
 MULTIPLIER, INCREMENT = 1664525, 1013904223
 MAX_SIDE = 4096
 
-Picture = npt.NDArray[np.uint8]
-Run = Callable[[Picture], Picture]
+Run = Callable[[Rgb], Rgb]
 """An encoder: uint8 [N, hr, hr, 3] to uint8 [N, lr, lr, 3]."""
 
 _PLAN: tuple[tuple[str, str, dict[str, Any]], ...] = (
@@ -90,7 +90,7 @@ def check_golden(golden: Mapping[str, Any], run: Run) -> GoldenResult:
     return GoldenResult(len(inputs), tuple(failed))
 
 
-def golden_input(kind: str, parameters: Mapping[str, Any], hr: int) -> Picture:
+def golden_input(kind: str, parameters: Mapping[str, Any], hr: int) -> Rgb:
     """One input, uint8 ``[hr, hr, 3]``, as defined in the module's docstring.
 
     Raises:
@@ -167,6 +167,6 @@ def _colour(parameters: Mapping[str, Any], name: str) -> npt.NDArray[np.int64]:
     return np.array(value, dtype=np.int64)
 
 
-def _digest(lr: Picture) -> str:
+def _digest(lr: Rgb) -> str:
     """SHA-256, in hex, of an LR's bytes in reading order, R, G, B per pixel."""
     return hashlib.sha256(np.ascontiguousarray(lr).tobytes()).hexdigest()

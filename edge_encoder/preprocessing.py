@@ -22,7 +22,8 @@ from codec_contract.payload import MAX_ORIGINAL_SIDE as MAX_SIDE
 from codec_contract.rgb import Rgb
 
 Colour = tuple[int, int, int]
-Picture = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | npt.NDArray[np.uint8 | np.uint16]
+PictureSource = (
+    str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | npt.NDArray[np.uint8 | np.uint16])
 """Accepted inputs of `load_picture`."""
 
 WHITE: Colour = (255, 255, 255)
@@ -39,7 +40,7 @@ _ORIENTATIONS = {
     6: (True, False, True), 7: (True, True, True), 8: (True, True, False)}
 
 
-def load_picture(picture: Picture, *, background: Colour = WHITE, max_pixels: int = MAX_PIXELS) -> Rgb:
+def load_picture(picture: PictureSource, *, background: Colour = WHITE, max_pixels: int = MAX_PIXELS) -> Rgb:
     """Decode a picture of any common format to ``uint8 [H, W, 3]`` sRGB, upright.
 
     Files, encoded bytes and PIL pictures are rotated by their EXIF orientation; an embedded colour profile is

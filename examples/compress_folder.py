@@ -16,7 +16,7 @@ THREADS = 4
 
 def main(pictures: Path, payloads: Path) -> None:
     payloads.mkdir(parents=True, exist_ok=True)
-    codec = sdk.Codec("faces", threads=1)  # one thread a picture, several pictures at a time
+    codec = sdk.Codec("faces", threads=1)  # one thread per picture, several pictures in parallel
 
     def compress(path: Path) -> str:
         try:

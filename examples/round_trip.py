@@ -1,4 +1,4 @@
-"""Compress a picture, look at what would be sent, restore it.
+"""Compress a picture, view the LR, restore the picture.
 
     python examples/round_trip.py me.jpg out/
 """
@@ -20,11 +20,11 @@ def main(picture: Path, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     payload.save(out / "picture.grain", force=True)
     restored.save(out / "restored.png")
-    # The LR is an ordinary small picture: 16 x 16 pixels that look like the original from far away.
+    # The LR is a viewable small picture of 16 x 16 pixels.
     Image.fromarray(payload.lr).resize((256, 256), Image.Resampling.NEAREST).save(out / "lr.png")
 
     ratio = picture.stat().st_size / len(payload)
-    print(f"{picture.name}: {picture.stat().st_size} bytes -> {len(payload)} bytes, {ratio:.0f} times fewer")
+    print(f"{picture.name}: {picture.stat().st_size} bytes -> {len(payload)} bytes, {ratio:.0f} times smaller")
 
 
 if __name__ == "__main__":

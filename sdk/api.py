@@ -10,7 +10,7 @@ from PIL import Image
 
 from codec_contract.bundle.paths import find_bundle
 from codec_contract.fit import MAX_PIXELS, Fit, Size
-from edge_encoder.preprocessing import WHITE, Colour, Picture
+from edge_encoder.preprocessing import WHITE, Colour, PictureSource
 from sdk.align_or_fit import Align
 from sdk.codec import Codec
 from sdk.inputs import RestoreSource, read_restore_source
@@ -22,7 +22,7 @@ _opening = threading.Lock()
 
 
 def compress(
-    picture: Picture,
+    picture: PictureSource,
     bundle: str | Path = "faces",
     fit: Fit = "pad",
     *,

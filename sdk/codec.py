@@ -17,7 +17,7 @@ from codec_contract.errors import EdgegrainError, ImageError
 from codec_contract.fit import MAX_PIXELS, Fit, Size, unfit_restored
 from codec_contract.payload import FIT_PAD, Header
 from codec_contract.rgb import Rgb
-from edge_encoder.preprocessing import WHITE, Colour, Picture, load_picture
+from edge_encoder.preprocessing import WHITE, Colour, PictureSource, load_picture
 from sdk.align_or_fit import Align, Fitted, fit_or_align
 from sdk.inputs import RestoreSource, read_restore_source
 from sdk.installed_bundles import BundleInfo, bundle_info
@@ -73,7 +73,7 @@ class Codec:
 
     def compress(
         self,
-        picture: Picture,
+        picture: PictureSource,
         fit: Fit = "pad",
         *,
         background: Colour = WHITE,
@@ -88,7 +88,7 @@ class Codec:
 
     def compress_batch(
         self,
-        pictures: Iterable[Picture],
+        pictures: Iterable[PictureSource],
         fit: Fit = "pad",
         *,
         background: Colour = WHITE,
@@ -185,7 +185,7 @@ class Codec:
         """True for bundles of photographs of any size, whose networks run tile by tile."""
         return self._manifest.tile_overlap is not None
 
-    def _prepare(self, picture: Picture, fit: str, background: Colour, max_pixels: int, align: Align) -> Fitted:
+    def _prepare(self, picture: PictureSource, fit: str, background: Colour, max_pixels: int, align: Align) -> Fitted:
         """The encoder's input: its square, or for a tiled bundle the whole picture, of any size."""
         if self._tiled and (fit != FIT_PAD or align is not False):
             raise ImageError(

@@ -8,7 +8,7 @@ from PIL import Image
 
 from codec_contract.errors import ImageError, PayloadError
 from codec_contract.fit import MAX_PIXELS
-from edge_encoder.preprocessing import Picture, load_picture
+from edge_encoder.preprocessing import PictureSource, load_picture
 from sdk.inputs import PayloadSource, read_payload
 
 FEATHER = 0.1
@@ -16,9 +16,9 @@ FEATHER = 0.1
 
 
 def paste(
-    face: Picture,
+    face: PictureSource,
     payload: PayloadSource,
-    background: Picture,
+    background: PictureSource,
     *,
     feather: float = FEATHER,
     max_pixels: int = MAX_PIXELS,

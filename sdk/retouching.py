@@ -11,7 +11,7 @@ from codec_contract.errors import ImageError
 from codec_contract.fit import MAX_PIXELS, unfit_picture
 from codec_contract.payload import FIT_PAD
 from codec_contract.rgb import Rgb
-from edge_encoder.preprocessing import Picture, load_picture
+from edge_encoder.preprocessing import PictureSource, load_picture
 from sdk.codec import Codec
 
 THRESHOLD = 16
@@ -21,7 +21,7 @@ FEATHERS_PER_SIDE = 64
 
 
 def retouch(
-    codec: Codec, edited: Picture, original: Picture | None = None, *, feather: float | None = None,
+    codec: Codec, edited: PictureSource, original: PictureSource | None = None, *, feather: float | None = None,
     threshold: int = THRESHOLD, strength: float | None = None, max_pixels: int = MAX_PIXELS,
 ) -> Image.Image:
     """Turn a crude edit of a face into a realistic one by reducing and restoring it.

@@ -26,11 +26,11 @@ from edgegrain.service.uvicorn_server import listen
 
 PAYLOAD = {"Content-Type": "application/vnd.edgegrain"}
 SOON = 120.0
-"""Seconds that tests wait for what takes one on a quiet machine."""
+"""Timeout in seconds, for operations that take one second on an idle machine."""
 
 
 def get(url: str, **options: Any) -> httpx.Response:
-    """`httpx.get` without the certificates, whose loading takes longer than the request."""
+    """`httpx.get` without certificates, which take longer to load than the request."""
     return httpx.get(url, verify=False, timeout=SOON, **options)
 
 
@@ -54,7 +54,7 @@ class LiveService:
 def live_service(
     *folders: Path, worker_command: Sequence[str] = COMMAND, wait: bool = True, **settings: Any
 ) -> Iterator[LiveService]:
-    """Serve bundles until the block ends; ready when it begins, unless ``wait`` is false."""
+    """Serve bundles until the block ends; ready at its start, unless ``wait`` is false."""
     settings = {"threads": 1, "drain_timeout": 1, **settings}
     app = create_app(Settings(bundles=tuple(map(str, folders)), **settings), worker_command)
     state: ServiceState = app.state.service
@@ -80,7 +80,7 @@ def until(condition: Any) -> None:
 
 
 def stub_worker(*, fixed: float = 0.0, item: float = 0.0) -> list[str]:
-    """The command of a worker that sleeps and gives every payload back; see `tests/stub_worker.py`."""
+    """The command of a worker that sleeps and returns every payload; see `tests/stub_worker.py`."""
     return [sys.executable, str(Path(__file__).with_name("stub_worker.py")), str(fixed), str(item)]
 
 

@@ -1,4 +1,4 @@
-"""The service as a process of its own, with its log at hand: for tests and load generators."""
+"""The service as a process, with access to its log, for tests and load generators."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ STUB = ("import sys\nfrom edgegrain.service.uvicorn_server import serve\n"
 
 
 def serve_with(worker_command: Sequence[str]) -> list[str]:
-    """The command of a service whose workers run another program: see `tests.service_harness.stub_worker`."""
+    """The command of a service with another worker program, see `tests.service_harness.stub_worker`."""
     return [sys.executable, "-c", STUB, *worker_command]
 
 
 class Process:
-    """A running service and what it logged."""
+    """A running service and its log."""
 
     def __init__(self, command: Sequence[str], prepare: Callable[[], None] | None = None, **settings: object) -> None:
         variables = {f"EDGEGRAIN_SERVE_{name.upper()}": str(value) for name, value in settings.items()}

@@ -1,6 +1,6 @@
-"""A worker without networks: sleeps ``argv[1]`` seconds a batch and ``argv[2]`` an item, gives what it got back.
+"""A worker without networks: it sleeps ``argv[1]`` seconds per batch and ``argv[2]`` per item, and returns its input.
 
-A payload whose last LR sample says so makes it die, hang, or answer nonsense: see `MISCHIEF`.
+A payload that ends in a key of `MISCHIEF` makes it die, hang, or send an invalid answer.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import time
 from edgegrain.service import pipe_messages
 
 MISCHIEF = {b"die!": "die", b"hang": "hang", b"lie!": "lie"}
-"""Bytes at the end of a raw body (before the CRC) -> what happens."""
+"""Bytes at the end of a raw body (before the CRC) -> behaviour."""
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
-"""A small real bundle for tests of everything that only needs *some* bundle: no training, no torch.
+"""A small complete bundle for tests that need any bundle, without training and without torch.
 
-The encoder is the exact box mean (or a random exact network), the decoder repeats every LR pixel: so what a payload
-restores to can be written down.
+The encoder is the exact box mean (or a random exact network), the decoder repeats every LR pixel, so the restored
+picture of a payload is known.
 """
 
 from __future__ import annotations
@@ -17,7 +17,15 @@ from onnx import TensorProto, helper, numpy_helper
 
 from codec_contract.bundle import paths as bundle_paths
 from codec_contract.bundle.contract_id import lr_contract_id
-from codec_contract.bundle.manifest import MANIFEST_NAME
+from codec_contract.bundle.file_names import (
+    CODER_TABLES,
+    DECODER_ONNX,
+    ENCODER_ONNX,
+    ENCODER_WEIGHTS,
+    GOLDEN,
+    MANIFEST,
+    MODEL_CARD,
+)
 from codec_contract.bundle.paths import DEFAULT_BUNDLE
 from codec_contract.fit import PREPROCESSING
 from codec_contract.lr_coder.coder import CoderTables
@@ -88,14 +96,14 @@ def steered_decoder(hr: int = HR, lr: int = LR) -> bytes:
 def write_steered_bundle(folder: Path, name: str = "steered-64-lr16") -> Path:
     """A bundle with the control ``strength``, 4 to 64, by default `STRENGTH_DEFAULT`, and another LR contract."""
     root = write_tiny_bundle(folder, name, random=True, decoder=steered_decoder())
-    decoder = json.loads((root / MANIFEST_NAME).read_text())["decoder"]
+    decoder = json.loads((root / MANIFEST).read_text())["decoder"]
     refresh_manifest(root, decoder={
         **decoder, "controls": ["strength"], "strength": {"range": [4, 64], "default": STRENGTH_DEFAULT}})
     return root
 
 
 def convolutional_decoder(hr: int = HR, lr: int = LR, channels: int = 64, blocks: int = 4) -> bytes:
-    """`repeating_decoder` plus what random residual blocks make of the LR: a real decoder of a few milliseconds."""
+    """`repeating_decoder` plus random residual blocks on the LR: a decoder that takes a few milliseconds."""
     rng, weights, nodes, factor = np.random.default_rng(0), [], [], hr // lr
 
     def node(kind: str, inputs: list[str], output: str, **attributes: object) -> str:
@@ -136,12 +144,12 @@ def write_tiny_bundle(
     root.mkdir(parents=True)
     network = random_network(HR, LR, seed=3) if random else box_network()
     tables = CoderTables.default()
-    save(network, root / "encoder.safetensors")
-    write_onnx(exact_graph(network), root / "encoder.onnx")
-    (root / "decoder.onnx").write_bytes(decoder or repeating_decoder())
-    (root / "coder.json").write_bytes(tables.to_json())
-    (root / "golden.json").write_text(json.dumps(make_golden(lambda rgb: run_reference(network, rgb), HR)))
-    (root / "README.md").write_text("A bundle for tests.\n")
+    save(network, root / ENCODER_WEIGHTS)
+    write_onnx(exact_graph(network), root / ENCODER_ONNX)
+    (root / DECODER_ONNX).write_bytes(decoder or repeating_decoder())
+    (root / CODER_TABLES).write_bytes(tables.to_json())
+    (root / GOLDEN).write_text(json.dumps(make_golden(lambda rgb: run_reference(network, rgb), HR)))
+    (root / MODEL_CARD).write_text("A bundle for tests.\n")
     write_manifest(root, {
         "schema": 1,
         "id": name,
@@ -155,7 +163,7 @@ def write_tiny_bundle(
             "architecture": network.architecture, "layers": len(network.layers), "parameters": network.parameters,
             "max_accumulator_log2": round(prove(network).worst_log2, 2)},
         "preprocessing": PREPROCESSING,
-        "decoder": {"file": "decoder.onnx", "input": "lr", "output": "hr", "controls": []},
+        "decoder": {"file": DECODER_ONNX, "input": "lr", "output": "hr", "controls": []},
         "training": {},
         "evaluation": {},
         "licence": {"weights": "Apache-2.0", "data": "none"},
@@ -164,19 +172,19 @@ def write_tiny_bundle(
 
 
 def write_manifest(root: Path, fields: dict[str, object]) -> None:
-    """Write ``manifest.json`` with the sizes and hashes of the files that lie in the folder now."""
+    """Write ``manifest.json`` with the sizes and hashes of the files in the folder."""
     files = {}
     for path in sorted(root.rglob("*")):
-        if path.is_file() and path.name != MANIFEST_NAME:
+        if path.is_file() and path.name != MANIFEST:
             data = path.read_bytes()
             record = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
             files[path.relative_to(root).as_posix()] = record
-    (root / MANIFEST_NAME).write_text(json.dumps({**fields, "files": files}, indent=2))
+    (root / MANIFEST).write_text(json.dumps({**fields, "files": files}, indent=2))
 
 
 def refresh_manifest(root: Path, **changes: object) -> None:
     """Rewrite the manifest after files were changed on purpose, with some fields replaced."""
-    fields = json.loads((root / MANIFEST_NAME).read_text())
+    fields = json.loads((root / MANIFEST).read_text())
     write_manifest(root, {**fields, **changes})
 
 

@@ -4,8 +4,8 @@
 
 One decoder gives the invertible picture alone (Fig. 7b), the generator's picture of the predicted codes (7d), the fused
 picture with the generator's features set to zero, and the complete result (7g). The paper's other variants are separate
-trained models; ``--beside TITLE=NAME`` adds a column for one of them. The generator's picture needs its RGB head, which
-a bundle's graph does not contain; it is read from the generator's own file.
+trained models; ``--compare TITLE=NAME`` adds a column for one of them. The generator's picture needs its RGB head,
+which a bundle's graph does not contain; it is read from the generator's own file.
 """
 
 from __future__ import annotations
@@ -101,10 +101,10 @@ def _find(name: str, prior: str) -> DecoderSource:
     return find_decoder(name, prior)
 
 
-def _parse(beside: str) -> tuple[str, str]:
-    title, equals, name = beside.partition("=")
+def _parse(column: str) -> tuple[str, str]:
+    title, equals, name = column.partition("=")
     if not (title and equals and name):
-        raise typer.BadParameter(f"--beside is TITLE=NAME, got {beside!r}")
+        raise typer.BadParameter(f"--compare is TITLE=NAME, got {column!r}")
     return title, name
 
 
@@ -114,7 +114,7 @@ def main(
     out: Annotated[Path, typer.Option(help="PNG file to write.")],
     bundle: Annotated[str, typer.Option(help="Bundle, folder of the zoo, or training run.")] = "faces",
     prior: Annotated[str, typer.Option(help="The generator: name of a fetched prior, or a file.")] = DEFAULT_PRIOR,
-    beside: Annotated[list[str] | None, typer.Option(
+    compare: Annotated[list[str] | None, typer.Option(
         help="TITLE=NAME: add a column with the picture of another bundle, folder of the zoo or training run.")] = None,
     weights: Annotated[Path | None, typer.Option(
         exists=True, file_okay=False, help="Folder of the metric weights: also print mean scores.")] = None,
@@ -125,7 +125,7 @@ def main(
     """Draw the output of each part of a GRAIN decoder; with --weights, also score it (JSON on stdout)."""
     if out.exists() and not force:
         raise FileExistsError(f"{out} exists; choose another name or pass --force to replace it")
-    columns = [_parse(column) for column in beside or []]
+    columns = [_parse(column) for column in compare or []]
     source = with_head(_find(bundle, prior), prior)
     others = {title: _find(name, prior) for title, name in columns}
     metrics = Metrics(weights) if weights is not None else None

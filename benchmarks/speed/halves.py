@@ -1,10 +1,11 @@
-"""A decoder in float16 beside itself in float32, with torch's own kernels of a device: 50 dB, and nothing overflows.
+"""Compare a decoder in float16 with float32, with torch's own kernels of a device: at least 50 dB, and no overflow.
 
     python benchmarks/speed/halves.py --device cuda                       # the default bundle
     python benchmarks/speed/halves.py --config grain-smoke --device cpu   # random weights
 
-The LRs are a portrait's and its mirror image's, and one of extreme levels that no encoder makes. Prints the figures as
-JSON; exits 1 if a bound is missed. The default bundle takes minutes on a CPU, whose kernels for halves are slow.
+The LRs are those of a portrait and its mirror image, and one of extreme levels that no encoder produces. Prints the
+figures as JSON; the exit code is 1 if a limit is missed. On a CPU, where float16 is slow, the default bundle takes
+minutes.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import sys
 
 import numpy as np
 import torch
-from import_time import ROOT
+from machine import ROOT
 from PIL import Image
 
 sys.path.insert(0, str(ROOT))
@@ -33,7 +34,7 @@ PORTRAIT = ROOT / "edgegrain" / "demo" / "portrait.jpg"
 
 @torch.no_grad()
 def measure(source: DecoderSource, device: str) -> dict[str, float | bool | str]:
-    """PSNR of float16 against float32 in dB (peak 2) on real LRs; whether an extreme LR's picture is finite."""
+    """PSNR of float16 against float32 in dB (peak 2) on real LRs, and a check that an extreme LR gives finite ones."""
     with Image.open(PORTRAIT) as image:
         picture = exact_resize(np.asarray(image.convert("RGB")), (source.network.hr, source.network.hr))
     lrs = run_reference(source.network, np.stack([picture, picture[:, ::-1]]))
@@ -47,7 +48,7 @@ def measure(source: DecoderSource, device: str) -> dict[str, float | bool | str]
 
 
 def main() -> None:
-    """Measure, print, and refuse what misses a bound."""
+    """Measure and print; fails if a limit is missed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--bundle", default="faces", help="name or folder of a bundle")
     parser.add_argument("--config", help="a configuration with random weights instead")

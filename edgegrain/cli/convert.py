@@ -1,4 +1,4 @@
-"""``edgegrain convert``: the files that authors published, as bundles and priors."""
+"""``edgegrain convert``: bundles and priors from checkpoints that authors published."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Source(enum.StrEnum):
-    """Whose layout the files have; `export.checkpoints.conversion.SOURCES`, without importing torch for --help."""
+    """Layout of the files; `export.checkpoints.conversion.SOURCES`, without importing torch for --help."""
 
     grain = "grain"
     irn = "irn"
@@ -30,7 +30,7 @@ class Source(enum.StrEnum):
 
 
 class Reduction(enum.StrEnum):
-    """The phone's half of GLEAN's and GCFSR's bundles; `export.bundle.reductions.REDUCTIONS`, as above."""
+    """Encoder of GLEAN's and GCFSR's bundles; `export.bundle.reductions.REDUCTIONS`, as above."""
 
     area = "area"
     bicubic = "bicubic"
@@ -40,7 +40,7 @@ def convert(
     files: Annotated[
         list[Path], typer.Argument(exists=True, dir_okay=False, help="Checkpoints, .pt, .pth or .safetensors.")
     ],
-    source: Annotated[Source, typer.Option("--from", help="Whose layout the files have.")],
+    source: Annotated[Source, typer.Option("--from", help="Layout of the files.")],
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder of the bundle, whose name becomes its id; for a StyleGAN2 the "
                            "safetensors file.")
@@ -48,25 +48,24 @@ def convert(
     lr: Annotated[
         int | None, typer.Option(min=1, help="gcfsr: side of the LRs [default: a 16th of the picture's].")
     ] = None,
-    domain: Annotated[str | None, typer.Option(help="glean: what it was trained for [default: faces].")] = None,
+    domain: Annotated[str | None, typer.Option(help="glean: domain of its training pictures [default: faces].")] = None,
     reduction: Annotated[
-        Reduction | None, typer.Option(help="glean, gcfsr: what phones make LRs with [default: bicubic, as in the "
-                                       "papers].")
+        Reduction | None, typer.Option(help="glean, gcfsr: the encoder [default: bicubic, as in the papers].")
     ] = None,
     formats: Annotated[
-        str, typer.Option(help="Of the bundle's encoder, comma-separated: tflite, coreml, onnx.")
+        str, typer.Option(help="Formats of the bundle's encoder, comma-separated: tflite, coreml, onnx.")
     ] = "onnx",
     force: ForceOption = False,
     json_output: JsonOption = False,
 ) -> None:
-    """Make a bundle or a prior of checkpoints that authors published.
+    """Convert checkpoints that authors published into a bundle or a prior.
 
-    Every tensor of a file must have its place: one that is missing, unknown or of another shape is an error that names
-    it. Only tensors and plain values are read; a file with program code inside is refused. The decoder's export is
-    compared with torch before the bundle is written. --json lists every tensor with its old and new name.
+    Every tensor of a file must be known: one that is missing, unknown or of another shape is an error that names it.
+    Only tensors and plain values are read; a file with program code is refused. The decoder's export is compared with
+    torch before the bundle is written. --json lists every tensor with its old and new name.
 
     \b
-    Which files (docs/checkpoints.md has more):
+    Files (docs/checkpoints.md has more):
       grain                  invRRDB_model.pt, codeStyleGAN_model.pt, Fusion_model.pt, and for the mean code
                              stylegan2-ffhq-config-f.pt
       irn                    IRN_x2.pth, IRN_x4.pth, IRN_x8.pth or IRN+_x4.pth

@@ -7,9 +7,17 @@ from typing import Annotated
 
 import typer
 
+from codec_contract.bundle.file_names import (
+    CODER_TABLES,
+    ENCODER_COREML,
+    ENCODER_ONNX,
+    ENCODER_TFLITE,
+    GOLDEN,
+    MANIFEST,
+)
 from edgegrain.cli.output import ForceOption, JsonOption, print_json
 
-PHONE_FILES = ("coder.json", "golden.json", "encoder.onnx", "encoder.tflite", "encoder.mlpackage/")
+PHONE_FILES = (CODER_TABLES, GOLDEN, ENCODER_ONNX, ENCODER_TFLITE, f"{ENCODER_COREML}/")
 """Files of a bundle that the device needs; a name with a slash stands for all files below it."""
 
 
@@ -29,7 +37,7 @@ def device_kit(
       edgegrain device-kit kit
       edgegrain device-kit kit --bundle my-bundle/ --force
     """
-    from codec_contract.bundle.manifest import MANIFEST_NAME, load_manifest
+    from codec_contract.bundle.manifest import load_manifest
     from codec_contract.bundle.paths import find_bundle
     from codec_contract.files import write_atomically
 
@@ -39,7 +47,7 @@ def device_kit(
     procedure = Path(__file__).with_name("device_kit.md").read_text(encoding="utf-8").format(
         bundle=manifest.id, contract=manifest.lr_contract_id.hex()[:8], hr=manifest.hr, lr=manifest.lr)
     files = {f"bundle/{name}": manifest.open_file(name) for name in names}
-    files[f"bundle/{MANIFEST_NAME}"] = (manifest.folder / MANIFEST_NAME).read_bytes()
+    files[f"bundle/{MANIFEST}"] = (manifest.folder / MANIFEST).read_bytes()
     files["README.md"] = procedure.encode("utf-8")
     present = [name for name in files if (out / name).exists()]
     if present and not force:

@@ -15,6 +15,7 @@ from typing import Literal
 
 import numpy as np
 
+from codec_contract.bundle.file_names import ENCODER_ONNX, GOLDEN
 from codec_contract.errors import DeviceError, EdgegrainError
 
 State = Literal["ok", "warning", "broken"]
@@ -171,11 +172,11 @@ def _check_encoder(folder: Path) -> tuple[State, str]:
     from edge_encoder.golden_inputs import check_golden
 
     manifest = load_manifest(folder)
-    encoder = EncoderSession(manifest.open_file("encoder.onnx"))
+    encoder = EncoderSession(manifest.open_file(ENCODER_ONNX))
     try:
-        golden = json.loads(manifest.open_file("golden.json"))
+        golden = json.loads(manifest.open_file(GOLDEN))
     except ValueError as error:
-        raise BundleError(f"golden.json of bundle {manifest.id} is not JSON: {error}") from error
+        raise BundleError(f"{GOLDEN} of bundle {manifest.id} is not JSON: {error}") from error
     result = check_golden(golden, encoder.encode)
     if result.failed:
         names = ", ".join(result.failed)

@@ -11,6 +11,7 @@ import typer
 
 from codec_contract.errors import EdgegrainError
 from edgegrain.cli.output import ForceOption, JsonOption, print_json, with_progress
+from edgegrain.cli.restore import DeviceChoice
 
 if TYPE_CHECKING:
     from edgegrain.evaluation.evaluator import Evaluator
@@ -24,13 +25,6 @@ class BaselinesChoice(StrEnum):
     none = "none"
     fast = "fast"
     full = "full"
-
-
-class DeviceChoice(StrEnum):
-    """Device of the decoder and the metrics."""
-
-    cpu = "cpu"
-    cuda = "cuda"
 
 
 def evaluate(

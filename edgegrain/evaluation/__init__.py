@@ -1,1 +1,1 @@
-"""Metrics, classical baselines and rate-distortion comparisons at equal bytes."""
+"""Evaluation of bundles: classical codecs at equal bytes, rate curves, reports."""

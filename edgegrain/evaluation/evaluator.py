@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 import onnxruntime
 
+from codec_contract.bundle.file_names import MANIFEST
 from codec_contract.fit import fit_picture
 from codec_contract.payload import FIT_CROP
 from edge_encoder.preprocessing import load_picture
@@ -101,7 +102,7 @@ class Evaluator:
         self._metrics = metrics
         self._cache = cache
         self._config = config
-        manifest = (codec.bundle.folder / "manifest.json").read_bytes()
+        manifest = (codec.bundle.folder / MANIFEST).read_bytes()
         self._metrics_key = metrics_key(metrics, weights_id)
         self._bundle_key = {"bundle": codec.bundle.id, "manifest": hashlib.sha256(manifest).hexdigest(),
                             "device": codec.device, "onnxruntime": onnxruntime.__version__}

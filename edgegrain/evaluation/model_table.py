@@ -1,9 +1,9 @@
-"""Every architecture by name, with its parameters and multiply-accumulate operations by part; nothing is computed.
+"""Parameters and multiply-accumulate operations of every architecture, by part.
 
-Networks live on torch's meta device, which knows shapes only. Operations are those of restoring (or encoding, or
-judging) one picture: convolutions and matrix products, one MAC per multiplication. A generator's mapping network counts
-among its parameters but not among the operations: codes come from the code predictor. IRN's one network counts there
-and back, for 256 x 256 pixels. What a GLEAN has beside its bank, and all of a GCFSR, is one part.
+Networks are built on torch's meta device, which computes shapes only. Operations are those of restoring, encoding or
+discriminating one picture: convolutions and matrix products, one MAC per multiplication. A generator's mapping network
+counts among its parameters but not among the operations, because codes come from the code predictor. IRN's network
+counts in both directions, for 256 x 256 pixels. GLEAN without its bank, and a whole GCFSR, are one part each.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ from server_decoder.stylegan2.discriminator import Discriminator
 from server_decoder.stylegan2.synthesis import CONFIG_F_256, CONFIG_F_1024
 
 IRN_SIDE = 256
-"""Sides of the picture that IRN's operations are counted for."""
+"""Side of the picture for which IRN's operations are counted."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a model: its parameters, and the MACs for one picture."""
+    """Parameters of a part of a model, and its MACs for one picture."""
 
     parameters: int
     macs: int
@@ -55,9 +55,9 @@ class Model:
     """One architecture configuration.
 
     Attributes:
-        name: as presets and commands take it.
-        parts: ``encoder``, ``decoder``, ``code_predictor``, ``fusion``, ``prior``, ``discriminator``: those it has; or
-            ``rescaler``, where one network is both encoder and decoder; or ``network``, all of it beside a prior.
+        name: the name in presets and commands.
+        parts: ``encoder``, ``decoder``, ``code_predictor``, ``fusion``, ``prior``, ``discriminator``, if they
+            exist; or ``rescaler``, one network that is encoder and decoder; or ``network``, all except a prior.
     """
 
     name: str
@@ -81,7 +81,7 @@ class Model:
 
 
 def models() -> list[Model]:
-    """All of them, GRAIN's first."""
+    """All models, GRAIN's first."""
     return [*(grain_model(name, config) for name, config in PRESETS.items()),
             *(irn_model(name, config) for name, config in IRN_PRESETS.items()),
             *(glean_model(name, config) for name, config in GLEAN_PRESETS.items()),
@@ -90,7 +90,7 @@ def models() -> list[Model]:
 
 
 def grain_model(name: str, config: GrainConfig) -> Model:
-    """A GRAIN configuration, its encoder included where it is one of the named ones."""
+    """The model of a GRAIN configuration, with its encoder if that is one of the named ones."""
     parts = {"encoder": _encoder_of(config), "decoder": _decoder(config.decoder)}
     if config.prior is not None and config.codes is not None:
         parts["code_predictor"] = _code_predictor(config.codes, config.decoder, config.prior)
@@ -101,23 +101,23 @@ def grain_model(name: str, config: GrainConfig) -> Model:
 
 
 def irn_model(name: str, config: IRNConfig) -> Model:
-    """An IRN configuration; its MACs are those of one picture down and up again."""
-    def there_and_back(irn: nn.Module, picture: Tensor) -> None:
+    """The model of an IRN configuration; its MACs are those of downscaling and upscaling one picture."""
+    def both_directions(irn: nn.Module, picture: Tensor) -> None:
         if isinstance(irn, IRN):
             irn.inverse(*irn(picture))
 
-    return Model(name, {"rescaler": _measure(lambda: IRN(config), (3, IRN_SIDE, IRN_SIDE), run=there_and_back)})
+    return Model(name, {"rescaler": _measure(lambda: IRN(config), (3, IRN_SIDE, IRN_SIDE), run=both_directions)})
 
 
 def glean_model(name: str, config: GLEANConfig) -> Model:
-    """A GLEAN configuration: the bank, and encoder and decoder around it."""
+    """The model of a GLEAN configuration: the bank, and the encoder and decoder around it."""
     whole, prior = _measure(lambda: GLEAN(config), (3, config.lr, config.lr)), _prior(config.prior)
     network = Part(whole.parameters - prior.parameters, whole.macs - prior.macs)
     return Model(name, {"network": network, "prior": prior})
 
 
 def gcfsr_model(name: str, config: GCFSRConfig) -> Model:
-    """A GCFSR configuration."""
+    """The model of a GCFSR configuration."""
     return Model(name, {"network": _measure(lambda: GCFSR(config), (3, config.size, config.size),
                                             torch.empty(1, device="meta"))})
 
@@ -209,9 +209,9 @@ def _discriminators() -> Iterator[Model]:
 
 @torch.no_grad()
 def _measure(build: Callable[[], nn.Module], *inputs: Any, run: Callable[..., Any] = nn.Module.__call__) -> Part:
-    """``inputs``: a shape without the batch for a tensor, anything else as it is; ``run`` uses the module on them."""
+    """Count a module run on ``inputs``: shapes without the batch become tensors, anything else is passed unchanged."""
     with torch.device("meta"):
-        module = build().requires_grad_(False)  # the counter's hooks want a gradient function of anything else
+        module = build().requires_grad_(False)  # the counter's hooks need a gradient function otherwise
     given = [torch.empty(1, *item, device="meta") if isinstance(item, tuple) else item for item in inputs]
     counter = FlopCounterMode(display=False)
     with counter:

@@ -15,7 +15,7 @@ from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 from edgegrain.evaluation.classical_codecs import CODECS
 from edgegrain.evaluation.results import BY_LPIPS, BY_PSNR
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart too; each codec has a marker of its own besides.
+# Okabe and Ito's colours, which colour-blind readers can distinguish; each codec also has its own marker.
 STYLES = {"JPEG": ("#999999", "s"), "WebP": ("#0072B2", "o"), "AVIF": ("#E69F00", "^"), "JPEG XL": ("#009E73", "D")}
 OURS = "#B22234"
 STYLE: Any = {
@@ -24,7 +24,7 @@ STYLE: Any = {
     "axes.titlelocation": "left", "figure.dpi": 150, "lines.linewidth": 1.6, "lines.markersize": 5,
 }
 
-# Score, title, axis, which of a codec's two choices is drawn.
+# Score, title, label of the axis, choice of each codec that is drawn.
 DISTORTION = (("psnr", "PSNR: higher is better", "dB", BY_PSNR),
               ("ssim", "SSIM: higher is better", "index, at most 1", BY_PSNR))
 PERCEPTION = (("lpips_alex", "LPIPS-Alex: lower is better", "distance", BY_LPIPS),
@@ -32,12 +32,12 @@ PERCEPTION = (("lpips_alex", "LPIPS-Alex: lower is better", "distance", BY_LPIPS
 
 
 def rate_distortion(summary: Mapping[str, Any]) -> bytes:
-    """A PNG: PSNR and SSIM against bytes, each codec at the scale with the best PSNR."""
+    """Plot PSNR and SSIM against bytes as PNG, each codec at the scale with the best PSNR."""
     return _plot(summary, DISTORTION)
 
 
 def rate_perception(summary: Mapping[str, Any]) -> bytes:
-    """A PNG: LPIPS-Alex and, for faces, identity distance against bytes."""
+    """Plot LPIPS-Alex and, for faces, identity distance against bytes as PNG."""
     return _plot(summary, PERCEPTION)
 
 

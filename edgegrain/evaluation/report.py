@@ -1,4 +1,4 @@
-"""The report: a table for the terminal, and a page with plots and sheets."""
+"""The report of an evaluation: a table for the terminal, and a page with plots and sheets."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ FORMATS = {"psnr": ".2f"}
 TABLE_COLUMNS = ("bytes ↓", *SCORE_TITLES.values(), "KID ↓")
 PICTURE_COLUMNS = ("bytes", *SCORE_TITLES.values(), "classical LPIPS-Alex", "how")
 SHEET_ROWS, SHEET_SIDE = 6, 256
-LR_FORMATS = {"payload": "our payload", "png": "PNG, optimised", "webp": "WebP, lossless",
+LR_FORMATS = {"payload": "payload", "png": "PNG, optimised", "webp": "WebP, lossless",
               "jpeg-xl": "JPEG XL, lossless"}
 
 
 @dataclass(frozen=True)
 class TableRow:
-    """A method's means as text.
+    """The means of a method as text.
 
     Attributes:
-        method: its name, and on how many pictures where they are not all.
+        method: its name, with the number of pictures if they are not all.
         cells: one for each of `TABLE_COLUMNS`.
-        ours: whether it is the bundle.
-        rule: whether another group begins: all codecs together, then each codec.
+        ours: true for the bundle.
+        rule: true if a new group begins: all codecs together, then each codec.
     """
 
     method: str
@@ -52,7 +52,7 @@ class TableRow:
 
 
 def table(summary: Mapping[str, Any]) -> list[TableRow]:
-    """A row per method, the bundle first."""
+    """The rows of the table, one per method, the bundle first."""
     count = summary["pictures"]["count"]
     rows, group = [], ""
     for method, mean in summary["means"].items():
@@ -66,12 +66,12 @@ def table(summary: Mapping[str, Any]) -> list[TableRow]:
 
 def report_files(codec: Codec, results: Sequence[PictureResult], paths: Sequence[Path],
                  summary: Mapping[str, Any]) -> dict[str, bytes]:
-    """Name -> content of everything the report consists of; equal results give equal bytes.
+    """Name -> content of all files of the report; equal results give equal bytes.
 
     Args:
         codec: the bundle, for the sheets.
-        results: of ``paths``, in their order.
-        paths: the pictures' files.
+        results: of ``paths``, in the same order.
+        paths: the picture files.
         summary: of the results.
     """
     name = f"{summary['bundle']['id']}-{summary['bundle']['version']}"
@@ -95,22 +95,23 @@ def report_files(codec: Codec, results: Sequence[PictureResult], paths: Sequence
 
 
 def claims(summary: Mapping[str, Any]) -> list[dict[str, str]]:
-    """The figures to begin with; each compares with the better of the two classical choices."""
+    """The headline figures; each compares with the better of the two classical choices."""
     ours = summary["means"][summary["bundle"]["id"]]
     found = [{"value": f"{ours['bytes']:.0f} bytes", "text": "mean payload"}]
-    rivals = [summary["means"][name] for name in (CLASSICAL_BY_LPIPS, CLASSICAL_BY_PSNR) if name in summary["means"]]
-    if not rivals:
+    classical = [summary["means"][name] for name in (CLASSICAL_BY_LPIPS, CLASSICAL_BY_PSNR) if name in summary["means"]]
+    if not classical:
         return found
     for score, title in (("lpips_alex", "LPIPS-Alex"), ("lpips_vgg", "LPIPS-VGG"), ("identity", "identity distance")):
         if ours[score] is not None:
-            best = min(rival[score] for rival in rivals)
+            best = min(mean[score] for mean in classical)
             found.append({"value": f"{ours[score] / best:.2f} ×", "text": f"the best classical {title}"})
     if ours["psnr"] is not None:
-        difference = ours["psnr"] - max(rival["psnr"] for rival in rivals)
-        found.append({"value": f"{difference:+.2f} dB".replace("-", "−"), "text": "against the best classical PSNR"})
+        difference = ours["psnr"] - max(mean["psnr"] for mean in classical)
+        value = f"{difference:+.2f} dB".replace("-", "−")
+        found.append({"value": value, "text": "compared with the best classical PSNR"})
     if ours["kid"] is not None:
-        best = min(rival["kid"] for rival in rivals)
-        found.append({"value": _signed(ours["kid"]), "text": f"KID, {_signed(best)} the best classical"})
+        best = min(mean["kid"] for mean in classical)
+        found.append({"value": _signed(ours["kid"]), "text": f"KID; best classical: {_signed(best)}"})
     return found
 
 
@@ -126,17 +127,17 @@ def _kid(mean: Mapping[str, float | None]) -> str:
 
 
 def _signed(value: float) -> str:
-    """Three decimals; what rounds to zero has no sign."""
+    """Three decimals; zero has no sign."""
     return f"{round(value, 3) + 0.0:.3f}".replace("-", "−")
 
 
 def _picture_rows(results: Sequence[PictureResult]) -> list[dict[str, Any]]:
     rows = []
     for result in _worst_first(results):
-        rival = _best_classical(result)
+        best = _best_classical(result)
         scores = [_cell(score, getattr(result.ours.scores, score)) for score in SCORE_TITLES]
-        against = ("–", "–") if rival is None else (
-            _cell("lpips_alex", rival.scores.lpips_alex), rival.setting.description if rival.setting else "")
+        against = ("–", "–") if best is None else (
+            _cell("lpips_alex", best.scores.lpips_alex), best.setting.description if best.setting else "")
         rows.append({"picture": result.ours.picture, "cells": [str(result.ours.nbytes), *scores, *against]})
     return rows
 

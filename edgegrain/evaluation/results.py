@@ -1,4 +1,4 @@
-"""What an evaluation found: rows, their means, and the files that keep them (TSV for all, JSON for the means)."""
+"""Results of an evaluation: rows, their means, and their files (TSV for all rows, JSON for the means)."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ COLUMNS = ("picture", "method", "budget", "bytes", *SCORES, *KID, "setting")
 
 @dataclass(frozen=True)
 class Row:
-    """One picture by one method.
+    """The scores of one picture and one method.
 
     Attributes:
         picture: file name.
         method: id of the bundle; or ``classical, best PSNR`` (any codec), ``WebP, best PSNR``, ``WebP, full size``.
-        budget: bytes that were allowed; for the bundle, those of its payload.
+        budget: bytes that the method may use; for the bundle, those of its payload.
         nbytes: size of the payload or file.
-        setting: of the classical codec; None for the bundle.
-        features: base64 of float32 ``[512]`` for KID; empty on the curves.
+        setting: parameters of the classical codec; None for the bundle.
+        features: features for KID, base64 of float32 ``[512]``; empty on the curves.
     """
 
     picture: str
@@ -57,14 +57,14 @@ class Row:
 
 @dataclass(frozen=True)
 class PictureResult:
-    """All about one picture.
+    """All results of one picture.
 
     Attributes:
         ours: the bundle's row.
         equal: classical methods at the bundle's bytes.
         curve: classical methods at fixed budgets.
-        lr_bytes: format -> size of the LR in lossless formats, and of our payload.
-        original_features: base64 of float32 ``[512]``.
+        lr_bytes: format -> size of the LR in lossless formats, and of the payload.
+        original_features: features of the original, base64 of float32 ``[512]``.
     """
 
     ours: Row
@@ -75,13 +75,13 @@ class PictureResult:
 
 
 def row_from(data: Mapping[str, Any]) -> Row:
-    """The row that `Row.as_dict` described."""
+    """The row from the data of `Row.as_dict`."""
     setting = Setting(**data["setting"]) if data["setting"] else None
     return Row(**{**data, "scores": Scores(**data["scores"]), "setting": setting})
 
 
 def packed(features: Features) -> str:
-    """Base64 of little-endian float32."""
+    """Features as base64 of little-endian float32."""
     return base64.b64encode(features.astype("<f4").tobytes()).decode()
 
 
@@ -91,7 +91,7 @@ def unpacked(text: str) -> Features:
 
 
 def equal_means(results: Sequence[PictureResult]) -> dict[str, dict[str, float | None]]:
-    """Method -> means at the bundle's bytes, KID among them; the bundle first."""
+    """Method -> means at the bundle's bytes, with KID; the bundle first."""
     originals = {result.ours.picture: result.original_features for result in results}
     means = {}
     for method, rows in _by_method([row for result in results for row in (result.ours, *result.equal)]).items():
@@ -103,18 +103,18 @@ def equal_means(results: Sequence[PictureResult]) -> dict[str, dict[str, float |
 
 
 def curve_means(results: Sequence[PictureResult]) -> dict[str, dict[int, dict[str, float | None]]]:
-    """Method -> budget -> means, where every picture fits into the budget."""
+    """Method -> budget -> means; only budgets that every picture fits into."""
     curves: dict[str, dict[int, dict[str, float | None]]] = {}
     for method, rows in _by_method([row for result in results for row in result.curve]).items():
         for budget in sorted({row.budget for row in rows}):
             own = [row for row in rows if row.budget == budget]
-            if len(own) == len(results):  # a mean over the easy pictures would flatter
+            if len(own) == len(results):  # a mean over the easy pictures only would be too good
                 curves.setdefault(method, {})[budget] = _means(own)
     return curves
 
 
 def tsv(results: Sequence[PictureResult]) -> str:
-    """A row per picture and method at equal bytes, a mean row per method, then mean rows of the curves."""
+    """The TSV file: rows of each picture and method at equal bytes, mean rows of methods, mean rows of the curves."""
     lines = [COLUMNS]
     for result in results:
         for row in (result.ours, *result.equal):
@@ -130,7 +130,7 @@ def tsv(results: Sequence[PictureResult]) -> str:
 
 def summary(results: Sequence[PictureResult], bundle: BundleInfo, pictures: Sequence[Path],
             baselines: str) -> dict[str, Any]:
-    """The means, rounded, and what they were made from; plain JSON data."""
+    """The rounded means, with bundle, pictures and versions; plain JSON data."""
     versions = {library.__name__: library.__version__.split("+")[0] for library in (np, onnxruntime, torch)}
     sizes = results[0].lr_bytes
     summary = {
@@ -149,7 +149,7 @@ def summary(results: Sequence[PictureResult], bundle: BundleInfo, pictures: Sequ
 
 
 def described_pictures(pictures: Sequence[Path]) -> dict[str, Any]:
-    """Folder, count, and a SHA-256 over names and contents; plain JSON data."""
+    """Folder name, count, and a SHA-256 over names and contents; plain JSON data."""
     digest = hashlib.sha256()
     for path in pictures:
         digest.update(f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
@@ -157,7 +157,7 @@ def described_pictures(pictures: Sequence[Path]) -> dict[str, Any]:
 
 
 def summary_json(summary: Mapping[str, Any]) -> str:
-    """The file's text."""
+    """The text of the JSON file."""
     return json.dumps(summary, indent=2, allow_nan=False) + "\n"
 
 
@@ -187,7 +187,7 @@ def _mean_cells(mean: Mapping[str, float | None]) -> tuple[str, ...]:
 
 
 def _rounded(value: Any) -> Any:
-    """Numbers to six decimals; JSON has no infinity."""
+    """The data with numbers rounded to six decimals, and None for infinity, which JSON lacks."""
     if isinstance(value, Mapping):
         return {key: _rounded(item) for key, item in value.items()}
     if isinstance(value, list):

@@ -1,1 +1,1 @@
-"""Metrics of restored pictures: PSNR, SSIM, LPIPS, identity distance, KID, and the weights of their networks."""
+"""Metrics of restored pictures: PSNR, SSIM, LPIPS, identity distance and KID, with the weights of their networks."""

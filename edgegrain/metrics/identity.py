@@ -1,4 +1,4 @@
-"""Identity distance between faces: dlib's ResNet descriptor (King, 2017), 128 values, at a fixed crop of them."""
+"""Identity distance between faces: dlib's ResNet descriptor (King, 2017), 128 values, of a fixed crop."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from codec_contract.errors import EdgegrainError
 from codec_contract.quantization import unit_to_levels
 
 FILE = "facerec_dlib_resnet_uint8.npz"
-# The face inside an FFHQ- or CelebA-HQ-aligned frame, as fractions of its side.
+# Crop of the face in an FFHQ- or CelebA-HQ-aligned frame, as fractions of the side.
 CROP_LEFT, CROP_TOP, CROP_SIDE = 0.155, 0.265, 0.70
 INPUT_SIZE = 150
 # dlib's training mean (R, G, B) in bytes; pictures are divided by 256 afterwards.
@@ -27,7 +27,7 @@ class FaceIdentity(nn.Module):
         weights: folder with the weight file, or the file.
 
     Raises:
-        EdgegrainError: the weight file is absent.
+        EdgegrainError: the weight file is missing.
     """
 
     mean: Tensor

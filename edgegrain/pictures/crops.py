@@ -18,7 +18,7 @@ from edge_encoder.preprocessing import load_picture
 
 @dataclass(frozen=True, eq=False)
 class Photographs:
-    """Pictures one after another in memory, or in a memory-mapped file.
+    """Pictures of any size in one array, in memory or memory-mapped.
 
     Attributes:
         pixels: uint8, flat.
@@ -39,13 +39,13 @@ class Photographs:
 
     @classmethod
     def of(cls, pictures: Sequence[np.ndarray]) -> Photographs:
-        """From uint8 ``[H, W, 3]`` arrays."""
+        """Pack uint8 ``[H, W, 3]`` arrays."""
         sizes = np.array([picture.shape[:2] for picture in pictures], np.int64).reshape(-1, 2)
         return cls(np.concatenate([picture.reshape(-1) for picture in pictures]), sizes)
 
 
 def pack_photographs(paths: Sequence[Path], cache: str | Path) -> Photographs:
-    """The pictures, memory-mapped from files in ``cache`` that are made on first use.
+    """The pictures, memory-mapped from files in ``cache`` that are written on first use.
 
     Raises:
         ImageError: a file cannot be read as a picture.
@@ -69,10 +69,10 @@ def crops(photographs: Photographs, batch: int, side: int, seed: int, device: to
     """Endless batches of random crops, float32 ``[batch, 3, side, side]`` in [0, 1], flipped both ways at random
     ([IRN] appendix 2).
 
-    Every picture gives one crop before any gives another; pictures smaller than a crop give none.
+    Every picture gives one crop before any gives a second one; pictures smaller than a crop are left out.
 
     Raises:
-        ImageError: all are smaller.
+        ImageError: all pictures are smaller than a crop.
     """
     usable = np.flatnonzero(photographs.sizes.min(1) >= side)
     if not len(usable):

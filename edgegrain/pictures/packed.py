@@ -24,12 +24,12 @@ SUFFIXES = (".png", ".webp", ".jpg", ".jpeg")
 
 @dataclass(frozen=True)
 class StoredPicture:
-    """An encoded picture: a file of its own, or a member of a tar shard.
+    """An encoded picture: a file, or a member of a tar shard.
 
     Attributes:
         name: of the file or member.
         path: of the file that holds it.
-        offset, size: where in a shard it lies, in bytes; size None for a file of its own.
+        offset, size: position in a shard, in bytes; size None for a separate file.
     """
 
     name: str
@@ -38,7 +38,7 @@ class StoredPicture:
     size: int | None = None
 
     def open(self) -> io.BytesIO:
-        """Its bytes, for Pillow."""
+        """The file's bytes, for Pillow."""
         with self.path.open("rb") as file:
             file.seek(self.offset)
             return io.BytesIO(file.read(-1 if self.size is None else self.size))
@@ -57,7 +57,7 @@ def stored_pictures(folder: str | Path, exclude: tuple[str, ...] = ()) -> list[S
                 pictures += [StoredPicture(Path(member.name).name, shard, member.offset_data, member.size)
                              for member in tar if member.isfile() and Path(member.name).suffix.lower() in SUFFIXES]
         except tarfile.TarError as error:
-            raise ImageError(f"{shard} is no whole tar file: {error}") from error
+            raise ImageError(f"{shard} is not a complete tar file: {error}") from error
     pictures = [picture for picture in sorted(pictures, key=lambda picture: picture.name)
                 if not any(fnmatch.fnmatch(picture.name, pattern) for pattern in exclude)]
     if not pictures:
@@ -85,14 +85,14 @@ def read_square(picture: Path | StoredPicture, size: int) -> np.ndarray:
 
 
 def first_pictures(folder: str | Path, count: int, size: int) -> np.ndarray:
-    """uint8 ``[count or fewer, size, size, 3]``: a folder's first pictures by name, to evaluate on."""
+    """uint8 ``[count or fewer, size, size, 3]``: a folder's first pictures by name, for evaluation."""
     return np.stack([read_square(path, size) for path in stored_pictures(folder)[:count]])
 
 
 def pack(paths: Sequence[Path | StoredPicture], size: int, cache: str | Path) -> np.ndarray:
-    """uint8 ``[N, size, size, 3]`` of the pictures, memory-mapped from a file in ``cache`` that is made on first use.
+    """uint8 ``[N, size, size, 3]`` of the pictures, memory-mapped from a file in ``cache``, written on first use.
 
-    The file's name hashes the list of pictures and the size, so another selection makes another file.
+    The file's name hashes the list of pictures and the size, so another selection has another file.
     """
     key = hashlib.sha256("\n".join([str(size), *(path.name for path in paths)]).encode()).hexdigest()[:16]
     target = Path(cache) / f"pictures-{size}-{key}.npy"
@@ -107,8 +107,8 @@ def pack(paths: Sequence[Path | StoredPicture], size: int, cache: str | Path) ->
     return np.load(target, mmap_mode="r")
 
 
-def made_up(count: int, size: int, seed: int) -> np.ndarray:
-    """uint8 ``[count, size, size, 3]``: smooth random pictures, for a trial run without data."""
+def random_pictures(count: int, size: int, seed: int) -> np.ndarray:
+    """uint8 ``[count, size, size, 3]``: smooth random pictures, for trial runs without data."""
     rng = np.random.default_rng(seed)
     small = rng.integers(0, 256, (count, 6, 6, 3), np.uint8)
     return np.stack([np.asarray(Image.fromarray(cells).resize((size, size), Image.Resampling.BICUBIC))
@@ -118,8 +118,8 @@ def made_up(count: int, size: int, seed: int) -> np.ndarray:
 def batches(pictures: np.ndarray, batch: int, seed: int, device: torch.device | None = None) -> Iterator[Tensor]:
     """Endless random batches: float32 ``[batch, 3, S, S]`` integers 0...255, channels-last, flipped half the time.
 
-    Every picture comes once before any comes again. For a CUDA device, all pictures move there at once (as uint8) and
-    batches are made on it; for the CPU they stay where ``pictures`` maps them from.
+    Every picture is drawn once before any is drawn again. For a CUDA device, all pictures are copied there as uint8 and
+    batches are assembled on it; for the CPU they stay memory-mapped.
     """
     rng = np.random.default_rng(seed)
     order, position = _orders(rng, len(pictures), batch), 0
@@ -141,5 +141,5 @@ def batches(pictures: np.ndarray, batch: int, seed: int, device: torch.device | 
 
 
 def _orders(rng: np.random.Generator, count: int, batch: int) -> np.ndarray:
-    """At least a batch of indices, every one once before any comes again."""
+    """At least a batch of indices, each once before any is repeated."""
     return np.concatenate([rng.permutation(count) for _ in range(-(-batch // count))])

@@ -7,9 +7,8 @@ weights to a small box (Arjovsky et al. 2017) would destroy a pretrained critic.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -53,13 +52,6 @@ class AdversarialConfig:
     def __post_init__(self) -> None:
         if self.loss not in LOSSES:
             raise ValueError(f"unknown adversarial loss {self.loss!r}; expected one of {', '.join(LOSSES)}")
-
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> AdversarialConfig:
-        """The configuration that ``dataclasses.asdict`` wrote."""
-        discriminator = fields["discriminator"]
-        kind = DiscriminatorConfig if "widest" in discriminator else StyleGAN2Config
-        return cls(**{**fields, "discriminator": kind(**discriminator)})
 
     def build(self) -> nn.Module:
         """The discriminator with random weights."""

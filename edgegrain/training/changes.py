@@ -46,7 +46,7 @@ def with_changes(config: Any, changes: Iterable[str]) -> Any:
     Args:
         config: the recipe.
         changes: ``PATH=VALUE`` each, the path with dots into nested dataclasses. Values are parsed by the field's type;
-            the elements of tuples are separated by commas, ``none`` stands for None.
+            the elements of tuples are separated by commas, ``none`` means None.
 
     Raises:
         EdgegrainError: there is no such field, or the value is not of its type or makes no sense for the recipe.

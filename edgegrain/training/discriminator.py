@@ -13,7 +13,7 @@ from codec_contract.errors import ModelError
 from server_decoder.grain.rrdb import NEGATIVE_SLOPE, initialize
 from server_decoder.stylegan2.layers import minibatch_stddev
 
-GROUP = 4  # pictures whose deviation is measured together, as in StyleGAN2's
+GROUP = 4  # pictures of one minibatch standard deviation, as in StyleGAN2
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ class MetricNetworks(NamedTuple):
 
     @classmethod
     def load(cls, weights: Path | None, device: torch.device, *, faces: bool) -> MetricNetworks:
-        """From a folder; none without a folder. The identity network is for faces only.
+        """Load them from a folder; none without a folder. The identity network is for faces only.
 
         Raises:
             ModelError: a file is missing or damaged.

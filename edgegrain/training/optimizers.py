@@ -3,7 +3,7 @@
 Muon orthogonalizes the momentum of a weight matrix before it is applied (Jordan et al. 2024,
 https://kellerjordan.github.io/posts/muon/); a convolution's kernel is the matrix ``[out, in * height * width]``.
 Stage 1 reached the same LPIPS with it after half the pictures that AdamW alone needed. Biases, depthwise kernels and
-the convolutions that touch RGB have no matrix worth the name and stay with AdamW.
+the convolutions from or to RGB are trained with AdamW.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class ConvolutionMuon(torch.optim.Muon):
                          lr=lr, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
 
     def step(self, closure: None = None) -> None:  # type: ignore[override]  # no closure: gradients come from outside
-        """Apply the gradients of the parameters given at construction; those without one stay."""
+        """Apply the gradients of the parameters given at construction; those without one do not change."""
         for parameter, matrix in zip(self._parameters, self.param_groups[0]["params"], strict=True):
             matrix.grad = None if parameter.grad is None else _matrix(parameter.grad, parameter)
         super().step()
@@ -45,8 +45,9 @@ def optimizers(parameters: Iterable[Tensor], learning_rate: float, muon: float, 
     Args:
         parameters: to train, on their device already (Muon holds views of their memory).
         learning_rate: AdamW's.
-        muon: Muon's learning rate in multiples of ``learning_rate``; 0 leaves everything to AdamW. A caller that
-            changes the rates later finds the factor as ``"factor"`` in every parameter group.
+        muon: Muon's learning rate in multiples of ``learning_rate``; 0 leaves everything to AdamW. The factor
+            is stored as ``"factor"`` in every parameter group, for callers that change
+            the rates.
         weight_decay: AdamW's; 0 makes it Adam.
     """
     parameters = list(parameters)
@@ -69,7 +70,7 @@ def annealed(learning_rate: float, progress: float, step: int, *, warm_up: int, 
     Args:
         learning_rate: the constant part's.
         progress: of the run, 0...1.
-        step: of this process's turn.
+        step: of this session.
         warm_up: steps over which the rate rises.
         hold: part of the run up to which it is constant.
     """
@@ -81,13 +82,13 @@ def annealed(learning_rate: float, progress: float, step: int, *, warm_up: int, 
 
 
 def is_matrix(parameter: Tensor) -> bool:
-    """Whether a parameter maps a vector to a vector: a dense kernel or linear weight with no RGB on either side."""
+    """True for dense kernels and linear weights with no RGB on either side."""
     return parameter.ndim in (2, 4) and min(parameter.shape[:2]) >= SMALLEST_MATRIX
 
 
 def _matrix(tensor: Tensor, parameter: Tensor) -> Tensor:
     """``tensor`` as ``[out, rest]``, its columns in the order of the parameter's memory, so that the parameter's own
-    matrix is a view of it. Orthogonalization does not mind the order."""
+    matrix is a view of it. Orthogonalization does not depend on the order."""
     if tensor.ndim == 4 and parameter.is_contiguous(memory_format=torch.channels_last):
         return tensor.permute(0, 2, 3, 1).flatten(1)
     return tensor.flatten(1)

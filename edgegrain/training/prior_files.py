@@ -35,7 +35,7 @@ def load_prior(config: StageConfig | FaceSRTraining, prior: str | Path | None) -
         if prior is not None:
             raise EdgegrainError("this recipe has no generator; leave --prior out")
         return None
-    if prior is None and config.made_up:
+    if prior is None and config.random_pictures:
         return None
     if prior is None and isinstance(described.network, StyleGAN2Config):
         raise EdgegrainError("this recipe needs a StyleGAN2; pass --prior with its file (edgegrain prior convert)")

@@ -15,7 +15,7 @@ from edgegrain.training.stylegan.trainer import STYLEGAN2
 
 FAMILIES: tuple[Family, ...] = (GRAIN, IRN_FAMILY, FACE_SR, STYLEGAN2, DISTILLATION)
 RECIPES: dict[str, Any] = {name: recipe for family in FAMILIES for name, recipe in family.recipes.items()}
-"""Name -> recipe; `CHAINS` has the names that stand for several of them."""
+"""Name -> recipe; `CHAINS` has the names of four stages each."""
 
 
 def family_of(config: Any) -> Family:

@@ -1,4 +1,4 @@
-"""The folder of a training run: default names, file names, and whether the run is finished."""
+"""The folder of a training run: default names, file names, and a test if the run is finished."""
 
 from __future__ import annotations
 

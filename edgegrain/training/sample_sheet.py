@@ -1,16 +1,15 @@
-"""Sample sheets of training runs as PNG."""
+"""Sample sheets of training runs: pictures of a network, or of a generator."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-import torch.nn.functional as F
-from PIL import Image
+import numpy as np
 from torch import Tensor
 
+from edgegrain.pictures.prior_samples import sample_sheet
+from edgegrain.pictures.sheets import Tile, draw_sheet, write_sheet
 from edgegrain.training.levels import to_levels
 from server_decoder.generative_prior import GenerativePrior
 
@@ -18,25 +17,13 @@ SAMPLES = 16  # pictures of a generator's sheet
 TRUNCATION = 0.7
 
 
-def draw_sheet(rows: Sequence[Tensor], path: Path) -> None:
-    """Write a sheet with one column per picture; every row ``[B, 3, S, S]`` in [-1, 1]."""
-    sheet = to_levels(torch.cat(list(rows), 2))
-    _save(torch.cat(list(sheet), 2), path)
+def write_samples(rows: Sequence[Tensor], path: Path) -> None:
+    """Write a sheet with one column per picture; every row ``[B, 3, S, S]`` in [-1, 1]. Small rows are enlarged."""
+    tiles = [[Tile(picture) for picture in to_levels(row).permute(0, 2, 3, 1).cpu().numpy().astype(np.uint8)]
+             for row in rows]
+    write_sheet(draw_sheet(tiles), path, force=True)
 
 
-@torch.no_grad()
-def draw_generated(prior: GenerativePrior, path: Path, count: int = SAMPLES, psi: float = TRUNCATION) -> None:
+def write_generated(prior: GenerativePrior, path: Path) -> None:
     """Write generated pictures in a nearly square grid: the same latents at every call, truncated."""
-    z = torch.randn(count, prior.code_width, generator=torch.Generator().manual_seed(0)).to(prior.mean_code.device)
-    codes = prior.truncate(prior.broadcast(prior.map(z)), psi)
-    pictures = torch.cat([prior(code[None]).picture for code in codes])
-    columns = math.ceil(math.sqrt(count))
-    rows = [torch.cat(list(row), 2) for row in pictures.split(columns)]
-    rows[-1] = F.pad(rows[-1], (0, rows[0].shape[2] - rows[-1].shape[2]))
-    _save(to_levels(torch.cat(rows, 1).float()), path)
-
-
-def _save(levels: Tensor, path: Path) -> None:
-    """Integers 0...255 ``[3, H, W]`` as PNG."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(levels.permute(1, 2, 0).to(torch.uint8).cpu().numpy()).save(path)
+    write_sheet(sample_sheet(prior, SAMPLES, 0, TRUNCATION, lambda finished: None), path, force=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from codec_contract.errors import EdgegrainError
-from edgegrain.pictures.packed import first_pictures, made_up, pack, stored_pictures
+from edgegrain.pictures.packed import first_pictures, pack, random_pictures, stored_pictures
 from edgegrain.training.family import RunOptions
 
 HELD_OUT = 16  # pictures that a run is evaluated on
@@ -32,7 +32,7 @@ def training_pictures(options: RunOptions, run: Path, size: int, *, count: int, 
     """
     require_pictures(options, count)
     if options.data is None:
-        return made_up(count, size, seed)
+        return random_pictures(count, size, seed)
     return pack(stored_pictures(options.data, options.exclude), size, cache_folder(run))
 
 

@@ -17,15 +17,15 @@ _HEADER = 200_000  # room for the file's header
 
 
 def save_shards(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], serial: int) -> None:
-    """Write tensors to ``path`` and, where they need more room, to ``STEM-SERIAL-N.safetensors`` beside it.
+    """Write tensors to ``path`` and, if they are larger than one file, to ``STEM-SERIAL-N.safetensors`` next to it.
 
-    The first file is replaced last, and the others carry ``serial``: whenever the writing is interrupted, the first
-    file and what it names belong together. The others of an earlier serial are removed.
+    The first file is replaced last, and the names of the others contain ``serial``, so that after an interruption the
+    first file and the files that it names belong together. Files of an earlier serial are removed.
 
     Args:
         path: the first file, ``.safetensors``.
         tensors: of any device.
-        metadata: for the first file's header; ``files`` is ours.
+        metadata: for the first file's header; ``files`` is reserved.
         serial: a number that grows from one call to the next.
     """
     shards: list[dict[str, Tensor]] = [{}]
@@ -50,7 +50,7 @@ def load_shards(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     """Metadata and tensors, on the CPU.
 
     Raises:
-        OSError, SafetensorError: a file is absent or damaged.
+        OSError, SafetensorError: a file is missing or damaged.
         ValueError: the first file names one outside its folder.
     """
     with safe_open(path, "pt") as file:

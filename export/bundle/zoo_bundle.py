@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from codec_contract.bundle.manifest import Manifest
 from codec_contract.errors import ExportError, ModelError
@@ -108,17 +109,17 @@ def weight_file(weights: Path) -> Path:
     return found[0]
 
 
-def _grain(path: Path, folder: Path, **options: object) -> WrittenBundle:
-    return WrittenBundle(*write_trained_bundle(path.parent, folder, **options))  # type: ignore[arg-type]
+def _grain(path: Path, folder: Path, **options: Any) -> WrittenBundle:
+    return WrittenBundle(*write_trained_bundle(path.parent, folder, **options))
 
 
-def _irn(path: Path, folder: Path, **options: object) -> WrittenBundle:
-    written = write_irn_bundle(path, folder, **options)  # type: ignore[arg-type]
+def _irn(path: Path, folder: Path, **options: Any) -> WrittenBundle:
+    written = write_irn_bundle(path, folder, **options)
     return WrittenBundle(written.manifest, written.decoder, written.flips)
 
 
-def _face_sr(path: Path, folder: Path, **options: object) -> WrittenBundle:
-    return WrittenBundle(*write_face_sr_bundle(path, folder, **options))  # type: ignore[arg-type]
+def _face_sr(path: Path, folder: Path, **options: Any) -> WrittenBundle:
+    return WrittenBundle(*write_face_sr_bundle(path, folder, **options))
 
 
 _COMMON = frozenset({"version", "licence", "formats"})

@@ -12,7 +12,7 @@ from PIL import Image
 
 from codec_contract.errors import EdgegrainError
 from codec_contract.fit import MAX_PIXELS, Fit, Size
-from edge_encoder.preprocessing import WHITE, Colour, Picture
+from edge_encoder.preprocessing import WHITE, Colour, PictureSource
 from sdk.inputs import RestoreSource, read_restore_source
 from sdk.payload import Payload
 from sdk.remote import http_calls as calls
@@ -49,7 +49,7 @@ class AsyncRemoteCodec:
         self._bundles: list[RemoteBundle] | None = None
 
     async def compress(
-        self, picture: Picture, fit: Fit = "pad", *, bundle: str | None = None, background: Colour = WHITE,
+        self, picture: PictureSource, fit: Fit = "pad", *, bundle: str | None = None, background: Colour = WHITE,
         max_pixels: int = MAX_PIXELS,
     ) -> Payload:
         """Let the service compress one picture."""
@@ -57,8 +57,8 @@ class AsyncRemoteCodec:
         return Payload(await self._send(calls.compress_call(data, fit, background, bundle)))
 
     async def compress_batch(
-        self, pictures: Iterable[Picture], fit: Fit = "pad", *, bundle: str | None = None, background: Colour = WHITE,
-        max_pixels: int = MAX_PIXELS,
+        self, pictures: Iterable[PictureSource], fit: Fit = "pad", *, bundle: str | None = None,
+        background: Colour = WHITE, max_pixels: int = MAX_PIXELS,
     ) -> list[Payload]:
         """Compress pictures with several requests at a time; in order, errors name the position, counted from 0."""
         return await self._each("picture", pictures, lambda picture: self.compress(

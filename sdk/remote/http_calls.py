@@ -17,7 +17,7 @@ from codec_contract.errors import EdgegrainError, ImageError, PayloadError, Serv
 from codec_contract.lr_coder.coder import CoderTables
 from codec_contract.payload import CODING_RAW, FIT_STRETCH, encode_payload
 from codec_contract.rgb import Rgb
-from edge_encoder.preprocessing import Colour, Picture, load_picture
+from edge_encoder.preprocessing import Colour, PictureSource, load_picture
 from sdk.remote.retries import RETRIED, parse_retry_after
 
 PAYLOAD_TYPE = "application/vnd.edgegrain"
@@ -115,7 +115,7 @@ def compress_call(picture: bytes, fit: str, background: Colour, bundle: str | No
     return Call("POST", "/v1/compress", parameters, {"Content-Type": BYTES_TYPE, "Accept": PAYLOAD_TYPE}, picture)
 
 
-def picture_file(picture: Picture, background: Colour, max_pixels: int) -> bytes:
+def picture_file(picture: PictureSource, background: Colour, max_pixels: int) -> bytes:
     """The bytes to send for a picture: a file unchanged, pixels as a PNG.
 
     Raises:

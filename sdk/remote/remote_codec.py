@@ -14,7 +14,7 @@ from PIL import Image
 
 from codec_contract.errors import EdgegrainError, ServiceError
 from codec_contract.fit import MAX_PIXELS, Fit, Size
-from edge_encoder.preprocessing import WHITE, Colour, Picture
+from edge_encoder.preprocessing import WHITE, Colour, PictureSource
 from sdk.inputs import RestoreSource, read_restore_source
 from sdk.payload import Payload
 from sdk.remote import http_calls as calls
@@ -57,7 +57,7 @@ class RemoteCodec:
         self._bundles: list[RemoteBundle] | None = None
 
     def compress(
-        self, picture: Picture, fit: Fit = "pad", *, bundle: str | None = None, background: Colour = WHITE,
+        self, picture: PictureSource, fit: Fit = "pad", *, bundle: str | None = None, background: Colour = WHITE,
         max_pixels: int = MAX_PIXELS,
     ) -> Payload:
         """Let the service compress one picture; a file is sent unchanged. `sdk.compress` compresses locally.
@@ -74,8 +74,8 @@ class RemoteCodec:
         return Payload(self._send(calls.compress_call(data, fit, background, bundle)))
 
     def compress_batch(
-        self, pictures: Iterable[Picture], fit: Fit = "pad", *, bundle: str | None = None, background: Colour = WHITE,
-        max_pixels: int = MAX_PIXELS,
+        self, pictures: Iterable[PictureSource], fit: Fit = "pad", *, bundle: str | None = None,
+        background: Colour = WHITE, max_pixels: int = MAX_PIXELS,
     ) -> list[Payload]:
         """Compress pictures with several requests at a time; in order, errors name the position, counted from 0."""
         return self._each("picture", pictures, lambda picture: self.compress(

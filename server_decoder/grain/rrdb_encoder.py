@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from codec_contract.errors import BundleError, ImageError
 from codec_contract.quantization import dequantize, quantize
 from server_decoder.grain.rrdb import NEGATIVE_SLOPE, RRDB
+from server_decoder.public_checkpoint import read_tensors
 
 
 @dataclass(frozen=True)
@@ -78,20 +79,13 @@ def load_rrdb_encoder(path: str | Path) -> RRDBEncoder:
     every tensor must be used and none may be missing.
 
     Raises:
+        ModelError: the file cannot be read, or holds program code.
         BundleError: the file holds no such encoder.
     """
     path = Path(path)
-    state: object
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            state = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch and safetensors raise many kinds for a damaged or malicious file
-        raise BundleError(f"{path} is not a readable checkpoint: {error}") from error
-    tensors = state.get("state_dict", state) if isinstance(state, dict) else {}
+    found = read_tensors(path)
+    tensors = {key.removeprefix("state_dict."): value for key, value in found.items() if key.startswith("state_dict.")}
+    tensors = tensors or found
     prefixed = {key.removeprefix("enc."): value for key, value in tensors.items() if key.startswith("enc.")}
     return rrdb_encoder_from_state(prefixed or tensors, origin=str(path))
 

@@ -13,13 +13,10 @@ import sdk
 from codec_contract.bundle.paths import DEFAULT_BUNDLE, installed_bundles
 from edgegrain.cli.demonstration import shipped_portrait
 from edgegrain.cli.doctor_checks import check_bundle
+from edgegrain.metrics.psnr_ssim import psnr
 
 pytestmark = pytest.mark.skipif(
     DEFAULT_BUNDLE not in installed_bundles(), reason=f"the bundle {DEFAULT_BUNDLE} is not installed")
-
-
-def psnr(first: np.ndarray, second: np.ndarray) -> float:
-    return float(10 * np.log10(255**2 / np.mean((first.astype(float) - second) ** 2)))
 
 
 def test_portrait_there_and_back(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""From a zoo's weights of GLEAN and GCFSR to `sdk.Codec`: tiny random networks, the whole way."""
+"""GLEAN and GCFSR from weights of a zoo to `sdk.Codec`, with tiny random networks."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def portrait(seed: int = 0) -> np.ndarray:
 
 @torch.no_grad()
 def expected(network: torch.nn.Module, lr: np.ndarray, *more: torch.Tensor) -> np.ndarray:
-    """What torch makes of an LR with the weights that a bundle keeps."""
+    """The picture that torch restores from an LR with the weights that a bundle stores."""
     round_weights(network, compact=False)
     values = torch.from_numpy(np.ascontiguousarray(dequantize(lr.astype(np.float32)).transpose(2, 0, 1)))
     return quantize(network(values[None], *more)[0].permute(1, 2, 0).numpy())

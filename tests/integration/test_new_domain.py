@@ -13,7 +13,7 @@ from PIL import Image
 import sdk
 from codec_contract.bundle.manifest import load_manifest
 from edge_encoder.integer_network import load, run_reference
-from edgegrain.pictures.packed import made_up
+from edgegrain.pictures.packed import random_pictures
 from edgegrain.publishing import publish as publishing
 from edgegrain.publishing.fit_coder import fit_tables
 from edgegrain.publishing.publish import publish
@@ -32,7 +32,7 @@ STAGES = ("stage1", "stage2", "stage3", "final")
 @pytest.fixture(scope="module")
 def cats(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cats")
-    for index, picture in enumerate(made_up(16, SIDE, seed=0)):
+    for index, picture in enumerate(random_pictures(16, SIDE, seed=0)):
         Image.fromarray(picture).save(folder / f"cat_{index:02}.png")
     return folder
 

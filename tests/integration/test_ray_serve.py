@@ -1,4 +1,4 @@
-"""``edgegrain serve --ray`` as a process: two replicas give what one codec gives, and end without losing anything."""
+"""``edgegrain serve --ray`` as a process: two replicas give the results of one codec, and shut down gracefully."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ pytestmark = [
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 300.0
-"""Patience with Ray's start, which takes ten on a quiet machine."""
+"""Longest wait for Ray's start, which takes ten seconds on an idle machine."""
 
 
 @dataclass

@@ -31,7 +31,7 @@ from tests.tiny_bundle import convolutional_decoder, write_tiny_bundle
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small bundle whose decoder takes some milliseconds and depends on its neighbours' pixels."""
+    """A small bundle with a decoder that takes some milliseconds and depends on neighbouring pixels."""
     return write_tiny_bundle(tmp_path_factory.mktemp("served"), decoder=convolutional_decoder())
 
 

@@ -1,4 +1,4 @@
-"""The load generator and what it measures, in short: overload, what batches gain, memory over many requests."""
+"""The load generator in short runs: overload, gain of batches, memory over many requests."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_batches_gain_and_overload_costs_little(benchmark: ModuleType, bundle: P
         load = benchmark.offer(process.url, payloads, 3 * batched, seconds=2)
     assert 5 < unbatched < 1 / 0.101 and batched >= 3 * unbatched  # 8 / 0.108 against 1 / 0.101 a second
     assert load.statuses.keys() == {200, 503} and load.statuses[503] > load.statuses[200] / 2
-    # Whoever is let in is answered. How soon on a machine that other tests share is for the benchmark to say.
+    # Every accepted request is answered. Latencies, on a machine shared with other tests, are left to the benchmark.
     assert load.statuses[200] >= 32 and load.goodput > 0
     assert 108 <= load.p50 <= load.p95 <= load.p99
 

@@ -1,6 +1,6 @@
 """The control ``strength`` from a user's number to the picture: SDK, command line, service, remote clients.
 
-The bundle's decoder makes pictures brighter by half the strength, so what a picture must be can be written down.
+The bundle's decoder makes pictures brighter by half the strength, so the expected picture is known.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The photographs' network in the zoo: small, of the named shape, better than bicubic where it was not trained."""
+"""The photographs' network in the zoo: small, of the named shape, better than bicubic on unseen pictures."""
 
 from __future__ import annotations
 

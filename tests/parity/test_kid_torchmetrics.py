@@ -1,4 +1,4 @@
-"""KID is the one that torchmetrics computes on the same features."""
+"""KID equals that of torchmetrics on the same features."""
 
 from __future__ import annotations
 

@@ -14,8 +14,8 @@ from edgegrain.metrics.lpips import LPIPS
 from edgegrain.metrics.picture_metrics import unit_batch
 
 EXAMPLES = Path(__file__).parent / "lpips_examples"
-# Of the reference to the two distorted pictures. AlexNet: as printed. VGG16: of the published weights in float32; ours
-# are stored as int8, which moves the distances by up to 0.0021.
+# Of the reference to the two distorted pictures. AlexNet: as printed. VGG16: of the published weights in float32; the
+# package stores them as int8, which changes the distances by up to 0.0021.
 PUBLISHED = {"alex": (0.722, 0.138), "vgg": (0.5686, 0.4217)}
 TOLERANCE = {"alex": 0.0005, "vgg": 0.0025}
 

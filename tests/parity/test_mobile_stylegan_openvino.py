@@ -79,6 +79,6 @@ def test_cut_picture_resembles_the_downscaled_one(prior: MobileStyleGAN) -> None
     wanted = torch.nn.functional.avg_pool2d(whole.picture, 4)
     error = (shorter.picture - wanted).square().mean()
     print(f"cut at 256: {10 * torch.log10(4 / error).item():.1f} dB from the downscaled picture")
-    # Faces differ widely (21 to 30 dB, this one is the worst of eleven), so this asks only whether the head belongs to
+    # Faces differ widely (21 to 30 dB, this one is the worst of eleven), so this only checks that the head belongs to
     # these features: it has to explain most of the picture's variance, where a head of other features explains none.
     assert error < 0.25 * wanted.var()

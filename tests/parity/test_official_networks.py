@@ -1,8 +1,7 @@
-"""What the authors' public code computes, written again from its forward passes on the files' own tensors, beside our
-networks with those tensors.
+"""The authors' networks, rewritten from the forward passes of their public code, and the package's on the same tensors.
 
 The references share no code with the package: weights are modulated per picture, filters are convolutions of padded
-pictures, lists run in the order of the files. Noise is the constant one of our networks, where the authors draw it.
+pictures, lists run in the order of the files. Noise is the constant one of the package, where the authors draw it.
 """
 
 from __future__ import annotations
@@ -313,5 +312,5 @@ def test_gcfsr(tmp_path: Path, blind: bool) -> None:
     found = network(x) if blind else network(x, strength)
     in_size = torch.ones(1) if blind else strength[:, None]
     assert_equal(found, gcfsr_forward(state, x, in_size, noise))
-    # the signs that the public code keeps and the paper's equation drops matter here
+    # the result depends on the signs that the public code keeps and the paper's equation drops
     assert any((network.modulations[level].weights(torch.ones(1, 1))[0] < 0).any() for level in range(3))

@@ -1,4 +1,4 @@
-"""Every transformation of the generator and the fusion beside the modules as the papers write them."""
+"""The transformed generator and fusion compared with the modules as the papers write them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from server_decoder.mobile_stylegan.generator import MobileStyleGAN, MobileStyle
 from server_decoder.stylegan2.layers import ModulatedConv
 
 RELATIVE = 1e-4
-"""What float32 is allowed; differences of summation order stay a hundred times below."""
+"""Tolerance of float32; differences of summation order stay a hundred times below."""
 
 
 def assert_equal(found: torch.Tensor, expected: torch.Tensor) -> None:

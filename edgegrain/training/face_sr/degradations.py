@@ -1,4 +1,4 @@
-"""How pictures become LRs: reduction by any factor, and the unknown degradations of blind face restoration."""
+"""Reduction of pictures to LRs by any factor, and the degradations of blind face restoration."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ REDUCTIONS = ("area", "bicubic")
 
 
 def reduction_matrix(large: int, small: int, kind: str) -> npt.NDArray[np.float64]:
-    """``[small, large]``: every row weighs the samples that make one of the smaller line; rows sum to 1.
+    """``[small, large]``: every row has the weights of one sample of the smaller line; rows sum to 1.
 
     Args:
         large, small: samples before and after; the factor need not be whole.
-        kind: ``"area"``, the mean over what a sample covers; or ``"bicubic"``, antialiased as in Pillow: the kernel
+        kind: ``"area"``, the mean over the area of a sample; or ``"bicubic"``, antialiased as in Pillow: the kernel
             grows with the factor and is cut at the edge.
     """
     factor = large / small
@@ -41,14 +41,14 @@ def reduction_matrix(large: int, small: int, kind: str) -> npt.NDArray[np.float6
 def reduce_levels(picture: Tensor, side: int, kind: str) -> Tensor:
     """Integers 0...255 ``[..., S, S]`` -> ``[..., side, side]``, rounded half up; ``kind`` as in `reduction_matrix`.
 
-    Where side divides S, the area mean is that of the exact encoder, to the last level.
+    If ``side`` divides S, the area mean equals that of the exact encoder.
     """
     matrix = _reduction(picture.shape[-1], side, kind).to(picture.device)
     return (matrix @ (picture.float() @ matrix.T)).add(0.5).floor().clamp(0, 255)
 
 
 def enlarge(lr: Tensor, size: int) -> Tensor:
-    """Bicubic enlargement of ``[B, C, s, s]`` to ``size``, as `server_decoder.face_sr.gcfsr.GCFSRUpscaler` does it."""
+    """Bicubic enlargement of ``[B, C, s, s]`` to ``size``, as in `server_decoder.face_sr.gcfsr.GCFSRUpscaler`."""
     enlarged: Tensor = _enlargement(lr.shape[-1], size).to(lr.device)(lr)
     return enlarged
 
@@ -57,7 +57,7 @@ def enlarge(lr: Tensor, size: int) -> Tensor:
 class BlindDegradation:
     """``x = [(y * k) reduced by r + n] as JPEG, enlarged again`` ([GFPGAN] Wang et al., CVPR 2021, equation 4.1).
 
-    [GCFSR] 4 takes it over; the ranges are those of GFPGAN's public training options.
+    [GCFSR] 4 uses the same; the ranges are those of GFPGAN's public training options.
 
     Attributes:
         kernel: side of the blur kernel.
@@ -75,7 +75,7 @@ class BlindDegradation:
 
     def __post_init__(self) -> None:
         if self.kernel % 2 == 0:
-            raise ValueError(f"a blur kernel needs a centre, so an odd side, got {self.kernel}")
+            raise ValueError(f"a blur kernel has an odd side, got {self.kernel}")
 
     def degrade(self, picture: Tensor, rng: np.random.Generator) -> Tensor:
         """Integers 0...255 ``[3, S, S]`` -> integers 0...255 of the same shape, on the picture's device."""
@@ -101,7 +101,7 @@ class BlindDegradation:
         along, across = math.cos(angle) * x + math.sin(angle) * y, math.cos(angle) * y - math.sin(angle) * x
         kernel = np.exp(-0.5 * ((along / wide) ** 2 + (across / narrow) ** 2))
         weights = torch.from_numpy((kernel / kernel.sum()).astype(np.float32)).expand(3, 1, -1, -1)
-        # A picture may be smaller than the kernel, where mirroring has nothing left to mirror.
+        # Reflection needs a picture larger than the kernel's radius.
         padding = "reflect" if picture.shape[-1] > radius else "replicate"
         return F.conv2d(F.pad(picture, (radius,) * 4, mode=padding), weights, groups=3)
 

@@ -1,4 +1,4 @@
-"""What GLEAN and GCFSR are given while they train and are judged: the same that a bundle's decoder gives them."""
+"""Inputs of GLEAN and GCFSR in training and evaluation, equal to those of a bundle's decoder."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from server_decoder.face_sr.glean import GLEAN, GLEANConfig
 
 
 class Inputs(NamedTuple):
-    """What a network gets.
+    """Inputs of a network.
 
     Attributes:
         picture: ``[B, 3, s, s]`` in [-1, 1]: GLEAN's LR, or GCFSR's, enlarged to its size.
-        factors: ``[B]``, what the pictures were reduced by; 0 where nobody knows (the blind form).
+        factors: ``[B]``, the factors of the reduction; 0 where they are unknown (the blind form).
     """
 
     picture: Tensor
@@ -28,7 +28,7 @@ class Inputs(NamedTuple):
 
 
 def draw_sides(factors: Factors, size: int, count: int, rng: np.random.Generator) -> list[int]:
-    """Sides of ``count`` LRs of pictures of this size, each by a factor of its own; the factor is ``size / side``."""
+    """Sides of ``count`` LRs of pictures of this size, with random factors; the factor is ``size / side``."""
     if factors.continuous:
         low, high = np.log2(factors.choices[0]), np.log2(factors.choices[-1])
         drawn = 2 ** rng.uniform(low, high, count)
@@ -38,7 +38,7 @@ def draw_sides(factors: Factors, size: int, count: int, rng: np.random.Generator
 
 
 def draw_inputs(config: FaceSRTraining, pictures: Tensor, rng: np.random.Generator) -> Inputs:
-    """A training batch's inputs from its pictures, integers 0...255 ``[B, 3, S, S]``."""
+    """Inputs of a training batch from its pictures, integers 0...255 ``[B, 3, S, S]``."""
     if config.degradation is not None:
         degraded = torch.stack([config.degradation.degrade(picture, rng) for picture in pictures])
         return Inputs(dequantize(degraded), pictures.new_zeros(len(pictures)))
@@ -51,21 +51,21 @@ def draw_inputs(config: FaceSRTraining, pictures: Tensor, rng: np.random.Generat
 
 
 def inputs_at(config: FaceSRTraining, pictures: Tensor, factor: float) -> Inputs:
-    """Inputs from pictures, integers 0...255 ``[B, 3, S, S]``, that are all reduced by one factor."""
+    """Inputs from pictures, integers 0...255 ``[B, 3, S, S]``, all reduced by one factor."""
     lr = dequantize(reduce_levels(pictures, round(config.size / factor), config.reduction))
     known = torch.full((len(pictures),), config.size / lr.shape[-1], device=pictures.device)
     return Inputs(lr if isinstance(config.network, GLEANConfig) else enlarge(lr, config.size), known)
 
 
 def lr_side(config: FaceSRTraining) -> int:
-    """Side of the LRs that a run is judged at first."""
+    """Side of the LRs of the first evaluation."""
     if isinstance(config.network, GLEANConfig):
         return config.network.lr
-    return round(config.size / (config.factors or Factors()).judged[0])
+    return round(config.size / (config.factors or Factors()).evaluated[0])
 
 
 def restore(network: GLEAN | GCFSR, picture: Tensor, factors: Tensor) -> Tensor:
-    """Pictures ``[B, 3, S, S]``, about [-1, 1], float32; ``factors`` is the strength where the network takes one."""
+    """Pictures ``[B, 3, S, S]``, about [-1, 1], float32; ``factors`` gives the strength for networks that take one."""
     if isinstance(network, GLEAN):
         return network(picture).float()
     return network(picture, None if network.config.blind else factors / LARGEST_FACTOR).float()

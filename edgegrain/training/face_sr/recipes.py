@@ -1,4 +1,4 @@
-"""What shapes the training of GLEAN ([GLEAN] supplementary 1) and GCFSR ([GCFSR] 3.5, 4), and the recipes by name.
+"""Configuration of the training of GLEAN ([GLEAN] supplementary 1) and GCFSR ([GCFSR] 3.5, 4), and the recipes.
 
 The recipes named like the papers' networks have the papers' constants. Those named ``...-faces-256...`` are ours: they
 learn in hours on a CPU. docs/training.md lists the differences.
@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from edgegrain.training.adversarial import AdversarialConfig
+from edgegrain.training.config import config_from_dict
 from edgegrain.training.discriminator import DiscriminatorConfig
 from edgegrain.training.face_sr.degradations import REDUCTIONS, BlindDegradation
 from edgegrain.training.losses import LossWeights
@@ -23,35 +24,35 @@ from server_decoder.stylegan2.synthesis import CONFIG_F_512, CONFIG_F_1024, TINY
 
 @dataclass(frozen=True)
 class Factors:
-    """The factors s that pictures are reduced by.
+    """The factors s by which pictures are reduced.
 
     Attributes:
-        choices: the factors, ascending; every one as likely as any other.
-        continuous: every factor between the first and the last; all octaves are equally likely, as they are among the
+        choices: the factors, ascending, all equally likely.
+        continuous: True for every factor between the first and the last; all octaves are equally likely, as among the
             paper's choices.
-        judged: the factors that a run is evaluated at, the most important one first.
+        evaluated: the factors that a run is evaluated at, the most important one first.
     """
 
     choices: tuple[float, ...] = (4.0, 8.0, 16.0, 32.0, 64.0)  # [GCFSR] 3.5
     continuous: bool = False
-    judged: tuple[float, ...] = (16.0, 8.0, 32.0)
+    evaluated: tuple[float, ...] = (16.0, 8.0, 32.0)
 
     def __post_init__(self) -> None:
         if not self.choices or min(self.choices) <= 1 or list(self.choices) != sorted(self.choices):
             raise ValueError(f"factors ascend and are larger than 1, got {list(self.choices)}")
-        if not self.judged:
-            raise ValueError("a run is judged at one factor at least, got none")
+        if not self.evaluated:
+            raise ValueError("a run is evaluated at least at one factor, got none")
 
 
 @dataclass(frozen=True)
 class FaceSRTraining:
-    """Everything that shapes a run.
+    """The recipe of a run.
 
     Attributes:
         network: GLEAN or GCFSR.
         loss: weights of the terms that compare pictures; only ``l1``, ``l2`` and ``lpips`` are used.
         perceptual: weight of the difference of VGG16's features (conv4_3).
-        squared: whether that difference is squared, as in [GLEAN]; else it is absolute.
+        squared: True for the squared difference, as in [GLEAN], False for the absolute one.
         adversarial: the adversarial loss, or None.
         adversarial_alone: pictures reduced by this factor or less have no loss but the adversarial one, once that has
             begun ([GCFSR] 1: enough for factors up to 8).
@@ -65,12 +66,12 @@ class FaceSRTraining:
         weight_decay: of Adam (AdamW's, decoupled).
         warm_up: steps over which the learning rate rises.
         hold: part of the run at the full learning rate; the rest anneals to a hundredth (cosine).
-        ema: decay of the averaged weights, which are what is evaluated and kept.
+        ema: decay of the averaged weights, which are evaluated and stored.
         clip_gradient: largest norm of a step's gradient; 0: any.
-        lpips_shift: part of the steps in which LPIPS sees the pictures from a random offset on, 0...1
+        lpips_shift: part of the steps, 0...1, in which LPIPS compares the pictures at a random offset
             (`edgegrain.training.losses.random_offset`).
         bf16: bfloat16 where autocast allows it and the device computes in it.
-        made_up: pictures to make up when no data is given (trial runs).
+        random_pictures: number of random pictures when no data is given (trial runs).
     """
 
     network: GLEANConfig | GCFSRConfig
@@ -94,7 +95,7 @@ class FaceSRTraining:
     lpips_shift: float = 0.0
     bf16: bool = False
     seed: int = 1
-    made_up: int = 0
+    random_pictures: int = 0
 
     def __post_init__(self) -> None:
         if self.reduction not in REDUCTIONS:
@@ -128,19 +129,7 @@ class FaceSRTraining:
         Raises:
             KeyError, TypeError, ValueError: it describes none.
         """
-        network = GLEANConfig if fields["network"]["kind"] == glean.KIND else GCFSRConfig
-        nested: dict[str, Any] = {"network": network.from_dict(fields["network"])}
-        nested["loss"] = LossWeights(**fields["loss"])
-        if fields["adversarial"]:
-            nested["adversarial"] = AdversarialConfig.from_dict(fields["adversarial"])
-        if fields["factors"]:
-            factors = fields["factors"]
-            nested["factors"] = Factors(tuple(factors["choices"]), factors["continuous"], tuple(factors["judged"]))
-        if fields["degradation"]:
-            blind = fields["degradation"]
-            ranges = {name: tuple(value) for name, value in blind.items() if name != "kernel"}
-            nested["degradation"] = BlindDegradation(kernel=blind["kernel"], **ranges)
-        return cls(**{**fields, **nested})
+        return config_from_dict(cls, fields)
 
 
 def _weights(l1: float = 0.0, l2: float = 0.0, lpips: float = 0.0) -> LossWeights:
@@ -163,13 +152,13 @@ _GCFSR = FaceSRTraining(
     factors=Factors(), batch=24, learning_rate=2e-3, hold=1.0)
 _ADVERSARIAL_512 = AdversarialConfig(weight=0.01, discriminator=CONFIG_F_512, learning_rate=2e-3)
 
-# Ours, for a CPU: losses of the GRAIN recipes, exact area means as LRs, for that is what phones send. Of two trials on
+# Ours, for a CPU: losses of the GRAIN recipes, exact area means as LRs, as phones send them. Of two trials on
 # the same 140 pictures the loss ended at .38 with these rates, at .43 with 2.5 times as much.
 _GLEAN_256 = FaceSRTraining(
     glean.PRESETS["glean-256-x16-light"], _weights(l1=1.0, lpips=0.35), reduction="area", batch=4,
     iterations=6000, learning_rate=6e-4, muon=2.0, weight_decay=1e-4, warm_up=50, hold=0.3, ema=0.995,
     clip_gradient=1.0, lpips_shift=0.5, bf16=True)
-# Weights are held at equalized learning rate, their entries around 1: steps must be larger than elsewhere. After 280
+# Weights have equalized learning rates, entries around 1: steps must be larger than elsewhere. After 280
 # pictures LPIPS on 8 unseen faces was .408 with these rates, .450 with 0.4 times as much; the enlarged LRs have .630.
 _GCFSR_256 = replace(
     _GLEAN_256, network=gcfsr.PRESETS["gcfsr-256-light"], factors=Factors(continuous=True), learning_rate=5e-3,
@@ -178,7 +167,8 @@ _GCFSR_256 = replace(
 _SMOKE_GLEAN = FaceSRTraining(
     GLEANConfig(PriorConfig("stylegan2", TINY_64), 16, rrdb=1, width=16, growth=8, head=8, widest=16, code_channels=8,
                 join_kernel=1, around_mean=True), _weights(l1=1.0), reduction="area", batch=4, iterations=40,
-    learning_rate=1e-2, weight_decay=1e-4, muon=1.0, warm_up=10, hold=0.5, ema=0.9, clip_gradient=1.0, made_up=24)
+    learning_rate=1e-2, weight_decay=1e-4, muon=1.0, warm_up=10, hold=0.5, ema=0.9, clip_gradient=1.0,
+    random_pictures=24)
 _TINY_GCFSR = GCFSRConfig(64, 8, channel_base=512, channel_max=24, code_width=24, code_channels=12)
 _SMOKE_GCFSR = replace(
     _SMOKE_GLEAN, network=_TINY_GCFSR,
@@ -190,12 +180,12 @@ FACE_SR_CONFIGS: dict[str, FaceSRTraining] = {
     # [GCFSR] 4, Table 4: nothing but the adversarial loss, factors of 4 to 32.
     "gcfsr-512-adversarial": replace(
         _GCFSR, network=GCFSRConfig(512), adversarial=_ADVERSARIAL_512, adversarial_alone=32.0,
-        factors=Factors((4.0, 8.0, 16.0, 32.0), judged=(8.0, 4.0, 16.0))),
+        factors=Factors((4.0, 8.0, 16.0, 32.0), evaluated=(8.0, 4.0, 16.0))),
     "gcfsr-512-blind": replace(_GCFSR, network=gcfsr.PRESETS["gcfsr-512-blind"], adversarial=_ADVERSARIAL_512,
                                factors=None, degradation=BlindDegradation()),
     "glean-faces-256-lr16": _GLEAN_256,
     "gcfsr-faces-256": _GCFSR_256,
-    # A small discriminator from random weights has nothing to say at first; then it alone judges factors up to 8.
+    # A small discriminator from random weights joins late; then it is the only loss for factors up to 8.
     "gcfsr-faces-256-gan": replace(
         _GCFSR_256, adversarial=AdversarialConfig(warms_up=0.3, begins=0.4, discriminator=DiscriminatorConfig(256)),
         adversarial_alone=8.0),

@@ -142,7 +142,7 @@ class FaceSRTrainer:
 
 def open_trainer(config: FaceSRTraining, options: RunOptions, folder: Path, distributed: Distributed) -> FaceSRTrainer:
     """Continue the run in ``folder``, or start one; see `Family.open`."""
-    require_pictures(options, config.made_up)
+    require_pictures(options, config.random_pictures)
     prior = options.prior if isinstance(options.prior, GenerativePrior) else load_prior(config, options.prior)
     discriminator = load_discriminator(config, options.discriminator)
     weights = metric_weights(options.weights, needed=bool(config.loss.lpips or config.perceptual), faces=False)
@@ -153,7 +153,7 @@ def open_trainer(config: FaceSRTraining, options: RunOptions, folder: Path, dist
         start = None if options.init_from is None else Path(options.init_from)
         run = start_run(config, prior, discriminator, start)
     config = run.config
-    pictures = training_pictures(options, folder, config.size, count=config.made_up, seed=config.seed)
+    pictures = training_pictures(options, folder, config.size, count=config.random_pictures, seed=config.seed)
     networks = MetricNetworks.load(weights, distributed.device, faces=False)
     vgg = LPIPS(weights, "vgg").requires_grad_(False) if config.perceptual and weights is not None else None
     return FaceSRTrainer(run, distributed, pictures, networks, vgg, held_out_pictures(options, pictures))

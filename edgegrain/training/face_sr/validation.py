@@ -15,7 +15,7 @@ from edgegrain.training.face_sr.lr_inputs import Inputs, draw_inputs, inputs_at,
 from edgegrain.training.face_sr.recipes import FaceSRTraining
 from edgegrain.training.levels import psnr, to_levels
 from edgegrain.training.metric_networks import MetricNetworks
-from edgegrain.training.sample_sheet import draw_sheet
+from edgegrain.training.sample_sheet import write_samples
 from server_decoder.face_sr.gcfsr import GCFSR
 from server_decoder.face_sr.glean import GLEAN
 
@@ -56,7 +56,7 @@ class Validation:
 
         ``lpips_alex_off_grid`` is `LPIPS.off_grid` of the first inputs.
         ``psnr_bicubic`` and ``lpips_alex_bicubic`` are those of the enlarged LR (blind form: of the degraded picture).
-        For GCFSR they are at the first factor of ``factors.judged``; ``..._x8`` at another, from LRs of that size,
+        For GCFSR they are at the first factor of ``factors.evaluated``; ``..._x8`` at another, from LRs of that size,
         and ``..._strength_8`` from the first LRs at another strength.
         """
         found: dict[str, float] = {}
@@ -78,10 +78,10 @@ class Validation:
         first = self._cases[0].inputs.picture[:SHEET]
         rows = [dequantize(self._pictures[:SHEET])]
         if self._small is not None:
-            rows.append(nn.functional.interpolate(self._small, self._size, mode="nearest"))
+            rows.append(self._small)
         rows.append(enlarge(first, self._size))
         rows += [restore(network, case.inputs.picture[:SHEET], case.inputs.factors[:SHEET]) for case in self._cases]
-        draw_sheet(rows, path)
+        write_samples(rows, path)
 
     @torch.no_grad()
     def _measure(self, restored: Tensor, suffix: str) -> dict[str, float]:
@@ -102,7 +102,7 @@ class Validation:
 def _cases(config: FaceSRTraining, pictures: Tensor) -> list[Case]:
     if config.factors is None:
         return [Case("", draw_inputs(config, pictures, np.random.default_rng(_SEED)))]
-    first, *others = config.factors.judged
+    first, *others = config.factors.evaluated
     main = inputs_at(config, pictures, first)
     strengths = [Case(f"_strength_{other:g}", Inputs(main.picture, torch.full_like(main.factors, other)), False)
                  for other in others]

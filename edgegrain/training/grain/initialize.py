@@ -50,7 +50,7 @@ def start_run(config: StageConfig, start: Path | None, prior: GenerativePrior | 
         EdgegrainError: a stage after the first has no ``start``.
     """
     if start is None:
-        if config.stage != "1" and not config.made_up:
+        if config.stage != "1" and not config.random_pictures:
             raise EdgegrainError(f"stage {config.stage} builds on a trained decoder; --init-from a run or a bundle")
         model = build_autoencoder(config, prior)
         return Run(model, copy.deepcopy(model).requires_grad_(False), config)
@@ -146,7 +146,7 @@ def _with_offsets(decoder: GrainConfig, wanted: GrainConfig) -> GrainConfig:
 
 
 def _with_base(config: StageConfig) -> StageConfig:
-    """The decoder's fusion with the base that the stage asks for."""
+    """The configuration with the fusion base of the stage."""
     base = config.fusion_base
     if not base:
         return config
@@ -203,7 +203,7 @@ def _joined(name: str, network: IntegerNetwork, decoder: RRDBDecoder | Grain, st
 
 @torch.no_grad()
 def stand_in_prior(config: StageConfig) -> GenerativePrior | None:
-    """For trial runs: the configured generator with random weights, the same at every call; None without one."""
+    """The configured generator with random weights for trial runs, the same for the same seed; None without one."""
     if not isinstance(config.decoder, GrainConfig) or config.decoder.prior is None:
         return None
     return random_prior(config.decoder.prior, config.seed)

@@ -21,45 +21,45 @@ from server_decoder.stylegan2.synthesis import CONFIG_F_1024
 
 # Ours for faces. Measured at 256 x 256 from 16 x 16, on 16 unseen faces: after 4,000 pictures LPIPS was .255 with AdamW
 # alone, .200 with Muon. Muon at 1.8e-3 and identity at 0.1 then stood still (.187 at 9,000, .185 at 17,000); with half
-# the rate and identity at 0.02 the same run fell to .141 at 28,500. LPIPS has to look from everywhere: 0.4.0 and what
-# came before learned a texture that it takes for detail at one phase of its grid only (docs/training.md).
+# the rate and identity at 0.02 the same run fell to .141 at 28,500. LPIPS is computed at random offsets: bundles up to
+# 0.4.0 learned a texture that LPIPS mistakes for detail at one phase of its grid only (docs/experiments).
 _STAGE1 = StageConfig(loss=LossWeights(identity=0.02), learning_rate=3e-4, muon=3.0, noise_until=0.8, lpips_shift=0.5)
 _STAGE1_ON = replace(
     _STAGE1, loss=LossWeights(lpips=1.2, identity=0.2, lr=0.0, lr_l2=1.0), identity_from=0.0)
-# The picture of predicted codes is never the original, so what looks alike counts more there than what lies in place;
-# on pictures of the prior's own the true codes say more than any picture could.
+# The picture of predicted codes never equals the original, so perceptual similarity weighs more than pixels; for
+# pictures of the prior itself the true codes are the better target.
 _STAGE2 = StageConfig(
     stage="2", trains=("codes",), decoder=PRESETS["grain-256-lr16"],
     loss=LossWeights(l1=0.5, lpips=0.5, identity=0.1, lr=0.0, codes=0.1), synthetic=0.25,
     batch=4, learning_rate=6e-4, muon=3.0, warm_up=100, hold=0.5, identity_from=0.2, ema=0.99,
     lpips_shift=0.5)
 _ADVERSARIAL = AdversarialConfig(warms_up=0.3, begins=0.4)
-# The predictor goes on learning, through the fusion: what is best to look at is not quite what is best to fuse.
+# The code predictor is trained on through the fusion: the codes that are best to fuse differ from the best to view.
 _STAGE3 = StageConfig(
     stage="3", trains=("codes", "fusion"), decoder=PRESETS["grain-256-lr16"],
     loss=LossWeights(lpips=1.2, identity=0.2, lr=0.0), batch=4, learning_rate=1.5e-3, muon=1.0, warm_up=50, hold=0.3,
     identity_from=0.0, ema=0.99, lpips_shift=0.5)
-# LPIPS weighs more than the 0.8 of [GRAIN] supplementary 1, and beside an absolute error; the final stage of 0.3.0 had
-# 0.5, of 0.4.0 0.8. From 1.2 on it lowered itself, but no longer LPIPS-VGG, which takes no part (docs/training.md).
-# With a trained encoder the squared error of the LR counts: it keeps the LR's contrast against loss.rate, and hardly
-# penalizes the small deviations that carry detail.
+# LPIPS weighs more than the 0.8 of [GRAIN] supplementary 1, with an absolute error; the final stage of 0.3.0 had 0.5,
+# of 0.4.0 0.8. Beyond 1.2 LPIPS-Alex falls further, but LPIPS-VGG, which is no loss, does not.
+# If the encoder is trained, the squared error of the LR counts: it keeps the LR's contrast against loss.rate, and
+# hardly penalizes the small deviations that carry detail.
 _FINAL = replace(_STAGE3, stage="final", trains=("decoder", "codes", "fusion"),
                  loss=LossWeights(lpips=1.2, identity=0.2, lr=0.0, lr_l2=1.0),
                  learning_rate=3e-4, muon=3.0, warm_up=100, noise_until=0.5, ema=0.997)
 
-# There are hardly any real faces at 1024 x 1024, but the generator makes as many as one likes. The few real ones are a
-# quarter of every batch, and the discriminator takes only those for real: the generator leaves faint dots on skin.
+# Real faces at 1024 x 1024 are few, generated ones unlimited. The real ones are a quarter of every batch, and only they
+# are real to the discriminator, because the generator leaves faint dots on skin.
 _SYNTHETIC_1024 = 0.75
 
 
 def _domain(name: str, hr: int, lr: int) -> dict[str, StageConfig]:
-    """The four stages of a bundle of one domain, by name. Off faces there is no identity ([GRAIN] supplementary 1)."""
+    """The four stages of a domain's bundle by name; other domains than faces have no identity ([GRAIN] suppl. 1)."""
     grain = PRESETS[f"grain-{hr}-lr{lr}"]
     stages = {"stage1": replace(_STAGE1, decoder=grain.decoder), "stage2": replace(_STAGE2, decoder=grain),
               "stage3": replace(_STAGE3, decoder=grain), "final": replace(_FINAL, decoder=grain)}
     if hr == 1024:
         adversarial = replace(_ADVERSARIAL, discriminator=DiscriminatorConfig(hr, 8))
-        # Stage 1 takes all of GRAIN, for the generator's pictures; it trains the invertible decoder nevertheless.
+        # Stage 1 takes all of GRAIN, for the generator's pictures; it still trains the invertible decoder.
         stages = {stage: replace(config, decoder=grain, synthetic=_SYNTHETIC_1024,
                                  adversarial=adversarial if stage == "final" else None)
                   for stage, config in stages.items()}
@@ -70,11 +70,11 @@ def _domain(name: str, hr: int, lr: int) -> dict[str, StageConfig]:
 
 
 # The paper's, 1024 x 1024: [GRAIN] 3.5 and supplementary 1. Batch 1, learning rate 1e-4 (final stage 5e-5), the steps
-# between two updates of the discriminator (6, 5, 3, 3) and R1 of 10 every 16 of them are those of the authors' public
+# between two updates of the discriminator (6, 5, 3, 3) and R1 of 10 every 16 of them are from the authors' public
 # code. Annealing and averaged weights are ours.
 _STAGE1_PAPER = StageConfig(
     encoder=encoder_config(1024, 16), decoder=PAPER_1024_LR16, loss=PAPER,
-    # A picture of 1024 x 1024 is judged at 256 x 256, as in the authors' public code.
+    # The discriminator sees pictures of 1024 x 1024 at 256 x 256, as in the authors' public code.
     adversarial=AdversarialConfig("relativistic", every=6, learning_rate=1e-4, r1=0.0,
                                   discriminator=DiscriminatorConfig(256)),
     batch=1, learning_rate=1e-4, identity_from=0.0, noise_until=1.0)
@@ -87,23 +87,23 @@ _LATER_PAPER = replace(
 _SMOKE = StageConfig(
     encoder=EncoderConfig(hr=64, lr=16, patch=2, channels=(8, 16), blocks=(1, 1)),
     decoder=PRESETS["grain-smoke"].decoder, loss=LossWeights(lpips=0.0, identity=0.0), batch=4, learning_rate=2e-3,
-    warm_up=10, ema=0.9, made_up=24)
+    warm_up=10, ema=0.9, random_pictures=24)
 _SMOKE_GRAIN = replace(_SMOKE, decoder=PRESETS["grain-smoke"])
 
 CONFIGS: dict[str, StageConfig] = {
     **_domain(FACES, 256, 16),
-    # For an encoder that is published: its LRs stay, and the picture has all the weight.
+    # For a published encoder, whose LRs are fixed: only the picture has a loss.
     "stage1-faces-256-lr16-decoder": replace(
         _STAGE1, trains=("decoder",), loss=LossWeights(lpips=1.2, identity=0.2), identity_from=0.0),
     # Encoder and decoder together, for fewer bytes or a better picture at the same bytes: with loss.rate.
     "stage1-faces-256-lr16-on": _STAGE1_ON,
-    # The rate counts per sample of the LR, of which there are four times as many: the same price of a byte is four
-    # times the weight, and so is what holds the LR's contrast against it.
+    # The rate is per sample of the LR, which has four times as many: the same price of a byte is four times the
+    # weight, for the rate and for the loss that keeps the LR's contrast.
     "stage1-faces-256-lr32-on": replace(
         _STAGE1_ON, loss=replace(_STAGE1_ON.loss, lr_l2=4.0), encoder=encoder_config(256, 32),
         decoder=PRESETS["grain-256-lr32"].decoder),
-    # The paper's stage 3: nothing but the fusion moves. Without a gradient through generator and decoder a picture
-    # takes half the time, and an invertible decoder that was trained alone stays what it is.
+    # The paper's stage 3 trains the fusion only. Without a gradient through generator and decoder a picture takes half
+    # the time, and an invertible decoder that was trained alone does not change.
     "stage3-faces-256-lr16-fusion": replace(
         _STAGE3, trains=("fusion",), hold=0.5),
     "stage3-faces-256-lr16-gan": replace(_STAGE3, adversarial=_ADVERSARIAL),

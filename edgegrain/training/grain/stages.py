@@ -12,6 +12,7 @@ from typing import Any
 
 from edge_encoder.architectures import EncoderConfig, encoder_config
 from edgegrain.training.adversarial import AdversarialConfig
+from edgegrain.training.config import config_from_dict
 from edgegrain.training.losses import LossWeights
 from server_decoder.grain.grain import GrainConfig
 from server_decoder.grain.rrdb_decoder import FACES_256_LR16, DecoderConfig
@@ -56,7 +57,7 @@ class StageConfig:
         lpips_shift: part of the steps, 0...1, in which LPIPS compares the pictures at a random offset
             (`edgegrain.training.losses.picture_loss`).
         clip_gradient: largest norm of a step's gradient.
-        made_up: number of random pictures when no data is given (trial runs).
+        random_pictures: number of random pictures when no data is given (trial runs).
         domain: content of the pictures, such as ``"faces"``.
     """
 
@@ -82,7 +83,7 @@ class StageConfig:
     lpips_shift: float = 0.0
     clip_gradient: float = 1.0
     seed: int = 1
-    made_up: int = 0
+    random_pictures: int = 0
     domain: str = FACES
 
     def __post_init__(self) -> None:
@@ -121,21 +122,4 @@ class StageConfig:
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> StageConfig:
         """The configuration that `as_dict` described. Absent fields have their defaults."""
-        encoder = fields["encoder"]
-        nested: dict[str, Any] = {
-            "encoder": EncoderConfig(**{**encoder, "channels": tuple(encoder["channels"]),
-                                        "blocks": tuple(encoder["blocks"])}),
-            "decoder": decoder_from_dict(fields["decoder"]),
-            "loss": LossWeights(**fields["loss"]),
-        }
-        for name in ("trains", "truncation"):
-            if name in fields:
-                nested[name] = tuple(fields[name])
-        if fields.get("adversarial"):
-            nested["adversarial"] = AdversarialConfig.from_dict(fields["adversarial"])
-        return cls(**{**fields, **nested})
-
-
-def decoder_from_dict(fields: Mapping[str, Any]) -> DecoderConfig | GrainConfig:
-    """The configuration that ``dataclasses.asdict`` wrote, of either class."""
-    return GrainConfig.from_dict(fields) if "prior" in fields else DecoderConfig.from_dict(fields)
+        return config_from_dict(cls, fields)

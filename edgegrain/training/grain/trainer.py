@@ -178,14 +178,14 @@ def open_trainer(config: StageConfig, options: RunOptions, folder: Path, distrib
     """Continue the run in ``folder``, or start one; see `Family.open`."""
     if options.decoder_from is not None and options.init_from is None:
         raise EdgegrainError("--decoder-from replaces a part of the model of --init-from; pass --init-from too")
-    require_pictures(options, config.made_up)
+    require_pictures(options, config.random_pictures)
     start, decoder_from = resolve_start(options.init_from), resolve_start(options.decoder_from)
     prior = options.prior if isinstance(options.prior, GenerativePrior) else load_prior(config, options.prior)
     discriminator = load_discriminator(config, options.discriminator)
     needed = bool(config.loss.lpips or config.loss.identity)
     weights = metric_weights(options.weights, needed=needed, faces=bool(config.loss.identity))
     torch.manual_seed(config.seed)
-    prior = prior or (stand_in_prior(config) if config.made_up else None)
+    prior = prior or (stand_in_prior(config) if config.random_pictures else None)
     if (folder / CHECKPOINT).exists():
         run = load_run(folder, prior)
         shapes = run.config
@@ -227,11 +227,11 @@ def resolve_start(name: str | Path | None) -> Path | None:
 def _pictures(config: StageConfig, options: RunOptions, folder: Path, prior: GenerativePrior | None
               ) -> tuple[np.ndarray, np.ndarray]:
     """Training pictures and those to evaluate on; generated ones for a trial run on synthetic pictures only."""
-    if options.data is None and config.made_up and config.synthetic == 1 and prior is not None:
+    if options.data is None and config.random_pictures and config.synthetic == 1 and prior is not None:
         faces = next(synthetic_faces(prior, HELD_OUT, UNSEEN_SEED, batch=HELD_OUT, psi_range=config.truncation))
         generated = quantize(faces.pictures.permute(0, 2, 3, 1).cpu().numpy())
         return generated, generated
-    pictures = training_pictures(options, folder, config.encoder.hr, count=config.made_up, seed=config.seed)
+    pictures = training_pictures(options, folder, config.encoder.hr, count=config.random_pictures, seed=config.seed)
     return pictures, held_out_pictures(options, pictures)
 
 
@@ -250,7 +250,7 @@ def _describe(config: StageConfig) -> str:
 
 
 GRAIN = Family(FAMILY, "GRAIN, one stage", StageConfig, CONFIGS, _describe, open_trainer, _takes,
-               lambda config: SMOKE_PICTURES if config.made_up else PICTURES, evaluate_every=4000)
+               lambda config: SMOKE_PICTURES if config.random_pictures else PICTURES, evaluate_every=4000)
 
 
 @torch.no_grad()

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from codec_contract.quantization import dequantize
 from edgegrain.training.grain.autoencoder import Autoencoder
 from edgegrain.training.grain.synthetic import SyntheticBatch
 from edgegrain.training.levels import psnr, to_levels
 from edgegrain.training.metric_networks import MetricNetworks
-from edgegrain.training.sample_sheet import draw_sheet
+from edgegrain.training.sample_sheet import write_samples
 from server_decoder.grain.grain import Grain
 
 
@@ -71,13 +71,8 @@ def sample_sheet(model: Autoencoder, pictures: np.ndarray, path: Path) -> None:
     """
     device = next(model.parameters()).device
     x = torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2).float().to(device)
-    side = x.shape[-1]
     outputs = ["invertible", "style", "final"] if isinstance(model.decoder, Grain) else ["invertible"]
     if model.output == "style":
         outputs.remove("final")
-    rows = []
-    for output in outputs:
-        restored = model(x, output=output)
-        rows.append(restored.picture)
-    lr = nn.functional.interpolate(restored.lr, (side, side), mode="nearest")
-    draw_sheet([dequantize(x), lr, *rows], path)
+    restored = [model(x, output=output) for output in outputs]
+    write_samples([dequantize(x), restored[0].lr, *(each.picture for each in restored)], path)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from edgegrain.training.config import config_from_dict
 from server_decoder.irn.network import PRESETS, IRNConfig
 
 
@@ -53,7 +54,7 @@ class IRNTraining:
         warm_up: steps over which the learning rate rises at the beginning of every session.
         ema: decay of the averaged weights; 0 for none.
         bf16: bfloat16 in the convolutions; the couplings stay float32.
-        made_up: a trial run on random pictures.
+        random_pictures: a trial run on random pictures.
     """
 
     network: IRNConfig = PRESETS["irn-x4"]
@@ -73,7 +74,7 @@ class IRNTraining:
     ema: float = 0.0
     bf16: bool = False
     seed: int = 1
-    made_up: bool = False
+    random_pictures: bool = False
 
     def __post_init__(self) -> None:
         if self.crop % self.network.factor:
@@ -87,11 +88,8 @@ class IRNTraining:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> IRNTraining:
-        """The configuration that `as_dict` described, also of edgegrain 0.5, which said ``judge``."""
-        fields = {name.replace("judge", "discriminator"): value for name, value in fields.items()}
-        lists = {name: tuple(fields[name]) for name in ("discriminator", "halve_at", "betas")}
-        nested = {"network": IRNConfig.from_dict(fields["network"]), "losses": IRNLosses(**fields["losses"])}
-        return cls(**{**fields, **lists, **nested})
+        """The configuration that `as_dict` described."""
+        return config_from_dict(cls, fields)
 
 
 def _plus(network: IRNConfig) -> IRNTraining:
@@ -113,9 +111,9 @@ IRN_CONFIGS: dict[str, IRNTraining] = {
         halve_at=(0.4, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95), muon=1.0, warm_up=50, ema=0.99, bf16=True),
     "smoke-irn": IRNTraining(
         _SMOKE, IRNLosses(distribution=0.1), batch=4, crop=32, iterations=120, learning_rate=4e-3, warm_up=5, ema=0.8,
-        made_up=True),
+        random_pictures=True),
     "smoke-irn-plus": IRNTraining(
         _SMOKE, IRNLosses(reconstruction=0.01, guide=16.0), discriminator=(4, 8), discriminator_alone=0.2, batch=4,
-        crop=32, iterations=60, learning_rate=1e-3, halve_at=(0.4, 0.6), warm_up=5, made_up=True),
+        crop=32, iterations=60, learning_rate=1e-3, halve_at=(0.4, 0.6), warm_up=5, random_pictures=True),
 }
 """Name -> recipe."""

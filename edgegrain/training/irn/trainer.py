@@ -17,7 +17,7 @@ from torch import Tensor
 from codec_contract.errors import EdgegrainError
 from edgegrain.metrics.lpips import LPIPS
 from edgegrain.pictures.crops import Photographs, crops, pack_photographs
-from edgegrain.pictures.packed import list_pictures, made_up
+from edgegrain.pictures.packed import list_pictures, random_pictures
 from edgegrain.training.distributed import Distributed, mixed_precision
 from edgegrain.training.family import Family, RunOptions
 from edgegrain.training.irn.discriminator import IRNDiscriminator
@@ -35,7 +35,7 @@ from edgegrain.training.irn.run import FAMILY, IRNRun, load_run, start_run
 from edgegrain.training.metric_networks import metric_weights
 from edgegrain.training.optimizers import ConvolutionMuon, is_matrix
 from edgegrain.training.run_folder import CHECKPOINT
-from edgegrain.training.sample_sheet import draw_sheet
+from edgegrain.training.sample_sheet import write_samples
 from edgegrain.training.training_pictures import cache_folder, require_pictures
 from server_decoder.irn.network import IRN, round_to_levels
 
@@ -124,12 +124,11 @@ class IRNTrainer:
 
     @torch.no_grad()
     def draw_samples(self, path: Path) -> None:
-        """One column per crop: the crop, y enlarged without smoothing, the restored crop."""
+        """One column per crop: the crop, y, the restored crop."""
         model, x = self.run.average, self._held_out
         y, z = model(x)
-        y, factor = round_to_levels(y), model.config.factor
-        shown = y.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
-        draw_sheet([2 * row - 1 for row in (x, shown, model.inverse(y, torch.zeros_like(z)))], path)
+        y = round_to_levels(y)
+        write_samples([2 * row - 1 for row in (x, y, model.inverse(y, torch.zeros_like(z)))], path)
 
     def _restore(self, model: IRN, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         y, z = model(x)
@@ -171,9 +170,9 @@ class IRNTrainer:
 
 def open_trainer(config: IRNTraining, options: RunOptions, folder: Path, distributed: Distributed) -> IRNTrainer:
     """Continue the run in ``folder``, or start one; see `Family.open`."""
-    require_pictures(options, int(config.made_up))
+    require_pictures(options, int(config.random_pictures))
     resumed = (folder / CHECKPOINT).exists()
-    if config.discriminator and options.init_from is None and not resumed and not config.made_up:
+    if config.discriminator and options.init_from is None and not resumed and not config.random_pictures:
         raise EdgegrainError("IRN+ fine-tunes a trained IRN; pass --init-from with a run or its irn.safetensors")
     weights = metric_weights(options.weights, needed=bool(config.losses.perceptual), faces=False)
     features = LPIPS(weights, "vgg").requires_grad_(False) if config.losses.perceptual and weights is not None else None
@@ -184,7 +183,7 @@ def open_trainer(config: IRNTraining, options: RunOptions, folder: Path, distrib
     else:
         run = start_run(config, None if options.init_from is None else Path(options.init_from))
     config = run.config
-    photographs = Photographs.of(list(made_up(_RANDOM_PICTURES, 2 * config.crop, config.seed)))
+    photographs = Photographs.of(list(random_pictures(_RANDOM_PICTURES, 2 * config.crop, config.seed)))
     if options.data is not None:
         photographs = pack_photographs(list_pictures(options.data, options.exclude), cache_folder(folder))
     unseen = photographs

@@ -1,11 +1,11 @@
 """Adaptive discriminator augmentation ([ADA], Karras et al. 2020, arXiv:2006.06676).
 
-The discriminator sees real and generated pictures only through random transformations, each of which happens with
-probability p; p follows how much the discriminator overfits. The generator learns the untransformed distribution as
-long as p stays below about 0.8 ([ADA] Section 2.2).
+The discriminator sees real and generated pictures only through random transformations, each with probability p; p is
+adapted to the overfitting of the discriminator. The generator learns the untransformed distribution as long as p stays
+below about 0.8 ([ADA] Section 2.2).
 
-One affine warp holds all geometry. It samples bilinearly: flips, quarter turns and whole-pixel shifts come out exact,
-the rest a little softer than with the paper's wavelet filter at twice the resolution (Appendix B).
+All geometry is one affine warp with bilinear sampling: flips, quarter rotations and whole-pixel shifts are exact, the
+rest is a little softer than with the paper's wavelet filter at twice the resolution (Appendix B).
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ SATURATION = 1.0
 
 @dataclass(frozen=True)
 class AdaptationConfig:
-    """How p follows overfitting; the defaults are [ADA] Section 3's.
+    """Adaptation of p to overfitting; the defaults are those of [ADA] Section 3.
 
     Attributes:
         target: of r_t, the mean sign of the discriminator's scores of real training pictures. 0 is no overfitting, 1
             complete; p rises above the target and falls below it.
         every: steps between two adjustments.
-        pictures: how many it takes p from 0 to 1 at the fastest.
-        limit: largest p; beyond 0.8 augmentations leak into what is generated ([ADA] Section 2.2).
+        pictures: smallest number in which p rises from 0 to 1.
+        limit: largest p; beyond 0.8 augmentations appear in generated pictures ([ADA] Section 2.2).
     """
 
     target: float = 0.6
@@ -58,7 +58,7 @@ class AdaptiveProbability:
         self._signs: list[Tensor] = []
 
     def observe(self, sign: Tensor, pictures: int) -> None:
-        """Take one step's mean sign of the scores of real training pictures; adjust p when it is time.
+        """Record the mean sign of one step's scores of real training pictures; adjust p every few steps.
 
         Args:
             sign: scalar, over all processes.
@@ -75,10 +75,10 @@ class AdaptiveProbability:
 
 
 def augment(pictures: Tensor, p: float) -> Tensor:
-    """Pictures ``[B, 3, S, S]`` about [-1, 1], each transformed on its own; differentiable with respect to them."""
+    """Pictures ``[B, 3, S, S]`` about [-1, 1], transformed independently; differentiable."""
     if p <= 0:
         return pictures
-    with torch.autocast(pictures.device.type, enabled=False):  # half a pixel is more than bfloat16 resolves
+    with torch.autocast(pictures.device.type, enabled=False):  # bfloat16 does not resolve half a pixel
         return recolour(warp(pictures, geometry(pictures, p)), colours(pictures, p))
 
 
@@ -95,7 +95,7 @@ def geometry(pictures: Tensor, p: float) -> Tensor:
     shift = draw.together(*((draw.uniform(-INTEGER_SHIFT, INTEGER_SHIFT) * side).round() * (2 / side) for _ in "xy"))
     matrix = matrix @ _translation(*shift)
 
-    # General geometry. Two rotations of smaller probability stand for one of p, for either may be the identity:
+    # General geometry. Two rotations of smaller probability replace one of p, as either may be the identity:
     # 1 - (1 - q)^2 = p ([ADA] Appendix B).
     once = 1 - math.sqrt(1 - p)
     scale = draw.choose(torch.exp2(draw.normal(SCALE)), 1.0)
@@ -109,7 +109,7 @@ def geometry(pictures: Tensor, p: float) -> Tensor:
 
 
 def warp(pictures: Tensor, matrix: Tensor) -> Tensor:
-    """Sample pictures along affine maps ``[B, 2, 3]``; what lies outside is mirrored."""
+    """Sample pictures along affine maps ``[B, 2, 3]``; the outside is mirrored."""
     grid = F.affine_grid(matrix, list(pictures.shape), align_corners=False)
     return F.grid_sample(pictures.float(), grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
@@ -164,7 +164,7 @@ class _Draw:
         return torch.randint(count, (self._batch,), device=self._device).float()
 
     def choose(self, values: Tensor, neutral: float, probability: float | None = None) -> Tensor:
-        """``values`` where the transformation happens, else what makes it the identity."""
+        """``values`` where the transformation happens, else the identity's value."""
         return self._where(self._happens(probability), values, neutral)
 
     def together(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from edgegrain.training.config import config_from_dict
 from edgegrain.training.stylegan.augment import AdaptationConfig
 from server_decoder.stylegan2.synthesis import CONFIG_F_256, CONFIG_F_1024, TINY_64, StyleGAN2Config
 
@@ -33,7 +34,7 @@ class PriorTrainingConfig:
             random weights; 0: no ramp ([ADA]).
         adaptation: control of augmentation by overfitting; None: no augmentation ([StyleGAN2]).
         bf16: bfloat16 where it is safe; both regularizers stay in float32 (ours).
-        made_up: number of random pictures when no data is given (trial runs).
+        random_pictures: number of random pictures when no data is given (trial runs).
     """
 
     network: StyleGAN2Config = CONFIG_F_1024
@@ -51,7 +52,7 @@ class PriorTrainingConfig:
     adaptation: AdaptationConfig | None = AdaptationConfig()
     bf16: bool = True
     seed: int = 1
-    made_up: int = 0
+    random_pictures: int = 0
 
     def __post_init__(self) -> None:
         if min(self.batch, self.r1_every, self.path_every) < 1:
@@ -66,10 +67,7 @@ class PriorTrainingConfig:
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> PriorTrainingConfig:
         """The configuration that `as_dict` described. Absent fields have their defaults."""
-        nested: dict[str, Any] = {"network": StyleGAN2Config.from_dict(fields["network"])}
-        if fields.get("adaptation"):
-            nested["adaptation"] = AdaptationConfig(**fields["adaptation"])
-        return cls(**{**fields, **nested})
+        return config_from_dict(cls, fields)
 
 
 def r1_weight(size: int, batch: int) -> float:
@@ -98,6 +96,6 @@ PRIOR_CONFIGS: dict[str, PriorTrainingConfig] = {
     # Seconds on a CPU; random pictures without --data.
     "smoke-prior": PriorTrainingConfig(
         network=TINY_64, batch=8, warm_up=5, r1=r1_weight(64, 8), ema=200,
-        adaptation=AdaptationConfig(pictures=2_000), bf16=False, made_up=64),
+        adaptation=AdaptationConfig(pictures=2_000), bf16=False, random_pictures=64),
 }
 """Name -> recipe."""

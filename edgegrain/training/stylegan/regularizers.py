@@ -1,4 +1,4 @@
-"""Regularization of StyleGAN2's training: path lengths, and optimizers whose regularizers come now and then.
+"""Regularization of StyleGAN2's training: path lengths, and optimizers for lazy regularization.
 
 R1 is `edgegrain.training.adversarial.r1_penalty`.
 """
@@ -10,14 +10,14 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-# The average path length follows with this rate ([StyleGAN2] Appendix B: beta_pl = 0.99).
+# Rate of the running mean of the path length ([StyleGAN2] Appendix B: beta_pl = 0.99).
 PATH_RATE = 0.01
 
 
 def path_lengths(picture: Tensor, codes: Tensor, noise: Tensor | None = None) -> Tensor:
-    """How far a step in W+ moves a picture: ``|J^T y|`` for random pictures y ([StyleGAN2] Section 3.2).
+    """Path lengths, the change of a picture by a step in W+: ``|J^T y|`` for random pictures y ([StyleGAN2] 3.2).
 
-    The length is divided by the square root of the number of pixels and codes, so it does not grow with either, and the
+    The length is divided by the square root of the number of pixels and codes, so that it grows with neither, and the
     paper's weight ``ln 2 / (r^2 (ln r - ln 2))`` is 2 whatever the resolution r: a generator at r has
     ``2 (ln r - ln 2) / ln 2`` codes.
 
@@ -39,21 +39,21 @@ class PathLength:
     """The penalty on path lengths that differ from their own running mean ([StyleGAN2] Eq. 4).
 
     Attributes:
-        mean: a, the running mean; a penalty of the first call finds it at 0 or where a run left it.
+        mean: a, the running mean; 0 at first, or the value of a resumed run.
     """
 
     def __init__(self, mean: float = 0.0) -> None:
         self.mean = torch.tensor(mean)
 
     def penalty(self, lengths: Tensor) -> Tensor:
-        """Mean squared deviation of lengths ``[B]`` from the running mean, which they move first."""
+        """Mean squared deviation of lengths ``[B]`` from the running mean, after updating the mean with them."""
         self.mean = self.mean.to(lengths.device).lerp(lengths.detach().mean(), PATH_RATE)
         return (lengths - self.mean).pow(2).mean()
 
 
 def lazy_adam(parameters: Iterable[nn.Parameter], learning_rate: float, every: int,
               betas: tuple[float, float] = (0.0, 0.99)) -> torch.optim.Adam:
-    """Adam for a network whose regularizer takes a step of its own once in ``every`` steps; 0: it has none.
+    """Adam for a network whose regularizer has its own step every ``every`` steps; 0 for no regularizer.
 
     k steps of the loss and one of the regularizer move the weights as k steps of their sum would: learning rate and
     decay rates are taken to ``c = k / (k + 1)`` ([StyleGAN2] Appendix B).

@@ -17,7 +17,7 @@ from edgegrain.training.adversarial import r1_penalty
 from edgegrain.training.distributed import Distributed, mixed_precision
 from edgegrain.training.family import Family, RunOptions
 from edgegrain.training.run_folder import CHECKPOINT
-from edgegrain.training.sample_sheet import draw_generated
+from edgegrain.training.sample_sheet import write_generated
 from edgegrain.training.stylegan.augment import AdaptiveProbability, augment
 from edgegrain.training.stylegan.recipes import PRIOR_CONFIGS, PriorTrainingConfig
 from edgegrain.training.stylegan.regularizers import PathLength, lazy_adam, path_lengths
@@ -99,7 +99,7 @@ class PriorTrainer:
         return {"p": self.run.p} | {name: round(float(value), 5) for name, value in self._latest.items()}
 
     def draw_samples(self, path: Path) -> None:
-        draw_generated(self.run.average, path)
+        write_generated(self.run.average, path)
 
     def _train_discriminator(self, real: Tensor, warm: float) -> dict[str, Tensor]:
         run, config, distributed = self.run, self.run.config, self.distributed
@@ -170,13 +170,14 @@ class PriorTrainer:
 def open_trainer(config: PriorTrainingConfig, options: RunOptions, folder: Path, distributed: Distributed
                  ) -> PriorTrainer:
     """Continue the run in ``folder``, or start one; see `Family.open`."""
-    require_pictures(options, config.made_up)
+    require_pictures(options, config.random_pictures)
     if (folder / CHECKPOINT).exists():
         run = load_run(folder)
         run.config = replace(config, network=run.config.network)
     else:
         run = start_run(config, _weights(options))
-    pictures = training_pictures(options, folder, run.config.network.size, count=config.made_up, seed=config.seed)
+    pictures = training_pictures(options, folder, run.config.network.size, count=config.random_pictures,
+                                 seed=config.seed)
     return PriorTrainer(run, distributed, pictures)
 
 
@@ -203,4 +204,4 @@ def _describe(config: PriorTrainingConfig) -> str:
 
 STYLEGAN2 = Family(FAMILY, "StyleGAN2, a generator for a domain", PriorTrainingConfig, PRIOR_CONFIGS, _describe,
                    open_trainer, lambda config: {"data", "exclude", "init_from"},
-                   lambda config: SMOKE_PICTURES if config.made_up else PICTURES)
+                   lambda config: SMOKE_PICTURES if config.random_pictures else PICTURES)

@@ -1,3 +1,10 @@
+"""The exact resize: Pillow's resampler and the integer reference agree in every byte."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,11 +15,11 @@ from codec_contract.resize import exact_resize
 from codec_contract.resize_reference import PRECISION_BITS, filter_weights, reference_resize
 
 
-def noise(width, height, seed=0):
+def noise(width: int, height: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def assert_equal_everywhere(rgb, size):
+def assert_equal_everywhere(rgb: np.ndarray, size: tuple[int, int]) -> None:
     expected = reference_resize(rgb, size)
     assert expected.shape == (size[1], size[0], 3)
     differing = int((exact_resize(rgb, size) != expected).sum())
@@ -21,33 +28,33 @@ def assert_equal_everywhere(rgb, size):
 
 @settings(max_examples=150, deadline=None)
 @given(*[st.integers(1, 96)] * 4, st.integers(0, 2**31))
-def test_pillow_is_the_written_arithmetic(width, height, new_width, new_height, seed):
+def test_pillow_is_the_written_arithmetic(width: int, height: int, new_width: int, new_height: int, seed: int) -> None:
     assert_equal_everywhere(noise(width, height, seed), (new_width, new_height))
 
 
 @pytest.mark.parametrize("side", [16, 256, 512, 1024])
 @pytest.mark.parametrize("original", [(1, 1), (2, 3), (640, 480), (1023, 1025), (1920, 1080)])
-def test_encoder_inputs(original, side):
+def test_encoder_inputs(original: tuple[int, int], side: int) -> None:
     assert_equal_everywhere(noise(*original), (side, side))
 
 
 @pytest.mark.parametrize("size", [(256, 256), (1024, 768), (1, 1)])
-def test_twelve_megapixels_shrink(size):
+def test_twelve_megapixels_shrink(size: tuple[int, int]) -> None:
     assert_equal_everywhere(noise(4000, 3000), size)
 
 
-def test_to_twelve_megapixels():
+def test_to_twelve_megapixels() -> None:
     assert_equal_everywhere(noise(37, 23), (4000, 3000))
 
 
 @pytest.mark.parametrize("level", [0, 1, 127, 254, 255])
-def test_a_constant_picture_stays_constant(level):
+def test_a_constant_picture_stays_constant(level: int) -> None:
     flat = np.full((97, 1013, 3), level, dtype=np.uint8)
     for size in [(256, 256), (7, 300), (2000, 1)]:
         assert np.unique(exact_resize(flat, size)).tolist() == [level]
 
 
-def binary64_weights(size_in, size_out):
+def binary64_weights(size_in: int, size_out: int) -> np.ndarray:
     """Pillow's ``precompute_coeffs`` and ``normalize_coeffs_8bpc``, operation by operation, dense."""
     scale = size_in / size_out
     support = max(scale, 1.0)
@@ -67,7 +74,7 @@ def binary64_weights(size_in, size_out):
 @pytest.mark.parametrize(
     "pair", [(1, 1), (3, 7), (7, 3), (640, 256), (1000, 256), (1013, 64), (4096, 256), (16384, 31), (200, 4000)]
 )
-def test_integer_weights_are_those_of_binary64(pair):
+def test_integer_weights_are_those_of_binary64(pair: Any) -> None:
     size_in, size_out = pair
     first, weights = filter_weights(size_in, size_out)
     dense = np.zeros((size_out, size_in), dtype=np.int64)
@@ -77,12 +84,12 @@ def test_integer_weights_are_those_of_binary64(pair):
     assert np.array_equal(dense, binary64_weights(size_in, size_out))
 
 
-def test_two_pixels_to_one_by_hand():
+def test_two_pixels_to_one_by_hand() -> None:
     # Both pixels weigh one half: (10 + 21) / 2 = 15.5, and halves round up.
     assert exact_resize(np.array([[[10] * 3, [21] * 3]], dtype=np.uint8), (1, 1)).tolist() == [[[16] * 3]]
 
 
-def test_width_comes_before_height():
+def test_width_comes_before_height() -> None:
     rgb = noise(61, 47, seed=5)
     by_hand = exact_resize(exact_resize(rgb, (16, 47)), (16, 16))
     other_way = exact_resize(exact_resize(rgb, (61, 16)), (16, 16))
@@ -90,13 +97,13 @@ def test_width_comes_before_height():
     assert not np.array_equal(by_hand, other_way)
 
 
-def test_same_size_is_a_copy():
+def test_same_size_is_a_copy() -> None:
     rgb = noise(9, 5)
     result = exact_resize(rgb, (9, 5))
     assert np.array_equal(result, rgb) and not np.shares_memory(result, rgb)
 
 
-def test_a_view_with_strides_is_read_correctly():
+def test_a_view_with_strides_is_read_correctly() -> None:
     rgb = noise(64, 48)
     assert np.array_equal(exact_resize(rgb[::2, ::-1], (16, 16)), exact_resize(rgb[::2, ::-1].copy(), (16, 16)))
 
@@ -114,6 +121,8 @@ def test_a_view_with_strides_is_read_correctly():
         (np.zeros((4, 4, 3), dtype=np.uint8), (2, 70000), "new height is 70000"),
     ],
 )
-def test_refusals_name_what_is_wrong(resize, rgb, size, message):
+def test_refusals_name_what_is_wrong(
+    resize: Callable[..., np.ndarray], rgb: np.ndarray, size: tuple[int, int], message: str
+) -> None:
     with pytest.raises(ImageError, match=message):
         resize(rgb, size)

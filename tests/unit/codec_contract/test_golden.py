@@ -1,11 +1,14 @@
 """The pinned bytes of the contract; a failure here means stored payloads or other clients would break."""
 
+from __future__ import annotations
+
 import hashlib
 import importlib.util
 import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +28,7 @@ RESIZES = json.loads((FOLDER / "resize.json").read_text())["cases"]
 PAYLOADS = json.loads((FOLDER / "payloads.json").read_text())
 
 
-def test_the_generator_is_the_written_one():
+def test_the_generator_is_the_written_one() -> None:
     state, expected = 77, []
     for _ in range(12):
         state = (state * 1664525 + 1013904223) % 2**32
@@ -34,18 +37,18 @@ def test_the_generator_is_the_written_one():
 
 
 @pytest.mark.parametrize("case", RESIZES, ids=lambda case: f"{case['size']}-{case['new_size']}")
-def test_pillow_resizes_as_pinned(case):
+def test_pillow_resizes_as_pinned(case: Any) -> None:
     rgb = regenerate_contract.generated_picture(case["seed"], *case["size"])
     resized = exact_resize(rgb, tuple(case["new_size"]))
     assert hashlib.sha256(resized.tobytes()).hexdigest() == case["sha256"]
 
 
-def test_the_default_tables_are_the_pinned_ones():
+def test_the_default_tables_are_the_pinned_ones() -> None:
     assert CoderTables.default().digest().hex() == PAYLOADS["tables_sha256"]
 
 
 @pytest.mark.parametrize("case", PAYLOADS["payloads"], ids=lambda case: case["file"])
-def test_stored_payloads_are_read_and_written_again(case):
+def test_stored_payloads_are_read_and_written_again(case: Any) -> None:
     data = (FOLDER / case["file"]).read_bytes()
     contract_id = bytes.fromhex(PAYLOADS["contract_id"])
     lr, header = decode_payload(data, contract_id=contract_id, tables=CoderTables.default())
@@ -67,12 +70,12 @@ def test_stored_payloads_are_read_and_written_again(case):
     assert written == data
 
 
-def test_every_golden_file_is_covered():
+def test_every_golden_file_is_covered() -> None:
     listed = {case["file"] for case in PAYLOADS["payloads"]} | {"resize.json", "payloads.json"}
     assert {path.name for path in FOLDER.iterdir()} == listed
 
 
-def test_regenerating_refuses_to_replace_what_differs(tmp_path):
+def test_regenerating_refuses_to_replace_what_differs(tmp_path: Path) -> None:
     script = tmp_path / "regenerate_contract.py"
     script.write_bytes((GOLDEN / "regenerate_contract.py").read_bytes())
     (tmp_path / "contract").mkdir()
@@ -89,7 +92,7 @@ def test_regenerating_refuses_to_replace_what_differs(tmp_path):
         assert (tmp_path / "contract" / path.name).read_bytes() == path.read_bytes()
 
 
-def test_the_documented_examples_are_payloads():
+def test_the_documented_examples_are_payloads() -> None:
     text = (GOLDEN.parents[1] / "docs" / "payload.md").read_text()
     lengths = []
     for example, fit, square in [(1, "pad", None), (2, "align", OrientedSquare(1280, 800, 800, 600))]:

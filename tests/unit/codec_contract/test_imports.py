@@ -1,7 +1,12 @@
+"""The contract needs numpy and Pillow only, and its errors have one base class."""
+
+from __future__ import annotations
+
 import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +17,7 @@ FOLDER = Path(codec_contract.__file__).parent
 MODULES = sorted(".".join(path.relative_to(FOLDER.parent).with_suffix("").parts) for path in FOLDER.rglob("[a-z]*.py"))
 
 
-def test_the_contract_needs_numpy_and_pillow_only():
+def test_the_contract_needs_numpy_and_pillow_only() -> None:
     code = (
         "import importlib, json, sys\n"
         "before = set(sys.modules)\n"
@@ -28,7 +33,7 @@ def test_the_contract_needs_numpy_and_pillow_only():
     assert foreign <= {"defusedxml"}
 
 
-def test_payloads_are_read_without_pillow():
+def test_payloads_are_read_without_pillow() -> None:
     code = "import sys, codec_contract.payload, codec_contract.bundle.manifest; print('PIL' in sys.modules)"
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=FOLDER.parent
@@ -48,10 +53,10 @@ def test_payloads_are_read_without_pillow():
         errors.QuantizationError,
     ],
 )
-def test_one_base_class_catches_every_error(kind):
+def test_one_base_class_catches_every_error(kind: Any) -> None:
     with pytest.raises(errors.EdgegrainError, match="what went wrong"):
         raise kind("what went wrong")
 
 
-def test_every_module_says_what_it_is_for():
+def test_every_module_says_what_it_is_for() -> None:
     assert all(path.read_text().startswith('"""') for path in FOLDER.rglob("*.py"))

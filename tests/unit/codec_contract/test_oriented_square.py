@@ -1,3 +1,9 @@
+"""Squares at any angle: corners, encoding and bounds."""
+
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,13 +20,13 @@ from codec_contract.oriented_square import (
 )
 
 
-def test_corners_of_an_upright_square():
+def test_corners_of_an_upright_square() -> None:
     square = OrientedSquare(4 * 10, 4 * 20, 4 * 6, 0)
     assert square.corners().tolist() == [[7, 17], [7, 23], [13, 23], [13, 17]]
     assert square.side == 6
 
 
-def test_corners_of_one_turned_clockwise():
+def test_corners_of_one_turned_clockwise() -> None:
     # Its upper edge points down, so what was above it lies to its right.
     square = OrientedSquare(40, 80, 0, 24)
     assert square.corners().tolist() == [[13, 17], [7, 17], [7, 23], [13, 23]]
@@ -29,11 +35,11 @@ def test_corners_of_one_turned_clockwise():
 @pytest.mark.parametrize(
     ("across", "side"),
     [((4, 0), 1), ((2, 3), 1), ((5, 0), 1), ((6, 0), 2), ((0, -9), 2), ((12, 16), 5), ((400, 300), 125), ((8, 8), 3)])
-def test_sides_are_rounded(across, side):
+def test_sides_are_rounded(across: Any, side: int) -> None:
     assert OrientedSquare(0, 0, *across).side == side
 
 
-def test_the_nearest_square():
+def test_the_nearest_square() -> None:
     assert nearest_square((10.1, 20.13), (6.1, -0.9), (100, 50)) == OrientedSquare(40, 81, 24, -4)
     with pytest.raises(PayloadError, match=r"centre \(100.25, 20.0\) lies outside of the picture of 100 x 50"):
         nearest_square((100.2, 20), (6, 0), (100, 50))
@@ -41,7 +47,7 @@ def test_the_nearest_square():
 
 @pytest.mark.parametrize(
     ("size", "left", "top", "side"), [((640, 480), 80, 0, 480), ((7, 12), 0, 2, 7), ((1, 1), 0, 0, 1)])
-def test_the_centre_square(size, left, top, side):
+def test_the_centre_square(size: tuple[int, int], left: Any, top: Any, side: int) -> None:
     corners = centre_square(size).corners()
     assert corners[0].tolist() == [left, top] and corners[2].tolist() == [left + side, top + side]
     assert centre_square(size).side == side
@@ -52,14 +58,14 @@ SIZE = 65535, 4096
 
 @given(st.integers(0, 4 * SIZE[0]), st.integers(0, 4 * SIZE[1]), st.integers(-740_000, 740_000),
        st.integers(-740_000, 740_000).filter(lambda value: abs(value) > 3))
-def test_bytes_and_back(x, y, across_x, across_y):
+def test_bytes_and_back(x: int, y: int, across_x: Any, across_y: Any) -> None:
     square = OrientedSquare(x, y, across_x, across_y)
     data = write_square(square)
     assert len(data) <= MAX_SQUARE_BYTES
     assert read_square(b"before" + data + b"after", 6, len(data) + 6, SIZE) == (square, 6 + len(data))
 
 
-def test_the_longest_edge():
+def test_the_longest_edge() -> None:
     square = OrientedSquare(4 * 65535, 0, -16 * 65535, 0)
     data = write_square(square)
     assert len(data) == 3 + 1 + 3 + 1
@@ -68,12 +74,12 @@ def test_the_longest_edge():
         OrientedSquare(0, 0, -16 * 65535, 1).check((65535, 1))
 
 
-def test_small_numbers_take_a_byte():
+def test_small_numbers_take_a_byte() -> None:
     assert write_square(OrientedSquare(1, 2, -1, 0)) == b"\x01\x02\x01\0"
     assert write_square(OrientedSquare(127, 128, 64, -64)) == b"\x7f\x80\x01\x80\x01\x7f"
 
 
-def test_corners_form_a_square():
+def test_corners_form_a_square() -> None:
     corners = OrientedSquare(400, 400, 120, 77).corners()
     edges = np.diff(np.vstack([corners, corners[:1]]), axis=0)
     assert np.allclose(np.hypot(*edges.T), np.hypot(120, 77) / 4)

@@ -1,5 +1,10 @@
+"""The payload format: round trips, refused damage, bounded claims, contracts."""
+
+from __future__ import annotations
+
 import tracemalloc
 import zlib
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +35,7 @@ TABLES = CoderTables.default()
 CONTRACT = bytes(range(32))
 
 
-def content(kind, width, height, seed):
+def content(kind: str, width: int, height: int, seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     if kind == "constant":
         return np.full((height, width, 3), rng.integers(0, 256, 3), dtype=np.uint8)
@@ -43,21 +48,24 @@ def content(kind, width, height, seed):
     return np.asarray(np.clip(ramp, 0, 255), dtype=np.uint8)
 
 
-def pack(lr, **changes):
+def pack(lr: np.ndarray, **changes: Any) -> bytes:
     arguments = {"contract_id": CONTRACT, "tables": TABLES, "original_size": (640, 480), **changes}
     return encode_payload(lr, **arguments)
 
 
-def unpack(data, contract_id=CONTRACT):
+def unpack(data: bytes, contract_id: bytes = CONTRACT) -> tuple[np.ndarray, Header]:
     return decode_payload(data, contract_id=contract_id, tables=TABLES)
 
 
-def sealed(data):
+def sealed(data: bytes) -> bytes:
     """The bytes with a CRC that fits, as a forger would append it."""
     return data + zlib.crc32(data).to_bytes(4, "little")
 
 
-def forged(flags=4 << 2, sizes=b"", original=b"\x80\x01\x80\x01", body=b"", first=b"\x11"):
+def forged(
+    flags: int = 4 << 2, sizes: bytes = b"", original: bytes = b"\x80\x01\x80\x01", body: bytes = b"",
+    first: bytes = b"\x11",
+) -> bytes:
     return sealed(MAGIC + first + CONTRACT[:4] + bytes([flags]) + sizes + original + body)
 
 
@@ -75,7 +83,9 @@ CONTENTS = st.sampled_from(["constant", "noise", "gradient", "extremes"])
     st.integers(1, 4096),
     st.sampled_from([FIT_PAD, FIT_STRETCH, FIT_CROP]),
 )
-def test_round_trip(kind, width, height, seed, coding, original_width, original_height, fit):
+def test_round_trip(
+    kind: str, width: int, height: int, seed: int, coding: int, original_width: int, original_height: int, fit: str
+) -> None:
     lr = content(kind, width, height, seed)
     data = pack(lr, coding=coding, original_size=(original_width, original_height), fit=fit)
     decoded, header = unpack(data)
@@ -90,7 +100,7 @@ def test_round_trip(kind, width, height, seed, coding, original_width, original_
 
 
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 256), (256, 1), (255, 2), (128, 128), (100, 37), (256, 256)])
-def test_round_trip_of_extreme_sizes(width, height):
+def test_round_trip_of_extreme_sizes(width: int, height: int) -> None:
     kind = "gradient" if width * height <= 16384 else "constant"
     lr = content(kind, width, height, 7)
     decoded, header = unpack(pack(lr))
@@ -98,7 +108,7 @@ def test_round_trip_of_extreme_sizes(width, height):
     assert (header.lr_width, header.lr_height) == (width, height)
 
 
-def test_sixteen_bytes_around_the_body_in_the_default_case():
+def test_sixteen_bytes_around_the_body_in_the_default_case() -> None:
     lr = content("gradient", 16, 16, 1)
     for original in [(128, 128), (1024, 1024), (16383, 16383)]:
         assert len(pack(lr, original_size=original)) == 16 + len(encode_lr(lr, TABLES))
@@ -113,7 +123,7 @@ def test_sixteen_bytes_around_the_body_in_the_default_case():
     st.floats(0, 1),
     st.floats(0, 7),
 )
-def test_a_square_comes_back(size, x, y, length, angle):
+def test_a_square_comes_back(size: tuple[int, int], x: int, y: int, length: int, angle: float) -> None:
     length = 2 + length * (4 * max(size) - 4)
     across = round(4 * length * np.cos(angle)), round(4 * length * np.sin(angle))
     square = OrientedSquare(round(4 * x * size[0]), round(4 * y * size[1]), *across)
@@ -126,8 +136,8 @@ def test_a_square_comes_back(size, x, y, length, angle):
     assert data[7] & 3 == 3
 
 
-def test_what_a_payload_shows_of_the_original():
-    def header(fit):
+def test_what_a_payload_shows_of_the_original() -> None:
+    def header(fit: str) -> Header:
         return parse_header(pack(content("noise", 2, 2, 0), original_size=(75, 61), fit=fit))
 
     assert header(FIT_PAD).cut is header(FIT_STRETCH).cut is header(FIT_CROP).square is None
@@ -135,7 +145,7 @@ def test_what_a_payload_shows_of_the_original():
     assert header(FIT_CROP).cut == OrientedSquare(4 * 7 + 2 * 61, 2 * 61, 4 * 61, 0)
 
 
-def test_the_byte_table():
+def test_the_byte_table() -> None:
     lr = content("noise", 2, 2, 0)
     data = pack(lr, coding=CODING_RAW, original_size=(640, 100), fit=FIT_CROP)
     assert data[:8] == b"\xed\x6e\x10\x00\x01\x02\x03\x06"
@@ -146,18 +156,18 @@ def test_the_byte_table():
     assert wide[7:10] == b"\x3c\x04\x01"
 
 
-def test_what_the_coder_cannot_shorten_is_stored_raw():
+def test_what_the_coder_cannot_shorten_is_stored_raw() -> None:
     header = parse_header(pack(content("noise", 16, 16, 0)))
     assert header.coding == CODING_RAW
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
-def test_any_bytes_type_is_read(kind):
+def test_any_bytes_type_is_read(kind: Any) -> None:
     lr = content("gradient", 8, 8, 0)
     assert np.array_equal(unpack(kind(pack(lr)))[0], lr)
 
 
-def test_a_decoded_lr_can_be_written_to():
+def test_a_decoded_lr_can_be_written_to() -> None:
     for coding in (CODING_RAW, CODING_RANGE):
         lr, _ = unpack(pack(content("constant", 8, 8, 0), coding=coding))
         lr[0, 0] = 1
@@ -166,7 +176,7 @@ def test_a_decoded_lr_can_be_written_to():
 
 @pytest.mark.parametrize(("width", "height"), [(257, 1), (1, 300), (400, 260)])
 @pytest.mark.parametrize("coding", [CODING_RAW, CODING_RANGE, CODING_DEFLATE])
-def test_large_lrs_are_deflated_or_stored(width, height, coding):
+def test_large_lrs_are_deflated_or_stored(width: int, height: int, coding: int) -> None:
     lr = content("gradient", width, height, 0)
     data = pack(lr, coding=coding, original_size=(4 * width, 4 * height))
     decoded, header = unpack(data)
@@ -176,7 +186,7 @@ def test_large_lrs_are_deflated_or_stored(width, height, coding):
     assert pack(content("noise", width, height, 0), coding=coding)[2] & 15 == CODING_RAW
 
 
-def test_small_lrs_may_be_deflated_too():
+def test_small_lrs_may_be_deflated_too() -> None:
     lr = content("gradient", 16, 16, 0)
     data = pack(lr, coding=CODING_DEFLATE)
     assert data[2] == 0x12 and np.array_equal(unpack(data)[0], lr)
@@ -193,7 +203,7 @@ DAMAGED = [
 ]
 
 
-def refused(data):
+def refused(data: bytes) -> None:
     with pytest.raises(PayloadError) as caught:
         unpack(data)
     with pytest.raises(PayloadError):
@@ -202,13 +212,13 @@ def refused(data):
 
 
 @pytest.mark.parametrize("data", DAMAGED)
-def test_every_truncation_is_refused(data):
+def test_every_truncation_is_refused(data: bytes) -> None:
     for length in range(len(data)):
         refused(data[:length])
 
 
 @pytest.mark.parametrize("data", DAMAGED)
-def test_every_single_bit_flip_is_refused(data):
+def test_every_single_bit_flip_is_refused(data: bytes) -> None:
     for bit in range(8 * len(data)):
         damaged = bytearray(data)
         damaged[bit // 8] ^= 1 << bit % 8
@@ -216,13 +226,13 @@ def test_every_single_bit_flip_is_refused(data):
 
 
 @pytest.mark.parametrize("data", DAMAGED)
-def test_trailing_and_leading_garbage_is_refused(data):
+def test_trailing_and_leading_garbage_is_refused(data: bytes) -> None:
     for garbage in (b"\0", b"\xff" * 3, data):
         refused(data + garbage)
         refused(garbage + data)
 
 
-def test_a_forged_body_is_refused_or_is_the_exact_payload_of_another_lr():
+def test_a_forged_body_is_refused_or_is_the_exact_payload_of_another_lr() -> None:
     # With a CRC that fits, a changed body may be what another LR is coded as, but never a second
     # spelling of any.
     lr = content("gradient", 16, 16, 3)
@@ -242,7 +252,7 @@ def test_a_forged_body_is_refused_or_is_the_exact_payload_of_another_lr():
     assert outcomes[0] == outcomes[5] == "refused"
 
 
-def test_a_raw_body_of_another_length_is_refused():
+def test_a_raw_body_of_another_length_is_refused() -> None:
     raw = pack(content("noise", 4, 4, 3), coding=CODING_RAW)
     for damaged in (raw[:-4] + b"x", raw[:-5]):
         with pytest.raises(PayloadError, match="raw body"):
@@ -251,7 +261,7 @@ def test_a_raw_body_of_another_length_is_refused():
 
 @settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=50), st.integers(0, 3))
-def test_any_body_is_refused_or_belongs_to_exactly_one_lr(body, side):
+def test_any_body_is_refused_or_belongs_to_exactly_one_lr(body: bytes, side: int) -> None:
     data = forged(flags=side << 2, body=body)
     try:
         lr, header = unpack(data)
@@ -262,7 +272,7 @@ def test_any_body_is_refused_or_belongs_to_exactly_one_lr(body, side):
 
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=60))
-def test_any_sealed_bytes_are_refused_with_a_typed_error(data):
+def test_any_sealed_bytes_are_refused_with_a_typed_error(data: bytes) -> None:
     refused(sealed(data))
     refused(sealed(MAGIC + b"\x15" + data))
 
@@ -307,7 +317,7 @@ def test_any_sealed_bytes_are_refused_with_a_typed_error(data):
         (forged(flags=1 << 2, body=bytes(12)), "shorter than the 12 bytes"),
     ],
 )
-def test_every_claim_is_checked(data, message):
+def test_every_claim_is_checked(data: bytes, message: str) -> None:
     with pytest.raises(PayloadError, match=message):
         parse_header(data)
     with pytest.raises(PayloadError, match=message):
@@ -324,7 +334,7 @@ ABSURD = [
 
 
 @pytest.mark.parametrize("index", range(len(ABSURD)))
-def test_absurd_claims_are_refused_before_anything_is_allocated(index):
+def test_absurd_claims_are_refused_before_anything_is_allocated(index: int) -> None:
     tracemalloc.start()
     try:
         refused(ABSURD[index])
@@ -337,7 +347,7 @@ def test_absurd_claims_are_refused_before_anything_is_allocated(index):
 # -- contracts and arguments ------------------------------------------------------------------------------
 
 
-def test_another_contract_is_named_along_with_those_available():
+def test_another_contract_is_named_along_with_those_available() -> None:
     data = pack(content("gradient", 8, 8, 0), contract_id=b"\xde\xad\xbe\xef" + bytes(28))
     with pytest.raises(PayloadError, match=r"contract deadbeef, available: 00010203"):
         unpack(data)
@@ -349,7 +359,7 @@ def test_another_contract_is_named_along_with_those_available():
     assert require_contract(header, [CONTRACT, b"\xde\xad\xbe\xef"]) == b"\xde\xad\xbe\xef"
 
 
-def test_four_bytes_of_a_contract_id_are_as_good_as_all():
+def test_four_bytes_of_a_contract_id_are_as_good_as_all() -> None:
     lr = content("gradient", 8, 8, 0)
     assert pack(lr, contract_id=CONTRACT[:4]) == pack(lr)
     assert np.array_equal(unpack(pack(lr), CONTRACT[:4])[0], lr)
@@ -370,7 +380,7 @@ def test_four_bytes_of_a_contract_id_are_as_good_as_all():
         ({"original_size": (20000, 20000)}, "exceeds"),
     ],
 )
-def test_arguments_outside_the_format_are_refused(changes, message):
+def test_arguments_outside_the_format_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(PayloadError, match=message):
         pack(content("gradient", 8, 8, 0), **changes)
 
@@ -386,11 +396,11 @@ def test_arguments_outside_the_format_are_refused(changes, message):
         [[0, 0, 0]],
     ],
 )
-def test_what_is_not_an_lr_is_refused(lr):
+def test_what_is_not_an_lr_is_refused(lr: np.ndarray) -> None:
     with pytest.raises(PayloadError, match="LR"):
         pack(lr)
 
 
-def test_wrong_contract_on_decoding_is_an_edgegrain_error():
+def test_wrong_contract_on_decoding_is_an_edgegrain_error() -> None:
     with pytest.raises(EdgegrainError, match="32 bytes, or 4"):
         unpack(pack(content("gradient", 8, 8, 0)), b"")

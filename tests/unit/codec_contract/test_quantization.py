@@ -1,3 +1,9 @@
+"""Levels survive the round trip through values, and invalid arrays are refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -8,14 +14,14 @@ LEVELS = np.arange(256, dtype=np.uint8)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_every_level_survives_the_way_there_and_back(dtype):
+def test_every_level_survives_the_way_there_and_back(dtype: Any) -> None:
     values = dequantize(LEVELS.astype(dtype))
     assert values.dtype == dtype
     assert values[0] == -1 and values[255] == 1
     assert np.array_equal(quantize(values), LEVELS)
 
 
-def test_half_a_level_rounds_up():
+def test_half_a_level_rounds_up() -> None:
     # 127.5 is the one half-way point that a binary fraction reaches exactly: the value zero.
     assert quantize(np.array([0.0, -0.0])).tolist() == [128, 128]
     halves = np.array([0.5, 1.5, 126.5, 253.5])
@@ -23,30 +29,30 @@ def test_half_a_level_rounds_up():
     assert quantize(dequantize(halves - 1e-9)).tolist() == [0, 1, 126, 253]
 
 
-def test_excess_is_clipped():
+def test_excess_is_clipped() -> None:
     assert quantize(np.array([-7.0, -1.01, 1.01, np.inf, -np.inf])).tolist() == [0, 0, 255, 255, 0]
 
 
-def test_float16_is_widened():
+def test_float16_is_widened() -> None:
     # 100.5 levels has no float16 form; the nearest one must round as its own exact value says.
     value = np.float16(100.5 / 127.5 - 1)
     exact = float(value)
     assert quantize(np.array([value])).tolist() == [int(np.floor((exact + 1) * 127.5 + 0.5))]
 
 
-def test_nan_and_integers_are_refused():
+def test_nan_and_integers_are_refused() -> None:
     with pytest.raises(EdgegrainError, match="NaN"):
         quantize(np.array([0.0, np.nan]))
     with pytest.raises(ValueError, match="uint8"):
         quantize(LEVELS)
 
 
-def test_the_inverse_neither_rounds_nor_clips():
+def test_the_inverse_neither_rounds_nor_clips() -> None:
     assert unit_to_levels(np.array([-1.0, 0.0, 1.0, 2.0])).tolist() == [0.0, 127.5, 255.0, 382.5]
     assert unit_to_levels(dequantize(np.array([3.25]))) == pytest.approx(3.25, abs=1e-12)
 
 
-def test_the_rule_serves_torch_tensors():
+def test_the_rule_serves_torch_tensors() -> None:
     torch = pytest.importorskip("torch")
     values = dequantize(torch.arange(256, dtype=torch.float32))
     assert np.array_equal(values.numpy(), dequantize(LEVELS.astype(np.float32)))

@@ -1,3 +1,5 @@
+"""The bicubic reduction as an integer network agrees with Pillow's."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -10,11 +12,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from codec_contract.errors import BundleError
+from codec_contract.rgb import Rgb
 from edge_encoder.bicubic_network import bicubic_network, quantized, reduction_weights
 from edge_encoder.bounds import ACCUMULATOR_LIMIT, prove
 from edge_encoder.integer_network import digest, load, run_reference, save
 
-Rgb = npt.NDArray[np.uint8]
 SIZES = [(256, 64), (256, 16), (128, 4), (64, 32), (48, 8)]
 
 

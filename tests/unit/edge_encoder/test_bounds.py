@@ -1,4 +1,4 @@
-"""The bound proof: right on a layer worked out by hand, and refusing what does not fit."""
+"""The bound proof: correct on a layer computed by hand, and refusing layers that exceed the bounds."""
 
 from __future__ import annotations
 

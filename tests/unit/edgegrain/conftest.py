@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from edgegrain.pictures.packed import made_up
+from edgegrain.pictures.packed import random_pictures
 
 
 @pytest.fixture(scope="session")
 def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """24 smooth random pictures of 64 x 64."""
     folder = tmp_path_factory.mktemp("pictures")
-    for index, picture in enumerate(made_up(24, 64, seed=0)):
+    for index, picture in enumerate(random_pictures(24, 64, seed=0)):
         Image.fromarray(picture).save(folder / f"p{index:02}.png")
     return folder
 

@@ -38,7 +38,7 @@ def png(rgb: np.ndarray) -> bytes:
 
 @pytest.fixture
 def found(monkeypatch: pytest.MonkeyPatch) -> list[FacePoints | None]:
-    """What the finder finds."""
+    """The faces that the finder returns."""
     faces: list[FacePoints | None] = [FACE]
 
     class Finder:

@@ -20,7 +20,7 @@ PICTURE = np.full((HR, HR, 3), 90, np.uint8)
 
 
 class CountedZlib:
-    """Stands for the module zlib in `codec_contract.payload`, and counts the payloads whose CRC is computed."""
+    """Replaces the module zlib in `codec_contract.payload`, and counts the computed CRCs, one per parsed payload."""
 
     def __init__(self) -> None:
         self.parses = 0

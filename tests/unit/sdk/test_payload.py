@@ -1,4 +1,4 @@
-"""Payload is bytes with a view inside; inspect and bundles tell what there is."""
+"""`Payload`, `inspect` and `bundles`."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_lr_is_read_only(payload: sdk.Payload) -> None:
 
 def test_pickles_and_copies(payload: sdk.Payload) -> None:
     data = pickle.dumps(payload)
-    assert len(data) < len(payload) + 200  # the bytes, not the decoded LR beside them
+    assert len(data) < len(payload) + 200  # the bytes, without the decoded LR
     unpickled = pickle.loads(data)  # noqa: S301 - our own bytes
     assert type(unpickled) is sdk.Payload and unpickled == payload and unpickled.fit == "stretch"
     np.testing.assert_array_equal(unpickled.lr, payload.lr)

@@ -1,4 +1,4 @@
-"""Retouching on a bundle that averages and repeats pixels: what the decoder makes of an edit can be written down."""
+"""Retouching on a bundle that averages and repeats pixels, so that the result of an edit is known."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def original() -> np.ndarray:
 
 @pytest.fixture
 def edited(original: np.ndarray) -> np.ndarray:
-    """A white stripe in one block, half of whose pixels it covers."""
+    """A white stripe over half of the pixels of one block."""
     edited = original.copy()
     edited[8 * BLOCK : 9 * BLOCK, 8 * BLOCK : 9 * BLOCK : 2] = 255
     return edited
 
 
 def averaged(picture: np.ndarray) -> np.ndarray:
-    """The box mean, repeated: what the bundle's two halves make of a picture."""
+    """The box mean, repeated: a picture compressed and restored with this bundle."""
     lr = (picture.reshape(LR, BLOCK, LR, BLOCK, 3).astype(int).sum((1, 3)) + BLOCK**2 // 2) // BLOCK**2
     return lr.astype(np.uint8).repeat(BLOCK, 0).repeat(BLOCK, 1)
 

@@ -1,4 +1,4 @@
-"""compress, restore and Codec on a bundle whose arithmetic can be done by hand: box mean down, repetition up."""
+"""compress, restore and Codec on a bundle with simple arithmetic: the encoder averages, the decoder repeats."""
 
 from __future__ import annotations
 

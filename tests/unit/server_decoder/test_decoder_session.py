@@ -354,7 +354,7 @@ def test_bound_runs_equal_unbound_ones() -> None:
 
 def session_on_bound_runs(monkeypatch: pytest.MonkeyPatch, cuda_listed: list[str], model: bytes,
                           runs: list[tuple[str, int, bool]] | None = None, **options: Any) -> DecoderSession:
-    """A session that says it runs on CUDA, with buffers on the CPU; ``runs`` gets what its buffers were asked for."""
+    """A session that says it runs on CUDA, with buffers on the CPU; ``runs`` collects the runs of its buffers."""
     started = onnxruntime.InferenceSession
 
     def start(source: bytes, options: object, providers: list, **_: object) -> onnxruntime.InferenceSession:

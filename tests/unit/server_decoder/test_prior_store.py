@@ -1,4 +1,4 @@
-"""Priors are found by name or path, and loaded whatever their kind."""
+"""Priors of both kinds are found by name or path, and loaded."""
 
 from __future__ import annotations
 

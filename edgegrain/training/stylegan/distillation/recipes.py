@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from edgegrain.training.adversarial import AdversarialConfig
+from edgegrain.training.config import config_from_dict
 from edgegrain.training.discriminator import DiscriminatorConfig
 from server_decoder.mobile_stylegan.generator import MOBILE_STYLEGAN_256, MOBILE_STYLEGAN_1024, MobileStyleGANConfig
 
@@ -28,7 +29,7 @@ class DistilConfig:
         warm_up: steps over which it rises at the beginning of every session.
         ema: decay of the averaged student.
         bf16: bfloat16 where the device computes in it (`mixed_precision`).
-        made_up: a trial run, with a teacher of random weights if none is given.
+        random_teacher: a trial run: use a teacher with random weights if none is given.
     """
 
     student: MobileStyleGANConfig = MOBILE_STYLEGAN_1024
@@ -43,7 +44,7 @@ class DistilConfig:
     ema: float = 0.999
     bf16: bool = True
     seed: int = 1
-    made_up: bool = False
+    random_teacher: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values; `from_dict` reads them back."""
@@ -52,12 +53,7 @@ class DistilConfig:
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> DistilConfig:
         """The configuration that `as_dict` described. Absent fields have their defaults."""
-        nested: dict[str, Any] = {"student": MobileStyleGANConfig.from_dict(fields["student"])}
-        if "truncation" in fields:
-            nested["truncation"] = tuple(fields["truncation"])
-        if fields.get("adversarial"):
-            nested["adversarial"] = AdversarialConfig.from_dict(fields["adversarial"])
-        return cls(**{**fields, **nested})
+        return config_from_dict(cls, fields)
 
 
 def _adversarial(size: int) -> AdversarialConfig:
@@ -73,6 +69,6 @@ DISTIL_CONFIGS: dict[str, DistilConfig] = {
     "smoke-mobile": DistilConfig(
         student=MobileStyleGANConfig(64, "wavelet", 512, 32, code_width=32, mapping_layers=2), lpips=0.0,
         adversarial=replace(_adversarial(64), discriminator=DiscriminatorConfig(64, 8, 16)),
-        batch=8, learning_rate=1e-2, warm_up=5, ema=0.9, bf16=False, made_up=True),
+        batch=8, learning_rate=1e-2, warm_up=5, ema=0.9, bf16=False, random_teacher=True),
 }
 """Name -> recipe."""

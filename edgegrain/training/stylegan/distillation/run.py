@@ -139,8 +139,8 @@ def adopt_teacher(student: MobileStyleGAN, teacher: StyleGAN2) -> None:
 
 
 def teacher_codes(codes: Tensor, count: int) -> Tensor:
-    """A student's codes ``[B, L, code_width]`` for a teacher of ``count``: they agree from the coarsest on, and the
-    student's last one, of its head, stands for all that the teacher has more."""
+    """A student's codes ``[B, L, code_width]`` for a teacher of ``count``: both begin at the coarsest layer, and
+    the student's last code, that of its head, is repeated for the teacher's additional layers."""
     missing = count - codes.shape[1]
     return torch.cat([codes, codes[:, -1:].expand(-1, missing, -1)], dim=1)
 

@@ -19,7 +19,7 @@ from edgegrain.training.distributed import Distributed, mixed_precision
 from edgegrain.training.family import Family, RunOptions
 from edgegrain.training.metric_networks import metric_weights
 from edgegrain.training.run_folder import CHECKPOINT
-from edgegrain.training.sample_sheet import draw_generated
+from edgegrain.training.sample_sheet import write_generated
 from edgegrain.training.stylegan.distillation.recipes import DISTIL_CONFIGS, DistilConfig
 from edgegrain.training.stylegan.distillation.run import FAMILY, DistilRun, load_run, start_run, teacher_codes
 from edgegrain.training.stylegan.distillation.wavelets import band_loss
@@ -102,7 +102,7 @@ class DistillationTrainer:
         return figures | ({"lpips_alex": round(distance, 4)} if self.lpips is not None else {})
 
     def draw_samples(self, path: Path) -> None:
-        draw_generated(self.run.average.generator, path)
+        write_generated(self.run.average.generator, path)
 
     @torch.no_grad()
     def _draw(self, count: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -167,7 +167,7 @@ def load_teacher(config: DistilConfig, given: torch.nn.Module | str | Path | Non
     if isinstance(given, StyleGAN2):
         return given, None
     if not isinstance(given, str | Path):
-        if not config.made_up:
+        if not config.random_teacher:
             raise EdgegrainError("pass --teacher with the file of a StyleGAN2")
         return random_teacher(config), None
     path = find_prior(given)
@@ -205,4 +205,4 @@ def _describe(config: DistilConfig) -> str:
 
 
 DISTILLATION = Family(FAMILY, "MobileStyleGAN, distilled from a StyleGAN2", DistilConfig, DISTIL_CONFIGS, _describe,
-                      open_trainer, _takes, lambda config: SMOKE_PICTURES if config.made_up else PICTURES)
+                      open_trainer, _takes, lambda config: SMOKE_PICTURES if config.random_teacher else PICTURES)

@@ -13,7 +13,7 @@ from benchmarks.quality.rate_curves import Point, draw, measure_run, table
 from codec_contract.payload import encode_payload
 from edgegrain.metrics.picture_metrics import Scores
 from edgegrain.metrics.psnr_ssim import Picture, psnr
-from edgegrain.pictures.packed import made_up
+from edgegrain.pictures.packed import random_pictures
 from edgegrain.publishing.fit_coder import fit_tables
 from edgegrain.publishing.publish import encode
 from edgegrain.training.grain.checkpoint import save_run
@@ -41,7 +41,7 @@ def test_a_run_is_measured_with_tables_fitted_to_its_own_lrs(tmp_path: Path) -> 
     run = begin(replace(config, loss=replace(config.loss, rate=0.01)), None)
     run.pictures = 48
     save_run(tmp_path / "lr16", run)
-    pictures = made_up(12, 64, seed=1)
+    pictures = random_pictures(12, 64, seed=1)
     point = measure_run(tmp_path / "lr16", pictures, list(pictures[:2]), PlainMetrics(), steps=20)  # type: ignore[arg-type]
     tables = fit_tables(encode(run.average, pictures, 12), steps=20)
     own = encode(run.average, pictures[:2], 2)

@@ -81,8 +81,8 @@ def test_the_command_draws_and_refuses_to_overwrite(tmp_path: Path, portrait_pat
     application.command()(main)
     save_run(tmp_path / "run", begin(CONFIGS["smoke-stage1"], None))
     arguments = ["--bundle", str(tmp_path / "zoo"), "--prior", str(tmp_path / "prior.safetensors"), "--data",
-                 str(tmp_path / "faces"), "--out", str(tmp_path / "sheet.png"), "--beside",
-                 f"again={tmp_path / 'zoo'}", "--beside", f"run={tmp_path / 'run'}"]
+                 str(tmp_path / "faces"), "--out", str(tmp_path / "sheet.png"), "--compare",
+                 f"again={tmp_path / 'zoo'}", "--compare", f"run={tmp_path / 'run'}"]
     result = CliRunner().invoke(application, arguments)
     assert result.exit_code == 0, result.stderr
     with Image.open(tmp_path / "sheet.png") as sheet:
@@ -94,5 +94,5 @@ def test_the_command_draws_and_refuses_to_overwrite(tmp_path: Path, portrait_pat
     assert np.abs(whole - run).max() > 1
     repeated = CliRunner().invoke(application, arguments)
     assert repeated.exit_code == 1 and "--force" in repeated.stderr
-    wrong = CliRunner().invoke(application, [*arguments, "--force", "--beside", "nothing"])
+    wrong = CliRunner().invoke(application, [*arguments, "--force", "--compare", "nothing"])
     assert wrong.exit_code == 2 and "TITLE=NAME" in wrong.stderr

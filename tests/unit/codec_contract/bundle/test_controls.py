@@ -1,3 +1,5 @@
+"""Controls of a bundle: ranges, defaults, and refused values."""
+
 from __future__ import annotations
 
 from pathlib import Path

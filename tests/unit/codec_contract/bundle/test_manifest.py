@@ -1,11 +1,17 @@
+"""The manifest reader: every field is checked, and files are verified before they are read."""
+
+from __future__ import annotations
+
 import hashlib
 import json
 import os
 import tracemalloc
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from codec_contract.bundle.manifest import FileEntry, load_manifest, parse_manifest, verify_bundle
+from codec_contract.bundle.manifest import FileEntry, Manifest, load_manifest, parse_manifest, verify_bundle
 from codec_contract.errors import BundleError
 
 FILES = {
@@ -16,7 +22,7 @@ FILES = {
 }
 
 
-def record(**changes):
+def record(**changes: Any) -> dict[str, Any]:
     fields = {
         "schema": 1,
         "id": "faces-256-lr16",
@@ -40,7 +46,7 @@ def record(**changes):
 
 
 @pytest.fixture
-def bundle(tmp_path):
+def bundle(tmp_path: Path) -> Path:
     folder = tmp_path / "faces-256-lr16"
     for name, data in FILES.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -49,11 +55,11 @@ def bundle(tmp_path):
     return folder
 
 
-def parse(tmp_path, **changes):
+def parse(tmp_path: Path, **changes: Any) -> Manifest:
     return parse_manifest(json.dumps(record(**changes)).encode(), tmp_path)
 
 
-def test_every_field_is_read(bundle):
+def test_every_field_is_read(bundle: Path) -> None:
     manifest = load_manifest(bundle)
     assert (manifest.id, manifest.version, manifest.codec, manifest.domain) == (
         "faces-256-lr16",
@@ -71,19 +77,19 @@ def test_every_field_is_read(bundle):
     assert manifest.path("encoder.mlpackage/Data/com.apple.CoreML/model.mlmodel").is_file()
 
 
-def test_verified_files_are_handed_out(bundle):
+def test_verified_files_are_handed_out(bundle: Path) -> None:
     manifest = verify_bundle(bundle)
     for name, data in FILES.items():
         assert manifest.open_file(name) == data
 
 
-def test_the_files_cannot_be_edited_through_the_manifest(bundle):
+def test_the_files_cannot_be_edited_through_the_manifest(bundle: Path) -> None:
     manifest = load_manifest(bundle)
     with pytest.raises(TypeError):
         manifest.files["coder.json"] = FileEntry("x", 0, "0" * 64)  # type: ignore[index]
 
 
-def altered(bundle, name, change):
+def altered(bundle: Path, name: str, change: str) -> None:
     if change == "missing":
         (bundle / name).unlink()
     elif change == "folder":
@@ -101,7 +107,7 @@ def altered(bundle, name, change):
 
 
 @pytest.mark.parametrize("change", ["missing", "folder", "flipped", "longer", "shorter"])
-def test_an_altered_file_is_never_handed_out(bundle, change):
+def test_an_altered_file_is_never_handed_out(bundle: Path, change: str) -> None:
     altered(bundle, "decoder.onnx", change)
     manifest = load_manifest(bundle)
     with pytest.raises(BundleError, match="decoder.onnx of bundle faces-256-lr16"):
@@ -111,7 +117,7 @@ def test_an_altered_file_is_never_handed_out(bundle, change):
     assert manifest.open_file("coder.json") == FILES["coder.json"]
 
 
-def test_a_grown_file_is_not_read_whole(bundle):
+def test_a_grown_file_is_not_read_whole(bundle: Path) -> None:
     with (bundle / "coder.json").open("r+b") as stream:
         stream.truncate(200_000_000)
     manifest = load_manifest(bundle)
@@ -124,13 +130,13 @@ def test_a_grown_file_is_not_read_whole(bundle):
         tracemalloc.stop()
 
 
-def test_an_unlisted_file_is_refused(bundle):
+def test_an_unlisted_file_is_refused(bundle: Path) -> None:
     (bundle / "extra.bin").write_bytes(b"x")
     with pytest.raises(BundleError, match="no file 'extra.bin', only: coder.json"):
         load_manifest(bundle).open_file("extra.bin")
 
 
-def test_a_linked_file_is_judged_by_its_bytes(bundle, tmp_path):
+def test_a_linked_file_is_judged_by_its_bytes(bundle: Path, tmp_path: Path) -> None:
     # Download caches keep the files elsewhere and link to them.
     elsewhere = tmp_path / "blob"
     elsewhere.write_bytes(FILES["coder.json"])
@@ -142,7 +148,7 @@ def test_a_linked_file_is_judged_by_its_bytes(bundle, tmp_path):
         load_manifest(bundle).open_file("coder.json")
 
 
-def test_a_bundle_may_itself_be_reached_through_a_link(bundle, tmp_path):
+def test_a_bundle_may_itself_be_reached_through_a_link(bundle: Path, tmp_path: Path) -> None:
     os.symlink(bundle, tmp_path / "link")
     assert verify_bundle(tmp_path / "link").open_file("empty.txt") == b""
 
@@ -165,7 +171,7 @@ def test_a_bundle_may_itself_be_reached_through_a_link(bundle, tmp_path):
         "manifest.json",
     ],
 )
-def test_names_that_are_no_plain_relative_path_are_refused(tmp_path, name):
+def test_names_that_are_no_plain_relative_path_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(BundleError, match="plain relative path|lists itself"):
         parse(tmp_path, files={name: {"sha256": "0" * 64, "size": 1}})
 
@@ -198,12 +204,12 @@ def test_names_that_are_no_plain_relative_path_are_refused(tmp_path, name):
         ({"files": {f"f{i}": {"sha256": "0" * 64, "size": 1} for i in range(5000)}}, "5000 files"),
     ],
 )
-def test_a_wrong_field_is_named(tmp_path, changes, message):
+def test_a_wrong_field_is_named(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(BundleError, match=message):
         parse(tmp_path, **changes)
 
 
-def test_the_lr_of_a_picture_in_tiles_follows_from_its_size(tmp_path):
+def test_the_lr_of_a_picture_in_tiles_follows_from_its_size(tmp_path: Path) -> None:
     assert parse(tmp_path).lr_size((5000, 30)) == (16, 16) and parse(tmp_path).tile_overlap is None
     tiled = parse(tmp_path, lr=64, preprocessing={"pad": "edge", "tile_overlap": 16})
     assert (tiled.tile_overlap, tiled.factor) == (16, 4)
@@ -211,7 +217,7 @@ def test_the_lr_of_a_picture_in_tiles_follows_from_its_size(tmp_path):
 
 
 @pytest.mark.parametrize("name", list(record()))
-def test_a_missing_field_is_named(tmp_path, name):
+def test_a_missing_field_is_named(tmp_path: Path, name: str) -> None:
     fields = record()
     del fields[name]
     with pytest.raises(BundleError, match=f"lacks the field '{name}'"):
@@ -219,24 +225,24 @@ def test_a_missing_field_is_named(tmp_path, name):
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"\xff\xff", b"[]", b"3", b"[" * 200_000, b'{"schema":NaN}'])
-def test_what_is_no_manifest_is_refused(tmp_path, data):
+def test_what_is_no_manifest_is_refused(tmp_path: Path, data: bytes) -> None:
     with pytest.raises(BundleError):
         parse_manifest(data, tmp_path)
 
 
-def test_duplicate_names_are_refused(tmp_path):
+def test_duplicate_names_are_refused(tmp_path: Path) -> None:
     text = json.dumps(record()).replace('"schema": 1', '"schema": 2, "schema": 1')
     with pytest.raises(BundleError, match="'schema' twice"):
         parse_manifest(text.encode(), tmp_path)
 
 
-def test_a_manifest_is_bounded(tmp_path):
+def test_a_manifest_is_bounded(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_bytes(b" " * (1 << 20) + b"{}")
     with pytest.raises(BundleError, match="larger than 1048576"):
         load_manifest(tmp_path)
 
 
-def test_no_manifest_no_bundle(tmp_path):
+def test_no_manifest_no_bundle(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="missing: no file"):
         load_manifest(tmp_path)
     with pytest.raises(BundleError, match="missing: no file"):

@@ -1,3 +1,5 @@
+"""Finding bundles by folder, name and alias."""
+
 from __future__ import annotations
 
 from pathlib import Path

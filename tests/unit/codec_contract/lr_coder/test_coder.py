@@ -1,6 +1,12 @@
+"""The LR coder is lossless, deterministic and compact, and refuses corrupt bodies and invalid tables."""
+
+from __future__ import annotations
+
 import dataclasses
 import json
 import time
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,11 +37,11 @@ from codec_contract.lr_coder.logistic import (
 TABLES = CoderTables.default()
 
 
-def noise(height, width, seed=0):
+def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def smooth(height, width, seed=0, deviation=4.0):
+def smooth(height: int, width: int, seed: int = 0, deviation: float = 4.0) -> np.ndarray:
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width] / max(height, width)
     base = 128 + 60 * np.sin(3 * x + rng.random()) + 40 * np.cos(4 * y + rng.random())
@@ -45,14 +51,14 @@ def smooth(height, width, seed=0, deviation=4.0):
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 2), (2, 1), (1, 40), (40, 1), (3, 5), (16, 16), (17, 33)])
 @pytest.mark.parametrize("make", [noise, smooth])
-def test_round_trip(shape, make):
+def test_round_trip(shape: tuple[int, ...], make: Callable[[int, int], np.ndarray]) -> None:
     lr = make(*shape)
     assert np.array_equal(decode_lr(encode_lr(lr, TABLES), shape[1], shape[0], TABLES), lr)
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=30), st.integers(1, 6), st.integers(1, 6))
-def test_any_body_is_refused_or_is_the_one_an_encoder_writes(body, width, height):
+def test_any_body_is_refused_or_is_the_one_an_encoder_writes(body: bytes, width: int, height: int) -> None:
     try:
         lr = decode_lr(body, width, height, TABLES)
     except PayloadError:
@@ -60,12 +66,12 @@ def test_any_body_is_refused_or_is_the_one_an_encoder_writes(body, width, height
     assert encode_lr(lr, TABLES) == body
 
 
-def test_smooth_pictures_become_small_and_noise_hardly_grows():
+def test_smooth_pictures_become_small_and_noise_hardly_grows() -> None:
     assert len(encode_lr(smooth(32, 32, deviation=2.0), TABLES)) < 0.5 * 3 * 32 * 32
     assert len(encode_lr(noise(32, 32), TABLES)) < 1.1 * 3 * 32 * 32
 
 
-def test_coding_is_fast_enough():
+def test_coding_is_fast_enough() -> None:
     lr = smooth(128, 128)
     body = encode_lr(lr, TABLES)
     start = time.process_time()
@@ -74,7 +80,7 @@ def test_coding_is_fast_enough():
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (2, 3), (7, 5), (16, 16)])
-def test_a_context_looks_only_at_what_was_coded_before(shape):
+def test_a_context_looks_only_at_what_was_coded_before(shape: tuple[int, ...]) -> None:
     height, width = shape
     lr = noise(height, width)
     whole = [all_contexts(lr, channel) for channel in range(3)]
@@ -91,7 +97,7 @@ def test_a_context_looks_only_at_what_was_coded_before(shape):
     assert sorted(seen) == list(range(height * width))
 
 
-def test_neighbours_at_the_edges_follow_the_written_rule():
+def test_neighbours_at_the_edges_follow_the_written_rule() -> None:
     width, height = 4, 3
     indices = neighbour_indices(width, height)
     nothing = width * height
@@ -108,7 +114,7 @@ def test_neighbours_at_the_edges_follow_the_written_rule():
                 assert indices[y * width + x, column] == expected
 
 
-def test_a_context_by_hand():
+def test_a_context_by_hand() -> None:
     lr = np.zeros((2, 2, 3), dtype=np.uint8)
     lr[0, 0], lr[0, 1], lr[1, 0], lr[1, 1] = (10, 20, 30), (13, 23, 33), (12, 22, 32), (99, 50, 77)
     context, reference = all_contexts(lr, 1)
@@ -120,7 +126,7 @@ def test_a_context_by_hand():
     assert positions(1, 1).tolist() == [[0, 0, 0, 0, 0, 128, 128, 128]]
 
 
-def test_distribution_matches_the_logistic_function():
+def test_distribution_matches_the_logistic_function() -> None:
     edges = np.arange(257) - 0.5
     for scale in range(0, SCALE_MAX + 1, 7):
         row = np.array(cumulative_row(scale))
@@ -133,7 +139,7 @@ def test_distribution_matches_the_logistic_function():
             assert np.abs(got - ideal).max() < 4e-4
 
 
-def test_length_is_that_of_the_predicted_distribution():
+def test_length_is_that_of_the_predicted_distribution() -> None:
     lr = smooth(24, 24)
     bits = 0.0
     for channel, network in enumerate(TABLES.channels):
@@ -149,31 +155,31 @@ def test_length_is_that_of_the_predicted_distribution():
 # -- tables ---------------------------------------------------------------------------------------------
 
 
-def test_tables_survive_json_and_are_small():
+def test_tables_survive_json_and_are_small() -> None:
     data = TABLES.to_json()
     assert CoderTables.from_json(data) == TABLES
     assert CoderTables.from_json(data.decode()).to_json() == data
     assert len(data) < 30_000
 
 
-def layer(outputs, inputs, value=0, shift=0):
+def layer(outputs: int, inputs: int, value: int = 0, shift: int = 0) -> Layer:
     shifts = np.full(outputs, shift, np.int32)
     return Layer(np.full((outputs, inputs), value, np.int32), np.zeros(outputs, np.int32), shifts)
 
 
-def network(channel, value=0):
+def network(channel: int, value: int = 0) -> ChannelNetwork:
     size = CONTEXT_SIZES[channel]
     return ChannelNetwork((layer(4, size, value),), layer(2, size + 4, value))
 
 
-def test_a_layer_by_hand():
+def test_a_layer_by_hand() -> None:
     weight = np.array([[3, -2], [1, 1]], np.int32)
     one = Layer(weight, np.array([4, -1], np.int32), np.array([1, 0], np.int32))
     assert one.accumulate(np.array([[5, 7], [-5, 7]], np.int32)).tolist() == [[(15 - 14 + 4 + 1) >> 1, 11], [-12, 1]]
     assert one.bound(np.array([255, 255])) == 255 * 5 + 4 + 2
 
 
-def test_saturated_networks_do_not_overflow():
+def test_saturated_networks_do_not_overflow() -> None:
     size = CONTEXT_SIZES[0]
     deep = ChannelNetwork((layer(256, size, 127), layer(256, 256, 127)), layer(2, size + 256, 127))
     tables = CoderTables((deep, network(1), network(2)))
@@ -183,13 +189,13 @@ def test_saturated_networks_do_not_overflow():
     assert tables.channels[0].predict(-context, reference * 0) == ([0], [0])
 
 
-def test_extreme_tables_still_code_losslessly():
+def test_extreme_tables_still_code_losslessly() -> None:
     tables = CoderTables((network(0, 100), network(1, -100), network(2, 7)))
     lr = noise(6, 5)
     assert np.array_equal(decode_lr(encode_lr(lr, tables), 5, 6, tables), lr)
 
 
-def test_tables_that_could_overflow_are_refused():
+def test_tables_that_could_overflow_are_refused() -> None:
     size = CONTEXT_SIZES[0]
     bias = np.array([(1 << 30) - 127 * 255 * size, 0], np.int32)
     heavy = dataclasses.replace(network(0), output=dataclasses.replace(layer(2, size + 4, 127), bias=bias))
@@ -209,13 +215,13 @@ def test_tables_that_could_overflow_are_refused():
         ("shift", np.array([0, -1], np.int32), "outside 0 to 24"),
     ],
 )
-def test_an_unusable_layer_is_named(field, value, message):
+def test_an_unusable_layer_is_named(field: str, value: Any, message: str) -> None:
     broken = dataclasses.replace(network(0).output, **{field: value})
     with pytest.raises(BundleError, match=f"channel 0, output layer.*{message}"):
         CoderTables((dataclasses.replace(network(0), output=broken), network(1), network(2)))
 
 
-def test_tables_of_wrong_shape_are_refused():
+def test_tables_of_wrong_shape_are_refused() -> None:
     with pytest.raises(BundleError, match="three networks"):
         CoderTables((network(0), network(1)))  # type: ignore[arg-type]
     with pytest.raises(BundleError, match="channel 0, hidden layer 0"):
@@ -225,7 +231,7 @@ def test_tables_of_wrong_shape_are_refused():
         CoderTables((wide, network(1), network(2)))
 
 
-def changed(path, value):
+def changed(path: Any, value: Any) -> str:
     record = json.loads(TABLES.to_json())
     target = record
     for key in path[:-1]:
@@ -262,6 +268,6 @@ def changed(path, value):
         (changed(["channels", 0, "output", "weight"], "AAAAAAAA"), "shape"),
     ],
 )
-def test_unreadable_tables_are_refused(data, message):
+def test_unreadable_tables_are_refused(data: bytes | str, message: str) -> None:
     with pytest.raises(BundleError, match=message):
         CoderTables.from_json(data)

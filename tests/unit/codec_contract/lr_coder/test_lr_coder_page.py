@@ -4,11 +4,14 @@ It shares no code with the package, so it stands for a port to another language;
 to stay within the 48 bits the page promises.
 """
 
+from __future__ import annotations
+
 import base64
 import hashlib
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,22 +27,22 @@ S.append(S[96])
 M = [round(2**16 * 2 ** (-i / 8)) for i in range(8)]
 
 
-def clamp(value, low, high):
+def clamp(value: Any, low: int, high: int) -> int:
     return min(max(value, low), high)
 
 
-def within(value, bits):
+def within(value: Any, bits: int) -> int:
     assert abs(value) < 2**bits
     return value
 
 
 class Reader:
-    def __init__(self, body):
+    def __init__(self, body: bytes) -> None:
         self.body, self.position = body, 4
         self.low, self.high = 0, 2**32 - 1
         self.value = int.from_bytes((body + bytes(4))[:4], "big")
 
-    def decision(self, p):
+    def decision(self, p: int) -> bool:
         split = self.low + (within((self.high - self.low) * p, 48) >> 16)
         true = self.value <= split
         if true:
@@ -54,7 +57,7 @@ class Reader:
             self.position += 1
         return true
 
-    def ends_well(self):
+    def ends_well(self) -> bool:
         for length in range(5):
             unit = 2 ** (32 - 8 * length)
             rounded_up = (self.low + unit - 1) // unit * unit
@@ -65,7 +68,7 @@ class Reader:
         return (settled + ending).rstrip(b"\0") == self.body
 
 
-def layer(record, values):
+def layer(record: Any, values: Any) -> list[int]:
     weights = base64.b64decode(record["weight"])
     output = []
     for i, (bias, shift) in enumerate(zip(record["bias"], record["shift"], strict=True)):
@@ -75,7 +78,7 @@ def layer(record, values):
     return output
 
 
-def predict(c, context, ref):
+def predict(c: int, context: Any, ref: Any) -> tuple[int, int]:
     values = context
     for hidden in CODER["channels"][c]["hidden"]:
         values = [clamp(y, 0, 4095) for y in layer(hidden, values)]
@@ -83,14 +86,14 @@ def predict(c, context, ref):
     return clamp(16 * ref + mean, 0, 4080), clamp(scale, 0, 63)
 
 
-def mass_below(v, mean, scale):
+def mass_below(v: int, mean: int, scale: int) -> int:
     d = 16 * v - 8 - mean
     a = min(within(abs(d) * M[scale & 7], 32) >> (6 + (scale >> 3)), 96 * 512)
     f = S[a >> 9] + ((S[(a >> 9) + 1] - S[a >> 9]) * (a & 511) >> 9)
     return (f if d >= 0 else 2**20 - f) + v
 
 
-def context_of(picture, x, y, c, w, h):
+def context_of(picture: Any, x: int, y: int, c: int, w: int, h: int) -> tuple[list[int], int]:
     near = []
     for dx, dy in AROUND:
         nx, ny = clamp(x + dx, 0, w - 1), max(y + dy, 0)
@@ -105,7 +108,7 @@ def context_of(picture, x, y, c, w, h):
     return context + [128 * (y == 0), 128 * (x == 0), 128 * (x == w - 1)], ref
 
 
-def decode(body, w, h):
+def decode(body: bytes, w: int, h: int) -> bytes:
     reader, picture = Reader(body), {}
     for t in range(w + 3 * h):
         line = [(t - 3 * y, y) for y in range(h) if 0 <= t - 3 * y < w]
@@ -127,7 +130,7 @@ def decode(body, w, h):
 
 
 @pytest.mark.parametrize("case", CODED, ids=lambda case: case["file"])
-def test_the_page_decodes_golden_bodies(case):
+def test_the_page_decodes_golden_bodies(case: Any) -> None:
     data = (GOLDEN / case["file"]).read_bytes()
     start = 8 + (2 if data[7] >> 2 == 15 else 0)
     for _ in range(2):

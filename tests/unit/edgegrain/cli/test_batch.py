@@ -155,7 +155,8 @@ def test_bundles_of_tiles_are_refused_before_ray_starts(
 
 
 @pytest.mark.parametrize(("source", "message"), [
-    ("nowhere", "is not a folder"), ("empty", "holds no picture or payload"), ("both", "choose --compress or --restore")])
+    ("nowhere", "is not a folder"), ("empty", "holds no picture or payload"),
+    ("both", "choose --compress or --restore")])
 def test_usage(source: str, message: str, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "both").mkdir()

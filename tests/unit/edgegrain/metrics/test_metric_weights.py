@@ -1,4 +1,4 @@
-"""The metrics' weights out of packages made here, in the published layouts."""
+"""Metric weights from packages with random contents, in the published layouts."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def test_what_cannot_be_is_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="nor tar shards"):
         stored_pictures(tmp_path / "empty")
     (tmp_path / "empty" / "broken.tar").write_bytes(b"x" * 2000)
-    with pytest.raises(ImageError, match=r"broken.tar is no whole tar file"):
+    with pytest.raises(ImageError, match=r"broken.tar is not a complete tar file"):
         stored_pictures(tmp_path / "empty")
 
 

@@ -16,7 +16,7 @@ from codec_contract.bundle.manifest import load_manifest
 from codec_contract.errors import BundleError
 from edge_encoder.integer_network import digest, load, run_reference, save
 from edge_encoder.lowering import lower
-from edgegrain.pictures.packed import made_up
+from edgegrain.pictures.packed import random_pictures
 from edgegrain.publishing import publish
 from edgegrain.publishing.fit_coder import fit_tables
 from edgegrain.publishing.publish import store_trained
@@ -114,7 +114,7 @@ def test_the_zoo_keeps_the_encoder_of_a_bundle_to_the_byte(run: Run, tmp_path: P
 def test_tables_are_fitted_to_lrs_of_mirror_images_too(mirrored: bool) -> None:
     torch.manual_seed(3)
     run = begin(CONFIGS["smoke-stage1"], None)
-    pictures = np.asarray(made_up(3, 64, seed=3))
+    pictures = np.asarray(random_pictures(3, 64, seed=3))
     network = lower(run.average.encoder)  # type: ignore[arg-type]
     wanted = [run_reference(network, picture[None])[0] for picture in pictures]
     if mirrored:
@@ -125,7 +125,7 @@ def test_tables_are_fitted_to_lrs_of_mirror_images_too(mirrored: bool) -> None:
 def test_a_stage_1_run_is_stored_without_a_generator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(publish, "fit_tables", functools.partial(fit_tables, steps=8))
     (tmp_path / "data").mkdir()
-    for index, picture in enumerate(made_up(4, 64, seed=3)):
+    for index, picture in enumerate(random_pictures(4, 64, seed=3)):
         Image.fromarray(np.asarray(picture)).save(tmp_path / "data" / f"{index}.png")
     torch.manual_seed(3)
     run = begin(CONFIGS["smoke-stage1"], None)
@@ -146,7 +146,7 @@ def test_a_stage_1_run_is_stored_without_a_generator(tmp_path: Path, monkeypatch
     with torch.no_grad():
         torch.testing.assert_close(bundle_decoder(manifest)(lr), source.decoder(lr), atol=0.01, rtol=0)
     codec = sdk.Codec(bundle=str(tmp_path / "small"))
-    picture = made_up(1, 64, seed=5)[0]
+    picture = random_pictures(1, 64, seed=5)[0]
     payload = codec.compress(np.asarray(picture))
     assert np.array_equal(payload.lr, run_reference(source.network, np.asarray(picture)[None])[0])
     assert codec.restore(payload).size == (64, 64)

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from codec_contract.lr_coder.coder_tables import CoderTables
-from edgegrain.pictures.packed import made_up
+from edgegrain.pictures.packed import random_pictures
 from edgegrain.publishing.store_face_sr import fit_reduction_tables, store, store_tables
 from server_decoder.face_sr.weights import load_gcfsr, load_glean, read_training
 from server_decoder.prior_store import load_prior
@@ -49,7 +49,7 @@ def test_a_glean_keeps_its_bank_outside(tmp_path: Path) -> None:
 def test_tables_are_fitted_to_the_reductions_of_training_pictures(tmp_path: Path) -> None:
     run, _ = store_glean(tmp_path / "run")
     (tmp_path / "data").mkdir()
-    for index, picture in enumerate(made_up(6, 64, seed=3)):
+    for index, picture in enumerate(random_pictures(6, 64, seed=3)):
         Image.fromarray(np.asarray(picture)).save(tmp_path / "data" / f"{index}.png")
     tables = fit_reduction_tables(run, tmp_path / "data", exclude=("5*",), count=4, steps=8)
     assert isinstance(tables, CoderTables)

@@ -1,3 +1,5 @@
+"""Tokens and rate limits."""
+
 from __future__ import annotations
 
 from typing import Any

@@ -1,3 +1,5 @@
+"""The queue: batches of compatible jobs, deadlines, estimates, limits."""
+
 from __future__ import annotations
 
 import asyncio
@@ -48,7 +50,7 @@ def test_a_batch_holds_one_kind_and_the_oldest_goes_first() -> None:
 
 
 async def turns(count: int = 10) -> None:
-    """Let whatever can run without waiting for the clock run."""
+    """Run everything that does not wait for the clock."""
     for _ in range(count):
         await asyncio.sleep(0)
 
@@ -117,7 +119,7 @@ def test_only_full_batches_go_ahead() -> None:
         assert names(queue.take_ahead()) == [0, 2, 3, 4]
         assert [names(await queue.take()) for _ in range(2)] == [[1], [5]]
         queue.submit([job(6, seconds=0.01), *(job(index) for index in range(7, 10))])
-        await asyncio.sleep(0.02)  # nobody waits for 6 any more
+        await asyncio.sleep(0.02)  # the request of 6 has ended
         assert queue.take_ahead() == [] and len(queue) == 3
 
     run(test)

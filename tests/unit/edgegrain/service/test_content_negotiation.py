@@ -1,3 +1,5 @@
+"""Content negotiation by the header ``Accept``."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,3 +1,5 @@
+"""Encoder files: conditional requests, ranges, and a reproducible archive."""
+
 from __future__ import annotations
 
 import hashlib

@@ -1,3 +1,5 @@
+"""Messages between service and worker: round trips and refused streams."""
+
 from __future__ import annotations
 
 import asyncio

@@ -1,3 +1,5 @@
+"""Request bodies within limits on size, time and memory."""
+
 from __future__ import annotations
 
 import asyncio

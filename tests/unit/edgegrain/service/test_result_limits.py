@@ -1,3 +1,5 @@
+"""Limits on the picture of a payload."""
+
 from __future__ import annotations
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""``docs/service.md`` names what there is: every setting with its default, every problem, every metric."""
+"""``docs/service.md`` lists every setting with its default, every problem and every metric."""
 
 from __future__ import annotations
 

@@ -1,3 +1,5 @@
+"""Settings from arguments and the environment."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -19,7 +21,7 @@ def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (settings.bundles, settings.batch_sizes) == (("faces", "my-bundle/"), (1, 3, 9))
     assert (settings.port, settings.deadline, settings.docs, settings.cors_origins) == (0, 2.5, False, ())
     assert [token.get_secret_value() for token in settings.tokens] == [TOKEN, f"{TOKEN}2"]
-    assert Settings(port=9).port == 9  # what is passed wins
+    assert Settings(port=9).port == 9  # arguments take precedence
 
 
 def test_secrets_are_not_printed() -> None:

@@ -1,4 +1,4 @@
-"""IRN as files: the encoder's graph, the decoder with a z that may be left out, the bundle of both."""
+"""IRN as files: the encoder's graph, the decoder with an optional z, the bundle of both."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_pictures_of_any_size_come_back_in_it(bundle: Path, size: tuple[int, int
 
 
 def test_tiles_leave_no_seams(irn: IRN, bundle: Path) -> None:
-    """Tile by tile gives what the whole picture at once does, to a level; without overlap it would not."""
+    """Tile by tile gives the same as the whole picture at once, to a level; without overlap it would not."""
     manifest, rgb = load_manifest(bundle), smooth_pictures(1, 192, seed=3)[0]
     encoder, decoder = EncoderSession(manifest.open_file("encoder.onnx")), DecoderSession(
         manifest.open_file("decoder.onnx"))

@@ -13,7 +13,7 @@ from tests.tiny_bundle import refresh_manifest, write_tiny_bundle
 
 @pytest.fixture
 def newer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of encoders; what is in them does not matter to a bundle."""
+    """A folder of encoders with arbitrary content, which a bundle does not check."""
     folder = tmp_path_factory.mktemp("newer")
     for name in ("encoder.tflite", "encoder.onnx", "encoder.mlpackage/Manifest.json", "encoder.mlpackage/Data/weights"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

@@ -42,7 +42,7 @@ layouts = pytest.mark.parametrize("layout", LAYOUTS)
 
 @layouts
 def test_every_tensor_has_one_place(layout: str, tmp_path: Path) -> None:
-    """There and back: our tensors under the file's names are the file."""
+    """The network's tensors under the file's names are the file."""
     make, load, _ = LAYOUTS[layout]
     content: dict[str, Tensor] = make()
     torch.save(content, tmp_path / "file.pth")
@@ -110,7 +110,7 @@ def test_the_average_of_gcfsrs_weights_is_taken(tmp_path: Path) -> None:
     assert torch.equal(network.modulations[0].generated.bias, state["condition_scale1.2.bias"])
     assert torch.equal(network.modulations[2].encoded.bias, state["condition_scale2.0.bias"])
     assert tensor_map.unused["params.final_linear.bias"] == "not part of params_ema"
-    assert "anew" in tensor_map.unused["params_ema.noises.noise0"]
+    assert "again" in tensor_map.unused["params_ema.noises.noise0"]
     assert [name for name in tensor_map.made if not name.endswith(".noise")] == []
     again, _ = load_gcfsr_checkpoint(tmp_path / "gcfsr.pth")
     assert torch.equal(network.layers[0].noise, again.layers[0].noise)

@@ -20,7 +20,7 @@ from export.proof.torch_executor import torch_encoder
 from tests.networks import random_network
 
 POINTS = {2: (0, 1, -1), 4: (0, 1, -1, 2, -2), 6: (0, 1, -1, 2, -2, Fraction(1, 2), Fraction(-1, 2))}
-"""Interpolation points of F(m, 3) beside infinity, as in Lavin and Gray 2016 and NNPACK."""
+"""Finite interpolation points of F(m, 3), as in Lavin and Gray 2016 and NNPACK."""
 GUARD = 0.5
 SEARCH_STEPS = 400
 
@@ -109,7 +109,7 @@ def test_the_simulated_kernels_are_convolutions(m: int) -> None:
 
 
 def test_full_int8_depthwise_weights_would_not_be_safe() -> None:
-    """Why depthwise accumulators have a bound of their own."""
+    """Depthwise accumulators need a bound of their own."""
     weight = np.random.default_rng(2).choice([-127, 127], (192, 3, 3))
     assert worst_error(weight, 6).max() > GUARD
 

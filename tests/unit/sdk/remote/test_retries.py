@@ -1,3 +1,5 @@
+"""Pauses between attempts, and the header ``Retry-After``."""
+
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta

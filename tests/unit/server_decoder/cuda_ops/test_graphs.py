@@ -111,7 +111,7 @@ def lr_side(prior: GenerativePrior) -> int:
 
 
 def ops_of(model: onnx.ModelProto) -> dict[str, int]:
-    """Nodes of ours, by name and number of outputs."""
+    """Custom nodes, by name and number of outputs."""
     return Counter(f"{node.op_type}/{len(node.output)}" for node in model.graph.node if node.domain == library.DOMAIN)
 
 

@@ -1,4 +1,4 @@
-"""Files of trained GLEANs and GCFSRs: what is written is read, the bank stays outside, strange files are refused."""
+"""Weight files of GLEAN and GCFSR: round trips, the bank outside, files of other networks refused."""
 
 from __future__ import annotations
 
@@ -81,22 +81,3 @@ def test_files_of_something_else_are_refused(tmp_path: Path) -> None:
         network.to_codes[0].conv.weight.fill_(1e6)
     with pytest.raises(ModelError, match="does not fit"):
         save_gcfsr(network, tmp_path / "large.safetensors")
-
-
-def test_large_weights_may_be_stored_in_eight_bits(tmp_path: Path) -> None:
-    torch.manual_seed(1)
-    state = {"matrix": torch.randn(64, 64) * torch.logspace(-3, 2, 64)[:, None], "kernel": torch.randn(8, 4, 3, 3),
-             "zeros": torch.zeros(64, 64), "bias": torch.randn(5000)}
-    path = write_weights(tmp_path / "compact.safetensors", state, {"a": "b"}, compact=True)
-    read = read_weights(path)
-    assert set(read) == set(state) and read_header(path) == {"a": "b"}
-    largest = state["matrix"].abs().amax(1, keepdim=True)
-    assert ((read["matrix"] - state["matrix"]).abs() <= largest * (0.5 / 127 + 1e-6)).all()
-    assert not torch.equal(read["matrix"], state["matrix"])
-    assert torch.equal(read["zeros"], state["zeros"])
-    assert torch.equal(read["kernel"], state["kernel"].half().float())  # small ones stay float16
-    assert torch.equal(read["bias"], state["bias"].half().float())
-    plain = write_weights(tmp_path / "plain.safetensors", state, {})
-    assert path.stat().st_size < plain.stat().st_size - 2 * 64 * 64 + 2 * 64 * 4 + 1000
-    again = write_weights(tmp_path / "again.safetensors", read, {}, compact=True)
-    assert torch.equal(read_weights(again)["matrix"], read["matrix"])  # what was rounded stays

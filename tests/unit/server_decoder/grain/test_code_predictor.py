@@ -22,7 +22,7 @@ def features(sizes: dict[int, int], batch: int = 2) -> list[Tensor]:
 
 
 def influence(predictor: CodePredictor, inputs: list[Tensor], code: int) -> list[bool]:
-    """Which scales' features a code depends on, coarse to fine."""
+    """Mask of the scales whose features a code depends on, coarse to fine."""
     inputs = [x.requires_grad_() for x in inputs]
     gradients = torch.autograd.grad(predictor(inputs)[:, code].square().sum(), inputs, allow_unused=True)
     return [gradient is not None and bool(gradient.abs().sum() > 0) for gradient in gradients]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from codec_contract.errors import BundleError, ImageError
+from codec_contract.errors import BundleError, ImageError, ModelError
 from server_decoder.grain.rrdb_encoder import (
     FloatEncoderConfig,
     RRDBEncoder,
@@ -111,6 +111,6 @@ class _Evil:
 def test_a_pickle_with_code_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "evil.pt"
     path.write_bytes(pickle.dumps({"conv_first.weight": _Evil()}, protocol=2))
-    with pytest.raises(BundleError, match="not a readable checkpoint"):
+    with pytest.raises(ModelError, match="cannot be read as tensors"):
         load_rrdb_encoder(path)
     assert "unpickled" not in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""A worker of ``edgegrain batch`` without Ray: whatever is wrong with one file stays with that file."""
+"""A worker of ``edgegrain batch`` without Ray: an error of one file does not affect the others."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ while True:
     if b"nonsense" in blobs:
         fields["outcomes"] = fields["outcomes"][1:]
 """
-"""A worker process that gives back what it gets, dies over one thing and forgets an answer over another."""
+"""A worker process that returns its input, dies on one input and omits an answer on another."""
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""What ``edgegrain batch`` takes, what it calls the results, what it leaves out."""
+"""``edgegrain batch``: accepted names, names of results, skipped names."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def plan(direction: str = "compress", **changes: object) -> BatchPlan:
 
 
 class Endless:
-    """A source with more names than fit anywhere; counts how many were asked for."""
+    """A source with an unlimited number of names that counts those that were read."""
 
     def __init__(self) -> None:
         self.listed = 0

@@ -1,4 +1,4 @@
-"""Ctrl-C ends a loop also where Python had nobody to raise it to."""
+"""Ctrl-C ends a loop also if Python dropped the `KeyboardInterrupt`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The service on Ray without Ray: options, settings of a replica, metrics of several, what to install."""
+"""The service on Ray without Ray: options, settings of a replica, metrics of several, missing packages."""
 
 from __future__ import annotations
 

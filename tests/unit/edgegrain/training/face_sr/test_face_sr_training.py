@@ -17,7 +17,7 @@ from PIL import Image
 from codec_contract.errors import EdgegrainError, ModelError
 from codec_contract.quantization import dequantize
 from edgegrain.metrics.lpips import LPIPS
-from edgegrain.pictures.packed import made_up
+from edgegrain.pictures.packed import random_pictures
 from edgegrain.training.adversarial import AdversarialConfig
 from edgegrain.training.discriminator import DiscriminatorConfig
 from edgegrain.training.distributed import Distributed
@@ -57,7 +57,7 @@ def test_a_trained_network_restores_better_than_a_frozen_one(name: str, tmp_path
     if name == "smoke-gcfsr":
         assert {"psnr_x8", "psnr_bicubic_x8", "psnr_strength_8"} <= trained.keys()
         assert trained["psnr_strength_8"] != trained["psnr"]  # the strength reaches the picture
-        assert Image.open(tmp_path / "trained" / "samples.png").size == (8 * 64, 6 * 64)
+        assert Image.open(tmp_path / "trained" / "samples.png").size == (2 * 16 + 8 * 72 - 8, 2 * 16 + 6 * 72 - 8)
     if name == "smoke-gcfsr-blind":
         assert {"adversarial", "discriminator"} <= rows(tmp_path / "trained", "loss")[-1].keys()
 
@@ -121,7 +121,7 @@ def test_factors_are_drawn_per_picture_over_all_octaves_alike() -> None:
 
 def test_gcfsr_is_given_what_the_server_gives_it() -> None:
     """The same picture and strength as `GCFSRUpscaler` makes of the LR, each picture with a factor of its own."""
-    pictures = torch.from_numpy(made_up(6, 64, seed=0)).permute(0, 3, 1, 2).float()
+    pictures = torch.from_numpy(random_pictures(6, 64, seed=0)).permute(0, 3, 1, 2).float()
     drawn = draw_inputs(GCFSR_SMOKE, pictures, np.random.default_rng(0))
     assert drawn.picture.shape == (6, 3, 64, 64) and len(set(drawn.factors.tolist())) > 3
     assert drawn.factors.min() >= 4 and drawn.factors.max() <= 16
@@ -141,7 +141,7 @@ def test_gcfsr_is_given_what_the_server_gives_it() -> None:
 def test_small_factors_have_the_adversarial_loss_alone() -> None:
     adversarial = AdversarialConfig(discriminator=DiscriminatorConfig(64, 4, 8), begins=0.5)
     config = replace(GCFSR_SMOKE, adversarial=adversarial, adversarial_alone=16.0)
-    shard = made_up(8, 64, seed=0)
+    shard = random_pictures(8, 64, seed=0)
     trainer = FaceSRTrainer(face_sr_run.start_run(config), Distributed(torch.device("cpu")), shard)
     assert "l1" in trainer.step(0.4)
     later = trainer.step(0.6)
@@ -163,7 +163,7 @@ def test_the_recipe_says_how_often_lpips_sees_another_phase(monkeypatch: pytest.
     torch.manual_seed(0)
     for part in (0.0, 1.0):
         run = face_sr_run.start_run(replace(GCFSR_SMOKE, lpips_shift=part))
-        trainer = FaceSRTrainer(run, Distributed(torch.device("cpu")), made_up(8, 64, seed=0))
+        trainer = FaceSRTrainer(run, Distributed(torch.device("cpu")), random_pictures(8, 64, seed=0))
         for _ in range(4):
             trainer.step(0.4)
     assert offsets[:4] == [None] * 4
@@ -171,7 +171,7 @@ def test_the_recipe_says_how_often_lpips_sees_another_phase(monkeypatch: pytest.
 
 
 def test_a_validation_looks_off_lpips_grid(shared_weights: Path) -> None:
-    pictures = made_up(2, 64, seed=0)
+    pictures = random_pictures(2, 64, seed=0)
     lpips = LPIPS(shared_weights)
     found = Validation(GCFSR_SMOKE, pictures, MetricNetworks(lpips), torch.device("cpu")).figures(
         face_sr_run.start_run(GCFSR_SMOKE).model)

@@ -19,7 +19,7 @@ from codec_contract.bundle.manifest import load_manifest
 from codec_contract.errors import DeviceError, EdgegrainError, ModelError
 from codec_contract.quantization import quantize
 from edge_encoder.integer_network import load
-from edgegrain.pictures.packed import made_up
+from edgegrain.pictures.packed import random_pictures
 from edgegrain.publishing.publish import has_encoder
 from edgegrain.training.adversarial import AdversarialLoss
 from edgegrain.training.distributed import Distributed, choose_device
@@ -169,7 +169,7 @@ def test_an_encoder_that_is_kept_rounds_from_the_first_step() -> None:
     for trains in (("decoder",), ("encoder", "decoder")):
         run = start_run(replace(SMOKE, trains=trains), None)
         run.model.decoder.register_forward_hook(lambda module, args, out: levels.append((args[0] + 1) * 127.5))
-        GrainTrainer(run, Distributed(torch.device("cpu")), made_up(8, 64, 0), MetricNetworks()).step(0.0)
+        GrainTrainer(run, Distributed(torch.device("cpu")), random_pictures(8, 64, 0), MetricNetworks()).step(0.0)
     kept, trained = levels
     assert (kept - kept.round()).abs().max() < 1e-3
     assert (trained - trained.round()).abs().max() > 0.1
@@ -180,7 +180,7 @@ def test_jitter_changes_what_the_encoder_sees() -> None:
     for jitters in (False, True):
         run = start_run(replace(SMOKE, jitter=jitters), None)
         run.model.register_forward_pre_hook(lambda module, args, now=jitters: seen.__setitem__(now, args[0]))
-        GrainTrainer(run, Distributed(torch.device("cpu")), made_up(8, 64, 0), MetricNetworks()).step(0.0)
+        GrainTrainer(run, Distributed(torch.device("cpu")), random_pictures(8, 64, 0), MetricNetworks()).step(0.0)
     assert seen[True].shape == seen[False].shape
     assert (seen[True] - seen[False]).flatten(1).abs().amax(1).min() > 0  # no picture is what it was
 
@@ -196,7 +196,7 @@ def test_the_recipe_says_how_often_lpips_sees_another_phase(monkeypatch: pytest.
         monkeypatch.setattr(grain_trainer, "picture_loss", spy)
         torch.manual_seed(0)
         trainer = GrainTrainer(start_run(replace(SMOKE, lpips_shift=part), None), Distributed(torch.device("cpu")),
-                          made_up(8, 64, 0), MetricNetworks())
+                          random_pictures(8, 64, 0), MetricNetworks())
         for _ in range(12):
             trainer.step(0.5)
     assert offsets[0.0] == [None] * 12
@@ -214,7 +214,7 @@ def test_a_compiled_decoder_learns_the_same(monkeypatch: pytest.MonkeyPatch) -> 
     config = CONFIGS["smoke-final"]
     torch.manual_seed(3)
     run = start_run(replace(config, adversarial=None), None, stand_in_prior(config))
-    picture = torch.from_numpy(np.asarray(made_up(2, 64, 0))).permute(0, 3, 1, 2).float()
+    picture = torch.from_numpy(np.asarray(random_pictures(2, 64, 0))).permute(0, 3, 1, 2).float()
     gradients = []
     for _ in range(2):
         run.model.zero_grad()
@@ -230,7 +230,7 @@ def test_a_compiled_decoder_learns_the_same(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_step_with_a_gradient_that_is_not_finite_changes_nothing() -> None:
     run = start_run(SMOKE, None)
-    trainer = GrainTrainer(run, Distributed(torch.device("cpu")), made_up(8, 64, 0), MetricNetworks())
+    trainer = GrainTrainer(run, Distributed(torch.device("cpu")), random_pictures(8, 64, 0), MetricNetworks())
     hook = run.model.decoder.head[-1].register_forward_hook(lambda module, args, out: out * float("nan"))
     before = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
     assert float(trainer.step(0.1)["skipped"]) == 1
@@ -245,9 +245,9 @@ def test_what_is_missing_is_named(faces: Path, tmp_path: Path) -> None:
     with pytest.raises(EdgegrainError, match="--weights"):
         train(WITH_LPIPS, tmp_path / "a", RunOptions(data=faces), pictures=8)
     with pytest.raises(EdgegrainError, match="--data"):
-        train(replace(SMOKE, made_up=0), tmp_path / "b", pictures=8)
+        train(replace(SMOKE, random_pictures=0), tmp_path / "b", pictures=8)
     with pytest.raises(EdgegrainError, match="--init-from"):
-        start_run(replace(CONFIGS["smoke-stage3"], made_up=0), None)
+        start_run(replace(CONFIGS["smoke-stage3"], random_pictures=0), None)
     with pytest.raises(EdgegrainError, match="--prior"):
         train(SMOKE, tmp_path / "c", pictures=4)
         start_run(CONFIGS["smoke-stage2"], tmp_path / "c")

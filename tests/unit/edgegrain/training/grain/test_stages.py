@@ -24,7 +24,7 @@ def test_every_configuration_survives_json(name: str) -> None:
 def test_a_stage_1_configuration_without_the_later_fields_is_read() -> None:
     """Runs from before there were other stages say nothing about them."""
     fields = StageConfig().as_dict()
-    for name in ("stage", "trains", "adversarial", "synthetic", "truncation", "muon", "made_up"):
+    for name in ("stage", "trains", "adversarial", "synthetic", "truncation", "muon", "random_pictures"):
         del fields[name]
     assert StageConfig.from_dict(fields) == StageConfig()
 

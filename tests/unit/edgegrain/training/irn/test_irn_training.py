@@ -42,7 +42,7 @@ def test_a_trained_network_restores_better_than_a_frozen_one(tmp_path: Path) -> 
     assert len(rows(tmp_path / "trained", "validation")) == 2
     weights = tmp_path / "trained" / "irn.safetensors"
     assert load_irn(weights).config == SMOKE.network and read_training(weights)["crops_seen"] == 480
-    assert Image.open(tmp_path / "trained" / "samples.png").size == (8 * 32, 3 * 32)
+    assert Image.open(tmp_path / "trained" / "samples.png").size == (2 * 16 + 8 * 40 - 8, 2 * 16 + 3 * 40 - 8)
 
 
 def test_irn_plus_begins_with_irn_and_teaches_its_discriminator_first(tmp_path: Path) -> None:

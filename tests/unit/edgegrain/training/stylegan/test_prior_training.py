@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from codec_contract.errors import EdgegrainError, ModelError
-from edgegrain.pictures.packed import made_up
+from edgegrain.pictures.packed import random_pictures
 from edgegrain.training import loop
 from edgegrain.training.distributed import Distributed
 from edgegrain.training.family import RunOptions
@@ -30,18 +30,18 @@ from server_decoder.stylegan2.synthesis import StyleGAN2, StyleGAN2Config
 from tests.unit.edgegrain.conftest import rows
 
 TINY = StyleGAN2Config(16, channel_base=256, channel_max=16, code_width=16, mapping_layers=2)
-SMOKE = replace(PRIOR_CONFIGS["smoke-prior"], network=TINY, r1=r1_weight(16, 8), made_up=16)
+SMOKE = replace(PRIOR_CONFIGS["smoke-prior"], network=TINY, r1=r1_weight(16, 8), random_pictures=16)
 KNOWS_NOTHING = 2 * math.log(2)  # loss of a discriminator that gives every picture the same score 0
 HERE = Distributed(torch.device("cpu"))
 
 
-def test_both_networks_learn_from_made_up_pictures(tmp_path: Path) -> None:
+def test_both_networks_learn_from_random_pictures(tmp_path: Path) -> None:
     """The bound is one that networks which do not move miss."""
     losses = {}
     for rate, steps in ((2e-3, 40), (1e-9, 12)):
         run = start_run(replace(SMOKE, learning_rate=rate))
         first = {name: tensor.clone() for name, tensor in run.average.state_dict().items()}
-        trainer = PriorTrainer(run, HERE, made_up(16, 16, 0))
+        trainer = PriorTrainer(run, HERE, random_pictures(16, 16, 0))
         trace = [float(trainer.step()["discriminator"]) for _ in range(steps)]
         losses[rate] = sum(trace[-12:]) / 12
         moved = max(float((tensor - first[name]).abs().max()) for name, tensor in run.average.state_dict().items())
@@ -58,7 +58,7 @@ def test_both_networks_learn_from_made_up_pictures(tmp_path: Path) -> None:
 
 def test_the_average_has_its_half_life(tmp_path: Path) -> None:
     run = start_run(replace(SMOKE, ema=16, ema_ramp=0.0))  # two steps of eight pictures
-    trainer = PriorTrainer(run, HERE, made_up(16, 16, 0))
+    trainer = PriorTrainer(run, HERE, random_pictures(16, 16, 0))
     weight, average = run.generator.constant, run.average.constant
     with torch.no_grad():
         average.fill_(0)
@@ -70,12 +70,12 @@ def test_the_average_has_its_half_life(tmp_path: Path) -> None:
 
 def test_without_overfitting_or_without_the_controller_nothing_is_augmented() -> None:
     run = start_run(replace(SMOKE, adaptation=AdaptationConfig(target=1.1)))
-    trainer = PriorTrainer(run, HERE, made_up(16, 16, 0))
+    trainer = PriorTrainer(run, HERE, random_pictures(16, 16, 0))
     for _ in range(8):
         trainer.step()
     assert run.p == 0
     run = start_run(replace(SMOKE, adaptation=None, r1=0.0, path=0.0))
-    assert PriorTrainer(run, HERE, made_up(16, 16, 0)).step().keys() == {"discriminator", "generator", "sign"}
+    assert PriorTrainer(run, HERE, random_pictures(16, 16, 0)).step().keys() == {"discriminator", "generator", "sign"}
 
 
 def test_it_learns_faces(tmp_path: Path, shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,7 +94,7 @@ def test_it_learns_faces(tmp_path: Path, shared_data: Path, monkeypatch: pytest.
     assert figures["pictures"] == 160
     assert figures["skipped"] == 0
     with Image.open(tmp_path / "run" / "samples.png") as sheet:
-        assert sheet.size == (256, 256)  # four by four
+        assert sheet.size == (2 * 16 + 4 * 72 - 8,) * 2  # four by four
 
 
 def test_a_run_resumes_exactly_where_it_stood(tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_it_begins_with_another_domains_networks(tmp_path: Path) -> None:
 
 def test_what_cannot_be_continued_is_said(tmp_path: Path) -> None:
     with pytest.raises(EdgegrainError, match="pass --data"):
-        train(replace(SMOKE, made_up=0), tmp_path, pictures=8)
+        train(replace(SMOKE, random_pictures=0), tmp_path, pictures=8)
     (tmp_path / CHECKPOINT).write_bytes(b"no tensors")
     with pytest.raises(ModelError, match="not a training checkpoint"):
         train(SMOKE, tmp_path, pictures=8, resume=True)

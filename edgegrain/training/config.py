@@ -1,0 +1,50 @@
+"""Recipes and their parts as plain JSON values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any, TypeVar, get_args, get_type_hints
+
+Config = TypeVar("Config")
+
+# Names in edgegrain 0.5.
+_OLD_NAMES = {"made_up": ("random_pictures", "random_teacher"), "judged": ("evaluated",), "judge": ("discriminator",),
+              "judge_alone": ("discriminator_alone",)}
+
+
+def config_from_dict(kind: type[Config], values: Mapping[str, Any]) -> Config:
+    """The frozen dataclass that ``dataclasses.asdict`` or ``as_dict`` wrote, also in edgegrain 0.5.
+
+    Absent fields have their defaults.
+
+    Nested dataclasses are read by their own ``from_dict`` if they have one; of a union, the class that has the fields.
+
+    Raises:
+        KeyError, TypeError, ValueError: the values describe no such configuration.
+    """
+    kinds = get_type_hints(kind)
+    renamed = {_current(name, kinds): value for name, value in values.items()}
+    return kind(**{name: _value(kinds[name], value) for name, value in renamed.items()})
+
+
+def _current(name: str, kinds: Mapping[str, Any]) -> str:
+    """The present name of a field."""
+    return next((other for other in (name, *_OLD_NAMES.get(name, ())) if other in kinds), name)
+
+
+def _value(kind: Any, value: Any) -> Any:
+    if isinstance(value, Mapping):
+        nested = _class_of([part for part in (kind, *get_args(kind)) if is_dataclass(part)], value)
+        return nested.from_dict(value) if hasattr(nested, "from_dict") else config_from_dict(nested, value)
+    if isinstance(value, list | tuple):
+        return tuple(value)
+    return value
+
+
+def _class_of(kinds: list[Any], value: Mapping[str, Any]) -> Any:
+    for kind in kinds:
+        known = {field.name: field.type for field in fields(kind)}
+        if all(_current(name, known) in known for name in value if name != "kind"):
+            return kind
+    raise KeyError(f"no configuration has the fields {', '.join(value)}")

@@ -1,0 +1,41 @@
+"""The programs run as scripts from any working directory, and their usage lines name options that exist."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+PROGRAMS = ("codecs", "rate_curves", "reductions", "rescaling", "strengths", "variants")
+
+
+def test_all_programs_are_listed(repository: Path) -> None:
+    folder = repository / "benchmarks" / "quality"
+    found = {path.stem for path in folder.glob("*.py") if '__name__ == "__main__"' in path.read_text()}
+    assert found == set(PROGRAMS)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_the_usage_line_names_options_that_exist(name: str) -> None:
+    module = importlib.import_module(f"benchmarks.quality.{name}")
+    text = module.__doc__ or ""
+    usage = text[text.index(f"python benchmarks/quality/{name}.py") :].split("\n\n")[0]
+    application = typer.Typer()
+    application.command()(module.main)
+    options = {option for parameter in typer.main.get_command(application).params for option in parameter.opts}
+    named = set(re.findall(r"--[a-z-]+", usage))
+    assert named and named <= options
+
+
+@pytest.mark.parametrize("name", ["codecs", "reductions"])  # one imports another program, one does not
+def test_scripts_need_no_python_path(repository: Path, tmp_path: Path, name: str) -> None:
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    command = [sys.executable, str(repository / "benchmarks" / "quality" / f"{name}.py"), "--help"]
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0 and "--data" in result.stdout, result.stderr

@@ -1,0 +1,119 @@
+"""Weight files: round trips in all storage types, and one kind of error for everything that does not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from codec_contract.errors import ModelError
+from server_decoder.weight_file import (
+    WeightKind,
+    fill_network,
+    read_config,
+    read_header,
+    read_record,
+    read_weights,
+    save_network,
+    state_digest,
+    write_weights,
+)
+
+
+def width(fields: Mapping[str, Any]) -> int:
+    return int(fields["width"])
+
+
+KIND = WeightKind("linear layer", "linear", width, {"format": "linear-1"}, "save one first")
+
+
+def test_a_network_is_restored_with_its_records(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    layer, again = nn.Linear(3, 3), nn.Linear(3, 3)
+    path = save_network(tmp_path / "a.safetensors", KIND, {"width": 3}, layer.state_dict(), dtype=torch.float32,
+                        records={"training": {"steps": 7}}, entries={"licence": "none"})
+    assert read_config(path, KIND) == 3
+    assert read_record(path, KIND, "training", {}) == {"steps": 7} and read_record(path, KIND, "history", []) == []
+    assert read_header(path)["licence"] == "none"
+    fill_network(again, path, KIND)
+    assert torch.equal(again.weight, layer.weight) and torch.equal(again.bias, layer.bias)
+    with pytest.raises(FileExistsError):
+        save_network(path, KIND, {"width": 3}, layer.state_dict())
+
+
+def test_one_of_several_networks_is_read_by_its_prefix(tmp_path: Path) -> None:
+    networks, layer = nn.ModuleDict({"first": nn.Linear(2, 2), "second": nn.Linear(2, 2)}), nn.Linear(2, 2)
+    path = save_network(tmp_path / "a.safetensors", KIND, {"width": 2}, networks.state_dict(), dtype=torch.float32)
+    fill_network(layer, path, KIND, prefix="second.")
+    assert torch.equal(layer.weight, networks["second"].weight)
+    with pytest.raises(ModelError, match="missing .*unknown"):
+        fill_network(nn.Linear(2, 2), path, KIND)
+
+
+def test_frozen_parts_may_be_absent_and_must_not_be_there(tmp_path: Path) -> None:
+    network = nn.ModuleDict({"frozen": nn.Linear(2, 2), "trained": nn.Linear(2, 2)})
+    before = network["frozen"].weight.clone()
+    state = {name: tensor + 1 for name, tensor in network.state_dict().items()}
+    trained = {name: tensor for name, tensor in state.items() if name.startswith("trained.")}
+    path = save_network(tmp_path / "a.safetensors", KIND, {"width": 2}, trained, dtype=torch.float32)
+    fill_network(network, path, KIND, without="frozen.")
+    assert torch.equal(network["frozen"].weight, before)
+    assert torch.equal(network["trained"].weight, state["trained.weight"])
+    path = save_network(tmp_path / "b.safetensors", KIND, {"width": 2}, state, dtype=torch.float32)
+    with pytest.raises(ModelError, match=r"unknown \['frozen"):
+        fill_network(network, path, KIND, without="frozen.")
+
+
+@pytest.mark.parametrize("header", [
+    {}, {"linear": '{"width": 3}'}, {"format": "linear-2", "linear": '{"width": 3}'}, {"format": "linear-1"},
+    {"format": "linear-1", "linear": "{"}, {"format": "linear-1", "linear": '{"height": 3}'}])
+def test_files_of_another_kind_are_refused(tmp_path: Path, header: dict[str, str]) -> None:
+    save_file({"weight": torch.zeros(1)}, tmp_path / "a.safetensors", header)
+    with pytest.raises(ModelError, match=r"a\.safetensors holds no linear layer \(.*\); save one first"):
+        read_config(tmp_path / "a.safetensors", KIND)
+
+
+def test_unreadable_files_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "noise").write_bytes(b"noise")
+    for name in ("noise", "absent"):
+        for read in (lambda path: read_config(path, KIND), lambda path: read_record(path, KIND, "training", {}),
+                     lambda path: fill_network(nn.Linear(1, 1), path, KIND)):
+            with pytest.raises(ModelError, match="holds no linear layer"):
+                read(tmp_path / name)
+
+
+def test_a_shape_that_does_not_fit_is_an_error(tmp_path: Path) -> None:
+    path = save_network(tmp_path / "a.safetensors", KIND, {"width": 3}, nn.Linear(2, 2).state_dict())
+    with pytest.raises(ModelError, match="does not fit the sizes in its header"):
+        fill_network(nn.Linear(3, 3), path, KIND)
+
+
+def test_the_digest_depends_on_names_values_and_configuration() -> None:
+    state = {"a": torch.ones(2), "b": torch.zeros(2)}
+    digests = {state_digest(state, "1"), state_digest(state, "2"), state_digest({"a": state["a"]}, "1"),
+               state_digest({"a": state["b"], "b": state["a"]}, "1"), state_digest(dict(reversed(state.items())), "1")}
+    assert len(digests) == 4 and all(len(digest) == 32 for digest in digests)
+
+
+def test_large_weights_may_be_stored_in_eight_bits(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    state = {"matrix": torch.randn(64, 64) * torch.logspace(-3, 2, 64)[:, None], "kernel": torch.randn(8, 4, 3, 3),
+             "zeros": torch.zeros(64, 64), "bias": torch.randn(5000)}
+    path = write_weights(tmp_path / "compact.safetensors", state, {"a": "b"}, compact=True)
+    read = read_weights(path)
+    assert set(read) == set(state) and read_header(path) == {"a": "b"}
+    largest = state["matrix"].abs().amax(1, keepdim=True)
+    assert ((read["matrix"] - state["matrix"]).abs() <= largest * (0.5 / 127 + 1e-6)).all()
+    assert not torch.equal(read["matrix"], state["matrix"])
+    assert torch.equal(read["zeros"], state["zeros"])
+    assert torch.equal(read["kernel"], state["kernel"].half().float())  # small ones stay float16
+    assert torch.equal(read["bias"], state["bias"].half().float())
+    plain = write_weights(tmp_path / "plain.safetensors", state, {})
+    assert path.stat().st_size < plain.stat().st_size - 2 * 64 * 64 + 2 * 64 * 4 + 1000
+    again = write_weights(tmp_path / "again.safetensors", read, {}, compact=True)
+    assert torch.equal(read_weights(again)["matrix"], read["matrix"])  # what was rounded stays

@@ -20,7 +20,16 @@ if TYPE_CHECKING:
 DEFAULT_PRIOR = "mobile-stylegan-ffhq"
 """`server_decoder.prior_store.DEFAULT_PRIOR`, without importing torch for --help."""
 
-export = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Export encoders, decoders and bundles.")
+HELP = """Export encoders, decoders and bundles.
+
+\b
+Examples:
+  edgegrain export encoder --out dist                   TFLite, Core ML and ONNX, proven byte for byte
+  edgegrain export decoder --precision float16 --out dist
+  edgegrain export bundle zoo/photos-x4 --out bundles/photos-x4
+"""
+
+export = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=HELP)
 
 BundleOption = Annotated[str, typer.Option("--bundle", "-b", help="Name or folder of the bundle, or a folder of the "
                                            "zoo.")]

@@ -21,8 +21,8 @@ from codec_contract.payload import CODING_RAW, encode_payload
 from edgegrain.service.application import create_app
 from edgegrain.service.service_state import ServiceState
 from edgegrain.service.settings import Settings
-from edgegrain.service.supervisor import COMMAND
 from edgegrain.service.uvicorn_server import listen
+from edgegrain.service.worker_protocol import COMMAND
 
 PAYLOAD = {"Content-Type": "application/vnd.edgegrain"}
 SOON = 120.0

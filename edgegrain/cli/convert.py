@@ -14,7 +14,7 @@ from edgegrain.cli.output import ForceOption, JsonOption, print_json
 from export.libraries import needs_export_libraries
 
 if TYPE_CHECKING:
-    from export.checkpoints.conversion import Report
+    from export.checkpoints.conversion import ConversionReport
     from export.checkpoints.tensor_map import TensorMap
 
 
@@ -93,7 +93,7 @@ def convert(
         from export.checkpoints import conversion
 
     chosen = tuple(part.strip() for part in formats.split(",") if part.strip())
-    options = conversion.Options(lr, domain or "faces", chosen, force, (reduction or Reduction.bicubic).value)
+    options = conversion.ConversionOptions(lr, domain or "faces", chosen, force, (reduction or Reduction.bicubic).value)
     report = conversion.convert(source.value, files, out, options)
     if json_output:
         print_json(report.as_dict())
@@ -101,7 +101,7 @@ def convert(
     _print(report)
 
 
-def _print(report: Report) -> None:
+def _print(report: ConversionReport) -> None:
     networks = ", ".join(f"{name} {count:,}" for name, count in report.parameters.items())
     typer.echo(f"{report.path}: {report.source}, parameters: {networks}")
     for tensor_map in report.tensor_maps:

@@ -26,7 +26,7 @@ from edgegrain.service.load_shedding import LoadShedding
 from edgegrain.service.problem_details import Problem
 from edgegrain.service.service_state import Service, ServiceState
 from edgegrain.service.settings import Settings
-from edgegrain.service.supervisor import COMMAND
+from edgegrain.service.worker_protocol import COMMAND
 
 logger = logging.getLogger(__name__)
 

@@ -27,7 +27,8 @@ from edgegrain.service.prometheus import Metrics
 from edgegrain.service.request_body import ByteBudget
 from edgegrain.service.result_limits import check_result
 from edgegrain.service.settings import Settings
-from edgegrain.service.supervisor import COMMAND, Supervisor, WorkerPlan
+from edgegrain.service.supervisor import Supervisor, WorkerPlan
+from edgegrain.service.worker_protocol import COMMAND
 from server_decoder.decoder_session import require_provider
 
 

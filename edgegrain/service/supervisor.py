@@ -4,32 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from codec_contract import errors
 from codec_contract.errors import EdgegrainError, ServiceError
 from edgegrain.service import pipe_messages
 from edgegrain.service.batcher import Answer, Batcher, Done, Job, WorkerLost
 from edgegrain.service.json_logs import log
-from edgegrain.service.settings import ENVIRONMENT_PREFIX
+from edgegrain.service.worker_protocol import COMMAND, read_answer, worker_environment
 
 logger = logging.getLogger(__name__)
 
-COMMAND = (sys.executable, "-m", "edgegrain.service.worker")
 BUFFER = 1 << 20
 STOP_SECONDS = 5.0
 LOST_SECONDS = 1.0
 """Wait for a lost worker. Usually it is dead and asyncio has not noticed yet; a signal would lose its exit status."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 30.0
 """Seconds between a worker's end and the next start; doubled while workers fail to start."""
-STAGES = ("unpack", "read", "decode", "encode", "write")
-"""Stages that a worker reports seconds of. They become labels and headers, so all others are ignored."""
 
 
 @dataclass(frozen=True)
@@ -255,37 +248,3 @@ def settle(job: Job, answer: Answer) -> None:
     """Set the answer of a job, unless its request has ended."""
     if not job.answer.done():
         job.answer.set_result(answer)
-
-
-def read_answer(message: pipe_messages.Message, count: int) -> tuple[list[Done | EdgegrainError], dict[str, float]]:
-    """Read a worker's answer: the results of ``count`` jobs, and the seconds of their stages.
-
-    Raises:
-        WorkerLost: the message is invalid, as that of a compromised worker may be.
-    """
-    fields, blobs = message
-    try:
-        outcomes = fields["outcomes"]
-        if not len(outcomes) == len(blobs) == count:
-            raise WorkerLost(f"it answered {len(outcomes)} of {count} items")
-        seconds = {stage: float(fields["seconds"][stage]) for stage in STAGES if stage in fields["seconds"]}
-        return [Done(blob, seconds) if outcome is None else error_of(outcome)
-                for outcome, blob in zip(outcomes, blobs, strict=True)], seconds
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise WorkerLost(f"its answer is invalid: {error!r}") from error
-
-
-def error_of(description: dict[str, str]) -> EdgegrainError:
-    """The error in a worker's answer; a `ServiceError` for unknown classes."""
-    kind = getattr(errors, description["error"], None)
-    if isinstance(kind, type) and issubclass(kind, EdgegrainError):
-        return kind(str(description["message"]))
-    return ServiceError(str(description["message"]))
-
-
-def worker_environment() -> dict[str, str]:
-    """A worker's environment: without the service's settings, as a process that reads untrusted data needs no tokens,
-    and with this package on its path, in a checkout too."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(ENVIRONMENT_PREFIX)}
-    root = str(Path(__file__).resolve().parents[2])
-    return {**environment, "PYTHONPATH": os.pathsep.join([root, *filter(None, [environment.get("PYTHONPATH")])])}

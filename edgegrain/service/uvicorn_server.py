@@ -15,7 +15,7 @@ from edgegrain.service.application import create_app
 from edgegrain.service.json_logs import configure_logs, log
 from edgegrain.service.service_state import ServiceState
 from edgegrain.service.settings import Settings
-from edgegrain.service.supervisor import COMMAND
+from edgegrain.service.worker_protocol import COMMAND
 
 logger = logging.getLogger(__name__)
 

@@ -24,6 +24,7 @@ from export.bundle.encoder_part import exact_encoder
 from export.bundle.licences import usual_licence
 from export.bundle.reductions import REDUCTIONS
 from export.bundle.writer import (
+    COMPARED,
     FIRST_VERSION,
     BundleParts,
     coder_tables,
@@ -51,8 +52,6 @@ from server_decoder.face_sr.weights import (
 )
 from server_decoder.prior_store import DEFAULT_PRIOR, prior_licence
 
-COMPARED = 2
-"""LRs on which the exported decoder is compared with torch."""
 USUAL_FACTOR = 16
 """From the picture's side to a GCFSR bundle's LR, unless another is chosen."""
 

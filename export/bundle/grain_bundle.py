@@ -22,6 +22,7 @@ from export.bundle.card import bundle_card
 from export.bundle.encoder_part import exact_encoder
 from export.bundle.licences import usual_licence
 from export.bundle.writer import (
+    COMPARED,
     FIRST_VERSION,
     BundleParts,
     coder_tables,
@@ -38,9 +39,6 @@ from server_decoder.grain.grain import KIND, Grain
 from server_decoder.grain.rrdb_decoder import RRDBDecoder
 from server_decoder.grain.weights import read_history
 from server_decoder.prior_store import DEFAULT_PRIOR, prior_licence
-
-COMPARED = 4
-"""LRs on which the exported decoder is compared with torch."""
 
 
 def write_trained_bundle(

@@ -20,7 +20,9 @@ from codec_contract.errors import BundleError
 from codec_contract.quantization import dequantize, quantize
 from export.bundle.card import bundle_card
 from export.bundle.encoder_part import compare_encoder, float_encoder
+from export.bundle.licences import PHOTOGRAPHS
 from export.bundle.writer import (
+    COMPARED,
     FIRST_VERSION,
     BundleParts,
     coder_tables,
@@ -42,13 +44,7 @@ TILE = 256
 """Side of a tile, in pixels."""
 TILE_OVERLAP = 64
 """Least overlap of tiles, in pixels."""
-COMPARED = 4
-"""Tiles on which encoder and decoder are compared with torch."""
 IRN_FORMATS = ("tflite", "onnx")
-LICENCE = {
-    "weights": "Research only, because of the data; the code is Apache-2.0.",
-    "data": "BSDS500, training and validation pictures: research use.",
-}
 
 
 @dataclass(frozen=True)
@@ -96,7 +92,7 @@ def write_irn_bundle(
         version: of the bundle.
         formats: of the encoder.
         evaluation: for the manifest.
-        licence: of weights and data, by default `LICENCE`.
+        licence: of weights and data, by default `PHOTOGRAPHS`.
         tile, overlap: in pixels, multiples of the factor.
         force: replace a bundle that exists.
 
@@ -127,7 +123,7 @@ def write_irn_bundle(
     encoder = float_encoder(graph, digest(irn), write_weights, {"pad": "edge", "tile_overlap": overlap // factor})
     config = training.get("config") or {}
     plus = bool(config.get("discriminator") or config.get("judge"))  # the latter until edgegrain 0.5
-    licence = dict(licence or LICENCE)
+    licence = dict(licence or PHOTOGRAPHS)
     fields = manifest_fields(
         folder.name, "irn_plus" if plus else KIND, architecture=irn.config.as_dict(), training=training,
         licence=licence, domain="photographs", version=version, controls=("seed",), evaluation=evaluation,

@@ -1,4 +1,4 @@
-"""Licences of weights that were trained here and of their data, for manifests and model cards."""
+"""Licences of weights and of their training data, for manifests and model cards."""
 
 from __future__ import annotations
 
@@ -11,7 +11,23 @@ BY_DOMAIN = {
                 "Portraits of members of the United States Congress: mostly public domain.",
     },
 }
-"""Domain -> licences of edgegrain's own bundles."""
+"""Domain -> licences of edgegrain's own bundles with an encoder for one size of pictures."""
+PHOTOGRAPHS = {
+    "weights": "Research only, because of the data; the code is Apache-2.0.",
+    "data": "BSDS500, training and validation pictures: research use.",
+}
+"""Of edgegrain's own IRN."""
+_STYLEGAN2 = "NVIDIA's StyleGAN2: Nvidia Source Code License-NC, non-commercial use only."
+_NO_LICENCE = "states no licence: ask its authors before you use or pass on the weights."
+_FACES = "FFHQ: CC BY-NC-SA 4.0. CelebA-HQ: non-commercial research."
+AUTHORS: dict[str, dict[str, str]] = {
+    "grain": {"weights": f"cszzx/GRAIN {_NO_LICENCE} The generator inside is {_STYLEGAN2}", "data": _FACES},
+    "irn": {"weights": "Apache-2.0, as pkuxmq/Invertible-Image-Rescaling.", "data": "DIV2K: academic research only."},
+    "glean": {"weights": f"Apache-2.0, as open-mmlab/mmagic. The generator inside is {_STYLEGAN2}",
+              "data": f"{_FACES} LSUN for other domains."},
+    "gcfsr": {"weights": f"hejingwenhejingwen/GCFSR {_NO_LICENCE}", "data": _FACES},
+}
+"""Source of converted checkpoints -> licences of the authors' weights."""
 
 
 def usual_licence(domain: str) -> dict[str, str]:

@@ -24,6 +24,8 @@ from export.encoder.formats import export_encoder
 from export.encoder.graph import FORMATS
 from server_decoder.decoder_session import INPUT, OUTPUT
 
+COMPARED = 4
+"""Generated pictures on which a bundle's encoder and decoder are compared with torch."""
 FIRST_VERSION = "1.0.0"
 """Of a bundle whose version is not stated."""
 

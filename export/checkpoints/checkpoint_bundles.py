@@ -21,7 +21,6 @@ from edge_encoder.encoder_session import EncoderSession
 from export.bundle.card import bundle_card
 from export.bundle.encoder_part import compare_encoder, float_encoder
 from export.bundle.face_sr_bundle import (
-    COMPARED,
     Restorer,
     gcfsr_restorer,
     glean_restorer,
@@ -30,7 +29,7 @@ from export.bundle.face_sr_bundle import (
     write_restorer_bundle,
 )
 from export.bundle.reductions import REDUCTIONS
-from export.bundle.writer import BundleParts, manifest_fields, refuse_to_replace, write_bundle
+from export.bundle.writer import COMPARED, BundleParts, manifest_fields, refuse_to_replace, write_bundle
 from export.checkpoints.grain import GrainCheckpoint
 from export.checkpoints.tensor_map import TensorMap
 from export.decoder.command import Comparison, Weights, compare_decoder, export_decoder

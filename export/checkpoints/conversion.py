@@ -14,6 +14,7 @@ from torch import nn
 from codec_contract.errors import ModelError
 from export.bundle.face_sr_bundle import USUAL_FACTOR
 from export.bundle.irn_bundle import write_irn_bundle
+from export.bundle.licences import AUTHORS
 from export.bundle.writer import refuse_to_replace, require_onnx
 from export.checkpoints.checkpoint_bundles import (
     PAPERS_REDUCTION,
@@ -34,25 +35,13 @@ from server_decoder.irn.weights import WEIGHTS, save_irn
 from server_decoder.stylegan2 import checkpoints as stylegan2
 from server_decoder.stylegan2.checkpoint_layouts import NVIDIA, ROSINALITY
 
-FORMATS = ("onnx",)
-_STYLEGAN2 = "NVIDIA's StyleGAN2: Nvidia Source Code License-NC, non-commercial use only."
-_NO_LICENCE = "states no licence: ask its authors before you use or pass on the weights."
-_FACES = "FFHQ: CC BY-NC-SA 4.0. CelebA-HQ: non-commercial research."
-LICENCES: dict[str, dict[str, str]] = {
-    "grain": {"weights": f"cszzx/GRAIN {_NO_LICENCE} The generator inside is {_STYLEGAN2}", "data": _FACES},
-    "irn": {"weights": "Apache-2.0, as pkuxmq/Invertible-Image-Rescaling.", "data": "DIV2K: academic research only."},
-    "glean": {"weights": f"Apache-2.0, as open-mmlab/mmagic. The generator inside is {_STYLEGAN2}",
-              "data": f"{_FACES} LSUN for other domains."},
-    "gcfsr": {"weights": f"hejingwenhejingwen/GCFSR {_NO_LICENCE}", "data": _FACES},
-}
-"""Source -> licence of the authors' weights."""
 _DRAWN = "drawn from a seed: the file has no noise"
 _MEASURED = "the mean of 10,000 mapped codes: the file has none"
 _OTHER_NETWORKS = "no part of the generator or the discriminator"
 
 
 @dataclass(frozen=True)
-class Options:
+class ConversionOptions:
     """Choices for a conversion.
 
     Attributes:
@@ -65,13 +54,13 @@ class Options:
 
     lr: int | None = None
     domain: str = "faces"
-    formats: Sequence[str] = FORMATS
+    formats: Sequence[str] = ("onnx",)
     force: bool = False
     reduction: str = PAPERS_REDUCTION
 
 
 @dataclass(frozen=True)
-class Report:
+class ConversionReport:
     """Result of a conversion.
 
     Attributes:
@@ -95,7 +84,8 @@ class Report:
                 "decoder_beside_torch": None if self.comparison is None else asdict(self.comparison)}
 
 
-def convert(source: str, files: Sequence[Path], out: Path, options: Options = Options()) -> Report:
+def convert(source: str, files: Sequence[Path], out: Path, options: ConversionOptions = ConversionOptions()
+            ) -> ConversionReport:
     """Convert checkpoints in the authors' layout.
 
     Args:
@@ -119,46 +109,47 @@ def convert(source: str, files: Sequence[Path], out: Path, options: Options = Op
     return SOURCES[source](files, out, options)
 
 
-def _grain(files: Sequence[Path], out: Path, options: Options) -> Report:
+def _grain(files: Sequence[Path], out: Path, options: ConversionOptions) -> ConversionReport:
     checkpoint = load_grain_checkpoint(files)
     comparison = write_grain_bundle(checkpoint, _target("grain", out, options))
     parameters = {"encoder": _count(checkpoint.encoder), "decoder": _count(checkpoint.decoder)}
-    return Report("grain", out, parameters, checkpoint.tensor_maps, comparison)
+    return ConversionReport("grain", out, parameters, checkpoint.tensor_maps, comparison)
 
 
-def _irn(files: Sequence[Path], out: Path, options: Options) -> Report:
+def _irn(files: Sequence[Path], out: Path, options: ConversionOptions) -> ConversionReport:
     irn, tensor_map = load_irn_checkpoint(files[0])
     with tempfile.TemporaryDirectory() as folder:
         weights = save_irn(irn, Path(folder) / WEIGHTS, training=training_record([tensor_map]), dtype=torch.float32)
-        written = write_irn_bundle(weights, out, formats=options.formats, licence=LICENCES["irn"],
+        written = write_irn_bundle(weights, out, formats=options.formats, licence=AUTHORS["irn"],
                                    force=options.force)
-    return Report("irn", out, {"rescaler": _count(irn)}, (tensor_map,), written.decoder)
+    return ConversionReport("irn", out, {"rescaler": _count(irn)}, (tensor_map,), written.decoder)
 
 
-def _glean(files: Sequence[Path], out: Path, options: Options) -> Report:
+def _glean(files: Sequence[Path], out: Path, options: ConversionOptions) -> ConversionReport:
     network, tensor_map = load_glean_checkpoint(files[0])
     parameters = {"network": _count(network) - _count(network.prior), "prior": _count(network.prior)}
     comparison = write_glean_bundle(network, tensor_map, _target("glean", out, options))
-    return Report("glean", out, parameters, (tensor_map,), comparison)
+    return ConversionReport("glean", out, parameters, (tensor_map,), comparison)
 
 
-def _gcfsr(files: Sequence[Path], out: Path, options: Options) -> Report:
+def _gcfsr(files: Sequence[Path], out: Path, options: ConversionOptions) -> ConversionReport:
     network, tensor_map = load_gcfsr_checkpoint(files[0])
     lr = network.config.size // USUAL_FACTOR if options.lr is None else options.lr
     comparison = write_gcfsr_bundle(network, lr, tensor_map, _target("gcfsr", out, options))
-    return Report("gcfsr", out, {"network": _count(network)}, (tensor_map,), comparison)
+    return ConversionReport("gcfsr", out, {"network": _count(network)}, (tensor_map,), comparison)
 
 
-def _stylegan2(files: Sequence[Path], out: Path, options: Options, *, rosinality: bool) -> Report:
+def _stylegan2(files: Sequence[Path], out: Path, options: ConversionOptions, *, rosinality: bool) -> ConversionReport:
     done = stylegan2.convert(files[0], out, options.force, ROSINALITY if rosinality else NVIDIA)
     tensor_map = TensorMap(files[0].name, done.source_sha256, done.names,
                           {name: _unused(name) for name in done.unused},
                           {name: _MEASURED if name.endswith("mean_code") else _DRAWN for name in done.made})
-    return Report(f"stylegan2-{'rosinality' if rosinality else 'nvidia'}", out, done.parameters, (tensor_map,))
+    name = f"stylegan2-{'rosinality' if rosinality else 'nvidia'}"
+    return ConversionReport(name, out, done.parameters, (tensor_map,))
 
 
-def _target(source: str, out: Path, options: Options) -> Target:
-    return Target(out, options.domain, LICENCES[source], options.formats, options.force, options.reduction)
+def _target(source: str, out: Path, options: ConversionOptions) -> Target:
+    return Target(out, options.domain, AUTHORS[source], options.formats, options.force, options.reduction)
 
 
 def _unused(name: str) -> str:
@@ -170,7 +161,7 @@ def _count(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-SOURCES: dict[str, Callable[[Sequence[Path], Path, Options], Report]] = {
+SOURCES: dict[str, Callable[[Sequence[Path], Path, ConversionOptions], ConversionReport]] = {
     "grain": _grain, "irn": _irn, "glean": _glean, "gcfsr": _gcfsr,
     "stylegan2-nvidia": lambda files, out, options: _stylegan2(files, out, options, rosinality=False),
     "stylegan2-rosinality": lambda files, out, options: _stylegan2(files, out, options, rosinality=True),

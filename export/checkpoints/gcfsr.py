@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from codec_contract.errors import ModelError
-from export.checkpoints.tensor_map import TensorFile, TensorMap, digest, fill, open_tensors, place
+from export.checkpoints.tensor_map import TensorFile, TensorMap, file_sha256, fill, open_tensors, place
 from server_decoder.face_sr.gcfsr import GCFSR, GCFSRConfig
 
 START = 16
@@ -45,7 +45,8 @@ def load_gcfsr_checkpoint(path: Path, *, seed: int = 0) -> tuple[GCFSR, TensorMa
     placed = place(source, network.state_dict(), lambda ours: _theirs(ours, len(config.levels)), unused=_UNUSED)
     fill(network, placed.state)
     made = {name: _DRAWN for name in network.state_dict() if name not in placed.state}
-    return network.eval(), TensorMap(path.name, digest(path), placed.names, {**source.unused, **placed.unused}, made)
+    unused = {**source.unused, **placed.unused}
+    return network.eval(), TensorMap(path.name, file_sha256(path), placed.names, unused, made)
 
 
 def _config(source: TensorFile) -> GCFSRConfig:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from codec_contract.errors import ModelError
-from export.checkpoints.tensor_map import TensorFile, TensorMap, digest, fill, open_tensors, place
+from export.checkpoints.tensor_map import TensorFile, TensorMap, file_sha256, fill, open_tensors, place
 from server_decoder.face_sr.glean import BASE, GLEAN, GLEANConfig
 from server_decoder.grain.prior_config import PriorConfig
 from server_decoder.stylegan2.checkpoint_layouts import Layout, translate_generator
@@ -43,7 +43,8 @@ def load_glean_checkpoint(path: Path) -> tuple[GLEAN, TensorMap]:
     names = {**placed.names, **{source.full_name(BANK + theirs): f"prior.{ours}" for theirs, ours in used.items()}}
     filters = {source.full_name(BANK + name): _FILTER for name in bank if name not in used}
     made = {f"prior.{name}": _MEAN_CODE for name in prior_state if name not in used.values()}
-    return model.eval(), TensorMap(path.name, digest(path), names, {**source.unused, **placed.unused, **filters}, made)
+    unused = {**source.unused, **placed.unused, **filters}
+    return model.eval(), TensorMap(path.name, file_sha256(path), names, unused, made)
 
 
 def _restorer(whole: TensorFile) -> TensorFile:

@@ -16,7 +16,7 @@ from pathlib import Path
 from torch import Tensor
 
 from codec_contract.errors import ModelError
-from export.checkpoints.tensor_map import TensorFile, TensorMap, digest, fill, open_tensors, place
+from export.checkpoints.tensor_map import TensorFile, TensorMap, file_sha256, fill, open_tensors, place
 from server_decoder.grain.code_predictor import CodesConfig
 from server_decoder.grain.fusion import FusionConfig
 from server_decoder.grain.grain import PRIOR, Grain, GrainConfig
@@ -89,12 +89,13 @@ def load_grain_checkpoint(paths: Sequence[Path]) -> GrainCheckpoint:
     filters = {codes.full_name(GENERATOR + name): _FILTER for name in generator if name not in used}
     made = {} if mean is not None else {"prior.mean_code": _MEASURED}
     tensor_maps = [
-        TensorMap(invertible.path.name, digest(invertible.path), {**encoded.names, **decoded.names}, invertible.unused),
-        TensorMap(codes.path.name, digest(codes.path), {**coded.names, **bank}, {**codes.unused, **filters}, made),
-        TensorMap(fusion.path.name, digest(fusion.path), fused.names, fusion.unused)]
+        TensorMap(invertible.path.name, file_sha256(invertible.path), {**encoded.names, **decoded.names},
+                  invertible.unused),
+        TensorMap(codes.path.name, file_sha256(codes.path), {**coded.names, **bank}, {**codes.unused, **filters}, made),
+        TensorMap(fusion.path.name, file_sha256(fusion.path), fused.names, fusion.unused)]
     if mean is not None:
         rest = {name: _MEAN_ALONE for name in mean.tensors if name != MEAN_CODE}
-        tensor_maps.append(TensorMap(mean.path.name, digest(mean.path), {MEAN_CODE: "prior.mean_code"}, rest))
+        tensor_maps.append(TensorMap(mean.path.name, file_sha256(mean.path), {MEAN_CODE: "prior.mean_code"}, rest))
     return GrainCheckpoint(encoder.eval(), model.eval(), tuple(tensor_maps))
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from codec_contract.errors import ModelError
-from export.checkpoints.tensor_map import TensorFile, TensorMap, digest, fill, open_tensors, place
+from export.checkpoints.tensor_map import TensorFile, TensorMap, file_sha256, fill, open_tensors, place
 from server_decoder.irn.network import IRN, RGB, IRNConfig
 
 _HAAR, _GROWTH = "operations.{}.haar_weights", "operations.{}.F.conv1.weight"
@@ -42,7 +42,7 @@ def load_irn_checkpoint(path: Path) -> tuple[IRN, TensorMap]:
     for depth, index in enumerate(transforms):
         _check_transform(source, index, RGB * 4**depth)
     fill(irn, placed.state)
-    return irn.eval(), TensorMap(path.name, digest(path), placed.names, {**source.unused, **placed.unused})
+    return irn.eval(), TensorMap(path.name, file_sha256(path), placed.names, {**source.unused, **placed.unused})
 
 
 def _operations(source: TensorFile) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -158,7 +158,7 @@ def fill(network: nn.Module, state: Mapping[str, Tensor]) -> None:
     network.load_state_dict({**network.state_dict(), **state})
 
 
-def digest(path: Path) -> str:
+def file_sha256(path: Path) -> str:
     """SHA-256 of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

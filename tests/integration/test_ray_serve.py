@@ -135,7 +135,7 @@ def test_problems_and_headers_are_the_same_as_without_ray(client: httpx.Client) 
     assert [bundle["id"] for bundle in client.get("/v1/bundles").json()] == ["tiny-64-lr16"]
 
 
-def test_nobody_else_can_reach_it(served: Served) -> None:
+def test_it_is_reachable_from_this_machine_only(served: Served) -> None:
     addresses = listening_addresses([served.process.pid, *descendants(served.process.pid)])
     assert int(served.url.rpartition(":")[2]) in {port for _, port in addresses}
     assert {address for address, _ in addresses} == {"127.0.0.1"}

@@ -145,7 +145,7 @@ def test_sigterm_under_load_loses_nothing(bundle: Path) -> None:
         get(f"{url}/health/live")
 
 
-def test_a_full_disk_is_no_trouble(bundle: Path, portrait_path: Path) -> None:
+def test_a_full_disk_does_not_matter(bundle: Path, portrait_path: Path) -> None:
     def write_nothing() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # no file can take a byte; pipes can
 

@@ -11,7 +11,7 @@ from codec_contract.errors import BundleError, ServiceError
 from edgegrain.service import pipe_messages
 from edgegrain.service.batcher import Done, WorkerLost
 from edgegrain.service.engine_options import Outcome
-from edgegrain.service.supervisor import COMMAND, read_answer, worker_environment
+from edgegrain.service.worker_protocol import COMMAND, read_answer, worker_environment
 
 BATCH_SECONDS = 600.0
 """Longest time for a batch; a process that exceeds it is killed."""

@@ -26,7 +26,7 @@ from edgegrain.service.ray.ray_settings import RayOptions
 from edgegrain.service.ray.replica_metrics import merge_expositions
 from edgegrain.service.service_state import ServiceState
 from edgegrain.service.settings import Settings
-from edgegrain.service.supervisor import COMMAND
+from edgegrain.service.worker_protocol import COMMAND
 
 APPLICATION, DEPLOYMENT = "edgegrain", "service"
 START_ATTEMPTS = 3

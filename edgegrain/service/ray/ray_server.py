@@ -17,8 +17,8 @@ from edgegrain.service.ray.cluster import ray_cluster, ray_missing
 from edgegrain.service.ray.ray_settings import RayOptions
 from edgegrain.service.service_state import ServiceState
 from edgegrain.service.settings import Settings
-from edgegrain.service.supervisor import COMMAND
 from edgegrain.service.uvicorn_server import listen
+from edgegrain.service.worker_protocol import COMMAND
 
 logger = logging.getLogger(__name__)
 

@@ -97,7 +97,7 @@ class TestOrientation:
         np.testing.assert_array_equal(load_picture(encoded(Image.fromarray(rgb), exif=exif)), np.rot90(rgb, -1))
 
     @pytest.mark.parametrize("orientation", [0, 9, 77])
-    def test_nonsense_is_ignored(self, orientation: int) -> None:
+    def test_invalid_orientations_are_ignored(self, orientation: int) -> None:
         exif = Image.Exif()
         exif[0x0112] = orientation
         rgb = picture()

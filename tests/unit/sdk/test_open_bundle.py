@@ -30,7 +30,7 @@ def test_there_and_back(folder: Path) -> None:
     np.testing.assert_array_equal(bundle.decode(lr), GREY)
 
 
-def test_parts_are_opened_once_by_whoever_comes_first(folder: Path) -> None:
+def test_parts_are_opened_once_for_all_threads(folder: Path) -> None:
     bundle = OpenBundle(load_manifest(folder), threads=1)
     found: list[object] = []
     threads = [threading.Thread(target=lambda: found.append(bundle.encoder)) for _ in range(4)]

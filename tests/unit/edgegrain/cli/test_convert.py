@@ -15,7 +15,8 @@ import sdk
 from codec_contract.bundle.manifest import verify_bundle
 from edgegrain.cli.convert import Source
 from edgegrain.cli.main import app
-from export.checkpoints.conversion import LICENCES, SOURCES
+from export.bundle.licences import AUTHORS
+from export.checkpoints.conversion import SOURCES
 from export.checkpoints.gcfsr import load_gcfsr_checkpoint
 from export.decoder.decoder_graph import round_weights
 from export.decoder.sources import bundle_decoder
@@ -71,7 +72,7 @@ def test_grain(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
 def test_irn(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     bundle, report = converted(capsys, tmp_path, "irn", {"IRN_x4.pth": irn_state()})
     manifest = verify_bundle(bundle)
-    assert (manifest.codec, manifest.factor, manifest.licence) == ("irn", 4, LICENCES["irn"])
+    assert (manifest.codec, manifest.factor, manifest.licence) == ("irn", 4, AUTHORS["irn"])
     assert there_and_back(bundle, (270, 33)).std() > 0
     assert report["files"][0]["unused"]["operations.0.haar_weights"] == "the Haar transform, a constant here"
 

@@ -53,7 +53,7 @@ def test_truncated() -> None:
 @pytest.mark.parametrize("text", [
     b"", b"[]", b"{}", b"nonsense", b'{"blobs": 3}', b'{"blobs": [-1]}', b'{"blobs": ["1"]}', b"\xff\xff",
     b'{"blobs": [2147483649]}', b'{"blobs": [' + b"0," * 5000 + b"0]}", b"[" * 100_000])
-def test_nonsense_is_refused_before_anything_is_read(text: bytes) -> None:
+def test_other_bytes_are_refused_before_blobs_are_read(text: bytes) -> None:
     with pytest.raises(ServiceError):
         pipe_messages.read(io.BytesIO(struct.pack("<I", len(text)) + text))
 

@@ -15,7 +15,8 @@ import pytest
 from codec_contract.errors import ImageError, ServiceError
 from edgegrain.service import supervisor as module
 from edgegrain.service.batcher import Batcher, BatchKey, Done, Job, WorkerLost
-from edgegrain.service.supervisor import Supervisor, Worker, WorkerPlan, error_of, read_answer
+from edgegrain.service.supervisor import Supervisor, Worker, WorkerPlan
+from edgegrain.service.worker_protocol import error_of, read_answer
 from tests.service_harness import SOON, stub_worker
 
 

@@ -198,8 +198,8 @@ def ask_async(url: str, **options: Any) -> object:
 
 
 @pytest.mark.parametrize("ask", [ask_sync, ask_async])
-class TestTrouble:
-    def test_passing_trouble_passes(self, ask: Callable[..., object]) -> None:
+class TestErrors:
+    def test_transient_errors_are_retried(self, ask: Callable[..., object]) -> None:
         script = Script(BUSY, None, (502, {}, b"<html>"), NOTHING)
         with script as url:
             assert ask(url, retries=QUICK) == []
@@ -230,7 +230,7 @@ class TestTrouble:
             ask(url, retries=QUICK)
         assert len(script.moments) == 1
 
-    def test_nobody_there(self, ask: Callable[..., object]) -> None:
+    def test_no_service_at_the_address(self, ask: Callable[..., object]) -> None:
         with Script(NOTHING) as url:
             pass
         with pytest.raises(sdk.ServiceError, match=f"{url} cannot be reached"):

@@ -46,7 +46,7 @@ def test_present(store: FolderStore | ArrowStore) -> None:
     assert store.present(["a", "b", "x/a", "x/b", "none/a"]) == {"a", "x/b"}
 
 
-def test_trouble_is_an_oserror(store: FolderStore | ArrowStore, tmp_path: Path) -> None:
+def test_failures_are_oserrors(store: FolderStore | ArrowStore, tmp_path: Path) -> None:
     with pytest.raises(OSError):
         store.read("missing", 10)
     (tmp_path / "file").write_bytes(b"")

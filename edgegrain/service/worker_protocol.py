@@ -1,0 +1,56 @@
+"""Start a worker process and read its answers; the service and ``edgegrain batch`` share these functions.
+
+`worker` describes the messages, `pipe_messages` their form. Worker processes do not import this file: it loads the
+settings' library.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from codec_contract import errors
+from codec_contract.errors import EdgegrainError, ServiceError
+from edgegrain.service import pipe_messages
+from edgegrain.service.batcher import Done, WorkerLost
+from edgegrain.service.settings import ENVIRONMENT_PREFIX
+
+COMMAND = (sys.executable, "-m", "edgegrain.service.worker")
+"""Program and arguments of a worker process."""
+STAGES = ("unpack", "read", "decode", "encode", "write")
+"""Stages that a worker reports seconds of. They become labels and headers, so all others are ignored."""
+
+
+def read_answer(message: pipe_messages.Message, count: int) -> tuple[list[Done | EdgegrainError], dict[str, float]]:
+    """Read a worker's answer: the results of ``count`` jobs, and the seconds of their stages.
+
+    Raises:
+        WorkerLost: the message is invalid, as that of a compromised worker may be.
+    """
+    fields, blobs = message
+    try:
+        outcomes = fields["outcomes"]
+        if not len(outcomes) == len(blobs) == count:
+            raise WorkerLost(f"it answered {len(outcomes)} of {count} items")
+        seconds = {stage: float(fields["seconds"][stage]) for stage in STAGES if stage in fields["seconds"]}
+        return [Done(blob, seconds) if outcome is None else error_of(outcome)
+                for outcome, blob in zip(outcomes, blobs, strict=True)], seconds
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise WorkerLost(f"its answer is invalid: {error!r}") from error
+
+
+def error_of(description: dict[str, str]) -> EdgegrainError:
+    """The error in a worker's answer; a `ServiceError` for unknown classes."""
+    kind = getattr(errors, description["error"], None)
+    if isinstance(kind, type) and issubclass(kind, EdgegrainError):
+        return kind(str(description["message"]))
+    return ServiceError(str(description["message"]))
+
+
+def worker_environment() -> dict[str, str]:
+    """A worker's environment: without the service's settings, as a process that reads untrusted data needs no tokens,
+    and with this package on its path, in a checkout too."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(ENVIRONMENT_PREFIX)}
+    root = str(Path(__file__).resolve().parents[2])
+    return {**environment, "PYTHONPATH": os.pathsep.join([root, *filter(None, [environment.get("PYTHONPATH")])])}

@@ -41,11 +41,14 @@ def train_stages(chain: Chain, folder: Path, options: RunOptions | None = None, 
     refuse_unused(options, set().union(*taken.values()) - {"decoder_from"})
     last = list(chain.stages.values())[-1]
     # Read before stage 1 trains for hours.
-    options = replace(options, prior=load_prior(last, options.prior))
+    prior = load_prior(last, options.prior)
+    options = replace(options, prior=prior)
     began, previous, figures = time.monotonic(), options.init_from, {}
     with start_distributed(device) as distributed:
         for index, (stage, config) in enumerate(chain.stages.items()):
             distributed.wait()
+            if prior is not None:
+                prior.cpu()  # the stage before moved it
             if not finished(runs[stage]):
                 left = budget_seconds - distributed.agree(time.monotonic() - began, False)[0]
                 if budget_seconds and left <= 0:

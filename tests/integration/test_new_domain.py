@@ -1,4 +1,4 @@
-"""A user's new domain from pictures to payloads: generator, four stages, bundle, and a picture there and back."""
+"""A new domain from pictures to payloads: generator, four stages, bundle, and a compressed and restored picture."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def cats(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def bundle(cats: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bundle at the end of the road of docs/new_domain.md, every step as short as it can be."""
-    root = tmp_path_factory.mktemp("road")
+    """The bundle that results from all steps of docs/new_domain.md, each as short as possible."""
+    root = tmp_path_factory.mktemp("new_domain")
     train(PRIOR_CONFIGS["smoke-prior"], root / "prior", RunOptions(data=cats), pictures=16)
     prior, run = root / "prior" / NETWORKS, None
     for stage in STAGES:
@@ -56,7 +56,7 @@ def bundle(cats: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root / "cats"
 
 
-def test_the_bundle_knows_its_domain_its_stages_and_its_generator(bundle: Path) -> None:
+def test_the_bundle_names_its_domain_its_stages_and_its_generator(bundle: Path) -> None:
     manifest = load_manifest(bundle)
     assert (manifest.id, manifest.domain, manifest.hr, manifest.lr) == ("cats", "cats", SIDE, LR)
     assert manifest.training["stages"] == [
@@ -68,7 +68,7 @@ def test_the_bundle_knows_its_domain_its_stages_and_its_generator(bundle: Path) 
     assert "A picture (cats), 64 x 64, as a viewable LR of 16 x 16 and back." in card and "face" not in card
 
 
-def test_a_picture_goes_there_and_back(bundle: Path, cats: Path) -> None:
+def test_a_picture_is_compressed_and_restored(bundle: Path, cats: Path) -> None:
     codec = sdk.Codec(bundle, threads=1)
     picture = np.asarray(Image.open(cats / "cat_00.png"))
     payload = codec.compress(picture)

@@ -1,7 +1,7 @@
 #!/bin/sh
 # ONNX Runtime's C and C++ headers, which none of its Python packages holds, from Debian trixie's libonnxruntime-dev.
 #   fetch_headers.sh OUT   ->   OUT/include/onnxruntime/*.h   (API 21: for ONNX Runtime 1.22 and newer)
-# Asks the machine's own Debian mirror, whatever release the machine has; needs apt and dpkg, no root.
+# Uses the Debian mirror of the machine's own release; needs apt and dpkg, no root.
 set -eu
 
 out=$1

@@ -11,7 +11,7 @@
 
 namespace edgegrain {
 
-// Null pointers leave their step out. Factors and bias are float32 whatever T is.
+// Null pointers leave their step out. Factors and bias are float32 for every T.
 template <class T>
 struct Tail {
   const float* demodulation;  // [B, C]
@@ -46,7 +46,7 @@ struct Channel {
   }
 };
 
-// N values of a channel, which lie at `offset` in the output.
+// N values of a channel, at `offset` in the output.
 template <class T, int N>
 EDGEGRAIN_HD void finish(const Tail<T>& tail, const Channel& channel, std::int64_t offset, const float (&x)[N],
                          const float (&noise)[N]) {

@@ -24,7 +24,7 @@ struct Fir {
   std::int32_t height, width, out_height, out_width, pad_x, pad_y;  // pad: on the left and above
   std::uint32_t channels, strips, bands;     // C, ceil(out_width / N), ceil(out_height / kRows)
   std::int64_t size;                         // elements of x
-  bool wide_in, wide_out;  // x lies on a multiple of 16 bytes; so do all rows of the outputs and of the noise
+  bool wide_in, wide_out;  // x is aligned to 16 bytes; so are all rows of the outputs and of the noise
 
   EDGEGRAIN_HD void operator()(std::uint32_t item) const {
     const std::uint32_t strip = item % strips, rest = item / strips, band = rest % bands, plane = rest / bands;
@@ -125,7 +125,7 @@ struct Fir {
     for (int i = 0; i < N + kTaps - 1; ++i) window[i] = element<T>(words, i);
   }
 
-  // The same, element by element with all bounds checked: at the tensor's ends, and where it lies unaligned.
+  // The same, element by element with all bounds checked: at the tensor's ends, and where it is unaligned.
   EDGEGRAIN_HD void filter_scalars(std::uint32_t plane, std::uint32_t strip, std::uint32_t band) const {
     const Channel channel(tail, plane / channels, plane % channels, channels);
     for (int r = 0; r < kRows; ++r) {
@@ -165,7 +165,7 @@ struct Fir {
 };
 
 // Any of up, down 1 or 2: the skips between pictures, which have three channels. An item: N neighbouring columns of a
-// row of the output. N > 1 needs out_width to be a multiple of N and y to lie on a multiple of 16 bytes.
+// row of the output. N > 1 needs out_width to be a multiple of N and y to be aligned to 16 bytes.
 template <class T, int N>
 struct UpFirDn {
   const T* x;  // [B, C, H, W]

@@ -15,7 +15,7 @@
 
 namespace edgegrain {
 
-// IEEE binary16 as it lies in memory. All arithmetic is done in float.
+// IEEE binary16 as stored in memory. All arithmetic is done in float.
 struct Half {
   std::uint16_t bits;
 };
@@ -79,7 +79,7 @@ EDGEGRAIN_HD Half from_float<Half>(float value) {
 template <class T>
 constexpr int kWide = 16 / static_cast<int>(sizeof(T));
 
-// 16 bytes that lie on a multiple of 16 and are read or written at once.
+// 16 bytes, aligned to 16, read or written at once.
 struct alignas(16) Words {
   std::uint32_t words[4];
 };

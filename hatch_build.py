@@ -15,6 +15,6 @@ class BundleHook(BuildHookInterface):
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Add the folder unless the wheel is editable (there a copy would hide the checkout's)."""
-        bundle = Path(self.root) / "bundles" / DEFAULT_BUNDLE  # beside it may stand others, built from the zoo
+        bundle = Path(self.root) / "bundles" / DEFAULT_BUNDLE  # other bundles may lie next to it, built from the zoo
         if version == "standard" and bundle.is_dir():
             build_data["force_include"][str(bundle)] = f"edgegrain/bundles/{DEFAULT_BUNDLE}"

@@ -32,7 +32,7 @@ def descendants(root: int) -> list[int]:
 
 
 def command_line(pid: int) -> str:
-    """What a process calls itself; nothing if it is gone."""
+    """The command line of a process; empty if it is gone."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     except OSError:

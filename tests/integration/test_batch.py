@@ -156,7 +156,7 @@ def killed(place: Path, arguments: tuple[object, ...], start: Start) -> dict[str
 
 @pytest.fixture(scope="module")
 def interrupted(place: Path, arguments: tuple[object, ...], start: Start, killed: dict[str, int]) -> Interrupted:
-    """What Ctrl-C left of the next run."""
+    """The output and files of the second run, which Ctrl-C ended."""
     run = start(*arguments)
     reach(run, place / "out", len(killed) + 20)
     processes = descendants(run.pid)

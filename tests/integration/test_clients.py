@@ -23,7 +23,7 @@ def test_golden_files_are_what_python_computes(repository: Path, default_bundle:
 
 
 def test_the_java_client(repository: Path, tmp_path: Path) -> None:
-    """What `make test-android` does, elsewhere: workers of the test suite share no folder."""
+    """Run `make test-android` in a folder of its own: workers of the test suite share none."""
     if not (shutil.which("javac") and shutil.which("java")):
         pytest.skip("needs a JDK: javac and java")
     sources = sorted((repository / "clients" / "android" / "core" / "src").rglob("*.java"))
@@ -37,7 +37,7 @@ def test_the_java_client(repository: Path, tmp_path: Path) -> None:
 
 
 def test_the_web_client(repository: Path, tmp_path: Path) -> None:
-    """What `make test-web` does, on a copy beside links to what its tests read: packages stay out of the checkout."""
+    """Run `make test-web` on a copy next to links to the files that its tests read: packages stay out of the checkout."""
     if not (shutil.which("node") and shutil.which("npm")):
         pytest.skip("needs Node and npm")
     version = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout

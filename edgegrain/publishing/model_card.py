@@ -14,6 +14,7 @@ from typing import Any
 from codec_contract.bundle.manifest import load_manifest
 from codec_contract.errors import BundleError
 from edgegrain.training.grain.stages import FACES
+from export.bundle.card import CAVEAT, bundle_card
 from export.bundle.writer import update_card
 
 COLUMNS = (("bytes", "bytes", ".0f"), ("psnr", "PSNR (dB)", ".2f"), ("ssim", "SSIM", ".3f"),
@@ -24,7 +25,6 @@ _FACES_CAVEAT = (
     "The set is mostly young and well-lit: FFHQ and CelebA-HQ under-represent dark skin, old age, head coverings and "
     "glasses, and the decoder fills in what it saw most. A restored face is a plausible picture, not evidence of who "
     "somebody is.")
-_CAVEAT = "The decoder fills in what it saw most. A restored picture is plausible, not evidence."
 _STAGES = {"1": "stage 1 (encoder and decoder)", "2": "stage 2 (codes of the generator)", "3": "stage 3 (fusion)",
            "final": "the final stage (all together, the generator frozen)"}
 
@@ -44,28 +44,16 @@ def card_text(bundle_id: str, training: Mapping[str, Any], evaluation: Mapping[s
     hr, lr = sizes
     shown = "A picture of a face" if domain == FACES else f"A picture ({domain})"
     data = ", ".join(f"{count} {name}" for name, count in training["data"].items())
+    return bundle_card(
+        bundle_id, f"{shown}, {hr} x {hr}, as a viewable LR of {lr} x {lr} and back.", training, licence,
+        record=f"{_stages(training)}, drawn from {training['pictures_in_set']:,} ({data}; by prefix of the file name).",
+        caveat=_FACES_CAVEAT if domain == FACES else CAVEAT,
+        evaluation=_scores(evaluation, domain) if evaluation else ["Not evaluated yet."])
+
+
+def _scores(evaluation: Mapping[str, Any], domain: str) -> list[str]:
+    """Lines of the section on measured scores."""
     lines = [
-        f"# {bundle_id}",
-        "",
-        f"{shown}, {hr} x {hr}, as a viewable LR of {lr} x {lr} and back.",
-        "",
-        ("**Research only.** " if domain == FACES else "") + licence["weights"],
-        "",
-        "## Training",
-        "",
-        f"{_stages(training)}, drawn from {training['pictures_in_set']:,} ({data}; by prefix of the file name).",
-        "",
-        f"Data: {licence['data']}",
-        "",
-        *([f"Generator inside: {licence['prior']}.", ""] if "prior" in licence else []),
-        _FACES_CAVEAT if domain == FACES else _CAVEAT,
-        "",
-        "## Evaluation",
-        "",
-    ]
-    if not evaluation:
-        return "\n".join([*lines, "Not evaluated yet.", ""])
-    lines += [
         f"Mean over the {evaluation['pictures']['count']} unseen {domain} of {evaluation['pictures']['folder']}, each "
         "through the published files. Classical codecs may use at most the payload's bytes and choose their own "
         "downscaling.",
@@ -83,7 +71,7 @@ def card_text(bundle_id: str, training: Mapping[str, Any], evaluation: Mapping[s
                   f"{lr_bytes['jpeg-xl']:.0f} as lossless JPEG XL.", ""]
     if "kid_features" in evaluation:
         lines += [f"KID is the kernel distance of {evaluation['kid_features']}; it takes no part in training.", ""]
-    return "\n".join(lines)
+    return lines
 
 
 def _stages(training: Mapping[str, Any]) -> str:

@@ -37,7 +37,7 @@ def test_the_java_client(repository: Path, tmp_path: Path) -> None:
 
 
 def test_the_web_client(repository: Path, tmp_path: Path) -> None:
-    """Run `make test-web` on a copy next to links to the files that its tests read: packages stay out of the checkout."""
+    """Run `make test-web` on a copy next to links to the files it reads: packages stay out of the checkout."""
     if not (shutil.which("node") and shutil.which("npm")):
         pytest.skip("needs Node and npm")
     version = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout

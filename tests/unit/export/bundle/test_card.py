@@ -7,16 +7,24 @@ LICENCE = {"weights": "Research only.", "data": "Photographs."}
 
 def test_a_card_states_what_is_known() -> None:
     card = bundle_card("tiny", "A network.", {"pictures_seen": 1234}, {**LICENCE, "prior": "random: none"}, ["More."])
-    assert card.startswith("# tiny\n\nA network.\n\n**Research only.**\n\nTraining: 1,234 pictures seen.\n")
+    assert card.startswith(
+        "# tiny\n\nA network.\n\n**Licence.** Research only.\n\n## Training\n\n1,234 pictures seen.\n\n")
     assert "Data: Photographs.\n\nGenerator inside: random: none.\n\nMore.\n\n" in card
-    assert card.endswith("plausible, not evidence.\n") and "\n\n\n" not in card
+    assert card.endswith("plausible, not evidence.\n") and "\n\n\n" not in card and "## Evaluation" not in card
 
 
 def test_unknown_facts_are_left_out() -> None:
     card = bundle_card("tiny", "A network.", {}, {})
-    assert "Training" not in card and "Generator" not in card and "**Licence unknown.**" in card
+    assert "## Training\n\nData: unknown\n" in card and "Generator" not in card and "**Licence.** Unknown." in card
 
 
 def test_the_files_of_authors_are_listed() -> None:
     card = bundle_card("tiny", "A network.", {"converted_from": [{"file": "a.pth", "sha256": "00ff"}]}, LICENCE)
     assert "Converted from the files of its authors:\n\n- `a.pth`, SHA-256 00ff\n\n**" in card
+
+
+def test_a_record_and_an_evaluation_have_their_places() -> None:
+    card = bundle_card("tiny", "A network.", {"pictures_seen": 5}, LICENCE, record="Trained once.",
+                       caveat="Be careful.", evaluation=["| method |", "|---|", ""])
+    assert "## Training\n\nTrained once.\n\nData: Photographs.\n\nBe careful.\n\n## Evaluation\n\n| method |" in card
+    assert "5 pictures" not in card and card.endswith("|---|\n")

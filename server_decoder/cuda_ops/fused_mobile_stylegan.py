@@ -6,7 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from codec_contract.errors import ModelError
 from server_decoder.cuda_ops.fused_ops import demod_bias_act, inverse_haar
 from server_decoder.cuda_ops.half import CLAMP, normalized_filters, normalized_style
 from server_decoder.generative_prior import Offsets, Synthesis, shifted
@@ -43,10 +42,7 @@ class FusedMobileStyleGAN(MobileStyleGAN):
     def synthesize(self, codes: Tensor, noise: list[Tensor] | None, offsets: Offsets) -> Synthesis:
         """As `MobileStyleGAN.synthesize`."""
         blocks = [block for block in self.blocks if isinstance(block, Block)]
-        layers = 1 + 2 * len(blocks)
-        if noise is not None and len(noise) != layers:
-            raise ModelError(f"this prior has {layers} noise inputs, got {len(noise)}")
-        given: list[Tensor | None] = [None] * layers if noise is None else list(noise)
+        given = self._check_noise(noise)
         style, peak = self._normalized(self.conv.affine(codes[:, 0]))
         x = modulate(self.input, style).to(self.dtype)  # [B, C, 4, 4]
         x = shifted(self._convolve(self.conv, x, given[0], peak)[0], offsets)

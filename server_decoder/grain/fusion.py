@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from server_decoder.grain.rrdb import NEGATIVE_SLOPE, initialize
+from server_decoder.grain.rrdb import convolutions, initialize
 
 _MEANS = 16  # side of the blocks whose means float16 holds
 
@@ -102,7 +102,7 @@ class FusionScale(nn.Module):
             self.project = None
         channels = inv_channels + gen_channels
         self.attention = SqueezeExcitation(channels, reduction)
-        self.convs = _convolutions((channels, width, width))
+        self.convs = convolutions((channels, width, width))
 
     def forward(self, f_inv: Tensor, f_gen: Tensor | None) -> Tensor:
         if f_gen is None:
@@ -132,7 +132,7 @@ class FeatureFusion(nn.Module):
             for size, width, narrow in zip(config.sizes, config.widths, project, strict=True))
         channels = sum(config.widths)
         self.attention = SqueezeExcitation(channels, config.reduction)
-        self.head = _convolutions((channels, *config.head))
+        self.head = convolutions((channels, *config.head))
         self.to_rgb = nn.Conv2d((channels, *config.head)[-1], 3, 3, padding=1)
         _initialize(self)
 
@@ -152,7 +152,7 @@ class PictureFusion(nn.Module):
     def __init__(self, config: FusionConfig) -> None:
         super().__init__()
         self.config = config
-        self.head = _convolutions((6, *config.head))
+        self.head = convolutions((6, *config.head))
         self.to_rgb = nn.Conv2d((6, *config.head)[-1], 3, 3, padding=1)
         _initialize(self)
 
@@ -165,13 +165,6 @@ def channel_means(x: Tensor) -> Tensor:
     if x.dtype == torch.float16:
         x = F.avg_pool2d(x, min(_MEANS, x.shape[-1])).float()
     return x.mean((2, 3), keepdim=True)
-
-
-def _convolutions(channels: Sequence[int]) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for a, b in itertools.pairwise(channels):
-        layers += [nn.Conv2d(a, b, 3, padding=1), nn.LeakyReLU(NEGATIVE_SLOPE)]
-    return nn.Sequential(*layers)
 
 
 @torch.no_grad()

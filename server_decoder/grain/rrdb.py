@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -26,6 +28,14 @@ def initialize(convolution: nn.Conv2d | nn.ConvTranspose2d) -> None:
     nn.init.normal_(convolution.weight, std=gain / math.sqrt(convolution.in_channels * taps))
     if convolution.bias is not None:
         convolution.bias.zero_()
+
+
+def convolutions(channels: Sequence[int]) -> nn.Sequential:
+    """3x3 convolutions from each width to the next, each with a leaky ReLU."""
+    layers: list[nn.Module] = []
+    for a, b in itertools.pairwise(channels):
+        layers += [nn.Conv2d(a, b, 3, padding=1), nn.LeakyReLU(NEGATIVE_SLOPE)]
+    return nn.Sequential(*layers)
 
 
 class ResidualDenseBlock(nn.Module):

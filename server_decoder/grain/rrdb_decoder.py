@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from server_decoder.grain.rrdb import INITIAL_RESIDUAL, NEGATIVE_SLOPE, RRDB, ResidualBlock, initialize
+from server_decoder.grain.rrdb import INITIAL_RESIDUAL, NEGATIVE_SLOPE, RRDB, ResidualBlock, convolutions, initialize
 
 
 @dataclass(frozen=True)
@@ -139,12 +139,8 @@ class RRDBDecoder(nn.Module):
         self.scales = nn.ModuleList(DecoderScale(scale) for scale in config.scales)
         self.upsamples = nn.ModuleList(
             Upsample(a, b, config.upsampling) for a, b in zip(widths, widths[1:], strict=False))
-        layers: list[nn.Module] = []
-        width = widths[-1]
-        for hidden in config.head:
-            layers += [nn.Conv2d(width, hidden, 3, padding=1), nn.LeakyReLU(NEGATIVE_SLOPE)]
-            width = hidden
-        self.head = nn.Sequential(*layers, nn.Conv2d(width, 3, 3, padding=1))
+        head = (widths[-1], *config.head)
+        self.head = nn.Sequential(*convolutions(head), nn.Conv2d(head[-1], 3, 3, padding=1))
         self._initialize()
 
     @torch.no_grad()

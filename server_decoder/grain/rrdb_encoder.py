@@ -7,7 +7,6 @@ round differently, so a few LR bytes differ between them. `edge_encoder.twin` is
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,25 +81,20 @@ def load_rrdb_encoder(path: str | Path) -> RRDBEncoder:
         ModelError: the file cannot be read, or holds program code.
         BundleError: the file holds no such encoder.
     """
-    path = Path(path)
-    found = read_tensors(path)
+    found = read_tensors(Path(path))
     tensors = {key.removeprefix("state_dict."): value for key, value in found.items() if key.startswith("state_dict.")}
     tensors = tensors or found
     prefixed = {key.removeprefix("enc."): value for key, value in tensors.items() if key.startswith("enc.")}
-    return rrdb_encoder_from_state(prefixed or tensors, origin=str(path))
-
-
-def rrdb_encoder_from_state(state: Mapping[str, Tensor], origin: str = "the checkpoint") -> RRDBEncoder:
-    """Build the encoder whose tensors these are and load them strictly; see `load_rrdb_encoder`."""
+    state = prefixed or tensors
     scale = len({match[1] for key in state if (match := re.match(r"body\.(\d+)\.", key))})
     blocks = len({match[1] for key in state if (match := re.match(r"RRDB_trunk\.(\d+)\.", key))})
     try:
         channels = int(state["conv_first.weight"].shape[0])
         growth = int(state["RRDB_trunk.0.RDB1.conv1.weight"].shape[0])
         encoder = RRDBEncoder(FloatEncoderConfig(channels, growth, blocks, scale))
-        encoder.load_state_dict(dict(state), strict=True)
+        encoder.load_state_dict(state, strict=True)
     except (KeyError, IndexError, AttributeError, RuntimeError) as error:
-        raise BundleError(f"{origin} holds no RRDB encoder of GRAIN's layout: {error}") from error
+        raise BundleError(f"{path} holds no RRDB encoder of GRAIN's layout: {error}") from error
     return encoder.eval()
 
 

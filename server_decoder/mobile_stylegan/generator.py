@@ -7,7 +7,6 @@ Upsampling is an inverse Haar transform: a quarter of the channels is the low ba
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,11 +18,9 @@ from torch import Tensor, nn
 
 from codec_contract.errors import ModelError
 from server_decoder.generative_prior import GenerativePrior, Offsets, Synthesis, shifted
+from server_decoder.stylegan2.layers import NEGATIVE_SLOPE, activate, normalize
 from server_decoder.weight_file import WeightKind, fill, read_config, read_weights, save_network
 
-NEGATIVE_SLOPE = 0.2
-_MAPPING_GAIN = math.sqrt(2)  # keeps the second moment through a leaky ReLU; StyleGAN2's convention
-_NORM_EPSILON = 1e-8
 _BASE = 4  # side of the learned constant
 HEADS = ("wavelet", "rgb")
 
@@ -200,9 +197,9 @@ class MappingNetwork(nn.Module):
         self.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(layers))
 
     def forward(self, z: Tensor) -> Tensor:
-        x = z * torch.rsqrt(z.square().mean(dim=1, keepdim=True) + _NORM_EPSILON)
+        x = normalize(z)
         for layer in self.layers:
-            x = F.leaky_relu(layer(x), NEGATIVE_SLOPE) * _MAPPING_GAIN
+            x = activate(layer(x))
         return x
 
 
@@ -232,10 +229,7 @@ class MobileStyleGAN(GenerativePrior):
 
     def synthesize(self, codes: Tensor, noise: list[Tensor] | None, offsets: Offsets) -> Synthesis:
         """``noise``: one ``[1 or B, 1, r, r]`` of unit variance per convolution, coarse to fine."""
-        layers = 1 + 2 * len(self.blocks)
-        if noise is not None and len(noise) != layers:
-            raise ModelError(f"this prior has {layers} noise inputs, got {len(noise)}")
-        given: list[Tensor | None] = [None] * layers if noise is None else list(noise)
+        given = self._check_noise(noise)
         x = shifted(self.conv(self.input.expand(codes.shape[0], -1, -1, -1), codes[:, 0], given[0]), offsets)
         features = {_BASE: x}
         for index, block in enumerate(self.blocks):
@@ -244,6 +238,12 @@ class MobileStyleGAN(GenerativePrior):
             features[_BASE << (index + 1)] = x
         picture = self.head(x, codes[:, -1]) if isinstance(self.head, WaveletHead) else self.head(x)
         return Synthesis(picture, features)
+
+    def _check_noise(self, noise: list[Tensor] | None) -> list[Tensor] | list[None]:
+        layers = 1 + 2 * len(self.blocks)
+        if noise is not None and len(noise) != layers:
+            raise ModelError(f"this prior has {layers} noise inputs, got {len(noise)}")
+        return [None] * layers if noise is None else noise
 
 
 _KIND = WeightKind("MobileStyleGAN", "config", MobileStyleGANConfig.from_dict, {"format": FORMAT},

@@ -6,14 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from codec_contract.errors import BundleError, ImageError, ModelError
-from server_decoder.grain.rrdb_encoder import (
-    FloatEncoderConfig,
-    RRDBEncoder,
-    load_rrdb_encoder,
-    rrdb_encoder_from_state,
-)
+from server_decoder.grain.rrdb_encoder import FloatEncoderConfig, RRDBEncoder, load_rrdb_encoder
 
 TINY = FloatEncoderConfig(channels=8, growth=4, blocks=2, scale=3)
 
@@ -74,8 +70,6 @@ def test_a_dense_block_adds_a_fifth_of_its_last_convolution() -> None:
 
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
 def test_official_layouts_load_strictly(tmp_path: Path, suffix: str) -> None:
-    from safetensors.torch import save_file
-
     torch.manual_seed(2)
     encoder, path = RRDBEncoder(TINY), tmp_path / f"official{suffix}"
     tensors = {f"enc.{key}": value for key, value in encoder.state_dict().items()}
@@ -90,7 +84,7 @@ def test_official_layouts_load_strictly(tmp_path: Path, suffix: str) -> None:
 
 
 @pytest.mark.parametrize("change", ["missing", "extra", "other"])
-def test_a_key_too_few_or_too_many_is_refused(change: str) -> None:
+def test_a_key_too_few_or_too_many_is_refused(change: str, tmp_path: Path) -> None:
     state = dict(RRDBEncoder(TINY).state_dict())
     match change:
         case "missing":
@@ -99,8 +93,9 @@ def test_a_key_too_few_or_too_many_is_refused(change: str) -> None:
             state["trunk_conv.scale"] = torch.zeros(1)
         case _:
             state = {"weight": torch.zeros(1)}
+    save_file(state, tmp_path / "encoder.safetensors")
     with pytest.raises(BundleError, match="no RRDB encoder"):
-        rrdb_encoder_from_state(state)
+        load_rrdb_encoder(tmp_path / "encoder.safetensors")
 
 
 class _Evil:

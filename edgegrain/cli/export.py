@@ -166,14 +166,14 @@ def bundle(
     with needs_export_libraries():
         from export.bundle.grain_bundle import write_invertible_bundle
         from export.bundle.licences import UNSTATED
-        from export.bundle.zoo_bundle import BundleOptions, WrittenBundle, write_zoo_bundle
+        from export.bundle.zoo_bundle import BundleOptions, write_zoo_bundle
 
     if folder is None:
         given = {"--version": version, "--domain": domain, "--data-licence": data_licence, "--formats": formats,
                  "--prior": prior, "--lr": lr, "--reduction": reduction}
         if foreign := [name for name, value in given.items() if value]:
             raise typer.BadParameter("a bundle of --invertible-of takes it from that bundle", param_hint=foreign)
-        written = WrittenBundle(*write_invertible_bundle(invertible_of, out, force=force))
+        written = write_invertible_bundle(invertible_of, out, force=force)
     else:
         chosen = None if formats is None else tuple(part.strip() for part in formats.split(",") if part.strip())
         licence = {**UNSTATED, "data": data_licence} if data_licence else None

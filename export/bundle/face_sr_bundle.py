@@ -15,10 +15,9 @@ import numpy as np
 from torch import nn
 
 from codec_contract.bundle.controls import LARGEST_STRENGTH, SMALLEST_STRENGTH, STRENGTH
-from codec_contract.bundle.manifest import Manifest
 from codec_contract.errors import BundleError, ExportError, ModelError
 from codec_contract.lr_coder.coder_tables import CoderTables
-from edge_encoder.integer_network import IntegerNetwork, run_reference
+from edge_encoder.integer_network import run_reference
 from export.bundle.card import bundle_card
 from export.bundle.encoder_part import exact_encoder
 from export.bundle.licences import usual_licence
@@ -27,13 +26,14 @@ from export.bundle.writer import (
     COMPARED,
     FIRST_VERSION,
     BundleParts,
+    WrittenBundle,
     coder_tables,
     manifest_fields,
     refuse_to_replace,
     require_onnx,
     write_bundle,
 )
-from export.decoder.command import Comparison, compare_decoder
+from export.decoder.command import compare_decoder
 from export.decoder.decoder_graph import add_optional_input, decoder_graph, round_weights, store_half
 from export.decoder.sources import described_prior
 from export.encoder.graph import FORMATS
@@ -100,7 +100,7 @@ def write_face_sr_bundle(
     weights: Path, folder: Path, *, lr: int | None = None, prior: str | Path = DEFAULT_PRIOR,
     reduction: str | None = None, version: str = FIRST_VERSION, domain: str = "faces",
     licence: Mapping[str, str] | None = None, formats: Sequence[str] = tuple(FORMATS), force: bool = False,
-) -> tuple[Manifest, Comparison]:
+) -> WrittenBundle:
     """Write the bundle of a ``glean.safetensors`` or ``gcfsr.safetensors``, or of a folder that holds one and perhaps a
     ``coder.json``.
 
@@ -114,9 +114,6 @@ def write_face_sr_bundle(
         licence: of weights and data, by default `usual_licence`; the bank's is added.
         formats: of the encoder.
         force: replace a bundle that exists.
-
-    Returns:
-        The manifest, and the exported decoder compared with torch.
 
     Raises:
         FileExistsError: the folder exists and ``force`` is false.
@@ -135,55 +132,33 @@ def write_face_sr_bundle(
     restorer = _restorer(path, lr, prior)
     if restorer.codec == GLEAN_KIND:
         licence["prior"] = prior_licence(prior)
-    encoder = REDUCTIONS[reduction](restorer.hr, restorer.lr)
-    fields = restorer_fields(folder.name, restorer, training, licence, domain, version)
-    card = bundle_card(folder.name, restorer_summary(restorer, reduction), training, licence)
-    return write_restorer_bundle(folder, restorer, encoder, fields, card, tables=coder_tables(path.parent),
-                                 formats=formats, force=force)
-
-
-def restorer_fields(bundle_id: str, restorer: Restorer, training: Mapping[str, Any], licence: Mapping[str, str],
-                    domain: str, version: str = FIRST_VERSION) -> dict[str, Any]:
-    """The manifest's fields of a restorer's bundle; arguments as in `manifest_fields`."""
-    return manifest_fields(
-        bundle_id, restorer.codec, architecture=restorer.architecture, training=training, licence=licence,
-        domain=domain, version=version, controls=tuple(restorer.controls), inputs=restorer.controls)
-
-
-def restorer_summary(restorer: Restorer, reduction: str) -> str:
-    """The first sentences of a restorer's model card."""
-    strength = " `strength`, 4 to 64, controls how much detail is hallucinated." if restorer.controls else ""
-    return (f"{restorer.codec.upper()}, {restorer.hr} x {restorer.hr} from an exact {reduction} reduction to "
-            f"{restorer.lr} x {restorer.lr}.{strength}")
+    return write_restorer_bundle(folder, restorer, reduction, training=training, licence=licence, domain=domain,
+                                 version=version, tables=coder_tables(path.parent), formats=formats, force=force)
 
 
 def write_restorer_bundle(
-    folder: Path, restorer: Restorer, encoder: IntegerNetwork, fields: Mapping[str, Any], card: str, *,
-    tables: CoderTables, formats: Sequence[str], force: bool = False,
-) -> tuple[Manifest, Comparison]:
+    folder: Path, restorer: Restorer, reduction: str, *, training: Mapping[str, Any], licence: Mapping[str, str],
+    domain: str, tables: CoderTables, formats: Sequence[str], version: str = FIRST_VERSION,
+    remarks: Sequence[str] = (), force: bool = False,
+) -> WrittenBundle:
     """Export a restorer, compare it with torch and write its bundle.
 
     Args:
         folder: of the bundle; its name becomes the id.
         restorer: its network's weights are rounded to float16.
-        encoder: the reduction from ``hr`` to ``lr``.
-        fields: from `restorer_fields`.
-        card: the model card.
+        reduction: a key of `REDUCTIONS`, the encoder.
+        training, licence, domain, version: for the manifest.
         tables, formats: as in `BundleParts`.
+        remarks: paragraphs of the model card.
         force: replace a bundle that exists.
-
-    Returns:
-        The manifest, and the exported decoder compared with torch.
 
     Raises:
         FileExistsError: the folder exists and ``force`` is false.
         ExportError: a conversion fails, or the export differs from torch.
-        BundleError: the name is no valid id, or encoder and decoder do not fit.
+        BundleError: the name is no valid id.
     """
-    if (encoder.hr, encoder.lr) != (restorer.hr, restorer.lr):
-        raise BundleError(f"the encoder goes from {encoder.hr} to {encoder.lr}, the network takes LRs of {restorer.lr} "
-                          f"and makes pictures of {restorer.hr}")
     refuse_to_replace(folder, force)
+    encoder = REDUCTIONS[reduction](restorer.hr, restorer.lr)
     decoder = restorer.network.eval().requires_grad_(False)
     round_weights(decoder, compact=False)
     graph = store_half(decoder_graph(decoder, restorer.lr))
@@ -192,8 +167,12 @@ def write_restorer_bundle(
     model = bytes(graph.SerializeToString())
     lrs = run_reference(encoder, np.stack(smooth_pictures(COMPARED, restorer.hr)))
     comparison = compare_decoder(model, decoder, lrs)
+    fields = manifest_fields(
+        folder.name, restorer.codec, architecture=restorer.architecture, training=training, licence=licence,
+        domain=domain, version=version, controls=tuple(restorer.controls), inputs=restorer.controls)
+    card = bundle_card(folder.name, _summary(restorer, reduction), training, licence, remarks)
     parts = BundleParts(exact_encoder(encoder), model, tables, fields, card, formats)
-    return write_bundle(folder, parts, force=force), comparison
+    return WrittenBundle(write_bundle(folder, parts, force=force), comparison)
 
 
 def find_weights(path: Path) -> Path:
@@ -208,6 +187,12 @@ def find_weights(path: Path) -> Path:
     if len(found) != 1:
         raise ModelError(f"{path} holds {len(found)} of {GLEAN_WEIGHTS} and {GCFSR_WEIGHTS}, expected one of them")
     return found[0]
+
+
+def _summary(restorer: Restorer, reduction: str) -> str:
+    strength = " `strength`, 4 to 64, controls how much detail is hallucinated." if restorer.controls else ""
+    return (f"{restorer.codec.upper()}, {restorer.hr} x {restorer.hr} from an exact {reduction} reduction to "
+            f"{restorer.lr} x {restorer.lr}.{strength}")
 
 
 def _restorer(path: Path, lr: int | None, prior: str | Path) -> Restorer:

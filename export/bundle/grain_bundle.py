@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 
-from codec_contract.bundle.manifest import Manifest
 from codec_contract.errors import BundleError, ModelError
 from edge_encoder.integer_network import IntegerNetwork, run_reference
 from export.bundle.card import bundle_card
@@ -25,6 +24,7 @@ from export.bundle.writer import (
     COMPARED,
     FIRST_VERSION,
     BundleParts,
+    WrittenBundle,
     coder_tables,
     manifest_fields,
     refuse_to_replace,
@@ -45,7 +45,7 @@ def write_trained_bundle(
     weights: Path, folder: Path, *, prior: str | Path = DEFAULT_PRIOR, version: str = FIRST_VERSION,
     domain: str = "faces", licence: Mapping[str, str] | None = None, formats: Sequence[str] = tuple(FORMATS),
     force: bool = False,
-) -> tuple[Manifest, Comparison]:
+) -> WrittenBundle:
     """Write the bundle of a folder that holds ``grain.safetensors`` and perhaps ``encoder.safetensors`` (else the plain
     area mean is the encoder) and ``coder.json`` (else the general tables).
 
@@ -57,9 +57,6 @@ def write_trained_bundle(
         licence: of weights and data, by default `usual_licence`; the generator's is added.
         formats: of the encoder.
         force: replace a bundle that exists.
-
-    Returns:
-        The manifest, and the exported decoder compared with torch.
 
     Raises:
         FileExistsError: the folder exists and ``force`` is false.
@@ -81,10 +78,10 @@ def write_trained_bundle(
                              domain=domain, version=version)
     card = bundle_card(folder.name, _summary(network.hr, network.lr), training, licence)
     parts = BundleParts(exact_encoder(network), model, coder_tables(weights), fields, card, formats)
-    return write_bundle(folder, parts, force=force), comparison
+    return WrittenBundle(write_bundle(folder, parts, force=force), comparison)
 
 
-def write_invertible_bundle(bundle: str | Path, folder: Path, *, force: bool = False) -> tuple[Manifest, Comparison]:
+def write_invertible_bundle(bundle: str | Path, folder: Path, *, force: bool = False) -> WrittenBundle:
     """Write a bundle with the invertible decoder of a GRAIN alone. Its LR contract is that of the GRAIN, so it restores
     the same payloads.
 
@@ -92,9 +89,6 @@ def write_invertible_bundle(bundle: str | Path, folder: Path, *, force: bool = F
         bundle: id, alias or folder of the GRAIN.
         folder: of the new bundle; its name becomes the id.
         force: replace a bundle that exists.
-
-    Returns:
-        The manifest, and the exported decoder compared with torch.
 
     Raises:
         FileExistsError: the folder exists and ``force`` is false.
@@ -117,7 +111,7 @@ def write_invertible_bundle(bundle: str | Path, folder: Path, *, force: bool = F
     fields = manifest_fields(folder.name, manifest.codec, architecture=asdict(decoder.config), training=training,
                              licence=licence, domain=manifest.domain, version=manifest.version)
     card = bundle_card(folder.name, _summary(manifest.hr, manifest.lr), training, licence)
-    return replace_decoder(manifest, folder, model, fields, card=card, force=force), comparison
+    return WrittenBundle(replace_decoder(manifest, folder, model, fields, card=card, force=force), comparison)
 
 
 def _export(decoder: Grain | RRDBDecoder, network: IntegerNetwork, weights: Weights) -> tuple[bytes, Comparison]:

@@ -7,15 +7,12 @@ and decoder are compared with torch before the bundle is written.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import torch
 
-from codec_contract.bundle.manifest import Manifest
 from codec_contract.errors import BundleError
 from codec_contract.quantization import dequantize, quantize
 from export.bundle.card import bundle_card
@@ -25,13 +22,14 @@ from export.bundle.writer import (
     COMPARED,
     FIRST_VERSION,
     BundleParts,
+    WrittenBundle,
     coder_tables,
     manifest_fields,
     refuse_to_replace,
     require_onnx,
     write_bundle,
 )
-from export.decoder.command import Comparison, compare_decoder
+from export.decoder.command import compare_decoder
 from export.decoder.decoder_graph import add_optional_input, decoder_graph, round_weights, store_half
 from export.encoder.irn_graph import irn_graph
 from export.proof.proof_inputs import smooth_pictures
@@ -47,31 +45,14 @@ TILE_OVERLAP = 64
 IRN_FORMATS = ("tflite", "onnx")
 
 
-@dataclass(frozen=True)
-class IRNBundle:
-    """A written bundle, and how far its files are from torch.
-
-    Attributes:
-        manifest: of the bundle.
-        flips: LR bytes that differ between the encoder's graph and the network, per million.
-        decoder: the exported decoder compared with the network.
-    """
-
-    manifest: Manifest
-    flips: float
-    decoder: Comparison
-
-
-def upscaler_graph(irn: IRN, lr: int, *, half: bool = True) -> onnx.ModelProto:
+def upscaler_graph(irn: IRN, lr: int) -> onnx.ModelProto:
     """The decoder for tiles: ``lr`` float32 ``[B, 3, lr, lr]`` and, optionally, ``z`` float32
     ``[B, z_channels, lr, lr]`` -> ``hr`` float32 ``[B, 3, S, S]``. Without ``z`` it takes zero.
 
     Raises:
         ExportError: torch cannot express the network in ONNX, or a weight is too large for float16.
     """
-    graph = decoder_graph(Upscaler(irn), lr)
-    if half:
-        graph = store_half(graph)
+    graph = store_half(decoder_graph(Upscaler(irn), lr))
     channels = irn.config.z_channels
     add_optional_input(graph, LATENT, ["z_batch", channels, "z_height", "z_width"],
                        np.zeros((1, channels, 1, 1), np.float32))
@@ -80,9 +61,9 @@ def upscaler_graph(irn: IRN, lr: int, *, half: bool = True) -> onnx.ModelProto:
 
 def write_irn_bundle(
     weights: Path, folder: Path, *, pictures: Sequence[np.ndarray] = (), version: str = FIRST_VERSION,
-    formats: Sequence[str] = IRN_FORMATS, evaluation: Mapping[str, Any] | None = None,
-    licence: Mapping[str, str] | None = None, tile: int = TILE, overlap: int = TILE_OVERLAP, force: bool = False,
-) -> IRNBundle:
+    formats: Sequence[str] = IRN_FORMATS, licence: Mapping[str, str] | None = None, tile: int = TILE,
+    overlap: int = TILE_OVERLAP, force: bool = False,
+) -> WrittenBundle:
     """Write the bundle of an ``irn.safetensors``, or of a folder that holds one and perhaps a ``coder.json``.
 
     Args:
@@ -91,7 +72,6 @@ def write_irn_bundle(
         pictures: uint8 ``[tile, tile, 3]``, to compare on; by default `COMPARED` generated ones.
         version: of the bundle.
         formats: of the encoder.
-        evaluation: for the manifest.
         licence: of weights and data, by default `PHOTOGRAPHS`.
         tile, overlap: in pixels, multiples of the factor.
         force: replace a bundle that exists.
@@ -126,14 +106,14 @@ def write_irn_bundle(
     licence = dict(licence or PHOTOGRAPHS)
     fields = manifest_fields(
         folder.name, "irn_plus" if plus else KIND, architecture=irn.config.as_dict(), training=training,
-        licence=licence, domain="photographs", version=version, controls=("seed",), evaluation=evaluation,
+        licence=licence, domain="photographs", version=version, controls=("seed",),
         inputs={"z": {"input": LATENT, "channels": irn.config.z_channels, "std": irn.config.z_std}})
     summary = f"Photographs of any size, {factor} times smaller on each side and back, by invertible rescaling (IRN)."
     card = bundle_card(folder.name, summary, training, licence, [
         "The encoder is a float network: an LR byte may differ between runtimes; `edgegrain export encoder` counts "
         "such bytes. The decoder gets the LR that was sent, so nothing depends on them."])
     parts = BundleParts(encoder, model, coder_tables(path.parent), fields, card, formats)
-    return IRNBundle(write_bundle(folder, parts, force=force), flips, comparison)
+    return WrittenBundle(write_bundle(folder, parts, force=force), comparison, flips)
 
 
 @torch.no_grad()

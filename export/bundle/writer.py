@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from codec_contract.bundle.contract_id import lr_contract_id
 from codec_contract.bundle.file_names import CODER_TABLES, DECODER_ONNX, MANIFEST, MODEL_CARD
@@ -20,6 +20,7 @@ from codec_contract.files import write_atomically
 from codec_contract.lr_coder.coder_tables import CoderTables
 from edge_encoder.integer_network import IntegerNetwork
 from export.bundle.encoder_part import EncoderPart, exact_encoder
+from export.decoder.command import Comparison
 from export.encoder.formats import export_encoder
 from export.encoder.graph import FORMATS
 from server_decoder.decoder_session import INPUT, OUTPUT
@@ -28,6 +29,20 @@ COMPARED = 4
 """Generated pictures on which a bundle's encoder and decoder are compared with torch."""
 FIRST_VERSION = "1.0.0"
 """Of a bundle whose version is not stated."""
+
+
+class WrittenBundle(NamedTuple):
+    """A bundle on disk, and how far its files are from torch.
+
+    Attributes:
+        manifest: of the bundle.
+        decoder: the exported decoder compared with torch.
+        encoder_flips: LR bytes per million that differ between a float encoder and torch; None for an exact encoder.
+    """
+
+    manifest: Manifest
+    decoder: Comparison
+    encoder_flips: float | None = None
 
 
 @dataclass(frozen=True)

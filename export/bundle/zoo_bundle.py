@@ -12,12 +12,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from codec_contract.bundle.manifest import Manifest
 from codec_contract.errors import ExportError, ModelError
 from export.bundle.face_sr_bundle import write_face_sr_bundle
 from export.bundle.grain_bundle import write_trained_bundle
 from export.bundle.irn_bundle import write_irn_bundle
-from export.decoder.command import Comparison
+from export.bundle.writer import WrittenBundle
 from export.decoder.sources import TRAINED
 from server_decoder.face_sr.weights import GCFSR_WEIGHTS, GLEAN_WEIGHTS
 from server_decoder.irn.weights import WEIGHTS as IRN_WEIGHTS
@@ -44,21 +43,6 @@ class BundleOptions:
     prior: str | Path | None = None
     reduction: str | None = None
     lr: int | None = None
-
-
-@dataclass(frozen=True)
-class WrittenBundle:
-    """A bundle on disk, and how far its files are from torch.
-
-    Attributes:
-        manifest: of the bundle.
-        decoder: the exported decoder compared with torch.
-        encoder_flips: LR bytes per million that differ between a float encoder and torch; None for an exact encoder.
-    """
-
-    manifest: Manifest
-    decoder: Comparison
-    encoder_flips: float | None = None
 
 
 @dataclass(frozen=True)
@@ -110,23 +94,14 @@ def weight_file(weights: Path) -> Path:
 
 
 def _grain(path: Path, folder: Path, **options: Any) -> WrittenBundle:
-    return WrittenBundle(*write_trained_bundle(path.parent, folder, **options))
-
-
-def _irn(path: Path, folder: Path, **options: Any) -> WrittenBundle:
-    written = write_irn_bundle(path, folder, **options)
-    return WrittenBundle(written.manifest, written.decoder, written.flips)
-
-
-def _face_sr(path: Path, folder: Path, **options: Any) -> WrittenBundle:
-    return WrittenBundle(*write_face_sr_bundle(path, folder, **options))
+    return write_trained_bundle(path.parent, folder, **options)
 
 
 _COMMON = frozenset({"version", "licence", "formats"})
 FAMILIES = {
     TRAINED: Family("GRAIN", _grain, _COMMON | {"domain", "prior"}),
-    IRN_WEIGHTS: Family("IRN", _irn, _COMMON),
-    GLEAN_WEIGHTS: Family("GLEAN", _face_sr, _COMMON | {"domain", "prior", "reduction", "lr"}),
-    GCFSR_WEIGHTS: Family("GCFSR", _face_sr, _COMMON | {"domain", "reduction", "lr"}),
+    IRN_WEIGHTS: Family("IRN", write_irn_bundle, _COMMON),
+    GLEAN_WEIGHTS: Family("GLEAN", write_face_sr_bundle, _COMMON | {"domain", "prior", "reduction", "lr"}),
+    GCFSR_WEIGHTS: Family("GCFSR", write_face_sr_bundle, _COMMON | {"domain", "reduction", "lr"}),
 }
 """Name of the weight file -> its family."""

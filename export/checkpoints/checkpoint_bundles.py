@@ -20,15 +20,7 @@ from codec_contract.lr_coder.coder_tables import CoderTables
 from edge_encoder.encoder_session import EncoderSession
 from export.bundle.card import bundle_card
 from export.bundle.encoder_part import compare_encoder, float_encoder
-from export.bundle.face_sr_bundle import (
-    Restorer,
-    gcfsr_restorer,
-    glean_restorer,
-    restorer_fields,
-    restorer_summary,
-    write_restorer_bundle,
-)
-from export.bundle.reductions import REDUCTIONS
+from export.bundle.face_sr_bundle import Restorer, write_restorer_bundle
 from export.bundle.writer import COMPARED, BundleParts, manifest_fields, refuse_to_replace, write_bundle
 from export.checkpoints.grain import GrainCheckpoint
 from export.checkpoints.tensor_map import TensorMap
@@ -36,8 +28,6 @@ from export.decoder.command import Comparison, Weights, compare_decoder, export_
 from export.encoder.onnx_emitter import onnx_model
 from export.encoder.rrdb_graph import rrdb_graph
 from export.proof.proof_inputs import smooth_pictures
-from server_decoder.face_sr.gcfsr import GCFSR
-from server_decoder.face_sr.glean import GLEAN
 from server_decoder.grain.grain import KIND as GRAIN_KIND
 from server_decoder.weight_file import state_digest
 
@@ -113,54 +103,26 @@ def write_grain_bundle(checkpoint: GrainCheckpoint, target: Target) -> Compariso
     return comparison
 
 
-def write_glean_bundle(network: GLEAN, tensor_map: TensorMap, target: Target) -> Comparison:
-    """Write a bundle of GLEAN behind an exact reduction.
+def write_restorer(restorer: Restorer, tensor_map: TensorMap, target: Target) -> Comparison:
+    """Write the bundle of the authors' GLEAN or GCFSR behind an exact reduction.
 
     Args:
-        network: its weights are rounded to float16.
+        restorer: from `glean_restorer` or `gcfsr_restorer`; its weights are rounded to float16.
         tensor_map: of its file.
         target: of the bundle.
 
     Returns, Raises:
         As `write_grain_bundle`.
     """
-    return _write_restorer(glean_restorer(network), tensor_map, target)
-
-
-def write_gcfsr_bundle(network: GCFSR, lr: int, tensor_map: TensorMap, target: Target) -> Comparison:
-    """Write a bundle of GCFSR behind an exact reduction, for one size of LRs.
-
-    Args:
-        network: its weights are rounded to float16.
-        lr: side of the LRs, a 4th to a 64th of the network's size.
-        tensor_map: of its file.
-        target: of the bundle.
-
-    Returns:
-        As `write_grain_bundle`.
-
-    Raises:
-        BundleError: ``lr`` is no power of two that many times smaller than the picture, or too small for the
-            reduction.
-        FileExistsError, ExportError: as `write_grain_bundle`.
-    """
-    return _write_restorer(gcfsr_restorer(network, lr), tensor_map, target)
+    remarks = [_STORAGE]
+    if target.reduction != PAPERS_REDUCTION:
+        remarks.insert(0, "The network was trained on bicubic reductions.")
+    return write_restorer_bundle(
+        target.folder, restorer, target.reduction, training=training_record([tensor_map]), licence=target.licence,
+        domain=target.domain, tables=CoderTables.default(), formats=target.formats, remarks=remarks, force=target.force
+    ).decoder
 
 
 def training_record(tensor_maps: Sequence[TensorMap]) -> dict[str, Any]:
     """The files that a network comes from, as a manifest's ``training``."""
     return {"converted_from": [{"file": source.file, "sha256": source.sha256} for source in tensor_maps]}
-
-
-def _write_restorer(restorer: Restorer, tensor_map: TensorMap, target: Target) -> Comparison:
-    training = training_record([tensor_map])
-    remarks = [_STORAGE]
-    if target.reduction != PAPERS_REDUCTION:
-        remarks.insert(0, "The network was trained on bicubic reductions.")
-    fields = restorer_fields(target.folder.name, restorer, training, target.licence, target.domain)
-    card = bundle_card(target.folder.name, restorer_summary(restorer, target.reduction), training, target.licence,
-                       remarks)
-    _, comparison = write_restorer_bundle(
-        target.folder, restorer, REDUCTIONS[target.reduction](restorer.hr, restorer.lr), fields, card,
-        tables=CoderTables.default(), formats=target.formats, force=target.force)
-    return comparison

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from codec_contract.errors import ModelError
-from export.bundle.face_sr_bundle import USUAL_FACTOR
+from export.bundle.face_sr_bundle import USUAL_FACTOR, gcfsr_restorer, glean_restorer
 from export.bundle.irn_bundle import write_irn_bundle
 from export.bundle.licences import AUTHORS
 from export.bundle.writer import refuse_to_replace, require_onnx
@@ -20,9 +20,8 @@ from export.checkpoints.checkpoint_bundles import (
     PAPERS_REDUCTION,
     Target,
     training_record,
-    write_gcfsr_bundle,
-    write_glean_bundle,
     write_grain_bundle,
+    write_restorer,
 )
 from export.checkpoints.gcfsr import load_gcfsr_checkpoint
 from export.checkpoints.glean import load_glean_checkpoint
@@ -128,14 +127,14 @@ def _irn(files: Sequence[Path], out: Path, options: ConversionOptions) -> Conver
 def _glean(files: Sequence[Path], out: Path, options: ConversionOptions) -> ConversionReport:
     network, tensor_map = load_glean_checkpoint(files[0])
     parameters = {"network": _count(network) - _count(network.prior), "prior": _count(network.prior)}
-    comparison = write_glean_bundle(network, tensor_map, _target("glean", out, options))
+    comparison = write_restorer(glean_restorer(network), tensor_map, _target("glean", out, options))
     return ConversionReport("glean", out, parameters, (tensor_map,), comparison)
 
 
 def _gcfsr(files: Sequence[Path], out: Path, options: ConversionOptions) -> ConversionReport:
     network, tensor_map = load_gcfsr_checkpoint(files[0])
     lr = network.config.size // USUAL_FACTOR if options.lr is None else options.lr
-    comparison = write_gcfsr_bundle(network, lr, tensor_map, _target("gcfsr", out, options))
+    comparison = write_restorer(gcfsr_restorer(network, lr), tensor_map, _target("gcfsr", out, options))
     return ConversionReport("gcfsr", out, {"network": _count(network)}, (tensor_map,), comparison)
 
 

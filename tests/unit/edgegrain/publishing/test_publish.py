@@ -139,7 +139,7 @@ def test_a_stage_1_run_is_stored_without_a_generator(tmp_path: Path, monkeypatch
     assert digest(source.network) == digest(lower(run.average.encoder))  # type: ignore[arg-type]
     again = begin(CONFIGS["smoke-stage1"], tmp_path / "zoo")
     assert again.history == ({"stage": "1", "pictures": 9},)
-    manifest, comparison = write_trained_bundle(tmp_path / "zoo", tmp_path / "small", formats=("onnx",))
+    manifest, comparison, _ = write_trained_bundle(tmp_path / "zoo", tmp_path / "small", formats=("onnx",))
     assert comparison.largest_difference < 1e-4
     assert manifest.open_file("coder.json") == (tmp_path / "zoo" / "coder.json").read_bytes()
     assert manifest.training == {"stages": [{"stage": "1", "pictures": 9}], "pictures_seen": 9}

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from codec_contract.errors import BundleError, ModelError
-from export.checkpoints.checkpoint_bundles import Target, write_gcfsr_bundle
+from export.bundle.face_sr_bundle import gcfsr_restorer
 from export.checkpoints.gcfsr import load_gcfsr_checkpoint
 from export.checkpoints.glean import load_glean_checkpoint
 from export.checkpoints.grain import load_grain_checkpoint
@@ -187,7 +187,7 @@ def test_grain_names_tensors_that_do_not_fit(grain: dict[str, Path], tmp_path: P
 
 def test_gcfsr_takes_lrs_that_it_was_trained_for(tmp_path: Path) -> None:
     torch.save(gcfsr_file(), tmp_path / "gcfsr.pth")
-    network, tensor_map = load_gcfsr_checkpoint(tmp_path / "gcfsr.pth")
+    network, _ = load_gcfsr_checkpoint(tmp_path / "gcfsr.pth")
     for lr in (12, 32):
         with pytest.raises(BundleError, match=f"1 to 16 pixels wide, a power of two, got {lr}"):
-            write_gcfsr_bundle(network, lr, tensor_map, Target(tmp_path / "bundle", "faces", {}))
+            gcfsr_restorer(network, lr)

@@ -187,20 +187,6 @@ class EncoderGraph:
         return dict(Counter(type(node).__name__ for node in self.nodes).most_common())
 
 
-class GraphWriter:
-    """Collects the nodes of a graph."""
-
-    def __init__(self) -> None:
-        self.nodes: list[Node] = []
-
-    def concat(self, name: str, parts: list[str]) -> str:
-        """Stack tensors along the channels; one alone stays itself. Returns the name of the result."""
-        if len(parts) == 1:
-            return parts[0]
-        self.nodes.append(Concat(name, tuple(parts)))
-        return name
-
-
 def exact_graph(network: IntegerNetwork, *, guard: bool = True) -> EncoderGraph:
     """The integer encoder in float32: per layer Conv [-> Add] -> Floor -> Clip.
 

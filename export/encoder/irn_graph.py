@@ -10,9 +10,10 @@ import numpy as np
 
 from codec_contract.errors import ExportError
 from edge_encoder.integer_network import INPUT
-from export.encoder.graph import Add, Conv, EncoderGraph, Exp, GraphWriter, LeakyRelu, Multiply, Scale, Sigmoid
+from export.encoder.graph import Add, Conv, EncoderGraph, Exp, Multiply, Scale, Sigmoid
 from export.encoder.graph import rounding_nodes as rounded
-from server_decoder.irn.network import IRN, NEGATIVE_SLOPE, RGB, DenseBlock, DownscalingModule, InvBlock
+from export.encoder.graph_writer import GraphWriter
+from server_decoder.irn.network import IRN, NEGATIVE_SLOPE, RGB, DownscalingModule, InvBlock
 
 LEVELS = 255
 # The cell (a, b; c, d) -> mean, horizontal, vertical and diagonal difference, as in `HaarTransform`.
@@ -28,7 +29,7 @@ def irn_graph(irn: IRN, hr: int) -> EncoderGraph:
     factor = irn.config.factor
     if hr % factor:
         raise ExportError(f"tiles of {hr} cannot be downscaled by {factor}")
-    writer = _Writer()
+    writer = _Writer(NEGATIVE_SLOPE)
     writer.nodes.append(Scale("picture", INPUT, 1 / LEVELS))
     low, high = "picture", ""
     for depth, stage in enumerate(irn.stages):
@@ -51,8 +52,6 @@ def name(irn: IRN) -> str:
 
 
 class _Writer(GraphWriter):
-    """Every method returns the names of its results."""
-
     def haar(self, name: str, low: str, high: str, channels: int) -> tuple[str, str]:
         """The transform of low and high bands together, as convolutions of stride 2: one for the means of the low
         bands, one for all the rest."""
@@ -66,11 +65,12 @@ class _Writer(GraphWriter):
         return f"{name}.low", f"{name}.high"
 
     def coupling(self, name: str, h1: str, h2: str, block: InvBlock, *, only_low: bool) -> tuple[str, str]:
-        self.nodes.append(Add(f"{name}.h1", h1, self._dense(f"{name}.phi", h2, block.phi)))
+        self.nodes.append(Add(f"{name}.h1", h1, self.dense(f"{name}.phi", h2, block.phi.convs())))
         h1 = f"{name}.h1"
         if only_low:
             return h1, ""
-        rho, eta = self._dense(f"{name}.rho", h1, block.rho), self._dense(f"{name}.eta", h1, block.eta)
+        rho = self.dense(f"{name}.rho", h1, block.rho.convs())
+        eta = self.dense(f"{name}.eta", h1, block.eta.convs())
         self.nodes += [
             Sigmoid(f"{name}.sigmoid", rho),
             Scale(f"{name}.exponent", f"{name}.sigmoid", 2 * block.clamp, -block.clamp),
@@ -78,16 +78,3 @@ class _Writer(GraphWriter):
             Multiply(f"{name}.scaled", h2, f"{name}.scale"),
             Add(f"{name}.h2", f"{name}.scaled", eta)]
         return h1, f"{name}.h2"
-
-    def _dense(self, name: str, source: str, block: DenseBlock) -> str:
-        features, y = [source], ""
-        convs = block.convs()
-        for index, conv in enumerate(convs, 1):
-            x = self.concat(f"{name}.in{index}", features)
-            y = f"{name}.conv{index}"
-            bias = np.zeros(conv.out_channels, np.float32) if conv.bias is None else conv.bias.detach().numpy()
-            self.nodes.append(Conv(y, x, conv.weight.detach().numpy(), bias, padding=(1, 1, 1, 1)))
-            if index < len(convs):
-                self.nodes.append(LeakyRelu(f"{y}.leaky", y, NEGATIVE_SLOPE))
-                features.append(f"{y}.leaky")
-        return y

@@ -6,7 +6,7 @@ Written with ONNX's own helpers, so no converter can change a number between the
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import onnx
@@ -22,8 +22,6 @@ OPSET = 18
 IR_VERSION = 8
 """The IR version of opset 18; every ONNX Runtime since 1.14 reads it."""
 
-Layout = Literal["nhwc", "nchw"]
-
 
 def write_onnx(graph: EncoderGraph, path: str | Path, *, force: bool = False) -> Path:
     """Write the encoder for ONNX Runtime (pictures as ``[N, H, W, 3]``).
@@ -34,34 +32,20 @@ def write_onnx(graph: EncoderGraph, path: str | Path, *, force: bool = False) ->
     return write_atomically(path, onnx_model(graph).SerializeToString(), force=force)
 
 
-def onnx_model(graph: EncoderGraph, layout: Layout = "nhwc", batch: int | str = "n") -> onnx.ModelProto:
-    """Build the model.
-
-    Args:
-        graph: the encoder.
-        layout: ``nhwc`` transposes at both ends; ``nchw`` is for converters that do that themselves.
-        batch: a number, or the name of a dynamic dimension.
-    """
-    picture, lr = [[batch, side, side, 3] if layout == "nhwc" else [batch, 3, side, side]
-                   for side in (graph.hr, graph.lr)]
+def onnx_model(graph: EncoderGraph) -> onnx.ModelProto:
+    """The model, with a transposition at both ends."""
     writer = _Writer()
-    planes = INPUT
-    if layout == "nhwc":
-        planes = writer.op("Transpose", [planes], f"{INPUT}.planes", perm=[0, 3, 1, 2])
+    planes = writer.op("Transpose", [INPUT], f"{INPUT}.planes", perm=[0, 3, 1, 2])
     names = {INPUT: writer.op("Cast", [planes], f"{INPUT}.float", to=TensorProto.FLOAT)}
     for node in graph.nodes:
         names[node.name] = writer.node(node, [names[source] for source in node.inputs])
-    last = names[graph.nodes[-1].name]
-    if layout == "nhwc":
-        last = writer.op("Cast", [last], f"{OUTPUT}.planes", to=TensorProto.UINT8)
-        writer.op("Transpose", [last], OUTPUT, perm=[0, 2, 3, 1])
-    else:
-        writer.op("Cast", [last], OUTPUT, to=TensorProto.UINT8)
+    last = writer.op("Cast", [names[graph.nodes[-1].name]], f"{OUTPUT}.planes", to=TensorProto.UINT8)
+    writer.op("Transpose", [last], OUTPUT, perm=[0, 2, 3, 1])
     model = helper.make_model(
         helper.make_graph(
             writer.nodes, graph.name,
-            [helper.make_tensor_value_info(INPUT, TensorProto.UINT8, picture)],
-            [helper.make_tensor_value_info(OUTPUT, TensorProto.UINT8, lr)],
+            [helper.make_tensor_value_info(INPUT, TensorProto.UINT8, ["n", graph.hr, graph.hr, 3])],
+            [helper.make_tensor_value_info(OUTPUT, TensorProto.UINT8, ["n", graph.lr, graph.lr, 3])],
             writer.constants),
         opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="edgegrain")
     onnx.checker.check_model(model, full_check=True)
@@ -106,16 +90,10 @@ class _Writer:
                 bias = self.constant(f"{node.name}.bias", node.bias)
                 return self.op("Conv", [*sources, weight, bias], node.name, kernel_shape=list(node.weight.shape[2:]),
                                strides=list(node.strides), pads=list(node.padding), group=node.groups)
-            case g.Add():
-                return self.op("Add", sources, node.name)
+            case g.Add() | g.Floor() | g.Sigmoid() | g.Exp():  # ONNX has the same names
+                return self.op(type(node).__name__, sources, node.name)
             case g.Multiply():
                 return self.op("Mul", sources, node.name)
-            case g.Floor():
-                return self.op("Floor", sources, node.name)
-            case g.Sigmoid():
-                return self.op("Sigmoid", sources, node.name)
-            case g.Exp():
-                return self.op("Exp", sources, node.name)
             case g.Clip():
                 return self.op("Clip", [*sources, self.scalar(node.low), self.scalar(node.high)], node.name)
             case g.Scale():

@@ -11,7 +11,8 @@ from torch import nn
 from codec_contract.errors import ExportError
 from codec_contract.quantization import HALF_RANGE
 from edge_encoder.integer_network import INPUT
-from export.encoder.graph import Add, Conv, EncoderGraph, GraphWriter, LeakyRelu, Scale, rounding_nodes
+from export.encoder.graph import Add, EncoderGraph, Scale, rounding_nodes
+from export.encoder.graph_writer import GraphWriter
 from server_decoder.grain.rrdb import NEGATIVE_SLOPE, RESIDUAL_SCALE, RRDB
 from server_decoder.grain.rrdb_encoder import FloatEncoderConfig, RRDBEncoder
 
@@ -28,7 +29,7 @@ def rrdb_graph(encoder: RRDBEncoder, hr: int) -> EncoderGraph:
     lr = hr >> encoder.config.scale
     if lr < 1 or lr << encoder.config.scale != hr:
         raise ExportError(f"{hr} cannot be halved {encoder.config.scale} times, as {encoder.config.name} does")
-    writer = _Writer()
+    writer = _Writer(NEGATIVE_SLOPE)
     writer.nodes.append(Scale("picture", INPUT, 1 / HALF_RANGE, -1.0))
     shallow = writer.conv("conv_first", "picture", encoder.conv_first)
     for name, module in encoder.body.named_modules():
@@ -74,33 +75,12 @@ def random_rrdb_encoder(hr: int, lr: int, seed: int = 0, config: FloatEncoderCon
 
 
 class _Writer(GraphWriter):
-    """Every method returns the name of its result."""
-
-    def conv(self, name: str, source: str, module: nn.Module) -> str:
-        if not isinstance(module, nn.Conv2d) or module.bias is None:
-            raise ExportError(f"{name} is not a convolution with bias")
-        padding = int(module.padding[0])
-        self.nodes.append(Conv(name, source, module.weight.detach().numpy(), module.bias.detach().numpy(),
-                               module.stride[0], (padding,) * 4))
-        return name
-
-    def leaky(self, source: str) -> str:
-        self.nodes.append(LeakyRelu(f"{source}.leaky", source, NEGATIVE_SLOPE))
-        return self.nodes[-1].name
-
     def rrdb(self, name: str, source: str, block: RRDB) -> str:
         x = source
         for part, dense in enumerate(block.dense_blocks(), 1):
-            x = self.dense_block(f"{name}.RDB{part}", x, dense.convs())
+            inner = f"{name}.RDB{part}"
+            x = self.residual(inner, x, self.dense(inner, x, dense.convs()))
         return self.residual(name, source, x)
-
-    def dense_block(self, name: str, source: str, convs: tuple[nn.Conv2d, ...]) -> str:
-        features, y = [source], ""
-        for index, module in enumerate(convs, 1):
-            x = self.concat(f"{name}.in{index}", features)
-            y = self.conv(f"{name}.conv{index}", x, module)
-            features.append(self.leaky(y) if index < len(convs) else y)
-        return self.residual(name, source, y)
 
     def residual(self, name: str, source: str, branch: str) -> str:
         self.nodes.append(Scale(f"{name}.scaled", branch, RESIDUAL_SCALE))

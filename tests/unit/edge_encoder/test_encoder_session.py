@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
 from codec_contract.errors import BundleError, DeviceError, ImageError
 from edge_encoder.encoder_session import EncoderSession
@@ -61,7 +62,7 @@ def test_other_pictures_are_refused(model: bytes, picture: np.ndarray) -> None:
         EncoderSession(model).encode(picture)
 
 
-def test_other_models_are_refused(network: IntegerNetwork, model: bytes, tmp_path: Path) -> None:
+def test_other_models_are_refused(model: bytes, tmp_path: Path) -> None:
     for data in (b"", b"not onnx", model[: len(model) // 2]):
         with pytest.raises(BundleError):
             EncoderSession(data)
@@ -69,8 +70,11 @@ def test_other_models_are_refused(network: IntegerNetwork, model: bytes, tmp_pat
         EncoderSession(tmp_path / "absent.onnx")
     with pytest.raises(BundleError, match=r"not an encoder: it has lr tensor\(float\)"):
         EncoderSession(repeating_decoder())
-    planes = onnx_model(exact_graph(network), layout="nchw").SerializeToString()
+    planes = helper.make_tensor_value_info("image", TensorProto.UINT8, ["n", 3, HR, HR])
+    lr = helper.make_tensor_value_info("lr", TensorProto.UINT8, ["n", 3, HR, HR])
+    graph = helper.make_graph([helper.make_node("Identity", ["image"], ["lr"])], "planar", [planes], [lr])
+    planar = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
     with pytest.raises(BundleError, match=r"image tensor\(uint8\) \['n', 3, 64, 64\]"):
-        EncoderSession(planes)
+        EncoderSession(planar.SerializeToString())
     with pytest.raises(DeviceError, match="at least 1"):
         EncoderSession(model, threads=0)

@@ -28,12 +28,6 @@ def test_any_batch_gives_the_reference_bytes(exported: Mapping[str, Path], netwo
     assert np.array_equal(lr, run_reference(network, noise[:count]))
 
 
-def test_the_planar_variant_computes_the_same(network: IntegerNetwork, noise: np.ndarray) -> None:
-    model = onnx_model(exact_graph(network), layout="nchw", batch=3)
-    lr = _run(model.SerializeToString(), noise.transpose(0, 3, 1, 2).copy())
-    assert np.array_equal(lr.transpose(0, 2, 3, 1), run_reference(network, noise))
-
-
 def test_input_and_output_are_bytes_with_a_dynamic_batch(exported: Mapping[str, Path], network: IntegerNetwork) -> None:
     graph = onnx.load(str(exported["onnx"])).graph
     for value, side in ((graph.input[0], network.hr), (graph.output[0], network.lr)):

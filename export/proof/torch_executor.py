@@ -12,20 +12,18 @@ from export.encoder import graph as g
 from export.encoder.graph import EncoderGraph
 
 
-def torch_encoder(graph: EncoderGraph, *, onednn: bool, double: bool = False) -> Callable[[np.ndarray], np.ndarray]:
+def torch_encoder(graph: EncoderGraph, *, onednn: bool) -> Callable[[np.ndarray], np.ndarray]:
     """A function from uint8 ``[N, hr, hr, 3]`` to uint8 ``[N, lr, lr, 3]``.
 
     Args:
         graph: the encoder.
         onednn: False uses torch's own kernels and NNPACK (Winograd, from batch 16 on).
-        double: compute in float64, the reference for float encoders.
     """
     import torch
     import torch.nn.functional as F
 
-    dtype = torch.float64 if double else torch.float32
-    constants = {node.name: (torch.from_numpy(np.ascontiguousarray(node.weight)).to(dtype),
-                             torch.from_numpy(np.ascontiguousarray(node.bias)).to(dtype))
+    constants = {node.name: (torch.from_numpy(np.ascontiguousarray(node.weight)).float(),
+                             torch.from_numpy(np.ascontiguousarray(node.bias)).float())
                  for node in graph.nodes if isinstance(node, g.Conv)}
 
     def convolve(node: g.Conv, x: torch.Tensor) -> torch.Tensor:
@@ -66,7 +64,7 @@ def torch_encoder(graph: EncoderGraph, *, onednn: bool, double: bool = False) ->
     @torch.inference_mode()
     def encode(rgb: np.ndarray) -> np.ndarray:
         with warnings.catch_warnings(), _onednn(onednn):
-            lr = graph.run(torch.from_numpy(np.ascontiguousarray(rgb.transpose(0, 3, 1, 2))).to(dtype), operation)
+            lr = graph.run(torch.from_numpy(np.ascontiguousarray(rgb.transpose(0, 3, 1, 2))).float(), operation)
         return lr.to(torch.uint8).numpy().transpose(0, 2, 3, 1)
 
     return encode

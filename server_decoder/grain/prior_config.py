@@ -43,7 +43,7 @@ class PriorConfig:
         kind, network = fields["kind"], fields["network"]
         if kind not in NETWORKS:
             raise ValueError(f"unknown prior {kind!r}; expected one of {', '.join(NETWORKS)}")
-        return cls(kind, NETWORKS[kind].from_dict(network), bool(fields.get("compact", False)))
+        return cls(kind, NETWORKS[kind](**network), bool(fields.get("compact", False)))
 
     @property
     def size(self) -> int:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -58,11 +57,6 @@ class MobileStyleGANConfig:
             raise ValueError(f"size must be a power of two from {smallest} on with a {self.head} head, got {self.size}")
         if any(self.channels(resolution) < 4 or self.channels(resolution) % 4 for resolution in self.resolutions):
             raise ValueError(f"every layer needs a multiple of four channels, one part per Haar band; got {self}")
-
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> MobileStyleGANConfig:
-        """The configuration that ``dataclasses.asdict`` wrote."""
-        return cls(**fields)
 
     @property
     def resolutions(self) -> tuple[int, ...]:
@@ -246,7 +240,7 @@ class MobileStyleGAN(GenerativePrior):
         return [None] * layers if noise is None else noise
 
 
-_KIND = WeightKind("MobileStyleGAN", "config", MobileStyleGANConfig.from_dict, {"format": FORMAT},
+_KIND = WeightKind("MobileStyleGAN", "config", lambda fields: MobileStyleGANConfig(**fields), {"format": FORMAT},
                    "edgegrain prior fetch writes one")
 
 

@@ -22,7 +22,7 @@ from server_decoder.stylegan2.synthesis import StyleGAN2, StyleGAN2Config
 from server_decoder.weight_file import WeightKind, fill, read_config, read_weights, save_network
 
 FORMAT = "edgegrain-stylegan2-1"
-_KIND = WeightKind("StyleGAN2", "config", StyleGAN2Config.from_dict, {"format": FORMAT},
+_KIND = WeightKind("StyleGAN2", "config", lambda fields: StyleGAN2Config(**fields), {"format": FORMAT},
                    "edgegrain prior convert makes such a file of a public checkpoint")
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -40,11 +38,6 @@ class StyleGAN2Config:
             raise ValueError(f"size must be a power of two from {2 * BASE} on, got {self.size}")
         if min(self.channels(self.size), self.code_width, self.mapping_layers) < 1:
             raise ValueError(f"every layer needs channels, a code a width, the mapping a layer; got {self}")
-
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> StyleGAN2Config:
-        """The configuration that ``dataclasses.asdict`` wrote."""
-        return cls(**fields)
 
     @property
     def resolutions(self) -> tuple[int, ...]:

@@ -26,7 +26,7 @@ def test_the_graph_computes_what_the_module_does(encoder: RRDBEncoder, noise: np
     graph = rrdb_graph(encoder, 64)
     expected = encoder.encode(noise)
     assert expected.shape == (3, 16, 16, 3) and expected.std() > 20
-    lr = torch_encoder(graph, onednn=True, double=True)(noise)
+    lr = torch_encoder(graph, onednn=True)(noise)
     step = np.abs(lr.astype(int) - expected.astype(int))
     assert step.max() <= 1 and (step > 0).mean() < 1e-2
 

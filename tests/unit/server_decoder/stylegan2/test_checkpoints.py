@@ -396,7 +396,7 @@ def test_the_header_tells_where_the_weights_came_from(rosinality: tuple[Path, di
     with safe_open(ours, "pt") as file:
         metadata = file.metadata()
     assert metadata["format"] == "edgegrain-stylegan2-1"
-    assert StyleGAN2Config.from_dict(json.loads(metadata["config"])) == CONFIG
+    assert StyleGAN2Config(**json.loads(metadata["config"])) == CONFIG
     assert (metadata["layout"], metadata["source"]) == ("rosinality", "rosinality.pt")
     assert len(metadata["source_sha256"]) == 64
     with pytest.raises(FileExistsError, match="--force"):

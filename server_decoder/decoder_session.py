@@ -185,7 +185,6 @@ class DecoderSession:
         drawn = np.random.default_rng(seed).standard_normal((1, *shape), np.float32)
         return {**feeds, NOISE: np.repeat(drawn, len(values), axis=0)}
 
-
     def _strengths(self, strength: float | Sequence[float], count: int) -> npt.NDArray[np.float32]:
         """float32 ``[count]``."""
         if not self.takes_strength:

@@ -33,6 +33,7 @@ from codec_contract.cache_folder import cache_folder
 from codec_contract.errors import EdgegrainError
 from codec_contract.files import write_atomically
 from codec_contract.payload import encode_payload
+from codec_contract.rgb import Rgb
 from edgegrain.cli.exit_codes import errors_to_exit_codes
 from edgegrain.cli.output import with_progress
 from edgegrain.evaluation.classical_codecs import Thoroughness, library_versions
@@ -50,7 +51,6 @@ from edgegrain.evaluation.results import (
 )
 from edgegrain.metrics.metric_weights import find_weights
 from edgegrain.metrics.picture_metrics import Metrics
-from edgegrain.metrics.psnr_ssim import Picture
 from edgegrain.pictures.packed import list_pictures
 from sdk import Codec
 from sdk.payload import coder_tables
@@ -130,7 +130,7 @@ class CodecComparison:
             found[group.lr] = replace(result, equal=(*ours[1:], bicubic, *result.equal))
         return found
 
-    def _bicubic(self, original: Picture, group: Group) -> Row:
+    def _bicubic(self, original: Rgb, group: Group) -> Row:
         manifest = load_manifest(group.codecs[0].bundle.folder)
         key = {"kind": "bicubic", "lr": group.lr, "contract": manifest.lr_contract_id.hex(),
                "pixels": hashlib.sha256(original.tobytes()).hexdigest(), **self._metrics_key}

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-import numpy.typing as npt
 import typer
 from PIL import Image
 
@@ -20,6 +19,7 @@ if not __package__:
 
 from codec_contract.fit import fit_picture
 from codec_contract.payload import FIT_CROP
+from codec_contract.rgb import Rgb
 from edge_encoder.bicubic_network import SMALLEST_LR, bicubic_network
 from edge_encoder.integer_network import IntegerNetwork, run_reference
 from edge_encoder.preprocessing import load_picture
@@ -29,7 +29,7 @@ from export.proof.proof_inputs import find_pictures
 FACTORS = (4, 8, 16, 32, 64)
 
 
-def compare_with_pillow(network: IntegerNetwork, pictures: Sequence[npt.NDArray[np.uint8]]) -> tuple[int, float]:
+def compare_with_pillow(network: IntegerNetwork, pictures: Sequence[Rgb]) -> tuple[int, float]:
     """Largest difference in levels between a reduction and Pillow's bicubic one (width first), and the share of bytes
     that differ.
 

@@ -30,11 +30,11 @@ from codec_contract.errors import ModelError
 from codec_contract.fit import fit_picture
 from codec_contract.payload import FIT_CROP
 from codec_contract.quantization import dequantize, quantize
+from codec_contract.rgb import Rgb
 from edge_encoder.integer_network import run_reference
 from edge_encoder.preprocessing import load_picture
 from edgegrain.cli.exit_codes import errors_to_exit_codes
 from edgegrain.metrics.picture_metrics import Metrics, Scores
-from edgegrain.metrics.psnr_ssim import Picture
 from edgegrain.pictures.packed import list_pictures
 from edgegrain.pictures.sheets import Tile, draw_sheet, write_sheet
 from edgegrain.publishing.run_source import run_source
@@ -47,7 +47,7 @@ INVERTIBLE, CODES, WITHOUT, WHOLE = "invertible only", "codes only", "fused, f_g
 
 
 @torch.no_grad()
-def restore_variants(source: DecoderSource, lr: Picture) -> dict[str, Picture]:
+def restore_variants(source: DecoderSource, lr: Rgb) -> dict[str, Rgb]:
     """The pictures of a decoder's parts for an LR: uint8 ``[h, w, 3]`` -> title -> uint8 ``[S, S, 3]``.
 
     A decoder without a prior has the invertible picture only. One without fusion has no fused pictures.
@@ -91,7 +91,7 @@ def mean_scores(scores: Mapping[str, Sequence[Scores]]) -> dict[str, dict[str, f
                     for field in fields(Scores)} for title, own in scores.items()}
 
 
-def _levels(picture: Tensor) -> Picture:
+def _levels(picture: Tensor) -> Rgb:
     return quantize(picture[0].permute(1, 2, 0).numpy())
 
 

@@ -17,10 +17,10 @@ import torch
 
 from codec_contract.errors import BundleError
 from codec_contract.quantization import dequantize, quantize
+from codec_contract.rgb import Rgb
 from edge_encoder.integer_network import run_reference
 from edgegrain.metrics.metric_weights import find_weights
 from edgegrain.metrics.picture_metrics import Metrics
-from edgegrain.metrics.psnr_ssim import Picture
 from edgegrain.pictures.packed import list_pictures, read_square
 from edgegrain.publishing.run_source import run_source
 from export.decoder.sources import DecoderSource, find_decoder
@@ -47,7 +47,7 @@ class Figures:
 
 
 @torch.no_grad()
-def measure(source: DecoderSource, originals: Iterable[Picture], metrics: Metrics) -> Figures:
+def measure(source: DecoderSource, originals: Iterable[Rgb], metrics: Metrics) -> Figures:
     """Mean scores of the pictures that a decoder restores from its own encoder's LRs.
 
     Args:

@@ -22,11 +22,9 @@ if not __package__:
 
 import sdk
 from codec_contract.errors import ImageError
-from codec_contract.fit import fit_picture
-from codec_contract.payload import FIT_CROP
 from codec_contract.rgb import Rgb
-from edge_encoder.preprocessing import load_picture
 from edgegrain.cli.exit_codes import errors_to_exit_codes
+from edgegrain.evaluation.evaluator import original_of
 from edgegrain.metrics.lpips import LPIPS
 from edgegrain.metrics.picture_metrics import unit_batch
 from edgegrain.metrics.psnr_ssim import psnr
@@ -117,7 +115,7 @@ def main(
         raise FileExistsError(f"{out} exists; choose another name or pass --force to replace it")
     chosen = _numbers(strengths)
     codec = sdk.Codec(bundle)
-    original = fit_picture(load_picture(picture), codec.bundle.hr, FIT_CROP)
+    original = original_of(picture, codec.bundle.hr)
     payload = codec.compress(original)
     restored = sweep(codec, payload.lr, chosen)
     distance, name = (level_distance, "levels") if weights is None else (lpips_distance(weights), "LPIPS")

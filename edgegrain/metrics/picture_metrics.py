@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from codec_contract.errors import DeviceError
-from codec_contract.quantization import dequantize
+from codec_contract.quantization import dequantize, quantize
 from codec_contract.rgb import Rgb
 from edgegrain.metrics.identity import FaceIdentity
 from edgegrain.metrics.kid import Features
@@ -139,3 +139,8 @@ def unit_batch(picture: Rgb) -> Tensor:
     """uint8 ``[H, W, 3]`` -> float32 ``[1, 3, H, W]`` in [-1, 1]."""
     values: Tensor = dequantize(torch.tensor(picture).permute(2, 0, 1)[None].float())
     return values
+
+
+def first_picture(batch: Tensor) -> Rgb:
+    """float ``[B, 3, H, W]`` in [-1, 1] -> uint8 ``[H, W, 3]``, the first of the batch."""
+    return quantize(batch[0].permute(1, 2, 0).numpy())

@@ -18,7 +18,7 @@ from edgegrain.pictures.packed import random_pictures
 from edgegrain.publishing.fit_coder import fit_tables
 from edgegrain.publishing.publish import encode
 from edgegrain.training.grain.checkpoint import save_run
-from edgegrain.training.grain.initialize import start_run as begin
+from edgegrain.training.grain.initialize import start_run
 from edgegrain.training.grain.recipes import CONFIGS
 
 
@@ -39,7 +39,7 @@ class PlainMetrics:
 def test_a_run_is_measured_with_tables_fitted_to_its_own_lrs(tmp_path: Path) -> None:
     torch.manual_seed(1)
     config = CONFIGS["smoke-stage1"]
-    run = begin(replace(config, loss=replace(config.loss, rate=0.01)), None)
+    run = start_run(replace(config, loss=replace(config.loss, rate=0.01)), None)
     run.pictures = 48
     save_run(tmp_path / "lr16", run)
     pictures = random_pictures(12, 64, seed=1)

@@ -21,7 +21,7 @@ from edge_encoder.lowering import raise_twin
 from edgegrain.training.grain.autoencoder import Autoencoder, build_autoencoder
 from edgegrain.training.grain.checkpoint import Run, load_run, read_config
 from edgegrain.training.grain.stages import StageConfig
-from edgegrain.training.prior_files import random_prior
+from edgegrain.training.prior_files import prior_config, random_prior
 from export.decoder.sources import ENCODER, TRAINED, bundle_decoder
 from server_decoder.generative_prior import GenerativePrior
 from server_decoder.grain.grain import Grain, GrainConfig
@@ -202,9 +202,7 @@ def _joined(name: str, network: IntegerNetwork, decoder: RRDBDecoder | Grain, st
     return StageConfig(stage=stage, encoder=encoder, decoder=decoder.config), weights
 
 
-@torch.no_grad()
 def stand_in_prior(config: StageConfig) -> GenerativePrior | None:
     """The configured generator with random weights for trial runs, the same for the same seed; None without one."""
-    if not isinstance(config.decoder, GrainConfig) or config.decoder.prior is None:
-        return None
-    return random_prior(config.decoder.prior, config.seed)
+    described = prior_config(config)
+    return None if described is None else random_prior(described, config.seed)

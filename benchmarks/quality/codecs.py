@@ -33,6 +33,7 @@ from codec_contract.cache_folder import cache_folder
 from codec_contract.errors import EdgegrainError
 from codec_contract.files import write_atomically
 from codec_contract.payload import encode_payload
+from codec_contract.rgb import Rgb
 from edgegrain.cli.exit_codes import errors_to_exit_codes
 from edgegrain.cli.output import with_progress
 from edgegrain.evaluation.classical_codecs import Thoroughness, library_versions
@@ -50,8 +51,8 @@ from edgegrain.evaluation.results import (
 )
 from edgegrain.metrics.metric_weights import find_weights
 from edgegrain.metrics.picture_metrics import Metrics
-from edgegrain.metrics.psnr_ssim import Picture
 from edgegrain.pictures.packed import list_pictures
+from edgegrain.publishing.model_card import measured_columns, score_cells
 from sdk import Codec
 from sdk.payload import coder_tables
 
@@ -70,9 +71,6 @@ USES = {
     CLASSICAL_BY_PSNR: "any picture, if only bytes and quality count",
 }
 """A manifest's codec, or another method -> its use."""
-COLUMNS = (("bytes", "bytes", ".0f"), ("psnr", "PSNR (dB)", ".2f"), ("ssim", "SSIM", ".3f"),
-           ("lpips_alex", "LPIPS-Alex", ".3f"), ("lpips_vgg", "LPIPS-VGG", ".3f"), ("identity", "identity", ".3f"))
-"""Name, title and format of the scores in the table."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +128,7 @@ class CodecComparison:
             found[group.lr] = replace(result, equal=(*ours[1:], bicubic, *result.equal))
         return found
 
-    def _bicubic(self, original: Picture, group: Group) -> Row:
+    def _bicubic(self, original: Rgb, group: Group) -> Row:
         manifest = load_manifest(group.codecs[0].bundle.folder)
         key = {"kind": "bicubic", "lr": group.lr, "contract": manifest.lr_contract_id.hex(),
                "pixels": hashlib.sha256(original.tobytes()).hexdigest(), **self._metrics_key}
@@ -167,7 +165,7 @@ def summary(comparison: CodecComparison, results: Sequence[Mapping[int, PictureR
 def section(summary: Mapping[str, Any], command: str) -> list[str]:
     """Markdown lines: a table of bundles, bicubic and the best of the classical codecs, and the command."""
     methods = [mean for group in summary["groups"] for mean in group["means"].values()]
-    columns = [column for column in COLUMNS if any(mean.get(column[0]) is not None for mean in methods)]
+    columns = [column for column in measured_columns(methods) if column[0] != "kid"]
     lines = ["| codec | use it for | LR | " + " | ".join(title for _, title, _ in columns) + " |",
              "|---" * 3 + "|---:" * len(columns) + "|"]
     for group in summary["groups"]:
@@ -181,8 +179,7 @@ def section(summary: Mapping[str, Any], command: str) -> list[str]:
             if mean["pictures"] < summary["pictures"]["count"]:
                 name += f" ({mean['pictures']} pictures; the others do not fit)"
             lr = "" if method in (CLASSICAL_BY_LPIPS, CLASSICAL_BY_PSNR) else f"{group['lr']}²"
-            cells = ["–" if mean.get(key) is None else format(mean[key], form) for key, _, form in columns]
-            lines.append(f"| {name} | {USES[use]} | {lr} | " + " | ".join(cells) + " |")
+            lines.append(f"| {name} | {USES[use]} | {lr} | " + " | ".join(score_cells(mean, columns)) + " |")
     pictures = summary["pictures"]
     return [*lines, "", f"Means over {pictures['count']} pictures of `{pictures['folder']}` at {summary['side']}×"
             f"{summary['side']}, measured {summary['date']}:", "", "```sh", command, "```"]

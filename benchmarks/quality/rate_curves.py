@@ -32,13 +32,13 @@ if not __package__:
 
 from codec_contract.files import write_atomically
 from codec_contract.payload import encode_payload
+from codec_contract.rgb import Rgb
 from edge_encoder.integer_network import run_reference
 from edgegrain.cli.exit_codes import errors_to_exit_codes
 from edgegrain.cli.output import with_progress
 from edgegrain.evaluation.plots import STYLE
 from edgegrain.metrics.metric_weights import find_weights
 from edgegrain.metrics.picture_metrics import Metrics
-from edgegrain.metrics.psnr_ssim import Picture
 from edgegrain.pictures.packed import list_pictures, pack, read_square, stored_pictures
 from edgegrain.publishing.fit_coder import fit_tables
 from edgegrain.publishing.improvement import measure
@@ -76,7 +76,7 @@ class Point:
     identity: float
 
 
-def measure_run(folder: Path, training: np.ndarray, unseen: Sequence[Picture], metrics: Metrics, *,
+def measure_run(folder: Path, training: np.ndarray, unseen: Sequence[Rgb], metrics: Metrics, *,
                 coder_pictures: int = 2000, steps: int = 6000) -> Point:
     """Fit the coder to a stage 1 run's LRs, then measure payloads and restored pictures.
 

@@ -11,25 +11,23 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-import numpy.typing as npt
 import typer
 from PIL import Image
 
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[2])  # run as a script: import from the checkout
 
-from codec_contract.fit import fit_picture
-from codec_contract.payload import FIT_CROP
+from codec_contract.rgb import Rgb
 from edge_encoder.bicubic_network import SMALLEST_LR, bicubic_network
 from edge_encoder.integer_network import IntegerNetwork, run_reference
-from edge_encoder.preprocessing import load_picture
 from edgegrain.cli.exit_codes import errors_to_exit_codes
+from edgegrain.evaluation.evaluator import original_of
 from export.proof.proof_inputs import find_pictures
 
 FACTORS = (4, 8, 16, 32, 64)
 
 
-def compare_with_pillow(network: IntegerNetwork, pictures: Sequence[npt.NDArray[np.uint8]]) -> tuple[int, float]:
+def compare_with_pillow(network: IntegerNetwork, pictures: Sequence[Rgb]) -> tuple[int, float]:
     """Largest difference in levels between a reduction and Pillow's bicubic one (width first), and the share of bytes
     that differ.
 
@@ -52,7 +50,7 @@ def main(
     hr: Annotated[int, typer.Option(min=64, help="Side that their centre squares are resized to.")] = 256,
 ) -> None:
     """Compare the exact bicubic reduction with Pillow's."""
-    squares = [fit_picture(load_picture(path), hr, FIT_CROP) for path in find_pictures(data)]
+    squares = [original_of(path, hr) for path in find_pictures(data)]
     for factor in FACTORS:
         if hr % factor == 0 and hr // factor >= SMALLEST_LR:
             largest, share = compare_with_pillow(bicubic_network(hr, hr // factor), squares)

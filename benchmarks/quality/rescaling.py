@@ -38,6 +38,7 @@ from codec_contract.cache_folder import cache_folder
 from codec_contract.errors import EdgegrainError
 from codec_contract.files import write_atomically
 from codec_contract.payload import encode_payload
+from codec_contract.rgb import Rgb
 from codec_contract.tiling import pad_to
 from edge_encoder.preprocessing import load_picture
 from edgegrain.cli.exit_codes import errors_to_exit_codes
@@ -47,7 +48,7 @@ from edgegrain.evaluation.evaluator import weights_id
 from edgegrain.evaluation.result_cache import ResultCache
 from edgegrain.metrics.lpips import LPIPS
 from edgegrain.metrics.picture_metrics import unit_batch
-from edgegrain.metrics.psnr_ssim import Picture, psnr, similarity, ssim
+from edgegrain.metrics.psnr_ssim import psnr, similarity, ssim
 from edgegrain.pictures.packed import list_pictures
 from sdk import Codec
 from sdk.payload import coder_tables
@@ -95,24 +96,24 @@ class PictureRow:
     z_difference: float
 
 
-def luma(rgb: Picture) -> npt.NDArray[np.float64]:
+def luma(rgb: Rgb) -> npt.NDArray[np.float64]:
     """Y of BT.601, 16...235 and not rounded: uint8 ``[H, W, 3]`` -> float64 ``[H, W, 1]``."""
     y: npt.NDArray[np.float64] = (rgb.astype(np.float64) @ np.array(_LUMA))[..., None] + _LUMA_OFFSET
     return y
 
 
-def luma_psnr(picture: Picture, target: Picture, border: int) -> float:
+def luma_psnr(picture: Rgb, target: Rgb, border: int) -> float:
     """PSNR in dB of the Y channel without ``border`` pixels on each side; inf if equal."""
     error = float(np.mean((_inner(luma(picture), border) - _inner(luma(target), border)) ** 2))
     return float("inf") if error == 0 else 10 * math.log10(255**2 / error)
 
 
-def luma_ssim(picture: Picture, target: Picture, border: int) -> float:
+def luma_ssim(picture: Rgb, target: Rgb, border: int) -> float:
     """SSIM of the Y channel without ``border`` pixels on each side."""
     return similarity(_inner(luma(picture), border), _inner(luma(target), border))
 
 
-def bicubic_pair(rgb: Picture, factor: int) -> tuple[Picture, Picture]:
+def bicubic_pair(rgb: Rgb, factor: int) -> tuple[Rgb, Rgb]:
     """The bicubic LR of a picture and its bicubic enlargement; sides are first padded to multiples of the factor."""
     height, width = rgb.shape[:2]
     small = -(-width // factor), -(-height // factor)
@@ -141,7 +142,7 @@ class Rescaling:
         self._codec, self._lpips, self._classical = codec, lpips, classical
         self._tables = coder_tables(self._manifest)
 
-    def cached(self, rgb: Picture, name: str, cache: ResultCache, weights_id: str) -> PictureRow:
+    def cached(self, rgb: Rgb, name: str, cache: ResultCache, weights_id: str) -> PictureRow:
         """The result of `picture`, from the cache if the same files and libraries have measured it before."""
         key = {"kind": "rescaling", "revision": REVISION, "pixels": hashlib.sha256(rgb.tobytes()).hexdigest(),
                "bundle": self._codec.bundle.lr_contract_id, "opponents": list(self._classical),
@@ -150,7 +151,7 @@ class Rescaling:
         scores = {method: RescalingScores(**values) for method, values in record["scores"].items()}
         return PictureRow(name, scores, record["z_difference"])
 
-    def picture(self, rgb: Picture, name: str = "") -> PictureRow:
+    def picture(self, rgb: Rgb, name: str = "") -> PictureRow:
         """Measure one picture, uint8 ``[H, W, 3]``."""
         payload = self._codec.compress(rgb)
         drawn = [np.asarray(self._codec.restore(payload, seed=seed)) for seed in SEEDS]
@@ -160,7 +161,7 @@ class Rescaling:
         difference = float(np.abs(drawn[0].astype(np.int16) - drawn[1]).mean())
         return PictureRow(name, scores, round(difference, 4))
 
-    def _others(self, rgb: Picture, budget: int) -> Iterator[tuple[str, tuple[Picture, int]]]:
+    def _others(self, rgb: Rgb, budget: int) -> Iterator[tuple[str, tuple[Rgb, int]]]:
         lr, restored = bicubic_pair(rgb, self._manifest.factor)
         body = encode_payload(lr, contract_id=self._manifest.lr_contract_id, tables=self._tables,
                               original_size=(rgb.shape[1], rgb.shape[0]))
@@ -171,7 +172,7 @@ class Rescaling:
                 yield CODECS[codec], (best.rgb, best.nbytes)
 
     @torch.inference_mode()
-    def _scores(self, picture: Picture, rgb: Picture, nbytes: int) -> RescalingScores:
+    def _scores(self, picture: Rgb, rgb: Rgb, nbytes: int) -> RescalingScores:
         factor = self._manifest.factor
         return RescalingScores(
             nbytes, psnr(picture, rgb), ssim(picture, rgb), luma_psnr(picture, rgb, factor),

@@ -22,13 +22,12 @@ if not __package__:
 
 import sdk
 from codec_contract.errors import ImageError
-from codec_contract.fit import fit_picture
-from codec_contract.payload import FIT_CROP
-from edge_encoder.preprocessing import load_picture
+from codec_contract.rgb import Rgb
 from edgegrain.cli.exit_codes import errors_to_exit_codes
+from edgegrain.evaluation.evaluator import original_of
 from edgegrain.metrics.lpips import LPIPS
 from edgegrain.metrics.picture_metrics import unit_batch
-from edgegrain.metrics.psnr_ssim import Picture, psnr
+from edgegrain.metrics.psnr_ssim import psnr
 from edgegrain.pictures.sheets import Tile, draw_sheet, write_sheet
 
 STRENGTHS = (4.0, 8.0, 16.0, 24.0, 32.0, 48.0, 64.0)
@@ -36,7 +35,7 @@ SIDE = 256
 """Of a picture on the sheet, in pixels."""
 USUAL = ",".join(f"{strength:g}" for strength in STRENGTHS)
 
-Distance = Callable[[Picture, Picture], float]
+Distance = Callable[[Rgb, Rgb], float]
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class Smoothness:
         return max(self.steps) < self.ends
 
 
-def sweep(codec: sdk.Codec, lr: Picture, strengths: Sequence[float] = STRENGTHS) -> list[Picture]:
+def sweep(codec: sdk.Codec, lr: Rgb, strengths: Sequence[float] = STRENGTHS) -> list[Rgb]:
     """Restore an LR, uint8 ``[lr, lr, 3]``, with every strength: uint8 ``[hr, hr, 3]`` each.
 
     Raises:
@@ -69,7 +68,7 @@ def sweep(codec: sdk.Codec, lr: Picture, strengths: Sequence[float] = STRENGTHS)
 
 
 def measure_smoothness(
-    pictures: Sequence[Picture], strengths: Sequence[float], distance: Distance | None = None
+    pictures: Sequence[Rgb], strengths: Sequence[float], distance: Distance | None = None
 ) -> Smoothness:
     """Compare the pictures of ascending strengths.
 
@@ -89,7 +88,7 @@ def measure_smoothness(
     return Smoothness(tuple(strengths), steps, distance(pictures[0], pictures[-1]))
 
 
-def level_distance(one: Picture, other: Picture) -> float:
+def level_distance(one: Rgb, other: Rgb) -> float:
     """Mean absolute difference in levels."""
     return float(np.abs(one.astype(np.int16) - other).mean())
 
@@ -116,7 +115,7 @@ def main(
         raise FileExistsError(f"{out} exists; choose another name or pass --force to replace it")
     chosen = _numbers(strengths)
     codec = sdk.Codec(bundle)
-    original = fit_picture(load_picture(picture), codec.bundle.hr, FIT_CROP)
+    original = original_of(picture, codec.bundle.hr)
     payload = codec.compress(original)
     restored = sweep(codec, payload.lr, chosen)
     distance, name = (level_distance, "levels") if weights is None else (lpips_distance(weights), "LPIPS")

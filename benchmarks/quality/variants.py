@@ -18,23 +18,18 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import torch
 import typer
-from torch import Tensor
 
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[2])  # run as a script: import from the checkout
 
 from codec_contract.errors import ModelError
-from codec_contract.fit import fit_picture
-from codec_contract.payload import FIT_CROP
-from codec_contract.quantization import dequantize, quantize
+from codec_contract.rgb import Rgb
 from edge_encoder.integer_network import run_reference
-from edge_encoder.preprocessing import load_picture
 from edgegrain.cli.exit_codes import errors_to_exit_codes
-from edgegrain.metrics.picture_metrics import Metrics, Scores
-from edgegrain.metrics.psnr_ssim import Picture
+from edgegrain.evaluation.evaluator import original_of
+from edgegrain.metrics.picture_metrics import Metrics, Scores, first_picture, unit_batch
 from edgegrain.pictures.packed import list_pictures
 from edgegrain.pictures.sheets import Tile, draw_sheet, write_sheet
 from edgegrain.publishing.run_source import run_source
@@ -47,22 +42,21 @@ INVERTIBLE, CODES, WITHOUT, WHOLE = "invertible only", "codes only", "fused, f_g
 
 
 @torch.no_grad()
-def restore_variants(source: DecoderSource, lr: Picture) -> dict[str, Picture]:
+def restore_variants(source: DecoderSource, lr: Rgb) -> dict[str, Rgb]:
     """The pictures of a decoder's parts for an LR: uint8 ``[h, w, 3]`` -> title -> uint8 ``[S, S, 3]``.
 
     A decoder without a prior has the invertible picture only. One without fusion has no fused pictures.
     """
-    x = dequantize(torch.from_numpy(lr.astype(np.float32)).permute(2, 0, 1)[None])
-    decoder = source.decoder
+    x, decoder = unit_batch(lr), source.decoder
     if not isinstance(decoder, Grain):
-        return {INVERTIBLE: _levels(decoder(x))}
+        return {INVERTIBLE: first_picture(decoder(x))}
     output = decoder.forward_all(x)
     pictures = {INVERTIBLE: output.invertible}
     if output.style is not None:
         pictures[CODES] = output.style
     if decoder.fusion is not None:
         pictures |= {WITHOUT: decoder.forward_all(x, prior_gain=0.0).final, WHOLE: output.final}
-    return {title: _levels(picture) for title, picture in pictures.items()}
+    return {title: first_picture(picture) for title, picture in pictures.items()}
 
 
 def with_head(source: DecoderSource, prior: str | Path = DEFAULT_PRIOR) -> DecoderSource:
@@ -89,10 +83,6 @@ def mean_scores(scores: Mapping[str, Sequence[Scores]]) -> dict[str, dict[str, f
     """Variant -> mean of every score, four digits."""
     return {title: {field.name: round(statistics.fmean(getattr(score, field.name) for score in own), 4)
                     for field in fields(Scores)} for title, own in scores.items()}
-
-
-def _levels(picture: Tensor) -> Picture:
-    return quantize(picture[0].permute(1, 2, 0).numpy())
 
 
 def _find(name: str, prior: str) -> DecoderSource:
@@ -132,7 +122,7 @@ def main(
     paths = list_pictures(data)
     rows, scores = [], dict[str, list[Scores]]()
     for index, path in enumerate(paths[:max(count, (scored or len(paths)) if metrics else 0)]):
-        original = fit_picture(load_picture(path), source.network.hr, FIT_CROP)
+        original = original_of(path, source.network.hr)
         lr = run_reference(source.network, original[None])[0]
         restored = restore_variants(source, lr)
         for title, other in others.items():

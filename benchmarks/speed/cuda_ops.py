@@ -10,19 +10,14 @@ if a result is wrong. Prints date, machine and commit with the figures.
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
-import platform
-import statistics
-import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from machine import ROOT
+from measurement import circumstances, copy_rate, median_seconds
 
-ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 TOLERANCE = {"float32": 1e-5, "float16": 2e-3}  # of the largest value
@@ -143,37 +138,7 @@ def measure(model: bytes, device: str, inputs: dict[str, np.ndarray], threads: i
         session.run_with_iobinding(binding)
         binding.synchronize_outputs()
 
-    seconds = timed(run)
-    return seconds, binding.get_outputs()[0].numpy()
-
-
-def timed(run: Callable[[], None]) -> float:
-    """Median seconds of `RUNS` runs, after three warm-up runs."""
-    seconds = []
-    for index in range(RUNS + 3):
-        start = time.perf_counter()
-        run()
-        if index >= 3:
-            seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
-
-
-def copy_rate(device: str, size: int = 1 << 29) -> float:
-    """Bytes per second that a copy of ``size`` bytes reads and writes."""
-    if device == "cpu":
-        source = np.ones(size // 8, np.uint8)
-        target = np.empty_like(source)
-        return 2 * source.nbytes / timed(lambda: np.copyto(target, source))
-    import torch
-
-    tensor = torch.ones(size, dtype=torch.uint8, device="cuda")
-    other = torch.empty_like(tensor)
-
-    def run() -> None:
-        other.copy_(tensor)
-        torch.cuda.synchronize()
-
-    return 2 * size / timed(run)
+    return median_seconds(run, 0, least=RUNS, warm_ups=3), binding.get_outputs()[0].numpy()
 
 
 def main() -> int:
@@ -199,10 +164,8 @@ def main() -> int:
         models = write_models()
 
     rate = copy_rate(options.device)
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
     report: dict[str, object] = {
-        "date": datetime.date.today().isoformat(), "machine": machine(options.device),
-        "commit": commit.stdout.strip() or "unknown", "device": options.device,
+        **circumstances(options.device, options.threads),
         "shape": [options.batch, options.channels, options.side, options.side], "copy_gb_per_s": round(rate / 1e9, 1)}
     print(", ".join(f"{name} {value}" for name, value in report.items()))
     failed, rows = False, []
@@ -223,15 +186,6 @@ def main() -> int:
     if options.json:
         print(json.dumps({**report, "ops": rows}))
     return int(failed)
-
-
-def machine(device: str) -> str:
-    """Name of the device in the report."""
-    if device == "cuda":
-        import torch
-
-        return torch.cuda.get_device_name()
-    return f"{platform.processor() or platform.machine()}, {platform.system()}"
 
 
 if __name__ == "__main__":

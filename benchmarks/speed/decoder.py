@@ -37,14 +37,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from machine import ROOT
+from machine import PORTRAIT, ROOT
 from measurement import (
     circumstances,
     copy_rate,
     in_own_process,
+    largest_shares,
     matmul_rate,
     median_seconds,
+    node_events,
     peak_mebibytes,
+    rounded,
     save,
 )
 
@@ -79,7 +82,6 @@ SLOW = 5.0
 twice the time of later ones (15.5 s, then 7.7 s at 1024 x 1024), presumably because memory is planned in the first."""
 LATE = "not started, out of time"
 LRS = "lrs.npy"
-PORTRAIT = ROOT / "edgegrain" / "demo" / "portrait.jpg"
 
 
 def measured(variant: str, batch: int, folder: Path, device: str, threads: int, seconds: float) -> dict[str, Any]:
@@ -233,34 +235,16 @@ def slowest_nodes(folder: Path, device: str, threads: int) -> dict[str, Any]:
 
 def profiled_nodes(folder: Path, threads: int, runs: int = 3) -> dict[str, Any]:
     """Shares of time by kind of node and by node, from ONNX Runtime's profiler."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.enable_profiling = True
-    options.log_severity_level = 3
-    options.profile_file_prefix = str(folder / "profile")
-    if threads:
-        options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(str(folder / "plain.float32.onnx"), options,
-                                           providers=["CPUExecutionProvider"])
-    x = values(folder, 1)
-    for _ in range(1 + runs):
-        session.run(None, {"lr": x})
-    events = json.loads(Path(session.end_profiling()).read_text())
-    nodes = [event for event in events if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")]
-    nodes = nodes[len(nodes) // (1 + runs):]  # leaves out the first run
+    nodes = node_events(folder / "plain.float32.onnx", values(folder, 1), threads, 1 + runs)
     kinds: dict[str, float] = defaultdict(float)
-    names: dict[tuple[str, str], float] = defaultdict(float)
+    names: dict[str, float] = defaultdict(float)
     moved = 0
-    for event in nodes:
+    for event in nodes[len(nodes) // (1 + runs):]:  # leaves out the first run
         details = event["args"]
         kinds[details["op_name"]] += event["dur"]
-        names[details["op_name"], event["name"].removesuffix("_kernel_time")] += event["dur"]
+        names[f"{details['op_name']} {event['name'].removesuffix('_kernel_time')}"] += event["dur"]
         moved += sum(int(details.get(key, 0)) for key in ("activation_size", "parameter_size", "output_size"))
-    total = sum(kinds.values())
-    return {"moved_bytes": moved / runs,
-            "kinds": [[kind, round(time / total, 3)] for kind, time in ranked(kinds)],
-            "nodes": [[f"{kind} {name}", round(time / total, 3)] for (kind, name), time in ranked(names)[:SLOWEST]]}
+    return {"moved_bytes": moved / runs, "kinds": largest_shares(kinds), "nodes": largest_shares(names, SLOWEST)}
 
 
 def slowest_kernels(folder: Path, runs: int = 5) -> dict[str, Any]:
@@ -274,14 +258,7 @@ def slowest_kernels(folder: Path, runs: int = 5) -> dict[str, Any]:
         for _ in range(runs):
             run()
     times = {event.key[:80]: float(getattr(event, "self_device_time_total", 0)) for event in recorded.key_averages()}
-    total = sum(times.values()) or 1.0
-    kernels = [[name, round(time / total, 3)] for name, time in ranked(times)[:SLOWEST]]
-    return {"moved_bytes": None, "kinds": kernels, "nodes": []}
-
-
-def ranked(times: dict[Any, float]) -> list[tuple[Any, float]]:
-    """Largest first."""
-    return sorted(times.items(), key=lambda item: -item[1])
+    return {"moved_bytes": None, "kinds": largest_shares(times, SLOWEST), "nodes": []}
 
 
 def prepare(options: argparse.Namespace, folder: Path) -> None:
@@ -380,8 +357,7 @@ def compare(options: argparse.Namespace, folder: Path, seconds: float) -> dict[s
             row["of_matmul"] = table["flop"] * batch / row["ms"] * 1e3 / (report["matmul_tflops"] * 1e12)
             if variant == "ort-plain" and nodes.get("moved_bytes") and batch == 1:
                 row["of_copy"] = nodes["moved_bytes"] / row["ms"] * 1e3 / (report["copy_gb_per_s"] * 1e9)
-        rows.append({"variant": variant, "batch": batch,
-                     **{key: rounded(value) if key != "error" else value for key, value in row.items()}})
+        rows.append({"variant": variant, "batch": batch, **rounded(row)})
         print("  ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
         left = [f"{variant} in batches of {batch}" for batch, variant in wanted[index + 1:]]
         whole = {**report, **side_by_side(rows, batches[0], folder), "runs": rows, "slowest": nodes,
@@ -407,11 +383,6 @@ def side_by_side(rows: list[dict[str, Any]], batch: int, folder: Path) -> dict[s
             variant: float(f"{np.abs(np.load(path) - expected).max() / np.abs(expected).max():.1e}")
             for variant in sorted(times) if (path := folder / f"{variant}.npy").is_file() and variant != "torch-eager"}
     return found
-
-
-def rounded(value: float) -> float:
-    """Four significant digits."""
-    return float(f"{value:.4g}")
 
 
 if __name__ == "__main__":

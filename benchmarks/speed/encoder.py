@@ -24,7 +24,18 @@ from typing import Any
 
 import numpy as np
 from machine import ROOT
-from measurement import circumstances, copy_rate, finish, in_own_process, matmul_rate, median_seconds, peak_mebibytes
+from measurement import (
+    circumstances,
+    copy_rate,
+    in_own_process,
+    largest_shares,
+    matmul_rate,
+    median_seconds,
+    node_events,
+    peak_mebibytes,
+    rounded,
+    save,
+)
 
 sys.path.insert(0, str(ROOT))
 
@@ -98,23 +109,10 @@ def onnx_run(path: Path, picture: np.ndarray, threads: int) -> Callable[[], obje
 
 def slowest_nodes(path: Path, size: int, threads: int, runs: int = 5) -> dict[str, Any]:
     """Shares of ONNX Runtime's time by kind of node."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.enable_profiling = True
-    options.profile_file_prefix = str(path.parent / "profile")
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    picture = np.zeros((1, size, size, 3), np.uint8)
-    for _ in range(runs):
-        session.run(None, {session.get_inputs()[0].name: picture})
     kinds: dict[str, float] = defaultdict(float)
-    for event in json.loads(Path(session.end_profiling()).read_text()):
-        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
-            kinds[event["args"]["op_name"]] += event["dur"]
-    total = sum(kinds.values())
-    ranked = sorted(kinds.items(), key=lambda item: -item[1])[:SLOWEST]
-    return {"kinds": [[kind, round(time / total, 3)] for kind, time in ranked]}
+    for event in node_events(path, np.zeros((1, size, size, 3), np.uint8), threads, runs):
+        kinds[event["args"]["op_name"]] += event["dur"]
+    return {"kinds": largest_shares(kinds, SLOWEST)}
 
 
 def main() -> int:
@@ -138,7 +136,9 @@ def main() -> int:
         return 0
     with tempfile.TemporaryDirectory(prefix="edgegrain-encoder-") as folder:
         report = compare(options, Path(folder), seconds)
-    finish(report, options.out, options.json)
+    save(report, options.out)
+    if options.json:
+        print(json.dumps(report))
     return int(any("error" in row for row in report["runs"]))
 
 
@@ -167,8 +167,7 @@ def compare(options: argparse.Namespace, folder: Path, seconds: float) -> dict[s
                         rate = 2e9 * costs[kind]["gmac"] / row["ms"] * 1e3
                         row["of_matmul"] = rate / (report["matmul_tflops"] * 1e12)
                     rows.append({"encoder": kind, "size": size, "runtime": runtime, "threads": threads,
-                                 **{key: value if key == "error" else float(f"{value:.4g}")
-                                    for key, value in row.items()}})
+                                 **rounded(row)})
                     print("  ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
                 if len(times) == 2 and threads == everything:
                     ratios[f"{runtime}_{size}"] = round(times["official"] / times["exact"], 1)

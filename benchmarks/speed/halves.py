@@ -17,26 +17,23 @@ import sys
 
 import numpy as np
 import torch
-from machine import ROOT
-from PIL import Image
+from machine import PORTRAIT, ROOT
 
 sys.path.insert(0, str(ROOT))
 
+from codec_contract.fit import fit_picture
 from codec_contract.quantization import dequantize
-from codec_contract.resize import exact_resize
 from edge_encoder.integer_network import run_reference
+from edge_encoder.preprocessing import load_picture
 from export.decoder.command import HALF_PSNR
 from export.decoder.sources import DecoderSource, find_decoder, random_decoder
 from server_decoder.inference import served_decoder
-
-PORTRAIT = ROOT / "edgegrain" / "demo" / "portrait.jpg"
 
 
 @torch.no_grad()
 def measure(source: DecoderSource, device: str) -> dict[str, float | bool | str]:
     """PSNR of float16 against float32 in dB (peak 2) on real LRs, and a check that an extreme LR gives finite ones."""
-    with Image.open(PORTRAIT) as image:
-        picture = exact_resize(np.asarray(image.convert("RGB")), (source.network.hr, source.network.hr))
+    picture = fit_picture(load_picture(PORTRAIT), source.network.hr)
     lrs = run_reference(source.network, np.stack([picture, picture[:, ::-1]]))
     extreme = np.random.default_rng(0).integers(0, 2, (1, *lrs.shape[1:]), np.uint8) * np.uint8(255)
     real, wild = (torch.from_numpy(np.ascontiguousarray(dequantize(lr.astype(np.float32)).transpose(0, 3, 1, 2)))

@@ -8,14 +8,13 @@ Prints the median and the fastest run with date, machine and commit. The exit co
 from __future__ import annotations
 
 import argparse
-import datetime
 import os
 import platform
 import statistics
 import subprocess
 import sys
 
-from machine import ROOT, commit, processor
+from machine import ROOT, measured_on
 
 LIMIT_SECONDS = 0.5
 PROGRAM = "import time; start = time.perf_counter(); import sdk; print(time.perf_counter() - start)"
@@ -38,9 +37,9 @@ def main() -> int:
     seconds = measure(parser.parse_args().runs)
     median = statistics.median(seconds)
     print(f"import sdk: {median:.3f} s median, {min(seconds):.3f} s fastest of {len(seconds)}, limit {LIMIT_SECONDS} s")
-    date = datetime.datetime.now(datetime.UTC).date().isoformat()
-    print(f"{date}, {processor()}, {os.cpu_count()} cores, {platform.system()}, "
-          f"Python {platform.python_version()}, commit {commit()}")
+    facts = measured_on()
+    print(f"{facts['date']}, {facts['machine']}, {facts['cores']} cores, {platform.system()}, "
+          f"Python {platform.python_version()}, commit {facts['commit']}")
     return int(median >= LIMIT_SECONDS)
 
 

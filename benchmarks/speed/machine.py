@@ -1,13 +1,23 @@
-"""The checkout, and the names of the commit and of the processor, for reports."""
+"""The checkout and its portrait; date, processor and commit, for reports."""
 
 from __future__ import annotations
 
+import datetime
+import os
 import platform
 import subprocess
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 """Root folder of the checkout."""
+PORTRAIT = ROOT / "edgegrain" / "demo" / "portrait.jpg"
+
+
+def measured_on() -> dict[str, Any]:
+    """Date, processor, number of its cores, and commit."""
+    return {"date": datetime.datetime.now(datetime.UTC).date().isoformat(), "machine": processor(),
+            "cores": os.cpu_count(), "commit": commit()}
 
 
 def processor() -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import os
 import platform
@@ -11,12 +10,13 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from machine import ROOT, commit, processor
+import numpy as np
+from machine import ROOT, measured_on
 
 sys.path.insert(0, str(ROOT))
 
@@ -30,20 +30,19 @@ _MATMUL_SIDE = {"cpu": 2048, "cuda": 8192}
 
 def circumstances(device: str, threads: int) -> dict[str, Any]:
     """Date, machine, commit and versions: the header of every report."""
-    name = processor()
+    facts = measured_on()
     if device == "cuda":
         import torch
 
-        name = torch.cuda.get_device_name()
+        facts["machine"] = torch.cuda.get_device_name()
     versions = {}
     for package in ("torch", "onnxruntime", "onnxruntime-gpu", "ai-edge-litert"):
         try:
             versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    return {"date": datetime.datetime.now(datetime.UTC).date().isoformat(), "machine": name,
-            "system": platform.system(), "cores": os.cpu_count(), "threads": threads or os.cpu_count(),
-            "device": device, "commit": commit(), "versions": versions}
+    return {**facts, "system": platform.system(), "threads": threads or facts["cores"], "device": device,
+            "versions": versions}
 
 
 def median_seconds(run: Callable[[], object], seconds: float, least: int = 3, most: int = 100, warm_ups: int = 2
@@ -115,11 +114,31 @@ def save(report: dict[str, Any], out: Path | None) -> None:
         write_atomically(out, (json.dumps(report, indent=1) + "\n").encode(), force=True)
 
 
-def finish(report: dict[str, Any], out: Path | None, as_json: bool) -> None:
-    """Write a report to ``out``, if given, and with ``as_json`` as the last line of the output."""
-    save(report, out)
-    if as_json:
-        print(json.dumps(report))
+def rounded(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The figures of a measurement with four significant digits; the text of an error stays."""
+    return {key: value if key == "error" else float(f"{value:.4g}") for key, value in row.items()}
+
+
+def node_events(model: Path, x: np.ndarray, threads: int, runs: int) -> list[dict[str, Any]]:
+    """The events of all nodes of an ONNX model in some runs on the CPU, from ONNX Runtime's profiler."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.enable_profiling = True
+    options.log_severity_level = 3
+    options.profile_file_prefix = str(model.parent / "profile")
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    for _ in range(runs):
+        session.run(None, {session.get_inputs()[0].name: x})
+    events = json.loads(Path(session.end_profiling()).read_text())
+    return [event for event in events if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")]
+
+
+def largest_shares(times: Mapping[str, float], most: int | None = None) -> list[list[Any]]:
+    """Name and share of the total of each part, the largest first."""
+    total = sum(times.values()) or 1.0
+    return [[name, round(time / total, 3)] for name, time in sorted(times.items(), key=lambda item: -item[1])[:most]]
 
 
 def _wait(device: str) -> None:

@@ -8,45 +8,29 @@ package with one and two threads. The section between the two markers of the REA
 
 from __future__ import annotations
 
-import datetime
-import os
 import statistics
 import sys
-import time
-from collections.abc import Callable
 
 from import_time import measure
-from machine import ROOT, commit, processor
-from page_text import wrapped
+from machine import PORTRAIT, ROOT, measured_on
+from measurement import median_seconds
+from page_text import replace_figures, wrapped
 
 sys.path.insert(0, str(ROOT))
 
 from codec_contract.bundle.manifest import load_manifest
 from codec_contract.bundle.paths import find_bundle
-from codec_contract.files import write_atomically
 from edgegrain.publishing.model_card import score_table
 from sdk import Codec
 
-BEGIN, END = "<!-- figures -->", "<!-- /figures -->"
-PORTRAIT = ROOT / "edgegrain" / "demo" / "portrait.jpg"
 THREADS = (1, 2)
-
-
-def milliseconds(run: Callable[[], object], repeats: int = 15) -> float:
-    """Median time of ``run``, after two warm-up runs."""
-    times = []
-    for _ in range(repeats + 2):
-        start = time.perf_counter()
-        run()
-        times.append(1e3 * (time.perf_counter() - start))
-    return statistics.median(times[2:])
 
 
 def section() -> str:
     """The figures as Markdown."""
     manifest = load_manifest(find_bundle())
     evaluation = manifest.evaluation
-    date = datetime.datetime.now(datetime.UTC).date().isoformat()
+    facts = measured_on()
     lines = [
         f"Means over the {evaluation['pictures']['count']} unseen faces of {evaluation['pictures']['folder']}, bundle "
         f"`{manifest.id}` {manifest.version}; classical codecs may use at most the bytes of the payload, with any "
@@ -59,21 +43,17 @@ def section() -> str:
     payload = codecs[0].compress(PORTRAIT)
     for label, run in (("compress", lambda codec: codec.compress(PORTRAIT)),
                        ("restore", lambda codec: codec.restore(payload))):
-        times = [milliseconds(lambda run=run, codec=codec: run(codec)) for codec in codecs]
-        lines.append(f"| {label} | " + " | ".join(f"{value:.0f} ms" for value in times) + " |")
+        times = [median_seconds(lambda run=run, codec=codec: run(codec), 0, least=15) for codec in codecs]
+        lines.append(f"| {label} | " + " | ".join(f"{1e3 * value:.0f} ms" for value in times) + " |")
     lines += [f"| `import sdk` | {1e3 * statistics.median(measure(5)):.0f} ms | |", "",
-              f"Measured {date} by `python benchmarks/speed/readme_figures.py` on {processor()}, "
-              f"{os.cpu_count()} cores, commit {commit()}."]
+              f"Measured {facts['date']} by `python benchmarks/speed/readme_figures.py` on {facts['machine']}, "
+              f"{facts['cores']} cores, commit {facts['commit']}."]
     return wrapped("\n".join(lines))
 
 
 def main() -> None:
     """Replace the section of the README."""
-    path = ROOT / "README.md"
-    text = path.read_text()
-    before, rest = text.split(BEGIN)
-    _, after = rest.split(END)
-    write_atomically(path, f"{before}{BEGIN}\n{section()}\n{END}{after}".encode(), force=True)
+    replace_figures(ROOT / "README.md", section())
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import math
 import os
@@ -17,22 +16,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from machine import ROOT, commit, processor
+from machine import ROOT, measured_on
 from open_loop import saturate
-from page_text import wrapped
+from page_text import replace_figures, wrapped
 from service import CLIENTS, memory, note, portrait_payloads
 
 sys.path.insert(0, str(ROOT))
 
 from codec_contract.bundle.manifest import load_manifest
 from codec_contract.bundle.paths import DEFAULT_BUNDLE, find_bundle
-from codec_contract.files import write_atomically
 from edgegrain.service.engine import Engine, Stages
 from edgegrain.service.engine_options import RestoreOptions
 from tests.service_harness import raw_payloads, stub_worker
 from tests.service_process import SERVE, running, serve_with
 
-BEGIN, END = "<!-- figures -->", "<!-- /figures -->"
 PAGE = ROOT / "docs" / "scaling.md"
 SIZES = (1, 2, 4, 8)
 STAGES = ("unpack", "decode", "write")
@@ -112,8 +109,7 @@ def measure(bundle: Path, repeats: int, count: int) -> dict[str, Any]:
         "bundle": manifest.id, "side": manifest.hr, "stages_ms": stage_costs(bundle, manifest.id, payloads, repeats),
         "shapes": shapes(bundle, payloads, count), "http_ms": round(http_cost(bundle, 20 * count), 2),
         "bytes": traffic(bundle, manifest.id, payloads[:8]),
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(), "machine": processor(), "cores": os.cpu_count(),
-        "commit": commit(),
+        **measured_on(),
     }
 
 
@@ -170,8 +166,7 @@ def main() -> None:
     options = parser.parse_args()
     result = measure(find_bundle(options.bundle), options.repeats, options.count)
     if options.write:
-        before, rest = PAGE.read_text().split(BEGIN)
-        write_atomically(PAGE, f"{before}{BEGIN}\n{section(result)}\n{END}{rest.split(END)[1]}".encode(), force=True)
+        replace_figures(PAGE, section(result))
     print(json.dumps(result) if options.json else section(result))
 
 

@@ -13,7 +13,6 @@ The small bundle has a real decoder (64 x 64, 44 million multiplications per pic
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import os
 import statistics
@@ -25,9 +24,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from machine import ROOT, commit, processor
+from machine import PORTRAIT, ROOT, measured_on
 from open_loop import Load, offer, saturate
-from page_text import wrapped
+from page_text import replace_figures, wrapped
 
 sys.path.insert(0, str(ROOT))
 
@@ -35,7 +34,6 @@ from PIL import Image
 
 from codec_contract.bundle.manifest import Manifest, load_manifest
 from codec_contract.bundle.paths import find_bundle
-from codec_contract.files import write_atomically
 from edgegrain.service.engine import Engine, Stages
 from edgegrain.service.engine_options import RestoreOptions
 from edgegrain.service.settings import Settings
@@ -44,8 +42,6 @@ from tests.service_harness import raw_payloads, stub_worker
 from tests.service_process import SERVE, Process, running, serve_with
 from tests.tiny_bundle import convolutional_decoder, write_tiny_bundle
 
-BEGIN, END = "<!-- figures -->", "<!-- /figures -->"
-PORTRAIT = ROOT / "edgegrain" / "demo" / "portrait.jpg"
 PAGE = ROOT / "docs" / "service.md"
 LOADS = (0.25, 0.5, 0.75, 1.0, 1.5, 3.0)
 """Offered loads, as shares of the throughput of closed-loop clients."""
@@ -157,8 +153,7 @@ def measure(bundle: Path, plan: Plan) -> dict[str, Any]:
         "bundle_batched_over_unbatched": round(batched / unbatched, 2),
         "overhead_ms": round(served - bare, 2), "bare_ms": round(bare, 2),
         "loads": {str(share): load.rounded() for share, load in loads.items()}, "soak": soaked,
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(), "machine": processor(), "cores": os.cpu_count(),
-        "commit": commit(),
+        **measured_on(),
     }
 
 
@@ -216,8 +211,7 @@ def main() -> int:
             Path(folder), decoder=convolutional_decoder())
         result = measure(bundle, QUICK if options.quick else FULL)
     if options.write:
-        before, rest = PAGE.read_text().split(BEGIN)
-        write_atomically(PAGE, f"{before}{BEGIN}\n{section(result)}\n{END}{rest.split(END)[1]}".encode(), force=True)
+        replace_figures(PAGE, section(result))
     shortfalls = [] if options.bundle else missed(result)
     for shortfall in shortfalls:
         note(f"missed: {shortfall}")

@@ -20,7 +20,6 @@ from typing import Any
 from codec_contract.bundle import file_names
 from codec_contract.errors import BundleError
 
-MANIFEST_NAME = file_names.MANIFEST
 SCHEMA = 1
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_FILE_BYTES = 4 << 30
@@ -166,7 +165,7 @@ def _file_entries(source: Mapping[str, Any], where: str) -> Mapping[str, FileEnt
         # backslash, which is a separator on other systems.
         if any(part in ("", ".", "..") for part in parts) or any(c in name for c in '\\:*?"<>|\0'):
             raise BundleError(f"{where}: the file name {name[:80]!r} is not a plain relative path")
-        if name == MANIFEST_NAME:
+        if name == file_names.MANIFEST:
             raise BundleError(f"{where} lists itself among its files")
         if not isinstance(record, dict):
             raise BundleError(f"{where}: the entry of {name!r} must be an object")
@@ -236,7 +235,7 @@ def load_manifest(folder: str | os.PathLike[str]) -> Manifest:
     """
     path = Path(folder)
     what = f"the manifest of bundle {path.name or path}"
-    return parse_manifest(_read_bounded(path / MANIFEST_NAME, MAX_MANIFEST_BYTES, what), path)
+    return parse_manifest(_read_bounded(path / file_names.MANIFEST, MAX_MANIFEST_BYTES, what), path)
 
 
 def verify_bundle(folder: str | os.PathLike[str]) -> Manifest:

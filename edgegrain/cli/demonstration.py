@@ -13,10 +13,10 @@ import sdk
 from codec_contract.errors import EdgegrainError, ImageError
 from codec_contract.files import write_atomically
 from codec_contract.payload import PAYLOAD_SUFFIX
+from codec_contract.rgb import Rgb
 from edge_encoder.preprocessing import load_picture
 from edgegrain.cli.output import Row
 from edgegrain.evaluation.classical_codecs import best_at
-from edgegrain.metrics.psnr_ssim import Picture
 from edgegrain.pictures.sheets import Tile, draw_sheet, encode_sheet, in_rows
 
 MAX_SIDE = 1024
@@ -90,7 +90,7 @@ def run_demo(picture: Path, out: Path, bundle: str, force: bool) -> Row:
         "classical": {label: text for label, (_, text) in classical.items()}, "files": files}
 
 
-def _classical(rgb: Picture, codec: str, max_bytes: int) -> tuple[Picture | None, str | None]:
+def _classical(rgb: Rgb, codec: str, max_bytes: int) -> tuple[Rgb | None, str | None]:
     """The best result of a classical codec in ``max_bytes`` and its description; (None, reason or None) without one."""
     try:
         result = best_at(rgb, codec, max_bytes)

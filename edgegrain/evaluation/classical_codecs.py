@@ -18,7 +18,8 @@ import numpy as np
 from PIL import Image, features
 
 from codec_contract.errors import EdgegrainError
-from edgegrain.metrics.psnr_ssim import Picture, psnr
+from codec_contract.rgb import Rgb
+from edgegrain.metrics.psnr_ssim import psnr
 
 CODECS = {"jpeg": "JPEG", "webp": "WebP", "avif": "AVIF", "jpeg-xl": "JPEG XL"}
 """Name -> display name."""
@@ -66,7 +67,7 @@ class ClassicalResult:
     """
 
     setting: Setting
-    rgb: Picture
+    rgb: Rgb
     nbytes: int
 
     @property
@@ -87,7 +88,7 @@ class ClassicalCodec:
         EdgegrainError: unknown codec, or the library that writes it is not installed.
     """
 
-    def __init__(self, rgb: Picture, codec: str, thoroughness: Thoroughness = "fast") -> None:
+    def __init__(self, rgb: Rgb, codec: str, thoroughness: Thoroughness = "fast") -> None:
         self._codec = codec
         self._rgb = rgb
         self._encode = _encoder(codec, thoroughness)
@@ -184,8 +185,8 @@ class ClassicalCodec:
         return max(1, round(self._original.width / factor)), max(1, round(self._original.height / factor))
 
 
-def best_at(rgb: Picture, codec: str, max_bytes: int,
-            score: Callable[[Picture], float] | None = None) -> ClassicalResult | None:
+def best_at(rgb: Rgb, codec: str, max_bytes: int,
+            score: Callable[[Rgb], float] | None = None) -> ClassicalResult | None:
     """The best result of ``codec`` in at most ``max_bytes`` over all factors, or None if nothing fits.
 
     Args:
@@ -202,7 +203,7 @@ def best_at(rgb: Picture, codec: str, max_bytes: int,
     return min(classical.candidates(max_bytes), key=key, default=None)
 
 
-def rebuild(rgb: Picture, setting: Setting, thoroughness: Thoroughness) -> ClassicalResult:
+def rebuild(rgb: Rgb, setting: Setting, thoroughness: Thoroughness) -> ClassicalResult:
     """The result of a known setting, encoded again.
 
     Raises:
@@ -211,7 +212,7 @@ def rebuild(rgb: Picture, setting: Setting, thoroughness: Thoroughness) -> Class
     return ClassicalCodec(rgb, setting.codec, thoroughness).result(FACTORS.index(setting.factor), setting.quality)
 
 
-def encode_lossless(rgb: Picture, codec: Literal["png", "webp", "jpeg-xl"]) -> bytes:
+def encode_lossless(rgb: Rgb, codec: Literal["png", "webp", "jpeg-xl"]) -> bytes:
     """Encode ``rgb``, uint8 ``[H, W, 3]``, losslessly and without metadata, at the format's slowest setting.
 
     Raises:

@@ -20,6 +20,7 @@ import onnxruntime
 from codec_contract.bundle.file_names import MANIFEST
 from codec_contract.fit import fit_picture
 from codec_contract.payload import FIT_CROP
+from codec_contract.rgb import Rgb
 from edge_encoder.preprocessing import load_picture
 from edgegrain.evaluation.classical_codecs import (
     CODECS,
@@ -43,7 +44,6 @@ from edgegrain.evaluation.results import (
 from edgegrain.metrics.kid import Features
 from edgegrain.metrics.metric_weights import FILES
 from edgegrain.metrics.picture_metrics import Metrics, Reference, Scores
-from edgegrain.metrics.psnr_ssim import Picture
 from sdk import Codec
 
 Key = TypeVar("Key")
@@ -76,7 +76,7 @@ def curve_budgets(payload_bytes: Sequence[int]) -> tuple[int, ...]:
     return tuple(budget for budget in BUDGETS if mean / 2 <= budget <= 4 * mean)
 
 
-def original_of(path: Path, hr: int) -> Picture:
+def original_of(path: Path, hr: int) -> Rgb:
     """The centre square of a picture file, uint8 ``[hr, hr, 3]``.
 
     Raises:
@@ -162,7 +162,7 @@ def weights_id(folder: Path) -> str:
 class _ClassicalSearch:
     """All classical codecs on one picture; nothing is encoded or scored twice."""
 
-    def __init__(self, metrics: Metrics, original: Picture, thoroughness: Thoroughness) -> None:
+    def __init__(self, metrics: Metrics, original: Rgb, thoroughness: Thoroughness) -> None:
         self.original = original
         self._metrics = metrics
         self._thoroughness = thoroughness

@@ -10,11 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from codec_contract.errors import DeviceError
-from codec_contract.quantization import dequantize
+from codec_contract.quantization import dequantize, quantize
+from codec_contract.rgb import Rgb
 from edgegrain.metrics.identity import FaceIdentity
 from edgegrain.metrics.kid import Features
 from edgegrain.metrics.lpips import LPIPS, normalize
-from edgegrain.metrics.psnr_ssim import Picture, psnr, ssim
+from edgegrain.metrics.psnr_ssim import psnr, ssim
 
 FEATURE_SIZE = 256
 """Side of the square that KID's feature network sees."""
@@ -61,7 +62,7 @@ class Metrics:
         self.vgg = LPIPS(weights, "vgg").to(self.device)
         self.identity = FaceIdentity(weights).to(self.device) if faces else None
 
-    def against(self, original: Picture) -> Reference:
+    def against(self, original: Rgb) -> Reference:
         """The reference that pictures are scored against, from uint8 ``[H, W, 3]``."""
         return Reference(self, original)
 
@@ -75,7 +76,7 @@ class Reference:
     """
 
     @torch.inference_mode()
-    def __init__(self, metrics: Metrics, original: Picture) -> None:
+    def __init__(self, metrics: Metrics, original: Rgb) -> None:
         self.original = original
         self._metrics = metrics
         batch = self._batch(original)
@@ -86,17 +87,17 @@ class Reference:
         self.features = self._kid_features(batch, activations)
 
     @torch.inference_mode()
-    def lpips_alex(self, picture: Picture) -> float:
+    def lpips_alex(self, picture: Rgb) -> float:
         """LPIPS-Alex of a uint8 ``[H, W, 3]``."""
         return self._metrics.alex.distance(self._metrics.alex.features(self._batch(picture)), self._alex).item()
 
     @torch.inference_mode()
-    def lpips_alex_off_grid(self, picture: Picture) -> float:
+    def lpips_alex_off_grid(self, picture: Rgb) -> float:
         """`LPIPS.off_grid` of a uint8 ``[H, W, 3]``, with AlexNet."""
         return self._metrics.alex.off_grid(self._batch(picture), self._batch(self.original)).item()
 
     @torch.inference_mode()
-    def quick_scores(self, picture: Picture) -> Scores:
+    def quick_scores(self, picture: Rgb) -> Scores:
         """All scores of a uint8 ``[H, W, 3]`` except LPIPS-VGG, which takes ten times as long as the others.
 
         Raises:
@@ -109,7 +110,7 @@ class Reference:
         return replace(scores, identity=(descriptor - self._descriptor).pow(2).sum().sqrt().item())
 
     @torch.inference_mode()
-    def scores(self, picture: Picture) -> tuple[Scores, Features]:
+    def scores(self, picture: Rgb) -> tuple[Scores, Features]:
         """All scores of a uint8 ``[H, W, 3]``, and its features for KID, float32 ``[512]``.
 
         Raises:
@@ -121,7 +122,7 @@ class Reference:
         distance = self._metrics.vgg.distance(normalize(activations), self._vgg).item()
         return replace(scores, lpips_vgg=distance), self._kid_features(batch, activations)
 
-    def _batch(self, picture: Picture) -> Tensor:
+    def _batch(self, picture: Rgb) -> Tensor:
         return unit_batch(picture).to(self._metrics.device)
 
     def _kid_features(self, batch: Tensor, activations: list[Tensor]) -> Features:
@@ -134,7 +135,12 @@ class Reference:
         return features
 
 
-def unit_batch(picture: Picture) -> Tensor:
+def unit_batch(picture: Rgb) -> Tensor:
     """uint8 ``[H, W, 3]`` -> float32 ``[1, 3, H, W]`` in [-1, 1]."""
     values: Tensor = dequantize(torch.tensor(picture).permute(2, 0, 1)[None].float())
     return values
+
+
+def first_picture(batch: Tensor) -> Rgb:
+    """float ``[B, 3, H, W]`` in [-1, 1] -> uint8 ``[H, W, 3]``, the first of the batch."""
+    return quantize(batch[0].permute(1, 2, 0).numpy())

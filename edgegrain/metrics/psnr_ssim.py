@@ -8,8 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from codec_contract.errors import ImageError
-
-Picture = npt.NDArray[np.uint8]
+from codec_contract.rgb import Rgb, describe_array, is_rgb
 
 # Wang et al., IEEE TIP 13(4), 2004: an 11-tap Gaussian window of sigma 1.5, K1 and K2 of section III.B.
 WINDOW_RADIUS = 5
@@ -17,7 +16,7 @@ SIGMA = 1.5
 K1, K2 = 0.01, 0.03
 
 
-def psnr(picture: Picture, target: Picture) -> float:
+def psnr(picture: Rgb, target: Rgb) -> float:
     """Peak signal-to-noise ratio in dB over all pixels and channels of two uint8 ``[H, W, 3]``; inf if equal.
 
     Raises:
@@ -28,7 +27,7 @@ def psnr(picture: Picture, target: Picture) -> float:
     return float("inf") if error == 0 else 10 * math.log10(255**2 / error)
 
 
-def ssim(picture: Picture, target: Picture) -> float:
+def ssim(picture: Rgb, target: Rgb) -> float:
     """Structural similarity of two uint8 ``[H, W, 3]``, at most 1: the mean over pixels, then over R, G and B.
 
     The settings of Wang et al.; scikit-image gives the same number with ``gaussian_weights=True, sigma=1.5,
@@ -68,13 +67,13 @@ def _blur(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return across
 
 
-def _check(picture: Picture, target: Picture) -> None:
+def _check(picture: Rgb, target: Rgb) -> None:
     for array in (picture, target):
-        if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not array.size:
-            raise ImageError(f"expected a uint8 picture [H, W, 3], got {array.dtype} {list(array.shape)}")
+        if not is_rgb(array) or not array.size:
+            raise ImageError(f"expected a uint8 picture [H, W, 3], got {describe_array(array)}")
     if picture.shape != target.shape:
         raise ImageError(f"cannot compare pictures of {_size(picture)} and {_size(target)} pixels")
 
 
-def _size(picture: Picture) -> str:
+def _size(picture: Rgb) -> str:
     return f"{picture.shape[1]}×{picture.shape[0]}"

@@ -14,12 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from codec_contract.errors import ImageError
 from codec_contract.files import write_atomically
+from codec_contract.rgb import Rgb
 
 MARGIN, GAP = 16, 8
 """Pixels around the sheet, and between tiles."""
@@ -28,7 +27,6 @@ PIXELS_SHOW = 3
 PAPER, INK, FAINT, ACCENT = (255, 255, 255), (25, 25, 25), (110, 110, 110), (178, 34, 52)
 _TITLE_SIZES, _HEADING_SIZE = (11, 22), 18
 
-Picture = npt.NDArray[np.uint8]
 Item = TypeVar("Item")
 _Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
 
@@ -44,7 +42,7 @@ class Tile:
         accent: draw the title in the accent colour.
     """
 
-    picture: Picture | None
+    picture: Rgb | None
     title: str = ""
     line: str = ""
     accent: bool = False
@@ -128,7 +126,7 @@ def write_sheet(sheet: Image.Image, path: Path, *, force: bool = False) -> None:
     write_atomically(path, encode_sheet(sheet, path.suffix), force=force)
 
 
-def _fitted(picture: Picture, side: int) -> Image.Image:
+def _fitted(picture: Rgb, side: int) -> Image.Image:
     """The picture with its longer side scaled to ``side``."""
     image, longer = Image.fromarray(picture), max(picture.shape[:2])
     if longer == side:

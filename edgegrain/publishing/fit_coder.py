@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
@@ -20,10 +19,9 @@ from codec_contract.errors import ImageError
 from codec_contract.lr_coder.coder import encode_lr
 from codec_contract.lr_coder.coder_tables import CoderTables
 from codec_contract.lr_coder.context import all_contexts
+from codec_contract.rgb import Rgb
 from edgegrain.evaluation.classical_codecs import encode_lossless
 from edgegrain.training.grain.coder_network import FloatNetwork, code_length
-
-LR = npt.NDArray[np.uint8]
 
 BATCH = 4096
 CALIBRATION_SAMPLES = 200_000
@@ -54,7 +52,7 @@ def fit_network(
     return network
 
 
-def _samples(lrs: Sequence[LR], channel: int) -> tuple[Tensor, Tensor, Tensor]:
+def _samples(lrs: Sequence[Rgb], channel: int) -> tuple[Tensor, Tensor, Tensor]:
     """Contexts [S, n], references [S] and levels [S] of one channel of all LRs, int16."""
     pairs = [all_contexts(lr, channel) for lr in lrs]
     context = np.concatenate([pair[0].astype(np.int16) for pair in pairs])
@@ -64,7 +62,7 @@ def _samples(lrs: Sequence[LR], channel: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def fit_tables(
-    lrs: Sequence[LR] | LR, *, widths: Sequence[int] = WIDTHS, steps: int = STEPS, seed: int = 0
+    lrs: Sequence[Rgb] | Rgb, *, widths: Sequence[int] = WIDTHS, steps: int = STEPS, seed: int = 0
 ) -> CoderTables:
     """Coder tables for LRs like these, uint8 [N, h, w, 3] or a list of uint8 [h, w, 3] of any sizes.
 
@@ -82,7 +80,7 @@ def fit_tables(
     return CoderTables((first, second, third))
 
 
-def generic_lrs(folder: Path, seed: int = 0) -> list[LR]:
+def generic_lrs(folder: Path, seed: int = 0) -> list[Rgb]:
     """LRs for fitting the default tables: box means of the folder's pictures at many scales.
 
     Sides are 8 to 64. Crops and mirroring are random. A fifth of the LRs has low contrast; half of them carry noise of
@@ -111,7 +109,7 @@ def generic_lrs(folder: Path, seed: int = 0) -> list[LR]:
     return lrs
 
 
-def load_lrs(path: Path) -> list[LR]:
+def load_lrs(path: Path) -> list[Rgb]:
     """LRs from a .npy file, uint8 [N, h, w, 3], or generic LRs made from a folder of pictures.
 
     Raises:
@@ -147,7 +145,7 @@ class CoderReport:
     lossless: Mapping[str, float]
 
 
-def fit_and_report(lrs: Sequence[LR], *, widths: Sequence[int] = WIDTHS, steps: int = STEPS, held_out: int = 500
+def fit_and_report(lrs: Sequence[Rgb], *, widths: Sequence[int] = WIDTHS, steps: int = STEPS, held_out: int = 500
                    ) -> CoderReport:
     """Fit tables to nine of ten LRs and code at most ``held_out`` of the others."""
     kept = [lr for index, lr in enumerate(lrs) if index % 10]

@@ -16,11 +16,10 @@ import numpy as np
 import torch
 
 from codec_contract.errors import BundleError
-from codec_contract.quantization import dequantize, quantize
+from codec_contract.rgb import Rgb
 from edge_encoder.integer_network import run_reference
 from edgegrain.metrics.metric_weights import find_weights
-from edgegrain.metrics.picture_metrics import Metrics
-from edgegrain.metrics.psnr_ssim import Picture
+from edgegrain.metrics.picture_metrics import Metrics, first_picture, unit_batch
 from edgegrain.pictures.packed import list_pictures, read_square
 from edgegrain.publishing.run_source import run_source
 from export.decoder.sources import DecoderSource, find_decoder
@@ -47,7 +46,7 @@ class Figures:
 
 
 @torch.no_grad()
-def measure(source: DecoderSource, originals: Iterable[Picture], metrics: Metrics) -> Figures:
+def measure(source: DecoderSource, originals: Iterable[Rgb], metrics: Metrics) -> Figures:
     """Mean scores of the pictures that a decoder restores from its own encoder's LRs.
 
     Args:
@@ -58,14 +57,14 @@ def measure(source: DecoderSource, originals: Iterable[Picture], metrics: Metric
     rows, off_grid, without_prior = [], [], []
     for original in originals:
         lr = run_reference(source.network, np.ascontiguousarray(original)[None])[0]
-        x = dequantize(torch.from_numpy(lr.astype(np.float32)).permute(2, 0, 1)[None])
+        x = unit_batch(lr)
         against = metrics.against(original)
-        picture = quantize(source.decoder(x)[0].permute(1, 2, 0).numpy())
+        picture = first_picture(source.decoder(x))
         rows.append(against.scores(picture)[0])
         off_grid.append(against.lpips_alex_off_grid(picture))
         if isinstance(source.decoder, Grain) and source.decoder.fusion is not None:
             final = source.decoder.forward_all(x, prior_gain=0.0).final
-            without_prior.append(against.lpips_alex(quantize(final[0].permute(1, 2, 0).numpy())))
+            without_prior.append(against.lpips_alex(first_picture(final)))
     means = {name: statistics.fmean(getattr(row, name) for row in rows)
              for name in ("psnr", *JUDGED) if getattr(rows[0], name, None) is not None}
     means["lpips_alex_off_grid"] = statistics.fmean(off_grid)

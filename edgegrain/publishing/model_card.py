@@ -7,7 +7,7 @@ card.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from export.bundle.writer import update_card
 COLUMNS = (("bytes", "bytes", ".0f"), ("psnr", "PSNR (dB)", ".2f"), ("ssim", "SSIM", ".3f"),
            ("lpips_alex", "LPIPS-Alex", ".3f"), ("lpips_vgg", "LPIPS-VGG", ".3f"), ("identity", "identity", ".3f"),
            ("kid", "KID", ".3f"))
+"""Name, title and format of the scores in tables."""
+Column = tuple[str, str, str]
 
 _FACES_CAVEAT = (
     "The set is mostly young and well-lit: FFHQ and CelebA-HQ under-represent dark skin, old age, head coverings and "
@@ -86,12 +88,21 @@ def _stages(training: Mapping[str, Any]) -> str:
 def score_table(evaluation: Mapping[str, Any]) -> list[str]:
     """Lines of a Markdown table with a row per method of an ``evaluation`` and a column per measured score."""
     methods = evaluation["methods"]
-    columns = [column for column in COLUMNS if any(scores.get(column[0]) is not None for scores in methods.values())]
+    columns = measured_columns(methods.values())
     lines = ["| method | " + " | ".join(title for _, title, _ in columns) + " |", "|---" + "|---:" * len(columns) + "|"]
     for name, scores in methods.items():
-        cells = ["–" if scores.get(key) is None else format(scores[key], form) for key, _, form in columns]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+        lines.append(f"| {name} | " + " | ".join(score_cells(scores, columns)) + " |")
     return lines
+
+
+def measured_columns(methods: Collection[Mapping[str, Any]]) -> list[Column]:
+    """Those of `COLUMNS` that at least one method has a score for."""
+    return [column for column in COLUMNS if any(scores.get(column[0]) is not None for scores in methods)]
+
+
+def score_cells(scores: Mapping[str, Any], columns: Sequence[Column]) -> list[str]:
+    """A method's scores as text, a dash for each that was not measured."""
+    return ["–" if scores.get(key) is None else format(scores[key], form) for key, _, form in columns]
 
 
 def collect(bundle_id: str, own: Mapping[str, Any], controls: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

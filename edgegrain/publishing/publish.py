@@ -16,7 +16,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from codec_contract.bundle.file_names import CODER_TABLES, DECODER_ONNX, ENCODER_WEIGHTS
+from codec_contract.bundle.file_names import CODER_TABLES, ENCODER_WEIGHTS
 from codec_contract.bundle.manifest import Manifest, load_manifest
 from codec_contract.errors import BundleError
 from codec_contract.files import write_atomically
@@ -30,7 +30,7 @@ from edgegrain.publishing.run_source import final_decoder, integer_encoder, open
 from edgegrain.training.grain.autoencoder import Autoencoder
 from edgegrain.training.grain.checkpoint import checkpoint_path
 from export.bundle.licences import usual_licence
-from export.bundle.writer import assemble_bundle, replace_decoder
+from export.bundle.writer import assemble_bundle, manifest_fields, replace_decoder
 from export.decoder.command import compare_decoder, export_decoder
 from export.decoder.decoder_options import Weights
 from export.decoder.sources import TRAINED
@@ -94,12 +94,8 @@ def publish(checkpoint: Path, data: Path, folder: Path, *, bundle_id: str, versi
     training = {"stages": stages, "pictures_seen": sum(stage["pictures"] for stage in stages),
                 "pictures_in_set": len(shard), "data": _sources(data, exclude), "commit": _commit(),
                 "learned_correction": config.correction}
-    fields = {
-        "id": bundle_id, "version": version, "codec": "grain", "domain": domain,
-        "decoder": {"file": DECODER_ONNX, "input": "lr", "output": "hr", "controls": [],
-                    "architecture": architecture},
-        "training": training, "evaluation": {}, "licence": dict(licence),
-    }
+    fields = manifest_fields(bundle_id, "grain", architecture=architecture, training=training, licence=licence,
+                             domain=domain, version=version)
     card = card_text(bundle_id, training, {}, licence, domain=domain, sizes=(config.encoder.hr, config.encoder.lr))
     if source is None:
         manifest = assemble_bundle(folder, integer_encoder(run), graph, fit_tables(lrs), fields, card=card, force=force)

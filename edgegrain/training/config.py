@@ -3,14 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
-from typing import Any, TypeVar, get_args, get_type_hints
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from typing import Any, Self, TypeVar, get_args, get_type_hints
 
 Config = TypeVar("Config")
 
 # Names in edgegrain 0.5.
 _OLD_NAMES = {"made_up": ("random_pictures", "random_teacher"), "judged": ("evaluated",), "judge": ("discriminator",),
               "judge_alone": ("discriminator_alone",)}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The base of all recipes: their plain JSON values."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values; `from_dict` reads them back."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The configuration that `as_dict` described. Absent fields have their defaults.
+
+        Raises:
+            KeyError, TypeError, ValueError: it describes none.
+        """
+        return config_from_dict(cls, values)
 
 
 def config_from_dict(kind: type[Config], values: Mapping[str, Any]) -> Config:

@@ -14,6 +14,8 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
+from edgegrain.training.distributed import Distributed
+
 SMALLEST_MATRIX = 5  # rows and columns
 ADAM_BETAS = (0.9, 0.99)
 WEIGHT_DECAY = 1e-4
@@ -72,6 +74,27 @@ def step_optimizers(optimizers: Iterable[torch.optim.Optimizer], learning_rate: 
         for group in optimizer.param_groups:
             group["lr"] = learning_rate * group["factor"]
         optimizer.step()
+
+
+def descend(loss: Tensor, parameters: list[nn.Parameter], optimizers: Iterable[torch.optim.Optimizer],
+            learning_rate: float, distributed: Distributed, *, clip: float = math.inf) -> bool:
+    """Step on the gradients of a loss, averaged over all processes; False if they are not finite, then without a step.
+
+    Args:
+        loss: a scalar.
+        parameters: all that the optimizers train.
+        optimizers, learning_rate: as for `step_optimizers`.
+        distributed: the processes.
+        clip: largest norm of the gradients.
+    """
+    for parameter in parameters:
+        parameter.grad = None
+    loss.backward()
+    distributed.average_gradients(parameters)
+    if not nn.utils.clip_grad_norm_(parameters, clip).isfinite():
+        return False
+    step_optimizers(optimizers, learning_rate)
+    return True
 
 
 @torch.no_grad()

@@ -6,12 +6,11 @@ learn in hours on a CPU. docs/training.md lists the differences.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from edgegrain.training.adversarial import AdversarialConfig
-from edgegrain.training.config import config_from_dict
+from edgegrain.training.config import Recipe
 from edgegrain.training.discriminator import DiscriminatorConfig
 from edgegrain.training.face_sr.degradations import REDUCTIONS, BlindDegradation
 from edgegrain.training.losses import LossWeights
@@ -45,7 +44,7 @@ class Factors:
 
 
 @dataclass(frozen=True)
-class FaceSRTraining:
+class FaceSRTraining(Recipe):
     """The recipe of a run.
 
     Attributes:
@@ -120,16 +119,7 @@ class FaceSRTraining:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values; `from_dict` reads them back."""
-        return {**asdict(self), "network": self.network.as_dict()}
-
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> FaceSRTraining:
-        """The configuration that `as_dict` described.
-
-        Raises:
-            KeyError, TypeError, ValueError: it describes none.
-        """
-        return config_from_dict(cls, fields)
+        return {**super().as_dict(), "network": self.network.as_dict()}
 
 
 def _weights(l1: float = 0.0, l2: float = 0.0, lpips: float = 0.0) -> LossWeights:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from codec_contract.quantization import dequantize
 from edgegrain.metrics.lpips import LPIPS
@@ -25,7 +25,7 @@ from edgegrain.training.face_sr.validation import Validation
 from edgegrain.training.family import Family, RunOptions
 from edgegrain.training.losses import picture_loss, random_offset
 from edgegrain.training.metric_networks import MetricNetworks, metric_weights
-from edgegrain.training.optimizers import annealed, early_decay, optimizers, step_optimizers, update_averages
+from edgegrain.training.optimizers import annealed, descend, early_decay, optimizers, update_averages
 from edgegrain.training.prior_files import load_discriminator, load_prior
 from edgegrain.training.run_folder import CHECKPOINT
 from edgegrain.training.training_pictures import held_out_pictures, require_pictures, training_pictures
@@ -82,14 +82,9 @@ class FaceSRTrainer:
         with mixed_precision(distributed.device, config.bf16):
             restored = restore(run.model, inputs.picture.contiguous(memory_format=torch.channels_last), inputs.factors)
             loss, terms = self._loss(restored, target, inputs.factors, progress)
-        run.model.zero_grad(set_to_none=True)
-        loss.backward()
-        distributed.average_gradients(self.parameters)
-        norm = nn.utils.clip_grad_norm_(self.parameters, config.clip_gradient or math.inf)
-        if torch.isfinite(norm):
-            rate = annealed(config.learning_rate, progress, self.steps, warm_up=config.warm_up, hold=config.hold)
-            step_optimizers(self._optimizers, rate)
-        else:
+        rate = annealed(config.learning_rate, progress, self.steps, warm_up=config.warm_up, hold=config.hold)
+        if not descend(loss, self.parameters, self._optimizers, rate, distributed,
+                       clip=config.clip_gradient or math.inf):
             self.skipped += 1
         if run.adversarial is not None and run.adversarial.learns(progress, self.steps):
             with mixed_precision(distributed.device, config.bf16):

@@ -2,7 +2,8 @@
 
 Those named ``...-paper`` have the weights of [GRAIN] supplementary 1 and, where the paper leaves gaps, the figures of
 the authors' public code (batch, learning rates, steps between the discriminator's updates). The others are ours: they
-learn in hours on two CPU cores. docs/training.md lists the differences.
+learn in hours on two CPU cores. docs/training.md lists the deviations,
+docs/experiments/2026-11.md has the measurements behind them.
 """
 
 from __future__ import annotations
@@ -19,10 +20,9 @@ from server_decoder.grain.presets import PRESETS
 from server_decoder.grain.rrdb_decoder import PAPER_1024_LR16
 from server_decoder.stylegan2.synthesis import CONFIG_F_1024
 
-# Ours for faces. Measured at 256 x 256 from 16 x 16, on 16 unseen faces: after 4,000 pictures LPIPS was .255 with AdamW
-# alone, .200 with Muon. Muon at 1.8e-3 and identity at 0.1 then stood still (.187 at 9,000, .185 at 17,000); with half
-# the rate and identity at 0.02 the same run fell to .141 at 28,500. LPIPS is computed at random offsets: bundles up to
-# 0.4.0 learned a texture that LPIPS mistakes for detail at one phase of its grid only (docs/experiments).
+# Ours for faces. With twice this rate of Muon and identity at 0.1, LPIPS stopped falling (docs/experiments/2026-11.md).
+# LPIPS is computed at random offsets: bundles up to 0.4.0 learned a texture that LPIPS mistakes for detail at one phase
+# of its grid only.
 _STAGE1 = StageConfig(loss=LossWeights(identity=0.02), learning_rate=3e-4, muon=3.0, noise_until=0.8, lpips_shift=0.5)
 _STAGE1_ON = replace(
     _STAGE1, loss=LossWeights(lpips=1.2, identity=0.2, lr=0.0, lr_l2=1.0), identity_from=0.0)

@@ -6,13 +6,11 @@ final stage all of them. The generator stays frozen throughout.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 from edge_encoder.architectures import EncoderConfig, encoder_config
 from edgegrain.training.adversarial import AdversarialConfig
-from edgegrain.training.config import config_from_dict
+from edgegrain.training.config import Recipe
 from edgegrain.training.losses import LossWeights
 from server_decoder.grain.grain import GrainConfig
 from server_decoder.grain.rrdb_decoder import FACES_256_LR16, DecoderConfig
@@ -25,7 +23,7 @@ FACES = "faces"
 
 
 @dataclass(frozen=True)
-class StageConfig:
+class StageConfig(Recipe):
     """The recipe of a run.
 
     Attributes:
@@ -114,12 +112,3 @@ class StageConfig:
     def synthetic_count(self) -> int:
         """Synthetic pictures in a batch."""
         return round(self.synthetic * self.batch)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values; `from_dict` reads them back."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> StageConfig:
-        """The configuration that `as_dict` described. Absent fields have their defaults."""
-        return config_from_dict(cls, fields)

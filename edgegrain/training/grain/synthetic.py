@@ -10,6 +10,7 @@ from torch import Tensor
 
 from edgegrain.training.distributed import mixed_precision
 from server_decoder.generative_prior import GenerativePrior
+from server_decoder.stylegan2.synthesis import mix_styles
 
 
 class SyntheticBatch(NamedTuple):
@@ -52,11 +53,10 @@ def synthetic_faces(
         mixed = torch.rand(size, generator=generator) < mixing
         crossover = torch.randint(1, prior.code_count, (size,), generator=generator)
         crossover = torch.where(mixed, crossover, prior.code_count)
-        from_second = torch.arange(prior.code_count) >= crossover[:, None]  # [B, L]
         with torch.no_grad(), mixed_precision(device, dtype == torch.bfloat16):
             with torch.autocast(device.type, enabled=False):  # codes are targets: full precision
                 first, second = prior.map(z.flatten(0, 1).to(device)).chunk(2)
-                codes = torch.where(from_second[:, :, None].to(device), second[:, None], first[:, None])
+                codes = mix_styles(prior.broadcast(first), prior.broadcast(second), crossover)
                 codes = prior.mean_code + psi.to(device) * (codes - prior.mean_code)
             pictures = prior(codes).picture.float().clamp(-1, 1)
         yield SyntheticBatch(pictures, codes)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from codec_contract.bundle.paths import find_bundle
 from codec_contract.errors import BundleError, EdgegrainError
@@ -30,7 +30,7 @@ from edgegrain.training.grain.validation import evaluate, evaluate_codes, sample
 from edgegrain.training.levels import to_levels
 from edgegrain.training.losses import picture_loss, random_offset
 from edgegrain.training.metric_networks import MetricNetworks, metric_weights
-from edgegrain.training.optimizers import annealed, early_decay, optimizers, step_optimizers, update_averages
+from edgegrain.training.optimizers import annealed, descend, early_decay, optimizers, update_averages
 from edgegrain.training.prior_files import load_discriminator, load_prior
 from edgegrain.training.run_folder import CHECKPOINT
 from edgegrain.training.training_pictures import HELD_OUT, held_out_pictures, require_pictures, training_pictures
@@ -117,13 +117,8 @@ class GrainTrainer:
             if adversarial is not None and adversarial.joins(progress):
                 part = adversarial.generator_loss(restored.picture, target[:self._real])
                 loss, terms = loss + adversarial.config.weight * part, terms | {"adversarial": part.detach()}
-        run.model.zero_grad(set_to_none=True)
-        loss.backward()
-        distributed.average_gradients(self.parameters)
-        norm = nn.utils.clip_grad_norm_(self.parameters, config.clip_gradient)
-        if torch.isfinite(norm):
-            step_optimizers(self.optimizers, learning_rate(config, progress, self.steps))
-        else:
+        if not descend(loss, self.parameters, self.optimizers, learning_rate(config, progress, self.steps), distributed,
+                       clip=config.clip_gradient):
             self.skipped += 1
             terms["skipped"] = torch.tensor(float(self.skipped))
         if adversarial is not None and adversarial.learns(progress, self.steps):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
-from edgegrain.training.config import config_from_dict
+from edgegrain.training.config import Recipe
 from server_decoder.irn.network import PRESETS, IRNConfig
 
 
@@ -35,7 +34,7 @@ IRN_PLUS = IRNLosses(reconstruction=0.01, guide=16.0, distribution=1.0, perceptu
 
 
 @dataclass(frozen=True)
-class IRNTraining:
+class IRNTraining(Recipe):
     """The recipe of a run; the defaults are the published pre-training ([IRN] appendix 2).
 
     Attributes:
@@ -84,12 +83,7 @@ class IRNTraining:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values; `from_dict` reads them back."""
-        return {**asdict(self), "network": self.network.as_dict()}
-
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> IRNTraining:
-        """The configuration that `as_dict` described."""
-        return config_from_dict(cls, fields)
+        return {**super().as_dict(), "network": self.network.as_dict()}
 
 
 def _plus(network: IRNConfig) -> IRNTraining:

@@ -33,7 +33,7 @@ from edgegrain.training.irn.losses import (
 from edgegrain.training.irn.recipes import IRN_CONFIGS, IRNTraining
 from edgegrain.training.irn.run import FAMILY, IRNRun, load_run, start_run
 from edgegrain.training.metric_networks import metric_weights
-from edgegrain.training.optimizers import optimizers, step_optimizers, update_averages
+from edgegrain.training.optimizers import descend, optimizers, update_averages
 from edgegrain.training.run_folder import CHECKPOINT
 from edgegrain.training.sample_sheet import write_samples
 from edgegrain.training.training_pictures import cache_folder, require_pictures
@@ -150,14 +150,10 @@ class IRNTrainer:
 
     def _update(self, loss: Tensor, progress: float) -> None:
         config = self.run.config
-        for parameter in self._parameters:
-            parameter.grad = None
-        loss.backward()
-        self.distributed.average_gradients(self._parameters)
-        if not torch.nn.utils.clip_grad_norm_(self._parameters, config.clip).isfinite():
+        if not descend(loss, self._parameters, self._optimizers, learning_rate(config, progress, self.steps - 1),
+                       self.distributed, clip=config.clip):
             self.skipped += 1
             return
-        step_optimizers(self._optimizers, learning_rate(config, progress, self.steps - 1))
         # Short runs forget their first weights sooner.
         update_averages(self._averages, self._parameters, min(config.ema, self.steps / (self.steps + 10)))
 

@@ -5,17 +5,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
-from edgegrain.training.config import config_from_dict
+from edgegrain.training.config import Recipe
 from edgegrain.training.stylegan.augment import AdaptationConfig
 from server_decoder.stylegan2.synthesis import CONFIG_F_256, CONFIG_F_1024, TINY_64, StyleGAN2Config
 
 
 @dataclass(frozen=True)
-class PriorTrainingConfig:
+class PriorTrainingConfig(Recipe):
     """The recipe of a run; the defaults are those of [StyleGAN2] Appendix B unless said otherwise.
 
     Attributes:
@@ -59,15 +57,6 @@ class PriorTrainingConfig:
             raise ValueError("batch, r1_every and path_every are at least 1")
         if not 0 < self.path_part <= 1 or not 0 <= self.mixing <= 1:
             raise ValueError(f"path_part and mixing are parts of a batch, got {self.path_part} and {self.mixing}")
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values; `from_dict` reads them back."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> PriorTrainingConfig:
-        """The configuration that `as_dict` described. Absent fields have their defaults."""
-        return config_from_dict(cls, fields)
 
 
 def r1_weight(size: int, batch: int) -> float:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 from edgegrain.training.adversarial import AdversarialConfig
-from edgegrain.training.config import config_from_dict
+from edgegrain.training.config import Recipe
 from edgegrain.training.discriminator import DiscriminatorConfig
 from server_decoder.mobile_stylegan.generator import MOBILE_STYLEGAN_256, MOBILE_STYLEGAN_1024, MobileStyleGANConfig
 
 
 @dataclass(frozen=True)
-class DistilConfig:
+class DistilConfig(Recipe):
     """The recipe of a run.
 
     Attributes:
@@ -45,15 +43,6 @@ class DistilConfig:
     bf16: bool = True
     seed: int = 1
     random_teacher: bool = False
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values; `from_dict` reads them back."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> DistilConfig:
-        """The configuration that `as_dict` described. Absent fields have their defaults."""
-        return config_from_dict(cls, fields)
 
 
 def _adversarial(size: int) -> AdversarialConfig:

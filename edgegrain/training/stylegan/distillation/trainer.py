@@ -18,7 +18,7 @@ from edgegrain.metrics.lpips import LPIPS
 from edgegrain.training.distributed import Distributed, mixed_precision
 from edgegrain.training.family import Family, RunOptions
 from edgegrain.training.metric_networks import metric_weights
-from edgegrain.training.optimizers import annealed, early_decay, optimizers, step_optimizers, update_averages
+from edgegrain.training.optimizers import annealed, descend, early_decay, optimizers, update_averages
 from edgegrain.training.run_folder import CHECKPOINT
 from edgegrain.training.sample_sheet import write_generated
 from edgegrain.training.stylegan.distillation.recipes import DISTIL_CONFIGS, DistilConfig
@@ -120,15 +120,10 @@ class DistillationTrainer:
 
     def _update(self, loss: Tensor, progress: float) -> None:
         config = self.run.config
-        self.run.student.zero_grad(set_to_none=True)
-        loss.backward()
-        self.distributed.average_gradients(self._parameters)
-        norm = torch.nn.utils.clip_grad_norm_(self._parameters, 1.0)
-        if not torch.isfinite(norm):
+        rate = annealed(config.learning_rate, progress, self.steps, warm_up=config.warm_up, hold=0.0)
+        if not descend(loss, self._parameters, self._optimizers, rate, self.distributed, clip=1.0):
             self.skipped += 1
             return
-        rate = annealed(config.learning_rate, progress, self.steps, warm_up=config.warm_up, hold=0.0)
-        step_optimizers(self._optimizers, rate)
         update_averages(self._averages, self._parameters, early_decay(config.ema, self.steps))
 
 

@@ -11,34 +11,35 @@ import torch
 
 from benchmarks.quality.rate_curves import Point, draw, measure_run, table
 from codec_contract.payload import encode_payload
+from codec_contract.rgb import Rgb
 from edgegrain.metrics.picture_metrics import Scores
-from edgegrain.metrics.psnr_ssim import Picture, psnr
+from edgegrain.metrics.psnr_ssim import psnr
 from edgegrain.pictures.packed import random_pictures
 from edgegrain.publishing.fit_coder import fit_tables
 from edgegrain.publishing.publish import encode
 from edgegrain.training.grain.checkpoint import save_run
-from edgegrain.training.grain.initialize import start_run as begin
+from edgegrain.training.grain.initialize import start_run
 from edgegrain.training.grain.recipes import CONFIGS
 
 
 class PlainMetrics:
     """Scores that need no networks."""
 
-    def against(self, original: Picture) -> PlainMetrics:
+    def against(self, original: Rgb) -> PlainMetrics:
         self.original = original
         return self
 
-    def lpips_alex_off_grid(self, picture: Picture) -> float:
+    def lpips_alex_off_grid(self, picture: Rgb) -> float:
         return 0.3
 
-    def scores(self, *pictures: Picture) -> list[Scores]:
+    def scores(self, *pictures: Rgb) -> list[Scores]:
         return [Scores(psnr(picture, self.original), 1.0, 0.25, 0.5, 0.75) for picture in pictures]
 
 
 def test_a_run_is_measured_with_tables_fitted_to_its_own_lrs(tmp_path: Path) -> None:
     torch.manual_seed(1)
     config = CONFIGS["smoke-stage1"]
-    run = begin(replace(config, loss=replace(config.loss, rate=0.01)), None)
+    run = start_run(replace(config, loss=replace(config.loss, rate=0.01)), None)
     run.pictures = 48
     save_run(tmp_path / "lr16", run)
     pictures = random_pictures(12, 64, seed=1)

@@ -22,8 +22,8 @@ from benchmarks.quality.strengths import (
 )
 from codec_contract.errors import ImageError
 from codec_contract.quantization import dequantize, quantize
+from codec_contract.rgb import Rgb
 from edge_encoder.integer_network import run_reference
-from edgegrain.metrics.psnr_ssim import Picture
 from edgegrain.pictures.sheets import GAP, MARGIN
 from export.decoder.sources import area_average
 from server_decoder.face_sr.gcfsr import GCFSRUpscaler
@@ -33,7 +33,7 @@ from tests.tiny_bundle import HR, LR, write_steered_bundle, write_tiny_bundle
 
 
 @torch.no_grad()
-def restored(network: GCFSRUpscaler, lr: Picture) -> list[Picture]:
+def restored(network: GCFSRUpscaler, lr: Rgb) -> list[Rgb]:
     """The pictures of a torch network for an LR with every strength."""
     x = torch.from_numpy(np.ascontiguousarray(dequantize(lr.astype(np.float32)).transpose(2, 0, 1)))[None]
     return [quantize(network(x, torch.tensor([s]))[0].permute(1, 2, 0).numpy()) for s in STRENGTHS]
@@ -71,7 +71,7 @@ def test_a_tiny_network_is_steered_smoothly(tmp_path: Path) -> None:
     assert found.ends > 1 and found.smooth
 
 
-def test_the_zoo_s_network_is_steered_smoothly(repository: Path, portrait: Picture, shared_weights: Path) -> None:
+def test_the_zoo_s_network_is_steered_smoothly(repository: Path, portrait: Rgb, shared_weights: Path) -> None:
     weights = repository / "zoo" / "gcfsr-faces-256" / GCFSR_WEIGHTS
     if not weights.is_file():
         pytest.skip("needs zoo/gcfsr-faces-256 with trained weights of GCFSR")

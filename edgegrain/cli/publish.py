@@ -12,13 +12,13 @@ from codec_contract.bundle.paths import find_bundle
 from codec_contract.errors import EdgegrainError
 from edgegrain.cli.extras import needs_extra
 from edgegrain.cli.output import ForceOption, print_json
+from edgegrain.cli.prior import DEFAULT_PRIOR
 from export.decoder.decoder_options import Weights
 
 KEPT = 3
 """Exit status if --if-better kept the published bundle."""
-DEFAULT_PRIOR = "mobile-stylegan-ffhq"  # server_decoder.prior_store.DEFAULT_PRIOR, without importing torch for --help
 INITIAL_VERSION = "1.0.0"
-WIDTHS, STEPS = "128,128", 8000  # those of edgegrain.publishing.fit_coder, for the same reason
+WIDTHS, STEPS = "128,128", 8000  # those of edgegrain.publishing.fit_coder, without importing torch for --help
 
 _HELP = """Turn training runs into bundles.
 

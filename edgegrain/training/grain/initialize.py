@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from codec_contract.bundle.manifest import MANIFEST_NAME, load_manifest
+from codec_contract.bundle.file_names import MANIFEST
+from codec_contract.bundle.manifest import load_manifest
 from codec_contract.errors import BundleError, EdgegrainError
 from edge_encoder import integer_network
 from edge_encoder.architectures import config_from_name
@@ -54,7 +55,7 @@ def start_run(config: StageConfig, start: Path | None, prior: GenerativePrior | 
             raise EdgegrainError(f"stage {config.stage} builds on a trained decoder; --init-from a run or a bundle")
         model = build_autoencoder(config, prior)
         return Run(model, copy.deepcopy(model).requires_grad_(False), config)
-    if not any((start / name).is_file() for name in (MANIFEST_NAME, TRAINED)):
+    if not any((start / name).is_file() for name in (MANIFEST, TRAINED)):
         adopt(config, read_config(start))  # refuses other shapes before the weights are read
     source, weights, history = _read(start, prior)
     config = _with_base(adopt(config, source))
@@ -83,7 +84,7 @@ def start_run(config: StageConfig, start: Path | None, prior: GenerativePrior | 
 
 def _read(start: Path, prior: GenerativePrior | None) -> _Source:
     """Shapes, weights and stages of a bundle, a folder of the zoo, or a run."""
-    if (start / MANIFEST_NAME).is_file():
+    if (start / MANIFEST).is_file():
         return from_bundle(start)
     if (start / TRAINED).is_file():
         return from_zoo(start, prior)

@@ -15,7 +15,7 @@ from codec_contract.payload import PAYLOAD_SUFFIX
 from edge_encoder.preprocessing import PICTURE_SUFFIXES
 from edgegrain.cli.files import FileJob, plan_jobs, refuse_existing
 from edgegrain.cli.output import ForceOption, JsonOption, Row, finish, run_all
-from edgegrain.cli.remote import RemoteOption, TokenOption, open_remote
+from edgegrain.cli.remote import RemoteOption, TokenOption
 
 if TYPE_CHECKING:
     import sdk
@@ -95,7 +95,7 @@ def compress(
     if remote is not None and (align or align_auto):
         raise ImageError("the service does not align; leave --align or --remote out")
     choice: sdk.Align = "auto" if align_auto else align
-    codec = sdk.Codec(bundle or "faces") if remote is None else open_remote(remote, token)
+    codec = sdk.Codec(bundle or "faces") if remote is None else sdk.connect(remote, token=token)
 
     def payload_of(source: Path) -> sdk.Payload:
         if isinstance(codec, sdk.Codec):

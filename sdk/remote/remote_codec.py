@@ -19,7 +19,7 @@ from sdk.inputs import RestoreSource, read_restore_source
 from sdk.payload import Payload
 from sdk.remote import http_calls as calls
 from sdk.remote.http_calls import Call, RemoteBundle
-from sdk.remote.retries import DEFAULT_RETRIES, Retries
+from sdk.remote.retries import DEFAULT_RETRIES, RETRIED, Retries, parse_retry_after
 
 if TYPE_CHECKING:
     import httpx
@@ -173,10 +173,10 @@ class Attempts:
 
     def pause_after_refusal(self, response: httpx.Response) -> float:
         """Seconds to wait after an answer other than 2xx; raises its error if it is final."""
-        refusal = calls.read_refusal(response.status_code, response.headers.get("retry-after"), response.content)
-        if not refusal.transient:
-            raise refusal.error
-        return self.pause_after(refusal.error, refusal.retry_after)
+        failure = calls.read_refusal(response.status_code, response.content)
+        if response.status_code not in RETRIED:
+            raise failure
+        return self.pause_after(failure, parse_retry_after(response.headers.get("retry-after")))
 
     def pause_after(self, failure: EdgegrainError, retry_after: float | None = None) -> float:
         """Seconds to wait after a transient failure; raises it if there are no further attempts."""

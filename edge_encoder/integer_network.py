@@ -191,12 +191,12 @@ def unclamped(layer: IntegerConv, acc: np.ndarray, tensors: Mapping[str, np.ndar
 
 def accumulate(layer: IntegerConv, x: np.ndarray) -> np.ndarray:
     """int64 accumulators ``[N, h', w', O]`` of one layer for NHWC integers ``x``: conv(x, W) + b."""
+    height, width = convolved((x.shape[1], x.shape[2]), layer.kernel, layer.strides, layer.padding)
     top, left, bottom, right = layer.padding
     x = np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)))
     kh, kw = layer.kernel
     weight = layer.weight.astype(np.int64)
     down, across = layer.strides
-    height, width = (x.shape[1] - kh) // down + 1, (x.shape[2] - kw) // across + 1
     acc = np.broadcast_to(layer.bias.astype(np.int64), (x.shape[0], height, width, layer.out_channels)).copy()
     for i in range(kh):
         for j in range(kw):

@@ -164,6 +164,11 @@ class ResidualBlock(nn.Module):
         return floor_clamp(self.project(y, skip=x))
 
 
+def box_mean(picture: Tensor, config: EncoderConfig) -> Tensor:
+    """The correctly rounded area average at LR size, as integers 0...255 (halves round up)."""
+    return torch.floor(F.avg_pool2d(picture.float(), config.hr // config.lr) + 0.5)
+
+
 class EncoderTwin(nn.Module):
     """Trainable exact encoder: pictures as integers 0...255 in, LR levels out.
 
@@ -181,10 +186,6 @@ class EncoderTwin(nn.Module):
             for width, count in zip(config.channels, config.blocks, strict=True))
         self.head = TwinConv(config.channels[-1], 3, 1, skip=True, gain=0.1)
 
-    def box_mean(self, picture: Tensor) -> Tensor:
-        """The correctly rounded area average at LR size, as integers 0...255 (halves round up)."""
-        return torch.floor(F.avg_pool2d(picture.float(), self.config.hr // self.config.lr) + 0.5)
-
     def forward(self, picture: Tensor, *, noise: bool = False) -> tuple[Tensor, Tensor]:
         """Encode pictures.
 
@@ -200,7 +201,7 @@ class EncoderTwin(nn.Module):
             if index:
                 x = floor_clamp(self.downs[index - 1](x))
             x = blocks(x)
-        box = self.box_mean(picture)
+        box = box_mean(picture, self.config)
         value = self.head(x, skip=box)
         if noise:
             # value carries the rounding offset 1/2: floor(value) is round(value - 1/2).
@@ -216,6 +217,5 @@ class BoxMean(nn.Module):
         self.config = config
 
     def forward(self, picture: Tensor, *, noise: bool = False) -> tuple[Tensor, Tensor]:
-        mean = F.avg_pool2d(picture.float(), self.config.hr // self.config.lr)
-        box = torch.floor(mean + 0.5)
+        box = box_mean(picture, self.config)
         return box, box

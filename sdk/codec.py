@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -104,13 +105,13 @@ class Codec:
         for first, group in _groups(pictures):
             if self._tiled:
                 for index, picture in enumerate(group, first):
-                    with _Position("picture", index):
+                    with position_in_batch("picture", index):
                         payloads.append(self.compress(
                             picture, fit, background=background, max_pixels=max_pixels, align=align))
                 continue
             prepared = []
             for index, picture in enumerate(group, first):
-                with _Position("picture", index):
+                with position_in_batch("picture", index):
                     prepared.append(self._prepare(picture, fit, background, max_pixels, align))
             lrs = self._open.encode(np.stack([fitted.rgb for fitted in prepared]))
             payloads += [self._pack(lr, fitted) for lr, fitted in zip(lrs, prepared, strict=True)]
@@ -159,12 +160,12 @@ class Codec:
         for first, group in _groups(_with_strengths(payloads, strength)):
             if self._tiled:
                 for index, (payload, wanted) in enumerate(group, first):
-                    with _Position("payload", index):
+                    with position_in_batch("payload", index):
                         pictures.append(self.restore(payload, size=size, max_pixels=max_pixels, strength=wanted))
                 continue
             unpacked, strengths = [], []
             for index, (payload, wanted) in enumerate(group, first):
-                with _Position("payload", index):
+                with position_in_batch("payload", index):
                     strengths.append(strength_of(self._manifest, wanted))
                     unpacked.append(self._unpack(payload, size, max_pixels))
             decoded = self._open.decode(np.stack([lr for lr, _ in unpacked]), strengths=strengths)
@@ -236,18 +237,13 @@ def _with_strengths(
     return zip(payloads, strengths, strict=True)
 
 
-class _Position:
-    """Prefixes the message of an error with the position in a batch, keeping its class."""
-
-    def __init__(self, kind: str, index: int) -> None:
-        self.place = f"{kind} {index}"
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, EdgegrainError):
-            raise type(error)(f"{self.place}: {error}") from error
+@contextmanager
+def position_in_batch(kind: str, index: int) -> Iterator[None]:
+    """Prefix the message of an `EdgegrainError` with the position in a batch, keeping its class."""
+    try:
+        yield
+    except EdgegrainError as error:
+        raise type(error)(f"{kind} {index}: {error}") from error
 
 
 def _groups(items: Iterable[Item]) -> Iterable[tuple[int, list[Item]]]:

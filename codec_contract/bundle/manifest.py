@@ -11,13 +11,14 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
-from typing import Any
+from typing import IO, Any
 
-from codec_contract.bundle import file_names
+from codec_contract.bundle.file_names import MANIFEST
 from codec_contract.errors import BundleError
 
 SCHEMA = 1
@@ -27,7 +28,7 @@ MAX_FILES = 4096
 CODECS = ("grain", "irn", "irn_plus", "glean", "gcfsr")
 MAX_SIDE = 16384
 
-_ID = re.compile(r"[a-z0-9]+(?:[-_.][a-z0-9]+)*")
+BUNDLE_ID = re.compile(r"[a-z0-9]+(?:[-_.][a-z0-9]+)*")
 _HEX64 = re.compile(r"[0-9a-f]{64}")
 _CHUNK = 1 << 20
 
@@ -111,15 +112,22 @@ class Manifest:
         return data
 
 
-def _read_bounded(location: Path, limit: int, what: str) -> bytes:
-    """Read a file, at most ``limit`` + 1 bytes."""
+@contextmanager
+def _opened(location: Path, what: str) -> Iterator[IO[bytes]]:
+    """A file of a bundle; errors of opening and reading it become `BundleError`."""
     try:
         with location.open("rb") as stream:
-            return stream.read(limit + 1)
+            yield stream
     except FileNotFoundError:
         raise BundleError(f"{what} is missing: no file {location}") from None
     except OSError as error:
         raise BundleError(f"{what} cannot be read: {error}") from error
+
+
+def _read_bounded(location: Path, limit: int, what: str) -> bytes:
+    """Read a file, at most ``limit`` + 1 bytes."""
+    with _opened(location, what) as stream:
+        return stream.read(limit + 1)
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -165,7 +173,7 @@ def _file_entries(source: Mapping[str, Any], where: str) -> Mapping[str, FileEnt
         # backslash, which is a separator on other systems.
         if any(part in ("", ".", "..") for part in parts) or any(c in name for c in '\\:*?"<>|\0'):
             raise BundleError(f"{where}: the file name {name[:80]!r} is not a plain relative path")
-        if name == file_names.MANIFEST:
+        if name == MANIFEST:
             raise BundleError(f"{where} lists itself among its files")
         if not isinstance(record, dict):
             raise BundleError(f"{where}: the entry of {name!r} must be an object")
@@ -209,7 +217,7 @@ def parse_manifest(data: bytes, folder: Path) -> Manifest:
         tile_overlap = _bounded(preprocessing, "tile_overlap", lr // 2, where, least=0)
     return Manifest(
         folder=folder,
-        id=_matching(source, "id", _ID, where),
+        id=_matching(source, "id", BUNDLE_ID, where),
         version=_field(source, "version", str, where),
         lr_contract_id=bytes.fromhex(_matching(source, "lr_contract_id", _HEX64, where)),
         codec=codec,
@@ -235,7 +243,7 @@ def load_manifest(folder: str | os.PathLike[str]) -> Manifest:
     """
     path = Path(folder)
     what = f"the manifest of bundle {path.name or path}"
-    return parse_manifest(_read_bounded(path / file_names.MANIFEST, MAX_MANIFEST_BYTES, what), path)
+    return parse_manifest(_read_bounded(path / MANIFEST, MAX_MANIFEST_BYTES, what), path)
 
 
 def verify_bundle(folder: str | os.PathLike[str]) -> Manifest:
@@ -257,13 +265,8 @@ def verify_bundle(folder: str | os.PathLike[str]) -> Manifest:
 
 def _size_and_digest(location: Path, what: str) -> tuple[int, str]:
     digest, size = hashlib.sha256(), 0
-    try:
-        with location.open("rb") as stream:
-            while chunk := stream.read(_CHUNK):
-                digest.update(chunk)
-                size += len(chunk)
-    except FileNotFoundError:
-        raise BundleError(f"{what} is missing: no file {location}") from None
-    except OSError as error:
-        raise BundleError(f"{what} cannot be read: {error}") from error
+    with _opened(location, what) as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+            size += len(chunk)
     return size, digest.hexdigest()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from codec_contract.bundle.file_names import ENCODER_WEIGHTS, MANIFEST
+from codec_contract.bundle.manifest import BUNDLE_ID
 from codec_contract.errors import BundleError
 
 DEFAULT_BUNDLE = "faces-256-lr16"
@@ -13,7 +13,6 @@ ALIASES = {"faces": DEFAULT_BUNDLE}
 
 # A bundle that is being built has its encoder before its manifest.
 _MARKERS = (MANIFEST, ENCODER_WEIGHTS)
-_NAME = re.compile(r"[a-z0-9]+(?:[-_.][a-z0-9]+)*")
 
 
 def bundle_roots() -> tuple[Path, ...]:
@@ -32,7 +31,7 @@ def find_bundle(name_or_path: str | Path = DEFAULT_BUNDLE) -> Path:
     if any((path / marker).is_file() for marker in _MARKERS):
         return path
     name = ALIASES.get(str(name_or_path), str(name_or_path))
-    if _NAME.fullmatch(name):  # a name cannot climb out of the bundles' folder
+    if BUNDLE_ID.fullmatch(name):  # a name cannot climb out of the bundles' folder
         for root in bundle_roots():
             if (root / name).is_dir():
                 return root / name

@@ -23,7 +23,7 @@ from edgegrain.cli.restore import SAVE_OPTIONS, DeviceChoice, Format, SizeChoice
 from edgegrain.service.batch.plan import BatchPlan, Direction, Tally, candidates, find_direction
 from edgegrain.service.batch.stores import FolderStore, Store, open_store
 from edgegrain.service.engine_options import QUALITY, CompressOptions, RestoreOptions, require_servable
-from edgegrain.service.ray.cluster import ray_cluster, ray_missing
+from edgegrain.service.ray.cluster import needs_ray, ray_cluster
 from server_decoder.decoder_session import require_provider
 
 FAILURES = "failures.jsonl"
@@ -120,10 +120,8 @@ def batch(
         note = stack.enter_context(_failures_file(path, force))
         cores = os.cpu_count() or 1
         stack.enter_context(ray_cluster(ray_address, cpus=workers or cores))
-        try:
+        with needs_ray():
             from edgegrain.service.batch import ray_run
-        except ModuleNotFoundError as error:
-            raise ray_missing(error) from error
         count = workers or ray_run.cores()
         if ray_address is None:
             plan = dataclasses.replace(plan, threads=max(1, cores // count))

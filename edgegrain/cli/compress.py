@@ -13,9 +13,9 @@ import typer
 from codec_contract.errors import ImageError
 from codec_contract.payload import PAYLOAD_SUFFIX
 from edge_encoder.preprocessing import PICTURE_SUFFIXES
-from edgegrain.cli.files import FileJob, plan_jobs
+from edgegrain.cli.files import FileJob, plan_jobs, refuse_existing
 from edgegrain.cli.output import ForceOption, JsonOption, Row, finish, run_all
-from edgegrain.cli.remote import RemoteOption, TokenOption, open_remote
+from edgegrain.cli.remote import RemoteOption, TokenOption
 
 if TYPE_CHECKING:
     import sdk
@@ -95,7 +95,7 @@ def compress(
     if remote is not None and (align or align_auto):
         raise ImageError("the service does not align; leave --align or --remote out")
     choice: sdk.Align = "auto" if align_auto else align
-    codec = sdk.Codec(bundle or "faces") if remote is None else open_remote(remote, token)
+    codec = sdk.Codec(bundle or "faces") if remote is None else sdk.connect(remote, token=token)
 
     def payload_of(source: Path) -> sdk.Payload:
         if isinstance(codec, sdk.Codec):
@@ -103,7 +103,7 @@ def compress(
         return codec.compress(source, fit.value, bundle=bundle, background=colour, max_pixels=max_pixels)
 
     def work(job: FileJob) -> Row:
-        _refuse_existing(job.target, force)  # before the work, and again when it is written
+        refuse_existing([job.target], force)  # before the work, and again when it is written
         payload = payload_of(job.source)
         payload.save(job.target, force=force)
         row = {
@@ -128,11 +128,6 @@ def _line(row: Row) -> str:
         f"{row['picture']} -> {row['payload']}: {row['bytes']:,} bytes, {less_than_file:,.0f} times less than the "
         f"file, {less_than_pixels:,.0f} times less than its pixels"
     )
-
-
-def _refuse_existing(path: Path, force: bool) -> None:
-    if path.exists() and not force:
-        raise FileExistsError(f"{path} exists; choose another --out or pass --force to replace it")
 
 
 def _write_lr(payload: sdk.Payload, path: Path, force: bool) -> Path:

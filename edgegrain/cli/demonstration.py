@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import time
 from pathlib import Path
 
@@ -11,13 +10,12 @@ from PIL import Image
 
 import sdk
 from codec_contract.errors import EdgegrainError, ImageError
-from codec_contract.files import write_atomically
 from codec_contract.payload import PAYLOAD_SUFFIX
 from codec_contract.rgb import Rgb
 from edge_encoder.preprocessing import load_picture
 from edgegrain.cli.output import Row
 from edgegrain.evaluation.classical_codecs import best_at
-from edgegrain.pictures.sheets import Tile, draw_sheet, encode_sheet, in_rows
+from edgegrain.pictures.sheets import Tile, draw_sheet, in_rows, write_sheet
 
 MAX_SIDE = 1024
 """Longest side of the picture that classical codecs encode; less only helps them at a few hundred bytes."""
@@ -80,9 +78,8 @@ def run_demo(picture: Path, out: Path, bundle: str, force: bool) -> Row:
     sheet = draw_sheet(in_rows(tiles, SHEET_COLUMNS), side=SHEET_SIDE)
     out.mkdir(parents=True, exist_ok=True)
     payload.save(files[0], force=force)
-    for path, image in zip(files[1:-1], (original, lr, restored), strict=True):
-        write_atomically(path, _png(image), force=force)
-    write_atomically(files[-1], encode_sheet(sheet), force=force)
+    for path, image in zip(files[1:], (original, lr, restored, sheet), strict=True):
+        write_sheet(image, path, force=force)
     return {
         "picture": picture, "width": original.width, "height": original.height, "picture_bytes": picture_bytes,
         "bytes": len(payload), "file_ratio": picture_bytes / len(payload), "pixel_ratio": rgb.size / len(payload),
@@ -97,9 +94,3 @@ def _classical(rgb: Rgb, codec: str, max_bytes: int) -> tuple[Rgb | None, str | 
     except EdgegrainError as error:  # this Pillow was built without the codec
         return None, str(error)
     return (None, None) if result is None else (result.rgb, result.description)
-
-
-def _png(image: Image.Image) -> bytes:
-    stream = io.BytesIO()
-    image.save(stream, "PNG")
-    return stream.getvalue()

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from codec_contract.errors import EdgegrainError
+from edgegrain.cli.extras import needs_extra
+from edgegrain.cli.files import refuse_existing
 from edgegrain.cli.output import ForceOption, JsonOption, print_json, with_progress
 from edgegrain.cli.restore import DeviceChoice
 
@@ -78,13 +79,10 @@ def evaluate(
       edgegrain evaluate --bundle my-bundles/cats --data cats/ --baselines none
       edgegrain evaluate --data faces/ --weights metrics/ --results results/
     """
-    try:
+    with needs_extra("eval", "evaluate needs"):
         from edgegrain.evaluation.report import report_files
         from edgegrain.evaluation.results import summary as summarize
         from edgegrain.pictures.packed import list_pictures
-    except ModuleNotFoundError as error:
-        raise EdgegrainError(
-            f"evaluate needs {error.name}, which is not installed; install: pip install 'edgegrain[eval]'") from error
     import sdk
 
     paths = list_pictures(data)[: limit or None]
@@ -92,8 +90,7 @@ def evaluate(
     name = f"{codec.bundle.id}-{codec.bundle.version}"
     folder = out or OUT / name
     numbers = [f"{name}.tsv", f"{name}.json"]
-    if not force:
-        _refuse_existing([folder / "report.html", *((results or folder) / number for number in numbers)])
+    refuse_existing([folder / "report.html", *((results or folder) / number for number in numbers)], force)
     evaluator = _open(codec, paths, weights, baselines.value, curves, threads, device.value, cache)
     rows = [evaluator.picture(path) for path in with_progress(paths, f"measuring {codec.bundle.id}")]
     summary = summarize(rows, codec.bundle, paths, baselines.value)
@@ -129,12 +126,6 @@ def _open(codec: Any, paths: list[Path], weights: Path | None, baselines: str, c
     metrics = Metrics(folder, device=device, faces=faces)
     return Evaluator(codec, metrics, weights_id(folder), ResultCache(cache or cache_folder() / "evaluation"),
                      EvaluationConfig(thoroughness, budgets))
-
-
-def _refuse_existing(files: list[Path]) -> None:
-    for path in files:
-        if path.exists():
-            raise FileExistsError(f"{path} exists; choose another --out or pass --force to replace it")
 
 
 def _write(files: Mapping[str, bytes], numbers: list[str], folder: Path, results: Path | None, force: bool) -> None:

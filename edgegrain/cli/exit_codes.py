@@ -25,16 +25,11 @@ def errors_to_exit_codes() -> Iterator[None]:
     """
     try:
         yield
-    except EdgegrainError as error:
-        message = str(error)
-    except OSError as error:
-        if error.errno == errno.EPIPE:  # the reader of stdout has closed it; typer exits quietly
+    except (EdgegrainError, OSError) as error:
+        if isinstance(error, OSError) and error.errno == errno.EPIPE:  # stdout was closed; typer exits quietly
             raise
-        message = str(error)
+        typer.echo(f"error: {' '.join(str(error).split())}", err=True)
+        raise typer.Exit(FAILED) from None
     except KeyboardInterrupt:
         typer.echo("interrupted; every file is either whole or not there", err=True)
         raise typer.Exit(INTERRUPTED) from None
-    else:
-        return
-    typer.echo(f"error: {' '.join(message.split())}", err=True)
-    raise typer.Exit(FAILED)

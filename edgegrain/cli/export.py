@@ -10,15 +10,13 @@ import typer
 
 from codec_contract.bundle.paths import DEFAULT_BUNDLE
 from edgegrain.cli.output import ForceOption
+from edgegrain.cli.prior import DEFAULT_PRIOR
 from export import mobile
 from export.decoder.decoder_options import DecoderForm, Noise, Ops, Precision, Weights
 from export.libraries import needs_export_libraries
 
 if TYPE_CHECKING:
     from export.decoder.command import ExportedDecoder
-
-DEFAULT_PRIOR = "mobile-stylegan-ffhq"
-"""`server_decoder.prior_store.DEFAULT_PRIOR`, without importing torch for --help."""
 
 HELP = """Export encoders, decoders and bundles.
 

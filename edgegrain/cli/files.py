@@ -1,8 +1,8 @@
-"""`plan_jobs`: the files that a command reads, and the files that it writes."""
+"""`plan_jobs`: the files that a command reads, and the files that it writes; `refuse_existing` protects those."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +46,13 @@ def plan_jobs(
                 raise typer.BadParameter(
                     f"{other.source} and {path} would both become {job.target}; process them one by one, with --out")
     return list(jobs.values())
+
+
+def refuse_existing(files: Iterable[Path], force: bool) -> None:
+    """Raise ``FileExistsError`` if one of the files to write exists and ``force`` is false; call it before the work."""
+    for path in files:
+        if path.exists() and not force:
+            raise FileExistsError(f"{path} exists; choose another --out or pass --force to replace it")
 
 
 def _files(source: Path, wanted: frozenset[str]) -> Iterator[tuple[Path, Path]]:

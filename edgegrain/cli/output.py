@@ -40,11 +40,10 @@ def with_progress(items: Sequence[Item], text: str) -> Iterator[Item]:
 def progress_bar() -> Iterator[Callable[[float, str], None]]:
     """A bar on stderr, in the first process only; yields a function of the finished part, 0...1, and a line of text."""
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     first = os.environ.get("RANK", "0") == "0"  # set by torchrun
-    with Progress(*columns, console=Console(stderr=True), disable=not first) as bar:
+    with Progress(console=Console(stderr=True), disable=not first) as bar:
         task = bar.add_task("preparing", total=1.0)
         yield lambda part, line: bar.update(task, completed=part, description=line)
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from codec_contract.errors import EdgegrainError
+from edgegrain.cli.extras import needs_extra
 from edgegrain.cli.output import ForceOption, JsonOption, print_json, progress_bar
 
 _HELP = """Store training pictures for edgegrain train.
@@ -52,12 +52,10 @@ def pack(
       edgegrain pictures pack faces/ shards/ --side 256 --limit-mb 15
       edgegrain pictures pack faces/ shards/ --lossless --exclude 'usgov_*'
     """
-    try:
+    with needs_extra("train", "packing pictures needs"):
         from edgegrain.pictures.packed import stored_pictures
         from edgegrain.pictures.tar_shards import write_shards
-    except ModuleNotFoundError as error:
-        raise EdgegrainError(f"packing pictures needs {error.name}, which is not installed; install: "
-                             "pip install 'edgegrain[train]'") from error
+
     with progress_bar() as report:
         shards = write_shards(stored_pictures(source, tuple(exclude or ())), out, side=side,
                               limit=round(limit_mb * 1e6), quality=None if lossless else quality, force=force,

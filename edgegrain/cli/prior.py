@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from codec_contract.errors import ModelError
+from edgegrain.cli.extras import needs_extra
 from edgegrain.cli.output import ForceOption, JsonOption, print_json
 
 if TYPE_CHECKING:
     from server_decoder.generative_prior import GenerativePrior
 
-DEFAULT = "mobile-stylegan-ffhq"  # server_decoder.prior_store.DEFAULT_PRIOR, without importing torch for --help
+DEFAULT_PRIOR = "mobile-stylegan-ffhq"  # server_decoder.prior_store.DEFAULT_PRIOR, without importing torch for --help
 _HEAD_PICTURES = 32
 
 NameOption = Annotated[str, typer.Option("--name", help="Name of a prior, or a file written by fetch or convert.")]
@@ -34,7 +35,7 @@ prior = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=_HELP)
 
 @prior.command()
 def fetch(
-    name: Annotated[str, typer.Option("--name", help="Name of the prior.")] = DEFAULT,
+    name: Annotated[str, typer.Option("--name", help="Name of the prior.")] = DEFAULT_PRIOR,
     wheel: Annotated[
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="Wheel of the package, if pip cannot reach an index."),
@@ -57,7 +58,7 @@ def fetch(
       edgegrain prior fetch
       edgegrain prior fetch --wheel random_face-2021.7.21.1-py3-none-any.whl
     """
-    with _needs_torch():
+    with needs_extra("train", "generative priors need"):
         from edgegrain.cli.package_download import downloaded_wheel
         from server_decoder.mobile_stylegan.generator import save_mobile_stylegan
         from server_decoder.mobile_stylegan.openvino_import import WHEEL_PACKAGE, WHEEL_VERSION, read_wheel
@@ -72,7 +73,7 @@ def fetch(
     if there:
         load_prior(target)  # reports a damaged file
     else:
-        with downloaded_wheel(WHEEL_PACKAGE, WHEEL_VERSION) if wheel is None else _given(wheel) as package:
+        with nullcontext(wheel) if wheel is not None else downloaded_wheel(WHEEL_PACKAGE, WHEEL_VERSION) as package:
             model = read_wheel(package)
         with _bar("fitting RGB heads for cut generators") as report:
             heads = fit_rgb_heads(model, pictures=_HEAD_PICTURES, report=report)
@@ -103,7 +104,7 @@ def convert(
     Examples:
       edgegrain prior convert stylegan2-ffhq-config-f.pt --out stylegan2-ffhq.safetensors
     """
-    with _needs_torch():
+    with needs_extra("train", "generative priors need"):
         from server_decoder.stylegan2 import checkpoints
 
     result = checkpoints.convert(checkpoint, out, force)
@@ -119,7 +120,7 @@ def convert(
 
 @prior.command()
 def sample(
-    name: NameOption = DEFAULT,
+    name: NameOption = DEFAULT_PRIOR,
     count: Annotated[int, typer.Option(min=1, max=256, help="Number of pictures; with --mix, of pairs.")] = 16,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the codes.")] = 0,
     psi: Annotated[float, typer.Option(min=0, max=1.5, help="Truncation: 0 is the mean face, 1 is unchanged.")] = 0.7,
@@ -139,7 +140,7 @@ def sample(
       edgegrain prior sample --count 16 --seed 1 --psi 0.7 --out sheet.png
       edgegrain prior sample --mix --count 4 --out mixing.jpg
     """
-    with _needs_torch():
+    with needs_extra("train", "generative priors need"):
         from edgegrain.pictures.prior_samples import mixing_sheet, sample_sheet
         from edgegrain.pictures.sheets import write_sheet
         from server_decoder.prior_store import load_prior
@@ -153,20 +154,6 @@ def sample(
         return
     typer.echo(f"{out}: {f'{count} pairs with exchanged layers' if mix else f'{count} pictures'} of {name} at "
                f"{size}x{size}, seed {seed}, psi {psi:g}")
-
-
-@contextmanager
-def _given(wheel: Path) -> Iterator[Path]:
-    yield wheel
-
-
-@contextmanager
-def _needs_torch() -> Iterator[None]:
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise ModelError(f"generative priors need {error.name}, which is not installed; install: "
-                         "pip install 'edgegrain[train]'") from error
 
 
 @contextmanager

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,14 +10,15 @@ import typer
 from codec_contract.bundle.file_names import CODER_TABLES
 from codec_contract.bundle.paths import find_bundle
 from codec_contract.errors import EdgegrainError
+from edgegrain.cli.extras import needs_extra
 from edgegrain.cli.output import ForceOption, print_json
+from edgegrain.cli.prior import DEFAULT_PRIOR
 from export.decoder.decoder_options import Weights
 
 KEPT = 3
 """Exit status if --if-better kept the published bundle."""
-DEFAULT_PRIOR = "mobile-stylegan-ffhq"  # server_decoder.prior_store.DEFAULT_PRIOR, without importing torch for --help
 INITIAL_VERSION = "1.0.0"
-WIDTHS, STEPS = "128,128", 8000  # those of edgegrain.publishing.fit_coder, for the same reason
+WIDTHS, STEPS = "128,128", 8000  # those of edgegrain.publishing.fit_coder, without importing torch for --help
 
 _HELP = """Turn training runs into bundles.
 
@@ -85,7 +84,7 @@ def run(
     Exit status:
       3    --if-better kept the bundle that was there
     """
-    with _needs_libraries():
+    with needs_extra("export,train", "publishing needs"):
         from edgegrain.publishing.run_family import Family, run_family
 
     family = run_family(run)
@@ -104,7 +103,7 @@ def run(
     if data is None:
         raise typer.BadParameter("a GRAIN run needs its training pictures", param_hint="--data")
 
-    with _needs_libraries():
+    with needs_extra("export,train", "publishing needs"):
         from edgegrain.publishing import improvement
         from edgegrain.publishing import publish as publishing
         from export.bundle.licences import UNSTATED
@@ -144,7 +143,7 @@ def card(
     Examples:
       edgegrain publish card my-bundles/my-faces --evaluation report/my-faces-1.0.0.json
     """
-    with _needs_libraries():
+    with needs_extra("export,train", "publishing needs"):
         from edgegrain.publishing.model_card import enter_evaluation
 
     controls = {"control: box mean, invertible decoder": control, "control: invertible decoder alone": invertible}
@@ -179,7 +178,7 @@ def coder(
         raise typer.BadParameter(f"{widths!r} is no list of positive numbers, such as 128,128", param_hint="--widths")
     if out.exists() and not force:  # before the work, not after it
         raise FileExistsError(f"{out} exists; tables are part of an LR contract, --force replaces them")
-    with _needs_libraries():
+    with needs_extra("export,train", "publishing needs"):
         from codec_contract.files import write_atomically
         from edgegrain.publishing.fit_coder import fit_and_report, load_lrs
 
@@ -194,7 +193,7 @@ def coder(
 
 def _store_face_sr(run: Path, out: Path, data: Path | None, coder: Path | None, exclude: tuple[str, ...], prior: str,
                    force: bool) -> None:
-    with _needs_libraries():
+    with needs_extra("export,train", "publishing needs"):
         from edgegrain.publishing.store_face_sr import store, store_tables
         from edgegrain.training.run_folder import CHECKPOINT
 
@@ -211,12 +210,3 @@ def _refuse(options: list[str], family: str) -> None:
     """Wrong usage if options are given that a family does not have."""
     if options:
         raise typer.BadParameter(f"not for a run of {family}; leave it out", param_hint=", ".join(options))
-
-
-@contextmanager
-def _needs_libraries() -> Iterator[None]:
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise EdgegrainError(f"publishing needs {error.name}, which is not installed; install: "
-                             "pip install 'edgegrain[export,train]'") from error

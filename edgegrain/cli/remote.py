@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    from sdk.remote.remote_codec import RemoteCodec
 
 RemoteOption = Annotated[
     str | None,
@@ -17,10 +14,3 @@ RemoteOption = Annotated[
 TokenOption = Annotated[
     str | None, typer.Option("--token", envvar="EDGEGRAIN_TOKEN", help="Bearer token for the service.")
 ]
-
-
-def open_remote(url: str, token: str | None) -> RemoteCodec:
-    """A client of the service; `ServiceError` if the address is invalid or the extra ``remote`` is not installed."""
-    import sdk
-
-    return sdk.connect(url, token=token)

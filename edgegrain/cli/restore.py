@@ -13,9 +13,9 @@ import typer
 from codec_contract.errors import ImageError
 from codec_contract.files import write_atomically
 from codec_contract.payload import PAYLOAD_SUFFIX
-from edgegrain.cli.files import FileJob, plan_jobs
+from edgegrain.cli.files import FileJob, plan_jobs, refuse_existing
 from edgegrain.cli.output import ForceOption, JsonOption, Row, finish, run_all
-from edgegrain.cli.remote import RemoteOption, TokenOption, open_remote
+from edgegrain.cli.remote import RemoteOption, TokenOption
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -117,7 +117,7 @@ def restore(
         raise ImageError("the service takes no seed; leave --seed or --remote out")
     if background is not None and len(jobs) > 1:
         raise ImageError(f"--background takes one payload, got {len(jobs)}")
-    service = None if remote is None else open_remote(remote, token)
+    service = None if remote is None else sdk.connect(remote, token=token)
 
     def restored(source: Path, size: SizeChoice) -> Image.Image:
         if service is not None:
@@ -145,8 +145,7 @@ def restore_file(job: FileJob, picture_of: Callable[[Path], Image.Image], force:
     if suffix not in SAVE_OPTIONS:
         found = suffix or "a file without suffix"
         raise ImageError(f"pictures are written as {', '.join(SAVE_OPTIONS)}, not as {found}")
-    if job.target.exists() and not force:
-        raise FileExistsError(f"{job.target} exists; choose another --out or pass --force to replace it")
+    refuse_existing([job.target], force)
     picture = picture_of(job.source)
     kind, options = SAVE_OPTIONS[suffix]
     stream = io.BytesIO()

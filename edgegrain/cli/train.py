@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,9 +10,9 @@ from typing import Annotated, Any
 import typer
 
 from codec_contract.errors import EdgegrainError
+from edgegrain.cli.exit_codes import INTERRUPTED
+from edgegrain.cli.extras import needs_extra
 from edgegrain.cli.output import print_json, progress_bar
-
-INTERRUPTED = 130
 
 
 class DeviceChoice(StrEnum):
@@ -126,7 +124,7 @@ def train(
     \b
     Next: edgegrain publish run RUN --out BUNDLE, or edgegrain export bundle.
     """
-    with _needs_torch():
+    with needs_extra("train", "training needs"):
         import torch
 
         from edgegrain.training.all_stages import train_stages
@@ -163,12 +161,3 @@ def train(
     if not finished(folder / STAGES[-1] if isinstance(config, Chain) else folder):
         typer.echo(f"interrupted; --run {folder} --resume continues", err=True)
         raise typer.Exit(INTERRUPTED)
-
-
-@contextmanager
-def _needs_torch() -> Iterator[None]:
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise EdgegrainError(f"training needs {error.name}, which is not installed; install: "
-                             "pip install 'edgegrain[train]'") from error

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
 from PIL import Image
 
-from codec_contract.errors import EdgegrainError
 from codec_contract.fit import MAX_PIXELS, Fit, Size
 from edge_encoder.preprocessing import WHITE, Colour, PictureSource
+from sdk.codec import position_in_batch
 from sdk.inputs import RestoreSource, read_restore_source
 from sdk.payload import Payload
 from sdk.remote import http_calls as calls
 from sdk.remote.http_calls import Call, RemoteBundle
-from sdk.remote.remote_codec import as_retries, client_options, request_options, unreachable
+from sdk.remote.remote_codec import Attempts, as_retries, client_options, request_options, unreachable
 from sdk.remote.retries import DEFAULT_RETRIES, Retries
 
 if TYPE_CHECKING:
@@ -113,10 +112,8 @@ class AsyncRemoteCodec:
 
         async def placed(index: int, item: Item) -> Result:
             async with room:
-                try:
+                with position_in_batch(kind, index):
                     return await work(item)
-                except EdgegrainError as error:
-                    raise type(error)(f"{kind} {index}: {error}") from error
 
         tasks = [asyncio.create_task(placed(index, item)) for index, item in enumerate(items)]
         try:
@@ -128,23 +125,13 @@ class AsyncRemoteCodec:
 
     async def _send(self, call: Call) -> bytes:
         """The answer's body; transient errors are retried."""
-        waited = 0.0
-        for attempt in itertools.count(1):
-            retry_after: float | None = None
+        attempts = Attempts(self._retries)
+        while True:
             try:
                 response = await self._client.request(**request_options(call))
                 if response.is_success:
                     return bytes(response.content)
-                refusal = calls.read_refusal(
-                    response.status_code, response.headers.get("retry-after"), response.content)
-                failure, retry_after = refusal.error, refusal.retry_after
-                if not refusal.transient:
-                    raise failure
+                pause = attempts.pause_after_refusal(response)
             except self._httpx.TransportError as error:
-                failure = unreachable(self.url, error)
-            pause = self._retries.pause(attempt, waited, retry_after)
-            if pause is None:
-                raise failure
+                pause = attempts.pause_after(unreachable(self.url, error))
             await asyncio.sleep(pause)
-            waited += pause
-        raise AssertionError("the loop above ends by returning or raising")

@@ -18,7 +18,6 @@ from codec_contract.lr_coder.coder import CoderTables
 from codec_contract.payload import CODING_RAW, FIT_STRETCH, encode_payload
 from codec_contract.rgb import Rgb
 from edge_encoder.preprocessing import Colour, PictureSource, load_picture
-from sdk.remote.retries import RETRIED, parse_retry_after
 
 PAYLOAD_TYPE = "application/vnd.edgegrain"
 BYTES_TYPE = "application/octet-stream"
@@ -49,21 +48,6 @@ class RemoteBundle:
     hr: int
     lr: int
     lr_contract_id: str
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """An answer with an error status.
-
-    Attributes:
-        error: the error to raise when there are no more attempts.
-        transient: True if the request may succeed later.
-        retry_after: seconds that the service asked to wait.
-    """
-
-    error: EdgegrainError
-    transient: bool
-    retry_after: float | None
 
 
 def check_url(url: str) -> str:
@@ -172,8 +156,8 @@ def read_bundles(data: bytes) -> list[RemoteBundle]:
         raise ServiceError("the service's answer is not a list of bundles; is this an edgegrain service?") from error
 
 
-def read_refusal(status: int, retry_after: str | None, content: bytes) -> Refusal:
-    """Read an answer with another status than 2xx."""
+def read_refusal(status: int, content: bytes) -> EdgegrainError:
+    """The error for an answer with another status than 2xx."""
     try:
         problem = json.loads(content)
         kind, detail = str(problem["type"]), str(problem["detail"])
@@ -181,7 +165,7 @@ def read_refusal(status: int, retry_after: str | None, content: bytes) -> Refusa
         kind, detail = "", "its answer has no explanation; is this an edgegrain service?"
     error = ERRORS.get(kind.removeprefix(PROBLEM_PREFIX), ServiceError)
     message = detail if error is not ServiceError else f"the service refused the request with status {status}: {detail}"
-    return Refusal(error(message), status in RETRIED, parse_retry_after(retry_after))
+    return error(message)
 
 
 def _parameters(**values: str | None) -> dict[str, str]:

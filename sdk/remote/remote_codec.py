@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -15,11 +14,12 @@ from PIL import Image
 from codec_contract.errors import EdgegrainError, ServiceError
 from codec_contract.fit import MAX_PIXELS, Fit, Size
 from edge_encoder.preprocessing import WHITE, Colour, PictureSource
+from sdk.codec import position_in_batch
 from sdk.inputs import RestoreSource, read_restore_source
 from sdk.payload import Payload
 from sdk.remote import http_calls as calls
 from sdk.remote.http_calls import Call, RemoteBundle
-from sdk.remote.retries import DEFAULT_RETRIES, Retries
+from sdk.remote.retries import DEFAULT_RETRIES, RETRIED, Retries, parse_retry_after
 
 if TYPE_CHECKING:
     import httpx
@@ -138,10 +138,8 @@ class RemoteCodec:
 
     def _each(self, kind: str, items: Iterable[Item], work: Callable[[Item], Result]) -> list[Result]:
         def placed(numbered: tuple[int, Item]) -> Result:
-            try:
+            with position_in_batch(kind, numbered[0]):
                 return work(numbered[1])
-            except EdgegrainError as error:
-                raise type(error)(f"{kind} {numbered[0]}: {error}") from error
 
         with ThreadPoolExecutor(self._concurrency) as pool:
             futures = [pool.submit(placed, numbered) for numbered in enumerate(items)]
@@ -153,26 +151,41 @@ class RemoteCodec:
 
     def _send(self, call: Call) -> bytes:
         """The answer's body; transient errors are retried."""
-        waited = 0.0
-        for attempt in itertools.count(1):
-            retry_after: float | None = None
+        attempts = Attempts(self._retries)
+        while True:
             try:
                 response = self._client.request(**request_options(call))
                 if response.is_success:
                     return bytes(response.content)
-                refusal = calls.read_refusal(
-                    response.status_code, response.headers.get("retry-after"), response.content)
-                failure, retry_after = refusal.error, refusal.retry_after
-                if not refusal.transient:
-                    raise failure
+                pause = attempts.pause_after_refusal(response)
             except self._httpx.TransportError as error:
-                failure = unreachable(self.url, error)
-            pause = self._retries.pause(attempt, waited, retry_after)
-            if pause is None:
-                raise failure
+                pause = attempts.pause_after(unreachable(self.url, error))
             time.sleep(pause)
-            waited += pause
-        raise AssertionError("the loop above ends by returning or raising")
+
+
+class Attempts:
+    """The attempts to send one request, of which each failed one is followed by a pause or ends in its error."""
+
+    def __init__(self, retries: Retries) -> None:
+        self._retries = retries
+        self._failed = 0
+        self._waited = 0.0
+
+    def pause_after_refusal(self, response: httpx.Response) -> float:
+        """Seconds to wait after an answer other than 2xx; raises its error if it is final."""
+        failure = calls.read_refusal(response.status_code, response.content)
+        if response.status_code not in RETRIED:
+            raise failure
+        return self.pause_after(failure, parse_retry_after(response.headers.get("retry-after")))
+
+    def pause_after(self, failure: EdgegrainError, retry_after: float | None = None) -> float:
+        """Seconds to wait after a transient failure; raises it if there are no further attempts."""
+        self._failed += 1
+        pause = self._retries.pause(self._failed, self._waited, retry_after)
+        if pause is None:
+            raise failure
+        self._waited += pause
+        return pause
 
 
 def as_retries(retries: Retries | int) -> Retries:

@@ -27,13 +27,12 @@ BLOCK_BYTES = 4096
 """Size at which Ray Data passes rows on; small, so that work starts and counts arrive early."""
 
 
-def tallies(plan: BatchPlan, workers: int, *, cpus: float = 1.0, gpus: float = 0.0) -> Iterator[Tally]:
+def tallies(plan: BatchPlan, workers: int, *, gpus: float = 0.0) -> Iterator[Tally]:
     """Run a plan, yielding the counts of each part; Ray must be running (`ray_cluster`).
 
     Args:
         plan: parameters of the run.
-        workers: number of actors.
-        cpus: cores reserved per actor.
+        workers: number of actors, for each of which a core is reserved.
         gpus: GPUs reserved per actor.
 
     Raises:
@@ -45,7 +44,7 @@ def tallies(plan: BatchPlan, workers: int, *, cpus: float = 1.0, gpus: float = 0
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     names = ray.data.read_datasource(PendingNames(plan), override_num_blocks=1, num_cpus=0)
     counts = names.map_batches(
-        BatchActor, fn_constructor_args=(plan,), batch_size=1, batch_format="pyarrow", num_cpus=cpus, num_gpus=gpus,
+        BatchActor, fn_constructor_args=(plan,), batch_size=1, batch_format="pyarrow", num_cpus=1, num_gpus=gpus,
         compute=ActorPoolStrategy(size=workers))
     total = Tally()
     try:

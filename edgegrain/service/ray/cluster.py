@@ -47,10 +47,8 @@ def ray_cluster(address: str | None, *, cpus: float | None = None, show_logs: bo
         # Otherwise Ray would store a token in the home folder.
         for name, value in {**LOOPBACK, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}.items():
             os.environ.setdefault(name, value)
-    try:
+    with needs_ray():
         import ray
-    except ModuleNotFoundError as error:
-        raise ray_missing(error) from error
     common: dict[str, Any] = {"log_to_driver": show_logs, "logging_level": "ERROR"}
     with session_folder() as folder:
         try:
@@ -117,6 +115,11 @@ def _lock(folder: Path) -> int | None:
         return None
 
 
-def ray_missing(error: ModuleNotFoundError) -> ServiceError:
-    """The error for a missing package of Ray, with the command that installs it."""
-    return ServiceError(f"this needs Ray, and {error.name} is not installed; install: pip install 'edgegrain[ray]'")
+@contextmanager
+def needs_ray() -> Iterator[None]:
+    """Turn a failed import into a `ServiceError` with the command that installs Ray."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise ServiceError(
+            f"this needs Ray, and {error.name} is not installed; install: pip install 'edgegrain[ray]'") from error

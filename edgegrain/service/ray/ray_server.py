@@ -13,7 +13,7 @@ from typing import Any
 from codec_contract.bundle.paths import find_bundle
 from codec_contract.errors import ServiceError
 from edgegrain.service.json_logs import configure_logs, log
-from edgegrain.service.ray.cluster import ray_cluster, ray_missing
+from edgegrain.service.ray.cluster import needs_ray, ray_cluster
 from edgegrain.service.ray.ray_settings import RayOptions
 from edgegrain.service.service_state import ServiceState
 from edgegrain.service.settings import Settings
@@ -46,12 +46,10 @@ def serve_on_ray(settings: Settings, options: RayOptions, worker_command: Sequen
     configure_logs(settings.log_level)
     cpus = options.cpus * options.max_replicas
     with ray_cluster(options.address, cpus=cpus, show_logs=True):
-        try:
+        with needs_ray():
             from ray import serve
 
             from edgegrain.service.ray.deployment import APPLICATION, DEPLOYMENT, deployment
-        except ModuleNotFoundError as error:
-            raise ray_missing(error) from error
         quiet = {"log_level": "WARNING", "encoding": "JSON", "enable_access_log": False}  # Ray's own events
         serve.start(
             proxy_location="EveryNode" if options.address else "HeadOnly", logging_config=quiet,

@@ -13,7 +13,6 @@ from edgegrain.cli import export as command
 from edgegrain.cli.app import application
 from edgegrain.cli.main import app
 from export import mobile
-from server_decoder.prior_store import DEFAULT_PRIOR
 from tests.face_sr import store_gcfsr
 from tests.tiny_bundle import write_tiny_bundle
 
@@ -99,7 +98,3 @@ def test_a_configuration_has_no_trained_weights(capsys: pytest.CaptureFixture[st
     for arguments in (("--config", "grain-smoke"), ("--random-weights",)):
         status, _, error = run(capsys, "decoder", *arguments)
         assert status == 1 and "belong together" in error
-
-
-def test_names_that_the_command_repeats() -> None:
-    assert command.DEFAULT_PRIOR == DEFAULT_PRIOR

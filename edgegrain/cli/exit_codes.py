@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import typer
 
-from codec_contract.errors import EdgegrainError
+from codec_contract.errors import EdgegrainError, ExistsError
 
 FAILED, INTERRUPTED = 1, 130
 
@@ -26,15 +26,22 @@ def errors_to_exit_codes() -> Iterator[None]:
     try:
         yield
     except EdgegrainError as error:
-        message = str(error)
+        message = message_of(error)
     except OSError as error:
         if error.errno == errno.EPIPE:  # the reader of stdout has closed it; typer exits quietly
             raise
-        message = str(error)
+        message = message_of(error)
     except KeyboardInterrupt:
         typer.echo("interrupted; every file is either whole or not there", err=True)
         raise typer.Exit(INTERRUPTED) from None
     else:
         return
-    typer.echo(f"error: {' '.join(message.split())}", err=True)
+    typer.echo(f"error: {message}", err=True)
     raise typer.Exit(FAILED)
+
+
+def message_of(error: Exception) -> str:
+    """The error's message as one line that names options, not arguments of functions."""
+    if isinstance(error, ExistsError):
+        return f"{error.path} exists; choose another name, or pass --force to replace it"
+    return " ".join(str(error).split())

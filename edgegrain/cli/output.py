@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from codec_contract.errors import EdgegrainError
+from edgegrain.cli.exit_codes import message_of
 
 Item = TypeVar("Item")
 Row = dict[str, Any]
@@ -62,7 +63,7 @@ def run_all(
         try:
             done.append(work(item))
         except (EdgegrainError, OSError) as error:
-            failed.append({"file": name(item), "error": " ".join(str(error).split())})
+            failed.append({"file": name(item), "error": message_of(error)})
     return done, failed
 
 

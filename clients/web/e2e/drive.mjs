@@ -96,9 +96,9 @@ try {
   await page.locator("#file").setInputFiles(picture);
   const unreachable = await failure(page, /could not be reached/);
   await page.unroute("**/v1/restore*");
-  cutOff = false;
   await page.locator("#again").click();
   const repeated = await said(page, /and a portrait again\.$/);
+  cutOff = false;
 
   const seen = {
     unreadable, unreachable, repeated,

@@ -79,7 +79,8 @@ def finish(
         if summary and len(done) > 1:
             typer.echo(summary)
     for row in failed:
-        typer.echo(f"error: {row['file']}: {row['error']}", err=True)
+        named = str(row["file"]) in row["error"]
+        typer.echo(f"error: {row['error']}" if named else f"error: {row['file']}: {row['error']}", err=True)
     if failed:
         raise typer.Exit(1)
 

@@ -5,6 +5,8 @@ Every message says what is wrong, what was expected and, if there is a remedy, w
 
 from __future__ import annotations
 
+import os
+
 
 class EdgegrainError(Exception):
     """Base class of all errors that edgegrain raises on purpose."""
@@ -36,6 +38,21 @@ class DeviceMemoryError(DeviceError):
 
 class ServiceError(EdgegrainError):
     """The decoding service could not be reached, or refused the request."""
+
+
+class ExistsError(EdgegrainError, FileExistsError):
+    """A file exists, and is replaced only with ``force``.
+
+    Attributes:
+        path: the file.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.fspath(path)
+        super().__init__(self.path)
+
+    def __str__(self) -> str:
+        return f"{self.path} exists; choose another name, or pass force=True to replace it"
 
 
 class QuantizationError(EdgegrainError, ValueError):

@@ -6,16 +6,18 @@ import os
 import tempfile
 from pathlib import Path
 
+from codec_contract.errors import ExistsError
+
 
 def write_atomically(path: str | Path, data: bytes, *, force: bool = False) -> Path:
     """Write ``data`` to ``path`` atomically: the file is the old one or the complete new one.
 
     Raises:
-        FileExistsError: the file exists and ``force`` is false.
+        ExistsError: the file exists and ``force`` is false.
     """
     path = Path(path)
     if path.exists() and not force:
-        raise FileExistsError(f"{path} exists; choose another name, or pass force (--force) to replace it")
+        raise ExistsError(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

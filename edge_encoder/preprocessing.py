@@ -13,7 +13,7 @@ from typing import IO
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError, features
 
 from codec_contract.errors import ImageError
 from codec_contract.fit import MAX_PIXELS
@@ -28,11 +28,15 @@ PictureSource = (
 
 WHITE: Colour = (255, 255, 255)
 
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "HEIF", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "TGA", "ICO", "QOI")
-"""File formats that are opened, if the installed Pillow has them. Formats that start other programs (EPS) are not."""
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "HEIF", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "ICO", "QOI", "TGA")
+"""File formats that are opened, tried in this order, if the installed Pillow has them; TGA, which has no signature, is
+the last. Formats that start other programs (EPS) are not opened."""
 PICTURE_SUFFIXES = frozenset(
     ".jpg .jpeg .png .webp .avif .heic .heif .gif .bmp .tif .tiff .ppm .pgm .jp2 .tga .qoi".split())
 """Suffixes of files that commands take for pictures in a folder; a file given by name may have any."""
+
+_LIBRARIES = {"JPEG": "jpg", "MPO": "jpg", "PNG": "zlib", "WEBP": "webp", "AVIF": "avif", "JPEG2000": "jpg_2000"}
+"""Format -> the optional library that Pillow's own reader needs, as `PIL.features` names it."""
 
 # EXIF orientation -> (transposed, flipped vertically, flipped horizontally), applied in this order.
 _ORIENTATIONS = {
@@ -80,14 +84,30 @@ def load_picture(picture: PictureSource, *, background: Colour = WHITE, max_pixe
     raise ImageError(f"a picture is a path, bytes, a PIL picture or an array, got {type(picture).__name__}")
 
 
-def _from_stream(stream: IO[bytes], background: Colour, max_pixels: int, name: str) -> Rgb:
+def readable_formats() -> tuple[str, ...]:
+    """The formats of `FORMATS` that this installation reads: HEIF, for example, only with a plug-in of Pillow."""
     Image.init()
+    return tuple(filter(_is_readable, FORMATS))
+
+
+def _is_readable(name: str) -> bool:
+    if name not in Image.OPEN:
+        return False
+    plug_in = not Image.OPEN[name][0].__module__.startswith("PIL.")
+    return plug_in or name not in _LIBRARIES or bool(features.check(_LIBRARIES[name]))
+
+
+def _from_stream(stream: IO[bytes], background: Colour, max_pixels: int, name: str) -> Rgb:
+    formats = readable_formats()
     try:
-        image = Image.open(stream, formats=[known for known in FORMATS if known in Image.OPEN])
+        image = Image.open(stream, formats=formats)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(f"{name} is refused as a decompression bomb: {error}") from error
     except UnidentifiedImageError as error:
-        raise ImageError(f"{name} is not a picture, or has an unsupported format ({', '.join(FORMATS)})") from error
+        if stream.seekable() and stream.seek(0, os.SEEK_END) == 0:
+            raise ImageError(f"{name} is empty") from error
+        raise ImageError(f"{name} is not a picture, or has an unsupported format; readable here: "
+                         f"{', '.join(formats)}") from error
     except Exception as error:  # a damaged header can make Pillow's readers raise any type
         raise ImageError(f"{name} cannot be read as a picture: {_reason(error)}") from error
     with image:

@@ -82,7 +82,7 @@ class Payload(bytes):
         """Write the bytes to ``path`` (by convention ``.grain``) atomically; returns the path.
 
         Raises:
-            FileExistsError: the file exists and ``force`` is false.
+            ExistsError: the file exists and ``force`` is false.
         """
         return write_atomically(Path(path), bytes(self), force=force)
 

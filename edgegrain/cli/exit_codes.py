@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import typer
 
-from codec_contract.errors import EdgegrainError
+from codec_contract.errors import EdgegrainError, ExistsError
 
 FAILED, INTERRUPTED = 1, 130
 
@@ -28,8 +28,15 @@ def errors_to_exit_codes() -> Iterator[None]:
     except (EdgegrainError, OSError) as error:
         if isinstance(error, OSError) and error.errno == errno.EPIPE:  # stdout was closed; typer exits quietly
             raise
-        typer.echo(f"error: {' '.join(str(error).split())}", err=True)
+        typer.echo(f"error: {message_of(error)}", err=True)
         raise typer.Exit(FAILED) from None
     except KeyboardInterrupt:
         typer.echo("interrupted; every file is either whole or not there", err=True)
         raise typer.Exit(INTERRUPTED) from None
+
+
+def message_of(error: Exception) -> str:
+    """The error's message as one line that names options, not arguments of functions."""
+    if isinstance(error, ExistsError):
+        return f"{error.path} exists; choose another name, or pass --force to replace it"
+    return " ".join(str(error).split())

@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from codec_contract.errors import EdgegrainError
+from edgegrain.cli.exit_codes import message_of
 
 Item = TypeVar("Item")
 Row = dict[str, Any]
@@ -61,7 +62,7 @@ def run_all(
         try:
             done.append(work(item))
         except (EdgegrainError, OSError) as error:
-            failed.append({"file": name(item), "error": " ".join(str(error).split())})
+            failed.append({"file": name(item), "error": message_of(error)})
     return done, failed
 
 
@@ -77,7 +78,8 @@ def finish(
         if summary and len(done) > 1:
             typer.echo(summary)
     for row in failed:
-        typer.echo(f"error: {row['file']}: {row['error']}", err=True)
+        named = str(row["file"]) in row["error"]
+        typer.echo(f"error: {row['error']}" if named else f"error: {row['file']}: {row['error']}", err=True)
     if failed:
         raise typer.Exit(1)
 

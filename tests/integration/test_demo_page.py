@@ -57,6 +57,14 @@ def test_from_a_file_to_the_restored_picture(
     assert page["overflow"] == 0, "a phone's window scrolls in one direction only"
     assert page["cropped"] == "256 × 256 pixels"
 
+    nothing_left = {"result": False, "payload": None}
+    unreadable, unreachable = page["unreadable"], page["unreachable"]
+    assert unreadable.pop("sentence").startswith("That picture cannot be used")
+    assert unreadable == {**nothing_left, "again": False}
+    assert unreachable.pop("sentence").startswith("The service could not be reached.")
+    assert unreachable == {**nothing_left, "again": True}
+    assert page["repeated"].endswith("and a portrait again.")
+
     report = json.loads((tmp_path / "out" / "device-report.json").read_text())
     assert (report["platform"], report["bundle"], report["threads"]) == ("web", default_bundle.name, page["threads"])
     assert (report["checked"], report["failed"]) == (12, [])

@@ -32,6 +32,7 @@ mkdirSync(out, { recursive: true });
 
 const profile = mkdtempSync(join(tmpdir(), "edgegrain-chromium-"));
 const trouble = [];
+let cutOff = false;
 const context = await chromium.launchPersistentContext(profile, {
   executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
   args: FLAGS,
@@ -45,7 +46,7 @@ try {
   page.on("pageerror", (error) => trouble.push(String(error)));
   page.on("console", (message) => {
     const refusal = token && message.text().includes("401"); // the page finds out by asking
-    if (message.type() === "error" && !refusal) trouble.push(message.text());
+    if (message.type() === "error" && !refusal && !cutOff) trouble.push(message.text());
   });
   await page.goto(url);
   if (token) {
@@ -86,7 +87,21 @@ try {
   await page.waitForFunction((before) => document.getElementById("result").dataset.turn !== before, whole);
   const cropped = await text(page, "#restored-size");
 
+  // A picture that cannot be read, and a service that cannot be reached, leave nothing of the previous result.
+  const junk = { name: "junk.png", mimeType: "image/png", buffer: Buffer.from("no picture") };
+  await page.locator("#file").setInputFiles(junk);
+  const unreadable = await failure(page, /^That picture cannot be used/);
+  cutOff = true;
+  await page.route("**/v1/restore*", (route) => route.abort());
+  await page.locator("#file").setInputFiles(picture);
+  const unreachable = await failure(page, /could not be reached/);
+  await page.unroute("**/v1/restore*");
+  await page.locator("#again").click();
+  const repeated = await said(page, /and a portrait again\.$/);
+  cutOff = false;
+
   const seen = {
+    unreadable, unreachable, repeated,
     ready, done, focused, sides, slider: [before, after], overflow, cropped, trouble,
     isolated: await page.evaluate(() => crossOriginIsolated),
     threads: await page.evaluate(() => Math.min(4, navigator.hardwareConcurrency)),
@@ -112,6 +127,17 @@ async function said(page, pattern) {
   const sentence = await text(page, "#status");
   if (!pattern.test(sentence)) throw new Error(`the page said: ${sentence}`);
   return sentence;
+}
+
+/** What a failure leaves on the page. */
+async function failure(page, pattern) {
+  const sentence = await said(page, pattern);
+  return {
+    sentence,
+    result: await page.locator("#result").isVisible(),
+    payload: await page.locator("#download").getAttribute("href"),
+    again: await page.locator("#again").isVisible(),
+  };
 }
 
 /** What is on the slider's right side, once it is there. */

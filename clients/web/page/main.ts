@@ -4,11 +4,12 @@ import sampleUrl from "../../../edgegrain/demo/portrait.jpg?url";
 
 import { EdgeClient } from "../src/client";
 import type { Payload } from "../src/encoder";
-import { ImageError, ServiceError } from "../src/errors";
+import { ServiceError } from "../src/errors";
 import type { Fit } from "../src/fit";
 import type { Rgb } from "../src/rgb";
 import { type Classical, classical, drawn } from "./classical";
-import { type Restored, Refused, restore } from "./service";
+import { complaintAbout } from "./complaint";
+import { fetched, received, type Restored, restore } from "./service";
 
 type Against = "original" | "jpeg" | "webp";
 
@@ -32,6 +33,7 @@ const element = <Type extends HTMLElement>(id: string) => document.getElementByI
 const status = element<HTMLParagraphElement>("status");
 const inputs = [element<HTMLInputElement>("file"), element<HTMLInputElement>("camera")];
 const sample = element<HTMLButtonElement>("sample");
+const again = element<HTMLButtonElement>("again");
 const measure = element<HTMLButtonElement>("measure");
 const drop = element<HTMLDivElement>("drop");
 const slider = element<HTMLInputElement>("slider");
@@ -41,6 +43,8 @@ let client: EdgeClient | undefined;
 let source: Blob | undefined;
 let shown: Shown | undefined;
 let turn = 0;
+/** What "Try again" repeats. */
+let failed: (() => Promise<void>) | undefined;
 
 void open();
 
@@ -52,6 +56,7 @@ for (const input of inputs) {
   });
 }
 measure.addEventListener("click", () => void saveReport());
+again.addEventListener("click", () => void tryAgain());
 sample.addEventListener("click", () => void showSample());
 slider.addEventListener("input", placeDivider);
 for (const choice of document.querySelectorAll("input[name=fit]")) {
@@ -90,7 +95,7 @@ async function open(): Promise<void> {
       element<HTMLInputElement>("token").focus();
       say(token ? "The service does not know that token." : "");
     } else {
-      complain(error);
+      complain(error, open);
     }
     return;
   }
@@ -102,19 +107,22 @@ async function open(): Promise<void> {
 }
 
 async function showSample(): Promise<void> {
+  const mine = clear();
+  say("Loading the sample…");
   try {
-    const response = await fetch(sampleUrl);
+    const response = await fetched(sampleUrl);
     if (!response.ok) throw new Error(`the sample could not be fetched (${response.status})`);
-    await show(await response.blob());
+    const picture = await received(response.blob());
+    if (mine === turn) await show(picture);
   } catch (error) {
-    complain(error);
+    if (mine === turn) complain(error, showSample);
   }
 }
 
 async function show(picture: Blob): Promise<void> {
   if (!client) return;
+  const mine = clear();
   source = picture;
-  const mine = ++turn;
   const fit = checked("fit") as Fit;
   say("Encoding…");
   try {
@@ -130,8 +138,25 @@ async function show(picture: Blob): Promise<void> {
     say(`${picture.size.toLocaleString("en")} bytes became ${payload.bytes.length}, and a portrait again.`);
     element("result-title").focus({ preventScroll: true });
   } catch (error) {
-    if (mine === turn) complain(error);
+    if (mine === turn) complain(error, () => show(picture));
   }
+}
+
+/** Takes the previous picture's result off the page; the number of the turn that begins. */
+function clear(): number {
+  source = undefined;
+  shown = undefined;
+  element("result").hidden = true;
+  for (const id of ["bytes", "bytes-again"]) element(id).textContent = "";
+  const link = element<HTMLAnchorElement>("download");
+  URL.revokeObjectURL(link.href);
+  link.removeAttribute("href");
+  return ++turn;
+}
+
+async function tryAgain(): Promise<void> {
+  await failed?.();
+  if (!again.hidden) again.focus(); // it was hidden in between
 }
 
 function present(payload: Payload, restored: Restored, bitmap: ImageBitmap, fit: Fit): void {
@@ -161,7 +186,6 @@ function present(payload: Payload, restored: Restored, bitmap: ImageBitmap, fit:
   element("restored-size").textContent = `${width} × ${height} pixels`;
   for (const id of ["bytes", "bytes-again"]) element(id).textContent = String(budget);
   const link = element<HTMLAnchorElement>("download");
-  URL.revokeObjectURL(link.href);
   link.href = URL.createObjectURL(new Blob([payload.bytes as BlobPart], { type: "application/vnd.edgegrain" }));
   showTimings(payload, restored);
   element("result").hidden = false;
@@ -280,12 +304,14 @@ function checked(name: string): string {
 function say(text: string): void {
   status.classList.remove("trouble");
   status.textContent = text;
+  again.hidden = true;
 }
 
-function complain(error: unknown): void {
+/** Says what failed; if it may succeed later, offers to `repeat` it. */
+function complain(error: unknown, repeat?: () => Promise<void>): void {
+  const { text, temporary } = complaintAbout(error);
+  say(text);
   status.classList.add("trouble");
-  const message = error instanceof Error ? error.message : String(error);
-  if (error instanceof ImageError) status.textContent = `That picture cannot be used: ${message}.`;
-  else if (error instanceof Refused) status.textContent = `The service refused: ${message}.`;
-  else status.textContent = `That did not work: ${message}.`;
+  failed = repeat;
+  again.hidden = !(temporary && repeat);
 }

@@ -1,7 +1,7 @@
 /** A bundle's phone half, fetched from a service: verified by SHA-256, kept in the Cache API where there is one. */
 
 import { type CoderTables, readCoderTables } from "./coder_tables";
-import { BundleError, ServiceError } from "./errors";
+import { BundleError, ServiceError, UnreachableError } from "./errors";
 import { type Golden, sha256Hex } from "./golden_inputs";
 
 /** What a client needs to make payloads. */
@@ -55,8 +55,8 @@ const PREPROCESSING = { resize: "pillow-bilinear-22bit-width-first", pad: "edge"
  * Fetches a bundle. What the cache holds under the ETag that the service lists is not fetched again, and without a
  * network the last listing is believed.
  *
- * Throws `ServiceError` if the service cannot be reached or has no such bundle, `BundleError` if a file is not what
- * the service says it is.
+ * Throws `UnreachableError` if the service cannot be reached, `ServiceError` if it has no such bundle, `BundleError` if
+ * a file is not what the service says it is.
  */
 export async function fetchBundle(source: BundleSource): Promise<Bundle> {
   const listing = await fetchListing(source);
@@ -103,7 +103,7 @@ async function fetchListing(source: BundleSource): Promise<readonly BundleDescri
   try {
     response = await get(url, source.token);
   } catch (error) {
-    const kept = error instanceof Unreachable ? await cache?.match(url) : undefined;
+    const kept = error instanceof UnreachableError ? await cache?.match(url) : undefined;
     if (!kept) throw error;
     return (await kept.json()) as readonly BundleDescription[];
   }
@@ -125,7 +125,7 @@ async function fetchFile(source: BundleSource, file: FileDescription): Promise<U
   const response = await get(url, source.token);
   const copy = response.clone();
   const body = await response.arrayBuffer().catch((error: unknown) => {
-    throw new ServiceError(`${url} broke off: ${error instanceof Error ? error.message : String(error)}`);
+    throw new UnreachableError(`${url} broke off: ${error instanceof Error ? error.message : String(error)}`);
   });
   const data = new Uint8Array(body);
   const digest = sha256Hex(data);
@@ -144,14 +144,12 @@ function address(path: string, service: string): string {
   }
 }
 
-class Unreachable extends ServiceError {}
-
 async function get(url: string, token: string | undefined): Promise<Response> {
   let response: Response;
   try {
     response = await fetch(url, token ? { headers: { Authorization: `Bearer ${token}` } } : {});
   } catch (error) {
-    throw new Unreachable(`${url} cannot be reached: ${error instanceof Error ? error.message : String(error)}`);
+    throw new UnreachableError(`${url} cannot be reached: ${error instanceof Error ? error.message : String(error)}`);
   }
   if (!response.ok) throw new ServiceError(`${url} answered ${response.status} ${response.statusText}`);
   return response;

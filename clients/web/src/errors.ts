@@ -27,7 +27,12 @@ export class DeviceError extends EdgegrainError {
 
 /** The service could not be reached, or refused the request. */
 export class ServiceError extends EdgegrainError {
-  override name = "ServiceError";
+  override name: string = "ServiceError";
+}
+
+/** No answer came from the service: no network, no such host, or a connection that broke off. */
+export class UnreachableError extends ServiceError {
+  override name = "UnreachableError";
 }
 
 /** By name: those of classes do not survive a minifier. */
@@ -37,6 +42,7 @@ const CLASSES: Readonly<Record<string, new (message: string) => EdgegrainError>>
   BundleError,
   DeviceError,
   ServiceError,
+  UnreachableError,
 };
 
 /** An error again from its name and message, which is all that crosses from a worker. */

@@ -6,7 +6,15 @@ export { type CoderTables, readCoderTables } from "./coder_tables";
 export type { DeviceReport } from "./device_report";
 export { Encoder, type Payload, type Timings } from "./encoder";
 export type { RuntimeOptions } from "./encoder_session";
-export { BundleError, DeviceError, EdgegrainError, ImageError, PayloadError, ServiceError } from "./errors";
+export {
+  BundleError,
+  DeviceError,
+  EdgegrainError,
+  ImageError,
+  PayloadError,
+  ServiceError,
+  UnreachableError,
+} from "./errors";
 export { exactResize } from "./exact_resize";
 export { type Fit, fitPicture } from "./fit";
 export type { BundleInfo } from "./messages";

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms, ImageOps, features
 
 from codec_contract.errors import ImageError
 from edge_encoder.preprocessing import load_picture
@@ -53,6 +53,14 @@ class TestSources:
         flat = np.full((6, 9, 3), (200, 100, 50), np.uint8)
         options = {"lossless": True} if kind == "WEBP" else {}
         np.testing.assert_array_equal(load_picture(encoded(Image.fromarray(flat), kind, **options)), flat)
+
+    @pytest.mark.parametrize("bitmap_format", ["png", "bmp"])
+    def test_icons(self, bitmap_format: str) -> None:
+        rgb = picture(160, 160)
+        icon = encoded(Image.fromarray(rgb).convert("RGBA"), "ICO", sizes=[(160, 160)], bitmap_format=bitmap_format)
+        with Image.open(io.BytesIO(icon), formats=["TGA"]) as mistaken:
+            assert mistaken.format == "TGA"  # TGA has no signature: the length of this icon reads as one
+        np.testing.assert_array_equal(load_picture(icon), rgb)
 
     @pytest.mark.parametrize("kind", ["JPEG", "AVIF"])
     def test_lossy_formats(self, kind: str) -> None:
@@ -265,6 +273,37 @@ class TestRefusals:
     def test_other_files(self, data: bytes) -> None:
         with pytest.raises(ImageError, match="is not a picture"):
             load_picture(data)
+
+    def test_empty_files(self, tmp_path: Path) -> None:
+        path = tmp_path / "nothing.png"
+        path.touch()
+        with pytest.raises(ImageError) as refusal:
+            load_picture(path)
+        assert str(refusal.value) == f"{path} is empty"
+        with pytest.raises(ImageError, match=r"^the picture of 0 bytes is empty$"):
+            load_picture(b"")
+
+    def test_names_the_formats_that_this_installation_reads(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def named() -> set[str]:
+            with pytest.raises(ImageError, match="readable here: ") as refusal:
+                load_picture(b"hello")
+            return set(str(refusal.value).partition("readable here: ")[2].split(", "))
+
+        Image.init()
+        monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
+        assert {"JPEG", "PNG", "ICO"} <= named() and "HEIF" not in named()
+        monkeypatch.setattr(features, "check", lambda library: library != "webp")
+        assert "WEBP" not in named()
+
+        class PlugIn:
+            """A reader from another package than Pillow."""
+
+            def __init__(self, *_: object) -> None:
+                raise SyntaxError("not of this format")
+
+        for kind in ("HEIF", "WEBP"):
+            monkeypatch.setitem(Image.OPEN, kind, (PlugIn, None))
+        assert {"HEIF", "WEBP"} <= named()
 
     @pytest.mark.parametrize(
         "array",

@@ -13,6 +13,7 @@ import pytest
 import sdk
 from codec_contract.bundle.contract_id import lr_contract_id
 from codec_contract.bundle.paths import DEFAULT_BUNDLE
+from codec_contract.errors import ExistsError
 from codec_contract.lr_coder.coder import CoderTables
 from codec_contract.payload import encode_payload
 from tests.tiny_bundle import HR, LR
@@ -74,8 +75,12 @@ def test_saves_without_overwriting(payload: sdk.Payload, tmp_path: Path) -> None
     path = tmp_path / "new folder" / "p.grain"
     assert payload.save(path) == path and path.read_bytes() == payload
     other = sdk.compress(np.zeros((4, 4, 3), np.uint8))
-    with pytest.raises(FileExistsError, match=r"p\.grain"):
+    with pytest.raises(ExistsError, match=r"p\.grain exists; .* pass force=True") as refusal:
         other.save(path)
+    assert isinstance(refusal.value, sdk.EdgegrainError)
+    assert isinstance(refusal.value, FileExistsError)
+    assert "--force" not in str(refusal.value)
+    assert str(copy.copy(refusal.value)) == str(refusal.value)
     assert path.read_bytes() == payload
     other.save(str(path), force=True)
     assert path.read_bytes() == other

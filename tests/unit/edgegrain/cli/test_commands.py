@@ -206,7 +206,8 @@ class TestCompress:
         assert status == 1
         assert (tmp_path / "a.grain").exists() and (tmp_path / "c.grain").exists()
         assert not (tmp_path / "b.grain").exists()
-        assert err.startswith(f"error: {tmp_path / 'b.png'}: ") and err.count("\n") == 1
+        assert err.startswith(f"error: {tmp_path / 'b.png'} is not a picture") and err.count("\n") == 1
+        assert err.count("b.png") == 1
         assert out.splitlines()[-1].startswith("2 pictures: ")
 
     def test_colliding_names_are_refused(self, shell: Shell, tmp_path: Path) -> None:

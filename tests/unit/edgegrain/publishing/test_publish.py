@@ -47,7 +47,7 @@ def test_another_decoder_leaves_encoder_and_coder_byte_for_byte(tmp_path: Path) 
     assert (made.version, made.training) == ("2.0.0", {"pictures_seen": 7})
     record = json.loads((made.folder / "manifest.json").read_bytes())
     assert record["encoder"] == json.loads((source.folder / "manifest.json").read_bytes())["encoder"]
-    with pytest.raises(FileExistsError, match="--force"):
+    with pytest.raises(FileExistsError, match="force"):
         replace_decoder(source, made.folder, decoder, FIELDS, card="")
 
 

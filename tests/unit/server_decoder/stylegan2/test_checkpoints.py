@@ -497,7 +497,7 @@ def test_files_that_are_no_checkpoints(tmp_path: Path) -> None:
     (tmp_path / "text.pt").write_text("hello")
     (tmp_path / "text.safetensors").write_text("hello")
     for name in ("code.pkl", "text.pt", "text.safetensors", "absent.pt"):
-        with pytest.raises(ModelError, match="cannot be read as tensors .*torch file of plain tensors"):
+        with pytest.raises(ModelError, match="cannot be read as tensors: .*torch file of plain tensors"):
             convert(tmp_path / name, tmp_path / "ours.safetensors")
     save_file({"conv.weight": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(ModelError, match=r"expected a generator with 'input\.input' .* found conv\.weight"):

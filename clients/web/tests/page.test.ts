@@ -1,0 +1,174 @@
+import { afterAll, beforeEach, expect, test, vi } from "vitest";
+
+import { complaintAbout } from "../page/complaint";
+import { Refused } from "../page/service";
+import { DeviceError, errorOf, ImageError, ServiceError, UnreachableError } from "../src/errors";
+
+const compress = vi.fn();
+const open = vi.fn();
+vi.mock("../src/client", () => ({ EdgeClient: { open } }));
+vi.mock("../page/classical", () => ({ drawn: canvas, classical: () => Promise.resolve(undefined) }));
+
+/** As much of an element as the page uses. */
+class StubElement extends EventTarget {
+  hidden = true;
+  href = "";
+  textContent: string | null = "";
+  value = "";
+  files: Blob[] = [];
+  readonly dataset: Record<string, string> = {};
+  readonly style = { setProperty: () => {} };
+  readonly classList = { add: () => {}, remove: () => {} };
+  readonly focus = vi.fn();
+
+  removeAttribute(name: "href"): void {
+    this[name] = "";
+  }
+  setAttribute(): void {}
+  append(): void {}
+  replaceChildren(): void {}
+  getContext(): unknown {
+    return { drawImage() {}, putImageData() {}, createImageData: () => ({ data: new Uint8ClampedArray(4) }) };
+  }
+}
+
+function canvas(): StubElement {
+  return new StubElement();
+}
+
+const payload = {
+  bytes: new Uint8Array(362),
+  lr: { width: 1, height: 1, data: new Uint8Array(3) },
+  header: { originalWidth: 8, originalHeight: 8 },
+  timings: { fit: 1, encode: 1, code: 1 },
+};
+const bitmap = { width: 8, height: 8, close() {} };
+const picture = new Blob(["a picture"]);
+
+let elements: Map<string, StubElement>;
+const element = (id: string) => elements.get(id) ?? elements.set(id, new StubElement()).get(id)!;
+const text = () => element("status").textContent;
+const settled = () => new Promise((resolve) => setTimeout(resolve, 5));
+
+/** An error of the class that the page knows: it imports its modules again in each test. */
+async function pageError(name: string, message: string): Promise<Error> {
+  return (await import("../src/errors")).errorOf(name, message);
+}
+
+async function choose(file: Blob): Promise<void> {
+  element("file").files = [file];
+  element("file").dispatchEvent(new Event("change"));
+  await settled();
+}
+
+/** The page as it is after `choose(picture)`, with a service that answers. */
+async function withResult(): Promise<void> {
+  await import("../page/main");
+  await settled();
+  await choose(picture);
+  expect(text()).toMatch(/9 bytes became 362, and a portrait again\.$/);
+  expect(element("result").hidden).toBe(false);
+  expect(element("bytes").textContent).toBe("362");
+  expect(element("download").href).toMatch(/^blob:/);
+}
+
+function expectNoResult(): void {
+  expect(element("result").hidden).toBe(true);
+  expect(element("bytes").textContent).toBe("");
+  expect(element("bytes-again").textContent).toBe("");
+  expect(element("download").href).toBe("");
+}
+
+beforeEach(() => {
+  vi.resetModules();
+  elements = new Map();
+  vi.stubGlobal("document", {
+    baseURI: "https://service.example/",
+    getElementById: element,
+    createElement: () => new StubElement(),
+    querySelector: (selector: string) => ({ value: selector.includes("fit") ? "pad" : "original" }),
+    querySelectorAll: () => [],
+  });
+  vi.stubGlobal("createImageBitmap", async () => bitmap);
+  vi.stubGlobal("fetch", vi.fn(async () => new Response("picture")));
+  compress.mockReset().mockResolvedValue(payload);
+  open.mockReset().mockResolvedValue({ bundle: { id: "stub", lr: 16, selfTest: ["white"] }, compress });
+});
+
+afterAll(() => vi.unstubAllGlobals());
+
+test("a picture that fails leaves nothing of the previous one", async () => {
+  await withResult();
+  compress.mockRejectedValueOnce(await pageError("ImageError", "it is no picture"));
+  await choose(new Blob(["junk"]));
+  expect(text()).toBe("That picture cannot be used: it is no picture.");
+  expectNoResult();
+  expect(element("again").hidden).toBe(true);
+});
+
+test("the previous result is gone while the next picture is worked on", async () => {
+  await withResult();
+  compress.mockReturnValueOnce(new Promise(() => {}));
+  await choose(picture);
+  expect(text()).toBe("Encoding…");
+  expectNoResult();
+});
+
+test("when the service cannot be reached, the page says so and tries again", async () => {
+  await withResult();
+  vi.mocked(fetch).mockRejectedValue(new TypeError("Failed to fetch"));
+  await choose(picture);
+  expect(text()).toBe("The service could not be reached. Check your connection and try again.");
+  expectNoResult();
+  expect(element("again").hidden).toBe(false);
+
+  element("again").dispatchEvent(new Event("click"));
+  await settled();
+  expect(element("again").hidden).toBe(false);
+  expect(element("again").focus).toHaveBeenCalledOnce();
+
+  vi.mocked(fetch).mockImplementation(async () => new Response("picture"));
+  element("again").dispatchEvent(new Event("click"));
+  await settled();
+  expect(text()).toMatch(/and a portrait again\.$/);
+  expect(element("again").hidden).toBe(true);
+  expect(element("result").hidden).toBe(false);
+});
+
+test("loading the encoder and the sample can be tried again too", async () => {
+  open.mockRejectedValueOnce(await pageError("UnreachableError", "no answer: Failed to fetch"));
+  await import("../page/main");
+  await settled();
+  expect(text()).toMatch(/^The service could not be reached\./);
+  element("again").dispatchEvent(new Event("click"));
+  await settled();
+  expect(text()).toMatch(/^Ready\./);
+
+  vi.mocked(fetch).mockRejectedValueOnce(new TypeError("Failed to fetch"));
+  element("sample").dispatchEvent(new Event("click"));
+  await settled();
+  expect(text()).toMatch(/^The service could not be reached\./);
+  element("again").dispatchEvent(new Event("click"));
+  await settled();
+  expect(text()).toMatch(/and a portrait again\.$/);
+});
+
+test("errors are told in plain words, and only what may pass is offered again", () => {
+  expect(complaintAbout(new UnreachableError("Failed to fetch")).text).not.toContain("Failed to fetch");
+  expect(complaintAbout(new ImageError("too large"))).toEqual({
+    text: "That picture cannot be used: too large.",
+    temporary: false,
+  });
+  expect(complaintAbout(new Refused(503, "overloaded"))).toEqual({
+    text: "The service refused: overloaded.",
+    temporary: true,
+  });
+  expect(complaintAbout(new Refused(422, "no payload")).temporary).toBe(false);
+  expect(complaintAbout(new DeviceError("other bytes"))).toEqual({
+    text: "That did not work: other bytes.",
+    temporary: false,
+  });
+  const crossed = errorOf("UnreachableError", "gone");
+  expect(crossed).toBeInstanceOf(ServiceError);
+  expect(crossed.name).toBe("UnreachableError");
+});

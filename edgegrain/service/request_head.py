@@ -152,6 +152,8 @@ class RequestHeadLimits(_Protocol):
         # Otherwise the current answer comes first, see `on_response_complete`.
 
     def _answer_refusal(self, problem: Problem) -> None:
+        if self._linger_timer is not None:
+            return
         if self._in_body() and self.cycle.response_complete:
             self.transport.close()  # this request has its answer; another would belong to the next request
             return
@@ -249,6 +251,7 @@ class LimitedH11(RequestHeadLimits, H11Protocol):
     """uvicorn's protocol with the parser in Python, with these limits."""
 
     _fed_body = False
+    """True while the last bytes for the parser were for a body; an error of the parser hides its state."""
 
     def _in_body(self) -> bool:
         return self.conn.their_state is h11.SEND_BODY or (self.conn.their_state is h11.ERROR and self._fed_body)
@@ -260,6 +263,10 @@ class LimitedH11(RequestHeadLimits, H11Protocol):
     def _feed_body(self, data: bytes, at: int) -> int:
         self._fed_body = True
         return super()._feed_body(data, at)
+
+    def on_response_complete(self) -> None:
+        self._fed_body = self._fed_body and self.cycle.more_body
+        super().on_response_complete()
 
 
 try:

@@ -110,14 +110,14 @@ def padded(size: int, start: bytes = LIVE) -> bytes:
     (b"\r\n" * 200, None, None)])
 def test_heads_that_are_refused(service: LiveService, head: bytes, status: int | None, kind: str | None) -> None:
     with connected(service) as connection, connection.makefile("rb") as stream:
+        before = count(service, kind or "")
         connection.sendall(head)
         if status is None:
             assert Answer(stream).status in (400, 431)
         else:
             assert kind is not None
-            before = count(service, kind)
             assert_refused(stream, status, kind)
-            assert count(service, kind) in (before, before + 1)
+            assert count(service, kind) == before + 1
 
 
 @pytest.mark.parametrize("head", [
@@ -157,12 +157,11 @@ def test_slow_head(service: LiveService) -> None:
 
 def test_idle_connections_may_wait(service: LiveService) -> None:
     with connected(service) as connection, connection.makefile("rb") as stream:
-        time.sleep(0.4)
         for _ in range(2):
+            time.sleep(0.35)
             connection.sendall(LIVE[:20])
             connection.sendall(LIVE[20:] + b"\r\n")
             assert Answer(stream).status == 200
-            time.sleep(0.4)
 
 
 def test_pipelined_requests_are_answered_in_order(service: LiveService, tiny_bundle: Path) -> None:
@@ -267,8 +266,8 @@ def test_memory_and_other_clients(tiny_bundle: Path) -> None:
         url = process.url
 
         def attack(more: bytes) -> None:
-            until_time = time.monotonic() + 1
-            while time.monotonic() < until_time:
+            end = time.monotonic() + 0.5
+            while time.monotonic() < end:
                 with suppress(OSError), connected(url) as connection:
                     connection.sendall(LIVE)
                     flood(connection, more, 16 << 20)

@@ -157,6 +157,9 @@ class RequestHeadLimits(_Protocol):
         if self._in_body() and self.cycle.response_complete:
             self.transport.close()  # this request has its answer; another would belong to the next request
             return
+        metrics = self.service.metrics
+        metrics.errors.labels(problem.kind).inc()
+        metrics.requests.labels(UNMATCHED, "other", str(problem.status)).inc()
         request_id = str(uuid.uuid4())
         answer = JSONResponse(problem.document(request_id), problem.status, problem.headers, MEDIA_TYPE)
         fields = [*self.server_state.default_headers, *answer.raw_headers, (b"x-request-id", request_id.encode()),
@@ -169,9 +172,6 @@ class RequestHeadLimits(_Protocol):
         self.flow.resume_reading()
         self._unset_keepalive_if_required()
         self._linger_timer = self.loop.call_later(LINGER_SECONDS, self.transport.close)
-        metrics = self.service.metrics
-        metrics.errors.labels(problem.kind).inc()
-        metrics.requests.labels(UNMATCHED, "other", str(problem.status)).inc()
         log(logger, logging.INFO, "request", request_id=request_id, method="other", route=UNMATCHED,
             status=problem.status, seconds=round(self.loop.time() - self._began, 6), bytes_sent=len(answer.body),
             problem=problem.kind)

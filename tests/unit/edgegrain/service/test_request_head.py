@@ -164,13 +164,17 @@ def test_idle_connections_may_wait(service: LiveService) -> None:
             assert Answer(stream).status == 200
 
 
-def test_pipelined_requests_are_answered_in_order(service: LiveService, tiny_bundle: Path) -> None:
+@pytest.mark.parametrize("piece", [11, 1 << 20])
+def test_pipelined_requests_are_answered_in_order(service: LiveService, tiny_bundle: Path, piece: int) -> None:
     payloads = raw_payloads(tiny_bundle, 3)
     requests = [POST + b"Content-Length: %d\r\n\r\n%b" % (len(payload), payload) for payload in payloads]
     pieces = [b"Transfer-Encoding: chunked\r\n\r\n", b"%x\r\n%b\r\n0\r\n\r\n" % (len(payloads[0]), payloads[0])]
     data = LIVE + b"\r\n" + b"".join(requests) + POST + b"".join(pieces) + LIVE + b"\r\n"
     with connected(service) as connection, connection.makefile("rb") as stream:
-        connection.sendall(data * 3 + b"nonsense\r\n\r\n")
+        sent = data * 3 + b"nonsense\r\n\r\n"
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for at in range(0, len(sent), piece):
+            connection.sendall(sent[at:at + piece])
         for _ in range(3):
             assert Answer(stream).body == b'{"status":"alive"}'
             assert [Answer(stream).body for _ in range(4)] == [*payloads, payloads[0]]

@@ -34,7 +34,8 @@ MAX_REQUEST_LINE = 1 << 13
 MAX_HEADER_LINES = 100
 """Most header lines of a request."""
 PIECE = 1 << 12
-"""Bytes of a body of unknown length that the parser gets at once; the next head may begin within them."""
+"""Bytes of a body of unknown length that the parser gets at once. If the next head begins within them, as only in
+pipelined requests, these bytes of it are not counted."""
 
 if TYPE_CHECKING:
     _Protocol = H11Protocol  # has the attributes of both
@@ -72,6 +73,10 @@ class RequestHeadLimits(_Protocol):
     def _body_left(self) -> int | None:
         """Bytes of the body that are missing; None if its end is not known."""
         return None
+
+    def _in_head(self) -> bool:
+        """True while the parser has a part of a head."""
+        raise NotImplementedError
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -123,8 +128,8 @@ class RequestHeadLimits(_Protocol):
         if self.transport.is_closing():
             return
         if self._refusal is None:
-            if self._held:
-                self.data_received(b"")
+            self._in_request_line = not self._in_head()
+            self.data_received(b"")
         elif not self._answering():
             self._answer_refusal(self._refusal)
 
@@ -210,6 +215,7 @@ class RequestHeadLimits(_Protocol):
         """Give the parser bytes of a body; returns the position after them."""
         end = min(at + (self._body_left() or PIECE), len(data))
         super().data_received(data[at:end])
+        self._in_request_line = not self._in_head()
         return end
 
     def _forget_head(self) -> None:
@@ -220,10 +226,12 @@ class RequestHeadLimits(_Protocol):
         """Limit the time for the rest of a head, or the time in which nothing arrives."""
         if self._refusal is not None or self.transport.is_closing():
             return
-        if self._head_bytes:
+        if self._answering():
+            return
+        if self._head_bytes or self._in_head():
             if self._head_timer is None:
                 self._head_timer = self.loop.call_later(self.service.settings.head_timeout, self._head_is_late)
-        elif not self._answering():
+        else:
             self._expect_request()
 
     def _expect_request(self) -> None:
@@ -256,6 +264,9 @@ class LimitedH11(RequestHeadLimits, H11Protocol):
     def _in_body(self) -> bool:
         return self.conn.their_state is h11.SEND_BODY or (self.conn.their_state is h11.ERROR and self._fed_body)
 
+    def _in_head(self) -> bool:
+        return self.conn.their_state is h11.IDLE and bool(self.conn.trailing_data[0])
+
     def _feed_head(self, data: bytes, at: int) -> int:
         self._fed_body = False
         return super()._feed_head(data, at)
@@ -277,12 +288,20 @@ else:
     class LimitedHttpTools(RequestHeadLimits, HttpToolsProtocol):  # type: ignore[misc]
         """uvicorn's protocol with the parser in C, with these limits."""
 
+        _head = False
         _body = False
         _left: int | None = None
         _framing = 0
 
+        def _in_head(self) -> bool:
+            return self._head
+
         def _in_body(self) -> bool:
             return self._body
+
+        def on_message_begin(self) -> None:
+            super().on_message_begin()
+            self._head = True
 
         def _body_left(self) -> int | None:
             return self._left
@@ -290,6 +309,7 @@ else:
         def on_headers_complete(self) -> None:
             super().on_headers_complete()
             lengths = [value for name, value in self.headers if name == b"content-length"]
+            self._head = False
             self._body, self._left, self._framing = True, int(lengths[0]) if lengths else None, 0
 
         def on_header(self, name: bytes, value: bytes) -> None:

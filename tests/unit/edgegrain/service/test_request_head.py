@@ -182,6 +182,17 @@ def test_pipelined_requests_are_answered_in_order(service: LiveService, tiny_bun
         assert_refused(stream, 400, "bad-request")
 
 
+def test_a_long_header_line_after_a_chunked_body(service: LiveService) -> None:
+    request = POST + b"Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n"
+    with connected(service) as connection, connection.makefile("rb") as stream:
+        connection.sendall(request + LIVE + b"X: " + b"x" * 40_000 + b"\r\n\r\n")
+        assert json.loads(Answer(stream).body)["type"].endswith("invalid-payload")
+        assert Answer(stream).status == 200
+        connection.sendall(request + LIVE)  # this head never ends
+        assert json.loads(Answer(stream).body)["type"].endswith("invalid-payload")
+        assert_refused(stream, 408, "head-timeout")
+
+
 def test_many_pipelined_requests_wait_outside_the_process(service: LiveService) -> None:
     request, answers = LIVE + b"\r\n", 0
     with connected(service) as connection, connection.makefile("rb") as stream:

@@ -21,7 +21,7 @@ from codec_contract.payload import CODING_RAW, encode_payload
 from edgegrain.service.application import create_app
 from edgegrain.service.service_state import ServiceState
 from edgegrain.service.settings import Settings
-from edgegrain.service.uvicorn_server import listen
+from edgegrain.service.uvicorn_server import listen, uvicorn_config
 from edgegrain.service.worker_protocol import COMMAND
 
 PAYLOAD = {"Content-Type": "application/vnd.edgegrain"}
@@ -59,7 +59,7 @@ def live_service(
     app = create_app(Settings(bundles=tuple(map(str, folders)), **settings), worker_command)
     state: ServiceState = app.state.service
     listener = listen("127.0.0.1", 0)
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="on", timeout_graceful_shutdown=1))
+    server = uvicorn.Server(uvicorn_config(app))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:

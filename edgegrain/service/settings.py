@@ -50,6 +50,7 @@ class Settings(BaseSettings):
 
     queue_size: int = Field(128, ge=1, le=100_000, description="Most pictures in the queue; more are refused with 503.")
     deadline: float = Field(10, gt=0, le=600, description="A request without an answer by then gets 503.")
+    head_timeout: float = Field(10, gt=0, le=600, description="A request head that is not complete by then gets 408.")
     body_timeout: float = Field(10, gt=0, le=600, description="A body that has not arrived by then gets 408.")
     worker_timeout: float = Field(60, gt=0, le=3600, description="A worker that exceeds this on a batch is killed.")
     start_timeout: float = Field(300, gt=0, le=3600, description="A worker that is not ready by then is restarted.")
@@ -59,6 +60,8 @@ class Settings(BaseSettings):
     max_batch_items: int = Field(32, ge=1, le=1024, description="Most payloads in one multipart request.")
     max_bytes_in_flight: int = Field(
         256 << 20, ge=1 << 20, description="Bodies of all requests together, in bytes; more are refused with 503.")
+    max_connections_per_address: int = Field(
+        256, ge=1, description="Most connections of an address, except trusted proxies; more are refused with 429.")
 
     tokens: Annotated[tuple[SecretStr, ...], NoDecode, AfterValidator(_long_enough)] = Field(
         (), description="Bearer tokens; if set, /v1 and /metrics require one.")

@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from types import FrameType
 
 import uvicorn
+from fastapi import FastAPI
 
 from edgegrain.service.application import create_app
 from edgegrain.service.json_logs import configure_logs, log
+from edgegrain.service.request_head import MAX_HEAD_BYTES, http_protocol
 from edgegrain.service.service_state import ServiceState
 from edgegrain.service.settings import Settings
 from edgegrain.service.worker_protocol import COMMAND
@@ -62,15 +64,23 @@ def serve(settings: Settings, worker_command: Sequence[str] = COMMAND) -> None:
     configure_logs(settings.log_level)
     app = create_app(settings, worker_command)
     listener = listen(settings.host, settings.port)
-    config = uvicorn.Config(
-        app, log_config=None, access_log=False, server_header=False,
-        proxy_headers=True, forwarded_allow_ips=settings.trusted_proxies, lifespan="on", ws="none",
-        timeout_keep_alive=settings.keep_alive, timeout_graceful_shutdown=settings.drain_timeout)
+    config = uvicorn_config(app)
     host, port = listener.getsockname()[:2]
     log(logger, logging.INFO, "listening", url=f"http://{f'[{host}]' if ':' in host else host}:{port}",
         bundles=list(app.state.service.manifests))
     DrainingServer(config, app.state.service).run(sockets=[listener])
     log(logger, logging.INFO, "stopped")
+
+
+def uvicorn_config(app: FastAPI) -> uvicorn.Config:
+    """uvicorn's configuration for an application of `create_app`."""
+    service: ServiceState = app.state.service
+    settings = service.settings
+    return uvicorn.Config(
+        app, http=http_protocol(service), log_config=None, access_log=False, server_header=False,
+        proxy_headers=True, forwarded_allow_ips=settings.trusted_proxies, lifespan="on", ws="none",
+        timeout_keep_alive=settings.keep_alive, timeout_graceful_shutdown=settings.drain_timeout,
+        h11_max_incomplete_event_size=MAX_HEAD_BYTES)
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -38,12 +38,8 @@ def find_pictures(folder: Path | None = None) -> list[Path]:
     Raises:
         ExportError: the folder does not exist or holds no picture.
     """
-    if folder is None:
-        import edgegrain
-
-        root = Path(edgegrain.__file__).parent
-    else:
-        root = folder
+    # The application's portrait is data for this package, which does not import the application.
+    root = folder or Path(__file__).resolve().parents[2] / "edgegrain" / "demo"
     found = sorted(path for path in root.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES)
     if folder is not None and not found:
         raise ExportError(f"{folder} holds no pictures ({', '.join(PICTURE_SUFFIXES)})")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from edgegrain.service.json_logs import JsonFormatter
 from tests.service_harness import LiveService, live_service
 from tests.tiny_bundle import write_tiny_bundle
 
@@ -23,3 +25,15 @@ def tiny_service(tiny_bundle: Path) -> Iterator[LiveService]:
     with live_service(tiny_bundle, max_picture_bytes=1 << 16, max_pixels=1 << 20, max_batch_items=4,
                       deadline=60) as service:
         yield service
+
+
+@pytest.fixture(autouse=True)
+def logs_end_with_the_test() -> Iterator[None]:
+    """Remove the handler that `configure_logs` adds in this process: its stream is the test's captured stderr."""
+    root = logging.getLogger()
+    level = root.level
+    yield
+    root.setLevel(level)
+    for handler in root.handlers[:]:
+        if isinstance(handler.formatter, JsonFormatter):
+            root.removeHandler(handler)

@@ -1,4 +1,4 @@
-"""Processes as Linux shows them in /proc: who descends from whom, and which addresses they listen on."""
+"""Processes as Linux shows them in /proc: descendants, processor time, and the addresses they listen on."""
 
 from __future__ import annotations
 
@@ -37,6 +37,15 @@ def command_line(pid: int) -> str:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     except OSError:
         return ""
+
+
+def cpu_ticks(pid: int) -> int:
+    """Processor time that a process has used, in clock ticks; 0 if it is gone."""
+    try:
+        user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    except OSError:
+        return 0
+    return int(user) + int(system)
 
 
 def listening_addresses(pids: Iterable[int]) -> set[tuple[str, int]]:

@@ -8,7 +8,7 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3; do \
 	&& echo $$python && break; done)
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: help demo test test-web test-android test-demo lint ops clean
+.PHONY: help demo test test-web test-package test-android test-demo lint ops clean
 .DEFAULT_GOAL := help
 
 help:
@@ -16,6 +16,7 @@ help:
 	@echo "make test          install the test environment, then run lint, type checks, import rules and all tests"
 	@echo "make lint          ruff, mypy and import-linter only"
 	@echo "make test-web      tests of the TypeScript client (needs Node 20 or later)"
+	@echo "make test-package  packs the npm package and tries it in a fresh Vite project in Chromium"
 	@echo "make test-android  tests of the Java client (needs a JDK, 9 or later)"
 	@echo "make test-demo     tests of the demonstration page in Chromium (installs it with apt-get if it is missing)"
 	@echo "make ops           build the fused ops for ONNX Runtime (needs CMake and a C++ compiler; nvcc for CUDA)"
@@ -37,10 +38,17 @@ test-android:
 	java -cp build/android dev.edgegrain.ClientTests .
 
 # CHROMIUM names another browser than Debian's.
-test-demo: $(VENV)/.test
-	test -x "$${CHROMIUM:-/usr/bin/chromium}" || apt-get install --yes --no-install-recommends chromium
+test-demo: $(VENV)/.test chromium
 	cd clients/web && npm ci --no-audit --no-fund
 	$(BIN)/python -m pytest tests/integration/test_demo_page.py
+
+test-package: $(VENV)/.test chromium
+	cd clients/web && npm ci --no-audit --no-fund
+	EDGEGRAIN_TEST_PACKAGE=1 $(BIN)/python -m pytest tests/integration/test_web_package.py
+
+.PHONY: chromium
+chromium:
+	test -x "$${CHROMIUM:-/usr/bin/chromium}" || apt-get install --yes --no-install-recommends chromium
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

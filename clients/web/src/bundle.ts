@@ -1,8 +1,8 @@
-/** A bundle's phone half, fetched from a service: verified by SHA-256, kept in the Cache API where there is one. */
+/** A bundle's phone half, from a service or a folder: verified by SHA-256, kept in the Cache API if there is one. */
 
-import { type CoderTables, readCoderTables } from "./coder_tables";
-import { BundleError, ServiceError, UnreachableError } from "./errors";
-import { type Golden, sha256Hex } from "./golden_inputs";
+import { type CoderTables, readCoderTables } from "./coder_tables.js";
+import { BundleError, ServiceError, UnreachableError } from "./errors.js";
+import { type Golden, sha256Hex } from "./golden_inputs.js";
 
 /** What a client needs to make payloads. */
 export interface Bundle {
@@ -21,8 +21,10 @@ export interface Bundle {
 
 /** Where a bundle comes from. */
 export interface BundleSource {
-  /** Address of the service, such as `https://host`. */
+  /** Address of the service, such as `https://host`; not used if there is a `folder`. */
   readonly service: string;
+  /** URL of a bundle's folder on any web server: its manifest.json, encoder.onnx, coder.json and golden.json. */
+  readonly folder?: string;
   /** Id of the bundle; by default the first one that is served. */
   readonly bundle?: string;
   /** Bearer token, if the service asks for one. */
@@ -46,31 +48,30 @@ interface BundleDescription {
   readonly contract: readonly FileDescription[];
 }
 
+type Manifest = Omit<BundleDescription, "encoders" | "contract"> & {
+  readonly files: Readonly<Record<string, { readonly size: number; readonly sha256: string }>>;
+};
+
 const CACHE = "edgegrain-bundles-1";
 const LISTING = "/v1/bundles";
 /** What fit.ts does, in the words of a manifest. */
 const PREPROCESSING = { resize: "pillow-bilinear-22bit-width-first", pad: "edge" };
 
 /**
- * Fetches a bundle. What the cache holds under the ETag that the service lists is not fetched again, and without a
- * network the last listing is believed.
+ * Fetches a bundle. Files in the cache with the listed SHA-256 are not fetched again, and without a network the last
+ * listing or manifest is used.
  *
- * Throws `UnreachableError` if the service cannot be reached, `ServiceError` if it has no such bundle, `BundleError` if
- * a file is not what the service says it is.
+ * Throws `UnreachableError` if there is no answer, `ServiceError` if the service has no such bundle or the folder no
+ * manifest, `BundleError` if a file has another SHA-256.
  */
 export async function fetchBundle(source: BundleSource): Promise<Bundle> {
-  const listing = await fetchListing(source);
-  const found = source.bundle ? listing.find((bundle) => bundle.id === source.bundle) : listing[0];
-  if (!found) {
-    const known = listing.map((bundle) => bundle.id).join(", ") || "none";
-    throw new ServiceError(`the service has no bundle ${source.bundle ?? ""}, only: ${known}`);
-  }
+  const found = await (source.folder === undefined ? findListed(source) : readManifest(source, source.folder));
   checkPreprocessing(found);
   const files = [...(found.encoders ?? []), ...(found.contract ?? [])];
   const [encoder, tables, golden] = await Promise.all(
     ["encoder.onnx", "coder.json", "golden.json"].map((name) => {
       const file = files.find((candidate) => candidate.name === name);
-      if (!file) throw new BundleError(`bundle ${found.id} offers no ${name}; the service is too old for this client`);
+      if (!file) throw new BundleError(`bundle ${found.id} has no ${name}, which this client needs`);
       return fetchFile(source, file);
     }),
   );
@@ -96,29 +97,56 @@ function checkPreprocessing({ id, preprocessing }: BundleDescription): void {
   }
 }
 
-async function fetchListing(source: BundleSource): Promise<readonly BundleDescription[]> {
+async function findListed(source: BundleSource): Promise<BundleDescription> {
   const url = address(LISTING, source.service);
+  const listing = await fetchDescription(url, source.token, Array.isArray, "lists no bundles; is this an edgegrain service?");
+  const bundles = listing as readonly BundleDescription[];
+  const found = source.bundle ? bundles.find((bundle) => bundle.id === source.bundle) : bundles[0];
+  if (found) return found;
+  const known = bundles.map((bundle) => bundle.id).join(", ") || "none";
+  throw new ServiceError(`the service has no bundle ${source.bundle ?? ""}, only: ${known}`);
+}
+
+/** The manifest in the form of the service's listing. */
+async function readManifest(source: BundleSource, folder: string): Promise<BundleDescription> {
+  const url = address("manifest.json", address(folder.endsWith("/") ? folder : `${folder}/`, source.service));
+  const complaint = "is no bundle's manifest; is this a bundle's folder?";
+  const manifest = (await fetchDescription(url, source.token, isManifest, complaint)) as Manifest;
+  const contract = Object.entries(manifest.files).map(([name, { size, sha256 }]) => {
+    return { name, url: address(name, url), size, sha256 };
+  });
+  return { ...manifest, encoders: [], contract };
+}
+
+function isManifest(value: unknown): boolean {
+  return typeof value === "object" && value !== null && "files" in value && "lr_contract_id" in value;
+}
+
+/** JSON from `url`, or what it last was if there is no network. */
+async function fetchDescription(
+  url: string, token: string | undefined, isValid: (value: unknown) => boolean, complaint: string,
+): Promise<unknown> {
   const cache = await openCache();
   let response: Response;
   try {
-    response = await get(url, source.token);
+    response = await get(url, token);
   } catch (error) {
     const kept = error instanceof UnreachableError ? await cache?.match(url) : undefined;
     if (!kept) throw error;
-    return (await kept.json()) as readonly BundleDescription[];
+    return kept.json();
   }
   const copy = response.clone();
-  const listing: unknown = await response.json().catch(() => undefined);
-  if (!Array.isArray(listing)) throw new ServiceError(`${url} lists no bundles; is this an edgegrain service?`);
+  const description: unknown = await response.json().catch(() => undefined);
+  if (!isValid(description)) throw new ServiceError(`${url} ${complaint}`);
   await keep(cache, url, copy);
-  return listing as readonly BundleDescription[];
+  return description;
 }
 
 async function fetchFile(source: BundleSource, file: FileDescription): Promise<Uint8Array> {
   const url = address(file.url, source.service);
   const cache = await openCache();
   const kept = await cache?.match(url);
-  if (kept && kept.headers.get("ETag") === `"${file.sha256}"`) {
+  if (kept) {
     const data = new Uint8Array(await kept.arrayBuffer());
     if (sha256Hex(data) === file.sha256) return data;
   }
@@ -130,7 +158,7 @@ async function fetchFile(source: BundleSource, file: FileDescription): Promise<U
   const data = new Uint8Array(body);
   const digest = sha256Hex(data);
   if (data.length !== file.size || digest !== file.sha256) {
-    throw new BundleError(`${file.name} has SHA-256 ${digest}, the service lists ${file.sha256}; fetch it again`);
+    throw new BundleError(`${file.name} has SHA-256 ${digest}, expected ${file.sha256}; fetch it again`);
   }
   await keep(cache, url, copy);
   return data;

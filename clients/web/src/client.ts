@@ -1,14 +1,14 @@
 /** `EdgeClient`: a worker that holds a bundle, and its two verbs as promises. */
 
-import type { BundleSource } from "./bundle";
-import type { DeviceReport } from "./device_report";
-import type { Payload } from "./encoder";
-import type { RuntimeOptions } from "./encoder_session";
-import { DeviceError, errorOf, ImageError } from "./errors";
-import type { Fit } from "./fit";
-import type { Answer, BundleInfo, Question, Result } from "./messages";
-import type { Source } from "./pixels";
-import { type Colour, WHITE } from "./rgb";
+import type { BundleSource } from "./bundle.js";
+import type { DeviceReport } from "./device_report.js";
+import type { Payload } from "./encoder.js";
+import type { RuntimeOptions } from "./encoder_session.js";
+import { DeviceError, errorOf, ImageError } from "./errors.js";
+import type { Fit } from "./fit.js";
+import type { Answer, BundleInfo, Question, Result } from "./messages.js";
+import type { Source } from "./pixels.js";
+import { type Colour, WHITE } from "./rgb.js";
 
 /** How one picture is compressed. */
 export interface CompressOptions {
@@ -20,8 +20,6 @@ export interface CompressOptions {
 
 /** Where the bundle comes from, and how it is run. */
 export interface OpenOptions extends Partial<BundleSource>, RuntimeOptions {}
-
-const OWN_RUNTIME = new URL(/* @vite-ignore */ "./runtime/", import.meta.url).href;
 
 interface Waiting {
   readonly resolve: (result: Result) => void;
@@ -38,7 +36,7 @@ interface Waiting {
 export class EdgeClient {
   /** The bundle that is open; its golden vectors came out right on this device. */
   bundle!: BundleInfo;
-  private readonly worker = new Worker(new URL("./worker.ts", import.meta.url), { type: "module", name: "edgegrain" });
+  private readonly worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module", name: "edgegrain" });
   private readonly waiting = new Map<number, Waiting>();
   private last = 0;
   /** Why nothing can be asked any more. */
@@ -57,10 +55,11 @@ export class EdgeClient {
    * Throws `ServiceError`, `BundleError`, or `DeviceError` if this device computes other bytes.
    */
   static async open(options: OpenOptions = {}): Promise<EdgeClient> {
-    const { service = location.origin, bundle, token, runtime = OWN_RUNTIME, threads = defaultThreads() } = options;
+    const { service = location.origin, bundle, token, runtime, threads = defaultThreads() } = options;
+    const folder = options.folder === undefined ? undefined : new URL(options.folder, location.href).href;
     const client = new EdgeClient();
     try {
-      const source = { service, bundle, token };
+      const source = { service, folder, bundle, token };
       client.bundle = (await client.ask({ verb: "open", source, runtime: { runtime, threads } })) as BundleInfo;
     } catch (error) {
       client.close();

@@ -1,6 +1,6 @@
 /** A bundle's coder.json: the three small integer networks of docs/lr_coder.md, checked before use. */
 
-import { BundleError } from "./errors";
+import { BundleError } from "./errors.js";
 
 /** Length of the context of a red, green and blue sample. */
 export const CONTEXT_SIZES = [39, 40, 41] as const;

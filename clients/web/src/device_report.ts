@@ -1,7 +1,7 @@
 /** What a device proves and measures about itself: device-report.json, docs/devices.md. */
 
-import type { Encoder } from "./encoder";
-import { checkGolden, goldenInput } from "./golden_inputs";
+import type { Encoder } from "./encoder.js";
+import { checkGolden, goldenInput } from "./golden_inputs.js";
 
 /** The content of device-report.json. */
 export interface DeviceReport {

@@ -1,12 +1,12 @@
 /** Pictures to payloads, in whatever thread it is called: the worker's inside, and the library for Node. */
 
-import type { Bundle } from "./bundle";
-import { EncoderSession, type RuntimeOptions } from "./encoder_session";
-import { DeviceError } from "./errors";
-import { type Fit, fitPicture } from "./fit";
-import { checkGolden } from "./golden_inputs";
-import { type Header, encodePayload, parseHeader } from "./payload";
-import type { Rgb } from "./rgb";
+import type { Bundle } from "./bundle.js";
+import { EncoderSession, type RuntimeOptions } from "./encoder_session.js";
+import { DeviceError } from "./errors.js";
+import { type Fit, fitPicture } from "./fit.js";
+import { checkGolden } from "./golden_inputs.js";
+import { type Header, encodePayload, parseHeader } from "./payload.js";
+import type { Rgb } from "./rgb.js";
 
 /** Milliseconds that each step took; `decode` only where a file or bitmap was read. */
 export interface Timings {
@@ -19,7 +19,7 @@ export interface Timings {
 /** A compressed picture. */
 export interface Payload {
   /** What to send or store. */
-  readonly bytes: Uint8Array;
+  readonly bytes: Uint8Array<ArrayBuffer>;
   readonly header: Header;
   /** The tiny picture that travels. */
   readonly lr: Rgb;

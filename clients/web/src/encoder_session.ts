@@ -2,15 +2,15 @@
 
 import * as ort from "onnxruntime-web/wasm";
 
-import { BundleError, ImageError } from "./errors";
-import type { Rgb } from "./rgb";
+import { BundleError, ImageError } from "./errors.js";
+import type { Rgb } from "./rgb.js";
 
 const INPUT = "image";
 const OUTPUT = "lr";
 
 /** Where and how the runtime works; it is the same for all sessions of a page or worker. */
 export interface RuntimeOptions {
-  /** URL of the folder with ort-wasm-simd-threaded.mjs and .wasm; by default the library's own `runtime/`. */
+  /** URL of the folder with ort-wasm-simd-threaded.mjs and .wasm; by default the bundler's copy. */
   readonly runtime?: string;
   /** Threads; more than one only where `crossOriginIsolated`. By default 1. */
   readonly threads?: number;

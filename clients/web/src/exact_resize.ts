@@ -5,8 +5,8 @@
  * rounded to 8 bits.
  */
 
-import { ImageError } from "./errors";
-import { checkRgb, type Rgb } from "./rgb";
+import { ImageError } from "./errors.js";
+import { checkRgb, type Rgb } from "./rgb.js";
 
 /** Longest side, in pixels, before and after. */
 export const MAX_SIDE = 65535;

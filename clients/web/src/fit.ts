@@ -1,8 +1,8 @@
 /** From a picture of any size to the encoder's square, in integers only. */
 
-import { ImageError } from "./errors";
-import { exactResize } from "./exact_resize";
-import { checkRgb, type Rgb } from "./rgb";
+import { ImageError } from "./errors.js";
+import { exactResize } from "./exact_resize.js";
+import { checkRgb, type Rgb } from "./rgb.js";
 
 /** How a picture comes to the square: padded at its edges, stretched, or cut to its centre square. */
 export type Fit = "pad" | "stretch" | "crop";

@@ -3,8 +3,8 @@
 import { sha256 } from "@noble/hashes/sha2.js";
 import { bytesToHex } from "@noble/hashes/utils.js";
 
-import { BundleError } from "./errors";
-import type { Colour, Rgb } from "./rgb";
+import { BundleError } from "./errors.js";
+import type { Colour, Rgb } from "./rgb.js";
 
 /** One input; `parameters` depend on the kind, see edge_encoder/golden_inputs.py. */
 export interface GoldenInput {

@@ -1,11 +1,11 @@
 /** Portraits in under a kilobyte, encoded in the browser to the same bytes as everywhere. */
 
-export { type Bundle, type BundleSource, fetchBundle } from "./bundle";
-export { compress, type CompressOptions, EdgeClient, type OpenOptions } from "./client";
-export { type CoderTables, readCoderTables } from "./coder_tables";
-export type { DeviceReport } from "./device_report";
-export { Encoder, type Payload, type Timings } from "./encoder";
-export type { RuntimeOptions } from "./encoder_session";
+export { type Bundle, type BundleSource, fetchBundle } from "./bundle.js";
+export { compress, type CompressOptions, EdgeClient, type OpenOptions } from "./client.js";
+export { type CoderTables, readCoderTables } from "./coder_tables.js";
+export type { DeviceReport } from "./device_report.js";
+export { Encoder, type Payload, type Timings } from "./encoder.js";
+export type { RuntimeOptions } from "./encoder_session.js";
 export {
   BundleError,
   DeviceError,
@@ -14,10 +14,10 @@ export {
   PayloadError,
   ServiceError,
   UnreachableError,
-} from "./errors";
-export { exactResize } from "./exact_resize";
-export { type Fit, fitPicture } from "./fit";
-export type { BundleInfo } from "./messages";
-export { decodePayload, encodePayload, type Header, parseHeader } from "./payload";
-export type { Source } from "./pixels";
-export { type Colour, flatten, type Rgb, type Rgba } from "./rgb";
+} from "./errors.js";
+export { exactResize } from "./exact_resize.js";
+export { type Fit, fitPicture } from "./fit.js";
+export type { BundleInfo } from "./messages.js";
+export { decodePayload, encodePayload, type Header, parseHeader } from "./payload.js";
+export type { Source } from "./pixels.js";
+export { type Colour, flatten, type Rgb, type Rgba } from "./rgb.js";

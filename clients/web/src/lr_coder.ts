@@ -4,9 +4,9 @@
  * Encoder and decoder are one walk over the samples; only the coder they are given differs.
  */
 
-import { type CoderTables, CONTEXT_SIZES, predict } from "./coder_tables";
-import { type BitCoder, RangeDecoder, RangeEncoder } from "./range_coder";
-import type { Rgb } from "./rgb";
+import { type CoderTables, CONTEXT_SIZES, predict } from "./coder_tables.js";
+import { type BitCoder, RangeDecoder, RangeEncoder } from "./range_coder.js";
+import type { Rgb } from "./rgb.js";
 
 /** (dx, dy) of the earlier pixels around one; the first is the left one, the second the upper one. */
 const NEIGHBOURS = [

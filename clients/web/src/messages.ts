@@ -1,12 +1,12 @@
 /** What page and worker say to each other. */
 
-import type { BundleSource } from "./bundle";
-import type { DeviceReport } from "./device_report";
-import type { Payload } from "./encoder";
-import type { RuntimeOptions } from "./encoder_session";
-import type { Fit } from "./fit";
-import type { Source } from "./pixels";
-import type { Colour } from "./rgb";
+import type { BundleSource } from "./bundle.js";
+import type { DeviceReport } from "./device_report.js";
+import type { Payload } from "./encoder.js";
+import type { RuntimeOptions } from "./encoder_session.js";
+import type { Fit } from "./fit.js";
+import type { Source } from "./pixels.js";
+import type { Colour } from "./rgb.js";
 
 /** What is known of a bundle once it is open. */
 export interface BundleInfo {

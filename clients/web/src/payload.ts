@@ -1,10 +1,10 @@
 /** The payload, docs/payload.md: what a picture becomes on the wire. */
 
-import type { CoderTables } from "./coder_tables";
-import { PayloadError } from "./errors";
-import { type Fit, FITS } from "./fit";
-import { decodeLr, encodeLr } from "./lr_coder";
-import { checkRgb, type Rgb } from "./rgb";
+import type { CoderTables } from "./coder_tables.js";
+import { PayloadError } from "./errors.js";
+import { type Fit, FITS } from "./fit.js";
+import { decodeLr, encodeLr } from "./lr_coder.js";
+import { checkRgb, type Rgb } from "./rgb.js";
 
 export const MAX_LR_SIDE = 256;
 export const MAX_ORIGINAL_SIDE = 65535;
@@ -47,7 +47,7 @@ export interface PayloadOptions {
 }
 
 /** Packs an LR with sides of 1 to 256; `PayloadError` for what the format cannot say. */
-export function encodePayload(lr: Rgb, options: PayloadOptions): Uint8Array {
+export function encodePayload(lr: Rgb, options: PayloadOptions): Uint8Array<ArrayBuffer> {
   checkRgb(lr);
   if (Math.max(lr.width, lr.height) > MAX_LR_SIDE) {
     throw new PayloadError(`an LR has sides of 1 to ${MAX_LR_SIDE}, got ${lr.width} x ${lr.height}`);

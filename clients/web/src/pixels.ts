@@ -5,8 +5,8 @@
  * the RGB that comes out here.
  */
 
-import { ImageError } from "./errors";
-import { type Colour, flatten, flattenInto, type Rgb } from "./rgb";
+import { ImageError } from "./errors.js";
+import { type Colour, flatten, flattenInto, type Rgb } from "./rgb.js";
 
 /** What can be compressed. */
 export type Source = ImageBitmap | Blob | ImageData;

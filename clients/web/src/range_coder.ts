@@ -1,6 +1,6 @@
 /** A binary range coder in 32-bit integers with a shortest ending: docs/lr_coder.md, "Range coder". */
 
-import { PayloadError } from "./errors";
+import { PayloadError } from "./errors.js";
 
 const TOP = 0xffffffff;
 

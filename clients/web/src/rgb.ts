@@ -1,6 +1,6 @@
 /** Pictures as the contract knows them: 8-bit RGB, upright, in reading order. */
 
-import { ImageError } from "./errors";
+import { ImageError } from "./errors.js";
 
 /** A picture: `3 * width * height` bytes, R, G, B of each pixel in reading order, sRGB. */
 export interface Rgb {

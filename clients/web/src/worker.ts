@@ -1,16 +1,20 @@
 /** The worker: one encoder, asked by messages. */
 
-import { fetchBundle } from "./bundle";
-import { measureDevice } from "./device_report";
-import { Encoder } from "./encoder";
-import { BundleError } from "./errors";
-import type { Answer, BundleInfo, Question, Request, Result } from "./messages";
-import { readPixels } from "./pixels";
+import { fetchBundle } from "./bundle.js";
+import { measureDevice } from "./device_report.js";
+import { Encoder } from "./encoder.js";
+import { BundleError } from "./errors.js";
+import type { Answer, BundleInfo, Question, Request, Result } from "./messages.js";
+import { readPixels } from "./pixels.js";
 
 let encoder: Encoder | undefined;
 let threads = 1;
 
-self.onmessage = async (event: MessageEvent<Request>) => {
+/** ONNX Runtime starts its threads from the script it is bundled into, this one, and handles their messages itself. */
+const isRuntimeThread = self.name.startsWith("em-pthread");
+if (!isRuntimeThread) self.onmessage = reply;
+
+async function reply(event: MessageEvent<Request>): Promise<void> {
   const { id } = event.data;
   let answer: Answer;
   try {
@@ -20,7 +24,7 @@ self.onmessage = async (event: MessageEvent<Request>) => {
     answer = { id, error: { name, message } };
   }
   self.postMessage(answer);
-};
+}
 
 async function respond(question: Question): Promise<Result> {
   if (question.verb === "open") {

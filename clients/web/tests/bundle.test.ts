@@ -29,6 +29,12 @@ function listing() {
   }];
 }
 
+function manifest() {
+  const [{ encoders, contract, ...rest }] = listed;
+  const entries = [...encoders, ...contract].map(({ name, size, sha256 }) => [name, { size, sha256 }]);
+  return { ...rest, files: Object.fromEntries(entries) };
+}
+
 beforeEach(() => {
   files = { "encoder.onnx": new Uint8Array([1, 2, 3]) };
   for (const name of ["coder.json", "golden.json"]) files[name] = readBytes(`${FOLDER}/${name}`);
@@ -44,6 +50,7 @@ beforeEach(() => {
     const token = new Headers(options.headers).get("Authorization");
     if (token !== "Bearer secret") return new Response(null, { status: 401 });
     if (path === "/v1/bundles") return Response.json(listed);
+    if (path === "/faces/manifest.json") return Response.json(manifest());
     const name = path.split("/").pop() ?? "";
     return new Response(files[name] as BodyInit, { headers: { ETag: `"${sha256Hex(files[name])}"` } });
   });
@@ -88,7 +95,7 @@ test("works without the Cache API", async () => {
   expect((await fetchBundle(source)).id).toBe(ID);
 });
 
-test("a kept file that has another ETag than the service lists is fetched again", async () => {
+test("a kept file that is not the listed one is fetched again", async () => {
   await fetchBundle(source);
   const url = `${SERVICE}/v1/bundles/${ID}/encoder.onnx`;
   kept.set(url, new Response(new Uint8Array([9]), { headers: { ETag: '"old"' } }));
@@ -150,4 +157,22 @@ test("what is no address is refused", async () => {
 test("a wrong token and an unknown bundle are the service's trouble", async () => {
   await expect(fetchBundle({ ...source, token: "other" })).rejects.toThrow("answered 401");
   await expect(fetchBundle({ ...source, bundle: "cats" })).rejects.toThrow("no bundle cats, only: faces-256-lr16");
+});
+
+test.each([`${SERVICE}/faces`, `${SERVICE}/faces/`, "/faces"])("fetches a bundle from the folder %s", async (folder) => {
+  const inFolder = { service: SERVICE, folder, token: "secret" };
+  const bundle = await fetchBundle(inFolder);
+  expect([bundle.id, bundle.hr, bundle.contractId]).toEqual([ID, 256, "f0".repeat(32)]);
+  expect(fetched.sort()).toEqual(
+    ["coder.json", "encoder.onnx", "golden.json", "manifest.json"].map((name) => `/faces/${name}`));
+  offline = true;
+  expect([...(await fetchBundle(inFolder)).encoder]).toEqual([1, 2, 3]);
+});
+
+test("a folder whose file was altered, or that is none, is refused", async () => {
+  files["encoder.onnx"] = new Uint8Array([1, 2, 4]);
+  const inFolder = { service: SERVICE, folder: "/faces", token: "secret" };
+  await expect(fetchBundle(inFolder)).rejects.toThrow(BundleError);
+  vi.stubGlobal("fetch", async () => Response.json([]));
+  await expect(fetchBundle(inFolder)).rejects.toThrow("manifest.json is no bundle's manifest");
 });

@@ -1,0 +1,29 @@
+/** Encodes a picture in the page; the bundle is in public/bundle/, or `?service=https://host` names a service. */
+
+import { EdgeClient, EdgegrainError } from "@edgegrain/web";
+
+const file = document.querySelector<HTMLInputElement>("#file")!;
+const status = document.querySelector<HTMLElement>("#status")!;
+const link = document.querySelector<HTMLAnchorElement>("#payload")!;
+
+const service = new URLSearchParams(location.search).get("service");
+
+function complain(error: unknown): void {
+  status.textContent = error instanceof EdgegrainError ? `${error.name}: ${error.message}` : String(error);
+}
+
+async function start(): Promise<void> {
+  const client = await EdgeClient.open(service ? { service } : { folder: "/bundle/" });
+  file.addEventListener("change", () => compress(client).catch(complain));
+  file.disabled = false;
+  status.textContent = `Ready: ${client.bundle.id}`;
+}
+
+async function compress(client: EdgeClient): Promise<void> {
+  const payload = await client.compress(file.files![0]);
+  link.href = URL.createObjectURL(new Blob([payload.bytes]));
+  link.hidden = false;
+  status.textContent = `${payload.bytes.length} bytes, ${payload.timings.encode.toFixed(1)} ms`;
+}
+
+start().catch(complain);

@@ -8,7 +8,7 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3; do \
 	&& echo $$python && break; done)
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: help demo test test-web test-package test-android test-demo lint ops clean
+.PHONY: help demo test test-web test-package test-android maven test-demo lint ops clean
 .DEFAULT_GOAL := help
 
 help:
@@ -16,8 +16,9 @@ help:
 	@echo "make test          install the test environment, then run lint, type checks, import rules and all tests"
 	@echo "make lint          ruff, mypy and import-linter only"
 	@echo "make test-web      tests of the TypeScript client (needs Node 20 or later)"
-	@echo "make test-package  packs the npm package and tries it in a fresh Vite project in Chromium"
+	@echo "make test-package  tries the npm package in a fresh Vite project in Chromium, the Java artefact in a Maven project"
 	@echo "make test-android  tests of the Java client (needs a JDK, 9 or later)"
+	@echo "make maven         tests and installs the Java client as a Maven artefact into build/maven-repository, offline"
 	@echo "make test-demo     tests of the demonstration page in Chromium (installs it with apt-get if it is missing)"
 	@echo "make ops           build the fused ops for ONNX Runtime (needs CMake and a C++ compiler; nvcc for CUDA)"
 	@echo "make clean         remove .venv, caches and generated files"
@@ -37,6 +38,12 @@ test-android:
 	javac -Xlint:all,-options -Werror --release 8 -d build/android $$(find clients/android/core/src -name '*.java')
 	java -cp build/android dev.edgegrain.ClientTests .
 
+# The plugins are those of Debian 12: clients/android/README.md lists the packages.
+MAVEN_REPOSITORY ?= build/maven-repository
+maven:
+	mvn --batch-mode --quiet --offline -Daether.offline.protocols=file --settings clients/android/debian-settings.xml \
+		-Dmaven.repo.local=$(abspath $(MAVEN_REPOSITORY)) --file clients/android/core/pom.xml install
+
 # CHROMIUM names another browser than Debian's.
 test-demo: $(VENV)/.test chromium
 	cd clients/web && npm ci --no-audit --no-fund
@@ -44,7 +51,7 @@ test-demo: $(VENV)/.test chromium
 
 test-package: $(VENV)/.test chromium
 	cd clients/web && npm ci --no-audit --no-fund
-	EDGEGRAIN_TEST_PACKAGE=1 $(BIN)/python -m pytest tests/integration/test_web_package.py
+	EDGEGRAIN_TEST_PACKAGE=1 $(BIN)/python -m pytest tests/integration/test_web_package.py tests/integration/test_maven_package.py
 
 .PHONY: chromium
 chromium:

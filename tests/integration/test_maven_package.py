@@ -1,0 +1,40 @@
+"""The Java client as a Maven artefact: built offline, and used by a fresh project."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import sdk
+from codec_contract.version import __version__
+
+PLUGIN = Path("/usr/share/maven-repo/org/codehaus/mojo/exec-maven-plugin")
+
+
+@pytest.mark.skipif("EDGEGRAIN_TEST_PACKAGE" not in os.environ, reason="takes half a minute: make test-package")
+@pytest.mark.skipif(not (shutil.which("mvn") and PLUGIN.exists()), reason="needs Maven and Debian's plugins for it")
+def test_a_fresh_project_reads_a_payload(
+    repository: Path, default_bundle: Path, portrait_path: Path, tmp_path: Path
+) -> None:
+    maven = ["mvn", "--batch-mode", "--quiet", "--offline", "-Daether.offline.protocols=file",
+             "--settings", str(repository / "clients" / "android" / "debian-settings.xml"),
+             f"-Dmaven.repo.local={tmp_path / 'maven'}"]
+    make = ["make", "-C", str(repository), "maven", f"MAVEN_REPOSITORY={tmp_path / 'maven'}"]
+    built = subprocess.run(make, capture_output=True, text=True, timeout=600)
+    assert built.returncode == 0, built.stdout + built.stderr
+    assert "18 of 18 tests passed" in built.stdout
+    installed = {path.name for path in (tmp_path / "maven" / "dev" / "edgegrain" / "edgegrain-core").rglob("*.jar")}
+    assert installed == {f"edgegrain-core-{__version__}{kind}.jar" for kind in ("", "-sources")}
+
+    shutil.copytree(repository / "clients" / "android" / "example", tmp_path / "example")
+    payload = sdk.compress(portrait_path)
+    payload.save(tmp_path / "me.grain")
+    run = [*maven, "compile", "exec:java", f"-Dexec.args={default_bundle} {tmp_path / 'me.grain'}"]
+    used = subprocess.run(run, cwd=tmp_path / "example", capture_output=True, text=True, timeout=600)
+    assert used.returncode == 0, used.stdout + used.stderr
+    assert f"{default_bundle.name}: {len(payload)} bytes, LR 16 x 16, picture 256 x 256" in used.stdout
+    assert (tmp_path / "me.grain.again").read_bytes() == payload

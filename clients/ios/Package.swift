@@ -1,6 +1,8 @@
 // swift-tools-version: 5.9
 import PackageDescription
 
+// Not compiled so far, for want of a Swift compiler: see README.md.
+
 let package = Package(
     name: "Edgegrain",
     platforms: [.iOS(.v16), .macOS(.v13)],

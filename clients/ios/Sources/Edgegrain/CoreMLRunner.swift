@@ -1,3 +1,4 @@
+// Not compiled so far: see README.md.
 import CoreML
 import CoreVideo
 import Foundation

@@ -1,3 +1,4 @@
+// Not compiled so far: see README.md.
 import Foundation
 
 /// An encoder that has proven itself on this device: pictures to payloads.

@@ -12,7 +12,7 @@ public final class DeviceReport {
      * Runs the bundle's golden vectors, then one of them {@code runs} times, at least once.
      *
      * @param device its name, such as {@code Build.MANUFACTURER + " " + Build.MODEL}
-     * @param runtime what runs the encoder, such as {@code LiteRT 1.4.1, XNNPACK}
+     * @param runtime what runs the encoder, such as {@code LiteRT 2.3.0, CompiledModel, XNNPACK}
      * @return the content of device-report.json
      */
     public static String measure(

@@ -1,47 +1,69 @@
 package dev.edgegrain.litert;
 
+import com.google.ai.edge.litert.Accelerator;
+import com.google.ai.edge.litert.CompiledModel;
+import com.google.ai.edge.litert.LiteRtException;
+import com.google.ai.edge.litert.TensorBuffer;
 import dev.edgegrain.Bundle;
 import dev.edgegrain.BundleException;
+import dev.edgegrain.DeviceException;
 import dev.edgegrain.EncoderRunner;
 import dev.edgegrain.ImageException;
 import dev.edgegrain.Rgb;
-import java.nio.ByteBuffer;
-import java.nio.ByteOrder;
-import org.tensorflow.lite.DataType;
-import org.tensorflow.lite.Interpreter;
-import org.tensorflow.lite.Tensor;
+import java.io.File;
+import java.io.FileOutputStream;
+import java.io.IOException;
+import java.io.OutputStream;
+import java.util.List;
 
 /**
- * The exact encoder on LiteRT's CPU kernels (XNNPACK).
+ * The exact encoder on LiteRT's {@code CompiledModel}, on the CPU (XNNPACK). Not for several threads at once.
  *
- * <p>No delegate, and float32 throughout: exactness ends where float16 begins. Not for several threads at once.
+ * <p>The accelerator is the CPU and XNNPACK's flags are the default ones: float32 throughout. With GPU, NPU or the flag
+ * {@code FORCE_FP16} the bytes differ.
+ *
+ * <p><b>Not run so far</b>, and compiled only against LiteRT's sources and stubs of Android: see README.md.
  */
 public final class LiteRtRunner implements EncoderRunner, AutoCloseable {
-    private final Interpreter interpreter;
+    private final File file;
+    private final CompiledModel model;
+    private final List<TensorBuffer> inputs;
+    private final List<TensorBuffer> outputs;
     private final int hr;
     private final int lr;
 
-    /** Loads the bundle's encoder; throws {@link BundleException} if it is not what the manifest says. */
-    public LiteRtRunner(Bundle bundle, int threads) {
-        ByteBuffer model = ByteBuffer.allocateDirect(bundle.encoder.length).order(ByteOrder.nativeOrder());
-        model.put(bundle.encoder).rewind();
-        Interpreter.Options options = new Interpreter.Options();
-        options.setNumThreads(threads);
-        options.setUseXNNPACK(true);
+    /**
+     * Loads the bundle's encoder; throws {@link BundleException} if that fails.
+     *
+     * @param folder a private folder such as {@code context.getCacheDir()}: LiteRT reads models from files, so the
+     *     verified bytes are there until the runner is closed
+     */
+    public LiteRtRunner(Bundle bundle, File folder, int threads) {
         hr = bundle.hr;
         lr = bundle.lr;
+        CompiledModel.Options options = new CompiledModel.Options(Accelerator.CPU);
+        options.setCpuOptions(new CompiledModel.CpuOptions(threads, null, null));
         try {
-            interpreter = new Interpreter(model, options);
-        } catch (IllegalArgumentException error) {
+            file = File.createTempFile("edgegrain", ".tflite", folder);
+        } catch (IOException error) {
+            throw new BundleException("the encoder cannot be written to " + folder + ": " + error.getMessage());
+        }
+        CompiledModel opened = null;
+        try {
+            try (OutputStream output = new FileOutputStream(file)) {
+                output.write(bundle.encoder);
+            }
+            opened = CompiledModel.create(file.getPath(), options);
+            inputs = opened.createInputBuffers();
+            outputs = opened.createOutputBuffers();
+        } catch (IOException | LiteRtException error) {
+            if (opened != null) {
+                opened.close();
+            }
+            file.delete();
             throw new BundleException("the encoder cannot be loaded: " + error.getMessage());
         }
-        try {
-            check(interpreter.getInputTensor(0), hr);
-            check(interpreter.getOutputTensor(0), lr);
-        } catch (BundleException error) {
-            interpreter.close();
-            throw error;
-        }
+        model = opened;
     }
 
     @Override
@@ -50,26 +72,30 @@ public final class LiteRtRunner implements EncoderRunner, AutoCloseable {
             throw new ImageException(
                     "the encoder takes " + hr + " x " + hr + " pixels, got " + picture.width + " x " + picture.height);
         }
-        ByteBuffer input = ByteBuffer.allocateDirect(picture.data.length).order(ByteOrder.nativeOrder());
-        input.put(picture.data).rewind();
-        ByteBuffer output = ByteBuffer.allocateDirect(3 * lr * lr).order(ByteOrder.nativeOrder());
-        interpreter.run(input, output);
-        output.rewind();
-        byte[] data = new byte[3 * lr * lr];
-        output.get(data);
+        byte[] data;
+        try {
+            // The tensors are uint8; LiteRT names bytes of either kind int8.
+            inputs.get(0).writeInt8(picture.data);
+            model.run(inputs, outputs);
+            data = outputs.get(0).readInt8();
+        } catch (LiteRtException error) {
+            throw new DeviceException("LiteRT cannot run the encoder: " + error.getMessage());
+        }
+        if (data.length != 3 * lr * lr) {
+            throw new BundleException("the encoder gave " + data.length + " bytes, expected " + 3 * lr * lr);
+        }
         return new Rgb(lr, lr, data);
     }
 
     @Override
     public synchronized void close() {
-        interpreter.close();
-    }
-
-    private static void check(Tensor tensor, int side) {
-        if (tensor.dataType() != DataType.UINT8 || tensor.numBytes() != 3 * side * side) {
-            throw new BundleException(
-                    "not the bundle's encoder: " + tensor.name() + " is " + tensor.dataType() + " of "
-                            + tensor.numBytes() + " bytes, expected UINT8 of " + 3 * side * side);
+        for (TensorBuffer buffer : inputs) {
+            buffer.close();
         }
+        for (TensorBuffer buffer : outputs) {
+            buffer.close();
+        }
+        model.close();
+        file.delete();
     }
 }

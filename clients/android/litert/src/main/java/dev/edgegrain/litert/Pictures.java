@@ -15,7 +15,7 @@ import java.io.InputStream;
 
 /**
  * Pictures of Android as RGB. JPEG decoders differ from platform to platform: equality of bytes begins at the RGB that
- * comes out here.
+ * comes out here. Not built with the Android SDK so far: see README.md.
  */
 public final class Pictures {
     private Pictures() {}

@@ -17,6 +17,7 @@ from edgegrain.cli import (
     convert,
     demo,
     device_kit,
+    device_report,
     doctor,
     evaluate,
     export,
@@ -119,6 +120,7 @@ application.add_typer(metrics.metrics, name="metrics", rich_help_panel=TRAIN)
 application.add_typer(export.export, name="export", rich_help_panel=EXPORT)
 application.command("convert", rich_help_panel=EXPORT)(convert.convert)
 application.command("device-kit", rich_help_panel=EXPORT)(device_kit.device_kit)
+application.command("device-report", rich_help_panel=EXPORT)(device_report.device_report)
 
 application.command("evaluate", rich_help_panel=CHECK)(evaluate.evaluate)
 application.command("models", rich_help_panel=CHECK)(models.models)

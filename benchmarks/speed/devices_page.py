@@ -1,0 +1,91 @@
+"""Add device reports to results/devices and write the table of docs/devices.md from all reports there.
+
+    python benchmarks/speed/devices_page.py --measure                # this computer
+    python benchmarks/speed/devices_page.py device-report.json       # a report from a browser or a phone
+    python benchmarks/speed/devices_page.py device-report.json --device "Pixel 9, Chrome 150"
+    python benchmarks/speed/devices_page.py                          # only the table
+
+A new report replaces the older one of the same device, runtime, threads and bundle.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from machine import ROOT
+from page_text import replace_figures
+
+sys.path.insert(0, str(ROOT))
+
+from codec_contract.errors import EdgegrainError
+from codec_contract.files import write_atomically
+from export.proof.device_report import Report, read_reports
+
+PAGE = ROOT / "docs" / "devices.md"
+RESULTS = ROOT / "results" / "devices"
+SAME = ("device", "runtime", "threads", "bundle")
+
+
+def add(reports: Sequence[Report], folder: Path, device: str = "") -> None:
+    """Store reports, in one file for each device."""
+    for report in reports:
+        report = {"date": datetime.datetime.now(datetime.UTC).date().isoformat(), **report}
+        report["device"] = device or report["device"]
+        name = re.sub(r"[^a-z0-9]+", "-", f"{report['platform']} {report['device']}".lower()).strip("-")
+        path = folder / f"{name[:80]}.json"
+        kept = [other for other in (read_reports(path) if path.exists() else [])
+                if any(other[key] != report[key] for key in SAME)]
+        rows = sorted([*kept, report], key=lambda row: (row["runtime"], row["threads"]))
+        write_atomically(path, (json.dumps(rows, indent=1) + "\n").encode(), force=True)
+
+
+def table(folder: Path) -> str:
+    """All reports as a Markdown table, with a line for each runtime of each device."""
+    lines = ["| device | runtime | threads | golden vectors | encoder, ms: median (least) | date |",
+             "|---|---|---:|---|---:|---|"]
+    for path in sorted(folder.glob("*.json")):
+        for report in read_reports(path):
+            failed = ", ".join(report["failed"])
+            state = f"**differs: {failed}**" if failed else f"{report['checked']} of {report['checked']}"
+            times = report["encode_ms"]
+            lines.append(
+                f"| {report['device']} ({report['platform']}) | {report['runtime']} | {report['threads'] or ''} "
+                f"| {state} | {times['median']:.1f} ({times['least']:.1f}) | {report['date']} |")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Add the reports and write the page; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("reports", nargs="*", type=Path, help="device-report.json files to add")
+    parser.add_argument("--measure", action="store_true", help="measure this computer and add it")
+    parser.add_argument("--device", default="", help="name of the device, instead of the report's")
+    options = parser.parse_args()
+    try:
+        with tempfile.TemporaryDirectory(prefix="edgegrain-device-") as folder:
+            paths = list(options.reports)
+            if options.measure:
+                paths.append(Path(folder) / "device-report.json")
+                command = [sys.executable, "-m", "edgegrain", "device-report", str(paths[-1])]
+                measured = subprocess.run(command, cwd=ROOT, check=False)  # 1 also if a runtime is not exact
+                if not paths[-1].exists():
+                    return measured.returncode
+            for path in paths:
+                add(read_reports(path), RESULTS, options.device)
+        replace_figures(PAGE, table(RESULTS))
+    except EdgegrainError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,120 @@
+"""The report of a device: its golden checks and encoding times on every runtime, as in docs/devices.md."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import platform
+import re
+import statistics
+import sys
+import time
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from codec_contract.bundle.file_names import ENCODER_COREML, ENCODER_ONNX, ENCODER_TFLITE, GOLDEN
+from codec_contract.bundle.manifest import Manifest
+from codec_contract.errors import ExportError
+from edge_encoder.golden_inputs import check_golden
+from export.proof.runtimes import Runtime, coreml_runtimes, onnx_runtimes, tflite_runtimes
+
+Report = dict[str, Any]
+
+SCHEMA = 1
+PLATFORMS = ("web", "android", "ios", "linux", "macos", "windows")
+IN_USE = ("all optimizations", "XNNPACK", "Core ML, CPU only")
+"""Parts of the names of runtimes that applications use; the others only check the encoder."""
+TEXTS = ("device", "runtime", "bundle", "lr_contract_id")
+MAX_TEXT = 200
+
+
+def installed_runtimes(folder: Path) -> list[Runtime]:
+    """The runtimes of this machine for the encoders of a bundle, with one thread and with two."""
+    runtimes = onnx_runtimes(folder / ENCODER_ONNX, large_batch=1)
+    if find_spec("ai_edge_litert"):
+        from export.proof.compiled_model import compiled_model_runtimes
+
+        runtimes += tflite_runtimes(folder / ENCODER_TFLITE) + compiled_model_runtimes(folder / ENCODER_TFLITE)
+    if sys.platform == "darwin" and find_spec("coremltools"):
+        runtimes += coreml_runtimes(folder / ENCODER_COREML)
+    return [runtime for runtime in runtimes if any(part in runtime.name for part in IN_USE)]
+
+
+def measure(runtime: Runtime, manifest: Manifest, device: str, runs: int) -> Report:
+    """Run the golden vectors and then time one picture ``runs`` times."""
+    golden = check_golden(json.loads(manifest.open_file(GOLDEN)), runtime.encode)
+    picture = np.random.default_rng(0).integers(0, 256, (1, manifest.hr, manifest.hr, 3), np.uint8)
+    times = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        runtime.encode(picture)
+        times.append(1e3 * (time.perf_counter() - start))
+    threads = re.search(r"(\d+) thread", runtime.name)
+    return {
+        "schema": SCHEMA, "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "platform": {"darwin": "macos", "win32": "windows"}.get(sys.platform, "linux"),
+        "device": device, "runtime": re.sub(r", (\d+ threads?|batch 1)\b", "", runtime.name),
+        "threads": int(threads[1]) if threads else 0,
+        "bundle": manifest.id, "lr_contract_id": manifest.lr_contract_id.hex(),
+        "checked": golden.checked, "failed": list(golden.failed),
+        "encode_ms": {"runs": runs, "median": round(statistics.median(times), 2), "least": round(min(times), 2),
+                      "most": round(max(times), 2)}}
+
+
+def read_reports(path: Path) -> list[Report]:
+    """The reports of a file: one, as the clients write it, or a list.
+
+    Raises:
+        ExportError: the file cannot be read, or a field has another form than docs/devices.md defines.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ExportError(f"{path} is no device report: {error}") from error
+    reports = content if isinstance(content, list) else [content]
+    for report in reports:
+        if wrong := _wrong_field(report):
+            raise ExportError(f"{path} is no device report: the field {wrong} is missing or has another form than "
+                              "docs/devices.md defines")
+    return reports
+
+
+def _wrong_field(report: Any) -> str | None:
+    if not isinstance(report, Mapping) or report.get("schema") != SCHEMA:
+        return "schema"
+    if report.get("platform") not in PLATFORMS:
+        return "platform"
+    for name in TEXTS:
+        if not _is_text(report.get(name)):
+            return name
+    for name in ("threads", "checked"):
+        if not isinstance(report.get(name), int):
+            return name
+    failed, times = report.get("failed"), report.get("encode_ms")
+    if not isinstance(failed, list) or not all(map(_is_text, failed)):
+        return "failed"
+    if not isinstance(times, Mapping) or not all(
+        isinstance(times.get(name), int | float) for name in ("runs", "median", "least", "most")
+    ):
+        return "encode_ms"
+    return None if re.fullmatch(r"\d{4}-\d\d-\d\d", str(report.get("date", "2026-01-01"))) else "date"
+
+
+def _is_text(value: Any) -> bool:
+    """True for one short line that does not break a table."""
+    return isinstance(value, str) and 0 < len(value) <= MAX_TEXT and value.isprintable() and "|" not in value
+
+
+def this_device() -> str:
+    """The processor's name and the number of its cores, if the system reports them."""
+    from os import cpu_count
+
+    name = platform.processor() or platform.machine()
+    if sys.platform == "linux":
+        found = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        name = found[1] if found else name
+    return f"{name}, {cpu_count()} cores"

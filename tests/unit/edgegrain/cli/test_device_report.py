@@ -1,0 +1,36 @@
+"""``edgegrain device-report``: a file of reports, nothing overwritten, exit code 1 if a runtime is not exact."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import export.proof.device_report as device_report
+from edgegrain.cli.main import app
+from export.proof.runtimes import Runtime, onnx_runtimes
+
+
+def run(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as leaving:
+        app(["device-report", *arguments])
+    return int(leaving.value.code or 0)
+
+
+def test_this_computer_is_reported(
+    default_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runtimes = onnx_runtimes(default_bundle / "encoder.onnx", large_batch=1)[:1]
+    monkeypatch.setattr(device_report, "installed_runtimes", lambda folder: runtimes)
+    options = (str(tmp_path / "mine.json"), "--bundle", str(default_bundle), "--device", "Mine", "--runs", "2")
+    assert run(*options) == 0
+    assert ", threads: 1: exact, " in capsys.readouterr().out
+    [report] = device_report.read_reports(tmp_path / "mine.json")
+    assert (report["device"], report["bundle"], report["encode_ms"]["runs"]) == ("Mine", "faces-256-lr16", 2)
+    assert run(*options) == 1 and "mine.json exists" in capsys.readouterr().err
+
+    runtimes.append(Runtime("zeros", lambda rgb: np.zeros((1, 16, 16, 3), np.uint8)))
+    assert run(*options, "--force") == 1
+    assert "zeros: differs in white, " in capsys.readouterr().out
+    assert len(device_report.read_reports(tmp_path / "mine.json")) == 2

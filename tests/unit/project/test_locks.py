@@ -15,7 +15,8 @@ def pins(path: Path, python: str) -> dict[str, str]:
     """Return the pinned version of each package on a Python version such as 3.11."""
     lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
     assert all(PIN.fullmatch(line) for line in lines), "name==version, at most a marker with a Python version"
-    chosen = [pin for pin in map(Requirement, lines) if not pin.marker or pin.marker.evaluate({"python_version": python})]
+    chosen = [pin for pin in map(Requirement, lines)
+              if not pin.marker or pin.marker.evaluate({"python_version": python})]
     names = [pin.name for pin in chosen]
     assert len(names) == len(set(names)), f"pinned twice on Python {python}"
     return {pin.name: str(pin.specifier).removeprefix("==") for pin in chosen}

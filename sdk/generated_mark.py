@@ -1,17 +1,17 @@
 """The mark of generated pictures: an XMP packet with the kind of source, the tool and the bundle.
 
-Article 50(2) of the EU AI Act requires such a mark; docs/generated_marks.md explains its fields and the choice of terms.
+Article 50(2) of the EU AI Act requires such a mark; docs/generated_marks.md explains its fields and terms.
 """
 
 from __future__ import annotations
 
 import io
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from typing import IO, Any
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from codec_contract.bundle.manifest import Manifest
 from codec_contract.errors import ImageError
@@ -142,23 +142,28 @@ def read_mark(picture: str | os.PathLike[str] | bytes | bytearray | memoryview |
     if not source_type:
         return None
     mark = GeneratedMark(source_type, fields.get(f"{{{_XMP}}}CreatorTool"))
-    system = fields.get(f"{{{_IPTC}}}AISystemUsed", "")
-    if not mark.by_edgegrain or not system.startswith(_TOOL):
+    system, version = (fields.get(f"{{{_IPTC}}}{name}") for name in ("AISystemUsed", "AISystemVersionUsed"))
+    if not mark.by_edgegrain or system is None:
         return mark
-    return GeneratedMark(source_type, mark.tool, system.removeprefix(_TOOL), fields.get(f"{{{_IPTC}}}AISystemVersionUsed"))
+    return replace(mark, bundle=system.removeprefix(_TOOL), bundle_version=version)
 
 
 def _xmp_of_file(picture: str | os.PathLike[str] | bytes | bytearray | memoryview) -> Any:
     """The XMP packet of a picture file; None without one."""
-    in_memory = isinstance(picture, (bytes, bytearray, memoryview))
+    source: IO[bytes] | str | os.PathLike[str]
+    if isinstance(picture, (bytes, bytearray, memoryview)):
+        source, name = io.BytesIO(picture), f"the picture of {len(picture)} bytes"
+    else:
+        source, name = picture, os.fspath(picture)
     try:
-        with Image.open(io.BytesIO(picture) if in_memory else picture, formats=readable_formats()) as image:
+        with Image.open(source, formats=readable_formats()) as image:
             if image.format == "PNG" and "xmp" not in image.info and image.width * image.height <= MAX_PIXELS:
                 image.load()  # in a PNG, text may follow the pixels
             return image.info.get("xmp")
+    except UnidentifiedImageError as error:
+        raise ImageError(f"{name} is not a picture, or has an unsupported format") from error
     except Exception as error:  # Pillow's readers raise various types
-        name = f"the picture of {len(picture)} bytes" if in_memory else picture
-        raise ImageError(f"{name} cannot be read as a picture: {error}") from error
+        raise ImageError(f"{name} cannot be read as a picture: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _properties(xmp: bytes) -> dict[str, str]:

@@ -16,7 +16,7 @@ from edgegrain.cli.picture_info import is_picture, picture_lines, picture_row
 
 
 def info(
-    payloads: Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, help="Payloads (.grain), or pictures.")],
+    payloads: Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, help="Payloads (.grain), pictures.")],
     json_output: JsonOption = False,
 ) -> None:
     """Check and describe payloads, and show whether pictures are marked as generated.

@@ -14,7 +14,8 @@
 
 `compress` and `restore` open the default bundle on first use and keep it. `Codec` opens a bundle and a device of your
 choice and works on batches; `connect` and `connect_async` open a client with the same methods for a service. `inspect`
-checks a payload without restoring it, `bundles` lists the installed bundles.
+checks a payload without restoring it, `bundles` lists the installed bundles. Files of restored pictures are marked as
+generated; `read_mark` reads the mark.
 All functions may be called from several threads. All errors raised on purpose are `EdgegrainError`.
 """
 
@@ -34,6 +35,7 @@ from codec_contract.payload import Header
 from sdk.align_or_fit import Align
 from sdk.api import compress, restore
 from sdk.codec import Codec
+from sdk.generated_mark import GeneratedMark, MarkedPicture, read_mark
 from sdk.inspection import PayloadInfo, inspect
 from sdk.installed_bundles import BundleInfo, bundles
 from sdk.pasting import paste
@@ -48,8 +50,10 @@ __all__ = [
     "Codec",
     "DeviceError",
     "EdgegrainError",
+    "GeneratedMark",
     "Header",
     "ImageError",
+    "MarkedPicture",
     "ModelError",
     "OrientedSquare",
     "Payload",
@@ -63,6 +67,7 @@ __all__ = [
     "connect_async",
     "inspect",
     "paste",
+    "read_mark",
     "restore",
     "retouch",
 ]

@@ -63,6 +63,7 @@ def restore(
     max_pixels: int = MAX_PIXELS,
     seed: int | None = None,
     strength: float | None = None,
+    mark: bool = True,
 ) -> Image.Image:
     """Restore the picture of a payload, or of a bare LR.
 
@@ -79,6 +80,8 @@ def restore(
             None for the likeliest picture.
         strength: for bundles with that control (GCFSR): how much detail is hallucinated, as the factor, 4 to 64, by
             which the picture is assumed to have been reduced. None for the bundle's own factor.
+        mark: return a `MarkedPicture`, whose `save` writes into the file that it is generated
+            (docs/generated_marks.md).
 
     Returns:
         An RGB picture.
@@ -98,7 +101,7 @@ def restore(
     else:
         folder = find_bundle()
     return _codec(folder.resolve(), device).restore(
-        source, size=size, max_pixels=max_pixels, seed=seed, strength=strength)
+        source, size=size, max_pixels=max_pixels, seed=seed, strength=strength, mark=mark)
 
 
 def _codec(folder: Path, device: Device) -> Codec:

@@ -20,6 +20,7 @@ from codec_contract.payload import FIT_PAD, Header
 from codec_contract.rgb import Rgb
 from edge_encoder.preprocessing import WHITE, Colour, PictureSource, load_picture
 from sdk.align_or_fit import Align, Fitted, fit_or_align
+from sdk.generated_mark import marked
 from sdk.inputs import RestoreSource, read_restore_source
 from sdk.installed_bundles import BundleInfo, bundle_info
 from sdk.open_bundle import OpenBundle
@@ -119,7 +120,7 @@ class Codec:
 
     def restore(
         self, payload: RestoreSource, *, size: Size = "original", max_pixels: int = MAX_PIXELS, seed: int | None = None,
-        strength: float | None = None,
+        strength: float | None = None, mark: bool = True,
     ) -> Image.Image:
         """Restore one payload or bare LR with this bundle; arguments and errors as `sdk.restore`.
 
@@ -131,10 +132,11 @@ class Codec:
         if self._tiled:
             hr = decode_tiles(self._open.decoder, self._manifest, lr, seed)
             height, width = hr.shape[:2] if header is None else (header.original_height, header.original_width)
-            return Image.fromarray(np.ascontiguousarray(hr[:height, :width]))
+            return marked(Image.fromarray(np.ascontiguousarray(hr[:height, :width])), self.bundle, mark, seed)
         if seed is not None:
             raise ImageError(f"bundle {self._manifest.id} has no control 'seed'; restore without a seed")
-        return _picture(self._open.decode(lr[None], strengths=[strength])[0], header, size, max_pixels)
+        hr = self._open.decode(lr[None], strengths=[strength])[0]
+        return marked(_picture(hr, header, size, max_pixels), self.bundle, mark)
 
     def restore_batch(
         self,
@@ -143,6 +145,7 @@ class Codec:
         size: Size = "original",
         max_pixels: int = MAX_PIXELS,
         strength: float | Sequence[float | None] | None = None,
+        mark: bool = True,
     ) -> list[Image.Image]:
         """Restore payloads or bare LRs, in order.
 
@@ -151,6 +154,7 @@ class Codec:
             size: as for `restore`.
             max_pixels: as for `restore`.
             strength: one for all payloads, or one for each.
+            mark: as for `restore`.
 
         Raises:
             EdgegrainError: as `restore`; the message begins with the position of the payload, counted from 0. An
@@ -161,7 +165,8 @@ class Codec:
             if self._tiled:
                 for index, (payload, wanted) in enumerate(group, first):
                     with position_in_batch("payload", index):
-                        pictures.append(self.restore(payload, size=size, max_pixels=max_pixels, strength=wanted))
+                        pictures.append(self.restore(
+                            payload, size=size, max_pixels=max_pixels, strength=wanted, mark=mark))
                 continue
             unpacked, strengths = [], []
             for index, (payload, wanted) in enumerate(group, first):
@@ -170,7 +175,8 @@ class Codec:
                     unpacked.append(self._unpack(payload, size, max_pixels))
             decoded = self._open.decode(np.stack([lr for lr, _ in unpacked]), strengths=strengths)
             pictures += [
-                _picture(hr, header, size, max_pixels) for hr, (_, header) in zip(decoded, unpacked, strict=True)]
+                marked(_picture(hr, header, size, max_pixels), self.bundle, mark)
+                for hr, (_, header) in zip(decoded, unpacked, strict=True)]
         return pictures
 
     def warm_up(self) -> None:

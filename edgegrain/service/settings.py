@@ -70,6 +70,7 @@ class Settings(BaseSettings):
     rate_burst: int = Field(20, ge=1, description="Most pictures at once per client under a rate limit.")
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field((), description="Origins whose pages may call this.")
     trusted_proxies: str = Field("127.0.0.1", description="Addresses whose X-Forwarded-For is trusted.")
+    mark: bool = Field(True, description="Mark restored pictures as generated, in their XMP.")
     docs: bool = Field(True, description="Serve the interactive documentation at /docs.")
     page: bool = Field(True, description="Serve the demonstration page at /.")
 

@@ -125,6 +125,7 @@ class TestAlign:
             restored = np.asarray(image)
         pasted = sdk.paste(sdk.restore(payload, size="native"), payload, path)
         np.testing.assert_array_equal(restored, np.asarray(pasted))
+        assert sdk.read_mark(out) == sdk.read_mark(pasted) is not None
         assert (restored[:, :25] == np.asarray(Image.open(path))[:, :25]).all()
 
     def test_a_background_belongs_to_one_payload(self, shell: Shell, tmp_path: Path, face: None) -> None:
@@ -273,6 +274,10 @@ class TestRestore:
         assert shell("restore", path, "--out", tmp_path / name, "--size", "native")[0] == 0
         with Image.open(tmp_path / name) as image:
             assert image.format == kind and image.size == (64, 50)
+        mark = sdk.read_mark(tmp_path / name)
+        assert mark is not None and (mark.by_edgegrain, mark.bundle) == (True, DEFAULT_BUNDLE)
+        assert shell("restore", path, "--out", tmp_path / name, "--no-mark", "--force")[0] == 0
+        assert sdk.read_mark(tmp_path / name) is None
 
     def test_other_suffix(self, shell: Shell, tmp_path: Path) -> None:
         path = sdk.compress(write_picture(tmp_path / "me.png")).save(tmp_path / "me.grain")

@@ -111,6 +111,16 @@ class Manifest:
             )
         return data
 
+    def verify_file(self, name: str) -> None:
+        """Check size and SHA-256 of a listed file in little memory; errors as `open_file`."""
+        entry = self.entry(name)
+        size, digest = _size_and_digest(self.path(name), f"{name} of bundle {self.id}")
+        if (size, digest) != (entry.size, entry.sha256):
+            raise BundleError(
+                f"{name} of bundle {self.id} is altered: {size} bytes, SHA-256 {digest}; "
+                f"its manifest says {entry.size} bytes, {entry.sha256}; download the bundle again"
+            )
+
 
 @contextmanager
 def _opened(location: Path, what: str) -> Iterator[IO[bytes]]:
@@ -253,13 +263,8 @@ def verify_bundle(folder: str | os.PathLike[str]) -> Manifest:
         BundleError: for the first error found; the message names the file.
     """
     manifest = load_manifest(folder)
-    for name, entry in manifest.files.items():
-        size, digest = _size_and_digest(manifest.path(name), f"{name} of bundle {manifest.id}")
-        if (size, digest) != (entry.size, entry.sha256):
-            raise BundleError(
-                f"{name} of bundle {manifest.id} is altered: {size} bytes, SHA-256 {digest}; "
-                f"its manifest says {entry.size} bytes, {entry.sha256}; download the bundle again"
-            )
+    for name in manifest.files:
+        manifest.verify_file(name)
     return manifest
 
 

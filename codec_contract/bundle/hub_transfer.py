@@ -91,6 +91,8 @@ def download(url: str, target: Path, size: int, progress: Callable[[int], object
         try:
             _receive(url, target, have, size, progress)
             return
+        except BundleError:
+            raise
         except Exception as error:
             failed = failed + 1 if target.stat().st_size == have else 1
             if failed > RETRIES or not is_outage(error) or isinstance(error, OSError) and error.errno is not None:
@@ -103,8 +105,9 @@ def _receive(url: str, target: Path, have: int, size: int, progress: Callable[[i
     from huggingface_hub import get_session, hf_raise_for_status
     from huggingface_hub.utils import build_hf_headers
 
-    if have == size > 0:
+    if have == size:
         return
+    have = have if have < size else 0
     headers = {**build_hf_headers(library_name="edgegrain"), "Accept-Encoding": "identity"}
     if have:
         headers["Range"] = f"bytes={have}-"

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import pytest
+
 
 @dataclass
 class Repository:
@@ -64,14 +66,18 @@ class Hub:
 
 
 @contextmanager
-def hub_server() -> Iterator[Hub]:
-    """Serve a `Hub` until the block ends."""
+def hub_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """Serve a `Hub` until the block ends, and make it the one that huggingface-hub asks in this process."""
     hub = Hub()
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": hub}))
     server.daemon_threads = True
     hub.url = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
+    # HF_ENDPOINT is read at import.
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE",
+                        hub.url + "/{repo_id}/resolve/{revision}/{filename}")
     try:
         yield hub
     finally:
@@ -111,7 +117,7 @@ class _Handler(BaseHTTPRequestHandler):
                 raise _Refusal(503)
             parts = path.split("/")
             if path == "api/repos/create":
-                self._json(self._create(json.loads(body)))
+                self._create(json.loads(body))
             elif path == "api/validate-yaml":
                 self._json({"errors": [], "warnings": []})
             elif parts[:2] == ["api", "models"]:
@@ -170,15 +176,14 @@ class _Handler(BaseHTTPRequestHandler):
             case _:
                 raise _Refusal(404)
 
-    def _create(self, wanted: dict[str, Any]) -> dict[str, str]:
+    def _create(self, wanted: dict[str, Any]) -> None:
         if self.headers.get("Authorization") != "Bearer hf_secret":
             raise _Refusal(401)
         name = f"{wanted['organization']}/{wanted['name']}"
-        if name in self.hub.repositories:
-            raise _Refusal(409)
         private = bool(wanted.get("private")) or wanted.get("visibility") == "private"
-        self.hub.repositories[name] = Repository(private=private)
-        return {"url": f"{self.hub.url}/{name}"}
+        exists = name in self.hub.repositories
+        self.hub.repositories.setdefault(name, Repository(private=private))
+        self._json({"url": f"{self.hub.url}/{name}"}, 409 if exists else 200)
 
     def _file(self, name: str, revision: str, path: str) -> None:
         repository = self._repository(name)
@@ -194,8 +199,8 @@ class _Handler(BaseHTTPRequestHandler):
         cut = self.hub.cut.pop(path, None) if self.command == "GET" else None
         self._send(206 if first else 200, data[first:], headers, cut)
 
-    def _json(self, value: Any) -> None:
-        self._send(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
+    def _json(self, value: Any, status: int = 200) -> None:
+        self._send(status, json.dumps(value).encode(), {"Content-Type": "application/json"})
 
     def _send(self, status: int, data: bytes, headers: dict[str, str], cut: int | None = None) -> None:
         self.send_response(status)

@@ -70,26 +70,25 @@ class HubName:
         return f"hf://{self.repository}@{self.revision}"
 
 
-def find_hub_bundle(name: str, *, verify: bool = False, endpoint: str | None = None, cache: Path | None = None) -> Path:
+def find_hub_bundle(name: str, *, verify: bool = False) -> Path:
     """The folder of a bundle of the Hub in the cache, downloaded if it is not there yet.
 
-    The licence is logged, as a warning, when the bundle is downloaded. A branch or tag is looked up on the Hub; if the
-    Hub cannot be reached, its last known commit is taken, with a warning. A commit that is in the cache needs no
-    network. An interrupted download continues where it stopped.
+    The Hub is https://huggingface.co or ``$HF_ENDPOINT``, the cache ``hub`` in `cache_folder`. The licence is logged,
+    as a warning, when the bundle is downloaded. A branch or tag is looked up on the Hub; if the Hub cannot be reached,
+    its last known commit is taken, with a warning. A commit that is in the cache needs no network. An interrupted
+    download continues where it stopped.
 
     Args:
         name: ``hf://owner/name`` (branch ``main``) or ``hf://owner/name@revision``.
         verify: check every file that is in the cache already; an altered bundle is downloaded again. Without it, files
             are checked when they are opened.
-        endpoint: address of the Hub; by default ``$HF_ENDPOINT`` or https://huggingface.co.
-        cache: by default ``hub`` in `cache_folder`.
 
     Raises:
         BundleError: the name has another form; huggingface-hub is not installed; there is no such repository or
             revision, or it does not hold the bundle that its manifest describes; the Hub cannot be reached.
     """
     wanted = HubName.parse(name)
-    return _Repository(wanted, (cache or hub_cache()) / wanted.repository, endpoint).find(verify)
+    return _Repository(wanted, hub_cache() / wanted.repository).find(verify)
 
 
 def hub_cache() -> Path:
@@ -115,7 +114,6 @@ class _Repository:
 
     name: HubName
     folder: Path
-    endpoint: str | None
 
     def find(self, verify: bool) -> Path:
         known = self._known(verify)
@@ -169,13 +167,13 @@ class _Repository:
     def _url(self, file: str, revision: str) -> str:
         from huggingface_hub import hf_hub_url
 
-        return hf_hub_url(self.name.repository, file, revision=revision, endpoint=self.endpoint)
+        return hf_hub_url(self.name.repository, file, revision=revision)
 
     def _metadata(self) -> HfFileMetadata:
         """Commit and size of the manifest on the Hub."""
         from huggingface_hub import get_hf_file_metadata
 
-        metadata = get_hf_file_metadata(self._url(MANIFEST, self.name.revision), endpoint=self.endpoint)
+        metadata = get_hf_file_metadata(self._url(MANIFEST, self.name.revision))
         if not _COMMIT.fullmatch(metadata.commit_hash or ""):
             raise OSError("the answer names no commit, so it is not from a Hub; check HF_ENDPOINT and proxies")
         return metadata

@@ -55,9 +55,13 @@ def hub_errors(what: str) -> Iterator[None]:
                 advice = "the disk is full; free some space, or set EDGEGRAIN_CACHE to a folder on another disk"
             case PermissionError():
                 advice = f"the cache cannot be written ({error}); set EDGEGRAIN_CACHE to a folder of yours"
-            case _:
+            case ValueError():
+                advice = f"the Hub or huggingface-hub refuses it: {error}"
+            case errors.HTTPError() | OSError() | RuntimeError():  # RuntimeError: of hf-xet
                 advice = (f"the Hub cannot be reached or the transfer broke off ({type(error).__name__}: {error}); "
                           "check the network and try again")
+            case _:  # a defect
+                raise
         raise BundleError(f"{what}: {advice}") from error
 
 

@@ -69,7 +69,7 @@ def plan_upload(folder: Path, target: HubName, *, private: bool = False, message
     return Upload(target, manifest, files, head, message or f"Bundle {manifest.id} {manifest.version}", private)
 
 
-def upload(plan: Upload, *, endpoint: str | None = None) -> HubName:
+def upload(plan: Upload) -> HubName:
     """Create the repository and the branch if they are missing, and commit the files.
 
     Returns:
@@ -82,7 +82,7 @@ def upload(plan: Upload, *, endpoint: str | None = None) -> HubName:
     with hub_errors(str(plan.target)):
         from huggingface_hub import CommitOperationAdd, HfApi
 
-        api = HfApi(endpoint=endpoint, library_name="edgegrain")
+        api = HfApi(library_name="edgegrain")
         api.create_repo(repository, private=plan.private or None, exist_ok=True)
         if plan.private and not api.model_info(repository).private:
             raise BundleError(f"{plan.target} is public and stays so; make it private on the Hub, or leave --private "

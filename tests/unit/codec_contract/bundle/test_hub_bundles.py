@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,8 @@ from tests.tiny_bundle import write_tiny_bundle
 
 REPOSITORY = "anna/tiny"
 DECODER = "decoder.onnx"
+NOWHERE = "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE"
+"""Set to an address where nothing listens."""
 
 
 @pytest.fixture(scope="module")
@@ -28,19 +30,18 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def hub() -> Iterator[Hub]:
-    with hub_server() as running:
-        yield running
-
-
-@pytest.fixture
-def find(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """`find_hub_bundle` with the local server and an empty cache; no pauses."""
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A local Hub, an empty cache, no token, no pauses."""
     monkeypatch.setattr(hub_transfer, "PAUSE", 0.0)
     monkeypatch.setenv("EDGEGRAIN_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("HF_TOKEN", raising=False)
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    return lambda name=f"hf://{REPOSITORY}", **options: find_hub_bundle(name, endpoint=hub.url, **options)
+    with hub_server(monkeypatch) as running:
+        yield running
+
+
+def find(name: str = f"hf://{REPOSITORY}", *, verify: bool = False) -> Path:
+    return find_hub_bundle(name, verify=verify)
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -79,7 +80,7 @@ class TestNames:
 
 class TestDownload:
     def test_the_bundle_and_nothing_else_is_downloaded_once(
-            self, hub: Hub, find: Callable[..., Path], bundle: Path, caplog: pytest.LogCaptureFixture) -> None:
+            self, hub: Hub, bundle: Path, caplog: pytest.LogCaptureFixture) -> None:
         (commit, files) = (hub.add(REPOSITORY, bundle), files_of(bundle))
         hub.repositories[REPOSITORY].commits[commit]["pictures/huge.bin"] = b"not of the bundle"
         folder = find()
@@ -96,7 +97,7 @@ class TestDownload:
         assert [request[0] for request in hub.requests] == ["HEAD"], "a branch is looked up, nothing is downloaded"
 
     def test_a_new_commit_of_the_branch_is_downloaded_beside_the_old_one(
-            self, hub: Hub, find: Callable[..., Path], bundle: Path) -> None:
+            self, hub: Hub, bundle: Path) -> None:
         hub.add(REPOSITORY, bundle)
         old = find()
         hub.repositories[REPOSITORY].commit(changed(bundle, version="2.0.0"))
@@ -106,14 +107,14 @@ class TestDownload:
         assert cached_hub_bundles() == {f"hf://{REPOSITORY}@{folder.name}": folder for folder in (old, new)}
 
     def test_a_broken_connection_continues_where_it_stopped(
-            self, hub: Hub, find: Callable[..., Path], bundle: Path) -> None:
+            self, hub: Hub, bundle: Path) -> None:
         hub.add(REPOSITORY, bundle)
         hub.cut[DECODER] = 200
         assert files_of(find()) == files_of(bundle)
         assert [part for _, part in hub.asked("GET", DECODER)] == ["", "bytes=200-"]
 
     def test_another_process_continues_where_one_was_interrupted(
-            self, hub: Hub, find: Callable[..., Path], bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+            self, hub: Hub, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         commit = hub.add(REPOSITORY, bundle)
         monkeypatch.setattr(hub_transfer, "RETRIES", 0)
         hub.cut[DECODER] = 120
@@ -127,7 +128,7 @@ class TestDownload:
 
     @pytest.mark.parametrize(("ranges", "size"), [(False, 50), (True, 5000)])
     def test_a_part_that_cannot_be_continued_is_downloaded_from_its_beginning(
-            self, hub: Hub, find: Callable[..., Path], bundle: Path, ranges: bool, size: int) -> None:
+            self, hub: Hub, bundle: Path, ranges: bool, size: int) -> None:
         commit = hub.add(REPOSITORY, bundle)
         part = hub_bundles.hub_cache() / REPOSITORY / f"{commit}.part" / DECODER
         part.parent.mkdir(parents=True)
@@ -136,7 +137,7 @@ class TestDownload:
         assert files_of(find()) == files_of(bundle)
 
     def test_licences_are_printed_without_control_characters(
-            self, hub: Hub, find: Callable[..., Path], bundle: Path, caplog: pytest.LogCaptureFixture) -> None:
+            self, hub: Hub, bundle: Path, caplog: pytest.LogCaptureFixture) -> None:
         licence = {"weights": "free\x1b[2J\nas in beer", "data": "x" * 9999}
         hub.repositories[REPOSITORY] = Repository()
         hub.repositories[REPOSITORY].commit(changed(bundle, licence=licence))
@@ -146,7 +147,7 @@ class TestDownload:
 
 class TestOffline:
     def test_without_the_hub_the_last_commit_is_used_with_a_warning(
-            self, hub: Hub, find: Callable[..., Path], bundle: Path, caplog: pytest.LogCaptureFixture) -> None:
+            self, hub: Hub, bundle: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
         hub.add(REPOSITORY, bundle)
         folder = find()
         caplog.clear()
@@ -154,12 +155,12 @@ class TestOffline:
         assert find() == folder
         assert f"the Hub cannot be reached (HfHubHTTPError); commit {folder.name} of the cache is used" in caplog.text
         caplog.clear()
-        hub.url = "http://127.0.0.1:9"  # nothing listens there
-        assert find_hub_bundle(f"hf://{REPOSITORY}", endpoint=hub.url) == folder
+        monkeypatch.setattr(NOWHERE, "http://127.0.0.1:9/{repo_id}")
+        assert find() == folder
         assert "the Hub cannot be reached (ConnectError)" in caplog.text
 
     def test_a_commit_asks_nothing_and_needs_no_library(
-            self, hub: Hub, find: Callable[..., Path], bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+            self, hub: Hub, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         commit = hub.add(REPOSITORY, bundle)
         pinned = f"hf://{REPOSITORY}@{commit}"
         folder = find(pinned)
@@ -169,7 +170,7 @@ class TestOffline:
         with pytest.raises(BundleError, match=r"install: pip install 'edgegrain\[hub\]'"):
             find()
 
-    def test_the_variable_for_offline_use(self, hub: Hub, find: Callable[..., Path], bundle: Path,
+    def test_the_variable_for_offline_use(self, hub: Hub, bundle: Path,
                                           monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
         hub.add(REPOSITORY, bundle)
         folder = find()
@@ -184,7 +185,7 @@ class TestOffline:
 
 class TestRefusals:
     def test_an_altered_file_is_refused_before_it_is_opened(
-            self, hub: Hub, find: Callable[..., Path], bundle: Path) -> None:
+            self, hub: Hub, bundle: Path) -> None:
         commit = hub.add(REPOSITORY, bundle)
         good = hub.repositories[REPOSITORY].commits[commit]
         right = good[DECODER]
@@ -197,7 +198,7 @@ class TestRefusals:
 
     @pytest.mark.parametrize(("size", "found"), [(-3, "has more than"), (3, "has")])
     def test_a_file_of_another_size_is_refused(
-            self, hub: Hub, find: Callable[..., Path], bundle: Path, size: int, found: str) -> None:
+            self, hub: Hub, bundle: Path, size: int, found: str) -> None:
         listed = entries(bundle)
         listed[DECODER] = {**listed[DECODER], "size": int(str(listed[DECODER]["size"])) + size}
         hub.repositories[REPOSITORY] = Repository()
@@ -209,21 +210,21 @@ class TestRefusals:
 
     @pytest.mark.parametrize("name", ["../evil", "/etc/evil", "a/../../evil", "c:evil", "a\\b"])
     def test_names_that_leave_the_folder_are_refused(
-            self, hub: Hub, find: Callable[..., Path], bundle: Path, name: str) -> None:
+            self, hub: Hub, bundle: Path, name: str) -> None:
         hub.repositories[REPOSITORY] = Repository()
         hub.repositories[REPOSITORY].commit(changed(bundle, files={name: {"size": 1, "sha256": "0" * 64}}))
         with pytest.raises(BundleError, match="is not a plain relative path"):
             find()
         assert len(hub.asked("GET")) == 1, "the manifest only"
 
-    def test_a_huge_manifest_is_refused_before_it_is_downloaded(self, hub: Hub, find: Callable[..., Path]) -> None:
+    def test_a_huge_manifest_is_refused_before_it_is_downloaded(self, hub: Hub) -> None:
         hub.repositories[REPOSITORY] = Repository()
         hub.repositories[REPOSITORY].commit({"manifest.json": b" " * (MAX_MANIFEST_BYTES + 1)})
         with pytest.raises(BundleError, match=f"at most {MAX_MANIFEST_BYTES} are allowed"):
             find()
         assert not hub.asked("GET")
 
-    def test_the_hubs_refusals_say_what_to_do(self, hub: Hub, find: Callable[..., Path], bundle: Path) -> None:
+    def test_the_hubs_refusals_say_what_to_do(self, hub: Hub, bundle: Path) -> None:
         commit = hub.add(REPOSITORY, bundle)
         repository = hub.repositories[REPOSITORY]
         with pytest.raises(BundleError, match="hf://anna/other@main: the Hub has no such repository, or it is private"):
@@ -243,7 +244,7 @@ class TestRefusals:
             find()
 
     def test_a_private_repository_is_read_with_the_token(
-            self, hub: Hub, find: Callable[..., Path], bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+            self, hub: Hub, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         hub.add(REPOSITORY, bundle)
         hub.repositories[REPOSITORY].private = True
         with pytest.raises(BundleError, match="or it is private; check the name, or log in"):
@@ -251,9 +252,10 @@ class TestRefusals:
         monkeypatch.setenv("HF_TOKEN", "hf_secret")
         assert files_of(find()) == files_of(bundle)
 
-    def test_no_hub_and_no_cache(self, find: Callable[..., Path]) -> None:
+    def test_no_hub_and_no_cache(self, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(NOWHERE, "http://127.0.0.1:9/{repo_id}")
         with pytest.raises(BundleError, match=r"the Hub cannot be reached .*\(ConnectError: .*check the network"):
-            find_hub_bundle("hf://anna/tiny", endpoint="http://127.0.0.1:9")
+            find()
 
     def test_a_full_disk(self) -> None:
         with pytest.raises(BundleError, match="hf://a/b@main: the disk is full; free some space, or set"):
@@ -262,7 +264,7 @@ class TestRefusals:
 
 
 def test_verify_downloads_an_altered_bundle_again(
-        hub: Hub, find: Callable[..., Path], bundle: Path, caplog: pytest.LogCaptureFixture) -> None:
+        hub: Hub, bundle: Path, caplog: pytest.LogCaptureFixture) -> None:
     name = f"hf://{REPOSITORY}@{hub.add(REPOSITORY, bundle)}"
     folder = find(name)
     (folder / DECODER).write_bytes(b"altered")

@@ -20,9 +20,10 @@ TARGET = HubName("anna/tiny")
 
 
 @pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
-    with hub_server() as running:
+    monkeypatch.setenv("EDGEGRAIN_CACHE", str(tmp_path / "cache"))
+    with hub_server(monkeypatch) as running:
         yield running
 
 
@@ -62,24 +63,24 @@ def test_damaged_bundles_and_commits_are_refused(bundle: Path) -> None:
         plan_upload(bundle, TARGET)
 
 
-def test_what_is_uploaded_is_what_is_downloaded(hub: Hub, bundle: Path, tmp_path: Path) -> None:
+def test_what_is_uploaded_is_what_is_downloaded(hub: Hub, bundle: Path) -> None:
     (bundle / "secret.txt").write_text("not listed in the manifest")
     plan = plan_upload(bundle, TARGET, message="First")
     assert hub.requests == []
-    name = upload(plan, endpoint=hub.url)
+    name = upload(plan)
     repository = hub.repositories["anna/tiny"]
     assert name == HubName("anna/tiny", repository.branches["main"]) and not repository.private
     assert {path: len(data) for path, data in repository.commits[name.revision].items()} == plan.sizes
-    folder = find_hub_bundle(str(name), endpoint=hub.url, cache=tmp_path / "cache")
+    folder = find_hub_bundle(str(name))
     assert verify_bundle(folder).lr_contract_id == load_manifest(bundle).lr_contract_id
     assert (folder / "decoder.onnx").read_bytes() == (bundle / "decoder.onnx").read_bytes()
     assert json.loads((folder / "manifest.json").read_bytes())["files"].keys() == load_manifest(bundle).files.keys()
 
 
 def test_another_branch_is_created(hub: Hub, bundle: Path) -> None:
-    upload(plan_upload(bundle, TARGET), endpoint=hub.url)
+    upload(plan_upload(bundle, TARGET))
     first = hub.repositories["anna/tiny"].branches["main"]
-    upload(plan_upload(bundle, HubName("anna/tiny", "v2")), endpoint=hub.url)
+    upload(plan_upload(bundle, HubName("anna/tiny", "v2")))
     branches = hub.repositories["anna/tiny"].branches
     assert branches["main"] == first and branches["v2"] != first
 
@@ -88,15 +89,15 @@ def test_a_private_upload_never_goes_to_a_public_repository(hub: Hub, bundle: Pa
     private = plan_upload(bundle, TARGET, private=True)
     hub.repositories["anna/tiny"] = Repository()
     with pytest.raises(BundleError, match="is public and stays so; .* Nothing was uploaded"):
-        upload(private, endpoint=hub.url)
+        upload(private)
     assert not hub.repositories["anna/tiny"].commits
     del hub.repositories["anna/tiny"]
-    upload(private, endpoint=hub.url)
+    upload(private)
     assert hub.repositories["anna/tiny"].private and len(hub.repositories["anna/tiny"].commits) == 1
 
 
 def test_without_a_token_nothing_is_uploaded(hub: Hub, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_wrong")
     with pytest.raises(BundleError, match="access is denied; log in with 'hf auth login' or set HF_TOKEN"):
-        upload(plan_upload(bundle, TARGET), endpoint=hub.url)
+        upload(plan_upload(bundle, TARGET))
     assert hub.repositories == {}

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from huggingface_hub import HfFileMetadata
 
 SCHEME = "hf:"
-MAX_SHOWN = 400
-"""Longest text of a licence that is logged."""
+MAX_LICENCES, MAX_SHOWN = 8, 400
+"""Most licences that are logged, and the longest text of one."""
 
 _PART = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?"
 _REPOSITORY = re.compile(f"{_PART}/{_PART}")
@@ -104,8 +104,14 @@ def cached_hub_bundles() -> dict[str, Path]:
 
 def licence_text(licence: Mapping[str, Any]) -> str:
     """Licences of weights and data as sentences of bounded length, without control characters."""
-    shown = {"weights": "not stated", "data": "not stated", **licence}
-    return " ".join(f"Licence of {_printable(what)}: {_printable(text).rstrip('.')}." for what, text in shown.items())
+    shown = list({"weights": "not stated", "data": "not stated", **licence}.items())[:MAX_LICENCES]
+    return " ".join(f"Licence of {printable(what)}: {printable(text).rstrip('.')}." for what, text in shown)
+
+
+def printable(value: object) -> str:
+    """Text of a manifest on one line, without control characters, of bounded length."""
+    text = "".join(character if character.isprintable() else " " for character in str(value))
+    return text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "…"
 
 
 @dataclass(frozen=True)
@@ -120,12 +126,14 @@ class _Repository:
         if known is not None and self.name.pinned:
             return known
         with hub_errors(str(self.name)):
+            from huggingface_hub.errors import OfflineModeIsEnabled
+
             try:
                 metadata = self._metadata()
             except Exception as error:
                 if known is None or not is_outage(error):
                     raise
-                if os.environ.get("HF_HUB_OFFLINE", "0") in ("", "0"):  # else the user chose it
+                if not isinstance(error, OfflineModeIsEnabled):  # which the user chose
                     logger.warning("%s: the Hub cannot be reached (%s); commit %s of the cache is used", self.name,
                                    type(error).__name__, known.name)
                 return known
@@ -196,6 +204,7 @@ class _Repository:
                 shutil.rmtree(staging)
                 raise BundleError(f"{self.name} holds no valid bundle: {error}") from error
             self._download_files(manifest, commit)
+            shutil.rmtree(target, ignore_errors=True)  # what is left of one without manifest
             os.replace(staging, target)
         return target
 
@@ -205,7 +214,7 @@ class _Repository:
 
         total = sum(entry.size for entry in manifest.files.values())
         logger.warning("%s: downloading bundle %s, version %s, commit %s, %.1f MB. %s", self.name, manifest.id,
-                       _printable(manifest.version), commit, total / 1e6, licence_text(manifest.licence))
+                       printable(manifest.version), commit, total / 1e6, licence_text(manifest.licence))
         paths = [manifest.path(name) for name in manifest.files]
         have = sum(path.stat().st_size for path in paths if path.is_file())
         bar = tqdm(total=total, initial=have, unit="B", unit_scale=True, desc=manifest.id, disable=None)
@@ -219,9 +228,3 @@ class _Repository:
                     path.unlink(missing_ok=True)
                     raise BundleError(f"{self.name}, commit {commit}: {error}. If that happens again, the repository "
                                       "is damaged; tell its owner") from error
-
-
-def _printable(value: object) -> str:
-    """Text of a manifest on one line, without control characters, of bounded length."""
-    text = "".join(character if character.isprintable() else " " for character in str(value))
-    return text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "…"

@@ -179,9 +179,10 @@ def _file_entries(source: Mapping[str, Any], where: str) -> Mapping[str, FileEnt
     entries = {}
     for name, record in source.items():
         parts = name.split("/")
-        # A name is a relative POSIX path in its plainest spelling: no "..", not absolute, no drive letter, and no
-        # backslash, which is a separator on other systems.
-        if any(part in ("", ".", "..") for part in parts) or any(c in name for c in '\\:*?"<>|\0'):
+        # A name is a relative POSIX path in its plainest spelling: no "..", not absolute, no drive letter, no
+        # backslash, which is a separator on other systems, and no control characters, as messages show it.
+        if any(part in ("", ".", "..") for part in parts) or any(c in name for c in '\\:*?"<>|') \
+                or not name.isprintable():
             raise BundleError(f"{where}: the file name {name[:80]!r} is not a plain relative path")
         if name == MANIFEST:
             raise BundleError(f"{where} lists itself among its files")

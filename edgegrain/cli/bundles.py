@@ -31,7 +31,7 @@ def _list(
     if context.invoked_subcommand is not None:
         return
     import sdk
-    from codec_contract.bundle.hub_bundles import cached_hub_bundles
+    from codec_contract.bundle.hub_bundles import cached_hub_bundles, printable
     from codec_contract.bundle.manifest import load_manifest, verify_bundle
     from codec_contract.bundle.paths import bundle_roots
     from sdk.installed_bundles import bundle_info
@@ -47,14 +47,14 @@ def _list(
     if not found:
         typer.echo(f"no bundles are installed (looked in {', '.join(map(str, bundle_roots()))})")
     for names, bundle in found:
-        typer.echo(f"{names}, version {bundle.version}{', every file verified' if verify else ''}")
+        typer.echo(f"{names}, version {printable(bundle.version)}{', every file verified' if verify else ''}")
         sizes = f"{bundle.hr} x {bundle.hr} pixels <-> LR {bundle.lr} x {bundle.lr}"
-        typer.echo(f"  {bundle.domain}, {bundle.codec}: {sizes}")
+        typer.echo(f"  {printable(bundle.domain)}, {bundle.codec}: {sizes}")
         typer.echo(f"  LR contract {bundle.lr_contract_id[:8]}, {bundle.size / 1e6:.1f} MB in {bundle.folder}")
         for name, control in bundle.controls.items():
             typer.echo(f"  control {name}: {control}")
         for what, licence in bundle.licence.items():
-            typer.echo(f"  licence of {what}: {licence}")
+            typer.echo(f"  licence of {printable(what)}: {printable(licence)}")
 
 
 @bundles.command()

@@ -43,6 +43,8 @@ def _to_hub(
     to_hub: Annotated[str, typer.Option(metavar="OWNER/NAME", help="Repository of the Hub to upload to.")] = "",
     bundle: Annotated[str, typer.Option("--bundle", "-b", help="Bundle to upload: id, folder or hf:// name.")] = "",
     upload: Annotated[bool, typer.Option("--upload", help="Upload; without it, only print what would be.")] = False,
+    licence: Annotated[str, typer.Option(help="The weights' licence as the Hub calls it, such as apache-2.0 [default: "
+                                         "other, with a link to the card].")] = "",
     private: Annotated[bool, typer.Option("--private", help="Create the repository as a private one.")] = False,
     revision: Annotated[str, typer.Option(help="Branch, created if it is missing.")] = "main",
     message: Annotated[str, typer.Option(help="Message of the commit [default: id and version].")] = "",
@@ -57,7 +59,8 @@ def _to_hub(
         from codec_contract.bundle.hub_bundles import HubName, licence_text
         from edgegrain.publishing import hub_upload
 
-    plan = hub_upload.plan_upload(find_bundle(bundle), HubName(to_hub, revision), private=private, message=message)
+    plan = hub_upload.plan_upload(find_bundle(bundle), HubName(to_hub, revision), licence=licence, private=private,
+                                  message=message)
     sizes = plan.sizes
     typer.echo(f"bundle {plan.manifest.id} {plan.manifest.version}, verified -> {plan.target}")
     typer.echo(f"commit {plan.message!r}, {len(sizes)} files, {sum(sizes.values()) / 1e6:.1f} MB:")

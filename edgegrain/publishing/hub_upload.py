@@ -44,10 +44,18 @@ class Upload:
                 for name, file in self.files.items()}
 
 
-def plan_upload(folder: Path, target: HubName, *, private: bool = False, message: str = "") -> Upload:
+def plan_upload(folder: Path, target: HubName, *, licence: str = "", private: bool = False, message: str = ""
+                ) -> Upload:
     """Verify a bundle and plan its upload; the network is not used.
 
     A model card without front matter gets one; the manifest that is uploaded has the new card's size and hash.
+
+    Args:
+        folder: of the bundle.
+        target: repository and branch.
+        licence: the Hub's identifier of the weights' licence; by default ``other``, with a link to the card.
+        private: create a private repository.
+        message: of the commit; by default id and version.
 
     Raises:
         BundleError: the bundle is damaged, huggingface-hub is not installed, or the target is a commit.
@@ -61,7 +69,7 @@ def plan_upload(folder: Path, target: HubName, *, private: bool = False, message
         head = card[: card.find(_FENCE, len(_FENCE)) + len(_FENCE)]
         files[MANIFEST] = manifest.folder / MANIFEST
     else:
-        head = _front_matter(manifest, target)
+        head = _front_matter(manifest, target, licence)
         data = f"{head}\n{card}".encode()
         record = json.loads((manifest.folder / MANIFEST).read_bytes())
         record["files"][MODEL_CARD] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
@@ -95,14 +103,16 @@ def upload(plan: Upload) -> HubName:
     return HubName(repository, commit.oid)
 
 
-def _front_matter(manifest: Manifest, target: HubName) -> str:
-    """The card's metadata for the Hub: licences of bundles are sentences, which the Hub calls ``other``."""
+def _front_matter(manifest: Manifest, target: HubName, licence: str) -> str:
+    """The card's metadata for the Hub; licences in manifests are sentences, which the Hub calls ``other``."""
     with hub_errors(str(target)):
         from huggingface_hub import ModelCardData
 
+        page = f"https://huggingface.co/{target.repository}/blob/main/{MODEL_CARD}"
         metadata = ModelCardData(
-            license="other", license_name="see-model-card",
-            license_link=f"https://huggingface.co/{target.repository}/blob/main/{MODEL_CARD}",
+            license=licence or "other",
+            license_name=None if licence else "see-model-card",
+            license_link=None if licence else page,
             library_name="edgegrain", pipeline_tag="image-to-image",
             tags=["edgegrain", "image-compression", "image-rescaling", "onnx", manifest.codec, manifest.domain])
         return f"{_FENCE}{metadata.to_yaml()}\n{_FENCE}"

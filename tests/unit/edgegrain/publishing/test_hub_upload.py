@@ -42,6 +42,8 @@ def test_a_card_gets_the_metadata_that_the_hub_reads(bundle: Path) -> None:
     assert (metadata["license"], metadata["library_name"]) == ("other", "edgegrain")
     assert metadata["license_link"] == "https://huggingface.co/anna/tiny/blob/main/README.md"
     assert metadata["pipeline_tag"] == "image-to-image" and {"onnx", "grain", "anything"} <= set(metadata["tags"])
+    free = yaml.safe_load(plan_upload(bundle, TARGET, licence="apache-2.0").front_matter.split("---\n")[1])
+    assert free["license"] == "apache-2.0" and "license_link" not in free
     assert plan.message == "Bundle tiny-64-lr16 1.0.0"
     assert plan.files.keys() == {*load_manifest(bundle).files, "manifest.json"}
     assert (bundle / "README.md").read_text() == "A bundle for tests.\n", "the bundle stays as it is"

@@ -111,6 +111,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         path = unquote(urlsplit(self.path).path).strip("/")
+        if path == "api/agent-harnesses":  # asked by huggingface-hub for its own User-Agent, once a day
+            return self._send(404, b"", {})
         self.hub.requests.append((self.command, path, self.headers.get("Range", "")))
         try:
             if self.hub.down:

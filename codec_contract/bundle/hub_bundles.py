@@ -139,7 +139,7 @@ class _Repository:
                 return known
             commit = metadata.commit_hash or ""
             if known is None or known.name != commit:
-                known = self._commit_folder(commit, verify) or self._download(commit, metadata.size)
+                known = self._download(commit, metadata.size, verify)
                 if not self.name.pinned:
                     write_atomically(self._reference, commit.encode(), force=True)
             return known
@@ -159,7 +159,7 @@ class _Repository:
             return None
 
     def _commit_folder(self, commit: str, verify: bool) -> Path | None:
-        """The folder of a commit's bundle; an altered one is removed, for ``verify``."""
+        """The folder of a commit's bundle; None if it is not there or, for ``verify``, altered."""
         folder = self.folder / commit
         if not _COMMIT.fullmatch(commit) or not (folder / MANIFEST).is_file():
             return None
@@ -168,7 +168,6 @@ class _Repository:
                 verify_bundle(folder)
             except BundleError as error:
                 logger.warning("%s: %s", self.name, error)
-                shutil.rmtree(folder)
                 return None
         return folder
 
@@ -186,17 +185,19 @@ class _Repository:
             raise OSError("the answer names no commit, so it is not from a Hub; check HF_ENDPOINT and proxies")
         return metadata
 
-    def _download(self, commit: str, manifest_size: int | None) -> Path:
+    def _download(self, commit: str, manifest_size: int | None, verify: bool) -> Path:
         from filelock import FileLock
 
+        if (folder := self._commit_folder(commit, verify)) is not None:  # known under another revision
+            return folder
         if manifest_size is None or manifest_size > MAX_MANIFEST_BYTES:
             raise BundleError(f"{self.name}: {MANIFEST} has {manifest_size} bytes, at most {MAX_MANIFEST_BYTES} are "
                               "allowed")
         target, staging = self.folder / commit, self.folder / f"{commit}.part"
         staging.mkdir(parents=True, exist_ok=True)
         with FileLock(self.folder / f"{commit}.lock"):  # two processes would write to the same parts
-            if (target / MANIFEST).is_file():
-                return target
+            if (folder := self._commit_folder(commit, verify)) is not None:  # by the other process
+                return folder
             download(self._url(MANIFEST, commit), staging / MANIFEST, manifest_size)
             try:
                 manifest = load_manifest(staging)
@@ -204,7 +205,7 @@ class _Repository:
                 shutil.rmtree(staging)
                 raise BundleError(f"{self.name} holds no valid bundle: {error}") from error
             self._download_files(manifest, commit)
-            shutil.rmtree(target, ignore_errors=True)  # what is left of one without manifest
+            shutil.rmtree(target, ignore_errors=True)  # an altered one
             os.replace(staging, target)
         return target
 

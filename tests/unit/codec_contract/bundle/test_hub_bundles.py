@@ -269,6 +269,11 @@ def test_verify_downloads_an_altered_bundle_again(
     folder = find(name)
     (folder / DECODER).write_bytes(b"altered")
     assert find(name) == folder and (folder / DECODER).read_bytes() == b"altered", "checked when it is opened"
+    hub.down = True
+    with pytest.raises(BundleError, match="the Hub answered with status 503"):
+        find(name, verify=True)
+    assert folder.is_dir(), "it is replaced, not removed"
+    hub.down = False
     with caplog.at_level(logging.WARNING):
         assert files_of(find(name, verify=True)) == files_of(bundle)
     assert f"{DECODER} of bundle tiny-64-lr16 is altered" in caplog.text

@@ -166,8 +166,7 @@ class _Repository:
         if verify:
             try:
                 verify_bundle(folder)
-            except BundleError as error:
-                logger.warning("%s: %s", self.name, error)
+            except BundleError:
                 return None
         return folder
 
@@ -198,6 +197,8 @@ class _Repository:
         with FileLock(self.folder / f"{commit}.lock"):  # two processes would write to the same parts
             if (folder := self._commit_folder(commit, verify)) is not None:  # by the other process
                 return folder
+            if target.exists():
+                logger.warning("%s: %s is altered and is replaced", self.name, target)
             download(self._url(MANIFEST, commit), staging / MANIFEST, manifest_size)
             try:
                 manifest = load_manifest(staging)
@@ -205,7 +206,7 @@ class _Repository:
                 shutil.rmtree(staging)
                 raise BundleError(f"{self.name} holds no valid bundle: {error}") from error
             self._download_files(manifest, commit)
-            shutil.rmtree(target, ignore_errors=True)  # an altered one
+            shutil.rmtree(target, ignore_errors=True)
             os.replace(staging, target)
         return target
 

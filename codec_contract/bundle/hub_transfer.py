@@ -53,7 +53,7 @@ def hub_errors(what: str) -> Iterator[None]:
                 advice = f"the Hub answered with status {error.response.status_code}: {error}"
             case OSError(errno=errno.ENOSPC):
                 advice = "the disk is full; free some space, or set EDGEGRAIN_CACHE to a folder on another disk"
-            case PermissionError():
+            case OSError() if error.filename:
                 advice = f"the cache cannot be written ({error}); set EDGEGRAIN_CACHE to a folder of yours"
             case ValueError():
                 advice = f"the Hub or huggingface-hub refuses it: {error}"

@@ -262,6 +262,14 @@ class TestRefusals:
             with hub_transfer.hub_errors("hf://a/b@main"):
                 raise OSError(28, os.strerror(28))
 
+    def test_a_cache_that_cannot_be_written(
+            self, hub: Hub, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        hub.add(REPOSITORY, bundle)
+        (tmp_path / "file").write_bytes(b"")
+        monkeypatch.setenv("EDGEGRAIN_CACHE", str(tmp_path / "file"))
+        with pytest.raises(BundleError, match="the cache cannot be written .*; set EDGEGRAIN_CACHE to a folder"):
+            find()
+
 
 def test_verify_downloads_an_altered_bundle_again(
         hub: Hub, bundle: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -276,4 +284,4 @@ def test_verify_downloads_an_altered_bundle_again(
     hub.down = False
     with caplog.at_level(logging.WARNING):
         assert files_of(find(name, verify=True)) == files_of(bundle)
-    assert f"{DECODER} of bundle tiny-64-lr16 is altered" in caplog.text
+    assert f"{folder} is altered and is replaced" in caplog.text

@@ -59,12 +59,12 @@ class Codec:
         """Check the bundle's manifest and the device; no network is loaded yet.
 
         Args:
-            bundle: id, alias or folder of a bundle.
+            bundle: id, alias or folder of a bundle, or ``hf://owner/name@revision`` for one of the Hugging Face Hub.
             device: ``"cpu"`` or ``"cuda"``.
             threads: at least 1, or None.
 
         Raises:
-            BundleError: there is no such bundle, or its manifest is wrong.
+            BundleError: there is no such bundle, it cannot be downloaded, or its manifest is wrong.
             DeviceError: the device is unknown or its execution provider is not installed.
         """
         self._open = OpenBundle(load_manifest(find_bundle(bundle)), device, threads)

@@ -38,7 +38,7 @@ def batch(
         bool | None,
         typer.Option("--compress/--restore", help="Direction [default: payloads are restored, pictures compressed]."),
     ] = None,
-    bundle: Annotated[str, typer.Option("--bundle", "-b", help="Id, alias or folder of the bundle.")] = "faces",
+    bundle: Annotated[str, typer.Option("--bundle", "-b", help="Id, folder or hf:// name of the bundle.")] = "faces",
     workers: Annotated[
         int | None, typer.Option(min=1, max=10_000, help="Number of worker processes [default: one per core].")
     ] = None,

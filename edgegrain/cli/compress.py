@@ -50,7 +50,7 @@ def compress(
     ] = None,
     bundle: Annotated[
         str | None,
-        typer.Option("--bundle", "-b", help="Id, alias or folder of the bundle [default: faces, or the service's "
+        typer.Option("--bundle", "-b", help="Id, folder or hf:// name of the bundle [default: faces, or the service's "
                      "first]."),
     ] = None,
     fit: Annotated[

@@ -16,7 +16,7 @@ def demo(
         Path | None, typer.Argument(exists=True, dir_okay=False, help="A portrait [default: the one in the package].")
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the pictures.")] = Path("demo_out"),
-    bundle: Annotated[str, typer.Option("--bundle", "-b", help="Id, alias or folder of the bundle.")] = "faces",
+    bundle: Annotated[str, typer.Option("--bundle", "-b", help="Id, folder or hf:// name of the bundle.")] = "faces",
     mark: MarkOption = True,
     force: ForceOption = False,
     json_output: JsonOption = False,

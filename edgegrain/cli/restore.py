@@ -68,7 +68,7 @@ def restore(
     ] = None,
     bundle: Annotated[
         str | None,
-        typer.Option("--bundle", "-b", help="Id, alias or folder of the bundle [default: the one the payload names]."),
+        typer.Option("--bundle", "-b", help="Id, folder or hf:// name [default: the bundle that the payload names]."),
     ] = None,
     size: Annotated[
         SizeChoice, typer.Option(help="original: the original's size; native: the decoder's own resolution.")

@@ -21,7 +21,7 @@ def retouch(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="The picture to write [default: NAME.retouched.png].")
     ] = None,
-    bundle: Annotated[str, typer.Option("--bundle", "-b", help="Id, alias or folder of the bundle.")] = "faces",
+    bundle: Annotated[str, typer.Option("--bundle", "-b", help="Id, folder or hf:// name of the bundle.")] = "faces",
     feather: Annotated[
         float | None, typer.Option(min=0, max=1000, help="Pixels over which the restored region fades into the "
                                    "original [default: a 64th of the longest side].")

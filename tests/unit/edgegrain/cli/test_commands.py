@@ -345,6 +345,10 @@ class TestInfo:
 
 
 class TestBundles:
+    @pytest.fixture(autouse=True)
+    def empty_cache(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("EDGEGRAIN_CACHE", str(tmp_path / "cache"))
+
     def test_lines(self, shell: Shell) -> None:
         status, out, _ = shell("bundles")
         assert status == 0

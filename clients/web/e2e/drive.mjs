@@ -1,9 +1,9 @@
 /**
  * Drives the demonstration page in Chromium as a person would, with the keyboard where there is a choice:
  *
- *     node e2e/drive.mjs --url http://127.0.0.1:8000 --picture me.png --group group.png --out DIR [--token TOKEN]
+ *     node e2e/drive.mjs --url http://127.0.0.1:8000 --picture me.png --out DIR [--group group.png] [--token TOKEN]
  *
- * The page advises against the faces of group.png, and lets this program send it anyway.
+ * With group.png, whose faces the page advises against, it sends that anyway.
  *
  * DIR gets payload.grain and device-report.json (saved from the page), page.json (what it said) and, for a wide and a
  * phone-sized window, pictures of the whole page. CHROMIUM names the browser, /usr/bin/chromium by default.
@@ -26,8 +26,8 @@ const { values } = parseArgs({
   options: Object.fromEntries(["url", "picture", "group", "out", "token"].map((name) => [name, { type: "string" }])),
 });
 const { url, picture, group, out, token } = values;
-if (!url || !picture || !group || !out) {
-  console.error("usage: node e2e/drive.mjs --url URL --picture FILE --group FILE --out DIR [--token TOKEN]");
+if (!url || !picture || !out) {
+  console.error("usage: node e2e/drive.mjs --url URL --picture FILE --out DIR [--group FILE] [--token TOKEN]");
   process.exit(2);
 }
 mkdirSync(out, { recursive: true });
@@ -58,14 +58,15 @@ try {
   const ready = await said(page, /^Ready\./);
 
   // Advice comes before anything is sent, and can be ignored.
-  let sent = 0;
-  page.on("request", (request) => (sent += Number(request.url().includes("/v1/restore"))));
-  await page.locator("#file").setInputFiles(group);
-  await page.locator("#anyway").waitFor({ state: "visible" });
-  const advice = { sentence: await text(page, "#status"), sent };
-  await page.screenshot({ path: join(out, "page-advice.png") });
-  await page.locator("#anyway").press("Enter");
-  const ignored = await said(page, /and a portrait again\.$/);
+  let [advice, ignored, sent] = [undefined, undefined, 0];
+  if (group) {
+    page.on("request", (request) => (sent += Number(request.url().includes("/v1/restore"))));
+    await page.locator("#file").setInputFiles(group);
+    await page.locator("#anyway").waitFor({ state: "visible" });
+    advice = { sentence: await text(page, "#status"), sent };
+    await page.locator("#anyway").press("Enter");
+    ignored = await said(page, /and a portrait again\.$/);
+  }
 
   await page.locator("#file").setInputFiles(picture);
   const done = await said(page, /and a portrait again\.$/);

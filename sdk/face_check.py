@@ -143,7 +143,7 @@ def _problems(face: DetectedFace, size: tuple[int, int], aligned: bool) -> dict[
     if abs(roll(face)) > LARGEST_ROLL and not aligned:
         messages["tilted"] = (f"the face is tilted by {abs(roll(face)):.0f} degrees, expected at most "
                               f"{LARGEST_ROLL:.0f}; rotate the picture, or pass align=True (--align)")
-    if share_outside(face, (0, 0), size) > LARGEST_CUT:
+    if share_outside(face, size) > LARGEST_CUT:
         messages["cut-off"] = "the face is cut off by the picture's edge; use a picture that shows all of it"
     return messages
 

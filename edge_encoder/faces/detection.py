@@ -88,10 +88,15 @@ class FaceDetector:
             yield _largest_first([face for square in squares for face in self._detect(rgb, square)])
 
     def _second_look(self, rgb: Rgb, candidate: DetectedFace) -> DetectedFace | None:
-        """The face in the place of a candidate; None if it is not found again."""
-        square = square_around(candidate.centre, candidate.across, _SECOND_LOOK * candidate.side)
-        return next((face for face in self._detect(rgb, square, on_grey=True)
-                     if face.score > CONFIRMED_SCORE and not _apart(face, candidate)), None)
+        """The face in the place of a candidate, perhaps upside down; None if it is not found again."""
+        looks: list[DetectedFace] = []
+        for across in (candidate.across, -candidate.across):
+            square = square_around(candidate.centre, across, _SECOND_LOOK * candidate.side)
+            looks += [face for face in self._detect(rgb, square, on_grey=True)
+                      if face.score > CONFIRMED_SCORE and not _apart(face, candidate)]
+            if not looks:
+                return None
+        return max(looks, key=lambda face: face.score)
 
     def _detect(self, rgb: Rgb, square: Points, *, on_grey: bool = False) -> list[DetectedFace]:
         """The faces in a square of the picture; of overlapping ones the most confident."""

@@ -45,8 +45,7 @@ def yaw(face: DetectedFace) -> float:
     return float(np.degrees(np.arctan2(offset, _NOSE_DEPTH * eyes)))
 
 
-def share_outside(face: DetectedFace, corner: tuple[float, float], size: tuple[float, float]) -> float:
-    """Share of the face's box outside of a frame with an upper left corner and a (width, height)."""
-    low, high = face.centre - face.side / 2, face.centre + face.side / 2
-    seen = np.minimum(high, np.add(corner, size)) - np.maximum(low, corner)
+def share_outside(face: DetectedFace, size: tuple[int, int]) -> float:
+    """Share of the face's box outside of a picture of (width, height)."""
+    seen = np.minimum(face.centre + face.side / 2, size) - np.maximum(face.centre - face.side / 2, 0)
     return 1 - float(np.prod(np.maximum(seen, 0))) / face.side**2

@@ -49,14 +49,26 @@ export class FaceDetector {
       const candidates = largestFirst(await this.detect(picture, x, y, (quarters * Math.PI) / 2, side));
       const confirmed: DetectedFace[] = [];
       for (const candidate of candidates) {
-        const found = await this.detect(
-          picture, candidate.x, candidate.y, tilt(candidate), SECOND_LOOK * candidate.side);
-        const face = found.find((face) => face.score > CONFIRMED_SCORE && !apart(face, candidate));
+        const face = await this.secondLook(picture, candidate);
         if (face) confirmed.push(face);
       }
       if (confirmed.length > 0) return largestFirst(confirmed);
     }
     return [];
+  }
+
+  /** The face in the place of a candidate, perhaps upside down; undefined if it is not found again. */
+  private async secondLook(picture: OffscreenCanvas, candidate: DetectedFace): Promise<DetectedFace | undefined> {
+    const { x, y, side } = candidate;
+    let best: DetectedFace | undefined;
+    for (const turn of [0, Math.PI]) {
+      for (const face of await this.detect(picture, x, y, tilt(candidate) + turn, SECOND_LOOK * side)) {
+        if (face.score <= CONFIRMED_SCORE || apart(face, candidate)) continue;
+        if (!best || face.score > best.score) best = face;
+      }
+      if (!best) return undefined;
+    }
+    return best;
   }
 
   /** The faces in a square of the picture, rotated clockwise around (x, y). */

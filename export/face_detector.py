@@ -1,5 +1,5 @@
-"""``python -m export.face_detector face_detection_back.tflite edge_encoder/faces/face_detector.onnx``: the face detector
-of MediaPipe as a small ONNX file, for the SDK and for browsers.
+"""``python -m export.face_detector face_detection_back.tflite edge_encoder/faces/face_detector.onnx``: MediaPipe's face
+detector as a small ONNX file, for the SDK and for browsers.
 
 It takes levels instead of values, and returns probabilities and positions, so that callers need no anchors. Weights
 remain float16, as in the TFLite file.
@@ -82,9 +82,11 @@ class _Layers:
         self._schema, self._graph = schema, model.subgraphs[0]
         self._names = {code: name for name, code in vars(schema.BuiltinOperator).items() if name.isupper()}
         self._codes = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes]
-        self._data = {index: np.frombuffer(bytes(model.buffers[tensor.buffer].data), self._type(tensor)).reshape(
-                          tensor.shape)
-                      for index, tensor in enumerate(self._graph.tensors) if model.buffers[tensor.buffer].data is not None}
+        self._data: dict[int, npt.NDArray[Any]] = {}
+        for index, tensor in enumerate(self._graph.tensors):
+            data = model.buffers[tensor.buffer].data
+            if data is not None:
+                self._data[index] = np.frombuffer(bytes(data), self._type(tensor)).reshape(tensor.shape)
         self.input = self._name(self._graph.inputs[0])
         self.side = int(self._graph.tensors[self._graph.inputs[0]].shape[1])
         self.regressors, self.logits = (self._name(index) for index in self._graph.outputs)
@@ -157,9 +159,9 @@ class _Layers:
     def _name(self, index: int) -> str:
         return str(self._graph.tensors[index].name.decode())
 
-    def _type(self, tensor: Any) -> type[np.generic]:
+    def _type(self, tensor: Any) -> npt.DTypeLike:
         types = self._schema.TensorType
-        return {types.FLOAT32: np.float32, types.FLOAT16: np.float16, types.INT32: np.int32}[tensor.type]
+        return {types.FLOAT32: "<f4", types.FLOAT16: "<f2", types.INT32: "<i4"}[tensor.type]
 
 
 def _anchors() -> npt.NDArray[np.float32]:

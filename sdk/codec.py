@@ -20,7 +20,7 @@ from codec_contract.payload import FIT_PAD, Header
 from codec_contract.rgb import Rgb
 from edge_encoder.preprocessing import WHITE, Colour, PictureSource, load_picture
 from sdk.align_or_fit import Align, Fitted, fit_or_align
-from sdk.face_check import check_face
+from sdk.face_check import check_faces
 from sdk.inputs import RestoreSource, read_restore_source
 from sdk.installed_bundles import BundleInfo, bundle_info
 from sdk.open_bundle import OpenBundle
@@ -202,8 +202,8 @@ class Codec:
         if self._tiled:
             return Fitted(rgb, (rgb.shape[1], rgb.shape[0]), fit)
         fitted = fit_or_align(rgb, self._manifest.hr, fit, align)
-        if with_face:
-            check_face(rgb, fitted.fit)
+        if with_face and (message := check_faces(rgb, fitted.fit).message):
+            raise ImageError(message)
         return fitted
 
     def _pack(self, lr: Rgb, fitted: Fitted) -> Payload:

@@ -6,8 +6,8 @@ import functools
 from dataclasses import dataclass
 
 from codec_contract.errors import ImageError
-from codec_contract.fit import FITS, MAX_PIXELS, Fit
-from codec_contract.payload import FIT_ALIGN, FIT_CROP
+from codec_contract.fit import MAX_PIXELS, Fit
+from codec_contract.payload import FIT_ALIGN, FIT_CROP, FITS
 from codec_contract.rgb import Rgb
 from edge_encoder.faces.detection import DetectedFace, FaceDetector
 from edge_encoder.faces.suitability import (
@@ -72,14 +72,15 @@ def find_faces(
 ) -> FaceCheck:
     """Find the faces of a picture, and check if `compress` with the same arguments encodes one of them well.
 
-    It needs neither the extra ``align`` nor its models.
+    It needs neither the extra ``align`` nor its model.
 
     Args:
         picture: as for `compress`.
         fit: as for `compress`; ``"crop"`` searches the centre square only.
         background: colour behind transparent pixels.
         max_pixels: largest picture that is read.
-        align: judge the face as if it were aligned: it may then be tilted, small in the picture, and next to others.
+        align: judge the face as if it were aligned: it may then be tilted, small in the picture, and next to others;
+            ``fit`` is ignored.
 
     Raises:
         ImageError: the picture cannot be read, or is refused; there is no such fit.
@@ -88,17 +89,6 @@ def find_faces(
         raise ImageError(f"unknown fit {fit!r}, expected one of {', '.join(FITS)}")
     rgb = load_picture(picture, background=background, max_pixels=max_pixels)
     return check_faces(rgb, FIT_ALIGN if align else fit)
-
-
-def check_face(rgb: Rgb, fit: str) -> None:
-    """Check a picture, uint8 ``[H, W, 3]``, for a payload's fit.
-
-    Raises:
-        ImageError: it does not show exactly one face that can be encoded.
-    """
-    message = check_faces(rgb, fit).message
-    if message:
-        raise ImageError(message)
 
 
 def check_faces(rgb: Rgb, fit: str) -> FaceCheck:
@@ -123,7 +113,7 @@ def check_faces(rgb: Rgb, fit: str) -> FaceCheck:
     if judged:
         messages |= judged[0][1]
     return FaceCheck(
-        tuple(_describe(face, corner, size, aligned, tuple(problems)) for face, problems in judged),
+        tuple(_describe(face, corner, size, tuple(problems)) for face, problems in judged),
         tuple(messages), ". Also: ".join(messages.values()))
 
 
@@ -149,8 +139,7 @@ def _problems(face: DetectedFace, size: tuple[int, int], aligned: bool) -> dict[
 
 
 def _describe(
-    face: DetectedFace, corner: tuple[int, int], size: tuple[int, int], aligned: bool,
-    problems: tuple[FaceProblem, ...],
+    face: DetectedFace, corner: tuple[int, int], size: tuple[int, int], problems: tuple[FaceProblem, ...]
 ) -> Face:
     left, top = (face.centre - face.side / 2 + corner).tolist()
     return Face((left, top, left + face.side, top + face.side), face.side / max(size), roll(face), yaw(face),

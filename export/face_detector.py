@@ -180,8 +180,11 @@ def main() -> None:
     parser.add_argument("tflite", type=Path)
     parser.add_argument("onnx", type=Path)
     arguments = parser.parse_args()
-    content = convert(arguments.tflite.read_bytes()).SerializeToString()
-    write_atomically(arguments.onnx, content, force=True)
+    try:
+        content = convert(arguments.tflite.read_bytes()).SerializeToString()
+        write_atomically(arguments.onnx, content, force=True)
+    except (ExportError, OSError) as error:
+        parser.exit(1, f"error: {error}\n")
     print(f"{arguments.onnx}: {len(content):,} bytes")
 
 

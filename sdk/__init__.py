@@ -7,6 +7,7 @@
     payload.lr                           # uint8 [16, 16, 3]: the LR, a viewable small picture
     picture = sdk.restore("me.grain")    # payload, bytes, path, or an LR array or PNG -> PIL picture
 
+    sdk.find_faces("me.jpg").message     # what is wrong with the face in a picture; "" if it can be encoded
     face = sdk.compress("group.jpg", align=True)                      # the largest face alone, as in FFHQ
     whole = sdk.paste(sdk.restore(face), face, "small-group.jpg")     # put back into another picture of the whole
 
@@ -35,6 +36,7 @@ from codec_contract.payload import Header
 from sdk.align_or_fit import Align
 from sdk.api import compress, restore
 from sdk.codec import Codec
+from sdk.face_check import Face, FaceCheck, find_faces
 from sdk.generated_mark import GeneratedMark, MarkedPicture, read_mark
 from sdk.inspection import PayloadInfo, inspect
 from sdk.installed_bundles import BundleInfo, bundles
@@ -51,6 +53,8 @@ __all__ = [
     "DeviceError",
     "EdgegrainError",
     "GeneratedMark",
+    "Face",
+    "FaceCheck",
     "Header",
     "ImageError",
     "MarkedPicture",
@@ -65,6 +69,7 @@ __all__ = [
     "compress",
     "connect",
     "connect_async",
+    "find_faces",
     "inspect",
     "paste",
     "read_mark",

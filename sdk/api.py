@@ -30,6 +30,7 @@ def compress(
     background: Colour = WHITE,
     max_pixels: int = MAX_PIXELS,
     align: Align = False,
+    require_face: bool = False,
 ) -> Payload:
     """Compress a picture to a payload of some hundred bytes.
 
@@ -45,14 +46,17 @@ def compress(
             the position of the square, so `paste` can put the face back. ``"auto"`` takes the centre square if no face
             is found or the face finder is not installed: ``pip install 'edgegrain[align]'`` and ``edgegrain align
             fetch`` (docs/align.md).
+        require_face: refuse pictures without a face, with several, or with one that is too small, turned away, tilted
+            or cut off (`find_faces`).
 
     Raises:
-        ImageError: the picture cannot be read, or is refused; there is no face to align.
+        ImageError: the picture cannot be read, or is refused; there is no face to align, or not the required one.
         ModelError: ``align`` is true, and the face finder is not installed.
         BundleError: there is no such bundle, or it is damaged.
     """
     codec = _codec(_folder(bundle), "cpu")
-    return codec.compress(picture, fit, background=background, max_pixels=max_pixels, align=align)
+    return codec.compress(picture, fit, background=background, max_pixels=max_pixels, align=align,
+                          require_face=require_face)
 
 
 def restore(

@@ -20,6 +20,7 @@ from codec_contract.payload import FIT_PAD, Header
 from codec_contract.rgb import Rgb
 from edge_encoder.preprocessing import WHITE, Colour, PictureSource, load_picture
 from sdk.align_or_fit import Align, Fitted, fit_or_align
+from sdk.face_check import check_faces
 from sdk.generated_mark import marked
 from sdk.inputs import RestoreSource, read_restore_source
 from sdk.installed_bundles import BundleInfo, bundle_info
@@ -81,9 +82,10 @@ class Codec:
         background: Colour = WHITE,
         max_pixels: int = MAX_PIXELS,
         align: Align = False,
+        require_face: bool = False,
     ) -> Payload:
         """Compress one picture; arguments and errors as `sdk.compress`."""
-        fitted = self._prepare(picture, fit, background, max_pixels, align)
+        fitted = self._prepare(picture, fit, background, max_pixels, align, require_face)
         if self._tiled:
             return self._pack(encode_tiles(self._open.encoder, self._manifest, fitted.rgb), fitted)
         return self._pack(self._open.encode(fitted.rgb[None])[0], fitted)
@@ -96,6 +98,7 @@ class Codec:
         background: Colour = WHITE,
         max_pixels: int = MAX_PIXELS,
         align: Align = False,
+        require_face: bool = False,
     ) -> list[Payload]:
         """Compress pictures of any sizes, in order; the payloads equal those of `compress`.
 
@@ -108,12 +111,13 @@ class Codec:
                 for index, picture in enumerate(group, first):
                     with position_in_batch("picture", index):
                         payloads.append(self.compress(
-                            picture, fit, background=background, max_pixels=max_pixels, align=align))
+                            picture, fit, background=background, max_pixels=max_pixels, align=align,
+                            require_face=require_face))
                 continue
             prepared = []
             for index, picture in enumerate(group, first):
                 with position_in_batch("picture", index):
-                    prepared.append(self._prepare(picture, fit, background, max_pixels, align))
+                    prepared.append(self._prepare(picture, fit, background, max_pixels, align, require_face))
             lrs = self._open.encode(np.stack([fitted.rgb for fitted in prepared]))
             payloads += [self._pack(lr, fitted) for lr, fitted in zip(lrs, prepared, strict=True)]
         return payloads
@@ -192,16 +196,21 @@ class Codec:
         """True for bundles of photographs of any size, whose networks run tile by tile."""
         return self._manifest.tile_overlap is not None
 
-    def _prepare(self, picture: PictureSource, fit: str, background: Colour, max_pixels: int, align: Align) -> Fitted:
+    def _prepare(
+        self, picture: PictureSource, fit: str, background: Colour, max_pixels: int, align: Align, with_face: bool
+    ) -> Fitted:
         """The encoder's input: its square, or for a tiled bundle the whole picture, of any size."""
-        if self._tiled and (fit != FIT_PAD or align is not False):
+        if self._tiled and (fit != FIT_PAD or align is not False or with_face):
+            refused = "fit" if fit != FIT_PAD else "align" if align is not False else "require_face"
             raise ImageError(
-                f"bundle {self._manifest.id} takes pictures of any size as they are; leave "
-                f"{'align' if fit == FIT_PAD else 'fit'} out")
+                f"bundle {self._manifest.id} takes pictures of any size as they are; leave {refused} out")
         rgb = load_picture(picture, background=background, max_pixels=max_pixels)
         if self._tiled:
             return Fitted(rgb, (rgb.shape[1], rgb.shape[0]), fit)
-        return fit_or_align(rgb, self._manifest.hr, fit, align)
+        fitted = fit_or_align(rgb, self._manifest.hr, fit, align)
+        if with_face and (message := check_faces(rgb, fitted.fit).message):
+            raise ImageError(message)
+        return fitted
 
     def _pack(self, lr: Rgb, fitted: Fitted) -> Payload:
         return Payload(self._open.pack(lr, fitted.original_size, fitted.fit, fitted.square), lr=lr)

@@ -67,6 +67,10 @@ def compress(
     align_auto: Annotated[
         bool, typer.Option("--align-auto", help="As --align, but fall back to the centre square.")
     ] = False,
+    require_face: Annotated[
+        bool, typer.Option("--require-face", help="Refuse pictures without a face, with several, or with one that is "
+                           "too small, turned away, tilted or cut off; see 'edgegrain faces'.")
+    ] = False,
     lr: Annotated[bool, typer.Option("--lr", help="Also write the LR as a small PNG next to each payload.")] = False,
     max_megapixels: Annotated[
         float, typer.Option(min=0.001, max=268, help="Largest picture that is read.")
@@ -99,7 +103,11 @@ def compress(
 
     def payload_of(source: Path) -> sdk.Payload:
         if isinstance(codec, sdk.Codec):
-            return codec.compress(source, fit.value, background=colour, max_pixels=max_pixels, align=choice)
+            return codec.compress(source, fit.value, background=colour, max_pixels=max_pixels, align=choice,
+                                  require_face=require_face)
+        if require_face and (
+                wrong := sdk.find_faces(source, fit.value, background=colour, max_pixels=max_pixels).message):
+            raise ImageError(wrong)
         return codec.compress(source, fit.value, bundle=bundle, background=colour, max_pixels=max_pixels)
 
     def work(job: FileJob) -> Row:

@@ -16,6 +16,7 @@ export {
   UnreachableError,
 } from "./errors";
 export { exactResize } from "./exact_resize";
+export type { FaceProblem } from "./face_check";
 export { type Fit, fitPicture } from "./fit";
 export type { BundleInfo } from "./messages";
 export { decodePayload, encodePayload, type Header, parseHeader } from "./payload";

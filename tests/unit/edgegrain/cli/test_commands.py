@@ -27,8 +27,9 @@ from tests.tiny_bundle import LR, write_tiny_bundle
 pytestmark = pytest.mark.usefixtures("tiny_bundles")
 
 ROOT = Path(__file__).resolve().parents[4]
-TOP_LEVEL = ("compress", "restore", "info", "bundles", "retouch", "demo", "align", "serve", "batch", "train", "prior",
-             "publish", "pictures", "metrics", "export", "convert", "device-kit", "evaluate", "models", "doctor")
+TOP_LEVEL = ("compress", "restore", "info", "bundles", "retouch", "demo", "faces", "align", "serve", "batch", "train",
+             "prior", "publish", "pictures", "metrics", "export", "convert", "device-kit", "evaluate", "models",
+             "doctor")
 
 
 def commands(group: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

@@ -7,6 +7,7 @@
     payload.lr                           # uint8 [16, 16, 3]: the LR, a viewable small picture
     picture = sdk.restore("me.grain")    # payload, bytes, path, or an LR array or PNG -> PIL picture
 
+    sdk.find_faces("me.jpg").message     # what is wrong with the face in a picture; "" if it can be encoded
     face = sdk.compress("group.jpg", align=True)                      # the largest face alone, as in FFHQ
     whole = sdk.paste(sdk.restore(face), face, "small-group.jpg")     # put back into another picture of the whole
 
@@ -14,7 +15,8 @@
 
 `compress` and `restore` open the default bundle on first use and keep it. `Codec` opens a bundle and a device of your
 choice and works on batches; `connect` and `connect_async` open a client with the same methods for a service. `inspect`
-checks a payload without restoring it, `bundles` lists the installed bundles.
+checks a payload without restoring it, `bundles` lists the installed bundles. Files of restored pictures are marked as
+generated; `read_mark` reads the mark.
 All functions may be called from several threads. All errors raised on purpose are `EdgegrainError`.
 """
 
@@ -34,6 +36,8 @@ from codec_contract.payload import Header
 from sdk.align_or_fit import Align
 from sdk.api import compress, restore
 from sdk.codec import Codec
+from sdk.face_check import Face, FaceCheck, find_faces
+from sdk.generated_mark import GeneratedMark, MarkedPicture, read_mark
 from sdk.inspection import PayloadInfo, inspect
 from sdk.installed_bundles import BundleInfo, bundles
 from sdk.pasting import paste
@@ -48,8 +52,12 @@ __all__ = [
     "Codec",
     "DeviceError",
     "EdgegrainError",
+    "Face",
+    "FaceCheck",
+    "GeneratedMark",
     "Header",
     "ImageError",
+    "MarkedPicture",
     "ModelError",
     "OrientedSquare",
     "Payload",
@@ -61,8 +69,10 @@ __all__ = [
     "compress",
     "connect",
     "connect_async",
+    "find_faces",
     "inspect",
     "paste",
+    "read_mark",
     "restore",
     "retouch",
 ]

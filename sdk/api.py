@@ -8,7 +8,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from codec_contract.bundle.paths import find_bundle
+from codec_contract.bundle.hub_bundles import SCHEME
+from codec_contract.bundle.paths import DEFAULT_BUNDLE, find_bundle
 from codec_contract.fit import MAX_PIXELS, Fit, Size
 from edge_encoder.preprocessing import WHITE, Colour, PictureSource
 from sdk.align_or_fit import Align
@@ -29,13 +30,14 @@ def compress(
     background: Colour = WHITE,
     max_pixels: int = MAX_PIXELS,
     align: Align = False,
+    require_face: bool = False,
 ) -> Payload:
     """Compress a picture to a payload of some hundred bytes.
 
     Args:
         picture: a path, the bytes of a picture file, a PIL picture, or a uint8 or uint16 array ``[H, W]``,
             ``[H, W, 3]`` RGB or ``[H, W, 4]`` RGBA. Any size, orientation, colour mode.
-        bundle: id, alias or folder of the bundle; both sides need the same one.
+        bundle: id, alias or folder of the bundle, or ``hf://owner/name@revision``; both sides need the same one.
         fit: ``"pad"`` keeps the whole picture and its aspect, ``"stretch"`` fills the square, ``"crop"`` takes the
             centre square. The payload stores the fit, and `restore` undoes it.
         background: colour behind transparent pixels.
@@ -44,14 +46,17 @@ def compress(
             the position of the square, so `paste` can put the face back. ``"auto"`` takes the centre square if no face
             is found or the face finder is not installed: ``pip install 'edgegrain[align]'`` and ``edgegrain align
             fetch`` (docs/align.md).
+        require_face: refuse pictures without a face, with several, or with one that is too small, turned away, tilted
+            or cut off (`find_faces`).
 
     Raises:
-        ImageError: the picture cannot be read, or is refused; there is no face to align.
+        ImageError: the picture cannot be read, or is refused; there is no face to align, or not the required one.
         ModelError: ``align`` is true, and the face finder is not installed.
         BundleError: there is no such bundle, or it is damaged.
     """
-    codec = _codec(find_bundle(bundle).resolve(), "cpu")
-    return codec.compress(picture, fit, background=background, max_pixels=max_pixels, align=align)
+    codec = _codec(_folder(bundle), "cpu")
+    return codec.compress(picture, fit, background=background, max_pixels=max_pixels, align=align,
+                          require_face=require_face)
 
 
 def restore(
@@ -63,14 +68,15 @@ def restore(
     max_pixels: int = MAX_PIXELS,
     seed: int | None = None,
     strength: float | None = None,
+    mark: bool = True,
 ) -> Image.Image:
     """Restore the picture of a payload, or of a bare LR.
 
     Args:
         payload: a `Payload`, its bytes or the path of its file; or an LR: uint8 ``[lr, lr, 3]``, the bytes or path
             of a PNG, a PIL picture. An LR does not store the original's size; its picture is the decoder's square.
-        bundle: id, alias or folder; None takes the installed bundle that the payload names, for an LR the default
-            bundle.
+        bundle: id, alias, folder or ``hf://owner/name@revision``; None takes the installed bundle that the payload
+            names, for an LR the default bundle.
         size: ``"original"`` gives the original's size and aspect (for ``fit="crop"`` those of the centre square, for
             an aligned face those of its square); ``"native"`` gives the aspect at the decoder's resolution.
         device: ``"cpu"`` or ``"cuda"``; there is no fall-back to the other one.
@@ -79,6 +85,8 @@ def restore(
             None for the likeliest picture.
         strength: for bundles with that control (GCFSR): how much detail is hallucinated, as the factor, 4 to 64, by
             which the picture is assumed to have been reduced. None for the bundle's own factor.
+        mark: return a `MarkedPicture`, whose `save` writes into the file that it is generated
+            (docs/generated_marks.md).
 
     Returns:
         An RGB picture.
@@ -91,14 +99,24 @@ def restore(
         DeviceError: the device is not available.
     """
     source = read_restore_source(payload)
-    if bundle is not None:
-        folder = find_bundle(bundle)
-    elif isinstance(source, Payload):
-        folder = require_manifest_for(source.header).folder
+    if bundle is None and isinstance(source, Payload):
+        folder = require_manifest_for(source.header).folder.resolve()
     else:
-        folder = find_bundle()
-    return _codec(folder.resolve(), device).restore(
-        source, size=size, max_pixels=max_pixels, seed=seed, strength=strength)
+        folder = _folder(DEFAULT_BUNDLE if bundle is None else bundle)
+    return _codec(folder, device).restore(
+        source, size=size, max_pixels=max_pixels, seed=seed, strength=strength, mark=mark)
+
+
+def _folder(bundle: str | Path) -> Path:
+    if str(bundle).startswith(SCHEME):
+        return _hub_folder(str(bundle))
+    return find_bundle(bundle).resolve()
+
+
+@functools.lru_cache(maxsize=8)
+def _hub_folder(name: str) -> Path:
+    """The folder of a bundle of the Hub, which is asked once per process."""
+    return find_bundle(name).resolve()
 
 
 def _codec(folder: Path, device: Device) -> Codec:

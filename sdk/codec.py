@@ -20,6 +20,8 @@ from codec_contract.payload import FIT_PAD, Header
 from codec_contract.rgb import Rgb
 from edge_encoder.preprocessing import WHITE, Colour, PictureSource, load_picture
 from sdk.align_or_fit import Align, Fitted, fit_or_align
+from sdk.face_check import check_faces
+from sdk.generated_mark import marked
 from sdk.inputs import RestoreSource, read_restore_source
 from sdk.installed_bundles import BundleInfo, bundle_info
 from sdk.open_bundle import OpenBundle
@@ -58,12 +60,12 @@ class Codec:
         """Check the bundle's manifest and the device; no network is loaded yet.
 
         Args:
-            bundle: id, alias or folder of a bundle.
+            bundle: id, alias or folder of a bundle, or ``hf://owner/name@revision`` for one of the Hugging Face Hub.
             device: ``"cpu"`` or ``"cuda"``.
             threads: at least 1, or None.
 
         Raises:
-            BundleError: there is no such bundle, or its manifest is wrong.
+            BundleError: there is no such bundle, it cannot be downloaded, or its manifest is wrong.
             DeviceError: the device is unknown or its execution provider is not installed.
         """
         self._open = OpenBundle(load_manifest(find_bundle(bundle)), device, threads)
@@ -80,9 +82,10 @@ class Codec:
         background: Colour = WHITE,
         max_pixels: int = MAX_PIXELS,
         align: Align = False,
+        require_face: bool = False,
     ) -> Payload:
         """Compress one picture; arguments and errors as `sdk.compress`."""
-        fitted = self._prepare(picture, fit, background, max_pixels, align)
+        fitted = self._prepare(picture, fit, background, max_pixels, align, require_face)
         if self._tiled:
             return self._pack(encode_tiles(self._open.encoder, self._manifest, fitted.rgb), fitted)
         return self._pack(self._open.encode(fitted.rgb[None])[0], fitted)
@@ -95,6 +98,7 @@ class Codec:
         background: Colour = WHITE,
         max_pixels: int = MAX_PIXELS,
         align: Align = False,
+        require_face: bool = False,
     ) -> list[Payload]:
         """Compress pictures of any sizes, in order; the payloads equal those of `compress`.
 
@@ -107,19 +111,20 @@ class Codec:
                 for index, picture in enumerate(group, first):
                     with position_in_batch("picture", index):
                         payloads.append(self.compress(
-                            picture, fit, background=background, max_pixels=max_pixels, align=align))
+                            picture, fit, background=background, max_pixels=max_pixels, align=align,
+                            require_face=require_face))
                 continue
             prepared = []
             for index, picture in enumerate(group, first):
                 with position_in_batch("picture", index):
-                    prepared.append(self._prepare(picture, fit, background, max_pixels, align))
+                    prepared.append(self._prepare(picture, fit, background, max_pixels, align, require_face))
             lrs = self._open.encode(np.stack([fitted.rgb for fitted in prepared]))
             payloads += [self._pack(lr, fitted) for lr, fitted in zip(lrs, prepared, strict=True)]
         return payloads
 
     def restore(
         self, payload: RestoreSource, *, size: Size = "original", max_pixels: int = MAX_PIXELS, seed: int | None = None,
-        strength: float | None = None,
+        strength: float | None = None, mark: bool = True,
     ) -> Image.Image:
         """Restore one payload or bare LR with this bundle; arguments and errors as `sdk.restore`.
 
@@ -131,10 +136,11 @@ class Codec:
         if self._tiled:
             hr = decode_tiles(self._open.decoder, self._manifest, lr, seed)
             height, width = hr.shape[:2] if header is None else (header.original_height, header.original_width)
-            return Image.fromarray(np.ascontiguousarray(hr[:height, :width]))
+            return marked(Image.fromarray(np.ascontiguousarray(hr[:height, :width])), self.bundle, mark, seed)
         if seed is not None:
             raise ImageError(f"bundle {self._manifest.id} has no control 'seed'; restore without a seed")
-        return _picture(self._open.decode(lr[None], strengths=[strength])[0], header, size, max_pixels)
+        hr = self._open.decode(lr[None], strengths=[strength])[0]
+        return marked(_picture(hr, header, size, max_pixels), self.bundle, mark)
 
     def restore_batch(
         self,
@@ -143,6 +149,7 @@ class Codec:
         size: Size = "original",
         max_pixels: int = MAX_PIXELS,
         strength: float | Sequence[float | None] | None = None,
+        mark: bool = True,
     ) -> list[Image.Image]:
         """Restore payloads or bare LRs, in order.
 
@@ -151,6 +158,7 @@ class Codec:
             size: as for `restore`.
             max_pixels: as for `restore`.
             strength: one for all payloads, or one for each.
+            mark: as for `restore`.
 
         Raises:
             EdgegrainError: as `restore`; the message begins with the position of the payload, counted from 0. An
@@ -161,7 +169,8 @@ class Codec:
             if self._tiled:
                 for index, (payload, wanted) in enumerate(group, first):
                     with position_in_batch("payload", index):
-                        pictures.append(self.restore(payload, size=size, max_pixels=max_pixels, strength=wanted))
+                        pictures.append(self.restore(
+                            payload, size=size, max_pixels=max_pixels, strength=wanted, mark=mark))
                 continue
             unpacked, strengths = [], []
             for index, (payload, wanted) in enumerate(group, first):
@@ -170,7 +179,8 @@ class Codec:
                     unpacked.append(self._unpack(payload, size, max_pixels))
             decoded = self._open.decode(np.stack([lr for lr, _ in unpacked]), strengths=strengths)
             pictures += [
-                _picture(hr, header, size, max_pixels) for hr, (_, header) in zip(decoded, unpacked, strict=True)]
+                marked(_picture(hr, header, size, max_pixels), self.bundle, mark)
+                for hr, (_, header) in zip(decoded, unpacked, strict=True)]
         return pictures
 
     def warm_up(self) -> None:
@@ -186,16 +196,21 @@ class Codec:
         """True for bundles of photographs of any size, whose networks run tile by tile."""
         return self._manifest.tile_overlap is not None
 
-    def _prepare(self, picture: PictureSource, fit: str, background: Colour, max_pixels: int, align: Align) -> Fitted:
+    def _prepare(
+        self, picture: PictureSource, fit: str, background: Colour, max_pixels: int, align: Align, with_face: bool
+    ) -> Fitted:
         """The encoder's input: its square, or for a tiled bundle the whole picture, of any size."""
-        if self._tiled and (fit != FIT_PAD or align is not False):
+        if self._tiled and (fit != FIT_PAD or align is not False or with_face):
+            refused = "fit" if fit != FIT_PAD else "align" if align is not False else "require_face"
             raise ImageError(
-                f"bundle {self._manifest.id} takes pictures of any size as they are; leave "
-                f"{'align' if fit == FIT_PAD else 'fit'} out")
+                f"bundle {self._manifest.id} takes pictures of any size as they are; leave {refused} out")
         rgb = load_picture(picture, background=background, max_pixels=max_pixels)
         if self._tiled:
             return Fitted(rgb, (rgb.shape[1], rgb.shape[0]), fit)
-        return fit_or_align(rgb, self._manifest.hr, fit, align)
+        fitted = fit_or_align(rgb, self._manifest.hr, fit, align)
+        if with_face and (message := check_faces(rgb, fitted.fit).message):
+            raise ImageError(message)
+        return fitted
 
     def _pack(self, lr: Rgb, fitted: Fitted) -> Payload:
         return Payload(self._open.pack(lr, fitted.original_size, fitted.fit, fitted.square), lr=lr)

@@ -95,5 +95,5 @@ def require_manifest_for(header: Header) -> Manifest:
         installed = ", ".join(
             f"{item.id} ({item.lr_contract_id[:CONTRACT_ID_BYTES].hex()})" for item in installed_manifests())
         raise other_contract(header, f"which no installed bundle has (installed: {installed or 'none'}); pass bundle= "
-                             "with the folder of the one it was made with")
+                             "with the folder or hf:// name of the one it was made with")
     return manifest

@@ -9,6 +9,7 @@ from PIL import Image
 from codec_contract.errors import ImageError, PayloadError
 from codec_contract.fit import MAX_PIXELS
 from edge_encoder.preprocessing import PictureSource, load_picture
+from sdk.generated_mark import GeneratedMark, MarkedPicture
 from sdk.inputs import PayloadSource, read_payload
 
 FEATHER = 0.1
@@ -22,6 +23,7 @@ def paste(
     *,
     feather: float = FEATHER,
     max_pixels: int = MAX_PIXELS,
+    mark: bool = True,
 ) -> Image.Image:
     """Put the restored square of an aligned (or cropped) picture back into a picture of the whole.
 
@@ -31,6 +33,7 @@ def paste(
         background: the whole picture, for instance as a small JPEG: of the original's size, or of its aspect.
         feather: width of the border in which the face fades in, 0 to 0.5 of the square's side.
         max_pixels: largest picture that is read.
+        mark: as for `restore`; the mark of a face that `restore` returned is taken over.
 
     Returns:
         An RGB picture of the background's size, equal to the background outside of the square.
@@ -56,7 +59,9 @@ def paste(
                          f"{original[1]}; give one of that size or aspect")
     picture = Image.fromarray(outer)
     _blend(picture, Image.fromarray(inner), square.corners() * (width / original[0], height / original[1]), feather)
-    return picture
+    if not mark:
+        return picture
+    return MarkedPicture(picture, face.info["xmp"] if isinstance(face, MarkedPicture) else GeneratedMark().xmp())
 
 
 def _blend(picture: Image.Image, face: Image.Image, corners: npt.NDArray[np.float64], feather: float) -> None:

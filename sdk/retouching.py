@@ -13,6 +13,7 @@ from codec_contract.payload import FIT_PAD
 from codec_contract.rgb import Rgb
 from edge_encoder.preprocessing import PictureSource, load_picture
 from sdk.codec import Codec
+from sdk.generated_mark import marked
 
 THRESHOLD = 16
 """Smallest difference in levels at which a pixel counts as edited; JPEG alone changes less."""
@@ -23,6 +24,7 @@ FEATHERS_PER_SIDE = 64
 def retouch(
     codec: Codec, edited: PictureSource, original: PictureSource | None = None, *, feather: float | None = None,
     threshold: int = THRESHOLD, strength: float | None = None, max_pixels: int = MAX_PIXELS,
+    mark: bool = True,
 ) -> Image.Image:
     """Turn a crude edit of a face into a realistic one by reducing and restoring it.
 
@@ -34,6 +36,7 @@ def retouch(
         threshold: smallest difference in levels, 1 to 255, at which a pixel counts as edited.
         strength: for bundles with that control.
         max_pixels: largest picture that is read or made.
+        mark: as for `restore`.
 
     Returns:
         An RGB picture of the edited one's size; for an LR of the original's size, or without an original the decoder's.
@@ -50,7 +53,7 @@ def retouch(
     if after.shape[:2] == (lr, lr):
         restored = np.asarray(codec.restore(after, strength=strength))
         if before is None:
-            return Image.fromarray(restored)
+            return marked(Image.fromarray(restored), codec.bundle, mark)
         size = before.shape[1], before.shape[0]
         restored = unfit_picture(restored, size, FIT_PAD, max_pixels=max_pixels)
         square = Image.fromarray(changed(codec.compress(before).lr, after, threshold))
@@ -62,11 +65,11 @@ def retouch(
                              f"{after.shape[1]} x {after.shape[0]}; edit it without changing its size")
         restored = np.asarray(codec.restore(codec.compress(after), strength=strength))
         if before is None:
-            return Image.fromarray(restored)
+            return marked(Image.fromarray(restored), codec.bundle, mark)
         mask = changed(before, after, threshold)
     if feather is None:
         feather = max(before.shape[:2]) / FEATHERS_PER_SIDE
-    return Image.fromarray(blend(before, restored, mask, feather))
+    return marked(Image.fromarray(blend(before, restored, mask, feather)), codec.bundle, mark)
 
 
 def changed(before: Rgb, after: Rgb, threshold: int) -> npt.NDArray[np.uint8]:

@@ -111,6 +111,16 @@ class Manifest:
             )
         return data
 
+    def verify_file(self, name: str) -> None:
+        """Check size and SHA-256 of a listed file in little memory; errors as `open_file`."""
+        entry = self.entry(name)
+        size, digest = _size_and_digest(self.path(name), f"{name} of bundle {self.id}")
+        if (size, digest) != (entry.size, entry.sha256):
+            raise BundleError(
+                f"{name} of bundle {self.id} is altered: {size} bytes, SHA-256 {digest}; "
+                f"its manifest says {entry.size} bytes, {entry.sha256}; download the bundle again"
+            )
+
 
 @contextmanager
 def _opened(location: Path, what: str) -> Iterator[IO[bytes]]:
@@ -169,9 +179,10 @@ def _file_entries(source: Mapping[str, Any], where: str) -> Mapping[str, FileEnt
     entries = {}
     for name, record in source.items():
         parts = name.split("/")
-        # A name is a relative POSIX path in its plainest spelling: no "..", not absolute, no drive letter, and no
-        # backslash, which is a separator on other systems.
-        if any(part in ("", ".", "..") for part in parts) or any(c in name for c in '\\:*?"<>|\0'):
+        # A name is a relative POSIX path in its plainest spelling: no "..", not absolute, no drive letter, no
+        # backslash, which is a separator on other systems, and no control characters, as messages show it.
+        if any(part in ("", ".", "..") for part in parts) or any(c in name for c in '\\:*?"<>|') \
+                or not name.isprintable():
             raise BundleError(f"{where}: the file name {name[:80]!r} is not a plain relative path")
         if name == MANIFEST:
             raise BundleError(f"{where} lists itself among its files")
@@ -253,13 +264,8 @@ def verify_bundle(folder: str | os.PathLike[str]) -> Manifest:
         BundleError: for the first error found; the message names the file.
     """
     manifest = load_manifest(folder)
-    for name, entry in manifest.files.items():
-        size, digest = _size_and_digest(manifest.path(name), f"{name} of bundle {manifest.id}")
-        if (size, digest) != (entry.size, entry.sha256):
-            raise BundleError(
-                f"{name} of bundle {manifest.id} is altered: {size} bytes, SHA-256 {digest}; "
-                f"its manifest says {entry.size} bytes, {entry.sha256}; download the bundle again"
-            )
+    for name in manifest.files:
+        manifest.verify_file(name)
     return manifest
 
 

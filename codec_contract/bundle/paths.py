@@ -1,10 +1,11 @@
-"""Find bundles: in a folder given by the user, in the installed package, or in a checkout."""
+"""Find bundles: in a folder given by the user, in the installed package, in a checkout, or on the Hugging Face Hub."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from codec_contract.bundle.file_names import ENCODER_WEIGHTS, MANIFEST
+from codec_contract.bundle.hub_bundles import SCHEME, find_hub_bundle
 from codec_contract.bundle.manifest import BUNDLE_ID
 from codec_contract.errors import BundleError
 
@@ -22,11 +23,14 @@ def bundle_roots() -> tuple[Path, ...]:
 
 
 def find_bundle(name_or_path: str | Path = DEFAULT_BUNDLE) -> Path:
-    """The folder of a bundle, given by its path, name or alias.
+    """The folder of a bundle, given by its path, name or alias, or as ``hf://owner/name@revision``.
 
     Raises:
-        BundleError: there is no such bundle; the message lists the installed ones.
+        BundleError: there is no such bundle; the message lists the installed ones. For a bundle of the Hub as
+            `find_hub_bundle`.
     """
+    if str(name_or_path).startswith(SCHEME):
+        return find_hub_bundle(str(name_or_path))
     path = Path(name_or_path)
     if any((path / marker).is_file() for marker in _MARKERS):
         return path

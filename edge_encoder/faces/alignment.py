@@ -56,7 +56,9 @@ def ffhq_square(face: FacePoints, picture_size: tuple[int, int]) -> OrientedSqua
         raise ImageError(f"the face cannot be aligned: {error}") from error
 
 
-def cut_square(rgb: Rgb, corners: Points, side: int, *, coarse: bool = False) -> Rgb:
+def cut_square(
+    rgb: Rgb, corners: Points, side: int, *, coarse: bool = False, on_grey: bool = False
+) -> Rgb:
     """Resample a square of a picture, at any angle.
 
     Outside of the picture, mirrored pixels are blurred and fade into the median colour, so that no second eyes appear.
@@ -66,6 +68,7 @@ def cut_square(rgb: Rgb, corners: Points, side: int, *, coarse: bool = False) ->
         corners: ``[4, 2]`` in pixels: upper left, lower left, lower right, upper right.
         side: side of the result.
         coarse: one sample per pixel, without blur: for the networks that find faces.
+        on_grey: grey outside of the picture, instead of mirrored pixels.
 
     Returns:
         uint8 ``[side, side, 3]``.
@@ -76,8 +79,11 @@ def cut_square(rgb: Rgb, corners: Points, side: int, *, coarse: bool = False) ->
     low = np.floor(corners.min(axis=0) / shrink - 2).astype(int)
     high = np.ceil(corners.max(axis=0) / shrink + 2).astype(int)
     inside, margins = _window(rgb, low, high, shrink)
-    frame = np.pad(inside, (*margins, (0, 0)), mode="symmetric")
-    if not coarse and max(max(ends) for ends in margins):
+    if on_grey:
+        frame = np.pad(inside, (*margins, (0, 0)), constant_values=128)
+    else:
+        frame = np.pad(inside, (*margins, (0, 0)), mode="symmetric")
+    if not (coarse or on_grey) and max(max(ends) for ends in margins):
         frame = _faded(frame, margins, np.median(inside, axis=(0, 1)), length / shrink)
     samples = side if coarse else _OVERSAMPLING * side
     upper_left, lower_left, _, upper_right = corners / shrink - low

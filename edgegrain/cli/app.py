@@ -21,6 +21,7 @@ from edgegrain.cli import (
     doctor,
     evaluate,
     export,
+    faces,
     info,
     metrics,
     models,
@@ -103,9 +104,10 @@ def main(
 application.command("compress", rich_help_panel=USE)(compress.compress)
 application.command("restore", rich_help_panel=USE)(restore.restore)
 application.command("info", rich_help_panel=USE)(info.info)
-application.command("bundles", rich_help_panel=USE)(bundles.bundles)
+application.add_typer(bundles.bundles, name="bundles", rich_help_panel=USE)
 application.command("retouch", rich_help_panel=USE)(retouch.retouch)
 application.command("demo", rich_help_panel=USE)(demo.demo)
+application.command("faces", rich_help_panel=USE)(faces.faces)
 application.add_typer(align.align, name="align", rich_help_panel=USE)
 
 application.command("serve", rich_help_panel=SERVE)(serve.serve)

@@ -19,7 +19,7 @@ from codec_contract.bundle.paths import find_bundle
 from codec_contract.payload import PAYLOAD_SUFFIX
 from edgegrain.cli.compress import FitChoice
 from edgegrain.cli.output import print_json
-from edgegrain.cli.restore import SAVE_OPTIONS, DeviceChoice, Format, SizeChoice
+from edgegrain.cli.restore import SAVE_OPTIONS, DeviceChoice, Format, MarkOption, SizeChoice
 from edgegrain.service.batch.plan import BatchPlan, Direction, Tally, candidates, find_direction
 from edgegrain.service.batch.stores import FolderStore, Store, open_store
 from edgegrain.service.engine_options import QUALITY, CompressOptions, RestoreOptions, require_servable
@@ -38,7 +38,7 @@ def batch(
         bool | None,
         typer.Option("--compress/--restore", help="Direction [default: payloads are restored, pictures compressed]."),
     ] = None,
-    bundle: Annotated[str, typer.Option("--bundle", "-b", help="Id, alias or folder of the bundle.")] = "faces",
+    bundle: Annotated[str, typer.Option("--bundle", "-b", help="Id, folder or hf:// name of the bundle.")] = "faces",
     workers: Annotated[
         int | None, typer.Option(min=1, max=10_000, help="Number of worker processes [default: one per core].")
     ] = None,
@@ -70,6 +70,7 @@ def batch(
     ray_address: Annotated[
         str | None, typer.Option(help="A running Ray cluster [default: start Ray on this machine only].")
     ] = None,
+    mark: MarkOption = True,
     force: Annotated[bool, typer.Option("--force", help="Process also files that have a result.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
@@ -109,7 +110,7 @@ def batch(
     plan = BatchPlan(
         source=_absolute(source), target=_absolute(target), direction=direction, bundle=manifest.id,
         folder=str(manifest.folder.resolve()),
-        options=_options(direction, fit, size, file_format, strength),
+        options=_options(direction, fit, size, file_format, strength, mark),
         suffix=PAYLOAD_SUFFIX if direction == "compress" else f".{file_format.value}", device=device.value,
         batch_size=batch_size, max_pixels=int(max_megapixels * 1e6), force=force)
     path = failures or Path(out.root if isinstance(out, FolderStore) else ".", FAILURES)
@@ -144,13 +145,13 @@ def _direction(store: Store, place: str, compress: bool | None) -> Direction:
 
 
 def _options(
-    direction: Direction, fit: FitChoice, size: SizeChoice, file_format: Format, strength: float | None
+    direction: Direction, fit: FitChoice, size: SizeChoice, file_format: Format, strength: float | None, mark: bool
 ) -> dict[str, Any]:
     if direction == "compress":
         return dataclasses.asdict(CompressOptions(fit.value))
     kind, options = SAVE_OPTIONS[f".{file_format.value}"]
     return dataclasses.asdict(RestoreOptions(
-        size.value, kind.lower(), options.get("quality", QUALITY), strength=strength))
+        size.value, kind.lower(), options.get("quality", QUALITY), strength=strength, mark=mark))
 
 
 def _absolute(place: str) -> str:

@@ -1,4 +1,4 @@
-"""``edgegrain bundles``: list the installed bundles."""
+"""``edgegrain bundles``: list the installed bundles, download bundles of the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -9,39 +9,75 @@ import typer
 
 from edgegrain.cli.output import JsonOption, print_json
 
+_HELP = """List the installed bundles, and those downloaded from the Hugging Face Hub.
 
-def bundles(
+\b
+Examples:
+  edgegrain bundles
+  edgegrain bundles --verify
+  edgegrain bundles --json
+  edgegrain bundles fetch hf://owner/name@v1
+"""
+
+bundles = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
+
+
+@bundles.callback(help=_HELP)
+def _list(
+    context: typer.Context,
     verify: Annotated[bool, typer.Option("--verify", help="Also check size and SHA-256 of every file.")] = False,
     json_output: JsonOption = False,
 ) -> None:
-    """List the installed bundles.
-
-    \b
-    Examples:
-      edgegrain bundles
-      edgegrain bundles --verify
-      edgegrain bundles --json
-    """
+    if context.invoked_subcommand is not None:
+        return
     import sdk
-    from codec_contract.bundle.manifest import verify_bundle
+    from codec_contract.bundle.hub_bundles import cached_hub_bundles, printable
+    from codec_contract.bundle.manifest import load_manifest, verify_bundle
     from codec_contract.bundle.paths import bundle_roots
+    from sdk.installed_bundles import bundle_info
 
-    found = sdk.bundles()
+    found = [(", ".join([bundle.id, *bundle.aliases]), bundle) for bundle in sdk.bundles()]
+    found += [(name, bundle_info(load_manifest(folder))) for name, folder in cached_hub_bundles().items()]
     if verify:
-        for bundle in found:
+        for _, bundle in found:
             verify_bundle(bundle.folder)
     if json_output:
-        print_json([{**dataclasses.asdict(bundle), "verified": verify} for bundle in found])
+        print_json([{**dataclasses.asdict(bundle), "verified": verify} for _, bundle in found])
         return
     if not found:
         typer.echo(f"no bundles are installed (looked in {', '.join(map(str, bundle_roots()))})")
-    for bundle in found:
-        names = ", ".join([bundle.id, *bundle.aliases])
-        typer.echo(f"{names}, version {bundle.version}{', every file verified' if verify else ''}")
+    for names, bundle in found:
+        typer.echo(f"{names}, version {printable(bundle.version)}{', every file verified' if verify else ''}")
         sizes = f"{bundle.hr} x {bundle.hr} pixels <-> LR {bundle.lr} x {bundle.lr}"
-        typer.echo(f"  {bundle.domain}, {bundle.codec}: {sizes}")
+        typer.echo(f"  {printable(bundle.domain)}, {bundle.codec}: {sizes}")
         typer.echo(f"  LR contract {bundle.lr_contract_id[:8]}, {bundle.size / 1e6:.1f} MB in {bundle.folder}")
         for name, control in bundle.controls.items():
             typer.echo(f"  control {name}: {control}")
         for what, licence in bundle.licence.items():
-            typer.echo(f"  licence of {what}: {licence}")
+            typer.echo(f"  licence of {printable(what)}: {printable(licence)}")
+
+
+@bundles.command()
+def fetch(
+    names: Annotated[list[str], typer.Argument(metavar="hf://OWNER/NAME[@REVISION]...", help="Bundles of the Hub.")],
+    json_output: JsonOption = False,
+) -> None:
+    """Download bundles of the Hugging Face Hub, for later use without a network.
+
+    Bundles that are in the cache already are verified; altered ones are downloaded again. Prints their folders. The
+    cache is 'hub' in edgegrain's cache folder, which $EDGEGRAIN_CACHE moves.
+
+    \b
+    Examples:
+      edgegrain bundles fetch hf://owner/name
+      edgegrain bundles fetch hf://owner/name@v1 hf://owner/other
+      EDGEGRAIN_CACHE=/srv/cache edgegrain bundles fetch hf://owner/name
+    """
+    from codec_contract.bundle.hub_bundles import find_hub_bundle
+
+    folders = {name: find_hub_bundle(name, verify=True) for name in names}
+    if json_output:
+        print_json([{"name": name, "folder": folder} for name, folder in folders.items()])
+        return
+    for folder in folders.values():
+        typer.echo(str(folder))

@@ -50,7 +50,7 @@ def compress(
     ] = None,
     bundle: Annotated[
         str | None,
-        typer.Option("--bundle", "-b", help="Id, alias or folder of the bundle [default: faces, or the service's "
+        typer.Option("--bundle", "-b", help="Id, folder or hf:// name of the bundle [default: faces, or the service's "
                      "first]."),
     ] = None,
     fit: Annotated[
@@ -66,6 +66,10 @@ def compress(
     ] = False,
     align_auto: Annotated[
         bool, typer.Option("--align-auto", help="As --align, but fall back to the centre square.")
+    ] = False,
+    require_face: Annotated[
+        bool, typer.Option("--require-face", help="Refuse pictures without a face, with several, or with one that is "
+                           "too small, turned away, tilted or cut off; see 'edgegrain faces'.")
     ] = False,
     lr: Annotated[bool, typer.Option("--lr", help="Also write the LR as a small PNG next to each payload.")] = False,
     max_megapixels: Annotated[
@@ -99,7 +103,11 @@ def compress(
 
     def payload_of(source: Path) -> sdk.Payload:
         if isinstance(codec, sdk.Codec):
-            return codec.compress(source, fit.value, background=colour, max_pixels=max_pixels, align=choice)
+            return codec.compress(source, fit.value, background=colour, max_pixels=max_pixels, align=choice,
+                                  require_face=require_face)
+        if require_face and (
+                wrong := sdk.find_faces(source, fit.value, background=colour, max_pixels=max_pixels).message):
+            raise ImageError(wrong)
         return codec.compress(source, fit.value, bundle=bundle, background=colour, max_pixels=max_pixels)
 
     def work(job: FileJob) -> Row:

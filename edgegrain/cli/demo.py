@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from edgegrain.cli.output import ForceOption, JsonOption, print_json
+from edgegrain.cli.restore import MarkOption
 
 
 def demo(
@@ -15,7 +16,8 @@ def demo(
         Path | None, typer.Argument(exists=True, dir_okay=False, help="A portrait [default: the one in the package].")
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the pictures.")] = Path("demo_out"),
-    bundle: Annotated[str, typer.Option("--bundle", "-b", help="Id, alias or folder of the bundle.")] = "faces",
+    bundle: Annotated[str, typer.Option("--bundle", "-b", help="Id, folder or hf:// name of the bundle.")] = "faces",
+    mark: MarkOption = True,
     force: ForceOption = False,
     json_output: JsonOption = False,
 ) -> None:
@@ -31,7 +33,7 @@ def demo(
     """
     from edgegrain.cli.demonstration import run_demo, shipped_portrait
 
-    row = run_demo(picture or shipped_portrait(), out, bundle, force)
+    row = run_demo(picture or shipped_portrait(), out, bundle, mark, force)
     if json_output:
         print_json(row)
         return

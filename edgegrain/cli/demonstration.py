@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from edge_encoder.preprocessing import load_picture
 from edgegrain.cli.output import Row
 from edgegrain.evaluation.classical_codecs import best_at
 from edgegrain.pictures.sheets import Tile, draw_sheet, in_rows, write_sheet
+from sdk.generated_mark import COMPOSITE, MarkedPicture, mark_of
 
 MAX_SIDE = 1024
 """Longest side of the picture that classical codecs encode; less only helps them at a few hundred bytes."""
@@ -37,7 +39,7 @@ def shipped_portrait() -> Path:
     return found[0]
 
 
-def run_demo(picture: Path, out: Path, bundle: str, force: bool) -> Row:
+def run_demo(picture: Path, out: Path, bundle: str, mark: bool, force: bool) -> Row:
     """Run the demonstration and return its figures; the command's help names the files.
 
     Raises:
@@ -55,7 +57,7 @@ def run_demo(picture: Path, out: Path, bundle: str, force: bool) -> Row:
     start = time.perf_counter()
     payload = codec.compress(picture)
     compressed = time.perf_counter()
-    restored = codec.restore(payload)
+    restored = codec.restore(payload, mark=mark)
     done = time.perf_counter()
 
     rgb = load_picture(picture)
@@ -76,6 +78,8 @@ def run_demo(picture: Path, out: Path, bundle: str, force: bool) -> Row:
           for label, (rgb, text) in classical.items()),
     ]
     sheet = draw_sheet(in_rows(tiles, SHEET_COLUMNS), side=SHEET_SIDE)
+    if mark:
+        sheet = MarkedPicture(sheet, replace(mark_of(codec.bundle), source_type=COMPOSITE).xmp())
     out.mkdir(parents=True, exist_ok=True)
     payload.save(files[0], force=force)
     for path, image in zip(files[1:], (original, lr, restored, sheet), strict=True):

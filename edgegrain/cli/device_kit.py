@@ -23,7 +23,7 @@ PHONE_FILES = (CODER_TABLES, GOLDEN, ENCODER_ONNX, ENCODER_TFLITE, f"{ENCODER_CO
 
 def device_kit(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write.")],
-    bundle: Annotated[str, typer.Option("--bundle", "-b", help="Id, alias or folder of a bundle.")] = "faces",
+    bundle: Annotated[str, typer.Option("--bundle", "-b", help="Id, folder or hf:// name of a bundle.")] = "faces",
     force: ForceOption = False,
     json_output: JsonOption = False,
 ) -> None:

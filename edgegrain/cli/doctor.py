@@ -13,7 +13,7 @@ from edgegrain.cli.restore import DeviceChoice
 
 def doctor(
     bundle: Annotated[
-        str | None, typer.Option("--bundle", "-b", help="Id, alias or folder of one bundle [default: all installed].")
+        str | None, typer.Option("--bundle", "-b", help="Id, folder or hf:// name [default: all installed bundles].")
     ] = None,
     device: Annotated[DeviceChoice, typer.Option(help="Device to test the decoder on.")] = DeviceChoice.cpu,
     json_output: JsonOption = False,

@@ -36,7 +36,7 @@ def evaluate(
         typer.Option(exists=True, file_okay=False, help="Folder of the metric weights [default: those of 'edgegrain "
                      "metrics fetch']."),
     ] = None,
-    bundle: Annotated[str, typer.Option("--bundle", "-b", help="Id, alias or folder of the bundle.")] = "faces",
+    bundle: Annotated[str, typer.Option("--bundle", "-b", help="Id, folder or hf:// name of the bundle.")] = "faces",
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", file_okay=False, help="Folder for the report [default: evaluate_out/ID-VERSION]."),

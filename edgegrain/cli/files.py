@@ -38,7 +38,7 @@ def plan_jobs(
         return [FileJob(sources[0], out)]
     jobs: dict[Path, FileJob] = {}
     for source in sources:
-        for path, relative in _files(source, wanted):
+        for path, relative in files_of(source, wanted):
             place = path if out is None else out / relative
             job = FileJob(path, place.with_name(place.stem + result_suffix))
             other = jobs.setdefault(job.target, job)
@@ -55,7 +55,7 @@ def refuse_existing(files: Iterable[Path], force: bool) -> None:
             raise FileExistsError(f"{path} exists; choose another --out or pass --force to replace it")
 
 
-def _files(source: Path, wanted: frozenset[str]) -> Iterator[tuple[Path, Path]]:
+def files_of(source: Path, wanted: frozenset[str]) -> Iterator[tuple[Path, Path]]:
     """(file, its path below the source) of every file that ``source`` stands for, sorted."""
     if not source.is_dir():
         yield source, Path(source.name)

@@ -1,4 +1,4 @@
-"""``edgegrain info``: check and describe payloads."""
+"""``edgegrain info``: check and describe payloads, and show the marks of pictures."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ import typer
 from codec_contract.bundle.controls import Control
 from codec_contract.oriented_square import UNITS, OrientedSquare
 from edgegrain.cli.output import JsonOption, Row, finish, run_all
+from edgegrain.cli.picture_info import is_picture, picture_lines, picture_row
 
 
 def info(
-    payloads: Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, help="Payloads (.grain).")],
+    payloads: Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, help="Payloads (.grain), pictures.")],
     json_output: JsonOption = False,
 ) -> None:
-    """Check and describe payloads.
+    """Check and describe payloads, and show whether pictures are marked as generated.
 
     All fields and the coded body are checked; no neural network runs.
 
@@ -26,10 +27,13 @@ def info(
     Examples:
       edgegrain info me.grain
       edgegrain info *.grain --json
+      edgegrain info restored.png
     """
     import sdk
 
     def work(path: Path) -> Row:
+        if is_picture(path):
+            return picture_row(path)
         return {"file": path, **dataclasses.asdict(sdk.inspect(path))}
 
     done, failed = run_all(payloads, work, text="checking", name=lambda path: path)
@@ -43,6 +47,8 @@ def _part(square: OrientedSquare) -> str:
 
 
 def _lines(row: Row) -> str:
+    if "mark" in row:
+        return picture_lines(row)
     pixels = 3 * row["original_size"][0] * row["original_size"][1]
     bundle = row["bundle"] or "not installed"
     checked = "intact" if row["body_checked"] else "header and CRC intact; checking the body needs its bundle"

@@ -12,6 +12,7 @@ import typer
 from codec_contract.errors import ModelError
 from edgegrain.cli.extras import needs_extra
 from edgegrain.cli.output import ForceOption, JsonOption, print_json
+from edgegrain.cli.restore import MarkOption
 
 if TYPE_CHECKING:
     from server_decoder.generative_prior import GenerativePrior
@@ -130,6 +131,7 @@ def sample(
     ] = False,
     out: Annotated[Path, typer.Option("--out", "-o", dir_okay=False, help="Sheet to write, .png or .jpg.")] =
         Path("samples.png"),
+    mark: MarkOption = True,
     force: ForceOption = False,
     json_output: JsonOption = False,
 ) -> None:
@@ -143,11 +145,14 @@ def sample(
     with needs_extra("train", "generative priors need"):
         from edgegrain.pictures.prior_samples import mixing_sheet, sample_sheet
         from edgegrain.pictures.sheets import write_sheet
+        from sdk.generated_mark import GENERATED, GeneratedMark, MarkedPicture
         from server_decoder.prior_store import load_prior
 
     generator: GenerativePrior = load_prior(name, size=size)
     with _bar("generating") as report:
         sheet = (mixing_sheet if mix else sample_sheet)(generator, count, seed, psi, report)
+    if mark:
+        sheet = MarkedPicture(sheet, GeneratedMark(GENERATED).xmp())
     write_sheet(sheet, out, force=force)
     if json_output:
         print_json({"sheet": out, "name": name, "count": count, "mix": mix, "size": size, "seed": seed, "psi": psi})

@@ -1,4 +1,4 @@
-"""``edgegrain publish``: make a bundle of a training run, enter its evaluation, fit coder tables."""
+"""``edgegrain publish``: make a bundle of a training run, enter its evaluation, fit coder tables, upload it."""
 
 from __future__ import annotations
 
@@ -20,16 +20,57 @@ KEPT = 3
 INITIAL_VERSION = "1.0.0"
 WIDTHS, STEPS = "128,128", 8000  # those of edgegrain.publishing.fit_coder, without importing torch for --help
 
-_HELP = """Turn training runs into bundles.
+_HELP = """Turn training runs into bundles, and upload bundles to the Hugging Face Hub.
+
+--to-hub prints what would be uploaded: the files of the manifest and the model card, which gets the metadata that the
+Hub reads. --upload uploads it, in one commit. 'hf auth login' or HF_TOKEN gives access.
 
 \b
 Examples:
   edgegrain publish run runs/one --data FACES --out my-bundles/my-faces
   edgegrain evaluate --bundle my-bundles/my-faces --data UNSEEN --out report
   edgegrain publish card my-bundles/my-faces --evaluation report/my-faces-1.0.0.json
+  edgegrain publish --to-hub owner/my-faces --bundle my-bundles/my-faces
+  edgegrain publish --to-hub owner/my-faces --bundle my-bundles/my-faces --upload
 """
 
-publish = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=_HELP)
+publish = typer.Typer(no_args_is_help=True, invoke_without_command=True, rich_markup_mode=None)
+
+
+@publish.callback(help=_HELP)
+def _to_hub(
+    context: typer.Context,
+    to_hub: Annotated[str, typer.Option(metavar="OWNER/NAME", help="Repository of the Hub to upload to.")] = "",
+    bundle: Annotated[str, typer.Option("--bundle", "-b", help="Bundle to upload: id, folder or hf:// name.")] = "",
+    upload: Annotated[bool, typer.Option("--upload", help="Upload; without it, only print what would be.")] = False,
+    licence: Annotated[str, typer.Option(help="The weights' licence as the Hub calls it, such as apache-2.0 [default: "
+                                         "other, with a link to the card].")] = "",
+    private: Annotated[bool, typer.Option("--private", help="Create the repository as a private one.")] = False,
+    revision: Annotated[str, typer.Option(help="Branch, created if it is missing.")] = "main",
+    message: Annotated[str, typer.Option(help="Message of the commit [default: id and version].")] = "",
+) -> None:
+    if context.invoked_subcommand is not None:
+        if to_hub or bundle or upload:
+            raise typer.BadParameter("uploads a bundle that exists; give it without a command", param_hint="--to-hub")
+        return
+    if not to_hub or not bundle:
+        raise typer.BadParameter("give both, or one of the commands in --help", param_hint="--to-hub, --bundle")
+    with needs_extra("hub", "publishing to the Hub needs"):
+        from codec_contract.bundle.hub_bundles import HubName, licence_text
+        from edgegrain.publishing import hub_upload
+
+    plan = hub_upload.plan_upload(find_bundle(bundle), HubName(to_hub, revision), licence=licence, private=private,
+                                  message=message)
+    sizes = plan.sizes
+    typer.echo(f"bundle {plan.manifest.id} {plan.manifest.version}, verified -> {plan.target}")
+    typer.echo(f"commit {plan.message!r}, {len(sizes)} files, {sum(sizes.values()) / 1e6:.1f} MB:")
+    for name, size in sorted(sizes.items()):
+        typer.echo(f"  {size:>13,}  {name}")
+    typer.echo(f"{licence_text(plan.manifest.licence)}\nhead of the model card:\n{plan.front_matter}", nl=False)
+    if not upload:
+        typer.echo("nothing was uploaded; --upload uploads this")
+        return
+    typer.echo(f"uploaded: {hub_upload.upload(plan)}")
 
 
 @publish.command()

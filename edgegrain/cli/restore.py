@@ -51,6 +51,12 @@ class Format(StrEnum):
     webp = "webp"
 
 
+MarkOption = Annotated[
+    bool, typer.Option("--mark/--no-mark", help="Write into the pictures that they are generated; see "
+                       "docs/generated_marks.md.")
+]
+
+
 def restore(
     payloads: Annotated[
         list[Path], typer.Argument(exists=True, help="Payloads (.grain), LRs (.png), or folders of payloads.")
@@ -62,7 +68,7 @@ def restore(
     ] = None,
     bundle: Annotated[
         str | None,
-        typer.Option("--bundle", "-b", help="Id, alias or folder of the bundle [default: the one the payload names]."),
+        typer.Option("--bundle", "-b", help="Id, folder or hf:// name [default: the bundle that the payload names]."),
     ] = None,
     size: Annotated[
         SizeChoice, typer.Option(help="original: the original's size; native: the decoder's own resolution.")
@@ -92,6 +98,7 @@ def restore(
     ] = None,
     remote: RemoteOption = None,
     token: TokenOption = None,
+    mark: MarkOption = True,
     force: ForceOption = False,
     json_output: JsonOption = False,
 ) -> None:
@@ -121,15 +128,16 @@ def restore(
 
     def restored(source: Path, size: SizeChoice) -> Image.Image:
         if service is not None:
-            return service.restore(source, bundle=bundle, size=size.value, max_pixels=max_pixels, strength=strength)
+            return service.restore(
+                source, bundle=bundle, size=size.value, max_pixels=max_pixels, strength=strength, mark=mark)
         return sdk.restore(source, bundle, size=size.value, device=device.value, max_pixels=max_pixels, seed=seed,
-                           strength=strength)
+                           strength=strength, mark=mark)
 
     def picture_of(source: Path) -> Image.Image:
         if background is None:
             return restored(source, size)
         # Pasting resamples to the background's size.
-        return sdk.paste(restored(source, SizeChoice.native), source, background, max_pixels=max_pixels)
+        return sdk.paste(restored(source, SizeChoice.native), source, background, max_pixels=max_pixels, mark=mark)
 
     def work(job: FileJob) -> Row:
         return {**restore_file(job, picture_of, force), "device": device.value if remote is None else remote}

@@ -9,7 +9,7 @@ import typer
 
 from edgegrain.cli.files import FileJob
 from edgegrain.cli.output import ForceOption, JsonOption, print_json
-from edgegrain.cli.restore import DeviceChoice, restore_file
+from edgegrain.cli.restore import DeviceChoice, MarkOption, restore_file
 
 
 def retouch(
@@ -21,7 +21,7 @@ def retouch(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="The picture to write [default: NAME.retouched.png].")
     ] = None,
-    bundle: Annotated[str, typer.Option("--bundle", "-b", help="Id, alias or folder of the bundle.")] = "faces",
+    bundle: Annotated[str, typer.Option("--bundle", "-b", help="Id, folder or hf:// name of the bundle.")] = "faces",
     feather: Annotated[
         float | None, typer.Option(min=0, max=1000, help="Pixels over which the restored region fades into the "
                                    "original [default: a 64th of the longest side].")
@@ -31,6 +31,7 @@ def retouch(
     ] = 16,
     strength: Annotated[float | None, typer.Option(help="For bundles with that control.")] = None,
     device: Annotated[DeviceChoice, typer.Option(help="Device of the decoder.")] = DeviceChoice.cpu,
+    mark: MarkOption = True,
     force: ForceOption = False,
     json_output: JsonOption = False,
 ) -> None:
@@ -50,7 +51,7 @@ def retouch(
     codec = sdk.Codec(bundle, device.value)
     job = FileJob(edited, out or edited.with_name(f"{edited.stem}.retouched.png"))
     row = restore_file(job, lambda source: sdk.retouch(
-        codec, source, original, feather=feather, threshold=threshold, strength=strength), force)
+        codec, source, original, feather=feather, threshold=threshold, strength=strength, mark=mark), force)
     row = {"edited": row["payload"], "picture": row["picture"], "width": row["width"], "height": row["height"]}
     if json_output:
         print_json(row)

@@ -15,8 +15,8 @@ LIBRARIES = ("fastapi", "uvicorn", "pydantic", "pydantic_settings", "prometheus_
 def serve(
     bundle: Annotated[
         list[str] | None,
-        typer.Option("--bundle", "-b", help="Id, alias or folder of a bundle to serve; repeat it for several [default: "
-                     "faces]."),
+        typer.Option("--bundle", "-b", help="Id, folder or hf:// name of a bundle to serve; repeat it for several "
+                     "[default: faces]."),
     ] = None,
     host: Annotated[
         str | None, typer.Option(help="Address to listen on; 0.0.0.0 for all [default: 127.0.0.1].")

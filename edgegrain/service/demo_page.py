@@ -24,7 +24,7 @@ from edgegrain.service.problem_details import Problem
 FOLDER = Path(__file__).with_name("web")
 MEDIA_TYPES = {
     ".css": "text/css", ".html": "text/html", ".jpg": "image/jpeg", ".js": "text/javascript", ".mjs": "text/javascript",
-    ".svg": "image/svg+xml", ".txt": "text/plain", ".wasm": "application/wasm"}
+    ".onnx": "application/octet-stream", ".svg": "image/svg+xml", ".txt": "text/plain", ".wasm": "application/wasm"}
 
 HEADERS = {
     # Isolation from other origins lets the page share memory between threads.

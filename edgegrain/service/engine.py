@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from codec_contract.bundle.controls import strength_of
-from codec_contract.bundle.manifest import load_manifest
+from codec_contract.bundle.manifest import Manifest, load_manifest
 from codec_contract.errors import DeviceError, EdgegrainError, ServiceError
 from codec_contract.fit import fit_picture, unfit_restored
 from codec_contract.payload import Header, parse_payload
@@ -27,6 +27,7 @@ from codec_contract.rgb import Rgb
 from edge_encoder.preprocessing import load_picture
 from edgegrain.service.engine_options import CompressOptions, Outcome, RestoreOptions, require_servable
 from edgegrain.service.result_limits import check_result
+from sdk.generated_mark import marked
 from sdk.open_bundle import OpenBundle
 from server_decoder.decoder_session import Device
 
@@ -110,7 +111,8 @@ class Engine:
             return outcomes
         with stages.measure("write"):
             for picture, index in zip(hr, good, strict=True):
-                outcomes[index] = _attempt(_write, picture, unpacked[index][1], options[index], self._max_pixels)
+                outcomes[index] = _attempt(
+                    _write, picture, unpacked[index][1], options[index], bundle.manifest, self._max_pixels)
         return outcomes
 
     def compress(
@@ -171,9 +173,10 @@ def _read(data: bytes, options: CompressOptions, hr: int, max_pixels: int) -> tu
     return fit_picture(rgb, hr, options.fit), (rgb.shape[1], rgb.shape[0])
 
 
-def _write(hr: Rgb, header: Header, options: RestoreOptions, max_pixels: int) -> bytes:
+def _write(hr: Rgb, header: Header, options: RestoreOptions, manifest: Manifest, max_pixels: int) -> bytes:
     """The picture file of a decoded square."""
     picture = Image.fromarray(unfit_restored(hr, header, options.size, max_pixels=max_pixels))
+    picture = marked(picture, manifest, options.mark)
     stream = io.BytesIO()
     picture.save(stream, options.format, **_save_options(options))
     return stream.getvalue()

@@ -25,6 +25,7 @@ class RestoreOptions:
         quality: quality of WebP and JPEG, 1 to 100.
         seed: seed of the noise, for decoders that take noise; the same for all items of a batch.
         strength: for decoders with this control; None for the bundle's default. May differ between items of a batch.
+        mark: write into the file that the picture is generated.
     """
 
     size: Literal["original", "native"] = "original"
@@ -32,6 +33,7 @@ class RestoreOptions:
     quality: int = QUALITY
     seed: int = 0
     strength: float | None = None
+    mark: bool = True
 
 
 @dataclass(frozen=True)

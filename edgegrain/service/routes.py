@@ -79,7 +79,7 @@ async def restore(
     request: Request, service: Service, parameters: Annotated[RestoreParameters, Query()]
 ) -> Response:
     """Restore one payload. `Accept` chooses PNG (the default), WebP or JPEG."""
-    options = _restore_options(request, parameters)
+    options = _restore_options(request, parameters, service.settings.mark)
     _require_type(request, (PAYLOAD_TYPE, BYTES_TYPE))
     service.admit(request)
     with service.budget.account() as account:
@@ -101,7 +101,7 @@ async def restore_batch(
     request: Request, service: Service, parameters: Annotated[RestoreParameters, Query()]
 ) -> Response:
     """Restore several payloads. A damaged one gives a problem in its part and does not affect the others."""
-    options = _restore_options(request, parameters)
+    options = _restore_options(request, parameters, service.settings.mark)
     service.admit(request)
     with service.budget.account() as account:
         payloads = await read_parts(
@@ -140,9 +140,10 @@ async def compress(
     return Response(done.data, media_type=PAYLOAD_TYPE, headers=_answer_headers(done, job))
 
 
-def _restore_options(request: Request, parameters: RestoreParameters) -> RestoreOptions:
+def _restore_options(request: Request, parameters: RestoreParameters, mark: bool) -> RestoreOptions:
     file_format = choose_format(request.headers.get("accept"))
-    return RestoreOptions(parameters.size, file_format, parameters.quality, parameters.seed, parameters.strength)
+    return RestoreOptions(
+        parameters.size, file_format, parameters.quality, parameters.seed, parameters.strength, mark)
 
 
 def _require_type(request: Request, accepted: tuple[str, ...]) -> None:

@@ -39,7 +39,7 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all.")
     port: int = Field(8000, ge=0, le=65535, description="Port; 0 picks a free one and logs it.")
     bundles: Annotated[tuple[str, ...], NoDecode] = Field(
-        ("faces",), min_length=1, description="Ids, aliases or folders of the served bundles.")
+        ("faces",), min_length=1, description="Ids, folders or hf:// names of the served bundles.")
 
     device: Literal["cpu", "cuda"] = Field("cpu", description="Device of the decoders; never the other one.")
     workers: int = Field(1, ge=1, le=64, description="Worker processes; each holds every bundle.")
@@ -70,6 +70,7 @@ class Settings(BaseSettings):
     rate_burst: int = Field(20, ge=1, description="Most pictures at once per client under a rate limit.")
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field((), description="Origins whose pages may call this.")
     trusted_proxies: str = Field("127.0.0.1", description="Addresses whose X-Forwarded-For is trusted.")
+    mark: bool = Field(True, description="Mark restored pictures as generated, in their XMP.")
     docs: bool = Field(True, description="Serve the interactive documentation at /docs.")
     page: bool = Field(True, description="Serve the demonstration page at /.")
 

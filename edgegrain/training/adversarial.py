@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgegrain.training.discriminator import DiscriminatorConfig, SmallDiscriminator
+from edgegrain.training.projected_discriminator import ProjectedConfig, ProjectedDiscriminator
 from server_decoder.stylegan2.discriminator import Discriminator
 from server_decoder.stylegan2.synthesis import StyleGAN2Config
 
@@ -27,12 +28,15 @@ class AdversarialConfig:
     """The adversarial part of a stage.
 
     Attributes:
-        loss: ``"non-saturating"``, ``"relativistic"`` or ``"wgan"``.
+        loss: ``"non-saturating"``, ``"relativistic"``, ``"wgan"`` or ``"hinge"``.
         weight: lambda_adv; 0.01 in [GRAIN] supplementary 1.
+        ratio: if above 0, the loss is weighted in every step so that its gradient at the picture has this many times
+            the norm of the other losses' gradient, and ``weight`` is not used.
         begins: part of the run after which the networks get the loss. The discriminator is trained from ``warms_up``
             on, so that its first gradients are not noise.
         warms_up: part of the run after which the discriminator is trained.
-        discriminator: the small one of `edgegrain.training.discriminator`, or StyleGAN2's.
+        discriminator: the small one of `edgegrain.training.discriminator`, StyleGAN2's, or heads on the frozen
+            AlexNet of LPIPS (`edgegrain.training.projected_discriminator`), which has no R1 penalty.
         learning_rate: of the discriminator.
         every: steps between two updates of the discriminator.
         r1: weight gamma of the R1 penalty (Mescheder et al. 2018), gamma / 2 * |gradient|^2 on originals.
@@ -41,9 +45,10 @@ class AdversarialConfig:
 
     loss: str = "non-saturating"
     weight: float = 0.01
+    ratio: float = 0.0
     begins: float = 0.0
     warms_up: float = 0.0
-    discriminator: DiscriminatorConfig | StyleGAN2Config = DiscriminatorConfig()
+    discriminator: DiscriminatorConfig | StyleGAN2Config | ProjectedConfig = DiscriminatorConfig()
     learning_rate: float = 2e-4
     every: int = 1
     r1: float = 10.0
@@ -52,11 +57,15 @@ class AdversarialConfig:
     def __post_init__(self) -> None:
         if self.loss not in LOSSES:
             raise ValueError(f"unknown adversarial loss {self.loss!r}; expected one of {', '.join(LOSSES)}")
+        if self.r1 and isinstance(self.discriminator, ProjectedConfig):
+            raise ValueError("a projected discriminator has no R1 penalty; set r1 to 0")
 
     def build(self) -> nn.Module:
         """The discriminator with random weights."""
         if isinstance(self.discriminator, StyleGAN2Config):
             return Discriminator(self.discriminator)
+        if isinstance(self.discriminator, ProjectedConfig):
+            return ProjectedDiscriminator(self.discriminator)
         return SmallDiscriminator(self.discriminator)
 
 
@@ -78,8 +87,31 @@ def wgan(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
     return fake.mean() - real.mean() + WGAN_DRIFT * real.pow(2).mean(), -fake.mean()
 
 
+def hinge(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+    """Hinge loss (Lim & Ye 2017), that of projected GANs."""
+    return F.relu(1 - real).mean() + F.relu(1 + fake).mean(), -fake.mean()
+
+
 LOSSES: dict[str, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {
-    "non-saturating": non_saturating, "relativistic": relativistic, "wgan": wgan}
+    "non-saturating": non_saturating, "relativistic": relativistic, "wgan": wgan, "hinge": hinge}
+
+
+def balanced(picture: Tensor, seen: Tensor, loss: Tensor, adversarial: Tensor, ratio: float) -> Tensor:
+    """``loss``, but its gradient at ``picture`` has ``ratio`` times its norm along that of ``adversarial`` added.
+
+    It needs no weight that fits both losses at every time of a run. Esser et al. 2021 (VQGAN, equation 7) do the same
+    with the gradients at the decoder's last layer.
+
+    Args:
+        picture: the networks' output.
+        seen: the same values, detached, with a gradient of their own.
+        loss, adversarial: scalars computed from ``seen``.
+        ratio: norm of the adversarial gradient relative to that of ``loss``.
+    """
+    base, = torch.autograd.grad(loss, seen)
+    other, = torch.autograd.grad(adversarial, seen)
+    product = (picture * (base + ratio * base.norm() / (other.norm() + 1e-8) * other)).sum()
+    return loss.detach() + product - product.detach()
 
 
 def r1_penalty(discriminator: nn.Module, real: Tensor) -> Tensor:
@@ -114,7 +146,7 @@ class AdversarialLoss:
         self.discriminator.requires_grad_(False)
         with torch.no_grad():
             real = self.discriminator(target)
-        return LOSSES[self.config.loss](real, self.discriminator(picture))[1]
+        return self._losses(real, self.discriminator(picture))[1]
 
     def update_discriminator(self, picture: Tensor, target: Tensor,
                              average_gradients: Callable[[list[nn.Parameter]], None]) -> dict[str, Tensor]:
@@ -129,8 +161,8 @@ class AdversarialLoss:
         if self.optimizer is None:  # beta1 = 0: the pictures change from step to step, so momentum points at the past
             self.optimizer = torch.optim.Adam(parameters, lr=self.config.learning_rate, betas=(0.0, 0.99))
         real, fake = self.discriminator(target.detach()), self.discriminator(picture.detach())
-        loss = LOSSES[self.config.loss](real, fake)[0]
-        terms = {"discriminator": loss.detach(), "logit_gap": (real.mean() - fake.mean()).detach()}
+        loss = self._losses(real, fake)[0]
+        terms = {"discriminator": loss.detach(), "logit_gap": (_mean(real) - _mean(fake)).detach()}
         if self.config.r1 and self.updates % self.config.r1_every == 0:
             penalty = r1_penalty(self.discriminator, target)
             loss = loss + 0.5 * self.config.r1 * self.config.r1_every * penalty
@@ -141,3 +173,14 @@ class AdversarialLoss:
         self.optimizer.step()
         self.updates += 1
         return terms
+
+    def _losses(self, real: Tensor | list[Tensor], fake: Tensor | list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Losses of discriminator and generator, averaged over the heads of a projected discriminator."""
+        pairs = [(real, fake)] if isinstance(real, Tensor) else zip(real, fake, strict=True)
+        losses = [LOSSES[self.config.loss](*pair) for pair in pairs]
+        return torch.stack([of_discriminator for of_discriminator, _ in losses]).mean(), torch.stack(
+            [of_generator for _, of_generator in losses]).mean()
+
+
+def _mean(logits: Tensor | list[Tensor]) -> Tensor:
+    return torch.stack([head.mean() for head in ([logits] if isinstance(logits, Tensor) else logits)]).mean()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from edgegrain.metrics.face_regions import enlarged_regions, region_weights
 from edgegrain.metrics.identity import FaceIdentity
 from edgegrain.metrics.lpips import LPIPS, PERIOD
 
@@ -20,7 +21,10 @@ class LossWeights:
 
     Attributes:
         l1, l2: mean absolute and mean squared error of the picture.
+        region_gain: how many times more the absolute error counts at eyes and mouth, in addition; a face's eye is 1 %
+            of its picture.
         lpips: LPIPS with AlexNet.
+        regions: LPIPS of both eyes and the mouth, enlarged to twice their size, as pictures of their own.
         identity: half the squared distance of face descriptors.
         lr, lr_l2: mean absolute and mean squared error of the LR against the area average of the picture.
         rate: expected bits of the payload's coder per sample of the LR.
@@ -29,7 +33,9 @@ class LossWeights:
 
     l1: float = 1.0
     l2: float = 0.0
+    region_gain: float = 0.0
     lpips: float = 0.25
+    regions: float = 0.0
     identity: float = 0.1
     lr: float = 0.02
     lr_l2: float = 0.0
@@ -52,7 +58,10 @@ def picture_loss(weights: LossWeights, picture: Tensor, target: Tensor, lpips: L
     """
     terms = {}
     if weights.l1:
-        terms["l1"] = (picture - target).abs().mean()
+        error = (picture - target).abs()
+        if weights.region_gain:
+            error = error * region_weights(picture.shape[-1], weights.region_gain).to(error.device)
+        terms["l1"] = error.mean()
     if weights.l2:
         terms["l2"] = (picture - target).pow(2).mean()
     if weights.lpips and lpips is not None:
@@ -62,6 +71,8 @@ def picture_loss(weights: LossWeights, picture: Tensor, target: Tensor, lpips: L
                              for first, size in zip(offset, picture.shape[2:], strict=True))
             seen, wanted = picture[..., rows, columns], target[..., rows, columns]
         terms["lpips"] = lpips(seen, wanted).mean()
+    if weights.regions and lpips is not None:
+        terms["regions"] = lpips(enlarged_regions(picture), enlarged_regions(target)).mean()
     if weights.identity and identity is not None:
         # dlib compares unnormalized descriptors by distance, so half the squared distance replaces 1 - cosine.
         # Half the batch is enough: the term adds little gradient noise and takes much time.

@@ -65,21 +65,21 @@ class AsyncRemoteCodec:
 
     async def restore(
         self, payload: RestoreSource, *, bundle: str | None = None, size: Size = "original",
-        max_pixels: int = MAX_PIXELS, strength: float | None = None,
+        max_pixels: int = MAX_PIXELS, strength: float | None = None, mark: bool = True,
     ) -> Image.Image:
         """Let the service restore one payload or bare LR."""
         source = await asyncio.to_thread(read_restore_source, payload)
         data = source if isinstance(source, Payload) else calls.payload_of_lr(source, await self._known(), bundle)
         answer = await self._send(calls.restore_call(data, size, bundle, strength))
-        return await asyncio.to_thread(calls.read_picture, answer, max_pixels)
+        return await asyncio.to_thread(calls.read_picture, answer, max_pixels, mark)
 
     async def restore_batch(
         self, payloads: Iterable[RestoreSource], *, bundle: str | None = None, size: Size = "original",
-        max_pixels: int = MAX_PIXELS, strength: float | None = None,
+        max_pixels: int = MAX_PIXELS, strength: float | None = None, mark: bool = True,
     ) -> list[Image.Image]:
         """Restore payloads with several requests at a time; in order, errors name the position, counted from 0."""
         return await self._each("payload", payloads, lambda payload: self.restore(
-            payload, bundle=bundle, size=size, max_pixels=max_pixels, strength=strength))
+            payload, bundle=bundle, size=size, max_pixels=max_pixels, strength=strength, mark=mark))
 
     async def bundles(self) -> list[RemoteBundle]:
         """List the bundles of the service."""

@@ -18,6 +18,7 @@ from codec_contract.lr_coder.coder import CoderTables
 from codec_contract.payload import CODING_RAW, FIT_STRETCH, encode_payload
 from codec_contract.rgb import Rgb
 from edge_encoder.preprocessing import Colour, PictureSource, load_picture
+from sdk.generated_mark import GeneratedMark, MarkedPicture
 
 PAYLOAD_TYPE = "application/vnd.edgegrain"
 BYTES_TYPE = "application/octet-stream"
@@ -133,14 +134,20 @@ def payload_of_lr(lr: Rgb, bundles: Sequence[RemoteBundle], wanted: str | None) 
         original_size=(bundle.hr, bundle.hr), fit=FIT_STRETCH, coding=CODING_RAW)
 
 
-def read_picture(data: bytes, max_pixels: int) -> Image.Image:
-    """The RGB picture of an answer; `ServiceError` if it is not a picture, or larger than ``max_pixels``."""
+def read_picture(data: bytes, max_pixels: int, mark: bool = True) -> Image.Image:
+    """The RGB picture of an answer, marked if ``mark`` is true.
+
+    Raises:
+        ServiceError: it is not a picture, or larger than ``max_pixels``.
+    """
     try:
         with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
             if image.width * image.height > max_pixels:
                 raise ServiceError(f"the service sent a picture of {image.width} x {image.height} pixels, more than "
                                    f"{max_pixels}; ask for size='native' or raise max_pixels")
-            return image.convert("RGB")
+            picture = image.convert("RGB")
+            xmp = picture.info.pop("xmp", None)
+            return MarkedPicture(picture, xmp or GeneratedMark().xmp()) if mark else picture
     except ServiceError:
         raise
     except Exception as error:  # Pillow raises various types for a damaged PNG

@@ -83,7 +83,7 @@ class RemoteCodec:
 
     def restore(
         self, payload: RestoreSource, *, bundle: str | None = None, size: Size = "original",
-        max_pixels: int = MAX_PIXELS, strength: float | None = None,
+        max_pixels: int = MAX_PIXELS, strength: float | None = None, mark: bool = True,
     ) -> Image.Image:
         """Let the service restore one payload or bare LR.
 
@@ -93,6 +93,7 @@ class RemoteCodec:
             size: ``"original"`` or ``"native"``.
             max_pixels: largest picture that is accepted from the service, which has a limit of its own.
             strength: as for `sdk.restore`, for bundles with that control.
+            mark: as for `sdk.restore`; the service's mark is taken over if it writes one.
 
         Raises:
             PayloadError: the payload is damaged, or of a bundle that the service does not have.
@@ -101,15 +102,15 @@ class RemoteCodec:
         """
         source = read_restore_source(payload)
         data = source if isinstance(source, Payload) else calls.payload_of_lr(source, self._known(), bundle)
-        return calls.read_picture(self._send(calls.restore_call(data, size, bundle, strength)), max_pixels)
+        return calls.read_picture(self._send(calls.restore_call(data, size, bundle, strength)), max_pixels, mark)
 
     def restore_batch(
         self, payloads: Iterable[RestoreSource], *, bundle: str | None = None, size: Size = "original",
-        max_pixels: int = MAX_PIXELS, strength: float | None = None,
+        max_pixels: int = MAX_PIXELS, strength: float | None = None, mark: bool = True,
     ) -> list[Image.Image]:
         """Restore payloads with several requests at a time; in order, errors name the position, counted from 0."""
         return self._each("payload", payloads, lambda payload: self.restore(
-            payload, bundle=bundle, size=size, max_pixels=max_pixels, strength=strength))
+            payload, bundle=bundle, size=size, max_pixels=max_pixels, strength=strength, mark=mark))
 
     def bundles(self) -> list[RemoteBundle]:
         """List the bundles of the service."""

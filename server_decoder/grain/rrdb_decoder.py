@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from server_decoder.grain.rrdb import INITIAL_RESIDUAL, NEGATIVE_SLOPE, RRDB, ResidualBlock, convolutions, initialize
 
+UPSAMPLING = ("nearest", "subpixel", "bilinear")
+
 
 @dataclass(frozen=True)
 class Scale:
@@ -40,8 +42,10 @@ class DecoderConfig:
 
     Attributes:
         scales: coarse to fine.
-        upsampling: ``"nearest"`` (the paper's; all scales have the same width) or ``"subpixel"`` (a
-            transposed 2x2 convolution of stride 2: a width of its own for every scale).
+        upsampling: ``"nearest"`` (the paper's; all scales have the same width), ``"subpixel"`` (a transposed 2x2
+            convolution of stride 2) or ``"bilinear"`` (followed by a 3x3 convolution). The latter two give every scale
+            a width of its own. Sub-pixel convolutions leave a grid of the period of their strides on smooth surfaces;
+            bilinear interpolation, which is the FIR filter [1, 3, 3, 1], does not.
         head: hidden channels of the 3x3 convolutions that make the picture; () for one convolution.
     """
 
@@ -53,8 +57,8 @@ class DecoderConfig:
         sizes = [scale.size for scale in self.scales]
         if any(b != 2 * a for a, b in zip(sizes, sizes[1:], strict=False)):
             raise ValueError(f"decoder scales must double, got {sizes}")
-        if self.upsampling not in ("nearest", "subpixel"):
-            raise ValueError(f"unknown upsampling {self.upsampling!r}; expected 'nearest' or 'subpixel'")
+        if self.upsampling not in UPSAMPLING:
+            raise ValueError(f"unknown upsampling {self.upsampling!r}; expected one of {', '.join(UPSAMPLING)}")
         if self.upsampling == "nearest" and len({scale.channels for scale in self.scales}) != 1:
             raise ValueError("nearest upsampling keeps the width: give all scales the same number of channels")
 
@@ -86,6 +90,12 @@ FACES_256_LR16 = DecoderConfig(
      Scale(256, 12)),
     upsampling="subpixel", head=())
 
+# The same with more capacity at the fine scales, where eyes and skin are made: 14.0 GMAC instead of 3.6.
+FACES_256_LR16_FINE = DecoderConfig(
+    (Scale(16, 160, rrdb=4), Scale(32, 128, residual=4), Scale(64, 96, residual=2), Scale(128, 64, residual=2),
+     Scale(256, 32, residual=2)),
+    upsampling="bilinear", head=())
+
 # The other bundles of faces. Their first scales are wider, because they are trained on GPUs; the scales 512 and 1024
 # stay narrow, because the generator provides their detail.
 FACES_256_LR32 = DecoderConfig(
@@ -115,16 +125,23 @@ class DecoderScale(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Twice the resolution: nearest neighbour, or a sub-pixel convolution to a new width."""
+    """Twice the resolution, by one of the kinds of `DecoderConfig.upsampling`."""
+
+    conv: nn.Conv2d | nn.ConvTranspose2d | None
 
     def __init__(self, channels: int, out_channels: int, kind: str) -> None:
         super().__init__()
-        # A 2x2 transposed convolution of stride 2 is a 1x1 convolution with pixel shuffle, without the shuffle's copy.
-        self.conv = nn.ConvTranspose2d(channels, out_channels, 2, stride=2) if kind == "subpixel" else None
+        self.conv = None
+        if kind == "subpixel":  # a 1x1 convolution with pixel shuffle, without the shuffle's copy
+            self.conv = nn.ConvTranspose2d(channels, out_channels, 2, stride=2)
+        elif kind == "bilinear":
+            self.conv = nn.Conv2d(channels, out_channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.conv is None:
             return F.interpolate(x, scale_factor=2, mode="nearest")
+        if isinstance(self.conv, nn.Conv2d):
+            x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
         return F.leaky_relu(self.conv(x), NEGATIVE_SLOPE)
 
 

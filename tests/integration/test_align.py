@@ -131,12 +131,15 @@ def test_the_page_s_blocks_work(
     group = Image.fromarray(scene(faces[1], (400, 300), (210, 140), -15, 0.8))
     group.save(tmp_path / "group.jpg", quality=95)
     group.resize((200, 150), Image.Resampling.LANCZOS).save(tmp_path / "small-group.jpg")
-    shell, program = re.findall(r"^```(?:sh|python)\n(.*?)^```$", (repository / "docs" / "align.md").read_text(),
-                                re.MULTILINE | re.DOTALL)
-    commands = [line.split()[1:] for line in shell.splitlines() if re.match("edgegrain (compress|restore)", line)]
-    assert len(commands) == 3
+    Image.fromarray(faces[1]).save(tmp_path / "me.jpg", quality=95)
+    blocks = re.findall(r"^```(sh|python)\n(.*?)^```$", (repository / "docs" / "align.md").read_text(),
+                        re.MULTILINE | re.DOTALL)
+    programs = [["-c", block] for language, block in blocks if language == "python"]
+    commands = [line.split("#")[0].split()[1:] for _, block in blocks for line in block.splitlines()
+                if re.match("edgegrain (compress|restore|faces)", line)]
+    assert len(commands) == 5 and len(programs) == 2
     environment = {**os.environ, "PYTHONPATH": str(repository), "EDGEGRAIN_CACHE": str(models)}
-    for arguments in (*(["-m", "edgegrain", *command] for command in commands), ["-c", program]):
+    for arguments in (*(["-m", "edgegrain", *command] for command in commands), *programs):
         run = subprocess.run([sys.executable, *arguments], cwd=tmp_path, env=environment, capture_output=True,
                              text=True, timeout=120, check=False)
         assert run.returncode == 0, f"{arguments}:\n{run.stdout}\n{run.stderr}"

@@ -37,9 +37,16 @@ def test_from_a_file_to_the_restored_picture(
     picture = tmp_path / "portrait.png"
     with Image.open(portrait_path) as image:
         image.convert("RGB").resize((500, 620)).save(picture)
+        two = Image.new("RGB", (512, 256))
+        for left in (0, 256):
+            two.paste(image.convert("RGB"), (left, 0))
+    group = tmp_path / "group.png"
+    two.save(group)
+    assert sdk.find_faces(picture).problems == () and sdk.find_faces(group).problems == ("several", "too-small")
     with live_service(default_bundle, deadline=SOON, batch_sizes="1", tokens=TOKEN) as service:
         command = [
-            *drive, "--url", service.url, "--picture", str(picture), "--out", str(tmp_path / "out"), "--token", TOKEN]
+            *drive, "--url", service.url, "--picture", str(picture), "--group", str(group), "--out",
+            str(tmp_path / "out"), "--token", TOKEN]
         driven = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert driven.returncode == 0, driven.stderr
     page = json.loads((tmp_path / "out" / "page.json").read_text())
@@ -48,6 +55,10 @@ def test_from_a_file_to_the_restored_picture(
     payload = sdk.compress(picture)
     assert (tmp_path / "out" / "payload.grain").read_bytes() == payload
     assert page["ready"].startswith("Ready. This device encoded all 12 test pictures to exactly the right bytes")
+    assert page["advice"] == {"sent": 0, "sentence": (
+        "There are several faces. Choose a picture of one person. The face is small. Come closer, or crop the picture, "
+        "until the face fills half of it. Nothing has been sent yet.")}
+    assert page["ignored"].endswith("and a portrait again.")
     assert page["done"] == f"{picture.stat().st_size:,} bytes became {len(payload)}, and a portrait again."
 
     assert page["trouble"] == [] and page["unnamed"] == []

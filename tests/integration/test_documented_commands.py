@@ -172,7 +172,7 @@ def problem(words: tuple[str, ...], *, whole: bool) -> str | None:
             return f"{spelling} of '{path}' takes {', '.join(choices)}, not {value!r}"
     if not whole:
         return None
-    if hasattr(command, "commands"):
+    if hasattr(command, "commands") and not command.invoke_without_command:
         return f"'{path}' needs a command"
     if missing := [option.opts[0] for option in known.values() if option.required and option.name not in given]:
         return f"'{path}' needs {', '.join(dict.fromkeys(missing))}"

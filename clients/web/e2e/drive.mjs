@@ -1,7 +1,9 @@
 /**
  * Drives the demonstration page in Chromium as a person would, with the keyboard where there is a choice:
  *
- *     node e2e/drive.mjs --url http://127.0.0.1:8000 --picture me.png --out DIR [--token TOKEN]
+ *     node e2e/drive.mjs --url http://127.0.0.1:8000 --picture me.png --out DIR [--group group.png] [--token TOKEN]
+ *
+ * With group.png, whose faces the page advises against, it sends that anyway.
  *
  * DIR gets payload.grain and device-report.json (saved from the page), page.json (what it said) and, for a wide and a
  * phone-sized window, pictures of the whole page. CHROMIUM names the browser, /usr/bin/chromium by default.
@@ -21,11 +23,11 @@ const FLAGS = [
 const PATIENCE = 180_000;
 
 const { values } = parseArgs({
-  options: { url: { type: "string" }, picture: { type: "string" }, out: { type: "string" }, token: { type: "string" } },
+  options: Object.fromEntries(["url", "picture", "group", "out", "token"].map((name) => [name, { type: "string" }])),
 });
-const { url, picture, out, token } = values;
+const { url, picture, group, out, token } = values;
 if (!url || !picture || !out) {
-  console.error("usage: node e2e/drive.mjs --url URL --picture FILE --out DIR [--token TOKEN]");
+  console.error("usage: node e2e/drive.mjs --url URL --picture FILE --out DIR [--group FILE] [--token TOKEN]");
   process.exit(2);
 }
 mkdirSync(out, { recursive: true });
@@ -54,6 +56,17 @@ try {
     await page.keyboard.press("Enter");
   }
   const ready = await said(page, /^Ready\./);
+
+  // Advice comes before anything is sent, and can be ignored.
+  let [advice, ignored, sent] = [undefined, undefined, 0];
+  if (group) {
+    page.on("request", (request) => (sent += Number(request.url().includes("/v1/restore"))));
+    await page.locator("#file").setInputFiles(group);
+    await page.locator("#anyway").waitFor({ state: "visible" });
+    advice = { sentence: await text(page, "#status"), sent };
+    await page.locator("#anyway").press("Enter");
+    ignored = await said(page, /and a portrait again\.$/);
+  }
 
   await page.locator("#file").setInputFiles(picture);
   const done = await said(page, /and a portrait again\.$/);
@@ -101,7 +114,7 @@ try {
   cutOff = false;
 
   const seen = {
-    unreadable, unreachable, repeated,
+    unreadable, unreachable, repeated, advice, ignored,
     ready, done, focused, sides, slider: [before, after], overflow, cropped, trouble,
     isolated: await page.evaluate(() => crossOriginIsolated),
     threads: await page.evaluate(() => Math.min(4, navigator.hardwareConcurrency)),

@@ -1,5 +1,6 @@
 /** The demonstration: a picture is encoded here, restored by the service, and compared. */
 
+import detectorUrl from "../../../edge_encoder/faces/face_detector.onnx?url";
 import sampleUrl from "../../../edgegrain/demo/portrait.jpg?url";
 
 import { EdgeClient } from "../src/client";
@@ -9,6 +10,7 @@ import type { Fit } from "../src/fit";
 import type { Rgb } from "../src/rgb";
 import { type Classical, classical, drawn } from "./classical";
 import { complaintAbout } from "./complaint";
+import { faceAdvice } from "./face_advice";
 import { fetched, received, type Restored, restore } from "./service";
 
 type Against = "original" | "jpeg" | "webp";
@@ -34,6 +36,7 @@ const status = element<HTMLParagraphElement>("status");
 const inputs = [element<HTMLInputElement>("file"), element<HTMLInputElement>("camera")];
 const sample = element<HTMLButtonElement>("sample");
 const again = element<HTMLButtonElement>("again");
+const anyway = element<HTMLButtonElement>("anyway");
 const measure = element<HTMLButtonElement>("measure");
 const drop = element<HTMLDivElement>("drop");
 const slider = element<HTMLInputElement>("slider");
@@ -45,6 +48,8 @@ let shown: Shown | undefined;
 let turn = 0;
 /** What "Try again" repeats. */
 let failed: (() => Promise<void>) | undefined;
+/** The picture that "Send anyway" sends. */
+let held: Blob | undefined;
 
 void open();
 
@@ -57,6 +62,7 @@ for (const input of inputs) {
 }
 measure.addEventListener("click", () => void saveReport());
 again.addEventListener("click", () => void tryAgain());
+anyway.addEventListener("click", () => held && void show(held, true));
 sample.addEventListener("click", () => void showSample());
 slider.addEventListener("input", placeDivider);
 for (const choice of document.querySelectorAll("input[name=fit]")) {
@@ -119,13 +125,21 @@ async function showSample(): Promise<void> {
   }
 }
 
-async function show(picture: Blob): Promise<void> {
+/** Sends a picture; one whose face will not be restored well only if that is wanted `regardless`. */
+async function show(picture: Blob, regardless = false): Promise<void> {
   if (!client) return;
   const mine = clear();
   source = picture;
   const fit = checked("fit") as Fit;
-  say("Encoding…");
   try {
+    if (!regardless) {
+      say("Looking for the face…");
+      // A detector that cannot be loaded, or a picture that cannot be read, is no reason to hold the picture back here.
+      const problems = await client.findFaceProblems(picture, detectorUrl, fit).catch(() => []);
+      if (mine !== turn) return;
+      if (problems.length > 0) return hold(picture, faceAdvice(problems));
+    }
+    say("Encoding…");
     const payload = await client.compress(picture, { fit });
     if (mine !== turn) return;
     say(`Restoring from ${payload.bytes.length} bytes…`);
@@ -138,8 +152,16 @@ async function show(picture: Blob): Promise<void> {
     say(`${picture.size.toLocaleString("en")} bytes became ${payload.bytes.length}, and a portrait again.`);
     element("result-title").focus({ preventScroll: true });
   } catch (error) {
-    if (mine === turn) complain(error, () => show(picture));
+    if (mine === turn) complain(error, () => show(picture, true));
   }
+}
+
+/** Gives advice about a picture before anything of it is sent. */
+function hold(picture: Blob, advice: string): void {
+  say(advice);
+  status.classList.add("trouble");
+  held = picture;
+  anyway.hidden = false;
 }
 
 /** Takes the previous picture's result off the page; the number of the turn that begins. */
@@ -305,6 +327,7 @@ function say(text: string): void {
   status.classList.remove("trouble");
   status.textContent = text;
   again.hidden = true;
+  anyway.hidden = true;
 }
 
 /** Says what failed; if it may succeed later, offers to `repeat` it. */

@@ -5,6 +5,7 @@ import type { DeviceReport } from "./device_report.js";
 import type { Payload } from "./encoder.js";
 import type { RuntimeOptions } from "./encoder_session.js";
 import { DeviceError, errorOf, ImageError } from "./errors.js";
+import type { FaceProblem } from "./face_check.js";
 import type { Fit } from "./fit.js";
 import type { Answer, BundleInfo, Question, Result } from "./messages.js";
 import type { Source } from "./pixels.js";
@@ -77,6 +78,14 @@ export class EdgeClient {
   async compress(source: Source, options: CompressOptions = {}): Promise<Payload> {
     const { fit = "pad", background = WHITE } = options;
     return (await this.ask({ verb: "compress", source, fit, background })) as Payload;
+  }
+
+  /**
+   * What is wrong with the face in a picture that is to be compressed with `fit`; nothing if it can be restored well.
+   * `detector` is the URL of `edge_encoder/faces/face_detector.onnx`, which is loaded at the first call.
+   */
+  async findFaceProblems(source: Blob, detector: string, fit: Fit = "pad"): Promise<readonly FaceProblem[]> {
+    return (await this.ask({ verb: "faces", source, fit, detector })) as readonly FaceProblem[];
   }
 
   /** Proves the bundle's golden vectors again and measures the encoder; see docs/devices.md. */

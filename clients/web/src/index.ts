@@ -16,6 +16,7 @@ export {
   UnreachableError,
 } from "./errors.js";
 export { exactResize } from "./exact_resize.js";
+export type { FaceProblem } from "./face_check.js";
 export { type Fit, fitPicture } from "./fit.js";
 export type { BundleInfo } from "./messages.js";
 export { decodePayload, encodePayload, type Header, parseHeader } from "./payload.js";

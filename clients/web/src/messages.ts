@@ -4,6 +4,7 @@ import type { BundleSource } from "./bundle.js";
 import type { DeviceReport } from "./device_report.js";
 import type { Payload } from "./encoder.js";
 import type { RuntimeOptions } from "./encoder_session.js";
+import type { FaceProblem } from "./face_check.js";
 import type { Fit } from "./fit.js";
 import type { Source } from "./pixels.js";
 import type { Colour } from "./rgb.js";
@@ -21,9 +22,10 @@ export interface BundleInfo {
 export type Question =
   | { readonly verb: "open"; readonly source: BundleSource; readonly runtime: RuntimeOptions }
   | { readonly verb: "measure"; readonly runs: number }
+  | { readonly verb: "faces"; readonly source: Blob; readonly fit: Fit; readonly detector: string }
   | { readonly verb: "compress"; readonly source: Source; readonly fit: Fit; readonly background: Colour };
 
-export type Result = BundleInfo | Payload | DeviceReport;
+export type Result = BundleInfo | Payload | DeviceReport | readonly FaceProblem[];
 
 export type Request = { readonly id: number } & Question;
 

@@ -3,12 +3,16 @@
 import { fetchBundle } from "./bundle.js";
 import { measureDevice } from "./device_report.js";
 import { Encoder } from "./encoder.js";
-import { BundleError } from "./errors.js";
+import { BundleError, ServiceError } from "./errors.js";
+import { type FaceProblem, faceProblems } from "./face_check.js";
+import { FaceDetector } from "./face_detector.js";
+import type { Fit } from "./fit.js";
 import type { Answer, BundleInfo, Question, Request, Result } from "./messages.js";
-import { readPixels } from "./pixels.js";
+import { readPixels, readReduced } from "./pixels.js";
 
 let encoder: Encoder | undefined;
 let threads = 1;
+let detector: Promise<FaceDetector> | undefined;
 
 /** ONNX Runtime starts its threads from the script it is bundled into, this one, and handles their messages itself. */
 const isRuntimeThread = self.name.startsWith("em-pthread");
@@ -35,10 +39,21 @@ async function respond(question: Question): Promise<Result> {
   }
   if (!encoder) throw new BundleError("no bundle is open");
   if (question.verb === "measure") return measureDevice(encoder, threads, question.runs);
+  if (question.verb === "faces") return findFaceProblems(question.source, question.detector, question.fit);
   const start = performance.now();
   const picture = await readPixels(question.source, question.background);
   if (question.source instanceof ImageBitmap) question.source.close(); // the message brought a copy
   const decode = performance.now() - start;
   const payload = await encoder.compress(picture, question.fit);
   return { ...payload, timings: { decode, ...payload.timings } };
+}
+
+async function findFaceProblems(source: Blob, url: string, fit: Fit): Promise<readonly FaceProblem[]> {
+  detector ??= fetch(url).then(async (response) => {
+    if (!response.ok) throw new ServiceError(`the face detector cannot be fetched (${response.status})`);
+    return FaceDetector.open(new Uint8Array(await response.arrayBuffer()));
+  });
+  detector.catch(() => (detector = undefined)); // the next call tries again
+  const { picture, scale } = await readReduced(source, fit);
+  return faceProblems(await (await detector).find(picture), picture, scale);
 }

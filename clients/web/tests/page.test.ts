@@ -5,6 +5,7 @@ import { Refused } from "../page/service";
 import { DeviceError, errorOf, ImageError, ServiceError, UnreachableError } from "../src/errors";
 
 const compress = vi.fn();
+const findFaceProblems = vi.fn();
 const open = vi.fn();
 vi.mock("../src/client", () => ({ EdgeClient: { open } }));
 vi.mock("../page/classical", () => ({ drawn: canvas, classical: () => Promise.resolve(undefined) }));
@@ -92,7 +93,8 @@ beforeEach(() => {
   vi.stubGlobal("createImageBitmap", async () => bitmap);
   vi.stubGlobal("fetch", vi.fn(async () => new Response("picture")));
   compress.mockReset().mockResolvedValue(payload);
-  open.mockReset().mockResolvedValue({ bundle: { id: "stub", lr: 16, selfTest: ["white"] }, compress });
+  findFaceProblems.mockReset().mockResolvedValue([]);
+  open.mockReset().mockResolvedValue({ bundle: { id: "stub", lr: 16, selfTest: ["white"] }, compress, findFaceProblems });
 });
 
 afterAll(() => vi.unstubAllGlobals());
@@ -104,6 +106,30 @@ test("a picture that fails leaves nothing of the previous one", async () => {
   expect(text()).toBe("That picture cannot be used: it is no picture.");
   expectNoResult();
   expect(element("again").hidden).toBe(true);
+});
+
+test("a face that would not be restored well is held back until it is sent anyway", async () => {
+  await withResult();
+  compress.mockClear();
+  findFaceProblems.mockResolvedValue(["several", "cut-off"]);
+  await choose(picture);
+  expect(text()).toBe(
+    "There are several faces. Choose a picture of one person. The face is cut off. Choose a picture that shows all " +
+      "of it. Nothing has been sent yet.",
+  );
+  expectNoResult();
+  expect(compress).not.toHaveBeenCalled();
+  expect(element("anyway").hidden).toBe(false);
+  element("anyway").dispatchEvent(new Event("click"));
+  await settled();
+  expect(compress).toHaveBeenCalledExactlyOnceWith(picture, { fit: "pad" });
+  expect(text()).toMatch(/and a portrait again\.$/);
+  expect(element("anyway").hidden).toBe(true);
+});
+
+test("without the face detector pictures are sent", async () => {
+  findFaceProblems.mockRejectedValue(await pageError("ServiceError", "it cannot be fetched"));
+  await withResult();
 });
 
 test("the previous result is gone while the next picture is worked on", async () => {

@@ -20,6 +20,7 @@ from edge_encoder.integer_network import IntegerNetwork
 from edge_encoder.lowering import raise_twin
 from edgegrain.training.grain.autoencoder import Autoencoder, build_autoencoder
 from edgegrain.training.grain.checkpoint import Run, load_run, read_config
+from edgegrain.training.grain.grow import grow
 from edgegrain.training.grain.stages import StageConfig
 from edgegrain.training.prior_files import prior_config, random_prior
 from export.decoder.sources import ENCODER, TRAINED, bundle_decoder
@@ -36,8 +37,10 @@ def start_run(config: StageConfig, start: Path | None, prior: GenerativePrior | 
     """A run at its first step.
 
     Parts that ``start`` has take its shapes and weights (the averaged weights of a run); ``config`` gives everything
-    else. Parts that only ``config`` has start from random weights. If ``config.fusion_base`` differs from the base of a
-    trained fusion, the last convolution of the fusion starts from zero: its features stay useful, its output does not.
+    else. With ``config.grows``, the invertible decoder keeps the shapes of ``config`` and begins with the picture of
+    the one that ``start`` has (`edgegrain.training.grain.grow`). Parts that only ``config`` has start from random
+    weights. If ``config.fusion_base`` differs from the base of a trained fusion, the last convolution of the fusion
+    starts from zero: its features stay useful, its output does not.
 
     Args:
         config: the stage.
@@ -62,6 +65,8 @@ def start_run(config: StageConfig, start: Path | None, prior: GenerativePrior | 
     if isinstance(config.decoder, GrainConfig) and prior is None:
         raise EdgegrainError(f"stage {config.stage} needs the generator whole, as its file holds it; pass --prior")
     model = build_autoencoder(config, prior)
+    if isinstance(model.decoder, RRDBDecoder) and config.grows:
+        weights = weights | _grown(model.decoder, source, weights)
     own, grain = model.state_dict(), isinstance(config.decoder, GrainConfig)
     prefix = "decoder." if grain and isinstance(source.decoder, DecoderConfig) else ""
     for name, tensor in weights.items():
@@ -80,6 +85,17 @@ def start_run(config: StageConfig, start: Path | None, prior: GenerativePrior | 
     if decoder_from is not None:
         history = (*history, *_take_decoder(model, decoder_from, prior, history))
     return Run(model, copy.deepcopy(model).requires_grad_(False), config, history=history)
+
+
+def _grown(decoder: RRDBDecoder, source: StageConfig, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The decoder's weights after it has grown from the invertible decoder of ``source``."""
+    inner, prefix = ((source.decoder.decoder, "decoder.decoder.") if isinstance(source.decoder, GrainConfig)
+                     else (source.decoder, "decoder."))
+    trained = RRDBDecoder(inner)
+    trained.load_state_dict({name.removeprefix(prefix): tensor for name, tensor in weights.items()
+                             if name.startswith(prefix)})
+    grow(decoder, trained)
+    return {f"decoder.{name}": tensor for name, tensor in decoder.state_dict().items()}
 
 
 def _read(start: Path, prior: GenerativePrior | None) -> _Source:
@@ -115,7 +131,9 @@ def _take_decoder(model: Autoencoder, start: Path, prior: GenerativePrior | None
 def adopt(config: StageConfig, source: StageConfig) -> StageConfig:
     """``config`` with the shapes of the parts that ``source`` has."""
     decoder = source.decoder
-    if isinstance(config.decoder, GrainConfig):
+    if config.grows:
+        decoder = config.decoder
+    elif isinstance(config.decoder, GrainConfig):
         inner = decoder.decoder if isinstance(decoder, GrainConfig) else decoder
         if isinstance(decoder, GrainConfig) and decoder.prior is not None:
             decoder = _with_offsets(decoder, config.decoder)

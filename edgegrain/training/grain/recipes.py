@@ -16,8 +16,9 @@ from edgegrain.training.discriminator import DiscriminatorConfig
 from edgegrain.training.grain.losses import PAPER
 from edgegrain.training.grain.stages import FACES, StageConfig
 from edgegrain.training.losses import LossWeights
+from edgegrain.training.projected_discriminator import ProjectedConfig
 from server_decoder.grain.presets import PRESETS
-from server_decoder.grain.rrdb_decoder import PAPER_1024_LR16
+from server_decoder.grain.rrdb_decoder import FACES_256_LR16_FINE, PAPER_1024_LR16
 from server_decoder.stylegan2.synthesis import CONFIG_F_1024
 
 # Ours for faces. With twice this rate of Muon and identity at 0.1, LPIPS stopped falling (docs/experiments/2026-11.md).
@@ -34,6 +35,8 @@ _STAGE2 = StageConfig(
     batch=4, learning_rate=6e-4, muon=3.0, warm_up=100, hold=0.5, identity_from=0.2, ema=0.99,
     lpips_shift=0.5)
 _ADVERSARIAL = AdversarialConfig(warms_up=0.3, begins=0.4)
+_PROJECTED = AdversarialConfig("hinge", ratio=0.5, begins=0.05, discriminator=ProjectedConfig(), learning_rate=5e-4,
+                               r1=0.0)
 # The code predictor is trained on through the fusion: the codes that are best to fuse differ from the best to view.
 _STAGE3 = StageConfig(
     stage="3", trains=("codes", "fusion"), decoder=PRESETS["grain-256-lr16"],
@@ -95,6 +98,11 @@ CONFIGS: dict[str, StageConfig] = {
     # For a published encoder, whose LRs are fixed: only the picture has a loss.
     "stage1-faces-256-lr16-decoder": replace(
         _STAGE1, trains=("decoder",), loss=LossWeights(lpips=1.2, identity=0.2), identity_from=0.0),
+    # The larger decoder, grown from the published one, with losses on what people look at: eyes, mouth, texture.
+    "stage1-faces-256-lr16-fine": replace(
+        _STAGE1, trains=("decoder",), decoder=FACES_256_LR16_FINE, grows=True, batch=4, learning_rate=2e-4, muon=0.0,
+        loss=LossWeights(region_gain=3.0, lpips=1.0, regions=0.3, identity=0.1), identity_from=0.0, lpips_shift=1.0,
+        adversarial=_PROJECTED, ema=0.999, jitter=True),
     # Encoder and decoder together, for fewer bytes or a better picture at the same bytes: with loss.rate.
     "stage1-faces-256-lr16-on": _STAGE1_ON,
     # The rate is per sample of the LR, which has four times as many: the same price of a byte is four times the

@@ -32,6 +32,8 @@ class StageConfig(Recipe):
         encoder: the exact encoder.
         decoder: the invertible decoder alone (stage 1), or all of GRAIN; a stage 1 with synthetic pictures needs the
             latter, for its prior.
+        grows: True to keep the shape of ``decoder`` and grow a smaller trained one into it; False to take the shape of
+            the trained one.
         fusion_base: the picture that the fusion adds to (`FusionConfig.base`): ``"invertible"``, ``"style"``, or "" for
             that of the model that the run begins with.
         correction: False trains the control of [GRAIN] Table 2, "without invertible encoder": LR = box mean, no learned
@@ -63,6 +65,7 @@ class StageConfig(Recipe):
     trains: tuple[str, ...] = ("encoder", "decoder")
     encoder: EncoderConfig = field(default_factory=lambda: encoder_config(256, 16))
     decoder: DecoderConfig | GrainConfig = FACES_256_LR16
+    grows: bool = False
     fusion_base: str = ""
     correction: bool = True
     loss: LossWeights = LossWeights()
@@ -92,6 +95,8 @@ class StageConfig(Recipe):
             raise ValueError(f"a stage trains some of {', '.join(PARTS)}, got {list(self.trains)}")
         if self.stage != "1" and not isinstance(self.decoder, GrainConfig):
             raise ValueError(f"stage {self.stage} needs a GrainConfig as its decoder")
+        if self.grows and not isinstance(self.decoder, DecoderConfig):
+            raise ValueError("only an invertible decoder that is trained alone can grow")
         if not 0 <= self.synthetic <= 1:
             raise ValueError(f"synthetic is a part of the batch, 0...1, got {self.synthetic}")
         if self.adversarial is not None and self.synthetic_count == self.batch:

@@ -14,7 +14,7 @@ from codec_contract.bundle.paths import find_bundle
 from codec_contract.errors import BundleError, EdgegrainError
 from codec_contract.quantization import dequantize, quantize
 from edgegrain.pictures.packed import batches
-from edgegrain.training.adversarial import AdversarialLoss
+from edgegrain.training.adversarial import AdversarialLoss, balanced
 from edgegrain.training.checkpoint import checkpoint_path
 from edgegrain.training.distributed import Distributed, mixed_precision
 from edgegrain.training.family import Family, RunOptions
@@ -32,6 +32,7 @@ from edgegrain.training.losses import picture_loss, random_offset
 from edgegrain.training.metric_networks import MetricNetworks, metric_weights
 from edgegrain.training.optimizers import annealed, descend, early_decay, optimizers, update_averages
 from edgegrain.training.prior_files import load_discriminator, load_prior
+from edgegrain.training.projected_discriminator import ProjectedConfig, ProjectedDiscriminator
 from edgegrain.training.run_folder import CHECKPOINT
 from edgegrain.training.training_pictures import HELD_OUT, held_out_pictures, require_pictures, training_pictures
 from export.decoder.sources import TRAINED
@@ -102,9 +103,19 @@ class GrainTrainer:
         with mixed_precision(distributed.device):
             restored = run.model(picture, noise=progress < config.noise_until and "encoder" in config.trains)
             target = dequantize(picture)
-            loss, terms = picture_loss(config.loss, restored.picture, target, self.networks.lpips,
+            joins = adversarial is not None and adversarial.joins(progress)
+            seen = restored.picture
+            if adversarial is not None and joins and adversarial.config.ratio:
+                seen = seen.detach().requires_grad_(True)
+            loss, terms = picture_loss(config.loss, seen, target, self.networks.lpips,
                                        self.networks.identity if progress >= config.identity_from else None,
                                        offset=random_offset(config.lpips_shift))
+            if adversarial is not None and joins:
+                part = adversarial.generator_loss(seen, target[:self._real])
+                terms |= {"adversarial": part.detach()}
+                ratio = adversarial.config.ratio
+                loss = (balanced(restored.picture, seen, loss, part, ratio) if ratio
+                        else loss + adversarial.config.weight * part)
             if "encoder" in config.trains:
                 part, more = lr_loss(config.loss, restored.lr, restored.box)
                 loss, terms = loss + part, terms | more
@@ -114,9 +125,6 @@ class GrainTrainer:
             if codes is not None and restored.codes is not None and self._variance is not None:
                 part, more = code_loss(config.loss, restored.codes[-len(codes):], codes, self._variance)
                 loss, terms = loss + part, terms | more
-            if adversarial is not None and adversarial.joins(progress):
-                part = adversarial.generator_loss(restored.picture, target[:self._real])
-                loss, terms = loss + adversarial.config.weight * part, terms | {"adversarial": part.detach()}
         if not descend(loss, self.parameters, self.optimizers, learning_rate(config, progress, self.steps), distributed,
                        clip=config.clip_gradient):
             self.skipped += 1
@@ -168,7 +176,8 @@ def open_trainer(config: StageConfig, options: RunOptions, folder: Path, distrib
     start, decoder_from = resolve_start(options.init_from), resolve_start(options.decoder_from)
     prior = load_prior(config, options.prior)
     discriminator = load_discriminator(config, options.discriminator)
-    needed = bool(config.loss.lpips or config.loss.identity)
+    projected = config.adversarial is not None and isinstance(config.adversarial.discriminator, ProjectedConfig)
+    needed = bool(config.loss.lpips or config.loss.regions or config.loss.identity or projected)
     weights = metric_weights(options.weights, needed=needed, faces=bool(config.loss.identity))
     torch.manual_seed(config.seed)
     prior = prior or (stand_in_prior(config) if config.random_pictures else None)
@@ -191,6 +200,9 @@ def open_trainer(config: StageConfig, options: RunOptions, folder: Path, distrib
     if options.compiled:
         run.model.compile_decoder()
     networks = MetricNetworks.load(weights, distributed.device, faces=bool(config.loss.identity))
+    if run.adversarial is not None and isinstance(run.adversarial.discriminator, ProjectedDiscriminator) \
+            and networks.lpips is not None:
+        run.adversarial.discriminator.features = networks.lpips.features
     return GrainTrainer(run, distributed, pictures, networks, held_out)
 
 

@@ -3,27 +3,49 @@
 import re
 import tomllib
 from pathlib import Path
+from typing import Any
 
+import pytest
 from packaging.requirements import Requirement
 
+PIN = re.compile(r'[a-z0-9-]+==[0-9][0-9a-z.]*( ; python_version (<|>=) "3\.\d+")?')
 
-def pins(path: Path) -> dict[str, str]:
+
+def pins(path: Path, python: str) -> dict[str, str]:
+    """Return the pinned version of each package on a Python version such as 3.11."""
     lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
-    assert all(re.fullmatch(r"[a-z0-9-]+==[0-9][0-9a-z.]*", line) for line in lines), "name==version, nothing else"
-    return dict(line.split("==") for line in lines)
+    assert all(PIN.fullmatch(line) for line in lines), "name==version, at most a marker with a Python version"
+    chosen = [pin for pin in map(Requirement, lines)
+              if not pin.marker or pin.marker.evaluate({"python_version": python})]
+    names = [pin.name for pin in chosen]
+    assert len(names) == len(set(names)), f"pinned twice on Python {python}"
+    return {pin.name: str(pin.specifier).removeprefix("==") for pin in chosen}
 
 
-def test_both_commands_can_share_an_environment(repository: Path) -> None:
-    demo, test = (pins(repository / f"requirements/{name}.lock") for name in ("demo", "test"))
+@pytest.fixture(scope="module")
+def project(repository: Path) -> dict[str, Any]:
+    read: dict[str, Any] = tomllib.loads((repository / "pyproject.toml").read_text())["project"]
+    return read
+
+
+@pytest.mark.parametrize("python", ["3.11", "3.12"])
+def test_both_commands_can_share_an_environment(repository: Path, python: str) -> None:
+    demo, test = (pins(repository / f"requirements/{name}.lock", python) for name in ("demo", "test"))
     assert demo.items() <= test.items()
-    assert {"numpy", "pillow", "onnxruntime", "typer", "rich"} <= demo.keys()
     assert not {"torch", "tensorflow", "coremltools"} & demo.keys()
 
 
-def test_the_locks_satisfy_the_project(repository: Path) -> None:
-    project = tomllib.loads((repository / "pyproject.toml").read_text())["project"]
+@pytest.mark.parametrize("python", ["3.11", "3.12", "3.13", "3.14"])
+def test_the_demonstration_s_lock_satisfies_the_project(repository: Path, project: dict[str, Any], python: str) -> None:
+    demo = pins(repository / "requirements/demo.lock", python)
+    for requirement in map(Requirement, [*project["dependencies"], *project["optional-dependencies"]["cli"]]):
+        assert requirement.specifier.contains(demo[requirement.name.lower()]), f"{requirement} on Python {python}"
+    assert f"Programming Language :: Python :: {python}" in project["classifiers"]
+
+
+def test_the_locks_satisfy_the_project(repository: Path, project: dict[str, Any]) -> None:
     extras = project["optional-dependencies"]
-    test = pins(repository / "requirements/test.lock")
+    test = pins(repository / "requirements/test.lock", "3.11")
     names = "cli", "align", "remote", "server", "ray", "export", "train", "eval", "dev"
     wanted = [*project["dependencies"], *(
         line for name in names for line in extras[name] if not line.startswith("edgegrain"))]

@@ -124,3 +124,7 @@ def test_the_command(original: np.ndarray, edited: np.ndarray, tmp_path: Path,
     with pytest.raises(SystemExit) as leaving:
         app(arguments)
     assert leaving.value.code == 1 and "--force" in capsys.readouterr().err
+    assert sdk.read_mark(out) is not None
+    with pytest.raises(SystemExit):
+        app([*arguments, "--force", "--no-mark"])
+    assert sdk.read_mark(out) is None

@@ -156,6 +156,7 @@ def test_a_bundle_may_itself_be_reached_through_a_link(bundle: Path, tmp_path: P
 @pytest.mark.parametrize(
     "name",
     [
+        "a\x1b[2Jb",
         "../secret",
         "a/../../secret",
         "/etc/passwd",

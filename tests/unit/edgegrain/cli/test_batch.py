@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 import edgegrain.service.batch
+import sdk
 from edgegrain.cli import batch
 from edgegrain.cli.main import app
 from edgegrain.service.batch.batch_worker import BatchWorker
@@ -99,6 +100,10 @@ def test_back_to_pictures(pictures: Path, plans: list[BatchPlan], tmp_path: Path
     assert plans[1].direction == "restore" and plans[1].options["format"] == "webp"
     with Image.open(tmp_path / "back" / "a.png.webp") as picture:
         assert (picture.format, picture.size) == ("WEBP", (HR, HR))
+    mark = sdk.read_mark(tmp_path / "back" / "a.png.webp")
+    assert mark is not None and mark.by_edgegrain and mark.bundle == plans[1].bundle
+    assert run(tmp_path / "payloads", tmp_path / "plain", "--format", "jpg", "--no-mark") == 0
+    assert sdk.read_mark(tmp_path / "plain" / "a.png.jpg") is None
 
 
 def test_pictures_of_a_chosen_strength(

@@ -27,8 +27,8 @@ from tests.tiny_bundle import LR, write_tiny_bundle
 pytestmark = pytest.mark.usefixtures("tiny_bundles")
 
 ROOT = Path(__file__).resolve().parents[4]
-TOP_LEVEL = ("compress", "restore", "info", "bundles", "retouch", "demo", "align", "serve", "batch", "train", "prior",
-             "publish", "pictures", "metrics", "export", "convert", "device-kit", "device-report", "evaluate",
+TOP_LEVEL = ("compress", "restore", "info", "bundles", "retouch", "demo", "faces", "align", "serve", "batch", "train",
+             "prior", "publish", "pictures", "metrics", "export", "convert", "device-kit", "device-report", "evaluate",
              "models", "doctor")
 
 
@@ -126,6 +126,7 @@ class TestAlign:
             restored = np.asarray(image)
         pasted = sdk.paste(sdk.restore(payload, size="native"), payload, path)
         np.testing.assert_array_equal(restored, np.asarray(pasted))
+        assert sdk.read_mark(out) == sdk.read_mark(pasted) is not None
         assert (restored[:, :25] == np.asarray(Image.open(path))[:, :25]).all()
 
     def test_a_background_belongs_to_one_payload(self, shell: Shell, tmp_path: Path, face: None) -> None:
@@ -274,6 +275,10 @@ class TestRestore:
         assert shell("restore", path, "--out", tmp_path / name, "--size", "native")[0] == 0
         with Image.open(tmp_path / name) as image:
             assert image.format == kind and image.size == (64, 50)
+        mark = sdk.read_mark(tmp_path / name)
+        assert mark is not None and (mark.by_edgegrain, mark.bundle) == (True, DEFAULT_BUNDLE)
+        assert shell("restore", path, "--out", tmp_path / name, "--no-mark", "--force")[0] == 0
+        assert sdk.read_mark(tmp_path / name) is None
 
     def test_other_suffix(self, shell: Shell, tmp_path: Path) -> None:
         path = sdk.compress(write_picture(tmp_path / "me.png")).save(tmp_path / "me.grain")
@@ -341,6 +346,10 @@ class TestInfo:
 
 
 class TestBundles:
+    @pytest.fixture(autouse=True)
+    def empty_cache(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("EDGEGRAIN_CACHE", str(tmp_path / "cache"))
+
     def test_lines(self, shell: Shell) -> None:
         status, out, _ = shell("bundles")
         assert status == 0

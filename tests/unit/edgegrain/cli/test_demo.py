@@ -39,6 +39,9 @@ def test_the_shipped_portrait(capsys: pytest.CaptureFixture[str], tmp_path: Path
     np.testing.assert_array_equal(pictures["original.png"], np.asarray(Image.open(portrait).convert("RGB")))
     np.testing.assert_array_equal(pictures["lr_enlarged.png"][::4, ::4], payload.lr)
     np.testing.assert_array_equal(pictures["restored.png"], np.asarray(sdk.restore(payload)))
+    marks = {name: sdk.read_mark(tmp_path / "out" / name) for name in pictures}
+    assert {name: mark.source_type.rpartition("/")[2] for name, mark in marks.items() if mark} == {
+        "restored.png": "compositeWithTrainedAlgorithmicMedia", "side_by_side.png": "compositeSynthetic"}
     assert pictures["side_by_side.png"].shape[1] == 2 * MARGIN + 3 * SHEET_SIDE + 2 * GAP
     assert set(row["classical"]) == {"JPEG", "WebP", "AVIF"}
     for text in row["classical"].values():
@@ -54,5 +57,6 @@ def test_own_picture_and_lines(capsys: pytest.CaptureFixture[str], tmp_path: Pat
     assert (tmp_path / "out" / "mine.grain").read_bytes() == sdk.compress(path)
     status, _, err = demo(capsys, path, "-o", tmp_path / "out")
     assert status == 1 and "already holds mine.grain, original.png" in err
-    assert demo(capsys, path, "-o", tmp_path / "out", "--force")[0] == 0
+    assert demo(capsys, path, "-o", tmp_path / "out", "--force", "--no-mark")[0] == 0
+    assert not any(sdk.read_mark(tmp_path / "out" / name) for name in ("restored.png", "side_by_side.png"))
 

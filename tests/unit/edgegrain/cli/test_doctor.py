@@ -67,7 +67,7 @@ def test_models_that_find_faces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     (tmp_path / "align").mkdir()
     for name, content in contents.items():
         (tmp_path / "align" / name).write_bytes(content)
-    assert check().detail == f"the models in {tmp_path / 'align'} are intact"
+    assert check().detail == f"the model in {tmp_path / 'align'} is intact"
     (tmp_path / "align" / face_models.LANDMARKS).write_bytes(b"altered")
     assert check().state == "broken" and "is another file than expected" in check().detail
 

@@ -11,12 +11,14 @@ import pytest
 import torch
 from PIL import Image
 
+import sdk
 from codec_contract.quantization import quantize
 from edgegrain.cli import package_download
 from edgegrain.cli.main import app
 from edgegrain.cli.prior import DEFAULT_PRIOR
 from edgegrain.pictures.prior_samples import MIXTURES, mix_codes, truncated_codes
 from edgegrain.pictures.sheets import GAP, MARGIN
+from sdk.generated_mark import GENERATED
 from server_decoder import prior_store
 from server_decoder.mobile_stylegan import openvino_import as mobile_stylegan_import
 from server_decoder.mobile_stylegan.generator import MobileStyleGAN, MobileStyleGANConfig
@@ -141,8 +143,11 @@ def test_sample_sheet(capsys: pytest.CaptureFixture[str], tmp_path: Path, wheel:
     made = [sheet[:32, :32], sheet[:32, 32 + GAP :], sheet[32 + GAP :, :32]]
     np.testing.assert_allclose(np.stack(made).astype(int), quantize(pictures).astype(int), atol=1)
 
+    assert sdk.read_mark(out) == sdk.GeneratedMark(GENERATED)
+
     assert run(capsys, "sample", "--size", 32, "--out", out)[0] == 1  # exists
-    status, text, _ = run(capsys, "sample", "--size", 32, "--out", out, "--force", "--json")
+    status, text, _ = run(capsys, "sample", "--size", 32, "--out", out, "--no-mark", "--force", "--json")
+    assert sdk.read_mark(out) is None
     assert status == 0 and json.loads(text)["sheet"] == str(out) and json.loads(text)["count"] == 16
     status, _, err = run(capsys, "sample", "--size", 48, "--out", tmp_path / "x.png")
     assert status == 1 and "cannot cut this generator to 48x48" in err

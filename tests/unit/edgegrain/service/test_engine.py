@@ -17,6 +17,7 @@ from codec_contract.oriented_square import OrientedSquare
 from codec_contract.payload import decode_payload, encode_payload
 from edgegrain.service.engine import Engine, Stages, _save_options
 from edgegrain.service.engine_options import CompressOptions, RestoreOptions
+from sdk.generated_mark import mark_of
 from server_decoder.decoder_session import DecoderSession
 from tests.service_harness import raw_payloads
 from tests.tiny_bundle import HR, noisy_decoder, refresh_manifest, write_tiny_bundle
@@ -53,6 +54,15 @@ def test_options_are_each_item_s_own(engine: Engine, tiny_bundle: Path) -> None:
         with Image.open(io.BytesIO(outcome)) as image:
             kinds.append((image.format, image.size))
     assert kinds == [("PNG", (64, 50)), ("JPEG", (90, 70)), ("WEBP", (90, 70))]
+
+
+@pytest.mark.parametrize("kind", ["png", "jpeg", "webp"])
+def test_pictures_are_marked(engine: Engine, tiny_bundle: Path, kind: str) -> None:
+    options = [RestoreOptions(format=kind), RestoreOptions(format=kind, mark=False)]
+    marked, plain = engine.restore(BUNDLE, raw_payloads(tiny_bundle, 1) * 2, options, Stages())
+    assert isinstance(marked, bytes) and isinstance(plain, bytes)
+    assert sdk.read_mark(marked) == mark_of(load_manifest(tiny_bundle)) and sdk.read_mark(plain) is None
+    np.testing.assert_array_equal(picture(marked), picture(plain))
 
 
 def test_png_of_a_face_is_no_larger_for_being_quick(portrait: np.ndarray) -> None:

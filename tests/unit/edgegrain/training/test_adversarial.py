@@ -13,6 +13,8 @@ from edgegrain.training.adversarial import (
     LOSSES,
     AdversarialConfig,
     AdversarialLoss,
+    balanced,
+    hinge,
     non_saturating,
     r1_penalty,
     relativistic,
@@ -39,6 +41,20 @@ def test_the_losses_are_their_formulas() -> None:
     discriminator, maker = wgan(real, fake)
     assert float(discriminator) == pytest.approx(-0.5 - 2 + 1e-3 * 5)
     assert float(maker) == pytest.approx(0.5)
+    discriminator, maker = hinge(real, fake)
+    assert float(discriminator) == pytest.approx((0 + 0) / 2 + (1 + 0) / 2)
+    assert float(maker) == pytest.approx(0.5)
+
+
+def test_the_balanced_loss_has_the_adversarial_gradient_at_a_fixed_part_of_the_other() -> None:
+    weight = torch.tensor([2.0, 1.0], requires_grad=True)
+    picture = weight * torch.tensor([1.0, 10.0])
+    seen = picture.detach().requires_grad_(True)
+    loss, adversarial = 3 * seen[0] + 4 * seen[1], 1000 * seen[0]  # gradients (3, 4) of norm 5 and (1000, 0)
+    total = balanced(picture, seen, loss, adversarial, ratio=0.5)
+    assert float(total) == float(loss) == 46
+    total.backward()
+    torch.testing.assert_close(weight.grad, torch.tensor([3 + 2.5, 40.0]))
 
 
 class Linear(nn.Module):
@@ -92,4 +108,4 @@ def test_stylegan2s_discriminator_can_take_its_place() -> None:
     adversarial = AdversarialLoss(AdversarialConfig("wgan", discriminator=TINY_64))
     assert adversarial.generator_loss(torch.zeros(2, 3, 64, 64), torch.zeros(2, 3, 64, 64)).shape == ()
     with pytest.raises(ValueError, match="unknown adversarial loss"):
-        AdversarialConfig("hinge")
+        AdversarialConfig("least-squares")

@@ -63,3 +63,35 @@ def test_lpips_sees_both_pictures_from_an_offset_on() -> None:
     assert torch.equal(first, picture[..., :16, :16])
     assert torch.equal(later, picture[..., 7:23, 2:18])
     assert later.shape == other.shape
+
+
+def test_eyes_and_mouth_weigh_more_in_the_absolute_error() -> None:
+    """An error at an eye counts more than the same error at the border; their mean weight is one."""
+    weights, target = LossWeights(region_gain=3.0, lpips=0.0, identity=0.0), torch.zeros(1, 3, 64, 64)
+
+    def error(row: int, column: int) -> float:
+        picture = target.clone()
+        picture[..., row, column] = 1.0
+        return float(picture_loss(weights, picture, target, None, None)[0]) * 64 * 64
+
+    assert 3 < error(30, 24) / error(2, 2) < 4.1
+    assert error(30, 24) == pytest.approx(error(30, 39), rel=0.05)  # the other eye
+    everywhere, _ = picture_loss(weights, torch.ones(1, 3, 64, 64), target, None, None)
+    assert float(everywhere) == pytest.approx(1.0)
+
+
+def test_lpips_sees_eyes_and_mouth_enlarged() -> None:
+    shapes = []
+
+    class Spy(torch.nn.Module):
+        def forward(self, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+            shapes.append(tuple(one.shape))
+            return (one - other).abs().mean((1, 2, 3))
+
+    weights = LossWeights(lpips=0.0, regions=0.5, identity=0.0)
+    picture, target = torch.zeros(2, 3, 256, 256), torch.zeros(2, 3, 256, 256)
+    picture[:, :, 188, 128] = 1.0  # the middle of the mouth
+    total, terms = picture_loss(weights, picture, target, cast(LPIPS, Spy()), None)
+    assert shapes == [(6, 3, 128, 128)]
+    assert float(terms["regions"]) > 0
+    assert float(total) == pytest.approx(float(terms["l1"]) + 0.5 * float(terms["regions"]))

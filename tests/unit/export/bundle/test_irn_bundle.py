@@ -26,6 +26,7 @@ from export.encoder.onnx_emitter import onnx_model
 from export.proof.proof_inputs import smooth_pictures
 from export.proof.proven_export import export_float
 from export.proof.torch_executor import torch_encoder
+from sdk.generated_mark import ALTERED, EDITED
 from sdk.tiles import decode_tiles, encode_tiles
 from server_decoder.decoder_session import DecoderSession
 from server_decoder.irn.network import IRN, IRNConfig, Upscaler
@@ -136,6 +137,8 @@ def test_a_seed_changes_the_picture_alike_everywhere(bundle: Path) -> None:
         np.asarray(codec.restore(payload, seed=seed)).astype(int) for seed in (None, 1, 1, 2))
     assert np.abs(one - again).max() <= 1  # decoded twice by a float network
     assert 0.5 < np.abs(one - other).mean() < 25 and np.abs(one - likeliest).mean() > 0.5
+    terms = [sdk.read_mark(codec.restore(payload, seed=seed)) for seed in (None, 0)]
+    assert [mark and mark.source_type for mark in terms] == [ALTERED, EDITED]
     with pytest.raises(ImageError, match="0 to 4294967295"):
         codec.restore(payload, seed=-1)
 

@@ -67,6 +67,26 @@ class TestVerbs:
         assert remote.restore(payload, size="native").size == (64, 50)
         assert remote.restore(payload, bundle="tiny-64-lr16").mode == "RGB"
 
+    def test_the_mark(self, remote: Any, bundle: Path) -> None:
+        payload = sdk.Codec(bundle).compress(picture())
+        wanted = sdk.read_mark(sdk.Codec(bundle).restore(payload))
+        for options, mark in (({}, wanted), ({"mark": False}, None)):
+            pictures = remote.restore(payload, **options), *remote.restore_batch([payload], **options)
+            assert [sdk.read_mark(one) for one in pictures] == [mark, mark]
+
+        async def both(url: str) -> list[Any]:
+            async with sdk.connect_async(url, token=TOKEN) as client:
+                return [await client.restore(payload, mark=mark) for mark in (True, False)]
+
+        assert [sdk.read_mark(one) for one in asyncio.run(both(remote.url))] == [wanted, None]
+
+    def test_a_service_that_does_not_mark(self, bundle: Path) -> None:
+        payload = sdk.Codec(bundle).compress(picture())
+        with live_service(bundle, mark=False, deadline=60) as service, sdk.connect(service.url) as client:
+            assert sdk.read_mark(service.restore(payload).content) is None
+            assert sdk.read_mark(client.restore(payload)) == sdk.GeneratedMark()
+            assert sdk.read_mark(client.restore(payload, mark=False)) is None
+
     def test_restore_a_bare_lr(self, remote: Any, bundle: Path) -> None:
         lr = picture(LR, LR)
         np.testing.assert_array_equal(np.asarray(remote.restore(lr)), np.asarray(sdk.Codec(bundle).restore(lr)))

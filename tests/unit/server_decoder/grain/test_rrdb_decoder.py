@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from server_decoder.grain.rrdb import RRDB, ResidualDenseBlock
 from server_decoder.grain.rrdb_decoder import (
     FACES_256_LR16,
+    FACES_256_LR16_FINE,
     PAPER_1024_LR16,
     DecoderConfig,
     RRDBDecoder,
     Scale,
+    Upsample,
 )
 
 TINY = DecoderConfig((Scale(8, 12, rrdb=1, growth=4), Scale(16, 8, residual=1), Scale(32, 4)), "subpixel", ())
@@ -50,6 +53,23 @@ def test_the_bundle_configuration_gives_features_at_every_scale() -> None:
     assert picture.shape == (2, 3, 256, 256)
     assert [f.shape[-1] for f in features] == [16, 32, 64, 128, 256]
     assert parameters(decoder) * 2 < 11e6  # bytes as float16: leaves room for the encoders in 24 MB
+
+
+def test_the_fine_configuration_stays_within_its_budget() -> None:
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        RRDBDecoder(FACES_256_LR16_FINE)(torch.empty(1, 3, 16, 16))
+    assert 13e9 < counter.get_total_flops() / 2 < 14e9  # multiply-adds; the whole of GRAIN in bundle 0.5.0 has 14e9
+
+
+def test_bilinear_upsampling_keeps_a_constant_constant() -> None:
+    """No position of the finer grid differs from another; sub-pixel convolutions have four different positions."""
+    torch.manual_seed(3)
+    spread = {}
+    for kind in ("bilinear", "subpixel"):
+        fine = Upsample(6, 4, kind)(torch.ones(1, 6, 5, 5))
+        assert fine.shape == (1, 4, 10, 10)
+        spread[kind] = float(fine[..., 1:-1, 1:-1].std((2, 3)).max())  # inside the convolution's zero padding
+    assert spread["bilinear"] < 1e-5 < 0.1 < spread["subpixel"]
 
 
 def test_blocks_start_near_the_identity_and_use_every_convolution() -> None:

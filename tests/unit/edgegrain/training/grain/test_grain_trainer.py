@@ -21,7 +21,8 @@ from codec_contract.quantization import quantize
 from edge_encoder.integer_network import load
 from edgegrain.pictures.packed import random_pictures
 from edgegrain.publishing.publish import has_encoder
-from edgegrain.training.adversarial import AdversarialLoss
+from edgegrain.training import loop
+from edgegrain.training.adversarial import AdversarialConfig, AdversarialLoss
 from edgegrain.training.distributed import Distributed, choose_device
 from edgegrain.training.family import RunOptions
 from edgegrain.training.grain import trainer as grain_trainer
@@ -33,9 +34,11 @@ from edgegrain.training.grain.trainer import GrainTrainer, learning_rate
 from edgegrain.training.loop import train
 from edgegrain.training.losses import LossWeights
 from edgegrain.training.metric_networks import MetricNetworks
+from edgegrain.training.projected_discriminator import ProjectedConfig, ProjectedDiscriminator
 from edgegrain.training.run_folder import CHECKPOINT
 from export.decoder.sources import bundle_decoder
 from sdk import Codec
+from server_decoder.grain.rrdb_decoder import DecoderConfig
 from tests.unit.edgegrain.conftest import rows
 
 SMOKE = CONFIGS["smoke-stage1"]
@@ -51,6 +54,34 @@ def test_with_lpips_the_loss_falls_below_what_an_untrained_decoder_reaches(
     assert trained["lpips_alex"] < 0.9 * untrained["lpips_alex"]
     assert "lpips" in rows(tmp_path / "run", "loss")[-1]
     assert (tmp_path / "run" / "samples.png").is_file()
+
+
+def test_a_decoder_grows_and_is_trained_with_a_projected_discriminator(
+        faces: Path, shared_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "LOG_EVERY", 1)
+    train(SMOKE, tmp_path / "small", RunOptions(data=faces), pictures=16)
+    small = SMOKE.decoder
+    assert isinstance(small, DecoderConfig)
+    larger = replace(small, upsampling="bilinear",
+                     scales=tuple(replace(scale, residual=scale.residual + 1) for scale in small.scales))
+    config = replace(
+        SMOKE, trains=("decoder",), decoder=larger, grows=True, jitter=True,
+        loss=LossWeights(region_gain=3.0, lpips=0.5, regions=0.3, identity=0.0),
+        adversarial=AdversarialConfig("hinge", ratio=0.5, discriminator=ProjectedConfig(8), r1=0.0))
+    options = RunOptions(data=faces, weights=shared_weights, init_from=tmp_path / "small")
+    train(config, tmp_path / "run", options, pictures=8)
+    train(config, tmp_path / "run", options, pictures=16, resume=True)
+    stored, begun = load_run(tmp_path / "run"), load_run(tmp_path / "small")
+    assert stored.config.decoder == larger
+    torch.testing.assert_close(  # eight steps from where it began
+        stored.average.decoder.conv_first.weight, begun.average.decoder.conv_first.weight, atol=0.03, rtol=0)
+    assert all(torch.equal(tensor, begun.average.encoder.state_dict()[name])
+               for name, tensor in stored.average.encoder.state_dict().items())
+    assert stored.adversarial is not None and isinstance(stored.adversarial.discriminator, ProjectedDiscriminator)
+    terms = rows(tmp_path / "run", "loss")[-1]
+    assert {"l1", "lpips", "regions", "adversarial", "discriminator"} <= set(terms)
+    assert terms["loss"] == pytest.approx(
+        terms["l1"] + 0.5 * terms["lpips"] + 0.3 * terms["regions"], rel=0.02)  # without the adversarial term
 
 
 def test_the_control_learns_without_an_encoder(tmp_path: Path) -> None:

@@ -1,0 +1,57 @@
+"""``edgegrain faces``: find the faces of pictures, and what is wrong with them."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from edge_encoder.preprocessing import PICTURE_SUFFIXES
+from edgegrain.cli.compress import FitChoice
+from edgegrain.cli.files import files_of
+from edgegrain.cli.output import JsonOption, Row, finish, run_all
+
+
+def faces(
+    pictures: Annotated[list[Path], typer.Argument(exists=True, help="Pictures, or folders of pictures.")],
+    fit: Annotated[FitChoice, typer.Option(help="As for 'compress'; crop searches the centre square.")] = FitChoice.pad,
+    align: Annotated[
+        bool, typer.Option("--align", help="Judge the largest face as if it were aligned: it may be tilted, small in "
+                           "the picture, and next to others.")
+    ] = False,
+    json_output: JsonOption = False,
+) -> None:
+    """Find the faces of pictures, and what is wrong with them for 'compress'.
+
+    The exit status is 1 if 'compress --require-face' would refuse a picture.
+
+    \b
+    Examples:
+      edgegrain faces me.jpg
+      edgegrain faces holiday/ --json
+      edgegrain faces group.jpg --align
+    """
+    import sdk
+
+    def work(path: Path) -> Row:
+        return {"picture": path, **dataclasses.asdict(sdk.find_faces(path, fit.value, align=align))}
+
+    paths = [path for source in pictures for path, _ in files_of(source, PICTURE_SUFFIXES)]
+    done, failed = run_all(paths, work, text="finding faces", name=lambda path: path)
+    finish(done, failed, _lines, json_output=json_output)
+    if any(row["problems"] for row in done):
+        raise typer.Exit(1)
+
+
+def _lines(row: Row) -> str:
+    return "\n".join([f"{row['picture']}: {row['message'] or 'one face that can be encoded'}",
+                      *map(_face_line, row["faces"])])
+
+
+def _face_line(face: dict[str, Any]) -> str:
+    left, top, right, _ = face["box"]
+    return (f"  {right - left:.0f} pixels ({face['size']:.0%}) at ({left:.0f}, {top:.0f}), roll {face['roll']:.0f}, "
+            f"yaw {face['yaw']:.0f} degrees, score {face['score']:.2f}"
+            + (f": {', '.join(face['problems'])}" if face["problems"] else ""))

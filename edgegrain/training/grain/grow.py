@@ -1,0 +1,83 @@
+"""Growing a trained invertible decoder: a larger one that begins with the picture of the smaller."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from codec_contract.errors import BundleError
+from server_decoder.grain.rrdb import RESIDUAL_SCALE, RRDB, ResidualBlock
+from server_decoder.grain.rrdb_decoder import DecoderScale, RRDBDecoder
+
+
+@torch.no_grad()
+def grow(decoder: RRDBDecoder, trained: RRDBDecoder) -> None:
+    """Give ``decoder`` the weights of a smaller one; what it has beyond that begins without effect on the picture.
+
+    New blocks add zero. New channels are computed from random weights, and nothing reads them yet. A sub-pixel
+    convolution becomes a bilinear interpolation with the mean of its four kernels, which changes the picture a little.
+
+    Args:
+        decoder: new, of the same sizes, at least as wide and deep at each of them, and with the same head.
+        trained: its weights are copied.
+
+    Raises:
+        BundleError: ``trained`` has other sizes, is larger somewhere, or has dense blocks of another width.
+    """
+    new, old = decoder.config, trained.config
+    if [scale.size for scale in new.scales] != [scale.size for scale in old.scales] or new.head != old.head:
+        raise BundleError("a decoder grows from one of the same sizes and head")
+    for a, b in zip(new.scales, old.scales, strict=True):
+        if any(getattr(a, name) < getattr(b, name) for name in ("channels", "rrdb", "dense", "residual")):
+            raise BundleError(f"a decoder grows from a smaller one, but the one given is larger at {b.size}x{b.size}")
+        if b.rrdb + b.dense and (a.channels, a.growth, a.dense) != (b.channels, b.growth, b.dense):
+            raise BundleError(f"the dense blocks at {b.size}x{b.size} have another width; only their number may grow")
+        if a.rrdb > b.rrdb and b.dense + b.residual:
+            raise BundleError(f"other blocks follow the RRDBs at {b.size}x{b.size}, whose number must stay the same")
+    own, given = decoder.state_dict(), trained.state_dict()
+    _silence_new_blocks(decoder, set(given))
+    for name, target in own.items():
+        if name not in given:
+            continue
+        source = given[name]
+        if name.startswith("upsamples.") and source.dim() == 4 and old.upsampling == "subpixel":
+            source = source.transpose(0, 1)  # transposed convolutions are [in, out, ...]
+            if new.upsampling == "subpixel":
+                target = target.transpose(0, 1)
+            else:
+                source = _as_convolution(source)
+        _fill(target, source)
+    for index, (a, b) in enumerate(zip(new.scales, old.scales, strict=True)):
+        if a.rrdb > b.rrdb > 0:  # an RRDB whose dense blocks add nothing is x + 0.2 x
+            own[f"scales.{index}.conv.weight"].div_((1 + RESIDUAL_SCALE) ** (a.rrdb - b.rrdb))
+
+
+def _silence_new_blocks(decoder: RRDBDecoder, given: set[str]) -> None:
+    for name, module in decoder.named_modules():
+        last: list[nn.Module] = []
+        if isinstance(module, ResidualBlock):
+            last = [module.conv2]
+        elif isinstance(module, RRDB):
+            last = [block.convs()[-1] for block in module.dense_blocks()]
+        elif isinstance(module, DecoderScale) and module.conv is not None and f"{name}.conv.weight" not in given:
+            last = [module.conv]
+        if not any(key.startswith(f"{name}.") for key in given) or isinstance(module, DecoderScale):
+            for convolution in last:
+                for parameter in convolution.parameters():
+                    parameter.zero_()
+
+
+def _as_convolution(kernels: Tensor) -> Tensor:
+    """The four kernels ``[out, in, 2, 2]`` of a sub-pixel convolution as the centre of one of 3x3."""
+    result = kernels.new_zeros(*kernels.shape[:2], 3, 3)
+    result[:, :, 1, 1] = kernels.mean((2, 3))
+    return result
+
+
+def _fill(target: Tensor, source: Tensor) -> None:
+    """Copy a smaller tensor into the first channels; the copied channels read none of the new ones."""
+    if target.dim() == 4:
+        target[:len(source), source.shape[1]:] = 0
+        target[:len(source), :source.shape[1]] = source
+    else:
+        target[:len(source)] = source

@@ -1,0 +1,97 @@
+"""Bundles of the Hub on the command line: fetched, listed, used, uploaded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from codec_contract.bundle.manifest import verify_bundle
+from edgegrain.cli.main import app
+from tests.hub_server import Hub, hub_server
+from tests.tiny_bundle import write_tiny_bundle
+
+
+class Shell:
+    """Runs the command line in this process."""
+
+    def __init__(self, capture: pytest.CaptureFixture[str]) -> None:
+        self.capture = capture
+
+    def __call__(self, *arguments: object) -> tuple[int, str, str]:
+        """(exit status, stdout, stderr)."""
+        with pytest.raises(SystemExit) as leaving:
+            app([str(argument) for argument in arguments])
+        output = self.capture.readouterr()
+        return int(leaving.value.code or 0), output.out, output.err
+
+
+@pytest.fixture
+def shell(capsys: pytest.CaptureFixture[str]) -> Shell:
+    return Shell(capsys)
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    return write_tiny_bundle(tmp_path, random=True)
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    monkeypatch.setenv("EDGEGRAIN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    with hub_server(monkeypatch) as running:
+        yield running
+
+
+def test_fetched_bundles_are_listed(hub: Hub, bundle: Path, shell: Shell, tmp_path: Path) -> None:
+    commit = hub.add("anna/tiny", bundle)
+    folder = tmp_path / "cache" / "hub" / "anna" / "tiny" / commit
+    assert shell("bundles", "fetch", "hf://anna/tiny")[:2] == (0, f"{folder}\n")
+    status, out, _ = shell("bundles", "fetch", f"hf://anna/tiny@{commit}", "--json")
+    assert status == 0 and json.loads(out) == [{"name": f"hf://anna/tiny@{commit}", "folder": str(folder)}]
+    status, out, _ = shell("bundles", "--verify")
+    assert status == 0 and f"\nhf://anna/tiny@{commit}, version 1.0.0, every file verified\n" in out
+    assert shell("bundles", "fetch", "hf://anna")[0] == 1
+
+
+def test_a_name_of_the_hub_stands_for_a_bundle(hub: Hub, bundle: Path, shell: Shell, tmp_path: Path) -> None:
+    hub.add("anna/tiny", bundle)
+    picture = tmp_path / "me.png"
+    Image.fromarray(np.full((70, 90, 3), 100, np.uint8)).save(picture)
+    payload, back = tmp_path / "me.grain", tmp_path / "back.png"
+    assert shell("compress", picture, "--bundle", "hf://anna/tiny", "--out", payload)[0] == 0
+    hub.down = True
+    assert shell("restore", payload, "--bundle", "hf://anna/tiny", "--out", back)[0] == 0
+    assert Image.open(back).size == (90, 70)
+    assert shell("restore", payload, "--out", back, "--force")[0] == 1, "the installed bundles have other contracts"
+
+
+def test_publishing_is_a_dry_run_unless_asked(hub: Hub, bundle: Path, shell: Shell) -> None:
+    status, out, err = shell("publish", "--to-hub", "anna/tiny", "--bundle", bundle)
+    assert (status, err) == (0, "")
+    assert out.startswith("bundle tiny-64-lr16 1.0.0, verified -> hf://anna/tiny@main\n"
+                          "commit 'Bundle tiny-64-lr16 1.0.0', 7 files, ")
+    assert "Licence of weights: Apache-2.0." in out and "\nlicense: other\n" in out
+    assert out.endswith("nothing was uploaded; --upload uploads this\n") and hub.requests == []
+    status, out, err = shell("publish", "--to-hub", "anna/tiny", "--bundle", bundle, "--upload", "--message", "First")
+    assert status == 0, err
+    commit = hub.repositories["anna/tiny"].branches["main"]
+    assert out.endswith(f"uploaded: hf://anna/tiny@{commit}\n")
+    status, out, _ = shell("bundles", "fetch", f"hf://anna/tiny@{commit}")
+    assert status == 0 and verify_bundle(Path(out.strip())).id == "tiny-64-lr16"
+
+
+@pytest.mark.parametrize(("arguments", "status", "message"), [
+    (["--to-hub", "anna/tiny"], 2, "give both, or one of the commands"),
+    (["--bundle", "faces"], 2, "give both, or one of the commands"),
+    (["--to-hub", "anna/tiny", "card", "faces", "--evaluation", __file__], 2, "uploads a bundle that exists"),
+    (["--to-hub", "tiny", "--bundle", "faces"], 1, "expected hf://owner/name"),
+    (["--to-hub", "anna/tiny", "--bundle", "nothing", "--upload"], 1, "there is no bundle 'nothing'")])
+def test_wrong_uploads(hub: Hub, shell: Shell, arguments: list[str], status: int, message: str) -> None:
+    code, out, err = shell("publish", *arguments)
+    assert (code, out) == (status, "") and message in " ".join(err.split()) and hub.requests == []

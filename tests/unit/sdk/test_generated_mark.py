@@ -1,0 +1,210 @@
+"""The mark of restored pictures: written into every format, kept by Pillow's methods, read back, malicious XMP."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import io
+import re
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, features
+from PIL.PngImagePlugin import PngInfo
+
+import sdk
+from codec_contract.bundle.paths import DEFAULT_BUNDLE
+from codec_contract.errors import ImageError
+from codec_contract.version import __version__
+from sdk.generated_mark import ALTERED, EDITED, GENERATED, MAX_XMP_BYTES, MarkedPicture, mark_of
+from tests.tiny_bundle import HR
+
+pytestmark = pytest.mark.usefixtures("tiny_bundles")
+
+IPTC = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
+CAPTURE = "http://cv.iptc.org/newscodes/digitalsourcetype/digitalCapture"
+FORMATS = ["PNG", "JPEG", "WEBP", "TIFF", *(["AVIF"] if features.check("avif") else [])]
+
+
+@pytest.fixture
+def payload(tiny_bundles: Any) -> sdk.Payload:
+    return sdk.compress(np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8), fit="crop")
+
+
+@pytest.fixture
+def restored(payload: sdk.Payload) -> Image.Image:
+    return sdk.restore(payload)
+
+
+def saved(picture: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    stream = io.BytesIO()
+    picture.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def jpeg(xmp: bytes) -> bytes:
+    return saved(Image.new("RGB", (8, 8)), "JPEG", xmp=xmp)
+
+
+def described(inner: str = "", attributes: str = "") -> bytes:
+    """An XMP packet with these properties."""
+    return (f'<x:xmpmeta xmlns:x="adobe:ns:meta/" xmlns:e="{IPTC}" xmlns:xmp="http://ns.adobe.com/xap/1.0/">'
+            '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+            f'<rdf:Description rdf:about="" {attributes}>{inner}</rdf:Description></rdf:RDF></x:xmpmeta>').encode()
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_every_file_of_a_restored_picture_is_marked(restored: Image.Image, payload: sdk.Payload, kind: str) -> None:
+    bundle = sdk.Codec().bundle
+    wanted = sdk.GeneratedMark(EDITED, f"edgegrain {__version__}", DEFAULT_BUNDLE, bundle.version)
+    data = saved(restored, kind)
+    assert sdk.read_mark(data) == wanted and wanted.by_edgegrain
+    assert data == saved(sdk.restore(payload), kind)
+    plain = sdk.restore(payload, mark=False)
+    assert type(plain) is Image.Image and sdk.read_mark(saved(plain, kind)) is None
+    np.testing.assert_array_equal(np.asarray(plain), np.asarray(restored))
+    assert 400 < len(data) - len(saved(plain, kind)) < 900
+
+
+def test_the_packet_holds_four_properties(restored: Image.Image) -> None:
+    packet = restored.info["xmp"]
+    assert len(packet) < 700 and packet.startswith(b"<?xpacket begin=") and packet.endswith(b'<?xpacket end="r"?>')
+    assert b'Iptc4xmpExt:DigitalSourceType="http://cv.iptc.org/newscodes/digitalsourcetype/compositeWith' in packet
+    assert f'xmp:CreatorTool="edgegrain {__version__}"'.encode() in packet
+    assert re.findall(rb" \w+:(\w+)=", packet.split(b"rdf:about")[1].replace(b" xmlns:", b"")) == [
+        b"DigitalSourceType", b"CreatorTool", b"AISystemUsed", b"AISystemVersionUsed"]
+    odd = sdk.GeneratedMark(bundle="a", bundle_version='<"\'&>\0\ud800\u00e9')
+    read = sdk.read_mark(jpeg(odd.xmp()))
+    assert read == dataclasses.replace(odd, bundle_version='<"\'&>\u00e9')
+
+
+@pytest.mark.parametrize("method", [
+    lambda picture: picture.copy(), lambda picture: picture.resize((9, 9)), lambda picture: picture.crop((0, 0, 8, 8)),
+    lambda picture: picture.convert("L"), lambda picture: picture.transpose(Image.Transpose.ROTATE_90),
+    lambda picture: picture.quantize(8), copy.copy, copy.deepcopy],
+    ids=["copy", "resize", "crop", "convert", "transpose", "quantize", "copied", "deep"])
+def test_a_derived_picture_is_marked(restored: Image.Image, method: Callable[[Image.Image], Image.Image]) -> None:
+    derived = method(restored)
+    expected = method(Image.fromarray(np.asarray(restored)))
+    assert derived.mode == expected.mode and derived.tobytes() == expected.tobytes()
+    assert sdk.read_mark(saved(derived)) == sdk.read_mark(restored) is not None
+
+
+def test_the_other_parameters_of_save_are_kept(restored: Image.Image, tmp_path: Path) -> None:
+    own = PngInfo()
+    own.add_text("Comment", "mine")
+    for _ in range(2):
+        restored.save(tmp_path / "own.png", pnginfo=own)
+    with Image.open(tmp_path / "own.png") as picture:
+        assert picture.info["Comment"] == "mine" and sdk.read_mark(picture) == sdk.read_mark(restored)
+    assert (tmp_path / "own.png").read_bytes().count(b"XML:com.adobe.xmp") == 1
+    with Image.open(io.BytesIO(saved(restored, "TIFF", tiffinfo={270: "mine"}))) as picture:
+        assert picture.tag_v2[270] == "mine" and sdk.read_mark(picture) == sdk.read_mark(restored)
+    for kind in FORMATS:
+        other = sdk.read_mark(saved(restored, kind, xmp=described(attributes=f'e:DigitalSourceType="{CAPTURE}"')))
+        assert other == sdk.GeneratedMark(CAPTURE, tool=None)
+        assert sdk.read_mark(saved(restored, kind, xmp=b"")) is None
+    restored.info.clear()
+    assert sdk.read_mark(saved(restored.copy())) is None
+
+
+def test_the_mark_is_put_back(restored: Image.Image) -> None:
+    edited = MarkedPicture(Image.fromarray(np.asarray(restored) // 2), restored.info["xmp"])
+    assert sdk.read_mark(saved(edited, "WEBP")) == sdk.read_mark(restored)
+
+
+def test_the_codec_decides_the_term() -> None:
+    bundle = sdk.Codec().bundle
+    assert {codec: mark_of(dataclasses.replace(bundle, codec=codec)).source_type
+            for codec in ("grain", "glean", "gcfsr", "irn_plus", "irn", "new")} == {
+                **dict.fromkeys(("grain", "glean", "gcfsr", "irn_plus", "new"), EDITED), "irn": ALTERED}
+    assert mark_of(dataclasses.replace(bundle, codec="irn"), seed=0).source_type == EDITED
+
+
+def test_batches_and_edits_are_marked(payload: sdk.Payload, restored: Image.Image, tmp_path: Path) -> None:
+    codec, mark = sdk.Codec(), sdk.read_mark(restored)
+    assert [sdk.read_mark(picture) for picture in codec.restore_batch([payload] * 2)] == [mark, mark]
+    assert type(codec.restore_batch([payload], mark=False)[0]) is Image.Image
+    grey = np.full((HR, HR, 3), 128, np.uint8)
+    for original in (None, grey):
+        assert sdk.read_mark(sdk.retouch(codec, grey, original)) == mark
+        assert sdk.read_mark(sdk.retouch(codec, grey, original, mark=False)) is None
+
+    background = np.full((70, 90, 3), 128, np.uint8)
+    assert sdk.read_mark(sdk.paste(restored, payload, background)) == mark
+    assert sdk.read_mark(sdk.paste(restored, payload, background, mark=False)) is None
+    unknown = sdk.read_mark(sdk.paste(np.asarray(restored), payload, background))
+    assert unknown == sdk.GeneratedMark(EDITED, f"edgegrain {__version__}", None, None)
+
+
+@pytest.mark.parametrize("xmp", [
+    described(attributes=f'e:DigitalSourceType="{GENERATED}" xmp:CreatorTool="Painter 2"'),
+    described(f"<e:DigitalSourceType>{GENERATED}</e:DigitalSourceType><xmp:CreatorTool>Painter 2</xmp:CreatorTool>"),
+    described(f'<e:DigitalSourceType rdf:resource="{GENERATED}"/><xmp:CreatorTool>Painter 2</xmp:CreatorTool>'),
+    b"\xef\xbb\xbf<?xml version='1.0' encoding='utf-16'?>"
+    + described(attributes=f'e:DigitalSourceType="{GENERATED}" xmp:CreatorTool="Painter 2"') + b" \n\0"])
+def test_marks_of_other_programs(xmp: bytes) -> None:
+    mark = sdk.read_mark(jpeg(xmp))
+    assert mark == sdk.GeneratedMark(GENERATED, "Painter 2") and not mark.by_edgegrain
+
+
+def test_other_programs_name_no_bundle() -> None:
+    mark = sdk.read_mark(jpeg(described(
+        attributes=f'e:DigitalSourceType="{GENERATED}" xmp:CreatorTool="x" e:AISystemUsed="edgegrain faces"')))
+    assert mark == sdk.GeneratedMark(GENERATED, "x", None, None)
+
+
+def test_no_mark(tmp_path: Path) -> None:
+    assert sdk.read_mark(saved(Image.new("RGB", (8, 8)))) is None
+    assert sdk.read_mark(jpeg(described(attributes='xmp:CreatorTool="Camera"'))) is None
+    assert sdk.read_mark(Image.new("L", (8, 8))) is None
+    Image.new("RGB", (8, 8)).save(tmp_path / "me.gif")
+    assert sdk.read_mark(tmp_path / "me.gif") is None
+
+
+def test_xmp_after_the_pixels_of_a_png() -> None:
+    content = b"iTXtXML:com.adobe.xmp\0\0\0\0\0" + described(attributes=f'e:DigitalSourceType="{CAPTURE}"')
+    chunk = struct.pack(">I", len(content) - 4) + content + struct.pack(">I", zlib.crc32(content))
+    data = saved(Image.new("RGB", (8, 8)))
+    mark = sdk.read_mark(data[:-12] + chunk + data[-12:])
+    assert mark is not None and mark.source_type == CAPTURE
+
+
+LAUGHS = "".join(f'<!ENTITY a{n} "{f"&a{n - 1};" * 10}">' for n in range(1, 10))
+
+
+@pytest.mark.parametrize(("xmp", "said"), [
+    (f'<!DOCTYPE x [<!ENTITY a0 "ha">{LAUGHS}]>'.encode() + described("&a9;"), "has a document type"),
+    (b'<!DOCTYPE x SYSTEM "file:///etc/passwd">' + described(), "has a document type"),
+    (described("&a9;"), "not well-formed"),
+    (described()[:-9], "not well-formed"),
+    (described().decode().encode("utf-16"), "not well-formed"),
+    (described("\0"), "not well-formed"),
+    (b"\xff" + described(), "not well-formed"),
+    (b"   ", "not well-formed")])
+def test_malicious_xmp_is_refused(xmp: bytes, said: str) -> None:
+    with pytest.raises(ImageError, match=said):
+        sdk.read_mark(jpeg(xmp))
+
+
+def test_large_and_deep_xmp() -> None:
+    def webp(xmp: bytes) -> bytes:
+        return saved(Image.new("RGB", (8, 8)), "WEBP", xmp=xmp)
+
+    with pytest.raises(ImageError, match=f"at most {MAX_XMP_BYTES} are read"):
+        sdk.read_mark(webp(described(" " * MAX_XMP_BYTES)))
+    deep = "<a>" * 100_000 + "</a>" * 100_000
+    mark = sdk.read_mark(webp(described(deep, f'e:DigitalSourceType="{CAPTURE}"')))
+    assert mark is not None and mark.source_type == CAPTURE
+
+
+def test_what_is_not_a_picture(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="the picture of 4 bytes is not a picture"):
+        sdk.read_mark(b"junk")
+    with pytest.raises(ImageError, match=r"missing\.png cannot be read as a picture: No such file or directory$"):
+        sdk.read_mark(tmp_path / "missing.png")

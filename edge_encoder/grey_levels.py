@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -43,10 +44,9 @@ def grey_to_8_bits(image: Image.Image, name: str) -> npt.NDArray[np.uint8]:
 
 def levels_to_8_bits(levels: npt.NDArray[np.generic], white: int = WHITE_16) -> npt.NDArray[np.uint8]:
     """0...white to 0...255, rounded: ``floor(255 * level / white + 1/2)``; larger levels become 255."""
-    wide = np.uint32 if white <= WHITE_16 else np.uint64
-    if white < WHITE_16:
-        levels = np.minimum(levels, white)
-    return ((510 * levels.astype(wide) + white) // (2 * white)).astype(np.uint8)
+    clipped: npt.NDArray[Any] = np.minimum(levels, white) if white < WHITE_16 else levels
+    wide = clipped.astype(np.uint32 if white <= WHITE_16 else np.uint64)
+    return ((510 * wide + white) // (2 * white)).astype(np.uint8)
 
 
 def _declared_white(tags: Mapping[int, object]) -> int | None:

@@ -45,7 +45,7 @@ def grey_to_8_bits(image: Image.Image, name: str) -> npt.NDArray[np.uint8]:
 def levels_to_8_bits(levels: npt.NDArray[np.generic], white: int = WHITE_16) -> npt.NDArray[np.uint8]:
     """0...white to 0...255, rounded: ``floor(255 * level / white + 1/2)``; larger levels become 255."""
     clipped: npt.NDArray[Any] = np.minimum(levels, white) if white < WHITE_16 else levels
-    wide = clipped.astype(np.uint32 if white <= WHITE_16 else np.uint64)
+    wide: npt.NDArray[Any] = clipped.astype(np.uint32 if white <= WHITE_16 else np.uint64)
     return ((510 * wide + white) // (2 * white)).astype(np.uint8)
 
 

@@ -134,7 +134,7 @@ def test_samples_that_are_not_run_say_why(block: Block) -> None:
 
 def test_every_mark_belongs_to_a_block() -> None:
     for page in PAGES:
-        marks = re.findall(MARK, page.read_text(encoding="utf-8"))
+        marks = re.findall(rf"^ *{MARK}$", page.read_text(encoding="utf-8"), re.MULTILINE)
         assert marks == [block.reason for block in SAMPLES[page] if block.reason], name_of(page)
     assert sum(len(to_run(page)) for page in PAGES) >= 15
 

@@ -20,6 +20,8 @@ from codec_contract.fit import MAX_PIXELS
 from codec_contract.payload import MAX_ORIGINAL_PIXELS as MAX_ARRAY_PIXELS
 from codec_contract.payload import MAX_ORIGINAL_SIDE as MAX_SIDE
 from codec_contract.rgb import Rgb
+from edge_encoder.grey_levels import grey_to_8_bits, levels_to_8_bits
+from edge_encoder.heif import INSTALL, is_heif, register_heif
 
 Colour = tuple[int, int, int]
 PictureSource = (
@@ -32,7 +34,7 @@ FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "HEIF", "GIF", "BMP", "TIFF", "
 """File formats that are opened, tried in this order, if the installed Pillow has them; TGA, which has no signature, is
 the last. Formats that start other programs (EPS) are not opened."""
 PICTURE_SUFFIXES = frozenset(
-    ".jpg .jpeg .png .webp .avif .heic .heif .gif .bmp .tif .tiff .ppm .pgm .jp2 .tga .qoi".split())
+    ".jpg .jpeg .png .webp .avif .heic .heif .hif .gif .bmp .tif .tiff .ppm .pgm .jp2 .tga .qoi".split())
 """Suffixes of files that commands take for pictures in a folder; a file given by name may have any."""
 
 _LIBRARIES = {"JPEG": "jpg", "MPO": "jpg", "PNG": "zlib", "WEBP": "webp", "AVIF": "avif", "JPEG2000": "jpg_2000"}
@@ -49,8 +51,9 @@ def load_picture(picture: PictureSource, *, background: Colour = WHITE, max_pixe
 
     Files, encoded bytes and PIL pictures are rotated by their EXIF orientation; an embedded colour profile is
     converted to sRGB (one that cannot be used is ignored, as viewers do); transparent pixels are composited on
-    ``background``; grey becomes equal R, G and B; 16-bit levels become ``round(level / 257)``; of an animation the
-    first frame is taken.
+    ``background``; grey becomes equal R, G and B; 16-bit levels become ``round(level / 257)`` (`grey_to_8_bits` for
+    TIFFs of another range); of an animation the first frame is taken. HEIC needs the extra ``heic``; such files are
+    rotated as the format says, which ignores the EXIF orientation.
 
     Args:
         picture: a path, the bytes of a file, a PIL picture, or an array: uint8 or uint16 ``[H, W]`` grey,
@@ -85,8 +88,9 @@ def load_picture(picture: PictureSource, *, background: Colour = WHITE, max_pixe
 
 
 def readable_formats() -> tuple[str, ...]:
-    """The formats of `FORMATS` that this installation reads: HEIF, for example, only with a plug-in of Pillow."""
+    """The formats of `FORMATS` that this installation reads: HEIF, for example, only with the extra ``heic``."""
     Image.init()
+    register_heif()
     return tuple(filter(_is_readable, FORMATS))
 
 
@@ -104,14 +108,24 @@ def _from_stream(stream: IO[bytes], background: Colour, max_pixels: int, name: s
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(f"{name} is refused as a decompression bomb: {error}") from error
     except UnidentifiedImageError as error:
-        if stream.seekable() and stream.seek(0, os.SEEK_END) == 0:
-            raise ImageError(f"{name} is empty") from error
-        raise ImageError(f"{name} is not a picture, or has an unsupported format; readable here: "
-                         f"{', '.join(formats)}") from error
+        raise ImageError(f"{name} {_refusal(stream, formats)}") from error
     except Exception as error:  # a damaged header can make Pillow's readers raise any type
         raise ImageError(f"{name} cannot be read as a picture: {_reason(error)}") from error
     with image:
         return _from_pillow(image, background, max_pixels, name)
+
+
+def _refusal(stream: IO[bytes], formats: tuple[str, ...]) -> str:
+    """The reason why none of the formats is that of the file."""
+    if stream.seekable():
+        stream.seek(0)
+        header = stream.read(12)
+        if not header:
+            return "is empty"
+        if is_heif(header):
+            return ("is a damaged HEIC picture" if "HEIF" in formats else
+                    f"is a HEIC picture, which this installation does not read; install: {INSTALL}")
+    return f"is not a picture, or has an unsupported format; readable here: {', '.join(formats)}"
 
 
 def _from_pillow(image: Image.Image, background: Colour, max_pixels: int, name: str) -> Rgb:
@@ -134,6 +148,8 @@ def _from_pillow(image: Image.Image, background: Colour, max_pixels: int, name: 
 
 def _orientation(image: Image.Image) -> int:
     """EXIF orientation 1...8, read after loading (Pillow rotates TIFF itself, PNG may store it at the end)."""
+    if image.format == "HEIF":  # rotated by its own boxes; EXIF only repeats them
+        return 1
     try:
         return int(image.getexif().get(0x0112, 1))
     except Exception:  # a damaged EXIF block does not make the pixels unreadable
@@ -142,7 +158,7 @@ def _orientation(image: Image.Image) -> int:
 
 def _to_rgb(image: Image.Image, background: Colour, name: str) -> Rgb:
     if image.mode == "F" or image.mode == "I" or image.mode.startswith("I;16"):
-        return np.repeat(_grey_16_to_8(np.asarray(image), name)[:, :, None], 3, axis=2)
+        return np.repeat(grey_to_8_bits(image, name)[:, :, None], 3, axis=2)
     if image.mode == "La":  # Pillow has no conversion from premultiplied grey to RGBA
         image = image.convert("LA")
     if image.has_transparency_data:
@@ -183,26 +199,12 @@ def _from_array(array: npt.NDArray[np.uint8 | np.uint16], background: Colour) ->
             f"largest, got {shape}"
         )
     _check_size(array.shape[1], array.shape[0], MAX_ARRAY_PIXELS, f"the array {shape}")
-    levels = _levels_16_to_8(array) if array.dtype == np.uint16 else array
+    levels = levels_to_8_bits(array) if array.dtype == np.uint16 else array
     if levels.ndim == 2:
         return np.repeat(levels[:, :, None], 3, axis=2)
     if levels.shape[2] == 4:
         return _to_rgb(Image.fromarray(np.ascontiguousarray(levels)), background, "the array")
     return np.ascontiguousarray(levels)
-
-
-def _grey_16_to_8(grey: npt.NDArray[np.generic], name: str) -> Rgb:
-    if not np.issubdtype(grey.dtype, np.integer):
-        raise ImageError(f"{name} holds floating-point levels, whose range is not known; convert it to 8 or 16 bits")
-    if grey.min() < 0 or grey.max() > 65535:
-        raise ImageError(
-            f"{name} holds levels from {grey.min()} to {grey.max()}, expected 0 to 65535; convert it to 16 bits")
-    return _levels_16_to_8(grey)
-
-
-def _levels_16_to_8(levels: npt.NDArray[np.generic]) -> Rgb:
-    """0...65535 to 0...255: ``floor(level / 257 + 1/2)``."""
-    return ((levels.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
 def _check_size(width: int, height: int, max_pixels: int, name: str) -> None:

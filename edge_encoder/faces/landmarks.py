@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from codec_contract.errors import ModelError
+from codec_contract.native_output import without_lines
 from codec_contract.rgb import Rgb
 from edge_encoder.faces.alignment import FacePoints, Points, cut_square
 from edge_encoder.faces.detection import LEAST_SCORE, FaceDetector, inside, place, square_around
@@ -87,8 +88,9 @@ class _Model:
         except ModuleNotFoundError as error:
             raise ModelError("aligning faces needs ai-edge-litert, which is not installed; install: pip install "
                              "'edgegrain[align]'") from error
-        self._interpreter = Interpreter(model_content=read_model(folder, name), num_threads=1)
-        self._interpreter.allocate_tensors()
+        with without_lines("^INFO: "):  # the name of its delegate
+            self._interpreter = Interpreter(model_content=read_model(folder, name), num_threads=1)
+            self._interpreter.allocate_tensors()
         self._input: int = self._interpreter.get_input_details()[0]["index"]
         self._outputs: list[int] = [detail["index"] for detail in self._interpreter.get_output_details()]
         self._running = threading.Lock()

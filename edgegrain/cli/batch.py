@@ -224,6 +224,5 @@ def _finish(plan: BatchPlan, total: Tally, seconds: float, path: Path, json_outp
     for failure in total.failures:
         typer.echo(f"error: {failure['name']}: {failure['error']}", err=True)
     if total.failed:
-        if total.failed > len(total.failures):
-            typer.echo(f"{total.failed - len(total.failures):,} more failed; all are in {path}", err=True)
+        typer.echo(f"{total.failed:,} of {total.done + total.failed:,} failed; all are in {path}", err=True)
         raise typer.Exit(1)

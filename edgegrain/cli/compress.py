@@ -13,7 +13,7 @@ import typer
 from codec_contract.errors import ImageError
 from codec_contract.payload import PAYLOAD_SUFFIX
 from edge_encoder.preprocessing import PICTURE_SUFFIXES
-from edgegrain.cli.files import FileJob, plan_jobs, refuse_existing
+from edgegrain.cli.files import STDOUT, FileJob, plan_jobs, refuse_existing, write_result
 from edgegrain.cli.output import ForceOption, JsonOption, Row, finish, run_all
 from edgegrain.cli.remote import RemoteOption, TokenOption
 
@@ -45,8 +45,8 @@ def compress(
     pictures: Annotated[list[Path], typer.Argument(exists=True, help="Pictures, or folders of pictures.")],
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="Folder for the payloads, or the file for a single one [default: next "
-                     "to the picture, with the suffix .grain]."),
+        typer.Option("--out", "-o", help="Folder for the payloads, or the file for a single one; - for standard "
+                     "output [default: next to the picture, with the suffix .grain]."),
     ] = None,
     bundle: Annotated[
         str | None,
@@ -82,11 +82,14 @@ def compress(
 ) -> None:
     """Compress pictures to a few hundred bytes.
 
+    me.jpg becomes me.grain. If me.png lies next to it, they become me.jpg.grain and me.png.grain.
+
     \b
     Examples:
       edgegrain compress me.jpg                      writes me.grain
       edgegrain compress me.jpg --out small.grain
       edgegrain compress holiday/ --out payloads/    every picture in the folder
+      edgegrain compress me.jpg --out - | ssh host 'cat > me.grain'
       edgegrain compress *.png --fit crop --json
       edgegrain compress group.jpg --align           the face only; restore --background pastes it back
       edgegrain compress me.jpg --remote http://host:8000
@@ -96,6 +99,8 @@ def compress(
     colour = parse_colour(background)
     jobs = plan_jobs(pictures, out, wanted=PICTURE_SUFFIXES, result_suffix=PAYLOAD_SUFFIX)
     max_pixels = int(max_megapixels * 1e6)
+    if lr and out == STDOUT:
+        raise typer.BadParameter("the LR is written next to the payload; name a file instead of -", param_hint="--lr")
     if remote is not None and (align or align_auto):
         raise ImageError("the service does not align; leave --align or --remote out")
     choice: sdk.Align = "auto" if align_auto else align
@@ -113,7 +118,7 @@ def compress(
     def work(job: FileJob) -> Row:
         refuse_existing([job.target], force)  # before the work, and again when it is written
         payload = payload_of(job.source)
-        payload.save(job.target, force=force)
+        write_result(job.target, payload, force=force)
         row = {
             "picture": job.source, "payload": job.target, "bytes": len(payload),
             "picture_bytes": job.source.stat().st_size, "width": payload.original_size[0],
@@ -126,7 +131,7 @@ def compress(
     done, failed = run_all(jobs, work, text="compressing", name=lambda job: job.source)
     total, before = (sum(row[key] for row in done) for key in ("bytes", "picture_bytes"))
     finish(done, failed, _line, json_output=json_output,
-           summary=f"{len(done)} pictures: {before:,} bytes became {total:,}")
+           summary=f"{len(done)} pictures: {before:,} bytes became {total:,}", err=out == STDOUT)
 
 
 def _line(row: Row) -> str:

@@ -52,6 +52,7 @@ def check_installation() -> Iterator[Check]:
     missing = [name for name in ("jpg", "zlib", "webp", "avif", "littlecms2") if not features.check(name)]
     detail = f"{PIL.__version__}" + (f", built without {', '.join(missing)}" if missing else "")
     yield Check("Pillow", "warning" if missing else "ok", detail)
+    yield _check_formats()
     yield _check_resize()
     yield from check_runtime()
     yield _check_extras()
@@ -133,6 +134,15 @@ def _check_extras() -> Check:
     parts = [f"{extra} lacks {', '.join(lacking)}" for extra, lacking in missing.items() if lacking]
     detail = "; ".join([f"complete: {', '.join(complete) or 'none'}", *parts])
     return Check("extras", "ok", detail + ("; install one: pip install 'edgegrain[NAME]'" if parts else ""))
+
+
+def _check_formats() -> Check:
+    from edge_encoder.heif import INSTALL
+    from edge_encoder.preprocessing import readable_formats
+
+    formats = readable_formats()
+    heic = "" if "HEIF" in formats else f"; for HEIF (HEIC): {INSTALL}"
+    return Check("picture formats", "ok", ", ".join(formats) + heic)
 
 
 def _check_alignment() -> tuple[State, str]:

@@ -1,17 +1,24 @@
-"""`plan_jobs`: the files that a command reads, and the files that it writes; `refuse_existing` protects those."""
+"""`plan_jobs`: the files that a command reads, and the files or standard output that it writes."""
 
 from __future__ import annotations
 
+import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import typer
 
+from codec_contract.files import write_atomically
+
+STDOUT = Path("-")
+"""The target that stands for standard output."""
+
 
 @dataclass(frozen=True)
 class FileJob:
-    """A file to read and the file to write."""
+    """A file to read and the file to write, or `STDOUT`."""
 
     source: Path
     target: Path
@@ -23,36 +30,78 @@ def plan_jobs(
     """One job per file; a folder stands for the wanted files in it, at any depth.
 
     Results are written next to their sources, or into the folder ``out``, where the files of a folder keep its
-    structure. For a single file ``out`` is the file to write if it has a suffix and is not an existing folder.
+    structure. For a single file ``out`` is the file to write if it has a suffix and is not an existing folder, or
+    `STDOUT`. The result of ``a.jpg`` is called ``a`` and the result's suffix; if that of ``a.png`` would be called the
+    same, both keep their own suffix in front of it.
 
     Args:
         sources: existing files and folders.
         out: folder or file for the results; None for next to the sources.
         wanted: lower-case suffixes of the files taken from a folder.
-        result_suffix: replaces the source's suffix.
+        result_suffix: replaces the source's suffix, or follows it.
 
     Raises:
-        typer.BadParameter: a folder holds no wanted file, or two results would have the same name.
+        typer.BadParameter: a folder holds no wanted file, two results would have the same name, or `STDOUT` cannot
+            take the results: there are several, or it is a terminal.
     """
+    if out == STDOUT:
+        return [FileJob(_only_file(sources), STDOUT)]
     if out is not None and len(sources) == 1 and sources[0].is_file() and out.suffix and not out.is_dir():
         return [FileJob(sources[0], out)]
-    jobs: dict[Path, FileJob] = {}
+    places: dict[tuple[Path, Path], None] = {}  # (file, its place among the results), without repetitions
     for source in sources:
         for path, relative in files_of(source, wanted):
-            place = path if out is None else out / relative
-            job = FileJob(path, place.with_name(place.stem + result_suffix))
-            other = jobs.setdefault(job.target, job)
-            if other.source != path:
-                raise typer.BadParameter(
-                    f"{other.source} and {path} would both become {job.target}; process them one by one, with --out")
+            places[path, path if out is None else out / relative] = None
+    alike = Counter(place.with_suffix("") for _, place in places)
+    jobs: dict[Path, FileJob] = {}
+    for path, place in places:
+        name = place.stem if alike[place.with_suffix("")] == 1 else place.name
+        job = FileJob(path, place.with_name(name + result_suffix))
+        other = jobs.setdefault(job.target, job)
+        if other.source != path:
+            raise typer.BadParameter(
+                f"{other.source} and {path} would both become {job.target}; process them one by one, with --out")
     return list(jobs.values())
 
 
 def refuse_existing(files: Iterable[Path], force: bool) -> None:
     """Raise ``FileExistsError`` if one of the files to write exists and ``force`` is false; call it before the work."""
     for path in files:
-        if path.exists() and not force:
+        if path != STDOUT and path.exists() and not force:
             raise FileExistsError(f"{path} exists; choose another --out or pass --force to replace it")
+
+
+def write_result(path: Path, data: bytes, *, force: bool) -> None:
+    """Write ``data`` to a file, atomically, or to `STDOUT`.
+
+    Raises:
+        ExistsError: the file exists and ``force`` is false.
+    """
+    if path == STDOUT:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    else:
+        write_atomically(path, data, force=force)
+
+
+def list_files(sources: Sequence[Path], wanted: frozenset[str]) -> list[Path]:
+    """The files themselves, and in place of every folder the wanted files in it, at any depth.
+
+    Raises:
+        typer.BadParameter: a folder holds no wanted file.
+    """
+    return [path for source in sources for path, _ in files_of(source, wanted)]
+
+
+def _only_file(sources: Sequence[Path]) -> Path:
+    """The one file whose result goes to `STDOUT`."""
+    if len(sources) != 1 or not sources[0].is_file():
+        raise typer.BadParameter("standard output takes the result of one file; name a folder for several",
+                                 param_hint="--out")
+    if sys.stdout.isatty():
+        raise typer.BadParameter("standard output is a terminal, the result is binary; pipe it, or name a file",
+                                 param_hint="--out")
+    return sources[0]
 
 
 def files_of(source: Path, wanted: frozenset[str]) -> Iterator[tuple[Path, Path]]:

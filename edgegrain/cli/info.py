@@ -4,30 +4,37 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from typing import Annotated
 
 import typer
 
 from codec_contract.bundle.controls import Control
 from codec_contract.oriented_square import UNITS, OrientedSquare
+from codec_contract.payload import PAYLOAD_SUFFIX
+from edgegrain.cli.files import list_files
 from edgegrain.cli.output import JsonOption, Row, finish, run_all
 from edgegrain.cli.picture_info import is_picture, picture_lines, picture_row
 
 
 def info(
-    payloads: Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, help="Payloads (.grain), pictures.")],
+    payloads: Annotated[
+        list[Path], typer.Argument(exists=True, help="Payloads (.grain), folders of payloads, or pictures.")
+    ],
     json_output: JsonOption = False,
 ) -> None:
     """Check and describe payloads, and show whether pictures are marked as generated.
 
-    All fields and the coded body are checked; no neural network runs.
+    All fields and the coded body are checked; no neural network runs. The payloads of folders are listed in a table.
 
     \b
     Examples:
       edgegrain info me.grain
       edgegrain info *.grain --json
       edgegrain info restored.png
+      edgegrain info payloads/
     """
     import sdk
 
@@ -36,8 +43,34 @@ def info(
             return picture_row(path)
         return {"file": path, **dataclasses.asdict(sdk.inspect(path))}
 
-    done, failed = run_all(payloads, work, text="checking", name=lambda path: path)
-    finish(done, failed, _lines, json_output=json_output)
+    files = list_files(payloads, frozenset([PAYLOAD_SUFFIX]))
+    done, failed = run_all(files, work, text="checking", name=lambda path: path)
+    as_table = files != payloads and not any(map(is_picture, files))
+    finish(done, failed, _columns(done) if as_table else _lines, json_output=json_output,
+           summary=_summary(done) if as_table and done else "")
+
+
+def _columns(rows: list[Row]) -> Callable[[Row], str]:
+    """A line of a table for each of the rows."""
+    widths = [max(map(len, column)) for column in zip(*map(_cells, rows), strict=True)]
+    aligned = (str.ljust, str.rjust, str.rjust, str.ljust, str.ljust, str.ljust)
+
+    def line(row: Row) -> str:
+        return "  ".join(align(cell, width) for align, cell, width in zip(aligned, _cells(row), widths, strict=True))
+
+    return line
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    width, height = row["original_size"]
+    bundle = row["bundle"] or f"not installed ({row['contract_id']})"
+    checked = "intact" if row["body_checked"] else "header intact"
+    return str(row["file"]), f"{row['size']:,} bytes", f"{width} x {height}", row["fit"], bundle, checked
+
+
+def _summary(rows: list[Row]) -> str:
+    sizes = sorted(row["size"] for row in rows)
+    return f"{len(rows):,} payloads, {sum(sizes):,} bytes: {sizes[0]:,} to {sizes[-1]:,}, median {median(sizes):,.0f}"
 
 
 def _part(square: OrientedSquare) -> str:

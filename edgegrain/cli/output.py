@@ -21,9 +21,9 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print the results as J
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
 
 
-def print_json(value: Any) -> None:
-    """Print plain data as indented JSON; paths become text."""
-    typer.echo(json.dumps(value, indent=2, default=_plain))
+def print_json(value: Any, *, err: bool = False) -> None:
+    """Print plain data as indented JSON, on stderr if ``err``; paths become text."""
+    typer.echo(json.dumps(value, indent=2, default=_plain), err=err)
 
 
 def with_progress(items: Sequence[Item], text: str) -> Iterator[Item]:
@@ -67,20 +67,23 @@ def run_all(
 
 
 def finish(
-    done: list[Row], failed: list[Row], line: Callable[[Row], str], *, json_output: bool, summary: str = ""
+    done: list[Row], failed: list[Row], line: Callable[[Row], str], *, json_output: bool, summary: str = "",
+    err: bool = False
 ) -> None:
-    """Print the results of `run_all`, and exit with status 1 if an item failed."""
+    """Print the results of `run_all`, on stderr if ``err``, and exit with status 1 if an item failed."""
     if json_output:
-        print_json({"done": done, "failed": failed})
+        print_json({"done": done, "failed": failed}, err=err)
     else:
         for row in done:
-            typer.echo(line(row))
+            typer.echo(line(row), err=err)
         if summary and len(done) > 1:
-            typer.echo(summary)
+            typer.echo(summary, err=err)
     for row in failed:
         named = str(row["file"]) in row["error"]
         typer.echo(f"error: {row['error']}" if named else f"error: {row['file']}: {row['error']}", err=True)
     if failed:
+        if (count := len(done) + len(failed)) > 1:
+            typer.echo(f"{len(failed):,} of {count:,} failed", err=True)
         raise typer.Exit(1)
 
 

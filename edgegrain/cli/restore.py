@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from codec_contract.errors import ImageError
-from codec_contract.files import write_atomically
 from codec_contract.payload import PAYLOAD_SUFFIX
-from edgegrain.cli.files import FileJob, plan_jobs, refuse_existing
+from edgegrain.cli.files import STDOUT, FileJob, plan_jobs, refuse_existing, write_result
 from edgegrain.cli.output import ForceOption, JsonOption, Row, finish, run_all
 from edgegrain.cli.remote import RemoteOption, TokenOption
 
@@ -63,8 +62,8 @@ def restore(
     ],
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="Folder for the pictures, or the file for a single one [default: next to "
-                     "the payload, as NAME.restored.png]."),
+        typer.Option("--out", "-o", help="Folder for the pictures, or the file for a single one; - for standard "
+                     "output [default: next to the payload, as NAME.restored.png]."),
     ] = None,
     bundle: Annotated[
         str | None,
@@ -109,6 +108,7 @@ def restore(
       edgegrain restore me.grain                     writes me.restored.png
       edgegrain restore me.grain --out back.jpg
       edgegrain restore payloads/ --out pictures/ --device cuda
+      edgegrain restore me.grain --format webp --out - > me.webp
       edgegrain restore me.lr.png --bundle faces     an LR stored as a PNG
       edgegrain restore me.grain --strength 24       for a bundle with that control
       edgegrain restore face.grain --background group.jpg
@@ -140,16 +140,19 @@ def restore(
         return sdk.paste(restored(source, SizeChoice.native), source, background, max_pixels=max_pixels, mark=mark)
 
     def work(job: FileJob) -> Row:
-        return {**restore_file(job, picture_of, force), "device": device.value if remote is None else remote}
+        row = restore_file(job, picture_of, force, file_format)
+        return {**row, "device": device.value if remote is None else remote}
 
     done, failed = run_all(jobs, work, text="restoring", name=lambda job: job.source)
     finish(done, failed, lambda row: f"{row['payload']} -> {row['picture']}: {row['width']} x {row['height']} pixels",
-           json_output=json_output, summary=f"{len(done)} pictures")
+           json_output=json_output, summary=f"{len(done)} pictures", err=out == STDOUT)
 
 
-def restore_file(job: FileJob, picture_of: Callable[[Path], Image.Image], force: bool) -> Row:
-    """Restore one file with ``picture_of`` and write it; returns the row to print."""
-    suffix = job.target.suffix.lower()
+def restore_file(
+    job: FileJob, picture_of: Callable[[Path], Image.Image], force: bool, file_format: Format = Format.png
+) -> Row:
+    """Restore one file with ``picture_of`` and write it, in ``file_format`` to `STDOUT`; returns the row to print."""
+    suffix = f".{file_format.value}" if job.target == STDOUT else job.target.suffix.lower()
     if suffix not in SAVE_OPTIONS:
         found = suffix or "a file without suffix"
         raise ImageError(f"pictures are written as {', '.join(SAVE_OPTIONS)}, not as {found}")
@@ -158,5 +161,5 @@ def restore_file(job: FileJob, picture_of: Callable[[Path], Image.Image], force:
     kind, options = SAVE_OPTIONS[suffix]
     stream = io.BytesIO()
     picture.save(stream, kind, **options)
-    write_atomically(job.target, stream.getvalue(), force=force)
+    write_result(job.target, stream.getvalue(), force=force)
     return {"payload": job.source, "picture": job.target, "width": picture.width, "height": picture.height}

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edgegrain.cli.files import FileJob
+from edgegrain.cli.files import STDOUT, plan_jobs
 from edgegrain.cli.output import ForceOption, JsonOption, print_json
 from edgegrain.cli.restore import DeviceChoice, MarkOption, restore_file
 
@@ -19,7 +19,8 @@ def retouch(
                                   "are kept.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="The picture to write [default: NAME.retouched.png].")
+        Path | None, typer.Option("--out", "-o", help="The picture to write; - for standard output [default: "
+                                  "NAME.retouched.png].")
     ] = None,
     bundle: Annotated[str, typer.Option("--bundle", "-b", help="Id, folder or hf:// name of the bundle.")] = "faces",
     feather: Annotated[
@@ -48,12 +49,12 @@ def retouch(
     """
     import sdk
 
+    (job,) = plan_jobs([edited], out, wanted=frozenset(), result_suffix=".retouched.png")
     codec = sdk.Codec(bundle, device.value)
-    job = FileJob(edited, out or edited.with_name(f"{edited.stem}.retouched.png"))
     row = restore_file(job, lambda source: sdk.retouch(
         codec, source, original, feather=feather, threshold=threshold, strength=strength, mark=mark), force)
     row = {"edited": row["payload"], "picture": row["picture"], "width": row["width"], "height": row["height"]}
     if json_output:
-        print_json(row)
+        print_json(row, err=out == STDOUT)
     else:
-        typer.echo(f"{row['edited']} -> {row['picture']}: {row['width']} x {row['height']} pixels")
+        typer.echo(f"{row['edited']} -> {row['picture']}: {row['width']} x {row['height']} pixels", err=out == STDOUT)

@@ -10,6 +10,8 @@ from codec_contract.errors import ServiceError
 from edgegrain.cli.restore import DeviceChoice
 
 LIBRARIES = ("fastapi", "uvicorn", "pydantic", "pydantic_settings", "prometheus_client", "python_multipart")
+PYDANTICS_OWN = "Value error, "
+"""Begins the messages of our validators."""
 
 
 def serve(
@@ -101,7 +103,8 @@ def serve(
         settings = Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         raise ServiceError("; ".join(
-            f"setting {'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())) from error
+            f"setting {'.'.join(map(str, item['loc']))}: {item['msg'].removeprefix(PYDANTICS_OWN)}"
+            for item in error.errors())) from error
     if show_settings:
         typer.echo("\n".join(_lines(settings)))
         return

@@ -75,8 +75,12 @@ def list_pictures(folder: str | Path, exclude: tuple[str, ...] = ()) -> list[Pat
 
 
 def read_square(picture: Path | StoredPicture, size: int) -> np.ndarray:
-    """uint8 ``[size, size, 3]`` of a picture: its centre square, resized by the contract's exact resize."""
+    """uint8 ``[size, size, 3]`` of a picture: its centre square, resized by the contract's exact resize.
+
+    A JPEG of more than eight times the size is decoded at a half to an eighth of its own, which saves most of the time.
+    """
     with Image.open(picture if isinstance(picture, Path) else picture.open()) as image:
+        image.draft("RGB", (4 * size, 4 * size))  # at least this large
         rgb = np.asarray(image.convert("RGB"))
     side = min(rgb.shape[:2])
     top, left = (rgb.shape[0] - side) // 2, (rgb.shape[1] - side) // 2

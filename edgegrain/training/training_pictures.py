@@ -37,6 +37,7 @@ def training_pictures(options: RunOptions, run: Path, size: int, *, count: int, 
 
 
 def held_out_pictures(options: RunOptions, pictures: np.ndarray) -> np.ndarray:
-    """The first pictures of ``--validation``, else of ``--data``, else of the training pictures."""
-    folder = options.validation or options.data
-    return pictures[:HELD_OUT] if folder is None else first_pictures(folder, HELD_OUT, pictures.shape[1])
+    """The first pictures of ``--validation``, else of the training pictures, which are read already."""
+    if options.validation is None:
+        return pictures[:HELD_OUT]
+    return first_pictures(options.validation, HELD_OUT, pictures.shape[1])

@@ -4,6 +4,7 @@ weights stored as float32, float16 or int8."""
 from __future__ import annotations
 
 import json
+import logging
 import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -42,6 +43,7 @@ def decoder_graph(decoder: nn.Module, lr: int) -> onnx.ModelProto:
     if noise_size := getattr(decoder, "noise_size", 0):
         examples[NOISE] = torch.zeros(2, noise_size)
     batch = torch.export.Dim("batch", min=1, max=4096)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision, which no decoder needs
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -24,9 +24,9 @@ from typing import Any
 import numpy as np
 
 from codec_contract.errors import ExportError
+from codec_contract.native_output import captured_stderr
 from edge_encoder.integer_network import INPUT
 from export.encoder import graph as g
-from export.encoder.converter_output import captured_stderr
 from export.encoder.graph import OUTPUT, EncoderGraph
 from export.encoder.int8_weights import int8_parts
 

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from codec_contract.errors import ExportError
+from codec_contract.native_output import captured_stderr
 from edge_encoder.integer_network import INPUT
-from export.encoder.converter_output import captured_stderr
 from export.encoder.graph import OUTPUT
 
 # One record of weight.bin: sentinel, data type, bytes, offset of the data from the file's start.

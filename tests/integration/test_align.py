@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
-import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -122,30 +119,6 @@ def test_there_and_back(
     assert 0 < np.abs(pasted - background)[~outside].mean() < 14
     for path in (models / "align").iterdir():
         assert hashlib.sha256(path.read_bytes()).hexdigest() == face_models.FILES[path.name][1]
-
-
-def test_the_page_s_blocks_work(
-    repository: Path, models: Path, finder: FaceFinder, faces: list[np.ndarray], default_bundle: Path, tmp_path: Path
-) -> None:
-    """docs/align.md, but for what it installs and downloads."""
-    group = Image.fromarray(scene(faces[1], (400, 300), (210, 140), -15, 0.8))
-    group.save(tmp_path / "group.jpg", quality=95)
-    group.resize((200, 150), Image.Resampling.LANCZOS).save(tmp_path / "small-group.jpg")
-    Image.fromarray(faces[1]).save(tmp_path / "me.jpg", quality=95)
-    blocks = re.findall(r"^```(sh|python)\n(.*?)^```$", (repository / "docs" / "align.md").read_text(),
-                        re.MULTILINE | re.DOTALL)
-    programs = [["-c", block] for language, block in blocks if language == "python"]
-    commands = [line.split("#")[0].split()[1:] for _, block in blocks for line in block.splitlines()
-                if re.match("edgegrain (compress|restore|faces)", line)]
-    assert len(commands) == 5 and len(programs) == 2
-    environment = {**os.environ, "PYTHONPATH": str(repository), "EDGEGRAIN_CACHE": str(models)}
-    for arguments in (*(["-m", "edgegrain", *command] for command in commands), *programs):
-        run = subprocess.run([sys.executable, *arguments], cwd=tmp_path, env=environment, capture_output=True,
-                             text=True, timeout=120, check=False)
-        assert run.returncode == 0, f"{arguments}:\n{run.stdout}\n{run.stderr}"
-    square = sdk.inspect(tmp_path / "group.grain").square
-    assert square is not None and Image.open(tmp_path / "face.png").size == (square.side, square.side)
-    assert Image.open(tmp_path / "whole.png").size == (200, 150)
 
 
 def test_without_the_extra(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -42,6 +43,7 @@ def tallies(plan: BatchPlan, workers: int, *, gpus: float = 0.0) -> Iterator[Tal
     context.enable_progress_bars = False
     context.target_max_block_size = BLOCK_BYTES
     logging.getLogger("ray.data").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"ray\.data\.")  # of fewer batches than workers
     names = ray.data.read_datasource(PendingNames(plan), override_num_blocks=1, num_cpus=0)
     counts = names.map_batches(
         BatchActor, fn_constructor_args=(plan,), batch_size=1, batch_format="pyarrow", num_cpus=1, num_gpus=gpus,

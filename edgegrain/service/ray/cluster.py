@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from codec_contract.errors import ServiceError
+from codec_contract.native_output import without_lines
 
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",  # no usage statistics
@@ -52,11 +53,12 @@ def ray_cluster(address: str | None, *, cpus: float | None = None, show_logs: bo
     common: dict[str, Any] = {"log_to_driver": show_logs, "logging_level": "ERROR"}
     with session_folder() as folder:
         try:
-            if address is None:
-                _start(num_cpus=cpus, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES,
-                       _temp_dir=str(folder), **common)
-            else:
-                ray.init(address=address, **common)
+            with without_lines("Set ray log level from environment"):
+                if address is None:
+                    _start(num_cpus=cpus, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES,
+                           _temp_dir=str(folder), **common)
+                else:
+                    ray.init(address=address, **common)
         except Exception as error:  # Ray also raises plain exceptions
             where = "did not start on this machine" if address is None else f"cannot be reached at {address!r}"
             raise ServiceError(f"Ray {where}: {' '.join(str(error).split())}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import sys
 import zlib
 from pathlib import Path
 
@@ -291,6 +292,7 @@ class TestRefusals:
 
         Image.init()
         monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
+        monkeypatch.setitem(sys.modules, "pillow_heif", None)
         assert {"JPEG", "PNG", "ICO"} <= named() and "HEIF" not in named()
         monkeypatch.setattr(features, "check", lambda library: library != "webp")
         assert "WEBP" not in named()

@@ -78,7 +78,8 @@ def test_summary_failures_and_status(
     captured = capsys.readouterr()
     summary = json.loads(captured.out)
     (failure,) = [json.loads(line) for line in (out / "failures.jsonl").read_text().splitlines()]
-    assert (failure["name"], captured.err) == ("c.png", f"error: c.png: {failure['error']}\n")
+    assert failure["name"] == "c.png" and captured.err == (
+        f"error: c.png: {failure['error']}\n1 of 3 failed; all are in {out / 'failures.jsonl'}\n")
     payloads = [(out / f"{name}.png.grain").stat().st_size for name in "ab"]
     assert {key: summary[key] for key in ("direction", "done", "skipped", "failed", "bytes_out", "failures")} == {
         "direction": "compress", "done": 2, "skipped": 0, "failed": 1, "bytes_out": sum(payloads),

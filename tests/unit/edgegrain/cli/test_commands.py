@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -208,15 +209,56 @@ class TestCompress:
         assert status == 1
         assert (tmp_path / "a.grain").exists() and (tmp_path / "c.grain").exists()
         assert not (tmp_path / "b.grain").exists()
-        assert err.startswith(f"error: {tmp_path / 'b.png'} is not a picture") and err.count("\n") == 1
+        assert err.startswith(f"error: {tmp_path / 'b.png'} is not a picture") and err.count("\n") == 2
+        assert err.endswith("\n1 of 3 failed\n")
         assert err.count("b.png") == 1
         assert out.splitlines()[-1].startswith("2 pictures: ")
 
-    def test_colliding_names_are_refused(self, shell: Shell, tmp_path: Path) -> None:
-        paths = [write_picture(tmp_path / "a.png"), write_picture(tmp_path / "a.jpg")]
-        status, _, err = shell("compress", *paths)
+    def test_colliding_names_keep_their_suffix(self, shell: Shell, tmp_path: Path) -> None:
+        for index, name in enumerate(["a.jpg", "a.jpeg", "b.jpg", "deep/a.jpg"]):
+            write_picture(tmp_path / "in" / name, seed=index)
+        out = tmp_path / "out"
+        assert shell("compress", tmp_path / "in", tmp_path / "in" / "a.jpg", "--out", out, "--lr")[0] == 0
+        written = {path.relative_to(out).as_posix() for path in out.rglob("*.*")}
+        names = ("a.jpg", "a.jpeg", "b", "deep/a")
+        assert written == {f"{name}{suffix}" for name in names for suffix in (".grain", ".lr.png")}
+        for name in ("a.jpg", "a.jpeg"):
+            assert (out / f"{name}.grain").read_bytes() == sdk.compress(tmp_path / "in" / name)
+
+    def test_equal_names_are_refused(self, shell: Shell, tmp_path: Path) -> None:
+        paths = [write_picture(tmp_path / folder / "a.png") for folder in ("one", "two")]
+        status, _, err = shell("compress", *paths, "--out", tmp_path / "out")
         assert status == 2 and "would both become" in err
-        assert not (tmp_path / "a.grain").exists()
+        assert not (tmp_path / "out").exists()
+
+    def test_standard_output(self, tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+        path = write_picture(tmp_path / "me.png")
+        with pytest.raises(SystemExit) as leaving:
+            app(["compress", str(path), "--out", "-", "--json"])
+        out, err = capsysbinary.readouterr()
+        assert leaving.value.code == 0 and out == sdk.compress(path)
+        assert json.loads(err)["done"][0]["bytes"] == len(out)
+        assert [file.name for file in tmp_path.iterdir()] == ["me.png"]
+
+    @pytest.mark.parametrize(("more", "said"), [
+        (["other.png"], "takes the result of one file"), (["--lr"], "the LR is written next to the payload")])
+    def test_standard_output_takes_one_payload(self, tmp_path: Path, more: list[str], said: str,
+                                               shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        for name in ("me.png", "other.png"):
+            write_picture(tmp_path / name)
+        status, out, err = shell("compress", "me.png", *more, "--out", "-")
+        assert status == 2 and out == "" and said in " ".join(err.split())
+        status, _, err = shell("compress", ".", "--out", "-")
+        assert status == 2 and "takes the result of one file" in " ".join(err.split())
+
+    def test_a_terminal_is_no_place_for_a_payload(
+        self, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = write_picture(tmp_path / "me.png")
+        monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+        status, out, err = shell("compress", path, "--out", "-")
+        assert status == 2 and out == "" and "standard output is a terminal" in " ".join(err.split())
 
     def test_folder_without_pictures(self, shell: Shell, tmp_path: Path) -> None:
         (tmp_path / "empty").mkdir()
@@ -316,6 +358,15 @@ class TestRestore:
         assert status == 1 and "--force" in err and (tmp_path / "me.restored.png").read_text() == "precious"
         assert shell("restore", path, "--force")[0] == 0
 
+    def test_standard_output(self, tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+        path = sdk.compress(write_picture(tmp_path / "me.png")).save(tmp_path / "me.grain")
+        with pytest.raises(SystemExit) as leaving:
+            app(["restore", str(path), "--out", "-", "--format", "webp"])
+        out, err = capsysbinary.readouterr()
+        with Image.open(io.BytesIO(out)) as image:
+            assert leaving.value.code == 0 and (image.format, image.size) == ("WEBP", (90, 70))
+        assert err.decode() == f"{path} -> -: 90 x 70 pixels\n"
+
     def test_claims_are_bounded(self, shell: Shell, tmp_path: Path) -> None:
         path = sdk.compress(write_picture(tmp_path / "me.png")).save(tmp_path / "me.grain")
         status, _, err = shell("restore", path, "--max-megapixels", "0.001")
@@ -343,6 +394,32 @@ class TestInfo:
         assert [row["file"] for row in report["done"]] == [str(path)]
         assert report["done"][0]["bundle"] == DEFAULT_BUNDLE and report["done"][0]["original_size"] == [90, 70]
         assert report["failed"][0]["file"] == str(bad)
+
+    def test_folder(self, shell: Shell, tmp_path: Path) -> None:
+        sizes = []
+        for index, name in enumerate(["a", "deep/long name"]):
+            picture = write_picture(tmp_path / "me.png", seed=index, size=(90, 70 + 1000 * index))
+            sizes.append((tmp_path / "in" / f"{name}.grain", len(sdk.compress(picture, fit="crop"))))
+            sdk.compress(picture, fit="crop").save(sizes[-1][0])
+        status, out, err = shell("info", tmp_path / "in")
+        assert status == 0 and err == ""
+        (short, little), (long, much) = sizes
+        assert out.splitlines() == [
+            f"{short!s:<{len(str(long))}}  {little} bytes    90 x 70  crop  {DEFAULT_BUNDLE}  intact",
+            f"{long}  {much} bytes  90 x 1070  crop  {DEFAULT_BUNDLE}  intact",
+            f"2 payloads, {little + much:,} bytes: {min(little, much)} to {max(little, much)}, "
+            f"median {(little + much) / 2:.0f}"]
+        (tmp_path / "in" / "bad.grain").write_bytes(b"nothing of the kind, really")
+        status, out, err = shell("info", tmp_path / "in", "--json")
+        assert status == 1 and [row["file"] for row in json.loads(out)["done"]] == [str(short), str(long)]
+        assert err.endswith("1 of 3 failed\n")
+
+    def test_folder_without_intact_payloads(self, shell: Shell, tmp_path: Path) -> None:
+        status, _, err = shell("info", tmp_path)
+        assert status == 2 and "holds no file with the suffix .grain" in " ".join(err.split())
+        (tmp_path / "bad.grain").write_bytes(b"nothing of the kind, really")
+        status, out, err = shell("info", tmp_path)
+        assert status == 1 and out == "" and err.count("\n") == 1
 
 
 class TestBundles:

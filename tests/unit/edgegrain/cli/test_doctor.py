@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import sys
 from pathlib import Path
 
 import onnxruntime
 import pytest
+from PIL import Image
 
 from codec_contract.bundle.paths import DEFAULT_BUNDLE
 from codec_contract.resize import exact_resize
@@ -42,7 +44,7 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
     report = json.loads(out)
     assert status == 0 and report["broken"] == 0
     names = [check["name"] for check in report["checks"]]
-    assert names[:3] == ["edgegrain", "Pillow", "exact resize"]
+    assert names[:4] == ["edgegrain", "Pillow", "picture formats", "exact resize"]
     assert names[-3:] == [f"bundle {DEFAULT_BUNDLE}: {part}" for part in ("files", "encoder", "decoder on cpu")]
 
 
@@ -70,6 +72,18 @@ def test_models_that_find_faces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert check().detail == f"the model in {tmp_path / 'align'} is intact"
     (tmp_path / "align" / face_models.LANDMARKS).write_bytes(b"altered")
     assert check().state == "broken" and "is another file than expected" in check().detail
+
+
+def test_picture_formats(monkeypatch: pytest.MonkeyPatch) -> None:
+    def detail() -> str:
+        return next(check for check in check_installation() if check.name == "picture formats").detail
+
+    Image.init()
+    monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    assert detail().startswith("JPEG, ") and detail().endswith("; for HEIF (HEIC): pip install 'edgegrain[heic]'")
+    monkeypatch.setitem(Image.OPEN, "HEIF", (type("PlugIn", (), {}), None))
+    assert ", HEIF, " in detail() and "pip" not in detail()
 
 
 def test_altered_file(tmp_path: Path) -> None:

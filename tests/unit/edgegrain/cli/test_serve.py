@@ -60,7 +60,7 @@ def test_a_wrong_variable_is_one_line(
     assert run("serve") == 1
     err = capsys.readouterr().err
     assert err.startswith("error: ") and err.count("\n") == 1
-    assert "setting tokens: " in err and "setting deadline: " in err and "short" not in err
+    assert "setting tokens: a token is at least" in err and "setting deadline: " in err and "short" not in err
 
 
 def test_ray_takes_settings_and_options(served: list[Settings], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from codec_contract.errors import ImageError
+from codec_contract.resize import exact_resize
 from edgegrain.pictures.packed import batches, list_pictures, pack, read_square
 
 
@@ -33,6 +34,21 @@ def test_the_centre_square_is_taken(tmp_path: Path) -> None:
     rgb[:, 2:6] = 200
     Image.fromarray(rgb).save(tmp_path / "wide.png")
     assert (read_square(tmp_path / "wide.png", 4) == 200).all()
+
+
+def test_large_jpegs_are_decoded_smaller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cells = np.random.default_rng(0).integers(0, 256, (9, 12, 3), dtype=np.uint8)
+    Image.fromarray(cells).resize((1200, 800), Image.Resampling.BICUBIC).save(tmp_path / "large.jpg", quality=95)
+    sizes = []
+    convert = Image.Image.convert
+    monkeypatch.setattr(Image.Image, "convert", lambda self, *mode: sizes.append(self.size) or convert(self, *mode))
+    small = read_square(tmp_path / "large.jpg", 32)
+    with Image.open(tmp_path / "large.jpg") as image:
+        whole = np.asarray(convert(image, "RGB"))[:, 200:1000]
+    assert sizes == [(300, 200)]
+    assert np.abs(small.astype(int) - exact_resize(np.ascontiguousarray(whole), (32, 32))).max() <= 3
+    read_square(tmp_path / "large.jpg", 128)
+    assert sizes[1] == (1200, 800)
 
 
 def test_packing_is_done_once_and_keeps_every_pixel(folder: Path) -> None:

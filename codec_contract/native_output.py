@@ -1,0 +1,54 @@
+"""Output of native libraries on file descriptor 2, past ``sys.stderr``: captured, or without some lines."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+
+_REDIRECTING = threading.RLock()  # the descriptor belongs to the whole process
+
+
+@contextlib.contextmanager
+def captured_stderr() -> Iterator[Callable[[], str]]:
+    """Redirect file descriptor 2 to a temporary file.
+
+    Yields a function that returns the output so far, for error messages.
+    """
+    with _REDIRECTING, tempfile.TemporaryFile() as log:
+        sys.stderr.flush()
+        saved = os.dup(2)
+        os.dup2(log.fileno(), 2)
+
+        def said() -> str:
+            sys.stderr.flush()
+            size = os.fstat(log.fileno()).st_size
+            return os.pread(log.fileno(), size, 0).decode(errors="replace")
+
+        try:
+            yield said
+        finally:
+            sys.stderr.flush()
+            os.dup2(saved, 2)
+            os.close(saved)
+
+
+@contextlib.contextmanager
+def without_lines(pattern: str) -> Iterator[None]:
+    """Drop the lines of native libraries in which ``pattern`` is found; the others appear when the block ends."""
+    if sys.stderr is None:  # a process without a terminal, on Windows
+        yield
+        return
+    text = ""
+    try:
+        with captured_stderr() as said:
+            try:
+                yield
+            finally:
+                text = said()
+    finally:
+        sys.stderr.write("".join(line for line in text.splitlines(keepends=True) if not re.search(pattern, line)))

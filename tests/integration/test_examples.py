@@ -1,0 +1,50 @@
+"""The scripts of ``examples/`` run as written."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import sdk
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(command: list[str], folder: Path) -> str:
+    """Output of a command that must succeed, run in ``folder`` with the environment's scripts."""
+    scripts = os.path.dirname(sys.executable)
+    environment = {**os.environ, "PATH": os.pathsep.join([scripts, os.environ["PATH"]]), "PYTHONPATH": str(ROOT)}
+    result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, f"{command}:\n{result.stdout}\n{result.stderr}"
+    return result.stdout
+
+
+@pytest.fixture
+def folder(tmp_path: Path, portrait_path: Path, default_bundle: Path) -> Path:
+    """An empty folder with the portrait as me.jpg."""
+    shutil.copy(portrait_path, tmp_path / "me.jpg")
+    return tmp_path
+
+
+def test_round_trip_example(folder: Path) -> None:
+    output = run([sys.executable, str(ROOT / "examples/round_trip.py"), "me.jpg", "out"], folder)
+    payload = (folder / "out/picture.grain").read_bytes()
+    assert f"{len(payload)} bytes" in output
+    with Image.open(folder / "out/lr.png") as image:
+        assert np.array_equal(np.asarray(image)[8::16, 8::16], sdk.Payload(payload).lr)
+    with Image.open(folder / "out/restored.png") as image:
+        assert image.size == (256, 256)
+
+
+def test_compress_folder_example(folder: Path) -> None:
+    (folder / "notes.txt").write_text("no picture")
+    output = run([sys.executable, str(ROOT / "examples/compress_folder.py"), ".", "payloads"], folder)
+    assert "notes.txt: skipped" in output
+    assert (folder / "payloads/me.grain").read_bytes() == bytes(sdk.compress(folder / "me.jpg"))

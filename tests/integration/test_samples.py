@@ -1,0 +1,225 @@
+"""The Python and shell samples of all pages run in their order, twice, in a folder with the reader's pictures only.
+
+A block that cannot run here follows a comment, ``<!-- not run: REASON -->``, with one of `REASONS`; it is reported as
+skipped. Its commands and options are checked by ``test_documented_commands.py``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import sdk
+from edge_encoder.faces import models as face_models
+from edgegrain.cli.main import app as edgegrain
+from tests.service_harness import SOON, LiveService, live_service
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "zoo/README.md", "edgegrain/cli/device_kit.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted((ROOT / "bundles").glob("*/README.md")),
+    *sorted(path for path in (ROOT / "clients").rglob("README.md") if "node_modules" not in path.parts),
+]
+REASONS = {
+    "downloads files", "installs packages", "needs Docker", "needs Node", "needs Xcode or Gradle", "needs a GPU",
+    "needs a cluster", "needs other weights", "needs your pictures", "runs in the clone", "runs until it is stopped",
+    "takes hours", "takes minutes",
+}
+READ_ONLY = {"bundles", "doctor", "info"}
+"""Commands that a second run cannot find anything of."""
+ADDRESS = "http://127.0.0.1:8000"
+MARK = r"<!-- not run: (.*?) -->"
+
+
+@dataclass(frozen=True)
+class Block:
+    """A sample of a page, and the reason why it is not run, if there is one."""
+
+    place: str
+    language: str
+    code: str
+    reason: str | None
+
+    def __str__(self) -> str:
+        return self.place
+
+
+def name_of(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+def blocks(page: Path) -> Iterator[Block]:
+    text = page.read_text(encoding="utf-8")
+    fences = rf"(?:^ *{MARK}\n)?^ *```(python|sh|bash|console)\n(.*?)^ *```$"
+    for match in re.finditer(fences, text, re.MULTILINE | re.DOTALL):
+        line = text.count("\n", 0, match.start(2)) + 1
+        yield Block(f"{name_of(page)}:{line}", match[2], match[3], match[1])
+
+
+SAMPLES = {page: list(blocks(page)) for page in PAGES}
+
+
+def to_run(page: Path) -> list[Block]:
+    return [block for block in SAMPLES[page] if block.reason is None]
+
+
+@pytest.fixture(scope="module")
+def service(default_bundle: Path) -> Iterator[LiveService]:
+    with live_service(default_bundle, deadline=SOON, batch_sizes="1", page=False) as running:
+        yield running
+
+
+@pytest.fixture
+def folder(tmp_path: Path, portrait_path: Path, default_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with a portrait and a group photograph in two sizes."""
+    place = tmp_path / "reader"
+    place.mkdir()
+    shutil.copy(portrait_path, place / "me.jpg")
+    group = Image.new("RGB", (500, 400), (120, 130, 110))
+    with Image.open(portrait_path) as portrait:
+        group.paste(portrait.rotate(10, Image.Resampling.BICUBIC, fillcolor=(120, 130, 110)), (180, 90))
+    group.save(place / "group.jpg", quality=95)
+    group.resize((250, 200), Image.Resampling.LANCZOS).save(place / "small-group.jpg")
+    monkeypatch.chdir(place)
+    return place
+
+
+@pytest.fixture
+def face_finder(shared_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The models that find faces, in the cache."""
+    pytest.importorskip("ai_edge_litert", reason="needs the extra align")
+    cache = tmp_path / "cache" / "align"
+    cache.mkdir(parents=True)
+    for name in face_models.FILES:
+        source = shared_weights / f"mediapipe_{name}"
+        if not source.is_file():
+            pytest.skip(f"needs ../shared/weights/{source.name}")
+        shutil.copy(source, cache / name)
+    monkeypatch.setenv("EDGEGRAIN_CACHE", str(cache.parent))
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if to_run(page)], ids=name_of)
+def test_the_samples_run_in_order_and_again(page: Path, folder: Path, request: pytest.FixtureRequest) -> None:
+    samples = to_run(page)
+    text = "".join(block.code for block in samples)
+    if "curl " in text and not shutil.which("curl"):
+        pytest.skip("needs curl")
+    if "align" in text:
+        request.getfixturevalue("face_finder")
+    address = request.getfixturevalue("service").url if ADDRESS in text else ADDRESS
+    for again in (False, True):
+        for block in samples:
+            run_block(block, block.code.replace(ADDRESS, address), again=again)
+    RESULTS.get(name_of(page), lambda folder: None)(folder)
+
+
+@pytest.mark.parametrize("block", [block for page in PAGES for block in SAMPLES[page] if block.reason], ids=str)
+def test_samples_that_are_not_run_say_why(block: Block) -> None:
+    assert block.reason in REASONS, f"{block.place}: {block.reason!r} is none of {', '.join(sorted(REASONS))}"
+    pytest.skip(f"not run: {block.reason}")
+
+
+def test_every_mark_belongs_to_a_block() -> None:
+    for page in PAGES:
+        marks = re.findall(rf"^ *{MARK}$", page.read_text(encoding="utf-8"), re.MULTILINE)
+        assert marks == [block.reason for block in SAMPLES[page] if block.reason], name_of(page)
+    assert sum(len(to_run(page)) for page in PAGES) >= 15
+
+
+def run_block(block: Block, code: str, *, again: bool) -> None:
+    if block.language == "python":
+        exec(compile(code, block.place, "exec"), {"__name__": "__main__"})  # noqa: S102 - our own page
+        return
+    lines = code.replace("\\\n", " ").splitlines()
+    if block.language == "console":
+        lines = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
+    elif re.search(r"^(export )?\w+=", code, re.MULTILINE):  # later lines use the variables
+        lines = [code]
+    for line in filter(str.strip, lines):
+        words = shlex.split(line, comments=True)
+        if words[:1] == ["edgegrain"] and not re.search(r"[|&;<>*$\n]", line.partition("#")[0]):
+            if again and words[1] in READ_ONLY:
+                continue
+            with pytest.raises(SystemExit) as left:
+                edgegrain(words[1:])
+            assert not left.value.code, f"{block.place}: {line}"
+        else:
+            run_in_shell(line, block.place)
+
+
+def run_in_shell(script: str, place: str) -> None:
+    """Run a script that must succeed; curl fails on status codes from 400."""
+    scripts = os.path.dirname(sys.executable)
+    environment = {**os.environ, "PATH": os.pathsep.join([scripts, os.environ["PATH"]]), "PYTHONPATH": str(ROOT)}
+    strict = f'curl() {{ command curl --fail --no-progress-meter "$@"; }}\n{script}'
+    run = subprocess.run(["bash", "-ec", strict], env=environment, capture_output=True, text=True, timeout=SOON,
+                         check=False)
+    assert run.returncode == 0, f"{place}: {script}\n{run.stdout}\n{run.stderr}"
+
+
+def image_sizes(folder: Path, *names: str) -> list[tuple[str | None, tuple[int, int]]]:
+    """Format and size of pictures."""
+    found = []
+    for name in names:
+        with Image.open(folder / name) as image:
+            found.append((image.format, image.size))
+    return found
+
+
+def check_readme(folder: Path) -> None:
+    one, of_many = (sdk.Payload((folder / name).read_bytes()) for name in ("me.grain", "payloads/me.grain"))
+    assert (one.fit, of_many.fit) == ("pad", "crop")
+    assert np.array_equal(one.lr, of_many.lr)  # both policies keep all of a square picture
+    assert bytes(one) == bytes(sdk.compress(folder / "me.jpg"))
+    expected = np.asarray(sdk.restore(one)).astype(int)
+    for name in ("restored.png", "back.png", "served.png", "remote.png"):
+        with Image.open(folder / name) as image:  # decoded in floats by three sessions
+            assert np.abs(np.asarray(image) - expected).max() <= 1, name
+
+
+def check_integration(folder: Path) -> None:
+    payload = sdk.compress(folder / "me.jpg")
+    assert (folder / "me.grain").read_bytes() == payload == (folder / "same.grain").read_bytes()
+    square = (256, 256)
+    assert image_sizes(folder, "me.webp", "restored.png", "preview.png") == [
+        ("WEBP", square), ("PNG", square), ("PNG", square)]
+
+
+def check_align(folder: Path) -> None:
+    square = sdk.inspect(folder / "group.grain").square
+    assert square is not None
+    assert image_sizes(folder, "face.png", "whole.png") == [("PNG", (square.side, square.side)), ("PNG", (250, 200))]
+
+
+def check_service(folder: Path) -> None:
+    assert image_sizes(folder, "me.png", "me.webp") == [("PNG", (256, 256)), ("WEBP", (256, 256))]
+    encoder = "encoder.tflite"
+    assert (folder / encoder).read_bytes() == (ROOT / "bundles/faces-256-lr16" / encoder).read_bytes()
+
+
+def check_training(folder: Path, runs: tuple[str, ...]) -> None:
+    for run in runs:
+        assert (folder / "runs" / run / "samples.png").is_file(), run
+
+
+RESULTS: dict[str, Callable[[Path], None]] = {
+    "README.md": check_readme,
+    "docs/align.md": check_align,
+    "docs/integration.md": check_integration,
+    "docs/service.md": check_service,
+    "docs/training.md": partial(check_training, runs=("trial", "trial-2", "trial-irn")),
+}
+"""Page -> check of the files that its samples wrote."""

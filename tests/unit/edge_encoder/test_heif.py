@@ -1,0 +1,148 @@
+"""HEIC pictures, written by pillow-heif: levels, rotation, limits, damage, and the message without the extra."""
+
+from __future__ import annotations
+
+import io
+import struct
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from codec_contract.errors import ImageError
+from edge_encoder.heif import is_heif
+from edge_encoder.preprocessing import load_picture, readable_formats
+
+HEADER = b"\0\0\0\x1cftypheic\0\0\0\0mif1heic"
+
+
+@pytest.fixture(autouse=True)
+def plug_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow's readers and writers are the same after a test."""
+    Image.init()
+    for table in (Image.OPEN, Image.SAVE, Image.SAVE_ALL):
+        monkeypatch.delitem(table, "HEIF", raising=False)
+
+
+@pytest.fixture
+def pillow_heif(plug_in: None):
+    module = pytest.importorskip("pillow_heif", reason="needs the extra heic")
+    if not module.libheif_info()["HEIF"]:
+        pytest.skip("this pillow-heif cannot write HEIC")
+    module.register_heif_opener()
+    return module
+
+
+def quarters(width: int = 96, height: int = 64) -> Image.Image:
+    """Four colours, one in each quarter: every rotation and reflection differs."""
+    image = Image.new("RGB", (2, 2))
+    image.putdata([(200, 30, 30), (30, 200, 30), (30, 30, 200), (220, 220, 40)])
+    return image.resize((width, height), Image.Resampling.NEAREST)
+
+
+def encoded(image: Image.Image, **options: object) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, "HEIF", quality=95, chroma=444, **options)
+    return stream.getvalue()
+
+
+def claiming(data: bytes, width: int, height: int) -> bytes:
+    """The file with another size in its header."""
+    place = data.index(b"ispe") + 8
+    return data[:place] + struct.pack(">II", width, height) + data[place + 8 :]
+
+
+def assert_alike(loaded: np.ndarray, expected: np.ndarray, *, levels: float = 6) -> None:
+    assert loaded.shape == expected.shape and loaded.dtype == np.uint8
+    assert np.abs(loaded.astype(int) - expected).mean() < levels
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_rotated_once(pillow_heif, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    tagged = Image.open(io.BytesIO(_png(quarters(), exif)))
+    expected = np.asarray(ImageOps.exif_transpose(tagged))
+    assert_alike(load_picture(encoded(quarters(), exif=exif.tobytes())), expected)
+
+
+def test_exif_alone_does_not_rotate(pillow_heif) -> None:
+    """The format's own boxes count; EXIF is left from the camera, or was edited."""
+    exif = Image.Exif()
+    exif[0x0112] = 1
+    data = encoded(quarters(), exif=exif.tobytes())
+    tag = struct.pack("<HHIH" if b"II*\0" in data else ">HHIH", 0x0112, 3, 1, 1)
+    assert data.count(tag) == 1
+    turned = data.replace(tag, struct.pack("<HHIH" if b"II*\0" in data else ">HHIH", 0x0112, 3, 1, 6))
+    assert_alike(load_picture(turned), np.asarray(quarters()))
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12])
+def test_bit_depths(pillow_heif, bits: int) -> None:
+    ramp = np.repeat(np.linspace(0, 65535, 128).astype(np.uint16)[None, :, None], 64, axis=0).repeat(3, axis=2)
+    file, data = pillow_heif.from_bytes("RGB;16", (128, 64), ramp.tobytes()), io.BytesIO()
+    if bits == 8:
+        file = pillow_heif.from_bytes("RGB", (128, 64), (ramp >> 8).astype(np.uint8).tobytes())
+    file.save(data, quality=95, chroma=444, bit_depth=bits)
+    assert pillow_heif.open_heif(data).info["bit_depth"] == bits
+    assert_alike(load_picture(data.getvalue()), ramp // 257, levels=2)
+
+
+def test_grey_and_transparency(pillow_heif) -> None:
+    assert_alike(load_picture(encoded(Image.new("L", (64, 64), 99))), np.full((64, 64, 3), 99))
+    deep = Image.fromarray(np.full((64, 64), 40000, np.uint16))
+    assert_alike(load_picture(encoded(deep)), np.full((64, 64, 3), 40000 // 257))
+    clear = encoded(Image.new("RGBA", (64, 64), (200, 0, 0, 0)))
+    assert_alike(load_picture(clear, background=(10, 20, 30)), np.full((64, 64, 3), (10, 20, 30)))
+
+
+def test_sizes_are_checked_before_decoding(pillow_heif) -> None:
+    data = encoded(quarters())
+    with pytest.raises(ImageError, match="60000 x 60000|decompression bomb"):
+        load_picture(claiming(data, 60000, 60000))
+    with pytest.raises(ImageError, match=r"96 x 64 pixels, more than 6143.*max_pixels"):
+        load_picture(data, max_pixels=6143)
+    with pytest.raises(ImageError, match="damaged"):
+        load_picture(claiming(data, 10, 10))
+
+
+def test_damaged_files(pillow_heif) -> None:
+    data, rng = encoded(quarters()), np.random.default_rng(3)
+    for length in (13, len(data) // 4, len(data) // 2):
+        with pytest.raises(ImageError, match="damaged"):
+            load_picture(data[:length])
+    for _ in range(40):
+        damaged = bytearray(data)
+        for position in rng.integers(0, len(data), 3):
+            damaged[position] = rng.integers(0, 256)
+        try:
+            assert load_picture(bytes(damaged)).dtype == np.uint8
+        except ImageError:
+            pass
+
+
+def test_the_first_picture_registers_the_reader() -> None:
+    pytest.importorskip("pillow_heif", reason="needs the extra heic")
+    assert "HEIF" not in Image.OPEN
+    assert "HEIF" in readable_formats()
+
+
+def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(ImageError, match=r"^the picture of 28 bytes is a HEIC picture, .*'edgegrain\[heic\]'"):
+        load_picture(HEADER + b"heic")
+    with pytest.raises(ImageError, match=r"is not a picture, .*readable here: JPEG") as refusal:
+        load_picture(b"no picture")
+    assert "HEIF" not in str(refusal.value)
+
+
+def test_signature() -> None:
+    assert is_heif(HEADER) and is_heif(HEADER.replace(b"ftypheic", b"ftypmif1"))
+    assert not is_heif(HEADER.replace(b"ftypheic", b"ftypavif")) and not is_heif(HEADER[:8]) and not is_heif(b"")
+
+
+def _png(image: Image.Image, exif: Image.Exif) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, "PNG", exif=exif)
+    return stream.getvalue()

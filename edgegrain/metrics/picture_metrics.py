@@ -93,8 +93,7 @@ class Reference:
         activations = metrics.vgg.activations(batch)
         self._vgg = normalize(activations)
         self._dists = metrics.dists.features(batch)
-        self._descriptor = None if metrics.identity is None else metrics.identity(batch)
-        self._mobileface = None if metrics.mobileface is None else metrics.mobileface(batch)
+        self._descriptors = self._face_descriptors(batch)
         self.features = self._kid_features(batch, activations)
 
     @torch.inference_mode()
@@ -115,12 +114,12 @@ class Reference:
             ImageError: the picture is not uint8 RGB of the original's size.
         """
         scores = Scores(psnr(picture, self.original), ssim(picture, self.original), self.lpips_alex(picture))
-        if self._metrics.identity is None or self._metrics.mobileface is None:
+        found = self._face_descriptors(self._batch(picture))
+        if found is None or self._descriptors is None:
             return scores
-        batch = self._batch(picture)
-        descriptor, mobileface = self._metrics.identity(batch), self._metrics.mobileface(batch)
-        return replace(scores, identity=(descriptor - self._descriptor).pow(2).sum().sqrt().item(),
-                       identity_mobileface=1 - (mobileface * self._mobileface).sum().item())
+        (dlib, mobileface), (dlib_of_original, mobileface_of_original) = found, self._descriptors
+        return replace(scores, identity=(dlib - dlib_of_original).pow(2).sum().sqrt().item(),
+                       identity_mobileface=1 - (mobileface * mobileface_of_original).sum().item())
 
     @torch.inference_mode()
     def scores(self, picture: Rgb) -> tuple[Scores, Features]:
@@ -138,6 +137,12 @@ class Reference:
 
     def _batch(self, picture: Rgb) -> Tensor:
         return unit_batch(picture).to(self._metrics.device)
+
+    def _face_descriptors(self, batch: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Of dlib's network and of MobileFace; None off faces."""
+        if self._metrics.identity is None or self._metrics.mobileface is None:
+            return None
+        return self._metrics.identity(batch), self._metrics.mobileface(batch)
 
     def _kid_features(self, batch: Tensor, activations: list[Tensor]) -> Features:
         """Spatial mean of VGG16's last activations; those for LPIPS are reused if the picture has the right size."""

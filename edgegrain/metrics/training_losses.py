@@ -38,5 +38,5 @@ def marked(title: str, score: str, losses: Collection[str]) -> str:
     """The title of a score, with `MARK` if it is a training loss; an arrow at its end stays there."""
     if score not in losses:
         return title
-    name, space, arrow = title.partition(" ")
-    return f"{name}{MARK}{space}{arrow}"
+    name = title.rstrip(" ↑↓")
+    return name + MARK + title[len(name):]

@@ -34,7 +34,7 @@ def figures(gain: float = 0.0, noise: float = 0.0, without: float | None = None,
         judged = {name: getattr(scores, name) - gain + moved.get(name, 0.0) + noise * rng.standard_normal()
                   for name in ("lpips_vgg", "dists", "identity_mobileface")}
         rows.append(replace(scores, lpips_alex=0.150 + moved.get("lpips_alex", 0.0), **judged))
-    features = FEATURES[0] + (0.5 - gain + moved.get("kid", 0.0)) * FEATURES[1]
+    features = FEATURES[0] + (1.0 - 40 * gain + 40 * moved.get("kid", 0.0)) * FEATURES[1]
     return Figures(tuple(rows), features, FEATURES[0], 0.160, without)
 
 

@@ -22,7 +22,8 @@ def tiny_graph() -> tuple[dict[str, Any], bytes]:
     nodes += [{"name": name, "op": "Const", "attr": {"dtype": {
         "type": "DT_INT32" if array.dtype == np.int32 else "DT_FLOAT"}}} for name, array in weights.items()]
     nodes += [
-        node("Sub", "centred", "picture", "mean"), node("Mul", "x", "centred", "scale"), node("Pad", "padded", "x", "sides"),
+        node("Sub", "centred", "picture", "mean"), node("Mul", "x", "centred", "scale"),
+        node("Pad", "padded", "x", "sides"),
         convolution("Conv2D", "conv", "padded", "kernel", "VALID"),
         node("Maximum", "above", "zero", "conv"), node("Minimum", "below", "zero", "conv"),
         node("Mul", "bent", "alpha", "below"), node("AddV2", "prelu", "above", "bent"),

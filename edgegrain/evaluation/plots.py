@@ -71,7 +71,8 @@ def _draw(axes: Axes, summary: Mapping[str, Any], ours: Mapping[str, float], sco
     bundle = summary["bundle"]
     axes.plot(ours["bytes"], ours[score], color=OURS, marker="*", markersize=15, linestyle="", zorder=3,
               label=f"{bundle['id']} {bundle['version']}")
-    axes.set(xscale="log", title=marked(title, score, summary["training_losses"]), xlabel="bytes per picture", ylabel=unit)
+    axes.set(xscale="log", title=marked(title, score, summary["training_losses"]), xlabel="bytes per picture",
+             ylabel=unit)
     axes.set_title(f"★ {ours[score]:.1f}" if score == "psnr" else f"★ {ours[score]:.3f}", loc="right", color=OURS)
     axes.xaxis.set_major_locator(FixedLocator(sorted(ticks) or [round(ours["bytes"])]))
     axes.xaxis.set_major_formatter(ScalarFormatter())

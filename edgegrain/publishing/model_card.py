@@ -66,7 +66,7 @@ def _scores(evaluation: Mapping[str, Any], domain: str, losses: Collection[str])
         "",
         *score_table(evaluation, losses),
         "",
-        f"{NOTE}. ±: 95 % bootstrap interval over pictures. Lower is better except for PSNR and SSIM.",
+        f"{NOTE}. ±: 95 % bootstrap interval over pictures. Higher is better for PSNR and SSIM, else lower.",
         "",
         *(["Identity is the distance of face descriptors: Euclidean for dlib (below 0.6: the same person to dlib), one "
            "minus the cosine for MobileFace (different people have about 0.9).", ""] if domain == FACES else []),

@@ -12,6 +12,7 @@ import numpy as np
 
 from edgegrain.evaluation.classical_codecs import CODECS, Thoroughness, rebuild
 from edgegrain.evaluation.evaluator import original_of
+from edgegrain.evaluation.face_details import detail_tiles, detail_titles
 from edgegrain.evaluation.plots import rate_distortion, rate_perception
 from edgegrain.evaluation.results import (
     CLASSICAL_BY_LPIPS,
@@ -181,6 +182,9 @@ def _sheets(codec: Codec, results: Sequence[PictureResult], paths: Sequence[Path
     if len(ranked) > SHEET_ROWS:
         text = f"The {SHEET_ROWS} worst pictures by LPIPS-Alex"
         yield "sheet_worst.png", (text, _sheet(codec, ranked[:SHEET_ROWS], results, paths, summary, text))
+    if codec.bundle.domain == "faces":
+        text = "Eyes and mouth, four times as large: from the best to the worst picture by LPIPS-Alex"
+        yield "sheet_details.png", (text, _detail_sheet(codec, [ranked[i] for i in spread], results, paths, text))
 
 
 def _sheet(codec: Codec, chosen: Sequence[PictureResult], results: Sequence[PictureResult], paths: Sequence[Path],
@@ -192,6 +196,16 @@ def _sheet(codec: Codec, chosen: Sequence[PictureResult], results: Sequence[Pict
             for result in chosen]
     heading = f"{bundle['id']} {bundle['version']}    {text}"
     return encode_sheet(draw_sheet(rows, titles=titles, heading=heading, side=SHEET_SIDE))
+
+
+def _detail_sheet(codec: Codec, chosen: Sequence[PictureResult], results: Sequence[PictureResult],
+                  paths: Sequence[Path], text: str) -> bytes:
+    rows = []
+    for result in chosen:
+        original = original_of(paths[results.index(result)], codec.bundle.hr)
+        restored = np.asarray(codec.restore(codec.compress(original)))
+        rows.append(detail_tiles(original, restored, result.ours.picture))
+    return encode_sheet(draw_sheet(rows, titles=detail_titles(), heading=text, side=SHEET_SIDE))
 
 
 def _tiles(codec: Codec, result: PictureResult, path: Path, baselines: Thoroughness | None) -> list[Tile]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -143,6 +145,17 @@ def test_a_sheet_shows_the_original_ours_and_the_classical_pictures(evaluated: E
         classical = sheet[top : top + SHEET_SIDE, left : left + SHEET_SIDE].astype(int)
         assert 2 < np.abs(classical - tile).mean() < 40
         assert (sheet[top + SHEET_SIDE : top + SHEET_SIDE + 40, left : left + SHEET_SIDE] < 128).any()
+
+
+def test_faces_are_also_shown_by_their_eyes_and_mouth(evaluated: Evaluated) -> None:
+    codec, results, paths = (part[:2] if isinstance(part, list) else part for part in evaluated)
+    of_faces = replace(codec.bundle, domain="faces")
+    faces = SimpleNamespace(bundle=of_faces, compress=codec.compress, restore=codec.restore)
+    found = summary(results, codec.bundle, paths, "none")
+    files = report_files(faces, results, paths, found)  # type: ignore[arg-type]
+    assert 'src="sheet_details.png"' in files["report.html"].decode()
+    with Image.open(io.BytesIO(files["sheet_details.png"])) as image:
+        assert image.width == 2 * MARGIN + 6 * SHEET_SIDE + 5 * GAP
 
 
 def test_without_baselines_the_page_has_no_curves(evaluated: Evaluated) -> None:

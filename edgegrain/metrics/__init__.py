@@ -1,1 +1,1 @@
-"""Metrics of restored pictures (PSNR, SSIM, LPIPS, DISTS, identity, KID, spectral peaks) and their networks' weights."""
+"""Metrics of restored pictures: PSNR, SSIM, LPIPS, DISTS, identity, KID and spectral peaks, with their networks."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -37,11 +38,11 @@ class GradientReference:
 
     def quick_scores(self, picture: np.ndarray) -> Scores:
         return Scores(psnr(picture, self.original), ssim(picture, self.original), self.lpips_alex(picture), None,
-                      self._identity)
+                      self._identity, None, self._identity)
 
     def scores(self, picture: np.ndarray) -> tuple[Scores, np.ndarray]:
         quick = self.quick_scores(picture)
-        return Scores(quick.psnr, quick.ssim, quick.lpips_alex, 2 * quick.lpips_alex, self._identity), pooled(picture)
+        return replace(quick, lpips_vgg=2 * quick.lpips_alex, dists=quick.lpips_alex / 2), pooled(picture)
 
 
 def pooled(rgb: np.ndarray) -> np.ndarray:

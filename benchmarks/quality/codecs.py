@@ -51,6 +51,7 @@ from edgegrain.evaluation.results import (
 )
 from edgegrain.metrics.metric_weights import find_weights
 from edgegrain.metrics.picture_metrics import Metrics
+from edgegrain.metrics.training_losses import NOTE, training_losses
 from edgegrain.pictures.packed import list_pictures
 from edgegrain.publishing.model_card import measured_columns, score_cells
 from sdk import Codec
@@ -154,7 +155,8 @@ def summary(comparison: CodecComparison, results: Sequence[Mapping[int, PictureR
         "groups": [{
             "lr": group.lr,
             "bundles": {codec.bundle.id: {"codec": codec.bundle.codec, "version": codec.bundle.version,
-                                          "lr_contract_id": codec.bundle.lr_contract_id} for codec in group.codecs},
+                                          "lr_contract_id": codec.bundle.lr_contract_id,
+                                          "training_losses": _losses(codec)} for codec in group.codecs},
             "means": {method: {key: None if value is None else round(value, 6) for key, value in mean.items()}
                       for method, mean in equal_means([result[group.lr] for result in results]).items()},
         } for group in comparison.groups],
@@ -179,10 +181,17 @@ def section(summary: Mapping[str, Any], command: str) -> list[str]:
             if mean["pictures"] < summary["pictures"]["count"]:
                 name += f" ({mean['pictures']} pictures; the others do not fit)"
             lr = "" if method in (CLASSICAL_BY_LPIPS, CLASSICAL_BY_PSNR) else f"{group['lr']}²"
-            lines.append(f"| {name} | {USES[use]} | {lr} | " + " | ".join(score_cells(mean, columns)) + " |")
+            lines.append(f"| {name} | {USES[use]} | {lr} | " + " | ".join(
+                score_cells(mean, columns, bundle["training_losses"] if bundle else ())) + " |")
     pictures = summary["pictures"]
-    return [*lines, "", f"Means over {pictures['count']} pictures of `{pictures['folder']}` at {summary['side']}×"
+    return [*lines, "", f"{NOTE}. ±: 95 % bootstrap interval over pictures.", "",
+            f"Means over {pictures['count']} pictures of `{pictures['folder']}` at {summary['side']}×"
             f"{summary['side']}, measured {summary['date']}:", "", "```sh", command, "```"]
+
+
+def _losses(codec: Codec) -> list[str]:
+    training = load_manifest(codec.bundle.folder).training
+    return sorted(training_losses(codec.bundle.codec, codec.bundle.domain, training))
 
 
 def _groups(codecs: Sequence[Codec], side: int) -> Iterator[Group]:

@@ -47,7 +47,7 @@ from edgegrain.publishing.run_source import source_of
 from edgegrain.training.grain.checkpoint import checkpoint_path, load_run, read_config
 
 COLOURS = ("#B22234", "#0072B2", "#E69F00", "#009E73")  # the accent colour of the reports, then Okabe and Ito's
-PANELS = {"lpips_alex": "LPIPS-Alex: lower is better", "lpips_vgg": "LPIPS-VGG: lower is better",
+PANELS = {"lpips_alex": "LPIPS-Alex (a training loss): lower is better", "lpips_vgg": "LPIPS-VGG: lower is better",
           "psnr": "PSNR (dB): higher is better"}
 
 

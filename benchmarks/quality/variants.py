@@ -80,9 +80,10 @@ def with_head(source: DecoderSource, prior: str | Path = DEFAULT_PRIOR) -> Decod
 
 
 def mean_scores(scores: Mapping[str, Sequence[Scores]]) -> dict[str, dict[str, float]]:
-    """Variant -> mean of every score, four digits."""
+    """Variant -> mean of every measured score, four digits."""
     return {title: {field.name: round(statistics.fmean(getattr(score, field.name) for score in own), 4)
-                    for field in fields(Scores)} for title, own in scores.items()}
+                    for field in fields(Scores) if getattr(own[0], field.name) is not None}
+            for title, own in scores.items()}
 
 
 def _find(name: str, prior: str) -> DecoderSource:

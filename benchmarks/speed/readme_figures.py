@@ -20,6 +20,7 @@ sys.path.insert(0, str(ROOT))
 
 from codec_contract.bundle.manifest import load_manifest
 from codec_contract.bundle.paths import find_bundle
+from edgegrain.metrics.training_losses import NOTE, training_losses
 from edgegrain.publishing.model_card import score_table
 from sdk import Codec
 
@@ -35,7 +36,8 @@ def section() -> str:
         f"Means over the {evaluation['pictures']['count']} unseen faces of {evaluation['pictures']['folder']}, bundle "
         f"`{manifest.id}` {manifest.version}; classical codecs may use at most the bytes of the payload, with any "
         "downscaling:",
-        "", *score_table(evaluation), "",
+        "", *score_table(evaluation, training_losses(manifest.codec, manifest.domain, manifest.training)), "",
+        f"{NOTE}. ±: 95 % bootstrap interval over pictures ([metrics](docs/evaluation.md#metrics)).", "",
         "| time, 256×256 | " + " | ".join(f"{n} thread{'s' * (n > 1)}" for n in THREADS) + " |",
         "|---" + "|---:" * len(THREADS) + "|",
     ]

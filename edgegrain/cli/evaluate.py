@@ -82,8 +82,10 @@ def evaluate(
     with needs_extra("eval", "evaluate needs"):
         from edgegrain.evaluation.report import report_files
         from edgegrain.evaluation.results import summary as summarize
+        from edgegrain.metrics.training_losses import training_losses
         from edgegrain.pictures.packed import list_pictures
     import sdk
+    from codec_contract.bundle.manifest import load_manifest
 
     paths = list_pictures(data)[: limit or None]
     codec = sdk.Codec(bundle, device=device.value, threads=threads or None)
@@ -93,7 +95,8 @@ def evaluate(
     refuse_existing([folder / "report.html", *((results or folder) / number for number in numbers)], force)
     evaluator = _open(codec, paths, weights, baselines.value, curves, threads, device.value, cache)
     rows = [evaluator.picture(path) for path in with_progress(paths, f"measuring {codec.bundle.id}")]
-    summary = summarize(rows, codec.bundle, paths, baselines.value)
+    losses = training_losses(codec.bundle.codec, codec.bundle.domain, load_manifest(codec.bundle.folder).training)
+    summary = summarize(rows, codec.bundle, paths, baselines.value, losses)
     files = report_files(codec, rows, paths, summary)
     _write(files, numbers, folder, results, force)
     if json_output:
@@ -142,14 +145,16 @@ def _print_table(summary: Mapping[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from edgegrain.evaluation.report import TABLE_COLUMNS, table
+    from edgegrain.evaluation.report import table, table_columns
+    from edgegrain.metrics.training_losses import NOTE
 
     bundle, pictures = summary["bundle"], summary["pictures"]
     count = f"{pictures['count']} picture{'s' * (pictures['count'] > 1)}"
     grid = Table("method", box=None, header_style="bold", pad_edge=False, title_justify="left", title_style="bold",
                  title=f"{bundle['id']} {bundle['version']} on {count} of {pictures['folder']}")
-    for column in TABLE_COLUMNS:
-        grid.add_column(column.replace("-", "\n").replace(" ", "\n"), justify="right", no_wrap=column != "KID ↓")
+    for column in table_columns(summary):
+        grid.add_column(column.replace("-", "\n").replace(" ", "\n"), justify="right",
+                        no_wrap=not column.startswith("KID"))
     for row in table(summary):
         if row.rule:
             grid.add_row()
@@ -158,6 +163,8 @@ def _print_table(summary: Mapping[str, Any]) -> None:
     if not console.is_terminal:  # piped: as wide as the table
         console.width = 160
     console.print(grid)
+    if summary["training_losses"]:
+        console.print(NOTE + ".", style="dim")
     if summary["baselines"] != "none":
         console.print("Classical codecs may use at most the bytes of each payload. KID with its 95 % interval.",
                       style="dim")

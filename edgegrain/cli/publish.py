@@ -98,9 +98,9 @@ def run(
     encoder_of: Annotated[str, typer.Option(
         help="Bundle (name or folder) whose encoder the run kept; its encoder and coder files are reused.")] = "",
     if_better: Annotated[Path | None, typer.Option(
-        exists=True, file_okay=False, help="Folder of pictures that neither has seen. Publish only if LPIPS and "
-        "identity on them are no worse than those of the bundle that is replaced, and the generator "
-        "contributes.")] = None,
+        exists=True, file_okay=False, help="Folder of pictures that neither has seen. Publish only if on them most "
+        "metrics that no training loss uses are better than those of the bundle that is replaced, none is worse beyond "
+        "its interval, and the generator contributes.")] = None,
     weights: Annotated[Path | None, typer.Option(
         exists=True, file_okay=False, help="For --if-better: folder of the metrics' weights [default: those of "
         "'edgegrain metrics fetch'].")] = None,

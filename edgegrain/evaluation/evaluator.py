@@ -51,7 +51,7 @@ Value = TypeVar("Value")
 
 BUDGETS = (200, 300, 450, 600, 900, 1300, 2000, 3000, 4500, 7000, 10000, 15000)
 """Bytes of the curves' points; a curve uses those between half and four times the bundle's mean."""
-REVISION = 1
+REVISION = 2
 """Version of the records; increased when the same key would give another record."""
 
 

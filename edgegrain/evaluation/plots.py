@@ -14,6 +14,7 @@ from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
 from edgegrain.evaluation.classical_codecs import CODECS
 from edgegrain.evaluation.results import BY_LPIPS, BY_PSNR
+from edgegrain.metrics.training_losses import marked
 
 # Okabe and Ito's colours, which colour-blind readers can distinguish; each codec also has its own marker.
 STYLES = {"JPEG": ("#999999", "s"), "WebP": ("#0072B2", "o"), "AVIF": ("#E69F00", "^"), "JPEG XL": ("#009E73", "D")}
@@ -28,7 +29,8 @@ STYLE: Any = {
 DISTORTION = (("psnr", "PSNR: higher is better", "dB", BY_PSNR),
               ("ssim", "SSIM: higher is better", "index, at most 1", BY_PSNR))
 PERCEPTION = (("lpips_alex", "LPIPS-Alex: lower is better", "distance", BY_LPIPS),
-              ("identity", "Identity: lower is better", "distance of face descriptors", BY_PSNR))
+              ("identity", "Identity, dlib: lower is better", "distance of face descriptors", BY_PSNR),
+              ("identity_mobileface", "Identity, MobileFace: lower is better", "1 − cosine", BY_PSNR))
 
 
 def rate_distortion(summary: Mapping[str, Any]) -> bytes:
@@ -37,7 +39,7 @@ def rate_distortion(summary: Mapping[str, Any]) -> bytes:
 
 
 def rate_perception(summary: Mapping[str, Any]) -> bytes:
-    """Plot LPIPS-Alex and, for faces, identity distance against bytes as PNG."""
+    """Plot LPIPS-Alex and, for faces, both identity distances against bytes as PNG."""
     return _plot(summary, PERCEPTION)
 
 
@@ -69,7 +71,8 @@ def _draw(axes: Axes, summary: Mapping[str, Any], ours: Mapping[str, float], sco
     bundle = summary["bundle"]
     axes.plot(ours["bytes"], ours[score], color=OURS, marker="*", markersize=15, linestyle="", zorder=3,
               label=f"{bundle['id']} {bundle['version']}")
-    axes.set(xscale="log", title=title, xlabel="bytes per picture", ylabel=unit)
+    axes.set(xscale="log", title=marked(title, score, summary["training_losses"]), xlabel="bytes per picture",
+             ylabel=unit)
     axes.set_title(f"★ {ours[score]:.1f}" if score == "psnr" else f"★ {ours[score]:.3f}", loc="right", color=OURS)
     axes.xaxis.set_major_locator(FixedLocator(sorted(ticks) or [round(ours["bytes"])]))
     axes.xaxis.set_major_formatter(ScalarFormatter())

@@ -12,6 +12,7 @@ import numpy as np
 
 from edgegrain.evaluation.classical_codecs import CODECS, Thoroughness, rebuild
 from edgegrain.evaluation.evaluator import original_of
+from edgegrain.evaluation.face_details import detail_tiles, detail_titles
 from edgegrain.evaluation.plots import rate_distortion, rate_perception
 from edgegrain.evaluation.results import (
     CLASSICAL_BY_LPIPS,
@@ -21,14 +22,13 @@ from edgegrain.evaluation.results import (
     summary_json,
     tsv,
 )
+from edgegrain.metrics.training_losses import NOTE, marked
 from edgegrain.pictures.sheets import Tile, draw_sheet, encode_sheet
 from sdk import Codec
 
-SCORE_TITLES = {"psnr": "PSNR ↑", "ssim": "SSIM ↑", "lpips_alex": "LPIPS-Alex ↓", "lpips_vgg": "LPIPS-VGG ↓",
-                "identity": "identity ↓"}
+SCORE_TITLES = {"psnr": "PSNR ↑", "ssim": "SSIM ↑", "lpips_alex": "LPIPS-Alex ↓", "identity": "identity-dlib ↓",
+                "lpips_vgg": "LPIPS-VGG ↓", "dists": "DISTS ↓", "identity_mobileface": "identity-MobileFace ↓"}
 FORMATS = {"psnr": ".2f"}
-TABLE_COLUMNS = ("bytes ↓", *SCORE_TITLES.values(), "KID ↓")
-PICTURE_COLUMNS = ("bytes", *SCORE_TITLES.values(), "classical LPIPS-Alex", "how")
 SHEET_ROWS, SHEET_SIDE = 6, 256
 LR_FORMATS = {"payload": "payload", "png": "PNG, optimised", "webp": "WebP, lossless",
               "jpeg-xl": "JPEG XL, lossless"}
@@ -40,15 +40,27 @@ class TableRow:
 
     Attributes:
         method: its name, with the number of pictures if they are not all.
-        cells: one for each of `TABLE_COLUMNS`.
+        cells: one for each of `table_columns`.
+        intervals: half the width of each cell's 95 % interval, such as ``± 0.006``; empty where there is none.
         ours: true for the bundle.
         rule: true if a new group begins: all codecs together, then each codec.
     """
 
     method: str
     cells: tuple[str, ...]
+    intervals: tuple[str, ...]
     ours: bool
     rule: bool
+
+
+def score_titles(summary: Mapping[str, Any]) -> list[str]:
+    """Titles of the scores per picture; those that the bundle was trained on are marked."""
+    return [marked(title, score, summary["training_losses"]) for score, title in SCORE_TITLES.items()]
+
+
+def table_columns(summary: Mapping[str, Any]) -> tuple[str, ...]:
+    """Titles of the table's columns after the method."""
+    return ("bytes ↓", *score_titles(summary), marked("KID ↓", "kid", summary["training_losses"]))
 
 
 def table(summary: Mapping[str, Any]) -> list[TableRow]:
@@ -58,8 +70,10 @@ def table(summary: Mapping[str, Any]) -> list[TableRow]:
     for method, mean in summary["means"].items():
         own_group = method.split(",")[0]
         cells = (f"{mean['bytes']:.0f}", *(_cell(score, mean[score]) for score in SCORE_TITLES), _kid(mean))
+        intervals = ("", *(_half_width(score, mean) for score in SCORE_TITLES), "")
         title = method if mean["pictures"] == count else f"{method} ({mean['pictures']} of {count})"
-        rows.append(TableRow(title, cells, method == summary["bundle"]["id"], bool(group) and own_group != group))
+        ours, rule = method == summary["bundle"]["id"], bool(group) and own_group != group
+        rows.append(TableRow(title, cells, intervals, ours, rule))
         group = own_group
     return rows
 
@@ -85,11 +99,12 @@ def report_files(codec: Codec, results: Sequence[PictureResult], paths: Sequence
         title=f"{summary['bundle']['id']} {summary['bundle']['version']}", summary=summary, claims=claims(summary),
         compared=CLASSICAL_BY_PSNR in summary["means"],
         partial=any(mean["pictures"] < summary["pictures"]["count"] for mean in summary["means"].values()),
-        columns=TABLE_COLUMNS, table=table(summary), lr_bytes=[
-            (LR_FORMATS[kind], size) for kind, size in summary["lr_bytes"].items()],
+        columns=table_columns(summary), note=NOTE if summary["training_losses"] else "", table=table(summary),
+        lr_bytes=[(LR_FORMATS[kind], size) for kind, size in summary["lr_bytes"].items()],
         plots=[{"file": file, "text": plots[file][0]} for file in drawn],
         sheets=[{"file": file, "text": text} for file, (text, _) in sheets.items()],
-        picture_columns=PICTURE_COLUMNS, pictures=_picture_rows(results), tsv=f"{name}.tsv", json=f"{name}.json")
+        picture_columns=("bytes", *score_titles(summary), "classical LPIPS-Alex", "how"),
+        pictures=_picture_rows(results), tsv=f"{name}.tsv", json=f"{name}.json")
     return {f"{name}.tsv": tsv(results).encode(), f"{name}.json": summary_json(summary).encode(),
             "report.html": page.encode(), **drawn, **{file: png for file, (_, png) in sheets.items()}}
 
@@ -101,9 +116,10 @@ def claims(summary: Mapping[str, Any]) -> list[dict[str, str]]:
     classical = [summary["means"][name] for name in (CLASSICAL_BY_LPIPS, CLASSICAL_BY_PSNR) if name in summary["means"]]
     if not classical:
         return found
-    for score, title in (("lpips_alex", "LPIPS-Alex"), ("lpips_vgg", "LPIPS-VGG"), ("identity", "identity distance")):
+    for score, title in (("lpips_vgg", "LPIPS-VGG"), ("dists", "DISTS"), ("identity_mobileface", "MobileFace distance"),
+                         ("lpips_alex", "LPIPS-Alex"), ("identity", "dlib distance")):
         if ours[score] is not None:
-            best = min(mean[score] for mean in classical)
+            best, title = min(mean[score] for mean in classical), marked(title, score, summary["training_losses"])
             found.append({"value": f"{ours[score] / best:.2f} ×", "text": f"the best classical {title}"})
     if ours["psnr"] is not None:
         difference = ours["psnr"] - max(mean["psnr"] for mean in classical)
@@ -117,6 +133,11 @@ def claims(summary: Mapping[str, Any]) -> list[dict[str, str]]:
 
 def _cell(score: str, value: float | None) -> str:
     return "–" if value is None else format(value, FORMATS.get(score, ".3f"))
+
+
+def _half_width(score: str, mean: Mapping[str, float | None]) -> str:
+    low, high = mean.get(f"{score}_low"), mean.get(f"{score}_high")
+    return "" if low is None or high is None else f"± {_cell(score, (high - low) / 2)}"
 
 
 def _kid(mean: Mapping[str, float | None]) -> str:
@@ -161,6 +182,9 @@ def _sheets(codec: Codec, results: Sequence[PictureResult], paths: Sequence[Path
     if len(ranked) > SHEET_ROWS:
         text = f"The {SHEET_ROWS} worst pictures by LPIPS-Alex"
         yield "sheet_worst.png", (text, _sheet(codec, ranked[:SHEET_ROWS], results, paths, summary, text))
+    if codec.bundle.domain == "faces":
+        text = "Eyes and mouth, four times as large: from the best to the worst picture by LPIPS-Alex"
+        yield "sheet_details.png", (text, _detail_sheet(codec, [ranked[i] for i in spread], results, paths, text))
 
 
 def _sheet(codec: Codec, chosen: Sequence[PictureResult], results: Sequence[PictureResult], paths: Sequence[Path],
@@ -172,6 +196,16 @@ def _sheet(codec: Codec, chosen: Sequence[PictureResult], results: Sequence[Pict
             for result in chosen]
     heading = f"{bundle['id']} {bundle['version']}    {text}"
     return encode_sheet(draw_sheet(rows, titles=titles, heading=heading, side=SHEET_SIDE))
+
+
+def _detail_sheet(codec: Codec, chosen: Sequence[PictureResult], results: Sequence[PictureResult],
+                  paths: Sequence[Path], text: str) -> bytes:
+    rows = []
+    for result in chosen:
+        original = original_of(paths[results.index(result)], codec.bundle.hr)
+        restored = np.asarray(codec.restore(codec.compress(original)))
+        rows.append(detail_tiles(original, restored, result.ours.picture))
+    return encode_sheet(draw_sheet(rows, titles=detail_titles(), heading=text, side=SHEET_SIDE))
 
 
 def _tiles(codec: Codec, result: PictureResult, path: Path, baselines: Thoroughness | None) -> list[Tile]:

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import torch
 
 from codec_contract.version import __version__
 from edgegrain.evaluation.classical_codecs import Setting, library_versions
+from edgegrain.metrics.bootstrap import mean_interval
 from edgegrain.metrics.kid import FEATURE_NETWORK, Features, kernel_distance
 from edgegrain.metrics.picture_metrics import Scores
 from sdk import BundleInfo
@@ -91,14 +92,14 @@ def unpacked(text: str) -> Features:
 
 
 def equal_means(results: Sequence[PictureResult]) -> dict[str, dict[str, float | None]]:
-    """Method -> means at the bundle's bytes, with KID; the bundle first."""
+    """Method -> means at the bundle's bytes, with KID and the bounds ``SCORE_low`` and ``SCORE_high``; ours first."""
     originals = {result.ours.picture: result.original_features for result in results}
     means = {}
     for method, rows in _by_method([row for result in results for row in (result.ours, *result.equal)]).items():
         distance = kernel_distance(np.array([unpacked(row.features) for row in rows]),
                                    np.array([unpacked(originals[row.picture]) for row in rows]))
         kid = (None,) * 3 if distance is None else (distance.value, distance.low, distance.high)
-        means[method] = {**_means(rows), **dict(zip(KID, kid, strict=True))}
+        means[method] = {**_means(rows), **_intervals(rows), **dict(zip(KID, kid, strict=True))}
     return means
 
 
@@ -128,9 +129,17 @@ def tsv(results: Sequence[PictureResult]) -> str:
     return "".join("\t".join(line) + "\n" for line in lines)
 
 
-def summary(results: Sequence[PictureResult], bundle: BundleInfo, pictures: Sequence[Path],
-            baselines: str) -> dict[str, Any]:
-    """The rounded means, with bundle, pictures and versions; plain JSON data."""
+def summary(results: Sequence[PictureResult], bundle: BundleInfo, pictures: Sequence[Path], baselines: str,
+            training_losses: Collection[str] = ()) -> dict[str, Any]:
+    """The rounded means, with bundle, pictures and versions; plain JSON data.
+
+    Args:
+        results: of ``pictures``.
+        bundle: the bundle.
+        pictures: the picture files.
+        baselines: effort of the search among classical codecs.
+        training_losses: scores that the bundle was trained on, see `edgegrain.metrics.training_losses`.
+    """
     versions = {library.__name__: library.__version__.split("+")[0] for library in (np, onnxruntime, torch)}
     sizes = results[0].lr_bytes
     summary = {
@@ -141,6 +150,7 @@ def summary(results: Sequence[PictureResult], bundle: BundleInfo, pictures: Sequ
                    for method, curve in curve_means(results).items()},
         "lr_bytes": {kind: float(np.mean([result.lr_bytes[kind] for result in results])) for kind in sizes},
         "baselines": baselines,
+        "training_losses": sorted(training_losses),
         "kid_features": FEATURE_NETWORK,
         "versions": {"edgegrain": __version__, **versions, **library_versions()},
     }
@@ -175,6 +185,16 @@ def _means(rows: Sequence[Row]) -> dict[str, float | None]:
         values = [getattr(row.scores, score) for row in rows]
         mean[score] = None if None in values else float(np.mean(values))
     return mean
+
+
+def _intervals(rows: Sequence[Row]) -> dict[str, float | None]:
+    """Bounds of the bootstrap intervals of `_means` over pictures."""
+    bounds: dict[str, float | None] = {}
+    for score in SCORES:
+        values = [getattr(row.scores, score) for row in rows]
+        found = None if None in values else mean_interval(values)
+        bounds[f"{score}_low"], bounds[f"{score}_high"] = found or (None, None)
+    return bounds
 
 
 def _cell(value: float | None, form: str = ".4f") -> str:

@@ -1,1 +1,1 @@
-"""Metrics of restored pictures: PSNR, SSIM, LPIPS, identity distance and KID, with the weights of their networks."""
+"""Metrics of restored pictures: PSNR, SSIM, LPIPS, DISTS, identity, KID and spectral peaks, with their networks."""

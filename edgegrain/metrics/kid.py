@@ -15,18 +15,16 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from edgegrain.metrics.bootstrap import Matrix, interval, multiplicities
+
 FEATURE_NETWORK = "VGG16 relu5_3 (ImageNet), mean over places, 512 values, pictures at 256x256"
-RESAMPLES = 1000
-LEVEL = 0.95
-"""Confidence level of the interval."""
 
 Features = npt.NDArray[np.float32]
-Matrix = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class KernelDistance:
-    """A distance, and the interval that contains ``LEVEL`` of its bootstrap resamples."""
+    """A distance, and its bootstrap interval (`edgegrain.metrics.bootstrap`)."""
 
     value: float
     low: float
@@ -48,12 +46,30 @@ def kernel_distance(features: Features, originals: Features, seed: int = 0) -> K
     if len(features) < 2:
         return None
     kernels = _kernel(features, features), _kernel(originals, originals), _kernel(features, originals)
-    count = len(features)
-    draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), RESAMPLES).astype(np.float64)
-    resampled = _distances(draws[draws.max(1) < count], *kernels)  # a single picture has no distance
-    low, high = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    (value,) = _distances(np.ones((1, count)), *kernels)
-    return KernelDistance(float(value), float(low), float(high))
+    (value,) = _distances(np.ones((1, len(features))), *kernels)
+    return KernelDistance(float(value), *interval(_distances(_draws(len(features), seed), *kernels)))
+
+
+def distance_change(new: Features, old: Features, originals: Features, seed: int = 0) -> KernelDistance | None:
+    """KID of ``new`` minus that of ``old``, two restorations of the same originals; None for fewer than two pictures.
+
+    The interval is paired: both are resampled together.
+    """
+    if len(new) < 2:
+        return None
+    of_originals = _kernel(originals, originals)
+
+    def distances(weights: Matrix) -> Matrix:
+        return (_distances(weights, _kernel(new, new), of_originals, _kernel(new, originals))
+                - _distances(weights, _kernel(old, old), of_originals, _kernel(old, originals)))
+
+    (value,) = distances(np.ones((1, len(new))))
+    return KernelDistance(float(value), *interval(distances(_draws(len(new), seed))))
+
+
+def _draws(count: int, seed: int) -> Matrix:
+    draws = multiplicities(count, seed)
+    return draws[draws.max(1) < count]  # a single picture has no distance
 
 
 def _kernel(x: Features, y: Features) -> Matrix:

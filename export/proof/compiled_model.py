@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from codec_contract.errors import ExportError
-from export.encoder.converter_output import captured_stderr
+from codec_contract.native_output import captured_stderr
 from export.proof.runtimes import THREADS, Runtime
 
 

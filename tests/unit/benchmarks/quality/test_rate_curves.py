@@ -26,14 +26,14 @@ class PlainMetrics:
     """Scores that need no networks."""
 
     def against(self, original: Rgb) -> PlainMetrics:
-        self.original = original
+        self.original, self.features = original, np.zeros(4, np.float32)
         return self
 
     def lpips_alex_off_grid(self, picture: Rgb) -> float:
         return 0.3
 
-    def scores(self, *pictures: Rgb) -> list[Scores]:
-        return [Scores(psnr(picture, self.original), 1.0, 0.25, 0.5, 0.75) for picture in pictures]
+    def scores(self, picture: Rgb) -> tuple[Scores, np.ndarray]:
+        return Scores(psnr(picture, self.original), 1.0, 0.25, 0.5, 0.75), np.ones(4, np.float32)
 
 
 def test_a_run_is_measured_with_tables_fitted_to_its_own_lrs(tmp_path: Path) -> None:

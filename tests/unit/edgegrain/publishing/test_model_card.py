@@ -7,7 +7,8 @@ import pytest
 from codec_contract.errors import BundleError
 from edgegrain.publishing.model_card import card_text, collect
 
-SCORES = {"bytes": 571.25, "psnr": 25.456, "ssim": 0.7051, "lpips_alex": 0.1441, "lpips_vgg": 0.3132, "identity": 0.41}
+SCORES = {"bytes": 571.25, "psnr": 25.456, "ssim": 0.7051, "lpips_alex": 0.1441, "lpips_vgg": 0.3132, "identity": 0.41,
+          "dists": 0.2, "identity_mobileface": 0.35, "dists_low": 0.194, "dists_high": 0.206}
 TRAINING = {"data": {"ffhq": 3739, "celebahq": 2322}, "pictures_seen": 27000, "pictures_in_set": 6061}
 LICENCE = {"weights": "Research only.", "data": "FFHQ."}
 
@@ -21,9 +22,11 @@ def summary(bundle: str, pictures: str = "aa", **scores: float | None) -> dict:
 def test_the_card_states_the_measured_means_and_the_licence() -> None:
     evaluation = collect("mine", summary("mine"), {"control: box mean": summary("box", lpips_alex=0.2)})
     card = card_text("mine", TRAINING, evaluation, LICENCE)
-    assert "| this bundle | 571 | 25.46 | 0.705 | 0.144 | 0.313 | 0.410 |" in card
-    assert "| classical, best PSNR | 571 | 25.46 | 0.705 | 0.390 | 0.313 | 0.410 |" in card
-    assert "| control: box mean | 571 | 25.46 | 0.705 | 0.200 | 0.313 | 0.410 |" in card
+    assert "| SSIM | LPIPS-Alex† | identity (dlib)† | LPIPS-VGG | DISTS | identity (MobileFace) |" in card
+    assert "† a training loss of this bundle" in card
+    assert "| this bundle | 571 | 25.46 | 0.705 | 0.144 | 0.410 | 0.313 | 0.200 ±0.006 | 0.350 |" in card
+    assert "| classical, best PSNR | 571 | 25.46 | 0.705 | 0.390 | 0.410 | 0.313 | 0.200 ±0.006 | 0.350 |" in card
+    assert "| control: box mean | 571 | 25.46 | 0.705 | 0.200 | 0.410 | 0.313 | 0.200 ±0.006 | 0.350 |" in card
     assert "27,000 pictures seen in stage 1 (encoder and decoder), drawn from 6,061 (3739 ffhq, 2322 celebahq; " in card
     assert "Research only." in card
     assert "Generator" not in card
@@ -39,8 +42,8 @@ def test_of_the_classical_codecs_the_card_keeps_the_best_of_all_with_kid_and_the
     assert list(evaluation["methods"]) == [
         "this bundle", "classical, best PSNR", "control: box mean", "control: alone"]
     card = card_text("mine", TRAINING, evaluation, LICENCE)
-    assert "| identity | KID |" in card
-    assert "| this bundle | 571 | 25.46 | 0.705 | 0.144 | 0.313 | – | 0.012 |" in card
+    assert "| identity (MobileFace) | KID |" in card
+    assert "| this bundle | 571 | 25.46 | 0.705 | 0.144 | – | 0.313 | 0.200 ±0.006 | 0.350 | 0.012 |" in card
     assert "LR is 790 bytes as optimised PNG, 755 as lossless WebP, 690 as lossless JPEG XL." in card
     assert "KID is the kernel distance of VGG16 relu5_3" in card
     assert "KID" not in card_text("mine", TRAINING, collect("mine", summary("mine"), {}), LICENCE)
@@ -59,7 +62,7 @@ def test_the_card_of_another_domain_speaks_of_no_faces() -> None:
                      domain="cats", sizes=(64, 16))
     assert "A picture (cats), 64 x 64, as a viewable LR of 16 x 16 and back." in card
     assert "Mean over the 60 unseen cats of" in card and "As you like." in card
-    assert not any(word in card for word in ("face is", "Identity is", "dlib", "Research only", "FFHQ and"))
+    assert not any(word in card for word in ("face is", "Identity is", "dlib,", "Research only", "FFHQ and"))
     faces = card_text("mine", TRAINING, {}, LICENCE)
     assert "A picture of a face, 256 x 256, as a viewable LR of 16 x 16 and back." in faces and "old age" in faces
 

@@ -1,0 +1,55 @@
+"""Peaks of a picture's spectrum at periods of 2, 4, 8 and 16 pixels: the grids that upsampling decoders leave.
+
+A photograph's power at the frequencies n/k is like that of their neighbours. A pattern that repeats every k pixels
+concentrates its power there. The score is the mean ratio, in dB, over the frequencies of period k that no smaller
+period has; 1.6 for noise, whose mean power is 1.6 dB above its median.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from codec_contract.errors import ImageError
+from codec_contract.rgb import Rgb
+
+PERIODS = (2, 4, 8, 16)
+"""In pixels."""
+NEAR, FAR = 2, 4
+"""Distance of the neighbours in bins: a Hann window spreads a peak by one bin to each side."""
+LUMA = (0.299, 0.587, 0.114)  # BT.601
+
+Spectrum = npt.NDArray[np.float64]
+
+
+def periodic_peaks(picture: Rgb) -> dict[int, float]:
+    """Period -> height of its peaks in dB above their neighbours, of a uint8 ``[H, W, 3]``.
+
+    Raises:
+        ImageError: a side is no multiple of 16 or shorter than 128 pixels.
+    """
+    height, width = picture.shape[:2]
+    if height % max(PERIODS) or width % max(PERIODS) or min(height, width) < 8 * max(PERIODS):
+        raise ImageError(f"peaks need sides of at least {8 * max(PERIODS)} pixels, multiples of {max(PERIODS)}; got "
+                         f"{width}×{height}")
+    luma = picture @ np.array(LUMA)
+    window = np.outer(np.hanning(height + 1)[:-1], np.hanning(width + 1)[:-1])
+    power = np.abs(np.fft.fft2((luma - luma.mean()) * window)) ** 2 + 1e-9
+    return {period: float(10 * np.log10(np.mean([_height(power, row * height // period, column * width // period)
+                                                 for row, column in _frequencies(period)]))) for period in PERIODS}
+
+
+def _frequencies(period: int) -> list[tuple[int, int]]:
+    """Multiples of 1/period that are no multiples of 2/period in both directions, up to the symmetry of a spectrum."""
+    half = period // 2
+    return [(row, column) for row in range(period) for column in range(half + 1) if (row % 2 or column % 2)
+            and (column not in (0, half) or row <= half)]
+
+
+def _height(power: Spectrum, row: int, column: int) -> float:
+    """Power at a frequency over the median of its neighbours'; on an axis, of those along the axis."""
+    steps = range(-FAR, FAR + 1)
+    offsets = [(i, j) for i in steps for j in steps if max(abs(i), abs(j)) >= NEAR
+               and not (row == 0 and i) and not (column == 0 and j)]
+    neighbours = [power[(row + i) % power.shape[0], (column + j) % power.shape[1]] for i, j in offsets]
+    return float(power[row, column] / np.median(neighbours))

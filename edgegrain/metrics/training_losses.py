@@ -1,0 +1,42 @@
+"""Scores that are also training losses. A bundle is optimistic on them, so they decide nothing and carry a mark."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+MARK = "†"
+"""After the title of a score that the bundle was trained on."""
+NOTE = "† a training loss of this bundle, so the score is optimistic"
+USUAL = frozenset({"lpips_alex", "identity"})
+"""Losses of GRAIN's recipes, whose training records name none."""
+SEES_VGG = frozenset({"lpips_vgg", "dists", "kid"})
+"""Scores on features of VGG16, which the perceptual losses of the other families compare."""
+
+
+def training_losses(codec: str, domain: str, training: Mapping[str, Any]) -> frozenset[str]:
+    """The scores that a bundle was trained on.
+
+    Args:
+        codec: the manifest's: ``"grain"``, ``"irn"``...
+        domain: the manifest's; the identity loss is for faces.
+        training: the manifest's training record.
+    """
+    config = training.get("config") or {}
+    if codec == "grain":
+        found = USUAL
+    else:
+        weights = {**(config.get("loss") or {}), **(config.get("losses") or {})}
+        found = frozenset(score for loss, score in (("lpips", "lpips_alex"), ("identity", "identity"))
+                          if weights.get(loss))
+        if config.get("perceptual") or weights.get("perceptual"):
+            found |= SEES_VGG
+    return found if domain == "faces" else found - {"identity"}
+
+
+def marked(title: str, score: str, losses: Collection[str]) -> str:
+    """The title of a score, with `MARK` if it is a training loss; an arrow at its end stays there."""
+    if score not in losses:
+        return title
+    name = title.rstrip(" ↑↓")
+    return name + MARK + title[len(name):]

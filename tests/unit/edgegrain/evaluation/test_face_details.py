@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from edgegrain.evaluation.face_details import CENTRES, detail_tiles, detail_titles, details
+from edgegrain.evaluation.face_details import detail_tiles, detail_titles, details
+from edgegrain.metrics.face_regions import CENTRES
 
 
 def test_boxes_are_a_quarter_of_the_side_around_their_centres() -> None:

@@ -43,6 +43,10 @@ class StoredPicture:
             file.seek(self.offset)
             return io.BytesIO(file.read(-1 if self.size is None else self.size))
 
+    def bytes(self) -> int:
+        """Length of the encoded picture."""
+        return self.path.stat().st_size if self.size is None else self.size
+
 
 def stored_pictures(folder: str | Path, exclude: tuple[str, ...] = ()) -> list[StoredPicture]:
     """The pictures of a folder and of the tar shards in it (`edgegrain.pictures.tar_shards`), by name.
@@ -96,9 +100,12 @@ def first_pictures(folder: str | Path, count: int, size: int) -> np.ndarray:
 def pack(paths: Sequence[Path | StoredPicture], size: int, cache: str | Path) -> np.ndarray:
     """uint8 ``[N, size, size, 3]`` of the pictures, memory-mapped from a file in ``cache``, written on first use.
 
-    The file's name hashes the list of pictures and the size, so another selection has another file.
+    The file's name hashes names and lengths of the pictures and the size, so another selection, or other pictures of
+    the same names, have another file.
     """
-    key = hashlib.sha256("\n".join([str(size), *(path.name for path in paths)]).encode()).hexdigest()[:16]
+    pictures = [path if isinstance(path, StoredPicture) else StoredPicture(path.name, path) for path in paths]
+    lines = [str(size), *(f"{picture.name} {picture.bytes()}" for picture in pictures)]
+    key = hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
     target = Path(cache) / f"pictures-{size}-{key}.npy"
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ from PIL import Image
 
 from codec_contract.errors import ImageError
 from codec_contract.resize import exact_resize
+from edgegrain.pictures import packed
 from edgegrain.pictures.packed import batches, list_pictures, pack, read_square
 
 
@@ -51,16 +52,23 @@ def test_large_jpegs_are_decoded_smaller(tmp_path: Path, monkeypatch: pytest.Mon
     assert sizes[1] == (1200, 800)
 
 
-def test_packing_is_done_once_and_keeps_every_pixel(folder: Path) -> None:
+def test_packing_is_done_once_and_keeps_every_pixel(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = list_pictures(folder)
     shard = pack(paths, 16, folder / "cache")
     assert shard.shape == (3, 16, 16, 3)
     assert [int(picture[0, 0, 0]) for picture in shard] == [0, 1, 2]
     files = list((folder / "cache").iterdir())
-    for path in paths:
-        path.unlink()
+    monkeypatch.setattr(packed, "read_square", None)
     np.testing.assert_array_equal(pack(paths, 16, folder / "cache"), shard)
     assert list((folder / "cache").iterdir()) == files
+
+
+def test_other_pictures_of_the_same_names_are_packed_again(folder: Path, tmp_path: Path) -> None:
+    pack(list_pictures(folder), 16, tmp_path / "cache")
+    noise = np.random.default_rng(0).integers(0, 256, (16, 20, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(folder / "a_1.png")
+    shard = pack(list_pictures(folder), 16, tmp_path / "cache")
+    np.testing.assert_array_equal(shard[1], noise[:, 2:18])
 
 
 def test_every_picture_comes_once_before_any_comes_again() -> None:

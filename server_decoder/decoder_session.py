@@ -72,7 +72,8 @@ class DecoderSession:
             device: ``"cpu"`` or ``"cuda"``, which needs onnxruntime-gpu, the extra ``edgegrain[gpu]``.
             threads: threads that work on one picture on the CPU; None for ONNX Runtime's choice (all cores).
             memory_limit: most bytes that this session may allocate for weights and activations; None for no limit.
-                A batch that needs more raises a `DeviceMemoryError`.
+                A batch that needs more raises a `DeviceMemoryError`. ONNX Runtime 1.31 on the CPU counts activations
+                only.
             cuda: options of the CUDA provider; None for the defaults.
             strength: of pictures that are decoded without one, for models that take one; None for the model's own.
 

@@ -88,6 +88,7 @@ class DecoderSession:
         require_provider(device)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # silent: failures raise the exceptions below
+        options.enable_mem_pattern = False  # one block for each batch size doubles the memory and gains no time
         if threads is not None:
             if threads < 1:
                 raise DeviceError(f"threads must be at least 1, got {threads}")

@@ -55,7 +55,7 @@ def live_service(
     *folders: Path, worker_command: Sequence[str] = COMMAND, wait: bool = True, **settings: Any
 ) -> Iterator[LiveService]:
     """Serve bundles until the block ends; ready at its start, unless ``wait`` is false."""
-    settings = {"threads": 1, "drain_timeout": 1, **settings}
+    settings = {"threads": 1, "drain_timeout": 1, "spare_workers": 0, **settings}
     app = create_app(Settings(bundles=tuple(map(str, folders)), **settings), worker_command)
     state: ServiceState = app.state.service
     listener = listen("127.0.0.1", 0)

@@ -1,0 +1,90 @@
+"""`JobQueue`: the waiting jobs of one verb in order of arrival, and the batches that they form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from edgegrain.service.job import BatchKey, Job
+from edgegrain.service.service_times import ServiceTimes
+
+
+class JobQueue:
+    """A first-in first-out queue; a batch takes the jobs with the key of the oldest one."""
+
+    def __init__(self, *, limit: int, sizes: Sequence[int], max_pixels: int, times: ServiceTimes) -> None:
+        """Make an empty queue.
+
+        Args:
+            limit: most jobs in the queue.
+            sizes: batch sizes, ascending from 1; a batch takes the largest that can be filled.
+            max_pixels: most pixels of a batch's results together, unless a single one has more.
+            times: expected seconds of batches.
+        """
+        self.limit = limit
+        self._sizes = tuple(sizes)
+        self._max_pixels = max_pixels
+        self._times = times
+        self._jobs: dict[Job, None] = {}  # in order of arrival, with quick removal
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def __iter__(self) -> Iterator[Job]:
+        return iter(self._jobs)
+
+    def add(self, jobs: Sequence[Job]) -> None:
+        """Append jobs."""
+        self._jobs.update(dict.fromkeys(jobs))
+
+    def put_back(self, jobs: Sequence[Job]) -> None:
+        """Return jobs to the front."""
+        self._jobs = dict.fromkeys([*jobs, *self._jobs])
+
+    def remove(self, jobs: Sequence[Job]) -> None:
+        """Drop jobs, queued or not."""
+        for job in jobs:
+            self._jobs.pop(job, None)
+
+    def matching(self) -> list[Job]:
+        """Jobs with the key of the oldest one, which comes first; at most those of the largest batch."""
+        oldest, found = next(iter(self._jobs)), list[Job]()
+        for job in self._jobs:
+            if job.key == oldest.key:
+                found.append(job)
+                if len(found) == self._sizes[-1]:
+                    break
+        return found
+
+    def fitting(self, matching: list[Job]) -> list[Job]:
+        """The first of ``matching`` that fill a batch."""
+        count, pixels = 0, 0
+        for job in matching:
+            pixels += job.pixels
+            if count and pixels > self._max_pixels:
+                break
+            count += 1
+        return matching[: max(size for size in self._sizes if size <= count)]
+
+    def planned(self, more: Sequence[Job] = ()) -> list[list[Job]]:
+        """The groups in which the jobs, and then ``more``, will probably be served: one key each, in order."""
+        groups: list[list[Job]] = []
+        open_groups: dict[BatchKey, list[Job]] = {}
+        for job in (*self._jobs, *more):
+            group = open_groups.get(job.key)
+            if group is None or len(group) == self._sizes[-1]:
+                group = open_groups[job.key] = []
+                groups.append(group)
+            group.append(job)
+        return groups
+
+    def seconds(self, key: BatchKey, count: int) -> float:
+        """Expected seconds of ``count`` jobs of a key, in batches of the available sizes."""
+        total = 0.0
+        for size in reversed(self._sizes):
+            batches, count = divmod(count, size)
+            total += batches * self._times.seconds(key.verb, key.bundle, size)
+        return total
+
+    def work(self) -> float:
+        """Expected seconds of all jobs."""
+        return sum(self.seconds(group[0].key, len(group)) for group in self.planned())

@@ -79,9 +79,10 @@ def until(condition: Any) -> None:
         time.sleep(0.01)
 
 
-def stub_worker(*, fixed: float = 0.0, item: float = 0.0) -> list[str]:
+def stub_worker(*, fixed: float = 0.0, item: float = 0.0, compress: float = 0.0, start: float = 0.0) -> list[str]:
     """The command of a worker that sleeps and returns every payload; see `tests/stub_worker.py`."""
-    return [sys.executable, str(Path(__file__).with_name("stub_worker.py")), str(fixed), str(item)]
+    times = map(str, (fixed, item, compress, start))
+    return [sys.executable, str(Path(__file__).with_name("stub_worker.py")), *times]
 
 
 def raw_payloads(folder: Path, count: int, seed: int = 0, size: tuple[int, int] | None = None) -> list[bytes]:

@@ -33,13 +33,16 @@ from PIL import Image
 
 from codec_contract.bundle.manifest import load_manifest
 from codec_contract.bundle.paths import DEFAULT_BUNDLE, find_bundle
-from tests.service_process import SERVE, Process, running
+from tests.service_harness import stub_worker
+from tests.service_process import SERVE, Process, running, serve_with
 
 REQUESTS = 200
 SIDE = 3000
 """Side of the pictures to compress, in pixels."""
 PROBES = 50
 """Single requests sent one after the other while the service is overloaded."""
+
+STUB = {"item": 0.25, "compress": 0.12, "start": 1.2}
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,7 @@ class Client:
 
 
 async def ask_once(url: str, verb: str, body: bytes, after: float = 0) -> Reply:
+    """Send a request over a connection of its own, ``after`` some seconds."""
     await asyncio.sleep(after)
     client = await Client.open(url)
     reply = await client.ask(verb, body)
@@ -155,7 +159,8 @@ def killed_worker(process: Process, payloads: Sequence[bytes], count: int) -> di
             **summary(replies)["restore"]}
 
 
-def measure(workers: int, spare: str | None, deadline: float) -> dict[str, Any]:
+def measure(command: Sequence[str], workers: int, spare: str | None, deadline: float) -> dict[str, Any]:
+    """Measure everything; returns the report."""
     bundle = find_bundle(DEFAULT_BUNDLE)
     payloads = portrait_payloads(load_manifest(bundle))
     stream = io.BytesIO()
@@ -165,7 +170,7 @@ def measure(workers: int, spare: str | None, deadline: float) -> dict[str, Any]:
     if spare is not None:
         settings["spare_workers"] = spare
     report: dict[str, Any] = {}
-    with running(SERVE, **settings) as process:
+    with running(command, **settings) as process:
         for verb, body in (("restore", payloads[0]), ("compress", stream.getvalue())) * 2:
             reply = asyncio.run(ask_once(process.url, verb, body))
             report[f"single_{verb}_ms"] = round(1e3 * reply.seconds, 1)
@@ -188,8 +193,10 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=1, help="worker processes [default: 1]")
     parser.add_argument("--spare", help="warm spares [default: the service's]")
     parser.add_argument("--deadline", type=float, default=10, help="seconds [default: 10]")
+    parser.add_argument("--stub", action="store_true", help="workers that sleep, for machines with other work")
     options = parser.parse_args()
-    print(json.dumps(measure(options.workers, options.spare, options.deadline)))
+    command = serve_with(stub_worker(**STUB)) if options.stub else SERVE
+    print(json.dumps(measure(command, options.workers, options.spare, options.deadline)))
     return 0
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 from edgegrain.service.capacity import Capacity, start_in
@@ -18,10 +19,11 @@ from edgegrain.service.service_times import ServiceTimes
 from edgegrain.service.turns import Turns
 
 VERBS = ("restore", "compress")
-ACCEPTED, KEPT = 0.9, 1.1
-"""Expected seconds, as parts of those until the deadline, up to which a job is accepted and stays in its queue."""
-CHECK_SECONDS = 0.025
-"""Time between two checks of the waiting jobs."""
+ROOM, ACCEPTED, KEPT = 0.8, 0.9, 1.1
+"""Expected seconds, as parts of those until the deadline, for which a refused client is asked to return, and up to
+which a job is accepted and stays in its queue."""
+CHECK_SECONDS, CHECK_SHARE = 0.025, 0.05
+"""Time between two checks of the waiting jobs, and their largest share of the processor time."""
 MAX_AHEAD_BYTES = 1 << 20
 """Largest batch that is sent to a busy worker; it is copied, and kept until its turn."""
 MAX_AHEAD_SECONDS = 0.25
@@ -80,9 +82,9 @@ class Batcher:
         """Raise `Refused` unless ``count`` more jobs would be accepted, and probably answered ``within`` seconds."""
         queue = self._queues[verb]
         if len(queue) + count > queue.limit:
-            raise self._refusal("full", verb, self.expected(verb) - ACCEPTED * within, count)
+            raise self._refusal("full", verb, self.expected(verb) - ROOM * within, count)
         if queue and (seconds := self.expected(verb)) > within:
-            raise self._refusal("late", verb, seconds - ACCEPTED * within, count)
+            raise self._refusal("late", verb, seconds - ROOM * within, count)
 
     def submit(self, jobs: Sequence[Job]) -> None:
         """Queue all of the jobs, which have one verb, or none.
@@ -96,13 +98,13 @@ class Batcher:
         now, verb = _now(), jobs[0].key.verb
         queue, within = self._queues[verb], min(job.deadline for job in jobs) - now
         if len(queue) + len(jobs) > queue.limit:
-            raise self._refusal("full", verb, self.expected(verb) - ACCEPTED * within, len(jobs))
+            raise self._refusal("full", verb, self.expected(verb) - ROOM * within, len(jobs))
         free_in, works, work, new = self.capacity.free_in(), self._works(), 0.0, set(jobs)
         for group in queue.planned(jobs):
             start = start_in(free_in, work + self._others(verb, work, works))
             seconds = queue.seconds(group[0].key, len(group))
             if start and start + seconds > ACCEPTED * within and not new.isdisjoint(group):
-                raise self._refusal("late", verb, start + seconds - ACCEPTED * within, len(jobs))
+                raise self._refusal("late", verb, start + seconds - ROOM * within, len(jobs))
             work += seconds
         if not queue:
             self._turns.join(verb)
@@ -181,6 +183,7 @@ class Batcher:
             self._shared = _now()
         key = jobs[0].key
         self.times.note(key.verb, key.bundle, len(jobs), seconds)
+        self._queues[key.verb].recount()
         self._turns.correct(key.verb, seconds - sum(job.charged for job in jobs))
 
     def refuse_late(self) -> None:
@@ -196,14 +199,14 @@ class Batcher:
                     finish = start + queue.seconds(key, kept + 1)
                     if start and finish > KEPT * (job.deadline - now):
                         queue.remove([job])
-                        job.settle(self._refusal("overtaken", verb, finish - ACCEPTED * (job.deadline - job.queued), 1))
+                        job.settle(self._refusal("overtaken", verb, finish - ROOM * (job.deadline - job.queued), 1))
                     else:
                         kept += 1
                 work += queue.seconds(key, kept)
 
     def timed_out(self, verb: str, within: float) -> Refused:
         """The refusal of a request whose deadline, ``within`` seconds of its arrival, has passed."""
-        return self._refusal("timeout", verb, self.expected(verb) - ACCEPTED * within, 1)
+        return self._refusal("timeout", verb, self.expected(verb) - ROOM * within, 1)
 
     def _refusal(self, reason: Reason, verb: str, wait: float, count: int) -> Refused:
         if (starting := self.capacity.ready_in()) > 0:
@@ -244,14 +247,16 @@ class Batcher:
             job.charged = seconds / len(jobs)
         return jobs
 
-    def _check_later(self) -> None:
+    def _check_later(self, took: float = 0.0) -> None:
         if self._check is None and len(self):
-            self._check = asyncio.get_running_loop().call_later(CHECK_SECONDS, self._check_now)
+            pause = max(CHECK_SECONDS, took / CHECK_SHARE)
+            self._check = asyncio.get_running_loop().call_later(pause, self._check_now)
 
     def _check_now(self) -> None:
         self._check = None
+        begin = time.perf_counter()
         self.refuse_late()
-        self._check_later()
+        self._check_later(time.perf_counter() - begin)
 
 
 def _now() -> float:

@@ -22,7 +22,13 @@ class BatchKey(NamedTuple):
 
 
 class WorkerLost(Exception):
-    """The worker process died, hung, or sent an invalid answer."""
+    """The worker process died, hung, or sent an invalid answer.
+
+    Attributes:
+        retry_after: whole seconds after which another worker should be ready.
+    """
+
+    retry_after = 1
 
 
 class Refused(Exception):

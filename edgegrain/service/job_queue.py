@@ -25,6 +25,7 @@ class JobQueue:
         self._max_pixels = max_pixels
         self._times = times
         self._jobs: dict[Job, None] = {}  # in order of arrival, with quick removal
+        self._work: float | None = None
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -35,15 +36,18 @@ class JobQueue:
     def add(self, jobs: Sequence[Job]) -> None:
         """Append jobs."""
         self._jobs.update(dict.fromkeys(jobs))
+        self.recount()
 
     def put_back(self, jobs: Sequence[Job]) -> None:
         """Return jobs to the front."""
         self._jobs = dict.fromkeys([*jobs, *self._jobs])
+        self.recount()
 
     def remove(self, jobs: Sequence[Job]) -> None:
         """Drop jobs, queued or not."""
         for job in jobs:
             self._jobs.pop(job, None)
+        self.recount()
 
     def matching(self) -> list[Job]:
         """Jobs with the key of the oldest one, which comes first; at most those of the largest batch."""
@@ -87,4 +91,10 @@ class JobQueue:
 
     def work(self) -> float:
         """Expected seconds of all jobs."""
-        return sum(self.seconds(group[0].key, len(group)) for group in self.planned())
+        if self._work is None:
+            self._work = sum(self.seconds(group[0].key, len(group)) for group in self.planned())
+        return self._work
+
+    def recount(self) -> None:
+        """Called when the jobs or the expected seconds have changed."""
+        self._work = None

@@ -246,7 +246,8 @@ def data_of(answer: Answer) -> Done:
         raise problem_of(answer) from answer
     if isinstance(answer, Refused):
         raise _refused(answer) from answer
-    raise retry_later("worker-lost", "the process that worked on this request was lost; try again", 1) from answer
+    raise retry_later("worker-lost", "the process that worked on this request was lost; try again",
+                      answer.retry_after) from answer
 
 
 async def service_of(request: Request) -> ServiceState:

@@ -44,7 +44,7 @@ class Settings(BaseSettings):
     device: Literal["cpu", "cuda"] = Field("cpu", description="Device of the decoders; never the other one.")
     workers: int = Field(1, ge=1, le=64, description="Worker processes; each holds every bundle.")
     spare_workers: int | None = Field(
-        None, ge=0, le=64, description="Warm workers that replace lost ones at once; unset: 1 if memory allows, on CPUs.")
+        None, ge=0, le=64, description="Warm workers that replace lost ones; unset: 1 on CPUs if memory allows.")
     threads: int | None = Field(None, ge=1, description="Threads of a worker's networks on the CPU; unset: all cores.")
     batch_sizes: Annotated[tuple[Annotated[int, Field(ge=1, le=1024)], ...], NoDecode, AfterValidator(_ascending)] = (
         Field((1, 2, 4, 8), description="Batch sizes; on CUDA each is warmed up before the service is ready."))

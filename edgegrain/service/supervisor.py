@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
@@ -168,9 +169,10 @@ class Supervisor:
                     self._capacity.more(index, sum(job.charged for job in ahead))
                 answers, seconds = await worker.receive(len(jobs))
             except WorkerLost as error:
+                self._capacity.starting(index, FIRST_PAUSE)
+                error.retry_after = max(1, math.ceil(self._capacity.ready_in()))
                 for job in jobs:
                     job.settle(error)
-                self._capacity.starting(index, FIRST_PAUSE)
                 self._batcher.put_back(ahead)
                 self._batcher.refuse_late()
                 return str(error)

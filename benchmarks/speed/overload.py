@@ -116,6 +116,11 @@ async def burst(url: str, requests: Sequence[tuple[str, bytes]]) -> tuple[list[R
     return replies, probes, await asyncio.gather(*retries)
 
 
+async def together(url: str, requests: Sequence[tuple[str, bytes]]) -> list[Reply]:
+    """Send some requests at once; the service measures them."""
+    return await asyncio.gather(*(ask_once(url, *request) for request in requests))
+
+
 def mixed(payloads: Sequence[bytes], picture: bytes, count: int) -> list[tuple[str, bytes]]:
     """Requests in which every fifth is a compression."""
     return [("compress", picture) if index % 5 == 4 else ("restore", payloads[index % len(payloads)])
@@ -159,21 +164,21 @@ def killed_worker(process: Process, payloads: Sequence[bytes], count: int) -> di
             **summary(replies)["restore"]}
 
 
-def measure(command: Sequence[str], workers: int, spare: str | None, deadline: float) -> dict[str, Any]:
+def measure(command: Sequence[str], workers: int, spare: str, deadline: float) -> dict[str, Any]:
     """Measure everything; returns the report."""
     bundle = find_bundle(DEFAULT_BUNDLE)
     payloads = portrait_payloads(load_manifest(bundle))
     stream = io.BytesIO()
     with Image.open(PORTRAIT) as image:
         image.convert("RGB").resize((SIDE, SIDE)).save(stream, "JPEG", quality=90)
-    settings: dict[str, Any] = {"workers": workers, "deadline": deadline}
-    if spare is not None:
-        settings["spare_workers"] = spare
+    settings: dict[str, Any] = {"workers": workers, "deadline": deadline, "spare_workers": spare}
     report: dict[str, Any] = {}
     with running(command, **settings) as process:
+        time.sleep(15)  # a spare starts
         for verb, body in (("restore", payloads[0]), ("compress", stream.getvalue())) * 2:
             reply = asyncio.run(ask_once(process.url, verb, body))
             report[f"single_{verb}_ms"] = round(1e3 * reply.seconds, 1)
+            asyncio.run(together(process.url, [(verb, body)] * 8))
         replies, probes, retries = asyncio.run(
             burst(process.url, mixed(payloads, stream.getvalue(), REQUESTS)))
         report["burst"] = summary(replies)
@@ -191,7 +196,7 @@ def main() -> int:
     """Measure and print; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workers", type=int, default=1, help="worker processes [default: 1]")
-    parser.add_argument("--spare", help="warm spares [default: the service's]")
+    parser.add_argument("--spare", default="", help="warm spares [default: the service's]")
     parser.add_argument("--deadline", type=float, default=10, help="seconds [default: 10]")
     parser.add_argument("--stub", action="store_true", help="workers that sleep, for machines with other work")
     options = parser.parse_args()

@@ -35,7 +35,8 @@ class Batcher:
 
     def __init__(
         self, *, limits: Mapping[str, int], weights: Mapping[str, float], sizes: Sequence[int], wait: float,
-        max_pixels: int, capacity: Capacity | None = None, arriving: Callable[[], bool] = lambda: False,
+        max_pixels: int, longest: float = math.inf, capacity: Capacity | None = None,
+        arriving: Callable[[], bool] = lambda: False,
         on_refused: Callable[[str, Reason], None] = lambda verb, reason: None,
     ) -> None:
         """Make empty queues.
@@ -46,14 +47,16 @@ class Batcher:
             sizes: batch sizes, ascending from 1; a batch takes the largest that can be filled.
             wait: seconds that an idle worker waits to fill a batch while other requests are arriving.
             max_pixels: most pixels of a batch's results together, unless a single one has more.
+            longest: most expected seconds of a batch of several jobs.
             capacity: expected times until workers are free.
             arriving: true while requests are being received whose jobs will be queued soon.
             on_refused: called for every refused job with its verb and the reason.
         """
         self.times = ServiceTimes()
         self.capacity = capacity or Capacity()
-        self._queues = {verb: JobQueue(limit=limit, sizes=sizes, max_pixels=max_pixels, times=self.times)
-                        for verb, limit in limits.items()}
+        self._queues = {
+            verb: JobQueue(limit=limit, sizes=sizes, max_pixels=max_pixels, times=self.times, longest=longest)
+            for verb, limit in limits.items()}
         self._turns = Turns(weights)
         self._retries = RetryTimes()
         self._largest = sizes[-1]
@@ -146,12 +149,13 @@ class Batcher:
                     await self._changed.wait()
                     await asyncio.sleep(0)  # lets the loop read requests that have arrived since
                     continue
-                matching = self._queues[verb].matching()
+                queue = self._queues[verb]
+                matching = queue.matching()
                 oldest = matching[0]
                 remaining = oldest.queued + self._wait - loop.time()
                 expected = self._arriving() or oldest.queued - self._shared <= self._wait
-                if len(matching) == self._largest or remaining <= 0 or not expected:
-                    return self._remove(verb, self._queues[verb].fitting(matching))
+                if len(matching) == queue.largest(oldest.key) or remaining <= 0 or not expected:
+                    return self._remove(verb, queue.fitting(matching))
                 try:
                     async with asyncio.timeout(remaining):
                         await self._changed.wait()
@@ -172,7 +176,7 @@ class Batcher:
             return []
         queue = self._queues[verb]
         jobs = queue.fitting(queue.matching())
-        if len(jobs) < self._largest or sum(len(job.data) for job in jobs) > MAX_AHEAD_BYTES \
+        if len(jobs) < queue.largest(jobs[0].key) or sum(len(job.data) for job in jobs) > MAX_AHEAD_BYTES \
                 or queue.seconds(jobs[0].key, len(jobs)) > MAX_AHEAD_SECONDS:
             return []
         return self._remove(verb, jobs)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 from edgegrain.service.job import BatchKey, Job
 from edgegrain.service.service_times import ServiceTimes
@@ -11,7 +13,9 @@ from edgegrain.service.service_times import ServiceTimes
 class JobQueue:
     """A first-in first-out queue; a batch takes the jobs with the key of the oldest one."""
 
-    def __init__(self, *, limit: int, sizes: Sequence[int], max_pixels: int, times: ServiceTimes) -> None:
+    def __init__(
+        self, *, limit: int, sizes: Sequence[int], max_pixels: int, times: ServiceTimes, longest: float = math.inf
+    ) -> None:
         """Make an empty queue.
 
         Args:
@@ -19,11 +23,13 @@ class JobQueue:
             sizes: batch sizes, ascending from 1; a batch takes the largest that can be filled.
             max_pixels: most pixels of a batch's results together, unless a single one has more.
             times: expected seconds of batches.
+            longest: most expected seconds of a batch of several jobs.
         """
         self.limit = limit
         self._sizes = tuple(sizes)
         self._max_pixels = max_pixels
         self._times = times
+        self._longest = longest
         self._jobs: dict[Job, None] = {}  # in order of arrival, with quick removal
         self._work: float | None = None
 
@@ -51,13 +57,14 @@ class JobQueue:
 
     def matching(self) -> list[Job]:
         """Jobs with the key of the oldest one, which comes first; at most those of the largest batch."""
-        oldest, found = next(iter(self._jobs)), list[Job]()
-        for job in self._jobs:
-            if job.key == oldest.key:
-                found.append(job)
-                if len(found) == self._sizes[-1]:
-                    break
-        return found
+        key = next(iter(self._jobs)).key
+        return list(islice((job for job in self._jobs if job.key == key), self.largest(key)))
+
+    def largest(self, key: BatchKey) -> int:
+        """The largest size of a key's batches that does not take too long, or not much longer than a single job."""
+        longest = max(self._longest, 2 * self._times.seconds(key.verb, key.bundle, 1))
+        return max(size for size in self._sizes
+                   if size == 1 or self._times.seconds(key.verb, key.bundle, size) <= longest)
 
     def fitting(self, matching: list[Job]) -> list[Job]:
         """The first of ``matching`` that fill a batch."""
@@ -73,9 +80,10 @@ class JobQueue:
         """The groups in which the jobs, and then ``more``, will probably be served: one key each, in order."""
         groups: list[list[Job]] = []
         open_groups: dict[BatchKey, list[Job]] = {}
+        largest = {key: self.largest(key) for key in {job.key for job in (*self._jobs, *more)}}
         for job in (*self._jobs, *more):
             group = open_groups.get(job.key)
-            if group is None or len(group) == self._sizes[-1]:
+            if group is None or len(group) == largest[job.key]:
                 group = open_groups[job.key] = []
                 groups.append(group)
             group.append(job)
@@ -83,8 +91,8 @@ class JobQueue:
 
     def seconds(self, key: BatchKey, count: int) -> float:
         """Expected seconds of ``count`` jobs of a key, in batches of the available sizes."""
-        total = 0.0
-        for size in reversed(self._sizes):
+        total, largest = 0.0, self.largest(key)
+        for size in reversed(self._sizes[: self._sizes.index(largest) + 1]):
             batches, count = divmod(count, size)
             total += batches * self._times.seconds(key.verb, key.bundle, size)
         return total

@@ -40,6 +40,8 @@ from server_decoder.decoder_session import require_provider
 
 logger = logging.getLogger(__name__)
 
+LONGEST_BATCH = 0.25
+"""Longest expected time of a batch of several pictures, as a part of the deadline: all others wait for it."""
 _REFUSALS: dict[Reason, tuple[str, str]] = {
     "full": ("queue-full", "too many requests are waiting; try again later"),
     "late": ("queue-full", "the requests that are waiting take longer than the deadline; try again later"),
@@ -91,7 +93,8 @@ class ServiceState:
             limits={"restore": settings.queue_size, "compress": settings.compress_queue_size},
             weights={"restore": settings.restore_weight, "compress": settings.compress_weight},
             sizes=settings.batch_sizes, wait=settings.batch_wait, max_pixels=settings.max_pixels,
-            capacity=Capacity(settings.workers), arriving=lambda: self.budget.arriving > 0,
+            longest=LONGEST_BATCH * settings.deadline, capacity=Capacity(settings.workers),
+            arriving=lambda: self.budget.arriving > 0,
             on_refused=lambda verb, reason: self.metrics.refused.labels(verb, reason).inc())
         plan = WorkerPlan(
             {"folders": [str(manifest.folder.resolve()) for manifest in manifests], "device": settings.device,

@@ -305,6 +305,19 @@ def test_while_no_worker_is_ready_only_the_patient_wait() -> None:
     run(test)
 
 
+def test_batches_do_not_take_long() -> None:
+    async def test() -> None:
+        queue = batcher(longest=5.0)
+        busy(queue, 0, restore=2.0)
+        for size in (1, 2, 4):
+            queue.times.note("restore", "b", size, 6.0)  # larger ones take no longer
+        queue.submit([job(index) for index in range(4)])
+        queue.submit([job(index, OTHER) for index in range(4)])
+        assert [names(await queue.take()) for _ in range(3)] == [[0, 1], [2, 3], [0, 1, 2, 3]]
+
+    run(test)
+
+
 def test_long_batches_do_not_go_ahead() -> None:
     async def test() -> None:
         queue = batcher()

@@ -96,13 +96,13 @@ def test_without_a_spare_nobody_waits_in_vain(tiny_bundle: Path, monkeypatch: py
     with live_service(tiny_bundle, worker_command=stub_worker(), deadline=30) as service:
         assert service.restore(payload).status_code == 200
         lose_worker(service)
-        until(lambda: service.state.supervisor.ready == 0)
         answer = service.restore(payload)
         assert answer.status_code == 503 and answer.json()["type"].endswith(":starting")
         assert 30 < int(answer.headers["retry-after"]) <= 41 + service.state.batcher.capacity.start_seconds
 
 
 def lose_worker(service: LiveService) -> None:
-    """Kill the worker."""
+    """Kill the worker, and wait until the service has noticed."""
     (pid,) = service.state.supervisor.pids
     os.kill(pid, signal.SIGKILL)
+    until(lambda: pid not in service.state.supervisor.pids)

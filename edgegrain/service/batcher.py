@@ -22,7 +22,7 @@ VERBS = ("restore", "compress")
 ROOM, ACCEPTED, KEPT = 0.8, 0.9, 1.1
 """Expected seconds, as parts of those until the deadline, for which a refused client is asked to return, and up to
 which a job is accepted and stays in its queue."""
-CHECK_SECONDS, CHECK_SHARE = 0.025, 0.05
+CHECK_SECONDS, CHECK_SHARE = 0.04, 0.05
 """Time between two checks of the waiting jobs, and their largest share of the processor time."""
 MAX_AHEAD_BYTES = 1 << 20
 """Largest batch that is sent to a busy worker; it is copied, and kept until its turn."""
@@ -77,24 +77,23 @@ class Batcher:
 
     def expected(self, verb: str) -> float:
         """Seconds after which a request that arrives now should be answered."""
-        works = self._works()
-        work = works[verb] + self._others(verb, works[verb], works)
-        return start_in(self.capacity.free_in(), work) + self.times.least(verb, 1)
+        work = self._queues[verb].work()
+        return start_in(self.capacity.free_in(), work + self._others(verb, work)) + self.times.least(verb, 1)
 
     def check_room(self, verb: str, within: float, count: int = 1) -> None:
         """Raise `Refused` unless ``count`` more jobs would be accepted, and probably answered ``within`` seconds."""
         queue = self._queues[verb]
         if len(queue) + count > queue.limit:
             raise self._refusal("full", verb, self.expected(verb) - ROOM * within, count)
-        if queue and (seconds := self.expected(verb)) > within:
+        if not self._is_idle() and (seconds := self.expected(verb)) > within:
             raise self._refusal("late", verb, seconds - ROOM * within, count)
 
     def submit(self, jobs: Sequence[Job]) -> None:
         """Queue all of the jobs, which have one verb, or none.
 
         Raises:
-            Refused: there is no room, or they would probably miss their deadline. Jobs that an idle worker starts at
-                once are always accepted: estimates may be wrong, and only new batches correct them.
+            Refused: there is no room, or they would probably miss their deadline. An idle service accepts any jobs:
+                estimates may be wrong, and only new batches correct them.
         """
         if not jobs:
             return
@@ -102,11 +101,11 @@ class Batcher:
         queue, within = self._queues[verb], min(job.deadline for job in jobs) - now
         if len(queue) + len(jobs) > queue.limit:
             raise self._refusal("full", verb, self.expected(verb) - ROOM * within, len(jobs))
-        free_in, works, work, new = self.capacity.free_in(), self._works(), 0.0, set(jobs)
+        idle, free_in, work, new = self._is_idle(), self.capacity.free_in(), 0.0, set(jobs)
         for group in queue.planned(jobs):
-            start = start_in(free_in, work + self._others(verb, work, works))
+            start = start_in(free_in, work + self._others(verb, work))
             seconds = queue.seconds(group[0].key, len(group))
-            if start and start + seconds > ACCEPTED * within and not new.isdisjoint(group):
+            if not idle and start + seconds > ACCEPTED * within and not new.isdisjoint(group):
                 raise self._refusal("late", verb, start + seconds - ROOM * within, len(jobs))
             work += seconds
         if not queue:
@@ -155,7 +154,7 @@ class Batcher:
                 remaining = oldest.queued + self._wait - loop.time()
                 expected = self._arriving() or oldest.queued - self._shared <= self._wait
                 if len(matching) == queue.largest(oldest.key) or remaining <= 0 or not expected:
-                    return self._remove(verb, queue.fitting(matching))
+                    return self._remove(verb, queue.fitting(matching, ACCEPTED * (oldest.deadline - loop.time())))
                 try:
                     async with asyncio.timeout(remaining):
                         await self._changed.wait()
@@ -175,9 +174,8 @@ class Batcher:
         if self._idle or verb is None:
             return []
         queue = self._queues[verb]
-        jobs = queue.fitting(queue.matching())
-        if len(jobs) < queue.largest(jobs[0].key) or sum(len(job.data) for job in jobs) > MAX_AHEAD_BYTES \
-                or queue.seconds(jobs[0].key, len(jobs)) > MAX_AHEAD_SECONDS:
+        jobs = queue.fitting(queue.matching(), MAX_AHEAD_SECONDS)
+        if len(jobs) < queue.largest(jobs[0].key) or sum(len(job.data) for job in jobs) > MAX_AHEAD_BYTES:
             return []
         return self._remove(verb, jobs)
 
@@ -191,26 +189,35 @@ class Batcher:
         self._turns.correct(key.verb, seconds - sum(job.charged for job in jobs))
 
     def refuse_late(self) -> None:
-        """Refuse waiting jobs that will probably miss their deadline, the latest arrivals first."""
-        now = _now()
-        free_in = self.capacity.free_in()
+        """Refuse waiting jobs that will probably miss their deadline, the latest arrivals first.
+
+        An idle worker tries at least one, because only batches correct the estimates.
+        """
+        now, free_in, late = _now(), self.capacity.free_in(), dict[Job, float]()
         for verb, queue in self._queues.items():
-            works, work = self._works(), 0.0
+            work = 0.0
             for group in queue.planned():
-                start, kept = start_in(free_in, work + self._others(verb, work, works)), 0
-                key = group[0].key
+                start, kept, key = start_in(free_in, work + self._others(verb, work)), 0, group[0].key
                 for job in group:
                     finish = start + queue.seconds(key, kept + 1)
-                    if start and finish > KEPT * (job.deadline - now):
-                        queue.remove([job])
-                        job.settle(self._refusal("overtaken", verb, finish - ROOM * (job.deadline - job.queued), 1))
+                    if finish > KEPT * (job.deadline - now):
+                        late[job] = finish
                     else:
                         kept += 1
                 work += queue.seconds(key, kept)
+        if free_in[0] == 0 and len(late) == len(self) > 0:
+            late.pop(next(iter(late)))
+        for job, finish in late.items():
+            self._queues[job.key.verb].remove([job])
+            wait = finish - ROOM * (job.deadline - job.queued)
+            job.settle(self._refusal("overtaken", job.key.verb, wait, 1))
 
     def timed_out(self, verb: str, within: float) -> Refused:
         """The refusal of a request whose deadline, ``within`` seconds of its arrival, has passed."""
         return self._refusal("timeout", verb, self.expected(verb) - ROOM * within, 1)
+
+    def _is_idle(self) -> bool:
+        return not len(self) and self.capacity.free_in()[0] == 0
 
     def _refusal(self, reason: Reason, verb: str, wait: float, count: int) -> Refused:
         if (starting := self.capacity.ready_in()) > 0:
@@ -223,14 +230,10 @@ class Batcher:
         waiting = [other for other, queue in self._queues.items() if queue]
         return self.times.least(verb, self._largest) / self._turns.share(verb, waiting) / self.capacity.workers
 
-    def _works(self) -> dict[str, float]:
-        """Expected seconds of the waiting jobs of each verb."""
-        return {verb: queue.work() for verb, queue in self._queues.items()}
-
-    def _others(self, verb: str, work: float, works: Mapping[str, float]) -> float:
-        """Expected seconds for other verbs, which have ``works``, until this one was served for ``work`` seconds."""
-        return sum(min(seconds, self._turns.between(verb, work, other))
-                   for other, seconds in works.items() if other != verb)
+    def _others(self, verb: str, work: float) -> float:
+        """Expected seconds for other verbs until this one was served for ``work`` seconds."""
+        return sum(queue.work_begun(self._turns.between(verb, work, other))
+                   for other, queue in self._queues.items() if other != verb)
 
     def _next(self) -> str | None:
         """The verb whose turn it is; None if all queues are empty."""

@@ -31,7 +31,7 @@ class JobQueue:
         self._times = times
         self._longest = longest
         self._jobs: dict[Job, None] = {}  # in order of arrival, with quick removal
-        self._work: float | None = None
+        self._seconds: list[float] | None = None
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -66,15 +66,16 @@ class JobQueue:
         return max(size for size in self._sizes
                    if size == 1 or self._times.seconds(key.verb, key.bundle, size) <= longest)
 
-    def fitting(self, matching: list[Job]) -> list[Job]:
-        """The first of ``matching`` that fill a batch."""
-        count, pixels = 0, 0
+    def fitting(self, matching: list[Job], left: float) -> list[Job]:
+        """The first of ``matching`` that fill a batch, which takes at most ``left`` seconds if possible."""
+        count, pixels, key = 0, 0, matching[0].key
         for job in matching:
             pixels += job.pixels
             if count and pixels > self._max_pixels:
                 break
             count += 1
-        return matching[: max(size for size in self._sizes if size <= count)]
+        return matching[: max(size for size in self._sizes if size <= count and (
+            size == 1 or self._times.seconds(key.verb, key.bundle, size) <= left))]
 
     def planned(self, more: Sequence[Job] = ()) -> list[list[Job]]:
         """The groups in which the jobs, and then ``more``, will probably be served: one key each, in order."""
@@ -99,10 +100,23 @@ class JobQueue:
 
     def work(self) -> float:
         """Expected seconds of all jobs."""
-        if self._work is None:
-            self._work = sum(self.seconds(group[0].key, len(group)) for group in self.planned())
-        return self._work
+        return sum(self._batches())
+
+    def work_begun(self, seconds: float) -> float:
+        """Expected seconds of the batches that begin in the first ``seconds``."""
+        total = 0.0
+        for batch in self._batches():
+            if total >= seconds:
+                break
+            total += batch
+        return total
+
+    def _batches(self) -> list[float]:
+        """Expected seconds of each group of jobs."""
+        if self._seconds is None:
+            self._seconds = [self.seconds(group[0].key, len(group)) for group in self.planned()]
+        return self._seconds
 
     def recount(self) -> None:
         """Called when the jobs or the expected seconds have changed."""
-        self._work = None
+        self._seconds = None

@@ -108,6 +108,8 @@ class Batcher:
             if not idle and start + seconds > ACCEPTED * within and not new.isdisjoint(group):
                 raise self._refusal("late", verb, start + seconds - ROOM * within, len(jobs))
             work += seconds
+        if idle:
+            self._retries.forget()
         if not queue:
             self._turns.join(verb)
         queue.add(jobs)

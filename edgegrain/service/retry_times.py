@@ -25,6 +25,10 @@ class RetryTimes:
             spacing: seconds in which room for another one develops.
         """
         now = self._clock()
-        moment = min(max(now + wait, self._next.get(verb, now)), now + MAX_RETRY_AFTER)
+        moment = min(max(now, now + wait, self._next.get(verb, now)), now + MAX_RETRY_AFTER)
         self._next[verb] = moment + spacing
         return min(MAX_RETRY_AFTER, max(1, math.ceil(moment - now)))
+
+    def forget(self) -> None:
+        """Called when the service is idle: the clients that were refused before have not come back."""
+        self._next.clear()

@@ -155,7 +155,9 @@ class TestRetryTimes:
         assert [retries.after("restore", 3.2, 0.5) for _ in range(6)] == [4, 4, 5, 5, 6, 6]
         assert retries.after("compress", 0.0, 0.5) == 1  # each verb of its own
         clock.now += 100
-        assert retries.after("restore", -5.0, 0.5) == 1
+        assert retries.after("restore", -5.0, 20.0) == 1 and retries.after("restore", -5.0, 20.0) == 20
+        retries.forget()
+        assert retries.after("restore", -5.0, 20.0) == 1
 
     def test_bounds(self) -> None:
         retries = RetryTimes(Clock())

@@ -41,7 +41,8 @@ class Running:
         self.batches: list[int] = []
         self.lost = 0
         self.supervisor = Supervisor(
-            workers, self.batcher, count, spares=lambda pids: spares * (len(pids) == count), on_batch=lambda jobs, seconds, began: self.batches.append(len(jobs)),
+            workers, self.batcher, count, spares=lambda pids: spares * (len(pids) == count),
+            on_batch=lambda jobs, seconds, began: self.batches.append(len(jobs)),
             on_lost=self.count)
 
     def count(self) -> None:

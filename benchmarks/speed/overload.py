@@ -1,10 +1,11 @@
 """Measure a mixed overload and a killed worker: requests served by kind, latency of refusals, honesty of Retry-After.
 
     python benchmarks/speed/overload.py                        200 requests at once, then a killed worker
-    python benchmarks/speed/overload.py --workers 2 --json     the last line is one JSON object
+    python benchmarks/speed/overload.py --stub --start 12 --spare 0
 
 Starts `edgegrain serve` on the default bundle with one thread per worker. Every fifth request is a compression of a
 picture of 9 megapixels, the others restore a payload. Each refused request is repeated once, after its Retry-After.
+The output is one JSON object.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from PIL import Image
 
 from codec_contract.bundle.manifest import load_manifest
 from codec_contract.bundle.paths import DEFAULT_BUNDLE, find_bundle
-from tests.service_harness import stub_worker
+from tests.service_harness import stub_worker, until
 from tests.service_process import SERVE, Process, running, serve_with
 
 REQUESTS = 200
@@ -42,7 +43,8 @@ SIDE = 3000
 PROBES = 50
 """Single requests sent one after the other while the service is overloaded."""
 
-STUB = {"item": 0.25, "compress": 0.12, "start": 1.2}
+STUB = {"item": 0.25, "compress": 0.12}
+"""Seconds of an item to restore and to compress."""
 
 
 @dataclass(frozen=True)
@@ -174,7 +176,8 @@ def measure(command: Sequence[str], workers: int, spare: str, deadline: float) -
     settings: dict[str, Any] = {"workers": workers, "deadline": deadline, "spare_workers": spare}
     report: dict[str, Any] = {}
     with running(command, **settings) as process:
-        time.sleep(15)  # a spare starts
+        until(lambda: (found := process.events("spare workers"))
+              and len(process.workers) == workers + found[0]["spares"])
         for verb, body in (("restore", payloads[0]), ("compress", stream.getvalue())) * 2:
             reply = asyncio.run(ask_once(process.url, verb, body))
             report[f"single_{verb}_ms"] = round(1e3 * reply.seconds, 1)
@@ -199,8 +202,9 @@ def main() -> int:
     parser.add_argument("--spare", default="", help="warm spares [default: the service's]")
     parser.add_argument("--deadline", type=float, default=10, help="seconds [default: 10]")
     parser.add_argument("--stub", action="store_true", help="workers that sleep, for machines with other work")
+    parser.add_argument("--start", type=float, default=1.2, help="seconds that a stub starts [default: 1.2]")
     options = parser.parse_args()
-    command = serve_with(stub_worker(**STUB)) if options.stub else SERVE
+    command = serve_with(stub_worker(**STUB, start=options.start)) if options.stub else SERVE
     print(json.dumps(measure(command, options.workers, options.spare, options.deadline)))
     return 0
 

@@ -174,7 +174,6 @@ class Supervisor:
                 for job in jobs:
                     job.settle(error)
                 self._batcher.put_back(ahead)
-                self._batcher.refuse_late()
                 return str(error)
             self._batcher.note_done(jobs, loop.time() - began)
             self._on_batch(jobs, seconds, began)

@@ -55,7 +55,7 @@ def live_service(
     *folders: Path, worker_command: Sequence[str] = COMMAND, wait: bool = True, **settings: Any
 ) -> Iterator[LiveService]:
     """Serve bundles until the block ends; ready at its start, unless ``wait`` is false."""
-    settings = {"threads": 1, "drain_timeout": 1, **settings}
+    settings = {"threads": 1, "drain_timeout": 1, "spare_workers": 0, **settings}
     app = create_app(Settings(bundles=tuple(map(str, folders)), **settings), worker_command)
     state: ServiceState = app.state.service
     listener = listen("127.0.0.1", 0)
@@ -79,9 +79,10 @@ def until(condition: Any) -> None:
         time.sleep(0.01)
 
 
-def stub_worker(*, fixed: float = 0.0, item: float = 0.0) -> list[str]:
+def stub_worker(*, fixed: float = 0.0, item: float = 0.0, compress: float = 0.0, start: float = 0.0) -> list[str]:
     """The command of a worker that sleeps and returns every payload; see `tests/stub_worker.py`."""
-    return [sys.executable, str(Path(__file__).with_name("stub_worker.py")), str(fixed), str(item)]
+    times = map(str, (fixed, item, compress, start))
+    return [sys.executable, str(Path(__file__).with_name("stub_worker.py")), *times]
 
 
 def raw_payloads(folder: Path, count: int, seed: int = 0, size: tuple[int, int] | None = None) -> list[bytes]:

@@ -32,7 +32,8 @@ class Process:
 
     def __init__(self, command: Sequence[str], prepare: Callable[[], None] | None = None, **settings: object) -> None:
         variables = {f"EDGEGRAIN_SERVE_{name.upper()}": str(value) for name, value in settings.items()}
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "EDGEGRAIN_SERVE_THREADS": "1", **variables}
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "EDGEGRAIN_SERVE_THREADS": "1",
+                       "EDGEGRAIN_SERVE_SPARE_WORKERS": "0", **variables}
         self.popen = subprocess.Popen(
             command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=prepare)
         self.lines: list[str] = []

@@ -1,5 +1,7 @@
 """A worker without networks: it sleeps ``argv[1]`` seconds per batch and ``argv[2]`` per item, and returns its input.
 
+Items to compress take ``argv[3]`` seconds, and its start ``argv[4]``.
+
 A payload that ends in a key of `MISCHIEF` makes it die, hang, or send an invalid answer.
 """
 
@@ -16,7 +18,7 @@ MISCHIEF = {b"die!": "die", b"hang": "hang", b"lie!": "lie"}
 
 
 def main() -> None:
-    fixed, item = map(float, sys.argv[1:3])
+    fixed, item, compress, start = map(float, sys.argv[1:])
     requests, answers = os.fdopen(0, "rb"), os.fdopen(1, "wb")
 
     def send(fields: dict[str, object], blobs: list[bytes]) -> None:
@@ -24,10 +26,11 @@ def main() -> None:
         answers.flush()
 
     pipe_messages.read(requests)
+    time.sleep(start)
     send({"ready": True}, [])
     while (message := pipe_messages.read(requests)) is not None:
         blobs = message[1]
-        time.sleep(fixed + item * len(blobs))
+        time.sleep(fixed + (compress if message[0]["verb"] == "compress" else item) * len(blobs))
         mischief = {MISCHIEF.get(blob[-8:-4]) for blob in blobs}
         if "die" in mischief:
             os._exit(9)

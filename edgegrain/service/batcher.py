@@ -1,148 +1,140 @@
-"""`Batcher`: a bounded first-in first-out queue that hands out batches of compatible jobs.
+"""`Batcher`: a bounded queue for each verb, weighted turns between them, and batches of compatible jobs.
 
-It runs on the event loop and changes state only between awaits, so it needs no locks.
+A job is accepted if it is expected to meet its deadline, and refused as soon as it is expected to miss it. The batcher
+runs on the event loop and changes state only between awaits, so it needs no locks.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+import time
+from collections.abc import Callable, Mapping, Sequence
 
-from codec_contract.errors import EdgegrainError
+from edgegrain.service.capacity import Capacity, start_in
+from edgegrain.service.job import Job, Reason, Refused
+from edgegrain.service.job_queue import JobQueue
+from edgegrain.service.retry_times import RetryTimes
+from edgegrain.service.service_times import ServiceTimes
+from edgegrain.service.turns import Turns
 
-MAX_RETRY_AFTER = 60
-SMOOTHING = 0.2
-"""Weight of the newest batch in the running mean of seconds per item."""
+VERBS = ("restore", "compress")
+ROOM, ACCEPTED, KEPT = 0.8, 0.9, 1.1
+"""Expected seconds, as parts of those until the deadline, for which a refused client is asked to return, and up to
+which a job is accepted and stays in its queue."""
+CHECK_SECONDS, CHECK_SHARE = 0.04, 0.05
+"""Time between two checks of the waiting jobs, and their largest share of the processor time."""
 MAX_AHEAD_BYTES = 1 << 20
 """Largest batch that is sent to a busy worker; it is copied, and kept until its turn."""
-
-
-class BatchKey(NamedTuple):
-    """Jobs with equal keys can share a batch: they run through one network together."""
-
-    verb: str
-    bundle: str
-    seed: int = 0
-
-
-class WorkerLost(Exception):
-    """The worker process died, hung, or sent an invalid answer."""
-
-
-class Done(NamedTuple):
-    """The result of a job: its bytes, and the seconds of its stages."""
-
-    data: bytes
-    seconds: dict[str, float]
-
-
-Answer = Done | EdgegrainError | WorkerLost
-
-
-@dataclass(eq=False)
-class Job:
-    """A picture or payload in the queue.
-
-    Attributes:
-        key: jobs with the same key can share a batch.
-        data: the payload or picture file.
-        options: fields of the engine's options.
-        deadline: loop time at which its request times out.
-        pixels: pixels of its result, which bound the memory of a batch.
-        answer: `Done`, the `EdgegrainError` of this item, or `WorkerLost`; cancelled when the client disconnects.
-        queued: loop time at which it was queued.
-    """
-
-    key: BatchKey
-    data: bytes
-    options: dict[str, Any]
-    deadline: float
-    pixels: int
-    answer: asyncio.Future[Answer]
-    queued: float = field(default=0.0)
-
-
-class QueueFull(Exception):
-    """The queue is full, or the jobs in it take longer than the deadline.
-
-    Attributes:
-        retry_after: whole seconds after which there should be room.
-    """
-
-    def __init__(self, retry_after: int) -> None:
-        super().__init__(f"the queue is full, retry after {retry_after} s")
-        self.retry_after = retry_after
+MAX_AHEAD_SECONDS = 0.25
+"""Longest batch that is sent to a busy worker: the other verb waits for it, and it cannot be refused any more."""
 
 
 class Batcher:
-    """The queue between requests and workers."""
+    """The queues between requests and workers."""
 
     def __init__(
-        self, *, limit: int, sizes: Sequence[int], wait: float, max_pixels: int, workers: int = 1,
+        self, *, limits: Mapping[str, int], weights: Mapping[str, float], sizes: Sequence[int], wait: float,
+        max_pixels: int, longest: float = math.inf, capacity: Capacity | None = None,
         arriving: Callable[[], bool] = lambda: False,
+        on_refused: Callable[[str, Reason], None] = lambda verb, reason: None,
     ) -> None:
-        """Make an empty queue.
+        """Make empty queues.
 
         Args:
-            limit: most jobs in the queue.
+            limits: verb -> most jobs in its queue.
+            weights: verb -> its share of the workers' time while several have jobs.
             sizes: batch sizes, ascending from 1; a batch takes the largest that can be filled.
             wait: seconds that an idle worker waits to fill a batch while other requests are arriving.
             max_pixels: most pixels of a batch's results together, unless a single one has more.
-            workers: number of workers, for estimatching only.
+            longest: most expected seconds of a batch of several jobs.
+            capacity: expected times until workers are free.
             arriving: true while requests are being received whose jobs will be queued soon.
+            on_refused: called for every refused job with its verb and the reason.
         """
-        self._limit = limit
-        self._sizes = tuple(sizes)
+        self.times = ServiceTimes()
+        self.capacity = capacity or Capacity()
+        self._queues = {
+            verb: JobQueue(limit=limit, sizes=sizes, max_pixels=max_pixels, times=self.times, longest=longest)
+            for verb, limit in limits.items()}
+        self._turns = Turns(weights)
+        self._retries = RetryTimes()
+        self._largest = sizes[-1]
         self._wait = wait
-        self._max_pixels = max_pixels
-        self._workers = workers
         self._arriving = arriving
+        self._on_refused = on_refused
         self._idle = 0  # workers waiting for a batch
         self._shared = -math.inf  # loop time at which the last batch with several jobs was done
-        self._jobs: dict[Job, None] = {}  # in order of arrival, with quick removal
         self._changed = asyncio.Event()
-        self._seconds_per_item = 0.0
+        self._check: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
-        return len(self._jobs)
+        return sum(map(len, self._queues.values()))
 
-    def check_room(self, count: int = 1) -> None:
-        """Raise `QueueFull` unless ``count`` more jobs would be accepted now."""
-        if len(self._jobs) + count > self._limit:
-            raise QueueFull(self.retry_after())
+    def depth(self, verb: str) -> int:
+        """Number of waiting jobs of a verb."""
+        return len(self._queues[verb])
+
+    def expected(self, verb: str) -> float:
+        """Seconds after which a request that arrives now should be answered."""
+        work = self._queues[verb].work()
+        return start_in(self.capacity.free_in(), work + self._others(verb, work)) + self.times.least(verb, 1)
+
+    def check_room(self, verb: str, within: float, count: int = 1) -> None:
+        """Raise `Refused` unless ``count`` more jobs would be accepted, and probably answered ``within`` seconds."""
+        queue = self._queues[verb]
+        if len(queue) + count > queue.limit:
+            raise self._refusal("full", verb, self.expected(verb) - ROOM * within, count)
+        if not self._is_idle() and (seconds := self.expected(verb)) > within:
+            raise self._refusal("late", verb, seconds - ROOM * within, count)
 
     def submit(self, jobs: Sequence[Job]) -> None:
-        """Queue all of the jobs or none.
+        """Queue all of the jobs, which have one verb, or none.
 
         Raises:
-            QueueFull: there is no room, or they would miss their deadline.
+            Refused: there is no room, or they would probably miss their deadline. An idle service accepts any jobs:
+                estimates may be wrong, and only new batches correct them.
         """
-        self.check_room(len(jobs))
-        now = asyncio.get_running_loop().time()
-        if jobs and now + self._estimate(len(self._jobs)) > min(job.deadline for job in jobs):
-            raise QueueFull(self.retry_after())
+        if not jobs:
+            return
+        now, verb = _now(), jobs[0].key.verb
+        queue, within = self._queues[verb], min(job.deadline for job in jobs) - now
+        if len(queue) + len(jobs) > queue.limit:
+            raise self._refusal("full", verb, self.expected(verb) - ROOM * within, len(jobs))
+        idle, free_in, work, new = self._is_idle(), self.capacity.free_in(), 0.0, set(jobs)
+        for group in queue.planned(jobs):
+            start = start_in(free_in, work + self._others(verb, work))
+            seconds = queue.seconds(group[0].key, len(group))
+            if not idle and start + seconds > ACCEPTED * within and not new.isdisjoint(group):
+                raise self._refusal("late", verb, start + seconds - ROOM * within, len(jobs))
+            work += seconds
+        if idle:
+            self._retries.forget()
+        if not queue:
+            self._turns.join(verb)
+        queue.add(jobs)
         for job in jobs:
             job.queued = now
-            self._jobs[job] = None
         self._changed.set()
+        self._check_later()
 
     def discard(self, jobs: Sequence[Job]) -> None:
         """Drop jobs whose request has ended, queued or not."""
         for job in jobs:
-            self._jobs.pop(job, None)
+            self._queues[job.key.verb].remove([job])
             job.answer.cancel()
 
     def put_back(self, jobs: Sequence[Job]) -> None:
-        """Return a batch that no worker has started to the front of the queue."""
-        waiting = [job for job in jobs if not job.answer.done()]
-        self._jobs = dict.fromkeys([*waiting, *self._jobs])
+        """Return a batch that no worker has started to the front of its queue."""
+        for job in jobs:
+            self._turns.correct(job.key.verb, -job.charged)
+        if waiting := [job for job in jobs if not job.answer.done()]:
+            self._queues[waiting[0].key.verb].put_back(waiting)
         self._changed.set()
+        self._check_later()
 
     async def take(self) -> list[Job]:
-        """The next batch for an idle worker, never empty; its jobs have left the queue.
+        """The next batch for an idle worker, never empty; its jobs have left their queue.
 
         A partial batch waits for more jobs only if they are likely: requests are being received, or others were
         answered together just now and their clients may send the next. A single job starts at once.
@@ -153,15 +145,18 @@ class Batcher:
             while True:
                 self._drop_expired(loop.time())
                 self._changed.clear()
-                if not self._jobs:
+                verb = self._next()
+                if verb is None:
                     await self._changed.wait()
                     await asyncio.sleep(0)  # lets the loop read requests that have arrived since
                     continue
-                matching, oldest = self._same_key(), next(iter(self._jobs))
+                queue = self._queues[verb]
+                matching = queue.matching()
+                oldest = matching[0]
                 remaining = oldest.queued + self._wait - loop.time()
                 expected = self._arriving() or oldest.queued - self._shared <= self._wait
-                if len(matching) >= self._sizes[-1] or remaining <= 0 or not expected:
-                    return self._remove(self._fitting(matching))
+                if len(matching) == queue.largest(oldest.key) or remaining <= 0 or not expected:
+                    return self._remove(verb, queue.fitting(matching, ACCEPTED * (oldest.deadline - loop.time())))
                 try:
                     async with asyncio.timeout(remaining):
                         await self._changed.wait()
@@ -173,51 +168,105 @@ class Batcher:
     def take_ahead(self) -> list[Job]:
         """A batch of the largest size for a busy worker, to start on as soon as the current one is done.
 
-        Empty if the queue holds fewer jobs, if the batch is too large to be copied, or if an idle worker will take it.
+        Empty if the queue whose turn it is holds fewer jobs, if the batch is too large to be copied or takes long, or
+        if an idle worker will take it.
         """
-        self._drop_expired(asyncio.get_running_loop().time())
-        if self._idle or not self._jobs:
+        self._drop_expired(_now())
+        verb = self._next()
+        if self._idle or verb is None:
             return []
-        jobs = self._fitting(self._same_key())
-        if len(jobs) < self._sizes[-1] or sum(len(job.data) for job in jobs) > MAX_AHEAD_BYTES:
+        queue = self._queues[verb]
+        jobs = queue.fitting(queue.matching(), MAX_AHEAD_SECONDS)
+        if len(jobs) < queue.largest(jobs[0].key) or sum(len(job.data) for job in jobs) > MAX_AHEAD_BYTES:
             return []
-        return self._remove(jobs)
+        return self._remove(verb, jobs)
 
-    def note_speed(self, count: int, seconds: float) -> None:
-        """Update the estimate of seconds per item with a batch of ``count`` items that is done."""
-        if count > 1:
-            self._shared = asyncio.get_running_loop().time()
-        newest = seconds / count
-        old = self._seconds_per_item
-        self._seconds_per_item = newest if not old else old + SMOOTHING * (newest - old)
+    def note_done(self, jobs: Sequence[Job], seconds: float) -> None:
+        """Correct the estimates and the turns with a batch that took ``seconds``."""
+        if len(jobs) > 1:
+            self._shared = _now()
+        key = jobs[0].key
+        self.times.note(key.verb, key.bundle, len(jobs), seconds)
+        self._queues[key.verb].recount()
+        self._turns.correct(key.verb, seconds - sum(job.charged for job in jobs))
 
-    def retry_after(self) -> int:
-        """Whole seconds after which half of the queue should be done."""
-        return min(MAX_RETRY_AFTER, max(1, math.ceil(self._estimate(len(self._jobs)) / 2)))
+    def refuse_late(self) -> None:
+        """Refuse waiting jobs that will probably miss their deadline, the latest arrivals first.
 
-    def _estimate(self, count: int) -> float:
-        return count * self._seconds_per_item / self._workers
+        An idle worker tries at least one, because only batches correct the estimates.
+        """
+        now, free_in, late = _now(), self.capacity.free_in(), dict[Job, float]()
+        for verb, queue in self._queues.items():
+            work = 0.0
+            for group in queue.planned():
+                start, kept, key = start_in(free_in, work + self._others(verb, work)), 0, group[0].key
+                for job in group:
+                    finish = start + queue.seconds(key, kept + 1)
+                    if finish > KEPT * (job.deadline - now):
+                        late[job] = finish
+                    else:
+                        kept += 1
+                work += queue.seconds(key, kept)
+        if free_in[0] == 0 and len(late) == len(self) > 0:
+            late.pop(next(iter(late)))
+        for job, finish in late.items():
+            self._queues[job.key.verb].remove([job])
+            wait = finish - ROOM * (job.deadline - job.queued)
+            job.settle(self._refusal("overtaken", job.key.verb, wait, 1))
+
+    def timed_out(self, verb: str, within: float) -> Refused:
+        """The refusal of a request whose deadline, ``within`` seconds of its arrival, has passed."""
+        return self._refusal("timeout", verb, self.expected(verb) - ROOM * within, 1)
+
+    def _is_idle(self) -> bool:
+        return not len(self) and self.capacity.free_in()[0] == 0
+
+    def _refusal(self, reason: Reason, verb: str, wait: float, count: int) -> Refused:
+        if (starting := self.capacity.ready_in()) > 0:
+            reason, wait = "starting", max(wait, starting)  # earlier retries would wait for the worker's start too
+        self._on_refused(verb, reason)
+        return Refused(reason, self._retries.after(verb, wait, count * self._spacing(verb)))
+
+    def _spacing(self, verb: str) -> float:
+        """Seconds in which one job of a verb is served while all present verbs take turns."""
+        waiting = [other for other, queue in self._queues.items() if queue]
+        return self.times.least(verb, self._largest) / self._turns.share(verb, waiting) / self.capacity.workers
+
+    def _others(self, verb: str, work: float) -> float:
+        """Expected seconds for other verbs until this one was served for ``work`` seconds."""
+        return sum(queue.work_begun(self._turns.between(verb, work, other))
+                   for other, queue in self._queues.items() if other != verb)
+
+    def _next(self) -> str | None:
+        """The verb whose turn it is; None if all queues are empty."""
+        waiting = [verb for verb, queue in self._queues.items() if queue]
+        return self._turns.next(waiting) if waiting else None
 
     def _drop_expired(self, now: float) -> None:
         # Requests time out by themselves; this only spares workers their jobs.
-        for job in [job for job in self._jobs if job.deadline <= now or job.answer.done()]:
-            del self._jobs[job]
+        for queue in self._queues.values():
+            queue.remove([job for job in queue if job.deadline <= now or job.answer.done()])
 
-    def _same_key(self) -> list[Job]:
-        """Jobs with the key of the oldest one, which comes first."""
-        oldest = next(iter(self._jobs))
-        return [job for job in self._jobs if job.key == oldest.key]
-
-    def _fitting(self, matching: list[Job]) -> list[Job]:
-        count, pixels = 0, 0
-        for job in matching[: self._sizes[-1]]:
-            pixels += job.pixels
-            if count and pixels > self._max_pixels:
-                break
-            count += 1
-        return matching[: max(size for size in self._sizes if size <= count)]
-
-    def _remove(self, jobs: list[Job]) -> list[Job]:
+    def _remove(self, verb: str, jobs: list[Job]) -> list[Job]:
+        queue = self._queues[verb]
+        queue.remove(jobs)
+        seconds = queue.seconds(jobs[0].key, len(jobs))
+        self._turns.charge(verb, seconds)
         for job in jobs:
-            del self._jobs[job]
+            job.charged = seconds / len(jobs)
         return jobs
+
+    def _check_later(self, took: float = 0.0) -> None:
+        if self._check is None and len(self):
+            pause = max(CHECK_SECONDS, took / CHECK_SHARE)
+            self._check = asyncio.get_running_loop().call_later(pause, self._check_now)
+
+    def _check_now(self) -> None:
+        self._check = None
+        begin = time.perf_counter()
+        self.refuse_late()
+        self._check_later(time.perf_counter() - begin)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,4 +1,4 @@
-"""Load shedding: refuse requests while the queue is full, before any other work.
+"""Load shedding: refuse requests that cannot be answered in time, before any other work.
 
 Under overload most requests are refused, and the time for refusals is lost to the accepted requests. So this check
 comes before routing, parameters and the body.
@@ -15,9 +15,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from edgegrain.service.problem_details import Problem
 from edgegrain.service.service_state import ServiceState
 
+COMPRESS = "/v1/compress"
+
 
 class LoadShedding:
-    """ASGI middleware: answers 503 to requests for the queue while it is full."""
+    """ASGI middleware: answers 503 to requests whose queue is full, or takes longer than the deadline."""
 
     def __init__(self, app: ASGIApp, service: ServiceState, routes: Sequence[BaseRoute]) -> None:
         """Apply to ``routes``, whose requests are queued."""
@@ -30,7 +32,7 @@ class LoadShedding:
             request = Request(scope)
             try:
                 self._service.access.check_token(request)
-                self._service.require_room()
+                self._service.require_room("compress" if scope["path"] == COMPRESS else "restore")
             except Problem as problem:
                 scope["route"] = self._routes[scope["path"]]  # its label in the metrics
                 await self._service.answer(request, problem)(scope, receive, send)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
@@ -36,16 +37,30 @@ class Metrics:
             registry=self.registry)
         self.worker_losses = Counter(
             "edgegrain_worker_losses", "Workers that died or hung after they were ready.", registry=self.registry)
+        self.refused = Counter(
+            "edgegrain_refused", "Pictures that were refused, by verb and reason.", ["verb", "reason"],
+            registry=self.registry)
         self.requests_in_flight = Gauge(
             "edgegrain_requests_in_flight", "Requests without an answer yet.", registry=self.registry)
-        self._queue_depth = Gauge("edgegrain_queue_depth", "Pictures in the queue.", registry=self.registry)
-        self._workers_ready = Gauge("edgegrain_workers_ready", "Workers that are ready.", registry=self.registry)
+        self._queue_depth = Gauge(
+            "edgegrain_queue_depth", "Pictures in the queue of a verb.", ["verb"], registry=self.registry)
+        self._expected_seconds = Gauge(
+            "edgegrain_expected_seconds", "Seconds until a request that arrives now is expected to be answered.",
+            ["verb"], registry=self.registry)
+        self._workers_ready = Gauge(
+            "edgegrain_workers_ready", "Workers that are ready, without spares.", registry=self.registry)
+        self._spares_ready = Gauge(
+            "edgegrain_spare_workers_ready", "Spare workers that are ready.", registry=self.registry)
         self._ready = Gauge("edgegrain_ready", "Result of /health/ready: 1 or 0.", registry=self.registry)
 
     def watch(
-        self, *, queue_depth: Callable[[], int], workers_ready: Callable[[], int], ready: Callable[[], bool]
+        self, *, verbs: Iterable[str], queue_depth: Callable[[str], int], expected_seconds: Callable[[str], float],
+        workers_ready: Callable[[], int], spares_ready: Callable[[], int], ready: Callable[[], bool],
     ) -> None:
         """Set the callbacks that these gauges are read from."""
-        self._queue_depth.set_function(queue_depth)
+        for verb in verbs:
+            self._queue_depth.labels(verb).set_function(partial(queue_depth, verb))
+            self._expected_seconds.labels(verb).set_function(partial(expected_seconds, verb))
         self._workers_ready.set_function(workers_ready)
+        self._spares_ready.set_function(spares_ready)
         self._ready.set_function(lambda: float(ready()))

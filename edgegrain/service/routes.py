@@ -13,9 +13,9 @@ from starlette.responses import Response
 
 from codec_contract.errors import EdgegrainError
 from codec_contract.payload import MAX_PAYLOAD_BYTES
-from edgegrain.service.batcher import Answer, Done, Job
 from edgegrain.service.content_negotiation import BYTES_TYPE, MEDIA_TYPES, PAYLOAD_TYPE, choose_format
 from edgegrain.service.engine_options import QUALITY, CompressOptions, RestoreOptions
+from edgegrain.service.job import Answer, Done, Job
 from edgegrain.service.problem_details import MEDIA_TYPE, Problem, problem_of, problem_response
 from edgegrain.service.request_body import MULTIPART, media_type, read_body, read_parts
 from edgegrain.service.service_state import Service, ServiceState, data_of

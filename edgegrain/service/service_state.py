@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import logging
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Annotated
 
@@ -19,21 +21,39 @@ from codec_contract.bundle.paths import ALIASES, find_bundle
 from codec_contract.errors import EdgegrainError, ImageError, ServiceError
 from codec_contract.payload import parse_header, require_contract
 from edgegrain.service.access import Access
-from edgegrain.service.batcher import Answer, Batcher, BatchKey, Done, Job, QueueFull
+from edgegrain.service.batcher import VERBS, Batcher
+from edgegrain.service.capacity import Capacity
 from edgegrain.service.encoder_downloads import EncoderFile, contract_files, encoder_files
 from edgegrain.service.engine_options import CompressOptions, RestoreOptions, require_servable
+from edgegrain.service.job import Answer, BatchKey, Done, Job, Reason, Refused
+from edgegrain.service.json_logs import log
+from edgegrain.service.memory import SpareDecision, spares_that_fit
 from edgegrain.service.problem_details import MEDIA_TYPE, Problem, problem_of, retry_later
 from edgegrain.service.prometheus import Metrics
 from edgegrain.service.request_body import ByteBudget
 from edgegrain.service.result_limits import check_result
 from edgegrain.service.settings import Settings
-from edgegrain.service.supervisor import Supervisor, WorkerPlan
+from edgegrain.service.supervisor import Supervisor
+from edgegrain.service.worker_handle import WorkerPlan
 from edgegrain.service.worker_protocol import COMMAND
 from server_decoder.decoder_session import require_provider
 
+logger = logging.getLogger(__name__)
+
+LONGEST_BATCH = 0.25
+"""Longest expected time of a batch of several pictures, as a part of the deadline: all others wait for it."""
+_REFUSALS: dict[Reason, tuple[str, str]] = {
+    "full": ("queue-full", "too many requests are waiting; try again later"),
+    "late": ("queue-full", "the requests that are waiting take longer than the deadline; try again later"),
+    "overtaken": ("deadline-exceeded", "the request would have taken longer than its deadline; try again later"),
+    "starting": ("starting", "no worker is warm yet, and the deadline is earlier; try again later"),
+    "timeout": ("deadline-exceeded", "the request took longer than its deadline; try again later"),
+}
+"""Reason of a refusal -> kind and detail of its problem."""
+
 
 class ServiceState:
-    """Bundles, queue, workers, access and metrics of one application.
+    """Bundles, queues, workers, access and metrics of one application.
 
     Attributes:
         settings: the service's settings.
@@ -69,18 +89,25 @@ class ServiceState:
         self.access = Access([token.get_secret_value() for token in settings.all_tokens()],
                              rate=settings.rate_limit, burst=settings.rate_burst)
         self.budget = ByteBudget(settings.max_bytes_in_flight)
-        self.batcher = Batcher(limit=settings.queue_size, sizes=settings.batch_sizes, wait=settings.batch_wait,
-                               max_pixels=settings.max_pixels, workers=settings.workers,
-                               arriving=lambda: self.budget.arriving > 0)
+        self.batcher = Batcher(
+            limits={"restore": settings.queue_size, "compress": settings.compress_queue_size},
+            weights={"restore": settings.restore_weight, "compress": settings.compress_weight},
+            sizes=settings.batch_sizes, wait=settings.batch_wait, max_pixels=settings.max_pixels,
+            longest=LONGEST_BATCH * settings.deadline, capacity=Capacity(settings.workers),
+            arriving=lambda: self.budget.arriving > 0,
+            on_refused=lambda verb, reason: self.metrics.refused.labels(verb, reason).inc())
         plan = WorkerPlan(
             {"folders": [str(manifest.folder.resolve()) for manifest in manifests], "device": settings.device,
              "threads": settings.threads, "batch_sizes": list(settings.batch_sizes),
              "max_pixels": settings.max_pixels, "log_level": settings.log_level},
             start_timeout=settings.start_timeout, batch_timeout=settings.worker_timeout, command=worker_command)
-        self.supervisor = Supervisor(plan, self.batcher, settings.workers, on_batch=self._note_batch,
-                                     on_lost=self.metrics.worker_losses.inc)
-        self.metrics.watch(queue_depth=lambda: len(self.batcher), workers_ready=lambda: self.supervisor.ready,
-                           ready=lambda: self.not_ready() is None)
+        self.supervisor = Supervisor(
+            plan, self.batcher, settings.workers, spares=self._spares, on_batch=self._note_batch,
+            on_lost=self.metrics.worker_losses.inc)
+        self.metrics.watch(
+            verbs=VERBS, queue_depth=self.batcher.depth, expected_seconds=self.batcher.expected,
+            workers_ready=lambda: self.supervisor.ready, spares_ready=lambda: self.supervisor.spares,
+            ready=lambda: self.not_ready() is None)
         self.draining = False
         self.exposition: Callable[[], Awaitable[bytes]] = self._own_exposition
         self._was_ready = False
@@ -90,15 +117,15 @@ class ServiceState:
         if self.draining:
             return retry_later("draining", "the service is shutting down; use another one", 1)
         if not self.supervisor.ready:
-            return retry_later("starting", "no worker is warm yet", 1)
+            return self._starting()
         return None
 
-    def require_room(self) -> None:
-        """Raise `Problem` 503 while the queue is full."""
+    def require_room(self, verb: str) -> None:
+        """Raise `Problem` 503 while the queue of a verb is full, or takes longer than the deadline."""
         try:
-            self.batcher.check_room()
-        except QueueFull as error:
-            raise _queue_full(error) from error
+            self.batcher.check_room(verb, self.settings.deadline)
+        except Refused as error:
+            raise _refused(error) from error
 
     def admit(self, request: Request) -> None:
         """Refuse requests that cannot be served, before their body is read.
@@ -109,7 +136,7 @@ class ServiceState:
         self.access.charge(request)
         self._was_ready = self._was_ready or self.supervisor.ready > 0
         if not self._was_ready:  # later, while a worker restarts, requests wait in the queue
-            raise retry_later("starting", "no worker is warm yet", 1)
+            raise self._starting()
 
     def answer(self, request: Request, problem: Problem) -> JSONResponse:
         """The answer for a problem, which is counted and logged."""
@@ -156,15 +183,16 @@ class ServiceState:
         return self._job(BatchKey("compress", manifest.id), picture, options, manifest.hr**2)
 
     async def answers(self, request: Request, jobs: Sequence[Job]) -> list[Answer]:
-        """Queue jobs and wait for all of them.
+        """Queue jobs and wait for all of them; jobs that will miss their deadline are answered with `Refused`.
 
         Raises:
-            Problem: 503 if the queue is full or an answer is late; 499 if the client disconnects. The jobs are dropped.
+            Problem: 503 if the queue is full, or takes longer than the deadline, which may also pass unexpectedly; 499
+                if the client disconnects. The jobs are dropped.
         """
         try:
             self.batcher.submit(jobs)
-        except QueueFull as error:
-            raise _queue_full(error) from error
+        except Refused as error:
+            raise _refused(error) from error
         work = asyncio.create_task(asyncio.wait([job.answer for job in jobs]))
         left = asyncio.create_task(_disconnected(request))
         loop = asyncio.get_running_loop()
@@ -175,8 +203,7 @@ class ServiceState:
                 return [job.answer.result() for job in jobs]
             if left.done():
                 raise Problem("client-closed", "the client disconnected before the answer")
-            raise retry_later("deadline-exceeded", f"the request took longer than {self.settings.deadline:g} s",
-                              self.batcher.retry_after())
+            raise _refused(self.batcher.timed_out(jobs[0].key.verb, self.settings.deadline))
         finally:
             left.cancel()
             work.cancel()
@@ -186,6 +213,21 @@ class ServiceState:
         loop = asyncio.get_running_loop()
         return Job(key, data, dataclasses.asdict(options), loop.time() + self.settings.deadline, pixels,
                    loop.create_future())
+
+    def _spares(self, pids: Sequence[int]) -> int:
+        """The number of spare workers, which is logged with its reason."""
+        settings = self.settings
+        if settings.spare_workers is not None:
+            decision = SpareDecision(settings.spare_workers, "setting spare_workers")
+        elif settings.device != "cpu":
+            decision = SpareDecision(0, f"set spare_workers if {settings.device} has the memory")
+        else:
+            decision = spares_that_fit(pids, settings.batch_sizes[-1])
+        log(logger, logging.INFO, "spare workers", spares=decision.spares, reason=decision.reason)
+        return decision.spares
+
+    def _starting(self) -> Problem:
+        return retry_later("starting", "no worker is warm yet", max(1, math.ceil(self.batcher.capacity.ready_in())))
 
     async def _own_exposition(self) -> bytes:
         return generate_latest(self.metrics.registry)
@@ -205,7 +247,10 @@ def data_of(answer: Answer) -> Done:
         return answer
     if isinstance(answer, EdgegrainError):
         raise problem_of(answer) from answer
-    raise retry_later("worker-lost", "the process that worked on this request was lost; try again", 1) from answer
+    if isinstance(answer, Refused):
+        raise _refused(answer) from answer
+    raise retry_later("worker-lost", "the process that worked on this request was lost; try again",
+                      answer.retry_after) from answer
 
 
 async def service_of(request: Request) -> ServiceState:
@@ -231,5 +276,6 @@ def _wrong(parameter: str, detail: str) -> Problem:
     return Problem("invalid-parameter", detail, errors=[{"parameter": parameter, "reason": detail}])
 
 
-def _queue_full(error: QueueFull) -> Problem:
-    return retry_later("queue-full", "too many requests are waiting; try again later", error.retry_after)
+def _refused(error: Refused) -> Problem:
+    kind, detail = _REFUSALS[error.reason]
+    return retry_later(kind, detail, error.retry_after)

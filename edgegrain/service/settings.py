@@ -43,13 +43,22 @@ class Settings(BaseSettings):
 
     device: Literal["cpu", "cuda"] = Field("cpu", description="Device of the decoders; never the other one.")
     workers: int = Field(1, ge=1, le=64, description="Worker processes; each holds every bundle.")
+    spare_workers: int | None = Field(
+        None, ge=0, le=64, description="Warm workers that replace lost ones; unset: 1 on CPUs if memory allows.")
     threads: int | None = Field(None, ge=1, description="Threads of a worker's networks on the CPU; unset: all cores.")
     batch_sizes: Annotated[tuple[Annotated[int, Field(ge=1, le=1024)], ...], NoDecode, AfterValidator(_ascending)] = (
-        Field((1, 2, 4, 8), description="Batch sizes, each warmed up before the service is ready."))
+        Field((1, 2, 4, 8), description="Batch sizes; on CUDA each is warmed up before the service is ready."))
     batch_wait: float = Field(0.002, ge=0, le=1, description="Longest wait of an idle worker to fill a batch.")
 
-    queue_size: int = Field(128, ge=1, le=100_000, description="Most pictures in the queue; more are refused with 503.")
-    deadline: float = Field(10, gt=0, le=600, description="A request without an answer by then gets 503.")
+    queue_size: int = Field(
+        128, ge=1, le=100_000, description="Most payloads that wait to be restored; more are refused with 503.")
+    compress_queue_size: int = Field(
+        64, ge=1, le=100_000, description="Most pictures that wait to be compressed; more are refused with 503.")
+    restore_weight: float = Field(
+        1, ge=0.01, le=100, description="Share of restoring in the workers' time while compressing waits too.")
+    compress_weight: float = Field(
+        1, ge=0.01, le=100, description="Share of compressing in the workers' time while restoring waits too.")
+    deadline: float = Field(10, gt=0, le=600, description="A request that is expected to take longer gets 503.")
     head_timeout: float = Field(10, gt=0, le=600, description="A request head that is not complete by then gets 408.")
     body_timeout: float = Field(10, gt=0, le=600, description="A body that has not arrived by then gets 408.")
     worker_timeout: float = Field(60, gt=0, le=3600, description="A worker that exceeds this on a batch is killed.")

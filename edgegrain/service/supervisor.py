@@ -1,129 +1,35 @@
-"""`Supervisor`: starts worker processes, sends them batches, and restarts them when they die or hang."""
+"""`Supervisor`: keeps workers running, gives them batches, and replaces those that die or hang, by spares if any."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+import math
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeVar
 
-from codec_contract.errors import EdgegrainError, ServiceError
-from edgegrain.service import pipe_messages
-from edgegrain.service.batcher import Answer, Batcher, Done, Job, WorkerLost
+from codec_contract.errors import ServiceError
+from edgegrain.service.batcher import Batcher
+from edgegrain.service.job import Job, WorkerLost
 from edgegrain.service.json_logs import log
-from edgegrain.service.worker_protocol import COMMAND, read_answer, worker_environment
+from edgegrain.service.worker_handle import STOP_SECONDS, Worker, WorkerPlan
 
 logger = logging.getLogger(__name__)
 
-BUFFER = 1 << 20
-STOP_SECONDS = 5.0
 LOST_SECONDS = 1.0
 """Wait for a lost worker. Usually it is dead and asyncio has not noticed yet; a signal would lose its exit status."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 30.0
 """Seconds between a worker's end and the next start; doubled while workers fail to start."""
 
-
-@dataclass(frozen=True)
-class WorkerPlan:
-    """Start parameters of a worker.
-
-    Attributes:
-        configuration: arguments of the engine, sent in the first message.
-        start_timeout: seconds until it must be ready.
-        batch_timeout: most seconds for a batch.
-        command: the program and its arguments.
-    """
-
-    configuration: dict[str, Any]
-    start_timeout: float
-    batch_timeout: float
-    command: Sequence[str] = COMMAND
-
-
-class Worker:
-    """One worker process and the pipes to it."""
-
-    def __init__(self, process: asyncio.subprocess.Process, plan: WorkerPlan) -> None:
-        self.process = process
-        self._plan = plan
-
-    @classmethod
-    async def start(cls, plan: WorkerPlan) -> Worker:
-        """Start a process and wait until it is ready.
-
-        Raises:
-            WorkerLost: it died, or was not ready in time.
-            ServiceError: it failed to start; the message has its reason.
-        """
-        process = await asyncio.create_subprocess_exec(
-            *plan.command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=BUFFER,
-            env=worker_environment())
-        worker = cls(process, plan)
-        try:
-            worker._write(plan.configuration, [])
-            fields, _ = await worker._read(plan.start_timeout)
-            if "ready" not in fields:
-                raise ServiceError(str(fields.get("failed", "the worker did not report that it is ready")))
-        except BaseException:
-            await worker.stop(0)
-            raise
-        return worker
-
-    def send(self, jobs: Sequence[Job]) -> None:
-        """Send a batch without waiting; the worker starts it after the current one.
-
-        Raises:
-            WorkerLost: the process died.
-        """
-        key = jobs[0].key
-        self._write({"verb": key.verb, "bundle": key.bundle, "options": [job.options for job in jobs]},
-                    [job.data for job in jobs])
-
-    async def receive(self, count: int) -> tuple[list[Done | EdgegrainError], dict[str, float]]:
-        """Wait for the results of the oldest unanswered batch, of ``count`` jobs, and the seconds of its stages.
-
-        Raises:
-            WorkerLost: the process died, took too long, or sent an invalid answer.
-        """
-        return read_answer(await self._read(self._plan.batch_timeout), count)
-
-    async def stop(self, timeout: float = STOP_SECONDS) -> None:
-        """Close the process's input, and kill it if it has not ended after ``timeout`` seconds."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        try:
-            await asyncio.wait_for(self.process.wait(), timeout)
-        except TimeoutError:
-            if self.process.returncode is None:
-                self.process.kill()
-            await self.process.wait()
-        await self.process.communicate()  # drains and closes the pipes
-
-    def _write(self, fields: dict[str, Any], blobs: list[bytes]) -> None:
-        assert self.process.stdin is not None  # it is a pipe: see start
-        try:
-            self.process.stdin.writelines(pipe_messages.pack(fields, blobs))
-        except (OSError, RuntimeError) as error:  # uvloop raises the latter for closed pipes
-            raise WorkerLost(f"it died or broke its pipe ({error})") from error
-
-    async def _read(self, timeout: float) -> pipe_messages.Message:
-        assert self.process.stdout is not None
-        try:
-            async with asyncio.timeout(timeout):
-                return await pipe_messages.read_async(self.process.stdout)
-        except TimeoutError:
-            raise WorkerLost(f"it did not answer within {timeout:g} s") from None
-        except (OSError, asyncio.IncompleteReadError, ServiceError) as error:
-            raise WorkerLost(f"it died or broke its pipe ({error or type(error).__name__})") from error
+Result = TypeVar("Result")
 
 
 class Supervisor:
-    """Workers that process the batches of one queue."""
+    """Workers that process the batches of one batcher. Only as many as planned do so at a time; others are spares."""
 
     def __init__(
         self, plan: WorkerPlan, batcher: Batcher, count: int, *,
+        spares: Callable[[Sequence[int]], int] = lambda pids: 0,
         on_batch: Callable[[list[Job], dict[str, float], float], None] = lambda jobs, seconds, began: None,
         on_lost: Callable[[], None] = lambda: None,
     ) -> None:
@@ -131,32 +37,44 @@ class Supervisor:
 
         Args:
             plan: start parameters of the workers.
-            batcher: the queue.
-            count: number of workers.
+            batcher: the queues.
+            count: number of workers that process batches.
+            spares: called once with the process ids of all workers when they are ready; returns the number of spares.
             on_batch: called after each batch with its jobs, the seconds of its stages, and its start in loop time.
             on_lost: called whenever a worker that was ready is lost.
         """
         self._plan = plan
         self._batcher = batcher
+        self._capacity = batcher.capacity
         self._count = count
+        self._how_many_spares = spares
         self._on_batch = on_batch
         self._on_lost = on_lost
         self._tasks: list[asyncio.Task[None]] = []
+        self._places = asyncio.Semaphore(count)
         self._workers: set[Worker] = set()
+        self._spares: set[Worker] = set()
+        self._complete = asyncio.Event()
 
     @property
     def ready(self) -> int:
-        """Number of workers that are ready."""
+        """Number of workers that process batches or wait for them."""
         return len(self._workers)
 
     @property
+    def spares(self) -> int:
+        """Number of spare workers that are ready."""
+        return len(self._spares)
+
+    @property
     def pids(self) -> list[int]:
-        """Process ids of the workers that are ready."""
+        """Process ids of the workers that are ready, without spares."""
         return sorted(worker.process.pid for worker in self._workers)
 
     def start(self) -> None:
-        """Start the workers in the background."""
-        self._tasks = [asyncio.create_task(self._keep_alive(), name=f"worker {index}") for index in range(self._count)]
+        """Start the workers in the background, and then the spares."""
+        self._tasks = [self._keep(index) for index in range(self._count)]
+        self._tasks.append(asyncio.create_task(self._start_spares(), name="spare workers"))
 
     async def stop(self) -> None:
         """Stop all workers; their current batches are lost."""
@@ -164,87 +82,123 @@ class Supervisor:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _keep_alive(self) -> None:
+    def _keep(self, index: int) -> asyncio.Task[None]:
+        return asyncio.create_task(self._keep_alive(index), name=f"worker {index}")
+
+    async def _start_spares(self) -> None:
+        """Start the spares when all workers are ready: they do not slow them down, whose memory is known then."""
+        await self._complete.wait()
+        spares = self._how_many_spares(self.pids)
+        self._tasks += [self._keep(self._count + index) for index in range(spares)]
+
+    async def _keep_alive(self, index: int) -> None:
         """Start a worker, feed it until it is lost, start the next one."""
+        loop = asyncio.get_running_loop()
         pause = FIRST_PAUSE
         while True:
-            start = time.monotonic()
+            begin = loop.time()
+            self._capacity.starting(index)
             try:
                 worker = await Worker.start(self._plan)
             except (WorkerLost, ServiceError, OSError) as error:
                 log(logger, logging.ERROR, "worker not started", reason=str(error), next_try_seconds=pause)
+                self._capacity.starting(index, pause)
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
                 continue
-            log(logger, logging.INFO, "worker ready", worker_pid=worker.process.pid,
-                seconds=round(time.monotonic() - start, 3))
             pause = FIRST_PAUSE
-            self._workers.add(worker)
+            seconds = loop.time() - begin
+            self._capacity.started(index, seconds)
+            for warm_up in worker.warm_up:
+                self._batcher.times.suggest(*warm_up)
+            log(logger, logging.INFO, "worker ready", worker_pid=worker.process.pid, seconds=round(seconds, 3),
+                spare=self._places.locked())
             try:
-                reason = await self._feed(worker)
+                reason = await self._work(index, worker)
             finally:
-                self._workers.discard(worker)
-                await worker.stop(STOP_SECONDS if self._stopping() else LOST_SECONDS)
+                self._capacity.starting(index, pause)
+                await worker.stop(STOP_SECONDS if _stopping() else LOST_SECONDS)
             self._on_lost()
             log(logger, logging.ERROR, "worker lost", worker_pid=worker.process.pid, reason=reason,
                 exit_status=worker.process.returncode)
             await asyncio.sleep(pause)
 
-    def _stopping(self) -> bool:
-        task = asyncio.current_task()
-        return task is not None and task.cancelling() > 0
+    async def _work(self, index: int, worker: Worker) -> str:
+        """Wait for a place among the workers, then feed the worker until it is lost; returns the reason."""
+        died = asyncio.create_task(worker.process.wait())
+        self._spares.add(worker)
+        try:
+            if await _unless(died, self._places.acquire(), lambda _: self._places.release()) is None:
+                return "it died while it was a spare"
+            self._spares.discard(worker)
+            self._workers.add(worker)
+            if len(self._workers) == self._count:
+                self._complete.set()
+            try:
+                return await self._feed(index, worker, died)
+            finally:
+                self._workers.discard(worker)
+                self._places.release()
+        finally:
+            self._spares.discard(worker)
+            died.cancel()
 
-    async def _feed(self, worker: Worker) -> str:
+    async def _feed(self, index: int, worker: Worker, died: asyncio.Task[int]) -> str:
         """Give batches to a worker until it is lost; returns the reason.
 
         With a long queue the next batch is sent before the current one is answered, so that the worker does not idle
         while this process is busy with requests.
         """
         loop = asyncio.get_running_loop()
-        died = asyncio.create_task(worker.process.wait())
         ahead: list[Job] = []
-        try:
-            while True:
-                jobs, ahead, sent = ahead, [], bool(ahead)
-                if not sent and not (jobs := await self._take(died)):
+        while True:
+            jobs, ahead, sent = ahead, [], bool(ahead)
+            if not sent:
+                self._capacity.idle(index)
+                jobs = await _unless(died, self._batcher.take(), self._batcher.put_back) or []
+                if not jobs:
                     return "it died while it was idle"
-                began = loop.time()
-                try:
-                    if not sent:
-                        worker.send(jobs)
-                    ahead = self._batcher.take_ahead()
-                    if ahead:
-                        worker.send(ahead)
-                    answers, seconds = await worker.receive(len(jobs))
-                except WorkerLost as error:
-                    for job in jobs:
-                        settle(job, error)
-                    self._batcher.put_back(ahead)
-                    return str(error)
-                self._batcher.note_speed(len(jobs), loop.time() - began)
-                self._on_batch(jobs, seconds, began)
-                for job, answer in zip(jobs, answers, strict=True):
-                    settle(job, answer)
-        finally:
-            died.cancel()
-
-    async def _take(self, died: asyncio.Task[int]) -> list[Job]:
-        """The next batch; empty if the worker dies first."""
-        taking = asyncio.create_task(self._batcher.take())
-        try:
-            await asyncio.wait({taking, died}, return_when=asyncio.FIRST_COMPLETED)
-        except asyncio.CancelledError:
-            taking.cancel()
-            raise
-        if not died.done():
-            return taking.result()
-        if taking.done():
-            self._batcher.put_back(taking.result())
-        taking.cancel()
-        return []
+            began = loop.time()
+            try:
+                if not sent:
+                    worker.send(jobs)
+                self._capacity.busy(index, sum(job.charged for job in jobs))
+                ahead = self._batcher.take_ahead()
+                if ahead:
+                    worker.send(ahead)
+                    self._capacity.more(index, sum(job.charged for job in ahead))
+                answers, seconds = await worker.receive(len(jobs))
+            except WorkerLost as error:
+                self._capacity.starting(index, FIRST_PAUSE)
+                error.retry_after = max(1, math.ceil(self._capacity.ready_in()))
+                for job in jobs:
+                    job.settle(error)
+                self._batcher.put_back(ahead)
+                return str(error)
+            self._batcher.note_done(jobs, loop.time() - began)
+            self._on_batch(jobs, seconds, began)
+            for job, answer in zip(jobs, answers, strict=True):
+                job.settle(answer)
 
 
-def settle(job: Job, answer: Answer) -> None:
-    """Set the answer of a job, unless its request has ended."""
-    if not job.answer.done():
-        job.answer.set_result(answer)
+async def _unless(
+    died: asyncio.Task[int], work: Coroutine[Any, Any, Result], undo: Callable[[Result], None]
+) -> Result | None:
+    """The result of ``work``; None if the worker died before, and then ``undo`` takes a result back."""
+    working = asyncio.create_task(work)
+    try:
+        await asyncio.wait({working, died}, return_when=asyncio.FIRST_COMPLETED)
+    except asyncio.CancelledError:
+        working.cancel()
+        raise
+    if not died.done():
+        return working.result()
+    if working.done():
+        undo(working.result())
+    working.cancel()
+    return None
+
+
+def _stopping() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -1,7 +1,8 @@
 """The worker process: ``python -m edgegrain.service.worker``, started and watched by `supervisor`.
 
 Reads messages from stdin and writes messages to stdout (`pipe_messages`). The first message configures the engine; it
-is answered with ``{"ready": true}`` after the warm-up, or with ``{"failed": MESSAGE}``. Then follow batches:
+is answered with ``{"ready": true, "warm_up": [[VERB, ID, ITEMS, SECONDS], ...]}`` after the warm-up, or with
+``{"failed": MESSAGE}``. Then follow batches:
 
     {"verb": "restore", "bundle": ID, "options": [...]} + one byte string per item
     {"outcomes": [null | {"error": CLASS, "message": TEXT}, ...], "seconds": {STAGE: S}} + one byte string per item
@@ -33,11 +34,11 @@ def main() -> int:
     configure_logs(fields.pop("log_level"))
     try:
         engine = Engine(**fields)
-        engine.warm_up()
+        warm_up = engine.warm_up()
     except EdgegrainError as error:
         _send(answers, {"failed": " ".join(str(error).split())})
         return 1
-    _send(answers, {"ready": True})
+    _send(answers, {"ready": True, "warm_up": warm_up})
     while (message := pipe_messages.read(requests)) is not None:
         batch, blobs = message
         stages = Stages()

@@ -9,17 +9,34 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from codec_contract import errors
 from codec_contract.errors import EdgegrainError, ServiceError
 from edgegrain.service import pipe_messages
-from edgegrain.service.batcher import Done, WorkerLost
+from edgegrain.service.job import Done, WorkerLost
 from edgegrain.service.settings import ENVIRONMENT_PREFIX
 
 COMMAND = (sys.executable, "-m", "edgegrain.service.worker")
 """Program and arguments of a worker process."""
 STAGES = ("unpack", "read", "decode", "encode", "write")
 """Stages that a worker reports seconds of. They become labels and headers, so all others are ignored."""
+
+WarmUp = tuple[str, str, int, float]
+"""Verb, bundle, number of items, seconds."""
+
+
+def read_warm_up(fields: dict[str, Any]) -> list[WarmUp]:
+    """Read the batches of a worker's warm-up from its message that it is ready.
+
+    Raises:
+        WorkerLost: the message is invalid.
+    """
+    try:
+        return [(str(verb), str(bundle), int(count), float(seconds))
+                for verb, bundle, count, seconds in fields.get("warm_up", [])]
+    except (TypeError, ValueError, OverflowError) as error:
+        raise WorkerLost(f"its message that it is ready is invalid: {error!r}") from error
 
 
 def read_answer(message: pipe_messages.Message, count: int) -> tuple[list[Done | EdgegrainError], dict[str, float]]:

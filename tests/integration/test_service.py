@@ -85,7 +85,7 @@ def test_a_killed_worker_costs_its_requests_only(process: Process, bundle: Path)
         if answer.status_code == 200:
             assert np.abs(pixels(answer.content) - np.asarray(codec.restore(payload), int)).max() <= 1
         else:
-            assert answer.status_code == 503 and answer.headers["retry-after"] == "1"
+            assert answer.status_code == 503 and 1 <= int(answer.headers["retry-after"]) < SOON
             assert answer.json()["type"] == "urn:edgegrain:problem:worker-lost"
     assert sum(answer.status_code == 503 for answer in answers) <= 8  # one batch
     until(lambda: len(process.events("worker ready")) == 2)

@@ -155,3 +155,18 @@ def test_extrapolation(load_module: Callable[[str], ModuleType]) -> None:
     assert "at most about 1000 requests per second" in " ".join(text.split())
     assert "| 1,000 | 86.4 million | 100.0 | 2 | 80 Mbit/s |" in text
     assert text.index("**Extrapolated**") < text.index("| 1,000 |")
+
+
+def test_mixed_requests_and_their_summary(load_module: Callable[[str], ModuleType]) -> None:
+    overload = load_module("overload")
+    requests = overload.mixed([b"a", b"b"], b"picture", 10)
+    assert requests[:5] == [("restore", b"a"), ("restore", b"b"), ("restore", b"a"), ("restore", b"b"),
+                            ("compress", b"picture")]
+    assert [verb for verb, _ in requests].count("compress") == 2
+    table = overload.summary([
+        overload.Reply("restore", 200, "", 0, 2.0), overload.Reply("restore", 503, "queue-full", 4, 0.01),
+        overload.Reply("restore", 503, "deadline-exceeded", 7, 0.03), overload.Reply("compress", 200, "", 0, 1.0)])
+    assert table["restore"] == {
+        "sent": 3, "served": 1, "served_ms": [2000.0, 2000.0], "refused": {"queue-full": 1, "deadline-exceeded": 1},
+        "refused_ms": [10.0, 30.0], "retry_after": [4, 7]}
+    assert table["compress"]["served"] == 1 and table["compress"]["retry_after"] == []

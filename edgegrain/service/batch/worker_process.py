@@ -9,8 +9,8 @@ from typing import Any
 
 from codec_contract.errors import BundleError, ServiceError
 from edgegrain.service import pipe_messages
-from edgegrain.service.batcher import Done, WorkerLost
 from edgegrain.service.engine_options import Outcome
+from edgegrain.service.job import Done, WorkerLost
 from edgegrain.service.worker_protocol import COMMAND, read_answer, worker_environment
 
 BATCH_SECONDS = 600.0

@@ -46,7 +46,7 @@ def deployment(
         options: number of replicas and the resources of each.
         worker_command: as for `create_app`.
     """
-    batch = settings.batch_sizes[-1] * settings.workers
+    batch, waiting = settings.batch_sizes[-1] * settings.workers, settings.queue_size + settings.compress_queue_size
     configured = serve.deployment(
         Replica,
         name=DEPLOYMENT,
@@ -57,9 +57,9 @@ def deployment(
             "target_ongoing_requests": 2 * batch,  # one batch in progress, one that fills
         },
         ray_actor_options={"num_cpus": options.cpus, "num_gpus": options.gpus},
-        # The replica's own bounded queue refuses first, with Retry-After; these limits are a second line of defence.
-        max_ongoing_requests=settings.queue_size + 4 * batch,
-        max_queued_requests=settings.queue_size,
+        # The replica's own bounded queues refuse first, with Retry-After; these limits are a second line of defence.
+        max_ongoing_requests=waiting + 4 * batch,
+        max_queued_requests=waiting,
         graceful_shutdown_timeout_s=settings.drain_timeout,
         graceful_shutdown_wait_loop_s=0.2,
         max_constructor_retry_count=START_ATTEMPTS,

@@ -81,7 +81,8 @@ def serve_on_ray(settings: Settings, options: RayOptions, worker_command: Sequen
 
 
 def adapt(settings: Settings, options: RayOptions) -> Settings:
-    """The settings of a replica: as many threads as the cores it reserves, a GPU only where one is reserved.
+    """The settings of a replica: as many threads as the cores it reserves, a GPU only where one is reserved, and no
+    spare worker by default, as other replicas serve while it replaces a lost one.
 
     Raises:
         ServiceError: the device does not match the reserved GPUs.
@@ -94,7 +95,8 @@ def adapt(settings: Settings, options: RayOptions) -> Settings:
     bundles = settings.bundles
     if options.address is None:  # relative paths are resolved here; on a cluster every machine has its own
         bundles = tuple(str(find_bundle(name).resolve()) for name in bundles)
-    return settings.model_copy(update={"threads": threads, "bundles": bundles})
+    return settings.model_copy(update={
+        "threads": threads, "bundles": bundles, "spare_workers": settings.spare_workers or 0})
 
 
 class _StopRequests:

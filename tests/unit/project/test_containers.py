@@ -23,7 +23,7 @@ from edgegrain.service.prometheus import Metrics
 from edgegrain.service.settings import ENVIRONMENT_PREFIX, Settings
 
 PROBES = {route.path for route in health.router.routes}  # type: ignore[attr-defined]
-LABELS = {"instance", "le", "route", "method", "status", "verb", "stage", "kind"}
+LABELS = {"instance", "le", "route", "method", "status", "verb", "reason", "stage", "kind"}
 
 
 @pytest.fixture(scope="module")

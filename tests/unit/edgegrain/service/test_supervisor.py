@@ -14,9 +14,12 @@ import pytest
 
 from codec_contract.errors import ImageError, ServiceError
 from edgegrain.service import supervisor as module
-from edgegrain.service.batcher import Batcher, BatchKey, Done, Job, WorkerLost
-from edgegrain.service.supervisor import Supervisor, Worker, WorkerPlan
-from edgegrain.service.worker_protocol import error_of, read_answer
+from edgegrain.service.batcher import Batcher
+from edgegrain.service.capacity import Capacity
+from edgegrain.service.job import BatchKey, Done, Job, Refused, WorkerLost
+from edgegrain.service.supervisor import Supervisor
+from edgegrain.service.worker_handle import Worker, WorkerPlan
+from edgegrain.service.worker_protocol import error_of, read_answer, read_warm_up
 from tests.service_harness import SOON, stub_worker
 
 
@@ -24,20 +27,22 @@ def plan(command: Sequence[str], *, batch_timeout: float = SOON, start_timeout: 
     return WorkerPlan({}, start_timeout=start_timeout, batch_timeout=batch_timeout, command=command)
 
 
-def job(data: bytes = b"payload") -> Job:
+def job(data: bytes = b"payload", seconds: float = SOON) -> Job:
     loop = asyncio.get_running_loop()
-    return Job(BatchKey("restore", "a"), data, {}, loop.time() + SOON, 1, loop.create_future())
+    return Job(BatchKey("restore", "a"), data, {}, loop.time() + seconds, 1, loop.create_future())
 
 
 class Running:
     """A supervisor with its queue."""
 
-    def __init__(self, workers: WorkerPlan, count: int = 1) -> None:
-        self.batcher = Batcher(limit=100, sizes=(1, 2, 4), wait=0.02, max_pixels=1000)
+    def __init__(self, workers: WorkerPlan, count: int = 1, spares: int = 0) -> None:
+        self.batcher = Batcher(limits={"restore": 100}, weights={"restore": 1}, sizes=(1, 2, 4), wait=0.02,
+                               max_pixels=1000, capacity=Capacity(count))
         self.batches: list[int] = []
         self.lost = 0
         self.supervisor = Supervisor(
-            workers, self.batcher, count, on_batch=lambda jobs, seconds, began: self.batches.append(len(jobs)),
+            workers, self.batcher, count, spares=lambda pids: spares * (len(pids) == count),
+            on_batch=lambda jobs, seconds, began: self.batches.append(len(jobs)),
             on_lost=self.count)
 
     def count(self) -> None:
@@ -202,6 +207,62 @@ def test_two_workers_share_the_work() -> None:
         assert loop.time() - start < 4 * 0.5
 
     run(lambda: Running(plan(stub_worker(fixed=0.5)), count=2), test)
+
+
+def test_a_spare_takes_over_at_once() -> None:
+    async def test(subject: Running) -> None:
+        await subject.until(lambda: subject.supervisor.spares == 1)
+        (first,), (spare,) = subject.supervisor.pids, subject.supervisor._spares
+        lost, waiting = [job() for _ in range(4)], [job(b"later") for _ in range(3)]
+        subject.batcher.submit(lost)
+        await subject.until(lambda: len(subject.batcher) == 0)
+        subject.batcher.submit(waiting)
+        os.kill(first, signal.SIGKILL)
+        assert [type(await item.answer) for item in lost] == [WorkerLost] * 4
+        assert [(await item.answer).data for item in waiting] == [b"later"] * 3  # type: ignore[union-attr]
+        assert subject.supervisor.pids == [spare.process.pid]
+        await subject.until(lambda: subject.supervisor.spares == 1)  # the next one
+        assert subject.supervisor.ready == 1
+
+    run(lambda: Running(plan(stub_worker(fixed=0.2, start=0.5)), spares=1), test)
+
+
+def test_a_spare_that_dies_is_replaced() -> None:
+    async def test(subject: Running) -> None:
+        await subject.until(lambda: subject.supervisor.spares == 1)
+        (spare,) = subject.supervisor._spares
+        spare.process.kill()
+        await subject.until(lambda: spare not in subject.supervisor._spares)
+        await subject.until(lambda: subject.supervisor.spares == 1)
+        assert subject.lost == 1 and isinstance((await subject.answers(b"x"))[0], Done)
+
+    run(lambda: Running(plan(stub_worker()), spares=1), test)
+
+
+def test_without_a_spare_the_hasty_are_refused_when_the_worker_is_lost() -> None:
+    async def test(subject: Running) -> None:
+        await subject.until(lambda: subject.supervisor.ready == 1)
+        lost, hasty, patient = [job() for _ in range(4)], job(seconds=30), job(b"patient")
+        subject.batcher.submit(lost)
+        await subject.until(lambda: len(subject.batcher) == 0)
+        subject.batcher.capacity.start_seconds = 50.0  # the real starts are quick
+        subject.batcher.submit([hasty])
+        subject.batcher.submit([patient])
+        os.kill(*subject.supervisor.pids, signal.SIGKILL)
+        refused = await hasty.answer
+        assert isinstance(refused, Refused) and refused.reason == "starting"
+        assert 49 <= refused.retry_after <= 51 and hasty.deadline > asyncio.get_running_loop().time()
+        assert (await patient.answer).data == b"patient"  # type: ignore[union-attr]
+
+    run(lambda: Running(plan(stub_worker(fixed=0.5))), test)
+
+
+def test_warm_ups_are_the_first_estimates() -> None:
+    assert read_warm_up({"ready": True}) == []
+    assert read_warm_up({"warm_up": [["restore", "a", 8, 2]]}) == [("restore", "a", 8, 2.0)]
+    for wrong in (3, [3], [["restore", "a", 8]], [["restore", "a", "x", 2]]):
+        with pytest.raises(WorkerLost, match="is invalid"):
+            read_warm_up({"warm_up": wrong})
 
 
 @pytest.mark.parametrize(("command", "message"), [

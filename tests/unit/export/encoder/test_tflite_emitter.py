@@ -9,7 +9,8 @@ from ai_edge_litert import schema_py_generated as schema
 
 from edge_encoder.integer_network import IntegerNetwork, run_reference
 from export.encoder.graph import exact_graph
-from export.encoder.tflite_emitter import tflite_bytes, write_tflite
+from export.encoder.tflite_converters import write_tflite
+from export.encoder.tflite_emitter import tflite_bytes
 from export.proof.proof_report import tflite_operations
 from export.proof.runtimes import tflite_runtimes
 

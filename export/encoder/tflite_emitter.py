@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from codec_contract.errors import ExportError
 from edge_encoder.integer_network import INPUT
 from export.encoder import graph as g
 from export.encoder.graph import OUTPUT, EncoderGraph
@@ -29,7 +30,7 @@ def tflite_bytes(graph: EncoderGraph) -> bytes:
     """The flatbuffer; its signature ``serving_default`` maps ``image`` to ``lr``.
 
     Raises:
-        ExportError: LiteRT is not installed.
+        ExportError: LiteRT is not installed, or a clip's lower limit is not 0.
     """
     schema = tflite_schema()
     writer = _Writer(schema, graph)
@@ -77,10 +78,10 @@ class _Writer:
             case g.Exp():
                 return self.op("EXP", inputs, name, shape, self.schema.ExpOptionsT())
             case g.Clip():
-                options = self.schema.MaximumMinimumOptionsT()
-                below = self.op("MINIMUM", [*inputs, self.scalar(node.high)], f"{name}.below", shape, options)
-                if node.low:
-                    return self.op("MAXIMUM", [below, self.scalar(node.low)], name, shape, options)
+                if node.low:  # MAXIMUM after MINIMUM fails in XNNPACK
+                    raise ExportError(f"{name} has the lower limit {node.low:g}; TFLite files are written with 0 only")
+                below = self.op("MINIMUM", [*inputs, self.scalar(node.high)], f"{name}.below", shape,
+                                self.schema.MaximumMinimumOptionsT())
                 return self.op("RELU", [below], name, shape)
             case g.Scale():
                 y = self.op("MUL", [*inputs, self.scalar(node.factor)], f"{name}.scaled", shape,

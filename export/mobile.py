@@ -66,8 +66,8 @@ def encoder(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the encoders and reports.")] = Path("dist"),
     inputs: Annotated[int | None, typer.Option(min=1, help="Inputs compared per runtime [default: 200; 24 for float "
                                                "encoders].")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="20 inputs and no contrast: under a minute instead of "
-                                        "minutes.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="20 inputs and no --contrast: under a minute instead "
+                                        "of minutes.")] = False,
     tflite_converter: Annotated[TfliteConverter, typer.Option(
         help="Program that writes the TFLite file: edgegrain itself, or a converter that is installed. Their files "
              "compute the same bytes.")] = TfliteConverter.direct,
@@ -123,10 +123,11 @@ def encoder(
     folder = find_bundle(bundle) if architecture is Architecture.exact else None
     exact = folder is not None and not (folder / IRN_WEIGHTS).is_file()
     count = inputs or (QUICK_INPUTS if quick else EXACT_INPUTS if exact else FLOAT_INPUTS)
+    source = f"bundle {folder.name}" if folder else weights.name if weights else f"random weights, seed {seed}"
     options = ExportOptions(
-        source=f"bundle {folder.name}" if folder else f"random weights, seed {seed}" if weights is None else weights.name,
-        inputs=count, formats=chosen, tflite_converter=tflite_converter, pictures=find_pictures(pictures), seed=seed,
-        force=force, quick=quick, processes=processes_for(count) if exact else 1, console=Console(stderr=True))
+        source=source, inputs=count, formats=chosen, tflite_converter=tflite_converter,
+        pictures=find_pictures(pictures), seed=seed, force=force, quick=quick,
+        processes=processes_for(count) if exact else 1, console=Console(stderr=True))
     if folder is None:
         report = export_float(_official_graph(hr, lr, weights, seed), out, options)
     elif not exact:

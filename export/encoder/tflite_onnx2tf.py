@@ -1,7 +1,7 @@
 """The encoder as TFLite through ONNX and onnx2tf, in a process of its own.
 
-onnx2tf takes the ONNX model of one picture with float32 weights. It puts transpositions around additions and turns some depthwise convolutions into
-grouped ones: the bytes are the same, the file is a little slower.
+onnx2tf takes the ONNX model of one picture with float32 weights. It puts transpositions around additions and turns
+some depthwise convolutions into grouped ones: the bytes are the same, the file is a little slower.
 """
 
 from __future__ import annotations

@@ -29,8 +29,8 @@ from export.proof.verify import REFERENCE, median_latency
 MAX_PROCESSES = 4
 """Each takes about 1 GB."""
 _WAITING = {"OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-"""Environment of the processes. By default the threads of NumPy (int64 reference, Core ML program) and of torch wait for
-each other in busy loops, which took most of the time where more threads than cores wanted to run."""
+"""Environment of the processes. By default the threads of NumPy (int64 reference, Core ML program) and of torch wait in
+busy loops, which took most of the time where more threads than cores wanted to run."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,14 +89,18 @@ class ProofRunner:
 
     def __init__(self, processes: int = 1) -> None:
         self.processes = processes
+        others = multiprocessing.active_children()
         self._executor = None if processes == 1 else _started_pool(processes)
+        self._children = [child for child in multiprocessing.active_children() if child not in others]
 
     def __enter__(self) -> ProofRunner:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, error: object, *_: object) -> None:
         _runtimes.cache_clear()
         if self._executor:
+            for child in self._children if error else []:
+                child.terminate()
             self._executor.shutdown(cancel_futures=True)
 
     def run(self, job: ProofJob) -> Iterator[Chunk]:

@@ -18,8 +18,8 @@ from edge_encoder.bounds import ACCUMULATOR_LIMIT, BoundReport
 from export.encoder.graph import EncoderGraph
 from export.proof.verify import FlipReport, RuntimeResult
 
-PACKAGES = ("numpy", "onnx", "onnxruntime", "ai-edge-litert", "coremltools", "torch", "Pillow", "litert-torch", "onnx2tf",
-            "tensorflow")
+PACKAGES = ("numpy", "onnx", "onnxruntime", "ai-edge-litert", "coremltools", "torch", "Pillow", "litert-torch",
+            "onnx2tf", "tensorflow")
 REPORTS = ("report.json", "report.md")
 Report = dict[str, Any]
 

@@ -16,7 +16,8 @@ from export.proof.proof_job import ProofJob, ProofRunner, processes_for
 from export.proof.verify import REFERENCE, compare
 
 
-@pytest.mark.parametrize(("cores", "count", "processes"), [(2, 200, 2), (2, 20, 2), (2, 15, 1), (1, 200, 1), (64, 200, 4)])
+@pytest.mark.parametrize(("cores", "count", "processes"), [
+    (2, 200, 2), (2, 20, 2), (2, 15, 1), (1, 200, 1), (64, 200, 4)])
 def test_few_inputs_are_not_worth_a_second_process(cores: int, count: int, processes: int,
                                                    monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proof_job.os, "cpu_count", lambda: cores)

@@ -20,7 +20,7 @@ def convert(graph: EncoderGraph) -> bytes:
         import torch
     except ImportError as error:
         raise ExportError(f"this converter needs litert-torch ({error}); "
-                          "pip install 'edgegrain[export,litert-torch]'") from error
+                          "pip install 'edgegrain[litert-torch]'") from error
     from export.encoder.torch_graph import TorchGraph
 
     picture = torch.zeros(1, graph.hr, graph.hr, 3, dtype=torch.uint8)

@@ -50,5 +50,5 @@ def _command() -> list[str]:
         return [sys.executable, "-m", "onnx2tf"]
     if found := shutil.which("onnx2tf"):
         return [found]
-    raise ExportError("this converter needs onnx2tf, which is not installed; pip install 'edgegrain[export,onnx2tf]' "
+    raise ExportError("this converter needs onnx2tf, which is not installed; pip install 'edgegrain[onnx2tf]' "
                       "(Python 3.11 or 3.12), or in an environment of its own: pipx install onnx2tf==1.29.24")

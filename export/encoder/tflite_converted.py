@@ -32,8 +32,9 @@ def _end(schema: Any, part: Any, tensors: np.ndarray, name: str, side: int) -> A
     """The only input or output, renamed, as the signature's entry."""
     (index,) = tensors
     tensor = part.tensors[index]
-    if tensor.type != schema.TensorType.UINT8 or list(tensor.shape) != [1, side, side, 3]:
-        raise ExportError(f"the converter made {name} a tensor of type {tensor.type} and shape {list(tensor.shape)}, "
+    shape = tensor.shape.tolist()
+    if tensor.type != schema.TensorType.UINT8 or shape != [1, side, side, 3]:
+        raise ExportError(f"the converter made {name} a tensor of type {tensor.type} and shape {shape}, "
                           f"expected uint8 [1, {side}, {side}, 3]; use another --tflite-converter")
     tensor.name = name
     return schema.TensorMapT(name, int(index))

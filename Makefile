@@ -2,11 +2,11 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
-# demo.lock holds wheels for Python 3.11 to 3.14, test.lock for 3.11 and 3.12; so these two are preferred.
+# demo.lock holds wheels for Python 3.11 to 3.14, test.lock for 3.11 to 3.13; so these are preferred.
 supports = $(1) -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, $(2)))' 2>/dev/null
-find-python = $(shell for python in python python3.12 python3.11 python3 python3.14 python3.13; do \
+find-python = $(shell for python in python python3.13 python3.12 python3.11 python3 python3.14; do \
 	$(call supports,$$python,$(1)) && echo $$python && break; done)
-PYTHON ?= $(or $(call find-python,12),$(call find-python,14))
+PYTHON ?= $(or $(call find-python,13),$(call find-python,14))
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .PHONY: help demo test test-web test-package test-android maven test-demo lint ops clean
@@ -84,11 +84,11 @@ $(VENV)/.demo: requirements/demo.lock pyproject.toml | $(BIN)/python
 	@touch $@
 
 $(VENV)/.test: requirements/test.lock pyproject.toml | $(BIN)/python
-	@$(call supports,$(BIN)/python,12) || { \
-		echo "The tests need Python 3.11 or 3.12, because TensorFlow 2.19 has no wheels for later ones;"; \
-		echo "$(VENV) has $$($(BIN)/python --version). Install one (uv python install 3.12, pyenv install 3.12), then run"; \
-		echo "make clean && make test PYTHON=/path/to/python3.12"; exit 1; }
-	@echo "Installing the tests' packages (about 3 GB, several minutes) into $(VENV)"
+	@$(call supports,$(BIN)/python,13) || { \
+		echo "The tests need Python 3.11 to 3.13, because Core ML Tools have no wheels for 3.14; $(VENV) has"; \
+		echo "$$($(BIN)/python --version). Install an earlier one (uv python install 3.13, pyenv install 3.13), then run"; \
+		echo "make clean && make test PYTHON=/path/to/python3.13"; exit 1; }
+	@echo "Installing the tests' packages (about 2 GB, several minutes) into $(VENV)"
 	$(PIP) --requirement requirements/test.lock
 	$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@

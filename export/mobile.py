@@ -4,26 +4,32 @@ same bytes everywhere."""
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-from typer.core import TyperCommand
+try:
+    import typer
+    from typer.core import TyperCommand
+except ModuleNotFoundError as missing:
+    if __name__ == "__main__":
+        sys.exit(f"error: this command needs {missing.name}, which is not installed; install: "
+                 "pip install 'edgegrain[export]'")
+    raise
 
 from codec_contract.bundle.file_names import ENCODER_WEIGHTS
 from codec_contract.bundle.manifest import load_manifest, verify_bundle
 from codec_contract.bundle.paths import DEFAULT_BUNDLE, find_bundle
 from codec_contract.errors import EdgegrainError, ExportError
 from export.encoder.graph import FORMATS, EncoderGraph
+from export.encoder.tflite_converters import TfliteConverter
 from export.libraries import needs_export_libraries
 
 if TYPE_CHECKING:
     from edge_encoder.integer_network import IntegerNetwork
     from export.proof.proof_report import Report
 
-FAILED = 1
-REPORTS = ("report.json", "report.md")
+FAILED, INTERRUPTED = 1, 130
 IRN_WEIGHTS = "irn.safetensors"
 """A file of IRN's bundles only, whose encoder is a float network."""
 
@@ -36,7 +42,7 @@ class Architecture(enum.StrEnum):
 
 
 class ReportingCommand(TyperCommand):
-    """Prints an error as one line on stderr and exits with status 1."""
+    """Prints an error as one line on stderr and exits with status 1, after Ctrl-C with 130."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -44,6 +50,9 @@ class ReportingCommand(TyperCommand):
         except (EdgegrainError, OSError) as error:
             typer.echo(f"error: {' '.join(str(error).split())}", err=True)
             raise typer.Exit(FAILED) from None
+        except KeyboardInterrupt:
+            typer.echo("interrupted; nothing was written", err=True)
+            raise typer.Exit(INTERRUPTED) from None
 
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -57,6 +66,11 @@ def encoder(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the encoders and reports.")] = Path("dist"),
     inputs: Annotated[int | None, typer.Option(min=1, help="Inputs compared per runtime [default: 200; 24 for float "
                                                "encoders].")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="20 inputs and no --contrast: under a minute instead "
+                                        "of minutes.")] = False,
+    tflite_converter: Annotated[TfliteConverter, typer.Option(
+        help="Program that writes the TFLite file: edgegrain itself, or a converter that is installed. Their files "
+             "compute the same bytes.")] = TfliteConverter.direct,
     pictures: Annotated[Path | None, typer.Option(help="Folder of real pictures to compare on [default: those that "
                                                   "ship with edgegrain].", file_okay=False)] = None,
     seed: Annotated[int, typer.Option(help="Seed of the generated inputs and of random weights.")] = 0,
@@ -75,12 +89,14 @@ def encoder(
 
     Every file is run by every runtime this machine has and compared with the int64 reference on real pictures,
     noise, gradients, checkerboards, constants and pictures searched to sit on rounding boundaries. report.json and
-    report.md next to the encoders state the results. The exit status is 1 if a single byte differs. The encoder of an
-    IRN bundle is a float network: its report counts the bytes that differ between runtimes instead.
+    report.md next to the encoders state the results. The exit status is 1 if a single byte differs. Files appear when
+    everything is done. The encoder of an IRN bundle is a float network: its report counts the bytes that differ
+    between runtimes instead.
 
     \b
     Examples:
       python -m export.mobile --out dist
+      python -m export.mobile --out dist --quick
       python -m export.mobile --bundle my-bundle/ --formats tflite --inputs 400 --pictures photos/
       python -m export.mobile --bundle my-bundle/ --renew
       python -m export.mobile --architecture official-rrdb --hr 1024 --lr 16 --inputs 20 --out dist-rrdb
@@ -89,28 +105,39 @@ def encoder(
         from rich.console import Console
 
         from export.proof.proof_inputs import find_pictures
-        from export.proof.proven_export import EXACT_INPUTS, FLOAT_INPUTS, export_exact, export_float
+        from export.proof.proof_job import processes_for
+        from export.proof.proven_export import (
+            EXACT_INPUTS,
+            FLOAT_INPUTS,
+            QUICK_INPUTS,
+            ExportOptions,
+            export_exact,
+            export_float,
+        )
 
-    chosen = tuple(part.strip() for part in formats.split(",") if part.strip())
-    _refuse_existing(out, chosen, force)
     if renew and architecture is not Architecture.exact:
         raise ExportError(f"--renew needs a bundle's exact encoder, not {architecture}")
-    options: dict[str, Any] = {"formats": chosen, "seed": seed, "force": force, "console": Console(stderr=True),
-                               "pictures": find_pictures(pictures)}
+    if renew and quick:
+        raise ExportError("--renew needs the whole comparison, without --quick")
+    chosen = tuple(part.strip() for part in formats.split(",") if part.strip())
     folder = find_bundle(bundle) if architecture is Architecture.exact else None
+    exact = folder is not None and not (folder / IRN_WEIGHTS).is_file()
+    count = inputs or (QUICK_INPUTS if quick else EXACT_INPUTS if exact else FLOAT_INPUTS)
+    source = f"bundle {folder.name}" if folder else weights.name if weights else f"random weights, seed {seed}"
+    options = ExportOptions(
+        source=source, inputs=count, formats=chosen, tflite_converter=tflite_converter,
+        pictures=find_pictures(pictures), seed=seed, force=force, quick=quick,
+        processes=processes_for(count) if exact else 1, console=Console(stderr=True))
     if folder is None:
-        graph, source = _official_graph(hr, lr, weights, seed)
-        report = export_float(graph, out, source=source, inputs=inputs or FLOAT_INPUTS, **options)
-    elif (folder / IRN_WEIGHTS).is_file():
+        report = export_float(_official_graph(hr, lr, weights, seed), out, options)
+    elif not exact:
         if renew:
             raise ExportError(f"the encoder of bundle {folder.name} is a float one; --renew needs an exact one")
-        report = export_float(_irn_graph(folder), out, source=f"bundle {folder.name}",
-                              inputs=inputs or FLOAT_INPUTS, **options)
+        report = export_float(_irn_graph(folder), out, options)
     else:
         if renew:
             verify_bundle(folder)
-        report = export_exact(_load_network(folder), out, source=f"bundle {folder.name}",
-                              inputs=inputs or EXACT_INPUTS, contrast=contrast, **options)
+        report = export_exact(_load_network(folder), out, options, contrast=contrast and not quick)
     _print_summary(report, out)
     if any(row["differing_bytes"] or not row["bytes_compared"] for row in report.get("runtimes", [])):
         raise ExportError("an export does not compute the integer network's bytes; do not ship it")
@@ -119,13 +146,6 @@ def encoder(
 
         manifest = renew_encoders(folder, [out / name for name in report["files"]])
         typer.echo(f"renewed {', '.join(report['files'])} of bundle {manifest.id} in {folder}")
-
-
-def _refuse_existing(out: Path, formats: Sequence[str], force: bool) -> None:
-    names = [*(FORMATS[kind] for kind in formats if kind in FORMATS), *REPORTS]
-    existing = [name for name in names if (out / name).exists()]
-    if existing and not force:
-        raise FileExistsError(f"{out} already holds {', '.join(existing)}; choose another --out or pass --force")
 
 
 def _load_network(folder: Path) -> IntegerNetwork:
@@ -145,18 +165,18 @@ def _irn_graph(folder: Path) -> EncoderGraph:
     return irn_graph(load_irn(folder / IRN_WEIGHTS), load_manifest(folder).hr)
 
 
-def _official_graph(hr: int, lr: int, weights: Path | None, seed: int) -> tuple[EncoderGraph, str]:
+def _official_graph(hr: int, lr: int, weights: Path | None, seed: int) -> EncoderGraph:
     from export.encoder.rrdb_graph import random_rrdb_encoder, rrdb_graph
 
     if weights is None:
-        return rrdb_graph(random_rrdb_encoder(hr, lr, seed), hr), f"random weights, seed {seed}"
+        return rrdb_graph(random_rrdb_encoder(hr, lr, seed), hr)
     from server_decoder.grain.rrdb_encoder import load_rrdb_encoder
 
     rrdb = load_rrdb_encoder(weights)
     if lr << rrdb.config.scale != hr:
         raise ExportError(f"{weights} has {rrdb.config.scale} halvings: it turns {hr} into "
                           f"{hr >> rrdb.config.scale}, not {lr}")
-    return rrdb_graph(rrdb, hr), weights.name
+    return rrdb_graph(rrdb, hr)
 
 
 def _print_summary(report: Report, out: Path) -> None:

@@ -149,5 +149,6 @@ def _coremltools() -> Any:
         try:
             import coremltools
         except ImportError as error:
-            raise ExportError(f"Core ML export needs coremltools ({error}); pip install 'edgegrain[export]'") from error
+            raise ExportError(f"Core ML export needs coremltools ({error}); pip install 'edgegrain[export]' (up to "
+                              "Python 3.13), or leave it out with --formats tflite,onnx") from error
     return coremltools

@@ -11,14 +11,15 @@ from edge_encoder.integer_network import IntegerNetwork
 from export.encoder.coreml_emitter import write_coreml
 from export.encoder.graph import FORMATS, EncoderGraph, exact_graph
 from export.encoder.onnx_emitter import write_onnx
-from export.encoder.tflite_emitter import write_tflite
+from export.encoder.tflite_converters import TfliteConverter, write_tflite
 
 _WRITERS: dict[str, Callable[..., Path]] = {"tflite": write_tflite, "coreml": write_coreml, "onnx": write_onnx}
 
 
 def export_encoder(encoder: IntegerNetwork | EncoderGraph, out_dir: str | Path,
                    formats: Sequence[str] = tuple(FORMATS), force: bool = False,
-                   progress: Callable[[str], None] | None = None) -> dict[str, Path]:
+                   progress: Callable[[str], None] | None = None,
+                   tflite_converter: TfliteConverter = TfliteConverter.direct) -> dict[str, Path]:
     """Write an encoder in several formats.
 
     Args:
@@ -27,6 +28,7 @@ def export_encoder(encoder: IntegerNetwork | EncoderGraph, out_dir: str | Path,
         formats: some of ``tflite``, ``coreml``, ``onnx``.
         force: replace files that exist.
         progress: called with every file's name before it is written.
+        tflite_converter: what writes ``encoder.tflite``.
 
     Returns:
         Format -> path.
@@ -46,7 +48,8 @@ def export_encoder(encoder: IntegerNetwork | EncoderGraph, out_dir: str | Path,
     for kind, path in paths.items():
         if progress:
             progress(path.name)
-        _WRITERS[kind](encoder, path, force=force)
+        options = {"converter": tflite_converter} if kind == "tflite" else {}
+        _WRITERS[kind](encoder, path, force=force, **options)
     return paths
 
 

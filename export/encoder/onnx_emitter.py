@@ -32,9 +32,15 @@ def write_onnx(graph: EncoderGraph, path: str | Path, *, force: bool = False) ->
     return write_atomically(path, onnx_model(graph).SerializeToString(), force=force)
 
 
-def onnx_model(graph: EncoderGraph) -> onnx.ModelProto:
-    """The model, with a transposition at both ends."""
-    writer = _Writer()
+def onnx_model(graph: EncoderGraph, *, batch: int | str = "n", int8: bool = True) -> onnx.ModelProto:
+    """The model, with a transposition at both ends.
+
+    Args:
+        graph: the encoder.
+        batch: number of pictures, or the name of any number.
+        int8: store weights as int8 where that is exact.
+    """
+    writer = _Writer(int8)
     planes = writer.op("Transpose", [INPUT], f"{INPUT}.planes", perm=[0, 3, 1, 2])
     names = {INPUT: writer.op("Cast", [planes], f"{INPUT}.float", to=TensorProto.FLOAT)}
     for node in graph.nodes:
@@ -44,8 +50,8 @@ def onnx_model(graph: EncoderGraph) -> onnx.ModelProto:
     model = helper.make_model(
         helper.make_graph(
             writer.nodes, graph.name,
-            [helper.make_tensor_value_info(INPUT, TensorProto.UINT8, ["n", graph.hr, graph.hr, 3])],
-            [helper.make_tensor_value_info(OUTPUT, TensorProto.UINT8, ["n", graph.lr, graph.lr, 3])],
+            [helper.make_tensor_value_info(INPUT, TensorProto.UINT8, [batch, graph.hr, graph.hr, 3])],
+            [helper.make_tensor_value_info(OUTPUT, TensorProto.UINT8, [batch, graph.lr, graph.lr, 3])],
             writer.constants),
         opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="edgegrain")
     onnx.checker.check_model(model, full_check=True)
@@ -55,7 +61,8 @@ def onnx_model(graph: EncoderGraph) -> onnx.ModelProto:
 class _Writer:
     """Collects ONNX nodes and constants."""
 
-    def __init__(self) -> None:
+    def __init__(self, int8: bool) -> None:
+        self.int8 = int8
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
         self._scalars: dict[float, str] = {}
@@ -76,7 +83,7 @@ class _Writer:
     def weight(self, name: str, weight: np.ndarray) -> str:
         """Store weights that are int8 times a power of two per channel as such, a quarter of the bytes; the product is
         exact, and ONNX Runtime computes it once when it loads the file."""
-        parts = int8_parts(weight)
+        parts = int8_parts(weight) if self.int8 else None
         if parts is None:
             return self.constant(name, weight)
         integers, scale = (self.constant(f"{name}.{label}", part) for label, part in zip(("int8", "scale"), parts,

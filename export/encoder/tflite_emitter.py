@@ -1,162 +1,173 @@
 """The encoder as TFLite (LiteRT): ``image`` uint8 ``[1, hr, hr, 3]`` in, ``lr`` uint8 ``[1, lr, lr, 3]`` out.
 
-The graph is written with TensorFlow operations in TFLite's own layout (NHWC) and goes through TensorFlow's converter
-without any optimization or quantization: nothing is calibrated, so nothing depends on the machine that exports.
-onnx2tf 1.29 is not used: it puts a transposition on each side of every residual addition.
+Written with LiteRT's own schema, in TFLite's own layout (NHWC), so no converter can change a number between the graph
+and the file, and nothing is transposed.
 
-The exact encoder's weights are then stored as int8 with a power of two per channel, each behind a DEQUANTIZE. Runtimes
+The exact encoder's weights are stored as int8 with a power of two per channel, each behind a DEQUANTIZE. Runtimes
 compute those constants once, when they load the file, and get the same float32 numbers; biases stay float32.
 """
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Mapping
-from functools import partial
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from codec_contract.errors import ExportError
-from codec_contract.files import write_atomically
-from codec_contract.native_output import captured_stderr
 from edge_encoder.integer_network import INPUT
 from export.encoder import graph as g
 from export.encoder.graph import OUTPUT, EncoderGraph
 from export.encoder.int8_weights import int8_parts
+from export.encoder.same_padding import same_padding
+from export.encoder.tflite_file import MIN_RUNTIME, PER_CHANNEL_DEQUANTIZE, SIGNATURE, pack, tflite_schema
 
-_PER_CHANNEL_DEQUANTIZE = 5
-"""The version of DEQUANTIZE that takes a scale per channel."""
-_MIN_RUNTIME = b"2.7.0"
-"""The first TensorFlow Lite with that version."""
-
-
-def write_tflite(graph: EncoderGraph, path: str | Path, *, force: bool = False) -> Path:
-    """Convert and write the encoder; its signature ``serving_default`` maps ``image`` to ``lr``.
-
-    Raises:
-        ExportError: TensorFlow is not installed, or cannot convert the graph.
-        FileExistsError: the file exists and ``force`` is false.
-    """
-    if Path(path).exists() and not force:  # before minutes of conversion, not after
-        raise FileExistsError(f"{path} exists; choose another name or pass force (--force) to replace it")
-    return write_atomically(path, tflite_bytes(graph), force=force)
+_FORMAT = 3
+"""The version of TFLite's file format."""
 
 
 def tflite_bytes(graph: EncoderGraph) -> bytes:
-    """The flatbuffer; TensorFlow's output on stderr is shown only if the conversion fails."""
-    with captured_stderr() as said, tempfile.TemporaryDirectory(prefix="edgegrain-tflite-") as folder:
-        try:
-            import tensorflow as tf
-            from ai_edge_litert import schema_py_generated as schema
-        except ImportError as error:
-            raise ExportError(f"TFLite export needs TensorFlow and LiteRT ({error}); "
-                              "pip install 'edgegrain[export]'") from error
-        try:
-            module = tf.Module()
+    """The flatbuffer; its signature ``serving_default`` maps ``image`` to ``lr``.
 
-            @tf.function(input_signature=[tf.TensorSpec([1, graph.hr, graph.hr, 3], tf.uint8, INPUT)])
-            def encode(image: Any) -> dict[str, Any]:
-                lr = graph.run(tf.cast(image, tf.float32), partial(_operation, tf, graph.shapes()))  # [1, lr, lr, 3]
-                return {OUTPUT: tf.cast(lr, tf.uint8)}
-
-            tf.saved_model.save(module, folder, signatures={"serving_default": encode.get_concrete_function()})
-            return _with_int8_weights(schema, tf.lite.TFLiteConverter.from_saved_model(folder).convert())
-        except Exception as error:  # a failing pass may raise any exception
-            raise ExportError(f"TensorFlow could not convert {graph.name}: {error}\n{said()[-2000:]}") from error
-
-
-def _operation(tf: Any, shapes: Mapping[str, tuple[int, int, int]], node: g.Node, inputs: list[Any]) -> Any:
-    x = inputs[0]
-    match node:
-        case g.Conv():
-            return _convolve(tf, node, x, shapes[node.input][1:])
-        case g.Add():
-            return tf.add(*inputs)
-        case g.Multiply():
-            return tf.multiply(*inputs)
-        case g.Floor():
-            return tf.floor(x)
-        case g.Sigmoid():
-            return tf.sigmoid(x)
-        case g.Exp():
-            return tf.exp(x)
-        case g.Clip():
-            return tf.clip_by_value(x, node.low, node.high)
-        case g.Scale():
-            return x * node.factor + node.offset if node.offset else x * node.factor
-        case g.LeakyRelu():
-            return tf.nn.leaky_relu(x, node.slope) if node.slope else tf.nn.relu(x)
-        case g.Concat():
-            return tf.concat(inputs, axis=3)
-
-
-def _convolve(tf: Any, node: g.Conv, x: Any, size: tuple[int, int]) -> Any:
-    top, left, bottom, right = node.padding
-    # TensorFlow's SAME: as many zeros as the stride needs, the odd one at bottom and right.
-    down, across = (max((-(-side // stride) - 1) * stride + kernel - side, 0)
-                    for side, stride, kernel in zip(size, node.strides, node.weight.shape[2:], strict=True))
-    strides = [1, *node.strides, 1]
-    if node.padding == (down // 2, across // 2, down - down // 2, across - across // 2):
-        padding = "SAME"
-    else:
-        padding = "VALID"
-        x = tf.pad(x, [[0, 0], [top, bottom], [left, right], [0, 0]])
-    if node.groups == 1:
-        y = tf.nn.conv2d(x, node.weight.transpose(2, 3, 1, 0), strides, padding)
-    else:
-        y = tf.nn.depthwise_conv2d(x, node.weight.transpose(2, 3, 0, 1), strides, padding)
-    return tf.nn.bias_add(y, node.bias)
-
-
-def _with_int8_weights(schema: Any, flatbuffer: bytes) -> bytes:
-    """The same encoder with weights stored as int8 wherever `int8_parts` can split them."""
-    from ai_edge_litert.tools import flatbuffer_utils
-
-    model = flatbuffer_utils.convert_bytearray_to_object(flatbuffer)
-    (graph,) = model.subgraphs
-    channel_axes = {schema.BuiltinOperator.CONV_2D: 0, schema.BuiltinOperator.DEPTHWISE_CONV_2D: 3}
-    kinds = [code.builtinCode for code in model.operatorCodes]
-    operators = []
-    for operator in graph.operators:
-        kind = kinds[operator.opcodeIndex]
-        stored = _store_as_int8(schema, model, operator.inputs[1], channel_axes[kind]) if kind in channel_axes else None
-        if stored is not None:
-            operators.append(schema.OperatorT(
-                opcodeIndex=len(kinds), inputs=np.array([stored], np.int32), outputs=operator.inputs[1:2],
-                builtinOptionsType=schema.BuiltinOptions.DequantizeOptions, builtinOptions=schema.DequantizeOptionsT()))
-        operators.append(operator)
-    if len(operators) == len(graph.operators):
-        return flatbuffer
-    graph.operators = operators
-    dequantize = schema.BuiltinOperator.DEQUANTIZE
-    model.operatorCodes.append(schema.OperatorCodeT(
-        builtinCode=dequantize, deprecatedBuiltinCode=dequantize, version=_PER_CHANNEL_DEQUANTIZE))
-    for entry in model.metadata:
-        if entry.name == b"min_runtime_version":
-            model.buffers[entry.buffer].data = np.frombuffer(_MIN_RUNTIME.ljust(16, b"\0"), np.uint8)
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
-
-
-def _store_as_int8(schema: Any, model: Any, index: int, axis: int) -> int | None:
-    """Move the data of the weights ``index`` to a new int8 tensor, scaled along ``axis``, and return its index.
-
-    The weights become a tensor that an operation computes. None where int8 would not be exact.
+    Raises:
+        ExportError: LiteRT is not installed, or a clip's lower limit is not 0.
     """
-    (graph,) = model.subgraphs
-    weight = graph.tensors[index]
-    buffer = model.buffers[weight.buffer]
-    if sum(tensor.buffer == weight.buffer for tensor in graph.tensors) > 1:
-        return None  # another tensor uses these bytes
-    parts = int8_parts(np.moveaxis(np.frombuffer(buffer.data.tobytes(), "<f4").reshape(weight.shape), axis, 0))
-    if parts is None:
-        return None
-    integers, scale = parts
-    graph.tensors.append(schema.TensorT(
-        name=weight.name + b".int8", type=schema.TensorType.INT8, shape=weight.shape, hasRank=True,
-        buffer=weight.buffer, quantization=schema.QuantizationParametersT(
-            scale=scale.ravel(), zeroPoint=np.zeros(scale.size, np.int64), quantizedDimension=axis)))
-    buffer.data = np.frombuffer(np.moveaxis(integers, 0, axis).tobytes(), np.uint8)
-    weight.buffer = 0  # the schema's empty one
-    return len(graph.tensors) - 1
+    schema = tflite_schema()
+    writer = _Writer(schema, graph)
+    image = writer.tensor(INPUT, (graph.hr, graph.hr, 3), schema.TensorType.UINT8)
+    results = {INPUT: writer.op("CAST", [image], f"{INPUT}.float", (graph.hr, graph.hr, 3))}
+    for node in graph.nodes:
+        results[node.name] = writer.node(node, [results[source] for source in node.inputs])
+    lr = writer.tensor(OUTPUT, (graph.lr, graph.lr, 3), schema.TensorType.UINT8)
+    writer.operator("CAST", [results[graph.nodes[-1].name]], lr)
+    return pack(schema.ModelT(
+        version=_FORMAT, description=f"edgegrain encoder {graph.name}".encode(), buffers=writer.buffers,
+        operatorCodes=list(writer.codes.values()),
+        subgraphs=[schema.SubGraphT(tensors=writer.tensors, operators=writer.operators, inputs=_indices([image]),
+                                    outputs=_indices([lr]), name=graph.name.encode())],
+        signatureDefs=[schema.SignatureDefT([schema.TensorMapT(INPUT, image)], [schema.TensorMapT(OUTPUT, lr)],
+                                            SIGNATURE)],
+        metadata=[schema.MetadataT("min_runtime_version", writer.buffer(MIN_RUNTIME))]))
+
+
+class _Writer:
+    """Collects the parts of a TFLite file. Shapes are (height, width, channels): files take one picture."""
+
+    def __init__(self, schema: Any, graph: EncoderGraph) -> None:
+        self.schema = schema
+        self.shapes = {name: (height, width, channels) for name, (channels, height, width) in graph.shapes().items()}
+        self.buffers = [schema.BufferT()]  # the schema's empty one
+        self.tensors: list[Any] = []
+        self.operators: list[Any] = []
+        self.codes: dict[str, Any] = {}
+        self._scalars: dict[float, int] = {}
+
+    def node(self, node: g.Node, inputs: list[int]) -> int:
+        name, shape = node.name, self.shapes[node.name]
+        match node:
+            case g.Conv():
+                return self.convolution(node, inputs[0])
+            case g.Add():
+                return self.op("ADD", inputs, name, shape, self.schema.AddOptionsT())
+            case g.Multiply():
+                return self.op("MUL", inputs, name, shape, self.schema.MulOptionsT())
+            case g.Floor():
+                return self.op("FLOOR", inputs, name, shape)
+            case g.Sigmoid():
+                return self.op("LOGISTIC", inputs, name, shape)
+            case g.Exp():
+                return self.op("EXP", inputs, name, shape, self.schema.ExpOptionsT())
+            case g.Clip():
+                if node.low:  # MAXIMUM after MINIMUM fails in XNNPACK
+                    raise ExportError(f"{name} has the lower limit {node.low:g}; TFLite files are written with 0 only")
+                below = self.op("MINIMUM", [*inputs, self.scalar(node.high)], f"{name}.below", shape,
+                                self.schema.MaximumMinimumOptionsT())
+                return self.op("RELU", [below], name, shape)
+            case g.Scale():
+                y = self.op("MUL", [*inputs, self.scalar(node.factor)], f"{name}.scaled", shape,
+                            self.schema.MulOptionsT())
+                if not node.offset:
+                    return y
+                return self.op("ADD", [y, self.scalar(node.offset)], name, shape, self.schema.AddOptionsT())
+            case g.LeakyRelu():
+                if not node.slope:
+                    return self.op("RELU", inputs, name, shape)
+                return self.op("LEAKY_RELU", inputs, name, shape, self.schema.LeakyReluOptionsT(alpha=node.slope))
+            case g.Concat():
+                return self.op("CONCATENATION", inputs, name, shape, self.schema.ConcatenationOptionsT(axis=3))
+
+    def convolution(self, node: g.Conv, x: int) -> int:
+        height, width, channels = self.shapes[node.input]
+        top, left, bottom, right = node.padding
+        fitting = node.padding == same_padding((height, width), node.weight.shape[2:], node.strides)
+        if not fitting and any(node.padding):
+            zeros = self.constant(f"{node.name}.zeros", np.array([[0, 0], [top, bottom], [left, right], [0, 0]], "i4"))
+            x = self.op("PAD", [x, zeros], f"{node.name}.padded",
+                        (height + top + bottom, width + left + right, channels), self.schema.PadOptionsT())
+        kinds = self.schema.Padding
+        down, across = node.strides
+        shared = {"padding": kinds.SAME if fitting else kinds.VALID, "strideH": down, "strideW": across}
+        inputs = [x, self.weight(node), self.constant(f"{node.name}.bias", node.bias)]
+        if node.groups == 1:
+            kind, options = "CONV_2D", self.schema.Conv2DOptionsT(**shared)
+        else:
+            kind, options = "DEPTHWISE_CONV_2D", self.schema.DepthwiseConv2DOptionsT(**shared, depthMultiplier=1)
+        return self.op(kind, inputs, node.name, self.shapes[node.name], options)
+
+    def weight(self, node: g.Conv) -> int:
+        """The weights ``[O, kh, kw, I]``, of a depthwise layer ``[1, kh, kw, O]``."""
+        axes, axis = ((0, 2, 3, 1), 0) if node.groups == 1 else ((1, 2, 3, 0), 3)
+        name, parts = f"{node.name}.weight", int8_parts(node.weight)
+        if parts is None:
+            return self.constant(name, node.weight.transpose(axes))
+        integers, scale = parts
+        stored = self.constant(f"{name}.int8", integers.transpose(axes), scale.ravel(), axis)
+        shape = integers.transpose(axes).shape
+        output = self._tensor(name, shape, self.schema.TensorType.FLOAT32)
+        self.operator("DEQUANTIZE", [stored], output, self.schema.DequantizeOptionsT(), PER_CHANNEL_DEQUANTIZE)
+        return output
+
+    def op(self, kind: str, inputs: list[int], name: str, shape: tuple[int, ...], options: Any = None) -> int:
+        """Add an operator with a float32 result."""
+        output = self.tensor(name, shape, self.schema.TensorType.FLOAT32)
+        self.operator(kind, inputs, output, options)
+        return output
+
+    def operator(self, kind: str, inputs: list[int], output: int, options: Any = None, version: int = 1) -> None:
+        code = getattr(self.schema.BuiltinOperator, kind)
+        self.codes.setdefault(kind, self.schema.OperatorCodeT(builtinCode=code, deprecatedBuiltinCode=code,
+                                                              version=version))
+        named = type(options).__name__.removesuffix("T") if options else "NONE"
+        self.operators.append(self.schema.OperatorT(
+            opcodeIndex=list(self.codes).index(kind), inputs=_indices(inputs), outputs=_indices([output]),
+            builtinOptionsType=getattr(self.schema.BuiltinOptions, named), builtinOptions=options))
+
+    def tensor(self, name: str, shape: tuple[int, ...], kind: int) -> int:
+        """A tensor that is computed, for one picture."""
+        return self._tensor(name, (1, *shape), kind)
+
+    def scalar(self, value: float) -> int:
+        if value not in self._scalars:
+            self._scalars[value] = self.constant(f"scalar.{value:g}", np.array(value, np.float32))
+        return self._scalars[value]
+
+    def constant(self, name: str, data: np.ndarray, scale: np.ndarray | None = None, axis: int = 0) -> int:
+        """A constant; int8 comes with the scale of every channel along ``axis``."""
+        kinds = self.schema.TensorType
+        kind = {np.dtype(np.float32): kinds.FLOAT32, np.dtype(np.int32): kinds.INT32, np.dtype(np.int8): kinds.INT8}
+        quantization = None if scale is None else self.schema.QuantizationParametersT(
+            scale=scale, zeroPoint=np.zeros(scale.size, np.int64), quantizedDimension=axis)
+        return self._tensor(name, data.shape, kind[data.dtype], self.buffer(data.tobytes()), quantization)
+
+    def buffer(self, data: bytes) -> int:
+        self.buffers.append(self.schema.BufferT(data=np.frombuffer(data, np.uint8)))
+        return len(self.buffers) - 1
+
+    def _tensor(self, name: str, shape: tuple[int, ...], kind: int, buffer: int = 0, quantization: Any = None) -> int:
+        self.tensors.append(self.schema.TensorT(name=name, shape=_indices(shape), type=kind, buffer=buffer,
+                                                quantization=quantization, hasRank=True))
+        return len(self.tensors) - 1
+
+
+def _indices(values: Sequence[int]) -> np.ndarray:
+    return np.array(values, np.int32)

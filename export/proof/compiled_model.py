@@ -56,6 +56,6 @@ def _encoder(model: Any) -> Callable[[np.ndarray], np.ndarray]:
         inputs[0].write(rgb.view(np.int8))  # LiteRT's name for bytes of either kind, as in Kotlin
         model.run_by_index(0, inputs, outputs)
         coded: np.ndarray = outputs[0].read(size, np.int8)
-        return coded.view(np.uint8).reshape(1, lr, lr, 3)
+        return coded.view(np.uint8)[:lr * lr * 3].reshape(1, lr, lr, 3)  # buffers may end in padding
 
     return encode

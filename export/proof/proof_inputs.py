@@ -65,7 +65,7 @@ def input_counts(count: int) -> dict[str, int]:
 
 
 def make_inputs(hr: int, count: int, *, network: IntegerNetwork | None = None, pictures: Sequence[Path] = (),
-                seed: int = 0) -> Iterator[CheckInput]:
+                seed: int = 0, span: slice = slice(None)) -> Iterator[CheckInput]:
     """Generate ``count`` inputs one by one, so that large pictures are not in memory together.
 
     Args:
@@ -75,6 +75,7 @@ def make_inputs(hr: int, count: int, *, network: IntegerNetwork | None = None, p
         pictures: real pictures; each is used several times (cropped, turned, mirrored). Synthetic photographs
             (noise with a natural spectrum) replace them if there are none.
         seed: of all random numbers.
+        span: which of them to generate.
     """
     counts = input_counts(count)
     if network is None:
@@ -84,11 +85,10 @@ def make_inputs(hr: int, count: int, *, network: IntegerNetwork | None = None, p
         "constant": _constant}
     if network is not None:
         makers["adversarial"] = AdversarialMaker(network)
-    for kind_index, kind in enumerate(SHARES):
-        for index in range(counts.get(kind, 0)):
-            rng = np.random.default_rng([seed, kind_index, index])
-            name, picture = makers[kind](rng, index, hr)
-            yield CheckInput(kind, f"{kind} {index}: {name}", np.ascontiguousarray(picture, dtype=np.uint8))
+    plan = [(kind_index, kind, index) for kind_index, kind in enumerate(SHARES) for index in range(counts.get(kind, 0))]
+    for kind_index, kind, index in plan[span]:
+        name, picture = makers[kind](np.random.default_rng([seed, kind_index, index]), index, hr)
+        yield CheckInput(kind, f"{kind} {index}: {name}", np.ascontiguousarray(picture, dtype=np.uint8))
 
 
 def _constant(rng: np.random.Generator, index: int, hr: int) -> tuple[str, np.ndarray]:

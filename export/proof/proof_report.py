@@ -18,7 +18,9 @@ from edge_encoder.bounds import ACCUMULATOR_LIMIT, BoundReport
 from export.encoder.graph import EncoderGraph
 from export.proof.verify import FlipReport, RuntimeResult
 
-PACKAGES = ("numpy", "onnx", "onnxruntime", "tensorflow", "ai-edge-litert", "coremltools", "torch", "Pillow")
+PACKAGES = ("numpy", "onnx", "onnxruntime", "ai-edge-litert", "coremltools", "torch", "Pillow", "litert-torch",
+            "onnx2tf", "tensorflow")
+REPORTS = ("report.json", "report.md")
 Report = dict[str, Any]
 
 
@@ -75,8 +77,9 @@ def flip_section(flips: FlipReport) -> dict[str, Any]:
 
 def write_report(report: Report, folder: Path, *, force: bool = False) -> tuple[Path, Path]:
     """Write ``report.json`` and ``report.md``."""
-    return (write_atomically(folder / "report.json", (json.dumps(report, indent=2) + "\n").encode(), force=force),
-            write_atomically(folder / "report.md", markdown(report).encode(), force=force))
+    as_json, as_markdown = (folder / name for name in REPORTS)
+    return (write_atomically(as_json, (json.dumps(report, indent=2) + "\n").encode(), force=force),
+            write_atomically(as_markdown, markdown(report).encode(), force=force))
 
 
 def markdown(report: Report) -> str:
@@ -94,7 +97,8 @@ def markdown(report: Report) -> str:
                   f"No accumulator can exceed 2^{bound['worst_log2']:.2f} (limit 2^{bound['limit_log2']}), so every "
                   "partial sum is an exact float32 number in any order.", ""]
     if "runtimes" in report:
-        lines += ["## Compared with the int64 reference", "", f"Inputs: {_counts(report['inputs'])}.", ""]
+        quick = " Quick: without --quick, more inputs are compared." if report.get("quick") else ""
+        lines += ["## Compared with the int64 reference", "", f"Inputs: {_counts(report['inputs'])}.{quick}", ""]
         lines += _table(["runtime", "inputs", "LR bytes", "differing", "ms a picture"],
                         [[row["name"], row["inputs"], f"{row['bytes_compared']:,}", row["differing_bytes"],
                           row.get("milliseconds", "")] for row in report["runtimes"]])

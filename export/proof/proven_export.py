@@ -2,132 +2,154 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from codec_contract.errors import ExportError
 from edge_encoder import bounds
 from edge_encoder import integer_network as integer
 from edge_encoder.integer_network import IntegerNetwork
 from export.encoder.formats import export_encoder
 from export.encoder.graph import FORMATS, EncoderGraph, exact_graph
+from export.encoder.tflite_converters import TfliteConverter
 from export.proof import proof_report as reports
+from export.proof.export_progress import ExportProgress
 from export.proof.float_contrast import float_contrast
-from export.proof.proof_inputs import CheckInput, make_inputs
-from export.proof.runtimes import Runtime, load_runtimes
-from export.proof.verify import count_flips, median_latency, verify
+from export.proof.proof_job import ProofJob, ProofRunner
+from export.proof.running import Chunk
+from export.proof.verify import compare, flip_report
 
 EXACT_INPUTS = 200
+QUICK_INPUTS = 20
 CONTRAST_INPUTS = 100
 FLOAT_INPUTS = 24
 """Fewer: GRAIN's float encoder takes twenty times as long as the exact one."""
 
 
-def export_exact(network: IntegerNetwork, out_dir: Path, *, source: str, formats: Sequence[str] = tuple(FORMATS),
-                 inputs: int = EXACT_INPUTS, pictures: Sequence[Path] = (), seed: int = 0, force: bool = False,
-                 contrast: bool = True, console: Any = None) -> reports.Report:
+@dataclass(frozen=True)
+class ExportOptions:
+    """How an encoder is exported and compared.
+
+    Attributes:
+        source: what the report calls the origin of the weights.
+        inputs: number of inputs to compare on.
+        formats: some of ``tflite``, ``coreml``, ``onnx``.
+        tflite_converter: what writes ``encoder.tflite``.
+        pictures: real ones to compare on.
+        seed: of the generated inputs.
+        force: replace files that exist.
+        quick: said in the report.
+        processes: that share the inputs; each takes about 1 GB.
+        console: where progress is shown; None shows nothing.
+    """
+
+    source: str
+    inputs: int
+    formats: Sequence[str] = tuple(FORMATS)
+    tflite_converter: TfliteConverter = TfliteConverter.direct
+    pictures: Sequence[Path] = ()
+    seed: int = 0
+    force: bool = False
+    quick: bool = False
+    processes: int = 1
+    console: Any = None
+
+    def job(self, graph: EncoderGraph, artefacts: Mapping[str, Path], network: IntegerNetwork | None = None,
+            inputs: int | None = None) -> ProofJob:
+        return ProofJob(graph, artefacts, inputs or self.inputs, network, self.pictures, self.seed)
+
+
+def export_exact(network: IntegerNetwork, out_dir: Path, options: ExportOptions, *,
+                 contrast: bool = True) -> reports.Report:
     """Export an exact encoder, compare every runtime with the reference, write the reports.
 
-    Differing bytes raise no error: the report, which is always written, states them.
+    Differing bytes raise no error: the report states them. The files appear together, when everything is done.
     """
     proof = bounds.prove(network)
     graph = exact_graph(network)
-    with ExportProgress(console) as progress:
-        artefacts = export_encoder(graph, out_dir, formats, force, progress.step)
-        progress.step("loading runtimes")
-        runtimes = load_runtimes(graph, artefacts)
-        kinds: Counter[str] = Counter()
-        checks = _counted(make_inputs(network.hr, inputs, network=network, pictures=pictures, seed=seed), kinds)
-        results = verify(network, artefacts, checks, runtimes=runtimes,
-                         progress=progress.count("comparing with the int64 reference", inputs))
+    with (_staged(out_dir, options) as staging, ExportProgress(options.console) as progress,
+          ProofRunner(options.processes) as runner):
+        artefacts = _export(graph, staging, options, progress)
+        job, kinds = options.job(graph, artefacts, network), Counter[str]()
+        results = compare(_counted(runner.run(job), kinds),
+                          progress.count("comparing with the int64 reference", options.inputs))
+        if not results or any(result.inputs != options.inputs for result in results):
+            raise ExportError("not every runtime was compared on every input")
         progress.step("measuring latency")
-        latencies = _latencies(runtimes, network.hr)
-        report = reports.new_report(graph, artefacts, source=source, operations=_operations(artefacts))
+        latencies = runner.latencies(job)
+        report = _report(graph, artefacts, options)
         report["encoder"]["digest"] = integer.digest(network).hex()
         report["bound"] = reports.bound_section(proof)
         report["inputs"] = dict(kinds)
         report["runtimes"] = reports.runtime_rows(results, latencies)
         if contrast:
-            progress.step("exporting an ordinary float encoder for contrast")
-            report["float_contrast"] = _flips(float_contrast(network, seed), formats, min(inputs, CONTRAST_INPUTS),
-                                              pictures, seed, progress)
-    reports.write_report(report, out_dir, force=force)
+            report["float_contrast"] = _contrast(float_contrast(network, options.seed), options, progress, runner)
+        reports.write_report(report, staging)
     return report
 
 
-def export_float(graph: EncoderGraph, out_dir: Path, *, source: str, formats: Sequence[str] = tuple(FORMATS),
-                 inputs: int = FLOAT_INPUTS, pictures: Sequence[Path] = (), seed: int = 0, force: bool = False,
-                 console: Any = None) -> reports.Report:
+def export_float(graph: EncoderGraph, out_dir: Path, options: ExportOptions) -> reports.Report:
     """Export a float encoder; its report states flips per million between runtimes."""
-    with ExportProgress(console) as progress:
-        artefacts = export_encoder(graph, out_dir, formats, force, progress.step)
-        flips = count_flips(graph, artefacts, make_inputs(graph.hr, inputs, pictures=pictures, seed=seed),
-                            progress=progress.count("comparing runtimes", inputs))
-        report = reports.new_report(graph, artefacts, source=source, operations=_operations(artefacts))
+    with (_staged(out_dir, options) as staging, ExportProgress(options.console) as progress,
+          ProofRunner(options.processes) as runner):
+        artefacts = _export(graph, staging, options, progress)
+        flips = flip_report(runner.run(options.job(graph, artefacts)),
+                            progress.count("comparing runtimes", options.inputs))
+        report = _report(graph, artefacts, options)
         report["flips"] = reports.flip_section(flips)
-    reports.write_report(report, out_dir, force=force)
+        reports.write_report(report, staging)
     return report
 
 
-def _flips(graph: EncoderGraph, formats: Sequence[str], inputs: int, pictures: Sequence[Path], seed: int,
-           progress: ExportProgress) -> dict[str, Any]:
-    """The flip section of a graph whose files are not kept."""
+def _export(graph: EncoderGraph, folder: Path, options: ExportOptions, progress: ExportProgress) -> dict[str, Path]:
+    return export_encoder(graph, folder, options.formats, tflite_converter=options.tflite_converter,
+                          progress=lambda name: progress.step(f"writing {name}"))
+
+
+def _report(graph: EncoderGraph, artefacts: Mapping[str, Path], options: ExportOptions) -> reports.Report:
+    operations = {kind: reports.OPERATIONS[kind](path) for kind, path in artefacts.items()}
+    report = reports.new_report(graph, artefacts, source=options.source, operations=operations)
+    if tflite := report["files"].get(FORMATS["tflite"]):
+        tflite["converter"] = str(options.tflite_converter)
+    return report | {"quick": options.quick}
+
+
+def _contrast(graph: EncoderGraph, options: ExportOptions, progress: ExportProgress,
+              runner: ProofRunner) -> dict[str, Any]:
+    """The flip section of a float encoder whose files are not kept."""
+    inputs = min(options.inputs, CONTRAST_INPUTS)
     with tempfile.TemporaryDirectory(prefix="edgegrain-float-") as folder:
-        artefacts = export_encoder(graph, folder, formats)
-        flips = count_flips(graph, artefacts, make_inputs(graph.hr, inputs, pictures=pictures, seed=seed),
-                            progress=progress.count("comparing runtimes of the float encoder", inputs))
+        progress.step("exporting an ordinary float encoder for contrast")
+        job = options.job(graph, export_encoder(graph, folder, options.formats), inputs=inputs)
+        flips = flip_report(runner.run(job), progress.count("comparing runtimes of the float encoder", inputs))
     return {"architecture": graph.name, **reports.flip_section(flips)}
 
 
-def _latencies(runtimes: Sequence[Runtime], hr: int) -> dict[str, float]:
-    picture = np.random.default_rng(0).integers(0, 256, (hr, hr, 3), dtype=np.uint8)
-    return {runtime.name: median_latency(runtime, picture) for runtime in runtimes
-            if not runtime.slow and not runtime.fixed_batch and runtime.batch == 1}
+@contextmanager
+def _staged(out_dir: Path, options: ExportOptions) -> Iterator[Path]:
+    """A folder whose files and packages move to ``out_dir`` at the end, unless an error or Ctrl-C ends it."""
+    names = [*(FORMATS[kind] for kind in options.formats if kind in FORMATS), *reports.REPORTS]
+    existing = [name for name in names if (out_dir / name).exists()]
+    if existing and not options.force:
+        raise FileExistsError(f"{out_dir} already holds {', '.join(existing)}; choose another --out or pass --force")
+    out_dir.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out_dir.name}.", dir=out_dir.parent) as folder:
+        yield Path(folder)
+        out_dir.mkdir(exist_ok=True)
+        for path in sorted(Path(folder).iterdir()):
+            if (out_dir / path.name).is_dir():
+                shutil.rmtree(out_dir / path.name)
+            os.replace(path, out_dir / path.name)
 
 
-def _operations(artefacts: Mapping[str, Path]) -> dict[str, Counter[str]]:
-    return {kind: reports.OPERATIONS[kind](path) for kind, path in artefacts.items()}
-
-
-def _counted(inputs: Iterator[CheckInput], kinds: Counter[str]) -> Iterator[CheckInput]:
-    for item in inputs:
-        kinds[item.kind] += 1
-        yield item
-
-
-class ExportProgress:
-    """A rich progress display; nothing is shown without a console."""
-
-    def __init__(self, console: Any) -> None:
-        self._bars: Any = None
-        if console is not None:
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-            self._bars = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-                                  TimeElapsedColumn(), console=console, transient=True)
-        self._task: Any = None
-
-    def __enter__(self) -> ExportProgress:
-        if self._bars:
-            self._bars.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bars:
-            self._bars.stop()
-
-    def step(self, text: str) -> None:
-        self.count(text, None)
-
-    def count(self, text: str, total: int | None) -> Callable[[int], None]:
-        """Start a bar; the returned function advances it."""
-        if not self._bars:
-            return lambda _: None
-        if self._task is not None:
-            self._bars.remove_task(self._task)
-        self._task = task = self._bars.add_task(text, total=total)
-        return lambda done: self._bars.advance(task, done)
+def _counted(chunks: Iterable[Chunk], kinds: Counter[str]) -> Iterator[Chunk]:
+    for chunk in chunks:
+        kinds.update(chunk.kinds)
+        yield chunk

@@ -47,9 +47,12 @@ def load_runtimes(graph: EncoderGraph, artefacts: Mapping[str, Path]) -> list[Ru
     Raises:
         ExportError: an unknown format, a file that cannot be loaded, or a runtime that is not installed.
     """
+    from export.proof.compiled_model import compiled_model_runtimes  # here, as that module takes names of this one
+
     batch = large_batch(graph)
     loaders: dict[str, Callable[[Path], Iterable[Runtime]]] = {
-        "tflite": tflite_runtimes, "coreml": coreml_runtimes, "onnx": lambda path: onnx_runtimes(path, batch)}
+        "tflite": lambda path: tflite_runtimes(path) + compiled_model_runtimes(path),
+        "coreml": coreml_runtimes, "onnx": lambda path: onnx_runtimes(path, batch)}
     runtimes: list[Runtime] = []
     for kind, path in artefacts.items():
         if kind not in loaders:

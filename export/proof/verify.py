@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import os
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +16,11 @@ from codec_contract.errors import ExportError
 from edge_encoder.integer_network import IntegerNetwork, run_reference
 from export.encoder.graph import EncoderGraph, exact_graph
 from export.proof.proof_inputs import CheckInput
+from export.proof.running import Chunk, run_all
 from export.proof.runtimes import Runtime, load_runtimes
 
+REFERENCE = "int64 reference"
+"""The name of `run_reference` among the runtimes."""
 Progress = Callable[[int], None]
 """Called with the number of inputs done since the last call."""
 
@@ -77,24 +79,27 @@ def verify(network: IntegerNetwork, artefacts: Mapping[str, Path], inputs: Itera
     Returns:
         One row per runtime. Differences are counted, not raised: `require_exact` raises.
     """
+    truth = Runtime(REFERENCE, partial(run_reference, network))
     runtimes = runtimes or load_runtimes(exact_graph(network), artefacts)
-    results = {runtime.name: RuntimeResult(runtime.name) for runtime in runtimes}
+    return compare(run_all([truth, *runtimes], inputs), progress)
 
-    def reference(rgb: np.ndarray) -> np.ndarray:
-        return run_reference(network, rgb)
 
-    truth = Runtime("int64 reference", reference)
-    for chunk, lrs in _run_all([truth, *runtimes], inputs):
-        expected = lrs.pop(truth.name)
-        for name, lr in lrs.items():
-            result, wrong = results[name], lr != expected
-            result.inputs += len(chunk)
+def compare(chunks: Iterable[Chunk], progress: Progress | None = None) -> list[RuntimeResult]:
+    """Compare all runtimes with the one named `REFERENCE`; one row for each."""
+    results: dict[str, RuntimeResult] = {}
+    for chunk in chunks:
+        expected = chunk.lrs[REFERENCE]
+        for name, lr in chunk.lrs.items():
+            if name == REFERENCE:
+                continue
+            result, wrong = results.setdefault(name, RuntimeResult(name)), lr != expected
+            result.inputs += len(chunk.names)
             result.bytes_compared += expected.size
             result.differing_bytes += int(wrong.sum())
             if result.first_difference is None and wrong.any():
-                result.first_difference = chunk[int(wrong.any((1, 2, 3)).argmax())].name
+                result.first_difference = chunk.names[int(wrong.any((1, 2, 3)).argmax())]
         if progress:
-            progress(len(chunk))
+            progress(len(chunk.names))
     return list(results.values())
 
 
@@ -112,14 +117,19 @@ def count_flips(graph: EncoderGraph, artefacts: Mapping[str, Path], inputs: Iter
                 progress: Progress | None = None) -> FlipReport:
     """Run a float encoder on all but slow runtimes; count LR bytes that differ between every two."""
     runtimes = [runtime for runtime in load_runtimes(graph, artefacts) if not runtime.slow]
-    collected: dict[str, list[np.ndarray]] = {runtime.name: [] for runtime in runtimes}
+    return flip_report(run_all(runtimes, inputs), progress)
+
+
+def flip_report(chunks: Iterable[Chunk], progress: Progress | None = None) -> FlipReport:
+    """Count LR bytes that differ between every two runtimes."""
+    collected: dict[str, list[np.ndarray]] = {}
     count = 0
-    for chunk, lrs in _run_all(runtimes, inputs):
-        for name, lr in lrs.items():
-            collected[name].append(lr)
-        count += len(chunk)
+    for chunk in chunks:
+        for name, lr in chunk.lrs.items():
+            collected.setdefault(name, []).append(lr)
+        count += len(chunk.names)
         if progress:
-            progress(len(chunk))
+            progress(len(chunk.names))
     outputs = {name: np.concatenate(parts).astype(np.int16) for name, parts in collected.items()}
     steps = {pair: np.abs(outputs[pair[0]] - outputs[pair[1]]) for pair in itertools.combinations(outputs, 2)}
     size = next(iter(outputs.values())).size
@@ -139,23 +149,3 @@ def median_latency(runtime: Runtime, picture: np.ndarray, repeats: int = 15) -> 
         runtime.encode(batch)
         seconds.append((time.perf_counter() - start) / len(batch))
     return statistics.median(seconds)
-
-
-def _run_all(runtimes: Sequence[Runtime], inputs: Iterable[CheckInput]
-             ) -> Iterator[tuple[list[CheckInput], dict[str, np.ndarray]]]:
-    """Batches of inputs with every runtime's LRs ``[N, lr, lr, 3]``, by name."""
-    iterator = iter(inputs)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        while chunk := list(itertools.islice(iterator, max(runtime.batch for runtime in runtimes))):
-            rgb = np.stack([item.picture for item in chunk])
-            futures = {runtime.name: pool.submit(_run, runtime, rgb) for runtime in runtimes if runtime.concurrent}
-            lrs = {runtime.name: futures[runtime.name].result() for runtime in runtimes if runtime.concurrent}
-            lrs |= {runtime.name: _run(runtime, rgb) for runtime in runtimes if not runtime.concurrent}
-            yield chunk, lrs
-
-
-def _run(runtime: Runtime, rgb: np.ndarray) -> np.ndarray:
-    if runtime.fixed_batch and len(rgb) < runtime.batch:  # repeat pictures, drop their LRs
-        return runtime.encode(rgb[np.arange(runtime.batch) % len(rgb)])[: len(rgb)]
-    return np.concatenate([runtime.encode(rgb[start : start + runtime.batch])
-                           for start in range(0, len(rgb), runtime.batch)])

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import runpy
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,6 +20,7 @@ from export.encoder import formats as encoder_files
 from export.encoder.formats import export_encoder
 from export.encoder.rrdb_graph import random_rrdb_encoder
 from export.mobile import app
+from export.proof import proven_export
 from server_decoder.grain.rrdb_encoder import FloatEncoderConfig
 from tests.tiny_bundle import refresh_manifest, write_tiny_bundle
 
@@ -33,7 +38,7 @@ def bundle(network: IntegerNetwork, tmp_path_factory: pytest.TempPathFactory) ->
 def run(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """One whole run of the command: its output folder and what it printed."""
     out = tmp_path_factory.mktemp("dist")
-    result = RUN.invoke(app, ["--bundle", str(bundle), "--out", str(out), "--inputs", "20"])
+    result = RUN.invoke(app, ["--bundle", str(bundle), "--out", str(out), "--inputs", "15"])
     assert result.exit_code == 0, result.output
     return out, result.output
 
@@ -48,19 +53,57 @@ def test_the_report_says_what_was_written_and_compared(run: tuple[Path, str], ne
     report = json.loads((out / "report.json").read_text())
     assert set(report["files"]) == {"encoder.tflite", "encoder.mlpackage", "encoder.onnx"}
     for row in report["runtimes"]:
-        assert (row["inputs"], row["bytes_compared"], row["differing_bytes"]) == (20, 20 * network.lr**2 * 3, 0)
+        assert (row["inputs"], row["bytes_compared"], row["differing_bytes"]) == (15, 15 * network.lr**2 * 3, 0)
     assert report["encoder"] | {"exact": True, "hr": 64, "lr": 16, "digest": digest(network).hex(),
                                 "flops": 2 * network.multiply_adds()} == report["encoder"]
     assert report["bound"]["worst_log2"] == pytest.approx(prove(network).worst_log2, abs=1e-3)
-    assert sum(report["inputs"].values()) == 20
+    assert sum(report["inputs"].values()) == 15 and report["quick"] is False
     assert report["files"]["encoder.tflite"]["bytes"] == (out / "encoder.tflite").stat().st_size
     assert report["files"]["encoder.mlpackage"]["operations"]["conv"] == len(network.layers)
     flips = report["float_contrast"]["flips_per_million"]
     assert flips["worst"] >= flips["median"] >= 0
-    assert {"numpy", "onnxruntime", "tensorflow", "coremltools", "torch"} <= set(report["versions"])
+    assert {"numpy", "onnxruntime", "ai-edge-litert", "coremltools", "torch"} <= set(report["versions"])
+    assert report["files"]["encoder.tflite"]["converter"] == "direct"
     assert any("milliseconds" in row for row in report["runtimes"])
     markdown = (out / "report.md").read_text()
     assert all(row["name"] in markdown for row in report["runtimes"]) and "2^" in markdown
+
+
+def test_without_a_terminal_every_step_is_a_line(run: tuple[Path, str]) -> None:
+    steps = [match[1] for line in run[1].splitlines() if (match := re.fullmatch(r"(.+), \d+ s", line))]
+    assert [step for step in steps if not re.search(r": \d+ of \d+$", step)] == [
+        "writing encoder.tflite", "writing encoder.mlpackage", "writing encoder.onnx",
+        "comparing with the int64 reference", "measuring latency", "exporting an ordinary float encoder for contrast",
+        "comparing runtimes of the float encoder"]
+
+
+def test_quick_compares_twenty_inputs_and_says_so(bundle: Path, tmp_path: Path,
+                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)  # one process
+    result = RUN.invoke(app, ["--bundle", str(bundle), "--out", str(tmp_path), "--formats", "onnx", "--quick"])
+    assert result.exit_code == 0, result.output
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["quick"] is True and sum(report["inputs"].values()) == 20 and "float_contrast" not in report
+    assert "Quick: without --quick, more inputs are compared." in (tmp_path / "report.md").read_text()
+
+
+def test_after_ctrl_c_there_are_no_files(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(proven_export, "compare", interrupted)
+    result = RUN.invoke(app, ["--bundle", str(bundle), "--out", str(tmp_path / "dist"), "--formats", "onnx",
+                              "--inputs", "2"])
+    assert result.exit_code == 130 and result.output.splitlines()[-1] == "interrupted; nothing was written"
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_typer_the_program_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "typer", None)
+    monkeypatch.delitem(sys.modules, "export.mobile")
+    with pytest.raises(SystemExit, match=r"needs typer, which is not installed; install: pip install "
+                                         r"'edgegrain\[export\]'"):
+        runpy.run_module("export.mobile", run_name="__main__")
 
 
 def test_existing_files_are_kept_without_force(run: tuple[Path, str], bundle: Path) -> None:
@@ -121,6 +164,7 @@ def test_a_differing_byte_is_exit_status_one_stands_in_the_report_and_renews_not
     (["--pictures", "."], "no pictures"),
     (["--renew"], "manifest.json"),
     (["--renew", "--architecture", "official-rrdb"], "a bundle's exact encoder"),
+    (["--renew", "--quick"], "the whole comparison"),
 ])
 def test_what_cannot_be_done_is_exit_status_one(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                                                 arguments: list[str], message: str) -> None:

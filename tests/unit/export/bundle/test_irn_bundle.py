@@ -24,7 +24,7 @@ from export.bundle.irn_bundle import irn_lrs, write_irn_bundle
 from export.encoder.irn_graph import irn_graph
 from export.encoder.onnx_emitter import onnx_model
 from export.proof.proof_inputs import smooth_pictures
-from export.proof.proven_export import export_float
+from export.proof.proven_export import ExportOptions, export_float
 from export.proof.torch_executor import torch_encoder
 from sdk.generated_mark import ALTERED, EDITED
 from sdk.tiles import decode_tiles, encode_tiles
@@ -71,7 +71,7 @@ def test_the_encoders_graph_computes_what_the_network_does(irn: IRN) -> None:
 
 
 def test_every_format_agrees_up_to_flips(irn: IRN, tmp_path: Path) -> None:
-    report = export_float(irn_graph(irn, TILE), tmp_path, source="a test", inputs=8)
+    report = export_float(irn_graph(irn, TILE), tmp_path, ExportOptions("a test", 8))
     flips = json.loads((tmp_path / "report.json").read_text())["flips"]
     assert {"encoder.tflite", "encoder.onnx", "encoder.mlpackage"} == set(report["files"])
     assert flips["largest_step"] <= 1 and flips["flips_per_million"]["worst"] < 5000

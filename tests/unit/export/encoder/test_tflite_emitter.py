@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
+from codec_contract.errors import ExportError
 from edge_encoder.integer_network import IntegerNetwork, run_reference
-from export.encoder.graph import exact_graph
-from export.encoder.tflite_emitter import tflite_bytes, write_tflite
+from export.encoder.graph import Clip, Conv, EncoderGraph, exact_graph
+from export.encoder.tflite_converters import write_tflite
+from export.encoder.tflite_emitter import tflite_bytes
 from export.proof.proof_report import tflite_operations
 from export.proof.runtimes import tflite_runtimes
 
@@ -71,6 +73,24 @@ def test_every_kernel_set_gives_the_reference_bytes(exported: Mapping[str, Path]
 
 def test_exporting_twice_gives_the_same_file(exported: Mapping[str, Path], network: IntegerNetwork) -> None:
     assert tflite_bytes(exact_graph(network)) == exported["tflite"].read_bytes()
+
+
+def test_zeros_that_fit_no_scheme_are_padded(tmp_path: Path) -> None:
+    sums = Conv("sums", "image", np.ones((3, 1, 2, 2), np.float32), np.zeros(3, np.float32), 2, (1, 0, 1, 2), groups=3)
+    graph = EncoderGraph("sums", 8, 5, (sums, Clip("limited", "sums", high=200.0)), exact=True)
+    picture = np.random.default_rng(0).integers(0, 100, (1, 8, 8, 3), dtype=np.uint8)
+    padded = np.pad(picture, ((0, 0), (1, 1), (0, 2), (0, 0))).astype(int)
+    expected = sum(padded[:, i::2, j::2] for i in (0, 1) for j in (0, 1)).clip(0, 200)
+    assert {expected.min(), expected.max()} == {0, 200}
+    path = write_tflite(graph, tmp_path / "encoder.tflite")
+    assert tflite_operations(path)["PAD"] == 1
+    for runtime in tflite_runtimes(path):
+        assert np.array_equal(runtime.encode(picture), expected), runtime.name
+
+
+def test_a_lower_limit_other_than_zero_is_refused() -> None:
+    with pytest.raises(ExportError, match="limited has the lower limit 30"):
+        tflite_bytes(EncoderGraph("limits", 8, 8, (Clip("limited", "image", 30.0),), exact=True))
 
 
 def test_an_existing_file_is_kept_without_force(network: IntegerNetwork, tmp_path: Path) -> None:

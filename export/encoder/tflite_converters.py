@@ -1,0 +1,50 @@
+"""The roads from an encoder graph to a TFLite file. All files have the same interface; the proof compares any."""
+
+from __future__ import annotations
+
+import enum
+from importlib import import_module
+from pathlib import Path
+
+from codec_contract.errors import ExportError
+from codec_contract.files import write_atomically
+from codec_contract.native_output import captured_stderr
+from export.encoder.graph import EncoderGraph
+from export.encoder.tflite_converted import finished
+from export.encoder.tflite_emitter import tflite_bytes
+
+
+class TfliteConverter(enum.StrEnum):
+    """Program that writes the TFLite file."""
+
+    direct = "direct"
+    litert_torch = "litert-torch"
+    onnx2tf = "onnx2tf"
+    tensorflow = "tensorflow"
+
+
+def write_tflite(graph: EncoderGraph, path: str | Path, *, force: bool = False,
+                 converter: TfliteConverter = TfliteConverter.direct) -> Path:
+    """Convert and write the encoder; its signature ``serving_default`` maps ``image`` to ``lr``.
+
+    Raises:
+        ExportError: the converter is not installed, or cannot convert the graph.
+        FileExistsError: the file exists and ``force`` is false.
+    """
+    if Path(path).exists() and not force:  # before minutes of conversion, not after
+        raise FileExistsError(f"{path} exists; choose another name or pass force (--force) to replace it")
+    return write_atomically(path, converted(graph, converter), force=force)
+
+
+def converted(graph: EncoderGraph, converter: TfliteConverter) -> bytes:
+    """The flatbuffer; what a converter prints is shown only if it fails."""
+    if converter is TfliteConverter.direct:
+        return tflite_bytes(graph)
+    road = import_module(f"export.encoder.tflite_{converter.name}")
+    with captured_stderr() as said:
+        try:
+            return finished(road.convert(graph), graph)
+        except ExportError:
+            raise
+        except Exception as error:  # a failing pass may raise any exception
+            raise ExportError(f"{converter} could not convert {graph.name}: {error}\n{said()[-2000:]}") from error

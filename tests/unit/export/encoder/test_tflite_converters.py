@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from codec_contract.errors import ExportError
+from edge_encoder.integer_network import IntegerNetwork, run_reference
+from export.encoder import tflite_onnx2tf
+from export.encoder.graph import exact_graph
+from export.encoder.tflite_converted import finished
+from export.encoder.tflite_converters import TfliteConverter, converted, write_tflite
+from export.proof.proof_report import tflite_operations
+from export.proof.runtimes import tflite_runtimes
+
+OTHERS = [converter for converter in TfliteConverter if converter is not TfliteConverter.direct]
+
+
+@pytest.mark.parametrize("converter", OTHERS)
+def test_every_installed_converter_gives_the_reference_bytes(converter: TfliteConverter, network: IntegerNetwork,
+                                                             noise: np.ndarray, tmp_path: Path) -> None:
+    if importlib.util.find_spec(converter.name) is None:
+        pytest.skip(f"{converter} is not installed")
+    path = write_tflite(exact_graph(network), tmp_path / "encoder.tflite", converter=converter)
+    expected = run_reference(network, noise)
+    for runtime in tflite_runtimes(path):
+        lr = np.concatenate([runtime.encode(picture[None]) for picture in noise])
+        assert np.array_equal(lr, expected), runtime.name
+    operations = tflite_operations(path)
+    assert operations["DEQUANTIZE"] == len(network.layers)  # all weights are int8
+    assert converter is TfliteConverter.onnx2tf or not operations["TRANSPOSE"]
+
+
+@pytest.mark.parametrize("converter", OTHERS)
+def test_a_converter_that_is_not_installed_is_named_with_its_command(
+        converter: TfliteConverter, network: IntegerNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, converter.name, None)
+    monkeypatch.setattr(tflite_onnx2tf.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(tflite_onnx2tf.shutil, "which", lambda name: None)
+    extra = "litert-torch" if converter is TfliteConverter.litert_torch else "onnx2tf"
+    with pytest.raises(ExportError, match=rf"pip install 'edgegrain\[{extra}\]'"):
+        converted(exact_graph(network), converter)
+
+
+def test_what_onnx2tf_says_when_it_fails_is_shown(network: IntegerNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tflite_onnx2tf, "_command", lambda: [sys.executable, "-c", "import sys; sys.exit('no luck')"])
+    with pytest.raises(ExportError, match="onnx2tf failed with status 1: no luck"):
+        converted(exact_graph(network), TfliteConverter.onnx2tf)
+
+
+def test_a_converted_file_with_another_interface_is_refused(network: IntegerNetwork,
+                                                            exported: Mapping[str, Path]) -> None:
+    other = replace(exact_graph(network), lr=network.lr // 2)
+    with pytest.raises(ExportError, match=r"made lr a tensor of type 3 and shape \[1, 16, 16, 3\], expected uint8 "
+                                          r"\[1, 8, 8, 3\]; use another --tflite-converter"):
+        finished(exported["tflite"].read_bytes(), other)

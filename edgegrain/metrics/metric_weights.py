@@ -125,7 +125,7 @@ def import_face(archive: str | Path, folder: Path, *, force: bool = False) -> Pa
             tensors[f"{name}.qparam"] = np.array([quantization["scale"], quantization["min"]], np.float32)
         offset += count * stored.itemsize
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **tensors)
+    np.savez_compressed(buffer, **tensors)  # type: ignore[arg-type]  # numpy's stubs take them for `allow_pickle`
     path = folder / identity.FILE
     write_atomically(path, buffer.getvalue(), force=force)
     return path

@@ -55,10 +55,10 @@ class _Writer(GraphWriter):
     def haar(self, name: str, low: str, high: str, channels: int) -> tuple[str, str]:
         """The transform of low and high bands together, as convolutions of stride 2: one for the means of the low
         bands, one for all the rest."""
-        weight = np.zeros((4, channels, channels, 2, 2), np.float32)  # [band, channel, input, row, column]
+        bands = np.zeros((4, channels, channels, 2, 2), np.float32)  # [band, channel, input, row, column]
         for channel in range(channels):
-            weight[:, channel, channel] = _HAAR
-        weight = weight.reshape(4 * channels, channels, 2, 2)
+            bands[:, channel, channel] = _HAAR
+        weight = bands.reshape(4 * channels, channels, 2, 2)
         source = self.concat(f"{name}.in", [low, high] if high else [low])
         self.nodes.append(Conv(f"{name}.low", low, weight[:RGB, :RGB], np.zeros(RGB, np.float32), stride=2))
         self.nodes.append(Conv(f"{name}.high", source, weight[RGB:], np.zeros(4 * channels - RGB, np.float32), 2))

@@ -77,7 +77,7 @@ class _Writer:
 
     def scalar(self, value: float) -> str:
         if value not in self._scalars:
-            self._scalars[value] = self.constant(f"scalar.{value:g}", np.float32(value).reshape(()))
+            self._scalars[value] = self.constant(f"scalar.{value:g}", np.array(value, np.float32))
         return self._scalars[value]
 
     def weight(self, name: str, weight: np.ndarray) -> str:

@@ -28,7 +28,7 @@ def reduction_matrix(large: int, small: int, kind: str) -> npt.NDArray[np.float6
             grows with the factor and is cut at the edge.
     """
     factor = large / small
-    rows, columns = np.arange(small)[:, None], np.arange(large)[None]
+    rows, columns = np.arange(small, dtype=np.float64)[:, None], np.arange(large, dtype=np.float64)[None]
     if kind == "area":
         left, right = np.maximum(rows * factor, columns), np.minimum((rows + 1) * factor, columns + 1)
         matrix = (right - left).clip(0)

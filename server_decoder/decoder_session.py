@@ -20,6 +20,7 @@ from server_decoder.providers import (
     PROVIDERS,
     CudaOptions,
     Device,
+    can_replay_graphs,
     create_session,
     device_failure,
     first_line,
@@ -221,8 +222,14 @@ def _start(source: bytes | str, options: onnxruntime.SessionOptions, device: Dev
         DeviceError: the device's provider did not start.
         BundleError: the model cannot be loaded.
     """
+    import onnxruntime
+
     provider = PROVIDERS[device]
     graphs = device == "cuda" and cuda.graphs
+    if graphs and not can_replay_graphs(onnxruntime.__version__):
+        logger.warning("this decoder runs without CUDA graphs: ONNX Runtime %s replays them with wrong pictures; "
+                       "install onnxruntime-gpu 1.30 or newer", onnxruntime.__version__)
+        return _start(source, options, device, replace(cuda, graphs=False), memory_limit)
     try:
         session = create_session(source, options, provider_chain(device, cuda, memory_limit))
     except Exception as error:  # ONNX Runtime has no common class for errors of a damaged model

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import io
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +60,16 @@ class CudaOptions:
             "use_tf32": str(int(self.tf32)),
         }
         return options | ({"gpu_mem_limit": str(memory_limit)} if memory_limit is not None else {})
+
+
+def can_replay_graphs(version: str) -> bool:
+    """True if this version of ONNX Runtime replays CUDA graphs with the right pictures.
+
+    Before 1.30, graphs captured copies from host memory (of Concat and Split) that a run of another batch size
+    overwrites (microsoft/onnxruntime, pull request 32121).
+    """
+    found = re.match(r"(\d+)\.(\d+)", version)
+    return found is not None and (int(found[1]), int(found[2])) >= (1, 30)
 
 
 def require_provider(device: str) -> str:

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from codec_contract.errors import BundleError, DeviceError, DeviceMemoryError, ImageError, QuantizationError
 from server_decoder.decoder_session import DecoderSession, require_provider
 from server_decoder.io_binding import BoundRuns
-from server_decoder.providers import CudaOptions
+from server_decoder.providers import CudaOptions, can_replay_graphs
 from tests.tiny_bundle import HR, LR, noisy_decoder, repeating_decoder, steered_decoder
 
 CUDA = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
@@ -381,6 +381,17 @@ def test_the_cuda_path_is_the_bound_one(cuda_listed: list[str], monkeypatch: pyt
     assert runs == [("cuda", 1, True)] and session.graphs and session._bound.kept == (1, 4)
     for count in (1, 3, 4):
         np.testing.assert_array_equal(session.decode(lrs(count)), enlarged(lrs(count)))
+
+
+def test_releases_that_replay_graphs_wrongly_run_without(
+        cuda_listed: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    runs: list[tuple[str, int, bool]] = []
+    monkeypatch.setattr(onnxruntime, "__version__", "1.29.1")
+    session = session_on_bound_runs(monkeypatch, cuda_listed, repeating_decoder(), runs, cuda=CudaOptions())
+    assert runs == [("cuda", 0, False)] and not session.graphs
+    assert "install onnxruntime-gpu 1.30 or newer" in caplog.text
+    assert [can_replay_graphs(version) for version in ("1.9.0", "1.29.1", "1.30.0", "1.31.1", "2.0.0", "?")] == [
+        False, False, True, True, True, False]
 
 
 @pytest.mark.skipif(not CUDA, reason="needs a GPU and onnxruntime-gpu")

@@ -113,7 +113,8 @@ def face_finder(shared_weights: Path, tmp_path: Path, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("page", [page for page in PAGES if to_run(page)], ids=name_of)
 def test_the_samples_run_in_order_and_again(page: Path, folder: Path, request: pytest.FixtureRequest) -> None:
-    samples = to_run(page)
+    samples = to_run(page)  # `run_block` asserts the status of each
+    assert samples
     text = "".join(block.code for block in samples)
     if "curl " in text and not shutil.which("curl"):
         pytest.skip("needs curl")

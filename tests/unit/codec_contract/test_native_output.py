@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 
 import pytest
@@ -44,5 +45,7 @@ def test_threads_do_not_lose_the_descriptor(capfd: pytest.CaptureFixture[str]) -
 
 def test_without_standard_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stderr", None)
+    ran = []
     with without_lines("INFO"):
-        pass
+        ran.append(sys.stderr)
+    assert ran == [None]

@@ -24,6 +24,7 @@ from edgegrain.cli.app import CHECK, EXPORT, SERVE, TRAIN, USE, application
 from edgegrain.cli.main import app
 from sdk import align_or_fit as alignment
 from tests.tiny_bundle import LR, write_tiny_bundle
+from tests.unit.edgegrain.cli.conftest import Shell
 
 pytestmark = pytest.mark.usefixtures("tiny_bundles")
 
@@ -40,25 +41,6 @@ def commands(group: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[st
             yield from commands(command, (*path, name))
         else:
             yield (*path, name)
-
-
-class Shell:
-    """Runs the command line in this process."""
-
-    def __init__(self, capture: pytest.CaptureFixture[str]) -> None:
-        self.capture = capture
-
-    def __call__(self, *arguments: object) -> tuple[int, str, str]:
-        """(exit status, stdout, stderr)."""
-        with pytest.raises(SystemExit) as leaving:
-            app([str(argument) for argument in arguments])
-        output = self.capture.readouterr()
-        return int(leaving.value.code or 0), output.out, output.err
-
-
-@pytest.fixture
-def shell(capsys: pytest.CaptureFixture[str]) -> Shell:
-    return Shell(capsys)
 
 
 def write_picture(path: Path, seed: int = 0, size: tuple[int, int] = (90, 70)) -> Path:

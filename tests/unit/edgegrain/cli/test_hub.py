@@ -11,28 +11,9 @@ import pytest
 from PIL import Image
 
 from codec_contract.bundle.manifest import verify_bundle
-from edgegrain.cli.main import app
 from tests.hub_server import Hub, hub_server
 from tests.tiny_bundle import write_tiny_bundle
-
-
-class Shell:
-    """Runs the command line in this process."""
-
-    def __init__(self, capture: pytest.CaptureFixture[str]) -> None:
-        self.capture = capture
-
-    def __call__(self, *arguments: object) -> tuple[int, str, str]:
-        """(exit status, stdout, stderr)."""
-        with pytest.raises(SystemExit) as leaving:
-            app([str(argument) for argument in arguments])
-        output = self.capture.readouterr()
-        return int(leaving.value.code or 0), output.out, output.err
-
-
-@pytest.fixture
-def shell(capsys: pytest.CaptureFixture[str]) -> Shell:
-    return Shell(capsys)
+from tests.unit.edgegrain.cli.conftest import Shell
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ from codec_contract.bundle.manifest import load_manifest
 from codec_contract.lr_coder.coder import encode_lr
 from codec_contract.lr_coder.coder_tables import CoderTables
 from edgegrain.cli import publish as command
-from edgegrain.cli.main import app
 from edgegrain.publishing import fit_coder, improvement, store_face_sr
 from edgegrain.publishing import publish as publishing
 from edgegrain.training.grain.checkpoint import save_run
@@ -25,25 +24,19 @@ from server_decoder.irn.network import IRN, IRNConfig
 from server_decoder.irn.weights import save_irn
 from tests.face_sr import store_gcfsr
 from tests.tiny_bundle import refresh_manifest, write_tiny_bundle
+from tests.unit.edgegrain.cli.conftest import Shell
 
 
-class Shell:
+class PublishShell(Shell):
     """Runs ``edgegrain publish`` in this process."""
 
-    def __init__(self, capture: pytest.CaptureFixture[str]) -> None:
-        self.capture = capture
-
     def __call__(self, *arguments: object) -> tuple[int, str, str]:
-        """(exit status, stdout, stderr)."""
-        with pytest.raises(SystemExit) as leaving:
-            app(["publish", *map(str, arguments)])
-        output = self.capture.readouterr()
-        return int(leaving.value.code or 0), output.out, output.err
+        return super().__call__("publish", *arguments)
 
 
 @pytest.fixture
-def shell(capsys: pytest.CaptureFixture[str]) -> Shell:
-    return Shell(capsys)
+def shell(capsys: pytest.CaptureFixture[str]) -> PublishShell:
+    return PublishShell(capsys)
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from codec_contract.errors import BundleError, ExportError
+from export.decoder.batch_views import keep_batch_open
 from server_decoder.cuda_ops.library import DOMAIN as OPS_DOMAIN
 from server_decoder.decoder_session import INPUT, NOISE, OUTPUT
 from server_decoder.grain.grain import PRIOR
@@ -173,7 +174,7 @@ def _simplify(model: Any) -> None:
     onnxscript.optimizer.inline(model)
     onnxscript.optimizer.fold_constants(
         model, should_fold=lambda node: False if any(map(_reads_parameter, node.inputs)) else None)
-    onnxscript.optimizer.remove_unused_nodes(model)
+    keep_batch_open(model)
 
 
 def _drop_unread_outputs(model: onnx.ModelProto) -> None:

@@ -161,30 +161,26 @@ def _merge_normalized(model: ir.Model, magnitude: ir.Node) -> None:
     gains = [reader for reader in readers if is_op(reader, "Mul")]
     if len(divided) != 1 or len(gains) > 1 or len(readers) != 1 + len(gains):
         return
-    squares: np.ndarray | None = None
-    norm, epsilon, last = None, 0.0, None
-    if gains:
-        last = gains[0]
-        factor = other_input(last, peak)
-        norm = constant(factor)
-        if norm is None:
-            root = factor.producer()
-            found = next((found for use in style.uses() if is_op(use.node, "Pow")
-                          and (found := _demodulation(use.node)) and found[1] is root), None)
-            following = only_reader(last.outputs[0])
-            if found is None or not is_op(following, "Mul"):
-                return
-            squares, _, epsilon = found
-            norm = constant(other_input(following, last.outputs[0]))
-            last = following
-        if norm is None or norm.ndim != 1:
-            return
-    # No gain where a layer reads the normalized style alone cannot happen: a peak is always multiplied back.
-    if last is None:
+    if not gains:  # a peak is always multiplied back
         return
+    squares: np.ndarray | None = None
+    epsilon, last = 0.0, gains[0]
+    factor = other_input(last, peak)
+    norm = constant(factor)
+    if norm is None:
+        found = next((found for use in style.uses() if is_op(use.node, "Pow")
+                      and (found := _demodulation(use.node)) and found[1] is factor.producer()), None)
+        if found is None:
+            return
+        squares, _, epsilon = found
+        norm = np.ones(len(squares))
+    following = only_reader(last.outputs[0])
+    if is_op(following, "Mul") and (more := constant(other_input(following, last.outputs[0]))) is not None:
+        norm, last = norm * more, following
+    norm = norm.reshape(-1)
     factors = _factors(model, style, squares, norm, epsilon, divided[0])
     _replace(model.graph, divided[0], divided[0].outputs[0], factors, 0)
-    _replace(model.graph, last, last.outputs[0], factors, 1, inserted=True)
+    _replace(model.graph, last, last.outputs[0], factors, 1)
 
 
 def _demodulation(power: ir.Node) -> tuple[np.ndarray, ir.Node, float] | None:
@@ -224,8 +220,7 @@ def _factors(model: ir.Model, style: ir.Value, squares: np.ndarray | None, norm:
     return node
 
 
-def _replace(graph: ir.Graph, node: ir.Node, value: ir.Value, by: ir.Node, index: int, *, inserted: bool = False
-             ) -> None:
+def _replace(graph: ir.Graph, node: ir.Node, value: ir.Value, by: ir.Node, index: int) -> None:
     """Let all readers of ``value``, an output of ``node``, read an output of ``by`` instead."""
     if by.graph is None:
         graph.insert_before(node, by)

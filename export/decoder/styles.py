@@ -41,6 +41,7 @@ class _Affine:
 def merge_styles(model: ir.Model) -> None:
     """Replace chains of affine functions of ``[B, C]`` by one Gemm, and the factors of styles by one node each."""
     _merge_affine(model)
+    onnxscript.optimizer.remove_unused_nodes(model)
     _merge_factors(model)
     onnxscript.optimizer.remove_unused_nodes(model)
 
@@ -187,14 +188,13 @@ def _demodulation(power: ir.Node) -> tuple[np.ndarray, ir.Node, float] | None:
     """``rsqrt(style^2 @ squares + epsilon)``: the squares ``[O, C]``, its last node, epsilon."""
     if scalar(power.inputs[1]) != 2:
         return None
-    product = only_reader(power.outputs[0])
-    if not is_op(product, "Gemm") or len(product.inputs) > 2 or not integer(product, "transB"):
+    product = only_reader(power.outputs[0])  # `_merge_affine` gave it the epsilon
+    if not is_op(product, "Gemm") or len(product.inputs) < 3 or not integer(product, "transB"):
         return None
-    squares, added = constant(product.inputs[1]), only_reader(product.outputs[0])
-    epsilon = scalar(other_input(added, product.outputs[0])) if is_op(added, "Add") else None
-    if squares is None or epsilon is None:
+    squares, offset = constant(product.inputs[1]), constant(product.inputs[2])
+    if squares is None or offset is None or np.ptp(offset) != 0:
         return None
-    root = only_reader(added.outputs[0])
+    epsilon, root = float(offset.flat[0]), only_reader(product.outputs[0])
     inverse = only_reader(root.outputs[0]) if is_op(root, "Sqrt") else None
     return (squares, inverse, epsilon) if is_op(inverse, "Reciprocal") else None
 

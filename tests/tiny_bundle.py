@@ -195,6 +195,16 @@ def write_tiny_bundle(
     return root
 
 
+def add_cuda_form(root: Path, model: bytes, *, precision: str = "float16", ops: str = "plain",
+                  source: str | None = None) -> None:
+    """Add a form for CUDA to a bundle's decoder, made from its decoder or from one of the SHA-256 ``source``."""
+    (root / "decoder_cuda.onnx").write_bytes(model)
+    decoder = json.loads((root / MANIFEST).read_text())["decoder"]
+    source = source or hashlib.sha256((root / decoder["file"]).read_bytes()).hexdigest()
+    form = {"file": "decoder_cuda.onnx", "precision": precision, "ops": ops, "source": source}
+    refresh_manifest(root, decoder={**decoder, "forms": {"cuda": form}})
+
+
 def write_manifest(root: Path, fields: dict[str, object]) -> None:
     """Write ``manifest.json`` with the sizes and hashes of the files in the folder."""
     files = {}

@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from typing import Literal
 
-from codec_contract.bundle.decoders import DEFAULT_FORM, DecoderForm, decoder_forms
+from codec_contract.bundle.decoders import DEFAULT_FORM, BundledForm, decoder_forms
 from codec_contract.bundle.manifest import Manifest
 from codec_contract.errors import BundleError, DeviceError
 from server_decoder.cuda_ops.library import find_library, require_cuda_kernels
@@ -44,7 +44,7 @@ class RunningDecoder:
         return f"{self.file}, {self.precision}, {self.ops} ops, {self.provider}{graphs}"
 
 
-def choose_form(manifest: Manifest, device: str, choice: FormChoice = "auto") -> DecoderForm:
+def choose_form(manifest: Manifest, device: str, choice: FormChoice = "auto") -> BundledForm:
     """The form of a bundle's decoder to run on a device; a warning says why CUDA gets the default one.
 
     Raises:
@@ -69,13 +69,13 @@ def choose_form(manifest: Manifest, device: str, choice: FormChoice = "auto") ->
     return forms[choice]
 
 
-def describe(form: DecoderForm, session: DecoderSession) -> RunningDecoder:
+def describe(form: BundledForm, session: DecoderSession) -> RunningDecoder:
     """The description of a session of a form."""
     ops = "fused" if session.fused else "plain"
     return RunningDecoder(form.file, form.precision, ops, session.device, session.providers[0], session.graphs)
 
 
-def _reason_against(form: DecoderForm | None, manifest: Manifest) -> str:
+def _reason_against(form: BundledForm | None, manifest: Manifest) -> str:
     """The reason why the form for CUDA cannot run; "" if it can."""
     if form is None:
         return f"the bundle has none; {_making(manifest)}"
@@ -89,7 +89,7 @@ def _reason_against(form: DecoderForm | None, manifest: Manifest) -> str:
     return ""
 
 
-def _stale(form: DecoderForm, manifest: Manifest) -> str:
+def _stale(form: BundledForm, manifest: Manifest) -> str:
     return f"{form.file} was made from another decoder than the bundle's; {_making(manifest)}"
 
 

@@ -25,7 +25,7 @@ FORMS = ("cuda",)
 
 
 @dataclass(frozen=True)
-class DecoderForm:
+class BundledForm:
     """One file of a decoder.
 
     Attributes:
@@ -43,7 +43,7 @@ class DecoderForm:
     current: bool = True
 
 
-def default_form(manifest: Manifest) -> DecoderForm:
+def default_form(manifest: Manifest) -> BundledForm:
     """The form that runs everywhere; `BundleError` if the manifest names no file or describes it wrongly."""
     where = f"the manifest of bundle {manifest.id}"
     if not isinstance(manifest.decoder.get("file"), str):
@@ -51,7 +51,7 @@ def default_form(manifest: Manifest) -> DecoderForm:
     return _form(DEFAULT_FORM, manifest.decoder, where)
 
 
-def decoder_forms(manifest: Manifest) -> dict[str, DecoderForm]:
+def decoder_forms(manifest: Manifest) -> dict[str, BundledForm]:
     """The forms of a bundle's decoder by name, the default one first; those that this release does not know are left
     out.
 
@@ -75,9 +75,9 @@ def decoder_forms(manifest: Manifest) -> dict[str, DecoderForm]:
     return forms
 
 
-def _form(name: str, described: Mapping[str, Any], where: str, current: bool = True) -> DecoderForm:
+def _form(name: str, described: Mapping[str, Any], where: str, current: bool = True) -> BundledForm:
     precision, ops = described.get("precision", "float32"), described.get("ops", "plain")
     for field, value, known in (("precision", precision, get_args(Precision)), ("ops", ops, get_args(Ops))):
         if value not in known:
             raise BundleError(f"{where}: {field!r} is {str(value)[:80]!r}, expected {' or '.join(known)}")
-    return DecoderForm(name, described["file"], cast(Precision, precision), cast(Ops, ops), current)
+    return BundledForm(name, described["file"], cast(Precision, precision), cast(Ops, ops), current)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from codec_contract.bundle.contract_id import canonical_json
-from codec_contract.bundle.decoders import DecoderForm, decoder_forms, default_form
+from codec_contract.bundle.decoders import BundledForm, decoder_forms, default_form
 from codec_contract.bundle.manifest import Manifest, parse_manifest
 from codec_contract.errors import BundleError
 
@@ -30,7 +30,7 @@ def with_form(**changes: Any) -> Manifest:
 
 
 def test_a_manifest_of_one_file_has_one_form() -> None:
-    form = DecoderForm("default", "decoder.onnx", "float32", "plain")
+    form = BundledForm("default", "decoder.onnx", "float32", "plain")
     old = manifest({"file": "decoder.onnx", "input": "lr", "output": "hr", "controls": []})
     assert default_form(old) == form and decoder_forms(old) == {"default": form}
 
@@ -38,7 +38,7 @@ def test_a_manifest_of_one_file_has_one_form() -> None:
 def test_a_form_for_a_device() -> None:
     forms = decoder_forms(with_form())
     assert list(forms) == ["default", "cuda"]
-    assert forms["cuda"] == DecoderForm("cuda", "decoder_cuda.onnx", "float16", "fused")
+    assert forms["cuda"] == BundledForm("cuda", "decoder_cuda.onnx", "float16", "fused")
 
 
 def test_a_form_made_from_another_file_is_not_current() -> None:

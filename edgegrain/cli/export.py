@@ -53,8 +53,11 @@ export.command("encoder", help=_ENCODER_HELP.replace("python -m export.mobile", 
 @export.command()
 def decoder(
     bundle: BundleOption = DEFAULT_BUNDLE,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for decoder.onnx and decoder_report.json.")] =
-        Path("dist"),
+    out: Annotated[Path | None, typer.Option(
+        "--out", "-o", help="Folder for decoder.onnx and decoder_report.json [default: dist].")] = None,
+    into: Annotated[str, typer.Option(
+        "--into", metavar="BUNDLE", help="Instead of --out: name or folder of the bundle, which gets this decoder as "
+        "its form for CUDA.")] = "",
     weights: WeightsOption = None,
     precision: PrecisionOption = Precision.float32,
     noise: NoiseOption = Noise.constant,
@@ -71,19 +74,31 @@ def decoder(
     A folder of the zoo, which holds trained weights alone, is exported together with its generator, which
     'edgegrain prior fetch' downloads.
 
+    With --into, the service and sdk.Codec on device cuda take the decoder by themselves, if the library of its fused
+    ops is there; the bundle's LR contract stays.
+
     \b
     Examples:
       edgegrain export decoder --bundle faces --out dist
       edgegrain export decoder --bundle faces --weights float16 --out dist
       edgegrain export decoder --bundle faces --precision float16 --ops fused --out dist
+      edgegrain export decoder --bundle faces --precision float16 --ops fused --into faces
       edgegrain export decoder --config grain-1024-lr16-paper --random-weights --pictures-compared 1
     """
+    if into and out is not None:
+        raise typer.BadParameter("pass either --out or --into")
     with needs_export_libraries():
-        from export.decoder.command import write_decoder
+        from export.bundle.decoder_form import require_target, write_form
+        from export.decoder.command import choose_source, export_compared, write_decoder
 
     form = DecoderForm(weights, precision, noise, ops)
-    exported = _exported(bundle, prior, config, random_weights, form, pictures, pictures_compared)
-    path = write_decoder(exported, out, force=force)
+    source = choose_source(bundle, prior, config=config, random_weights=random_weights)
+    target = require_target(source, form, into, force=force) if into else None
+    exported = export_compared(source, form, pictures, pictures_compared)
+    if target is not None:
+        path = target.folder / write_form(exported, target).file
+    else:
+        path = write_decoder(exported, out or Path("dist"), force=force)
     typer.echo(f"{path}: {exported.summary()}")
 
 

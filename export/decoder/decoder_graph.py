@@ -121,6 +121,8 @@ def round_weights(module: nn.Module, *, compact: bool) -> None:
     constants = {name: buffer for name, buffer in module.named_buffers() if _is_parameter(name)}
     for name, tensor in {**constants, **module.state_dict()}.items():
         values = tensor.detach().cpu().numpy()
+        if np.isnan(values).all():  # not in the graph: `load_parameters`
+            continue
         if compact and is_int8(values.shape):
             levels, scales = _int8_levels(values)
             rounded = levels.astype(np.float32) * scales

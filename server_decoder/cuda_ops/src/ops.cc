@@ -529,3 +529,12 @@ extern "C" EDGEGRAIN_EXPORT int edgegrain_has_cuda() {
   return 0;
 #endif
 }
+
+// The version of CUDA that the kernels were built with, as 13000 for 13.0; 0 without kernels.
+extern "C" EDGEGRAIN_EXPORT int edgegrain_cuda_version() {
+#ifdef EDGEGRAIN_CUDA
+  return EDGEGRAIN_CUDA;
+#else
+  return 0;
+#endif
+}

@@ -141,7 +141,7 @@ bool has_pieces_of(const Conv<Half>& conv) {
   const std::int64_t pixels = (conv.batch + 2ll) * conv.height * conv.width, margin = 600ll * conv.width;
   return conv.channels % kElements == 0 && conv.x_stride % kElements == 0 && aligned(conv.x) &&
          aligned(conv.weight) && conv.kernel_height * conv.kernel_width <= 32 &&
-         (pixels + margin) * (conv.x_stride / kElements) <= kLargest &&
+         pixels + margin <= kLargest && conv.x_stride <= kLargest &&
          (4ll * conv.out_channels + 128) * (inner / kElements) <= kLargest;
 }
 

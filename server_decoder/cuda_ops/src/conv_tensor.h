@@ -97,7 +97,7 @@ __device__ __forceinline__ std::int32_t swizzled(std::int32_t row, std::int32_t 
 template <class T, bool kChannelsFirst>
 struct Loader {
   InnerPosition<kChannelsFirst> position;
-  std::int32_t origin[T::kLoadsM];  // of the windows in x, in copies; may lie outside
+  std::int32_t origin[T::kLoadsM];   // the windows' first pixels in x; may lie outside
   std::uint32_t pixels[T::kLoadsM];  // bit t: kernel pixel t of the window lies in x
   std::int32_t filter;               // of the first row, in copies; rows are `filter_step` apart
   std::int32_t filter_step;
@@ -111,13 +111,12 @@ struct Loader {
       : position(problem.conv, slice(), piece() * T::kElements) {
     const Conv<Half>& conv = problem.conv;
     const std::int32_t row = first_row();
-    const std::int32_t step = static_cast<std::int32_t>(conv.x_stride / T::kElements);
     const std::int32_t top = (group >> 1) * conv.shift - conv.pad_top, left = (group & 1) * conv.shift - conv.pad_left;
     EDGEGRAIN_UNROLL
     for (int k = 0; k < T::kLoadsM; ++k) {
       const int2 place = ptx::load_shared<int2>(places + (row + k * T::kLoadRows) * sizeof(int2));
       const std::int32_t y = (place.y >> 16) * conv.stride + top, x = (place.y & 0xffff) * conv.stride + left;
-      origin[k] = ((place.x * conv.height + y) * conv.width + x) * step;
+      origin[k] = (place.x * conv.height + y) * conv.width + x;
       pixels[k] = 0;
       for (std::int32_t i = 0, t = 0; i < conv.kernel_height; ++i) {
         for (std::int32_t j = 0; j < conv.kernel_width; ++j, ++t) {
@@ -143,18 +142,18 @@ struct Loader {
   __device__ __forceinline__ void load(const Conv<Half>& conv, unsigned char* stage) {
     const bool inside = position.inside(conv);
     const std::int32_t pixel = position.i * conv.kernel_width + position.j;
-    const std::int32_t step = static_cast<std::int32_t>(conv.x_stride / T::kElements);
-    const std::int32_t channel = position.c / T::kElements;
-    const std::int32_t skip = (position.i * conv.width + position.j) * step + channel;
+    const std::int32_t step = static_cast<std::int32_t>(conv.x_stride);
+    const std::int64_t skip = static_cast<std::int64_t>(position.i * conv.width + position.j) * step + position.c;
+    const Half* const x = conv.x + skip;
     const std::uint32_t bit = inside ? 1u << pixel : 0u;
     EDGEGRAIN_UNROLL
     for (int k = 0; k < T::kLoadsM; ++k) {
       const bool valid = pixels[k] & bit;
-      const Half* from = conv.x + static_cast<std::int64_t>(origin[k] + skip) * T::kElements;
+      const Half* from = x + static_cast<std::int64_t>(origin[k]) * step;
       ptx::copy_async<T::kCopy>(stage + to + k * T::kLoadRows * T::kRowBytes, from, valid);
     }
     if (loads_filters) {
-      const std::int32_t at = filter + pixel * (conv.channels / T::kElements) + channel;
+      const std::int32_t at = filter + (pixel * conv.channels + position.c) / T::kElements;
       unsigned char* filters = stage + T::kWarpsK * T::kSliceM + to + slice() * (T::kSliceN - T::kSliceM);
       EDGEGRAIN_UNROLL
       for (int k = 0; k < T::kLoadsN; ++k) {

@@ -112,16 +112,17 @@ def measure(name: str, forms: Sequence[tuple[str, str]] = FORMS) -> list[dict[st
     """A row for each form of a decoder with random weights."""
     import torch
 
-    from export.decoder.command import served_graph
-    from export.decoder.decoder_options import DecoderForm, Ops, Precision
+    from export.decoder.channels_last import channels_last_graph
+    from export.decoder.decoder_graph import decoder_graph
     from export.decoder.sources import random_decoder
+    from server_decoder.inference import served_decoder
 
     source = random_decoder(name)
     rows = []
     for ops, kind in forms:
-        with torch.no_grad():
-            model = served_graph(source.decoder, source.network.lr, DecoderForm(precision=Precision(kind), ops=Ops(ops)))
-        model = optimized(model) if ops == "plain" else model
+        served = served_decoder(source.decoder, getattr(torch, kind), fused=ops == "fused")
+        model = decoder_graph(served, source.network.lr)
+        model = optimized(model) if ops == "plain" else channels_last_graph(model)
         moved = graph_bytes(model)
         largest = sorted(moved.items(), key=lambda item: -item[1])[:6]
         rows.append({"decoder": name, "ops": ops, "type": kind, "nodes": len(model.graph.node),

@@ -12,7 +12,7 @@ from codec_contract.bundle.paths import DEFAULT_BUNDLE
 from edgegrain.cli.output import ForceOption
 from edgegrain.cli.prior import DEFAULT_PRIOR
 from export import mobile
-from export.decoder.decoder_options import DecoderForm, Noise, Ops, Precision, Weights
+from export.decoder.decoder_options import DecoderForm, Noise, Ops, Pixels, Precision, Weights
 from export.libraries import needs_export_libraries
 
 if TYPE_CHECKING:
@@ -35,8 +35,11 @@ WeightsOption = Annotated[Weights | None, typer.Option(help="Storage of the weig
 PrecisionOption = Annotated[Precision, typer.Option(help="Type that the decoder computes in.")]
 NoiseOption = Annotated[Noise, typer.Option(help="Source of the generator's noise: inside the graph, or an input that "
                                             "sessions draw from a seed.")]
-OpsOption = Annotated[Ops, typer.Option(help="Operators of the generator's memory-bound steps: ONNX's own, or fused "
-                                        "ones, which need their library (docs/cuda_ops.md).")]
+OpsOption = Annotated[Ops, typer.Option(help="Operators: ONNX's own, or fused ones on channels-last maps, which need "
+                                        "their library (docs/cuda_ops.md).")]
+PixelsOption = Annotated[Pixels | None, typer.Option(
+    help="Type of the LR and the picture: values for the caller to quantize, or levels [default: uint8 with fused "
+         "operators, else float32].")]
 PicturesOption = Annotated[Path | None, typer.Option(
     file_okay=False, help="Folder of pictures to compare on [default: those that ship with edgegrain].")]
 ComparedOption = Annotated[int, typer.Option(min=1, help="Number of LRs to compare on.")]
@@ -62,6 +65,7 @@ def decoder(
     precision: PrecisionOption = Precision.float32,
     noise: NoiseOption = Noise.constant,
     ops: OpsOption = Ops.plain,
+    pixels: PixelsOption = None,
     pictures: PicturesOption = None,
     pictures_compared: ComparedOption = 8,
     prior: PriorOption = DEFAULT_PRIOR,
@@ -91,7 +95,7 @@ def decoder(
         from export.bundle.decoder_form import require_target, write_form
         from export.decoder.command import choose_source, export_compared, write_decoder
 
-    form = DecoderForm(weights, precision, noise, ops)
+    form = DecoderForm(weights, precision, noise, ops, pixels)
     source = choose_source(bundle, prior, config=config, random_weights=random_weights)
     target = require_target(source, form, into, force=force) if into else None
     exported = export_compared(source, form, pictures, pictures_compared)
@@ -111,6 +115,7 @@ def triton(
     precision: PrecisionOption = Precision.float32,
     noise: NoiseOption = Noise.constant,
     ops: OpsOption = Ops.plain,
+    pixels: PixelsOption = None,
     pictures: PicturesOption = None,
     pictures_compared: ComparedOption = 8,
     prior: PriorOption = DEFAULT_PRIOR,
@@ -131,7 +136,7 @@ def triton(
     with needs_export_libraries():
         from export.decoder.triton import write_repository
 
-    form = DecoderForm(weights, precision, noise, ops)
+    form = DecoderForm(weights, precision, noise, ops, pixels)
     exported = _exported(bundle, prior, config, random_weights, form, pictures, pictures_compared)
     folder = write_repository(out, exported.source.name, exported.model, exported.source.manifest, force=force)
     typer.echo(f"{folder}: {exported.summary()}")

@@ -106,6 +106,22 @@ def store_compact(model: onnx.ModelProto) -> onnx.ModelProto:
         _as_int8(name, values) if is_int8(values.shape) else _as_half(name, values)))
 
 
+def store_exact_halves(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same graph, its large float32 weights stored as float16 where that changes no value.
+
+    For graphs whose weights were computed from rounded ones: those that are only ordered differently are exact.
+    """
+    def narrow(name: str, values: np.ndarray) -> _Stored:
+        if values.size >= _LARGE:
+            with np.errstate(over="ignore"):
+                half = values.astype(np.float16)
+            if np.array_equal(half.astype(np.float32), values):
+                return _as_half(name, values)
+        return [numpy_helper.from_array(values, name)], []
+
+    return _store(model, narrow)
+
+
 def is_int8(shape: Sequence[int]) -> bool:
     """True for shapes that `store_compact` stores as int8: matrices and kernels of 4096 numbers and more."""
     return len(shape) > 1 and shape[0] > 1 and math.prod(shape) >= _LARGE

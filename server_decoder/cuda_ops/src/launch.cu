@@ -1,8 +1,15 @@
 #include <cuda_runtime.h>
 
+#include "bias_act_nhwc.h"
+#include "copy_channels.h"
 #include "fir.h"
+#include "fir_nhwc.h"
 #include "haar.h"
+#include "haar_nhwc.h"
 #include "launch.h"
+#include "modulation.h"
+#include "quantization.h"
+#include "upsample.h"
 
 namespace edgegrain {
 namespace {
@@ -42,7 +49,25 @@ const char* launch(const Kernel& kernel, std::uint32_t items, void* stream) {
   EDGEGRAIN_LAUNCH(InverseHaar<T, kWide<T>>)  \
   EDGEGRAIN_LAUNCH(InverseHaar<T, 1>)
 
+// Channels-last maps: N channels of a pixel.
+#define EDGEGRAIN_LAUNCH_NHWC(T, N)            \
+  EDGEGRAIN_LAUNCH(DemodBiasActNhwc<T, N>)     \
+  EDGEGRAIN_LAUNCH(FirNhwc<T, false, N>)       \
+  EDGEGRAIN_LAUNCH(FirNhwc<T, true, N>)        \
+  EDGEGRAIN_LAUNCH(UpFirDnNhwc<T, N>)          \
+  EDGEGRAIN_LAUNCH(InverseHaarNhwc<T, N>)      \
+  EDGEGRAIN_LAUNCH(Upsample<T, false, N>)      \
+  EDGEGRAIN_LAUNCH(Upsample<T, true, N>)       \
+  EDGEGRAIN_LAUNCH(CopyChannels<T, N>)         \
+  EDGEGRAIN_LAUNCH(Dequantize<T, N>)           \
+  EDGEGRAIN_LAUNCH(Quantize<T, N>)
+
 EDGEGRAIN_LAUNCH_ALL(float)
 EDGEGRAIN_LAUNCH_ALL(Half)
+EDGEGRAIN_LAUNCH_NHWC(float, kWide<float>)
+EDGEGRAIN_LAUNCH_NHWC(float, 1)
+EDGEGRAIN_LAUNCH_NHWC(Half, kWide<Half>)
+EDGEGRAIN_LAUNCH_NHWC(Half, 1)
+EDGEGRAIN_LAUNCH(ModulationFactors<1>)
 
 }  // namespace edgegrain

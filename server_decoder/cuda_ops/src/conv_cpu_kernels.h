@@ -151,6 +151,19 @@ struct Windows {
     const Conv<T>& conv = *piece.conv;
     const std::int64_t line = conv.width * piece.x_stride;
     const float* picture = piece.x + piece.picture * conv.height * line;
+    const std::int32_t top = rows[0] * conv.stride - conv.pad_top + down;
+    const std::int32_t left = columns[0] * conv.stride - conv.pad_left + right;
+    if (rows[count - 1] == rows[0] && top >= 0 && left >= 0 && top + conv.kernel_height <= conv.height &&
+        left + (count - 1) * conv.stride + conv.kernel_width <= conv.width) {  // most of them
+      const float** to = pixels;
+      for (std::int32_t i = 0; i < conv.kernel_height; ++i) {
+        for (std::int32_t j = 0; j < conv.kernel_width; ++j) {
+          const float* from = picture + ((top + i) * line + (left + j) * piece.x_stride);
+          for (int w = 0; w < count; ++w, from += conv.stride * piece.x_stride) *to++ = from;
+        }
+      }
+      return;
+    }
     for (int w = 0; w < count; ++w) {
       const std::int32_t row = rows[w] * conv.stride - conv.pad_top + down;
       const std::int32_t column = columns[w] * conv.stride - conv.pad_left + right;
@@ -217,9 +230,12 @@ Accumulate accumulate_for(int windows, int vectors) {
 
 EDGEGRAIN_HD std::int64_t smaller(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
 
-// Windows of the next block: equal shares of what is left, so that none ends with a small rest.
-EDGEGRAIN_HD int share(std::int64_t left, int most) {
-  const std::int64_t blocks = (left + most - 1) / most;
+// Windows of the next block, from `at` on: equal shares of what is left, so that none ends with a small rest. In wide
+// maps a block ends with its row.
+EDGEGRAIN_HD int share(std::int64_t at, std::int64_t last, std::int32_t columns) {
+  std::int64_t left = last - at;
+  if (columns >= 2 * kWindows) left = smaller(left, columns - at % columns);
+  const std::int64_t blocks = (left + kWindows - 1) / kWindows;
   return static_cast<int>((left + blocks - 1) / blocks);
 }
 
@@ -231,7 +247,7 @@ void run_dense(const ConvPiece<T>& piece) {
   Windows windows;
   Lanes sums[kWindows][kVectors];
   for (std::int64_t at = piece.first; at < piece.last;) {
-    const int count = share(piece.last - at, kWindows);
+    const int count = share(at, piece.last, conv.columns);
     windows.locate(conv.columns, at, count);
     int found = -1;  // the phase whose pixels are known
     for (std::int32_t panel = piece.first_panel; panel < piece.last_panel; ++panel) {

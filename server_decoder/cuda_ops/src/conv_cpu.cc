@@ -36,6 +36,8 @@ const ConvKernels& current() {
 
 constexpr int kNarrow = 4;  // filters
 
+std::int64_t divided(std::int64_t whole, std::int64_t part) { return (whole + part - 1) / part; }
+
 }  // namespace
 
 bool use_instruction_set(const char* name) {
@@ -97,7 +99,8 @@ void convolve(const Conv<T>& conv, const PackedFilters& filters, const float* x,
   constexpr std::int64_t kMapBytes = 64 << 10, kFilterBytes = 256 << 10;
   const std::int64_t pixel_bytes = std::int64_t{conv.channels} * 4 * conv.stride * conv.stride;
   std::int64_t share = std::clamp<std::int64_t>(kMapBytes / pixel_bytes, 56, 1024);
-  share = (windows + (windows + share - 1) / share - 1) / ((windows + share - 1) / share);  // equal ones
+  share = divided(windows, divided(windows, share));  // equal ones
+  if (conv.columns >= 28) share = divided(share, conv.columns) * conv.columns;  // of whole rows
 
   struct Work {
     const Conv<T>* conv;
@@ -106,7 +109,7 @@ void convolve(const Conv<T>& conv, const PackedFilters& filters, const float* x,
     std::int64_t x_stride, windows, share, shares, groups;
     bool group_by_group;
     void (*run)(const ConvPiece<T>&);
-  } work{&conv, &filters, x, x_stride, windows, share, (windows + share - 1) / share, 1, false, nullptr};
+  } work{&conv, &filters, x, x_stride, windows, share, divided(windows, share), 1, false, nullptr};
   const bool large = static_cast<std::int64_t>(filters.bytes()) > kFilterBytes;
   work.groups = large ? filters.panels() : 1;
   // Too many filters for the cache: one panel with the whole map, then the next one.

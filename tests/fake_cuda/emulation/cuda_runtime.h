@@ -69,6 +69,9 @@ inline std::uint32_t __funnelshift_r(std::uint32_t low, std::uint32_t high, std:
   return static_cast<std::uint32_t>((static_cast<std::uint64_t>(high) << 32 | low) >> (shift & 31));
 }
 
+inline float __fadd_rn(float a, float b) { return a + b; }
+inline float __fmul_rn(float a, float b) { return a * b; }
+
 // ------------------------------------------------------------------------------------------------ the run time
 
 enum cudaError_t { cudaSuccess = 0, cudaErrorInvalidValue = 1, cudaErrorInvalidConfiguration = 9 };

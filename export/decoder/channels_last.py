@@ -163,6 +163,8 @@ class _Converter:
             done = self._average_pool(node)
         elif is_op(node, "Resize"):
             done = self._resize(node)
+        elif is_op(node, "DepthToSpace"):
+            done = self._depth_to_space(node)
         else:
             done = False
         if not done:
@@ -291,6 +293,19 @@ class _Converter:
     def _upsample(self, x: ir.Value, mode: str, value: ir.Value) -> ir.Value:
         return self._own("Upsample", [x], {"mode": mode}, _last_shape(value), value.dtype)
 
+    def _depth_to_space(self, node: ir.Node) -> bool:
+        value, x = node.outputs[0], node.inputs[0]
+        if text(node, "mode", "DCR") != "CRD" or not is_map(x):
+            return False
+        batch, channels, height, width = value.shape
+        side = integer(node, "blocksize")
+        rows, columns = sizes(x)[2:]
+        cells = self._reshape(self._get(x, "last"), [batch, rows, columns, channels, side, side])
+        ordered = self._node("Transpose", [cells], {"perm": [0, 1, 4, 2, 5, 3]},
+                             [batch, rows, side, columns, side, channels], value.dtype)
+        self._set(value, "last", self._reshape(ordered, [batch, height, width, channels]))
+        return True
+
     def _own_op(self, node: ir.Node) -> bool:
         x = node.inputs[0]
         if not is_own_op(node, "DemodBiasAct", "FilteredBiasAct", "UpFirDn2d", "InverseHaar"):
@@ -326,8 +341,7 @@ class _Converter:
             self.pending[block.nodes[-1]] = lambda: self._dense_block(block)
             return True
         attributes = {"pads": list(integers(node, "pads", (0,) * 4)), "stride": strides[0], "depthwise": int(depthwise)}
-        tail = find_tail(node, self.taken, self.forms.keys())
-        self._fuse(node, tail, filters(weight, pixel_shuffle=tail.pixel_shuffle), attributes)
+        self._fuse(node, find_tail(node, self.taken, self.forms.keys()), filters(weight), attributes)
         return True
 
     def _conv_transpose(self, node: ir.Node) -> bool:
@@ -373,8 +387,6 @@ class _Converter:
                  "outer_scale": 1.0, "shuffle": 1, "shift": 0, "crop": 0, "residual_first": 0}
         given = {**attributes, "slope": tail.slope, "gain": tail.gain, "clamp": tail.clamp, "scale": tail.scale,
                  "outer_scale": tail.outer_scale, "residual_first": int(tail.residual_first)}
-        if tail.pixel_shuffle:
-            given["shuffle"] = 2
         results = [value for value in (tail.plain, end) if value is not None]
         new = ir.node("FusedConv", inputs, {name: value for name, value in given.items() if value != usual[name]},
                       domain=DOMAIN, num_outputs=len(results), version=VERSION)

@@ -69,7 +69,8 @@ PackedFilters::PackedFilters(const Conv<T>& shape) : kernels_(&current()) {
     form_ = Form::dense;
   }
   panels_ = form_ == Form::dense ? static_cast<int>(phases * panels) : 1;
-  size_ = form_ == Form::dense ? phases * panels * taps * channels * panel : taps * channels * (shape.depthwise ? 1 : filters);
+  const std::size_t side_by_side = form_ == Form::dense ? phases * panels * panel : shape.depthwise ? 1 : filters;
+  size_ = taps * channels * side_by_side;
   memory_.reset(static_cast<float*>(::operator new((size_ + channels) * sizeof(float), std::align_val_t{64})));
   float* const to = memory_.get();
   std::fill_n(to, size_ + channels, 0.0f);
@@ -95,7 +96,7 @@ void convolve(const Conv<T>& conv, const PackedFilters& filters, const float* x,
               const Parallel& parallel) {
   const std::int64_t windows = std::int64_t{conv.rows} * conv.columns;
   if (!windows || !conv.batch) return;
-  // A piece's part of x should stay in the first-level cache, its filters in the second: see how they are divided below.
+  // A piece's part of x should stay in the first-level cache, its filters in the second.
   constexpr std::int64_t kMapBytes = 64 << 10, kFilterBytes = 256 << 10;
   const std::int64_t pixel_bytes = std::int64_t{conv.channels} * 4 * conv.stride * conv.stride;
   std::int64_t share = std::clamp<std::int64_t>(kMapBytes / pixel_bytes, 56, 1024);

@@ -1,7 +1,8 @@
 // The kernels of conv_cpu.h, for the instruction set that the including file is compiled for.
 //
-// Included by one file per instruction set, which defines EDGEGRAIN_KERNELS (name of the table), EDGEGRAIN_LANES (floats
-// of a vector), EDGEGRAIN_VECTORS (vectors of a panel) and EDGEGRAIN_WINDOWS (windows whose sums fit into the registers).
+// Included by one file per instruction set, which defines EDGEGRAIN_KERNELS and EDGEGRAIN_NAME (the table and its name),
+// EDGEGRAIN_LANES (floats of a vector), EDGEGRAIN_VECTORS (vectors of a panel) and EDGEGRAIN_WINDOWS (windows whose sums
+// fit into the registers).
 // Everything here is static or always inlined: the linker must not merge code of one instruction set into another's.
 #pragma once
 
@@ -253,8 +254,10 @@ void run_dense(const ConvPiece<T>& piece) {
     for (std::int32_t panel = piece.first_panel; panel < piece.last_panel; ++panel) {
       const int phase = panel / panels, a = phase / 2, b = phase % 2;
       const std::int32_t channel = panel % panels * kPanel;
-      if (found < 0 || (found != phase && conv.shift)) windows.find_pixels(piece, count, a * conv.shift, b * conv.shift);
-      if (found != phase) windows.place(conv, at, count, a, b);
+      if (found != phase) {
+        if (found < 0 || conv.shift) windows.find_pixels(piece, count, a * conv.shift, b * conv.shift);
+        windows.place(conv, at, count, a, b);
+      }
       found = phase;
       const int channels = static_cast<int>(smaller(kPanel, conv.out_channels - channel));
       const int vectors = (channels + kLanes - 1) / kLanes;
@@ -274,7 +277,8 @@ void run_dense(const ConvPiece<T>& piece) {
 
 // Sums of W windows and O filters, with vectors of x's channels.
 template <int W, int O>
-void accumulate_narrow(const float* const* pixels, int taps, int channels, const float* filters, float (*sums)[kLanes]) {
+void accumulate_narrow(const float* const* pixels, int taps, int channels, const float* filters,
+                       float (*sums)[kLanes]) {
   Lanes totals[W][O] = {};
   float rests[W][O] = {};
   const std::int64_t filter = std::int64_t{taps} * channels;

@@ -10,6 +10,9 @@
 #define EDGEGRAIN_HD __attribute__((always_inline)) inline
 #endif
 #include "conv_cpu.h"
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
 
 namespace edgegrain {
 namespace {
@@ -34,12 +37,23 @@ EDGEGRAIN_HD Lanes load(const float* from) {
   return lanes;
 }
 
+#if defined(__AVX2__) && !defined(__AVX512F__)
+EDGEGRAIN_HD __m256i first_lanes(int count) {
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(count), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+#endif
+
 // The first `count` lanes, zeros in the others; with kFull, all of them.
 template <bool kFull, class T>
 EDGEGRAIN_HD Lanes load_some(const T* from, int count) {
   if constexpr (kFull && sizeof(T) == 4) {
     return load(from);
   } else {
+#if defined(__AVX512F__)
+    if constexpr (sizeof(T) == 4) return reinterpret_cast<Lanes>(_mm512_maskz_loadu_ps((1u << count) - 1u, from));
+#elif defined(__AVX2__)
+    if constexpr (sizeof(T) == 4) return reinterpret_cast<Lanes>(_mm256_maskload_ps(from, first_lanes(count)));
+#endif
     float values[kLanes] = {};
     for (int i = 0; i < kLanes && (kFull || i < count); ++i) values[i] = to_float(from[i]);
     return load(values);
@@ -51,6 +65,11 @@ EDGEGRAIN_HD void store_some(T* to, Lanes lanes, int count) {
   if constexpr (kFull && sizeof(T) == 4) {
     memcpy(to, &lanes, sizeof(lanes));
   } else {
+#if defined(__AVX512F__)
+    if constexpr (sizeof(T) == 4) return _mm512_mask_storeu_ps(to, (1u << count) - 1u, reinterpret_cast<__m512>(lanes));
+#elif defined(__AVX2__)
+    if constexpr (sizeof(T) == 4) return _mm256_maskstore_ps(to, first_lanes(count), reinterpret_cast<__m256>(lanes));
+#endif
     float values[kLanes];
     memcpy(values, &lanes, sizeof(lanes));
     for (int i = 0; i < kLanes && (kFull || i < count); ++i) to[i] = from_float<T>(values[i]);
@@ -387,14 +406,19 @@ void run_depthwise(const ConvPiece<T>& piece) {
 }
 
 }  // namespace
+}  // namespace edgegrain
+
+#include "conv_cpu_winograd.h"
+
+namespace edgegrain {
 
 extern const ConvKernels EDGEGRAIN_KERNELS;
 const ConvKernels EDGEGRAIN_KERNELS = {
     EDGEGRAIN_NAME,
     kLanes,
     kPanel,
-    {run_dense<float>, run_narrow<float>, run_depthwise<float>},
-    {run_dense<Half>, run_narrow<Half>, run_depthwise<Half>},
+    {run_dense<float>, run_narrow<float>, run_depthwise<float>, run_winograd<float>},
+    {run_dense<Half>, run_narrow<Half>, run_depthwise<Half>, run_winograd<Half>},
 };
 
 }  // namespace edgegrain

@@ -90,12 +90,17 @@ T* as(const Input& input) {
   return static_cast<T*>(const_cast<void*>(input.data));
 }
 
-// Filters of a weight that is the same in every run, packed for the CPU.
+// Filters of a weight that is the same in every run, packed for the CPU, for maps of the size of the first input.
 template <class T>
 std::optional<PackedFilters> pack_constant(const Node& node, std::size_t index, const ConvAttributes& attributes) {
   const Input weight = node.constant(index);
   if (!weight || weight.type != kType<T>) return {};
   Conv<T> shape = attributes.filters<T>(weight.shape);
+  Shape x = node.shape(0);
+  if (x.size() == 4 && x[1] > 0 && x[2] > 0) {
+    x[3] = shape.channels;  // of a dense block's convolution: more than those of its x
+    shape = attributes.sizes<T>(x, weight.shape);
+  }
   shape.weight = as<const T>(weight);
   return PackedFilters(shape);
 }
@@ -168,7 +173,9 @@ class FusedConvKernel {
       if (packed_) {
         convolve(conv, *packed_, pixels.data(), conv.x_stride, Threads(context));
       } else {
-        convolve(conv, PackedFilters(conv), pixels.data(), conv.x_stride, Threads(context));
+        Conv<T> filters = attributes_.filters<T>(weight.shape);
+        filters.weight = conv.weight;
+        convolve(conv, PackedFilters(filters), pixels.data(), conv.x_stride, Threads(context));
       }
     }
   }

@@ -49,6 +49,8 @@ CASES = {
     "3x3 stride 2": Case((2, 9, 12, 24), 40, stride=2),
     "3x3 uneven pads": Case((1, 8, 6, 16), 32, pads=(0, 2, 1, 3)),
     "3x3 many filters": Case((2, 8, 8, 96), 160),
+    "3x3 large": Case((1, 40, 36, 40), 24),
+    "3x3 large odd": Case((2, 33, 37, 19), 21, pads=(0, 2, 1, 0)),
     "3x3 to rgb": Case((2, 10, 11, 37), 3),
     "3x3 from rgb": Case((2, 16, 16, 3), 48),
     "1x1": Case((3, 9, 10, 32), 20, (1, 1), (0, 0, 0, 0)),
@@ -126,6 +128,17 @@ def test_every_instruction_set(ops_library: Path, rng: np.random.Generator, inst
     wanted, _ = reference.fused_conv(x, weight, *rest, **case.geometry(), **STEPS)
     (found,) = Ops(ops_library, "cpu")("FusedConv", x, weight, *rest, constants=(1,), **case.geometry(), **STEPS)
     assert close(found, wanted)
+
+
+def test_large_maps_are_as_accurate_as_small_ones(ops_library: Path, rng: np.random.Generator, instruction_set: None
+                                                  ) -> None:
+    """Convolutions of large maps take Winograd's algorithm on the CPU, if their weight is known beforehand."""
+    x, weight = Case((1, 44, 44, 256), 32).random(rng, np.float32)
+    ops, wanted = Ops(ops_library, "cpu"), reference.fused_conv(x, weight, pads=(1, 1, 1, 1))[0]
+    (direct,) = ops("FusedConv", x, weight, pads=[1] * 4)
+    (transformed,) = ops("FusedConv", x, weight, pads=[1] * 4, constants=(1,))
+    assert 0 < np.abs(transformed - direct).max()  # it did
+    assert difference(direct, wanted) < 3e-6 and difference(transformed, wanted) < 5e-6
 
 
 def test_an_unknown_instruction_set_is_refused(ops_library: Path) -> None:

@@ -157,8 +157,7 @@ PackedFilters::PackedFilters(const Conv<T>& shape) : kernels_(&current()) {
 }
 
 template <class T>
-void convolve(const Conv<T>& conv, const PackedFilters& filters, const float* x, std::int64_t x_stride,
-              const Parallel& parallel) {
+void convolve(const Conv<T>& conv, const PackedFilters& filters, const FloatMaps& maps, const Parallel& parallel) {
   const bool winograd = filters.form() == Form::winograd;
   const std::int64_t windows = winograd ? divided(conv.rows, 4) * divided(conv.columns, 4)
                                         : std::int64_t{conv.rows} * conv.columns;
@@ -174,11 +173,11 @@ void convolve(const Conv<T>& conv, const PackedFilters& filters, const float* x,
   struct Work {
     const Conv<T>* conv;
     const PackedFilters* filters;
-    const float* x;
-    std::int64_t x_stride, windows, share, shares, groups;
+    const FloatMaps* maps;
+    std::int64_t windows, share, shares, groups;
     bool group_by_group;
     void (*run)(const ConvPiece<T>&);
-  } work{&conv, &filters, x, x_stride, windows, share, divided(windows, share), 1, false, nullptr};
+  } work{&conv, &filters, &maps, windows, share, divided(windows, share), 1, false, nullptr};
   const bool large = static_cast<std::int64_t>(filters.bytes()) > kFilterBytes;
   work.groups = large && !winograd ? filters.panels() : 1;
   // Too many filters for the cache: one panel with the whole map, then the next one.
@@ -194,7 +193,7 @@ void convolve(const Conv<T>& conv, const PackedFilters& filters, const float* x,
     const std::int64_t per_group = work.conv->batch * work.shares, item = static_cast<std::int64_t>(index);
     const std::int64_t group = work.group_by_group ? item / per_group : item % work.groups;
     const std::int64_t place = work.group_by_group ? item % per_group : item / work.groups;
-    ConvPiece<T> piece{work.conv, work.x, work.x_stride, work.filters->filters(), work.filters->zeros(),
+    ConvPiece<T> piece{work.conv, *work.maps, work.filters->filters(), work.filters->zeros(),
                        nullptr, 0, 0, 0, 0, 0};
     piece.picture = static_cast<std::int32_t>(place / work.shares);
     piece.first = place % work.shares * work.share;
@@ -202,9 +201,8 @@ void convolve(const Conv<T>& conv, const PackedFilters& filters, const float* x,
     piece.first_panel = static_cast<std::int32_t>(work.groups == 1 ? 0 : group);
     piece.last_panel = work.groups == 1 ? work.filters->panels() : piece.first_panel + 1;
     if (work.filters->form() == Form::winograd) {
-      const std::size_t channels = divided(work.conv->channels, work.filters->kernels().lanes) *
-                                   work.filters->kernels().lanes;
-      const std::size_t tile = channels + work.filters->kernels().panel;
+      const std::int64_t lanes = work.filters->kernels().lanes;
+      const std::int64_t tile = (divided(work.conv->channels, lanes) + 1) * lanes + work.filters->kernels().panel;
       piece.scratch = thread_scratch(kTransformed * work.share * tile);
     }
     work.run(piece);
@@ -219,7 +217,7 @@ void convolve(const Conv<T>& conv, const PackedFilters& filters, const float* x,
 
 template PackedFilters::PackedFilters(const Conv<float>&);
 template PackedFilters::PackedFilters(const Conv<Half>&);
-template void convolve(const Conv<float>&, const PackedFilters&, const float*, std::int64_t, const Parallel&);
-template void convolve(const Conv<Half>&, const PackedFilters&, const float*, std::int64_t, const Parallel&);
+template void convolve(const Conv<float>&, const PackedFilters&, const FloatMaps&, const Parallel&);
+template void convolve(const Conv<Half>&, const PackedFilters&, const FloatMaps&, const Parallel&);
 
 }  // namespace edgegrain

@@ -1,9 +1,9 @@
-// Convolutions of 3 x 3 pixels by Winograd's algorithm F(4 x 4, 3 x 3) (Lavin and Gray, arXiv:1509.09308): 36 products for
-// 16 pixels instead of 144. Included by conv_cpu_kernels.h.
+// Convolutions of 3 x 3 pixels by Winograd's algorithm F(4 x 4, 3 x 3) (Lavin and Gray, arXiv:1509.09308): 36 products
+// for 16 pixels instead of 144. Included by conv_cpu_kernels.h.
 //
-// A tile is 6 x 6 pixels of x and 4 x 4 of y. It is transformed (36 maps of C channels), multiplied by transformed filters
-// (36 matrices), and transformed back. The points 0, +-3/4, +-3/2 and infinity make the largest error a third of that of
-// the usual 0, +-1, +-2: about what the order of summation costs in a direct convolution (docs/cuda_ops.md).
+// A tile is 6 x 6 pixels of x and 4 x 4 of y. It is transformed (36 maps of C channels), multiplied by transformed
+// filters (36 matrices), and transformed back. The points 0, +-3/4, +-3/2 and infinity make the largest error a third
+// of that of the usual 0, +-1, +-2: about what the order of summation costs in a direct convolution (docs/cuda_ops.md).
 #pragma once
 
 namespace edgegrain {
@@ -30,11 +30,11 @@ EDGEGRAIN_HD void transform_output(const Lanes (&m)[6], Lanes (&y)[4]) {
   y[3] = 0.421875f * difference + 3.375f * wide_difference + m[5];
 }
 
-// `count` channels of the tile of x whose first pixel is (row, column), to 36 places that are `step` apart.
+// `count` channels of the tile of a map whose first pixel is (row, column), to 36 places that are `step` apart.
 template <bool kFull, class T>
-EDGEGRAIN_HD void transform_tile(const ConvPiece<T>& piece, const Conv<T>& conv, const float* picture, std::int32_t row,
+EDGEGRAIN_HD void transform_tile(const Conv<T>& conv, const float* picture, std::int64_t stride, std::int32_t row,
                                  std::int32_t column, std::int32_t channel, int count, float* to, std::int64_t step) {
-  const std::int64_t line = conv.width * piece.x_stride;
+  const std::int64_t line = conv.width * stride;
   const bool inside = row >= 0 && column >= 0 && row + 6 <= conv.height && column + 6 <= conv.width;
   Lanes half[6][6];  // [column, row]
 #pragma GCC unroll 6
@@ -42,8 +42,9 @@ EDGEGRAIN_HD void transform_tile(const ConvPiece<T>& piece, const Conv<T>& conv,
     Lanes pixels[6];
 #pragma GCC unroll 6
     for (int i = 0; i < 6; ++i) {
-      const bool there = inside || (row + i >= 0 && row + i < conv.height && column + j >= 0 && column + j < conv.width);
-      const float* const from = picture + ((row + i) * line + (column + j) * piece.x_stride + channel);
+      const std::int32_t v = row + i, u = column + j;
+      const bool there = inside || (v >= 0 && v < conv.height && u >= 0 && u < conv.width);
+      const float* const from = picture + (v * line + u * stride + channel);
       pixels[i] = there ? load_some<kFull>(from, count) : Lanes{};
     }
     transform_input(pixels, half[j]);
@@ -56,6 +57,19 @@ EDGEGRAIN_HD void transform_tile(const ConvPiece<T>& piece, const Conv<T>& conv,
     transform_input(across, values);
 #pragma GCC unroll 6
     for (int j = 0; j < 6; ++j) memcpy(to + (6 * i + j) * step, &values[j], sizeof(Lanes));
+  }
+}
+
+// The same of all `channels`; up to kLanes - 1 values after them are overwritten.
+template <class T>
+EDGEGRAIN_HD void transform_tiles(const Conv<T>& conv, const float* picture, std::int64_t stride, std::int32_t row,
+                                  std::int32_t column, std::int32_t channels, float* to, std::int64_t step) {
+  std::int32_t channel = 0;
+  for (; channel + kLanes <= channels; channel += kLanes) {
+    transform_tile<true>(conv, picture, stride, row, column, channel, kLanes, to + channel, step);
+  }
+  if (channel < channels) {
+    transform_tile<false>(conv, picture, stride, row, column, channel, channels - channel, to + channel, step);
   }
 }
 
@@ -88,22 +102,19 @@ void run_winograd(const ConvPiece<T>& piece) {
   const Conv<T> conv = *piece.conv;
   const int tiles = static_cast<int>(piece.last - piece.first);
   const std::int32_t across = (conv.columns + 3) / 4;
-  const std::int64_t padded = (conv.channels + kLanes - 1) / kLanes * kLanes;
+  const std::int64_t padded = (conv.channels + kLanes - 1) / kLanes * kLanes + kLanes;
   float* const maps = piece.scratch;  // [36, tiles, padded]
   auto* const products = reinterpret_cast<Lanes(*)[kVectors]>(maps + 36 * tiles * padded);  // [36, tiles]
-  const float* const picture =
-      piece.x + std::int64_t{piece.picture} * conv.height * conv.width * piece.x_stride;
+  const std::int64_t pixels = std::int64_t{piece.picture} * conv.height * conv.width;  // before this picture
   for (int tile = 0; tile < tiles; ++tile) {
     const std::int32_t row = static_cast<std::int32_t>((piece.first + tile) / across) * 4 - conv.pad_top;
     const std::int32_t column = static_cast<std::int32_t>((piece.first + tile) % across) * 4 - conv.pad_left;
-    for (std::int32_t channel = 0; channel < conv.channels; channel += kLanes) {
-      const int count = conv.channels - channel;
-      float* const to = maps + tile * padded + channel;
-      if (count >= kLanes) {
-        transform_tile<true>(piece, conv, picture, row, column, channel, count, to, tiles * padded);
-      } else {
-        transform_tile<false>(piece, conv, picture, row, column, channel, count, to, tiles * padded);
-      }
+    float* const to = maps + tile * padded;
+    const FloatMaps& read = piece.maps;
+    transform_tiles(conv, read.x + pixels * read.x_stride, read.x_stride, row, column, read.split, to, tiles * padded);
+    if (read.more) {  // what whole vectors wrote beyond the first channels is overwritten
+      transform_tiles(conv, read.more + pixels * read.more_stride, read.more_stride, row, column,
+                      conv.channels - read.split, to + read.split, tiles * padded);
     }
   }
   for (std::int32_t panel = piece.first_panel; panel < piece.last_panel; ++panel) {
@@ -117,7 +128,7 @@ void run_winograd(const ConvPiece<T>& piece) {
         count = share(at, tiles, 1);
         const float* rows[kWindows];
         for (int w = 0; w < count; ++w) rows[w] = maps + (std::int64_t{position} * tiles + at + w) * padded;
-        accumulate_for(count, vectors)(rows, 1, conv.channels, filters, products + position * tiles + at);
+        accumulate_for(count, vectors)(rows, 1, conv.channels, filters, 0, false, products + position * tiles + at);
       }
     }
     for (int v = 0; v < vectors; ++v) {

@@ -78,6 +78,13 @@ __device__ __forceinline__ void multiply_add(float (&sums)[4], const std::uint32
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
+// Within -limit...limit; NaN stays.
+__device__ __forceinline__ float clamped(float value, float limit) {
+  asm("min.NaN.f32 %0, %0, %1;\n" : "+f"(value) : "f"(limit));
+  asm("max.NaN.f32 %0, %0, %1;\n" : "+f"(value) : "f"(-limit));
+  return value;
+}
+
 }  // namespace edgegrain::ptx
 
 #endif

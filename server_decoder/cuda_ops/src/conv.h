@@ -10,8 +10,8 @@
 // Window (n, m), n < rows, m < columns, covers the pixels (n * stride - pad_top + i, m * stride - pad_left + j) of x,
 // i < kernel_height, j < kernel_width; pixels outside of x are zeros.
 //   shuffle 1: it gives the pixel (n, m) of y, its channel o with the filter o.
-//   shuffle 2 (a transposed convolution of stride 2): it gives the four pixels (2 n + a, 2 m + b) of y, a, b < 2, as far
-//   as they lie in y, their channel o with the filter (2 a + b) * out_channels + o; with `shift` 1 the window of phase
+//   shuffle 2 (a transposed convolution of stride 2): it gives the four pixels (2 n + a, 2 m + b) of y, a, b < 2, as
+//   far as they lie in y, their channel o with the filter (2 a + b) * out_channels + o; with `shift` 1 the window of phase
 //   (a, b) begins a rows further down and b columns further to the right.
 #pragma once
 
@@ -25,8 +25,9 @@ namespace edgegrain {
 // channels: maps may be slices of wider ones. In other respects maps are dense: rows follow rows, pictures pictures.
 template <class T>
 struct Conv {
-  const T* x;              // [B, H, W, C]
-  const T* weight;         // [shuffle^2 * O, kernel_height, kernel_width, C]; depthwise: [C, kernel_height, kernel_width]
+  const T* x;                 // [B, H, W, C]
+  const T* weight;            // [shuffle^2 * O, kernel_height, kernel_width, C]; depthwise: [C, kernel_height,
+                              // kernel_width]
   const float* demodulation;  // [B or 1, O]
   const T* noise;             // [B or 1, OH, OW]
   const float* bias;          // [O]

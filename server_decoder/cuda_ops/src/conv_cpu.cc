@@ -36,6 +36,8 @@ const ConvKernels& current() {
 
 constexpr int kNarrow = 4;  // filters
 
+std::int64_t divided(std::int64_t whole, std::int64_t part) { return (whole + part - 1) / part; }
+
 }  // namespace
 
 bool use_instruction_set(const char* name) {
@@ -67,7 +69,8 @@ PackedFilters::PackedFilters(const Conv<T>& shape) : kernels_(&current()) {
     form_ = Form::dense;
   }
   panels_ = form_ == Form::dense ? static_cast<int>(phases * panels) : 1;
-  size_ = form_ == Form::dense ? phases * panels * taps * channels * panel : taps * channels * (shape.depthwise ? 1 : filters);
+  const std::size_t side_by_side = form_ == Form::dense ? phases * panels * panel : shape.depthwise ? 1 : filters;
+  size_ = taps * channels * side_by_side;
   memory_.reset(static_cast<float*>(::operator new((size_ + channels) * sizeof(float), std::align_val_t{64})));
   float* const to = memory_.get();
   std::fill_n(to, size_ + channels, 0.0f);
@@ -93,11 +96,12 @@ void convolve(const Conv<T>& conv, const PackedFilters& filters, const float* x,
               const Parallel& parallel) {
   const std::int64_t windows = std::int64_t{conv.rows} * conv.columns;
   if (!windows || !conv.batch) return;
-  // A piece's part of x should stay in the first-level cache, its filters in the second: see how they are divided below.
+  // A piece's part of x should stay in the first-level cache, its filters in the second.
   constexpr std::int64_t kMapBytes = 64 << 10, kFilterBytes = 256 << 10;
   const std::int64_t pixel_bytes = std::int64_t{conv.channels} * 4 * conv.stride * conv.stride;
   std::int64_t share = std::clamp<std::int64_t>(kMapBytes / pixel_bytes, 56, 1024);
-  share = (windows + (windows + share - 1) / share - 1) / ((windows + share - 1) / share);  // equal ones
+  share = divided(windows, divided(windows, share));  // equal ones
+  if (conv.columns >= 28) share = divided(share, conv.columns) * conv.columns;  // of whole rows
 
   struct Work {
     const Conv<T>* conv;
@@ -106,7 +110,7 @@ void convolve(const Conv<T>& conv, const PackedFilters& filters, const float* x,
     std::int64_t x_stride, windows, share, shares, groups;
     bool group_by_group;
     void (*run)(const ConvPiece<T>&);
-  } work{&conv, &filters, x, x_stride, windows, share, (windows + share - 1) / share, 1, false, nullptr};
+  } work{&conv, &filters, x, x_stride, windows, share, divided(windows, share), 1, false, nullptr};
   const bool large = static_cast<std::int64_t>(filters.bytes()) > kFilterBytes;
   work.groups = large ? filters.panels() : 1;
   // Too many filters for the cache: one panel with the whole map, then the next one.

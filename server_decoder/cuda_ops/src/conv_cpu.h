@@ -20,8 +20,8 @@ enum class Form {
   depthwise,  // [tap, C]
 };
 
-// A share of the work: windows first...last of a picture, panels first...last. In a narrow or depthwise convolution there
-// is one panel.
+// A share of the work: windows first...last of a picture, panels first...last. Narrow and depthwise convolutions have one
+// panel.
 template <class T>
 struct ConvPiece {
   const Conv<T>* conv;
@@ -46,8 +46,8 @@ extern const ConvKernels kBaselineKernels;
 extern const ConvKernels kAvx2Kernels, kAvx512Kernels;
 #endif
 
-// The instruction set of filters packed from now on: "avx512", "avx2" or "baseline"; null for the best one. False if the
-// CPU or the library does not have it. For tests and measurements.
+// The instruction set of filters packed from now on: "avx512", "avx2" or "baseline"; null for the best one. False if
+// the CPU or the library does not have it. For tests and measurements.
 bool use_instruction_set(const char* name);
 
 // The filters of a convolution as its kernels want them; independent of the memory they came from.

@@ -63,7 +63,7 @@ struct ConvAttributes {
   template <class T>
   Conv<T> filters(const Shape& weight) const {
     if (weight.size() != 4 || empty(weight)) {
-      refuse("weight must be " + std::string(depthwise ? "[C, kh, kw, 1]" : "[O, kh, kw, C]") + ", got " + text(weight));
+      refuse(std::string("weight must be ") + (depthwise ? "[C, kh, kw, 1]" : "[O, kh, kw, C]") + ", got " + text(weight));
     }
     if (weight[0] % (shuffle * shuffle)) refuse("with shuffle 2, weight must be [4 O, kh, kw, C], got " + text(weight));
     if (depthwise && weight[3] != 1) refuse("weight must be [C, kh, kw, 1], got " + text(weight));
@@ -248,7 +248,8 @@ class DenseBlockKernel {
     return layers;
   }
 
-  // Convolution k on slices of `wide`, which has `stride` channels. With `last`, y and what is added are still to be set.
+  // A convolution on slices of `wide`, which has `stride` channels. Of the last one, y and what is added are still to be
+  // set.
   template <class U>
   Conv<U> slice(const Input& x, const Layer& layer, U* wide, std::int64_t stride, bool last) const {
     Conv<U> conv = attributes_.sizes<U>({x.shape[0], x.shape[1], x.shape[2], layer.first}, layer.weight.shape);

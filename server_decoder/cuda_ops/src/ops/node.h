@@ -120,8 +120,8 @@ class Memory {
 };
 
 // Memory for one run. On a GPU it is tied to the node's stream: what is launched there may still use it when the object
-// is gone, and only work on the same stream gets it next. ONNX Runtime captures CUDA graphs only after runs that made the
-// arena large enough, so taking it does not allocate on the device then.
+// is gone, and only work on the same stream gets it next. ONNX Runtime captures CUDA graphs after runs that made the arena
+// large enough, so nothing is allocated on the device while it does.
 class Scratch {
  public:
   Scratch(const Ort::KernelContext& context, const Memory& memory, std::size_t bytes) : memory_(memory) {

@@ -2,7 +2,6 @@
 // headers in ops/ check attributes and shapes and run the kernels.
 #include <memory>
 #include <string>
-#include <string_view>
 
 #include "ops/bias_act_ops.h"
 #include "ops/conv_ops.h"
@@ -29,8 +28,8 @@ constexpr Signature kDemodBiasAct{"DemodBiasAct", "tftff", 1, "tt"};  // x, demo
 constexpr Signature kFilteredBiasAct{"FilteredBiasAct", "tftff", 1, "tt"};  // the same
 constexpr Signature kUpFirDn2d{"UpFirDn2d", "t", 1, "t"};                   // x
 constexpr Signature kInverseHaar{"InverseHaar", "tf", 1, "t"};              // bands, style
-// x, weight, demodulation, noise, bias, style, residual, outer
-constexpr Signature kFusedConv{"FusedConv", "ttftfftt", 2, "tt"};
+// x, weight, demodulation, noise, bias, style, residual, outer, more
+constexpr Signature kFusedConv{"FusedConv", "ttftffttt", 2, "tt"};
 constexpr Signature kDenseBlock{"DenseBlock", "tt*", 1, "t"};                          // x, outer, weights and biases
 constexpr Signature kUpsample{"Upsample", "t", 1, "t"};                                // x
 constexpr Signature kModulationFactors{"ModulationFactors", "fff", 1, "ff"};           // style, squares, norm
@@ -203,7 +202,7 @@ void add_type(Ort::CustomOpDomain& domain) {
 template <template <class, bool> class Kernel, const Signature& kSignature>
 void add(Ort::CustomOpDomain& domain) {
   add_type<Kernel, kSignature, float>(domain);
-  if constexpr (std::string_view(kSignature.inputs).find('t') != std::string_view::npos) {
+  if constexpr (std::char_traits<char>::find(kSignature.inputs, std::char_traits<char>::length(kSignature.inputs), 't')) {
     add_type<Kernel, kSignature, Half>(domain);
   }
 }
@@ -257,8 +256,17 @@ extern "C" EDGEGRAIN_EXPORT int edgegrain_has_cuda() {
 #endif
 }
 
-// The instruction set of convolutions on the CPU in sessions made from now on: "avx512", "avx2" or "baseline", or null
-// for the best one. 0 if this CPU or the library does not have it. For tests and measurements.
+// The version of CUDA that the kernels were built with, as 13000 for 13.0; 0 without kernels.
+extern "C" EDGEGRAIN_EXPORT int edgegrain_cuda_version() {
+#ifdef EDGEGRAIN_CUDA
+  return EDGEGRAIN_CUDA;
+#else
+  return 0;
+#endif
+}
+
+// The instruction set of convolutions on the CPU in sessions made from now on: "avx512", "avx2", "baseline", or null for
+// the best one. 0 if this CPU or the library does not have it. For tests and measurements.
 extern "C" EDGEGRAIN_EXPORT int edgegrain_use_instruction_set(const char* name) {
   return edgegrain::use_instruction_set(name);
 }

@@ -7,7 +7,6 @@
 #include <sstream>
 
 #include "bias_act_nhwc.h"
-#include "copy_channels.h"
 #include "device.h"
 #include "fir.h"
 #include "fir_nhwc.h"
@@ -24,8 +23,8 @@ namespace {
 
 using namespace edgegrain;
 
-// The list in launch.cu: 13 kernels for two numbers of elements and Fir for two tails, for two types; ModulationFactors.
-constexpr std::size_t kKernels = (13 * 2 + 2) * 2 + 1;
+// The list in launch.cu: 12 kernels for two numbers of elements and Fir for two tails, for two types; ModulationFactors.
+constexpr std::size_t kKernels = (12 * 2 + 2) * 2 + 1;
 constexpr float kTapValues[kTaps] = {0.1f, 0.35f, 0.4f, 0.2f};  // not symmetric
 
 std::uint32_t pieces(std::int64_t whole, std::int64_t part) {
@@ -346,24 +345,6 @@ void check_upsample() {
 }
 
 template <class T>
-void check_copy() {
-  const int pixels = draw(1, 300), channels = chance(60) ? 8 * draw(1, 4) : draw(1, 20);
-  const int stride = channels + (chance(60) ? 8 * draw(0, 3) : draw(0, 5));
-  const auto x = filled<T>(static_cast<std::size_t>(pixels) * channels);
-  Tensor<T> y(static_cast<std::size_t>(pixels) * stride);
-  y.fill_with(7.0f);
-  with_elements<T>(channels % kWide<T> == 0 && stride % kWide<T> == 0, [&](auto n) {
-    const CopyChannels<T, n()> kernel{x->data(), y.data(), std::uint32_t(channels / n()), stride};
-    must_launch(launch(kernel, pixels * kernel.groups, nullptr), "CopyChannels");
-  });
-  for (int pixel = 0; pixel < pixels; ++pixel) {
-    for (int c = 0; c < stride; ++c) {
-      compare<T>(y[pixel * stride + c], c < channels ? (*x)[pixel * channels + c] : 7.0, 0, "CopyChannels");
-    }
-  }
-}
-
-template <class T>
 void check_quantization() {
   const int count = draw(1, 200) * (chance(50) ? 8 : 1);
   std::vector<float> steps(count);
@@ -431,7 +412,6 @@ void check_random_case() {
   check_haar<T>();
   check_upsample<T, false>();
   check_upsample<T, true>();
-  check_copy<T>();
   check_quantization<T>();
 }
 

@@ -21,6 +21,7 @@ from codec_contract.quantization import quantize
 
 
 def main() -> None:
+    """Print the two times."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--side", type=int, default=1024, help="side of the pictures, in pixels")
     parser.add_argument("--batch", type=int, default=1, help="pictures per batch")

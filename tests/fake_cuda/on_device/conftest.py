@@ -13,6 +13,7 @@ import pytest
 
 from server_decoder.cuda_ops import library
 from tests.fake_cuda.environment import OPS, RUNTIME
+from tests.fake_cuda.on_device.decoders import Decoders
 
 
 class Device:
@@ -59,3 +60,8 @@ def emulated_ops(monkeypatch: pytest.MonkeyPatch) -> Path:
         pytest.skip("the fused ops are not built here")
     monkeypatch.setattr(library, "BUILT", Path(os.environ[OPS]))
     return library.BUILT
+
+
+@pytest.fixture(scope="session")
+def decoders(tmp_path_factory: pytest.TempPathFactory) -> Decoders:
+    return Decoders(tmp_path_factory.mktemp("decoders"))

@@ -11,7 +11,7 @@ import pytest
 from server_decoder import decoder_session
 from server_decoder.decoder_session import CudaOptions, DecoderSession
 from tests.fake_cuda.on_device.conftest import Device
-from tests.fake_cuda.on_device.decoders import FORMS, exported
+from tests.fake_cuda.on_device.decoders import FORMS, Decoders
 
 KEPT = (1, 2, 4)
 BATCHES = (3, 1, 4, 2, 3, 2, 1, 4, 4, 1)  # 3 is not kept
@@ -26,10 +26,10 @@ def always_replay(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("nhwc", [False, True], ids=["nchw", "nhwc"])
 def test_replays_read_what_was_captured(
-    idle_kernels: Device, emulated_ops: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, form: str, nhwc: bool,
+    idle_kernels: Device, emulated_ops: Path, decoders: Decoders, caplog: pytest.LogCaptureFixture, form: str, nhwc: bool,
 ) -> None:
     with caplog.at_level(logging.WARNING):
-        session = DecoderSession(exported(form, tmp_path), "cuda", cuda=CudaOptions(prefer_nhwc=nhwc))
+        session = DecoderSession(decoders(form), "cuda", cuda=CudaOptions(prefer_nhwc=nhwc))
         assert session.graphs, caplog.text
         session.warm_up(KEPT)
     warm = idle_kernels.report()

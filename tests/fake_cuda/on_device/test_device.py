@@ -17,6 +17,7 @@ UNSUPPORTED, INVALIDATED = 900, 901
 def cuda(device: Device) -> Iterator[ctypes.CDLL]:
     yield device.runtime
     device.reset()  # these tests provoke violations
+    device.runtime.cudaGetLastError()
 
 
 @pytest.fixture

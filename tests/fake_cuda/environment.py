@@ -23,6 +23,8 @@ VERSION = "ORT_GPU"
 """Environment variable: another version of onnxruntime-gpu than the pinned one."""
 RUNTIME = "FAKE_CUDA_RUNTIME"
 """Environment variable of processes on the fake device: the path of its libcudart."""
+TORCH = "FAKE_TORCH"
+"""Environment variable: if it is set, torch believes in the fake device, and computes on the CPU."""
 OPS = "FAKE_CUDA_OPS"
 """Environment variable of processes on the fake device: the folder of the op library with emulated CUDA kernels."""
 
@@ -39,10 +41,12 @@ class FakeCuda:
 
     def environment(self) -> dict[str, str]:
         """The variables of a process on the fake device."""
+        torch = [Path(__file__).parent / "torch_on_cpu"] if os.environ.get(TORCH) else []
         found = {
             **os.environ,
-            "PYTHONPATH": os.pathsep.join([str(self.site), str(REPOSITORY)]),
+            "PYTHONPATH": os.pathsep.join(map(str, [self.site, REPOSITORY, *torch])),
             "LD_LIBRARY_PATH": str(self.libraries),
+            "ONNXRUNTIME_SITE": str(self.site),  # for benchmarks/gpu_host.sh
             RUNTIME: str(libraries_in(self.libraries)["libcudart"]),
         }
         found.pop("PYTEST_XDIST_WORKER", None)

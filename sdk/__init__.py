@@ -36,6 +36,7 @@ from codec_contract.payload import Header
 from sdk.align_or_fit import Align
 from sdk.api import compress, restore
 from sdk.codec import Codec
+from sdk.decoder_form import RunningDecoder
 from sdk.face_check import Face, FaceCheck, find_faces
 from sdk.generated_mark import GeneratedMark, MarkedPicture, read_mark
 from sdk.inspection import PayloadInfo, inspect
@@ -64,6 +65,7 @@ __all__ = [
     "PayloadError",
     "PayloadInfo",
     "Retries",
+    "RunningDecoder",
     "ServiceError",
     "bundles",
     "compress",

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from codec_contract.bundle.controls import strength_of
-from codec_contract.bundle.manifest import load_manifest
+from codec_contract.bundle.manifest import DEFAULT_DECODER, load_manifest
 from codec_contract.bundle.paths import find_bundle
 from codec_contract.errors import EdgegrainError, ImageError
 from codec_contract.fit import MAX_PIXELS, Fit, Size, unfit_restored
@@ -20,6 +20,7 @@ from codec_contract.payload import FIT_PAD, Header
 from codec_contract.rgb import Rgb
 from edge_encoder.preprocessing import WHITE, Colour, PictureSource, load_picture
 from sdk.align_or_fit import Align, Fitted, fit_or_align
+from sdk.decoder_form import FormChoice, RunningDecoder
 from sdk.face_check import check_faces
 from sdk.generated_mark import marked
 from sdk.inputs import RestoreSource, read_restore_source
@@ -56,6 +57,9 @@ class Codec:
         bundle: str | Path = "faces",
         device: Device = "cpu",
         threads: int | None = None,
+        *,
+        decoder: str = DEFAULT_DECODER,
+        form: FormChoice = "auto",
     ) -> None:
         """Check the bundle's manifest and the device; no network is loaded yet.
 
@@ -63,12 +67,17 @@ class Codec:
             bundle: id, alias or folder of a bundle, or ``hf://owner/name@revision`` for one of the Hugging Face Hub.
             device: ``"cpu"`` or ``"cuda"``.
             threads: at least 1, or None.
+            decoder: name of one of the bundle's decoders (docs/bundles.md).
+            form: ``"auto"`` takes the decoder's form for CUDA on device ``"cuda"``, if the bundle has one and the
+                library of its fused ops is there; ``"default"`` takes the file that runs everywhere; ``"cuda"`` insists
+                on the form for CUDA, also on the CPU.
 
         Raises:
-            BundleError: there is no such bundle, it cannot be downloaded, or its manifest is wrong.
+            BundleError: there is no such bundle or decoder, it cannot be downloaded, or its manifest is wrong.
             DeviceError: the device is unknown or its execution provider is not installed.
         """
-        self._open = OpenBundle(load_manifest(find_bundle(bundle)), device, threads)
+        manifest = load_manifest(find_bundle(bundle)).with_decoder(decoder)
+        self._open = OpenBundle(manifest, device, threads, form=form)
         self._manifest = self._open.manifest
         self.bundle: BundleInfo = bundle_info(self._manifest)
         self.device = device
@@ -187,6 +196,15 @@ class Codec:
         """Compress and restore a grey picture, so that the first real one does not wait for the networks to load."""
         side = self._manifest.hr
         self.restore(self.compress(np.full((side, side, 3), 128, np.uint8)))
+
+    @property
+    def running_decoder(self) -> RunningDecoder:
+        """The file, precision, ops and provider that restore pictures; opens the decoder.
+
+        Raises:
+            BundleError, DeviceError: the decoder cannot be opened.
+        """
+        return self._open.running_decoder
 
     def __repr__(self) -> str:
         return f"Codec(bundle={self.bundle.id!r}, device={self.device!r}, threads={self.threads})"

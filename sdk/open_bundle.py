@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Sequence
 
@@ -15,9 +16,12 @@ from codec_contract.oriented_square import OrientedSquare
 from codec_contract.payload import FIT_PAD, ParsedPayload, encode_payload
 from codec_contract.rgb import Rgb
 from edge_encoder.encoder_session import EncoderSession
+from sdk.decoder_form import FormChoice, RunningDecoder, choose_form, describe
 from sdk.payload import coder_tables, decode_lr
 from sdk.tiles import PAD as TILE_PAD
 from server_decoder.decoder_session import DecoderSession, Device, require_provider
+
+logger = logging.getLogger(__name__)
 
 
 class OpenBundle:
@@ -30,11 +34,19 @@ class OpenBundle:
         device: the decoder's device, ``"cpu"`` or ``"cuda"``. The encoder always runs on the CPU, where its arithmetic
             is exact.
         threads: threads per picture on the CPU; None for all cores.
+        form: choice of the decoder's form.
         default_strength: strength of pictures restored without one; None for decoders without this control.
     """
 
-    def __init__(self, manifest: Manifest, device: Device = "cpu", threads: int | None = None) -> None:
+    def __init__(self, manifest: Manifest, device: Device = "cpu", threads: int | None = None, *,
+                 form: FormChoice = "auto") -> None:
         """Check the preprocessing and the device; no file of the bundle is opened yet.
+
+        Args:
+            manifest: of the bundle.
+            device: of the decoder.
+            threads: at least 1, or None.
+            form: of the decoder; by default the one for the device.
 
         Raises:
             BundleError: this release has another preprocessing than the bundle, or the manifest describes a control
@@ -54,11 +66,13 @@ class OpenBundle:
         self.manifest = manifest
         self.device = device
         self.threads = threads
+        self.form: FormChoice = form
         self.default_strength = strength_of(manifest, None)
         self._opening = threading.Lock()
         self._tables: CoderTables | None = None
         self._encoder: EncoderSession | None = None
         self._decoder: DecoderSession | None = None
+        self._running: RunningDecoder | None = None
 
     def open(self) -> None:
         """Open every part now; errors as `tables`, `encoder` and `decoder`."""
@@ -94,17 +108,25 @@ class OpenBundle:
         """The decoder.
 
         Raises:
-            BundleError: the manifest names no file, or the file is missing, altered or damaged.
+            BundleError: the manifest names no file, or the file is missing, altered or damaged; or the bundle does not
+                have the form that was asked for.
             DeviceError: the device is not available or has too little memory.
         """
         with self._opening:
             if self._decoder is None:
-                name = self.manifest.decoder.get("file")
-                if not isinstance(name, str):
-                    raise BundleError(f"the manifest of bundle {self.manifest.id} names no decoder file")
+                form = choose_form(self.manifest, self.device, self.form)
                 self._decoder = DecoderSession(
-                    self.manifest.open_file(name), self.device, self.threads, strength=self.default_strength)
+                    self.manifest.open_file(form.file), self.device, self.threads, strength=self.default_strength)
+                self._running = describe(form, self._decoder)
+                logger.info("bundle %s decodes with %s", self.manifest.id, self._running)
             return self._decoder
+
+    @property
+    def running_decoder(self) -> RunningDecoder:
+        """The file, precision, ops and provider that `decoder` runs; errors as there."""
+        _ = self.decoder
+        assert self._running is not None  # set together with the decoder
+        return self._running
 
     def encode(self, squares: Rgb) -> Rgb:
         """Encode squares, uint8 ``[N, hr, hr, 3]``, to LRs, uint8 ``[N, lr, lr, 3]``."""

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,9 @@ from server_decoder.cuda_ops.library import needs_library, register_library
 from server_decoder.io_binding import BoundRuns
 from server_decoder.providers import (
     PROVIDERS,
+    SILENT,
+    TENSORRT,
+    WARNINGS,
     CudaOptions,
     Device,
     can_replay_graphs,
@@ -49,13 +52,17 @@ STRENGTH = "strength"
 class DecoderSession:
     """A decoder, loaded once and used from any number of threads.
 
-    The model takes ``lr`` float32 ``[B, 3, h, w]`` in [-1, 1] and gives ``hr`` float32 ``[B, 3, H, W]`` in about
-    [-1, 1], any B. Its weights may be stored as float16; they are widened while it loads. A model may also take
-    ``noise`` float32 ``[B, ...]`` from N(0, 1), which is drawn here from a seed, or ``strength`` float32 ``[B]``.
+    The model has one of two signatures, any B: ``lr`` float32 ``[B, 3, h, w]`` in [-1, 1] and ``hr`` float32
+    ``[B, 3, H, W]`` in about [-1, 1], which are quantized here; or ``lr`` uint8 ``[B, h, w, 3]`` and ``hr`` uint8
+    ``[B, H, W, 3]``, if the graph quantizes. Its weights may be stored as float16; they are widened while it loads. A
+    model may also take ``noise`` float32 ``[B, ...]`` from N(0, 1), which is drawn here from a seed, or ``strength``
+    float32 ``[B]``.
 
     Attributes:
         device: ``"cpu"`` or ``"cuda"``.
         lr_size: (width, height) of the LR it takes; None if the model leaves it open.
+        quantizes: true if the graph takes and gives levels.
+        fused: true if the graph has fused ops (docs/cuda_ops.md).
         providers: ONNX Runtime's execution providers that are active, the first one preferred.
         takes_seed: true if the picture depends on the seed.
         takes_strength: true if it takes a factor s per picture ([GCFSR] 3.5).
@@ -75,21 +82,24 @@ class DecoderSession:
             memory_limit: most bytes that this session may allocate for weights and activations; None for no limit.
                 A batch that needs more raises a `DeviceMemoryError`. ONNX Runtime 1.31 on the CPU counts activations
                 only.
-            cuda: options of the CUDA provider; None for the defaults.
+            cuda: options of device ``"cuda"``; None for the defaults.
             strength: of pictures that are decoded without one, for models that take one; None for the model's own.
 
         Raises:
             DeviceError: the device is unknown, or its provider is not installed or did not become active; or the model
-                has fused ops, and their library is not built or not for this device (docs/cuda_ops.md); a
-                `DeviceMemoryError` if the weights need more memory than there is.
+                has fused ops, and their library is not built or not for this device (docs/cuda_ops.md), or TensorRT was
+                asked for; a `DeviceMemoryError` if the weights need more memory than there is.
             BundleError: the model cannot be read, or is no decoder of this kind.
         """
         import onnxruntime
 
         self.device = device
-        require_provider(device)
+        cuda = cuda or CudaOptions()
+        require_provider(device, cuda.provider)
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4  # silent: failures raise the exceptions below
+        # Failures raise the exceptions below. On CUDA, warnings name convolutions without a fast algorithm and nodes
+        # that run on the CPU; ONNX Runtime's Python interface cannot pass them on, so it writes them to stderr.
+        options.log_severity_level = SILENT if device == "cpu" else WARNINGS
         # On a CPU one block of memory for each batch size would double the memory and gains no time.
         options.enable_mem_pattern = device != "cpu"
         if threads is not None:
@@ -99,16 +109,19 @@ class DecoderSession:
         if memory_limit is not None and memory_limit < 1:
             raise DeviceError(f"memory_limit is in bytes and at least 1, got {memory_limit}")
         source = bytes(model) if isinstance(model, (bytes, bytearray, memoryview)) else str(Path(model))
-        if needs_library(source):
+        self.fused = needs_library(source)
+        if self.fused:
+            if device == "cuda" and cuda.provider == "tensorrt":
+                raise DeviceError("TensorRT has no kernels for fused ops; export the decoder with --ops plain, or "
+                                  "choose provider 'cuda'")
             register_library(options, device)
-        cuda = cuda or CudaOptions()
         if device == "cuda":
             preload_cuda()
         elif memory_limit is not None:
             limit_arena(options, memory_limit)
         self._session, self.graphs = _start(source, options, device, cuda, memory_limit)
         self.providers: tuple[str, ...] = tuple(self._session.get_providers())
-        self.lr_size, self._noise = _check_signature(self._session)
+        self.lr_size, self.quantizes, self._noise = _check_signature(self._session)
         self.takes_seed = self._noise is not None
         self.takes_strength = _takes_strength(self._session)
         self._strength = strength if self.takes_strength else None
@@ -142,7 +155,7 @@ class DecoderSession:
             hr = self._bound.run(feeds) if self._bound else self._session.run([OUTPUT], feeds)[0]
         except Exception as error:  # ONNX Runtime's exceptions have no common class
             raise device_failure(error, self.device, "decoding") from error
-        return np.ascontiguousarray(quantize(hr).transpose(0, 2, 3, 1))
+        return hr if self.quantizes else np.ascontiguousarray(quantize(hr).transpose(0, 2, 3, 1))
 
     def warm_up(self, batch: int | Iterable[int] = 1) -> None:
         """Decode grey LRs, so that allocation and kernel selection happen before the first request.
@@ -168,7 +181,7 @@ class DecoderSession:
             except Exception as error:
                 raise device_failure(error, self.device, f"warming up for batches of {size}") from error
 
-    def _feeds(self, lr: npt.NDArray[np.uint8], seed: int) -> dict[str, npt.NDArray[np.float32]]:
+    def _feeds(self, lr: npt.NDArray[np.uint8], seed: int) -> dict[str, npt.NDArray[Any]]:
         if not isinstance(lr, np.ndarray) or lr.dtype != np.uint8 or lr.ndim != 4 or lr.shape[3] != 3 or not lr.size:
             found = f"{lr.dtype} {list(lr.shape)}" if isinstance(lr, np.ndarray) else type(lr).__name__
             raise ImageError(f"the decoder takes LRs as uint8 [B, h, w, 3], got {found}")
@@ -178,8 +191,9 @@ class DecoderSession:
                 f"the decoder takes LRs of {width} x {height}, got {lr.shape[2]} x {lr.shape[1]}; "
                 "load the bundle the LR was made with"
             )
-        values = np.ascontiguousarray(dequantize(lr.astype(np.float32)).transpose(0, 3, 1, 2))  # [B, 3, h, w]
-        feeds = {INPUT: values}
+        values = np.ascontiguousarray(
+            lr if self.quantizes else dequantize(lr.astype(np.float32)).transpose(0, 3, 1, 2))  # [B, 3, h, w]
+        feeds: dict[str, npt.NDArray[Any]] = {INPUT: values}
         if self._strength is not None:  # always given, so that buffers and CUDA graphs fit every batch
             feeds[STRENGTH] = self._strengths(self._strength, len(values))
         if self._noise is None:
@@ -216,7 +230,7 @@ def _takes_strength(session: onnxruntime.InferenceSession) -> bool:
 
 def _start(source: bytes | str, options: onnxruntime.SessionOptions, device: Device, cuda: CudaOptions,
            memory_limit: int | None) -> tuple[onnxruntime.InferenceSession, bool]:
-    """The session, and True if it captures CUDA graphs.
+    """The session, and True if it captures CUDA graphs; a warning says why it does not although it should.
 
     Raises:
         DeviceError: the device's provider did not start.
@@ -224,21 +238,21 @@ def _start(source: bytes | str, options: onnxruntime.SessionOptions, device: Dev
     """
     import onnxruntime
 
-    provider = PROVIDERS[device]
+    chain = provider_chain(device, cuda, memory_limit)
+    provider = chain[0] if isinstance(chain[0], str) else chain[0][0]
     graphs = device == "cuda" and cuda.graphs
-    if graphs and not can_replay_graphs(onnxruntime.__version__):
-        logger.warning("this decoder runs without CUDA graphs: ONNX Runtime %s replays them with wrong pictures; "
-                       "install onnxruntime-gpu 1.30 or newer", onnxruntime.__version__)
+    if graphs and (reason := _no_graphs(provider, onnxruntime.__version__)):
+        logger.warning("this decoder runs without CUDA graphs: %s", reason)
         return _start(source, options, device, replace(cuda, graphs=False), memory_limit)
     try:
-        session = create_session(source, options, provider_chain(device, cuda, memory_limit))
+        session = create_session(source, options, chain)
     except Exception as error:  # ONNX Runtime has no common class for errors of a damaged model
         if graphs and "graph capture" in str(error):
             logger.warning("this decoder runs without CUDA graphs: %s", first_line(error))
             return _start(source, options, device, replace(cuda, graphs=False), memory_limit)
         if is_lack_of_memory(error):
             raise device_failure(error, device, "loading the decoder") from error
-        if device == "cuda" and "cud" in str(error).lower():  # CUDA or cuDNN
+        if device == "cuda" and any(sign in str(error).lower() for sign in ("cud", "tensorrt")):  # CUDA or cuDNN
             raise not_active(device, provider, (), first_line(error)) from error
         raise BundleError(f"the decoder cannot be loaded: {first_line(error)}") from error
     if provider not in session.get_providers():
@@ -246,17 +260,39 @@ def _start(source: bytes | str, options: onnxruntime.SessionOptions, device: Dev
     return session, graphs
 
 
-def _check_signature(session: onnxruntime.InferenceSession) -> tuple[tuple[int, int] | None, list[int | str] | None]:
-    """The LR size and the noise's shape, after checking that the model is a decoder: ``lr`` -> ``hr``, float32, rank 4,
-    or ``lr`` and ``noise`` of a shape that follows from ``lr``'s.
+def _no_graphs(provider: str, version: str) -> str:
+    """The reason why no session of this provider and version of ONNX Runtime keeps CUDA graphs; "" if they do."""
+    if provider == TENSORRT:
+        return "TensorRT keeps one for a session, and every batch size needs its own"
+    if not can_replay_graphs(version):
+        return f"ONNX Runtime {version} replays them with wrong pictures; install onnxruntime-gpu 1.30 or newer"
+    return ""
+
+
+class _Signature(NamedTuple):
+    """A decoder's inputs and outputs, as `DecoderSession` describes them."""
+
+    lr_size: tuple[int, int] | None
+    quantizes: bool
+    noise: list[int | str] | None
+
+
+_FORMS = {"tensor(float)": ("[B, 3, height, width]", 1), "tensor(uint8)": ("[B, height, width, 3]", 3)}
+"""Type of the LR and of the picture -> their shape, and the position of the channels in it."""
+
+
+def _check_signature(session: onnxruntime.InferenceSession) -> _Signature:
+    """The LR size, the type and the noise's shape, after checking that the model is a decoder: ``lr`` -> ``hr``, both
+    float32 or both uint8, or ``lr`` and ``noise`` of a shape that follows from ``lr``'s.
     """
     inputs, outputs = session.get_inputs(), session.get_outputs()
-    for kind, name, found in (("input", INPUT, inputs[:1]), ("output", OUTPUT, outputs)):
-        right = [(item.name, item.type, len(item.shape)) for item in found] == [(name, "tensor(float)", 4)]
-        if not right or (isinstance(found[0].shape[1], int) and found[0].shape[1] != 3):
+    kind = inputs[0].type if inputs and inputs[0].type in _FORMS else "tensor(float)"
+    form, channels = _FORMS[kind]
+    for role, name, found in (("input", INPUT, inputs[:1]), ("output", OUTPUT, outputs)):
+        right = [(item.name, item.type, len(item.shape)) for item in found] == [(name, kind, 4)]
+        if not right or (isinstance(found[0].shape[channels], int) and found[0].shape[channels] != 3):
             signature = ", ".join(f"{item.name} {item.type} {item.shape}" for item in found) or "nothing"
-            raise BundleError(
-                f"not a decoder: its {kind} is {signature}, expected {name!r}, tensor(float) [B, 3, height, width]")
+            raise BundleError(f"not a decoder: its {role} is {signature}, expected {name!r}, {kind} {form}")
     noise: list[int | str] | None = None
     for item in inputs[1:]:
         noise = list(item.shape)
@@ -265,5 +301,6 @@ def _check_signature(session: onnxruntime.InferenceSession) -> tuple[tuple[int, 
         if (item.name, item.type) != (NOISE, "tensor(float)") or not follows:
             raise BundleError(f"not a decoder: besides {INPUT!r} it takes {item.name} {item.type} {item.shape}, only "
                               f"{NOISE!r}, tensor(float) of a shape that follows from {INPUT!r}'s, can be given")
-    height, width = inputs[0].shape[2:]
-    return ((width, height) if isinstance(width, int) and isinstance(height, int) else None), noise
+    height, width = [size for position, size in enumerate(inputs[0].shape) if position not in (0, channels)]
+    return _Signature((width, height) if isinstance(width, int) and isinstance(height, int) else None,
+                      kind == "tensor(uint8)", noise)

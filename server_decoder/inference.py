@@ -36,16 +36,14 @@ def served_decoder(decoder: Grain | RRDBDecoder, dtype: torch.dtype = torch.floa
     Args:
         decoder: any; its tensors are shared, except those that become halves.
         dtype: float32 or float16, type of the convolutions. Its input and its picture are float32.
-        fused: use fused ops in the generator; their library is needed then.
+        fused: use fused ops in the generator, if there is one; their library is needed then.
         seeded: take the generator's noise as a second argument, ``[B, noise_size]``, instead of a constant.
 
     Raises:
-        ExportError: ``fused`` or ``seeded``, and it has no generator; or there are no fused ops for this kind.
+        ExportError: ``seeded``, and it has no generator; or there are no fused ops for its kind.
     """
-    if not isinstance(decoder, Grain) or decoder.prior is None:
-        if fused or seeded:
-            raise ExportError("this decoder has no generator, and only a generator has " + (
-                "layers with fused ops; export it with --ops plain" if fused else "noise; export it without --noise"))
+    if seeded and (not isinstance(decoder, Grain) or decoder.prior is None):
+        raise ExportError("this decoder has no generator, and only a generator has noise; export it without --noise")
     served: ServedGrain | ServedDecoder
     if isinstance(decoder, Grain):
         prior = decoder.prior

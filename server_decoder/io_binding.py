@@ -2,40 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import queue
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from server_decoder import page_locked
+
 if TYPE_CHECKING:
     import onnxruntime
 
-Array = npt.NDArray[np.float32]
+Array = npt.NDArray[Any]
+STAGES = 2
+"""Host buffers of a kept batch size: while one result is copied out of its buffer, the next run fills another."""
 _NO_GRAPH = -1  # ONNX Runtime's number for a run that is neither captured nor replayed
 
 
 @dataclass(frozen=True)
+class _Stage:
+    """The host's side of one run: arrays in page-locked memory."""
+
+    inputs: Mapping[str, Array]
+    output: Array
+
+
+@dataclass(frozen=True)
 class _Buffers:
-    """One batch size's tensors on the device."""
+    """One batch size's tensors on the device, and the stages that are free."""
 
     inputs: Mapping[str, onnxruntime.OrtValue]
     output: onnxruntime.OrtValue
     binding: onnxruntime.IOBinding
     options: onnxruntime.RunOptions
+    stages: queue.SimpleQueue[_Stage] = field(default_factory=queue.SimpleQueue)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         return {name: tuple(value.shape()) for name, value in self.inputs.items()}
+
+    @contextmanager
+    def stage(self) -> Iterator[_Stage]:
+        """A free stage; waits until there is one."""
+        stage = self.stages.get()
+        try:
+            yield stage
+        finally:
+            self.stages.put(stage)
 
 
 class BoundRuns:
     """Runs a session of one output through IO binding, one run at a time, from any number of threads.
 
-    Kept batch sizes (`keep`) have their own input and output buffers and, if the session captures, a CUDA graph each;
-    other sizes get buffers for one run. All runs happen in one thread, because ONNX Runtime keeps CUDA graphs per
-    thread.
+    Kept batch sizes (`keep`) have their own input and output buffers on the device, `STAGES` page-locked buffers on the
+    host and, if the session captures, a CUDA graph each; other sizes get buffers for one run. All runs happen in one
+    thread, because ONNX Runtime keeps CUDA graphs per thread; callers fill and empty the host's buffers in theirs.
     """
 
     def __init__(self, session: onnxruntime.InferenceSession, device: str, device_id: int = 0, *, graphs: bool = False
@@ -62,43 +86,57 @@ class BoundRuns:
 
     def keep(self, feeds: Mapping[str, Array]) -> Array:
         """Run a batch and keep buffers for its size; a later batch of this size must have the same shapes."""
-        return self._thread.submit(self._keep, feeds).result()
+        self._thread.submit(self._keep, feeds).result()
+        return self.run(feeds)
 
     def run(self, feeds: Mapping[str, Array]) -> Array:
         """Inputs by name, the batch first in each -> the output."""
-        return self._thread.submit(self._run, feeds).result()
+        buffers = self._kept.get(_batch(feeds))
+        if buffers is None or buffers.shapes() != {name: values.shape for name, values in feeds.items()}:
+            return self._thread.submit(self._run_once, feeds).result()
+        with buffers.stage() as stage:
+            for name, values in feeds.items():
+                np.copyto(stage.inputs[name], values)
+            self._thread.submit(self._replay, buffers, stage).result()
+            return stage.output.copy()
 
-    def _keep(self, feeds: Mapping[str, Array]) -> Array:
+    def _keep(self, feeds: Mapping[str, Array]) -> None:
         size = _batch(feeds)
         if size not in self._kept:
             first = self._run_once(feeds)  # shows the output's shape, and lets cuDNN choose its algorithms
-            self._kept[size] = self._buffers(feeds, first.shape, size)
-        return self._replay(self._kept[size], feeds)
+            self._kept[size] = self._buffers(feeds, first, size)
 
-    def _run(self, feeds: Mapping[str, Array]) -> Array:
-        buffers = self._kept.get(_batch(feeds))
-        if buffers and buffers.shapes() == {name: values.shape for name, values in feeds.items()}:
-            return self._replay(buffers, feeds)
-        return self._run_once(feeds)
-
-    def _buffers(self, feeds: Mapping[str, Array], output: tuple[int, ...], size: int) -> _Buffers:
+    def _buffers(self, feeds: Mapping[str, Array], output: Array, size: int) -> _Buffers:
         import onnxruntime
 
-        inputs = {name: onnxruntime.OrtValue.ortvalue_from_numpy(values, *self._place)
-                  for name, values in feeds.items()}
-        result = onnxruntime.OrtValue.ortvalue_from_shape_and_type(output, np.float32, *self._place)
+        inputs = {name: onnxruntime.OrtValue.ortvalue_from_numpy(values.copy(), *self._place)
+                  for name, values in feeds.items()}  # a copy, as on the CPU it is the buffer itself
+        result = onnxruntime.OrtValue.ortvalue_from_shape_and_type(output.shape, output.dtype, *self._place)
         binding = self._session.io_binding()
         for name, value in inputs.items():
             binding.bind_ortvalue_input(name, value)
         binding.bind_ortvalue_output(self._output, result)
-        return _Buffers(inputs, result, binding, self._options(size))
+        buffers = _Buffers(inputs, result, binding, self._options(size))
+        for _ in range(STAGES):
+            buffers.stages.put(_Stage({name: self._array_like(values) for name, values in feeds.items()},
+                                      self._array_like(output)))
+        return buffers
 
-    def _replay(self, buffers: _Buffers, feeds: Mapping[str, Array]) -> Array:
-        for name, values in feeds.items():
+    def _array_like(self, values: Array) -> Array:
+        empty = np.empty if self._place[0] == "cpu" else page_locked.empty
+        return empty(values.shape, values.dtype)
+
+    def _replay(self, buffers: _Buffers, stage: _Stage) -> None:
+        import onnxruntime
+
+        for name, values in stage.inputs.items():
             buffers.inputs[name].update_inplace(values)
         self._session.run_with_iobinding(buffers.binding, buffers.options)
         buffers.binding.synchronize_outputs()
-        return _copied(buffers.output)
+        try:  # an OrtValue on the CPU shares the array's memory: this copies from the device into it
+            onnxruntime.OrtValue.ortvalue_from_numpy(stage.output).update_inplace(buffers.output)
+        except TypeError:  # older versions copy from arrays only
+            np.copyto(stage.output, buffers.output.numpy())
 
     def _run_once(self, feeds: Mapping[str, Array]) -> Array:
         import onnxruntime
@@ -111,7 +149,8 @@ class BoundRuns:
         binding.bind_output(self._output, *self._place)
         self._session.run_with_iobinding(binding, self._options(_NO_GRAPH))
         binding.synchronize_outputs()
-        return _copied(binding.get_outputs()[0])
+        # A copy: on the CPU, ``numpy()`` may share memory of the session.
+        return np.array(binding.get_outputs()[0].numpy())
 
     def _options(self, graph: int) -> onnxruntime.RunOptions:
         import onnxruntime
@@ -124,8 +163,3 @@ class BoundRuns:
 
 def _batch(feeds: Mapping[str, Array]) -> int:
     return len(next(iter(feeds.values())))
-
-
-def _copied(value: Any) -> Array:
-    """A copy of the result: on the CPU, ``numpy()`` may share the buffer that the next run writes."""
-    return np.array(value.numpy(), dtype=np.float32)

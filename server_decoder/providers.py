@@ -20,7 +20,13 @@ Device = Literal["cpu", "cuda"]
 
 PROVIDERS: dict[str, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 """Device -> ONNX Runtime's execution provider."""
+TENSORRT = "TensorrtExecutionProvider"
+"""The other provider of device ``"cuda"`` (`CudaOptions.provider`)."""
 
+WARNINGS, SILENT = 2, 4
+"""ONNX Runtime's severities: it logs messages of at least this severity to stderr."""
+
+_DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 _AS_REQUESTED = 1  # an arena that grows by the requested size, not to the next power of two
 _OUT_OF_MEMORY = ("failed to allocate", "out of memory", "bad allocation", "bad_alloc", "available memory of",
                   "cuda failure 2:", "cudnn_status_alloc_failed", "cublas_status_alloc_failed")
@@ -28,27 +34,34 @@ _OUT_OF_MEMORY = ("failed to allocate", "out of memory", "bad allocation", "bad_
 
 @dataclass(frozen=True)
 class CudaOptions:
-    """Options of the CUDA provider.
+    """Options of device ``"cuda"``.
 
     Attributes:
         device_id: number of the GPU.
         graphs: replay every batch size that was warmed up as one CUDA graph: one launch instead of hundreds. A model
-            that cannot be captured runs without graphs.
-        prefer_nhwc: keep activations channels-last for convolutions. Fused ops are channels-first, so ONNX Runtime
-            puts transposes around them; ``benchmarks/speed/decoder.py`` measures which way is faster.
+            that cannot be captured runs without graphs, and a warning says why.
+        prefer_nhwc: keep activations channels-last for the convolutions of graphs that are channels-first. ONNX
+            Runtime puts transposes around them; ``benchmarks/speed/decoder.py`` measures which way is faster.
         tf32: round the operands of float32 convolutions to 10 bits of mantissa.
-        search: choice of cuDNN's algorithms. ``"EXHAUSTIVE"`` tries all of them when a shape is new, which
-            `DecoderSession.warm_up` does before the first request; ``"HEURISTIC"`` uses cuDNN's heuristic.
+        search: choice of the convolutions' algorithms, all of them by a heuristic of cuDNN since ONNX Runtime 1.20:
+            ``"HEURISTIC"`` takes the fast one (mode A), ``"EXHAUSTIVE"``, which measured every algorithm before 1.20,
+            the more accurate one (mode B), ``"DEFAULT"`` the one that is only meant as a fallback.
+        provider: ``"cuda"``, or ``"tensorrt"``, which compiles the graph: for graphs of plain ops in float16. It needs
+            TensorRT's libraries, and falls back to CUDA only for operators that it does not have.
+        engine_cache: folder for TensorRT's engines, which take minutes to build; None to build them at every start. An
+            engine belongs to one GPU model, one version of TensorRT and one graph.
     """
 
     device_id: int = 0
     graphs: bool = True
     prefer_nhwc: bool = False
     tf32: bool = False
-    search: Literal["EXHAUSTIVE", "HEURISTIC", "DEFAULT"] = "EXHAUSTIVE"
+    search: Literal["EXHAUSTIVE", "HEURISTIC", "DEFAULT"] = "HEURISTIC"
+    provider: Literal["cuda", "tensorrt"] = "cuda"
+    engine_cache: Path | None = None
 
     def provider_options(self, memory_limit: int | None) -> dict[str, str]:
-        """ONNX Runtime's provider options, all set explicitly: its defaults change between versions."""
+        """ONNX Runtime's options of the CUDA provider, all set explicitly: its defaults change between versions."""
         options = {
             "device_id": str(self.device_id),
             "arena_extend_strategy": "kSameAsRequested",
@@ -61,6 +74,15 @@ class CudaOptions:
         }
         return options | ({"gpu_mem_limit": str(memory_limit)} if memory_limit is not None else {})
 
+    def tensorrt_options(self) -> dict[str, str]:
+        """ONNX Runtime's options of the TensorRT provider."""
+        options = {"device_id": str(self.device_id), "trt_fp16_enable": "1"}
+        if self.engine_cache is not None:
+            folder = str(self.engine_cache)
+            options |= {"trt_engine_cache_enable": "1", "trt_engine_cache_path": folder,
+                        "trt_timing_cache_enable": "1", "trt_timing_cache_path": folder}
+        return options
+
 
 def can_replay_graphs(version: str) -> bool:
     """True if this version of ONNX Runtime replays CUDA graphs with the right pictures.
@@ -72,17 +94,25 @@ def can_replay_graphs(version: str) -> bool:
     return found is not None and (int(found[1]), int(found[2])) >= (1, 30)
 
 
-def require_provider(device: str) -> str:
+def require_provider(device: str, choice: Literal["cuda", "tensorrt"] = "cuda") -> str:
     """ONNX Runtime's execution provider for a device; it is installed, but was not started yet.
 
+    Args:
+        device: the device.
+        choice: of the providers of device ``"cuda"``.
+
     Raises:
-        DeviceError: the device is unknown, or its provider is not installed; the message says what to install.
+        DeviceError: the device or the choice is unknown, or its provider is not installed; the message says what to
+            install.
     """
     import onnxruntime
 
     if device not in PROVIDERS:
         raise DeviceError(f"unknown device {device!r}, expected one of {', '.join(PROVIDERS)}")
-    provider, available = PROVIDERS[device], onnxruntime.get_available_providers()
+    if choice not in ("cuda", "tensorrt"):
+        raise DeviceError(f"unknown provider {choice!r}, expected cuda or tensorrt")
+    provider = TENSORRT if (device, choice) == ("cuda", "tensorrt") else PROVIDERS[device]
+    available = onnxruntime.get_available_providers()
     if provider not in available:
         raise DeviceError(
             f"device {device!r} needs {provider}, this ONNX Runtime has only {', '.join(available)}; "
@@ -94,12 +124,14 @@ def require_provider(device: str) -> str:
 def provider_chain(device: str, cuda: CudaOptions, memory_limit: int | None) -> list[str | tuple[str, dict[str, str]]]:
     """The providers of a session on ``device``, preferred first, as ONNX Runtime takes them.
 
-    Shape arithmetic has kernels on the CPU only, so the CPU follows CUDA; callers check that the session has CUDA
-    active.
+    Shape arithmetic has kernels on the CPU only, so the CPU follows CUDA; callers check that the session has the first
+    one active.
     """
     if device == "cpu":
         return [PROVIDERS["cpu"]]
-    return [(PROVIDERS["cuda"], cuda.provider_options(memory_limit)), PROVIDERS["cpu"]]
+    chain: list[str | tuple[str, dict[str, str]]] = [
+        (PROVIDERS["cuda"], cuda.provider_options(memory_limit)), PROVIDERS["cpu"]]
+    return [(TENSORRT, cuda.tensorrt_options()), *chain] if cuda.provider == "tensorrt" else chain
 
 
 def preload_cuda() -> None:
@@ -114,29 +146,64 @@ def preload_cuda() -> None:
             preload()
 
 
-def cuda_failure() -> str | None:
-    """The reason why ONNX Runtime's CUDA provider cannot start, found by loading its libraries; None if all load."""
+def cuda_failure(provider: str = PROVIDERS["cuda"]) -> str | None:
+    """The reason why a GPU provider of ONNX Runtime cannot start, found by loading its libraries; None if all load."""
     import onnxruntime
 
     preload_cuda()
     if not has_nvidia_driver():
         return "NVIDIA's driver is missing"
     name = "onnxruntime_providers_{}.dll" if sys.platform == "win32" else "libonnxruntime_providers_{}.so"
-    for part in ("shared", "cuda"):
+    for part in ("shared", "tensorrt" if provider == TENSORRT else "cuda"):
         try:
             ctypes.CDLL(str(Path(onnxruntime.__file__).parent / "capi" / name.format(part)), ctypes.RTLD_GLOBAL)
         except OSError as error:  # names the first library that is missing
             return first_line(error)
+    if beyond_driver(built := _runtime_version(), driver := driver_version()):
+        return (f"ONNX Runtime was built with CUDA {version_text(built)}, and the driver runs CUDA up to "
+                f"{version_text(driver)}")
     return None
 
 
 def has_nvidia_driver() -> bool:
     """True if CUDA's driver is installed: there is, or was, an NVIDIA GPU."""
     try:
-        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+        ctypes.CDLL(_DRIVER)
     except OSError:
         return False
     return True
+
+
+def driver_version() -> int:
+    """The newest CUDA that the driver runs, as 13000 for 13.0; 0 if there is no driver, or it does not say."""
+    version = ctypes.c_int(0)
+    try:
+        ctypes.CDLL(_DRIVER).cuDriverGetVersion(ctypes.byref(version))
+    except (OSError, AttributeError):
+        return 0
+    return version.value
+
+
+def beyond_driver(built: int, driver: int) -> bool:
+    """True if code that was built with CUDA ``built`` cannot run on a driver of CUDA ``driver``.
+
+    Code runs on older drivers of the same major version ("minor version compatibility"). A ``driver`` of 0 is unknown
+    and refuses nothing.
+    """
+    return driver > 0 and built // 1000 > driver // 1000
+
+
+def version_text(version: int) -> str:
+    """A version of CUDA as it is written: 12.8 for 12080."""
+    return f"{version // 1000}.{version % 1000 // 10}"
+
+
+def _runtime_version() -> int:
+    """The CUDA that ONNX Runtime was built with; 0 if it does not say."""
+    import onnxruntime
+
+    found = re.match(r"(\d+)\.(\d+)", getattr(onnxruntime, "cuda_version", "") or "")
+    return 1000 * int(found[1]) + 10 * int(found[2]) if found else 0
 
 
 def limit_arena(options: onnxruntime.SessionOptions, limit: int) -> None:
@@ -182,10 +249,21 @@ def is_lack_of_memory(error: Exception) -> bool:
 
 
 def not_active(device: str, provider: str, active: tuple[str, ...], reason: str = "") -> DeviceError:
-    """The error for a provider that is installed but did not start."""
+    """The error for a provider that is installed but did not start; names what is missing.
+
+    Args:
+        device: of the session.
+        provider: that did not start.
+        active: the providers that did.
+        reason: of ONNX Runtime, which often names no library; so the provider's libraries are loaded to find the one
+            that is missing.
+    """
+    missing = cuda_failure(provider) if device == "cuda" else None
+    reason = "; ".join(filter(None, [missing, reason])) or "ONNX Runtime gives no reason"
+    libraries = "CUDA, cuDNN or TensorRT" if provider == TENSORRT else "CUDA or cuDNN"
     return DeviceError(
-        f"device {device!r} was asked for, but {provider} did not start{f' ({reason})' if reason else ''}; active: "
-        f"{', '.join(active) or 'nothing'}. Its CUDA or cuDNN libraries or the driver are missing or too old; install "
+        f"device {device!r} was asked for, but {provider} did not start ({reason}); active: "
+        f"{', '.join(active) or 'nothing'}. Its {libraries} libraries or the driver are missing or too old; install "
         "edgegrain[gpu] and run 'edgegrain doctor'")
 
 

@@ -63,6 +63,30 @@ def repeating_decoder(hr: int = HR, lr: int = LR) -> bytes:
     return bytes(model.SerializeToString())
 
 
+def quantizing_decoder(hr: int = HR, lr: int = LR, base: bytes | None = None) -> bytes:
+    """`repeating_decoder`, or ``base``, as a graph that quantizes: uint8 ``[b, lr, lr, 3]`` -> ``[b, hr, hr, 3]``."""
+    model = onnx.load_model_from_string(base or repeating_decoder(hr, lr))
+    graph, one = model.graph, helper.make_node
+    for node in graph.node:
+        node.input[:] = ["values" if name == "lr" else name for name in node.input]
+        node.output[:] = ["picture" if name == "hr" else name for name in node.output]
+    first = [one("Cast", ["lr"], ["levels"], to=TensorProto.FLOAT), one("Div", ["levels", "half"], ["scaled"]),
+             one("Sub", ["scaled", "one"], ["centred"]), one("Transpose", ["centred"], ["values"], perm=[0, 3, 1, 2])]
+    last = [one("Transpose", ["picture"], ["last"], perm=[0, 2, 3, 1]), one("Add", ["last", "one"], ["positive"]),
+            one("Mul", ["positive", "half"], ["restored"]), one("Add", ["restored", "rounding"], ["shifted"]),
+            one("Floor", ["shifted"], ["whole"]), one("Clip", ["whole", "least", "most"], ["clipped"]),
+            one("Cast", ["clipped"], ["hr"], to=TensorProto.UINT8)]
+    nodes = [*first, *graph.node, *last]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    constants = {"half": 127.5, "one": 1, "rounding": 0.5, "least": 0, "most": 255}
+    graph.initializer.extend(numpy_helper.from_array(np.float32(value), name) for name, value in constants.items())
+    graph.input[0].CopyFrom(helper.make_tensor_value_info("lr", TensorProto.UINT8, ["b", lr, lr, 3]))
+    graph.output[0].CopyFrom(helper.make_tensor_value_info("hr", TensorProto.UINT8, ["b", hr, hr, 3]))
+    onnx.checker.check_model(model, full_check=True)
+    return bytes(model.SerializeToString())
+
+
 def noisy_decoder(hr: int = HR, lr: int = LR) -> bytes:
     """`repeating_decoder` with noise on top."""
     model = onnx.load_model_from_string(repeating_decoder(hr, lr))
@@ -169,6 +193,16 @@ def write_tiny_bundle(
         "licence": {"weights": "Apache-2.0", "data": "none"},
     })
     return root
+
+
+def add_cuda_form(root: Path, model: bytes, *, precision: str = "float16", ops: str = "plain",
+                  source: str | None = None) -> None:
+    """Add a form for CUDA to a bundle's decoder, made from its decoder or from one of the SHA-256 ``source``."""
+    (root / "decoder_cuda.onnx").write_bytes(model)
+    decoder = json.loads((root / MANIFEST).read_text())["decoder"]
+    source = source or hashlib.sha256((root / decoder["file"]).read_bytes()).hexdigest()
+    form = {"file": "decoder_cuda.onnx", "precision": precision, "ops": ops, "source": source}
+    refresh_manifest(root, decoder={**decoder, "forms": {"cuda": form}})
 
 
 def write_manifest(root: Path, fields: dict[str, object]) -> None:

@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import IO, Any
@@ -27,6 +27,8 @@ MAX_FILE_BYTES = 4 << 30
 MAX_FILES = 4096
 CODECS = ("grain", "irn", "irn_plus", "glean", "gcfsr")
 MAX_SIDE = 16384
+DEFAULT_DECODER = "default"
+"""Name of the decoder that the manifest's ``decoder`` describes."""
 
 BUNDLE_ID = re.compile(r"[a-z0-9]+(?:[-_.][a-z0-9]+)*")
 _HEX64 = re.compile(r"[0-9a-f]{64}")
@@ -66,6 +68,8 @@ class Manifest:
     training: Mapping[str, Any]
     evaluation: Mapping[str, Any]
     licence: Mapping[str, Any]
+    decoders: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Further decoders for the same payloads, by name, described as ``decoder`` is."""
 
     @property
     def factor(self) -> int:
@@ -77,6 +81,19 @@ class Manifest:
         if self.tile_overlap is None:
             return self.lr, self.lr
         return -(-original_size[0] // self.factor), -(-original_size[1] // self.factor)
+
+    def with_decoder(self, name: str = DEFAULT_DECODER) -> Manifest:
+        """The manifest with the decoder of this name as its ``decoder``.
+
+        Raises:
+            BundleError: the bundle has none of this name.
+        """
+        if name == DEFAULT_DECODER:
+            return self
+        if name not in self.decoders:
+            known = ", ".join([DEFAULT_DECODER, *self.decoders])
+            raise BundleError(f"bundle {self.id} has no decoder {name[:80]!r}, only: {known}")
+        return replace(self, decoder=self.decoders[name])
 
     def entry(self, name: str) -> FileEntry:
         """The entry of a listed file; ``BundleError`` if it is not listed."""
@@ -197,6 +214,18 @@ def _file_entries(source: Mapping[str, Any], where: str) -> Mapping[str, FileEnt
     return MappingProxyType(entries)
 
 
+def _decoders(source: Mapping[str, Any], where: str) -> Mapping[str, Mapping[str, Any]]:
+    """The optional field ``decoders``."""
+    if "decoders" not in source:
+        return MappingProxyType({})
+    described = _field(source, "decoders", dict, where)
+    for name in described:
+        if not BUNDLE_ID.fullmatch(name) or name == DEFAULT_DECODER:
+            raise BundleError(f"{where}: a decoder cannot be called {name[:80]!r}")
+        _field(described, name, dict, f"{where}, decoders")
+    return MappingProxyType(described)
+
+
 def parse_manifest(data: bytes, folder: Path) -> Manifest:
     """Parse and check the bytes of a ``manifest.json``, of the bundle in ``folder``.
 
@@ -243,6 +272,7 @@ def parse_manifest(data: bytes, folder: Path) -> Manifest:
         training=_field(source, "training", dict, where),
         evaluation=_field(source, "evaluation", dict, where),
         licence=_field(source, "licence", dict, where),
+        decoders=_decoders(source, where),
     )
 
 

@@ -12,7 +12,7 @@ from codec_contract.bundle.paths import DEFAULT_BUNDLE
 from edgegrain.cli.output import ForceOption
 from edgegrain.cli.prior import DEFAULT_PRIOR
 from export import mobile
-from export.decoder.decoder_options import DecoderForm, Noise, Ops, Precision, Weights
+from export.decoder.decoder_options import DecoderForm, Noise, Ops, Pixels, Precision, Weights
 from export.libraries import needs_export_libraries
 
 if TYPE_CHECKING:
@@ -35,8 +35,11 @@ WeightsOption = Annotated[Weights | None, typer.Option(help="Storage of the weig
 PrecisionOption = Annotated[Precision, typer.Option(help="Type that the decoder computes in.")]
 NoiseOption = Annotated[Noise, typer.Option(help="Source of the generator's noise: inside the graph, or an input that "
                                             "sessions draw from a seed.")]
-OpsOption = Annotated[Ops, typer.Option(help="Operators of the generator's memory-bound steps: ONNX's own, or fused "
-                                        "ones, which need their library (docs/cuda_ops.md).")]
+OpsOption = Annotated[Ops, typer.Option(help="Operators: ONNX's own, or fused ones on channels-last maps, which need "
+                                        "their library (docs/cuda_ops.md).")]
+PixelsOption = Annotated[Pixels | None, typer.Option(
+    help="Type of the LR and the picture: values for the caller to quantize, or levels [default: uint8 with fused "
+         "operators, else float32].")]
 PicturesOption = Annotated[Path | None, typer.Option(
     file_okay=False, help="Folder of pictures to compare on [default: those that ship with edgegrain].")]
 ComparedOption = Annotated[int, typer.Option(min=1, help="Number of LRs to compare on.")]
@@ -53,12 +56,16 @@ export.command("encoder", help=_ENCODER_HELP.replace("python -m export.mobile", 
 @export.command()
 def decoder(
     bundle: BundleOption = DEFAULT_BUNDLE,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for decoder.onnx and decoder_report.json.")] =
-        Path("dist"),
+    out: Annotated[Path | None, typer.Option(
+        "--out", "-o", help="Folder for decoder.onnx and decoder_report.json [default: dist].")] = None,
+    into: Annotated[str, typer.Option(
+        "--into", metavar="BUNDLE", help="Instead of --out: name or folder of the bundle, which gets this decoder as "
+        "its form for CUDA.")] = "",
     weights: WeightsOption = None,
     precision: PrecisionOption = Precision.float32,
     noise: NoiseOption = Noise.constant,
     ops: OpsOption = Ops.plain,
+    pixels: PixelsOption = None,
     pictures: PicturesOption = None,
     pictures_compared: ComparedOption = 8,
     prior: PriorOption = DEFAULT_PRIOR,
@@ -71,19 +78,31 @@ def decoder(
     A folder of the zoo, which holds trained weights alone, is exported together with its generator, which
     'edgegrain prior fetch' downloads.
 
+    With --into, the service and sdk.Codec on device cuda take the decoder by themselves, if the library of its fused
+    ops is there; the bundle's LR contract stays.
+
     \b
     Examples:
       edgegrain export decoder --bundle faces --out dist
       edgegrain export decoder --bundle faces --weights float16 --out dist
       edgegrain export decoder --bundle faces --precision float16 --ops fused --out dist
+      edgegrain export decoder --bundle faces --precision float16 --ops fused --into faces
       edgegrain export decoder --config grain-1024-lr16-paper --random-weights --pictures-compared 1
     """
+    if into and out is not None:
+        raise typer.BadParameter("pass either --out or --into")
     with needs_export_libraries():
-        from export.decoder.command import write_decoder
+        from export.bundle.decoder_form import require_target, write_form
+        from export.decoder.command import choose_source, export_compared, write_decoder
 
-    form = DecoderForm(weights, precision, noise, ops)
-    exported = _exported(bundle, prior, config, random_weights, form, pictures, pictures_compared)
-    path = write_decoder(exported, out, force=force)
+    form = DecoderForm(weights, precision, noise, ops, pixels)
+    source = choose_source(bundle, prior, config=config, random_weights=random_weights)
+    target = require_target(source, form, into, force=force) if into else None
+    exported = export_compared(source, form, pictures, pictures_compared)
+    if target is not None:
+        path = target.folder / write_form(exported, target).file
+    else:
+        path = write_decoder(exported, out or Path("dist"), force=force)
     typer.echo(f"{path}: {exported.summary()}")
 
 
@@ -96,6 +115,7 @@ def triton(
     precision: PrecisionOption = Precision.float32,
     noise: NoiseOption = Noise.constant,
     ops: OpsOption = Ops.plain,
+    pixels: PixelsOption = None,
     pictures: PicturesOption = None,
     pictures_compared: ComparedOption = 8,
     prior: PriorOption = DEFAULT_PRIOR,
@@ -116,7 +136,7 @@ def triton(
     with needs_export_libraries():
         from export.decoder.triton import write_repository
 
-    form = DecoderForm(weights, precision, noise, ops)
+    form = DecoderForm(weights, precision, noise, ops, pixels)
     exported = _exported(bundle, prior, config, random_weights, form, pictures, pictures_compared)
     folder = write_repository(out, exported.source.name, exported.model, exported.source.manifest, force=force)
     typer.echo(f"{folder}: {exported.summary()}")

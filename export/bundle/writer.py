@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from codec_contract.bundle.contract_id import lr_contract_id
+from codec_contract.bundle.decoders import decoder_forms
 from codec_contract.bundle.file_names import CODER_TABLES, DECODER_ONNX, MANIFEST, MODEL_CARD
 from codec_contract.bundle.manifest import SCHEMA, Manifest, load_manifest, verify_bundle
 from codec_contract.errors import BundleError, ExportError
@@ -145,7 +146,7 @@ def assemble_bundle(folder: Path, network: IntegerNetwork, decoder: bytes, table
 def replace_decoder(source: Manifest, folder: Path, decoder: bytes, fields: Mapping[str, Any], *, card: str,
                     force: bool = False) -> Manifest:
     """Write a bundle with another decoder and everything else of ``source`` byte for byte: its LR contract stays, and
-    payloads of the one can be restored by the other.
+    payloads of the one can be restored by the other. The old decoder's forms for devices are left out.
 
     Args:
         source: the bundle whose encoder, coder and golden vectors are taken; ``folder`` may be its own, with ``force``.
@@ -159,9 +160,11 @@ def replace_decoder(source: Manifest, folder: Path, decoder: bytes, fields: Mapp
         FileExistsError: the folder exists and ``force`` is false.
         BundleError: ``source`` is damaged, or the fields make no valid manifest.
     """
+    replaced = {DECODER_ONNX, MODEL_CARD, *(form.file for form in decoder_forms(source).values())}
+
     def write(staging: Path) -> None:
         for name in source.files:
-            if name not in (DECODER_ONNX, MODEL_CARD):
+            if name not in replaced:
                 write_atomically(staging / name, source.open_file(name))
 
     kept = json.loads((source.folder / MANIFEST).read_bytes())

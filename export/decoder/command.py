@@ -23,12 +23,20 @@ from torch import nn
 from codec_contract.bundle.file_names import DECODER_ONNX
 from codec_contract.errors import ExportError
 from codec_contract.files import write_atomically
-from codec_contract.quantization import dequantize, quantize
+from codec_contract.quantization import HALF_RANGE, dequantize, quantize
 from edge_encoder.integer_network import IntegerNetwork, run_reference
-from export.decoder.decoder_graph import decoder_graph, round_weights, store_compact, store_half
-from export.decoder.decoder_options import DecoderForm, Noise, Ops
+from export.decoder.channels_last import channels_last_graph
+from export.decoder.decoder_graph import (
+    decoder_graph,
+    round_weights,
+    store_compact,
+    store_exact_halves,
+    store_half,
+)
+from export.decoder.decoder_options import DecoderForm, Noise, Ops, Pixels
 from export.decoder.decoder_options import Precision as Precision
 from export.decoder.decoder_options import Weights as Weights
+from export.decoder.pixel_ends import add_pixel_ends
 from export.decoder.sources import DecoderSource, find_decoder, random_decoder
 from export.proof.proof_inputs import find_pictures, make_inputs
 from server_decoder.cuda_ops.library import needs_library, register_library
@@ -53,7 +61,7 @@ class Comparison:
 
     Attributes:
         lrs: LR pictures decoded by both.
-        largest_difference: of output values in [-1, 1].
+        largest_difference: of output values in [-1, 1]; of levels on that scale if the graph quantizes.
         psnr: of the exported decoder's values against torch's, in dB with a peak of 2; 200 stands for equality.
         differing_bytes: share of the restored pictures' bytes that differ (in float32 never by more than one level).
     """
@@ -85,14 +93,9 @@ def compare_decoder(model: bytes, decoder: nn.Module, lrs: np.ndarray, precision
             PSNR is below `HALF_PSNR`.
         DeviceError: the graph has fused ops, and their library is not built.
     """
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # no warning about optional inputs
-    if needs_library(model):
-        register_library(options)
     x = np.ascontiguousarray(dequantize(lrs.astype(np.float32)).transpose(0, 3, 1, 2))  # [N, 3, h, w]
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    takes_noise = any(item.name == NOISE for item in session.get_inputs())
-    seeded = decoder if isinstance(decoder, Grain) and takes_noise else None
+    served = DecoderSession(model)
+    seeded = decoder if isinstance(decoder, Grain) and served.takes_seed else None
     sides = noise_sides(seeded.prior) if seeded is not None and seeded.prior is not None else ()
     noise = np.random.default_rng(0).standard_normal((1, sum(side**2 for side in sides)), np.float32)
     maps = noise_maps(torch.from_numpy(noise), sides)
@@ -101,49 +104,79 @@ def compare_decoder(model: bytes, decoder: nn.Module, lrs: np.ndarray, precision
             decoder(one[None]) if seeded is None else seeded.forward_all(one[None], noise=maps).final
             for one in torch.from_numpy(x)]).numpy()
     batch = max(1, BATCH * 256**2 // expected.shape[-1] ** 2)
-    parts = []
-    for start in range(0, len(x), batch):
-        part = x[start : start + batch]
-        feeds = {INPUT: part, **({} if seeded is None else {NOISE: noise.repeat(len(part), axis=0)})}
-        parts.append(session.run([OUTPUT], feeds)[0])
-    del session  # a decoder for 1024 x 1024 holds gigabytes
-    error = np.concatenate(parts) - expected
+    restored = np.concatenate([served.decode(lrs[start : start + batch]) for start in range(0, len(x), batch)])
+    quantizes = served.quantizes
+    del served  # a decoder for 1024 x 1024 holds gigabytes
+    wanted = quantize(expected)
+    steps = np.abs(restored.transpose(0, 3, 1, 2).astype(np.int16) - wanted)
+    error = steps / np.float32(HALF_RANGE) if quantizes else _values(model, x, noise, batch) - expected
     difference = float(np.abs(error).max())
     psnr = 10 * math.log10(4 / max(float(np.square(error, dtype=np.float64).mean()), 4e-20))
-    if precision is Precision.float32 and not difference <= TOLERANCE:  # also refuses NaN
+    if precision is Precision.float32 and not quantizes and not difference <= TOLERANCE:  # also refuses NaN
         raise ExportError(f"the exported decoder differs from torch by {difference:g}, more than {TOLERANCE:g}")
     if not psnr >= HALF_PSNR:
         raise ExportError(f"the exported decoder reaches {psnr:.1f} dB against torch, less than {HALF_PSNR:g}")
-    served = DecoderSession(model)
-    wrong, levels = 0, 0
-    for start in range(0, len(x), batch):
-        restored = served.decode(lrs[start : start + batch]).astype(np.int16)
-        steps = np.abs(restored - quantize(expected[start : start + batch]).transpose(0, 2, 3, 1))
-        wrong, levels = wrong + int((steps > 0).sum()), max(levels, int(steps.max()))
+    levels = int(steps.max())
     if precision is Precision.float32 and levels > 1:
         raise ExportError(f"a restored picture differs from torch's by {levels} levels, more than 1")
-    return Comparison(len(lrs), difference, round(psnr, 1), wrong / expected.size)
+    return Comparison(len(lrs), difference, round(psnr, 1), float((steps > 0).mean()))
 
 
-def export_decoder(decoder: nn.Module, lr: int, weights: Weights = Weights.float32) -> bytes:
+def _values(model: bytes, x: np.ndarray, noise: np.ndarray, batch: int) -> np.ndarray:
+    """The pictures of a graph of float32, ``[N, 3, H, W]``, as they are before they are rounded."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # no warning about optional inputs
+    if needs_library(model):
+        register_library(options)
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    takes_noise = any(item.name == NOISE for item in session.get_inputs())
+    parts = []
+    for start in range(0, len(x), batch):
+        part = x[start : start + batch]
+        feeds = {INPUT: part, **({NOISE: noise.repeat(len(part), axis=0)} if takes_noise else {})}
+        parts.append(session.run([OUTPUT], feeds)[0])
+    return np.concatenate(parts)
+
+
+def export_decoder(decoder: nn.Module, lr: int, weights: Weights = Weights.float32, *, ops: Ops = Ops.plain,
+                   pixels: Pixels = Pixels.float32) -> bytes:
     """The serialized ONNX graph of a decoder, in the form of `served_decoder` unless it already has another form.
 
     With rounded storage, ``decoder``'s own weights are rounded too, so that a comparison with it compares graphs, not
     precisions.
 
+    Args:
+        decoder: for fused operators, with those of the generator (`served_decoder`).
+        lr: side of the LRs.
+        weights: their storage.
+        ops: operators of the graph.
+        pixels: type of its input and output.
+
     Raises:
-        ExportError: torch cannot express the decoder in ONNX, or a weight is too large for float16.
+        ExportError: torch cannot express the decoder in ONNX, a weight is too large for float16, or the form does not
+            exist: fused operators with float32 pixels or compact weights.
     """
+    if ops is Ops.fused and pixels is not Pixels.uint8:
+        raise ExportError("a decoder with fused operators takes and gives uint8; export it without --pixels float32")
+    if ops is Ops.fused and weights is Weights.compact:
+        raise ExportError("the filters of fused operators are ordered for the device, not stored as int8; export it "
+                          "with --weights float16")
     if weights is not Weights.float32:
         round_weights(decoder, compact=weights is Weights.compact)
     if isinstance(decoder, Grain | RRDBDecoder) and type(decoder) in (Grain, RRDBDecoder):
-        graph = decoder_graph(served_decoder(decoder), lr)
+        graph = decoder_graph(served_decoder(decoder, fused=ops is Ops.fused), lr)
     else:
         graph = decoder_graph(decoder, lr)
-    if weights is Weights.float16:
+    if ops is Ops.fused:
+        graph = channels_last_graph(graph)
+        if weights is Weights.float16:
+            graph = store_exact_halves(graph)
+    elif weights is Weights.float16:
         graph = store_half(graph)
     elif weights is Weights.compact:
         graph = store_compact(graph)
+    if ops is Ops.plain and pixels is Pixels.uint8:
+        add_pixel_ends(graph)
     return bytes(graph.SerializeToString())
 
 
@@ -167,7 +200,7 @@ class ExportedDecoder:
         """The content of ``decoder_report.json``."""
         return {
             "bundle": self.source.name, "weights": self.form.stored.value, "precision": self.form.precision.value,
-            "ops": self.form.ops.value, "noise": self.form.noise.value, "bytes": len(self.model),
+            "ops": self.form.ops.value, "pixels": self.form.pixel_type.value, "noise": self.form.noise.value, "bytes": len(self.model),
             "date": datetime.date.today().isoformat(), "torch": torch.__version__, **asdict(self.comparison),
         }
 
@@ -211,7 +244,7 @@ def export_compared(source: DecoderSource, form: DecoderForm, pictures: Path | N
     found = find_pictures(pictures)
     decoder = served_decoder(source.decoder, getattr(torch, form.precision.value), fused=form.ops is Ops.fused,
                              seeded=form.noise is Noise.seeded)
-    model = export_decoder(decoder, source.network.lr, form.stored)
+    model = export_decoder(decoder, source.network.lr, form.stored, ops=form.ops, pixels=form.pixel_type)
     lrs = real_lrs(source.network, found, count)
     return ExportedDecoder(source, form, model, compare_decoder(model, source.decoder, lrs, form.precision))
 

@@ -18,6 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from codec_contract.errors import BundleError, ExportError
+from export.decoder.batch_views import keep_batch_open
 from server_decoder.cuda_ops.library import DOMAIN as OPS_DOMAIN
 from server_decoder.decoder_session import INPUT, NOISE, OUTPUT
 from server_decoder.grain.grain import PRIOR
@@ -105,6 +106,22 @@ def store_compact(model: onnx.ModelProto) -> onnx.ModelProto:
         _as_int8(name, values) if is_int8(values.shape) else _as_half(name, values)))
 
 
+def store_exact_halves(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same graph, its large float32 weights stored as float16 where that changes no value.
+
+    For graphs whose weights were computed from rounded ones: those that are only ordered differently are exact.
+    """
+    def narrow(name: str, values: np.ndarray) -> _Stored:
+        if values.size >= _LARGE:
+            with np.errstate(over="ignore"):
+                half = values.astype(np.float16)
+            if np.array_equal(half.astype(np.float32), values):
+                return _as_half(name, values)
+        return [numpy_helper.from_array(values, name)], []
+
+    return _store(model, narrow)
+
+
 def is_int8(shape: Sequence[int]) -> bool:
     """True for shapes that `store_compact` stores as int8: matrices and kernels of 4096 numbers and more."""
     return len(shape) > 1 and shape[0] > 1 and math.prod(shape) >= _LARGE
@@ -120,6 +137,8 @@ def round_weights(module: nn.Module, *, compact: bool) -> None:
     constants = {name: buffer for name, buffer in module.named_buffers() if _is_parameter(name)}
     for name, tensor in {**constants, **module.state_dict()}.items():
         values = tensor.detach().cpu().numpy()
+        if np.isnan(values).all():  # not in the graph: `load_parameters`
+            continue
         if compact and is_int8(values.shape):
             levels, scales = _int8_levels(values)
             rounded = levels.astype(np.float32) * scales
@@ -173,7 +192,7 @@ def _simplify(model: Any) -> None:
     onnxscript.optimizer.inline(model)
     onnxscript.optimizer.fold_constants(
         model, should_fold=lambda node: False if any(map(_reads_parameter, node.inputs)) else None)
-    onnxscript.optimizer.remove_unused_nodes(model)
+    keep_batch_open(model)
 
 
 def _drop_unread_outputs(model: onnx.ModelProto) -> None:

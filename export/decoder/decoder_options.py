@@ -33,22 +33,39 @@ class Noise(enum.StrEnum):
 
 
 class Ops(enum.StrEnum):
-    """Operators of the generator's memory-bound steps."""
+    """Operators of the decoder."""
 
     plain = "plain"
     """ONNX's own operators, which run everywhere."""
     fused = "fused"
-    """Operators of ``com.edgegrain``: the decoder needs their library (``make ops``; docs/cuda_ops.md)."""
+    """Channels-last maps and fused operators of ``com.edgegrain``: the decoder needs their library (``make ops``;
+    docs/cuda_ops.md)."""
+
+
+class Pixels(enum.StrEnum):
+    """Type of the decoder's input and output."""
+
+    float32 = "float32"
+    """Values in [-1, 1], ``[B, 3, H, W]``; the caller quantizes."""
+    uint8 = "uint8"
+    """Levels, ``[B, H, W, 3]``; the graph quantizes, so a GPU receives and returns a quarter of the bytes."""
 
 
 @dataclass(frozen=True)
 class DecoderForm:
-    """One combination of them; ``weights`` None stores what ``precision`` computes in."""
+    """One combination of them; ``weights`` None stores what ``precision`` computes in, ``pixels`` None is uint8 for
+    fused operators and float32 for ONNX's own."""
 
     weights: Weights | None = None
     precision: Precision = Precision.float32
     noise: Noise = Noise.constant
     ops: Ops = Ops.plain
+    pixels: Pixels | None = None
+
+    @property
+    def pixel_type(self) -> Pixels:
+        """Type of the input and the output."""
+        return self.pixels or (Pixels.uint8 if self.ops is Ops.fused else Pixels.float32)
 
     @property
     def stored(self) -> Weights:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codec_contract.errors import DeviceError
+from server_decoder.providers import beyond_driver, driver_version, version_text
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -63,8 +64,36 @@ def has_cuda_kernels(path: str | os.PathLike[str]) -> bool:
     Raises:
         DeviceError: it cannot be loaded, or is another library.
     """
+    return bool(_call(path, "edgegrain_has_cuda"))
+
+
+def cuda_version(path: str | os.PathLike[str]) -> int:
+    """The version of CUDA that a library's kernels were built with, as 13000 for 13.0; 0 if it has none.
+
+    Raises:
+        DeviceError: as `has_cuda_kernels`, or it was built for an earlier release.
+    """
+    return _call(path, "edgegrain_cuda_version")
+
+
+def require_cuda_kernels(library: Path) -> None:
+    """Check that a library has CUDA kernels and that the driver, if there is one, runs them.
+
+    Raises:
+        DeviceError: it was built without nvcc, or with a newer CUDA than the driver's; or as `cuda_version`.
+    """
+    if not has_cuda_kernels(library):
+        raise DeviceError(f"{library} was built without nvcc and has no kernels for device 'cuda'; build it again with "
+                          "'make ops' where CUDA's compiler is installed")
+    # Without this check the first launch would fail, after minutes of loading.
+    if beyond_driver(built := cuda_version(library), driver := driver_version()):
+        raise DeviceError(f"{library} was built with CUDA {version_text(built)}, and the driver runs CUDA up to "
+                          f"{version_text(driver)}; update NVIDIA's driver, or build the library with an older CUDA")
+
+
+def _call(path: str | os.PathLike[str], function: str) -> int:
     try:
-        return bool(ctypes.CDLL(os.fspath(Path(path).resolve())).edgegrain_has_cuda())
+        return int(getattr(ctypes.CDLL(os.fspath(Path(path).resolve())), function)())
     except (OSError, AttributeError) as error:
         raise DeviceError(f"{path} cannot be used as the library of {DOMAIN}: {error}; {_HINT}") from error
 
@@ -84,12 +113,14 @@ def register_library(
         The library's path.
 
     Raises:
-        DeviceError: there is no library, it has no kernels for the device, or this ONNX Runtime refuses it.
+        DeviceError: there is no library, it has no kernels for the device, the driver is too old for them, or this ONNX
+            Runtime refuses it.
     """
     library = find_library(path)
-    if not has_cuda_kernels(library) and device == "cuda":
-        raise DeviceError(f"{library} was built without nvcc and has no kernels for device 'cuda'; build it again with "
-                          "'make ops' where CUDA's compiler is installed")
+    if device == "cuda":
+        require_cuda_kernels(library)
+    else:
+        has_cuda_kernels(library)  # refuses other libraries
     try:
         options.register_custom_ops_library(os.fspath(library.resolve()))
     except Exception as error:  # ONNX Runtime has no common class for its errors

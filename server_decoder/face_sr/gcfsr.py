@@ -231,7 +231,7 @@ class GCFSR(nn.Module):
         if enlarged.shape[1:] != (RGB, size, size):
             raise ModelError(f"this GCFSR takes pictures of [batch, 3, {size}, {size}], got {list(enlarged.shape)}")
         if self.config.blind:
-            return enlarged.new_full((batch, 1), BLIND_STRENGTH)
+            return 0 * enlarged[:, 0, 0, :1] + BLIND_STRENGTH
         if strength is None:
             raise ModelError("this GCFSR needs the factor by which the picture was reduced, divided by 64")
         return strength.reshape(-1, 1).expand(batch, 1)
@@ -261,5 +261,5 @@ class GCFSRUpscaler(nn.Module):
         """``[B, 3, lr, lr]`` in [-1, 1] -> ``[B, 3, size, size]``. ``strength``: ``[B]``, s between 4 and 64 (not
         divided); None for the factor between both sizes.
         """
-        strength = (self.strength if strength is None else strength) + torch.zeros_like(lr[:, 0, 0, 0])
+        strength = (self.strength if strength is None else strength) + 0 * lr[:, 0, 0, 0]
         return self.network(self.enlarge(lr), strength / LARGEST_FACTOR)

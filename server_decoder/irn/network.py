@@ -255,4 +255,4 @@ class Upscaler(nn.Module):
     def forward(self, lr: Tensor, z: Tensor | None = None) -> Tensor:
         """``z``: ``[B, z_channels, h, w]``, or a shape that broadcasts to it."""
         y = (lr + 1) / 2
-        return self.irn.inverse(y, (self.z if z is None else z) + torch.zeros_like(y[:, :1])) * 2 - 1
+        return self.irn.inverse(y, (self.z if z is None else z) + 0 * y[:, :1]) * 2 - 1

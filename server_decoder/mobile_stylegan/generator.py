@@ -224,7 +224,7 @@ class MobileStyleGAN(GenerativePrior):
     def synthesize(self, codes: Tensor, noise: list[Tensor] | None, offsets: Offsets) -> Synthesis:
         """``noise``: one ``[1 or B, 1, r, r]`` of unit variance per convolution, coarse to fine."""
         given = self._check_noise(noise)
-        x = shifted(self.conv(self.input.expand(codes.shape[0], -1, -1, -1), codes[:, 0], given[0]), offsets)
+        x = shifted(self.conv(self.input, codes[:, 0], given[0]), offsets)
         features = {_BASE: x}
         for index, block in enumerate(self.blocks):
             first = 1 + 2 * index

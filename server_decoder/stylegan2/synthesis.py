@@ -154,7 +154,7 @@ class StyleGAN2(GenerativePrior):
             ModelError: the noise has other shapes.
         """
         given = self._check_noise(noise, codes.shape[0])
-        x = shifted(self.layers[0](self.constant.expand(codes.shape[0], -1, -1, -1), codes[:, 0], given[0]), offsets)
+        x = shifted(self.layers[0](self.constant, codes[:, 0], given[0]), offsets)
         picture = self.to_rgb[0](x, codes[:, 1])
         features = {BASE: x}
         for index, resolution in enumerate(self.config.resolutions[1:], start=1):

@@ -18,7 +18,7 @@ BUILD_SECONDS = 240
 @pytest.fixture(scope="session")
 def ops_library(repository: Path) -> Path:
     """The library's path; the build is kept between runs in ``build/``."""
-    changed = max(path.stat().st_mtime for path in [SOURCES / "CMakeLists.txt", *(SOURCES / "src").iterdir()])
+    changed = max(path.stat().st_mtime for path in [SOURCES / "CMakeLists.txt", *(SOURCES / "src").rglob("*")])
     built = [path for path in library.BUILT.glob("*edgegrain_ops.*") if path.stat().st_mtime >= changed]
     if built:
         return built[0]

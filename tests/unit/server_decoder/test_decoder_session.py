@@ -13,10 +13,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from codec_contract.errors import BundleError, DeviceError, DeviceMemoryError, ImageError, QuantizationError
+from server_decoder import providers
 from server_decoder.decoder_session import DecoderSession, require_provider
 from server_decoder.io_binding import BoundRuns
 from server_decoder.providers import CudaOptions, can_replay_graphs
-from tests.tiny_bundle import HR, LR, noisy_decoder, repeating_decoder, steered_decoder
+from tests.tiny_bundle import HR, LR, noisy_decoder, quantizing_decoder, repeating_decoder, steered_decoder
 
 CUDA = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
 
@@ -56,6 +57,17 @@ def test_levels_pass_through_unchanged(session: DecoderSession, count: int) -> N
     restored = session.decode(lr)
     assert restored.dtype == np.uint8 and restored.flags.c_contiguous
     np.testing.assert_array_equal(restored, enlarged(lr))
+
+
+def test_a_graph_that_quantizes_gives_the_same_levels(session: DecoderSession) -> None:
+    quantizing = DecoderSession(quantizing_decoder(), threads=1)
+    assert quantizing.quantizes and not session.quantizes and quantizing.lr_size == (LR, LR)
+    lr = lrs(3)
+    restored = quantizing.decode(lr[:, ::-1])  # an array that is not contiguous
+    assert restored.dtype == np.uint8 and restored.flags.c_contiguous
+    np.testing.assert_array_equal(restored, session.decode(lr[:, ::-1]))
+    with pytest.raises(ImageError, match="takes LRs of 16 x 16, got 8 x 16"):
+        quantizing.decode(lr[:, :, :8])
 
 
 def test_every_level_survives() -> None:
@@ -147,6 +159,19 @@ def test_models_that_are_no_decoder_are_refused(inputs: dict[str, list], outputs
         DecoderSession(model(node, inputs=inputs, outputs=outputs))
 
 
+@pytest.mark.parametrize("change", ["channels first", "float32 out"])
+def test_levels_come_from_levels(change: str) -> None:
+    changed = onnx.load_model_from_string(quantizing_decoder())
+    if change == "channels first":
+        changed.graph.input[0].CopyFrom(helper.make_tensor_value_info("lr", TensorProto.UINT8, ["b", 4, LR, LR]))
+        changed.graph.node[3].attribute[0].ints[:] = [0, 1, 2, 3]
+    else:
+        changed.graph.node[-1].attribute[0].i = TensorProto.FLOAT
+        changed.graph.output[0].type.tensor_type.elem_type = TensorProto.FLOAT
+    with pytest.raises(BundleError, match=r"not a decoder: .*tensor\(uint8\) \[B, height, width, 3\]|cannot be loaded"):
+        DecoderSession(changed.SerializeToString())
+
+
 def test_other_types_are_refused() -> None:
     shape = ["b", 3, 8, 8]
     node = helper.make_node("Identity", ["lr"], ["hr"])
@@ -187,7 +212,8 @@ def test_a_provider_that_does_not_start_is_an_error(cuda_listed: list[str], monk
         return started(source, options, providers=["CPUExecutionProvider"])
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", fall_back)
-    with pytest.raises(DeviceError, match="did not start; active: CPUExecutionProvider"):
+    monkeypatch.setattr(providers, "has_nvidia_driver", lambda: True)
+    with pytest.raises(DeviceError, match=r"did not start \(.*libonnxruntime_providers_cuda.*\); active: CPUExecution"):
         DecoderSession(repeating_decoder(), device="cuda", memory_limit=10**9)
     (name, chosen), last = asked
     assert [name, last] == listed and chosen["gpu_mem_limit"] == "1000000000" and chosen["enable_cuda_graph"] == "1"
@@ -198,7 +224,7 @@ def test_a_provider_that_fails_says_why(cuda_listed: list[str], monkeypatch: pyt
         raise RuntimeError("CUDA failure 35: CUDA driver version is insufficient\nat cuda_call.cc")
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", fail)
-    with pytest.raises(DeviceError, match=r"did not start \(CUDA failure 35: .* insufficient\); active: nothing"):
+    with pytest.raises(DeviceError, match=r"did not start \(.*; CUDA failure 35: .* insufficient\); active: nothing"):
         DecoderSession(repeating_decoder(), device="cuda")
 
 
@@ -353,6 +379,38 @@ def test_bound_runs_equal_unbound_ones() -> None:
     np.testing.assert_array_equal(bound.run(feeds(1, 5)), expected(feeds(1, 5)))
 
 
+def test_a_result_is_not_written_by_the_runs_of_other_threads() -> None:
+    plain = onnxruntime.InferenceSession(quantizing_decoder(), providers=["CPUExecutionProvider"])
+    bound = BoundRuns(plain, "cpu")
+    bound.keep({"lr": lrs(2)})
+    wrong = []
+
+    def work(seed: int) -> None:
+        given = [lrs(2, seed=10 * seed + step) for step in range(10)]
+        results = [bound.run({"lr": lr}) for lr in given]  # kept until all have run
+        wrong.extend(lr for lr, hr in zip(given, results, strict=True) if not np.array_equal(hr, enlarged(lr)))
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_a_failing_run_gives_its_buffers_back() -> None:
+    bound = BoundRuns(onnxruntime.InferenceSession(repeating_decoder(), providers=["CPUExecutionProvider"]), "cpu")
+    values = np.zeros((1, 3, LR, LR), np.float32)
+    bound.keep({"lr": values})
+    session = bound._session
+    bound._session = None  # type: ignore[assignment]
+    for _ in range(3):
+        with pytest.raises(AttributeError):
+            bound.run({"lr": values})
+    bound._session = session
+    assert bound.run({"lr": values}).shape == (1, 3, HR, HR)
+
+
 def session_on_bound_runs(monkeypatch: pytest.MonkeyPatch, cuda_listed: list[str], model: bytes,
                           runs: list[tuple[str, int, bool]] | None = None, **options: Any) -> DecoderSession:
     """A session that says it runs on CUDA, with buffers on the CPU; ``runs`` collects the runs of its buffers."""
@@ -392,6 +450,53 @@ def test_releases_that_replay_graphs_wrongly_run_without(
     assert "install onnxruntime-gpu 1.30 or newer" in caplog.text
     assert [can_replay_graphs(version) for version in ("1.9.0", "1.29.1", "1.30.0", "1.31.1", "2.0.0", "?")] == [
         False, False, True, True, True, False]
+
+
+@pytest.mark.parametrize("model", [repeating_decoder(), quantizing_decoder()], ids=["float", "uint8"])
+def test_both_signatures_run_on_buffers(
+        cuda_listed: list[str], monkeypatch: pytest.MonkeyPatch, model: bytes) -> None:
+    session = session_on_bound_runs(monkeypatch, cuda_listed, model)
+    session.warm_up([2])
+    lr = lrs(2)
+    np.testing.assert_array_equal(session.decode(lr), enlarged(lr))
+
+
+def test_tensorrt_is_asked_for_alone_and_never_replaced(
+        cuda_listed: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    options = CudaOptions(provider="tensorrt", engine_cache=tmp_path)
+    with pytest.raises(DeviceError, match="needs TensorrtExecutionProvider, this ONNX Runtime has only CUDA"):
+        DecoderSession(repeating_decoder(), device="cuda", cuda=options)
+    cuda_listed.insert(0, "TensorrtExecutionProvider")
+    started, asked = onnxruntime.InferenceSession, []
+
+    def start(source: bytes, given: object, providers: list, **_: object) -> onnxruntime.InferenceSession:
+        asked.append(dict(providers[:2]))
+        session = started(source, given, providers=["CPUExecutionProvider"])
+        monkeypatch.setattr(session, "get_providers", lambda: cuda_listed)
+        return session
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", start)
+    session = DecoderSession(repeating_decoder(), device="cuda", cuda=options)
+    assert session.providers[0] == "TensorrtExecutionProvider" and not session.graphs
+    assert "without CUDA graphs: TensorRT keeps one" in caplog.text
+    assert list(asked[0]) == ["TensorrtExecutionProvider", "CUDAExecutionProvider"]
+    assert asked[0]["TensorrtExecutionProvider"]["trt_engine_cache_path"] == str(tmp_path)
+    assert asked[0]["CUDAExecutionProvider"]["enable_cuda_graph"] == "0"
+
+    cuda_listed.remove("TensorrtExecutionProvider")  # listed, and then it does not start
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["TensorrtExecutionProvider", *cuda_listed])
+    monkeypatch.setattr(providers, "has_nvidia_driver", lambda: True)
+    with pytest.raises(DeviceError, match=r"TensorrtExecutionProvider did not start \(.*providers_tensorrt.*\)"):
+        DecoderSession(repeating_decoder(), device="cuda", cuda=options)
+
+
+def test_tensorrt_takes_plain_graphs_only(cuda_listed: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda_listed.insert(0, "TensorrtExecutionProvider")
+    fused = onnx.load_model_from_string(repeating_decoder())
+    fused.opset_import.append(helper.make_opsetid("com.edgegrain", 1))
+    with pytest.raises(DeviceError, match="TensorRT has no kernels for fused ops; export the decoder with --ops plain"):
+        DecoderSession(fused.SerializeToString(), "cuda", cuda=CudaOptions(provider="tensorrt"))
 
 
 @pytest.mark.skipif(not CUDA, reason="needs a GPU and onnxruntime-gpu")

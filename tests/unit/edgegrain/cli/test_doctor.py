@@ -175,8 +175,11 @@ def test_cuda_names_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     monkeypatch.setattr(onnxruntime, "__file__", str(tmp_path / "__init__.py"))
     assert "onnxruntime_providers_shared" in cuda_check().detail and "pip install" in cuda_check().detail
     loaded = []
+    monkeypatch.setattr(providers, "driver_version", lambda: 12080)
     monkeypatch.setattr(providers.ctypes, "CDLL", lambda name, mode: loaded.append(Path(name).name))
     assert (cuda_check().state, cuda_check().detail) == ("ok", "driver and libraries load")
+    monkeypatch.setattr(onnxruntime, "cuda_version", "13.0", raising=False)
+    assert "built with CUDA 13.0, and the driver runs CUDA up to 12.8" in cuda_check().detail
     assert [name.split(".")[0] for name in loaded[:2]] == [
         "libonnxruntime_providers_shared", "libonnxruntime_providers_cuda"]
 

@@ -1,0 +1,151 @@
+"""Count the nodes of a decoder's graphs and the bytes that they read and write for one picture.
+
+    python benchmarks/speed/graph_traffic.py --out results/performance/graph-traffic.json     # no GPU needed, a minute
+
+Forms: ONNX's own operators after the device-independent optimizations of ONNX Runtime, and the channels-last form of
+``--ops fused``, as it is exported. A node reads every input and writes every output once, weights included; views cost
+nothing. A DenseBlock counts as one node, and its bytes are those of its launches: a copy of the input, then every
+convolution, which reads the channels that exist by then.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from machine import ROOT
+from measurement import circumstances, save
+
+sys.path.insert(0, str(ROOT))
+
+CONFIGS = ("grain-1024-lr16-paper", "grain-256-lr16", "faces-256-lr16-fine")
+FORMS = (("plain", "float32"), ("plain", "float16"), ("fused", "float32"), ("fused", "float16"))
+VIEWS = {"Reshape", "Squeeze", "Unsqueeze", "Identity", "Flatten", "Constant", "Shape"}
+"""Nodes that move no data."""
+Shapes = Mapping[str, tuple[int, int]]
+"""Value -> number of elements for a batch of one, and bytes of an element."""
+
+
+def node_bytes(node: onnx.NodeProto, values: Shapes) -> int:
+    """Bytes that a node reads and writes.
+
+    Raises:
+        KeyError: a size is not known.
+    """
+    if node.op_type in VIEWS:
+        return 0
+    inputs = {name for name in node.input if name}
+    if node.op_type == "DenseBlock":
+        return _dense_block_bytes(node, values)
+    return sum(math.prod(values[name]) for name in (*inputs, *filter(None, node.output)))
+
+
+def graph_bytes(model: onnx.ModelProto) -> dict[str, int]:
+    """Bytes by kind of node.
+
+    Raises:
+        KeyError: a size is not known.
+    """
+    values = element_counts(model)
+    moved: dict[str, int] = defaultdict(int)
+    for node in model.graph.node:
+        moved[node.op_type] += node_bytes(node, values)
+    return dict(moved)
+
+
+def element_counts(model: onnx.ModelProto) -> dict[str, tuple[int, int]]:
+    """The size of every value for a batch of one."""
+    graph = model.graph
+    found = {tensor.name: (math.prod(tensor.dims), _width(tensor.data_type)) for tensor in graph.initializer}
+    for value in (*graph.value_info, *graph.input, *graph.output):
+        tensor = value.type.tensor_type
+        # The batch is a name, and ONNX Runtime invents names for values that depend on it.
+        sizes = [size.dim_value if size.HasField("dim_value") else 1 for size in tensor.shape.dim]
+        if tensor.elem_type:
+            found.setdefault(value.name, (math.prod(sizes), _width(tensor.elem_type)))
+    return found
+
+
+def _dense_block_bytes(node: onnx.NodeProto, values: Shapes) -> int:
+    x, outer, *parameters = node.input
+    weights, biases = parameters[: len(parameters) // 2], parameters[len(parameters) // 2 :]
+    elements, width = values[x]
+    total = 2 * elements * width  # x becomes the first channels of the block's own map
+    channels = [values[bias][0] for bias in biases]
+    pixels = elements // channels[-1]
+    seen = channels[-1]
+    for grown, weight, bias in zip(channels, weights, biases, strict=True):
+        total += (seen + grown) * pixels * width + math.prod(values[weight]) + math.prod(values[bias])
+        seen += grown
+    return total + (math.prod(values[outer]) if outer and outer != x else 0)
+
+
+def _width(kind: int) -> int:
+    return int(np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind)).itemsize)
+
+
+def optimized(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph after ONNX Runtime's optimizations that hold for every device: constants folded, equal nodes merged."""
+    import onnxruntime
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "decoder.onnx"
+        onnx.save(model, path, save_as_external_data=True, location="weights.bin")
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        options.optimized_model_filepath = str(Path(folder) / "optimized.onnx")
+        options.add_session_config_entry("session.optimized_model_external_initializers_file_name", "optimized.bin")
+        onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return onnx.shape_inference.infer_shapes(onnx.load(options.optimized_model_filepath, load_external_data=False))
+
+
+def measure(name: str, forms: Sequence[tuple[str, str]] = FORMS) -> list[dict[str, Any]]:
+    """A row for each form of a decoder with random weights."""
+    import torch
+
+    from export.decoder.channels_last import channels_last_graph
+    from export.decoder.decoder_graph import decoder_graph
+    from export.decoder.sources import random_decoder
+    from server_decoder.inference import served_decoder
+
+    source = random_decoder(name)
+    rows = []
+    for ops, kind in forms:
+        served = served_decoder(source.decoder, getattr(torch, kind), fused=ops == "fused")
+        model = decoder_graph(served, source.network.lr)
+        model = optimized(model) if ops == "plain" else channels_last_graph(model)
+        moved = graph_bytes(model)
+        largest = sorted(moved.items(), key=lambda item: -item[1])[:6]
+        rows.append({"decoder": name, "ops": ops, "type": kind, "nodes": len(model.graph.node),
+                     "views": sum(node.op_type in VIEWS for node in model.graph.node),
+                     "gigabytes": round(sum(moved.values()) / 1e9, 3),
+                     "kinds": {kind: round(count / 1e9, 3) for kind, count in largest}})
+    return rows
+
+
+def main() -> None:
+    """Count and print; write the report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--configs", default=",".join(CONFIGS), help="configurations, comma-separated")
+    parser.add_argument("--out", type=Path, help="write the report here")
+    options = parser.parse_args()
+    rows = []
+    for name in options.configs.split(","):
+        for row in measure(name):
+            rows.append(row)
+            print(row, flush=True)
+    if options.out:
+        save(options.out, {**circumstances(), "graphs": rows})
+
+
+if __name__ == "__main__":
+    main()

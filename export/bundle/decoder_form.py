@@ -1,0 +1,89 @@
+"""Adding a form of its decoder to a bundle: the same function, exported for a device."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from codec_contract.bundle.decoders import BundledForm, decoder_forms, default_form
+from codec_contract.bundle.file_names import MANIFEST
+from codec_contract.bundle.hub_bundles import SCHEME
+from codec_contract.bundle.manifest import Manifest, load_manifest, parse_manifest
+from codec_contract.bundle.paths import find_bundle
+from codec_contract.errors import ExistsError, ExportError
+from codec_contract.files import write_atomically
+from export.decoder.command import ExportedDecoder
+from export.decoder.decoder_options import DecoderForm, Noise
+from export.decoder.sources import DecoderSource
+
+
+def require_target(source: DecoderSource, form: DecoderForm, bundle: str, *, device: str = "cuda", force: bool = False
+                   ) -> Manifest:
+    """The manifest of the bundle that a form will be written into; called before work that takes minutes.
+
+    Args:
+        source: the decoder that is exported.
+        form: of the export.
+        bundle: name or folder of the bundle.
+        device: that the form is for.
+        force: replace its form, if it has one that is current.
+
+    Raises:
+        ExportError: the bundle's decoder is another one than the source, the noise is not constant, or the bundle is in
+            the cache of the Hugging Face Hub.
+        ExistsError: the bundle has this form, and ``force`` is false.
+        BundleError: there is no such bundle, or its manifest is wrong.
+    """
+    if bundle.startswith(SCHEME):
+        raise ExportError(f"{bundle} is cached as it is on the Hub; copy its folder and pass the copy")
+    target = load_manifest(find_bundle(bundle))
+    if source.manifest is None or _decoder_hash(source.manifest) != _decoder_hash(target):
+        raise ExportError(f"the decoder of {source.name} is not the one of bundle {target.id}; export a bundle's "
+                          "decoder into the bundle itself")
+    if form.noise is not Noise.constant:
+        raise ExportError("a form has the inputs of its decoder, which takes no noise; export it without --noise")
+    existing = decoder_forms(target).get(device)
+    if existing is not None and existing.current and not force:
+        raise ExistsError(target.path(existing.file))
+    return target
+
+
+def write_form(exported: ExportedDecoder, target: Manifest, *, device: str = "cuda") -> BundledForm:
+    """Write an exported decoder into a bundle as its form for a device, in place of an earlier one.
+
+    The manifest is replaced last, by renaming, and the new file has a new name, so the bundle is complete at any
+    moment. Its LR contract stays.
+
+    Args:
+        exported: made from the bundle's decoder.
+        target: from `require_target`.
+        device: that the form is for.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    digest = hashlib.sha256(exported.model).hexdigest()
+    name = f"decoder_{device}-{digest[:8]}.onnx"
+    path = target.folder / MANIFEST
+    record: dict[str, Any] = json.loads(path.read_bytes())
+    forms = record["decoder"].setdefault("forms", {})
+    earlier = forms.get(device, {}).get("file")
+    if earlier is not None:
+        record["files"].pop(earlier, None)
+    forms[device] = {
+        "file": name, "precision": exported.form.precision.value, "ops": exported.form.ops.value,
+        "source": _decoder_hash(target), "psnr": exported.comparison.psnr}
+    record["files"][name] = {"size": len(exported.model), "sha256": digest}
+    text = (json.dumps(record, indent=2) + "\n").encode()
+    written = decoder_forms(parse_manifest(text, target.folder))[device]
+    write_atomically(target.folder / name, exported.model, force=True)
+    write_atomically(path, text, force=True)
+    if earlier not in (None, name):
+        target.path(earlier).unlink(missing_ok=True)
+    return written
+
+
+def _decoder_hash(manifest: Manifest) -> str:
+    """SHA-256 of the decoder's default file, in hex."""
+    return manifest.entry(default_form(manifest).file).sha256

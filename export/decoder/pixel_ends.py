@@ -1,0 +1,70 @@
+"""Quantization inside a plain graph: LRs and pictures as levels, in ONNX's own operators."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from codec_contract.errors import ExportError
+from codec_contract.quantization import HALF_RANGE
+from server_decoder.decoder_session import INPUT, OUTPUT
+
+_HALF, _ONE, _ROUND = "pixels.half_range", "pixels.one", "pixels.half"
+
+
+def add_pixel_ends(model: onnx.ModelProto) -> None:
+    """Let the graph take ``lr`` uint8 ``[B, h, w, 3]`` and give ``hr`` uint8 ``[B, H, W, 3]``; changed in place.
+
+    The arithmetic is that of `codec_contract.quantization`. Levels are transposed, not values: they have fewer bytes.
+
+    Raises:
+        ExportError: the graph has no ``lr`` and ``hr`` of float32 ``[B, 3, H, W]``.
+    """
+    graph = model.graph
+    picture_in, picture_out = (_find(values, name) for values, name in ((graph.input, INPUT), (graph.output, OUTPUT)))
+    values_in, values_out = f"{INPUT}.values", f"{OUTPUT}.values"
+    for node in graph.node:
+        for names, old, new in ((node.input, INPUT, values_in), (node.output, OUTPUT, values_out),
+                                (node.input, OUTPUT, values_out)):
+            for place, name in enumerate(names):
+                if name == old:
+                    names[place] = new
+    graph.initializer.extend(numpy_helper.from_array(np.array(value, np.float32), name)
+                             for name, value in ((_HALF, HALF_RANGE), (_ONE, 1), (_ROUND, 0.5), ("pixels.least", 0),
+                                                 ("pixels.largest", 255)))
+    first = _chain(INPUT, values_in, [
+        ("Transpose", (), {"perm": [0, 3, 1, 2]}), ("Cast", (), {"to": TensorProto.FLOAT}), ("Div", (_HALF,), {}),
+        ("Sub", (_ONE,), {})])
+    last = _chain(values_out, OUTPUT, [
+        ("Add", (_ONE,), {}), ("Mul", (_HALF,), {}), ("Add", (_ROUND,), {}), ("Floor", (), {}),
+        ("Clip", ("pixels.least", "pixels.largest"), {}), ("Cast", (), {"to": TensorProto.UINT8}),
+        ("Transpose", (), {"perm": [0, 2, 3, 1]})])
+    nodes = [*first, *graph.node, *last]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    for value in (picture_in, picture_out):
+        batch, channels, height, width = value.type.tensor_type.shape.dim
+        sides = [size.dim_param or size.dim_value for size in (batch, height, width, channels)]
+        value.CopyFrom(helper.make_tensor_value_info(value.name, TensorProto.UINT8, sides))
+    onnx.checker.check_model(model)
+
+
+def _find(values: Sequence[onnx.ValueInfoProto], name: str) -> onnx.ValueInfoProto:
+    found = next((value for value in values if value.name == name), None)
+    kind = None if found is None else found.type.tensor_type
+    if kind is None or found is None or kind.elem_type != TensorProto.FLOAT or len(kind.shape.dim) != 4:
+        raise ExportError(f"the graph has no {name!r} of float32 [batch, 3, height, width]")
+    return found
+
+
+def _chain(value: str, end: str, steps: Sequence[tuple[str, Sequence[str], dict[str, object]]]) -> list[onnx.NodeProto]:
+    """Nodes from one value to another."""
+    nodes = []
+    for number, (name, others, attributes) in enumerate(steps):
+        result = end if number == len(steps) - 1 else f"{end}.{number}"
+        nodes.append(helper.make_node(name, [value, *others], [result], name=f"{name}.{result}", **attributes))
+        value = result
+    return nodes

@@ -1,0 +1,396 @@
+// The kernels of conv_cpu.h, for the instruction set that the including file is compiled for.
+//
+// Included by one file per instruction set, which defines EDGEGRAIN_KERNELS (name of the table), EDGEGRAIN_LANES (floats
+// of a vector), EDGEGRAIN_VECTORS (vectors of a panel) and EDGEGRAIN_WINDOWS (windows whose sums fit into the registers).
+// Everything here is static or always inlined: the linker must not merge code of one instruction set into another's.
+#pragma once
+
+#if defined(__GNUC__)
+#define EDGEGRAIN_HD __attribute__((always_inline)) inline
+#endif
+#include "conv_cpu.h"
+
+namespace edgegrain {
+namespace {
+
+constexpr int kLanes = EDGEGRAIN_LANES, kVectors = EDGEGRAIN_VECTORS, kPanel = kLanes * kVectors;
+constexpr int kWindows = EDGEGRAIN_WINDOWS, kNarrowWindows = 4, kNarrowFilters = 4;
+
+#if defined(__GNUC__)
+typedef float Lanes __attribute__((vector_size(4 * kLanes)));
+typedef std::int32_t Mask __attribute__((vector_size(4 * kLanes)));
+#else
+static_assert(kLanes == 1, "vectors are GCC's and Clang's");
+using Lanes = float;
+using Mask = bool;
+#endif
+
+EDGEGRAIN_HD Lanes all(float value) { return value - Lanes{}; }  // x - 0 is x, of x + 0 the sign may differ
+
+EDGEGRAIN_HD Lanes load(const float* from) {
+  Lanes lanes;
+  memcpy(&lanes, from, sizeof(lanes));
+  return lanes;
+}
+
+// The first `count` lanes, zeros in the others; with kFull, all of them.
+template <bool kFull, class T>
+EDGEGRAIN_HD Lanes load_some(const T* from, int count) {
+  if constexpr (kFull && sizeof(T) == 4) {
+    return load(from);
+  } else {
+    float values[kLanes] = {};
+    for (int i = 0; i < kLanes && (kFull || i < count); ++i) values[i] = to_float(from[i]);
+    return load(values);
+  }
+}
+
+template <bool kFull, class T>
+EDGEGRAIN_HD void store_some(T* to, Lanes lanes, int count) {
+  if constexpr (kFull && sizeof(T) == 4) {
+    memcpy(to, &lanes, sizeof(lanes));
+  } else {
+    float values[kLanes];
+    memcpy(values, &lanes, sizeof(lanes));
+    for (int i = 0; i < kLanes && (kFull || i < count); ++i) to[i] = from_float<T>(values[i]);
+  }
+}
+
+EDGEGRAIN_HD float sum(Lanes lanes) {
+  float values[kLanes], total = 0.0f;
+  memcpy(values, &lanes, sizeof(lanes));
+  for (int i = 0; i < kLanes; ++i) total += values[i];
+  return total;
+}
+
+// What follows the sums of `count` channels (with kFull, of kLanes) of a picture.
+template <class T, bool kFull>
+struct Finish {
+  const T *noise, *residual, *outer;
+  T *y, *modulated;
+  std::int64_t y_stride, residual_stride, outer_stride, modulated_stride;
+  Lanes demodulation, bias, style, gain, negative_gain;
+  float clamp, scale, outer_scale;
+  int count;
+
+  EDGEGRAIN_HD Finish(const Conv<T>& conv, std::int32_t picture, std::int32_t channel, int count)
+      : noise(conv.noise ? conv.noise + picture * conv.noise_stride : nullptr), y_stride(conv.y_stride),
+        residual_stride(conv.residual_stride), outer_stride(conv.outer_stride), modulated_stride(conv.out_channels),
+        demodulation(all(1.0f)), bias(Lanes{}), style(Lanes{}), gain(all(conv.gain)),
+        negative_gain(all(conv.slope * conv.gain)), clamp(conv.clamp), scale(conv.scale), outer_scale(conv.outer_scale),
+        count(count) {
+    const std::int64_t first = std::int64_t{picture} * conv.out_height * conv.out_width;
+    residual = conv.residual ? conv.residual + first * residual_stride + channel : nullptr;
+    outer = conv.outer ? conv.outer + first * outer_stride + channel : nullptr;
+    y = conv.y ? conv.y + first * y_stride + channel : nullptr;
+    modulated = conv.modulated ? conv.modulated + first * modulated_stride + channel : nullptr;
+    const std::int64_t row = std::int64_t{picture} * conv.out_channels + channel;
+    if (conv.demodulation) {
+      demodulation = load_some<kFull>(conv.demodulation + picture * conv.demodulation_stride + channel, count);
+    }
+    if (conv.bias) bias = load_some<kFull>(conv.bias + channel, count);
+    if (conv.style) style = load_some<kFull>(conv.style + row, count);
+  }
+
+  // `pixel`: counted from the picture's first.
+  EDGEGRAIN_HD void operator()(Lanes value, std::int64_t pixel) const {
+    value = value * demodulation + (noise ? bias + to_float(noise[pixel]) : bias);
+    const Mask negative = value < Lanes{};
+    value *= negative ? negative_gain : gain;
+    if (clamp > 0.0f) {  // comparisons that are false for NaN, which stays
+      value = value > clamp ? all(clamp) : value;
+      value = value < -clamp ? all(-clamp) : value;
+    }
+    if (residual) value = load_some<kFull>(residual + pixel * residual_stride, count) + scale * value;
+    if (outer) value = load_some<kFull>(outer + pixel * outer_stride, count) + outer_scale * value;
+    if (y) store_some<kFull>(y + pixel * y_stride, value, count);
+    if (modulated) store_some<kFull>(modulated + pixel * modulated_stride, value * style, count);
+  }
+};
+
+// Calls run(Finish) for `count` channels, of which at most kLanes are taken.
+template <class T, class Run>
+EDGEGRAIN_HD void with_finish(const Conv<T>& conv, std::int32_t picture, std::int32_t channel, int count, Run run) {
+  if (count >= kLanes) {
+    run(Finish<T, true>(conv, picture, channel, kLanes));
+  } else {
+    run(Finish<T, false>(conv, picture, channel, count));
+  }
+}
+
+// Some consecutive windows of a picture: pixels of x under every tap, [tap][window].
+struct Windows {
+  std::int32_t rows[kWindows], columns[kWindows];
+  std::int64_t places[kWindows];  // of their pixels in y; -1 outside of it
+  const float* pixels[kMaxTaps * kWindows];
+
+  EDGEGRAIN_HD void locate(std::int32_t width, std::int64_t first, int count) {
+    std::int32_t row = static_cast<std::int32_t>(first / width), column = static_cast<std::int32_t>(first % width);
+    for (int w = 0; w < count; ++w) {
+      rows[w] = row, columns[w] = column;
+      if (++column == width) column = 0, ++row;
+    }
+  }
+
+  // The pixels of y of phase (a, b).
+  template <class T>
+  EDGEGRAIN_HD void place(const Conv<T>& conv, std::int64_t first, int count, int a, int b) {
+    for (int w = 0; w < count; ++w) {
+      const std::int32_t row = 2 * rows[w] + a, column = 2 * columns[w] + b;
+      if (conv.shuffle == 1) {
+        places[w] = first + w;
+      } else {
+        const bool there = row < conv.out_height && column < conv.out_width;
+        places[w] = there ? std::int64_t{row} * conv.out_width + column : -1;
+      }
+    }
+  }
+
+  template <class T>
+  EDGEGRAIN_HD void find_pixels(const ConvPiece<T>& piece, int count, std::int32_t down, std::int32_t right) {
+    const Conv<T>& conv = *piece.conv;
+    const std::int64_t line = conv.width * piece.x_stride;
+    const float* picture = piece.x + piece.picture * conv.height * line;
+    const std::int32_t top = rows[0] * conv.stride - conv.pad_top + down;
+    const std::int32_t left = columns[0] * conv.stride - conv.pad_left + right;
+    if (rows[count - 1] == rows[0] && top >= 0 && left >= 0 && top + conv.kernel_height <= conv.height &&
+        left + (count - 1) * conv.stride + conv.kernel_width <= conv.width) {  // most of them
+      const float** to = pixels;
+      for (std::int32_t i = 0; i < conv.kernel_height; ++i) {
+        for (std::int32_t j = 0; j < conv.kernel_width; ++j) {
+          const float* from = picture + ((top + i) * line + (left + j) * piece.x_stride);
+          for (int w = 0; w < count; ++w, from += conv.stride * piece.x_stride) *to++ = from;
+        }
+      }
+      return;
+    }
+    for (int w = 0; w < count; ++w) {
+      const std::int32_t row = rows[w] * conv.stride - conv.pad_top + down;
+      const std::int32_t column = columns[w] * conv.stride - conv.pad_left + right;
+      const float** to = pixels + w;
+      const bool inside = row >= 0 && column >= 0 && row + conv.kernel_height <= conv.height &&
+                          column + conv.kernel_width <= conv.width;
+      for (std::int32_t i = 0; i < conv.kernel_height; ++i) {
+        const std::int64_t start = (row + i) * line + column * piece.x_stride;
+        for (std::int32_t j = 0; j < conv.kernel_width; ++j, to += count) {
+          const bool there = inside || (row + i >= 0 && row + i < conv.height && column + j >= 0 &&
+                                        column + j < conv.width);
+          *to = there ? picture + (start + j * piece.x_stride) : piece.zeros;
+        }
+      }
+    }
+  }
+};
+
+// Sums of W windows and the first V vectors of a panel.
+template <int W, int V>
+void accumulate(const float* const* pixels, int taps, int channels, const float* filters, Lanes (*sums)[kVectors]) {
+  Lanes totals[W][V];
+#pragma GCC unroll 16
+  for (int w = 0; w < W; ++w) {
+#pragma GCC unroll 16
+    for (int v = 0; v < V; ++v) totals[w][v] = Lanes{};
+  }
+  for (int tap = 0; tap < taps; ++tap) {
+    const float* from[W];
+#pragma GCC unroll 16
+    for (int w = 0; w < W; ++w) from[w] = pixels[tap * W + w];
+    for (int c = 0; c < channels; ++c, filters += kPanel) {
+      Lanes weights[V];
+#pragma GCC unroll 16
+      for (int v = 0; v < V; ++v) weights[v] = load(filters + v * kLanes);
+#pragma GCC unroll 16
+      for (int w = 0; w < W; ++w) {
+        const Lanes value = all(from[w][c]);
+#pragma GCC unroll 16
+        for (int v = 0; v < V; ++v) totals[w][v] += value * weights[v];
+      }
+    }
+  }
+#pragma GCC unroll 16
+  for (int w = 0; w < W; ++w) {
+#pragma GCC unroll 16
+    for (int v = 0; v < V; ++v) sums[w][v] = totals[w][v];
+  }
+}
+
+using Accumulate = void (*)(const float* const*, int, int, const float*, Lanes (*)[kVectors]);
+
+// accumulate<windows, vectors>, of numbers known only at run time.
+template <int W = kWindows, int V = kVectors>
+Accumulate accumulate_for(int windows, int vectors) {
+  if constexpr (V > 1) {
+    if (vectors < V) return accumulate_for<W, V - 1>(windows, vectors);
+  }
+  if constexpr (W > 1) {
+    if (windows < W) return accumulate_for<W - 1, V>(windows, vectors);
+  }
+  return accumulate<W, V>;
+}
+
+EDGEGRAIN_HD std::int64_t smaller(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
+
+// Windows of the next block, from `at` on: equal shares of what is left, so that none ends with a small rest. In wide
+// maps a block ends with its row.
+EDGEGRAIN_HD int share(std::int64_t at, std::int64_t last, std::int32_t columns) {
+  std::int64_t left = last - at;
+  if (columns >= 2 * kWindows) left = smaller(left, columns - at % columns);
+  const std::int64_t blocks = (left + kWindows - 1) / kWindows;
+  return static_cast<int>((left + blocks - 1) / blocks);
+}
+
+template <class T>
+void run_dense(const ConvPiece<T>& piece) {
+  const Conv<T> conv = *piece.conv;  // a copy: what is written to y cannot change it
+  const int taps = conv.kernel_height * conv.kernel_width;
+  const int panels = (conv.out_channels + kPanel - 1) / kPanel;  // of a phase
+  Windows windows;
+  Lanes sums[kWindows][kVectors];
+  for (std::int64_t at = piece.first; at < piece.last;) {
+    const int count = share(at, piece.last, conv.columns);
+    windows.locate(conv.columns, at, count);
+    int found = -1;  // the phase whose pixels are known
+    for (std::int32_t panel = piece.first_panel; panel < piece.last_panel; ++panel) {
+      const int phase = panel / panels, a = phase / 2, b = phase % 2;
+      const std::int32_t channel = panel % panels * kPanel;
+      if (found < 0 || (found != phase && conv.shift)) windows.find_pixels(piece, count, a * conv.shift, b * conv.shift);
+      if (found != phase) windows.place(conv, at, count, a, b);
+      found = phase;
+      const int channels = static_cast<int>(smaller(kPanel, conv.out_channels - channel));
+      const int vectors = (channels + kLanes - 1) / kLanes;
+      const float* filters = piece.filters + std::int64_t{panel} * taps * conv.channels * kPanel;
+      accumulate_for(count, vectors)(windows.pixels, taps, conv.channels, filters, sums);
+      for (int v = 0; v < vectors; ++v) {
+        with_finish(conv, piece.picture, channel + v * kLanes, channels - v * kLanes, [&](const auto& finish) {
+          for (int w = 0; w < count; ++w) {
+            if (windows.places[w] >= 0) finish(sums[w][v], windows.places[w]);
+          }
+        });
+      }
+    }
+    at += count;
+  }
+}
+
+// Sums of W windows and O filters, with vectors of x's channels.
+template <int W, int O>
+void accumulate_narrow(const float* const* pixels, int taps, int channels, const float* filters, float (*sums)[kLanes]) {
+  Lanes totals[W][O] = {};
+  float rests[W][O] = {};
+  const std::int64_t filter = std::int64_t{taps} * channels;
+  const int whole = channels / kLanes * kLanes;
+  for (int tap = 0; tap < taps; ++tap) {
+    const float* const row = filters + std::int64_t{tap} * channels;
+    const float* from[W];
+#pragma GCC unroll 16
+    for (int w = 0; w < W; ++w) from[w] = pixels[tap * W + w];
+    for (int c = 0; c < whole; c += kLanes) {
+      Lanes weights[O];
+#pragma GCC unroll 16
+      for (int o = 0; o < O; ++o) weights[o] = load(row + o * filter + c);
+#pragma GCC unroll 16
+      for (int w = 0; w < W; ++w) {
+        const Lanes values = load(from[w] + c);
+#pragma GCC unroll 16
+        for (int o = 0; o < O; ++o) totals[w][o] += values * weights[o];
+      }
+    }
+    for (int c = whole; c < channels; ++c) {
+      for (int w = 0; w < W; ++w) {
+        for (int o = 0; o < O; ++o) rests[w][o] += from[w][c] * row[o * filter + c];
+      }
+    }
+  }
+  for (int w = 0; w < W; ++w) {
+    for (int o = 0; o < O; ++o) sums[w][o] = sum(totals[w][o]) + rests[w][o];
+  }
+}
+
+using AccumulateNarrow = void (*)(const float* const*, int, int, const float*, float (*)[kLanes]);
+
+template <int W = kNarrowWindows, int O = kNarrowFilters>
+AccumulateNarrow accumulate_narrow_for(int windows, int filters) {
+  if constexpr (O > 1) {
+    if (filters < O) return accumulate_narrow_for<W, O - 1>(windows, filters);
+  }
+  if constexpr (W > 1) {
+    if (windows < W) return accumulate_narrow_for<W - 1, O>(windows, filters);
+  }
+  return accumulate_narrow<W, O>;
+}
+
+template <class T>
+void run_narrow(const ConvPiece<T>& piece) {
+  if constexpr (kLanes >= kNarrowFilters) {
+    const Conv<T> conv = *piece.conv;  // a copy: what is written to y cannot change it
+    Windows windows;
+    float sums[kNarrowWindows][kLanes] = {};
+    with_finish(conv, piece.picture, 0, conv.out_channels, [&](const auto& finish) {
+      for (std::int64_t at = piece.first; at < piece.last;) {
+        const int count = static_cast<int>(smaller(kNarrowWindows, piece.last - at));
+        windows.locate(conv.columns, at, count);
+        windows.find_pixels(piece, count, 0, 0);
+        accumulate_narrow_for(count, conv.out_channels)(windows.pixels, conv.kernel_height * conv.kernel_width,
+                                                        conv.channels, piece.filters, sums);
+        for (int w = 0; w < count; ++w) finish(load(sums[w]), at + w);
+        at += count;
+      }
+    });
+  }
+}
+
+// Sums of W windows of a depthwise convolution, of kLanes channels.
+template <int W, bool kFull>
+EDGEGRAIN_HD void accumulate_depthwise(const float* const* pixels, int taps, std::int32_t channel, int channels,
+                                       const float* filters, int rest, Lanes (&totals)[W]) {
+#pragma GCC unroll 16
+  for (int w = 0; w < W; ++w) totals[w] = Lanes{};
+  for (int tap = 0; tap < taps; ++tap, filters += channels, pixels += W) {
+    const Lanes weights = load_some<kFull>(filters + channel, rest);
+#pragma GCC unroll 16
+    for (int w = 0; w < W; ++w) totals[w] += weights * load_some<kFull>(pixels[w] + channel, rest);
+  }
+}
+
+template <class T, int W>
+EDGEGRAIN_HD void run_depthwise_windows(const ConvPiece<T>& piece, const Conv<T>& conv, Windows& windows,
+                                        std::int64_t at) {
+  const int taps = conv.kernel_height * conv.kernel_width;
+  windows.locate(conv.columns, at, W);
+  windows.find_pixels(piece, W, 0, 0);
+  for (std::int32_t channel = 0; channel < conv.channels; channel += kLanes) {
+    const int rest = conv.channels - channel;
+    with_finish(conv, piece.picture, channel, rest, [&](const auto& finish) {
+      Lanes totals[W];
+      if (rest >= kLanes) {
+        accumulate_depthwise<W, true>(windows.pixels, taps, channel, conv.channels, piece.filters, rest, totals);
+      } else {
+        accumulate_depthwise<W, false>(windows.pixels, taps, channel, conv.channels, piece.filters, rest, totals);
+      }
+      for (int w = 0; w < W; ++w) finish(totals[w], at + w);
+    });
+  }
+}
+
+template <class T>
+void run_depthwise(const ConvPiece<T>& piece) {
+  constexpr int kTogether = kWindows < 8 ? kWindows : 8;
+  const Conv<T> conv = *piece.conv;
+  Windows windows;
+  std::int64_t at = piece.first;
+  for (; at + kTogether <= piece.last; at += kTogether) run_depthwise_windows<T, kTogether>(piece, conv, windows, at);
+  for (; at < piece.last; ++at) run_depthwise_windows<T, 1>(piece, conv, windows, at);
+}
+
+}  // namespace
+
+extern const ConvKernels EDGEGRAIN_KERNELS;
+const ConvKernels EDGEGRAIN_KERNELS = {
+    EDGEGRAIN_NAME,
+    kLanes,
+    kPanel,
+    {run_dense<float>, run_narrow<float>, run_depthwise<float>},
+    {run_dense<Half>, run_narrow<Half>, run_depthwise<Half>},
+};
+
+}  // namespace edgegrain

@@ -1,0 +1,67 @@
+"""Graphs with the ops of ``com.edgegrain`` on onnx's reference evaluator: the ops as
+`server_decoder.cuda_ops.reference` defines them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx.reference import ReferenceEvaluator
+from onnx.reference.op_run import OpRun
+
+from server_decoder.cuda_ops import reference
+from server_decoder.cuda_ops.library import DOMAIN
+
+Results = tuple[np.ndarray, ...]
+
+
+def run_reference_graph(model: onnx.ModelProto, feeds: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The first output; ops of ``com.edgegrain`` compute in float64 and round once."""
+    return ReferenceEvaluator(model, new_ops=_OPS).run(None, dict(feeds))[0]  # type: ignore[arg-type,no-any-return]
+
+
+def _op(name: str, compute: Callable[..., Any]) -> type[OpRun]:
+    def run(self: OpRun, *inputs: np.ndarray | None, **_: Any) -> Results:
+        attributes = {item.name: onnx.helper.get_attribute_value(item) for item in self.onnx_node.attribute}
+        results = compute(*inputs, **{key: value.decode() if isinstance(value, bytes) else value
+                                      for key, value in attributes.items()})
+        if not isinstance(results, tuple):
+            return (results,)
+        # With one output, an op with a style gives the modulated result alone.
+        return results if len(self.onnx_node.output) == 2 else results[-1:]
+
+    return type(name, (OpRun,), {"op_domain": DOMAIN, "_run": run})
+
+
+def _typed(compute: Callable[..., Any]) -> Callable[..., Any]:
+    """The op with results in the type of its first input."""
+    def run(x: np.ndarray, *inputs: np.ndarray | None, **attributes: Any) -> Any:
+        result = compute(x, *inputs, **attributes)
+        return tuple(part.astype(x.dtype) for part in result) if isinstance(result, tuple) else result.astype(x.dtype)
+
+    return run
+
+
+def _dense_block(x: np.ndarray, outer: np.ndarray | None, *parts: np.ndarray, **attributes: float) -> np.ndarray:
+    half = len(parts) // 2
+    return reference.dense_block(x, outer, parts[:half], parts[half:], **attributes)
+
+
+def _dequantize(lr: np.ndarray, *, to: int) -> np.ndarray:
+    return reference.dequantize_lr(lr).astype(onnx.helper.tensor_dtype_to_np_dtype(to))
+
+
+def _factors(style: np.ndarray, squares: np.ndarray | None = None, norm: np.ndarray | None = None, **attributes: Any
+             ) -> Results:
+    given = {name: value for name, value in (("squares", squares), ("norm", norm)) if value is not None}
+    return reference.modulation_factors(style, **given, **attributes)
+
+
+_OPS = [
+    _op("FusedConv", _typed(reference.fused_conv)), _op("DenseBlock", _typed(_dense_block)),
+    _op("Upsample", _typed(reference.upsample)), _op("ModulationFactors", _typed(_factors)),
+    _op("DemodBiasAct", _typed(reference.demod_bias_act)), _op("FilteredBiasAct", _typed(reference.filtered_bias_act)),
+    _op("UpFirDn2d", _typed(reference.upfirdn2d)), _op("InverseHaar", _typed(reference.inverse_haar)),
+    _op("DequantizeLR", _dequantize), _op("QuantizePicture", reference.quantize_picture)]

@@ -1,0 +1,127 @@
+"""The form of a decoder that a device runs: the device's own where it can run, else the default one, with a reason."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+import sdk
+from codec_contract.bundle.manifest import Manifest, load_manifest
+from codec_contract.errors import BundleError, DeviceError
+from sdk import decoder_form
+from sdk.decoder_form import choose_form
+from sdk.open_bundle import OpenBundle
+from tests.tiny_bundle import HR, LR, add_cuda_form, quantizing_decoder, refresh_manifest, write_tiny_bundle
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A bundle with a form for CUDA, whose graph quantizes."""
+    folder = write_tiny_bundle(tmp_path)
+    add_cuda_form(folder, quantizing_decoder(), ops="fused")
+    return folder
+
+
+@pytest.fixture
+def library_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(decoder_form, "find_library", lambda: tmp_path / "libedgegrain_ops.so")
+    monkeypatch.setattr(decoder_form, "require_cuda_kernels", lambda path: None)
+
+
+def chosen(folder: Path, device: str, **options: str) -> str:
+    return choose_form(load_manifest(folder), device, **options).file  # type: ignore[arg-type]
+
+
+def test_each_device_gets_its_form(folder: Path, library_there: None, caplog: pytest.LogCaptureFixture) -> None:
+    assert chosen(folder, "cpu") == "decoder.onnx" and chosen(folder, "cuda") == "decoder_cuda.onnx"
+    assert chosen(folder, "cuda", choice="default") == "decoder.onnx"
+    assert chosen(folder, "cpu", choice="cuda") == "decoder_cuda.onnx"
+    assert not caplog.records
+
+
+def test_without_the_library_cuda_gets_the_default_form_and_a_warning(
+        folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    def absent() -> Path:
+        raise DeviceError("the library is not built")
+
+    monkeypatch.setattr(decoder_form, "find_library", absent)
+    assert chosen(folder, "cuda") == "decoder.onnx"
+    assert "decoder.onnx in float32 on CUDA" in caplog.text and "the library is not built" in caplog.text
+    add_cuda_form(folder, quantizing_decoder(), ops="plain")  # needs no library
+    assert chosen(folder, "cuda") == "decoder_cuda.onnx" and len(caplog.records) == 1
+
+
+def test_a_form_of_an_earlier_decoder_is_not_used(
+        folder: Path, library_there: None, caplog: pytest.LogCaptureFixture) -> None:
+    before = load_manifest(folder).lr_contract_id
+    (folder / "decoder.onnx").write_bytes((folder / "decoder.onnx").read_bytes() + b"\x62\x00")
+    refresh_manifest(folder)
+    assert load_manifest(folder).lr_contract_id == before
+    assert chosen(folder, "cuda") == "decoder.onnx"
+    assert "was made from another decoder" in caplog.text and f"--into {folder}'" in caplog.text
+    with pytest.raises(BundleError, match="was made from another decoder"):
+        chosen(folder, "cuda", choice="cuda")
+
+
+def test_a_bundle_without_a_form_says_how_to_make_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = write_tiny_bundle(tmp_path)
+    assert chosen(folder, "cuda") == "decoder.onnx"
+    assert "--precision float16 --ops fused" in caplog.text
+    with pytest.raises(BundleError, match="has no form 'cuda' of its decoder, only: default; make it with"):
+        chosen(folder, "cpu", choice="cuda")
+    caplog.clear()
+    refresh_manifest(folder, codec="irn")  # there are no forms of this family
+    assert chosen(folder, "cuda") == "decoder.onnx" and not caplog.records
+
+
+def test_the_form_restores_the_same_pictures(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    lr = np.random.default_rng(0).integers(0, 256, (LR, LR, 3), dtype=np.uint8)
+    default, cuda = sdk.Codec(folder, threads=1), sdk.Codec(folder, threads=1, form="cuda")
+    with caplog.at_level(logging.INFO):
+        np.testing.assert_array_equal(np.asarray(cuda.restore(lr)), np.asarray(default.restore(lr)))
+    assert [(decoder.file, decoder.precision, decoder.ops, decoder.provider, decoder.graphs) for decoder in (
+        cuda.running_decoder, default.running_decoder)] == [
+            ("decoder_cuda.onnx", "float16", "plain", "CPUExecutionProvider", False),
+            ("decoder.onnx", "float32", "plain", "CPUExecutionProvider", False)]
+    assert "decodes with decoder_cuda.onnx, float16, plain ops, CPUExecutionProvider" in caplog.text
+
+
+def test_a_session_on_cuda_takes_the_form(
+        folder: Path, library_there: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    started, listed = onnxruntime.InferenceSession, ["CUDAExecutionProvider", "CPUExecutionProvider"]
+
+    def start(source: bytes, options: object, providers: list, **_: object) -> onnxruntime.InferenceSession:
+        session = started(source, options, providers=["CPUExecutionProvider"])
+        monkeypatch.setattr(session, "get_providers", lambda: listed)
+        return session
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: listed)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", start)
+    with caplog.at_level(logging.INFO):
+        running = OpenBundle(load_manifest(folder), "cuda").running_decoder
+    assert (running.file, running.device, running.graphs) == ("decoder_cuda.onnx", "cuda", True)
+    assert "CUDAExecutionProvider, CUDA graphs" in caplog.text
+
+
+def test_an_altered_form_is_not_opened(folder: Path) -> None:
+    path = folder / "decoder_cuda.onnx"
+    path.write_bytes(path.read_bytes()[:-1] + b"\x00")
+    with pytest.raises(BundleError, match=r"decoder_cuda.onnx of bundle .* has SHA-256"):
+        _ = sdk.Codec(folder, form="cuda").running_decoder
+
+
+def test_a_decoder_by_name(tmp_path: Path) -> None:
+    folder = write_tiny_bundle(tmp_path)
+    (folder / "decoder_dark.onnx").write_bytes(quantizing_decoder())
+    refresh_manifest(folder, decoders={"dark": {"file": "decoder_dark.onnx", "controls": []}})
+    named: Manifest = load_manifest(folder)
+    assert list(named.decoders) == ["dark"]
+    codec = sdk.Codec(folder, threads=1, decoder="dark")
+    assert codec.running_decoder.file == "decoder_dark.onnx"
+    assert codec.restore(codec.compress(np.zeros((HR, HR, 3), np.uint8))).size == (HR, HR)
+    with pytest.raises(BundleError, match="has no decoder 'bright', only: default, dark"):
+        sdk.Codec(folder, decoder="bright")

@@ -1,0 +1,64 @@
+"""A library that this driver cannot run is refused when it is registered; with stand-ins for library and driver."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import onnxruntime
+import pytest
+
+from codec_contract.errors import DeviceError
+from server_decoder import providers
+from server_decoder.cuda_ops.library import cuda_version, has_cuda_kernels, register_library, require_cuda_kernels
+from server_decoder.providers import beyond_driver, driver_version
+
+COMPILER = shutil.which("cc") or shutil.which("gcc")
+needs_compiler = pytest.mark.skipif(COMPILER is None, reason="needs a C compiler for stand-ins of the libraries")
+
+
+def compiled(path: Path, source: str) -> Path:
+    assert COMPILER is not None
+    subprocess.run([COMPILER, "-shared", "-fPIC", "-x", "c", "-o", str(path), "-"], input=source.encode(), check=True)
+    return path
+
+
+def built_with(folder: Path, version: int) -> Path:
+    return compiled(folder / f"libedgegrain_ops{version}.so",
+                    f"int edgegrain_has_cuda(void) {{ return {int(version > 0)}; }}\n"
+                    f"int edgegrain_cuda_version(void) {{ return {version}; }}\n")
+
+
+@needs_compiler
+def test_a_library_that_is_newer_than_the_driver_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = compiled(tmp_path / "libcuda.so.1", "int cuDriverGetVersion(int *v) { *v = 12040; return 0; }\n")
+    monkeypatch.setattr(providers, "_DRIVER", str(driver))
+    assert driver_version() == 12040
+    newer = built_with(tmp_path, 13000)
+    with pytest.raises(DeviceError, match=r"ops13000.so was built with CUDA 13.0, and the driver runs CUDA up to 12.4"):
+        register_library(onnxruntime.SessionOptions(), "cuda", newer)
+    with pytest.raises(DeviceError, match="ONNX Runtime refuses"):  # a stand-in: nothing is wrong with its version
+        register_library(onnxruntime.SessionOptions(), "cpu", newer)
+    require_cuda_kernels(built_with(tmp_path, 12090))  # runs on every driver of CUDA 12
+    require_cuda_kernels(built_with(tmp_path, 11080))
+
+
+@needs_compiler
+def test_a_library_without_kernels_is_refused(tmp_path: Path) -> None:
+    library = built_with(tmp_path, 0)
+    assert not has_cuda_kernels(library) and cuda_version(library) == 0
+    with pytest.raises(DeviceError, match="built without nvcc"):
+        register_library(onnxruntime.SessionOptions(), "cuda", library)
+
+
+@needs_compiler
+def test_a_library_of_an_earlier_release_is_refused(tmp_path: Path) -> None:
+    library = compiled(tmp_path / "old.so", "int edgegrain_has_cuda(void) { return 1; }\n")
+    with pytest.raises(DeviceError, match="edgegrain_cuda_version; build it with 'make ops'"):
+        require_cuda_kernels(library)
+
+
+def test_without_a_driver_nothing_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(providers, "_DRIVER", str(tmp_path / "absent.so"))
+    assert driver_version() == 0 and not beyond_driver(13000, 0)

@@ -1,4 +1,4 @@
-"""Builds the library of fused ops with the CUDA kernels' code compiled for the host."""
+"""Builds the library of fused ops with the CUDA kernels' code compiled for the host: emulation/."""
 
 from __future__ import annotations
 
@@ -6,15 +6,19 @@ import hashlib
 import os
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.fake_cuda.device.build import SOURCES as DEVICE
 from tests.fake_cuda.device.build import libraries_in
 from tests.fake_cuda.onnxruntime_wheel import Unavailable
 
 LIBRARY = "libedgegrain_ops.so"
 HEADER = "onnxruntime_cxx_api.h"
-FLAGS = ("-std=c++17", "-O2", "-fPIC", "-fvisibility=hidden", "-fno-math-errno", "-DEDGEGRAIN_CUDA")
+EMULATION = Path(__file__).parent / "emulation"
+EMULATED_DEVICE = ("fiber.cc", "device.cc")
+CUDA_VERSION = 13000
+FLAGS = ("-std=c++17", "-O2", "-fPIC", "-fvisibility=hidden", "-fno-math-errno", f"-DEDGEGRAIN_CUDA={CUDA_VERSION}")
+EMULATED = ("-DEDGEGRAIN_EMULATION", f"-I{EMULATION}", "-include", "cuda_runtime.h", "-x", "c++")
 HEADER_SECONDS = 60
 
 
@@ -25,21 +29,30 @@ def build_ops(repository: Path, folder: Path, device: Path) -> Path:
         Unavailable: the headers of ONNX Runtime cannot be had.
     """
     ops = repository / "server_decoder" / "cuda_ops"
-    sources = [ops / "src" / "ops.cc", DEVICE / "launch_items.cc"]
-    included = [*(ops / "src").iterdir(), *DEVICE.iterdir()]
+    # The CPU's kernels for newer processors take long to compile, and nothing here runs them.
+    on_cpu = [path for path in sorted((ops / "src").rglob("*.cc")) if "avx" not in path.name]
+    on_device = [*sorted((ops / "src").glob("*.cu")), *(EMULATION / name for name in EMULATED_DEVICE)]
     folder.mkdir(parents=True, exist_ok=True)
     headers = _headers(repository, folder, ops / "fetch_headers.sh")
-    state = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(included) if path.is_file())).hexdigest()
-    objects = [folder / f"{source.stem}.{state[:12]}.o" for source in sources]
-    include = [f"-I{ops / 'src'}", f"-I{DEVICE}"]
-    for source, target in zip(sources, objects, strict=True):
-        if not target.is_file():
-            _compile([*FLAGS, "-isystem", str(headers), *include, "-c", str(source), "-o", f"{target}.part"])
-            Path(f"{target}.part").rename(target)
+    included = sorted(path for part in (ops / "src", EMULATION) for path in part.rglob("*") if path.is_file())
+    state = hashlib.sha256(b"".join(path.read_bytes() for path in [*included, Path(__file__)])).hexdigest()
+    objects = folder / state[:16]
+    if not objects.is_dir():
+        for old in folder.glob("?" * 16):
+            shutil.rmtree(old)
+        work = folder / "new"
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir()
+        common = [*FLAGS, "-isystem", str(headers), f"-I{ops / 'src'}"]
+        commands = [[*common, *(EMULATED if source in on_device else ()), "-c", str(source), "-o",
+                     str(work / f"{source.name}.o")] for source in (*on_device, *on_cpu)]
+        with ThreadPoolExecutor(os.cpu_count()) as compilers:
+            list(compilers.map(_compile, commands))
+        work.rename(objects)
     out = device / "ops"
     out.mkdir(exist_ok=True)
-    _compile(["-shared", "-o", str(out / LIBRARY), *map(str, objects), str(libraries_in(device)["libcudart"]),
-              "-Wl,--no-undefined", f"-Wl,-rpath,{device}"])
+    _compile(["-shared", "-o", str(out / LIBRARY), *map(str, sorted(objects.glob("*.o"))),
+              str(libraries_in(device)["libcudart"]), "-Wl,--no-undefined", f"-Wl,-rpath,{device}"])
     return out
 
 
@@ -63,7 +76,7 @@ def _headers(repository: Path, folder: Path, fetch: Path) -> Path:
     if fetched.returncode:
         lines = fetched.stderr.strip().splitlines() or ["no message"]
         raise Unavailable(f"ONNX Runtime's headers cannot be fetched: {lines[-1]}")
-    return places[0]
+    return folder / "headers" / "include" / "onnxruntime"
 
 
 def _compile(arguments: list[str]) -> None:

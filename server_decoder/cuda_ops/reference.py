@@ -130,21 +130,24 @@ def inverse_haar(bands: npt.ArrayLike, style: npt.ArrayLike | None = None, *, sc
 def fused_conv(
     x: npt.ArrayLike, weight: npt.ArrayLike, demodulation: npt.ArrayLike | None = None,
     noise: npt.ArrayLike | None = None, bias: npt.ArrayLike | None = None, style: npt.ArrayLike | None = None,
-    residual: npt.ArrayLike | None = None, outer: npt.ArrayLike | None = None, *,
+    residual: npt.ArrayLike | None = None, outer: npt.ArrayLike | None = None, more: npt.ArrayLike | None = None, *,
     pads: Sequence[int] = (0, 0, 0, 0), stride: int = 1, depthwise: bool = False, slope: float = 1.0, gain: float = 1.0,
     clamp: float = 0.0, scale: float = 1.0, outer_scale: float = 1.0, shuffle: int = 1, shift: int = 0, crop: int = 0,
+    residual_first: bool = False,
 ) -> tuple[Array, Array]:
     """``FusedConv``: a convolution and the steps after it.
 
     Args:
         x: ``[B, H, W, C]``.
-        weight: ``[shuffle * shuffle * O, kh, kw, C]``; of a depthwise convolution ``[C, kh, kw, 1]``.
+        weight: ``[shuffle * shuffle * O, kh, kw, C]``; of a depthwise convolution ``[C, kh, kw, 1]``. Of rank five:
+            filters of every picture, ``[B, shuffle * shuffle * O, kh, kw, C]``.
         demodulation: a factor per picture and channel, ``[B or 1, O]``.
         noise: ``[1 or B, OH, OW, 1]``, already multiplied by its strength.
         bias: ``[O]``.
         style: the next layer's factor per picture and channel, ``[B, O]``.
         residual: ``[B, OH, OW, O]``; ``scale`` times the activation is added to it.
         outer: ``[B, OH, OW, O]``; ``outer_scale`` times that sum is added to it.
+        more: ``[B, H, W, C2]``, further channels of x, after its own.
         pads: zeros above, on the left, below, on the right.
         stride: from one window to the next.
         depthwise: channel c of the result sees channel c of x alone.
@@ -157,28 +160,36 @@ def fused_conv(
             (2y + a, 2x + b).
         shift: 1 if the windows of phase (a, b) begin a rows lower and b columns further right.
         crop: 1 to drop the last row and column.
+        residual_first: add the residual before the activation, without ``scale``.
 
     Returns:
         The result, and the result times ``style`` (the result again if there is no style).
     """
     x, weight = _wide(x), _wide(weight)
+    if more is not None:
+        x = np.concatenate([x, _wide(more)], 3)
+    if weight.ndim == 4:
+        weight = weight[None]
     top, left, bottom, right = pads
     padded = np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)))
-    filters, kernel_height, kernel_width, _ = weight.shape
+    _, filters, kernel_height, kernel_width, _ = weight.shape
     rows = (padded.shape[1] - kernel_height) // stride + 1 - shift
     columns = (padded.shape[2] - kernel_width) // stride + 1 - shift
     channels = filters // shuffle**2
     value = np.zeros((x.shape[0], shuffle * rows, shuffle * columns, channels))
     for a, b in np.ndindex(shuffle, shuffle):
-        phase = weight[(shuffle * a + b) * channels :][:channels]
+        phase = weight[:, (shuffle * a + b) * channels :][:, :channels]
         for i, j in np.ndindex(kernel_height, kernel_width):
             seen = padded[:, a * shift + i :, b * shift + j :][:, ::stride, ::stride][:, :rows, :columns]
-            tap = phase[:, i, j]
-            value[:, a::shuffle, b::shuffle] += seen * tap[:, 0] if depthwise else seen @ tap.T
+            tap = phase[:, None, None, :, i, j]
+            value[:, a::shuffle, b::shuffle] += seen * tap[..., 0] if depthwise else seen @ tap[:, 0].swapaxes(2, 3)
     value = value[:, : value.shape[1] - crop, : value.shape[2] - crop]
-    value, _ = demod_bias_act(value, None if demodulation is None else _wide(demodulation), noise, bias, slope=slope,
-                              gain=gain, clamp=clamp, channels_last=True)
-    if residual is not None:
+    if demodulation is not None:
+        value = value * _wide(demodulation)[:, None, None]
+    if residual_first:
+        value = value + _wide(residual)
+    value, _ = demod_bias_act(value, None, noise, bias, slope=slope, gain=gain, clamp=clamp, channels_last=True)
+    if residual is not None and not residual_first:
         value = _wide(residual) + scale * value
     if outer is not None:
         value = _wide(outer) + outer_scale * value

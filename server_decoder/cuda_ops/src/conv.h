@@ -1,7 +1,7 @@
 // A convolution of channels-last maps with what follows it, for both devices.
 //
 //   v = clamp(gain * leaky(conv(x) * demodulation[b, o] + noise[b, h, w] + bias[o]))
-//   v = residual + scale * v              with a residual
+//   v = residual + scale * v              with a residual; with `residual_first` it is part of the sum above instead
 //   v = outer + outer_scale * v           with an outer
 //   y = v, and modulated = v * style[b, o]
 //
@@ -25,7 +25,8 @@ namespace edgegrain {
 // channels: maps may be slices of wider ones. In other respects maps are dense: rows follow rows, pictures pictures.
 template <class T>
 struct Conv {
-  const T* x;              // [B, H, W, C]
+  const T* x;              // [B, H, W, split], the first channels of C
+  const T* more;           // [B, H, W, C - split], the others; null if x has all
   const T* weight;         // [shuffle^2 * O, kernel_height, kernel_width, C]; depthwise: [C, kernel_height, kernel_width]
   const float* demodulation;  // [B or 1, O]
   const T* noise;             // [B or 1, OH, OW]
@@ -36,17 +37,20 @@ struct Conv {
   T* y;                       // [B, OH, OW, O]; null where only `modulated` is wanted. May be another slice of x's map.
   T* modulated;               // [B, OH, OW, O], dense; null without a style
 
-  std::int64_t x_stride, y_stride, residual_stride, outer_stride;
+  std::int64_t x_stride, more_stride, y_stride, residual_stride, outer_stride;
+  std::int64_t weight_stride;        // from one picture's filters to the next: their elements, or 0 where they share them
   std::int64_t demodulation_stride;  // from one picture's to the next: O, or 0 where they share it
   std::int64_t noise_stride;         // likewise: OH * OW, or 0
 
-  std::int32_t batch, height, width, channels;      // of x
+  std::int32_t batch, height, width, channels;      // of x and `more` together
+  std::int32_t split;                                // channels of x
   std::int32_t out_height, out_width, out_channels;  // of y: OH, OW, O; OH = rows, 2 * rows or 2 * rows - 1
   std::int32_t kernel_height, kernel_width;
   std::int32_t rows, columns;                        // of windows
   std::int32_t pad_top, pad_left, stride;            // stride 1 or 2
   std::int32_t shuffle, shift;                       // 1 or 2; 0 or 1
-  bool depthwise;                                    // O = C, channel c of y of channel c of x; shuffle is 1
+  bool depthwise;                                    // O = C, channel c of y of channel c of x; shuffle is 1, x has all channels
+  bool residual_first;
 
   float slope, gain, clamp;  // slope 1: linear; clamp 0: none
   float scale, outer_scale;

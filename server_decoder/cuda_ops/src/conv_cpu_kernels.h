@@ -71,6 +71,7 @@ struct Finish {
   std::int64_t y_stride, residual_stride, outer_stride, modulated_stride;
   Lanes demodulation, bias, style, gain, negative_gain;
   float clamp, scale, outer_scale;
+  bool residual_first;
   int count;
 
   EDGEGRAIN_HD Finish(const Conv<T>& conv, std::int32_t picture, std::int32_t channel, int count)
@@ -78,7 +79,7 @@ struct Finish {
         residual_stride(conv.residual_stride), outer_stride(conv.outer_stride), modulated_stride(conv.out_channels),
         demodulation(all(1.0f)), bias(Lanes{}), style(Lanes{}), gain(all(conv.gain)),
         negative_gain(all(conv.slope * conv.gain)), clamp(conv.clamp), scale(conv.scale), outer_scale(conv.outer_scale),
-        count(count) {
+        residual_first(conv.residual_first), count(count) {
     const std::int64_t first = std::int64_t{picture} * conv.out_height * conv.out_width;
     residual = conv.residual ? conv.residual + first * residual_stride + channel : nullptr;
     outer = conv.outer ? conv.outer + first * outer_stride + channel : nullptr;
@@ -95,13 +96,14 @@ struct Finish {
   // `pixel`: counted from the picture's first.
   EDGEGRAIN_HD void operator()(Lanes value, std::int64_t pixel) const {
     value = value * demodulation + (noise ? bias + to_float(noise[pixel]) : bias);
+    if (residual_first) value = value + load_some<kFull>(residual + pixel * residual_stride, count);
     const Mask negative = value < Lanes{};
     value *= negative ? negative_gain : gain;
     if (clamp > 0.0f) {  // comparisons that are false for NaN, which stays
       value = value > clamp ? all(clamp) : value;
       value = value < -clamp ? all(-clamp) : value;
     }
-    if (residual) value = load_some<kFull>(residual + pixel * residual_stride, count) + scale * value;
+    if (residual && !residual_first) value = load_some<kFull>(residual + pixel * residual_stride, count) + scale * value;
     if (outer) value = load_some<kFull>(outer + pixel * outer_stride, count) + outer_scale * value;
     if (y) store_some<kFull>(y + pixel * y_stride, value, count);
     if (modulated) store_some<kFull>(modulated + pixel * modulated_stride, value * style, count);

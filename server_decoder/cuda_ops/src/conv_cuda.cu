@@ -35,10 +35,11 @@ Tiling<T> tile(const Conv<T>& conv, int tile_m, int tile_n, int square_width) {
   problem.wide = is_wide_output(conv);
   const std::int64_t windows = static_cast<std::int64_t>(conv.batch) * conv.rows * conv.columns;
   std::int64_t tiles = pieces(windows, tile_m);
-  if (square_width && conv.kernel_height * conv.kernel_width > 1) {
+  // Squares do not cross pictures, so they are the tiles where every picture has filters of its own.
+  if (conv.weight_stride || (square_width && conv.kernel_height * conv.kernel_width > 1)) {
     const std::int64_t x = pieces(conv.columns, square_width), y = pieces(conv.rows, tile_m / square_width);
     const std::int64_t squares = conv.batch * x * y;
-    if (squares <= tiles + tiles / 16) {
+    if (conv.weight_stride || squares <= tiles + tiles / 16) {
       problem.tile_width = square_width;
       problem.tiles_x = static_cast<std::int32_t>(x), problem.tiles_y = static_cast<std::int32_t>(y);
       tiles = squares;
@@ -140,7 +141,10 @@ bool has_pieces_of(const Conv<Half>& conv) {
   // Windows and filters of a tile may lie beyond the last; their offsets are computed, though nothing is read there.
   const std::int64_t pixels = (conv.batch + 2ll) * conv.height * conv.width, margin = 600ll * conv.width;
   return conv.channels % kElements == 0 && conv.x_stride % kElements == 0 && aligned(conv.x) &&
-         aligned(conv.weight) && conv.kernel_height * conv.kernel_width <= 32 &&
+         aligned(conv.weight) && conv.weight_stride % kElements == 0 &&
+         conv.batch * (conv.weight_stride / kElements) <= kLargest / 2 &&
+         (!conv.more || (conv.split % kElements == 0 && conv.more_stride % kElements == 0 && aligned(conv.more) &&
+                         conv.more_stride <= kLargest)) && conv.kernel_height * conv.kernel_width <= 32 &&
          pixels + margin <= kLargest && conv.x_stride <= kLargest &&
          (4ll * conv.out_channels + 128) * (inner / kElements) <= kLargest;
 }
@@ -149,7 +153,7 @@ bool has_pieces_of(const Conv<Half>& conv) {
 
 template <class T, class S>
 const char* run_simt(const Conv<T>& conv, void* stream) {
-  const Tiling<T> tiling = tile(conv, S::kM, S::kN, 0);
+  const Tiling<T> tiling = tile(conv, S::kM, S::kN, conv.weight_stride ? 8 : 0);
   if (tiling.blocks > kLargest) return kTooLarge;
   return start(convolve_simt<T, S>, static_cast<unsigned>(tiling.blocks), S::kThreads, S::kShared, stream,
                tiling.problem);

@@ -49,11 +49,16 @@ __device__ __forceinline__ void finish_channels(const Conv<T>& conv, std::int32_
   EDGEGRAIN_UNROLL
   for (int i = 0; i < kCount; ++i) factors[i] = 0.0f;
   if (conv.bias) Run<T, kCount>::load_factors(conv.bias + o, factors);
+  if (conv.residual_first) {
+    EDGEGRAIN_UNROLL
+    for (int i = 0; i < kCount; ++i) values[i] += factors[i];
+    Run<T, kCount>::load(conv.residual + pixel * conv.residual_stride + o, factors);
+  }
   EDGEGRAIN_UNROLL
   for (int i = 0; i < kCount; ++i) {
     values[i] = activate(values[i] + (noise + factors[i]), conv.slope, conv.gain, conv.clamp);
   }
-  if (conv.residual) {
+  if (conv.residual && !conv.residual_first) {
     Run<T, kCount>::load(conv.residual + pixel * conv.residual_stride + o, factors);
     EDGEGRAIN_UNROLL
     for (int i = 0; i < kCount; ++i) values[i] = factors[i] + conv.scale * values[i];

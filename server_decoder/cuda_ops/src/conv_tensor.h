@@ -106,8 +106,8 @@ struct Loader {
   bool loads_filters;
 
   // `places` of the block's windows are in shared memory.
-  __device__ __forceinline__ Loader(const Problem<Half>& problem, const unsigned char* places, std::int32_t group,
-                                    std::int32_t first_filter)
+  __device__ __forceinline__ Loader(const Problem<Half>& problem, const unsigned char* places, std::int32_t picture,
+                                    std::int32_t group, std::int32_t first_filter)
       : position(problem.conv, slice(), piece() * T::kElements) {
     const Conv<Half>& conv = problem.conv;
     const std::int32_t row = first_row();
@@ -126,7 +126,8 @@ struct Loader {
       }
     }
     const std::int32_t inner = conv.kernel_height * conv.kernel_width * (conv.channels / T::kElements);
-    filter = (group * problem.filters + first_filter + row) * inner;
+    filter = (group * problem.filters + first_filter + row) * inner +
+             picture * static_cast<std::int32_t>(conv.weight_stride / T::kElements);
     filter_step = T::kLoadRows * inner;
     last_row = problem.filters - first_filter;
     to = slice() * T::kSliceM + swizzled(row, piece() * T::kCopy / 16) + piece() * T::kCopy % 16;
@@ -142,9 +143,11 @@ struct Loader {
   __device__ __forceinline__ void load(const Conv<Half>& conv, unsigned char* stage) {
     const bool inside = position.inside(conv);
     const std::int32_t pixel = position.i * conv.kernel_width + position.j;
-    const std::int32_t step = static_cast<std::int32_t>(conv.x_stride);
-    const std::int64_t skip = static_cast<std::int64_t>(position.i * conv.width + position.j) * step + position.c;
-    const Half* const x = conv.x + skip;
+    const bool second = conv.more && position.c >= conv.split;
+    const std::int32_t step = static_cast<std::int32_t>(second ? conv.more_stride : conv.x_stride);
+    const std::int32_t c = second ? position.c - conv.split : position.c;
+    const Half* const x =
+        (second ? conv.more : conv.x) + static_cast<std::int64_t>(position.i * conv.width + position.j) * step + c;
     const std::uint32_t bit = inside ? 1u << pixel : 0u;
     EDGEGRAIN_UNROLL
     for (int k = 0; k < T::kLoadsM; ++k) {
@@ -252,7 +255,7 @@ __global__ void __launch_bounds__(T::kThreads, T::kBlocks)
     ptx::store_shared(places + row * sizeof(int2), window_of<T::kM>(problem, tile, row));
   }
   __syncthreads();
-  Loader<T, kChannelsFirst> loader(problem, places, group, first_filter);
+  Loader<T, kChannelsFirst> loader(problem, places, picture_of(problem, tile), group, first_filter);
 
   const std::int32_t inner = conv.kernel_height * conv.kernel_width * conv.channels;
   const std::int32_t steps = (inner + T::kSlice * T::kWarpsK - 1) / (T::kSlice * T::kWarpsK);

@@ -41,6 +41,12 @@ __device__ __forceinline__ int2 window_of(const Problem<T>& problem, std::int32_
   return make_int2(b, n << 16 | m);
 }
 
+// The picture of all windows of a tile; 0 where filters are shared, and a tile may have windows of several pictures.
+template <class T>
+__device__ __forceinline__ std::int32_t picture_of(const Problem<T>& problem, std::int32_t tile) {
+  return problem.conv.weight_stride ? tile / problem.tiles_x / problem.tiles_y : 0;
+}
+
 // The pixel of y that window (row, column) makes in phase 0...3. False where `crop` leaves it out.
 template <class T>
 __device__ __forceinline__ bool place(const Conv<T>& conv, std::int32_t phase, std::int32_t& row,

@@ -1,4 +1,3 @@
-#include "copy_channels.h"
 #include "fir.h"
 #include "fir_nhwc.h"
 #include "haar.h"
@@ -44,7 +43,6 @@ const char* launch(const Kernel& kernel, std::uint32_t items, void* stream) {
   EDGEGRAIN_LAUNCH(InverseHaarNhwc<T, N>)    \
   EDGEGRAIN_LAUNCH(Upsample<T, false, N>)    \
   EDGEGRAIN_LAUNCH(Upsample<T, true, N>)     \
-  EDGEGRAIN_LAUNCH(CopyChannels<T, N>)       \
   EDGEGRAIN_LAUNCH(Dequantize<T, N>)         \
   EDGEGRAIN_LAUNCH(Quantize<T, N>)
 

@@ -28,8 +28,8 @@ constexpr Signature kDemodBiasAct{"DemodBiasAct", "tftff", 1, "tt"};  // x, demo
 constexpr Signature kFilteredBiasAct{"FilteredBiasAct", "tftff", 1, "tt"};  // the same
 constexpr Signature kUpFirDn2d{"UpFirDn2d", "t", 1, "t"};                   // x
 constexpr Signature kInverseHaar{"InverseHaar", "tf", 1, "t"};              // bands, style
-// x, weight, demodulation, noise, bias, style, residual, outer
-constexpr Signature kFusedConv{"FusedConv", "ttftfftt", 2, "tt"};
+// x, weight, demodulation, noise, bias, style, residual, outer, more
+constexpr Signature kFusedConv{"FusedConv", "ttftffttt", 2, "tt"};
 constexpr Signature kDenseBlock{"DenseBlock", "tt*", 1, "t"};                          // x, outer, weights and biases
 constexpr Signature kUpsample{"Upsample", "t", 1, "t"};                                // x
 constexpr Signature kModulationFactors{"ModulationFactors", "fff", 1, "ff"};           // style, squares, norm

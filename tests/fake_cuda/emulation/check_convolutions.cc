@@ -20,7 +20,7 @@ constexpr float kUntouched = 12345.0f;
 template <class T>
 struct Case {
   Conv<T> conv{};
-  Optional<T> x, weight, noise, residual, outer, y, modulated;
+  Optional<T> x, more, weight, noise, residual, outer, y, modulated;
   Optional<float> demodulation, bias, style;
   std::string description;
 };
@@ -67,9 +67,17 @@ Case<T> draw_case() {
   const std::int64_t plane = static_cast<std::int64_t>(v.out_height) * v.out_width, out = v.batch * plane;
   const std::int64_t taps = v.kernel_height * v.kernel_width, o = v.out_channels;
   const std::int64_t inner = taps * (v.depthwise ? 1 : v.channels);
-  v.x_stride = wider(v.channels), v.y_stride = wider(o), v.residual_stride = wider(o), v.outer_stride = wider(o);
-  c.x = map<T>(in, v.channels, v.x_stride), v.x = c.x->data();
-  c.weight = filled<T>(v.shuffle * v.shuffle * o * inner, 1.0 / std::sqrt(inner), chance(5) ? 1 : 0);
+  v.split = v.channels;
+  if (!v.depthwise && v.channels > 1 && chance(25)) {
+    v.split = v.channels > 8 && chance(70) ? 8 * draw(1, (v.channels - 1) / 8) : draw(1, v.channels - 1);
+    v.more_stride = wider(v.channels - v.split);
+    c.more = map<T>(in, v.channels - v.split, v.more_stride), v.more = c.more->data();
+  }
+  v.x_stride = wider(v.split), v.y_stride = wider(o), v.residual_stride = wider(o), v.outer_stride = wider(o);
+  c.x = map<T>(in, v.split, v.x_stride), v.x = c.x->data();
+  const std::int64_t filters = v.shuffle * v.shuffle * o * inner;
+  if (!v.depthwise && chance(20)) v.weight_stride = filters;
+  c.weight = filled<T>(v.weight_stride ? v.batch * filters : filters, 1.0 / std::sqrt(inner), chance(5) ? 1 : 0);
   v.weight = c.weight->data();
   if (chance(40)) {
     const bool shared = chance(30);
@@ -82,6 +90,7 @@ Case<T> draw_case() {
   }
   if (chance(60)) c.bias = filled<float>(o), v.bias = c.bias->data();
   if (chance(40)) c.residual = map<T>(out, o, v.residual_stride), v.residual = c.residual->data();
+  v.residual_first = c.residual && chance(30);
   if (chance(25)) c.outer = map<T>(out, o, v.outer_stride), v.outer = c.outer->data();
   const bool styled = chance(40);
   if (styled) {
@@ -95,10 +104,11 @@ Case<T> draw_case() {
   v.clamp = chance(30) ? 1.0f : 0.0f, v.scale = 0.2f, v.outer_scale = chance(50) ? 1.0f : 0.2f;
   std::ostringstream text;
   text << (sizeof(T) == 2 ? "half" : "float") << " [" << v.batch << ", " << v.height << ", " << v.width << ", "
-       << v.channels << "] * [" << o << ", " << v.kernel_height << ", " << v.kernel_width << "] pads " << v.pad_top
+       << v.split << " + " << v.channels - v.split << "] * [" << (v.weight_stride ? v.batch : 1) << ", " << o << ", " << v.kernel_height << ", " << v.kernel_width << "] pads " << v.pad_top
        << ", " << v.pad_left << " stride " << v.stride << " shuffle " << v.shuffle << " shift " << v.shift << " crop "
        << crop << " depthwise " << v.depthwise << " -> [" << v.out_height << ", " << v.out_width << "], pixels of "
-       << v.x_stride << ", " << v.y_stride << ", " << v.residual_stride << ", " << v.outer_stride << "; "
+       << v.x_stride << ", " << v.y_stride << ", " << v.residual_stride << ", " << v.outer_stride << ", "
+       << v.more_stride << "; residual first " << v.residual_first << "; "
        << emulation::multiprocessors() << " multiprocessors";
   c.description = text.str();
   return c;
@@ -119,10 +129,14 @@ void check_pixel(const Case<T>& c, int b, int row, int column) {
       for (int j = 0; j < v.kernel_width; ++j) {
         const int y = top + i, x = left + j;
         if (y < 0 || y >= v.height || x < 0 || x >= v.width) continue;
-        const std::int64_t from = ((static_cast<std::int64_t>(b) * v.height + y) * v.width + x) * v.x_stride;
-        const std::int64_t weight = ((filter * v.kernel_height + i) * v.kernel_width + j) * channels;
+        const std::int64_t from = (static_cast<std::int64_t>(b) * v.height + y) * v.width + x;
+        const std::int64_t weight =
+            b * v.weight_stride + ((filter * v.kernel_height + i) * v.kernel_width + j) * channels;
         for (int k = 0; k < channels; ++k) {
-          const double product = (*c.x)[from + (v.depthwise ? o : k)] * (*c.weight)[weight + k];
+          const int channel = v.depthwise ? o : k;
+          const double read = channel < v.split ? (*c.x)[from * v.x_stride + channel]
+                                                : (*c.more)[from * v.more_stride + channel - v.split];
+          const double product = read * (*c.weight)[weight + k];
           value += product, size += std::fabs(product);
         }
       }
@@ -134,9 +148,10 @@ void check_pixel(const Case<T>& c, int b, int row, int column) {
     }
     if (c.noise) value += (*c.noise)[b * v.noise_stride + in_picture], size += 1;
     if (c.bias) value += (*c.bias)[o], size += 1;
+    if (v.residual_first) value += (*c.residual)[pixel * v.residual_stride + o], size += 1;
     value *= (value < 0 ? static_cast<double>(v.slope) : 1.0) * v.gain;
     if (v.clamp > 0) value = std::fmin(std::fmax(value, -v.clamp), v.clamp);
-    if (c.residual) value = (*c.residual)[pixel * v.residual_stride + o] + static_cast<double>(v.scale) * value;
+    if (c.residual && !v.residual_first) value = (*c.residual)[pixel * v.residual_stride + o] + static_cast<double>(v.scale) * value;
     if (c.outer) value = (*c.outer)[pixel * v.outer_stride + o] + static_cast<double>(v.outer_scale) * value;
     size += 2;
     if (c.y) compare<T>((*c.y)[pixel * v.y_stride + o], value, size, c.description);

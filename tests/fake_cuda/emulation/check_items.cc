@@ -7,7 +7,6 @@
 #include <sstream>
 
 #include "bias_act_nhwc.h"
-#include "copy_channels.h"
 #include "device.h"
 #include "fir.h"
 #include "fir_nhwc.h"
@@ -346,24 +345,6 @@ void check_upsample() {
 }
 
 template <class T>
-void check_copy() {
-  const int pixels = draw(1, 300), channels = chance(60) ? 8 * draw(1, 4) : draw(1, 20);
-  const int stride = channels + (chance(60) ? 8 * draw(0, 3) : draw(0, 5));
-  const auto x = filled<T>(static_cast<std::size_t>(pixels) * channels);
-  Tensor<T> y(static_cast<std::size_t>(pixels) * stride);
-  y.fill_with(7.0f);
-  with_elements<T>(channels % kWide<T> == 0 && stride % kWide<T> == 0, [&](auto n) {
-    const CopyChannels<T, n()> kernel{x->data(), y.data(), std::uint32_t(channels / n()), stride};
-    must_launch(launch(kernel, pixels * kernel.groups, nullptr), "CopyChannels");
-  });
-  for (int pixel = 0; pixel < pixels; ++pixel) {
-    for (int c = 0; c < stride; ++c) {
-      compare<T>(y[pixel * stride + c], c < channels ? (*x)[pixel * channels + c] : 7.0, 0, "CopyChannels");
-    }
-  }
-}
-
-template <class T>
 void check_quantization() {
   const int count = draw(1, 200) * (chance(50) ? 8 : 1);
   std::vector<float> steps(count);
@@ -431,7 +412,6 @@ void check_random_case() {
   check_haar<T>();
   check_upsample<T, false>();
   check_upsample<T, true>();
-  check_copy<T>();
   check_quantization<T>();
 }
 

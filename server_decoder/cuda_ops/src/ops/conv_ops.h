@@ -5,7 +5,6 @@
 
 #include "../conv.h"
 #include "../conv_cpu.h"
-#include "../copy_channels.h"
 #include "bias_act_ops.h"
 
 namespace edgegrain {
@@ -14,14 +13,14 @@ namespace edgegrain {
 struct ConvAttributes {
   std::array<std::int64_t, 4> pads;  // above, left, below, right
   std::int64_t stride, shuffle;
-  bool depthwise, shift, crop;
+  bool depthwise, shift, crop, residual_first;
   Activation activation;
   float scale, outer_scale;
 
   explicit ConvAttributes(const Attributes& attributes)
       : pads(attributes.integers<4>("pads", {})), stride(attributes.integer("stride", 1)),
         shuffle(attributes.integer("shuffle", 1)), depthwise(attributes.flag("depthwise")),
-        shift(attributes.flag("shift")), crop(attributes.flag("crop")), activation(attributes, 1.0f),
+        shift(attributes.flag("shift")), crop(attributes.flag("crop")), residual_first(attributes.flag("residual_first")), activation(attributes, 1.0f),
         scale(attributes.number("scale", 1.0f)), outer_scale(attributes.number("outer_scale", 1.0f)) {
     for (const std::int64_t side : pads) {
       if (side < 0 || side > 64) refuse("pads must lie in 0...64");
@@ -54,7 +53,7 @@ struct ConvAttributes {
     conv.stride = static_cast<std::int32_t>(stride), conv.shift = shift;
     conv.slope = activation.slope, conv.gain = activation.gain, conv.clamp = activation.clamp;
     conv.scale = scale, conv.outer_scale = outer_scale;
-    conv.x_stride = conv.channels;
+    conv.x_stride = conv.split = conv.channels;
     conv.y_stride = conv.residual_stride = conv.outer_stride = conv.out_channels;
     return conv;
   }
@@ -100,23 +99,35 @@ std::optional<PackedFilters> pack_constant(const Node& node, std::size_t index, 
   return PackedFilters(shape);
 }
 
-// As float32, for the CPU: `values` themselves if they are.
+// All channels that a convolution reads in one map of float32, for the CPU: x itself if it is that.
 template <class T>
 class AsFloat {
  public:
-  AsFloat(const Ort::KernelContext& context, const Memory& memory, const T* values, std::int64_t count)
-      : scratch_(context, memory, sizeof(T) == 4 ? 0 : count * sizeof(float)) {
+  AsFloat(const Ort::KernelContext& context, const Memory& memory, const Conv<T>& conv)
+      : scratch_(context, memory, is_map(conv) ? 0 : pixels(conv) * conv.channels * sizeof(float)) {
     if constexpr (sizeof(T) == 4) {
-      data_ = values;
-    } else {
-      for (std::int64_t i = 0; i < count; ++i) scratch_.as<float>()[i] = to_float(values[i]);
-      data_ = scratch_.as<float>();
+      if (is_map(conv)) {
+        data_ = conv.x;
+        return;
+      }
+    }
+    float* to = scratch_.as<float>();
+    data_ = to;
+    for (std::int64_t pixel = 0; pixel < pixels(conv); ++pixel) {
+      for (std::int32_t c = 0; c < conv.split; ++c) *to++ = to_float(conv.x[pixel * conv.x_stride + c]);
+      for (std::int32_t c = conv.split; c < conv.channels; ++c) {
+        *to++ = to_float(conv.more[pixel * conv.more_stride + c - conv.split]);
+      }
     }
   }
 
   const float* data() const { return data_; }
 
  private:
+  static bool is_map(const Conv<T>& conv) { return sizeof(T) == 4 && !conv.more; }
+
+  static std::int64_t pixels(const Conv<T>& conv) { return std::int64_t{conv.batch} * conv.height * conv.width; }
+
   Scratch scratch_;
   const float* data_;
 };
@@ -131,14 +142,32 @@ class FusedConvKernel {
   }
 
   static std::vector<Shape> output_shapes(const Attributes& attributes, const std::vector<Shape>& inputs) {
-    if (inputs.size() < 2 || inputs[1].empty() || inputs[1][0] < 0) return {};
-    const Shape y = ConvAttributes::output(ConvAttributes(attributes).sizes<T>(inputs[0], inputs[1]));
+    if (inputs.size() < 2 || inputs[1].empty()) return {};
+    const Shape weight = filters_of(inputs[1]);
+    if (weight[0] < 0) return {};
+    const Shape x = inputs.size() > kMore && !inputs[kMore].empty() ? joined(inputs[0], inputs[kMore]) : inputs[0];
+    const Shape y = ConvAttributes::output(ConvAttributes(attributes).sizes<T>(x, weight));
     return {y, y};
   }
 
   void compute(const Ort::KernelContext& context) const {
     const Input x = input(context, 0), weight = input(context, 1);
-    Conv<T> conv = attributes_.sizes<T>(x.shape, weight.shape);
+    const Input more = context.GetInputCount() > kMore ? input(context, kMore) : Input{};
+    const Shape filters = filters_of(weight.shape);
+    Conv<T> conv = attributes_.sizes<T>(more ? joined(x.shape, more.shape) : x.shape, filters);
+    if (attributes_.depthwise && (more || weight.shape.size() == 5)) {
+      refuse("a depthwise convolution takes one map and the same filters for all pictures");
+    }
+    if (more) {
+      conv.more = as<const T>(more);
+      conv.x_stride = conv.split = count(x.shape[3]), conv.more_stride = more.shape[3];
+    }
+    if (weight.shape.size() == 5) {
+      if (weight.shape[0] != x.shape[0]) {
+        refuse("weight " + text(weight.shape) + " must have filters for " + std::to_string(x.shape[0]) + " pictures");
+      }
+      conv.weight_stride = elements(filters);
+    }
     const std::int64_t batch = conv.batch, channels = conv.out_channels;
     const Shape y = ConvAttributes::output(conv), per_channel = {batch, channels};
     conv.x = as<const T>(x), conv.weight = as<const T>(weight);
@@ -150,6 +179,8 @@ class FusedConvKernel {
     conv.style = optional<float>(context, 5, "style", per_channel);
     conv.residual = optional<T>(context, 6, "residual", y);
     conv.outer = optional<T>(context, 7, "outer", y);
+    conv.residual_first = attributes_.residual_first;
+    if (conv.residual_first && !conv.residual) refuse("residual_first needs a residual");
     T* const first = static_cast<T*>(output(context, 0, y));
     if (context.GetOutputCount() > 1) {
       if (!conv.style) refuse("a second output needs a style");
@@ -164,16 +195,53 @@ class FusedConvKernel {
       check_launched(launch_convolution(conv, workspace.as<void>(), context.GetGPUComputeStream()));
 #endif
     } else {
-      const AsFloat<T> pixels(context, memory_, conv.x, elements(x.shape));
-      if (packed_) {
-        convolve(conv, *packed_, pixels.data(), conv.x_stride, Threads(context));
+      const AsFloat<T> pixels(context, memory_, conv);
+      if (conv.weight_stride) {
+        for (std::int32_t b = 0; b < conv.batch; ++b) {
+          const Conv<T> one = picture(conv, b);
+          const std::int64_t first = std::int64_t{b} * conv.height * conv.width * conv.channels;
+          convolve(one, PackedFilters(one), pixels.data() + first, conv.channels, Threads(context));
+        }
+      } else if (packed_) {
+        convolve(conv, *packed_, pixels.data(), conv.channels, Threads(context));
       } else {
-        convolve(conv, PackedFilters(conv), pixels.data(), conv.x_stride, Threads(context));
+        convolve(conv, PackedFilters(conv), pixels.data(), conv.channels, Threads(context));
       }
     }
   }
 
  private:
+  static constexpr std::size_t kMore = 8;
+
+  // A weight of rank 5 has filters for every picture.
+  static Shape filters_of(const Shape& weight) {
+    return weight.size() == 5 ? Shape(weight.begin() + 1, weight.end()) : weight;
+  }
+
+  static Shape joined(const Shape& x, const Shape& more) {
+    if (x.size() != 4 || more.size() != 4 || Shape(x.begin(), x.end() - 1) != Shape(more.begin(), more.end() - 1)) {
+      refuse("more must be a map of the size of x, got " + text(more) + " for " + text(x));
+    }
+    return {x[0], x[1], x[2], x[3] + more[3]};
+  }
+
+  // Picture b of the convolution of a batch.
+  static Conv<T> picture(const Conv<T>& conv, std::int32_t b) {
+    Conv<T> one = conv;
+    const std::int64_t pixels = std::int64_t{b} * conv.out_height * conv.out_width;
+    const std::int64_t row = std::int64_t{b} * conv.out_channels;
+    one.batch = 1;
+    one.weight += b * conv.weight_stride;
+    if (conv.demodulation) one.demodulation += b * conv.demodulation_stride;
+    if (conv.noise) one.noise += b * conv.noise_stride;
+    if (conv.style) one.style += row;
+    if (conv.residual) one.residual += pixels * conv.residual_stride;
+    if (conv.outer) one.outer += pixels * conv.outer_stride;
+    if (conv.y) one.y += pixels * conv.y_stride;
+    if (conv.modulated) one.modulated += pixels * conv.out_channels;
+    return one;
+  }
+
   ConvAttributes attributes_;
   Memory memory_;
   std::optional<PackedFilters> packed_;
@@ -248,7 +316,8 @@ class DenseBlockKernel {
     return layers;
   }
 
-  // Convolution k on slices of `wide`, which has `stride` channels. With `last`, y and what is added are still to be set.
+  // For the CPU: convolution k on slices of `wide`, which has `stride` channels: x, then what grows. With `last`, y and
+  // what is added are still to be set.
   template <class U>
   Conv<U> slice(const Input& x, const Layer& layer, U* wide, std::int64_t stride, bool last) const {
     Conv<U> conv = attributes_.sizes<U>({x.shape[0], x.shape[1], x.shape[2], layer.first}, layer.weight.shape);
@@ -266,12 +335,14 @@ class DenseBlockKernel {
   void run_on_cuda(const Ort::KernelContext& context, const Input& x, const T* outer, const std::vector<Layer>& layers,
                    T* y) const {
 #ifdef EDGEGRAIN_CUDA
-    const std::int64_t stride = layers.back().first;
-    const Scratch wide(context, memory_, elements(x.shape) / x.shape[3] * stride * sizeof(T));
+    const std::int64_t channels = x.shape[3], stride = layers.back().first - channels;
+    const Scratch grown(context, memory_, elements(x.shape) / channels * stride * sizeof(T));
     std::vector<Conv<T>> convolutions;
     std::size_t bytes = 0;
     for (const Layer& layer : layers) {
-      Conv<T> conv = slice(x, layer, wide.as<T>(), stride, &layer == &layers.back());
+      Conv<T> conv = slice(x, layer, grown.as<T>() - channels, stride, &layer == &layers.back());
+      conv.x = as<const T>(x), conv.x_stride = conv.split = count(channels);
+      if (layer.first > channels) conv.more = grown.as<const T>(), conv.more_stride = stride;
       conv.weight = as<const T>(layer.weight);
       bytes = std::max(bytes, convolution_workspace(conv));
       convolutions.push_back(conv);
@@ -279,11 +350,6 @@ class DenseBlockKernel {
     Conv<T>& last = convolutions.back();
     last.y = y, last.residual = as<const T>(x), last.outer = outer;
     const Scratch workspace(context, memory_, bytes);
-    const bool aligned = is_wide(x.data) && stride % kWide<T> == 0;
-    with_channels<T, kCuda>(x.shape[3], aligned, [&](auto n) {
-      const CopyChannels<T, n()> copy{as<const T>(x), wide.as<T>(), unsigned(count(x.shape[3] / n())), stride};
-      run<kCuda>(context, copy, elements(x.shape) / n());
-    });
     for (const Conv<T>& conv : convolutions) {
       check_launched(launch_convolution(conv, workspace.as<void>(), context.GetGPUComputeStream()));
     }

@@ -195,6 +195,8 @@ class Codec:
     def warm_up(self) -> None:
         """Compress and restore a grey picture, so that the first real one does not wait for the networks to load."""
         side = self._manifest.hr
+        if self.device == "cuda" and not self._tiled:
+            self._open.decoder.warm_up()  # keeps buffers, and a CUDA graph, for single pictures
         self.restore(self.compress(np.full((side, side, 3), 128, np.uint8)))
 
     @property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,8 +10,6 @@ from codec_contract.bundle.manifest import Manifest
 from codec_contract.errors import BundleError, DeviceError
 from server_decoder.cuda_ops.library import find_library, require_cuda_kernels
 from server_decoder.decoder_session import DecoderSession
-
-logger = logging.getLogger(__name__)
 
 FormChoice = Literal["auto", "default", "cuda"]
 """``"auto"``: the device's form if it can run, else the default one; the others by name, or an error."""
@@ -30,6 +27,7 @@ class RunningDecoder:
         device: ``"cpu"`` or ``"cuda"``.
         provider: ONNX Runtime's execution provider.
         graphs: true if batch sizes that were warmed up are replayed as CUDA graphs.
+        reason: why CUDA does not run the bundle's form for it; "" if it does, and on the CPU.
     """
 
     file: str
@@ -38,14 +36,15 @@ class RunningDecoder:
     device: str
     provider: str
     graphs: bool
+    reason: str = ""
 
     def __str__(self) -> str:
         graphs = "" if self.device == "cpu" else ", CUDA graphs" if self.graphs else ", no CUDA graphs"
         return f"{self.file}, {self.precision}, {self.ops} ops, {self.provider}{graphs}"
 
 
-def choose_form(manifest: Manifest, device: str, choice: FormChoice = "auto") -> BundledForm:
-    """The form of a bundle's decoder to run on a device; a warning says why CUDA gets the default one.
+def choose_form(manifest: Manifest, device: str, choice: FormChoice = "auto") -> tuple[BundledForm, str]:
+    """The form of a bundle's decoder to run on a device, and the reason if that is not the form for it.
 
     Raises:
         BundleError: the manifest describes a form wrongly, or does not have the one that ``choice`` names, or only
@@ -54,25 +53,21 @@ def choose_form(manifest: Manifest, device: str, choice: FormChoice = "auto") ->
     forms = decoder_forms(manifest)
     if choice == "auto":
         if device != "cuda" or (CUDA_FORM not in forms and manifest.codec != "grain"):  # other families have none
-            return forms[DEFAULT_FORM]
+            return forms[DEFAULT_FORM], ""
         reason = _reason_against(forms.get(CUDA_FORM), manifest)
-        if reason:
-            logger.warning("bundle %s decodes with %s in %s on CUDA, which is slower than its form for CUDA: %s",
-                           manifest.id, forms[DEFAULT_FORM].file, forms[DEFAULT_FORM].precision, reason)
-            return forms[DEFAULT_FORM]
-        return forms[CUDA_FORM]
+        return forms[DEFAULT_FORM if reason else CUDA_FORM], reason
     if choice not in forms:
         raise BundleError(f"bundle {manifest.id} has no form {str(choice)[:80]!r} of its decoder, only: "
                           f"{', '.join(forms)}; {_making(manifest)}")
     if not forms[choice].current:
         raise BundleError(_stale(forms[choice], manifest))
-    return forms[choice]
+    return forms[choice], ""
 
 
-def describe(form: BundledForm, session: DecoderSession) -> RunningDecoder:
-    """The description of a session of a form."""
+def describe(form: BundledForm, session: DecoderSession, reason: str = "") -> RunningDecoder:
+    """The description of a session of a form, chosen for a reason."""
     ops = "fused" if session.fused else "plain"
-    return RunningDecoder(form.file, form.precision, ops, session.device, session.providers[0], session.graphs)
+    return RunningDecoder(form.file, form.precision, ops, session.device, session.providers[0], session.graphs, reason)
 
 
 def _reason_against(form: BundledForm | None, manifest: Manifest) -> str:

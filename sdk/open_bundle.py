@@ -114,10 +114,13 @@ class OpenBundle:
         """
         with self._opening:
             if self._decoder is None:
-                form = choose_form(self.manifest, self.device, self.form)
+                form, reason = choose_form(self.manifest, self.device, self.form)
+                if reason:
+                    logger.warning("bundle %s runs %s in %s on CUDA, not a decoder for CUDA: %s", self.manifest.id,
+                                   form.file, form.precision, reason)
                 self._decoder = DecoderSession(
                     self.manifest.open_file(form.file), self.device, self.threads, strength=self.default_strength)
-                self._running = describe(form, self._decoder)
+                self._running = describe(form, self._decoder, reason)
                 logger.info("bundle %s decodes with %s", self.manifest.id, self._running)
             return self._decoder
 

@@ -157,14 +157,20 @@ def _check_alignment() -> tuple[State, str]:
 
 
 def _check_fused_ops() -> tuple[State, str]:
-    from server_decoder.cuda_ops.library import find_library, has_cuda_kernels
+    from server_decoder.cuda_ops.library import cuda_version, find_library, has_cuda_kernels, require_cuda_kernels
+    from server_decoder.providers import version_text
 
     try:
         library = find_library()
     except DeviceError:
         return "ok", "not built; only decoders exported with --ops fused need them; run: make ops"
-    kernels = "CPU and CUDA kernels" if has_cuda_kernels(library) else "CPU kernels only: built without nvcc"
-    return "ok", f"{library.name}, {kernels}"
+    if not has_cuda_kernels(library):
+        return "ok", f"{library.name}, CPU kernels only: built without nvcc"
+    try:
+        require_cuda_kernels(library)
+    except DeviceError as error:
+        return "warning", str(error)
+    return "ok", f"{library.name}, CPU and CUDA kernels (CUDA {version_text(cuda_version(library))})"
 
 
 def _check_files(folder: Path) -> tuple[State, str]:
@@ -203,9 +209,12 @@ def _check_decoder(folder: Path, device: Literal["cpu", "cuda"]) -> tuple[State,
     codec.warm_up()
     lr = np.random.default_rng(0).integers(0, 256, (codec.bundle.lr, codec.bundle.lr, 3), dtype=np.uint8)
     seconds = _median_seconds(lambda: codec.restore(lr))
-    detail = f"restores {codec.bundle.hr} x {codec.bundle.hr} pixels in {1000 * seconds:.0f} ms"
+    detail = (f"restores {codec.bundle.hr} x {codec.bundle.hr} pixels in {1000 * seconds:.0f} ms with "
+              f"{codec.running_decoder}")
     if seconds > RESTORE_LIMIT_SECONDS:
         return "warning", f"{detail}, slower than {RESTORE_LIMIT_SECONDS:g} s"
+    if reason := codec.running_decoder.reason:
+        return "warning", f"{detail}, not with a decoder for CUDA: {reason}"
     return "ok", detail
 
 

@@ -27,6 +27,7 @@ from codec_contract.rgb import Rgb
 from edge_encoder.preprocessing import load_picture
 from edgegrain.service.engine_options import CompressOptions, Outcome, RestoreOptions, require_servable
 from edgegrain.service.result_limits import check_result
+from sdk.decoder_form import FormChoice, RunningDecoder
 from sdk.generated_mark import marked
 from sdk.open_bundle import OpenBundle
 from server_decoder.decoder_session import Device
@@ -54,7 +55,7 @@ class Engine:
 
     def __init__(
         self, folders: Sequence[str | Path], *, device: Device = "cpu", threads: int | None = None,
-        batch_sizes: Sequence[int] = (1,), max_pixels: int = 1 << 24,
+        batch_sizes: Sequence[int] = (1,), max_pixels: int = 1 << 24, decoder_form: FormChoice = "auto",
     ) -> None:
         """Open the bundles; every file's hash is checked before it is parsed.
 
@@ -65,6 +66,7 @@ class Engine:
             batch_sizes: ascending; batches are padded to the next of these, so that only shapes that were warmed up
                 are run.
             max_pixels: largest picture that is read or made.
+            decoder_form: of every bundle; by default the one for the device.
 
         Raises:
             BundleError: a bundle is damaged, or this release does not serve its kind.
@@ -75,9 +77,14 @@ class Engine:
         self._bundles: dict[str, OpenBundle] = {}
         for manifest in map(load_manifest, folders):
             require_servable(manifest)
-            bundle = OpenBundle(manifest, device, threads)
+            bundle = OpenBundle(manifest, device, threads, form=decoder_form)
             bundle.open()
             self._bundles[manifest.id] = bundle
+
+    @property
+    def decoders(self) -> dict[str, RunningDecoder]:
+        """Bundle -> the decoder that restores its payloads."""
+        return {name: bundle.running_decoder for name, bundle in self._bundles.items()}
 
     def warm_up(self) -> list[tuple[str, str, int, float]]:
         """Run every decoder and every encoder, and code one payload for each bundle.

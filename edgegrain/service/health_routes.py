@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Literal
 
 from fastapi import APIRouter
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from edgegrain.service.problem_details import problem_response
@@ -16,25 +17,45 @@ router = APIRouter()
 metrics_router = APIRouter()
 
 
-class Health(BaseModel):
-    """A positive health answer."""
+class Liveness(BaseModel):
+    """The answer of a process that runs."""
 
-    status: Literal["alive", "ready"]
+    status: Literal["alive"]
+
+
+class DecoderDescription(BaseModel):
+    """A decoder that restores payloads; the log has the reason for it, whose paths are not for every client."""
+
+    file: str = Field(description="Its name in the bundle.")
+    precision: str = Field(description="Type that its convolutions compute in: float32 or float16.")
+    ops: str = Field(description="fused, or plain.")
+    device: str = Field(description="cpu or cuda.")
+    provider: str = Field(description="Execution provider of ONNX Runtime.")
+    graphs: bool = Field(description="Batches are replayed as CUDA graphs.")
+
+
+class Readiness(BaseModel):
+    """The answer of a service that is ready."""
+
+    status: Literal["ready"]
+    decoders: dict[str, DecoderDescription] = Field(description="By bundle.")
 
 
 @router.get("/health/live", summary="Liveness")
-async def live() -> Health:
+async def live() -> Liveness:
     """200 while the process runs; restart the container if it stops answering."""
-    return Health(status="alive")
+    return Liveness(status="alive")
 
 
 @router.get("/health/ready", summary="Readiness",
             responses=problem_response(503, "Warming up, or shutting down"))
-async def ready(service: Service) -> Health:
-    """503 until every batch size is warmed up, while there is no worker, and once shutdown has begun."""
+async def ready(service: Service) -> Readiness:
+    """503 until every batch size is warmed up, while there is no worker, and once shutdown has begun. Names the
+    decoders that run."""
     if (problem := service.not_ready()) is not None:
         raise problem
-    return Health(status="ready")
+    return Readiness(status="ready", decoders={
+        bundle: DecoderDescription(**asdict(decoder)) for bundle, decoder in service.supervisor.decoders.items()})
 
 
 @metrics_router.get("/metrics", summary="Prometheus metrics", response_class=Response, responses={

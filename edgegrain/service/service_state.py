@@ -99,7 +99,8 @@ class ServiceState:
         plan = WorkerPlan(
             {"folders": [str(manifest.folder.resolve()) for manifest in manifests], "device": settings.device,
              "threads": settings.threads, "batch_sizes": list(settings.batch_sizes),
-             "max_pixels": settings.max_pixels, "log_level": settings.log_level},
+             "max_pixels": settings.max_pixels, "log_level": settings.log_level,
+             "decoder_form": settings.decoder_form},
             start_timeout=settings.start_timeout, batch_timeout=settings.worker_timeout, command=worker_command)
         self.supervisor = Supervisor(
             plan, self.batcher, settings.workers, spares=self._spares, on_batch=self._note_batch,

@@ -42,6 +42,8 @@ class Settings(BaseSettings):
         ("faces",), min_length=1, description="Ids, folders or hf:// names of the served bundles.")
 
     device: Literal["cpu", "cuda"] = Field("cpu", description="Device of the decoders; never the other one.")
+    decoder_form: Literal["auto", "default", "cuda"] = Field(
+        "auto", description="auto: on cuda the form of a bundle's decoder for CUDA, if it can run; default: never.")
     workers: int = Field(1, ge=1, le=64, description="Worker processes; each holds every bundle.")
     spare_workers: int | None = Field(
         None, ge=0, le=64, description="Warm workers that replace lost ones; unset: 1 on CPUs if memory allows.")

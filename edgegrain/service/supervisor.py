@@ -13,6 +13,7 @@ from edgegrain.service.batcher import Batcher
 from edgegrain.service.job import Job, WorkerLost
 from edgegrain.service.json_logs import log
 from edgegrain.service.worker_handle import STOP_SECONDS, Worker, WorkerPlan
+from sdk.decoder_form import RunningDecoder
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +71,11 @@ class Supervisor:
     def pids(self) -> list[int]:
         """Process ids of the workers that are ready, without spares."""
         return sorted(worker.process.pid for worker in self._workers)
+
+    @property
+    def decoders(self) -> dict[str, RunningDecoder]:
+        """Bundle -> the decoder that a ready worker runs; all workers run the same ones."""
+        return next((worker.decoders for worker in self._workers), {})
 
     def start(self) -> None:
         """Start the workers in the background, and then the spares."""

@@ -1,8 +1,8 @@
 """The worker process: ``python -m edgegrain.service.worker``, started and watched by `supervisor`.
 
 Reads messages from stdin and writes messages to stdout (`pipe_messages`). The first message configures the engine; it
-is answered with ``{"ready": true, "warm_up": [[VERB, ID, ITEMS, SECONDS], ...]}`` after the warm-up, or with
-``{"failed": MESSAGE}``. Then follow batches:
+is answered with ``{"ready": true, "warm_up": [[VERB, ID, ITEMS, SECONDS], ...], "decoders": {ID: {...}}}`` after the
+warm-up, or with ``{"failed": MESSAGE}``. Then follow batches:
 
     {"verb": "restore", "bundle": ID, "options": [...]} + one byte string per item
     {"outcomes": [null | {"error": CLASS, "message": TEXT}, ...], "seconds": {STAGE: S}} + one byte string per item
@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from dataclasses import asdict
 from typing import IO, Any
 
 from codec_contract.errors import EdgegrainError
@@ -38,7 +39,8 @@ def main() -> int:
     except EdgegrainError as error:
         _send(answers, {"failed": " ".join(str(error).split())})
         return 1
-    _send(answers, {"ready": True, "warm_up": warm_up})
+    decoders = {bundle: asdict(decoder) for bundle, decoder in engine.decoders.items()}
+    _send(answers, {"ready": True, "warm_up": warm_up, "decoders": decoders})
     while (message := pipe_messages.read(requests)) is not None:
         batch, blobs = message
         stages = Stages()

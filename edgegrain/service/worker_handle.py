@@ -10,7 +10,15 @@ from typing import Any
 from codec_contract.errors import EdgegrainError, ServiceError
 from edgegrain.service import pipe_messages
 from edgegrain.service.job import Done, Job, WorkerLost
-from edgegrain.service.worker_protocol import COMMAND, WarmUp, read_answer, read_warm_up, worker_environment
+from edgegrain.service.worker_protocol import (
+    COMMAND,
+    WarmUp,
+    read_answer,
+    read_decoders,
+    read_warm_up,
+    worker_environment,
+)
+from sdk.decoder_form import RunningDecoder
 
 BUFFER = 1 << 20
 STOP_SECONDS = 5.0
@@ -39,11 +47,13 @@ class Worker:
     Attributes:
         process: the process.
         warm_up: batches of its warm-up and their seconds.
+        decoders: bundle -> the decoder that it runs.
     """
 
     def __init__(self, process: asyncio.subprocess.Process, plan: WorkerPlan) -> None:
         self.process = process
         self.warm_up: list[WarmUp] = []
+        self.decoders: dict[str, RunningDecoder] = {}
         self._plan = plan
 
     @classmethod
@@ -64,6 +74,7 @@ class Worker:
             if "ready" not in fields:
                 raise ServiceError(str(fields.get("failed", "the worker did not report that it is ready")))
             worker.warm_up = read_warm_up(fields)
+            worker.decoders = read_decoders(fields)
         except BaseException:
             await worker.stop(0)
             raise

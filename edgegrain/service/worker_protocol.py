@@ -16,11 +16,15 @@ from codec_contract.errors import EdgegrainError, ServiceError
 from edgegrain.service import pipe_messages
 from edgegrain.service.job import Done, WorkerLost
 from edgegrain.service.settings import ENVIRONMENT_PREFIX
+from sdk.decoder_form import RunningDecoder
 
 COMMAND = (sys.executable, "-m", "edgegrain.service.worker")
 """Program and arguments of a worker process."""
 STAGES = ("unpack", "read", "decode", "encode", "write")
 """Stages that a worker reports seconds of. They become labels and headers, so all others are ignored."""
+
+MAX_TEXT = 2000
+"""Longest text in the description of a decoder."""
 
 WarmUp = tuple[str, str, int, float]
 """Verb, bundle, number of items, seconds."""
@@ -37,6 +41,25 @@ def read_warm_up(fields: dict[str, Any]) -> list[WarmUp]:
                 for verb, bundle, count, seconds in fields.get("warm_up", [])]
     except (TypeError, ValueError, OverflowError) as error:
         raise WorkerLost(f"its message that it is ready is invalid: {error!r}") from error
+
+
+def read_decoders(fields: dict[str, Any]) -> dict[str, RunningDecoder]:
+    """Read bundle -> decoder from a worker's message that it is ready.
+
+    Raises:
+        WorkerLost: the message is invalid.
+    """
+    try:
+        decoders = {str(bundle): RunningDecoder(**described)
+                    for bundle, described in fields.get("decoders", {}).items()}
+    except (TypeError, AttributeError) as error:
+        raise WorkerLost(f"its message that it is ready is invalid: {error!r}") from error
+    for decoder in decoders.values():
+        texts = (decoder.file, decoder.precision, decoder.ops, decoder.device, decoder.provider, decoder.reason)
+        if not all(isinstance(text, str) and len(text) <= MAX_TEXT for text in texts) \
+                or not isinstance(decoder.graphs, bool):
+            raise WorkerLost("its message that it is ready describes no decoder")
+    return decoders
 
 
 def read_answer(message: pipe_messages.Message, count: int) -> tuple[list[Done | EdgegrainError], dict[str, float]]:

@@ -112,7 +112,7 @@ def restored_by(client: httpx.Client) -> dict[str, float]:
 
 
 def test_two_replicas_give_what_one_codec_gives(served: Served, client: httpx.Client) -> None:
-    assert client.get("/health/ready").json() == {"status": "ready"}
+    assert client.get("/health/ready").json()["status"] == "ready"
     payloads = raw_payloads(served.folder, 60)
     with ThreadPoolExecutor(12) as pool:
         answers = list(pool.map(lambda payload: restore(client, payload), payloads))

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from packaging.requirements import Requirement
 
+from server_decoder.providers import can_replay_graphs
+
 PIN = re.compile(r'[a-z0-9-]+==[0-9][0-9a-z.]*( ; python_version (<|>=) "3\.\d+")?')
 
 
@@ -42,6 +44,13 @@ def test_the_demonstration_s_lock_satisfies_the_project(repository: Path, projec
     for requirement in map(Requirement, [*project["dependencies"], *project["optional-dependencies"]["cli"]]):
         assert requirement.specifier.contains(demo[requirement.name.lower()]), f"{requirement} on Python {python}"
     assert f"Programming Language :: Python :: {python}" in project["classifiers"]
+
+
+def test_the_gpu_build_replays_graphs_rightly(project: dict[str, Any]) -> None:
+    (requirement,) = map(Requirement, project["optional-dependencies"]["gpu"])
+    (least,) = [item.version for item in requirement.specifier if item.operator == ">="]
+    assert requirement.name == "onnxruntime-gpu" and can_replay_graphs(least)
+    assert not requirement.specifier.contains("1.29.9")
 
 
 def test_the_locks_satisfy_the_project(repository: Path, project: dict[str, Any]) -> None:

@@ -398,6 +398,20 @@ def test_a_result_is_not_written_by_the_runs_of_other_threads() -> None:
     assert wrong == []
 
 
+def test_older_versions_copy_results_through_an_array(monkeypatch: pytest.MonkeyPatch) -> None:
+    update = onnxruntime.OrtValue.update_inplace
+
+    def from_arrays_only(self: onnxruntime.OrtValue, data: object) -> None:
+        if not isinstance(data, np.ndarray):
+            raise TypeError("update_inplace(): incompatible function arguments")
+        update(self, data)
+
+    monkeypatch.setattr(onnxruntime.OrtValue, "update_inplace", from_arrays_only)
+    bound = BoundRuns(onnxruntime.InferenceSession(quantizing_decoder(), providers=["CPUExecutionProvider"]), "cpu")
+    bound.keep({"lr": lrs(1)})
+    np.testing.assert_array_equal(bound.run({"lr": lrs(1, seed=3)}), enlarged(lrs(1, seed=3)))
+
+
 def test_a_failing_run_gives_its_buffers_back() -> None:
     bound = BoundRuns(onnxruntime.InferenceSession(repeating_decoder(), providers=["CPUExecutionProvider"]), "cpu")
     values = np.zeros((1, 3, LR, LR), np.float32)

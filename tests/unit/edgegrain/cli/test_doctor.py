@@ -36,6 +36,7 @@ def test_all_is_well(capsys: pytest.CaptureFixture[str]) -> None:
         assert f"ok       bundle {bundle}: files: 6 files, " in out
         assert f"ok       bundle {bundle}: encoder: 12 golden vectors byte-identical" in out
         assert f"ok       bundle {bundle}: decoder on cpu: restores 64 x 64 pixels in " in out
+    assert " ms with decoder.onnx, float32, plain ops, CPUExecutionProvider\n" in out
 
 
 @pytest.mark.usefixtures("tiny_bundles")
@@ -206,3 +207,10 @@ def test_fused_ops_are_optional(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     (tmp_path / "libedgegrain_ops.so").write_bytes(b"not a library")
     checks = {check.name: check for check in check_runtime()}
     assert checks["fused ops"].state == "broken" and "cannot be used" in checks["fused ops"].detail
+
+    monkeypatch.setattr(library, "has_cuda_kernels", lambda path: True)
+    monkeypatch.setattr(library, "cuda_version", lambda path: 13000)
+    for driver, state, detail in ((13020, "ok", "CPU and CUDA kernels (CUDA 13.0)"), (12040, "warning", "up to 12.4")):
+        monkeypatch.setattr(library, "driver_version", lambda driver=driver: driver)
+        checks = {check.name: check for check in check_runtime()}
+        assert checks["fused ops"].state == state and detail in checks["fused ops"].detail

@@ -214,7 +214,9 @@ class TestBundles:
 class TestAround:
     def test_health(self, client: httpx.Client) -> None:
         assert client.get("/health/live").json() == {"status": "alive"}
-        assert client.get("/health/ready").json() == {"status": "ready"}
+        running = {"file": "decoder.onnx", "precision": "float32", "ops": "plain", "device": "cpu",
+                   "provider": "CPUExecutionProvider", "graphs": False}
+        assert client.get("/health/ready").json() == {"status": "ready", "decoders": {BUNDLE: running}}
 
     def test_what_there_is_not(self, client: httpx.Client) -> None:
         assert_problem(client.get("/v2"), 404, "not-found")

@@ -20,7 +20,14 @@ from edgegrain.service.engine_options import CompressOptions, RestoreOptions
 from sdk.generated_mark import mark_of
 from server_decoder.decoder_session import DecoderSession
 from tests.service_harness import raw_payloads
-from tests.tiny_bundle import HR, noisy_decoder, refresh_manifest, write_tiny_bundle
+from tests.tiny_bundle import (
+    HR,
+    add_cuda_form,
+    noisy_decoder,
+    quantizing_decoder,
+    refresh_manifest,
+    write_tiny_bundle,
+)
 
 BUNDLE = "tiny-64-lr16"
 
@@ -71,6 +78,20 @@ def test_png_of_a_face_is_no_larger_for_being_quick(portrait: np.ndarray) -> Non
     face.save(quick, "PNG", **_save_options(RestoreOptions()))
     np.testing.assert_array_equal(picture(quick.getvalue()), portrait)
     assert len(quick.getvalue()) < 1.05 * len(usual.getvalue()) and quick.getvalue() != usual.getvalue()
+
+
+def test_a_form_is_served(tmp_path: Path) -> None:
+    folder = write_tiny_bundle(tmp_path)
+    add_cuda_form(folder, quantizing_decoder())
+    payloads = raw_payloads(folder, 2)
+    made = []
+    for form in ("auto", "cuda"):
+        engine = Engine([folder], threads=1, batch_sizes=(1, 2), decoder_form=form)  # type: ignore[arg-type]
+        engine.warm_up()
+        made.append((engine.decoders[BUNDLE].file, engine.restore(BUNDLE, payloads, [RestoreOptions()] * 2, Stages())))
+    assert [file for file, _ in made] == ["decoder.onnx", "decoder_cuda.onnx"]
+    for default, cuda in zip(made[0][1], made[1][1], strict=True):
+        np.testing.assert_array_equal(picture(cuda), picture(default))
 
 
 def test_a_bad_item_does_not_touch_the_others(engine: Engine, tiny_bundle: Path) -> None:

@@ -19,7 +19,8 @@ from edgegrain.service.capacity import Capacity
 from edgegrain.service.job import BatchKey, Done, Job, Refused, WorkerLost
 from edgegrain.service.supervisor import Supervisor
 from edgegrain.service.worker_handle import Worker, WorkerPlan
-from edgegrain.service.worker_protocol import error_of, read_answer, read_warm_up
+from edgegrain.service.worker_protocol import error_of, read_answer, read_decoders, read_warm_up
+from sdk.decoder_form import RunningDecoder
 from tests.service_harness import SOON, stub_worker
 
 
@@ -263,6 +264,17 @@ def test_warm_ups_are_the_first_estimates() -> None:
     for wrong in (3, [3], [["restore", "a", 8]], [["restore", "a", "x", 2]]):
         with pytest.raises(WorkerLost, match="is invalid"):
             read_warm_up({"warm_up": wrong})
+
+
+def test_decoders_of_a_worker() -> None:
+    described = {"file": "decoder.onnx", "precision": "float32", "ops": "plain", "device": "cpu",
+                 "provider": "CPUExecutionProvider", "graphs": False, "reason": ""}
+    assert read_decoders({"ready": True}) == {}
+    assert read_decoders({"decoders": {"a": described}}) == {"a": RunningDecoder(**described)}  # type: ignore[arg-type]
+    for wrong in (3, {"a": 3}, {"a": {}}, {"a": {**described, "more": 1}}, {"a": {**described, "file": 1}},
+                  {"a": {**described, "graphs": "yes"}}, {"a": {**described, "reason": "x" * 3000}}):
+        with pytest.raises(WorkerLost, match="message that it is ready"):
+            read_decoders({"decoders": wrong})
 
 
 @pytest.mark.parametrize(("command", "message"), [

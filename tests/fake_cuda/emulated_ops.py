@@ -51,7 +51,8 @@ def build_ops(repository: Path, folder: Path, device: Path) -> Path:
         work.rename(objects)
     out = device / "ops"
     out.mkdir(exist_ok=True)
-    _compile(["-shared", "-o", str(out / LIBRARY), *map(str, sorted(objects.glob("*.o"))),
+    # The emulation calls the run time by a weak name, for which no linker keeps a library on its own.
+    _compile(["-shared", "-o", str(out / LIBRARY), *map(str, sorted(objects.glob("*.o"))), "-Wl,--no-as-needed",
               str(libraries_in(device)["libcudart"]), "-Wl,--no-undefined", f"-Wl,-rpath,{device}"])
     return out
 

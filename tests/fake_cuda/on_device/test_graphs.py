@@ -11,7 +11,7 @@ import pytest
 from server_decoder import decoder_session
 from server_decoder.decoder_session import CudaOptions, DecoderSession
 from tests.fake_cuda.on_device.conftest import Device
-from tests.fake_cuda.on_device.decoders import FORMS, Decoders
+from tests.fake_cuda.on_device.decoders import FORMS, Decoders, Form
 
 KEPT = (1, 2, 4)
 BATCHES = (3, 1, 4, 2, 3, 2, 1, 4, 4, 1)  # 3 is not kept
@@ -23,10 +23,10 @@ def always_replay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoder_session, "can_replay_graphs", lambda version: True)
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", FORMS, ids=str)
 @pytest.mark.parametrize("nhwc", [False, True], ids=["nchw", "nhwc"])
 def test_replays_read_what_was_captured(
-    idle_kernels: Device, emulated_ops: Path, decoders: Decoders, caplog: pytest.LogCaptureFixture, form: str, nhwc: bool,
+    idle_kernels: Device, emulated_ops: Path, decoders: Decoders, caplog: pytest.LogCaptureFixture, form: Form, nhwc: bool,
 ) -> None:
     with caplog.at_level(logging.WARNING):
         session = DecoderSession(decoders(form), "cuda", cuda=CudaOptions(prefer_nhwc=nhwc))

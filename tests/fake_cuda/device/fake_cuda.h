@@ -13,6 +13,9 @@ const char* fake_cuda_enqueue(void* stream, const char* name, void (*run)(const 
 const char* fake_cuda_report();
 void fake_cuda_reset();
 
+// With 1, kernels that are enqueued are counted and not run, as all others.
+void fake_cuda_idle(int idle);
+
 // Fills memory that is allocated from now on with this byte instead of NaN.
 void fake_cuda_poison(int byte);
 

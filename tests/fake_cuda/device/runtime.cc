@@ -17,6 +17,7 @@ struct Dimensions {  // dim3
 };
 
 thread_local int last_error = kSuccess;
+bool idle = false;
 
 std::map<const void*, std::string>& kernel_names() {
   static auto& names = *new std::map<const void*, std::string>;  // filled while libraries are loaded
@@ -57,11 +58,14 @@ FAKE_CUDA_API const char* fake_cuda_enqueue(void* stream, const char* name, void
   auto* const on = static_cast<Stream*>(stream);
   ++journal().calls[name];
   journal().kernels_in_graphs += is_capturing(on);
+  if (idle) return nullptr;
   const auto* const first = static_cast<const char*>(state);
   // operator new aligns a vector's bytes for any state without over-aligned members.
   enqueue(on, [run, copied = std::vector<char>(first, first + bytes)] { run(copied.data()); });
   return nullptr;
 }
+
+FAKE_CUDA_API void fake_cuda_idle(int wanted) { idle = wanted; }
 
 FAKE_CUDA_API int cudaGetDeviceCount(int* count) {
   *count = 1;

@@ -35,12 +35,16 @@ class Device:
         """The content of memory that nobody has written; 255 is NaN."""
         self.runtime.fake_cuda_poison(byte)
 
+    def run_emulated_kernels(self, wanted: bool) -> None:
+        self.runtime.fake_cuda_idle(not wanted)
+
 
 @pytest.fixture
 def device() -> Iterator[Device]:
     """The device, its journal empty; afterwards no call may have been refused."""
     device = Device(os.environ[RUNTIME])
     device.fill_memory_with(255)
+    device.run_emulated_kernels(True)
     device.reset()
     yield device
     assert device.report()["violations"] == []
@@ -48,8 +52,9 @@ def device() -> Iterator[Device]:
 
 @pytest.fixture
 def idle_kernels(device: Device) -> Device:
-    """The device for decoders with nodes of ONNX Runtime: their kernels compute nothing, so memory is 0 instead of NaN."""
+    """The device for decoders with nodes of ONNX Runtime: no kernel computes anything, and memory is 0 instead of NaN."""
     device.fill_memory_with(0)
+    device.run_emulated_kernels(False)
     return device
 
 

@@ -43,9 +43,9 @@ class CudaOptions:
         prefer_nhwc: keep activations channels-last for the convolutions of graphs that are channels-first. ONNX
             Runtime puts transposes around them; ``benchmarks/speed/decoder.py`` measures which way is faster.
         tf32: round the operands of float32 convolutions to 10 bits of mantissa.
-        search: choice of the convolutions' algorithms, all of them by a heuristic of cuDNN since ONNX Runtime 1.20:
-            ``"HEURISTIC"`` takes the fast one (mode A), ``"EXHAUSTIVE"``, which measured every algorithm before 1.20,
-            the more accurate one (mode B), ``"DEFAULT"`` the one that is only meant as a fallback.
+        search: choice of the convolutions' algorithms by cuDNN. ``"HEURISTIC"`` (mode A) chooses quickly.
+            ``"EXHAUSTIVE"`` (mode B) predicts better and takes longer; since ONNX Runtime 1.20 it measures nothing.
+            ``"DEFAULT"`` takes cuDNN's fallback, which may be extremely slow.
         provider: ``"cuda"``, or ``"tensorrt"``, which compiles the graph: for graphs of plain ops in float16. It needs
             TensorRT's libraries, and falls back to CUDA only for operators that it does not have.
         engine_cache: folder for TensorRT's engines, which take minutes to build; None to build them at every start. An

@@ -4,8 +4,8 @@
 
 Forms: ONNX's own operators after the device-independent optimizations of ONNX Runtime, and the channels-last form of
 ``--ops fused``, as it is exported. A node reads every input and writes every output once, weights included; views cost
-nothing. A DenseBlock counts as one node, and its bytes are those of its launches: a copy of the input, then every
-convolution, which reads the channels that exist by then.
+nothing. A DenseBlock counts as one node, and its bytes are those of its launches, the convolutions: each reads the
+channels that exist by then.
 """
 
 from __future__ import annotations
@@ -67,10 +67,12 @@ def element_counts(model: onnx.ModelProto) -> dict[str, tuple[int, int]]:
     found = {tensor.name: (math.prod(tensor.dims), _width(tensor.data_type)) for tensor in graph.initializer}
     for value in (*graph.value_info, *graph.input, *graph.output):
         tensor = value.type.tensor_type
-        # The batch is a name, and ONNX Runtime invents names for values that depend on it.
-        sizes = [size.dim_value if size.HasField("dim_value") else 1 for size in tensor.shape.dim]
+        sizes = [size.dim_value if size.HasField("dim_value") else 1 for size in tensor.shape.dim]  # a name: the batch
         if tensor.elem_type:
             found.setdefault(value.name, (math.prod(sizes), _width(tensor.elem_type)))
+    for node in graph.node:  # in a view, -1 may stand for more than the batch
+        if node.op_type in VIEWS and node.input and node.input[0] in found:
+            found[node.output[0]] = found[node.input[0]]
     return found
 
 
@@ -78,7 +80,7 @@ def _dense_block_bytes(node: onnx.NodeProto, values: Shapes) -> int:
     x, outer, *parameters = node.input
     weights, biases = parameters[: len(parameters) // 2], parameters[len(parameters) // 2 :]
     elements, width = values[x]
-    total = 2 * elements * width  # x becomes the first channels of the block's own map
+    total = 0
     channels = [values[bias][0] for bias in biases]
     pixels = elements // channels[-1]
     seen = channels[-1]

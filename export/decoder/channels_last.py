@@ -39,7 +39,6 @@ from server_decoder.decoder_session import INPUT, OUTPUT
 FLOAT, HALF, UINT8 = ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.UINT8
 _AXES = {0: 0, 1: 3, 2: 1, 3: 2}
 """An axis of a map -> the same, channels-last."""
-_FEW_CHANNELS = 16
 _POINTWISE = {"Abs", "Add", "Cast", "Clip", "Div", "Exp", "LeakyRelu", "Mul", "Neg", "Reciprocal", "Relu", "Sigmoid",
               "Sqrt", "Sub"}
 
@@ -164,6 +163,8 @@ class _Converter:
             done = self._average_pool(node)
         elif is_op(node, "Resize"):
             done = self._resize(node)
+        elif is_op(node, "DepthToSpace"):
+            done = self._depth_to_space(node)
         else:
             done = False
         if not done:
@@ -250,22 +251,28 @@ class _Converter:
             whole = all(size is not None and size % side == 0
                         for size, side in zip(sizes(pool.inputs[0])[2:], kernel, strict=True))
             if whole and kernel == integers(pool, "strides", (1, 1)):
-                self._set(value, "vector", self._half_means(pool.inputs[0], value))
+                self._set(value, "vector", self._means(pool.inputs[0], value))
                 return True
-        mean = self._node("ReduceMean", [self._get(x, "last"), self._constant(np.array([1, 2]), "pixels")],
-                          {"keepdims": 0}, _shape(value, "vector"), value.dtype)
-        self._set(value, "vector", mean)
+        self._set(value, "vector", self._means(x, value))
         return True
 
-    def _half_means(self, x: ir.Value, value: ir.Value) -> ir.Value:
-        """Means of a map of halves: of rows as a product with ones, whose sums are float32, then of columns."""
+    def _means(self, x: ir.Value, value: ir.Value) -> ir.Value:
+        """Means of a map's channels, ``[B, C]``; of a concatenation, those of its parts."""
+        joined = x.producer()
+        if is_op(joined, "Concat") and integer(joined, "axis") == 1:
+            parts = [self._means(part, value) for part in joined.inputs if part is not None]
+            return self._node("Concat", parts, {"axis": 1}, _shape(value, "vector"), value.dtype)
         batch, channels, height, width = x.shape
+        if x.dtype != HALF:
+            return self._node("ReduceMean", [self._get(x, "last"), self._constant(np.array([1, 2]), "pixels")],
+                              {"keepdims": 0}, [batch, channels], value.dtype)
+        # Of rows as a product with ones, whose sums are float32, then of columns.
         rows = self._reshape(self._get(x, "last"), [None, width, channels])
         ones = self._constant(np.full((1, width), 1 / width, np.float16), f"mean.{width}")
         means = self._node("MatMul", [ones, rows], {}, [None, 1, channels], HALF)
         means = self._cast(self._reshape(means, [batch, height, channels]), FLOAT)
         return self._node("ReduceMean", [means, self._constant(np.array([1]), "rows")], {"keepdims": 0},
-                          _shape(value, "vector"), FLOAT)
+                          [batch, channels], FLOAT)
 
     def _average_pool(self, node: ir.Node) -> bool:
         value, x = node.outputs[0], node.inputs[0]
@@ -278,17 +285,25 @@ class _Converter:
         return True
 
     def _resize(self, node: ir.Node) -> bool:
+        mode, value = _upsampling(node), node.outputs[0]
+        if mode:
+            self._set(value, "last", self._upsample(self._get(node.inputs[0], "last"), mode, value))
+        return bool(mode)
+
+    def _upsample(self, x: ir.Value, mode: str, value: ir.Value) -> ir.Value:
+        return self._own("Upsample", [x], {"mode": mode}, _last_shape(value), value.dtype)
+
+    def _depth_to_space(self, node: ir.Node) -> bool:
         value, x = node.outputs[0], node.inputs[0]
-        mode, how = text(node, "mode"), text(node, "coordinate_transformation_mode", "half_pixel")
-        nearest = mode == "nearest" and (how, text(node, "nearest_mode", "round_prefer_floor")) == (
-            "asymmetric", "floor")
-        bilinear = mode == "linear" and how in ("half_pixel", "pytorch_half_pixel")
-        if not is_map(x) or not (nearest or bilinear) or integer(node, "antialias") or [
-                2 * (size or 0) for size in sizes(x)[2:]] != list(sizes(value)[2:]):
+        if text(node, "mode", "DCR") != "CRD" or not is_map(x):
             return False
-        self._set(value, "last", self._own("Upsample", [self._get(x, "last")],
-                                           {"mode": "nearest" if nearest else "bilinear"}, _last_shape(value),
-                                           value.dtype))
+        batch, channels, height, width = value.shape
+        side = integer(node, "blocksize")
+        rows, columns = sizes(x)[2:]
+        cells = self._reshape(self._get(x, "last"), [batch, rows, columns, channels, side, side])
+        ordered = self._node("Transpose", [cells], {"perm": [0, 1, 4, 2, 5, 3]},
+                             [batch, rows, side, columns, side, channels], value.dtype)
+        self._set(value, "last", self._reshape(ordered, [batch, height, width, channels]))
         return True
 
     def _own_op(self, node: ir.Node) -> bool:
@@ -320,22 +335,13 @@ class _Converter:
         depthwise = group > 1 and group == sizes(x)[1] == weight.shape[0]
         if not is_map(x) or strides not in ((1, 1), (2, 2)) or (group > 1 and not depthwise):
             return False
-        scaled = x.producer()
-        if is_op(scaled, "Mul") and scaled not in self.taken and only_reader(x) is node and group == 1 and (
-                weight.shape[2:] == (1, 1) and weight.shape[0] <= _FEW_CHANNELS and strides == (1, 1)
-                and not any(integers(node, "pads"))):
-            for features, style in (scaled.inputs, scaled.inputs[::-1]):
-                if is_map(features) and is_vector(style):
-                    self._set(value, "last", self._modulated_product(node, features, style, weight))
-                    return True
         block = find_dense_block(node, self.taken)
         if block is not None:
             self.taken |= set(block.nodes)
             self.pending[block.nodes[-1]] = lambda: self._dense_block(block)
             return True
         attributes = {"pads": list(integers(node, "pads", (0,) * 4)), "stride": strides[0], "depthwise": int(depthwise)}
-        tail = find_tail(node, self.taken, self.forms.keys())
-        self._fuse(node, tail, filters(weight, pixel_shuffle=tail.pixel_shuffle), attributes)
+        self._fuse(node, find_tail(node, self.taken, self.forms.keys()), filters(weight), attributes)
         return True
 
     def _conv_transpose(self, node: ir.Node) -> bool:
@@ -363,31 +369,81 @@ class _Converter:
 
     def _fused_conv(self, node: ir.Node, tail: Tail, weight: np.ndarray, attributes: dict[str, int | list[int]]
                     ) -> None:
-        x, end = node.inputs[0], tail.end
+        parts, weight = self._convolved(node, weight)
+        end = tail.end
         bias = sum((array.astype(np.float32) for array in tail.biases), np.float32(0))
         inputs = [
-            self._get(x, "last"), self._constant(weight, node.inputs[1].name),
+            parts[0], weight,
             None if tail.demodulation is None else self._factor(tail.demodulation),
             None if tail.noise is None else self._noise(tail.noise),
             self._constant(bias, f"{node.outputs[0].name}.bias" if len(node.inputs) < 3 or node.inputs[2] is None
                            else node.inputs[2].name) if tail.biases else None,
             None if tail.style is None else self._factor(tail.style),
             None if tail.residual is None else self._get(tail.residual, "last"),
-            None if tail.outer is None else self._get(tail.outer, "last")]
+            None if tail.outer is None else self._get(tail.outer, "last"), *parts[1:]]
         while inputs[-1] is None:
             inputs.pop()
         usual = {"pads": [0] * 4, "stride": 1, "depthwise": 0, "slope": 1.0, "gain": 1.0, "clamp": 0.0, "scale": 1.0,
                  "outer_scale": 1.0, "shuffle": 1, "shift": 0, "crop": 0, "residual_first": 0}
         given = {**attributes, "slope": tail.slope, "gain": tail.gain, "clamp": tail.clamp, "scale": tail.scale,
                  "outer_scale": tail.outer_scale, "residual_first": int(tail.residual_first)}
-        if tail.pixel_shuffle:
-            given["shuffle"] = 2
         results = [value for value in (tail.plain, end) if value is not None]
         new = ir.node("FusedConv", inputs, {name: value for name, value in given.items() if value != usual[name]},
                       domain=DOMAIN, num_outputs=len(results), version=VERSION)
         self.graph.append(new)
         for old, value in zip(results, new.outputs, strict=True):
             self._set(old, "last", _described(value, _last_shape(old), old.dtype))
+
+    def _convolved(self, node: ir.Node, filters: np.ndarray) -> tuple[list[ir.Value], ir.Value]:
+        """The maps that a convolution reads, at most two, and its filters.
+
+        A convolution of a concatenation reads its parts. Factors of channels, such as those of squeeze and excitation,
+        are multiplied with the filters instead of the map: each picture then has filters of its own.
+        """
+        x = node.inputs[0]
+        weight = self._constant(filters, node.inputs[1].name)
+        if integer(node, "group", 1) != 1:
+            return [self._get(x, "last")], weight
+        small = 2 * filters.size <= filters.shape[-1] * (sizes(x)[2] or 0) * (sizes(x)[3] or 0)
+        parts, factor = self._parts(x, scaled=small)
+        if len(parts) > 2:
+            shape = [*parts[1].shape[:3], sum(part.shape[3] for part in parts[1:])]
+            parts = [parts[0], self._node("Concat", parts[1:], {"axis": 3}, shape, x.dtype)]
+        if factor is None:
+            return parts, weight
+        batch, channels = factor.shape
+        factor = self._reshape(factor, [batch, 1, 1, 1, channels])
+        return parts, self._node("Mul", [weight, factor], {}, [batch, *filters.shape], x.dtype)
+
+    def _parts(self, x: ir.Value, *, scaled: bool) -> tuple[list[ir.Value], ir.Value | None]:
+        """The maps of which ``x`` is the concatenation, and the factors of their channels, ``[B, C]``; None for ones.
+
+        With ``scaled`` false, factors stay in the maps.
+        """
+        node = x.producer()
+        if node in self.taken:
+            return [self._get(x, "last")], None
+        if is_op(node, "Mul") and scaled:
+            for features, factor in (node.inputs, node.inputs[::-1]):
+                if is_map(features) and constant(factor) is None and is_vector(factor) and len(sizes(factor)) == 4:
+                    parts, below = self._parts(features, scaled=True)
+                    vector = self._get(factor, "vector")
+                    return parts, vector if below is None else self._node("Mul", [below, vector], {}, vector.shape,
+                                                                          vector.dtype)
+        if is_op(node, "Resize") and scaled and (mode := _upsampling(node)):
+            parts, factor = self._parts(node.inputs[0], scaled=True)
+            if factor is not None and len(parts) == 1:  # factors of channels commute with it
+                return [self._upsample(parts[0], mode, x)], factor
+        if is_op(node, "Concat") and integer(node, "axis") == 1 and all(map(is_map, node.inputs)):
+            found = [self._parts(part, scaled=scaled) for part in node.inputs if part is not None]
+            parts = [part for each, _ in found for part in each]
+            if all(factor is None for _, factor in found):
+                return parts, None
+            if all(factor is not None for _, factor in found):
+                vectors = [factor for _, factor in found if factor is not None]
+                shape = [vectors[0].shape[0], sizes(x)[1]]
+                return parts, self._node("Concat", vectors, {"axis": 1}, shape, x.dtype)
+        return [self._get(x, "last")], None
 
     def _dense_block(self, block: DenseBlockNodes) -> None:
         convolutions = block.convolutions
@@ -412,22 +468,6 @@ class _Converter:
             inputs.append(self._constant(bias, node.inputs[2].name))
         self._set(value, "vector", self._node("Gemm", inputs, {"transB": 1}, _shape(value, "vector"), value.dtype))
         return True
-
-    def _modulated_product(self, node: ir.Node, features: ir.Value, style: ir.Value, weight: np.ndarray) -> ir.Value:
-        """A 1x1 convolution to few channels of ``features * style``: the style is multiplied with the few filters."""
-        value = node.outputs[0]
-        batch, channels, height, width = features.shape
-        few = weight.shape[0]
-        matrix = self._constant(np.ascontiguousarray(weight[:, :, 0, 0].T), node.inputs[1].name)  # [C, O]
-        factor = self._reshape(self._get(style, "vector"), [batch, channels, 1])
-        matrix = self._node("Mul", [matrix, factor], {}, [batch, channels, few], value.dtype)
-        pixels = self._reshape(self._get(features, "last"), [batch, height * width, channels])
-        product = self._node("MatMul", [pixels, matrix], {}, [batch, height * width, few], value.dtype)
-        bias = constant(node.inputs[2]) if len(node.inputs) > 2 else None
-        if bias is not None and bias.any():
-            product = self._node("Add", [product, self._constant(bias, node.inputs[2].name)], {}, product.shape,
-                                 value.dtype)
-        return self._reshape(product, _last_shape(value))
 
     def _factor(self, value: ir.Value) -> ir.Value:
         """``[B, C]`` in float32."""
@@ -534,6 +574,18 @@ def _vectors_first(graph: ir.Graph) -> list[ir.Node]:
             if not missing[reader]:
                 heapq.heappush(ready, (is_map(reader.outputs[0]), index[reader]))
     return ordered
+
+
+def _upsampling(node: ir.Node) -> str:
+    """The mode of the ``Upsample`` that is the same as a Resize; "" if there is none."""
+    value, x = node.outputs[0], node.inputs[0]
+    mode, how = text(node, "mode"), text(node, "coordinate_transformation_mode", "half_pixel")
+    if not is_map(x) or integer(node, "antialias") or [2 * (size or 0) for size in sizes(x)[2:]] != list(
+            sizes(value)[2:]):
+        return ""
+    if mode == "nearest" and (how, text(node, "nearest_mode", "round_prefer_floor")) == ("asymmetric", "floor"):
+        return "nearest"
+    return "bilinear" if mode == "linear" and how in ("half_pixel", "pytorch_half_pixel") else ""
 
 
 def _is_input(value: ir.Value | None) -> bool:

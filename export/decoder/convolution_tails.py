@@ -21,7 +21,6 @@ from export.decoder.graph_values import (
     other_input,
     scalar,
     sizes,
-    text,
 )
 
 
@@ -37,7 +36,6 @@ class Tail:
         residual_first: the residual is added before the activation.
         plain: the value before the multiplication with ``style``, if something reads it.
         slope, gain, clamp, scale, outer_scale: as in ``FusedConv``.
-        pixel_shuffle: the convolution's channels are the phases of a map twice as large.
     """
 
     end: ir.Value
@@ -55,7 +53,6 @@ class Tail:
     clamp: float = 0.0
     scale: float = 1.0
     outer_scale: float = 1.0
-    pixel_shuffle: bool = False
 
 
 @dataclass(frozen=True)
@@ -103,12 +100,6 @@ def find_tail(convolution: ir.Node, taken: Set[ir.Node], ready: Set[ir.Value]) -
         tail.end = node.outputs[-1]
 
     node = following()
-    if is_op(convolution, "Conv") and is_op(node, "DepthToSpace") and text(node, "mode", "DCR") == "CRD" and (
-            integer(node, "blocksize") == 2 and integers(convolution, "strides", (1, 1)) == (1, 1)
-            and integer(convolution, "group", 1) == 1):
-        tail.pixel_shuffle = True
-        take(node)
-        node = following()
     if is_own_op(node, "DemodBiasAct") and node.inputs[0] is tail.end and not tail.biases:
         _take_demod_bias_act(tail, node)
         if tail.style is not None:

@@ -5,16 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 
-def filters(weight: np.ndarray, *, pixel_shuffle: bool = False) -> np.ndarray:
-    """Weights of a convolution, ``[O, C, kh, kw]`` (depthwise ``[C, 1, kh, kw]``), with the channels last.
-
-    Args:
-        weight: of the Conv.
-        pixel_shuffle: a pixel shuffle follows. Its channels are ordered by output channel, then phase; the filters of
-            ``FusedConv`` by phase, then output channel.
-    """
-    if pixel_shuffle:
-        weight = weight.reshape(-1, 4, *weight.shape[1:]).swapaxes(0, 1).reshape(weight.shape)
+def filters(weight: np.ndarray) -> np.ndarray:
+    """Weights of a convolution, ``[O, C, kh, kw]`` (depthwise ``[C, 1, kh, kw]``), with the channels last."""
     return np.ascontiguousarray(weight.transpose(0, 2, 3, 1))
 
 

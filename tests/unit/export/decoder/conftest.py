@@ -1,0 +1,78 @@
+"""Small decoders of every family, and their plain graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from export.decoder.decoder_graph import decoder_graph
+from export.decoder.sources import random_decoder
+from server_decoder.face_sr.gcfsr import GCFSR, GCFSRConfig, GCFSRUpscaler
+from server_decoder.face_sr.glean import GLEAN, GLEANConfig
+from server_decoder.grain.prior_config import PriorConfig
+from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder, Scale
+from server_decoder.inference import served_decoder
+from server_decoder.irn.network import IRN, IRNConfig, Upscaler
+from server_decoder.stylegan2.synthesis import TINY_64
+
+
+def _rrdb(upsampling: str) -> RRDBDecoder:
+    coarse, fine = (12, 12) if upsampling == "nearest" else (12, 8)
+    return RRDBDecoder(DecoderConfig(
+        (Scale(8, coarse, rrdb=1, growth=4), Scale(16, fine, dense=1, growth=4), Scale(32, fine, residual=1)),
+        upsampling, head=(8,)))
+
+
+FAMILIES: dict[str, tuple[Callable[[], nn.Module], int]] = {
+    "rrdb-nearest": (lambda: _rrdb("nearest"), 8),
+    "rrdb-bilinear": (lambda: _rrdb("bilinear"), 8),
+    "rrdb-subpixel": (lambda: _rrdb("subpixel"), 8),
+    "irn": (lambda: Upscaler(IRN(IRNConfig(blocks=(1, 2), growth=8))), 8),
+    "glean": (lambda: GLEAN(GLEANConfig(PriorConfig("stylegan2", TINY_64), 16, rrdb=1, width=8, growth=4, head=8,
+                                        widest=8)), 16),
+    "gcfsr": (lambda: GCFSRUpscaler(GCFSR(GCFSRConfig(32, 8, channel_base=128, channel_max=16, code_width=12,
+                                                      code_channels=6)), 8), 8),
+    "grain-smoke": (lambda: random_decoder("grain-smoke").decoder, 16),
+    "grain-smoke-mobile": (lambda: random_decoder("grain-smoke-mobile").decoder, 16),
+}
+"""Name -> a decoder and the side of its LRs."""
+
+
+@cache
+def _decoder(name: str) -> nn.Module:
+    torch.manual_seed(0)
+    decoder = FAMILIES[name][0]()
+    with torch.no_grad():
+        for parameter in decoder.parameters():  # no bias is zero, no two tensors are equal
+            parameter.add_(0.01 * torch.randn_like(parameter))
+    return decoder.eval()
+
+
+@cache
+def _graph(name: str, kind: str, fused: bool) -> onnx.ModelProto:
+    decoder, lr = _decoder(name), FAMILIES[name][1]
+    if name.startswith(("grain", "rrdb")):
+        decoder = served_decoder(decoder, getattr(torch, kind), fused=fused)
+    return decoder_graph(decoder, lr)
+
+
+@pytest.fixture(scope="session")
+def family() -> Callable[[str], tuple[nn.Module, int]]:
+    """The decoder of a family, in float32, and the side of its LRs."""
+    return lambda name: (_decoder(name), FAMILIES[name][1])
+
+
+@pytest.fixture(scope="session")
+def family_graph() -> Callable[..., onnx.ModelProto]:
+    """The graph of a family's decoder: its name, type of convolutions, and fused ops in its generator or not."""
+    def graph(name: str, kind: str = "float32", *, fused: bool = False) -> onnx.ModelProto:
+        copy = onnx.ModelProto()
+        copy.CopyFrom(_graph(name, kind, fused and name.startswith("grain")))
+        return copy
+
+    return graph

@@ -1,0 +1,51 @@
+"""Plain graphs that take and give levels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from codec_contract.errors import ExportError
+from codec_contract.quantization import dequantize, quantize
+from export.decoder.pixel_ends import add_pixel_ends
+
+Graph = Callable[..., onnx.ModelProto]
+
+
+def test_the_same_bytes_as_quantized_outside(family_graph: Graph) -> None:
+    model = family_graph("rrdb-subpixel")
+    lrs = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), np.uint8)
+    providers = ["CPUExecutionProvider"]
+    plain = onnxruntime.InferenceSession(model.SerializeToString(), providers=providers)
+    values = np.ascontiguousarray(dequantize(lrs.astype(np.float32)).transpose(0, 3, 1, 2))
+    wanted = quantize(plain.run(None, {"lr": values})[0]).transpose(0, 2, 3, 1)
+    add_pixel_ends(model)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=providers)
+    assert [(item.name, item.type, item.shape) for item in (*session.get_inputs(), *session.get_outputs())] == [
+        ("lr", "tensor(uint8)", ["batch", 8, 8, 3]), ("hr", "tensor(uint8)", ["batch", 32, 32, 3])]
+    np.testing.assert_array_equal(session.run(None, {"lr": lrs})[0], wanted)
+    assert 0 < wanted.min() or wanted.max() == 255  # some values are clipped
+
+
+def test_levels_that_are_clipped_and_halves_that_round_up() -> None:
+    value = onnx.helper.make_tensor_value_info
+    shape = ["batch", 3, 1, 4]
+    factor = onnx.numpy_helper.from_array(np.array(1.25, np.float32), "factor")
+    model = onnx.helper.make_model(onnx.helper.make_graph(
+        [onnx.helper.make_node("Mul", ["lr", "factor"], ["hr"])], "scaled", [value("lr", 1, shape)],
+        [value("hr", 1, shape)], [factor]), opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10)
+    add_pixel_ends(model)
+    levels = np.array([[[[0, 0, 0], [255, 255, 255], [127, 127, 127], [128, 128, 128]]]], np.uint8)
+    found = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"lr": levels})[0]
+    assert found[0, 0, :, 0].tolist() == [0, 255, 127, 128]
+
+
+def test_a_graph_of_levels_is_refused(family_graph: Graph) -> None:
+    model = family_graph("rrdb-subpixel")
+    add_pixel_ends(model)
+    with pytest.raises(ExportError, match="no 'lr' of float32"):
+        add_pixel_ends(model)

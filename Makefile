@@ -9,13 +9,14 @@ find-python = $(shell for python in python python3.13 python3.12 python3.11 pyth
 PYTHON ?= $(or $(call find-python,13),$(call find-python,14))
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: help demo test test-web test-package test-android maven test-demo lint ops clean
+.PHONY: help demo test test-fake-cuda test-web test-package test-android maven test-demo lint ops clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo          compress and restore a portrait; the pictures are in demo_out/"
 	@echo "make test          install the test environment, then run lint, type checks, import rules and all tests"
 	@echo "make lint          ruff, mypy and import-linter only"
+	@echo "make test-fake-cuda  tests of the CUDA provider without a GPU, with their output (part of make test)"
 	@echo "make test-web      tests of the TypeScript client (needs Node 20 or later)"
 	@echo "make test-package  tries the npm package in a fresh Vite project in Chromium, the Java artefact in a Maven project"
 	@echo "make test-android  tests of the Java client (needs a JDK, 9 or later)"
@@ -29,6 +30,10 @@ demo: $(VENV)/.demo
 
 test: lint
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+
+# The real onnxruntime-gpu on a fake device: tests/fake_cuda/README.md. ORT_GPU names another version of it.
+test-fake-cuda: $(VENV)/.test
+	ORT_GPU=$(ORT_GPU) $(BIN)/python -m pytest tests/fake_cuda -rP
 
 test-web:
 	cd clients/web && npm ci --no-audit --no-fund && npm test

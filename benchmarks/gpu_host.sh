@@ -1,14 +1,28 @@
 #!/bin/sh
 # Run all checks and benchmarks that need a GPU, in under eight minutes, on an offline CUDA host with python3, torch and
 # numpy.
-#   benchmarks/gpu_host.sh [OUT]   ->   OUT/{cuda_ops,halves,decoder-1024,decoder-1024-batches,decoder-256}.json
+#   benchmarks/gpu_host.sh [OUT]
+#       ->   OUT/{cuda_ops,pictures,replays,halves,decoder-1024,decoder-1024-batches,decoder-256}.json
 #
-# Before, on a machine with nvcc, onnx and torch:   make ops && python benchmarks/speed/pack.py gpu_host_pack
-# Copy to the host: the checkout, gpu_host_pack (PACK: another folder) and ONNX Runtime for CUDA, installed or unpacked
-# into the folder ONNXRUNTIME_SITE. Afterwards, in the checkout:
+# Before, on a machine with nvcc, onnx and torch:
+#   make ops
+#   python benchmarks/speed/pack.py gpu_host_pack
+#   python benchmarks/gpu_luggage.py gpu_host_pack --python 3.12 --architecture 90    # of the host
+# The last one packs ONNX Runtime for CUDA into the folders gpu_host_onnxruntime_0 and _1, adds the default bundle's
+# decoder to the pack, and prints the transfers: each carries the checkout without zoo/ and bundles/ and some of these
+# folders, at most 64 MiB. A checkout without them:
+#   git worktree add --no-checkout ../luggage && cd ../luggage
+#   git sparse-checkout set --no-cone '/*' '!/zoo/' '!/bundles/' && git checkout
+# Copy all into one folder on the host, then run this script there; it unpacks ONNX Runtime into gpu_host_site, unless
+# it is installed in the folder ONNXRUNTIME_SITE. Afterwards, in the checkout:
 #   cp OUT/*.json results/performance/ && python benchmarks/speed/performance_page.py
 #
-# DEVICE=cpu tests the script itself: the same steps on the CPU, without meaningful figures.
+# PACK, PAPER, BUNDLE: another pack, and decoders in it; MINUTES: another time limit.
+# SMALL=1: small tensors and batches. SKIP="pictures halves": steps to leave out.
+# Two ways to test the script itself, without meaningful figures:
+#   DEVICE=cpu benchmarks/gpu_host.sh                         # the same steps on the CPU
+#   FAKE_TORCH=1 SMALL=1 SKIP="pictures replays" python -m tests.fake_cuda.run benchmarks/gpu_host.sh
+# The second runs on the fake CUDA device of the tests, whose pictures are wrong (tests/fake_cuda/README.md).
 set -eu
 
 out=${1:-gpu_host_out}
@@ -17,14 +31,30 @@ device=${DEVICE:-cuda}
 paper=${PAPER:-grain-1024-lr16-paper}
 bundle=${BUNDLE:-grain-256-lr16}
 minutes=${MINUTES:-8}
+small=${SMALL:-}
+if [ "$device" = cpu ]; then small=1; fi
+skip=" ${SKIP:-} "
 began=$(date +%s)
 
 cd "$(dirname "$0")/.."
 mkdir -p "$out"
-PYTHONPATH=${ONNXRUNTIME_SITE:+$ONNXRUNTIME_SITE:}$PWD:$PWD/$pack/site
-case $pack in /*) PYTHONPATH=${ONNXRUNTIME_SITE:+$ONNXRUNTIME_SITE:}$PWD:$pack/site ;; esac
-export PYTHONPATH
+case $pack in /*) ;; *) pack=$PWD/$pack ;; esac
 status=0
+
+# ONNX Runtime's parts, joined and unpacked once.
+if [ -z "${ONNXRUNTIME_SITE:-}" ] && [ -d gpu_host_onnxruntime_0 ]; then
+  ONNXRUNTIME_SITE=$PWD/gpu_host_site
+  if [ ! -d "$ONNXRUNTIME_SITE" ]; then
+    rm -rf "$ONNXRUNTIME_SITE.part"
+    mkdir "$ONNXRUNTIME_SITE.part"
+    cat gpu_host_onnxruntime_*/onnxruntime.tar.xz.* >"$ONNXRUNTIME_SITE.part/onnxruntime.tar.xz"
+    python3 -m tarfile -e "$ONNXRUNTIME_SITE.part/onnxruntime.tar.xz" "$ONNXRUNTIME_SITE.part"
+    rm "$ONNXRUNTIME_SITE.part/onnxruntime.tar.xz"
+    mv "$ONNXRUNTIME_SITE.part" "$ONNXRUNTIME_SITE"
+  fi
+fi
+PYTHONPATH=${ONNXRUNTIME_SITE:+$ONNXRUNTIME_SITE:}$PWD:$pack/site${PYTHONPATH:+:$PYTHONPATH}
+export PYTHONPATH
 
 # Seconds until $1 percent of the time have passed, at least one.
 until_share() {
@@ -36,6 +66,7 @@ until_share() {
 step() {
   name=$1
   shift
+  case $skip in *" $name "*) echo "== $name: skipped, as SKIP says"; return ;; esac
   echo "== $name, $(($(date +%s) - began)) s"
   if "$@" >"$out/$name.log" 2>&1; then
     tail -n 1 "$out/$name.log" >"$out/$name.json"
@@ -69,19 +100,30 @@ if os.environ["DEVICE"] == "cuda" and not (
     sys.exit("needs a GPU, ONNX Runtime with CUDA, and a library that was built with nvcc")
 PYTHON
 
-# Sizes for a GPU are too large for a test on the CPU.
+# Sizes for a GPU are too large for a test of the script.
 side=1024 many=16
-if [ "$device" = cpu ]; then side=64 many=2; fi
+if [ -n "$small" ]; then side=64 many=2; fi
 
 # Every op against float64 on random inputs, and its share of the copy rate; tensors of a gigabyte, so that a run takes
 # much longer than its launch.
 step cuda_ops timeout "$(until_share 30)" python3 benchmarks/speed/cuda_ops.py --device "$device" --side "$side" \
   --batch "$many" --read "$pack/cuda_ops.npz" --json
 
+# Pictures against the CPU's, also from graphs that are replayed after another batch size: of the default bundle as it
+# is shipped, then of every form of the packed one.
+if [ -f "$pack/decoder.onnx" ]; then
+  step pictures timeout "$(until_share 40)" python3 benchmarks/speed/replays.py --decoder "$pack/decoder.onnx" \
+    --device "$device" --json
+else
+  echo "== pictures: skipped, $pack has no decoder.onnx; see benchmarks/gpu_luggage.py"
+fi
+step replays timeout "$(until_share 50)" python3 benchmarks/speed/replays.py --packed "$pack/$bundle" \
+  --device "$device" --json
+
 # The default bundle's whole decoder in float16, against float32. Its weights are in an ONNX file.
 if ! python3 -c "import onnx"; then
   echo "== halves: skipped, needs the package onnx"
-elif [ "$device" = cpu ]; then # its kernels for float16 take minutes for a whole bundle
+elif [ -n "$small" ]; then # a CPU's kernels for float16 take minutes for a whole bundle
   step halves timeout "$(until_share 35)" python3 benchmarks/speed/halves.py --config grain-smoke --device "$device"
 else
   step halves timeout "$(until_share 35)" python3 benchmarks/speed/halves.py --device "$device"

@@ -125,8 +125,8 @@ def triton(
 ) -> None:
     """Write a bundle's decoder into a model repository for NVIDIA's Triton Inference Server.
 
-    The decoder is compared with torch first, as in 'edgegrain export decoder'. The configuration follows Triton's
-    published schema; it was not run against a Triton server.
+    The decoder is compared with torch first, as in 'edgegrain export decoder'. The library of fused ops is named by its
+    path in a repository mounted at /models.
 
     \b
     Examples:

@@ -7,7 +7,7 @@ import json
 import logging
 import math
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,7 +55,7 @@ def decoder_graph(decoder: nn.Module, lr: int) -> onnx.ModelProto:
         raise ExportError(f"torch cannot export {type(decoder).__name__} to ONNX: {error}") from error
     if program is None:
         raise ExportError(f"torch gave no ONNX program for {type(decoder).__name__}")
-    _simplify(program.model)
+    _simplify(program.model, decoder.state_dict())
     model = program.model_proto
     _drop_unread_outputs(model)
     _forget_machine(model)
@@ -186,12 +186,12 @@ def _is_parameter(name: str) -> bool:
     return "." in name
 
 
-def _simplify(model: Any) -> None:
+def _simplify(model: Any, state: Container[str]) -> None:
     # The exporter's own optimization would lose the names of weights: it folds them, merges equal ones and drops biases
     # of zero. ONNX Runtime does all that when it loads the graph.
     onnxscript.optimizer.inline(model)
     onnxscript.optimizer.fold_constants(
-        model, should_fold=lambda node: False if any(map(_reads_parameter, node.inputs)) else None)
+        model, should_fold=lambda node: False if any(_is_held(value, state) for value in node.inputs) else None)
     keep_batch_open(model)
 
 
@@ -203,8 +203,9 @@ def _drop_unread_outputs(model: onnx.ModelProto) -> None:
             del node.output[0]
 
 
-def _reads_parameter(value: Any) -> bool:
-    return value is not None and value.is_initializer() and _is_parameter(value.name or "")
+def _is_held(value: Any, state: Container[str]) -> bool:
+    # Other buffers, such as a filter's taps, are folded: ONNX Runtime has no float16 kernels on the CPU to do it.
+    return value is not None and value.is_initializer() and value.name in state
 
 
 def _keep_small(model: onnx.ModelProto, state: Mapping[str, torch.Tensor]) -> None:

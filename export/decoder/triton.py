@@ -8,7 +8,7 @@
 
 Triton serves the network alone: ``lr`` float32 [3, h, w] in [-1, 1] to ``hr`` float32 [3, H, W]; payloads and picture
 files are left to the caller. The fields are those of Triton's ``model_config.proto``, and the tests parse the file with
-it. The repository was not run against a Triton server.
+it. Where Triton is installed, they serve the repository on the CPU; it has not been served on a GPU.
 """
 
 from __future__ import annotations

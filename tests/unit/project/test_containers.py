@@ -1,6 +1,6 @@
 """Container files, compose, Prometheus, Grafana and Kubernetes: the names, ports and times in them are the service's.
 
-No image is built.
+No image is built here; containers/build_without_registry.sh and check_image.sh do that.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import yaml
 from packaging.requirements import Requirement
 from prometheus_client import generate_latest
 
+from codec_contract.bundle.paths import DEFAULT_BUNDLE
 from edgegrain.service import health_routes as health
 from edgegrain.service.problem_details import KINDS
 from edgegrain.service.prometheus import Metrics
@@ -29,6 +30,11 @@ LABELS = {"instance", "le", "route", "method", "status", "verb", "reason", "stag
 @pytest.fixture(scope="module")
 def folder(repository: Path) -> Path:
     return repository / "containers"
+
+
+@pytest.fixture(scope="module")
+def contrib(repository: Path) -> Path:
+    return repository / "contrib"
 
 
 def series() -> set[str]:
@@ -72,8 +78,38 @@ def test_dockerfiles(folder: Path, kind: str) -> None:
     variables = dict(pair.split("=", 1) for line in values["ENV"] for pair in line.split())
     settings = settings_of(variables)
     assert (settings.host, settings.device) == ("0.0.0.0", kind)
+    assert variables["ORT_DISABLE_TELEMETRY"] == "1"  # ONNX Runtime sends events to its vendor otherwise
     assert values["EXPOSE"] == [str(settings.port)] and values["STOPSIGNAL"] == ["SIGTERM"]
     assert f"127.0.0.1:{settings.port}/health/ready" in values["HEALTHCHECK"][0]
+
+
+def test_base_images_are_arguments(folder: Path) -> None:
+    for kind in ("cpu", "cuda"):
+        text = (folder / f"Dockerfile.{kind}").read_text()
+        lines = list(instructions(text))
+        first = next(index for index, (word, _) in enumerate(lines) if word == "FROM")
+        arguments = {rest.split("=")[0] for word, rest in lines[:first] if word == "ARG"}
+        stages: set[str] = set()
+        for word, rest in lines:
+            if word == "FROM":
+                image, *name = rest.split(" AS ")
+                assert image in stages or image.removeprefix("${").removesuffix("}") in arguments
+                stages.update(name)
+        script = (folder / "build_without_registry.sh").read_text()
+        for argument in arguments - {"DECODER"}:
+            assert f"--build-arg {argument}=localhost/" in script
+        assert "# syntax" not in text  # the engine would fetch that frontend from a registry
+
+
+def test_the_cuda_image_is_built_with_fused_ops(folder: Path, repository: Path) -> None:
+    text = (folder / "Dockerfile.cuda").read_text()
+    (export,) = (rest for word, rest in instructions(text) if word == "RUN" and "edgegrain export decoder" in rest)
+    assert f"--into bundles/{DEFAULT_BUNDLE}" in export and "--ops fused" in export
+    cmake = (repository / "server_decoder" / "cuda_ops" / "CMakeLists.txt").read_text()
+    for variable in ("EDGEGRAIN_CUDA", "EDGEGRAIN_CUDA_ARCHITECTURES"):
+        assert f"cmake.define.{variable}=" in text and f"set({variable} " in cmake
+    (architectures,) = re.findall(r'set\(EDGEGRAIN_CUDA_ARCHITECTURES "([^"]*)"', cmake)
+    assert f'ARG CUDA_ARCHITECTURES="{architectures}"' in text
 
 
 def test_the_cuda_image_s_run_time_is_allowed(folder: Path, repository: Path) -> None:
@@ -90,28 +126,31 @@ def test_the_build_context_holds_what_the_wheel_needs(repository: Path) -> None:
     assert needed <= kept and all((repository / name).exists() for name in kept)
 
 
-def test_compose(folder: Path) -> None:
+def test_compose(folder: Path, contrib: Path) -> None:
     compose = yaml.safe_load((folder / "compose.yaml").read_text())
     service = compose["services"]["service"]
     settings = settings_of(service["environment"])
     assert float(service["stop_grace_period"].removesuffix("s")) > settings.drain_delay + settings.drain_timeout
-    for overlay in (compose, yaml.safe_load((folder / "compose.cuda.yaml").read_text())):
-        assert (folder.parent / overlay["services"]["service"]["build"]["dockerfile"]).is_file()
-    for item in compose["services"].values():
-        assert all(port.startswith("127.0.0.1:") for port in item["ports"])
-        for volume in item.get("volumes", []):
-            source = volume.split(":")[0]
-            assert source in compose["volumes"] or (folder / source).is_dir()
+    cuda, grafana = (yaml.safe_load((contrib / f"compose.{name}.yaml").read_text()) for name in ("cuda", "grafana"))
+    for file in (compose, cuda):
+        assert (folder.parent / file["services"]["service"]["build"]["dockerfile"]).is_file()
+    for file in (compose, grafana):
+        for item in file["services"].values():
+            assert all(port.startswith("127.0.0.1:") for port in item["ports"])
+            for volume in item.get("volumes", []):
+                source = volume.split(":")[0]
+                assert source in file["volumes"] or (folder / source).is_dir()
     (job,) = yaml.safe_load((folder / "prometheus" / "prometheus.yaml").read_text())["scrape_configs"]
     assert job["static_configs"][0]["targets"] == [f"service:{settings.port}"]
-    home = Path(compose["services"]["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"])
-    provider = yaml.safe_load((folder / "grafana/provisioning/dashboards/edgegrain.yaml").read_text())["providers"][0]
-    assert str(home.parent) == provider["options"]["path"] and (folder / "grafana/dashboards" / home.name).is_file()
+    home = Path(grafana["services"]["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"])
+    provider = yaml.safe_load((contrib / "grafana/provisioning/dashboards/edgegrain.yaml").read_text())["providers"][0]
+    assert str(home.parent) == provider["options"]["path"] and (contrib / "grafana/dashboards" / home.name).is_file()
 
 
-def test_the_dashboard_asks_for_metrics_that_exist(folder: Path) -> None:
-    dashboard = json.loads((folder / "grafana" / "dashboards" / "service.json").read_text())
-    source = yaml.safe_load((folder / "grafana/provisioning/datasources/prometheus.yaml").read_text())["datasources"][0]
+def test_the_dashboard_asks_for_metrics_that_exist(contrib: Path) -> None:
+    dashboard = json.loads((contrib / "grafana" / "dashboards" / "service.json").read_text())
+    provisioned = yaml.safe_load((contrib / "grafana/provisioning/datasources/prometheus.yaml").read_text())
+    source = provisioned["datasources"][0]
     shown, places = set(), []
     for panel in dashboard["panels"]:
         assert panel["datasource"]["uid"] == source["uid"] and panel["targets"]

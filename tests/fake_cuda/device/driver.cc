@@ -1,0 +1,28 @@
+// libcuda: what programs ask of the driver to see whether there is one.
+#include <cstdlib>
+#include <cstring>
+
+#define FAKE_CUDA_API extern "C" __attribute__((visibility("default")))
+
+FAKE_CUDA_API int cuInit(unsigned) { return 0; }
+
+FAKE_CUDA_API int cuDriverGetVersion(int* version) {
+  const char* const chosen = std::getenv("FAKE_CUDA_DRIVER");
+  *version = chosen ? std::atoi(chosen) : FAKE_CUDA_VERSION;
+  return 0;
+}
+
+FAKE_CUDA_API int cuDeviceGetCount(int* count) {
+  *count = 1;
+  return 0;
+}
+
+FAKE_CUDA_API int cuDeviceGet(int* device, int number) {
+  *device = number;
+  return 0;
+}
+
+FAKE_CUDA_API int cuDeviceGetName(char* name, int size, int) {
+  std::strncpy(name, "Fake CUDA device", static_cast<std::size_t>(size));
+  return 0;
+}

@@ -1,0 +1,86 @@
+"""Builds the library of fused ops with the CUDA kernels' code compiled for the host: emulation/."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tests.fake_cuda.device.build import libraries_in
+from tests.fake_cuda.onnxruntime_wheel import Unavailable
+
+LIBRARY = "libedgegrain_ops.so"
+HEADER = "onnxruntime_cxx_api.h"
+EMULATION = Path(__file__).parent / "emulation"
+EMULATED_DEVICE = ("fiber.cc", "device.cc")
+CUDA_VERSION = 13000
+FLAGS = ("-std=c++17", "-O2", "-fPIC", "-fvisibility=hidden", "-fno-math-errno", f"-DEDGEGRAIN_CUDA={CUDA_VERSION}")
+EMULATED = ("-DEDGEGRAIN_EMULATION", f"-I{EMULATION}", "-include", "cuda_runtime.h", "-x", "c++")
+HEADER_SECONDS = 60
+
+
+def build_ops(repository: Path, folder: Path, device: Path) -> Path:
+    """The folder with the library, which is linked with a fake CUDA run time.
+
+    Raises:
+        Unavailable: the headers of ONNX Runtime cannot be had.
+    """
+    ops = repository / "server_decoder" / "cuda_ops"
+    # The CPU's kernels for newer processors take long to compile, and nothing here runs them.
+    on_cpu = [path for path in sorted((ops / "src").rglob("*.cc")) if "avx" not in path.name]
+    on_device = [*sorted((ops / "src").glob("*.cu")), *(EMULATION / name for name in EMULATED_DEVICE)]
+    folder.mkdir(parents=True, exist_ok=True)
+    headers = _headers(repository, folder, ops / "fetch_headers.sh")
+    included = sorted(path for part in (ops / "src", EMULATION) for path in part.rglob("*") if path.is_file())
+    state = hashlib.sha256(b"".join(path.read_bytes() for path in [*included, Path(__file__)])).hexdigest()
+    objects = folder / state[:16]
+    if not objects.is_dir():
+        for old in folder.glob("?" * 16):
+            shutil.rmtree(old)
+        work = folder / "new"
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir()
+        common = [*FLAGS, "-isystem", str(headers), f"-I{ops / 'src'}"]
+        commands = [[*common, *(EMULATED if source in on_device else ()), "-c", str(source), "-o",
+                     str(work / f"{source.name}.o")] for source in (*on_device, *on_cpu)]
+        with ThreadPoolExecutor(os.cpu_count()) as compilers:
+            list(compilers.map(_compile, commands))
+        work.rename(objects)
+    out = device / "ops"
+    out.mkdir(exist_ok=True)
+    # The emulation calls the run time by a weak name, for which no linker keeps a library on its own.
+    _compile(["-shared", "-o", str(out / LIBRARY), *map(str, sorted(objects.glob("*.o"))), "-Wl,--no-as-needed",
+              str(libraries_in(device)["libcudart"]), "-Wl,--no-undefined", f"-Wl,-rpath,{device}"])
+    return out
+
+
+def _headers(repository: Path, folder: Path, fetch: Path) -> Path:
+    """The folder of the headers: named by a variable, fetched by another build, or fetched here."""
+    places = [folder / "headers" / "include" / "onnxruntime",
+              *(repository / "build" / build / "headers" / "include" / "onnxruntime"
+                for build in ("cuda_ops", "cuda_ops_tests"))]
+    if named := os.environ.get("ONNXRUNTIME_INCLUDE_DIR"):
+        places.insert(0, Path(named))
+    for place in places:
+        if (place / HEADER).is_file():
+            return place
+    if shutil.which("apt-get") is None:
+        raise Unavailable("the fused ops need ONNX Runtime's headers: set ONNXRUNTIME_INCLUDE_DIR")
+    try:
+        fetched = subprocess.run(["sh", str(fetch), str(folder / "headers")], capture_output=True, text=True,
+                                 timeout=HEADER_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise Unavailable(f"ONNX Runtime's headers were not fetched in {HEADER_SECONDS} s") from None
+    if fetched.returncode:
+        lines = fetched.stderr.strip().splitlines() or ["no message"]
+        raise Unavailable(f"ONNX Runtime's headers cannot be fetched: {lines[-1]}")
+    return folder / "headers" / "include" / "onnxruntime"
+
+
+def _compile(arguments: list[str]) -> None:
+    done = subprocess.run(["g++", *arguments], capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"the emulated ops do not compile:\n{done.stderr[-4000:]}")

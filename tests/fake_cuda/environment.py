@@ -1,0 +1,95 @@
+"""A process environment in which ONNX Runtime's CUDA provider starts on the fake device."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.fake_cuda.device.build import SOURCES, build_libraries, libraries_in
+from tests.fake_cuda.emulated_ops import build_ops
+from tests.fake_cuda.onnxruntime_wheel import PROVIDER, Unavailable, pinned_version, unpack_wheel
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+DOWNLOAD_SECONDS = 90
+VERSION = "ORT_GPU"
+"""Environment variable: another version of onnxruntime-gpu than the pinned one."""
+RUNTIME = "FAKE_CUDA_RUNTIME"
+"""Environment variable of processes on the fake device: the path of its libcudart."""
+TORCH = "FAKE_TORCH"
+"""Environment variable: if it is set, torch believes in the fake device, and computes on the CPU."""
+OPS = "FAKE_CUDA_OPS"
+"""Environment variable of processes on the fake device: the folder of the op library with emulated CUDA kernels."""
+
+
+@dataclass(frozen=True)
+class FakeCuda:
+    """The folders of ONNX Runtime, the fake CUDA libraries, and the op library."""
+
+    version: str
+    site: Path
+    libraries: Path
+    ops: Path | None
+    no_ops: str = ""
+
+    def environment(self) -> dict[str, str]:
+        """The variables of a process on the fake device."""
+        torch = [Path(__file__).parent / "torch_on_cpu"] if os.environ.get(TORCH) else []
+        found = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(map(str, [self.site, REPOSITORY, *torch])),
+            "LD_LIBRARY_PATH": str(self.libraries),
+            "ONNXRUNTIME_SITE": str(self.site),  # for benchmarks/gpu_host.sh
+            RUNTIME: str(libraries_in(self.libraries)["libcudart"]),
+        }
+        found.pop("PYTEST_XDIST_WORKER", None)
+        return found | ({OPS: str(self.ops)} if self.ops else {})
+
+    def run(self, command: Sequence[str], seconds: float) -> subprocess.CompletedProcess[str]:
+        """Run a command on the fake device, in the repository."""
+        return subprocess.run(command, capture_output=True, text=True, timeout=seconds, env=self.environment(),
+                              cwd=REPOSITORY)
+
+
+def prepare(version: str | None = None) -> FakeCuda:
+    """Build what is not in ``build/fake_cuda`` yet.
+
+    Args:
+        version: of onnxruntime-gpu; None for the variable `VERSION`, or else the pinned one.
+
+    Raises:
+        Unavailable: something is missing here that cannot be had.
+    """
+    version = version or os.environ.get(VERSION) or pinned_version(REPOSITORY)
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        raise Unavailable("the fake CUDA is for Linux on x86-64")
+    if missing := [tool for tool in ("g++", "nm", "readelf") if shutil.which(tool) is None]:
+        raise Unavailable(f"the fake CUDA is built with {', '.join(missing)}, which is not installed")
+    folder = REPOSITORY / "build" / "fake_cuda"
+    own = folder / version
+    own.mkdir(parents=True, exist_ok=True)
+    with open(folder / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # tests run in several processes
+        unpack_wheel(version, own / "site", DOWNLOAD_SECONDS)
+        stamp, state = own / "device" / "stamp", _hash_of(SOURCES)
+        if not stamp.is_file() or stamp.read_text() != state:
+            shutil.rmtree(own / "device", ignore_errors=True)
+            build_libraries(own / "site" / PROVIDER, own / "device")
+            stamp.write_text(state)
+        try:
+            ops, reason = build_ops(REPOSITORY, folder / "ops", own / "device"), ""
+        except Unavailable as error:
+            ops, reason = None, str(error)
+    return FakeCuda(version, own / "site", own / "device", ops, reason)
+
+
+def _hash_of(folder: Path) -> str:
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()

@@ -152,7 +152,7 @@ def main() -> None:
             rows.append(row)
             print(row, flush=True)
     if options.out:
-        save(options.out, {"benchmark": "graph_traffic", **circumstances("cpu", 1), "graphs": [*EARLIER, *rows]})
+        save({"benchmark": "graph_traffic", **circumstances("cpu", 1), "graphs": [*EARLIER, *rows]}, options.out)
 
 
 if __name__ == "__main__":

@@ -101,7 +101,7 @@ def _width(kind: int) -> int:
 
 
 def folded(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph without the nodes that every runtime removes when it loads one: those of constants, and repeated ones."""
+    """The graph without the nodes that every runtime removes on loading: those of constants, and repeated ones."""
     import onnx_ir
     import onnxscript.optimizer
     from onnx_ir.passes.common import CommonSubexpressionEliminationPass, LiftConstantsToInitializersPass

@@ -3,7 +3,8 @@
     python benchmarks/speed/replays.py --decoder gpu_host_pack/decoder.onnx
     python benchmarks/speed/replays.py --packed gpu_host_pack/NAME            # written by pack.py: all its forms
 
-Some batch sizes are warmed up and replay CUDA graphs, one is not. The reference is the decoder in float32 on the CPU.
+Some batch sizes are warmed up and replay CUDA graphs, one is not. The reference is the decoder in float32 on the CPU,
+or, for a packed fused graph with random weights of its own, this graph.
 The exit code is 1 if a picture is wrong, or if no graphs are used on CUDA.
 """
 
@@ -32,7 +33,6 @@ BATCHES = (1, 4, 1, 3, 4, 1, 3, 1)
 LEVELS = {"float32": 1, "float16": 4}
 """Largest difference of a value, of 255."""
 LEAST_PSNR = {"float32": 60.0, "float16": 45.0}
-REFERENCE = "plain.float32"
 
 
 def compare(name: str, model: Path, reference: Path, device: str, nhwc: bool, kind: str) -> dict[str, Any]:
@@ -81,15 +81,16 @@ def main() -> int:
             for path in options.packed.iterdir():
                 (folder / path.name).write_bytes(path.read_bytes())
             pack.fill(folder)
-            models = {form: folder / f"{form}.onnx" for form in pack.read_table(folder)["forms"]}
-            reference = folder / f"{REFERENCE}.onnx"
+            table = pack.read_table(folder)
+            models = {form: folder / f"{form}.onnx" for form in table["forms"]}
+            references = {form: folder / f"{pack.reference_form(table, form)}.onnx" for form in models}
         else:
-            models, reference = {options.decoder.name: options.decoder}, options.decoder
+            models = references = {options.decoder.name: options.decoder}
         for name, model in models.items():
             for suffix, nhwc in layouts.items():
                 kind = "float16" if "float16" in name else "float32"
                 try:
-                    row = compare(name + suffix, model, reference, options.device, nhwc, kind)
+                    row = compare(name + suffix, model, references[name], options.device, nhwc, kind)
                 except Exception as error:  # errors of ONNX Runtime have no common class; the other forms go on
                     row = {"decoder": name + suffix, "error": f"{type(error).__name__}: {error}"[:300], "right": False}
                 rows.append(row)

@@ -1,4 +1,4 @@
-"""Compare a decoder's plain graph with its fused one on the CPU: one thread, runs in turn, so that other load meets both.
+"""Compare a decoder's plain graph with its fused one on the CPU: runs in turn, so that other load meets both.
 
     python benchmarks/speed/fused_on_cpu.py --out results/performance/fused-cpu.json      # the default bundle
     python benchmarks/speed/fused_on_cpu.py --config grain-256-lr16

@@ -70,8 +70,8 @@ EDGEGRAIN_HD void finish(const Tail<T>& tail, const Channels<N>& channels, std::
   }
 }
 
-// An item: N channels of kPixels neighbouring pixels, which share their factors. As in all kernels of channels-last maps,
-// N > 1 needs C to be a multiple of N, and all maps and factors on multiples of 16 bytes.
+// An item: N channels of kPixels neighbouring pixels, which share their factors. As in all kernels of channels-last
+// maps, N > 1 needs C to be a multiple of N, and all maps and factors on multiples of 16 bytes.
 template <class T, int N>
 struct DemodBiasActNhwc {
   static constexpr std::uint32_t kPixels = 4;

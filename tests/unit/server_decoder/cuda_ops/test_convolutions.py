@@ -49,6 +49,8 @@ CASES = {
     "3x3 stride 2": Case((2, 9, 12, 24), 40, stride=2),
     "3x3 uneven pads": Case((1, 8, 6, 16), 32, pads=(0, 2, 1, 3)),
     "3x3 many filters": Case((2, 8, 8, 96), 160),
+    "3x3 large": Case((1, 40, 36, 40), 24),
+    "3x3 large odd": Case((2, 33, 37, 19), 21, pads=(0, 2, 1, 0)),
     "3x3 to rgb": Case((2, 10, 11, 37), 3),
     "3x3 from rgb": Case((2, 16, 16, 3), 48),
     "1x1": Case((3, 9, 10, 32), 20, (1, 1), (0, 0, 0, 0)),
@@ -108,6 +110,47 @@ def test_steps_that_are_absent_are_left_out(ops: Ops, rng: np.random.Generator, 
     assert close(ops("FusedConv", x, weight, *rest, **case.geometry(), **steps)[0], wanted)
 
 
+MAPS = ("3x3", "3x3 odd", "3x3 large odd", "3x3 to rgb", "1x1", "2x2 transposed, k=4")
+
+
+@TYPES
+@pytest.mark.parametrize("split", [8, 5, 16])
+@pytest.mark.parametrize("name", MAPS)
+def test_channels_in_two_maps(ops: Ops, rng: np.random.Generator, kind: type, name: str, split: int) -> None:
+    case = CASES[name]
+    x, weight = case.random(rng, kind)
+    split = min(split, x.shape[3] - 1)
+    wanted, _ = reference.fused_conv(x, weight, **case.geometry())
+    maps = (np.ascontiguousarray(x[..., :split]), weight, *[None] * 6, np.ascontiguousarray(x[..., split:]))
+    for constants in ((), (1,)):
+        assert close(ops("FusedConv", *maps, constants=constants, **case.geometry())[0], wanted)
+
+
+@TYPES
+@pytest.mark.parametrize("name", MAPS)
+def test_filters_of_every_picture(ops: Ops, rng: np.random.Generator, kind: type, name: str) -> None:
+    case = CASES[name]
+    x, weight = case.random(rng, kind)
+    weights = np.stack([weight, *(case.random(rng, kind)[1] for _ in x[1:])])
+    shape = reference.fused_conv(x, weight, **case.geometry())[0].shape
+    rest = random_rest(rng, kind, shape)
+    results = reference.fused_conv(x, weights, *rest, **case.geometry(), **STEPS)
+    both = ops("FusedConv", x, weights, *rest, outputs=2, **case.geometry(), **STEPS)
+    assert close(both[0], results[0]) and close(both[1], results[1])
+
+
+@TYPES
+@pytest.mark.parametrize("name", ["3x3", "3x3 large odd", "3x3 to rgb", "depthwise odd"])
+def test_a_residual_before_the_activation(ops: Ops, rng: np.random.Generator, kind: type, name: str) -> None:
+    case = CASES[name]
+    x, weight = case.random(rng, kind)
+    shape = reference.fused_conv(x, weight, **case.geometry())[0].shape
+    rest = random_rest(rng, kind, shape)
+    results = reference.fused_conv(x, weight, *rest, residual_first=True, **case.geometry(), **STEPS)
+    found = ops("FusedConv", x, weight, *rest, constants=(1,), residual_first=1, **case.geometry(), **STEPS)
+    assert close(found[0], results[1])
+
+
 @pytest.fixture(params=["avx512", "avx2", "baseline"])
 def instruction_set(request: pytest.FixtureRequest, ops_library: Path) -> Iterator[None]:
     """Sessions that a test makes convolve with these instructions."""
@@ -126,6 +169,22 @@ def test_every_instruction_set(ops_library: Path, rng: np.random.Generator, inst
     wanted, _ = reference.fused_conv(x, weight, *rest, **case.geometry(), **STEPS)
     (found,) = Ops(ops_library, "cpu")("FusedConv", x, weight, *rest, constants=(1,), **case.geometry(), **STEPS)
     assert close(found, wanted)
+    if not case.depthwise:
+        halves = np.split(x, [x.shape[3] // 2], 3)
+        (found,) = Ops(ops_library, "cpu")("FusedConv", np.ascontiguousarray(halves[0]), weight, *rest,
+                                           np.ascontiguousarray(halves[1]), constants=(1,), **case.geometry(), **STEPS)
+        assert close(found, wanted)
+
+
+def test_large_maps_are_as_accurate_as_small_ones(ops_library: Path, rng: np.random.Generator, instruction_set: None
+                                                  ) -> None:
+    """Convolutions of large maps take Winograd's algorithm on the CPU, if their weight is known beforehand."""
+    x, weight = Case((1, 44, 44, 256), 32).random(rng, np.float32)
+    ops, wanted = Ops(ops_library, "cpu"), reference.fused_conv(x, weight, pads=(1, 1, 1, 1))[0]
+    (direct,) = ops("FusedConv", x, weight, pads=[1] * 4)
+    (transformed,) = ops("FusedConv", x, weight, pads=[1] * 4, constants=(1,))
+    assert 0 < np.abs(transformed - direct).max()  # it did
+    assert difference(direct, wanted) < 3e-6 and difference(transformed, wanted) < 5e-6
 
 
 def test_an_unknown_instruction_set_is_refused(ops_library: Path) -> None:
@@ -222,6 +281,12 @@ REFUSED = {
     "bias": ([X, W, None, None, ONES], PADS, r"bias must be \[4\], got \[2, 4\]"),
     "style": ([X, W, None, None, None, ONES[:1]], PADS, r"style must be \[2, 4\], got \[1, 4\]"),
     "residual": ([X, W, None, None, None, None, X], PADS, r"residual must be \[2, 4, 4, 4\], got \[2, 4, 4, 8\]"),
+    "more": ([X, W, *[None] * 6, X[:, :2]], PADS, r"more must be a map of the size of x, got \[2, 2, 4, 8\] for"),
+    "more channels": ([X, W, *[None] * 6, X], PADS, r"must have the 8 channels of the weight .*, got \[.*, 4, 4, 16\]"),
+    "depthwise more": ([X[..., :4], W[..., :1], *[None] * 6, X[..., 4:]], {"depthwise": 1},
+                       r"x must have the 4 channels|takes one map"),
+    "pictures": ([X, np.stack([W] * 3)], PADS, r"weight \[3, 4, 3, 3, 8\] must have filters for 2 pictures"),
+    "no residual": ([X, W], {"residual_first": 1, **PADS}, "residual_first needs a residual"),
     "outer": ([X, W, *[None] * 5, Y[:1]], PADS, r"outer must be \[2, 4, 4, 4\], got \[1, 4, 4, 4\]"),
 }
 

@@ -73,7 +73,6 @@ derive() {
   buildah build --layers --tag "localhost/$1" --file "$work/derived.containerfile" "$work"
 }
 
-# Without a sandbox user apt works in a build without namespaces too.
 debian=debian:trixie-slim
 bootstrap $debian trixie http://deb.debian.org/debian sid main
 if [ "$kind" = cpu ]; then

@@ -29,7 +29,7 @@ class GradientReference:
 
     def __init__(self, original: np.ndarray, *, faces: bool) -> None:
         self.original = original
-        self.features = pooled(original)
+        self.features = {"kid": pooled(original)}
         self._identity = 0.5 if faces else None
 
     def lpips_alex(self, picture: np.ndarray) -> float:
@@ -40,11 +40,11 @@ class GradientReference:
         return Scores(psnr(picture, self.original), ssim(picture, self.original), self.lpips_alex(picture), None,
                       self._identity, None, self._identity)
 
-    def scores(self, picture: np.ndarray) -> tuple[Scores, np.ndarray]:
+    def scores(self, picture: np.ndarray) -> tuple[Scores, dict[str, np.ndarray]]:
         quick = self.quick_scores(picture)
-        return replace(quick, lpips_vgg=2 * quick.lpips_alex, dists=quick.lpips_alex / 2), pooled(picture)
+        return replace(quick, lpips_vgg=2 * quick.lpips_alex, dists=quick.lpips_alex / 2), {"kid": pooled(picture)}
 
 
 def pooled(rgb: np.ndarray) -> np.ndarray:
-    """float32 [D]: every eighth pixel, in [0, 1]."""
-    return (rgb[::8, ::8].reshape(-1) / 255).astype(np.float32)
+    """float32 [1, D]: every eighth pixel, in [0, 1]."""
+    return (rgb[::8, ::8].reshape(1, -1) / 255).astype(np.float32)

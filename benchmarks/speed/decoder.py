@@ -12,8 +12,9 @@ One run measures everything, each variant and batch size in its own process:
     torch-eager-half    straightforward, float16
     torch-half          straightforward, float16, channels-last
     torch-compile       straightforward, torch.compile; float32 on the CPU, float16 on CUDA
-    ort-plain, -half    ONNX Runtime, ONNX's own ops, float32 and float16
-    ort-fused, -half    ONNX Runtime with the fused ops; on CUDA also with --prefer_nhwc (-nhwc)
+    ort-plain, -half    ONNX Runtime, ONNX's own ops, float32 and float16; on CUDA in float16 also channels-last (-nhwc)
+                        and with TensorRT (-tensorrt)
+    ort-fused, -half    ONNX Runtime with the fused ops, channels-last, from levels to levels
     session             from uint8 LR to uint8 picture (`DecoderSession`), the fastest of the graphs' forms
 
 A variant that cannot be measured (torch.compile without a compiler, too little memory or time) is reported with the
@@ -57,12 +58,13 @@ import pack
 
 TORCH = ("torch-eager", "torch-activations", "torch-eager-half", "torch-half", "torch-compile")
 FORMS = {"ort-plain": "plain.float32", "ort-fused": "fused.float32", "ort-plain-half": "plain.float16",
-         "ort-fused-half": "fused.float16", "ort-fused-half-nhwc": "fused.float16"}
+         "ort-plain-half-nhwc": "plain.float16", "ort-plain-half-tensorrt": "plain.float16",
+         "ort-fused-half": "fused.float16"}
 VARIANTS = {
     "quick": ("torch-eager", "torch-activations", "ort-plain", "ort-fused", "session"),
     "cpu": ("torch-eager", "torch-activations", "ort-plain", "ort-fused", "session", "torch-compile", "torch-half"),
     "cuda": ("torch-eager-half", "ort-fused-half", "torch-eager", "ort-plain", "ort-fused", "torch-half",
-             "ort-plain-half", "ort-fused-half-nhwc", "session", "torch-compile")}
+             "ort-plain-half", "session", "ort-plain-half-tensorrt", "ort-plain-half-nhwc", "torch-compile")}
 """Variants, the most important first: time may run out."""
 RATIOS = {
     "ort_vs_torch_eager": ("torch-eager", "ort-plain"),
@@ -71,6 +73,7 @@ RATIOS = {
     "ort_vs_torch_compile": ("torch-compile", "ort-plain"),
     "fused_vs_plain": ("ort-plain", "ort-fused"),
     "half_fused_vs_plain": ("ort-plain-half", "ort-fused-half"),
+    "half_fused_vs_tensorrt": ("ort-plain-half-tensorrt", "ort-fused-half"),
     "half_ort_vs_torch_eager": ("torch-eager-half", "ort-fused-half"),
     "half_ort_vs_torch_channels_last": ("torch-half", "ort-fused-half"),
     "half_ort_vs_torch_compile": ("torch-compile", "ort-fused-half"),
@@ -168,13 +171,14 @@ def ort_run(variant: str, batch: int, folder: Path, device: str, threads: int) -
     from server_decoder.decoder_session import DecoderSession
 
     path = folder / f"{FORMS[variant]}.onnx"
-    session = DecoderSession(path, device, threads or None, cuda=cuda_options(nhwc=variant.endswith("nhwc")))
-    x = values(folder, batch)
+    session = DecoderSession(path, device, threads or None, cuda=cuda_options(variant))
+    x = lr_batch(folder, batch) if session.quantizes else values(folder, batch)
     inner = session._session  # keeps the tensors on the device, which DecoderSession does not offer
     if device == "cpu":
         return lambda: inner.run(None, {"lr": x})[0]
     size = pack.read_table(folder)["hr"]
-    output = onnxruntime.OrtValue.ortvalue_from_shape_and_type((batch, 3, size, size), np.float32, "cuda", 0)
+    shape = (batch, size, size, 3) if session.quantizes else (batch, 3, size, size)
+    output = onnxruntime.OrtValue.ortvalue_from_shape_and_type(shape, x.dtype, "cuda", 0)
     binding = inner.io_binding()
     source = onnxruntime.OrtValue.ortvalue_from_numpy(x, "cuda", 0)
     binding.bind_ortvalue_input("lr", source)
@@ -204,18 +208,23 @@ def session_run(batch: int, folder: Path, device: str, threads: int) -> Callable
     return lambda: session.decode(lr)
 
 
-def cuda_options(nhwc: bool = False) -> Any:
-    """Options of ONNX Runtime's CUDA provider."""
+def cuda_options(variant: str = "") -> Any:
+    """Options of a variant's device."""
     from server_decoder.decoder_session import CudaOptions
 
-    return CudaOptions(prefer_nhwc=nhwc)
+    provider = "tensorrt" if variant.endswith("tensorrt") else "cuda"
+    return CudaOptions(prefer_nhwc=variant.endswith("nhwc"), provider=provider)
 
 
 def to_numpy(pictures: Any) -> np.ndarray:
-    """The output of a variant as float32."""
-    if isinstance(pictures, np.ndarray):
-        return pictures
-    return np.asarray(pictures.float().cpu().numpy() if hasattr(pictures, "float") else pictures.numpy(), np.float32)
+    """The output of a variant as values, float32 ``[batch, 3, H, W]``."""
+    from codec_contract.quantization import dequantize
+
+    if not isinstance(pictures, np.ndarray):
+        pictures = pictures.float().cpu().numpy() if hasattr(pictures, "float") else pictures.numpy()
+    if pictures.dtype == np.uint8:
+        pictures = dequantize(pictures.astype(np.float32)).transpose(0, 3, 1, 2)
+    return np.asarray(pictures, np.float32)
 
 
 def device_memory(device: str) -> float:
@@ -275,8 +284,7 @@ def prepare(options: argparse.Namespace, folder: Path) -> None:
         return
     source = random_decoder(options.config) if options.config else find_decoder(options.bundle, options.prior)
     forms = pack.FORMS if options.device == "cuda" else pack.FORMS[:2]
-    pack.write(folder, source.name, source.decoder, source.network.lr, forms)
-    pack.fill(folder, source.decoder)
+    pack.write(folder, source.name, source.decoder, source.network.lr, forms, weights=True)
     if not options.config:
         picture = fit_picture(load_picture(PORTRAIT), source.network.hr)
         np.save(folder / LRS, run_reference(source.network, np.stack([picture, picture[:, ::-1]])))
@@ -360,7 +368,7 @@ def compare(options: argparse.Namespace, folder: Path, seconds: float) -> dict[s
         rows.append({"variant": variant, "batch": batch, **rounded(row)})
         print("  ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
         left = [f"{variant} in batches of {batch}" for batch, variant in wanted[index + 1:]]
-        whole = {**report, **side_by_side(rows, batches[0], folder), "runs": rows, "slowest": nodes,
+        whole = {**report, **side_by_side(rows, batches[0], folder, table), "runs": rows, "slowest": nodes,
                  **({"left": left} if left else {})}
         save(whole, options.out)
     for name in (*RATIOS, "largest_differences"):
@@ -371,8 +379,9 @@ def compare(options: argparse.Namespace, folder: Path, seconds: float) -> dict[s
     return whole
 
 
-def side_by_side(rows: list[dict[str, Any]], batch: int, folder: Path) -> dict[str, Any]:
-    """The ratios of the times at a batch size, and the largest differences between the pictures in ``folder``."""
+def side_by_side(rows: list[dict[str, Any]], batch: int, folder: Path, table: dict[str, Any]) -> dict[str, Any]:
+    """The ratios of the times at a batch size, and the largest differences between the pictures in ``folder`` of forms
+    with the same weights."""
     times = {row["variant"]: row["ms"] for row in rows if row["batch"] == batch and "ms" in row}
     found: dict[str, Any] = {name: round(times[slow] / times[fast], 2) for name, (slow, fast) in RATIOS.items()
                              if slow in times and fast in times}
@@ -381,7 +390,8 @@ def side_by_side(rows: list[dict[str, Any]], batch: int, folder: Path) -> dict[s
         expected = np.load(reference).astype(np.float64)
         found["largest_differences"] = {
             variant: float(f"{np.abs(np.load(path) - expected).max() / np.abs(expected).max():.1e}")
-            for variant in sorted(times) if (path := folder / f"{variant}.npy").is_file() and variant != "torch-eager"}
+            for variant in sorted(times) if (path := folder / f"{variant}.npy").is_file() and variant != "torch-eager"
+            and (variant not in FORMS or pack.reference_form(table, FORMS[variant]) == pack.FORMS[0])}
     return found
 
 

@@ -2,9 +2,13 @@
 
     python benchmarks/speed/pack.py gpu_host_pack     # input of gpu_host.sh: decoders, fused ops, their library
 
-    NAME/pack.json             sizes, architecture, shape, mean and deviation of each tensor
-         plain.float32.onnx    also fused.float32, plain.float16, fused.float16
-         float32.bin           all tensors concatenated (written by `fill`); also float16.bin
+    NAME/pack.json             sizes, architecture, shape and statistics of each tensor
+         plain.float32.onnx    also plain.float16, fused.float32, fused.float16
+         float32.bin           the decoder's tensors concatenated, for torch and the plain graphs; also float16.bin
+         fused.float32.bin     the tensors of a fused graph, which orders and combines the decoder's; also fused.float16
+
+The .bin files are written by `fill`. The random weights of a fused graph are not those of the plain graphs, so their
+pictures differ (`reference_form`); small decoders are packed with their weights, and all their forms agree.
     cuda_ops.npz               graphs of single ops, for cuda_ops.py
     site/                      the library of fused ops and safetensors, as packages
 
@@ -20,6 +24,7 @@ import json
 import math
 import shutil
 import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,53 +40,88 @@ if TYPE_CHECKING:
     from server_decoder.grain.rrdb_decoder import RRDBDecoder
 
 PACKED = ("grain-1024-lr16-paper", "grain-256-lr16")
+FILLED = ("grain-smoke", "grain-smoke-mobile")
+"""Packed with their weights."""
 FORMS = ("plain.float32", "fused.float32", "plain.float16", "fused.float16")
 TABLE = "pack.json"
 _SMALL = 64  # smaller tensors stay in the graph: they may determine its shapes
 
 
-def write(folder: Path, name: str, decoder: Grain | RRDBDecoder, lr: int, forms: tuple[str, ...] = FORMS) -> None:
-    """Write the graphs and the table; a decoder without a generator has no fused forms."""
+def write(folder: Path, name: str, decoder: Grain | RRDBDecoder, lr: int, forms: tuple[str, ...] = FORMS, *,
+          weights: bool = False) -> None:
+    """Write the graphs and the table.
+
+    Args:
+        folder: of the pack.
+        name: of the decoder.
+        decoder: to pack.
+        lr: side of its LRs.
+        forms: of the graphs.
+        weights: also write all tensors; the pack is larger then, and `fill` leaves it as it is.
+    """
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
+    from export.decoder.channels_last import channels_last_graph
     from export.decoder.decoder_graph import decoder_graph
     from server_decoder.grain.grain import Grain
     from server_decoder.inference import served_decoder
 
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {key: tensor.detach().cpu() for key, tensor in decoder.state_dict().items()}
-    generates = isinstance(decoder, Grain) and decoder.prior is not None
-    written = [form for form in forms if generates or not form.startswith("fused")]
-    for form in written:
+    own: dict[str, list[dict[str, Any]]] = {}
+    for form in forms:
         ops, kind = form.split(".")
         served = served_decoder(decoder, getattr(torch, kind), fused=ops == "fused")
         graph = decoder_graph(served, lr)
-        _leave_weights(graph, {key: tuple(tensor.shape) for key, tensor in tensors.items()})
+        if ops == "plain":
+            _leave_weights(graph, {key: tuple(tensor.shape) for key, tensor in tensors.items()})
+        else:
+            graph = channels_last_graph(graph)
+            own[form] = _leave_own_weights(graph, folder / f"{form}.bin", keep=weights)
         (folder / f"{form}.onnx").write_bytes(graph.SerializeToString())
     shapes_only = copy.deepcopy(decoder).to("meta")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         picture = shapes_only(torch.zeros(1, 3, lr, lr, device="meta"))
     table = {
-        "name": name, "lr": lr, "hr": picture.shape[-1], "flop": counter.get_total_flops(), "forms": written,
-        "generates": generates, "architecture": decoder.config.as_dict() if isinstance(decoder, Grain)
+        "name": name, "lr": lr, "hr": picture.shape[-1], "flop": counter.get_total_flops(),
+        "forms": list(forms), "generates": isinstance(decoder, Grain) and decoder.prior is not None,
+        "own_tensors": own, "filled": weights, "architecture": decoder.config.as_dict() if isinstance(decoder, Grain)
         else _architecture(decoder),
         "tensors": [{"name": key, "shape": list(tensor.shape), "mean": float(tensor.nan_to_num().mean()),
                      "deviation": float(tensor.nan_to_num().std(correction=0))} for key, tensor in tensors.items()]}
     (folder / TABLE).write_text(json.dumps(table))
+    if weights:
+        _write_tensors(folder, tensors.values())
 
 
-def fill(folder: Path, decoder: Grain | RRDBDecoder | None = None) -> None:
-    """Write the weights next to the graphs: those of a decoder, or random ones of the same mean and deviation."""
-    state = decoder.state_dict() if decoder is not None else {}
+def fill(folder: Path) -> None:
+    """Write random weights next to the graphs, of the same mean and deviation as the decoder's."""
+    table = read_table(folder)
+    if table["filled"]:
+        return
+    for form, own in table["own_tensors"].items():
+        with open(folder / f"{form}.bin", "wb") as file:
+            for tensor, values in zip(own, map(_random, range(len(own)), own), strict=True):
+                # Squares and norms stay positive.
+                file.write(np.clip(values, tensor["least"], tensor["largest"]).astype(tensor["type"]).tobytes())
+    _write_tensors(folder, map(_random, range(len(table["tensors"])), table["tensors"]))
+
+
+def reference_form(table: Mapping[str, Any], form: str) -> str:
+    """The form that gives the same pictures with the pack's weights, if possible ``plain.float32``."""
+    return form if form in table["own_tensors"] and not table["filled"] else FORMS[0]
+
+
+def _random(seed: int, tensor: Mapping[str, Any]) -> np.ndarray:
+    values = np.random.default_rng(seed).standard_normal(tensor["shape"], np.float32)
+    return np.asarray(tensor["mean"] + tensor["deviation"] * values, np.float32)
+
+
+def _write_tensors(folder: Path, tensors: Iterable[Any]) -> None:
     with open(folder / "float32.bin", "wb") as single, open(folder / "float16.bin", "wb") as half:
-        for index, tensor in enumerate(read_table(folder)["tensors"]):
-            if state:
-                values = state[tensor["name"]].detach().cpu().numpy()
-            else:
-                random = np.random.default_rng(index).standard_normal(tensor["shape"], np.float32)
-                values = tensor["mean"] + tensor["deviation"] * random
-            values = np.asarray(values, np.float32)
+        for tensor in tensors:
+            values = np.asarray(tensor, np.float32)
             single.write(values.tobytes())
             half.write(values.astype(np.float16).tobytes())
 
@@ -134,12 +174,38 @@ def _leave_weights(graph: onnx.ModelProto, shapes: dict[str, tuple[int, ...]]) -
         if tensor.name not in shapes or math.prod(tensor.dims) < _SMALL:
             continue
         kind, width = {TensorProto.FLOAT: ("float32", 4), TensorProto.FLOAT16: ("float16", 2)}[tensor.data_type]
-        tensor.ClearField("raw_data")
-        tensor.data_location = TensorProto.EXTERNAL
-        for key, value in (("location", f"{kind}.bin"), ("offset", width * offsets[tensor.name]),
-                           ("length", width * math.prod(tensor.dims))):
-            entry = tensor.external_data.add()
-            entry.key, entry.value = key, str(value)
+        _refer(tensor, f"{kind}.bin", width * offsets[tensor.name], width * math.prod(tensor.dims))
+
+
+def _leave_own_weights(graph: onnx.ModelProto, file: Path, *, keep: bool) -> list[dict[str, Any]]:
+    """Replace the tensors of a graph by references to a file, and write it if they are to be kept; returns the
+    statistics of the tensors, in the file's order."""
+    from onnx import TensorProto, numpy_helper
+
+    found, parts, offset = [], [], 0
+    for tensor in graph.graph.initializer:
+        if tensor.data_type not in (TensorProto.FLOAT, TensorProto.FLOAT16) or math.prod(tensor.dims) < _SMALL:
+            continue
+        values = numpy_helper.to_array(tensor)
+        wide = values.astype(np.float32)
+        found.append({"name": tensor.name, "shape": list(tensor.dims), "type": str(values.dtype),
+                      "mean": float(wide.mean()), "deviation": float(wide.std()),
+                      "least": float(wide.min()), "largest": float(wide.max())})  # squares and norms are positive
+        if keep:
+            parts.append(values.tobytes())
+        _refer(tensor, file.name, offset, values.nbytes)
+        offset += values.nbytes
+    if keep:
+        file.write_bytes(b"".join(parts))
+    return found
+
+
+def _refer(tensor: onnx.TensorProto, file: str, offset: int, length: int) -> None:
+    tensor.ClearField("raw_data")
+    tensor.data_location = 1  # external
+    for key, value in (("location", file), ("offset", offset), ("length", length)):
+        entry = tensor.external_data.add()
+        entry.key, entry.value = key, str(value)
 
 
 def main() -> None:
@@ -153,9 +219,9 @@ def main() -> None:
     parser.add_argument("folder", type=Path, nargs="?", default=Path("gpu_host_pack"))
     parser.add_argument("--configs", default=",".join(PACKED), help="GRAIN configurations, comma-separated")
     options = parser.parse_args()
-    for name in options.configs.split(","):
+    for name in (*options.configs.split(","), *FILLED):
         source = random_decoder(name)
-        write(options.folder / name, name, source.decoder, source.network.lr)
+        write(options.folder / name, name, source.decoder, source.network.lr, weights=name in FILLED)
         size = sum(path.stat().st_size for path in (options.folder / name).iterdir())
         print(f"{options.folder / name}: {size:,} bytes")
     graphs = {name: np.frombuffer(model, np.uint8) for name, model in cuda_ops.write_models().items()}

@@ -36,8 +36,9 @@ VARIANTS = {
     "ort-plain": "ONNX Runtime",
     "ort-fused": "ONNX Runtime, fused ops",
     "ort-plain-half": "ONNX Runtime, float16",
+    "ort-plain-half-nhwc": "ONNX Runtime, float16, channels-last",
+    "ort-plain-half-tensorrt": "ONNX Runtime with TensorRT, float16",
     "ort-fused-half": "ONNX Runtime, fused ops, float16",
-    "ort-fused-half-nhwc": "ONNX Runtime, fused ops, float16, channels-last",
     "session": "LR to picture, uint8 (`DecoderSession`)"}
 RATIOS = {
     "ort_vs_torch_eager": "ONNX Runtime is {} times as fast as torch's straightforward modules",
@@ -46,6 +47,7 @@ RATIOS = {
     "ort_vs_torch_compile": "{} times as fast as torch.compile",
     "fused_vs_plain": "the fused ops make it {} times as fast",
     "half_fused_vs_plain": "in float16 the fused ops make it {} times as fast",
+    "half_fused_vs_tensorrt": "{} times as fast as TensorRT of the plain graph",
     "half_ort_vs_torch_eager": "in float16 it is {} times as fast as torch's straightforward modules",
     "half_ort_vs_torch_channels_last": "{} times as fast as those in channels-last form",
     "half_ort_vs_torch_compile": "{} times as fast as torch.compile in float16",
@@ -130,10 +132,26 @@ def ops_section(report: Mapping[str, Any]) -> list[str]:
             f"{report['commit']}."]
 
 
+def traffic_section(report: Mapping[str, Any]) -> list[str]:
+    """A table of the nodes of each form of a decoder, and the bytes they move."""
+    forms = {"plain": "ONNX's own ops", "fused": "fused ops, channels-last"}
+    lines = ["Launches and memory bound a decoder on a GPU. A node reads each input once, weights included, and writes each "
+             "output once; views move nothing, the convolutions of a dense block are counted one by one. Constants are "
+             "folded and equal nodes merged in all forms.", "",
+             "| decoder | form | type | nodes | views among them | GB read and written per picture |",
+             "|---|---|---|---:|---:|---:|"]
+    for row in report["graphs"]:
+        form = f"fused ops at commit {row['commit'][:7]}, channels-first" if "commit" in row else forms[row["ops"]]
+        lines.append(f"| `{row['decoder']}` | {form} | {row['type']} | {row['nodes']:,} | {row['views']} | "
+                     f"{row['gigabytes']:.2f} |")
+    return [*lines, "", f"`python benchmarks/speed/graph_traffic.py` on {report['date']}, commit {report['commit']}."]
+
+
 SECTIONS: tuple[tuple[str, str, Callable[[Mapping[str, Any]], list[str]]], ...] = (
     ("decoder-256-cpu", "The default bundle's decoder, on a CPU", decoder_section),
     ("decoder-1024-cpu", "The paper's decoder at 1024², on a CPU", decoder_section),
     ("encoder-cpu", "The encoder, on a CPU", encoder_section),
+    ("graph-traffic", "Nodes and memory traffic of the exported decoders", traffic_section),
     ("decoder-1024", "The paper's decoder at 1024², on a GPU", decoder_section),
     ("decoder-1024-batches", "The paper's decoder at 1024² in batches, on a GPU", decoder_section),
     ("decoder-256", "GRAIN at 256², on a GPU", decoder_section),

@@ -145,24 +145,28 @@ def _print_table(summary: Mapping[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from edgegrain.evaluation.report import table, table_columns
+    from edgegrain.evaluation.report import MEANS, measured_details, table, table_columns
     from edgegrain.metrics.training_losses import NOTE
 
     bundle, pictures = summary["bundle"], summary["pictures"]
     count = f"{pictures['count']} picture{'s' * (pictures['count'] > 1)}"
-    grid = Table("method", box=None, header_style="bold", pad_edge=False, title_justify="left", title_style="bold",
-                 title=f"{bundle['id']} {bundle['version']} on {count} of {pictures['folder']}")
-    for column in table_columns(summary):
-        grid.add_column(column.replace("-", "\n").replace(" ", "\n"), justify="right",
-                        no_wrap=not column.startswith("KID"))
-    for row in table(summary):
-        if row.rule:
-            grid.add_row()
-        grid.add_row(row.method, *row.cells, style="bold" if row.ours else None)
     console = Console()
-    if not console.is_terminal:  # piped: as wide as the table
+    if not console.is_terminal:  # piped: as wide as the tables
         console.width = 160
-    console.print(grid)
+    headings = (f"{bundle['id']} {bundle['version']} on {count} of {pictures['folder']}", "Details")
+    for heading, titles in zip(headings, (MEANS, measured_details(summary)), strict=True):
+        if not titles:
+            continue
+        grid = Table("method", box=None, header_style="bold", pad_edge=False, title_justify="left", title_style="bold",
+                     title=heading)
+        for column in table_columns(summary, titles):
+            grid.add_column(column.replace("-", "\n").replace(" ", "\n"), justify="right",
+                            no_wrap=not column.startswith("KID"))
+        for row in table(summary, titles):
+            if row.rule:
+                grid.add_row()
+            grid.add_row(row.method, *row.cells, style="bold" if row.ours else None)
+        console.print(grid)
     if summary["training_losses"]:
         console.print(NOTE + ".", style="dim")
     if summary["baselines"] != "none":

@@ -41,7 +41,7 @@ from edgegrain.evaluation.results import (
     packed,
     row_from,
 )
-from edgegrain.metrics.kid import Features
+from edgegrain.metrics.kid import FeatureSets
 from edgegrain.metrics.metric_weights import FILES
 from edgegrain.metrics.picture_metrics import Metrics, Reference, Scores
 from sdk import Codec
@@ -51,7 +51,7 @@ Value = TypeVar("Value")
 
 BUDGETS = (200, 300, 450, 600, 900, 1300, 2000, 3000, 4500, 7000, 10000, 15000)
 """Bytes of the curves' points; a curve uses those between half and four times the bundle's mean."""
-REVISION = 2
+REVISION = 3
 """Version of the records; increased when the same key would give another record."""
 
 
@@ -169,7 +169,7 @@ class _ClassicalSearch:
         self._codecs: dict[str, ClassicalCodec] = {}
         self._lpips_of: dict[ClassicalResult, float] = {}
         self._quick_scores_of: dict[ClassicalResult, Scores] = {}
-        self._scores_of: dict[ClassicalResult, tuple[Scores, Features]] = {}
+        self._scores_of: dict[ClassicalResult, tuple[Scores, FeatureSets]] = {}
 
     @functools.cached_property
     def reference(self) -> Reference:
@@ -214,7 +214,7 @@ class _ClassicalSearch:
     def _quick_scores(self, result: ClassicalResult) -> Scores:
         return _once(self._quick_scores_of, result, lambda: self.reference.quick_scores(result.rgb))
 
-    def _scores(self, result: ClassicalResult) -> tuple[Scores, Features]:
+    def _scores(self, result: ClassicalResult) -> tuple[Scores, FeatureSets]:
         return _once(self._scores_of, result, lambda: self.reference.scores(result.rgb))
 
     def _minus_psnr(self, result: ClassicalResult) -> float:

@@ -22,13 +22,21 @@ from edgegrain.evaluation.results import (
     summary_json,
     tsv,
 )
+from edgegrain.metrics.kid import KIDS
 from edgegrain.metrics.training_losses import NOTE, marked
 from edgegrain.pictures.sheets import Tile, draw_sheet, encode_sheet
 from sdk import Codec
 
 SCORE_TITLES = {"psnr": "PSNR ↑", "ssim": "SSIM ↑", "lpips_alex": "LPIPS-Alex ↓", "identity": "identity-dlib ↓",
                 "lpips_vgg": "LPIPS-VGG ↓", "dists": "DISTS ↓", "identity_mobileface": "identity-MobileFace ↓"}
-FORMATS = {"psnr": ".2f"}
+MEANS = {**SCORE_TITLES, "kid": "KID ↓"}
+"""Scores of the first table, and their titles."""
+DETAILS = {"lpips_eyes": "LPIPS-VGG, eyes ↓", "lpips_mouth": "LPIPS-VGG, mouth ↓", "kid_eyes": "KID, eyes ↓",
+           "kid_mouth": "KID, mouth ↓", "chroma_eyes": "colour error, eyes ↓", "chroma_mouth": "colour error, mouth ↓",
+           "grid_2": "grid of 2 (dB) ↓", "grid_4": "of 4 ↓", "grid_8": "of 8 ↓", "grid_16": "of 16 ↓"}
+"""Scores of the second table."""
+FORMATS = {"psnr": ".2f", "chroma_eyes": ".2f", "chroma_mouth": ".2f", "grid_2": ".1f", "grid_4": ".1f",
+           "grid_8": ".1f", "grid_16": ".1f"}
 SHEET_ROWS, SHEET_SIDE = 6, 256
 LR_FORMATS = {"payload": "payload", "png": "PNG, optimised", "webp": "WebP, lossless",
               "jpeg-xl": "JPEG XL, lossless"}
@@ -58,19 +66,26 @@ def score_titles(summary: Mapping[str, Any]) -> list[str]:
     return [marked(title, score, summary["training_losses"]) for score, title in SCORE_TITLES.items()]
 
 
-def table_columns(summary: Mapping[str, Any]) -> tuple[str, ...]:
-    """Titles of the table's columns after the method."""
-    return ("bytes ↓", *score_titles(summary), marked("KID ↓", "kid", summary["training_losses"]))
+def measured_details(summary: Mapping[str, Any]) -> dict[str, str]:
+    """Those of `DETAILS` that were measured: eyes and mouth for faces only, grids for pictures of suitable sizes."""
+    ours = summary["means"][summary["bundle"]["id"]]
+    return {score: title for score, title in DETAILS.items() if ours.get(score) is not None}
 
 
-def table(summary: Mapping[str, Any]) -> list[TableRow]:
-    """The rows of the table, one per method, the bundle first."""
+def table_columns(summary: Mapping[str, Any], titles: Mapping[str, str] = MEANS) -> tuple[str, ...]:
+    """Titles of a table's columns after the method; ``titles`` are `MEANS` or `measured_details`."""
+    return ("bytes ↓", *(marked(title, score, summary["training_losses"]) for score, title in titles.items()))
+
+
+def table(summary: Mapping[str, Any], titles: Mapping[str, str] = MEANS) -> list[TableRow]:
+    """The rows of a table, one per method, the bundle first."""
     count = summary["pictures"]["count"]
     rows, group = [], ""
     for method, mean in summary["means"].items():
         own_group = method.split(",")[0]
-        cells = (f"{mean['bytes']:.0f}", *(_cell(score, mean[score]) for score in SCORE_TITLES), _kid(mean))
-        intervals = ("", *(_half_width(score, mean) for score in SCORE_TITLES), "")
+        cells = (f"{mean['bytes']:.0f}", *(
+            _kid(score, mean) if score in KIDS else _cell(score, mean[score]) for score in titles))
+        intervals = ("", *("" if score in KIDS else _half_width(score, mean) for score in titles))
         title = method if mean["pictures"] == count else f"{method} ({mean['pictures']} of {count})"
         ours, rule = method == summary["bundle"]["id"], bool(group) and own_group != group
         rows.append(TableRow(title, cells, intervals, ours, rule))
@@ -99,7 +114,9 @@ def report_files(codec: Codec, results: Sequence[PictureResult], paths: Sequence
         title=f"{summary['bundle']['id']} {summary['bundle']['version']}", summary=summary, claims=claims(summary),
         compared=CLASSICAL_BY_PSNR in summary["means"],
         partial=any(mean["pictures"] < summary["pictures"]["count"] for mean in summary["means"].values()),
-        columns=table_columns(summary), note=NOTE if summary["training_losses"] else "", table=table(summary),
+        tables=[(table_columns(summary, titles), table(summary, titles))
+                for titles in (MEANS, measured_details(summary)) if titles],
+        note=NOTE if summary["training_losses"] else "",
         lr_bytes=[(LR_FORMATS[kind], size) for kind, size in summary["lr_bytes"].items()],
         plots=[{"file": file, "text": plots[file][0]} for file in drawn],
         sheets=[{"file": file, "text": text} for file, (text, _) in sheets.items()],
@@ -140,8 +157,8 @@ def _half_width(score: str, mean: Mapping[str, float | None]) -> str:
     return "" if low is None or high is None else f"± {_cell(score, (high - low) / 2)}"
 
 
-def _kid(mean: Mapping[str, float | None]) -> str:
-    value, low, high = mean["kid"], mean["kid_low"], mean["kid_high"]
+def _kid(kid: str, mean: Mapping[str, float | None]) -> str:
+    value, low, high = mean[kid], mean[f"{kid}_low"], mean[f"{kid}_high"]
     if value is None or low is None or high is None:
         return "–"
     return f"{_signed(value)} [{_signed(low)}, {_signed(high)}]"

@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +18,16 @@ import torch
 from codec_contract.version import __version__
 from edgegrain.evaluation.classical_codecs import Setting, library_versions
 from edgegrain.metrics.bootstrap import mean_interval
-from edgegrain.metrics.kid import FEATURE_NETWORK, Features, kernel_distance
+from edgegrain.metrics.kid import FEATURE_NETWORK, KIDS, Features, FeatureSets, kernel_distance
 from edgegrain.metrics.picture_metrics import Scores
 from sdk import BundleInfo
 
 CLASSICAL = "classical"
 BY_LPIPS, BY_PSNR, FULL_SIZE = "best LPIPS-Alex", "best PSNR", "full size"
 CLASSICAL_BY_LPIPS, CLASSICAL_BY_PSNR = f"{CLASSICAL}, {BY_LPIPS}", f"{CLASSICAL}, {BY_PSNR}"
-SCORES = tuple(field.name for field in fields(Scores))
-KID = ("kid", "kid_low", "kid_high")
-COLUMNS = ("picture", "method", "budget", "bytes", *SCORES, *KID, "setting")
+SCORES = tuple(score.name for score in fields(Scores))
+KID_COLUMNS = tuple(f"{kid}{bound}" for kid in KIDS for bound in ("", "_low", "_high"))
+COLUMNS = ("picture", "method", "budget", "bytes", *SCORES, *KID_COLUMNS, "setting")
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Row:
         budget: bytes that the method may use; for the bundle, those of its payload.
         nbytes: size of the payload or file.
         setting: parameters of the classical codec; None for the bundle.
-        features: features for KID, base64 of float32 ``[512]``; empty on the curves.
+        features: features for KID, as `packed`; empty on the curves.
     """
 
     picture: str
@@ -49,7 +49,7 @@ class Row:
     nbytes: int
     scores: Scores
     setting: Setting | None = None
-    features: str = ""
+    features: Mapping[str, str] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON data, which `row_from` reads."""
@@ -65,14 +65,14 @@ class PictureResult:
         equal: classical methods at the bundle's bytes.
         curve: classical methods at fixed budgets.
         lr_bytes: format -> size of the LR in lossless formats, and of the payload.
-        original_features: features of the original, base64 of float32 ``[512]``.
+        original_features: features of the original, as `packed`.
     """
 
     ours: Row
     equal: tuple[Row, ...]
     curve: tuple[Row, ...]
     lr_bytes: Mapping[str, int]
-    original_features: str
+    original_features: Mapping[str, str]
 
 
 def row_from(data: Mapping[str, Any]) -> Row:
@@ -81,14 +81,16 @@ def row_from(data: Mapping[str, Any]) -> Row:
     return Row(**{**data, "scores": Scores(**data["scores"]), "setting": setting})
 
 
-def packed(features: Features) -> str:
-    """Features as base64 of little-endian float32."""
-    return base64.b64encode(features.astype("<f4").tobytes()).decode()
+def packed(features: FeatureSets) -> dict[str, str]:
+    """Features ``[S, D]`` as ``S`` and base64 of little-endian float32; plain JSON data."""
+    return {name: f"{len(found)} {base64.b64encode(found.astype('<f4').tobytes()).decode()}"
+            for name, found in features.items()}
 
 
 def unpacked(text: str) -> Features:
-    """The reverse of `packed`."""
-    return np.frombuffer(base64.b64decode(text), "<f4")
+    """The features of a value of `packed`."""
+    samples, values = text.split()
+    return np.frombuffer(base64.b64decode(values), "<f4").reshape(int(samples), -1)
 
 
 def equal_means(results: Sequence[PictureResult]) -> dict[str, dict[str, float | None]]:
@@ -96,10 +98,9 @@ def equal_means(results: Sequence[PictureResult]) -> dict[str, dict[str, float |
     originals = {result.ours.picture: result.original_features for result in results}
     means = {}
     for method, rows in _by_method([row for result in results for row in (result.ours, *result.equal)]).items():
-        distance = kernel_distance(np.array([unpacked(row.features) for row in rows]),
-                                   np.array([unpacked(originals[row.picture]) for row in rows]))
-        kid = (None,) * 3 if distance is None else (distance.value, distance.low, distance.high)
-        means[method] = {**_means(rows), **_intervals(rows), **dict(zip(KID, kid, strict=True))}
+        means[method] = {**_means(rows), **_intervals(rows)}
+        for kid in KIDS:
+            means[method] |= _kid_with_interval(kid, rows, [originals[row.picture] for row in rows])
     return means
 
 
@@ -121,7 +122,8 @@ def tsv(results: Sequence[PictureResult]) -> str:
         for row in (result.ours, *result.equal):
             scores = [_cell(getattr(row.scores, score)) for score in SCORES]
             setting = row.setting.description if row.setting else ""
-            lines.append((row.picture, row.method, str(row.budget), str(row.nbytes), *scores, "", "", "", setting))
+            lines.append((row.picture, row.method, str(row.budget), str(row.nbytes), *scores,
+                          *[""] * len(KID_COLUMNS), setting))
     for method, mean in equal_means(results).items():
         lines.append(("mean", method, "equal", *_mean_cells(mean)))
     for method, curve in curve_means(results).items():
@@ -197,13 +199,25 @@ def _intervals(rows: Sequence[Row]) -> dict[str, float | None]:
     return bounds
 
 
+def _kid_with_interval(kid: str, rows: Sequence[Row], originals: Sequence[Mapping[str, str]]
+                       ) -> dict[str, float | None]:
+    """A kernel distance and its bounds; None if pictures have no features for it."""
+    distance = None
+    if all(kid in features for features in originals):
+        distance = kernel_distance(np.array([unpacked(row.features[kid]) for row in rows]),
+                                   np.array([unpacked(features[kid]) for features in originals]))
+    if distance is None:
+        return {kid: None, f"{kid}_low": None, f"{kid}_high": None}
+    return {kid: distance.value, f"{kid}_low": distance.low, f"{kid}_high": distance.high}
+
+
 def _cell(value: float | None, form: str = ".4f") -> str:
     return "" if value is None else format(value, form)
 
 
 def _mean_cells(mean: Mapping[str, float | None]) -> tuple[str, ...]:
     return (_cell(mean["bytes"], ".1f"), *(_cell(mean[score]) for score in SCORES),
-            *(_cell(mean.get(key), ".6f") for key in KID), f"{mean['pictures']:g} pictures")
+            *(_cell(mean.get(key), ".6f") for key in KID_COLUMNS), f"{mean['pictures']:g} pictures")
 
 
 def _rounded(value: Any) -> Any:

@@ -9,6 +9,8 @@ from torch import Tensor
 
 CENTRES = {"left eye": (0.377, 0.469), "right eye": (0.623, 0.469), "mouth": (0.502, 0.725)}
 """Name -> mean position (x, y) in faces aligned as in FFHQ, as fractions of the side (facexlib's mean points)."""
+REGIONS = {"eyes": ("left eye", "right eye"), "mouth": ("mouth",)}
+"""Name -> boxes whose scores are averaged."""
 SIDE = 0.25
 """Side of a box, as a fraction of the picture's: 64 pixels of 256."""
 # Standard deviations (x, y) of the weight around each centre, as fractions of the side.
@@ -21,11 +23,15 @@ def boxes(side: int) -> dict[str, tuple[int, int, int]]:
     return {name: (round(x * side - size / 2), round(y * side - size / 2), size) for name, (x, y) in CENTRES.items()}
 
 
+def squares(picture: Tensor) -> Tensor:
+    """The boxes of pictures ``[B, 3, S, S]``, ``[3 B, 3, S / 4, S / 4]``: all left eyes, all right eyes, all mouths."""
+    return torch.cat([picture[..., top:top + size, left:left + size]
+                      for left, top, size in boxes(picture.shape[-1]).values()])
+
+
 def enlarged_regions(picture: Tensor, factor: int = 2) -> Tensor:
     """Both eyes and the mouth of pictures ``[B, 3, S, S]``, enlarged bilinearly: ``[3 B, 3, factor * S / 4, ...]``."""
-    squares = torch.cat([picture[..., top:top + size, left:left + size]
-                         for left, top, size in boxes(picture.shape[-1]).values()])
-    return F.interpolate(squares, scale_factor=factor, mode="bilinear", align_corners=False)
+    return F.interpolate(squares(picture), scale_factor=factor, mode="bilinear", align_corners=False)
 
 
 def region_weights(size: int, gain: float) -> Tensor:

@@ -10,6 +10,7 @@ VGG16. So values compare methods and releases of this project; they are not comp
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,10 @@ from edgegrain.metrics.bootstrap import Matrix, interval, multiplicities
 FEATURE_NETWORK = "VGG16 relu5_3 (ImageNet), mean over places, 512 values, pictures at 256x256"
 
 Features = npt.NDArray[np.float32]
+FeatureSets = Mapping[str, Features]
+"""Score -> a picture's features ``[S, D]`` for it; S is 1, or 2 for both eyes."""
+KIDS = ("kid", "kid_eyes", "kid_mouth")
+"""Distances of whole pictures, of eyes and of mouths."""
 
 
 @dataclass(frozen=True)
@@ -39,15 +44,17 @@ def kernel_distance(features: Features, originals: Features, seed: int = 0) -> K
     second, identical photograph.
 
     Args:
-        features: ``[N, D]`` of the restored pictures.
-        originals: ``[N, D]`` of their originals, in the same order.
+        features: ``[N, D]`` of the restored pictures; or ``[N, S, D]``, S samples of each picture, which are resampled
+            together.
+        originals: of their originals, in the same order.
         seed: seed of the resampling.
     """
     if len(features) < 2:
         return None
-    kernels = _kernel(features, features), _kernel(originals, originals), _kernel(features, originals)
-    (value,) = _distances(np.ones((1, len(features))), *kernels)
-    return KernelDistance(float(value), *interval(_distances(_draws(len(features), seed), *kernels)))
+    x, y = _samples(features), _samples(originals)
+    kernels, each = (_kernel(x, x), _kernel(y, y), _kernel(x, y)), len(x) // len(features)
+    (value,) = _distances(np.ones((1, len(x))), *kernels)
+    return KernelDistance(float(value), *interval(_distances(_draws(len(features), seed, each), *kernels)))
 
 
 def distance_change(new: Features, old: Features, originals: Features, seed: int = 0) -> KernelDistance | None:
@@ -57,19 +64,26 @@ def distance_change(new: Features, old: Features, originals: Features, seed: int
     """
     if len(new) < 2:
         return None
-    of_originals = _kernel(originals, originals)
+    x, before, y = _samples(new), _samples(old), _samples(originals)
+    of_originals = _kernel(y, y)
 
     def distances(weights: Matrix) -> Matrix:
-        return (_distances(weights, _kernel(new, new), of_originals, _kernel(new, originals))
-                - _distances(weights, _kernel(old, old), of_originals, _kernel(old, originals)))
+        return (_distances(weights, _kernel(x, x), of_originals, _kernel(x, y))
+                - _distances(weights, _kernel(before, before), of_originals, _kernel(before, y)))
 
-    (value,) = distances(np.ones((1, len(new))))
-    return KernelDistance(float(value), *interval(distances(_draws(len(new), seed))))
+    (value,) = distances(np.ones((1, len(x))))
+    return KernelDistance(float(value), *interval(distances(_draws(len(new), seed, len(x) // len(new)))))
 
 
-def _draws(count: int, seed: int) -> Matrix:
+def _samples(features: Features) -> Features:
+    """``[N, D]`` or ``[N, S, D]`` -> ``[N S, D]``."""
+    return features.reshape(-1, features.shape[-1])
+
+
+def _draws(count: int, seed: int, samples: int) -> Matrix:
+    """Multiplicities of the samples, which are those of their pictures."""
     draws = multiplicities(count, seed)
-    return draws[draws.max(1) < count]  # a single picture has no distance
+    return draws[draws.max(1) < count].repeat(samples, 1)  # a single picture has no distance
 
 
 def _kernel(x: Features, y: Features) -> Matrix:
@@ -78,7 +92,7 @@ def _kernel(x: Features, y: Features) -> Matrix:
 
 
 def _distances(weights: Matrix, xx: Matrix, yy: Matrix, xy: Matrix) -> npt.NDArray[np.float64]:
-    """One distance for each row of ``weights`` ``[R, N]``, the multiplicities of the pictures."""
+    """One distance for each row of ``weights`` ``[R, N]``, the multiplicities of the samples."""
     result: npt.NDArray[np.float64] = (
         _mean(weights, xx, with_diagonal=False) + _mean(weights, yy, with_diagonal=False)
         - 2 * _mean(weights, xy, with_diagonal=True))
@@ -86,7 +100,7 @@ def _distances(weights: Matrix, xx: Matrix, yy: Matrix, xy: Matrix) -> npt.NDArr
 
 
 def _mean(weights: Matrix, kernel: Matrix, *, with_diagonal: bool) -> npt.NDArray[np.float64]:
-    """Weighted mean over pairs of different pictures; with the diagonal, also over each picture and its original."""
+    """Weighted mean over pairs of different samples; with the diagonal, also over each sample and its original."""
     squares = weights**2
     total = ((weights @ kernel) * weights).sum(1) - squares @ kernel.diagonal()
     pairs = weights.sum(1) ** 2 - squares.sum(1)

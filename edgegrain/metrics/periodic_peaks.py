@@ -7,6 +7,8 @@ period has; 1.6 for noise, whose mean power is 1.6 dB above its median.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import numpy.typing as npt
 
@@ -29,7 +31,7 @@ def periodic_peaks(picture: Rgb) -> dict[int, float]:
         ImageError: a side is no multiple of 16 or shorter than 128 pixels.
     """
     height, width = picture.shape[:2]
-    if height % max(PERIODS) or width % max(PERIODS) or min(height, width) < 8 * max(PERIODS):
+    if not has_peaks(picture):
         raise ImageError(f"peaks need sides of at least {8 * max(PERIODS)} pixels, multiples of {max(PERIODS)}; got "
                          f"{width}×{height}")
     luma = picture @ np.array(LUMA)
@@ -37,6 +39,24 @@ def periodic_peaks(picture: Rgb) -> dict[int, float]:
     power = np.abs(np.fft.fft2((luma - luma.mean()) * window)) ** 2 + 1e-9
     return {period: float(10 * np.log10(np.mean([_height(power, row * height // period, column * width // period)
                                                  for row, column in _frequencies(period)]))) for period in PERIODS}
+
+
+def added_peaks(picture: Rgb, original: Mapping[int, float]) -> dict[int, float]:
+    """Period -> by how many dB a picture's peaks are higher than its original's; 0 if they are not.
+
+    Args:
+        picture: uint8 ``[H, W, 3]``.
+        original: result of `periodic_peaks`.
+
+    Raises:
+        ImageError: as `periodic_peaks`.
+    """
+    return {period: max(0.0, height - original[period]) for period, height in periodic_peaks(picture).items()}
+
+
+def has_peaks(picture: Rgb) -> bool:
+    """True if `periodic_peaks` can measure pictures of this size."""
+    return all(side % max(PERIODS) == 0 and side >= 8 * max(PERIODS) for side in picture.shape[:2])
 
 
 def _frequencies(period: int) -> list[tuple[int, int]]:

@@ -12,15 +12,20 @@ from torch import Tensor
 from codec_contract.errors import DeviceError
 from codec_contract.quantization import dequantize, quantize
 from codec_contract.rgb import Rgb
+from edgegrain.metrics.chroma_error import chroma_error
 from edgegrain.metrics.dists import DISTS
+from edgegrain.metrics.face_regions import CENTRES, REGIONS, squares
 from edgegrain.metrics.identity import FaceIdentity
-from edgegrain.metrics.kid import Features
+from edgegrain.metrics.kid import Features, FeatureSets
 from edgegrain.metrics.lpips import LPIPS, normalize
 from edgegrain.metrics.mobileface import MobileFace
+from edgegrain.metrics.periodic_peaks import added_peaks, has_peaks, periodic_peaks
 from edgegrain.metrics.psnr_ssim import psnr, ssim
 
 FEATURE_SIZE = 256
 """Side of the square that KID's feature network sees."""
+REGION_SIZE = 128
+"""Side to which the boxes of eyes and mouth are brought for VGG16; twice their size in pictures of 256."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,15 @@ class Scores:
         dists: similarity of structure and texture, 0 to about 1, lower is better.
         identity_mobileface: one minus the cosine of MobileFace's descriptors, lower is better; only meaningful for the
             same frames.
+        lpips_eyes: LPIPS-VGG of the boxes around both eyes (`edgegrain.metrics.face_regions`), mean; same frames.
+        lpips_mouth: of the box around the mouth.
+        chroma_eyes: colour error of the same boxes (`edgegrain.metrics.chroma_error`), lower is better.
+        chroma_mouth: of the mouth.
+        grid_2: by how many dB the spectrum's peaks of period 2 are higher than the original's
+            (`edgegrain.metrics.periodic_peaks`), lower is better; None for pictures of an unsuitable size.
+        grid_4: of period 4.
+        grid_8: of period 8.
+        grid_16: of period 16.
     """
 
     psnr: float
@@ -46,6 +60,14 @@ class Scores:
     identity: float | None = None
     dists: float | None = None
     identity_mobileface: float | None = None
+    lpips_eyes: float | None = None
+    lpips_mouth: float | None = None
+    chroma_eyes: float | None = None
+    chroma_mouth: float | None = None
+    grid_2: float | None = None
+    grid_4: float | None = None
+    grid_8: float | None = None
+    grid_16: float | None = None
 
 
 class Metrics:
@@ -81,7 +103,7 @@ class Reference:
 
     Attributes:
         original: uint8 ``[H, W, 3]``.
-        features: float32 ``[512]``, the original's features for KID.
+        features: the original's features for KID; of eyes and mouth for faces only.
     """
 
     @torch.inference_mode()
@@ -94,7 +116,10 @@ class Reference:
         self._vgg = normalize(activations)
         self._dists = metrics.dists.features(batch)
         self._descriptors = self._face_descriptors(batch)
-        self.features = self._kid_features(batch, activations)
+        self._peaks = periodic_peaks(original) if has_peaks(original) else None
+        regions = self._regions(batch)
+        self._of_regions = None if regions is None else (regions[0], normalize(regions[1]))
+        self.features = self._kid_features(batch, activations, regions)
 
     @torch.inference_mode()
     def lpips_alex(self, picture: Rgb) -> float:
@@ -122,8 +147,8 @@ class Reference:
                        identity_mobileface=1 - (mobileface * mobileface_of_original).sum().item())
 
     @torch.inference_mode()
-    def scores(self, picture: Rgb) -> tuple[Scores, Features]:
-        """All scores of a uint8 ``[H, W, 3]``, and its features for KID, float32 ``[512]``.
+    def scores(self, picture: Rgb) -> tuple[Scores, FeatureSets]:
+        """All scores of a uint8 ``[H, W, 3]``, and its features for KID.
 
         Raises:
             ImageError: the picture is not uint8 RGB of the original's size.
@@ -133,7 +158,12 @@ class Reference:
         activations = self._metrics.vgg.activations(batch)
         distance = self._metrics.vgg.distance(normalize(activations), self._vgg).item()
         dists = max(0.0, self._metrics.dists.distance(self._metrics.dists.features(batch), self._dists).item())
-        return replace(scores, lpips_vgg=distance, dists=dists), self._kid_features(batch, activations)
+        regions = self._regions(batch)
+        scores = replace(scores, lpips_vgg=distance, dists=dists, **self._region_scores(regions))
+        if self._peaks is not None:
+            scores = replace(scores, **{
+                f"grid_{period}": height for period, height in added_peaks(picture, self._peaks).items()})
+        return scores, self._kid_features(batch, activations, regions)
 
     def _batch(self, picture: Rgb) -> Tensor:
         return unit_batch(picture).to(self._metrics.device)
@@ -144,14 +174,45 @@ class Reference:
             return None
         return self._metrics.identity(batch), self._metrics.mobileface(batch)
 
-    def _kid_features(self, batch: Tensor, activations: list[Tensor]) -> Features:
+    def _regions(self, batch: Tensor) -> tuple[Tensor, list[Tensor]] | None:
+        """The boxes of eyes and mouth, and VGG16's activations on them; None off faces."""
+        if self._metrics.identity is None:
+            return None
+        found = squares(batch)
+        return found, self._metrics.vgg.activations(_resized(found, REGION_SIZE))
+
+    def _region_scores(self, regions: tuple[Tensor, list[Tensor]] | None) -> dict[str, float]:
+        if regions is None or self._of_regions is None:
+            return {}
+        boxes, features = self._of_regions
+        distances = {"lpips": self._metrics.vgg.distance(normalize(regions[1]), features),
+                     "chroma": chroma_error(regions[0], boxes)}
+        return {f"{score}_{region}": values[indices].mean().item()
+                for score, values in distances.items() for region, indices in _BOXES_OF.items()}
+
+    def _kid_features(self, batch: Tensor, activations: list[Tensor], regions: tuple[Tensor, list[Tensor]] | None
+                      ) -> FeatureSets:
         """Spatial mean of VGG16's last activations; those for LPIPS are reused if the picture has the right size."""
         if batch.shape[-2:] != (FEATURE_SIZE, FEATURE_SIZE):
-            square = F.interpolate(batch, (FEATURE_SIZE, FEATURE_SIZE), mode="bicubic", antialias=True,
-                                   align_corners=False)
-            activations = self._metrics.vgg.activations(square.clamp(-1, 1))
-        features: Features = activations[-1].mean((2, 3))[0].cpu().numpy()
-        return features
+            activations = self._metrics.vgg.activations(_resized(batch, FEATURE_SIZE))
+        found = {"kid": _pooled(activations)}
+        if regions is not None:
+            found |= {f"kid_{region}": _pooled(regions[1])[indices] for region, indices in _BOXES_OF.items()}
+        return found
+
+
+_BOXES_OF = {region: [list(CENTRES).index(name) for name in names] for region, names in REGIONS.items()}
+
+
+def _resized(batch: Tensor, side: int) -> Tensor:
+    square = F.interpolate(batch, (side, side), mode="bicubic", antialias=True, align_corners=False)
+    return square.clamp(-1, 1)
+
+
+def _pooled(activations: list[Tensor]) -> Features:
+    """Mean over places of the last activations, ``[B, 512]``."""
+    features: Features = activations[-1].mean((2, 3)).cpu().numpy()
+    return features
 
 
 def unit_batch(picture: Rgb) -> Tensor:

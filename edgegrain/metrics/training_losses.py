@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from edgegrain.metrics.kid import KIDS
+
 MARK = "†"
 """After the title of a score that the bundle was trained on."""
 NOTE = "† a training loss of this bundle, so the score is optimistic"
 USUAL = frozenset({"lpips_alex", "identity"})
 """Losses of GRAIN's recipes, whose training records name none."""
-SEES_VGG = frozenset({"lpips_vgg", "dists", "kid"})
+SEES_VGG = frozenset({"lpips_vgg", "dists", "lpips_eyes", "lpips_mouth", *KIDS})
 """Scores on features of VGG16, which the perceptual losses of the other families compare."""
 
 

@@ -20,7 +20,7 @@ from codec_contract.errors import BundleError
 from codec_contract.rgb import Rgb
 from edge_encoder.integer_network import run_reference
 from edgegrain.metrics.bootstrap import mean_interval
-from edgegrain.metrics.kid import Features, distance_change, kernel_distance
+from edgegrain.metrics.kid import KIDS, Features, distance_change, kernel_distance
 from edgegrain.metrics.metric_weights import find_weights
 from edgegrain.metrics.picture_metrics import Metrics, Scores, first_picture, unit_batch
 from edgegrain.metrics.training_losses import training_losses
@@ -30,7 +30,11 @@ from edgegrain.publishing.run_source import run_source
 from export.decoder.sources import DecoderSource, find_decoder
 from server_decoder.grain.grain import Grain
 
-JUDGES = {"lpips_vgg": "LPIPS-VGG", "dists": "DISTS", "identity_mobileface": "MobileFace distance", "kid": "KID"}
+JUDGES = {"lpips_vgg": "LPIPS-VGG", "dists": "DISTS", "identity_mobileface": "MobileFace distance", "kid": "KID",
+          "lpips_eyes": "LPIPS-VGG of eyes", "lpips_mouth": "LPIPS-VGG of mouths", "kid_eyes": "KID of eyes",
+          "kid_mouth": "KID of mouths", "chroma_eyes": "colour error of eyes", "chroma_mouth": "colour error of mouths",
+          "grid_2": "grid of 2 pixels", "grid_4": "grid of 4 pixels", "grid_8": "grid of 8 pixels",
+          "grid_16": "grid of 16 pixels"}
 """Score -> its name in messages; lower is better for all of them."""
 PRIOR_MATTERS = 1.05
 """Smallest allowed ratio of LPIPS-Alex without the generator to LPIPS-Alex with it."""
@@ -42,26 +46,26 @@ class Figures:
 
     Attributes:
         rows: one per picture.
-        features: of the restored pictures for KID, float32 ``[N, D]``.
+        features: of the restored pictures for each KID, float32 ``[N, S, D]``.
         original_features: of the originals.
         lpips_alex_off_grid: mean of `Reference.lpips_alex_off_grid`.
         lpips_without_prior: LPIPS-Alex with f_gen set to zero; None for a decoder without a generator.
     """
 
     rows: tuple[Scores, ...]
-    features: Features
-    original_features: Features
+    features: Mapping[str, Features]
+    original_features: Mapping[str, Features]
     lpips_alex_off_grid: float
     lpips_without_prior: float | None = None
 
     @property
     def scores(self) -> dict[str, float]:
-        """Means of the scores that were measured, and KID."""
+        """Means of the scores that were measured, and KIDs."""
         means = {field.name: statistics.fmean(getattr(row, field.name) for row in self.rows) for field in fields(Scores)
                  if getattr(self.rows[0], field.name) is not None}
-        distance = kernel_distance(self.features, self.original_features)
-        return {**means, "lpips_alex_off_grid": self.lpips_alex_off_grid} | (
-            {} if distance is None else {"kid": distance.value})
+        distances = {kid: kernel_distance(found, self.original_features[kid]) for kid, found in self.features.items()}
+        return {**means, "lpips_alex_off_grid": self.lpips_alex_off_grid} | {
+            kid: distance.value for kid, distance in distances.items() if distance is not None}
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON data: the means."""
@@ -100,7 +104,9 @@ def measure(source: DecoderSource, originals: Iterable[Rgb], metrics: Metrics) -
         if isinstance(source.decoder, Grain) and source.decoder.fusion is not None:
             final = source.decoder.forward_all(x, prior_gain=0.0).final
             without_prior.append(against.lpips_alex(first_picture(final)))
-    return Figures(tuple(rows), np.array(features), np.array(original_features), statistics.fmean(off_grid),
+    stacked, stacked_originals = ({kid: np.array([one[kid] for one in found]) for kid in found[0]}
+                                  for found in (features, original_features))
+    return Figures(tuple(rows), stacked, stacked_originals, statistics.fmean(off_grid),
                    statistics.fmean(without_prior) if without_prior else None)
 
 
@@ -110,8 +116,10 @@ def changes(new: Figures, published: Figures, losses: Collection[str] = ()) -> d
     for judge in JUDGES:
         if judge in losses:
             continue
-        if judge == "kid":
-            distance = distance_change(new.features, published.features, new.original_features)
+        if judge in KIDS:
+            if judge not in new.features:
+                continue
+            distance = distance_change(new.features[judge], published.features[judge], new.original_features[judge])
             if distance is not None:
                 found[judge] = Change(distance.value, distance.low, distance.high)
             continue

@@ -24,6 +24,12 @@ COLUMNS = (("bytes", "bytes", ".0f"), ("psnr", "PSNR (dB)", ".2f"), ("ssim", "SS
            ("lpips_vgg", "LPIPS-VGG", ".3f"), ("dists", "DISTS", ".3f"),
            ("identity_mobileface", "identity (MobileFace)", ".3f"), ("kid", "KID", ".3f"))
 """Name, title and format of the scores in tables."""
+DETAIL_COLUMNS = (("lpips_eyes", "LPIPS-VGG, eyes", ".3f"), ("lpips_mouth", "LPIPS-VGG, mouth", ".3f"),
+                  ("kid_eyes", "KID, eyes", ".3f"), ("kid_mouth", "KID, mouth", ".3f"),
+                  ("chroma_eyes", "colour error, eyes", ".2f"), ("chroma_mouth", "colour error, mouth", ".2f"),
+                  ("grid_2", "grid of 2 (dB)", ".1f"), ("grid_4", "of 4", ".1f"), ("grid_8", "of 8", ".1f"),
+                  ("grid_16", "of 16", ".1f"))
+"""The same for the second table of a card: eyes, mouth and grids."""
 Column = tuple[str, str, str]
 
 _FACES_CAVEAT = (
@@ -66,6 +72,7 @@ def _scores(evaluation: Mapping[str, Any], domain: str, losses: Collection[str])
         "",
         *score_table(evaluation, losses),
         "",
+        *_detail_table(evaluation, losses),
         f"{NOTE}. ±: 95 % bootstrap interval over pictures. Higher is better for PSNR and SSIM, else lower.",
         "",
         *(["Identity is the distance of face descriptors: Euclidean for dlib (below 0.6: the same person to dlib), one "
@@ -89,24 +96,35 @@ def _stages(training: Mapping[str, Any]) -> str:
     return "Trained as GRAIN (section 3.5) with the exact encoder's quantization in the loop: " + "; ".join(parts)
 
 
-def score_table(evaluation: Mapping[str, Any], losses: Collection[str]) -> list[str]:
+def _detail_table(evaluation: Mapping[str, Any], losses: Collection[str]) -> list[str]:
+    """Lines of the second table; none if nothing in it was measured."""
+    if not measured_columns(evaluation["methods"].values(), DETAIL_COLUMNS):
+        return []
+    return ["Eyes and mouth are fixed boxes of aligned faces; the colour error is a distance in CIELAB's a* and b*. "
+            "Grid of k: by how many dB the spectrum's peaks of period k pixels are higher than the original's.", "",
+            *score_table(evaluation, losses, DETAIL_COLUMNS), ""]
+
+
+def score_table(evaluation: Mapping[str, Any], losses: Collection[str], columns: Sequence[Column] = COLUMNS
+                ) -> list[str]:
     """Lines of a Markdown table with a row per method and a column per measured score.
 
     Args:
         evaluation: result of `collect`.
         losses: scores that are marked, see `edgegrain.metrics.training_losses`.
+        columns: of the table, if they were measured.
     """
     methods = evaluation["methods"]
-    columns = measured_columns(methods.values())
+    columns = measured_columns(methods.values(), columns)
     lines = ["| method | " + " | ".join(column_titles(columns, losses)) + " |", "|---" + "|---:" * len(columns) + "|"]
     for name, scores in methods.items():
         lines.append(f"| {name} | " + " | ".join(score_cells(scores, columns)) + " |")
     return lines
 
 
-def measured_columns(methods: Collection[Mapping[str, Any]]) -> list[Column]:
-    """Those of `COLUMNS` that at least one method has a score for."""
-    return [column for column in COLUMNS if any(scores.get(column[0]) is not None for scores in methods)]
+def measured_columns(methods: Collection[Mapping[str, Any]], columns: Sequence[Column] = COLUMNS) -> list[Column]:
+    """Those of the columns that at least one method has a score for."""
+    return [column for column in columns if any(scores.get(column[0]) is not None for scores in methods)]
 
 
 def column_titles(columns: Sequence[Column], losses: Collection[str]) -> list[str]:

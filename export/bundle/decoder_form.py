@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from typing import Any
 
 from codec_contract.bundle.decoders import BundledForm, decoder_forms, default_form
@@ -30,14 +31,16 @@ def require_target(source: DecoderSource, form: DecoderForm, bundle: str, *, dev
         force: replace its form, if it has one that is current.
 
     Raises:
-        ExportError: the bundle's decoder is another one than the source, the noise is not constant, or the bundle is in
-            the cache of the Hugging Face Hub.
+        ExportError: the bundle's decoder is another one than the source, the noise is not constant, or the bundle's
+            folder is read-only, or in the cache of the Hugging Face Hub.
         ExistsError: the bundle has this form, and ``force`` is false.
         BundleError: there is no such bundle, or its manifest is wrong.
     """
     if bundle.startswith(SCHEME):
         raise ExportError(f"{bundle} is cached as it is on the Hub; copy its folder and pass the copy")
     target = load_manifest(find_bundle(bundle))
+    if not os.access(target.folder, os.W_OK):
+        raise ExportError(f"{target.folder} cannot be written; copy the bundle into a folder of yours and pass that")
     if source.manifest is None or _decoder_hash(source.manifest) != _decoder_hash(target):
         raise ExportError(f"the decoder of {source.name} is not the one of bundle {target.id}; export a bundle's "
                           "decoder into the bundle itself")

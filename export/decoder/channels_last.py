@@ -242,17 +242,18 @@ class _Converter:
     def _channel_means(self, node: ir.Node) -> bool:
         value, x = node.outputs[0], node.inputs[0]
         axes = constant(node.inputs[1]) if len(node.inputs) > 1 else None
-        if axes is None or sorted(axes.tolist()) != [2, 3] or not is_map(x) or not is_vector(value):
+        if axes is None or sorted(axes.tolist()) != [2, 3] or not is_vector(value):
             return False
         # In float16 the served form averages blocks first, so that no sum overflows.
         pool = x.producer().inputs[0].producer() if is_op(x.producer(), "Cast") else None
-        if is_op(pool, "AveragePool") and only_reader(pool.outputs[0]) and only_reader(x):
+        if is_op(pool, "AveragePool"):
             kernel = integers(pool, "kernel_shape")
             whole = all(size is not None and size % side == 0
                         for size, side in zip(sizes(pool.inputs[0])[2:], kernel, strict=True))
             if whole and kernel == integers(pool, "strides", (1, 1)):
-                self._set(value, "vector", self._means(pool.inputs[0], value))
-                return True
+                x = pool.inputs[0]
+        if not is_map(x):
+            return False
         self._set(value, "vector", self._means(x, value))
         return True
 
@@ -325,7 +326,7 @@ class _Converter:
 
     def _conv(self, node: ir.Node) -> bool:
         x, weight = node.inputs[0], constant(node.inputs[1])
-        value, group = node.outputs[0], integer(node, "group", 1)
+        group = integer(node, "group", 1)
         if weight is None or weight.ndim != 4 or any(side != 1 for side in integers(node, "dilations", (1, 1))) or (
                 text(node, "auto_pad", "NOTSET") != "NOTSET"):
             return False

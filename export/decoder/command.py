@@ -200,7 +200,8 @@ class ExportedDecoder:
         """The content of ``decoder_report.json``."""
         return {
             "bundle": self.source.name, "weights": self.form.stored.value, "precision": self.form.precision.value,
-            "ops": self.form.ops.value, "pixels": self.form.pixel_type.value, "noise": self.form.noise.value, "bytes": len(self.model),
+            "ops": self.form.ops.value, "pixels": self.form.pixel_type.value, "noise": self.form.noise.value,
+            "bytes": len(self.model),
             "date": datetime.date.today().isoformat(), "torch": torch.__version__, **asdict(self.comparison),
         }
 

@@ -8,6 +8,9 @@
 #pragma once
 
 #include "number.h"
+#ifdef __CUDACC__
+#include "ptx.h"
+#endif
 
 namespace edgegrain {
 
@@ -26,11 +29,15 @@ struct Tail {
 
 EDGEGRAIN_HD float activate(float value, float slope, float gain, float clamp) {
   value *= value < 0.0f ? slope * gain : gain;
+#ifdef __CUDA_ARCH__
+  return clamp > 0.0f ? ptx::clamped(value, clamp) : value;
+#else
   if (clamp > 0.0f) {  // comparisons that are false for NaN, which stays
     value = value > clamp ? clamp : value;
     value = value < -clamp ? -clamp : value;
   }
   return value;
+#endif
 }
 
 // The factors of channel c of picture b.
@@ -46,15 +53,42 @@ struct Channel {
   }
 };
 
+// The GPU's way of computing the same of N values: the gain is multiplied into the factors, which are few, and a maximum
+// replaces a comparison and a selection.
+template <class T, int N>
+EDGEGRAIN_HD void activate_scaled(const Tail<T>& tail, float (&scaled)[N]) {
+#ifdef __CUDA_ARCH__
+  if (tail.slope <= 1.0f && tail.gain >= 0.0f) {
+    EDGEGRAIN_UNROLL
+    for (int i = 0; i < N; ++i) scaled[i] = fmaxf(scaled[i], scaled[i] * tail.slope);
+  } else {
+    EDGEGRAIN_UNROLL
+    for (int i = 0; i < N; ++i) {
+      if (tail.gain < 0.0f ? scaled[i] > 0.0f : scaled[i] < 0.0f) scaled[i] *= tail.slope;
+    }
+  }
+  if (tail.clamp > 0.0f) {
+    EDGEGRAIN_UNROLL
+    for (int i = 0; i < N; ++i) scaled[i] = ptx::clamped(scaled[i], tail.clamp);
+  }
+#endif
+}
+
 // N values of a channel, at `offset` in the output.
 template <class T, int N>
 EDGEGRAIN_HD void finish(const Tail<T>& tail, const Channel& channel, std::int64_t offset, const float (&x)[N],
                          const float (&noise)[N]) {
   float values[N];
+#ifdef __CUDA_ARCH__
+  const float demodulation = channel.demodulation * tail.gain, bias = channel.bias * tail.gain;
   EDGEGRAIN_UNROLL
+  for (int i = 0; i < N; ++i) values[i] = x[i] * demodulation + (noise[i] * tail.gain + bias);
+  activate_scaled(tail, values);
+#else
   for (int i = 0; i < N; ++i) {
     values[i] = activate(x[i] * channel.demodulation + (noise[i] + channel.bias), tail.slope, tail.gain, tail.clamp);
   }
+#endif
   if (tail.plain) store_floats(tail.plain + offset, values);
   if (tail.modulated) {
     EDGEGRAIN_UNROLL

@@ -39,6 +39,10 @@ struct Channels {
     load_factors(tail.demodulation ? tail.demodulation + row : nullptr, demodulation, 1.0f);
     load_factors(tail.bias ? tail.bias + c : nullptr, bias, 0.0f);
     load_factors(tail.style ? tail.style + row : nullptr, style, 1.0f);
+#ifdef __CUDA_ARCH__  // as `activate_scaled` wants them
+    EDGEGRAIN_UNROLL
+    for (int i = 0; i < N; ++i) demodulation[i] *= tail.gain, bias[i] *= tail.gain;
+#endif
   }
 };
 
@@ -48,11 +52,16 @@ EDGEGRAIN_HD void finish(const Tail<T>& tail, const Channels<N>& channels, std::
                          std::int64_t offset, const float (&x)[N]) {
   const float noise = tail.noise ? to_float(tail.noise[b * tail.noise_stride + at]) : 0.0f;
   float values[N];
+#ifdef __CUDA_ARCH__
   EDGEGRAIN_UNROLL
+  for (int i = 0; i < N; ++i) values[i] = x[i] * channels.demodulation[i] + (noise * tail.gain + channels.bias[i]);
+  activate_scaled(tail, values);
+#else
   for (int i = 0; i < N; ++i) {
     values[i] = activate(x[i] * channels.demodulation[i] + (noise + channels.bias[i]), tail.slope, tail.gain,
                          tail.clamp);
   }
+#endif
   if (tail.plain) store_floats(tail.plain + offset, values);
   if (tail.modulated) {
     EDGEGRAIN_UNROLL
@@ -61,8 +70,8 @@ EDGEGRAIN_HD void finish(const Tail<T>& tail, const Channels<N>& channels, std::
   }
 }
 
-// An item: N channels of kPixels neighbouring pixels, which share their factors. N > 1 needs C to be a multiple of N and
-// all maps and factors on multiples of 16 bytes; as in all kernels of channels-last maps.
+// An item: N channels of kPixels neighbouring pixels, which share their factors. As in all kernels of channels-last
+// maps, N > 1 needs C to be a multiple of N, and all maps and factors on multiples of 16 bytes.
 template <class T, int N>
 struct DemodBiasActNhwc {
   static constexpr std::uint32_t kPixels = 4;

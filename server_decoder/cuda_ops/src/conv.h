@@ -10,9 +10,9 @@
 // Window (n, m), n < rows, m < columns, covers the pixels (n * stride - pad_top + i, m * stride - pad_left + j) of x,
 // i < kernel_height, j < kernel_width; pixels outside of x are zeros.
 //   shuffle 1: it gives the pixel (n, m) of y, its channel o with the filter o.
-//   shuffle 2 (a transposed convolution of stride 2): it gives the four pixels (2 n + a, 2 m + b) of y, a, b < 2, as far
-//   as they lie in y, their channel o with the filter (2 a + b) * out_channels + o; with `shift` 1 the window of phase
-//   (a, b) begins a rows further down and b columns further to the right.
+//   shuffle 2 (a transposed convolution of stride 2): it gives the four pixels (2 n + a, 2 m + b) of y, a, b < 2, as
+//   far as they lie in y, their channel o with the filter (2 a + b) * out_channels + o; with `shift` 1 the window of
+//   phase (a, b) begins a rows further down and b columns further to the right.
 #pragma once
 
 #include <cstddef>
@@ -25,9 +25,10 @@ namespace edgegrain {
 // channels: maps may be slices of wider ones. In other respects maps are dense: rows follow rows, pictures pictures.
 template <class T>
 struct Conv {
-  const T* x;              // [B, H, W, split], the first channels of C
-  const T* more;           // [B, H, W, C - split], the others; null if x has all
-  const T* weight;         // [shuffle^2 * O, kernel_height, kernel_width, C]; depthwise: [C, kernel_height, kernel_width]
+  const T* x;                 // [B, H, W, split], the first channels of C
+  const T* more;              // [B, H, W, C - split], the others; null if x has all
+  const T* weight;            // [shuffle^2 * O, kernel_height, kernel_width, C]; depthwise: [C, kernel_height,
+                              // kernel_width]
   const float* demodulation;  // [B or 1, O]
   const T* noise;             // [B or 1, OH, OW]
   const float* bias;          // [O]
@@ -38,7 +39,7 @@ struct Conv {
   T* modulated;               // [B, OH, OW, O], dense; null without a style
 
   std::int64_t x_stride, more_stride, y_stride, residual_stride, outer_stride;
-  std::int64_t weight_stride;        // from one picture's filters to the next: their elements, or 0 where they share them
+  std::int64_t weight_stride;        // from one picture's filters to the next: their size, or 0 where they share them
   std::int64_t demodulation_stride;  // from one picture's to the next: O, or 0 where they share it
   std::int64_t noise_stride;         // likewise: OH * OW, or 0
 
@@ -49,8 +50,8 @@ struct Conv {
   std::int32_t rows, columns;                        // of windows
   std::int32_t pad_top, pad_left, stride;            // stride 1 or 2
   std::int32_t shuffle, shift;                       // 1 or 2; 0 or 1
-  bool depthwise;                                    // O = C, channel c of y of channel c of x; shuffle is 1, x has all channels
-  bool residual_first;
+  bool depthwise;       // O = C, channel c of y of channel c of x; shuffle is 1, and x has all channels
+  bool residual_first;  // see above
 
   float slope, gain, clamp;  // slope 1: linear; clamp 0: none
   float scale, outer_scale;

@@ -18,27 +18,35 @@ enum class Form {
   dense,      // [phase, panel of O, tap, C, filter of the panel]: most convolutions
   narrow,     // [O, tap, C]: so few filters that the vectors are of x's channels
   depthwise,  // [tap, C]
+  winograd,   // [panel of O, 36, C, filter of the panel]: large maps and 3 x 3 taps
 };
 
-// A share of the work: windows first...last of a picture, panels first...last. In a narrow or depthwise convolution there
-// is one panel.
+// The maps that a convolution reads, as float: x with the channels before `split`, `more` (or null) with the others.
+struct FloatMaps {
+  const float *x, *more;
+  std::int64_t x_stride, more_stride;
+  std::int32_t split;
+};
+
+// A share of the work: windows first...last of a picture, panels first...last. Narrow and depthwise convolutions have
+// one panel.
 template <class T>
 struct ConvPiece {
   const Conv<T>* conv;
-  const float* x;  // conv->x, as float
-  std::int64_t x_stride;
+  FloatMaps maps;
   const float* filters;  // all of them, packed
   const float* zeros;    // C of them
+  float* scratch;        // for winograd, of this thread
   std::int32_t picture, first_panel, last_panel;
-  std::int64_t first, last;
+  std::int64_t first, last;  // windows; for winograd, tiles
 };
 
 // The kernels of one instruction set.
 struct ConvKernels {
   const char* name;
   int lanes, panel;  // floats of a vector, filters of a panel
-  void (*run_float[3])(const ConvPiece<float>&);  // by Form
-  void (*run_half[3])(const ConvPiece<Half>&);
+  void (*run_float[4])(const ConvPiece<float>&);  // by Form
+  void (*run_half[4])(const ConvPiece<Half>&);
 };
 
 extern const ConvKernels kBaselineKernels;
@@ -46,14 +54,15 @@ extern const ConvKernels kBaselineKernels;
 extern const ConvKernels kAvx2Kernels, kAvx512Kernels;
 #endif
 
-// The instruction set of filters packed from now on: "avx512", "avx2" or "baseline"; null for the best one. False if the
-// CPU or the library does not have it. For tests and measurements.
+// The instruction set of filters packed from now on: "avx512", "avx2" or "baseline"; null for the best one. False if
+// the CPU or the library does not have it. For tests and measurements.
 bool use_instruction_set(const char* name);
 
 // The filters of a convolution as its kernels want them; independent of the memory they came from.
 class PackedFilters {
  public:
-  // Of `shape` count the weight, its sizes, `shuffle` and `depthwise`.
+  // Of `shape` count the weight, its sizes, `shuffle` and `depthwise`; with `rows`, `columns` and `stride`, where they
+  // are known, filters for large maps are transformed for Winograd's algorithm. The maps may have other sizes later.
   template <class T>
   explicit PackedFilters(const Conv<T>& shape);
 
@@ -86,9 +95,8 @@ class Parallel {
   ~Parallel() = default;
 };
 
-// `x` and `x_stride`: conv.x as float (conv.x itself, where T is float).
+// `maps`: those of `conv`, itself or converted. They are read in place of conv.x and conv.more.
 template <class T>
-void convolve(const Conv<T>& conv, const PackedFilters& filters, const float* x, std::int64_t x_stride,
-              const Parallel& parallel);
+void convolve(const Conv<T>& conv, const PackedFilters& filters, const FloatMaps& maps, const Parallel& parallel);
 
 }  // namespace edgegrain

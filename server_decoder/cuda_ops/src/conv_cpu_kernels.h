@@ -1,7 +1,8 @@
 // The kernels of conv_cpu.h, for the instruction set that the including file is compiled for.
 //
-// Included by one file per instruction set, which defines EDGEGRAIN_KERNELS (name of the table), EDGEGRAIN_LANES (floats
-// of a vector), EDGEGRAIN_VECTORS (vectors of a panel) and EDGEGRAIN_WINDOWS (windows whose sums fit into the registers).
+// Included by one file per instruction set, which defines EDGEGRAIN_KERNELS and EDGEGRAIN_NAME (the table and its
+// name), EDGEGRAIN_LANES (floats of a vector), EDGEGRAIN_VECTORS (vectors of a panel) and EDGEGRAIN_WINDOWS (windows
+// whose sums fit into the registers).
 // Everything here is static or always inlined: the linker must not merge code of one instruction set into another's.
 #pragma once
 
@@ -9,6 +10,9 @@
 #define EDGEGRAIN_HD __attribute__((always_inline)) inline
 #endif
 #include "conv_cpu.h"
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
 
 namespace edgegrain {
 namespace {
@@ -33,12 +37,23 @@ EDGEGRAIN_HD Lanes load(const float* from) {
   return lanes;
 }
 
+#if defined(__AVX2__) && !defined(__AVX512F__)
+EDGEGRAIN_HD __m256i first_lanes(int count) {
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(count), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+#endif
+
 // The first `count` lanes, zeros in the others; with kFull, all of them.
 template <bool kFull, class T>
 EDGEGRAIN_HD Lanes load_some(const T* from, int count) {
   if constexpr (kFull && sizeof(T) == 4) {
     return load(from);
   } else {
+#if defined(__AVX512F__)
+    if constexpr (sizeof(T) == 4) return reinterpret_cast<Lanes>(_mm512_maskz_loadu_ps((1u << count) - 1u, from));
+#elif defined(__AVX2__)
+    if constexpr (sizeof(T) == 4) return reinterpret_cast<Lanes>(_mm256_maskload_ps(from, first_lanes(count)));
+#endif
     float values[kLanes] = {};
     for (int i = 0; i < kLanes && (kFull || i < count); ++i) values[i] = to_float(from[i]);
     return load(values);
@@ -50,6 +65,11 @@ EDGEGRAIN_HD void store_some(T* to, Lanes lanes, int count) {
   if constexpr (kFull && sizeof(T) == 4) {
     memcpy(to, &lanes, sizeof(lanes));
   } else {
+#if defined(__AVX512F__)
+    if constexpr (sizeof(T) == 4) return _mm512_mask_storeu_ps(to, (1u << count) - 1u, reinterpret_cast<__m512>(lanes));
+#elif defined(__AVX2__)
+    if constexpr (sizeof(T) == 4) return _mm256_maskstore_ps(to, first_lanes(count), reinterpret_cast<__m256>(lanes));
+#endif
     float values[kLanes];
     memcpy(values, &lanes, sizeof(lanes));
     for (int i = 0; i < kLanes && (kFull || i < count); ++i) to[i] = from_float<T>(values[i]);
@@ -103,7 +123,9 @@ struct Finish {
       value = value > clamp ? all(clamp) : value;
       value = value < -clamp ? all(-clamp) : value;
     }
-    if (residual && !residual_first) value = load_some<kFull>(residual + pixel * residual_stride, count) + scale * value;
+    if (residual && !residual_first) {
+      value = load_some<kFull>(residual + pixel * residual_stride, count) + scale * value;
+    }
     if (outer) value = load_some<kFull>(outer + pixel * outer_stride, count) + outer_scale * value;
     if (y) store_some<kFull>(y + pixel * y_stride, value, count);
     if (modulated) store_some<kFull>(modulated + pixel * modulated_stride, value * style, count);
@@ -148,11 +170,13 @@ struct Windows {
     }
   }
 
+  // Of a map of the convolution's, whose pixels are `stride` apart; windows begin `down` and `right` of where they do.
   template <class T>
-  EDGEGRAIN_HD void find_pixels(const ConvPiece<T>& piece, int count, std::int32_t down, std::int32_t right) {
+  EDGEGRAIN_HD void find_pixels(const ConvPiece<T>& piece, const float* map, std::int64_t stride, int count,
+                                std::int32_t down = 0, std::int32_t right = 0) {
     const Conv<T>& conv = *piece.conv;
-    const std::int64_t line = conv.width * piece.x_stride;
-    const float* picture = piece.x + piece.picture * conv.height * line;
+    const std::int64_t line = conv.width * stride;
+    const float* picture = map + piece.picture * conv.height * line;
     const std::int32_t top = rows[0] * conv.stride - conv.pad_top + down;
     const std::int32_t left = columns[0] * conv.stride - conv.pad_left + right;
     if (rows[count - 1] == rows[0] && top >= 0 && left >= 0 && top + conv.kernel_height <= conv.height &&
@@ -160,8 +184,8 @@ struct Windows {
       const float** to = pixels;
       for (std::int32_t i = 0; i < conv.kernel_height; ++i) {
         for (std::int32_t j = 0; j < conv.kernel_width; ++j) {
-          const float* from = picture + ((top + i) * line + (left + j) * piece.x_stride);
-          for (int w = 0; w < count; ++w, from += conv.stride * piece.x_stride) *to++ = from;
+          const float* from = picture + ((top + i) * line + (left + j) * stride);
+          for (int w = 0; w < count; ++w, from += conv.stride * stride) *to++ = from;
         }
       }
       return;
@@ -173,27 +197,29 @@ struct Windows {
       const bool inside = row >= 0 && column >= 0 && row + conv.kernel_height <= conv.height &&
                           column + conv.kernel_width <= conv.width;
       for (std::int32_t i = 0; i < conv.kernel_height; ++i) {
-        const std::int64_t start = (row + i) * line + column * piece.x_stride;
+        const std::int64_t start = (row + i) * line + column * stride;
         for (std::int32_t j = 0; j < conv.kernel_width; ++j, to += count) {
           const bool there = inside || (row + i >= 0 && row + i < conv.height && column + j >= 0 &&
                                         column + j < conv.width);
-          *to = there ? picture + (start + j * piece.x_stride) : piece.zeros;
+          *to = there ? picture + (start + j * stride) : piece.zeros;
         }
       }
     }
   }
 };
 
-// Sums of W windows and the first V vectors of a panel.
+// Sums of W windows and the first V vectors of a panel; with `add`, to what `sums` holds. `skip`: filters after those
+// of a tap, which belong to another map.
 template <int W, int V>
-void accumulate(const float* const* pixels, int taps, int channels, const float* filters, Lanes (*sums)[kVectors]) {
+void accumulate(const float* const* pixels, int taps, int channels, const float* filters, std::int64_t skip, bool add,
+                Lanes (*sums)[kVectors]) {
   Lanes totals[W][V];
 #pragma GCC unroll 16
   for (int w = 0; w < W; ++w) {
 #pragma GCC unroll 16
-    for (int v = 0; v < V; ++v) totals[w][v] = Lanes{};
+    for (int v = 0; v < V; ++v) totals[w][v] = add ? sums[w][v] : Lanes{};
   }
-  for (int tap = 0; tap < taps; ++tap) {
+  for (int tap = 0; tap < taps; ++tap, filters += skip) {
     const float* from[W];
 #pragma GCC unroll 16
     for (int w = 0; w < W; ++w) from[w] = pixels[tap * W + w];
@@ -216,7 +242,7 @@ void accumulate(const float* const* pixels, int taps, int channels, const float*
   }
 }
 
-using Accumulate = void (*)(const float* const*, int, int, const float*, Lanes (*)[kVectors]);
+using Accumulate = void (*)(const float* const*, int, int, const float*, std::int64_t, bool, Lanes (*)[kVectors]);
 
 // accumulate<windows, vectors>, of numbers known only at run time.
 template <int W = kWindows, int V = kVectors>
@@ -246,22 +272,36 @@ void run_dense(const ConvPiece<T>& piece) {
   const Conv<T> conv = *piece.conv;  // a copy: what is written to y cannot change it
   const int taps = conv.kernel_height * conv.kernel_width;
   const int panels = (conv.out_channels + kPanel - 1) / kPanel;  // of a phase
-  Windows windows;
+  const FloatMaps& maps = piece.maps;
+  const std::int32_t split = maps.split, rest = conv.channels - split;
+  Windows windows, more;  // more: the same in the second map
   Lanes sums[kWindows][kVectors];
   for (std::int64_t at = piece.first; at < piece.last;) {
     const int count = share(at, piece.last, conv.columns);
     windows.locate(conv.columns, at, count);
+    if (maps.more) more.locate(conv.columns, at, count);
     int found = -1;  // the phase whose pixels are known
     for (std::int32_t panel = piece.first_panel; panel < piece.last_panel; ++panel) {
       const int phase = panel / panels, a = phase / 2, b = phase % 2;
       const std::int32_t channel = panel % panels * kPanel;
-      if (found < 0 || (found != phase && conv.shift)) windows.find_pixels(piece, count, a * conv.shift, b * conv.shift);
-      if (found != phase) windows.place(conv, at, count, a, b);
+      if (found != phase) {
+        if (found < 0 || conv.shift) {
+          const int down = a * conv.shift, right = b * conv.shift;
+          windows.find_pixels(piece, maps.x, maps.x_stride, count, down, right);
+          if (maps.more) more.find_pixels(piece, maps.more, maps.more_stride, count, down, right);
+        }
+        windows.place(conv, at, count, a, b);
+      }
       found = phase;
       const int channels = static_cast<int>(smaller(kPanel, conv.out_channels - channel));
       const int vectors = (channels + kLanes - 1) / kLanes;
       const float* filters = piece.filters + std::int64_t{panel} * taps * conv.channels * kPanel;
-      accumulate_for(count, vectors)(windows.pixels, taps, conv.channels, filters, sums);
+      const Accumulate accumulate = accumulate_for(count, vectors);
+      accumulate(windows.pixels, taps, split, filters, std::int64_t{rest} * kPanel, false, sums);
+      if (maps.more) {
+        filters += std::int64_t{split} * kPanel;
+        accumulate(more.pixels, taps, rest, filters, std::int64_t{split} * kPanel, true, sums);
+      }
       for (int v = 0; v < vectors; ++v) {
         with_finish(conv, piece.picture, channel + v * kLanes, channels - v * kLanes, [&](const auto& finish) {
           for (int w = 0; w < count; ++w) {
@@ -274,15 +314,16 @@ void run_dense(const ConvPiece<T>& piece) {
   }
 }
 
-// Sums of W windows and O filters, with vectors of x's channels.
+// Sums of W windows and O filters, with vectors of a map's channels. `step`: from a tap's filters to the next one's.
 template <int W, int O>
-void accumulate_narrow(const float* const* pixels, int taps, int channels, const float* filters, float (*sums)[kLanes]) {
+void accumulate_narrow(const float* const* pixels, int taps, int channels, const float* filters, std::int64_t step,
+                       bool add, float (*sums)[kLanes]) {
   Lanes totals[W][O] = {};
   float rests[W][O] = {};
-  const std::int64_t filter = std::int64_t{taps} * channels;
+  const std::int64_t filter = taps * step;
   const int whole = channels / kLanes * kLanes;
   for (int tap = 0; tap < taps; ++tap) {
-    const float* const row = filters + std::int64_t{tap} * channels;
+    const float* const row = filters + tap * step;
     const float* from[W];
 #pragma GCC unroll 16
     for (int w = 0; w < W; ++w) from[w] = pixels[tap * W + w];
@@ -304,11 +345,11 @@ void accumulate_narrow(const float* const* pixels, int taps, int channels, const
     }
   }
   for (int w = 0; w < W; ++w) {
-    for (int o = 0; o < O; ++o) sums[w][o] = sum(totals[w][o]) + rests[w][o];
+    for (int o = 0; o < O; ++o) sums[w][o] = sum(totals[w][o]) + rests[w][o] + (add ? sums[w][o] : 0.0f);
   }
 }
 
-using AccumulateNarrow = void (*)(const float* const*, int, int, const float*, float (*)[kLanes]);
+using AccumulateNarrow = void (*)(const float* const*, int, int, const float*, std::int64_t, bool, float (*)[kLanes]);
 
 template <int W = kNarrowWindows, int O = kNarrowFilters>
 AccumulateNarrow accumulate_narrow_for(int windows, int filters) {
@@ -326,14 +367,21 @@ void run_narrow(const ConvPiece<T>& piece) {
   if constexpr (kLanes >= kNarrowFilters) {
     const Conv<T> conv = *piece.conv;  // a copy: what is written to y cannot change it
     Windows windows;
+    const FloatMaps& maps = piece.maps;
+    const int taps = conv.kernel_height * conv.kernel_width;
     float sums[kNarrowWindows][kLanes] = {};
     with_finish(conv, piece.picture, 0, conv.out_channels, [&](const auto& finish) {
       for (std::int64_t at = piece.first; at < piece.last;) {
         const int count = static_cast<int>(smaller(kNarrowWindows, piece.last - at));
         windows.locate(conv.columns, at, count);
-        windows.find_pixels(piece, count, 0, 0);
-        accumulate_narrow_for(count, conv.out_channels)(windows.pixels, conv.kernel_height * conv.kernel_width,
-                                                        conv.channels, piece.filters, sums);
+        windows.find_pixels(piece, maps.x, maps.x_stride, count);
+        const AccumulateNarrow accumulate = accumulate_narrow_for(count, conv.out_channels);
+        accumulate(windows.pixels, taps, maps.split, piece.filters, conv.channels, false, sums);
+        if (maps.more) {
+          windows.find_pixels(piece, maps.more, maps.more_stride, count);
+          accumulate(windows.pixels, taps, conv.channels - maps.split, piece.filters + maps.split, conv.channels, true,
+                     sums);
+        }
         for (int w = 0; w < count; ++w) finish(load(sums[w]), at + w);
         at += count;
       }
@@ -359,7 +407,7 @@ EDGEGRAIN_HD void run_depthwise_windows(const ConvPiece<T>& piece, const Conv<T>
                                         std::int64_t at) {
   const int taps = conv.kernel_height * conv.kernel_width;
   windows.locate(conv.columns, at, W);
-  windows.find_pixels(piece, W, 0, 0);
+  windows.find_pixels(piece, piece.maps.x, piece.maps.x_stride, W);
   for (std::int32_t channel = 0; channel < conv.channels; channel += kLanes) {
     const int rest = conv.channels - channel;
     with_finish(conv, piece.picture, channel, rest, [&](const auto& finish) {
@@ -385,14 +433,19 @@ void run_depthwise(const ConvPiece<T>& piece) {
 }
 
 }  // namespace
+}  // namespace edgegrain
+
+#include "conv_cpu_winograd.h"
+
+namespace edgegrain {
 
 extern const ConvKernels EDGEGRAIN_KERNELS;
 const ConvKernels EDGEGRAIN_KERNELS = {
     EDGEGRAIN_NAME,
     kLanes,
     kPanel,
-    {run_dense<float>, run_narrow<float>, run_depthwise<float>},
-    {run_dense<Half>, run_narrow<Half>, run_depthwise<Half>},
+    {run_dense<float>, run_narrow<float>, run_depthwise<float>, run_winograd<float>},
+    {run_dense<Half>, run_narrow<Half>, run_depthwise<Half>, run_winograd<Half>},
 };
 
 }  // namespace edgegrain

@@ -68,8 +68,9 @@ const char* run_tile(const Conv<Half>& conv, int square_width, void* stream) {
 
 template <class T>
 const char* run_tile(const Conv<Half>& conv, int square_width, void* stream) {
-  if constexpr (T::kCopy == 16) {
-    if (conv.channels % T::kSlice == 0 && conv.kernel_height * conv.kernel_width > 1) {
+  if constexpr (T::kCopy == 16 && T::kWarpsK == 1) {
+    if (conv.channels % T::kSlice == 0 && (!conv.more || conv.split % T::kSlice == 0) &&
+        conv.kernel_height * conv.kernel_width > 1) {
       return run_tile<T, true>(conv, square_width, stream);
     }
   }

@@ -36,7 +36,7 @@ __global__ void __launch_bounds__(S::kThreads) convolve_simt(const __grid_consta
   }
   __syncthreads();
 
-  const T* const weight = conv.weight + picture_of(problem, tile) * conv.weight_stride;
+  const std::int32_t picture = picture_of(problem, tile);
   const std::int32_t taps = conv.kernel_height * conv.kernel_width, inner = taps * conv.channels;
   const std::int32_t steps = (inner + S::kK - 1) / S::kK;
   const std::int32_t top = (group >> 1) * conv.shift - conv.pad_top, left = (group & 1) * conv.shift - conv.pad_left;
@@ -56,8 +56,9 @@ __global__ void __launch_bounds__(S::kThreads) convolve_simt(const __grid_consta
       windows[k] = 0.0f;
       if (inside && place.x >= 0 && y >= 0 && y < conv.height && x >= 0 && x < conv.width) {
         const std::int64_t pixel = (static_cast<std::int64_t>(place.x) * conv.height + y) * conv.width + x;
-        windows[k] = to_float(conv.more && c >= conv.split ? conv.more[pixel * conv.more_stride + c - conv.split]
-                                                           : conv.x[pixel * conv.x_stride + c]);
+        const bool second = c >= conv.split;
+        windows[k] = to_float(*(second ? conv.more + (pixel * conv.more_stride + c - conv.split)
+                                       : conv.x + (pixel * conv.x_stride + c)));
       }
     }
     EDGEGRAIN_UNROLL
@@ -66,7 +67,8 @@ __global__ void __launch_bounds__(S::kThreads) convolve_simt(const __grid_consta
       filters[k] = 0.0f;
       if (inside && row < S::kN && filter < problem.filters) {
         const std::int64_t at = static_cast<std::int64_t>(group) * problem.filters + filter;
-        filters[k] = to_float(weight[at * inner + (i * conv.kernel_width + j) * conv.channels + c]);
+        const std::int64_t place = picture * conv.weight_stride + at * inner;
+        filters[k] = to_float(conv.weight[place + (i * conv.kernel_width + j) * conv.channels + c]);
       }
     }
     c += S::kK;

@@ -41,76 +41,42 @@ struct Tile {
   static_assert(kShared <= 99 << 10, "devices of compute capability 8.6 and 8.9 give a block 99 KiB");
 };
 
-// Where a thread's copies of windows or filters go next in the inner dimension. kChannelsFirst: all kernel pixels of 32
-// channels, then the next 32: neighbouring kernel pixels read mostly the same bytes of x, which L1 still holds. Else all
-// channels of a kernel pixel first, without gaps, whatever their number.
-template <bool kChannelsFirst>
-struct InnerPosition {
-  std::int32_t i = 0, j = 0, c;  // kernel pixel; channel
-
-  __device__ __forceinline__ InnerPosition(const Conv<Half>& conv, std::int32_t slice, std::int32_t within) {
-    if constexpr (kChannelsFirst) {
-      c = within;
-      step_pixels(conv, slice);
-    } else {
-      c = within + 32 * slice;
-      settle(conv);
-    }
-  }
-
-  __device__ __forceinline__ void advance(const Conv<Half>& conv, std::int32_t slices) {
-    if constexpr (kChannelsFirst) {
-      step_pixels(conv, slices);
-    } else {
-      c += 32 * slices;
-      settle(conv);
-    }
-  }
-
-  __device__ __forceinline__ bool inside(const Conv<Half>& conv) const {
-    return kChannelsFirst ? c < conv.channels : i < conv.kernel_height;
-  }
-
- private:
-  __device__ __forceinline__ void step_pixels(const Conv<Half>& conv, std::int32_t pixels) {
-    for (j += pixels; j >= conv.kernel_width;) {
-      j -= conv.kernel_width;
-      if (++i == conv.kernel_height) i = 0, c += 32;
-    }
-  }
-
-  __device__ __forceinline__ void settle(const Conv<Half>& conv) {
-    while (c >= conv.channels && i < conv.kernel_height) {
-      c -= conv.channels;
-      if (++j == conv.kernel_width) j = 0, ++i;
-    }
-  }
-};
-
 // The offset of 16-byte column `column` of row `row` in a slice. Columns are exchanged so that the eight rows that
 // ldmatrix reads at once, and those that eight threads write, lie in different banks.
 __device__ __forceinline__ std::int32_t swizzled(std::int32_t row, std::int32_t column) {
   return row * 64 + ((column ^ (row >> 1 & 3)) * 16);
 }
 
-// A thread's copies of one slice per step: a fixed piece of rows that are kLoadRows apart.
+// A thread's copies: in every step a fixed piece of a slice, of rows that are kLoadRows apart.
+//
+// kChannelsFirst: slices are all kernel pixels of 32 channels, then of the next 32, so that neighbouring kernel pixels,
+// which read mostly the same bytes of x, find them in L1. Else all channels of a kernel pixel come first, without gaps,
+// whatever their number.
+//
+// Positions are kept in bytes and advanced by additions; 64-bit addresses are made of them with one multiply-add each.
 template <class T, bool kChannelsFirst>
 struct Loader {
-  InnerPosition<kChannelsFirst> position;
-  std::int32_t origin[T::kLoadsM];   // the windows' first pixels in x; may lie outside
-  std::uint32_t pixels[T::kLoadsM];  // bit t: kernel pixel t of the window lies in x
-  std::int32_t filter;               // of the first row, in copies; rows are `filter_step` apart
-  std::int32_t filter_step;
-  std::int32_t last_row;             // rows below this one are filters
-  std::int32_t to;                   // in a stage
-  bool loads_filters;
+  static_assert(!kChannelsFirst || (T::kWarpsK == 1 && T::kCopy == 16), "one slice of 32 channels a step");
 
-  // `places` of the block's windows are in shared memory.
-  __device__ __forceinline__ Loader(const Problem<Half>& problem, const unsigned char* places, std::int32_t picture,
-                                    std::int32_t group, std::int32_t first_filter)
-      : position(problem.conv, slice(), piece() * T::kElements) {
+  std::int32_t i = 0, j = 0, c;         // kernel pixel; channel
+  std::uint32_t bit = 1;                // of the kernel pixel in `pixels`; 0 beyond the inner dimension
+  const unsigned char* map;             // x or `more`
+  std::int32_t step;                    // of a pixel of it
+  std::int32_t skip;                    // from a window's first pixel
+  std::int32_t origin[T::kLoadsM];      // the windows' first pixels; they may lie outside
+  std::uint32_t pixels[T::kLoadsM];     // bit t: kernel pixel t of the window lies in x
+  const unsigned char* filter;          // the first row
+  std::int32_t filter_skip, filter_end;  // in it
+  std::int32_t filter_step;             // from one row to the next
+  std::uint32_t filters;                // bit k: row k is a filter
+  std::uint32_t to;                     // in the first stage
+
+  // `places` of the block's windows are in shared memory, and so are `stages`.
+  __device__ __forceinline__ Loader(const Problem<Half>& problem, const unsigned char* places, std::uint32_t stages,
+                                    std::int32_t picture, std::int32_t group, std::int32_t first_filter) {
     const Conv<Half>& conv = problem.conv;
-    const std::int32_t row = first_row();
+    const std::int32_t column = threadIdx.x % (T::kPieces * T::kWarpsK), row = threadIdx.x / (T::kPieces * T::kWarpsK);
+    const std::int32_t piece = column % T::kPieces, slice = column / T::kPieces;
     const std::int32_t top = (group >> 1) * conv.shift - conv.pad_top, left = (group & 1) * conv.shift - conv.pad_left;
     EDGEGRAIN_UNROLL
     for (int k = 0; k < T::kLoadsM; ++k) {
@@ -125,51 +91,93 @@ struct Loader {
         }
       }
     }
-    const std::int32_t inner = conv.kernel_height * conv.kernel_width * (conv.channels / T::kElements);
-    filter = (group * problem.filters + first_filter + row) * inner +
-             picture * static_cast<std::int32_t>(conv.weight_stride / T::kElements);
-    filter_step = T::kLoadRows * inner;
-    last_row = problem.filters - first_filter;
-    to = slice() * T::kSliceM + swizzled(row, piece() * T::kCopy / 16) + piece() * T::kCopy % 16;
-    loads_filters = T::kN % T::kLoadRows == 0 || row < T::kN;
+    const std::int32_t inner = conv.kernel_height * conv.kernel_width * conv.channels;
+    const std::int64_t first_row = static_cast<std::int64_t>(group) * problem.filters + first_filter + row;
+    filter = reinterpret_cast<const unsigned char*>(conv.weight + picture * conv.weight_stride + first_row * inner);
+    filter_step = T::kLoadRows * inner * 2;
+    filter_end = 2 * inner;
+    filters = 0;
+    EDGEGRAIN_UNROLL
+    for (int k = 0; k < T::kLoadsN; ++k) {
+      const bool valid = row + k * T::kLoadRows < T::kN && first_filter + row + k * T::kLoadRows < problem.filters;
+      filters |= static_cast<std::uint32_t>(valid) << k;
+    }
+    c = slice * T::kSlice + piece * T::kElements;
+    filter_skip = 2 * c;
+    to = stages + slice * T::kSliceM + swizzled(row, piece * T::kCopy / 16) + piece * T::kCopy % 16;
+    ptx::keep(to);
+    if constexpr (!kChannelsFirst) settle(conv);
+    find(conv);
   }
 
-  static __device__ __forceinline__ std::int32_t column() { return threadIdx.x % (T::kPieces * T::kWarpsK); }
-  static __device__ __forceinline__ std::int32_t piece() { return column() % T::kPieces; }
-  static __device__ __forceinline__ std::int32_t slice() { return column() / T::kPieces; }
-  static __device__ __forceinline__ std::int32_t first_row() { return threadIdx.x / (T::kPieces * T::kWarpsK); }
-
   // Starts the copies of a stage and advances.
-  __device__ __forceinline__ void load(const Conv<Half>& conv, unsigned char* stage) {
-    const bool inside = position.inside(conv);
-    const std::int32_t pixel = position.i * conv.kernel_width + position.j;
-    const bool second = conv.more && position.c >= conv.split;
-    const std::int32_t step = static_cast<std::int32_t>(second ? conv.more_stride : conv.x_stride);
-    const std::int32_t c = second ? position.c - conv.split : position.c;
-    const Half* const x =
-        (second ? conv.more : conv.x) + static_cast<std::int64_t>(position.i * conv.width + position.j) * step + c;
-    const std::uint32_t bit = inside ? 1u << pixel : 0u;
+  __device__ __forceinline__ void load(const Conv<Half>& conv, std::uint32_t stage) {
+    const unsigned char* from = map + skip;
+    ptx::keep(from);  // else it is taken apart again, and all multiplications have 64 bits
     EDGEGRAIN_UNROLL
     for (int k = 0; k < T::kLoadsM; ++k) {
-      const bool valid = pixels[k] & bit;
-      const Half* from = x + static_cast<std::int64_t>(origin[k]) * step;
-      ptx::copy_async<T::kCopy>(stage + to + k * T::kLoadRows * T::kRowBytes, from, valid);
+      ptx::copy_async<T::kCopy>(to + stage + k * T::kLoadRows * T::kRowBytes,
+                                from + static_cast<std::int64_t>(origin[k]) * step, pixels[k] & bit);
     }
-    if (loads_filters) {
-      const std::int32_t at = filter + (pixel * conv.channels + position.c) / T::kElements;
-      unsigned char* filters = stage + T::kWarpsK * T::kSliceM + to + slice() * (T::kSliceN - T::kSliceM);
-      EDGEGRAIN_UNROLL
-      for (int k = 0; k < T::kLoadsN; ++k) {
-        const bool valid = inside && first_row() + k * T::kLoadRows < last_row;
-        const Half* from = conv.weight + static_cast<std::int64_t>(at + k * filter_step) * T::kElements;
-        if constexpr (T::kCopy == 16) {
-          ptx::copy_async_once(filters + k * T::kLoadRows * T::kRowBytes, from, valid);
-        } else {
-          ptx::copy_async<T::kCopy>(filters + k * T::kLoadRows * T::kRowBytes, from, valid);
-        }
+    const std::uint32_t rows = kChannelsFirst || filter_skip < filter_end ? filters : 0u;
+    const std::int32_t slice = threadIdx.x % (T::kPieces * T::kWarpsK) / T::kPieces;
+    const std::uint32_t to_filters = to + stage + T::kWarpsK * T::kSliceM + slice * (T::kSliceN - T::kSliceM);
+    const unsigned char* row = filter + filter_skip;
+    ptx::keep(row);
+    EDGEGRAIN_UNROLL
+    for (int k = 0; k < T::kLoadsN; ++k) {
+      if (T::kN % T::kLoadRows != 0 && threadIdx.x / (T::kPieces * T::kWarpsK) >= T::kN) break;
+      const unsigned char* address = row + static_cast<std::int64_t>(filter_step) * k;
+      if constexpr (T::kCopy == 16) {
+        ptx::copy_async_once(to_filters + k * T::kLoadRows * T::kRowBytes, address, rows >> k & 1u);
+      } else {
+        ptx::copy_async<T::kCopy>(to_filters + k * T::kLoadRows * T::kRowBytes, address, rows >> k & 1u);
       }
     }
-    position.advance(conv, T::kWarpsK);
+    advance(conv);
+  }
+
+ private:
+  __device__ __forceinline__ void advance(const Conv<Half>& conv) {
+    if constexpr (kChannelsFirst) {
+      bit <<= 1;
+      skip += step;
+      filter_skip += 2 * conv.channels;
+      if (++j == conv.kernel_width) {
+        j = 0;
+        skip += (conv.width - conv.kernel_width) * step;
+        if (++i == conv.kernel_height) {
+          i = 0, bit = 1, c += T::kSlice;
+          filter_skip += 2 * T::kSlice - filter_end;
+          find(conv);
+        }
+      }
+    } else {
+      c += T::kSlice * T::kWarpsK;
+      filter_skip += 2 * T::kSlice * T::kWarpsK;
+      settle(conv);
+      find(conv);
+    }
+  }
+
+  // From a channel beyond the last to one of a later kernel pixel.
+  __device__ __forceinline__ void settle(const Conv<Half>& conv) {
+    while (c >= conv.channels && bit) {
+      c -= conv.channels;
+      bit <<= 1;
+      if (++j == conv.kernel_width) {
+        j = 0;
+        if (++i == conv.kernel_height) bit = 0;
+      }
+    }
+  }
+
+  // The map that has channel c, and the place of kernel pixel (i, j) in it.
+  __device__ __forceinline__ void find(const Conv<Half>& conv) {
+    const bool second = conv.more && c >= conv.split;
+    map = reinterpret_cast<const unsigned char*>(second ? conv.more : conv.x);
+    step = 2 * static_cast<std::int32_t>(second ? conv.more_stride : conv.x_stride);
+    skip = (i * conv.width + j) * step + 2 * (second ? c - conv.split : c);
   }
 };
 
@@ -178,8 +186,8 @@ template <class T>
 struct Fragments {
   std::uint32_t windows[T::kFragmentsM][4], filters[T::kFragmentsN / 2][4];
 
-  // windows_at, filters_at: this lane's row in the warp's first fragment of a stage.
-  __device__ __forceinline__ void load(const unsigned char* windows_at, const unsigned char* filters_at) {
+  // windows_at, filters_at: this lane's row in the warp's first fragment of a stage, in shared memory.
+  __device__ __forceinline__ void load(std::uint32_t windows_at, std::uint32_t filters_at) {
     EDGEGRAIN_UNROLL
     for (int i = 0; i < T::kFragmentsM; ++i) ptx::load_matrices(windows[i], windows_at + i * 16 * T::kRowBytes);
     EDGEGRAIN_UNROLL
@@ -255,40 +263,42 @@ __global__ void __launch_bounds__(T::kThreads, T::kBlocks)
     ptx::store_shared(places + row * sizeof(int2), window_of<T::kM>(problem, tile, row));
   }
   __syncthreads();
-  Loader<T, kChannelsFirst> loader(problem, places, picture_of(problem, tile), group, first_filter);
+  const std::uint32_t shared = ptx::shared_address(stages);
+  Loader<T, kChannelsFirst> loader(problem, places, shared, picture_of(problem, tile), group, first_filter);
 
   const std::int32_t inner = conv.kernel_height * conv.kernel_width * conv.channels;
   const std::int32_t steps = (inner + T::kSlice * T::kWarpsK - 1) / (T::kSlice * T::kWarpsK);
   EDGEGRAIN_UNROLL
   for (int stage = 0; stage + 1 < T::kStages; ++stage) {
-    if (stage < steps) loader.load(conv, stages + stage * T::kStage);
+    if (stage < steps) loader.load(conv, stage * T::kStage);
     ptx::commit_copies();
   }
 
   const std::int32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const std::int32_t warp_m = warp % T::kWarpsM, warp_n = warp / T::kWarpsM % T::kWarpsN;
   const std::int32_t warp_k = warp / (T::kWarpsM * T::kWarpsN);
-  const std::int32_t windows_at =
-      warp_k * T::kSliceM + swizzled(warp_m * T::kWarpM + lane % 16, lane / 16);
-  const std::int32_t filters_at = T::kWarpsK * T::kSliceM + warp_k * T::kSliceN +
-                                  swizzled(warp_n * T::kWarpN + lane % 8 + lane / 16 * 8, lane / 8 % 2);
+  std::uint32_t windows_at = shared + warp_k * T::kSliceM + swizzled(warp_m * T::kWarpM + lane % 16, lane / 16);
+  std::uint32_t filters_at = shared + T::kWarpsK * T::kSliceM + warp_k * T::kSliceN +
+                             swizzled(warp_n * T::kWarpN + lane % 8 + lane / 16 * 8, lane / 8 % 2);
+  ptx::keep(windows_at);  // else they are computed again in every step
+  ptx::keep(filters_at);
   float sums[T::kFragmentsM][T::kFragmentsN][4] = {};
   Fragments<T> first, second;
   ptx::wait_copies<T::kStages - 2>();
   __syncthreads();
-  first.load(stages + windows_at, stages + filters_at);
-  std::int32_t current = 0, next = (T::kStages - 1) * T::kStage;  // stages as offsets: multiplied now, loaded next
+  first.load(windows_at, filters_at);
+  std::uint32_t current = 0, next = (T::kStages - 1) * T::kStage;  // stages as offsets: multiplied now, loaded next
   for (std::int32_t step = 0; step < steps; ++step) {
-    // The second half of a slice is two columns away, which is one bit of the swizzled offset.
-    second.load(stages + current + (windows_at ^ 32), stages + current + (filters_at ^ 32));
-    if (step + T::kStages - 1 < steps) loader.load(conv, stages + next);
+    // The second half of a slice is two columns away, which is one bit of the swizzled address.
+    second.load((windows_at + current) ^ 32, (filters_at + current) ^ 32);
+    if (step + T::kStages - 1 < steps) loader.load(conv, next);
     ptx::commit_copies();
     first.multiply(sums);
     next = current;
     current = current + T::kStage == T::kStages * T::kStage ? 0 : current + T::kStage;
     ptx::wait_copies<T::kStages - 2>();
     __syncthreads();
-    if (step + 1 < steps) first.load(stages + current + windows_at, stages + current + filters_at);
+    if (step + 1 < steps) first.load(windows_at + current, filters_at + current);
     second.multiply(sums);
   }
   ptx::wait_copies<0>();

@@ -12,11 +12,11 @@ constexpr int kTaps = 4;
 
 // Without up- and downsampling, and with the tail of a layer where kTail is set. An item: N columns of kRows rows of one
 // plane; rows are filtered as they come, four of them are kept. Where N elements have 16 bytes, rows are read as aligned
-// vectors wherever they begin (the output of a transposed convolution is 2 W + 1 wide), and shifted into place.
+// pairs of words wherever they begin (the output of a transposed convolution is 2 W + 1 wide), and shifted into place.
 template <class T, bool kTail, int N>
 struct Fir {
   static constexpr int kRows = 8, kPerWord = 4 / static_cast<int>(sizeof(T));
-  static constexpr int kReach = N == kWide<T> ? 3 * N : N + kTaps - 1;  // elements that read_row touches
+  static constexpr int kReach = N == kWide<T> ? 8 * kPerWord : N + kTaps - 1;  // elements that read_row touches
 
   const T* x;  // [B, C, H, W]
   Tail<T> tail;  // without kTail: only tail.plain counts
@@ -33,7 +33,8 @@ struct Fir {
     // A window whose rows can all be read in whole vectors without leaving the tensor.
     const std::int64_t first = row_start(plane, clamped(top)) + column;
     const std::int64_t last = row_start(plane, clamped(top + kRows + kTaps - 2)) + column;
-    if (wide_in && wide_out && first >= 0 && last + kReach <= size) {
+    const bool small = static_cast<std::uint64_t>(out_height) * out_width <= 0xffffffffu;  // a plane
+    if (wide_in && wide_out && small && first >= 0 && last + kReach <= size) {
       filter_vectors(plane, column, top, strip, band);
     } else {
       filter_scalars(plane, strip, band);
@@ -50,84 +51,117 @@ struct Fir {
 
   EDGEGRAIN_HD void filter_vectors(std::uint32_t plane, std::int32_t column, std::int32_t top, std::uint32_t strip,
                                    std::uint32_t band) const {
-    const Channel channel(tail, plane / channels, plane % channels, channels);
-    const bool inside = column >= 0 && column + N + kTaps - 1 <= width;
+    const std::uint32_t b = plane / channels;
+    const Channel channel(tail, b, plane % channels, channels);
+    const Border border(column, width);
+    const std::int64_t start = row_start(plane, 0) + column;
+    const Tail<T> own = tail_from(b, plane, strip * N);
     float filtered[kTaps][N];  // rows, by their number modulo 4
     EDGEGRAIN_UNROLL
     for (int r = 0; r < kRows + kTaps - 1; ++r) {
       const std::int32_t row = top + r;
-      float window[N + kTaps - 1];
-      read_row(row_start(plane, clamped(row)) + column, window);
-      const bool there = row >= 0 && row < height;
-      if (!there || !inside) {
+      if (row >= 0 && row < height) {
+        float window[N + kTaps - 1];
+        read_row(start + static_cast<std::int64_t>(row) * width, border, window);
         EDGEGRAIN_UNROLL
-        for (int i = 0; i < N + kTaps - 1; ++i) {
-          if (!there || column + i < 0 || column + i >= width) window[i] = 0.0f;
+        for (int i = 0; i < N; ++i) {
+          float sum = horizontal[0] * window[i];
+          EDGEGRAIN_UNROLL
+          for (int k = 1; k < kTaps; ++k) sum += horizontal[k] * window[i + k];
+          filtered[r % kTaps][i] = sum;
         }
-      }
-      EDGEGRAIN_UNROLL
-      for (int i = 0; i < N; ++i) {
-        float sum = 0.0f;
+      } else {
         EDGEGRAIN_UNROLL
-        for (int k = 0; k < kTaps; ++k) sum += horizontal[k] * window[i + k];
-        filtered[r % kTaps][i] = sum;
+        for (int i = 0; i < N; ++i) filtered[r % kTaps][i] = 0.0f;
       }
       const std::uint32_t out_row = band * kRows + r - (kTaps - 1);
       if (r >= kTaps - 1 && out_row < static_cast<std::uint32_t>(out_height)) {
         float values[N];
         EDGEGRAIN_UNROLL
         for (int i = 0; i < N; ++i) {
-          float sum = 0.0f;
+          float sum = vertical[0] * filtered[(r + 1) % kTaps][i];
           EDGEGRAIN_UNROLL
-          for (int k = 0; k < kTaps; ++k) sum += vertical[k] * filtered[(r + 1 + k) % kTaps][i];
+          for (int k = 1; k < kTaps; ++k) sum += vertical[k] * filtered[(r + 1 + k) % kTaps][i];
           values[i] = sum;
         }
-        write(plane, channel, static_cast<std::int64_t>(out_row) * out_width + static_cast<std::int64_t>(strip) * N,
-              values);
+        write(own, channel, out_row * out_width, values);
       }
     }
   }
 
-  // N + 3 elements of x from `start` on.
-  EDGEGRAIN_HD void read_row(std::int64_t start, float (&window)[N + kTaps - 1]) const {
+  // The tail with pointers to column `column` of a plane's first row: what follows fits into 32 bits.
+  EDGEGRAIN_HD Tail<T> tail_from(std::uint32_t b, std::uint32_t plane, std::uint32_t column) const {
+    Tail<T> own = tail;
+    const std::int64_t skip = static_cast<std::int64_t>(plane) * out_height * out_width + column;
+    if (own.plain) own.plain += skip;
+    if (own.modulated) own.modulated += skip;
+    if (own.noise) own.noise += b * own.noise_stride + column;
+    return own;
+  }
+
+  // Which elements of a window lie in their row.
+  struct Border {
+    std::int32_t column, width;
+    bool inside;                             // all of them
+    std::uint32_t masks[(N + kTaps) / kPerWord];  // of words, where rows are read as words
+
+    EDGEGRAIN_HD Border(std::int32_t column, std::int32_t width)
+        : column(column), width(width), inside(column >= 0 && column + N + kTaps - 1 <= width) {
+      if constexpr (N == kWide<T>) {
+        EDGEGRAIN_UNROLL
+        for (int i = 0; i < N + kTaps; ++i) {
+          const std::uint32_t bits = kPerWord == 1 ? ~0u : 0xffffu << 16 * (i % kPerWord);
+          masks[i / kPerWord] = (i % kPerWord ? masks[i / kPerWord] : 0u) | (has(i) ? bits : 0u);
+        }
+      }
+    }
+
+    EDGEGRAIN_HD bool has(int i) const { return column + i >= 0 && column + i < width; }
+  };
+
+  // N + 3 elements of x from `start` on; zeros where they are not in the row.
+  EDGEGRAIN_HD void read_row(std::int64_t start, const Border& border, float (&window)[N + kTaps - 1]) const {
     if constexpr (N == kWide<T>) {
-      read_vectors(start, window);
+      std::uint32_t words[8];
+      read_words(start, words);
+      EDGEGRAIN_UNROLL
+      for (int i = 0; i < (N + kTaps) / kPerWord; ++i) words[i] &= border.masks[i];
+      EDGEGRAIN_UNROLL
+      for (int i = 0; i < N + kTaps - 1; ++i) window[i] = element<T>(words, i);
     } else {
       for (int i = 0; i < N + kTaps - 1; ++i) window[i] = to_float(x[start + i]);
+      if (!border.inside) {
+        for (int i = 0; i < N + kTaps - 1; ++i) {
+          if (!border.has(i)) window[i] = 0.0f;
+        }
+      }
     }
   }
 
-  // The same in two or three aligned vectors, shifted by what `start` is beyond the first one's beginning.
-  EDGEGRAIN_HD void read_vectors(std::int64_t start, float (&window)[N + kTaps - 1]) const {
-    const int beyond = static_cast<int>(start & (N - 1));
-    const T* from = x + (start - beyond);
-    std::uint32_t words[12];
-    const Words left = load_words(from), right = load_words(from + N);
-    Words more = {};
-    if (beyond + N + kTaps - 1 > 2 * N) more = load_words(from + 2 * N);
+  // Sixteen halves, or eight floats, from `start` on, of which the first N + 3 count: pairs of words from the aligned one
+  // before it, shifted by what `start` is beyond that. Indices known only at run time would put the words in memory.
+  EDGEGRAIN_HD void read_words(std::int64_t start, std::uint32_t (&words)[8]) const {
+    const std::int64_t first = start & ~static_cast<std::int64_t>(2 * kPerWord - 1);
     EDGEGRAIN_UNROLL
     for (int i = 0; i < 4; ++i) {
-      words[i] = left.words[i];
-      words[4 + i] = right.words[i];
-      words[8 + i] = more.words[i];
+      const WordPair read = load_pair(x + first + i * 2 * kPerWord);
+      words[2 * i] = read.words[0], words[2 * i + 1] = read.words[1];
     }
-    // Shifts by constant numbers of words, taken or not: indices known only at run time would put the array in memory.
-    const int shift = beyond / kPerWord;
+    const bool second = start & kPerWord;
     EDGEGRAIN_UNROLL
-    for (int i = 0; i < 10; ++i) words[i] = shift & 2 ? words[i + 2] : words[i];
-    EDGEGRAIN_UNROLL
-    for (int i = 0; i < 9; ++i) words[i] = shift & 1 ? words[i + 1] : words[i];
+    for (int i = 0; i < 7; ++i) words[i] = second ? words[i + 1] : words[i];
     if constexpr (kPerWord == 2) {
+      const std::uint32_t bits = static_cast<std::uint32_t>(start & 1) * 16;
       EDGEGRAIN_UNROLL
-      for (int i = 0; i < 8; ++i) words[i] = beyond & 1 ? words[i] >> 16 | words[i + 1] << 16 : words[i];
+      for (int i = 0; i < 6; ++i) words[i] = shift_right(words[i], words[i + 1], bits);
     }
-    EDGEGRAIN_UNROLL
-    for (int i = 0; i < N + kTaps - 1; ++i) window[i] = element<T>(words, i);
   }
 
   // The same, element by element with all bounds checked: at the tensor's ends, and where it is unaligned.
   EDGEGRAIN_HD void filter_scalars(std::uint32_t plane, std::uint32_t strip, std::uint32_t band) const {
-    const Channel channel(tail, plane / channels, plane % channels, channels);
+    const std::uint32_t b = plane / channels;
+    const Channel channel(tail, b, plane % channels, channels);
+    const Tail<T> own = tail_from(b, plane, 0);
     for (int r = 0; r < kRows; ++r) {
       const std::int32_t out_row = static_cast<std::int32_t>(band) * kRows + r;
       for (int i = 0; i < N; ++i) {
@@ -145,21 +179,20 @@ struct Fir {
           sum += vertical[j] * across;
         }
         const float values[1] = {sum};
-        write(plane, channel, static_cast<std::int64_t>(out_row) * out_width + out_column, values);
+        write(own, channel, static_cast<std::int64_t>(out_row) * out_width + out_column, values);
       }
     }
   }
 
-  template <int M>
-  EDGEGRAIN_HD void write(std::uint32_t plane, const Channel& channel, std::int64_t at,
+  template <class Offset, int M>
+  EDGEGRAIN_HD void write(const Tail<T>& own, const Channel& channel, Offset at,
                           const float (&values)[M]) const {
-    const std::int64_t offset = static_cast<std::int64_t>(plane) * out_height * out_width + at;
     if constexpr (kTail) {
       float noise[M];
-      load_noise(tail, plane / channels, at, noise);
-      finish(tail, channel, offset, values, noise);
+      load_noise(own, 0, at, noise);
+      finish(own, channel, at, values, noise);
     } else {
-      store_floats(tail.plain + offset, values);
+      store_floats(own.plain + at, values);
     }
   }
 };

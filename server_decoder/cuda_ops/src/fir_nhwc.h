@@ -10,7 +10,7 @@ namespace edgegrain {
 // them are kept.
 template <class T, bool kTail, int N>
 struct FirNhwc {
-  static constexpr int kRows = 8, kColumns = 2;
+  static constexpr int kRows = 8, kColumns = 2, kWindow = kColumns + kTaps - 1;
 
   const T* x;    // [B, H, W, C]
   Tail<T> tail;  // without kTail: only tail.plain counts
@@ -25,53 +25,59 @@ struct FirNhwc {
     const std::int32_t top = static_cast<std::int32_t>(band) * kRows - pad_y;
     const std::int64_t channels = static_cast<std::int64_t>(groups) * N;
     const Channels<N> factors(tail, b, c, groups * N);
+    bool inside[kWindow];
+    EDGEGRAIN_UNROLL
+    for (int i = 0; i < kWindow; ++i) inside[i] = column + i >= 0 && column + i < width;
+    std::int64_t from = ((static_cast<std::int64_t>(b) * height + top) * width + column) * channels + c;
     float filtered[kTaps][kColumns][N];  // rows, by their number modulo 4
     EDGEGRAIN_UNROLL
-    for (int r = 0; r < kRows + kTaps - 1; ++r) {
+    for (int r = 0; r < kRows + kTaps - 1; ++r, from += width * channels) {
       const std::int32_t row = top + r;
-      float window[kColumns + kTaps - 1][N];
-      EDGEGRAIN_UNROLL
-      for (int i = 0; i < kColumns + kTaps - 1; ++i) {
-        if (row >= 0 && row < height && column + i >= 0 && column + i < width) {
-          const std::int64_t pixel = (static_cast<std::int64_t>(b) * height + row) * width + (column + i);
-          const auto read = Vector<T, N>::load(x + pixel * channels + c);
-          EDGEGRAIN_UNROLL
-          for (int k = 0; k < N; ++k) window[i][k] = read[k];
-        } else {
-          EDGEGRAIN_UNROLL
-          for (int k = 0; k < N; ++k) window[i][k] = 0.0f;
+      if (row >= 0 && row < height) {
+        Vector<T, N> window[kWindow] = {};
+        EDGEGRAIN_UNROLL
+        for (int i = 0; i < kWindow; ++i) {
+          if (inside[i]) window[i] = Vector<T, N>::load(x + from + i * channels);
         }
-      }
-      EDGEGRAIN_UNROLL
-      for (int i = 0; i < kColumns; ++i) {
         EDGEGRAIN_UNROLL
         for (int k = 0; k < N; ++k) {
-          float sum = 0.0f;
+          float values[kWindow];
           EDGEGRAIN_UNROLL
-          for (int t = 0; t < kTaps; ++t) sum += horizontal[t] * window[i + t][k];
-          filtered[r % kTaps][i][k] = sum;
+          for (int i = 0; i < kWindow; ++i) values[i] = window[i][k];
+          EDGEGRAIN_UNROLL
+          for (int i = 0; i < kColumns; ++i) {
+            float sum = horizontal[0] * values[i];
+            EDGEGRAIN_UNROLL
+            for (int t = 1; t < kTaps; ++t) sum += horizontal[t] * values[i + t];
+            filtered[r % kTaps][i][k] = sum;
+          }
+        }
+      } else {
+        EDGEGRAIN_UNROLL
+        for (int i = 0; i < kColumns; ++i) {
+          EDGEGRAIN_UNROLL
+          for (int k = 0; k < N; ++k) filtered[r % kTaps][i][k] = 0.0f;
         }
       }
       const std::int32_t out_row = static_cast<std::int32_t>(band) * kRows + r - (kTaps - 1);
       if (r < kTaps - 1 || out_row >= out_height) continue;
+      const std::int64_t at = static_cast<std::int64_t>(out_row) * out_width + strip * kColumns;
+      const std::int64_t offset = (b * (static_cast<std::int64_t>(out_height) * out_width) + at) * channels + c;
       EDGEGRAIN_UNROLL
       for (int i = 0; i < kColumns; ++i) {
-        const std::int32_t out_column = static_cast<std::int32_t>(strip) * kColumns + i;
-        if (out_column >= out_width) continue;
+        if (static_cast<std::int32_t>(strip) * kColumns + i >= out_width) continue;
         float values[N];
         EDGEGRAIN_UNROLL
         for (int k = 0; k < N; ++k) {
-          float sum = 0.0f;
+          float sum = vertical[0] * filtered[(r + 1) % kTaps][i][k];
           EDGEGRAIN_UNROLL
-          for (int t = 0; t < kTaps; ++t) sum += vertical[t] * filtered[(r + 1 + t) % kTaps][i][k];
+          for (int t = 1; t < kTaps; ++t) sum += vertical[t] * filtered[(r + 1 + t) % kTaps][i][k];
           values[k] = sum;
         }
-        const std::int64_t at = static_cast<std::int64_t>(out_row) * out_width + out_column;
-        const std::int64_t offset = (b * (static_cast<std::int64_t>(out_height) * out_width) + at) * channels + c;
         if constexpr (kTail) {
-          finish(tail, factors, b, at, offset, values);
+          finish(tail, factors, b, at + i, offset + i * channels, values);
         } else {
-          store_floats(tail.plain + offset, values);
+          store_floats(tail.plain + offset + i * channels, values);
         }
       }
     }

@@ -11,7 +11,7 @@
 namespace edgegrain {
 namespace {
 
-constexpr unsigned kThreads = 256;
+constexpr unsigned kThreads = 128;
 
 template <class Kernel>
 __global__ void __launch_bounds__(kThreads) run(const __grid_constant__ Kernel kernel, const std::uint32_t items) {

@@ -74,7 +74,7 @@ struct ModulationFactors {
     EDGEGRAIN_UNROLL
     for (int i = 0; i < N; ++i) {
       values[i] = 0.0f;
-      for (std::uint32_t rest = c; rest < channels; ++rest) values[i] += own[rest] * own[rest] * square(rest, first + i);
+      for (std::uint32_t k = c; k < channels; ++k) values[i] += own[k] * own[k] * square(k, first + i);
       EDGEGRAIN_UNROLL
       for (int k = 0; k < kTogether; ++k) values[i] += sums[k][i];
     }

@@ -2,6 +2,7 @@
 // headers in ops/ check attributes and shapes and run the kernels.
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "ops/bias_act_ops.h"
 #include "ops/conv_ops.h"
@@ -202,7 +203,7 @@ void add_type(Ort::CustomOpDomain& domain) {
 template <template <class, bool> class Kernel, const Signature& kSignature>
 void add(Ort::CustomOpDomain& domain) {
   add_type<Kernel, kSignature, float>(domain);
-  if constexpr (std::char_traits<char>::find(kSignature.inputs, std::char_traits<char>::length(kSignature.inputs), 't')) {
+  if constexpr (std::string_view(kSignature.inputs).find('t') != std::string_view::npos) {
     add_type<Kernel, kSignature, Half>(domain);
   }
 }
@@ -265,8 +266,8 @@ extern "C" EDGEGRAIN_EXPORT int edgegrain_cuda_version() {
 #endif
 }
 
-// The instruction set of convolutions on the CPU in sessions made from now on: "avx512", "avx2", "baseline", or null for
-// the best one. 0 if this CPU or the library does not have it. For tests and measurements.
+// The instruction set of convolutions on the CPU in sessions made from now on: "avx512", "avx2" or "baseline", or null
+// for the best one. 0 if this CPU or the library does not have it. For tests and measurements.
 extern "C" EDGEGRAIN_EXPORT int edgegrain_use_instruction_set(const char* name) {
   return edgegrain::use_instruction_set(name);
 }

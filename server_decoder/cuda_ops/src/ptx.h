@@ -20,6 +20,17 @@ __device__ __forceinline__ unsigned char* shared_memory() {
   return memory;
 }
 
+// Makes the compiler keep a value that it could compute again from others.
+template <class Value>
+__device__ __forceinline__ void keep(Value& value) {
+  if constexpr (sizeof(Value) == 8) {
+    asm volatile("" : "+l"(value));
+  } else {
+    asm volatile("" : "+r"(value));
+  }
+}
+
+// An address in shared memory, as the instructions below take it.
 __device__ __forceinline__ std::uint32_t shared_address(const void* shared) {
   return static_cast<std::uint32_t>(__cvta_generic_to_shared(shared));
 }
@@ -38,15 +49,15 @@ __device__ __forceinline__ void store_shared(void* shared, const Value& value) {
 // Starts a copy of kBytes (4, 8 or 16) from global to shared memory, through L1; writes zeros and reads nothing unless
 // `valid`.
 template <int kBytes>
-__device__ __forceinline__ void copy_async(void* shared, const void* global, bool valid) {
-  asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;\n" ::"r"(shared_address(shared)), "l"(global),
+__device__ __forceinline__ void copy_async(std::uint32_t shared, const void* global, bool valid) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;\n" ::"r"(shared), "l"(global),
                "n"(kBytes), "r"(valid ? kBytes : 0)
                : "memory");
 }
 
 // The same past L1, for what a block reads once.
-__device__ __forceinline__ void copy_async_once(void* shared, const void* global, bool valid) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(shared_address(shared)), "l"(global),
+__device__ __forceinline__ void copy_async_once(std::uint32_t shared, const void* global, bool valid) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(shared), "l"(global),
                "r"(valid ? 16 : 0)
                : "memory");
 }
@@ -62,10 +73,10 @@ __device__ __forceinline__ void wait_copies() {
 
 // Four 8 x 8 matrices of halves: lane l gives the address of row l % 8 of matrix l / 8, 16 bytes, and receives elements
 // 2 * (l % 4) and the next of row l / 4 of every matrix.
-__device__ __forceinline__ void load_matrices(std::uint32_t (&to)[4], const void* row) {
+__device__ __forceinline__ void load_matrices(std::uint32_t (&to)[4], std::uint32_t row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];\n"
                : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
-               : "r"(shared_address(row))
+               : "r"(row)
                : "memory");
 }
 
@@ -76,6 +87,13 @@ __device__ __forceinline__ void multiply_add(float (&sums)[4], const std::uint32
                "{%0, %1, %2, %3};\n"
                : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+// Within -limit...limit; NaN stays.
+__device__ __forceinline__ float clamped(float value, float limit) {
+  asm("min.NaN.f32 %0, %0, %1;\n" : "+f"(value) : "f"(limit));
+  asm("max.NaN.f32 %0, %0, %1;\n" : "+f"(value) : "f"(-limit));
+  return value;
 }
 
 }  // namespace edgegrain::ptx

@@ -12,9 +12,9 @@ namespace {
 
 using edgegrain::Conv;
 
-// Of conv_cuda.cu: 8 tiles for channels of 8 in two orders, 3 tiles for copies of 8 and of 4 bytes, two SIMT tiles and two
+// Of conv_cuda.cu: 8 tiles for channels of 8, 6 of them in two orders, 3 tiles for copies of 8 and of 4 bytes, two SIMT tiles and two
 // depthwise kernels for two types.
-constexpr std::size_t kKernels = 8 * 2 + 3 * 2 + 2 * 2 + 2 * 2;
+constexpr std::size_t kKernels = 8 + 6 + 3 * 2 + 2 * 2 + 2 * 2;
 constexpr float kUntouched = 12345.0f;
 
 template <class T>
@@ -36,8 +36,24 @@ std::int64_t wider(std::int64_t channels) {
   return chance(70) ? channels + 8 * draw(1, 4) : channels + draw(1, 5);
 }
 
+// Sizes for which conv_cuda.cu takes a certain kernel on a device with one multiprocessor.
+struct Sizes {
+  int height, width, channels, out_channels, side;
+  bool depthwise;
+};
+
+constexpr Sizes kEveryHalfKernel[] = {
+    {16, 16, 64, 128, 3, false}, {16, 16, 40, 128, 3, false}, {16, 16, 32, 64, 3, false}, {16, 16, 64, 64, 1, false},
+    {16, 16, 32, 32, 3, false},  {16, 16, 72, 32, 1, false},  {8, 16, 32, 32, 3, false},  {8, 16, 24, 32, 3, false},
+    {8, 8, 32, 64, 3, false},    {8, 8, 64, 64, 1, false},    {16, 16, 64, 3, 3, false},  {16, 16, 24, 16, 3, false},
+    {4, 8, 64, 32, 3, false},    {4, 4, 128, 32, 3, false},   {8, 16, 12, 64, 3, false},  {8, 16, 20, 32, 3, false},
+    {8, 16, 4, 16, 3, false},    {8, 16, 6, 64, 3, false},    {8, 16, 2, 32, 3, false},   {8, 16, 10, 8, 3, false},
+    {9, 9, 3, 64, 3, false},     {9, 9, 3, 3, 3, false},      {17, 9, 24, 24, 3, true},   {7, 9, 5, 5, 3, true}};
+constexpr Sizes kEveryFloatKernel[] = {
+    {9, 9, 24, 64, 3, false}, {9, 9, 24, 3, 3, false}, {17, 9, 24, 24, 3, true}, {7, 9, 5, 5, 3, true}};
+
 template <class T>
-Case<T> draw_case() {
+Case<T> draw_case(const Sizes* sizes = nullptr) {
   Case<T> c;
   Conv<T>& v = c.conv;
   v.depthwise = chance(12);
@@ -51,12 +67,17 @@ Case<T> draw_case() {
   static constexpr int kSides[][2] = {{1, 1}, {3, 3}, {3, 3}, {2, 2}, {1, 3}, {4, 4}, {5, 5}, {7, 1}, {6, 6}};
   const auto& side = kSides[draw(0, 8)];
   v.kernel_height = side[0], v.kernel_width = side[1];
-  v.shuffle = !v.depthwise && chance(25) ? 2 : 1;
+  if (sizes) {
+    v.batch = 1, v.height = sizes->height, v.width = sizes->width, v.depthwise = sizes->depthwise;
+    v.channels = sizes->channels, v.out_channels = sizes->out_channels;
+    v.kernel_height = v.kernel_width = sizes->side;
+  }
+  v.shuffle = !sizes && !v.depthwise && chance(25) ? 2 : 1;
   v.shift = v.shuffle == 2 && chance(50);
-  v.stride = chance(20) ? 2 : 1;
+  v.stride = !sizes && chance(20) ? 2 : 1;
   const auto windows = [&](int size, int kernel, std::int32_t& before) {
-    before = draw(0, 2);
-    const int after = draw(0, 2) + std::max(0, kernel + v.shift * v.stride - size - before);
+    before = sizes ? kernel / 2 : draw(0, 2);
+    const int after = sizes ? before : draw(0, 2) + std::max(0, kernel + v.shift * v.stride - size - before);
     return (size + before + after - kernel) / v.stride + 1 - v.shift;
   };
   v.rows = windows(v.height, v.kernel_height, v.pad_top), v.columns = windows(v.width, v.kernel_width, v.pad_left);
@@ -68,16 +89,16 @@ Case<T> draw_case() {
   const std::int64_t taps = v.kernel_height * v.kernel_width, o = v.out_channels;
   const std::int64_t inner = taps * (v.depthwise ? 1 : v.channels);
   v.split = v.channels;
-  if (!v.depthwise && v.channels > 1 && chance(25)) {
+  if (!sizes && !v.depthwise && v.channels > 1 && chance(25)) {
     v.split = v.channels > 8 && chance(70) ? 8 * draw(1, (v.channels - 1) / 8) : draw(1, v.channels - 1);
     v.more_stride = wider(v.channels - v.split);
     c.more = map<T>(in, v.channels - v.split, v.more_stride), v.more = c.more->data();
   }
-  v.x_stride = wider(v.split), v.y_stride = wider(o), v.residual_stride = wider(o), v.outer_stride = wider(o);
+  v.x_stride = sizes ? v.split : wider(v.split), v.y_stride = sizes ? o : wider(o), v.residual_stride = sizes ? o : wider(o), v.outer_stride = sizes ? o : wider(o);
   c.x = map<T>(in, v.split, v.x_stride), v.x = c.x->data();
   const std::int64_t filters = v.shuffle * v.shuffle * o * inner;
-  if (!v.depthwise && chance(20)) v.weight_stride = filters;
-  c.weight = filled<T>(v.weight_stride ? v.batch * filters : filters, 1.0 / std::sqrt(inner), chance(5) ? 1 : 0);
+  if (!sizes && !v.depthwise && chance(20)) v.weight_stride = filters;
+  c.weight = filled<T>(v.weight_stride ? v.batch * filters : filters, 1.0 / std::sqrt(inner), !sizes && chance(5) ? 1 : 0);
   v.weight = c.weight->data();
   if (chance(40)) {
     const bool shared = chance(30);
@@ -104,7 +125,8 @@ Case<T> draw_case() {
   v.clamp = chance(30) ? 1.0f : 0.0f, v.scale = 0.2f, v.outer_scale = chance(50) ? 1.0f : 0.2f;
   std::ostringstream text;
   text << (sizeof(T) == 2 ? "half" : "float") << " [" << v.batch << ", " << v.height << ", " << v.width << ", "
-       << v.split << " + " << v.channels - v.split << "] * [" << (v.weight_stride ? v.batch : 1) << ", " << o << ", " << v.kernel_height << ", " << v.kernel_width << "] pads " << v.pad_top
+       << v.split << " + " << v.channels - v.split << "] * [" << (v.weight_stride ? v.batch : 1) << ", " << o << ", "
+       << v.kernel_height << ", " << v.kernel_width << "] pads " << v.pad_top
        << ", " << v.pad_left << " stride " << v.stride << " shuffle " << v.shuffle << " shift " << v.shift << " crop "
        << crop << " depthwise " << v.depthwise << " -> [" << v.out_height << ", " << v.out_width << "], pixels of "
        << v.x_stride << ", " << v.y_stride << ", " << v.residual_stride << ", " << v.outer_stride << ", "
@@ -151,7 +173,9 @@ void check_pixel(const Case<T>& c, int b, int row, int column) {
     if (v.residual_first) value += (*c.residual)[pixel * v.residual_stride + o], size += 1;
     value *= (value < 0 ? static_cast<double>(v.slope) : 1.0) * v.gain;
     if (v.clamp > 0) value = std::fmin(std::fmax(value, -v.clamp), v.clamp);
-    if (c.residual && !v.residual_first) value = (*c.residual)[pixel * v.residual_stride + o] + static_cast<double>(v.scale) * value;
+    if (c.residual && !v.residual_first) {
+      value = (*c.residual)[pixel * v.residual_stride + o] + static_cast<double>(v.scale) * value;
+    }
     if (c.outer) value = (*c.outer)[pixel * v.outer_stride + o] + static_cast<double>(v.outer_scale) * value;
     size += 2;
     if (c.y) compare<T>((*c.y)[pixel * v.y_stride + o], value, size, c.description);
@@ -173,10 +197,10 @@ void check_pixel(const Case<T>& c, int b, int row, int column) {
 }
 
 template <class T>
-void check_random_case() {
+void check_case(const Sizes* sizes = nullptr) {
   static constexpr int kProcessors[] = {1, 4, 30, 132};
-  emulation::set_multiprocessors(one_of(kProcessors));
-  const Case<T> c = draw_case<T>();
+  emulation::set_multiprocessors(sizes ? 1 : one_of(kProcessors));
+  const Case<T> c = draw_case<T>(sizes);
   if (c.conv.rows <= 0 || c.conv.columns <= 0 || c.conv.out_height <= 0 || c.conv.out_width <= 0) return;
   if (const char* error = edgegrain::launch_convolution(c.conv, nullptr, nullptr)) {
     std::printf("WRONG: %s: %s\n", error, c.description.c_str());
@@ -193,14 +217,16 @@ void check_random_case() {
 }  // namespace check
 
 int main(int count, char** arguments) {
-  const int cases = count > 1 ? std::atoi(arguments[1]) : 400;
+  const int cases = count > 1 ? std::atoi(arguments[1]) : 200;
   check::random_source().seed(count > 2 ? std::atoi(arguments[2]) : 1);
   const auto begin = std::chrono::steady_clock::now();
+  for (const check::Sizes& sizes : check::kEveryHalfKernel) check::check_case<check::Half>(&sizes);
+  for (const check::Sizes& sizes : check::kEveryFloatKernel) check::check_case<float>(&sizes);
   for (int i = 0; i < cases; ++i) {
     if (check::chance(80)) {
-      check::check_random_case<check::Half>();
+      check::check_case<check::Half>();
     } else {
-      check::check_random_case<float>();
+      check::check_case<float>();
     }
   }
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();

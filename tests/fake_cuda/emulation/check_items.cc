@@ -23,8 +23,8 @@ namespace {
 
 using namespace edgegrain;
 
-// The list in launch.cu: 13 kernels for two numbers of elements and Fir for two tails, for two types; ModulationFactors.
-constexpr std::size_t kKernels = (13 * 2 + 2) * 2 + 1;
+// The list in launch.cu: 12 kernels for two numbers of elements and Fir for two tails, for two types; ModulationFactors.
+constexpr std::size_t kKernels = (12 * 2 + 2) * 2 + 1;
 constexpr float kTapValues[kTaps] = {0.1f, 0.35f, 0.4f, 0.2f};  // not symmetric
 
 std::uint32_t pieces(std::int64_t whole, std::int64_t part) {

@@ -12,6 +12,18 @@ namespace edgegrain::ptx {
 inline unsigned char* shared_memory() { return emulation::shared_memory(); }
 
 template <class Value>
+inline void keep(Value&) {}
+
+// Offsets in the block's shared memory, from an arbitrary multiple of 128 on.
+constexpr std::uint32_t kSharedBase = 1024;
+
+inline std::uint32_t shared_address(const void* shared) {
+  return kSharedBase + static_cast<std::uint32_t>(static_cast<const unsigned char*>(shared) - shared_memory());
+}
+
+inline unsigned char* at_shared(std::uint32_t address) { return shared_memory() + (address - kSharedBase); }
+
+template <class Value>
 inline Value load_shared(const void* shared) {
   emulation::check_alignment(shared, sizeof(Value), "read of shared memory");
   emulation::read_shared(emulation::thread_number(), shared, sizeof(Value));
@@ -28,14 +40,14 @@ inline void store_shared(void* shared, const Value& value) {
 }
 
 template <int kBytes>
-inline void copy_async(void* shared, const void* global, bool valid) {
+inline void copy_async(std::uint32_t shared, const void* global, bool valid) {
   static_assert(kBytes == 4 || kBytes == 8 || kBytes == 16, "sizes of cp.async");
-  emulation::check_alignment(shared, kBytes, "asynchronous copy to shared memory");
+  emulation::check_alignment(at_shared(shared), kBytes, "asynchronous copy to shared memory");
   emulation::check_alignment(global, kBytes, "asynchronous copy from global memory");
-  emulation::start_copy(shared, global, kBytes, valid);
+  emulation::start_copy(at_shared(shared), global, kBytes, valid);
 }
 
-inline void copy_async_once(void* shared, const void* global, bool valid) { copy_async<16>(shared, global, valid); }
+inline void copy_async_once(std::uint32_t shared, const void* global, bool valid) { copy_async<16>(shared, global, valid); }
 
 inline void commit_copies() { emulation::end_copies(); }
 
@@ -44,12 +56,12 @@ inline void wait_copies() {
   emulation::wait_for_copies(kPending);
 }
 
-inline void load_matrices(std::uint32_t (&to)[4], const void* row) {
+inline void load_matrices(std::uint32_t (&to)[4], std::uint32_t row) {
   struct Lane {
     std::uint32_t* to;
     const unsigned char* row;
-  } lane{to, static_cast<const unsigned char*>(row)};
-  emulation::check_alignment(row, 16, "ldmatrix");
+  } lane{to, at_shared(row)};
+  emulation::check_alignment(lane.row, 16, "ldmatrix");
   emulation::with_warp("ldmatrix", &lane, [](void* const (&brought)[32], std::uint32_t first_thread) {
     const auto of = [&brought](int lane) { return static_cast<const Lane*>(brought[lane]); };
     for (int lane = 0; lane < 32; ++lane) emulation::read_shared(first_thread + lane, of(lane)->row, 16);

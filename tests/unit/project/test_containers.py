@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -99,6 +100,16 @@ def test_base_images_are_arguments(folder: Path) -> None:
         for argument in arguments - {"DECODER"}:
             assert f"--build-arg {argument}=localhost/" in script
         assert "# syntax" not in text  # the engine would fetch that frontend from a registry
+
+
+def test_the_build_script_explains_itself(folder: Path) -> None:
+    script = folder / "build_without_registry.sh"
+    shown = subprocess.run([script, "--help"], capture_output=True, text=True, check=True)
+    assert "--ca FILE" in shown.stdout and "debootstrap" in shown.stdout
+    refused = subprocess.run([script, "gpu"], capture_output=True, text=True, check=False)
+    assert refused.returncode == 2 and "cpu|cuda" in refused.stderr
+    for name in ("build_without_registry.sh", "check_image.sh"):
+        subprocess.run(["sh", "-n", folder / name], check=True)
 
 
 def test_the_cuda_image_is_built_with_fused_ops(folder: Path, repository: Path) -> None:

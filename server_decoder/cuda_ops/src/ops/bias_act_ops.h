@@ -9,8 +9,8 @@
 
 namespace edgegrain {
 
-// Neighbouring pixels (or channels, in channels-last maps) of an item on the CPU, where there are as many: enough to make
-// up for finding out which they are.
+// Neighbouring pixels (or channels, in channels-last maps) of an item on the CPU, where there are as many: enough to
+// make up for finding out which they are.
 constexpr int kHostRun = 64, kHostChannels = 16;
 
 // The sides of a map in either layout.

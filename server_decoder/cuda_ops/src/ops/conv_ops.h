@@ -20,7 +20,8 @@ struct ConvAttributes {
   explicit ConvAttributes(const Attributes& attributes)
       : pads(attributes.integers<4>("pads", {})), stride(attributes.integer("stride", 1)),
         shuffle(attributes.integer("shuffle", 1)), depthwise(attributes.flag("depthwise")),
-        shift(attributes.flag("shift")), crop(attributes.flag("crop")), residual_first(attributes.flag("residual_first")), activation(attributes, 1.0f),
+        shift(attributes.flag("shift")), crop(attributes.flag("crop")),
+        residual_first(attributes.flag("residual_first")), activation(attributes, 1.0f),
         scale(attributes.number("scale", 1.0f)), outer_scale(attributes.number("outer_scale", 1.0f)) {
     for (const std::int64_t side : pads) {
       if (side < 0 || side > 64) refuse("pads must lie in 0...64");
@@ -62,7 +63,8 @@ struct ConvAttributes {
   template <class T>
   Conv<T> filters(const Shape& weight) const {
     if (weight.size() != 4 || empty(weight)) {
-      refuse("weight must be " + std::string(depthwise ? "[C, kh, kw, 1]" : "[O, kh, kw, C]") + ", got " + text(weight));
+      const char* const wanted = depthwise ? "[C, kh, kw, 1]" : "[O, kh, kw, C]";
+      refuse(std::string("weight must be ") + wanted + ", got " + text(weight));
     }
     if (weight[0] % (shuffle * shuffle)) refuse("with shuffle 2, weight must be [4 O, kh, kw, C], got " + text(weight));
     if (depthwise && weight[3] != 1) refuse("weight must be [C, kh, kw, 1], got " + text(weight));
@@ -89,47 +91,64 @@ T* as(const Input& input) {
   return static_cast<T*>(const_cast<void*>(input.data));
 }
 
-// Filters of a weight that is the same in every run, packed for the CPU.
+// Filters of a weight that is the same in every run, packed for the CPU, for maps of the size of the first input.
 template <class T>
 std::optional<PackedFilters> pack_constant(const Node& node, std::size_t index, const ConvAttributes& attributes) {
   const Input weight = node.constant(index);
-  if (!weight || weight.type != kType<T>) return {};
+  if (!weight || weight.type != kType<T> || weight.shape.size() != 4) return {};
   Conv<T> shape = attributes.filters<T>(weight.shape);
+  Shape x = node.shape(0);
+  if (x.size() == 4 && x[1] > 0 && x[2] > 0) {
+    x[3] = shape.channels;  // of a dense block's convolution: more than those of its x
+    shape = attributes.sizes<T>(x, weight.shape);
+  }
   shape.weight = as<const T>(weight);
   return PackedFilters(shape);
 }
 
-// All channels that a convolution reads in one map of float32, for the CPU: x itself if it is that.
+// Filters for one run: transforming them for it would not pay.
+template <class T>
+PackedFilters pack(Conv<T> conv) {
+  conv.rows = conv.columns = 0;
+  return PackedFilters(conv);
+}
+
+// The maps that a convolution reads as float32, for the CPU: the maps themselves if they are, else one with all
+// channels.
 template <class T>
 class AsFloat {
  public:
   AsFloat(const Ort::KernelContext& context, const Memory& memory, const Conv<T>& conv)
-      : scratch_(context, memory, is_map(conv) ? 0 : pixels(conv) * conv.channels * sizeof(float)) {
+      : scratch_(context, memory, sizeof(T) == 4 ? 0 : pixels(conv) * conv.channels * sizeof(float)),
+        picture_(std::int64_t{conv.height} * conv.width) {
     if constexpr (sizeof(T) == 4) {
-      if (is_map(conv)) {
-        data_ = conv.x;
-        return;
-      }
-    }
-    float* to = scratch_.as<float>();
-    data_ = to;
-    for (std::int64_t pixel = 0; pixel < pixels(conv); ++pixel) {
-      for (std::int32_t c = 0; c < conv.split; ++c) *to++ = to_float(conv.x[pixel * conv.x_stride + c]);
-      for (std::int32_t c = conv.split; c < conv.channels; ++c) {
-        *to++ = to_float(conv.more[pixel * conv.more_stride + c - conv.split]);
+      maps_ = {conv.x, conv.more, conv.x_stride, conv.more_stride, conv.split};
+    } else {
+      float* to = scratch_.template as<float>();
+      maps_ = {to, nullptr, conv.channels, 0, conv.channels};
+      for (std::int64_t pixel = 0; pixel < pixels(conv); ++pixel) {
+        for (std::int32_t c = 0; c < conv.split; ++c) *to++ = to_float(conv.x[pixel * conv.x_stride + c]);
+        for (std::int32_t c = conv.split; c < conv.channels; ++c) {
+          *to++ = to_float(conv.more[pixel * conv.more_stride + c - conv.split]);
+        }
       }
     }
   }
 
-  const float* data() const { return data_; }
+  // Those of picture b and the ones after it.
+  FloatMaps of_picture(std::int32_t b) const {
+    FloatMaps maps = maps_;
+    maps.x += b * picture_ * maps.x_stride;
+    if (maps.more) maps.more += b * picture_ * maps.more_stride;
+    return maps;
+  }
 
  private:
-  static bool is_map(const Conv<T>& conv) { return sizeof(T) == 4 && !conv.more; }
-
   static std::int64_t pixels(const Conv<T>& conv) { return std::int64_t{conv.batch} * conv.height * conv.width; }
 
   Scratch scratch_;
-  const float* data_;
+  std::int64_t picture_;  // its pixels
+  FloatMaps maps_;
 };
 
 // ------------------------------------------------------------------------------------------------ FusedConv
@@ -195,17 +214,16 @@ class FusedConvKernel {
       check_launched(launch_convolution(conv, workspace.as<void>(), context.GetGPUComputeStream()));
 #endif
     } else {
-      const AsFloat<T> pixels(context, memory_, conv);
+      const AsFloat<T> maps(context, memory_, conv);
       if (conv.weight_stride) {
         for (std::int32_t b = 0; b < conv.batch; ++b) {
           const Conv<T> one = picture(conv, b);
-          const std::int64_t first = std::int64_t{b} * conv.height * conv.width * conv.channels;
-          convolve(one, PackedFilters(one), pixels.data() + first, conv.channels, Threads(context));
+          convolve(one, pack(one), maps.of_picture(b), Threads(context));
         }
       } else if (packed_) {
-        convolve(conv, *packed_, pixels.data(), conv.channels, Threads(context));
+        convolve(conv, *packed_, maps.of_picture(0), Threads(context));
       } else {
-        convolve(conv, PackedFilters(conv), pixels.data(), conv.channels, Threads(context));
+        convolve(conv, pack(conv), maps.of_picture(0), Threads(context));
       }
     }
   }
@@ -316,8 +334,8 @@ class DenseBlockKernel {
     return layers;
   }
 
-  // For the CPU: convolution k on slices of `wide`, which has `stride` channels: x, then what grows. With `last`, y and
-  // what is added are still to be set.
+  // For the CPU: a convolution on slices of `wide`, which has `stride` channels: x, then what grows. Of the last one, y
+  // and what is added are still to be set.
   template <class U>
   Conv<U> slice(const Input& x, const Layer& layer, U* wide, std::int64_t stride, bool last) const {
     Conv<U> conv = attributes_.sizes<U>({x.shape[0], x.shape[1], x.shape[2], layer.first}, layer.weight.shape);
@@ -375,11 +393,12 @@ class DenseBlockKernel {
       }
       const PackedFilters& filters = packed_[k] ? *packed_[k] : *made;
       if (k + 1 < layers.size()) {
-        convolve(slice(x, layers[k], wide.as<float>(), stride, false), filters, wide.as<float>(), stride, threads);
+        const Conv<float> conv = slice(x, layers[k], wide.as<float>(), stride, false);
+        convolve(conv, filters, {conv.x, nullptr, stride, 0, conv.channels}, threads);
       } else {
         Conv<T> last = slice<T>(x, layers[k], nullptr, stride, true);
         last.y = y, last.residual = as<const T>(x), last.outer = outer;
-        convolve(last, filters, wide.as<float>(), stride, threads);
+        convolve(last, filters, {wide.as<float>(), nullptr, stride, 0, last.channels}, threads);
       }
     }
   }

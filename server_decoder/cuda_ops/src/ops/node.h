@@ -95,6 +95,24 @@ class Node {
     return count;
   }
 
+  // The shape that was inferred for an input; -1 for sizes that depend on the run, empty where nothing is known.
+  Shape shape(std::size_t index) const {
+    OrtTypeInfo* type = nullptr;
+    if (OrtStatus* status = Ort::GetApi().KernelInfo_GetInputTypeInfo(info_, index, &type)) {
+      Ort::GetApi().ReleaseStatus(status);
+      return {};
+    }
+    const Ort::TypeInfo owner(type);
+    const OrtTensorTypeAndShapeInfo* tensor = nullptr;
+    std::size_t rank = 0;
+    Ort::ThrowOnError(Ort::GetApi().CastTypeInfoToTensorInfo(type, &tensor));
+    if (!tensor) return {};
+    Ort::ThrowOnError(Ort::GetApi().GetDimensionsCount(tensor, &rank));
+    Shape shape(rank);
+    Ort::ThrowOnError(Ort::GetApi().GetDimensions(tensor, shape.data(), rank));
+    return shape;
+  }
+
   const OrtKernelInfo* info() const { return info_; }
 
   Attributes attributes;
@@ -120,8 +138,8 @@ class Memory {
 };
 
 // Memory for one run. On a GPU it is tied to the node's stream: what is launched there may still use it when the object
-// is gone, and only work on the same stream gets it next. ONNX Runtime captures CUDA graphs only after runs that made the
-// arena large enough, so taking it does not allocate on the device then.
+// is gone, and only work on the same stream gets it next. ONNX Runtime captures CUDA graphs after runs that made the
+// arena large enough, so nothing is allocated on the device while it does.
 class Scratch {
  public:
   Scratch(const Ort::KernelContext& context, const Memory& memory, std::size_t bytes) : memory_(memory) {

@@ -38,14 +38,15 @@ def packed(benchmarks: dict[str, ModuleType], tmp_path_factory: pytest.TempPathF
     """A pack of a tiny decoder, filled with its own weights."""
     folder = tmp_path_factory.mktemp("pack")
     source = random_decoder("grain-smoke-mobile")
-    benchmarks["pack"].write(folder, "tiny", source.decoder, source.network.lr, ("plain.float32",))
-    benchmarks["pack"].fill(folder, source.decoder)
+    benchmarks["pack"].write(folder, "tiny", source.decoder, source.network.lr, ("plain.float32", "fused.float32"),
+                             weights=True)
     return folder
 
 
 def test_a_pack_holds_the_decoder_without_its_weights(benchmarks: dict[str, ModuleType], packed: Path) -> None:
     table = benchmarks["pack"].read_table(packed)
-    assert (table["lr"], table["hr"], table["forms"], table["generates"]) == (16, 64, ["plain.float32"], True)
+    assert (table["lr"], table["hr"], table["generates"]) == (16, 64, True)
+    assert table["forms"] == ["plain.float32", "fused.float32"]
     numbers = sum(math.prod(tensor["shape"]) for tensor in table["tensors"])
     assert (packed / "float32.bin").stat().st_size == 4 * numbers == 2 * (packed / "float16.bin").stat().st_size
     inside = onnx.load(packed / "plain.float32.onnx", load_external_data=False).graph.initializer
@@ -74,8 +75,8 @@ def test_a_pack_holds_the_decoder_without_its_weights(benchmarks: dict[str, Modu
 
 def test_random_weights_have_the_packed_spread(
         benchmarks: dict[str, ModuleType], packed: Path, tmp_path: Path) -> None:
-    for name in ("pack.json", "plain.float32.onnx"):
-        (tmp_path / name).write_bytes((packed / name).read_bytes())
+    table = {**json.loads((packed / "pack.json").read_text()), "filled": False}
+    (tmp_path / "pack.json").write_text(json.dumps(table))
     benchmarks["pack"].fill(tmp_path)
     again = (tmp_path / "float32.bin").read_bytes()
     benchmarks["pack"].fill(tmp_path)
@@ -83,6 +84,29 @@ def test_random_weights_have_the_packed_spread(
     found, expected = benchmarks["pack"].load(tmp_path).state_dict(), benchmarks["pack"].load(packed).state_dict()
     name = "decoder.scales.0.blocks.0.conv1.weight"
     assert found[name].std().item() == pytest.approx(expected[name].std().item(), rel=0.1)
+
+
+def test_a_fused_graph_has_tensors_of_its_own(
+        benchmarks: dict[str, ModuleType], packed: Path, tmp_path: Path) -> None:
+    table = json.loads((packed / "pack.json").read_text())
+    own = table["own_tensors"]["fused.float32"]
+    numbers = sum(math.prod(tensor["shape"]) for tensor in own)
+    assert (packed / "fused.float32.bin").stat().st_size == 4 * numbers
+    model = onnx.load(packed / "fused.float32.onnx")  # with its weights
+    held = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    weight = table["tensors"][0]
+    assert weight["name"] == "decoder.conv_first.weight"
+    assert held[weight["name"]].mean() == pytest.approx(weight["mean"], abs=1e-7)
+    (tmp_path / "pack.json").write_text(json.dumps({**table, "filled": False}))
+    benchmarks["pack"].fill(tmp_path)
+    values = np.fromfile(tmp_path / "fused.float32.bin", np.float32)
+    assert len(values) == numbers
+    for tensor in own:  # none is beyond the real ones, so squares stay positive
+        part, values = np.split(values, [math.prod(tensor["shape"])])
+        assert tensor["least"] <= part.min() and part.max() <= tensor["largest"]
+    reference = benchmarks["pack"].reference_form
+    assert reference(table, "fused.float32") == "plain.float32"
+    assert reference({**table, "filled": False}, "fused.float32") == "fused.float32"
 
 
 def test_all_variants_compute_the_same(benchmarks: dict[str, ModuleType], packed: Path) -> None:

@@ -16,9 +16,18 @@ from PIL import Image
 from edgegrain.evaluation.classical_codecs import CODECS
 from edgegrain.evaluation.evaluator import EvaluationConfig, Evaluator
 from edgegrain.evaluation.plots import rate_distortion
-from edgegrain.evaluation.report import SHEET_SIDE, claims, report_files, table, table_columns
+from edgegrain.evaluation.report import (
+    DETAILS,
+    SCORE_TITLES,
+    SHEET_SIDE,
+    claims,
+    measured_details,
+    report_files,
+    table,
+    table_columns,
+)
 from edgegrain.evaluation.result_cache import ResultCache
-from edgegrain.evaluation.results import CLASSICAL_BY_LPIPS, CLASSICAL_BY_PSNR, PictureResult, summary
+from edgegrain.evaluation.results import CLASSICAL_BY_LPIPS, CLASSICAL_BY_PSNR, SCORES, PictureResult, summary
 from edgegrain.pictures.sheets import GAP, MARGIN
 from sdk import Codec
 from tests.gradient_metrics import GradientMetrics
@@ -65,6 +74,20 @@ def test_the_table_names_missing_pictures_and_scores() -> None:
     assert table(with_interval)[0].intervals == ("", "", "", "", "", "", "± 0.006", "", "")
     assert rows[3].cells[-1] == "–"
     assert {len(row.cells) for row in rows} == {len(table_columns(SUMMARY))}
+
+
+def test_details_are_a_table_of_what_was_measured() -> None:
+    details = {"lpips_eyes": 0.3, "lpips_eyes_low": 0.29, "lpips_eyes_high": 0.31, "kid_eyes": 0.05,
+               "kid_eyes_low": 0.04, "kid_eyes_high": 0.06, "chroma_eyes": 4.0, "grid_8": 13.83}
+    summary = {**SUMMARY, "means": {"ours": mean(**details)}, "training_losses": ["kid_eyes"]}
+    titles = measured_details(summary)
+    assert table_columns(summary, titles) == (
+        "bytes ↓", "LPIPS-VGG, eyes ↓", "KID, eyes† ↓", "colour error, eyes ↓", "of 8 ↓")
+    (row,) = table(summary, titles)
+    assert row.cells == ("560", "0.300", "0.050 [0.040, 0.060]", "4.00", "13.8")
+    assert row.intervals == ("", "± 0.010", "", "", "")
+    assert measured_details(SUMMARY) == {}
+    assert set(DETAILS) == set(SCORES) - set(SCORE_TITLES) | {"kid_eyes", "kid_mouth"}
 
 
 def test_titles_of_training_losses_are_marked() -> None:

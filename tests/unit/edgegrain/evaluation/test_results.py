@@ -11,6 +11,7 @@ from edgegrain.evaluation.classical_codecs import Setting
 from edgegrain.evaluation.results import (
     CLASSICAL_BY_PSNR,
     COLUMNS,
+    KID_COLUMNS,
     PictureResult,
     Row,
     curve_means,
@@ -33,7 +34,9 @@ VECTORS = np.random.default_rng(0).standard_normal((3, 3, 8)).astype(np.float32)
 
 def result(index: int, *, psnr: float = 24.0, fits: bool = True, vgg: float | None = 0.3) -> PictureResult:
     """Of picture ``index``; its bytes and scores follow from the index."""
-    name, original, ours, classical = f"{index}.png", *(packed(vectors[index]) for vectors in VECTORS)
+    name = f"{index}.png"
+    original, ours, classical = (packed({"kid": vectors[index][None], "kid_eyes": vectors[index].reshape(2, 4)})
+                                 for vectors in VECTORS)
     scores = Scores(psnr + index, 0.7, 0.1 * (index + 1), vgg, 0.4)
     rival = Row(name, CLASSICAL_BY_PSNR, 500 + index, 490, Scores(26.0, 0.75, 0.5, 0.4, 0.5), Setting("webp", 2.5, 31),
                 classical)
@@ -48,7 +51,8 @@ def test_rows_and_features_survive_json() -> None:
     assert row_from(json.loads(json.dumps(row.as_dict()))) == row
     ours = result(1).ours
     assert row_from(json.loads(json.dumps(ours.as_dict()))) == ours and ours.setting is None
-    assert np.array_equal(unpacked(ours.features), VECTORS[1, 1])
+    assert np.array_equal(unpacked(ours.features["kid"]), VECTORS[1, 1][None])
+    assert np.array_equal(unpacked(ours.features["kid_eyes"]), VECTORS[1, 1].reshape(2, 4))
 
 
 def test_means_are_over_pictures_and_kid_over_their_features() -> None:
@@ -60,6 +64,9 @@ def test_means_are_over_pictures_and_kid_over_their_features() -> None:
     assert expected is not None
     assert [means[CLASSICAL_BY_PSNR][key] for key in ("kid", "kid_low", "kid_high")] == [
         expected.value, expected.low, expected.high]
+    of_eyes = kernel_distance(VECTORS[2].reshape(3, 2, 4), VECTORS[0].reshape(3, 2, 4))
+    assert of_eyes is not None
+    assert (means[CLASSICAL_BY_PSNR]["kid_eyes"], means["ours"]["kid_mouth"]) == (of_eyes.value, None)
 
 
 def test_means_have_intervals_over_pictures() -> None:
@@ -83,8 +90,8 @@ def test_a_curve_has_points_where_every_picture_fits() -> None:
 
 def test_tsv_holds_pictures_means_and_curves() -> None:
     lines = [line.split("\t") for line in tsv([result(0), result(1)]).splitlines()]
-    assert lines[0] == list(COLUMNS)
-    assert {len(line) for line in lines} == {15}
+    assert lines[0] == list(COLUMNS) and set(KID_COLUMNS) > {"kid", "kid_low", "kid_eyes", "kid_mouth_high"}
+    assert {len(line) for line in lines} == {len(COLUMNS)}
     assert [line[:4] for line in lines[1:]] == [
         ["0.png", "ours", "500", "500"], ["0.png", CLASSICAL_BY_PSNR, "500", "490"],
         ["1.png", "ours", "501", "501"], ["1.png", CLASSICAL_BY_PSNR, "501", "490"],
@@ -92,7 +99,7 @@ def test_tsv_holds_pictures_means_and_curves() -> None:
         ["mean", "AVIF, best PSNR", "300", "299.5"], ["mean", "AVIF, best PSNR", "600", "599.5"]]
     assert lines[1][4:9] == ["24.0000", "0.7000", "0.1000", "0.3000", "0.4000"]
     assert lines[2][-1] == "WebP, quality 31, downscaled 2.5x"
-    assert lines[5][-1] == "2 pictures" and float(lines[5][11]) == pytest.approx(
+    assert lines[5][-1] == "2 pictures" and float(lines[5][COLUMNS.index("kid")]) == pytest.approx(
         equal_means([result(0), result(1)])["ours"]["kid"], abs=1e-6)
 
 

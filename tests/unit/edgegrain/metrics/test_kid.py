@@ -63,6 +63,21 @@ def test_one_picture_has_no_distance() -> None:
     assert kernel_distance(draw(0, 1), draw(1, 1)) is None
 
 
+def test_samples_of_a_picture_are_resampled_together() -> None:
+    x, y = draw(0, 80).reshape(40, 2, 16), draw(1, 80, shift=0.4).reshape(40, 2, 16)
+    together, flat = kernel_distance(x, y), kernel_distance(x.reshape(80, 16), y.reshape(80, 16))
+    assert together is not None and flat is not None
+    assert together.value == pytest.approx(flat.value) and together.low < together.value < together.high
+    # Two equal samples of a picture say no more than one of them.
+    twice = kernel_distance(x[:, :1].repeat(2, 1), y[:, :1].repeat(2, 1))
+    once = kernel_distance(x[:, 0], y[:, 0])
+    assert twice is not None and once is not None
+    assert twice.high - twice.low > 0.9 * (once.high - once.low)
+    change = distance_change(x, y, y)
+    assert change is not None and change.low < change.value < change.high
+    assert kernel_distance(x[:1], y[:1]) is None
+
+
 def test_a_change_is_the_difference_of_two_distances_with_a_narrower_interval() -> None:
     originals = draw(0)
     noise = draw(2)

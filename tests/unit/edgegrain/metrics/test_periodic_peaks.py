@@ -9,7 +9,7 @@ import pytest
 
 import sdk
 from codec_contract.errors import ImageError
-from edgegrain.metrics.periodic_peaks import PERIODS, periodic_peaks
+from edgegrain.metrics.periodic_peaks import PERIODS, added_peaks, has_peaks, periodic_peaks
 
 SIDE = 128
 
@@ -36,8 +36,20 @@ def test_a_pattern_raises_the_peak_of_its_period_alone(period: int) -> None:
     assert [after[other] for other in larger] == pytest.approx([before[other] for other in larger], abs=2)
 
 
+def test_added_peaks_are_those_above_the_original_s() -> None:
+    plain = noise()
+    gridded = plain.copy()
+    gridded[::8] += 6
+    added = added_peaks(gridded, periodic_peaks(plain))
+    assert added[8] == pytest.approx(periodic_peaks(gridded)[8] - periodic_peaks(plain)[8]) and added[8] > 4
+    assert added[16] < 2
+    assert added_peaks(plain, periodic_peaks(gridded))[8] == 0
+
+
 def test_other_sizes_are_refused() -> None:
+    assert has_peaks(noise())
     for shape in ((120, 128, 3), (64, 64, 3)):
+        assert not has_peaks(np.zeros(shape, np.uint8))
         with pytest.raises(ImageError, match="multiples of 16"):
             periodic_peaks(np.zeros(shape, np.uint8))
 

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 
 from codec_contract.errors import DeviceError, EdgegrainError, ImageError
 from edgegrain.metrics.dists import DISTS
+from edgegrain.metrics.face_regions import boxes
 from edgegrain.metrics.identity import FaceIdentity
 from edgegrain.metrics.lpips import LPIPS
 from edgegrain.metrics.metric_weights import FILES
@@ -66,13 +67,45 @@ def test_features_for_kid_are_vggs_last_activations_at_256(metrics: Metrics, por
     reference = metrics.against(portrait)
     with torch.no_grad():
         expected = metrics.vgg.activations(unit_batch(portrait))[-1].mean((2, 3))[0]
-    assert reference.features.shape == (512,) and reference.features.dtype == np.float32
-    assert reference.features == pytest.approx(expected.numpy(), rel=1e-5)
+    features = reference.features["kid"]
+    assert features.shape == (1, 512) and features.dtype == np.float32
+    assert features[0] == pytest.approx(expected.numpy(), rel=1e-5)
     # Another size is brought to 256 first, so that a picture and its half resemble each other more than two pictures.
     half = F.avg_pool2d(torch.tensor(portrait).permute(2, 0, 1)[None].float(), 2)[0].permute(1, 2, 0)
-    smaller = metrics.against(half.round().byte().numpy()).features
-    flipped = metrics.against(np.ascontiguousarray(portrait[::-1])).features
-    assert np.linalg.norm(smaller - reference.features) < 0.7 * np.linalg.norm(flipped - reference.features)
+    smaller = metrics.against(half.round().byte().numpy()).features["kid"]
+    flipped = metrics.against(np.ascontiguousarray(portrait[::-1])).features["kid"]
+    assert np.linalg.norm(smaller - features) < 0.7 * np.linalg.norm(flipped - features)
+
+
+def test_eyes_and_mouth_are_scored_by_themselves(metrics: Metrics, portrait: np.ndarray) -> None:
+    left, top, size = boxes(256)["mouth"]
+    blurred = portrait.copy()
+    mouth = blurred[top : top + size, left : left + size]
+    mouth[:] = mouth.mean((0, 1)).astype(np.uint8)
+    reference = metrics.against(portrait)
+    scores, features = reference.scores(blurred)
+    assert scores.lpips_eyes == pytest.approx(0, abs=1e-6) and scores.chroma_eyes == pytest.approx(0, abs=1e-6)
+    enlarged = [F.interpolate(unit_batch(picture[top : top + size, left : left + size]), (128, 128), mode="bicubic",
+                              antialias=True).clamp(-1, 1) for picture in (blurred, portrait)]
+    with torch.no_grad():
+        assert scores.lpips_mouth == pytest.approx(metrics.vgg(*enlarged).item(), rel=1e-4)
+        expected = metrics.vgg.activations(enlarged[1])[-1].mean((2, 3))
+    assert scores.chroma_mouth is not None and scores.chroma_mouth > 0.5
+    assert {name: found.shape for name, found in features.items()} == {
+        "kid": (1, 512), "kid_eyes": (2, 512), "kid_mouth": (1, 512)}
+    assert features["kid_eyes"] == pytest.approx(reference.features["kid_eyes"])
+    assert reference.features["kid_mouth"] == pytest.approx(expected.numpy(), rel=1e-4)
+    assert scores.grid_8 is not None and scores.grid_8 >= 0
+    quick = reference.quick_scores(blurred)
+    assert quick.lpips_eyes is None and quick.grid_8 is None
+
+
+def test_other_pictures_have_neither_eyes_nor_grids(shared_weights: Path, portrait: np.ndarray) -> None:
+    reference = Metrics(shared_weights, faces=False).against(portrait[:64, :72])
+    scores, features = reference.scores(portrait[1:65, :72])
+    assert list(features) == list(reference.features) == ["kid"]
+    assert scores.lpips_vgg is not None
+    assert scores.lpips_eyes is None and scores.chroma_mouth is None and scores.grid_8 is None
 
 
 def test_identity_is_for_faces_only(shared_weights: Path, portrait: np.ndarray) -> None:

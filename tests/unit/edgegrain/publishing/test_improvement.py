@@ -11,10 +11,12 @@ import torch
 from codec_contract.rgb import Rgb
 from edge_encoder.architectures import EncoderConfig
 from edge_encoder.lowering import box_network
+from edgegrain.evaluation.results import SCORES
+from edgegrain.metrics.kid import KIDS
 from edgegrain.metrics.picture_metrics import Scores
 from edgegrain.metrics.psnr_ssim import psnr
 from edgegrain.publishing import improvement
-from edgegrain.publishing.improvement import Change, Figures, changes, measure, shortcomings
+from edgegrain.publishing.improvement import JUDGES, Change, Figures, changes, measure, shortcomings
 from export.decoder.sources import DecoderSource
 from server_decoder.grain.grain import Grain
 from server_decoder.grain.presets import PRESETS
@@ -35,7 +37,7 @@ def figures(gain: float = 0.0, noise: float = 0.0, without: float | None = None,
                   for name in ("lpips_vgg", "dists", "identity_mobileface")}
         rows.append(replace(scores, lpips_alex=0.150 + moved.get("lpips_alex", 0.0), **judged))
     features = FEATURES[0] + (1.0 - 40 * gain + 40 * moved.get("kid", 0.0)) * FEATURES[1]
-    return Figures(tuple(rows), features, FEATURES[0], 0.160, without)
+    return Figures(tuple(rows), {"kid": features}, {"kid": FEATURES[0]}, 0.160, without)
 
 
 class FlatMetrics:
@@ -43,7 +45,7 @@ class FlatMetrics:
 
     def against(self, original: Rgb) -> FlatMetrics:
         self.original = original
-        self.features = original[0, 0].astype(np.float32)
+        self.features = {"kid": original[0, :1].astype(np.float32)}
         return self
 
     def lpips_alex(self, picture: Rgb) -> float:
@@ -52,9 +54,9 @@ class FlatMetrics:
     def lpips_alex_off_grid(self, picture: Rgb) -> float:
         return 2 * self.lpips_alex(picture)
 
-    def scores(self, picture: Rgb) -> tuple[Scores, np.ndarray]:
+    def scores(self, picture: Rgb) -> tuple[Scores, dict[str, np.ndarray]]:
         return (Scores(psnr(picture, self.original), 0.5, self.lpips_alex(picture), 0.25),
-                picture[0, 0].astype(np.float32))
+                {"kid": picture[0, :1].astype(np.float32)})
 
 
 def test_figures_come_from_what_the_decoder_restores() -> None:
@@ -68,6 +70,7 @@ def test_figures_come_from_what_the_decoder_restores() -> None:
     assert found.scores["lpips_alex"] == pytest.approx((28 + 12) / 2)
     assert found.scores["lpips_alex_off_grid"] == pytest.approx(28 + 12)
     assert found.scores["lpips_vgg"] == 0.25 and "identity" not in found.scores
+    assert found.features["kid"].shape == (2, 1, 3) and "kid" in found.scores and "kid_eyes" not in found.scores
     assert found.lpips_without_prior is None
 
 
@@ -87,6 +90,27 @@ def test_a_change_is_paired_and_leaves_out_training_losses() -> None:
     assert list(found) == ["lpips_vgg", "identity_mobileface", "kid"]
     assert (found["lpips_vgg"].value, found["lpips_vgg"].low) == pytest.approx((-0.01, -0.01))  # the noise is the same
     assert found["kid"].low < found["kid"].value < found["kid"].high < 0
+
+
+def test_eyes_mouth_and_grids_are_judges() -> None:
+    assert set(JUDGES) <= {*SCORES, *KIDS}
+    details = {"lpips_eyes": 0.3, "lpips_mouth": 0.3, "chroma_eyes": 4.0, "chroma_mouth": 5.0, "grid_2": 1.0,
+               "grid_4": 3.0, "grid_8": 9.0, "grid_16": 4.0}
+
+    def detailed(figures: Figures, factor: float) -> Figures:
+        scale = {name: factor * value for name, value in details.items()}
+        sets = dict.fromkeys(KIDS, FEATURES[0] + factor * FEATURES[1])
+        return replace(figures, rows=tuple(replace(row, **scale) for row in figures.rows), features=sets,
+                       original_features=dict.fromkeys(KIDS, FEATURES[0]))
+
+    old = detailed(figures(), 1)
+    found = changes(detailed(figures(0.01), 0.5), old)
+    assert list(found) == list(JUDGES) and all(change.high < 0 for change in found.values())
+    grid = replace(old, rows=tuple(replace(row, grid_8=12.0) for row in old.rows))
+    assert "its grid of 8 pixels is worse than that of faces by 3.0000 (95 % interval 3.0000 to 3.0000)" in (
+        shortcomings(changes(grid, old), grid, "faces"))
+    eyes = replace(old, features={**old.features, "kid_eyes": FEATURES[0] + 2 * FEATURES[1]})
+    assert shortcomings(changes(eyes, old), eyes, "faces")[0].startswith("its KID of eyes is worse than that of faces")
 
 
 def test_judges_without_scores_are_left_out() -> None:

@@ -49,6 +49,16 @@ def test_of_the_classical_codecs_the_card_keeps_the_best_of_all_with_kid_and_the
     assert "KID" not in card_text("mine", TRAINING, collect("mine", summary("mine"), {}), LICENCE)
 
 
+def test_eyes_mouth_and_grids_are_a_second_table() -> None:
+    details = {"lpips_eyes": 0.31, "lpips_eyes_low": 0.30, "lpips_eyes_high": 0.32, "kid_mouth": 0.0523,
+               "chroma_eyes": 4.567, "grid_8": 13.83}
+    card = card_text("mine", TRAINING, collect("mine", summary("mine", **details), {}), LICENCE)
+    header, _, *rows = card[card.index("Eyes and mouth are fixed boxes"):].split("\n\n")[1].splitlines()
+    assert header == "| method | LPIPS-VGG, eyes | KID, mouth | colour error, eyes | of 8 |"
+    assert rows == ["| this bundle | 0.310 ±0.010 | 0.052 | 4.57 | 13.8 |", "| classical, best PSNR | – | – | – | – |"]
+    assert "colour error" not in card_text("mine", TRAINING, collect("mine", summary("mine"), {}), LICENCE)
+
+
 def test_the_card_names_every_stage_in_order() -> None:
     stages = [{"stage": "1", "pictures": 27000}, {"stage": "2", "pictures": 9000}, {"stage": "final", "pictures": 500}]
     card = card_text("mine", {**TRAINING, "stages": stages}, {}, LICENCE)

@@ -85,7 +85,7 @@ def test_a_form_is_replaced(folder: Path, model: bytes) -> None:
 
 
 def test_a_form_belongs_to_the_bundle_of_its_decoder(
-        folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     other = write_tiny_bundle(tmp_path, "other-64-lr16")
     status, _, error = export(capsys, folder, "--into", other)
     assert status == 1 and "is not the one of bundle other-64-lr16" in error
@@ -94,6 +94,9 @@ def test_a_form_belongs_to_the_bundle_of_its_decoder(
                                   (str(folder), DecoderForm(noise=Noise.seeded), "without --noise")):
         with pytest.raises(ExportError, match=message):
             require_target(find_decoder(folder), form, bundle)
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with pytest.raises(ExportError, match="cannot be written; copy the bundle"):
+        require_target(find_decoder(folder), DecoderForm(), str(folder))
 
 
 def test_another_decoder_leaves_the_old_form_behind(folder: Path, tmp_path: Path, model: bytes) -> None:

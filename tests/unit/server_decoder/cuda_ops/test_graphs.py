@@ -69,8 +69,6 @@ def test_fused_decoders_share_their_weights() -> None:
     fused = served_decoder(decoder, fused=True)
     weights = fused.state_dict()
     assert all(tensor.data_ptr() == weights[name].data_ptr() for name, tensor in decoder.state_dict().items())
-    with pytest.raises(ExportError, match="--ops plain"):
-        served_decoder(decoder.decoder, fused=True)
     with pytest.raises(ExportError, match="no fused ops for a Grain"):
         fused_prior(decoder)
 

@@ -5,75 +5,19 @@ The kernels' code is the same for CPU and GPU but for the launch; tests with "cu
 
 from __future__ import annotations
 
-import secrets
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
-from onnx import TensorProto, helper
 
-from server_decoder.cuda_ops import library, reference
+from server_decoder.cuda_ops import reference
 from server_decoder.mobile_stylegan.generator import inverse_haar
 from server_decoder.stylegan2.layers import BilinearFilter, activate
+from tests.custom_ops import TOLERANCE, TYPES, Ops, difference
 
-TOLERANCE = {np.float32: 1e-5, np.float16: 2e-3}
-"""Of the largest value."""
 TAPS = (0.1, 0.3, 0.5, 0.2)  # not symmetric: a filter the wrong way round shows
 SIZES = ((4, 4), (8, 8), (16, 16), (33, 33), (32, 40), (7, 3), (1, 1), (5, 64))
-TYPES = pytest.mark.parametrize("kind", [np.float32, np.float16], ids=["float32", "float16"])
-
-
-class Ops:
-    """Runs one op on one device."""
-
-    def __init__(self, path: Path, device: str) -> None:
-        self.path, self.device = path, device
-
-    def __call__(self, op: str, *inputs: np.ndarray | None, outputs: int = 1, threads: int = 1, **attributes: object
-                 ) -> list[np.ndarray]:
-        kinds = {np.dtype(np.float32): TensorProto.FLOAT, np.dtype(np.float16): TensorProto.FLOAT16}
-        given = {f"in{index}": array for index, array in enumerate(inputs) if array is not None}
-        names = [f"in{index}" if array is not None else "" for index, array in enumerate(inputs)]
-        results = [f"out{index}" for index in range(outputs)]
-        node = helper.make_node(op, names, results, domain=library.DOMAIN, **attributes)
-        graph = helper.make_graph(
-            [node], "test",
-            [helper.make_tensor_value_info(name, kinds[array.dtype], array.shape) for name, array in given.items()],
-            [helper.make_tensor_value_info(name, kinds[inputs[0].dtype], None) for name in results])
-        model = helper.make_model(graph, ir_version=8, opset_imports=[
-            helper.make_opsetid("", 18), helper.make_opsetid(library.DOMAIN, 1)])
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 4
-        library.register_library(options, self.device, self.path)
-        provider = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}[self.device]
-        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=[provider])
-        assert session.get_providers()[0] == provider
-        return session.run(results, given)
-
-
-@pytest.fixture(scope="module", params=["cpu", "cuda"])
-def ops(request: pytest.FixtureRequest, ops_library: Path) -> Ops:
-    if request.param == "cuda":
-        if "CUDAExecutionProvider" not in onnxruntime.get_available_providers() or not torch.cuda.is_available():
-            pytest.skip("needs a GPU, onnxruntime-gpu and torch with CUDA")
-        if not library.has_cuda_kernels(ops_library):
-            pytest.skip("the library of fused ops was built without nvcc")
-    return Ops(ops_library, request.param)
-
-
-@pytest.fixture
-def rng() -> np.random.Generator:
-    seed = secrets.randbits(32)  # fresh inputs in every run; pytest shows what a failing test printed
-    print(f"seed {seed}")
-    return np.random.default_rng(seed)
-
-
-def difference(found: np.ndarray, wanted: np.ndarray) -> float:
-    assert found.shape == wanted.shape
-    return float(np.abs(found - wanted).max() / np.abs(wanted).max())
 
 
 def random_tail(rng: np.random.Generator, kind: type, shape: tuple[int, ...], parts: str, shared_noise: bool = False

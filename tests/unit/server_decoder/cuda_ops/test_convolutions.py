@@ -1,0 +1,370 @@
+"""FusedConv and DenseBlock: kernels against their definition in float64, the definition against torch, refusals."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from server_decoder.cuda_ops import reference
+from tests.custom_ops import TOLERANCE, TYPES, Ops, difference
+
+
+@dataclass(frozen=True)
+class Case:
+    """Sizes of a convolution."""
+
+    x: tuple[int, int, int, int]
+    filters: int
+    window: tuple[int, int] = (3, 3)
+    pads: tuple[int, int, int, int] = (1, 1, 1, 1)
+    stride: int = 1
+    shuffle: int = 1
+    shift: int = 0
+    crop: int = 0
+    depthwise: int = 0
+
+    def geometry(self) -> dict[str, object]:
+        return {"pads": list(self.pads), "stride": self.stride, "shuffle": self.shuffle, "shift": self.shift,
+                "crop": self.crop, "depthwise": self.depthwise}
+
+    def random(self, rng: np.random.Generator, kind: type) -> tuple[np.ndarray, np.ndarray]:
+        channels = 1 if self.depthwise else self.x[3]
+        shape = (self.shuffle**2 * self.filters, *self.window, channels)
+        weight = rng.standard_normal(shape) / np.sqrt(channels * np.prod(self.window))
+        return rng.standard_normal(self.x).astype(kind), weight.astype(kind)
+
+
+CASES = {
+    "3x3": Case((2, 16, 16, 64), 64),
+    "3x3 odd": Case((3, 7, 5, 13), 9),
+    "3x3 wide": Case((1, 5, 61, 40), 72),
+    "3x3 one pixel": Case((2, 1, 1, 8), 24),
+    "3x3 stride 2": Case((2, 9, 12, 24), 40, stride=2),
+    "3x3 uneven pads": Case((1, 8, 6, 16), 32, pads=(0, 2, 1, 3)),
+    "3x3 many filters": Case((2, 8, 8, 96), 160),
+    "3x3 large": Case((1, 40, 36, 40), 24),
+    "3x3 large odd": Case((2, 33, 37, 19), 21, pads=(0, 2, 1, 0)),
+    "3x3 to rgb": Case((2, 10, 11, 37), 3),
+    "3x3 from rgb": Case((2, 16, 16, 3), 48),
+    "1x1": Case((3, 9, 10, 32), 20, (1, 1), (0, 0, 0, 0)),
+    "1x1 to rgb": Case((1, 6, 7, 64), 3, (1, 1), (0, 0, 0, 0)),
+    "5x3": Case((1, 9, 9, 6), 33, (5, 3), (2, 1, 2, 1)),
+    "2x2 transposed, k=2": Case((2, 5, 7, 16), 12, (1, 1), (0, 0, 0, 0), shuffle=2),
+    "2x2 transposed, k=3": Case((2, 8, 8, 24), 40, (2, 2), shuffle=2, crop=1),
+    "2x2 transposed, k=4": Case((3, 6, 9, 17), 5, (2, 2), shuffle=2, shift=1),
+    "depthwise": Case((2, 8, 9, 64), 64, depthwise=1),
+    "depthwise odd": Case((1, 6, 13, 21), 21, depthwise=1, stride=2),
+}
+EVERY_CASE = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+STEPS = {"slope": 0.2, "gain": 2**0.5, "clamp": 1.5, "scale": 0.3, "outer_scale": 0.7}
+
+
+def random_rest(rng: np.random.Generator, kind: type, shape: tuple[int, ...], parts: str = "dnbsro",
+                shared: bool = False) -> list[np.ndarray | None]:
+    """Inputs from demodulation to outer for a result of this shape; those whose initial is in ``parts``."""
+    batch, height, width, channels = shape
+    several = 1 if shared else batch
+    made = {"d": rng.uniform(0.2, 2, (several, channels)).astype(np.float32),
+            "n": rng.standard_normal((several, height, width, 1)).astype(kind),
+            "b": rng.standard_normal(channels).astype(np.float32),
+            "s": rng.standard_normal((batch, channels)).astype(np.float32),
+            "r": rng.standard_normal(shape).astype(kind), "o": rng.standard_normal(shape).astype(kind)}
+    return [made[part] if part in parts else None for part in "dnbsro"]
+
+
+def close(found: np.ndarray, wanted: np.ndarray) -> bool:
+    return difference(found, wanted) < TOLERANCE[found.dtype.type]
+
+
+@TYPES
+@EVERY_CASE
+def test_fused_conv(ops: Ops, rng: np.random.Generator, kind: type, case: Case) -> None:
+    x, weight = case.random(rng, kind)
+    wanted, _ = reference.fused_conv(x, weight, **case.geometry())
+    (found,) = ops("FusedConv", x, weight, **case.geometry())
+    assert found.dtype == kind and close(found, wanted)
+    shared = bool(rng.integers(2))
+    rest = random_rest(rng, kind, wanted.shape, shared=shared)
+    results = reference.fused_conv(x, weight, *rest, **case.geometry(), **STEPS)
+    both = ops("FusedConv", x, weight, *rest, outputs=2, constants=(1,), **case.geometry(), **STEPS)
+    assert close(both[0], results[0]) and close(both[1], results[1])
+    (modulated,) = ops("FusedConv", x, weight, *rest, constants=(1,), **case.geometry(), **STEPS)
+    np.testing.assert_array_equal(modulated, both[1])
+
+
+@TYPES
+@pytest.mark.parametrize("parts", ["d", "n", "b", "s", "r", "o", "db", "nbs", "ro", "sr"])
+def test_steps_that_are_absent_are_left_out(ops: Ops, rng: np.random.Generator, kind: type, parts: str) -> None:
+    case = CASES["3x3 odd"]
+    x, weight = case.random(rng, kind)
+    rest = random_rest(rng, kind, (*case.x[:3], case.filters), parts)
+    steps = {"slope": 0.0, "clamp": 0.0} if "n" in parts else {"scale": 0.5, "outer_scale": 0.25}
+    wanted = reference.fused_conv(x, weight, *rest, **case.geometry(), **steps)[1]
+    assert close(ops("FusedConv", x, weight, *rest, **case.geometry(), **steps)[0], wanted)
+
+
+MAPS = ("3x3", "3x3 odd", "3x3 large odd", "3x3 to rgb", "1x1", "2x2 transposed, k=4")
+
+
+@TYPES
+@pytest.mark.parametrize("split", [8, 5, 16])
+@pytest.mark.parametrize("name", MAPS)
+def test_channels_in_two_maps(ops: Ops, rng: np.random.Generator, kind: type, name: str, split: int) -> None:
+    case = CASES[name]
+    x, weight = case.random(rng, kind)
+    split = min(split, x.shape[3] - 1)
+    wanted, _ = reference.fused_conv(x, weight, **case.geometry())
+    maps = (np.ascontiguousarray(x[..., :split]), weight, *[None] * 6, np.ascontiguousarray(x[..., split:]))
+    for constants in ((), (1,)):
+        assert close(ops("FusedConv", *maps, constants=constants, **case.geometry())[0], wanted)
+
+
+@TYPES
+@pytest.mark.parametrize("name", MAPS)
+def test_filters_of_every_picture(ops: Ops, rng: np.random.Generator, kind: type, name: str) -> None:
+    case = CASES[name]
+    x, weight = case.random(rng, kind)
+    weights = np.stack([weight, *(case.random(rng, kind)[1] for _ in x[1:])])
+    shape = reference.fused_conv(x, weight, **case.geometry())[0].shape
+    rest = random_rest(rng, kind, shape)
+    results = reference.fused_conv(x, weights, *rest, **case.geometry(), **STEPS)
+    both = ops("FusedConv", x, weights, *rest, outputs=2, **case.geometry(), **STEPS)
+    assert close(both[0], results[0]) and close(both[1], results[1])
+
+
+@TYPES
+@pytest.mark.parametrize("name", ["3x3", "3x3 large odd", "3x3 to rgb", "depthwise odd"])
+def test_a_residual_before_the_activation(ops: Ops, rng: np.random.Generator, kind: type, name: str) -> None:
+    case = CASES[name]
+    x, weight = case.random(rng, kind)
+    shape = reference.fused_conv(x, weight, **case.geometry())[0].shape
+    rest = random_rest(rng, kind, shape)
+    results = reference.fused_conv(x, weight, *rest, residual_first=True, **case.geometry(), **STEPS)
+    found = ops("FusedConv", x, weight, *rest, constants=(1,), residual_first=1, **case.geometry(), **STEPS)
+    assert close(found[0], results[1])
+
+
+@pytest.fixture(params=["avx512", "avx2", "baseline"])
+def instruction_set(request: pytest.FixtureRequest, ops_library: Path) -> Iterator[None]:
+    """Sessions that a test makes convolve with these instructions."""
+    use = ctypes.CDLL(str(ops_library)).edgegrain_use_instruction_set
+    if not use(request.param.encode()):
+        pytest.skip(f"this CPU has no {request.param}")
+    yield
+    use(None)
+
+
+@EVERY_CASE
+def test_every_instruction_set(ops_library: Path, rng: np.random.Generator, instruction_set: None, case: Case) -> None:
+    x, weight = case.random(rng, np.float32)
+    shape = reference.fused_conv(x, weight, **case.geometry())[0].shape
+    rest = random_rest(rng, np.float32, shape, "dnbro")
+    wanted, _ = reference.fused_conv(x, weight, *rest, **case.geometry(), **STEPS)
+    (found,) = Ops(ops_library, "cpu")("FusedConv", x, weight, *rest, constants=(1,), **case.geometry(), **STEPS)
+    assert close(found, wanted)
+    if not case.depthwise:
+        halves = np.split(x, [x.shape[3] // 2], 3)
+        (found,) = Ops(ops_library, "cpu")("FusedConv", np.ascontiguousarray(halves[0]), weight, *rest,
+                                           np.ascontiguousarray(halves[1]), constants=(1,), **case.geometry(), **STEPS)
+        assert close(found, wanted)
+
+
+def test_large_maps_are_as_accurate_as_small_ones(ops_library: Path, rng: np.random.Generator, instruction_set: None
+                                                  ) -> None:
+    """Convolutions of large maps take Winograd's algorithm on the CPU, if their weight is known beforehand."""
+    x, weight = Case((1, 44, 44, 256), 32).random(rng, np.float32)
+    ops, wanted = Ops(ops_library, "cpu"), reference.fused_conv(x, weight, pads=(1, 1, 1, 1))[0]
+    (direct,) = ops("FusedConv", x, weight, pads=[1] * 4)
+    (transformed,) = ops("FusedConv", x, weight, pads=[1] * 4, constants=(1,))
+    assert 0 < np.abs(transformed - direct).max()  # it did
+    assert difference(direct, wanted) < 3e-6 and difference(transformed, wanted) < 5e-6
+
+
+def test_an_unknown_instruction_set_is_refused(ops_library: Path) -> None:
+    assert not ctypes.CDLL(str(ops_library)).edgegrain_use_instruction_set(b"avx1024")
+
+
+@TYPES
+@pytest.mark.parametrize(("channels", "growth", "size"), [(64, 32, (16, 16)), (20, 9, (5, 7))], ids=["rrdb", "odd"])
+def test_dense_block(ops: Ops, rng: np.random.Generator, kind: type, channels: int, growth: int, size: tuple[int, int]
+                     ) -> None:
+    x, outer = (rng.standard_normal((2, *size, channels)).astype(kind) for _ in range(2))
+    seen = [channels + k * growth for k in range(5)]
+    weights = [(rng.standard_normal((growth if k < 4 else channels, 3, 3, inner)) / np.sqrt(9 * inner)).astype(kind)
+               for k, inner in enumerate(seen)]
+    biases = [rng.standard_normal(len(weight)).astype(np.float32) for weight in weights]
+    for given, constants in ((outer, range(2, 12)), (None, ())):
+        (found,) = ops("DenseBlock", x, given, *weights, *biases, constants=constants)
+        assert found.dtype == kind and close(found, reference.dense_block(x, given, weights, biases))
+    steps = {"slope": 0.1, "scale": 0.5, "outer_scale": 2.0}
+    (found,) = ops("DenseBlock", x, outer, *weights, *biases, **steps)
+    assert close(found, reference.dense_block(x, outer, weights, biases, **steps))
+
+
+def test_several_threads_compute_the_same(ops: Ops, rng: np.random.Generator) -> None:
+    x, weight = Case((2, 40, 40, 48), 80).random(rng, np.float32)
+    one, two = (ops("FusedConv", x, weight, pads=[1] * 4, threads=threads, constants=(1,))[0] for threads in (1, 2))
+    np.testing.assert_array_equal(one, two)
+    assert close(one, reference.fused_conv(x, weight, pads=(1, 1, 1, 1))[0])
+
+
+def test_unaligned_memory(ops_library: Path, rng: np.random.Generator) -> None:
+    for kind in (np.float32, np.float16):
+        aligned = CASES["3x3"].random(rng, kind)
+        x, weight = (np.empty(array.size + 1, kind)[1:].reshape(array.shape) for array in aligned)
+        x[:], weight[:] = aligned
+        assert x.ctypes.data % 16
+        assert close(Ops(ops_library, "cpu")("FusedConv", x, weight)[0], reference.fused_conv(x, weight)[0])
+
+
+def test_the_clamp_and_not_a_number(ops: Ops) -> None:
+    x = np.full((1, 2, 2, 8), 60000, np.float16)
+    weight = np.ones((3, 1, 1, 8), np.float16)
+    assert np.isinf(ops("FusedConv", x, weight)[0]).all()
+    np.testing.assert_array_equal(ops("FusedConv", x, weight, clamp=256.0)[0], np.full((1, 2, 2, 3), 256, np.float16))
+    x[0, 0, 0, 0] = np.nan
+    found = ops("FusedConv", x, weight, clamp=256.0, slope=0.2)[0]
+    assert np.isnan(found[0, 0, 0]).all() and not np.isnan(found[0, 0, 1]).any()
+
+
+def test_batches_of_any_size_in_one_session(ops: Ops, rng: np.random.Generator) -> None:
+    case = CASES["3x3 odd"]
+    weight = case.random(rng, np.float32)[1]
+    session = ops.session("FusedConv", [np.empty(case.x, np.float32), weight], constants=(1,), **case.geometry())
+    (output,) = session.get_outputs()
+    assert output.shape == ["batch", 7, 5, 9] and output.type == "tensor(float)"
+    for batch in (1, 3, 0):
+        x = rng.standard_normal((batch, *case.x[1:])).astype(np.float32)
+        (found,) = session.run(None, {"in0": x})
+        wanted = reference.fused_conv(x, weight, **case.geometry())[0]
+        assert close(found, wanted) if batch else found.shape == wanted.shape
+
+
+def test_shapes_are_inferred(ops_library: Path) -> None:
+    ops = Ops(ops_library, "cpu")
+    x, weight = np.empty((1, 5, 6, 8), np.float16), np.empty((12, 2, 2, 8), np.float16)
+    session = ops.session("FusedConv", [x, weight, None, None, None, np.empty((1, 3), np.float32)], 2,
+                          result=np.float16, shuffle=2, pads=[1] * 4, crop=1)
+    assert [(out.shape, out.type) for out in session.get_outputs()] == [(["batch", 11, 13, 3], "tensor(float16)")] * 2
+
+
+X = np.ones((2, 4, 4, 8), np.float32)
+W = np.ones((4, 3, 3, 8), np.float32)
+Y = np.ones((2, 4, 4, 4), np.float32)
+ONES = np.ones((2, 4), np.float32)
+PADS = {"pads": [1, 1, 1, 1]}
+REFUSED = {
+    "rank": ([X[0], W], {}, r"x must be \[B, H, W, C\], got \[4, 4, 8\]|rank"),
+    "channels": ([X[..., :7], W], {}, r"x must have the 8 channels of the weight \[4, 3, 3, 8\], got \[.*, 4, 4, 7\]"),
+    "weight": ([X, W[0]], {}, r"weight must be \[O, kh, kw, C\], got \[3, 3, 8\]"),
+    "window": ([X, np.ones((1, 5, 5, 8), np.float32)], {}, r"is smaller than the windows of the weight \[1, 5, 5, 8\]"),
+    "large window": ([X, np.ones((1, 8, 8, 8), np.float32)], {"pads": [4] * 4}, "at most 49 pixels"),
+    "pads": ([X, W], {"pads": [1, 1]}, "pads must have 4 values, got 2"),
+    "negative pads": ([X, W], {"pads": [-1, 1, 1, 1]}, r"pads must lie in 0\.\.\.64"),
+    "stride": ([X, W], {"stride": 3}, "stride must be 1 or 2, got 3"),
+    "shuffle": ([X, W], {"shuffle": 3}, "shuffle must be 1 or 2, got 3"),
+    "phases": ([X, W[:3]], {"shuffle": 2}, r"with shuffle 2, weight must be \[4 O, kh, kw, C\], got \[3, 3, 3, 8\]"),
+    "shift": ([X, W], {"shift": 1}, "shift and crop need shuffle 2"),
+    "flag": ([X, W], {"crop": 2}, "crop must be 0 or 1, got 2"),
+    "depthwise": ([X, W], {"depthwise": 1}, r"weight must be \[C, kh, kw, 1\], got \[4, 3, 3, 8\]"),
+    "depthwise shuffle": ([X, W[..., :1]], {"depthwise": 1, "shuffle": 2}, "takes no shuffle"),
+    "clamp": ([X, W], {"clamp": -1.0}, "clamp must not be negative"),
+    "demodulation": ([X, W, ONES[:, :3]], PADS, r"demodulation must be \[2, 4\], got \[2, 3\]"),
+    "noise": ([X, W, None, Y], PADS, r"noise must be \[2, 4, 4, 1\], got \[2, 4, 4, 4\]"),
+    "bias": ([X, W, None, None, ONES], PADS, r"bias must be \[4\], got \[2, 4\]"),
+    "style": ([X, W, None, None, None, ONES[:1]], PADS, r"style must be \[2, 4\], got \[1, 4\]"),
+    "residual": ([X, W, None, None, None, None, X], PADS, r"residual must be \[2, 4, 4, 4\], got \[2, 4, 4, 8\]"),
+    "more": ([X, W, *[None] * 6, X[:, :2]], PADS, r"more must be a map of the size of x, got \[2, 2, 4, 8\] for"),
+    "more channels": ([X, W, *[None] * 6, X], PADS, r"must have the 8 channels of the weight .*, got \[.*, 4, 4, 16\]"),
+    "depthwise more": ([X[..., :4], W[..., :1], *[None] * 6, X[..., 4:]], {"depthwise": 1},
+                       r"x must have the 4 channels|takes one map"),
+    "pictures": ([X, np.stack([W] * 3)], PADS, r"weight \[3, 4, 3, 3, 8\] must have filters for 2 pictures"),
+    "no residual": ([X, W], {"residual_first": 1, **PADS}, "residual_first needs a residual"),
+    "outer": ([X, W, *[None] * 5, Y[:1]], PADS, r"outer must be \[2, 4, 4, 4\], got \[1, 4, 4, 4\]"),
+}
+
+
+@pytest.mark.parametrize(("inputs", "attributes", "message"), REFUSED.values(), ids=REFUSED.keys())
+def test_what_does_not_fit_is_refused(ops_library: Path, inputs: list[np.ndarray | None], attributes: dict[str, object],
+                                      message: str) -> None:
+    inputs = [None if array is None else np.ascontiguousarray(array) for array in inputs]
+    with pytest.raises(Exception, match=message):  # ONNX Runtime's errors have no common class
+        Ops(ops_library, "cpu")("FusedConv", *inputs, **attributes)
+
+
+def test_a_second_output_needs_a_style(ops_library: Path) -> None:
+    with pytest.raises(Exception, match="a second output needs a style"):
+        Ops(ops_library, "cpu")("FusedConv", X, W, outputs=2)
+
+
+GROWN = [np.ones(shape, np.float32) for shape in ((4, 3, 3, 8), (8, 3, 3, 12), (4,), (8,))]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [([X, None, *GROWN[:3]], "as many weights as biases"),
+     ([X[:, :2], X, *GROWN], r"outer must be \[2, 2, 4, 8\], got \[2, 4, 4, 8\]"),
+     ([X, None, GROWN[0][..., :7], *GROWN[1:]], r"weight 1 must be \[4, 3, 3, 8\] .*, got \[4, 3, 3, 7\]"),
+     ([X, None, GROWN[0], GROWN[1][:7], *GROWN[2:]], r"weight 2 must be \[8, 3, 3, 12\] .*, got \[7, 3, 3, 12\]"),
+     ([X, None, GROWN[0].astype(np.float16), *GROWN[1:]], r"weight 1 must be .* in the type of x"),
+     ([X, None, *GROWN[:3], GROWN[2]], r"bias 2 must be \[8\] in float32, got \[4\]")])
+def test_dense_blocks_that_do_not_fit_are_refused(ops_library: Path, inputs: list[np.ndarray | None], message: str
+                                                  ) -> None:
+    inputs = [None if array is None else np.ascontiguousarray(array) for array in inputs]
+    with pytest.raises(Exception, match=message):
+        Ops(ops_library, "cpu")("DenseBlock", *inputs)
+
+
+def nchw(array: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(reference.to_nchw(array)))
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_the_definition_is_torchs_convolution(rng: np.random.Generator, stride: int) -> None:
+    x, weight = rng.standard_normal((2, 9, 12, 5)), rng.standard_normal((4, 3, 3, 5))
+    found = reference.fused_conv(x, weight, pads=(1, 1, 1, 1), stride=stride)[0]
+    np.testing.assert_allclose(reference.to_nchw(found), F.conv2d(nchw(x), nchw(weight), stride=stride, padding=1),
+                               atol=1e-12)
+    weight = rng.standard_normal((5, 3, 3, 1))
+    found = reference.fused_conv(x, weight, pads=(1, 1, 1, 1), stride=stride, depthwise=True)[0]
+    wanted = F.conv2d(nchw(x), nchw(weight), stride=stride, padding=1, groups=5)
+    np.testing.assert_allclose(reference.to_nchw(found), wanted, atol=1e-12)
+
+
+@pytest.mark.parametrize(("kernel", "padding", "settings"), [
+    (2, 0, {}), (3, 0, {"pads": (1, 1, 1, 1), "crop": 1}), (4, 1, {"pads": (1, 1, 1, 1), "shift": 1})])
+def test_phases_are_torchs_transposed_convolution(rng: np.random.Generator, kernel: int, padding: int,
+                                                  settings: dict[str, object]) -> None:
+    x, weight = rng.standard_normal((2, 5, 6, 3)), rng.standard_normal((3, 4, kernel, kernel))
+    side = (kernel + 1) // 2
+    phases = np.zeros((2, 2, 4, side, side, 3))
+    for a, b, i, j in np.ndindex(2, 2, side, side):
+        # Window pixel i of phase a is pixel n - pad + a * shift + i of x; it meets the tap that reaches row 2 n + a.
+        top = settings.get("pads", (0,))[0] - a * settings.get("shift", 0) - i
+        left = settings.get("pads", (0,))[0] - b * settings.get("shift", 0) - j
+        row, column = a + padding + 2 * top, b + padding + 2 * left
+        if row < kernel and column < kernel:
+            phases[a, b, :, i, j] = weight[:, :, row, column].T
+    found = reference.fused_conv(x, phases.reshape(16, side, side, 3), shuffle=2, **settings)[0]
+    wanted = F.conv_transpose2d(nchw(x), torch.from_numpy(weight), stride=2, padding=padding)
+    np.testing.assert_allclose(reference.to_nchw(found), wanted, atol=1e-12)
+
+
+def test_the_dense_block_is_esrgans(rng: np.random.Generator) -> None:
+    x, outer = rng.standard_normal((1, 4, 5, 6)), rng.standard_normal((1, 4, 5, 6))
+    weights = [rng.standard_normal((3 if k < 2 else 6, 3, 3, 6 + 3 * k)) for k in range(3)]
+    biases = [rng.standard_normal(len(weight)) for weight in weights]
+    features = nchw(x)
+    for weight, bias in zip(weights[:2], biases, strict=False):
+        grown = F.leaky_relu(F.conv2d(features, nchw(weight), torch.from_numpy(bias), padding=1), 0.2)
+        features = torch.cat([features, grown], 1)
+    last = F.conv2d(features, nchw(weights[2]), torch.from_numpy(biases[2]), padding=1)
+    wanted = nchw(outer) + 0.2 * (nchw(x) + 0.2 * last)
+    np.testing.assert_allclose(reference.to_nchw(reference.dense_block(x, outer, weights, biases)), wanted, atol=1e-12)

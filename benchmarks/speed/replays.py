@@ -3,8 +3,9 @@
     python benchmarks/speed/replays.py --decoder gpu_host_pack/decoder.onnx
     python benchmarks/speed/replays.py --packed gpu_host_pack/NAME            # written by pack.py: all its forms
 
-Some batch sizes are warmed up and replay CUDA graphs, one is not. The reference is the decoder in float32 on the CPU.
-The exit code is 1 if a picture is wrong, or if no graphs are used on CUDA.
+Some batch sizes are warmed up and replay CUDA graphs, one is not. The reference is the plain decoder in float32 on the
+CPU; for a form with weights of its own (pack.py), this form. The exit code is 1 if a picture is wrong, or if no graphs
+are used on CUDA.
 """
 
 from __future__ import annotations
@@ -32,7 +33,6 @@ BATCHES = (1, 4, 1, 3, 4, 1, 3, 1)
 LEVELS = {"float32": 1, "float16": 4}
 """Largest difference of a value, of 255."""
 LEAST_PSNR = {"float32": 60.0, "float16": 45.0}
-REFERENCE = "plain.float32"
 
 
 def compare(name: str, model: Path, reference: Path, device: str, nhwc: bool, kind: str) -> dict[str, Any]:
@@ -81,11 +81,12 @@ def main() -> int:
             for path in options.packed.iterdir():
                 (folder / path.name).write_bytes(path.read_bytes())
             pack.fill(folder)
-            models = {form: folder / f"{form}.onnx" for form in pack.read_table(folder)["forms"]}
-            reference = folder / f"{REFERENCE}.onnx"
+            table = pack.read_table(folder)
+            models = {form: (folder / f"{form}.onnx", folder / f"{pack.reference_form(table, form)}.onnx")
+                      for form in table["forms"]}
         else:
-            models, reference = {options.decoder.name: options.decoder}, options.decoder
-        for name, model in models.items():
+            models = {options.decoder.name: (options.decoder, options.decoder)}
+        for name, (model, reference) in models.items():
             for suffix, nhwc in layouts.items():
                 kind = "float16" if "float16" in name else "float32"
                 try:

@@ -2,7 +2,7 @@
 # Run all checks and benchmarks that need a GPU, in under eight minutes, on an offline CUDA host with python3, torch and
 # numpy.
 #   benchmarks/gpu_host.sh [OUT]
-#       ->   OUT/{cuda_ops,pictures,replays,halves,decoder-1024,decoder-1024-batches,decoder-256}.json
+#       ->   OUT/{cuda_ops,pictures,replays-*,halves,decoder-1024,decoder-1024-batches,decoder-256}.json
 #
 # Before, on a machine with nvcc, onnx and torch:
 #   make ops
@@ -21,8 +21,9 @@
 # SMALL=1: small tensors and batches. SKIP="pictures halves": steps to leave out.
 # Two ways to test the script itself, without meaningful figures:
 #   DEVICE=cpu benchmarks/gpu_host.sh                         # the same steps on the CPU
-#   FAKE_TORCH=1 SMALL=1 SKIP="pictures replays" python -m tests.fake_cuda.run benchmarks/gpu_host.sh
-# The second runs on the fake CUDA device of the tests, whose pictures are wrong (tests/fake_cuda/README.md).
+#   FAKE_TORCH=1 FAKE_CUDA_IDLE=1 SMALL=1 SKIP="cuda_ops pictures replays" \
+#     python -m tests.fake_cuda.run benchmarks/gpu_host.sh
+# The second runs on the fake CUDA device of the tests, where nothing is computed (tests/fake_cuda/README.md).
 set -eu
 
 out=${1:-gpu_host_out}
@@ -66,7 +67,7 @@ until_share() {
 step() {
   name=$1
   shift
-  case $skip in *" $name "*) echo "== $name: skipped, as SKIP says"; return ;; esac
+  case $skip in *" ${name%%-*} "* | *" $name "*) echo "== $name: skipped, as SKIP says"; return ;; esac
   echo "== $name, $(($(date +%s) - began)) s"
   if "$@" >"$out/$name.log" 2>&1; then
     tail -n 1 "$out/$name.log" >"$out/$name.json"
@@ -110,15 +111,17 @@ step cuda_ops timeout "$(until_share 30)" python3 benchmarks/speed/cuda_ops.py -
   --batch "$many" --read "$pack/cuda_ops.npz" --json
 
 # Pictures against the CPU's, also from graphs that are replayed after another batch size: of the default bundle as it
-# is shipped, then of every form of the packed one.
+# is shipped, then of every form of a small decoder, whose forms have the same weights, and of the packed bundle.
 if [ -f "$pack/decoder.onnx" ]; then
   step pictures timeout "$(until_share 40)" python3 benchmarks/speed/replays.py --decoder "$pack/decoder.onnx" \
     --device "$device" --json
 else
   echo "== pictures: skipped, $pack has no decoder.onnx; see benchmarks/gpu_luggage.py"
 fi
-step replays timeout "$(until_share 50)" python3 benchmarks/speed/replays.py --packed "$pack/$bundle" \
-  --device "$device" --json
+for name in grain-smoke "$bundle"; do
+  step "replays-$name" timeout "$(until_share 50)" python3 benchmarks/speed/replays.py --packed "$pack/$name" \
+    --device "$device" --json
+done
 
 # The default bundle's whole decoder in float16, against float32. Its weights are in an ONNX file.
 if ! python3 -c "import onnx"; then

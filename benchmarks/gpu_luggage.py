@@ -5,8 +5,8 @@
     gpu_host_onnxruntime_0, _1    folders, each with a part of onnxruntime-gpu for one GPU architecture
     gpu_host_pack/decoder.onnx    the default bundle's decoder
 
-A transfer carries the checkout without zoo/ and bundles/ and some of these folders, at most --limit MiB in all. The exit
-code is 1 if one carries more.
+A transfer carries the checkout without zoo/ and bundles/ and some of these folders, at most --limit MiB in all. The
+exit code is 1 if one carries more.
 
 onnxruntime-gpu is packed without its TensorRT provider and its tools, and with the kernels of one architecture: 60 MiB
 of 250. Needs pip and readelf (binutils).
@@ -33,7 +33,8 @@ BUNDLE_DECODER = ROOT / "bundles" / "faces-256-lr16" / "decoder.onnx"
 PARTS = ROOT / "gpu_host_onnxruntime"
 ARCHIVE = "onnxruntime.tar.xz"
 MEBI = 1 << 20
-_WANTED = re.compile(r"onnxruntime/(__init__\.py|capi/(?!.*tensorrt)(?!libonnxruntime\.so).*[^/])|[^/]*\.dist-info/METADATA")
+_WANTED = re.compile(r"onnxruntime/(__init__\.py|capi/(?!.*tensorrt)(?!libonnxruntime\.so).*[^/])"
+                     r"|[^/]*\.dist-info/METADATA")
 _CONTAINER = 0xBA55ED50  # first word of nvcc's fat binaries, each with kernels of several architectures
 
 

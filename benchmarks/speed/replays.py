@@ -3,9 +3,9 @@
     python benchmarks/speed/replays.py --decoder gpu_host_pack/decoder.onnx
     python benchmarks/speed/replays.py --packed gpu_host_pack/NAME            # written by pack.py: all its forms
 
-Some batch sizes are warmed up and replay CUDA graphs, one is not. The reference is the decoder in float32 on the CPU,
-or, for a packed fused graph with random weights of its own, this graph.
-The exit code is 1 if a picture is wrong, or if no graphs are used on CUDA.
+Some batch sizes are warmed up and replay CUDA graphs, one is not. The reference is the plain decoder in float32 on the
+CPU; for a form with weights of its own (pack.py), this form. The exit code is 1 if a picture is wrong, or if no graphs
+are used on CUDA.
 """
 
 from __future__ import annotations
@@ -82,15 +82,15 @@ def main() -> int:
                 (folder / path.name).write_bytes(path.read_bytes())
             pack.fill(folder)
             table = pack.read_table(folder)
-            models = {form: folder / f"{form}.onnx" for form in table["forms"]}
-            references = {form: folder / f"{pack.reference_form(table, form)}.onnx" for form in models}
+            models = {form: (folder / f"{form}.onnx", folder / f"{pack.reference_form(table, form)}.onnx")
+                      for form in table["forms"]}
         else:
-            models = references = {options.decoder.name: options.decoder}
-        for name, model in models.items():
+            models = {options.decoder.name: (options.decoder, options.decoder)}
+        for name, (model, reference) in models.items():
             for suffix, nhwc in layouts.items():
                 kind = "float16" if "float16" in name else "float32"
                 try:
-                    row = compare(name + suffix, model, references[name], options.device, nhwc, kind)
+                    row = compare(name + suffix, model, reference, options.device, nhwc, kind)
                 except Exception as error:  # errors of ONNX Runtime have no common class; the other forms go on
                     row = {"decoder": name + suffix, "error": f"{type(error).__name__}: {error}"[:300], "right": False}
                 rows.append(row)

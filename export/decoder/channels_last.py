@@ -123,7 +123,9 @@ class _Converter:
             if value.name != OUTPUT or not is_map(value) or sizes(value)[1] != 3:
                 raise ExportError(f"the decoder's output {value.name} is {list(sizes(value))}, expected {OUTPUT!r} of "
                                   "[batch, 3, height, width]")
-            picture = self._own("QuantizePicture", [self._get(value, "last")], {}, _last_shape(value), UINT8)
+            cast = value.producer()  # of halves to float32, which QuantizePicture takes too
+            exact = cast.inputs[0] if cast is not None and is_op(cast, "Cast") else value
+            picture = self._own("QuantizePicture", [self._get(exact, "last")], {}, _last_shape(value), UINT8)
             picture.name = OUTPUT
             self.graph.outputs.append(picture)
 

@@ -1,14 +1,14 @@
 // libcuda: what programs ask of the driver to see whether there is one.
-#include <cstdlib>
 #include <cstring>
+
+#include "driver_version.h"
 
 #define FAKE_CUDA_API extern "C" __attribute__((visibility("default")))
 
 FAKE_CUDA_API int cuInit(unsigned) { return 0; }
 
 FAKE_CUDA_API int cuDriverGetVersion(int* version) {
-  const char* const chosen = std::getenv("FAKE_CUDA_DRIVER");
-  *version = chosen ? std::atoi(chosen) : FAKE_CUDA_VERSION;
+  *version = driver_version();
   return 0;
 }
 

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "device.h"
+#include "driver_version.h"
 
 namespace fake_cuda {
 namespace {
@@ -17,7 +18,7 @@ struct Dimensions {  // dim3
 };
 
 thread_local int last_error = kSuccess;
-bool idle = false;
+bool idle = std::getenv("FAKE_CUDA_IDLE") != nullptr;
 
 std::map<const void*, std::string>& kernel_names() {
   static auto& names = *new std::map<const void*, std::string>;  // filled while libraries are loaded
@@ -80,8 +81,7 @@ FAKE_CUDA_API int cudaGetDevice(int* device) {
 FAKE_CUDA_API int cudaSetDevice(int device) { return finish(device ? kInvalidDevice : kSuccess, "cudaSetDevice"); }
 
 FAKE_CUDA_API int cudaDriverGetVersion(int* version) {
-  const char* const chosen = std::getenv("FAKE_CUDA_DRIVER");  // such as 12080, for an older driver
-  *version = chosen ? std::atoi(chosen) : FAKE_CUDA_VERSION;
+  *version = driver_version();
   return kSuccess;
 }
 

@@ -52,7 +52,7 @@ def device() -> Iterator[Device]:
 
 @pytest.fixture
 def idle_kernels(device: Device) -> Device:
-    """The device for decoders with nodes of ONNX Runtime: no kernel computes anything, and memory is 0 instead of NaN."""
+    """The device for decoders with nodes of ONNX Runtime: no kernel computes anything, and memory is 0, not NaN."""
     device.fill_memory_with(0)
     device.run_emulated_kernels(False)
     return device

@@ -7,11 +7,15 @@ from typing import NamedTuple
 
 import torch
 
+from codec_contract.bundle.paths import DEFAULT_BUNDLE
 from export.decoder.command import export_decoder
 from export.decoder.decoder_options import Ops, Pixels, Weights
 from export.decoder.sources import random_decoder
 from server_decoder.grain.grain import Grain
 from server_decoder.inference import served_decoder
+from tests.fake_cuda.environment import REPOSITORY
+
+SHIPPED = REPOSITORY / "bundles" / DEFAULT_BUNDLE / "decoder.onnx"
 
 
 class Form(NamedTuple):
@@ -27,12 +31,11 @@ class Form(NamedTuple):
         return f"{self.ops}.{self.precision}.{self.pixels}{'' if self.generator else '.no-generator'}"
 
 
-PLAIN = Form(Ops.plain, "float32", Pixels.float32)
 PLAIN_HALF = Form(Ops.plain, "float16", Pixels.uint8)
 FUSED_HALF = Form(Ops.fused, "float16", Pixels.uint8)
 RRDB = Form(Ops.fused, "float32", Pixels.uint8, generator=False)
 RRDB_HALF = Form(Ops.fused, "float16", Pixels.uint8, generator=False)
-FORMS = (PLAIN, PLAIN_HALF, FUSED_HALF)
+FORMS = (PLAIN_HALF, FUSED_HALF)
 
 
 class Decoders:

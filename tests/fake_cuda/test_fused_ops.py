@@ -1,0 +1,16 @@
+"""The GPU tests of the fused ops on the fake device: their emulated CUDA kernels against float64."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.fake_cuda.environment import FakeCuda
+from tests.fake_cuda.inner_tests import run_tests
+
+GPU_TESTS = ["tests/unit/server_decoder/cuda_ops", "-k", "[cuda", "-p", "tests.fake_cuda.on_device.gpu_tests"]
+
+
+def test_fused_ops_compute_on_the_fake_device(fake_cuda: FakeCuda) -> None:
+    if fake_cuda.ops is None:
+        pytest.skip(fake_cuda.no_ops)
+    assert run_tests(fake_cuda, *GPU_TESTS) > 100

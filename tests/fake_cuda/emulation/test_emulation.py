@@ -15,9 +15,10 @@ import pytest
 HERE = Path(__file__).parent
 SOURCES = HERE.parents[2] / "server_decoder" / "cuda_ops" / "src"
 FLAGS = ("-std=c++17", "-O1", "-g1", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas",
-         "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-DEDGEGRAIN_EMULATION", f"-I{HERE}", f"-I{SOURCES}")
+         "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-DEDGEGRAIN_EMULATION", f"-I{HERE}",
+         f"-I{SOURCES}")
 CONVOLUTIONS, ROUNDS = 120, 40
-SECONDS = 300
+SECONDS = 600
 
 
 def run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:

@@ -25,7 +25,8 @@ trap 'exit 1' INT TERM
 tries=0
 until curl --silent --fail --output /dev/null "$url/health/ready"; do
   tries=$((tries + 1))
-  [ $tries -lt 300 ] && [ "$("$engine" inspect --format '{{.State.Running}}' "$container")" = true ]
+  [ $tries -lt 300 ]
+  [ "$("$engine" inspect --format '{{.State.Running}}' "$container")" = true ]
   sleep 1
 done
 curl --silent --show-error --fail --header 'Content-Type: image/jpeg' --data-binary "@$picture" \

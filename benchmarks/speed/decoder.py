@@ -57,14 +57,16 @@ sys.path.insert(0, str(ROOT))
 import pack
 
 TORCH = ("torch-eager", "torch-activations", "torch-eager-half", "torch-half", "torch-compile")
+TENSORRT = "ort-plain-half-tensorrt"
+"""Needs TensorRT's libraries, which ONNX Runtime does not bring."""
 FORMS = {"ort-plain": "plain.float32", "ort-fused": "fused.float32", "ort-plain-half": "plain.float16",
-         "ort-plain-half-nhwc": "plain.float16", "ort-plain-half-tensorrt": "plain.float16",
+         "ort-plain-half-nhwc": "plain.float16", TENSORRT: "plain.float16",
          "ort-fused-half": "fused.float16"}
 VARIANTS = {
     "quick": ("torch-eager", "torch-activations", "ort-plain", "ort-fused", "session"),
     "cpu": ("torch-eager", "torch-activations", "ort-plain", "ort-fused", "session", "torch-compile", "torch-half"),
     "cuda": ("torch-eager-half", "ort-fused-half", "torch-eager", "ort-plain", "ort-fused", "torch-half",
-             "ort-plain-half", "session", "ort-plain-half-tensorrt", "ort-plain-half-nhwc", "torch-compile")}
+             "ort-plain-half", "session", TENSORRT, "ort-plain-half-nhwc", "torch-compile")}
 """Variants, the most important first: time may run out."""
 RATIOS = {
     "ort_vs_torch_eager": ("torch-eager", "ort-plain"),
@@ -73,7 +75,7 @@ RATIOS = {
     "ort_vs_torch_compile": ("torch-compile", "ort-plain"),
     "fused_vs_plain": ("ort-plain", "ort-fused"),
     "half_fused_vs_plain": ("ort-plain-half", "ort-fused-half"),
-    "half_fused_vs_tensorrt": ("ort-plain-half-tensorrt", "ort-fused-half"),
+    "half_fused_vs_tensorrt": (TENSORRT, "ort-fused-half"),
     "half_ort_vs_torch_eager": ("torch-eager-half", "ort-fused-half"),
     "half_ort_vs_torch_channels_last": ("torch-half", "ort-fused-half"),
     "half_ort_vs_torch_compile": ("torch-compile", "ort-fused-half"),
@@ -212,7 +214,7 @@ def cuda_options(variant: str = "") -> Any:
     """Options of a variant's device."""
     from server_decoder.decoder_session import CudaOptions
 
-    provider = "tensorrt" if variant.endswith("tensorrt") else "cuda"
+    provider = "tensorrt" if variant == TENSORRT else "cuda"
     return CudaOptions(prefer_nhwc=variant.endswith("nhwc"), provider=provider)
 
 
@@ -333,8 +335,8 @@ def main() -> int:
         report = compare(options, Path(folder), seconds)
     if options.json:
         print(json.dumps(report))
-    optional = (*TORCH, "ort-plain-half-tensorrt")  # TensorRT is installed apart
-    return int(any("error" in row and row["error"] != LATE and row["variant"] not in optional for row in report["runs"]))
+    return int(any("error" in row and row["error"] != LATE and row["variant"] not in (*TORCH, TENSORRT)
+                   for row in report["runs"]))
 
 
 def compare(options: argparse.Namespace, folder: Path, seconds: float) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Count the nodes of a decoder's graphs and the bytes that they read and write for one picture.
 
-    python benchmarks/speed/graph_traffic.py --out results/performance/graph-traffic.json     # no GPU needed, a minute
+    python benchmarks/speed/graph_traffic.py --out results/performance/graph-traffic-cpu.json     # needs no GPU
 
 Forms: ONNX's own operators, with constants folded and equal nodes merged, as runtimes do, and the channels-last form of
 ``--ops fused``, as it is exported. A node reads every input and writes every output once, weights included; views cost
@@ -101,7 +101,7 @@ def _width(kind: int) -> int:
 
 
 def folded(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph without the nodes that every runtime removes when it loads one: those of constants, and repeated ones."""
+    """The graph without the nodes that every runtime removes on loading: of constants, and repeated ones."""
     import onnx_ir
     import onnxscript.optimizer
     from onnx_ir.passes.common import CommonSubexpressionEliminationPass, LiftConstantsToInitializersPass
@@ -152,7 +152,7 @@ def main() -> None:
             rows.append(row)
             print(row, flush=True)
     if options.out:
-        save(options.out, {"benchmark": "graph_traffic", **circumstances("cpu", 1), "graphs": [*EARLIER, *rows]})
+        save({"benchmark": "graph_traffic", **circumstances("cpu", 1), "graphs": [*EARLIER, *rows]}, options.out)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -20,6 +21,7 @@ from codec_contract.errors import ExportError
 from export.decoder.convolution_tails import DenseBlockNodes, Tail, find_dense_block, find_tail
 from export.decoder.convolution_weights import filters, transposed_filters
 from export.decoder.graph_values import (
+    channel_count,
     constant,
     integer,
     integers,
@@ -27,7 +29,7 @@ from export.decoder.graph_values import (
     is_op,
     is_own_op,
     is_vector,
-    only_reader,
+    require_constant,
     sizes,
     text,
 )
@@ -43,6 +45,7 @@ _POINTWISE = {"Abs", "Add", "Cast", "Clip", "Div", "Exp", "LeakyRelu", "Mul", "N
               "Sqrt", "Sub"}
 
 _Forms = dict[str, ir.Value]
+_Attributes = dict[str, Any]
 
 
 def channels_last_graph(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -213,8 +216,8 @@ class _Converter:
         inputs = [self._get(value, form) for value in values]
         attributes = dict(node.attributes)
         if is_op(node, "Slice"):
-            parts = [constant(value) for value in node.inputs[1:]]
-            if len(parts) != 4 or any(part is None for part in parts) or any(int(a) not in axes for a in parts[2]):
+            parts = [part for value in node.inputs[1:] if (part := constant(value)) is not None]
+            if len(parts) != 4 or any(int(axis) not in axes for axis in parts[2]):
                 return False
             parts[2] = np.array([axes[int(axis)] for axis in parts[2]], np.int64)
             inputs += [self._constant(part, f"{node.outputs[0].name}.{name}")
@@ -282,7 +285,7 @@ class _Converter:
         if integers(node, "kernel_shape") != (2, 2) or integers(node, "strides", (1, 1)) != (2, 2) or any(
                 integers(node, "pads", (0,) * 4)) or not is_map(value):
             return False
-        weight = self._constant(np.full((sizes(x)[1], 2, 2, 1), 0.25, x.dtype.numpy()), f"{value.name}.quarter")
+        weight = self._constant(np.full((channel_count(x), 2, 2, 1), 0.25, x.dtype.numpy()), f"{value.name}.quarter")
         self._set(value, "last", self._own("FusedConv", [self._get(x, "last"), weight], {"stride": 2, "depthwise": 1},
                                            _last_shape(value), value.dtype))
         return True
@@ -343,7 +346,8 @@ class _Converter:
             self.taken |= set(block.nodes)
             self.pending[block.nodes[-1]] = lambda: self._dense_block(block)
             return True
-        attributes = {"pads": list(integers(node, "pads", (0,) * 4)), "stride": strides[0], "depthwise": int(depthwise)}
+        attributes: _Attributes = {
+            "pads": list(integers(node, "pads", (0,) * 4)), "stride": strides[0], "depthwise": int(depthwise)}
         self._fuse(node, find_tail(node, self.taken, self.forms.keys()), filters(weight), attributes)
         return True
 
@@ -360,7 +364,7 @@ class _Converter:
         self._fuse(node, find_tail(node, self.taken, self.forms.keys()), *found)
         return True
 
-    def _fuse(self, node: ir.Node, tail: Tail, weight: np.ndarray, attributes: dict[str, int | list[int]]) -> None:
+    def _fuse(self, node: ir.Node, tail: Tail, weight: np.ndarray, attributes: _Attributes) -> None:
         def emit() -> None:
             self._fused_conv(node, tail, weight, attributes)
 
@@ -370,11 +374,11 @@ class _Converter:
         else:
             emit()
 
-    def _fused_conv(self, node: ir.Node, tail: Tail, weight: np.ndarray, attributes: dict[str, int | list[int]]
+    def _fused_conv(self, node: ir.Node, tail: Tail, weight: np.ndarray, attributes: _Attributes
                     ) -> None:
         parts, weight = self._convolved(node, weight)
         end = tail.end
-        bias = sum((array.astype(np.float32) for array in tail.biases), np.float32(0))
+        bias = np.sum([array.astype(np.float32) for array in tail.biases], axis=0)
         inputs = [
             parts[0], weight,
             None if tail.demodulation is None else self._factor(tail.demodulation),
@@ -450,13 +454,15 @@ class _Converter:
 
     def _dense_block(self, block: DenseBlockNodes) -> None:
         convolutions = block.convolutions
-        weights = [self._constant(filters(constant(node.inputs[1])), node.inputs[1].name) for node in convolutions]
+        weights = [self._constant(filters(require_constant(node.inputs[1])), node.inputs[1].name)
+                   for node in convolutions]
         biases = [self._constant(
-            np.zeros(sizes(node.outputs[0])[1], np.float32) if len(node.inputs) < 3 or constant(node.inputs[2]) is None
-            else constant(node.inputs[2]).astype(np.float32), f"{node.inputs[1].name}.bias") for node in convolutions]
+            np.zeros(channel_count(node.outputs[0]), np.float32) if len(node.inputs) < 3 or node.inputs[2] is None
+            else require_constant(node.inputs[2]).astype(np.float32), f"{node.inputs[1].name}.bias")
+            for node in convolutions]
         inputs = [self._get(block.x, "last"), None if block.outer is None else self._get(block.outer, "last"),
                   *weights, *biases]
-        attributes = {"slope": block.slope, "scale": block.scale}
+        attributes: _Attributes = {"slope": block.slope, "scale": block.scale}
         if block.outer is not None:
             attributes["outer_scale"] = block.outer_scale
         self._set(block.end, "last", self._own("DenseBlock", inputs, attributes, _last_shape(block.end),
@@ -546,13 +552,13 @@ class _Converter:
     def _cast(self, value: ir.Value, dtype: ir.DataType) -> ir.Value:
         return self._node("Cast", [value], {"to": int(dtype)}, value.shape, dtype)
 
-    def _node(self, name: str, inputs: Sequence[ir.Value | None], attributes: dict[str, object],
+    def _node(self, name: str, inputs: Sequence[ir.Value | None], attributes: _Attributes,
               shape: Sequence[int | ir.SymbolicDim | None], dtype: ir.DataType, domain: str = "") -> ir.Value:
         new = ir.node(name, inputs, attributes, domain=domain, version=VERSION if domain else None)
         self.graph.append(new)
         return _described(new.outputs[0], shape, dtype)
 
-    def _own(self, name: str, inputs: Sequence[ir.Value | None], attributes: dict[str, object],
+    def _own(self, name: str, inputs: Sequence[ir.Value | None], attributes: _Attributes,
              shape: Sequence[int | ir.SymbolicDim | None], dtype: ir.DataType) -> ir.Value:
         return self._node(name, inputs, attributes, shape, dtype, DOMAIN)
 

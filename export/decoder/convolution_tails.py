@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Set
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import onnx_ir as ir
@@ -86,107 +87,121 @@ def find_tail(convolution: ir.Node, taken: Set[ir.Node], ready: Set[ir.Value]) -
         taken: nodes of other fused nodes.
         ready: values that are computed before the convolution; a style must be one of them.
     """
-    tail = Tail(convolution.outputs[0])
-    own_bias = constant(convolution.inputs[2]) if len(convolution.inputs) > 2 else None
-    if own_bias is not None and own_bias.any():
-        tail.biases.append(own_bias)
-
-    def following() -> ir.Node | None:
-        node = only_reader(tail.end)
-        return None if node in taken else node
-
-    def take(node: ir.Node) -> None:
-        tail.nodes.append(node)
-        tail.end = node.outputs[-1]
-
-    node = following()
-    if is_own_op(node, "DemodBiasAct") and node.inputs[0] is tail.end and not tail.biases:
-        _take_demod_bias_act(tail, node)
-        if tail.style is not None:
-            return tail
-    else:
-        _take_linear(tail, following, take)
-    _take_residuals(tail, following, take)
-    node = following()
-    if is_op(node, "Mul") and is_vector(style := other_input(node, tail.end)) and len(sizes(style)) == 4 and (
-            style in ready and is_map(node.outputs[0])):
-        tail.style = style
-        take(node)
-    return tail
+    return _TailFinder(convolution, taken, ready).tail
 
 
-def _take_demod_bias_act(tail: Tail, node: ir.Node) -> None:
-    _, demodulation, noise, bias, style = (*node.inputs, *(None,) * 4)[:5]
-    tail.nodes.append(node)
-    tail.demodulation, tail.noise, tail.style = demodulation, noise, style
-    array = constant(bias)
-    if array is not None:
-        tail.biases.append(array)
-    tail.slope, tail.gain, tail.clamp = number(node, "slope", 0.2), number(node, "gain", 1), number(node, "clamp", 0)
-    tail.end = node.outputs[-1]
-    if style is not None and len(node.outputs) == 2:
-        tail.plain = node.outputs[0]
+class _TailFinder:
+    """Takes the nodes after a convolution, one by one."""
 
+    def __init__(self, convolution: ir.Node, taken: Set[ir.Node], ready: Set[ir.Value]) -> None:
+        self.tail = tail = Tail(convolution.outputs[0])
+        self.taken = taken
+        bias = constant(convolution.inputs[2]) if len(convolution.inputs) > 2 else None
+        if bias is not None and bias.any():
+            tail.biases.append(bias)
+        node = self._following()
+        if is_own_op(node, "DemodBiasAct") and node.inputs[0] is tail.end and not tail.biases:
+            self._take_demod_bias_act(node)
+        else:
+            self._take_sum()
+            self._take_activation()
+        if tail.style is None:
+            self._take_residual()
+            self._take_outer()
+            self._take_style(ready)
 
-def _take_linear(tail: Tail, following, take) -> None:  # type: ignore[no-untyped-def]
-    """Demodulation, noise, bias, a residual before the activation, and the activation."""
-    while node := following():
-        if len(node.inputs) == 2 and not is_map(node.outputs[0]):
-            return
-        if is_op(node, "Mul") and tail.demodulation is None and tail.noise is None and not tail.biases and (
-                is_vector(factor := other_input(node, tail.end)) and len(sizes(factor)) == 4):
-            tail.demodulation = factor
-        elif is_op(node, "Add"):
+    def _following(self) -> ir.Node | None:
+        node = only_reader(self.tail.end)
+        return None if node in self.taken else node
+
+    def _take(self, *nodes: ir.Node) -> None:
+        self.tail.nodes.extend(nodes)
+        self.tail.end = nodes[-1].outputs[-1]
+
+    def _take_demod_bias_act(self, node: ir.Node) -> None:
+        tail = self.tail
+        _, tail.demodulation, tail.noise, bias, tail.style = (*node.inputs, *(None,) * 4)[:5]
+        array = constant(bias)
+        if array is not None:
+            tail.biases.append(array)
+        tail.slope, tail.gain = number(node, "slope", 0.2), number(node, "gain", 1)
+        tail.clamp = number(node, "clamp", 0)
+        if tail.style is not None and len(node.outputs) == 2:
+            tail.plain = node.outputs[0]
+        self._take(node)
+
+    def _take_sum(self) -> None:
+        """Demodulation, noise, biases, and a residual if an activation follows."""
+        tail = self.tail
+        while is_op(node := self._following(), "Mul", "Add") and is_map(node.outputs[0]):
             other = other_input(node, tail.end)
             array = constant(other)
-            if array is not None and (channels := _per_channel(array, sizes(tail.end)[1])) is not None:
+            if is_op(node, "Mul"):
+                if tail.demodulation is not None or tail.noise is not None or tail.biases or not (
+                        is_vector(other) and len(sizes(other)) == 4):
+                    return
+                tail.demodulation = other
+            elif array is not None and (channels := _per_channel(array, sizes(tail.end)[1])) is not None:
                 tail.biases.append(channels)
             elif tail.noise is None and _is_noise(other, tail.end):
                 tail.noise = other
-            elif _is_like(other, tail.end) and _activation(only_reader(node.outputs[0])) is not None:
+            elif tail.residual is None and _is_like(other, tail.end) and _slope(
+                    only_reader(node.outputs[0])) is not None:
                 tail.residual, tail.residual_first = other, True
             else:
                 return
-        elif (slope := _activation(node)) is not None:
-            tail.slope = slope
-            take(node)
-            while is_op(following := following_node(tail), "Mul") and (
-                    (gain := scalar(other_input(following, tail.end))) is not None and gain > 0):
-                tail.gain *= gain
-                take(following)
+            self._take(node)
+
+    def _take_activation(self) -> None:
+        tail = self.tail
+        node = self._following()
+        slope = _slope(node)
+        if node is None or slope is None:
             return
-        else:
-            return
-        take(node)
+        tail.slope = slope
+        self._take(node)
+        while is_op(node := self._following(), "Mul") and (gain := scalar(other_input(node, tail.end)) or 0) > 0:
+            tail.gain *= gain
+            self._take(node)
+
+    def _take_residual(self) -> None:
+        step = None if self.tail.residual is not None else self._residual()
+        if step is not None:
+            self.tail.residual, self.tail.scale = step
+
+    def _take_outer(self) -> None:
+        step = None if self.tail.residual is None else self._residual()
+        if step is not None:
+            self.tail.outer, self.tail.outer_scale = step
+
+    def _residual(self) -> tuple[ir.Value, float] | None:
+        step = _find_residual(self.tail.end)
+        if step is None or self.taken & set(step.nodes):
+            return None
+        self._take(*step.nodes)
+        return step.other, step.factor
+
+    def _take_style(self, ready: Set[ir.Value]) -> None:
+        node = self._following()
+        if is_op(node, "Mul") and is_map(node.outputs[0]):
+            style = other_input(node, self.tail.end)
+            if is_vector(style) and len(sizes(style)) == 4 and style in ready:
+                self.tail.style = style
+                self._take(node)
 
 
-def following_node(tail: Tail) -> ir.Node | None:
-    """The only reader of a tail's last value."""
-    return only_reader(tail.end)
+class _Residual(NamedTuple):
+    """``other + factor * value``."""
+
+    nodes: list[ir.Node]
+    other: ir.Value
+    factor: float
 
 
-def _take_residuals(tail: Tail, following, take) -> None:  # type: ignore[no-untyped-def]
-    """A factor and an addition of another map, twice."""
-    for outer in (False, True):
-        if (tail.residual is not None and not outer) or (outer and tail.residual is None):
-            continue
-        step = _residual(tail.end, following)
-        if step is None:
-            return
-        nodes, other, factor = step
-        for node in nodes:
-            take(node)
-        if not outer:
-            tail.residual, tail.scale = other, factor
-        elif tail.residual_first:
-            return
-        else:
-            tail.outer, tail.outer_scale = other, factor
-
-
-def _residual(value: ir.Value, following) -> tuple[list[ir.Node], ir.Value, float] | None:  # type: ignore[no-untyped-def]
-    """``other + factor * value``: its nodes, the other value and the factor."""
-    node, factor, nodes = following(), 1.0, []
+def _find_residual(value: ir.Value) -> _Residual | None:
+    """The addition of another map to a value, perhaps after a factor."""
+    node, factor = only_reader(value), 1.0
+    nodes: list[ir.Node] = []
     if is_op(node, "Mul") and (found := scalar(other_input(node, value))) is not None:
         factor, nodes, value = found, [node], node.outputs[0]
         node = only_reader(value)
@@ -195,13 +210,13 @@ def _residual(value: ir.Value, following) -> tuple[list[ir.Node], ir.Value, floa
     elif not is_op(node, "Add"):
         return None
     other = other_input(node, value)
-    return ([*nodes, node], other, factor) if _is_like(other, value) else None
+    return _Residual([*nodes, node], other, factor) if _is_like(other, value) else None
 
 
 def find_dense_block(first: ir.Node, taken: Set[ir.Node]) -> DenseBlockNodes | None:
     """The residual dense block that begins with this convolution."""
     x = first.inputs[0]
-    slope = _activation(only_reader(first.outputs[0]))
+    slope = _slope(only_reader(first.outputs[0]))
     if x is None or not slope or not _is_plain_3x3(first):
         return None
     nodes, convolutions = [first], [first]
@@ -218,15 +233,15 @@ def find_dense_block(first: ir.Node, taken: Set[ir.Node]) -> DenseBlockNodes | N
         nodes += [concat, convolution]
         convolutions.append(convolution)
         activation = only_reader(convolution.outputs[0])
-        found = _activation(activation)
+        found = _slope(activation)
         if found is None:
             break
         if found != slope:
             return None
-    step = _residual(convolutions[-1].outputs[0], lambda: only_reader(convolutions[-1].outputs[0]))
-    if step is None or step[1] is not x:
+    step = _find_residual(convolutions[-1].outputs[0])
+    if step is None or step.other is not x:
         return None
-    nodes += step[0]
+    nodes += step.nodes
     inside = set(nodes)
     if taken & inside or any(use.node not in inside for value in features[1:] for use in value.uses()):
         return None
@@ -234,11 +249,11 @@ def find_dense_block(first: ir.Node, taken: Set[ir.Node]) -> DenseBlockNodes | N
     if len(growth) != 1:
         return None
     end, outer, outer_scale = nodes[-1].outputs[0], None, 1.0
-    around = _residual(end, lambda: only_reader(end))
-    if around is not None and not taken & set(around[0]):
-        nodes += around[0]
-        end, outer, outer_scale = nodes[-1].outputs[0], around[1], around[2]
-    return DenseBlockNodes(x, outer, end, nodes, convolutions, slope, step[2], outer_scale)
+    around = _find_residual(end)
+    if around is not None and not taken & set(around.nodes):
+        nodes += around.nodes
+        end, outer, outer_scale = nodes[-1].outputs[0], around.other, around.factor
+    return DenseBlockNodes(x, outer, end, nodes, convolutions, slope, step.factor, outer_scale)
 
 
 def _is_plain_3x3(node: ir.Node | None) -> bool:
@@ -248,7 +263,7 @@ def _is_plain_3x3(node: ir.Node | None) -> bool:
         and integers(node, "dilations", (1, 1)) == (1, 1))
 
 
-def _activation(node: ir.Node | None) -> float | None:
+def _slope(node: ir.Node | None) -> float | None:
     """The slope of a leaky ReLU or ReLU."""
     if is_op(node, "Relu"):
         return 0.0

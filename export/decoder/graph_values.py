@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TypeGuard
+
 import numpy as np
 import onnx_ir as ir
 
+from codec_contract.errors import ExportError
 from server_decoder.cuda_ops.library import DOMAIN
 
 
@@ -14,6 +17,18 @@ def constant(value: ir.Value | None) -> np.ndarray | None:
         return None
     tensor = ir.convenience.get_const_tensor(value)
     return None if tensor is None else tensor.numpy()
+
+
+def require_constant(value: ir.Value | None) -> np.ndarray:
+    """As `constant`.
+
+    Raises:
+        ExportError: the value is none.
+    """
+    array = constant(value)
+    if array is None:
+        raise ExportError(f"{'an absent value' if value is None else value.name} is no constant of the graph")
+    return array
 
 
 def scalar(value: ir.Value | None) -> float | None:
@@ -36,12 +51,12 @@ def other_input(node: ir.Node, value: ir.Value) -> ir.Value:
     return found
 
 
-def is_op(node: ir.Node | None, *names: str, domain: str = "") -> bool:
+def is_op(node: ir.Node | None, *names: str, domain: str = "") -> TypeGuard[ir.Node]:
     """True if the node is one of these operators."""
     return node is not None and node.op_type in names and node.domain == domain
 
 
-def is_own_op(node: ir.Node | None, *names: str) -> bool:
+def is_own_op(node: ir.Node | None, *names: str) -> TypeGuard[ir.Node]:
     """True if the node is one of these operators of ``com.edgegrain``."""
     return is_op(node, *names, domain=DOMAIN)
 
@@ -51,6 +66,18 @@ def sizes(value: ir.Value | None) -> tuple[int | None, ...]:
     if value is None or value.shape is None:
         return ()
     return tuple(size if isinstance(size, int) else None for size in value.shape)
+
+
+def channel_count(value: ir.Value) -> int:
+    """The second dimension.
+
+    Raises:
+        ExportError: it is open.
+    """
+    count = sizes(value)[1]
+    if count is None:
+        raise ExportError(f"{value.name} has an open number of channels")
+    return count
 
 
 def is_map(value: ir.Value | None) -> bool:

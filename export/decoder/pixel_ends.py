@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -60,7 +61,7 @@ def _find(values: Sequence[onnx.ValueInfoProto], name: str) -> onnx.ValueInfoPro
     return found
 
 
-def _chain(value: str, end: str, steps: Sequence[tuple[str, Sequence[str], dict[str, object]]]) -> list[onnx.NodeProto]:
+def _chain(value: str, end: str, steps: Sequence[tuple[str, Sequence[str], dict[str, Any]]]) -> list[onnx.NodeProto]:
     """Nodes from one value to another."""
     nodes = []
     for number, (name, others, attributes) in enumerate(steps):

@@ -116,8 +116,9 @@ def _code(codes: ir.Value, index: int, known: dict[ir.Value, _Affine | None]) ->
     if is_op(node, "Add"):
         for value in node.inputs:
             mean = constant(other_input(node, value))
-            below = None if mean is None or mean.ndim != 1 else _code(value, index, known)
-            if below is not None:
+            if mean is None or mean.ndim != 1:
+                continue
+            if (below := _code(value, index, known)) is not None:
                 return _Affine(below.base, below.matrix, below.offset + mean.astype(np.float64))
     if is_op(node, "Concat") and integer(node, "axis") == 1:
         part = node.inputs[index].producer()

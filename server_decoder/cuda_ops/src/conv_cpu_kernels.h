@@ -142,6 +142,20 @@ EDGEGRAIN_HD void with_finish(const Conv<T>& conv, std::int32_t picture, std::in
   }
 }
 
+// Asks the cache for `channels` values of each of `count` pixels. The processor does not foresee by itself that pixels
+// are read side by side.
+template <bool kWrite, class T>
+EDGEGRAIN_HD void prefetch(const T* pixels, std::int64_t stride, int count, std::int32_t channels) {
+#if defined(__GNUC__)
+  constexpr int kLine = 64 / static_cast<int>(sizeof(T));
+  for (int i = 0; i < count; ++i) {
+    for (std::int32_t c = 0; c < channels; c += kLine) __builtin_prefetch(pixels + i * stride + c, kWrite);
+  }
+#else
+  static_cast<void>(pixels), static_cast<void>(stride), static_cast<void>(count), static_cast<void>(channels);
+#endif
+}
+
 // Some consecutive windows of a picture: pixels of x under every tap, [tap][window].
 struct Windows {
   std::int32_t rows[kWindows], columns[kWindows];
@@ -296,6 +310,13 @@ void run_dense(const ConvPiece<T>& piece) {
       const int channels = static_cast<int>(smaller(kPanel, conv.out_channels - channel));
       const int vectors = (channels + kLanes - 1) / kLanes;
       const float* filters = piece.filters + std::int64_t{panel} * taps * conv.channels * kPanel;
+      if (taps == 1 && panel == piece.first_panel) {
+        prefetch<false>(windows.pixels[count - 1] + maps.x_stride, maps.x_stride, count, split);
+      }
+      if (conv.y && conv.shuffle == 1) {
+        const std::int64_t pixel = std::int64_t{piece.picture} * conv.out_height * conv.out_width + at;
+        prefetch<true>(conv.y + pixel * conv.y_stride + channel, conv.y_stride, count, channels);
+      }
       const Accumulate accumulate = accumulate_for(count, vectors);
       accumulate(windows.pixels, taps, split, filters, std::int64_t{rest} * kPanel, false, sums);
       if (maps.more) {
@@ -408,6 +429,8 @@ EDGEGRAIN_HD void run_depthwise_windows(const ConvPiece<T>& piece, const Conv<T>
   const int taps = conv.kernel_height * conv.kernel_width;
   windows.locate(conv.columns, at, W);
   windows.find_pixels(piece, piece.maps.x, piece.maps.x_stride, W);
+  // The last row of the next windows: the others were read for the windows above.
+  prefetch<false>(windows.pixels[taps * W - 1] + piece.maps.x_stride, piece.maps.x_stride, W, conv.channels);
   for (std::int32_t channel = 0; channel < conv.channels; channel += kLanes) {
     const int rest = conv.channels - channel;
     with_finish(conv, piece.picture, channel, rest, [&](const auto& finish) {

@@ -23,7 +23,7 @@ struct SimtTile {
 };
 
 template <class T, class S>
-__global__ void __launch_bounds__(S::kThreads) convolve_simt(const __grid_constant__ Problem<T> problem) {
+__global__ void __launch_bounds__(S::kThreads, 2) convolve_simt(const __grid_constant__ Problem<T> problem) {
   const Conv<T>& conv = problem.conv;
   unsigned char* const places = ptx::shared_memory();
   float* const stages = reinterpret_cast<float*>(places + S::kPlaces);

@@ -35,7 +35,12 @@ struct Fir {
     const std::int64_t last = row_start(plane, clamped(top + kRows + kTaps - 2)) + column;
     const bool small = static_cast<std::uint64_t>(out_height) * out_width <= 0xffffffffu;  // a plane
     if (wide_in && wide_out && small && first >= 0 && last + kReach <= size) {
-      filter_vectors(plane, column, top, strip, band);
+      if (column >= 0 && column + N + kTaps - 1 <= width && top >= 0 && top + kRows + kTaps - 1 <= height &&
+          (band + 1) * kRows <= static_cast<std::uint32_t>(out_height)) {
+        filter_vectors<true>(plane, column, top, strip, band);
+      } else {
+        filter_vectors<false>(plane, column, top, strip, band);
+      }
     } else {
       filter_scalars(plane, strip, band);
     }
@@ -49,6 +54,8 @@ struct Fir {
     return (static_cast<std::int64_t>(plane) * height + row) * width;
   }
 
+  // kInside: all elements that are read and written exist.
+  template <bool kInside>
   EDGEGRAIN_HD void filter_vectors(std::uint32_t plane, std::int32_t column, std::int32_t top, std::uint32_t strip,
                                    std::uint32_t band) const {
     const std::uint32_t b = plane / channels;
@@ -60,9 +67,9 @@ struct Fir {
     EDGEGRAIN_UNROLL
     for (int r = 0; r < kRows + kTaps - 1; ++r) {
       const std::int32_t row = top + r;
-      if (row >= 0 && row < height) {
+      if (kInside || (row >= 0 && row < height)) {
         float window[N + kTaps - 1];
-        read_row(start + static_cast<std::int64_t>(row) * width, border, window);
+        read_row<kInside>(start + static_cast<std::int64_t>(row) * width, border, window);
         EDGEGRAIN_UNROLL
         for (int i = 0; i < N; ++i) {
           float sum = horizontal[0] * window[i];
@@ -75,7 +82,7 @@ struct Fir {
         for (int i = 0; i < N; ++i) filtered[r % kTaps][i] = 0.0f;
       }
       const std::uint32_t out_row = band * kRows + r - (kTaps - 1);
-      if (r >= kTaps - 1 && out_row < static_cast<std::uint32_t>(out_height)) {
+      if (r >= kTaps - 1 && (kInside || out_row < static_cast<std::uint32_t>(out_height))) {
         float values[N];
         EDGEGRAIN_UNROLL
         for (int i = 0; i < N; ++i) {
@@ -102,11 +109,10 @@ struct Fir {
   // Which elements of a window lie in their row.
   struct Border {
     std::int32_t column, width;
-    bool inside;                             // all of them
     std::uint32_t masks[(N + kTaps) / kPerWord];  // of words, where rows are read as words
 
     EDGEGRAIN_HD Border(std::int32_t column, std::int32_t width)
-        : column(column), width(width), inside(column >= 0 && column + N + kTaps - 1 <= width) {
+        : column(column), width(width) {
       if constexpr (N == kWide<T>) {
         EDGEGRAIN_UNROLL
         for (int i = 0; i < N + kTaps; ++i) {
@@ -120,17 +126,20 @@ struct Fir {
   };
 
   // N + 3 elements of x from `start` on; zeros where they are not in the row.
+  template <bool kInside>
   EDGEGRAIN_HD void read_row(std::int64_t start, const Border& border, float (&window)[N + kTaps - 1]) const {
     if constexpr (N == kWide<T>) {
       std::uint32_t words[8];
       read_words(start, words);
-      EDGEGRAIN_UNROLL
-      for (int i = 0; i < (N + kTaps) / kPerWord; ++i) words[i] &= border.masks[i];
+      if constexpr (!kInside) {
+        EDGEGRAIN_UNROLL
+        for (int i = 0; i < (N + kTaps) / kPerWord; ++i) words[i] &= border.masks[i];
+      }
       EDGEGRAIN_UNROLL
       for (int i = 0; i < N + kTaps - 1; ++i) window[i] = element<T>(words, i);
     } else {
       for (int i = 0; i < N + kTaps - 1; ++i) window[i] = to_float(x[start + i]);
-      if (!border.inside) {
+      if constexpr (!kInside) {
         for (int i = 0; i < N + kTaps - 1; ++i) {
           if (!border.has(i)) window[i] = 0.0f;
         }

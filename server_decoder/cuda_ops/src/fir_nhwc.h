@@ -23,21 +23,34 @@ struct FirNhwc {
     const std::uint32_t band = rest % bands, b = rest / bands;
     const std::int32_t column = static_cast<std::int32_t>(strip) * kColumns - pad_x;  // of x, the window's first
     const std::int32_t top = static_cast<std::int32_t>(band) * kRows - pad_y;
-    const std::int64_t channels = static_cast<std::int64_t>(groups) * N;
-    const Channels<N> factors(tail, b, c, groups * N);
-    bool inside[kWindow];
-    EDGEGRAIN_UNROLL
-    for (int i = 0; i < kWindow; ++i) inside[i] = column + i >= 0 && column + i < width;
-    std::int64_t from = ((static_cast<std::int64_t>(b) * height + top) * width + column) * channels + c;
+    const bool inside = column >= 0 && column + kWindow <= width && top >= 0 && top + kRows + kTaps - 1 <= height &&
+                        (strip + 1) * kColumns <= static_cast<std::uint32_t>(out_width) &&
+                        (band + 1) * kRows <= static_cast<std::uint32_t>(out_height);
+    if (inside) {
+      filter<true>(b, c, strip, band, column, top);
+    } else {
+      filter<false>(b, c, strip, band, column, top);
+    }
+  }
+
+  // kInside: all pixels that are read and written exist.
+  template <bool kInside>
+  EDGEGRAIN_HD void filter(std::uint32_t b, std::uint32_t c, std::uint32_t strip, std::uint32_t band,
+                           std::int32_t column, std::int32_t top) const {
+    const std::uint32_t channels = groups * N;
+    const Channels<N> factors(tail, b, c, channels);
+    const std::int64_t first = (static_cast<std::int64_t>(b) * height + top) * width + column;
+    std::int64_t from = first * channels + c;
     float filtered[kTaps][kColumns][N];  // rows, by their number modulo 4
     EDGEGRAIN_UNROLL
-    for (int r = 0; r < kRows + kTaps - 1; ++r, from += width * channels) {
-      const std::int32_t row = top + r;
-      if (row >= 0 && row < height) {
+    for (int r = 0; r < kRows + kTaps - 1; ++r, from += static_cast<std::int64_t>(width) * channels) {
+      if (kInside || (top + r >= 0 && top + r < height)) {
         Vector<T, N> window[kWindow] = {};
         EDGEGRAIN_UNROLL
         for (int i = 0; i < kWindow; ++i) {
-          if (inside[i]) window[i] = Vector<T, N>::load(x + from + i * channels);
+          if (kInside || (column + i >= 0 && column + i < width)) {
+            window[i] = Vector<T, N>::load(x + from + static_cast<std::int64_t>(i) * channels);
+          }
         }
         EDGEGRAIN_UNROLL
         for (int k = 0; k < N; ++k) {
@@ -60,12 +73,12 @@ struct FirNhwc {
         }
       }
       const std::int32_t out_row = static_cast<std::int32_t>(band) * kRows + r - (kTaps - 1);
-      if (r < kTaps - 1 || out_row >= out_height) continue;
+      if (r < kTaps - 1 || (!kInside && out_row >= out_height)) continue;
       const std::int64_t at = static_cast<std::int64_t>(out_row) * out_width + strip * kColumns;
       const std::int64_t offset = (b * (static_cast<std::int64_t>(out_height) * out_width) + at) * channels + c;
       EDGEGRAIN_UNROLL
       for (int i = 0; i < kColumns; ++i) {
-        if (static_cast<std::int32_t>(strip) * kColumns + i >= out_width) continue;
+        if (!kInside && static_cast<std::int32_t>(strip) * kColumns + i >= out_width) continue;
         float values[N];
         EDGEGRAIN_UNROLL
         for (int k = 0; k < N; ++k) {
@@ -74,10 +87,11 @@ struct FirNhwc {
           for (int t = 1; t < kTaps; ++t) sum += vertical[t] * filtered[(r + 1 + t) % kTaps][i][k];
           values[k] = sum;
         }
+        const std::int64_t to = offset + static_cast<std::int64_t>(i) * channels;
         if constexpr (kTail) {
-          finish(tail, factors, b, at + i, offset + i * channels, values);
+          finish(tail, factors, b, at + i, to, values);
         } else {
-          store_floats(tail.plain + offset + i * channels, values);
+          store_floats(tail.plain + to, values);
         }
       }
     }

@@ -381,7 +381,8 @@ class DenseBlockKernel {
     const Scratch wide(context, memory_, pixels * stride * sizeof(float));
     for (std::int64_t pixel = 0; pixel < pixels; ++pixel) {
       const T* const from = as<const T>(x) + pixel * channels;
-      for (std::int64_t c = 0; c < channels; ++c) wide.as<float>()[pixel * stride + c] = to_float(from[c]);
+      float* const to = wide.as<float>() + pixel * stride;
+      for (std::int64_t c = 0; c < channels; ++c) to[c] = to_float(from[c]);
     }
     const Threads threads(context);
     for (std::size_t k = 0; k < layers.size(); ++k) {

@@ -75,6 +75,16 @@ def test_more_inputs_and_open_sides(tmp_path: Path) -> None:
     assert config.instance_group[0].kind == schema.ModelInstanceGroup.KIND_CPU
 
 
+def test_a_decoder_that_quantizes_is_served_as_uint8(tmp_path: Path) -> None:
+    model = onnx.load_model_from_string(decoder({"lr": ["b", 16, 16, 3]}))
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.elem_type = TensorProto.UINT8
+    config = parsed(write_repository(tmp_path, "levels", model.SerializeToString()))
+    (lr,), (hr,) = config.input, config.output
+    assert (lr.data_type, list(lr.dims), hr.data_type) == (schema.TYPE_UINT8, [16, 16, 3], schema.TYPE_UINT8)
+    assert config.model_warmup[0].inputs["lr"].data_type == schema.TYPE_UINT8
+
+
 def test_the_library_of_fused_ops_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     library, model = tmp_path / "built.so", decoder({"lr": ["b", 3, 8, 8]}, DOMAIN)
     library.write_bytes(b"library")

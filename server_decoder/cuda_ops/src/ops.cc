@@ -1,5 +1,6 @@
 // The ops of the domain com.edgegrain, as ONNX Runtime wants them registered. docs/cuda_ops.md describes the ops; the
 // headers in ops/ check attributes and shapes and run the kernels.
+#include <atomic>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -81,20 +82,25 @@ class InferredShapes {
         return false;
       }
     }
-    return !shapes_.empty() && !shapes_[0].empty() && (shapes_[0][0] >= 0 || !batch_.empty());
+    return !shapes_.empty() && !shapes_[0].empty();
   }
 
   const std::vector<Shape>& shapes() const { return shapes_; }
 
   ONNXTensorElementDataType type() const { return type_; }  // of the first input
 
+  // Sizes of -1 are those of the first input at the same place.
   void set_output(std::size_t index, const Shape& shape, ONNXTensorElementDataType type) const {
     const OrtApi& api = Ort::GetApi();
     OrtTensorTypeAndShapeInfo* made = nullptr;
     Ort::ThrowOnError(api.CreateTensorTypeAndShapeInfo(&made));
     const Ort::TensorTypeAndShapeInfo info(made);  // releases it
-    std::vector<const char*> symbols(shape.size(), "");
-    if (shape[0] < 0) symbols[0] = batch_.c_str();
+    std::vector<std::string> names(shape.size());
+    std::vector<const char*> symbols;
+    for (std::size_t i = 0; i < shape.size(); ++i) {
+      if (shape[i] < 0) names[i] = i < names_.size() && !names_[i].empty() ? names_[i] : fresh_name();
+      symbols.push_back(names[i].c_str());
+    }
     Ort::ThrowOnError(api.SetTensorElementType(made, type));
     Ort::ThrowOnError(api.SetDimensions(made, shape.data(), shape.size()));
     Ort::ThrowOnError(api.SetSymbolicDimensions(made, symbols.data(), symbols.size()));
@@ -102,6 +108,12 @@ class InferredShapes {
   }
 
  private:
+  // A size that nothing else has: equal names would be equal sizes.
+  static std::string fresh_name() {
+    static std::atomic<std::uint64_t> count{0};
+    return "com.edgegrain." + std::to_string(count++);
+  }
+
   void read(std::size_t index) {
     shapes_.emplace_back();
     OrtTensorTypeAndShapeInfo* found = nullptr;
@@ -119,14 +131,14 @@ class InferredShapes {
     if (index == 0 && rank) {
       std::vector<const char*> symbols(rank);
       Ort::ThrowOnError(Ort::GetApi().GetSymbolicDimensions(found, symbols.data(), rank));
-      if (symbols[0]) batch_ = symbols[0];
+      for (const char* symbol : symbols) names_.emplace_back(symbol ? symbol : "");
     }
   }
 
   OrtShapeInferContext* context_;
   std::vector<Shape> shapes_;
   ONNXTensorElementDataType type_ = ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED;
-  std::string batch_;  // its name, where its size is not known
+  std::vector<std::string> names_;  // of the first input's sizes that are not known
 };
 
 // ------------------------------------------------------------------------------------------------ registration
@@ -154,8 +166,14 @@ struct Op : Ort::CustomOpBase<Op<Kernel, kSignature, T, kCuda>, Instance<Kernel<
 
   static void infer(OrtShapeInferContext* context) {
     const InferredShapes inputs(context);
-    if (!inputs.known()) return;
     const Attributes attributes(context);
+    if (!inputs.known()) {
+      if constexpr (std::is_same_v<Made, DequantizeLRKernel<T, kCuda>>) {  // nothing else says of which type it is
+        const Shape& lr = inputs.shapes()[0];
+        inputs.set_output(0, lr.empty() ? Shape{-1, -1, -1, 3} : lr, Made::type(attributes));
+      }
+      return;
+    }
     const std::vector<Shape> outputs = Made::output_shapes(attributes, inputs.shapes());
     for (std::size_t index = 0; index < outputs.size(); ++index) {
       // ONNX Runtime asks the op of one T for all: T is the type of x.

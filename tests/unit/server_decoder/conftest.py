@@ -34,7 +34,7 @@ def ops_library(repository: Path) -> Path:
 
 def _build(folder: Path) -> None:
     commands = (["cmake", "-S", str(SOURCES), "-B", str(folder), "-DEDGEGRAIN_CUDA=OFF"],
-                ["cmake", "--build", str(folder)])
+                ["cmake", "--build", str(folder), "--parallel", "2"])
     for command in commands:
         try:
             result = subprocess.run(command, capture_output=True, text=True, timeout=BUILD_SECONDS)

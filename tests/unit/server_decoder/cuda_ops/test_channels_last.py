@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 import torch.nn.functional as F
+from onnx import TensorProto, helper
 
 from codec_contract.quantization import dequantize, quantize
-from server_decoder.cuda_ops import reference
+from server_decoder.cuda_ops import library, reference
 from server_decoder.cuda_ops.half import normalized_style
 from server_decoder.stylegan2.layers import demodulation
 from tests.custom_ops import TOLERANCE, TYPES, Ops, difference
@@ -199,6 +201,23 @@ def test_shapes_are_inferred(ops_library: Path) -> None:
     for op, (inputs, attributes, shape) in nodes.items():
         (output,) = ops.session(op, inputs, result=np.float16, **attributes).get_outputs()
         assert (output.shape, output.type) == (["batch", *shape], "tensor(float16)"), op
+
+
+@pytest.mark.parametrize("shape", [["b", "h", "w", 3], [None, None, None, 3], None], ids=["named", "unnamed", "rank"])
+def test_sizes_that_the_graph_leaves_open(ops_library: Path, shape: list[object] | None) -> None:
+    nodes = [helper.make_node("DequantizeLR", ["lr"], ["values"], domain=library.DOMAIN, to=TensorProto.FLOAT16),
+             helper.make_node("Upsample", ["values"], ["large"], domain=library.DOMAIN, mode="nearest"),
+             helper.make_node("QuantizePicture", ["large"], ["hr"], domain=library.DOMAIN)]
+    graph = helper.make_graph(nodes, "open", [helper.make_tensor_value_info("lr", TensorProto.UINT8, shape)],
+                              [helper.make_tensor_value_info("hr", TensorProto.UINT8, None)])
+    model = helper.make_model(graph, ir_version=8, opset_imports=[
+        helper.make_opsetid("", 18), helper.make_opsetid(library.DOMAIN, 1)])
+    options = onnxruntime.SessionOptions()
+    library.register_library(options, path=ops_library)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    for size in ((4, 5), (2, 3)):
+        lr = np.resize(np.arange(256, dtype=np.uint8), (2, *size, 3))
+        np.testing.assert_array_equal(session.run(None, {"lr": lr})[0], lr.repeat(2, 1).repeat(2, 2))
 
 
 def test_empty_batches(ops_library: Path) -> None:

@@ -135,7 +135,7 @@ def test_the_command_compares_the_decoder_and_writes_it(tmp_path: Path, monkeypa
     source = DecoderSource(manifest.id, torch.nn.Identity(), box_network(), manifest)  # type: ignore[arg-type]
     monkeypatch.setattr(server, "find_decoder", lambda bundle, prior: source)
     monkeypatch.setattr(server, "served_decoder", lambda decoder, *arguments, **form: decoder)
-    monkeypatch.setattr(server, "export_decoder", lambda *arguments: repeating_decoder())
+    monkeypatch.setattr(server, "export_decoder", lambda *arguments, **form: repeating_decoder())
     monkeypatch.setattr(server, "compare_decoder", lambda model, decoder, lrs, *more: Comparison(len(lrs), 0, 200, 0))
     with pytest.raises(SystemExit) as leaving:
         app(["export", "triton", "--pictures-compared", "1", "--out", str(tmp_path / "models")])

@@ -8,9 +8,9 @@
 #   make ops
 #   python benchmarks/speed/pack.py gpu_host_pack
 #   python benchmarks/gpu_luggage.py gpu_host_pack --python 3.12 --architecture 90    # of the host
-# The last one packs ONNX Runtime for CUDA into the folders gpu_host_onnxruntime_0 and _1, adds the default bundle's
-# decoder to the pack, and prints the transfers: each carries the checkout without zoo/ and bundles/ and some of these
-# folders, at most 64 MiB. A checkout without them:
+# The last one packs ONNX Runtime for CUDA into the folders gpu_host_onnxruntime_0, _1 and so on, adds the default
+# bundle's decoder to the pack, and prints the transfers, two as a rule: each carries the checkout without zoo/ and
+# bundles/ and some of these folders, at most 64 MiB. A checkout without them:
 #   git worktree add --no-checkout ../luggage && cd ../luggage
 #   git sparse-checkout set --no-cone '/*' '!/zoo/' '!/bundles/' && git checkout
 # Copy all into one folder on the host, then run this script there; it unpacks ONNX Runtime into gpu_host_site, unless

@@ -2,8 +2,8 @@
 
     python benchmarks/gpu_luggage.py gpu_host_pack --python 3.12 --architecture 90     # after benchmarks/speed/pack.py
 
-    gpu_host_onnxruntime_0, _1    folders, each with a part of onnxruntime-gpu for one GPU architecture
-    gpu_host_pack/decoder.onnx    the default bundle's decoder
+    gpu_host_onnxruntime_0, _1, ...   folders, each with a part of onnxruntime-gpu for one GPU architecture
+    gpu_host_pack/decoder.onnx        the default bundle's decoder
 
 A transfer carries the checkout without zoo/ and bundles/ and some of these folders, at most --limit MiB in all. The
 exit code is 1 if one carries more.
@@ -141,7 +141,7 @@ def main() -> int:
     parser.add_argument("--version", default="1.31.1", help="of onnxruntime-gpu")
     parser.add_argument("--python", default="3.12", help="version of the host's Python")
     parser.add_argument("--architecture", type=int, default=90, help="the GPU's compute capability times ten")
-    parser.add_argument("--parts", type=int, default=2, help="of onnxruntime-gpu")
+    parser.add_argument("--parts", type=int, default=4, help="of onnxruntime-gpu")
     parser.add_argument("--limit", type=float, default=64, help="MiB of a transfer")
     parser.add_argument("--sum", action="store_true", help="print the transfers of what is packed already")
     options = parser.parse_args()

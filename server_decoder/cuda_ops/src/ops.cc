@@ -175,7 +175,10 @@ struct Op : Ort::CustomOpBase<Op<Kernel, kSignature, T, kCuda>, Instance<Kernel<
       return;
     }
     const std::vector<Shape> outputs = Made::output_shapes(attributes, inputs.shapes());
-    for (std::size_t index = 0; index < outputs.size(); ++index) {
+    // The context does not know how many outputs the node has, and ONNX Runtime writes the shape of an absent one behind
+    // the others; so only those that every node has are inferred.
+    constexpr std::size_t kRequired = std::string_view(kSignature.outputs) == "tt" ? 1 : 2;
+    for (std::size_t index = 0; index < std::min(outputs.size(), kRequired); ++index) {
       // ONNX Runtime asks the op of one T for all: T is the type of x.
       const bool is_t = kSignature.outputs[index] == 't';
       ONNXTensorElementDataType type = is_t ? inputs.type() : type_of<T>(kSignature.outputs[index]);

@@ -186,7 +186,7 @@ def fused_conv(
     value = value[:, : value.shape[1] - crop, : value.shape[2] - crop]
     if demodulation is not None:
         value = value * _wide(demodulation)[:, None, None]
-    if residual_first:
+    if residual is not None and residual_first:
         value = value + _wide(residual)
     value, _ = demod_bias_act(value, None, noise, bias, slope=slope, gain=gain, clamp=clamp, channels_last=True)
     if residual is not None and not residual_first:

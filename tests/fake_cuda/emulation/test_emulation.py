@@ -17,7 +17,7 @@ SOURCES = HERE.parents[2] / "server_decoder" / "cuda_ops" / "src"
 FLAGS = ("-std=c++17", "-O1", "-g1", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas",
          "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-DEDGEGRAIN_EMULATION", f"-I{HERE}",
          f"-I{SOURCES}")
-CONVOLUTIONS, ROUNDS = 120, 40
+CONVOLUTIONS, ROUNDS = 100, 60
 SECONDS = 600
 
 

@@ -24,8 +24,8 @@ ROOT = Path(__file__).parents[2]
 SOURCES = Path("server_decoder/cuda_ops/src")
 TOOLS = Path("/usr/local/cuda/bin")
 
-# Of a quarter of a multiprocessor: cycles of an m16n8k16 product with float32 sums, from the peak rates of NVIDIA's data
-# sheets (A100: 312 TFLOP/s, H100: 989). Of a multiprocessor: bytes of shared memory in a cycle.
+# Of a quarter of a multiprocessor: cycles of an m16n8k16 product with float32 sums, from the peak rates of NVIDIA's
+# data sheets (A100: 312 TFLOP/s, H100: 989). Of a multiprocessor: bytes of shared memory in a cycle.
 HMMA_CYCLES = {80: 8, 90: 4}
 SHARED_BYTES = 128
 
@@ -102,7 +102,8 @@ def compiled(source: Path, include: Path, tools: tuple[str, str], architecture: 
         report = _output([nvcc, "-std=c++17", "-O3", f"-arch=sm_{architecture}", f"-I{include}", *options,
                           "-Xptxas", "-v", "-cubin", "-o", str(cubin), str(source)])
         listing = _output([disassembler, "-c", str(cubin)])
-    used = re.findall(r"Compiling entry function '(\S+)'.*?(\d+) bytes spill stores.*?Used (\d+) registers", report, re.S)
+    used = re.findall(r"Compiling entry function '(\S+)'.*?(\d+) bytes spill stores.*?Used (\d+) registers", report,
+                      re.DOTALL)
     code: dict[str, list[tuple[str, str | None]]] = {}
     labels: dict[str, int] = {}
     current = None

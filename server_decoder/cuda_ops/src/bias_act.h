@@ -53,8 +53,8 @@ struct Channel {
   }
 };
 
-// The GPU's way of computing the same of N values: the gain is multiplied into the factors, which are few, and a maximum
-// replaces a comparison and a selection.
+// The GPU's way of computing the same of N values: the gain is multiplied into the factors, which are few, and a
+// maximum replaces a comparison and a selection.
 template <class T, int N>
 EDGEGRAIN_HD void activate_scaled(const Tail<T>& tail, float (&scaled)[N]) {
 #ifdef __CUDA_ARCH__

@@ -133,21 +133,25 @@ const char* run_fastest(const Candidate (&candidates)[kCount], const Conv<Half>&
   return best->run(conv, best->square_width, stream);
 }
 
-// Whether copies of kBytes can read x and the filters.
+// Whether copies of kBytes can read a map with such pixels.
+template <int kBytes>
+bool has_pieces_of(const Half* map, std::int64_t channels, std::int64_t stride) {
+  constexpr int kElements = kBytes / 2;
+  return reinterpret_cast<std::uintptr_t>(map) % kBytes == 0 && channels % kElements == 0 && stride % kElements == 0;
+}
+
+// Whether they can read all that a convolution reads, at 32-bit distances. Windows and filters of a tile may lie beyond
+// the last; their places are computed, though nothing is read there.
 template <int kBytes>
 bool has_pieces_of(const Conv<Half>& conv) {
-  constexpr int kElements = kBytes / 2;
-  const auto aligned = [](const void* address) { return reinterpret_cast<std::uintptr_t>(address) % kBytes == 0; };
-  const std::int64_t inner = static_cast<std::int64_t>(conv.kernel_height) * conv.kernel_width * conv.channels;
-  // Windows and filters of a tile may lie beyond the last; their offsets are computed, though nothing is read there.
-  const std::int64_t pixels = (conv.batch + 2ll) * conv.height * conv.width, margin = 600ll * conv.width;
-  return conv.channels % kElements == 0 && conv.x_stride % kElements == 0 && aligned(conv.x) &&
-         aligned(conv.weight) && conv.weight_stride % kElements == 0 &&
-         conv.batch * (conv.weight_stride / kElements) <= kLargest / 2 &&
-         (!conv.more || (conv.split % kElements == 0 && conv.more_stride % kElements == 0 && aligned(conv.more) &&
-                         conv.more_stride <= kLargest)) && conv.kernel_height * conv.kernel_width <= 32 &&
-         pixels + margin <= kLargest && conv.x_stride <= kLargest &&
-         (4ll * conv.out_channels + 128) * (inner / kElements) <= kLargest;
+  const std::int64_t taps = static_cast<std::int64_t>(conv.kernel_height) * conv.kernel_width;
+  const std::int64_t pixels = (conv.batch + 2ll) * conv.height * conv.width + 600ll * conv.width;
+  const std::int64_t stride = std::max(conv.x_stride, conv.more ? conv.more_stride : 0);
+  return has_pieces_of<kBytes>(conv.x, conv.channels, conv.x_stride) &&
+         (!conv.more || has_pieces_of<kBytes>(conv.more, conv.split, conv.more_stride)) &&
+         has_pieces_of<kBytes>(conv.weight, conv.channels, conv.weight_stride) && taps <= 32 &&
+         pixels <= kLargest && 64 * taps * conv.channels <= kLargest &&
+         2 * stride * conv.width * (conv.kernel_height + 1) <= kLargest;
 }
 
 // ------------------------------------------------------------------------------------------------ other kernels

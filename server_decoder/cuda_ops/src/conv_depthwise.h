@@ -6,8 +6,8 @@
 
 namespace edgegrain {
 
-// 3 x 3 with stride 1. A thread computes kWide<T> channels of kRows pixels of a column: every row of x is read for three
-// rows of y, and neighbouring threads read neighbouring channels. Needs 16-byte alignment of x, weight and
+// 3 x 3 with stride 1. A thread computes kWide<T> channels of kRows pixels of a column: every row of x is read for
+// three rows of y, and neighbouring threads read neighbouring channels. Needs 16-byte alignment of x, weight and
 // is_wide_output.
 template <class T>
 struct Depthwise3x3 {

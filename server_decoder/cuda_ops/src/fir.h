@@ -10,9 +10,10 @@ namespace edgegrain {
 
 constexpr int kTaps = 4;
 
-// Without up- and downsampling, and with the tail of a layer where kTail is set. An item: N columns of kRows rows of one
-// plane; rows are filtered as they come, four of them are kept. Where N elements have 16 bytes, rows are read as aligned
-// pairs of words wherever they begin (the output of a transposed convolution is 2 W + 1 wide), and shifted into place.
+// Without up- and downsampling, and with the tail of a layer where kTail is set. An item: N columns of kRows rows of
+// one plane; rows are filtered as they come, four of them are kept. Where N elements have 16 bytes, rows are read as
+// aligned pairs of words wherever they begin (the output of a transposed convolution is 2 W + 1 wide), and shifted into
+// place.
 template <class T, bool kTail, int N>
 struct Fir {
   static constexpr int kRows = 8, kPerWord = 4 / static_cast<int>(sizeof(T));
@@ -147,8 +148,8 @@ struct Fir {
     }
   }
 
-  // Sixteen halves, or eight floats, from `start` on, of which the first N + 3 count: pairs of words from the aligned one
-  // before it, shifted by what `start` is beyond that. Indices known only at run time would put the words in memory.
+  // Sixteen halves, or eight floats, from `start` on, of which the first N + 3 count: pairs of words from the aligned
+  // one before it, shifted by what `start` is beyond that. Indices known only at run time would put the words in memory.
   EDGEGRAIN_HD void read_words(std::int64_t start, std::uint32_t (&words)[8]) const {
     const std::int64_t first = start & ~static_cast<std::int64_t>(2 * kPerWord - 1);
     EDGEGRAIN_UNROLL

@@ -14,7 +14,8 @@ namespace {
 constexpr unsigned kThreads = 128, kBlocks = 3;  // of a multiprocessor at least, which leaves 168 registers
 
 template <class Kernel>
-__global__ void __launch_bounds__(kThreads, kBlocks) run(const __grid_constant__ Kernel kernel, const std::uint32_t items) {
+__global__ void __launch_bounds__(kThreads, kBlocks)
+    run(const __grid_constant__ Kernel kernel, const std::uint32_t items) {
   const std::uint64_t item = static_cast<std::uint64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (item < items) kernel(static_cast<std::uint32_t>(item));
 }

@@ -1,7 +1,7 @@
 // The instructions of the GPU that C++ has no name for, one function each, and accesses to shared memory.
 //
-// The tests run the kernels on the host: tests/fake_cuda/emulation defines the same functions there, with the rules that
-// the hardware has (what a warp exchanges, when an asynchronous copy has arrived, who may read what others wrote).
+// The tests run the kernels on the host: tests/fake_cuda/emulation defines the same functions there, with the rules of
+// the hardware (what a warp exchanges, when an asynchronous copy has arrived, who may read what others wrote).
 #pragma once
 
 #include <cuda_runtime.h>

@@ -12,8 +12,8 @@ namespace {
 
 using edgegrain::Conv;
 
-// Of conv_cuda.cu: 8 tiles for channels of 8, 6 of them in two orders, 3 tiles for copies of 8 and of 4 bytes, two SIMT tiles and two
-// depthwise kernels for two types.
+// Of conv_cuda.cu: 8 tiles for channels of 8, 6 of them in two orders, 3 tiles for copies of 8 and of 4 bytes, two SIMT
+// tiles and two depthwise kernels for two types.
 constexpr std::size_t kKernels = 8 + 6 + 3 * 2 + 2 * 2 + 2 * 2;
 constexpr float kUntouched = 12345.0f;
 
@@ -94,11 +94,13 @@ Case<T> draw_case(const Sizes* sizes = nullptr) {
     v.more_stride = wider(v.channels - v.split);
     c.more = map<T>(in, v.channels - v.split, v.more_stride), v.more = c.more->data();
   }
-  v.x_stride = sizes ? v.split : wider(v.split), v.y_stride = sizes ? o : wider(o), v.residual_stride = sizes ? o : wider(o), v.outer_stride = sizes ? o : wider(o);
+  const auto stride = [sizes](std::int64_t channels) { return sizes ? channels : wider(channels); };
+  v.x_stride = stride(v.split), v.y_stride = stride(o), v.residual_stride = stride(o), v.outer_stride = stride(o);
   c.x = map<T>(in, v.split, v.x_stride), v.x = c.x->data();
   const std::int64_t filters = v.shuffle * v.shuffle * o * inner;
   if (!sizes && !v.depthwise && chance(20)) v.weight_stride = filters;
-  c.weight = filled<T>(v.weight_stride ? v.batch * filters : filters, 1.0 / std::sqrt(inner), !sizes && chance(5) ? 1 : 0);
+  const int unaligned = !sizes && chance(5);
+  c.weight = filled<T>(v.weight_stride ? v.batch * filters : filters, 1.0 / std::sqrt(inner), unaligned);
   v.weight = c.weight->data();
   if (chance(40)) {
     const bool shared = chance(30);

@@ -23,7 +23,8 @@ namespace {
 
 using namespace edgegrain;
 
-// The list in launch.cu: 12 kernels for two numbers of elements and Fir for two tails, for two types; ModulationFactors.
+// The list in launch.cu: 12 kernels for two numbers of elements and Fir for two tails, for two types, and
+// ModulationFactors.
 constexpr std::size_t kKernels = (12 * 2 + 2) * 2 + 1;
 constexpr float kTapValues[kTaps] = {0.1f, 0.35f, 0.4f, 0.2f};  // not symmetric
 
@@ -37,8 +38,9 @@ struct Sides {
 
   std::size_t size() const { return static_cast<std::size_t>(batch) * channels * height * width; }
   std::size_t at(int b, int c, int row, int column) const {
-    const std::size_t plane = static_cast<std::size_t>(height) * width, pixel = static_cast<std::size_t>(row) * width + column;
-    return channels_last ? (b * plane + pixel) * channels + c : (static_cast<std::size_t>(b) * channels + c) * plane + pixel;
+    const std::size_t plane = static_cast<std::size_t>(height) * width;
+    const std::size_t pixel = static_cast<std::size_t>(row) * width + column, picture = b;
+    return channels_last ? (picture * plane + pixel) * channels + c : (picture * channels + c) * plane + pixel;
   }
   std::string text() const {
     std::ostringstream stream;
@@ -102,7 +104,8 @@ struct RandomTail {
     }
     if (styled) {
       style = filled<float>(factors), tail.style = style->data();
-      modulated = filled<T>(y.size(), 1.0, output_offset), modulated->fill_with(NAN), tail.modulated = modulated->data();
+      modulated = filled<T>(y.size(), 1.0, output_offset), modulated->fill_with(NAN);
+      tail.modulated = modulated->data();
     }
     if (!styled || chance(50)) {
       plain = filled<T>(y.size(), 1.0, output_offset), plain->fill_with(NAN), tail.plain = plain->data();

@@ -47,7 +47,9 @@ inline void copy_async(std::uint32_t shared, const void* global, bool valid) {
   emulation::start_copy(at_shared(shared), global, kBytes, valid);
 }
 
-inline void copy_async_once(std::uint32_t shared, const void* global, bool valid) { copy_async<16>(shared, global, valid); }
+inline void copy_async_once(std::uint32_t shared, const void* global, bool valid) {
+  copy_async<16>(shared, global, valid);
+}
 
 inline void commit_copies() { emulation::end_copies(); }
 

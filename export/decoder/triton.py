@@ -7,8 +7,9 @@
                           1/libedgegrain_ops.so     a decoder with fused ops needs it
 
 Triton serves the network alone, with its own input and output: ``lr`` float32 [3, h, w] in [-1, 1] to ``hr`` float32
-[3, H, W], or uint8 [h, w, 3] to uint8 [H, W, 3]. Payloads and picture files are left to the caller. The fields are those of Triton's ``model_config.proto``, and the tests parse the file with
-it. Where Triton is installed, they serve the repository on the CPU; it has not been served on a GPU.
+[3, H, W], or uint8 [h, w, 3] to uint8 [H, W, 3]. Payloads and picture files are left to the caller. The fields are
+those of Triton's ``model_config.proto``, and the tests parse the file with it. Where Triton is installed, they serve
+the repository on the CPU; it has not been served on a GPU.
 """
 
 from __future__ import annotations

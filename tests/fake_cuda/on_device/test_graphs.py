@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from export.decoder.decoder_options import Ops
 from server_decoder import decoder_session
 from server_decoder.decoder_session import CudaOptions, DecoderSession
 from tests.fake_cuda.on_device.conftest import Device
@@ -26,8 +27,10 @@ def always_replay(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("nhwc", [False, True], ids=["nchw", "nhwc"])
 @pytest.mark.parametrize("form", FORMS, ids=str)
-def test_replays_read_what_was_captured(idle_kernels: Device, emulated_ops: Path, decoders: Decoders,
-                                        caplog: pytest.LogCaptureFixture, form: Form, nhwc: bool) -> None:
+def test_replays_read_what_was_captured(idle_kernels: Device, decoders: Decoders, caplog: pytest.LogCaptureFixture,
+                                        request: pytest.FixtureRequest, form: Form, nhwc: bool) -> None:
+    if form.ops is Ops.fused:
+        request.getfixturevalue("emulated_ops")
     check_replays(idle_kernels, decoders(form), caplog, nhwc)
 
 

@@ -90,8 +90,13 @@ def can_replay_graphs(version: str) -> bool:
     Before 1.30, graphs captured copies from host memory (of Concat and Split) that a run of another batch size
     overwrites (microsoft/onnxruntime, pull request 32121).
     """
+    return release(version) >= (1, 30)
+
+
+def release(version: str) -> tuple[int, int]:
+    """Major and minor number of a version of ONNX Runtime; (0, 0) if it has another form."""
     found = re.match(r"(\d+)\.(\d+)", version)
-    return found is not None and (int(found[1]), int(found[2])) >= (1, 30)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
 def require_provider(device: str, choice: Literal["cuda", "tensorrt"] = "cuda") -> str:

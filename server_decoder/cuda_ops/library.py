@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codec_contract.errors import DeviceError
-from server_decoder.providers import beyond_driver, driver_version, version_text
+from server_decoder.providers import beyond_driver, driver_version, release, version_text
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -20,6 +20,8 @@ PACKAGE = "edgegrain_cuda_ops"
 """The package that ``pip install ./server_decoder/cuda_ops`` installs; it holds the library alone."""
 BUILT = Path(__file__).parent / "lib"
 """The output folder of ``make ops``."""
+OLDEST_RUNTIME = (1, 30)
+"""The oldest release of ONNX Runtime that the library is used with."""
 _PATTERN = "*edgegrain_ops.*"  # libedgegrain_ops.so, edgegrain_ops.dll
 _HINT = ("build it with 'make ops' in a checkout, or install it from there with "
          "'pip install ./server_decoder/cuda_ops' (docs/cuda_ops.md); or use a decoder exported with --ops plain")
@@ -114,8 +116,15 @@ def register_library(
 
     Raises:
         DeviceError: there is no library, it has no kernels for the device, the driver is too old for them, or this ONNX
-            Runtime refuses it.
+            Runtime is too old or refuses it.
     """
+    import onnxruntime
+
+    # Its older releases (1.23 does) crash on a node without an optional input whose output shape is inferred.
+    if release(onnxruntime.__version__) < OLDEST_RUNTIME:
+        oldest = ".".join(map(str, OLDEST_RUNTIME))
+        raise DeviceError(f"fused ops need ONNX Runtime {oldest} or newer, this is {onnxruntime.__version__}; update it, "
+                          "or use a decoder exported with --ops plain")
     library = find_library(path)
     if device == "cuda":
         require_cuda_kernels(library)

@@ -62,3 +62,10 @@ def test_a_library_of_an_earlier_release_is_refused(tmp_path: Path) -> None:
 def test_without_a_driver_nothing_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(providers, "_DRIVER", str(tmp_path / "absent.so"))
     assert driver_version() == 0 and not beyond_driver(13000, 0)
+
+
+@pytest.mark.parametrize("version", ["1.23.0", "1.29.1", "unknown"])
+def test_an_onnx_runtime_that_crashes_on_fused_ops_is_refused(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnxruntime, "__version__", version)
+    with pytest.raises(DeviceError, match=f"fused ops need ONNX Runtime 1.30 or newer, this is {version}"):
+        register_library(onnxruntime.SessionOptions())

@@ -123,8 +123,8 @@ def register_library(
     # Its older releases (1.23 does) crash on a node without an optional input whose output shape is inferred.
     if release(onnxruntime.__version__) < OLDEST_RUNTIME:
         oldest = ".".join(map(str, OLDEST_RUNTIME))
-        raise DeviceError(f"fused ops need ONNX Runtime {oldest} or newer, this is {onnxruntime.__version__}; update it, "
-                          "or use a decoder exported with --ops plain")
+        raise DeviceError(f"fused ops need ONNX Runtime {oldest} or newer, this is {onnxruntime.__version__}; update "
+                          "it, or use a decoder exported with --ops plain")
     library = find_library(path)
     if device == "cuda":
         require_cuda_kernels(library)

@@ -12,6 +12,7 @@ import torch
 from benchmarks.quality.rate_curves import Point, draw, measure_run, table
 from codec_contract.payload import encode_payload
 from codec_contract.rgb import Rgb
+from edgegrain.metrics.kid import FeatureSets
 from edgegrain.metrics.picture_metrics import Scores
 from edgegrain.metrics.psnr_ssim import psnr
 from edgegrain.pictures.packed import random_pictures
@@ -26,14 +27,14 @@ class PlainMetrics:
     """Scores that need no networks."""
 
     def against(self, original: Rgb) -> PlainMetrics:
-        self.original, self.features = original, np.zeros(4, np.float32)
+        self.original, self.features = original, {"kid": np.zeros(4, np.float32)}
         return self
 
     def lpips_alex_off_grid(self, picture: Rgb) -> float:
         return 0.3
 
-    def scores(self, picture: Rgb) -> tuple[Scores, np.ndarray]:
-        return Scores(psnr(picture, self.original), 1.0, 0.25, 0.5, 0.75), np.ones(4, np.float32)
+    def scores(self, picture: Rgb) -> tuple[Scores, FeatureSets]:
+        return Scores(psnr(picture, self.original), 1.0, 0.25, 0.5, 0.75), {"kid": np.ones(4, np.float32)}
 
 
 def test_a_run_is_measured_with_tables_fitted_to_its_own_lrs(tmp_path: Path) -> None:

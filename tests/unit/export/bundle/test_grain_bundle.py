@@ -199,7 +199,7 @@ def test_real_lrs_begin_with_pictures() -> None:
 
 def test_the_command_states_the_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                                            mobile: tuple[Grain, bytes], capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(server, "export_decoder", lambda decoder, lr, weights: mobile[1])
+    monkeypatch.setattr(server, "export_decoder", lambda decoder, lr, weights, **form: mobile[1])
     monkeypatch.setattr(server, "random_decoder", lambda name: replace(random_decoder(name), decoder=mobile[0]))
     status, printed, error = export(capsys, "decoder", "--config", "grain-smoke-mobile", "--random-weights",
                                     "--out", tmp_path, "--weights", "compact")

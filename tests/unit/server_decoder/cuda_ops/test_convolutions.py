@@ -252,7 +252,9 @@ def test_shapes_are_inferred(ops_library: Path) -> None:
     x, weight = np.empty((1, 5, 6, 8), np.float16), np.empty((12, 2, 2, 8), np.float16)
     session = ops.session("FusedConv", [x, weight, None, None, None, np.empty((1, 3), np.float32)], 2,
                           result=np.float16, shuffle=2, pads=[1] * 4, crop=1)
-    assert [(out.shape, out.type) for out in session.get_outputs()] == [(["batch", 11, 13, 3], "tensor(float16)")] * 2
+    first, second = ((out.shape, out.type) for out in session.get_outputs())
+    assert first == (["batch", 11, 13, 3], "tensor(float16)")
+    assert second == ([], "tensor(float16)")  # absent from most nodes, so its shape is left to the run
 
 
 X = np.ones((2, 4, 4, 8), np.float32)

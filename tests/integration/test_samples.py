@@ -36,8 +36,7 @@ PAGES = [
 REASONS = {
     "downloads files", "installs packages", "needs Docker", "needs Node", "needs Xcode or Gradle", "needs a GPU",
     "needs a CUDA toolkit", "needs a cluster", "needs Buildah", "needs c2patool", "needs other weights",
-    "needs your pictures", "runs in the clone",
-    "runs until it is stopped", "takes hours", "takes minutes",
+    "needs your pictures", "runs in the clone", "runs until it is stopped", "takes hours", "takes minutes",
 }
 READ_ONLY = {"bundles", "doctor", "info"}
 """Commands that a second run cannot find anything of."""

@@ -17,7 +17,7 @@ HEADER = "onnxruntime_cxx_api.h"
 EMULATION = Path(__file__).parent / "emulation"
 EMULATED_DEVICE = ("fiber.cc", "device.cc")
 CUDA_VERSION = 13000
-FLAGS = ("-std=c++17", "-O2", "-fPIC", "-fvisibility=hidden", "-fno-math-errno", f"-DEDGEGRAIN_CUDA={CUDA_VERSION}")
+FLAGS = ("-std=c++17", "-fPIC", "-fvisibility=hidden", "-fno-math-errno", f"-DEDGEGRAIN_CUDA={CUDA_VERSION}")
 EMULATED = ("-DEDGEGRAIN_EMULATION", f"-I{EMULATION}", "-include", "cuda_runtime.h", "-x", "c++")
 HEADER_SECONDS = 60
 
@@ -44,7 +44,7 @@ def build_ops(repository: Path, folder: Path, device: Path) -> Path:
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir()
         common = [*FLAGS, "-isystem", str(headers), f"-I{ops / 'src'}"]
-        commands = [[*common, *(EMULATED if source in on_device else ()), "-c", str(source), "-o",
+        commands = [[*common, *(("-O1", *EMULATED) if source in on_device else ("-O0",)), "-c", str(source), "-o",
                      str(work / f"{source.name}.o")] for source in (*on_device, *on_cpu)]
         with ThreadPoolExecutor(os.cpu_count()) as compilers:
             list(compilers.map(_compile, commands))

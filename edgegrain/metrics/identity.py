@@ -18,6 +18,8 @@ CROP_LEFT, CROP_TOP, CROP_SIDE = 0.155, 0.265, 0.70
 INPUT_SIZE = 150
 # dlib's training mean (R, G, B) in bytes; pictures are divided by 256 afterwards.
 MEAN = (122.782, 117.001, 104.298)
+MAPS = (32, 64, 128, 256)
+"""Channels of the four maps of `FaceIdentity.maps`: 35x35, 17x17, 8x8 and 4x4 pixels."""
 
 
 class FaceIdentity(nn.Module):
@@ -55,25 +57,25 @@ class FaceIdentity(nn.Module):
 
     def forward(self, picture: Tensor) -> Tensor:
         """Descriptors ``[B, 128]`` of square aligned frames ``[B, 3, S, S]`` in [-1, 1]."""
+        x = self._down(self.maps(picture)[-1], "conv256_down_out")
+        return x.float().mean((2, 3)) @ self.fc
+
+    def maps(self, picture: Tensor) -> list[Tensor]:
+        """The last map of each resolution, ``[B, C, h, w]`` with the channels `MAPS`, of the same frames."""
         side = picture.shape[-1]
         left, top, width = round(CROP_LEFT * side), round(CROP_TOP * side), round(CROP_SIDE * side)
         face = picture[:, :, top : top + width, left : left + width]
         face = F.interpolate(face, (INPUT_SIZE, INPUT_SIZE), mode="bilinear", antialias=True, align_corners=False)
         x = (unit_to_levels(face) - self.mean) / 256
         x = F.max_pool2d(self._conv(x, "conv32_down", 2), 3, 2)
-        for name in ("conv32_1", "conv32_2", "conv32_3"):
-            x = self._residual(x, name)
-        x = self._down(x, "conv64_down")
-        for name in ("conv64_1", "conv64_2", "conv64_3"):
-            x = self._residual(x, name)
-        x = self._down(x, "conv128_down")
-        for name in ("conv128_1", "conv128_2"):
-            x = self._residual(x, name)
-        x = self._down(x, "conv256_down")
-        for name in ("conv256_1", "conv256_2"):
-            x = self._residual(x, name)
-        x = self._down(x, "conv256_down_out")
-        return x.float().mean((2, 3)) @ self.fc
+        maps: list[Tensor] = []
+        for channels, blocks in zip(MAPS, (3, 3, 2, 2), strict=True):
+            if maps:
+                x = self._down(x, f"conv{channels}_down")
+            for block in range(1, blocks + 1):
+                x = self._residual(x, f"conv{channels}_{block}")
+            maps.append(x)
+        return maps
 
     def distance(self, picture: Tensor, target: Tensor) -> Tensor:
         """Euclidean descriptor distances ``[B]``."""

@@ -176,9 +176,11 @@ def open_trainer(config: StageConfig, options: RunOptions, folder: Path, distrib
     start, decoder_from = resolve_start(options.init_from), resolve_start(options.decoder_from)
     prior = load_prior(config, options.prior)
     discriminator = load_discriminator(config, options.discriminator)
-    projected = config.adversarial is not None and isinstance(config.adversarial.discriminator, ProjectedConfig)
+    projected = config.adversarial.discriminator if config.adversarial is not None else None
+    projected = projected if isinstance(projected, ProjectedConfig) else None
     needed = bool(config.loss.lpips or config.loss.regions or config.loss.identity or projected)
-    weights = metric_weights(options.weights, needed=needed, faces=bool(config.loss.identity))
+    faces = bool(config.loss.identity or (projected and projected.identity))
+    weights = metric_weights(options.weights, needed=needed, faces=faces)
     torch.manual_seed(config.seed)
     prior = prior or (stand_in_prior(config) if config.random_pictures else None)
     if (folder / CHECKPOINT).exists():
@@ -199,10 +201,9 @@ def open_trainer(config: StageConfig, options: RunOptions, folder: Path, distrib
         run.adversarial = AdversarialLoss(config.adversarial, discriminator)
     if options.compiled:
         run.model.compile_decoder()
-    networks = MetricNetworks.load(weights, distributed.device, faces=bool(config.loss.identity))
-    if run.adversarial is not None and isinstance(run.adversarial.discriminator, ProjectedDiscriminator) \
-            and networks.lpips is not None:
-        run.adversarial.discriminator.features = networks.lpips.features
+    networks = MetricNetworks.load(weights, distributed.device, faces=faces)
+    if run.adversarial is not None and isinstance(run.adversarial.discriminator, ProjectedDiscriminator):
+        run.adversarial.discriminator.use(networks)
     return GrainTrainer(run, distributed, pictures, networks, held_out)
 
 

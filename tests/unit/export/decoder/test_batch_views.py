@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import onnx
 import pytest
 import torch
@@ -11,18 +9,6 @@ from torch import Tensor, nn
 
 from codec_contract.errors import ExportError
 from export.decoder.decoder_graph import decoder_graph
-from tests.unit.export.decoder.conftest import FAMILIES
-
-Graph = Callable[..., onnx.ModelProto]
-
-
-@pytest.mark.parametrize("name", FAMILIES)
-def test_no_family_reads_the_batch(name: str, family_graph: Graph) -> None:
-    graph = family_graph(name, fused=True).graph
-    constants = {tensor.name for tensor in graph.initializer}
-    assert not {"Shape", "Size"} & {node.op_type for node in graph.node}
-    views = [node for node in graph.node if node.op_type in ("Reshape", "Expand")]
-    assert all(node.input[1] in constants or node.op_type == "Expand" for node in views)
 
 
 class Reshaped(nn.Module):

@@ -58,6 +58,16 @@ def test_every_family_computes_the_same(name: str, family: Family, family_graph:
         np.testing.assert_allclose(run(model, lrs), expected, atol=2e-6 * np.abs(expected).max(), rtol=0)
 
 
+@pytest.mark.parametrize("name", FAMILIES)
+def test_no_family_reads_the_batch(name: str, family_graph: Graph) -> None:
+    """What `export.decoder.batch_views` gives; it is tested here, where the graphs are."""
+    graph = family_graph(name, fused=True).graph
+    constants = {tensor.name for tensor in graph.initializer}
+    assert not {"Shape", "Size"} & {node.op_type for node in graph.node}
+    views = [node for node in graph.node if node.op_type in ("Reshape", "Expand")]
+    assert all(node.input[1] in constants or node.op_type == "Expand" for node in views)
+
+
 @pytest.mark.parametrize("name", ["grain-smoke", "grain-smoke-mobile"])
 @torch.no_grad()
 def test_halves_stay_close(name: str, family: Family, family_graph: Graph) -> None:

@@ -94,8 +94,8 @@ def decoder_section(report: Mapping[str, Any]) -> list[str]:
     whole = [value for variant, value in differences.items() if "half" not in variant]
     half = [value for variant, value in differences.items() if "half" in variant]
     if whole:
-        lines[-1] += (f" The pictures of the variants differ from the first ones by at most {max(whole):.0e} of the "
-                      f"largest value{f', in float16 by {max(half):.0e}' if half else ''}.")
+        lines[-1] += (f" The pictures of the variants differ from the first ones by at most {max(whole):.0e} in "
+                      f"[-1, 1]{f', in float16 by {max(half):.0e}' if half else ''}.")
     return [*lines, "", _origin(report, "decoder.py")]
 
 

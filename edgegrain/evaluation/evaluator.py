@@ -42,6 +42,7 @@ from edgegrain.evaluation.results import (
     row_from,
 )
 from edgegrain.metrics.kid import FeatureSets
+from edgegrain.metrics.lr_saturation import lr_saturation
 from edgegrain.metrics.metric_weights import FILES
 from edgegrain.metrics.picture_metrics import Metrics, Reference, Scores
 from sdk import Codec
@@ -51,7 +52,7 @@ Value = TypeVar("Value")
 
 BUDGETS = (200, 300, 450, 600, 900, 1300, 2000, 3000, 4500, 7000, 10000, 15000)
 """Bytes of the curves' points; a curve uses those between half and four times the bundle's mean."""
-REVISION = 3
+REVISION = 4
 """Version of the records; increased when the same key would give another record."""
 
 
@@ -131,7 +132,8 @@ class Evaluator:
                 curve += self._cached({"kind": "curve", "budget": budget, **key},
                                       functools.partial(search.on_curve, budget))
         rows = [tuple(row_from({**data, "picture": path.name}) for data in found) for found in (equal, curve)]
-        return PictureResult(row, rows[0], rows[1], ours["lr_bytes"], ours["original_features"])
+        return PictureResult(row, rows[0], rows[1], ours["lr_bytes"], ours["original_features"],
+                             tuple(ours["lr_saturation"]))
 
     def _cached(self, key: Mapping[str, Any], compute: Callable[[], Any]) -> Any:
         return self._cache.get_or_compute({**key, **self._metrics_key}, compute)
@@ -143,7 +145,8 @@ class Evaluator:
         row = Row("", self._codec.bundle.id, len(payload), len(payload), scores, features=packed(features))
         sizes = {"payload": len(payload)} | {
             kind: len(encode_lossless(payload.lr, kind)) for kind in ("png", "webp", "jpeg-xl")}
-        return {"row": row.as_dict(), "lr_bytes": sizes, "original_features": packed(reference.features)}
+        return {"row": row.as_dict(), "lr_bytes": sizes, "original_features": packed(reference.features),
+                "lr_saturation": lr_saturation(payload.lr, search.original)}
 
 
 def metrics_key(metrics: Metrics, weights_id: str) -> dict[str, Any]:

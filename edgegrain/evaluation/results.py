@@ -66,6 +66,7 @@ class PictureResult:
         curve: classical methods at fixed budgets.
         lr_bytes: format -> size of the LR in lossless formats, and of the payload.
         original_features: features of the original, as `packed`.
+        lr_saturation: mean saturation of the LR and of the area mean, 0...1.
     """
 
     ours: Row
@@ -73,6 +74,7 @@ class PictureResult:
     curve: tuple[Row, ...]
     lr_bytes: Mapping[str, int]
     original_features: Mapping[str, str]
+    lr_saturation: tuple[float, float]
 
 
 def row_from(data: Mapping[str, Any]) -> Row:
@@ -150,6 +152,7 @@ def summary(results: Sequence[PictureResult], bundle: BundleInfo, pictures: Sequ
         "means": equal_means(results),
         "curves": {method: [{"budget": budget, **mean} for budget, mean in curve.items()]
                    for method, curve in curve_means(results).items()},
+        "lr_saturation": _saturation(results),
         "lr_bytes": {kind: float(np.mean([result.lr_bytes[kind] for result in results])) for kind in sizes},
         "baselines": baselines,
         "training_losses": sorted(training_losses),
@@ -158,6 +161,12 @@ def summary(results: Sequence[PictureResult], bundle: BundleInfo, pictures: Sequ
     }
     rounded: dict[str, Any] = _rounded(summary)
     return rounded
+
+
+def _saturation(results: Sequence[PictureResult]) -> float | None:
+    """The LRs' mean saturation relative to that of the area means; None for grey pictures."""
+    lr, area = np.mean([result.lr_saturation for result in results], axis=0)
+    return float(lr / area) if area else None
 
 
 def described_pictures(pictures: Sequence[Path]) -> dict[str, Any]:

@@ -82,6 +82,9 @@ def _scores(evaluation: Mapping[str, Any], domain: str, losses: Collection[str])
         lines += [f"The payload holds the LR in {lr_bytes['payload']:.0f} bytes on average, headers included; the same "
                   f"LR is {lr_bytes['png']:.0f} bytes as optimised PNG, {lr_bytes['webp']:.0f} as lossless WebP, "
                   f"{lr_bytes['jpeg-xl']:.0f} as lossless JPEG XL.", ""]
+    if evaluation.get("lr_saturation"):
+        lines += [f"The LR's colours have {evaluation['lr_saturation']:.2f} times the mean saturation of the plain "
+                  "area mean.", ""]
     if "kid_features" in evaluation:
         lines += [f"KID is the kernel distance of {evaluation['kid_features']}.", ""]
     return lines
@@ -168,7 +171,7 @@ def collect(bundle_id: str, own: Mapping[str, Any], controls: Mapping[str, Mappi
         if control["pictures"] != own["pictures"]:
             raise BundleError(f"the {name} was evaluated on other pictures; evaluate both on the same folder")
         methods[name] = control["means"][control["bundle"]["id"]]
-    optional = {key: own[key] for key in ("lr_bytes", "kid_features") if key in own}
+    optional = {key: own[key] for key in ("lr_bytes", "lr_saturation", "kid_features") if key in own}
     return {"pictures": own["pictures"], "methods": methods, **optional, "versions": own["versions"]}
 
 

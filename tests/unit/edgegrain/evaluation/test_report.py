@@ -183,7 +183,7 @@ def test_faces_are_also_shown_by_their_eyes_and_mouth(evaluated: Evaluated) -> N
 
 def test_without_baselines_the_page_has_no_curves(evaluated: Evaluated) -> None:
     codec, results, paths = evaluated
-    alone = [PictureResult(result.ours, (), (), result.lr_bytes, result.original_features) for result in results]
+    alone = [replace(result, equal=(), curve=()) for result in results]
     files = report_files(codec, alone, paths, summary(alone, codec.bundle, paths, "none"))
     assert "rate_distortion.png" not in files
     page = files["report.html"].decode()

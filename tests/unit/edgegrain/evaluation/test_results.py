@@ -43,7 +43,8 @@ def result(index: int, *, psnr: float = 24.0, fits: bool = True, vgg: float | No
     curve = [Row(name, "AVIF, best PSNR", budget, budget - index, Scores(20.0 + budget / 300, 0.6, 0.5))
              for budget in (300, 600) if fits or budget > 300]
     return PictureResult(Row(name, "ours", 500 + index, 500 + index, scores, features=ours), (rival,), tuple(curve),
-                         {"payload": 500 + index, "png": 700, "webp": 690, "jpeg-xl": 640}, original)
+                         {"payload": 500 + index, "png": 700, "webp": 690, "jpeg-xl": 640}, original,
+                         (0.2 + 0.1 * index, 0.5))
 
 
 def test_rows_and_features_survive_json() -> None:
@@ -115,6 +116,7 @@ def test_the_summary_says_what_it_was_made_from(tmp_path: Path) -> None:
     assert again["means"]["ours"]["psnr"] is None  # JSON has no infinity
     assert again["curves"]["AVIF, best PSNR"][0]["budget"] == 300
     assert again["lr_bytes"] == {"payload": 500.5, "png": 700, "webp": 690, "jpeg-xl": 640}
+    assert again["lr_saturation"] == pytest.approx(0.5)
     assert again["training_losses"] == []
     assert summary([result(0)], BUNDLE, paths, "none", {"b", "a"})["training_losses"] == ["a", "b"]
     assert again["baselines"] == "fast" and "VGG16" in again["kid_features"]

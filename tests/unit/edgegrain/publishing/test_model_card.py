@@ -37,7 +37,8 @@ def test_of_the_classical_codecs_the_card_keeps_the_best_of_all_with_kid_and_the
     """A summary as ``edgegrain evaluate`` writes it; those of earlier releases lack what is optional."""
     own = summary("mine", kid=0.0123, identity=None)
     own["means"]["WebP, best PSNR"] = SCORES
-    own |= {"lr_bytes": {"payload": 571.2, "png": 790, "webp": 755, "jpeg-xl": 690}, "kid_features": "VGG16 relu5_3"}
+    own |= {"lr_bytes": {"payload": 571.2, "png": 790, "webp": 755, "jpeg-xl": 690}, "lr_saturation": 0.8513,
+            "kid_features": "VGG16 relu5_3"}
     evaluation = collect("mine", own, {"control: box mean": summary("box"), "control: alone": summary("alone")})
     assert list(evaluation["methods"]) == [
         "this bundle", "classical, best PSNR", "control: box mean", "control: alone"]
@@ -45,6 +46,7 @@ def test_of_the_classical_codecs_the_card_keeps_the_best_of_all_with_kid_and_the
     assert "| identity (MobileFace) | KID |" in card
     assert "| this bundle | 571 | 25.46 | 0.705 | 0.144 | – | 0.313 | 0.200 ±0.006 | 0.350 | 0.012 |" in card
     assert "LR is 790 bytes as optimised PNG, 755 as lossless WebP, 690 as lossless JPEG XL." in card
+    assert "The LR's colours have 0.85 times the mean saturation of the plain area mean." in card
     assert "KID is the kernel distance of VGG16 relu5_3" in card
     assert "KID" not in card_text("mine", TRAINING, collect("mine", summary("mine"), {}), LICENCE)
 

@@ -35,7 +35,7 @@ _STAGE2 = StageConfig(
     batch=4, learning_rate=6e-4, muon=3.0, warm_up=100, hold=0.5, identity_from=0.2, ema=0.99,
     lpips_shift=0.5)
 # Losses on what people look at: eyes, mouth, texture.
-_FINE_LOSS = LossWeights(region_gain=3.0, lpips=1.0, regions=0.3, identity=0.1, lr=0.0)
+_FINE_LOSS = LossWeights(region_gain=3.0, lpips=1.0, regions=0.3, identity=0.1)
 _ADVERSARIAL = AdversarialConfig(warms_up=0.3, begins=0.4)
 # With a ratio of 0.5 LPIPS stopped falling at 29,000 pictures, and went on falling with 0.25.
 _PROJECTED = AdversarialConfig("hinge", ratio=0.25, begins=0.05, discriminator=ProjectedConfig(), learning_rate=5e-4,
@@ -106,7 +106,7 @@ CONFIGS: dict[str, StageConfig] = {
         _STAGE1, trains=("decoder",), decoder=FACES_256_LR16_FINE, grows=True, batch=4, learning_rate=2e-4, muon=0.0,
         loss=_FINE_LOSS, identity_from=0.0, lpips_shift=1.0, adversarial=_PROJECTED, ema=0.999, jitter=True),
     "stage2-faces-256-lr16-fine": replace(
-        _STAGE2, loss=_FINE_LOSS, synthetic=0.0, identity_from=0.0, lpips_shift=1.0,
+        _STAGE2, loss=replace(_FINE_LOSS, lr=0.0), synthetic=0.0, identity_from=0.0, lpips_shift=1.0,
         adversarial=replace(_PROJECTED, discriminator=ProjectedConfig(identity=True)), ema=0.998, jitter=True),
     # Encoder and decoder together, for fewer bytes or a better picture at the same bytes: with loss.rate.
     "stage1-faces-256-lr16-on": _STAGE1_ON,

@@ -5,7 +5,7 @@ Integer arithmetic only, so every client computes the same square from the same 
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, cast, get_args
 
 import numpy as np
 from PIL import Image
@@ -17,7 +17,8 @@ from codec_contract.resize import exact_resize
 from codec_contract.rgb import Rgb, describe_array, is_rgb
 
 Fit = Literal["pad", "stretch", "crop"]
-Size = Literal["original", "native"] | int
+NamedSize = Literal["original", "native"]
+Size = NamedSize | int
 """Size of a restored picture: the original's, the decoder's own, or the longest side in pixels."""
 
 PREPROCESSING = {"resize": "pillow-bilinear-22bit-width-first", "fit_default": FIT_PAD, "pad": "edge"}
@@ -145,9 +146,24 @@ def unfit_restored(
     return unfit_picture(restored, original, fit, size, enlargement=enlargement, max_pixels=max_pixels)
 
 
+def parse_size(text: str) -> Size:
+    """The size that a text names: ``original``, ``native``, or a number of pixels in digits.
+
+    Raises:
+        ImageError: it names none, or one out of range.
+    """
+    for name in get_args(NamedSize):
+        if text == name:
+            return cast(NamedSize, text)
+    if not text.isascii() or not text.isdecimal() or len(text) > len(str(MAX_SIDE)):
+        raise ImageError(f"unknown size {text[:80]!r}, expected original, native or 1 to {MAX_SIDE} pixels")
+    check_size(int(text))
+    return int(text)
+
+
 def check_size(size: Size) -> None:
     """Raise `ImageError` unless ``size`` is ``"original"``, ``"native"`` or a number of pixels from 1 to 65,535."""
-    if size in ("original", "native"):
+    if size in get_args(NamedSize):
         return
     if not isinstance(size, int) or isinstance(size, bool):
         raise ImageError(f"unknown size {size!r}, expected 'original', 'native' or a number of pixels")

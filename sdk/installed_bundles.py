@@ -30,7 +30,7 @@ class BundleInfo:
         folder: the bundle's folder.
         licence: licences of the weights and the data.
         controls: options of restoring, ``"seed"`` or ``"strength"``, with range and default.
-        sizes: sides of the squares it restores, in pixels: ``hr`` first, then those of its enlargers; empty for bundles
+        sides: sides of the squares it restores, in pixels: ``hr`` first, then those of its enlargers; empty for bundles
             of tiles, which restore at the original's size only.
     """
 
@@ -46,7 +46,7 @@ class BundleInfo:
     folder: Path
     licence: Mapping[str, Any]
     controls: Mapping[str, Control] = field(default_factory=dict)
-    sizes: tuple[int, ...] = ()
+    sides: tuple[int, ...] = ()
 
 
 def bundles() -> list[BundleInfo]:
@@ -73,7 +73,7 @@ def bundle_info(manifest: Manifest) -> BundleInfo:
         folder=manifest.folder,
         licence=manifest.licence,
         controls=controls_of(manifest),
-        sizes=manifest.sizes,
+        sides=manifest.sides,
     )
 
 

@@ -48,17 +48,17 @@ def enlargement(header: Header | None, manifest: Manifest, size: Size) -> int:
         ImageError: the size is unknown, or the bundle does not restore squares that large.
     """
     check_size(size)
-    sizes = manifest.sizes
+    sides = manifest.sides
     if isinstance(size, int):
-        if not sizes:
+        if not sides:
             raise ImageError(f"bundle {manifest.id} restores pictures at their original's size only, not at {size} "
                              "pixels; leave size out")
-        if size > sizes[-1]:
-            raise ImageError(f"bundle {manifest.id} restores pictures at up to {sizes[-1]} pixels, not at {size}; "
-                             f"its sizes: {', '.join(map(str, sizes))}")
+        if size > sides[-1]:
+            raise ImageError(f"bundle {manifest.id} restores pictures at up to {sides[-1]} pixels, not at {size}; "
+                             f"its sizes: {', '.join(map(str, sides))}")
         wanted = size
     elif size == "native" or header is None:
         return 1
     else:
         wanted = header.cut.side if header.cut is not None else max(header.original_size)
-    return next((side for side in sizes if side >= wanted), max(sizes, default=manifest.hr)) // manifest.hr
+    return next((side for side in sides if side >= wanted), max(sides, default=manifest.hr)) // manifest.hr

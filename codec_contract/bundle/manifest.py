@@ -89,7 +89,7 @@ class Manifest:
         return self.hr // self.lr
 
     @property
-    def sizes(self) -> tuple[int, ...]:
+    def sides(self) -> tuple[int, ...]:
         """Sides of the squares that are restored, in pixels and ascending: ``hr``, and one for each enlarger.
 
         Empty for bundles of tiles, which restore every picture at its original's size.

@@ -24,13 +24,13 @@ def manifest(**fields: Any) -> Manifest:
 
 def test_a_manifest_without_enlargers() -> None:
     assert manifest().enlargers == manifest(enlargers=[]).enlargers == ()
-    assert manifest().sizes == (256,)
+    assert manifest().sides == (256,)
 
 
 def test_enlargers_in_ascending_order() -> None:
     both = manifest(enlargers=[X4, {**X2, "comment": "other fields are ignored"}])
     assert both.enlargers == (Enlarger(2, "enlarger_x2.onnx"), Enlarger(4, "enlarger_x4.onnx"))
-    assert both.sizes == (256, 512, 1024) and manifest(enlargers=[X4]).sizes == (256, 1024)
+    assert both.sides == (256, 512, 1024) and manifest(enlargers=[X4]).sides == (256, 1024)
     assert both.enlarger(4).file == "enlarger_x4.onnx"
     with pytest.raises(BundleError, match="faces-256-lr16 has no enlarger of factor 3, only: 2, 4"):
         both.enlarger(3)
@@ -38,7 +38,7 @@ def test_enlargers_in_ascending_order() -> None:
 
 def test_tiles_are_restored_at_the_original_s_size() -> None:
     tiles = {"preprocessing": {"pad": "edge", "tile_overlap": 2}}
-    assert manifest(**tiles).sizes == ()
+    assert manifest(**tiles).sides == ()
     with pytest.raises(BundleError, match="bundles of tiles cannot have"):
         manifest(**tiles, enlargers=[X2])
 
@@ -58,6 +58,6 @@ def test_enlargers_described_wrongly_are_refused(enlargers: Any, message: str) -
 
 
 def test_enlarged_squares_are_bounded() -> None:
-    assert manifest(hr=4096, enlargers=[X4]).sizes == (4096, 16384)
+    assert manifest(hr=4096, enlargers=[X4]).sides == (4096, 16384)
     with pytest.raises(BundleError, match="at most 16384 pixels from 8192"):
         manifest(hr=8192, enlargers=[X4])

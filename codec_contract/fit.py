@@ -5,7 +5,7 @@ Integer arithmetic only, so every client computes the same square from the same 
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, cast, get_args
 
 import numpy as np
 from PIL import Image
@@ -17,7 +17,9 @@ from codec_contract.resize import exact_resize
 from codec_contract.rgb import Rgb, describe_array, is_rgb
 
 Fit = Literal["pad", "stretch", "crop"]
-Size = Literal["original", "native"]
+NamedSize = Literal["original", "native"]
+Size = NamedSize | int
+"""Size of a restored picture: the original's, the decoder's own, or the longest side in pixels."""
 
 PREPROCESSING = {"resize": "pillow-bilinear-22bit-width-first", "fit_default": FIT_PAD, "pad": "edge"}
 """The preprocessing that this file implements, in the terms of a bundle's manifest."""
@@ -80,16 +82,18 @@ def unfit_picture(
     fit: str = FIT_PAD,
     size: Size = "original",
     *,
+    enlargement: int = 1,
     max_pixels: int = MAX_PIXELS,
 ) -> Rgb:
-    """Undo `fit_picture` on the decoder's square: remove the padding, restore the aspect.
+    """Undo `fit_picture` on the decoder's square, enlarged or not: remove the padding, restore the aspect.
 
     Args:
-        restored: uint8 ``[hr, hr, 3]``.
+        restored: uint8 ``[side, side, 3]``, where ``side`` is ``enlargement * hr``.
         original_size: (width, height) before fitting.
         fit: how it was fitted.
-        size: ``"original"`` enlarges (Lanczos) to the original's size; ``"native"`` stays at the decoder's
-            resolution, the longest side ``hr``.
+        size: ``"original"`` resizes (Lanczos) to the original's size; ``"native"`` stays at the decoder's
+            resolution, the longest side ``hr``; a number of pixels makes the longest side that long.
+        enlargement: factor by which the square was enlarged after the decoder.
         max_pixels: largest picture to make; a payload of some bytes may claim 268 million pixels.
 
     Returns:
@@ -100,19 +104,23 @@ def unfit_picture(
     """
     _check_fit(fit)
     _check_rgb(restored, "unfit_picture takes")
-    if size not in ("original", "native"):
-        raise ImageError(f"unknown size {size!r}, expected 'original' or 'native'")
+    check_size(size)
     width, height = original_size
     if min(width, height) < 1 or max(width, height) > MAX_SIDE:
         raise ImageError(f"the original size {width} x {height} is out of range: sides of 1 to {MAX_SIDE} pixels")
-    hr = restored.shape[0]
-    if restored.shape[1] != hr:
-        raise ImageError(f"the restored picture must be square, got {restored.shape[1]} x {hr}")
+    side = restored.shape[0]
+    if restored.shape[1] != side:
+        raise ImageError(f"the restored picture must be square, got {restored.shape[1]} x {side}")
+    hr, rest = divmod(side, enlargement)
+    if rest:
+        raise ImageError(f"a square of {side} pixels is not {enlargement} times as large as another")
 
     native = (hr, hr) if fit == FIT_CROP else content_size(original_size, hr)
     wanted = native
     if size == "original":
         wanted = (min(original_size),) * 2 if fit == FIT_CROP else (width, height)
+    elif isinstance(size, int):
+        wanted = (size, size) if fit == FIT_CROP else content_size(original_size, size)
     if wanted[0] * wanted[1] > max_pixels:
         raise ImageError(
             f"the picture would have {wanted[0]} x {wanted[1]} pixels, more than {max_pixels}; "
@@ -120,19 +128,47 @@ def unfit_picture(
         )
     content = restored
     if fit == FIT_PAD:
-        left, top = (hr - native[0]) // 2, (hr - native[1]) // 2
-        content = restored[top : top + native[1], left : left + native[0]]
+        left, top = (enlargement * ((hr - length) // 2) for length in native)
+        content = restored[top : top + enlargement * native[1], left : left + enlargement * native[0]]
     content = np.ascontiguousarray(content)
     if content.shape[1::-1] == wanted:
         return content
     return np.array(Image.fromarray(content).resize(wanted, Image.Resampling.LANCZOS))
 
 
-def unfit_restored(restored: Rgb, header: Header, size: Size = "original", *, max_pixels: int = MAX_PIXELS) -> Rgb:
+def unfit_restored(
+    restored: Rgb, header: Header, size: Size = "original", *, enlargement: int = 1, max_pixels: int = MAX_PIXELS
+) -> Rgb:
     """Apply `unfit_picture` with a payload's header; a cropped or aligned picture gives its square."""
-    if header.cut is None:
-        return unfit_picture(restored, header.original_size, header.fit, size, max_pixels=max_pixels)
-    return unfit_picture(restored, (header.cut.side,) * 2, FIT_CROP, size, max_pixels=max_pixels)
+    original, fit = header.original_size, header.fit
+    if header.cut is not None:
+        original, fit = (header.cut.side,) * 2, FIT_CROP
+    return unfit_picture(restored, original, fit, size, enlargement=enlargement, max_pixels=max_pixels)
+
+
+def parse_size(text: str) -> Size:
+    """The size that a text names: ``original``, ``native``, or a number of pixels in digits.
+
+    Raises:
+        ImageError: it names none, or one out of range.
+    """
+    for name in get_args(NamedSize):
+        if text == name:
+            return cast(NamedSize, text)
+    if not text.isascii() or not text.isdecimal() or len(text) > len(str(MAX_SIDE)):
+        raise ImageError(f"unknown size {text[:80]!r}, expected original, native or 1 to {MAX_SIDE} pixels")
+    check_size(int(text))
+    return int(text)
+
+
+def check_size(size: Size) -> None:
+    """Raise `ImageError` unless ``size`` is ``"original"``, ``"native"`` or a number of pixels from 1 to 65,535."""
+    if size in get_args(NamedSize):
+        return
+    if not isinstance(size, int) or isinstance(size, bool):
+        raise ImageError(f"unknown size {size!r}, expected 'original', 'native' or a number of pixels")
+    if not 1 <= size <= MAX_SIDE:
+        raise ImageError(f"a size is 1 to {MAX_SIDE} pixels, got {size}")
 
 
 def _resize(rgb: Rgb, size: tuple[int, int]) -> Rgb:

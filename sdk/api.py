@@ -78,9 +78,13 @@ def restore(
         bundle: id, alias, folder or ``hf://owner/name@revision``; None takes the installed bundle that the payload
             names, for an LR the default bundle.
         size: ``"original"`` gives the original's size and aspect (for ``fit="crop"`` those of the centre square, for
-            an aligned face those of its square); ``"native"`` gives the aspect at the decoder's resolution.
+            an aligned face those of its square); ``"native"`` gives the aspect at the decoder's resolution; a number
+            of pixels gives it with this longest side. Above the decoder's resolution the bundle's enlargers are used,
+            as far as it has them (`BundleInfo.sides`): for ``"original"`` the smallest that covers the original, and
+            the largest for originals beyond it.
         device: ``"cpu"`` or ``"cuda"``; there is no fall-back to the other one.
-        max_pixels: refuse payloads that claim a larger original; ignored with ``size="native"``.
+        max_pixels: refuse payloads that claim a larger original, or a larger picture of a ``size`` in pixels; ignored
+            with ``size="native"``.
         seed: for bundles with that control (``photos-x4``): seed of the faint detail that the LR does not determine.
             None for the likeliest picture.
         strength: for bundles with that control (GCFSR): how much detail is hallucinated, as the factor, 4 to 64, by
@@ -94,7 +98,7 @@ def restore(
     Raises:
         PayloadError: the payload is truncated, corrupt, or of a bundle that is not installed.
         ImageError: the LR is of another size or type than the bundle's, or the original exceeds ``max_pixels``; the
-            bundle has no such control, or the seed or strength is out of range.
+            bundle has no such control, or the seed or strength is out of range; or it does not restore at ``size``.
         BundleError: there is no such bundle, or it is damaged.
         DeviceError: the device is not available.
     """

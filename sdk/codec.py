@@ -15,7 +15,7 @@ from codec_contract.bundle.controls import strength_of
 from codec_contract.bundle.manifest import DEFAULT_DECODER, load_manifest
 from codec_contract.bundle.paths import find_bundle
 from codec_contract.errors import EdgegrainError, ImageError
-from codec_contract.fit import MAX_PIXELS, Fit, Size, unfit_restored
+from codec_contract.fit import MAX_PIXELS, Fit, Size, unfit_picture, unfit_restored
 from codec_contract.payload import FIT_PAD, Header
 from codec_contract.rgb import Rgb
 from edge_encoder.preprocessing import WHITE, Colour, PictureSource, load_picture
@@ -27,7 +27,7 @@ from sdk.inputs import RestoreSource, read_restore_source
 from sdk.installed_bundles import BundleInfo, bundle_info
 from sdk.open_bundle import OpenBundle
 from sdk.payload import Payload
-from sdk.payload_claims import restored_size
+from sdk.payload_claims import enlargement, restored_size
 from sdk.tiles import decode_tiles, encode_tiles
 from server_decoder.decoder_session import Device
 
@@ -149,7 +149,7 @@ class Codec:
         if seed is not None:
             raise ImageError(f"bundle {self._manifest.id} has no control 'seed'; restore without a seed")
         hr = self._open.decode(lr[None], strengths=[strength])[0]
-        return marked(_picture(hr, header, size, max_pixels), self.bundle, mark)
+        return marked(self._picture(hr, header, size, max_pixels), self.bundle, mark)
 
     def restore_batch(
         self,
@@ -188,7 +188,7 @@ class Codec:
                     unpacked.append(self._unpack(payload, size, max_pixels))
             decoded = self._open.decode(np.stack([lr for lr, _ in unpacked]), strengths=strengths)
             pictures += [
-                marked(_picture(hr, header, size, max_pixels), self.bundle, mark)
+                marked(self._picture(hr, header, size, max_pixels), self.bundle, mark)
                 for hr, (_, header) in zip(decoded, unpacked, strict=True)]
         return pictures
 
@@ -237,13 +237,14 @@ class Codec:
 
     def _unpack(self, source: RestoreSource, size: Size, max_pixels: int) -> tuple[Rgb, Header | None]:
         """The LR, uint8 [lr, lr, 3], and the header of a payload; every refusal comes before a network runs."""
-        if size not in ("original", "native"):
-            raise ImageError(f"unknown size {size!r}, expected 'original' or 'native'")
         received = read_restore_source(source)
+        enlargement(received.header if isinstance(received, Payload) else None, self._manifest, size)
         if isinstance(received, Payload):
             header = received.header
             width, height = restored_size(header, self._manifest, size)
-            if (self._tiled or size == "original") and width * height > max_pixels:
+            if isinstance(size, int):
+                _check_pixels(width, height, max_pixels)
+            elif (self._tiled or size == "original") and width * height > max_pixels:
                 raise ImageError(
                     f"the payload claims {'an original' if header.cut is None else 'a part'} of {width} x {height} "
                     f"pixels, more than {max_pixels}; ask for size='native' or raise max_pixels")
@@ -257,7 +258,19 @@ class Codec:
             raise ImageError(
                 f"bundle {self._manifest.id} takes LRs of {lr} x {lr}, got {received.shape[1]} x {received.shape[0]}; "
                 "name the bundle it was made with")
+        if isinstance(size, int):
+            _check_pixels(size, size, max_pixels)
         return received, None
+
+    def _picture(self, hr: Rgb, header: Header | None, size: Size, max_pixels: int) -> Image.Image:
+        """The picture of a decoded square, uint8 [hr, hr, 3], enlarged if its size asks for it."""
+        factor = enlargement(header, self._manifest, size)
+        square = self._open.enlarge(hr, factor)
+        if header is not None:
+            square = unfit_restored(square, header, size, enlargement=factor, max_pixels=max_pixels)
+        elif isinstance(size, int):
+            square = unfit_picture(square, (size, size), size=size, enlargement=factor, max_pixels=max_pixels)
+        return Image.fromarray(square)
 
 
 def _with_strengths(
@@ -270,6 +283,13 @@ def _with_strengths(
     if len(payloads) != len(strengths):
         raise ImageError(f"expected one strength, or {len(payloads)} for as many payloads; got {len(strengths)}")
     return zip(payloads, strengths, strict=True)
+
+
+def _check_pixels(width: int, height: int, most: int) -> None:
+    """Raise `ImageError` for a size in pixels that makes a picture of more than ``most``."""
+    if width * height > most:
+        raise ImageError(f"the picture would have {width} x {height} pixels, more than {most}; ask for a smaller size "
+                         "or raise max_pixels")
 
 
 @contextmanager
@@ -289,10 +309,4 @@ def _groups(items: Iterable[Item]) -> Iterable[tuple[int, list[Item]]]:
         if not group:
             return
         yield first, group
-
-
-def _picture(hr: Rgb, header: Header | None, size: Size, max_pixels: int) -> Image.Image:
-    if header is not None:
-        hr = unfit_restored(hr, header, size, max_pixels=max_pixels)
-    return Image.fromarray(hr)
 

@@ -31,6 +31,8 @@ class PayloadInfo:
         body_checked: True if the coded body was checked too, which needs a raw body or the bundle's tables.
         square: the part of the original that an aligned payload shows; None for the other fits.
         controls: options of restoring it, by name; empty if its bundle is not installed.
+        sides: sides of the squares that its bundle restores, in pixels (`BundleInfo.sides`); empty if it is not
+            installed.
     """
 
     size: int
@@ -44,6 +46,7 @@ class PayloadInfo:
     body_checked: bool
     square: OrientedSquare | None = None
     controls: Mapping[str, Control] = field(default_factory=dict)
+    sides: tuple[int, ...] = ()
 
 
 def inspect(payload: PayloadSource) -> PayloadInfo:
@@ -74,4 +77,5 @@ def inspect(payload: PayloadSource) -> PayloadInfo:
         square=header.square,
         body_checked=raw or manifest is not None,
         controls={} if manifest is None else controls_of(manifest),
+        sides=() if manifest is None else manifest.sides,
     )

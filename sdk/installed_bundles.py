@@ -30,6 +30,8 @@ class BundleInfo:
         folder: the bundle's folder.
         licence: licences of the weights and the data.
         controls: options of restoring, ``"seed"`` or ``"strength"``, with range and default.
+        sides: sides of the squares it restores, in pixels: ``hr`` first, then those of its enlargers; empty for bundles
+            of tiles, which restore at the original's size only.
     """
 
     id: str
@@ -44,6 +46,7 @@ class BundleInfo:
     folder: Path
     licence: Mapping[str, Any]
     controls: Mapping[str, Control] = field(default_factory=dict)
+    sides: tuple[int, ...] = ()
 
 
 def bundles() -> list[BundleInfo]:
@@ -70,6 +73,7 @@ def bundle_info(manifest: Manifest) -> BundleInfo:
         folder=manifest.folder,
         licence=manifest.licence,
         controls=controls_of(manifest),
+        sides=manifest.sides,
     )
 
 

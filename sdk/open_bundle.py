@@ -20,6 +20,7 @@ from sdk.decoder_form import FormChoice, RunningDecoder, choose_form, describe
 from sdk.payload import coder_tables, decode_lr
 from sdk.tiles import PAD as TILE_PAD
 from server_decoder.decoder_session import DecoderSession, Device, require_provider
+from server_decoder.super_resolution.enlarger_session import EnlargerSession
 
 logger = logging.getLogger(__name__)
 
@@ -73,10 +74,11 @@ class OpenBundle:
         self._encoder: EncoderSession | None = None
         self._decoder: DecoderSession | None = None
         self._running: RunningDecoder | None = None
+        self._enlargers: dict[int, EnlargerSession] = {}
 
     def open(self) -> None:
-        """Open every part now; errors as `tables`, `encoder` and `decoder`."""
-        _ = self.tables, self.encoder, self.decoder
+        """Open every part now; errors as `tables`, `encoder`, `decoder` and `enlarger`."""
+        _ = self.tables, self.encoder, self.decoder, [self.enlarger(item.factor) for item in self.manifest.enlargers]
 
     @property
     def tables(self) -> CoderTables:
@@ -131,6 +133,19 @@ class OpenBundle:
         assert self._running is not None  # set together with the decoder
         return self._running
 
+    def enlarger(self, factor: int) -> EnlargerSession:
+        """The enlarger of a factor.
+
+        Raises:
+            BundleError: the bundle has none, or its file is missing, altered or damaged, or is no such enlarger.
+            DeviceError: the device is not available or has too little memory.
+        """
+        with self._opening:
+            if factor not in self._enlargers:
+                data = self.manifest.open_file(self.manifest.enlarger(factor).file)
+                self._enlargers[factor] = EnlargerSession(data, self.manifest.hr, factor, self.device, self.threads)
+            return self._enlargers[factor]
+
     def encode(self, squares: Rgb) -> Rgb:
         """Encode squares, uint8 ``[N, hr, hr, 3]``, to LRs, uint8 ``[N, lr, lr, 3]``."""
         return self.encoder.encode(squares)
@@ -157,6 +172,15 @@ class OpenBundle:
                 f"the decoder of bundle {self.manifest.id} made pictures of {list(squares.shape[1:])}, its manifest "
                 f"says [{side}, {side}, 3]")
         return squares
+
+    def enlarge(self, square: Rgb, factor: int) -> Rgb:
+        """Enlarge a restored square, uint8 ``[hr, hr, 3]`` -> ``[factor * hr, factor * hr, 3]``; 1 changes nothing.
+
+        Raises:
+            BundleError: as `enlarger`, or the file's network does not do what its signature says.
+            DeviceError: as `EnlargerSession.enlarge`.
+        """
+        return square if factor == 1 else self.enlarger(factor).enlarge(square[None])[0]
 
     def pack(
         self, lr: Rgb, original_size: tuple[int, int], fit: str = FIT_PAD, square: OrientedSquare | None = None

@@ -28,7 +28,8 @@ def paste(
     """Put the restored square of an aligned (or cropped) picture back into a picture of the whole.
 
     Args:
-        face: the result of `restore` for the payload, of any side; ``size="native"`` avoids resampling twice.
+        face: the result of `restore` for the payload, of any side; ``size="native"``, or one of
+            `BundleInfo.sides`, avoids resampling twice.
         payload: a `Payload`, its bytes or the path of its file; its header says where the square lies.
         background: the whole picture, for instance as a small JPEG: of the original's size, or of its aspect.
         feather: width of the border in which the face fades in, 0 to 0.5 of the square's side.

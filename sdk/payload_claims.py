@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from codec_contract.bundle.manifest import Manifest
-from codec_contract.errors import PayloadError
-from codec_contract.fit import Size
+from codec_contract.errors import ImageError, PayloadError
+from codec_contract.fit import Size, check_size, content_size
 from codec_contract.payload import CONTRACT_ID_BYTES, Header, other_contract
 
 
@@ -33,5 +33,32 @@ def restored_size(header: Header, manifest: Manifest, size: Size) -> tuple[int, 
     if size == "native":
         return manifest.hr, manifest.hr
     if header.cut is not None:
-        return header.cut.side, header.cut.side
-    return header.original_size
+        side = header.cut.side if size == "original" else size
+        return side, side
+    return header.original_size if size == "original" else content_size(header.original_size, size)
+
+
+def enlargement(header: Header | None, manifest: Manifest, size: Size) -> int:
+    """Factor of the enlarger that restores a payload, or an LR without a header, at a size; 1 for none.
+
+    It is the smallest that covers the size in pixels, or the longest side that is restored of the original; an original
+    beyond all of them takes the largest.
+
+    Raises:
+        ImageError: the size is unknown, or the bundle does not restore squares that large.
+    """
+    check_size(size)
+    sides = manifest.sides
+    if isinstance(size, int):
+        if not sides:
+            raise ImageError(f"bundle {manifest.id} restores pictures at their original's size only, not at {size} "
+                             "pixels; leave size out")
+        if size > sides[-1]:
+            raise ImageError(f"bundle {manifest.id} restores pictures at up to {sides[-1]} pixels, not at {size}; "
+                             f"its sizes: {', '.join(map(str, sides))}")
+        wanted = size
+    elif size == "native" or header is None:
+        return 1
+    else:
+        wanted = header.cut.side if header.cut is not None else max(header.original_size)
+    return next((side for side in sides if side >= wanted), max(sides, default=manifest.hr)) // manifest.hr

@@ -27,12 +27,12 @@ from server_decoder.providers import (
     create_session,
     device_failure,
     first_line,
-    is_lack_of_memory,
     limit_arena,
     not_active,
     preload_cuda,
     provider_chain,
     require_provider,
+    start_failure,
 )
 
 if TYPE_CHECKING:
@@ -250,11 +250,7 @@ def _start(source: bytes | str, options: onnxruntime.SessionOptions, device: Dev
         if graphs and "graph capture" in str(error):
             logger.warning("this decoder runs without CUDA graphs: %s", first_line(error))
             return _start(source, options, device, replace(cuda, graphs=False), memory_limit)
-        if is_lack_of_memory(error):
-            raise device_failure(error, device, "loading the decoder") from error
-        if device == "cuda" and any(sign in str(error).lower() for sign in ("cud", "tensorrt")):  # CUDA or cuDNN
-            raise not_active(device, provider, (), first_line(error)) from error
-        raise BundleError(f"the decoder cannot be loaded: {first_line(error)}") from error
+        raise start_failure(error, device, provider, "decoder") from error
     if provider not in session.get_providers():
         raise not_active(device, provider, tuple(session.get_providers()))
     return session, graphs

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from codec_contract.errors import DeviceError, DeviceMemoryError
+from codec_contract.errors import BundleError, DeviceError, DeviceMemoryError
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -246,6 +246,22 @@ def device_failure(error: Exception, device: str, work: str) -> DeviceError:
         return DeviceMemoryError(f"{work} needs more memory than {device} has left ({text}); take smaller batches, or "
                                  "raise the limit if there is one")
     return DeviceError(f"{work} failed on {device}: {text}")
+
+
+def start_failure(error: Exception, device: str, provider: str, network: str) -> DeviceError | BundleError:
+    """The error for an exception of ONNX Runtime while it loads a network: of the device, or of the file.
+
+    Args:
+        error: the exception.
+        device: of the session.
+        provider: for that device.
+        network: its kind, such as ``"decoder"``.
+    """
+    if is_lack_of_memory(error):
+        return device_failure(error, device, f"loading the {network}")
+    if device == "cuda" and any(sign in str(error).lower() for sign in ("cud", "tensorrt")):  # CUDA or cuDNN
+        return not_active(device, provider, (), first_line(error))
+    return BundleError(f"the {network} cannot be loaded: {first_line(error)}")
 
 
 def is_lack_of_memory(error: Exception) -> bool:

@@ -155,14 +155,39 @@ def convolutional_decoder(hr: int = HR, lr: int = LR, channels: int = 64, blocks
     return bytes(model.SerializeToString())
 
 
+def nearest_enlarger(factor: int, side: int = HR, dtype: int = TensorProto.UINT8) -> bytes:
+    """An enlarger that repeats every pixel ``factor`` times each way: ``[b, side, side, 3]`` of ``dtype``."""
+    large = factor * side
+    node = helper.make_node("Resize", ["picture", "", "scales"], ["enlarged"], mode="nearest",
+                            coordinate_transformation_mode="asymmetric", nearest_mode="floor")
+    graph = helper.make_graph(
+        [node], "nearest",
+        [helper.make_tensor_value_info("picture", dtype, ["b", side, side, 3])],
+        [helper.make_tensor_value_info("enlarged", dtype, ["b", large, large, 3])],
+        [numpy_helper.from_array(np.array([1, factor, factor, 1], np.float32), "scales")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    onnx.checker.check_model(model, full_check=True)
+    return bytes(model.SerializeToString())
+
+
+def add_enlargers(root: Path, *factors: int) -> None:
+    """Add a `nearest_enlarger` of each factor to a bundle."""
+    for factor in factors:
+        (root / f"enlarger_x{factor}.onnx").write_bytes(nearest_enlarger(factor))
+    refresh_manifest(root, enlargers=[
+        {"factor": factor, "file": f"enlarger_x{factor}.onnx"} for factor in factors])
+
+
 def write_tiny_bundle(
-    folder: Path, name: str = "tiny-64-lr16", *, random: bool = False, decoder: bytes | None = None
+    folder: Path, name: str = "tiny-64-lr16", *, random: bool = False, decoder: bytes | None = None,
+    enlargers: tuple[int, ...] = (),
 ) -> Path:
     """Write a complete bundle into ``folder / name`` and return that folder.
 
     Args:
         random: take a random exact network instead of the box mean, which makes another LR contract.
         decoder: instead of the one that repeats pixels.
+        enlargers: factors of enlargers, which repeat pixels.
     """
     root = folder / name
     root.mkdir(parents=True)
@@ -192,6 +217,8 @@ def write_tiny_bundle(
         "evaluation": {},
         "licence": {"weights": "Apache-2.0", "data": "none"},
     })
+    if enlargers:
+        add_enlargers(root, *enlargers)
     return root
 
 

@@ -27,6 +27,8 @@ MAX_FILE_BYTES = 4 << 30
 MAX_FILES = 4096
 CODECS = ("grain", "irn", "irn_plus", "glean", "gcfsr")
 MAX_SIDE = 16384
+ENLARGEMENTS = (2, 4)
+"""Factors by which enlargers enlarge."""
 DEFAULT_DECODER = "default"
 """Name of the decoder that the manifest's ``decoder`` describes."""
 
@@ -42,6 +44,14 @@ class FileEntry:
     path: str
     size: int
     sha256: str
+
+
+@dataclass(frozen=True)
+class Enlarger:
+    """A network that enlarges restored squares: the factor of the sides, and its ONNX file in the bundle."""
+
+    factor: int
+    file: str
 
 
 @dataclass(frozen=True)
@@ -70,11 +80,23 @@ class Manifest:
     licence: Mapping[str, Any]
     decoders: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Further decoders for the same payloads, by name, described as ``decoder`` is."""
+    enlargers: tuple[Enlarger, ...] = ()
+    """Networks that enlarge what any of the decoders restores, by ascending factor."""
 
     @property
     def factor(self) -> int:
         """Reduction factor of the sides."""
         return self.hr // self.lr
+
+    @property
+    def sides(self) -> tuple[int, ...]:
+        """Sides of the squares that are restored, in pixels and ascending: ``hr``, and one for each enlarger.
+
+        Empty for bundles of tiles, which restore every picture at its original's size.
+        """
+        if self.tile_overlap is not None:
+            return ()
+        return self.hr, *(self.hr * enlarger.factor for enlarger in self.enlargers)
 
     def lr_size(self, original_size: tuple[int, int]) -> tuple[int, int]:
         """(width, height) of the LR for an original of (width, height)."""
@@ -94,6 +116,14 @@ class Manifest:
             known = ", ".join([DEFAULT_DECODER, *self.decoders])
             raise BundleError(f"bundle {self.id} has no decoder {name[:80]!r}, only: {known}")
         return replace(self, decoder=self.decoders[name])
+
+    def enlarger(self, factor: int) -> Enlarger:
+        """The enlarger of this factor; `BundleError` if the bundle has none."""
+        for enlarger in self.enlargers:
+            if enlarger.factor == factor:
+                return enlarger
+        known = ", ".join(str(enlarger.factor) for enlarger in self.enlargers) or "none"
+        raise BundleError(f"bundle {self.id} has no enlarger of factor {factor}, only: {known}")
 
     def entry(self, name: str) -> FileEntry:
         """The entry of a listed file; ``BundleError`` if it is not listed."""
@@ -226,6 +256,31 @@ def _decoders(source: Mapping[str, Any], where: str) -> Mapping[str, Mapping[str
     return MappingProxyType(described)
 
 
+def _enlargers(
+    source: Mapping[str, Any], files: Mapping[str, FileEntry], hr: int, tiled: bool, where: str
+) -> tuple[Enlarger, ...]:
+    """The optional field ``enlargers``."""
+    if "enlargers" not in source:
+        return ()
+    found: dict[int, Enlarger] = {}
+    for described in _field(source, "enlargers", list, where):
+        if not isinstance(described, dict):
+            raise BundleError(f"{where}: an entry of 'enlargers' must be an object, is {type(described).__name__}")
+        factor = _field(described, "factor", int, f"{where}, enlargers")
+        file = _field(described, "file", str, f"{where}, enlargers")
+        if factor not in ENLARGEMENTS or hr * factor > MAX_SIDE:
+            raise BundleError(f"{where}: an enlarger has the factor {factor}, expected "
+                              f"{' or '.join(map(str, ENLARGEMENTS))}, and at most {MAX_SIDE} pixels from {hr}")
+        if factor in found:
+            raise BundleError(f"{where} has two enlargers of factor {factor}")
+        if file not in files:
+            raise BundleError(f"{where}: the enlarger of factor {factor} is {file[:80]!r}, which is no listed file")
+        found[factor] = Enlarger(factor, file)
+    if found and tiled:
+        raise BundleError(f"{where} has enlargers, which bundles of tiles cannot have")
+    return tuple(found[factor] for factor in sorted(found))
+
+
 def parse_manifest(data: bytes, folder: Path) -> Manifest:
     """Parse and check the bytes of a ``manifest.json``, of the bundle in ``folder``.
 
@@ -255,6 +310,7 @@ def parse_manifest(data: bytes, folder: Path) -> Manifest:
     tile_overlap = None
     if "tile_overlap" in preprocessing:
         tile_overlap = _bounded(preprocessing, "tile_overlap", lr // 2, where, least=0)
+    files = _file_entries(_field(source, "files", dict, where), where)
     return Manifest(
         folder=folder,
         id=_matching(source, "id", BUNDLE_ID, where),
@@ -268,11 +324,12 @@ def parse_manifest(data: bytes, folder: Path) -> Manifest:
         encoder=_field(source, "encoder", dict, where),
         preprocessing=preprocessing,
         decoder=_field(source, "decoder", dict, where),
-        files=_file_entries(_field(source, "files", dict, where), where),
+        files=files,
         training=_field(source, "training", dict, where),
         evaluation=_field(source, "evaluation", dict, where),
         licence=_field(source, "licence", dict, where),
         decoders=_decoders(source, where),
+        enlargers=_enlargers(source, files, hr, tile_overlap is not None, where),
     )
 
 

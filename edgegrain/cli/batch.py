@@ -16,14 +16,16 @@ import typer
 from codec_contract.bundle.controls import strength_of
 from codec_contract.bundle.manifest import verify_bundle
 from codec_contract.bundle.paths import find_bundle
+from codec_contract.fit import Size
 from codec_contract.payload import PAYLOAD_SUFFIX
 from edgegrain.cli.compress import FitChoice
 from edgegrain.cli.output import print_json
-from edgegrain.cli.restore import SAVE_OPTIONS, DeviceChoice, Format, MarkOption, SizeChoice
+from edgegrain.cli.restore import SAVE_OPTIONS, DeviceChoice, Format, MarkOption, SizeOption, size_of
 from edgegrain.service.batch.plan import BatchPlan, Direction, Tally, candidates, find_direction
 from edgegrain.service.batch.stores import FolderStore, Store, open_store
 from edgegrain.service.engine_options import QUALITY, CompressOptions, RestoreOptions, require_servable
 from edgegrain.service.ray.cluster import needs_ray, ray_cluster
+from sdk.payload_claims import enlargement
 from server_decoder.decoder_session import require_provider
 
 FAILURES = "failures.jsonl"
@@ -46,9 +48,7 @@ def batch(
         int, typer.Option(min=1, max=1024, help="Files per batch of a worker.")
     ] = 16,
     file_format: Annotated[Format, typer.Option("--format", help="Format of restored pictures.")] = Format.png,
-    size: Annotated[
-        SizeChoice, typer.Option(help="original: the original's size; native: the decoder's own resolution.")
-    ] = SizeChoice.original,
+    size: SizeOption = "original",
     fit: Annotated[
         FitChoice, typer.Option(help="pad keeps the picture and its aspect, stretch fills, crop takes the centre.")
     ] = FitChoice.pad,
@@ -105,12 +105,15 @@ def batch(
         if direction == "compress":
             raise typer.BadParameter("compressing takes no strength", param_hint="--strength")
         strength_of(manifest, strength)
+    wanted = size_of(size)
+    if direction == "restore":
+        enlargement(None, manifest, wanted)
     if device is not DeviceChoice.cpu:
         require_provider(device.value)
     plan = BatchPlan(
         source=_absolute(source), target=_absolute(target), direction=direction, bundle=manifest.id,
         folder=str(manifest.folder.resolve()),
-        options=_options(direction, fit, size, file_format, strength, mark),
+        options=_options(direction, fit, wanted, file_format, strength, mark),
         suffix=PAYLOAD_SUFFIX if direction == "compress" else f".{file_format.value}", device=device.value,
         batch_size=batch_size, max_pixels=int(max_megapixels * 1e6), force=force)
     path = failures or Path(out.root if isinstance(out, FolderStore) else ".", FAILURES)
@@ -145,13 +148,13 @@ def _direction(store: Store, place: str, compress: bool | None) -> Direction:
 
 
 def _options(
-    direction: Direction, fit: FitChoice, size: SizeChoice, file_format: Format, strength: float | None, mark: bool
+    direction: Direction, fit: FitChoice, size: Size, file_format: Format, strength: float | None, mark: bool
 ) -> dict[str, Any]:
     if direction == "compress":
         return dataclasses.asdict(CompressOptions(fit.value))
     kind, options = SAVE_OPTIONS[f".{file_format.value}"]
     return dataclasses.asdict(RestoreOptions(
-        size.value, kind.lower(), options.get("quality", QUALITY), strength=strength, mark=mark))
+        size, kind.lower(), options.get("quality", QUALITY), strength=strength, mark=mark))
 
 
 def _absolute(place: str) -> str:

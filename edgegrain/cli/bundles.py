@@ -51,6 +51,8 @@ def _list(
         sizes = f"{bundle.hr} x {bundle.hr} pixels <-> LR {bundle.lr} x {bundle.lr}"
         typer.echo(f"  {printable(bundle.domain)}, {bundle.codec}: {sizes}")
         typer.echo(f"  LR contract {bundle.lr_contract_id[:8]}, {bundle.size / 1e6:.1f} MB in {bundle.folder}")
+        if len(bundle.sides) > 1:
+            typer.echo(f"  restored at {', '.join(map(str, bundle.sides))} pixels")
         for name, control in bundle.controls.items():
             typer.echo(f"  control {name}: {control}")
         for what, licence in bundle.licence.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Annotated
@@ -79,6 +79,13 @@ def _part(square: OrientedSquare) -> str:
             f"{degrees:.0f} degrees; restore --background")
 
 
+def _sides(sides: Sequence[int]) -> str:
+    """The sizes in pixels at which a bundle restores: those of its networks, and smaller ones."""
+    if len(sides) == 1:
+        return f"up to {sides[0]} pixels; larger ones are interpolated"
+    return f"up to {sides[-1]} pixels ({', '.join(map(str, sides))}); restore --size {sides[-1]}"
+
+
 def _lines(row: Row) -> str:
     if "mark" in row:
         return picture_lines(row)
@@ -90,6 +97,7 @@ def _lines(row: Row) -> str:
         "bundle": f"{bundle} (LR contract {row['contract_id']})",
         "original": f"{row['original_size'][0]} x {row['original_size'][1]} pixels, fit {row['fit']}",
         **({} if row["square"] is None else {"part": _part(OrientedSquare(**row["square"]))}),
+        **({"restored": _sides(row["sides"])} if row["sides"] else {}),
         "LR": f"{row['lr_size'][0]} x {row['lr_size'][1]}",
         "format": f"version {row['version']}, {row['coding']} coding",
         "checked": checked,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from codec_contract.errors import ImageError
+from codec_contract.fit import Size, parse_size
 from codec_contract.payload import PAYLOAD_SUFFIX
 from edgegrain.cli.files import STDOUT, FileJob, plan_jobs, refuse_existing, write_result
 from edgegrain.cli.output import ForceOption, JsonOption, Row, finish, run_all
@@ -28,13 +29,6 @@ SAVE_OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
 """Suffix -> Pillow's format and options."""
 
 
-class SizeChoice(StrEnum):
-    """Size of restored pictures."""
-
-    original = "original"
-    native = "native"
-
-
 class DeviceChoice(StrEnum):
     """Device of the decoder."""
 
@@ -50,6 +44,11 @@ class Format(StrEnum):
     webp = "webp"
 
 
+SizeOption = Annotated[
+    str, typer.Option("--size", metavar="[original|native|PIXELS]", help=(
+        "original: the original's size, as sharp as the bundle can; native: the decoder's own resolution; PIXELS: the "
+        "longest side, such as 1024; edgegrain info names the largest."))
+]
 MarkOption = Annotated[
     bool, typer.Option("--mark/--no-mark", help="Write into the pictures that they are generated; see "
                        "docs/generated_marks.md.")
@@ -69,9 +68,7 @@ def restore(
         str | None,
         typer.Option("--bundle", "-b", help="Id, folder or hf:// name [default: the bundle that the payload names]."),
     ] = None,
-    size: Annotated[
-        SizeChoice, typer.Option(help="original: the original's size; native: the decoder's own resolution.")
-    ] = SizeChoice.original,
+    size: SizeOption = "original",
     device: Annotated[
         DeviceChoice, typer.Option(help="Device of the decoder; never the other one.")
     ] = DeviceChoice.cpu,
@@ -93,7 +90,8 @@ def restore(
     background: Annotated[
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="For an aligned or cropped picture: the whole picture, of "
-                     "its size or aspect, into which the restored part is pasted; --size is ignored then."),
+                     "its size or aspect, into which the restored part is pasted; --size is then the part's, and "
+                     "original the same as native."),
     ] = None,
     remote: RemoteOption = None,
     token: TokenOption = None,
@@ -108,6 +106,7 @@ def restore(
       edgegrain restore me.grain                     writes me.restored.png
       edgegrain restore me.grain --out back.jpg
       edgegrain restore payloads/ --out pictures/ --device cuda
+      edgegrain restore me.grain --size 1024         for a bundle with enlargers
       edgegrain restore me.grain --format webp --out - > me.webp
       edgegrain restore me.lr.png --bundle faces     an LR stored as a PNG
       edgegrain restore me.grain --strength 24       for a bundle with that control
@@ -120,24 +119,25 @@ def restore(
         payloads, out, wanted=frozenset([PAYLOAD_SUFFIX]), result_suffix=f".restored.{file_format.value}")
 
     max_pixels = int(max_megapixels * 1e6)
+    wanted = size_of(size)
     if remote is not None and seed is not None:
         raise ImageError("the service takes no seed; leave --seed or --remote out")
     if background is not None and len(jobs) > 1:
         raise ImageError(f"--background takes one payload, got {len(jobs)}")
     service = None if remote is None else sdk.connect(remote, token=token)
 
-    def restored(source: Path, size: SizeChoice) -> Image.Image:
+    def restored(source: Path, size: Size) -> Image.Image:
         if service is not None:
             return service.restore(
-                source, bundle=bundle, size=size.value, max_pixels=max_pixels, strength=strength, mark=mark)
-        return sdk.restore(source, bundle, size=size.value, device=device.value, max_pixels=max_pixels, seed=seed,
+                source, bundle=bundle, size=size, max_pixels=max_pixels, strength=strength, mark=mark)
+        return sdk.restore(source, bundle, size=size, device=device.value, max_pixels=max_pixels, seed=seed,
                            strength=strength, mark=mark)
 
     def picture_of(source: Path) -> Image.Image:
         if background is None:
-            return restored(source, size)
-        # Pasting resamples to the background's size.
-        return sdk.paste(restored(source, SizeChoice.native), source, background, max_pixels=max_pixels, mark=mark)
+            return restored(source, wanted)
+        part = restored(source, "native" if wanted == "original" else wanted)  # pasting resamples to the background
+        return sdk.paste(part, source, background, max_pixels=max_pixels, mark=mark)
 
     def work(job: FileJob) -> Row:
         row = restore_file(job, picture_of, force, file_format)
@@ -146,6 +146,14 @@ def restore(
     done, failed = run_all(jobs, work, text="restoring", name=lambda job: job.source)
     finish(done, failed, lambda row: f"{row['payload']} -> {row['picture']}: {row['width']} x {row['height']} pixels",
            json_output=json_output, summary=f"{len(done)} pictures", err=out == STDOUT)
+
+
+def size_of(option: str) -> Size:
+    """The size that ``--size`` names; `typer.BadParameter` if it names none."""
+    try:
+        return parse_size(option)
+    except ImageError as error:
+        raise typer.BadParameter(str(error), param_hint="--size") from error
 
 
 def restore_file(

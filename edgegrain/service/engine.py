@@ -30,6 +30,7 @@ from edgegrain.service.result_limits import check_result
 from sdk.decoder_form import FormChoice, RunningDecoder
 from sdk.generated_mark import marked
 from sdk.open_bundle import OpenBundle
+from sdk.payload_claims import enlargement
 from server_decoder.decoder_session import Device
 
 logger = logging.getLogger(__name__)
@@ -86,14 +87,14 @@ class Engine:
         """Bundle -> the decoder that restores its payloads."""
         return {name: bundle.running_decoder for name, bundle in self._bundles.items()}
 
-    def warm_up(self) -> list[tuple[str, str, int, float]]:
-        """Run every decoder and every encoder, and code one payload for each bundle.
+    def warm_up(self) -> list[tuple[str, str, int, float, int]]:
+        """Run every decoder, enlarger and encoder, and code one payload for each bundle.
 
         On CUDA every batch size is run, which selects kernels and captures graphs. On a CPU one picture loads
         everything; the first batch of another size only allocates its memory.
 
         Returns:
-            Verb, bundle, number of pictures and seconds of every batch.
+            Verb, bundle, number of pictures, seconds and enlargement of every batch.
         """
         taken = []
         for name, bundle in self._bundles.items():
@@ -105,11 +106,16 @@ class Engine:
             for size in sizes:
                 start = time.perf_counter()
                 self._decode(bundle, np.full((size, lr, lr, 3), 128, np.uint8), [RestoreOptions()] * size)
-                taken.append(("restore", name, size, time.perf_counter() - start))
+                taken.append(("restore", name, size, time.perf_counter() - start, 1))
+            decoding = taken[-1][3] / sizes[-1]
+            for enlarger in bundle.manifest.enlargers:
+                start = time.perf_counter()
+                bundle.enlarge(np.full((side, side, 3), 128, np.uint8), enlarger.factor)
+                taken.append(("restore", name, 1, decoding + time.perf_counter() - start, enlarger.factor))
             start = time.perf_counter()
             encoded = bundle.encode(np.full((1, side, side, 3), 128, np.uint8))[0]
             payload = bundle.pack(encoded, (side, side))
-            taken.append(("compress", name, 1, time.perf_counter() - start))
+            taken.append(("compress", name, 1, time.perf_counter() - start, 1))
             self._unpack(bundle, payload, RestoreOptions())
         return taken
 
@@ -132,10 +138,9 @@ class Engine:
             for index in good:
                 outcomes[index] = hr
             return outcomes
-        with stages.measure("write"):
-            for picture, index in zip(hr, good, strict=True):
-                outcomes[index] = _attempt(
-                    _write, picture, unpacked[index][1], options[index], bundle.manifest, self._max_pixels)
+        # One at a time: enlarged squares and pictures of the original's size are large.
+        for square, index in zip(hr, good, strict=True):
+            outcomes[index] = _attempt(self._finish, bundle, square, unpacked[index][1], options[index], stages)
         return outcomes
 
     def compress(
@@ -162,6 +167,17 @@ class Engine:
         check_result(payload.header, bundle.manifest, options, self._max_pixels)
         strength_of(bundle.manifest, options.strength)
         return bundle.unpack(payload), payload.header
+
+    def _finish(
+        self, bundle: OpenBundle, square: Rgb, header: Header, options: RestoreOptions, stages: Stages
+    ) -> bytes:
+        """The picture file of a decoded square, uint8 [hr, hr, 3], enlarged if its size asks for it."""
+        factor = enlargement(header, bundle.manifest, options.size)
+        if factor > 1:
+            with stages.measure("enlarge"):
+                square = bundle.enlarge(square, factor)
+        with stages.measure("write"):
+            return _write(square, header, options, factor, bundle.manifest, self._max_pixels)
 
     def _decode(self, bundle: OpenBundle, lrs: Rgb, options: Sequence[RestoreOptions]) -> Rgb:
         """LRs, uint8 [n, lr, lr, 3], to squares, uint8 [n, hr, hr, 3], in a batch of a size that was warmed up."""
@@ -196,9 +212,12 @@ def _read(data: bytes, options: CompressOptions, hr: int, max_pixels: int) -> tu
     return fit_picture(rgb, hr, options.fit), (rgb.shape[1], rgb.shape[0])
 
 
-def _write(hr: Rgb, header: Header, options: RestoreOptions, manifest: Manifest, max_pixels: int) -> bytes:
-    """The picture file of a decoded square."""
-    picture = Image.fromarray(unfit_restored(hr, header, options.size, max_pixels=max_pixels))
+def _write(
+    square: Rgb, header: Header, options: RestoreOptions, factor: int, manifest: Manifest, max_pixels: int
+) -> bytes:
+    """The picture file of a decoded square that was enlarged by ``factor``."""
+    picture = Image.fromarray(
+        unfit_restored(square, header, options.size, enlargement=factor, max_pixels=max_pixels))
     picture = marked(picture, manifest, options.mark)
     stream = io.BytesIO()
     picture.save(stream, options.format, **_save_options(options))

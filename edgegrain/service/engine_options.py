@@ -7,6 +7,7 @@ from typing import Literal
 
 from codec_contract.bundle.manifest import Manifest
 from codec_contract.errors import BundleError, EdgegrainError
+from codec_contract.fit import Size
 
 QUALITY = 90
 """Default quality of WebP and JPEG."""
@@ -20,7 +21,7 @@ class RestoreOptions:
     """Options for restoring one payload.
 
     Attributes:
-        size: ``"original"``, or ``"native"`` for the decoder's own resolution.
+        size: ``"original"``, ``"native"`` for the decoder's own resolution, or the longest side in pixels.
         format: format of the picture file, a key of `content_negotiation.MEDIA_TYPES`.
         quality: quality of WebP and JPEG, 1 to 100.
         seed: seed of the noise, for decoders that take noise; the same for all items of a batch.
@@ -28,7 +29,7 @@ class RestoreOptions:
         mark: write into the file that the picture is generated.
     """
 
-    size: Literal["original", "native"] = "original"
+    size: Size = "original"
     format: str = "png"
     quality: int = QUALITY
     seed: int = 0

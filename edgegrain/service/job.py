@@ -14,11 +14,12 @@ its deadline; no worker is ready before its deadline; the deadline passed."""
 
 
 class BatchKey(NamedTuple):
-    """Jobs with equal keys can share a batch: they run through one network together."""
+    """Jobs with equal keys can share a batch: they run through the same networks, and take about equally long."""
 
     verb: str
     bundle: str
     seed: int = 0
+    enlargement: int = 1
 
 
 class WorkerLost(Exception):

@@ -62,9 +62,9 @@ class JobQueue:
 
     def largest(self, key: BatchKey) -> int:
         """The largest size of a key's batches that does not take too long, or not much longer than a single job."""
-        longest = max(self._longest, 2 * self._times.seconds(key.verb, key.bundle, 1))
+        longest = max(self._longest, 2 * self._expected(key, 1))
         return max(size for size in self._sizes
-                   if size == 1 or self._times.seconds(key.verb, key.bundle, size) <= longest)
+                   if size == 1 or self._expected(key, size) <= longest)
 
     def fitting(self, matching: list[Job], left: float) -> list[Job]:
         """The first of ``matching`` that fill a batch, which takes at most ``left`` seconds if possible."""
@@ -75,7 +75,7 @@ class JobQueue:
                 break
             count += 1
         return matching[: max(size for size in self._sizes if size <= count and (
-            size == 1 or self._times.seconds(key.verb, key.bundle, size) <= left))]
+            size == 1 or self._expected(key, size) <= left))]
 
     def planned(self, more: Sequence[Job] = ()) -> list[list[Job]]:
         """The groups in which the jobs, and then ``more``, will probably be served: one key each, in order."""
@@ -95,7 +95,7 @@ class JobQueue:
         total, largest = 0.0, self.largest(key)
         for size in reversed(self._sizes[: self._sizes.index(largest) + 1]):
             batches, count = divmod(count, size)
-            total += batches * self._times.seconds(key.verb, key.bundle, size)
+            total += batches * self._expected(key, size)
         return total
 
     def work(self) -> float:
@@ -110,6 +110,10 @@ class JobQueue:
                 break
             total += batch
         return total
+
+    def _expected(self, key: BatchKey, count: int) -> float:
+        """Expected seconds of one batch."""
+        return self._times.seconds(key.verb, key.bundle, count, key.enlargement)
 
     def _batches(self) -> list[float]:
         """Expected seconds of each group of jobs."""

@@ -6,7 +6,7 @@ from codec_contract.bundle.manifest import Manifest
 from codec_contract.errors import ImageError
 from codec_contract.payload import Header
 from edgegrain.service.engine_options import RestoreOptions
-from sdk.payload_claims import check_claims, restored_size
+from sdk.payload_claims import check_claims, enlargement, restored_size
 
 MAX_SIDES = {"png": 65535, "webp": 16383, "jpeg": 65500}
 """Picture format -> longest side that its files can have."""
@@ -16,13 +16,15 @@ def check_result(header: Header, manifest: Manifest, options: RestoreOptions, ma
     """Check a payload's claims against the bundle, and the size of its picture against the limits.
 
     Returns:
-        Pixels of the picture, at least those of the decoder's square.
+        Pixels of the picture, at least those of the square that the networks make for it.
 
     Raises:
         PayloadError: the payload is of another contract, or its LR has another size than the bundle's.
-        ImageError: the picture would exceed ``max_pixels``, or the sides of a file of its format.
+        ImageError: the picture would exceed ``max_pixels``, or the sides of a file of its format, or the bundle does
+            not restore pictures of its size.
     """
     check_claims(header, manifest)
+    side = enlargement(header, manifest, options.size) * manifest.hr
     width, height = restored_size(header, manifest, options.size)
     if width * height > max_pixels:
         raise ImageError(
@@ -33,4 +35,4 @@ def check_result(header: Header, manifest: Manifest, options: RestoreOptions, ma
         raise ImageError(
             f"the picture would have {width} x {height} pixels, the sides of a {options.format.upper()} file have at "
             f"most {longest}; ask for image/png or size=native")
-    return max(width * height, manifest.hr * manifest.hr)
+    return max(width * height, side * side)

@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from codec_contract.errors import EdgegrainError
+from codec_contract.errors import EdgegrainError, ImageError
+from codec_contract.fit import parse_size
 from codec_contract.payload import MAX_PAYLOAD_BYTES
 from edgegrain.service.content_negotiation import BYTES_TYPE, MEDIA_TYPES, PAYLOAD_TYPE, choose_format
 from edgegrain.service.engine_options import QUALITY, CompressOptions, RestoreOptions
@@ -34,8 +35,9 @@ class RestoreParameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    size: Literal["original", "native"] = Field(
-        "original", description="original: the original's size; native: the decoder's own resolution.")
+    size: str = Field("original", pattern="^(original|native|[1-9][0-9]{0,4})$", description=(
+        "original: the original's size; native: the decoder's own resolution; a number: the longest side in pixels, up "
+        "to the largest of the bundle's sides, which /v1/bundles lists."))
     quality: int = Field(QUALITY, ge=1, le=100, description="Quality of WebP and JPEG.")
     bundle: str | None = Field(None, max_length=200, description="Id of a served bundle; default: the payload's.")
     seed: int = Field(0, ge=0, lt=1 << 32, description="Seed of the noise, for bundles with this control.")
@@ -142,8 +144,12 @@ async def compress(
 
 def _restore_options(request: Request, parameters: RestoreParameters, mark: bool) -> RestoreOptions:
     file_format = choose_format(request.headers.get("accept"))
+    try:
+        size = parse_size(parameters.size)
+    except ImageError as error:
+        raise Problem("invalid-parameter", str(error), errors=[{"parameter": "size", "reason": str(error)}]) from error
     return RestoreOptions(
-        parameters.size, file_format, parameters.quality, parameters.seed, parameters.strength, mark)
+        size, file_format, parameters.quality, parameters.seed, parameters.strength, mark)
 
 
 def _require_type(request: Request, accepted: tuple[str, ...]) -> None:

@@ -36,6 +36,7 @@ from edgegrain.service.settings import Settings
 from edgegrain.service.supervisor import Supervisor
 from edgegrain.service.worker_handle import WorkerPlan
 from edgegrain.service.worker_protocol import COMMAND
+from sdk.payload_claims import enlargement
 from server_decoder.decoder_session import require_provider
 
 logger = logging.getLogger(__name__)
@@ -160,7 +161,8 @@ class ServiceState:
         Raises:
             PayloadError: the payload is damaged, or of a bundle that is not served.
             ImageError: its picture would be too large.
-            Problem: 404, the bundle is not served; 422, it does not have the control, or the value is out of range.
+            Problem: 404, the bundle is not served; 422, it does not have the control or the size, or the value is out
+                of range.
         """
         header = parse_header(payload)
         if bundle is not None:
@@ -169,6 +171,10 @@ class ServiceState:
             known = [manifest.lr_contract_id for manifest in self.manifests.values()]
             wanted = require_contract(header, known)
             manifest = next(item for item in self.manifests.values() if item.lr_contract_id == wanted)
+        try:
+            factor = enlargement(header, manifest, options.size)
+        except ImageError as error:
+            raise _wrong("size", str(error)) from error
         pixels = check_result(header, manifest, options, self.settings.max_pixels)
         if options.seed and "seed" not in manifest.decoder.get("controls", ()):
             raise _wrong("seed", f"bundle {manifest.id} has no control 'seed': its decoder takes no noise")
@@ -176,7 +182,7 @@ class ServiceState:
             options = dataclasses.replace(options, strength=strength_of(manifest, options.strength))
         except ImageError as error:
             raise _wrong("strength", str(error)) from error
-        return self._job(BatchKey("restore", manifest.id, options.seed), payload, options, pixels)
+        return self._job(BatchKey("restore", manifest.id, options.seed, factor), payload, options, pixels)
 
     def compress_job(self, picture: bytes, options: CompressOptions, bundle: str | None = None) -> Job:
         """Make the job for a picture file, which only a worker opens; `Problem` 404 if the bundle is not served."""

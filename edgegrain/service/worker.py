@@ -1,8 +1,8 @@
 """The worker process: ``python -m edgegrain.service.worker``, started and watched by `supervisor`.
 
 Reads messages from stdin and writes messages to stdout (`pipe_messages`). The first message configures the engine; it
-is answered with ``{"ready": true, "warm_up": [[VERB, ID, ITEMS, SECONDS], ...], "decoders": {ID: {...}}}`` after the
-warm-up, or with ``{"failed": MESSAGE}``. Then follow batches:
+is answered with ``{"ready": true, "warm_up": [[VERB, ID, ITEMS, SECONDS, ENLARGEMENT], ...], "decoders": {ID:
+{...}}}`` after the warm-up, or with ``{"failed": MESSAGE}``. Then follow batches:
 
     {"verb": "restore", "bundle": ID, "options": [...]} + one byte string per item
     {"outcomes": [null | {"error": CLASS, "message": TEXT}, ...], "seconds": {STAGE: S}} + one byte string per item

@@ -20,14 +20,14 @@ from sdk.decoder_form import RunningDecoder
 
 COMMAND = (sys.executable, "-m", "edgegrain.service.worker")
 """Program and arguments of a worker process."""
-STAGES = ("unpack", "read", "decode", "encode", "write")
+STAGES = ("unpack", "read", "decode", "enlarge", "encode", "write")
 """Stages that a worker reports seconds of. They become labels and headers, so all others are ignored."""
 
 MAX_TEXT = 2000
 """Longest text in the description of a decoder."""
 
-WarmUp = tuple[str, str, int, float]
-"""Verb, bundle, number of items, seconds."""
+WarmUp = tuple[str, str, int, float, int]
+"""Verb, bundle, number of items, seconds, factor of the enlarger (1 for none)."""
 
 
 def read_warm_up(fields: dict[str, Any]) -> list[WarmUp]:
@@ -37,8 +37,8 @@ def read_warm_up(fields: dict[str, Any]) -> list[WarmUp]:
         WorkerLost: the message is invalid.
     """
     try:
-        return [(str(verb), str(bundle), int(count), float(seconds))
-                for verb, bundle, count, seconds in fields.get("warm_up", [])]
+        return [(str(verb), str(bundle), int(count), float(seconds), int(enlargement))
+                for verb, bundle, count, seconds, enlargement in fields.get("warm_up", [])]
     except (TypeError, ValueError, OverflowError) as error:
         raise WorkerLost(f"its message that it is ready is invalid: {error!r}") from error
 

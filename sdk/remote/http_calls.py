@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from PIL import Image
 
 from codec_contract.errors import EdgegrainError, ImageError, PayloadError, ServiceError
+from codec_contract.fit import Size
 from codec_contract.lr_coder.coder import CoderTables
 from codec_contract.payload import CODING_RAW, FIT_STRETCH, encode_payload
 from codec_contract.rgb import Rgb
@@ -77,10 +78,10 @@ def bundles_call() -> Call:
     return Call("GET", "/v1/bundles")
 
 
-def restore_call(payload: bytes, size: str, bundle: str | None, strength: float | None = None) -> Call:
+def restore_call(payload: bytes, size: Size, bundle: str | None, strength: float | None = None) -> Call:
     """Request to restore a checked payload; the answer is a PNG, which is lossless."""
     chosen = None if strength is None else repr(float(strength))
-    return Call("POST", "/v1/restore", _parameters(size=size, bundle=bundle, strength=chosen),
+    return Call("POST", "/v1/restore", _parameters(size=str(size), bundle=bundle, strength=chosen),
                 {"Content-Type": PAYLOAD_TYPE, "Accept": "image/png"}, payload)
 
 

@@ -90,7 +90,7 @@ class RemoteCodec:
         Args:
             payload: as for `sdk.restore`.
             bundle: id of a bundle of the service; None for the one the payload names.
-            size: ``"original"`` or ``"native"``.
+            size: as for `sdk.restore`.
             max_pixels: largest picture that is accepted from the service, which has a limit of its own.
             strength: as for `sdk.restore`, for bundles with that control.
             mark: as for `sdk.restore`; the service's mark is taken over if it writes one.

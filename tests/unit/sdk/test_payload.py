@@ -92,7 +92,8 @@ class TestInspect:
         contract = sdk.bundles()[0].lr_contract_id
         expected = sdk.PayloadInfo(
             size=len(payload), version=1, coding=payload_coding(payload), contract_id=contract[:8],
-            bundle=DEFAULT_BUNDLE, lr_size=(LR, LR), original_size=(40, 30), fit="stretch", body_checked=True)
+            bundle=DEFAULT_BUNDLE, lr_size=(LR, LR), original_size=(40, 30), fit="stretch", body_checked=True,
+            sides=(HR,))
         path = payload.save(tmp_path / "p.grain")
         for form in (payload, bytes(payload), bytearray(payload), path, str(path)):
             assert sdk.inspect(form) == expected

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 import sdk
-from codec_contract.bundle.manifest import Manifest, load_manifest
+from codec_contract.bundle.manifest import Enlarger, Manifest, load_manifest
 from codec_contract.fit import Size
 from codec_contract.oriented_square import OrientedSquare
 from codec_contract.payload import Header, parse_header
-from sdk.payload_claims import check_claims, restored_size
+from sdk.payload_claims import check_claims, enlargement, restored_size
 from tests.service_harness import raw_payloads
 
 
@@ -42,7 +42,8 @@ def test_other_payloads_are_refused(
 
 @pytest.mark.parametrize(("size", "fit", "expected"), [
     ("original", "pad", (300, 200)), ("original", "stretch", (300, 200)), ("original", "crop", (200, 200)),
-    ("native", "pad", (64, 64)), ("native", "crop", (64, 64))])
+    ("native", "pad", (64, 64)), ("native", "crop", (64, 64)),
+    (128, "pad", (128, 85)), (128, "stretch", (128, 85)), (128, "crop", (128, 128))])
 def test_size_of_the_picture(
     manifest: Manifest, header: Header, size: Size, fit: str, expected: tuple[int, int]
 ) -> None:
@@ -57,3 +58,28 @@ def test_an_aligned_payload_gives_its_square(manifest: Manifest, header: Header)
 def test_tiles_give_the_original_at_any_size(manifest: Manifest, header: Header) -> None:
     tiled = dataclasses.replace(manifest, tile_overlap=2)
     assert restored_size(header, tiled, "native") == (300, 200)
+    assert enlargement(header, tiled, "original") == enlargement(None, tiled, "native") == 1
+    with pytest.raises(sdk.ImageError, match="at their original's size only, not at 128 pixels; leave size out"):
+        enlargement(header, tiled, 128)
+
+
+@pytest.mark.parametrize(("size", "original", "factor"), [
+    ("native", (300, 200), 1), ("original", (64, 64), 1), ("original", (200, 65), 4), ("original", (65, 128), 2),
+    ("original", (3000, 2), 4), (1, (300, 200), 1), (64, (300, 200), 1), (65, (1, 1), 2), (256, (1, 1), 4)])
+def test_the_smallest_enlarger_covers_the_size(
+    manifest: Manifest, header: Header, size: Size, original: tuple[int, int], factor: int
+) -> None:
+    several = dataclasses.replace(manifest, enlargers=(Enlarger(2, "x2"), Enlarger(4, "x4")))
+    sized = dataclasses.replace(header, original_width=original[0], original_height=original[1])
+    assert enlargement(sized, several, size) == factor
+    only_x4 = dataclasses.replace(manifest, enlargers=(Enlarger(4, "x4"),))
+    assert enlargement(sized, only_x4, size) == (1 if factor == 1 else 4)
+    if not isinstance(size, int):
+        assert enlargement(sized, manifest, size) == 1  # without enlargers
+    cropped = dataclasses.replace(sized, fit="crop")
+    assert enlargement(cropped, several, "original") == {64: 1, 65: 2, 200: 4}.get(min(original), 1)
+
+
+def test_an_lr_has_no_original_to_cover(manifest: Manifest) -> None:
+    several = dataclasses.replace(manifest, enlargers=(Enlarger(2, "x2"),))
+    assert enlargement(None, several, "original") == 1 and enlargement(None, several, 100) == 2

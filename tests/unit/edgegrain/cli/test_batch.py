@@ -107,6 +107,21 @@ def test_back_to_pictures(pictures: Path, plans: list[BatchPlan], tmp_path: Path
     assert sdk.read_mark(tmp_path / "plain" / "a.png.jpg") is None
 
 
+def test_pictures_of_a_chosen_size(
+    pictures: Path, plans: list[BatchPlan], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = write_tiny_bundle(tmp_path, enlargers=(2,))
+    run(pictures, tmp_path / "payloads", "--bundle", bundle)
+    assert run(tmp_path / "payloads", tmp_path / "back", "--bundle", bundle, "--size", 2 * HR) == 0
+    payload = (tmp_path / "payloads" / "a.png.grain").read_bytes()
+    large = np.asarray(sdk.restore(payload, bundle, size=2 * HR))
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "back" / "a.png.png")), large)
+    for size, status, said in ((200, 1, "not at 200; its sizes: 64, 128"), ("big", 2, "unknown size 'big', expected")):
+        assert run(tmp_path / "payloads", tmp_path / "none", "--bundle", bundle, "--size", size) == status
+        assert said in " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert len(plans) == 2 and not (tmp_path / "none").exists()
+
+
 def test_pictures_of_a_chosen_strength(
     pictures: Path, plans: list[BatchPlan], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,13 +17,14 @@ import typer
 from PIL import Image
 
 import sdk
+from codec_contract.bundle import paths as bundle_paths
 from codec_contract.bundle.paths import DEFAULT_BUNDLE
 from codec_contract.version import __version__
 from edge_encoder.faces.alignment import FacePoints
 from edgegrain.cli.app import CHECK, EXPORT, SERVE, TRAIN, USE, application
 from edgegrain.cli.main import app
 from sdk import align_or_fit as alignment
-from tests.tiny_bundle import LR, write_tiny_bundle
+from tests.tiny_bundle import HR, LR, write_tiny_bundle
 from tests.unit.edgegrain.cli.conftest import Shell
 
 pytestmark = pytest.mark.usefixtures("tiny_bundles")
@@ -107,6 +108,10 @@ class TestAlign:
         assert shell("restore", payload, "--background", path, "--out", out)[0] == 0
         with Image.open(out) as image:
             restored = np.asarray(image)
+        for size, name in (("native", "native.png"), (32, "small.png")):
+            assert shell("restore", payload, "--background", path, "--out", tmp_path / name, "--size", size)[0] == 0
+            expected = sdk.paste(sdk.restore(payload, size=size), payload, path)  # type: ignore[arg-type]
+            np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / name)), np.asarray(expected))
         pasted = sdk.paste(sdk.restore(payload, size="native"), payload, path)
         np.testing.assert_array_equal(restored, np.asarray(pasted))
         assert sdk.read_mark(out) == sdk.read_mark(pasted) is not None
@@ -304,6 +309,19 @@ class TestRestore:
         assert shell("restore", path, "--out", tmp_path / name, "--no-mark", "--force")[0] == 0
         assert sdk.read_mark(tmp_path / name) is None
 
+    def test_sizes(self, shell: Shell, tmp_path: Path) -> None:
+        bundle = write_tiny_bundle(tmp_path, enlargers=(2,))
+        path = sdk.compress(write_picture(tmp_path / "me.png"), bundle=bundle).save(tmp_path / "me.grain")
+        status, out, _ = shell("restore", path, "--bundle", bundle, "--size", 128, "--out", tmp_path / "large.png")
+        assert status == 0 and out.endswith(": 128 x 100 pixels\n")
+        large = sdk.restore(path, bundle, size=128)
+        np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "large.png")), np.asarray(large))
+        status, _, err = shell("restore", path, "--bundle", bundle, "--size", 200, "--force")
+        assert status == 1 and "at up to 128 pixels, not at 200; its sizes: 64, 128" in err
+        for size in ("huge", "-1", "0", "1e3", "123456"):
+            status, _, err = shell("restore", path, f"--size={size}", "--force")
+            assert status == 2 and "--size" in err and "size" in err
+
     def test_other_suffix(self, shell: Shell, tmp_path: Path) -> None:
         path = sdk.compress(write_picture(tmp_path / "me.png")).save(tmp_path / "me.grain")
         status, _, err = shell("restore", path, "--out", tmp_path / "x.doc")
@@ -363,8 +381,22 @@ class TestInfo:
         assert status == 0
         contract = sdk.bundles()[0].lr_contract_id[:8]
         for line in (f"  size      {len(payload):,} bytes, ", f"  bundle    {DEFAULT_BUNDLE} (LR contract {contract})",
-                     "  original  90 x 70 pixels, fit pad", f"  LR        {LR} x {LR}", "  checked   intact"):
+                     "  original  90 x 70 pixels, fit pad",
+                     f"  restored  up to {HR} pixels; larger ones are interpolated", f"  LR        {LR} x {LR}",
+                     "  checked   intact"):
             assert f"\n{line}" in out
+
+    def test_sizes_of_the_bundle(
+        self, shell: Shell, tmp_path: Path, tiny_bundles: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = sdk.compress(write_picture(tmp_path / "me.png")).save(tmp_path / "me.grain")
+        write_tiny_bundle(tmp_path / "enlarged", DEFAULT_BUNDLE, enlargers=(2, 4))
+        monkeypatch.setattr(bundle_paths, "bundle_roots", lambda: (tmp_path / "enlarged",))
+        assert "\n  restored  up to 256 pixels (64, 128, 256); restore --size 256\n" in shell("info", path)[1]
+        assert json.loads(shell("info", path, "--json")[1])["done"][0]["sides"] == [64, 128, 256]
+        assert "\n  restored at 64, 128, 256 pixels\n" in shell("bundles")[1]
+        monkeypatch.setattr(bundle_paths, "bundle_roots", lambda: (tmp_path / "none",))
+        assert "restored" not in shell("info", path)[1]
 
     def test_json_and_failures(self, shell: Shell, tmp_path: Path) -> None:
         path = sdk.compress(write_picture(tmp_path / "me.png")).save(tmp_path / "me.grain")

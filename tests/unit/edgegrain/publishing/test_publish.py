@@ -51,6 +51,13 @@ def test_another_decoder_leaves_encoder_and_coder_byte_for_byte(tmp_path: Path) 
         replace_decoder(source, made.folder, decoder, FIELDS, card="")
 
 
+def test_another_decoder_leaves_the_enlargers(tmp_path: Path) -> None:
+    source = load_manifest(write_tiny_bundle(tmp_path / "old", enlargers=(2, 4)))
+    made = replace_decoder(source, tmp_path / "new" / "tiny-64-lr16", repeating_decoder(), FIELDS, card="")
+    assert made.enlargers == source.enlargers and made.sides == (64, 128, 256)
+    assert made.open_file("enlarger_x4.onnx") == source.open_file("enlarger_x4.onnx")
+
+
 def test_a_bundle_can_be_renewed_in_its_own_folder(tmp_path: Path) -> None:
     source = load_manifest(write_tiny_bundle(tmp_path))
     made = replace_decoder(source, source.folder, repeating_decoder(), FIELDS, card="new", force=True)

@@ -46,6 +46,9 @@ class TestServiceTimes:
         assert times.seconds("restore", "a", 2) == 2.0
         assert times.seconds("restore", "a", 4) == 1.0
         assert times.seconds("restore", "a", 16) == 4.0
+        times.note("restore", "a", 1, 9.0, 4)
+        assert times.seconds("restore", "a", 2, 4) == 18.0 and times.seconds("restore", "a", 1) == 1.0
+        assert times.seconds("restore", "a", 1, 2) == 0.0 and times.least("restore", 1) == 1.0
         assert times.seconds("restore", "b", 1) == times.seconds("compress", "a", 1) == 0.0
 
     def test_the_fastest_bundle(self) -> None:

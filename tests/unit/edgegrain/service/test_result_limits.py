@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from codec_contract.bundle.manifest import Manifest, load_manifest
+from codec_contract.bundle.manifest import Enlarger, Manifest, load_manifest
 from codec_contract.errors import ImageError, PayloadError
 from codec_contract.fit import Size
 from codec_contract.oriented_square import OrientedSquare
@@ -32,6 +32,25 @@ def header(tiny_bundle: Path) -> Header:
     ("native", "pad", 4096), ("native", "crop", 4096)])
 def test_pixels_of_the_result(manifest: Manifest, header: Header, size: Size, fit: str, pixels: int) -> None:
     assert check_result(dataclasses.replace(header, fit=fit), manifest, RestoreOptions(size), 60_000) == pixels
+
+
+@pytest.mark.parametrize(("size", "pixels"), [
+    ("native", 64 * 64), (64, 64 * 64), (65, 128 * 128), (100, 128 * 128), ("original", 300 * 200), (256, 256 * 256)])
+def test_the_enlarged_square_counts(manifest: Manifest, header: Header, size: Size, pixels: int) -> None:
+    several = dataclasses.replace(manifest, enlargers=(Enlarger(2, "x2"), Enlarger(4, "x4")))
+    small = dataclasses.replace(header, original_width=100, original_height=50)
+    assert check_result(small, several, RestoreOptions(), 60_000) == 128 * 128
+    assert check_result(header, several, RestoreOptions(size), 60_000) == max(
+        pixels, 256 * 256 if size == "original" else 0)
+
+
+def test_sizes_are_limited(manifest: Manifest, header: Header) -> None:
+    several = dataclasses.replace(manifest, enlargers=(Enlarger(4, "x4"),))
+    assert check_result(header, several, RestoreOptions(256), 256 * 171) == 256 * 256
+    with pytest.raises(ImageError, match="256 x 171 pixels, more than the limit of 43775"):
+        check_result(header, several, RestoreOptions(256), 256 * 171 - 1)
+    with pytest.raises(ImageError, match="not at 257; its sizes: 64, 256"):
+        check_result(header, several, RestoreOptions(257), 1 << 20)
 
 
 def test_of_an_aligned_picture_the_square_counts(manifest: Manifest, header: Header) -> None:

@@ -260,8 +260,8 @@ def test_without_a_spare_the_hasty_are_refused_when_the_worker_is_lost() -> None
 
 def test_warm_ups_are_the_first_estimates() -> None:
     assert read_warm_up({"ready": True}) == []
-    assert read_warm_up({"warm_up": [["restore", "a", 8, 2]]}) == [("restore", "a", 8, 2.0)]
-    for wrong in (3, [3], [["restore", "a", 8]], [["restore", "a", "x", 2]]):
+    assert read_warm_up({"warm_up": [["restore", "a", 8, 2, 1]]}) == [("restore", "a", 8, 2.0, 1)]
+    for wrong in (3, [3], [["restore", "a", 8, 2]], [["restore", "a", "x", 2, 1]]):
         with pytest.raises(WorkerLost, match="is invalid"):
             read_warm_up({"warm_up": wrong})
 

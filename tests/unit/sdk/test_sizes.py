@@ -1,0 +1,192 @@
+"""Pictures restored at other sizes than the decoder's, with and without enlargers.
+
+The decoder and the enlargers of the tiny bundle repeat pixels, so every picture is known.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import sdk
+from codec_contract.fit import content_size, fit_picture, unfit_picture
+from codec_contract.oriented_square import OrientedSquare
+from codec_contract.payload import encode_payload
+from sdk.codec import Codec
+from tests.tiny_bundle import HR, LR, refresh_manifest, write_tiny_bundle
+
+ENLARGED, PLAIN = "enlarged-64-lr16", "plain-64-lr16"
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("bundles")
+    write_tiny_bundle(root, ENLARGED, enlargers=(2, 4))
+    write_tiny_bundle(root, PLAIN)
+    return root
+
+
+@pytest.fixture(scope="module")
+def codec(root: Path) -> Codec:
+    return Codec(root / ENLARGED, threads=1)
+
+
+@pytest.fixture(scope="module")
+def plain(root: Path) -> Codec:
+    return Codec(root / PLAIN, threads=1)
+
+
+def picture(width: int, height: int) -> np.ndarray:
+    return np.random.default_rng(width).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def square(payload: sdk.Payload, side: int) -> np.ndarray:
+    return payload.lr.repeat(side // LR, axis=0).repeat(side // LR, axis=1)
+
+
+def lanczos(rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    return np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.LANCZOS))
+
+
+@pytest.mark.parametrize("size", [64, 128, 256])
+def test_sizes_of_the_bundle_are_not_resampled(codec: Codec, size: int) -> None:
+    payload = codec.compress(picture(100, 100))
+    restored = codec.restore(payload, size=size)
+    np.testing.assert_array_equal(restored, square(payload, size))
+    np.testing.assert_array_equal(codec.restore(payload.lr, size=size), restored)
+
+
+@pytest.mark.parametrize(("size", "enlarged"), [(1, 64), (48, 64), (65, 128), (100, 128), (129, 256), (255, 256)])
+def test_other_sizes_are_reduced_from_the_next_one(codec: Codec, size: int, enlarged: int) -> None:
+    payload = codec.compress(picture(300, 300))
+    expected = lanczos(square(payload, enlarged), (size, size))
+    np.testing.assert_array_equal(codec.restore(payload, size=size), expected)
+    np.testing.assert_array_equal(codec.restore(payload.lr, size=size), expected)
+
+
+def test_padding_is_cut_off_at_every_size(codec: Codec) -> None:
+    payload = codec.compress(picture(320, 200))  # 64 x 40 in the encoder's square, below 12 rows of padding
+    for factor in (1, 2, 4):
+        restored = np.asarray(codec.restore(payload, size=HR * factor))
+        assert restored.shape == (40 * factor, 64 * factor, 3)
+        np.testing.assert_array_equal(restored, square(payload, HR * factor)[12 * factor : 52 * factor])
+
+
+@pytest.mark.parametrize("fit", ["pad", "stretch"])
+@pytest.mark.parametrize("original", [(333, 100), (77, 201)])
+def test_the_longest_side_has_the_size(codec: Codec, fit: str, original: tuple[int, int]) -> None:
+    payload = codec.compress(picture(*original), fit)
+    for size in (33, 128, 200, 256):
+        restored = codec.restore(payload, size=size)
+        assert restored.size == content_size(original, size) and max(restored.size) == size
+
+
+def test_crops_and_aligned_squares_have_the_size(codec: Codec) -> None:
+    payload = codec.compress(picture(300, 200), "crop")
+    np.testing.assert_array_equal(codec.restore(payload, size=128), square(payload, 128))
+    aligned = sdk.Payload(encode_payload(
+        payload.lr, contract_id=bytes.fromhex(codec.bundle.lr_contract_id), tables=codec._open.tables,
+        original_size=(300, 200), fit="align", square=OrientedSquare(400, 400, 320, 240)), lr=payload.lr)
+    np.testing.assert_array_equal(codec.restore(aligned, size=256), square(payload, 256))
+    np.testing.assert_array_equal(codec.restore(aligned), lanczos(square(payload, 128), (100, 100)))
+
+
+@pytest.mark.parametrize(("original", "enlarged"), [
+    ((64, 64), 64), ((40, 30), 64), ((65, 65), 128), ((128, 128), 128), ((200, 200), 256), ((256, 256), 256),
+    ((900, 900), 256)])
+def test_originals_take_the_smallest_enlarger_that_covers_them(
+    codec: Codec, original: tuple[int, int], enlarged: int
+) -> None:
+    payload = codec.compress(picture(*original), "stretch")
+    expected = square(payload, enlarged)
+    if original != (enlarged, enlarged):
+        expected = lanczos(expected, original)
+    np.testing.assert_array_equal(codec.restore(payload), expected)
+
+
+def test_native_stays_at_the_decoder_s_resolution(codec: Codec) -> None:
+    payload = codec.compress(picture(900, 900))
+    np.testing.assert_array_equal(codec.restore(payload, size="native"), square(payload, HR))
+
+
+def test_batches_restore_every_picture_at_its_size(codec: Codec) -> None:
+    payloads = [codec.compress(picture(side, side)) for side in (50, 100, 200, 64)]
+    assert [item.size for item in codec.restore_batch(payloads)] == [(50, 50), (100, 100), (200, 200), (64, 64)]
+    for size in ("original", "native", 128, 100):
+        for restored, payload in zip(codec.restore_batch(payloads, size=size), payloads, strict=True):
+            np.testing.assert_array_equal(restored, codec.restore(payload, size=size))
+
+
+@pytest.mark.parametrize("fit", ["pad", "stretch", "crop"])
+def test_without_enlargers_sizes_are_as_before(plain: Codec, fit: str) -> None:
+    rgb = picture(300, 200)
+    payload = plain.compress(rgb, fit)
+    restored = square(payload, HR)
+    for size in ("original", "native"):
+        np.testing.assert_array_equal(
+            plain.restore(payload, size=size), unfit_picture(restored, (300, 200), fit, size))
+    np.testing.assert_array_equal(payload.lr, plain.compress(fit_picture(rgb, HR, fit)).lr)
+    small = plain.restore(payload, size=32)
+    assert small.size == ((32, 32) if fit == "crop" else (32, 21))
+
+
+@pytest.mark.parametrize(("size", "message"), [
+    (65, "plain-64-lr16 restores pictures at up to 64 pixels, not at 65; its sizes: 64$"),
+    (0, "a size is 1 to 65535 pixels, got 0"), (-4, "got -4"), (1 << 20, "got 1048576"),
+    ("large", "unknown size 'large', expected 'original', 'native' or a number"),
+    (64.0, "unknown size 64.0"), (True, "unknown size True")])
+def test_sizes_that_cannot_be_restored(plain: Codec, size: object, message: str) -> None:
+    payload = plain.compress(picture(70, 70))
+    for source in (payload, payload.lr):
+        with pytest.raises(sdk.ImageError, match=message):
+            plain.restore(source, size=size)  # type: ignore[arg-type]
+
+
+def test_sizes_beyond_the_largest_enlarger(codec: Codec) -> None:
+    payload = codec.compress(picture(1000, 1000))
+    with pytest.raises(sdk.ImageError, match="at up to 256 pixels, not at 257; its sizes: 64, 128, 256"):
+        codec.restore(payload, size=257)
+    with pytest.raises(sdk.ImageError, match="^payload 0: .*not at 257"):
+        codec.restore_batch([payload, payload], size=257)
+
+
+def test_max_pixels(codec: Codec) -> None:
+    payload = codec.compress(picture(320, 200))
+    assert codec.restore(payload, size=128, max_pixels=128 * 80).size == (128, 80)
+    assert codec.restore(payload, size="native", max_pixels=1 << 12).size == (64, 40)
+    with pytest.raises(sdk.ImageError, match="would have 128 x 80 pixels, more than 10239; ask for a smaller size"):
+        codec.restore(payload, size=128, max_pixels=128 * 80 - 1)
+    with pytest.raises(sdk.ImageError, match="would have 128 x 128 pixels, more than 10239"):
+        codec.restore(payload.lr, size=128, max_pixels=128 * 80 - 1)
+    with pytest.raises(sdk.ImageError, match="claims an original of 320 x 200 pixels"):
+        codec.restore(payload, max_pixels=60_000)
+
+
+def test_an_enlarger_is_opened_when_a_size_needs_it(tmp_path: Path) -> None:
+    folder = write_tiny_bundle(tmp_path, enlargers=(2, 4))
+    (folder / "enlarger_x4.onnx").write_bytes(b"altered")
+    codec = Codec(folder, threads=1)
+    payload = codec.compress(picture(100, 100))
+    assert codec.restore(payload).size == (100, 100)
+    with pytest.raises(sdk.BundleError, match=r"enlarger_x4\.onnx of bundle tiny-64-lr16 has 7 bytes"):
+        codec.restore(payload, size=200)
+
+
+def test_an_enlarger_of_another_factor(tmp_path: Path) -> None:
+    folder = write_tiny_bundle(tmp_path, enlargers=(2, 4))
+    fields = json.loads((folder / "manifest.json").read_text())
+    refresh_manifest(folder, enlargers=[{**fields["enlargers"][0], "file": "enlarger_x4.onnx"}])
+    with pytest.raises(sdk.BundleError, match="not an enlarger of factor 2"):
+        Codec(folder, threads=1).restore(np.zeros((LR, LR, 3), np.uint8), size=128)
+
+
+def test_sizes_are_published(codec: Codec, plain: Codec, monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
+    assert codec.bundle.sides == (64, 128, 256) and plain.bundle.sides == (64,)
+    monkeypatch.setattr("codec_contract.bundle.paths.bundle_roots", lambda: (root,))
+    payload = codec.compress(picture(70, 70))
+    assert sdk.inspect(payload).sides == (64, 128, 256)
+    np.testing.assert_array_equal(sdk.restore(payload, size=256), square(payload, 256))

@@ -168,9 +168,9 @@ class SuperResolution(nn.Module):
             ModelError: the network has no such factor, or the sides are no multiples of `SuperResolutionConfig.period`.
         """
         levels = self._levels(picture, factor)
-        return self._enlarge(self.coarse(picture), picture, levels)
+        return self._enlarge(self.coarse(picture), picture, levels)[-1]
 
-    def forward_windows(self, picture: Tensor, windows: Sequence[Sequence[Window]], factor: int = 4) -> Tensor:
+    def forward_windows(self, picture: Tensor, windows: Sequence[Sequence[Window]], factor: int = 4) -> list[Tensor]:
         """Enlarge windows of pictures: what `forward` gives there, at the cost of the windows.
 
         Args:
@@ -179,26 +179,29 @@ class SuperResolution(nn.Module):
             factor: 2 or 4.
 
         Returns:
-            ``[N, 3, factor * size, factor * size]``, those of the first picture first.
+            ``[N, 3, 2 * size, 2 * size]`` and, for factor 4, ``[N, 3, 4 * size, 4 * size]``; those of the first picture
+            first.
 
         Raises:
             ModelError: as `forward`.
         """
         levels = self._levels(picture, factor)
         features = self.coarse(picture)
-        margin, side = self.config.margin(factor), picture.shape[-1]
-        parts = []
+        margin = self.config.margin(factor)
+        parts: list[list[Tensor]] = [[] for _ in range(levels)]
         for index, of_picture in enumerate(windows):
-            for top, left, size in of_picture:
+            for window in of_picture:
                 # At the picture's edges there is no margin: the convolutions pad there as they do in the whole picture.
-                first = [max(0, start - margin) for start in (top, left)]
-                rows, columns = (slice(begin, min(side, start + size + margin))
-                                 for begin, start in zip(first, (top, left), strict=True))
+                top, left = max(0, window.top - margin), max(0, window.left - margin)
+                rows = slice(top, window.top + window.size + margin)
+                columns = slice(left, window.left + window.size + margin)
                 enlarged = self._enlarge(features[index : index + 1, :, rows, columns],
                                          picture[index : index + 1, :, rows, columns], levels)
-                down, right = (factor * (start - begin) for begin, start in zip(first, (top, left), strict=True))
-                parts.append(enlarged[..., down : down + factor * size, right : right + factor * size])
-        return torch.cat(parts)
+                for found, step, part in zip(parts, FACTORS, enlarged, strict=False):
+                    down, right, size = (step * length for length in (window.top - top, window.left - left,
+                                                                      window.size))
+                    found.append(part[..., down : down + size, right : right + size])
+        return [torch.cat(found) for found in parts]
 
     def _levels(self, picture: Tensor, factor: int) -> int:
         if factor not in self.config.factors:
@@ -208,10 +211,12 @@ class SuperResolution(nn.Module):
             raise ModelError(f"sides must be multiples of {period}, got {picture.shape[-1]}x{picture.shape[-2]}")
         return FACTORS.index(factor) + 1
 
-    def _enlarge(self, features: Tensor, picture: Tensor, levels: int) -> Tensor:
+    def _enlarge(self, features: Tensor, picture: Tensor, levels: int) -> list[Tensor]:
+        pictures = []
         for doubling in list(self.fine)[:levels]:
             features, picture = doubling(features, picture)
-        return picture
+            pictures.append(picture)
+        return pictures
 
 
 def doubled(x: Tensor) -> Tensor:

@@ -55,8 +55,9 @@ def test_a_new_network_is_the_bilinear_enlargement() -> None:
 def test_windows_equal_the_whole_picture(factor: int) -> None:
     network, picture = shaken(), random_picture(2, 48)
     windows = [[Window(0, 0, 16), Window(17, 13, 16)], [Window(32, 5, 16), Window(32, 32, 16)]]
-    found = network.forward_windows(picture, windows, factor)
-    whole = network(picture, factor)
+    steps = network.forward_windows(picture, windows, factor)
+    assert [step.shape[-1] for step in steps] == [32, 64][: factor // 2]
+    found, whole = steps[-1], network(picture, factor)
     expected = torch.stack([
         whole[index, :, factor * top : factor * (top + size), factor * left : factor * (left + size)]
         for index, of_picture in enumerate(windows) for top, left, size in of_picture])
@@ -69,7 +70,7 @@ def test_the_margin_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     network, picture, windows = shaken(), random_picture(1, 48), [[Window(16, 16, 16)]]
     expected = network(picture, 4)[..., 64:128, 64:128]
     monkeypatch.setattr(SuperResolutionConfig, "margin", lambda self, factor: 2)
-    assert (network.forward_windows(picture, windows, 4) - expected).abs().max() > 1e-3
+    assert (network.forward_windows(picture, windows, 4)[-1] - expected).abs().max() > 1e-3
 
 
 def test_margins_count_every_convolution() -> None:

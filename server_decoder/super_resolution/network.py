@@ -115,7 +115,9 @@ class CoarsePath(nn.Module):
         super().__init__()
         widths = config.widths
         pairs = list(zip(widths, widths[1:], strict=False))
-        self.first = nn.Conv2d(5, widths[0], 3, padding=1)
+        self.first = nn.Conv2d(3, widths[0], 3, padding=1)
+        # Of the coordinates: apart, because they are the same for every picture of a batch.
+        self.place = nn.Conv2d(2, widths[0], 3, padding=1, bias=False)
         self.down = nn.ModuleList(_blocks(width, count) for width, count in zip(widths, config.down, strict=True))
         self.reduce = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairs)
         self.narrow = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in pairs)
@@ -123,7 +125,7 @@ class CoarsePath(nn.Module):
 
     def forward(self, picture: Tensor) -> Tensor:
         """``[B, 3, S, S]`` -> ``[B, widths[0], S, S]``."""
-        x = F.leaky_relu(self.first(torch.cat([picture, *coordinates(picture)], 1)), NEGATIVE_SLOPE)
+        x = F.leaky_relu(self.first(picture) + self.place(coordinates(picture)), NEGATIVE_SLOPE)
         skips = []
         for blocks, reduce in zip(self.down, self.reduce, strict=False):
             x = blocks(x)
@@ -161,8 +163,8 @@ class SuperResolution(nn.Module):
             elif isinstance(module, Doubling):
                 module.head.weight.zero_()
 
-    def forward(self, picture: Tensor, factor: int = 4) -> Tensor:
-        """Enlarge whole pictures.
+    def forward(self, picture: Tensor, factor: int | None = None) -> Tensor:
+        """Enlarge whole pictures by 2 or 4; None is the network's largest factor.
 
         Raises:
             ModelError: the network has no such factor, or the sides are no multiples of `SuperResolutionConfig.period`.
@@ -203,9 +205,14 @@ class SuperResolution(nn.Module):
                     found.append(part[..., down : down + size, right : right + size])
         return [torch.cat(found) for found in parts]
 
-    def _levels(self, picture: Tensor, factor: int) -> int:
+    def require_factor(self, factor: int) -> None:
+        """Raise ModelError if the network has no weights for this factor."""
         if factor not in self.config.factors:
             raise ModelError(f"the network enlarges by {' or '.join(map(str, self.config.factors))}, not by {factor}")
+
+    def _levels(self, picture: Tensor, factor: int | None) -> int:
+        factor = factor or self.config.factors[-1]
+        self.require_factor(factor)
         period = self.config.period
         if picture.shape[-2] % period or picture.shape[-1] % period:
             raise ModelError(f"sides must be multiples of {period}, got {picture.shape[-1]}x{picture.shape[-2]}")
@@ -224,12 +231,12 @@ def doubled(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
 
 
-def coordinates(picture: Tensor) -> list[Tensor]:
-    """Row and column of every pixel in [-1, 1], each ``[B, 1, H, W]``."""
-    batch, _, height, width = picture.shape
+def coordinates(picture: Tensor) -> Tensor:
+    """Row and column of every pixel in [-1, 1], ``[1, 2, H, W]``."""
+    height, width = picture.shape[-2:]
     rows = torch.linspace(-1, 1, height, device=picture.device).view(1, 1, height, 1)
     columns = torch.linspace(-1, 1, width, device=picture.device).view(1, 1, 1, width)
-    return [line.to(picture.dtype).expand(batch, 1, height, width) for line in (rows, columns)]
+    return torch.cat([line.expand(1, 1, height, width) for line in (rows, columns)], 1).to(picture.dtype)
 
 
 def _blocks(width: int, count: int) -> nn.Sequential:

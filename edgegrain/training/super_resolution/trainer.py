@@ -143,4 +143,4 @@ def _describe(config: SuperResolutionTraining) -> str:
 
 SUPER_RESOLUTION = Family(
     FAMILY, "Super-resolution of restored pictures", SuperResolutionTraining, SUPER_RESOLUTION_CONFIGS, _describe,
-    open_trainer, _takes, lambda config: config.iterations * config.batch, evaluate_every=4000)
+    open_trainer, _takes, lambda config: config.iterations * config.batch, evaluate_every=1000)

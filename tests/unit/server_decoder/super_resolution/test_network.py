@@ -80,9 +80,9 @@ def test_margins_count_every_convolution() -> None:
 
 
 def test_coordinates_run_from_edge_to_edge() -> None:
-    rows, columns = coordinates(torch.zeros(2, 3, 4, 8))
-    assert rows.shape == columns.shape == (2, 1, 4, 8)
-    assert (rows[0, 0, 0, 3], rows[1, 0, 3, 3], columns[0, 0, 2, 0], columns[1, 0, 2, 7]) == (-1, 1, -1, 1)
+    found = coordinates(torch.zeros(2, 3, 4, 8))
+    assert found.shape == (1, 2, 4, 8)
+    assert (found[0, 0, 0, 3], found[0, 0, 3, 3], found[0, 1, 2, 0], found[0, 1, 2, 7]) == (-1, 1, -1, 1)
 
 
 def test_wrong_inputs_are_refused() -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +23,9 @@ from codec_contract.errors import ModelError
 from server_decoder.grain.rrdb import INITIAL_RESIDUAL, NEGATIVE_SLOPE, ResidualBlock, initialize
 
 FACTORS = (2, 4)
+# Factor on `initialize` for convolutions without an activation: features of a new network keep a deviation of about 1.
+# Without it they reach 10, and the first steps of the heads change the picture by several levels.
+_LINEAR = 1 / nn.init.calculate_gain("leaky_relu", NEGATIVE_SLOPE)
 
 
 @dataclass(frozen=True)
@@ -162,6 +165,10 @@ class SuperResolution(nn.Module):
                 module.conv2.weight.mul_(INITIAL_RESIDUAL)
             elif isinstance(module, Doubling):
                 module.head.weight.zero_()
+                module.narrow.weight.mul_(_LINEAR)
+            elif isinstance(module, CoarsePath):
+                for narrow in module.narrow:  # added to a skip connection
+                    cast(nn.Conv2d, narrow).weight.mul_(0.5 * _LINEAR)
 
     def forward(self, picture: Tensor, factor: int | None = None) -> Tensor:
         """Enlarge whole pictures by 2 or 4; None is the network's largest factor.

@@ -50,6 +50,15 @@ def test_a_new_network_is_the_bilinear_enlargement() -> None:
     assert (changed(constant, 2)[..., 8, 8] - changed(constant, 2)[..., 8, 20]).abs().max() > 1e-4
 
 
+@torch.no_grad()
+def test_features_of_a_new_network_have_a_deviation_of_about_1() -> None:
+    torch.manual_seed(0)
+    network, picture = SuperResolution().eval(), F.interpolate(random_picture(1, 8), (64, 64), mode="bilinear")
+    features = network.coarse(picture)
+    half, _ = network.fine[0](features, picture)
+    assert 0.4 < features.std() < 2 and 0.4 < half.std() < 2
+
+
 @pytest.mark.parametrize("factor", [2, 4])
 @torch.no_grad()
 def test_windows_equal_the_whole_picture(factor: int) -> None:

@@ -18,12 +18,13 @@ from export.libraries import needs_export_libraries
 if TYPE_CHECKING:
     from export.decoder.command import ExportedDecoder
 
-HELP = """Export encoders, decoders and bundles.
+HELP = """Export encoders, decoders, enlargers and bundles.
 
 \b
 Examples:
   edgegrain export encoder --out dist                   TFLite, Core ML and ONNX, proven byte for byte
   edgegrain export decoder --precision float16 --out dist
+  edgegrain export enlarger runs/enlarge-faces-256-x4 --into faces
   edgegrain export bundle zoo/photos-x4 --out bundles/photos-x4
 """
 
@@ -104,6 +105,36 @@ def decoder(
     else:
         path = write_decoder(exported, out or Path("dist"), force=force)
     typer.echo(f"{path}: {exported.summary()}")
+
+
+@export.command()
+def enlarger(
+    run: Annotated[Path, typer.Argument(exists=True, help="Folder of a run of an enlarge-... recipe, or its "
+                                        "super_resolution.safetensors.")],
+    into: Annotated[str, typer.Option("--into", metavar="BUNDLE", help="Name or folder of the bundle.")],
+    factor: Annotated[list[int] | None, typer.Option(
+        help="Factor to add, 2 or 4; repeatable [default: those that the run trained].")] = None,
+    force: ForceOption = False,
+) -> None:
+    """Add trained enlargers to a bundle, which then restores its payloads at 2 and 4 times the size.
+
+    The graphs are compared with torch first. The bundle's LR contract stays, so this works for every payload there is.
+
+    \b
+    Examples:
+      edgegrain export enlarger runs/enlarge-faces-256-x4 --into faces
+      edgegrain export enlarger runs/enlarge-faces-256-x4 --into faces --factor 4 --force
+    """
+    with needs_export_libraries():
+        from export.bundle.enlarger import export_enlargers, require_enlargeable, trained_factors, write_enlargers
+        from server_decoder.super_resolution.weights import read_training
+
+    factors = factor or trained_factors(run)
+    target = require_enlargeable(into, factors, force=force)
+    exported = export_enlargers(run, target.hr, factors)
+    write_enlargers(exported, target, read_training(run))
+    for each in exported:
+        typer.echo(f"{target.folder / each.file}: {each.summary()}")
 
 
 @export.command()

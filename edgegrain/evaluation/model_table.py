@@ -37,6 +37,7 @@ from server_decoder.irn.network import PRESETS as IRN_PRESETS
 from server_decoder.mobile_stylegan.generator import MOBILE_STYLEGAN_256, MOBILE_STYLEGAN_1024
 from server_decoder.stylegan2.discriminator import Discriminator
 from server_decoder.stylegan2.synthesis import CONFIG_F_256, CONFIG_F_1024
+from server_decoder.super_resolution.network import FACTORS, SuperResolution
 
 IRN_SIDE = 256
 """Side of the picture for which IRN's operations are counted."""
@@ -86,6 +87,7 @@ def models() -> list[Model]:
             *(irn_model(name, config) for name, config in IRN_PRESETS.items()),
             *(glean_model(name, config) for name, config in GLEAN_PRESETS.items()),
             *(gcfsr_model(name, config) for name, config in GCFSR_PRESETS.items()),
+            *(super_resolution_model(factor) for factor in FACTORS),
             *_decoders(), *_priors(), *_encoders(), *_discriminators()]
 
 
@@ -120,6 +122,11 @@ def gcfsr_model(name: str, config: GCFSRConfig) -> Model:
     """The model of a GCFSR configuration."""
     return Model(name, {"network": _measure(lambda: GCFSR(config), (3, config.size, config.size),
                                             torch.empty(1, device="meta"))})
+
+
+def super_resolution_model(factor: int, side: int = 256) -> Model:
+    """The model that makes a restored picture of this side ``factor`` times as large; both factors share weights."""
+    return Model(f"super-resolution-{side}-x{factor}", {"network": _measure(SuperResolution, (3, side, side), factor)})
 
 
 def _encoder_of(config: GrainConfig) -> Part | None:

@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 
 from codec_contract.errors import ModelError
 from edgegrain.training.grain.checkpoint import checkpoint_path
+from edgegrain.training.super_resolution.run import FAMILY as SUPER_RESOLUTION
 from server_decoder.face_sr.gcfsr import KIND as GCFSR_KIND
 from server_decoder.face_sr.glean import KIND as GLEAN_KIND
 from server_decoder.face_sr.weights import GCFSR_WEIGHTS, GLEAN_WEIGHTS
@@ -43,6 +44,9 @@ def run_family(run: Path) -> Family:
     except (OSError, SafetensorError, ValueError, AttributeError) as error:
         raise ModelError(f"{path} is not a checkpoint of a training run ({error})") from error
     family = header.get("family")
+    if family == SUPER_RESOLUTION:
+        raise ModelError(f"{path} is a checkpoint of an enlarger, not of a codec; add it to a bundle with 'edgegrain "
+                         "export enlarger'")
     if family is not None and family not in set(Family):
         raise ModelError(f"{path} is a checkpoint of {family}, not of a codec; its weights are a prior for --prior")
     if family is not None:

@@ -12,8 +12,9 @@ from edgegrain.training.grain.trainer import GRAIN
 from edgegrain.training.irn.trainer import IRN_FAMILY
 from edgegrain.training.stylegan.distillation.trainer import DISTILLATION
 from edgegrain.training.stylegan.trainer import STYLEGAN2
+from edgegrain.training.super_resolution.trainer import SUPER_RESOLUTION
 
-FAMILIES: tuple[Family, ...] = (GRAIN, IRN_FAMILY, FACE_SR, STYLEGAN2, DISTILLATION)
+FAMILIES: tuple[Family, ...] = (GRAIN, IRN_FAMILY, FACE_SR, STYLEGAN2, DISTILLATION, SUPER_RESOLUTION)
 RECIPES: dict[str, Any] = {name: recipe for family in FAMILIES for name, recipe in family.recipes.items()}
 """Name -> recipe; `CHAINS` has the names of four stages each."""
 

@@ -36,11 +36,7 @@ def require_target(source: DecoderSource, form: DecoderForm, bundle: str, *, dev
         ExistsError: the bundle has this form, and ``force`` is false.
         BundleError: there is no such bundle, or its manifest is wrong.
     """
-    if bundle.startswith(SCHEME):
-        raise ExportError(f"{bundle} is cached as it is on the Hub; copy its folder and pass the copy")
-    target = load_manifest(find_bundle(bundle))
-    if not os.access(target.folder, os.W_OK):
-        raise ExportError(f"{target.folder} cannot be written; copy the bundle into a folder of yours and pass that")
+    target = writable_bundle(bundle)
     if source.manifest is None or _decoder_hash(source.manifest) != _decoder_hash(target):
         raise ExportError(f"the decoder of {source.name} is not the one of bundle {target.id}; export a bundle's "
                           "decoder into the bundle itself")
@@ -49,6 +45,21 @@ def require_target(source: DecoderSource, form: DecoderForm, bundle: str, *, dev
     existing = decoder_forms(target).get(device)
     if existing is not None and existing.current and not force:
         raise ExistsError(target.path(existing.file))
+    return target
+
+
+def writable_bundle(bundle: str) -> Manifest:
+    """The manifest of a bundle, given by name or folder, that files can be added to.
+
+    Raises:
+        ExportError: its folder is read-only, or in the cache of the Hugging Face Hub.
+        BundleError: there is no such bundle, or its manifest is wrong.
+    """
+    if bundle.startswith(SCHEME):
+        raise ExportError(f"{bundle} is cached as it is on the Hub; copy its folder and pass the copy")
+    target = load_manifest(find_bundle(bundle))
+    if not os.access(target.folder, os.W_OK):
+        raise ExportError(f"{target.folder} cannot be written; copy the bundle into a folder of yours and pass that")
     return target
 
 

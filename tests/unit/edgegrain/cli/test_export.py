@@ -1,4 +1,4 @@
-"""``edgegrain export``: the four commands, their options and their errors."""
+"""``edgegrain export``: the commands, their options and their errors."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def options(group: typer.Typer, *path: str) -> dict[str, list[str]]:
 def test_the_encoder_command_is_export_mobile() -> None:
     assert options(application, "export", "encoder") == options(mobile.app)
     assert set(typer.main.get_command(command.export).commands) == {  # type: ignore[attr-defined]
-        "encoder", "decoder", "bundle", "triton"}
+        "encoder", "decoder", "enlarger", "bundle", "triton"}
 
 
 def test_help_names_its_own_command(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,142 @@
+"""Training pairs: originals at the enlarged size, and what a bundle restores of them."""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from codec_contract.bundle.manifest import load_manifest
+from codec_contract.bundle.paths import find_bundle
+from codec_contract.errors import BundleError, EdgegrainError, ImageError
+from codec_contract.resize import exact_resize
+from edgegrain.pictures.packed import StoredPicture, pack, random_pictures, stored_pictures
+from edgegrain.training.family import RunOptions
+from edgegrain.training.super_resolution.recipes import SuperResolutionTraining
+from edgegrain.training.training_pictures import cache_folder, require_pictures
+from sdk.open_bundle import OpenBundle
+
+HELD_OUT = 8  # pictures that a run is evaluated on: whole ones, at full size
+_AT_ONCE = 8  # pictures that a bundle restores together
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Pictures, in memory or memory-mapped.
+
+    Attributes:
+        restored: uint8 ``[N, S, S, 3]``.
+        originals: uint8 ``[N, kS, kS, 3]``.
+        generated: bool ``[N]``, True for originals that are no photographs.
+    """
+
+    restored: np.ndarray
+    originals: np.ndarray
+    generated: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.originals)
+
+    def first(self, count: int) -> Pairs:
+        """The first ``count`` pairs."""
+        return Pairs(self.restored[:count], self.originals[:count], self.generated[:count])
+
+
+def training_pairs(config: SuperResolutionTraining, options: RunOptions, run: Path) -> tuple[Pairs, Pairs]:
+    """Pairs to train on, and those to evaluate on: the first pictures of ``--validation``, else of ``--data``.
+
+    Raises:
+        ImageError: a picture cannot be read, or is smaller than the enlarged size.
+        EdgegrainError: there are no pictures, or all of them are generated.
+        BundleError: there is no such bundle, or its pictures have another size.
+    """
+    require_pictures(options, config.random_pictures)
+    if options.data is None:
+        pairs = _random_pairs(config)
+        held_out = pairs
+    else:
+        pairs = packed_pairs(config, stored_pictures(options.data, options.exclude), cache_folder(run))
+        held_out = pairs
+    if options.validation is not None:
+        held_out = packed_pairs(config, stored_pictures(options.validation)[:HELD_OUT], cache_folder(run))
+    if pairs.generated.all():
+        raise EdgegrainError(f"all training pictures are generated ones ({', '.join(config.generated)}); add "
+                             "photographs")
+    return pairs, held_out.first(HELD_OUT)
+
+
+def packed_pairs(config: SuperResolutionTraining, pictures: Sequence[StoredPicture], cache: Path) -> Pairs:
+    """The pairs of pictures, memory-mapped from files in ``cache`` that are written on first use.
+
+    Raises:
+        ImageError: a picture is smaller than the enlarged size.
+        BundleError: there is no such bundle, or its pictures have another size.
+    """
+    side = config.factor * config.size
+    refuse_small(pictures, side)
+    originals = pack(pictures, side, cache)
+    generated = [any(fnmatch.fnmatch(picture.name, pattern) for pattern in config.generated) for picture in pictures]
+    return Pairs(restored_pictures(originals, config.bundle, config.size, cache), originals, np.array(generated))
+
+
+def refuse_small(pictures: Sequence[StoredPicture], side: int) -> None:
+    """Raise `ImageError` if the centre square of a picture has fewer than ``side`` pixels."""
+    small = []
+    for picture in pictures:
+        with Image.open(picture.open()) as image:
+            if min(image.size) < side:
+                small.append(f"{picture.name} ({image.size[0]}×{image.size[1]})")
+    if small:
+        raise ImageError(f"{len(small)} pictures have sides below {side} pixels, such as {small[0]}; leave them out "
+                         "with --exclude")
+
+
+def restored_pictures(originals: np.ndarray, bundle: str, size: int, cache: Path) -> np.ndarray:
+    """uint8 ``[N, size, size, 3]``: what a bundle restores of originals, reduced by the contract's exact resize.
+
+    The file in ``cache`` is named by a hash of the originals and of the bundle's encoder and decoder.
+
+    Args:
+        originals: uint8 ``[N, S, S, 3]``, from `edgegrain.pictures.packed.pack`.
+        bundle: name or folder.
+        size: of the bundle's pictures.
+        cache: folder.
+
+    Raises:
+        BundleError: there is no such bundle, it is damaged, or its pictures have another size.
+    """
+    manifest = load_manifest(find_bundle(bundle))
+    if manifest.hr != size or manifest.tile_overlap is not None:
+        raise BundleError(f"bundle {manifest.id} restores pictures of {manifest.hr}x{manifest.hr}, the recipe enlarges "
+                          f"those of {size}x{size}")
+    opened = OpenBundle(manifest, threads=torch.get_num_threads())
+    decoder = manifest.entry(manifest.decoder["file"]).sha256
+    name = Path(str(getattr(originals, "filename", ""))).name
+    key = hashlib.sha256("\n".join([name, manifest.lr_contract_id.hex(), decoder]).encode()).hexdigest()[:16]
+    target = cache / f"restored-{size}-{key}.npy"
+    if not target.exists():
+        temporary = target.with_suffix(f".{os.getpid()}.partial")
+        stored = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=(len(originals), size, size, 3))
+        for start in range(0, len(originals), _AT_ONCE):
+            squares = np.stack([exact_resize(np.ascontiguousarray(picture), (size, size))
+                                for picture in originals[start : start + _AT_ONCE]])
+            stored[start : start + _AT_ONCE] = opened.decode(opened.encode(squares))
+        stored.flush()
+        os.replace(temporary, target)
+    return np.load(target, mmap_mode="r")
+
+
+def _random_pairs(config: SuperResolutionTraining) -> Pairs:
+    """Random pictures, reduced too far and enlarged again in place of a bundle's."""
+    originals = random_pictures(config.random_pictures, config.factor * config.size, config.seed)
+    small = [Image.fromarray(exact_resize(picture, (config.size // 4, config.size // 4))) for picture in originals]
+    restored = np.stack([np.asarray(picture.resize((config.size, config.size), Image.Resampling.BILINEAR))
+                         for picture in small])
+    return Pairs(restored, originals, np.zeros(len(originals), bool))

@@ -1,0 +1,130 @@
+"""Configuration of the training of enlargers, and the recipes by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from codec_contract.bundle.paths import DEFAULT_BUNDLE
+from edgegrain.training.adversarial import AdversarialConfig
+from edgegrain.training.config import Recipe
+from edgegrain.training.projected_discriminator import ProjectedConfig
+from server_decoder.super_resolution.network import SuperResolutionConfig
+
+
+@dataclass(frozen=True)
+class SuperResolutionLosses:
+    """Weights of the terms; pictures in [-1, 1]. A term of weight 0 is not computed.
+
+    Attributes:
+        l1: mean absolute error of the enlarged window against the original.
+        lpips: LPIPS with AlexNet of the same.
+        reduced: mean absolute error of the box mean, at the restored picture's size, against the original's.
+        input: mean absolute error of the box mean against the restored picture: the enlarger adds detail, it does not
+            change the picture.
+        half: weight of the first two terms at factor 2, as a step of factor 4.
+    """
+
+    l1: float = 0.1
+    lpips: float = 1.0
+    reduced: float = 0.5
+    input: float = 1.0
+    half: float = 0.25
+
+
+# Recipes of GRAIN's decoder go on falling in LPIPS with this ratio, and stop with twice as much.
+_PROJECTED = AdversarialConfig("hinge", ratio=0.25, begins=0.05, discriminator=ProjectedConfig(), learning_rate=5e-4,
+                               r1=0.0)
+
+
+@dataclass(frozen=True)
+class SuperResolutionTraining(Recipe):
+    """The recipe of a run.
+
+    Attributes:
+        network: the shape of the network; it has weights for both factors.
+        factor: 2 or 4; 4 trains its first step, factor 2, as well.
+        size: side S of restored pictures. Originals have at least ``factor`` times as much.
+        bundle: that compresses and restores the originals to the network's inputs, by name or folder.
+        losses: weights of the terms.
+        adversarial: on windows of photographs; None for none.
+        generated: name patterns of generated pictures among the training pictures. They are no originals to the
+            discriminator, because generators leave faint patterns.
+        generated_part: part of every batch taken from generated pictures, if there are any.
+        batch: pictures per step and process. The coarse path is computed once for each.
+        windows: of a picture, at which it is enlarged.
+        window: side of a window, in pixels of S.
+        region_part: part of the windows that lie around eyes, mouth and hair; the others lie anywhere.
+        iterations: steps of a run whose length the command line leaves open.
+        learning_rate: of AdamW.
+        muon: learning rate of Muon for the weights that are matrices, in multiples of ``learning_rate``; 0: all AdamW.
+        weight_decay: AdamW's.
+        clip_gradient: largest norm of the gradient.
+        warm_up: steps over which the learning rate rises at the beginning of every session.
+        hold: part of the run up to which it is constant, before it anneals.
+        ema: decay of the averaged weights.
+        lpips_shift: part of the steps in which LPIPS sees windows from a random offset.
+        bf16: bfloat16 in the convolutions, on devices that compute in it.
+        random_pictures: number of random pictures of a trial run, which needs neither pictures nor a bundle.
+    """
+
+    network: SuperResolutionConfig = field(default_factory=SuperResolutionConfig)
+    factor: int = 4
+    size: int = 256
+    bundle: str = DEFAULT_BUNDLE
+    losses: SuperResolutionLosses = field(default_factory=SuperResolutionLosses)
+    adversarial: AdversarialConfig | None = _PROJECTED
+    generated: tuple[str, ...] = ("generated_*",)
+    generated_part: float = 0.5
+    batch: int = 2
+    windows: int = 4
+    window: int = 64
+    region_part: float = 0.5
+    iterations: int = 20_000
+    learning_rate: float = 5e-4
+    muon: float = 1.0
+    weight_decay: float = 1e-4
+    clip_gradient: float = 0.5
+    warm_up: int = 50
+    hold: float = 0.5
+    ema: float = 0.998
+    lpips_shift: float = 1.0
+    bf16: bool = True
+    seed: int = 1
+    random_pictures: int = 0
+
+    def __post_init__(self) -> None:
+        if self.factor not in self.network.factors:
+            raise ValueError(f"the network enlarges by {' or '.join(map(str, self.network.factors))}, not by "
+                             f"{self.factor}")
+        if self.size % self.network.period:
+            raise ValueError(f"size {self.size} is no multiple of {self.network.period}")
+        if not 0 < self.window <= self.size:
+            raise ValueError(f"a window of {self.window} is not within pictures of {self.size}")
+        if min(self.batch, self.windows) < 1 or not 0 <= self.generated_part <= 1:
+            raise ValueError("a batch has at least one picture and one window, and a part of 0 to 1 is generated")
+        if self.adversarial is not None and not isinstance(self.adversarial.discriminator, ProjectedConfig):
+            raise ValueError("windows need a projected discriminator, which takes pictures of any size")
+
+    @property
+    def needs_lpips(self) -> bool:
+        """True if a loss needs the weights of LPIPS."""
+        return bool(self.losses.lpips or self.adversarial)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values; `from_dict` reads them back."""
+        return {**super().as_dict(), "network": self.network.as_dict()}
+
+
+_SMOKE = SuperResolutionTraining(
+    SuperResolutionConfig(widths=(8, 12), down=(1, 1), up=(1,), fine_widths=(8, 8), fine_blocks=(1, 1)),
+    losses=SuperResolutionLosses(l1=1.0, lpips=0.0, input=0.0), adversarial=None, size=32, batch=4, windows=2,
+    window=12, iterations=60, learning_rate=3e-3, clip_gradient=5.0, warm_up=5, ema=0.9, random_pictures=16)
+
+SUPER_RESOLUTION_CONFIGS: dict[str, SuperResolutionTraining] = {
+    # Larger windows, so that AlexNet sees 192x192 pixels of the original.
+    "enlarge-faces-256-x2": replace(SuperResolutionTraining(), factor=2, window=96),
+    "enlarge-faces-256-x4": SuperResolutionTraining(),
+    "smoke-enlarge": _SMOKE,
+}
+"""Name -> recipe."""

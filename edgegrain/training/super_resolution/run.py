@@ -1,0 +1,90 @@
+"""The state of a training run of an enlarger, in memory and in a checkpoint."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from codec_contract.errors import ModelError
+from edgegrain.training.adversarial import AdversarialLoss
+from edgegrain.training.checkpoint import open_checkpoint, prefixed
+from edgegrain.training.super_resolution.recipes import SuperResolutionTraining
+from server_decoder.super_resolution.network import SuperResolution
+from server_decoder.super_resolution.weights import WEIGHTS, load_super_resolution, save_super_resolution
+
+FAMILY = "super_resolution"
+
+
+@dataclass
+class SuperResolutionRun:
+    """The state of a training run.
+
+    Attributes:
+        model: the network that the optimizer changes.
+        average: the same with averaged weights, which is evaluated and stored.
+        adversarial: the discriminator, in recipes that have one.
+        pictures: seen so far.
+    """
+
+    config: SuperResolutionTraining
+    model: SuperResolution
+    average: SuperResolution
+    adversarial: AdversarialLoss | None = None
+    pictures: int = 0
+    family = FAMILY
+
+    def networks(self) -> dict[str, nn.Module]:
+        """All networks by their prefix in a checkpoint."""
+        networks: dict[str, nn.Module] = {"model": self.model, "average": self.average}
+        return networks if self.adversarial is None else {**networks, "discriminator": self.adversarial.discriminator}
+
+    def tensors(self) -> dict[str, Tensor]:
+        return prefixed(self.networks())
+
+    def state(self) -> dict[str, Any]:
+        return {}
+
+    def save_weights(self, folder: Path) -> None:
+        """Write ``super_resolution.safetensors``."""
+        training = {"config": self.config.as_dict(), "pictures_seen": self.pictures}
+        save_super_resolution(self.average, folder / WEIGHTS, training=training, force=True)
+
+
+def start_run(config: SuperResolutionTraining, start: Path | None = None) -> SuperResolutionRun:
+    """A run at its first step.
+
+    Args:
+        config: the recipe.
+        start: a ``super_resolution.safetensors``, or a folder with one, to begin with.
+
+    Raises:
+        ModelError: ``start`` is no such file, or holds a network of another shape.
+    """
+    torch.manual_seed(config.seed)
+    model = SuperResolution(config.network)
+    if start is not None:
+        trained = load_super_resolution(start)
+        if trained.config != config.network:
+            raise ModelError(f"{start} holds {trained.config}, the recipe has {config.network}")
+        model.load_state_dict(trained.state_dict())
+    adversarial = AdversarialLoss(config.adversarial) if config.adversarial is not None else None
+    return SuperResolutionRun(config, model, copy.deepcopy(model).eval().requires_grad_(False), adversarial)
+
+
+def load_run(folder: Path) -> SuperResolutionRun:
+    """The run of a folder, on the CPU.
+
+    Raises:
+        ModelError: there is no run, or a part of it is damaged.
+    """
+    with open_checkpoint(folder, FAMILY) as stored:
+        run = start_run(SuperResolutionTraining.from_dict(stored.config))
+        for prefix, network in run.networks().items():
+            network.load_state_dict(stored.part(prefix))
+        run.pictures = stored.pictures
+        return run

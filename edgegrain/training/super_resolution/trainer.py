@@ -1,0 +1,146 @@
+"""The training of enlargers: restored pictures whole at their own size, windows of them at the enlarged one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from codec_contract.quantization import dequantize
+from edgegrain.training.adversarial import balanced
+from edgegrain.training.distributed import Distributed, mixed_precision
+from edgegrain.training.family import Family, RunOptions
+from edgegrain.training.losses import random_offset
+from edgegrain.training.metric_networks import MetricNetworks, metric_weights
+from edgegrain.training.optimizers import annealed, descend, early_decay, optimizers, update_averages
+from edgegrain.training.projected_discriminator import ProjectedDiscriminator
+from edgegrain.training.run_folder import CHECKPOINT
+from edgegrain.training.super_resolution.losses import cut_windows, half_loss, window_loss
+from edgegrain.training.super_resolution.pairs import Pairs, training_pairs
+from edgegrain.training.super_resolution.recipes import SUPER_RESOLUTION_CONFIGS, SuperResolutionTraining
+from edgegrain.training.super_resolution.run import FAMILY, SuperResolutionRun, load_run, start_run
+from edgegrain.training.super_resolution.validation import Validation
+from edgegrain.training.super_resolution.windows import WindowBatch, window_batches
+from edgegrain.training.training_pictures import require_pictures
+
+
+class SuperResolutionTrainer:
+    """A run on its device, one step at a time.
+
+    Attributes:
+        steps: taken in this session.
+        skipped: steps whose gradient was not finite and that changed nothing.
+    """
+
+    def __init__(self, run: SuperResolutionRun, distributed: Distributed, pairs: Pairs, held_out: Pairs,
+                 networks: MetricNetworks) -> None:
+        """Moves the run's networks to the device.
+
+        Args:
+            run: the run.
+            distributed: device and processes.
+            pairs: to train on.
+            held_out: to evaluate on.
+            networks: LPIPS, on the device.
+        """
+        config = run.config
+        self.run, self.distributed = run, distributed
+        self.pictures_in_set = len(pairs)
+        self.steps, self.skipped, self._resumed = 0, 0, run.pictures > 0
+        self._lpips = networks.lpips
+        if run.adversarial is not None and isinstance(run.adversarial.discriminator, ProjectedDiscriminator):
+            run.adversarial.discriminator.use(networks)
+        distributed.move(run.networks().values(), channels_last=True)
+        self._parameters, self._averages = list(run.model.parameters()), list(run.average.parameters())
+        self._optimizers = optimizers(self._parameters, config.learning_rate, config.muon, config.weight_decay)
+        seed = distributed.seed(config.seed, run.pictures)
+        self._feed = window_batches(config, pairs, seed, distributed.device)
+        self._validation = Validation(held_out, config.factor, self._lpips, distributed.device)
+
+    def step(self, progress: float) -> dict[str, Tensor]:
+        """One batch at this progress (0...1) of the run: the loss and its unweighted terms, detached."""
+        run, config, distributed = self.run, self.run.config, self.distributed
+        batch = next(self._feed)
+        with mixed_precision(distributed.device, config.bf16):
+            picture = dequantize(batch.picture).contiguous(memory_format=torch.channels_last)
+            steps = run.model.forward_windows(picture, batch.windows, config.factor)
+            enlarged, target = steps[-1].float(), dequantize(batch.target)
+            loss, terms = self._loss(enlarged, target, picture, batch, progress)
+            if len(steps) > 1 and config.losses.half:
+                loss = loss + half_loss(config.losses, steps[0].float(), target, self._lpips,
+                                        random_offset(config.lpips_shift))
+        rate = annealed(config.learning_rate, progress, self.steps, warm_up=config.warm_up, hold=config.hold)
+        if not descend(loss, self._parameters, self._optimizers, rate, distributed, clip=config.clip_gradient):
+            self.skipped += 1
+        if run.adversarial is not None and run.adversarial.learns(progress, self.steps):
+            with mixed_precision(distributed.device, config.bf16):
+                terms |= run.adversarial.update_discriminator(
+                    enlarged[:batch.real], target[:batch.real], distributed.average_gradients)
+        self.steps += 1
+        run.pictures += config.batch * distributed.world
+        update_averages(self._averages, self._parameters,
+                        config.ema if self._resumed else early_decay(config.ema, self.steps))
+        return {"loss": loss.detach(), **terms}
+
+    def evaluate(self) -> dict[str, float]:
+        """`Validation.figures` of the averaged network."""
+        return self._validation.figures(self.run.average)
+
+    def draw_samples(self, path: Path) -> None:
+        self._validation.sheet(self.run.average, path)
+
+    def _loss(self, enlarged: Tensor, target: Tensor, picture: Tensor, batch: WindowBatch, progress: float
+              ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss at the enlarged size, with its adversarial part once that has begun."""
+        config, adversarial = self.run.config, self.run.adversarial
+        joins = adversarial is not None and adversarial.joins(progress)
+        seen = enlarged
+        if adversarial is not None and joins and adversarial.config.ratio:
+            seen = enlarged.detach().requires_grad_(True)
+        loss, terms = window_loss(config.losses, seen, target, cut_windows(picture, batch.windows), self._lpips,
+                                  random_offset(config.lpips_shift))
+        if adversarial is not None and joins:
+            part = adversarial.generator_loss(seen[:batch.real], target[:batch.real])
+            terms["adversarial"] = part.detach()
+            ratio = adversarial.config.ratio
+            loss = (balanced(enlarged, seen, loss, part, ratio) if ratio
+                    else loss + adversarial.config.weight * part)
+        return loss, terms
+
+
+def open_trainer(config: SuperResolutionTraining, options: RunOptions, folder: Path, distributed: Distributed
+                 ) -> SuperResolutionTrainer:
+    """Continue the run in ``folder``, or start one; see `Family.open`."""
+    require_pictures(options, config.random_pictures)
+    weights = metric_weights(options.weights, needed=config.needs_lpips, faces=False)
+    if (folder / CHECKPOINT).exists():
+        run = load_run(folder)
+        adversarial = None
+        if config.adversarial is not None and run.adversarial is not None:
+            adversarial = replace(config.adversarial, discriminator=run.adversarial.config.discriminator)
+            run.adversarial.config = adversarial
+        else:
+            run.adversarial = None
+        run.config = replace(config, network=run.config.network, size=run.config.size, adversarial=adversarial)
+    else:
+        run = start_run(config, options.start)
+    pairs, held_out = training_pairs(run.config, options, folder)
+    networks = MetricNetworks.load(weights, distributed.device, faces=False)
+    return SuperResolutionTrainer(run, distributed, pairs, held_out, networks)
+
+
+def _takes(config: SuperResolutionTraining) -> set[str]:
+    return {"data", "validation", "exclude", "init_from"} | ({"weights"} if config.needs_lpips else set())
+
+
+def _describe(config: SuperResolutionTraining) -> str:
+    large = config.factor * config.size
+    return (f"{config.size}x{config.size} to {large}x{large}, {config.iterations:,} iterations of {config.batch} "
+            f"pictures with {config.windows} windows of {config.window}x{config.window}")
+
+
+SUPER_RESOLUTION = Family(
+    FAMILY, "Super-resolution of restored pictures", SuperResolutionTraining, SUPER_RESOLUTION_CONFIGS, _describe,
+    open_trainer, _takes, lambda config: config.iterations * config.batch, evaluate_every=1000)

@@ -1,0 +1,250 @@
+"""A network that makes a restored picture 2 or 4 times as large.
+
+A U-Net path from S to S/8 sees the whole face and its coordinates, so it tells an eye from hair. Its features at S are
+doubled once or twice; every doubling adds a residual to the bilinear enlargement of the picture. One set of weights
+serves both factors: the picture of factor 2 is a step of factor 4.
+
+Only the doublings run at fine scales, and they are local. `SuperResolution.forward_windows` computes them on windows,
+which makes training affordable.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from codec_contract.errors import ModelError
+from server_decoder.grain.rrdb import INITIAL_RESIDUAL, NEGATIVE_SLOPE, ResidualBlock, initialize
+
+FACTORS = (2, 4)
+# Factor on `initialize` for convolutions without an activation: features of a new network keep a deviation of about 1.
+# Without it they reach 10, and the first steps of the heads change the picture by several levels.
+_LINEAR = 1 / nn.init.calculate_gain("leaky_relu", NEGATIVE_SLOPE)
+
+
+@dataclass(frozen=True)
+class SuperResolutionConfig:
+    """The shape of the network.
+
+    Attributes:
+        widths: channels at S, S/2, S/4 and so on; the last is the coarsest scale.
+        down: residual blocks at the same scales on the way down.
+        up: residual blocks on the way up, at all but the coarsest scale.
+        fine_widths: channels at 2S and 4S.
+        fine_blocks: residual blocks at 2S and 4S.
+    """
+
+    widths: tuple[int, ...] = (48, 64, 96, 128)
+    down: tuple[int, ...] = (1, 1, 1, 2)
+    up: tuple[int, ...] = (4, 1, 1)
+    fine_widths: tuple[int, ...] = (32, 16)
+    fine_blocks: tuple[int, ...] = (2, 2)
+
+    def __post_init__(self) -> None:
+        scales, fine = len(self.widths), len(self.fine_widths)
+        if not scales or (len(self.down), len(self.up)) != (scales, scales - 1):
+            raise ValueError(f"{scales} widths need {scales} numbers of blocks down and {scales - 1} up, got "
+                             f"{len(self.down)} and {len(self.up)}")
+        if not 1 <= fine <= len(FACTORS) or len(self.fine_blocks) != fine:
+            raise ValueError(f"expected widths and blocks of 1 or 2 fine scales, got {fine} and "
+                             f"{len(self.fine_blocks)}")
+
+    @property
+    def period(self) -> int:
+        """Sides of pictures are multiples of it."""
+        return 2 ** (len(self.widths) - 1)
+
+    @property
+    def factors(self) -> tuple[int, ...]:
+        """Factors that the network has weights for."""
+        return FACTORS[: len(self.fine_widths)]
+
+    def margin(self, factor: int) -> int:
+        """Pixels of S around a window that its enlargement depends on."""
+        reach = 0.0
+        for level in range(FACTORS.index(factor) + 1):
+            # Bilinear enlargement reaches one pixel; then follow `mix`, two convolutions a block, and the head.
+            reach += (1 + (2 + 2 * self.fine_blocks[level]) / 2) / 2**level
+        return math.ceil(reach)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values; `from_dict` reads them back."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> SuperResolutionConfig:
+        """The configuration that `as_dict` described.
+
+        Raises:
+            TypeError, ValueError: it describes none.
+        """
+        return cls(**{name: tuple(value) for name, value in values.items()})
+
+
+class Window(NamedTuple):
+    """A square of a picture, in its pixels."""
+
+    top: int
+    left: int
+    size: int
+
+
+class Doubling(nn.Module):
+    """Features and picture at twice the resolution."""
+
+    def __init__(self, channels: int, out_channels: int, blocks: int) -> None:
+        super().__init__()
+        self.narrow = nn.Conv2d(channels, out_channels, 1)  # before the enlargement, where it is four times cheaper
+        self.mix = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.blocks = nn.Sequential(*[ResidualBlock(out_channels) for _ in range(blocks)])
+        self.head = nn.Conv2d(out_channels, 3, 3, padding=1)
+
+    def forward(self, features: Tensor, picture: Tensor) -> tuple[Tensor, Tensor]:
+        """``[B, C, s, s]``, ``[B, 3, s, s]`` -> ``[B, C', 2s, 2s]``, ``[B, 3, 2s, 2s]``."""
+        x = self.blocks(F.leaky_relu(self.mix(doubled(self.narrow(features))), NEGATIVE_SLOPE))
+        return x, doubled(picture) + self.head(x)
+
+
+class CoarsePath(nn.Module):
+    """A U-Net: the picture with the coordinates of its pixels -> features at its own resolution."""
+
+    def __init__(self, config: SuperResolutionConfig) -> None:
+        super().__init__()
+        widths = config.widths
+        pairs = list(zip(widths, widths[1:], strict=False))
+        self.first = nn.Conv2d(3, widths[0], 3, padding=1)
+        # Of the coordinates: apart, because they are the same for every picture of a batch.
+        self.place = nn.Conv2d(2, widths[0], 3, padding=1, bias=False)
+        self.down = nn.ModuleList(_blocks(width, count) for width, count in zip(widths, config.down, strict=True))
+        self.reduce = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairs)
+        self.narrow = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in pairs)
+        self.up = nn.ModuleList(_blocks(width, count) for width, count in zip(widths, config.up, strict=False))
+
+    def forward(self, picture: Tensor) -> Tensor:
+        """``[B, 3, S, S]`` -> ``[B, widths[0], S, S]``."""
+        x = F.leaky_relu(self.first(picture) + self.place(coordinates(picture)), NEGATIVE_SLOPE)
+        skips = []
+        for blocks, reduce in zip(self.down, self.reduce, strict=False):
+            x = blocks(x)
+            skips.append(x)
+            x = F.leaky_relu(reduce(x), NEGATIVE_SLOPE)
+        x = self.down[-1](x)
+        for blocks, narrow, skip in reversed(list(zip(self.up, self.narrow, skips, strict=True))):
+            x = blocks(skip + doubled(narrow(x)))
+        return x
+
+
+class SuperResolution(nn.Module):
+    """Restored picture ``[B, 3, S, S]`` in [-1, 1] -> ``[B, 3, 2S, 2S]`` or ``[B, 3, 4S, 4S]``, not clipped.
+
+    A new network gives the bilinear enlargement, for factor 4 in two steps of 2.
+    """
+
+    def __init__(self, config: SuperResolutionConfig | None = None) -> None:
+        super().__init__()
+        self.config = config or SuperResolutionConfig()
+        widths = (self.config.widths[0], *self.config.fine_widths)
+        self.coarse = CoarsePath(self.config)
+        self.fine = nn.ModuleList(Doubling(a, b, blocks) for a, b, blocks in zip(
+            widths, widths[1:], self.config.fine_blocks, strict=False))
+        self._initialize()
+
+    @torch.no_grad()
+    def _initialize(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                initialize(module)
+        for module in self.modules():
+            if isinstance(module, ResidualBlock):
+                module.conv2.weight.mul_(INITIAL_RESIDUAL)
+            elif isinstance(module, Doubling):
+                module.head.weight.zero_()
+                module.narrow.weight.mul_(_LINEAR)
+            elif isinstance(module, CoarsePath):
+                for narrow in module.narrow:  # added to a skip connection
+                    cast(nn.Conv2d, narrow).weight.mul_(0.5 * _LINEAR)
+
+    def forward(self, picture: Tensor, factor: int | None = None) -> Tensor:
+        """Enlarge whole pictures by 2 or 4; None is the network's largest factor.
+
+        Raises:
+            ModelError: the network has no such factor, or the sides are no multiples of `SuperResolutionConfig.period`.
+        """
+        levels = self._levels(picture, factor)
+        return self._enlarge(self.coarse(picture), picture, levels)[-1]
+
+    def forward_windows(self, picture: Tensor, windows: Sequence[Sequence[Window]], factor: int = 4) -> list[Tensor]:
+        """Enlarge windows of pictures: what `forward` gives there, at the cost of the windows.
+
+        Args:
+            picture: ``[B, 3, S, S]`` in [-1, 1].
+            windows: of every picture, all of one size and within it.
+            factor: 2 or 4.
+
+        Returns:
+            ``[N, 3, 2 * size, 2 * size]`` and, for factor 4, ``[N, 3, 4 * size, 4 * size]``; those of the first picture
+            first.
+
+        Raises:
+            ModelError: as `forward`.
+        """
+        levels = self._levels(picture, factor)
+        features = self.coarse(picture)
+        margin = self.config.margin(factor)
+        parts: list[list[Tensor]] = [[] for _ in range(levels)]
+        for index, of_picture in enumerate(windows):
+            for window in of_picture:
+                # At the picture's edges there is no margin: the convolutions pad there as they do in the whole picture.
+                top, left = max(0, window.top - margin), max(0, window.left - margin)
+                rows = slice(top, window.top + window.size + margin)
+                columns = slice(left, window.left + window.size + margin)
+                enlarged = self._enlarge(features[index : index + 1, :, rows, columns],
+                                         picture[index : index + 1, :, rows, columns], levels)
+                for found, step, part in zip(parts, FACTORS, enlarged, strict=False):
+                    down, right, size = (step * length for length in (window.top - top, window.left - left,
+                                                                      window.size))
+                    found.append(part[..., down : down + size, right : right + size])
+        return [torch.cat(found) for found in parts]
+
+    def require_factor(self, factor: int) -> None:
+        """Raise ModelError if the network has no weights for this factor."""
+        if factor not in self.config.factors:
+            raise ModelError(f"the network enlarges by {' or '.join(map(str, self.config.factors))}, not by {factor}")
+
+    def _levels(self, picture: Tensor, factor: int | None) -> int:
+        factor = factor or self.config.factors[-1]
+        self.require_factor(factor)
+        period = self.config.period
+        if picture.shape[-2] % period or picture.shape[-1] % period:
+            raise ModelError(f"sides must be multiples of {period}, got {picture.shape[-1]}x{picture.shape[-2]}")
+        return FACTORS.index(factor) + 1
+
+    def _enlarge(self, features: Tensor, picture: Tensor, levels: int) -> list[Tensor]:
+        pictures = []
+        for doubling in list(self.fine)[:levels]:
+            features, picture = doubling(features, picture)
+            pictures.append(picture)
+        return pictures
+
+
+def doubled(x: Tensor) -> Tensor:
+    """Bilinear enlargement to twice the sides."""
+    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+
+
+def coordinates(picture: Tensor) -> Tensor:
+    """Row and column of every pixel in [-1, 1], ``[1, 2, H, W]``."""
+    height, width = picture.shape[-2:]
+    rows = torch.linspace(-1, 1, height, device=picture.device).view(1, 1, height, 1)
+    columns = torch.linspace(-1, 1, width, device=picture.device).view(1, 1, 1, width)
+    return torch.cat([line.expand(1, 1, height, width) for line in (rows, columns)], 1).to(picture.dtype)
+
+
+def _blocks(width: int, count: int) -> nn.Sequential:
+    return nn.Sequential(*[ResidualBlock(width) for _ in range(count)])

@@ -1,0 +1,177 @@
+"""Training of enlargers: pairs, windows, losses by hand, a run that learns and is resumed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+import sdk
+from codec_contract.errors import BundleError, EdgegrainError, ImageError, ModelError
+from edgegrain.pictures.packed import random_pictures, stored_pictures
+from edgegrain.training.adversarial import AdversarialConfig
+from edgegrain.training.distributed import Distributed
+from edgegrain.training.family import RunOptions
+from edgegrain.training.loop import train
+from edgegrain.training.metric_networks import MetricNetworks
+from edgegrain.training.projected_discriminator import LAYERS, ProjectedConfig, ProjectedDiscriminator
+from edgegrain.training.super_resolution.losses import cut_windows, half_loss, window_loss
+from edgegrain.training.super_resolution.pairs import Pairs, packed_pairs, restored_pictures
+from edgegrain.training.super_resolution.recipes import SUPER_RESOLUTION_CONFIGS, SuperResolutionLosses
+from edgegrain.training.super_resolution.run import load_run, start_run
+from edgegrain.training.super_resolution.trainer import SuperResolutionTrainer
+from edgegrain.training.super_resolution.windows import cut, draw_window, window_batches
+from server_decoder.super_resolution.network import Window
+from server_decoder.super_resolution.weights import load_super_resolution, read_training
+from tests.unit.edgegrain.conftest import rows
+
+SMOKE = SUPER_RESOLUTION_CONFIGS["smoke-enlarge"]
+CPU = torch.device("cpu")
+
+
+def test_a_trained_network_enlarges_better_than_bicubic_and_is_resumed(tmp_path: Path) -> None:
+    first = train(SMOKE, tmp_path, pictures=40)
+    weights = load_super_resolution(tmp_path)
+    assert weights.config == SMOKE.network and read_training(tmp_path)["pictures_seen"] == 40
+    result = train(SMOKE, tmp_path, pictures=240, resume=True)
+    assert result["pictures"] == 240 and result["skipped"] == 0 and load_run(tmp_path).pictures == 240
+    assert [row["seen"] for row in rows(tmp_path, "seen")] == [0, 40]
+    assert result["psnr_bicubic"] == first["psnr_bicubic"]
+    assert result["psnr"] > first["psnr"] + 0.3 and result["psnr"] > result["psnr_bicubic"] + 1
+    assert {f"peaks_{period}" for period in (2, 4, 8, 16)} <= set(result) and result["input_levels"] > 1
+    # Four smoke pictures: both eyes and the mouth of each, a quarter of 128 pixels.
+    assert Image.open(tmp_path / "samples.png").size == (2 * 16 + 12 * 40 - 8, 2 * 16 + 3 * 40 - 8)
+
+
+def test_a_run_begins_with_trained_weights_of_its_shape(tmp_path: Path) -> None:
+    train(SMOKE, tmp_path, pictures=8)
+    started, trained = start_run(SMOKE, tmp_path), load_super_resolution(tmp_path)
+    assert all(torch.equal(tensor, trained.state_dict()[name]) for name, tensor in started.model.state_dict().items())
+    with pytest.raises(ModelError, match="the recipe has"):
+        start_run(SUPER_RESOLUTION_CONFIGS["enlarge-faces-256-x4"], tmp_path)
+
+
+def test_factor_2_leaves_the_weights_of_factor_4(tmp_path: Path) -> None:
+    config = replace(SMOKE, factor=2)
+    before = start_run(config).model.state_dict()
+    train(config, tmp_path, pictures=8)
+    after = load_run(tmp_path).model.state_dict()
+    moved = {name.split(".")[1] for name, tensor in before.items()
+             if name.startswith("fine.") and not torch.equal(tensor, after[name])}
+    assert moved == {"0"}
+
+
+def features(picture: Tensor) -> list[Tensor]:
+    """Stand-ins for AlexNet's layers."""
+    patches = torch.nn.functional.avg_pool2d(picture, 8).mean(1, keepdim=True)
+    return [patches.expand(-1, channels, -1, -1) for channels in (*LAYERS, 256)]
+
+
+def test_the_discriminator_sees_windows_of_photographs_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = replace(SMOKE, generated_part=0.5, adversarial=AdversarialConfig(
+        "hinge", ratio=0.25, discriminator=ProjectedConfig(4), r1=0.0, begins=0.5, warms_up=0.5))
+    originals = np.zeros((4, 128, 128, 3), np.uint8)
+    originals[2:] = 255  # the generated ones
+    pairs = Pairs(originals[:, ::4, ::4], originals, np.array([False, False, True, True]))
+    run = start_run(config)
+    assert run.adversarial is not None and isinstance(run.adversarial.discriminator, ProjectedDiscriminator)
+    trainer = SuperResolutionTrainer(run, Distributed(CPU), pairs, pairs.first(1), MetricNetworks())
+    run.adversarial.discriminator.features = features
+    assert "adversarial" not in trainer.step(0.2)
+    seen: list[Tensor] = []
+    update = run.adversarial.update_discriminator
+    monkeypatch.setattr(run.adversarial, "update_discriminator",
+                        lambda picture, target, average: (seen.append(target), update(picture, target, average))[1])
+    terms = trainer.step(0.9)
+    assert {"adversarial", "discriminator", "logit_gap"} <= set(terms) and trainer.skipped == 0
+    assert [tuple(target.shape) for target in seen] == [(4, 3, 48, 48)] and float(seen[0].max()) == -1  # black ones
+
+
+def test_windows_are_cut_from_the_mirror_image() -> None:
+    original = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    window = Window(3, 5, 4)
+    assert np.array_equal(cut(original, window, 4), original[12:28, 20:36])
+    assert np.array_equal(cut(original, window, 4, mirrored=True), original[:, ::-1][12:28, 20:36])
+    picture = torch.arange(2 * 3 * 8 * 8.0).view(2, 3, 8, 8)
+    parts = cut_windows(picture, [[Window(1, 2, 3)], [Window(5, 0, 3)]])
+    assert torch.equal(parts, torch.stack([picture[0, :, 1:4, 2:5], picture[1, :, 5:8, 0:3]]))
+
+
+def test_batches_hold_matching_windows() -> None:
+    restored = random_pictures(3, 32, seed=0)
+    pairs = Pairs(restored, restored.repeat(4, 1).repeat(4, 2), np.zeros(3, bool))  # originals without detail
+    feed, mirrored = window_batches(SMOKE, pairs, 0, CPU), 0
+    for batch in (next(feed) for _ in range(3)):
+        assert batch.real == 8 and batch.target.shape == (8, 3, 48, 48)
+        wanted = cut_windows(batch.picture, batch.windows)
+        assert torch.equal(batch.target[..., ::4, ::4], wanted)
+        found = batch.picture.permute(0, 2, 3, 1).numpy()
+        mirrored += sum(any(np.array_equal(picture, known[:, ::-1]) for known in restored) for picture in found)
+    assert 0 < mirrored < 12
+
+
+def test_windows_lie_around_the_regions_of_a_face() -> None:
+    config, rng = replace(SUPER_RESOLUTION_CONFIGS["enlarge-faces-256-x4"], region_part=1.0), np.random.default_rng(0)
+    windows = [draw_window(rng, config) for _ in range(300)]
+    assert all(0 <= window.top <= 192 and 0 <= window.left <= 192 and window.size == 64 for window in windows)
+    centres = np.array([(window.left + 32, window.top + 32) for window in windows])
+    near = [(np.abs(centres - place).max(1) < 48).sum() for place in ((97, 120), (159, 120), (129, 186), (128, 32))]
+    assert min(near) > 40  # of 50 each, both eyes, mouth and hair at the top; a spread of 16 pixels
+    anywhere = [draw_window(rng, replace(config, region_part=0.0)) for _ in range(300)]
+    assert np.std([window.top for window in anywhere]) == pytest.approx(192 / 12**0.5, rel=0.1)
+
+
+def test_losses_by_hand() -> None:
+    target = torch.zeros(1, 3, 16, 16)
+    enlarged = torch.full_like(target, 0.2)
+    enlarged[..., ::2] = 0.4
+    weights = SuperResolutionLosses(l1=1.0, lpips=0.0, reduced=10.0, input=100.0, half=0.25)
+    total, terms = window_loss(weights, enlarged, target, torch.full((1, 3, 4, 4), 0.25), None, None)
+    assert {name: float(value) for name, value in terms.items()} == pytest.approx(
+        {"l1": 0.3, "reduced": 0.3, "input": 0.05}, rel=1e-5)
+    assert float(total) == pytest.approx(0.3 + 3 + 5, rel=1e-5)
+    large = torch.zeros(1, 3, 32, 32)
+    large[..., ::2] = 0.2  # its 2x2 box mean is 0.1
+    assert float(half_loss(weights, enlarged, large, None, None)) == pytest.approx(0.25 * 0.2, rel=1e-5)
+
+
+def save(folder: Path, names: list[str], side: int) -> None:
+    folder.mkdir(exist_ok=True)
+    for index, (name, picture) in enumerate(zip(names, random_pictures(len(names), side, seed=0), strict=True)):
+        Image.fromarray(np.roll(picture, index, 0)).save(folder / name)
+
+
+def test_restored_pictures_are_those_of_the_sdk_and_are_kept(tmp_path: Path) -> None:
+    config = replace(SMOKE, size=256, factor=2)
+    save(tmp_path / "data", ["a.png", "generated_b.png"], 640)
+    pairs = packed_pairs(config, stored_pictures(tmp_path / "data"), tmp_path / "cache")
+    assert pairs.restored.shape == (2, 256, 256, 3) and pairs.originals.shape == (2, 512, 512, 3)
+    assert pairs.generated.tolist() == [False, True]
+    codec = sdk.Codec()
+    for original, restored in zip(pairs.originals, pairs.restored, strict=True):
+        wanted = np.asarray(codec.restore(codec.compress(np.array(original)), size="native"))
+        assert np.array_equal(restored, wanted)
+    kept = sorted((tmp_path / "cache").iterdir())
+    again = packed_pairs(config, stored_pictures(tmp_path / "data"), tmp_path / "cache")
+    assert isinstance(again.restored, np.memmap) and sorted((tmp_path / "cache").iterdir()) == kept and len(kept) == 2
+
+
+def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
+    save(tmp_path / "data", ["a.png", "generated_b.png"], 128)
+    for config, options, message in (
+            (replace(SMOKE, size=64), RunOptions(data=tmp_path / "data"), r"2 pictures .* below 256 .* a\.png \(128×"),
+            (replace(SMOKE, random_pictures=0), RunOptions(), "pass --data"),
+            (SMOKE, RunOptions(data=tmp_path / "data"), "restores pictures of 256x256")):
+        with pytest.raises(EdgegrainError, match=message):
+            train(config, tmp_path / "run", options)
+    assert issubclass(ImageError, EdgegrainError) and not (tmp_path / "run").exists()
+    with pytest.raises(BundleError, match="there is no bundle 'none'"):
+        restored_pictures(np.zeros((1, 64, 64, 3), np.uint8), "none", 32, tmp_path)
+    for change in ({"factor": 3}, {"size": 33}, {"window": 40}, {"batch": 0}, {"adversarial": AdversarialConfig()}):
+        with pytest.raises(ValueError, match="network|multiple|window|batch|discriminator"):
+            replace(SMOKE, **change)

@@ -1,0 +1,123 @@
+"""The enlarger: its cost, its start, and windows that equal the whole picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from codec_contract.errors import ModelError
+from edgegrain.evaluation.model_table import super_resolution_model
+from server_decoder.super_resolution.network import SuperResolution, SuperResolutionConfig, Window, coordinates
+from server_decoder.super_resolution.weights import load_super_resolution, read_training, save_super_resolution
+
+SMALL = SuperResolutionConfig(widths=(8, 12), down=(1, 1), up=(1,), fine_widths=(6, 5), fine_blocks=(1, 2))
+
+
+def shaken() -> SuperResolution:
+    """A network whose heads are not zero."""
+    torch.manual_seed(0)
+    network = SuperResolution(SMALL).eval()
+    with torch.no_grad():
+        for module in network.fine:
+            nn.init.normal_(module.head.weight, std=0.1)
+    return network
+
+
+def random_picture(count: int = 1, side: int = 32) -> Tensor:
+    return torch.rand(count, 3, side, side, generator=torch.Generator().manual_seed(1)) * 2 - 1
+
+
+@pytest.mark.parametrize(("factor", "most"), [(2, 40e9), (4, 60e9)])
+def test_the_published_shape_is_within_its_budget(factor: int, most: float) -> None:
+    """4 MB are 2 M parameters in float16."""
+    model = super_resolution_model(factor)
+    assert 0.5 * most < model.macs <= most and 1e6 < model.parameters <= 2e6
+
+
+@torch.no_grad()
+def test_a_new_network_is_the_bilinear_enlargement() -> None:
+    network, picture = SuperResolution(SMALL).eval(), random_picture(2)
+    twice = F.interpolate(picture, (64, 64), mode="bilinear", align_corners=False)
+    assert torch.equal(network(picture, 2), twice)
+    assert torch.equal(network(picture, 4), F.interpolate(twice, (128, 128), mode="bilinear", align_corners=False))
+    changed = shaken()
+    assert (changed(picture, 2) - twice).abs().mean() > 0.01
+    constant = torch.full((1, 3, 16, 16), 0.25)  # far from the edges a pixel changes by its coordinates only
+    assert (changed(constant, 2)[..., 8, 8] - changed(constant, 2)[..., 8, 20]).abs().max() > 1e-4
+
+
+@torch.no_grad()
+def test_features_of_a_new_network_have_a_deviation_of_about_1() -> None:
+    torch.manual_seed(0)
+    network, picture = SuperResolution().eval(), F.interpolate(random_picture(1, 8), (64, 64), mode="bilinear")
+    features = network.coarse(picture)
+    half, _ = network.fine[0](features, picture)
+    assert 0.4 < features.std() < 2 and 0.4 < half.std() < 2
+
+
+@pytest.mark.parametrize("factor", [2, 4])
+@torch.no_grad()
+def test_windows_equal_the_whole_picture(factor: int) -> None:
+    network, picture = shaken(), random_picture(2, 48)
+    windows = [[Window(0, 0, 16), Window(17, 13, 16)], [Window(32, 5, 16), Window(32, 32, 16)]]
+    steps = network.forward_windows(picture, windows, factor)
+    assert [step.shape[-1] for step in steps] == [32, 64][: factor // 2]
+    found, whole = steps[-1], network(picture, factor)
+    expected = torch.stack([
+        whole[index, :, factor * top : factor * (top + size), factor * left : factor * (left + size)]
+        for index, of_picture in enumerate(windows) for top, left, size in of_picture])
+    assert found.shape == (4, 3, 16 * factor, 16 * factor)
+    assert (found - expected).abs().max() < 1e-5
+
+
+@torch.no_grad()
+def test_the_margin_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, picture, windows = shaken(), random_picture(1, 48), [[Window(16, 16, 16)]]
+    expected = network(picture, 4)[..., 64:128, 64:128]
+    monkeypatch.setattr(SuperResolutionConfig, "margin", lambda self, factor: 2)
+    assert (network.forward_windows(picture, windows, 4)[-1] - expected).abs().max() > 1e-3
+
+
+def test_margins_count_every_convolution() -> None:
+    # x2: bilinear 1, (mix 1 + block 2 + head 1) / 2 = 2. x4: half of bilinear 1 and (mix 1 + blocks 4 + head 1) / 2.
+    assert (SMALL.margin(2), SMALL.margin(4)) == (3, 5)
+    assert (SuperResolutionConfig().margin(2), SuperResolutionConfig().margin(4)) == (4, 6)
+
+
+def test_coordinates_run_from_edge_to_edge() -> None:
+    found = coordinates(torch.zeros(2, 3, 4, 8))
+    assert found.shape == (1, 2, 4, 8)
+    assert (found[0, 0, 0, 3], found[0, 0, 3, 3], found[0, 1, 2, 0], found[0, 1, 2, 7]) == (-1, 1, -1, 1)
+
+
+def test_wrong_inputs_are_refused() -> None:
+    network = SuperResolution(SMALL)
+    with pytest.raises(ModelError, match="multiples of 2"):
+        network(torch.zeros(1, 3, 31, 32))
+    with pytest.raises(ModelError, match="by 2 or 4, not by 3"):
+        network(torch.zeros(1, 3, 32, 32), 3)
+    only_2 = SuperResolution(SuperResolutionConfig((8,), (1,), (), (6,), (1,)))
+    with pytest.raises(ModelError, match="by 2, not by 4"):
+        only_2(torch.zeros(1, 3, 8, 8), 4)
+    with pytest.raises(ValueError, match="4 widths need 4"):
+        SuperResolutionConfig(down=(1, 1))
+    with pytest.raises(ValueError, match="fine scales"):
+        SuperResolutionConfig(fine_blocks=(1,))
+
+
+@torch.no_grad()
+def test_a_weight_file_holds_the_network_and_its_training(tmp_path: Path) -> None:
+    network, picture = shaken(), random_picture()
+    path = save_super_resolution(network, tmp_path / "super_resolution.safetensors", training={"pictures_seen": 7},
+                                 dtype=torch.float32)
+    for place in (path, tmp_path):  # the file, the folder of a run
+        loaded = load_super_resolution(place)
+        assert loaded.config == SMALL and torch.equal(loaded(picture), network(picture))
+        assert read_training(place) == {"pictures_seen": 7}
+    (tmp_path / "noise").write_bytes(b"noise")
+    with pytest.raises(ModelError, match="no super-resolution network"):
+        load_super_resolution(tmp_path / "noise")

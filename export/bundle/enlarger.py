@@ -30,10 +30,10 @@ from export.decoder.decoder_graph import decoder_graph, round_weights, store_hal
 from export.decoder.pixel_ends import add_pixel_ends
 from export.proof.proof_inputs import find_pictures, smooth_pictures
 from server_decoder import decoder_session
+from server_decoder.super_resolution.enlarger_session import INPUT, OUTPUT
 from server_decoder.super_resolution.network import SuperResolution
 from server_decoder.super_resolution.weights import load_super_resolution, read_training
 
-INPUT, OUTPUT = "picture", "enlarged"
 LARGEST_STEP = 1
 """Most levels by which a graph differs from torch, which sums in another order."""
 

@@ -132,9 +132,9 @@ def enlarger(
     factors = factor or trained_factors(run)
     target = require_enlargeable(into, factors, force=force)
     exported = export_enlargers(run, target.hr, factors)
-    write_enlargers(exported, target, read_training(run))
+    written = write_enlargers(exported, target, read_training(run))
     for each in exported:
-        typer.echo(f"{target.folder / each.file}: {each.summary()}")
+        typer.echo(f"{written.folder / written.enlarger(each.factor).file}: {each.summary()}")
 
 
 @export.command()

@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-from typing import Any
 
 from codec_contract.bundle.decoders import BundledForm, decoder_forms, default_form
-from codec_contract.bundle.file_names import MANIFEST
-from codec_contract.bundle.hub_bundles import SCHEME
-from codec_contract.bundle.manifest import Manifest, load_manifest, parse_manifest
-from codec_contract.bundle.paths import find_bundle
+from codec_contract.bundle.manifest import Manifest
 from codec_contract.errors import ExistsError, ExportError
-from codec_contract.files import write_atomically
+from export.bundle.additions import add_files, manifest_record, writable_bundle
 from export.decoder.command import ExportedDecoder
 from export.decoder.decoder_options import DecoderForm, Noise
 from export.decoder.sources import DecoderSource
@@ -48,21 +42,6 @@ def require_target(source: DecoderSource, form: DecoderForm, bundle: str, *, dev
     return target
 
 
-def writable_bundle(bundle: str) -> Manifest:
-    """The manifest of a bundle, given by name or folder, that files can be added to.
-
-    Raises:
-        ExportError: its folder is read-only, or in the cache of the Hugging Face Hub.
-        BundleError: there is no such bundle, or its manifest is wrong.
-    """
-    if bundle.startswith(SCHEME):
-        raise ExportError(f"{bundle} is cached as it is on the Hub; copy its folder and pass the copy")
-    target = load_manifest(find_bundle(bundle))
-    if not os.access(target.folder, os.W_OK):
-        raise ExportError(f"{target.folder} cannot be written; copy the bundle into a folder of yours and pass that")
-    return target
-
-
 def write_form(exported: ExportedDecoder, target: Manifest, *, device: str = "cuda") -> BundledForm:
     """Write an exported decoder into a bundle as its form for a device, in place of an earlier one.
 
@@ -77,25 +56,15 @@ def write_form(exported: ExportedDecoder, target: Manifest, *, device: str = "cu
     Raises:
         OSError: the folder cannot be written.
     """
-    digest = hashlib.sha256(exported.model).hexdigest()
-    name = f"decoder_{device}-{digest[:8]}.onnx"
-    path = target.folder / MANIFEST
-    record: dict[str, Any] = json.loads(path.read_bytes())
+    name = f"decoder_{device}-{hashlib.sha256(exported.model).hexdigest()[:8]}.onnx"
+    record = manifest_record(target)
     forms = record["decoder"].setdefault("forms", {})
     earlier = forms.get(device, {}).get("file")
-    if earlier is not None:
-        record["files"].pop(earlier, None)
     forms[device] = {
         "file": name, "precision": exported.form.precision.value, "ops": exported.form.ops.value,
         "source": _decoder_hash(target), "psnr": exported.comparison.psnr}
-    record["files"][name] = {"size": len(exported.model), "sha256": digest}
-    text = (json.dumps(record, indent=2) + "\n").encode()
-    written = decoder_forms(parse_manifest(text, target.folder))[device]
-    write_atomically(target.folder / name, exported.model, force=True)
-    write_atomically(path, text, force=True)
-    if earlier not in (None, name):
-        target.path(earlier).unlink(missing_ok=True)
-    return written
+    written = add_files(target, record, {name: exported.model}, replaced=[] if earlier is None else [earlier])
+    return decoder_forms(written)[device]
 
 
 def _decoder_hash(manifest: Manifest) -> str:

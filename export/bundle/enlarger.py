@@ -7,7 +7,6 @@ are stored as float16 and widened on loading; it computes in float32.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,14 +17,12 @@ import onnx
 import onnxruntime
 import torch
 
-from codec_contract.bundle.file_names import MANIFEST
-from codec_contract.bundle.manifest import Manifest, parse_manifest
+from codec_contract.bundle.manifest import Manifest
 from codec_contract.errors import ExistsError, ExportError
-from codec_contract.files import write_atomically
 from codec_contract.quantization import dequantize, quantize
 from codec_contract.resize import exact_resize
 from edge_encoder.preprocessing import load_picture
-from export.bundle.decoder_form import writable_bundle
+from export.bundle.additions import add_files, manifest_record, writable_bundle
 from export.decoder.decoder_graph import decoder_graph, round_weights, store_half
 from export.decoder.pixel_ends import add_pixel_ends
 from export.proof.proof_inputs import find_pictures, smooth_pictures
@@ -56,7 +53,7 @@ class ExportedEnlarger:
 
     @property
     def file(self) -> str:
-        """Its name in a bundle."""
+        """Its name in a bundle that has none of this factor yet."""
         return f"enlarger_x{self.factor}.onnx"
 
     def summary(self) -> str:
@@ -176,7 +173,7 @@ def require_enlargeable(bundle: str, factors: Sequence[int], *, force: bool = Fa
     target = writable_bundle(bundle)
     if target.tile_overlap is not None:
         raise ExportError(f"bundle {target.id} restores pictures of any size in tiles; enlargers take whole squares")
-    for entry in _record(target).get("enlargers", []):
+    for entry in manifest_record(target).get("enlargers", []):
         if entry["factor"] in factors and not force:
             raise ExistsError(target.folder / entry["file"])
     return target
@@ -193,24 +190,22 @@ def write_enlargers(enlargers: Sequence[ExportedEnlarger], target: Manifest, tra
     Raises:
         OSError: the folder cannot be written.
     """
-    record = _record(target)
+    record = manifest_record(target)
     entries = {entry["factor"]: entry for entry in record.get("enlargers", [])}
+    files: dict[str, bytes] = {}
+    replaced = []
     for enlarger in enlargers:
-        entries[enlarger.factor] = {"factor": enlarger.factor, "file": enlarger.file, "training": training}
-        record["files"][enlarger.file] = {"size": len(enlarger.model),
-                                          "sha256": hashlib.sha256(enlarger.model).hexdigest()}
+        digest = hashlib.sha256(enlarger.model).hexdigest()
+        name, earlier = enlarger.file, entries.get(enlarger.factor)
+        if record["files"].get(name, {"sha256": digest})["sha256"] != digest:
+            # The earlier file is valid until the manifest names the new one.
+            name = f"enlarger_x{enlarger.factor}-{digest[:8]}.onnx"
+        if earlier is not None:
+            replaced.append(earlier["file"])
+        entries[enlarger.factor] = {"factor": enlarger.factor, "file": name, "training": training}
+        files[name] = enlarger.model
     record["enlargers"] = [entries[factor] for factor in sorted(entries)]
-    text = (json.dumps(record, indent=2) + "\n").encode()
-    written = parse_manifest(text, target.folder)
-    for enlarger in enlargers:
-        write_atomically(target.folder / enlarger.file, enlarger.model, force=True)
-    write_atomically(target.folder / MANIFEST, text, force=True)
-    return written
-
-
-def _record(manifest: Manifest) -> dict[str, Any]:
-    record: dict[str, Any] = json.loads((manifest.folder / MANIFEST).read_bytes())
-    return record
+    return add_files(target, record, files, replaced)
 
 
 def _rename(model: onnx.ModelProto, names: dict[str, str]) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from edge_encoder.architectures import EncoderConfig, encoder_config
-from edgegrain.training.adversarial import AdversarialConfig
+from edgegrain.training.adversarial import PROJECTED, AdversarialConfig
 from edgegrain.training.discriminator import DiscriminatorConfig
 from edgegrain.training.grain.losses import PAPER
 from edgegrain.training.grain.stages import FACES, StageConfig
@@ -37,9 +37,6 @@ _STAGE2 = StageConfig(
 # Losses on what people look at: eyes, mouth, texture.
 _FINE_LOSS = LossWeights(region_gain=3.0, lpips=1.0, regions=0.3, identity=0.1)
 _ADVERSARIAL = AdversarialConfig(warms_up=0.3, begins=0.4)
-# With a ratio of 0.5 LPIPS stopped falling at 29,000 pictures, and went on falling with 0.25.
-_PROJECTED = AdversarialConfig("hinge", ratio=0.25, begins=0.05, discriminator=ProjectedConfig(), learning_rate=5e-4,
-                               r1=0.0)
 # The code predictor is trained on through the fusion: the codes that are best to fuse differ from the best to view.
 _STAGE3 = StageConfig(
     stage="3", trains=("codes", "fusion"), decoder=PRESETS["grain-256-lr16"],
@@ -104,10 +101,10 @@ CONFIGS: dict[str, StageConfig] = {
     # The larger decoder, grown from the published one.
     "stage1-faces-256-lr16-fine": replace(
         _STAGE1, trains=("decoder",), decoder=FACES_256_LR16_FINE, grows=True, batch=4, learning_rate=2e-4, muon=0.0,
-        loss=_FINE_LOSS, identity_from=0.0, lpips_shift=1.0, adversarial=_PROJECTED, ema=0.999, jitter=True),
+        loss=_FINE_LOSS, identity_from=0.0, lpips_shift=1.0, adversarial=PROJECTED, ema=0.999, jitter=True),
     "stage2-faces-256-lr16-fine": replace(
         _STAGE2, loss=replace(_FINE_LOSS, lr=0.0), synthetic=0.0, identity_from=0.0, lpips_shift=1.0,
-        adversarial=replace(_PROJECTED, discriminator=ProjectedConfig(identity=True)), ema=0.998, jitter=True),
+        adversarial=replace(PROJECTED, discriminator=ProjectedConfig(identity=True)), ema=0.998, jitter=True),
     # Encoder and decoder together, for fewer bytes or a better picture at the same bytes: with loss.rate.
     "stage1-faces-256-lr16-on": _STAGE1_ON,
     # The rate is per sample of the LR, which has four times as many: the same price of a byte is four times the

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from codec_contract.bundle.paths import DEFAULT_BUNDLE
-from edgegrain.training.adversarial import AdversarialConfig
+from edgegrain.training.adversarial import PROJECTED, AdversarialConfig
 from edgegrain.training.config import Recipe
 from edgegrain.training.projected_discriminator import ProjectedConfig
 from server_decoder.super_resolution.network import SuperResolutionConfig
@@ -30,11 +30,6 @@ class SuperResolutionLosses:
     reduced: float = 0.5
     input: float = 1.0
     half: float = 0.25
-
-
-# Recipes of GRAIN's decoder go on falling in LPIPS with this ratio, and stop with twice as much.
-_PROJECTED = AdversarialConfig("hinge", ratio=0.25, begins=0.05, discriminator=ProjectedConfig(), learning_rate=5e-4,
-                               r1=0.0)
 
 
 @dataclass(frozen=True)
@@ -73,7 +68,7 @@ class SuperResolutionTraining(Recipe):
     size: int = 256
     bundle: str = DEFAULT_BUNDLE
     losses: SuperResolutionLosses = field(default_factory=SuperResolutionLosses)
-    adversarial: AdversarialConfig | None = _PROJECTED
+    adversarial: AdversarialConfig | None = PROJECTED
     generated: tuple[str, ...] = ("generated_*",)
     generated_part: float = 0.5
     batch: int = 2
@@ -103,8 +98,12 @@ class SuperResolutionTraining(Recipe):
             raise ValueError(f"a window of {self.window} is not within pictures of {self.size}")
         if min(self.batch, self.windows) < 1 or not 0 <= self.generated_part <= 1:
             raise ValueError("a batch has at least one picture and one window, and a part of 0 to 1 is generated")
-        if self.adversarial is not None and not isinstance(self.adversarial.discriminator, ProjectedConfig):
-            raise ValueError("windows need a projected discriminator, which takes pictures of any size")
+        if self.adversarial is not None:
+            discriminator = self.adversarial.discriminator
+            if not isinstance(discriminator, ProjectedConfig):
+                raise ValueError("windows need a projected discriminator, which takes pictures of any size")
+            if discriminator.identity:
+                raise ValueError("windows are no whole faces; set adversarial.discriminator.identity to false")
 
     @property
     def needs_lpips(self) -> bool:

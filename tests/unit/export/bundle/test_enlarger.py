@@ -13,8 +13,10 @@ import torch
 
 from codec_contract.bundle.manifest import load_manifest, verify_bundle
 from codec_contract.errors import ExportError, ModelError
+from codec_contract.files import write_atomically
 from codec_contract.quantization import dequantize, quantize
 from edgegrain.cli.main import app
+from export.bundle import additions
 from export.bundle.enlarger import (
     compare_enlarger,
     compared_pictures,
@@ -22,6 +24,7 @@ from export.bundle.enlarger import (
     export_enlarger,
     trained_factors,
     with_factor,
+    write_enlargers,
 )
 from server_decoder.super_resolution.network import SuperResolution, SuperResolutionConfig
 from server_decoder.super_resolution.weights import save_super_resolution
@@ -116,6 +119,29 @@ def test_a_bundle_gets_enlargers_and_keeps_its_contract(tmp_path: Path, run_fold
                                     4, "--force")
     assert status == 0 and printed.count("\n") == 1, error
     assert json.loads((folder / "manifest.json").read_bytes()) == record
+
+
+def test_an_interrupted_replacement_leaves_the_earlier_enlarger(
+        tmp_path: Path, network: SuperResolution, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_tiny_bundle(tmp_path)
+    first = export_enlarger(network, HR, 2)
+    write_enlargers([first], load_manifest(folder), {})
+    torch.manual_seed(1)
+    second = export_enlarger(SuperResolution(SMALL).eval(), HR, 2)
+
+    def interrupted(path: Path, data: bytes, *, force: bool = False) -> None:
+        if path.name == "manifest.json":
+            raise KeyboardInterrupt
+        write_atomically(path, data, force=force)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(additions, "write_atomically", interrupted)
+        write_enlargers([second], load_manifest(folder), {})
+    manifest = verify_bundle(folder)
+    assert manifest.open_file(manifest.enlarger(2).file) == first.model
+    written = write_enlargers([second], load_manifest(folder), {})
+    assert verify_bundle(folder) == written and written.open_file(written.enlarger(2).file) == second.model
+    assert not (folder / "enlarger_x2.onnx").exists()
 
 
 def test_what_does_not_fit_is_refused(tmp_path: Path, network: SuperResolution, run_folder: Path,

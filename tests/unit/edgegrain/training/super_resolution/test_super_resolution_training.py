@@ -14,7 +14,7 @@ from torch import Tensor
 import sdk
 from codec_contract.errors import BundleError, EdgegrainError, ImageError, ModelError
 from edgegrain.pictures.packed import random_pictures, stored_pictures
-from edgegrain.training.adversarial import AdversarialConfig
+from edgegrain.training.adversarial import PROJECTED, AdversarialConfig
 from edgegrain.training.distributed import Distributed
 from edgegrain.training.family import RunOptions
 from edgegrain.training.loop import train
@@ -172,6 +172,7 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
     assert issubclass(ImageError, EdgegrainError) and not (tmp_path / "run").exists()
     with pytest.raises(BundleError, match="there is no bundle 'none'"):
         restored_pictures(np.zeros((1, 64, 64, 3), np.uint8), "none", 32, tmp_path)
-    for change in ({"factor": 3}, {"size": 33}, {"window": 40}, {"batch": 0}, {"adversarial": AdversarialConfig()}):
-        with pytest.raises(ValueError, match="network|multiple|window|batch|discriminator"):
+    for change in ({"factor": 3}, {"size": 33}, {"window": 40}, {"batch": 0}, {"adversarial": AdversarialConfig()},
+                   {"adversarial": replace(PROJECTED, discriminator=ProjectedConfig(identity=True))}):
+        with pytest.raises(ValueError, match="network|multiple|window|batch|discriminator|whole faces"):
             replace(SMOKE, **change)

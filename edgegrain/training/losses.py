@@ -27,6 +27,8 @@ class LossWeights:
         regions: LPIPS of both eyes and the mouth, enlarged to twice their size, as pictures of their own.
         identity: half the squared distance of face descriptors.
         lr, lr_l2: mean absolute and mean squared error of the LR against the area average of the picture.
+        lr_saturation: relative error of the LR's mean saturation (HSV) against that of the area average: the rate loss
+            takes colours first, because chroma that is smaller costs fewer bits.
         rate: expected bits of the payload's coder per sample of the LR.
         codes: squared error of predicted codes in units of the variance of W, on pictures whose codes are known.
     """
@@ -39,6 +41,7 @@ class LossWeights:
     identity: float = 0.1
     lr: float = 0.02
     lr_l2: float = 0.0
+    lr_saturation: float = 0.0
     rate: float = 0.0
     codes: float = 0.0
 

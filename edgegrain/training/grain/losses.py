@@ -12,6 +12,10 @@ PAPER = LossWeights(l1=0.0, l2=1.0, lpips=0.8, identity=0.1, lr=0.0, lr_l2=0.1)
 lambda_LR = 0.1 in stage 1 and the final stage. lambda_adv = 0.01 is the default of `AdversarialConfig`."""
 
 
+GREY = 0.05
+"""Added to the saturation that an error is relative to: grey pictures have none."""
+
+
 def lr_loss(weights: LossWeights, lr: Tensor, box: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     """L_LR, which keeps the LR a viewable small picture. ``lr`` and ``box``: ``[B, 3, h, w]`` in [-1, 1]."""
     terms = {}
@@ -19,7 +23,18 @@ def lr_loss(weights: LossWeights, lr: Tensor, box: Tensor) -> tuple[Tensor, dict
         terms["lr"] = F.l1_loss(lr, box)
     if weights.lr_l2:
         terms["lr_l2"] = F.mse_loss(lr, box)
+    if weights.lr_saturation:
+        wanted = mean_saturation(box)
+        terms["lr_saturation"] = ((mean_saturation(lr) - wanted).abs() / (wanted + GREY)).mean()
     return weighted_sum(weights, terms)
+
+
+def mean_saturation(picture: Tensor) -> Tensor:
+    """Mean saturation of HSV, ``[B]``, 0...1, of pictures ``[B, 3, h, w]`` in [-1, 1]; see
+    `edgegrain.metrics.lr_saturation`."""
+    levels = (picture + 1) / 2
+    largest = levels.amax(1)
+    return ((largest - levels.amin(1)) / largest.clamp_min(1 / 255)).mean((1, 2))
 
 
 def rate_loss(weights: LossWeights, bits: Tensor) -> tuple[Tensor, dict[str, Tensor]]:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from codec_contract.quantization import dequantize
 from edgegrain.training.grain.autoencoder import Autoencoder
+from edgegrain.training.grain.losses import mean_saturation
 from edgegrain.training.grain.synthetic import SyntheticBatch
 from edgegrain.training.levels import psnr, to_levels
 from edgegrain.training.metric_networks import MetricNetworks
@@ -23,13 +24,14 @@ def evaluate(model: Autoencoder, pictures: np.ndarray, networks: MetricNetworks)
 
     For a final picture also its LPIPS with f_gen set to zero and that of the invertible picture, which show the
     contribution of the prior, and that of the generator's picture, which shows if its codes still match the other
-    pictures. While a rate is trained, also the expected bytes of an LR.
+    pictures. While a rate is trained, also the expected bytes of an LR, and its saturation relative to that of the area
+    average.
     """
     names = ["psnr"]
     names += ["lpips_alex", "lpips_alex_off_grid"] if networks.lpips is not None else []
     names += ["identity"] if networks.identity is not None else []
     fused = networks.lpips is not None and model.output == "final"
-    rows = []
+    rows, saturation = [], []
     device = next(model.parameters()).device
     for picture in pictures:
         x = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float().to(device)
@@ -46,12 +48,16 @@ def evaluate(model: Autoencoder, pictures: np.ndarray, networks: MetricNetworks)
             row += [float(networks.lpips(dequantize(to_levels(other.picture)), b)) for other in others]
         if restored.rate is not None:
             row.append(float(restored.rate) * restored.lr.numel() / 8)
+            saturation += [float(mean_saturation(each)) for each in (restored.lr, restored.box)]
         rows.append(row)
     means = np.mean(rows, axis=0)
     names += ["lpips_alex_without_prior", "lpips_alex_invertible", "lpips_alex_style"] if fused else []
     names += ["lr_bytes"] if model.rate is not None else []
     digits = {"psnr": 3, "lr_bytes": 1}
-    return {name: round(float(mean), digits.get(name, 4)) for name, mean in zip(names, means, strict=True)}
+    result = {name: round(float(mean), digits.get(name, 4)) for name, mean in zip(names, means, strict=True)}
+    if saturation:
+        result["lr_saturation"] = round(sum(saturation[::2]) / max(sum(saturation[1::2]), 1e-6), 3)
+    return result
 
 
 @torch.no_grad()

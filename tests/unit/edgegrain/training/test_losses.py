@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import cast
 
+import numpy as np
 import pytest
 import torch
 
+from codec_contract.quantization import dequantize
 from edgegrain.metrics.lpips import LPIPS
-from edgegrain.training.grain.losses import PAPER, code_loss, lr_loss
+from edgegrain.metrics.lr_saturation import mean_saturation as metric
+from edgegrain.training.grain.losses import GREY, PAPER, code_loss, lr_loss, mean_saturation
 from edgegrain.training.losses import LossWeights, picture_loss
 
 
@@ -27,6 +30,20 @@ def test_lr_terms_are_absolute_in_our_recipes_and_squared_in_the_papers() -> Non
     total, terms = lr_loss(PAPER, lr, box)
     assert set(terms) == {"lr_l2"}
     assert float(total) == pytest.approx(0.1 * 0.04)
+
+
+def test_faded_lrs_have_a_loss_of_their_relative_saturation() -> None:
+    colours = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3)).astype(np.uint8)
+    faded = (0.5 * colours + 0.5 * colours.max(-1, keepdims=True)).astype(np.uint8)  # half of HSV's saturation
+    box, lr = (torch.from_numpy(dequantize(each)).permute(0, 3, 1, 2) for each in (colours, faded))
+    for tensor, levels in ((box, colours), (lr, faded)):
+        assert float(mean_saturation(tensor)[1]) == pytest.approx(metric(levels[1]), abs=1e-5)
+    weights = LossWeights(lr=0.0, lr_saturation=0.2)
+    total, terms = lr_loss(weights, lr, box)
+    saturation = float(mean_saturation(box).mean())
+    assert float(terms["lr_saturation"]) == pytest.approx(0.5 * saturation / (saturation + GREY), abs=0.01)
+    assert float(total) == pytest.approx(0.2 * float(terms["lr_saturation"]))
+    assert float(lr_loss(weights, box, box)[0]) == 0
 
 
 def test_the_mean_code_has_a_loss_of_one() -> None:

@@ -200,7 +200,10 @@ def open_trainer(config: StageConfig, options: RunOptions, folder: Path, distrib
     if config.adversarial is not None and run.adversarial is None:
         run.adversarial = AdversarialLoss(config.adversarial, discriminator)
     if options.compiled:
-        run.model.compile_decoder()
+        distributed.move((run.model,))
+        lr = torch.rand(config.batch, 3, config.encoder.lr, config.encoder.lr, device=distributed.device) * 2 - 1
+        with mixed_precision(distributed.device):
+            run.model.compile_decoder(lr)
     networks = MetricNetworks.load(weights, distributed.device, faces=faces)
     if run.adversarial is not None and isinstance(run.adversarial.discriminator, ProjectedDiscriminator):
         run.adversarial.discriminator.use(networks)

@@ -6,6 +6,7 @@ import functools
 import os
 import signal
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -252,11 +253,25 @@ def test_a_compiled_decoder_learns_the_same(monkeypatch: pytest.MonkeyPatch) -> 
         run.model(picture).picture.square().mean().backward()
         named = run.model.named_parameters()
         gradients.append({name: tensor.grad for name, tensor in named if tensor.grad is not None})
-        run.model.compile_decoder()
+        run.model.compile_decoder(torch.rand(2, 3, 16, 16))
     plain, traced = gradients
     assert len(plain) > 50
     for name, gradient in plain.items():
         torch.testing.assert_close(traced[name], gradient, atol=1e-5, rtol=1e-3)
+
+
+def test_a_compiler_that_loses_gradients_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = start_run(SMOKE, None)
+
+    def compiled(function: Callable[..., tuple[torch.Tensor, None]]) -> Callable[..., tuple[torch.Tensor, None]]:
+        def loses(decoder: torch.nn.Module, lr: torch.Tensor, output: str) -> tuple[torch.Tensor, None]:
+            picture, codes = function(decoder, lr.detach(), output)
+            return picture + 0 * lr.sum(), codes
+        return loses
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    with pytest.raises(EdgegrainError, match="other gradients .* without --compile"):
+        run.model.compile_decoder(torch.rand(2, 3, 16, 16))
 
 
 def test_a_step_with_a_gradient_that_is_not_finite_changes_nothing() -> None:

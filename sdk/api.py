@@ -10,6 +10,7 @@ from PIL import Image
 
 from codec_contract.bundle.hub_bundles import SCHEME
 from codec_contract.bundle.paths import DEFAULT_BUNDLE, find_bundle
+from codec_contract.bundle.qualities import Quality
 from codec_contract.fit import MAX_PIXELS, Fit, Size
 from edge_encoder.preprocessing import WHITE, Colour, PictureSource
 from sdk.align_or_fit import Align
@@ -17,6 +18,7 @@ from sdk.codec import Codec
 from sdk.inputs import RestoreSource, read_restore_source
 from sdk.installed_bundles import require_manifest_for
 from sdk.payload import Payload
+from sdk.rate_control import bundles_for, compress_within
 from server_decoder.decoder_session import Device
 
 _opening = threading.Lock()
@@ -31,6 +33,8 @@ def compress(
     max_pixels: int = MAX_PIXELS,
     align: Align = False,
     require_face: bool = False,
+    quality: Quality | None = None,
+    max_bytes: int | None = None,
 ) -> Payload:
     """Compress a picture to a payload of some hundred bytes.
 
@@ -48,15 +52,19 @@ def compress(
             fetch`` (docs/align.md).
         require_face: refuse pictures without a face, with several, or with one that is too small, turned away, tilted
             or cut off (`find_faces`).
+        quality: ``"tiny"``, ``"small"``, ``"medium"`` or ``"large"`` takes the installed bundle of this rate for the
+            same kind of pictures as ``bundle`` (docs/qualities.md). None takes ``bundle`` itself.
+        max_bytes: largest payload: the best quality that fits is taken, up to ``quality`` if that is given.
 
     Raises:
-        ImageError: the picture cannot be read, or is refused; there is no face to align, or not the required one.
+        ImageError: the picture cannot be read, or is refused; there is no face to align, or not the required one; or
+            no payload of it has ``max_bytes`` or fewer.
         ModelError: ``align`` is true, and the face finder is not installed.
-        BundleError: there is no such bundle, or it is damaged.
+        BundleError: there is no such bundle or quality, or it is damaged.
     """
-    codec = _codec(_folder(bundle), "cpu")
-    return codec.compress(picture, fit, background=background, max_pixels=max_pixels, align=align,
-                          require_face=require_face)
+    codecs = _codecs(_folder(bundle), quality, max_bytes)
+    return compress_within(codecs, picture, fit, max_bytes=max_bytes, background=background, max_pixels=max_pixels,
+                           align=align, require_face=require_face)
 
 
 def restore(
@@ -109,6 +117,13 @@ def restore(
         folder = _folder(DEFAULT_BUNDLE if bundle is None else bundle)
     return _codec(folder, device).restore(
         source, size=size, max_pixels=max_pixels, seed=seed, strength=strength, mark=mark)
+
+
+def _codecs(folder: Path, quality: Quality | None, max_bytes: int | None) -> list[Codec]:
+    """Opened codecs of the bundles to try, best quality first."""
+    if quality is None and max_bytes is None:
+        return [_codec(folder, "cpu")]
+    return [_codec(manifest.folder.resolve(), "cpu") for manifest in bundles_for(folder, quality, max_bytes)]
 
 
 def _folder(bundle: str | Path) -> Path:

@@ -94,7 +94,30 @@ class Codec:
         require_face: bool = False,
     ) -> Payload:
         """Compress one picture; arguments and errors as `sdk.compress`."""
-        fitted = self._prepare(picture, fit, background, max_pixels, align, require_face)
+        return self.compress_fitted(self.fit(picture, fit, background, max_pixels, align, require_face))
+
+    def fit(
+        self, picture: PictureSource, fit: Fit = "pad", background: Colour = WHITE, max_pixels: int = MAX_PIXELS,
+        align: Align = False, require_face: bool = False,
+    ) -> Fitted:
+        """The encoder's input: its square, or for a tiled bundle the whole picture, of any size.
+
+        `compress_fitted` of this codec, and of others with inputs of the same size (`BundleInfo.hr`), takes it.
+        """
+        if self._tiled and (fit != FIT_PAD or align is not False or require_face):
+            refused = "fit" if fit != FIT_PAD else "align" if align is not False else "require_face"
+            raise ImageError(
+                f"bundle {self._manifest.id} takes pictures of any size as they are; leave {refused} out")
+        rgb = load_picture(picture, background=background, max_pixels=max_pixels)
+        if self._tiled:
+            return Fitted(rgb, (rgb.shape[1], rgb.shape[0]), fit)
+        fitted = fit_or_align(rgb, self._manifest.hr, fit, align)
+        if require_face and (message := check_faces(rgb, fitted.fit).message):
+            raise ImageError(message)
+        return fitted
+
+    def compress_fitted(self, fitted: Fitted) -> Payload:
+        """The payload of a picture that `fit` prepared, maybe of another codec with inputs of the same size."""
         if self._tiled:
             return self._pack(encode_tiles(self._open.encoder, self._manifest, fitted.rgb), fitted)
         return self._pack(self._open.encode(fitted.rgb[None])[0], fitted)
@@ -126,7 +149,7 @@ class Codec:
             prepared = []
             for index, picture in enumerate(group, first):
                 with position_in_batch("picture", index):
-                    prepared.append(self._prepare(picture, fit, background, max_pixels, align, require_face))
+                    prepared.append(self.fit(picture, fit, background, max_pixels, align, require_face))
             lrs = self._open.encode(np.stack([fitted.rgb for fitted in prepared]))
             payloads += [self._pack(lr, fitted) for lr, fitted in zip(lrs, prepared, strict=True)]
         return payloads
@@ -192,6 +215,10 @@ class Codec:
                 for hr, (_, header) in zip(decoded, unpacked, strict=True)]
         return pictures
 
+    def made(self, payload: Payload) -> bool:
+        """True for payloads of this bundle's LR contract."""
+        return self._manifest.lr_contract_id.startswith(payload.header.contract_id)
+
     def warm_up(self) -> None:
         """Compress and restore a grey picture, so that the first real one does not wait for the networks to load."""
         side = self._manifest.hr
@@ -215,22 +242,6 @@ class Codec:
     def _tiled(self) -> bool:
         """True for bundles of photographs of any size, whose networks run tile by tile."""
         return self._manifest.tile_overlap is not None
-
-    def _prepare(
-        self, picture: PictureSource, fit: str, background: Colour, max_pixels: int, align: Align, with_face: bool
-    ) -> Fitted:
-        """The encoder's input: its square, or for a tiled bundle the whole picture, of any size."""
-        if self._tiled and (fit != FIT_PAD or align is not False or with_face):
-            refused = "fit" if fit != FIT_PAD else "align" if align is not False else "require_face"
-            raise ImageError(
-                f"bundle {self._manifest.id} takes pictures of any size as they are; leave {refused} out")
-        rgb = load_picture(picture, background=background, max_pixels=max_pixels)
-        if self._tiled:
-            return Fitted(rgb, (rgb.shape[1], rgb.shape[0]), fit)
-        fitted = fit_or_align(rgb, self._manifest.hr, fit, align)
-        if with_face and (message := check_faces(rgb, fitted.fit).message):
-            raise ImageError(message)
-        return fitted
 
     def _pack(self, lr: Rgb, fitted: Fitted) -> Payload:
         return Payload(self._open.pack(lr, fitted.original_size, fitted.fit, fitted.square), lr=lr)

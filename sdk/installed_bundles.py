@@ -32,6 +32,8 @@ class BundleInfo:
         controls: options of restoring, ``"seed"`` or ``"strength"``, with range and default.
         sides: sides of the squares it restores, in pixels: ``hr`` first, then those of its enlargers; empty for bundles
             of tiles, which restore at the original's size only.
+        quality: ``"tiny"``, ``"small"``, ``"medium"`` or ``"large"``: its rate among the bundles of its domain; None if
+            it is not one of them.
     """
 
     id: str
@@ -47,6 +49,7 @@ class BundleInfo:
     licence: Mapping[str, Any]
     controls: Mapping[str, Control] = field(default_factory=dict)
     sides: tuple[int, ...] = ()
+    quality: str | None = None
 
 
 def bundles() -> list[BundleInfo]:
@@ -74,6 +77,7 @@ def bundle_info(manifest: Manifest) -> BundleInfo:
         licence=manifest.licence,
         controls=controls_of(manifest),
         sides=manifest.sides,
+        quality=manifest.quality,
     )
 
 

@@ -180,7 +180,7 @@ def add_enlargers(root: Path, *factors: int) -> None:
 
 def write_tiny_bundle(
     folder: Path, name: str = "tiny-64-lr16", *, random: bool = False, decoder: bytes | None = None,
-    enlargers: tuple[int, ...] = (),
+    enlargers: tuple[int, ...] = (), lr: int = LR,
 ) -> Path:
     """Write a complete bundle into ``folder / name`` and return that folder.
 
@@ -188,14 +188,15 @@ def write_tiny_bundle(
         random: take a random exact network instead of the box mean, which makes another LR contract.
         decoder: instead of the one that repeats pixels.
         enlargers: factors of enlargers, which repeat pixels.
+        lr: side of the LR.
     """
     root = folder / name
     root.mkdir(parents=True)
-    network = random_network(HR, LR, seed=3) if random else box_network()
+    network = random_network(HR, lr, seed=3) if random else box_network(HR, lr)
     tables = CoderTables.default()
     save(network, root / ENCODER_WEIGHTS)
     write_onnx(exact_graph(network), root / ENCODER_ONNX)
-    (root / DECODER_ONNX).write_bytes(decoder or repeating_decoder())
+    (root / DECODER_ONNX).write_bytes(decoder or repeating_decoder(HR, lr))
     (root / CODER_TABLES).write_bytes(tables.to_json())
     (root / GOLDEN).write_text(json.dumps(make_golden(lambda rgb: run_reference(network, rgb), HR)))
     (root / MODEL_CARD).write_text("A bundle for tests.\n")
@@ -207,7 +208,7 @@ def write_tiny_bundle(
         "codec": "grain",
         "domain": "anything",
         "hr": HR,
-        "lr": LR,
+        "lr": lr,
         "encoder": {
             "architecture": network.architecture, "layers": len(network.layers), "parameters": network.parameters,
             "max_accumulator_log2": round(prove(network).worst_log2, 2)},
@@ -220,6 +221,15 @@ def write_tiny_bundle(
     if enlargers:
         add_enlargers(root, *enlargers)
     return root
+
+
+def write_qualities(folder: Path, default: str = "small") -> dict[str, Path]:
+    """Bundles of one domain with LRs of 8, 16 and 32 pixels, by quality; one of them is the default bundle."""
+    found = {}
+    for name, lr in (("tiny", 8), ("small", 16), ("medium", 32)):
+        found[name] = write_tiny_bundle(folder, DEFAULT_BUNDLE if name == default else f"{name}-64-lr{lr}", lr=lr)
+        refresh_manifest(found[name], quality=name)
+    return found
 
 
 def add_cuda_form(root: Path, model: bytes, *, precision: str = "float16", ops: str = "plain",

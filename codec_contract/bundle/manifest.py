@@ -33,6 +33,7 @@ DEFAULT_DECODER = "default"
 """Name of the decoder that the manifest's ``decoder`` describes."""
 
 BUNDLE_ID = re.compile(r"[a-z0-9]+(?:[-_.][a-z0-9]+)*")
+_QUALITY = re.compile(r"[a-z]{1,20}")
 _HEX64 = re.compile(r"[0-9a-f]{64}")
 _CHUNK = 1 << 20
 
@@ -82,6 +83,8 @@ class Manifest:
     """Further decoders for the same payloads, by name, described as ``decoder`` is."""
     enlargers: tuple[Enlarger, ...] = ()
     """Networks that enlarge what any of the decoders restores, by ascending factor."""
+    quality: str | None = None
+    """Name of its rate among the bundles of its domain (`codec_contract.bundle.qualities`), or None."""
 
     @property
     def factor(self) -> int:
@@ -330,6 +333,7 @@ def parse_manifest(data: bytes, folder: Path) -> Manifest:
         licence=_field(source, "licence", dict, where),
         decoders=_decoders(source, where),
         enlargers=_enlargers(source, files, hr, tile_overlap is not None, where),
+        quality=_matching(source, "quality", _QUALITY, where) if "quality" in source else None,
     )
 
 

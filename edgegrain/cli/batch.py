@@ -15,10 +15,9 @@ import typer
 
 from codec_contract.bundle.controls import strength_of
 from codec_contract.bundle.manifest import verify_bundle
-from codec_contract.bundle.paths import find_bundle
 from codec_contract.fit import Size
 from codec_contract.payload import PAYLOAD_SUFFIX
-from edgegrain.cli.compress import FitChoice
+from edgegrain.cli.compress import FitChoice, QualityChoice
 from edgegrain.cli.output import print_json
 from edgegrain.cli.restore import SAVE_OPTIONS, DeviceChoice, Format, MarkOption, SizeOption, size_of
 from edgegrain.service.batch.plan import BatchPlan, Direction, Tally, candidates, find_direction
@@ -26,6 +25,7 @@ from edgegrain.service.batch.stores import FolderStore, Store, open_store
 from edgegrain.service.engine_options import QUALITY, CompressOptions, RestoreOptions, require_servable
 from edgegrain.service.ray.cluster import needs_ray, ray_cluster
 from sdk.payload_claims import enlargement
+from sdk.rate_control import bundles_for
 from server_decoder.decoder_session import require_provider
 
 FAILURES = "failures.jsonl"
@@ -54,6 +54,16 @@ def batch(
     ] = FitChoice.pad,
     strength: Annotated[
         float | None, typer.Option(help="Strength of restoring, for bundles with that control [default: the bundle's].")
+    ] = None,
+    quality: Annotated[
+        QualityChoice | None,
+        typer.Option(help="Compress with the bundle of this rate; 'edgegrain bundles' lists them [default: the "
+                     "bundle's own]."),
+    ] = None,
+    max_bytes: Annotated[
+        int | None,
+        typer.Option(min=1, help="Largest payload: the best quality that fits is taken for each picture, up to "
+                     "--quality."),
     ] = None,
     device: Annotated[
         DeviceChoice, typer.Option(help="Device of the decoders; never the other one.")
@@ -99,8 +109,11 @@ def batch(
     """
     store, out = open_store(source), open_store(target)
     direction = _direction(store, source, compress)
-    manifest = verify_bundle(find_bundle(bundle))
-    require_servable(manifest)
+    if direction == "restore" and (quality or max_bytes):
+        raise typer.BadParameter("restoring takes neither", param_hint="--quality, --max-bytes")
+    manifest, *fallbacks = [verify_bundle(found.folder) for found in bundles_for(bundle, quality, max_bytes)]
+    for each in (manifest, *fallbacks):
+        require_servable(each)
     if strength is not None:
         if direction == "compress":
             raise typer.BadParameter("compressing takes no strength", param_hint="--strength")
@@ -113,6 +126,7 @@ def batch(
     plan = BatchPlan(
         source=_absolute(source), target=_absolute(target), direction=direction, bundle=manifest.id,
         folder=str(manifest.folder.resolve()),
+        fallbacks={each.id: str(each.folder.resolve()) for each in fallbacks}, payload_limit=max_bytes,
         options=_options(direction, fit, wanted, file_format, strength, mark),
         suffix=PAYLOAD_SUFFIX if direction == "compress" else f".{file_format.value}", device=device.value,
         batch_size=batch_size, max_pixels=int(max_megapixels * 1e6), force=force)

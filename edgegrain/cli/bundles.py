@@ -1,4 +1,4 @@
-"""``edgegrain bundles``: list the installed bundles, download bundles of the Hugging Face Hub."""
+"""``edgegrain bundles``: list the installed bundles, download those of the Hugging Face Hub, name a bundle's rate."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from edgegrain.cli.compress import QualityChoice
 from edgegrain.cli.output import JsonOption, print_json
 
 _HELP = """List the installed bundles, and those downloaded from the Hugging Face Hub.
@@ -17,6 +18,7 @@ Examples:
   edgegrain bundles --verify
   edgegrain bundles --json
   edgegrain bundles fetch hf://owner/name@v1
+  edgegrain bundles quality my-bundles/my-faces small
 """
 
 bundles = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
@@ -51,6 +53,8 @@ def _list(
         sizes = f"{bundle.hr} x {bundle.hr} pixels <-> LR {bundle.lr} x {bundle.lr}"
         typer.echo(f"  {printable(bundle.domain)}, {bundle.codec}: {sizes}")
         typer.echo(f"  LR contract {bundle.lr_contract_id[:8]}, {bundle.size / 1e6:.1f} MB in {bundle.folder}")
+        if bundle.quality is not None:
+            typer.echo(f"  quality {bundle.quality}")
         if len(bundle.sides) > 1:
             typer.echo(f"  restored at {', '.join(map(str, bundle.sides))} pixels")
         for name, control in bundle.controls.items():
@@ -83,3 +87,24 @@ def fetch(
         return
     for folder in folders.values():
         typer.echo(str(folder))
+
+
+@bundles.command()
+def quality(
+    bundle: Annotated[str, typer.Argument(help="Id or folder of a bundle.")],
+    name: Annotated[QualityChoice, typer.Argument(help="Name of its rate among the bundles of its domain.")],
+) -> None:
+    """Name a bundle's rate, so that compress --quality and --max-bytes can choose it.
+
+    Only the manifest changes: payloads stay valid. Among the installed bundles of a domain, each name should occur
+    once.
+
+    \b
+    Examples:
+      edgegrain bundles quality my-bundles/my-faces small
+    """
+    from export.bundle.additions import add_files, manifest_record, writable_bundle
+
+    target = writable_bundle(bundle)
+    changed = add_files(target, {**manifest_record(target), "quality": name.value}, {})
+    typer.echo(f"{changed.id}: quality {changed.quality}")

@@ -23,6 +23,15 @@ if TYPE_CHECKING:
 COLOURS = {"white": (255, 255, 255), "black": (0, 0, 0), "grey": (128, 128, 128)}
 
 
+class QualityChoice(StrEnum):
+    """Rate of a payload."""
+
+    tiny = "tiny"
+    small = "small"
+    medium = "medium"
+    large = "large"
+
+
 class FitChoice(StrEnum):
     """Fit of a picture to the encoder's square."""
 
@@ -71,6 +80,14 @@ def compress(
         bool, typer.Option("--require-face", help="Refuse pictures without a face, with several, or with one that is "
                            "too small, turned away, tilted or cut off; see 'edgegrain faces'.")
     ] = False,
+    quality: Annotated[
+        QualityChoice | None,
+        typer.Option(help="Take the bundle of this rate; 'edgegrain bundles' lists them [default: the bundle's own]."),
+    ] = None,
+    max_bytes: Annotated[
+        int | None,
+        typer.Option(min=1, help="Largest payload: the best quality that fits is taken, up to --quality."),
+    ] = None,
     lr: Annotated[bool, typer.Option("--lr", help="Also write the LR as a small PNG next to each payload.")] = False,
     max_megapixels: Annotated[
         float, typer.Option(min=0.001, max=268, help="Largest picture that is read.")
@@ -91,10 +108,12 @@ def compress(
       edgegrain compress holiday/ --out payloads/    every picture in the folder
       edgegrain compress me.jpg --out - | ssh host 'cat > me.grain'
       edgegrain compress *.png --fit crop --json
+      edgegrain compress me.jpg --max-bytes 500      the best quality that fits
       edgegrain compress group.jpg --align           the face only; restore --background pastes it back
       edgegrain compress me.jpg --remote http://host:8000
     """
     import sdk
+    from sdk.rate_control import bundles_for, compress_within
 
     colour = parse_colour(background)
     jobs = plan_jobs(pictures, out, wanted=PICTURE_SUFFIXES, result_suffix=PAYLOAD_SUFFIX)
@@ -104,16 +123,20 @@ def compress(
     if remote is not None and (align or align_auto):
         raise ImageError("the service does not align; leave --align or --remote out")
     choice: sdk.Align = "auto" if align_auto else align
-    codec = sdk.Codec(bundle or "faces") if remote is None else sdk.connect(remote, token=token)
+    service = None if remote is None else sdk.connect(remote, token=token)
+    codecs = [] if service else [
+        sdk.Codec(manifest.folder) for manifest in bundles_for(bundle or "faces", quality, max_bytes)]
 
     def payload_of(source: Path) -> sdk.Payload:
-        if isinstance(codec, sdk.Codec):
-            return codec.compress(source, fit.value, background=colour, max_pixels=max_pixels, align=choice,
-                                  require_face=require_face)
+        if service is None:
+            return compress_within(
+                codecs, source, fit.value, max_bytes=max_bytes, background=colour, max_pixels=max_pixels, align=choice,
+                require_face=require_face)
         if require_face and (
                 wrong := sdk.find_faces(source, fit.value, background=colour, max_pixels=max_pixels).message):
             raise ImageError(wrong)
-        return codec.compress(source, fit.value, bundle=bundle, background=colour, max_pixels=max_pixels)
+        return service.compress(source, fit.value, bundle=bundle, background=colour, max_pixels=max_pixels,
+                                quality=None if quality is None else quality.value, max_bytes=max_bytes)
 
     def work(job: FileJob) -> Row:
         refuse_existing([job.target], force)  # before the work, and again when it is written
@@ -123,7 +146,7 @@ def compress(
             "picture": job.source, "payload": job.target, "bytes": len(payload),
             "picture_bytes": job.source.stat().st_size, "width": payload.original_size[0],
             "height": payload.original_size[1], "fit": payload.fit,
-            "bundle": codec.bundle.id if isinstance(codec, sdk.Codec) else payload.bundle}
+            "bundle": next((codec.bundle.id for codec in codecs if codec.made(payload)), payload.bundle)}
         if lr:
             row["lr"] = _write_lr(payload, job.target.with_suffix(".lr.png"), force)
         return row

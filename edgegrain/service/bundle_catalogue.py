@@ -50,6 +50,7 @@ class BundleDescription(BaseModel):
     lr: int = Field(description="Side of the LR, in pixels.")
     sides: list[int] = Field(description="Sides of the squares that are restored, in pixels: hr first, then larger.")
     preprocessing: dict[str, Any] = Field(description="How a picture is fitted to the square; see the manifest.")
+    quality: str | None = Field(description="Name of its rate among the bundles of its domain, for compressing.")
     lr_contract_id: str = Field(description="64 hex digits; a payload names the first eight.")
     licence: dict[str, Any]
     controls: dict[str, ControlDescription] = Field(
@@ -67,7 +68,7 @@ async def bundles(service: Service) -> list[BundleDescription]:
         BundleDescription(
             id=manifest.id, version=manifest.version, codec=manifest.codec, domain=manifest.domain, hr=manifest.hr,
             lr=manifest.lr, sides=list(manifest.sides), preprocessing=dict(manifest.preprocessing),
-            lr_contract_id=manifest.lr_contract_id.hex(),
+            quality=manifest.quality, lr_contract_id=manifest.lr_contract_id.hex(),
             licence=dict(manifest.licence),
             controls={name: ControlDescription(**asdict(control)) for name, control in controls_of(manifest).items()},
             encoders=[file for file in _descriptions(service, manifest.id) if file.name.startswith("encoder.")],

@@ -84,6 +84,11 @@ def retry_later(kind: str, detail: str, seconds: int) -> Problem:
     return Problem(kind, detail, {"Retry-After": str(seconds)})
 
 
+def wrong_parameter(parameter: str, detail: str) -> Problem:
+    """The problem of a query parameter."""
+    return Problem("invalid-parameter", detail, errors=[{"parameter": parameter, "reason": detail}])
+
+
 def problem_of(error: EdgegrainError) -> Problem:
     """The problem with which an `EdgegrainError` is answered."""
     detail = " ".join(str(error).split())

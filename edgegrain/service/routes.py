@@ -11,13 +11,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
+from codec_contract.bundle.qualities import Quality, too_few_bytes
 from codec_contract.errors import EdgegrainError, ImageError
 from codec_contract.fit import parse_size
 from codec_contract.payload import MAX_PAYLOAD_BYTES
 from edgegrain.service.content_negotiation import BYTES_TYPE, MEDIA_TYPES, PAYLOAD_TYPE, choose_format
 from edgegrain.service.engine_options import QUALITY, CompressOptions, RestoreOptions
 from edgegrain.service.job import Answer, Done, Job
-from edgegrain.service.problem_details import MEDIA_TYPE, Problem, problem_of, problem_response
+from edgegrain.service.problem_details import MEDIA_TYPE, Problem, problem_of, problem_response, wrong_parameter
 from edgegrain.service.request_body import MULTIPART, media_type, read_body, read_parts
 from edgegrain.service.service_state import Service, ServiceState, data_of
 
@@ -56,6 +57,11 @@ class CompressParameters(BaseModel):
     background: str = Field(
         "ffffff", pattern="^[0-9a-fA-F]{6}$", description="Colour behind transparent pixels, as rrggbb.")
     bundle: str | None = Field(None, max_length=200, description="Id of a served bundle; default: the first.")
+    quality: Quality | None = Field(None, description=(
+        "The served bundle of this rate, for the same kind of pictures as bundle; /v1/bundles lists them. Default: "
+        "bundle itself."))
+    max_bytes: int | None = Field(None, ge=1, le=MAX_PAYLOAD_BYTES, description=(
+        "Largest payload: the best quality that fits is taken, up to quality if that is given."))
 
 
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
@@ -137,9 +143,14 @@ async def compress(
     with service.budget.account() as account:
         picture = await read_body(
             request, account, limit=service.settings.max_picture_bytes, timeout=service.settings.body_timeout)
-        job = service.compress_job(picture, options, parameters.bundle)
-        done = data_of((await service.answers(request, [job]))[0])
-    return Response(done.data, media_type=PAYLOAD_TYPE, headers=_answer_headers(done, job))
+        sizes = []
+        for manifest in service.bundles_to_try(parameters.bundle, parameters.quality, parameters.max_bytes):
+            job = service.compress_job(picture, options, manifest)
+            done = data_of((await service.answers(request, [job]))[0])
+            if parameters.max_bytes is None or len(done.data) <= parameters.max_bytes:
+                return Response(done.data, media_type=PAYLOAD_TYPE, headers=_answer_headers(done, job))
+            sizes.append(len(done.data))
+    raise problem_of(too_few_bytes(parameters.max_bytes or 0, min(sizes)))
 
 
 def _restore_options(request: Request, parameters: RestoreParameters, mark: bool) -> RestoreOptions:
@@ -147,7 +158,7 @@ def _restore_options(request: Request, parameters: RestoreParameters, mark: bool
     try:
         size = parse_size(parameters.size)
     except ImageError as error:
-        raise Problem("invalid-parameter", str(error), errors=[{"parameter": "size", "reason": str(error)}]) from error
+        raise wrong_parameter("size", str(error)) from error
     return RestoreOptions(
         size, file_format, parameters.quality, parameters.seed, parameters.strength, mark)
 

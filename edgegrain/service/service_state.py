@@ -18,7 +18,8 @@ from starlette.types import Message
 from codec_contract.bundle.controls import strength_of
 from codec_contract.bundle.manifest import Manifest, verify_bundle
 from codec_contract.bundle.paths import ALIASES, find_bundle
-from codec_contract.errors import EdgegrainError, ImageError, ServiceError
+from codec_contract.bundle.qualities import bundles_to_try
+from codec_contract.errors import BundleError, EdgegrainError, ImageError, ServiceError
 from codec_contract.payload import parse_header, require_contract
 from edgegrain.service.access import Access
 from edgegrain.service.batcher import VERBS, Batcher
@@ -28,7 +29,7 @@ from edgegrain.service.engine_options import CompressOptions, RestoreOptions, re
 from edgegrain.service.job import Answer, BatchKey, Done, Job, Reason, Refused
 from edgegrain.service.json_logs import log
 from edgegrain.service.memory import SpareDecision, spares_that_fit
-from edgegrain.service.problem_details import MEDIA_TYPE, Problem, problem_of, retry_later
+from edgegrain.service.problem_details import MEDIA_TYPE, Problem, problem_of, retry_later, wrong_parameter
 from edgegrain.service.prometheus import Metrics
 from edgegrain.service.request_body import ByteBudget
 from edgegrain.service.result_limits import check_result
@@ -174,19 +175,34 @@ class ServiceState:
         try:
             factor = enlargement(header, manifest, options.size)
         except ImageError as error:
-            raise _wrong("size", str(error)) from error
+            raise wrong_parameter("size", str(error)) from error
         pixels = check_result(header, manifest, options, self.settings.max_pixels)
         if options.seed and "seed" not in manifest.decoder.get("controls", ()):
-            raise _wrong("seed", f"bundle {manifest.id} has no control 'seed': its decoder takes no noise")
+            raise wrong_parameter("seed", f"bundle {manifest.id} has no control 'seed': its decoder takes no noise")
         try:
             options = dataclasses.replace(options, strength=strength_of(manifest, options.strength))
         except ImageError as error:
-            raise _wrong("strength", str(error)) from error
+            raise wrong_parameter("strength", str(error)) from error
         return self._job(BatchKey("restore", manifest.id, options.seed, factor), payload, options, pixels)
 
-    def compress_job(self, picture: bytes, options: CompressOptions, bundle: str | None = None) -> Job:
-        """Make the job for a picture file, which only a worker opens; `Problem` 404 if the bundle is not served."""
-        manifest = self.manifest(bundle or next(iter(self.manifests)))
+    def bundles_to_try(self, bundle: str | None, quality: str | None, max_bytes: int | None) -> list[Manifest]:
+        """The served bundles to compress a picture with, best quality first.
+
+        Args:
+            bundle: id or alias; None for the first.
+            quality, max_bytes: as for `codec_contract.bundle.qualities.bundles_to_try`.
+
+        Raises:
+            Problem: 404, the bundle is not served; 422, no bundle of this quality is.
+        """
+        base = self.manifest(bundle or next(iter(self.manifests)))
+        try:
+            return bundles_to_try(base, self.manifests.values(), quality, max_bytes)
+        except BundleError as error:
+            raise wrong_parameter("quality", str(error)) from error
+
+    def compress_job(self, picture: bytes, options: CompressOptions, manifest: Manifest) -> Job:
+        """Make the job for a picture file, which only a worker opens."""
         return self._job(BatchKey("compress", manifest.id), picture, options, manifest.hr**2)
 
     async def answers(self, request: Request, jobs: Sequence[Job]) -> list[Answer]:
@@ -277,10 +293,6 @@ async def _disconnected(request: Request) -> None:
     message: Message = {"type": ""}
     while message["type"] != "http.disconnect":
         message = await request.receive()
-
-
-def _wrong(parameter: str, detail: str) -> Problem:
-    return Problem("invalid-parameter", detail, errors=[{"parameter": parameter, "reason": detail}])
 
 
 def _refused(error: Refused) -> Problem:

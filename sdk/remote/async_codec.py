@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from PIL import Image
 
+from codec_contract.bundle.qualities import Quality
 from codec_contract.fit import MAX_PIXELS, Fit, Size
 from edge_encoder.preprocessing import WHITE, Colour, PictureSource
 from sdk.codec import position_in_batch
@@ -49,19 +50,21 @@ class AsyncRemoteCodec:
 
     async def compress(
         self, picture: PictureSource, fit: Fit = "pad", *, bundle: str | None = None, background: Colour = WHITE,
-        max_pixels: int = MAX_PIXELS,
+        max_pixels: int = MAX_PIXELS, quality: Quality | None = None, max_bytes: int | None = None,
     ) -> Payload:
         """Let the service compress one picture."""
         data = await asyncio.to_thread(calls.picture_file, picture, background, max_pixels)
-        return Payload(await self._send(calls.compress_call(data, fit, background, bundle)))
+        return Payload(await self._send(calls.compress_call(data, fit, background, bundle, quality, max_bytes)))
 
     async def compress_batch(
         self, pictures: Iterable[PictureSource], fit: Fit = "pad", *, bundle: str | None = None,
-        background: Colour = WHITE, max_pixels: int = MAX_PIXELS,
+        background: Colour = WHITE, max_pixels: int = MAX_PIXELS, quality: Quality | None = None,
+        max_bytes: int | None = None,
     ) -> list[Payload]:
         """Compress pictures with several requests at a time; in order, errors name the position, counted from 0."""
         return await self._each("picture", pictures, lambda picture: self.compress(
-            picture, fit, bundle=bundle, background=background, max_pixels=max_pixels))
+            picture, fit, bundle=bundle, background=background, max_pixels=max_pixels, quality=quality,
+            max_bytes=max_bytes))
 
     async def restore(
         self, payload: RestoreSource, *, bundle: str | None = None, size: Size = "original",

@@ -85,7 +85,8 @@ def restore_call(payload: bytes, size: Size, bundle: str | None, strength: float
                 {"Content-Type": PAYLOAD_TYPE, "Accept": "image/png"}, payload)
 
 
-def compress_call(picture: bytes, fit: str, background: Colour, bundle: str | None) -> Call:
+def compress_call(picture: bytes, fit: str, background: Colour, bundle: str | None, quality: str | None = None,
+                  max_bytes: int | None = None) -> Call:
     """Request to compress a picture file.
 
     Raises:
@@ -97,7 +98,8 @@ def compress_call(picture: bytes, fit: str, background: Colour, bundle: str | No
         colour = ""
     if len(colour) != 6:
         raise ImageError(f"a background colour is three levels 0 to 255, got {background!r}")
-    parameters = _parameters(fit=fit, background=colour, bundle=bundle)
+    parameters = _parameters(fit=fit, background=colour, bundle=bundle, quality=quality,
+                             max_bytes=None if max_bytes is None else str(max_bytes))
     return Call("POST", "/v1/compress", parameters, {"Content-Type": BYTES_TYPE, "Accept": PAYLOAD_TYPE}, picture)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from PIL import Image
 
+from codec_contract.bundle.qualities import Quality
 from codec_contract.errors import EdgegrainError, ServiceError
 from codec_contract.fit import MAX_PIXELS, Fit, Size
 from edge_encoder.preprocessing import WHITE, Colour, PictureSource
@@ -58,28 +59,31 @@ class RemoteCodec:
 
     def compress(
         self, picture: PictureSource, fit: Fit = "pad", *, bundle: str | None = None, background: Colour = WHITE,
-        max_pixels: int = MAX_PIXELS,
+        max_pixels: int = MAX_PIXELS, quality: Quality | None = None, max_bytes: int | None = None,
     ) -> Payload:
         """Let the service compress one picture; a file is sent unchanged. `sdk.compress` compresses locally.
 
         Args:
             picture: as for `sdk.compress`.
             bundle: id of a bundle of the service; None for its first.
+            quality, max_bytes: as for `sdk.compress`, among the bundles of the service.
 
         Raises:
             ImageError: the picture cannot be read, or is refused.
             ServiceError: the service cannot be reached, or refuses the request.
         """
         data = calls.picture_file(picture, background, max_pixels)
-        return Payload(self._send(calls.compress_call(data, fit, background, bundle)))
+        return Payload(self._send(calls.compress_call(data, fit, background, bundle, quality, max_bytes)))
 
     def compress_batch(
         self, pictures: Iterable[PictureSource], fit: Fit = "pad", *, bundle: str | None = None,
-        background: Colour = WHITE, max_pixels: int = MAX_PIXELS,
+        background: Colour = WHITE, max_pixels: int = MAX_PIXELS, quality: Quality | None = None,
+        max_bytes: int | None = None,
     ) -> list[Payload]:
         """Compress pictures with several requests at a time; in order, errors name the position, counted from 0."""
         return self._each("picture", pictures, lambda picture: self.compress(
-            picture, fit, bundle=bundle, background=background, max_pixels=max_pixels))
+            picture, fit, bundle=bundle, background=background, max_pixels=max_pixels, quality=quality,
+            max_bytes=max_bytes))
 
     def restore(
         self, payload: RestoreSource, *, bundle: str | None = None, size: Size = "original",

@@ -7,10 +7,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from codec_contract.bundle.qualities import too_few_bytes
 from codec_contract.errors import EdgegrainError
 from edgegrain.service.batch.plan import BatchPlan, Tally
 from edgegrain.service.batch.stores import FolderStore, Store, open_store
 from edgegrain.service.batch.worker_process import EngineProcess
+from edgegrain.service.engine_options import Outcome
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -33,7 +35,8 @@ class BatchWorker:
         self._lock = target.share() if isinstance(target, FolderStore) else None
         sizes = [1 << power for power in range(plan.batch_size.bit_length())]  # warmed up; other sizes are padded
         self._engine = EngineProcess({
-            "folders": [plan.folder], "device": plan.device, "threads": plan.threads, "log_level": "warning",
+            "folders": [plan.folder, *plan.fallbacks.values()],
+            "device": plan.device, "threads": plan.threads, "log_level": "warning",
             "batch_sizes": sorted({*sizes, plan.batch_size}) if plan.direction == "restore" else [1],
             "max_pixels": plan.max_pixels})
 
@@ -47,7 +50,7 @@ class BatchWorker:
                 good.append((name, data))
             else:
                 tally.fail(name, data)
-        outcomes = self._engine.run(plan.direction, plan.bundle, plan.options, [data for _, data in good])
+        outcomes = self._compute([data for _, data in good])
         made = []
         for (name, data), outcome in zip(good, outcomes, strict=True):
             if isinstance(outcome, bytes):
@@ -64,6 +67,21 @@ class BatchWorker:
             else:
                 tally.fail(name, error)
         return tally
+
+    def _compute(self, blobs: Sequence[bytes]) -> list[Outcome]:
+        """The outcome of each of ``blobs``: the first bundle's that is small enough."""
+        plan = self._plan
+        outcomes = self._engine.run(plan.direction, plan.bundle, plan.options, blobs)
+        if (limit := plan.payload_limit) is None:
+            return outcomes
+        for bundle in plan.fallbacks:
+            large = [index for index, outcome in enumerate(outcomes)
+                     if isinstance(outcome, bytes) and len(outcome) > limit]
+            again = self._engine.run(plan.direction, bundle, plan.options, [blobs[index] for index in large])
+            for index, outcome in zip(large, again, strict=True):
+                outcomes[index] = outcome
+        return [too_few_bytes(limit, len(outcome)) if isinstance(outcome, bytes) and len(outcome) > limit else outcome
+                for outcome in outcomes]
 
     def close(self) -> None:
         """End the process and release the lock on the target."""

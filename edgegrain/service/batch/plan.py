@@ -29,6 +29,8 @@ class BatchPlan:
         direction: ``"compress"`` or ``"restore"``.
         bundle: id of the bundle.
         folder: folder of the bundle.
+        fallbacks: bundle -> folder: tried next, in order, for pictures whose payload exceeds ``payload_limit``.
+        payload_limit: largest payload to write, in bytes; None for no limit.
         options: fields of `CompressOptions` or `RestoreOptions`.
         suffix: suffix of the results.
         device: device of the decoders.
@@ -52,6 +54,8 @@ class BatchPlan:
     max_pixels: int = 89_000_000
     max_bytes: int = 1 << 28
     force: bool = False
+    fallbacks: Mapping[str, str] = field(default_factory=dict)
+    payload_limit: int | None = None
 
     def result(self, name: str) -> str:
         """The name of a file's result, unique to it.

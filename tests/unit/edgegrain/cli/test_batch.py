@@ -16,12 +16,13 @@ from PIL import Image
 
 import edgegrain.service.batch
 import sdk
+from codec_contract.bundle import paths
 from edgegrain.cli import batch
 from edgegrain.cli.main import app
 from edgegrain.service.batch.batch_worker import BatchWorker
 from edgegrain.service.batch.plan import BatchPlan, Tally, pending_batches
 from edgegrain.service.batch.stores import open_store
-from tests.tiny_bundle import HR, refresh_manifest, write_steered_bundle, write_tiny_bundle
+from tests.tiny_bundle import HR, refresh_manifest, write_qualities, write_steered_bundle, write_tiny_bundle
 
 pytestmark = pytest.mark.usefixtures("tiny_bundles")
 
@@ -195,3 +196,20 @@ def test_without_ray(
     assert run(pictures, tmp_path / "out") == 1
     err = capsys.readouterr().err
     assert "needs Ray" in err and "pip install 'edgegrain[ray]'" in err and err.count("\n") == 1
+
+
+def test_a_quality_or_a_limit_chooses_bundles(
+    pictures: Path, plans: list[BatchPlan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folders = write_qualities(tmp_path / "bundles")
+    monkeypatch.setattr(paths, "bundle_roots", lambda: (tmp_path / "bundles",))
+    (pictures / "c.png").unlink()
+    assert run(pictures, tmp_path / "one", "--quality", "tiny") == 0
+    assert run(pictures, tmp_path / "two", "--max-bytes", "400") == 0
+    assert [(plan.bundle, list(plan.fallbacks), plan.payload_limit) for plan in plans] == [
+        (folders["tiny"].name, [], None),
+        (folders["medium"].name, [folders["small"].name, folders["tiny"].name], 400)]
+    assert all(path.stat().st_size <= 400 for path in (tmp_path / "two").glob("*.grain"))
+    assert run(tmp_path / "one", tmp_path / "back", "--quality", "tiny") == 2
+    assert "restoring takes neither" in capsys.readouterr().err

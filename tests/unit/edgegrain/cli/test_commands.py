@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,13 +19,14 @@ from PIL import Image
 
 import sdk
 from codec_contract.bundle import paths as bundle_paths
+from codec_contract.bundle.manifest import load_manifest, verify_bundle
 from codec_contract.bundle.paths import DEFAULT_BUNDLE
 from codec_contract.version import __version__
 from edge_encoder.faces.alignment import FacePoints
 from edgegrain.cli.app import CHECK, EXPORT, SERVE, TRAIN, USE, application
 from edgegrain.cli.main import app
 from sdk import align_or_fit as alignment
-from tests.tiny_bundle import HR, LR, write_tiny_bundle
+from tests.tiny_bundle import HR, LR, write_qualities, write_tiny_bundle
 from tests.unit.edgegrain.cli.conftest import Shell
 
 pytestmark = pytest.mark.usefixtures("tiny_bundles")
@@ -172,6 +174,24 @@ class TestCompress:
             "lr": str(tmp_path / "me.lr.png")}]}
         np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "me.lr.png")), payload.lr)
 
+    def test_quality_and_limit(self, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        folders = write_qualities(tmp_path / "bundles")
+        monkeypatch.setattr(bundle_paths, "bundle_roots", lambda: (tmp_path / "bundles",))
+        path = write_picture(tmp_path / "me.png")
+        sizes = {}
+        for quality, folder in folders.items():
+            status, out, _ = shell("compress", path, "--quality", quality, "--json", "--force")
+            (row,) = json.loads(out)["done"]
+            assert status == 0 and row["bundle"] == folder.name
+            sizes[quality] = row["bytes"]
+        limit = sizes["medium"] - 1
+        status, out, _ = shell("compress", path, "--max-bytes", limit, "--json", "--force")
+        assert status == 0 and json.loads(out)["done"][0]["bytes"] == sizes["small"]
+        status, _, err = shell("compress", path, "--quality", "tiny", "--max-bytes", 20, "--force")
+        assert status == 1 and f"fits into 20 bytes: the smallest payload of this picture has {sizes['tiny']}" in (
+            " ".join(err.split()))
+        assert shell("compress", path, "--quality", "large")[0] == 1
+
     def test_background(self, shell: Shell, tmp_path: Path) -> None:
         path = tmp_path / "clear.png"
         Image.new("RGBA", (20, 20)).save(path)
@@ -266,7 +286,7 @@ class TestCompress:
         self, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         paths = [write_picture(tmp_path / f"{name}.png") for name in "abc"]
-        compress, calls = sdk.Codec.compress, []
+        compress, calls = sdk.Codec.compress_fitted, []
 
         def interrupted(self: sdk.Codec, *arguments: object, **options: object) -> sdk.Payload:
             calls.append(arguments)
@@ -274,7 +294,7 @@ class TestCompress:
                 raise KeyboardInterrupt
             return compress(self, *arguments, **options)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(sdk.Codec, "compress", interrupted)
+        monkeypatch.setattr(sdk.Codec, "compress_fitted", interrupted)
         status, _, err = shell("compress", *paths)
         assert status == 130 and err.startswith("interrupted")
         assert sorted(path.name for path in tmp_path.iterdir()) == ["a.grain", "a.png", "b.png", "c.png"]
@@ -460,6 +480,16 @@ class TestBundles:
         assert shell("bundles")[0] == 0
         status, _, err = shell("bundles", "--verify")
         assert status == 1 and "README.md of bundle tiny-64-lr16 is altered" in err
+
+    def test_naming_the_quality_keeps_payloads(self, shell: Shell, tmp_path: Path) -> None:
+        folder = write_tiny_bundle(tmp_path)
+        before = load_manifest(folder)
+        assert shell("bundles", "quality", folder, "small") == (0, "tiny-64-lr16: quality small\n", "")
+        after = verify_bundle(folder)
+        assert after.quality == "small" and replace(after, quality=None) == before
+        assert shell("bundles", "quality", folder, "large")[0] == 0 and load_manifest(folder).quality == "large"
+        status, _, err = shell("bundles", "quality", folder, "huge")
+        assert status == 2 and "'huge' is not one of" in err
 
     def test_none(self, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("codec_contract.bundle.paths.bundle_roots", lambda: (tmp_path,))

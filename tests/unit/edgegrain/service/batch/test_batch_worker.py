@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from edgegrain.service.batch.batch_worker import BatchWorker
 from edgegrain.service.batch.plan import BatchPlan, Direction
 from edgegrain.service.batch.worker_process import EngineProcess
 from edgegrain.service.engine_options import CompressOptions, RestoreOptions
-from tests.tiny_bundle import HR, write_tiny_bundle
+from tests.tiny_bundle import HR, write_qualities, write_tiny_bundle
 
 POISON = """
 import os, sys
@@ -127,3 +127,30 @@ def test_outcomes_keep_their_class(folder: Path) -> None:
     (picture,) = engine.run("compress", folder.name, COMPRESS, [b"no picture"])
     engine.close()
     assert isinstance(payload, PayloadError) and isinstance(picture, ImageError)
+
+
+def test_a_payload_that_is_too_large_is_made_with_the_next_bundle(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (HR, HR, 3), dtype=np.uint8)
+    pictures = {"grey.png": np.full((HR, HR, 3), 128, np.uint8), "noise.png": noise}
+    for name, rgb in pictures.items():
+        Image.fromarray(rgb).save(tmp_path / "in" / name)
+    (tmp_path / "in" / "damaged.png").write_bytes(b"\x89PNG and so on")
+    folders = write_qualities(tmp_path / "bundles")
+    sizes = {(quality, name): len(sdk.Codec(folder).compress(rgb)) for quality, folder in folders.items()
+             for name, rgb in pictures.items()}
+    limit, least = sizes["medium", "grey.png"], sizes["tiny", "noise.png"]
+    assert least <= limit < sizes["small", "noise.png"]
+    chosen = replace(plan(folders["medium"], tmp_path, "compress"), payload_limit=limit, fallbacks={
+        folders[quality].name: str(folders[quality]) for quality in ("small", "tiny")})
+    worker = BatchWorker(chosen)
+    tally = worker.work([*pictures, "damaged.png"])
+    for name, side in (("grey.png", 32), ("noise.png", 8)):
+        written = sdk.Payload((tmp_path / "out" / f"{name}.grain").read_bytes())
+        assert (written.header.lr_width, tally.done, tally.failed) == (side, 2, 1)
+    worker.close()
+    worker = BatchWorker(replace(chosen, payload_limit=least - 1))
+    (failure,) = worker.work(["noise.png"]).failures
+    worker.close()
+    assert failure["error"] == (
+        f"no quality fits into {least - 1} bytes: the smallest payload of this picture has {least}")

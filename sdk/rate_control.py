@@ -1,0 +1,64 @@
+"""Compression of one picture with several bundles: the best quality whose payload is small enough."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from codec_contract.bundle.manifest import Manifest, load_manifest
+from codec_contract.bundle.paths import find_bundle
+from codec_contract.bundle.qualities import bundles_to_try, too_few_bytes
+from codec_contract.fit import MAX_PIXELS, Fit
+from edge_encoder.preprocessing import WHITE, Colour, PictureSource
+from sdk.align_or_fit import Align, Fitted
+from sdk.codec import Codec
+from sdk.installed_bundles import installed_manifests
+from sdk.payload import Payload
+
+
+def bundles_for(bundle: str | Path, quality: str | None = None, max_bytes: int | None = None) -> list[Manifest]:
+    """The installed bundles to try for a picture, best quality first.
+
+    Args:
+        bundle: id, alias, folder or ``hf://`` name; its domain is that of the others.
+        quality, max_bytes: as for `sdk.compress`.
+
+    Raises:
+        BundleError: there is no such bundle or quality.
+        ImageError: ``max_bytes`` is below 1.
+    """
+    return bundles_to_try(load_manifest(find_bundle(bundle)), installed_manifests(), quality, max_bytes)
+
+
+def compress_within(
+    codecs: Sequence[Codec],
+    picture: PictureSource,
+    fit: Fit = "pad",
+    *,
+    max_bytes: int | None,
+    background: Colour = WHITE,
+    max_pixels: int = MAX_PIXELS,
+    align: Align = False,
+    require_face: bool = False,
+) -> Payload:
+    """Compress a picture with the first of several codecs whose payload is small enough.
+
+    Args:
+        codecs: of `bundles_for`, best quality first.
+        picture: as the other arguments, of `sdk.compress`.
+        max_bytes: largest payload; None takes the first codec.
+
+    Raises:
+        ImageError: as `sdk.compress`; among others, the smallest payload exceeds ``max_bytes``.
+    """
+    inputs: dict[tuple[int, bool], Fitted] = {}  # the picture is decoded and aligned once for each kind of input
+    sizes = []
+    for codec in codecs:
+        kind = codec.bundle.hr, bool(codec.bundle.sides)
+        if kind not in inputs:
+            inputs[kind] = codec.fit(picture, fit, background, max_pixels, align, require_face)
+        payload = codec.compress_fitted(inputs[kind])
+        if max_bytes is None or len(payload) <= max_bytes:
+            return payload
+        sizes.append(len(payload))
+    raise too_few_bytes(max_bytes or 0, min(sizes))

@@ -1,0 +1,81 @@
+"""Compression at a quality or within a number of bytes, by a service of three tiny bundles and by its clients."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import sdk
+from tests.service_harness import LiveService, get, live_service, post
+from tests.tiny_bundle import write_qualities
+
+RGB = np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return write_qualities(tmp_path_factory.mktemp("bundles"))
+
+
+@pytest.fixture(scope="module")
+def payloads(folders: dict[str, Path]) -> dict[str, sdk.Payload]:
+    return {quality: sdk.Codec(folder).compress(RGB) for quality, folder in folders.items()}
+
+
+@pytest.fixture(scope="module")
+def service(folders: dict[str, Path]) -> Iterator[LiveService]:
+    """The second quality is served first."""
+    with live_service(folders["small"], folders["tiny"], folders["medium"]) as running:
+        yield running
+
+
+def picture() -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(RGB).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def test_quality_and_limit_choose_the_bundle(service: LiveService, payloads: dict[str, sdk.Payload],
+                                             folders: dict[str, Path]) -> None:
+    largest = len(payloads["medium"])
+    for query, quality in (("", "small"), ("?quality=tiny", "tiny"), (f"?max_bytes={largest}", "medium"),
+                           (f"?max_bytes={largest - 1}", "small"), ("?quality=tiny&max_bytes=9999", "tiny"),
+                           (f"?bundle={folders['tiny'].name}&quality=medium", "medium")):
+        answer = post(f"{service.url}/v1/compress{query}", picture(), headers={"Content-Type": "image/png"})
+        assert answer.content == payloads[quality], query
+        assert answer.headers["X-Edgegrain-Bundle"] == folders[quality].name
+    assert {item["id"]: item["quality"] for item in get(f"{service.url}/v1/bundles").json()} == {
+        folder.name: quality for quality, folder in folders.items()}
+
+
+@pytest.mark.parametrize(("query", "kind", "detail"), [
+    ("max_bytes=20", "invalid-picture", "no quality fits into 20 bytes"),
+    ("quality=large", "invalid-parameter", "of quality large, only: tiny, small, medium"),
+    ("quality=huge", "invalid-parameter", ""),
+    ("max_bytes=0", "invalid-parameter", ""),
+])
+def test_what_does_not_fit_is_refused(service: LiveService, query: str, kind: str, detail: str) -> None:
+    answer = post(f"{service.url}/v1/compress?{query}", picture(), headers={"Content-Type": "image/png"})
+    assert answer.status_code == 422 and answer.json()["type"] == f"urn:edgegrain:problem:{kind}"
+    assert detail in answer.json()["detail"]
+
+
+def test_clients_pass_both_on(service: LiveService, payloads: dict[str, sdk.Payload]) -> None:
+    limit = len(payloads["small"])
+    with sdk.connect(service.url) as remote:
+        assert remote.compress(RGB, quality="medium") == payloads["medium"]
+        assert remote.compress_batch([RGB], max_bytes=limit) == [payloads["small"]]
+        with pytest.raises(sdk.ImageError, match="no quality fits into 20 bytes"):
+            remote.compress(RGB, max_bytes=20)
+
+    async def ask() -> list[sdk.Payload]:
+        async with sdk.connect_async(service.url) as remote:
+            return [await remote.compress(RGB, quality="tiny"), *await remote.compress_batch([RGB], max_bytes=limit)]
+
+    assert asyncio.run(ask()) == [payloads["tiny"], payloads["small"]]

@@ -21,4 +21,5 @@ export { type Fit, fitPicture } from "./fit.js";
 export type { BundleInfo } from "./messages.js";
 export { decodePayload, encodePayload, type Header, parseHeader } from "./payload.js";
 export type { Source } from "./pixels.js";
+export { compressWithin } from "./rate_control.js";
 export { type Colour, flatten, type Rgb, type Rgba } from "./rgb.js";

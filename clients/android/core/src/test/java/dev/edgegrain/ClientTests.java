@@ -42,6 +42,7 @@ public final class ClientTests {
         all.put("an altered bundle is refused", tests::alteredBundle);
         all.put("golden inputs are made as Python makes them", tests::goldenInputs);
         all.put("an encoder that computes other bytes is refused", tests::selfTest);
+        all.put("the first payload that fits is taken", tests::rateControl);
         all.put("a device reports what it proved and measured", tests::deviceReport);
         all.put("JSON is read as written", tests::json);
         int failed = 0;
@@ -243,6 +244,20 @@ public final class ClientTests {
                         + "[0, 0, 0]}, \"lr_sha256\": \"" + GoldenInputs.sha256(new byte[3]) + "\"}]}");
         List<String> failed = black.check(picture -> new Rgb(1, 1, Arrays.copyOf(picture.data, 3)));
         equal(Collections.emptyList(), failed, "an encoder that is right");
+    }
+
+    private void rateControl() {
+        Payload large = Payload.pack(new Rgb(16, 16, GoldenInputs.generatorBytes(0, 768)), bundle.contractId,
+                bundle.tables, 16, 16, Fit.PAD);
+        Payload small = Payload.pack(new Rgb(16, 16, new byte[768]), bundle.contractId, bundle.tables, 16, 16, Fit.PAD);
+        int least = small.bytes().length;
+        equal(true, least < large.bytes().length, "order of lengths");
+        equal(large, RateControl.firstWithin(large.bytes().length, Arrays.asList(() -> large, () -> {
+            throw new AssertionError("the first one fits");
+        })), "the first");
+        equal(small, RateControl.firstWithin(least, Arrays.asList(() -> large, () -> small)), "the second");
+        refused(ImageException.class,
+                () -> RateControl.firstWithin(least - 1, Arrays.asList(() -> large, () -> small)));
     }
 
     private void deviceReport() {

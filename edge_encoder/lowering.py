@@ -33,7 +33,7 @@ def lower(twin: EncoderTwin) -> IntegerNetwork:
             layers.append(_layer(f"{name}.expand", layers[-1].name, block.expand))
             layers.append(_layer(f"{name}.project", layers[-1].name, block.project, skip=source))
     features = layers[-1].name
-    layers.append(box_layer(config))
+    layers.append(box_layer(config.hr // config.lr))
     layers.append(_layer("head", features, twin.head, skip="box"))
     network = IntegerNetwork(config.name, config.hr, config.lr, tuple(layers))
     prove(network)
@@ -73,14 +73,13 @@ def _layer_name(module: str) -> str:
     return f"stage{parts[1]}.block{parts[2]}.{parts[3]}"
 
 
-def box_network(config: EncoderConfig) -> IntegerNetwork:
+def box_network(hr: int, lr: int) -> IntegerNetwork:
     """The network of a zero correction: plain exact area downscaling."""
-    return IntegerNetwork(f"box-{config.hr}-{config.lr}", config.hr, config.lr, (box_layer(config),))
+    return IntegerNetwork(f"box-{hr}-{lr}", hr, lr, (box_layer(hr // lr),))
 
 
-def box_layer(config: EncoderConfig) -> IntegerConv:
+def box_layer(factor: int) -> IntegerConv:
     """Correctly rounded box mean as a depthwise layer of ones: the sum of factor^2 pixels, shifted right."""
-    factor = config.hr // config.lr
     return IntegerConv(
         name="box", input=INPUT, weight=np.ones((3, 1, factor, factor), np.int8), bias=np.zeros(3, np.int32),
         shift=np.full(3, 2 * int(math.log2(factor)), np.int32), stride=factor, groups=3)

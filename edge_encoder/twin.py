@@ -164,9 +164,9 @@ class ResidualBlock(nn.Module):
         return floor_clamp(self.project(y, skip=x))
 
 
-def box_mean(picture: Tensor, config: EncoderConfig) -> Tensor:
-    """The correctly rounded area average at LR size, as integers 0...255 (halves round up)."""
-    return torch.floor(F.avg_pool2d(picture.float(), config.hr // config.lr) + 0.5)
+def box_mean(picture: Tensor, factor: int) -> Tensor:
+    """The correctly rounded area average of squares of ``factor`` pixels, as integers 0...255 (halves round up)."""
+    return torch.floor(F.avg_pool2d(picture.float(), factor) + 0.5)
 
 
 class EncoderTwin(nn.Module):
@@ -201,7 +201,7 @@ class EncoderTwin(nn.Module):
             if index:
                 x = floor_clamp(self.downs[index - 1](x))
             x = blocks(x)
-        box = box_mean(picture, self.config)
+        box = box_mean(picture, self.config.hr // self.config.lr)
         value = self.head(x, skip=box)
         if noise:
             # value carries the rounding offset 1/2: floor(value) is round(value - 1/2).
@@ -212,10 +212,10 @@ class EncoderTwin(nn.Module):
 class BoxMean(nn.Module):
     """The control "without invertible encoder" ([GRAIN] Table 2): the LR is the exact box mean, without training."""
 
-    def __init__(self, config: EncoderConfig) -> None:
+    def __init__(self, hr: int, lr: int) -> None:
         super().__init__()
-        self.config = config
+        self.hr, self.lr = hr, lr
 
     def forward(self, picture: Tensor, *, noise: bool = False) -> tuple[Tensor, Tensor]:
-        box = box_mean(picture, self.config)
+        box = box_mean(picture, self.hr // self.lr)
         return box, box

@@ -22,15 +22,15 @@ from codec_contract.errors import BundleError
 from codec_contract.files import write_atomically
 from edge_encoder.integer_network import IntegerNetwork, digest, load, save
 from edge_encoder.lowering import box_network, lower, raise_twin
-from edge_encoder.twin import EncoderTwin
+from edge_encoder.twin import BoxMean, EncoderTwin
 from edgegrain.pictures.packed import pack, stored_pictures
 from edgegrain.publishing.fit_coder import fit_tables
 from edgegrain.publishing.model_card import card_text
-from edgegrain.publishing.run_source import final_decoder, integer_encoder, open_run, stages_of
+from edgegrain.publishing.run_source import encoder_part, final_decoder, integer_encoder, open_run, stages_of
 from edgegrain.training.grain.autoencoder import Autoencoder
 from edgegrain.training.grain.checkpoint import checkpoint_path
 from export.bundle.licences import usual_licence
-from export.bundle.writer import assemble_bundle, manifest_fields, replace_decoder
+from export.bundle.writer import BundleParts, manifest_fields, refuse_to_replace, replace_decoder, write_bundle
 from export.decoder.command import compare_decoder, export_decoder
 from export.decoder.decoder_options import Weights
 from export.decoder.sources import TRAINED
@@ -72,7 +72,7 @@ def publish(checkpoint: Path, data: Path, folder: Path, *, bundle_id: str, versi
 
     Raises:
         BundleError: the run's encoder is not that of ``encoder_of``.
-        EdgegrainError: as `assemble_bundle`, and if the prior is missing or another one.
+        EdgegrainError: as `write_bundle`, and if the prior is missing or another one.
     """
     run = open_run(checkpoint, prior)
     config = run.config
@@ -98,7 +98,9 @@ def publish(checkpoint: Path, data: Path, folder: Path, *, bundle_id: str, versi
                              domain=domain, version=version)
     card = card_text(bundle_id, training, {}, licence, domain=domain, sizes=(config.encoder.hr, config.encoder.lr))
     if source is None:
-        manifest = assemble_bundle(folder, integer_encoder(run), graph, fit_tables(lrs), fields, card=card, force=force)
+        refuse_to_replace(folder, force)
+        parts = BundleParts(encoder_part(run), graph, fit_tables(lrs), fields, card)
+        manifest = write_bundle(folder, parts, force=force)
     else:
         manifest = replace_decoder(source, folder, graph, fields, card=card, force=force)
     return {"bundle": str(folder), "lr_contract_id": manifest.lr_contract_id.hex(), "stages": stages,
@@ -131,14 +133,15 @@ def store_trained(checkpoint: Path, folder: Path, prior: str | Path | None = Non
     if compact:
         model = _invertible_only(model.decoder if isinstance(model, Grain) else model)
     kept = _kept_encoder(run.average, encoder_of) if encoder_of is not None else None
+    network = integer_encoder(run) if run.config.correction and kept is None else None
     folder.mkdir(parents=True, exist_ok=True)
     path = save_trained(cast(Grain, model), folder / TRAINED, history=stages_of(run), compact=compact, force=force)
     if kept is not None:
         for name in (ENCODER_WEIGHTS, CODER_TABLES):
             write_atomically(folder / name, kept.open_file(name), force=force)
         return path
-    if isinstance(run.average.encoder, EncoderTwin):
-        save(lower(run.average.encoder), folder / ENCODER_WEIGHTS, force=force)
+    if network is not None:
+        save(network, folder / ENCODER_WEIGHTS, force=force)
     if data is not None:
         shard = _packed(checkpoint, data, exclude, run.config.encoder.hr)
         tables = fit_tables(encode(run.average, shard, CODER_PICTURES, mirrored=True))
@@ -170,8 +173,10 @@ def has_encoder(model: Autoencoder, network: IntegerNetwork) -> bool:
     lowers to weights of another scale where the published ones left a bit unused.
     """
     twin = model.encoder
+    if isinstance(twin, BoxMean):
+        return digest(box_network(twin.hr, twin.lr)) == digest(network)
     if not isinstance(twin, EncoderTwin):
-        return digest(box_network(twin.config)) == digest(network)
+        return False
     if twin.config.name != network.architecture:
         return False
     raised = raise_twin(network, twin.config).state_dict()

@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from codec_contract.errors import BundleError
 from edge_encoder.integer_network import IntegerNetwork
 from edge_encoder.lowering import box_network, lower
 from edge_encoder.twin import EncoderTwin
 from edgegrain.training.grain.checkpoint import Run, load_run, read_config
+from edgegrain.training.grain.rrdb_encoder import TrainedRRDBEncoder
 from edgegrain.training.prior_files import load_prior
+from export.bundle.encoder_part import EncoderPart, exact_encoder, rrdb_encoder
 from export.decoder.sources import DecoderSource
 from server_decoder.grain.grain import Grain, GrainConfig
 from server_decoder.grain.rrdb_decoder import RRDBDecoder
@@ -51,9 +54,28 @@ def open_run(checkpoint: Path, prior: str | Path | None = None) -> Run:
 
 
 def integer_encoder(run: Run) -> IntegerNetwork:
-    """The averaged encoder as integers; the box mean for a run without learned correction."""
+    """The averaged encoder as integers; the box mean for a run without learned correction.
+
+    Raises:
+        BundleError: the encoder is the paper's float network.
+    """
     encoder = run.average.encoder
-    return lower(encoder) if isinstance(encoder, EncoderTwin) else box_network(run.config.encoder)
+    if isinstance(encoder, TrainedRRDBEncoder):
+        raise BundleError("the encoder of this run is the paper's float network, which has no integers; publish the "
+                          "run as a bundle, without --if-better, --trained-only and --encoder-of")
+    return lower(encoder) if isinstance(encoder, EncoderTwin) else box_network(encoder.hr, encoder.lr)
+
+
+def encoder_part(run: Run) -> EncoderPart:
+    """The averaged encoder as the part of a bundle: its integers, or the paper's float network.
+
+    Raises:
+        ExportError: a bound of the exact encoder cannot be proven.
+    """
+    encoder = run.average.encoder
+    if isinstance(encoder, TrainedRRDBEncoder):
+        return rrdb_encoder(encoder.network.eval(), encoder.config.hr)
+    return exact_encoder(integer_encoder(run))
 
 
 def final_decoder(run: Run) -> RRDBDecoder | Grain:

@@ -19,8 +19,7 @@ from codec_contract.bundle.manifest import SCHEMA, Manifest, load_manifest, veri
 from codec_contract.errors import BundleError, ExportError
 from codec_contract.files import write_atomically
 from codec_contract.lr_coder.coder_tables import CoderTables
-from edge_encoder.integer_network import IntegerNetwork
-from export.bundle.encoder_part import EncoderPart, exact_encoder
+from export.bundle.encoder_part import EncoderPart
 from export.decoder.command import Comparison
 from export.encoder.formats import export_encoder
 from export.encoder.graph import FORMATS
@@ -129,20 +128,6 @@ def coder_tables(folder: Path) -> CoderTables:
     return CoderTables.from_json(path.read_bytes()) if path.is_file() else CoderTables.default()
 
 
-def assemble_bundle(folder: Path, network: IntegerNetwork, decoder: bytes, tables: CoderTables,
-                    fields: Mapping[str, Any], *, card: str, formats: Sequence[str] = tuple(FORMATS),
-                    force: bool = False) -> Manifest:
-    """Write the bundle of an integer encoder; see `write_bundle`.
-
-    Raises:
-        FileExistsError, BundleError: as `write_bundle`.
-        ExportError: a bound of the encoder cannot be proven, or a converter fails.
-    """
-    refuse_to_replace(folder, force)
-    return write_bundle(folder, BundleParts(exact_encoder(network), decoder, tables, fields, card, formats),
-                        force=force)
-
-
 def replace_decoder(source: Manifest, folder: Path, decoder: bytes, fields: Mapping[str, Any], *, card: str,
                     force: bool = False) -> Manifest:
     """Write a bundle with another decoder and everything else of ``source`` byte for byte: its LR contract stays, and
@@ -152,7 +137,7 @@ def replace_decoder(source: Manifest, folder: Path, decoder: bytes, fields: Mapp
         source: the bundle whose encoder, coder and golden vectors are taken; ``folder`` may be its own, with ``force``.
         folder: where; its name should be the bundle's id.
         decoder: serialized ONNX decoder for LRs and pictures of the same sizes.
-        fields: as for `assemble_bundle`.
+        fields: as in `BundleParts`.
         card: the model card, Markdown.
         force: replace a bundle that exists.
 

@@ -7,32 +7,26 @@ or the area mean, which is softer than what these networks were trained on.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.torch import save
 
 from codec_contract.errors import BundleError
-from codec_contract.files import write_atomically
 from codec_contract.lr_coder.coder_tables import CoderTables
 from edge_encoder.encoder_session import EncoderSession
 from export.bundle.card import bundle_card
-from export.bundle.encoder_part import compare_encoder, float_encoder
+from export.bundle.encoder_part import compare_encoder, rrdb_encoder
 from export.bundle.face_sr_bundle import Restorer, write_restorer_bundle
 from export.bundle.writer import COMPARED, BundleParts, manifest_fields, refuse_to_replace, write_bundle
 from export.checkpoints.grain import GrainCheckpoint
 from export.checkpoints.tensor_map import TensorMap
 from export.decoder.command import Comparison, Weights, compare_decoder, export_decoder
 from export.encoder.onnx_emitter import onnx_model
-from export.encoder.rrdb_graph import rrdb_graph
 from export.proof.proof_inputs import smooth_pictures
 from server_decoder.grain.grain import KIND as GRAIN_KIND
-from server_decoder.weight_file import state_digest
 
-RRDB_WEIGHTS = "rrdb_encoder.safetensors"
-"""GRAIN's float encoder in a bundle; `server_decoder.grain.rrdb_encoder.load_rrdb_encoder` reads it."""
 PAPERS_REDUCTION = "bicubic"
 _STORAGE = "Weights are stored as float16. The payload's coder tables are the general ones, not fitted to these LRs."
 
@@ -78,18 +72,13 @@ def write_grain_bundle(checkpoint: GrainCheckpoint, target: Target) -> Compariso
     hr, lr = decoder.config.decoder.hr, decoder.config.decoder.lr
     if hr >> rrdb.config.scale != lr:
         raise BundleError(f"the encoder halves {hr} {rrdb.config.scale} times, but the decoder takes LRs of {lr}")
-    graph = rrdb_graph(rrdb, hr)
+    encoder = rrdb_encoder(rrdb, hr)
     pictures = np.stack(smooth_pictures(COMPARED, hr))
     lrs = rrdb.encode(pictures)
-    compare_encoder(EncoderSession(onnx_model(graph).SerializeToString()).encode, pictures, lrs)
+    compare_encoder(EncoderSession(onnx_model(encoder.graph).SerializeToString()).encode, pictures, lrs)
     model = export_decoder(decoder, lr, Weights.float16)
     comparison = compare_decoder(model, decoder, lrs)
 
-    def write_weights(staging: Path) -> None:
-        weights = {name: tensor.contiguous() for name, tensor in rrdb.state_dict().items()}
-        write_atomically(staging / RRDB_WEIGHTS, save(weights))
-
-    digest = state_digest(rrdb.state_dict(), repr(sorted(asdict(rrdb.config).items())))
     training = training_record(checkpoint.tensor_maps)
     fields = manifest_fields(target.folder.name, GRAIN_KIND, architecture=decoder.config.as_dict(), training=training,
                              licence=target.licence, domain=target.domain)
@@ -97,7 +86,6 @@ def write_grain_bundle(checkpoint: GrainCheckpoint, target: Target) -> Compariso
     card = bundle_card(target.folder.name, summary, training, target.licence, [
         "The encoder is a float network: an LR byte may differ between runtimes. The decoder gets the LR that was "
         "sent, so nothing depends on it.", _STORAGE])
-    encoder = float_encoder(graph, digest, write_weights)
     parts = BundleParts(encoder, model, CoderTables.default(), fields, card, target.formats)
     write_bundle(target.folder, parts, force=target.force)
     return comparison

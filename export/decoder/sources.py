@@ -14,7 +14,6 @@ from codec_contract.bundle.manifest import Manifest, load_manifest
 from codec_contract.bundle.paths import ALIASES, find_bundle
 from codec_contract.errors import BundleError, ExportError
 from edge_encoder import integer_network as integer
-from edge_encoder.architectures import EncoderConfig
 from edge_encoder.integer_network import IntegerNetwork
 from edge_encoder.lowering import box_network
 from export.decoder.decoder_graph import load_parameters, round_weights
@@ -162,4 +161,4 @@ def random_decoder(name: str, seed: int = 0) -> DecoderSource:
 
 def area_average(hr: int, lr: int) -> IntegerNetwork:
     """The encoder that computes the exact box mean alone."""
-    return box_network(EncoderConfig(hr, lr, patch=hr // lr, channels=(1,), blocks=(0,)))
+    return box_network(hr, lr)

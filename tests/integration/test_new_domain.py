@@ -23,7 +23,7 @@ from edgegrain.training.loop import train
 from edgegrain.training.stylegan.recipes import PRIOR_CONFIGS
 from edgegrain.training.stylegan.run import NETWORKS
 from export.bundle.licences import UNSTATED
-from export.bundle.writer import assemble_bundle
+from export.bundle.writer import BundleParts
 
 SIDE, LR = 64, 16
 STAGES = ("stage1", "stage2", "stage3", "final")
@@ -51,7 +51,7 @@ def bundle(cats: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(publishing, "fit_tables", functools.partial(fit_tables, steps=20))
         # The other formats have tests of their own, and take most of the time.
-        patch.setattr(publishing, "assemble_bundle", functools.partial(assemble_bundle, formats=("onnx",)))
+        patch.setattr(publishing, "BundleParts", functools.partial(BundleParts, formats=("onnx",)))
         publish(root / "final", cats, root / "cats", bundle_id="cats", version="1.0.0", prior=prior)
     return root / "cats"
 

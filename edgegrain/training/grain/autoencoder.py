@@ -13,6 +13,7 @@ from codec_contract.errors import EdgegrainError
 from codec_contract.quantization import dequantize
 from edge_encoder.twin import BoxMean, EncoderTwin
 from edgegrain.training.grain.rate import RateModel
+from edgegrain.training.grain.rrdb_encoder import RRDBEncoderConfig, TrainedRRDBEncoder
 from edgegrain.training.grain.stages import StageConfig
 from server_decoder.generative_prior import GenerativePrior
 from server_decoder.grain.grain import Grain, GrainConfig
@@ -52,7 +53,7 @@ class Autoencoder(nn.Module):
     def __init__(self, config: StageConfig, prior: GenerativePrior | None = None) -> None:
         super().__init__()
         self.output = config.output
-        self.encoder = EncoderTwin(config.encoder) if config.correction else BoxMean(config.encoder)
+        self.encoder = _encoder(config)
         self.decoder = (Grain(config.decoder, prior) if isinstance(config.decoder, GrainConfig)
                         else RRDBDecoder(config.decoder))
         learns = config.loss.rate and config.correction and "encoder" in config.trains
@@ -133,6 +134,14 @@ def decode(decoder: RRDBDecoder | Grain, lr: Tensor, output: str, prior_gain: fl
         return synthesis.picture, codes
     restored = decoder.forward_all(lr, prior_gain)
     return restored.final, restored.codes
+
+
+def _encoder(config: StageConfig) -> EncoderTwin | BoxMean | TrainedRRDBEncoder:
+    if not config.correction:
+        return BoxMean(config.encoder.hr, config.encoder.lr)
+    if isinstance(config.encoder, RRDBEncoderConfig):
+        return TrainedRRDBEncoder(config.encoder)
+    return EncoderTwin(config.encoder)
 
 
 def build_autoencoder(config: StageConfig, prior: GenerativePrior | None = None) -> Autoencoder:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from codec_contract.bundle.file_names import MANIFEST
-from codec_contract.bundle.manifest import load_manifest
+from codec_contract.bundle.manifest import Manifest, load_manifest
 from codec_contract.errors import BundleError, EdgegrainError
 from edge_encoder import integer_network
 from edge_encoder.architectures import config_from_name
@@ -21,12 +21,15 @@ from edge_encoder.lowering import raise_twin
 from edgegrain.training.grain.autoencoder import Autoencoder, build_autoencoder
 from edgegrain.training.grain.checkpoint import Run, load_run, read_config
 from edgegrain.training.grain.grow import grow
+from edgegrain.training.grain.rrdb_encoder import RRDBEncoderConfig
 from edgegrain.training.grain.stages import StageConfig
 from edgegrain.training.prior_files import prior_config, random_prior
+from export.bundle.encoder_part import RRDB_WEIGHTS
 from export.decoder.sources import ENCODER, TRAINED, bundle_decoder
 from server_decoder.generative_prior import GenerativePrior
 from server_decoder.grain.grain import Grain, GrainConfig
 from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder
+from server_decoder.grain.rrdb_encoder import load_rrdb_encoder
 from server_decoder.grain.weights import load_trained, read_history
 
 _Source = tuple[StageConfig, dict[str, Tensor], tuple[Mapping[str, Any], ...]]  # shapes, weights, stages
@@ -187,8 +190,11 @@ def from_bundle(folder: Path) -> _Source:
     manifest = load_manifest(folder)
     decoder = bundle_decoder(manifest)
     stage = "final" if isinstance(decoder, Grain) else "1"
-    network = integer_network.load(manifest.open_file(ENCODER))
-    source, weights = _joined(manifest.id, network, decoder, stage)
+    if RRDB_WEIGHTS in manifest.files:
+        source, weights = _joined_rrdb(manifest, decoder, stage)
+    else:
+        network = integer_network.load(manifest.open_file(ENCODER))
+        source, weights = _joined(manifest.id, network, decoder, stage)
     training = manifest.training
     history = training.get("stages") or [{"stage": str(training.get("stage", stage)),
                                           "pictures": training.get("pictures_seen", 0)}]
@@ -218,6 +224,18 @@ def _joined(name: str, network: IntegerNetwork, decoder: RRDBDecoder | Grain, st
     weights = {f"encoder.{key}": tensor for key, tensor in raise_twin(network, encoder).state_dict().items()}
     weights |= {f"decoder.{key}": tensor for key, tensor in decoder.state_dict().items()}
     return StageConfig(stage=stage, encoder=encoder, decoder=decoder.config), weights
+
+
+def _joined_rrdb(manifest: Manifest, decoder: RRDBDecoder | Grain, stage: str
+                 ) -> tuple[StageConfig, dict[str, Tensor]]:
+    """As `_joined`, for a bundle with the paper's float encoder."""
+    manifest.verify_file(RRDB_WEIGHTS)
+    encoder = load_rrdb_encoder(manifest.path(RRDB_WEIGHTS))
+    shape = encoder.config
+    config = RRDBEncoderConfig(manifest.hr, manifest.lr, shape.channels, shape.growth, shape.blocks)
+    weights = {f"encoder.network.{key}": tensor for key, tensor in encoder.state_dict().items()}
+    weights |= {f"decoder.{key}": tensor for key, tensor in decoder.state_dict().items()}
+    return StageConfig(stage=stage, encoder=config, decoder=decoder.config), weights
 
 
 def stand_in_prior(config: StageConfig) -> GenerativePrior | None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from edge_encoder.architectures import EncoderConfig, encoder_config
 from edgegrain.training.adversarial import AdversarialConfig
 from edgegrain.training.config import Recipe
+from edgegrain.training.grain.rrdb_encoder import RRDBEncoderConfig
 from edgegrain.training.losses import LossWeights
 from server_decoder.grain.grain import GrainConfig
 from server_decoder.grain.rrdb_decoder import FACES_256_LR16, DecoderConfig
@@ -29,7 +30,7 @@ class StageConfig(Recipe):
     Attributes:
         stage: ``"1"``, ``"2"``, ``"3"`` or ``"final"``.
         trains: the parts that are trained: ``"encoder"``, ``"decoder"``, ``"codes"``, ``"fusion"``.
-        encoder: the exact encoder.
+        encoder: the exact encoder, or the paper's RRDB network.
         decoder: the invertible decoder alone (stage 1), or all of GRAIN; a stage 1 with synthetic pictures needs the
             latter, for its prior.
         grows: True to keep the shape of ``decoder`` and grow a smaller trained one into it; False to take the shape of
@@ -63,7 +64,7 @@ class StageConfig(Recipe):
 
     stage: str = "1"
     trains: tuple[str, ...] = ("encoder", "decoder")
-    encoder: EncoderConfig = field(default_factory=lambda: encoder_config(256, 16))
+    encoder: EncoderConfig | RRDBEncoderConfig = field(default_factory=lambda: encoder_config(256, 16))
     decoder: DecoderConfig | GrainConfig = FACES_256_LR16
     grows: bool = False
     fusion_base: str = ""

@@ -66,7 +66,7 @@ def test_figures_come_from_what_the_decoder_restores() -> None:
         for parameter in decoder.head[-1].parameters():
             parameter.zero_()  # grey, level 128
     originals = [np.full((64, 64, 3), level, np.uint8) for level in (100, 140)]
-    found = measure(DecoderSource("grey", decoder, box_network(ENCODER)), originals, FlatMetrics())  # type: ignore[arg-type]
+    found = measure(DecoderSource("grey", decoder, box_network(ENCODER.hr, ENCODER.lr)), originals, FlatMetrics())  # type: ignore[arg-type]
     assert found.scores["lpips_alex"] == pytest.approx((28 + 12) / 2)
     assert found.scores["lpips_alex_off_grid"] == pytest.approx(28 + 12)
     assert found.scores["lpips_vgg"] == 0.25 and "identity" not in found.scores
@@ -79,7 +79,7 @@ def test_a_generator_is_also_measured_with_its_features_at_zero() -> None:
     decoder = Grain(PRESETS["grain-smoke"]).eval()
     assert decoder.fusion is not None
     torch.nn.init.normal_(decoder.fusion.to_rgb.weight)
-    found = measure(DecoderSource("random", decoder, box_network(ENCODER)),
+    found = measure(DecoderSource("random", decoder, box_network(ENCODER.hr, ENCODER.lr)),
                       [np.full((64, 64, 3), 90, np.uint8)], FlatMetrics())  # type: ignore[arg-type]
     assert found.lpips_without_prior is not None
     assert found.lpips_without_prior != pytest.approx(found.scores["lpips_alex"])

@@ -28,7 +28,7 @@ from server_decoder.face_sr.glean import PRESETS as GLEAN_PRESETS
 from server_decoder.grain.code_predictor import CodePredictor, CodesConfig
 from server_decoder.grain.fusion import FeatureFusion, FusionConfig, PictureFusion
 from server_decoder.grain.grain import GrainConfig
-from server_decoder.grain.presets import PRESETS
+from server_decoder.grain.presets import PRESETS, paper_model
 from server_decoder.grain.prior_config import PriorConfig
 from server_decoder.grain.rrdb_decoder import FACES_256_LR16, PAPER_1024_LR16, DecoderConfig, RRDBDecoder
 from server_decoder.grain.rrdb_encoder import FloatEncoderConfig, RRDBEncoder
@@ -39,6 +39,8 @@ from server_decoder.stylegan2.discriminator import Discriminator
 from server_decoder.stylegan2.synthesis import CONFIG_F_256, CONFIG_F_1024
 from server_decoder.super_resolution.network import FACTORS, SuperResolution
 
+WITHOUT_ENCODER = "grain-1024-lr16-without-invertible-encoder"
+"""[GRAIN] Table 2: the LR is the area mean."""
 IRN_SIDE = 256
 """Side of the picture for which IRN's operations are counted."""
 
@@ -84,6 +86,7 @@ class Model:
 def models() -> list[Model]:
     """All models, GRAIN's first."""
     return [*(grain_model(name, config) for name, config in PRESETS.items()),
+            grain_model(WITHOUT_ENCODER, paper_model(16)),
             *(irn_model(name, config) for name, config in IRN_PRESETS.items()),
             *(glean_model(name, config) for name, config in GLEAN_PRESETS.items()),
             *(gcfsr_model(name, config) for name, config in GCFSR_PRESETS.items()),
@@ -92,8 +95,9 @@ def models() -> list[Model]:
 
 
 def grain_model(name: str, config: GrainConfig) -> Model:
-    """The model of a GRAIN configuration, with its encoder if that is one of the named ones."""
-    parts = {"encoder": _encoder_of(config), "decoder": _decoder(config.decoder)}
+    """The model of a GRAIN configuration with its encoder: the paper's for the paper's decoder, else the exact one."""
+    encoder = None if name == WITHOUT_ENCODER else _encoder_of(config)
+    parts = {"encoder": encoder, "decoder": _decoder(config.decoder)}
     if config.prior is not None and config.codes is not None:
         parts["code_predictor"] = _code_predictor(config.codes, config.decoder, config.prior)
         if config.fusion is not None:
@@ -131,9 +135,9 @@ def super_resolution_model(factor: int, side: int = 256) -> Model:
 
 def _encoder_of(config: GrainConfig) -> Part | None:
     hr, lr = config.decoder.hr, config.decoder.lr
-    if config.encoder == "rrdb":
+    if config.decoder.upsampling == "nearest":
         return _rrdb_encoder(hr, lr)
-    if config.encoder == "exact" and hr in HR_SIZES and lr in LR_SIZES:
+    if hr in HR_SIZES and lr in LR_SIZES:
         return _exact_encoder(hr, lr)
     return None
 

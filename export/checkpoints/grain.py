@@ -152,8 +152,7 @@ def _config(invertible: TensorFile, codes: TensorFile, fusion: TensorFile, prior
             CodesConfig(invertible.dimension("dec.conv_first.weight", 0), branch),
             FusionConfig(base="none", sizes=tuple(sizes[-stages:]),
                          widths=tuple(fusion.dimension(f"conv{index + 1}.0.weight", 0) for index in range(stages)),
-                         head=tuple(fusion.dimension(f"out.{2 * index}.weight", 0) for index in range(out - 1))),
-            encoder="rrdb")
+                         head=tuple(fusion.dimension(f"out.{2 * index}.weight", 0) for index in range(out - 1))))
     except ValueError as error:
         if isinstance(error, ModelError):
             raise

@@ -21,7 +21,6 @@ from server_decoder.grain.fusion import FeatureFusion, FusionConfig, PictureFusi
 from server_decoder.grain.prior_config import PriorConfig
 from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder
 
-ENCODERS = ("exact", "rrdb", "area")
 KIND = "grain"
 PRIOR = "prior."
 """Prefix of the frozen generator's weights in a state dict."""
@@ -36,19 +35,14 @@ class GrainConfig:
         prior: the frozen generator; None for the invertible decoder alone.
         codes: the code predictor; None exactly if there is no prior.
         fusion: None for the generator's picture alone (codes only).
-        encoder: of the LR: ``"exact"`` (edgegrain's), ``"rrdb"`` (the paper's) or ``"area"`` (the plain area
-            average: [GRAIN] Table 2, "w/o Invertible Encoder"). The decoder is the same.
     """
 
     decoder: DecoderConfig
     prior: PriorConfig | None = None
     codes: CodesConfig | None = None
     fusion: FusionConfig | None = None
-    encoder: str = "exact"
 
     def __post_init__(self) -> None:
-        if self.encoder not in ENCODERS:
-            raise ValueError(f"unknown encoder {self.encoder!r}; expected one of {', '.join(ENCODERS)}")
         if (self.prior is None) != (self.codes is None):
             raise ValueError("a prior needs a code predictor, and a code predictor a prior")
         if self.prior is None and self.fusion is not None:
@@ -75,8 +69,7 @@ class GrainConfig:
             decoder=DecoderConfig.from_dict(fields["decoder"]),
             prior=PriorConfig.from_dict(prior) if prior else None,
             codes=CodesConfig.from_dict(codes) if codes else None,
-            fusion=FusionConfig.from_dict(fusion) if fusion else None,
-            encoder=fields["encoder"])
+            fusion=FusionConfig.from_dict(fusion) if fusion else None)
 
     @property
     def variant(self) -> str:

@@ -42,7 +42,7 @@ def paper_model(lr: int) -> GrainConfig:
     if lr not in sizes[:4]:
         raise ValueError(f"the paper's LRs are {sizes[:4]}, got {lr}")
     decoder = replace(PAPER_1024_LR16, scales=scales[sizes.index(lr):])
-    return GrainConfig(decoder, STYLEGAN2_1024, CodesConfig(), FusionConfig(), encoder="rrdb")
+    return GrainConfig(decoder, STYLEGAN2_1024, CodesConfig(), FusionConfig())
 
 
 _PAPER = paper_model(16)
@@ -73,11 +73,10 @@ _SMOKE_FUSION = FusionConfig(sizes=(16, 32, 64), widths=(12, 8, 8), head=(16,))
 
 PRESETS: dict[str, GrainConfig] = {
     **{f"grain-1024-lr{lr}-paper": paper_model(lr) for lr in (16, 32, 64, 128)},
-    # [GRAIN] Table 2.
+    # [GRAIN] Table 2; "w/o Invertible Encoder" is the whole decoder for LRs of another encoder, the area mean.
     "grain-1024-lr16-invertible-only": replace(_PAPER, prior=None, codes=None, fusion=None),
     "grain-1024-lr16-codes-only": replace(_PAPER, fusion=None),
     "grain-1024-lr16-codes-only-single-scale": replace(_PAPER, codes=CodesConfig(source="coarsest"), fusion=None),
-    "grain-1024-lr16-without-invertible-encoder": replace(_PAPER, encoder="area"),
     "grain-1024-lr16-image-fusion": replace(_PAPER, fusion=FusionConfig(kind="pictures")),
     # The paper's decoder around the light generator, which has 16 codes and no features at 1024x1024.
     "grain-1024-lr16-mobile": replace(_PAPER, prior=PriorConfig("mobile-stylegan", MOBILE_STYLEGAN_1024)),

@@ -87,6 +87,21 @@ _LATER_PAPER = replace(
     _STAGE1_PAPER, stage="2", trains=("codes",), decoder=PRESETS["grain-1024-lr16-paper"],
     loss=replace(PAPER, lr_l2=0.0), adversarial=_PAPER_WGAN)
 
+_STAGE2_PAPER = replace(_LATER_PAPER, adversarial=replace(_PAPER_WGAN, every=5))
+_STAGE3_PAPER = replace(_LATER_PAPER, stage="3", trains=("fusion",))
+
+
+def _paper(lr: int) -> dict[str, StageConfig]:
+    """The paper's four stages for an LR of 16, 32, 64 or 128 pixels, by name."""
+    grain = PRESETS[f"grain-1024-lr{lr}-paper"]
+    final = replace(_LATER_PAPER, stage="final", trains=("encoder", "decoder", "codes", "fusion"), loss=PAPER,
+                    learning_rate=5e-5)
+    stages = {"stage1": replace(_STAGE1_PAPER, decoder=grain.decoder), "stage2": replace(_STAGE2_PAPER, decoder=grain),
+              "stage3": replace(_STAGE3_PAPER, decoder=grain), "final": replace(final, decoder=grain)}
+    return {f"{stage}-1024-lr{lr}-paper": replace(config, encoder=RRDBEncoderConfig(1024, lr))
+            for stage, config in stages.items()}
+
+
 # Trial runs: seconds on a CPU, no data, no metric weights, a generator with random weights.
 _SMOKE = StageConfig(
     encoder=EncoderConfig(hr=64, lr=16, patch=2, channels=(8, 16), blocks=(1, 1)),
@@ -133,11 +148,10 @@ CONFIGS: dict[str, StageConfig] = {
     **_domain(FACES, 1024, 16),
     **_domain("cats", 256, 16),  # [GRAIN] Table 3
     **_domain("churches", 256, 16),
-    "stage1-1024-lr16-paper": _STAGE1_PAPER,
-    "stage2-1024-lr16-paper": replace(_LATER_PAPER, adversarial=replace(_PAPER_WGAN, every=5)),
-    "stage3-1024-lr16-paper": replace(_LATER_PAPER, stage="3", trains=("fusion",)),
-    "final-1024-lr16-paper": replace(
-        _LATER_PAPER, stage="final", trains=("encoder", "decoder", "codes", "fusion"), loss=PAPER, learning_rate=5e-5),
+    **{name: config for lr in (16, 32, 64, 128) for name, config in _paper(lr).items()},  # [GRAIN] Table 4
+    "stage2-1024-lr16-paper-single-scale": replace(
+        _STAGE2_PAPER, decoder=PRESETS["grain-1024-lr16-codes-only-single-scale"]),
+    "stage3-1024-lr16-paper-image-fusion": replace(_STAGE3_PAPER, decoder=PRESETS["grain-1024-lr16-image-fusion"]),
     "smoke-stage1": _SMOKE,
     "smoke-stage2": replace(
         _SMOKE_GRAIN, stage="2", trains=("codes",), synthetic=1.0, batch=8, learning_rate=8e-3,

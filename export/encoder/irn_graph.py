@@ -13,7 +13,16 @@ from edge_encoder.integer_network import INPUT
 from export.encoder.graph import Add, Conv, EncoderGraph, Exp, Multiply, Scale, Sigmoid
 from export.encoder.graph import rounding_nodes as rounded
 from export.encoder.graph_writer import GraphWriter
-from server_decoder.irn.network import IRN, NEGATIVE_SLOPE, RGB, DownscalingModule, InvBlock
+from server_decoder.irn.network import (
+    FROM_YCBCR,
+    IRN,
+    NEGATIVE_SLOPE,
+    RGB,
+    TO_YCBCR,
+    DownscalingModule,
+    InvBlock,
+    TriInvBlock,
+)
 
 LEVELS = 255
 # The cell (a, b; c, d) -> mean, horizontal, vertical and diagonal difference, as in `HaarTransform`.
@@ -36,11 +45,16 @@ def irn_graph(irn: IRN, hr: int) -> EncoderGraph:
         if not isinstance(stage, DownscalingModule):
             raise ExportError(f"stage {depth} is no downscaling module")
         low, high = writer.haar(f"stages.{depth}.haar", low, high, RGB * 4**depth)
+        parts: tuple[str, ...] = writer.to_ycbcr(f"stages.{depth}", low) if stage.tri else (low,)
         for index, block in enumerate(stage.blocks):
-            if not isinstance(block, InvBlock):
+            if not isinstance(block, InvBlock | TriInvBlock):
                 raise ExportError(f"stage {depth} holds something else than InvBlocks")
             last = depth == len(irn.stages) - 1 and index == len(stage.blocks) - 1
-            low, high = writer.coupling(f"stages.{depth}.blocks.{index}", low, high, block, only_low=last)
+            where = f"stages.{depth}.blocks.{index}"
+            parts = writer.low(where, parts, high, block)
+            if not last:
+                high = writer.high(where, parts, high, block)
+        low = writer.from_ycbcr(f"stages.{depth}", parts) if stage.tri else parts[0]
     writer.nodes += rounded(low, LEVELS)
     return EncoderGraph(name(irn), hr, hr // factor, tuple(writer.nodes), exact=False)
 
@@ -48,7 +62,7 @@ def irn_graph(irn: IRN, hr: int) -> EncoderGraph:
 def name(irn: IRN) -> str:
     """The architecture's name, such as ``irn-x4-b8-8-g32``."""
     config = irn.config
-    return f"irn-x{config.factor}-b{'-'.join(map(str, config.blocks))}-g{config.growth}"
+    return f"irn-x{config.factor}-b{'-'.join(map(str, config.blocks))}-g{config.growth}{'-tri' if config.tri else ''}"
 
 
 class _Writer(GraphWriter):
@@ -64,11 +78,34 @@ class _Writer(GraphWriter):
         self.nodes.append(Conv(f"{name}.high", source, weight[RGB:], np.zeros(4 * channels - RGB, np.float32), 2))
         return f"{name}.low", f"{name}.high"
 
-    def coupling(self, name: str, h1: str, h2: str, block: InvBlock, *, only_low: bool) -> tuple[str, str]:
-        self.nodes.append(Add(f"{name}.h1", h1, self.dense(f"{name}.phi", h2, block.phi.convs())))
-        h1 = f"{name}.h1"
-        if only_low:
-            return h1, ""
+    def to_ycbcr(self, name: str, low: str) -> tuple[str, str]:
+        """Luminance and chrominance of the low band."""
+        for part, rows in (("y", TO_YCBCR[:1]), ("c", TO_YCBCR[1:])):
+            weight = rows.numpy()[:, :, None, None]
+            self.nodes.append(Conv(f"{name}.{part}", low, weight, np.zeros(len(rows), np.float32)))
+        return f"{name}.y", f"{name}.c"
+
+    def from_ycbcr(self, name: str, parts: tuple[str, ...]) -> str:
+        source = self.concat(f"{name}.ycbcr", list(parts))
+        self.nodes.append(Conv(f"{name}.rgb", source, FROM_YCBCR.numpy()[:, :, None, None], np.zeros(RGB, np.float32)))
+        return f"{name}.rgb"
+
+    def low(self, name: str, parts: tuple[str, ...], h2: str, block: InvBlock | TriInvBlock) -> tuple[str, ...]:
+        """The low band's parts after a block: the band itself, or its luminance and chrominance."""
+        if isinstance(block, InvBlock):
+            self.nodes.append(Add(f"{name}.h1", parts[0], self.dense(f"{name}.phi", h2, block.phi.convs())))
+            return (f"{name}.h1",)
+        y, c = parts
+        change = self.dense(f"{name}.chrominance", self.concat(f"{name}.y_h2", [y, h2]), block.chrominance.convs())
+        self.nodes.append(Add(f"{name}.c", c, change))
+        change = self.dense(f"{name}.luminance", self.concat(f"{name}.c_h2", [f"{name}.c", h2]),
+                            block.luminance.convs())
+        self.nodes.append(Add(f"{name}.y", y, change))
+        return f"{name}.y", f"{name}.c"
+
+    def high(self, name: str, parts: tuple[str, ...], h2: str, block: InvBlock | TriInvBlock) -> str:
+        """The high bands after a block, whose new low parts are given."""
+        h1 = self.concat(f"{name}.low", list(parts))
         rho = self.dense(f"{name}.rho", h1, block.rho.convs())
         eta = self.dense(f"{name}.eta", h1, block.eta.convs())
         self.nodes += [
@@ -77,4 +114,4 @@ class _Writer(GraphWriter):
             Exp(f"{name}.scale", f"{name}.exponent"),
             Multiply(f"{name}.scaled", h2, f"{name}.scale"),
             Add(f"{name}.h2", f"{name}.scaled", eta)]
-        return h1, f"{name}.h2"
+        return f"{name}.h2"

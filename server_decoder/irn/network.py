@@ -12,6 +12,9 @@ of (y, another z) differs from x by faint detail only.
     h1' = h1 + φ(h2)          h2' = h2 ⊙ exp(ρ(h1')) + η(h1')         eight such blocks a module
     h1  = h1' - φ(h2)         h2  = (h2' - η(h1')) ⊙ exp(-ρ(h1'))     backwards
 
+With ``tri``, every module couples three parts: luminance and chrominance of the low band, and the high bands
+(T-InvBlock: Bao et al., AAAI 2025, arXiv 2412.13508).
+
 Pictures are ``[B, 3, H, W]`` in [0, 1] here, as in the authors' models; `Downscaler` and `Upscaler` use the ranges of
 the contract. ``z_std`` is an addition: the papers' z has a deviation of 1, which small networks with few blocks cannot
 scale down to picture detail.
@@ -45,12 +48,14 @@ class IRNConfig:
         growth: channels that each convolution of a dense block adds.
         clamp: c; the exponent lies in (-c, c).
         z_std: deviation of z.
+        tri: couple luminance and chrominance of the low band as parts of their own.
     """
 
     blocks: tuple[int, ...] = (8, 8)
     growth: int = 32
     clamp: float = 1.0
     z_std: float = 1.0
+    tri: bool = False
 
     def __post_init__(self) -> None:
         if not self.blocks or min(self.blocks) < 1:
@@ -89,8 +94,19 @@ PRESETS: dict[str, IRNConfig] = {
     "irn-x8": IRNConfig(blocks=(8, 8, 8)),
     # For a few minutes on a CPU: most blocks where they cost a sixteenth of a full-resolution convolution.
     "irn-x4-light": IRNConfig(blocks=(1, 3), growth=16, z_std=0.002),
+    "irn-x4-light-tri": IRNConfig(blocks=(1, 3), growth=16, z_std=0.002, tri=True),
 }
 """Name -> configuration."""
+
+
+# Y, Cb and Cr of ITU-R BT.601, without offset.
+TO_YCBCR = torch.tensor([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
+FROM_YCBCR = torch.linalg.inv(TO_YCBCR.double()).float()
+
+
+def mix_colours(x: Tensor, matrix: Tensor) -> Tensor:
+    """Every pixel of ``[B, 3, H, W]`` times ``matrix``, ``[3, 3]``."""
+    return F.conv2d(x, matrix.to(x.device, x.dtype)[:, :, None, None])
 
 
 class HaarTransform(nn.Module):
@@ -161,26 +177,58 @@ class InvBlock(nn.Module):
         return self.clamp * (2 * torch.sigmoid(self.rho(h1)) - 1)
 
 
+class TriInvBlock(nn.Module):
+    """The coupling of the low band's luminance and chrominance (h1, in this order) and the high bands h2."""
+
+    def __init__(self, high: int, growth: int, clamp: float) -> None:
+        super().__init__()
+        self.clamp = clamp
+        self.chrominance = DenseBlock(1 + high, RGB - 1, growth)
+        self.luminance = DenseBlock(RGB - 1 + high, 1, growth)
+        self.rho = DenseBlock(RGB, high, growth)
+        self.eta = DenseBlock(RGB, high, growth)
+
+    def forward(self, h1: Tensor, h2: Tensor) -> tuple[Tensor, Tensor]:
+        y, c = h1[:, :1], h1[:, 1:]
+        c = c + self.chrominance(torch.cat([y, h2], 1))
+        y = y + self.luminance(torch.cat([c, h2], 1))
+        h1 = torch.cat([y, c], 1)
+        return h1, h2 * torch.exp(self.exponent(h1)) + self.eta(h1)
+
+    def inverse(self, h1: Tensor, h2: Tensor) -> tuple[Tensor, Tensor]:
+        h2 = (h2 - self.eta(h1)) * torch.exp(-self.exponent(h1))
+        y, c = h1[:, :1], h1[:, 1:]
+        y = y - self.luminance(torch.cat([c, h2], 1))
+        return torch.cat([y, c - self.chrominance(torch.cat([y, h2], 1))], 1), h2
+
+    def exponent(self, h1: Tensor) -> Tensor:
+        """As that of `InvBlock`."""
+        return self.clamp * (2 * torch.sigmoid(self.rho(h1)) - 1)
+
+
 class DownscalingModule(nn.Module):
     """Haar transform and InvBlocks: ``[B, C, 2h, 2w]`` <-> ``[B, 4C, h, w]``."""
 
-    def __init__(self, channels: int, blocks: int, growth: int, clamp: float) -> None:
+    def __init__(self, channels: int, blocks: int, growth: int, clamp: float, *, tri: bool = False) -> None:
         super().__init__()
-        self.haar = HaarTransform()
-        self.blocks = nn.ModuleList(InvBlock(RGB, 4 * channels - RGB, growth, clamp) for _ in range(blocks))
+        self.haar, self.tri, high = HaarTransform(), tri, 4 * channels - RGB
+        self.blocks = nn.ModuleList(
+            TriInvBlock(high, growth, clamp) if tri else InvBlock(RGB, high, growth, clamp) for _ in range(blocks))
 
     def forward(self, x: Tensor) -> Tensor:
         bands = self.haar(x)
         h1, h2 = bands[:, :RGB], bands[:, RGB:]
+        h1 = mix_colours(h1, TO_YCBCR) if self.tri else h1
         for block in self.blocks:
             h1, h2 = block(h1, h2)
-        return torch.cat([h1, h2], 1)
+        return torch.cat([mix_colours(h1, FROM_YCBCR) if self.tri else h1, h2], 1)
 
     def inverse(self, x: Tensor) -> Tensor:
         h1, h2 = x[:, :RGB], x[:, RGB:]
+        h1 = mix_colours(h1, TO_YCBCR) if self.tri else h1
         for block in reversed(self.blocks):
             h1, h2 = block.inverse(h1, h2)  # type: ignore[operator]  # a ModuleList forgets its elements' class
-        return self.haar.inverse(torch.cat([h1, h2], 1))
+        return self.haar.inverse(torch.cat([mix_colours(h1, FROM_YCBCR) if self.tri else h1, h2], 1))
 
 
 class IRN(nn.Module):
@@ -190,7 +238,7 @@ class IRN(nn.Module):
         super().__init__()
         self.config = config = config or IRNConfig()
         self.stages = nn.ModuleList(
-            DownscalingModule(RGB * 4**depth, blocks, config.growth, config.clamp)
+            DownscalingModule(RGB * 4**depth, blocks, config.growth, config.clamp, tri=config.tri)
             for depth, blocks in enumerate(config.blocks))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:

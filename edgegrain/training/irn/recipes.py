@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from edgegrain.training.config import Recipe
@@ -94,15 +94,18 @@ def _plus(network: IRNConfig) -> IRNTraining:
 
 _SMOKE = IRNConfig(blocks=(1, 1), growth=8, z_std=0.05)
 
+# The bundle photos-x4: a few minutes of one CPU core. Muon and averaged weights reach a good result sooner.
+_PHOTOS = IRNTraining(
+    PRESETS["irn-x4-light"], IRNLosses(distribution=1e-6), batch=4, crop=64, learning_rate=2e-3,
+    halve_at=(0.4, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95), muon=1.0, warm_up=50, ema=0.99, bf16=True)
+
 IRN_CONFIGS: dict[str, IRNTraining] = {
     "irn-x4": IRNTraining(),
     "irn-x2": IRNTraining(PRESETS["irn-x2"]),
     "irn-x8": IRNTraining(PRESETS["irn-x8"]),
     "irn-plus-x4": _plus(PRESETS["irn-x4"]),
-    # The bundle photos-x4: a few minutes of one CPU core. Muon and averaged weights reach a good result sooner.
-    "photos-x4": IRNTraining(
-        PRESETS["irn-x4-light"], IRNLosses(distribution=1e-6), batch=4, crop=64, learning_rate=2e-3,
-        halve_at=(0.4, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95), muon=1.0, warm_up=50, ema=0.99, bf16=True),
+    "photos-x4": _PHOTOS,
+    "photos-x4-tri": replace(_PHOTOS, network=PRESETS["irn-x4-light-tri"]),
     "smoke-irn": IRNTraining(
         _SMOKE, IRNLosses(distribution=0.1), batch=4, crop=32, iterations=120, learning_rate=4e-3, warm_up=5, ema=0.8,
         random_pictures=True),

@@ -36,15 +36,20 @@ TILE, OVERLAP = 64, 32
 CONFIG = IRNConfig(blocks=(1, 2), growth=8, z_std=0.02)
 
 
-@pytest.fixture(scope="module")
-def irn() -> IRN:
+def shaken(config: IRNConfig) -> IRN:
+    """A network that does something, with weights as they are stored."""
     torch.manual_seed(0)
-    network = IRN(CONFIG).eval()
+    network = IRN(config).eval()
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(0.01 * torch.randn_like(parameter))
-            parameter.copy_(parameter.half())  # as they are stored
+            parameter.copy_(parameter.half())
     return network
+
+
+@pytest.fixture(scope="module")
+def irn() -> IRN:
+    return shaken(CONFIG)
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +73,16 @@ def test_the_encoders_graph_computes_what_the_network_does(irn: IRN) -> None:
         compare_encoder(lambda rgb: rgb[:, ::4, ::4], tiles, expected)
     with pytest.raises(ExportError, match="downscaled by 4"):
         irn_graph(irn, 62)
+
+
+def test_the_graph_of_three_parts_computes_what_the_network_does() -> None:
+    irn, tiles = shaken(replace(CONFIG, tri=True)), np.stack(smooth_pictures(3, TILE))
+    graph = irn_graph(irn, TILE)
+    assert graph.name == "irn-x4-b1-2-g8-tri"
+    session = onnxruntime.InferenceSession(onnx_model(graph).SerializeToString(), providers=["CPUExecutionProvider"])
+    assert compare_encoder(lambda rgb: session.run(["lr"], {"image": rgb})[0], tiles, irn_lrs(irn, tiles)) < 2000
+    plain = shaken(CONFIG)
+    assert np.abs(irn_lrs(irn, tiles).astype(int) - irn_lrs(plain, tiles)).max() > 1
 
 
 def test_every_format_agrees_up_to_flips(irn: IRN, tmp_path: Path) -> None:

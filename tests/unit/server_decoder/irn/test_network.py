@@ -26,8 +26,9 @@ def shaken(config: IRNConfig, by: float = 0.02) -> IRN:
     return irn
 
 
-@pytest.mark.parametrize("config", [PRESETS["irn-x2"], PRESETS["irn-x4"], replace(PRESETS["irn-x8"], growth=8)],
-                         ids=["2x", "4x", "8x"])
+@pytest.mark.parametrize("config", [
+    PRESETS["irn-x2"], PRESETS["irn-x4"], replace(PRESETS["irn-x8"], growth=8), PRESETS["irn-x4-light-tri"],
+], ids=["2x", "4x", "8x", "tri"])
 @torch.no_grad()
 def test_the_true_z_gives_the_picture_back(config: IRNConfig) -> None:
     irn, x = shaken(config), torch.rand(1, 3, 16, 24)

@@ -7,6 +7,8 @@
     payload.lr                           # uint8 [16, 16, 3]: the LR, a viewable small picture
     picture = sdk.restore("me.grain")    # payload, bytes, path, or an LR array or PNG -> PIL picture
 
+    sdk.compress("me.jpg", max_bytes=500)    # the best of the installed qualities that fits
+
     sdk.find_faces("me.jpg").message     # what is wrong with the face in a picture; "" if it can be encoded
     face = sdk.compress("group.jpg", align=True)                      # the largest face alone, as in FFHQ
     whole = sdk.paste(sdk.restore(face), face, "small-group.jpg")     # put back into another picture of the whole

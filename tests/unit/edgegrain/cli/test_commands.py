@@ -21,9 +21,11 @@ import sdk
 from codec_contract.bundle import paths as bundle_paths
 from codec_contract.bundle.manifest import load_manifest, verify_bundle
 from codec_contract.bundle.paths import DEFAULT_BUNDLE
+from codec_contract.bundle.qualities import QUALITIES
 from codec_contract.version import __version__
 from edge_encoder.faces.alignment import FacePoints
 from edgegrain.cli.app import CHECK, EXPORT, SERVE, TRAIN, USE, application
+from edgegrain.cli.compress import QualityChoice
 from edgegrain.cli.main import app
 from sdk import align_or_fit as alignment
 from tests.tiny_bundle import HR, LR, write_qualities, write_tiny_bundle
@@ -175,6 +177,7 @@ class TestCompress:
         np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "me.lr.png")), payload.lr)
 
     def test_quality_and_limit(self, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert tuple(each.value for each in QualityChoice) == QUALITIES
         folders = write_qualities(tmp_path / "bundles")
         monkeypatch.setattr(bundle_paths, "bundle_roots", lambda: (tmp_path / "bundles",))
         path = write_picture(tmp_path / "me.png")

@@ -27,7 +27,10 @@ def bundles_for(bundle: str | Path, quality: str | None = None, max_bytes: int |
         BundleError: there is no such bundle or quality.
         ImageError: ``max_bytes`` is below 1.
     """
-    return bundles_to_try(load_manifest(find_bundle(bundle)), installed_manifests(), quality, max_bytes)
+    base = load_manifest(find_bundle(bundle))
+    if quality is None and max_bytes is None:
+        return [base]  # the others are not read
+    return bundles_to_try(base, installed_manifests(), quality, max_bytes)
 
 
 def compress_within(

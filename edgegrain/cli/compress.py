@@ -146,7 +146,8 @@ def compress(
             "picture": job.source, "payload": job.target, "bytes": len(payload),
             "picture_bytes": job.source.stat().st_size, "width": payload.original_size[0],
             "height": payload.original_size[1], "fit": payload.fit,
-            "bundle": next((codec.bundle.id for codec in codecs if codec.made(payload)), payload.bundle)}
+            "bundle": (next(codec.bundle.id for codec in codecs if codec.made(payload)) if codecs
+                       else payload.bundle)}
         if lr:
             row["lr"] = _write_lr(payload, job.target.with_suffix(".lr.png"), force)
         return row

@@ -47,7 +47,7 @@ def irn_graph(irn: IRN, hr: int) -> EncoderGraph:
         low, high = writer.haar(f"stages.{depth}.haar", low, high, RGB * 4**depth)
         parts: tuple[str, ...] = writer.to_ycbcr(f"stages.{depth}", low) if stage.tri else (low,)
         for index, block in enumerate(stage.blocks):
-            if not isinstance(block, InvBlock | TriInvBlock):
+            if not isinstance(block, InvBlock):
                 raise ExportError(f"stage {depth} holds something else than InvBlocks")
             last = depth == len(irn.stages) - 1 and index == len(stage.blocks) - 1
             where = f"stages.{depth}.blocks.{index}"
@@ -90,9 +90,9 @@ class _Writer(GraphWriter):
         self.nodes.append(Conv(f"{name}.rgb", source, FROM_YCBCR.numpy()[:, :, None, None], np.zeros(RGB, np.float32)))
         return f"{name}.rgb"
 
-    def low(self, name: str, parts: tuple[str, ...], h2: str, block: InvBlock | TriInvBlock) -> tuple[str, ...]:
+    def low(self, name: str, parts: tuple[str, ...], h2: str, block: InvBlock) -> tuple[str, ...]:
         """The low band's parts after a block: the band itself, or its luminance and chrominance."""
-        if isinstance(block, InvBlock):
+        if not isinstance(block, TriInvBlock):
             self.nodes.append(Add(f"{name}.h1", parts[0], self.dense(f"{name}.phi", h2, block.phi.convs())))
             return (f"{name}.h1",)
         y, c = parts
@@ -103,7 +103,7 @@ class _Writer(GraphWriter):
         self.nodes.append(Add(f"{name}.y", y, change))
         return f"{name}.y", f"{name}.c"
 
-    def high(self, name: str, parts: tuple[str, ...], h2: str, block: InvBlock | TriInvBlock) -> str:
+    def high(self, name: str, parts: tuple[str, ...], h2: str, block: InvBlock) -> str:
         """The high bands after a block, whose new low parts are given."""
         h1 = self.concat(f"{name}.low", list(parts))
         rho = self.dense(f"{name}.rho", h1, block.rho.convs())

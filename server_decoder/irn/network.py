@@ -160,50 +160,48 @@ class InvBlock(nn.Module):
     def __init__(self, low: int, high: int, growth: int, clamp: float) -> None:
         super().__init__()
         self.clamp = clamp
-        self.phi = DenseBlock(high, low, growth)
+        self._add_low(low, high, growth)
         self.rho = DenseBlock(low, high, growth)
         self.eta = DenseBlock(low, high, growth)
 
+    def _add_low(self, low: int, high: int, growth: int) -> None:
+        self.phi = DenseBlock(high, low, growth)
+
+    def change_low(self, h1: Tensor, h2: Tensor) -> Tensor:
+        return h1 + self.phi(h2)
+
+    def restore_low(self, h1: Tensor, h2: Tensor) -> Tensor:
+        return h1 - self.phi(h2)
+
     def forward(self, h1: Tensor, h2: Tensor) -> tuple[Tensor, Tensor]:
-        h1 = h1 + self.phi(h2)
+        h1 = self.change_low(h1, h2)
         return h1, h2 * torch.exp(self.exponent(h1)) + self.eta(h1)
 
     def inverse(self, h1: Tensor, h2: Tensor) -> tuple[Tensor, Tensor]:
         h2 = (h2 - self.eta(h1)) * torch.exp(-self.exponent(h1))
-        return h1 - self.phi(h2), h2
+        return self.restore_low(h1, h2), h2
 
     def exponent(self, h1: Tensor) -> Tensor:
         """c (2 sigmoid(rho) - 1): no block scales by more than e^c, so values stay bounded."""
         return self.clamp * (2 * torch.sigmoid(self.rho(h1)) - 1)
 
 
-class TriInvBlock(nn.Module):
+class TriInvBlock(InvBlock):
     """The coupling of the low band's luminance and chrominance (h1, in this order) and the high bands h2."""
 
-    def __init__(self, high: int, growth: int, clamp: float) -> None:
-        super().__init__()
-        self.clamp = clamp
-        self.chrominance = DenseBlock(1 + high, RGB - 1, growth)
-        self.luminance = DenseBlock(RGB - 1 + high, 1, growth)
-        self.rho = DenseBlock(RGB, high, growth)
-        self.eta = DenseBlock(RGB, high, growth)
+    def _add_low(self, low: int, high: int, growth: int) -> None:
+        self.chrominance = DenseBlock(1 + high, low - 1, growth)
+        self.luminance = DenseBlock(low - 1 + high, 1, growth)
 
-    def forward(self, h1: Tensor, h2: Tensor) -> tuple[Tensor, Tensor]:
+    def change_low(self, h1: Tensor, h2: Tensor) -> Tensor:
         y, c = h1[:, :1], h1[:, 1:]
         c = c + self.chrominance(torch.cat([y, h2], 1))
-        y = y + self.luminance(torch.cat([c, h2], 1))
-        h1 = torch.cat([y, c], 1)
-        return h1, h2 * torch.exp(self.exponent(h1)) + self.eta(h1)
+        return torch.cat([y + self.luminance(torch.cat([c, h2], 1)), c], 1)
 
-    def inverse(self, h1: Tensor, h2: Tensor) -> tuple[Tensor, Tensor]:
-        h2 = (h2 - self.eta(h1)) * torch.exp(-self.exponent(h1))
+    def restore_low(self, h1: Tensor, h2: Tensor) -> Tensor:
         y, c = h1[:, :1], h1[:, 1:]
         y = y - self.luminance(torch.cat([c, h2], 1))
-        return torch.cat([y, c - self.chrominance(torch.cat([y, h2], 1))], 1), h2
-
-    def exponent(self, h1: Tensor) -> Tensor:
-        """As that of `InvBlock`."""
-        return self.clamp * (2 * torch.sigmoid(self.rho(h1)) - 1)
+        return torch.cat([y, c - self.chrominance(torch.cat([y, h2], 1))], 1)
 
 
 class DownscalingModule(nn.Module):
@@ -211,24 +209,27 @@ class DownscalingModule(nn.Module):
 
     def __init__(self, channels: int, blocks: int, growth: int, clamp: float, *, tri: bool = False) -> None:
         super().__init__()
-        self.haar, self.tri, high = HaarTransform(), tri, 4 * channels - RGB
-        self.blocks = nn.ModuleList(
-            TriInvBlock(high, growth, clamp) if tri else InvBlock(RGB, high, growth, clamp) for _ in range(blocks))
+        self.haar, self.tri, kind = HaarTransform(), tri, TriInvBlock if tri else InvBlock
+        self.blocks = nn.ModuleList(kind(RGB, 4 * channels - RGB, growth, clamp) for _ in range(blocks))
 
     def forward(self, x: Tensor) -> Tensor:
-        bands = self.haar(x)
-        h1, h2 = bands[:, :RGB], bands[:, RGB:]
-        h1 = mix_colours(h1, TO_YCBCR) if self.tri else h1
+        h1, h2 = self._split(self.haar(x))
         for block in self.blocks:
             h1, h2 = block(h1, h2)
-        return torch.cat([mix_colours(h1, FROM_YCBCR) if self.tri else h1, h2], 1)
+        return self._join(h1, h2)
 
     def inverse(self, x: Tensor) -> Tensor:
-        h1, h2 = x[:, :RGB], x[:, RGB:]
-        h1 = mix_colours(h1, TO_YCBCR) if self.tri else h1
+        h1, h2 = self._split(x)
         for block in reversed(self.blocks):
             h1, h2 = block.inverse(h1, h2)  # type: ignore[operator]  # a ModuleList forgets its elements' class
-        return self.haar.inverse(torch.cat([mix_colours(h1, FROM_YCBCR) if self.tri else h1, h2], 1))
+        return self.haar.inverse(self._join(h1, h2))
+
+    def _split(self, bands: Tensor) -> tuple[Tensor, Tensor]:
+        h1, h2 = bands[:, :RGB], bands[:, RGB:]
+        return (mix_colours(h1, TO_YCBCR) if self.tri else h1), h2
+
+    def _join(self, h1: Tensor, h2: Tensor) -> Tensor:
+        return torch.cat([mix_colours(h1, FROM_YCBCR) if self.tri else h1, h2], 1)
 
 
 class IRN(nn.Module):

@@ -195,6 +195,17 @@ class TestCompress:
             " ".join(err.split()))
         assert shell("compress", path, "--quality", "large")[0] == 1
 
+    def test_another_bundle_s_damage_does_not_matter(
+        self, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        write_tiny_bundle(tmp_path / "bundles", DEFAULT_BUNDLE)
+        (write_tiny_bundle(tmp_path / "bundles", "other-64-lr16") / "manifest.json").write_text("damaged")
+        monkeypatch.setattr(bundle_paths, "bundle_roots", lambda: (tmp_path / "bundles",))
+        path = write_picture(tmp_path / "me.png")
+        assert shell("compress", path)[0] == 0
+        status, _, err = shell("compress", path, "--max-bytes", 900, "--force")
+        assert status == 1 and "manifest of other-64-lr16 is not JSON" in " ".join(err.split())
+
     def test_background(self, shell: Shell, tmp_path: Path) -> None:
         path = tmp_path / "clear.png"
         Image.new("RGBA", (20, 20)).save(path)

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgegrain.training.discriminator import DiscriminatorConfig, SmallDiscriminator
+from edgegrain.training.metric_networks import MetricNetworks
 from edgegrain.training.projected_discriminator import ProjectedConfig, ProjectedDiscriminator
 from server_decoder.stylegan2.discriminator import Discriminator
 from server_decoder.stylegan2.synthesis import StyleGAN2Config
@@ -139,6 +140,11 @@ class AdversarialLoss:
         self.optimizer: torch.optim.Optimizer | None = None
         self.updates = 0
 
+    def use(self, networks: MetricNetworks) -> None:
+        """Give a projected discriminator its frozen features; any other needs none."""
+        if isinstance(self.discriminator, ProjectedDiscriminator):
+            self.discriminator.use(networks)
+
     def joins(self, progress: float) -> bool:
         """True if the networks get the loss at this progress (0...1) of the run."""
         return progress >= self.config.begins
@@ -186,6 +192,30 @@ class AdversarialLoss:
         losses = [LOSSES[self.config.loss](*pair) for pair in pairs]
         return torch.stack([of_discriminator for of_discriminator, _ in losses]).mean(), torch.stack(
             [of_generator for _, of_generator in losses]).mean()
+
+
+def joint_loss(picture: Tensor, compare: Callable[[Tensor], tuple[Tensor, dict[str, Tensor]]],
+               adversarial: AdversarialLoss | None, originals: Tensor, judged: slice = slice(None)
+               ) -> tuple[Tensor, dict[str, Tensor]]:
+    """The losses of pictures together with their adversarial loss, and the terms of both, detached.
+
+    Args:
+        picture: the networks' output, ``[B, 3, S, S]``.
+        compare: takes the pictures, gives their other losses as a scalar and the terms.
+        adversarial: None for none.
+        originals: for the discriminator, ``[N, 3, S, S]``.
+        judged: the pictures that the discriminator sees.
+    """
+    if adversarial is None:
+        return compare(picture)
+    config = adversarial.config
+    seen = picture.detach().requires_grad_(True) if config.ratio else picture
+    loss, terms = compare(seen)
+    part = adversarial.generator_loss(seen[judged], originals)
+    terms = terms | {"adversarial": part.detach()}
+    if config.ratio:
+        return balanced(picture, seen, loss, part, config.ratio), terms
+    return loss + config.weight * part, terms
 
 
 def _mean(logits: Tensor | list[Tensor]) -> Tensor:

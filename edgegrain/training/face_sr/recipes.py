@@ -9,11 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from edgegrain.training.adversarial import AdversarialConfig
+from edgegrain.training.adversarial import PROJECTED, AdversarialConfig
 from edgegrain.training.config import Recipe
 from edgegrain.training.discriminator import DiscriminatorConfig
 from edgegrain.training.face_sr.degradations import REDUCTIONS, BlindDegradation
 from edgegrain.training.losses import LossWeights
+from edgegrain.training.projected_discriminator import ProjectedConfig
 from server_decoder.face_sr import gcfsr, glean
 from server_decoder.face_sr.gcfsr import GCFSRConfig
 from server_decoder.face_sr.glean import GLEANConfig
@@ -106,11 +107,20 @@ class FaceSRTraining(Recipe):
             raise ValueError("GCFSR, except for its blind form, needs factors; GLEAN's is that of its sizes")
         if self.adversarial_alone and (self.adversarial is None or self.factors is None):
             raise ValueError("adversarial_alone needs an adversarial loss and a network that takes several factors")
+        if self.adversarial_alone and self.adversarial is not None and self.adversarial.ratio:
+            raise ValueError("an adversarial ratio is one to other losses, and with adversarial_alone some pictures "
+                             "have no others; set adversarial.ratio to 0")
 
     @property
     def size(self) -> int:
         """Side of the pictures."""
         return self.network.prior.size if isinstance(self.network, GLEANConfig) else self.network.size
+
+    @property
+    def needs_metrics(self) -> bool:
+        """True if a loss needs the weights of LPIPS."""
+        projected = self.adversarial is not None and isinstance(self.adversarial.discriminator, ProjectedConfig)
+        return bool(self.loss.lpips or self.perceptual or projected)
 
     @property
     def kind(self) -> str:
@@ -122,8 +132,8 @@ class FaceSRTraining(Recipe):
         return {**super().as_dict(), "network": self.network.as_dict()}
 
 
-def _weights(l1: float = 0.0, l2: float = 0.0, lpips: float = 0.0) -> LossWeights:
-    return LossWeights(l1=l1, l2=l2, lpips=lpips, identity=0.0, lr=0.0)
+def _weights(l1: float = 0.0, l2: float = 0.0, lpips: float = 0.0, regions: float = 0.0) -> LossWeights:
+    return LossWeights(l1=l1, l2=l2, lpips=lpips, regions=regions, identity=0.0, lr=0.0)
 
 
 # [GLEAN] supplementary 1: MSE, 1e-2 perceptual (squared, VGG16), 1e-2 adversarial with StyleGAN's discriminator; cosine
@@ -154,6 +164,9 @@ _GCFSR_256 = replace(
     _GLEAN_256, network=gcfsr.PRESETS["gcfsr-256-light"], factors=Factors(continuous=True), learning_rate=5e-3,
     muon=10.0)
 
+# From the networks of the two recipes above: LPIPS at every phase and a discriminator take the grid off the skin.
+_PROJECTED_LOSS = _weights(l1=1.0, lpips=1.0, regions=0.3)
+
 _SMOKE_GLEAN = FaceSRTraining(
     GLEANConfig(PriorConfig("stylegan2", TINY_64), 16, rrdb=1, width=16, growth=8, head=8, widest=16, code_channels=8,
                 join_kernel=1, around_mean=True), _weights(l1=1.0), reduction="area", batch=4, iterations=40,
@@ -175,6 +188,10 @@ FACE_SR_CONFIGS: dict[str, FaceSRTraining] = {
                                factors=None, degradation=BlindDegradation()),
     "glean-faces-256-lr16": _GLEAN_256,
     "gcfsr-faces-256": _GCFSR_256,
+    "glean-faces-256-lr16-projected": replace(
+        _GLEAN_256, loss=_PROJECTED_LOSS, adversarial=PROJECTED, lpips_shift=1.0, learning_rate=3e-4),
+    "gcfsr-faces-256-projected": replace(
+        _GCFSR_256, loss=_PROJECTED_LOSS, adversarial=PROJECTED, lpips_shift=1.0, learning_rate=2.5e-3),
     # A small discriminator from random weights joins late; then it is the only loss for factors up to 8.
     "gcfsr-faces-256-gan": replace(
         _GCFSR_256, adversarial=AdversarialConfig(warms_up=0.3, begins=0.4, discriminator=DiscriminatorConfig(256)),

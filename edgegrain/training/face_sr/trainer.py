@@ -17,6 +17,7 @@ from torch import Tensor
 from codec_contract.quantization import dequantize
 from edgegrain.metrics.lpips import LPIPS
 from edgegrain.pictures.packed import batches
+from edgegrain.training.adversarial import joint_loss
 from edgegrain.training.distributed import Distributed, mixed_precision
 from edgegrain.training.face_sr.lr_inputs import draw_inputs, restore
 from edgegrain.training.face_sr.recipes import FACE_SR_CONFIGS, FaceSRTraining
@@ -61,6 +62,8 @@ class FaceSRTrainer:
         self.pictures_in_set = len(pictures)
         self.steps, self.skipped, self._resumed = 0, 0, run.pictures > 0
         self._lpips, self._vgg = networks.lpips, vgg.to(distributed.device) if vgg is not None else None
+        if run.adversarial is not None:
+            run.adversarial.use(networks)
         discriminators = [] if run.adversarial is None else [run.adversarial.discriminator]
         distributed.move((run.model, run.average, *discriminators), channels_last=True)
         moving = {name: parameter for name, parameter in run.model.named_parameters() if parameter.requires_grad}
@@ -110,21 +113,21 @@ class FaceSRTrainer:
         # Some pictures have no loss but the adversarial one, once that has begun.
         alone = adversarial is not None and config.adversarial_alone > 0
         compared = factors > config.adversarial_alone if alone else torch.ones_like(factors, dtype=torch.bool)
-        loss = torch.zeros((), device=restored.device)
-        terms: dict[str, Tensor] = {}
-        if compared.any():
-            part = compared.float().mean()  # so that a picture counts the same in every batch
-            loss, terms = picture_loss(config.loss, restored[compared], target[compared], self._lpips, None,
-                                       offset=random_offset(config.lpips_shift))
-            if self._vgg is not None:
-                terms["perceptual"] = perceptual_loss(
-                    self._vgg, restored[compared], target[compared], squared=config.squared)
-                loss = loss + config.perceptual * terms["perceptual"]
-            loss = part * loss
-        if adversarial is not None:
-            terms["adversarial"] = adversarial.generator_loss(restored, target)
-            loss = loss + adversarial.config.weight * terms["adversarial"]
+        loss, terms = joint_loss(restored, lambda seen: self._compare(seen, target, compared), adversarial, target)
         return loss, {name: value.detach() for name, value in terms.items()}
+
+    def _compare(self, restored: Tensor, target: Tensor, compared: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The losses other than the adversarial one, of those pictures of the batch that have any."""
+        config = self.run.config
+        if not compared.any():
+            return torch.zeros((), device=restored.device), {}
+        loss, terms = picture_loss(config.loss, restored[compared], target[compared], self._lpips, None,
+                                   offset=random_offset(config.lpips_shift))
+        if self._vgg is not None:
+            terms["perceptual"] = perceptual_loss(
+                self._vgg, restored[compared], target[compared], squared=config.squared)
+            loss = loss + config.perceptual * terms["perceptual"]
+        return compared.float().mean() * loss, terms  # so that a picture counts the same in every batch
 
 
 def open_trainer(config: FaceSRTraining, options: RunOptions, folder: Path, distributed: Distributed) -> FaceSRTrainer:
@@ -132,7 +135,7 @@ def open_trainer(config: FaceSRTraining, options: RunOptions, folder: Path, dist
     require_pictures(options, config.random_pictures)
     prior = load_prior(config, options.prior)
     discriminator = load_discriminator(config, options.discriminator)
-    weights = metric_weights(options.weights, needed=bool(config.loss.lpips or config.perceptual), faces=False)
+    weights = metric_weights(options.weights, needed=config.needs_metrics, faces=False)
     if (folder / CHECKPOINT).exists():
         run = load_run(folder, prior)
         run.config = replace(config, network=run.config.network, adversarial=run.config.adversarial)

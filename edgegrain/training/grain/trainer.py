@@ -14,7 +14,7 @@ from codec_contract.bundle.paths import find_bundle
 from codec_contract.errors import BundleError, EdgegrainError
 from codec_contract.quantization import dequantize, quantize
 from edgegrain.pictures.packed import batches
-from edgegrain.training.adversarial import AdversarialLoss, balanced
+from edgegrain.training.adversarial import AdversarialLoss, joint_loss
 from edgegrain.training.checkpoint import checkpoint_path
 from edgegrain.training.distributed import Distributed, mixed_precision
 from edgegrain.training.family import Family, RunOptions
@@ -32,7 +32,7 @@ from edgegrain.training.losses import picture_loss, random_offset
 from edgegrain.training.metric_networks import MetricNetworks, metric_weights
 from edgegrain.training.optimizers import annealed, descend, early_decay, optimizers, update_averages
 from edgegrain.training.prior_files import load_discriminator, load_prior
-from edgegrain.training.projected_discriminator import ProjectedConfig, ProjectedDiscriminator
+from edgegrain.training.projected_discriminator import ProjectedConfig
 from edgegrain.training.run_folder import CHECKPOINT
 from edgegrain.training.training_pictures import HELD_OUT, held_out_pictures, require_pictures, training_pictures
 from export.decoder.sources import TRAINED
@@ -103,19 +103,12 @@ class GrainTrainer:
         with mixed_precision(distributed.device):
             restored = run.model(picture, noise=progress < config.noise_until and "encoder" in config.trains)
             target = dequantize(picture)
-            joins = adversarial is not None and adversarial.joins(progress)
-            seen = restored.picture
-            if adversarial is not None and joins and adversarial.config.ratio:
-                seen = seen.detach().requires_grad_(True)
-            loss, terms = picture_loss(config.loss, seen, target, self.networks.lpips,
-                                       self.networks.identity if progress >= config.identity_from else None,
-                                       offset=random_offset(config.lpips_shift))
-            if adversarial is not None and joins:
-                part = adversarial.generator_loss(seen, target[:self._real])
-                terms |= {"adversarial": part.detach()}
-                ratio = adversarial.config.ratio
-                loss = (balanced(restored.picture, seen, loss, part, ratio) if ratio
-                        else loss + adversarial.config.weight * part)
+            loss, terms = joint_loss(
+                restored.picture, lambda seen: picture_loss(
+                    config.loss, seen, target, self.networks.lpips,
+                    self.networks.identity if progress >= config.identity_from else None,
+                    offset=random_offset(config.lpips_shift)),
+                adversarial if adversarial is not None and adversarial.joins(progress) else None, target[:self._real])
             if "encoder" in config.trains:
                 part, more = lr_loss(config.loss, restored.lr, restored.box)
                 loss, terms = loss + part, terms | more
@@ -205,8 +198,8 @@ def open_trainer(config: StageConfig, options: RunOptions, folder: Path, distrib
         with mixed_precision(distributed.device):
             run.model.compile_decoder(lr)
     networks = MetricNetworks.load(weights, distributed.device, faces=faces)
-    if run.adversarial is not None and isinstance(run.adversarial.discriminator, ProjectedDiscriminator):
-        run.adversarial.discriminator.use(networks)
+    if run.adversarial is not None:
+        run.adversarial.use(networks)
     return GrainTrainer(run, distributed, pictures, networks, held_out)
 
 

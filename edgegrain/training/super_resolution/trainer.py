@@ -9,13 +9,12 @@ import torch
 from torch import Tensor
 
 from codec_contract.quantization import dequantize
-from edgegrain.training.adversarial import balanced
+from edgegrain.training.adversarial import joint_loss
 from edgegrain.training.distributed import Distributed, mixed_precision
 from edgegrain.training.family import Family, RunOptions
 from edgegrain.training.losses import random_offset
 from edgegrain.training.metric_networks import MetricNetworks, metric_weights
 from edgegrain.training.optimizers import annealed, descend, early_decay, optimizers, update_averages
-from edgegrain.training.projected_discriminator import ProjectedDiscriminator
 from edgegrain.training.run_folder import CHECKPOINT
 from edgegrain.training.super_resolution.losses import cut_windows, half_loss, window_loss
 from edgegrain.training.super_resolution.pairs import Pairs, training_pairs
@@ -50,8 +49,8 @@ class SuperResolutionTrainer:
         self.pictures_in_set = len(pairs)
         self.steps, self.skipped, self._resumed = 0, 0, run.pictures > 0
         self._lpips = networks.lpips
-        if run.adversarial is not None and isinstance(run.adversarial.discriminator, ProjectedDiscriminator):
-            run.adversarial.discriminator.use(networks)
+        if run.adversarial is not None:
+            run.adversarial.use(networks)
         distributed.move(run.networks().values(), channels_last=True)
         self._parameters, self._averages = list(run.model.parameters()), list(run.average.parameters())
         self._optimizers = optimizers(self._parameters, config.learning_rate, config.muon, config.weight_decay)
@@ -95,19 +94,11 @@ class SuperResolutionTrainer:
               ) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss at the enlarged size, with its adversarial part once that has begun."""
         config, adversarial = self.run.config, self.run.adversarial
-        joins = adversarial is not None and adversarial.joins(progress)
-        seen = enlarged
-        if adversarial is not None and joins and adversarial.config.ratio:
-            seen = enlarged.detach().requires_grad_(True)
-        loss, terms = window_loss(config.losses, seen, target, cut_windows(picture, batch.windows), self._lpips,
-                                  random_offset(config.lpips_shift))
-        if adversarial is not None and joins:
-            part = adversarial.generator_loss(seen[:batch.real], target[:batch.real])
-            terms["adversarial"] = part.detach()
-            ratio = adversarial.config.ratio
-            loss = (balanced(enlarged, seen, loss, part, ratio) if ratio
-                    else loss + adversarial.config.weight * part)
-        return loss, terms
+        real = slice(batch.real)
+        return joint_loss(
+            enlarged, lambda seen: window_loss(config.losses, seen, target, cut_windows(picture, batch.windows),
+                                               self._lpips, random_offset(config.lpips_shift)),
+            adversarial if adversarial is not None and adversarial.joins(progress) else None, target[real], real)
 
 
 def open_trainer(config: SuperResolutionTraining, options: RunOptions, folder: Path, distributed: Distributed

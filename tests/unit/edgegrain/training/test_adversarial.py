@@ -15,6 +15,7 @@ from edgegrain.training.adversarial import (
     AdversarialLoss,
     balanced,
     hinge,
+    joint_loss,
     non_saturating,
     r1_penalty,
     relativistic,
@@ -55,6 +56,22 @@ def test_the_balanced_loss_has_the_adversarial_gradient_at_a_fixed_part_of_the_o
     assert float(total) == float(loss) == 46
     total.backward()
     torch.testing.assert_close(weight.grad, torch.tensor([3 + 2.5, 40.0]))
+
+
+@pytest.mark.parametrize(("ratio", "gradient"), [(0.0, -0.5 * 3), (0.5, -0.5)])
+def test_the_joint_loss_adds_the_adversarial_one_of_the_judged_pictures(ratio: float, gradient: float) -> None:
+    config = AdversarialConfig("hinge", ratio=ratio, weight=0.5, r1=0.0, discriminator=DiscriminatorConfig(16))
+    adversarial = AdversarialLoss(config, Linear())
+    picture, originals = torch.ones(2, 1, 1, 1, requires_grad=True), torch.zeros(1, 1, 1, 1)
+    loss, terms = joint_loss(picture, lambda seen: (seen[1].sum(), {"l1": torch.tensor(7.0)}), adversarial, originals,
+                             slice(1))
+    assert terms == {"l1": 7.0, "adversarial": -3.0}
+    assert float(loss.detach()) == (1.0 if ratio else 1.0 - 0.5 * 3)
+    loss.backward()
+    assert picture.grad is not None
+    assert picture.grad.flatten().tolist() == pytest.approx([gradient, 1.0])
+    plain, terms = joint_loss(picture, lambda seen: (seen.sum(), {}), None, originals)
+    assert float(plain.detach()) == 2.0 and not terms
 
 
 class Linear(nn.Module):

@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 from codec_contract.errors import EdgegrainError, ModelError
 from codec_contract.quantization import dequantize
 from edgegrain.metrics.lpips import LPIPS
 from edgegrain.pictures.packed import random_pictures
-from edgegrain.training.adversarial import AdversarialConfig
+from edgegrain.training.adversarial import PROJECTED, AdversarialConfig
 from edgegrain.training.discriminator import DiscriminatorConfig
 from edgegrain.training.distributed import Distributed
 from edgegrain.training.face_sr import run as face_sr_run
@@ -33,6 +34,7 @@ from edgegrain.training.loop import train
 from edgegrain.training.losses import LossWeights
 from edgegrain.training.metric_networks import MetricNetworks
 from edgegrain.training.prior_files import random_prior
+from edgegrain.training.projected_discriminator import ProjectedConfig
 from server_decoder.face_sr.gcfsr import GCFSRUpscaler
 from server_decoder.face_sr.glean import GLEAN, GLEANConfig
 from server_decoder.face_sr.weights import load_gcfsr, load_glean, read_config, read_header, read_training
@@ -213,6 +215,24 @@ def test_published_constants() -> None:
     assert blind.degradation == BlindDegradation(41, (0.1, 10), (0.8, 8), (0, 20), (60, 100))
 
 
+def test_a_projected_discriminator_trains_with_it_and_is_resumed(shared_weights: Path, tmp_path: Path) -> None:
+    adversarial = AdversarialConfig("hinge", ratio=0.25, discriminator=ProjectedConfig(4), r1=0.0)
+    config = replace(GLEAN_SMOKE, adversarial=adversarial, loss=LossWeights(l1=1.0, lpips=0.0, identity=0.0))
+    with pytest.raises(EdgegrainError, match="--weights"):
+        train(config, tmp_path / "run")
+    options = RunOptions(weights=shared_weights)
+    train(config, tmp_path / "run", options, pictures=4)
+    first = read_heads(tmp_path / "run")
+    train(config, tmp_path / "run", options, pictures=8, resume=True)
+    assert any(not torch.equal(first[name], tensor) for name, tensor in read_heads(tmp_path / "run").items())
+
+
+def read_heads(folder: Path) -> dict[str, Tensor]:
+    adversarial = face_sr_run.load_run(folder).adversarial
+    assert adversarial is not None
+    return dict(adversarial.discriminator.state_dict())
+
+
 @pytest.mark.parametrize("name", FACE_SR_CONFIGS)
 def test_recipes_survive_json(name: str) -> None:
     config = FACE_SR_CONFIGS[name]
@@ -221,7 +241,8 @@ def test_recipes_survive_json(name: str) -> None:
 
 @pytest.mark.parametrize(("change", "message"), [
     ({"reduction": "nearest"}, "unknown reduction"), ({"factors": None}, "needs factors"),
-    ({"degradation": BlindDegradation()}, "blind form"), ({"adversarial_alone": 8.0}, "adversarial loss")])
+    ({"degradation": BlindDegradation()}, "blind form"), ({"adversarial_alone": 8.0}, "adversarial loss"),
+    ({"adversarial_alone": 8.0, "adversarial": PROJECTED}, "set adversarial.ratio to 0")])
 def test_impossible_recipes_are_refused(change: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         replace(GCFSR_SMOKE, **change)  # type: ignore[arg-type]

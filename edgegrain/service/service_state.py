@@ -28,12 +28,12 @@ from edgegrain.service.encoder_downloads import EncoderFile, contract_files, enc
 from edgegrain.service.engine_options import CompressOptions, RestoreOptions, require_servable
 from edgegrain.service.job import Answer, BatchKey, Done, Job, Reason, Refused
 from edgegrain.service.json_logs import log
-from edgegrain.service.memory import SpareDecision, spares_that_fit
 from edgegrain.service.problem_details import MEDIA_TYPE, Problem, problem_of, retry_later, wrong_parameter
 from edgegrain.service.prometheus import Metrics
 from edgegrain.service.request_body import ByteBudget
 from edgegrain.service.result_limits import check_result
 from edgegrain.service.settings import Settings
+from edgegrain.service.spare_workers import SpareDecision, spares_that_fit
 from edgegrain.service.supervisor import Supervisor
 from edgegrain.service.worker_handle import WorkerPlan
 from edgegrain.service.worker_protocol import COMMAND

@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
+import onnx
 import torch
 from torch import nn
 
 from codec_contract.bundle.file_names import DECODER_ONNX
 from codec_contract.errors import ExportError
 from codec_contract.files import write_atomically
-from codec_contract.quantization import HALF_RANGE, dequantize, quantize
+from codec_contract.quantization import HALF_RANGE, quantize
 from edge_encoder.integer_network import IntegerNetwork, run_reference
 from export.decoder.channels_last import channels_last_graph
 from export.decoder.decoder_graph import (
@@ -36,11 +36,13 @@ from export.decoder.decoder_graph import (
 from export.decoder.decoder_options import DecoderForm, Noise, Ops, Pixels
 from export.decoder.decoder_options import Precision as Precision
 from export.decoder.decoder_options import Weights as Weights
+from export.decoder.live_memory import largest_live_bytes, weight_bytes
+from export.decoder.onnx_pictures import decode, decode_separately, network_input
 from export.decoder.pixel_ends import add_pixel_ends
 from export.decoder.sources import DecoderSource, find_decoder, random_decoder
 from export.proof.proof_inputs import find_pictures, make_inputs
-from server_decoder.cuda_ops.library import needs_library, register_library
-from server_decoder.decoder_session import INPUT, NOISE, OUTPUT, DecoderSession
+from export.separate_process import require_memory
+from server_decoder.decoder_session import NOISE
 from server_decoder.grain.grain import Grain
 from server_decoder.grain.rrdb_decoder import RRDBDecoder
 from server_decoder.inference import noise_maps, noise_sides, served_decoder
@@ -53,6 +55,11 @@ HALF_PSNR = 50.0
 
 BATCH = 8
 """Pictures of 256 x 256 that ONNX Runtime decodes at once; fewer of larger ones."""
+
+MEMORY_FACTOR = 2.5
+"""Memory of a decoder that runs, without its weights, relative to the largest sum of values that exist together."""
+SEPARATE_FROM = 2 * 10**9
+"""Bytes from which on the export runs in a process of its own while torch's decoder waits: one of them at a time."""
 
 
 @dataclass(frozen=True)
@@ -90,29 +97,31 @@ def compare_decoder(model: bytes, decoder: nn.Module, lrs: np.ndarray, precision
 
     Raises:
         ExportError: the outputs differ by more than `TOLERANCE`, or a picture by more than one level; in float16 the
-            PSNR is below `HALF_PSNR`.
+            PSNR is below `HALF_PSNR`; memory is too short for the comparison.
         DeviceError: the graph has fused ops, and their library is not built.
     """
-    x = np.ascontiguousarray(dequantize(lrs.astype(np.float32)).transpose(0, 3, 1, 2))  # [N, 3, h, w]
-    served = DecoderSession(model)
-    seeded = decoder if isinstance(decoder, Grain) and served.takes_seed else None
+    graph = onnx.load_model_from_string(model)
+    takes_noise = NOISE in {item.name for item in graph.graph.input}
+    seeded = decoder if isinstance(decoder, Grain) and takes_noise else None
     sides = noise_sides(seeded.prior) if seeded is not None and seeded.prior is not None else ()
     noise = np.random.default_rng(0).standard_normal((1, sum(side**2 for side in sides)), np.float32)
     maps = noise_maps(torch.from_numpy(noise), sides)
+    needed = 2 * weight_bytes(graph) + round(MEMORY_FACTOR * largest_live_bytes(graph))
+    del graph
+    require_memory(needed, "comparing the decoder with torch")
     with torch.no_grad():
         expected = torch.cat([
             decoder(one[None]) if seeded is None else seeded.forward_all(one[None], noise=maps).final
-            for one in torch.from_numpy(x)]).numpy()
+            for one in torch.from_numpy(network_input(lrs))]).numpy()
     batch = max(1, BATCH * 256**2 // expected.shape[-1] ** 2)
-    restored = np.concatenate([served.decode(lrs[start : start + batch]) for start in range(0, len(x), batch)])
-    quantizes = served.quantizes
-    del served  # a decoder for 1024 x 1024 holds gigabytes
+    decoded = (decode_separately if needed >= SEPARATE_FROM else decode)(model, lrs, noise, batch)
     wanted = quantize(expected)
-    steps = np.abs(restored.transpose(0, 3, 1, 2).astype(np.int16) - wanted)
-    error = steps / np.float32(HALF_RANGE) if quantizes else _values(model, x, noise, batch) - expected
+    steps = np.abs(decoded.pictures.transpose(0, 3, 1, 2).astype(np.int16) - wanted)
+    error = steps / np.float32(HALF_RANGE) if decoded.values is None else decoded.values - expected
     difference = float(np.abs(error).max())
     psnr = 10 * math.log10(4 / max(float(np.square(error, dtype=np.float64).mean()), 4e-20))
-    if precision is Precision.float32 and not quantizes and not difference <= TOLERANCE:  # also refuses NaN
+    exact = precision is Precision.float32 and decoded.values is not None
+    if exact and not difference <= TOLERANCE:  # also refuses NaN
         raise ExportError(f"the exported decoder differs from torch by {difference:g}, more than {TOLERANCE:g}")
     if not psnr >= HALF_PSNR:
         raise ExportError(f"the exported decoder reaches {psnr:.1f} dB against torch, less than {HALF_PSNR:g}")
@@ -120,22 +129,6 @@ def compare_decoder(model: bytes, decoder: nn.Module, lrs: np.ndarray, precision
     if precision is Precision.float32 and levels > 1:
         raise ExportError(f"a restored picture differs from torch's by {levels} levels, more than 1")
     return Comparison(len(lrs), difference, round(psnr, 1), float((steps > 0).mean()))
-
-
-def _values(model: bytes, x: np.ndarray, noise: np.ndarray, batch: int) -> np.ndarray:
-    """The pictures of a graph of float32, ``[N, 3, H, W]``, as they are before they are rounded."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # no warning about optional inputs
-    if needs_library(model):
-        register_library(options)
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    takes_noise = any(item.name == NOISE for item in session.get_inputs())
-    parts = []
-    for start in range(0, len(x), batch):
-        part = x[start : start + batch]
-        feeds = {INPUT: part, **({NOISE: noise.repeat(len(part), axis=0)} if takes_noise else {})}
-        parts.append(session.run([OUTPUT], feeds)[0])
-    return np.concatenate(parts)
 
 
 def export_decoder(decoder: nn.Module, lr: int, weights: Weights = Weights.float32, *, ops: Ops = Ops.plain,

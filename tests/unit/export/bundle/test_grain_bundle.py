@@ -15,10 +15,12 @@ from codec_contract.bundle.manifest import load_manifest
 from codec_contract.errors import BundleError, ExportError, ModelError
 from edge_encoder import integer_network
 from edgegrain.cli.main import app
+from export import separate_process
 from export.bundle import grain_bundle as grain
 from export.decoder import command as server
 from export.decoder.command import Weights, compare_decoder, export_decoder, real_lrs
 from export.decoder.decoder_graph import load_parameters, round_weights
+from export.decoder.onnx_pictures import decode_separately
 from export.decoder.sources import TRAINED, bundle_decoder, find_decoder, random_decoder
 from server_decoder.grain.grain import Grain
 from server_decoder.grain.presets import PRESETS
@@ -63,6 +65,19 @@ def test_one_graph_equals_torch_at_any_batch(kind: str, request: pytest.FixtureR
     assert result.largest_difference < 2e-5 and result.psnr > 100
     assert result.lrs == 3 and result.differing_bytes < 0.01
     compare_decoder(model, decoder, lrs(1))
+
+
+def test_a_large_decoder_is_compared_in_a_process_of_its_own(mobile: tuple[Grain, bytes],
+                                                             monkeypatch: pytest.MonkeyPatch) -> None:
+    decoder, model = mobile
+    here = compare_decoder(model, decoder, lrs())
+    monkeypatch.setattr(server, "SEPARATE_FROM", 0)
+    assert compare_decoder(model, decoder, lrs()).differing_bytes == pytest.approx(here.differing_bytes, abs=1e-3)
+    with pytest.raises(ExportError, match=r"onnx_pictures failed: .*BundleError"):
+        decode_separately(b"", lrs(1), np.zeros((1, 0), np.float32), 1)
+    monkeypatch.setattr(separate_process, "available_memory", lambda: 10**6)
+    with pytest.raises(ExportError, match=r"^comparing the decoder with torch needs about 0\.\d GB of memory"):
+        compare_decoder(model, decoder, lrs(1))
 
 
 def test_the_fusion_has_an_effect_on_what_is_compared(stylegan2: tuple[Grain, bytes]) -> None:

@@ -1,38 +1,11 @@
-"""Memory of worker processes, and the number of spares that fit into the memory that is left. Linux only."""
+"""Memory of this computer and of its processes. Linux only; elsewhere nothing is known."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
-
-GROWTH = 0.5
-"""Memory that each picture of a batch adds to a worker, as a part of its memory when it is ready; measured: 0.4."""
-
-
-class SpareDecision(NamedTuple):
-    """Number of spare workers and the reason, for the log."""
-
-    spares: int
-    reason: str
-
-
-def spares_that_fit(pids: Sequence[int], largest_batch: int, root: Path = Path("/")) -> SpareDecision:
-    """One spare worker if there is memory for it and for the largest batch of every worker, otherwise none.
-
-    Args:
-        pids: process ids of the workers, which have just become ready.
-        largest_batch: pictures in the largest batch.
-        root: folder of ``proc`` and ``sys``; tests replace it.
-    """
-    worker, available = max((resident(pid, root) or 0 for pid in pids), default=0), available_memory(root)
-    if not worker or available is None:
-        return SpareDecision(0, "the memory of workers or of the system is not known here")
-    needed = round(worker * (len(pids) * GROWTH * largest_batch + 1))
-    figures = f"{available >> 20} MiB are available, {needed >> 20} MiB needed"
-    return SpareDecision(int(available >= needed), figures)
 
 
 def resident(pid: int, root: Path = Path("/")) -> int | None:

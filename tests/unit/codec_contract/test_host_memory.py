@@ -1,4 +1,4 @@
-"""Memory limits of control groups, in a made-up file system, and the decision about spares."""
+"""Available memory within the limits of control groups, in a made-up file system."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgegrain.service.memory import available_memory, resident, spares_that_fit
+from codec_contract.host_memory import available_memory, resident
 
 MIB = 1 << 20
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -50,14 +50,6 @@ def test_version_1(root: Path) -> None:
     assert available_memory(root) == 150 * MIB
 
 
-def test_a_spare_needs_memory_for_itself_and_full_batches(root: Path) -> None:
-    assert spares_that_fit([7], 8, root) == (1, "4000 MiB are available, 2000 MiB needed")
-    assert spares_that_fit([7, 7, 7], 8, root) == (0, "4000 MiB are available, 5200 MiB needed")
-    assert spares_that_fit([8], 8, root).spares == 0  # no such process
+def test_without_proc_nothing_is_known(root: Path) -> None:
     (root / "proc/meminfo").unlink()
-    assert available_memory(root) is None and "not known" in spares_that_fit([7], 8, root).reason
-
-
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux")
-def test_this_process() -> None:
-    assert (resident(os.getpid()) or 0) > MIB and (available_memory() or 0) > 0
+    assert available_memory(root) is None and resident(8, root) is None

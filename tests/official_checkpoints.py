@@ -163,6 +163,20 @@ def irn_state(blocks: tuple[int, ...] = IRN_BLOCKS) -> Tensors:
     return b.tensors
 
 
+def irn_x3_state() -> Tensors:
+    """``InvRescaleNet`` with ``use_ConvDownsampling``: one trained transform of 3 x 3 cells and three blocks."""
+    b, channels = Builder(15), 27
+    b.put("operations.0.conv_weights", 9, 9, scale=0.05)
+    b.tensors["operations.0.conv_weights"] += torch.eye(9)
+    b.tensors["operations.0.conv_weights"][0] = 1 / 9
+    for index in (1, 2, 3):
+        for part, inputs, outputs in (("F", channels - 3, 3), ("G", 3, channels - 3), ("H", 3, channels - 3)):
+            for conv in range(5):
+                b.conv(f"operations.{index}.{part}.conv{conv + 1}", inputs + conv * IRN_GROWTH,
+                       outputs if conv == 4 else IRN_GROWTH)
+    return b.tensors
+
+
 # --- GLEAN: mmagic/models/editors/glean/glean_styleganv2.py ----------------------------------------------------------
 
 

@@ -112,7 +112,8 @@ def irn_model(name: str, config: IRNConfig) -> Model:
         if isinstance(irn, IRN):
             irn.inverse(*irn(picture))
 
-    return Model(name, {"rescaler": _measure(lambda: IRN(config), (3, IRN_SIDE, IRN_SIDE), run=both_directions)})
+    side = IRN_SIDE // config.factor * config.factor
+    return Model(name, {"rescaler": _measure(lambda: IRN(config), (3, side, side), run=both_directions)})
 
 
 def glean_model(name: str, config: GLEANConfig) -> Model:

@@ -61,8 +61,8 @@ def upscaler_graph(irn: IRN, lr: int) -> onnx.ModelProto:
 
 def write_irn_bundle(
     weights: Path, folder: Path, *, pictures: Sequence[np.ndarray] = (), version: str = FIRST_VERSION,
-    formats: Sequence[str] = IRN_FORMATS, licence: Mapping[str, str] | None = None, tile: int = TILE,
-    overlap: int = TILE_OVERLAP, force: bool = False,
+    formats: Sequence[str] = IRN_FORMATS, licence: Mapping[str, str] | None = None, tile: int | None = None,
+    overlap: int | None = None, force: bool = False,
 ) -> WrittenBundle:
     """Write the bundle of an ``irn.safetensors``, or of a folder that holds one and perhaps a ``coder.json``.
 
@@ -73,7 +73,7 @@ def write_irn_bundle(
         version: of the bundle.
         formats: of the encoder.
         licence: of weights and data, by default `PHOTOGRAPHS`.
-        tile, overlap: in pixels, multiples of the factor.
+        tile, overlap: in pixels, multiples of the factor; None for the largest up to `TILE` and `TILE_OVERLAP`.
         force: replace a bundle that exists.
 
     Raises:
@@ -88,6 +88,8 @@ def write_irn_bundle(
     irn, training = load_irn(path), read_training(path)
     round_weights(irn, compact=False)  # float32 files too: both halves use what the decoder's file stores
     factor = irn.config.factor
+    tile = TILE // factor * factor if tile is None else tile
+    overlap = TILE_OVERLAP // factor * factor if overlap is None else overlap
     if tile % factor or overlap % factor:
         raise BundleError(f"tiles of {tile} that overlap by {overlap} are no multiples of the factor {factor}")
     graph = irn_graph(irn, tile)

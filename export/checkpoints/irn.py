@@ -1,11 +1,14 @@
-"""IRN's and IRN+'s checkpoints (pkuxmq/Invertible-Image-Rescaling, ``InvRescaleNet``): ``IRN_x2.pth``, ``IRN_x4.pth``,
-``IRN_x8.pth``, ``IRN+_x4.pth``.
+"""IRN's and IRN+'s checkpoints (pkuxmq/Invertible-Image-Rescaling, ``InvRescaleNet``): ``IRN_x2.pth``, ``IRN_x3.pth``,
+``IRN_x4.pth``, ``IRN_x8.pth``, ``IRN+_x4.pth``.
 
-A list of operations, Haar transforms and InvBlocks in turn. A block's F, G and H are the paper's phi, eta and rho.
+A list of operations, transforms and InvBlocks in turn. A block's F, G and H are the paper's phi, eta and rho. The
+transforms are Haar's, but that of 3x is a trained matrix of 9 x 9.
 """
 
 from __future__ import annotations
 
+import itertools
+import math
 import re
 from pathlib import Path
 
@@ -15,9 +18,10 @@ from codec_contract.errors import ModelError
 from export.checkpoints.tensor_map import TensorFile, TensorMap, file_sha256, fill, open_tensors, place
 from server_decoder.irn.network import IRN, RGB, IRNConfig
 
-_HAAR, _GROWTH = "operations.{}.haar_weights", "operations.{}.F.conv1.weight"
+_HAAR, _MATRIX, _GROWTH = (
+    "operations.{}.haar_weights", "operations.{}.conv_weights", "operations.{}.F.conv1.weight")
 _PARTS = {"phi": "F", "eta": "G", "rho": "H"}
-_OURS = re.compile(r"stages\.(\d+)\.blocks\.(\d+)\.(phi|eta|rho)\.(conv\d\.(?:weight|bias))")
+_OURS = re.compile(r"stages\.(\d+)\.(?:transform\.matrix|blocks\.(\d+)\.(phi|eta|rho)\.(conv\d\.(?:weight|bias)))")
 # The cell (a, b; c, d) -> mean, horizontal, vertical and diagonal difference, four times over.
 _BANDS = torch.tensor([[[1.0, 1], [1, 1]], [[1, -1], [1, -1]], [[1, 1], [-1, -1]], [[1, -1], [-1, 1]]])[:, None]
 
@@ -30,17 +34,25 @@ def load_irn_checkpoint(path: Path) -> tuple[IRN, TensorMap]:
     """
     source = open_tensors(path, ("params_ema.", "params.", "state_dict."))
     blocks, transforms = _operations(source)
-    config = IRNConfig(blocks, growth=source.dimension(_GROWTH.format(1), 0))
+    matrix = _MATRIX.format(0)
+    scale = math.isqrt(source.dimension(matrix, 0)) if matrix in source.tensors else 2
+    if scale == 2 and matrix in source.tensors:
+        raise ModelError(f"{path}: {source.full_name(matrix)} is a trained transform of 2 x 2 cells; expected a Haar "
+                         "transform, as in the authors' models of 2x")
+    config = IRNConfig(blocks, growth=source.dimension(_GROWTH.format(1), 0), scale=scale)
 
     def theirs(ours: str) -> str | None:
         stage, block, part, rest = _OURS.fullmatch(ours).groups()  # type: ignore[union-attr]  # all names of IRN match
+        if block is None:
+            return _MATRIX.format(transforms[int(stage)])
         return f"operations.{transforms[int(stage)] + 1 + int(block)}.{_PARTS[part]}.{rest}"
 
     irn = IRN(config)
     constants = {_HAAR.format(index): "the Haar transform, a constant here" for index in transforms}
     placed = place(source, irn.state_dict(), theirs, unused=constants)
     for depth, index in enumerate(transforms):
-        _check_transform(source, index, RGB * 4**depth)
+        if scale == 2:
+            _check_transform(source, index, RGB * 4**depth)
     fill(irn, placed.state)
     return irn.eval(), TensorMap(path.name, file_sha256(path), placed.names, {**source.unused, **placed.unused})
 
@@ -48,12 +60,12 @@ def load_irn_checkpoint(path: Path) -> tuple[IRN, TensorMap]:
 def _operations(source: TensorFile) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Blocks of each module, and the positions of the transforms."""
     total = source.count("operations.{}.")
-    transforms = tuple(index for index in range(total) if _HAAR.format(index) in source.tensors)
-    ends = (*transforms[1:], total)
-    blocks = tuple(end - start - 1 for start, end in zip(transforms, ends, strict=True))
+    transforms = tuple(index for index in range(total)
+                       if _HAAR.format(index) in source.tensors or _MATRIX.format(index) in source.tensors)
+    blocks = tuple(end - start - 1 for start, end in itertools.pairwise((*transforms, total)))
     if not transforms or transforms[0] != 0 or min(blocks) < 1:
-        raise ModelError(f"{source.path} is no IRN: expected {source.full_name(_HAAR.format(0))!r} and InvBlocks after "
-                         "every Haar transform")
+        raise ModelError(f"{source.path} is no IRN: expected {source.full_name(_HAAR.format(0))!r} or, for 3x, "
+                         f"{source.full_name(_MATRIX.format(0))!r}, and InvBlocks after every transform")
     return blocks, transforms
 
 

@@ -19,6 +19,7 @@ from server_decoder.irn.network import (
     NEGATIVE_SLOPE,
     RGB,
     TO_YCBCR,
+    CellTransform,
     DownscalingModule,
     InvBlock,
     TriInvBlock,
@@ -44,7 +45,11 @@ def irn_graph(irn: IRN, hr: int) -> EncoderGraph:
     for depth, stage in enumerate(irn.stages):
         if not isinstance(stage, DownscalingModule):
             raise ExportError(f"stage {depth} is no downscaling module")
-        low, high = writer.haar(f"stages.{depth}.haar", low, high, RGB * 4**depth)
+        cells = _HAAR
+        if isinstance(stage.transform, CellTransform):
+            side = stage.transform.scale
+            cells = stage.transform.matrix.detach().numpy().reshape(-1, side, side)
+        low, high = writer.transform(f"stages.{depth}.transform", low, high, RGB * irn.config.scale**(2 * depth), cells)
         parts: tuple[str, ...] = writer.to_ycbcr(f"stages.{depth}", low) if stage.tri else (low,)
         for index, block in enumerate(stage.blocks):
             if not isinstance(block, InvBlock):
@@ -66,16 +71,24 @@ def name(irn: IRN) -> str:
 
 
 class _Writer(GraphWriter):
-    def haar(self, name: str, low: str, high: str, channels: int) -> tuple[str, str]:
-        """The transform of low and high bands together, as convolutions of stride 2: one for the means of the low
-        bands, one for all the rest."""
-        bands = np.zeros((4, channels, channels, 2, 2), np.float32)  # [band, channel, input, row, column]
+    def transform(self, name: str, low: str, high: str, channels: int, cells: np.ndarray) -> tuple[str, str]:
+        """The transform of low and high bands together, as convolutions without overlap: one for the first of the low
+        bands, one for all the rest.
+
+        Args:
+            name: of the nodes.
+            low, high: their sources; ``high`` is "" for a picture.
+            channels: of both.
+            cells: every band's weights of a cell, ``[s^2, s, s]``.
+        """
+        count, side, _ = cells.shape
+        bands = np.zeros((count, channels, channels, side, side), np.float32)  # [band, channel, input, row, column]
         for channel in range(channels):
-            bands[:, channel, channel] = _HAAR
-        weight = bands.reshape(4 * channels, channels, 2, 2)
+            bands[:, channel, channel] = cells
+        weight = bands.reshape(count * channels, channels, side, side)
         source = self.concat(f"{name}.in", [low, high] if high else [low])
-        self.nodes.append(Conv(f"{name}.low", low, weight[:RGB, :RGB], np.zeros(RGB, np.float32), stride=2))
-        self.nodes.append(Conv(f"{name}.high", source, weight[RGB:], np.zeros(4 * channels - RGB, np.float32), 2))
+        self.nodes.append(Conv(f"{name}.low", low, weight[:RGB, :RGB], np.zeros(RGB, np.float32), side))
+        self.nodes.append(Conv(f"{name}.high", source, weight[RGB:], np.zeros(len(weight) - RGB, np.float32), side))
         return f"{name}.low", f"{name}.high"
 
     def to_ycbcr(self, name: str, low: str) -> tuple[str, str]:

@@ -22,7 +22,7 @@ scale down to picture detail.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -49,6 +49,7 @@ class IRNConfig:
         clamp: c; the exponent lies in (-c, c).
         z_std: deviation of z.
         tri: couple luminance and chrominance of the low band as parts of their own.
+        scale: factor of every module: 2 for Haar transforms, 3 and more for trained ones (`CellTransform`).
     """
 
     blocks: tuple[int, ...] = (8, 8)
@@ -56,8 +57,11 @@ class IRNConfig:
     clamp: float = 1.0
     z_std: float = 1.0
     tri: bool = False
+    scale: int = 2
 
     def __post_init__(self) -> None:
+        if self.scale < 2:
+            raise ValueError(f"a module reduces by 2 or more, got {self.scale}")
         if not self.blocks or min(self.blocks) < 1:
             raise ValueError(f"every module needs an InvBlock, got {list(self.blocks)}")
         if self.growth < 1 or self.clamp <= 0 or self.z_std <= 0:
@@ -66,7 +70,7 @@ class IRNConfig:
     @property
     def factor(self) -> int:
         """Factor between the sides of picture and LR."""
-        return 2 ** len(self.blocks)
+        return self.scale ** len(self.blocks)
 
     @property
     def z_channels(self) -> int:
@@ -74,8 +78,13 @@ class IRNConfig:
         return RGB * (self.factor**2 - 1)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values; `from_dict` reads them back."""
-        return {"kind": KIND, **asdict(self)}
+        """Plain JSON values; `from_dict` reads them back.
+
+        The last two fields are left out at their defaults: they came later, and an LR contract hashes these values.
+        """
+        later = {"tri": False, "scale": 2}
+        return {"kind": KIND, **{name: value for name, value in asdict(self).items()
+                                 if name not in later or value != later[name]}}
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> IRNConfig:
@@ -90,6 +99,7 @@ class IRNConfig:
 
 PRESETS: dict[str, IRNConfig] = {
     "irn-x2": IRNConfig(blocks=(8,)),
+    "irn-x3": IRNConfig(blocks=(12,), scale=3),  # the authors' public options
     "irn-x4": IRNConfig(),
     "irn-x8": IRNConfig(blocks=(8, 8, 8)),
     # For a few minutes on a CPU: most blocks where they cost a sixteenth of a full-resolution convolution.
@@ -126,6 +136,33 @@ class HaarTransform(nn.Module):
         cells = [mean + horizontal + vertical + diagonal, mean - horizontal + vertical - diagonal,
                  mean + horizontal - vertical - diagonal, mean - horizontal - vertical + diagonal]
         return F.pixel_shuffle(torch.stack(cells, 2).flatten(1, 2), 2)
+
+
+class CellTransform(nn.Module):
+    """Each s x s cell, in reading order, times a trained matrix: ``[B, C, s h, s w]`` <-> ``[B, s^2 C, h, w]``.
+
+    For factors that no Haar transform has. Bands come as in `HaarTransform`; in a new network the first one is the mean
+    and the others are the cell's pixels, as in the authors' public code.
+    """
+
+    def __init__(self, scale: int) -> None:
+        super().__init__()
+        self.scale = scale
+        matrix = torch.eye(scale**2)
+        matrix[0] = 1 / scale**2
+        self.matrix = nn.Parameter(matrix)
+
+    def forward(self, x: Tensor) -> Tensor:
+        cells = F.pixel_unshuffle(x, self.scale).unflatten(1, (-1, self.scale**2))
+        return torch.einsum("kl,bclhw->bkchw", self.matrix, cells).flatten(1, 2)
+
+    def inverse_matrix(self) -> Tensor:
+        """``[s^2, s^2]``."""
+        return torch.linalg.inv(self.matrix)
+
+    def inverse(self, bands: Tensor, inverse_matrix: Tensor) -> Tensor:
+        cells = torch.einsum("lk,bkchw->bclhw", inverse_matrix, bands.unflatten(1, (self.scale**2, -1)))
+        return F.pixel_shuffle(cells.flatten(1, 2), self.scale)
 
 
 class DenseBlock(nn.Module):
@@ -205,24 +242,34 @@ class TriInvBlock(InvBlock):
 
 
 class DownscalingModule(nn.Module):
-    """Haar transform and InvBlocks: ``[B, C, 2h, 2w]`` <-> ``[B, 4C, h, w]``."""
+    """Transform of cells and InvBlocks: ``[B, C, s h, s w]`` <-> ``[B, s^2 C, h, w]``."""
 
-    def __init__(self, channels: int, blocks: int, growth: int, clamp: float, *, tri: bool = False) -> None:
+    def __init__(self, channels: int, blocks: int, growth: int, clamp: float, *, tri: bool = False, scale: int = 2
+                 ) -> None:
         super().__init__()
-        self.haar, self.tri, kind = HaarTransform(), tri, TriInvBlock if tri else InvBlock
-        self.blocks = nn.ModuleList(kind(RGB, 4 * channels - RGB, growth, clamp) for _ in range(blocks))
+        self.transform = HaarTransform() if scale == 2 else CellTransform(scale)
+        self.tri, kind = tri, TriInvBlock if tri else InvBlock
+        self.blocks = nn.ModuleList(kind(RGB, scale**2 * channels - RGB, growth, clamp) for _ in range(blocks))
 
     def forward(self, x: Tensor) -> Tensor:
-        h1, h2 = self._split(self.haar(x))
+        h1, h2 = self._split(self.transform(x))
         for block in self.blocks:
             h1, h2 = block(h1, h2)
         return self._join(h1, h2)
 
-    def inverse(self, x: Tensor) -> Tensor:
+    def inverse_matrix(self) -> Tensor | None:
+        """Of the trained transform; None for a Haar transform."""
+        return self.transform.inverse_matrix() if isinstance(self.transform, CellTransform) else None
+
+    def inverse(self, x: Tensor, inverse_matrix: Tensor | None = None) -> Tensor:
         h1, h2 = self._split(x)
         for block in reversed(self.blocks):
             h1, h2 = block.inverse(h1, h2)  # type: ignore[operator]  # a ModuleList forgets its elements' class
-        return self.haar.inverse(self._join(h1, h2))
+        bands = self._join(h1, h2)
+        if not isinstance(self.transform, CellTransform):
+            return self.transform.inverse(bands)
+        return self.transform.inverse(
+            bands, self.transform.inverse_matrix() if inverse_matrix is None else inverse_matrix)
 
     def _split(self, bands: Tensor) -> tuple[Tensor, Tensor]:
         h1, h2 = bands[:, :RGB], bands[:, RGB:]
@@ -239,7 +286,8 @@ class IRN(nn.Module):
         super().__init__()
         self.config = config = config or IRNConfig()
         self.stages = nn.ModuleList(
-            DownscalingModule(RGB * 4**depth, blocks, config.growth, config.clamp, tri=config.tri)
+            DownscalingModule(RGB * config.scale**(2 * depth), blocks, config.growth, config.clamp, tri=config.tri,
+                              scale=config.scale)
             for depth, blocks in enumerate(config.blocks))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -256,11 +304,18 @@ class IRN(nn.Module):
             x = stage(x)
         return x[:, :RGB], x[:, RGB:]
 
-    def inverse(self, y: Tensor, z: Tensor) -> Tensor:
-        """y and z, sizes as `forward` gives them -> picture ``[B, 3, H, W]`` in about [0, 1]."""
-        x = torch.cat([y, z], 1)
-        for stage in reversed(self.stages):
-            x = stage.inverse(x)  # type: ignore[operator]  # as above
+    def inverse_matrices(self) -> list[Tensor | None]:
+        """Of the modules' trained transforms; None where the transform is Haar's."""
+        return [stage.inverse_matrix() for stage in self.stages]  # type: ignore[operator]  # as above
+
+    def inverse(self, y: Tensor, z: Tensor, matrices: Sequence[Tensor | None] | None = None) -> Tensor:
+        """y and z, sizes as `forward` gives them -> picture ``[B, 3, H, W]`` in about [0, 1].
+
+        ``matrices``: `inverse_matrices`, computed before.
+        """
+        x, matrices = torch.cat([y, z], 1), self.inverse_matrices() if matrices is None else matrices
+        for stage, matrix in zip(reversed(self.stages), reversed(matrices), strict=True):
+            x = stage.inverse(x, matrix)  # type: ignore[operator]  # as above
         return x
 
     def sample_z(self, y: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -288,7 +343,7 @@ class Downscaler(nn.Module):
 
 
 class Upscaler(nn.Module):
-    """The decoder: LR in [-1, 1] -> picture in about [-1, 1].
+    """The decoder of a network that is not trained any more: LR in [-1, 1] -> picture in about [-1, 1].
 
     Attributes:
         z: ``[1, z_channels, 1, 1]``, zero, the likeliest z, used if none is given.
@@ -300,8 +355,10 @@ class Upscaler(nn.Module):
         super().__init__()
         self.irn = irn
         self.register_buffer("z", torch.zeros(1, irn.config.z_channels, 1, 1), persistent=False)
+        # Of the weights as they are now. ONNX cannot invert; as buffers they would be stored as float16.
+        self._matrices = [None if matrix is None else matrix.detach() for matrix in irn.inverse_matrices()]
 
     def forward(self, lr: Tensor, z: Tensor | None = None) -> Tensor:
         """``z``: ``[B, z_channels, h, w]``, or a shape that broadcasts to it."""
         y = (lr + 1) / 2
-        return self.irn.inverse(y, (self.z if z is None else z) + 0 * y[:, :1]) * 2 - 1
+        return self.irn.inverse(y, (self.z if z is None else z) + 0 * y[:, :1], self._matrices) * 2 - 1

@@ -21,7 +21,6 @@ from tests.official_checkpoints import (
     CODE,
     FILTER,
     GRAIN_TRUNKS,
-    IRN_BLOCKS,
     Tensors,
     gcfsr_file,
     gcfsr_state,
@@ -32,6 +31,7 @@ from tests.official_checkpoints import (
     grain_fusion,
     grain_invertible,
     irn_state,
+    irn_x3_state,
 )
 
 
@@ -196,8 +196,13 @@ def irn_subnet(t: Tensors, name: str, x: Tensor) -> Tensor:
 
 
 def irn_forward(t: Tensors, x: Tensor) -> Tensor:
-    for index in range(len(IRN_BLOCKS) + sum(IRN_BLOCKS)):
+    for index in range(1 + max(int(name.split(".")[1]) for name in t)):
         name, channels = f"operations.{index}", x.shape[1]
+        if f"{name}.conv_weights" in t:
+            cells = x.unflatten(3, (-1, 3)).unflatten(2, (-1, 3)).permute(0, 1, 3, 5, 2, 4).flatten(1, 3)
+            bands = F.conv2d(cells, t[f"{name}.conv_weights"].repeat(channels, 1)[..., None, None], groups=channels)
+            x = bands.unflatten(1, (channels, 9)).transpose(1, 2).flatten(1, 2)
+            continue
         if f"{name}.haar_weights" in t:
             bands = F.conv2d(x, t[f"{name}.haar_weights"], stride=2, groups=channels) / 4
             x = bands.unflatten(1, (channels, 4)).transpose(1, 2).flatten(1, 2)
@@ -214,6 +219,15 @@ def test_irn(tmp_path: Path) -> None:
     irn, _ = load_irn_checkpoint(tmp_path / "IRN_x4.pth")
     x = torch.rand(1, 3, 16, 24, generator=torch.Generator().manual_seed(10))
     assert_equal(torch.cat(irn(x), 1), irn_forward(irn_state(), x))
+
+
+@torch.no_grad()
+def test_irn_of_3x(tmp_path: Path) -> None:
+    torch.save(irn_x3_state(), tmp_path / "IRN_x3.pth")
+    irn, _ = load_irn_checkpoint(tmp_path / "IRN_x3.pth")
+    x = torch.rand(1, 3, 12, 18, generator=torch.Generator().manual_seed(10))
+    assert_equal(torch.cat(irn(x), 1), irn_forward(irn_x3_state(), x))
+    assert_equal(irn.inverse(*irn(x)), x)
 
 
 # --- GLEAN -----------------------------------------------------------------------------------------------------------

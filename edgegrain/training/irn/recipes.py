@@ -102,6 +102,7 @@ _PHOTOS = IRNTraining(
 IRN_CONFIGS: dict[str, IRNTraining] = {
     "irn-x4": IRNTraining(),
     "irn-x2": IRNTraining(PRESETS["irn-x2"]),
+    "irn-x3": IRNTraining(PRESETS["irn-x3"]),
     "irn-x8": IRNTraining(PRESETS["irn-x8"]),
     "irn-plus-x4": _plus(PRESETS["irn-x4"]),
     "photos-x4": _PHOTOS,

@@ -22,7 +22,7 @@ from export.decoder.decoder_graph import round_weights
 from export.decoder.sources import bundle_decoder
 from server_decoder.face_sr.gcfsr import GCFSRUpscaler
 from server_decoder.prior_store import load_prior
-from tests.official_checkpoints import gcfsr_file, glean_file, grain_files, irn_state
+from tests.official_checkpoints import gcfsr_file, glean_file, grain_files, irn_state, irn_x3_state
 from tests.unit.server_decoder.stylegan2.test_checkpoints import (
     nvidia_discriminator,
     nvidia_generator,
@@ -75,6 +75,13 @@ def test_irn(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert (manifest.codec, manifest.factor, manifest.licence) == ("irn", 4, AUTHORS["irn"])
     assert there_and_back(bundle, (270, 33)).std() > 0
     assert report["files"][0]["unused"]["operations.0.haar_weights"] == "the Haar transform, a constant here"
+
+
+def test_irn_of_3x(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    bundle, _ = converted(capsys, tmp_path, "irn", {"IRN_x3.pth": irn_x3_state()})
+    manifest = verify_bundle(bundle)
+    assert (manifest.factor, manifest.hr, manifest.tile_overlap) == (3, 255, 21)
+    assert there_and_back(bundle, (270, 33)).std() > 0
 
 
 def test_glean(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -85,6 +85,14 @@ def test_the_graph_of_three_parts_computes_what_the_network_does() -> None:
     assert np.abs(irn_lrs(irn, tiles).astype(int) - irn_lrs(plain, tiles)).max() > 1
 
 
+def test_the_graph_of_trained_transforms_computes_what_the_network_does() -> None:
+    irn, tiles = shaken(replace(CONFIG, scale=3)), np.stack(smooth_pictures(3, 63))
+    graph = irn_graph(irn, 63)
+    assert (graph.name, graph.lr) == ("irn-x9-b1-2-g8", 7)
+    session = onnxruntime.InferenceSession(onnx_model(graph).SerializeToString(), providers=["CPUExecutionProvider"])
+    assert compare_encoder(lambda rgb: session.run(["lr"], {"image": rgb})[0], tiles, irn_lrs(irn, tiles)) < 2000
+
+
 def test_every_format_agrees_up_to_flips(irn: IRN, tmp_path: Path) -> None:
     report = export_float(irn_graph(irn, TILE), tmp_path, ExportOptions("a test", 8))
     flips = json.loads((tmp_path / "report.json").read_text())["flips"]

@@ -19,7 +19,15 @@ from export.checkpoints.glean import load_glean_checkpoint
 from export.checkpoints.grain import load_grain_checkpoint
 from export.checkpoints.irn import load_irn_checkpoint
 from export.checkpoints.tensor_map import TensorMap
-from tests.official_checkpoints import gcfsr_file, gcfsr_state, glean_file, glean_state, grain_files, irn_state
+from tests.official_checkpoints import (
+    gcfsr_file,
+    gcfsr_state,
+    glean_file,
+    glean_state,
+    grain_files,
+    irn_state,
+    irn_x3_state,
+)
 
 Loaded = tuple[dict[str, Tensor], TensorMap]
 
@@ -33,6 +41,7 @@ def one(loader: Callable[[Path], tuple[nn.Module, TensorMap]]) -> Callable[[Path
 
 LAYOUTS: dict[str, tuple[Callable[[], Any], Callable[[Path], Loaded], str]] = {
     "irn": (irn_state, one(load_irn_checkpoint), "operations.1.F.conv1.bias"),
+    "irn of 3x": (irn_x3_state, one(load_irn_checkpoint), "operations.2.F.conv1.bias"),
     "glean": (glean_state, one(load_glean_checkpoint), "fusion_out.0.weight"),
     "gcfsr": (gcfsr_state, one(load_gcfsr_checkpoint), "condition_shift.1.0.weight"),
     "gcfsr blind": (lambda: gcfsr_state(blind=True), one(load_gcfsr_checkpoint), "final_linear.bias"),
@@ -93,6 +102,18 @@ def test_another_transform_than_haars_is_refused(tmp_path: Path) -> None:
     content["operations.3.haar_weights"][0, 0, 0, 0] = -1
     torch.save(content, tmp_path / "irn.pth")
     with pytest.raises(ModelError, match=r"operations.3.haar_weights is no Haar transform of 12 channels"):
+        load_irn_checkpoint(tmp_path / "irn.pth")
+
+
+def test_a_file_without_transforms_is_no_irn(tmp_path: Path) -> None:
+    torch.save({name: tensor for name, tensor in irn_state().items() if "haar" not in name}, tmp_path / "irn.pth")
+    with pytest.raises(ModelError, match=r"is no IRN: expected 'operations.0.haar_weights' or, for 3x"):
+        load_irn_checkpoint(tmp_path / "irn.pth")
+
+
+def test_a_trained_transform_of_2x2_cells_is_refused(tmp_path: Path) -> None:
+    torch.save({**irn_state(), "operations.0.conv_weights": torch.eye(4)}, tmp_path / "irn.pth")
+    with pytest.raises(ModelError, match=r"operations.0.conv_weights is a trained transform of 2 x 2 cells"):
         load_irn_checkpoint(tmp_path / "irn.pth")
 
 

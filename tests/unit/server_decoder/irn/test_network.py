@@ -28,12 +28,13 @@ def shaken(config: IRNConfig, by: float = 0.02) -> IRN:
 
 @pytest.mark.parametrize("config", [
     PRESETS["irn-x2"], PRESETS["irn-x4"], replace(PRESETS["irn-x8"], growth=8), PRESETS["irn-x4-light-tri"],
-], ids=["2x", "4x", "8x", "tri"])
+    replace(PRESETS["irn-x3"], growth=8), IRNConfig((1, 1), growth=8, scale=3, tri=True),
+], ids=["2x", "4x", "8x", "tri", "3x", "9x"])
 @torch.no_grad()
 def test_the_true_z_gives_the_picture_back(config: IRNConfig) -> None:
-    irn, x = shaken(config), torch.rand(1, 3, 16, 24)
+    irn, x = shaken(config), torch.rand(1, 3, 2 * config.factor, 3 * config.factor)
     y, z = irn(x)
-    assert y.shape == (1, 3, 16 // config.factor, 24 // config.factor)
+    assert y.shape == (1, 3, 2, 3)
     assert z.shape == (1, config.z_channels, *y.shape[2:])
     assert (irn.inverse(y, z) - x).abs().max() <= 1e-4
     untouched = IRN(config)(x)[0]
@@ -98,10 +99,23 @@ def test_other_pictures_are_refused(shape: tuple[int, ...]) -> None:
         IRN(SMALL)(torch.zeros(shape))
 
 
-@pytest.mark.parametrize("fields", [{"blocks": ()}, {"blocks": (8, 0)}, {"growth": 0}, {"clamp": 0.0}, {"z_std": 0.0}])
+@pytest.mark.parametrize("fields", [{"blocks": ()}, {"blocks": (8, 0)}, {"growth": 0}, {"clamp": 0.0}, {"z_std": 0.0},
+                                    {"scale": 1}])
 def test_impossible_shapes_are_refused(fields: dict) -> None:
-    with pytest.raises(ValueError, match=r"InvBlock|positive"):
+    with pytest.raises(ValueError, match=r"InvBlock|positive|2 or more"):
         IRNConfig(**fields)
+
+
+def test_a_new_network_of_3x_gives_the_mean() -> None:
+    x = torch.rand(2, 3, 6, 9)
+    torch.testing.assert_close(IRN(PRESETS["irn-x3"])(x)[0], torch.nn.functional.avg_pool2d(x, 3))
+
+
+def test_later_fields_do_not_change_the_contracts_of_earlier_networks() -> None:
+    assert set(PRESETS["irn-x4"].as_dict()) == {"kind", "blocks", "growth", "clamp", "z_std"}
+    assert PRESETS["irn-x3"].as_dict()["scale"] == 3
+    for config in PRESETS.values():
+        assert IRNConfig.from_dict(config.as_dict()) == config
 
 
 def test_weights_survive_a_file(tmp_path: Path) -> None:

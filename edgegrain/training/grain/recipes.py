@@ -122,7 +122,7 @@ CONFIGS: dict[str, StageConfig] = {
     "stage1-faces-256-lr16-fine-on": replace(
         _STAGE1, decoder=FACES_256_LR16_FINE, batch=4, learning_rate=2e-4, muon=0.0,
         loss=replace(_FINE_LOSS, lr=0.0, lr_l2=1.0, lr_saturation=0.2, rate=0.06), identity_from=0.0, noise_until=0.0,
-        lpips_shift=1.0, adversarial=replace(PROJECTED, begins=0.0), ema=0.999, jitter=True),
+        lpips_shift=1.0, adversarial=replace(PROJECTED, begins=0.0, ratio=0.12), ema=0.999, jitter=True),
     "stage2-faces-256-lr16-fine": replace(
         _STAGE2, loss=replace(_FINE_LOSS, lr=0.0), synthetic=0.0, identity_from=0.0, lpips_shift=1.0,
         adversarial=replace(PROJECTED, discriminator=ProjectedConfig(identity=True)), ema=0.998, jitter=True),

@@ -40,7 +40,7 @@ def test_it_computes_what_the_tflite_file_computes(tflite: Path, portrait: np.nd
     regressors, logits = (interpreter.get_tensor(detail["index"])[0] for detail in interpreter.get_output_details())
     scores, points = onnxruntime.InferenceSession(MODEL).run(["scores", "points"], {"image": portrait[None]})
     np.testing.assert_allclose(scores, 1 / (1 + np.exp(-np.clip(logits[:, 0], -80, 80))), atol=1e-4)
-    assert scores.max() > 0.9
+    assert scores.max() > 0.8
     # The sizes, which have no anchor, and the first and last anchors' offsets from the cells' middles.
     np.testing.assert_allclose(points[:, 1], regressors[:, 2:4] / 256, atol=1e-4)
     for row, middle in ((0, (1 / 32, 1 / 32)), (2, (3 / 32, 1 / 32)), (895, (15 / 16, 15 / 16))):

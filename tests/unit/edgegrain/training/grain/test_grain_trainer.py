@@ -16,7 +16,6 @@ import pytest
 import torch
 from PIL import Image
 
-from codec_contract.bundle.manifest import load_manifest
 from codec_contract.errors import DeviceError, EdgegrainError, ModelError
 from codec_contract.quantization import quantize
 from edge_encoder.integer_network import load
@@ -37,7 +36,6 @@ from edgegrain.training.losses import LossWeights
 from edgegrain.training.metric_networks import MetricNetworks
 from edgegrain.training.projected_discriminator import ProjectedConfig, ProjectedDiscriminator
 from edgegrain.training.run_folder import CHECKPOINT
-from export.decoder.sources import bundle_decoder
 from sdk import Codec
 from server_decoder.grain.rrdb_decoder import DecoderConfig
 from tests.unit.edgegrain.conftest import rows
@@ -129,10 +127,8 @@ def test_the_learning_rate_warms_up_holds_and_anneals() -> None:
 
 def test_a_run_can_begin_with_a_bundle(default_bundle: Path, repository: Path) -> None:
     """Its first restoration is the bundle's own, and its encoder counts as the bundle's."""
-    config = CONFIGS["final-faces-256-lr16"]
-    # The generator as the bundle holds it, which lacks only what its picture does not depend on.
-    prior = bundle_decoder(load_manifest(default_bundle)).prior
-    run = start_run(config, default_bundle, prior)
+    config = CONFIGS["stage1-faces-256-lr16-fine-on"]
+    run = start_run(config, default_bundle)
     rgb = np.array(Image.open(repository / "edgegrain" / "demo" / "portrait.jpg").convert("RGB"))
     codec = Codec(default_bundle)
     payload = codec.compress(rgb)

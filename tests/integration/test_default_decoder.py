@@ -49,4 +49,4 @@ def test_it_restores_unseen_faces_without_a_grid(default_bundle: Path, shared_we
         distances.append(float(lpips(x, target)))
         peaks.append(periodic_peaks(restored)[8])
     assert np.mean(distances) < 0.18  # of the classical codecs that can say it in as few bytes the best has 0.49
-    assert np.mean(peaks) < 3  # dB; originals have 1.8, bundle 0.5.0 had 12
+    assert np.mean(peaks) < 3  # dB; originals have 1.8, bundle 0.5.0 had 16

@@ -195,18 +195,19 @@ class AdversarialLoss:
 
 
 def joint_loss(picture: Tensor, compare: Callable[[Tensor], tuple[Tensor, dict[str, Tensor]]],
-               adversarial: AdversarialLoss | None, originals: Tensor, judged: slice = slice(None)
+               adversarial: AdversarialLoss | None, progress: float, originals: Tensor, judged: slice = slice(None)
                ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The losses of pictures together with their adversarial loss, and the terms of both, detached.
+    """The losses of pictures, with their adversarial loss once that has begun, and the terms.
 
     Args:
         picture: the networks' output, ``[B, 3, S, S]``.
         compare: takes the pictures, gives their other losses as a scalar and the terms.
         adversarial: None for none.
+        progress: of the run, 0...1.
         originals: for the discriminator, ``[N, 3, S, S]``.
         judged: the pictures that the discriminator sees.
     """
-    if adversarial is None:
+    if adversarial is None or not adversarial.joins(progress):
         return compare(picture)
     config = adversarial.config
     seen = picture.detach().requires_grad_(True) if config.ratio else picture

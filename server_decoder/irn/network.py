@@ -311,10 +311,10 @@ class IRN(nn.Module):
     def inverse(self, y: Tensor, z: Tensor, matrices: Sequence[Tensor | None] | None = None) -> Tensor:
         """y and z, sizes as `forward` gives them -> picture ``[B, 3, H, W]`` in about [0, 1].
 
-        ``matrices``: `inverse_matrices`, computed before.
+        ``matrices``: `inverse_matrices` of earlier; None to compute them.
         """
-        x, matrices = torch.cat([y, z], 1), self.inverse_matrices() if matrices is None else matrices
-        for stage, matrix in zip(reversed(self.stages), reversed(matrices), strict=True):
+        x = torch.cat([y, z], 1)
+        for stage, matrix in zip(reversed(self.stages), reversed(matrices or [None] * len(self.stages)), strict=True):
             x = stage.inverse(x, matrix)  # type: ignore[operator]  # as above
         return x
 

@@ -109,11 +109,11 @@ class FaceSRTrainer:
     def _loss(self, restored: Tensor, target: Tensor, factors: Tensor, progress: float
               ) -> tuple[Tensor, dict[str, Tensor]]:
         run, config = self.run, self.run.config
-        adversarial = run.adversarial if run.adversarial is not None and run.adversarial.joins(progress) else None
         # Some pictures have no loss but the adversarial one, once that has begun.
-        alone = adversarial is not None and config.adversarial_alone > 0
+        alone = config.adversarial_alone > 0 and run.adversarial is not None and run.adversarial.joins(progress)
         compared = factors > config.adversarial_alone if alone else torch.ones_like(factors, dtype=torch.bool)
-        loss, terms = joint_loss(restored, lambda seen: self._compare(seen, target, compared), adversarial, target)
+        loss, terms = joint_loss(restored, lambda seen: self._compare(seen, target, compared), run.adversarial,
+                                 progress, target)
         return loss, {name: value.detach() for name, value in terms.items()}
 
     def _compare(self, restored: Tensor, target: Tensor, compared: Tensor) -> tuple[Tensor, dict[str, Tensor]]:

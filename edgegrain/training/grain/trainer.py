@@ -108,7 +108,7 @@ class GrainTrainer:
                     config.loss, seen, target, self.networks.lpips,
                     self.networks.identity if progress >= config.identity_from else None,
                     offset=random_offset(config.lpips_shift)),
-                adversarial if adversarial is not None and adversarial.joins(progress) else None, target[:self._real])
+                adversarial, progress, target[:self._real])
             if "encoder" in config.trains:
                 part, more = lr_loss(config.loss, restored.lr, restored.box)
                 loss, terms = loss + part, terms | more

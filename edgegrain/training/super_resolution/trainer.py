@@ -93,12 +93,12 @@ class SuperResolutionTrainer:
     def _loss(self, enlarged: Tensor, target: Tensor, picture: Tensor, batch: WindowBatch, progress: float
               ) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss at the enlarged size, with its adversarial part once that has begun."""
-        config, adversarial = self.run.config, self.run.adversarial
+        config = self.run.config
         real = slice(batch.real)
         return joint_loss(
             enlarged, lambda seen: window_loss(config.losses, seen, target, cut_windows(picture, batch.windows),
                                                self._lpips, random_offset(config.lpips_shift)),
-            adversarial if adversarial is not None and adversarial.joins(progress) else None, target[real], real)
+            self.run.adversarial, progress, target[real], real)
 
 
 def open_trainer(config: SuperResolutionTraining, options: RunOptions, folder: Path, distributed: Distributed

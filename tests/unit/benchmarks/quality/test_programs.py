@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 import typer
 
-PROGRAMS = ("coder_limit", "codecs", "rate_curves", "reductions", "rescaling", "side_by_side", "strengths",
-            "variants")
+PROGRAMS = ("coder_limit", "codecs", "rate_curves", "reductions", "rescaling", "strengths", "variants")
 
 
 def test_all_programs_are_listed(repository: Path) -> None:

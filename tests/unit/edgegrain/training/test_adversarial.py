@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -63,15 +64,17 @@ def test_the_joint_loss_adds_the_adversarial_one_of_the_judged_pictures(ratio: f
     config = AdversarialConfig("hinge", ratio=ratio, weight=0.5, r1=0.0, discriminator=DiscriminatorConfig(16))
     adversarial = AdversarialLoss(config, Linear())
     picture, originals = torch.ones(2, 1, 1, 1, requires_grad=True), torch.zeros(1, 1, 1, 1)
-    loss, terms = joint_loss(picture, lambda seen: (seen[1].sum(), {"l1": torch.tensor(7.0)}), adversarial, originals,
-                             slice(1))
+    loss, terms = joint_loss(picture, lambda seen: (seen[1].sum(), {"l1": torch.tensor(7.0)}), adversarial, 0.0,
+                             originals, slice(1))
     assert terms == {"l1": 7.0, "adversarial": -3.0}
     assert float(loss.detach()) == (1.0 if ratio else 1.0 - 0.5 * 3)
     loss.backward()
     assert picture.grad is not None
     assert picture.grad.flatten().tolist() == pytest.approx([gradient, 1.0])
-    plain, terms = joint_loss(picture, lambda seen: (seen.sum(), {}), None, originals)
-    assert float(plain.detach()) == 2.0 and not terms
+    later = AdversarialLoss(replace(config, begins=0.5), Linear())
+    for absent, progress in ((None, 1.0), (later, 0.4)):
+        plain, terms = joint_loss(picture, lambda seen: (seen.sum(), {}), absent, progress, originals)
+        assert float(plain.detach()) == 2.0 and not terms
 
 
 class Linear(nn.Module):

@@ -37,7 +37,7 @@ from codec_contract.rgb import Rgb
 from edgegrain.cli.exit_codes import errors_to_exit_codes
 from edgegrain.cli.output import with_progress
 from edgegrain.evaluation.classical_codecs import Thoroughness, library_versions
-from edgegrain.evaluation.evaluator import EvaluationConfig, Evaluator, metrics_key, original_of, weights_id
+from edgegrain.evaluation.evaluator import EvaluationConfig, Evaluator, crops_key, metrics_key, original_of, weights_id
 from edgegrain.evaluation.result_cache import ResultCache
 from edgegrain.evaluation.results import (
     CLASSICAL_BY_LPIPS,
@@ -132,7 +132,7 @@ class CodecComparison:
     def _bicubic(self, original: Rgb, group: Group) -> Row:
         manifest = load_manifest(group.codecs[0].bundle.folder)
         key = {"kind": "bicubic", "lr": group.lr, "contract": manifest.lr_contract_id.hex(),
-               "pixels": hashlib.sha256(original.tobytes()).hexdigest(), **self._metrics_key}
+               "pixels": hashlib.sha256(original.tobytes()).hexdigest(), **crops_key(original), **self._metrics_key}
 
         def measure() -> dict[str, Any]:
             lr, restored = bicubic_pair(original, self.side // group.lr)

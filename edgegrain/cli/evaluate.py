@@ -53,6 +53,10 @@ def evaluate(
     curves: Annotated[
         bool, typer.Option(help="Also search the codecs at fixed budgets, for rate curves; takes most of the time.")
     ] = True,
+    size: Annotated[
+        int, typer.Option(min=0, help="Side of the originals and of the restored pictures, in pixels, such as 1024; 0: "
+                          "the bundle's.")
+    ] = 0,
     limit: Annotated[int, typer.Option(min=0, help="Number of pictures; 0: all.")] = 0,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads of the networks; 0: all.")] = 0,
     device: Annotated[
@@ -78,9 +82,10 @@ def evaluate(
       edgegrain evaluate --data faces/
       edgegrain evaluate --bundle my-bundles/cats --data cats/ --baselines none
       edgegrain evaluate --data faces/ --weights metrics/ --results results/
+      edgegrain evaluate --data large-faces/ --size 1024 --no-curves
     """
     with needs_extra("eval", "evaluate needs"):
-        from edgegrain.evaluation.report import report_files
+        from edgegrain.evaluation.report import report_files, report_name
         from edgegrain.evaluation.results import summary as summarize
         from edgegrain.metrics.training_losses import training_losses
         from edgegrain.pictures.packed import list_pictures
@@ -89,14 +94,14 @@ def evaluate(
 
     paths = list_pictures(data)[: limit or None]
     codec = sdk.Codec(bundle, device=device.value, threads=threads or None)
-    name = f"{codec.bundle.id}-{codec.bundle.version}"
+    name = report_name(codec, size or codec.bundle.hr)
     folder = out or OUT / name
     numbers = [f"{name}.tsv", f"{name}.json"]
     refuse_existing([folder / "report.html", *((results or folder) / number for number in numbers)], force)
-    evaluator = _open(codec, paths, weights, baselines.value, curves, threads, device.value, cache)
+    evaluator = _open(codec, paths, weights, baselines.value, curves, threads, device.value, cache, size)
     rows = [evaluator.picture(path) for path in with_progress(paths, f"measuring {codec.bundle.id}")]
     losses = training_losses(codec.bundle.codec, codec.bundle.domain, load_manifest(codec.bundle.folder).training)
-    summary = summarize(rows, codec.bundle, paths, baselines.value, losses)
+    summary = summarize(rows, codec.bundle, paths, baselines.value, losses, size)
     files = report_files(codec, rows, paths, summary)
     _write(files, numbers, folder, results, force)
     if json_output:
@@ -107,7 +112,7 @@ def evaluate(
 
 
 def _open(codec: Any, paths: list[Path], weights: Path | None, baselines: str, curves: bool, threads: int, device: str,
-          cache: Path | None) -> Evaluator:
+          cache: Path | None, size: int) -> Evaluator:
     import torch
 
     from codec_contract.cache_folder import cache_folder
@@ -123,12 +128,12 @@ def _open(codec: Any, paths: list[Path], weights: Path | None, baselines: str, c
         torch.set_num_threads(threads)
     budgets: tuple[int, ...] = ()
     if curves and baselines != "none":
-        budgets = curve_budgets([len(codec.compress(original_of(path, codec.bundle.hr)))
+        budgets = curve_budgets([len(codec.compress(original_of(path, size or codec.bundle.hr)))
                                  for path in with_progress(paths, f"compressing {len(paths)} pictures")])
     thoroughness: Any = None if baselines == "none" else baselines
     metrics = Metrics(folder, device=device, faces=faces)
     return Evaluator(codec, metrics, weights_id(folder), ResultCache(cache or cache_folder() / "evaluation"),
-                     EvaluationConfig(thoroughness, budgets))
+                     EvaluationConfig(thoroughness, budgets, size))
 
 
 def _write(files: Mapping[str, bytes], numbers: list[str], folder: Path, results: Path | None, force: bool) -> None:
@@ -153,7 +158,8 @@ def _print_table(summary: Mapping[str, Any]) -> None:
     console = Console()
     if not console.is_terminal:  # piped: as wide as the tables
         console.width = 160
-    headings = (f"{bundle['id']} {bundle['version']} on {count} of {pictures['folder']}", "Details")
+    side = summary["size"]
+    headings = (f"{bundle['id']} {bundle['version']} at {side}×{side} on {count} of {pictures['folder']}", "Details")
     for heading, titles in zip(headings, (MEANS, measured_details(summary)), strict=True):
         if not titles:
             continue

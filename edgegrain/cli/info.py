@@ -7,11 +7,13 @@ import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
+from time import perf_counter
 from typing import Annotated
 
 import typer
 
 from codec_contract.bundle.controls import Control
+from codec_contract.fit import Size
 from codec_contract.oriented_square import UNITS, OrientedSquare
 from codec_contract.payload import PAYLOAD_SUFFIX
 from edgegrain.cli.files import list_files
@@ -23,16 +25,22 @@ def info(
     payloads: Annotated[
         list[Path], typer.Argument(exists=True, help="Payloads (.grain), folders of payloads, or pictures.")
     ],
+    time: Annotated[
+        bool, typer.Option("--time", help="Also restore each payload at every size of its bundle, and print how long "
+                           "this machine takes, after a first run that is not counted.")
+    ] = False,
     json_output: JsonOption = False,
 ) -> None:
     """Check and describe payloads, and show whether pictures are marked as generated.
 
-    All fields and the coded body are checked; no neural network runs. The payloads of folders are listed in a table.
+    All fields and the coded body are checked; without --time no neural network runs. The payloads of folders are
+    listed in a table.
 
     \b
     Examples:
       edgegrain info me.grain
       edgegrain info *.grain --json
+      edgegrain info me.grain --time
       edgegrain info restored.png
       edgegrain info payloads/
     """
@@ -41,13 +49,28 @@ def info(
     def work(path: Path) -> Row:
         if is_picture(path):
             return picture_row(path)
-        return {"file": path, **dataclasses.asdict(sdk.inspect(path))}
+        row: Row = {"file": path, **dataclasses.asdict(sdk.inspect(path))}
+        return row | {"seconds": _seconds(path, row["sides"])} if time and row["bundle"] else row
 
     files = list_files(payloads, frozenset([PAYLOAD_SUFFIX]))
     done, failed = run_all(files, work, text="checking", name=lambda path: path)
     as_table = files != payloads and not any(map(is_picture, files))
     finish(done, failed, _columns(done) if as_table else _lines, json_output=json_output,
            summary=_summary(done) if as_table and done else "")
+
+
+def _seconds(path: Path, sides: Sequence[int]) -> dict[str, float]:
+    """Size in pixels -> time to restore a payload at it; only "original" for bundles of tiles."""
+    import sdk
+
+    sizes: tuple[Size, ...] = tuple(sides) or ("original",)
+    found = {}
+    for size in sizes:
+        sdk.restore(path, size=size)
+        begin = perf_counter()
+        sdk.restore(path, size=size)
+        found[str(size)] = round(perf_counter() - begin, 4)
+    return found
 
 
 def _columns(rows: list[Row]) -> Callable[[Row], str]:
@@ -99,6 +122,8 @@ def _lines(row: Row) -> str:
         "original": f"{row['original_size'][0]} x {row['original_size'][1]} pixels, fit {row['fit']}",
         **({} if row["square"] is None else {"part": _part(OrientedSquare(**row["square"]))}),
         **({"restored": _sides(row["sides"])} if row["sides"] else {}),
+        **({"time": ", ".join(f"{size}: {1000 * seconds:,.0f} ms" for size, seconds in row["seconds"].items())}
+           if "seconds" in row else {}),
         "LR": f"{row['lr_size'][0]} x {row['lr_size'][1]}",
         "format": f"version {row['version']}, {row['coding']} coding",
         "checked": checked,

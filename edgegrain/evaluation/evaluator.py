@@ -1,8 +1,8 @@
 """Measure a bundle on unseen pictures and compare it with classical codecs at equal bytes and at fixed budgets.
 
 Every picture goes through the SDK and the bundle's own files, as a user's would; the original is its centre square at
-the bundle's size. JPEG, WebP, AVIF and JPEG XL get the same number of bytes, with any downscaling, and the budgets of
-the rate curves.
+the bundle's size, or at another one, at which it is then restored. JPEG, WebP, AVIF and JPEG XL get the same number of
+bytes, with any downscaling, and the budgets of the rate curves.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import onnxruntime
+from PIL import Image
 
 from codec_contract.bundle.file_names import MANIFEST
 from codec_contract.fit import fit_picture
@@ -44,7 +45,7 @@ from edgegrain.evaluation.results import (
 from edgegrain.metrics.kid import FeatureSets
 from edgegrain.metrics.lr_saturation import lr_saturation
 from edgegrain.metrics.metric_weights import FILES
-from edgegrain.metrics.picture_metrics import Metrics, Reference, Scores
+from edgegrain.metrics.picture_metrics import FEATURE_SIZE, Metrics, Reference, Scores
 from sdk import Codec
 
 Key = TypeVar("Key")
@@ -63,7 +64,7 @@ class EvaluationConfig:
     Attributes:
         baselines: effort of the search among classical codecs; None for no comparison.
         budgets: bytes of the curves' points; empty for no curves.
-        side: of the originals, in pixels; 0: the bundle's.
+        side: of the originals and restored pictures, in pixels; 0: the bundle's.
     """
 
     baselines: Thoroughness | None = "fast"
@@ -120,14 +121,17 @@ class Evaluator:
         """
         original = original_of(path, self._config.side or self._codec.bundle.hr)
         search = _ClassicalSearch(self._metrics, original, self._config.baselines or "fast")
-        pixels = hashlib.sha256(original.tobytes()).hexdigest()
-        ours = self._cached({"kind": "bundle", "pixels": pixels, **self._bundle_key}, lambda: self._restored(search))
+        picture_key = {"pixels": hashlib.sha256(original.tobytes()).hexdigest(), **crops_key(original)}
+        key = {**picture_key, **self._bundle_key}
+        ours = self._cached({"kind": "bundle", **key}, lambda: self._restored(search))
         row = row_from({**ours["row"], "picture": path.name})
         equal, curve = [], []
+        if self._enlarges:
+            equal.append(self._cached({"kind": "bundle, bicubic", **key}, lambda: self._enlarged_bicubically(search)))
         if self._config.baselines is not None:
-            key = {"pixels": pixels, "search": self._config.baselines, "codecs": list(CODECS), **library_versions()}
+            key = {**picture_key, "search": self._config.baselines, "codecs": list(CODECS), **library_versions()}
             allowed = budget or row.nbytes
-            equal = self._cached({"kind": "equal", "budget": allowed, **key}, lambda: search.at_equal_bytes(allowed))
+            equal += self._cached({"kind": "equal", "budget": allowed, **key}, lambda: search.at_equal_bytes(allowed))
             for budget in self._config.budgets:
                 curve += self._cached({"kind": "curve", "budget": budget, **key},
                                       functools.partial(search.on_curve, budget))
@@ -137,6 +141,20 @@ class Evaluator:
 
     def _cached(self, key: Mapping[str, Any], compute: Callable[[], Any]) -> Any:
         return self._cache.get_or_compute({**key, **self._metrics_key}, compute)
+
+    @property
+    def _enlarges(self) -> bool:
+        """True if an enlarger of the bundle takes part, so that there is something to compare it with."""
+        hr, sides = self._codec.bundle.hr, self._codec.bundle.sides
+        return len(sides) > 1 and self._config.side > hr
+
+    def _enlarged_bicubically(self, search: _ClassicalSearch) -> dict[str, Any]:
+        """The row of the picture that the decoder restores, enlarged without the bundle's enlarger."""
+        bundle, payload = self._codec.bundle, self._codec.compress(search.original)
+        side = (self._config.side, self._config.side)
+        picture = self._codec.restore(payload, size="native").resize(side, Image.Resampling.BICUBIC)
+        scores, features = search.reference.scores(np.asarray(picture))
+        return Row("", f"{bundle.id}, bicubic", len(payload), len(payload), scores, features=packed(features)).as_dict()
 
     def _restored(self, search: _ClassicalSearch) -> dict[str, Any]:
         payload = self._codec.compress(search.original)
@@ -152,6 +170,11 @@ class Evaluator:
 def metrics_key(metrics: Metrics, weights_id: str) -> dict[str, Any]:
     """The part of a cache key that depends on the metrics; plain JSON data."""
     return {"revision": REVISION, "weights": weights_id, "faces": metrics.identity is not None}
+
+
+def crops_key(original: Rgb) -> dict[str, Any]:
+    """The part of a cache key that tells records of pictures with several crops; older records of these have none."""
+    return {"crops": FEATURE_SIZE} if max(original.shape[:2]) > FEATURE_SIZE else {}
 
 
 def weights_id(folder: Path) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import jinja2
 import numpy as np
 
+from codec_contract.rgb import Rgb
 from edgegrain.evaluation.classical_codecs import CODECS, Thoroughness, rebuild
 from edgegrain.evaluation.evaluator import original_of
 from edgegrain.evaluation.face_details import detail_tiles, detail_titles
@@ -32,7 +33,8 @@ SCORE_TITLES = {"psnr": "PSNR ↑", "ssim": "SSIM ↑", "lpips_alex": "LPIPS-Ale
 MEANS = {**SCORE_TITLES, "kid": "KID ↓"}
 """Scores of the first table, and their titles."""
 DETAILS = {"lpips_eyes": "LPIPS-VGG, eyes ↓", "lpips_mouth": "LPIPS-VGG, mouth ↓", "kid_eyes": "KID, eyes ↓",
-           "kid_mouth": "KID, mouth ↓", "chroma_eyes": "colour error, eyes ↓", "chroma_mouth": "colour error, mouth ↓",
+           "kid_mouth": "KID, mouth ↓", "kid_crops": "KID, crops of 256×256 ↓",
+           "chroma_eyes": "colour error, eyes ↓", "chroma_mouth": "colour error, mouth ↓",
            "grid_2": "grid of 2 (dB) ↓", "grid_4": "of 4 ↓", "grid_8": "of 8 ↓", "grid_16": "of 16 ↓"}
 """Scores of the second table."""
 FORMATS = {"psnr": ".2f", "chroma_eyes": ".2f", "chroma_mouth": ".2f", "grid_2": ".1f", "grid_4": ".1f",
@@ -103,7 +105,7 @@ def report_files(codec: Codec, results: Sequence[PictureResult], paths: Sequence
         paths: the picture files.
         summary: of the results.
     """
-    name = f"{summary['bundle']['id']}-{summary['bundle']['version']}"
+    name = report_name(codec, summary["size"])
     plots = {"rate_distortion.png": ("Rate and distortion: classical codecs at the scale with the best PSNR",
                                      rate_distortion),
              "rate_perception.png": ("Rate and perception: classical codecs at the scale with the best LPIPS-Alex "
@@ -111,7 +113,7 @@ def report_files(codec: Codec, results: Sequence[PictureResult], paths: Sequence
     drawn = {file: draw(summary) for file, (_, draw) in plots.items()} if summary["curves"] else {}
     sheets = dict(_sheets(codec, results, paths, summary))
     page = _template().render(
-        title=f"{summary['bundle']['id']} {summary['bundle']['version']}", summary=summary, claims=claims(summary),
+        title=_title(summary), summary=summary, claims=claims(summary),
         compared=CLASSICAL_BY_PSNR in summary["means"],
         partial=any(mean["pictures"] < summary["pictures"]["count"] for mean in summary["means"].values()),
         tables=[(table_columns(summary, titles), table(summary, titles))
@@ -124,6 +126,12 @@ def report_files(codec: Codec, results: Sequence[PictureResult], paths: Sequence
         pictures=_picture_rows(results), tsv=f"{name}.tsv", json=f"{name}.json")
     return {f"{name}.tsv": tsv(results).encode(), f"{name}.json": summary_json(summary).encode(),
             "report.html": page.encode(), **drawn, **{file: png for file, (_, png) in sheets.items()}}
+
+
+def report_name(codec: Codec, side: int) -> str:
+    """Name of an evaluation's files without their suffix; ``side`` is that of the pictures, in pixels."""
+    name = f"{codec.bundle.id}-{codec.bundle.version}"
+    return name if side == codec.bundle.hr else f"{name}-{side}"
 
 
 def claims(summary: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -146,6 +154,10 @@ def claims(summary: Mapping[str, Any]) -> list[dict[str, str]]:
         best = min(mean["kid"] for mean in classical)
         found.append({"value": _signed(ours["kid"]), "text": f"KID; best classical: {_signed(best)}"})
     return found
+
+
+def _title(summary: Mapping[str, Any]) -> str:
+    return f"{summary['bundle']['id']} {summary['bundle']['version']} at {summary['size']}×{summary['size']}"
 
 
 def _cell(score: str, value: float | None) -> str:
@@ -201,32 +213,33 @@ def _sheets(codec: Codec, results: Sequence[PictureResult], paths: Sequence[Path
         yield "sheet_worst.png", (text, _sheet(codec, ranked[:SHEET_ROWS], results, paths, summary, text))
     if codec.bundle.domain == "faces":
         text = "Eyes and mouth, four times as large: from the best to the worst picture by LPIPS-Alex"
-        yield "sheet_details.png", (text, _detail_sheet(codec, [ranked[i] for i in spread], results, paths, text))
+        chosen = [ranked[i] for i in spread]
+        yield "sheet_details.png", (text, _detail_sheet(codec, chosen, results, paths, summary["size"], text))
 
 
 def _sheet(codec: Codec, chosen: Sequence[PictureResult], results: Sequence[PictureResult], paths: Sequence[Path],
            summary: Mapping[str, Any], text: str) -> bytes:
     compared = summary["baselines"] != "none"
-    bundle = summary["bundle"]
-    titles = ["original", bundle["id"], *(["classical, best LPIPS-Alex", "classical, best PSNR"] if compared else [])]
-    rows = [_tiles(codec, result, paths[results.index(result)], summary["baselines"] if compared else None)
-            for result in chosen]
-    heading = f"{bundle['id']} {bundle['version']}    {text}"
+    titles = ["original", codec.bundle.id]
+    if compared:
+        titles += ["classical, best LPIPS-Alex", "classical, best PSNR"]
+    rows = [_tiles(codec, result, original_of(paths[results.index(result)], summary["size"]),
+                   summary["baselines"] if compared else None) for result in chosen]
+    heading = f"{_title(summary)}    {text}"
     return encode_sheet(draw_sheet(rows, titles=titles, heading=heading, side=SHEET_SIDE))
 
 
 def _detail_sheet(codec: Codec, chosen: Sequence[PictureResult], results: Sequence[PictureResult],
-                  paths: Sequence[Path], text: str) -> bytes:
+                  paths: Sequence[Path], side: int, text: str) -> bytes:
     rows = []
     for result in chosen:
-        original = original_of(paths[results.index(result)], codec.bundle.hr)
+        original = original_of(paths[results.index(result)], side)
         restored = np.asarray(codec.restore(codec.compress(original)))
         rows.append(detail_tiles(original, restored, result.ours.picture))
     return encode_sheet(draw_sheet(rows, titles=detail_titles(), heading=text, side=SHEET_SIDE))
 
 
-def _tiles(codec: Codec, result: PictureResult, path: Path, baselines: Thoroughness | None) -> list[Tile]:
-    original = original_of(path, codec.bundle.hr)
+def _tiles(codec: Codec, result: PictureResult, original: Rgb, baselines: Thoroughness | None) -> list[Tile]:
     ours = np.asarray(codec.restore(codec.compress(original)))
     tiles = [Tile(original, f"{original.nbytes:,} bytes of pixels", result.ours.picture),
              Tile(ours, f"{result.ours.nbytes:,} bytes", _scores(result.ours), accent=True)]

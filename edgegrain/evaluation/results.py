@@ -134,7 +134,7 @@ def tsv(results: Sequence[PictureResult]) -> str:
 
 
 def summary(results: Sequence[PictureResult], bundle: BundleInfo, pictures: Sequence[Path], baselines: str,
-            training_losses: Collection[str] = ()) -> dict[str, Any]:
+            training_losses: Collection[str] = (), side: int = 0) -> dict[str, Any]:
     """The rounded means, with bundle, pictures and versions; plain JSON data.
 
     Args:
@@ -143,12 +143,14 @@ def summary(results: Sequence[PictureResult], bundle: BundleInfo, pictures: Sequ
         pictures: the picture files.
         baselines: effort of the search among classical codecs.
         training_losses: scores that the bundle was trained on, see `edgegrain.metrics.training_losses`.
+        side: of the originals and restored pictures, in pixels; 0: the bundle's.
     """
     versions = {library.__name__: library.__version__.split("+")[0] for library in (np, onnxruntime, torch)}
     sizes = results[0].lr_bytes
     summary = {
         "bundle": {"id": bundle.id, "version": bundle.version, "lr_contract_id": bundle.lr_contract_id},
         "pictures": described_pictures(pictures),
+        "size": side or bundle.hr,
         "means": equal_means(results),
         "curves": {method: [{"budget": budget, **mean} for budget, mean in curve.items()]
                    for method, curve in curve_means(results).items()},

@@ -22,9 +22,9 @@ FEATURE_NETWORK = "VGG16 relu5_3 (ImageNet), mean over places, 512 values, pictu
 
 Features = npt.NDArray[np.float32]
 FeatureSets = Mapping[str, Features]
-"""Score -> a picture's features ``[S, D]`` for it; S is 1, or 2 for both eyes."""
-KIDS = ("kid", "kid_eyes", "kid_mouth")
-"""Distances of whole pictures, of eyes and of mouths."""
+"""Score -> a picture's features ``[S, D]`` for it; S is 1, 2 for both eyes, or the number of crops."""
+KIDS = ("kid", "kid_crops", "kid_eyes", "kid_mouth")
+"""Distances of whole pictures, of their crops of 256x256, of eyes and of mouths."""
 
 
 @dataclass(frozen=True)

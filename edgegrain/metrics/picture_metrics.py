@@ -23,7 +23,7 @@ from edgegrain.metrics.periodic_peaks import added_peaks, has_peaks, periodic_pe
 from edgegrain.metrics.psnr_ssim import psnr, ssim
 
 FEATURE_SIZE = 256
-"""Side of the square that KID's feature network sees."""
+"""Side of the square that KID's feature network sees, and of the crops of larger pictures."""
 REGION_SIZE = 128
 """Side to which the boxes of eyes and mouth are brought for VGG16; twice their size in pictures of 256."""
 
@@ -103,7 +103,8 @@ class Reference:
 
     Attributes:
         original: uint8 ``[H, W, 3]``.
-        features: the original's features for KID; of eyes and mouth for faces only.
+        features: the original's features for KID; of crops for pictures of a multiple of 256 pixels, of eyes and mouth
+            for faces only.
     """
 
     @torch.inference_mode()
@@ -193,9 +194,12 @@ class Reference:
     def _kid_features(self, batch: Tensor, activations: list[Tensor], regions: tuple[Tensor, list[Tensor]] | None
                       ) -> FeatureSets:
         """Spatial mean of VGG16's last activations; those for LPIPS are reused if the picture has the right size."""
-        if batch.shape[-2:] != (FEATURE_SIZE, FEATURE_SIZE):
+        found, (height, width) = {}, batch.shape[-2:]
+        if (height, width) != (FEATURE_SIZE, FEATURE_SIZE):
+            if height % FEATURE_SIZE == 0 and width % FEATURE_SIZE == 0:
+                found["kid_crops"] = _pooled_crops(activations, height // FEATURE_SIZE, width // FEATURE_SIZE)
             activations = self._metrics.vgg.activations(_resized(batch, FEATURE_SIZE))
-        found = {"kid": _pooled(activations)}
+        found["kid"] = _pooled(activations)
         if regions is not None:
             found |= {f"kid_{region}": _pooled(regions[1])[indices] for region, indices in _BOXES_OF.items()}
         return found
@@ -212,6 +216,13 @@ def _resized(batch: Tensor, side: int) -> Tensor:
 def _pooled(activations: list[Tensor]) -> Features:
     """Mean over places of the last activations, ``[B, 512]``."""
     features: Features = activations[-1].mean((2, 3)).cpu().numpy()
+    return features
+
+
+def _pooled_crops(activations: list[Tensor], rows: int, columns: int) -> Features:
+    """Mean over the places of each of ``rows * columns`` crops of one picture, ``[rows * columns, 512]``."""
+    cells = F.adaptive_avg_pool2d(activations[-1], (rows, columns))
+    features: Features = cells[0].flatten(1).T.cpu().numpy()
     return features
 
 

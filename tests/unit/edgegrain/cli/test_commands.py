@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -428,9 +429,13 @@ class TestInfo:
         monkeypatch.setattr(bundle_paths, "bundle_roots", lambda: (tmp_path / "enlarged",))
         assert "\n  restored  up to 256 pixels (64, 128, 256); restore --size 256\n" in shell("info", path)[1]
         assert json.loads(shell("info", path, "--json")[1])["done"][0]["sides"] == [64, 128, 256]
+        assert re.search(r"\n  time      64: \d+ ms, 128: \d+ ms, 256: \d+ ms\n", shell("info", path, "--time")[1])
+        timed = json.loads(shell("info", path, "--time", "--json")[1])["done"][0]
+        assert list(timed["seconds"]) == ["64", "128", "256"]
         assert "\n  restored at 64, 128, 256 pixels\n" in shell("bundles")[1]
         monkeypatch.setattr(bundle_paths, "bundle_roots", lambda: (tmp_path / "none",))
-        assert "restored" not in shell("info", path)[1]
+        status, out, _ = shell("info", path, "--time")
+        assert status == 0 and "  restored  " not in out and "  time  " not in out
 
     def test_json_and_failures(self, shell: Shell, tmp_path: Path) -> None:
         path = sdk.compress(write_picture(tmp_path / "me.png")).save(tmp_path / "me.grain")

@@ -59,7 +59,7 @@ def test_writes_a_report_prints_a_table_and_overwrites_only_when_told(run: Run, 
     code, out, err = run("--results", tmp_path / "results")
     assert code == 0, err
     lines = out.splitlines()
-    assert lines[0].strip() == "tiny-64-lr16 1.0.0 on 2 pictures of faces"
+    assert lines[0].strip() == "tiny-64-lr16 1.0.0 at 64×64 on 2 pictures of faces"
     assert next(line for line in lines if line.startswith("tiny-64-lr16  ")).split()[1].isdigit()
     assert any(line.startswith("classical, best LPIPS-Alex") for line in lines)
     assert lines[-1] == f"report: {tmp_path / 'out' / 'report.html'}"
@@ -82,6 +82,13 @@ def test_json_is_the_summary_and_the_files(run: Run, tmp_path: Path) -> None:
     assert {key: printed[key] for key in written} == written
     assert printed["pictures"]["count"] == 1 and printed["curves"] == {}
     assert all(Path(file).is_file() for file in (printed["report"], *printed["files"]))
+
+
+def test_another_size_has_files_of_its_own(run: Run, tmp_path: Path) -> None:
+    code, out, err = run("--size", "96", "--baselines", "none")
+    assert code == 0, err
+    assert out.splitlines()[0].strip() == "tiny-64-lr16 1.0.0 at 96×96 on 2 pictures of faces"
+    assert json.loads((tmp_path / "out" / "tiny-64-lr16-1.0.0-96.json").read_text())["size"] == 96
 
 
 def test_baselines_can_be_left_out(run: Run, tmp_path: Path) -> None:

@@ -121,6 +121,23 @@ def test_without_baselines_only_the_bundle_is_measured(codec: Codec, path: Path,
     assert (found.equal, found.curve) == ((), ()) and found.ours.scores.psnr > 10
 
 
+def test_a_larger_size_is_restored_by_the_enlarger_and_compared_with_bicubic(
+        path: Path, tmp_path: Path, portrait: np.ndarray) -> None:
+    """The enlarger repeats pixels, so what it makes of the decoder's square is known."""
+    large = Codec(write_tiny_bundle(tmp_path, enlargers=(2,)))
+    found = evaluator(large, tmp_path / "cache", EvaluationConfig(None, side=2 * HR)).picture(path)
+    original = exact_resize(portrait, (2 * HR, 2 * HR))
+    square = large.restore(large.compress(original), size="native")
+    repeated = np.asarray(square).repeat(2, 0).repeat(2, 1)
+    assert found.ours.scores.psnr == pytest.approx(psnr(repeated, original))
+    bicubic, = found.equal
+    assert (bicubic.method, bicubic.nbytes) == ("tiny-64-lr16, bicubic", found.ours.nbytes)
+    enlarged = np.asarray(square.resize((2 * HR, 2 * HR), Image.Resampling.BICUBIC))
+    assert bicubic.scores.psnr == pytest.approx(psnr(enlarged, original))
+    # At its own size the enlarger takes no part.
+    assert evaluator(large, tmp_path / "cache", EvaluationConfig(None)).picture(path).equal == ()
+
+
 def test_budgets_lie_around_the_payloads() -> None:
     assert curve_budgets([540, 580]) == (300, 450, 600, 900, 1300, 2000)
     assert curve_budgets([4000]) == (2000, 3000, 4500, 7000, 10000, 15000)

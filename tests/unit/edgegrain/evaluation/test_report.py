@@ -23,13 +23,14 @@ from edgegrain.evaluation.report import (
     claims,
     measured_details,
     report_files,
+    report_name,
     table,
     table_columns,
 )
 from edgegrain.evaluation.result_cache import ResultCache
 from edgegrain.evaluation.results import CLASSICAL_BY_LPIPS, CLASSICAL_BY_PSNR, SCORES, PictureResult, summary
 from edgegrain.pictures.sheets import GAP, MARGIN
-from sdk import Codec
+from sdk import Codec, Payload
 from tests.gradient_metrics import GradientMetrics
 from tests.tiny_bundle import HR, write_tiny_bundle
 
@@ -87,7 +88,7 @@ def test_details_are_a_table_of_what_was_measured() -> None:
     assert row.cells == ("560", "0.300", "0.050 [0.040, 0.060]", "4.00", "13.8")
     assert row.intervals == ("", "± 0.010", "", "", "")
     assert measured_details(SUMMARY) == {}
-    assert set(DETAILS) == set(SCORES) - set(SCORE_TITLES) | {"kid_eyes", "kid_mouth"}
+    assert set(DETAILS) == set(SCORES) - set(SCORE_TITLES) | {"kid_crops", "kid_eyes", "kid_mouth"}
 
 
 def test_titles_of_training_losses_are_marked() -> None:
@@ -179,6 +180,23 @@ def test_faces_are_also_shown_by_their_eyes_and_mouth(evaluated: Evaluated) -> N
     assert 'src="sheet_details.png"' in files["report.html"].decode()
     with Image.open(io.BytesIO(files["sheet_details.png"])) as image:
         assert image.width == 2 * MARGIN + 6 * SHEET_SIDE + 5 * GAP
+
+
+def test_a_larger_size_is_in_names_title_and_sheets(evaluated: Evaluated) -> None:
+    codec, results, paths = (part[:2] if isinstance(part, list) else part for part in evaluated)
+    found = summary(results, codec.bundle, paths, "none", side=2 * HR)
+    assert found["size"] == 2 * HR and report_name(codec, HR) == "tiny-64-lr16-1.0.0"
+    restored = []
+
+    def restore(payload: Payload) -> Image.Image:
+        restored.append(payload.original_size)
+        return codec.restore(payload)
+
+    watched = SimpleNamespace(bundle=codec.bundle, compress=codec.compress, restore=restore)
+    files = report_files(watched, results, paths, found)  # type: ignore[arg-type]
+    assert {"tiny-64-lr16-1.0.0-128.json", "tiny-64-lr16-1.0.0-128.tsv"} < set(files)
+    assert "<title>tiny-64-lr16 1.0.0 at 128×128</title>" in files["report.html"].decode()
+    assert set(restored) == {(2 * HR, 2 * HR)}
 
 
 def test_without_baselines_the_page_has_no_curves(evaluated: Evaluated) -> None:

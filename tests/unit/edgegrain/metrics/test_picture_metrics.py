@@ -77,6 +77,17 @@ def test_features_for_kid_are_vggs_last_activations_at_256(metrics: Metrics, por
     assert np.linalg.norm(smaller - features) < 0.7 * np.linalg.norm(flipped - features)
 
 
+def test_crops_of_larger_pictures_have_features_of_their_own(shared_weights: Path, portrait: np.ndarray) -> None:
+    metrics = Metrics(shared_weights, faces=False)
+    wide = np.concatenate([portrait, portrait[::-1]], axis=1)
+    features = metrics.against(wide).features
+    assert {name: found.shape for name, found in features.items()} == {"kid": (1, 512), "kid_crops": (2, 512)}
+    alone = [metrics.against(np.ascontiguousarray(half)).features["kid"][0] for half in (portrait, portrait[::-1])]
+    for index in range(2):  # nearly those of the crop alone: the convolutions see across its edge
+        distances = [np.linalg.norm(features["kid_crops"][index] - one) for one in alone]
+        assert np.argmin(distances) == index and distances[index] < 0.5 * distances[1 - index]
+
+
 def test_eyes_and_mouth_are_scored_by_themselves(metrics: Metrics, portrait: np.ndarray) -> None:
     left, top, size = boxes(256)["mouth"]
     blurred = portrait.copy()

@@ -6,7 +6,7 @@ import pytest
 
 from edgegrain.metrics.training_losses import marked, training_losses
 
-SEE_VGG = {"lpips_vgg", "dists", "kid", "lpips_eyes", "lpips_mouth", "kid_eyes", "kid_mouth"}
+SEE_VGG = {"lpips_vgg", "dists", "kid", "kid_crops", "lpips_eyes", "lpips_mouth", "kid_eyes", "kid_mouth"}
 
 
 @pytest.mark.parametrize(("codec", "domain", "training", "losses"), [

@@ -67,6 +67,9 @@ def decoder(
     noise: NoiseOption = Noise.constant,
     ops: OpsOption = Ops.plain,
     pixels: PixelsOption = None,
+    size: Annotated[int, typer.Option(min=0, help="Side of the pictures: one of those that 'edgegrain bundles' names. "
+                                      "Above the decoder's own, the bundle's enlarger follows in the same graph; 0: "
+                                      "the decoder's.")] = 0,
     pictures: PicturesOption = None,
     pictures_compared: ComparedOption = 8,
     prior: PriorOption = DEFAULT_PRIOR,
@@ -86,20 +89,28 @@ def decoder(
     Examples:
       edgegrain export decoder --bundle faces --out dist
       edgegrain export decoder --bundle faces --weights float16 --out dist
+      edgegrain export decoder --bundle faces --size 1024 --out dist
       edgegrain export decoder --bundle faces --precision float16 --ops fused --out dist
       edgegrain export decoder --bundle faces --precision float16 --ops fused --into faces
       edgegrain export decoder --config grain-1024-lr16-paper --random-weights --pictures-compared 1
     """
     if into and out is not None:
         raise typer.BadParameter("pass either --out or --into")
+    if into and size:
+        raise typer.BadParameter("a bundle's decoder and enlargers are files of their own; pass --size with --out")
     with needs_export_libraries():
         from export.bundle.decoder_form import require_target, write_form
         from export.decoder.command import choose_source, export_compared, write_decoder
+        from export.decoder.enlarged_decoder import append_enlarger, enlarger_factor
 
-    form = DecoderForm(weights, precision, noise, ops, pixels)
+    form = DecoderForm(weights, precision, noise, ops, pixels or (Pixels.uint8 if size else None))
     source = choose_source(bundle, prior, config=config, random_weights=random_weights)
+    if size:
+        enlarger_factor(source.manifest, size)  # refused before work that takes time
     target = require_target(source, form, into, force=force) if into else None
     exported = export_compared(source, form, pictures, pictures_compared)
+    if size:
+        exported = append_enlarger(exported, size)
     if target is not None:
         path = target.folder / write_form(exported, target).file
     else:

@@ -25,6 +25,7 @@ from edge_encoder.preprocessing import load_picture
 from export.bundle.additions import add_files, manifest_record, writable_bundle
 from export.decoder.decoder_graph import decoder_graph, round_weights, store_half
 from export.decoder.pixel_ends import add_pixel_ends
+from export.decoder.value_names import rename_values
 from export.proof.proof_inputs import find_pictures, smooth_pictures
 from server_decoder import decoder_session
 from server_decoder.super_resolution.enlarger_session import INPUT, OUTPUT
@@ -123,7 +124,8 @@ def enlarger_graph(network: SuperResolution, side: int) -> bytes:
     """
     graph = store_half(decoder_graph(network, side))
     add_pixel_ends(graph)
-    _rename(graph, {decoder_session.INPUT: INPUT, decoder_session.OUTPUT: OUTPUT})
+    rename_values(graph, {decoder_session.INPUT: INPUT, decoder_session.OUTPUT: OUTPUT})
+    onnx.checker.check_model(graph)
     return bytes(graph.SerializeToString())
 
 
@@ -206,14 +208,3 @@ def write_enlargers(enlargers: Sequence[ExportedEnlarger], target: Manifest, tra
         files[name] = enlarger.model
     record["enlargers"] = [entries[factor] for factor in sorted(entries)]
     return add_files(target, record, files, replaced)
-
-
-def _rename(model: onnx.ModelProto, names: dict[str, str]) -> None:
-    """Rename values of a graph, in place."""
-    for value in (*model.graph.input, *model.graph.output):
-        value.name = names.get(value.name, value.name)
-    for node in model.graph.node:
-        for values in (node.input, node.output):
-            for place, name in enumerate(values):
-                values[place] = names.get(name, name)
-    onnx.checker.check_model(model)

@@ -182,19 +182,21 @@ class ExportedDecoder:
         form: of the export.
         model: serialized ONNX model.
         comparison: with torch.
+        size: side of its pictures, in pixels, if an enlarger follows (`export.decoder.enlarged_decoder`); 0 without.
     """
 
     source: DecoderSource
     form: DecoderForm
     model: bytes
     comparison: Comparison
+    size: int = 0
 
     def report(self) -> dict[str, Any]:
         """The content of ``decoder_report.json``."""
         return {
             "bundle": self.source.name, "weights": self.form.stored.value, "precision": self.form.precision.value,
             "ops": self.form.ops.value, "pixels": self.form.pixel_type.value, "noise": self.form.noise.value,
-            "bytes": len(self.model),
+            "bytes": len(self.model), **({"size": self.size} if self.size else {}),
             "date": datetime.date.today().isoformat(), "torch": torch.__version__, **asdict(self.comparison),
         }
 

@@ -22,6 +22,7 @@ from edgegrain.training.family import RunOptions
 from edgegrain.training.super_resolution.recipes import SuperResolutionTraining
 from edgegrain.training.training_pictures import cache_folder, require_pictures
 from sdk.open_bundle import OpenBundle
+from server_decoder.super_resolution.network import FACTORS
 
 HELD_OUT = 8  # pictures that a run is evaluated on: whole ones, at full size
 _AT_ONCE = 8  # pictures that a bundle restores together
@@ -49,8 +50,23 @@ class Pairs:
         return Pairs(self.restored[:count], self.originals[:count], self.generated[:count])
 
 
-def training_pairs(config: SuperResolutionTraining, options: RunOptions, run: Path) -> tuple[Pairs, Pairs]:
-    """Pairs to train on, and those to evaluate on: the first pictures of ``--validation``, else of ``--data``.
+@dataclass(frozen=True, eq=False)
+class TrainingPairs:
+    """The pairs of a run.
+
+    Attributes:
+        full: to train on.
+        half: of originals of half the size, which train the first doubling of factor 4; None if there are none.
+        held_out: to evaluate on: the first pictures of ``--validation``, else of ``full``.
+    """
+
+    full: Pairs
+    half: Pairs | None
+    held_out: Pairs
+
+
+def training_pairs(config: SuperResolutionTraining, options: RunOptions, run: Path) -> TrainingPairs:
+    """The pairs that a recipe and the command line name.
 
     Raises:
         ImageError: a picture cannot be read, or is smaller than the enlarged size.
@@ -58,44 +74,58 @@ def training_pairs(config: SuperResolutionTraining, options: RunOptions, run: Pa
         BundleError: there is no such bundle, or its pictures have another size.
     """
     require_pictures(options, config.random_pictures)
+    cache, half = cache_folder(run), None
     if options.data is None:
         pairs = _random_pairs(config)
-        held_out = pairs
     else:
-        pairs = packed_pairs(config, stored_pictures(options.data, options.exclude), cache_folder(run))
-        held_out = pairs
+        full, smaller = by_size(config, stored_pictures(options.data, options.exclude))
+        pairs = packed_pairs(config, full, cache)
+        if smaller:
+            half = packed_pairs(config.of_half_size, smaller, cache)
+    held_out = pairs
     if options.validation is not None:
-        held_out = packed_pairs(config, stored_pictures(options.validation)[:HELD_OUT], cache_folder(run))
-    if pairs.generated.all():
-        raise EdgegrainError(f"all training pictures are generated ones ({', '.join(config.generated)}); add "
-                             "photographs")
-    return pairs, held_out.first(HELD_OUT)
+        full, smaller = by_size(config, stored_pictures(options.validation)[:HELD_OUT])
+        if smaller:
+            raise ImageError(f"pictures to evaluate on need sides of at least {config.factor * config.size} pixels; "
+                             f"{len(smaller)} have fewer, such as {smaller[0].name}")
+        held_out = packed_pairs(config, full, cache)
+    for part in (pairs, half):
+        if part is not None and part.generated.all():
+            raise EdgegrainError(f"all training pictures are generated ones ({', '.join(config.generated)}); add "
+                                 "photographs")
+    return TrainingPairs(pairs, half, held_out.first(HELD_OUT))
+
+
+def by_size(config: SuperResolutionTraining, pictures: Sequence[StoredPicture]
+            ) -> tuple[list[StoredPicture], list[StoredPicture]]:
+    """Pictures whose centre squares have the enlarged size, and those of half of it, if the recipe has a use for them.
+
+    Raises:
+        ImageError: pictures are smaller, or none is large enough.
+    """
+    side = config.factor * config.size
+    least = side // 2 if config.factor > FACTORS[0] and config.half_part else side
+    sizes = {picture.name: _side(picture) for picture in pictures}
+    small = [f"{name} ({size} pixels)" for name, size in sizes.items() if size < least]
+    if small:
+        raise ImageError(f"{len(small)} pictures have sides below {least} pixels, such as {small[0]}; leave them out "
+                         "with --exclude")
+    full = [picture for picture in pictures if sizes[picture.name] >= side]
+    if not full:
+        raise ImageError(f"none of {len(pictures)} pictures has sides of {side} pixels or more")
+    return full, [picture for picture in pictures if sizes[picture.name] < side]
 
 
 def packed_pairs(config: SuperResolutionTraining, pictures: Sequence[StoredPicture], cache: Path) -> Pairs:
     """The pairs of pictures, memory-mapped from files in ``cache`` that are written on first use.
 
     Raises:
-        ImageError: a picture is smaller than the enlarged size.
         BundleError: there is no such bundle, or its pictures have another size.
     """
     side = config.factor * config.size
-    refuse_small(pictures, side)
     originals = pack(pictures, side, cache)
     generated = [any(fnmatch.fnmatch(picture.name, pattern) for pattern in config.generated) for picture in pictures]
     return Pairs(restored_pictures(originals, config.bundle, config.size, cache), originals, np.array(generated))
-
-
-def refuse_small(pictures: Sequence[StoredPicture], side: int) -> None:
-    """Raise `ImageError` if the centre square of a picture has fewer than ``side`` pixels."""
-    small = []
-    for picture in pictures:
-        with Image.open(picture.open()) as image:
-            if min(image.size) < side:
-                small.append(f"{picture.name} ({image.size[0]}×{image.size[1]})")
-    if small:
-        raise ImageError(f"{len(small)} pictures have sides below {side} pixels, such as {small[0]}; leave them out "
-                         "with --exclude")
 
 
 def restored_pictures(originals: np.ndarray, bundle: str, size: int, cache: Path) -> np.ndarray:
@@ -131,6 +161,11 @@ def restored_pictures(originals: np.ndarray, bundle: str, size: int, cache: Path
         stored.flush()
         os.replace(temporary, target)
     return np.load(target, mmap_mode="r")
+
+
+def _side(picture: StoredPicture) -> int:
+    with Image.open(picture.open()) as image:
+        return min(image.size)
 
 
 def _random_pairs(config: SuperResolutionTraining) -> Pairs:

@@ -49,6 +49,8 @@ class SuperResolutionTraining(Recipe):
         batch: pictures per step and process. The coarse path is computed once for each.
         windows: of a picture, at which it is enlarged.
         window: side of a window, in pixels of S.
+        half_part: of factor 4: part of the steps that train the first doubling alone, on originals of half the size, if
+            there are any. Large originals are rare, and the path that tells an eye from hair learns from all of them.
         region_part: part of the windows that lie around eyes, mouth and hair; the others lie anywhere.
         iterations: steps of a run whose length the command line leaves open.
         learning_rate: of AdamW.
@@ -74,6 +76,7 @@ class SuperResolutionTraining(Recipe):
     batch: int = 2
     windows: int = 4
     window: int = 64
+    half_part: float = 0.5
     region_part: float = 0.5
     iterations: int = 20_000
     learning_rate: float = 5e-4
@@ -96,14 +99,21 @@ class SuperResolutionTraining(Recipe):
             raise ValueError(f"size {self.size} is no multiple of {self.network.period}")
         if not 0 < self.window <= self.size:
             raise ValueError(f"a window of {self.window} is not within pictures of {self.size}")
-        if min(self.batch, self.windows) < 1 or not 0 <= self.generated_part <= 1:
-            raise ValueError("a batch has at least one picture and one window, and a part of 0 to 1 is generated")
+        if min(self.batch, self.windows) < 1 or not 0 <= self.generated_part <= 1 or not 0 <= self.half_part < 1:
+            raise ValueError("a batch has at least one picture and one window, and a part of 0 to 1 is generated or of "
+                             "half the size")
         if self.adversarial is not None:
             discriminator = self.adversarial.discriminator
             if not isinstance(discriminator, ProjectedConfig):
                 raise ValueError("windows need a projected discriminator, which takes pictures of any size")
             if discriminator.identity:
                 raise ValueError("windows are no whole faces; set adversarial.discriminator.identity to false")
+
+    @property
+    def of_half_size(self) -> SuperResolutionTraining:
+        """The recipe of steps on originals of half the size: half as many windows, as large once they are enlarged."""
+        return replace(self, factor=self.factor // 2, window=min(self.size, 2 * self.window),
+                       windows=max(1, self.windows // 2), adversarial=None)
 
     @property
     def needs_lpips(self) -> bool:

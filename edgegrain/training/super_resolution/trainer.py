@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,7 +18,7 @@ from edgegrain.training.metric_networks import MetricNetworks, metric_weights
 from edgegrain.training.optimizers import annealed, descend, early_decay, optimizers, update_averages
 from edgegrain.training.run_folder import CHECKPOINT
 from edgegrain.training.super_resolution.losses import cut_windows, half_loss, window_loss
-from edgegrain.training.super_resolution.pairs import Pairs, training_pairs
+from edgegrain.training.super_resolution.pairs import TrainingPairs, training_pairs
 from edgegrain.training.super_resolution.recipes import SUPER_RESOLUTION_CONFIGS, SuperResolutionTraining
 from edgegrain.training.super_resolution.run import FAMILY, SuperResolutionRun, load_run, start_run
 from edgegrain.training.super_resolution.validation import Validation
@@ -33,20 +34,19 @@ class SuperResolutionTrainer:
         skipped: steps whose gradient was not finite and that changed nothing.
     """
 
-    def __init__(self, run: SuperResolutionRun, distributed: Distributed, pairs: Pairs, held_out: Pairs,
+    def __init__(self, run: SuperResolutionRun, distributed: Distributed, pairs: TrainingPairs,
                  networks: MetricNetworks) -> None:
         """Moves the run's networks to the device.
 
         Args:
             run: the run.
             distributed: device and processes.
-            pairs: to train on.
-            held_out: to evaluate on.
+            pairs: to train and to evaluate on.
             networks: LPIPS, on the device.
         """
         config = run.config
         self.run, self.distributed = run, distributed
-        self.pictures_in_set = len(pairs)
+        self.pictures_in_set = len(pairs.full) + (0 if pairs.half is None else len(pairs.half))
         self.steps, self.skipped, self._resumed = 0, 0, run.pictures > 0
         self._lpips = networks.lpips
         if run.adversarial is not None:
@@ -55,13 +55,39 @@ class SuperResolutionTrainer:
         self._parameters, self._averages = list(run.model.parameters()), list(run.average.parameters())
         self._optimizers = optimizers(self._parameters, config.learning_rate, config.muon, config.weight_decay)
         seed = distributed.seed(config.seed, run.pictures)
-        self._feed = window_batches(config, pairs, seed, distributed.device)
-        self._validation = Validation(held_out, config.factor, self._lpips, distributed.device)
+        self._feed = window_batches(config, pairs.full, seed, distributed.device)
+        self._half_feed = None if pairs.half is None else window_batches(
+            config.of_half_size, pairs.half, seed + 1, distributed.device)
+        self._choice = np.random.default_rng([config.seed, run.pictures])  # the same in all processes
+        self._validation = Validation(pairs.held_out, config.factor, self._lpips, distributed.device)
 
     def step(self, progress: float) -> dict[str, Tensor]:
         """One batch at this progress (0...1) of the run: the loss and its unweighted terms, detached."""
+        run, config = self.run, self.run.config
+        if self._half_feed is not None and self._choice.random() < config.half_part:
+            terms = self._half_step(next(self._half_feed), progress)
+        else:
+            terms = self._full_step(next(self._feed), progress)
+        self.steps += 1
+        run.pictures += config.batch * self.distributed.world
+        update_averages(self._averages, self._parameters,
+                        config.ema if self._resumed else early_decay(config.ema, self.steps))
+        return terms
+
+    def _half_step(self, batch: WindowBatch, progress: float) -> dict[str, Tensor]:
+        """A step of the first doubling alone; its terms have names of their own."""
+        config = self.run.config
+        with mixed_precision(self.distributed.device, config.bf16):
+            picture = dequantize(batch.picture).contiguous(memory_format=torch.channels_last)
+            enlarged, = self.run.model.forward_windows(picture, batch.windows, config.of_half_size.factor)
+            loss, terms = window_loss(config.losses, enlarged.float(), dequantize(batch.target),
+                                      cut_windows(picture, batch.windows), self._lpips,
+                                      random_offset(config.lpips_shift))
+        self._descend(loss, progress)
+        return {"half_loss": loss.detach(), **{f"half_{name}": value for name, value in terms.items()}}
+
+    def _full_step(self, batch: WindowBatch, progress: float) -> dict[str, Tensor]:
         run, config, distributed = self.run, self.run.config, self.distributed
-        batch = next(self._feed)
         with mixed_precision(distributed.device, config.bf16):
             picture = dequantize(batch.picture).contiguous(memory_format=torch.channels_last)
             steps = run.model.forward_windows(picture, batch.windows, config.factor)
@@ -70,18 +96,18 @@ class SuperResolutionTrainer:
             if len(steps) > 1 and config.losses.half:
                 loss = loss + half_loss(config.losses, steps[0].float(), target, self._lpips,
                                         random_offset(config.lpips_shift))
-        rate = annealed(config.learning_rate, progress, self.steps, warm_up=config.warm_up, hold=config.hold)
-        if not descend(loss, self._parameters, self._optimizers, rate, distributed, clip=config.clip_gradient):
-            self.skipped += 1
+        self._descend(loss, progress)
         if run.adversarial is not None and run.adversarial.learns(progress, self.steps):
             with mixed_precision(distributed.device, config.bf16):
                 terms |= run.adversarial.update_discriminator(
                     enlarged[:batch.real], target[:batch.real], distributed.average_gradients)
-        self.steps += 1
-        run.pictures += config.batch * distributed.world
-        update_averages(self._averages, self._parameters,
-                        config.ema if self._resumed else early_decay(config.ema, self.steps))
         return {"loss": loss.detach(), **terms}
+
+    def _descend(self, loss: Tensor, progress: float) -> None:
+        config = self.run.config
+        rate = annealed(config.learning_rate, progress, self.steps, warm_up=config.warm_up, hold=config.hold)
+        if not descend(loss, self._parameters, self._optimizers, rate, self.distributed, clip=config.clip_gradient):
+            self.skipped += 1
 
     def evaluate(self) -> dict[str, float]:
         """`Validation.figures` of the averaged network."""
@@ -117,9 +143,9 @@ def open_trainer(config: SuperResolutionTraining, options: RunOptions, folder: P
         run.config = replace(config, network=run.config.network, size=run.config.size, adversarial=adversarial)
     else:
         run = start_run(config, options.start)
-    pairs, held_out = training_pairs(run.config, options, folder)
+    pairs = training_pairs(run.config, options, folder)
     networks = MetricNetworks.load(weights, distributed.device, faces=False)
-    return SuperResolutionTrainer(run, distributed, pairs, held_out, networks)
+    return SuperResolutionTrainer(run, distributed, pairs, networks)
 
 
 def _takes(config: SuperResolutionTraining) -> set[str]:

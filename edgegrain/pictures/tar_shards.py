@@ -57,13 +57,13 @@ def write_shards(pictures: Sequence[StoredPicture], out: Path, *, side: int, lim
             raise EdgegrainError(f"{name} takes {size:,} bytes, more than the limit of {limit:,} leaves; raise "
                                  "--limit-mb")
         if used + size > limit:
-            written.append(_write(out / f"{side}-{len(written):05}.tar", shard))
+            written.append(write_shard(out / f"{side}-{len(written):05}.tar", shard))
             shard, used = [], _END
         shard.append((name, content))
         used += size
         if report is not None:
             report(done / len(pictures), f"{done:,} pictures, {len(written)} shards")
-    written.append(_write(out / f"{side}-{len(written):05}.tar", shard))
+    written.append(write_shard(out / f"{side}-{len(written):05}.tar", shard))
     for old in set(existing) - set(written):
         old.unlink()
     return written
@@ -77,7 +77,8 @@ def _encoded(pictures: Sequence[StoredPicture], side: int, quality: int | None) 
         yield f"{Path(picture.name).stem}.webp", buffer.getvalue()
 
 
-def _write(path: Path, members: Sequence[tuple[str, bytes]]) -> Path:
+def write_shard(path: Path, members: Sequence[tuple[str, bytes]]) -> Path:
+    """Write a tar file of members, name and content; an interruption leaves none."""
     temporary = path.with_suffix(f".{os.getpid()}.partial")
     try:
         with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,19 @@ def training_pictures(options: RunOptions, run: Path, size: int, *, count: int, 
     if options.data is None:
         return random_pictures(count, size, seed)
     return pack(stored_pictures(options.data, options.exclude), size, cache_folder(run))
+
+
+def generated_pictures(options: RunOptions, run: Path, size: int, patterns: tuple[str, ...]) -> np.ndarray | None:
+    """uint8 ``[N, size, size, 3]`` of the pictures of ``--data`` whose names match a pattern; None if there are none.
+
+    Raises:
+        ImageError: a picture cannot be read.
+    """
+    if options.data is None:
+        return None
+    found = [picture for picture in stored_pictures(options.data, options.exclude)
+             if any(fnmatch.fnmatch(picture.name, pattern) for pattern in patterns)]
+    return pack(found, size, cache_folder(run)) if found else None
 
 
 def held_out_pictures(options: RunOptions, pictures: np.ndarray) -> np.ndarray:

@@ -42,6 +42,9 @@ class StageConfig(Recipe):
         adversarial: the adversarial loss, or None.
         synthetic: part of every batch that comes from the prior, with known codes.
         truncation: psi of those pictures, from and to.
+        generated: name patterns of generated pictures among the training pictures (``edgegrain prior generate``).
+        generated_part: part of every batch taken from them, if there are any. Like synthetic ones they are no originals
+            to the discriminator, because generators leave faint patterns.
         batch: pictures per step and process.
         learning_rate: of AdamW.
         muon: learning rate of Muon for the weights that are matrices, in multiples of ``learning_rate``; 0 trains them
@@ -73,6 +76,8 @@ class StageConfig(Recipe):
     adversarial: AdversarialConfig | None = None
     synthetic: float = 0.0
     truncation: tuple[float, float] = (0.5, 0.95)
+    generated: tuple[str, ...] = ("generated_*",)
+    generated_part: float = 0.5
     batch: int = 8
     learning_rate: float = 6e-4
     muon: float = 0.0
@@ -98,8 +103,9 @@ class StageConfig(Recipe):
             raise ValueError(f"stage {self.stage} needs a GrainConfig as its decoder")
         if self.grows and not isinstance(self.decoder, DecoderConfig):
             raise ValueError("only an invertible decoder that is trained alone can grow")
-        if not 0 <= self.synthetic <= 1:
-            raise ValueError(f"synthetic is a part of the batch, 0...1, got {self.synthetic}")
+        if not 0 <= self.synthetic <= 1 or not 0 <= self.generated_part <= 1:
+            raise ValueError(f"synthetic and generated_part are parts of the batch, 0...1, got {self.synthetic} and "
+                             f"{self.generated_part}")
         if self.adversarial is not None and self.synthetic_count == self.batch:
             raise ValueError("a discriminator needs real pictures: synthetic must leave room for some in a batch")
         if self.synthetic and not isinstance(self.decoder, GrainConfig):
@@ -118,3 +124,8 @@ class StageConfig(Recipe):
     def synthetic_count(self) -> int:
         """Synthetic pictures in a batch."""
         return round(self.synthetic * self.batch)
+
+    @property
+    def generated_count(self) -> int:
+        """Generated pictures in a batch, if there are any; one place stays for a photograph."""
+        return max(0, min(round(self.generated_part * self.batch), self.batch - self.synthetic_count - 1))

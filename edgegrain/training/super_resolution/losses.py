@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from edgegrain.metrics.lpips import LPIPS, PERIOD
-from edgegrain.training.super_resolution.recipes import SuperResolutionLosses
+from edgegrain.training.super_resolution.recipes import GRID, SuperResolutionLosses
 from server_decoder.super_resolution.network import Window
 
 
@@ -28,6 +28,8 @@ def window_loss(weights: SuperResolutionLosses, enlarged: Tensor, target: Tensor
         mean = F.avg_pool2d(enlarged, factor)
         terms["reduced"] = (mean - F.avg_pool2d(target, factor)).abs().mean()
         terms["input"] = (mean - restored).abs().mean()
+    if weights.grid:
+        terms["grid"] = (repeated(enlarged, GRID * factor) - repeated(target, GRID * factor)).abs().mean()
     total = sum((getattr(weights, name) * value for name, value in terms.items()), torch.zeros(()))
     return total, {name: value.detach() for name, value in terms.items()}
 
@@ -59,6 +61,18 @@ def detail_terms(weights: SuperResolutionLosses, enlarged: Tensor, target: Tenso
             enlarged, target = enlarged[..., rows, columns], target[..., rows, columns]
         terms["lpips"] = lpips(enlarged, target).mean()
     return terms
+
+
+def repeated(windows: Tensor, period: int) -> Tensor:
+    """The part of windows ``[N, 3, s, s]`` that repeats every ``period`` pixels: ``[3, period, period]``, of mean 0.
+
+    Mean over windows and cells. Sides that are no multiple of the period lose their last rows and columns.
+    """
+    count = windows.shape[-1] // period
+    cells = windows[..., : count * period, : count * period].unflatten(-1, (count, period)).unflatten(
+        -3, (count, period))
+    mean = cells.mean((0, 2, 4))
+    return mean - mean.mean((1, 2), keepdim=True)
 
 
 def cut_windows(picture: Tensor, windows: list[list[Window]]) -> Tensor:

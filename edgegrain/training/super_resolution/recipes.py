@@ -11,6 +11,9 @@ from edgegrain.training.config import Recipe
 from edgegrain.training.projected_discriminator import ProjectedConfig
 from server_decoder.super_resolution.network import SuperResolutionConfig
 
+GRID = 4
+"""Corners of windows are multiples of it, in pixels of S, so that a grid of that period has one place in them."""
+
 
 @dataclass(frozen=True)
 class SuperResolutionLosses:
@@ -22,6 +25,8 @@ class SuperResolutionLosses:
         reduced: mean absolute error of the box mean, at the restored picture's size, against the original's.
         input: mean absolute error of the box mean against the restored picture: the enlarger adds detail, it does not
             change the picture.
+        grid: mean of a batch's enlarged windows less that of its originals, at every place of a cell of `GRID` times
+            the factor, the cell's own mean left out: a pattern that repeats in every picture.
         half: weight of the first two terms at factor 2, as a step of factor 4.
     """
 
@@ -29,6 +34,7 @@ class SuperResolutionLosses:
     lpips: float = 1.0
     reduced: float = 0.5
     input: float = 1.0
+    grid: float = 10.0
     half: float = 0.25
 
 
@@ -127,7 +133,7 @@ class SuperResolutionTraining(Recipe):
 
 _SMOKE = SuperResolutionTraining(
     SuperResolutionConfig(widths=(8, 12), down=(1, 1), up=(1,), fine_widths=(8, 8), fine_blocks=(1, 1)),
-    losses=SuperResolutionLosses(l1=1.0, lpips=0.0, input=0.0), adversarial=None, size=32, batch=4, windows=2,
+    losses=SuperResolutionLosses(l1=1.0, lpips=0.0, input=0.0, grid=0.0), adversarial=None, size=32, batch=4, windows=2,
     window=12, iterations=60, learning_rate=3e-3, clip_gradient=5.0, warm_up=5, ema=0.9, random_pictures=16)
 
 SUPER_RESOLUTION_CONFIGS: dict[str, SuperResolutionTraining] = {

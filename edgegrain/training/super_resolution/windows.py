@@ -11,7 +11,7 @@ from torch import Tensor
 
 from edgegrain.metrics.face_regions import CENTRES
 from edgegrain.training.super_resolution.pairs import Pairs
-from edgegrain.training.super_resolution.recipes import SuperResolutionTraining
+from edgegrain.training.super_resolution.recipes import GRID, SuperResolutionTraining
 from server_decoder.super_resolution.network import Window
 
 HAIR = {"top": (0.5, 0.1), "left": (0.14, 0.3), "right": (0.86, 0.3)}
@@ -57,14 +57,14 @@ def window_batches(config: SuperResolutionTraining, pairs: Pairs, seed: int, dev
 
 
 def draw_window(rng: np.random.Generator, config: SuperResolutionTraining) -> Window:
-    """A window around a region of the face, or anywhere."""
+    """A window around a region of the face, or anywhere; its corner is a multiple of `GRID`."""
     side, last = config.window, config.size - config.window
     if rng.random() < config.region_part:
         centre = config.size * np.array(_REGIONS[rng.integers(len(_REGIONS))]) + rng.normal(0, _SPREAD * side, 2)
         left, top = np.clip(np.rint(centre - side / 2), 0, last).astype(int)
     else:
         left, top = rng.integers(0, last + 1, 2)
-    return Window(int(top), int(left), side)
+    return Window(int(top) // GRID * GRID, int(left) // GRID * GRID, side)
 
 
 def cut(original: np.ndarray, window: Window, factor: int, mirrored: bool = False) -> np.ndarray:

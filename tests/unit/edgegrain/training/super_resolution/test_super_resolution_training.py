@@ -20,7 +20,7 @@ from edgegrain.training.family import RunOptions
 from edgegrain.training.loop import train
 from edgegrain.training.metric_networks import MetricNetworks
 from edgegrain.training.projected_discriminator import LAYERS, ProjectedConfig, ProjectedDiscriminator
-from edgegrain.training.super_resolution.losses import cut_windows, half_loss, window_loss
+from edgegrain.training.super_resolution.losses import cut_windows, half_loss, repeated, window_loss
 from edgegrain.training.super_resolution.pairs import (
     Pairs,
     TrainingPairs,
@@ -169,7 +169,7 @@ def test_losses_by_hand() -> None:
     target = torch.zeros(1, 3, 16, 16)
     enlarged = torch.full_like(target, 0.2)
     enlarged[..., ::2] = 0.4
-    weights = SuperResolutionLosses(l1=1.0, lpips=0.0, reduced=10.0, input=100.0, half=0.25)
+    weights = SuperResolutionLosses(l1=1.0, lpips=0.0, reduced=10.0, input=100.0, grid=0.0, half=0.25)
     total, terms = window_loss(weights, enlarged, target, torch.full((1, 3, 4, 4), 0.25), None, None)
     assert {name: float(value) for name, value in terms.items()} == pytest.approx(
         {"l1": 0.3, "reduced": 0.3, "input": 0.05}, rel=1e-5)
@@ -177,6 +177,19 @@ def test_losses_by_hand() -> None:
     large = torch.zeros(1, 3, 32, 32)
     large[..., ::2] = 0.2  # its 2x2 box mean is 0.1
     assert float(half_loss(weights, enlarged, large, None, None)) == pytest.approx(0.25 * 0.2, rel=1e-5)
+
+
+def test_the_loss_of_grids_sees_only_what_repeats() -> None:
+    torch.manual_seed(0)
+    target = torch.rand(4, 3, 64, 64)
+    pattern = torch.tensor([0.1, -0.1, 0.3, -0.3]).repeat(16)
+    weights = SuperResolutionLosses(l1=0.0, lpips=0.0, reduced=0.0, input=0.0, grid=2.0)
+    restored = torch.zeros(4, 3, 16, 16)
+    for enlarged, expected in ((target + 0.2, 0.0), (target + pattern, 2 * 0.2), (target.flip(0), 0.0)):
+        total, terms = window_loss(weights, enlarged, target, restored, None, None)
+        assert float(total) == pytest.approx(expected, abs=1e-5) and float(terms["grid"]) == float(total) / 2
+    found = repeated(target + pattern, 16) - repeated(target, 16)
+    torch.testing.assert_close(found, pattern[:16].expand(3, 16, 16), atol=1e-5, rtol=0)
 
 
 def save(folder: Path, names: list[str], side: int) -> None:

@@ -7,12 +7,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from edgegrain.metrics.lpips import LPIPS, PERIOD
-from edgegrain.training.super_resolution.recipes import GRID, SuperResolutionLosses
+from edgegrain.training.super_resolution.grid_loss import GridLoss
+from edgegrain.training.super_resolution.recipes import SuperResolutionLosses
 from server_decoder.super_resolution.network import Window
 
 
 def window_loss(weights: SuperResolutionLosses, enlarged: Tensor, target: Tensor, restored: Tensor,
-                lpips: LPIPS | None, offset: tuple[int, int] | None) -> tuple[Tensor, dict[str, Tensor]]:
+                lpips: LPIPS | None, offset: tuple[int, int] | None, grid: GridLoss | None = None
+                ) -> tuple[Tensor, dict[str, Tensor]]:
     """The weighted sum, and every unweighted term, detached.
 
     Args:
@@ -21,6 +23,7 @@ def window_loss(weights: SuperResolutionLosses, enlarged: Tensor, target: Tensor
         restored: the same windows of the network's input.
         lpips: may be None if its weight is 0.
         offset: rows and columns at which the crop for LPIPS begins, as in `edgegrain.training.losses.picture_loss`.
+        grid: of the run; None leaves its term out.
     """
     terms = detail_terms(weights, enlarged, target, lpips, offset)
     factor = enlarged.shape[-1] // restored.shape[-1]
@@ -28,10 +31,12 @@ def window_loss(weights: SuperResolutionLosses, enlarged: Tensor, target: Tensor
         mean = F.avg_pool2d(enlarged, factor)
         terms["reduced"] = (mean - F.avg_pool2d(target, factor)).abs().mean()
         terms["input"] = (mean - restored).abs().mean()
-    if weights.grid:
-        terms["grid"] = (repeated(enlarged, GRID * factor) - repeated(target, GRID * factor)).abs().mean()
     total = sum((getattr(weights, name) * value for name, value in terms.items()), torch.zeros(()))
-    return total, {name: value.detach() for name, value in terms.items()}
+    detached = {name: value.detach() for name, value in terms.items()}
+    if weights.grid and grid is not None:
+        part, detached["grid"] = grid(enlarged, target, factor)
+        total = total + weights.grid * part
+    return total, detached
 
 
 def half_loss(weights: SuperResolutionLosses, enlarged: Tensor, target: Tensor, lpips: LPIPS | None,
@@ -61,18 +66,6 @@ def detail_terms(weights: SuperResolutionLosses, enlarged: Tensor, target: Tenso
             enlarged, target = enlarged[..., rows, columns], target[..., rows, columns]
         terms["lpips"] = lpips(enlarged, target).mean()
     return terms
-
-
-def repeated(windows: Tensor, period: int) -> Tensor:
-    """The part of windows ``[N, 3, s, s]`` that repeats every ``period`` pixels: ``[3, period, period]``, of mean 0.
-
-    Mean over windows and cells. Sides that are no multiple of the period lose their last rows and columns.
-    """
-    count = windows.shape[-1] // period
-    cells = windows[..., : count * period, : count * period].unflatten(-1, (count, period)).unflatten(
-        -3, (count, period))
-    mean = cells.mean((0, 2, 4))
-    return mean - mean.mean((1, 2), keepdim=True)
 
 
 def cut_windows(picture: Tensor, windows: list[list[Window]]) -> Tensor:

@@ -11,9 +11,6 @@ from edgegrain.training.config import Recipe
 from edgegrain.training.projected_discriminator import ProjectedConfig
 from server_decoder.super_resolution.network import SuperResolutionConfig
 
-GRID = 4
-"""Corners of windows are multiples of it, in pixels of S, so that a grid of that period has one place in them."""
-
 
 @dataclass(frozen=True)
 class SuperResolutionLosses:
@@ -25,8 +22,7 @@ class SuperResolutionLosses:
         reduced: mean absolute error of the box mean, at the restored picture's size, against the original's.
         input: mean absolute error of the box mean against the restored picture: the enlarger adds detail, it does not
             change the picture.
-        grid: mean of a batch's enlarged windows less that of its originals, at every place of a cell of `GRID` times
-            the factor, the cell's own mean left out: a pattern that repeats in every picture.
+        grid: a pattern that repeats in every picture (`edgegrain.training.super_resolution.grid_loss`).
         half: weight of the first two terms at factor 2, as a step of factor 4.
     """
 

@@ -17,6 +17,7 @@ from edgegrain.training.losses import random_offset
 from edgegrain.training.metric_networks import MetricNetworks, metric_weights
 from edgegrain.training.optimizers import annealed, descend, early_decay, optimizers, update_averages
 from edgegrain.training.run_folder import CHECKPOINT
+from edgegrain.training.super_resolution.grid_loss import GridLoss
 from edgegrain.training.super_resolution.losses import cut_windows, half_loss, window_loss
 from edgegrain.training.super_resolution.pairs import TrainingPairs, training_pairs
 from edgegrain.training.super_resolution.recipes import SUPER_RESOLUTION_CONFIGS, SuperResolutionTraining
@@ -58,6 +59,7 @@ class SuperResolutionTrainer:
         self._feed = window_batches(config, pairs.full, seed, distributed.device)
         self._half_feed = None if pairs.half is None else window_batches(
             config.of_half_size, pairs.half, seed + 1, distributed.device)
+        self._grid = GridLoss()
         self._choice = np.random.default_rng([config.seed, run.pictures])  # the same in all processes
         self._validation = Validation(pairs.held_out, config.factor, self._lpips, distributed.device)
 
@@ -82,7 +84,7 @@ class SuperResolutionTrainer:
             enlarged, = self.run.model.forward_windows(picture, batch.windows, config.of_half_size.factor)
             loss, terms = window_loss(config.losses, enlarged.float(), dequantize(batch.target),
                                       cut_windows(picture, batch.windows), self._lpips,
-                                      random_offset(config.lpips_shift))
+                                      random_offset(config.lpips_shift), self._grid)
         self._descend(loss, progress)
         return {"half_loss": loss.detach(), **{f"half_{name}": value for name, value in terms.items()}}
 
@@ -123,7 +125,7 @@ class SuperResolutionTrainer:
         real = slice(batch.real)
         return joint_loss(
             enlarged, lambda seen: window_loss(config.losses, seen, target, cut_windows(picture, batch.windows),
-                                               self._lpips, random_offset(config.lpips_shift)),
+                                               self._lpips, random_offset(config.lpips_shift), self._grid),
             self.run.adversarial, progress, target[real], real)
 
 

@@ -20,7 +20,8 @@ from edgegrain.training.family import RunOptions
 from edgegrain.training.loop import train
 from edgegrain.training.metric_networks import MetricNetworks
 from edgegrain.training.projected_discriminator import LAYERS, ProjectedConfig, ProjectedDiscriminator
-from edgegrain.training.super_resolution.losses import cut_windows, half_loss, repeated, window_loss
+from edgegrain.training.super_resolution.grid_loss import GridLoss, repeated
+from edgegrain.training.super_resolution.losses import cut_windows, half_loss, window_loss
 from edgegrain.training.super_resolution.pairs import (
     Pairs,
     TrainingPairs,
@@ -185,11 +186,25 @@ def test_the_loss_of_grids_sees_only_what_repeats() -> None:
     pattern = torch.tensor([0.1, -0.1, 0.3, -0.3]).repeat(16)
     weights = SuperResolutionLosses(l1=0.0, lpips=0.0, reduced=0.0, input=0.0, grid=2.0)
     restored = torch.zeros(4, 3, 16, 16)
-    for enlarged, expected in ((target + 0.2, 0.0), (target + pattern, 2 * 0.2), (target.flip(0), 0.0)):
-        total, terms = window_loss(weights, enlarged, target, restored, None, None)
-        assert float(total) == pytest.approx(expected, abs=1e-5) and float(terms["grid"]) == float(total) / 2
+    for enlarged, expected in ((target + 0.2, 0.0), (target + pattern, 0.2), (target.flip(0), 0.0)):
+        total, terms = window_loss(weights, enlarged, target, restored, None, None, GridLoss())
+        assert float(terms["grid"]) == pytest.approx(expected, abs=1e-5)
+        assert float(total) == pytest.approx(2 * expected, abs=1e-5)
     found = repeated(target + pattern, 16) - repeated(target, 16)
     torch.testing.assert_close(found, pattern[:16].expand(3, 16, 16), atol=1e-5, rtol=0)
+
+
+def test_a_grid_below_the_noise_of_a_batch_is_found_over_many() -> None:
+    torch.manual_seed(0)
+    grid, pattern = GridLoss(), 0.01 * torch.tensor([1.0, -1.0]).repeat(32)
+    for _ in range(200):
+        enlarged = (pattern + 0.3 * torch.randn(1, 3, 64, 64)).requires_grad_(True)
+        loss, height = grid(enlarged, torch.zeros(1, 3, 64, 64), 2)
+    loss.backward()
+    assert enlarged.grad is not None and 0.008 < float(height) < 0.02
+    # The gradient lowers the bright columns and raises the dark ones.
+    by_column = enlarged.grad.mean((0, 1, 2)).view(-1, 2).mean(0)
+    assert float(by_column[0]) > 0.5 / 4096 / 3 and float(by_column[1]) < -0.5 / 4096 / 3
 
 
 def save(folder: Path, names: list[str], side: int) -> None:

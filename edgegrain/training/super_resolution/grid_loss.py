@@ -1,0 +1,50 @@
+"""A loss against grids: patterns that a network adds to every picture at the same places.
+
+A grid of a tenth of a level cannot be seen in one batch, whose windows hold more detail than that. So its mean is kept
+over many steps, and every step moves the windows against it.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+GRID = 4
+"""Corners of windows are multiples of it, in pixels of S, so that a grid of that period has one place in them."""
+DECAY = 0.97
+"""Of the running mean; one step's part is the rest."""
+
+
+class GridLoss:
+    """The part of enlarged windows that repeats every ``GRID * factor`` pixels and that their originals lack."""
+
+    def __init__(self) -> None:
+        self._means: dict[int, Tensor] = {}  # by factor
+
+    def __call__(self, enlarged: Tensor, target: Tensor, factor: int) -> tuple[Tensor, Tensor]:
+        """The loss of a batch and the mean height of the grid, detached.
+
+        The gradient of the loss is that of the running mean's mean absolute value if every step had its weight.
+
+        Args:
+            enlarged, target: windows ``[N, 3, s, s]`` in [-1, 1].
+            factor: by which the windows are enlarged.
+        """
+        period = GRID * factor
+        found = repeated(enlarged, period) - repeated(target, period)
+        known = self._means.get(factor)
+        mean = found.detach() if known is None else torch.lerp(found.detach(), known, DECAY)
+        self._means[factor] = mean
+        return (found * mean.sign()).mean(), mean.abs().mean()
+
+
+def repeated(windows: Tensor, period: int) -> Tensor:
+    """The part of windows ``[N, 3, s, s]`` that repeats every ``period`` pixels: ``[3, period, period]``, of mean 0.
+
+    Mean over windows and cells. Sides that are no multiple of the period lose their last rows and columns.
+    """
+    count = windows.shape[-1] // period
+    cells = windows[..., : count * period, : count * period].unflatten(-1, (count, period)).unflatten(
+        -3, (count, period))
+    mean = cells.mean((0, 2, 4))
+    return mean - mean.mean((1, 2), keepdim=True)

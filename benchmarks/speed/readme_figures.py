@@ -2,14 +2,17 @@
 
     python benchmarks/speed/readme_figures.py
 
-The manifest holds the results of `edgegrain evaluate`. Compressing and restoring are timed on the portrait of the
-package with one and two threads. The section between the two markers of the README is replaced.
+The manifest holds the results of `edgegrain evaluate`, ``results/`` those of larger sizes (``--size``). Compressing and
+restoring are timed on the portrait of the package with one and two threads. The section between the two markers of the
+README is replaced.
 """
 
 from __future__ import annotations
 
+import json
 import statistics
 import sys
+from typing import Any
 
 from import_time import measure
 from machine import PORTRAIT, ROOT, measured_on
@@ -18,13 +21,17 @@ from page_text import replace_figures, wrapped
 
 sys.path.insert(0, str(ROOT))
 
-from codec_contract.bundle.manifest import load_manifest
+from codec_contract.bundle.manifest import Manifest, load_manifest
 from codec_contract.bundle.paths import find_bundle
 from edgegrain.metrics.training_losses import NOTE, training_losses
 from edgegrain.publishing.model_card import score_table
 from sdk import Codec
 
 THREADS = (1, 2)
+LARGER = {"psnr": ("PSNR (dB)", ".2f"), "lpips_alex": ("LPIPS-Alex†", ".3f"), "lpips_vgg": ("LPIPS-VGG", ".3f"),
+          "dists": ("DISTS", ".3f"), "identity_mobileface": ("identity (MobileFace)", ".3f"),
+          "kid_crops": ("KID of crops", ".4f"), "kid_eyes": ("KID of eyes", ".4f")}
+"""Scores of the table of larger sizes: title and format."""
 
 
 def section() -> str:
@@ -38,19 +45,42 @@ def section() -> str:
         "downscaling:",
         "", *score_table(evaluation, training_losses(manifest.codec, manifest.domain, manifest.training)), "",
         f"{NOTE}. ±: 95 % bootstrap interval over pictures ([metrics](docs/evaluation.md#metrics)).", "",
-        "| time, 256×256 | " + " | ".join(f"{n} thread{'s' * (n > 1)}" for n in THREADS) + " |",
+        *larger_sizes(manifest), "| time | " + " | ".join(f"{n} thread{'s' * (n > 1)}" for n in THREADS) + " |",
         "|---" + "|---:" * len(THREADS) + "|",
     ]
     codecs = [Codec(threads=threads) for threads in THREADS]
     payload = codecs[0].compress(PORTRAIT)
-    for label, run in (("compress", lambda codec: codec.compress(PORTRAIT)),
-                       ("restore", lambda codec: codec.restore(payload))):
+    runs = {"compress": lambda codec: codec.compress(PORTRAIT)} | {
+        f"restore {side}×{side}": lambda codec, side=side: codec.restore(payload, size=side) for side in manifest.sides}
+    for label, run in runs.items():
         times = [median_seconds(lambda run=run, codec=codec: run(codec), 0, least=15) for codec in codecs]
         lines.append(f"| {label} | " + " | ".join(f"{1e3 * value:.0f} ms" for value in times) + " |")
     lines += [f"| `import sdk` | {1e3 * statistics.median(measure(5)):.0f} ms | |", "",
               f"Measured {facts['date']} by `python benchmarks/speed/readme_figures.py` on {facts['machine']}, "
               f"{facts['cores']} cores, commit {facts['commit']}."]
     return wrapped("\n".join(lines))
+
+
+def larger_sizes(manifest: Manifest) -> list[str]:
+    """A table of the evaluations in ``results/`` at the sizes of the bundle's enlargers, as lines; [] without one."""
+    found: dict[int, dict[str, Any]] = {}
+    for side in manifest.sides[1:]:
+        path = ROOT / "results" / f"{manifest.id}-{manifest.version}-{side}.json"
+        if path.is_file():
+            found[side] = json.loads(path.read_bytes())
+    if not found:
+        return []
+    pictures = next(iter(found.values()))["pictures"]
+    lines = [f"The same payloads restored larger, {pictures['count']} unseen faces of {pictures['folder']}; bicubic: "
+             f"the restored {manifest.hr}×{manifest.hr} enlarged without the bundle's enlarger:", "",
+             "| size | | " + " | ".join(title for title, _ in LARGER.values()) + " |",
+             "|---|---" + "|---:" * len(LARGER) + "|"]
+    for side, summary in found.items():
+        for method, label in ((manifest.id, "this bundle"), (f"{manifest.id}, bicubic", "bicubic")):
+            means = summary["means"][method]
+            cells = [format(means[score], form) for score, (_, form) in LARGER.items()]
+            lines.append(f"| {side}×{side} | {label} | " + " | ".join(cells) + " |")
+    return [*lines, ""]
 
 
 def main() -> None:

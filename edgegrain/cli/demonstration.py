@@ -27,16 +27,15 @@ CLASSICAL = {"jpeg": "JPEG", "webp": "WebP", "avif": "AVIF"}
 
 
 def shipped_portrait() -> Path:
-    """The portrait in the package.
+    """The portrait in the package, 768x768.
 
     Raises:
         ImageError: the file is missing from the installation.
     """
-    folder = Path(__file__).resolve().parents[1] / "demo"
-    found = sorted(folder.glob("*.jpg"))
-    if not found:
-        raise ImageError(f"no portrait in {folder}; reinstall edgegrain, or name a picture")
-    return found[0]
+    portrait = Path(__file__).resolve().parents[1] / "demo" / "portrait_768.jpg"
+    if not portrait.is_file():
+        raise ImageError(f"{portrait} is missing; reinstall edgegrain, or name a picture")
+    return portrait
 
 
 def run_demo(picture: Path, out: Path, bundle: str, mark: bool, force: bool) -> Row:

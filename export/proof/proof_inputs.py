@@ -33,15 +33,17 @@ class CheckInput:
 
 
 def find_pictures(folder: Path | None = None) -> list[Path]:
-    """Picture files in ``folder``, or those that ship with the package when it is None, sorted by name.
+    """Picture files in ``folder``, sorted by name, or the small portrait that ships with the package when it is None.
 
     Raises:
         ExportError: the folder does not exist or holds no picture.
     """
-    # The application's portrait is data for this package, which does not import the application.
-    root = folder or Path(__file__).resolve().parents[2] / "edgegrain" / "demo"
-    found = sorted(path for path in root.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES)
-    if folder is not None and not found:
+    if folder is None:
+        # The application's portrait is data for this package, which does not import the application.
+        portrait = Path(__file__).resolve().parents[2] / "edgegrain" / "demo" / "portrait.jpg"
+        return [portrait] if portrait.is_file() else []
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES)
+    if not found:
         raise ExportError(f"{folder} holds no pictures ({', '.join(PICTURE_SUFFIXES)})")
     return found
 

@@ -103,9 +103,9 @@ class StageConfig(Recipe):
             raise ValueError(f"stage {self.stage} needs a GrainConfig as its decoder")
         if self.grows and not isinstance(self.decoder, DecoderConfig):
             raise ValueError("only an invertible decoder that is trained alone can grow")
-        if not 0 <= self.synthetic <= 1 or not 0 <= self.generated_part <= 1:
-            raise ValueError(f"synthetic and generated_part are parts of the batch, 0...1, got {self.synthetic} and "
-                             f"{self.generated_part}")
+        for name in ("synthetic", "generated_part"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is a part of the batch, 0...1, got {getattr(self, name)}")
         if self.adversarial is not None and self.synthetic_count == self.batch:
             raise ValueError("a discriminator needs real pictures: synthetic must leave room for some in a batch")
         if self.synthetic and not isinstance(self.decoder, GrainConfig):

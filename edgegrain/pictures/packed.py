@@ -7,7 +7,7 @@ import hashlib
 import io
 import os
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +48,11 @@ class StoredPicture:
         return self.path.stat().st_size if self.size is None else self.size
 
 
+def matches(name: str, patterns: Iterable[str]) -> bool:
+    """True if a file's name matches one of the patterns (``usgov_*``)."""
+    return any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
+
+
 def stored_pictures(folder: str | Path, exclude: tuple[str, ...] = ()) -> list[StoredPicture]:
     """The pictures of a folder and of the tar shards in it (`edgegrain.pictures.tar_shards`), by name.
 
@@ -63,7 +68,7 @@ def stored_pictures(folder: str | Path, exclude: tuple[str, ...] = ()) -> list[S
         except tarfile.TarError as error:
             raise ImageError(f"{shard} is not a complete tar file: {error}") from error
     pictures = [picture for picture in sorted(pictures, key=lambda picture: picture.name)
-                if not any(fnmatch.fnmatch(picture.name, pattern) for pattern in exclude)]
+                if not matches(picture.name, exclude)]
     if not pictures:
         raise ImageError(f"no pictures ({', '.join(SUFFIXES)}) in {folder}, nor tar shards of them")
     return pictures
@@ -72,7 +77,7 @@ def stored_pictures(folder: str | Path, exclude: tuple[str, ...] = ()) -> list[S
 def list_pictures(folder: str | Path, exclude: tuple[str, ...] = ()) -> list[Path]:
     """Picture files of a folder by name, without those matching a pattern of ``exclude`` (``usgov_*``)."""
     paths = sorted(path for path in Path(folder).iterdir() if path.suffix.lower() in SUFFIXES)
-    paths = [path for path in paths if not any(fnmatch.fnmatch(path.name, pattern) for pattern in exclude)]
+    paths = [path for path in paths if not matches(path.name, exclude)]
     if not paths:
         raise ImageError(f"no pictures ({', '.join(SUFFIXES)}) in {folder}")
     return paths

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import fnmatch
 from pathlib import Path
 
 import numpy as np
 
 from codec_contract.errors import EdgegrainError
-from edgegrain.pictures.packed import first_pictures, pack, random_pictures, stored_pictures
+from edgegrain.pictures.packed import first_pictures, matches, pack, random_pictures, stored_pictures
 from edgegrain.training.family import RunOptions
 
 HELD_OUT = 16  # pictures that a run is evaluated on
@@ -45,8 +44,7 @@ def generated_pictures(options: RunOptions, run: Path, size: int, patterns: tupl
     """
     if options.data is None:
         return None
-    found = [picture for picture in stored_pictures(options.data, options.exclude)
-             if any(fnmatch.fnmatch(picture.name, pattern) for pattern in patterns)]
+    found = [picture for picture in stored_pictures(options.data, options.exclude) if matches(picture.name, patterns)]
     return pack(found, size, cache_folder(run)) if found else None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import hashlib
 import os
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from codec_contract.bundle.manifest import load_manifest
 from codec_contract.bundle.paths import find_bundle
 from codec_contract.errors import BundleError, EdgegrainError, ImageError
 from codec_contract.resize import exact_resize
-from edgegrain.pictures.packed import StoredPicture, pack, random_pictures, stored_pictures
+from edgegrain.pictures.packed import StoredPicture, matches, pack, random_pictures, stored_pictures
 from edgegrain.training.family import RunOptions
 from edgegrain.training.super_resolution.recipes import SuperResolutionTraining
 from edgegrain.training.training_pictures import cache_folder, require_pictures
@@ -124,7 +123,7 @@ def packed_pairs(config: SuperResolutionTraining, pictures: Sequence[StoredPictu
     """
     side = config.factor * config.size
     originals = pack(pictures, side, cache)
-    generated = [any(fnmatch.fnmatch(picture.name, pattern) for pattern in config.generated) for picture in pictures]
+    generated = [matches(picture.name, config.generated) for picture in pictures]
     return Pairs(restored_pictures(originals, config.bundle, config.size, cache), originals, np.array(generated))
 
 

@@ -23,12 +23,12 @@ sys.path.insert(0, str(ROOT))
 
 from codec_contract.bundle.manifest import Manifest, load_manifest
 from codec_contract.bundle.paths import find_bundle
-from edgegrain.metrics.training_losses import NOTE, training_losses
+from edgegrain.metrics.training_losses import NOTE, marked, training_losses
 from edgegrain.publishing.model_card import score_table
 from sdk import Codec
 
 THREADS = (1, 2)
-LARGER = {"psnr": ("PSNR (dB)", ".2f"), "lpips_alex": ("LPIPS-Alex†", ".3f"), "lpips_vgg": ("LPIPS-VGG", ".3f"),
+LARGER = {"psnr": ("PSNR (dB)", ".2f"), "lpips_alex": ("LPIPS-Alex", ".3f"), "lpips_vgg": ("LPIPS-VGG", ".3f"),
           "dists": ("DISTS", ".3f"), "identity_mobileface": ("identity (MobileFace)", ".3f"),
           "kid_crops": ("KID of crops", ".4f"), "kid_eyes": ("KID of eyes", ".4f")}
 """Scores of the table of larger sizes: title and format."""
@@ -70,10 +70,11 @@ def larger_sizes(manifest: Manifest) -> list[str]:
             found[side] = json.loads(path.read_bytes())
     if not found:
         return []
-    pictures = next(iter(found.values()))["pictures"]
+    first = next(iter(found.values()))
+    pictures, losses = first["pictures"], first["training_losses"]
     lines = [f"The same payloads restored larger, {pictures['count']} unseen faces of {pictures['folder']}; bicubic: "
              f"the restored {manifest.hr}×{manifest.hr} enlarged without the bundle's enlarger:", "",
-             "| size | | " + " | ".join(title for title, _ in LARGER.values()) + " |",
+             "| size | | " + " | ".join(marked(title, score, losses) for score, (title, _) in LARGER.items()) + " |",
              "|---|---" + "|---:" * len(LARGER) + "|"]
     for side, summary in found.items():
         for method, label in ((manifest.id, "this bundle"), (f"{manifest.id}, bicubic", "bicubic")):

@@ -94,14 +94,15 @@ def evaluate(
 
     paths = list_pictures(data)[: limit or None]
     codec = sdk.Codec(bundle, device=device.value, threads=threads or None)
-    name = report_name(codec, size or codec.bundle.hr)
+    side = size or codec.bundle.hr
+    name = report_name(codec, side)
     folder = out or OUT / name
     numbers = [f"{name}.tsv", f"{name}.json"]
     refuse_existing([folder / "report.html", *((results or folder) / number for number in numbers)], force)
-    evaluator = _open(codec, paths, weights, baselines.value, curves, threads, device.value, cache, size)
+    evaluator = _open(codec, paths, weights, baselines.value, curves, threads, device.value, cache, side)
     rows = [evaluator.picture(path) for path in with_progress(paths, f"measuring {codec.bundle.id}")]
     losses = training_losses(codec.bundle.codec, codec.bundle.domain, load_manifest(codec.bundle.folder).training)
-    summary = summarize(rows, codec.bundle, paths, baselines.value, losses, size)
+    summary = summarize(rows, codec.bundle, paths, baselines.value, losses, side)
     files = report_files(codec, rows, paths, summary)
     _write(files, numbers, folder, results, force)
     if json_output:
@@ -112,7 +113,7 @@ def evaluate(
 
 
 def _open(codec: Any, paths: list[Path], weights: Path | None, baselines: str, curves: bool, threads: int, device: str,
-          cache: Path | None, size: int) -> Evaluator:
+          cache: Path | None, side: int) -> Evaluator:
     import torch
 
     from codec_contract.cache_folder import cache_folder
@@ -128,12 +129,12 @@ def _open(codec: Any, paths: list[Path], weights: Path | None, baselines: str, c
         torch.set_num_threads(threads)
     budgets: tuple[int, ...] = ()
     if curves and baselines != "none":
-        budgets = curve_budgets([len(codec.compress(original_of(path, size or codec.bundle.hr)))
+        budgets = curve_budgets([len(codec.compress(original_of(path, side)))
                                  for path in with_progress(paths, f"compressing {len(paths)} pictures")])
     thoroughness: Any = None if baselines == "none" else baselines
     metrics = Metrics(folder, device=device, faces=faces)
     return Evaluator(codec, metrics, weights_id(folder), ResultCache(cache or cache_folder() / "evaluation"),
-                     EvaluationConfig(thoroughness, budgets, size))
+                     EvaluationConfig(thoroughness, budgets, side))
 
 
 def _write(files: Mapping[str, bytes], numbers: list[str], folder: Path, results: Path | None, force: bool) -> None:

@@ -1,4 +1,4 @@
-"""Generated pictures as tar shards, for training beside photographs (``edgegrain prior generate``)."""
+"""Generated pictures as tar shards, for training together with photographs (``edgegrain prior generate``)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sdk.generated_mark import GENERATED, GeneratedMark, MarkedPicture
 from server_decoder.generative_prior import GenerativePrior, digest
 
 NAME = "generated"
-"""What the names of the pictures and shards begin with; recipes recognize generated pictures by it."""
+"""Prefix of the names of pictures and shards, by which recipes recognize generated pictures."""
 RECORD = "generated.json"
 PER_SHARD = 1000
 

@@ -69,7 +69,7 @@ class GrainTrainer:
             pictures: photographs to train on, uint8 ``[N, S, S, 3]``.
             networks: of the losses, on the device.
             held_out: to evaluate on, of the same kind; by default the first of ``pictures``.
-            generated: generated pictures to train on beside them; None for none.
+            generated: generated pictures to train on together with them; None for none.
         """
         config = run.config
         self.run, self.distributed, self.networks = run, distributed, networks
@@ -89,14 +89,14 @@ class GrainTrainer:
             self.optimizers.append(torch.optim.Adam(of_rate, lr=rate.LEARNING_RATE))
             self.optimizers[-1].param_groups[0]["factor"] = rate.LEARNING_RATE / config.learning_rate
         # Photographs are first in a batch: the discriminator must not learn the prior's faults as real.
-        beside = 0 if generated is None else config.generated_count
-        self._real = real = config.batch - config.synthetic_count - beside
+        generated_count = 0 if generated is None else config.generated_count
+        self._real = real = config.batch - config.synthetic_count - generated_count
         seed = distributed.seed(config.seed, run.pictures)
         if distributed.rank:  # else every process would draw the same noise
             torch.manual_seed(seed)
         self._feeds = [batches(pictures, real, seed, distributed.device)] if real else []
-        if generated is not None and beside:
-            self._feeds.append(batches(generated, beside, seed + 1, distributed.device))
+        if generated is not None and generated_count:
+            self._feeds.append(batches(generated, generated_count, seed + 1, distributed.device))
         prior, count = run.model.prior, config.synthetic_count
         self._synthetic = synthetic_faces(
             prior, sys.maxsize, seed, batch=count, psi_range=config.truncation, dtype=torch.bfloat16,
@@ -236,12 +236,12 @@ def _pictures(config: StageConfig, options: RunOptions, folder: Path, prior: Gen
     ones."""
     if options.data is None and config.random_pictures and config.synthetic == 1 and prior is not None:
         faces = next(synthetic_faces(prior, HELD_OUT, UNSEEN_SEED, batch=HELD_OUT, psi_range=config.truncation))
-        generated = quantize(faces.pictures.permute(0, 2, 3, 1).cpu().numpy())
-        return generated, None, generated
+        synthetic = quantize(faces.pictures.permute(0, 2, 3, 1).cpu().numpy())
+        return synthetic, None, synthetic
     photographs = replace(options, exclude=(*options.exclude, *config.generated))
     pictures = training_pictures(photographs, folder, config.encoder.hr, count=config.random_pictures, seed=config.seed)
-    beside = generated_pictures(options, folder, config.encoder.hr, config.generated)
-    return pictures, beside, held_out_pictures(options, pictures)
+    generated = generated_pictures(options, folder, config.encoder.hr, config.generated)
+    return pictures, generated, held_out_pictures(options, pictures)
 
 
 def _takes(config: StageConfig) -> set[str]:

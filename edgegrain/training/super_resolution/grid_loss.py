@@ -1,7 +1,6 @@
 """A loss against grids: patterns that a network adds to every picture at the same places.
 
-A grid of a tenth of a level cannot be seen in one batch, whose windows hold more detail than that. So its mean is kept
-over many steps, and every step moves the windows against it.
+The detail in the windows of one batch hides a grid of a tenth of a level, so the loss keeps a running mean over steps.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from torch import Tensor
 GRID = 4
 """Corners of windows are multiples of it, in pixels of S, so that a grid of that period has one place in them."""
 DECAY = 0.97
-"""Of the running mean; one step's part is the rest."""
+"""Decay of the running mean."""
 
 
 class GridLoss:
@@ -24,7 +23,7 @@ class GridLoss:
     def __call__(self, enlarged: Tensor, target: Tensor, factor: int) -> tuple[Tensor, Tensor]:
         """The loss of a batch and the mean height of the grid, detached.
 
-        The gradient of the loss is that of the running mean's mean absolute value if every step had its weight.
+        The gradient has the signs of the running mean, and the size of that of the batch's own mean absolute value.
 
         Args:
             enlarged, target: windows ``[N, 3, s, s]`` in [-1, 1].

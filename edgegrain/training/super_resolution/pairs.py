@@ -104,15 +104,15 @@ def by_size(config: SuperResolutionTraining, pictures: Sequence[StoredPicture]
     """
     side = config.factor * config.size
     least = side // 2 if config.factor > FACTORS[0] and config.half_part else side
-    sizes = {picture.name: _side(picture) for picture in pictures}
-    small = [f"{name} ({size} pixels)" for name, size in sizes.items() if size < least]
+    sized = [(picture, _side(picture)) for picture in pictures]
+    small = [f"{picture.name} ({size} pixels)" for picture, size in sized if size < least]
     if small:
         raise ImageError(f"{len(small)} pictures have sides below {least} pixels, such as {small[0]}; leave them out "
                          "with --exclude")
-    full = [picture for picture in pictures if sizes[picture.name] >= side]
+    full = [picture for picture, size in sized if size >= side]
     if not full:
         raise ImageError(f"none of {len(pictures)} pictures has sides of {side} pixels or more")
-    return full, [picture for picture in pictures if sizes[picture.name] < side]
+    return full, [picture for picture, size in sized if size < side]
 
 
 def packed_pairs(config: SuperResolutionTraining, pictures: Sequence[StoredPicture], cache: Path) -> Pairs:

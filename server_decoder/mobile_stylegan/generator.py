@@ -115,8 +115,10 @@ class Affine(nn.Linear):
 
 
 def modulate(x: Tensor, style: Tensor) -> Tensor:
-    """``x`` ``[B, C, H, W]`` times ``style`` ``[B, C]``."""
-    return x * style[:, :, None, None]
+    """``x`` ``[B, C, H, W]`` times ``style`` ``[B, C]``, in the type of ``x``."""
+    # In mixed precision styles are float32; a product of both types would make maps twice as large, and three times as
+    # slow on a CPU, before the convolution rounds them again.
+    return x * style.to(x.dtype)[:, :, None, None]
 
 
 class SeparableConv(nn.Module):

@@ -87,7 +87,7 @@ def restore(
             names, for an LR the default bundle.
         size: ``"original"`` gives the original's size and aspect (for ``fit="crop"`` those of the centre square, for
             an aligned face those of its square); ``"native"`` gives the aspect at the decoder's resolution; a number
-            of pixels gives it with this longest side. Above the decoder's resolution the bundle's enlargers are used,
+            of pixels gives it with this longest side. Above the decoder's resolution the bundle's enlarger is used,
             as far as it has them (`BundleInfo.sides`): for ``"original"`` the smallest that covers the original, and
             the largest for originals beyond it.
         device: ``"cpu"`` or ``"cuda"``; there is no fall-back to the other one.

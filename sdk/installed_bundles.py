@@ -30,7 +30,7 @@ class BundleInfo:
         folder: the bundle's folder.
         licence: licences of the weights and the data.
         controls: options of restoring, ``"seed"`` or ``"strength"``, with range and default.
-        sides: sides of the squares it restores, in pixels: ``hr`` first, then those of its enlargers; empty for bundles
+        sides: sides of the squares it restores, in pixels: ``hr`` first, then those of its enlarger; empty for bundles
             of tiles, which restore at the original's size only.
         quality: ``"tiny"``, ``"small"``, ``"medium"`` or ``"large"``: its rate among the bundles of its domain; None if
             it is not one of them.

@@ -74,11 +74,13 @@ class OpenBundle:
         self._encoder: EncoderSession | None = None
         self._decoder: DecoderSession | None = None
         self._running: RunningDecoder | None = None
-        self._enlargers: dict[int, EnlargerSession] = {}
+        self._enlarger: EnlargerSession | None = None
 
     def open(self) -> None:
         """Open every part now; errors as `tables`, `encoder`, `decoder` and `enlarger`."""
-        _ = self.tables, self.encoder, self.decoder, [self.enlarger(item.factor) for item in self.manifest.enlargers]
+        _ = self.tables, self.encoder, self.decoder
+        if self.manifest.enlarger is not None:
+            _ = self.enlarger
 
     @property
     def tables(self) -> CoderTables:
@@ -133,18 +135,22 @@ class OpenBundle:
         assert self._running is not None  # set together with the decoder
         return self._running
 
-    def enlarger(self, factor: int) -> EnlargerSession:
-        """The enlarger of a factor.
+    @property
+    def enlarger(self) -> EnlargerSession:
+        """The enlarger.
 
         Raises:
             BundleError: the bundle has none, or its file is missing, altered or damaged, or is no such enlarger.
             DeviceError: the device is not available or has too little memory.
         """
         with self._opening:
-            if factor not in self._enlargers:
-                data = self.manifest.open_file(self.manifest.enlarger(factor).file)
-                self._enlargers[factor] = EnlargerSession(data, self.manifest.hr, factor, self.device, self.threads)
-            return self._enlargers[factor]
+            if self._enlarger is None:
+                described = self.manifest.enlarger
+                if described is None:
+                    raise BundleError(f"bundle {self.manifest.id} has no enlarger")
+                self._enlarger = EnlargerSession([self.manifest.open_file(file) for file in described.files],
+                                                 self.manifest.hr, self.device, self.threads)
+            return self._enlarger
 
     def encode(self, squares: Rgb) -> Rgb:
         """Encode squares, uint8 ``[N, hr, hr, 3]``, to LRs, uint8 ``[N, lr, lr, 3]``."""
@@ -180,7 +186,7 @@ class OpenBundle:
             BundleError: as `enlarger`, or the file's network does not do what its signature says.
             DeviceError: as `EnlargerSession.enlarge`.
         """
-        return square if factor == 1 else self.enlarger(factor).enlarge(square[None])[0]
+        return square if factor == 1 else self.enlarger.enlarge(square[None], factor)[0]
 
     def pack(
         self, lr: Rgb, original_size: tuple[int, int], fit: str = FIT_PAD, square: OrientedSquare | None = None

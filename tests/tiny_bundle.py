@@ -155,39 +155,56 @@ def convolutional_decoder(hr: int = HR, lr: int = LR, channels: int = 64, blocks
     return bytes(model.SerializeToString())
 
 
-def nearest_enlarger(factor: int, side: int = HR, dtype: int = TensorProto.UINT8) -> bytes:
-    """An enlarger that repeats every pixel ``factor`` times each way: ``[b, side, side, 3]`` of ``dtype``."""
-    large = factor * side
-    node = helper.make_node("Resize", ["picture", "", "scales"], ["enlarged"], mode="nearest",
-                            coordinate_transformation_mode="asymmetric", nearest_mode="floor")
-    graph = helper.make_graph(
-        [node], "nearest",
-        [helper.make_tensor_value_info("picture", dtype, ["b", side, side, 3])],
-        [helper.make_tensor_value_info("enlarged", dtype, ["b", large, large, 3])],
-        [numpy_helper.from_array(np.array([1, factor, factor, 1], np.float32), "scales")])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
-    onnx.checker.check_model(model, full_check=True)
-    return bytes(model.SerializeToString())
+def nearest_enlarger(doublings: int, side: int = HR, dtype: int = TensorProto.UINT8) -> list[bytes]:
+    """An enlarger that repeats every pixel: takes ``[b, side, side, 3]`` of ``dtype``, a graph for each doubling."""
+    def info(name: str, kind: int, *sides: int) -> onnx.ValueInfoProto:
+        return helper.make_tensor_value_info(name, kind, ["b", *sides])
+
+    models = []
+    for step in range(doublings):
+        small, large = side * 2**step, side * 2 ** (step + 1)
+        if step == 0:
+            inputs = [info("picture", dtype, small, small, 3)]
+            nodes = [helper.make_node("Cast", ["picture"], ["floats"], to=TensorProto.FLOAT),
+                     helper.make_node("Transpose", ["floats"], ["planes"], perm=[0, 3, 1, 2])]
+        else:
+            inputs = [info(name, TensorProto.FLOAT, 3, small, small) for name in ("values", "features")]
+            nodes = [helper.make_node("Mean", ["values", "features"], ["planes"])]
+        prefix = "doubled" if step else ""
+        nodes += [helper.make_node("Resize", ["planes", "", "scales"], [f"{prefix}values"], mode="nearest",
+                                   coordinate_transformation_mode="asymmetric", nearest_mode="floor"),
+                  helper.make_node("Cast", [f"{prefix}values"], ["levels"], to=dtype),
+                  helper.make_node("Transpose", ["levels"], ["enlarged"], perm=[0, 2, 3, 1])]
+        outputs = [info("enlarged", dtype, large, large, 3)]
+        if step < doublings - 1:
+            nodes.append(helper.make_node("Identity", ["values"], ["features"]))
+            outputs += [info(name, TensorProto.FLOAT, 3, large, large) for name in ("values", "features")]
+        graph = helper.make_graph(nodes, "nearest", inputs, outputs,
+                                  [numpy_helper.from_array(np.array([1, 1, 2, 2], np.float32), "scales")])
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+        onnx.checker.check_model(model, full_check=True)
+        models.append(bytes(model.SerializeToString()))
+    return models
 
 
-def add_enlargers(root: Path, *factors: int) -> None:
-    """Add a `nearest_enlarger` of each factor to a bundle."""
-    for factor in factors:
-        (root / f"enlarger_x{factor}.onnx").write_bytes(nearest_enlarger(factor))
-    refresh_manifest(root, enlargers=[
-        {"factor": factor, "file": f"enlarger_x{factor}.onnx"} for factor in factors])
+def add_enlarger(root: Path, doublings: int) -> None:
+    """Add a `nearest_enlarger` to a bundle."""
+    files = [f"enlarger_x{2 ** (step + 1)}.onnx" for step in range(doublings)]
+    for name, model in zip(files, nearest_enlarger(doublings), strict=True):
+        (root / name).write_bytes(model)
+    refresh_manifest(root, enlarger={"files": files})
 
 
 def write_tiny_bundle(
     folder: Path, name: str = "tiny-64-lr16", *, random: bool = False, decoder: bytes | None = None,
-    enlargers: tuple[int, ...] = (), lr: int = LR,
+    doublings: int = 0, lr: int = LR,
 ) -> Path:
     """Write a complete bundle into ``folder / name`` and return that folder.
 
     Args:
         random: take a random exact network instead of the box mean, which makes another LR contract.
         decoder: instead of the one that repeats pixels.
-        enlargers: factors of enlargers, which repeat pixels.
+        doublings: of an enlarger, which repeats pixels; 0 for none.
         lr: side of the LR.
     """
     root = folder / name
@@ -218,8 +235,8 @@ def write_tiny_bundle(
         "evaluation": {},
         "licence": {"weights": "Apache-2.0", "data": "none"},
     })
-    if enlargers:
-        add_enlargers(root, *enlargers)
+    if doublings:
+        add_enlarger(root, doublings)
     return root
 
 

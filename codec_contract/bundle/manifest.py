@@ -28,7 +28,7 @@ MAX_FILES = 4096
 CODECS = ("grain", "irn", "irn_plus", "glean", "gcfsr")
 MAX_SIDE = 16384
 ENLARGEMENTS = (2, 4)
-"""Factors by which enlargers enlarge."""
+"""Factors by which an enlarger enlarges."""
 DEFAULT_DECODER = "default"
 """Name of the decoder that the manifest's ``decoder`` describes."""
 
@@ -49,10 +49,14 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class Enlarger:
-    """A network that enlarges restored squares: the factor of the sides, and its ONNX file in the bundle."""
+    """The network that enlarges restored squares: its ONNX files in the bundle, each of which doubles the sides."""
 
-    factor: int
-    file: str
+    files: tuple[str, ...]
+
+    @property
+    def factors(self) -> tuple[int, ...]:
+        """Factors by which it enlarges, ascending."""
+        return ENLARGEMENTS[: len(self.files)]
 
 
 @dataclass(frozen=True)
@@ -81,8 +85,8 @@ class Manifest:
     licence: Mapping[str, Any]
     decoders: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Further decoders for the same payloads, by name, described as ``decoder`` is."""
-    enlargers: tuple[Enlarger, ...] = ()
-    """Networks that enlarge what any of the decoders restores, by ascending factor."""
+    enlarger: Enlarger | None = None
+    """The network that enlarges what any of the decoders restores."""
     quality: str | None = None
     """Name of its rate among the bundles of its domain (`codec_contract.bundle.qualities`), or None."""
 
@@ -93,13 +97,14 @@ class Manifest:
 
     @property
     def sides(self) -> tuple[int, ...]:
-        """Sides of the squares that are restored, in pixels and ascending: ``hr``, and one for each enlarger.
+        """Sides of the squares that are restored, in pixels and ascending: ``hr``, and one for each factor of the
+        enlarger.
 
         Empty for bundles of tiles, which restore every picture at its original's size.
         """
         if self.tile_overlap is not None:
             return ()
-        return self.hr, *(self.hr * enlarger.factor for enlarger in self.enlargers)
+        return self.hr, *(self.hr * factor for factor in (self.enlarger.factors if self.enlarger else ()))
 
     def lr_size(self, original_size: tuple[int, int]) -> tuple[int, int]:
         """(width, height) of the LR for an original of (width, height)."""
@@ -119,14 +124,6 @@ class Manifest:
             known = ", ".join([DEFAULT_DECODER, *self.decoders])
             raise BundleError(f"bundle {self.id} has no decoder {name[:80]!r}, only: {known}")
         return replace(self, decoder=self.decoders[name])
-
-    def enlarger(self, factor: int) -> Enlarger:
-        """The enlarger of this factor; `BundleError` if the bundle has none."""
-        for enlarger in self.enlargers:
-            if enlarger.factor == factor:
-                return enlarger
-        known = ", ".join(str(enlarger.factor) for enlarger in self.enlargers) or "none"
-        raise BundleError(f"bundle {self.id} has no enlarger of factor {factor}, only: {known}")
 
     def entry(self, name: str) -> FileEntry:
         """The entry of a listed file; ``BundleError`` if it is not listed."""
@@ -259,29 +256,25 @@ def _decoders(source: Mapping[str, Any], where: str) -> Mapping[str, Mapping[str
     return MappingProxyType(described)
 
 
-def _enlargers(
+def _enlarger(
     source: Mapping[str, Any], files: Mapping[str, FileEntry], hr: int, tiled: bool, where: str
-) -> tuple[Enlarger, ...]:
-    """The optional field ``enlargers``."""
-    if "enlargers" not in source:
-        return ()
-    found: dict[int, Enlarger] = {}
-    for described in _field(source, "enlargers", list, where):
-        if not isinstance(described, dict):
-            raise BundleError(f"{where}: an entry of 'enlargers' must be an object, is {type(described).__name__}")
-        factor = _field(described, "factor", int, f"{where}, enlargers")
-        file = _field(described, "file", str, f"{where}, enlargers")
-        if factor not in ENLARGEMENTS or hr * factor > MAX_SIDE:
-            raise BundleError(f"{where}: an enlarger has the factor {factor}, expected "
-                              f"{' or '.join(map(str, ENLARGEMENTS))}, and at most {MAX_SIDE} pixels from {hr}")
-        if factor in found:
-            raise BundleError(f"{where} has two enlargers of factor {factor}")
-        if file not in files:
-            raise BundleError(f"{where}: the enlarger of factor {factor} is {file[:80]!r}, which is no listed file")
-        found[factor] = Enlarger(factor, file)
-    if found and tiled:
-        raise BundleError(f"{where} has enlargers, which bundles of tiles cannot have")
-    return tuple(found[factor] for factor in sorted(found))
+) -> Enlarger | None:
+    """The optional field ``enlarger``."""
+    if "enlarger" not in source:
+        return None
+    described = _field(source, "enlarger", dict, where)
+    names = _field(described, "files", list, f"{where}, enlarger")
+    if not 1 <= len(names) <= len(ENLARGEMENTS):
+        raise BundleError(f"{where}: the enlarger has {len(names)} files, expected 1 to {len(ENLARGEMENTS)}")
+    for name in names:
+        if not isinstance(name, str) or name not in files:
+            raise BundleError(f"{where}: the enlarger has the file {str(name)[:80]!r}, which is not listed")
+    enlarger = Enlarger(tuple(names))
+    if (side := hr * enlarger.factors[-1]) > MAX_SIDE:
+        raise BundleError(f"{where}: the enlarger makes pictures with sides of {side} pixels, more than {MAX_SIDE}")
+    if tiled:
+        raise BundleError(f"{where} has an enlarger, which bundles of tiles cannot have")
+    return enlarger
 
 
 def parse_manifest(data: bytes, folder: Path) -> Manifest:
@@ -332,7 +325,7 @@ def parse_manifest(data: bytes, folder: Path) -> Manifest:
         evaluation=_field(source, "evaluation", dict, where),
         licence=_field(source, "licence", dict, where),
         decoders=_decoders(source, where),
-        enlargers=_enlargers(source, files, hr, tile_overlap is not None, where),
+        enlarger=_enlarger(source, files, hr, tile_overlap is not None, where),
         quality=_matching(source, "quality", _QUALITY, where) if "quality" in source else None,
     )
 

@@ -123,29 +123,25 @@ def enlarger(
     run: Annotated[Path, typer.Argument(exists=True, help="Folder of a run of an enlarge-... recipe, or its "
                                         "super_resolution.safetensors.")],
     into: Annotated[str, typer.Option("--into", metavar="BUNDLE", help="Name or folder of the bundle.")],
-    factor: Annotated[list[int] | None, typer.Option(
-        help="Factor to add, 2 or 4; repeatable [default: those that the run trained].")] = None,
     force: ForceOption = False,
 ) -> None:
-    """Add trained enlargers to a bundle, which then restores its payloads at 2 and 4 times the size.
+    """Add a trained enlarger to a bundle, which then restores its payloads at 2 and 4 times the size.
 
-    The graphs are compared with torch first. The bundle's LR contract stays, so this works for every payload there is.
+    Its graphs are compared with torch first. The bundle's LR contract stays, so this works for every payload there is.
 
     \b
     Examples:
       edgegrain export enlarger runs/enlarge-faces-256-x4 --into faces
-      edgegrain export enlarger runs/enlarge-faces-256-x4 --into faces --factor 4 --force
+      edgegrain export enlarger runs/enlarge-faces-256-x4 --into faces --force
     """
     with needs_export_libraries():
-        from export.bundle.enlarger import export_enlargers, require_enlargeable, trained_factors, write_enlargers
+        from export.bundle.enlarger import export_enlarger, require_enlargeable, write_enlarger
         from server_decoder.super_resolution.weights import read_training
 
-    factors = factor or trained_factors(run)
-    target = require_enlargeable(into, factors, force=force)
-    exported = export_enlargers(run, target.hr, factors)
-    written = write_enlargers(exported, target, read_training(run))
-    for each in exported:
-        typer.echo(f"{written.folder / written.enlarger(each.factor).file}: {each.summary()}")
+    target = require_enlargeable(into, force=force)
+    exported = export_enlarger(run, target.hr)
+    files = write_enlarger(exported, target, read_training(run))
+    typer.echo(f"{', '.join(map(str, files))}: {exported.summary()}")
 
 
 @export.command()

@@ -108,10 +108,10 @@ class Engine:
                 self._decode(bundle, np.full((size, lr, lr, 3), 128, np.uint8), [RestoreOptions()] * size)
                 taken.append(("restore", name, size, time.perf_counter() - start, 1))
             decoding = taken[-1][3] / sizes[-1]
-            for enlarger in bundle.manifest.enlargers:
+            for larger in bundle.manifest.sides[1:]:
                 start = time.perf_counter()
-                bundle.enlarge(np.full((side, side, 3), 128, np.uint8), enlarger.factor)
-                taken.append(("restore", name, 1, decoding + time.perf_counter() - start, enlarger.factor))
+                bundle.enlarge(np.full((side, side, 3), 128, np.uint8), larger // side)
+                taken.append(("restore", name, 1, decoding + time.perf_counter() - start, larger // side))
             start = time.perf_counter()
             encoded = bundle.encode(np.full((1, side, side, 3), 128, np.uint8))[0]
             payload = bundle.pack(encoded, (side, side))

@@ -1,4 +1,4 @@
-"""Adding files to a finished bundle, whose LR contract stays: decoders for a device, enlargers."""
+"""Adding files to a finished bundle, whose LR contract stays: decoders for a device, an enlarger."""
 
 from __future__ import annotations
 

@@ -1,21 +1,21 @@
-"""Adding enlargers to a bundle: ONNX graphs that make its restored pictures 2 or 4 times as large.
+"""Adding an enlarger to a bundle: ONNX graphs that make its restored pictures 2 and 4 times as large.
 
-A graph takes ``picture`` uint8 ``[batch, S, S, 3]`` and gives ``enlarged`` uint8 ``[batch, kS, kS, 3]``. Its weights
-are stored as float16 and widened on loading; it computes in float32.
+The signatures are those of `server_decoder.super_resolution.enlarger_session`. Weights are stored as float16 and
+widened on loading; the graphs compute in float32.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
+import onnx.utils
 import torch
+from torch import Tensor, nn
 
 from codec_contract.bundle.manifest import Manifest
 from codec_contract.errors import ExistsError, ExportError
@@ -24,11 +24,11 @@ from codec_contract.resize import exact_resize
 from edge_encoder.preprocessing import load_picture
 from export.bundle.additions import add_files, manifest_record, writable_bundle
 from export.decoder.decoder_graph import decoder_graph, round_weights, store_half
-from export.decoder.pixel_ends import add_pixel_ends
+from export.decoder.pixel_ends import add_pixel_ends, values_of
 from export.decoder.value_names import rename_values
 from export.proof.proof_inputs import find_pictures, smooth_pictures
 from server_decoder import decoder_session
-from server_decoder.super_resolution.enlarger_session import INPUT, OUTPUT
+from server_decoder.super_resolution.enlarger_session import ENLARGED, FEATURES, PICTURE, VALUES, EnlargerSession
 from server_decoder.super_resolution.network import SuperResolution
 from server_decoder.super_resolution.weights import load_super_resolution, read_training
 
@@ -41,72 +41,64 @@ class ExportedEnlarger:
     """An enlarger that was exported and compared with torch.
 
     Attributes:
-        factor: 2 or 4.
-        model: the ONNX file.
+        models: ONNX files, one for each doubling.
         pictures: compared with torch.
         differing_bytes: share of the enlarged pictures' bytes that differ, by at most `LARGEST_STEP`.
     """
 
-    factor: int
-    model: bytes
+    models: tuple[bytes, ...]
     pictures: int
     differing_bytes: float
 
-    @property
-    def file(self) -> str:
-        """Its name in a bundle that has none of this factor yet."""
-        return f"enlarger_x{self.factor}.onnx"
-
     def summary(self) -> str:
         """One line for people."""
-        return (f"{len(self.model):,} bytes; {1e6 * self.differing_bytes:.0f} of a million bytes differ from torch, by "
+        sizes = " and ".join(f"{len(model):,}" for model in self.models)
+        return (f"{sizes} bytes; {1e6 * self.differing_bytes:.0f} of a million bytes differ from torch, by "
                 f"{LARGEST_STEP}")
 
 
-def trained_factors(source: Path) -> tuple[int, ...]:
-    """The factors that a network was trained for: up to that of its recipe.
+class _Doublings(nn.Module):
+    """The network, with picture and features of each doubling as its outputs."""
 
-    Raises:
-        ModelError: ``source`` holds no such network.
-    """
-    most = read_training(source).get("config", {}).get("factor")
-    return tuple(factor for factor in load_super_resolution(source).config.factors if most is None or factor <= most)
+    def __init__(self, network: SuperResolution) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, picture: Tensor) -> tuple[Tensor, ...]:
+        features, outputs = self.network.coarse(picture), []
+        for doubling in self.network.fine:
+            features, picture = doubling(features, picture)
+            outputs += [picture, features]
+        return tuple(outputs[:-1])  # nothing reads the last features
 
 
-def export_enlargers(source: Path, side: int, factors: Sequence[int]) -> list[ExportedEnlarger]:
-    """Export a trained network, one graph per factor, and compare each with torch.
+def export_enlarger(source: Path, side: int) -> ExportedEnlarger:
+    """Export a trained network for the factors that it was trained for, and compare the graphs with torch.
 
     Args:
         source: ``super_resolution.safetensors``, or the folder of a run with it.
         side: of the restored pictures, S.
-        factors: to export.
 
     Raises:
-        ModelError: ``source`` holds no such network, or the network has no such factor.
-        ExportError: the network was trained for pictures of another side, torch cannot express it in ONNX, or a graph
-            differs from torch.
+        ModelError: ``source`` holds no such network.
+        ExportError: the network was trained for pictures of another side, torch cannot express it in ONNX, or the
+            graphs differ from torch.
     """
     network, training = load_super_resolution(source), read_training(source).get("config", {})
     if training.get("size", side) != side:
         raise ExportError(f"{source} was trained on pictures of {training['size']}x{training['size']}, the bundle "
                           f"restores {side}x{side}")
-    return [export_enlarger(network, side, factor) for factor in factors]
+    part = up_to_factor(network, training.get("factor", network.config.factors[-1]))
+    round_weights(part, compact=False)
+    return compare_enlarger(enlarger_graphs(part, side), part, compared_pictures(side))
 
 
-def export_enlarger(network: SuperResolution, side: int, factor: int) -> ExportedEnlarger:
-    """Export one factor of a network and compare the graph with torch on pictures of this side.
+def up_to_factor(network: SuperResolution, factor: int) -> SuperResolution:
+    """A copy of the network without the weights that only a larger factor needs.
 
     Raises:
-        ModelError, ExportError: as `export_enlargers`.
+        ModelError: the network has no such factor.
     """
-    part = with_factor(network, factor)
-    round_weights(part, compact=False)
-    model = enlarger_graph(part, side)
-    return compare_enlarger(model, part, factor, compared_pictures(side))
-
-
-def with_factor(network: SuperResolution, factor: int) -> SuperResolution:
-    """A copy of the network for this factor by default, without the weights that only a larger one needs."""
     network.require_factor(factor)
     levels = network.config.factors.index(factor) + 1
     part = SuperResolution(replace(network.config, fine_widths=network.config.fine_widths[:levels],
@@ -116,40 +108,54 @@ def with_factor(network: SuperResolution, factor: int) -> SuperResolution:
     return part.eval()
 
 
-def enlarger_graph(network: SuperResolution, side: int) -> bytes:
-    """The ONNX file of a network at its largest factor, for pictures of this side.
+def enlarger_graphs(network: SuperResolution, side: int) -> tuple[bytes, ...]:
+    """The ONNX files of a network, one for each doubling, for pictures of this side.
 
     Raises:
         ExportError: torch cannot express the network in ONNX, or a weight is too large for float16.
     """
-    graph = store_half(decoder_graph(network, side))
-    add_pixel_ends(graph)
-    rename_values(graph, {decoder_session.INPUT: INPUT, decoder_session.OUTPUT: OUTPUT})
-    onnx.checker.check_model(graph)
-    return bytes(graph.SerializeToString())
+    steps = range(len(network.config.factors))
+    pictures, features = ([f"{name}.{step}" for step in steps] for name in (ENLARGED, FEATURES))
+    outputs = [name for pair in zip(pictures, features, strict=True) for name in pair][:-1]
+    whole = store_half(decoder_graph(_Doublings(network), side, outputs))
+    add_pixel_ends(whole, pictures)
+    files = []
+    for step in steps:
+        large = 2 ** (step + 1) * side
+        whole.graph.value_info.append(onnx.helper.make_tensor_value_info(
+            values_of(pictures[step]), onnx.TensorProto.FLOAT, ["batch", 3, large, large]))
+        inputs = {decoder_session.INPUT: PICTURE} if step == 0 else {
+            values_of(pictures[step - 1]): VALUES, features[step - 1]: FEATURES}
+        results = {pictures[step]: ENLARGED}
+        if step < steps[-1]:
+            results |= {values_of(pictures[step]): VALUES, features[step]: FEATURES}
+        part = onnx.utils.Extractor(whole).extract_model(list(inputs), list(results))
+        rename_values(part, inputs | results)
+        onnx.checker.check_model(part)
+        files.append(bytes(part.SerializeToString()))
+    return tuple(files)
 
 
-def compare_enlarger(model: bytes, network: SuperResolution, factor: int, pictures: np.ndarray) -> ExportedEnlarger:
-    """Compare a graph with torch on ``pictures``, uint8 ``[N, S, S, 3]``.
+def compare_enlarger(models: tuple[bytes, ...], network: SuperResolution, pictures: np.ndarray) -> ExportedEnlarger:
+    """Compare graphs with torch on ``pictures``, uint8 ``[N, S, S, 3]``.
 
     Raises:
         ExportError: a byte differs by more than `LARGEST_STEP`.
     """
-    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-    differing = 0
+    session = EnlargerSession(models, pictures.shape[1])
+    differing = total = 0
     for picture in pictures:
         values = torch.from_numpy(dequantize(picture.astype(np.float32))).permute(2, 0, 1)[None]
         with torch.no_grad():
-            wanted = quantize(network(values, factor)[0].permute(1, 2, 0).numpy())
-        found = session.run([OUTPUT], {INPUT: picture[None]})[0][0]
-        if found.shape != wanted.shape:
-            raise ExportError(f"the exported enlarger gives {found.shape}, torch {wanted.shape}")
-        steps = np.abs(found.astype(np.int16) - wanted)
-        if steps.max() > LARGEST_STEP:
-            raise ExportError(f"an enlarged picture differs from torch's by {steps.max()} levels, more than "
-                              f"{LARGEST_STEP}")
-        differing += int((steps > 0).sum())
-    return ExportedEnlarger(factor, model, len(pictures), differing / (len(pictures) * factor**2 * pictures[0].size))
+            steps = network.forward_steps(values)
+        for factor, enlarged in zip(session.factors, steps, strict=True):
+            wanted = quantize(enlarged[0].permute(1, 2, 0).numpy())
+            difference = np.abs(session.enlarge(picture[None], factor)[0].astype(np.int16) - wanted)
+            if difference.max() > LARGEST_STEP:
+                raise ExportError(f"an enlarged picture differs from torch's by {difference.max()} levels, more than "
+                                  f"{LARGEST_STEP}")
+            differing, total = differing + int((difference > 0).sum()), total + difference.size
+    return ExportedEnlarger(models, len(pictures), differing / total)
 
 
 def compared_pictures(side: int) -> np.ndarray:
@@ -159,52 +165,46 @@ def compared_pictures(side: int) -> np.ndarray:
     return np.stack([*shipped, *smooth_pictures(1, side), noise])
 
 
-def require_enlargeable(bundle: str, factors: Sequence[int], *, force: bool = False) -> Manifest:
-    """The manifest of the bundle that enlargers will be written into; called before work that takes time.
+def require_enlargeable(bundle: str, *, force: bool = False) -> Manifest:
+    """The manifest of the bundle that an enlarger will be written into; called before work that takes time.
 
     Args:
         bundle: name or folder.
-        factors: of the enlargers.
-        force: replace those that the bundle has.
+        force: replace the enlarger that the bundle has.
 
     Raises:
         ExportError: the bundle restores tiles, or its folder is read-only, or in the cache of the Hugging Face Hub.
-        ExistsError: the bundle has such an enlarger, and ``force`` is false.
+        ExistsError: the bundle has an enlarger, and ``force`` is false.
         BundleError: there is no such bundle, or its manifest is wrong.
     """
     target = writable_bundle(bundle)
     if target.tile_overlap is not None:
-        raise ExportError(f"bundle {target.id} restores pictures of any size in tiles; enlargers take whole squares")
-    for entry in manifest_record(target).get("enlargers", []):
-        if entry["factor"] in factors and not force:
-            raise ExistsError(target.folder / entry["file"])
+        raise ExportError(f"bundle {target.id} restores pictures of any size in tiles; an enlarger takes whole squares")
+    if target.enlarger is not None and not force:
+        raise ExistsError(target.folder / target.enlarger.files[0])
     return target
 
 
-def write_enlargers(enlargers: Sequence[ExportedEnlarger], target: Manifest, training: dict[str, Any]) -> Manifest:
-    """Write enlargers into a bundle, in place of earlier ones of the same factors. Its LR contract stays.
+def write_enlarger(enlarger: ExportedEnlarger, target: Manifest, training: dict[str, Any]) -> list[Path]:
+    """Write an enlarger into a bundle, in place of an earlier one, and return its files. The LR contract stays.
 
     Args:
-        enlargers: to write.
+        enlarger: to write.
         target: from `require_enlargeable`.
-        training: how they were trained, for the manifest; plain JSON values.
+        training: how it was trained, for the manifest; plain JSON values.
 
     Raises:
         OSError: the folder cannot be written.
     """
     record = manifest_record(target)
-    entries = {entry["factor"]: entry for entry in record.get("enlargers", [])}
     files: dict[str, bytes] = {}
-    replaced = []
-    for enlarger in enlargers:
-        digest = hashlib.sha256(enlarger.model).hexdigest()
-        name, earlier = enlarger.file, entries.get(enlarger.factor)
+    for step, model in enumerate(enlarger.models):
+        name, digest = f"enlarger_x{2 ** (step + 1)}.onnx", hashlib.sha256(model).hexdigest()
         if record["files"].get(name, {"sha256": digest})["sha256"] != digest:
             # The earlier file is valid until the manifest names the new one.
-            name = f"enlarger_x{enlarger.factor}-{digest[:8]}.onnx"
-        if earlier is not None:
-            replaced.append(earlier["file"])
-        entries[enlarger.factor] = {"factor": enlarger.factor, "file": name, "training": training}
-        files[name] = enlarger.model
-    record["enlargers"] = [entries[factor] for factor in sorted(entries)]
-    return add_files(target, record, files, replaced)
+            name = f"enlarger_x{2 ** (step + 1)}-{digest[:8]}.onnx"
+        files[name] = model
+    replaced = set(() if target.enlarger is None else target.enlarger.files) - files.keys()
+    record["enlarger"] = {"files": list(files), "training": training}
+    written = add_files(target, record, files, replaced)
+    return [written.path(name) for name in files]

@@ -29,10 +29,11 @@ _ABSENT = "edgegrain.absent_weights"
 _LARGE = 4096
 
 
-def decoder_graph(decoder: nn.Module, lr: int) -> onnx.ModelProto:
+def decoder_graph(decoder: nn.Module, lr: int, outputs: Sequence[str] = (OUTPUT,)) -> onnx.ModelProto:
     """Export ``decoder``: ``lr`` float32 ``[B, 3, lr, lr]`` in [-1, 1] -> ``hr`` float32 ``[B, 3, S, S]``, any B.
 
-    A decoder with a ``noise_size`` above 0 takes ``noise`` float32 ``[B, noise_size]`` as its second argument.
+    A decoder with a ``noise_size`` above 0 takes ``noise`` float32 ``[B, noise_size]`` as its second argument. One that
+    gives several pictures has as many ``outputs``, the names of the graph's.
 
     Initializers carry the names of the module's parameters and buffers, so `load_parameters` finds them again; the
     model's metadata list those that the output does not depend on.
@@ -50,7 +51,7 @@ def decoder_graph(decoder: nn.Module, lr: int) -> onnx.ModelProto:
             warnings.simplefilter("ignore")
             program = torch.onnx.export(decoder.eval(), tuple(examples.values()), dynamo=True, opset_version=OPSET,
                                         verbose=False, optimize=False, input_names=list(examples),
-                                        output_names=[OUTPUT], dynamic_shapes=tuple({0: batch} for _ in examples))
+                                        output_names=list(outputs), dynamic_shapes=tuple({0: batch} for _ in examples))
     except torch.onnx.OnnxExporterError as error:
         raise ExportError(f"torch cannot export {type(decoder).__name__} to ONNX: {error}") from error
     if program is None:

@@ -7,10 +7,12 @@ before it is enlarged, as the SDK and the service do, so both give the same pict
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 import onnx
 import onnx.compose
+import onnx.utils
 
 from codec_contract.bundle.manifest import Manifest
 from codec_contract.errors import ExportError
@@ -21,9 +23,9 @@ from export.decoder.value_names import rename_values
 from export.proof.proof_inputs import find_pictures
 from server_decoder import decoder_session
 from server_decoder.decoder_session import DecoderSession
-from server_decoder.super_resolution.enlarger_session import INPUT, OUTPUT, EnlargerSession
+from server_decoder.super_resolution.enlarger_session import ENLARGED, FEATURES, PICTURE, VALUES, EnlargerSession
 
-_PREFIX = "enlarger."  # of the names of all values, weights and nodes of the enlarger
+_PREFIX = "enlarger."
 _RESTORED = "decoder.hr"  # the decoder's picture
 _COMPARED = 2  # LRs
 LARGEST_STEP = 1
@@ -31,14 +33,14 @@ LARGEST_STEP = 1
 
 
 def enlarger_factor(manifest: Manifest | None, size: int) -> int:
-    """The factor of the enlarger that makes pictures with sides of ``size`` pixels, 1 for the decoder's own size.
+    """The factor by which the enlarger makes pictures with sides of ``size`` pixels, 1 for the decoder's own size.
 
     Args:
         manifest: of the bundle; None for decoders that are no bundle's.
         size: in pixels.
 
     Raises:
-        ExportError: there is no such enlarger.
+        ExportError: the bundle does not restore this size.
     """
     sides = () if manifest is None else manifest.sides
     if size not in sides:
@@ -48,44 +50,57 @@ def enlarger_factor(manifest: Manifest | None, size: int) -> int:
 
 
 def append_enlarger(exported: ExportedDecoder, size: int) -> ExportedDecoder:
-    """The decoder followed by the enlarger of its bundle that makes pictures with sides of ``size`` pixels.
+    """The decoder followed by the enlarger of its bundle, for pictures with sides of ``size`` pixels.
 
     Args:
         exported: a bundle's decoder that takes and gives uint8.
         size: in pixels; the decoder's own size returns ``exported``.
 
     Raises:
-        ExportError: there is no such enlarger, the decoder gives float32, or the graph's pictures differ from those of
-            both networks one after the other.
+        ExportError: the bundle does not restore this size, the decoder gives float32, or the graph's pictures differ
+            from those of both networks one after the other.
     """
     manifest = exported.source.manifest
     factor = enlarger_factor(manifest, size)
-    if factor == 1 or manifest is None:
+    if factor == 1 or manifest is None or manifest.enlarger is None:
         return exported
     if exported.form.pixel_type is not Pixels.uint8:
         raise ExportError("enlargers take levels; export the decoder with --pixels uint8")
-    enlarger = manifest.open_file(manifest.enlarger(factor).file)
-    model = join(exported.model, enlarger)
+    doublings = [manifest.open_file(file) for file in manifest.enlarger.files]
+    model = join(exported.model, doublings[: manifest.enlarger.factors.index(factor) + 1])
     lrs = real_lrs(exported.source.network, find_pictures(), _COMPARED)
-    compare(model, exported.model, EnlargerSession(enlarger, manifest.hr, factor), lrs)
+    compare(model, exported.model, EnlargerSession(doublings, manifest.hr), factor, lrs)
     return dataclasses.replace(exported, model=model, size=size)
 
 
-def join(decoder: bytes, enlarger: bytes) -> bytes:
-    """One ONNX file that decodes and enlarges: ``lr`` uint8 ``[B, h, w, 3]`` -> ``hr`` uint8 ``[B, H, W, 3]``."""
-    first, second = onnx.load_model_from_string(decoder), onnx.load_model_from_string(enlarger)
-    rename_values(first, {decoder_session.OUTPUT: _RESTORED})
-    del second.metadata_props[:]  # of the same keys as the decoder's, with other values
-    first.ir_version = second.ir_version = max(first.ir_version, second.ir_version)
-    joined = onnx.compose.merge_models(first, second, io_map=[(_RESTORED, INPUT)], prefix2=_PREFIX)
-    rename_values(joined, {_PREFIX + OUTPUT: decoder_session.OUTPUT})
+def join(decoder: bytes, doublings: Sequence[bytes]) -> bytes:
+    """One ONNX file that decodes and enlarges: ``lr`` uint8 ``[B, h, w, 3]`` -> ``hr`` uint8 ``[B, H, W, 3]``.
+
+    Args:
+        decoder: ONNX file.
+        doublings: the enlarger's ONNX files up to the one that gives the picture.
+    """
+    joined = onnx.load_model_from_string(decoder)
+    rename_values(joined, {decoder_session.OUTPUT: _RESTORED})
+    handed = {PICTURE: _RESTORED}  # value of the next graph -> value of the joined one
+    for step, doubling in enumerate(doublings):
+        part = onnx.load_model_from_string(doubling)
+        wanted = [ENLARGED] if step == len(doublings) - 1 else [VALUES, FEATURES]
+        part = onnx.utils.Extractor(part).extract_model(list(handed), wanted)
+        del part.metadata_props[:]  # of the same keys as the decoder's, with other values
+        joined.ir_version = part.ir_version = max(joined.ir_version, part.ir_version)
+        prefix = f"{_PREFIX}{step}."  # of the names of all values, weights and nodes
+        joined = onnx.compose.merge_models(joined, part, io_map=[(old, new) for new, old in handed.items()],
+                                           prefix2=prefix)
+        handed = {name: prefix + name for name in wanted}
+    rename_values(joined, {handed[ENLARGED]: decoder_session.OUTPUT})
     onnx.checker.check_model(joined)
     return bytes(joined.SerializeToString())
 
 
-def compare(model: bytes, decoder: bytes, enlarger: EnlargerSession, lrs: Rgb) -> None:
+def compare(model: bytes, decoder: bytes, enlarger: EnlargerSession, factor: int, lrs: Rgb) -> None:
     """Raise `ExportError` if a joined graph differs from its parts on ``lrs``, uint8 ``[N, h, w, 3]``."""
-    wanted = enlarger.enlarge(DecoderSession(decoder).decode(lrs))
+    wanted = enlarger.enlarge(DecoderSession(decoder).decode(lrs), factor)
     joined = DecoderSession(model)
     for lr, picture in zip(lrs, wanted, strict=True):  # one by one: a batch of 1024x1024 needs gigabytes
         steps = int(np.abs(joined.decode(lr[None])[0].astype(np.int16) - picture).max())

@@ -16,41 +16,49 @@ from server_decoder.decoder_session import INPUT, OUTPUT
 _HALF, _ONE, _ROUND = "pixels.half_range", "pixels.one", "pixels.half"
 
 
-def add_pixel_ends(model: onnx.ModelProto) -> None:
+def add_pixel_ends(model: onnx.ModelProto, outputs: Sequence[str] = (OUTPUT,)) -> None:
     """Let the graph take ``lr`` uint8 ``[B, h, w, 3]`` and give ``hr`` uint8 ``[B, H, W, 3]``; changed in place.
 
     The arithmetic is that of `codec_contract.quantization`. Levels are transposed, not values: they have fewer bytes.
 
+    Args:
+        model: the graph.
+        outputs: names of its pictures.
+
     Raises:
-        ExportError: the graph has no ``lr`` and ``hr`` of float32 ``[B, 3, H, W]``.
+        ExportError: the graph has no ``lr`` and ``outputs`` of float32 ``[B, 3, H, W]``.
     """
     graph = model.graph
-    picture_in, picture_out = (_find(values, name) for values, name in ((graph.input, INPUT), (graph.output, OUTPUT)))
-    values_in, values_out = f"{INPUT}.values", f"{OUTPUT}.values"
+    ends = [_find(graph.input, INPUT), *(_find(graph.output, name) for name in outputs)]
+    values = {end.name: values_of(end.name) for end in ends}
     for node in graph.node:
-        for names, old, new in ((node.input, INPUT, values_in), (node.output, OUTPUT, values_out),
-                                (node.input, OUTPUT, values_out)):
+        for names in (node.input, node.output):
             for place, name in enumerate(names):
-                if name == old:
-                    names[place] = new
+                names[place] = values.get(name, name)
     graph.initializer.extend(numpy_helper.from_array(np.array(value, np.float32), name)
                              for name, value in ((_HALF, HALF_RANGE), (_ONE, 1), (_ROUND, 0.5), ("pixels.least", 0),
                                                  ("pixels.largest", 255)))
-    first = _chain(INPUT, values_in, [
+    first = _chain(INPUT, values[INPUT], [
         ("Transpose", (), {"perm": [0, 3, 1, 2]}), ("Cast", (), {"to": TensorProto.FLOAT}), ("Div", (_HALF,), {}),
         ("Sub", (_ONE,), {})])
-    last = _chain(values_out, OUTPUT, [
-        ("Add", (_ONE,), {}), ("Mul", (_HALF,), {}), ("Add", (_ROUND,), {}), ("Floor", (), {}),
-        ("Clip", ("pixels.least", "pixels.largest"), {}), ("Cast", (), {"to": TensorProto.UINT8}),
-        ("Transpose", (), {"perm": [0, 2, 3, 1]})])
-    nodes = [*first, *graph.node, *last]
+    nodes = [*first, *graph.node]
+    for name in outputs:
+        nodes += _chain(values[name], name, [
+            ("Add", (_ONE,), {}), ("Mul", (_HALF,), {}), ("Add", (_ROUND,), {}), ("Floor", (), {}),
+            ("Clip", ("pixels.least", "pixels.largest"), {}), ("Cast", (), {"to": TensorProto.UINT8}),
+            ("Transpose", (), {"perm": [0, 2, 3, 1]})])
     del graph.node[:]
     graph.node.extend(nodes)
-    for value in (picture_in, picture_out):
+    for value in ends:
         batch, channels, height, width = value.type.tensor_type.shape.dim
         sides = [size.dim_param or size.dim_value for size in (batch, height, width, channels)]
         value.CopyFrom(helper.make_tensor_value_info(value.name, TensorProto.UINT8, sides))
     onnx.checker.check_model(model)
+
+
+def values_of(picture: str) -> str:
+    """The name of a picture's values in [-1, 1], in a graph with pixel ends."""
+    return f"{picture}.values"
 
 
 def _find(values: Sequence[onnx.ValueInfoProto], name: str) -> onnx.ValueInfoProto:

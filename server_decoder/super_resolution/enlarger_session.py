@@ -1,9 +1,12 @@
-"""Runs an enlarger on ONNX Runtime: restored square in, square of 2 or 4 times its side out."""
+"""Runs an enlarger on ONNX Runtime: restored square in, square of 2 or 4 times its side out.
+
+Every graph doubles the sides. The second one takes the features and the unrounded picture of the first, which stay on
+the device, so factor 4 costs the weights of the second doubling only.
+"""
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,42 +30,44 @@ from server_decoder.providers import (
 if TYPE_CHECKING:
     import onnxruntime
 
-INPUT, OUTPUT = "picture", "enlarged"
+PICTURE, ENLARGED, FEATURES, VALUES = "picture", "enlarged", "features", "values"
+_LEVELS, _FLOATS = "tensor(uint8)", "tensor(float)"
+_End = tuple[str, list[int | None]]  # type and shape
 
 
 class EnlargerSession:
     """An enlarger, loaded once and used from any number of threads.
 
-    The model takes ``picture`` uint8 ``[B, side, side, 3]`` and gives ``enlarged`` uint8 ``[B, factor * side,
-    factor * side, 3]``, any B.
+    The first graph takes ``picture`` uint8 ``[B, S, S, 3]`` and gives ``enlarged`` uint8 ``[B, 2S, 2S, 3]``, any B. If
+    there is a second, the first also gives ``features`` float32 ``[B, C, 2S, 2S]`` and ``values``, the picture before
+    it is rounded, float32 ``[B, 3, 2S, 2S]``; the second takes both and gives ``enlarged`` uint8 ``[B, 4S, 4S, 3]``.
 
     Attributes:
-        side: side of the squares it takes, in pixels.
-        factor: factor by which it enlarges their sides.
+        side: side S of the squares it takes, in pixels.
+        factors: by which it enlarges their sides, ascending.
         device: ``"cpu"`` or ``"cuda"``.
     """
 
     def __init__(
-        self, model: bytes | str | os.PathLike[str], side: int, factor: int, device: Device = "cpu",
-        threads: int | None = None,
+        self, models: Sequence[bytes], side: int, device: Device = "cpu", threads: int | None = None,
     ) -> None:
         """Load an enlarger.
 
         Args:
-            model: the bytes of an ONNX file, or its path.
+            models: ONNX files, one for each doubling.
             side: side of the squares that it has to take, in pixels.
-            factor: factor by which it has to enlarge.
             device: ``"cpu"`` or ``"cuda"``, which needs onnxruntime-gpu, the extra ``edgegrain[gpu]``.
             threads: threads that work on one picture on the CPU; None for ONNX Runtime's choice (all cores).
 
         Raises:
-            BundleError: the model cannot be read, or is no enlarger of this side and factor.
+            BundleError: a model cannot be read, or is no such doubling.
             DeviceError: the device is unknown, or its provider is not installed or did not become active; a
                 `DeviceMemoryError` if the weights need more memory than there is.
         """
         import onnxruntime
 
-        self.side, self.factor, self.device = side, factor, device
+        self.side, self.device = side, device
+        self.factors = tuple(2 ** (step + 1) for step in range(len(models)))
         require_provider(device)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = SILENT if device == "cpu" else WARNINGS
@@ -73,29 +78,30 @@ class EnlargerSession:
             options.intra_op_num_threads = threads
         if device == "cuda":
             preload_cuda()
-        source = bytes(model) if isinstance(model, (bytes, bytearray, memoryview)) else str(Path(model))
-        self._session = _start(source, options, device)
-        _check_signature(self._session, side, factor)
+        self._sessions = [_start(bytes(model), options, device) for model in models]
+        for step, session in enumerate(self._sessions):
+            _check_signature(session, side * 2**step, first=step == 0, last=step == len(models) - 1)
 
-    def enlarge(self, pictures: Rgb) -> Rgb:
+    def enlarge(self, pictures: Rgb, factor: int) -> Rgb:
         """Enlarge squares, uint8 ``[N, side, side, 3]``, to uint8 ``[N, factor * side, factor * side, 3]``.
 
         The network runs once per picture, so the memory for its activations does not grow with N.
 
         Raises:
-            ImageError: ``pictures`` has another type or shape.
+            ImageError: ``pictures`` has another type or shape, or ``factor`` is none of the session's.
             BundleError: the model made pictures of another size than its signature says.
             DeviceError: the device failed; a `DeviceMemoryError` if memory was short. The session stays usable.
         """
-        side, large = self.side, self.factor * self.side
+        side, large = self.side, factor * self.side
+        if factor not in self.factors:
+            raise ImageError(f"the enlarger has the factors {', '.join(map(str, self.factors))}, not {factor}")
         if not isinstance(pictures, np.ndarray) or pictures.dtype != np.uint8 or pictures.shape[1:] != (side, side, 3):
             raise ImageError(f"the enlarger takes pictures as uint8 [N, {side}, {side}, 3], got "
                              f"{describe_array(pictures)}")
         enlarged = np.empty((len(pictures), large, large, 3), np.uint8)
         for index in range(len(pictures)):
-            picture = np.ascontiguousarray(pictures[index : index + 1])
             try:
-                made = self._session.run([OUTPUT], {INPUT: picture})[0]
+                made = self._run(np.ascontiguousarray(pictures[index : index + 1]), self.factors.index(factor))
             except Exception as error:  # ONNX Runtime's exceptions have no common class
                 raise device_failure(error, self.device, "enlarging") from error
             if made.shape[1:] != enlarged.shape[1:]:
@@ -104,13 +110,30 @@ class EnlargerSession:
             enlarged[index] = made[0]
         return enlarged
 
+    def _run(self, picture: Rgb, last: int) -> Rgb:
+        """The picture of the doubling number ``last`` for a picture ``[1, side, side, 3]``."""
+        handed: dict[str, onnxruntime.OrtValue] = {}
+        for step, session in enumerate(self._sessions[: last + 1]):
+            binding = session.io_binding()
+            if step == 0:
+                binding.bind_cpu_input(PICTURE, picture)
+            for name, value in handed.items():
+                binding.bind_ortvalue_input(name, value)
+            wanted = (ENLARGED,) if step == last else (FEATURES, VALUES)
+            for name in wanted:
+                binding.bind_output(name, "cpu" if step == last else self.device)
+            session.run_with_iobinding(binding)
+            handed = dict(zip(wanted, binding.get_outputs(), strict=True))
+        made: Rgb = handed[ENLARGED].numpy()
+        return made
 
-def _start(source: bytes | str, options: onnxruntime.SessionOptions, device: Device) -> onnxruntime.InferenceSession:
+
+def _start(model: bytes, options: onnxruntime.SessionOptions, device: Device) -> onnxruntime.InferenceSession:
     """The session on the device's provider; errors as `EnlargerSession`."""
     chain = provider_chain(device, CudaOptions(graphs=False), None)
     provider = chain[0] if isinstance(chain[0], str) else chain[0][0]
     try:
-        session = create_session(source, options, chain)
+        session = create_session(model, options, chain)
     except Exception as error:  # ONNX Runtime has no common class for errors of a damaged model
         raise start_failure(error, device, provider, "enlarger") from error
     if provider not in session.get_providers():
@@ -118,14 +141,22 @@ def _start(source: bytes | str, options: onnxruntime.SessionOptions, device: Dev
     return session
 
 
-def _check_signature(session: onnxruntime.InferenceSession, side: int, factor: int) -> None:
-    """Raise `BundleError` unless the model enlarges squares of ``side`` by ``factor``; the batch size is left open."""
-    large = factor * side
-    for role, name, found, wanted in (("input", INPUT, session.get_inputs(), side),
-                                      ("output", OUTPUT, session.get_outputs(), large)):
-        right = [(item.name, item.type, item.shape[1:]) for item in found] == [
-            (name, "tensor(uint8)", [wanted, wanted, 3])]
-        if not right:
+def _check_signature(session: onnxruntime.InferenceSession, side: int, *, first: bool, last: bool) -> None:
+    """Raise `BundleError` unless the model doubles squares of ``side``; None is an open size."""
+    def handed(length: int) -> dict[str, _End]:
+        return {VALUES: (_FLOATS, [None, 3, length, length]), FEATURES: (_FLOATS, [None, None, length, length])}
+
+    large = 2 * side
+    inputs: dict[str, _End] = {PICTURE: (_LEVELS, [None, side, side, 3])} if first else handed(side)
+    outputs: dict[str, _End] = {ENLARGED: (_LEVELS, [None, large, large, 3])} | ({} if last else handed(large))
+    for role, found, wanted in (("input", session.get_inputs(), inputs), ("output", session.get_outputs(), outputs)):
+        if {item.name for item in found} != wanted.keys() or not all(_fits(item, *wanted[item.name]) for item in found):
             signature = ", ".join(f"{item.name} {item.type} {item.shape}" for item in found) or "nothing"
-            raise BundleError(f"not an enlarger of factor {factor}: its {role} is {signature}, expected {name} "
-                              f"tensor(uint8) [batch, {wanted}, {wanted}, 3]")
+            expected = ", ".join(f"{name} {kind} {['any' if size is None else size for size in shape]}"
+                                 for name, (kind, shape) in wanted.items())
+            raise BundleError(f"not an enlarger of {side}x{side}: its {role} is {signature}, expected {expected}")
+
+
+def _fits(end: onnxruntime.NodeArg, kind: str, shape: Sequence[int | None]) -> bool:
+    return end.type == kind and len(end.shape) == len(shape) and all(
+        wanted in (None, size) for size, wanted in zip(end.shape, shape, strict=True))

@@ -176,8 +176,12 @@ class SuperResolution(nn.Module):
         Raises:
             ModelError: the network has no such factor, or the sides are no multiples of `SuperResolutionConfig.period`.
         """
+        return self.forward_steps(picture, factor)[-1]
+
+    def forward_steps(self, picture: Tensor, factor: int | None = None) -> list[Tensor]:
+        """The pictures of all factors up to this one, ascending; arguments and errors as `forward`."""
         levels = self._levels(picture, factor)
-        return self._enlarge(self.coarse(picture), picture, levels)[-1]
+        return self._enlarge(self.coarse(picture), picture, levels)
 
     def forward_windows(self, picture: Tensor, windows: Sequence[Sequence[Window]], factor: int = 4) -> list[Tensor]:
         """Enlarge windows of pictures: what `forward` gives there, at the cost of the windows.

@@ -111,7 +111,7 @@ def test_back_to_pictures(pictures: Path, plans: list[BatchPlan], tmp_path: Path
 def test_pictures_of_a_chosen_size(
     pictures: Path, plans: list[BatchPlan], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bundle = write_tiny_bundle(tmp_path, enlargers=(2,))
+    bundle = write_tiny_bundle(tmp_path, doublings=1)
     run(pictures, tmp_path / "payloads", "--bundle", bundle)
     assert run(tmp_path / "payloads", tmp_path / "back", "--bundle", bundle, "--size", 2 * HR) == 0
     payload = (tmp_path / "payloads" / "a.png.grain").read_bytes()

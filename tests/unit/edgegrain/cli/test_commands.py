@@ -345,7 +345,7 @@ class TestRestore:
         assert sdk.read_mark(tmp_path / name) is None
 
     def test_sizes(self, shell: Shell, tmp_path: Path) -> None:
-        bundle = write_tiny_bundle(tmp_path, enlargers=(2,))
+        bundle = write_tiny_bundle(tmp_path, doublings=1)
         path = sdk.compress(write_picture(tmp_path / "me.png"), bundle=bundle).save(tmp_path / "me.grain")
         status, out, _ = shell("restore", path, "--bundle", bundle, "--size", 128, "--out", tmp_path / "large.png")
         assert status == 0 and out.endswith(": 128 x 100 pixels\n")
@@ -425,7 +425,7 @@ class TestInfo:
         self, shell: Shell, tmp_path: Path, tiny_bundles: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         path = sdk.compress(write_picture(tmp_path / "me.png")).save(tmp_path / "me.grain")
-        write_tiny_bundle(tmp_path / "enlarged", DEFAULT_BUNDLE, enlargers=(2, 4))
+        write_tiny_bundle(tmp_path / "enlarged", DEFAULT_BUNDLE, doublings=2)
         monkeypatch.setattr(bundle_paths, "bundle_roots", lambda: (tmp_path / "enlarged",))
         assert "\n  restored  up to 256 pixels (64, 128, 256); restore --size 256\n" in shell("info", path)[1]
         assert json.loads(shell("info", path, "--json")[1])["done"][0]["sides"] == [64, 128, 256]

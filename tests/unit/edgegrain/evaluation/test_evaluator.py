@@ -124,7 +124,7 @@ def test_without_baselines_only_the_bundle_is_measured(codec: Codec, path: Path,
 def test_a_larger_size_is_restored_by_the_enlarger_and_compared_with_bicubic(
         path: Path, tmp_path: Path, portrait: np.ndarray) -> None:
     """The enlarger repeats pixels, so what it makes of the decoder's square is known."""
-    large = Codec(write_tiny_bundle(tmp_path, enlargers=(2,)))
+    large = Codec(write_tiny_bundle(tmp_path, doublings=1))
     found = evaluator(large, tmp_path / "cache", EvaluationConfig(None, side=2 * HR)).picture(path)
     original = exact_resize(portrait, (2 * HR, 2 * HR))
     square = large.restore(large.compress(original), size="native")

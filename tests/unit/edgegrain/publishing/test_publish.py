@@ -51,10 +51,10 @@ def test_another_decoder_leaves_encoder_and_coder_byte_for_byte(tmp_path: Path) 
         replace_decoder(source, made.folder, decoder, FIELDS, card="")
 
 
-def test_another_decoder_leaves_the_enlargers(tmp_path: Path) -> None:
-    source = load_manifest(write_tiny_bundle(tmp_path / "old", enlargers=(2, 4)))
+def test_another_decoder_leaves_the_enlarger(tmp_path: Path) -> None:
+    source = load_manifest(write_tiny_bundle(tmp_path / "old", doublings=2))
     made = replace_decoder(source, tmp_path / "new" / "tiny-64-lr16", repeating_decoder(), FIELDS, card="")
-    assert made.enlargers == source.enlargers and made.sides == (64, 128, 256)
+    assert made.enlarger == source.enlarger and made.sides == (64, 128, 256)
     assert made.open_file("enlarger_x4.onnx") == source.open_file("enlarger_x4.onnx")
 
 

@@ -23,7 +23,7 @@ BUNDLE = "tiny-64-lr16"
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_bundle(tmp_path_factory.mktemp("enlarged"), enlargers=(2, 4))
+    return write_tiny_bundle(tmp_path_factory.mktemp("enlarged"), doublings=2)
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +110,7 @@ def test_enlargers_are_warmed_up(bundle: Path) -> None:
 
 
 def test_a_damaged_enlarger_is_found_at_the_start(tmp_path: Path) -> None:
-    folder = write_tiny_bundle(tmp_path, enlargers=(2,))
+    folder = write_tiny_bundle(tmp_path, doublings=1)
     (folder / "enlarger_x2.onnx").write_bytes(b"altered")
     with pytest.raises(sdk.BundleError, match=r"enlarger_x2\.onnx"):
         Engine([folder])

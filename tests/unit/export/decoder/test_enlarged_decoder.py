@@ -25,20 +25,20 @@ LRS = np.random.default_rng(0).integers(0, 256, (3, LR, LR, 3), np.uint8)
 
 @pytest.fixture
 def exported(tmp_path: Path) -> ExportedDecoder:
-    """The decoder of a bundle with an enlarger of factor 2."""
-    manifest = load_manifest(write_tiny_bundle(tmp_path, decoder=quantizing_decoder(), enlargers=(2,)))
+    """The decoder of a bundle with an enlarger."""
+    manifest = load_manifest(write_tiny_bundle(tmp_path, decoder=quantizing_decoder(), doublings=2))
     unused = RRDBDecoder(DecoderConfig(scales=(Scale(LR, 4),)))
     source = DecoderSource(manifest.id, unused, box_network(), manifest)
     form = DecoderForm(pixels=Pixels.uint8)
     return ExportedDecoder(source, form, quantizing_decoder(), Comparison(1, 0.0, 200.0, 0.0))
 
 
-def test_the_joined_graph_decodes_and_enlarges(exported: ExportedDecoder) -> None:
-    enlarged = append_enlarger(exported, 2 * HR)
+@pytest.mark.parametrize("size", [2 * HR, 4 * HR])
+def test_the_joined_graph_decodes_and_enlarges(exported: ExportedDecoder, size: int) -> None:
+    enlarged = append_enlarger(exported, size)
     pictures = DecoderSession(enlarged.model).decode(LRS)
-    times = 2 * HR // LR
-    np.testing.assert_array_equal(pictures, LRS.repeat(times, 1).repeat(times, 2))
-    assert enlarged.report()["size"] == 2 * HR and enlarged.report()["bytes"] == len(enlarged.model)
+    np.testing.assert_array_equal(pictures, LRS.repeat(size // LR, 1).repeat(size // LR, 2))
+    assert enlarged.report()["size"] == size and enlarged.report()["bytes"] == len(enlarged.model)
     graph = onnx.load_model_from_string(enlarged.model).graph
     assert ([item.name for item in graph.input], [item.name for item in graph.output]) == (["lr"], ["hr"])
 
@@ -48,8 +48,8 @@ def test_the_decoders_own_size_is_left_alone(exported: ExportedDecoder) -> None:
 
 
 def test_other_sizes_and_forms_are_refused(exported: ExportedDecoder) -> None:
-    with pytest.raises(ExportError, match="no decoder of 256x256 pixels; sizes of this one: 64, 128"):
-        append_enlarger(exported, 4 * HR)
+    with pytest.raises(ExportError, match="no decoder of 192x192 pixels; sizes of this one: 64, 128, 256"):
+        append_enlarger(exported, 3 * HR)
     with pytest.raises(ExportError, match="it is no bundle"):
         enlarger_factor(None, HR)
     with pytest.raises(ExportError, match="--pixels uint8"):
@@ -57,11 +57,11 @@ def test_other_sizes_and_forms_are_refused(exported: ExportedDecoder) -> None:
 
 
 def test_a_graph_that_differs_from_its_parts_is_refused() -> None:
-    model = join(quantizing_decoder(), nearest_enlarger(2))
-    half = EnlargerSession(nearest_enlarger(2), HR, 2)
-    compare(model, quantizing_decoder(), half, LRS)
+    model = join(quantizing_decoder(), nearest_enlarger(1))
+    enlarger = EnlargerSession(nearest_enlarger(1), HR)
+    compare(model, quantizing_decoder(), enlarger, 2, LRS)
     darker = onnx.load_model_from_string(quantizing_decoder())
     constant = next(item for item in darker.graph.initializer if item.name == "rounding")
     constant.CopyFrom(onnx.numpy_helper.from_array(np.float32(20), "rounding"))
     with pytest.raises(ExportError, match="differs from decoder and enlarger by"):
-        compare(join(darker.SerializeToString(), nearest_enlarger(2)), quantizing_decoder(), half, LRS)
+        compare(join(darker.SerializeToString(), nearest_enlarger(1)), quantizing_decoder(), enlarger, 2, LRS)

@@ -18,62 +18,87 @@ def squares(count: int) -> np.ndarray:
     return np.random.default_rng(count).integers(0, 256, (count, SIDE, SIDE, 3), dtype=np.uint8)
 
 
+def doubled(pictures: np.ndarray, factor: int = 2) -> np.ndarray:
+    return pictures.repeat(factor, axis=1).repeat(factor, axis=2)
+
+
+def one_doubling() -> EnlargerSession:
+    return EnlargerSession(nearest_enlarger(1, SIDE), SIDE, threads=1)
+
+
 @pytest.mark.parametrize("factor", [2, 4])
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_every_picture_is_enlarged(factor: int, count: int) -> None:
-    enlarged = EnlargerSession(nearest_enlarger(factor, SIDE), SIDE, factor, threads=1).enlarge(squares(count))
-    assert enlarged.dtype == np.uint8
-    np.testing.assert_array_equal(enlarged, squares(count).repeat(factor, axis=1).repeat(factor, axis=2))
+    session = EnlargerSession(nearest_enlarger(2, SIDE), SIDE, threads=1)
+    enlarged = session.enlarge(squares(count), factor)
+    assert session.factors == (2, 4) and enlarged.dtype == np.uint8
+    np.testing.assert_array_equal(enlarged, doubled(squares(count), factor))
 
 
 def test_the_network_runs_on_one_picture_at_a_time() -> None:
-    model = onnx.load_model_from_string(nearest_enlarger(2, SIDE))
+    model = onnx.load_model_from_string(nearest_enlarger(1, SIDE)[0])
     for item in (model.graph.input[0], model.graph.output[0]):
         item.type.tensor_type.shape.dim[0].dim_value = 1
-    enlarged = EnlargerSession(model.SerializeToString(), SIDE, 2, threads=1).enlarge(squares(3))
-    np.testing.assert_array_equal(enlarged, squares(3).repeat(2, axis=1).repeat(2, axis=2))
+    enlarged = EnlargerSession([model.SerializeToString()], SIDE, threads=1).enlarge(squares(3), 2)
+    np.testing.assert_array_equal(enlarged, doubled(squares(3)))
 
 
 def test_views_are_taken() -> None:
     flipped = squares(2)[:, ::-1, ::-1]
-    enlarged = EnlargerSession(nearest_enlarger(2, SIDE), SIDE, 2, threads=1).enlarge(flipped)
-    np.testing.assert_array_equal(enlarged[:, ::2, ::2], flipped)
+    np.testing.assert_array_equal(one_doubling().enlarge(flipped, 2), doubled(flipped))
 
 
-@pytest.mark.parametrize(("model", "message"), [
-    (nearest_enlarger(4, SIDE), r"of factor 2: its output is enlarged tensor\(uint8\) \['b', 64, 64, 3\], expected "
-                                r"enlarged tensor\(uint8\) \[batch, 32, 32, 3\]"),
-    (nearest_enlarger(2, 8), r"its input is picture .* \['b', 8, 8, 3\], expected picture .* \[batch, 16, 16, 3\]"),
-    (nearest_enlarger(2, SIDE, TensorProto.FLOAT), r"its input is picture tensor\(float\)"),
-    (b"no model", "the enlarger cannot be loaded")])
-def test_files_that_are_no_such_enlarger(model: bytes, message: str) -> None:
+def test_the_second_doubling_takes_values_that_are_not_rounded() -> None:
+    first, second = map(onnx.load_model_from_string, nearest_enlarger(2, SIDE))
+    half = onnx.numpy_helper.from_array(np.float32(0.5), "half")
+    for model in (first, second):  # the first adds a half that its own picture loses, the second another
+        model.graph.initializer.append(half)
+        place, resize = next(found for found in enumerate(model.graph.node) if found[1].op_type == "Resize")
+        resize.input[0] = "sum"
+        model.graph.node.insert(place, helper.make_node("Add", ["planes", "half"], ["sum"]))
+    session = EnlargerSession([model.SerializeToString() for model in (first, second)], SIDE, threads=1)
+    pictures = squares(1) // 2
+    np.testing.assert_array_equal(session.enlarge(pictures, 2), doubled(pictures))
+    np.testing.assert_array_equal(session.enlarge(pictures, 4), doubled(pictures, 4) + 1)
+
+
+@pytest.mark.parametrize(("models", "message"), [
+    (nearest_enlarger(1, 8), r"of 16x16: its input is picture tensor\(uint8\) \['b', 8, 8, 3\], expected picture "
+                             r"tensor\(uint8\) \['any', 16, 16, 3\]"),
+    (nearest_enlarger(1, SIDE, TensorProto.FLOAT), r"its input is picture tensor\(float\)"),
+    (nearest_enlarger(2, SIDE)[:1], "its output is enlarged .*, values .*, features .*, expected enlarged"),
+    (nearest_enlarger(2, SIDE)[1:], r"its input is values .*, expected picture"),
+    (nearest_enlarger(1, SIDE) * 2, "its output is enlarged .*, expected enlarged .*, values .*, features"),
+    ([nearest_enlarger(2, SIDE)[0], nearest_enlarger(2, 8)[1]], r"of 32x32: its input is values tensor\(float\)"),
+    ([b"no model"], "the enlarger cannot be loaded")])
+def test_files_that_are_no_such_enlarger(models: list[bytes], message: str) -> None:
     with pytest.raises(BundleError, match=message):
-        EnlargerSession(model, SIDE, 2)
+        EnlargerSession(models, SIDE)
 
 
 def test_a_model_that_does_not_keep_to_its_signature() -> None:
-    def info(name: str, side: int) -> onnx.ValueInfoProto:
-        return helper.make_tensor_value_info(name, TensorProto.UINT8, ["b", side, side, 3])
-
-    node = helper.make_node("Resize", ["picture", "", "scales"], ["enlarged"], mode="nearest")
-    scales = helper.make_tensor_value_info("scales", TensorProto.FLOAT, [4])
-    weights = [helper.make_tensor("scales", TensorProto.FLOAT, [4], [1, 3, 3, 1])]
-    graph = helper.make_graph([node], "wrong", [info("picture", SIDE), scales], [info("enlarged", 32)], weights)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    model = onnx.load_model_from_string(nearest_enlarger(1, SIDE)[0])
+    scales = next(tensor for tensor in model.graph.initializer if tensor.name == "scales")
+    scales.CopyFrom(onnx.numpy_helper.from_array(np.array([1, 1, 3, 3], np.float32), "scales"))
+    model.graph.input.append(helper.make_tensor_value_info("scales", TensorProto.FLOAT, [4]))  # no constant any more
     with pytest.raises(BundleError, match=r"made a picture of \[48, 48, 3\], expected \[32, 32, 3\]"):
-        EnlargerSession(model.SerializeToString(), SIDE, 2).enlarge(squares(1))
+        EnlargerSession([model.SerializeToString()], SIDE).enlarge(squares(1), 2)
 
 
 @pytest.mark.parametrize("wrong", [
     np.zeros((1, SIDE, 8, 3), np.uint8), np.zeros((SIDE, SIDE, 3), np.uint8), np.zeros((1, SIDE, SIDE, 3)), [1]])
 def test_other_arrays_are_refused(wrong: np.ndarray) -> None:
-    session = EnlargerSession(nearest_enlarger(2, SIDE), SIDE, 2, threads=1)
     with pytest.raises(ImageError, match=r"takes pictures as uint8 \[N, 16, 16, 3\], got"):
-        session.enlarge(wrong)
+        one_doubling().enlarge(wrong, 2)
+
+
+def test_other_factors_are_refused() -> None:
+    with pytest.raises(ImageError, match="the enlarger has the factors 2, not 4"):
+        one_doubling().enlarge(squares(1), 4)
 
 
 def test_devices() -> None:
     with pytest.raises(DeviceError, match="threads must be at least 1"):
-        EnlargerSession(nearest_enlarger(2, SIDE), SIDE, 2, threads=0)
+        EnlargerSession(nearest_enlarger(1, SIDE), SIDE, threads=0)
     with pytest.raises(DeviceError, match="unknown device 'tpu'"):
-        EnlargerSession(nearest_enlarger(2, SIDE), SIDE, 2, "tpu")  # type: ignore[arg-type]
+        EnlargerSession(nearest_enlarger(1, SIDE), SIDE, "tpu")  # type: ignore[arg-type]

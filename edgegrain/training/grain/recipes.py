@@ -37,6 +37,9 @@ _STAGE2 = StageConfig(
     lpips_shift=0.5)
 # Losses on what people look at: eyes, mouth, texture.
 _FINE_LOSS = LossWeights(region_gain=3.0, lpips=1.0, regions=0.3, identity=0.1)
+_STAGE2_FINE = replace(
+    _STAGE2, loss=replace(_FINE_LOSS, lr=0.0), synthetic=0.0, identity_from=0.0, lpips_shift=1.0,
+    adversarial=replace(PROJECTED, discriminator=ProjectedConfig(identity=True)), ema=0.998, jitter=True)
 _ADVERSARIAL = AdversarialConfig(warms_up=0.3, begins=0.4)
 # The code predictor is trained on through the fusion: the codes that are best to fuse differ from the best to view.
 _STAGE3 = StageConfig(
@@ -123,9 +126,10 @@ CONFIGS: dict[str, StageConfig] = {
         _STAGE1, decoder=FACES_256_LR16_FINE, batch=4, learning_rate=2e-4, muon=0.0,
         loss=replace(_FINE_LOSS, lr=0.0, lr_l2=1.0, lr_saturation=0.2, rate=0.06), identity_from=0.0, noise_until=0.0,
         lpips_shift=1.0, adversarial=replace(PROJECTED, begins=0.0, ratio=0.12), ema=0.999, jitter=True),
-    "stage2-faces-256-lr16-fine": replace(
-        _STAGE2, loss=replace(_FINE_LOSS, lr=0.0), synthetic=0.0, identity_from=0.0, lpips_shift=1.0,
-        adversarial=replace(PROJECTED, discriminator=ProjectedConfig(identity=True)), ema=0.998, jitter=True),
+    # The generator on that decoder, then the fusion of both.
+    "stage2-faces-256-lr16-fine": _STAGE2_FINE,
+    "stage3-faces-256-lr16-fine": replace(
+        _STAGE2_FINE, stage="3", trains=("fusion",), learning_rate=1.5e-3, muon=1.0, warm_up=50),
     # Encoder and decoder together, for fewer bytes or a better picture at the same bytes: with loss.rate.
     "stage1-faces-256-lr16-on": _STAGE1_ON,
     # The rate is per sample of the LR, which has four times as many: the same price of a byte is four times the

@@ -25,6 +25,11 @@ def _shared(part: str) -> Path:
     return folder
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: tests of services and of Ray spend much of their time waiting."""
+    return len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1) + 1
+
+
 @pytest.fixture(scope="session")
 def repository() -> Path:
     """The root of the checkout."""

@@ -1,0 +1,23 @@
+"""Enlargers on the fake device: what one doubling hands to the next stays there."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from codec_contract.bundle.manifest import load_manifest
+from server_decoder.super_resolution.enlarger_session import EnlargerSession
+from tests.fake_cuda.on_device.conftest import Device
+from tests.fake_cuda.on_device.decoders import SHIPPED
+
+
+def test_only_pictures_are_copied(idle_kernels: Device) -> None:
+    manifest = load_manifest(SHIPPED.parent)
+    assert manifest.enlarger is not None
+    session = EnlargerSession([manifest.open_file(file) for file in manifest.enlarger.files], manifest.hr, "cuda")
+    square = np.zeros((1, manifest.hr, manifest.hr, 3), np.uint8)
+    session.enlarge(square, 4)  # the first run also copies weights
+    idle_kernels.reset()
+    enlarged = session.enlarge(square, 4)
+    assert enlarged.shape == (1, 4 * manifest.hr, 4 * manifest.hr, 3)
+    assert idle_kernels.report()["copied"] == {"pageable to device": square.nbytes,
+                                               "device to pageable": enlarged.nbytes}

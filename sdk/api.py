@@ -88,8 +88,8 @@ def restore(
         size: ``"original"`` gives the original's size and aspect (for ``fit="crop"`` those of the centre square, for
             an aligned face those of its square); ``"native"`` gives the aspect at the decoder's resolution; a number
             of pixels gives it with this longest side. Above the decoder's resolution the bundle's enlarger is used,
-            as far as it has them (`BundleInfo.sides`): for ``"original"`` the smallest that covers the original, and
-            the largest for originals beyond it.
+            if it has one: for ``"original"`` at the smallest of `BundleInfo.sides` that covers the original, at the
+            largest for originals beyond it.
         device: ``"cpu"`` or ``"cuda"``; there is no fall-back to the other one.
         max_pixels: refuse payloads that claim a larger original, or a larger picture of a ``size`` in pixels; ignored
             with ``size="native"``.

@@ -140,7 +140,7 @@ class OpenBundle:
         """The enlarger.
 
         Raises:
-            BundleError: the bundle has none, or its file is missing, altered or damaged, or is no such enlarger.
+            BundleError: the bundle has none, or one of its files is missing, altered, damaged, or no such doubling.
             DeviceError: the device is not available or has too little memory.
         """
         with self._opening:
@@ -183,7 +183,7 @@ class OpenBundle:
         """Enlarge a restored square, uint8 ``[hr, hr, 3]`` -> ``[factor * hr, factor * hr, 3]``; 1 changes nothing.
 
         Raises:
-            BundleError: as `enlarger`, or the file's network does not do what its signature says.
+            BundleError: as `enlarger`, or its network does not do what its signature says.
             DeviceError: as `EnlargerSession.enlarge`.
         """
         return square if factor == 1 else self.enlarger.enlarge(square[None], factor)[0]

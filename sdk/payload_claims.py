@@ -39,10 +39,10 @@ def restored_size(header: Header, manifest: Manifest, size: Size) -> tuple[int, 
 
 
 def enlargement(header: Header | None, manifest: Manifest, size: Size) -> int:
-    """Factor of the enlarger that restores a payload, or an LR without a header, at a size; 1 for none.
+    """Factor by which the square of a payload, or of an LR without a header, is enlarged for a size; 1 for none.
 
-    It is the smallest that covers the size in pixels, or the longest side that is restored of the original; an original
-    beyond all of them takes the largest.
+    It is the bundle's smallest that covers the size in pixels, or the longest side that is restored of the original; an
+    original beyond all of them takes the largest.
 
     Raises:
         ImageError: the size is unknown, or the bundle does not restore squares that large.

@@ -62,7 +62,7 @@ def section() -> str:
 
 
 def larger_sizes(manifest: Manifest) -> list[str]:
-    """A table of the evaluations in ``results/`` at the sizes of the bundle's enlargers, as lines; [] without one."""
+    """A table of the evaluations in ``results/`` at the enlarger's sizes, as lines; [] if there are none."""
     found: dict[int, dict[str, Any]] = {}
     for side in manifest.sides[1:]:
         path = ROOT / "results" / f"{manifest.id}-{manifest.version}-{side}.json"

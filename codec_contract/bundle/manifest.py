@@ -265,10 +265,12 @@ def _enlarger(
     described = _field(source, "enlarger", dict, where)
     names = _field(described, "files", list, f"{where}, enlarger")
     if not 1 <= len(names) <= len(ENLARGEMENTS):
-        raise BundleError(f"{where}: the enlarger has {len(names)} files, expected 1 to {len(ENLARGEMENTS)}")
+        raise BundleError(f"{where}: the enlarger has {len(names)} files, expected 1 or {len(ENLARGEMENTS)}")
     for name in names:
         if not isinstance(name, str) or name not in files:
             raise BundleError(f"{where}: the enlarger has the file {str(name)[:80]!r}, which is not listed")
+    if len(set(names)) < len(names):
+        raise BundleError(f"{where}: the enlarger lists a file twice")
     enlarger = Enlarger(tuple(names))
     if (side := hr * enlarger.factors[-1]) > MAX_SIDE:
         raise BundleError(f"{where}: the enlarger makes pictures with sides of {side} pixels, more than {MAX_SIDE}")

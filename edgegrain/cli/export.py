@@ -97,7 +97,7 @@ def decoder(
     if into and out is not None:
         raise typer.BadParameter("pass either --out or --into")
     if into and size:
-        raise typer.BadParameter("a bundle's decoder and enlargers are files of their own; pass --size with --out")
+        raise typer.BadParameter("a bundle's decoder and enlarger are separate files; pass --size with --out")
     with needs_export_libraries():
         from export.bundle.decoder_form import require_target, write_form
         from export.decoder.command import choose_source, export_compared, write_decoder
@@ -125,9 +125,11 @@ def enlarger(
     into: Annotated[str, typer.Option("--into", metavar="BUNDLE", help="Name or folder of the bundle.")],
     force: ForceOption = False,
 ) -> None:
-    """Add a trained enlarger to a bundle, which then restores its payloads at 2 and 4 times the size.
+    """Add a trained enlarger to a bundle, which then restores its payloads at 2 times the size, and at 4 times if the
+    run trained that too.
 
-    Its graphs are compared with torch first. The bundle's LR contract stays, so this works for every payload there is.
+    --force replaces the enlarger that the bundle has, with both of its sizes. The graphs are compared with torch first.
+    The bundle's LR contract stays, so this works for every payload there is.
 
     \b
     Examples:

@@ -106,7 +106,7 @@ def restore(
       edgegrain restore me.grain                     writes me.restored.png
       edgegrain restore me.grain --out back.jpg
       edgegrain restore payloads/ --out pictures/ --device cuda
-      edgegrain restore me.grain --size 1024         for a bundle with enlargers
+      edgegrain restore me.grain --size 1024         for a bundle with an enlarger
       edgegrain restore me.grain --format webp --out - > me.webp
       edgegrain restore me.lr.png --bundle faces     an LR stored as a PNG
       edgegrain restore me.grain --strength 24       for a bundle with that control

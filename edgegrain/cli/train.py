@@ -68,7 +68,8 @@ def train(
     ] = None,
     teacher: Annotated[str | None, typer.Option(help="StyleGAN2 to distil into a MobileStyleGAN, a file.")] = None,
     pictures: Annotated[
-        int, typer.Option(min=0, help="Pictures to see before the run ends; 0: as the recipe says.")
+        int, typer.Option(min=0, help="Pictures to see before the run ends; 0: as the recipe "
+                                   "says, or as many as --budget-seconds permits.")
     ] = 0,
     budget_seconds: Annotated[
         float, typer.Option(min=0, help="End after this time at the latest, annealed towards it; 0: no limit.")
@@ -99,8 +100,8 @@ def train(
 ) -> None:
     """Train a recipe: GRAIN, IRN, IRN+, GLEAN, GCFSR, StyleGAN2 or MobileStyleGAN.
 
-    A run ends at --pictures or --budget-seconds, whichever comes first. Ctrl-C or SIGTERM ends it after the current
-    step with a checkpoint; --resume continues it from weights alone. The result is printed as JSON.
+    A run ends at --pictures or after --budget-seconds, whichever comes first. Ctrl-C or SIGTERM ends it after the
+    current step with a checkpoint; --resume continues it from weights alone. The result is printed as JSON.
 
     Recipes such as faces-256-lr16 train all four stages of GRAIN one after the other, in FOLDER/stage1 to FOLDER/final;
     --set final.loss.rate=0.05 then changes one stage only, --set shares=50,15,10,25 the shares of the time.
@@ -143,7 +144,7 @@ def train(
     except EdgegrainError as error:
         raise typer.BadParameter(str(error)) from error
     if dry_run:
-        print_json({"recipe": recipe, **describe(config, pictures or None, evaluate_every)})
+        print_json({"recipe": recipe, **describe(config, pictures or None, evaluate_every, budget_seconds)})
         return
     if threads:
         torch.set_num_threads(threads)

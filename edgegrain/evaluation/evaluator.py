@@ -144,7 +144,7 @@ class Evaluator:
 
     @property
     def _enlarges(self) -> bool:
-        """True if an enlarger of the bundle takes part, so that there is something to compare it with."""
+        """True if the bundle's enlarger takes part, so that there is something to compare it with."""
         hr, sides = self._codec.bundle.hr, self._codec.bundle.sides
         return len(sides) > 1 and self._config.side > hr
 

@@ -1,7 +1,7 @@
 """The training loop of all families, made for preemptible machines.
 
-A run stops at ``pictures`` or at ``budget_seconds``, whichever comes first, and anneals towards that end. It writes a
-checkpoint at every evaluation, at the end and on Ctrl-C or SIGTERM, and continues from it, from weights alone.
+A run stops at ``pictures`` or after ``budget_seconds``, whichever comes first, and anneals towards that end. It writes
+a checkpoint at every evaluation, at the end and on Ctrl-C or SIGTERM, and continues from it, from weights alone.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def train(config: Any, folder: Path, options: RunOptions | None = None, *, pictu
         config: the recipe.
         folder: of the run: checkpoint, ``log.jsonl``, ``samples.png``, the family's weight file.
         options: files and switches.
-        pictures: to see in all; None for the recipe's number.
+        pictures: to see in all; None for the recipe's number, or without limit if there are ``budget_seconds``.
         budget_seconds: end the session after this time; 0 for no limit.
         resume: continue the run in ``folder``. Shapes stay the stored run's; everything else may change.
         evaluate_every: pictures between evaluations, each with a checkpoint; 0 for the family's number.
@@ -61,8 +61,9 @@ def train_on(distributed: Distributed, config: Any, folder: Path, options: RunOp
     run = trainer.run
     log = JsonlLog(folder / LOG if distributed.first else None)
     log.write({"config": run.config.as_dict(), "pictures_in_set": trainer.pictures_in_set, "seen": run.pictures})
-    budget = TimeBudget(distributed, run.pictures, family.pictures(config) if pictures is None else pictures,
-                        budget_seconds)
+    if pictures is None and not budget_seconds:
+        pictures = family.pictures(config)
+    budget = TimeBudget(distributed, run.pictures, pictures, budget_seconds)
 
     def evaluate_and_save(end: bool | None) -> dict[str, float]:
         figures: dict[str, float] = {}

@@ -17,13 +17,13 @@ class TimeBudget:
         interrupted: True once Ctrl-C or SIGTERM asked for the end.
     """
 
-    def __init__(self, distributed: Distributed, seen: int, pictures: int, seconds: float) -> None:
+    def __init__(self, distributed: Distributed, seen: int, pictures: int | None, seconds: float) -> None:
         """Start the clock.
 
         Args:
             distributed: the processes, which end at the same step.
             seen: pictures of earlier sessions of the run.
-            pictures: end of the run.
+            pictures: end of the run; None for no limit.
             seconds: end of this session; 0 for no limit.
         """
         self._distributed, self._first, self._pictures, self._seconds = distributed, seen, pictures, seconds
@@ -32,7 +32,10 @@ class TimeBudget:
 
     def progress(self, seen: int) -> float | None:
         """The finished part of the run, 0...1, or None when it is time to end; the same for all processes."""
-        part = seen / self._pictures if self._pictures else 1.0
+        if self._pictures is None:
+            part = 0.0
+        else:
+            part = seen / self._pictures if self._pictures else 1.0
         if self._seconds:
             part = max(part, (time.monotonic() - self._started) / self._seconds)
         part, stopped = self._distributed.agree(part, self.interrupted)

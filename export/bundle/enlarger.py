@@ -1,4 +1,4 @@
-"""Adding an enlarger to a bundle: ONNX graphs that make its restored pictures 2 and 4 times as large.
+"""Adding an enlarger to a bundle: ONNX graphs that make its restored pictures 2 or 4 times as large.
 
 The signatures are those of `server_decoder.super_resolution.enlarger_session`. Weights are stored as float16 and
 widened on loading; the graphs compute in float32.
@@ -80,9 +80,9 @@ def export_enlarger(source: Path, side: int) -> ExportedEnlarger:
         side: of the restored pictures, S.
 
     Raises:
-        ModelError: ``source`` holds no such network.
-        ExportError: the network was trained for pictures of another side, torch cannot express it in ONNX, or the
-            graphs differ from torch.
+        ModelError: ``source`` holds no such network, or one without the factor of its recipe.
+        ExportError: the network was trained for pictures of another side, torch cannot express it in ONNX, a weight is
+            too large for float16, or the graphs differ from torch.
     """
     network, training = load_super_resolution(source), read_training(source).get("config", {})
     if training.get("size", side) != side:
@@ -194,6 +194,7 @@ def write_enlarger(enlarger: ExportedEnlarger, target: Manifest, training: dict[
         training: how it was trained, for the manifest; plain JSON values.
 
     Raises:
+        BundleError: the enlarged squares would be larger than a bundle may restore.
         OSError: the folder cannot be written.
     """
     record = manifest_record(target)

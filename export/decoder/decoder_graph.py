@@ -32,8 +32,8 @@ _LARGE = 4096
 def decoder_graph(decoder: nn.Module, lr: int, outputs: Sequence[str] = (OUTPUT,)) -> onnx.ModelProto:
     """Export ``decoder``: ``lr`` float32 ``[B, 3, lr, lr]`` in [-1, 1] -> ``hr`` float32 ``[B, 3, S, S]``, any B.
 
-    A decoder with a ``noise_size`` above 0 takes ``noise`` float32 ``[B, noise_size]`` as its second argument. One that
-    gives several pictures has as many ``outputs``, the names of the graph's.
+    A decoder with a ``noise_size`` above 0 takes ``noise`` float32 ``[B, noise_size]`` as its second argument.
+    ``outputs`` names what the module returns, in order.
 
     Initializers carry the names of the module's parameters and buffers, so `load_parameters` finds them again; the
     model's metadata list those that the output does not depend on.

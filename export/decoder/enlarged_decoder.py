@@ -1,4 +1,4 @@
-"""A decoder and an enlarger of its bundle as one graph: LR in, picture of 2 or 4 times the decoder's size out.
+"""A decoder and the enlarger of its bundle as one graph: LR in, picture of 2 or 4 times the decoder's size out.
 
 For servers that run ONNX files themselves (Triton, ONNX Runtime). The graph rounds the decoder's picture to levels
 before it is enlarged, as the SDK and the service do, so both give the same picture.
@@ -65,7 +65,7 @@ def append_enlarger(exported: ExportedDecoder, size: int) -> ExportedDecoder:
     if factor == 1 or manifest is None or manifest.enlarger is None:
         return exported
     if exported.form.pixel_type is not Pixels.uint8:
-        raise ExportError("enlargers take levels; export the decoder with --pixels uint8")
+        raise ExportError("the enlarger takes levels; export the decoder with --pixels uint8")
     doublings = [manifest.open_file(file) for file in manifest.enlarger.files]
     model = join(exported.model, doublings[: manifest.enlarger.factors.index(factor) + 1])
     lrs = real_lrs(exported.source.network, find_pictures(), _COMPARED)
@@ -87,7 +87,6 @@ def join(decoder: bytes, doublings: Sequence[bytes]) -> bytes:
         part = onnx.load_model_from_string(doubling)
         wanted = [ENLARGED] if step == len(doublings) - 1 else [VALUES, FEATURES]
         part = onnx.utils.Extractor(part).extract_model(list(handed), wanted)
-        del part.metadata_props[:]  # of the same keys as the decoder's, with other values
         joined.ir_version = part.ir_version = max(joined.ir_version, part.ir_version)
         prefix = f"{_PREFIX}{step}."  # of the names of all values, weights and nodes
         joined = onnx.compose.merge_models(joined, part, io_map=[(old, new) for new, old in handed.items()],

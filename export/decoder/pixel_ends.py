@@ -17,16 +17,16 @@ _HALF, _ONE, _ROUND = "pixels.half_range", "pixels.one", "pixels.half"
 
 
 def add_pixel_ends(model: onnx.ModelProto, outputs: Sequence[str] = (OUTPUT,)) -> None:
-    """Let the graph take ``lr`` uint8 ``[B, h, w, 3]`` and give ``hr`` uint8 ``[B, H, W, 3]``; changed in place.
+    """Let the graph take ``lr`` uint8 ``[B, h, w, 3]`` and give pictures uint8 ``[B, H, W, 3]``; changed in place.
 
     The arithmetic is that of `codec_contract.quantization`. Levels are transposed, not values: they have fewer bytes.
 
     Args:
         model: the graph.
-        outputs: names of its pictures.
+        outputs: names of the outputs that are pictures; others stay as they are.
 
     Raises:
-        ExportError: the graph has no ``lr`` and ``outputs`` of float32 ``[B, 3, H, W]``.
+        ExportError: ``lr`` or one of ``outputs`` is missing, or is not float32 ``[B, 3, H, W]``.
     """
     graph = model.graph
     ends = [_find(graph.input, INPUT), *(_find(graph.output, name) for name in outputs)]

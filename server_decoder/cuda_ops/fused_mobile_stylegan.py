@@ -88,7 +88,7 @@ class FusedMobileStyleGAN(MobileStyleGAN):
         if not isinstance(self.head, WaveletHead):
             return self._pointwise(self.head, x, None)
         style, peak = self._normalized(self.head.affine(code))
-        bands = self._pointwise(self.head.conv, modulate(x, style.to(x.dtype)), peak)
+        bands = self._pointwise(self.head.conv, modulate(x, style), peak)
         return inverse_haar(bands, scale=0.5, fused=self.fused)
 
     def _pointwise(self, conv: nn.Conv2d, x: Tensor, peak: Tensor | None) -> Tensor:

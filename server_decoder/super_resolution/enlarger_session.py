@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 PICTURE, ENLARGED, FEATURES, VALUES = "picture", "enlarged", "features", "values"
 _LEVELS, _FLOATS = "tensor(uint8)", "tensor(float)"
-_End = tuple[str, list[int | None]]  # type and shape
+_End = tuple[str, list[int | None]]  # type and shape; None: any size
 
 
 class EnlargerSession:
@@ -60,12 +60,15 @@ class EnlargerSession:
             threads: threads that work on one picture on the CPU; None for ONNX Runtime's choice (all cores).
 
         Raises:
-            BundleError: a model cannot be read, or is no such doubling.
+            BundleError: there is no model, one cannot be read or is no such doubling, or the second takes other
+                features than the first gives.
             DeviceError: the device is unknown, or its provider is not installed or did not become active; a
                 `DeviceMemoryError` if the weights need more memory than there is.
         """
         import onnxruntime
 
+        if not models:
+            raise BundleError("an enlarger has at least one file")
         self.side, self.device = side, device
         self.factors = tuple(2 ** (step + 1) for step in range(len(models)))
         require_provider(device)
@@ -79,8 +82,9 @@ class EnlargerSession:
         if device == "cuda":
             preload_cuda()
         self._sessions = [_start(bytes(model), options, device) for model in models]
+        channels = None
         for step, session in enumerate(self._sessions):
-            _check_signature(session, side * 2**step, first=step == 0, last=step == len(models) - 1)
+            channels = _check_signature(session, step, side * 2**step, channels, last=step == len(models) - 1)
 
     def enlarge(self, pictures: Rgb, factor: int) -> Rgb:
         """Enlarge squares, uint8 ``[N, side, side, 3]``, to uint8 ``[N, factor * side, factor * side, 3]``.
@@ -89,7 +93,7 @@ class EnlargerSession:
 
         Raises:
             ImageError: ``pictures`` has another type or shape, or ``factor`` is none of the session's.
-            BundleError: the model made pictures of another size than its signature says.
+            BundleError: a model made pictures of another size than its signature says.
             DeviceError: the device failed; a `DeviceMemoryError` if memory was short. The session stays usable.
         """
         side, large = self.side, factor * self.side
@@ -141,22 +145,39 @@ def _start(model: bytes, options: onnxruntime.SessionOptions, device: Device) ->
     return session
 
 
-def _check_signature(session: onnxruntime.InferenceSession, side: int, *, first: bool, last: bool) -> None:
-    """Raise `BundleError` unless the model doubles squares of ``side``; None is an open size."""
-    def handed(length: int) -> dict[str, _End]:
-        return {VALUES: (_FLOATS, [None, 3, length, length]), FEATURES: (_FLOATS, [None, None, length, length])}
+def _check_signature(session: onnxruntime.InferenceSession, step: int, side: int, channels: int | None, *, last: bool
+                     ) -> int | None:
+    """The channels of the features that the model of a step gives; None for the last.
+
+    Args:
+        session: the model.
+        step: 0 for the first doubling.
+        side: of what it takes.
+        channels: of the features that it takes.
+        last: it gives a picture only.
+
+    Raises:
+        BundleError: the model is no such doubling.
+    """
+    def handed(length: int, width: int | None) -> dict[str, _End]:
+        return {VALUES: (_FLOATS, [None, 3, length, length]), FEATURES: (_FLOATS, [None, width, length, length])}
 
     large = 2 * side
-    inputs: dict[str, _End] = {PICTURE: (_LEVELS, [None, side, side, 3])} if first else handed(side)
-    outputs: dict[str, _End] = {ENLARGED: (_LEVELS, [None, large, large, 3])} | ({} if last else handed(large))
+    inputs: dict[str, _End] = {PICTURE: (_LEVELS, [None, side, side, 3])} if step == 0 else handed(side, channels)
+    outputs: dict[str, _End] = {ENLARGED: (_LEVELS, [None, large, large, 3])} | ({} if last else handed(large, None))
     for role, found, wanted in (("input", session.get_inputs(), inputs), ("output", session.get_outputs(), outputs)):
         if {item.name for item in found} != wanted.keys() or not all(_fits(item, *wanted[item.name]) for item in found):
-            signature = ", ".join(f"{item.name} {item.type} {item.shape}" for item in found) or "nothing"
-            expected = ", ".join(f"{name} {kind} {['any' if size is None else size for size in shape]}"
-                                 for name, (kind, shape) in wanted.items())
-            raise BundleError(f"not an enlarger of {side}x{side}: its {role} is {signature}, expected {expected}")
+            signature = ", ".join(f"{item.name} {item.type} {_text(item.shape)}" for item in found) or "nothing"
+            expected = ", ".join(f"{name} {kind} {_text(shape)}" for name, (kind, shape) in wanted.items())
+            raise BundleError(f"file {step + 1} of the enlarger does not double squares of {side} pixels: its {role} "
+                              f"is {signature}, expected {expected}")
+    return next((int(item.shape[1]) for item in session.get_outputs() if item.name == FEATURES), None)
 
 
 def _fits(end: onnxruntime.NodeArg, kind: str, shape: Sequence[int | None]) -> bool:
     return end.type == kind and len(end.shape) == len(shape) and all(
         wanted in (None, size) for size, wanted in zip(end.shape, shape, strict=True))
+
+
+def _text(shape: Sequence[int | str | None]) -> str:
+    return f"[{', '.join('any' if size is None else str(size) for size in shape)}]"

@@ -66,18 +66,18 @@ def test_tiles_give_the_original_at_any_size(manifest: Manifest, header: Header)
 @pytest.mark.parametrize(("size", "original", "factor"), [
     ("native", (300, 200), 1), ("original", (64, 64), 1), ("original", (200, 65), 4), ("original", (65, 128), 2),
     ("original", (3000, 2), 4), (1, (300, 200), 1), (64, (300, 200), 1), (65, (1, 1), 2), (256, (1, 1), 4)])
-def test_the_smallest_enlarger_covers_the_size(
+def test_the_smallest_factor_covers_the_size(
     manifest: Manifest, header: Header, size: Size, original: tuple[int, int], factor: int
 ) -> None:
-    several = dataclasses.replace(manifest, enlarger=Enlarger(("x2", "x4")))
+    enlarging = dataclasses.replace(manifest, enlarger=Enlarger(("x2", "x4")))
     sized = dataclasses.replace(header, original_width=original[0], original_height=original[1])
-    assert enlargement(sized, several, size) == factor
+    assert enlargement(sized, enlarging, size) == factor
     if not isinstance(size, int):
-        assert enlargement(sized, manifest, size) == 1  # without enlargers
+        assert enlargement(sized, manifest, size) == 1  # without an enlarger
     cropped = dataclasses.replace(sized, fit="crop")
-    assert enlargement(cropped, several, "original") == {64: 1, 65: 2, 200: 4}.get(min(original), 1)
+    assert enlargement(cropped, enlarging, "original") == {64: 1, 65: 2, 200: 4}.get(min(original), 1)
 
 
 def test_an_lr_has_no_original_to_cover(manifest: Manifest) -> None:
-    several = dataclasses.replace(manifest, enlarger=Enlarger(("x2",)))
-    assert enlargement(None, several, "original") == 1 and enlargement(None, several, 100) == 2
+    enlarging = dataclasses.replace(manifest, enlarger=Enlarger(("x2",)))
+    assert enlargement(None, enlarging, "original") == 1 and enlargement(None, enlarging, 100) == 2

@@ -1,6 +1,6 @@
-"""Pictures restored at other sizes than the decoder's, with and without enlargers.
+"""Pictures restored at other sizes than the decoder's, with and without an enlarger.
 
-The decoder and the enlargers of the tiny bundle repeat pixels, so every picture is known.
+The decoder and the enlarger of the tiny bundle repeat pixels, so every picture is known.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ import pytest
 from PIL import Image
 
 import sdk
+from codec_contract.bundle.manifest import load_manifest
 from codec_contract.fit import content_size, fit_picture, unfit_picture
 from codec_contract.oriented_square import OrientedSquare
 from codec_contract.payload import encode_payload
 from sdk.codec import Codec
+from sdk.open_bundle import OpenBundle
 from tests.tiny_bundle import HR, LR, refresh_manifest, write_tiny_bundle
 
 ENLARGED, PLAIN = "enlarged-64-lr16", "plain-64-lr16"
@@ -97,7 +99,7 @@ def test_crops_and_aligned_squares_have_the_size(codec: Codec) -> None:
 @pytest.mark.parametrize(("original", "enlarged"), [
     ((64, 64), 64), ((40, 30), 64), ((65, 65), 128), ((128, 128), 128), ((200, 200), 256), ((256, 256), 256),
     ((900, 900), 256)])
-def test_originals_take_the_smallest_enlarger_that_covers_them(
+def test_originals_take_the_smallest_size_that_covers_them(
     codec: Codec, original: tuple[int, int], enlarged: int
 ) -> None:
     payload = codec.compress(picture(*original), "stretch")
@@ -121,7 +123,7 @@ def test_batches_restore_every_picture_at_its_size(codec: Codec) -> None:
 
 
 @pytest.mark.parametrize("fit", ["pad", "stretch", "crop"])
-def test_without_enlargers_sizes_are_as_before(plain: Codec, fit: str) -> None:
+def test_without_an_enlarger_sizes_are_as_before(plain: Codec, fit: str) -> None:
     rgb = picture(300, 200)
     payload = plain.compress(rgb, fit)
     restored = square(payload, HR)
@@ -145,7 +147,7 @@ def test_sizes_that_cannot_be_restored(plain: Codec, size: object, message: str)
             plain.restore(source, size=size)  # type: ignore[arg-type]
 
 
-def test_sizes_beyond_the_largest_enlarger(codec: Codec) -> None:
+def test_sizes_beyond_the_largest_size(codec: Codec) -> None:
     payload = codec.compress(picture(1000, 1000))
     with pytest.raises(sdk.ImageError, match="at up to 256 pixels, not at 257; its sizes: 64, 128, 256"):
         codec.restore(payload, size=257)
@@ -175,10 +177,15 @@ def test_an_enlarger_is_opened_when_a_size_needs_it(tmp_path: Path) -> None:
         codec.restore(payload, size=200)
 
 
+def test_a_bundle_without_an_enlarger_opens_none(plain: Codec) -> None:
+    with pytest.raises(sdk.BundleError, match="has no enlarger"):
+        _ = OpenBundle(load_manifest(plain.bundle.folder)).enlarger
+
+
 def test_an_enlarger_in_the_wrong_order(tmp_path: Path) -> None:
     folder = write_tiny_bundle(tmp_path, doublings=2)
     refresh_manifest(folder, enlarger={"files": ["enlarger_x4.onnx", "enlarger_x2.onnx"]})
-    with pytest.raises(sdk.BundleError, match="not an enlarger of 64x64: its input is values"):
+    with pytest.raises(sdk.BundleError, match="file 1 of the enlarger does not double squares of 64 pixels: its input"):
         Codec(folder, threads=1).restore(np.zeros((LR, LR, 3), np.uint8), size=128)
 
 

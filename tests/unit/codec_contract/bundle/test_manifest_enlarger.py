@@ -1,4 +1,4 @@
-"""Enlargers, as a manifest describes them."""
+"""The enlarger, as a manifest describes it."""
 
 from __future__ import annotations
 
@@ -45,8 +45,9 @@ def test_tiles_are_restored_at_the_original_s_size() -> None:
     (FILES, "'enlarger' must be of type dict"),
     ({}, "lacks the field 'files'"),
     ({"files": "enlarger_x2.onnx"}, "'files' must be of type list"),
-    ({"files": []}, "0 files, expected 1 to 2"),
-    ({"files": [*FILES, "decoder.onnx"]}, "3 files, expected 1 to 2"),
+    ({"files": []}, "0 files, expected 1 or 2"),
+    ({"files": [*FILES, "decoder.onnx"]}, "3 files, expected 1 or 2"),
+    ({"files": [FILES[0], FILES[0]]}, "lists a file twice"),
     *(({"files": [name]}, "which is not listed") for name in ("../x.onnx", None, 2, FILES))])
 def test_enlargers_described_wrongly_are_refused(enlarger: Any, message: str) -> None:
     with pytest.raises(BundleError, match=message):

@@ -37,20 +37,20 @@ def test_pixels_of_the_result(manifest: Manifest, header: Header, size: Size, fi
 @pytest.mark.parametrize(("size", "pixels"), [
     ("native", 64 * 64), (64, 64 * 64), (65, 128 * 128), (100, 128 * 128), ("original", 300 * 200), (256, 256 * 256)])
 def test_the_enlarged_square_counts(manifest: Manifest, header: Header, size: Size, pixels: int) -> None:
-    several = dataclasses.replace(manifest, enlarger=Enlarger(("x2", "x4")))
+    enlarging = dataclasses.replace(manifest, enlarger=Enlarger(("x2", "x4")))
     small = dataclasses.replace(header, original_width=100, original_height=50)
-    assert check_result(small, several, RestoreOptions(), 60_000) == 128 * 128
-    assert check_result(header, several, RestoreOptions(size), 60_000) == max(
+    assert check_result(small, enlarging, RestoreOptions(), 60_000) == 128 * 128
+    assert check_result(header, enlarging, RestoreOptions(size), 60_000) == max(
         pixels, 256 * 256 if size == "original" else 0)
 
 
 def test_sizes_are_limited(manifest: Manifest, header: Header) -> None:
-    several = dataclasses.replace(manifest, enlarger=Enlarger(("x2", "x4")))
-    assert check_result(header, several, RestoreOptions(256), 256 * 171) == 256 * 256
+    enlarging = dataclasses.replace(manifest, enlarger=Enlarger(("x2", "x4")))
+    assert check_result(header, enlarging, RestoreOptions(256), 256 * 171) == 256 * 256
     with pytest.raises(ImageError, match="256 x 171 pixels, more than the limit of 43775"):
-        check_result(header, several, RestoreOptions(256), 256 * 171 - 1)
+        check_result(header, enlarging, RestoreOptions(256), 256 * 171 - 1)
     with pytest.raises(ImageError, match="not at 257; its sizes: 64, 128, 256"):
-        check_result(header, several, RestoreOptions(257), 1 << 20)
+        check_result(header, enlarging, RestoreOptions(257), 1 << 20)
 
 
 def test_of_an_aligned_picture_the_square_counts(manifest: Manifest, header: Header) -> None:

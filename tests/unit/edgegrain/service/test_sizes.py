@@ -1,4 +1,4 @@
-"""Pictures of other sizes over HTTP, of a bundle with enlargers: equal to the SDK's, and refused as described."""
+"""Pictures of other sizes over HTTP, of a bundle with an enlarger: equal to the SDK's, and refused as described."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_sides_are_listed(service: LiveService) -> None:
     assert listed["sides"] == [64, 128, 256]
 
 
-def test_jobs_of_one_enlarger_share_batches(service: LiveService, bundle: Path) -> None:
+def test_jobs_of_one_factor_share_batches(service: LiveService, bundle: Path) -> None:
     (payload,) = raw_payloads(bundle, 1, size=(100, 10))
 
     async def enlargement(size: Size) -> int:
@@ -102,7 +102,7 @@ def test_a_batch_of_several_sizes(bundle: Path) -> None:
     assert isinstance(refused, sdk.ImageError) and "not at 257" in str(refused)
 
 
-def test_enlargers_are_warmed_up(bundle: Path) -> None:
+def test_both_factors_are_warmed_up(bundle: Path) -> None:
     taken = Engine([bundle], threads=1).warm_up()
     assert [(verb, count, enlargement) for verb, _, count, _, enlargement in taken] == [
         ("restore", 1, 1), ("restore", 1, 2), ("restore", 1, 4), ("compress", 1, 1)]

@@ -23,13 +23,14 @@ from export.bundle.enlarger import (
     compared_pictures,
     enlarger_graphs,
     export_enlarger,
+    require_enlargeable,
     up_to_factor,
     write_enlarger,
 )
 from server_decoder.super_resolution.enlarger_session import EnlargerSession
 from server_decoder.super_resolution.network import SuperResolution, SuperResolutionConfig
 from server_decoder.super_resolution.weights import save_super_resolution
-from tests.tiny_bundle import HR, write_tiny_bundle
+from tests.tiny_bundle import HR, refresh_manifest, write_tiny_bundle
 
 SMALL = SuperResolutionConfig(widths=(8, 12), down=(1, 1), up=(1,), fine_widths=(6, 5), fine_blocks=(1, 1))
 
@@ -153,6 +154,22 @@ def test_an_interrupted_replacement_leaves_the_earlier_enlarger(tmp_path: Path, 
     assert [path.name for path in paths] == [f"enlarger_x2-{sha256(b'second').hexdigest()[:8]}.onnx",
                                              "enlarger_x4.onnx"]
     assert enlarger_of(folder) == second.models and not (folder / "enlarger_x2.onnx").exists()
+
+
+def test_a_smaller_enlarger_replaces_both_files(tmp_path: Path) -> None:
+    folder = write_tiny_bundle(tmp_path, doublings=2)
+    write_enlarger(ExportedEnlarger((b"one",), 1, 0.0), require_enlargeable(str(folder), force=True), {})
+    manifest = verify_bundle(folder)
+    assert manifest.sides == (HR, 2 * HR) and enlarger_of(folder) == (b"one",)
+    assert manifest.enlarger is not None
+    assert [path.name for path in folder.glob("enlarger*")] == [*manifest.enlarger.files]
+
+
+def test_tiles_take_no_enlarger(tmp_path: Path) -> None:
+    folder = write_tiny_bundle(tmp_path)
+    refresh_manifest(folder, preprocessing={"pad": "edge", "tile_overlap": 2})
+    with pytest.raises(ExportError, match="in tiles; an enlarger takes whole squares"):
+        require_enlargeable(str(folder))
 
 
 def enlarger_of(folder: Path) -> tuple[bytes, ...]:

@@ -68,6 +68,7 @@ def test_no_family_reads_the_batch(name: str, family_graph: Graph) -> None:
     assert all(node.input[1] in constants or node.op_type == "Expand" for node in views)
 
 
+# StyleGAN2 in float16: test_inference.py.
 @torch.no_grad()
 def test_halves_stay_close(family: Family, family_graph: Graph) -> None:
     decoder, lr = family("grain-smoke-mobile")
@@ -124,7 +125,7 @@ def test_an_rrdb_decoder_has_a_node_per_convolution(name: str, nodes: dict[str, 
 def test_a_generator_has_no_steps_between_its_convolutions(family_graph: Graph) -> None:
     model = channels_last_graph(family_graph("grain-smoke", fused=True))
     counts = ops(model)
-    # Nine layers, four of which upsample; nine styles. The plain graph has 809 nodes.
+    # Nine layers, four of which upsample; nine styles.
     assert counts["ModulationFactors"] == 9 and counts["FilteredBiasAct"] == 4
     assert not {"LeakyRelu", "Transpose", "Pow", "Clip", "Div", "Resize", "ConvTranspose"} & set(counts)
     assert sum(counts.values()) < 200
@@ -132,7 +133,7 @@ def test_a_generator_has_no_steps_between_its_convolutions(family_graph: Graph) 
     maps = {value.name for value in model.graph.value_info if len(value.type.tensor_type.shape.dim) == 4
             and value.type.tensor_type.shape.dim[1].dim_value > 1} - constants
     read_by = {node.op_type for node in model.graph.node if maps & set(node.input)}
-    # Maps pass through fused nodes; besides, their channels are averaged, and three-channel pictures added.
+    # Maps pass through fused nodes; their channels are averaged, and pictures added.
     # Channel weights are multiplied with filters.
     assert read_by <= {"FusedConv", "FilteredBiasAct", "Upsample", "ReduceMean", "Add", "QuantizePicture"}
 

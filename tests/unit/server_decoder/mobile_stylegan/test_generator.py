@@ -23,6 +23,7 @@ from server_decoder.mobile_stylegan.generator import (
     cut,
     inverse_haar,
     load_mobile_stylegan,
+    modulate,
     save_mobile_stylegan,
 )
 from server_decoder.mobile_stylegan.rgb_heads import fit_rgb_heads
@@ -183,6 +184,7 @@ def test_bfloat16_autocast_stays_near() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         low, low_features = prior(codes)
     assert low_features[32].dtype == torch.bfloat16
+    assert modulate(low_features[32], torch.ones(1, 8)).dtype == torch.bfloat16
     assert low_features[32].is_contiguous(memory_format=torch.channels_last)
     assert (low.float() - picture).square().mean() < 1e-3 * picture.square().mean()
 

@@ -25,14 +25,6 @@ def _shared(part: str) -> Path:
     return folder
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers() -> int | None:
-    """One more than there are cores: tests of services and of Ray spend much of their time waiting."""
-    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
-        return None  # xdist reads it
-    return len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1) + 1
-
-
 @pytest.fixture(scope="session")
 def repository() -> Path:
     """The root of the checkout."""

@@ -11,11 +11,25 @@ from codec_contract.bundle.paths import DEFAULT_BUNDLE
 from export.decoder.command import export_decoder
 from export.decoder.decoder_options import Ops, Pixels, Weights
 from export.decoder.sources import random_decoder
-from server_decoder.grain.grain import Grain
+from server_decoder.grain.code_predictor import CodesConfig
+from server_decoder.grain.fusion import FusionConfig
+from server_decoder.grain.grain import Grain, GrainConfig
+from server_decoder.grain.presets import PRESETS
+from server_decoder.grain.prior_config import PriorConfig
+from server_decoder.grain.rrdb_decoder import DecoderConfig, Scale
 from server_decoder.inference import served_decoder
+from server_decoder.stylegan2.synthesis import StyleGAN2Config
 from tests.fake_cuda.environment import REPOSITORY
 
 SHIPPED = REPOSITORY / "bundles" / DEFAULT_BUNDLE / "decoder.onnx"
+
+
+# As small as all parts allow: an export takes time by the node.
+TINY = GrainConfig(
+    DecoderConfig((Scale(8, 16, residual=1), Scale(16, 8)), "subpixel", ()),
+    PriorConfig("stylegan2", StyleGAN2Config(16, channel_base=256, channel_max=32, code_width=32, mapping_layers=2)),
+    CodesConfig(widths=(12, 8), branch=(16, 24, 32), branch_per="resolution"),
+    FusionConfig(sizes=(8, 16), widths=(8, 8), head=(8,)))
 
 
 class Form(NamedTuple):
@@ -23,23 +37,21 @@ class Form(NamedTuple):
 
     ops: Ops
     precision: str
-    pixels: Pixels
-    configuration: str = "grain-smoke"
     generator: bool = True
 
     def __str__(self) -> str:
-        return f"{self.ops}.{self.precision}.{self.pixels}{'' if self.generator else '.no-generator'}"
+        return f"{self.ops}.{self.precision}{'' if self.generator else '.no-generator'}"
 
 
-PLAIN_HALF = Form(Ops.plain, "float16", Pixels.uint8)
-FUSED_HALF = Form(Ops.fused, "float16", Pixels.uint8)
-RRDB = Form(Ops.fused, "float32", Pixels.uint8, generator=False)
-RRDB_HALF = Form(Ops.fused, "float16", Pixels.uint8, generator=False)
+PLAIN_HALF = Form(Ops.plain, "float16")
+FUSED_HALF = Form(Ops.fused, "float16")
+RRDB = Form(Ops.fused, "float32", generator=False)
+RRDB_HALF = Form(Ops.fused, "float16", generator=False)
 FORMS = (PLAIN_HALF, FUSED_HALF)
 
 
 class Decoders:
-    """Files of decoders, each exported once."""
+    """Files of decoders that take and give uint8, each exported once."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -47,12 +59,10 @@ class Decoders:
     def __call__(self, form: Form) -> Path:
         path = self._folder / f"{form}.onnx"
         if not path.is_file():
-            source = random_decoder(form.configuration)
-            decoder = source.decoder
-            if not form.generator and isinstance(decoder, Grain):
-                decoder = decoder.decoder
+            whole = Grain(TINY).eval() if form.generator else random_decoder("grain-smoke").decoder
+            decoder = whole.decoder if isinstance(whole, Grain) and not form.generator else whole
             fused = form.ops is Ops.fused and form.generator
             served = served_decoder(decoder, getattr(torch, form.precision), fused=fused)
-            path.write_bytes(export_decoder(served, source.network.lr, Weights(form.precision), ops=form.ops,
-                                            pixels=form.pixels))
+            lr = TINY.decoder.lr if form.generator else PRESETS["grain-smoke"].decoder.lr
+            path.write_bytes(export_decoder(served, lr, Weights(form.precision), ops=form.ops, pixels=Pixels.uint8))
         return path

@@ -130,3 +130,7 @@ class Family:
     takes: Callable[[Any], set[str]]
     pictures: Callable[[Any], int]
     evaluate_every: int = 20_000
+
+    def last_picture(self, recipe: Any, pictures: int | None, budget_seconds: float) -> int | None:
+        """The number of pictures that ends a run: the given one, else the recipe's; None if only time ends it."""
+        return self.pictures(recipe) if pictures is None and not budget_seconds else pictures

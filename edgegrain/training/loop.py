@@ -61,9 +61,8 @@ def train_on(distributed: Distributed, config: Any, folder: Path, options: RunOp
     run = trainer.run
     log = JsonlLog(folder / LOG if distributed.first else None)
     log.write({"config": run.config.as_dict(), "pictures_in_set": trainer.pictures_in_set, "seen": run.pictures})
-    if pictures is None and not budget_seconds:
-        pictures = family.pictures(config)
-    budget = TimeBudget(distributed, run.pictures, pictures, budget_seconds)
+    budget = TimeBudget(distributed, run.pictures, family.last_picture(config, pictures, budget_seconds),
+                        budget_seconds)
 
     def evaluate_and_save(end: bool | None) -> dict[str, float]:
         figures: dict[str, float] = {}

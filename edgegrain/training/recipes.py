@@ -37,15 +37,13 @@ def find_recipe(name: str) -> Any:
 
 def describe(recipe: Any, pictures: int | None = None, evaluate_every: int = 0, budget_seconds: float = 0
              ) -> dict[str, Any]:
-    """The whole configuration of a recipe or chain, plain JSON values; ``pictures`` of None is no limit."""
+    """The whole configuration of a recipe or chain, plain JSON values; a ``pictures`` of None in it is no limit."""
     if isinstance(recipe, Chain):
         stages = {stage: describe(config, pictures, evaluate_every, budget_seconds)
                   for stage, config in recipe.stages.items()}
         return {"shares": recipe.shares, "stages": stages}
     family = family_of(recipe)
-    if pictures is None and not budget_seconds:
-        pictures = family.pictures(recipe)
-    return {"family": family.name, "pictures": pictures,
+    return {"family": family.name, "pictures": family.last_picture(recipe, pictures, budget_seconds),
             "evaluate_every": evaluate_every or family.evaluate_every, "config": recipe.as_dict()}
 
 

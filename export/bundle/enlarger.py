@@ -17,7 +17,7 @@ import onnx.utils
 import torch
 from torch import Tensor, nn
 
-from codec_contract.bundle.manifest import Manifest
+from codec_contract.bundle.manifest import ENLARGEMENTS, Manifest
 from codec_contract.errors import ExistsError, ExportError
 from codec_contract.quantization import dequantize, quantize
 from codec_contract.resize import exact_resize
@@ -65,10 +65,7 @@ class _Doublings(nn.Module):
         self.network = network
 
     def forward(self, picture: Tensor) -> tuple[Tensor, ...]:
-        features, outputs = self.network.coarse(picture), []
-        for doubling in self.network.fine:
-            features, picture = doubling(features, picture)
-            outputs += [picture, features]
+        outputs = [output for step in self.network.forward_steps(picture) for output in step]
         return tuple(outputs[:-1])  # nothing reads the last features
 
 
@@ -114,14 +111,15 @@ def enlarger_graphs(network: SuperResolution, side: int) -> tuple[bytes, ...]:
     Raises:
         ExportError: torch cannot express the network in ONNX, or a weight is too large for float16.
     """
-    steps = range(len(network.config.factors))
+    factors = network.config.factors
+    steps = range(len(factors))
     pictures, features = ([f"{name}.{step}" for step in steps] for name in (ENLARGED, FEATURES))
     outputs = [name for pair in zip(pictures, features, strict=True) for name in pair][:-1]
     whole = store_half(decoder_graph(_Doublings(network), side, outputs))
     add_pixel_ends(whole, pictures)
     files = []
     for step in steps:
-        large = 2 ** (step + 1) * side
+        large = factors[step] * side
         whole.graph.value_info.append(onnx.helper.make_tensor_value_info(
             values_of(pictures[step]), onnx.TensorProto.FLOAT, ["batch", 3, large, large]))
         inputs = {decoder_session.INPUT: PICTURE} if step == 0 else {
@@ -149,7 +147,7 @@ def compare_enlarger(models: tuple[bytes, ...], network: SuperResolution, pictur
         with torch.no_grad():
             steps = network.forward_steps(values)
         for factor, enlarged in zip(session.factors, steps, strict=True):
-            wanted = quantize(enlarged[0].permute(1, 2, 0).numpy())
+            wanted = quantize(enlarged.picture[0].permute(1, 2, 0).numpy())
             difference = np.abs(session.enlarge(picture[None], factor)[0].astype(np.int16) - wanted)
             if difference.max() > LARGEST_STEP:
                 raise ExportError(f"an enlarged picture differs from torch's by {difference.max()} levels, more than "
@@ -199,11 +197,11 @@ def write_enlarger(enlarger: ExportedEnlarger, target: Manifest, training: dict[
     """
     record = manifest_record(target)
     files: dict[str, bytes] = {}
-    for step, model in enumerate(enlarger.models):
-        name, digest = f"enlarger_x{2 ** (step + 1)}.onnx", hashlib.sha256(model).hexdigest()
+    for factor, model in zip(ENLARGEMENTS, enlarger.models, strict=False):
+        name, digest = f"enlarger_x{factor}.onnx", hashlib.sha256(model).hexdigest()
         if record["files"].get(name, {"sha256": digest})["sha256"] != digest:
             # The earlier file is valid until the manifest names the new one.
-            name = f"enlarger_x{2 ** (step + 1)}-{digest[:8]}.onnx"
+            name = f"enlarger_x{factor}-{digest[:8]}.onnx"
         files[name] = model
     replaced = set(() if target.enlarger is None else target.enlarger.files) - files.keys()
     record["enlarger"] = {"files": list(files), "training": training}

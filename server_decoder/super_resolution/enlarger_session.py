@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from codec_contract.bundle.manifest import ENLARGEMENTS
 from codec_contract.errors import BundleError, DeviceError, ImageError
 from codec_contract.rgb import Rgb, describe_array
 from server_decoder.providers import (
@@ -60,17 +61,17 @@ class EnlargerSession:
             threads: threads that work on one picture on the CPU; None for ONNX Runtime's choice (all cores).
 
         Raises:
-            BundleError: there is no model, one cannot be read or is no such doubling, or the second takes other
-                features than the first gives.
+            BundleError: there are no models or too many, one cannot be read or is no such doubling, or the second takes
+                other features than the first gives.
             DeviceError: the device is unknown, or its provider is not installed or did not become active; a
                 `DeviceMemoryError` if the weights need more memory than there is.
         """
         import onnxruntime
 
-        if not models:
-            raise BundleError("an enlarger has at least one file")
+        if not 1 <= len(models) <= len(ENLARGEMENTS):
+            raise BundleError(f"an enlarger has 1 or {len(ENLARGEMENTS)} files, got {len(models)}")
         self.side, self.device = side, device
-        self.factors = tuple(2 ** (step + 1) for step in range(len(models)))
+        self.factors = ENLARGEMENTS[: len(models)]
         require_provider(device)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = SILENT if device == "cpu" else WARNINGS
@@ -147,7 +148,7 @@ def _start(model: bytes, options: onnxruntime.SessionOptions, device: Device) ->
 
 def _check_signature(session: onnxruntime.InferenceSession, step: int, side: int, channels: int | None, *, last: bool
                      ) -> int | None:
-    """The channels of the features that the model of a step gives; None for the last.
+    """The channels of the features that the model of a step gives; None for any number, and for the last step.
 
     Args:
         session: the model.
@@ -171,7 +172,8 @@ def _check_signature(session: onnxruntime.InferenceSession, step: int, side: int
             expected = ", ".join(f"{name} {kind} {_text(shape)}" for name, (kind, shape) in wanted.items())
             raise BundleError(f"file {step + 1} of the enlarger does not double squares of {side} pixels: its {role} "
                               f"is {signature}, expected {expected}")
-    return next((int(item.shape[1]) for item in session.get_outputs() if item.name == FEATURES), None)
+    widths = (item.shape[1] for item in session.get_outputs() if item.name == FEATURES)
+    return next((width for width in widths if isinstance(width, int)), None)
 
 
 def _fits(end: onnxruntime.NodeArg, kind: str, shape: Sequence[int | None]) -> bool:

@@ -19,10 +19,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from codec_contract.bundle.manifest import ENLARGEMENTS
 from codec_contract.errors import ModelError
 from server_decoder.grain.rrdb import INITIAL_RESIDUAL, NEGATIVE_SLOPE, ResidualBlock, initialize
 
-FACTORS = (2, 4)
+FACTORS = ENLARGEMENTS
 # Factor on `initialize` for convolutions without an activation: features of a new network keep a deviation of about 1.
 # Without it they reach 10, and the first steps of the heads change the picture by several levels.
 _LINEAR = 1 / nn.init.calculate_gain("leaky_relu", NEGATIVE_SLOPE)
@@ -93,6 +94,13 @@ class Window(NamedTuple):
     top: int
     left: int
     size: int
+
+
+class Step(NamedTuple):
+    """The result of a doubling: picture ``[B, 3, 2s, 2s]`` and features ``[B, C, 2s, 2s]``."""
+
+    picture: Tensor
+    features: Tensor
 
 
 class Doubling(nn.Module):
@@ -176,10 +184,10 @@ class SuperResolution(nn.Module):
         Raises:
             ModelError: the network has no such factor, or the sides are no multiples of `SuperResolutionConfig.period`.
         """
-        return self.forward_steps(picture, factor)[-1]
+        return self.forward_steps(picture, factor)[-1].picture
 
-    def forward_steps(self, picture: Tensor, factor: int | None = None) -> list[Tensor]:
-        """The pictures of all factors up to this one, ascending; arguments and errors as `forward`."""
+    def forward_steps(self, picture: Tensor, factor: int | None = None) -> list[Step]:
+        """The steps of all factors up to this one, ascending; arguments and errors as `forward`."""
         levels = self._levels(picture, factor)
         return self._enlarge(self.coarse(picture), picture, levels)
 
@@ -210,10 +218,10 @@ class SuperResolution(nn.Module):
                 columns = slice(left, window.left + window.size + margin)
                 enlarged = self._enlarge(features[index : index + 1, :, rows, columns],
                                          picture[index : index + 1, :, rows, columns], levels)
-                for found, step, part in zip(parts, FACTORS, enlarged, strict=False):
-                    down, right, size = (step * length for length in (window.top - top, window.left - left,
-                                                                      window.size))
-                    found.append(part[..., down : down + size, right : right + size])
+                for found, times, step in zip(parts, FACTORS, enlarged, strict=False):
+                    down, right, size = (times * length for length in (window.top - top, window.left - left,
+                                                                       window.size))
+                    found.append(step.picture[..., down : down + size, right : right + size])
         return [torch.cat(found) for found in parts]
 
     def require_factor(self, factor: int) -> None:
@@ -229,12 +237,12 @@ class SuperResolution(nn.Module):
             raise ModelError(f"sides must be multiples of {period}, got {picture.shape[-1]}x{picture.shape[-2]}")
         return FACTORS.index(factor) + 1
 
-    def _enlarge(self, features: Tensor, picture: Tensor, levels: int) -> list[Tensor]:
-        pictures = []
+    def _enlarge(self, features: Tensor, picture: Tensor, levels: int) -> list[Step]:
+        steps = []
         for doubling in list(self.fine)[:levels]:
             features, picture = doubling(features, picture)
-            pictures.append(picture)
-        return pictures
+            steps.append(Step(picture, features))
+        return steps
 
 
 def doubled(x: Tensor) -> Tensor:

@@ -14,15 +14,13 @@ from export.decoder.sources import random_decoder
 from server_decoder.grain.code_predictor import CodesConfig
 from server_decoder.grain.fusion import FusionConfig
 from server_decoder.grain.grain import Grain, GrainConfig
-from server_decoder.grain.presets import PRESETS
 from server_decoder.grain.prior_config import PriorConfig
-from server_decoder.grain.rrdb_decoder import DecoderConfig, Scale
+from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder, Scale
 from server_decoder.inference import served_decoder
 from server_decoder.stylegan2.synthesis import StyleGAN2Config
 from tests.fake_cuda.environment import REPOSITORY
 
 SHIPPED = REPOSITORY / "bundles" / DEFAULT_BUNDLE / "decoder.onnx"
-
 
 # As small as all parts allow: an export takes time by the node.
 TINY = GrainConfig(
@@ -59,10 +57,15 @@ class Decoders:
     def __call__(self, form: Form) -> Path:
         path = self._folder / f"{form}.onnx"
         if not path.is_file():
-            whole = Grain(TINY).eval() if form.generator else random_decoder("grain-smoke").decoder
-            decoder = whole.decoder if isinstance(whole, Grain) and not form.generator else whole
+            decoder = Grain(TINY).eval() if form.generator else invertible_decoder()
             fused = form.ops is Ops.fused and form.generator
             served = served_decoder(decoder, getattr(torch, form.precision), fused=fused)
-            lr = TINY.decoder.lr if form.generator else PRESETS["grain-smoke"].decoder.lr
+            lr = (decoder.config.decoder if isinstance(decoder, Grain) else decoder.config).lr
             path.write_bytes(export_decoder(served, lr, Weights(form.precision), ops=form.ops, pixels=Pixels.uint8))
         return path
+
+
+def invertible_decoder() -> RRDBDecoder:
+    """Random weights, none of them zero."""
+    whole = random_decoder("grain-smoke").decoder
+    return whole.decoder if isinstance(whole, Grain) else whole

@@ -71,6 +71,17 @@ def other_channels(model: bytes) -> bytes:
     return bytes(changed.SerializeToString())
 
 
+def test_the_channels_that_the_first_gives_may_be_open() -> None:
+    first, second = nearest_enlarger(2, SIDE)
+    model = onnx.load_model_from_string(first)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.ones(3, bool), "all"))
+    next(node for node in model.graph.node if node.output[0] == "features").CopyFrom(
+        helper.make_node("Compress", ["values", "all"], ["features"], axis=1))
+    model.graph.output[2].type.tensor_type.shape.dim[1].dim_param = "channels"
+    session = EnlargerSession([model.SerializeToString(), second], SIDE, threads=1)
+    np.testing.assert_array_equal(session.enlarge(squares(1), 4), doubled(squares(1), 4))
+
+
 @pytest.mark.parametrize(("models", "message"), [
     (nearest_enlarger(1, 8), r"file 1 .* squares of 16 pixels: its input is picture tensor\(uint8\) \[b, 8, 8, 3\], "
                              r"expected picture tensor\(uint8\) \[any, 16, 16, 3\]"),
@@ -81,7 +92,8 @@ def other_channels(model: bytes) -> bytes:
     ([nearest_enlarger(2, SIDE)[0], nearest_enlarger(2, 8)[1]], r"file 2 .* squares of 32 pixels: its input is values"),
     ([nearest_enlarger(2, SIDE)[0], other_channels(nearest_enlarger(2, SIDE)[1])],
      r"features tensor\(float\) \[b, 5, 32, 32\], expected .*, features tensor\(float\) \[any, 3, 32, 32\]"),
-    ([], "at least one file"),
+    ([], "1 or 2 files, got 0"),
+    (nearest_enlarger(2, SIDE) + nearest_enlarger(1, 4 * SIDE), "1 or 2 files, got 3"),
     ([b"no model"], "the enlarger cannot be loaded")])
 def test_files_that_are_no_such_enlarger(models: list[bytes], message: str) -> None:
     with pytest.raises(BundleError, match=message):

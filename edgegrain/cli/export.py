@@ -120,30 +120,40 @@ def decoder(
 
 @export.command()
 def enlarger(
-    run: Annotated[Path, typer.Argument(exists=True, help="Folder of a run of an enlarge-... recipe, or its "
-                                        "super_resolution.safetensors.")],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Folder of a run of an enlarge-... recipe, its "
+                                          "super_resolution.safetensors, or another bundle, by name or folder.")],
     into: Annotated[str, typer.Option("--into", metavar="BUNDLE", help="Name or folder of the bundle.")],
     force: ForceOption = False,
 ) -> None:
     """Add a trained enlarger to a bundle, which then restores its payloads at 2 times the size, and at 4 times if the
-    run trained that too.
+    enlarger was trained for that too.
 
-    --force replaces the enlarger that the bundle has, with both of its sizes. The graphs are compared with torch first.
-    The bundle's LR contract stays, so this works for every payload there is.
+    --force replaces the enlarger that the bundle has, with both of its sizes. The graphs of a run are compared with
+    torch first; those of another bundle are copied. The bundle's LR contract stays, so this works for every payload
+    there is.
 
     \b
     Examples:
       edgegrain export enlarger runs/enlarge-faces-256-x4 --into faces
       edgegrain export enlarger runs/enlarge-faces-256-x4 --into faces --force
+      edgegrain export enlarger faces --into my-bundles/my-faces
     """
     with needs_export_libraries():
+        from export.bundle.bundled_enlarger import find_enlarger
         from export.bundle.enlarger import export_enlarger, require_enlargeable, write_enlarger
-        from server_decoder.super_resolution.weights import read_training
+        from server_decoder.super_resolution.weights import holds_super_resolution, read_training
 
     target = require_enlargeable(into, force=force)
-    exported = export_enlarger(run, target.hr)
-    files = write_enlarger(exported, target, read_training(run))
-    typer.echo(f"{', '.join(map(str, files))}: {exported.summary()}")
+    if holds_super_resolution(source):
+        exported = export_enlarger(Path(source), target.hr)
+        models, training, summary = exported.models, read_training(source), exported.summary()
+    else:
+        found = find_enlarger(source)
+        found.require_side(target.hr)
+        origin = f"{found.bundle.id} {found.bundle.version}"
+        models, training, summary = found.models, {**found.training, "part_of": origin}, f"those of {origin}"
+    files = write_enlarger(models, target, training)
+    typer.echo(f"{', '.join(map(str, files))}: {summary}")
 
 
 @export.command()

@@ -7,6 +7,7 @@ widened on loading; the graphs compute in float32.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,8 @@ from server_decoder.super_resolution.weights import load_super_resolution, read_
 
 LARGEST_STEP = 1
 """Most levels by which a graph differs from torch, which sums in another order."""
+NETWORK = "network."
+"""Prefix of the names of the network's weights in a graph; other constants belong to the ends."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ class ExportedEnlarger:
                 f"{LARGEST_STEP}")
 
 
-class _Doublings(nn.Module):
+class Doublings(nn.Module):
     """The network, with picture and features of each doubling as its outputs."""
 
     def __init__(self, network: SuperResolution) -> None:
@@ -115,7 +118,7 @@ def enlarger_graphs(network: SuperResolution, side: int) -> tuple[bytes, ...]:
     steps = range(len(factors))
     pictures, features = ([f"{name}.{step}" for step in steps] for name in (ENLARGED, FEATURES))
     outputs = [name for pair in zip(pictures, features, strict=True) for name in pair][:-1]
-    whole = store_half(decoder_graph(_Doublings(network), side, outputs))
+    whole = store_half(decoder_graph(Doublings(network), side, outputs))
     add_pixel_ends(whole, pictures)
     files = []
     for step in steps:
@@ -183,11 +186,11 @@ def require_enlargeable(bundle: str, *, force: bool = False) -> Manifest:
     return target
 
 
-def write_enlarger(enlarger: ExportedEnlarger, target: Manifest, training: dict[str, Any]) -> list[Path]:
+def write_enlarger(models: Sequence[bytes], target: Manifest, training: dict[str, Any]) -> list[Path]:
     """Write an enlarger into a bundle, in place of an earlier one, and return its files. The LR contract stays.
 
     Args:
-        enlarger: to write.
+        models: ONNX files, one for each doubling.
         target: from `require_enlargeable`.
         training: how it was trained, for the manifest; plain JSON values.
 
@@ -197,7 +200,7 @@ def write_enlarger(enlarger: ExportedEnlarger, target: Manifest, training: dict[
     """
     record = manifest_record(target)
     files: dict[str, bytes] = {}
-    for factor, model in zip(ENLARGEMENTS, enlarger.models, strict=False):
+    for factor, model in zip(ENLARGEMENTS, models, strict=False):
         name, digest = f"enlarger_x{factor}.onnx", hashlib.sha256(model).hexdigest()
         if record["files"].get(name, {"sha256": digest})["sha256"] != digest:
             # The earlier file is valid until the manifest names the new one.

@@ -60,6 +60,11 @@ def read_training(path: str | Path) -> dict[str, Any]:
     return dict(read_record(weights_path(path), _KIND, _TRAINING, {}))
 
 
+def holds_super_resolution(path: str | Path) -> bool:
+    """True for a ``super_resolution.safetensors`` and for a folder with one."""
+    return weights_path(path).is_file()
+
+
 def weights_path(path: str | Path) -> Path:
     """The weight file, given by itself or by the folder of a run."""
     return Path(path) / WEIGHTS if Path(path).is_dir() else Path(path)

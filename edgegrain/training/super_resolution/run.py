@@ -14,8 +14,14 @@ from codec_contract.errors import ModelError
 from edgegrain.training.adversarial import AdversarialLoss
 from edgegrain.training.checkpoint import open_checkpoint, prefixed
 from edgegrain.training.super_resolution.recipes import SuperResolutionTraining
+from export.bundle.bundled_enlarger import find_enlarger
 from server_decoder.super_resolution.network import SuperResolution
-from server_decoder.super_resolution.weights import WEIGHTS, load_super_resolution, save_super_resolution
+from server_decoder.super_resolution.weights import (
+    WEIGHTS,
+    holds_super_resolution,
+    load_super_resolution,
+    save_super_resolution,
+)
 
 FAMILY = "super_resolution"
 
@@ -55,20 +61,21 @@ class SuperResolutionRun:
         save_super_resolution(self.average, folder / WEIGHTS, training=training, force=True)
 
 
-def start_run(config: SuperResolutionTraining, start: Path | None = None) -> SuperResolutionRun:
+def start_run(config: SuperResolutionTraining, start: str | Path | None = None) -> SuperResolutionRun:
     """A run at its first step.
 
     Args:
         config: the recipe.
-        start: a ``super_resolution.safetensors``, or a folder with one, to begin with.
+        start: a ``super_resolution.safetensors``, a folder with one, or a bundle with an enlarger, to begin with.
 
     Raises:
-        ModelError: ``start`` is no such file, or holds a network of another shape.
+        ModelError: ``start`` holds a network of another shape, or is damaged.
+        BundleError: ``start`` is no such file and no such bundle.
     """
     torch.manual_seed(config.seed)
     model = SuperResolution(config.network)
     if start is not None:
-        trained = load_super_resolution(start)
+        trained = load_super_resolution(start) if holds_super_resolution(start) else find_enlarger(start).network()
         if trained.config != config.network:
             raise ModelError(f"{start} holds {trained.config}, the recipe has {config.network}")
         model.load_state_dict(trained.state_dict())

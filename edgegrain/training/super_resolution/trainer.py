@@ -144,7 +144,7 @@ def open_trainer(config: SuperResolutionTraining, options: RunOptions, folder: P
             run.adversarial = None
         run.config = replace(config, network=run.config.network, size=run.config.size, adversarial=adversarial)
     else:
-        run = start_run(config, options.start)
+        run = start_run(config, options.init_from)
     pairs = training_pairs(run.config, options, folder)
     networks = MetricNetworks.load(weights, distributed.device, faces=False)
     return SuperResolutionTrainer(run, distributed, pairs, networks)

@@ -18,7 +18,6 @@ from codec_contract.quantization import dequantize, quantize
 from edgegrain.cli.main import app
 from export.bundle import additions
 from export.bundle.enlarger import (
-    ExportedEnlarger,
     compare_enlarger,
     compared_pictures,
     enlarger_graphs,
@@ -137,8 +136,7 @@ def test_a_bundle_gets_an_enlarger_and_keeps_its_contract(tmp_path: Path, run_fo
 def test_an_interrupted_replacement_leaves_the_earlier_enlarger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
                                                                 ) -> None:
     folder = write_tiny_bundle(tmp_path)
-    first = ExportedEnlarger((b"first", b"same"), 1, 0.0)
-    second = ExportedEnlarger((b"second", b"same"), 1, 0.0)
+    first, second = (b"first", b"same"), (b"second", b"same")
     write_enlarger(first, load_manifest(folder), {})
 
     def interrupted(path: Path, data: bytes, *, force: bool = False) -> None:
@@ -149,16 +147,16 @@ def test_an_interrupted_replacement_leaves_the_earlier_enlarger(tmp_path: Path, 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(additions, "write_atomically", interrupted)
         write_enlarger(second, load_manifest(folder), {})
-    assert enlarger_of(folder) == first.models
+    assert enlarger_of(folder) == first
     paths = write_enlarger(second, load_manifest(folder), {})
     assert [path.name for path in paths] == [f"enlarger_x2-{sha256(b'second').hexdigest()[:8]}.onnx",
                                              "enlarger_x4.onnx"]
-    assert enlarger_of(folder) == second.models and not (folder / "enlarger_x2.onnx").exists()
+    assert enlarger_of(folder) == second and not (folder / "enlarger_x2.onnx").exists()
 
 
 def test_a_smaller_enlarger_replaces_both_files(tmp_path: Path) -> None:
     folder = write_tiny_bundle(tmp_path, doublings=2)
-    write_enlarger(ExportedEnlarger((b"one",), 1, 0.0), require_enlargeable(str(folder), force=True), {})
+    write_enlarger([b"one"], require_enlargeable(str(folder), force=True), {})
     manifest = verify_bundle(folder)
     assert manifest.sides == (HR, 2 * HR) and enlarger_of(folder) == (b"one",)
     assert manifest.enlarger is not None
@@ -189,7 +187,7 @@ def test_what_does_not_fit_is_refused(tmp_path: Path, network: SuperResolution, 
     status, _, error = export(capsys, run_folder, "--into", "hf://owner/name@main")
     assert status == 1 and "cached as it is on the Hub" in error
     status, _, error = export(capsys, folder, "--into", folder)
-    assert status == 1 and "no super-resolution network" in error
+    assert status == 1 and "neither the run of an enlarger nor a bundle with one: bundle tiny-64-lr16 has" in error
     assert (folder / "manifest.json").read_bytes() == manifest
     with pytest.raises(ModelError, match="by 2 or 4, not by 3"):
         up_to_factor(network, 3)

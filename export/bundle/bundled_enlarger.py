@@ -1,0 +1,82 @@
+"""The enlarger that a bundle holds: its files for another bundle, its network to train on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from codec_contract.bundle.manifest import Manifest, load_manifest
+from codec_contract.bundle.paths import find_bundle
+from codec_contract.errors import BundleError, ExportError
+from export.bundle.additions import manifest_record
+from export.bundle.enlarger import NETWORK, Doublings
+from export.decoder.decoder_graph import load_parameters
+from server_decoder.super_resolution.enlarger_session import EnlargerSession
+from server_decoder.super_resolution.network import SuperResolution, SuperResolutionConfig
+
+
+@dataclass(frozen=True)
+class BundledEnlarger:
+    """The enlarger of a bundle.
+
+    Attributes:
+        bundle: that has it.
+        models: ONNX files, one for each doubling.
+        training: how it was trained; plain JSON values.
+    """
+
+    bundle: Manifest
+    models: tuple[bytes, ...]
+    training: dict[str, Any]
+
+    def require_side(self, side: int) -> None:
+        """Refuse a bundle whose pictures the enlarger does not take.
+
+        Raises:
+            ExportError: the enlarger takes pictures of another side.
+            BundleError: the files are no enlarger.
+        """
+        if side != self.bundle.hr:
+            raise ExportError(f"the enlarger of bundle {self.bundle.id} takes pictures of {self.bundle.hr}x"
+                              f"{self.bundle.hr}, the bundle restores {side}x{side}")
+        EnlargerSession(self.models, side)
+
+    def network(self) -> SuperResolution:
+        """The network, its weights read back from the ONNX files; without doublings that the bundle lacks.
+
+        Raises:
+            BundleError: the manifest does not describe the network, or the weights do not fit.
+        """
+        try:
+            config = SuperResolutionConfig.from_dict(self.training["config"]["network"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise BundleError(f"bundle {self.bundle.id} does not describe its enlarger's network ({error})") from error
+        doublings = len(self.models)
+        network = SuperResolution(replace(config, fine_widths=config.fine_widths[:doublings],
+                                          fine_blocks=config.fine_blocks[:doublings]))
+        held = onnx.ModelProto()
+        held.graph.initializer.extend({
+            tensor.name: tensor for model in self.models
+            for tensor in onnx.load_model_from_string(model).graph.initializer if tensor.name.startswith(NETWORK)
+        }.values())
+        load_parameters(Doublings(network), held)
+        return network.eval()
+
+
+def find_enlarger(bundle: str | Path) -> BundledEnlarger:
+    """The enlarger of a bundle, given as `find_bundle` takes it.
+
+    Raises:
+        BundleError: there is no such bundle, it has no enlarger, or a file is missing or altered.
+    """
+    try:
+        manifest = load_manifest(find_bundle(bundle))
+        if manifest.enlarger is None:
+            raise BundleError(f"bundle {manifest.id} has no enlarger")
+    except BundleError as error:
+        raise BundleError(f"{bundle} is neither the run of an enlarger nor a bundle with one: {error}") from error
+    models = tuple(manifest.open_file(name) for name in manifest.enlarger.files)
+    return BundledEnlarger(manifest, models, manifest_record(manifest)["enlarger"].get("training", {}))

@@ -97,6 +97,9 @@ def run(
         "--trained-only", help="Write only the trained weights, for the zoo: no generator, no exports.")] = False,
     encoder_of: Annotated[str, typer.Option(
         help="Bundle (name or folder) whose encoder the run kept; its encoder and coder files are reused.")] = "",
+    decoder_of: Annotated[str, typer.Option(
+        help="With --trained-only: bundle (name or folder) whose encoder and invertible decoder the run kept; only "
+             "codes and fusion are written.")] = "",
     if_better: Annotated[Path | None, typer.Option(
         exists=True, file_okay=False, help="Folder of pictures that neither has seen. Publish only if on them most "
         "metrics that no training loss uses are better than those of the bundle that is replaced, none is worse beyond "
@@ -136,13 +139,16 @@ def run(
     if family is Family.face_sr:
         given = {"--id": bundle_id, "--version": version != INITIAL_VERSION, "--domain": domain,
                  "--data-licence": data_licence, "--storage": storage, "--encoder-of": encoder_of,
-                 "--if-better": if_better, "--weights": weights}
+                 "--decoder-of": decoder_of, "--if-better": if_better, "--weights": weights}
         _refuse([name for name, value in given.items() if value], "GLEAN and GCFSR")
         _store_face_sr(run, out, data, coder, excluded, prior or DEFAULT_PRIOR, force)
         return
     _refuse(["--coder"] if coder is not None else [], "GRAIN")
     if data is None:
         raise typer.BadParameter("a GRAIN run needs its training pictures", param_hint="--data")
+    if decoder_of and (encoder_of or not trained_only):
+        raise typer.BadParameter("goes with --trained-only and without --encoder-of, which it includes",
+                                 param_hint="--decoder-of")
 
     with needs_extra("export,train", "publishing needs"):
         from edgegrain.publishing import improvement
@@ -152,7 +158,7 @@ def run(
     kept = find_bundle(encoder_of) if encoder_of else None
     if trained_only:
         typer.echo(publishing.store_trained(run, out, prior or None, data=data, exclude=excluded, encoder_of=kept,
-                                            force=force))
+                                            decoder_of=find_bundle(decoder_of) if decoder_of else None, force=force))
         return
     comparison: dict[str, Any] = {}
     if if_better is not None:

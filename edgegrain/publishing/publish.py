@@ -28,15 +28,15 @@ from edgegrain.publishing.fit_coder import fit_tables
 from edgegrain.publishing.model_card import card_text
 from edgegrain.publishing.run_source import encoder_part, final_decoder, integer_encoder, open_run, stages_of
 from edgegrain.training.grain.autoencoder import Autoencoder
-from edgegrain.training.grain.checkpoint import checkpoint_path
+from edgegrain.training.grain.checkpoint import Run, checkpoint_path
 from export.bundle.licences import usual_licence
 from export.bundle.writer import BundleParts, manifest_fields, refuse_to_replace, replace_decoder, write_bundle
 from export.decoder.command import compare_decoder, export_decoder
 from export.decoder.decoder_options import Weights
-from export.decoder.sources import TRAINED
+from export.decoder.sources import TRAINED, bundle_decoder, decoder_hash
 from server_decoder.grain.grain import Grain, GrainConfig
 from server_decoder.grain.rrdb_decoder import RRDBDecoder
-from server_decoder.grain.weights import save_trained
+from server_decoder.grain.weights import KeptDecoder, save_trained
 from server_decoder.prior_store import DEFAULT_PRIOR, prior_licence
 
 CODER_PICTURES = 10_000
@@ -109,11 +109,13 @@ def publish(checkpoint: Path, data: Path, folder: Path, *, bundle_id: str, versi
 
 
 def store_trained(checkpoint: Path, folder: Path, prior: str | Path | None = None, *, data: Path | None = None,
-                  exclude: tuple[str, ...] = (), encoder_of: Path | None = None, force: bool = False) -> Path:
+                  exclude: tuple[str, ...] = (), encoder_of: Path | None = None, decoder_of: Path | None = None,
+                  force: bool = False) -> Path:
     """Write a run's trained weights, integer encoder and coder tables into a folder of the zoo.
 
     `export.bundle.grain_bundle` makes a bundle of the folder and a generator, and a later run can start from it.
-    Weights are float16; those of a decoder without generator are int8 where they are large, as in its bundle.
+    Weights are float16; those of a decoder without generator, and those trained around the decoder of a bundle, are
+    int8 where they are large, as in their bundles.
 
     Args:
         checkpoint: the run's folder or checkpoint.
@@ -122,14 +124,22 @@ def store_trained(checkpoint: Path, folder: Path, prior: str | Path | None = Non
         data: training pictures whose LRs the coder's tables are fitted to; None leaves the tables out.
         exclude: name patterns left out, as in training.
         encoder_of: folder of the bundle whose encoder and coder are taken.
+        decoder_of: folder of the bundle whose encoder and invertible decoder the run kept; only codes and fusion are
+            written, and the name of the bundle.
         force: replace the files.
 
     Raises:
-        BundleError: the run's encoder is not that of ``encoder_of``.
+        BundleError: the run's encoder is not that of ``encoder_of``, or encoder or decoder are not those of
+            ``decoder_of``.
         FileExistsError: the folder holds such files and ``force`` is false.
     """
     run = open_run(checkpoint, prior)
     model, compact = run.average.decoder, run.config.stage == "1"
+    if decoder_of is not None:
+        kept_decoder = _kept_decoder(run, decoder_of)
+        folder.mkdir(parents=True, exist_ok=True)
+        return save_trained(cast(Grain, model), folder / TRAINED, history=stages_of(run), kept=kept_decoder,
+                            compact=True, force=force)
     if compact:
         model = _invertible_only(model.decoder if isinstance(model, Grain) else model)
     kept = _kept_encoder(run.average, encoder_of) if encoder_of is not None else None
@@ -191,6 +201,20 @@ def _kept_encoder(average: Autoencoder, encoder_of: Path) -> Manifest:
         raise BundleError(f"the run's encoder is not that of bundle {source.id}: its weights moved, or it began with "
                           "another; publish it without --encoder-of, under an id of its own")
     return source
+
+
+def _kept_decoder(run: Run, decoder_of: Path) -> KeptDecoder:
+    """The bundle whose encoder and invertible decoder a run with a generator kept."""
+    source, model = _kept_encoder(run.average, decoder_of), run.average.decoder
+    if not isinstance(model, Grain) or run.config.stage == "1":
+        raise BundleError("the run trained no codes; publish it without --decoder-of")
+    decoder = bundle_decoder(source)
+    wanted = (decoder.decoder if isinstance(decoder, Grain) else decoder).state_dict()
+    found = model.decoder.state_dict()
+    if wanted.keys() != found.keys() or not all(torch.equal(tensor, found[name]) for name, tensor in wanted.items()):
+        raise BundleError(f"the run's invertible decoder is not that of bundle {source.id}: its weights moved, or it "
+                          "began with another; publish it without --decoder-of")
+    return KeptDecoder(source.id, source.version, decoder_hash(source))
 
 
 def _invertible_only(decoder: RRDBDecoder) -> Grain:

@@ -32,7 +32,7 @@ from export.bundle.writer import (
     write_bundle,
 )
 from export.decoder.command import Comparison, Weights, compare_decoder, export_decoder
-from export.decoder.sources import TRAINED, find_decoder, zoo_decoder
+from export.decoder.sources import TRAINED, find_decoder, kept_bundle, zoo_decoder
 from export.encoder.graph import FORMATS
 from export.proof.proof_inputs import smooth_pictures
 from server_decoder.grain.grain import KIND, Grain
@@ -47,7 +47,8 @@ def write_trained_bundle(
     force: bool = False,
 ) -> WrittenBundle:
     """Write the bundle of a folder that holds ``grain.safetensors`` and perhaps ``encoder.safetensors`` (else the plain
-    area mean is the encoder) and ``coder.json`` (else the general tables).
+    area mean is the encoder) and ``coder.json`` (else the general tables). Weights that were trained around the decoder
+    of a bundle give a bundle with everything else of that one, and its LR contract.
 
     Args:
         weights: the folder.
@@ -62,7 +63,8 @@ def write_trained_bundle(
         FileExistsError: the folder exists and ``force`` is false.
         ModelError: the weights are missing or damaged, or the generator is missing or another.
         ExportError: a conversion fails, or the export differs from torch.
-        BundleError: the name is no valid id.
+        BundleError: the name is no valid id; or the weights need the decoder of a bundle that is not installed, or that
+            has another decoder now.
     """
     refuse_to_replace(folder, force)
     if not (weights / TRAINED).is_file():
@@ -77,6 +79,8 @@ def write_trained_bundle(
     fields = manifest_fields(folder.name, KIND, architecture=architecture, training=training, licence=licence,
                              domain=domain, version=version)
     card = bundle_card(folder.name, _summary(network.hr, network.lr), training, licence)
+    if (kept := kept_bundle(weights)) is not None:
+        return WrittenBundle(replace_decoder(kept, folder, model, fields, card=card, force=force), comparison)
     parts = BundleParts(exact_encoder(network), model, coder_tables(weights), fields, card, formats)
     return WrittenBundle(write_bundle(folder, parts, force=force), comparison)
 

@@ -26,7 +26,7 @@ from server_decoder.grain.presets import PRESETS
 from server_decoder.grain.prior_config import PriorConfig
 from server_decoder.grain.rrdb import INITIAL_RESIDUAL, initialize
 from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder
-from server_decoder.grain.weights import load_trained, read_config
+from server_decoder.grain.weights import load_trained, read_config, read_kept
 from server_decoder.irn.weights import WEIGHTS as IRN_WEIGHTS
 from server_decoder.prior_store import DEFAULT_PRIOR, load_prior
 
@@ -110,17 +110,63 @@ def find_decoder(name_or_path: str | Path, prior: str | Path = DEFAULT_PRIOR, *,
 def zoo_decoder(folder: Path, prior: str | Path = DEFAULT_PRIOR) -> DecoderSource:
     """Trained weights together with the generator they were trained with.
 
-    The LRs to compare on come from the folder's ``encoder.safetensors``, else from the plain area average.
+    The LRs to compare on come from `zoo_encoder`, else from the plain area average.
 
     Raises:
         ModelError: the weights are damaged, or the generator is missing or another.
+        BundleError: the weights need the decoder of a bundle that is not installed, or that has another decoder now.
     """
     config = read_config(folder / TRAINED)
-    generator = described_prior(config.prior, prior) if config.prior else None
-    model = load_trained(folder / TRAINED, generator)
-    path = folder / ENCODER
-    encoder = integer.load(path) if path.is_file() else area_average(config.decoder.hr, config.decoder.lr)
+    model = load_zoo(folder, described_prior(config.prior, prior) if config.prior else None)
+    encoder = zoo_encoder(folder) or area_average(config.decoder.hr, config.decoder.lr)
     return DecoderSource(folder.name, model if model.prior is not None else model.decoder, encoder)
+
+
+def load_zoo(folder: Path, prior: GenerativePrior | None) -> Grain:
+    """Trained weights around a generator, the invertible decoder from its bundle if the weights leave it out.
+
+    Raises:
+        ModelError, BundleError: as `zoo_decoder`.
+    """
+    bundle = kept_bundle(folder)
+    if bundle is None:
+        return load_trained(folder / TRAINED, prior)
+    decoder = bundle_decoder(bundle)
+    return load_trained(folder / TRAINED, prior, decoder.decoder if isinstance(decoder, Grain) else decoder)
+
+
+def zoo_encoder(folder: Path) -> IntegerNetwork | None:
+    """The encoder of a folder of the zoo or of the bundle whose decoder it needs; None if there is none.
+
+    Raises:
+        BundleError: as `zoo_decoder`.
+        ModelError: the encoder is damaged.
+    """
+    if (folder / ENCODER).is_file():
+        return integer.load(folder / ENCODER)
+    bundle = kept_bundle(folder)
+    return None if bundle is None else integer.load(bundle.open_file(ENCODER))
+
+
+def kept_bundle(folder: Path) -> Manifest | None:
+    """The bundle whose encoder and invertible decoder trained weights need; None if they have their own.
+
+    Raises:
+        BundleError: it is not installed, or its decoder is another now.
+    """
+    kept = read_kept(folder / TRAINED)
+    if kept is None:
+        return None
+    manifest = load_manifest(find_bundle(kept.bundle))
+    if decoder_hash(manifest) != kept.sha256:
+        raise BundleError(f"{folder} was trained around the decoder of bundle {kept.bundle} {kept.version}; the "
+                          f"installed version {manifest.version} has another one")
+    return manifest
+
+
+def decoder_hash(manifest: Manifest) -> str:
+    """SHA-256 of a bundle's decoder, in hex."""
+    return manifest.entry(manifest.decoder["file"]).sha256
 
 
 def described_prior(config: PriorConfig, name_or_path: str | Path = DEFAULT_PRIOR) -> GenerativePrior:

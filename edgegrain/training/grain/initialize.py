@@ -25,12 +25,12 @@ from edgegrain.training.grain.rrdb_encoder import RRDBEncoderConfig
 from edgegrain.training.grain.stages import StageConfig
 from edgegrain.training.prior_files import prior_config, random_prior
 from export.bundle.encoder_part import RRDB_WEIGHTS
-from export.decoder.sources import ENCODER, TRAINED, bundle_decoder
+from export.decoder.sources import ENCODER, TRAINED, bundle_decoder, load_zoo, zoo_encoder
 from server_decoder.generative_prior import GenerativePrior
 from server_decoder.grain.grain import Grain, GrainConfig
 from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder
 from server_decoder.grain.rrdb_encoder import load_rrdb_encoder
-from server_decoder.grain.weights import load_trained, read_history
+from server_decoder.grain.weights import read_history
 
 _Source = tuple[StageConfig, dict[str, Tensor], tuple[Mapping[str, Any], ...]]  # shapes, weights, stages
 
@@ -208,9 +208,11 @@ def from_zoo(folder: Path, prior: GenerativePrior | None) -> _Source:
         BundleError: its encoder is absent or damaged, or its networks are of another family.
         ModelError: its weights are damaged, or ``prior`` is another generator than theirs.
     """
-    decoder, history = load_trained(folder / TRAINED, prior), read_history(folder / TRAINED)
+    decoder, history, encoder = load_zoo(folder, prior), read_history(folder / TRAINED), zoo_encoder(folder)
+    if encoder is None:
+        raise BundleError(f"{folder} has no encoder to train with: there is no {ENCODER}")
     stage = str(history[-1]["stage"]) if history else "final"
-    source, weights = _joined(folder.name, integer_network.load(folder / ENCODER),
+    source, weights = _joined(folder.name, encoder,
                               decoder if decoder.prior is not None else decoder.decoder, stage)
     return source, weights, history
 

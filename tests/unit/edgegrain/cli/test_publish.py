@@ -84,7 +84,10 @@ def test_trained_weights_alone_go_to_the_folder(grain_run: Path, tmp_path: Path,
     monkeypatch.setattr(publishing, "store_trained", lambda run, out, prior, **named: (run, out, prior, sorted(named)))
     code, out, err = shell("run", grain_run, "--data", tmp_path, "--out", tmp_path / "zoo", "--trained-only")
     assert code == 0, err
-    assert out.strip() == str((grain_run, tmp_path / "zoo", None, ["data", "encoder_of", "exclude", "force"]))
+    named = ["data", "decoder_of", "encoder_of", "exclude", "force"]
+    assert out.strip() == str((grain_run, tmp_path / "zoo", None, named))
+    code, _, err = shell("run", grain_run, "--data", tmp_path, "--out", tmp_path / "zoo", "--decoder-of", "faces")
+    assert code == 2 and "goes with --trained-only and without --encoder-of" in " ".join(err.replace("│", "").split())
 
 
 def test_a_gcfsr_run_goes_to_the_zoo_with_its_tables(tmp_path: Path, shell: Shell) -> None:

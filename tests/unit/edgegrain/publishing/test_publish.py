@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,10 @@ import torch
 from PIL import Image
 
 import sdk
+from codec_contract.bundle import paths
 from codec_contract.bundle.manifest import load_manifest
-from codec_contract.errors import BundleError
+from codec_contract.errors import BundleError, ModelError
+from codec_contract.lr_coder.coder_tables import CoderTables
 from edge_encoder.integer_network import digest, load, run_reference, save
 from edge_encoder.lowering import lower
 from edgegrain.pictures.packed import random_pictures
@@ -23,11 +26,15 @@ from edgegrain.publishing.publish import store_trained
 from edgegrain.training.grain.checkpoint import Run, save_run
 from edgegrain.training.grain.initialize import stand_in_prior, start_run
 from edgegrain.training.grain.recipes import CONFIGS
+from export.bundle.encoder_part import exact_encoder
 from export.bundle.grain_bundle import write_trained_bundle
-from export.bundle.writer import replace_decoder
+from export.bundle.writer import BundleParts, manifest_fields, replace_decoder, write_bundle
+from export.decoder.command import export_decoder
+from export.decoder.decoder_options import Weights
 from export.decoder.sources import bundle_decoder, zoo_decoder
 from server_decoder.grain.weights import load_trained
 from server_decoder.stylegan2.checkpoints import save_stylegan2
+from server_decoder.weight_file import read_weights
 from tests.tiny_bundle import refresh_manifest, repeating_decoder, write_tiny_bundle
 
 FIELDS = {"id": "tiny-64-lr16", "version": "2.0.0", "codec": "grain", "domain": "test", "evaluation": {},
@@ -114,6 +121,45 @@ def test_the_zoo_keeps_the_encoder_of_a_bundle_to_the_byte(run: Run, tmp_path: P
     refresh_manifest(bundle)
     store_trained(*arguments, encoder_of=bundle)
     assert (tmp_path / "zoo/encoder.safetensors").read_bytes() == (bundle / "encoder.safetensors").read_bytes()
+
+
+def test_the_zoo_leaves_out_the_decoder_of_a_bundle(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = tmp_path / "bundles" / "tiny-base"
+    network, decoder = lower(run.average.encoder), run.model.decoder.decoder  # type: ignore[arg-type, union-attr]
+    with torch.no_grad():
+        for parameter in decoder.parameters():
+            parameter.copy_(parameter.half())
+    graph = export_decoder(decoder, network.lr, Weights.float16)
+    fields = manifest_fields("tiny-base", "grain", architecture=asdict(decoder.config), training={}, licence={},
+                             version="2.0.0")
+    parts = BundleParts(exact_encoder(network), graph, CoderTables.default(), fields, "card", ("onnx",))
+    manifest = write_bundle(base, parts)
+    monkeypatch.setattr(paths, "bundle_roots", lambda: (tmp_path / "bundles",))
+    save_run(tmp_path / "run", run)
+    prior = run.model.prior
+    save_stylegan2(tmp_path / "prior.safetensors", prior)  # type: ignore[arg-type]
+    arguments = tmp_path / "run", tmp_path / "zoo", tmp_path / "prior.safetensors"
+    written = store_trained(*arguments, decoder_of=base)
+    assert [path.name for path in (tmp_path / "zoo").iterdir()] == ["grain.safetensors"]
+    assert not any(name.startswith("decoder.") for name in read_weights(written))
+    with pytest.raises(ModelError, match=f"needs the invertible decoder of bundle {manifest.id} {manifest.version}"):
+        load_trained(written, prior)
+    begun = start_run(CONFIGS["smoke-final"], tmp_path / "zoo", prior)
+    for name, tensor in decoder.state_dict().items():
+        assert torch.equal(begun.model.decoder.decoder.state_dict()[name], tensor)  # type: ignore[union-attr]
+    made = write_trained_bundle(tmp_path / "zoo", tmp_path / "bundles" / "tiny-grain",
+                                prior=tmp_path / "prior.safetensors", formats=()).manifest
+    assert (made.id, made.lr_contract_id) == ("tiny-grain", manifest.lr_contract_id)
+    changed = {name for name, entry in made.files.items() if entry != manifest.files.get(name)}
+    assert changed == {"decoder.onnx", "README.md"}
+    with torch.no_grad():
+        next(decoder.parameters()).add_(1)
+    save_run(tmp_path / "moved", run)
+    with pytest.raises(BundleError, match="decoder is not that of bundle tiny-base"):
+        store_trained(tmp_path / "moved", tmp_path / "other", tmp_path / "prior.safetensors", decoder_of=base)
+    replace_decoder(manifest, base, export_decoder(decoder, network.lr, Weights.float16), fields, card="", force=True)
+    with pytest.raises(BundleError, match=f"bundle tiny-base {manifest.version}; the installed version .* another one"):
+        zoo_decoder(tmp_path / "zoo", tmp_path / "prior.safetensors")
 
 
 @pytest.mark.parametrize("mirrored", [False, True])

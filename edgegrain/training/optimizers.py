@@ -1,8 +1,6 @@
 """The optimizers of a run: AdamW, and Muon for the weights that are matrices.
 
-Muon orthogonalizes the momentum of a weight matrix before it is applied (Jordan et al. 2024,
-https://kellerjordan.github.io/posts/muon/); a convolution's kernel is the matrix ``[out, in * height * width]``.
-Stage 1 reached the same LPIPS with it after half the pictures that AdamW alone needed. Biases, depthwise kernels and
+Stage 1 reached the same LPIPS with Muon after half the pictures that AdamW alone needed. Biases, depthwise kernels and
 the convolutions from or to RGB are trained with AdamW.
 """
 
@@ -15,38 +13,20 @@ import torch
 from torch import Tensor, nn
 
 from edgegrain.training.distributed import Distributed
+from edgegrain.training.muon import ConvolutionMuon
 
 SMALLEST_MATRIX = 5  # rows and columns
 ADAM_BETAS = (0.9, 0.99)
 WEIGHT_DECAY = 1e-4
 
 
-class ConvolutionMuon(torch.optim.Muon):
-    """`torch.optim.Muon`, which takes matrices only, on convolution kernels and linear weights.
-
-    Its state is held for matrix views that share the parameters' memory. Steps are scaled to the size of AdamW's
-    (Liu et al. 2025, arXiv 2502.16982, section 2.2).
-    """
-
-    def __init__(self, parameters: Iterable[Tensor], lr: float) -> None:
-        self._parameters = list(parameters)
-        super().__init__([nn.Parameter(_matrix(parameter.detach(), parameter)) for parameter in self._parameters],
-                         lr=lr, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
-
-    def step(self, closure: None = None) -> None:  # type: ignore[override]  # no closure: gradients come from outside
-        """Apply the gradients of the parameters given at construction; those without one do not change."""
-        for parameter, matrix in zip(self._parameters, self.param_groups[0]["params"], strict=True):
-            matrix.grad = None if parameter.grad is None else _matrix(parameter.grad, parameter)
-        super().step()
-
-
-def optimizers(parameters: Iterable[Tensor], learning_rate: float, muon: float, weight_decay: float = WEIGHT_DECAY, *,
-               betas: tuple[float, float] = ADAM_BETAS, adam: type[torch.optim.Adam] = torch.optim.AdamW
-               ) -> list[torch.optim.Optimizer]:
+def optimizers(parameters: Iterable[nn.Parameter], learning_rate: float, muon: float,
+               weight_decay: float = WEIGHT_DECAY, *, betas: tuple[float, float] = ADAM_BETAS,
+               adam: type[torch.optim.Adam] = torch.optim.AdamW) -> list[torch.optim.Optimizer]:
     """AdamW alone, or Muon for the matrices and AdamW for the rest; `step_optimizers` sets their rates.
 
     Args:
-        parameters: to train, on their device already (Muon holds views of their memory).
+        parameters: to train.
         learning_rate: AdamW's.
         muon: Muon's learning rate in multiples of ``learning_rate``; 0 leaves everything to AdamW. The factor
             is stored as ``"factor"`` in every parameter group, for callers that change the rates.
@@ -128,11 +108,3 @@ def annealed(learning_rate: float, progress: float, step: int, *, warm_up: int, 
 def is_matrix(parameter: Tensor) -> bool:
     """True for dense kernels and linear weights with no RGB on either side."""
     return parameter.ndim in (2, 4) and min(parameter.shape[:2]) >= SMALLEST_MATRIX
-
-
-def _matrix(tensor: Tensor, parameter: Tensor) -> Tensor:
-    """``tensor`` as ``[out, rest]``, its columns in the order of the parameter's memory, so that the parameter's own
-    matrix is a view of it. Orthogonalization does not depend on the order."""
-    if tensor.ndim == 4 and parameter.is_contiguous(memory_format=torch.channels_last):
-        return tensor.permute(0, 2, 3, 1).flatten(1)
-    return tensor.flatten(1)

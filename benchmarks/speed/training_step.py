@@ -27,6 +27,7 @@ from machine import ROOT
 
 sys.path.insert(0, str(ROOT))
 
+from edgegrain.training.allocator import keep_freed_memory
 from edgegrain.training.distributed import Distributed, start_distributed
 from edgegrain.training.family import RunOptions
 from edgegrain.training.recipes import family_of, find_recipe
@@ -78,10 +79,14 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=0, help="pictures of a step, by default the recipe's")
     parser.add_argument("--steps", type=int, default=3, help="number of steps, the first of which is not counted")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--usual-allocator", action="store_true",
+                        help="on a CPU: do not keep freed memory, as `edgegrain train` does")
     arguments = parser.parse_args()
     if arguments.steps < 2:
         parser.error("the first step is not counted; take at least 2")
     with start_distributed(arguments.device) as distributed:
+        if distributed.device.type == "cpu" and not arguments.usual_allocator:
+            keep_freed_memory()
         print(json.dumps(measure(arguments.recipe, arguments.weights, arguments.batch, arguments.steps, distributed)))
 
 

@@ -129,7 +129,9 @@ def train(
         import torch
 
         from edgegrain.training.all_stages import train_stages
+        from edgegrain.training.allocator import keep_freed_memory
         from edgegrain.training.changes import changed
+        from edgegrain.training.distributed import choose_device
         from edgegrain.training.family import RunOptions
         from edgegrain.training.grain.chains import STAGES, Chain
         from edgegrain.training.loop import train as train_recipe
@@ -148,6 +150,8 @@ def train(
         return
     if threads:
         torch.set_num_threads(threads)
+    if choose_device(device.value).type == "cpu":
+        keep_freed_memory()
     folder = run_folder(recipe, run, resume=resume)
     options = RunOptions(data, validation, tuple(exclude or ()), weights, init_from, decoder_from, prior, discriminator,
                          teacher, compiled)

@@ -139,21 +139,13 @@ def enlarger(
       edgegrain export enlarger faces --into my-bundles/my-faces
     """
     with needs_export_libraries():
-        from export.bundle.bundled_enlarger import find_enlarger
-        from export.bundle.enlarger import export_enlarger, require_enlargeable, write_enlarger
-        from server_decoder.super_resolution.weights import holds_super_resolution, read_training
+        from export.bundle.enlarger import require_enlargeable, write_enlarger
+        from export.bundle.enlarger_sources import enlarger_files
 
     target = require_enlargeable(into, force=force)
-    if holds_super_resolution(source):
-        exported = export_enlarger(Path(source), target.hr)
-        models, training, summary = exported.models, read_training(source), exported.summary()
-    else:
-        found = find_enlarger(source)
-        found.require_side(target.hr)
-        origin = f"{found.bundle.id} {found.bundle.version}"
-        models, training, summary = found.models, {**found.training, "part_of": origin}, f"those of {origin}"
-    files = write_enlarger(models, target, training)
-    typer.echo(f"{', '.join(map(str, files))}: {summary}")
+    found = enlarger_files(source, target.hr)
+    files = write_enlarger(found.models, target, found.training)
+    typer.echo(f"{', '.join(map(str, files))}: {found.summary}")
 
 
 @export.command()

@@ -103,6 +103,7 @@ PRESETS: dict[str, IRNConfig] = {
     "irn-x4": IRNConfig(),
     "irn-x8": IRNConfig(blocks=(8, 8, 8)),
     # For a few minutes on a CPU: most blocks where they cost a sixteenth of a full-resolution convolution.
+    "irn-x2-light": IRNConfig(blocks=(4,), growth=16, z_std=0.002),
     "irn-x4-light": IRNConfig(blocks=(1, 3), growth=16, z_std=0.002),
     "irn-x4-light-tri": IRNConfig(blocks=(1, 3), growth=16, z_std=0.002, tri=True),
 }

@@ -105,6 +105,7 @@ IRN_CONFIGS: dict[str, IRNTraining] = {
     "irn-x3": IRNTraining(PRESETS["irn-x3"]),
     "irn-x8": IRNTraining(PRESETS["irn-x8"]),
     "irn-plus-x4": _plus(PRESETS["irn-x4"]),
+    "photos-x2": replace(_PHOTOS, network=PRESETS["irn-x2-light"]),
     "photos-x4": _PHOTOS,
     "photos-x4-tri": replace(_PHOTOS, network=PRESETS["irn-x4-light-tri"]),
     "smoke-irn": IRNTraining(

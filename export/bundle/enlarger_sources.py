@@ -1,10 +1,10 @@
-"""The enlarger that a bundle holds: its files for another bundle, its network to train on."""
+"""Sources of a bundle's enlarger: a run, or another bundle, whose enlarger can also be trained on."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import onnx
 
@@ -12,10 +12,25 @@ from codec_contract.bundle.manifest import Manifest, load_manifest
 from codec_contract.bundle.paths import find_bundle
 from codec_contract.errors import BundleError, ExportError
 from export.bundle.additions import manifest_record
-from export.bundle.enlarger import NETWORK, Doublings
+from export.bundle.enlarger import NETWORK, Doublings, export_enlarger
 from export.decoder.decoder_graph import load_parameters
 from server_decoder.super_resolution.enlarger_session import EnlargerSession
 from server_decoder.super_resolution.network import SuperResolution, SuperResolutionConfig
+from server_decoder.super_resolution.weights import holds_super_resolution, read_training
+
+
+class EnlargerFiles(NamedTuple):
+    """Files to write into a bundle.
+
+    Attributes:
+        models: ONNX files, one for each doubling.
+        training: how they were trained, for the manifest; plain JSON values.
+        summary: one line for people.
+    """
+
+    models: tuple[bytes, ...]
+    training: dict[str, Any]
+    summary: str
 
 
 @dataclass(frozen=True)
@@ -64,6 +79,27 @@ class BundledEnlarger:
         }.values())
         load_parameters(Doublings(network), held)
         return network.eval()
+
+
+def enlarger_files(source: str | Path, side: int) -> EnlargerFiles:
+    """The enlarger of a run, exported and compared with torch, or that of a bundle as it is.
+
+    Args:
+        source: a run, its ``super_resolution.safetensors``, or a bundle as `find_bundle` takes it.
+        side: of the pictures that it will enlarge, S.
+
+    Raises:
+        ExportError: the enlarger is for pictures of another side; or as `export_enlarger`.
+        ModelError: the run's network is damaged.
+        BundleError: as `find_enlarger`.
+    """
+    if holds_super_resolution(source):
+        exported = export_enlarger(Path(source), side)
+        return EnlargerFiles(exported.models, read_training(source), exported.summary())
+    found = find_enlarger(source)
+    found.require_side(side)
+    origin = f"{found.bundle.id} {found.bundle.version}"
+    return EnlargerFiles(found.models, {**found.training, "part_of": origin}, f"those of {origin}")
 
 
 def find_enlarger(bundle: str | Path) -> BundledEnlarger:

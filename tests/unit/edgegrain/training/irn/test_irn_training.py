@@ -19,9 +19,9 @@ from edgegrain.training.irn import losses
 from edgegrain.training.irn import run as irn_run
 from edgegrain.training.irn.discriminator import IRNDiscriminator
 from edgegrain.training.irn.recipes import IRN_CONFIGS, IRN_PLUS, IRNLosses, IRNTraining
-from edgegrain.training.irn.trainer import learning_rate
+from edgegrain.training.irn.trainer import IRNTrainer, learning_rate
 from edgegrain.training.loop import train
-from edgegrain.training.run_folder import CHECKPOINT
+from edgegrain.training.run_folder import CHECKPOINT, finished
 from edgegrain.training.weight_shards import load_shards, save_shards
 from server_decoder.irn.network import IRN, PRESETS
 from server_decoder.irn.weights import load_irn, read_training
@@ -74,6 +74,16 @@ def test_a_run_is_resumed(tmp_path: Path) -> None:
     (tmp_path / "run" / "last.safetensors").write_bytes(b"noise")
     with pytest.raises(ModelError, match="not a training checkpoint"):
         irn_run.load_run(tmp_path / "run")
+
+
+def test_the_checkpoint_is_written_before_the_evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(trainer: IRNTrainer) -> dict[str, float]:
+        raise MemoryError
+
+    monkeypatch.setattr(IRNTrainer, "evaluate", killed)
+    with pytest.raises(MemoryError):
+        train(SMOKE, tmp_path / "run", pictures=8)
+    assert irn_run.load_run(tmp_path / "run").pictures == 8 and not finished(tmp_path / "run")
 
 
 def test_losses_are_sums_over_a_picture() -> None:

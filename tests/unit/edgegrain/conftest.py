@@ -11,6 +11,12 @@ from PIL import Image
 from edgegrain.pictures.packed import random_pictures
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_fetched(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests do not see generators and metric weights that were fetched on this machine."""
+    monkeypatch.setenv("EDGEGRAIN_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
 @pytest.fixture(scope="session")
 def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """24 smooth random pictures of 64 x 64."""

@@ -317,8 +317,7 @@ def test_a_step_with_a_gradient_that_is_not_finite_changes_nothing() -> None:
     assert not torch.equal(run.model.decoder.conv_first.weight, before["decoder.conv_first.weight"])
 
 
-def test_what_is_missing_is_named(faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EDGEGRAIN_CACHE", str(tmp_path / "cache"))  # nothing is fetched
+def test_what_is_missing_is_named(faces: Path, tmp_path: Path) -> None:
     with pytest.raises(EdgegrainError, match="--weights"):
         train(WITH_LPIPS, tmp_path / "a", RunOptions(data=faces), pictures=8)
     with pytest.raises(EdgegrainError, match="--data"):

@@ -80,7 +80,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3, help="number of steps, the first of which is not counted")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--usual-allocator", action="store_true",
-                        help="on a CPU: do not keep freed memory, as `edgegrain train` does")
+                        help="on a CPU: return freed memory to the system, which `edgegrain train` does not")
     arguments = parser.parse_args()
     if arguments.steps < 2:
         parser.error("the first step is not counted; take at least 2")

@@ -33,7 +33,7 @@ from export.bundle.licences import usual_licence
 from export.bundle.writer import BundleParts, manifest_fields, refuse_to_replace, replace_decoder, write_bundle
 from export.decoder.command import compare_decoder, export_decoder
 from export.decoder.decoder_options import Weights
-from export.decoder.sources import TRAINED, bundle_decoder, decoder_hash
+from export.decoder.sources import TRAINED, decoder_hash, invertible_decoder
 from server_decoder.grain.grain import Grain, GrainConfig
 from server_decoder.grain.rrdb_decoder import RRDBDecoder
 from server_decoder.grain.weights import KeptDecoder, save_trained
@@ -208,9 +208,7 @@ def _kept_decoder(run: Run, decoder_of: Path) -> KeptDecoder:
     source, model = _kept_encoder(run.average, decoder_of), run.average.decoder
     if not isinstance(model, Grain) or run.config.stage == "1":
         raise BundleError("the run trained no codes; publish it without --decoder-of")
-    decoder = bundle_decoder(source)
-    wanted = (decoder.decoder if isinstance(decoder, Grain) else decoder).state_dict()
-    found = model.decoder.state_dict()
+    wanted, found = invertible_decoder(source).state_dict(), model.decoder.state_dict()
     if wanted.keys() != found.keys() or not all(torch.equal(tensor, found[name]) for name, tensor in wanted.items()):
         raise BundleError(f"the run's invertible decoder is not that of bundle {source.id}: its weights moved, or it "
                           "began with another; publish it without --decoder-of")

@@ -67,8 +67,8 @@ def train_on(distributed: Distributed, config: Any, folder: Path, options: RunOp
     def evaluate_and_save(end: bool | None) -> dict[str, float]:
         figures: dict[str, float] = {}
         if distributed.first:
-            save_checkpoint(folder, run)  # first: evaluating takes time, in which the process may be killed
-            run.save_weights(folder)
+            run.save_weights(folder)  # before evaluating, which takes time, in which the process may be killed
+            save_checkpoint(folder, run)
             figures = trainer.evaluate()
             log.write({"pictures": run.pictures, "validation": figures} | ({} if end is None else {"end": end}))
             trainer.draw_samples(folder / SAMPLES)

@@ -80,6 +80,12 @@ def bundle_decoder(manifest: Manifest) -> RRDBDecoder | Grain:
     return decoder.eval()
 
 
+def invertible_decoder(manifest: Manifest) -> RRDBDecoder:
+    """The invertible decoder of a GRAIN bundle, with or without a generator; errors as `bundle_decoder`."""
+    decoder = bundle_decoder(manifest)
+    return decoder.decoder if isinstance(decoder, Grain) else decoder
+
+
 def find_decoder(name_or_path: str | Path, prior: str | Path = DEFAULT_PRIOR, *, zoo: Path | None = None
                  ) -> DecoderSource:
     """The decoder of a bundle, or of a folder of the zoo with its generator.
@@ -131,8 +137,7 @@ def load_zoo(folder: Path, prior: GenerativePrior | None) -> Grain:
     bundle = kept_bundle(folder)
     if bundle is None:
         return load_trained(folder / TRAINED, prior)
-    decoder = bundle_decoder(bundle)
-    return load_trained(folder / TRAINED, prior, decoder.decoder if isinstance(decoder, Grain) else decoder)
+    return load_trained(folder / TRAINED, prior, invertible_decoder(bundle))
 
 
 def zoo_encoder(folder: Path) -> IntegerNetwork | None:

@@ -61,7 +61,7 @@ def read_training(path: str | Path) -> dict[str, Any]:
 
 
 def holds_super_resolution(path: str | Path) -> bool:
-    """True for a ``super_resolution.safetensors`` and for a folder with one."""
+    """True for a file, and for a folder with a ``super_resolution.safetensors``."""
     return weights_path(path).is_file()
 
 

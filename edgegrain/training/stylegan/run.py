@@ -57,7 +57,8 @@ class PriorRun:
         return {"steps": self.steps, "p": self.p, "path_length": self.path_length}
 
     def save_weights(self, folder: Path) -> None:
-        """Write ``stylegan2.safetensors``."""
+        """Measure the mean code of the averaged generator and write ``stylegan2.safetensors``."""
+        self.average.measure_mean_code()
         save_stylegan2(folder / NETWORKS, self.average, self.discriminator, force=True,
                        metadata={"pictures_seen": str(self.pictures)})
 

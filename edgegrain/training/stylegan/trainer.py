@@ -93,8 +93,7 @@ class PriorTrainer:
         return self._latest
 
     def evaluate(self) -> dict[str, float]:
-        """Measure the averaged generator's mean code; returns the values of the last steps, for there is no metric."""
-        self.run.average.measure_mean_code()
+        """The values of the last steps, for there is no metric."""
         return {"p": self.run.p} | {name: round(float(value), 5) for name, value in self._latest.items()}
 
     def draw_samples(self, path: Path) -> None:

@@ -17,6 +17,12 @@ def nothing_is_fetched(tmp_path_factory: pytest.TempPathFactory, monkeypatch: py
     monkeypatch.setenv("EDGEGRAIN_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
+@pytest.fixture(autouse=True)
+def the_usual_allocator(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``edgegrain train`` sets the allocator of its process, which here is that of all tests."""
+    monkeypatch.setattr("edgegrain.training.allocator.keep_freed_memory", lambda: True)
+
+
 @pytest.fixture(scope="session")
 def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """24 smooth random pictures of 64 x 64."""

@@ -307,6 +307,7 @@ def test_starts_are_repeated_with_growing_pauses(monkeypatch: pytest.MonkeyPatch
 def test_workers_do_not_see_the_service_s_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("EDGEGRAIN_SERVE_TOKENS", "secret")
     monkeypatch.setenv("EDGEGRAIN_OTHER", "public")
+    monkeypatch.delenv("EDGEGRAIN_CACHE")
     program = ("import os, server_decoder; "
                f"open({str(tmp_path / 'seen')!r}, 'w').write(str(sorted(n for n in os.environ if 'EDGEGRAIN' in n)))")
     with pytest.raises(WorkerLost):

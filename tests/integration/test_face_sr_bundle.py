@@ -45,7 +45,7 @@ def bundles(zoo: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pa
     """Written by the command."""
     out = tmp_path_factory.mktemp("bundles")
     bank = ("--prior", str(zoo / "glean/bank.safetensors"), "--data-licence", "Nobody's.")
-    for name, more in (("gcfsr", ()), ("glean", bank)):
+    for name, more in (("gcfsr", ("--version", "2.0.0")), ("glean", bank)):
         result = CliRunner().invoke(application, [
             "export", "bundle", str(zoo / name), "--out", str(out / f"{name}-64"), "--formats", "onnx", *more])
         assert result.exit_code == 0, result.output
@@ -113,6 +113,7 @@ def test_the_service_restores_what_the_sdk_restores(bundles: dict[str, Path]) ->
 def test_what_a_bundle_says(bundles: dict[str, Path]) -> None:
     gcfsr, glean = (verify_bundle(bundles[name]) for name in ("gcfsr", "glean"))
     assert (gcfsr.codec, gcfsr.hr, gcfsr.lr, gcfsr.domain) == ("gcfsr", 64, 4, "faces")
+    assert gcfsr.version == "2.0.0" and "encoder.tflite" not in gcfsr.files
     assert gcfsr.decoder["controls"] == ["strength"]
     assert gcfsr.decoder["strength"] == {"range": [4, 64], "default": 16}
     assert gcfsr.training["pictures_seen"] == 1234 and gcfsr.encoder["architecture"] == "box-64-4"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
@@ -68,16 +67,9 @@ def test_missing_libraries(capsys: pytest.CaptureFixture[str], tmp_path: Path, m
     assert status == 1 and "pip install 'edgegrain[export]'" in error
 
 
-def test_a_bundle_of_the_zoo(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+# Bundles of the zoo: tests/integration/test_face_sr_bundle.py.
+def test_options_that_do_not_fit_the_zoo(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     zoo = store_gcfsr(tmp_path / "gcfsr")
-    out = tmp_path / "gcfsr-64"
-    status, printed, error = run(capsys, "bundle", zoo, "--out", out, "--lr", 8, "--version", "2.0.0", "--formats",
-                                 "onnx")
-    assert status == 0, error
-    assert f"{out}: " in printed and "differs from torch by at most" in printed
-    fields = json.loads((out / "manifest.json").read_text())
-    assert (fields["codec"], fields["lr"], fields["version"], fields["domain"]) == ("gcfsr", 8, "2.0.0", "faces")
-    assert "encoder.tflite" not in fields["files"]
     for wrong, message in ((("--prior", "x"), "holds a GCFSR, which takes no --prior"),
                            (("--formats", "tflite"), "needs the encoder as onnx")):
         status, _, error = run(capsys, "bundle", zoo / "gcfsr.safetensors", "--out", tmp_path / "other", *wrong)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -18,20 +19,29 @@ from export.bundle.writer import replace_decoder
 from export.decoder.command import Comparison, ExportedDecoder, export_decoder
 from export.decoder.decoder_options import DecoderForm, Noise, Ops, Precision, Weights
 from export.decoder.sources import find_decoder, random_decoder
+from server_decoder.grain.grain import Grain
+from server_decoder.grain.rrdb_decoder import RRDBDecoder
 from tests.tiny_bundle import LR, refresh_manifest, write_tiny_bundle
+
+
+def invertible_decoder() -> RRDBDecoder:
+    """GRAIN without its generator, which takes three times as long to export."""
+    grain = random_decoder("grain-smoke").decoder
+    assert isinstance(grain, Grain)
+    return grain.decoder
 
 
 @pytest.fixture(scope="module")
 def model() -> bytes:
-    return export_decoder(random_decoder("grain-smoke").decoder, LR, Weights.float16)
+    return export_decoder(invertible_decoder(), LR, Weights.float16)
 
 
 @pytest.fixture
 def folder(tmp_path: Path, model: bytes) -> Path:
-    """A bundle of a GRAIN decoder of random weights."""
+    """A bundle of a decoder with random weights."""
     folder = write_tiny_bundle(tmp_path, decoder=model)
     decoder = json.loads((folder / "manifest.json").read_text())["decoder"]
-    architecture = random_decoder("grain-smoke").decoder.config.as_dict()
+    architecture = asdict(invertible_decoder().config)
     refresh_manifest(folder, decoder={**decoder, "architecture": architecture})
     return folder
 
@@ -54,7 +64,7 @@ def test_a_bundle_gets_a_form_and_keeps_its_contract(folder: Path, capsys: pytes
     manifest = verify_bundle(folder)
     form = decoder_forms(manifest)["cuda"]
     assert (form.precision, form.ops, form.current, manifest.lr_contract_id) == ("float16", "plain", True, contract)
-    assert printed.startswith(f"{folder / form.file}: ") and manifest.decoder["forms"]["cuda"]["psnr"] >= 50
+    assert printed.startswith(f"{folder / form.file}: ") and 50 <= manifest.decoder["forms"]["cuda"]["psnr"] < 100
     after = files_of(folder)
     assert set(after) - set(before) == {form.file}
     assert {name for name in before if before[name] != after[name]} == {"manifest.json"}
@@ -62,7 +72,7 @@ def test_a_bundle_gets_a_form_and_keeps_its_contract(folder: Path, capsys: pytes
     lr = np.random.default_rng(0).integers(0, 256, (LR, LR, 3), dtype=np.uint8)
     codecs = sdk.Codec(folder, threads=1, form="cuda"), sdk.Codec(folder, threads=1)
     half, full = (np.asarray(codec.restore(lr)).astype(int) for codec in codecs)
-    assert codecs[0].running_decoder.file == form.file and 0 < np.abs(half - full).max() <= 4
+    assert codecs[0].running_decoder.file == form.file and np.abs(half - full).max() <= 4
 
     status, _, error = export(capsys, folder, "--precision", "float16", "--into", folder)
     assert status == 1 and f"{form.file} exists" in error and "--force" in error

@@ -18,9 +18,9 @@ from codec_contract.quantization import dequantize, quantize
 from edgegrain.cli.main import app
 from export.bundle import additions
 from export.bundle.enlarger import (
+    ExportedEnlarger,
     compare_enlarger,
     compared_pictures,
-    enlarger_graphs,
     export_enlarger,
     require_enlargeable,
     up_to_factor,
@@ -54,6 +54,13 @@ def run_folder(tmp_path: Path, network: SuperResolution) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory, network: SuperResolution) -> ExportedEnlarger:
+    path = save_super_resolution(network, tmp_path_factory.mktemp("exported") / "super_resolution.safetensors",
+                                 training={"config": {"factor": 4}, "pictures_seen": 9})
+    return export_enlarger(path, 32)
+
+
 def export(capture: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
     with pytest.raises(SystemExit) as leaving:
         app(["export", "enlarger", *map(str, arguments)])
@@ -61,8 +68,7 @@ def export(capture: pytest.CaptureFixture[str], *arguments: object) -> tuple[int
     return int(leaving.value.code or 0), output.out, " ".join(output.err.split())
 
 
-def test_graphs_equal_torch(network: SuperResolution, run_folder: Path) -> None:
-    exported = export_enlarger(run_folder, 32)
+def test_graphs_equal_torch(network: SuperResolution, exported: ExportedEnlarger) -> None:
     assert len(exported.models) == 2 and exported.pictures == 3 and exported.differing_bytes < 0.001
     session = EnlargerSession(exported.models, 32)
     pictures = compared_pictures(32)
@@ -76,8 +82,8 @@ def test_graphs_equal_torch(network: SuperResolution, run_folder: Path) -> None:
         assert np.abs(found.astype(int) - pictures.repeat(factor, 1).repeat(factor, 2)).mean() > 5
 
 
-def test_graphs_take_batches_and_hold_their_own_weights_as_float16(run_folder: Path) -> None:
-    models = [onnx.load_from_string(model) for model in export_enlarger(run_folder, 32).models]
+def test_graphs_take_batches_and_hold_their_own_weights_as_float16(exported: ExportedEnlarger) -> None:
+    models = [onnx.load_from_string(model) for model in exported.models]
     ends = [[(end.name, [size.dim_param or size.dim_value for size in end.type.tensor_type.shape.dim])
              for end in (*model.graph.input, *model.graph.output)] for model in models]
     width = SMALL.fine_widths[0]
@@ -102,13 +108,12 @@ def test_an_untrained_factor_is_left_out(tmp_path: Path, network: SuperResolutio
     assert not any(tensor.name.startswith("network.fine.1") for tensor in graph.initializer)
 
 
-def test_another_graph_is_refused(network: SuperResolution) -> None:
-    models, pictures = enlarger_graphs(network, 32), compared_pictures(32)
+def test_another_graph_is_refused(network: SuperResolution, exported: ExportedEnlarger) -> None:
     other = up_to_factor(network, 4)
     with torch.no_grad():
         other.fine[1].head.bias.add_(0.02)  # 2.55 levels
     with pytest.raises(ExportError, match="by 3 levels, more than 1"):
-        compare_enlarger(models, other, pictures)
+        compare_enlarger(exported.models, other, compared_pictures(32))
 
 
 def test_a_bundle_gets_an_enlarger_and_keeps_its_contract(tmp_path: Path, run_folder: Path,

@@ -1,4 +1,4 @@
-"""Small decoders of every family, and their plain graphs."""
+"""Small decoders of every family, and their graphs, each exported once."""
 
 from __future__ import annotations
 
@@ -28,6 +28,8 @@ def _rrdb(upsampling: str) -> RRDBDecoder:
         upsampling, head=(8,)))
 
 
+SEEDED, HALF = "grain-smoke", "grain-smoke-mobile"
+"""The family whose graph takes noise, and the one whose graph computes in float16; both have the fused ops."""
 FAMILIES: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "rrdb-nearest": (lambda: _rrdb("nearest"), 8),
     "rrdb-bilinear": (lambda: _rrdb("bilinear"), 8),
@@ -37,8 +39,8 @@ FAMILIES: dict[str, tuple[Callable[[], nn.Module], int]] = {
                                         widest=8)), 16),
     "gcfsr": (lambda: GCFSRUpscaler(GCFSR(GCFSRConfig(32, 8, channel_base=128, channel_max=16, code_width=12,
                                                       code_channels=6)), 8), 8),
-    "grain-smoke": (lambda: random_decoder("grain-smoke").decoder, 16),
-    "grain-smoke-mobile": (lambda: random_decoder("grain-smoke-mobile").decoder, 16),
+    SEEDED: (lambda: random_decoder(SEEDED).decoder, 16),
+    HALF: (lambda: random_decoder(HALF).decoder, 16),
 }
 """Name -> a decoder and the side of its LRs."""
 
@@ -54,10 +56,14 @@ def _decoder(name: str) -> nn.Module:
 
 
 @cache
-def _graph(name: str, kind: str, fused: bool) -> onnx.ModelProto:
+def _graph(name: str) -> onnx.ModelProto:
     decoder, lr = _decoder(name), FAMILIES[name][1]
-    if name.startswith(("grain", "rrdb")):
-        decoder = served_decoder(decoder, getattr(torch, kind), fused=fused)
+    if name == SEEDED:
+        decoder = served_decoder(decoder, fused=True, seeded=True)
+    elif name == HALF:
+        decoder = served_decoder(decoder, torch.float16, fused=True)
+    elif name.startswith("rrdb"):
+        decoder = served_decoder(decoder)
     return decoder_graph(decoder, lr)
 
 
@@ -68,11 +74,11 @@ def family() -> Callable[[str], tuple[nn.Module, int]]:
 
 
 @pytest.fixture(scope="session")
-def family_graph() -> Callable[..., onnx.ModelProto]:
-    """The graph of a family's decoder: its name, type of convolutions, and fused ops in its generator or not."""
-    def graph(name: str, kind: str = "float32", *, fused: bool = False) -> onnx.ModelProto:
+def family_graph() -> Callable[[str], onnx.ModelProto]:
+    """The graph of a family's decoder, in float32 unless it is `HALF`; a copy."""
+    def graph(name: str) -> onnx.ModelProto:
         copy = onnx.ModelProto()
-        copy.CopyFrom(_graph(name, kind, fused and name.startswith("grain")))
+        copy.CopyFrom(_graph(name))
         return copy
 
     return graph

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 import torch.nn.functional as F
@@ -251,24 +250,3 @@ def test_fitted_heads_are_the_least_squares_solution() -> None:
         error, feature = torch.cat(residuals[size]).flatten(2), torch.cat(columns[size]).flatten(2)
         correlation = torch.einsum("ncp,nkp->kc", feature, error) / (feature.norm() * error.norm())
         assert correlation.abs().max() < 1e-3 and error.mean((0, 2)).abs().max() < 1e-4  # nothing linear is left
-
-
-def test_exports_with_a_dynamic_batch(tmp_path: Path) -> None:
-    class Outputs(nn.Module):
-        def __init__(self, prior: MobileStyleGAN) -> None:
-            super().__init__()
-            self.prior = prior
-
-        def forward(self, codes: Tensor) -> tuple[Tensor, Tensor]:
-            picture, features = self.prior(codes)
-            return picture, features[16]
-
-    prior = random_prior(MobileStyleGANConfig(32, "wavelet", 256, 16, code_width=24, mapping_layers=1))
-    torch.onnx.export(
-        Outputs(prior).eval(), (random_codes(prior, 2),), tmp_path / "prior.onnx", dynamo=True, verbose=False,
-        input_names=["codes"], dynamic_shapes={"codes": {0: torch.export.Dim("batch")}})
-    session = onnxruntime.InferenceSession(tmp_path / "prior.onnx")
-    for batch in (1, 3):
-        codes = random_codes(prior, batch, seed=batch)
-        for made, wanted in zip(session.run(None, {"codes": codes.numpy()}), Outputs(prior)(codes), strict=True):
-            np.testing.assert_allclose(made, wanted.numpy(), rtol=1e-4, atol=1e-5)

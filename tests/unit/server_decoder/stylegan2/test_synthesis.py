@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import io
-import warnings
 from dataclasses import replace
 
-import numpy as np
-import onnxruntime
 import pytest
 import torch
 import torch.nn.functional as F
@@ -237,36 +233,3 @@ def test_autocast_gives_float32_pictures_near_the_exact_ones(tiny: StyleGAN2) ->
     assert z_codes.dtype == picture.dtype == torch.float32
     assert {feature.dtype for feature in features.values()} == {torch.bfloat16}
     assert (picture - exact).abs().max() < 0.05 * exact.abs().max()
-
-
-class Everything(nn.Module):
-    """Latent and codes in, code, picture and a feature out, as tensors."""
-
-    def __init__(self, prior: StyleGAN2) -> None:
-        super().__init__()
-        self.prior = prior
-
-    def forward(self, z: Tensor, codes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        picture, features = self.prior(codes)
-        return self.prior.map(z), picture, features[16]
-
-
-def test_onnx_computes_the_same_for_any_batch(tiny: StyleGAN2) -> None:
-    batch = torch.export.Dim("batch", min=1, max=64)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            Everything(tiny).eval(), (torch.zeros(2, 16), codes_for(tiny, 2)), dynamo=True, opset_version=18,
-            verbose=False, input_names=["z", "codes"], dynamic_shapes={"z": {0: batch}, "codes": {0: batch}})
-    assert program is not None
-    file = io.BytesIO()
-    program.save(file)
-    session = onnxruntime.InferenceSession(file.getvalue(), providers=["CPUExecutionProvider"])
-    for size in (1, 3):
-        z, codes = torch.randn(size, 16), codes_for(tiny, size, seed=size)
-        with torch.no_grad():
-            wanted = Everything(tiny)(z, codes)
-        got = session.run(None, {"z": z.numpy(), "codes": codes.numpy()})
-        for a, b in zip(got, wanted, strict=True):
-            assert a.shape == tuple(b.shape)
-            assert np.abs(a - b.numpy()).max() <= 1e-4

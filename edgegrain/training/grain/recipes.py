@@ -40,6 +40,11 @@ _FINE_LOSS = LossWeights(region_gain=3.0, lpips=1.0, regions=0.3, identity=0.1)
 _STAGE2_FINE = replace(
     _STAGE2, loss=replace(_FINE_LOSS, lr=0.0), synthetic=0.0, identity_from=0.0, lpips_shift=1.0,
     adversarial=replace(PROJECTED, discriminator=ProjectedConfig(identity=True)), ema=0.998, jitter=True)
+# Encoder and larger decoder together. The rate loss makes LRs pale; the loss of their saturation keeps the colours.
+_FINE_ON = replace(
+    _STAGE1, decoder=FACES_256_LR16_FINE, batch=4, learning_rate=2e-4, muon=0.0,
+    loss=replace(_FINE_LOSS, lr=0.0, lr_l2=1.0, lr_saturation=0.2, rate=0.06), identity_from=0.0, noise_until=0.0,
+    lpips_shift=1.0, adversarial=replace(PROJECTED, begins=0.0, ratio=0.12), ema=0.999, jitter=True)
 _ADVERSARIAL = AdversarialConfig(warms_up=0.3, begins=0.4)
 # The code predictor is trained on through the fusion: the codes that are best to fuse differ from the best to view.
 _STAGE3 = StageConfig(
@@ -74,6 +79,11 @@ def _domain(name: str, hr: int, lr: int) -> dict[str, StageConfig]:
         stages = {stage: replace(config, loss=replace(config.loss, identity=0.0)) for stage, config in stages.items()}
     return {f"{stage}-{name}-{hr}-lr{lr}": replace(config, domain=name, encoder=encoder_config(hr, lr))
             for stage, config in stages.items()}
+
+
+def _without_faces(config: StageConfig, name: str) -> StageConfig:
+    """A recipe for faces without the losses of identity and of the places of eyes and mouth."""
+    return replace(config, domain=name, loss=replace(config.loss, identity=0.0, regions=0.0, region_gain=0.0))
 
 
 # The paper's, 1024 x 1024, with its RRDB encoder: [GRAIN] 3.2, 3.5 and supplementary 1. Batch 1, learning rate 1e-4
@@ -121,11 +131,7 @@ CONFIGS: dict[str, StageConfig] = {
     "stage1-faces-256-lr16-fine": replace(
         _STAGE1, trains=("decoder",), decoder=FACES_256_LR16_FINE, grows=True, batch=4, learning_rate=2e-4, muon=0.0,
         loss=_FINE_LOSS, identity_from=0.0, lpips_shift=1.0, adversarial=PROJECTED, ema=0.999, jitter=True),
-    # Then the encoder with it. The rate loss makes LRs pale; the loss of their saturation keeps the colours.
-    "stage1-faces-256-lr16-fine-on": replace(
-        _STAGE1, decoder=FACES_256_LR16_FINE, batch=4, learning_rate=2e-4, muon=0.0,
-        loss=replace(_FINE_LOSS, lr=0.0, lr_l2=1.0, lr_saturation=0.2, rate=0.06), identity_from=0.0, noise_until=0.0,
-        lpips_shift=1.0, adversarial=replace(PROJECTED, begins=0.0, ratio=0.12), ema=0.999, jitter=True),
+    "stage1-faces-256-lr16-fine-on": _FINE_ON,
     # The generator on that decoder, then the fusion of both.
     "stage2-faces-256-lr16-fine": _STAGE2_FINE,
     "stage3-faces-256-lr16-fine": replace(
@@ -152,6 +158,8 @@ CONFIGS: dict[str, StageConfig] = {
     **_domain(FACES, 1024, 16),
     **_domain("cats", 256, 16),  # [GRAIN] Table 3
     **_domain("churches", 256, 16),
+    # From the weights of the default bundle (--init-from faces), with its decoder.
+    **{f"stage1-{name}-256-lr16-fine": _without_faces(_FINE_ON, name) for name in ("cats", "churches")},
     **{name: config for lr in (16, 32, 64, 128) for name, config in _paper(lr).items()},  # [GRAIN] Table 4
     "stage2-1024-lr16-paper-single-scale": replace(
         _STAGE2_PAPER, decoder=PRESETS["grain-1024-lr16-codes-only-single-scale"]),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 from edgegrain.training.grain.autoencoder import build_autoencoder
+from edgegrain.training.grain.initialize import start_run
 from edgegrain.training.grain.recipes import CONFIGS
 from edgegrain.training.grain.stages import StageConfig
 from edgegrain.training.losses import LossWeights
@@ -118,3 +120,12 @@ def test_another_domain_differs_from_faces_by_identity_alone(stage: str, domain:
     assert faces.loss.identity > 0 == config.loss.identity
     assert replace(config, domain="faces", loss=faces.loss) == faces
     assert StageConfig.from_dict(config.as_dict()) == config
+
+
+@pytest.mark.parametrize("domain", ["cats", "churches"])
+def test_another_domain_continues_the_default_bundle(domain: str, default_bundle: Path) -> None:
+    config = CONFIGS[f"stage1-{domain}-256-lr16-fine"]
+    assert (config.loss.identity, config.loss.regions, config.loss.region_gain) == (0, 0, 0)
+    run = start_run(config, default_bundle)
+    assert run.config == config  # it adopts no other shape
+    assert run.history and run.model.rate is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -55,11 +56,15 @@ def test_bicubic_rescaling_keeps_odd_sizes() -> None:
 
 def test_means_and_table() -> None:
     one, two = RescalingScores(1000, 30.0, 0.8, 31.0, 0.82, 0.2), RescalingScores(3000, 34.0, 0.9, 35.0, 0.92, 0.1)
-    means = mean_rows([PictureRow("a", {"IRN": one}, 0.1), PictureRow("b", {"IRN": two, "WebP": one}, 0.1)])
+    means = mean_rows([PictureRow("a", {"IRN": one}, 0.1, 2), PictureRow("b", {"IRN": two, "WebP": one}, 0.1, 2)])
     assert means["IRN"] == {"pictures": 2, "nbytes": 2000, "psnr": 32, "ssim": 0.85, "psnr_y": 33, "ssim_y": 0.87,
                             "lpips_alex": 0.15}
     assert means["WebP"]["pictures"] == 1
     assert markdown(means).splitlines()[2] == "| IRN | 2,000 | 33.00 | 0.8700 | 32.00 | 0.8500 | 0.1500 |"
+
+
+class _Payload(bytes):
+    lr: np.ndarray
 
 
 class _StandIn:
@@ -70,9 +75,11 @@ class _StandIn:
 
         self.bundle = SimpleNamespace(id="stand-in", folder=folder, lr_contract_id="aa")
 
-    def compress(self, rgb: np.ndarray) -> bytes:
+    def compress(self, rgb: np.ndarray) -> _Payload:
         self._lr = rgb[::4, ::4]
-        return bytes(4000)
+        payload = _Payload(4000)
+        payload.lr = self._lr
+        return payload
 
     def restore(self, payload: bytes, seed: int | None = None) -> Image.Image:
         return Image.fromarray((self._lr.repeat(4, 0).repeat(4, 1).astype(int) + (seed or 0)).clip(0, 255).astype(
@@ -97,6 +104,8 @@ def test_a_picture_is_measured_in_every_way(tmp_path: Path, monkeypatch: pytest.
     measured = rescaling.Rescaling(_StandIn(folder), Lpips(), ("webp",)).picture(rgb, "a")  # type: ignore[arg-type]
     assert list(measured.scores) == ["IRN", "IRN, random z", "bicubic / bicubic", "WebP"]
     assert measured.z_difference == pytest.approx(1, abs=0.1)
+    small = np.asarray(Image.fromarray(rgb).resize((16, 12), Image.Resampling.BICUBIC))
+    assert measured.lr_difference == pytest.approx(np.abs(small.astype(int) - rgb[::4, ::4]).mean(), abs=1e-4)
     ours, bicubic, webp = (measured.scores[name] for name in ("IRN", "bicubic / bicubic", "WebP"))
     assert ours.nbytes == 4000 and webp.nbytes <= 4000 and 100 < bicubic.nbytes < 3 * 12 * 16 + 20
     assert bicubic.psnr > ours.psnr + 1 and webp.psnr > 30 and bicubic.ssim_y > ours.ssim_y
@@ -105,16 +114,18 @@ def test_a_picture_is_measured_in_every_way(tmp_path: Path, monkeypatch: pytest.
     kept = rescaling.Rescaling(_StandIn(folder), Lpips(), ("webp",))  # type: ignore[arg-type]
     assert kept.cached(rgb, "a", cache, "w") == measured
     monkeypatch.setattr(kept, "picture", lambda *_: pytest.fail("measured again"))
-    assert kept.cached(rgb, "b", cache, "w") == PictureRow("b", measured.scores, measured.z_difference)
+    assert kept.cached(rgb, "b", cache, "w") == replace(measured, picture="b")
     with pytest.raises(pytest.fail.Exception):
         kept.cached(rgb, "a", cache, "other weights")
 
 
 def test_the_section_tells_where_the_table_comes_from() -> None:
     score = RescalingScores(1000, 30.0, 0.8, 31.0, 0.82, 0.2)
-    result = {"means": mean_rows([PictureRow("a", {"IRN": score}, 0.126)]), "pictures": [{}], "date": "2026-11-20",
-              "z_difference": 0.126}
+    means = mean_rows([PictureRow("a", {"IRN": score}, 0.126, 1.96)])
+    result = {"means": means, "pictures": [{}], "date": "2026-11-20", "z_difference": 0.126, "lr_difference": 1.96}
     lines = section(result, "Kodak", "the command")
     assert lines[:3] == markdown(result["means"]).splitlines()
-    assert "Kodak, 1 pictures, measured 2026-11-20; another random z changes levels by 0.13 on average:" in lines
+    assert " ".join(lines[4:6]) == (
+        "Kodak, 1 pictures, measured 2026-11-20. On average, the LR differs from the bicubic one by 2.0 levels, and "
+        "another random z changes the picture by 0.13:")
     assert lines[-3:] == ["```sh", "the command", "```"]

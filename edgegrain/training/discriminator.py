@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -72,7 +71,6 @@ class SmallDiscriminator(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 initialize(module)
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
 
     def forward(self, picture: Tensor) -> Tensor:
         size = self.config.size
@@ -82,7 +80,7 @@ class SmallDiscriminator(nn.Module):
                              f"size, got {list(picture.shape)}")
         if side != size:
             picture = F.avg_pool2d(picture, side // size)
-        x = F.leaky_relu(self.stem(picture.contiguous(memory_format=torch.channels_last)), NEGATIVE_SLOPE)
+        x = F.leaky_relu(self.stem(picture), NEGATIVE_SLOPE)
         x = self.blocks(x)  # [B, C, 4, 4]
         x = F.leaky_relu(self.conv(minibatch_stddev(x, GROUP)), NEGATIVE_SLOPE).flatten(1)
         return self.logit(F.leaky_relu(self.dense(x), NEGATIVE_SLOPE)).float()[:, 0]

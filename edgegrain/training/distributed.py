@@ -61,12 +61,21 @@ class Distributed:
             for tensor in [*model.parameters(), *model.buffers()]:
                 dist.broadcast(tensor.data, 0)
 
-    def move(self, networks: Iterable[nn.Module], *, channels_last: bool = False) -> None:
-        """Move networks to the device and `share` them."""
+    @property
+    def layout(self) -> torch.memory_format:
+        """The faster layout of feature maps and kernels in training.
+
+        Channels-last where convolutions compute in bfloat16. A CPU without it takes 8.4 s instead of 5.8 s for forward
+        and backward pass of `FACES_256_LR16_FINE` then (batch of 4, one thread of an AMD EPYC with AVX2).
+        """
+        return torch.channels_last if has_bfloat16(self.device) else torch.contiguous_format
+
+    def move(self, networks: Iterable[nn.Module], *, convolutional: bool = False) -> None:
+        """Move networks to the device, convolutional ones in its `layout`, and `share` them."""
         for network in networks:
             network.to(self.device)
-            if channels_last:
-                network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
+            if convolutional:
+                network.to(memory_format=self.layout)  # type: ignore[call-overload]  # torch's stubs lack it
             self.share(network)
 
     def wait(self) -> None:

@@ -65,7 +65,7 @@ class FaceSRTrainer:
         if run.adversarial is not None:
             run.adversarial.use(networks)
         discriminators = [] if run.adversarial is None else [run.adversarial.discriminator]
-        distributed.move((run.model, run.average, *discriminators), channels_last=True)
+        distributed.move((run.model, run.average, *discriminators), convolutional=True)
         moving = {name: parameter for name, parameter in run.model.named_parameters() if parameter.requires_grad}
         averages = dict(run.average.named_parameters())
         self.parameters = list(moving.values())
@@ -83,7 +83,7 @@ class FaceSRTrainer:
         inputs = draw_inputs(config, picture, self._random)
         target = dequantize(picture)
         with mixed_precision(distributed.device, config.bf16):
-            restored = restore(run.model, inputs.picture.contiguous(memory_format=torch.channels_last), inputs.factors)
+            restored = restore(run.model, inputs.picture.contiguous(memory_format=distributed.layout), inputs.factors)
             loss, terms = self._loss(restored, target, inputs.factors, progress)
         rate = annealed(config.learning_rate, progress, self.steps, warm_up=config.warm_up, hold=config.hold)
         if not descend(loss, self.parameters, self._optimizers, rate, distributed,

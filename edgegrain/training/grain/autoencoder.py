@@ -59,7 +59,6 @@ class Autoencoder(nn.Module):
         learns = config.loss.rate and config.correction and "encoder" in config.trains
         self.rate = RateModel(config.encoder.lr, config.encoder.lr) if learns else None
         self._decode = decode
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
 
     def compile_decoder(self, lr: Tensor) -> None:
         """Decode through `torch.compile`: the first step takes minutes.

@@ -77,7 +77,7 @@ class GrainTrainer:
         self._held_out = pictures[:HELD_OUT] if held_out is None else held_out
         self.steps, self.skipped, self._resumed = 0, 0, run.pictures > 0
         discriminators = [] if run.adversarial is None else [run.adversarial.discriminator]
-        distributed.move((run.model, run.average, *discriminators))
+        distributed.move((run.model, run.average, *discriminators), convolutional=True)
         trained = {name: parameter for name, parameter in run.model.named_parameters() if parameter.requires_grad}
         self.parameters = list(trained.values())
         averages = dict(run.average.named_parameters())
@@ -164,7 +164,7 @@ class GrainTrainer:
             codes = faces.codes
             parts.append(to_levels(faces.pictures))
         picture = parts[0] if len(parts) == 1 else torch.cat(parts)
-        return picture.contiguous(memory_format=torch.channels_last), codes
+        return picture.contiguous(memory_format=self.distributed.layout), codes
 
 
 def learning_rate(config: StageConfig, progress: float, step: int) -> float:
@@ -204,7 +204,7 @@ def open_trainer(config: StageConfig, options: RunOptions, folder: Path, distrib
     if config.adversarial is not None and run.adversarial is None:
         run.adversarial = AdversarialLoss(config.adversarial, discriminator)
     if options.compiled:
-        distributed.move((run.model,))
+        distributed.move((run.model,), convolutional=True)
         lr = torch.rand(config.batch, 3, config.encoder.lr, config.encoder.lr, device=distributed.device) * 2 - 1
         with mixed_precision(distributed.device):
             run.model.compile_decoder(lr)

@@ -67,7 +67,7 @@ class IRNTrainer:
         self.pictures_in_set, self._held_out = len(photographs), held_out.to(distributed.device)
         self.features = features.to(distributed.device) if features is not None else None
         self.steps = self.skipped = 0
-        distributed.move(run.networks().values(), channels_last=True)
+        distributed.move(run.networks().values(), convolutional=True)
         if run.discriminator is not None:
             run.discriminator.train()
         self._parameters = list(run.model.parameters())
@@ -83,7 +83,7 @@ class IRNTrainer:
     def step(self, progress: float) -> dict[str, Tensor]:
         """One batch at this progress (0...1) of the run: the unweighted terms of the loss, detached."""
         run, config = self.run, self.run.config
-        x = next(self._crops).contiguous(memory_format=torch.channels_last)
+        x = next(self._crops).contiguous(memory_format=self.distributed.layout)
         self.steps += 1
         run.pictures += config.batch * self.distributed.world
         if run.discriminator is not None and progress < config.discriminator_alone:

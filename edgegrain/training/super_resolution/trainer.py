@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from codec_contract.quantization import dequantize
@@ -52,7 +51,7 @@ class SuperResolutionTrainer:
         self._lpips = networks.lpips
         if run.adversarial is not None:
             run.adversarial.use(networks)
-        distributed.move(run.networks().values(), channels_last=True)
+        distributed.move(run.networks().values(), convolutional=True)
         self._parameters, self._averages = list(run.model.parameters()), list(run.average.parameters())
         self._optimizers = optimizers(self._parameters, config.learning_rate, config.muon, config.weight_decay)
         seed = distributed.seed(config.seed, run.pictures)
@@ -80,7 +79,7 @@ class SuperResolutionTrainer:
         """A step of the first doubling alone; its terms have names of their own."""
         config = self.run.config
         with mixed_precision(self.distributed.device, config.bf16):
-            picture = dequantize(batch.picture).contiguous(memory_format=torch.channels_last)
+            picture = dequantize(batch.picture).contiguous(memory_format=self.distributed.layout)
             enlarged, = self.run.model.forward_windows(picture, batch.windows, config.of_half_size.factor)
             loss, terms = window_loss(config.losses, enlarged.float(), dequantize(batch.target),
                                       cut_windows(picture, batch.windows), self._lpips,
@@ -91,7 +90,7 @@ class SuperResolutionTrainer:
     def _full_step(self, batch: WindowBatch, progress: float) -> dict[str, Tensor]:
         run, config, distributed = self.run, self.run.config, self.distributed
         with mixed_precision(distributed.device, config.bf16):
-            picture = dequantize(batch.picture).contiguous(memory_format=torch.channels_last)
+            picture = dequantize(batch.picture).contiguous(memory_format=distributed.layout)
             steps = run.model.forward_windows(picture, batch.windows, config.factor)
             enlarged, target = steps[-1].float(), dequantize(batch.target)
             loss, terms = self._loss(enlarged, target, picture, batch, progress)

@@ -11,7 +11,7 @@ import torch
 import torch.multiprocessing as multiprocessing
 from torch import nn
 
-from edgegrain.training.distributed import has_bfloat16, mixed_precision, start_distributed
+from edgegrain.training.distributed import Distributed, has_bfloat16, mixed_precision, start_distributed
 
 
 def work(rank: int, port: int, folder: str) -> None:
@@ -69,3 +69,16 @@ def test_bfloat16_only_where_the_cpu_computes_in_it(monkeypatch: pytest.MonkeyPa
 def test_an_older_pytorch_tells_nothing_of_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
     assert has_bfloat16(torch.device("cpu"))
+
+
+@pytest.mark.parametrize(("bfloat16", "layout"), [(True, torch.channels_last), (False, torch.contiguous_format)])
+def test_convolutional_networks_get_the_faster_layout(bfloat16: bool, layout: torch.memory_format,
+                                                      monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgegrain.training.distributed.has_bfloat16", lambda device: bfloat16)
+    distributed = Distributed(torch.device("cpu"))
+    network, other = nn.Conv2d(4, 4, 3), nn.Conv2d(4, 4, 3)
+    distributed.move([network], convolutional=True)
+    distributed.move([other])
+    assert distributed.layout is layout
+    assert network.weight.is_contiguous(memory_format=layout)
+    assert other.weight.is_contiguous()

@@ -33,7 +33,7 @@ def irn(folder: Path) -> IRN:
 def test_it_is_the_light_network_with_its_coder(folder: Path, irn: IRN) -> None:
     assert irn.config == PRESETS["irn-x4-light"]
     assert sum(file.stat().st_size for file in folder.iterdir()) < 5_000_000
-    assert read_training(folder / "irn.safetensors")["crops_seen"] > 1000
+    assert read_training(folder / "irn.safetensors")["crops_seen"] > 10_000
     assert CoderTables.from_json((folder / "coder.json").read_bytes()) != CoderTables.default()
 
 
@@ -48,8 +48,8 @@ def test_it_beats_bicubic_rescaling(irn: IRN, shared_data: Path, shared_weights:
     restored = (255 * values[0].permute(1, 2, 0)).round().numpy().astype(np.uint8)
     lr, bicubic = bicubic_pair(rgb, 4)
     small = (255 * y.clamp(0, 1)[0].permute(1, 2, 0)).round().numpy()
-    assert np.abs(small - lr).mean() < 6  # levels: y looks like the bicubic reduction
-    assert luma_psnr(restored, rgb, 4) > luma_psnr(bicubic, rgb, 4) + 0.5
+    assert np.abs(small - lr).mean() < 4.5  # levels: y looks like the bicubic reduction
+    assert luma_psnr(restored, rgb, 4) > luma_psnr(bicubic, rgb, 4) + 5
     lpips = LPIPS(shared_weights)
     distance = [lpips(unit_batch(picture), unit_batch(rgb)).item() for picture in (restored, bicubic)]
-    assert distance[0] < 0.8 * distance[1]
+    assert distance[0] < 0.5 * distance[1]

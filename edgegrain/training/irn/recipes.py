@@ -94,9 +94,10 @@ def _plus(network: IRNConfig) -> IRNTraining:
 
 _SMOKE = IRNConfig(blocks=(1, 1), growth=8, z_std=0.05)
 
-# The bundle photos-x4: a few minutes of one CPU core. Muon and averaged weights reach a good result sooner.
+# The bundle photos-x4: hours of one CPU core. Muon and averaged weights reach a good result sooner. With lambda_2 = 16
+# of the paper, LRs are 2.9 instead of 2.3 levels from the bicubic ones of Set5 (docs/experiments/2026-11.md).
 _PHOTOS = IRNTraining(
-    PRESETS["irn-x4-light"], IRNLosses(distribution=1e-6), batch=4, crop=64, learning_rate=2e-3,
+    PRESETS["irn-x4-light"], IRNLosses(guide=64.0, distribution=1e-6), batch=4, crop=64, learning_rate=2e-3,
     halve_at=(0.4, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95), muon=1.0, warm_up=50, ema=0.99, bf16=True)
 
 IRN_CONFIGS: dict[str, IRNTraining] = {

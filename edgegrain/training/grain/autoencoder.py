@@ -39,6 +39,11 @@ class Restoration(NamedTuple):
     codes: Tensor | None = None
     rate: Tensor | None = None
 
+    @property
+    def lr_bytes(self) -> Tensor | None:
+        """Expected bytes of an LR, without the frame of a payload, a scalar; None without ``rate``."""
+        return None if self.rate is None else self.rate * self.lr[0].numel() / 8
+
 
 class Autoencoder(nn.Module):
     """Encoder twin (or plain box mean) and decoder: the invertible one alone, or GRAIN.

@@ -20,6 +20,10 @@ WIDTHS = (64, 64)
 """Hidden units of the coder's networks: fewer than `fit_tables` has, because they take part in every step."""
 LEARNING_RATE = 3e-3
 """Learning rate of the networks, independent of the encoder's."""
+BELOW_TARGET = 1 / 16
+"""Factor on the rate loss while LRs are smaller than their target."""
+DECAY = 0.98
+"""Of the mean size that is compared with the target: batches are small, and pictures differ."""
 
 
 class RateModel(nn.Module):
@@ -59,3 +63,19 @@ class RateModel(nn.Module):
                 prediction = network(context.flatten(0, 1))
                 bits.append(code_length(prediction, reference.flatten(), levels[:, channel].flatten()).mean())
             return torch.stack(bits).mean()
+
+
+class RateTarget:
+    """Steers the expected size of LRs to a target: the rate loss counts in full while their mean is larger, and
+    `BELOW_TARGET` of it while it is smaller (Mentzer et al. 2020, HiFiC, section 3.2)."""
+
+    def __init__(self, target: float) -> None:
+        """``target``: bytes of an LR, without the frame of a payload."""
+        self.target = target
+        self._mean: Tensor | None = None
+
+    def factor(self, size: Tensor) -> Tensor:
+        """Factor on the rate loss, a scalar, after a batch whose LRs have ``size`` expected bytes on average."""
+        size = size.detach()
+        self._mean = size if self._mean is None else torch.lerp(size, self._mean, DECAY)
+        return torch.where(self._mean > self.target, 1.0, BELOW_TARGET)

@@ -132,6 +132,9 @@ CONFIGS: dict[str, StageConfig] = {
         _STAGE1, trains=("decoder",), decoder=FACES_256_LR16_FINE, grows=True, batch=4, learning_rate=2e-4, muon=0.0,
         loss=_FINE_LOSS, identity_from=0.0, lpips_shift=1.0, adversarial=PROJECTED, ema=0.999, jitter=True),
     "stage1-faces-256-lr16-fine-on": _FINE_ON,
+    # Half the bytes. The stronger the rate loss, the more weight the LR's colours and contrast need.
+    "stage1-faces-256-lr16-tiny": replace(
+        _FINE_ON, loss=replace(_FINE_ON.loss, lr_l2=2.0, lr_saturation=0.6, rate=0.8), target_bytes=160.0),
     # The generator on that decoder, then the fusion of both.
     "stage2-faces-256-lr16-fine": _STAGE2_FINE,
     "stage3-faces-256-lr16-fine": replace(

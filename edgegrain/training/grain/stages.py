@@ -39,6 +39,8 @@ class StageConfig(Recipe):
             that of the model that the run begins with.
         correction: False trains the control of [GRAIN] Table 2, "without invertible encoder": LR = box mean, no learned
             correction.
+        target_bytes: expected bytes of an LR, as in the validation's ``lr_bytes``, to which ``loss.rate`` is steered
+            (`edgegrain.training.grain.rate.RateTarget`); 0 for the size that the weight leads to.
         adversarial: the adversarial loss, or None.
         synthetic: part of every batch that comes from the prior, with known codes.
         truncation: psi of those pictures, from and to.
@@ -73,6 +75,7 @@ class StageConfig(Recipe):
     fusion_base: str = ""
     correction: bool = True
     loss: LossWeights = LossWeights()
+    target_bytes: float = 0.0
     adversarial: AdversarialConfig | None = None
     synthetic: float = 0.0
     truncation: tuple[float, float] = (0.5, 0.95)
@@ -114,6 +117,9 @@ class StageConfig(Recipe):
             raise ValueError("stage 1 predicts no codes: it cannot have a loss on them")
         if self.loss.rate and ("encoder" not in self.trains or not self.correction):
             raise ValueError("loss.rate is for runs that train an encoder: trains must name it, and correction be true")
+        if self.target_bytes < 0 or (self.target_bytes and not self.loss.rate):
+            raise ValueError("target_bytes is a size above 0 that loss.rate is steered to, which must be above 0 too; "
+                             f"got {self.target_bytes} and loss.rate {self.loss.rate}")
 
     @property
     def output(self) -> str:

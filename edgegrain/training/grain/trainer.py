@@ -76,6 +76,7 @@ class GrainTrainer:
         self.pictures_in_set = len(pictures) + (0 if generated is None else len(generated))
         self._held_out = pictures[:HELD_OUT] if held_out is None else held_out
         self.steps, self.skipped, self._resumed = 0, 0, run.pictures > 0
+        self._rate_target = rate.RateTarget(config.target_bytes) if config.target_bytes else None
         discriminators = [] if run.adversarial is None else [run.adversarial.discriminator]
         distributed.move((run.model, run.average, *discriminators), convolutional=True)
         trained = {name: parameter for name, parameter in run.model.named_parameters() if parameter.requires_grad}
@@ -125,6 +126,8 @@ class GrainTrainer:
                 loss, terms = loss + part, terms | more
             if restored.rate is not None:
                 part, more = rate_loss(config.loss, restored.rate)
+                if self._rate_target is not None and restored.lr_bytes is not None:
+                    part = part * self._rate_target.factor(restored.lr_bytes)
                 loss, terms = loss + part, terms | more
             if codes is not None and restored.codes is not None and self._variance is not None:
                 part, more = code_loss(config.loss, restored.codes[-len(codes):], codes, self._variance)

@@ -46,8 +46,8 @@ def evaluate(model: Autoencoder, pictures: np.ndarray, networks: MetricNetworks)
         if fused and networks.lpips is not None:
             others = model(x, prior_gain=0.0), model(x, output="invertible"), model(x, output="style")
             row += [float(networks.lpips(dequantize(to_levels(other.picture)), b)) for other in others]
-        if restored.rate is not None:
-            row.append(float(restored.rate) * restored.lr.numel() / 8)
+        if restored.lr_bytes is not None:
+            row.append(float(restored.lr_bytes))
             saturation += [float(mean_saturation(each)) for each in (restored.lr, restored.box)]
         rows.append(row)
     means = np.mean(rows, axis=0)

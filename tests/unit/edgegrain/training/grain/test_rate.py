@@ -12,7 +12,7 @@ import torch
 from codec_contract.lr_coder.coder import encode_lr
 from codec_contract.lr_coder.context import CONTEXT_SIZES, all_contexts
 from edgegrain.publishing.fit_coder import fit_tables
-from edgegrain.training.grain.rate import RateModel
+from edgegrain.training.grain.rate import BELOW_TARGET, RateModel, RateTarget
 from edgegrain.training.grain.recipes import CONFIGS
 from edgegrain.training.loop import train
 
@@ -70,10 +70,25 @@ def test_its_gradient_takes_noise_out() -> None:
         assert model(noisy - 300 * noisy.grad) < bits
 
 
-def test_a_weight_on_the_rate_lowers_the_bytes(tmp_path: Path) -> None:
+def test_a_weight_on_the_rate_lowers_the_bytes_until_the_target_is_reached(tmp_path: Path) -> None:
     config = CONFIGS["smoke-stage1"]
-    weighed = train(replace(config, loss=replace(config.loss, rate=0.3)), tmp_path / "weighed", pictures=160)
-    watched = train(replace(config, loss=replace(config.loss, rate=1e-9)), tmp_path / "watched", pictures=160)
+    weighed = replace(config, loss=replace(config.loss, rate=2.0))
+    small = train(weighed, tmp_path / "small", pictures=160)
+    reached = train(replace(weighed, target_bytes=1e6), tmp_path / "reached", pictures=160)
     free = train(config, tmp_path / "free", pictures=0)
     assert "lr_bytes" not in free
-    assert weighed["lr_bytes"] < 0.9 * watched["lr_bytes"]
+    assert small["lr_bytes"] < 0.9 * reached["lr_bytes"]
+
+
+def test_the_rate_counts_in_full_above_its_target() -> None:
+    target = RateTarget(100)
+    assert target.factor(torch.tensor(300.0)) == 1
+    assert target.factor(torch.tensor(50.0)) == 1  # the mean is still above it
+    factors = [float(target.factor(torch.tensor(50.0))) for _ in range(100)]
+    assert factors[-1] == BELOW_TARGET
+    assert factors.index(BELOW_TARGET) == 78  # 80 batches: 50 + 250 * 0.98 ** 80 is below 100
+
+
+def test_a_target_needs_a_rate_loss() -> None:
+    with pytest.raises(ValueError, match=r"loss\.rate is steered to"):
+        replace(CONFIGS["smoke-stage1"], target_bytes=160.0)

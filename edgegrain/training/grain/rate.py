@@ -20,6 +20,8 @@ WIDTHS = (64, 64)
 """Hidden units of the coder's networks: fewer than `fit_tables` has, because they take part in every step."""
 LEARNING_RATE = 3e-3
 """Learning rate of the networks, independent of the encoder's."""
+FIT_PICTURES, FIT_STEPS, FIT_BATCH = 128, 300, 32
+"""Pictures, steps and batch of `fit`."""
 BELOW_TARGET = 1 / 16
 """Factor on the rate loss while LRs are smaller than their target."""
 DECAY = 0.98
@@ -63,6 +65,22 @@ class RateModel(nn.Module):
                 prediction = network(context.flatten(0, 1))
                 bits.append(code_length(prediction, reference.flatten(), levels[:, channel].flatten()).mean())
             return torch.stack(bits).mean()
+
+
+def fit(model: RateModel, levels: Tensor) -> None:
+    """Fit the networks to a trained encoder's LRs before its training goes on: networks that know nothing of them pull
+    it to LRs that fit random weights.
+
+    Args:
+        model: trained in place, on its device.
+        levels: LRs ``[N, 3, h, w]``, 0...255, on that device.
+    """
+    optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
+    chosen = torch.Generator().manual_seed(0)
+    for _ in range(FIT_STEPS):
+        optimizer.zero_grad(set_to_none=True)
+        model(levels[torch.randint(len(levels), (FIT_BATCH,), generator=chosen)]).backward()
+        optimizer.step()
 
 
 class RateTarget:

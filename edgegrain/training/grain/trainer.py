@@ -204,6 +204,8 @@ def open_trainer(config: StageConfig, options: RunOptions, folder: Path, distrib
         run = start_run(config, start, prior, decoder_from=decoder_from)
     config = run.config
     pictures, generated, held_out = _pictures(config, options, folder, run.model.prior)
+    if start is not None and not run.pictures:
+        _fit_rate(run, pictures)
     if config.adversarial is not None and run.adversarial is None:
         run.adversarial = AdversarialLoss(config.adversarial, discriminator)
     if options.compiled:
@@ -215,6 +217,19 @@ def open_trainer(config: StageConfig, options: RunOptions, folder: Path, distrib
     if run.adversarial is not None:
         run.adversarial.use(networks)
     return GrainTrainer(run, distributed, pictures, networks, held_out, generated)
+
+
+@torch.no_grad()
+def _fit_rate(run: Run, pictures: np.ndarray) -> None:
+    """Fit the rate model, if there is one, to the LRs of the encoder that the run begins with."""
+    if run.model.rate is None or run.average.rate is None:
+        return
+    some = pictures[::max(1, len(pictures) // rate.FIT_PICTURES)]
+    levels = torch.cat([run.model.encoder(torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float())[0]
+                        for picture in some])
+    with torch.enable_grad():
+        rate.fit(run.model.rate, levels)
+    run.average.rate.load_state_dict(run.model.rate.state_dict())
 
 
 def resolve_start(name: str | Path | None) -> Path | None:

@@ -12,6 +12,8 @@ import torch
 from codec_contract.lr_coder.coder import encode_lr
 from codec_contract.lr_coder.context import CONTEXT_SIZES, all_contexts
 from edgegrain.publishing.fit_coder import fit_tables
+from edgegrain.training.family import RunOptions
+from edgegrain.training.grain import rate
 from edgegrain.training.grain.rate import BELOW_TARGET, RateModel, RateTarget
 from edgegrain.training.grain.recipes import CONFIGS
 from edgegrain.training.loop import train
@@ -92,3 +94,14 @@ def test_the_rate_counts_in_full_above_its_target() -> None:
 def test_a_target_needs_a_rate_loss() -> None:
     with pytest.raises(ValueError, match=r"loss\.rate is steered to"):
         replace(CONFIGS["smoke-stage1"], target_bytes=160.0)
+
+
+def test_a_run_that_goes_on_begins_with_networks_that_know_its_lrs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+                                                                   ) -> None:
+    monkeypatch.setattr(rate, "FIT_STEPS", 60)
+    config = CONFIGS["smoke-stage1"]
+    config = replace(config, loss=replace(config.loss, rate=0.1))
+    random = train(config, tmp_path / "first", pictures=0)
+    fitted = train(config, tmp_path / "second", RunOptions(init_from=tmp_path / "first"), pictures=0)
+    assert fitted["psnr"] == pytest.approx(random["psnr"], abs=0.01)
+    assert fitted["lr_bytes"] < 0.9 * random["lr_bytes"]

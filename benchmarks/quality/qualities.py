@@ -1,0 +1,191 @@
+"""Write the table of the qualities and draw their curve, next to classical and published learned codecs.
+
+    python benchmarks/quality/qualities.py small=results/faces-256-lr16-1.0.0.json \
+        small=results/faces-256-lr16-1.0.0-1024.json medium=results/faces-256-lr32-0.2.0.json \
+        medium=results/faces-256-lr32-1.0.0-1024.json --image docs/images/qualities.png --write docs/qualities.md
+
+Reads the JSON files of `edgegrain evaluate`, which must be of the same pictures for each size (``--size``).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import matplotlib
+import typer
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[2])  # run as a script: import from the checkout
+
+from benchmarks.quality.page_sections import require_section, write_section
+from benchmarks.quality.published_codecs import PUBLISHED
+from codec_contract.bundle.qualities import QUALITIES
+from codec_contract.errors import EdgegrainError
+from codec_contract.files import write_atomically
+from edgegrain.cli.exit_codes import errors_to_exit_codes
+from edgegrain.evaluation.plots import OURS, STYLE
+from edgegrain.evaluation.results import CLASSICAL_BY_LPIPS
+from edgegrain.metrics.training_losses import NOTE, marked
+
+SECTION = "table of the qualities"
+SIDE = 256
+"""Of the pictures of an evaluation that names no size."""
+COLUMNS = {"bytes": ("bytes", ".0f"), "psnr": ("PSNR (dB)", ".2f"), "lpips_alex": ("LPIPS-Alex", ".3f"),
+           "lpips_vgg": ("LPIPS-VGG", ".3f"), "dists": ("DISTS", ".3f"), "identity": ("identity (dlib)", ".3f"),
+           "identity_mobileface": ("identity (MobileFace)", ".3f")}
+"""Scores of the table: title and format."""
+PANELS = {"lpips_alex": ("lpips", "LPIPS-Alex: lower is better"), "dists": ("dists", "DISTS: lower is better")}
+"""Scores of the figure: name in `benchmarks.quality.published_codecs.Point` and title."""
+OTHERS = (("#0072B2", "o"), ("#E69F00", "^"), ("#009E73", "D"))  # Okabe and Ito's colours
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One bundle, restored at one size.
+
+    Attributes:
+        quality: of the bundle.
+        side: of the restored pictures.
+        summary: the JSON file of `edgegrain evaluate`.
+    """
+
+    quality: str
+    side: int
+    summary: Mapping[str, Any]
+
+    @property
+    def ours(self) -> Mapping[str, float | None]:
+        """Mean scores of the bundle."""
+        means: Mapping[str, float | None] = self.summary["means"][self.summary["bundle"]["id"]]
+        return means
+
+    @property
+    def classical(self) -> Mapping[str, float | None]:
+        """Mean scores of the best classical codec at the same bytes; empty if none was measured."""
+        means: Mapping[str, float | None] = self.summary["means"].get(CLASSICAL_BY_LPIPS, {})
+        return means
+
+
+def read_evaluations(named: Sequence[str]) -> list[Evaluation]:
+    """Evaluations by rising size and rate.
+
+    Args:
+        named: ``QUALITY=JSON``.
+
+    Raises:
+        EdgegrainError: an unknown quality, a file that is no evaluation, or evaluations of different pictures.
+    """
+    found = []
+    for each in named:
+        quality, _, path = each.partition("=")
+        if quality not in QUALITIES:
+            raise EdgegrainError(f"expected QUALITY=JSON with one of {', '.join(QUALITIES)}, got {each!r}")
+        try:
+            summary = json.loads(Path(path).read_text())
+            found.append(Evaluation(quality, summary.get("size", SIDE), summary))
+            found[-1].ours["bytes"]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise EdgegrainError(f"{path} is no JSON file of `edgegrain evaluate`: {error!r}") from error
+    for side in {evaluation.side for evaluation in found}:
+        if len({one.summary["pictures"]["sha256"] for one in found if one.side == side}) > 1:
+            raise EdgegrainError(f"the evaluations at {side}x{side} are of different pictures; run `edgegrain "
+                                 "evaluate` with the same --data")
+    return sorted(found, key=lambda one: (one.side, QUALITIES.index(one.quality)))
+
+
+def table(evaluations: Sequence[Evaluation]) -> list[str]:
+    """Markdown: a row per evaluation, and one of the best classical codec at the same bytes."""
+    losses = sorted({name for each in evaluations for name in each.summary.get("training_losses") or ()})
+    titles = [marked(title, score, losses) for score, (title, _) in COLUMNS.items()]
+    lines = [f"| quality | size | bundle | {' | '.join(titles)} |", "|---|---|---|" + "---:|" * len(titles)]
+    for each in evaluations:
+        bundle = each.summary["bundle"]
+        lines.append(f"| `{each.quality}` | {each.side}×{each.side} | `{bundle['id']}` {bundle['version']} | "
+                     f"{_cells(each.ours)} |")
+        if each.classical:
+            lines.append(f"| | | best classical codec | {_cells(each.classical)} |")
+    return lines
+
+
+def _cells(means: Mapping[str, float | None]) -> str:
+    texts = []
+    for score, (_, style) in COLUMNS.items():
+        value = means.get(score)
+        texts.append("–" if value is None else format(value, style).removeprefix("0"))
+    return " | ".join(texts)
+
+
+def section(evaluations: Sequence[Evaluation]) -> list[str]:
+    """The section's lines."""
+    counts = {f"{each.side}×{each.side}": each.summary["pictures"]["count"] for each in evaluations}
+    pictures = ", ".join(f"{count} at {size}" for size, count in counts.items())
+    text = (f"Means over unseen faces ({pictures}); {NOTE}. The best classical codec is the one with the lowest "
+            "LPIPS-Alex at no more bytes, with any downscaling.")
+    return [*table(evaluations), "", *textwrap.wrap(text, 120)]
+
+
+def draw(evaluations: Sequence[Evaluation]) -> bytes:
+    """PNG: scores against bits per pixel, a curve for each size; published codecs dashed, on other pictures."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(4.8 * len(PANELS), 4.2), layout="constrained")
+        FigureCanvasAgg(figure)
+        for axes, (score, (published, title)) in zip(figure.subplots(1, len(PANELS)), PANELS.items(), strict=True):
+            for codec, (colour, marker) in zip(PUBLISHED, OTHERS, strict=True):
+                axes.plot([point.bpp for point in codec.points], [getattr(point, published) for point in codec.points],
+                          linestyle="--", color=colour, marker=marker, label=f"{codec.name}, Kodak")
+            for side in sorted({each.side for each in evaluations}):
+                own = [each for each in evaluations if each.side == side]
+                _curve(axes, score, {each.quality: each.classical for each in own}, side, color="#999999",
+                       marker="s", label=f"best classical codec, faces {side}×{side}")
+                rows = _curve(axes, score, {each.quality: each.ours for each in own}, side, color=OURS, marker="*",
+                              markersize=13, markerfacecolor=OURS if side == SIDE else "white",
+                              label=f"edgegrain, faces {side}×{side}")
+                for quality, place in rows.items():
+                    axes.annotate(quality, place, (5, 7), textcoords="offset points", color=OURS)
+            axes.set(xscale="log", ylim=(0, None), title=title, xlabel="bits per pixel")
+        handles, labels = figure.axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _curve(axes: Axes, score: str, means: Mapping[str, Mapping[str, float | None]], side: int, **style: Any
+           ) -> dict[str, tuple[float, float]]:
+    """Draw a score against bits per pixel where it was measured; returns the places by quality."""
+    places = {}
+    for quality, row in means.items():
+        value, nbytes = row.get(score), row.get("bytes")
+        if value is not None and nbytes is not None:
+            places[quality] = (8 * nbytes / side**2, value)
+    if places:
+        axes.plot(*zip(*places.values(), strict=True), **style)
+    return places
+
+
+@errors_to_exit_codes()
+def main(
+    evaluations: Annotated[list[str], typer.Argument(
+        help="QUALITY=JSON of `edgegrain evaluate`, one for each quality and size.")],
+    image: Annotated[Path, typer.Option(help="PNG file to draw.")],
+    write: Annotated[Path, typer.Option(help="Page whose table is replaced.")],
+) -> None:
+    """Write the table and draw the curve of the qualities."""
+    found = read_evaluations(evaluations)
+    require_section(write, SECTION)
+    write_atomically(image, draw(found), force=True)
+    write_section(write, SECTION, section(found))
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,76 @@
+"""The table of the qualities and their curve."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from PIL import Image
+from typer.testing import CliRunner
+
+from benchmarks.quality.published_codecs import PUBLISHED
+from benchmarks.quality.qualities import SECTION, draw, main, read_evaluations, table
+from codec_contract.errors import EdgegrainError
+from edgegrain.evaluation.results import CLASSICAL_BY_LPIPS
+
+CLASSICAL_SCORES = {"bytes": 340.0, "psnr": 24.0, "lpips_alex": 0.5, "dists": 0.33}
+
+
+def summary(nbytes: float, lpips: float, pictures: str = "0") -> dict[str, Any]:
+    means = {"bytes": nbytes, "psnr": 23.456, "lpips_alex": lpips, "dists": 0.18, "identity": None}
+    return {"bundle": {"id": "faces", "version": "1.0.0"}, "training_losses": ["lpips_alex"],
+            "pictures": {"folder": "faces_256", "count": 60, "sha256": pictures},
+            "means": {"faces": means, CLASSICAL_BY_LPIPS: CLASSICAL_SCORES}}
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[str]:
+    (tmp_path / "small.json").write_text(json.dumps(summary(353.9, 0.157)))
+    (tmp_path / "medium.json").write_text(json.dumps(summary(896.7, 0.12)))
+    large = summary(338.9, 0.346, pictures="1") | {"size": 1024}
+    del large["means"][CLASSICAL_BY_LPIPS]
+    (tmp_path / "large.json").write_text(json.dumps(large))
+    return [f"{quality}={tmp_path / name}.json" for quality, name in (
+        ("small", "large"), ("medium", "medium"), ("small", "small"))]
+
+
+def test_the_table_rises_in_rate_and_marks_losses(files: list[str]) -> None:
+    lines = table(read_evaluations(files))
+    assert lines[0].startswith("| quality | size | bundle | bytes | PSNR (dB) | LPIPS-Alex† | LPIPS-VGG |")
+    assert lines[2] == "| `small` | 256×256 | `faces` 1.0.0 | 354 | 23.46 | .157 | – | .180 | – | – |"
+    assert lines[3] == "| | | best classical codec | 340 | 24.00 | .500 | – | .330 | – | – |"
+    assert lines[6] == "| `small` | 1024×1024 | `faces` 1.0.0 | 339 | 23.46 | .346 | – | .180 | – | – |"
+    assert lines[4].startswith("| `medium` | 256×256 | `faces` 1.0.0 | 897 |")
+
+
+def test_what_is_no_evaluation_of_the_same_pictures_is_refused(files: list[str], tmp_path: Path) -> None:
+    with pytest.raises(EdgegrainError, match="one of tiny, small, medium, large, got 'huge=a.json'"):
+        read_evaluations(["huge=a.json"])
+    with pytest.raises(EdgegrainError, match="no JSON file of `edgegrain evaluate`"):
+        read_evaluations([f"tiny={tmp_path / 'missing.json'}"])
+    (tmp_path / "other.json").write_text(json.dumps(summary(180.0, 0.2, pictures="1")))
+    with pytest.raises(EdgegrainError, match="at 256x256 are of different pictures"):
+        read_evaluations([*files, f"tiny={tmp_path / 'other.json'}"])
+
+
+def test_the_command_writes_page_and_picture(files: list[str], tmp_path: Path) -> None:
+    page, image = tmp_path / "page.md", tmp_path / "curve.png"
+    page.write_text(f"before\n<!-- {SECTION} -->\nold\n<!-- /{SECTION} -->\nafter\n")
+    application = typer.Typer()
+    application.command()(main)
+    result = CliRunner().invoke(application, [*files, "--image", str(image), "--write", str(page)])
+    assert result.exit_code == 0, result.stderr
+    assert "old" not in page.read_text() and "| `small` |" in page.read_text() and page.read_text().endswith("after\n")
+    assert image.read_bytes() == draw(read_evaluations(files))
+    with Image.open(io.BytesIO(image.read_bytes())) as picture:
+        assert picture.width > picture.height > 400
+
+
+def test_published_curves_fall() -> None:
+    for codec in PUBLISHED:
+        for one, next_one in zip(codec.points, codec.points[1:], strict=False):
+            assert one.bpp < next_one.bpp and one.lpips > next_one.lpips and one.dists > next_one.dists

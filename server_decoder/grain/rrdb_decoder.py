@@ -96,6 +96,12 @@ FACES_256_LR16_FINE = DecoderConfig(
      Scale(256, 32, residual=2)),
     upsampling="bilinear", head=())
 
+# For larger LRs: the same fine scales, and coarse blocks only at the LR's size.
+FACES_256_LR32_FINE = DecoderConfig(
+    (Scale(32, 160, rrdb=2), *FACES_256_LR16_FINE.scales[2:]), upsampling="bilinear", head=())
+FACES_256_LR64_FINE = DecoderConfig(
+    (Scale(64, 96, residual=6), *FACES_256_LR16_FINE.scales[3:]), upsampling="bilinear", head=())
+
 # The other bundles of faces. Their first scales are wider, because they are trained on GPUs; the scales 512 and 1024
 # stay narrow, because the generator provides their detail.
 FACES_256_LR32 = DecoderConfig(

@@ -16,25 +16,29 @@ def grow(decoder: RRDBDecoder, trained: RRDBDecoder) -> None:
 
     New blocks add zero. New channels are computed from random weights, and nothing reads them yet. A sub-pixel
     convolution becomes a bilinear interpolation with the mean of its four kernels, which changes the picture a little.
+    A decoder of larger LRs takes over the scales that it has; its first convolution, and so its picture, is learned
+    from the beginning.
 
     Args:
-        decoder: new, of the same sizes, at least as wide and deep at each of them, and with the same head.
-        trained: its weights are copied.
+        decoder: new, of the same picture size, at least as wide and deep at each scale, and with the same head.
+        trained: its weights are copied. Its LRs are of the same size or smaller.
 
     Raises:
-        BundleError: ``trained`` has other sizes, is larger somewhere, or has dense blocks of another width.
+        BundleError: ``trained`` lacks a size, is larger somewhere, or has dense blocks of another width.
     """
     new, old = decoder.config, trained.config
-    if [scale.size for scale in new.scales] != [scale.size for scale in old.scales] or new.head != old.head:
-        raise BundleError("a decoder grows from one of the same sizes and head")
-    for a, b in zip(new.scales, old.scales, strict=True):
+    sizes, skipped = [scale.size for scale in new.scales], len(old.scales) - len(new.scales)
+    if sizes != [scale.size for scale in old.scales[max(skipped, 0):]] or new.head != old.head:
+        raise BundleError(f"a decoder grows from one with the same head and the scales {sizes}")
+    scales = old.scales[skipped:]
+    for a, b in zip(new.scales, scales, strict=True):
         if any(getattr(a, name) < getattr(b, name) for name in ("channels", "rrdb", "dense", "residual")):
             raise BundleError(f"a decoder grows from a smaller one, but the one given is larger at {b.size}x{b.size}")
         if b.rrdb + b.dense and (a.channels, a.growth, a.dense) != (b.channels, b.growth, b.dense):
             raise BundleError(f"the dense blocks at {b.size}x{b.size} have another width; only their number may grow")
         if a.rrdb > b.rrdb and b.dense + b.residual:
             raise BundleError(f"other blocks follow the RRDBs at {b.size}x{b.size}, whose number must stay the same")
-    own, given = decoder.state_dict(), trained.state_dict()
+    own, given = decoder.state_dict(), _finer(trained.state_dict(), skipped)
     _silence_new_blocks(decoder, set(given))
     for name, target in own.items():
         if name not in given:
@@ -47,9 +51,24 @@ def grow(decoder: RRDBDecoder, trained: RRDBDecoder) -> None:
             else:
                 source = _as_convolution(source)
         _fill(target, source)
-    for index, (a, b) in enumerate(zip(new.scales, old.scales, strict=True)):
+    for index, (a, b) in enumerate(zip(new.scales, scales, strict=True)):
         if a.rrdb > b.rrdb > 0:  # an RRDB whose dense blocks add nothing is x + 0.2 x
             own[f"scales.{index}.conv.weight"].div_((1 + RESIDUAL_SCALE) ** (a.rrdb - b.rrdb))
+
+
+def _finer(weights: dict[str, Tensor], skipped: int) -> dict[str, Tensor]:
+    """The weights by their names in a decoder without the first ``skipped`` scales."""
+    if not skipped:
+        return weights
+    found = {}
+    for name, tensor in weights.items():
+        part, index, *rest = name.split(".")
+        if part in ("scales", "upsamples"):
+            if int(index) >= skipped:
+                found[".".join((part, str(int(index) - skipped), *rest))] = tensor
+        elif part != "conv_first":
+            found[name] = tensor
+    return found
 
 
 def _silence_new_blocks(decoder: RRDBDecoder, given: set[str]) -> None:

@@ -41,7 +41,8 @@ def start_run(config: StageConfig, start: Path | None, prior: GenerativePrior | 
 
     Parts that ``start`` has take its shapes and weights (the averaged weights of a run); ``config`` gives everything
     else. With ``config.grows``, the invertible decoder keeps the shapes of ``config`` and begins with the picture of
-    the one that ``start`` has (`edgegrain.training.grain.grow`). Parts that only ``config`` has start from random
+    the one that ``start`` has (`edgegrain.training.grain.grow`); if the LRs of ``config`` are larger, it begins with
+    the finer scales of that one, and the encoder from random weights. Parts that only ``config`` has start from random
     weights. If ``config.fusion_base`` differs from the base of a trained fusion, the last convolution of the fusion
     starts from zero: its features stay useful, its output does not.
 
@@ -65,6 +66,8 @@ def start_run(config: StageConfig, start: Path | None, prior: GenerativePrior | 
         adopt(config, read_config(start))  # refuses other shapes before the weights are read
     source, weights, history = _read(start, prior)
     config = _with_base(adopt(config, source))
+    if config.encoder != source.encoder:
+        weights = {name: tensor for name, tensor in weights.items() if not name.startswith(("encoder.", "rate."))}
     if isinstance(config.decoder, GrainConfig) and prior is None:
         raise EdgegrainError(f"stage {config.stage} needs the generator whole, as its file holds it; pass --prior")
     model = build_autoencoder(config, prior)
@@ -146,8 +149,9 @@ def adopt(config: StageConfig, source: StageConfig) -> StageConfig:
             decoder = replace(config.decoder, decoder=inner)
     elif isinstance(decoder, GrainConfig):
         raise BundleError("this stage trains the invertible decoder alone, but what it starts from is a whole GRAIN")
+    encoder = config.encoder if config.grows and config.encoder.lr > source.encoder.lr else source.encoder
     # A control of a later stage takes the decoder of a model with a correction, and drops the correction.
-    return replace(config, encoder=source.encoder, decoder=decoder,
+    return replace(config, encoder=encoder, decoder=decoder,
                    correction=config.correction and source.correction)
 
 

@@ -19,7 +19,12 @@ from edgegrain.training.grain.stages import FACES, StageConfig
 from edgegrain.training.losses import LossWeights
 from edgegrain.training.projected_discriminator import ProjectedConfig
 from server_decoder.grain.presets import PRESETS
-from server_decoder.grain.rrdb_decoder import FACES_256_LR16_FINE, PAPER_1024_LR16
+from server_decoder.grain.rrdb_decoder import (
+    FACES_256_LR16_FINE,
+    FACES_256_LR32_FINE,
+    FACES_256_LR64_FINE,
+    PAPER_1024_LR16,
+)
 from server_decoder.stylegan2.synthesis import CONFIG_F_1024
 
 # Ours for faces. With twice this rate of Muon and identity at 0.1, LPIPS stopped falling (docs/experiments/2026-11.md).
@@ -40,6 +45,10 @@ _FINE_LOSS = LossWeights(region_gain=3.0, lpips=1.0, regions=0.3, identity=0.1)
 _STAGE2_FINE = replace(
     _STAGE2, loss=replace(_FINE_LOSS, lr=0.0), synthetic=0.0, identity_from=0.0, lpips_shift=1.0,
     adversarial=replace(PROJECTED, discriminator=ProjectedConfig(identity=True)), ema=0.998, jitter=True)
+# The larger decoder, grown from a published one, whose encoder stays.
+_FINE = replace(
+    _STAGE1, trains=("decoder",), decoder=FACES_256_LR16_FINE, grows=True, batch=4, learning_rate=2e-4, muon=0.0,
+    loss=_FINE_LOSS, identity_from=0.0, lpips_shift=1.0, adversarial=PROJECTED, ema=0.999, jitter=True)
 # Encoder and larger decoder together. The rate loss makes LRs pale; the loss of their saturation keeps the colours.
 _FINE_ON = replace(
     _STAGE1, decoder=FACES_256_LR16_FINE, batch=4, learning_rate=2e-4, muon=0.0,
@@ -127,10 +136,12 @@ CONFIGS: dict[str, StageConfig] = {
     # For a published encoder, whose LRs are fixed: only the picture has a loss.
     "stage1-faces-256-lr16-decoder": replace(
         _STAGE1, trains=("decoder",), loss=LossWeights(lpips=1.2, identity=0.2), identity_from=0.0),
-    # The larger decoder, grown from the published one.
-    "stage1-faces-256-lr16-fine": replace(
-        _STAGE1, trains=("decoder",), decoder=FACES_256_LR16_FINE, grows=True, batch=4, learning_rate=2e-4, muon=0.0,
-        loss=_FINE_LOSS, identity_from=0.0, lpips_shift=1.0, adversarial=PROJECTED, ema=0.999, jitter=True),
+    "stage1-faces-256-lr16-fine": _FINE,
+    "stage1-faces-256-lr32-fine": replace(_FINE, encoder=encoder_config(256, 32), decoder=FACES_256_LR32_FINE),
+    # A new encoder, and the fine scales of the default bundle. A sample of the LR costs less than at 16x16.
+    "stage1-faces-256-lr64-fine": replace(
+        _FINE_ON, encoder=encoder_config(256, 64), decoder=FACES_256_LR64_FINE, grows=True,
+        loss=replace(_FINE_ON.loss, lr_l2=8.0, lr_saturation=0.6, rate=1.5), target_bytes=2800.0),
     "stage1-faces-256-lr16-fine-on": _FINE_ON,
     # Half the bytes. The stronger the rate loss, the more weight the LR's colours and contrast need.
     "stage1-faces-256-lr16-tiny": replace(

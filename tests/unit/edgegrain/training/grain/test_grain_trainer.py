@@ -18,6 +18,7 @@ from PIL import Image
 
 from codec_contract.errors import DeviceError, EdgegrainError, ModelError
 from codec_contract.quantization import quantize
+from edge_encoder.architectures import EncoderConfig
 from edge_encoder.integer_network import load
 from edgegrain.pictures.packed import random_pictures
 from edgegrain.publishing.publish import has_encoder
@@ -26,7 +27,7 @@ from edgegrain.training.adversarial import AdversarialConfig, AdversarialLoss
 from edgegrain.training.distributed import Distributed, choose_device
 from edgegrain.training.family import RunOptions
 from edgegrain.training.grain import trainer as grain_trainer
-from edgegrain.training.grain.checkpoint import load_run
+from edgegrain.training.grain.checkpoint import load_run, save_run
 from edgegrain.training.grain.initialize import stand_in_prior, start_run
 from edgegrain.training.grain.recipes import CONFIGS
 from edgegrain.training.grain.stages import StageConfig
@@ -82,6 +83,19 @@ def test_a_decoder_grows_and_is_trained_with_a_projected_discriminator(
     assert {"l1", "lpips", "regions", "adversarial", "discriminator"} <= set(terms)
     assert terms["loss"] == pytest.approx(
         terms["l1"] + 0.5 * terms["lpips"] + 0.3 * terms["regions"], rel=0.02)  # without the adversarial term
+
+
+def test_a_run_of_larger_lrs_begins_with_the_fine_scales(tmp_path: Path) -> None:
+    small = start_run(SMOKE, None)
+    save_run(tmp_path / "small", small)
+    assert isinstance(SMOKE.decoder, DecoderConfig)
+    larger = replace(SMOKE, grows=True, decoder=replace(SMOKE.decoder, scales=SMOKE.decoder.scales[1:]),
+                     encoder=EncoderConfig(hr=64, lr=32, patch=2, channels=(8,), blocks=(1,)))
+    run = start_run(larger, tmp_path / "small")
+    assert run.config.encoder == larger.encoder
+    assert torch.equal(run.model.decoder.scales[0].conv.weight, small.model.decoder.scales[1].conv.weight)
+    restored = run.model(torch.zeros(1, 3, 64, 64))
+    assert restored.lr.shape == (1, 3, 32, 32) and restored.picture.shape == (1, 3, 64, 64)
 
 
 def test_the_control_learns_without_an_encoder(tmp_path: Path) -> None:

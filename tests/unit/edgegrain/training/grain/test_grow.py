@@ -50,10 +50,26 @@ def test_a_subpixel_convolution_becomes_the_centre_of_a_convolution() -> None:
 
 
 @pytest.mark.parametrize("config, message", [
-    (replace(LARGE, scales=LARGE.scales[:2]), "same sizes"),
+    (replace(LARGE, scales=LARGE.scales[:2]), r"the scales \[8, 16\]"),
     (replace(LARGE, scales=(Scale(8, 12, rrdb=1, growth=4), Scale(16, 6), Scale(32, 4))), "larger at 16x16"),
     (replace(LARGE, scales=(Scale(8, 16, rrdb=1, growth=4), *LARGE.scales[1:])), "only their number may grow"),
 ])
 def test_what_cannot_grow_is_refused(config: DecoderConfig, message: str) -> None:
     with pytest.raises(BundleError, match=message):
         grow(RRDBDecoder(config), trained(SMALL))
+
+
+def test_a_decoder_of_larger_lrs_takes_over_the_finer_scales() -> None:
+    small = trained(SMALL)
+    larger = DecoderConfig((Scale(16, 10, residual=2), Scale(32, 6, residual=1)), "subpixel", ())
+    large = RRDBDecoder(larger)
+    first = large.conv_first.weight.clone()
+    grow(large, small)
+    given, taken = small.state_dict(), large.state_dict()
+    assert torch.equal(taken["scales.0.blocks.0.conv1.weight"][:8, :8], given["scales.1.blocks.0.conv1.weight"])
+    assert torch.equal(taken["upsamples.0.conv.weight"][:8, :4], given["upsamples.1.conv.weight"])
+    assert torch.equal(taken["head.0.weight"][:, :4], given["head.0.weight"])
+    assert torch.equal(large.conv_first.weight, first)
+    assert not taken["scales.0.blocks.1.conv2.weight"].any()
+    with pytest.raises(BundleError, match=r"the scales \[8, 16, 32\]"):
+        grow(RRDBDecoder(SMALL), large)

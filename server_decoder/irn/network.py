@@ -105,6 +105,7 @@ PRESETS: dict[str, IRNConfig] = {
     # For a few minutes on a CPU: most blocks where they cost a sixteenth of a full-resolution convolution.
     "irn-x2-light": IRNConfig(blocks=(4,), growth=16, z_std=0.002),
     "irn-x4-light": IRNConfig(blocks=(1, 3), growth=16, z_std=0.002),
+    "irn-x4-wide": IRNConfig(blocks=(1, 4), growth=32, z_std=0.002),
     "irn-x4-light-tri": IRNConfig(blocks=(1, 3), growth=16, z_std=0.002, tri=True),
 }
 """Name -> configuration."""

@@ -108,6 +108,7 @@ IRN_CONFIGS: dict[str, IRNTraining] = {
     "irn-plus-x4": _plus(PRESETS["irn-x4"]),
     "photos-x2": replace(_PHOTOS, network=PRESETS["irn-x2-light"]),
     "photos-x4": _PHOTOS,
+    "photos-x4-wide": replace(_PHOTOS, network=PRESETS["irn-x4-wide"]),  # --init-from zoo/photos-x4
     "photos-x4-tri": replace(_PHOTOS, network=PRESETS["irn-x4-light-tri"]),
     "smoke-irn": IRNTraining(
         _SMOKE, IRNLosses(distribution=0.1), batch=4, crop=32, iterations=120, learning_rate=4e-3, warm_up=5, ema=0.8,

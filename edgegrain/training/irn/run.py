@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from codec_contract.errors import ModelError
 from edgegrain.training.checkpoint import open_checkpoint, prefixed
 from edgegrain.training.irn.discriminator import IRNDiscriminator
+from edgegrain.training.irn.grow import grow
 from edgegrain.training.irn.recipes import IRNTraining
 from server_decoder.irn.network import IRN
 from server_decoder.irn.weights import WEIGHTS, load_irn, save_irn
@@ -60,18 +61,17 @@ def start_run(config: IRNTraining, start: Path | None = None) -> IRNRun:
 
     Args:
         config: the recipe.
-        start: an ``irn.safetensors``, or a folder with one, to begin with: IRN+ begins with a pre-trained IRN.
+        start: an ``irn.safetensors``, or a folder with one, to begin with: IRN+ begins with a pre-trained IRN, a larger
+            network with a smaller one (`edgegrain.training.irn.grow`).
 
     Raises:
-        ModelError: ``start`` is no such file, or holds a network of another shape.
+        ModelError: ``start`` is no such file, or holds a network that is not the recipe's nor a smaller one.
     """
     torch.manual_seed(config.seed)
     model = IRN(config.network)
     if start is not None:
         trained = load_irn(start / WEIGHTS if start.is_dir() else start)
-        if trained.config != config.network:
-            raise ModelError(f"{start} holds {trained.config}, the recipe has {config.network}")
-        model.load_state_dict(trained.state_dict())
+        grow(model, trained)
     discriminator = IRNDiscriminator(config.crop, config.discriminator) if config.discriminator else None
     return IRNRun(config, model, copy.deepcopy(model).eval().requires_grad_(False), discriminator)
 

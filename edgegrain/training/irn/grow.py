@@ -27,13 +27,14 @@ def grow(network: IRN, trained: IRN) -> None:
     new, old = network.config, trained.config
     fewer = len(old.blocks) == len(new.blocks) and all(a <= b for a, b in zip(old.blocks, new.blocks, strict=True))
     if replace(old, blocks=new.blocks, growth=new.growth) != new or old.growth > new.growth or not fewer:
-        raise ModelError(f"the run would begin with {old}, the recipe has {new}; only its blocks and growth may be larger")
+        raise ModelError(f"the run would begin with {old}, the recipe has {new}; only its blocks and growth may be "
+                         "larger")
     for module, smaller in zip(network.stages, trained.stages, strict=True):
         module.get_submodule("transform").load_state_dict(smaller.get_submodule("transform").state_dict())
     own = dict(network.named_modules())
     for name, block in trained.named_modules():
         if isinstance(block, DenseBlock):
-            _widen(own[name], block)  # type: ignore[arg-type]  # the same name is the same block
+            _widen(own[name], block)
 
 
 def _widen(target: DenseBlock, source: DenseBlock) -> None:

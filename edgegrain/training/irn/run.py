@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from codec_contract.errors import ModelError
 from edgegrain.training.checkpoint import open_checkpoint, prefixed
 from edgegrain.training.irn.discriminator import IRNDiscriminator
 from edgegrain.training.irn.grow import grow

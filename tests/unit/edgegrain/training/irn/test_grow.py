@@ -36,7 +36,7 @@ def test_the_bijection_stays_and_everything_new_can_learn(difference: dict[str, 
             torch.testing.assert_close(value, wanted, atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(large.inverse(y, z), x, atol=1e-4, rtol=1e-4)
     (y.square().mean() + z.square().mean()).backward()
-    for name in ("stages.0.blocks.1.phi.conv5.weight", "stages.1.blocks.2.eta.conv5.weight",
+    for name in ("stages.0.blocks.1.rho.conv5.weight", "stages.1.blocks.2.eta.conv5.weight",
                  "stages.1.blocks.0.eta.conv5.weight"):
         gradient = large.get_parameter(name).grad
         assert gradient is not None and gradient[:, -1].abs().sum() > 0, name  # at the last of the new channels

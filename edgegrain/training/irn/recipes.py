@@ -109,6 +109,9 @@ IRN_CONFIGS: dict[str, IRNTraining] = {
     "photos-x2": replace(_PHOTOS, network=PRESETS["irn-x2-light"]),
     "photos-x4": _PHOTOS,
     "photos-x4-wide": replace(_PHOTOS, network=PRESETS["irn-x4-wide"]),  # --init-from zoo/photos-x4
+    # IRN+ from there, with a discriminator of a quarter of the paper's channels.
+    "photos-x4-plus": replace(
+        _plus(PRESETS["irn-x4-wide"]), discriminator=(16, 32, 64, 128), batch=4, crop=64, warm_up=50, ema=0.99),
     "photos-x4-tri": replace(_PHOTOS, network=PRESETS["irn-x4-light-tri"]),
     "smoke-irn": IRNTraining(
         _SMOKE, IRNLosses(distribution=0.1), batch=4, crop=32, iterations=120, learning_rate=4e-3, warm_up=5, ema=0.8,

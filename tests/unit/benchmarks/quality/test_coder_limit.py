@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
+from benchmarks.quality import coder_limit
 from benchmarks.quality.coder_limit import LRTransformer, Shape, mean_bits, mixture_bits, report, train
 
 SMALL = Shape(width=16, layers=1, heads=2, components=2, dropout=0.0)
@@ -31,6 +33,23 @@ def test_a_pixel_does_not_see_itself_or_later_ones() -> None:
     model(levels), model(changed)
     torch.testing.assert_close(seen[0][:, :10], seen[1][:, :10])
     assert (seen[0][:, 10:] - seen[1][:, 10:]).abs().max() > 1e-3
+
+
+@torch.no_grad()
+def test_no_later_sample_changes_the_bits_of_an_earlier_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    model = LRTransformer(4, SMALL).eval()
+    levels = torch.randint(0, 256, (1, 16, 3)).float()
+    changed = levels.clone()
+    changed[:, 9, 1:] = 255 - changed[:, 9, 1:]  # green and blue of a pixel, and all pixels after it
+    changed[:, 10:] = 255 - changed[:, 10:]
+    found: list[torch.Tensor] = []
+    monkeypatch.setattr(coder_limit, "mixture_bits", lambda *given: found.append(mixture_bits(*given)) or found[-1])
+    model(levels), model(changed)
+    for red, green in zip(found[:2], found[3:5], strict=True):
+        torch.testing.assert_close(red[:, :9], green[:, :9])
+    torch.testing.assert_close(found[0][:, 9], found[3][:, 9])
+    assert not torch.equal(found[1][:, 9], found[4][:, 9])
 
 
 def test_it_learns_what_the_lrs_have_in_common() -> None:

@@ -125,7 +125,7 @@ def train(lrs: np.ndarray, *, seconds: float = math.inf, steps: float = math.inf
     best, kept, step, start = math.inf, copy.deepcopy(model.state_dict()), 0, time.monotonic()
     while (progress := max((time.monotonic() - start) / seconds, step / steps)) < 1:
         for group in optimizer.param_groups:
-            group["lr"] = LEARNING_RATE * min(1.0, (step + 1) / WARM_UP) * (0.5 + 0.5 * math.cos(math.pi * min(1.0, progress)))
+            group["lr"] = LEARNING_RATE * min(1.0, (step + 1) / WARM_UP) * (0.5 + 0.5 * math.cos(math.pi * progress))
         chosen = own[rng.integers(0, len(own), batch)]
         with mixed_precision(torch.device("cpu")):
             loss = model(levels[chosen].float()).mean()

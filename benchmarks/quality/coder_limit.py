@@ -40,7 +40,7 @@ from edgegrain.cli.output import with_progress
 from edgegrain.pictures.packed import read_square, stored_pictures
 from edgegrain.training.distributed import mixed_precision
 from edgegrain.training.grain.coder_network import CONTEXT_UNIT, MEAN_UNIT
-from edgegrain.training.grain.rate import RateModel
+from edgegrain.training.grain.rate import CoderContext
 from sdk.open_bundle import OpenBundle
 
 HALF_RANGE = 127.5
@@ -72,8 +72,7 @@ class LRTransformer(nn.Module):
         super().__init__()
         self.side, self.components = side, shape.components
         width = shape.width
-        # Only its contexts are used; a plain attribute, so that its weights are no part of this model.
-        self._coder = (RateModel(side, side),)
+        self.context = CoderContext(side, side)
         self.first = nn.Linear(CONTEXT_SIZES[0], width)
         self.place = nn.Parameter(0.02 * torch.randn(side * side, width))
         layer = nn.TransformerEncoderLayer(width, shape.heads, 4 * width, shape.dropout, "gelu", batch_first=True,
@@ -85,7 +84,7 @@ class LRTransformer(nn.Module):
     def forward(self, levels: Tensor) -> Tensor:
         """Bits of each LR, ``[B]``, of levels 0...255, float ``[B, side * side, 3]``."""
         pictures = levels.transpose(1, 2).unflatten(2, (self.side, self.side))
-        contexts = [self._coder[0].contexts(pictures, channel) for channel in range(3)]
+        contexts = [self.context(pictures, channel) for channel in range(3)]
         before = self.first(contexts[0][0] / CONTEXT_UNIT)  # the context of red holds earlier pixels only
         mask = nn.Transformer.generate_square_subsequent_mask(self.side**2, device=levels.device)
         features = self.layers(before + self.place, mask, is_causal=True)

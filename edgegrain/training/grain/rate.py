@@ -28,20 +28,19 @@ DECAY = 0.98
 """Of the mean size that is compared with the target: batches are small, and pictures differ."""
 
 
-class RateModel(nn.Module):
-    """Expected code length of LRs of one size."""
+class CoderContext(nn.Module):
+    """The coder's context of every sample of LRs of one size, with gradients; it has no weights."""
 
     _neighbours: Tensor
     _positions: Tensor
 
-    def __init__(self, height: int, width: int, widths: Sequence[int] = WIDTHS) -> None:
+    def __init__(self, height: int, width: int) -> None:
         super().__init__()
-        self.networks = nn.ModuleList(FloatNetwork(size, widths) for size in CONTEXT_SIZES)
         neighbours = torch.from_numpy(neighbour_indices(width, height)).long()
         self.register_buffer("_neighbours", neighbours, persistent=False)
         self.register_buffer("_positions", torch.from_numpy(positions(width, height)).float(), persistent=False)
 
-    def contexts(self, levels: Tensor, channel: int) -> tuple[Tensor, Tensor]:
+    def forward(self, levels: Tensor, channel: int) -> tuple[Tensor, Tensor]:
         """Contexts ``[B, h * w, n]`` and references ``[B, h * w]`` of a channel of LRs ``[B, 3, h, w]``, 0...255.
 
         Those of `codec_contract.lr_coder.context`, except that the reference is not rounded.
@@ -55,21 +54,30 @@ class RateModel(nn.Module):
                  reference[..., None] - MIDDLE, place)
         return torch.cat(parts, 2), reference
 
+
+class RateModel(nn.Module):
+    """Expected code length of LRs of one size."""
+
+    def __init__(self, height: int, width: int, widths: Sequence[int] = WIDTHS) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(FloatNetwork(size, widths) for size in CONTEXT_SIZES)
+        self._context = CoderContext(height, width)
+
     def forward(self, levels: Tensor) -> Tensor:
         """Bits per sample of LRs ``[B, 3, h, w]``, 0...255, a scalar; computed in float32 also under autocast."""
         with torch.autocast(levels.device.type, enabled=False):
             levels = levels.float()
             bits = []
             for channel, network in enumerate(self.networks):
-                context, reference = self.contexts(levels, channel)
+                context, reference = self._context(levels, channel)
                 prediction = network(context.flatten(0, 1))
                 bits.append(code_length(prediction, reference.flatten(), levels[:, channel].flatten()).mean())
             return torch.stack(bits).mean()
 
 
 def fit(model: RateModel, levels: Tensor) -> None:
-    """Fit the networks to a trained encoder's LRs before its training goes on: networks that know nothing of them pull
-    it to LRs that fit random weights.
+    """Fit the networks to a trained encoder's LRs, before its training goes on: the rate that random networks expect
+    has a gradient that says nothing about these LRs.
 
     Args:
         model: trained in place, on its device.

@@ -108,7 +108,7 @@ IRN_CONFIGS: dict[str, IRNTraining] = {
     "irn-plus-x4": _plus(PRESETS["irn-x4"]),
     "photos-x2": replace(_PHOTOS, network=PRESETS["irn-x2-light"]),
     "photos-x4": _PHOTOS,
-    # --init-from zoo/photos-x4. At twice to three times this rate it is worse than the smaller network for long.
+    # --init-from zoo/photos-x4. At 2e-3 its loss was higher than the smaller network's (docs/experiments/2026-11.md).
     "photos-x4-wide": replace(_PHOTOS, network=PRESETS["irn-x4-wide"], learning_rate=7e-4),
     # IRN+ from there, with a discriminator of a quarter of the paper's channels.
     "photos-x4-plus": replace(

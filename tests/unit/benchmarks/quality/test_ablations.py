@@ -1,0 +1,68 @@
+"""Variants of the decoder: they differ in what their title says, unfinished runs are refused, and the table is whole."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks.quality import ablations
+from benchmarks.quality.ablations import GROUPS, Variant, billion_macs, train_variant
+from codec_contract.errors import EdgegrainError
+from edgegrain.training.family import RunOptions
+from edgegrain.training.grain.grow import grow
+from edgegrain.training.grain.recipes import CONFIGS
+from edgegrain.training.run_folder import CHECKPOINT, LOG
+from server_decoder.grain.rrdb_decoder import FACES_256_LR16, DecoderConfig, RRDBDecoder
+
+SMOKE = Variant("smoke", replace(CONFIGS["smoke-stage1"], batch=2))
+
+
+def test_losses_differ_in_the_discriminator_or_the_pictures_only() -> None:
+    for variant in GROUPS["losses"].values():
+        base = GROUPS["losses"]["projected"].config
+        assert replace(variant.config, adversarial=base.adversarial) == base
+    assert [name for name, variant in GROUPS["losses"].items() if variant.generated] == ["generated"]
+    configs = [str(asdict(variant.config)) for name, variant in GROUPS["losses"].items() if name != "generated"]
+    assert len(set(configs)) == len(configs)
+
+
+def test_all_sizes_grow_from_the_decoder_of_0_5_and_cost_more_from_one_to_the_next() -> None:
+    macs = []
+    with torch.device("meta"):
+        for variant in GROUPS["sizes"].values():
+            assert isinstance(variant.config.decoder, DecoderConfig) and variant.config.grows
+            decoder = RRDBDecoder(variant.config.decoder)
+            grow(decoder, RRDBDecoder(FACES_256_LR16))  # refuses a decoder that is smaller somewhere
+            macs.append(billion_macs(decoder))
+    assert macs == sorted(macs) and macs[0] == pytest.approx(4.74, abs=0.01) and macs[-1] < 14
+
+
+def test_a_finished_run_is_not_trained_again_and_an_interrupted_one_is_refused(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ends = [False]
+
+    def train(config: object, run: Path, options: RunOptions, **rest: object) -> None:
+        assert options.exclude == ("generated_*",)
+        run.mkdir()
+        (run / CHECKPOINT).touch()
+        (run / LOG).write_text(json.dumps({"end": ends.pop()}) + "\n")
+
+    monkeypatch.setattr(ablations, "train", train)
+    with pytest.raises(EdgegrainError, match="was interrupted"):
+        train_variant(SMOKE, tmp_path / "a", RunOptions(), 1)
+    ends.append(True)
+    train_variant(SMOKE, tmp_path / "b", RunOptions(), 1)
+    train_variant(SMOKE, tmp_path / "b", RunOptions(), 1)
+    assert not ends
+
+
+def test_a_row_without_a_score_or_a_cost_has_a_dash() -> None:
+    lines = ablations.table({"start": {"psnr": 23.456}, "variant": {"dists": 0.17777}},
+                            {"": ["pictures"], "variant": ["4,300"]})
+    assert lines[0].startswith("| | pictures | PSNR (dB) | LPIPS-Alex† |")
+    assert lines[2].startswith("| start | – | 23.46 | – |") and "| 4,300 | – | – | – | .1778 |" in lines[3]
+    assert len({line.count("|") for line in lines}) == 1

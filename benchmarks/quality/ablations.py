@@ -123,7 +123,7 @@ def table(scores: Mapping[str, Mapping[str, float]], costs: Mapping[str, Sequenc
     """Markdown: a row per title; ``costs`` are further cells, their titles under ``""``."""
     more = costs or {}
     extra = more.get("", ())
-    head = [" ", *extra, *(title for title, _ in COLUMNS.values())]
+    head = ["", *extra, *(title for title, _ in COLUMNS.values())]
     rows = [[title, *more.get(title, ["–"] * len(extra)), *(
         format(means[name], style).removeprefix("0") if name in means else "–" for name, (_, style) in COLUMNS.items())]
         for title, means in scores.items()]

@@ -1,4 +1,4 @@
-"""Variants of the decoder: they differ in what their title says, unfinished runs are refused, and the table is whole."""
+"""Variants of the decoder differ in what their titles say; unfinished runs are refused; the table has every cell."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Train variants of the default bundle's decoder for equal time, and judge them by pictures that none has seen.
+"""Train variants of the default bundle's decoder for equal time, and score them on unseen pictures.
 
     python benchmarks/quality/ablations.py losses --data FACES --unseen UNSEEN --runs runs/ablations
     python benchmarks/quality/ablations.py sizes --start OLD_BUNDLE --data FACES --unseen UNSEEN --runs runs/ablations
@@ -20,7 +20,6 @@ from typing import Annotated
 
 import torch
 import typer
-from torch.utils.flop_counter import FlopCounterMode
 
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[2])  # run as a script: import from the checkout
@@ -29,6 +28,7 @@ from codec_contract.bundle.paths import find_bundle
 from codec_contract.errors import EdgegrainError
 from edgegrain.cli.exit_codes import errors_to_exit_codes
 from edgegrain.cli.output import progress_bar
+from edgegrain.evaluation.model_table import grain_model
 from edgegrain.metrics.metric_weights import find_weights
 from edgegrain.metrics.picture_metrics import Metrics
 from edgegrain.pictures.packed import list_pictures, read_square
@@ -45,7 +45,8 @@ from edgegrain.training.loop import train
 from edgegrain.training.projected_discriminator import ProjectedConfig
 from edgegrain.training.run_folder import finished
 from export.decoder.sources import find_decoder
-from server_decoder.grain.rrdb_decoder import FACES_256_LR16, FACES_256_LR16_FINE, RRDBDecoder, Scale
+from server_decoder.grain.grain import GrainConfig
+from server_decoder.grain.rrdb_decoder import FACES_256_LR16, FACES_256_LR16_FINE, DecoderConfig, RRDBDecoder, Scale
 
 COLUMNS = {"psnr": ("PSNR (dB)", ".2f"), "lpips_alex": ("LPIPS-Alex†", ".4f"), "lpips_vgg": ("LPIPS-VGG", ".4f"),
            "dists": ("DISTS", ".4f"), "kid": ("KID", ".4f"), "kid_eyes": ("KID, eyes", ".4f"),
@@ -72,7 +73,7 @@ class Variant:
 
 
 _BASE = replace(CONFIGS["stage1-faces-256-lr16-fine"], adversarial=replace(PROJECTED, ratio=0.12))
-# The discriminator learns from random weights, so it begins before the decoder hears of it.
+# A discriminator with random weights gives no useful gradient, so it is trained alone at first.
 _R1 = AdversarialConfig("non-saturating", ratio=0.12, begins=0.15)
 _SMALL = replace(FACES_256_LR16, upsampling="bilinear")
 _MIDDLE = replace(FACES_256_LR16_FINE, scales=(
@@ -112,9 +113,10 @@ def train_variant(variant: Variant, run: Path, options: RunOptions, seconds: flo
         return
     if not variant.generated:
         options = replace(options, exclude=(*options.exclude, f"{NAME}_*"))
-    with progress_bar() as report:
-        train(variant.config, run, options, budget_seconds=seconds,
-              report=lambda part, text: report(part, f"{run.name}: {text}"))
+    if not run.exists():
+        with progress_bar() as report:
+            train(variant.config, run, options, budget_seconds=seconds,
+                  report=lambda part, text: report(part, f"{run.name}: {text}"))
     if not finished(run):
         raise EdgegrainError(f"{run} was interrupted, so it had less time than the others; delete it and try again")
 
@@ -144,12 +146,9 @@ def milliseconds(decoders: Mapping[str, RRDBDecoder]) -> dict[str, float]:
     return {title: statistics.median(each) for title, each in times.items()}
 
 
-@torch.no_grad()
-def billion_macs(decoder: RRDBDecoder) -> float:
+def billion_macs(config: DecoderConfig) -> float:
     """Multiply-accumulate operations of a picture, in thousands of millions."""
-    with FlopCounterMode(display=False) as counter:
-        decoder(torch.zeros(1, 3, decoder.config.lr, decoder.config.lr))
-    return counter.get_total_flops() / 2e9
+    return grain_model("", GrainConfig(config)).parts["decoder"].macs / 1e9
 
 
 def costs(runs: Mapping[str, Run]) -> dict[str, list[str]]:
@@ -157,7 +156,7 @@ def costs(runs: Mapping[str, Run]) -> dict[str, list[str]]:
     decoders = {title: decoder for title, run in runs.items() if isinstance(decoder := final_decoder(run), RRDBDecoder)}
     times = milliseconds(decoders)
     return {"": ["pictures", "GMAC", "restore (ms)"]} | {
-        title: [f"{runs[title].pictures:,}", f"{billion_macs(decoder):.1f}", f"{times[title]:.0f}"]
+        title: [f"{runs[title].pictures:,}", f"{billion_macs(decoder.config):.1f}", f"{times[title]:.0f}"]
         for title, decoder in decoders.items()}
 
 
@@ -183,7 +182,6 @@ def main(
     if only and only not in variants:
         raise EdgegrainError(f"no variant {only!r} among the {group}; expected one of {', '.join(variants)}")
     bundle = find_bundle(start)
-    metrics = Metrics(find_weights(weights, faces=True), faces=True)
     options = RunOptions(data=data, validation=unseen, weights=weights, init_from=bundle)
     torch.set_num_threads(threads)
     keep_freed_memory()
@@ -191,6 +189,7 @@ def main(
         train_variant(variants[name], runs / name, options, seconds)
     if only:
         return
+    metrics = Metrics(find_weights(weights, faces=True), faces=True)
     opened = {variant.title: open_run(runs / name) for name, variant in variants.items()}
     published = find_decoder(bundle)
     originals = [read_square(path, published.network.hr) for path in list_pictures(unseen)]

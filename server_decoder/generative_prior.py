@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from codec_contract.errors import ModelError
+from server_decoder.window import Window
 
 
 class Synthesis(NamedTuple):
@@ -60,7 +61,13 @@ class GenerativePrior(nn.Module, ABC):
     def synthesize(self, codes: Tensor, noise: list[Tensor] | None, offsets: Offsets) -> Synthesis:
         """`forward` for codes and offsets of the right shapes."""
 
-    def forward(self, codes: Tensor, noise: list[Tensor] | None = None, offsets: Offsets | None = None) -> Synthesis:
+    def synthesize_window(self, codes: Tensor, noise: list[Tensor] | None, offsets: Offsets, window: Window
+                          ) -> Synthesis:
+        """`forward` with a window, for codes and offsets of the right shapes."""
+        raise ModelError(f"{type(self).__name__} computes whole pictures only, no windows; train with window=0")
+
+    def forward(self, codes: Tensor, noise: list[Tensor] | None = None, offsets: Offsets | None = None,
+                window: Window | None = None) -> Synthesis:
         """Codes in W+ -> picture and features.
 
         Args:
@@ -68,9 +75,11 @@ class GenerativePrior(nn.Module, ABC):
             noise: of every layer; None for the stored constant noise.
             offsets: by resolution, ``[B, C, r, r]`` to add to the features inside the generator, or a function that
                 replaces them by others of that shape. The returned features include the change.
+            window: the part of the picture that is wanted; None for all of it. Of a window, fine features are the part
+                that its picture depends on.
 
         Raises:
-            ModelError: codes or offsets have another shape.
+            ModelError: codes or offsets have another shape; this kind of generator has no windows.
         """
         if codes.ndim != 3 or codes.shape[1:] != (self.code_count, self.code_width):
             raise ModelError(f"codes must have the shape [batch, {self.code_count}, {self.code_width}] for this prior, "
@@ -82,6 +91,8 @@ class GenerativePrior(nn.Module, ABC):
                 shape = f"has the shape {list(offset.shape)}" if isinstance(offset, Tensor) else "has no features"
                 raise ModelError(f"the offset at {resolution}x{resolution} {shape}; this prior has features of "
                                  f"{self.feature_channels} channels")
+        if window is not None:
+            return self.synthesize_window(codes, noise, offsets, window)
         return self.synthesize(codes, noise, offsets)
 
     def broadcast(self, w: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from server_decoder.grain.code_predictor import CodePredictor, CodesConfig
 from server_decoder.grain.fusion import FeatureFusion, FusionConfig, PictureFusion
 from server_decoder.grain.prior_config import PriorConfig
 from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder
+from server_decoder.window import Window
 
 KIND = "grain"
 PRIOR = "prior."
@@ -186,16 +187,19 @@ class Grain(nn.Module):
                 final = style
         return GrainOutput(invertible, style, final, codes, f_inv, f_gen)
 
-    def generate(self, f_inv: Sequence[Tensor], noise: list[Tensor] | None = None) -> tuple[Tensor, Synthesis]:
+    def generate(self, f_inv: Sequence[Tensor], noise: list[Tensor] | None = None, window: Window | None = None
+                 ) -> tuple[Tensor, Synthesis]:
         """Invertible features, coarse to fine -> codes ``[B, L, code_width]`` and the generator's output for them.
 
+        ``window``: the part of the picture that is wanted, as for `GenerativePrior.forward`.
+
         Raises:
-            ModelError: this variant has no generator.
+            ModelError: this variant has no generator, or its generator no windows.
         """
         if self.prior is None or self.codes is None:
             raise ModelError(f"this model ({self.config.variant}) has no generator")
         codes = self.prior.mean_code + self.codes(f_inv)
-        return codes, self.prior(codes, noise, self.codes.predict_offsets(f_inv))
+        return codes, self.prior(codes, noise, self.codes.predict_offsets(f_inv), window)
 
     def forward(self, lr: Tensor) -> Tensor:
         return self.forward_all(lr).final

@@ -19,9 +19,15 @@ from codec_contract.errors import ModelError
 from server_decoder.generative_prior import GenerativePrior, Offsets, Synthesis, shifted
 from server_decoder.stylegan2.layers import NEGATIVE_SLOPE, activate, normalize
 from server_decoder.weight_file import WeightKind, fill, read_config, read_weights, save_network
+from server_decoder.window import Area, Window
 
 _BASE = 4  # side of the learned constant
 HEADS = ("wavelet", "rgb")
+
+WHOLE = 64
+"""Up to this resolution a window's features are computed for the whole picture: they take a third of the time, and
+everything that depends on places, such as offsets, stays as it is."""
+_REACH = 2  # pixels around a block's output that it depends on, at its own resolution: two 3x3 convolutions
 
 FORMAT = "edgegrain-mobile-stylegan-1"
 _HEADS = "heads."  # prefix of a file's RGB heads by resolution
@@ -234,6 +240,47 @@ class MobileStyleGAN(GenerativePrior):
             features[_BASE << (index + 1)] = x
         picture = self.head(x, codes[:, -1]) if isinstance(self.head, WaveletHead) else self.head(x)
         return Synthesis(picture, features)
+
+    def synthesize_window(self, codes: Tensor, noise: list[Tensor] | None, offsets: Offsets, window: Window
+                          ) -> Synthesis:
+        """As `synthesize`; features from `WHOLE` on are the part that the window's picture depends on.
+
+        Raises:
+            ModelError: the window reaches beyond the picture; its edges are odd, but a wavelet head makes two pixels at
+                a time; there are offsets above `WHOLE`.
+        """
+        if fine := [resolution for resolution in offsets if resolution > WHOLE]:
+            raise ModelError(f"a window has no offsets above {WHOLE}x{WHOLE}, got some at {fine}")
+        needed, given = self._needed(window), self._check_noise(noise)
+        x = shifted(self.conv(self.input, codes[:, 0], given[0]), offsets)
+        features, covered = {_BASE: x}, Area(0, 0, _BASE, _BASE)
+        for index, block in enumerate(block for block in self.blocks if isinstance(block, Block)):
+            first, resolution, covered = 1 + 2 * index, _BASE << (index + 1), covered.doubled()
+            maps = [layer.noise if own is None else own
+                    for layer, own in zip((block.conv1, block.conv2), given[first:first + 2], strict=True)]
+            x = block(x, codes[:, first], codes[:, first + 1], (covered.of_maps(maps[0]), covered.of_maps(maps[1])))
+            x = shifted(x, offsets) if resolution <= WHOLE else x
+            if resolution in needed:
+                x, covered = needed[resolution].of_maps(x, covered), needed[resolution]
+            features[resolution] = x
+        return Synthesis(self.head(x, codes[:, -1]) if isinstance(self.head, WaveletHead) else self.head(x), features)
+
+    def _needed(self, window: Window) -> dict[int, Area]:
+        """The part of the features that a window's picture depends on, by resolution from `WHOLE` on."""
+        area, last = Area.of(window), self.config.resolutions[-1]
+        if window.size < 1 or area.grown(0, self.size) != area:
+            raise ModelError(f"{window} is no part of a picture of {self.size}x{self.size}")
+        if last < self.size:
+            if any(edge % 2 for edge in area):
+                raise ModelError(f"a window of this generator begins and ends at even pixels, got {window}")
+            area = area.halved()
+        needed: dict[int, Area] = {}
+        for resolution in reversed(self.config.resolutions):
+            if resolution < min(WHOLE, last):
+                break
+            needed[resolution] = area
+            area = area.grown(_REACH, resolution).halved()
+        return needed
 
     def _check_noise(self, noise: list[Tensor] | None) -> list[Tensor] | list[None]:
         layers = 1 + 2 * len(self.blocks)

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from codec_contract.bundle.manifest import ENLARGEMENTS
 from codec_contract.errors import ModelError
 from server_decoder.grain.rrdb import INITIAL_RESIDUAL, NEGATIVE_SLOPE, ResidualBlock, initialize
+from server_decoder.window import Window
 
 FACTORS = ENLARGEMENTS
 # Factor on `initialize` for convolutions without an activation: features of a new network keep a deviation of about 1.
@@ -86,14 +87,6 @@ class SuperResolutionConfig:
             TypeError, ValueError: it describes none.
         """
         return cls(**{name: tuple(value) for name, value in values.items()})
-
-
-class Window(NamedTuple):
-    """A square of a picture, in its pixels."""
-
-    top: int
-    left: int
-    size: int
 
 
 class Step(NamedTuple):

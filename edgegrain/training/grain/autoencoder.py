@@ -18,6 +18,7 @@ from edgegrain.training.grain.stages import StageConfig
 from server_decoder.generative_prior import GenerativePrior
 from server_decoder.grain.grain import Grain, GrainConfig
 from server_decoder.grain.rrdb_decoder import RRDBDecoder
+from server_decoder.window import Window
 
 SAME_GRADIENTS = 0.8
 """Smallest cosine between the gradients of a decoder and of the compiled one."""
@@ -93,7 +94,7 @@ class Autoencoder(nn.Module):
         return at_lr.flatten().float(), torch.cat([each.flatten().float() for each in others if each is not None])
 
     def forward(self, picture: Tensor, *, noise: bool = False, output: str | None = None,
-                prior_gain: float = 1.0) -> Restoration:
+                prior_gain: float = 1.0, window: Window | None = None) -> Restoration:
         """Restore pictures.
 
         Args:
@@ -101,10 +102,11 @@ class Autoencoder(nn.Module):
             noise: uniform noise instead of rounding.
             output: ``"invertible"``, ``"style"`` or ``"final"``; by default the stage's.
             prior_gain: factor on f_gen, to measure the contribution of the prior.
+            window: the part of the pictures that is wanted, for the output ``"style"``; None for all of it.
         """
         levels, box = self.encoder(picture, noise=noise)
         lr = dequantize(levels)
-        restored, codes = self._decode(self.decoder, lr, output or self.output, prior_gain)
+        restored, codes = self._decode(self.decoder, lr, output or self.output, prior_gain, window)
         rate = self.rate(levels) if self.rate is not None else None
         return Restoration(restored.float(), lr, dequantize(box), codes, rate)
 
@@ -125,8 +127,8 @@ class Autoencoder(nn.Module):
         return isinstance(self.decoder, Grain) and name.startswith("decoder.prior.")
 
 
-def decode(decoder: RRDBDecoder | Grain, lr: Tensor, output: str, prior_gain: float = 1.0
-           ) -> tuple[Tensor, Tensor | None]:
+def decode(decoder: RRDBDecoder | Grain, lr: Tensor, output: str, prior_gain: float = 1.0,
+           window: Window | None = None) -> tuple[Tensor, Tensor | None]:
     """The requested picture and the codes, if any; parts that neither needs do not run (stage 2 does not fuse)."""
     if isinstance(decoder, RRDBDecoder):
         return decoder(lr), None
@@ -134,7 +136,7 @@ def decode(decoder: RRDBDecoder | Grain, lr: Tensor, output: str, prior_gain: fl
         return decoder.decoder(lr), None
     if output == "style" and decoder.prior is not None:
         _, f_inv = decoder.decoder.forward_features(lr)
-        codes, synthesis = decoder.generate(f_inv)
+        codes, synthesis = decoder.generate(f_inv, window=window)
         return synthesis.picture, codes
     restored = decoder.forward_all(lr, prior_gain)
     return restored.final, restored.codes

@@ -17,7 +17,6 @@ from edgegrain.training.grain.losses import PAPER
 from edgegrain.training.grain.rrdb_encoder import RRDBEncoderConfig
 from edgegrain.training.grain.stages import FACES, StageConfig
 from edgegrain.training.losses import LossWeights
-from edgegrain.training.projected_discriminator import ProjectedConfig
 from server_decoder.grain.presets import PRESETS
 from server_decoder.grain.rrdb_decoder import (
     FACES_256_LR16_FINE,
@@ -44,7 +43,7 @@ _STAGE2 = StageConfig(
 _FINE_LOSS = LossWeights(region_gain=3.0, lpips=1.0, regions=0.3, identity=0.1)
 _STAGE2_FINE = replace(
     _STAGE2, loss=replace(_FINE_LOSS, lr=0.0), synthetic=0.0, identity_from=0.0, lpips_shift=1.0,
-    adversarial=replace(PROJECTED, discriminator=ProjectedConfig(identity=True)), ema=0.998, jitter=True)
+    adversarial=PROJECTED, window=128, ema=0.998, jitter=True)
 # The larger decoder, grown from a published one, whose encoder stays.
 _FINE = replace(
     _STAGE1, trains=("decoder",), decoder=FACES_256_LR16_FINE, grows=True, batch=4, learning_rate=2e-4, muon=0.0,
@@ -149,7 +148,7 @@ CONFIGS: dict[str, StageConfig] = {
     # The generator on that decoder, then the fusion of both.
     "stage2-faces-256-lr16-fine": _STAGE2_FINE,
     "stage3-faces-256-lr16-fine": replace(
-        _STAGE2_FINE, stage="3", trains=("fusion",), learning_rate=1.5e-3, muon=1.0, warm_up=50),
+        _STAGE2_FINE, stage="3", trains=("fusion",), window=0, learning_rate=1.5e-3, muon=1.0, warm_up=50),
     # Encoder and decoder together, for fewer bytes or a better picture at the same bytes: with loss.rate.
     "stage1-faces-256-lr16-on": _STAGE1_ON,
     # The rate is per sample of the LR, which has four times as many: the same price of a byte is four times the

@@ -13,12 +13,15 @@ from edgegrain.training.adversarial import AdversarialConfig
 from edgegrain.training.config import Recipe
 from edgegrain.training.grain.rrdb_encoder import RRDBEncoderConfig
 from edgegrain.training.losses import LossWeights
+from edgegrain.training.projected_discriminator import ProjectedConfig
 from server_decoder.grain.grain import GrainConfig
 from server_decoder.grain.rrdb_decoder import FACES_256_LR16, DecoderConfig
 
 # The picture that a stage's losses compare: y_inv, y_style or y_final ([GRAIN] 3.5 (1)).
 OUTPUTS = {"1": "invertible", "2": "style", "3": "final", "final": "final"}
 PARTS = ("encoder", "decoder", "codes", "fusion")
+WINDOW_GRID = 8
+"""Edges of windows are multiples of it: cells of the generator's coarse maps, and the period of LPIPS."""
 FACES = "faces"
 """The domain of the published generator, and the only one whose pictures have an identity."""
 
@@ -47,6 +50,10 @@ class StageConfig(Recipe):
         generated: name patterns of generated pictures among the training pictures (``edgegrain prior generate``).
         generated_part: part of every batch taken from them, if there are any. Like synthetic ones they are no originals
             to the discriminator, because generators leave faint patterns.
+        window: in stage 2, the side in pixels of the window that most steps generate and compare: the generator's fine
+            layers, which take two thirds of its time, are computed there only. 0 for whole pictures.
+        window_part: part of the steps that do so. The losses of identity and of eyes and mouth need whole pictures and
+            count in the others.
         batch: pictures per step and process.
         learning_rate: of AdamW.
         muon: learning rate of Muon for the weights that are matrices, in multiples of ``learning_rate``; 0 trains them
@@ -81,6 +88,8 @@ class StageConfig(Recipe):
     truncation: tuple[float, float] = (0.5, 0.95)
     generated: tuple[str, ...] = ("generated_*",)
     generated_part: float = 0.5
+    window: int = 0
+    window_part: float = 0.75
     batch: int = 8
     learning_rate: float = 6e-4
     muon: float = 0.0
@@ -109,6 +118,10 @@ class StageConfig(Recipe):
         for name in ("synthetic", "generated_part"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is a part of the batch, 0...1, got {getattr(self, name)}")
+        if not 0 <= self.window_part <= 1:
+            raise ValueError(f"window_part is a part of the steps, 0...1, got {self.window_part}")
+        if self.window:
+            self._check_window()
         if self.adversarial is not None and self.synthetic_count == self.batch:
             raise ValueError("a discriminator needs real pictures: synthetic must leave room for some in a batch")
         if self.synthetic and not isinstance(self.decoder, GrainConfig):
@@ -120,6 +133,18 @@ class StageConfig(Recipe):
         if self.target_bytes < 0 or (self.target_bytes and not self.loss.rate):
             raise ValueError("target_bytes is a size above 0 that loss.rate is steered to, which must be above 0 too; "
                              f"got {self.target_bytes} and loss.rate {self.loss.rate}")
+
+    def _check_window(self) -> None:
+        if self.stage != "2":
+            raise ValueError(f"only stage 2 trains on windows of the generator's picture; stage {self.stage} needs "
+                             "window=0")
+        if not 0 < self.window <= self.encoder.hr or self.window % WINDOW_GRID:
+            raise ValueError(f"window is a multiple of {WINDOW_GRID} pixels, at most {self.encoder.hr}, got "
+                             f"{self.window}")
+        if self.adversarial is not None and (not isinstance(self.adversarial.discriminator, ProjectedConfig)
+                                             or self.adversarial.discriminator.identity):
+            raise ValueError("of a window only heads on AlexNet can be a discriminator; set "
+                             "adversarial.discriminator.identity=false, or window=0")
 
     @property
     def output(self) -> str:

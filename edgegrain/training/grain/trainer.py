@@ -24,7 +24,7 @@ from edgegrain.training.grain.initialize import stand_in_prior, start_run
 from edgegrain.training.grain.jitter import jitter
 from edgegrain.training.grain.losses import code_loss, lr_loss, rate_loss
 from edgegrain.training.grain.recipes import CONFIGS, SMOKE_PICTURES
-from edgegrain.training.grain.stages import StageConfig
+from edgegrain.training.grain.stages import WINDOW_GRID, StageConfig
 from edgegrain.training.grain.synthetic import synthetic_faces
 from edgegrain.training.grain.validation import evaluate, evaluate_codes, sample_sheet
 from edgegrain.training.levels import to_levels
@@ -45,6 +45,7 @@ from export.decoder.sources import TRAINED
 from server_decoder.generative_prior import GenerativePrior
 from server_decoder.grain.grain import GrainConfig
 from server_decoder.stylegan2.synthesis import StyleGAN2Config
+from server_decoder.window import Area, Window
 
 PICTURES = 27_000
 VARIANCE_SAMPLES = 1024  # latents for the estimate of the variance of W
@@ -112,12 +113,16 @@ class GrainTrainer:
         run, config, distributed = self.run, self.run.config, self.distributed
         adversarial = run.adversarial
         picture, codes = self._draw()
+        window = draw_window(config)
+        weights = config.loss if window is None else replace(config.loss, region_gain=0.0, regions=0.0, identity=0.0)
         with mixed_precision(distributed.device):
-            restored = run.model(picture, noise=progress < config.noise_until and "encoder" in config.trains)
+            restored = run.model(picture, noise=progress < config.noise_until and "encoder" in config.trains,
+                                 window=window)
             target = dequantize(picture)
+            target = target if window is None else Area.of(window).of_maps(target)
             loss, terms = joint_loss(
                 restored.picture, lambda seen: picture_loss(
-                    config.loss, seen, target, self.networks.lpips,
+                    weights, seen, target, self.networks.lpips,
                     self.networks.identity if progress >= config.identity_from else None,
                     offset=random_offset(config.lpips_shift)),
                 adversarial, progress, target[:self._real])
@@ -168,6 +173,15 @@ class GrainTrainer:
             parts.append(to_levels(faces.pictures))
         picture = parts[0] if len(parts) == 1 else torch.cat(parts)
         return picture.contiguous(memory_format=self.distributed.layout), codes
+
+
+def draw_window(config: StageConfig) -> Window | None:
+    """A random window for a step's pictures, or None for a step with whole ones."""
+    if not config.window or torch.rand(()) >= config.window_part:
+        return None
+    positions = (config.encoder.hr - config.window) // WINDOW_GRID + 1
+    top, left = (WINDOW_GRID * index for index in torch.randint(positions, (2,)).tolist())
+    return Window(top, left, config.window)
 
 
 def learning_rate(config: StageConfig, progress: float, step: int) -> float:

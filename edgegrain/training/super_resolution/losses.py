@@ -9,7 +9,7 @@ from torch import Tensor
 from edgegrain.metrics.lpips import LPIPS, PERIOD
 from edgegrain.training.super_resolution.grid_loss import GridLoss
 from edgegrain.training.super_resolution.recipes import SuperResolutionLosses
-from server_decoder.super_resolution.network import Window
+from server_decoder.window import Window
 
 
 def window_loss(weights: SuperResolutionLosses, enlarged: Tensor, target: Tensor, restored: Tensor,

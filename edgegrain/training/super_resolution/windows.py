@@ -13,7 +13,7 @@ from edgegrain.metrics.face_regions import CENTRES
 from edgegrain.training.super_resolution.grid_loss import GRID
 from edgegrain.training.super_resolution.pairs import Pairs
 from edgegrain.training.super_resolution.recipes import SuperResolutionTraining
-from server_decoder.super_resolution.network import Window
+from server_decoder.window import Window
 
 HAIR = {"top": (0.5, 0.1), "left": (0.14, 0.3), "right": (0.86, 0.3)}
 """Positions (x, y) where aligned faces usually have hair, as fractions of the side."""

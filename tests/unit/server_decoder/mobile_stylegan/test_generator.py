@@ -26,6 +26,8 @@ from server_decoder.mobile_stylegan.generator import (
     save_mobile_stylegan,
 )
 from server_decoder.mobile_stylegan.rgb_heads import fit_rgb_heads
+from server_decoder.stylegan2.synthesis import StyleGAN2, StyleGAN2Config
+from server_decoder.window import Area, Window
 
 TINY = MobileStyleGANConfig(size=64, channel_base=256, channel_max=16, code_width=24, mapping_layers=2)
 
@@ -156,6 +158,42 @@ def test_noise_is_the_stored_one_unless_given() -> None:
     assert (mixed[1] - picture[1]).abs().max() > 1e-3
     with pytest.raises(ModelError, match="7 noise inputs, got 2"):
         prior(codes, stored[:2])
+
+
+@pytest.mark.parametrize("config", [
+    MobileStyleGANConfig(256, "rgb", 1024, 8, code_width=24, mapping_layers=2),
+    MobileStyleGANConfig(256, "wavelet", 1024, 8, code_width=24, mapping_layers=2), TINY])
+def test_a_window_is_that_part_of_the_whole_picture(config: MobileStyleGANConfig) -> None:
+    prior = random_prior(config)
+    codes = random_codes(prior)
+    noise = [torch.randn(2, *module.noise.shape[1:]) for module in prior.modules() if isinstance(module, StyledConv)]
+    offsets = {16: torch.randn(2, config.channels(16), 16, 16), 32: torch.tanh}
+    half, far = config.size // 2, config.size - 16
+    for maps in (None, noise):
+        whole = prior(codes, maps, offsets).picture
+        for window in (Window(0, 0, half), Window(half - 10, 6, half), Window(far, far, 16), Window(2, half, 2),
+                       Window(0, 0, config.size)):
+            synthesis = prior(codes, maps, offsets, window)
+            torch.testing.assert_close(synthesis.picture, Area.of(window).of_maps(whole), rtol=1e-4, atol=1e-4)
+            assert synthesis.features[16].shape[-1] == 16
+    if config.size == 256:  # a window saves time: its finest features are about as small as it is
+        finest = config.resolutions[-1]
+        assert prior(codes, window=Window(64, 64, 64)).features[finest].shape[-1] == finest // 4
+
+
+def test_windows_that_cannot_be_computed() -> None:
+    prior = random_prior()
+    codes = random_codes(prior)
+    for window, message in ((Window(0, 40, 32), "no part of a picture of 64x64"), (Window(-2, 0, 8), "no part"),
+                            (Window(0, 0, 0), "no part"), (Window(1, 0, 8), "even pixels")):
+        with pytest.raises(ModelError, match=message):
+            prior(codes, window=window)
+    fine = random_prior(MobileStyleGANConfig(128, "rgb", 1024, 8, code_width=24, mapping_layers=2))
+    with pytest.raises(ModelError, match=r"no offsets above 64x64, got some at \[128\]"):
+        fine(random_codes(fine), offsets={128: torch.zeros(2, 8, 128, 128)}, window=Window(0, 0, 64))
+    other = StyleGAN2(StyleGAN2Config(size=16, channel_base=128, channel_max=8, code_width=8, mapping_layers=1))
+    with pytest.raises(ModelError, match="StyleGAN2 computes whole pictures only"):
+        other(torch.zeros(1, other.code_count, 8), window=Window(0, 0, 8))
 
 
 def test_wrong_codes_and_configurations() -> None:

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from codec_contract.errors import DeviceError, EdgegrainError, ModelError
-from codec_contract.quantization import quantize
+from codec_contract.quantization import dequantize, quantize
 from edge_encoder.architectures import EncoderConfig
 from edge_encoder.integer_network import load
 from edgegrain.pictures.packed import random_pictures
@@ -31,7 +31,7 @@ from edgegrain.training.grain.checkpoint import load_run, save_run
 from edgegrain.training.grain.initialize import stand_in_prior, start_run
 from edgegrain.training.grain.recipes import CONFIGS
 from edgegrain.training.grain.stages import StageConfig
-from edgegrain.training.grain.trainer import GrainTrainer, learning_rate
+from edgegrain.training.grain.trainer import GrainTrainer, draw_window, learning_rate
 from edgegrain.training.loop import train
 from edgegrain.training.losses import LossWeights
 from edgegrain.training.metric_networks import MetricNetworks
@@ -39,7 +39,9 @@ from edgegrain.training.projected_discriminator import ProjectedConfig, Projecte
 from edgegrain.training.run_folder import CHECKPOINT
 from edgegrain.training.training_pictures import generated_pictures, training_pictures
 from sdk import Codec
+from server_decoder.grain.presets import PRESETS
 from server_decoder.grain.rrdb_decoder import DecoderConfig
+from server_decoder.window import Window
 from tests.unit.edgegrain.conftest import rows
 
 SMOKE = CONFIGS["smoke-stage1"]
@@ -178,6 +180,39 @@ def test_only_what_a_stage_trains_changes(name: str, tmp_path: Path) -> None:
                                                              after.parts()[part].parameters(), strict=True))
              for part in before.parts()}
     assert moved == {part: part in config.trains for part in ("encoder", "decoder", "codes", "fusion")}
+
+
+def test_stage_2_generates_and_compares_windows(shared_weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a part of the steps; the original's window is the restored one's, and losses on places wait for the others."""
+    adversarial = AdversarialConfig("hinge", ratio=0.5, discriminator=ProjectedConfig(8), r1=0.0)
+    config = replace(
+        CONFIGS["smoke-stage2"], decoder=PRESETS["grain-smoke-mobile"], synthetic=0.0, batch=2, window=48,
+        window_part=0.5, adversarial=adversarial, lpips_shift=1.0,
+        loss=LossWeights(region_gain=3.0, lpips=0.5, regions=0.3, identity=0.0))
+    windows = [draw_window(config) for _ in range(200)]
+    assert 60 < windows.count(None) < 140
+    assert {(window.top, window.left) for window in windows if window} == {(y, x) for y in (0, 8, 16)
+                                                                           for x in (0, 8, 16)}
+    assert draw_window(replace(config, window=0)) is None
+
+    networks = MetricNetworks.load(shared_weights, torch.device("cpu"), faces=False)
+    run = start_run(config, None, stand_in_prior(config))
+    run.adversarial = AdversarialLoss(adversarial)
+    run.adversarial.use(networks)
+    pictures = random_pictures(4, 64, seed=0)
+    trainer = GrainTrainer(run, Distributed(torch.device("cpu")), pictures, networks)
+    judged: list[torch.Tensor] = []
+    monkeypatch.setattr(trainer, "_draw", lambda: (batch, None))
+    monkeypatch.setattr(run.adversarial, "update_discriminator",
+                        lambda made, real, _: judged.append(real) or {"made": torch.tensor(made.shape[-1])})
+    batch = torch.from_numpy(pictures[:2]).permute(0, 3, 1, 2).float()
+    for window in (Window(8, 16, 48), None):
+        monkeypatch.setattr(grain_trainer, "draw_window", lambda _, window=window: window)
+        terms = trainer.step(0.5)
+        rows_, columns = (slice(8, 56), slice(16, 64)) if window else (slice(None), slice(None))
+        torch.testing.assert_close(judged[-1], dequantize(batch)[..., rows_, columns])
+        assert int(terms["made"]) == (48 if window else 64)
+        assert ("regions" in terms) == (window is None) and {"l1", "lpips", "adversarial"} <= set(terms)
 
 
 def test_no_weight_of_the_generator_changes_and_none_takes_a_gradient(tmp_path: Path) -> None:

@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from edgegrain.training.discriminator import DiscriminatorConfig
 from edgegrain.training.grain.autoencoder import build_autoencoder
 from edgegrain.training.grain.initialize import start_run
 from edgegrain.training.grain.recipes import CONFIGS
 from edgegrain.training.grain.stages import StageConfig
 from edgegrain.training.losses import LossWeights
+from edgegrain.training.projected_discriminator import ProjectedConfig
 from server_decoder.grain.grain import GrainConfig
 from server_decoder.stylegan2.synthesis import StyleGAN2Config
 
@@ -68,6 +70,19 @@ def test_impossible_combinations_are_refused() -> None:
         replace(CONFIGS["smoke-stage2"], synthetic=1.5)
     with pytest.raises(ValueError, match="needs real pictures"):
         replace(CONFIGS["smoke-final"], synthetic=1.0)
+
+
+def test_windows_are_for_stage_2_with_a_discriminator_that_takes_them() -> None:
+    config = CONFIGS["stage2-faces-256-lr16-fine"]
+    assert (config.window, CONFIGS["stage3-faces-256-lr16-fine"].window) == (128, 0)
+    assert config.adversarial is not None
+    on_faces = replace(config.adversarial, discriminator=ProjectedConfig(identity=True))
+    on_pixels = replace(config.adversarial, discriminator=DiscriminatorConfig(256))
+    for change, message in [({"stage": "3"}, "only stage 2"), ({"window": 130}, "multiple of 8"),
+                            ({"window": 264}, "at most 256"), ({"window_part": 1.5}, "part of the steps"),
+                            ({"adversarial": on_faces}, "identity=false"), ({"adversarial": on_pixels}, "heads on")]:
+        with pytest.raises(ValueError, match=message):
+            replace(config, **change)
 
 
 @pytest.mark.parametrize(("hr", "lr"), [(256, 16), (256, 32), (512, 32), (1024, 32), (1024, 16)])

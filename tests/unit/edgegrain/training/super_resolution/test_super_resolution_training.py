@@ -33,8 +33,8 @@ from edgegrain.training.super_resolution.recipes import SUPER_RESOLUTION_CONFIGS
 from edgegrain.training.super_resolution.run import load_run, start_run
 from edgegrain.training.super_resolution.trainer import SuperResolutionTrainer
 from edgegrain.training.super_resolution.windows import cut, draw_window, window_batches
-from server_decoder.super_resolution.network import Window
 from server_decoder.super_resolution.weights import load_super_resolution, read_training
+from server_decoder.window import Window
 from tests.unit.edgegrain.conftest import rows
 
 SMOKE = SUPER_RESOLUTION_CONFIGS["smoke-enlarge"]

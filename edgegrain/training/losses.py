@@ -10,6 +10,7 @@ from torch import Tensor
 from edgegrain.metrics.face_regions import enlarged_regions, region_weights
 from edgegrain.metrics.identity import FaceIdentity
 from edgegrain.metrics.lpips import LPIPS, PERIOD
+from edgegrain.training.grid_loss import GridLoss
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class LossWeights:
         lpips: LPIPS with AlexNet.
         regions: LPIPS of both eyes and the mouth, enlarged to twice their size, as pictures of their own.
         identity: half the squared distance of face descriptors.
+        grid: a pattern that repeats in every picture (`edgegrain.training.grid_loss`).
         lr, lr_l2: mean absolute and mean squared error of the LR against the area average of the picture.
         lr_saturation: relative error of the LR's mean saturation (HSV) against that of the area average: the rate loss
             takes colours first, because chroma that is smaller costs fewer bits.
@@ -39,6 +41,7 @@ class LossWeights:
     lpips: float = 0.25
     regions: float = 0.0
     identity: float = 0.1
+    grid: float = 0.0
     lr: float = 0.02
     lr_l2: float = 0.0
     lr_saturation: float = 0.0
@@ -47,7 +50,7 @@ class LossWeights:
 
 
 def picture_loss(weights: LossWeights, picture: Tensor, target: Tensor, lpips: LPIPS | None,
-                 identity: FaceIdentity | None, *, offset: tuple[int, int] | None = None
+                 identity: FaceIdentity | None, *, offset: tuple[int, int] | None = None, grid: GridLoss | None = None
                  ) -> tuple[Tensor, dict[str, Tensor]]:
     """L_base ([GRAIN] equation 4) of restored pictures: the weighted sum and every unweighted term, detached.
 
@@ -58,6 +61,7 @@ def picture_loss(weights: LossWeights, picture: Tensor, target: Tensor, lpips: L
         offset: rows and columns, below `edgegrain.metrics.lpips.PERIOD`, at which the crop for LPIPS begins; the crop
             is one period smaller than the picture. None for the whole picture. With one phase only, a decoder learns a
             texture of that period, which LPIPS at that phase mistakes for detail.
+        grid: of the run; None leaves its term out.
     """
     terms = {}
     if weights.l1:
@@ -83,7 +87,11 @@ def picture_loss(weights: LossWeights, picture: Tensor, target: Tensor, lpips: L
         with torch.no_grad():
             wanted = identity(target[:half])
         terms["identity"] = 0.5 * (identity(picture[:half]) - wanted).pow(2).sum(1).mean()
-    return weighted_sum(weights, terms)
+    total, terms = weighted_sum(weights, terms)
+    if weights.grid and grid is not None:
+        part, terms["grid"] = grid(picture, target)
+        total = total + weights.grid * part
+    return total, terms
 
 
 def random_offset(part: float) -> tuple[int, int] | None:

@@ -12,6 +12,7 @@ from edge_encoder.architectures import EncoderConfig, encoder_config
 from edgegrain.training.adversarial import AdversarialConfig
 from edgegrain.training.config import Recipe
 from edgegrain.training.grain.rrdb_encoder import RRDBEncoderConfig
+from edgegrain.training.grid_loss import PERIOD
 from edgegrain.training.losses import LossWeights
 from edgegrain.training.projected_discriminator import ProjectedConfig
 from server_decoder.grain.grain import GrainConfig
@@ -20,8 +21,6 @@ from server_decoder.grain.rrdb_decoder import FACES_256_LR16, DecoderConfig
 # The picture that a stage's losses compare: y_inv, y_style or y_final ([GRAIN] 3.5 (1)).
 OUTPUTS = {"1": "invertible", "2": "style", "3": "final", "final": "final"}
 PARTS = ("encoder", "decoder", "codes", "fusion")
-WINDOW_GRID = 8
-"""Edges of windows are multiples of it: cells of the generator's coarse maps, and the period of LPIPS."""
 FACES = "faces"
 """The domain of the published generator, and the only one whose pictures have an identity."""
 
@@ -138,8 +137,8 @@ class StageConfig(Recipe):
         if self.stage != "2":
             raise ValueError(f"only stage 2 trains on windows of the generator's picture; stage {self.stage} needs "
                              "window=0")
-        if not 0 < self.window <= self.encoder.hr or self.window % WINDOW_GRID:
-            raise ValueError(f"window is a multiple of {WINDOW_GRID} pixels, at most {self.encoder.hr}, got "
+        if not 0 < self.window <= self.encoder.hr or self.window % PERIOD:
+            raise ValueError(f"window is a multiple of {PERIOD} pixels, at most {self.encoder.hr}, got "
                              f"{self.window}")
         if self.adversarial is not None and (not isinstance(self.adversarial.discriminator, ProjectedConfig)
                                              or self.adversarial.discriminator.identity):

@@ -24,9 +24,10 @@ from edgegrain.training.grain.initialize import stand_in_prior, start_run
 from edgegrain.training.grain.jitter import jitter
 from edgegrain.training.grain.losses import code_loss, lr_loss, rate_loss
 from edgegrain.training.grain.recipes import CONFIGS, SMOKE_PICTURES
-from edgegrain.training.grain.stages import WINDOW_GRID, StageConfig
+from edgegrain.training.grain.stages import StageConfig
 from edgegrain.training.grain.synthetic import synthetic_faces
 from edgegrain.training.grain.validation import evaluate, evaluate_codes, sample_sheet
+from edgegrain.training.grid_loss import PERIOD, GridLoss
 from edgegrain.training.levels import to_levels
 from edgegrain.training.losses import picture_loss, random_offset
 from edgegrain.training.metric_networks import MetricNetworks, metric_weights
@@ -94,6 +95,8 @@ class GrainTrainer:
         generated_count = 0 if generated is None else config.generated_count
         self._real = real = config.batch - config.synthetic_count - generated_count
         seed = distributed.seed(config.seed, run.pictures)
+        # The same in all processes: they wait for each other, and a step with a window is much shorter.
+        self._choice = np.random.default_rng([config.seed, run.pictures])
         if distributed.rank:  # else every process would draw the same noise
             torch.manual_seed(seed)
         self._feeds = [batches(pictures, real, seed, distributed.device)] if real else []
@@ -103,6 +106,7 @@ class GrainTrainer:
         self._synthetic = synthetic_faces(
             prior, sys.maxsize, seed, batch=count, psi_range=config.truncation, dtype=torch.bfloat16,
         ) if prior is not None and count else None
+        self._grid = GridLoss()
         self._variance = _variance_of_w(prior) if config.loss.codes else None
         # Psi 1, so that the variance of these codes is that of W.
         self._unseen = next(synthetic_faces(prior, HELD_OUT, UNSEEN_SEED, batch=HELD_OUT, psi_range=(1.0, 1.0))
@@ -113,7 +117,7 @@ class GrainTrainer:
         run, config, distributed = self.run, self.run.config, self.distributed
         adversarial = run.adversarial
         picture, codes = self._draw()
-        window = draw_window(config)
+        window = draw_window(config, self._choice)
         weights = config.loss if window is None else replace(config.loss, region_gain=0.0, regions=0.0, identity=0.0)
         with mixed_precision(distributed.device):
             restored = run.model(picture, noise=progress < config.noise_until and "encoder" in config.trains,
@@ -124,7 +128,7 @@ class GrainTrainer:
                 restored.picture, lambda seen: picture_loss(
                     weights, seen, target, self.networks.lpips,
                     self.networks.identity if progress >= config.identity_from else None,
-                    offset=random_offset(config.lpips_shift)),
+                    offset=random_offset(config.lpips_shift), grid=self._grid),
                 adversarial, progress, target[:self._real])
             if "encoder" in config.trains:
                 part, more = lr_loss(config.loss, restored.lr, restored.box)
@@ -175,12 +179,12 @@ class GrainTrainer:
         return picture.contiguous(memory_format=self.distributed.layout), codes
 
 
-def draw_window(config: StageConfig) -> Window | None:
+def draw_window(config: StageConfig, rng: np.random.Generator) -> Window | None:
     """A random window for a step's pictures, or None for a step with whole ones."""
-    if not config.window or torch.rand(()) >= config.window_part:
+    if not config.window or rng.random() >= config.window_part:
         return None
-    positions = (config.encoder.hr - config.window) // WINDOW_GRID + 1
-    top, left = (WINDOW_GRID * index for index in torch.randint(positions, (2,)).tolist())
+    positions = (config.encoder.hr - config.window) // PERIOD + 1
+    top, left = (PERIOD * int(index) for index in rng.integers(positions, size=2))
     return Window(top, left, config.window)
 
 

@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from edgegrain.metrics.lpips import LPIPS, PERIOD
-from edgegrain.training.super_resolution.grid_loss import GridLoss
+from edgegrain.training.grid_loss import GridLoss
 from edgegrain.training.super_resolution.recipes import SuperResolutionLosses
+from edgegrain.training.super_resolution.windows import CELL
 from server_decoder.window import Window
 
 
@@ -34,7 +35,7 @@ def window_loss(weights: SuperResolutionLosses, enlarged: Tensor, target: Tensor
     total = sum((getattr(weights, name) * value for name, value in terms.items()), torch.zeros(()))
     detached = {name: value.detach() for name, value in terms.items()}
     if weights.grid and grid is not None:
-        part, detached["grid"] = grid(enlarged, target, factor)
+        part, detached["grid"] = grid(enlarged, target, CELL * factor)
         total = total + weights.grid * part
     return total, detached
 

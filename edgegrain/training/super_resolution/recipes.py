@@ -22,7 +22,7 @@ class SuperResolutionLosses:
         reduced: mean absolute error of the box mean, at the restored picture's size, against the original's.
         input: mean absolute error of the box mean against the restored picture: the enlarger adds detail, it does not
             change the picture.
-        grid: a pattern that repeats in every picture (`edgegrain.training.super_resolution.grid_loss`).
+        grid: a pattern that repeats in every picture (`edgegrain.training.grid_loss`).
         half: weight of the first two terms at factor 2, as a step of factor 4.
     """
 

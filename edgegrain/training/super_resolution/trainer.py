@@ -12,11 +12,11 @@ from codec_contract.quantization import dequantize
 from edgegrain.training.adversarial import joint_loss
 from edgegrain.training.distributed import Distributed, mixed_precision
 from edgegrain.training.family import Family, RunOptions
+from edgegrain.training.grid_loss import GridLoss
 from edgegrain.training.losses import random_offset
 from edgegrain.training.metric_networks import MetricNetworks, metric_weights
 from edgegrain.training.optimizers import annealed, descend, early_decay, optimizers, update_averages
 from edgegrain.training.run_folder import CHECKPOINT
-from edgegrain.training.super_resolution.grid_loss import GridLoss
 from edgegrain.training.super_resolution.losses import cut_windows, half_loss, window_loss
 from edgegrain.training.super_resolution.pairs import TrainingPairs, training_pairs
 from edgegrain.training.super_resolution.recipes import SUPER_RESOLUTION_CONFIGS, SuperResolutionTraining

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from edgegrain.metrics.face_regions import CENTRES
-from edgegrain.training.super_resolution.grid_loss import GRID
 from edgegrain.training.super_resolution.pairs import Pairs
 from edgegrain.training.super_resolution.recipes import SuperResolutionTraining
 from server_decoder.window import Window
@@ -18,6 +17,8 @@ from server_decoder.window import Window
 HAIR = {"top": (0.5, 0.1), "left": (0.14, 0.3), "right": (0.86, 0.3)}
 """Positions (x, y) where aligned faces usually have hair, as fractions of the side."""
 _REGIONS = (*CENTRES.values(), *HAIR.values())
+CELL = 4
+"""Corners of windows are multiples of it, in pixels of S, so that a grid of ``CELL * factor`` has one place in them."""
 _SPREAD = 0.25  # of a window's side: standard deviation of its centre around a region's
 
 
@@ -58,14 +59,14 @@ def window_batches(config: SuperResolutionTraining, pairs: Pairs, seed: int, dev
 
 
 def draw_window(rng: np.random.Generator, config: SuperResolutionTraining) -> Window:
-    """A window around a region of the face, or anywhere; its corner is a multiple of `GRID`."""
+    """A window around a region of the face, or anywhere; its corner is a multiple of `CELL`."""
     side, last = config.window, config.size - config.window
     if rng.random() < config.region_part:
         centre = config.size * np.array(_REGIONS[rng.integers(len(_REGIONS))]) + rng.normal(0, _SPREAD * side, 2)
         left, top = np.clip(np.rint(centre - side / 2), 0, last).astype(int)
     else:
         left, top = rng.integers(0, last + 1, 2)
-    return Window(int(top) // GRID * GRID, int(left) // GRID * GRID, side)
+    return Window(int(top) // CELL * CELL, int(left) // CELL * CELL, side)
 
 
 def cut(original: np.ndarray, window: Window, factor: int, mirrored: bool = False) -> np.ndarray:

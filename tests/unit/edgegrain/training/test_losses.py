@@ -12,6 +12,7 @@ from codec_contract.quantization import dequantize
 from edgegrain.metrics.lpips import LPIPS
 from edgegrain.metrics.lr_saturation import mean_saturation as metric
 from edgegrain.training.grain.losses import GREY, PAPER, code_loss, lr_loss, mean_saturation
+from edgegrain.training.grid_loss import GridLoss
 from edgegrain.training.losses import LossWeights, picture_loss
 
 
@@ -112,3 +113,15 @@ def test_lpips_sees_eyes_and_mouth_enlarged() -> None:
     assert shapes == [(6, 3, 128, 128)]
     assert float(terms["regions"]) > 0
     assert float(total) == pytest.approx(float(terms["l1"]) + 0.5 * float(terms["regions"]))
+
+
+def test_a_pattern_that_repeats_in_every_picture_has_a_loss() -> None:
+    torch.manual_seed(0)
+    target, pattern = torch.rand(4, 3, 64, 64), torch.tensor([0.1, -0.1, 0.3, -0.3]).repeat(16)
+    weights, grid = LossWeights(lpips=0.0, identity=0.0, grid=2.0), GridLoss()
+    total, terms = picture_loss(weights, target + pattern, target, None, None, grid=grid)
+    assert float(terms["grid"]) == pytest.approx(0.2, abs=1e-5) and float(terms["l1"]) == pytest.approx(0.2, abs=1e-5)
+    assert float(total) == pytest.approx(0.2 + 2 * 0.2, abs=1e-5)
+    for loss in (picture_loss(weights, target + 0.2, target, None, None, grid=GridLoss()),
+                 picture_loss(weights, target + pattern, target, None, None)):  # a grid only, and with the run's memory
+        assert float(loss[0]) == pytest.approx(0.2, abs=1e-5)

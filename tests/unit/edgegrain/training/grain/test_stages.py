@@ -78,8 +78,8 @@ def test_windows_are_for_stage_2_with_a_discriminator_that_takes_them() -> None:
     assert config.adversarial is not None
     on_faces = replace(config.adversarial, discriminator=ProjectedConfig(identity=True))
     on_pixels = replace(config.adversarial, discriminator=DiscriminatorConfig(256))
-    for change, message in [({"stage": "3"}, "only stage 2"), ({"window": 130}, "multiple of 8"),
-                            ({"window": 264}, "at most 256"), ({"window_part": 1.5}, "part of the steps"),
+    for change, message in [({"stage": "3"}, "only stage 2"), ({"window": 130}, "multiple of 16"),
+                            ({"window": 272}, "at most 256"), ({"window_part": 1.5}, "part of the steps"),
                             ({"adversarial": on_faces}, "identity=false"), ({"adversarial": on_pixels}, "heads on")]:
         with pytest.raises(ValueError, match=message):
             replace(config, **change)

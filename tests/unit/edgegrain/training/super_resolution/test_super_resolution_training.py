@@ -17,10 +17,10 @@ from edgegrain.pictures.packed import random_pictures, stored_pictures
 from edgegrain.training.adversarial import PROJECTED, AdversarialConfig
 from edgegrain.training.distributed import Distributed
 from edgegrain.training.family import RunOptions
+from edgegrain.training.grid_loss import GridLoss, repeated
 from edgegrain.training.loop import train
 from edgegrain.training.metric_networks import MetricNetworks
 from edgegrain.training.projected_discriminator import LAYERS, ProjectedConfig, ProjectedDiscriminator
-from edgegrain.training.super_resolution.grid_loss import GridLoss, repeated
 from edgegrain.training.super_resolution.losses import cut_windows, half_loss, window_loss
 from edgegrain.training.super_resolution.pairs import (
     Pairs,
@@ -199,7 +199,7 @@ def test_a_grid_below_the_noise_of_a_batch_is_found_over_many() -> None:
     grid, pattern = GridLoss(), 0.01 * torch.tensor([1.0, -1.0]).repeat(32)
     for _ in range(200):
         enlarged = (pattern + 0.3 * torch.randn(1, 3, 64, 64)).requires_grad_(True)
-        loss, height = grid(enlarged, torch.zeros(1, 3, 64, 64), 2)
+        loss, height = grid(enlarged, torch.zeros(1, 3, 64, 64), 8)
     loss.backward()
     assert enlarged.grad is not None and 0.008 < float(height) < 0.02
     # The gradient lowers the bright columns and raises the dark ones.

@@ -1,6 +1,6 @@
 """A loss against grids: patterns that a network adds to every picture at the same places.
 
-The detail in the windows of one batch hides a grid of a tenth of a level, so the loss keeps a running mean over steps.
+The detail of one batch hides a grid of a tenth of a level, so the loss keeps a running mean over steps.
 """
 
 from __future__ import annotations
@@ -8,32 +8,32 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-GRID = 4
-"""Corners of windows are multiples of it, in pixels of S, so that a grid of that period has one place in them."""
+PERIOD = 16
+"""Pixels after which a grid in a restored picture repeats; grids of 2, 4 and 8 do so too. Corners of windows are
+multiples of it, so that a grid has one place in them."""
 DECAY = 0.97
 """Decay of the running mean."""
 
 
 class GridLoss:
-    """The part of enlarged windows that repeats every ``GRID * factor`` pixels and that their originals lack."""
+    """The part of pictures or windows that repeats with a period and that their originals lack."""
 
     def __init__(self) -> None:
-        self._means: dict[int, Tensor] = {}  # by factor
+        self._means: dict[int, Tensor] = {}  # by period
 
-    def __call__(self, enlarged: Tensor, target: Tensor, factor: int) -> tuple[Tensor, Tensor]:
+    def __call__(self, restored: Tensor, target: Tensor, period: int = PERIOD) -> tuple[Tensor, Tensor]:
         """The loss of a batch and the mean height of the grid, detached.
 
         The gradient has the signs of the running mean, and the size of that of the batch's own mean absolute value.
 
         Args:
-            enlarged, target: windows ``[N, 3, s, s]`` in [-1, 1].
-            factor: by which the windows are enlarged.
+            restored, target: pictures or windows ``[N, 3, s, s]`` in [-1, 1].
+            period: in pixels.
         """
-        period = GRID * factor
-        found = repeated(enlarged, period) - repeated(target, period)
-        known = self._means.get(factor)
+        found = repeated(restored, period) - repeated(target, period)
+        known = self._means.get(period)
         mean = found.detach() if known is None else torch.lerp(found.detach(), known, DECAY)
-        self._means[factor] = mean
+        self._means[period] = mean
         return (found * mean.sign()).mean(), mean.abs().mean()
 
 

@@ -1,9 +1,12 @@
-"""Atomic writing of files: temporary file, flush, rename; existing files are replaced only on request."""
+"""Atomic writing of files and folders: written under another name, then renamed; replaced only on request."""
 
 from __future__ import annotations
 
+import contextlib
 import os
-import tempfile
+import secrets
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from codec_contract.errors import ExistsError
@@ -18,22 +21,56 @@ def write_atomically(path: str | Path, data: bytes, *, force: bool = False) -> P
     path = Path(path)
     if path.exists() and not force:
         raise ExistsError(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
+    with written_whole(path, force=force) as temporary:
+        with temporary.open("xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
     return path
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+@contextlib.contextmanager
+def written_whole(path: Path, *, force: bool = True) -> Iterator[Path]:
+    """A temporary file next to ``path`` for the caller to write, which takes its place at the end of the block.
+
+    If the block raises, the temporary file is removed, and ``path`` is as before.
+
+    Raises:
+        ExistsError: at the end, ``path`` exists and ``force`` is false.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{secrets.token_hex(8)}.partial")  # short: the name may have the longest legal length
+    try:
+        yield temporary
+        _rename(temporary, path, force=force)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def replace_folder(new: Path, folder: Path) -> None:
+    """Put a complete folder in the place of another, which may exist; if that fails, the other is there as before."""
+    if not folder.exists():
+        os.replace(new, folder)
+        return
+    aside = folder.with_name(f".{secrets.token_hex(8)}.old")
+    os.replace(folder, aside)
+    try:
+        os.replace(new, folder)
+    except BaseException:
+        os.replace(aside, folder)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _rename(temporary: Path, path: Path, *, force: bool) -> None:
+    if not force:
+        try:
+            os.link(temporary, path)  # unlike a rename, this fails if another process has written the file meanwhile
+        except FileExistsError:
+            raise ExistsError(path) from None
+        except OSError:  # a file system without hard links
+            if path.exists():
+                raise ExistsError(path) from None
+        else:
+            return
+    os.replace(temporary, path)

@@ -121,7 +121,7 @@ def unfit_picture(
         wanted = (min(original_size),) * 2 if fit == FIT_CROP else (width, height)
     elif isinstance(size, int):
         wanted = (size, size) if fit == FIT_CROP else content_size(original_size, size)
-    if wanted[0] * wanted[1] > max_pixels:
+    if size != "native" and wanted[0] * wanted[1] > max_pixels:
         raise ImageError(
             f"the picture would have {wanted[0]} x {wanted[1]} pixels, more than {max_pixels}; "
             "ask for size='native' or raise max_pixels"

@@ -16,8 +16,9 @@ logger = logging.getLogger(__name__)
 
 WHITE_16 = 65535
 
-_BITS_PER_SAMPLE, _LARGEST_SAMPLE = 258, 341
-"""Tags of TIFF: BitsPerSample, SMaxSampleValue."""
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _LARGEST_SAMPLE = 258, 262, 341
+"""Tags of TIFF: BitsPerSample, PhotometricInterpretation, SMaxSampleValue."""
+_WHITE_IS_ZERO = 0
 _USUAL_BITS = (8, 10, 12)
 """Ranges that cameras store in 16 bits; pictures of one would be black if they were read as 16 bits."""
 
@@ -39,6 +40,8 @@ def grey_to_8_bits(image: Image.Image, name: str) -> npt.NDArray[np.uint8]:
     if grey.min() < 0 or grey.max() > max(white, WHITE_16):
         raise ImageError(f"{name} holds levels from {grey.min()} to {grey.max()}, expected 0 to "
                          f"{max(white, WHITE_16)}; convert it to 16 bits")
+    if tags is not None and tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:  # Pillow inverts such pictures of 8 bits only
+        grey = white - np.minimum(grey, white)
     return levels_to_8_bits(grey, white)
 
 

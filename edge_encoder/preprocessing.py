@@ -13,7 +13,7 @@ from typing import IO
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError, features
+from PIL import IcoImagePlugin, Image, UnidentifiedImageError, features
 
 from codec_contract.errors import ImageError
 from codec_contract.fit import MAX_PIXELS
@@ -106,7 +106,8 @@ def _from_stream(stream: IO[bytes], background: Colour, max_pixels: int, name: s
     try:
         image = Image.open(stream, formats=formats)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageError(f"{name} is refused as a decompression bomb: {error}") from error
+        raise ImageError(f"{name} is refused as a decompression bomb: {error}; reduce it first, or raise "
+                         "PIL.Image.MAX_IMAGE_PIXELS if you trust it") from error
     except UnidentifiedImageError as error:
         raise ImageError(f"{name} {_refusal(stream, formats)}") from error
     except Exception as error:  # a damaged header can make Pillow's readers raise any type
@@ -132,6 +133,9 @@ def _from_pillow(image: Image.Image, background: Colour, max_pixels: int, name: 
     width, height = image.size
     _check_size(width, height, max_pixels, name)
     try:
+        if isinstance(image, IcoImagePlugin.IcoImageFile):  # its directory may claim another size than its picture has
+            image = image.ico.getimage(image.size)
+            _check_size(*image.size, max_pixels, name)
         image.load()
         turned = _orientation(image)
         rgb = _to_rgb(image, background, name)
@@ -182,7 +186,8 @@ def _to_srgb(image: Image.Image) -> Image.Image:
         from PIL import ImageCms
 
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if "srgb" in ImageCms.getProfileDescription(source).lower():
+        description = ImageCms.getProfileDescription(source).lower()
+        if "srgb" in description and "linear" not in description:
             return image
         converted = ImageCms.profileToProfile(
             image, source, ImageCms.createProfile("sRGB"), outputMode="RGBA" if image.mode == "RGBA" else "RGB")
@@ -212,6 +217,9 @@ def _check_size(width: int, height: int, max_pixels: int, name: str) -> None:
         raise ImageError(f"{name} is empty: {width} x {height} pixels")
     if max(width, height) > MAX_SIDE:
         raise ImageError(f"{name} has {width} x {height} pixels; sides may have at most {MAX_SIDE}")
+    if width * height > MAX_ARRAY_PIXELS:
+        raise ImageError(f"{name} has {width} x {height} pixels; a payload describes at most {MAX_ARRAY_PIXELS}. "
+                         "Reduce it first")
     if width * height > max_pixels:
         raise ImageError(
             f"{name} claims {width} x {height} pixels, more than {max_pixels}; if you trust it, raise max_pixels")

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from codec_contract.errors import ImageError, ModelError
 from codec_contract.fit import fit_picture
 from codec_contract.oriented_square import OrientedSquare
@@ -37,10 +39,10 @@ def fit_or_align(rgb: Rgb, hr: int, fit: str, align: Align) -> Fitted:
         ImageError: ``align`` is not one of the choices, or is combined with a fit; or it is true and no face is found.
         ModelError: ``align`` is true, and the extra ``align`` or its models are not installed.
     """
-    if align not in (True, False, "auto"):
+    if align != "auto" and not isinstance(align, (bool, np.bool_)):
         raise ImageError(f"align is True, False or 'auto', got {align!r}")
     size = rgb.shape[1], rgb.shape[0]
-    if align is False:
+    if not align:
         return Fitted(fit_picture(rgb, hr, fit), size, fit)
     if fit != FIT_PAD:
         raise ImageError(f"an aligned picture is a square and takes no fit; leave fit={fit!r} or align out")

@@ -104,8 +104,8 @@ class Codec:
 
         `compress_fitted` of this codec, and of others with inputs of the same size (`BundleInfo.hr`), takes it.
         """
-        if self._tiled and (fit != FIT_PAD or align is not False or require_face):
-            refused = "fit" if fit != FIT_PAD else "align" if align is not False else "require_face"
+        if self._tiled and (fit != FIT_PAD or align or require_face):
+            refused = "fit" if fit != FIT_PAD else "align" if align else "require_face"
             raise ImageError(
                 f"bundle {self._manifest.id} takes pictures of any size as they are; leave {refused} out")
         rgb = load_picture(picture, background=background, max_pixels=max_pixels)
@@ -256,9 +256,10 @@ class Codec:
             if isinstance(size, int):
                 _check_pixels(width, height, max_pixels)
             elif (self._tiled or size == "original") and width * height > max_pixels:
+                advice = "raise max_pixels" if self._tiled else "ask for size='native' or raise max_pixels"
                 raise ImageError(
                     f"the payload claims {'an original' if header.cut is None else 'a part'} of {width} x {height} "
-                    f"pixels, more than {max_pixels}; ask for size='native' or raise max_pixels")
+                    f"pixels, more than {max_pixels}; {advice}")
             return self._open.unpack(received.parsed), header
         if self._tiled:
             if received.shape[0] * received.shape[1] * self._manifest.factor**2 > max_pixels:

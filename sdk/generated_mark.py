@@ -137,6 +137,8 @@ def read_mark(picture: str | os.PathLike[str] | bytes | bytearray | memoryview |
     xmp = picture.info.get("xmp") if isinstance(picture, Image.Image) else _xmp_of_file(picture)
     if xmp is None:
         return None
+    if not isinstance(xmp, (bytes, str)):  # a TIFF may store its tag as numbers
+        raise ImageError("the picture's XMP is not text")
     fields = _properties(xmp if isinstance(xmp, bytes) else xmp.encode())
     source_type = fields.get(f"{{{_IPTC}}}DigitalSourceType")
     if not source_type:

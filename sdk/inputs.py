@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from codec_contract.errors import ImageError, PayloadError
+from codec_contract.payload import MAX_LARGE_LR_PIXELS
 from codec_contract.rgb import Rgb, describe_array, is_rgb
 from sdk.payload import Payload
 
@@ -23,7 +24,6 @@ MAX_FILE_BYTES = 1 << 26
 """Longest file that is read; payloads and LRs as PNG are shorter."""
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-_MAX_LR_PIXELS = 256 * 256
 
 
 def read_restore_source(source: RestoreSource) -> Payload | Rgb:
@@ -85,8 +85,12 @@ def _from_png(data: bytes) -> Rgb:
 
 def _from_picture(image: Image.Image) -> Rgb:
     # No colour management and no rotation: the levels of an LR are data.
-    if image.width * image.height > _MAX_LR_PIXELS:
-        raise ImageError(f"an LR has at most 256 x 256 pixels, this picture has {image.width} x {image.height}")
+    if image.width * image.height > MAX_LARGE_LR_PIXELS:
+        raise ImageError(f"an LR has at most {MAX_LARGE_LR_PIXELS} pixels, this picture has {image.width} x "
+                         f"{image.height}")
     if image.mode not in ("RGB", "L", "P"):
         raise ImageError(f"an LR is an RGB picture, this one has the mode {image.mode}")
-    return np.array(image.convert("RGB"))
+    try:
+        return np.array(image.convert("RGB"))
+    except Exception as error:  # Pillow raises various types for damaged pictures
+        raise ImageError(f"the LR cannot be read: {error}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,10 @@ from typing import Any
 from codec_contract.bundle.controls import Control, controls_of
 from codec_contract.bundle.manifest import Manifest, load_manifest
 from codec_contract.bundle.paths import ALIASES, DEFAULT_BUNDLE, installed_bundles
+from codec_contract.errors import BundleError
 from codec_contract.payload import CONTRACT_ID_BYTES, Header, other_contract
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -82,18 +86,34 @@ def bundle_info(manifest: Manifest) -> BundleInfo:
 
 
 def installed_manifests() -> list[Manifest]:
-    """Manifests of the installed bundles, the default one first."""
-    folders = installed_bundles()
-    names = sorted(folders, key=lambda name: (name != DEFAULT_BUNDLE, name))
-    return [load_manifest(folders[name]) for name in names]
+    """Manifests of the installed bundles, the default one first.
+
+    Raises:
+        BundleError: one cannot be read.
+    """
+    return [load_manifest(folder) for folder in _installed_folders()]
 
 
 def manifest_for(header: Header) -> Manifest | None:
-    """The installed bundle whose LR contract a payload names, the default one if several share it; None if none."""
-    for manifest in installed_manifests():
+    """The installed bundle whose LR contract a payload names, the default one if several share it; None if none.
+
+    Bundles whose manifests cannot be read are left out, with a warning: they must not block the others.
+    """
+    for folder in _installed_folders():
+        try:
+            manifest = load_manifest(folder)
+        except BundleError as error:
+            logger.warning("the bundle in %s is left out: %s", folder, error)
+            continue
         if manifest.lr_contract_id.startswith(header.contract_id):
             return manifest
     return None
+
+
+def _installed_folders() -> list[Path]:
+    """Folders of the installed bundles, that of the default one first."""
+    folders = installed_bundles()
+    return [folders[name] for name in sorted(folders, key=lambda name: (name != DEFAULT_BUNDLE, name))]
 
 
 def require_manifest_for(header: Header) -> Manifest:

@@ -51,7 +51,7 @@ def retouch(
     before = None if original is None else load_picture(original, max_pixels=max_pixels)
     lr = codec.bundle.lr
     if after.shape[:2] == (lr, lr):
-        restored = np.asarray(codec.restore(after, strength=strength))
+        restored = np.asarray(codec.restore(after, strength=strength, max_pixels=max_pixels))
         if before is None:
             return marked(Image.fromarray(restored), codec.bundle, mark)
         size = before.shape[1], before.shape[0]
@@ -63,7 +63,7 @@ def retouch(
         if before is not None and before.shape != after.shape:
             raise ImageError(f"the original has {before.shape[1]} x {before.shape[0]} pixels, the edited picture "
                              f"{after.shape[1]} x {after.shape[0]}; edit it without changing its size")
-        restored = np.asarray(codec.restore(codec.compress(after), strength=strength))
+        restored = np.asarray(codec.restore(codec.compress(after), strength=strength, max_pixels=max_pixels))
         if before is None:
             return marked(Image.fromarray(restored), codec.bundle, mark)
         mask = changed(before, after, threshold)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from codec_contract.bundle.controls import MAX_SEED, SEED
+from codec_contract.bundle.controls import MAX_SEED, SEED, controls_of
 from codec_contract.bundle.manifest import Manifest
 from codec_contract.errors import BundleError, ImageError
 from codec_contract.rgb import Rgb
@@ -54,22 +54,25 @@ class _Latent:
     """A normal z for a whole LR, drawn row by row, so that overlapping tiles see the same values."""
 
     def __init__(self, manifest: Manifest, seed: int, width: int) -> None:
-        if SEED not in manifest.decoder.get("controls", ()):
+        if SEED not in controls_of(manifest):
             raise ImageError(f"bundle {manifest.id} has no control 'seed'; restore without a seed")
-        if not 0 <= seed <= MAX_SEED:
-            raise ImageError(f"a seed is an integer from 0 to {MAX_SEED}, got {seed}")
-        described: dict[str, Any] = manifest.decoder.get("z") or {}
+        if isinstance(seed, bool) or not hasattr(seed, "__index__") or not 0 <= seed <= MAX_SEED:
+            raise ImageError(f"a seed is an integer from 0 to {MAX_SEED}, got {seed!r}")
+        found = manifest.decoder.get("z")
+        described: dict[str, Any] = found if isinstance(found, dict) else {}
         channels, deviation = described.get("channels"), described.get("std")
         if not isinstance(channels, int) or not 1 <= channels <= _MAX_Z_CHANNELS \
                 or not isinstance(deviation, (int, float)):
             raise BundleError(f"the manifest of bundle {manifest.id} does not describe the decoder's z")
         self._seed, self._channels, self._deviation = seed, channels, np.float32(deviation)
         self._width = max(width, manifest.lr)
+        self._top, self._band = -1, np.empty((0, 0, 0), np.float32)
 
     def window(self, top: int, left: int, side: int) -> npt.NDArray[np.float32]:
-        """float32 ``[1, C, side, side]``."""
-        rows = [
-            np.random.default_rng((self._seed, row)).standard_normal((self._width, self._channels), np.float32)
-            for row in range(top, top + side)]
-        z = np.stack([row[left : left + side] for row in rows])  # [side, side, C]
+        """float32 ``[1, C, side, side]``; windows are asked for row by row of tiles."""
+        if self._top != top:
+            self._top, self._band = top, np.stack([
+                np.random.default_rng((self._seed, row)).standard_normal((self._width, self._channels), np.float32)
+                for row in range(top, top + side)])
+        z = self._band[:, left : left + side]  # [side, side, C]
         return np.ascontiguousarray(self._deviation * z.transpose(2, 0, 1)[None])

@@ -21,7 +21,7 @@ def enlargement_matrix(small: int, large: int) -> npt.NDArray[np.float64]:
     Samples beyond the edge are those at the edge.
 
     Raises:
-        ValueError: ``large`` is not larger than ``small``.
+        ValueError: ``large`` is smaller than ``small``.
     """
     if not 0 < small <= large:
         raise ValueError(f"enlargement goes from a smaller to a larger size, got {small} and {large}")

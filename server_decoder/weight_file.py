@@ -157,6 +157,8 @@ def write_weights(path: str | Path, state: Mapping[str, Tensor], header: Mapping
     """
     tensors = {}
     for name, tensor in state.items():
+        if not tensor.isfinite().all():
+            raise ModelError(f"weight {name!r} has values that are not finite; the training diverged")
         if compact and tensor.ndim > 1 and tensor.numel() >= COMPACT_FROM:
             tensors[name], tensors[name + _SCALE] = _int8(tensor)
             continue

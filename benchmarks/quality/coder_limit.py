@@ -117,8 +117,9 @@ def train(lrs: np.ndarray, *, seconds: float = math.inf, steps: float = math.inf
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     levels = torch.from_numpy(lrs.reshape(len(lrs), -1, 3))
-    order = rng.permutation(len(levels))
-    held_out, own = order[:len(order) // VALIDATION_PART], order[len(order) // VALIDATION_PART:]
+    pairs = rng.permutation(len(levels) // 2)  # an LR is followed by that of the mirror image
+    held_out, own = (np.concatenate([2 * part, 2 * part + 1])
+                     for part in np.split(pairs, [len(pairs) // VALIDATION_PART]))
     model = LRTransformer(lrs.shape[1], shape)
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.05)
     best, kept, step, start = math.inf, copy.deepcopy(model.state_dict()), 0, time.monotonic()

@@ -177,7 +177,7 @@ def measure(enlarge: Callable[[Tensor], Tensor], pairs: Pairs, metrics: Metrics)
         rows.append(scores)
         features.append(found)
         originals.append(against.features)
-        off_grid.append(scores.lpips_alex)
+        off_grid.append(against.lpips_alex_off_grid(picture))
     stacked = [{kid: np.stack([one[kid] for one in found]) for kid in found[0]} for found in (features, originals)]
     return Figures(tuple(rows), stacked[0], stacked[1], float(np.mean(off_grid))).scores
 

@@ -1,7 +1,7 @@
 """Payload size and quality of training runs with different rate weights: one curve for each LR size.
 
     for rate in 0.002 0.01 0.05; do
-        edgegrain train stage1-faces-256-lr16 --rate $rate --data FACES --run runs/lr16-$rate ...
+        edgegrain train stage1-faces-256-lr16 --set loss.rate=$rate --data FACES --run runs/lr16-$rate ...
     done
     python benchmarks/quality/rate_curves.py runs/lr16-* runs/lr32-* --data FACES --validation UNSEEN --out curves.tsv
 
@@ -45,6 +45,7 @@ from edgegrain.publishing.improvement import measure
 from edgegrain.publishing.publish import encode
 from edgegrain.publishing.run_source import source_of
 from edgegrain.training.grain.checkpoint import checkpoint_path, load_run, read_config
+from edgegrain.training.training_pictures import cache_folder
 
 COLOURS = ("#B22234", "#0072B2", "#E69F00", "#009E73")  # the accent colour of the reports, then Okabe and Ito's
 PANELS = {"lpips_alex": "LPIPS-Alex (a training loss): lower is better", "lpips_vgg": "LPIPS-VGG: lower is better",
@@ -94,7 +95,8 @@ def measure_run(folder: Path, training: np.ndarray, unseen: Sequence[Rgb], metri
     run = load_run(folder)
     source = source_of(run, folder.name)
     side = run.config.encoder.hr
-    tables = fit_tables(encode(run.average, training, min(coder_pictures, len(training))), steps=steps)
+    tables = fit_tables(encode(run.average, training, min(coder_pictures, len(training)), mirrored=True),
+                        steps=steps)
     lrs = [run_reference(source.network, picture[None])[0] for picture in unseen]
     payloads = [encode_payload(lr, contract_id=bytes(4), tables=tables, original_size=(side, side)) for lr in lrs]
     scores = measure(source, unseen, metrics).scores
@@ -150,7 +152,7 @@ def main(
     coder_pictures: Annotated[int, typer.Option(min=1, help="Number of pictures to fit the coder's tables to.")] = 2000,
     force: Annotated[bool, typer.Option("--force", help="Replace the files.")] = False,
 ) -> None:
-    """Measure runs that were trained with different rate weights (--rate) or LR sizes."""
+    """Measure runs that were trained with different rate weights (loss.rate) or LR sizes."""
     for path in (out, out.with_suffix(".png")):
         if path.exists() and not force:
             raise FileExistsError(f"{path} exists; pass --force to replace it")
@@ -159,7 +161,7 @@ def main(
     points = []
     for run in with_progress(runs, "runs"):
         side = read_config(run).encoder.hr
-        training = pack(stored, side, checkpoint_path(run).parents[1] / "packed")
+        training = pack(stored, side, cache_folder(checkpoint_path(run).resolve().parent))
         unseen = [read_square(path, side) for path in list_pictures(validation)[:count]]
         points.append(measure_run(run, training, unseen, metrics, coder_pictures=coder_pictures))
     write_atomically(out, table(points).encode(), force=force)

@@ -25,6 +25,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
+import onnxruntime
 import torch
 import typer
 from PIL import Image
@@ -33,6 +34,7 @@ if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[2])  # run as a script: import from the checkout
 
 from benchmarks.quality.page_sections import require_section, write_section
+from codec_contract.bundle.file_names import MANIFEST
 from codec_contract.bundle.manifest import load_manifest
 from codec_contract.cache_folder import cache_folder
 from codec_contract.errors import EdgegrainError
@@ -147,7 +149,8 @@ class Rescaling:
     def cached(self, rgb: Rgb, name: str, cache: ResultCache, weights_id: str) -> PictureRow:
         """The result of `picture`, from the cache if the same files and libraries have measured it before."""
         key = {"kind": "rescaling", "revision": REVISION, "pixels": hashlib.sha256(rgb.tobytes()).hexdigest(),
-               "bundle": self._codec.bundle.lr_contract_id, "opponents": list(self._classical),
+               "bundle": hashlib.sha256((self._codec.bundle.folder / MANIFEST).read_bytes()).hexdigest(),
+               "onnxruntime": onnxruntime.__version__, "opponents": list(self._classical),
                "weights": weights_id, **library_versions()}
         record = cache.get_or_compute(key, lambda: asdict(self.picture(rgb)))
         scores = {method: RescalingScores(**values) for method, values in record["scores"].items()}

@@ -192,9 +192,9 @@ def page(folder: Path = RESULTS) -> str:
              "process. Peak memory is that of the whole process on a CPU, and that of the device on a GPU. Random "
              "weights take the same time as trained ones.", "",
              "\"Of the matmul rate\" is the straightforward form's operations per second as a share of torch's fastest "
-             "matrix product; it exceeds 100 % where a runtime computes fewer operations, as Winograd kernels do. Compare "
-             "times within a table only: the sections were measured on different days and machines, some with other "
-             "programs running."]
+             "matrix product; it exceeds 100 % where a runtime computes fewer operations, as Winograd kernels do. "
+             "Compare times within a table only: the sections were measured on different days and machines, some with "
+             "other programs running."]
     missing = []
     for name, heading, show in SECTIONS:
         path = folder / f"{name}.json"

@@ -41,6 +41,9 @@ def controls_of(manifest: Manifest) -> dict[str, Control]:
         BundleError: the manifest describes one wrongly.
     """
     named = manifest.decoder.get("controls", ())
+    if not isinstance(named, (list, tuple)):
+        raise BundleError(f"the manifest of bundle {manifest.id} is wrong: decoder.controls is a list of names, got "
+                          f"{named!r}")
     found = {}
     if SEED in named:
         found[SEED] = Control(0, MAX_SEED, None)

@@ -57,6 +57,8 @@ def median_prediction(left: npt.NDArray[np.int32], upper: npt.NDArray[np.int32],
 def _undo(rest: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
     """Samples from differences, diagonal by diagonal: all neighbours of a sample are on the two previous ones."""
     planes, height, width = rest.shape
+    if height > width:  # memory grows with the square of the height, and the prediction is the same transposed
+        return np.ascontiguousarray(_undo(rest.transpose(0, 2, 1)).transpose(0, 2, 1))
     # Column x of row y is stored at [x + y, y], so a diagonal is a row; with one row and column of margin before.
     slanted = np.zeros((width + height, height + 1, planes), np.int32)
     y, x = np.mgrid[:height, :width]

@@ -121,7 +121,7 @@ def compress(
     if lr and out == STDOUT:
         raise typer.BadParameter("the LR is written next to the payload; name a file instead of -", param_hint="--lr")
     if remote is not None and (align or align_auto):
-        raise ImageError("the service does not align; leave --align or --remote out")
+        raise typer.BadParameter("the service does not align; leave --align or --remote out", param_hint="--align")
     choice: sdk.Align = "auto" if align_auto else align
     service = None if remote is None else sdk.connect(remote, token=token)
     codecs = [] if service else [
@@ -139,7 +139,8 @@ def compress(
                                 quality=None if quality is None else quality.value, max_bytes=max_bytes)
 
     def work(job: FileJob) -> Row:
-        refuse_existing([job.target], force)  # before the work, and again when it is written
+        lr_file = [job.target.with_suffix(".lr.png")] if lr else []
+        refuse_existing([job.target, *lr_file], force)  # before the work, and again when it is written
         payload = payload_of(job.source)
         write_result(job.target, payload, force=force)
         row = {

@@ -144,8 +144,18 @@ def run(
         _store_face_sr(run, out, data, coder, excluded, prior or DEFAULT_PRIOR, force)
         return
     _refuse(["--coder"] if coder is not None else [], "GRAIN")
-    if data is None:
+    if trained_only:
+        given = {"--if-better": if_better, "--id": bundle_id, "--version": version != INITIAL_VERSION,
+                 "--domain": domain, "--data-licence": data_licence, "--storage": storage}
+        if wrong := [name for name, value in given.items() if value]:
+            raise typer.BadParameter("is for a bundle; leave it out with --trained-only", param_hint=", ".join(wrong))
+    if weights is not None and if_better is None:
+        raise typer.BadParameter("is for --if-better", param_hint="--weights")
+    if data is None and not trained_only:
         raise typer.BadParameter("a GRAIN run needs its training pictures", param_hint="--data")
+    if data is None and not (encoder_of or decoder_of):
+        raise typer.BadParameter("the coder's tables are fitted to the training pictures; pass their folder, or the "
+                                 "bundle whose encoder the run kept (--encoder-of)", param_hint="--data")
     if decoder_of and (encoder_of or not trained_only):
         raise typer.BadParameter("goes with --trained-only and without --encoder-of, which it includes",
                                  param_hint="--decoder-of")
@@ -156,7 +166,7 @@ def run(
         from export.bundle.licences import UNSTATED
 
     kept = find_bundle(encoder_of) if encoder_of else None
-    if trained_only:
+    if trained_only or data is None:
         typer.echo(publishing.store_trained(run, out, prior or None, data=data, exclude=excluded, encoder_of=kept,
                                             decoder_of=find_bundle(decoder_of) if decoder_of else None, force=force))
         return

@@ -121,9 +121,12 @@ def restore(
     max_pixels = int(max_megapixels * 1e6)
     wanted = size_of(size)
     if remote is not None and seed is not None:
-        raise ImageError("the service takes no seed; leave --seed or --remote out")
+        raise typer.BadParameter("the service takes no seed; leave --seed or --remote out", param_hint="--seed")
+    if remote is not None and device is not DeviceChoice.cpu:
+        raise typer.BadParameter("the service has its own device; leave --device or --remote out",
+                                 param_hint="--device")
     if background is not None and len(jobs) > 1:
-        raise ImageError(f"--background takes one payload, got {len(jobs)}")
+        raise typer.BadParameter(f"it takes one payload, got {len(jobs)}", param_hint="--background")
     service = None if remote is None else sdk.connect(remote, token=token)
 
     def restored(source: Path, size: Size) -> Image.Image:

@@ -27,13 +27,13 @@ def train(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Name of a recipe; --list prints all.")] = "",
     data: Annotated[
         Path | None,
-        typer.Option(exists=True, file_okay=False, help="Training pictures: files or tar shards (edgegrain pictures "
-                     "pack). Smoke recipes work without."),
+        typer.Option(exists=True, file_okay=False, help="Training pictures: files, or tar shards (edgegrain pictures "
+                     "pack; not for IRN). Smoke recipes work without."),
     ] = None,
     validation: Annotated[
         Path | None,
-        typer.Option(exists=True, file_okay=False, help="Pictures to evaluate on, the first 16 by name [default: "
-                     "those of --data]."),
+        typer.Option(exists=True, file_okay=False, help="Pictures to evaluate on, the first 16 by name; 8 for "
+                     "enlargers, 8 crops for IRN [default: those of --data]."),
     ] = None,
     exclude: Annotated[
         list[str] | None, typer.Option(help="Name pattern of training pictures to leave out; repeatable.")
@@ -72,7 +72,8 @@ def train(
                                    "says, or as many as --budget-seconds permits.")
     ] = 0,
     budget_seconds: Annotated[
-        float, typer.Option(min=0, help="End after this time at the latest, annealed towards it; 0: no limit.")
+        float, typer.Option(min=0, help="Take no more steps after this time, annealed towards it; packing pictures "
+                                   "and the last evaluation are not counted; 0: no limit.")
     ] = 0,
     evaluate_every: Annotated[
         int, typer.Option(min=0, help="Pictures between evaluations, each with a checkpoint; 0: as the recipe says.")

@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from codec_contract.errors import EdgegrainError
+from codec_contract.errors import ModelError
 from codec_contract.quantization import unit_to_levels
+from edgegrain.metrics.damaged_weights import readable
 
 FILE = "facerec_dlib_resnet_uint8.npz"
 # Crop of the face in an FFHQ- or CelebA-HQ-aligned frame, as fractions of the side.
@@ -29,7 +30,7 @@ class FaceIdentity(nn.Module):
         weights: folder with the weight file, or the file.
 
     Raises:
-        EdgegrainError: the weight file is missing.
+        ModelError: the weight file is missing or damaged.
     """
 
     mean: Tensor
@@ -40,8 +41,8 @@ class FaceIdentity(nn.Module):
         path = Path(weights)
         path = path / FILE if path.is_dir() else path
         if not path.is_file():
-            raise EdgegrainError(f"no identity weights at {path}; pass --weights with the folder that holds {FILE}")
-        with np.load(path) as archive:
+            raise ModelError(f"no identity weights at {path}; pass --weights with the folder that holds {FILE}")
+        with readable(path), np.load(path) as archive:
             for key in archive.files:
                 if key.endswith(".qparam"):
                     continue

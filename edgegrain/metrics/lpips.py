@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from codec_contract.errors import EdgegrainError
+from codec_contract.errors import ModelError
+from edgegrain.metrics.damaged_weights import readable
 
 # Input normalization of the published LPIPS weights (their ScalingLayer), for pictures in [-1, 1].
 SHIFT = (-0.030, -0.088, -0.188)
@@ -43,7 +44,7 @@ class LPIPS(nn.Module):
         net: ``"alex"`` or ``"vgg"``.
 
     Raises:
-        EdgegrainError: the weight file is missing.
+        ModelError: the weight file is missing or damaged.
     """
 
     shift: Tensor
@@ -54,9 +55,10 @@ class LPIPS(nn.Module):
         path = Path(weights)
         path = path / FILES[net] if path.is_dir() else path
         if not path.is_file():
-            raise EdgegrainError(f"no LPIPS weights at {path}; pass --weights with the folder that holds {FILES[net]}")
+            raise ModelError(f"no LPIPS weights at {path}; pass --weights with the folder that holds {FILES[net]}")
         self.net = net
-        tensors = load_file(path)
+        with readable(path):
+            tensors = load_file(path)
         for name, tensor in tensors.items():
             if name.endswith(".scale"):
                 continue

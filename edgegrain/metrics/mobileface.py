@@ -15,8 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from codec_contract.errors import EdgegrainError
+from codec_contract.errors import ModelError
 from codec_contract.quantization import unit_to_levels
+from edgegrain.metrics.damaged_weights import readable
 
 FILE = "mobileface.onnx"
 INPUT_SIZE = 112
@@ -32,18 +33,19 @@ class MobileFace:
         weights: folder with the model file, or the file.
 
     Raises:
-        EdgegrainError: the file is missing.
+        ModelError: the file is missing or damaged.
     """
 
     def __init__(self, weights: str | Path) -> None:
         path = Path(weights)
         path = path / FILE if path.is_dir() else path
         if not path.is_file():
-            raise EdgegrainError(f"no second identity network at {path}; run: edgegrain metrics fetch, or with --out "
+            raise ModelError(f"no second identity network at {path}; run: edgegrain metrics fetch, or with --out "
                                  f"for the folder given as --weights, which must hold {FILE}")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1  # 3 ms a picture
-        self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        with readable(path):
+            self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         self._input = self._session.get_inputs()[0].name
 
     def __call__(self, picture: Tensor) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from codec_contract.errors import ImageError
+from codec_contract.files import written_whole
 from edge_encoder.preprocessing import load_picture
 
 
@@ -54,13 +54,10 @@ def pack_photographs(paths: Sequence[Path], cache: str | Path) -> Photographs:
     key = hashlib.sha256(described.encode()).hexdigest()[:16]
     pixels, sizes = (Path(cache) / f"photographs-{key}.{part}.npy" for part in ("pixels", "sizes"))
     if not pixels.exists():  # written last
-        pixels.parent.mkdir(parents=True, exist_ok=True)
         packed = Photographs.of([load_picture(path) for path in paths])
         for target, array in ((sizes, packed.sizes), (pixels, packed.pixels)):
-            temporary = target.with_suffix(f".{os.getpid()}.partial")
-            with temporary.open("wb") as file:
+            with written_whole(target) as temporary, temporary.open("wb") as file:
                 np.save(file, array, allow_pickle=False)
-            os.replace(temporary, target)
     return Photographs(np.load(pixels, mmap_mode="r"), np.load(sizes))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import io
-import os
 import tarfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,9 @@ from PIL import Image
 from torch import Tensor
 
 from codec_contract.errors import ImageError
+from codec_contract.files import written_whole
 from codec_contract.resize import exact_resize
+from edge_encoder.preprocessing import load_picture
 
 SUFFIXES = (".png", ".webp", ".jpg", ".jpeg")
 
@@ -86,11 +87,21 @@ def list_pictures(folder: str | Path, exclude: tuple[str, ...] = ()) -> list[Pat
 def read_square(picture: Path | StoredPicture, size: int) -> np.ndarray:
     """uint8 ``[size, size, 3]`` of a picture: its centre square, resized by the contract's exact resize.
 
-    A JPEG of more than eight times the size is decoded at a half to an eighth of its own, which saves most of the time.
+    Orientation, colour profile and transparency are treated as the encoder treats them. A JPEG of more than eight times
+    the size is decoded at a half to an eighth of its own, which saves most of the time.
+
+    Raises:
+        ImageError: the file cannot be read as a picture.
     """
-    with Image.open(picture if isinstance(picture, Path) else picture.open()) as image:
-        image.draft("RGB", (4 * size, 4 * size))  # at least this large
-        rgb = np.asarray(image.convert("RGB"))
+    stored = picture if isinstance(picture, StoredPicture) else StoredPicture(picture.name, picture)
+    try:
+        with Image.open(stored.open()) as image:
+            image.draft("RGB", (4 * size, 4 * size))  # at least this large
+            rgb = load_picture(image)
+    except (ImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        folder = stored.path.parent if stored.size is None else stored.path
+        raise ImageError(f"{stored.name} in {folder} cannot be read as a picture ({error}); remove it, or leave it out "
+                         "with --exclude") from error
     side = min(rgb.shape[:2])
     top, left = (rgb.shape[0] - side) // 2, (rgb.shape[1] - side) // 2
     rgb = rgb[top : top + side, left : left + side]
@@ -113,13 +124,11 @@ def pack(paths: Sequence[Path | StoredPicture], size: int, cache: str | Path) ->
     key = hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
     target = Path(cache) / f"pictures-{size}-{key}.npy"
     if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_suffix(f".{os.getpid()}.partial")
-        shard = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=(len(paths), size, size, 3))
-        for index, path in enumerate(paths):
-            shard[index] = read_square(path, size)
-        shard.flush()
-        os.replace(temporary, target)
+        with written_whole(target) as temporary:
+            shard = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=(len(paths), size, size, 3))
+            for index, path in enumerate(paths):
+                shard[index] = read_square(path, size)
+            shard.flush()
     return np.load(target, mmap_mode="r")
 
 
@@ -134,8 +143,8 @@ def random_pictures(count: int, size: int, seed: int) -> np.ndarray:
 def batches(pictures: np.ndarray, batch: int, seed: int, device: torch.device | None = None) -> Iterator[Tensor]:
     """Endless random batches: float32 ``[batch, 3, S, S]`` integers 0...255, channels-last, flipped half the time.
 
-    Every picture is drawn once before any is drawn again. For a CUDA device, all pictures are copied there as uint8 and
-    batches are assembled on it; for the CPU they stay memory-mapped.
+    A picture is not drawn again before all others were drawn, except for those that no longer fill a batch. For a CUDA
+    device, all pictures are copied there as uint8 and batches are assembled on it; for the CPU they stay memory-mapped.
     """
     rng = np.random.default_rng(seed)
     order, position = _orders(rng, len(pictures), batch), 0

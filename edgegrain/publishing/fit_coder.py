@@ -21,6 +21,7 @@ from codec_contract.lr_coder.coder_tables import CoderTables
 from codec_contract.lr_coder.context import all_contexts
 from codec_contract.rgb import Rgb
 from edgegrain.evaluation.classical_codecs import encode_lossless
+from edgegrain.pictures.packed import list_pictures
 from edgegrain.training.grain.coder_network import FloatNetwork, code_length
 
 BATCH = 4096
@@ -89,7 +90,7 @@ def generic_lrs(folder: Path, seed: int = 0) -> list[Rgb]:
     rng = np.random.default_rng(seed)
     mixing = np.linalg.cholesky(np.array([[1.0, 0.6, 0.4], [0.6, 1.0, 0.6], [0.4, 0.6, 1.0]]))
     lrs = []
-    for path in sorted(folder.iterdir()):
+    for path in list_pictures(folder):
         with Image.open(path) as opened:
             picture = opened.convert("RGB")
         crop = int(rng.integers(min(picture.size) // 2, min(picture.size) + 1))
@@ -147,7 +148,13 @@ class CoderReport:
 
 def fit_and_report(lrs: Sequence[Rgb], *, widths: Sequence[int] = WIDTHS, steps: int = STEPS, held_out: int = 500
                    ) -> CoderReport:
-    """Fit tables to nine of ten LRs and code at most ``held_out`` of the others."""
+    """Fit tables to nine of ten LRs and code at most ``held_out`` of the others.
+
+    Raises:
+        ImageError: there are fewer than two.
+    """
+    if len(lrs) < 2:
+        raise ImageError(f"the tables are fitted to nine of ten LRs, got {len(lrs)}; give at least 2")
     kept = [lr for index, lr in enumerate(lrs) if index % 10]
     tables = fit_tables(kept, widths=widths, steps=steps)
     held = lrs[::10][:held_out]

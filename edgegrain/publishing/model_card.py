@@ -96,7 +96,8 @@ def _stages(training: Mapping[str, Any]) -> str:
     for stage in stages:
         seen[str(stage["stage"])] = seen.get(str(stage["stage"]), 0) + stage["pictures"]
     parts = [f"{pictures:,} pictures seen in {_STAGES[stage]}" for stage, pictures in seen.items()]
-    return "Trained as GRAIN (section 3.5) with the exact encoder's quantization in the loop: " + "; ".join(parts)
+    loop = ", with the exact encoder's quantization in the loop" if training.get("learned_correction", True) else ""
+    return f"Trained as GRAIN (section 3.5){loop}: " + "; ".join(parts)
 
 
 def _detail_table(evaluation: Mapping[str, Any], losses: Collection[str]) -> list[str]:

@@ -29,6 +29,7 @@ from edgegrain.publishing.model_card import card_text
 from edgegrain.publishing.run_source import encoder_part, final_decoder, integer_encoder, open_run, stages_of
 from edgegrain.training.grain.autoencoder import Autoencoder
 from edgegrain.training.grain.checkpoint import Run, checkpoint_path
+from edgegrain.training.training_pictures import cache_folder
 from export.bundle.licences import usual_licence
 from export.bundle.writer import BundleParts, manifest_fields, refuse_to_replace, replace_decoder, write_bundle
 from export.decoder.command import compare_decoder, export_decoder
@@ -74,6 +75,7 @@ def publish(checkpoint: Path, data: Path, folder: Path, *, bundle_id: str, versi
         BundleError: the run's encoder is not that of ``encoder_of``.
         EdgegrainError: as `write_bundle`, and if the prior is missing or another one.
     """
+    refuse_to_replace(folder, force)
     run = open_run(checkpoint, prior)
     config = run.config
     domain = domain or config.domain
@@ -98,7 +100,6 @@ def publish(checkpoint: Path, data: Path, folder: Path, *, bundle_id: str, versi
                              domain=domain, version=version)
     card = card_text(bundle_id, training, {}, licence, domain=domain, sizes=(config.encoder.hr, config.encoder.lr))
     if source is None:
-        refuse_to_replace(folder, force)
         parts = BundleParts(encoder_part(run), graph, fit_tables(lrs), fields, card)
         manifest = write_bundle(folder, parts, force=force)
     else:
@@ -144,6 +145,10 @@ def store_trained(checkpoint: Path, folder: Path, prior: str | Path | None = Non
         model = _invertible_only(model.decoder if isinstance(model, Grain) else model)
     kept = _kept_encoder(run.average, encoder_of) if encoder_of is not None else None
     network = integer_encoder(run) if run.config.correction and kept is None else None
+    tables = None
+    if data is not None and kept is None:  # before anything is written: it takes minutes
+        tables = fit_tables(encode(run.average, _packed(checkpoint, data, exclude, run.config.encoder.hr),
+                                   CODER_PICTURES, mirrored=True))
     folder.mkdir(parents=True, exist_ok=True)
     path = save_trained(cast(Grain, model), folder / TRAINED, history=stages_of(run), compact=compact, force=force)
     if kept is not None:
@@ -152,9 +157,7 @@ def store_trained(checkpoint: Path, folder: Path, prior: str | Path | None = Non
         return path
     if network is not None:
         save(network, folder / ENCODER_WEIGHTS, force=force)
-    if data is not None:
-        shard = _packed(checkpoint, data, exclude, run.config.encoder.hr)
-        tables = fit_tables(encode(run.average, shard, CODER_PICTURES, mirrored=True))
+    if tables is not None:
         write_atomically(folder / CODER_TABLES, tables.to_json(), force=force)
     return path
 
@@ -224,7 +227,7 @@ def _invertible_only(decoder: RRDBDecoder) -> Grain:
 
 def _packed(checkpoint: Path, data: Path, exclude: tuple[str, ...], side: int) -> np.ndarray:
     """Training pictures as one array, uint8 ``[N, side, side, 3]``, stored next to the run."""
-    return pack(stored_pictures(data, exclude), side, checkpoint_path(checkpoint).parents[1] / "packed")
+    return pack(stored_pictures(data, exclude), side, cache_folder(checkpoint_path(checkpoint).resolve().parent))
 
 
 def _sources(data: Path, exclude: tuple[str, ...]) -> dict[str, int]:

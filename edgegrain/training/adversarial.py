@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from edgegrain.training.config import continued
 from edgegrain.training.discriminator import DiscriminatorConfig, SmallDiscriminator
 from edgegrain.training.metric_networks import MetricNetworks
 from edgegrain.training.projected_discriminator import ProjectedConfig, ProjectedDiscriminator
@@ -156,9 +157,12 @@ class AdversarialLoss:
     def generator_loss(self, picture: Tensor, target: Tensor) -> Tensor:
         """The adversarial loss of the networks; gradients reach ``picture`` only."""
         self.discriminator.requires_grad_(False)
-        with torch.no_grad():
-            real = self.discriminator(target)
-        return self._losses(real, self.discriminator(picture))[1]
+        fake = self.discriminator(picture)
+        real = fake
+        if self.config.loss == "relativistic":  # the only one that compares with originals
+            with torch.no_grad():
+                real = self.discriminator(target)
+        return self._losses(real, fake)[1]
 
     def update_discriminator(self, picture: Tensor, target: Tensor,
                              average_gradients: Callable[[list[nn.Parameter]], None]) -> dict[str, Tensor]:
@@ -182,8 +186,10 @@ class AdversarialLoss:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         average_gradients(parameters)
-        self.optimizer.step()
-        self.updates += 1
+        # A picture that is not finite must not reach the weights, as in `edgegrain.training.optimizers.descend`.
+        if torch.nn.utils.get_total_norm([each.grad for each in parameters if each.grad is not None]).isfinite():
+            self.optimizer.step()
+            self.updates += 1
         return terms
 
     def _losses(self, real: Tensor | list[Tensor], fake: Tensor | list[Tensor]) -> tuple[Tensor, Tensor]:
@@ -192,6 +198,26 @@ class AdversarialLoss:
         losses = [LOSSES[self.config.loss](*pair) for pair in pairs]
         return torch.stack([of_discriminator for of_discriminator, _ in losses]).mean(), torch.stack(
             [of_generator for _, of_generator in losses]).mean()
+
+
+def resumed(stored: AdversarialLoss | None, wanted: AdversarialConfig | None, discriminator: nn.Module | None = None
+            ) -> AdversarialLoss | None:
+    """The adversarial loss of a run that is resumed: its own discriminator, everything else as the recipe has it.
+
+    Args:
+        stored: the run's.
+        wanted: the recipe's; None ends the loss.
+        discriminator: a trained one, for a run that had none.
+
+    Raises:
+        EdgegrainError: the recipe does not fit the run's discriminator.
+    """
+    if wanted is None:
+        return None
+    if stored is None:
+        return AdversarialLoss(wanted, discriminator)
+    stored.config = continued(wanted, discriminator=stored.config.discriminator)
+    return stored
 
 
 def joint_loss(picture: Tensor, compare: Callable[[Tensor], tuple[Tensor, dict[str, Tensor]]],

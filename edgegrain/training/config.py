@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from typing import Any, Self, TypeVar, get_args, get_type_hints
+
+from codec_contract.errors import EdgegrainError
 
 Config = TypeVar("Config")
 
@@ -29,6 +31,18 @@ class Recipe:
             KeyError, TypeError, ValueError: it describes none.
         """
         return config_from_dict(cls, values)
+
+
+def continued(recipe: Config, **stored: Any) -> Config:
+    """The recipe with these values of the run that it continues, such as shapes of networks.
+
+    Raises:
+        EdgegrainError: the recipe cannot have them.
+    """
+    try:
+        return replace(recipe, **stored)  # type: ignore[type-var]
+    except ValueError as error:
+        raise EdgegrainError(f"the recipe does not fit the run that it continues: {error}") from error
 
 
 def config_from_dict(kind: type[Config], values: Mapping[str, Any]) -> Config:

@@ -99,7 +99,8 @@ class Trainer(Protocol):
         """Train on one batch at this progress (0...1) of the run; returns values to log, the most important first."""
 
     def evaluate(self) -> dict[str, float]:
-        """Figures of the averaged network on data that training does not see."""
+        """Figures of the averaged network on the pictures of ``--validation``, by default the first of the training
+        pictures."""
 
     def draw_samples(self, path: Path) -> None:
         """Write a sheet of the averaged network's pictures."""

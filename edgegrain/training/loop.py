@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from codec_contract.errors import EdgegrainError
 from edgegrain.training.checkpoint import save_checkpoint
 from edgegrain.training.distributed import Distributed, start_distributed
@@ -59,6 +61,8 @@ def train_on(distributed: Distributed, config: Any, folder: Path, options: RunOp
     trainer = family.open(config, options, folder, distributed)
     folder.mkdir(parents=True, exist_ok=True)
     run = trainer.run
+    # Shapes and random weights have the recipe's seed; what is drawn in steps differs between processes and sessions.
+    torch.manual_seed(distributed.seed(run.config.seed, run.pictures))
     log = JsonlLog(folder / LOG if distributed.first else None)
     log.write({"config": run.config.as_dict(), "pictures_in_set": trainer.pictures_in_set, "seen": run.pictures})
     budget = TimeBudget(distributed, run.pictures, family.last_picture(config, pictures, budget_seconds),

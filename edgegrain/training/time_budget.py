@@ -14,7 +14,7 @@ class TimeBudget:
     """Time and pictures that this process may spend on a run.
 
     Attributes:
-        interrupted: True once Ctrl-C or SIGTERM asked for the end.
+        interrupted: True once Ctrl-C or SIGTERM asked for the end, in any of the processes.
     """
 
     def __init__(self, distributed: Distributed, seen: int, pictures: int | None, seconds: float) -> None:
@@ -38,8 +38,8 @@ class TimeBudget:
             part = seen / self._pictures if self._pictures else 1.0
         if self._seconds:
             part = max(part, (time.monotonic() - self._started) / self._seconds)
-        part, stopped = self._distributed.agree(part, self.interrupted)
-        return None if stopped or part >= 1 else part
+        part, self.interrupted = self._distributed.agree(part, self.interrupted)
+        return None if self.interrupted or part >= 1 else part
 
     def rate(self, seen: int) -> float:
         """Pictures per second in this session."""

@@ -17,7 +17,7 @@ from codec_contract.bundle.decoders import decoder_forms
 from codec_contract.bundle.file_names import CODER_TABLES, DECODER_ONNX, MANIFEST, MODEL_CARD
 from codec_contract.bundle.manifest import SCHEMA, Manifest, load_manifest, verify_bundle
 from codec_contract.errors import BundleError, ExportError
-from codec_contract.files import write_atomically
+from codec_contract.files import replace_folder, write_atomically
 from codec_contract.lr_coder.coder_tables import CoderTables
 from export.bundle.encoder_part import EncoderPart
 from export.decoder.command import Comparison
@@ -203,9 +203,19 @@ def update_card(folder: Path, *, evaluation: Mapping[str, Any], card: str) -> Ma
 
 
 def refuse_to_replace(folder: Path, force: bool) -> None:
-    """Raise `FileExistsError` if the folder exists and ``force`` is false; called before work that takes minutes."""
-    if folder.exists() and not force:
+    """Refuse to replace a folder; called before work that takes minutes.
+
+    Raises:
+        FileExistsError: the folder exists and ``force`` is false.
+        BundleError: it exists and is no bundle.
+    """
+    if not folder.exists():
+        return
+    if not force:
         raise FileExistsError(f"{folder} exists; choose another name or pass force (--force) to replace it")
+    if not (folder / MANIFEST).is_file() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise BundleError(f"{folder} exists and is no bundle (it has no {MANIFEST}), so it is not replaced; choose "
+                          "another name")
 
 
 def require_onnx(formats: Sequence[str]) -> None:
@@ -227,9 +237,7 @@ def _write_folder(folder: Path, write: Callable[[Path], None], decoder: bytes, r
         _write_manifest(staging, record)
         verify_bundle(staging)
         os.chmod(staging, 0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(staging, folder)
+        replace_folder(staging, folder)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import shutil
 import tempfile
 import uuid
 import warnings
@@ -24,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from codec_contract.errors import ExportError
+from codec_contract.files import replace_folder
 from codec_contract.native_output import captured_stderr
 from edge_encoder.integer_network import INPUT
 from export.encoder import graph as g
@@ -50,9 +49,7 @@ def write_coreml(graph: EncoderGraph, path: str | Path, *, force: bool = False) 
         with captured_stderr():
             model.save(str(written))
         _make_reproducible(written)
-        if path.exists():
-            shutil.rmtree(path)
-        os.replace(written, path)
+        replace_folder(written, path)
     return path
 
 

@@ -15,8 +15,8 @@ from codec_contract.errors import ExportError
 from codec_contract.quantization import unit_to_levels
 from codec_contract.resize import exact_resize
 from edge_encoder.integer_network import INPUT, IntegerConv, IntegerNetwork, accumulate, unclamped
+from edge_encoder.preprocessing import PICTURE_SUFFIXES
 
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 SHARES = {"picture": 0.38, "noise": 0.2, "adversarial": 0.16, "gradient": 0.1, "checkerboard": 0.1, "constant": 0.06}
 """Share of every kind among the inputs; noise fills up to the total."""
 PATCH_CANDIDATES = 24  # random pictures from which a stem-adversarial input takes its best patches
@@ -131,8 +131,8 @@ def _noise(rng: np.random.Generator, index: int, hr: int) -> tuple[str, np.ndarr
             return f"normal {centre} +- {spread}", np.clip(rng.normal(centre, spread, (hr, hr, 3)).round(), 0, 255)
         case _:
             block = 2 ** int(rng.integers(1, 6))
-            coarse = rng.integers(0, 256, (hr // block, hr // block, 3))
-            return f"blocks of {block} pixels", np.repeat(np.repeat(coarse, block, 0), block, 1)
+            coarse = rng.integers(0, 256, (-(-hr // block), -(-hr // block), 3))
+            return f"blocks of {block} pixels", np.repeat(np.repeat(coarse, block, 0), block, 1)[:hr, :hr]
 
 
 class _PictureMaker:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from codec_contract.errors import ExportError
+from codec_contract.files import replace_folder
 from edge_encoder import bounds
 from edge_encoder import integer_network as integer
 from edge_encoder.integer_network import IntegerNetwork
@@ -144,9 +144,10 @@ def _staged(out_dir: Path, options: ExportOptions) -> Iterator[Path]:
         yield Path(folder)
         out_dir.mkdir(exist_ok=True)
         for path in sorted(Path(folder).iterdir()):
-            if (out_dir / path.name).is_dir():
-                shutil.rmtree(out_dir / path.name)
-            os.replace(path, out_dir / path.name)
+            if path.is_dir():
+                replace_folder(path, out_dir / path.name)
+            else:
+                os.replace(path, out_dir / path.name)
 
 
 def _counted(chunks: Iterable[Chunk], kinds: Counter[str]) -> Iterator[Chunk]:

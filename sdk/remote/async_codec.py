@@ -54,7 +54,8 @@ class AsyncRemoteCodec:
     ) -> Payload:
         """Let the service compress one picture."""
         data = await asyncio.to_thread(calls.picture_file, picture, background, max_pixels)
-        return Payload(await self._send(calls.compress_call(data, fit, background, bundle, quality, max_bytes)))
+        call = calls.compress_call(data, fit, background, bundle, quality, max_bytes)
+        return calls.read_payload(await self._send(call))
 
     async def compress_batch(
         self, pictures: Iterable[PictureSource], fit: Fit = "pad", *, bundle: str | None = None,
@@ -137,4 +138,6 @@ class AsyncRemoteCodec:
                 pause = attempts.pause_after_refusal(response)
             except self._httpx.TransportError as error:
                 pause = attempts.pause_after(unreachable(self.url, error))
+            except self._httpx.RequestError as error:  # as in `RemoteCodec`
+                raise unreachable(self.url, error) from error
             await asyncio.sleep(pause)

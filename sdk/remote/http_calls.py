@@ -20,6 +20,7 @@ from codec_contract.payload import CODING_RAW, FIT_STRETCH, encode_payload
 from codec_contract.rgb import Rgb
 from edge_encoder.preprocessing import Colour, PictureSource, load_picture
 from sdk.generated_mark import GeneratedMark, MarkedPicture
+from sdk.payload import Payload
 
 PAYLOAD_TYPE = "application/vnd.edgegrain"
 BYTES_TYPE = "application/octet-stream"
@@ -54,8 +55,13 @@ class RemoteBundle:
 
 def check_url(url: str) -> str:
     """The service's address without a trailing slash; `ServiceError` unless it is http or https with a host."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in ("http", "https") and parts.hostname and not parts.query and not parts.fragment
+        valid = valid and parts.port != 0  # reading the port checks it
+    except ValueError:
+        valid = False
+    if not valid:
         raise ServiceError(f"{url!r} is not the address of a service, expected the form http://host:8000")
     return url.rstrip("/")
 
@@ -155,6 +161,14 @@ def read_picture(data: bytes, max_pixels: int, mark: bool = True) -> Image.Image
         raise
     except Exception as error:  # Pillow raises various types for a damaged PNG
         raise ServiceError(f"the service's answer is not a picture: {error}") from error
+
+
+def read_payload(data: bytes) -> Payload:
+    """The payload of an answer; `ServiceError` if it is something else."""
+    try:
+        return Payload(data)
+    except PayloadError as error:
+        raise ServiceError(f"the service's answer is not a payload: {error}; is this an edgegrain service?") from error
 
 
 def read_bundles(data: bytes) -> list[RemoteBundle]:

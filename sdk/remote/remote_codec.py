@@ -73,7 +73,7 @@ class RemoteCodec:
             ServiceError: the service cannot be reached, or refuses the request.
         """
         data = calls.picture_file(picture, background, max_pixels)
-        return Payload(self._send(calls.compress_call(data, fit, background, bundle, quality, max_bytes)))
+        return calls.read_payload(self._send(calls.compress_call(data, fit, background, bundle, quality, max_bytes)))
 
     def compress_batch(
         self, pictures: Iterable[PictureSource], fit: Fit = "pad", *, bundle: str | None = None,
@@ -165,6 +165,8 @@ class RemoteCodec:
                 pause = attempts.pause_after_refusal(response)
             except self._httpx.TransportError as error:
                 pause = attempts.pause_after(unreachable(self.url, error))
+            except self._httpx.RequestError as error:  # an answer that cannot be decoded, or too many redirects
+                raise unreachable(self.url, error) from error
             time.sleep(pause)
 
 

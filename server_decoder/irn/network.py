@@ -117,8 +117,9 @@ FROM_YCBCR = torch.linalg.inv(TO_YCBCR.double()).float()
 
 
 def mix_colours(x: Tensor, matrix: Tensor) -> Tensor:
-    """Every pixel of ``[B, 3, H, W]`` times ``matrix``, ``[3, 3]``."""
-    return F.conv2d(x, matrix.to(x.device, x.dtype)[:, :, None, None])
+    """Every pixel of ``[B, 3, H, W]`` times ``matrix``, ``[3, 3]``, float32 also under autocast: levels are rounded."""
+    with torch.autocast(x.device.type, enabled=False):
+        return F.conv2d(x.float(), matrix.to(x.device)[:, :, None, None])
 
 
 class HaarTransform(nn.Module):

@@ -21,6 +21,9 @@ from server_decoder.face_sr.glean import GLEANConfig
 from server_decoder.grain.prior_config import PriorConfig
 from server_decoder.stylegan2.synthesis import CONFIG_F_512, CONFIG_F_1024, TINY_64
 
+_NOT_HERE = ("identity", "lr", "lr_l2", "lr_saturation", "rate", "codes")
+"""Terms of `LossWeights` that this family does not compute."""
+
 
 @dataclass(frozen=True)
 class Factors:
@@ -50,7 +53,7 @@ class FaceSRTraining(Recipe):
 
     Attributes:
         network: GLEAN or GCFSR.
-        loss: weights of the terms that compare pictures; only ``l1``, ``l2`` and ``lpips`` are used.
+        loss: weights of the terms that compare pictures. Those of GRAIN's LRs, codes and identity are 0 here.
         perceptual: weight of the difference of VGG16's features (conv4_3).
         squared: True for the squared difference, as in [GLEAN], False for the absolute one.
         adversarial: the adversarial loss, or None.
@@ -98,6 +101,8 @@ class FaceSRTraining(Recipe):
     random_pictures: int = 0
 
     def __post_init__(self) -> None:
+        if unused := [name for name in _NOT_HERE if getattr(self.loss, name)]:
+            raise ValueError(f"GLEAN and GCFSR have no loss of {', '.join(unused)}; set loss.{unused[0]} to 0")
         if self.reduction not in REDUCTIONS:
             raise ValueError(f"unknown reduction {self.reduction!r}; expected one of {', '.join(REDUCTIONS)}")
         blind = isinstance(self.network, GCFSRConfig) and self.network.blind
@@ -120,7 +125,7 @@ class FaceSRTraining(Recipe):
     def needs_metrics(self) -> bool:
         """True if a loss needs the weights of LPIPS."""
         projected = self.adversarial is not None and isinstance(self.adversarial.discriminator, ProjectedConfig)
-        return bool(self.loss.lpips or self.perceptual or projected)
+        return bool(self.loss.lpips or self.loss.regions or self.perceptual or projected)
 
     @property
     def kind(self) -> str:
@@ -132,8 +137,9 @@ class FaceSRTraining(Recipe):
         return {**super().as_dict(), "network": self.network.as_dict()}
 
 
-def _weights(l1: float = 0.0, l2: float = 0.0, lpips: float = 0.0, regions: float = 0.0) -> LossWeights:
-    return LossWeights(l1=l1, l2=l2, lpips=lpips, regions=regions, identity=0.0, lr=0.0)
+def _weights(l1: float = 0.0, l2: float = 0.0, lpips: float = 0.0, regions: float = 0.0, grid: float = 0.0
+             ) -> LossWeights:
+    return LossWeights(l1=l1, l2=l2, lpips=lpips, regions=regions, grid=grid, identity=0.0, lr=0.0)
 
 
 # [GLEAN] supplementary 1: MSE, 1e-2 perceptual (squared, VGG16), 1e-2 adversarial with StyleGAN's discriminator; cosine
@@ -164,8 +170,9 @@ _GCFSR_256 = replace(
     _GLEAN_256, network=gcfsr.PRESETS["gcfsr-256-light"], factors=Factors(continuous=True), learning_rate=5e-3,
     muon=10.0)
 
-# From the networks of the two recipes above: LPIPS at every phase and a discriminator take the grid off the skin.
-_PROJECTED_LOSS = _weights(l1=1.0, lpips=1.0, regions=0.3)
+# From the networks of the two recipes above: LPIPS at every phase, a discriminator and a loss of its own take the grid
+# off the skin.
+_PROJECTED_LOSS = _weights(l1=1.0, lpips=1.0, regions=0.3, grid=2.0)
 
 _SMOKE_GLEAN = FaceSRTraining(
     GLEANConfig(PriorConfig("stylegan2", TINY_64), 16, rrdb=1, width=16, growth=8, head=8, widest=16, code_channels=8,

@@ -7,7 +7,6 @@ pixels, VGG16's features, LPIPS and a discriminator compare the result with the 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +16,15 @@ from torch import Tensor
 from codec_contract.quantization import dequantize
 from edgegrain.metrics.lpips import LPIPS
 from edgegrain.pictures.packed import batches
-from edgegrain.training.adversarial import joint_loss
+from edgegrain.training.adversarial import joint_loss, resumed
+from edgegrain.training.config import continued
 from edgegrain.training.distributed import Distributed, mixed_precision
 from edgegrain.training.face_sr.lr_inputs import draw_inputs, restore
 from edgegrain.training.face_sr.recipes import FACE_SR_CONFIGS, FaceSRTraining
 from edgegrain.training.face_sr.run import FAMILY, FaceSRRun, load_run, start_run
 from edgegrain.training.face_sr.validation import Validation
 from edgegrain.training.family import Family, RunOptions
+from edgegrain.training.grid_loss import GridLoss
 from edgegrain.training.losses import picture_loss, random_offset
 from edgegrain.training.metric_networks import MetricNetworks, metric_weights
 from edgegrain.training.optimizers import annealed, descend, early_decay, optimizers, update_averages
@@ -72,7 +73,7 @@ class FaceSRTrainer:
         self._averages: list[Tensor] = [averages[name] for name in moving]
         self._optimizers = optimizers(self.parameters, config.learning_rate, config.muon, config.weight_decay)
         seed = distributed.seed(config.seed, run.pictures)
-        self._random = np.random.default_rng(seed)
+        self._random, self._grid = np.random.default_rng(seed), GridLoss()
         self._feed = batches(pictures, config.batch, seed, distributed.device)
         self._validation = None if held_out is None else Validation(config, held_out, networks, distributed.device)
 
@@ -122,7 +123,7 @@ class FaceSRTrainer:
         if not compared.any():
             return torch.zeros((), device=restored.device), {}
         loss, terms = picture_loss(config.loss, restored[compared], target[compared], self._lpips, None,
-                                   offset=random_offset(config.lpips_shift))
+                                   offset=random_offset(config.lpips_shift), grid=self._grid)
         if self._vgg is not None:
             terms["perceptual"] = perceptual_loss(
                 self._vgg, restored[compared], target[compared], squared=config.squared)
@@ -138,7 +139,9 @@ def open_trainer(config: FaceSRTraining, options: RunOptions, folder: Path, dist
     weights = metric_weights(options.weights, needed=config.needs_metrics, faces=False)
     if (folder / CHECKPOINT).exists():
         run = load_run(folder, prior)
-        run.config = replace(config, network=run.config.network, adversarial=run.config.adversarial)
+        run.adversarial = resumed(run.adversarial, config.adversarial, discriminator)
+        run.config = continued(config, network=run.config.network,
+                               adversarial=None if run.adversarial is None else run.adversarial.config)
     else:
         run = start_run(config, prior, discriminator, options.start)
     config = run.config

@@ -18,6 +18,7 @@ from edge_encoder import integer_network
 from edge_encoder.architectures import config_from_name
 from edge_encoder.integer_network import IntegerNetwork
 from edge_encoder.lowering import raise_twin
+from edgegrain.training.config import continued
 from edgegrain.training.grain.autoencoder import Autoencoder, build_autoencoder
 from edgegrain.training.grain.checkpoint import Run, load_run, read_config
 from edgegrain.training.grain.grow import grow
@@ -151,8 +152,7 @@ def adopt(config: StageConfig, source: StageConfig) -> StageConfig:
         raise BundleError("this stage trains the invertible decoder alone, but what it starts from is a whole GRAIN")
     encoder = config.encoder if config.grows and config.encoder.lr > source.encoder.lr else source.encoder
     # A control of a later stage takes the decoder of a model with a correction, and drops the correction.
-    return replace(config, encoder=encoder, decoder=decoder,
-                   correction=config.correction and source.correction)
+    return continued(config, encoder=encoder, decoder=decoder, correction=config.correction and source.correction)
 
 
 def begins_fusion(config: StageConfig, source: StageConfig) -> bool:

@@ -42,7 +42,7 @@ _STAGE2 = StageConfig(
 # Losses on what people look at: eyes, mouth, texture. The generator's Haar transforms leave grids of 2 and 4 pixels.
 _FINE_LOSS = LossWeights(region_gain=3.0, lpips=1.0, regions=0.3, identity=0.1)
 _STAGE2_FINE = replace(
-    _STAGE2, loss=replace(_FINE_LOSS, lr=0.0, grid=10.0), synthetic=0.0, identity_from=0.0, lpips_shift=1.0,
+    _STAGE2, loss=replace(_FINE_LOSS, lr=0.0, grid=2.0), synthetic=0.0, identity_from=0.0, lpips_shift=1.0,
     adversarial=PROJECTED, window=128, ema=0.998, jitter=True)
 # The larger decoder, grown from a published one, whose encoder stays.
 _FINE = replace(

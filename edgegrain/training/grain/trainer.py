@@ -14,8 +14,9 @@ from codec_contract.bundle.paths import find_bundle
 from codec_contract.errors import BundleError, EdgegrainError
 from codec_contract.quantization import dequantize, quantize
 from edgegrain.pictures.packed import batches
-from edgegrain.training.adversarial import AdversarialLoss, joint_loss
+from edgegrain.training.adversarial import AdversarialLoss, joint_loss, resumed
 from edgegrain.training.checkpoint import checkpoint_path
+from edgegrain.training.config import continued
 from edgegrain.training.distributed import Distributed, mixed_precision
 from edgegrain.training.family import Family, RunOptions
 from edgegrain.training.grain import rate
@@ -97,8 +98,6 @@ class GrainTrainer:
         seed = distributed.seed(config.seed, run.pictures)
         # The same in all processes: they wait for each other, and a step with a window is much shorter.
         self._choice = np.random.default_rng([config.seed, run.pictures])
-        if distributed.rank:  # else every process would draw the same noise
-            torch.manual_seed(seed)
         self._feeds = [batches(pictures, real, seed, distributed.device)] if real else []
         if generated is not None and generated_count:
             self._feeds.append(batches(generated, generated_count, seed + 1, distributed.device))
@@ -211,13 +210,10 @@ def open_trainer(config: StageConfig, options: RunOptions, folder: Path, distrib
     if (folder / CHECKPOINT).exists():
         run = load_run(folder, prior)
         shapes = run.config
-        run.config = replace(config, encoder=shapes.encoder, decoder=shapes.decoder, correction=shapes.correction,
-                             stage=shapes.stage, trains=shapes.trains)
-        if run.adversarial is not None and config.adversarial is not None:
-            run.adversarial.config = replace(config.adversarial, discriminator=run.adversarial.config.discriminator)
-            run.config = replace(run.config, adversarial=run.adversarial.config)
-        else:
-            run.adversarial = None
+        _refuse_another_stage(config, shapes, folder)
+        run.adversarial = resumed(run.adversarial, config.adversarial, discriminator)
+        run.config = continued(config, encoder=shapes.encoder, decoder=shapes.decoder, correction=shapes.correction,
+                               adversarial=None if run.adversarial is None else run.adversarial.config)
     else:
         run = start_run(config, start, prior, decoder_from=decoder_from)
     config = run.config
@@ -235,6 +231,20 @@ def open_trainer(config: StageConfig, options: RunOptions, folder: Path, distrib
     if run.adversarial is not None:
         run.adversarial.use(networks)
     return GrainTrainer(run, distributed, pictures, networks, held_out, generated)
+
+
+def _refuse_another_stage(config: StageConfig, stored: StageConfig, folder: Path) -> None:
+    """Raise EdgegrainError if a recipe trains other networks than the run that it is to continue."""
+    if (config.stage, set(config.trains)) != (stored.stage, set(stored.trains)):
+        raise EdgegrainError(
+            f"{folder} is stage {stored.stage} and trains {', '.join(stored.trains)}, the recipe is stage "
+            f"{config.stage} and trains {', '.join(config.trains)}; resume with the run's own recipe, or begin another "
+            f"run with --init-from {folder}")
+    if bool(config.loss.rate) != bool(stored.loss.rate):
+        there, here = ("with", "without") if stored.loss.rate else ("without", "with")
+        raise EdgegrainError(
+            f"{folder} was trained {there} the rate loss, and its rate model with it; the recipe is {here}. Pass the "
+            f"--set loss.rate of the run, or begin another run with --init-from {folder}")
 
 
 @torch.no_grad()

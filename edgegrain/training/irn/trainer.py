@@ -7,7 +7,6 @@ a perceptual term joins (eq. 11).
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -18,6 +17,7 @@ from codec_contract.errors import EdgegrainError
 from edgegrain.metrics.lpips import LPIPS
 from edgegrain.pictures.crops import Photographs, crops, pack_photographs
 from edgegrain.pictures.packed import list_pictures, random_pictures
+from edgegrain.training.config import continued
 from edgegrain.training.distributed import Distributed, mixed_precision
 from edgegrain.training.family import Family, RunOptions
 from edgegrain.training.irn.discriminator import IRNDiscriminator
@@ -33,7 +33,7 @@ from edgegrain.training.irn.losses import (
 from edgegrain.training.irn.recipes import IRN_CONFIGS, IRNTraining
 from edgegrain.training.irn.run import FAMILY, IRNRun, load_run, start_run
 from edgegrain.training.metric_networks import metric_weights
-from edgegrain.training.optimizers import descend, optimizers, update_averages
+from edgegrain.training.optimizers import descend, early_decay, optimizers, update_averages
 from edgegrain.training.run_folder import CHECKPOINT
 from edgegrain.training.sample_sheet import write_samples
 from edgegrain.training.training_pictures import cache_folder, require_pictures
@@ -66,7 +66,7 @@ class IRNTrainer:
         self.run, self.distributed, config = run, distributed, run.config
         self.pictures_in_set, self._held_out = len(photographs), held_out.to(distributed.device)
         self.features = features.to(distributed.device) if features is not None else None
-        self.steps = self.skipped = 0
+        self.steps, self.skipped, self._resumed = 0, 0, run.pictures > 0
         distributed.move(run.networks().values(), convolutional=True)
         if run.discriminator is not None:
             run.discriminator.train()
@@ -145,7 +145,9 @@ class IRNTrainer:
         self.distributed.average_gradients(list(discriminator.parameters()))
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(self.run.config, progress, self.steps - 1)
-        optimizer.step()
+        if torch.nn.utils.get_total_norm([each.grad for each in discriminator.parameters()
+                                          if each.grad is not None]).isfinite():
+            optimizer.step()
         return {"divergence": value.detach()}
 
     def _update(self, loss: Tensor, progress: float) -> None:
@@ -154,8 +156,8 @@ class IRNTrainer:
                        self.distributed, clip=config.clip):
             self.skipped += 1
             return
-        # Short runs forget their first weights sooner.
-        update_averages(self._averages, self._parameters, min(config.ema, self.steps / (self.steps + 10)))
+        update_averages(self._averages, self._parameters,
+                        config.ema if self._resumed else early_decay(config.ema, self.steps))
 
 
 def open_trainer(config: IRNTraining, options: RunOptions, folder: Path, distributed: Distributed) -> IRNTrainer:
@@ -168,8 +170,8 @@ def open_trainer(config: IRNTraining, options: RunOptions, folder: Path, distrib
     features = LPIPS(weights, "vgg").requires_grad_(False) if config.losses.perceptual and weights is not None else None
     if resumed:
         run = load_run(folder)
-        run.config = replace(config, network=run.config.network, discriminator=run.config.discriminator,
-                             crop=run.config.crop)
+        run.config = continued(config, network=run.config.network, discriminator=run.config.discriminator,
+                               crop=run.config.crop)
     else:
         run = start_run(config, options.start)
     config = run.config

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from PIL import Image
 from codec_contract.bundle.manifest import load_manifest
 from codec_contract.bundle.paths import find_bundle
 from codec_contract.errors import BundleError, EdgegrainError, ImageError
+from codec_contract.files import written_whole
 from codec_contract.resize import exact_resize
 from edgegrain.pictures.packed import StoredPicture, matches, pack, random_pictures, stored_pictures
 from edgegrain.training.family import RunOptions
@@ -151,20 +151,24 @@ def restored_pictures(originals: np.ndarray, bundle: str, size: int, cache: Path
     key = hashlib.sha256("\n".join([name, manifest.lr_contract_id.hex(), decoder]).encode()).hexdigest()[:16]
     target = cache / f"restored-{size}-{key}.npy"
     if not target.exists():
-        temporary = target.with_suffix(f".{os.getpid()}.partial")
-        stored = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=(len(originals), size, size, 3))
-        for start in range(0, len(originals), _AT_ONCE):
-            squares = np.stack([exact_resize(np.ascontiguousarray(picture), (size, size))
-                                for picture in originals[start : start + _AT_ONCE]])
-            stored[start : start + _AT_ONCE] = opened.decode(opened.encode(squares))
-        stored.flush()
-        os.replace(temporary, target)
+        shape = (len(originals), size, size, 3)
+        with written_whole(target) as temporary:
+            stored = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
+            for start in range(0, len(originals), _AT_ONCE):
+                squares = np.stack([exact_resize(np.ascontiguousarray(picture), (size, size))
+                                    for picture in originals[start : start + _AT_ONCE]])
+                stored[start : start + _AT_ONCE] = opened.decode(opened.encode(squares))
+            stored.flush()
     return np.load(target, mmap_mode="r")
 
 
 def _side(picture: StoredPicture) -> int:
-    with Image.open(picture.open()) as image:
-        return min(image.size)
+    try:
+        with Image.open(picture.open()) as image:
+            return min(image.size)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ImageError(f"{picture.name} in {picture.path} cannot be read as a picture ({error}); remove it, or leave "
+                         "it out with --exclude") from error
 
 
 def _random_pairs(config: SuperResolutionTraining) -> Pairs:

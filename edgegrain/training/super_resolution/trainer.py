@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
 from codec_contract.quantization import dequantize
-from edgegrain.training.adversarial import joint_loss
+from edgegrain.training.adversarial import joint_loss, resumed
+from edgegrain.training.config import continued
 from edgegrain.training.distributed import Distributed, mixed_precision
 from edgegrain.training.family import Family, RunOptions
 from edgegrain.training.grid_loss import GridLoss
@@ -135,13 +135,9 @@ def open_trainer(config: SuperResolutionTraining, options: RunOptions, folder: P
     weights = metric_weights(options.weights, needed=config.needs_lpips, faces=False)
     if (folder / CHECKPOINT).exists():
         run = load_run(folder)
-        adversarial = None
-        if config.adversarial is not None and run.adversarial is not None:
-            adversarial = replace(config.adversarial, discriminator=run.adversarial.config.discriminator)
-            run.adversarial.config = adversarial
-        else:
-            run.adversarial = None
-        run.config = replace(config, network=run.config.network, size=run.config.size, adversarial=adversarial)
+        run.adversarial = resumed(run.adversarial, config.adversarial)
+        run.config = continued(config, network=run.config.network, size=run.config.size,
+                               adversarial=None if run.adversarial is None else run.adversarial.config)
     else:
         run = start_run(config, options.init_from)
     pairs = training_pairs(run.config, options, folder)

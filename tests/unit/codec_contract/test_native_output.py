@@ -15,6 +15,8 @@ def test_captured(capfd: pytest.CaptureFixture[str]) -> None:
     with captured_stderr() as said:
         os.write(2, b"native\n")
         assert said() == "native\n"
+        os.write(2, b"more\n")
+        assert said() == "native\nmore\n"
     os.write(2, b"after\n")
     assert capfd.readouterr().err == "after\n"
 

@@ -73,3 +73,12 @@ def test_every_level_rounds_to_the_nearest() -> None:
         levels = np.unique(np.linspace(0, white, 5000).astype(np.int64))
         exact = levels * 255 / white
         assert np.abs(levels_to_8_bits(levels, white) - exact).max() <= 0.5 + 1e-9
+
+
+def test_white_may_be_zero() -> None:
+    """PhotometricInterpretation 0 (MinIsWhite), as fax and microscope software write it. Pillow does 8 bits itself."""
+    stream = io.BytesIO()
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[262] = 0
+    Image.fromarray(np.array([[0, 21845, 65535]], np.uint16)).save(stream, "TIFF", tiffinfo=tags)
+    assert read(stream.getvalue()) == [255, 170, 0]

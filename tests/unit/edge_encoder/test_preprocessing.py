@@ -63,6 +63,28 @@ class TestSources:
             assert mistaken.format == "TGA"  # TGA has no signature: the length of this icon reads as one
         np.testing.assert_array_equal(load_picture(icon), rgb)
 
+    def test_an_icon_cannot_claim_less_than_it_holds(self) -> None:
+        png = encoded(Image.new("1", (3000, 2000)))
+        directory = struct.pack("<HHHBBBBHHII", 0, 1, 1, 16, 16, 0, 0, 1, 1, len(png), 22)
+        with pytest.raises(ImageError, match="claims 3000 x 2000 pixels"):
+            load_picture(directory + png, max_pixels=1 << 20)
+        assert load_picture(directory + png).shape == (2000, 3000, 3)
+
+    def test_more_pixels_than_a_payload_describes(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+        with pytest.raises(ImageError, match="a payload describes at most .* Reduce it first"):
+            load_picture(png_claiming(20_000, 20_000), max_pixels=1 << 40)
+
+    @pytest.mark.parametrize(("description", "converts"), [("sRGB IEC61966-2.1", False), ("Linear sRGB", True)])
+    def test_a_linear_profile_is_not_taken_for_srgb(
+            self, description: str, converts: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+        converted: list[bool] = []
+        monkeypatch.setattr(ImageCms, "getProfileDescription", lambda profile: description)
+        monkeypatch.setattr(ImageCms, "profileToProfile", lambda image, *rest, **named: converted.append(True) or image)
+        profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+        load_picture(encoded(Image.new("RGB", (4, 4)), icc_profile=profile))
+        assert bool(converted) == converts
+
     @pytest.mark.parametrize("kind", ["JPEG", "AVIF"])
     def test_lossy_formats(self, kind: str) -> None:
         flat = np.full((32, 32, 3), (200, 100, 50), np.uint8)

@@ -165,6 +165,7 @@ def test_max_pixels(codec: Codec) -> None:
         codec.restore(payload.lr, size=128, max_pixels=128 * 80 - 1)
     with pytest.raises(sdk.ImageError, match="claims an original of 320 x 200 pixels"):
         codec.restore(payload, max_pixels=60_000)
+    assert codec.restore(payload, size="native", max_pixels=10).size == (64, 40)  # the bundle's own size is no claim
 
 
 def test_an_enlarger_is_opened_when_a_size_needs_it(tmp_path: Path) -> None:

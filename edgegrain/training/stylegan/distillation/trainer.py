@@ -6,7 +6,6 @@ The student is trained in the form in which it is used: convolutions of constant
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,6 +14,8 @@ from torch import Tensor
 
 from codec_contract.errors import EdgegrainError, ModelError
 from edgegrain.metrics.lpips import LPIPS
+from edgegrain.training.adversarial import resumed
+from edgegrain.training.config import continued
 from edgegrain.training.distributed import Distributed, mixed_precision
 from edgegrain.training.family import Family, RunOptions
 from edgegrain.training.metric_networks import metric_weights
@@ -51,7 +52,7 @@ class DistillationTrainer:
         self.run, self.distributed = run, distributed
         self.teacher = teacher.to(distributed.device)
         self.lpips = lpips.to(distributed.device) if lpips is not None else None
-        self.steps = self.skipped = 0
+        self.steps, self.skipped, self._resumed = 0, 0, run.pictures > 0
         distributed.move(run.networks().values())
         trained = [(parameter, average) for parameter, average in zip(
             run.student.parameters(), run.average.parameters(), strict=True) if parameter.requires_grad]
@@ -124,7 +125,8 @@ class DistillationTrainer:
         if not descend(loss, self._parameters, self._optimizers, rate, self.distributed, clip=1.0):
             self.skipped += 1
             return
-        update_averages(self._averages, self._parameters, early_decay(config.ema, self.steps))
+        update_averages(self._averages, self._parameters,
+                        config.ema if self._resumed else early_decay(config.ema, self.steps))
 
 
 def open_trainer(config: DistilConfig, options: RunOptions, folder: Path, distributed: Distributed
@@ -137,7 +139,9 @@ def open_trainer(config: DistilConfig, options: RunOptions, folder: Path, distri
     name = str(options.teacher) if isinstance(options.teacher, str | Path) else ""
     if (folder / CHECKPOINT).exists():
         run = load_run(folder, teacher, discriminator, name)
-        run.config = replace(config, student=run.config.student, adversarial=run.config.adversarial)
+        run.adversarial = resumed(run.adversarial, config.adversarial, discriminator)
+        run.config = continued(config, student=run.config.student,
+                               adversarial=None if run.adversarial is None else run.adversarial.config)
     else:
         run = start_run(config, teacher, discriminator, name)
     return DistillationTrainer(run, teacher, distributed, lpips)

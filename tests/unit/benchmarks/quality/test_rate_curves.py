@@ -45,7 +45,7 @@ def test_a_run_is_measured_with_tables_fitted_to_its_own_lrs(tmp_path: Path) -> 
     save_run(tmp_path / "lr16", run)
     pictures = random_pictures(12, 64, seed=1)
     point = measure_run(tmp_path / "lr16", pictures, list(pictures[:2]), PlainMetrics(), steps=20)  # type: ignore[arg-type]
-    tables = fit_tables(encode(run.average, pictures, 12), steps=20)
+    tables = fit_tables(encode(run.average, pictures, 12, mirrored=True), steps=20)
     own = encode(run.average, pictures[:2], 2)
     sizes = [len(encode_payload(lr, contract_id=bytes(4), tables=tables, original_size=(64, 64))) for lr in own]
     assert point.bytes == pytest.approx(np.mean(sizes), abs=0.06)

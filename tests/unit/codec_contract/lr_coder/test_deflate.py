@@ -73,3 +73,14 @@ def test_a_bomb_is_refused_in_little_memory() -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 1_000_000
+
+
+def test_long_lrs_need_no_more_memory_than_square_ones() -> None:
+    lr = np.random.default_rng(0).integers(0, 256, (3000, 2, 3), np.uint8)
+    for each in (lr, lr.transpose(1, 0, 2)):
+        body = deflate_lr(each)
+        tracemalloc.start()
+        np.testing.assert_array_equal(inflate_lr(body, each.shape[1], each.shape[0]), each)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 4_000_000

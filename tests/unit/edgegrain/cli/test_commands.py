@@ -127,7 +127,7 @@ class TestAlign:
         shell("compress", *paths, "--align")
         grains = [path.with_suffix(".grain") for path in paths]
         status, _, err = shell("restore", *grains, "--background", paths[0])
-        assert status == 1 and "--background takes one payload, got 2" in err
+        assert status == 2 and "it takes one payload, got 2" in err
 
     def test_without_models(self, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("EDGEGRAIN_CACHE", str(tmp_path / "empty"))
@@ -140,7 +140,16 @@ class TestAlign:
     def test_not_with_a_service(self, shell: Shell, tmp_path: Path) -> None:
         path = write_picture(tmp_path / "me.png")
         status, _, err = shell("compress", path, "--align", "--remote", "http://localhost:1")
-        assert status == 1 and "the service does not align" in err
+        assert status == 2 and "the service does not align" in err
+        for option, value in (("--seed", "1"), ("--device", "cuda")):
+            status, _, err = shell("restore", path, option, value, "--remote", "http://localhost:1")
+            assert status == 2 and option in err
+
+    def test_an_lr_that_exists_is_refused_before_the_payload_is_written(self, shell: Shell, tmp_path: Path) -> None:
+        path = write_picture(tmp_path / "me.png")
+        (tmp_path / "me.lr.png").write_bytes(b"mine")
+        status, _, err = shell("compress", path, "--lr")
+        assert status == 1 and "me.lr.png exists" in err and not (tmp_path / "me.grain").exists()
 
 
 class TestCompress:

@@ -121,8 +121,15 @@ def test_options_of_another_family_are_wrong_usage(grain_run: Path, tmp_path: Pa
     code, _, err = shell("run", grain_run, "--out", tmp_path / "zoo", "--data", tmp_path, "--coder",
                          run / "coder.json")
     assert code == 2 and "--coder" in err
-    code, _, err = shell("run", grain_run, "--out", tmp_path / "zoo")
-    assert code == 2 and "--data" in err
+    for more in ((), ("--trained-only",)):
+        code, _, err = shell("run", grain_run, "--out", tmp_path / "zoo", *more)
+        assert code == 2 and "--data" in err
+    for option, value in (("--id", "x"), ("--if-better", tmp_path), ("--storage", "compact")):
+        code, _, err = shell("run", grain_run, "--out", tmp_path / "zoo", "--data", tmp_path, "--trained-only", option,
+                             value)
+        assert code == 2 and option in err and "--trained-only" in err
+    code, _, err = shell("run", grain_run, "--out", tmp_path / "zoo", "--data", tmp_path, "--weights", tmp_path)
+    assert code == 2 and "--if-better" in err
 
 
 def test_an_irn_run_and_a_folder_without_a_run_are_refused(tmp_path: Path, shell: Shell) -> None:

@@ -41,11 +41,11 @@ def test_large_jpegs_are_decoded_smaller(tmp_path: Path, monkeypatch: pytest.Mon
     cells = np.random.default_rng(0).integers(0, 256, (9, 12, 3), dtype=np.uint8)
     Image.fromarray(cells).resize((1200, 800), Image.Resampling.BICUBIC).save(tmp_path / "large.jpg", quality=95)
     sizes = []
-    convert = Image.Image.convert
-    monkeypatch.setattr(Image.Image, "convert", lambda self, *mode: sizes.append(self.size) or convert(self, *mode))
+    load = packed.load_picture
+    monkeypatch.setattr(packed, "load_picture", lambda image: sizes.append(image.size) or load(image))
     small = read_square(tmp_path / "large.jpg", 32)
     with Image.open(tmp_path / "large.jpg") as image:
-        whole = np.asarray(convert(image, "RGB"))[:, 200:1000]
+        whole = np.asarray(image.convert("RGB"))[:, 200:1000]
     assert sizes == [(300, 200)]
     assert np.abs(small.astype(int) - exact_resize(np.ascontiguousarray(whole), (32, 32))).max() <= 3
     read_square(tmp_path / "large.jpg", 128)
@@ -77,3 +77,21 @@ def test_every_picture_comes_once_before_any_comes_again() -> None:
     for _ in range(3):
         seen = [int(value) for _ in range(3) for value in next(feed)[:, 0, 0, 0]]
         assert sorted(seen) == list(range(6))
+
+
+def test_pictures_are_read_as_the_encoder_reads_them(tmp_path: Path) -> None:
+    rgb = np.random.default_rng(0).integers(0, 256, (12, 8, 3), np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by 90 degrees
+    Image.fromarray(rgb).save(tmp_path / "turned.png", exif=exif)
+    alpha = np.dstack([rgb, np.zeros((12, 8), np.uint8)])
+    Image.fromarray(alpha).save(tmp_path / "transparent.png")
+    np.testing.assert_array_equal(read_square(tmp_path / "turned.png", 8), np.rot90(rgb, -1)[:, 2:10])
+    assert (read_square(tmp_path / "transparent.png", 8) == 255).all()
+
+
+def test_a_damaged_picture_is_named_and_leaves_no_file(folder: Path, tmp_path: Path) -> None:
+    (folder / "damaged.png").write_bytes((folder / list_pictures(folder)[0].name).read_bytes()[:40])
+    with pytest.raises(ImageError, match=r"damaged.png in .* cannot be read as a picture.*--exclude"):
+        pack(list_pictures(folder), 8, tmp_path / "cache")
+    assert not list((tmp_path / "cache").iterdir())

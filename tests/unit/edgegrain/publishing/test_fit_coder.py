@@ -87,3 +87,13 @@ def test_a_file_that_holds_no_lrs_is_refused(tmp_path):
     (tmp_path / "wrong.npy").write_bytes(b"no array")
     with pytest.raises(ImageError, match="is not a .npy file"):
         fit_coder.load_lrs(tmp_path / "wrong.npy")
+
+
+def test_too_few_lrs_and_other_files_in_a_folder(tmp_path):
+    with pytest.raises(ImageError, match="got 1; give at least 2"):
+        fit_coder.fit_and_report([np.zeros((16, 16, 3), np.uint8)], steps=1)
+    with pytest.raises(ImageError, match="no pictures"):
+        fit_coder.generic_lrs(tmp_path)
+    Image.new("RGB", (80, 80)).save(tmp_path / "a.png")
+    (tmp_path / "README.md").write_text("not a picture")
+    assert len(fit_coder.generic_lrs(tmp_path)) == 1

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from codec_contract.errors import ModelError
+from codec_contract.errors import EdgegrainError, ModelError
 from edgegrain.training.adversarial import (
     LOSSES,
     AdversarialConfig,
@@ -20,9 +20,11 @@ from edgegrain.training.adversarial import (
     non_saturating,
     r1_penalty,
     relativistic,
+    resumed,
     wgan,
 )
 from edgegrain.training.discriminator import DiscriminatorConfig, SmallDiscriminator
+from edgegrain.training.projected_discriminator import ProjectedConfig
 from server_decoder.stylegan2.synthesis import TINY_64
 
 
@@ -129,3 +131,41 @@ def test_stylegan2s_discriminator_can_take_its_place() -> None:
     assert adversarial.generator_loss(torch.zeros(2, 3, 64, 64), torch.zeros(2, 3, 64, 64)).shape == ()
     with pytest.raises(ValueError, match="unknown adversarial loss"):
         AdversarialConfig("least-squares")
+
+
+def test_a_picture_that_is_not_finite_leaves_the_discriminator_as_it_was() -> None:
+    adversarial = AdversarialLoss(AdversarialConfig(r1=0.0, discriminator=DiscriminatorConfig(32, 8, 16)))
+    before = [parameter.clone() for parameter in adversarial.discriminator.parameters()]
+    picture, broken = torch.rand(2, 3, 32, 32), torch.full((2, 3, 32, 32), math.nan)
+    adversarial.update_discriminator(broken, picture, lambda parameters: None)
+    assert all(torch.equal(a, b) for a, b in zip(before, adversarial.discriminator.parameters(), strict=True))
+    adversarial.update_discriminator(-picture, picture, lambda parameters: None)
+    assert adversarial.updates == 1
+    assert not torch.equal(before[0], next(iter(adversarial.discriminator.parameters())))
+
+
+def test_a_resumed_run_keeps_its_discriminator_and_takes_the_recipes_settings() -> None:
+    small, stylegan = DiscriminatorConfig(32, 8, 16), TINY_64
+    stored = AdversarialLoss(AdversarialConfig(discriminator=small, weight=0.01))
+    discriminator = stored.discriminator
+    again = resumed(stored, AdversarialConfig(discriminator=stylegan, weight=0.5))
+    assert again is not None and again.discriminator is discriminator
+    assert (again.config.weight, again.config.discriminator) == (0.5, small)
+    assert resumed(stored, None) is None
+    begun = resumed(None, AdversarialConfig(discriminator=small))
+    assert begun is not None and begun.config.discriminator == small
+    projected = AdversarialLoss(AdversarialConfig("hinge", discriminator=ProjectedConfig(), r1=0.0))
+    with pytest.raises(EdgegrainError, match="does not fit the run.*no R1 penalty"):
+        resumed(projected, AdversarialConfig(discriminator=small, r1=10.0))
+
+
+def test_only_the_relativistic_loss_of_the_networks_looks_at_originals() -> None:
+    picture, target = torch.rand(2, 3, 32, 32, requires_grad=True), torch.rand(2, 3, 32, 32)
+    for loss in LOSSES:
+        adversarial = AdversarialLoss(AdversarialConfig(loss, discriminator=DiscriminatorConfig(32, 8, 16)))
+        seen: list[Tensor] = []
+        adversarial.discriminator.register_forward_pre_hook(lambda module, args, seen=seen: seen.append(args[0]))
+        value = adversarial.generator_loss(picture, target)
+        real, fake = adversarial.discriminator(target), adversarial.discriminator(picture)
+        torch.testing.assert_close(value, LOSSES[loss](real, fake)[1])
+        assert len(seen) == 2 + 1 + (loss == "relativistic")

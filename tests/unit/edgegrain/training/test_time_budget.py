@@ -100,3 +100,12 @@ def test_a_run_is_saved_whenever_a_signal_comes(at_end: bool, kept: list[tuple[i
 
     run_loop(trainer, TimeBudget(HERE, 0, 16, 0), JsonlLog(None), evaluate_and_save=keep, evaluate_every=8, report=None)
     assert calls == kept
+
+
+def test_a_signal_to_any_process_interrupts_all() -> None:
+    class Another(Distributed):
+        def agree(self, progress: float, stop: bool) -> tuple[float, bool]:
+            return progress, True
+
+    budget = TimeBudget(Another(torch.device("cpu"), world=2), 0, 100, 0)
+    assert budget.progress(25) is None and budget.interrupted  # so the run does not count as finished

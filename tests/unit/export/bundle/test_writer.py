@@ -7,7 +7,7 @@ import pytest
 
 from codec_contract.bundle.manifest import load_manifest, verify_bundle
 from codec_contract.errors import BundleError
-from export.bundle.writer import renew_encoders
+from export.bundle.writer import refuse_to_replace, renew_encoders
 from tests.tiny_bundle import refresh_manifest, write_tiny_bundle
 
 
@@ -57,3 +57,17 @@ def test_a_damaged_bundle_is_not_renewed(newer: Path, tmp_path: Path) -> None:
     (folder / "coder.json").write_bytes(b"{}")
     with pytest.raises(BundleError, match="coder.json"):
         renew_encoders(folder, [newer / "encoder.onnx"])
+
+
+def test_only_a_bundle_is_replaced(tmp_path: Path) -> None:
+    """A forgotten name must not delete a folder of bundles or of pictures."""
+    bundle = write_tiny_bundle(tmp_path)
+    refuse_to_replace(bundle, True)
+    refuse_to_replace(tmp_path / "new", False)
+    with pytest.raises(FileExistsError, match="--force"):
+        refuse_to_replace(bundle, False)
+    for other in (tmp_path, bundle / "manifest.json"):
+        with pytest.raises(BundleError, match="is no bundle .* not replaced"):
+            refuse_to_replace(other, True)
+    (tmp_path / "empty").mkdir()
+    refuse_to_replace(tmp_path / "empty", True)

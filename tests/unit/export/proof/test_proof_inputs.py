@@ -94,3 +94,9 @@ def test_extreme_inputs_reach_the_proven_bound_of_a_stem_channel(network: Intege
     stem = network.layers[0]
     acc = accumulate(stem, item.picture[None].astype(np.int64))[..., 0] - stem.bias[0]
     assert acc.max() == 255 * np.maximum(stem.weight[0].astype(int), 0).sum()
+
+
+def test_sides_that_no_block_divides() -> None:
+    """IRN x3 takes 255 pixels."""
+    inputs = list(make_inputs(255, 20))
+    assert len(inputs) == 20 and all(item.picture.shape == (255, 255, 3) for item in inputs)

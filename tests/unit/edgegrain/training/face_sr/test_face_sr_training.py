@@ -97,6 +97,20 @@ def test_a_run_is_resumed(tmp_path: Path) -> None:
         face_sr_run.load_run(out)
 
 
+def test_a_resumed_run_takes_the_recipes_adversarial_loss(tmp_path: Path) -> None:
+    gan = AdversarialConfig(weight=0.01, discriminator=DiscriminatorConfig(64, 8, 16))
+    for adversarial in (None, gan, replace(gan, weight=0.5), None):
+        train(replace(GCFSR_SMOKE, adversarial=adversarial), tmp_path, pictures=0, resume=True)
+        assert face_sr_run.load_run(tmp_path).config.adversarial == adversarial
+
+
+def test_losses_that_the_family_lacks_are_refused_and_all_others_get_their_networks() -> None:
+    with pytest.raises(ValueError, match="no loss of identity, rate"):
+        replace(GCFSR_SMOKE, loss=replace(GCFSR_SMOKE.loss, identity=0.1, rate=0.1))
+    only = replace(GCFSR_SMOKE, loss=LossWeights(lpips=0.0, identity=0.0, lr=0.0))
+    assert not only.needs_metrics and replace(only, loss=replace(only.loss, regions=0.3)).needs_metrics
+
+
 def test_a_run_can_begin_with_trained_weights(tmp_path: Path) -> None:
     train(GCFSR_SMOKE, tmp_path / "one", pictures=16)
     trained = load_gcfsr(tmp_path / "one" / "gcfsr.safetensors").state_dict()
@@ -157,9 +171,9 @@ def test_the_recipe_sets_how_often_lpips_has_an_offset(monkeypatch: pytest.Monke
     offsets: list[tuple[int, int] | None] = []
     original = face_sr_trainer.picture_loss
 
-    def spy(*args: Any, offset: tuple[int, int] | None) -> Any:
+    def spy(*args: Any, offset: tuple[int, int] | None, **named: Any) -> Any:
         offsets.append(offset)
-        return original(*args, offset=offset)
+        return original(*args, offset=offset, **named)
 
     monkeypatch.setattr(face_sr_trainer, "picture_loss", spy)
     torch.manual_seed(0)
@@ -217,7 +231,7 @@ def test_published_constants() -> None:
 
 def test_a_projected_discriminator_trains_with_it_and_is_resumed(shared_weights: Path, tmp_path: Path) -> None:
     adversarial = AdversarialConfig("hinge", ratio=0.25, discriminator=ProjectedConfig(4), r1=0.0)
-    config = replace(GLEAN_SMOKE, adversarial=adversarial, loss=LossWeights(l1=1.0, lpips=0.0, identity=0.0))
+    config = replace(GLEAN_SMOKE, adversarial=adversarial, loss=LossWeights(l1=1.0, lpips=0.0, identity=0.0, lr=0.0))
     with pytest.raises(EdgegrainError, match="--weights"):
         train(config, tmp_path / "run")
     options = RunOptions(weights=shared_weights)
@@ -249,7 +263,7 @@ def test_impossible_recipes_are_refused(change: dict[str, object], message: str)
 
 
 def test_missing_weights_are_reported_first(tmp_path: Path) -> None:
-    config = replace(GCFSR_SMOKE, loss=LossWeights(lpips=1.0, identity=0.0))
+    config = replace(GCFSR_SMOKE, loss=LossWeights(lpips=1.0, identity=0.0, lr=0.0))
     with pytest.raises(EdgegrainError, match="--weights"):
         train(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -118,6 +118,29 @@ def test_a_run_resumes_from_its_weights_alone(tmp_path: Path) -> None:
     assert not torch.equal(stored.model.decoder.conv_first.weight, stored.average.decoder.conv_first.weight)
 
 
+def test_a_run_is_resumed_by_its_own_recipe_only(tmp_path: Path) -> None:
+    """Other stages or parts would train it under its own name, and without its rate model it could not be read."""
+    run = tmp_path / "run"
+    train(SMOKE, run, pictures=4)
+    for change, message in (({"trains": ("decoder",)}, "trains encoder, decoder, the recipe is stage 1 and trains"),
+                            ({"loss": replace(SMOKE.loss, rate=0.1)}, "trained without the rate loss"),
+                            ({"window": 64}, "only stage 2")):
+        with pytest.raises((EdgegrainError, ValueError), match=message):
+            train(replace(SMOKE, **change), run, pictures=8, resume=True)  # type: ignore[arg-type]
+    with pytest.raises(EdgegrainError, match="is stage 1 .* --init-from"):
+        train(CONFIGS["smoke-stage3"], run, pictures=8, resume=True)
+    assert load_run(run).pictures == 4
+
+
+def test_sessions_of_a_run_draw_different_random_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[float] = []
+    monkeypatch.setattr(GrainTrainer, "step", lambda trainer, progress: drawn.append(float(torch.rand(()))) or setattr(
+        trainer.run, "pictures", trainer.run.pictures + 4) or {"loss": torch.zeros(())})
+    for last in (8, 16):
+        train(SMOKE, tmp_path / "run", pictures=last, resume=last > 8)
+    assert len(set(drawn)) == 4
+
+
 def test_a_time_budget_ends_a_run(tmp_path: Path) -> None:
     train(SMOKE, tmp_path / "run", pictures=10**9, budget_seconds=1)
     assert 0 < load_run(tmp_path / "run").pictures < 10**6
@@ -300,9 +323,9 @@ def test_the_recipe_sets_how_often_lpips_has_an_offset(monkeypatch: pytest.Monke
     offsets: dict[float, list[tuple[int, int] | None]] = {}
     original = grain_trainer.picture_loss
     for part in (0.0, 0.5, 1.0):
-        def spy(*args: Any, offset: tuple[int, int] | None, now: float = part) -> Any:
+        def spy(*args: Any, offset: tuple[int, int] | None, now: float = part, **named: Any) -> Any:
             offsets.setdefault(now, []).append(offset)
-            return original(*args, offset=offset)
+            return original(*args, offset=offset, **named)
 
         monkeypatch.setattr(grain_trainer, "picture_loss", spy)
         torch.manual_seed(0)

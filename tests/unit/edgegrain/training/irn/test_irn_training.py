@@ -23,7 +23,7 @@ from edgegrain.training.irn.trainer import IRNTrainer, learning_rate
 from edgegrain.training.loop import train
 from edgegrain.training.run_folder import CHECKPOINT, finished
 from edgegrain.training.weight_shards import load_shards, save_shards
-from server_decoder.irn.network import IRN, PRESETS
+from server_decoder.irn.network import IRN, PRESETS, TO_YCBCR, mix_colours
 from server_decoder.irn.weights import load_irn, read_training
 from tests.unit.edgegrain.conftest import rows
 
@@ -214,3 +214,21 @@ def test_what_another_z_changes_is_bounded_by_its_deviation() -> None:
     with torch.no_grad():
         one, other = (irn.inverse(y, irn.sample_z(y)) for _ in range(2))
     assert (one - other).std().item() == pytest.approx(0.01 * (2 * 15) ** 0.5, rel=0.05)
+
+
+def test_a_resumed_run_keeps_its_averages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decays: list[float] = []
+    monkeypatch.setattr("edgegrain.training.irn.trainer.update_averages",
+                        lambda averages, parameters, decay: decays.append(decay))
+    config = replace(SMOKE, ema=0.9)
+    train(config, tmp_path / "run", pictures=config.batch)
+    train(config, tmp_path / "run", pictures=2 * config.batch, resume=True)
+    assert decays[0] < 0.5 and decays[1:] == [0.9]
+
+
+def test_colours_are_mixed_in_float32_under_autocast() -> None:
+    x = torch.rand(1, 3, 4, 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = mix_colours(x, TO_YCBCR)
+    assert mixed.dtype == torch.float32
+    torch.testing.assert_close(mixed, mix_colours(x, TO_YCBCR))

@@ -1,0 +1,78 @@
+"""Files and folders are written whole or not at all, and only replaced on request."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from codec_contract import files
+from codec_contract.errors import ExistsError
+from codec_contract.files import replace_folder, write_atomically, written_whole
+
+
+def test_a_file_is_replaced_only_on_request(tmp_path: Path) -> None:
+    path = tmp_path / "folder" / "file"
+    assert write_atomically(path, b"one") == path
+    with pytest.raises(ExistsError):
+        write_atomically(path, b"two")
+    assert path.read_bytes() == b"one"
+    write_atomically(path, b"two", force=True)
+    assert path.read_bytes() == b"two" and [each.name for each in path.parent.iterdir()] == ["file"]
+
+
+def test_a_file_that_another_process_writes_meanwhile_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    with pytest.raises(ExistsError), written_whole(path, force=False) as temporary:
+        temporary.write_bytes(b"ours")
+        path.write_bytes(b"theirs")
+    assert path.read_bytes() == b"theirs" and list(tmp_path.iterdir()) == [path]
+
+
+def test_without_hard_links_a_new_file_is_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*arguments: object) -> None:
+        raise PermissionError("no hard links here")
+
+    monkeypatch.setattr(files.os, "link", refused)
+    path = write_atomically(tmp_path / "file", b"one")
+    assert path.read_bytes() == b"one" and list(tmp_path.iterdir()) == [path]
+
+
+def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = write_atomically(tmp_path / "file", b"old")
+    with pytest.raises(KeyboardInterrupt), written_whole(path) as temporary:
+        temporary.write_bytes(b"half")
+        raise KeyboardInterrupt
+    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file modes of POSIX")
+def test_permissions_are_those_of_a_new_file_and_names_may_be_long(tmp_path: Path) -> None:
+    ordinary = tmp_path / "ordinary"
+    ordinary.touch()
+    path = write_atomically(tmp_path / ("n" * 255), b"data")
+    assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE(ordinary.stat().st_mode)
+
+
+def test_a_folder_takes_the_place_of_another_or_the_other_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+                                                               ) -> None:
+    new, folder = tmp_path / "new", tmp_path / "folder"
+    for content in ("first", "second"):
+        new.mkdir()
+        (new / content).touch()
+        replace_folder(new, folder)
+        assert [path.name for path in folder.iterdir()] == [content] and list(tmp_path.iterdir()) == [folder]
+    new.mkdir()
+    rename = os.replace
+
+    def fails_once(source: Path, target: Path) -> None:
+        if Path(source) == new:
+            raise PermissionError("in use")
+        rename(source, target)
+
+    monkeypatch.setattr(files.os, "replace", fails_once)
+    with pytest.raises(PermissionError):
+        replace_folder(new, folder)
+    assert (folder / "second").exists() and new.exists() and len(list(tmp_path.iterdir())) == 2

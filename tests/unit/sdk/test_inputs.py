@@ -1,0 +1,31 @@
+"""LRs that `restore` reads: up to the largest of a payload, and damaged ones."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from codec_contract.errors import ImageError
+from codec_contract.payload import MAX_LARGE_LR_PIXELS
+from sdk.inputs import read_restore_source
+
+
+def test_an_lr_of_a_photograph_is_read_from_a_png(tmp_path: Path) -> None:
+    lr = np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8)
+    Image.fromarray(lr).save(tmp_path / "lr.png")
+    read = read_restore_source(tmp_path / "lr.png")
+    assert isinstance(read, np.ndarray)
+    np.testing.assert_array_equal(read, lr)
+    with pytest.raises(ImageError, match=f"at most {MAX_LARGE_LR_PIXELS} pixels"):
+        read_restore_source(Image.new("RGB", (1 << 13, (1 << 11) + 1)))
+
+
+def test_a_damaged_picture_is_an_image_error() -> None:
+    stream = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)).save(stream, "PNG")
+    with pytest.raises(ImageError, match="cannot be read"):
+        read_restore_source(Image.open(io.BytesIO(stream.getvalue()[:300])))

@@ -75,7 +75,7 @@ def save_network(path: str | Path, kind: WeightKind[Any], config: Mapping[str, A
         dtype, compact, force: as in `write_weights`.
 
     Raises:
-        ModelError: a weight does not fit ``dtype``.
+        ModelError: a weight is not finite, or does not fit ``dtype``.
         FileExistsError: the file exists and ``force`` is false.
     """
     header = {**(entries or {}), **{name: json.dumps(value) for name, value in (records or {}).items()},
@@ -152,7 +152,7 @@ def write_weights(path: str | Path, state: Mapping[str, Tensor], header: Mapping
         force: replace the file if it exists.
 
     Raises:
-        ModelError: a weight does not fit ``dtype``.
+        ModelError: a weight is not finite, or does not fit ``dtype``.
         FileExistsError: the file exists and ``force`` is false.
     """
     tensors = {}

@@ -225,7 +225,7 @@ def _sheet(codec: Codec, chosen: Sequence[PictureResult], results: Sequence[Pict
         titles += ["classical, best LPIPS-Alex", "classical, best PSNR"]
     rows = [_tiles(codec, result, original_of(paths[results.index(result)], summary["size"]),
                    summary["baselines"] if compared else None) for result in chosen]
-    heading = f"{_title(summary)}    {text}"
+    heading = f"{_title(summary)}    {text}".replace("×", "x")  # Pillow's font lacks the sign
     return encode_sheet(draw_sheet(rows, titles=titles, heading=heading, side=SHEET_SIDE))
 
 

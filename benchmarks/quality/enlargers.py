@@ -30,6 +30,7 @@ from benchmarks.quality.ablations import table
 from benchmarks.quality.prior_enlarger import PriorEnlarger, PriorFeatures
 from benchmarks.quality.span_network import load_span
 from codec_contract.errors import EdgegrainError
+from codec_contract.files import written_whole
 from codec_contract.quantization import dequantize
 from edgegrain.cli.exit_codes import errors_to_exit_codes
 from edgegrain.cli.output import progress_bar
@@ -147,10 +148,9 @@ def train_variant(variant: Variant, folder: Path, options: Options, data: RunOpt
             figures = trainer.evaluate()
             log.write({"pictures": run.pictures, "validation": figures, "end": end})
             trainer.draw_samples(folder / SAMPLES)
-            temporary = folder / f"{TRAINED}.partial"
             state = run.average.state_dict()
-            save_file({name: tensor.contiguous() for name, tensor in state.items()}, temporary)
-            temporary.rename(folder / TRAINED)
+            with written_whole(folder / TRAINED) as temporary:
+                save_file({name: tensor.contiguous() for name, tensor in state.items()}, temporary)
             return figures
 
         with progress_bar() as report:

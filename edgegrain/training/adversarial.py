@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from edgegrain.training.config import continued
 from edgegrain.training.discriminator import DiscriminatorConfig, SmallDiscriminator
 from edgegrain.training.metric_networks import MetricNetworks
+from edgegrain.training.optimizers import finite_gradients
 from edgegrain.training.projected_discriminator import ProjectedConfig, ProjectedDiscriminator
 from server_decoder.stylegan2.discriminator import Discriminator
 from server_decoder.stylegan2.synthesis import StyleGAN2Config
@@ -186,8 +187,7 @@ class AdversarialLoss:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         average_gradients(parameters)
-        # A picture that is not finite must not reach the weights, as in `edgegrain.training.optimizers.descend`.
-        if torch.nn.utils.get_total_norm([each.grad for each in parameters if each.grad is not None]).isfinite():
+        if finite_gradients(parameters):
             self.optimizer.step()
             self.updates += 1
         return terms

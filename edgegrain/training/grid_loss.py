@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-PERIOD = 16
+GRID_PERIOD = 16
 """Pixels after which a grid in a restored picture repeats; grids of 2, 4 and 8 do so too. Corners of windows are
 multiples of it, so that a grid has one place in them."""
 DECAY = 0.97
@@ -21,7 +21,7 @@ class GridLoss:
     def __init__(self) -> None:
         self._means: dict[int, Tensor] = {}  # by period
 
-    def __call__(self, restored: Tensor, target: Tensor, period: int = PERIOD) -> tuple[Tensor, Tensor]:
+    def __call__(self, restored: Tensor, target: Tensor, period: int = GRID_PERIOD) -> tuple[Tensor, Tensor]:
         """The loss of a batch and the mean height of the grid, detached.
 
         The gradient has the signs of the running mean, and the size of that of the batch's own mean absolute value.

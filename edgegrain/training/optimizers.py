@@ -77,6 +77,12 @@ def descend(loss: Tensor, parameters: list[nn.Parameter], optimizers: Iterable[t
     return True
 
 
+def finite_gradients(parameters: Iterable[nn.Parameter]) -> bool:
+    """True if all gradients are finite: a step on others would destroy the weights."""
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    return bool(nn.utils.get_total_norm(gradients).isfinite())
+
+
 @torch.no_grad()
 def update_averages(averages: Sequence[Tensor], parameters: Sequence[Tensor], decay: float) -> None:
     """Move averaged weights towards the trained ones by ``1 - decay`` of the difference."""

@@ -12,7 +12,7 @@ from edge_encoder.architectures import EncoderConfig, encoder_config
 from edgegrain.training.adversarial import AdversarialConfig
 from edgegrain.training.config import Recipe
 from edgegrain.training.grain.rrdb_encoder import RRDBEncoderConfig
-from edgegrain.training.grid_loss import PERIOD
+from edgegrain.training.grid_loss import GRID_PERIOD
 from edgegrain.training.losses import LossWeights
 from edgegrain.training.projected_discriminator import ProjectedConfig
 from server_decoder.grain.grain import GrainConfig
@@ -137,8 +137,8 @@ class StageConfig(Recipe):
         if self.stage != "2":
             raise ValueError(f"only stage 2 trains on windows of the generator's picture; stage {self.stage} needs "
                              "window=0")
-        if not 0 < self.window <= self.encoder.hr or self.window % PERIOD:
-            raise ValueError(f"window is a multiple of {PERIOD} pixels, at most {self.encoder.hr}, got "
+        if not 0 < self.window <= self.encoder.hr or self.window % GRID_PERIOD:
+            raise ValueError(f"window is a multiple of {GRID_PERIOD} pixels, at most {self.encoder.hr}, got "
                              f"{self.window}")
         if self.adversarial is not None and (not isinstance(self.adversarial.discriminator, ProjectedConfig)
                                              or self.adversarial.discriminator.identity):

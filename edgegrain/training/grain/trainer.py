@@ -28,7 +28,7 @@ from edgegrain.training.grain.recipes import CONFIGS, SMOKE_PICTURES
 from edgegrain.training.grain.stages import StageConfig
 from edgegrain.training.grain.synthetic import synthetic_faces
 from edgegrain.training.grain.validation import evaluate, evaluate_codes, sample_sheet
-from edgegrain.training.grid_loss import PERIOD, GridLoss
+from edgegrain.training.grid_loss import GRID_PERIOD, GridLoss
 from edgegrain.training.levels import to_levels
 from edgegrain.training.losses import picture_loss, random_offset
 from edgegrain.training.metric_networks import MetricNetworks, metric_weights
@@ -182,8 +182,8 @@ def draw_window(config: StageConfig, rng: np.random.Generator) -> Window | None:
     """A random window for a step's pictures, or None for a step with whole ones."""
     if not config.window or rng.random() >= config.window_part:
         return None
-    positions = (config.encoder.hr - config.window) // PERIOD + 1
-    top, left = (PERIOD * int(index) for index in rng.integers(positions, size=2))
+    positions = (config.encoder.hr - config.window) // GRID_PERIOD + 1
+    top, left = (GRID_PERIOD * int(index) for index in rng.integers(positions, size=2))
     return Window(top, left, config.window)
 
 

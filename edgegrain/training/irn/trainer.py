@@ -33,7 +33,7 @@ from edgegrain.training.irn.losses import (
 from edgegrain.training.irn.recipes import IRN_CONFIGS, IRNTraining
 from edgegrain.training.irn.run import FAMILY, IRNRun, load_run, start_run
 from edgegrain.training.metric_networks import metric_weights
-from edgegrain.training.optimizers import descend, early_decay, optimizers, update_averages
+from edgegrain.training.optimizers import descend, early_decay, finite_gradients, optimizers, update_averages
 from edgegrain.training.run_folder import CHECKPOINT
 from edgegrain.training.sample_sheet import write_samples
 from edgegrain.training.training_pictures import cache_folder, require_pictures
@@ -145,8 +145,7 @@ class IRNTrainer:
         self.distributed.average_gradients(list(discriminator.parameters()))
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(self.run.config, progress, self.steps - 1)
-        if torch.nn.utils.get_total_norm([each.grad for each in discriminator.parameters()
-                                          if each.grad is not None]).isfinite():
+        if finite_gradients(discriminator.parameters()):
             optimizer.step()
         return {"divergence": value.detach()}
 

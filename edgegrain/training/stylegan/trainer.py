@@ -16,7 +16,7 @@ from edgegrain.pictures.packed import batches
 from edgegrain.training.adversarial import r1_penalty
 from edgegrain.training.distributed import Distributed, mixed_precision
 from edgegrain.training.family import Family, RunOptions
-from edgegrain.training.optimizers import update_averages
+from edgegrain.training.optimizers import finite_gradients, update_averages
 from edgegrain.training.run_folder import CHECKPOINT
 from edgegrain.training.sample_sheet import write_generated
 from edgegrain.training.stylegan.augment import AdaptiveProbability, augment
@@ -145,8 +145,7 @@ class PriorTrainer:
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.distributed.average_gradients(parameters)
-        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        if not torch.isfinite(nn.utils.get_total_norm(gradients)):
+        if not finite_gradients(parameters):
             self.skipped += 1
             return
         for group in optimizer.param_groups:

@@ -95,7 +95,7 @@ def publish(checkpoint: Path, data: Path, folder: Path, *, bundle_id: str, versi
     stages = stages_of(run)
     training = {"stages": stages, "pictures_seen": sum(stage["pictures"] for stage in stages),
                 "pictures_in_set": len(shard), "data": _sources(data, exclude), "commit": _commit(),
-                "learned_correction": config.correction}
+                "learned_correction": isinstance(run.average.encoder, EncoderTwin)}
     fields = manifest_fields(bundle_id, "grain", architecture=architecture, training=training, licence=licence,
                              domain=domain, version=version)
     card = card_text(bundle_id, training, {}, licence, domain=domain, sizes=(config.encoder.hr, config.encoder.lr))

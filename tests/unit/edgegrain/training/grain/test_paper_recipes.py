@@ -81,6 +81,7 @@ def test_a_run_becomes_a_bundle_that_can_be_trained_on(tmp_path: Path, monkeypat
                        version="1.0.0", coder_pictures=4)
     manifest = load_manifest(tmp_path / "paper-64")
     assert manifest.encoder["exact"] is False and RRDB_WEIGHTS in manifest.files
+    assert "exact encoder" not in manifest.open_file("README.md").decode()
     model = load_run(tmp_path / "run").average
     picture = random_pictures(1, 64, 5)[0]
     with torch.no_grad():

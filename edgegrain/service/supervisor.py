@@ -132,11 +132,9 @@ class Supervisor:
     async def _work(self, index: int, worker: Worker) -> str:
         """Wait for a place among the workers, then feed the worker until it is lost; returns the reason."""
         died = asyncio.create_task(worker.process.wait())
-        self._spares.add(worker)
         try:
-            if await _unless(died, self._places.acquire(), lambda _: self._places.release()) is None:
+            if not await self._place(worker, died):
                 return "it died while it was a spare"
-            self._spares.discard(worker)
             self._workers.add(worker)
             if len(self._workers) == self._count:
                 self._complete.set()
@@ -146,8 +144,17 @@ class Supervisor:
                 self._workers.discard(worker)
                 self._places.release()
         finally:
-            self._spares.discard(worker)
             died.cancel()
+
+    async def _place(self, worker: Worker, died: asyncio.Task[int]) -> bool:
+        """Wait for a place among the workers; False if the worker died before. Only one that has to wait is a spare."""
+        if not self._places.locked():
+            return await self._places.acquire()  # returns at once
+        self._spares.add(worker)
+        try:
+            return await _unless(died, self._places.acquire(), lambda _: self._places.release()) is not None
+        finally:
+            self._spares.discard(worker)
 
     async def _feed(self, index: int, worker: Worker, died: asyncio.Task[int]) -> str:
         """Give batches to a worker until it is lost; returns the reason.

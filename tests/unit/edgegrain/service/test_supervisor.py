@@ -228,6 +228,17 @@ def test_a_spare_takes_over_at_once() -> None:
     run(lambda: Running(plan(stub_worker(fixed=0.2, start=0.5)), spares=1), test)
 
 
+def test_a_worker_that_finds_a_place_is_never_a_spare() -> None:
+    async def test(subject: Running) -> None:
+        seen = set()
+        while not subject.supervisor.ready:
+            seen.add(subject.supervisor.spares)
+            await asyncio.sleep(0)
+        assert seen == {0}
+
+    run(lambda: Running(plan(stub_worker())), test)
+
+
 def test_a_spare_that_dies_is_replaced() -> None:
     async def test(subject: Running) -> None:
         await subject.until(lambda: subject.supervisor.spares == 1)

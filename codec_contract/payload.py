@@ -158,7 +158,7 @@ def encode_payload(
     Args:
         lr: sides of 1 to 256, or, for the LRs of photographs, up to 65,535 with at most 2^24 pixels.
         contract_id: the 32-byte LR contract id, or its first four bytes.
-        tables: the coder tables of that contract.
+        tables: the coder tables of that contract. The payload stores `CoderTables.rounded` levels, in every coding.
         original_size: (width, height) of the picture before fitting, in pixels.
         fit: how the picture was fitted, one of ``FITS``, or ``FIT_ALIGN``.
         coding: 1 for the range coder (an LR with a side over 256 is deflated instead), 2 for deflate, 0 for raw bytes.
@@ -186,6 +186,7 @@ def encode_payload(
     if coding == CODING_RANGE and size_code == _LARGE_SIZE:
         coding = CODING_DEFLATE  # at some microseconds a sample, megapixels would take minutes
 
+    lr = tables.rounded(lr)
     body = lr.tobytes()
     if coding != CODING_RAW:
         coded = encode_lr(lr, tables) if coding == CODING_RANGE else deflate_lr(lr)

@@ -244,6 +244,7 @@ class Codec:
         return self._manifest.tile_overlap is not None
 
     def _pack(self, lr: Rgb, fitted: Fitted) -> Payload:
+        lr = self._open.tables.rounded(lr)
         return Payload(self._open.pack(lr, fitted.original_size, fitted.fit, fitted.square), lr=lr)
 
     def _unpack(self, source: RestoreSource, size: Size, max_pixels: int) -> tuple[Rgb, Header | None]:

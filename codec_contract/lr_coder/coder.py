@@ -60,10 +60,10 @@ def _code_samples(
 
 
 def encode_lr(lr: npt.NDArray[np.uint8], tables: CoderTables) -> bytes:
-    """Code an LR, uint8 [h, w, 3], into a body."""
+    """Code an LR, uint8 [h, w, 3], into a body, with its levels rounded to multiples of ``tables.step``."""
     height, width = lr.shape[:2]
     encoder = RangeEncoder()
-    _code_samples(encoder, lr.reshape(-1, 3), width, height, tables)
+    _code_samples(encoder, tables.indices(lr).reshape(-1, 3), width, height, tables)
     return encoder.finish()
 
 
@@ -74,6 +74,6 @@ def decode_lr(body: bytes, width: int, height: int, tables: CoderTables) -> npt.
         PayloadError: no LR of that size has this body.
     """
     decoder = RangeDecoder(body)
-    levels = _code_samples(decoder, np.zeros((height * width, 3), np.uint8), width, height, tables)
+    indices = _code_samples(decoder, np.zeros((height * width, 3), np.uint8), width, height, tables)
     decoder.finish()
-    return levels.reshape(height, width, 3)
+    return tables.levels(indices).reshape(height, width, 3)

@@ -25,6 +25,8 @@ from codec_contract.lr_coder.context import CONTEXT_SIZES, INPUT_LIMIT, IntArray
 from codec_contract.lr_coder.logistic import MEAN_BITS, MEAN_MAX, SCALE_MAX
 
 FORMAT = "edgegrain coder tables 1"
+FORMAT_WITH_STEP = "edgegrain coder tables 2"
+"""Of tables with a step above 1, which readers of the first format would ignore."""
 ACTIVATION_MAX = 4095
 ACCUMULATOR_LIMIT = 1 << 30
 """Leaves one bit of 32 for adding the reference to the result."""
@@ -34,6 +36,7 @@ MAX_WIDTH = 256
 MAX_SHIFT = 24
 MAX_WEIGHT = 127
 MAX_BIAS = 1 << 30
+MAX_STEP = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,15 +80,24 @@ class ChannelNetwork:
 class CoderTables:
     """The coder's tables; construction checks every shape and proves that no accumulator overflows.
 
+    Attributes:
+        channels: the networks for red, green and blue.
+        step: 1...16: payloads store LR levels as multiples of it. The coder codes level divided by step, so a larger
+            step takes fewer bytes. 1 stores every level as it is.
+
     Raises:
         BundleError: on construction or reading, when they are not usable.
     """
 
     channels: tuple[ChannelNetwork, ChannelNetwork, ChannelNetwork]
+    step: int = 1
 
     def __post_init__(self) -> None:
         if len(self.channels) != 3:
             raise BundleError(f"coder tables hold three networks, got {len(self.channels)}")
+        if type(self.step) is not int or not 1 <= self.step <= MAX_STEP:
+            raise BundleError(f"coder tables: the step of the levels must be an integer of 1 to {MAX_STEP}, "
+                              f"got {self.step!r}")
         for channel, network in enumerate(self.channels):
             _check_network(network, channel)
 
@@ -109,18 +121,33 @@ class CoderTables:
             source = json.loads(data)
         except (ValueError, RecursionError) as error:
             raise BundleError(f"coder tables are not JSON: {error}") from None
-        if not isinstance(source, dict) or source.get("format") != FORMAT:
-            raise BundleError(f"coder tables must be a JSON object of format {FORMAT!r}")
+        if not isinstance(source, dict) or source.get("format") not in (FORMAT, FORMAT_WITH_STEP):
+            raise BundleError(f"coder tables must be a JSON object of format {FORMAT!r} or {FORMAT_WITH_STEP!r}")
+        step = source.get("step") if source["format"] == FORMAT_WITH_STEP else 1
+        if step == 1 and source["format"] == FORMAT_WITH_STEP:
+            raise BundleError(f"coder tables of step 1 are of format {FORMAT!r}")
         networks = source.get("channels")
         if not isinstance(networks, list) or len(networks) != 3:
             raise BundleError("coder tables must list three channels")
         first, second, third = (_read_network(network) for network in networks)
-        return cls((first, second, third))
+        return cls((first, second, third), step)
+
+    def rounded(self, lr: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """The LR as its payload stores it: levels, uint8 of any shape, rounded to multiples of the step."""
+        return self.levels(self.indices(lr))
+
+    def indices(self, lr: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """What the coder codes: levels uint8 divided by the step, halves rounded up."""
+        return lr if self.step == 1 else ((lr.astype(np.uint16) + self.step // 2) // self.step).astype(np.uint8)
+
+    def levels(self, indices: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """The levels of coded indices, uint8."""
+        return indices if self.step == 1 else np.minimum(indices.astype(np.uint16) * self.step, 255).astype(np.uint8)
 
     def to_json(self) -> bytes:
         """Canonical JSON: equal tables give equal bytes."""
-        record = {
-            "format": FORMAT,
+        record: dict[str, Any] = {
+            **({"format": FORMAT} if self.step == 1 else {"format": FORMAT_WITH_STEP, "step": self.step}),
             "channels": [
                 {
                     "hidden": [_layer_record(layer) for layer in network.hidden],

@@ -19,6 +19,7 @@ import json
 import struct
 import sys
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,7 @@ TRANSPARENT = [(21, 1, (64, 64), (255, 255, 255)), (22, 4, (33, 17), (10, 200, 7
 # seed, (width, height): turned by every EXIF orientation
 TURNED = (25, (7, 4))
 # kind and size as in regenerate_contract.py
+STEPS = (2, 3, 16)  # of levels in payloads
 BODIES = [("smooth", (16, 16)), ("textured", (16, 16)), ("black", (16, 16)), ("textured", (5, 3)), ("noise", (1, 1)),
           ("smooth", (33, 20)), ("noise", (16, 16))]
 # seed, block, (width, height), fit; the portrait with each fit comes first
@@ -106,7 +108,8 @@ def golden_files() -> dict[str, bytes]:
         "fits.json": json_bytes(_fits()),
         "transparency.json": json_bytes(_transparency()),
         "orientations.json": json_bytes(_orientations()),
-        "bodies.json": json_bytes({"bundle": manifest.id, "bodies": _bodies(tables)}),
+        "bodies.json": json_bytes({"bundle": manifest.id, "bodies": _bodies(tables),
+                                    "coarse_bodies": _coarse_bodies(tables)}),
         "payloads.json": json_bytes({
             "bundle": manifest.id,
             "hr": manifest.hr,
@@ -167,6 +170,18 @@ def _bodies(tables: CoderTables) -> list[dict[str, Any]]:
     for kind, size in BODIES:
         lr = golden_lr(kind, *size)
         bodies.append({"size": size, "lr": lr.tobytes().hex(), "body": encode_lr(lr, tables).hex()})
+    return bodies
+
+
+def _coarse_bodies(tables: CoderTables) -> list[dict[str, Any]]:
+    """Bodies of the default bundle's tables with other steps; "stored" is the LR that they hold."""
+    bodies = []
+    for step in STEPS:
+        coarse = replace(tables, step=step)
+        for kind, size in BODIES:
+            lr = golden_lr(kind, *size)
+            bodies.append({"step": step, "size": size, "lr": lr.tobytes().hex(),
+                           "stored": coarse.rounded(lr).tobytes().hex(), "body": encode_lr(lr, coarse).hex()})
     return bodies
 
 

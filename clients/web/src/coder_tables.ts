@@ -1,11 +1,15 @@
 /** A bundle's coder.json: the three small integer networks of docs/lr_coder.md, checked before use. */
 
 import { BundleError } from "./errors.js";
+import type { Rgb } from "./rgb.js";
 
 /** Length of the context of a red, green and blue sample. */
 export const CONTEXT_SIZES = [39, 40, 41] as const;
 
 const FORMAT = "edgegrain coder tables 1";
+/** Of tables with a step above 1. */
+const FORMAT_WITH_STEP = "edgegrain coder tables 2";
+const MAX_STEP = 16;
 const ACTIVATION_MAX = 4095;
 const INPUT_LIMIT = 255;
 const ACCUMULATOR_LIMIT = 2 ** 30;
@@ -30,20 +34,44 @@ export interface ChannelNetwork {
   readonly output: Layer;
 }
 
-/** One network for red, green and blue. */
-export type CoderTables = readonly [ChannelNetwork, ChannelNetwork, ChannelNetwork];
+export interface CoderTables {
+  /** One network for red, green and blue. */
+  readonly channels: readonly [ChannelNetwork, ChannelNetwork, ChannelNetwork];
+  /** Payloads store levels as multiples of it, 1 to 16. */
+  readonly step: number;
+}
 
 /** Reads the parsed coder.json; `BundleError` if a shape is wrong or an accumulator could leave 2^30. */
 export function readCoderTables(source: unknown): CoderTables {
-  const record = source as { format?: unknown; channels?: unknown };
-  if (typeof source !== "object" || source === null || record.format !== FORMAT) {
-    throw new BundleError(`coder tables must be a JSON object of format "${FORMAT}"`);
+  const record = source as { format?: unknown; step?: unknown; channels?: unknown };
+  const formats: unknown[] = [FORMAT, FORMAT_WITH_STEP];
+  if (typeof source !== "object" || source === null || !formats.includes(record.format)) {
+    throw new BundleError(`coder tables must be a JSON object of format "${FORMAT}" or "${FORMAT_WITH_STEP}"`);
+  }
+  const step = record.format === FORMAT ? 1 : (record.step as number);
+  if (record.format === FORMAT_WITH_STEP && !(Number.isInteger(step) && step > 1 && step <= MAX_STEP)) {
+    throw new BundleError(`coder tables: the step of the levels must be an integer of 2 to ${MAX_STEP}`);
   }
   if (!Array.isArray(record.channels) || record.channels.length !== 3) {
     throw new BundleError("coder tables must list three channels");
   }
   const [red, green, blue] = record.channels.map((channel, index) => readNetwork(channel, CONTEXT_SIZES[index]));
-  return [red, green, blue];
+  return { channels: [red, green, blue], step };
+}
+
+/** The LR as a payload stores it: levels rounded to multiples of the step, halves up. */
+export function rounded(lr: Rgb, tables: CoderTables): Rgb {
+  return { ...lr, data: lr.data.map((level) => levelOf(indexOf(level, tables), tables)) };
+}
+
+/** What the coder codes: the level divided by the step, halves rounded up. */
+export function indexOf(level: number, tables: CoderTables): number {
+  return Math.floor((level + (tables.step >> 1)) / tables.step);
+}
+
+/** The level of a coded index. */
+export function levelOf(index: number, tables: CoderTables): number {
+  return Math.min(index * tables.step, 255);
 }
 
 /** Mean, in sixteenths of a level and before clamping, minus that of the reference; and scale index. */

@@ -1,6 +1,7 @@
 /** Pictures to payloads, in whatever thread it is called: the worker's inside, and the library for Node. */
 
 import type { Bundle } from "./bundle.js";
+import { rounded } from "./coder_tables.js";
 import { EncoderSession, type RuntimeOptions } from "./encoder_session.js";
 import { DeviceError } from "./errors.js";
 import { type Fit, fitPicture } from "./fit.js";
@@ -63,7 +64,7 @@ export class Encoder {
     const times = [performance.now()];
     const fitted = fitPicture(picture, this.bundle.hr, fit);
     times.push(performance.now());
-    const lr = await this.session.encode(fitted);
+    const lr = rounded(await this.session.encode(fitted), this.bundle.tables);
     times.push(performance.now());
     const bytes = encodePayload(lr, {
       contractId: this.bundle.contractId,

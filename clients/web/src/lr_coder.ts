@@ -4,7 +4,7 @@
  * Encoder and decoder are one walk over the samples; only the coder they are given differs.
  */
 
-import { type CoderTables, CONTEXT_SIZES, predict } from "./coder_tables.js";
+import { type CoderTables, CONTEXT_SIZES, indexOf, levelOf, predict } from "./coder_tables.js";
 import { type BitCoder, RangeDecoder, RangeEncoder } from "./range_coder.js";
 import type { Rgb } from "./rgb.js";
 
@@ -29,19 +29,19 @@ const SIGMOID = [
 /** round(2^16 * 2^(-i/8)), i = 0...7. */
 const EIGHTH_OCTAVES = [65536, 60097, 55109, 50535, 46341, 42495, 38968, 35734];
 
-/** Codes an LR into a body. */
+/** Codes an LR into a body, with its levels rounded to multiples of the step. */
 export function encodeLr(lr: Rgb, tables: CoderTables): Uint8Array {
   const encoder = new RangeEncoder();
-  codeSamples(encoder, lr.data, lr.width, lr.height, tables);
+  codeSamples(encoder, lr.data.map((level) => indexOf(level, tables)), lr.width, lr.height, tables);
   return encoder.finish();
 }
 
 /** The LR that `encodeLr` turned into `body`; `PayloadError` if no LR of that size has this body. */
 export function decodeLr(body: Uint8Array, width: number, height: number, tables: CoderTables): Rgb {
   const decoder = new RangeDecoder(body);
-  const data = codeSamples(decoder, new Uint8Array(3 * width * height), width, height, tables);
+  const indices = codeSamples(decoder, new Uint8Array(3 * width * height), width, height, tables);
   decoder.finish();
-  return { width, height, data };
+  return { width, height, data: indices.map((index) => levelOf(index, tables)) };
 }
 
 /** Encodes `levels`, or decodes and returns some, whatever they hold. */
@@ -62,7 +62,7 @@ function codeSamples(
         const x = line - SLANT * y;
         const context = contexts[channel];
         const reference = readContext(context, coded, x, y, width, height, channel);
-        const [difference, scale] = predict(tables[channel], context);
+        const [difference, scale] = predict(tables.channels[channel], context);
         const at = 3 * (width * y + x) + channel;
         coded[at] = codeLevel(coder, clamp(16 * reference + difference, 0, 4080), clamp(scale, 0, 63), levels[at]);
       }

@@ -1,6 +1,6 @@
 /** The payload, docs/payload.md: what a picture becomes on the wire. */
 
-import type { CoderTables } from "./coder_tables.js";
+import { type CoderTables, rounded } from "./coder_tables.js";
 import { PayloadError } from "./errors.js";
 import { type Fit, FITS } from "./fit.js";
 import { decodeLr, encodeLr } from "./lr_coder.js";
@@ -60,7 +60,7 @@ export function encodePayload(lr: Rgb, options: PayloadOptions): Uint8Array<Arra
   if (coding !== 0 && coding !== 1) {
     throw new PayloadError(`unknown coding ${String(coding)}, expected 0 (raw) or 1 (range coder)`);
   }
-  let body = lr.data;
+  let body = rounded(lr, options.tables).data;
   if (coding === 1) {
     const coded = encodeLr(lr, options.tables);
     if (coded.length < body.length) body = coded;

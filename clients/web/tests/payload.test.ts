@@ -17,9 +17,16 @@ interface StoredPayload {
 
 const { tables, contractId } = defaultBundle();
 const GENERIC = readCoderTables(readJson("codec_contract/lr_coder/default_coder.json"));
-const BODIES = readJson<{ bodies: { size: [number, number]; lr: string; body: string }[] }>(
-  "tests/golden/clients/bodies.json",
-).bodies;
+interface BodyCase {
+  readonly size: [number, number];
+  readonly lr: string;
+  readonly body: string;
+}
+
+const { bodies: BODIES, coarse_bodies: COARSE_BODIES } = readJson<{
+  bodies: BodyCase[];
+  coarse_bodies: (BodyCase & { step: number; stored: string })[];
+}>("tests/golden/clients/bodies.json");
 const PAYLOADS = readJson<{ payloads: PayloadCase[] }>("tests/golden/clients/payloads.json").payloads;
 const DAMAGED = readJson<{ payloads: { name: string; payload: string }[] }>(
   "tests/golden/clients/damaged.json",
@@ -37,6 +44,16 @@ test.each(BODIES)("codes an LR of $size to the pinned body and back", ({ size: [
   const picture = { width, height, data: bytesOf(lr) };
   expect(hexOf(encodeLr(picture, tables))).toBe(body);
   expect(decodeLr(bytesOf(body), width, height, tables)).toEqual(picture);
+});
+
+test.each(COARSE_BODIES)("codes an LR of $size in steps of $step", ({ step, size: [width, height], lr, stored, body }) => {
+  const coarse = { ...tables, step };
+  const picture = { width, height, data: bytesOf(lr) };
+  expect(hexOf(rounded(picture, coarse).data)).toBe(stored);
+  expect(hexOf(encodeLr(picture, coarse))).toBe(body);
+  expect(hexOf(decodeLr(bytesOf(body), width, height, coarse).data)).toBe(stored);
+  const payload = encodePayload(picture, { contractId, tables: coarse, originalSize: [640, 480] });
+  expect(hexOf(decodePayload(payload, contractId, coarse).lr.data)).toBe(stored);
 });
 
 test.each(STORED.payloads)("reads the stored $file and writes it again", (stored) => {

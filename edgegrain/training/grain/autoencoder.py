@@ -59,6 +59,7 @@ class Autoencoder(nn.Module):
     def __init__(self, config: StageConfig, prior: GenerativePrior | None = None) -> None:
         super().__init__()
         self.output = config.output
+        self.lr_step = config.lr_step
         self.encoder = _encoder(config)
         self.decoder = (Grain(config.decoder, prior) if isinstance(config.decoder, GrainConfig)
                         else RRDBDecoder(config.decoder))
@@ -105,6 +106,8 @@ class Autoencoder(nn.Module):
             window: the part of the pictures that is wanted, for the output ``"style"``; None for all of it.
         """
         levels, box = self.encoder(picture, noise=noise)
+        if self.lr_step > 1:
+            levels = rounded_to_step(levels, self.lr_step)
         lr = dequantize(levels)
         restored, codes = self._decode(self.decoder, lr, output or self.output, prior_gain, window)
         rate = self.rate(levels) if self.rate is not None else None
@@ -125,6 +128,11 @@ class Autoencoder(nn.Module):
     def is_prior(self, name: str) -> bool:
         """True for names of the state dict that belong to the generator, whose weights are in no checkpoint."""
         return isinstance(self.decoder, Grain) and name.startswith("decoder.prior.")
+
+
+def rounded_to_step(levels: Tensor, step: int) -> Tensor:
+    """Levels 0...255 as a payload stores them: multiples of ``step``, of any shape (`CoderTables.rounded`)."""
+    return (torch.floor((levels + step // 2) / step) * step).clamp(max=255)
 
 
 def decode(decoder: RRDBDecoder | Grain, lr: Tensor, output: str, prior_gain: float = 1.0,

@@ -6,6 +6,9 @@ public struct CoderTables: Sendable {
     static let contextSizes = [39, 40, 41]
 
     private static let format = "edgegrain coder tables 1"
+    /// Of tables with a step above 1.
+    private static let formatWithStep = "edgegrain coder tables 2"
+    private static let maxStep = 16
     private static let activationMax = 4095
     private static let inputLimit = 255
     private static let accumulatorLimit = 1 << 30
@@ -15,6 +18,8 @@ public struct CoderTables: Sendable {
     private static let maxBias = 1 << 30
 
     private let channels: [Network]
+    /// Payloads store levels as multiples of it, 1 to 16.
+    private let step: Int
 
     /// Reads coder.json; throws `EdgegrainError.bundle` if a shape is wrong or an accumulator could leave 2^30.
     public init(json: Data) throws {
@@ -24,10 +29,33 @@ public struct CoderTables: Sendable {
         } catch {
             throw EdgegrainError.bundle("coder tables cannot be read: \(error)")
         }
-        guard source.format == CoderTables.format, source.channels.count == 3 else {
-            throw EdgegrainError.bundle("coder tables must be of format \(CoderTables.format) and list three channels")
+        let withStep = source.format == CoderTables.formatWithStep
+        guard withStep || source.format == CoderTables.format, source.channels.count == 3 else {
+            throw EdgegrainError.bundle(
+                "coder tables must be of format \(CoderTables.format) or \(CoderTables.formatWithStep) "
+                    + "and list three channels")
+        }
+        step = withStep ? source.step ?? 1 : 1
+        guard !withStep || (2...CoderTables.maxStep).contains(step) else {
+            throw EdgegrainError.bundle(
+                "coder tables: the step of the levels must be an integer of 2 to \(CoderTables.maxStep)")
         }
         channels = try zip(source.channels, CoderTables.contextSizes).map { try Network($0, contextSize: $1) }
+    }
+
+    /// The LR as a payload stores it: levels rounded to multiples of the step, halves up.
+    func rounded(_ lr: RGB) throws -> RGB {
+        try RGB(width: lr.width, height: lr.height, data: levels(indices(lr.data)))
+    }
+
+    /// What the coder codes: levels divided by the step, halves rounded up.
+    func indices(_ levels: [UInt8]) -> [UInt8] {
+        levels.map { UInt8((Int($0) + step / 2) / step) }
+    }
+
+    /// The levels of coded indices.
+    func levels(_ indices: [UInt8]) -> [UInt8] {
+        indices.map { UInt8(min(Int($0) * step, 255)) }
     }
 
     /// Mean minus that of the reference, in sixteenths of a level, and scale index, both before clamping.
@@ -37,6 +65,7 @@ public struct CoderTables: Sendable {
 
     private struct Source: Decodable {
         let format: String
+        let step: Int?
         let channels: [NetworkSource]
     }
 

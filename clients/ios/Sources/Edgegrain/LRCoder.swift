@@ -2,11 +2,11 @@
 ///
 /// Encoder and decoder are one walk over the samples; only the coder they are given differs.
 public enum LRCoder {
-    /// Codes an LR into a body.
+    /// Codes an LR into a body, with its levels rounded to multiples of the step.
     public static func encode(_ lr: RGB, tables: CoderTables) -> [UInt8] {
         var encoder = RangeEncoder()
         var walk = Walk(width: lr.width, height: lr.height)
-        walk.codeSamples(&encoder, levels: lr.data, tables: tables)
+        walk.codeSamples(&encoder, levels: tables.indices(lr.data), tables: tables)
         return encoder.finish()
     }
 
@@ -16,7 +16,7 @@ public enum LRCoder {
         var walk = Walk(width: width, height: height)
         walk.codeSamples(&decoder, levels: [UInt8](repeating: 0, count: 3 * width * height), tables: tables)
         try decoder.finish()
-        return try RGB(width: width, height: height, data: walk.coded)
+        return try RGB(width: width, height: height, data: tables.levels(walk.coded))
     }
 }
 

@@ -52,7 +52,7 @@ public struct Payload: Equatable, Sendable {
             throw EdgegrainError.payload("unknown coding \(coding), expected 0 (raw) or 1 (range coder)")
         }
         try Payload.checkOriginal(originalSize.width, originalSize.height)
-        var body = lr.data
+        var body = try tables.rounded(lr).data
         var used = 0
         if coding == 1 {
             let coded = LRCoder.encode(lr, tables: tables)

@@ -9,7 +9,15 @@ final class PayloadTests: XCTestCase {
             let lr: String
             let body: String
         }
+        struct CoarseCase: Decodable {
+            let step: Int
+            let size: [Int]
+            let lr: String
+            let stored: String
+            let body: String
+        }
         let bodies: [Case]
+        let coarse_bodies: [CoarseCase]
     }
 
     private struct Stored: Decodable {
@@ -42,6 +50,21 @@ final class PayloadTests: XCTestCase {
             let body = try bytes(item.body)
             XCTAssertEqual(LRCoder.encode(lr, tables: tables), body)
             XCTAssertEqual(try LRCoder.decode(body, width: lr.width, height: lr.height, tables: tables), lr)
+        }
+    }
+
+    func testLevelsAreStoredInSteps() throws {
+        let json = String(decoding: try GoldenFiles.data("bundles/faces-256-lr16/coder.json"), as: UTF8.self)
+        for item in try GoldenFiles.read(Bodies.self, "tests/golden/clients/bodies.json").coarse_bodies {
+            let coarse = json.replacingOccurrences(of: "tables 1\"", with: "tables 2\",\"step\":\(item.step)")
+            let tables = try CoderTables(json: Data(coarse.utf8))
+            let lr = try RGB(width: item.size[0], height: item.size[1], data: bytes(item.lr))
+            let body = try bytes(item.body)
+            XCTAssertEqual(try tables.rounded(lr).data, try bytes(item.stored))
+            XCTAssertEqual(LRCoder.encode(lr, tables: tables), body)
+            XCTAssertEqual(
+                try LRCoder.decode(body, width: lr.width, height: lr.height, tables: tables).data,
+                try bytes(item.stored))
         }
     }
 

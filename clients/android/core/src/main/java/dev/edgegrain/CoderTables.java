@@ -11,6 +11,9 @@ public final class CoderTables {
     static final int[] CONTEXT_SIZES = {39, 40, 41};
 
     private static final String FORMAT = "edgegrain coder tables 1";
+    /** Of tables with a step above 1. */
+    private static final String FORMAT_WITH_STEP = "edgegrain coder tables 2";
+    private static final int MAX_STEP = 16;
     private static final int ACTIVATION_MAX = 4095;
     private static final int INPUT_LIMIT = 255;
     private static final long ACCUMULATOR_LIMIT = 1L << 30;
@@ -20,8 +23,11 @@ public final class CoderTables {
     private static final int MAX_BIAS = 1 << 30;
 
     private final Network[] channels = new Network[3];
+    /** Payloads store levels as multiples of it, 1 to 16. */
+    private final int step;
 
-    private CoderTables(List<Object> networks) {
+    private CoderTables(List<Object> networks, int step) {
+        this.step = step;
         for (int channel = 0; channel < 3; channel++) {
             channels[channel] = new Network(Json.object(networks.get(channel), "a channel"), CONTEXT_SIZES[channel]);
         }
@@ -30,14 +36,40 @@ public final class CoderTables {
     /** Reads coder.json; throws {@link BundleException} if a shape is wrong or an accumulator could leave 2^30. */
     public static CoderTables parse(String json) {
         Map<String, Object> source = Json.object(Json.parse(json), "coder tables");
-        if (!FORMAT.equals(source.get("format"))) {
-            throw new BundleException("coder tables must be of format \"" + FORMAT + "\"");
+        boolean withStep = FORMAT_WITH_STEP.equals(source.get("format"));
+        if (!withStep && !FORMAT.equals(source.get("format"))) {
+            throw new BundleException(
+                    "coder tables must be of format \"" + FORMAT + "\" or \"" + FORMAT_WITH_STEP + "\"");
         }
+        int step = withStep ? (int) Json.whole(source.get("step"), "coder tables' step", 2, MAX_STEP) : 1;
         List<Object> networks = Json.list(source.get("channels"), "coder tables' channels");
         if (networks.size() != 3) {
             throw new BundleException("coder tables must list three channels, got " + networks.size());
         }
-        return new CoderTables(networks);
+        return new CoderTables(networks, step);
+    }
+
+    /** The LR as a payload stores it: levels rounded to multiples of the step, halves up. */
+    Rgb rounded(Rgb lr) {
+        return new Rgb(lr.width, lr.height, levels(indices(lr.data)));
+    }
+
+    /** What the coder codes: levels divided by the step, halves rounded up. */
+    byte[] indices(byte[] levels) {
+        byte[] indices = new byte[levels.length];
+        for (int at = 0; at < levels.length; at++) {
+            indices[at] = (byte) (((levels[at] & 255) + step / 2) / step);
+        }
+        return indices;
+    }
+
+    /** The levels of coded indices. */
+    byte[] levels(byte[] indices) {
+        byte[] levels = new byte[indices.length];
+        for (int at = 0; at < indices.length; at++) {
+            levels[at] = (byte) Math.min((indices[at] & 255) * step, 255);
+        }
+        return levels;
     }
 
     /** Mean minus that of the reference, in sixteenths of a level, and scale index, both before clamping. */

@@ -42,10 +42,10 @@ public final class LrCoder {
         coded = new byte[3 * width * height];
     }
 
-    /** Codes an LR into a body. */
+    /** Codes an LR into a body, with its levels rounded to multiples of the step. */
     public static byte[] encode(Rgb lr, CoderTables tables) {
         RangeCoder.Encoder encoder = new RangeCoder.Encoder();
-        new LrCoder(encoder, lr.width, lr.height).codeSamples(lr.data, tables);
+        new LrCoder(encoder, lr.width, lr.height).codeSamples(tables.indices(lr.data), tables);
         return encoder.finish();
     }
 
@@ -55,7 +55,7 @@ public final class LrCoder {
         LrCoder coder = new LrCoder(decoder, width, height);
         coder.codeSamples(new byte[3 * width * height], tables);
         decoder.finish();
-        return new Rgb(width, height, coder.coded);
+        return new Rgb(width, height, tables.levels(coder.coded));
     }
 
     /** Encodes {@code levels}, or decodes some, whatever they hold; {@code coded} has them afterwards. */

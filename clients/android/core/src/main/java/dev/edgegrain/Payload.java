@@ -57,7 +57,7 @@ public final class Payload {
             throw new PayloadException("unknown coding " + coding + ", expected 0 (raw) or 1 (range coder)");
         }
         checkOriginal(originalWidth, originalHeight);
-        byte[] body = lr.data;
+        byte[] body = tables.rounded(lr).data;
         int used = CODING_RAW;
         if (coding == CODING_RANGE) {
             byte[] coded = LrCoder.encode(lr, tables);

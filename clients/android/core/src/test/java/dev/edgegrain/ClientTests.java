@@ -33,6 +33,7 @@ public final class ClientTests {
         all.put("transparent pictures are composited as pinned", tests::transparency);
         all.put("pictures are turned upright as pinned", tests::orientations);
         all.put("LRs are coded to the pinned bodies and back", tests::bodies);
+        all.put("levels are stored in steps", tests::coarseBodies);
         all.put("stored payloads are read and written again", tests::storedPayloads);
         all.put("payloads are Python's", tests::payloads);
         all.put("damaged payloads are refused", tests::damaged);
@@ -128,6 +129,26 @@ public final class ClientTests {
             equal(body, LrCoder.encode(lr, bundle.tables), "body of " + item.get("size"));
             equal(lr.data, LrCoder.decode(body, size[0], size[1], bundle.tables).data, "LR of " + item.get("size"));
         }
+    }
+
+    private void coarseBodies() throws Exception {
+        String json = golden.text("bundles/" + bundle.id + "/coder.json");
+        for (Map<String, Object> item : golden.cases("tests/golden/clients/bodies.json", "coarse_bodies")) {
+            int step = GoldenFiles.number(item, "step");
+            CoderTables tables = CoderTables.parse(json.replace("tables 1\"", "tables 2\",\"step\":" + step));
+            int[] size = GoldenFiles.pair(item, "size");
+            Rgb lr = new Rgb(size[0], size[1], GoldenFiles.hex(item.get("lr")));
+            byte[] stored = GoldenFiles.hex(item.get("stored"));
+            byte[] body = GoldenFiles.hex(item.get("body"));
+            String what = item.get("size") + " in steps of " + step;
+            equal(stored, tables.rounded(lr).data, "levels of " + what);
+            equal(body, LrCoder.encode(lr, tables), "body of " + what);
+            equal(stored, LrCoder.decode(body, size[0], size[1], tables).data, "LR of " + what);
+            Payload payload = Payload.pack(lr, bundle.contractId, tables, 640, 480, Fit.PAD);
+            equal(stored, payload.lr(bundle.contractId, tables).data, "payload of " + what);
+        }
+        String unknown = json.replace("tables 1\"", "tables 2\",\"step\":17");
+        refused(BundleException.class, () -> CoderTables.parse(unknown));
     }
 
     private void storedPayloads() throws Exception {

@@ -22,6 +22,7 @@ from codec_contract.lr_coder.coder import decode_lr, encode_lr
 from codec_contract.lr_coder.coder_tables import CoderTables
 from codec_contract.lr_coder.deflate import deflate_lr, inflate_lr
 from codec_contract.lr_coder.leb128 import read_leb128, write_leb128
+from codec_contract.lr_coder.level_step import rounded
 from codec_contract.oriented_square import (
     MAX_SQUARE_BYTES,
     OrientedSquare,
@@ -158,7 +159,7 @@ def encode_payload(
     Args:
         lr: sides of 1 to 256, or, for the LRs of photographs, up to 65,535 with at most 2^24 pixels.
         contract_id: the 32-byte LR contract id, or its first four bytes.
-        tables: the coder tables of that contract. The payload stores `CoderTables.rounded` levels, in every coding.
+        tables: the coder tables of that contract. In every coding, levels are rounded to multiples of their step.
         original_size: (width, height) of the picture before fitting, in pixels.
         fit: how the picture was fitted, one of ``FITS``, or ``FIT_ALIGN``.
         coding: 1 for the range coder (an LR with a side over 256 is deflated instead), 2 for deflate, 0 for raw bytes.
@@ -186,7 +187,7 @@ def encode_payload(
     if coding == CODING_RANGE and size_code == _LARGE_SIZE:
         coding = CODING_DEFLATE  # at some microseconds a sample, megapixels would take minutes
 
-    lr = tables.rounded(lr)
+    lr = rounded(lr, tables.step)
     body = lr.tobytes()
     if coding != CODING_RAW:
         coded = encode_lr(lr, tables) if coding == CODING_RANGE else deflate_lr(lr)
@@ -333,10 +334,15 @@ def decode_body(payload: ParsedPayload, *, contract_id: bytes, tables: CoderTabl
     require_contract(header, [contract_id])
     width, height = header.lr_size
     if header.coding == CODING_RAW:
-        return np.frombuffer(body, dtype=np.uint8).reshape(height, width, 3).copy()
-    if header.coding == CODING_DEFLATE:
-        return inflate_lr(body, width, height)
-    return decode_lr(body, width, height, tables)
+        lr = np.frombuffer(body, dtype=np.uint8).reshape(height, width, 3).copy()
+    elif header.coding == CODING_DEFLATE:
+        lr = inflate_lr(body, width, height)
+    else:
+        return decode_lr(body, width, height, tables)
+    if not np.array_equal(rounded(lr, tables.step), lr):
+        raise PayloadError(f"the payload is corrupt: its LR has levels that are no multiples of {tables.step}, the step "
+                           "of its contract")
+    return lr
 
 
 def decode_payload(data: BytesLike, *, contract_id: bytes, tables: CoderTables) -> tuple[Rgb, Header]:

@@ -16,6 +16,7 @@ from codec_contract.bundle.manifest import DEFAULT_DECODER, load_manifest
 from codec_contract.bundle.paths import find_bundle
 from codec_contract.errors import EdgegrainError, ImageError
 from codec_contract.fit import MAX_PIXELS, Fit, Size, unfit_picture, unfit_restored
+from codec_contract.lr_coder.level_step import rounded
 from codec_contract.payload import FIT_PAD, Header
 from codec_contract.rgb import Rgb
 from edge_encoder.preprocessing import WHITE, Colour, PictureSource, load_picture
@@ -244,7 +245,7 @@ class Codec:
         return self._manifest.tile_overlap is not None
 
     def _pack(self, lr: Rgb, fitted: Fitted) -> Payload:
-        lr = self._open.tables.rounded(lr)
+        lr = rounded(lr, self._open.tables.step)
         return Payload(self._open.pack(lr, fitted.original_size, fitted.fit, fitted.square), lr=lr)
 
     def _unpack(self, source: RestoreSource, size: Size, max_pixels: int) -> tuple[Rgb, Header | None]:

@@ -15,7 +15,9 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from codec_contract.errors import PayloadError
 from codec_contract.lr_coder.coder_tables import ChannelNetwork, CoderTables
+from codec_contract.lr_coder.level_step import to_indices, to_levels
 from codec_contract.lr_coder.line_predictor import LinePredictor
 from codec_contract.lr_coder.logistic import MEAN_BITS, SCALE_STEPS, cumulative_row, row_start
 from codec_contract.lr_coder.range_coder import RangeDecoder, RangeEncoder
@@ -63,7 +65,7 @@ def encode_lr(lr: npt.NDArray[np.uint8], tables: CoderTables) -> bytes:
     """Code an LR, uint8 [h, w, 3], into a body, with its levels rounded to multiples of ``tables.step``."""
     height, width = lr.shape[:2]
     encoder = RangeEncoder()
-    _code_samples(encoder, tables.indices(lr).reshape(-1, 3), width, height, tables)
+    _code_samples(encoder, to_indices(lr, tables.step).reshape(-1, 3), width, height, tables)
     return encoder.finish()
 
 
@@ -76,4 +78,6 @@ def decode_lr(body: bytes, width: int, height: int, tables: CoderTables) -> npt.
     decoder = RangeDecoder(body)
     indices = _code_samples(decoder, np.zeros((height * width, 3), np.uint8), width, height, tables)
     decoder.finish()
-    return tables.levels(indices).reshape(height, width, 3)
+    if indices.max() > to_indices(np.uint8([255]), tables.step)[0]:
+        raise PayloadError(f"the payload is corrupt: level {tables.step} x {indices.max()} is above 255")
+    return to_levels(indices, tables.step).reshape(height, width, 3)

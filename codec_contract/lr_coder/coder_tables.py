@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from codec_contract.errors import BundleError
 from codec_contract.lr_coder.context import CONTEXT_SIZES, INPUT_LIMIT, IntArray
+from codec_contract.lr_coder.level_step import MAX_STEP
 from codec_contract.lr_coder.logistic import MEAN_BITS, MEAN_MAX, SCALE_MAX
 
 FORMAT = "edgegrain coder tables 1"
@@ -36,7 +37,6 @@ MAX_WIDTH = 256
 MAX_SHIFT = 24
 MAX_WEIGHT = 127
 MAX_BIAS = 1 << 30
-MAX_STEP = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,8 +82,7 @@ class CoderTables:
 
     Attributes:
         channels: the networks for red, green and blue.
-        step: 1...16: payloads store LR levels as multiples of it. The coder codes level divided by step, so a larger
-            step takes fewer bytes. 1 stores every level as it is.
+        step: of the LR's levels, 1...16 (`codec_contract.lr_coder.level_step`).
 
     Raises:
         BundleError: on construction or reading, when they are not usable.
@@ -123,7 +122,7 @@ class CoderTables:
             raise BundleError(f"coder tables are not JSON: {error}") from None
         if not isinstance(source, dict) or source.get("format") not in (FORMAT, FORMAT_WITH_STEP):
             raise BundleError(f"coder tables must be a JSON object of format {FORMAT!r} or {FORMAT_WITH_STEP!r}")
-        step = source.get("step") if source["format"] == FORMAT_WITH_STEP else 1
+        step = 1 if source["format"] == FORMAT else source.get("step")
         if step == 1 and source["format"] == FORMAT_WITH_STEP:
             raise BundleError(f"coder tables of step 1 are of format {FORMAT!r}")
         networks = source.get("channels")
@@ -131,18 +130,6 @@ class CoderTables:
             raise BundleError("coder tables must list three channels")
         first, second, third = (_read_network(network) for network in networks)
         return cls((first, second, third), step)
-
-    def rounded(self, lr: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        """The LR as its payload stores it: levels, uint8 of any shape, rounded to multiples of the step."""
-        return self.levels(self.indices(lr))
-
-    def indices(self, lr: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        """What the coder codes: levels uint8 divided by the step, halves rounded up."""
-        return lr if self.step == 1 else ((lr.astype(np.uint16) + self.step // 2) // self.step).astype(np.uint8)
-
-    def levels(self, indices: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        """The levels of coded indices, uint8."""
-        return indices if self.step == 1 else np.minimum(indices.astype(np.uint16) * self.step, 255).astype(np.uint8)
 
     def to_json(self) -> bytes:
         """Canonical JSON: equal tables give equal bytes."""

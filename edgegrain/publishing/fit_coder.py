@@ -19,6 +19,7 @@ from codec_contract.errors import ImageError
 from codec_contract.lr_coder.coder import encode_lr
 from codec_contract.lr_coder.coder_tables import CoderTables
 from codec_contract.lr_coder.context import all_contexts
+from codec_contract.lr_coder.level_step import to_indices
 from codec_contract.rgb import Rgb
 from edgegrain.evaluation.classical_codecs import encode_lossless
 from edgegrain.pictures.packed import list_pictures
@@ -63,7 +64,8 @@ def _samples(lrs: Sequence[Rgb], channel: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def fit_tables(
-    lrs: Sequence[Rgb] | Rgb, *, widths: Sequence[int] = WIDTHS, steps: int = STEPS, seed: int = 0
+    lrs: Sequence[Rgb] | Rgb, *, widths: Sequence[int] = WIDTHS, steps: int = STEPS, seed: int = 0,
+    level_step: int = 1,
 ) -> CoderTables:
     """Coder tables for LRs like these, uint8 [N, h, w, 3] or a list of uint8 [h, w, 3] of any sizes.
 
@@ -71,14 +73,16 @@ def fit_tables(
         widths: units of each hidden layer; (128, 128) makes tables of about 94 KB, (64, 64) of 31 KB, for which LRs
             of 16 x 16 need 1 to 2 % more (docs/experiments/2026-11.md).
         steps: optimizer steps of 4096 samples for each channel.
+        level_step: step of the levels in payloads (`codec_contract.lr_coder.level_step`).
     """
+    indices = [to_indices(lr, level_step) for lr in lrs]
     networks = []
     for channel in range(3):
-        context, reference, level = _samples(list(lrs), channel)
+        context, reference, level = _samples(indices, channel)
         network = fit_network(context, reference, level, widths=widths, steps=steps, seed=seed + channel)
         networks.append(network.integers())
     first, second, third = networks
-    return CoderTables((first, second, third))
+    return CoderTables((first, second, third), level_step)
 
 
 def generic_lrs(folder: Path, seed: int = 0) -> list[Rgb]:

@@ -20,6 +20,7 @@ from codec_contract.bundle.file_names import CODER_TABLES, ENCODER_WEIGHTS
 from codec_contract.bundle.manifest import Manifest, load_manifest
 from codec_contract.errors import BundleError
 from codec_contract.files import write_atomically
+from codec_contract.lr_coder.coder_tables import CoderTables
 from edge_encoder.integer_network import IntegerNetwork, digest, load, save
 from edge_encoder.lowering import box_network, lower, raise_twin
 from edge_encoder.twin import BoxMean, EncoderTwin
@@ -83,7 +84,7 @@ def publish(checkpoint: Path, data: Path, folder: Path, *, bundle_id: str, versi
     shard = _packed(checkpoint, data, exclude, config.encoder.hr)
     lrs = encode(run.average, shard, COMPARED) if encoder_of is not None else encode(
         run.average, shard, coder_pictures, mirrored=True)
-    source = _kept_encoder(run.average, encoder_of) if encoder_of is not None else None
+    source = _kept_encoder(run, encoder_of) if encoder_of is not None else None
     decoder = final_decoder(run)
     if isinstance(decoder, Grain):
         architecture, usual = decoder.config.as_dict(), Weights.compact
@@ -100,7 +101,7 @@ def publish(checkpoint: Path, data: Path, folder: Path, *, bundle_id: str, versi
                              domain=domain, version=version)
     card = card_text(bundle_id, training, {}, licence, domain=domain, sizes=(config.encoder.hr, config.encoder.lr))
     if source is None:
-        parts = BundleParts(encoder_part(run), graph, fit_tables(lrs), fields, card)
+        parts = BundleParts(encoder_part(run), graph, fit_tables(lrs, level_step=config.lr_step), fields, card)
         manifest = write_bundle(folder, parts, force=force)
     else:
         manifest = replace_decoder(source, folder, graph, fields, card=card, force=force)
@@ -143,12 +144,12 @@ def store_trained(checkpoint: Path, folder: Path, prior: str | Path | None = Non
                             compact=True, force=force)
     if compact:
         model = _invertible_only(model.decoder if isinstance(model, Grain) else model)
-    kept = _kept_encoder(run.average, encoder_of) if encoder_of is not None else None
+    kept = _kept_encoder(run, encoder_of) if encoder_of is not None else None
     network = integer_encoder(run) if run.config.correction and kept is None else None
     tables = None
     if data is not None and kept is None:  # before anything is written: it takes minutes
         tables = fit_tables(encode(run.average, _packed(checkpoint, data, exclude, run.config.encoder.hr),
-                                   CODER_PICTURES, mirrored=True))
+                                   CODER_PICTURES, mirrored=True), level_step=run.config.lr_step)
     folder.mkdir(parents=True, exist_ok=True)
     path = save_trained(cast(Grain, model), folder / TRAINED, history=stages_of(run), compact=compact, force=force)
     if kept is not None:
@@ -197,10 +198,14 @@ def has_encoder(model: Autoencoder, network: IntegerNetwork) -> bool:
         torch.equal(tensor, raised[name]) for name, tensor in twin.state_dict().items())
 
 
-def _kept_encoder(average: Autoencoder, encoder_of: Path) -> Manifest:
-    """The bundle whose encoder a run kept."""
+def _kept_encoder(run: Run, encoder_of: Path) -> Manifest:
+    """The bundle whose encoder a run kept, with the step of its levels."""
     source = load_manifest(encoder_of)
-    if not has_encoder(average, load(source.open_file(ENCODER_WEIGHTS))):
+    step = CoderTables.from_json(source.open_file(CODER_TABLES)).step
+    if step != run.config.lr_step:
+        raise BundleError(f"bundle {source.id} stores LR levels in steps of {step}, the run had lr_step="
+                          f"{run.config.lr_step}; publish it without --encoder-of, under an id of its own")
+    if not has_encoder(run.average, load(source.open_file(ENCODER_WEIGHTS))):
         raise BundleError(f"the run's encoder is not that of bundle {source.id}: its weights moved, or it began with "
                           "another; publish it without --encoder-of, under an id of its own")
     return source
@@ -208,7 +213,7 @@ def _kept_encoder(average: Autoencoder, encoder_of: Path) -> Manifest:
 
 def _kept_decoder(run: Run, decoder_of: Path) -> KeptDecoder:
     """The bundle whose encoder and invertible decoder a run with a generator kept."""
-    source, model = _kept_encoder(run.average, decoder_of), run.average.decoder
+    source, model = _kept_encoder(run, decoder_of), run.average.decoder
     if not isinstance(model, Grain) or run.config.stage == "1":
         raise BundleError("the run trained no codes; publish it without --decoder-of")
     wanted, found = invertible_decoder(source).state_dict(), model.decoder.state_dict()

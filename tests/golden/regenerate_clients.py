@@ -33,6 +33,7 @@ from codec_contract.bundle.paths import DEFAULT_BUNDLE, find_bundle
 from codec_contract.errors import PayloadError
 from codec_contract.fit import content_size, fit_picture
 from codec_contract.lr_coder.coder import CoderTables, encode_lr
+from codec_contract.lr_coder.level_step import rounded
 from codec_contract.oriented_square import OrientedSquare
 from codec_contract.payload import (
     CODING_DEFLATE,
@@ -181,7 +182,7 @@ def _coarse_bodies(tables: CoderTables) -> list[dict[str, Any]]:
         for kind, size in BODIES:
             lr = golden_lr(kind, *size)
             bodies.append({"step": step, "size": size, "lr": lr.tobytes().hex(),
-                           "stored": coarse.rounded(lr).tobytes().hex(), "body": encode_lr(lr, coarse).hex()})
+                           "stored": rounded(lr, step).tobytes().hex(), "body": encode_lr(lr, coarse).hex()})
     return bodies
 
 

@@ -5,6 +5,7 @@
  */
 
 import { type CoderTables, CONTEXT_SIZES, indexOf, levelOf, predict } from "./coder_tables.js";
+import { PayloadError } from "./errors.js";
 import { type BitCoder, RangeDecoder, RangeEncoder } from "./range_coder.js";
 import type { Rgb } from "./rgb.js";
 
@@ -41,6 +42,9 @@ export function decodeLr(body: Uint8Array, width: number, height: number, tables
   const decoder = new RangeDecoder(body);
   const indices = codeSamples(decoder, new Uint8Array(3 * width * height), width, height, tables);
   decoder.finish();
+  if (indices.some((index) => index > indexOf(255, tables))) {
+    throw new PayloadError("the payload is corrupt: a level is above 255");
+  }
   return { width, height, data: indices.map((index) => levelOf(index, tables)) };
 }
 

@@ -97,7 +97,12 @@ export function decodePayload(
     );
   }
   const { lrWidth: width, lrHeight: height } = header;
-  const lr = header.coding === 0 ? { width, height, data: body.slice() } : decodeLr(body, width, height, tables);
+  if (header.coding === 1) return { lr: decodeLr(body, width, height, tables), header };
+  const lr = { width, height, data: body.slice() };
+  const stored = rounded(lr, tables).data;
+  if (lr.data.some((level, at) => level !== stored[at])) {
+    throw new PayloadError(`the payload is corrupt: its LR has levels that are no multiples of ${tables.step}`);
+  }
   return { lr, header };
 }
 

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 
-import { readCoderTables } from "../src/coder_tables";
+import { readCoderTables, rounded } from "../src/coder_tables";
 import { BundleError, PayloadError } from "../src/errors";
 import { sha256Hex } from "../src/golden_inputs";
 import { decodeLr, encodeLr } from "../src/lr_coder";

@@ -53,9 +53,12 @@ public struct CoderTables: Sendable {
         levels.map { UInt8((Int($0) + step / 2) / step) }
     }
 
-    /// The levels of coded indices.
-    func levels(_ indices: [UInt8]) -> [UInt8] {
-        indices.map { UInt8(min(Int($0) * step, 255)) }
+    /// The levels of coded indices; throws `EdgegrainError.payload` for an index that no level has.
+    func levels(_ indices: [UInt8]) throws -> [UInt8] {
+        guard indices.allSatisfy({ Int($0) <= (255 + step / 2) / step }) else {
+            throw EdgegrainError.payload("the payload is corrupt: a level is above 255")
+        }
+        return indices.map { UInt8(min(Int($0) * step, 255)) }
     }
 
     /// Mean minus that of the reference, in sixteenths of a level, and scale index, both before clamping.

@@ -109,7 +109,12 @@ public struct Payload: Equatable, Sendable {
                 "the payload was made under LR contract \(header.contract), available: \(contractId.prefix(8))")
         }
         if header.coding == 0 {
-            return try RGB(width: header.lrWidth, height: header.lrHeight, data: body)
+            let lr = try RGB(width: header.lrWidth, height: header.lrHeight, data: body)
+            guard try tables.rounded(lr) == lr else {
+                throw EdgegrainError.payload(
+                    "the payload is corrupt: its LR has levels between the steps of its contract")
+            }
+            return lr
         }
         return try LRCoder.decode(body, width: header.lrWidth, height: header.lrHeight, tables: tables)
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -119,6 +119,14 @@ def test_the_zoo_keeps_the_encoder_of_a_bundle_to_the_byte(run: Run, tmp_path: P
         store_trained(*arguments, encoder_of=bundle)
     network = lower(run.average.encoder)  # type: ignore[arg-type]
     save(network, bundle / "encoder.safetensors", force=True)
+    refresh_manifest(bundle)
+    coder = bundle / "coder.json"
+    fine = CoderTables.from_json(coder.read_bytes())
+    coder.write_bytes(replace(fine, step=3).to_json())
+    refresh_manifest(bundle)
+    with pytest.raises(BundleError, match="steps of 3, the run had lr_step=1"):
+        store_trained(*arguments, encoder_of=bundle)
+    coder.write_bytes(fine.to_json())
     refresh_manifest(bundle)
     store_trained(*arguments, encoder_of=bundle)
     assert (tmp_path / "zoo/encoder.safetensors").read_bytes() == (bundle / "encoder.safetensors").read_bytes()

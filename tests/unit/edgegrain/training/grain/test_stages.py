@@ -6,9 +6,12 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from codec_contract.lr_coder.level_step import rounded
+from codec_contract.quantization import dequantize
 from edgegrain.training.discriminator import DiscriminatorConfig
 from edgegrain.training.grain.autoencoder import build_autoencoder
 from edgegrain.training.grain.initialize import start_run
@@ -63,6 +66,7 @@ def test_impossible_combinations_are_refused() -> None:
     for change, message in [({"stage": "4"}, "unknown stage"), ({"stage": "2"}, "GrainConfig"),
                             ({"trains": ("generator",)}, "trains some of"), ({"trains": ()}, "trains some of"),
                             ({"synthetic": 0.5}, "come from a prior"),
+                            ({"lr_step": 0, "trains": ("decoder",)}, "lr_step"), ({"lr_step": 3}, "frozen encoder"),
                             ({"loss": LossWeights(codes=1.0)}, "predicts no codes")]:
         with pytest.raises(ValueError, match=message):
             replace(StageConfig(), **change)
@@ -115,6 +119,17 @@ def test_frozen_parts_build_no_graph() -> None:
     assert graphs["codes"] is False
     assert graphs["prior"] is False
     assert graphs["fusion"] is True
+
+
+def test_the_decoder_gets_levels_as_payloads_store_them() -> None:
+    model = build_autoencoder(replace(CONFIGS["smoke-stage1"], trains=("decoder",), lr_step=3))
+    picture = torch.randint(0, 256, (2, 3, 64, 64), generator=torch.Generator().manual_seed(1)).float()
+    levels, _ = model.encoder(picture)
+    with torch.no_grad():
+        lr = model(picture).lr
+    stored = rounded(levels.detach().numpy().astype(np.uint8), 3)
+    assert not np.array_equal(stored, levels.detach().numpy())
+    torch.testing.assert_close(lr, dequantize(torch.from_numpy(stored).float()))
 
 
 def test_stage_2_does_not_fuse() -> None:

@@ -63,11 +63,15 @@ public final class CoderTables {
         return indices;
     }
 
-    /** The levels of coded indices. */
+    /** The levels of coded indices; throws {@link PayloadException} for an index that no level has. */
     byte[] levels(byte[] indices) {
         byte[] levels = new byte[indices.length];
         for (int at = 0; at < indices.length; at++) {
-            levels[at] = (byte) Math.min((indices[at] & 255) * step, 255);
+            int index = indices[at] & 255;
+            if (index > (255 + step / 2) / step) {
+                throw new PayloadException("the payload is corrupt: a level is above 255");
+            }
+            levels[at] = (byte) Math.min(index * step, 255);
         }
         return levels;
     }

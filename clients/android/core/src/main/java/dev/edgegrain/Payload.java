@@ -126,7 +126,11 @@ public final class Payload {
                     "the payload was made under LR contract " + header.contract + ", available: " + contractId);
         }
         if (header.coding == CODING_RAW) {
-            return new Rgb(header.lrWidth, header.lrHeight, body.clone());
+            Rgb lr = new Rgb(header.lrWidth, header.lrHeight, body.clone());
+            if (!Arrays.equals(tables.rounded(lr).data, body)) {
+                throw new PayloadException("the payload is corrupt: its LR has levels between the steps of its contract");
+            }
+            return lr;
         }
         return LrCoder.decode(body, header.lrWidth, header.lrHeight, tables);
     }

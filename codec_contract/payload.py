@@ -340,8 +340,8 @@ def decode_body(payload: ParsedPayload, *, contract_id: bytes, tables: CoderTabl
     else:
         return decode_lr(body, width, height, tables)
     if not np.array_equal(rounded(lr, tables.step), lr):
-        raise PayloadError(f"the payload is corrupt: its LR has levels that are no multiples of {tables.step}, the step "
-                           "of its contract")
+        raise PayloadError(f"the payload is corrupt: its LR has levels that are no multiples of {tables.step}, "
+                           "the step of its contract")
     return lr
 
 

@@ -78,6 +78,6 @@ def decode_lr(body: bytes, width: int, height: int, tables: CoderTables) -> npt.
     decoder = RangeDecoder(body)
     indices = _code_samples(decoder, np.zeros((height * width, 3), np.uint8), width, height, tables)
     decoder.finish()
-    if indices.max() > to_indices(np.uint8([255]), tables.step)[0]:
+    if indices.max() > to_indices(np.array([255], np.uint8), tables.step)[0]:
         raise PayloadError(f"the payload is corrupt: level {tables.step} x {indices.max()} is above 255")
     return to_levels(indices, tables.step).reshape(height, width, 3)

@@ -122,7 +122,7 @@ class CoderTables:
             raise BundleError(f"coder tables are not JSON: {error}") from None
         if not isinstance(source, dict) or source.get("format") not in (FORMAT, FORMAT_WITH_STEP):
             raise BundleError(f"coder tables must be a JSON object of format {FORMAT!r} or {FORMAT_WITH_STEP!r}")
-        step = 1 if source["format"] == FORMAT else source.get("step")
+        step: Any = 1 if source["format"] == FORMAT else source.get("step")
         if step == 1 and source["format"] == FORMAT_WITH_STEP:
             raise BundleError(f"coder tables of step 1 are of format {FORMAT!r}")
         networks = source.get("channels")

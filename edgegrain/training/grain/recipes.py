@@ -142,8 +142,8 @@ CONFIGS: dict[str, StageConfig] = {
         _FINE_ON, encoder=encoder_config(256, 64), decoder=FACES_256_LR64_FINE, grows=True,
         loss=replace(_FINE_ON.loss, lr_l2=8.0, lr_saturation=0.6, rate=1.5), target_bytes=2800.0),
     "stage1-faces-256-lr16-fine-on": _FINE_ON,
-    # Half the bytes: the default bundle's encoder, and levels in steps of 3. A stronger rate loss makes the LR smooth
-    # instead, and the picture far worse at the same bytes (docs/experiments/2026-11.md).
+    # 30 % fewer bytes: the default bundle's encoder, and levels in steps of 3. With a stronger rate loss the picture is
+    # far worse at the same bytes (docs/experiments/2026-11.md).
     "stage1-faces-256-lr16-tiny": replace(_FINE, lr_step=3),
     # The generator on that decoder, then the fusion of both.
     "stage2-faces-256-lr16-fine": _STAGE2_FINE,

@@ -10,6 +10,7 @@ import typer
 from codec_contract.bundle.file_names import CODER_TABLES
 from codec_contract.bundle.paths import find_bundle
 from codec_contract.errors import EdgegrainError
+from codec_contract.lr_coder.level_step import MAX_STEP
 from edgegrain.cli.extras import needs_extra
 from edgegrain.cli.output import ForceOption, print_json
 from edgegrain.cli.prior import DEFAULT_PRIOR
@@ -215,6 +216,8 @@ def coder(
     out: Annotated[Path, typer.Argument(dir_okay=False, help="The coder.json to write.")],
     widths: Annotated[str, typer.Option(help="Units of the hidden layers, comma-separated.")] = WIDTHS,
     steps: Annotated[int, typer.Option(min=1, help="Training steps per channel.")] = STEPS,
+    level_step: Annotated[int, typer.Option(min=1, max=MAX_STEP, help="Store LR levels as multiples of this, for fewer "
+                                            "bytes; the decoder is trained with the same --set lr_step.")] = 1,
     report: Annotated[int, typer.Option(min=1, help="Number of held-out LRs to code.")] = 500,
     force: ForceOption = False,
 ) -> None:
@@ -226,6 +229,7 @@ def coder(
     Examples:
       edgegrain publish coder LRS.npy coder.json
       edgegrain publish coder PICTURES/ coder.json --widths 32,32
+      edgegrain publish coder LRS.npy coder.json --level-step 3
     """
     try:
         hidden = [int(width) for width in widths.split(",")]
@@ -239,7 +243,8 @@ def coder(
         from codec_contract.files import write_atomically
         from edgegrain.publishing.fit_coder import fit_and_report, load_lrs
 
-    result = fit_and_report(load_lrs(lrs), widths=hidden, steps=steps, held_out=report)
+    result = fit_and_report(load_lrs(lrs), widths=hidden, steps=steps, held_out=report,
+                            level_step=level_step)
     data = result.tables.to_json()
     write_atomically(out, data, force=force)
     typer.echo(f"{out}: {len(data)} bytes, fitted to {result.fitted_to} LRs; means of {result.held_out} held-out LRs:")

@@ -19,7 +19,7 @@ from codec_contract.errors import ImageError
 from codec_contract.lr_coder.coder import encode_lr
 from codec_contract.lr_coder.coder_tables import CoderTables
 from codec_contract.lr_coder.context import all_contexts
-from codec_contract.lr_coder.level_step import to_indices
+from codec_contract.lr_coder.level_step import rounded, to_indices
 from codec_contract.rgb import Rgb
 from edgegrain.evaluation.classical_codecs import encode_lossless
 from edgegrain.pictures.packed import list_pictures
@@ -140,7 +140,7 @@ class CoderReport:
         fitted_to: number of LRs used for fitting.
         held_out: number of held-out LRs coded.
         coded: mean bytes of a held-out LR.
-        lossless: mean bytes of the same LRs by classical format.
+        lossless: mean bytes of the same LRs, rounded to the step of their levels, by classical format.
     """
 
     tables: CoderTables
@@ -150,9 +150,10 @@ class CoderReport:
     lossless: Mapping[str, float]
 
 
-def fit_and_report(lrs: Sequence[Rgb], *, widths: Sequence[int] = WIDTHS, steps: int = STEPS, held_out: int = 500
-                   ) -> CoderReport:
-    """Fit tables to nine of ten LRs and code at most ``held_out`` of the others.
+def fit_and_report(
+    lrs: Sequence[Rgb], *, widths: Sequence[int] = WIDTHS, steps: int = STEPS, held_out: int = 500, level_step: int = 1,
+) -> CoderReport:
+    """Fit tables to nine of ten LRs and code at most ``held_out`` of the others; see `fit_tables`.
 
     Raises:
         ImageError: there are fewer than two.
@@ -160,8 +161,8 @@ def fit_and_report(lrs: Sequence[Rgb], *, widths: Sequence[int] = WIDTHS, steps:
     if len(lrs) < 2:
         raise ImageError(f"the tables are fitted to nine of ten LRs, got {len(lrs)}; give at least 2")
     kept = [lr for index, lr in enumerate(lrs) if index % 10]
-    tables = fit_tables(kept, widths=widths, steps=steps)
-    held = lrs[::10][:held_out]
+    tables = fit_tables(kept, widths=widths, steps=steps, level_step=level_step)
+    held = [rounded(lr, level_step) for lr in lrs[::10][:held_out]]
     return CoderReport(tables, len(kept), len(held), float(np.mean([len(encode_lr(lr, tables)) for lr in held])), {
         "optimised PNG": float(np.mean([len(encode_lossless(lr, "png")) for lr in held])),
         "lossless WebP": float(np.mean([len(encode_lossless(lr, "webp")) for lr in held])),

@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from codec_contract.bundle.file_names import MANIFEST
+from codec_contract.bundle.file_names import CODER_TABLES, MANIFEST
 from codec_contract.bundle.manifest import Manifest, load_manifest
 from codec_contract.errors import BundleError, EdgegrainError
+from codec_contract.lr_coder.coder_tables import CoderTables
 from edge_encoder import integer_network
 from edge_encoder.architectures import config_from_name
 from edge_encoder.integer_network import IntegerNetwork
@@ -136,7 +137,7 @@ def _take_decoder(model: Autoencoder, start: Path, prior: GenerativePrior | None
 
 
 def adopt(config: StageConfig, source: StageConfig) -> StageConfig:
-    """``config`` with the shapes of the parts that ``source`` has."""
+    """``config`` with the shapes of the parts that ``source`` has, and the step of its LRs' levels if they are kept."""
     decoder = source.decoder
     if config.grows:
         decoder = config.decoder
@@ -152,7 +153,9 @@ def adopt(config: StageConfig, source: StageConfig) -> StageConfig:
         raise BundleError("this stage trains the invertible decoder alone, but what it starts from is a whole GRAIN")
     encoder = config.encoder if config.grows and config.encoder.lr > source.encoder.lr else source.encoder
     # A control of a later stage takes the decoder of a model with a correction, and drops the correction.
-    return continued(config, encoder=encoder, decoder=decoder, correction=config.correction and source.correction)
+    kept = encoder == source.encoder and "encoder" not in config.trains
+    return continued(config, encoder=encoder, decoder=decoder, correction=config.correction and source.correction,
+                     lr_step=source.lr_step if kept and config.lr_step == 1 else config.lr_step)
 
 
 def begins_fusion(config: StageConfig, source: StageConfig) -> bool:
@@ -199,6 +202,7 @@ def from_bundle(folder: Path) -> _Source:
     else:
         network = integer_network.load(manifest.open_file(ENCODER))
         source, weights = _joined(manifest.id, network, decoder, stage)
+    source = replace(source, lr_step=CoderTables.from_json(manifest.open_file(CODER_TABLES)).step)
     training = manifest.training
     history = training.get("stages") or [{"stage": str(training.get("stage", stage)),
                                           "pictures": training.get("pictures_seen", 0)}]
@@ -218,6 +222,8 @@ def from_zoo(folder: Path, prior: GenerativePrior | None) -> _Source:
     stage = str(history[-1]["stage"]) if history else "final"
     source, weights = _joined(folder.name, encoder,
                               decoder if decoder.prior is not None else decoder.decoder, stage)
+    if (folder / CODER_TABLES).is_file():
+        source = replace(source, lr_step=CoderTables.from_json((folder / CODER_TABLES).read_bytes()).step)
     return source, weights, history
 
 
@@ -229,7 +235,7 @@ def _joined(name: str, network: IntegerNetwork, decoder: RRDBDecoder | Grain, st
         raise BundleError(f"{name} cannot be trained further: {error}") from error
     weights = {f"encoder.{key}": tensor for key, tensor in raise_twin(network, encoder).state_dict().items()}
     weights |= {f"decoder.{key}": tensor for key, tensor in decoder.state_dict().items()}
-    return StageConfig(stage=stage, encoder=encoder, decoder=decoder.config), weights
+    return StageConfig(stage=stage, encoder=encoder, decoder=decoder.config, trains=("decoder",)), weights
 
 
 def _joined_rrdb(manifest: Manifest, decoder: RRDBDecoder | Grain, stage: str

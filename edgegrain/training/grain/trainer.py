@@ -213,6 +213,7 @@ def open_trainer(config: StageConfig, options: RunOptions, folder: Path, distrib
         _refuse_another_stage(config, shapes, folder)
         run.adversarial = resumed(run.adversarial, config.adversarial, discriminator)
         run.config = continued(config, encoder=shapes.encoder, decoder=shapes.decoder, correction=shapes.correction,
+                               lr_step=shapes.lr_step,
                                adversarial=None if run.adversarial is None else run.adversarial.config)
     else:
         run = start_run(config, start, prior, decoder_from=decoder_from)

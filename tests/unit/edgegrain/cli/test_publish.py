@@ -197,5 +197,6 @@ def test_tables_are_fitted_and_reported(tmp_path: Path, shell: Shell) -> None:
     before = out.read_bytes()
     code, _, err = shell(*arguments)
     assert code == 1 and "--force replaces" in err and out.read_bytes() == before
-    assert shell(*arguments, "--force")[0] == 0
+    assert shell(*arguments, "--force", "--level-step", "3")[0] == 0
+    assert CoderTables.from_json(out.read_bytes()).step == 3
     assert shell("coder", tmp_path / "lrs.npy", tmp_path / "b.json", "--widths", "four")[0] == 2

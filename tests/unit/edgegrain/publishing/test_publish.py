@@ -14,6 +14,7 @@ from PIL import Image
 
 import sdk
 from codec_contract.bundle import paths
+from codec_contract.bundle.file_names import CODER_TABLES
 from codec_contract.bundle.manifest import load_manifest
 from codec_contract.errors import BundleError, ModelError
 from codec_contract.lr_coder.coder_tables import CoderTables
@@ -108,6 +109,9 @@ def test_a_later_run_can_begin_with_the_zoo(run: Run, tmp_path: Path) -> None:
         torch.testing.assert_close(tensor, wanted[f"decoder.{name}"], atol=1e-3, rtol=1e-2)
     levels, again = (model.encoder(torch.full((1, 3, 64, 64), 77.0))[0] for model in (run.average, begun.model))
     assert torch.equal(levels, again)
+    (tmp_path / "zoo" / CODER_TABLES).write_bytes(replace(CoderTables.default(), step=3).to_json())
+    frozen = replace(CONFIGS["smoke-final"], trains=("decoder", "fusion"))
+    assert start_run(frozen, tmp_path / "zoo", prior).config.lr_step == 3
 
 
 def test_the_zoo_keeps_the_encoder_of_a_bundle_to_the_byte(run: Run, tmp_path: Path) -> None:

@@ -100,18 +100,29 @@ class Autoencoder(nn.Module):
 
         Args:
             picture: integers 0...255, ``[B, 3, S, S]``.
-            noise: uniform noise instead of rounding.
+            noise: uniform noise instead of rounding ([GRAIN] 3.2 (2)).
             output: ``"invertible"``, ``"style"`` or ``"final"``; by default the stage's.
             prior_gain: factor on f_gen, to measure the contribution of the prior.
             window: the part of the pictures that is wanted, for the output ``"style"``; None for all of it.
         """
-        levels, box = self.encoder(picture, noise=noise)
-        if self.lr_step > 1:
-            levels = rounded_to_step(levels, self.lr_step)
+        levels, box = self.encode(picture, noise=noise)
         lr = dequantize(levels)
         restored, codes = self._decode(self.decoder, lr, output or self.output, prior_gain, window)
-        rate = self.rate(levels) if self.rate is not None else None
+        rate = self.rate(levels / self.lr_step) if self.rate is not None else None
         return Restoration(restored.float(), lr, dequantize(box), codes, rate)
+
+    def encode(self, picture: Tensor, *, noise: bool = False) -> tuple[Tensor, Tensor]:
+        """LR levels as payloads store them and box mean, ``[B, 3, h, w]`` float32 in 0...255; see `forward`.
+
+        With an `lr_step` above 1 levels are rounded to multiples of it with a straight-through gradient, or noise is as
+        wide as the step.
+        """
+        if self.lr_step == 1:
+            return self.encoder(picture, noise=noise)
+        levels, box = self.encoder(picture)
+        if noise:
+            return (levels + self.lr_step * (torch.rand_like(levels) - 0.5)).clamp(0, 255), box
+        return levels + (rounded_to_step(levels, self.lr_step) - levels).detach(), box
 
     @property
     def prior(self) -> GenerativePrior | None:

@@ -137,7 +137,7 @@ def _take_decoder(model: Autoencoder, start: Path, prior: GenerativePrior | None
 
 
 def adopt(config: StageConfig, source: StageConfig) -> StageConfig:
-    """``config`` with the shapes of the parts that ``source`` has, and the step of its LRs' levels if they are kept."""
+    """``config`` with the shapes of the parts that ``source`` has, and the step of its levels if it names none."""
     decoder = source.decoder
     if config.grows:
         decoder = config.decoder
@@ -153,9 +153,9 @@ def adopt(config: StageConfig, source: StageConfig) -> StageConfig:
         raise BundleError("this stage trains the invertible decoder alone, but what it starts from is a whole GRAIN")
     encoder = config.encoder if config.grows and config.encoder.lr > source.encoder.lr else source.encoder
     # A control of a later stage takes the decoder of a model with a correction, and drops the correction.
-    kept = encoder == source.encoder and "encoder" not in config.trains
+    inherits = config.lr_step == 1 and encoder == source.encoder
     return continued(config, encoder=encoder, decoder=decoder, correction=config.correction and source.correction,
-                     lr_step=source.lr_step if kept and config.lr_step == 1 else config.lr_step)
+                     lr_step=source.lr_step if inherits else config.lr_step)
 
 
 def begins_fusion(config: StageConfig, source: StageConfig) -> bool:
@@ -235,7 +235,7 @@ def _joined(name: str, network: IntegerNetwork, decoder: RRDBDecoder | Grain, st
         raise BundleError(f"{name} cannot be trained further: {error}") from error
     weights = {f"encoder.{key}": tensor for key, tensor in raise_twin(network, encoder).state_dict().items()}
     weights |= {f"decoder.{key}": tensor for key, tensor in decoder.state_dict().items()}
-    return StageConfig(stage=stage, encoder=encoder, decoder=decoder.config, trains=("decoder",)), weights
+    return StageConfig(stage=stage, encoder=encoder, decoder=decoder.config), weights
 
 
 def _joined_rrdb(manifest: Manifest, decoder: RRDBDecoder | Grain, stage: str

@@ -64,7 +64,8 @@ class RateModel(nn.Module):
         self._context = CoderContext(height, width)
 
     def forward(self, levels: Tensor) -> Tensor:
-        """Bits per sample of LRs ``[B, 3, h, w]``, 0...255, a scalar; computed in float32 also under autocast."""
+        """Bits per sample of LRs ``[B, 3, h, w]``, a scalar; levels 0...255, or levels in steps as the coder's indices
+        (`codec_contract.lr_coder.level_step`). Computed in float32 also under autocast."""
         with torch.autocast(levels.device.type, enabled=False):
             levels = levels.float()
             bits = []
@@ -81,7 +82,7 @@ def fit(model: RateModel, levels: Tensor) -> None:
 
     Args:
         model: trained in place, on its device.
-        levels: LRs ``[N, 3, h, w]``, 0...255, on that device.
+        levels: LRs ``[N, 3, h, w]``, as `RateModel.forward` takes them, on that device.
     """
     optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
     chosen = torch.Generator().manual_seed(0)

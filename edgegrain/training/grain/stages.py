@@ -43,7 +43,7 @@ class StageConfig(Recipe):
         correction: False trains the control of [GRAIN] Table 2, "without invertible encoder": LR = box mean, no learned
             correction.
         lr_step: step of the LR's levels in payloads (`codec_contract.lr_coder.level_step`): the decoder gets levels
-            rounded to multiples of it. With a step above 1 the encoder is frozen.
+            rounded to multiples of it, and a trained encoder a straight-through gradient.
         target_bytes: expected bytes of an LR, as in the validation's ``lr_bytes``, to which ``loss.rate`` is steered
             (`edgegrain.training.grain.rate.RateTarget`); 0 for the size that the weight leads to.
         adversarial: the adversarial loss, or None.
@@ -131,9 +131,8 @@ class StageConfig(Recipe):
             raise ValueError("synthetic pictures come from a prior; the decoder must be a GrainConfig with one")
         if self.loss.codes and self.stage == "1":
             raise ValueError("stage 1 predicts no codes: it cannot have a loss on them")
-        if not 1 <= self.lr_step <= MAX_STEP or (self.lr_step > 1 and "encoder" in self.trains):
-            raise ValueError(f"lr_step is 1...{MAX_STEP}, and above 1 only for a frozen encoder; got "
-                             f"{self.lr_step} and trains={list(self.trains)}")
+        if not 1 <= self.lr_step <= MAX_STEP:
+            raise ValueError(f"lr_step is 1...{MAX_STEP}, got {self.lr_step}")
         if self.loss.rate and ("encoder" not in self.trains or not self.correction):
             raise ValueError("loss.rate is for runs that train an encoder: trains must name it, and correction be true")
         if self.target_bytes < 0 or (self.target_bytes and not self.loss.rate):

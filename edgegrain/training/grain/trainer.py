@@ -254,10 +254,10 @@ def _fit_rate(run: Run, pictures: np.ndarray) -> None:
     if run.model.rate is None or run.average.rate is None:
         return
     some = pictures[::max(1, len(pictures) // rate.FIT_PICTURES)]
-    levels = torch.cat([run.model.encoder(torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float())[0]
+    levels = torch.cat([run.model.encode(torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float())[0]
                         for picture in some])
     with torch.enable_grad():
-        rate.fit(run.model.rate, levels)
+        rate.fit(run.model.rate, levels / run.model.lr_step)
     run.average.rate.load_state_dict(run.model.rate.state_dict())
 
 

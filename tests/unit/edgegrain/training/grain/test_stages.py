@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from codec_contract.lr_coder.level_step import rounded
+from codec_contract.lr_coder.level_step import rounded, to_indices
 from codec_contract.quantization import dequantize
 from edgegrain.training.discriminator import DiscriminatorConfig
 from edgegrain.training.grain.autoencoder import build_autoencoder
@@ -66,7 +66,7 @@ def test_impossible_combinations_are_refused() -> None:
     for change, message in [({"stage": "4"}, "unknown stage"), ({"stage": "2"}, "GrainConfig"),
                             ({"trains": ("generator",)}, "trains some of"), ({"trains": ()}, "trains some of"),
                             ({"synthetic": 0.5}, "come from a prior"),
-                            ({"lr_step": 0, "trains": ("decoder",)}, "lr_step"), ({"lr_step": 3}, "frozen encoder"),
+                            ({"lr_step": 0, "trains": ("decoder",)}, "lr_step"), ({"lr_step": 17}, "lr_step"),
                             ({"loss": LossWeights(codes=1.0)}, "predicts no codes")]:
         with pytest.raises(ValueError, match=message):
             replace(StageConfig(), **change)
@@ -122,7 +122,7 @@ def test_frozen_parts_build_no_graph() -> None:
 
 
 def test_the_decoder_gets_levels_as_payloads_store_them() -> None:
-    model = build_autoencoder(replace(CONFIGS["smoke-stage1"], trains=("decoder",), lr_step=3))
+    model = build_autoencoder(replace(CONFIGS["smoke-stage1"], lr_step=3))
     picture = torch.randint(0, 256, (2, 3, 64, 64), generator=torch.Generator().manual_seed(1)).float()
     levels, _ = model.encoder(picture)
     with torch.no_grad():
@@ -130,6 +130,27 @@ def test_the_decoder_gets_levels_as_payloads_store_them() -> None:
     stored = rounded(levels.detach().numpy().astype(np.uint8), 3)
     assert not np.array_equal(stored, levels.detach().numpy())
     torch.testing.assert_close(lr, dequantize(torch.from_numpy(stored).float()))
+
+
+def test_an_encoder_learns_through_levels_in_steps() -> None:
+    model = build_autoencoder(replace(CONFIGS["smoke-stage1"], lr_step=5))
+    picture = torch.randint(0, 256, (2, 3, 64, 64), generator=torch.Generator().manual_seed(1)).float()
+    plain, _ = model.encoder(picture)
+    one, other = (torch.autograd.grad(levels.mul(torch.arange(16.0)).sum(), list(model.encoder.parameters()))
+                  for levels in (plain, model.encode(picture)[0]))
+    for straight, through in zip(one, other, strict=True):
+        torch.testing.assert_close(through, straight)
+    deviation = model.encode(picture, noise=True)[0] - plain
+    assert 2.3 < deviation.abs().max() <= 2.5
+
+
+def test_the_rate_is_that_of_the_levels_indices() -> None:
+    config = CONFIGS["smoke-stage1"]
+    model = build_autoencoder(replace(config, lr_step=4, loss=replace(config.loss, rate=0.1)))
+    picture = torch.randint(0, 256, (2, 3, 64, 64), generator=torch.Generator().manual_seed(1)).float()
+    stored = torch.from_numpy(to_indices(model.encode(picture)[0].detach().numpy().astype(np.uint8), 4)).float()
+    assert model.rate is not None
+    torch.testing.assert_close(model(picture).rate, model.rate(stored))
 
 
 def test_stage_2_does_not_fuse() -> None:

@@ -152,9 +152,11 @@ def adopt(config: StageConfig, source: StageConfig) -> StageConfig:
     elif isinstance(decoder, GrainConfig):
         raise BundleError("this stage trains the invertible decoder alone, but what it starts from is a whole GRAIN")
     encoder = config.encoder if config.grows and config.encoder.lr > source.encoder.lr else source.encoder
-    # A control of a later stage takes the decoder of a model with a correction, and drops the correction.
+    # A control of a later stage takes the decoder of a model with a correction, and drops the correction. Stage 1 may
+    # begin a correction around a decoder that knows box means.
+    corrects = config.correction and (source.correction or (config.stage == "1" and "encoder" in config.trains))
     inherits = config.lr_step == 1 and encoder == source.encoder
-    return continued(config, encoder=encoder, decoder=decoder, correction=config.correction and source.correction,
+    return continued(config, encoder=encoder, decoder=decoder, correction=corrects,
                      lr_step=source.lr_step if inherits else config.lr_step)
 
 

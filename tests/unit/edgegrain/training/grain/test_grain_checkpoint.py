@@ -118,6 +118,18 @@ def test_a_run_keeps_the_step_of_the_levels_that_it_begins_with(tmp_path: Path) 
     assert start_run(CONFIGS["smoke-stage1"], tmp_path).model.lr_step == 3
 
 
+def test_stage_1_can_begin_a_correction_around_a_decoder_for_box_means(tmp_path: Path) -> None:
+    stage1 = CONFIGS["smoke-stage1"]
+    box = start_run(replace(stage1, correction=False, trains=("decoder",)), None)
+    save_run(tmp_path, box)
+    begun = start_run(stage1, tmp_path)
+    assert begun.config.correction and list(begun.model.encoder.parameters())
+    for name, tensor in box.average.decoder.state_dict().items():
+        assert torch.equal(begun.model.decoder.state_dict()[name], tensor)
+    later = start_run(CONFIGS["smoke-stage2"], tmp_path, stand_in_prior(CONFIGS["smoke-stage2"]))
+    assert not later.config.correction and not list(later.model.encoder.parameters())
+
+
 def test_a_decoder_that_went_on_alone_goes_back_under_codes_and_fusion(tmp_path: Path) -> None:
     prior = stand_in_prior(CONFIG)
     one = start_run(CONFIGS["smoke-stage1"], None)

@@ -29,6 +29,8 @@ BATCH = 4096
 CALIBRATION_SAMPLES = 200_000
 WIDTHS = (128, 128)
 STEPS = 8000
+SAMPLES = 20_000_000
+"""Most samples of a channel: contexts of them all are held in memory, 1.4 GB. Of more LRs, some are drawn."""
 ROUNDED_FROM = 0.7
 """Fraction of the steps after which weights are rounded."""
 
@@ -54,6 +56,15 @@ def fit_network(
     return network
 
 
+def _some(lrs: Sequence[Rgb] | Rgb, seed: int) -> list[Rgb]:
+    """LRs of at most `SAMPLES` pixels in all, drawn at random if there are more; at least one."""
+    if sum(lr.shape[0] * lr.shape[1] for lr in lrs) <= SAMPLES:
+        return list(lrs)
+    order = np.random.default_rng(seed).permutation(len(lrs))
+    pixels = np.cumsum([lrs[index].shape[0] * lrs[index].shape[1] for index in order])
+    return [lrs[index] for index in order[:max(1, int(np.searchsorted(pixels, SAMPLES, side="right")))]]
+
+
 def _samples(lrs: Sequence[Rgb], channel: int) -> tuple[Tensor, Tensor, Tensor]:
     """Contexts [S, n], references [S] and levels [S] of one channel of all LRs, int16."""
     pairs = [all_contexts(lr, channel) for lr in lrs]
@@ -75,7 +86,7 @@ def fit_tables(
         steps: optimizer steps of 4096 samples for each channel.
         level_step: step of the levels in payloads (`codec_contract.lr_coder.level_step`).
     """
-    indices = [to_indices(lr, level_step) for lr in lrs]
+    indices = [to_indices(lr, level_step) for lr in _some(lrs, seed)]
     networks = []
     for channel in range(3):
         context, reference, level = _samples(indices, channel)

@@ -67,11 +67,14 @@ def _some(lrs: Sequence[Rgb] | Rgb, seed: int) -> list[Rgb]:
 
 def _samples(lrs: Sequence[Rgb], channel: int) -> tuple[Tensor, Tensor, Tensor]:
     """Contexts [S, n], references [S] and levels [S] of one channel of all LRs, int16."""
-    pairs = [all_contexts(lr, channel) for lr in lrs]
-    context = np.concatenate([pair[0].astype(np.int16) for pair in pairs])
-    reference = np.concatenate([pair[1].astype(np.int16) for pair in pairs])
+    contexts, references = [], []
+    for lr in lrs:
+        context, reference = all_contexts(lr, channel)
+        contexts.append(context.astype(np.int16))  # one by one: in all_contexts' own type they take twice the memory
+        references.append(reference.astype(np.int16))
     level = np.concatenate([lr[..., channel].ravel().astype(np.int16) for lr in lrs])
-    return torch.from_numpy(context), torch.from_numpy(reference), torch.from_numpy(level)
+    return (torch.from_numpy(np.concatenate(contexts)), torch.from_numpy(np.concatenate(references)),
+            torch.from_numpy(level))
 
 
 def fit_tables(

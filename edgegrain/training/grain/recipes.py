@@ -137,14 +137,16 @@ CONFIGS: dict[str, StageConfig] = {
         _STAGE1, trains=("decoder",), loss=LossWeights(lpips=1.2, identity=0.2), identity_from=0.0),
     "stage1-faces-256-lr16-fine": _FINE,
     "stage1-faces-256-lr32-fine": replace(_FINE, encoder=encoder_config(256, 32), decoder=FACES_256_LR32_FINE),
-    # A new encoder, and the fine scales of the default bundle. A sample of the LR costs less than at 16x16.
+    # A new encoder, and the fine scales of the default bundle.
     "stage1-faces-256-lr64-fine": replace(
-        _FINE_ON, encoder=encoder_config(256, 64), decoder=FACES_256_LR64_FINE, grows=True,
-        loss=replace(_FINE_ON.loss, lr_l2=8.0, lr_saturation=0.6, rate=1.5), target_bytes=2800.0),
+        _FINE_ON, encoder=encoder_config(256, 64), decoder=FACES_256_LR64_FINE, grows=True, lr_step=8,
+        learning_rate=4e-4, loss=replace(_FINE_ON.loss, lr_l2=2.0, lr_saturation=0.4, rate=0.15), target_bytes=2600.0),
     "stage1-faces-256-lr16-fine-on": _FINE_ON,
-    # 30 % fewer bytes: the default bundle's encoder, and levels in steps of 3. With a stronger rate loss the picture is
-    # far worse at the same bytes (docs/experiments/2026-11.md).
-    "stage1-faces-256-lr16-tiny": replace(_FINE, lr_step=3),
+    # Half the bytes: levels in steps of 7. With a stronger rate loss alone the picture is far worse at the same bytes
+    # (docs/experiments/2026-11.md).
+    "stage1-faces-256-lr16-tiny": replace(
+        _FINE_ON, lr_step=7, loss=replace(_FINE_ON.loss, lr_l2=2.0, lr_saturation=0.6, rate=0.25), target_bytes=164.0,
+        warm_up=100, hold=0.5),
     # The generator on that decoder, then the fusion of both.
     "stage2-faces-256-lr16-fine": _STAGE2_FINE,
     "stage3-faces-256-lr16-fine": replace(

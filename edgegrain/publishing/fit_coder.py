@@ -40,7 +40,7 @@ def fit_network(
 ) -> FloatNetwork:
     """Train one channel's network on samples [S, n], [S], [S] of any number type; the result is calibrated."""
     torch.manual_seed(seed)
-    network = FloatNetwork(context.shape[1], widths)
+    network = FloatNetwork(context.shape[1], widths, skip=False)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1e-2, total_steps=steps)
     for step in range(steps):

@@ -6,9 +6,11 @@ The rate loss trains it along with an encoder; `edgegrain.publishing.fit_coder` 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from codec_contract.lr_coder.coder_tables import ACTIVATION_MAX, MAX_SHIFT, MAX_WEIGHT, ChannelNetwork, Layer
@@ -30,7 +32,15 @@ class FloatNetwork(nn.Module):
     rounding.
     """
 
-    def __init__(self, inputs: int, widths: Sequence[int]) -> None:
+    def __init__(self, inputs: int, widths: Sequence[int], *, skip: bool = True) -> None:
+        """
+        Args:
+            inputs: numbers of a context.
+            widths: units of each hidden layer.
+            skip: let the output layer use the context as well. An output's weights share one 8-bit scale, and those of
+                the context are far larger than those of hidden units, which then round to zero: networks that become
+                integers have no skip, their context weights stay 0.
+        """
         super().__init__()
         sizes = (inputs, *widths)
         layers = [nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True)]
@@ -38,13 +48,18 @@ class FloatNetwork(nn.Module):
         with torch.no_grad():
             output.weight.mul_(0.1)
             output.bias.copy_(torch.tensor([0.0, 3.0]))
+            if not skip:
+                output.weight[:, :inputs] = 0
         self.layers = nn.ModuleList([*layers, output])
+        self._unused = 0 if skip else inputs
         self.units: list[tuple[Tensor, Tensor]] = []
         """Value of an integer 1 at each layer's inputs and outputs, once calibrated."""
 
     def weight(self, index: int) -> Tensor:
         """A layer's weights [outputs, inputs], rounded once there are units."""
         weight = self.layers[index].get_parameter("weight")
+        if self._unused and index == len(self.layers) - 1:
+            weight = F.pad(weight[:, self._unused :], (self._unused, 0))
         if not self.units:
             return weight
         unit_in, unit_out = self.units[index]
@@ -112,11 +127,30 @@ def eight_bit_shift(weight: Tensor) -> Tensor:
     return torch.floor(torch.log2((MAX_WEIGHT + 0.49) / largest)).clamp(0, MAX_SHIFT)
 
 
+class _ReturningClamp(torch.autograd.Function):
+    """A clamp whose gradient is zero only where it leads further away from the limits.
+
+    With that of `torch.clamp` a scale that overshot a limit stayed there for good.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, low: float, high: float) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.limits = low, high
+        return x.clamp(low, high)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, None, None]:
+        (x,), (low, high), (gradient,) = ctx.saved_tensors, ctx.limits, gradients
+        away = ((x < low) & (gradient > 0)) | ((x > high) & (gradient < 0))  # a step goes against the gradient
+        return gradient.masked_fill(away, 0), None, None
+
+
 def code_length(prediction: Tensor, reference: Tensor, level: Tensor) -> Tensor:
     """Bits per sample, [B]: the coder's arithmetic in floating point."""
     mean = (reference + MEAN_UNIT * prediction[:, 0]).clamp(0.0, 255.0)
     last_octave = FIRST_OCTAVE + SCALE_MAX / STEPS_PER_OCTAVE
-    scale = torch.exp2(prediction[:, 1].clamp(FIRST_OCTAVE, last_octave))
+    scale = torch.exp2(_ReturningClamp.apply(prediction[:, 1], FIRST_OCTAVE, last_octave))
 
     def below(edge: Tensor | float) -> Tensor:
         return torch.sigmoid((edge - mean) / scale)

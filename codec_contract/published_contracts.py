@@ -1,4 +1,4 @@
-"""LR contracts of published default bundles: which release restores a payload that no installed bundle does.
+"""LR contracts of published bundles: where the bundle is that restores a payload, if no installed one does.
 
 Every release opens the bundles of all earlier ones, so an old payload needs the folder of its bundle only.
 """
@@ -12,11 +12,13 @@ from dataclasses import dataclass
 class PublishedContract:
     """Attributes:
         bundles: id and versions of the bundles that have it.
-        commit: of this repository, whose folder ``bundles`` holds the last of them.
+        commit: of this repository, whose folder holds the last of them; "" for the present one.
+        root: ``bundles`` or ``zoo``; of a folder in the latter, ``edgegrain export bundle`` makes the bundle.
     """
 
     bundles: str
     commit: str
+    root: str = "bundles"
 
 
 PUBLISHED = {
@@ -25,6 +27,11 @@ PUBLISHED = {
     "cd03eaa6": PublishedContract("faces-256-lr16 0.4.0", "ee1dee6"),
     "f069f802": PublishedContract("faces-256-lr16 0.2.0 and 0.3.0", "60813f7"),
     "9db1e8f7": PublishedContract("faces-256-lr16 0.1.0", "64e1221"),
+    "18880eaa": PublishedContract("faces-256-lr16-tiny 1.1.0", "", "zoo"),
+    "def082c9": PublishedContract("faces-256-lr16-tiny 1.0.0", "6cbf01e", "zoo"),
+    "dc79b378": PublishedContract("faces-256-lr32 0.2.0 and 1.0.0", "", "zoo"),
+    "7767aa9a": PublishedContract("faces-256-lr64 1.1.0", "", "zoo"),
+    "698ba927": PublishedContract("faces-256-lr64 1.0.0", "6cbf01e", "zoo"),
 }
 """First eight hex digits of the contract's id -> where it is."""
 
@@ -34,5 +41,7 @@ def published_by(contract_id: bytes) -> str:
     found = PUBLISHED.get(contract_id[:4].hex())
     if found is None:
         return ""
-    name = found.bundles.split()[0]
-    return f"that of {found.bundles} (folder bundles/{name} of edgegrain's commit {found.commit})"
+    folder = f"{found.root}/{found.bundles.split()[0]}"
+    commit = f"'s commit {found.commit}" if found.commit else ""
+    command = f"; make the bundle with: edgegrain export bundle {folder}" if found.root == "zoo" else ""
+    return f"that of {found.bundles} (folder {folder} of edgegrain{commit}{command})"

@@ -34,7 +34,8 @@ class PayloadInfo:
         controls: options of restoring it, by name; empty if its bundle is not installed.
         sides: sides of the squares that its bundle restores, in pixels (`BundleInfo.sides`); empty if it is not
             installed.
-        published: the bundle that has its contract, and where it is, if it is a default bundle of any release; else "".
+        published: the bundle that has its contract, and where it is, if it is a default bundle of any release or one of
+            the zoo; else "".
     """
 
     size: int

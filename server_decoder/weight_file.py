@@ -188,6 +188,12 @@ def read_weights(path: str | Path, prefix: str = "") -> dict[str, Tensor]:
                 for name in names if name.startswith(prefix) and not name.endswith(_SCALE)}
 
 
+def is_compact(path: str | Path) -> bool:
+    """True if `write_weights` stored large tensors as int8. Errors as in `read_header`."""
+    with safe_open(path, "pt") as file:
+        return any(name.endswith(_SCALE) for name in set(file.keys()))
+
+
 def state_digest(state: Mapping[str, Tensor], config: str) -> bytes:
     """SHA-256 over a configuration and float32 weights, 32 bytes: it identifies a float encoder in an LR contract."""
     total = hashlib.sha256(config.encode())

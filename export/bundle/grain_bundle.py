@@ -39,6 +39,7 @@ from server_decoder.grain.grain import KIND, Grain
 from server_decoder.grain.rrdb_decoder import RRDBDecoder
 from server_decoder.grain.weights import read_history
 from server_decoder.prior_store import DEFAULT_PRIOR, prior_licence
+from server_decoder.weight_file import is_compact
 
 
 def write_trained_bundle(
@@ -72,7 +73,8 @@ def write_trained_bundle(
     source, history = zoo_decoder(weights, prior), list(read_history(weights / TRAINED))
     decoder, network = source.decoder, source.network
     whole = isinstance(decoder, Grain)
-    model, comparison = _export(decoder, network, Weights.compact if whole else Weights.float16)
+    compact = whole or is_compact(weights / TRAINED)  # weights that were int8 lose nothing by it
+    model, comparison = _export(decoder, network, Weights.compact if compact else Weights.float16)
     licence = dict(licence or usual_licence(domain)) | ({"prior": prior_licence(prior)} if whole else {})
     training = {"stages": history, "pictures_seen": sum(int(stage["pictures"]) for stage in history)}
     architecture = decoder.config.as_dict() if isinstance(decoder, Grain) else asdict(decoder.config)

@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from codec_contract.bundle.contract_id import lr_contract_id
 from codec_contract.bundle.manifest import load_manifest
 from codec_contract.bundle.paths import DEFAULT_BUNDLE
 from codec_contract.errors import PayloadError
 from codec_contract.lr_coder.coder import CoderTables
 from codec_contract.payload import encode_payload, parse_header, require_contract
 from codec_contract.published_contracts import PUBLISHED, published_by
+from edge_encoder.integer_network import digest, load
 from sdk import inspect
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -22,13 +24,26 @@ ROOT = Path(__file__).resolve().parents[3]
 def test_they_are_those_of_the_changelog() -> None:
     rows = re.findall(r"^\| [\d.]+ \| [\d-]+ \| (\S+) \| `([a-z0-9-]+)` ([\d.]+) \| `([0-9a-f]{8})` ",
                       (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
-    assert {contract for *_, contract in rows} == set(PUBLISHED)
+    assert {contract for *_, contract in rows} == {name for name, one in PUBLISHED.items() if one.root == "bundles"}
     for commit, bundle, version, contract in rows:
         assert PUBLISHED[contract].bundles.startswith(bundle) and version in PUBLISHED[contract].bundles
         if version == PUBLISHED[contract].bundles.split()[-1] and commit != "–":
             assert commit == f"`{PUBLISHED[contract].commit}`"
     installed = load_manifest(ROOT / "bundles" / DEFAULT_BUNDLE)
     assert PUBLISHED[installed.lr_contract_id.hex()[:8]].bundles == f"{installed.id} {installed.version}"
+
+
+def test_those_of_the_zoo_are_known() -> None:
+    preprocessing = load_manifest(ROOT / "bundles" / DEFAULT_BUNDLE).preprocessing
+    folders = [path.parent for path in sorted((ROOT / "zoo").glob("*/encoder.safetensors"))]
+    assert len(folders) >= 3
+    for folder in folders:
+        tables = CoderTables.from_json((folder / "coder.json").read_bytes())
+        contract = lr_contract_id(digest(load(folder / "encoder.safetensors")), preprocessing, tables)
+        found = PUBLISHED[contract.hex()[:8]]
+        assert (found.bundles.split()[0], found.commit, found.root) == (folder.name, "", "zoo")
+        assert published_by(contract) == (f"that of {found.bundles} (folder zoo/{folder.name} of edgegrain; make the "
+                                          f"bundle with: edgegrain export bundle zoo/{folder.name})")
 
 
 def test_a_payload_of_an_earlier_release_says_where_its_bundle_is() -> None:

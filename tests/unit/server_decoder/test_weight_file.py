@@ -15,6 +15,7 @@ from codec_contract.errors import ModelError
 from server_decoder.weight_file import (
     WeightKind,
     fill_network,
+    is_compact,
     read_config,
     read_header,
     read_record,
@@ -115,5 +116,6 @@ def test_large_weights_may_be_stored_in_eight_bits(tmp_path: Path) -> None:
     assert torch.equal(read["bias"], state["bias"].half().float())
     plain = write_weights(tmp_path / "plain.safetensors", state, {})
     assert path.stat().st_size < plain.stat().st_size - 2 * 64 * 64 + 2 * 64 * 4 + 1000
+    assert is_compact(path) and not is_compact(plain)
     again = write_weights(tmp_path / "again.safetensors", read, {}, compact=True)
     assert torch.equal(read_weights(again)["matrix"], read["matrix"])  # what was rounded stays

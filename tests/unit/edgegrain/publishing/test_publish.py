@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from PIL import Image
@@ -207,6 +208,8 @@ def test_a_stage_1_run_is_stored_without_a_generator(tmp_path: Path, monkeypatch
     manifest, comparison, _ = write_trained_bundle(tmp_path / "zoo", tmp_path / "small", formats=("onnx",))
     assert comparison.largest_difference < 1e-4
     assert manifest.open_file("coder.json") == (tmp_path / "zoo" / "coder.json").read_bytes()
+    graph = onnx.load_model_from_string(manifest.open_file("decoder.onnx")).graph
+    assert any(tensor.data_type == onnx.TensorProto.INT8 for tensor in graph.initializer)  # as in the zoo
     assert manifest.training == {"stages": [{"stage": "1", "pictures": 9}], "pictures_seen": 9}
     with torch.no_grad():
         torch.testing.assert_close(bundle_decoder(manifest)(lr), source.decoder(lr), atol=0.01, rtol=0)

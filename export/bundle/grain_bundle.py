@@ -49,7 +49,8 @@ def write_trained_bundle(
 ) -> WrittenBundle:
     """Write the bundle of a folder that holds ``grain.safetensors`` and perhaps ``encoder.safetensors`` (else the plain
     area mean is the encoder) and ``coder.json`` (else the general tables). Weights that were trained around the decoder
-    of a bundle give a bundle with everything else of that one, and its LR contract.
+    of a bundle give a bundle with everything else of that one, and its LR contract. The decoder's large weights are int8
+    if those of the folder are, or if it has a generator.
 
     Args:
         weights: the folder.
@@ -73,7 +74,7 @@ def write_trained_bundle(
     source, history = zoo_decoder(weights, prior), list(read_history(weights / TRAINED))
     decoder, network = source.decoder, source.network
     whole = isinstance(decoder, Grain)
-    compact = whole or is_compact(weights / TRAINED)  # weights that were int8 lose nothing by it
+    compact = whole or is_compact(weights / TRAINED)
     model, comparison = _export(decoder, network, Weights.compact if compact else Weights.float16)
     licence = dict(licence or usual_licence(domain)) | ({"prior": prior_licence(prior)} if whole else {})
     training = {"stages": history, "pictures_seen": sum(int(stage["pictures"]) for stage in history)}

@@ -49,8 +49,8 @@ def write_trained_bundle(
 ) -> WrittenBundle:
     """Write the bundle of a folder that holds ``grain.safetensors`` and perhaps ``encoder.safetensors`` (else the plain
     area mean is the encoder) and ``coder.json`` (else the general tables). Weights that were trained around the decoder
-    of a bundle give a bundle with everything else of that one, and its LR contract. The decoder's large weights are int8
-    if those of the folder are, or if it has a generator.
+    of a bundle give a bundle with everything else of that one, and its LR contract. The decoder's large weights are
+    stored as int8 if those of the folder are, or if it has a generator.
 
     Args:
         weights: the folder.

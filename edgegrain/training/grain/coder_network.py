@@ -57,7 +57,7 @@ class FloatNetwork(nn.Module):
 
     def weight(self, index: int) -> Tensor:
         """A layer's weights [outputs, inputs], rounded once there are units."""
-        weight = self.layers[index].get_parameter("weight")
+        weight: Tensor = self.layers[index].get_parameter("weight")
         if self._unused and index == len(self.layers) - 1:
             weight = F.pad(weight[:, self._unused :], (self._unused, 0))
         if not self.units:

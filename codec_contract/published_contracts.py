@@ -41,7 +41,8 @@ def published_by(contract_id: bytes) -> str:
     found = PUBLISHED.get(contract_id[:4].hex())
     if found is None:
         return ""
-    folder = f"{found.root}/{found.bundles.split()[0]}"
+    name = found.bundles.split()[0]
+    folder = f"{found.root}/{name}"
     commit = f"'s commit {found.commit}" if found.commit else ""
-    command = f"; make the bundle with: edgegrain export bundle {folder}" if found.root == "zoo" else ""
-    return f"that of {found.bundles} (folder {folder} of edgegrain{commit}{command})"
+    make = f"; make the bundle with: edgegrain export bundle {folder} --out bundles/{name}"
+    return f"that of {found.bundles} (folder {folder} of edgegrain{commit}{make if found.root == 'zoo' else ''})"

@@ -38,8 +38,8 @@ class FloatNetwork(nn.Module):
             inputs: numbers of a context.
             widths: units of each hidden layer.
             skip: let the output layer use the context as well. An output's weights share one 8-bit scale, and those of
-                the context are far larger than those of hidden units, which then round to zero: networks that become
-                integers have no skip, their context weights stay 0.
+                the context are far larger than those of hidden units, which then round to zero. So networks that become
+                integers have no skip: their context weights count as 0.
         """
         super().__init__()
         sizes = (inputs, *widths)
@@ -48,8 +48,6 @@ class FloatNetwork(nn.Module):
         with torch.no_grad():
             output.weight.mul_(0.1)
             output.bias.copy_(torch.tensor([0.0, 3.0]))
-            if not skip:
-                output.weight[:, :inputs] = 0
         self.layers = nn.ModuleList([*layers, output])
         self._unused = 0 if skip else inputs
         self.units: list[tuple[Tensor, Tensor]] = []

@@ -16,7 +16,7 @@ from edgegrain.metrics.picture_metrics import unit_batch
 from server_decoder.irn.network import IRN, PRESETS, round_to_levels
 from server_decoder.irn.weights import load_irn, read_training
 
-NETWORKS = {"photos-x2": "irn-x2-light", "photos-x4": "irn-x4-light"}
+NETWORKS = {"photos-x2": "irn-x2-light", "photos-x4": "irn-x4-light", "photos-x4-plus": "irn-x4-light"}
 """Folder -> shape of its network."""
 
 

@@ -21,12 +21,19 @@ class IRNLosses:
         distribution: lambda_3; minus the log-likelihood of z in pre-training (L_distr'), the Jensen-Shannon divergence
             of restored and real pictures in IRN+ (L_distr, appendix eq. 1).
         perceptual: lambda_4, the mean absolute difference of VGG16's last features; IRN+ only.
+        lpips: ours, LPIPS with VGG16, whose features are of five layers; IRN+ only.
     """
 
     reconstruction: float = 1.0
     guide: float = 16.0
     distribution: float = 1.0
     perceptual: float = 0.0
+    lpips: float = 0.0
+
+    @property
+    def needs_vgg(self) -> bool:
+        """True if a loss needs the weights of VGG16."""
+        return bool(self.perceptual or self.lpips)
 
 
 # [IRN] appendix 2: lambda_1 = 0.01, lambda_2 = 16, lambda_3 = 1, lambda_4 = 0.01 in eq. 11.
@@ -78,8 +85,8 @@ class IRNTraining(Recipe):
     def __post_init__(self) -> None:
         if self.crop % self.network.factor:
             raise ValueError(f"crops of {self.crop} are no multiple of the factor {self.network.factor}")
-        if self.losses.perceptual and not self.discriminator:
-            raise ValueError("the perceptual loss is part of IRN+, which has a discriminator")
+        if self.losses.needs_vgg and not self.discriminator:
+            raise ValueError("perceptual losses are part of IRN+, which has a discriminator")
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values; `from_dict` reads them back."""
@@ -110,9 +117,12 @@ IRN_CONFIGS: dict[str, IRNTraining] = {
     "photos-x4": _PHOTOS,
     # --init-from zoo/photos-x4. At 2e-3 its loss was higher than the smaller network's (docs/experiments/2026-11.md).
     "photos-x4-wide": replace(_PHOTOS, network=PRESETS["irn-x4-wide"], learning_rate=7e-4),
-    # IRN+ from there, with a discriminator of a quarter of the paper's channels.
+    # IRN+ from zoo/photos-x4, with a discriminator of a quarter of the paper's channels. Where the LR's error outweighs
+    # the picture's, the LR soon keeps nothing but its likeness (docs/experiments/2026-11.md).
     "photos-x4-plus": replace(
-        _plus(PRESETS["irn-x4-wide"]), discriminator=(16, 32, 64, 128), batch=4, crop=64, warm_up=50, ema=0.99),
+        _plus(PRESETS["irn-x4-light"]), losses=IRNLosses(reconstruction=0.05, guide=4.0, lpips=100.0),
+        discriminator=(16, 32, 64, 128), discriminator_alone=0.03, batch=4, crop=64, learning_rate=1e-3, warm_up=50,
+        ema=0.99),
     "photos-x4-tri": replace(_PHOTOS, network=PRESETS["irn-x4-light-tri"]),
     "smoke-irn": IRNTraining(
         _SMOKE, IRNLosses(distribution=0.1), batch=4, crop=32, iterations=120, learning_rate=4e-3, warm_up=5, ema=0.8,

@@ -27,6 +27,7 @@ from edgegrain.training.irn.losses import (
     divergence,
     guide_loss,
     latent_loss,
+    lpips_loss,
     perceptual_loss,
     reconstruction_loss,
 )
@@ -61,7 +62,7 @@ class IRNTrainer:
             distributed: device and processes.
             photographs: to train on.
             held_out: crops to evaluate on, ``[N, 3, S, S]`` in [0, 1].
-            features: VGG16 for the perceptual loss.
+            features: VGG16 for the perceptual losses.
         """
         self.run, self.distributed, config = run, distributed, run.config
         self.pictures_in_set, self._held_out = len(photographs), held_out.to(distributed.device)
@@ -99,8 +100,10 @@ class IRNTrainer:
             run.discriminator.requires_grad_(False)
             terms["distribution"] = adversarial_loss(run.discriminator(restored))
             run.discriminator.requires_grad_(True)
-        if self.features is not None:
+        if self.features is not None and config.losses.perceptual:
             terms["perceptual"] = perceptual_loss(self.features, restored, x)
+        if self.features is not None and config.losses.lpips:
+            terms["lpips"] = lpips_loss(self.features, restored, x)
         self._update(sum((getattr(config.losses, name) * term for name, term in terms.items()), torch.zeros(())),
                      progress)
         learned = {} if run.discriminator is None else self._train_discriminator(
@@ -165,8 +168,8 @@ def open_trainer(config: IRNTraining, options: RunOptions, folder: Path, distrib
     resumed = (folder / CHECKPOINT).exists()
     if config.discriminator and options.init_from is None and not resumed and not config.random_pictures:
         raise EdgegrainError("IRN+ fine-tunes a trained IRN; pass --init-from with a run or its irn.safetensors")
-    weights = metric_weights(options.weights, needed=bool(config.losses.perceptual), faces=False)
-    features = LPIPS(weights, "vgg").requires_grad_(False) if config.losses.perceptual and weights is not None else None
+    weights = metric_weights(options.weights, needed=config.losses.needs_vgg, faces=False)
+    features = LPIPS(weights, "vgg").requires_grad_(False) if config.losses.needs_vgg and weights is not None else None
     if resumed:
         run = load_run(folder)
         run.config = continued(config, network=run.config.network, discriminator=run.config.discriminator,
@@ -197,7 +200,7 @@ def _psnr(picture: Tensor, target: Tensor) -> float:
 
 
 def _takes(config: IRNTraining) -> set[str]:
-    return {"data", "validation", "exclude", "init_from"} | ({"weights"} if config.losses.perceptual else set())
+    return {"data", "validation", "exclude", "init_from"} | ({"weights"} if config.losses.needs_vgg else set())
 
 
 def _describe(config: IRNTraining) -> str:

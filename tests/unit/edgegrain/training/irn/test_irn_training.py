@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from codec_contract.errors import EdgegrainError, ImageError, ModelError
+from edgegrain.metrics.lpips import LPIPS
 from edgegrain.pictures.crops import Photographs, crops, pack_photographs
 from edgegrain.training.family import RunOptions
 from edgegrain.training.irn import losses
@@ -58,6 +59,22 @@ def test_irn_plus_begins_with_irn_and_trains_its_discriminator_first(tmp_path: P
     assert any(not torch.equal(moved[name], tensor) for name, tensor in before.items())
     (logged,) = rows(tmp_path / "plus", "divergence")
     assert 0 < logged["divergence"] < math.log(2) and {"reconstruction", "guide", "distribution"} <= set(logged)
+
+
+def test_lpips_is_a_loss_of_irn_plus(tmp_path: Path, shared_weights: Path) -> None:
+    vgg = LPIPS(shared_weights, "vgg")
+    torch.manual_seed(0)
+    picture, other = torch.rand(2, 1, 3, 40, 40)
+    assert losses.lpips_loss(vgg, picture, picture).item() == 0
+    values = [losses.lpips_loss(vgg, picture, other).item() for _ in range(3)]
+    assert min(values) > 0.1 and len(set(values)) > 1  # each at another offset
+    train(SMOKE, tmp_path / "irn", pictures=8)
+    config = replace(IRN_CONFIGS["smoke-irn-plus"], losses=IRNLosses(lpips=1.0), discriminator_alone=0.0)
+    options = RunOptions(init_from=tmp_path / "irn", weights=shared_weights)
+    train(config, tmp_path / "plus", options, pictures=80)
+    assert 0 < rows(tmp_path / "plus", "lpips")[-1]["lpips"] < 1
+    with pytest.raises(ValueError, match="has a discriminator"):
+        replace(SMOKE, losses=IRNLosses(lpips=1.0))
     with pytest.raises(ModelError, match="the recipe has"):
         irn_run.start_run(IRNTraining(), tmp_path / "irn")
 

@@ -306,7 +306,8 @@ def test_lines_are_short(page: Path) -> None:
 def _names() -> set[str]:
     """The names of all files in the repository, without what is installed or built there."""
     passed = {"node_modules", "build", "dist", "runs"}
-    return {path.name for folder in FOLDERS for path in (ROOT / folder).rglob("*") if not passed & set(path.parts)}
+    return {path.name for folder in FOLDERS for path in (ROOT / folder).rglob("*")
+            if not passed & set(path.relative_to(ROOT).parts)}
 
 
 @pytest.mark.parametrize("page", CURRENT, ids=lambda page: page.relative_to(ROOT).as_posix())

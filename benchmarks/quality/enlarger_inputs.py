@@ -5,7 +5,8 @@
 Every bundle restores the picture at its own size, and its enlarger and a bicubic filter enlarge that. The same is done
 with the true picture, the box mean of the original: no decoder can give more. The last method is the simplest one of
 [GRAIN] Table 1, bilinear rescaling to 16x16 and back; next to the paper's figure it tells how hard the pictures are.
-Prints a Markdown table, the best first.
+Prints a Markdown table, the best first, with the spectrum's peaks of periods 2 and 4: their heights above the
+original's, and the amplitudes of the strongest waves, which for the original are those of its texture.
 """
 
 from __future__ import annotations
@@ -32,15 +33,19 @@ from edgegrain.cli.output import progress_bar
 from edgegrain.evaluation.evaluator import original_of
 from edgegrain.metrics.lpips import LPIPS
 from edgegrain.metrics.metric_weights import find_weights
+from edgegrain.metrics.periodic_peaks import added_peaks, peak_amplitudes, periodic_peaks
 from edgegrain.metrics.picture_metrics import unit_batch
 from edgegrain.metrics.psnr_ssim import psnr
 from edgegrain.pictures.packed import list_pictures
 from sdk import Codec
 from server_decoder.super_resolution.enlarger_session import EnlargerSession
 
+PERIODS = (2, 4)
+"""Of the peaks in the table, in pixels."""
 SMALLEST = 16
 """Side of the LR of the bilinear row ([GRAIN] Table 1)."""
 BILINEAR = f"original: bilinear from {SMALLEST}×{SMALLEST}"
+ORIGINAL = "original"
 
 
 class Enlarged:
@@ -103,21 +108,26 @@ def main(
                              "of one size")
     side = enlarged[0].side
     paths = list_pictures(data)
-    rows: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    rows: dict[str, list[tuple[float, ...]]] = defaultdict(list)
     with progress_bar() as report:
         for index, path in enumerate(paths):
             report(index / len(paths), path.name)
             original = original_of(path, side)
-            found = {BILINEAR: bilinear(original)}
+            peaks = periodic_peaks(original)
+            found = {BILINEAR: bilinear(original), ORIGINAL: original}
             for one in enlarged:
                 found |= one.pictures(original)
             for title, picture in found.items():
                 distance = float(lpips(unit_batch(picture), unit_batch(original)))
-                rows[title].append((psnr(picture, original), distance))
-    typer.echo("| | PSNR (dB) | LPIPS-Alex |\n|---|---:|---:|")
+                added, amplitudes = added_peaks(picture, peaks), peak_amplitudes(picture)
+                rows[title].append((psnr(picture, original), distance, *(added[period] for period in PERIODS),
+                                    *(amplitudes[period] for period in PERIODS)))
+    typer.echo("| | PSNR (dB) | LPIPS-Alex | peaks of 2, 4 (dB) | their amplitudes (levels) |\n"
+               "|---|---:|---:|---:|---:|")
     for title, scores in sorted(rows.items(), key=lambda row: statistics.fmean(score[1] for score in row[1])):
         means = [statistics.fmean(column) for column in zip(*scores, strict=True)]
-        typer.echo(f"| {title} | {means[0]:.2f} | {means[1]:.3f} |".replace("| 0.", "| ."))
+        quality = f"{means[0]:.2f} | {means[1]:.3f}".replace("| 0.", "| .")
+        typer.echo(f"| {title} | {quality} | {means[2]:.1f}, {means[3]:.1f} | {means[4]:.3f}, {means[5]:.3f} |")
 
 
 if __name__ == "__main__":

@@ -31,14 +31,31 @@ def periodic_peaks(picture: Rgb) -> dict[int, float]:
         ImageError: a side is no multiple of 16 or shorter than 128 pixels.
     """
     height, width = picture.shape[:2]
-    if not has_peaks(picture):
-        raise ImageError(f"peaks need sides of at least {8 * max(PERIODS)} pixels, multiples of {max(PERIODS)}; got "
-                         f"{width}×{height}")
-    luma = picture @ np.array(LUMA)
-    window = np.outer(np.hanning(height + 1)[:-1], np.hanning(width + 1)[:-1])
-    power = np.abs(np.fft.fft2((luma - luma.mean()) * window)) ** 2 + 1e-9
+    _check_size(picture)
+    power = _amplitudes(picture) ** 2 + 1e-18  # of one colour: no peaks
     return {period: float(10 * np.log10(np.mean([_height(power, row * height // period, column * width // period)
                                                  for row, column in _frequencies(period)]))) for period in PERIODS}
+
+
+def peak_amplitudes(picture: Rgb) -> dict[int, float]:
+    """Period -> amplitude of its strongest wave, in levels of luma (0 to 255), of a uint8 ``[H, W, 3]``.
+
+    A peak's height is relative to its neighbours, and enlarged pictures have little power at fine scales: a high peak
+    may be of a pattern far below one level. This is how strong it is.
+
+    Raises:
+        ImageError: as `periodic_peaks`.
+    """
+    height, width = picture.shape[:2]
+    _check_size(picture)
+    amplitudes = _amplitudes(picture)
+
+    def amplitude(row: int, column: int, period: int) -> float:
+        # A wave's power is in two bins, which are one and the same where both frequencies are 0 or a half.
+        halves = 1 if 2 * row % period == 0 and 2 * column % period == 0 else 2
+        return halves * float(amplitudes[row * height // period, column * width // period])
+
+    return {period: max(amplitude(row, column, period) for row, column in _frequencies(period)) for period in PERIODS}
 
 
 def added_peaks(picture: Rgb, original: Mapping[int, float]) -> dict[int, float]:
@@ -57,6 +74,20 @@ def added_peaks(picture: Rgb, original: Mapping[int, float]) -> dict[int, float]
 def has_peaks(picture: Rgb) -> bool:
     """True if `periodic_peaks` can measure pictures of this size."""
     return all(side % max(PERIODS) == 0 and side >= 8 * max(PERIODS) for side in picture.shape[:2])
+
+
+def _check_size(picture: Rgb) -> None:
+    if not has_peaks(picture):
+        raise ImageError(f"peaks need sides of at least {8 * max(PERIODS)} pixels, multiples of {max(PERIODS)}; got "
+                         f"{picture.shape[1]}×{picture.shape[0]}")
+
+
+def _amplitudes(picture: Rgb) -> Spectrum:
+    """Amplitude of the luma, without its mean, at every frequency under a Hann window; in levels."""
+    height, width = picture.shape[:2]
+    luma = picture @ np.array(LUMA)
+    window = np.outer(np.hanning(height + 1)[:-1], np.hanning(width + 1)[:-1])
+    return np.abs(np.fft.fft2((luma - luma.mean()) * window)) / window.sum()
 
 
 def _frequencies(period: int) -> list[tuple[int, int]]:

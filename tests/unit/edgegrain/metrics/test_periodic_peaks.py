@@ -9,7 +9,7 @@ import pytest
 
 import sdk
 from codec_contract.errors import ImageError
-from edgegrain.metrics.periodic_peaks import PERIODS, added_peaks, has_peaks, periodic_peaks
+from edgegrain.metrics.periodic_peaks import PERIODS, added_peaks, has_peaks, peak_amplitudes, periodic_peaks
 
 SIDE = 128
 
@@ -46,7 +46,26 @@ def test_added_peaks_are_those_above_the_original_s() -> None:
     assert added_peaks(plain, periodic_peaks(gridded))[8] == 0
 
 
+@pytest.mark.parametrize("period", PERIODS)
+@pytest.mark.parametrize("axis", [0, 1])
+def test_amplitudes_are_those_of_the_waves(period: int, axis: int) -> None:
+    wave = 10 * np.cos(2 * np.pi * np.arange(SIDE) / period)
+    picture = np.rint(128 + np.expand_dims(wave, (1 - axis, 2)) + np.zeros((SIDE, SIDE, 3))).astype(np.uint8)
+    found = peak_amplitudes(picture)
+    assert found[period] == pytest.approx(10, abs=0.3)
+    assert max(found[other] for other in PERIODS if other != period) < 0.3
+
+
+def test_a_high_peak_may_be_of_a_faint_pattern() -> None:
+    ramp = np.linspace(100, 150, SIDE)[:, None, None] + np.zeros((SIDE, SIDE, 3))
+    ramp[:, ::2] += 0.5
+    picture = np.rint(ramp).astype(np.uint8)
+    assert periodic_peaks(picture)[2] > 20 and peak_amplitudes(picture)[2] == pytest.approx(0.25, abs=0.05)
+
+
 def test_other_sizes_are_refused() -> None:
+    with pytest.raises(ImageError, match="multiples of 16; got 120×128"):
+        peak_amplitudes(noise()[:, :120])
     assert has_peaks(noise())
     for shape in ((120, 128, 3), (64, 64, 3)):
         assert not has_peaks(np.zeros(shape, np.uint8))

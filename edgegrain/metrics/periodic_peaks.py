@@ -40,8 +40,8 @@ def periodic_peaks(picture: Rgb) -> dict[int, float]:
 def peak_amplitudes(picture: Rgb) -> dict[int, float]:
     """Period -> amplitude of its strongest wave, in levels of luma (0 to 255), of a uint8 ``[H, W, 3]``.
 
-    A peak's height is relative to its neighbours, and enlarged pictures have little power at fine scales: a high peak
-    may be of a pattern far below one level. This is how strong it is.
+    `periodic_peaks` is relative to the neighbouring frequencies. Enlarged pictures have little power at fine scales, so
+    a pattern far below one level can have a high peak there; its amplitude is absolute.
 
     Raises:
         ImageError: as `periodic_peaks`.
@@ -51,9 +51,9 @@ def peak_amplitudes(picture: Rgb) -> dict[int, float]:
     amplitudes = _amplitudes(picture)
 
     def amplitude(row: int, column: int, period: int) -> float:
-        # A wave's power is in two bins, which are one and the same where both frequencies are 0 or a half.
-        halves = 1 if 2 * row % period == 0 and 2 * column % period == 0 else 2
-        return halves * float(amplitudes[row * height // period, column * width // period])
+        # A wave is in two bins of the spectrum, which are the same bin if both frequencies are 0 or 1/2.
+        bins = 1 if 2 * row % period == 0 and 2 * column % period == 0 else 2
+        return bins * float(amplitudes[row * height // period, column * width // period])
 
     return {period: max(amplitude(row, column, period) for row, column in _frequencies(period)) for period in PERIODS}
 

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from codec_contract.errors import ModelError
 from server_decoder.grain.rrdb import INITIAL_RESIDUAL, NEGATIVE_SLOPE, RRDB, ResidualBlock, convolutions, initialize
-from server_decoder.window import Area, Window
 
 UPSAMPLING = ("nearest", "subpixel", "bilinear")
-WHOLE = 64
-"""Up to this size a window's features are computed for the whole picture: a window plus what it depends on would cover
-most of it."""
 
 
 @dataclass(frozen=True)
@@ -155,25 +150,6 @@ class Upsample(nn.Module):
             x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
         return F.leaky_relu(self.conv(x), NEGATIVE_SLOPE)
 
-    def needed(self, area: Area, side: int) -> Area:
-        """The part of maps of ``side`` x ``side`` that an area of the result depends on."""
-        if not isinstance(self.conv, nn.Conv2d):
-            return area.halved()
-        return area.grown(1, 2 * side).halved().grown(1, side)
-
-
-class _Part(NamedTuple):
-    """What a window needs of a scale: this part of the scale before, of its own input, and of its result."""
-
-    source: Area
-    given: Area
-    result: Area
-
-
-def _depth(module: nn.Module) -> int:
-    """Number of 3x3 convolutions, which follow each other: the result depends on as many pixels around it."""
-    return sum(isinstance(part, nn.Conv2d) for part in module.modules())
-
 
 class RRDBDecoder(nn.Module):
     """LR picture -> HR picture, with the multi-scale features f_inv for the modules that follow."""
@@ -214,36 +190,6 @@ class RRDBDecoder(nn.Module):
             x = scale(x)
             features.append(x)  # [B, channels, size, size]
         return self.head(x), features
-
-    def forward_window(self, lr: Tensor, window: Window) -> Tensor:
-        """A window of the picture, ``[B, 3, size, size]``: what `forward` gives there. Scales above `WHOLE` are
-        computed only where it depends on them.
-
-        Raises:
-            ModelError: the window reaches beyond the picture.
-        """
-        x, covers = self.conv_first(lr), Area(0, 0, self.config.lr, self.config.lr)
-        for index, (scale, part) in enumerate(zip(self.scales, self._parts(window), strict=True)):
-            if index:
-                x, covers = self.upsamples[index - 1](part.source.of_maps(x, covers)), part.source.doubled()
-            x, covers = part.result.of_maps(scale(part.given.of_maps(x, covers)), part.given), part.result
-        return Area.of(window).of_maps(self.head(x), covers)
-
-    def _parts(self, window: Window) -> list[_Part]:
-        """The part of every scale, coarse to fine, that a window depends on."""
-        area, side = Area.of(window), self.config.hr
-        if window.size < 1 or area.grown(0, side) != area:
-            raise ModelError(f"{window} is no part of a picture of {side}x{side}")
-        area = area.grown(_depth(self.head), side)
-        parts = []
-        for scale, module, upsample in reversed(list(zip(
-                self.config.scales, self.scales, (None, *self.upsamples), strict=True))):
-            area = area if scale.size > WHOLE else Area(0, 0, scale.size, scale.size)
-            given = area.grown(_depth(module), scale.size)
-            source = upsample.needed(given, scale.size // 2) if isinstance(upsample, Upsample) else given
-            parts.append(_Part(source, given, area))
-            area = source
-        return parts[::-1]
 
     def forward(self, lr: Tensor) -> Tensor:
         return self.forward_features(lr)[0]

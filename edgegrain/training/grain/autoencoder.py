@@ -103,13 +103,11 @@ class Autoencoder(nn.Module):
             noise: uniform noise instead of rounding ([GRAIN] 3.2 (2)).
             output: ``"invertible"``, ``"style"`` or ``"final"``; by default the stage's.
             prior_gain: factor on f_gen, to measure the contribution of the prior.
-            window: the part of the pictures that is wanted, for ``"invertible"`` and ``"style"``; None for all of it.
+            window: the part of the pictures that is wanted, for the output ``"style"``; None for all of it.
         """
         levels, box = self.encode(picture, noise=noise)
         lr = dequantize(levels)
-        # Parts of windows have many sizes, and each would be compiled anew.
-        function = self._decode if window is None else decode
-        restored, codes = function(self.decoder, lr, output or self.output, prior_gain, window)
+        restored, codes = self._decode(self.decoder, lr, output or self.output, prior_gain, window)
         rate = self.rate(levels / self.lr_step) if self.rate is not None else None
         return Restoration(restored.float(), lr, dequantize(box), codes, rate)
 
@@ -151,9 +149,10 @@ def rounded_to_step(levels: Tensor, step: int) -> Tensor:
 def decode(decoder: RRDBDecoder | Grain, lr: Tensor, output: str, prior_gain: float = 1.0,
            window: Window | None = None) -> tuple[Tensor, Tensor | None]:
     """The requested picture and the codes, if any; parts that neither needs do not run (stage 2 does not fuse)."""
-    if isinstance(decoder, RRDBDecoder) or output == "invertible":
-        invertible = decoder if isinstance(decoder, RRDBDecoder) else decoder.decoder
-        return (invertible(lr) if window is None else invertible.forward_window(lr, window)), None
+    if isinstance(decoder, RRDBDecoder):
+        return decoder(lr), None
+    if output == "invertible":
+        return decoder.decoder(lr), None
     if output == "style" and decoder.prior is not None:
         _, f_inv = decoder.decoder.forward_features(lr)
         codes, synthesis = decoder.generate(f_inv, window=window)

@@ -52,8 +52,8 @@ class StageConfig(Recipe):
         generated: name patterns of generated pictures among the training pictures (``edgegrain prior generate``).
         generated_part: part of every batch taken from them, if there are any. Like synthetic ones they are no originals
             to the discriminator, because generators leave faint patterns.
-        window: in stages 1 and 2, the side in pixels of the window that most steps make and compare: the fine layers,
-            which take two thirds of the time, are computed there only. 0 for whole pictures.
+        window: in stage 2, the side in pixels of the window that most steps generate and compare: the generator's fine
+            layers, which take two thirds of its time, are computed there only. 0 for whole pictures.
         window_part: part of the steps that do so. The losses of identity and of eyes and mouth need whole pictures and
             count in the others.
         batch: pictures per step and process.
@@ -140,8 +140,8 @@ class StageConfig(Recipe):
                              f"got {self.target_bytes} and loss.rate {self.loss.rate}")
 
     def _check_window(self) -> None:
-        if self.stage not in ("1", "2"):
-            raise ValueError(f"only stages 1 and 2 train on windows; stage {self.stage} fuses whole pictures and needs "
+        if self.stage != "2":
+            raise ValueError(f"only stage 2 trains on windows of the generator's picture; stage {self.stage} needs "
                              "window=0")
         if not 0 < self.window <= self.encoder.hr or self.window % GRID_PERIOD:
             raise ValueError(f"window is a multiple of {GRID_PERIOD} pixels, at most {self.encoder.hr}, got "

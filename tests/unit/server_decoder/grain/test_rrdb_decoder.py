@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from codec_contract.errors import ModelError
 from server_decoder.grain.rrdb import RRDB, ResidualDenseBlock
 from server_decoder.grain.rrdb_decoder import (
     FACES_256_LR16,
@@ -17,7 +16,6 @@ from server_decoder.grain.rrdb_decoder import (
     Scale,
     Upsample,
 )
-from server_decoder.window import Area, Window
 
 TINY = DecoderConfig((Scale(8, 12, rrdb=1, growth=4), Scale(16, 8, residual=1), Scale(32, 4)), "subpixel", ())
 
@@ -61,43 +59,6 @@ def test_the_fine_configuration_stays_within_its_budget() -> None:
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         RRDBDecoder(FACES_256_LR16_FINE)(torch.empty(1, 3, 16, 16))
     assert 13e9 < counter.get_total_flops() / 2 < 14e9  # multiply-adds; the whole of GRAIN in bundle 0.5.0 has 14e9
-
-
-@pytest.mark.parametrize(("upsampling", "head"), [("bilinear", ()), ("subpixel", (5,)), ("nearest", (5, 4))])
-def test_a_window_is_that_part_of_the_whole_picture(upsampling: str, head: tuple[int, ...]) -> None:
-    torch.manual_seed(4)
-    scales = (Scale(32, 6, residual=1), Scale(64, 6, residual=1), Scale(128, 6, dense=1, growth=2),
-              Scale(256, 6, residual=2))
-    decoder = RRDBDecoder(DecoderConfig(scales, upsampling, head))
-    for parameter in decoder.parameters():
-        parameter.data.add_(0.1 * torch.randn_like(parameter))
-    lr = torch.rand(2, 3, 32, 32) * 2 - 1
-    with torch.no_grad():
-        whole = decoder(lr)
-        assert whole.std() > 0.1
-        for window in (Window(0, 0, 128), Window(112, 96, 64), Window(128, 32, 128), Window(101, 3, 7),
-                       Window(0, 0, 256)):
-            torch.testing.assert_close(decoder.forward_window(lr, window), Area.of(window).of_maps(whole),
-                                       rtol=1e-4, atol=1e-4)
-
-
-def test_a_window_costs_what_it_covers() -> None:
-    costs = []
-    with torch.device("meta"):
-        decoder, lr = RRDBDecoder(FACES_256_LR16_FINE), torch.empty(1, 3, 16, 16)
-        for window in (Window(0, 0, 256), Window(64, 64, 128), Window(96, 96, 64)):
-            with FlopCounterMode(display=False) as counter:
-                decoder.forward_window(lr, window)
-            costs.append(counter.get_total_flops())
-    whole, half, quarter = costs
-    assert 0.6 < half / whole < 0.65 and 0.4 < quarter / whole < 0.5  # 0.41 are of the scales up to 64
-
-
-def test_windows_beyond_the_picture_are_refused() -> None:
-    decoder = RRDBDecoder(TINY)
-    for window in (Window(0, 17, 16), Window(-1, 0, 8), Window(0, 0, 0)):
-        with pytest.raises(ModelError, match="no part of a picture of 32x32"):
-            decoder.forward_window(torch.zeros(1, 3, 8, 8), window)
 
 
 def test_bilinear_upsampling_keeps_a_constant_constant() -> None:

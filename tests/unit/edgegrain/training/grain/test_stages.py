@@ -76,13 +76,13 @@ def test_impossible_combinations_are_refused() -> None:
         replace(CONFIGS["smoke-final"], synthetic=1.0)
 
 
-def test_windows_are_for_stages_that_do_not_fuse_and_discriminators_that_take_them() -> None:
+def test_windows_are_for_stage_2_with_a_discriminator_that_takes_them() -> None:
     config = CONFIGS["stage2-faces-256-lr16-fine"]
     assert (config.window, CONFIGS["stage3-faces-256-lr16-fine"].window) == (128, 0)
     assert config.adversarial is not None
     on_faces = replace(config.adversarial, discriminator=ProjectedConfig(identity=True))
     on_pixels = replace(config.adversarial, discriminator=DiscriminatorConfig(256))
-    for change, message in [({"stage": "3"}, "only stages 1 and 2"), ({"window": 130}, "multiple of 16"),
+    for change, message in [({"stage": "3"}, "only stage 2"), ({"window": 130}, "multiple of 16"),
                             ({"window": 272}, "at most 256"), ({"window_part": 1.5}, "part of the steps"),
                             ({"adversarial": on_faces}, "identity=false"), ({"adversarial": on_pixels}, "heads on")]:
         with pytest.raises(ValueError, match=message):

@@ -7,6 +7,8 @@ supports = $(1) -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.ver
 find-python = $(shell for python in python python3.13 python3.12 python3.11 python3 python3.14; do \
 	$(call supports,$$python,$(1)) && echo $$python && break; done)
 PYTHON ?= $(or $(call find-python,13),$(call find-python,14))
+# Hundreds of short Python processes run in the tests; compiling our modules anew takes a fifth of such a process.
+unexport PYTHONDONTWRITEBYTECODE
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .PHONY: help demo test test-fake-cuda test-web test-package test-android maven test-demo lint ops clean

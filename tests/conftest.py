@@ -11,12 +11,18 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-# One process per core (make test): each computes on one thread, instead of all on all cores.
+# Several processes (make test): each computes on one thread, instead of all on all cores.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED = REPOSITORY.parent / "shared"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than cores (``--numprocesses auto``): tests that wait for servers leave a core idle."""
+    return (os.cpu_count() or 1) + 1
 
 
 def pytest_collection_finish() -> None:

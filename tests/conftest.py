@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Generator
 from pathlib import Path
 
 import numpy as np
@@ -12,18 +11,12 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-# Several processes (make test): each computes on one thread, instead of all on all cores.
+# One process per core (make test): each computes on one thread, instead of all on all cores.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED = REPOSITORY.parent / "shared"
-
-
-@pytest.hookimpl(optionalhook=True, wrapper=True)
-def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
-    """One process more than cores (``--numprocesses auto``): tests that wait for servers leave a core idle."""
-    return (yield) + 1
 
 
 def pytest_collection_finish() -> None:

@@ -65,7 +65,7 @@ class Served:
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = write_tiny_bundle(tmp_path_factory.mktemp("bundle"))
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "EDGEGRAIN_SERVE_DRAIN_DELAY": "1",
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "EDGEGRAIN_SERVE_DRAIN_DELAY": "3",
                    "EDGEGRAIN_SERVE_BATCH_WAIT": "0.02"}
     process = subprocess.Popen(
         [sys.executable, "-m", "edgegrain.cli.main", "serve", "--ray", "--ray-replicas", "2", "--ray-cpus", "0.5",

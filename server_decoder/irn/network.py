@@ -31,6 +31,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from codec_contract.errors import ModelError
+from server_decoder.full_precision import full_precision
 
 KIND = "irn"
 RGB = 3
@@ -118,7 +119,7 @@ FROM_YCBCR = torch.linalg.inv(TO_YCBCR.double()).float()
 
 def mix_colours(x: Tensor, matrix: Tensor) -> Tensor:
     """Every pixel of ``[B, 3, H, W]`` times ``matrix``, ``[3, 3]``, float32 also under autocast: levels are rounded."""
-    with torch.autocast(x.device.type, enabled=False):
+    with full_precision(x):
         return F.conv2d(x.float(), matrix.to(x.device)[:, :, None, None])
 
 

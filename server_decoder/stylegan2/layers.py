@@ -8,13 +8,13 @@ different styles share one convolution.
 
 from __future__ import annotations
 
-import contextlib
 import math
-from contextlib import AbstractContextManager
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from server_decoder.full_precision import full_precision
 
 NEGATIVE_SLOPE = 0.2  # [StyleGAN2] Appendix B
 EPSILON = 1e-8  # in every root and division, [StyleGAN2] Eq. 3
@@ -79,13 +79,6 @@ def minibatch_stddev(x: Tensor, group: int) -> Tensor:
     spread = (groups.var(0, correction=0) + EPSILON).sqrt().mean((1, 2, 3))  # [n]
     spread = spread.to(x.dtype).repeat(group).reshape(batch, 1, 1, 1)
     return torch.cat([x, spread.expand(-1, -1, height, width)], dim=1)
-
-
-def full_precision(x: Tensor) -> AbstractContextManager[object]:
-    """Suspends autocast: styles are few numbers that scale all others."""
-    if x.device.type == "meta" or not torch.is_autocast_enabled(x.device.type):
-        return contextlib.nullcontext()
-    return torch.autocast(x.device.type, enabled=False)
 
 
 class BilinearFilter(nn.Module):
@@ -177,7 +170,7 @@ class ModulatedConv(nn.Module):
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
         """``[B, in, H, W]`` and codes ``[B, code_width]`` -> ``[B, out, H, W]``; with ``up`` twice as high and wide."""
-        with full_precision(x):
+        with full_precision(x):  # styles are few numbers that scale all others
             # The equalized learning rate's scale is applied to the style: one number per channel instead of per weight.
             style = self.modulation(code.to(self.weight.dtype)) * self.scale  # [B, in]
             gains = demodulation(style, self.weight) if self.demodulate else None  # [B, out]

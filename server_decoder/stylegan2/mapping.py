@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from server_decoder.stylegan2.layers import EqualizedLinear, activate, full_precision, normalize
+from server_decoder.full_precision import full_precision
+from server_decoder.stylegan2.layers import EqualizedLinear, activate, normalize
 
 # "We thus reduce the learning rate by two orders of magnitude for the mapping network", [StyleGAN] Appendix C.
 MAPPING_RATE = 0.01

@@ -8,7 +8,9 @@ import pytest
 
 from edgegrain.cli.main import app
 from edgegrain.evaluation import model_table
-from edgegrain.evaluation.model_table import Model, Part, grain_model, irn_model
+from edgegrain.evaluation.model_table import Model, Part, gcfsr_model, glean_model, grain_model, irn_model
+from server_decoder.face_sr.gcfsr import PRESETS as GCFSR_PRESETS
+from server_decoder.face_sr.glean import PRESETS as GLEAN_PRESETS
 from server_decoder.grain.presets import PRESETS
 from server_decoder.irn.network import PRESETS as IRN_PRESETS
 
@@ -58,6 +60,19 @@ def test_irn_has_the_papers_size_and_counts_both_ways() -> None:
             macs += blocks * 9 * side**2 * (dense + (inputs + 4 * config.growth) * outputs)
         channels *= 4
     assert irn_model("light", config).macs == 2 * macs
+
+
+@pytest.mark.parametrize("name", ["irn-x3", "irn-x2-light", "irn-x4-wide", "irn-x4-light-tri"])
+def test_kinds_of_irn_are_counted(name: str) -> None:
+    """Every kind of block, odd factors too: one that the meta device cannot run would break the whole table."""
+    rescaler = irn_model(name, IRN_PRESETS[name]).parts["rescaler"]
+    assert rescaler.macs > rescaler.parameters > 0
+
+
+def test_kinds_of_face_super_resolution_are_counted() -> None:
+    blind, light = (gcfsr_model(name, GCFSR_PRESETS[name]) for name in ("gcfsr-512-blind", "gcfsr-256-light"))
+    assert blind.parameters > light.parameters > 0
+    assert set(glean_model("light", GLEAN_PRESETS["glean-256-x16-light"]).parts) == {"network", "prior"}
 
 
 def test_ablations_lack_what_they_remove() -> None:

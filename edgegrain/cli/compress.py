@@ -13,7 +13,7 @@ import typer
 from codec_contract.errors import ImageError
 from codec_contract.payload import PAYLOAD_SUFFIX
 from edge_encoder.preprocessing import PICTURE_SUFFIXES
-from edgegrain.cli.files import STDOUT, FileJob, plan_jobs, refuse_existing, write_result
+from edgegrain.cli.files import STDOUT, FileJob, check_sources, plan_jobs, read_source, refuse_existing, write_result
 from edgegrain.cli.output import ForceOption, JsonOption, Row, finish, run_all
 from edgegrain.cli.remote import RemoteOption, TokenOption
 
@@ -51,11 +51,12 @@ def parse_colour(text: str) -> tuple[int, int, int]:
 
 
 def compress(
-    pictures: Annotated[list[Path], typer.Argument(exists=True, help="Pictures, or folders of pictures.")],
+    pictures: Annotated[list[Path], typer.Argument(
+        callback=check_sources, help="Pictures, or folders of pictures; - for standard input.")],
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="Folder for the payloads, or the file for a single one; - for standard "
-                     "output [default: next to the picture, with the suffix .grain]."),
+                     "output [default: next to the picture, with the suffix .grain; of standard input, -]."),
     ] = None,
     bundle: Annotated[
         str | None,
@@ -107,6 +108,7 @@ def compress(
       edgegrain compress me.jpg --out small.grain
       edgegrain compress holiday/ --out payloads/    every picture in the folder
       edgegrain compress me.jpg --out - | ssh host 'cat > me.grain'
+      curl -s https://example.com/me.jpg | edgegrain compress - > me.grain
       edgegrain compress *.png --fit crop --json
       edgegrain compress me.jpg --max-bytes 500      the best quality that fits
       edgegrain compress group.jpg --align           the face only; restore --background pastes it back
@@ -117,8 +119,9 @@ def compress(
 
     colour = parse_colour(background)
     jobs = plan_jobs(pictures, out, wanted=PICTURE_SUFFIXES, result_suffix=PAYLOAD_SUFFIX)
+    piped = any(job.target == STDOUT for job in jobs)
     max_pixels = int(max_megapixels * 1e6)
-    if lr and out == STDOUT:
+    if lr and piped:
         raise typer.BadParameter("the LR is written next to the payload; name a file instead of -", param_hint="--lr")
     if remote is not None and (align or align_auto):
         raise typer.BadParameter("the service does not align; leave --align or --remote out", param_hint="--align")
@@ -127,7 +130,7 @@ def compress(
     codecs = [] if service else [
         sdk.Codec(manifest.folder) for manifest in bundles_for(bundle or "faces", quality, max_bytes)]
 
-    def payload_of(source: Path) -> sdk.Payload:
+    def payload_of(source: Path | bytes) -> sdk.Payload:
         if service is None:
             return compress_within(
                 codecs, source, fit.value, max_bytes=max_bytes, background=colour, max_pixels=max_pixels, align=choice,
@@ -141,12 +144,13 @@ def compress(
     def work(job: FileJob) -> Row:
         lr_file = [job.target.with_suffix(".lr.png")] if lr else []
         refuse_existing([job.target, *lr_file], force)  # before the work, and again when it is written
-        payload = payload_of(job.source)
+        source = read_source(job.source)
+        payload = payload_of(source)
         write_result(job.target, payload, force=force)
         row = {
             "picture": job.source, "payload": job.target, "bytes": len(payload),
-            "picture_bytes": job.source.stat().st_size, "width": payload.original_size[0],
-            "height": payload.original_size[1], "fit": payload.fit,
+            "picture_bytes": len(source) if isinstance(source, bytes) else source.stat().st_size,
+            "width": payload.original_size[0], "height": payload.original_size[1], "fit": payload.fit,
             "bundle": (next(codec.bundle.id for codec in codecs if codec.made(payload)) if codecs
                        else payload.bundle)}
         if lr:
@@ -156,16 +160,19 @@ def compress(
     done, failed = run_all(jobs, work, text="compressing", name=lambda job: job.source)
     total, before = (sum(row[key] for row in done) for key in ("bytes", "picture_bytes"))
     finish(done, failed, _line, json_output=json_output,
-           summary=f"{len(done)} pictures: {before:,} bytes became {total:,}", err=out == STDOUT)
+           summary=f"{len(done)} pictures: {before:,} bytes became {total:,}", err=piped)
 
 
 def _line(row: Row) -> str:
-    less_than_file = row["picture_bytes"] / row["bytes"]
-    less_than_pixels = 3 * row["width"] * row["height"] / row["bytes"]
-    return (
-        f"{row['picture']} -> {row['payload']}: {row['bytes']:,} bytes, {less_than_file:,.0f} times less than the "
-        f"file, {less_than_pixels:,.0f} times less than its pixels"
-    )
+    file, pixels = row["picture_bytes"], 3 * row["width"] * row["height"]
+    return (f"{row['picture']} -> {row['payload']}: {row['bytes']:,} bytes, {_ratio(file, row['bytes'])} the file, "
+            f"{_ratio(pixels, row['bytes'])} its pixels")
+
+
+def _ratio(before: int, after: int) -> str:
+    """``403 times less than``; a payload can have more bytes than a small picture's file."""
+    factor = max(before, after) / min(before, after)
+    return f"{factor:,.{0 if factor >= 10 else 1}f} times {'less' if before >= after else 'more'} than"
 
 
 def _write_lr(payload: sdk.Payload, path: Path, force: bool) -> Path:

@@ -12,16 +12,30 @@ import typer
 
 from codec_contract.files import write_atomically
 
-STDOUT = Path("-")
-"""The target that stands for standard output."""
+STDIN = STDOUT = Path("-")
+"""The source that stands for standard input, and the target that stands for standard output."""
 
 
 @dataclass(frozen=True)
 class FileJob:
-    """A file to read and the file to write, or `STDOUT`."""
+    """A file to read, or `STDIN`, and the file to write, or `STDOUT`."""
 
     source: Path
     target: Path
+
+
+def check_sources(sources: list[Path]) -> list[Path]:
+    """The callback of arguments that name existing files and folders, or `STDIN`.
+
+    typer's ``exists=True, allow_dash=True`` refuses ``-`` of the type `Path`.
+
+    Raises:
+        typer.BadParameter: a file does not exist.
+    """
+    for source in sources:
+        if source != STDIN and not source.exists():
+            raise typer.BadParameter(f"path '{source}' does not exist.")
+    return sources
 
 
 def plan_jobs(
@@ -31,19 +45,22 @@ def plan_jobs(
 
     Results are written next to their sources, or into the folder ``out``, where the files of a folder keep its
     structure. For a single file ``out`` is the file to write if it has a suffix and is not an existing folder, or
-    `STDOUT`. The result of ``a.jpg`` is called ``a`` and the result's suffix; if that of ``a.png`` would be called the
-    same, both keep their own suffix in front of it.
+    `STDOUT`, where the result of `STDIN` goes by default. The result of ``a.jpg`` is called ``a`` and the result's
+    suffix; if that of ``a.png`` would be called the same, both keep their own suffix in front of it.
 
     Args:
-        sources: existing files and folders.
+        sources: existing files and folders, or `STDIN` alone.
         out: folder or file for the results; None for next to the sources.
         wanted: lower-case suffixes of the files taken from a folder.
         result_suffix: replaces the source's suffix, or follows it.
 
     Raises:
-        typer.BadParameter: a folder holds no wanted file, two results would have the same name, or `STDOUT` cannot
-            take the results: there are several, or it is a terminal.
+        typer.BadParameter: a folder holds no wanted file, two results would have the same name, `STDIN` is one of
+            several sources or its results would go into a folder, or `STDOUT` cannot take the results: there are
+            several, or it is a terminal.
     """
+    if STDIN in sources:
+        return [_pipe_job(sources, STDOUT if out is None else out)]
     if out == STDOUT:
         return [FileJob(_only_file(sources), STDOUT)]
     if out is not None and len(sources) == 1 and sources[0].is_file() and out.suffix and not out.is_dir():
@@ -71,6 +88,19 @@ def refuse_existing(files: Iterable[Path], force: bool) -> None:
             raise FileExistsError(f"{path} exists; choose another --out or pass --force to replace it")
 
 
+def read_source(path: Path) -> Path | bytes:
+    """The path itself, or all of standard input for `STDIN`.
+
+    Raises:
+        typer.BadParameter: standard input is a terminal.
+    """
+    if path != STDIN:
+        return path
+    if sys.stdin.isatty():
+        raise typer.BadParameter("standard input is a terminal; pipe a file into the command, or name one")
+    return sys.stdin.buffer.read()
+
+
 def write_result(path: Path, data: bytes, *, force: bool) -> None:
     """Write ``data`` to a file, atomically, or to `STDOUT`.
 
@@ -93,15 +123,31 @@ def list_files(sources: Sequence[Path], wanted: frozenset[str]) -> list[Path]:
     return [path for source in sources for path, _ in files_of(source, wanted)]
 
 
+def _pipe_job(sources: Sequence[Path], target: Path) -> FileJob:
+    """The job of `STDIN`, whose result has no name to be derived from."""
+    if len(sources) > 1:
+        raise typer.BadParameter("standard input (-) is read alone, without other files")
+    if target == STDOUT:
+        _refuse_terminal()
+    elif target.is_dir() or not target.suffix:
+        raise typer.BadParameter(f"{target} is a folder, or has no suffix; name the file for standard input's result",
+                                 param_hint="--out")
+    return FileJob(STDIN, target)
+
+
 def _only_file(sources: Sequence[Path]) -> Path:
     """The one file whose result goes to `STDOUT`."""
     if len(sources) != 1 or not sources[0].is_file():
         raise typer.BadParameter("standard output takes the result of one file; name a folder for several",
                                  param_hint="--out")
+    _refuse_terminal()
+    return sources[0]
+
+
+def _refuse_terminal() -> None:
     if sys.stdout.isatty():
         raise typer.BadParameter("standard output is a terminal, the result is binary; pipe it, or name a file",
                                  param_hint="--out")
-    return sources[0]
 
 
 def files_of(source: Path, wanted: frozenset[str]) -> Iterator[tuple[Path, Path]]:

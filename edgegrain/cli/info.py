@@ -16,14 +16,15 @@ from codec_contract.bundle.controls import Control
 from codec_contract.fit import Size
 from codec_contract.oriented_square import UNITS, OrientedSquare
 from codec_contract.payload import PAYLOAD_SUFFIX
-from edgegrain.cli.files import list_files
+from edgegrain.cli.files import check_sources, list_files, read_source
 from edgegrain.cli.output import JsonOption, Row, finish, run_all
 from edgegrain.cli.picture_info import is_picture, picture_lines, picture_row
 
 
 def info(
     payloads: Annotated[
-        list[Path], typer.Argument(exists=True, help="Payloads (.grain), folders of payloads, or pictures.")
+        list[Path], typer.Argument(callback=check_sources, help=(
+            "Payloads (.grain), folders of payloads, or pictures; - for a payload on standard input."))
     ],
     time: Annotated[
         bool, typer.Option("--time", help="Also restore each payload at every size of its bundle, and print how long "
@@ -49,8 +50,9 @@ def info(
     def work(path: Path) -> Row:
         if is_picture(path):
             return picture_row(path)
-        row: Row = {"file": path, **dataclasses.asdict(sdk.inspect(path))}
-        return row | {"seconds": _seconds(path, row["sides"])} if time and row["bundle"] else row
+        payload = read_source(path)
+        row: Row = {"file": path, **dataclasses.asdict(sdk.inspect(payload))}
+        return row | {"seconds": _seconds(payload, row["sides"])} if time and row["bundle"] else row
 
     files = list_files(payloads, frozenset([PAYLOAD_SUFFIX]))
     done, failed = run_all(files, work, text="checking", name=lambda path: path)
@@ -59,16 +61,16 @@ def info(
            summary=_summary(done) if as_table and done else "")
 
 
-def _seconds(path: Path, sides: Sequence[int]) -> dict[str, float]:
+def _seconds(payload: Path | bytes, sides: Sequence[int]) -> dict[str, float]:
     """Size in pixels -> time to restore a payload at it; only "original" for bundles of tiles."""
     import sdk
 
     sizes: tuple[Size, ...] = tuple(sides) or ("original",)
     found = {}
     for size in sizes:
-        sdk.restore(path, size=size)
+        sdk.restore(payload, size=size)
         begin = perf_counter()
-        sdk.restore(path, size=size)
+        sdk.restore(payload, size=size)
         found[str(size)] = round(perf_counter() - begin, 4)
     return found
 

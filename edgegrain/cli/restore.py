@@ -13,7 +13,7 @@ import typer
 from codec_contract.errors import ImageError
 from codec_contract.fit import Size, parse_size
 from codec_contract.payload import PAYLOAD_SUFFIX
-from edgegrain.cli.files import STDOUT, FileJob, plan_jobs, refuse_existing, write_result
+from edgegrain.cli.files import STDOUT, FileJob, check_sources, plan_jobs, read_source, refuse_existing, write_result
 from edgegrain.cli.output import ForceOption, JsonOption, Row, finish, run_all
 from edgegrain.cli.remote import RemoteOption, TokenOption
 
@@ -57,12 +57,13 @@ MarkOption = Annotated[
 
 def restore(
     payloads: Annotated[
-        list[Path], typer.Argument(exists=True, help="Payloads (.grain), LRs (.png), or folders of payloads.")
+        list[Path], typer.Argument(callback=check_sources, help=(
+            "Payloads (.grain), LRs (.png), or folders of payloads; - for standard input."))
     ],
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="Folder for the pictures, or the file for a single one; - for standard "
-                     "output [default: next to the payload, as NAME.restored.png]."),
+                     "output [default: next to the payload, as NAME.restored.png; of standard input, -]."),
     ] = None,
     bundle: Annotated[
         str | None,
@@ -108,6 +109,7 @@ def restore(
       edgegrain restore payloads/ --out pictures/ --device cuda
       edgegrain restore me.grain --size 1024         for a bundle with an enlarger
       edgegrain restore me.grain --format webp --out - > me.webp
+      ssh host cat me.grain | edgegrain restore - > me.png
       edgegrain restore me.lr.png --bundle faces     an LR stored as a PNG
       edgegrain restore me.grain --strength 24       for a bundle with that control
       edgegrain restore face.grain --background group.jpg
@@ -129,14 +131,14 @@ def restore(
         raise typer.BadParameter(f"it takes one payload, got {len(jobs)}", param_hint="--background")
     service = None if remote is None else sdk.connect(remote, token=token)
 
-    def restored(source: Path, size: Size) -> Image.Image:
+    def restored(source: Path | bytes, size: Size) -> Image.Image:
         if service is not None:
             return service.restore(
                 source, bundle=bundle, size=size, max_pixels=max_pixels, strength=strength, mark=mark)
         return sdk.restore(source, bundle, size=size, device=device.value, max_pixels=max_pixels, seed=seed,
                            strength=strength, mark=mark)
 
-    def picture_of(source: Path) -> Image.Image:
+    def picture_of(source: Path | bytes) -> Image.Image:
         if background is None:
             return restored(source, wanted)
         part = restored(source, "native" if wanted == "original" else wanted)  # pasting resamples to the background
@@ -148,7 +150,7 @@ def restore(
 
     done, failed = run_all(jobs, work, text="restoring", name=lambda job: job.source)
     finish(done, failed, lambda row: f"{row['payload']} -> {row['picture']}: {row['width']} x {row['height']} pixels",
-           json_output=json_output, summary=f"{len(done)} pictures", err=out == STDOUT)
+           json_output=json_output, summary=f"{len(done)} pictures", err=any(job.target == STDOUT for job in jobs))
 
 
 def size_of(option: str) -> Size:
@@ -160,7 +162,7 @@ def size_of(option: str) -> Size:
 
 
 def restore_file(
-    job: FileJob, picture_of: Callable[[Path], Image.Image], force: bool, file_format: Format = Format.png
+    job: FileJob, picture_of: Callable[[Path | bytes], Image.Image], force: bool, file_format: Format = Format.png
 ) -> Row:
     """Restore one file with ``picture_of`` and write it, in ``file_format`` to `STDOUT`; returns the row to print."""
     suffix = f".{file_format.value}" if job.target == STDOUT else job.target.suffix.lower()
@@ -168,7 +170,7 @@ def restore_file(
         found = suffix or "a file without suffix"
         raise ImageError(f"pictures are written as {', '.join(SAVE_OPTIONS)}, not as {found}")
     refuse_existing([job.target], force)
-    picture = picture_of(job.source)
+    picture = picture_of(read_source(job.source))
     kind, options = SAVE_OPTIONS[suffix]
     stream = io.BytesIO()
     picture.save(stream, kind, **options)

@@ -271,6 +271,48 @@ class TestCompress:
         assert json.loads(err)["done"][0]["bytes"] == len(out)
         assert [file.name for file in tmp_path.iterdir()] == ["me.png"]
 
+    def test_standard_input_goes_to_standard_output(
+            self, tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+        picture = write_picture(tmp_path / "me.png")
+        outputs = []
+        for command, given in (("compress", picture.read_bytes()), ("restore", sdk.compress(picture))):
+            monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(given), isatty=lambda: False))
+            with pytest.raises(SystemExit) as leaving:
+                app([command, "-"])
+            out, err = capsysbinary.readouterr()
+            assert leaving.value.code == 0 and err.startswith(b"- -> -: ")
+            outputs.append(out)
+        assert outputs[0] == sdk.compress(picture)
+        with Image.open(io.BytesIO(outputs[1])) as restored:
+            assert restored.size == (90, 70)
+
+    def test_standard_input_goes_to_a_file(
+            self, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        picture, out = write_picture(tmp_path / "me.png"), tmp_path / "out.grain"
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=picture.open("rb"), isatty=lambda: False))
+        status, stdout, _ = shell("compress", "-", "--out", out)
+        assert status == 0 and f"- -> {out}: " in stdout
+        assert out.read_bytes() == sdk.compress(picture)
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=out.open("rb"), isatty=lambda: False))
+        status, stdout, _ = shell("info", "-")
+        assert status == 0 and "90 x 70 pixels, fit pad" in stdout
+
+    @pytest.mark.parametrize(("arguments", "said"), [
+        (["-", "me.png"], "standard input (-) is read alone"), (["-", "--out", "."], "name the file for standard"),
+        (["-", "--out", "me"], "name the file for standard"), (["-"], "standard input is a terminal")])
+    def test_standard_input_needs_one_place(
+        self, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], said: str
+    ) -> None:
+        write_picture(tmp_path / "me.png")
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(), isatty=lambda: True))
+        status, out, err = shell("compress", *arguments)
+        assert status == 2 and out == "" and said in " ".join(err.split())
+
+    def test_a_payload_larger_than_its_picture(self, shell: Shell, tmp_path: Path) -> None:
+        status, out, _ = shell("compress", write_picture(tmp_path / "me.png", size=(1, 1)))
+        assert status == 0 and "times more than the file" in out and "times more than its pixels" in out
+
     @pytest.mark.parametrize(("more", "said"), [
         (["other.png"], "takes the result of one file"), (["--lr"], "the LR is written next to the payload")])
     def test_standard_output_takes_one_payload(self, tmp_path: Path, more: list[str], said: str,

@@ -51,6 +51,8 @@ class GLEANConfig:
         widest: most channels of encoder and decoder; the bank's own, which are 512 at low resolutions, by default.
         code_channels: of the 4 x 4 features that the codes come from; 0 for those of the encoder's coarsest ones.
         join_kernel: side of the convolutions that join both kinds of features in the bank.
+        bank_width: channels that the bank's features are reduced to, by a 1x1 convolution, before the decoder takes
+            them; 0: the decoder takes them all, as in the paper.
         around_mean: codes are offsets from the mean code; else they are the codes, as in the paper.
     """
 
@@ -63,6 +65,7 @@ class GLEANConfig:
     widest: int = 512
     code_channels: int = 0
     join_kernel: int = 3
+    bank_width: int = 0
     around_mean: bool = False
 
     def __post_init__(self) -> None:
@@ -91,7 +94,8 @@ PRESETS: dict[str, GLEANConfig] = {
     **{f"glean-1024-x{1024 // lr}": GLEANConfig(lr=lr) for lr in (16, 32, 64, 128)},
     # For hours on a CPU or minutes on a GPU.
     "glean-256-x16-light": GLEANConfig(PriorConfig("mobile-stylegan", MOBILE_STYLEGAN_256, compact=True), 16, rrdb=2,
-                                       head=24, widest=48, code_channels=24, join_kernel=1, around_mean=True),
+                                       head=24, widest=48, code_channels=8, join_kernel=1, bank_width=32,
+                                       around_mean=True),
 }
 """Name -> configuration."""
 
@@ -171,12 +175,15 @@ class GLEAN(nn.Module):
             nn.Linear(BASE * BASE * last, self.prior.code_count * self.prior.code_width))
         self.fusions = nn.ModuleDict({
             str(side): BankFusion(bank[side], channels(side), config.join_kernel) for side in reversed(sides)})
+        details = {side: width for side, width in bank.items() if side > config.lr}
+        self.reduce = nn.ModuleDict({
+            str(side): nn.Conv2d(width, config.bank_width, 1) for side, width in details.items() if config.bank_width})
         ups: list[nn.Module] = []
         side, width = config.lr, channels(config.lr)
         while side < config.prior.size:
             ups.append(Doubling(width, channels(2 * side)))
             side *= 2
-            width = channels(side) + bank.get(side, 0)
+            width = channels(side) + (config.bank_width or details[side] if side in details else 0)
         self.up = nn.ModuleList(ups)
         self.to_rgb = nn.Sequential(nn.Conv2d(width, config.head, 3, padding=1), nn.LeakyReLU(NEGATIVE_SLOPE),
                                     nn.Conv2d(config.head, RGB, 3, padding=1))
@@ -219,8 +226,9 @@ class GLEAN(nn.Module):
         details = self.prior(codes, offsets=joins).features
         for up in self.up:
             x = up(x)
-            g = details.get(x.shape[-1])
-            x = x if g is None else torch.cat([x, g.to(x.dtype)], 1)
+            if (g := details.get(x.shape[-1])) is not None:
+                g = self.reduce[str(x.shape[-1])](g.to(x.dtype)) if self.config.bank_width else g.to(x.dtype)
+                x = torch.cat([x, g], 1)
         return self.to_rgb(x)
 
 

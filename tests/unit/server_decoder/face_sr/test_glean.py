@@ -35,19 +35,21 @@ def test_configurations_survive_json(name: str) -> None:
     assert GLEANConfig.from_dict(json.loads(json.dumps(PRESETS[name].as_dict()))) == PRESETS[name]
 
 
+@pytest.mark.parametrize("bank_width", [0, 5])
 @pytest.mark.parametrize("bank", BANKS)
-def test_an_lr_becomes_a_picture_of_the_banks_size(bank: str) -> None:
+def test_an_lr_becomes_a_picture_of_the_banks_size(bank: str, bank_width: int) -> None:
     torch.manual_seed(0)
-    config = tiny(BANKS[bank])
+    config = tiny(BANKS[bank], bank_width=bank_width)
     model = GLEAN(config).eval()
     with torch.no_grad():
         assert model(torch.rand(2, 3, 8, 8)).shape == (2, 3, config.prior.size, config.prior.size)
 
 
+@pytest.mark.parametrize("bank_width", [0, 5])
 @pytest.mark.parametrize("bank", BANKS)
-def test_the_bank_is_frozen_and_everything_else_learns(bank: str) -> None:
+def test_the_bank_is_frozen_and_everything_else_learns(bank: str, bank_width: int) -> None:
     torch.manual_seed(0)
-    model = GLEAN(tiny(BANKS[bank])).train()
+    model = GLEAN(tiny(BANKS[bank], bank_width=bank_width)).train()
     assert not model.prior.training
     model(torch.rand(2, 3, 8, 8)).square().mean().backward()
     for name, parameter in model.named_parameters():
@@ -69,6 +71,15 @@ def test_a_new_model_leaves_the_bank_as_it_was() -> None:
         plain = model.prior(model.prior.broadcast(model.prior.mean_code[None])).features
     for side, features in plain.items():
         torch.testing.assert_close(seen[side], features)
+
+
+def test_the_decoder_takes_so_many_of_the_banks_channels() -> None:
+    """The bank's features of 16x16 and 32x32 have 16 and 8 channels."""
+    with torch.device("meta"):
+        whole, reduced = (GLEAN(tiny(MOBILE, bank_width=width)) for width in (0, 5))
+    assert [up.conv.in_channels for up in reduced.up] == [12, *(up.conv.in_channels - bank + 5 for up, bank in zip(
+        list(whole.up)[1:], (16, 8), strict=True))]
+    assert not whole.reduce
 
 
 def test_joining_convolves_both() -> None:

@@ -193,10 +193,10 @@ FACE_SR_CONFIGS: dict[str, FaceSRTraining] = {
                                factors=None, degradation=BlindDegradation()),
     "glean-faces-256-lr16": _GLEAN_256,
     "gcfsr-faces-256": _GCFSR_256,
-    # A small discriminator from random weights joins late; then it is the only loss for factors up to 8.
-    "gcfsr-faces-256-gan": replace(
-        _GCFSR_256, adversarial=AdversarialConfig(warms_up=0.3, begins=0.4, discriminator=DiscriminatorConfig(256)),
-        adversarial_alone=8.0),
+    # [GCFSR] 1: up to 8x no other loss is needed. Both networks have the paper's optimizer.
+    "gcfsr-faces-256-adversarial": replace(
+        _GCFSR_256, loss=_weights(), adversarial=replace(PROJECTED, weight=1.0, ratio=0.0, begins=0.0),
+        adversarial_alone=8.0, factors=Factors((4.0, 8.0), True, (8.0, 4.0)), learning_rate=2e-3, muon=0.0),
     "smoke-glean": _SMOKE_GLEAN,
     "smoke-gcfsr": _SMOKE_GCFSR,
     "smoke-gcfsr-blind": replace(

@@ -158,9 +158,9 @@ _GCFSR = FaceSRTraining(
     factors=Factors(), batch=24, learning_rate=2e-3, hold=1.0)
 _ADVERSARIAL_512 = AdversarialConfig(weight=0.01, discriminator=CONFIG_F_512, learning_rate=2e-3)
 
-# Ours, for a CPU: the default bundle's losses, and exact area means as LRs, as phones send them. LPIPS at every phase, a
-# loss of its own and a discriminator on frozen features, which joins in the second half, keep a grid off the skin. Of
-# two trials on the same 140 pictures the loss ended at .38 with GLEAN's rates, at .43 with 2.5 times as much.
+# Ours, for a CPU: the default bundle's losses, and exact area means as LRs, as phones send them. LPIPS at every phase,
+# a loss of its own and a discriminator on frozen features, which joins in the second half, keep a grid off the skin.
+# Of two trials on the same 140 pictures the loss ended at .38 with GLEAN's rates, at .43 with 2.5 times as much.
 _GLEAN_256 = FaceSRTraining(
     glean.PRESETS["glean-256-x16-light"], _weights(l1=1.0, lpips=1.0, regions=0.3, grid=2.0),
     adversarial=replace(PROJECTED, warms_up=0.5, begins=0.55), reduction="area", batch=4, iterations=6000,

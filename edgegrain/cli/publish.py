@@ -82,7 +82,7 @@ def run(
                                       "the folder for the weights, as in zoo/.")],
     data: Annotated[Path | None, typer.Option(
         exists=True, file_okay=False, help="Training pictures; the coder's tables are fitted to their LRs. Needed for "
-        "a bundle.")] = None,
+        "a bundle; without it a folder of GLEAN or GCFSR keeps its tables.")] = None,
     bundle_id: Annotated[str, typer.Option("--id", help="Id of the bundle [default: the folder's name].")] = "",
     version: Annotated[str, typer.Option(help="Version of the bundle.")] = INITIAL_VERSION,
     domain: Annotated[str, typer.Option(help="Subject of the pictures [default: as in the run's recipe].")] = "",

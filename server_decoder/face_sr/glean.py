@@ -175,15 +175,15 @@ class GLEAN(nn.Module):
             nn.Linear(BASE * BASE * last, self.prior.code_count * self.prior.code_width))
         self.fusions = nn.ModuleDict({
             str(side): BankFusion(bank[side], channels(side), config.join_kernel) for side in reversed(sides)})
-        details = {side: width for side, width in bank.items() if side > config.lr}
+        taken = {side: config.bank_width or width for side, width in bank.items() if side > config.lr}
         self.reduce = nn.ModuleDict({
-            str(side): nn.Conv2d(width, config.bank_width, 1) for side, width in details.items() if config.bank_width})
+            str(side): nn.Conv2d(bank[side], width, 1) for side, width in taken.items() if config.bank_width})
         ups: list[nn.Module] = []
         side, width = config.lr, channels(config.lr)
         while side < config.prior.size:
             ups.append(Doubling(width, channels(2 * side)))
             side *= 2
-            width = channels(side) + (config.bank_width or details[side] if side in details else 0)
+            width = channels(side) + taken.get(side, 0)
         self.up = nn.ModuleList(ups)
         self.to_rgb = nn.Sequential(nn.Conv2d(width, config.head, 3, padding=1), nn.LeakyReLU(NEGATIVE_SLOPE),
                                     nn.Conv2d(config.head, RGB, 3, padding=1))
@@ -227,8 +227,8 @@ class GLEAN(nn.Module):
         for up in self.up:
             x = up(x)
             if (g := details.get(x.shape[-1])) is not None:
-                g = self.reduce[str(x.shape[-1])](g.to(x.dtype)) if self.config.bank_width else g.to(x.dtype)
-                x = torch.cat([x, g], 1)
+                g = g.to(x.dtype)
+                x = torch.cat([x, self.reduce[str(x.shape[-1])](g) if self.reduce else g], 1)
         return self.to_rgb(x)
 
 

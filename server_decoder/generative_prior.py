@@ -53,6 +53,11 @@ class GenerativePrior(nn.Module, ABC):
     def code_count(self) -> int:
         return len(self.code_resolutions)
 
+    @property
+    def measured(self) -> frozenset[str]:
+        """Names in the state dict of tensors that are computed from the other weights, such as the mean code."""
+        return frozenset({"mean_code"})
+
     @abstractmethod
     def map(self, z: Tensor) -> Tensor:
         """Latents ``[B, code_width]`` from N(0, 1) -> codes in W, ``[B, code_width]``."""
@@ -112,10 +117,15 @@ def shifted(features: Tensor, offsets: Offsets) -> Tensor:
     return features + offset.to(features.dtype) if isinstance(offset, Tensor) else offset(features)
 
 
-def digest(module: nn.Module) -> str:
-    """SHA-256 over a module's weights, hexadecimal."""
+def digest(prior: GenerativePrior) -> str:
+    """SHA-256 over a generator's weights, hexadecimal.
+
+    `GenerativePrior.measured` is left out: these tensors are computed in floats on every machine, and their last bits
+    depend on the CPU.
+    """
     total = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        total.update(name.encode())
-        total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    for name, tensor in sorted(prior.state_dict().items()):
+        if name not in prior.measured:
+            total.update(name.encode())
+            total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return total.hexdigest()

@@ -226,6 +226,12 @@ class MobileStyleGAN(GenerativePrior):
         self.head: WaveletHead | nn.Conv2d = (
             WaveletHead(channels[-1], width) if config.head == "wavelet" else nn.Conv2d(channels[-1], 3, 1))
 
+    @property
+    def measured(self) -> frozenset[str]:
+        """The mean code, and the RGB head of a cut generator (`fit_rgb_heads`)."""
+        heads = set() if isinstance(self.head, WaveletHead) else {"head.weight", "head.bias"}
+        return super().measured | heads
+
     def map(self, z: Tensor) -> Tensor:
         return self.mapping(z)
 

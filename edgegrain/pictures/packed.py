@@ -6,7 +6,7 @@ import fnmatch
 import hashlib
 import io
 import tarfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,11 +113,12 @@ def first_pictures(folder: str | Path, count: int, size: int) -> np.ndarray:
     return np.stack([read_square(path, size) for path in stored_pictures(folder)[:count]])
 
 
-def pack(paths: Sequence[Path | StoredPicture], size: int, cache: str | Path) -> np.ndarray:
+def pack(paths: Sequence[Path | StoredPicture], size: int, cache: str | Path,
+         report: Callable[[float, str], None] | None = None) -> np.ndarray:
     """uint8 ``[N, size, size, 3]`` of the pictures, memory-mapped from a file in ``cache``, written on first use.
 
     The file's name hashes names and lengths of the pictures and the size, so another selection, or other pictures of
-    the same names, have another file.
+    the same names, have another file. ``report`` is called with the finished part, 0...1, and a line of text.
     """
     pictures = [path if isinstance(path, StoredPicture) else StoredPicture(path.name, path) for path in paths]
     lines = [str(size), *(f"{picture.name} {picture.bytes()}" for picture in pictures)]
@@ -128,6 +129,8 @@ def pack(paths: Sequence[Path | StoredPicture], size: int, cache: str | Path) ->
             shard = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=(len(paths), size, size, 3))
             for index, path in enumerate(paths):
                 shard[index] = read_square(path, size)
+                if report is not None:
+                    report((index + 1) / len(paths), f"packing pictures of {size}x{size}")
             shard.flush()
     return np.load(target, mmap_mode="r")
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from codec_contract.errors import EdgegrainError
 from edgegrain.training.distributed import start_distributed
-from edgegrain.training.family import RunOptions
+from edgegrain.training.family import Report, RunOptions
 from edgegrain.training.grain.chains import Chain
-from edgegrain.training.loop import Report, refuse_existing, refuse_unused, train_on
+from edgegrain.training.loop import refuse_existing, refuse_unused, train_on
 from edgegrain.training.prior_files import load_prior
 from edgegrain.training.recipes import family_of
 from edgegrain.training.run_folder import finished

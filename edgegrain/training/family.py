@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from edgegrain.training.distributed import Distributed
 from server_decoder.generative_prior import GenerativePrior
 
+Report = Callable[[float, str], None]
+
 
 @dataclass(frozen=True)
 class RunOptions:
@@ -29,6 +31,7 @@ class RunOptions:
         discriminator: trained StyleGAN2 discriminator, a network or a file.
         teacher: StyleGAN2 to distil, a network or a file.
         compiled: run the decoder through `torch.compile`.
+        report: called with the finished part, 0...1, and a line about it while pictures are prepared; `train` sets it.
     """
 
     data: Path | None = None
@@ -41,6 +44,7 @@ class RunOptions:
     discriminator: nn.Module | Path | None = None
     teacher: nn.Module | str | Path | None = None
     compiled: bool = False
+    report: Report | None = None
 
     @property
     def start(self) -> Path | None:
@@ -48,8 +52,8 @@ class RunOptions:
         return None if self.init_from is None else Path(self.init_from)
 
     def given(self) -> set[str]:
-        """Names of the options that differ from their defaults."""
-        return {field.name for field in fields(self) if getattr(self, field.name) != field.default}
+        """Names of the options that differ from their defaults, without ``report``."""
+        return {field.name for field in fields(self) if getattr(self, field.name) != field.default} - {"report"}
 
 
 class Run(Protocol):

@@ -7,6 +7,7 @@ a checkpoint at every evaluation, at the end and on Ctrl-C or SIGTERM, and conti
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch
 from codec_contract.errors import EdgegrainError
 from edgegrain.training.checkpoint import save_checkpoint
 from edgegrain.training.distributed import Distributed, start_distributed
-from edgegrain.training.family import RunOptions, Trainer
+from edgegrain.training.family import Report, RunOptions, Trainer
 from edgegrain.training.jsonl_log import JsonlLog
 from edgegrain.training.recipes import family_of
 from edgegrain.training.run_folder import CHECKPOINT, LOG, SAMPLES
@@ -23,8 +24,6 @@ from edgegrain.training.time_budget import TimeBudget
 
 LOG_EVERY = 20  # steps
 REPORT_EVERY = 5  # steps
-
-Report = Callable[[float, str], None]
 
 
 def train(config: Any, folder: Path, options: RunOptions | None = None, *, pictures: int | None = None,
@@ -41,7 +40,8 @@ def train(config: Any, folder: Path, options: RunOptions | None = None, *, pictu
         resume: continue the run in ``folder``. Shapes stay the stored run's; everything else may change.
         evaluate_every: pictures between evaluations, each with a checkpoint; 0 for the family's number.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
-        report: called every few seconds with the finished part of the run and a line about it.
+        report: called every few seconds with the finished part of the run and a line about it; before, with that of the
+            pictures' preparation.
 
     Raises:
         FileExistsError: ``folder`` holds a run and ``resume`` is false.
@@ -58,7 +58,7 @@ def train_on(distributed: Distributed, config: Any, folder: Path, options: RunOp
     """`train` on processes that are started already; a run in ``folder`` is continued."""
     family = family_of(config)
     refuse_unused(options, family.takes(config))
-    trainer = family.open(config, options, folder, distributed)
+    trainer = family.open(config, replace(options, report=report), folder, distributed)
     folder.mkdir(parents=True, exist_ok=True)
     run = trainer.run
     # Shapes and random weights have the recipe's seed; what is drawn in steps differs between processes and sessions.

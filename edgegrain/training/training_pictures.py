@@ -33,7 +33,7 @@ def training_pictures(options: RunOptions, run: Path, size: int, *, count: int, 
     require_pictures(options, count)
     if options.data is None:
         return random_pictures(count, size, seed)
-    return pack(stored_pictures(options.data, options.exclude), size, cache_folder(run))
+    return pack(stored_pictures(options.data, options.exclude), size, cache_folder(run), options.report)
 
 
 def generated_pictures(options: RunOptions, run: Path, size: int, patterns: tuple[str, ...]) -> np.ndarray | None:
@@ -45,7 +45,7 @@ def generated_pictures(options: RunOptions, run: Path, size: int, patterns: tupl
     if options.data is None:
         return None
     found = [picture for picture in stored_pictures(options.data, options.exclude) if matches(picture.name, patterns)]
-    return pack(found, size, cache_folder(run)) if found else None
+    return pack(found, size, cache_folder(run), options.report) if found else None
 
 
 def held_out_pictures(options: RunOptions, pictures: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ from codec_contract.errors import BundleError, EdgegrainError, ImageError
 from codec_contract.files import written_whole
 from codec_contract.resize import exact_resize
 from edgegrain.pictures.packed import StoredPicture, matches, pack, random_pictures, stored_pictures
-from edgegrain.training.family import RunOptions
+from edgegrain.training.family import Report, RunOptions
 from edgegrain.training.super_resolution.recipes import SuperResolutionTraining
 from edgegrain.training.training_pictures import cache_folder, require_pictures
 from sdk.open_bundle import OpenBundle
@@ -78,16 +78,16 @@ def training_pairs(config: SuperResolutionTraining, options: RunOptions, run: Pa
         pairs = _random_pairs(config)
     else:
         full, smaller = by_size(config, stored_pictures(options.data, options.exclude))
-        pairs = packed_pairs(config, full, cache)
+        pairs = packed_pairs(config, full, cache, options.report)
         if smaller:
-            half = packed_pairs(config.of_half_size, smaller, cache)
+            half = packed_pairs(config.of_half_size, smaller, cache, options.report)
     held_out = pairs
     if options.validation is not None:
         full, smaller = by_size(config, stored_pictures(options.validation)[:HELD_OUT])
         if smaller:
             raise ImageError(f"pictures to evaluate on need sides of at least {config.factor * config.size} pixels; "
                              f"{len(smaller)} have fewer, such as {smaller[0].name}")
-        held_out = packed_pairs(config, full, cache)
+        held_out = packed_pairs(config, full, cache, options.report)
     for part in (pairs, half):
         if part is not None and part.generated.all():
             raise EdgegrainError(f"all training pictures are generated ones ({', '.join(config.generated)}); add "
@@ -115,19 +115,22 @@ def by_size(config: SuperResolutionTraining, pictures: Sequence[StoredPicture]
     return full, [picture for picture, size in sized if size < side]
 
 
-def packed_pairs(config: SuperResolutionTraining, pictures: Sequence[StoredPicture], cache: Path) -> Pairs:
+def packed_pairs(config: SuperResolutionTraining, pictures: Sequence[StoredPicture], cache: Path,
+                 report: Report | None = None) -> Pairs:
     """The pairs of pictures, memory-mapped from files in ``cache`` that are written on first use.
 
     Raises:
         BundleError: there is no such bundle, or its pictures have another size.
     """
     side = config.factor * config.size
-    originals = pack(pictures, side, cache)
+    originals = pack(pictures, side, cache, report)
     generated = [matches(picture.name, config.generated) for picture in pictures]
-    return Pairs(restored_pictures(originals, config.bundle, config.size, cache), originals, np.array(generated))
+    restored = restored_pictures(originals, config.bundle, config.size, cache, report)
+    return Pairs(restored, originals, np.array(generated))
 
 
-def restored_pictures(originals: np.ndarray, bundle: str, size: int, cache: Path) -> np.ndarray:
+def restored_pictures(originals: np.ndarray, bundle: str, size: int, cache: Path,
+                      report: Report | None = None) -> np.ndarray:
     """uint8 ``[N, size, size, 3]``: what a bundle restores of originals, reduced by the contract's exact resize.
 
     The file in ``cache`` is named by a hash of the originals and of the bundle's encoder and decoder.
@@ -137,6 +140,7 @@ def restored_pictures(originals: np.ndarray, bundle: str, size: int, cache: Path
         bundle: name or folder.
         size: of the bundle's pictures.
         cache: folder.
+        report: called with the finished part, 0...1, and a line of text.
 
     Raises:
         BundleError: there is no such bundle, it is damaged, or its pictures have another size.
@@ -158,6 +162,8 @@ def restored_pictures(originals: np.ndarray, bundle: str, size: int, cache: Path
                 squares = np.stack([exact_resize(np.ascontiguousarray(picture), (size, size))
                                     for picture in originals[start : start + _AT_ONCE]])
                 stored[start : start + _AT_ONCE] = opened.decode(opened.encode(squares))
+                if report is not None:
+                    report(min(1.0, (start + _AT_ONCE) / len(originals)), f"restoring pictures with {manifest.id}")
             stored.flush()
     return np.load(target, mmap_mode="r")
 

@@ -216,7 +216,11 @@ def save(folder: Path, names: list[str], side: int) -> None:
 def test_restored_pictures_are_those_of_the_sdk_and_are_kept(tmp_path: Path) -> None:
     config = replace(SMOKE, size=256, factor=2)
     save(tmp_path / "data", ["a.png", "generated_b.png"], 640)
-    pairs = packed_pairs(config, stored_pictures(tmp_path / "data"), tmp_path / "cache")
+    reports: list[tuple[float, str]] = []
+    pairs = packed_pairs(config, stored_pictures(tmp_path / "data"), tmp_path / "cache",
+                         lambda part, line: reports.append((part, line)))
+    assert reports == [(0.5, "packing pictures of 512x512"), (1.0, "packing pictures of 512x512"),
+                       (1.0, "restoring pictures with faces-256-lr16")]
     assert pairs.restored.shape == (2, 256, 256, 3) and pairs.originals.shape == (2, 512, 512, 3)
     assert pairs.generated.tolist() == [False, True]
     codec = sdk.Codec()

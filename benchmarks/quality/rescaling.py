@@ -72,7 +72,7 @@ class RescalingScores:
         nbytes: the whole payload or file.
         psnr, ssim: over RGB, the whole picture.
         psnr_y, ssim_y: of the Y channel without the border.
-        lpips_alex: of the whole picture.
+        lpips_alex: of the whole picture; None if it is not measured.
     """
 
     nbytes: int
@@ -80,7 +80,7 @@ class RescalingScores:
     ssim: float
     psnr_y: float
     ssim_y: float
-    lpips_alex: float
+    lpips_alex: float | None
 
 
 @dataclass(frozen=True)
@@ -132,14 +132,14 @@ class Rescaling:
 
     Args:
         codec: the opened bundle, one that works on tiles.
-        lpips: LPIPS with AlexNet.
+        lpips: LPIPS with AlexNet; None to leave it out. Of all scores it takes by far the most time.
         classical: names of classical codecs.
 
     Raises:
         EdgegrainError: the bundle takes square pictures only; `edgegrain evaluate` is for those.
     """
 
-    def __init__(self, codec: Codec, lpips: LPIPS, classical: Sequence[str] = CLASSICAL) -> None:
+    def __init__(self, codec: Codec, lpips: LPIPS | None, classical: Sequence[str] = CLASSICAL) -> None:
         self._manifest = load_manifest(codec.bundle.folder)
         if self._manifest.tile_overlap is None:
             raise EdgegrainError(f"bundle {codec.bundle.id} takes square pictures; use 'edgegrain evaluate'")
@@ -181,21 +181,26 @@ class Rescaling:
     @torch.inference_mode()
     def _scores(self, picture: Rgb, rgb: Rgb, nbytes: int) -> RescalingScores:
         factor = self._manifest.factor
+        lpips = None if self._lpips is None else self._lpips(unit_batch(picture), unit_batch(rgb)).item()
         return RescalingScores(
             nbytes, psnr(picture, rgb), ssim(picture, rgb), luma_psnr(picture, rgb, factor),
-            luma_ssim(picture, rgb, factor), self._lpips(unit_batch(picture), unit_batch(rgb)).item())
+            luma_ssim(picture, rgb, factor), lpips)
 
 
-def mean_rows(rows: Sequence[PictureRow]) -> dict[str, dict[str, float]]:
-    """Method -> mean of every score over the pictures that have it, and their number."""
+def mean_rows(rows: Sequence[PictureRow]) -> dict[str, dict[str, float | None]]:
+    """Method -> mean of every score over the pictures that have it, and their number; None if none has it."""
     methods = dict.fromkeys(method for row in rows for method in row.scores)
-    result = {}
+    result: dict[str, dict[str, float | None]] = {}
     for method in methods:
         own = [row.scores[method] for row in rows if method in row.scores]
         result[method] = {"pictures": float(len(own))} | {
-            field.name: round(statistics.fmean(getattr(score, field.name) for score in own), 4)
-            for field in fields(RescalingScores)}
+            field.name: _mean([getattr(score, field.name) for score in own]) for field in fields(RescalingScores)}
     return result
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    measured = [value for value in values if value is not None]
+    return round(statistics.fmean(measured), 4) if measured else None
 
 
 def section(result: Mapping[str, Any], folder: str, command: str) -> list[str]:
@@ -207,12 +212,13 @@ def section(result: Mapping[str, Any], folder: str, command: str) -> list[str]:
             "<!-- not run: needs your pictures -->", "```sh", command, "```"]
 
 
-def markdown(means: Mapping[str, Mapping[str, float]]) -> str:
+def markdown(means: Mapping[str, Mapping[str, Any]]) -> str:
     """The means as a Markdown table."""
     lines = ["| | bytes | PSNR-Y (dB) | SSIM-Y | PSNR (dB) | SSIM | LPIPS-Alex |",
              "|---|---:|---:|---:|---:|---:|---:|"]
     lines += [f"| {method} | {own['nbytes']:,.0f} | {own['psnr_y']:.2f} | {own['ssim_y']:.4f} | {own['psnr']:.2f} | "
-              f"{own['ssim']:.4f} | {own['lpips_alex']:.4f} |" for method, own in means.items()]
+              f"{own['ssim']:.4f} | {'–' if own['lpips_alex'] is None else format(own['lpips_alex'], '.4f')} |"
+              for method, own in means.items()]
     return "\n".join(lines)
 
 
@@ -225,7 +231,9 @@ def main(
     bundle: Annotated[str, typer.Option(help="Name or folder of the bundle.")],
     data: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of pictures that the bundle was not "
                                        "trained on.")],
-    weights: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of the metric weights.")],
+    weights: Annotated[Path | None, typer.Option(
+        exists=True, file_okay=False, help="Folder of the metric weights; without it LPIPS, which takes seconds for a "
+        "picture, is not measured.")] = None,
     out: Annotated[Path | None, typer.Option(help="JSON file of all results.")] = None,
     write: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="Page whose section 'rescaling "
                                                "FOLDER' is replaced by the table.")] = None,
@@ -249,9 +257,9 @@ def main(
         require_section(write, name)
     codec = Codec(bundle, threads=threads or None)
     chosen = tuple(part.strip() for part in classical.split(",") if part.strip())
-    rescaling = Rescaling(codec, LPIPS(weights, "alex"), chosen)
+    rescaling = Rescaling(codec, None if weights is None else LPIPS(weights, "alex"), chosen)
     measure = functools.partial(rescaling.cached, cache=ResultCache(cache or cache_folder() / "evaluation"),
-                                weights_id=weights_id(weights))
+                                weights_id="" if weights is None else weights_id(weights))
     paths = list_pictures(data)[: limit or None]
     rows = [measure(load_picture(path), path.name) for path in with_progress(paths, "measuring")]
     means = mean_rows(rows)
@@ -268,7 +276,7 @@ def main(
         saved = "" if out is None else f" --out {out.as_posix()} --force"
         write_section(write, name, section(result, folder.capitalize(), (
             f"python benchmarks/quality/rescaling.py --bundle {codec.bundle.id} --data {folder.upper()} "
-            f"--weights METRICS{options} \\\n    --write docs/codecs.md{saved}")))
+            f"{'' if weights is None else '--weights METRICS'}{options} \\\n    --write docs/codecs.md{saved}")))
     typer.echo(markdown(means))
     typer.echo(f"\n{len(rows)} pictures; on average, the LR differs from the bicubic one by {result['lr_difference']} "
                f"levels, and another z changes the picture by {result['z_difference']}")

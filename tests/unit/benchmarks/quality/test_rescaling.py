@@ -61,6 +61,9 @@ def test_means_and_table() -> None:
                             "lpips_alex": 0.15}
     assert means["WebP"]["pictures"] == 1
     assert markdown(means).splitlines()[2] == "| IRN | 2,000 | 33.00 | 0.8700 | 32.00 | 0.8500 | 0.1500 |"
+    without = mean_rows([PictureRow("a", {"IRN": replace(one, lpips_alex=None)}, 0.1, 2)])
+    assert without["IRN"]["lpips_alex"] is None
+    assert markdown(without).splitlines()[2] == "| IRN | 1,000 | 31.00 | 0.8200 | 30.00 | 0.8000 | – |"
 
 
 class _Payload(bytes):
@@ -91,7 +94,7 @@ def test_a_picture_is_measured_in_every_way(tmp_path: Path, monkeypatch: pytest.
 
     folder = write_tiny_bundle(tmp_path)
     with pytest.raises(EdgegrainError, match="square pictures"):
-        rescaling.Rescaling(Codec(folder), None, ())  # type: ignore[arg-type]
+        rescaling.Rescaling(Codec(folder), None, ())
     preprocessing = json.loads((folder / "manifest.json").read_text())["preprocessing"]
     refresh_manifest(folder, preprocessing={**preprocessing, "tile_overlap": 4})
 
@@ -110,6 +113,8 @@ def test_a_picture_is_measured_in_every_way(tmp_path: Path, monkeypatch: pytest.
     assert ours.nbytes == 4000 and webp.nbytes <= 4000 and 100 < bicubic.nbytes < 3 * 12 * 16 + 20
     assert bicubic.psnr > ours.psnr + 1 and webp.psnr > 30 and bicubic.ssim_y > ours.ssim_y
     assert bicubic.lpips_alex < ours.lpips_alex
+    quick = rescaling.Rescaling(_StandIn(folder), None, ("webp",)).picture(rgb, "a")  # type: ignore[arg-type]
+    assert quick.scores["IRN"] == replace(ours, lpips_alex=None)
     cache = ResultCache(tmp_path / "cache")
     kept = rescaling.Rescaling(_StandIn(folder), Lpips(), ("webp",))  # type: ignore[arg-type]
     assert kept.cached(rgb, "a", cache, "w") == measured

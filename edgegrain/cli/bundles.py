@@ -1,14 +1,17 @@
-"""``edgegrain bundles``: list the installed bundles, download those of the Hugging Face Hub, name a bundle's rate."""
+"""``edgegrain bundles``: list and describe bundles, download those of the Hugging Face Hub, name a bundle's rate."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edgegrain.cli.compress import QualityChoice
 from edgegrain.cli.output import JsonOption, print_json
+
+if TYPE_CHECKING:
+    from sdk import BundleInfo
 
 _HELP = """List the installed bundles, and those downloaded from the Hugging Face Hub.
 
@@ -17,9 +20,12 @@ Examples:
   edgegrain bundles
   edgegrain bundles --verify
   edgegrain bundles --json
+  edgegrain bundles show my-bundles/my-faces
   edgegrain bundles fetch hf://owner/name@v1
   edgegrain bundles quality my-bundles/my-faces small
 """
+
+VerifyOption = Annotated[bool, typer.Option("--verify", help="Also check size and SHA-256 of every file.")]
 
 bundles = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
 
@@ -27,40 +33,43 @@ bundles = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
 @bundles.callback(help=_HELP)
 def _list(
     context: typer.Context,
-    verify: Annotated[bool, typer.Option("--verify", help="Also check size and SHA-256 of every file.")] = False,
+    verify: VerifyOption = False,
     json_output: JsonOption = False,
 ) -> None:
     if context.invoked_subcommand is not None:
         return
     import sdk
-    from codec_contract.bundle.hub_bundles import cached_hub_bundles, printable
-    from codec_contract.bundle.manifest import load_manifest, verify_bundle
+    from codec_contract.bundle.hub_bundles import cached_hub_bundles
+    from codec_contract.bundle.manifest import load_manifest
     from codec_contract.bundle.paths import bundle_roots
     from sdk.installed_bundles import bundle_info
 
     found = [(", ".join([bundle.id, *bundle.aliases]), bundle) for bundle in sdk.bundles()]
     found += [(name, bundle_info(load_manifest(folder))) for name, folder in cached_hub_bundles().items()]
-    if verify:
-        for _, bundle in found:
-            verify_bundle(bundle.folder)
-    if json_output:
-        print_json([{**dataclasses.asdict(bundle), "verified": verify} for _, bundle in found])
-        return
-    if not found:
+    if not found and not json_output:
         typer.echo(f"no bundles are installed (looked in {', '.join(map(str, bundle_roots()))})")
-    for names, bundle in found:
-        typer.echo(f"{names}, version {printable(bundle.version)}{', every file verified' if verify else ''}")
-        sizes = f"{bundle.hr} x {bundle.hr} pixels <-> LR {bundle.lr} x {bundle.lr}"
-        typer.echo(f"  {printable(bundle.domain)}, {bundle.codec}: {sizes}")
-        typer.echo(f"  LR contract {bundle.lr_contract_id[:8]}, {bundle.size / 1e6:.1f} MB in {bundle.folder}")
-        if bundle.quality is not None:
-            typer.echo(f"  quality {bundle.quality}")
-        if len(bundle.sides) > 1:
-            typer.echo(f"  restored at {', '.join(map(str, bundle.sides))} pixels")
-        for name, control in bundle.controls.items():
-            typer.echo(f"  control {name}: {control}")
-        for what, licence in bundle.licence.items():
-            typer.echo(f"  licence of {printable(what)}: {printable(licence)}")
+    _print(found, verify, json_output)
+
+
+@bundles.command()
+def show(
+    names: Annotated[list[str], typer.Argument(metavar="BUNDLE...", help="Ids, folders or hf:// names of bundles.")],
+    verify: VerifyOption = False,
+    json_output: JsonOption = False,
+) -> None:
+    """Describe bundles, installed or not: sizes, LR contract, quality, licences.
+
+    \b
+    Examples:
+      edgegrain bundles show faces
+      edgegrain bundles show my-bundles/my-faces --verify
+    """
+    from codec_contract.bundle.manifest import load_manifest
+    from codec_contract.bundle.paths import find_bundle
+    from sdk.installed_bundles import bundle_info
+
+    found = [bundle_info(load_manifest(find_bundle(name))) for name in names]
+    _print([(", ".join([bundle.id, *bundle.aliases]), bundle) for bundle in found], verify, json_output)
 
 
 @bundles.command()
@@ -108,3 +117,29 @@ def quality(
     target = writable_bundle(bundle)
     changed = add_files(target, {**manifest_record(target), "quality": name.value}, {})
     typer.echo(f"{changed.id}: quality {changed.quality}")
+
+
+def _print(found: list[tuple[str, BundleInfo]], verify: bool, as_json: bool) -> None:
+    """Print bundles with the names they can be opened by."""
+    from codec_contract.bundle.hub_bundles import printable
+    from codec_contract.bundle.manifest import verify_bundle
+
+    if verify:
+        for _, bundle in found:
+            verify_bundle(bundle.folder)
+    if as_json:
+        print_json([{**dataclasses.asdict(bundle), "verified": verify} for _, bundle in found])
+        return
+    for names, bundle in found:
+        typer.echo(f"{names}, version {printable(bundle.version)}{', every file verified' if verify else ''}")
+        sizes = f"{bundle.hr} x {bundle.hr} pixels <-> LR {bundle.lr} x {bundle.lr}"
+        typer.echo(f"  {printable(bundle.domain)}, {bundle.codec}: {sizes}")
+        typer.echo(f"  LR contract {bundle.lr_contract_id[:8]}, {bundle.size / 1e6:.1f} MB in {bundle.folder}")
+        if bundle.quality is not None:
+            typer.echo(f"  quality {bundle.quality}")
+        if len(bundle.sides) > 1:
+            typer.echo(f"  restored at {', '.join(map(str, bundle.sides))} pixels")
+        for name, control in bundle.controls.items():
+            typer.echo(f"  control {name}: {control}")
+        for what, licence in bundle.licence.items():
+            typer.echo(f"  licence of {printable(what)}: {printable(licence)}")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import typer
 
+from codec_contract.bundle.file_names import MANIFEST
 from codec_contract.files import write_atomically
 
 STDIN = STDOUT = Path("-")
@@ -157,6 +158,7 @@ def files_of(source: Path, wanted: frozenset[str]) -> Iterator[tuple[Path, Path]
         return
     found = sorted(path for path in source.rglob("*") if path.suffix.lower() in wanted and path.is_file())
     if not found:
-        raise typer.BadParameter(f"the folder {source} holds no file with the suffix {', '.join(sorted(wanted))}")
+        hint = "; it is a bundle: see 'edgegrain bundles show'" if (source / MANIFEST).is_file() else ""
+        raise typer.BadParameter(f"the folder {source} holds no file with the suffix {', '.join(sorted(wanted))}{hint}")
     for path in found:
         yield path, path.relative_to(source)

@@ -551,6 +551,20 @@ class TestBundles:
         status, _, err = shell("bundles", "--verify")
         assert status == 1 and "README.md of bundle tiny-64-lr16 is altered" in err
 
+    def test_one_that_is_not_installed(self, shell: Shell, tmp_path: Path) -> None:
+        folder = write_tiny_bundle(tmp_path)
+        status, out, _ = shell("bundles", "show", folder, "--verify")
+        assert status == 0
+        assert out.startswith("tiny-64-lr16, version 1.0.0, every file verified\n") and f"MB in {folder}\n" in out
+        status, out, _ = shell("bundles", "show", folder, "random-64-lr16", "--json")
+        assert [row["id"] for row in json.loads(out)] == ["tiny-64-lr16", "random-64-lr16"]
+        status, _, err = shell("info", folder)
+        assert status == 2 and "'edgegrain bundles show'" in err
+        status, _, err = shell("bundles", "show", tmp_path / "none")
+        assert status == 1 and "there is no bundle" in err
+        (folder / "README.md").write_text("altered")
+        assert shell("bundles", "show", folder)[0] == 0 and shell("bundles", "show", folder, "--verify")[0] == 1
+
     def test_naming_the_quality_keeps_payloads(self, shell: Shell, tmp_path: Path) -> None:
         folder = write_tiny_bundle(tmp_path)
         before = load_manifest(folder)

@@ -132,7 +132,7 @@ class Rescaling:
 
     Args:
         codec: the opened bundle, one that works on tiles.
-        lpips: LPIPS with AlexNet; None to leave it out. Of all scores it takes by far the most time.
+        lpips: LPIPS with AlexNet; None to leave it out.
         classical: names of classical codecs.
 
     Raises:
@@ -232,8 +232,8 @@ def main(
     data: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of pictures that the bundle was not "
                                        "trained on.")],
     weights: Annotated[Path | None, typer.Option(
-        exists=True, file_okay=False, help="Folder of the metric weights; without it LPIPS, which takes seconds for a "
-        "picture, is not measured.")] = None,
+        exists=True, file_okay=False, help="Folder of the metric weights; without it LPIPS is not measured.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="JSON file of all results.")] = None,
     write: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="Page whose section 'rescaling "
                                                "FOLDER' is replaced by the table.")] = None,
@@ -272,11 +272,12 @@ def main(
     if out is not None:
         write_atomically(out, (json.dumps(result, indent=1) + "\n").encode(), force=force)
     if write is not None:
-        options = f" --limit {limit}" * bool(limit) + f' --classical "{classical}"' * (chosen != CLASSICAL)
+        options = (" --weights METRICS" * (weights is not None) + f" --limit {limit}" * bool(limit)
+                   + f' --classical "{classical}"' * (chosen != CLASSICAL))
         saved = "" if out is None else f" --out {out.as_posix()} --force"
         write_section(write, name, section(result, folder.capitalize(), (
-            f"python benchmarks/quality/rescaling.py --bundle {codec.bundle.id} --data {folder.upper()} "
-            f"{'' if weights is None else '--weights METRICS'}{options} \\\n    --write docs/codecs.md{saved}")))
+            f"python benchmarks/quality/rescaling.py --bundle {codec.bundle.id} --data {folder.upper()}"
+            f"{options} \\\n    --write docs/codecs.md{saved}")))
     typer.echo(markdown(means))
     typer.echo(f"\n{len(rows)} pictures; on average, the LR differs from the bicubic one by {result['lr_difference']} "
                f"levels, and another z changes the picture by {result['z_difference']}")

@@ -76,10 +76,10 @@ def _to_hub(
 
 @publish.command()
 def run(
-    run: Annotated[Path, typer.Argument(help="Folder of the training run, or its last.safetensors; of GLEAN, GCFSR and "
-                                        "enlargers also the weights.")],
-    out: Annotated[Path, typer.Option("--out", "-o", file_okay=False, help="Folder of the bundle; of GLEAN, GCFSR and "
-                                      "enlargers the folder for the weights, as in zoo/.")],
+    run: Annotated[Path, typer.Argument(help="Folder of the training run, or its last.safetensors; of GLEAN and GCFSR "
+                                        "also the weights.")],
+    out: Annotated[Path, typer.Option("--out", "-o", file_okay=False, help="Folder of the bundle; of GLEAN and GCFSR "
+                                      "the folder for the weights, as in zoo/.")],
     data: Annotated[Path | None, typer.Option(
         exists=True, file_okay=False, help="Training pictures; the coder's tables are fitted to their LRs. Needed for "
         "a bundle; without it a folder of GLEAN or GCFSR keeps its tables.")] = None,
@@ -116,8 +116,7 @@ def run(
 
     The family of networks is read from the run. A GRAIN run becomes a bundle, or with --trained-only a folder of the
     zoo. A run of GLEAN or GCFSR becomes a folder of the zoo with compact weights and coder tables. 'edgegrain export
-    bundle' makes bundles of such folders and of IRN runs. A run of an enlarger becomes a file of compact weights, which
-    'edgegrain export enlarger' adds to a bundle.
+    bundle' makes bundles of such folders and of IRN runs.
 
     \b
     Examples:
@@ -125,7 +124,6 @@ def run(
       edgegrain publish run runs/final --data FACES --out my-bundles/my-faces --force --version 1.1.0 \\
           --encoder-of my-bundles/my-faces --if-better UNSEEN
       edgegrain publish run runs/glean --data FACES --out zoo/glean-faces-256-lr16
-      edgegrain publish run runs/enlarge --out zoo/faces-256-lr64
 
     \b
     Exit status:
@@ -139,17 +137,11 @@ def run(
     if family is Family.irn:
         raise EdgegrainError(f"{run} is an IRN run, which needs no publishing; make its bundle with: "
                              f"edgegrain export bundle {run} --out {out}")
-    of_bundles = {"--id": bundle_id, "--version": version != INITIAL_VERSION, "--domain": domain,
-                  "--data-licence": data_licence, "--storage": storage, "--encoder-of": encoder_of,
-                  "--decoder-of": decoder_of, "--if-better": if_better, "--weights": weights}
-    if family is Family.enlarger:
-        given = {**of_bundles, "--data": data, "--coder": coder, "--prior": prior, "--exclude": exclude,
-                 "--trained-only": trained_only}
-        _refuse([name for name, value in given.items() if value], "an enlarger")
-        _store_enlarger(run, out, force)
-        return
     if family is Family.face_sr:
-        _refuse([name for name, value in of_bundles.items() if value], "GLEAN and GCFSR")
+        given = {"--id": bundle_id, "--version": version != INITIAL_VERSION, "--domain": domain,
+                 "--data-licence": data_licence, "--storage": storage, "--encoder-of": encoder_of,
+                 "--decoder-of": decoder_of, "--if-better": if_better, "--weights": weights}
+        _refuse([name for name, value in given.items() if value], "GLEAN and GCFSR")
         _store_face_sr(run, out, data, coder, excluded, prior or DEFAULT_PRIOR, force)
         return
     _refuse(["--coder"] if coder is not None else [], "GRAIN")
@@ -273,23 +265,6 @@ def _store_face_sr(run: Path, out: Path, data: Path | None, coder: Path | None, 
         raise FileExistsError(f"{tables} exists; pass --force to replace it")
     written = store(weights, out, prior=prior, force=force)
     store_tables(weights, out, coder=coder, data=data, exclude=exclude, force=force)
-    typer.echo(f"{written}: {written.stat().st_size:,} bytes")
-
-
-def _store_enlarger(run: Path, out: Path, force: bool) -> None:
-    with needs_extra("export,train", "publishing needs"):
-        from edgegrain.training.run_folder import CHECKPOINT
-        from server_decoder.super_resolution.weights import (
-            WEIGHTS,
-            load_super_resolution,
-            read_training,
-            save_super_resolution,
-        )
-
-    source = run.parent if run.name == CHECKPOINT else run
-    out.mkdir(parents=True, exist_ok=True)
-    written = save_super_resolution(load_super_resolution(source), out / WEIGHTS, training=read_training(source),
-                                    compact=True, force=force)
     typer.echo(f"{written}: {written.stat().st_size:,} bytes")
 
 

@@ -15,7 +15,6 @@ from server_decoder.face_sr.gcfsr import KIND as GCFSR_KIND
 from server_decoder.face_sr.glean import KIND as GLEAN_KIND
 from server_decoder.face_sr.weights import GCFSR_WEIGHTS, GLEAN_WEIGHTS
 from server_decoder.irn.weights import WEIGHTS as IRN_WEIGHTS
-from server_decoder.super_resolution.weights import WEIGHTS as ENLARGER_WEIGHTS
 from server_decoder.weight_file import read_header
 
 
@@ -26,7 +25,6 @@ class Family(StrEnum):
     face_sr = "face_sr"
     """GLEAN and GCFSR."""
     irn = "irn"
-    enlarger = SUPER_RESOLUTION
 
 
 def run_family(run: Path) -> Family:
@@ -37,7 +35,7 @@ def run_family(run: Path) -> Family:
     """
     path = checkpoint_path(run)
     if run.is_dir():
-        names = (GLEAN_WEIGHTS, GCFSR_WEIGHTS, IRN_WEIGHTS, ENLARGER_WEIGHTS)
+        names = (GLEAN_WEIGHTS, GCFSR_WEIGHTS, IRN_WEIGHTS)
         path = next((run / name for name in names if (run / name).is_file()), path)
     try:
         header = read_header(path)
@@ -46,12 +44,13 @@ def run_family(run: Path) -> Family:
     except (OSError, SafetensorError, ValueError, AttributeError) as error:
         raise ModelError(f"{path} is not a checkpoint of a training run ({error})") from error
     family = header.get("family")
+    if family == SUPER_RESOLUTION:
+        raise ModelError(f"{path} is a checkpoint of an enlarger, not of a codec; add it to a bundle with 'edgegrain "
+                         "export enlarger'")
     if family is not None and family not in set(Family):
         raise ModelError(f"{path} is a checkpoint of {family}, not of a codec; its weights are a prior for --prior")
     if family is not None:
         return Family(family)
     if kind in (GLEAN_KIND, GCFSR_KIND):
         return Family.face_sr
-    if SUPER_RESOLUTION in header:
-        return Family.enlarger
     return Family.irn if kind == "irn" or "irn" in header else Family.grain

@@ -20,17 +20,8 @@ from edgegrain.publishing import publish as publishing
 from edgegrain.training.grain.checkpoint import save_run
 from edgegrain.training.grain.initialize import start_run
 from edgegrain.training.grain.recipes import CONFIGS
-from edgegrain.training.super_resolution.recipes import SUPER_RESOLUTION_CONFIGS
 from server_decoder.irn.network import IRN, IRNConfig
 from server_decoder.irn.weights import save_irn
-from server_decoder.super_resolution.network import SuperResolution
-from server_decoder.super_resolution.weights import (
-    WEIGHTS,
-    load_super_resolution,
-    read_training,
-    save_super_resolution,
-)
-from server_decoder.weight_file import is_compact
 from tests.face_sr import store_gcfsr
 from tests.tiny_bundle import refresh_manifest, write_tiny_bundle
 from tests.unit.edgegrain.cli.conftest import Shell
@@ -120,28 +111,6 @@ def test_the_weights_or_the_checkpoint_of_a_gcfsr_run_may_be_named(
         code, _, err = shell("run", run / name, "--out", tmp_path / "zoo", "--data", tmp_path, "--force")
         assert code == 0, err
         assert (tmp_path / "zoo" / "coder.json").read_bytes() == CoderTables.default().to_json()
-
-
-def test_an_enlargers_run_becomes_a_file_of_compact_weights(tmp_path: Path, shell: Shell) -> None:
-    torch.manual_seed(3)
-    network = SuperResolution(SUPER_RESOLUTION_CONFIGS["enlarge-faces-256-x4"].network)
-    run, zoo = tmp_path / "run", tmp_path / "zoo"
-    run.mkdir()
-    save_super_resolution(network, run / WEIGHTS, training={"pictures_seen": 5})
-    save_file({"weight": torch.zeros(1)}, run / "last.safetensors", {"family": "super_resolution"})
-    for source in (run, run / "last.safetensors", run / WEIGHTS):
-        code, out, err = shell("run", source, "--out", zoo, "--force")
-        assert code == 0, err
-        assert f"{(zoo / WEIGHTS).stat().st_size:,} bytes" in out
-    assert read_training(zoo) == {"pictures_seen": 5} and is_compact(zoo / WEIGHTS)
-    kept = load_super_resolution(zoo).state_dict()
-    for name, tensor in network.state_dict().items():
-        assert (kept[name] - tensor).abs().max() <= tensor.abs().max() / 127
-    code, _, err = shell("run", run, "--out", zoo)
-    assert code == 1 and "--force" in err
-    for option, value in (("--data", tmp_path), ("--version", "2.0.0"), ("--prior", "x")):
-        code, _, err = shell("run", run, "--out", zoo, option, value)
-        assert code == 2 and option in err and "an enlarger" in err
 
 
 def test_options_of_another_family_are_wrong_usage(grain_run: Path, tmp_path: Path, shell: Shell) -> None:

@@ -44,7 +44,7 @@ def _list(
     from codec_contract.bundle.paths import bundle_roots
     from sdk.installed_bundles import bundle_info
 
-    found = [(", ".join([bundle.id, *bundle.aliases]), bundle) for bundle in sdk.bundles()]
+    found = [(_names(bundle), bundle) for bundle in sdk.bundles()]
     found += [(name, bundle_info(load_manifest(folder))) for name, folder in cached_hub_bundles().items()]
     if not found and not json_output:
         typer.echo(f"no bundles are installed (looked in {', '.join(map(str, bundle_roots()))})")
@@ -69,7 +69,7 @@ def show(
     from sdk.installed_bundles import bundle_info
 
     found = [bundle_info(load_manifest(find_bundle(name))) for name in names]
-    _print([(", ".join([bundle.id, *bundle.aliases]), bundle) for bundle in found], verify, json_output)
+    _print([(_names(bundle), bundle) for bundle in found], verify, json_output)
 
 
 @bundles.command()
@@ -117,6 +117,10 @@ def quality(
     target = writable_bundle(bundle)
     changed = add_files(target, {**manifest_record(target), "quality": name.value}, {})
     typer.echo(f"{changed.id}: quality {changed.quality}")
+
+
+def _names(bundle: BundleInfo) -> str:
+    return ", ".join([bundle.id, *bundle.aliases])
 
 
 def _print(found: list[tuple[str, BundleInfo]], verify: bool, as_json: bool) -> None:

@@ -52,8 +52,8 @@ class RunOptions:
         return None if self.init_from is None else Path(self.init_from)
 
     def given(self) -> set[str]:
-        """Names of the options that differ from their defaults, without ``report``."""
-        return {field.name for field in fields(self) if getattr(self, field.name) != field.default} - {"report"}
+        """Names of the options that differ from their defaults."""
+        return {field.name for field in fields(self) if getattr(self, field.name) != field.default}
 
 
 class Run(Protocol):

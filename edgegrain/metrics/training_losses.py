@@ -29,9 +29,10 @@ def training_losses(codec: str, domain: str, training: Mapping[str, Any]) -> fro
         found = USUAL
     else:
         weights = {**(config.get("loss") or {}), **(config.get("losses") or {})}
-        found = frozenset(score for loss, score in (("lpips", "lpips_alex"), ("identity", "identity"))
-                          if weights.get(loss))
-        if config.get("perceptual") or weights.get("perceptual"):
+        photographs = codec.startswith("irn")  # whose LPIPS is that of VGG16, as its perceptual loss
+        scores = {"identity": "identity"} if photographs else {"identity": "identity", "lpips": "lpips_alex"}
+        found = frozenset(score for loss, score in scores.items() if weights.get(loss))
+        if config.get("perceptual") or weights.get("perceptual") or (photographs and weights.get("lpips")):
             found |= SEES_VGG
     return found if domain == "faces" else found - {"identity"}
 

@@ -18,7 +18,7 @@ import torch
 
 from codec_contract.bundle.file_names import CODER_TABLES, ENCODER_WEIGHTS
 from codec_contract.bundle.manifest import Manifest, load_manifest
-from codec_contract.errors import BundleError
+from codec_contract.errors import BundleError, ExistsError
 from codec_contract.files import write_atomically
 from codec_contract.lr_coder.coder_tables import CoderTables
 from edge_encoder.integer_network import IntegerNetwork, digest, load, save
@@ -135,6 +135,9 @@ def store_trained(checkpoint: Path, folder: Path, prior: str | Path | None = Non
             ``decoder_of``.
         FileExistsError: the folder holds such files and ``force`` is false.
     """
+    for name in (TRAINED, ENCODER_WEIGHTS, CODER_TABLES):
+        if (folder / name).exists() and not force:  # before the work, which takes minutes
+            raise ExistsError(folder / name)
     run = open_run(checkpoint, prior)
     model, compact = run.average.decoder, run.config.stage == "1"
     if decoder_of is not None:
@@ -147,7 +150,7 @@ def store_trained(checkpoint: Path, folder: Path, prior: str | Path | None = Non
     kept = _kept_encoder(run, encoder_of) if encoder_of is not None else None
     network = integer_encoder(run) if run.config.correction and kept is None else None
     tables = None
-    if data is not None and kept is None:  # before anything is written: it takes minutes
+    if data is not None and kept is None:
         tables = fit_tables(encode(run.average, _packed(checkpoint, data, exclude, run.config.encoder.hr),
                                    CODER_PICTURES, mirrored=True), level_step=run.config.lr_step)
     folder.mkdir(parents=True, exist_ok=True)

@@ -11,14 +11,12 @@ import torch
 
 from codec_contract.bundle.file_names import ENCODER_WEIGHTS, MANIFEST
 from codec_contract.bundle.manifest import Manifest, load_manifest
-from codec_contract.bundle.paths import ALIASES, find_bundle
+from codec_contract.bundle.paths import ALIASES, find_bundle, installed_bundles
 from codec_contract.errors import BundleError, ExportError
 from edge_encoder import integer_network as integer
 from edge_encoder.integer_network import IntegerNetwork
 from edge_encoder.lowering import box_network
 from export.decoder.decoder_graph import load_parameters, round_weights
-from server_decoder.face_sr.gcfsr import KIND as GCFSR_KIND
-from server_decoder.face_sr.glean import KIND as GLEAN_KIND
 from server_decoder.face_sr.weights import GCFSR_WEIGHTS, GLEAN_WEIGHTS
 from server_decoder.generative_prior import GenerativePrior
 from server_decoder.grain.grain import KIND, Grain, GrainConfig
@@ -34,7 +32,6 @@ TRAINED = "grain.safetensors"
 """GRAIN's weights in a folder of the zoo, written by `server_decoder.grain.weights`."""
 ENCODER = ENCODER_WEIGHTS
 """The integer encoder of a bundle, or next to the weights in a folder of the zoo."""
-_WRITES_ITS_BUNDLE = "edgegrain export bundle writes its bundle, decoder included"
 _NOISE = 0.01  # added to random weights, so that no bias is zero and no two tensors are equal
 
 
@@ -67,7 +64,7 @@ def bundle_decoder(manifest: Manifest) -> RRDBDecoder | Grain:
     try:
         architecture = manifest.decoder["architecture"]
         name = manifest.decoder["file"]
-        if manifest.codec in (GLEAN_KIND, GCFSR_KIND):
+        if manifest.codec != KIND:
             raise ValueError(f"it is a {manifest.codec}; the decoder.onnx in its folder is ready to serve")
         # The first bundles name no kind.
         if architecture.get("kind") == KIND or "prior" in architecture:
@@ -91,7 +88,8 @@ def find_decoder(name_or_path: str | Path, prior: str | Path = DEFAULT_PRIOR, *,
     """The decoder of a bundle, or of a folder of the zoo with its generator.
 
     Args:
-        name_or_path: as `find_bundle` takes it, or a folder (of the zoo, by its name) that holds ``grain.safetensors``.
+        name_or_path: as `find_bundle` takes it; a folder that holds ``grain.safetensors``; or the name of one of the
+            zoo that no installed bundle has.
         prior: the generator, as `load_prior` takes it; bundles hold theirs.
         zoo: folder of the zoo; by default the checkout's.
 
@@ -99,18 +97,26 @@ def find_decoder(name_or_path: str | Path, prior: str | Path = DEFAULT_PRIOR, *,
         BundleError: there is no such bundle or folder, or it is damaged.
         ModelError: the generator is missing or another.
     """
-    zoo = zoo or Path(__file__).resolve().parents[2] / "zoo"
-    name = ALIASES.get(str(name_or_path), str(name_or_path))
-    for folder in (Path(name_or_path), zoo / Path(name).name):
-        if (folder / TRAINED).is_file() and not (folder / MANIFEST).is_file():
+    folder = _zoo_folder(name_or_path, zoo or Path(__file__).resolve().parents[2] / "zoo")
+    if folder is not None:
+        if (folder / TRAINED).is_file():
             return zoo_decoder(folder, prior)
-        if (folder / IRN_WEIGHTS).is_file():
-            raise BundleError(f"{name_or_path} is an IRN, both halves in one; {_WRITES_ITS_BUNDLE}")
-        if any((folder / weights).is_file() for weights in (GLEAN_WEIGHTS, GCFSR_WEIGHTS)):
-            raise BundleError(f"{name_or_path} is a GLEAN or GCFSR, whose encoder is an exact reduction; "
-                              f"{_WRITES_ITS_BUNDLE}")
+        kind = "an IRN, both halves in one" if (folder / IRN_WEIGHTS).is_file() else (
+            "a GLEAN or GCFSR, whose encoder is an exact reduction")
+        raise BundleError(f"{name_or_path} is {kind}; edgegrain export bundle writes its bundle, decoder included")
     manifest = load_manifest(find_bundle(name_or_path))
     return DecoderSource(manifest.id, bundle_decoder(manifest), integer.load(manifest.open_file(ENCODER)), manifest)
+
+
+def _zoo_folder(name_or_path: str | Path, zoo: Path) -> Path | None:
+    """The folder of trained weights of this path or name; None if a bundle has it, or nothing does."""
+    name = ALIASES.get(str(name_or_path), str(name_or_path))
+    candidates = [Path(name_or_path)]
+    if Path(name).name == name and name not in installed_bundles():
+        candidates.append(zoo / name)
+    weights = (TRAINED, IRN_WEIGHTS, GLEAN_WEIGHTS, GCFSR_WEIGHTS)
+    return next((folder for folder in candidates if not (folder / MANIFEST).is_file()
+                 and any((folder / file).is_file() for file in weights)), None)
 
 
 def zoo_decoder(folder: Path, prior: str | Path = DEFAULT_PRIOR) -> DecoderSource:

@@ -16,6 +16,7 @@ SEE_VGG = {"lpips_vgg", "dists", "kid", "kid_crops", "lpips_eyes", "lpips_mouth"
     ("gcfsr", "faces", {"config": {"loss": {"l1": 1.0}, "perceptual": 0.01}}, SEE_VGG),
     ("irn", "photos", {"config": {"losses": {"guide": 16.0, "perceptual": 0.0}}}, set()),
     ("irn_plus", "photos", {"config": {"losses": {"perceptual": 0.01}}}, SEE_VGG),
+    ("irn_plus", "photos", {"config": {"losses": {"perceptual": 0.0, "lpips": 300.0}}}, SEE_VGG),
     ("irn", "photos", {}, set()),
 ])
 def test_losses(codec: str, domain: str, training: dict[str, Any], losses: set[str]) -> None:

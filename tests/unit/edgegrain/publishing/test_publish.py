@@ -198,6 +198,8 @@ def test_a_stage_1_run_is_stored_without_a_generator(tmp_path: Path, monkeypatch
     run.pictures = 9
     save_run(tmp_path / "run", run)
     store_trained(tmp_path / "run", tmp_path / "zoo", data=tmp_path / "data")
+    with pytest.raises(FileExistsError, match="grain.safetensors exists"):  # before the run is read
+        store_trained(tmp_path / "no run", tmp_path / "zoo", data=tmp_path / "data")
     source = zoo_decoder(tmp_path / "zoo")
     lr = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(1)) * 2 - 1
     with torch.no_grad():

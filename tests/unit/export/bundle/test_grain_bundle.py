@@ -11,6 +11,7 @@ import onnx
 import pytest
 import torch
 
+from codec_contract.bundle import paths
 from codec_contract.bundle.manifest import load_manifest
 from codec_contract.errors import BundleError, ExportError, ModelError
 from edge_encoder import integer_network
@@ -143,6 +144,20 @@ def test_a_bundle_says_what_its_decoder_is(stylegan2: tuple[Grain, bytes], tmp_p
     refresh_manifest(root, decoder={**fields["decoder"], "architecture": {"kind": "grain", "prior": None}})
     with pytest.raises(BundleError, match="describes no decoder"):
         bundle_decoder(load_manifest(root))
+
+
+def test_a_bundle_comes_before_weights_of_the_zoo_with_its_name(
+        stylegan2: tuple[Grain, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoder, model = stylegan2
+    root = write_bundle(tmp_path / "bundles", decoder, model)
+    zoo = tmp_path / "zoo"
+    save_trained(Grain(replace(decoder.config, prior=None, codes=None, fusion=None)), zoo / root.name / TRAINED)
+    assert find_decoder(root, zoo=zoo).manifest is not None
+    assert find_decoder(root.name, zoo=zoo).manifest is None
+    with pytest.raises(BundleError, match="no bundle"):  # another folder of that name
+        find_decoder(tmp_path / "elsewhere" / root.name, zoo=zoo)
+    monkeypatch.setattr(paths, "bundle_roots", lambda: (tmp_path / "bundles",))
+    assert find_decoder(root.name, zoo=zoo).manifest is not None
 
 
 def test_the_invertible_decoder_of_a_bundle_restores_alone(stylegan2: tuple[Grain, bytes], tmp_path: Path,

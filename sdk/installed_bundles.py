@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,8 +59,7 @@ class BundleInfo:
 def bundles() -> list[BundleInfo]:
     """List the installed bundles, the default one first; manifests are checked, no other file is opened.
 
-    Raises:
-        BundleError: an installed bundle's manifest is missing or wrong.
+    Bundles whose manifests cannot be read are left out, with a warning.
     """
     return [bundle_info(manifest) for manifest in installed_manifests()]
 
@@ -85,29 +84,22 @@ def bundle_info(manifest: Manifest) -> BundleInfo:
     )
 
 
-def installed_manifests() -> list[Manifest]:
+def installed_manifests() -> Iterator[Manifest]:
     """Manifests of the installed bundles, the default one first.
-
-    Raises:
-        BundleError: one cannot be read.
-    """
-    return [load_manifest(folder) for folder in _installed_folders()]
-
-
-def manifest_for(header: Header) -> Manifest | None:
-    """The installed bundle whose LR contract a payload names, the default one if several share it; None if none.
 
     Bundles whose manifests cannot be read are left out, with a warning: they must not block the others.
     """
     for folder in _installed_folders():
         try:
-            manifest = load_manifest(folder)
+            yield load_manifest(folder)
         except BundleError as error:
             logger.warning("the bundle in %s is left out: %s", folder, error)
-            continue
-        if manifest.lr_contract_id.startswith(header.contract_id):
-            return manifest
-    return None
+
+
+def manifest_for(header: Header) -> Manifest | None:
+    """The installed bundle whose LR contract a payload names, the default one if several share it; None if none."""
+    return next((manifest for manifest in installed_manifests()
+                 if manifest.lr_contract_id.startswith(header.contract_id)), None)
 
 
 def _installed_folders() -> list[Path]:

@@ -30,7 +30,7 @@ def bundles_for(bundle: str | Path, quality: str | None = None, max_bytes: int |
     base = load_manifest(find_bundle(bundle))
     if quality is None and max_bytes is None:
         return [base]  # the others are not read
-    return bundles_to_try(base, installed_manifests(), quality, max_bytes)
+    return bundles_to_try(base, list(installed_manifests()), quality, max_bytes)
 
 
 def compress_within(

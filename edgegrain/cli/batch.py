@@ -109,6 +109,9 @@ def batch(
     """
     store, out = open_store(source), open_store(target)
     direction = _direction(store, source, compress)
+    if direction == "restore" and _absolute(source) == _absolute(target):
+        raise typer.BadParameter("restoring into the folder of the payloads could take originals there for results; "
+                                 "choose another folder", param_hint="OUT")
     if direction == "restore" and (quality or max_bytes):
         raise typer.BadParameter("restoring takes neither", param_hint="--quality, --max-bytes")
     manifest, *fallbacks = [verify_bundle(found.folder) for found in bundles_for(bundle, quality, max_bytes)]
@@ -179,10 +182,13 @@ def _absolute(place: str) -> str:
 def _failures_file(path: Path, force: bool) -> Iterator[Callable[[dict[str, str]], None]]:
     """Open a function that writes failures as lines at once; without failures the file is removed at the end.
 
+    A device such as ``/dev/null`` is written to and stays.
+
     Raises:
         FileExistsError: the file exists and was not written by an earlier run.
     """
-    if not force and path.exists() and not _is_failures_file(path):
+    device = path.exists() and not path.is_file()
+    if not force and path.is_file() and not _is_failures_file(path):
         raise FileExistsError(f"{path} exists and is not a list of failures; choose another file with --failures, or "
                               "pass --force to replace it")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -195,7 +201,7 @@ def _failures_file(path: Path, force: bool) -> Iterator[Callable[[dict[str, str]
         try:
             yield note
         finally:
-            if file.tell() == 0:
+            if not device and file.tell() == 0:
                 path.unlink(missing_ok=True)
 
 

@@ -41,7 +41,7 @@ def _list(
     import sdk
     from codec_contract.bundle.hub_bundles import cached_hub_bundles
     from codec_contract.bundle.manifest import load_manifest
-    from codec_contract.bundle.paths import bundle_roots
+    from codec_contract.bundle.paths import bundle_roots, installed_bundles
     from sdk.installed_bundles import bundle_info
 
     found = [(_names(bundle), bundle) for bundle in sdk.bundles()]
@@ -49,6 +49,8 @@ def _list(
     if not found and not json_output:
         typer.echo(f"no bundles are installed (looked in {', '.join(map(str, bundle_roots()))})")
     _print(found, verify, json_output)
+    if installed_bundles().keys() - {bundle.folder.name for _, bundle in found}:  # a warning said why
+        raise typer.Exit(1)
 
 
 @bundles.command()

@@ -56,7 +56,8 @@ def plan_jobs(
         result_suffix: replaces the source's suffix, or follows it.
 
     Raises:
-        typer.BadParameter: a folder holds no wanted file, two results would have the same name, `STDIN` is one of
+        typer.BadParameter: a folder holds no wanted file, ``out`` is the source, two results would have the same
+            name, `STDIN` is one of
             several sources or its results would go into a folder, or `STDOUT` cannot take the results: there are
             several, or it is a terminal.
     """
@@ -65,6 +66,8 @@ def plan_jobs(
     if out == STDOUT:
         return [FileJob(_only_file(sources), STDOUT)]
     if out is not None and len(sources) == 1 and sources[0].is_file() and out.suffix and not out.is_dir():
+        if out.exists() and out.samefile(sources[0]):
+            raise typer.BadParameter(f"{out} is the file to read; choose another name", param_hint="--out")
         return [FileJob(sources[0], out)]
     places: dict[tuple[Path, Path], None] = {}  # (file, its place among the results), without repetitions
     for source in sources:

@@ -9,6 +9,7 @@ import typer
 
 from edgegrain.cli.extras import needs_extra
 from edgegrain.cli.output import ForceOption, JsonOption, print_json, progress_bar
+from edgegrain.pictures.file_formats import MAX_SIDES
 
 _HELP = """Store training pictures for edgegrain train.
 
@@ -32,7 +33,9 @@ def pack(
         Path, typer.Argument(metavar="IN", exists=True, file_okay=False, help="Folder of pictures, or of shards.")
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT", file_okay=False, help="Folder for the shards.")],
-    side: Annotated[int, typer.Option(min=16, help="Side of the stored squares, in pixels.")] = 256,
+    side: Annotated[
+        int, typer.Option(min=16, max=MAX_SIDES["webp"], help="Side of the stored squares, in pixels.")
+    ] = 256,
     limit_mb: Annotated[float, typer.Option(min=0.1, help="Largest shard, in megabytes.")] = 100.0,
     quality: Annotated[int, typer.Option(min=0, max=100, help="WebP quality.")] = 92,
     lossless: Annotated[bool, typer.Option("--lossless", help="Lossless WebP: about ten times the size.")] = False,

@@ -16,6 +16,7 @@ from codec_contract.payload import PAYLOAD_SUFFIX
 from edgegrain.cli.files import STDOUT, FileJob, check_sources, plan_jobs, read_source, refuse_existing, write_result
 from edgegrain.cli.output import ForceOption, JsonOption, Row, finish, run_all
 from edgegrain.cli.remote import RemoteOption, TokenOption
+from edgegrain.pictures.file_formats import MAX_SIDES
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -172,6 +173,9 @@ def restore_file(
     refuse_existing([job.target], force)
     picture = picture_of(read_source(job.source))
     kind, options = SAVE_OPTIONS[suffix]
+    if max(picture.size) > MAX_SIDES[kind.lower()]:
+        raise ImageError(f"the picture has {picture.width} x {picture.height} pixels, the sides of a {kind} file have "
+                         f"at most {MAX_SIDES[kind.lower()]}; write a PNG, or ask for --size native")
     stream = io.BytesIO()
     picture.save(stream, kind, **options)
     write_result(job.target, stream.getvalue(), force=force)

@@ -5,11 +5,9 @@ from __future__ import annotations
 from codec_contract.bundle.manifest import Manifest
 from codec_contract.errors import ImageError
 from codec_contract.payload import Header
+from edgegrain.pictures.file_formats import MAX_SIDES
 from edgegrain.service.engine_options import RestoreOptions
 from sdk.payload_claims import check_claims, enlargement, restored_size
-
-MAX_SIDES = {"png": 65535, "webp": 16383, "jpeg": 65500}
-"""Picture format -> longest side that its files can have."""
 
 
 def check_result(header: Header, manifest: Manifest, options: RestoreOptions, max_pixels: int) -> int:

@@ -29,7 +29,10 @@ def finished(run: Path) -> bool:
     if not (run / CHECKPOINT).is_file() or not log.is_file():
         return False
     lines = log.read_text().splitlines()
-    return bool(lines) and bool(json.loads(lines[-1]).get("end"))
+    try:
+        return bool(lines) and bool(json.loads(lines[-1]).get("end"))
+    except ValueError:  # cut off, by a full disk for instance
+        return False
 
 
 def _is_run(folder: Path) -> bool:

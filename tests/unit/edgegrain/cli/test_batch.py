@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -149,6 +150,30 @@ def test_a_file_that_is_not_ours_stays(
     notes.write_text("mine\n")
     assert run(pictures, tmp_path / "out", "--failures", notes) == 1
     assert "is not a list of failures" in capsys.readouterr().err and notes.read_text() == "mine\n" and not plans
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_failures_written_to_a_device_leave_it(pictures: Path, plans: list[BatchPlan], tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDWR)  # a writer would wait for a reader
+    try:
+        assert run(pictures, tmp_path / "out", "--failures", pipe) == 1
+        assert json.loads(os.read(reader, 4096))["name"] == "c.png"
+        (pictures / "c.png").unlink()
+        assert run(pictures, tmp_path / "out", "--failures", pipe) == 0
+        assert pipe.is_fifo()
+    finally:
+        os.close(reader)
+
+
+def test_payloads_are_not_restored_among_originals(
+    pictures: Path, plans: list[BatchPlan], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (pictures / "c.png").unlink()
+    assert run(pictures, pictures) == 0
+    assert run(pictures, pictures, "--restore") == 2
+    assert "choose another folder" in " ".join(capsys.readouterr().err.split()) and len(plans) == 1
 
 
 def test_a_file_of_failures_that_cannot_be_written(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -206,15 +207,30 @@ class TestCompress:
         assert shell("compress", path, "--quality", "large")[0] == 1
 
     def test_another_bundle_s_damage_does_not_matter(
-        self, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         write_tiny_bundle(tmp_path / "bundles", DEFAULT_BUNDLE)
         (write_tiny_bundle(tmp_path / "bundles", "other-64-lr16") / "manifest.json").write_text("damaged")
         monkeypatch.setattr(bundle_paths, "bundle_roots", lambda: (tmp_path / "bundles",))
         path = write_picture(tmp_path / "me.png")
         assert shell("compress", path)[0] == 0
-        status, _, err = shell("compress", path, "--max-bytes", 900, "--force")
-        assert status == 1 and "manifest of other-64-lr16 is not JSON" in " ".join(err.split())
+        assert not caplog.text
+        assert shell("compress", path, "--max-bytes", 900, "--force")[0] == 0
+        assert "manifest of other-64-lr16 is not JSON" in " ".join(caplog.text.split())
+        status, out, _ = shell("bundles")
+        assert status == 1 and DEFAULT_BUNDLE in out and "other-64-lr16" not in out
+
+    def test_the_source_is_not_replaced(self, shell: Shell, tmp_path: Path) -> None:
+        path = write_picture(tmp_path / "me.png")
+        original = path.read_bytes()
+        assert shell("compress", path, "--out", path, "--force")[0] == 2
+        assert path.read_bytes() == original
+
+    def test_names_that_are_not_utf8_are_printed(self, tmp_path: Path) -> None:
+        path = write_picture(tmp_path / "\udcff.png")  # the byte 255
+        command = [sys.executable, "-m", "edgegrain.cli.main", "compress", path]
+        done = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"})
+        assert done.returncode == 0 and rb"\udcff.png" in done.stdout, done.stderr
 
     def test_background(self, shell: Shell, tmp_path: Path) -> None:
         path = tmp_path / "clear.png"
@@ -383,6 +399,13 @@ class TestRestore:
         assert shell("restore", path)[0] == 0
         status, _, err = shell("restore", path, "--force", "--bundle", "faces")
         assert status == 1 and "restore it with the bundle it was made with" in err
+
+    def test_a_picture_too_large_for_its_format_does_not_stop_the_others(self, shell: Shell, tmp_path: Path) -> None:
+        wide = sdk.compress(write_picture(tmp_path / "wide.png", size=(17000, 40))).save(tmp_path / "wide.grain")
+        path = sdk.compress(write_picture(tmp_path / "me.png")).save(tmp_path / "me.grain")
+        status, out, err = shell("restore", wide, path, "--out", tmp_path / "out", "--format", "webp")
+        assert status == 1 and "17000 x 40 pixels, the sides of a WEBP file have at most 16383" in " ".join(err.split())
+        assert (tmp_path / "out" / "me.restored.webp").is_file()
 
     @pytest.mark.parametrize(("name", "kind"), [("x.jpg", "JPEG"), ("x.webp", "WEBP"), ("x.png", "PNG")])
     def test_out_and_its_suffix(self, shell: Shell, tmp_path: Path, name: str, kind: str) -> None:

@@ -31,7 +31,7 @@ def test_a_run_of_several_stages_takes_a_folder_too(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize(("last", "expected"), [('{"pictures": 8, "end": true}', True), ('{"end": false}', False),
-                                                ('{"pictures": 8}', False), ("", False)])
+                                                ('{"pictures": 8}', False), ("", False), ('{"pictures": 8, "e', False)])
 def test_a_run_is_finished_if_it_ended_by_itself(last: str, expected: bool, tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").write_text(last)
     assert not finished(tmp_path)

@@ -52,7 +52,8 @@ def load_picture(picture: PictureSource, *, background: Colour = WHITE, max_pixe
     Files, encoded bytes and PIL pictures are rotated by their EXIF orientation; an embedded colour profile is
     converted to sRGB (one that cannot be used is ignored, as viewers do); transparent pixels are composited on
     ``background``; grey becomes equal R, G and B; 16-bit levels become ``round(level / 257)`` (`grey_to_8_bits` for
-    TIFFs of another range); of an animation the first frame is taken. HEIC needs the extra ``heic``; such files are
+    TIFFs of another range; of 16-bit PNGs with colour or alpha, Pillow reads the high byte only, which differs by a
+    level at most); of an animation the first frame is taken. HEIC needs the extra ``heic``; such files are
     rotated as the format says, which ignores the EXIF orientation.
 
     Args:

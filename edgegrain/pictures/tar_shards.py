@@ -11,6 +11,7 @@ import os
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from PIL import Image
@@ -18,16 +19,17 @@ from PIL import Image
 from codec_contract.errors import EdgegrainError
 from edgegrain.pictures.packed import StoredPicture, read_square
 
-_BLOCK = 512  # a tar member's header, and what its content is padded to
+_BLOCK = 512  # a tar member's content is padded to it
 _END = 10_240  # tar ends in zeros up to a multiple of this
+_FORMAT: Final = tarfile.PAX_FORMAT  # names may have any length
 
 
 def write_shards(pictures: Sequence[StoredPicture], out: Path, *, side: int, limit: int, quality: int | None = 92,
                  force: bool = False, report: Callable[[float, str], None] | None = None) -> list[Path]:
     """Write pictures into ``SIDE-00000.tar``, ``SIDE-00001.tar``, ... of at most ``limit`` bytes each.
 
-    Members are in a fixed random order, so that every shard is a sample of all pictures. An interruption leaves whole
-    shards only.
+    Members are in a fixed random order, so that every shard is a sample of all pictures. The shards appear when all are
+    written; an interruption leaves the folder as it was.
 
     Args:
         pictures: to store, under their names with the suffix .webp.
@@ -48,22 +50,30 @@ def write_shards(pictures: Sequence[StoredPicture], out: Path, *, side: int, lim
     out.mkdir(parents=True, exist_ok=True)
     order = np.random.default_rng(0).permutation(len(pictures))
     members = _encoded([pictures[index] for index in order], side, quality)
-    written: list[Path] = []
+    finished: list[Path] = []  # under temporary names: the pictures may lie in the shards that they replace
     shard: list[tuple[str, bytes]] = []
     used = _END
-    for done, (name, content) in enumerate(members, 1):
-        size = _BLOCK + -(-len(content) // _BLOCK) * _BLOCK
-        if _END + size > limit:
-            raise EdgegrainError(f"{name} takes {size:,} bytes, more than the limit of {limit:,} leaves; raise "
-                                 "--limit-mb")
-        if used + size > limit:
-            written.append(write_shard(out / f"{side}-{len(written):05}.tar", shard))
-            shard, used = [], _END
-        shard.append((name, content))
-        used += size
-        if report is not None:
-            report(done / len(pictures), f"{done:,} pictures, {len(written)} shards")
-    written.append(write_shard(out / f"{side}-{len(written):05}.tar", shard))
+    try:
+        for done, (name, content) in enumerate(members, 1):
+            size = len(_header(name, content)) + -(-len(content) // _BLOCK) * _BLOCK
+            if _END + size > limit:
+                raise EdgegrainError(f"{name} takes {size:,} bytes, more than the limit of {limit:,} leaves; raise "
+                                     "--limit-mb")
+            if used + size > limit:
+                finished.append(write_shard(out / f".{side}-{len(finished):05}.partial", shard))
+                shard, used = [], _END
+            shard.append((name, content))
+            used += size
+            if report is not None:
+                report(done / len(pictures), f"{done:,} pictures, {len(finished)} shards")
+        finished.append(write_shard(out / f".{side}-{len(finished):05}.partial", shard))
+    except BaseException:
+        for temporary in finished:
+            temporary.unlink()
+        raise
+    written = [out / f"{side}-{index:05}.tar" for index in range(len(finished))]
+    for temporary, path in zip(finished, written, strict=True):
+        os.replace(temporary, path)
     for old in set(existing) - set(written):
         old.unlink()
     return written
@@ -81,12 +91,21 @@ def write_shard(path: Path, members: Sequence[tuple[str, bytes]]) -> Path:
     """Write a tar file of members, name and content; an interruption leaves none."""
     temporary = path.with_suffix(f".{os.getpid()}.partial")
     try:
-        with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
+        with tarfile.open(temporary, "w", format=_FORMAT) as tar:
             for name, content in members:
-                entry = tarfile.TarInfo(name)
-                entry.size = len(content)
-                tar.addfile(entry, io.BytesIO(content))
+                tar.addfile(_entry(name, content), io.BytesIO(content))
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
     return path
+
+
+def _entry(name: str, content: bytes) -> tarfile.TarInfo:
+    entry = tarfile.TarInfo(name)
+    entry.size = len(content)
+    return entry
+
+
+def _header(name: str, content: bytes) -> bytes:
+    """A member's header: one block, or several if its name is long."""
+    return _entry(name, content).tobuf(_FORMAT)

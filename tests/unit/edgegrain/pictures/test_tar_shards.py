@@ -54,6 +54,42 @@ def test_nothing_is_replaced_unasked_and_old_shards_go(folder: Path, tmp_path: P
     assert len(many) > len(one) == 1 and list(out.iterdir()) == one
 
 
+def test_shards_can_be_packed_again_in_place(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    write_shards(stored_pictures(folder), out, side=SIDE, limit=10**6, quality=None)
+    before = pack(stored_pictures(out), SIDE, tmp_path / "before")
+    again = write_shards(stored_pictures(out), out, side=SIDE, limit=20_000, quality=None, force=True)
+    assert len(again) > 2 and sorted(out.iterdir()) == sorted(again)
+    np.testing.assert_array_equal(pack(stored_pictures(out), SIDE, tmp_path / "after"), before)
+
+
+def test_an_interruption_leaves_the_shards_as_they_were(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (old,) = write_shards(stored_pictures(folder), out, side=SIDE, limit=10**6)
+    content = old.read_bytes()
+
+    def interrupt(part: float, text: str) -> None:
+        if " 2 shards" in text:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_shards(stored_pictures(folder), out, side=SIDE, limit=20_000, quality=None, force=True, report=interrupt)
+    assert list(out.iterdir()) == [old] and old.read_bytes() == content
+
+
+def test_names_may_be_long(tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    colours = np.random.default_rng(0).integers(0, 256, (4, SIDE, SIDE, 3), np.uint8)
+    for index, rgb in enumerate(colours):
+        Image.fromarray(rgb).save(tmp_path / "pictures" / f"{index}{'é' * 60}.png")
+    limit, pictures = 20_000, stored_pictures(tmp_path / "pictures")
+    shards = write_shards(pictures, tmp_path / "out", side=SIDE, limit=limit, quality=None)
+    assert len(shards) > 1 and all(shard.stat().st_size <= limit for shard in shards)
+    stored = stored_pictures(tmp_path / "out")
+    assert [picture.name for picture in stored] == [f"{index}{'é' * 60}.webp" for index in range(4)]
+    np.testing.assert_array_equal(pack(stored, SIDE, tmp_path / "packed"), colours)
+
+
 def test_impossible_limits_and_damaged_shards_are_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(EdgegrainError, match="raise --limit-mb"):
         write_shards(stored_pictures(folder), tmp_path / "out", side=SIDE, limit=11_000, quality=None)

@@ -16,9 +16,9 @@ from PIL import Image
 from torch import Tensor
 
 from codec_contract.errors import ImageError
-from codec_contract.files import written_whole
 from codec_contract.resize import exact_resize
 from edge_encoder.preprocessing import load_picture
+from edgegrain.pictures.array_file import written_array
 
 SUFFIXES = (".png", ".webp", ".jpg", ".jpeg")
 
@@ -119,19 +119,21 @@ def pack(paths: Sequence[Path | StoredPicture], size: int, cache: str | Path,
 
     The file's name hashes names and lengths of the pictures and the size, so another selection, or other pictures of
     the same names, have another file. ``report`` is called with the finished part, 0...1, and a line of text.
+
+    Raises:
+        ImageError: a file cannot be read as a picture.
+        EdgegrainError: the disk has too little space.
     """
     pictures = [path if isinstance(path, StoredPicture) else StoredPicture(path.name, path) for path in paths]
     lines = [str(size), *(f"{picture.name} {picture.bytes()}" for picture in pictures)]
     key = hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
     target = Path(cache) / f"pictures-{size}-{key}.npy"
     if not target.exists():
-        with written_whole(target) as temporary:
-            shard = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=(len(paths), size, size, 3))
+        with written_array(target, (len(paths), size, size, 3)) as shard:
             for index, path in enumerate(paths):
                 shard[index] = read_square(path, size)
                 if report is not None:
                     report((index + 1) / len(paths), f"packing pictures of {size}x{size}")
-            shard.flush()
     return np.load(target, mmap_mode="r")
 
 

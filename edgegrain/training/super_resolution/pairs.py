@@ -14,8 +14,8 @@ from PIL import Image
 from codec_contract.bundle.manifest import load_manifest
 from codec_contract.bundle.paths import find_bundle
 from codec_contract.errors import BundleError, EdgegrainError, ImageError
-from codec_contract.files import written_whole
 from codec_contract.resize import exact_resize
+from edgegrain.pictures.array_file import written_array
 from edgegrain.pictures.packed import StoredPicture, matches, pack, random_pictures, stored_pictures
 from edgegrain.training.family import Report, RunOptions
 from edgegrain.training.super_resolution.recipes import SuperResolutionTraining
@@ -144,6 +144,7 @@ def restored_pictures(originals: np.ndarray, bundle: str, size: int, cache: Path
 
     Raises:
         BundleError: there is no such bundle, it is damaged, or its pictures have another size.
+        EdgegrainError: the disk has too little space.
     """
     manifest = load_manifest(find_bundle(bundle))
     if manifest.hr != size or manifest.tile_overlap is not None:
@@ -155,16 +156,13 @@ def restored_pictures(originals: np.ndarray, bundle: str, size: int, cache: Path
     key = hashlib.sha256("\n".join([name, manifest.lr_contract_id.hex(), decoder]).encode()).hexdigest()[:16]
     target = cache / f"restored-{size}-{key}.npy"
     if not target.exists():
-        shape = (len(originals), size, size, 3)
-        with written_whole(target) as temporary:
-            stored = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
+        with written_array(target, (len(originals), size, size, 3)) as stored:
             for start in range(0, len(originals), _AT_ONCE):
                 squares = np.stack([exact_resize(np.ascontiguousarray(picture), (size, size))
                                     for picture in originals[start : start + _AT_ONCE]])
                 stored[start : start + _AT_ONCE] = opened.decode(opened.encode(squares))
                 if report is not None:
                     report(min(1.0, (start + _AT_ONCE) / len(originals)), f"restoring pictures with {manifest.id}")
-            stored.flush()
     return np.load(target, mmap_mode="r")
 
 

@@ -1,0 +1,65 @@
+"""Arrays that are too large for memory, written once to a file."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from codec_contract.errors import EdgegrainError
+from codec_contract.files import written_whole
+
+_ZEROS = 1 << 24  # written at once
+
+
+@contextlib.contextmanager
+def written_array(target: Path, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
+    """A memory-mapped uint8 array for the caller to fill, which is ``target``, an ``.npy`` file, at the end of the
+    block.
+
+    If the block raises, or SIGTERM ends the process, no file is left.
+
+    Raises:
+        EdgegrainError: the file system has too little space.
+    """
+    with _exit_on_sigterm(), written_whole(target) as temporary:
+        array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
+        try:
+            _reserve(temporary, array.offset)
+        except OSError as error:
+            raise EdgegrainError(f"{target.parent} cannot take a file of {array.nbytes:,} bytes "
+                                 f"({error.strerror}); make space, or choose a folder on another disk") from error
+        yield array
+        array.flush()
+
+
+def _reserve(path: Path, start: int) -> None:
+    """Give the bytes from ``start`` on a place on the disk: writing to a mapped file that finds none kills the process
+    (SIGBUS)."""
+    with path.open("r+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+            return
+        file.seek(start)
+        for position in range(start, size, _ZEROS):
+            file.write(bytes(min(_ZEROS, size - position)))
+
+
+@contextlib.contextmanager
+def _exit_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM, which would kill the process at once, raise SystemExit in the block."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -1,0 +1,51 @@
+"""Arrays in files: space is reserved first, and nothing is left of an array that is not complete."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from codec_contract.errors import EdgegrainError
+from edgegrain.pictures.array_file import written_array
+
+SHAPE = (3, 300, 500)
+
+
+@pytest.mark.parametrize("reserving", ["posix_fallocate", "zeros"])
+def test_the_array_has_its_space_before_it_is_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reserving: str
+                                                    ) -> None:
+    if reserving == "zeros":
+        monkeypatch.delattr(os, "posix_fallocate", raising=False)
+    target = tmp_path / "folder" / "array.npy"
+    pixels = np.random.default_rng(0).integers(0, 256, SHAPE, np.uint8)
+    with written_array(target, SHAPE) as array:
+        (temporary,) = target.parent.iterdir()
+        assert temporary != target and 512 * temporary.stat().st_blocks >= array.nbytes
+        array[:] = pixels
+    assert list(target.parent.iterdir()) == [target]
+    np.testing.assert_array_equal(np.load(target), pixels)
+
+
+def test_a_full_disk_is_an_error_and_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    with (pytest.raises(EdgegrainError, match=r"cannot take a file of 450,000 bytes \(No space left on device\)"),
+          written_array(tmp_path / "array.npy", SHAPE)):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_sigterm_leaves_no_file(tmp_path: Path) -> None:
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    with pytest.raises(SystemExit) as ended, written_array(tmp_path / "array.npy", SHAPE):
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert ended.value.code == 143 and not list(tmp_path.iterdir())
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from codec_contract.errors import ImageError
 from codec_contract.files import written_whole
-from edge_encoder.preprocessing import load_picture
+from edge_encoder.preprocessing import load_picture, readable_formats
+from edgegrain.pictures.array_file import written_array
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,15 +51,25 @@ def pack_photographs(paths: Sequence[Path], cache: str | Path) -> Photographs:
 
     Raises:
         ImageError: a file cannot be read as a picture.
+        EdgegrainError: the disk has too little space.
     """
     described = "\n".join(f"{path.name} {path.stat().st_size}" for path in paths)
     key = hashlib.sha256(described.encode()).hexdigest()[:16]
     pixels, sizes = (Path(cache) / f"photographs-{key}.{part}.npy" for part in ("pixels", "sizes"))
-    if not pixels.exists():  # written last
-        packed = Photographs.of([load_picture(path) for path in paths])
-        for target, array in ((sizes, packed.sizes), (pixels, packed.pixels)):
-            with written_whole(target) as temporary, temporary.open("wb") as file:
-                np.save(file, array, allow_pickle=False)
+    if not pixels.exists():  # appears last
+        counts = [_pixel_count(path) for path in paths]
+        with written_array(pixels, (3 * sum(counts),)) as packed:
+            shapes, start = [], 0
+            for path, count in zip(paths, counts, strict=True):
+                picture = load_picture(path)
+                if picture.size != 3 * count:
+                    raise ImageError(f"{path} has another size than its header says; remove it, or leave it out with "
+                                     "--exclude")
+                packed[start : start + picture.size] = picture.reshape(-1)
+                shapes.append(picture.shape[:2])
+                start += picture.size
+            with written_whole(sizes) as temporary, temporary.open("wb") as file:
+                np.save(file, np.array(shapes, np.int64), allow_pickle=False)
     return Photographs(np.load(pixels, mmap_mode="r"), np.load(sizes))
 
 
@@ -86,3 +98,12 @@ def crops(photographs: Photographs, batch: int, side: int, seed: int, device: to
             vertically, horizontally = (2 * int(rng.integers(2)) - 1 for _ in range(2))
             taken.append(crop[::vertically, ::horizontally])
         yield torch.from_numpy(np.stack(taken)).to(device).permute(0, 3, 1, 2).float().div(255)
+
+
+def _pixel_count(path: Path) -> int:
+    """Height times width, from the file's header."""
+    try:
+        with Image.open(path, formats=readable_formats()) as image:
+            return image.height * image.width
+    except Exception:  # a damaged header can make Pillow's readers raise any type
+        return load_picture(path).size // 3  # raises the error that names the reason

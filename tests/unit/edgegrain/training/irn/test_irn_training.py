@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -178,6 +179,33 @@ def test_crops_come_from_all_pictures_and_are_flipped(tmp_path: Path) -> None:
     assert {int(255 * float(crop.min()) + 0.5) for crop in batch} == {0, 40, 80, 120, 95}
     with pytest.raises(ImageError, match="100 pixels"):
         next(crops(packed, 1, 100, seed=1))
+
+
+def test_photographs_are_packed_one_at_a_time(tmp_path: Path) -> None:
+    shape = (300, 400, 3)
+    for index in range(12):
+        Image.new("RGB", (shape[1], shape[0]), (index, 0, 0)).save(tmp_path / f"{index:02}.png")
+    tracemalloc.start()
+    packed = pack_photographs(sorted(tmp_path.glob("*.png")), tmp_path / "cache")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert math.prod(shape) < peak < 4 * math.prod(shape) < packed.pixels.nbytes / 2
+    assert [int(packed[index][0, 0, 0]) for index in range(12)] == list(range(12))
+
+
+def test_turned_photographs_are_packed_upright_and_damaged_ones_are_named(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by 90 degrees
+    rgb = np.random.default_rng(0).integers(0, 256, (8, 20, 3), np.uint8)
+    Image.fromarray(rgb).save(tmp_path / "a.png", exif=exif)
+    packed = pack_photographs([tmp_path / "a.png"], tmp_path / "cache")
+    np.testing.assert_array_equal(packed[0], np.rot90(rgb, -1))
+    for length, message in ((20, "a.png cannot be read"), (500, "a.png cannot be decoded"), (0, "a.png is empty")):
+        (tmp_path / "damaged").mkdir(exist_ok=True)
+        (tmp_path / "damaged" / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:length])
+        with pytest.raises(ImageError, match=message):
+            pack_photographs([tmp_path / "damaged" / "a.png"], tmp_path / "none")
+    assert not list((tmp_path / "none").iterdir())
 
 
 def test_both_flips_happen() -> None:

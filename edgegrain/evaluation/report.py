@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -135,7 +135,7 @@ def report_name(codec: Codec, side: int) -> str:
 
 
 def claims(summary: Mapping[str, Any]) -> list[dict[str, str]]:
-    """The headline figures; each compares with the better of the two classical choices."""
+    """The headline figures; each compares with the better of the two classical choices, if it has a finite score."""
     ours = summary["means"][summary["bundle"]["id"]]
     found = [{"value": f"{ours['bytes']:.0f} bytes", "text": "mean payload"}]
     classical = [summary["means"][name] for name in (CLASSICAL_BY_LPIPS, CLASSICAL_BY_PSNR) if name in summary["means"]]
@@ -143,17 +143,24 @@ def claims(summary: Mapping[str, Any]) -> list[dict[str, str]]:
         return found
     for score, title in (("lpips_vgg", "LPIPS-VGG"), ("dists", "DISTS"), ("identity_mobileface", "MobileFace distance"),
                          ("lpips_alex", "LPIPS-Alex"), ("identity", "dlib distance")):
-        if ours[score] is not None:
-            best, title = min(mean[score] for mean in classical), marked(title, score, summary["training_losses"])
+        best, title = _best(classical, score), marked(title, score, summary["training_losses"])
+        if ours[score] is not None and best:
             found.append({"value": f"{ours[score] / best:.2f} ×", "text": f"the best classical {title}"})
-    if ours["psnr"] is not None:
-        difference = ours["psnr"] - max(mean["psnr"] for mean in classical)
-        value = f"{difference:+.2f} dB".replace("-", "−")
+    best = _best(classical, "psnr", max)
+    if ours["psnr"] is not None and best is not None:
+        value = f"{ours['psnr'] - best:+.2f} dB".replace("-", "−")
         found.append({"value": value, "text": "compared with the best classical PSNR"})
-    if ours["kid"] is not None:
-        best = min(mean["kid"] for mean in classical)
+    best = _best(classical, "kid")
+    if ours["kid"] is not None and best is not None:
         found.append({"value": _signed(ours["kid"]), "text": f"KID; best classical: {_signed(best)}"})
     return found
+
+
+def _best(means: Sequence[Mapping[str, Any]], score: str, choose: Callable[[list[float]], float] = min
+          ) -> float | None:
+    """The best mean; None if one is not known, or infinite."""
+    values = [mean[score] for mean in means]
+    return None if None in values else choose(values)
 
 
 def _title(summary: Mapping[str, Any]) -> str:

@@ -62,6 +62,14 @@ def test_claims_compare_with_the_better_classical_choice() -> None:
     assert [claim["value"] for claim in claims(alone)] == ["560 bytes"]
 
 
+def test_claims_leave_out_what_has_no_ratio_or_difference() -> None:
+    exact = mean(psnr=None, lpips_vgg=0.0, kid=None)  # the PSNR of an exact picture is infinite
+    means = {"ours": mean(), CLASSICAL_BY_LPIPS: mean(), CLASSICAL_BY_PSNR: exact}
+    assert [claim["text"] for claim in claims({**SUMMARY, "means": means})] == [
+        "mean payload", "the best classical DISTS", "the best classical MobileFace distance",
+        "the best classical LPIPS-Alex†", "the best classical dlib distance†"]
+
+
 def test_the_table_names_missing_pictures_and_scores() -> None:
     rows = table(SUMMARY)
     assert [row.method for row in rows] == [
@@ -207,6 +215,22 @@ def test_without_baselines_the_page_has_no_curves(evaluated: Evaluated) -> None:
     page = files["report.html"].decode()
     assert "†" not in page
     assert "classical" not in page.lower().replace("classical lpips-alex", "") and "<th>payload</th>" in page
+
+
+def test_a_flat_picture_has_a_report(evaluated: Evaluated, tmp_path: Path) -> None:
+    codec = evaluated[0]
+    path = tmp_path / "flat.png"
+    Image.new("RGB", (HR, HR), (128, 128, 128)).save(path)
+    with pytest.MonkeyPatch.context() as patch:
+        for slow in ("avif", "jpeg-xl"):
+            patch.delitem(CODECS, slow)
+        evaluator = Evaluator(codec, GradientMetrics(), "w", ResultCache(tmp_path / "cache"),  # type: ignore[arg-type]
+                              EvaluationConfig("fast", (600,)))
+        results = [evaluator.picture(path)]
+        found = summary(results, codec.bundle, [path], "fast")
+        files = report_files(codec, results, [path], found)
+    assert found["means"][CLASSICAL_BY_PSNR]["psnr"] is None
+    assert "mean payload" in files["report.html"].decode() and "best classical" not in files["report.html"].decode()
 
 
 def test_equal_results_give_equal_bytes(evaluated: Evaluated) -> None:

@@ -85,7 +85,7 @@ def evaluate(
       edgegrain evaluate --data large-faces/ --size 1024 --no-curves
     """
     with needs_extra("eval", "evaluate needs"):
-        from edgegrain.evaluation.report import report_files, report_name
+        from edgegrain.evaluation.report import PAGE, PICTURES, report_files, report_name
         from edgegrain.evaluation.results import summary as summarize
         from edgegrain.metrics.training_losses import training_losses
         from edgegrain.pictures.packed import list_pictures
@@ -98,7 +98,9 @@ def evaluate(
     name = report_name(codec, side)
     folder = out or OUT / name
     numbers = [f"{name}.tsv", f"{name}.json"]
-    refuse_existing([folder / "report.html", *((results or folder) / number for number in numbers)], force)
+    refuse_existing([folder / file for file in (PAGE, *numbers, *PICTURES)], force)
+    if results is not None:
+        refuse_existing([results / number for number in numbers], force)
     evaluator = _open(codec, paths, weights, baselines.value, curves, threads, device.value, cache, side)
     rows = [evaluator.picture(path) for path in with_progress(paths, f"measuring {codec.bundle.id}")]
     losses = training_losses(codec.bundle.codec, codec.bundle.domain, load_manifest(codec.bundle.folder).training)
@@ -106,10 +108,10 @@ def evaluate(
     files = report_files(codec, rows, paths, summary)
     _write(files, numbers, folder, results, force)
     if json_output:
-        print_json({**summary, "report": folder / "report.html", "files": [folder / file for file in files]})
+        print_json({**summary, "report": folder / PAGE, "files": [folder / file for file in files]})
         return
     _print_table(summary)
-    typer.echo(f"report: {folder / 'report.html'}")
+    typer.echo(f"report: {folder / PAGE}")
 
 
 def _open(codec: Any, paths: list[Path], weights: Path | None, baselines: str, curves: bool, threads: int, device: str,
@@ -139,9 +141,10 @@ def _open(codec: Any, paths: list[Path], weights: Path | None, baselines: str, c
 
 def _write(files: Mapping[str, bytes], numbers: list[str], folder: Path, results: Path | None, force: bool) -> None:
     from codec_contract.files import write_atomically
+    from edgegrain.evaluation.report import PAGE
 
-    for file, content in sorted(files.items(), key=lambda item: item[0] == "report.html"):  # the page is written last
-        write_atomically(folder / file, content, force=True)
+    for file, content in sorted(files.items(), key=lambda item: item[0] == PAGE):  # the page is written last
+        write_atomically(folder / file, content, force=force)
     if results is not None:
         for number in numbers:
             write_atomically(results / number, files[number], force=force)

@@ -40,6 +40,9 @@ DETAILS = {"lpips_eyes": "LPIPS-VGG, eyes ↓", "lpips_mouth": "LPIPS-VGG, mouth
 FORMATS = {"psnr": ".2f", "chroma_eyes": ".2f", "chroma_mouth": ".2f", "grid_2": ".1f", "grid_4": ".1f",
            "grid_8": ".1f", "grid_16": ".1f"}
 SHEET_ROWS, SHEET_SIDE = 6, 256
+PAGE = "report.html"
+PICTURES = ("rate_distortion.png", "rate_perception.png", "sheet.png", "sheet_worst.png", "sheet_details.png")
+"""The pictures that a report may have."""
 LR_FORMATS = {"payload": "payload", "png": "PNG, optimised", "webp": "WebP, lossless",
               "jpeg-xl": "JPEG XL, lossless"}
 
@@ -125,7 +128,7 @@ def report_files(codec: Codec, results: Sequence[PictureResult], paths: Sequence
         picture_columns=("bytes", *score_titles(summary), "classical LPIPS-Alex", "how"),
         pictures=_picture_rows(results), tsv=f"{name}.tsv", json=f"{name}.json")
     return {f"{name}.tsv": tsv(results).encode(), f"{name}.json": summary_json(summary).encode(),
-            "report.html": page.encode(), **drawn, **{file: png for file, (_, png) in sheets.items()}}
+            PAGE: page.encode(), **drawn, **{file: png for file, (_, png) in sheets.items()}}
 
 
 def report_name(codec: Codec, side: int) -> str:

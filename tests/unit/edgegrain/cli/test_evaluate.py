@@ -17,6 +17,7 @@ from edgegrain.cli.app import application
 from edgegrain.cli.main import app
 from edgegrain.evaluation.classical_codecs import CODECS
 from edgegrain.evaluation.evaluator import Evaluator
+from edgegrain.evaluation.report import PAGE, PICTURES
 from tests.gradient_metrics import GradientMetrics
 from tests.tiny_bundle import write_tiny_bundle
 
@@ -72,6 +73,17 @@ def test_writes_a_report_prints_a_table_and_overwrites_only_when_told(run: Run, 
     assert code == 1 and "--force" in err
     assert run("--force")[0] == 0
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == files
+
+
+@pytest.mark.parametrize("name", [PAGE, *PICTURES, "tiny-64-lr16-1.0.0.tsv", "tiny-64-lr16-1.0.0.json"])
+def test_a_file_of_any_name_of_a_report_is_kept(run: Run, tmp_path: Path, name: str) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_bytes(b"mine")
+    asked = GradientMetrics.asked
+    code, _, err = run("--baselines", "none", "--results", tmp_path / "results")
+    assert code == 1 and f"{name} exists" in " ".join(err.split()) and "--force" in err
+    assert GradientMetrics.asked == asked and not (tmp_path / "results").exists()
+    assert [path.read_bytes() for path in (tmp_path / "out").iterdir()] == [b"mine"]
 
 
 def test_json_is_the_summary_and_the_files(run: Run, tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ from edgegrain.evaluation.evaluator import EvaluationConfig, Evaluator
 from edgegrain.evaluation.plots import rate_distortion
 from edgegrain.evaluation.report import (
     DETAILS,
+    PAGE,
+    PICTURES,
     SCORE_TITLES,
     SHEET_SIDE,
     claims,
@@ -150,6 +152,7 @@ def test_the_page_shows_every_file_and_every_picture(evaluated: Evaluated) -> No
     assert links.files == set(files) - {"report.html"} == {
         "tiny-64-lr16-1.0.0.tsv", "tiny-64-lr16-1.0.0.json", "rate_distortion.png", "rate_perception.png", "sheet.png",
         "sheet_worst.png"}
+    assert {name for name in files if name.endswith(".png")} == set(PICTURES) - {"sheet_details.png"}
     assert "<0>.png" not in page and "&lt;0&gt;.png" in page  # names are escaped
     rows = re.findall(r"<tr><td>&lt;(\d)&gt;\.png</td><td>\d+</td><td>[^<]+</td><td>[^<]+</td><td>([^<]+)</td>", page)
     assert len(rows) == 7 and [float(lpips) for _, lpips in rows] == sorted((float(lpips) for _, lpips in rows),
@@ -185,6 +188,7 @@ def test_faces_are_also_shown_by_their_eyes_and_mouth(evaluated: Evaluated) -> N
     faces = SimpleNamespace(bundle=of_faces, compress=codec.compress, restore=codec.restore)
     found = summary(results, codec.bundle, paths, "none")
     files = report_files(faces, results, paths, found)  # type: ignore[arg-type]
+    assert set(files) <= {PAGE, *PICTURES, "tiny-64-lr16-1.0.0.tsv", "tiny-64-lr16-1.0.0.json"}
     assert 'src="sheet_details.png"' in files["report.html"].decode()
     with Image.open(io.BytesIO(files["sheet_details.png"])) as image:
         assert image.width == 2 * MARGIN + 6 * SHEET_SIDE + 5 * GAP

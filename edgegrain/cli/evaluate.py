@@ -87,6 +87,7 @@ def evaluate(
     with needs_extra("eval", "evaluate needs"):
         from edgegrain.evaluation.report import PAGE, PICTURES, report_files, report_name
         from edgegrain.evaluation.results import summary as summarize
+        from edgegrain.metrics.picture_metrics import LEAST_SIDE
         from edgegrain.metrics.training_losses import training_losses
         from edgegrain.pictures.packed import list_pictures
     import sdk
@@ -95,6 +96,9 @@ def evaluate(
     paths = list_pictures(data)[: limit or None]
     codec = sdk.Codec(bundle, device=device.value, threads=threads or None)
     side = size or codec.bundle.hr
+    if side < LEAST_SIDE:
+        raise typer.BadParameter(f"the metrics need pictures of at least {LEAST_SIDE}×{LEAST_SIDE}, not {side}×{side}",
+                                 param_hint="--size")
     name = report_name(codec, side)
     folder = out or OUT / name
     numbers = [f"{name}.tsv", f"{name}.json"]

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from codec_contract.errors import DeviceError
+from codec_contract.errors import DeviceError, ImageError
 from codec_contract.quantization import dequantize, quantize
 from codec_contract.rgb import Rgb
 from edgegrain.metrics.chroma_error import chroma_error
@@ -24,6 +24,8 @@ from edgegrain.metrics.psnr_ssim import psnr, ssim
 
 FEATURE_SIZE = 256
 """Side of the square that KID's feature network sees, and of the crops of larger pictures."""
+LEAST_SIDE = 31
+"""Smallest side of pictures: of smaller ones AlexNet's pooling leaves nothing."""
 REGION_SIZE = 128
 """Side to which the boxes of eyes and mouth are brought for VGG16; twice their size in pictures of 256."""
 
@@ -94,7 +96,14 @@ class Metrics:
         self.mobileface = MobileFace(weights) if faces else None
 
     def against(self, original: Rgb) -> Reference:
-        """The reference that pictures are scored against, from uint8 ``[H, W, 3]``."""
+        """The reference that pictures are scored against, from uint8 ``[H, W, 3]``.
+
+        Raises:
+            ImageError: a side is shorter than `LEAST_SIDE`.
+        """
+        if min(original.shape[:2]) < LEAST_SIDE:
+            raise ImageError(f"the metrics need pictures with sides of at least {LEAST_SIDE} pixels, got "
+                             f"{original.shape[1]}×{original.shape[0]}; evaluate at a larger size")
         return Reference(self, original)
 
 

@@ -103,6 +103,12 @@ def test_another_size_has_files_of_its_own(run: Run, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "out" / "tiny-64-lr16-1.0.0-96.json").read_text())["size"] == 96
 
 
+def test_a_size_below_that_of_the_metrics_is_refused(run: Run, tmp_path: Path) -> None:
+    code, _, err = run("--size", "30")
+    assert code == 2 and "at least 31×31, not 30×30" in " ".join(err.split()) and not (tmp_path / "out").exists()
+    assert run("--size", "31", "--baselines", "none")[0] == 0
+
+
 def test_baselines_can_be_left_out(run: Run, tmp_path: Path) -> None:
     code, out, err = run("--baselines", "none")
     assert code == 0, err

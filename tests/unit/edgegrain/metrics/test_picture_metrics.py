@@ -14,7 +14,7 @@ from edgegrain.metrics.identity import FaceIdentity
 from edgegrain.metrics.lpips import LPIPS
 from edgegrain.metrics.metric_weights import FILES
 from edgegrain.metrics.mobileface import MobileFace
-from edgegrain.metrics.picture_metrics import Metrics, unit_batch
+from edgegrain.metrics.picture_metrics import LEAST_SIDE, Metrics, unit_batch
 from edgegrain.metrics.psnr_ssim import psnr, ssim
 from tests.mobileface_network import write_mobileface
 
@@ -145,3 +145,11 @@ def test_missing_weights_are_named(tmp_path: Path) -> None:
 def test_an_absent_device_is_named(tmp_path: Path) -> None:
     with pytest.raises(DeviceError, match="--device cpu"):
         Metrics(tmp_path, device="cuda")
+
+
+def test_pictures_that_are_too_small_are_refused(metrics: Metrics, portrait: np.ndarray) -> None:
+    with pytest.raises(ImageError, match="at least 31 pixels, got 31×30; evaluate at a larger size"):
+        metrics.against(portrait[: LEAST_SIDE - 1, :LEAST_SIDE])
+    smallest = np.ascontiguousarray(portrait[:LEAST_SIDE, :LEAST_SIDE])
+    scores, _ = metrics.against(smallest).scores(255 - smallest)
+    assert scores.lpips_alex > 0.1 and scores.ssim < 1

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 from codec_contract.bundle.contract_id import lr_contract_id
 from codec_contract.bundle.decoders import decoder_forms
 from codec_contract.bundle.file_names import CODER_TABLES, DECODER_ONNX, MANIFEST, MODEL_CARD
-from codec_contract.bundle.manifest import SCHEMA, Manifest, load_manifest, verify_bundle
+from codec_contract.bundle.manifest import SCHEMA, Manifest, load_manifest, parse_manifest, verify_bundle
 from codec_contract.errors import BundleError, ExportError
-from codec_contract.files import replace_folder, write_atomically
+from codec_contract.files import replace_folder, write_atomically, written_whole
 from codec_contract.lr_coder.coder_tables import CoderTables
 from export.bundle.encoder_part import EncoderPart
 from export.decoder.command import Comparison
@@ -193,12 +193,17 @@ def update_card(folder: Path, *, evaluation: Mapping[str, Any], card: str) -> Ma
 
     Raises:
         BundleError: there is no valid bundle in the folder.
+        OSError: the folder cannot be written; the bundle is as before.
     """
     verify_bundle(folder)
     record = json.loads((folder / MANIFEST).read_bytes())
-    write_atomically(folder / MODEL_CARD, card.encode(), force=True)
     record["evaluation"] = dict(evaluation)
-    _write_manifest(folder, record)
+    record["files"][MODEL_CARD] = _file_record(card.encode())
+    text = _manifest_text(record)
+    parse_manifest(text, folder)
+    with written_whole(folder / MANIFEST) as manifest, written_whole(folder / MODEL_CARD) as readme:
+        manifest.write_bytes(text)  # on a full disk one of them fails, and both are as before
+        readme.write_bytes(card.encode())
     return verify_bundle(folder)
 
 
@@ -245,10 +250,15 @@ def _write_folder(folder: Path, write: Callable[[Path], None], decoder: bytes, r
 
 
 def _write_manifest(folder: Path, record: Mapping[str, Any]) -> None:
-    files = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.name != MANIFEST:
-            data = path.read_bytes()
-            files[path.relative_to(folder).as_posix()] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    text = json.dumps({**record, "files": files}, indent=2) + "\n"
-    write_atomically(folder / MANIFEST, text.encode(), force=True)
+    """Write the manifest of a new folder, which lists every file in it."""
+    files = {path.relative_to(folder).as_posix(): _file_record(path.read_bytes())
+             for path in sorted(folder.rglob("*")) if path.is_file() and path.name != MANIFEST}
+    write_atomically(folder / MANIFEST, _manifest_text({**record, "files": files}))
+
+
+def _file_record(data: bytes) -> dict[str, Any]:
+    return {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def _manifest_text(record: Mapping[str, Any]) -> bytes:
+    return (json.dumps(record, indent=2) + "\n").encode()

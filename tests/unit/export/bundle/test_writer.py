@@ -7,7 +7,7 @@ import pytest
 
 from codec_contract.bundle.manifest import load_manifest, verify_bundle
 from codec_contract.errors import BundleError
-from export.bundle.writer import refuse_to_replace, renew_encoders
+from export.bundle.writer import refuse_to_replace, renew_encoders, update_card
 from tests.tiny_bundle import refresh_manifest, write_tiny_bundle
 
 
@@ -57,6 +57,34 @@ def test_a_damaged_bundle_is_not_renewed(newer: Path, tmp_path: Path) -> None:
     (folder / "coder.json").write_bytes(b"{}")
     with pytest.raises(BundleError, match="coder.json"):
         renew_encoders(folder, [newer / "encoder.onnx"])
+
+
+def test_a_card_changes_itself_and_the_evaluation_only(tmp_path: Path) -> None:
+    folder = write_tiny_bundle(tmp_path)
+    (folder / "notes.txt").write_text("not for others")
+    before, listed = _files(folder), load_manifest(folder).files
+    manifest = update_card(folder, evaluation={"pictures": 3}, card="# A new card")
+    after = _files(folder)
+    assert manifest == verify_bundle(folder) and manifest.evaluation == {"pictures": 3}
+    assert manifest.open_file("README.md") == b"# A new card"
+    assert {name for name in after if after[name] != before.get(name)} == {"README.md", "manifest.json"}
+    assert set(after) == set(before) and set(manifest.files) == set(listed)
+    assert [name for name in listed if listed[name] != manifest.files[name]] == ["README.md"]
+
+
+@pytest.mark.parametrize("large", ["card", "manifest"])
+def test_a_card_that_finds_no_space_leaves_the_bundle_as_it_was(tmp_path: Path, large: str) -> None:
+    resource = pytest.importorskip("resource")  # of POSIX
+    folder = write_tiny_bundle(tmp_path)
+    before, limits = _files(folder), resource.getrlimit(resource.RLIMIT_FSIZE)
+    evaluation, card = ({}, "c" * 50_000) if large == "card" else ({"methods": "m" * 50_000}, "card")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))  # longer files fail as on a full disk
+    try:
+        with pytest.raises(OSError, match="too large"):
+            update_card(folder, evaluation=evaluation, card=card)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert _files(folder) == before
 
 
 def test_only_a_bundle_is_replaced(tmp_path: Path) -> None:

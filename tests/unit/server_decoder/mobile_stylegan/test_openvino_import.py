@@ -224,3 +224,8 @@ def test_other_files_than_the_wheel(tmp_path: Path) -> None:
             wheel.writestr(name, b"\0" * size, zipfile.ZIP_DEFLATED)
     with pytest.raises(ModelError, match="SHA-256 73e2096c"):
         read_wheel(tmp_path / "changed.whl")
+    content = bytearray((tmp_path / "changed.whl").read_bytes())
+    content[30 + len(next(iter(WHEEL_FILES)))] = 255  # the first byte of deflated data
+    (tmp_path / "damaged.whl").write_bytes(content)
+    with pytest.raises(ModelError, match=r"damaged.whl is damaged .*invalid block type.*again"):
+        read_wheel(tmp_path / "damaged.whl")

@@ -31,6 +31,8 @@ DETAIL_COLUMNS = (("lpips_eyes", "LPIPS-VGG, eyes", ".3f"), ("lpips_mouth", "LPI
                   ("grid_16", "of 16", ".1f"))
 """The same for the second table of a card: eyes, mouth and grids."""
 Column = tuple[str, str, str]
+_FIELDS = {"bundle": ("id",), "pictures": ("folder", "count"), "means": (), "versions": ()}
+"""Objects of a summary of ``edgegrain evaluate``, and what they must hold."""
 
 _FACES_CAVEAT = (
     "The set is mostly young and well-lit: FFHQ and CelebA-HQ under-represent dark skin, old age, head coverings and "
@@ -185,7 +187,8 @@ def enter_evaluation(folder: Path, evaluation: Path, controls: Mapping[str, Path
         controls: summaries of the controls, by the name of their row.
 
     Raises:
-        BundleError: there is no valid bundle, it has no record of a training run, or as in `collect`.
+        BundleError: there is no valid bundle, it has no record of a training run, a file is no summary, or as in
+            `collect`.
     """
     manifest = load_manifest(folder)
     if missing := sorted({"data", "pictures_seen", "pictures_in_set"} - manifest.training.keys()):
@@ -200,6 +203,21 @@ def enter_evaluation(folder: Path, evaluation: Path, controls: Mapping[str, Path
 
 def _summary(path: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads(path.read_bytes()))
+        summary = json.loads(path.read_bytes())
     except ValueError as error:
         raise BundleError(f"{path} is not a summary of edgegrain evaluate ({error})") from error
+    if lacking := _lacking(summary):
+        raise BundleError(f"{path} is not a summary of edgegrain evaluate: it lacks {', '.join(lacking)}; pass the "
+                          "JSON file that the command wrote")
+    return dict(summary)
+
+
+def _lacking(summary: Any) -> list[str]:
+    """Fields that a card is made from and that JSON data does not have."""
+    fields = summary if isinstance(summary, dict) else {}
+    lacking = [name for name in _FIELDS if not isinstance(fields.get(name), dict)]
+    lacking += [f"{name}.{part}" for name, parts in _FIELDS.items() if name not in lacking
+                for part in parts if part not in fields[name]]
+    if not lacking and not isinstance(fields["means"].get(str(fields["bundle"]["id"])), dict):
+        lacking.append(f"the means of {fields['bundle']['id']}")
+    return lacking

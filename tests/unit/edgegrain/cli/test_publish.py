@@ -174,6 +174,14 @@ def test_a_card_gets_the_evaluation_and_the_controls(tmp_path: Path, shell: Shel
     (tmp_path / "own.json").write_text("no JSON")
     code, _, err = shell("card", bundle, "--evaluation", tmp_path / "own.json")
     assert code == 1 and "is not a summary of edgegrain evaluate" in err
+    whole = json.loads((tmp_path / "box.json").read_text())
+    for content, lacking in (({}, "bundle, pictures, means, versions"), ([1], "bundle, pictures, means, versions"),
+                             ({**whole, "pictures": {}, "means": None}, "means, pictures.folder, pictures.count"),
+                             ({**whole, "means": {"other": scores}}, "the means of box")):
+        (tmp_path / "own.json").write_text(json.dumps(content))
+        code, _, err = shell("card", bundle, "--evaluation", tmp_path / "own.json")
+        assert code == 1 and f"own.json is not a summary of edgegrain evaluate: it lacks {lacking};" in err
+    assert load_manifest(bundle) == after
 
 
 def test_a_bundle_without_training_record_gets_no_card(tmp_path: Path, shell: Shell) -> None:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
-import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +11,7 @@ import numpy as np
 
 from codec_contract.errors import EdgegrainError
 from codec_contract.files import written_whole
+from edgegrain.pictures.signals import exit_on_sigterm
 
 _ZEROS = 1 << 24  # written at once
 
@@ -28,7 +26,7 @@ def written_array(target: Path, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
     Raises:
         EdgegrainError: the file system has too little space.
     """
-    with _exit_on_sigterm(), written_whole(target) as temporary:
+    with exit_on_sigterm(), written_whole(target) as temporary:
         array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
         try:
             _reserve(temporary, array.offset)
@@ -50,16 +48,3 @@ def _reserve(path: Path, start: int) -> None:
         file.seek(start)
         for position in range(start, size, _ZEROS):
             file.write(bytes(min(_ZEROS, size - position)))
-
-
-@contextlib.contextmanager
-def _exit_on_sigterm() -> Iterator[None]:
-    """Let SIGTERM, which would kill the process at once, raise SystemExit in the block."""
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
-        yield
-        return
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)

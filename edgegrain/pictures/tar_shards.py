@@ -18,18 +18,20 @@ from PIL import Image
 
 from codec_contract.errors import EdgegrainError
 from edgegrain.pictures.packed import StoredPicture, read_square
+from edgegrain.pictures.signals import exit_on_sigterm
 
 _BLOCK = 512  # a tar member's content is padded to it
 _END = 10_240  # tar ends in zeros up to a multiple of this
 _FORMAT: Final = tarfile.PAX_FORMAT  # names may have any length
 
 
+@exit_on_sigterm()
 def write_shards(pictures: Sequence[StoredPicture], out: Path, *, side: int, limit: int, quality: int | None = 92,
                  force: bool = False, report: Callable[[float, str], None] | None = None) -> list[Path]:
     """Write pictures into ``SIDE-00000.tar``, ``SIDE-00001.tar``, ... of at most ``limit`` bytes each.
 
     Members are in a fixed random order, so that every shard is a sample of all pictures. The shards appear when all are
-    written; an interruption leaves the folder as it was.
+    written; an interruption, also by SIGTERM, leaves the folder as it was.
 
     Args:
         pictures: to store, under their names with the suffix .webp.

@@ -101,6 +101,7 @@ def evaluate(
                                  param_hint="--size")
     name = report_name(codec, side)
     folder = out or OUT / name
+    results = None if results == folder else results
     numbers = [f"{name}.tsv", f"{name}.json"]
     refuse_existing([folder / file for file in (PAGE, *numbers, *PICTURES)], force)
     if results is not None:

@@ -86,6 +86,12 @@ def test_a_file_of_any_name_of_a_report_is_kept(run: Run, tmp_path: Path, name: 
     assert [path.read_bytes() for path in (tmp_path / "out").iterdir()] == [b"mine"]
 
 
+def test_report_and_results_may_have_one_folder(run: Run, tmp_path: Path) -> None:
+    code, _, err = run("--baselines", "none", "--results", tmp_path / "out")
+    assert code == 0, err
+    assert (tmp_path / "out" / "tiny-64-lr16-1.0.0.tsv").exists()
+
+
 def test_json_is_the_summary_and_the_files(run: Run, tmp_path: Path) -> None:
     code, out, err = run("--json", "--no-curves", "--limit", "1")
     assert code == 0, err

@@ -13,7 +13,7 @@ import http
 import logging
 import uuid
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import h11
 from starlette.responses import JSONResponse
@@ -25,6 +25,7 @@ from edgegrain.service.json_logs import log
 from edgegrain.service.lingering_close import LINGER_BYTES, LINGER_SECONDS
 from edgegrain.service.problem_details import MEDIA_TYPE, Problem, retry_later
 from edgegrain.service.service_state import ServiceState
+from edgegrain.service.write_timeout import WriteTimeout
 
 logger = logging.getLogger(__name__)
 
@@ -38,13 +39,8 @@ PIECE = 1 << 12
 """Bytes of a body of unknown length that the parser gets at once. If the next head begins within them, as only in
 pipelined requests, these bytes of it are not counted."""
 
-if TYPE_CHECKING:
-    _Protocol = H11Protocol  # has the attributes of both
-else:
-    _Protocol = asyncio.Protocol
 
-
-class RequestHeadLimits(_Protocol):
+class RequestHeadLimits(WriteTimeout):
     """Mixin before one of uvicorn's protocols: refuses what exceeds a limit, and closes the connection.
 
     Attributes:
@@ -173,6 +169,7 @@ class RequestHeadLimits(_Protocol):
         status = f"HTTP/1.1 {problem.status} {http.HTTPStatus(problem.status).phrase}\r\n".encode()
         head = status + b"".join(name + b": " + value + b"\r\n" for name, value in fields) + b"\r\n"
         self.transport.write(head + bytes(answer.body))
+        self.expect_reading()
         # Closing now would discard the answer at a client that is still sending, see `lingering_close`.
         self.transport.write_eof()
         self.flow.resume_reading()

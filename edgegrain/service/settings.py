@@ -63,6 +63,8 @@ class Settings(BaseSettings):
     deadline: float = Field(10, gt=0, le=600, description="A request that is expected to take longer gets 503.")
     head_timeout: float = Field(10, gt=0, le=600, description="A request head that is not complete by then gets 408.")
     body_timeout: float = Field(10, gt=0, le=600, description="A body that has not arrived by then gets 408.")
+    write_timeout: float = Field(
+        30, gt=0, le=600, description="A client that reads less than 256 KiB of its answer by then is disconnected.")
     worker_timeout: float = Field(60, gt=0, le=3600, description="A worker that exceeds this on a batch is killed.")
     start_timeout: float = Field(300, gt=0, le=3600, description="A worker that is not ready by then is restarted.")
 

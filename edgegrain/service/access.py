@@ -43,12 +43,18 @@ class Access:
             raise Problem("unauthorized", "send the header 'Authorization: Bearer TOKEN' with a valid token",
                           {"WWW-Authenticate": 'Bearer realm="edgegrain"'})
 
-    def charge(self, request: Request, pictures: int = 1) -> None:
-        """Raise `Problem` 429 if ``pictures`` more exceed the client's rate."""
+    def charge(self, request: Request, pictures: int = 1, charged: int = 0) -> None:
+        """Charge a client for the pictures of a request, of which ``charged`` were charged before.
+
+        Raises:
+            Problem: 413, the request has more pictures than are allowed at once; 429, they exceed the client's rate.
+        """
         if not self._rate:
             return
         if pictures > self._burst:
-            raise Problem("rate-limited", f"a client may send {self._burst} pictures at once, not {pictures}")
+            raise Problem("too-large", f"a client may send {self._burst} pictures at once, not {pictures}; send "
+                          "several requests")
+        pictures -= charged
         client, now = self._client(request), self._clock()
         left, then = self._buckets.pop(client, (float(self._burst), now))
         left = min(self._burst, left + (now - then) * self._rate)

@@ -115,7 +115,7 @@ async def restore_batch(
         payloads = await read_parts(
             request, account, part_limit=MAX_PAYLOAD_BYTES, most=service.settings.max_batch_items,
             timeout=service.settings.body_timeout)
-        service.access.charge(request, len(payloads) - 1)
+        service.access.charge(request, len(payloads), charged=1)
         prepared = [_restore_job(service, payload, options, parameters.bundle) for payload in payloads]
         jobs = [item for item in prepared if isinstance(item, Job)]
         answers = iter(await service.answers(request, jobs) if jobs else [])

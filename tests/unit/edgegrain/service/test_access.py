@@ -71,8 +71,15 @@ def test_rate() -> None:
     with pytest.raises(Problem) as caught:
         access.charge(request(), 3)
     assert caught.value.headers["Retry-After"] == "2"
-    with pytest.raises(Problem, match="3 pictures at once, not 4"):
-        access.charge(request(), 4)
+
+
+def test_more_than_a_burst_is_refused_for_good() -> None:
+    access = Access(rate=1, burst=3, clock=Clock())
+    access.charge(request())
+    with pytest.raises(Problem, match="3 pictures at once, not 4") as caught:
+        access.charge(request(), 4, charged=1)
+    assert caught.value.status == 413 and not caught.value.headers
+    access.charge(request(), 3, charged=1)
 
 
 def test_rate_goes_by_token_where_there_are_any() -> None:

@@ -373,7 +373,7 @@ class TestLimits:
 def test_tokens_rate_limit_and_cors(tiny_bundle: Path) -> None:
     (payload,) = raw_payloads(tiny_bundle, 1)
     bearer = {"Authorization": f"Bearer {TOKEN}"}
-    with live_service(tiny_bundle, worker_command=stub_worker(), tokens=TOKEN, rate_limit=0.001, rate_burst=2,
+    with live_service(tiny_bundle, worker_command=stub_worker(), tokens=TOKEN, rate_limit=0.001, rate_burst=3,
                       cors_origins="https://example.org", docs=False) as service:
         for path in ("/v1/bundles", "/metrics", "/v1/bundles/x/encoder.onnx"):
             answer = get(service.url + path)
@@ -383,6 +383,9 @@ def test_tokens_rate_limit_and_cors(tiny_bundle: Path) -> None:
         assert get(f"{service.url}/health/ready").status_code == 200
         assert get(f"{service.url}/docs").status_code == 404
         assert get(f"{service.url}/metrics", headers=bearer).status_code == 200
+        files = [("payload", ("me.grain", payload, "application/vnd.edgegrain"))] * 4
+        answer = httpx.post(f"{service.url}/v1/restore/batch", files=files, headers=bearer, verify=False, timeout=SOON)
+        assert_problem(answer, 413, "too-large")  # it has been charged for one picture
         for status in (200, 200, 429):
             answer = service.restore(payload, headers={**PAYLOAD, **bearer})
             assert answer.status_code == status

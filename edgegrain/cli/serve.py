@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Any
 
 import typer
@@ -87,7 +88,7 @@ def serve(
 
         from edgegrain.service.ray.ray_server import serve_on_ray
         from edgegrain.service.ray.ray_settings import RayOptions, parse_replicas
-        from edgegrain.service.settings import Settings
+        from edgegrain.service.settings import Settings, check_variables
         from edgegrain.service.uvicorn_server import serve
     except ModuleNotFoundError as error:
         if error.name not in LIBRARIES:
@@ -108,6 +109,7 @@ def serve(
     if show_settings:
         typer.echo("\n".join(_lines(settings)))
         return
+    check_variables(os.environ)
     if not on_ray:
         serve(settings)
         return

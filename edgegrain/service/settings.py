@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,6 +15,10 @@ from codec_contract.errors import ServiceError
 
 ENVIRONMENT_PREFIX = "EDGEGRAIN_SERVE_"
 MIN_TOKEN_LENGTH = 16
+SERVICE_LINK = re.compile(
+    r"(\w+_)?(service_host|service_port(_\w+)?|port_\d+_(tcp|udp|sctp)(_(proto|port|addr))?)=.*"
+    r"|\w+_port=(tcp|udp|sctp)://.*", re.DOTALL)
+"""Variables, without the prefix, that Kubernetes sets for Services whose names begin with ``edgegrain-serve``."""
 
 
 def _ascending(sizes: tuple[int, ...]) -> tuple[int, ...]:
@@ -118,3 +125,23 @@ class Settings(BaseSettings):
             return self.tokens + _long_enough(tuple(SecretStr(line) for line in lines))
         except ValueError as error:
             raise ServiceError(f"the tokens file {self.tokens_file}: {error}") from error
+
+
+def check_variables(environment: Mapping[str, str]) -> None:
+    """Refuse variables with the prefix of the settings that are no settings, for instance misspelt ones.
+
+    Raises:
+        ServiceError: there are some; it names each of them, and the setting with the most similar name.
+    """
+    prefix = ENVIRONMENT_PREFIX.lower()
+    wrong = []
+    for variable, value in environment.items():
+        name = variable.lower().removeprefix(prefix)
+        if (not variable.lower().startswith(prefix) or name in Settings.model_fields
+                or SERVICE_LINK.fullmatch(f"{name}={value}")):
+            continue
+        similar = get_close_matches(name, Settings.model_fields, 1)
+        wrong.append(variable + "".join(f" (similar: {ENVIRONMENT_PREFIX}{match.upper()})" for match in similar))
+    if wrong:
+        raise ServiceError(f"not a setting: {', '.join(sorted(wrong))}; correct or unset the variable, 'edgegrain "
+                           "serve --show-settings' prints all")

@@ -63,6 +63,17 @@ def test_a_wrong_variable_is_one_line(
     assert "setting tokens: a token is at least" in err and "setting deadline: " in err and "short" not in err
 
 
+def test_a_misspelt_variable(
+    served: list[Settings], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGEGRAIN_SERVE_TOKEN", "0123456789abcdef")
+    assert run("serve") == 1 and not served
+    err = capsys.readouterr().err
+    assert err.startswith("error: not a setting: EDGEGRAIN_SERVE_TOKEN (similar: EDGEGRAIN_SERVE_TOKENS)")
+    assert err.count("\n") == 1 and "0123456789abcdef" not in err
+    assert run("serve", "--show-settings") == 0
+
+
 def test_ray_takes_settings_and_options(served: list[Settings], monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[Settings, RayOptions]] = []
     monkeypatch.setattr(ray_server, "serve_on_ray", lambda *arguments: calls.append(arguments))

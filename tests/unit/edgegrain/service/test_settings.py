@@ -8,7 +8,7 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from codec_contract.errors import ServiceError
-from edgegrain.service.settings import Settings
+from edgegrain.service.settings import Settings, check_variables
 
 TOKEN = "0123456789abcdef"
 
@@ -57,3 +57,25 @@ def test_a_tokens_file_that_would_leave_the_door_open(tmp_path: Path, content: s
         path.write_text(content)
     with pytest.raises(ServiceError, match=message):
         Settings(tokens_file=path).all_tokens()
+
+
+@pytest.mark.parametrize(("variable", "message"), [
+    ("EDGEGRAIN_SERVE_TOKEN", r"EDGEGRAIN_SERVE_TOKEN \(similar: EDGEGRAIN_SERVE_TOKENS\); correct"),
+    ("edgegrain_serve_rate_limits", r"edgegrain_serve_rate_limits \(similar: EDGEGRAIN_SERVE_RATE_LIMIT\)"),
+    ("EDGEGRAIN_SERVE_LISTEN_PORT", "EDGEGRAIN_SERVE_LISTEN_PORT"),
+    ("EDGEGRAIN_SERVE_XYZZY", "EDGEGRAIN_SERVE_XYZZY; correct or unset the variable"),
+    ("EDGEGRAIN_SERVE_", "EDGEGRAIN_SERVE_;")])
+@pytest.mark.parametrize("value", ["", "1"])
+def test_variables_that_are_no_settings(variable: str, message: str, value: str) -> None:
+    with pytest.raises(ServiceError, match=message):
+        check_variables({variable: value})
+
+
+def test_variables_that_are_ignored() -> None:
+    check_variables({f"EDGEGRAIN_SERVE_{name.upper()}": "1" for name in Settings.model_fields})
+    check_variables({"edgegrain_serve_Tokens": "1", "EDGEGRAIN_TOKEN": "1", "EDGEGRAIN_SERVER": "1"})
+    links = {"SERVICE_HOST": "10.0.0.1", "SERVICE_PORT": "80", "SERVICE_PORT_HTTP": "80", "PORT": "tcp://10.0.0.1:80",
+             "PORT_80_TCP": "tcp://10.0.0.1:80", "PORT_80_TCP_PROTO": "tcp", "PORT_80_TCP_PORT": "80",
+             "PORT_80_TCP_ADDR": "10.0.0.1"}
+    for service in ("", "CANARY_"):  # as Kubernetes sets them for Services edgegrain-serve and edgegrain-serve-canary
+        check_variables({f"EDGEGRAIN_SERVE_{service}{name}": value for name, value in links.items()})

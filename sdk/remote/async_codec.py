@@ -17,7 +17,7 @@ from sdk.inputs import RestoreSource, read_restore_source
 from sdk.payload import Payload
 from sdk.remote import http_calls as calls
 from sdk.remote.http_calls import Call, RemoteBundle
-from sdk.remote.remote_codec import Attempts, as_retries, client_options, request_options, unreachable
+from sdk.remote.remote_codec import Attempts, as_retries, client_options, malformed, request_options, unreachable
 from sdk.remote.retries import DEFAULT_RETRIES, Retries
 
 if TYPE_CHECKING:
@@ -136,6 +136,8 @@ class AsyncRemoteCodec:
                 if response.is_success:
                     return bytes(response.content)
                 pause = attempts.pause_after_refusal(response)
+            except self._httpx.LocalProtocolError:
+                raise malformed(self.url) from None
             except self._httpx.TransportError as error:
                 pause = attempts.pause_after(unreachable(self.url, error))
             except self._httpx.RequestError as error:  # as in `RemoteCodec`

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,8 +63,23 @@ def check_url(url: str) -> str:
     except ValueError:
         valid = False
     if not valid:
-        raise ServiceError(f"{url!r} is not the address of a service, expected the form http://host:8000")
+        raise not_an_address(url)
     return url.rstrip("/")
+
+
+def not_an_address(url: str) -> ServiceError:
+    """The error for something else than the address of a service."""
+    return ServiceError(f"{url!r} is not the address of a service, expected the form http://host:8000")
+
+
+def authorization(token: str | None) -> dict[str, str]:
+    """The header with a bearer token; `ServiceError`, without the token, unless that is ASCII without spaces."""
+    if token is None:
+        return {}
+    if not re.fullmatch("[!-~]+", token):
+        raise ServiceError("the token is empty or has characters that no token has, expected printable ASCII without "
+                           "spaces and line ends; read it from its file again, without the line end")
+    return {"Authorization": f"Bearer {token}"}
 
 
 def require_httpx() -> Any:

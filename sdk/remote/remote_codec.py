@@ -163,6 +163,8 @@ class RemoteCodec:
                 if response.is_success:
                     return bytes(response.content)
                 pause = attempts.pause_after_refusal(response)
+            except self._httpx.LocalProtocolError:
+                raise malformed(self.url) from None
             except self._httpx.TransportError as error:
                 pause = attempts.pause_after(unreachable(self.url, error))
             except self._httpx.RequestError as error:  # an answer that cannot be decoded, or too many redirects
@@ -201,13 +203,19 @@ def as_retries(retries: Retries | int) -> Retries:
 
 
 def client_options(httpx: Any, url: str, token: str | None, timeout: float, concurrency: int) -> dict[str, Any]:
-    """Arguments of an httpx client."""
+    """Arguments of an httpx client; `ServiceError` if the address or the token is invalid."""
     from codec_contract.version import __version__
 
+    try:
+        address = httpx.URL(url)
+        valid = address.host and address.raw_host.decode().encode("idna")  # as the socket encodes it
+    except (httpx.InvalidURL, UnicodeError):
+        valid = False
+    if not valid:
+        raise calls.not_an_address(url)
     return {
-        "base_url": url,
-        "headers": {"User-Agent": f"edgegrain/{__version__}",
-                    **({} if token is None else {"Authorization": f"Bearer {token}"})},
+        "base_url": address,
+        "headers": {"User-Agent": f"edgegrain/{__version__}", **calls.authorization(token)},
         "timeout": httpx.Timeout(timeout, connect=min(timeout, CONNECT_SECONDS)),
         "limits": httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
     }
@@ -217,6 +225,11 @@ def request_options(call: Call) -> dict[str, Any]:
     """Arguments of an httpx client's ``request``."""
     return {"method": call.method, "url": call.path, "params": dict(call.parameters), "headers": dict(call.headers),
             "content": call.body}
+
+
+def malformed(url: str) -> ServiceError:
+    """The error for a request that cannot be sent; httpx's own may quote the token."""
+    return ServiceError(f"the request to the service at {url} is not valid HTTP")
 
 
 def unreachable(url: str, error: Exception) -> ServiceError:

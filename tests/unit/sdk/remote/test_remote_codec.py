@@ -19,6 +19,7 @@ import pytest
 from PIL import Image
 
 import sdk
+from sdk.remote import http_calls
 from tests.service_harness import LiveService, live_service
 from tests.tiny_bundle import HR, LR, write_tiny_bundle
 
@@ -256,6 +257,12 @@ class TestErrors:
         with pytest.raises(sdk.ServiceError, match=f"{url} cannot be reached"):
             ask(url, retries=2)
 
+    def test_a_request_that_cannot_be_sent(self, ask: Callable[..., object], monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(http_calls, "authorization", lambda token: {"Authorization": f"Bearer {token}"})
+        with Script(NOTHING) as url, pytest.raises(sdk.ServiceError, match="not valid HTTP$") as caught:
+            ask(url, token="secret\n", retries=QUICK)
+        assert caught.value.__suppress_context__
+
     @pytest.mark.parametrize("body", [b"nonsense", b"{}", b"[3]", b'[{"id": "x"}]'])
     def test_answers_that_are_none(self, ask: Callable[..., object], body: bytes) -> None:
         with Script((200, {}, body)) as url:
@@ -293,12 +300,24 @@ def test_an_answer_that_is_no_picture(bundle: Path) -> None:
             remote.restore(payload)
 
 
-@pytest.mark.parametrize("url", ["", "host:8000", "ftp://host", "http://", "http://host?x=1", "/path"])
+@pytest.mark.parametrize("url", [
+    "", "host:8000", "ftp://host", "http://", "http://host?x=1", "/path", "http://ho\x01st", "http://ho\nst",
+    "http://host/\x7f", f"http://{'a' * 64}.example", "http://a..example", f"http://{'ü' * 60}", "http://xn--a.com",
+    "http://999.1.1.1", "http://\ud800", "http://host/\ud800"])
 def test_addresses_that_are_none(url: str) -> None:
     with pytest.raises(sdk.ServiceError, match="not the address of a service"):
         sdk.connect(url)
     with pytest.raises(sdk.ServiceError, match="not the address of a service"):
         sdk.connect_async(url)
+
+
+@pytest.mark.parametrize("connect", [sdk.connect, sdk.connect_async])
+@pytest.mark.parametrize("token", [
+    "", "swordfish\n", "é-swordfish", "my swordfish", "swordfish\x00", "\ud800swordfish"])
+def test_tokens_that_are_none(connect: Callable[..., object], token: str) -> None:
+    with pytest.raises(sdk.ServiceError, match="expected printable ASCII without spaces") as caught:
+        connect("http://host", token=token)
+    assert "swordfish" not in str(caught.value)
 
 
 def test_without_httpx_the_error_says_what_to_install() -> None:

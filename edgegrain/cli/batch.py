@@ -112,14 +112,18 @@ def batch(
     if direction == "restore" and _absolute(source) == _absolute(target):
         raise typer.BadParameter("restoring into the folder of the payloads could take originals there for results; "
                                  "choose another folder", param_hint="OUT")
-    if direction == "restore" and (quality or max_bytes):
-        raise typer.BadParameter("restoring takes neither", param_hint="--quality, --max-bytes")
+    if direction == "restore":
+        foreign = {"--fit": fit is not FitChoice.pad, "--quality": quality is not None,
+                   "--max-bytes": max_bytes is not None}
+    else:
+        foreign = {"--format": file_format is not Format.png, "--size": size != "original",
+                   "--strength": strength is not None, "--no-mark": not mark}
+    if wrong := [name for name, given in foreign.items() if given]:
+        raise typer.BadParameter(f"{_doing(direction)} does not take it; leave it out", param_hint=", ".join(wrong))
     manifest, *fallbacks = [verify_bundle(found.folder) for found in bundles_for(bundle, quality, max_bytes)]
     for each in (manifest, *fallbacks):
         require_servable(each)
     if strength is not None:
-        if direction == "compress":
-            raise typer.BadParameter("compressing takes no strength", param_hint="--strength")
         strength_of(manifest, strength)
     wanted = size_of(size)
     if direction == "restore":
@@ -147,7 +151,7 @@ def batch(
         if ray_address is None:
             plan = dataclasses.replace(plan, threads=max(1, cores // count))
         parts = ray_run.tallies(plan, count, gpus=gpus if device is DeviceChoice.cuda else 0.0)
-        total = _add_up(parts, note, f"{direction.removesuffix('e')}ing")
+        total = _add_up(parts, note, _doing(direction))
     _finish(plan, total, time.monotonic() - began, path, json_output)
 
 
@@ -162,6 +166,10 @@ def _direction(store: Store, place: str, compress: bool | None) -> Direction:
     if found is None:
         raise typer.BadParameter(f"{place} holds pictures and payloads; choose --compress or --restore")
     return found
+
+
+def _doing(direction: Direction) -> str:
+    return f"{direction.removesuffix('e')}ing"
 
 
 def _options(

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import sdk
 
 COLOURS = {"white": (255, 255, 255), "black": (0, 0, 0), "grey": (128, 128, 128)}
+MAX_MEGAPIXELS = 89
 
 
 class QualityChoice(StrEnum):
@@ -92,7 +93,7 @@ def compress(
     lr: Annotated[bool, typer.Option("--lr", help="Also write the LR as a small PNG next to each payload.")] = False,
     max_megapixels: Annotated[
         float, typer.Option(min=0.001, max=268, help="Largest picture that is read.")
-    ] = 89,
+    ] = MAX_MEGAPIXELS,
     remote: RemoteOption = None,
     token: TokenOption = None,
     force: ForceOption = False,
@@ -123,6 +124,9 @@ def compress(
     max_pixels = int(max_megapixels * 1e6)
     if lr and piped:
         raise typer.BadParameter("the LR is written next to the payload; name a file instead of -", param_hint="--lr")
+    if remote is not None and max_megapixels != MAX_MEGAPIXELS and not require_face:  # which reads the picture here
+        raise typer.BadParameter("the service has its own limit; leave --max-megapixels or --remote out",
+                                 param_hint="--max-megapixels")
     if remote is not None and (align or align_auto):
         raise typer.BadParameter("the service does not align; leave --align or --remote out", param_hint="--align")
     choice: sdk.Align = "auto" if align_auto else align

@@ -83,6 +83,10 @@ def serve(
       edgegrain restore me.grain --remote http://host:8000
       http://host:8000/docs, /health/ready and /metrics
     """
+    ray_options = {"--ray-replicas": ray_replicas != "1", "--ray-cpus": ray_cpus != 1, "--ray-gpus": ray_gpus != 0,
+                   "--ray-address": ray_address is not None}
+    if not on_ray and (wrong := [name for name, given in ray_options.items() if given]):
+        raise typer.BadParameter("is for --ray", param_hint=", ".join(wrong))
     try:
         from pydantic import ValidationError
 

@@ -66,6 +66,7 @@ class RemoteCodec:
         Args:
             picture: as for `sdk.compress`.
             bundle: id of a bundle of the service; None for its first.
+            max_pixels: largest picture that is converted here; for files and their bytes the service's limit applies.
             quality, max_bytes: as for `sdk.compress`, among the bundles of the service.
 
         Raises:

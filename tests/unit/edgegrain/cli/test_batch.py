@@ -136,7 +136,7 @@ def test_pictures_of_a_chosen_strength(
         restored.append(np.asarray(Image.open(out / "a.png.png")).astype(int))
     assert (restored[1] - restored[0] == 10).all()  # half a level for each unit
     for arguments, status, said in ((("--strength", 99), 1, "a number from 4 to 64, got 99"),
-                                    (("--compress", "--strength", 8), 2, "compressing takes no strength")):
+                                    (("--compress", "--strength", 8), 2, "compressing does not take it")):
         source = pictures if "--compress" in arguments else tmp_path / "payloads"
         assert run(source, tmp_path / "none", "--bundle", bundle, *arguments) == status
         assert said in " ".join(capsys.readouterr().err.split())
@@ -238,4 +238,17 @@ def test_a_quality_or_a_limit_chooses_bundles(
     sizes = [path.stat().st_size for path in (tmp_path / "two").glob("*.grain")]
     assert len(sizes) == 2 and max(sizes) <= 400
     assert run(tmp_path / "one", tmp_path / "back", "--quality", "tiny") == 2
-    assert "restoring takes neither" in capsys.readouterr().err
+    assert "restoring does not take it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [
+    ("--compress", "--size", "native"), ("--compress", "--format", "webp"), ("--compress", "--no-mark"),
+    ("--compress", "--strength", "8"), ("--restore", "--fit", "crop"), ("--restore", "--max-bytes", "400")])
+def test_options_of_the_other_direction(
+    arguments: tuple[str, ...], pictures: Path, plans: list[BatchPlan], tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (pictures / "d.grain").write_bytes(b"damaged")
+    assert run(pictures, tmp_path / "out", *arguments) == 2 and not plans
+    err = " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert f"Invalid value for {arguments[1]}: {arguments[0].strip('-').removesuffix('e')}ing does not take it" in err

@@ -142,6 +142,8 @@ class TestAlign:
         path = write_picture(tmp_path / "me.png")
         status, _, err = shell("compress", path, "--align", "--remote", "http://localhost:1")
         assert status == 2 and "the service does not align" in err
+        status, _, err = shell("compress", path, "--max-megapixels", "0.5", "--remote", "http://localhost:1")
+        assert status == 2 and "the service has its own limit" in err
         for option, value in (("--seed", "1"), ("--device", "cuda")):
             status, _, err = shell("restore", path, option, value, "--remote", "http://localhost:1")
             assert status == 2 and option in err

@@ -83,6 +83,15 @@ def test_ray_takes_settings_and_options(served: list[Settings], monkeypatch: pyt
     assert options == RayOptions(min_replicas=1, max_replicas=4, gpus=0.25)
 
 
+@pytest.mark.parametrize(("option", "value"), [
+    ("--ray-replicas", "2"), ("--ray-cpus", "0.5"), ("--ray-gpus", "1"), ("--ray-address", "auto")])
+def test_options_for_ray_only(
+    served: list[Settings], option: str, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("serve", option, value) == 2 and not served
+    assert f"Invalid value for {option}: is for --ray" in capsys.readouterr().err
+
+
 def test_replicas_that_are_none(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("serve", "--ray", "--ray-replicas", "many") == 1
     assert "MIN:MAX" in capsys.readouterr().err

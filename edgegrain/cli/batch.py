@@ -120,6 +120,8 @@ def batch(
                    "--strength": strength is not None, "--no-mark": not mark}
     if wrong := [name for name, given in foreign.items() if given]:
         raise typer.BadParameter(f"{_doing(direction)} does not take it; leave it out", param_hint=", ".join(wrong))
+    if gpus != 1 and device is not DeviceChoice.cuda:
+        raise typer.BadParameter("is for --device cuda", param_hint="--gpus")
     manifest, *fallbacks = [verify_bundle(found.folder) for found in bundles_for(bundle, quality, max_bytes)]
     for each in (manifest, *fallbacks):
         require_servable(each)

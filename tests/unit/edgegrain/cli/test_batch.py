@@ -252,3 +252,9 @@ def test_options_of_the_other_direction(
     assert run(pictures, tmp_path / "out", *arguments) == 2 and not plans
     err = " ".join(capsys.readouterr().err.replace("│", " ").split())
     assert f"Invalid value for {arguments[1]}: {arguments[0].strip('-').removesuffix('e')}ing does not take it" in err
+
+
+def test_gpus_are_for_cuda(pictures: Path, plans: list[BatchPlan], tmp_path: Path,
+                           capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(pictures, tmp_path / "out", "--gpus", "0.5") == 2 and not plans
+    assert "Invalid value for --gpus: is for --device cuda" in " ".join(capsys.readouterr().err.split())

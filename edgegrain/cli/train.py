@@ -73,7 +73,8 @@ def train(
     ] = 0,
     budget_seconds: Annotated[
         float, typer.Option(min=0, help="Take no more steps after this time, annealed towards it; packing pictures "
-                                   "and the last evaluation are not counted; 0: no limit.")
+                                   "and the last evaluation are not counted, except before the last stage of a recipe "
+                                   "of several; 0: no limit.")
     ] = 0,
     evaluate_every: Annotated[
         int, typer.Option(min=0, help="Pictures between evaluations, each with a checkpoint; 0: as the recipe says.")

@@ -14,6 +14,8 @@ USUAL = frozenset({"lpips_alex", "identity"})
 """Losses of GRAIN's recipes, whose training records name none."""
 SEES_VGG = frozenset({"lpips_vgg", "dists", "lpips_eyes", "lpips_mouth", *KIDS})
 """Scores on features of VGG16, which the perceptual losses of the other families compare."""
+GRIDS = frozenset({"grid_2", "grid_4", "grid_8", "grid_16"})
+"""Peaks of the spectrum, which the loss ``grid`` flattens."""
 
 
 def training_losses(codec: str, domain: str, training: Mapping[str, Any]) -> frozenset[str]:
@@ -25,15 +27,17 @@ def training_losses(codec: str, domain: str, training: Mapping[str, Any]) -> fro
         training: the manifest's training record.
     """
     config = training.get("config") or {}
+    weights = {**(config.get("loss") or {}), **(config.get("losses") or {})}
     if codec == "grain":
         found = USUAL
     else:
-        weights = {**(config.get("loss") or {}), **(config.get("losses") or {})}
         photographs = codec.startswith("irn")  # whose LPIPS is that of VGG16, as its perceptual loss
         scores = {"identity": "identity"} if photographs else {"identity": "identity", "lpips": "lpips_alex"}
         found = frozenset(score for loss, score in scores.items() if weights.get(loss))
         if config.get("perceptual") or weights.get("perceptual") or (photographs and weights.get("lpips")):
             found |= SEES_VGG
+    if weights.get("grid"):
+        found |= GRIDS
     return found if domain == "faces" else found - {"identity"}
 
 

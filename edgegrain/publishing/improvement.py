@@ -27,6 +27,7 @@ from edgegrain.metrics.training_losses import training_losses
 from edgegrain.pictures.packed import list_pictures, read_square
 from edgegrain.publishing.model_card import CODEC
 from edgegrain.publishing.run_source import run_source
+from edgegrain.training.grain.checkpoint import read_config
 from export.decoder.sources import DecoderSource, find_decoder
 from server_decoder.grain.grain import Grain
 
@@ -179,7 +180,8 @@ def compare(checkpoint: Path, published: Path, unseen: Path, weights: Path | Non
     originals = [read_square(path, side) for path in list_pictures(unseen)]
     new = measure(after, originals, metrics)
     old = measure(before, originals, metrics)
-    found = changes(new, old, training_losses(CODEC, domain, training))
+    config = asdict(read_config(checkpoint))  # which bundles do not record
+    found = changes(new, old, training_losses(CODEC, domain, {**training, "config": config}))
     return ({"pictures_compared": len(originals), "new": new.as_dict(), "published": old.as_dict(),
              "changes": {judge: asdict(change) for judge, change in found.items()}},
             shortcomings(found, new, before.name))

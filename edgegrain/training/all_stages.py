@@ -26,8 +26,9 @@ def train_stages(chain: Chain, folder: Path, options: RunOptions | None = None, 
                  report: Report | None = None) -> dict[str, float]:
     """Train the stages; returns the last evaluation of the last stage that ran. Arguments as in `train`.
 
-    ``options.init_from`` is for stage 1, files for some stages only go to those. ``budget_seconds`` is for all stages;
-    time that one leaves is shared by the next ones. An interrupted stage ends the training.
+    ``options.init_from`` is for stage 1, files for some stages only go to those. ``budget_seconds`` is for all stages,
+    packing and evaluations of earlier ones included; time that one leaves is shared by the next ones. An interrupted
+    stage ends the training.
 
     Raises:
         FileExistsError: ``folder`` holds runs and ``resume`` is false.

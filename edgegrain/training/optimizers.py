@@ -101,10 +101,10 @@ def annealed(learning_rate: float, progress: float, step: int, *, warm_up: int, 
         learning_rate: the constant part's.
         progress: of the run, 0...1.
         step: of this session.
-        warm_up: steps over which the rate rises.
+        warm_up: steps over which the rate rises; 0 for none.
         hold: part of the run up to which it is constant.
     """
-    warm = min(1.0, (step + 1) / warm_up)
+    warm = min(1.0, (step + 1) / max(warm_up, 1))
     if progress <= hold:
         return learning_rate * warm
     phase = min(1.0, (progress - hold) / (1 - hold))

@@ -38,8 +38,10 @@ class TimeBudget:
             part = seen / self._pictures if self._pictures else 1.0
         if self._seconds:
             part = max(part, (time.monotonic() - self._started) / self._seconds)
-        part, self.interrupted = self._distributed.agree(part, self.interrupted)
-        return None if self.interrupted or part >= 1 else part
+        part, interrupted = self._distributed.agree(part, self.interrupted)
+        if interrupted:  # else a signal may have come in the meantime, which counts at the next step
+            self.interrupted = True
+        return None if interrupted or part >= 1 else part
 
     def rate(self, seen: int) -> float:
         """Pictures per second in this session."""

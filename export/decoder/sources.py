@@ -105,7 +105,10 @@ def find_decoder(name_or_path: str | Path, prior: str | Path = DEFAULT_PRIOR, *,
             "a GLEAN or GCFSR, whose encoder is an exact reduction")
         raise BundleError(f"{name_or_path} is {kind}; edgegrain export bundle writes its bundle, decoder included")
     manifest = load_manifest(find_bundle(name_or_path))
-    return DecoderSource(manifest.id, bundle_decoder(manifest), integer.load(manifest.open_file(ENCODER)), manifest)
+    # A float encoder is in another file; the exact box mean makes LRs to compare on.
+    network = (integer.load(manifest.open_file(ENCODER)) if ENCODER in manifest.files
+               else area_average(manifest.hr, manifest.lr))
+    return DecoderSource(manifest.id, bundle_decoder(manifest), network, manifest)
 
 
 def _zoo_folder(name_or_path: str | Path, zoo: Path) -> Path | None:

@@ -52,8 +52,8 @@ def start_run(config: StageConfig, start: Path | None, prior: GenerativePrior | 
         config: the stage.
         start: a run's folder or checkpoint, a bundle's folder, or one of the zoo.
         prior: the generator; its configuration must be the stage's.
-        decoder_from: as ``start``; its encoder and invertible decoder replace those of ``start``. Training these two
-            alone costs a fifth per picture.
+        decoder_from: as ``start``; its encoder and invertible decoder replace those of ``start``, and its ``lr_step``
+            that of ``config``. Training these two alone costs a fifth per picture.
 
     Raises:
         BundleError: ``start`` is none of these, or is of another family; ``decoder_from`` has other shapes.
@@ -68,6 +68,9 @@ def start_run(config: StageConfig, start: Path | None, prior: GenerativePrior | 
         adopt(config, read_config(start))  # refuses other shapes before the weights are read
     source, weights, history = _read(start, prior)
     config = _with_base(adopt(config, source))
+    other = None if decoder_from is None else _read(decoder_from, prior)
+    if other is not None:
+        config = replace(config, lr_step=other[0].lr_step)  # its encoder and decoder know levels in these steps
     if config.encoder != source.encoder:
         weights = {name: tensor for name, tensor in weights.items() if not name.startswith(("encoder.", "rate."))}
     if isinstance(config.decoder, GrainConfig) and prior is None:
@@ -90,8 +93,8 @@ def start_run(config: StageConfig, start: Path | None, prior: GenerativePrior | 
             and source.decoder.fusion.base != config.fusion_base != "":
         for parameter in model.parts()["fusion"].get_submodule("to_rgb").parameters():
             torch.nn.init.zeros_(parameter)
-    if decoder_from is not None:
-        history = (*history, *_take_decoder(model, decoder_from, prior, history))
+    if other is not None:
+        history = (*history, *_take_decoder(model, other, f"{decoder_from}", history))
     return Run(model, copy.deepcopy(model).requires_grad_(False), config, history=history)
 
 
@@ -117,10 +120,10 @@ def _read(start: Path, prior: GenerativePrior | None) -> _Source:
     return run.config, run.average.state_dict(), history
 
 
-def _take_decoder(model: Autoencoder, start: Path, prior: GenerativePrior | None, history: Sequence[Mapping[str, Any]]
+def _take_decoder(model: Autoencoder, other: _Source, name: str, history: Sequence[Mapping[str, Any]]
                   ) -> tuple[Mapping[str, Any], ...]:
-    """Replace encoder and invertible decoder by those of ``start``; returns its stages that are not in ``history``."""
-    source, weights, stages = _read(start, prior)
+    """Replace encoder and invertible decoder by those of ``other``; returns its stages that are not in ``history``."""
+    source, weights, stages = other
     prefixes = {"encoder": "encoder.",
                 "decoder": "decoder.decoder." if isinstance(source.decoder, GrainConfig) else "decoder."}
     for part, prefix in prefixes.items():
@@ -128,7 +131,7 @@ def _take_decoder(model: Autoencoder, start: Path, prior: GenerativePrior | None
         try:
             model.parts()[part].load_state_dict(state)
         except RuntimeError as error:
-            raise BundleError(f"the {part} of {start} has another shape: {error}") from error
+            raise BundleError(f"the {part} of {name} has another shape: {error}") from error
     common = next((index for index, (one, other) in enumerate(zip(history, stages, strict=False)) if one != other),
                   min(len(history), len(stages)))
     more = tuple(stages[common:])

@@ -121,6 +121,9 @@ class StageConfig(Recipe):
         for name in ("synthetic", "generated_part"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is a part of the batch, 0...1, got {getattr(self, name)}")
+        if 0 < self.synthetic < 1 and self.batch == 1:
+            raise ValueError(f"synthetic={self.synthetic} mixes a batch, which takes two pictures; set synthetic to 0 "
+                             "or 1, or a larger batch")
         if not 0 <= self.window_part <= 1:
             raise ValueError(f"window_part is a part of the steps, 0...1, got {self.window_part}")
         if self.window:
@@ -158,8 +161,11 @@ class StageConfig(Recipe):
 
     @property
     def synthetic_count(self) -> int:
-        """Synthetic pictures in a batch."""
-        return round(self.synthetic * self.batch)
+        """Synthetic pictures in a batch; with ``synthetic`` between 0 and 1 at least one, and one place stays for a
+        photograph."""
+        if self.synthetic in (0, 1):
+            return round(self.synthetic) * self.batch
+        return min(max(1, round(self.synthetic * self.batch)), self.batch - 1)
 
     @property
     def generated_count(self) -> int:

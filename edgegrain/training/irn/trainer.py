@@ -190,7 +190,7 @@ def open_trainer(config: IRNTraining, options: RunOptions, folder: Path, distrib
 def learning_rate(config: IRNTraining, progress: float, step: int) -> float:
     """Warm-up, then halved at every mark that the run has passed."""
     passed = sum(progress >= mark for mark in config.halve_at)
-    return config.learning_rate * min(1.0, (step + 1) / config.warm_up) * 0.5**passed
+    return config.learning_rate * min(1.0, (step + 1) / max(config.warm_up, 1)) * 0.5**passed
 
 
 def _psnr(picture: Tensor, target: Tensor) -> float:

@@ -44,6 +44,11 @@ class DistilConfig(Recipe):
     seed: int = 1
     random_teacher: bool = False
 
+    def __post_init__(self) -> None:
+        if self.adversarial is not None and self.adversarial.ratio:
+            raise ValueError("distillation weighs its adversarial loss by adversarial.weight; leave adversarial.ratio "
+                             "at 0")
+
 
 def _adversarial(size: int) -> AdversarialConfig:
     # Half the weight of the others, as in the paper's public code; it joins when the pictures are nearly right.

@@ -44,4 +44,4 @@ def test_rates_rise_hold_and_fall() -> None:
     rates = [annealed(1e-3, progress, step, warm_up=10, hold=0.5) for progress, step in (
         (0.0, 0), (0.5, 9), (0.75, 99), (1.0, 99))]
     assert rates == pytest.approx([1e-4, 1e-3, 1e-3 * (0.01 + 0.99 / 2), 1e-5])
-    assert annealed(1e-3, 0.999, 99, warm_up=1, hold=1.0) == 1e-3
+    assert annealed(1e-3, 0.999, 99, warm_up=1, hold=1.0) == annealed(1e-3, 0, 0, warm_up=0, hold=1.0) == 1e-3

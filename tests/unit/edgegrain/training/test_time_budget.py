@@ -54,6 +54,20 @@ def test_a_signal_ends_it_and_is_handled_as_before_afterwards(number: signal.Sig
     assert signal.getsignal(number) is before
 
 
+def test_a_signal_while_the_processes_agree_counts_at_the_next_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    budget = TimeBudget(HERE, 0, 100, 0)
+
+    def agree(part: float, interrupted: bool) -> tuple[float, bool]:
+        if not interrupted:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return part, interrupted
+
+    monkeypatch.setattr(Distributed, "agree", lambda self, part, interrupted: agree(part, interrupted))
+    with budget.ends_on_signal():
+        assert budget.progress(10) == 0.1
+        assert budget.progress(10) is None and budget.interrupted
+
+
 @dataclass
 class Counter:
     """Steps of four pictures; its run is itself."""

@@ -146,6 +146,14 @@ def test_a_bundle_says_what_its_decoder_is(stylegan2: tuple[Grain, bytes], tmp_p
         bundle_decoder(load_manifest(root))
 
 
+def test_a_decoder_of_a_bundle_with_a_float_encoder(stylegan2: tuple[Grain, bytes], tmp_path: Path) -> None:
+    root = write_bundle(tmp_path, *stylegan2)
+    (root / "encoder.safetensors").unlink()
+    refresh_manifest(root)
+    source = find_decoder(root)
+    assert source.manifest is not None and (source.network.hr, source.network.lr) == (64, 16)
+
+
 def test_a_bundle_comes_before_weights_of_the_zoo_with_its_name(
         stylegan2: tuple[Grain, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoder, model = stylegan2

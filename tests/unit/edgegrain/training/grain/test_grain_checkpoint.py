@@ -162,6 +162,8 @@ def test_a_decoder_that_went_on_alone_goes_back_under_codes_and_fusion(tmp_path:
     for part in ("encoder", "decoder"):  # the LRs that a decoder knows are those of its own encoder
         for name, tensor in stranger.average.parts()[part].state_dict().items():
             assert torch.equal(final.average.parts()[part].state_dict()[name], tensor)
+    save_run(tmp_path / "steps", start_run(replace(CONFIGS["smoke-stage1"], lr_step=4), None))
+    assert start_run(CONFIG, tmp_path / "two", prior, decoder_from=tmp_path / "steps").config.lr_step == 4
     save_run(tmp_path / "box", start_run(replace(CONFIGS["smoke-stage1"], correction=False), None))
     with pytest.raises(BundleError, match="the encoder of .*box has another shape"):
         start_run(CONFIG, tmp_path / "two", prior, decoder_from=tmp_path / "box")

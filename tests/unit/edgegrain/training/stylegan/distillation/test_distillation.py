@@ -135,3 +135,10 @@ def test_the_recipes() -> None:
         assert DistilConfig.from_dict(json.loads(json.dumps(config.as_dict()))) == config
     # What the recipe for 256 x 256 makes fits GRAIN's preset of that size.
     assert DISTIL_CONFIGS["mobile-256"].student == MOBILE_STYLEGAN_256 == PRESETS["grain-256-lr16"].prior.network
+
+
+def test_a_ratio_that_would_have_no_effect_is_refused() -> None:
+    config = DISTIL_CONFIGS["mobile-256"]
+    assert config.adversarial is not None
+    with pytest.raises(ValueError, match=r"by adversarial\.weight"):
+        replace(config, adversarial=replace(config.adversarial, ratio=0.25))

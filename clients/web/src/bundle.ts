@@ -188,7 +188,7 @@ async function keep(cache: Cache | undefined, url: string, response: Response): 
   try {
     await cache?.put(url, response);
   } catch {
-    await response.body?.cancel();
+    await response.body?.cancel().catch(() => undefined); // `put` may have locked it
   }
 }
 

@@ -122,7 +122,8 @@ test("a cache without room is no trouble", async () => {
   vi.stubGlobal("caches", {
     open: async () => ({
       match: async () => undefined,
-      put: async () => {
+      put: async (_url: string, response: Response) => {
+        await response.arrayBuffer();
         throw new DOMException("full", "QuotaExceededError");
       },
     }),

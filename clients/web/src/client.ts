@@ -82,10 +82,11 @@ export class EdgeClient {
 
   /**
    * What is wrong with the face in a picture that is to be compressed with `fit`; nothing if it can be restored well.
-   * `detector` is the URL of `edge_encoder/faces/face_detector.onnx`, which is loaded at the first call.
+   * `detector` is the URL of `edge_encoder/faces/face_detector.onnx`, which is loaded at the first call with it.
    */
   async findFaceProblems(source: Blob, detector: string, fit: Fit = "pad"): Promise<readonly FaceProblem[]> {
-    return (await this.ask({ verb: "faces", source, fit, detector })) as readonly FaceProblem[];
+    const url = new URL(detector, location.href).href;
+    return (await this.ask({ verb: "faces", source, fit, detector: url })) as readonly FaceProblem[];
   }
 
   /** Proves the bundle's golden vectors again and measures the encoder; see docs/devices.md. */

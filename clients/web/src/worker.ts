@@ -12,7 +12,8 @@ import { readPixels, readReduced } from "./pixels.js";
 
 let encoder: Encoder | undefined;
 let threads = 1;
-let detector: Promise<FaceDetector> | undefined;
+/** The face detectors by their URLs. */
+const detectors = new Map<string, Promise<FaceDetector>>();
 
 /** ONNX Runtime starts its threads from the script it is bundled into, this one, and handles their messages itself. */
 const isRuntimeThread = self.name.startsWith("em-pthread");
@@ -49,11 +50,15 @@ async function respond(question: Question): Promise<Result> {
 }
 
 async function findFaceProblems(source: Blob, url: string, fit: Fit): Promise<readonly FaceProblem[]> {
-  detector ??= fetch(url).then(async (response) => {
-    if (!response.ok) throw new ServiceError(`the face detector cannot be fetched (${response.status})`);
-    return FaceDetector.open(new Uint8Array(await response.arrayBuffer()));
-  });
-  detector.catch(() => (detector = undefined)); // the next call tries again
+  const detector = detectors.get(url) ?? fetchDetector(url);
+  detectors.set(url, detector);
+  detector.catch(() => detectors.delete(url)); // the next call tries again
   const { picture, scale } = await readReduced(source, fit);
   return faceProblems(await (await detector).find(picture), picture, scale);
+}
+
+async function fetchDetector(url: string): Promise<FaceDetector> {
+  const response = await fetch(url);
+  if (!response.ok) throw new ServiceError(`the face detector cannot be fetched (${response.status})`);
+  return FaceDetector.open(new Uint8Array(await response.arrayBuffer()));
 }

@@ -38,7 +38,7 @@ const picture = new Blob([new Uint8Array(3)]);
 beforeEach(() => {
   StubWorker.started = [];
   vi.stubGlobal("Worker", StubWorker);
-  vi.stubGlobal("location", { origin: "https://service.example" });
+  vi.stubGlobal("location", { origin: "https://service.example", href: "https://service.example/app/" });
 });
 
 afterEach(() => vi.unstubAllGlobals());
@@ -59,6 +59,17 @@ test("answers reach those who asked, in whatever order", async () => {
   worker.answer({ id: one, error: { name: "ImageError", message: "no picture" } });
   expect(await second).toBe("second");
   await expect(first).rejects.toThrow(ImageError);
+});
+
+test.each([
+  ["face_detector.onnx", "https://service.example/app/face_detector.onnx"],
+  ["https://files.example/face_detector.onnx", "https://files.example/face_detector.onnx"],
+])("the face detector %s is that of the page", async (detector, url) => {
+  const [client, worker] = await opened();
+  const problems = client.findFaceProblems(picture, detector);
+  await vi.waitFor(() => expect(worker.asked[1]).toMatchObject({ verb: "faces", fit: "pad", detector: url }));
+  worker.answer({ id: worker.asked[1].id, result: ["none"] });
+  expect(await problems).toEqual(["none"]);
 });
 
 test("a closed client rejects what waits and what comes later", async () => {

@@ -1,0 +1,55 @@
+import { afterAll, beforeEach, expect, test, vi } from "vitest";
+
+import type { Answer, Question } from "../src/messages";
+
+vi.mock("../src/bundle", () => ({ fetchBundle: async () => ({}) }));
+vi.mock("../src/encoder", () => ({ Encoder: { open: async () => ({ bundle: { golden: { inputs: [] } } }) } }));
+vi.mock("../src/pixels", () => ({ readReduced: async () => ({ picture: { width: 8, height: 8 }, scale: 1 }) }));
+const openDetector = vi.fn(async (_model: Uint8Array) => ({ find: async () => [] }));
+vi.mock("../src/face_detector", () => ({ FaceDetector: { open: openDetector } }));
+
+const page = { name: "edgegrain", onmessage: async (_event: { data: unknown }) => {}, postMessage: vi.fn() };
+let fetched: string[];
+
+async function ask(question: Question): Promise<Answer> {
+  await page.onmessage({ data: { id: 1, ...question } });
+  return page.postMessage.mock.lastCall![0] as Answer;
+}
+
+function findFaces(detector: string): Promise<Answer> {
+  return ask({ verb: "faces", source: new Blob(), fit: "pad", detector });
+}
+
+beforeEach(async () => {
+  vi.resetModules();
+  openDetector.mockClear();
+  fetched = [];
+  vi.stubGlobal("self", page);
+  vi.stubGlobal("fetch", async (url: string) => {
+    fetched.push(url);
+    return new Response(url, { status: url.endsWith("missing") ? 404 : 200 });
+  });
+  await import("../src/worker");
+  await ask({ verb: "open", source: { service: "https://service.example" }, runtime: {} });
+});
+
+afterAll(() => {
+  vi.resetModules(); // later files import the modules that are replaced here
+  vi.unstubAllGlobals();
+});
+
+test("each URL has its face detector, which is fetched once", async () => {
+  for (const url of ["https://a.example/", "https://b.example/", "https://a.example/"]) {
+    expect(await findFaces(url)).toEqual({ id: 1, result: ["none"] });
+  }
+  expect(fetched).toEqual(["https://a.example/", "https://b.example/"]);
+  expect(openDetector.mock.calls.map(([model]) => new TextDecoder().decode(model))).toEqual(fetched);
+});
+
+test("a face detector that cannot be fetched is fetched again at the next call", async () => {
+  const url = "https://a.example/missing";
+  for (let call = 0; call < 2; call++) {
+    expect(await findFaces(url)).toMatchObject({ error: { name: "ServiceError", message: "the face detector cannot be fetched (404)" } });
+  }
+  expect(fetched).toEqual([url, url]);
+});

@@ -23,7 +23,7 @@ def main(pictures: Path, payloads: Path) -> None:
             payload = codec.compress(path)
         except sdk.ImageError as error:
             return f"{path.name}: skipped, {error}"
-        payload.save(payloads / f"{path.stem}.grain", force=True)
+        payload.save(payloads / f"{path.name}.grain", force=True)  # there may be an a.jpg and an a.png
         return f"{path.name}: {len(payload)} bytes"
 
     with ThreadPoolExecutor(THREADS) as pool:

@@ -45,6 +45,8 @@ def test_round_trip_example(folder: Path) -> None:
 
 def test_compress_folder_example(folder: Path) -> None:
     (folder / "notes.txt").write_text("no picture")
+    Image.new("RGB", (8, 8)).save(folder / "me.png")
     output = run([sys.executable, str(ROOT / "examples/compress_folder.py"), ".", "payloads"], folder)
     assert "notes.txt: skipped" in output
-    assert (folder / "payloads/me.grain").read_bytes() == bytes(sdk.compress(folder / "me.jpg"))
+    for name in ("me.jpg", "me.png"):
+        assert (folder / f"payloads/{name}.grain").read_bytes() == bytes(sdk.compress(folder / name))

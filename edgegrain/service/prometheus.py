@@ -9,6 +9,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)
+ALERT_KINDS = ("internal", "queue-full", "deadline-exceeded")
+"""Kinds of problems that `containers/prometheus/alerts.yaml` asks for. They are listed from the start: Prometheus
+notices no increase of a series that begins at 1."""
 
 
 class Metrics:
@@ -35,6 +38,8 @@ class Metrics:
         self.errors = Counter(
             "edgegrain_errors", "Problems by kind; each item of a multipart request counts.", ["kind"],
             registry=self.registry)
+        for kind in ALERT_KINDS:
+            self.errors.labels(kind)
         self.worker_losses = Counter(
             "edgegrain_worker_losses", "Workers that died or hung after they were ready.", registry=self.registry)
         self.refused = Counter(

@@ -245,7 +245,8 @@ class TestAround:
                      'edgegrain_batch_size_count{verb="restore"}', 'edgegrain_errors_total{kind="invalid-payload"}',
                      'edgegrain_queue_depth{verb="restore"} 0.0', 'edgegrain_queue_depth{verb="compress"} 0.0',
                      'edgegrain_expected_seconds{verb="restore"}', "edgegrain_spare_workers_ready 0.0",
-                     "edgegrain_workers_ready 1.0", "edgegrain_ready 1.0"):
+                     "edgegrain_workers_ready 1.0", "edgegrain_ready 1.0",
+                     'edgegrain_errors_total{kind="internal"} 0.0'):
             assert f"\n{line}" in text, line
 
 

@@ -33,13 +33,13 @@ MAX_TEXT = 200
 
 
 def installed_runtimes(folder: Path) -> list[Runtime]:
-    """The runtimes of this machine for the encoders of a bundle, with one thread and with two."""
+    """The runtimes of this machine for the encoders that a bundle has, with one thread and with two."""
     runtimes = onnx_runtimes(folder / ENCODER_ONNX, large_batch=1)
-    if find_spec("ai_edge_litert"):
+    if (folder / ENCODER_TFLITE).exists() and find_spec("ai_edge_litert"):
         from export.proof.compiled_model import compiled_model_runtimes
 
         runtimes += tflite_runtimes(folder / ENCODER_TFLITE) + compiled_model_runtimes(folder / ENCODER_TFLITE)
-    if sys.platform == "darwin" and find_spec("coremltools"):
+    if (folder / ENCODER_COREML).exists() and sys.platform == "darwin" and find_spec("coremltools"):
         runtimes += coreml_runtimes(folder / ENCODER_COREML)
     return [runtime for runtime in runtimes if any(part in runtime.name for part in IN_USE)]
 

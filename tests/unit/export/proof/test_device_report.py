@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,17 @@ def test_a_report_says_what_was_measured(default_bundle: Path, tmp_path: Path) -
     assert times["runs"] == 3 and 0 < times["least"] <= times["median"] <= times["most"]
     (tmp_path / "report.json").write_text(json.dumps(report))
     assert read_reports(tmp_path / "report.json") == [report]
+
+
+@pytest.mark.parametrize("platform", ["linux", "darwin"])
+def test_only_the_formats_of_a_bundle_are_reported(
+    platform: str, default_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(default_bundle / "encoder.onnx", tmp_path)
+    monkeypatch.setattr("sys.platform", platform)
+    monkeypatch.setattr("export.proof.device_report.find_spec", lambda name: True)
+    names = [runtime.name for runtime in installed_runtimes(tmp_path)]
+    assert len(names) == 2 and all(name.startswith("ONNX Runtime") for name in names)
 
 
 def test_a_runtime_with_other_bytes_is_reported(default_bundle: Path) -> None:

@@ -18,10 +18,41 @@ import java.io.InputStream;
  * comes out here. Not built with the Android SDK so far: see README.md.
  */
 public final class Pictures {
+    /** Rows of at most this many pixels are taken from a bitmap at once. */
+    private static final int STRIP_PIXELS = 1 << 20;
+
     private Pictures() {}
 
-    /** Decodes a picture at full size, upright and in sRGB, on a white background. */
+    /**
+     * Decodes a picture at full size, upright and in sRGB, on a white background. Throws {@link ImageException} if
+     * Android cannot decode it, or if the app has too little memory for it.
+     */
     public static Rgb read(ContentResolver resolver, Uri uri) throws IOException {
+        try {
+            return decode(resolver, uri);
+        } catch (OutOfMemoryError error) {
+            throw new ImageException("the app has too little memory for the picture " + uri + "; reduce the picture");
+        }
+    }
+
+    /** The pixels of a bitmap on a white background. */
+    public static Rgb rgb(Bitmap bitmap) {
+        int width = bitmap.getWidth();
+        int height = bitmap.getHeight();
+        int rows = Math.min(height, Math.max(1, STRIP_PIXELS / width));
+        byte[] data = new byte[3 * width * height];
+        for (int top = 0; top < height; top += rows) {
+            int count = Math.min(rows, height - top);
+            int[] pixels = new int[width * count];
+            // getPixels gives straight alpha, whether the bitmap holds it or not.
+            bitmap.getPixels(pixels, 0, width, 0, top, width, count);
+            byte[] strip = Rgb.flatten(width, count, pixels, Rgb.WHITE).data;
+            System.arraycopy(strip, 0, data, 3 * width * top, strip.length);
+        }
+        return new Rgb(width, height, data);
+    }
+
+    private static Rgb decode(ContentResolver resolver, Uri uri) throws IOException {
         BitmapFactory.Options options = new BitmapFactory.Options();
         options.inPreferredConfig = Bitmap.Config.ARGB_8888;
         options.inPremultiplied = false;
@@ -37,14 +68,6 @@ public final class Pictures {
             throw new ImageException("Android cannot decode the picture " + uri);
         }
         return Orientation.upright(rgb(bitmap), orientation(resolver, uri));
-    }
-
-    /** The pixels of a bitmap on a white background. */
-    public static Rgb rgb(Bitmap bitmap) {
-        int[] pixels = new int[bitmap.getWidth() * bitmap.getHeight()];
-        // getPixels gives straight alpha, whether the bitmap holds it or not.
-        bitmap.getPixels(pixels, 0, bitmap.getWidth(), 0, 0, bitmap.getWidth(), bitmap.getHeight());
-        return Rgb.flatten(bitmap.getWidth(), bitmap.getHeight(), pixels, Rgb.WHITE);
     }
 
     private static InputStream open(ContentResolver resolver, Uri uri) throws IOException {

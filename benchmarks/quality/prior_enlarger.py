@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from codec_contract.errors import ModelError
 from codec_contract.quantization import dequantize
-from edge_encoder.integer_network import run_reference
 from edgegrain.training.levels import to_levels
 from export.decoder.sources import DecoderSource
 from server_decoder.generative_prior import GenerativePrior, Synthesis
@@ -51,7 +50,7 @@ class PriorFeatures:
         if prior.code_resolutions[:len(codes)] != codes:
             raise ModelError(f"{source.name} predicts codes for the resolutions {codes}, the generator has "
                              f"{prior.code_resolutions}")
-        self._network, self._grain = source.network, source.decoder.eval().requires_grad_(False)
+        self._encode, self._grain = source.encode, source.decoder.eval().requires_grad_(False)
         self.prior = prior.eval().requires_grad_(False)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> PriorFeatures:
@@ -61,7 +60,7 @@ class PriorFeatures:
     def __call__(self, picture: Tensor) -> Synthesis:
         """``picture``: ``[B, 3, S, S]`` in [-1, 1], of the encoder's size."""
         levels = to_levels(picture.float()).permute(0, 2, 3, 1).to(torch.uint8).cpu().numpy()
-        lr = torch.from_numpy(run_reference(self._network, levels)).permute(0, 3, 1, 2).float().to(picture.device)
+        lr = torch.from_numpy(self._encode(levels)).permute(0, 3, 1, 2).float().to(picture.device)
         _, f_inv = self._grain.decoder.forward_features(dequantize(lr))
         assert self._grain.codes is not None  # there is a prior
         codes = self.prior.mean_code + self._grain.codes(f_inv)

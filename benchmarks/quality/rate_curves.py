@@ -33,7 +33,6 @@ if not __package__:
 from codec_contract.files import write_atomically
 from codec_contract.payload import encode_payload
 from codec_contract.rgb import Rgb
-from edge_encoder.integer_network import run_reference
 from edgegrain.cli.exit_codes import errors_to_exit_codes
 from edgegrain.cli.output import with_progress
 from edgegrain.evaluation.plots import STYLE
@@ -96,8 +95,8 @@ def measure_run(folder: Path, training: np.ndarray, unseen: Sequence[Rgb], metri
     source = source_of(run, folder.name)
     side = run.config.encoder.hr
     tables = fit_tables(encode(run.average, training, min(coder_pictures, len(training)), mirrored=True),
-                        steps=steps)
-    lrs = [run_reference(source.network, picture[None])[0] for picture in unseen]
+                        steps=steps, level_step=source.step)
+    lrs = [source.encode(picture[None])[0] for picture in unseen]
     payloads = [encode_payload(lr, contract_id=bytes(4), tables=tables, original_size=(side, side)) for lr in lrs]
     scores = measure(source, unseen, metrics).scores
     return Point(folder.name, run.config.encoder.lr, run.config.loss.rate, run.pictures,

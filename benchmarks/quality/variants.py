@@ -26,7 +26,6 @@ if not __package__:
 
 from codec_contract.errors import ModelError
 from codec_contract.rgb import Rgb
-from edge_encoder.integer_network import run_reference
 from edgegrain.cli.exit_codes import errors_to_exit_codes
 from edgegrain.evaluation.evaluator import original_of
 from edgegrain.metrics.picture_metrics import Metrics, Scores, first_picture, unit_batch
@@ -124,10 +123,10 @@ def main(
     rows, scores = [], dict[str, list[Scores]]()
     for index, path in enumerate(paths[:max(count, (scored or len(paths)) if metrics else 0)]):
         original = original_of(path, source.network.hr)
-        lr = run_reference(source.network, original[None])[0]
+        lr = source.encode(original[None])[0]
         restored = restore_variants(source, lr)
         for title, other in others.items():
-            its_own = run_reference(other.network, original[None])[0]
+            its_own = other.encode(original[None])[0]
             restored[title] = list(restore_variants(other, its_own).values())[-1]
         if index < count:
             rows.append({"original": original, "LR": lr, **restored})

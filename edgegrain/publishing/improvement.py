@@ -18,7 +18,6 @@ import torch
 
 from codec_contract.errors import BundleError
 from codec_contract.rgb import Rgb
-from edge_encoder.integer_network import run_reference
 from edgegrain.metrics.bootstrap import mean_interval
 from edgegrain.metrics.kid import KIDS, Features, distance_change, kernel_distance
 from edgegrain.metrics.metric_weights import find_weights
@@ -84,7 +83,7 @@ class Change:
 
 @torch.no_grad()
 def measure(source: DecoderSource, originals: Iterable[Rgb], metrics: Metrics) -> Figures:
-    """Mean scores of the pictures that a decoder restores from its own encoder's LRs.
+    """Mean scores of the pictures that a decoder restores from its own encoder's LRs, as payloads store them.
 
     Args:
         source: encoder and decoder.
@@ -93,7 +92,7 @@ def measure(source: DecoderSource, originals: Iterable[Rgb], metrics: Metrics) -
     """
     rows, features, original_features, off_grid, without_prior = [], [], [], [], []
     for original in originals:
-        lr = run_reference(source.network, np.ascontiguousarray(original)[None])[0]
+        lr = source.encode(np.ascontiguousarray(original)[None])[0]
         x = unit_batch(lr)
         against = metrics.against(original)
         picture = first_picture(source.decoder(x))

@@ -36,7 +36,7 @@ def run_source(checkpoint: Path, prior: str | Path | None = None) -> DecoderSour
 
 def source_of(run: Run, name: str) -> DecoderSource:
     """The same as `run_source` for a run that is already loaded."""
-    return DecoderSource(name, final_decoder(run), integer_encoder(run))
+    return DecoderSource(name, final_decoder(run), integer_encoder(run), step=run.config.lr_step)
 
 
 def open_run(checkpoint: Path, prior: str | Path | None = None) -> Run:

@@ -9,10 +9,13 @@ from pathlib import Path
 import onnx
 import torch
 
-from codec_contract.bundle.file_names import ENCODER_WEIGHTS, MANIFEST
+from codec_contract.bundle.file_names import CODER_TABLES, ENCODER_WEIGHTS, MANIFEST
 from codec_contract.bundle.manifest import Manifest, load_manifest
 from codec_contract.bundle.paths import ALIASES, find_bundle, installed_bundles
 from codec_contract.errors import BundleError, ExportError
+from codec_contract.lr_coder.coder_tables import CoderTables
+from codec_contract.lr_coder.level_step import rounded
+from codec_contract.rgb import Rgb
 from edge_encoder import integer_network as integer
 from edge_encoder.integer_network import IntegerNetwork
 from edge_encoder.lowering import box_network
@@ -44,12 +47,18 @@ class DecoderSource:
         decoder: in evaluation mode.
         network: the encoder that makes its LRs.
         manifest: of the bundle; None for other sources.
+        step: of the LR's levels in payloads (`codec_contract.lr_coder.level_step`).
     """
 
     name: str
     decoder: RRDBDecoder | Grain
     network: IntegerNetwork
     manifest: Manifest | None = None
+    step: int = 1
+
+    def encode(self, squares: Rgb) -> Rgb:
+        """LRs of squares, uint8 ``[N, hr, hr, 3]``, as payloads store them: uint8 ``[N, lr, lr, 3]``."""
+        return rounded(integer.run_reference(self.network, squares), self.step)
 
 
 def bundle_decoder(manifest: Manifest) -> RRDBDecoder | Grain:
@@ -108,7 +117,8 @@ def find_decoder(name_or_path: str | Path, prior: str | Path = DEFAULT_PRIOR, *,
     # A float encoder is in another file; the exact box mean makes LRs to compare on.
     network = (integer.load(manifest.open_file(ENCODER)) if ENCODER in manifest.files
                else area_average(manifest.hr, manifest.lr))
-    return DecoderSource(manifest.id, bundle_decoder(manifest), network, manifest)
+    step = CoderTables.from_json(manifest.open_file(CODER_TABLES)).step
+    return DecoderSource(manifest.id, bundle_decoder(manifest), network, manifest, step)
 
 
 def _zoo_folder(name_or_path: str | Path, zoo: Path) -> Path | None:
@@ -134,7 +144,8 @@ def zoo_decoder(folder: Path, prior: str | Path = DEFAULT_PRIOR) -> DecoderSourc
     config = read_config(folder / TRAINED)
     model = load_zoo(folder, described_prior(config.prior, prior) if config.prior else None)
     encoder = zoo_encoder(folder) or area_average(config.decoder.hr, config.decoder.lr)
-    return DecoderSource(folder.name, model if model.prior is not None else model.decoder, encoder)
+    return DecoderSource(folder.name, model if model.prior is not None else model.decoder, encoder,
+                         step=zoo_step(folder))
 
 
 def load_zoo(folder: Path, prior: GenerativePrior | None) -> Grain:
@@ -160,6 +171,15 @@ def zoo_encoder(folder: Path) -> IntegerNetwork | None:
         return integer.load(folder / ENCODER)
     bundle = kept_bundle(folder)
     return None if bundle is None else integer.load(bundle.open_file(ENCODER))
+
+
+def zoo_step(folder: Path) -> int:
+    """The step of the LR's levels in a folder of the zoo, or in the bundle whose decoder it needs; errors as
+    `zoo_encoder`."""
+    if (folder / CODER_TABLES).is_file():
+        return CoderTables.from_json((folder / CODER_TABLES).read_bytes()).step
+    bundle = kept_bundle(folder)
+    return 1 if bundle is None else CoderTables.from_json(bundle.open_file(CODER_TABLES)).step
 
 
 def kept_bundle(folder: Path) -> Manifest | None:

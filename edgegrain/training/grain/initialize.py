@@ -27,7 +27,7 @@ from edgegrain.training.grain.rrdb_encoder import RRDBEncoderConfig
 from edgegrain.training.grain.stages import StageConfig
 from edgegrain.training.prior_files import prior_config, random_prior
 from export.bundle.encoder_part import RRDB_WEIGHTS
-from export.decoder.sources import ENCODER, TRAINED, bundle_decoder, load_zoo, zoo_encoder
+from export.decoder.sources import ENCODER, TRAINED, bundle_decoder, load_zoo, zoo_encoder, zoo_step
 from server_decoder.generative_prior import GenerativePrior
 from server_decoder.grain.grain import Grain, GrainConfig
 from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder
@@ -227,9 +227,7 @@ def from_zoo(folder: Path, prior: GenerativePrior | None) -> _Source:
     stage = str(history[-1]["stage"]) if history else "final"
     source, weights = _joined(folder.name, encoder,
                               decoder if decoder.prior is not None else decoder.decoder, stage)
-    if (folder / CODER_TABLES).is_file():
-        source = replace(source, lr_step=CoderTables.from_json((folder / CODER_TABLES).read_bytes()).step)
-    return source, weights, history
+    return replace(source, lr_step=zoo_step(folder)), weights, history
 
 
 def _joined(name: str, network: IntegerNetwork, decoder: RRDBDecoder | Grain, stage: str

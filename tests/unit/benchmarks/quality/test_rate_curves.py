@@ -37,15 +37,16 @@ class PlainMetrics:
         return Scores(psnr(picture, self.original), 1.0, 0.25, 0.5, 0.75), {"kid": np.ones(4, np.float32)}
 
 
-def test_a_run_is_measured_with_tables_fitted_to_its_own_lrs(tmp_path: Path) -> None:
+@pytest.mark.parametrize("step", [1, 8])
+def test_a_run_is_measured_with_tables_fitted_to_its_own_lrs(tmp_path: Path, step: int) -> None:
     torch.manual_seed(1)
     config = CONFIGS["smoke-stage1"]
-    run = start_run(replace(config, loss=replace(config.loss, rate=0.01)), None)
+    run = start_run(replace(config, lr_step=step, loss=replace(config.loss, rate=0.01)), None)
     run.pictures = 48
     save_run(tmp_path / "lr16", run)
     pictures = random_pictures(12, 64, seed=1)
     point = measure_run(tmp_path / "lr16", pictures, list(pictures[:2]), PlainMetrics(), steps=20)  # type: ignore[arg-type]
-    tables = fit_tables(encode(run.average, pictures, 12, mirrored=True), steps=20)
+    tables = fit_tables(encode(run.average, pictures, 12, mirrored=True), steps=20, level_step=step)
     own = encode(run.average, pictures[:2], 2)
     sizes = [len(encode_payload(lr, contract_id=bytes(4), tables=tables, original_size=(64, 64))) for lr in own]
     assert point.bytes == pytest.approx(np.mean(sizes), abs=0.06)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from benchmarks.quality.variants import (
     with_head,
 )
 from codec_contract.errors import ModelError
+from codec_contract.lr_coder.coder_tables import CoderTables
 from edgegrain.metrics.picture_metrics import Scores
 from edgegrain.pictures.sheets import GAP, MARGIN
 from edgegrain.training.grain.checkpoint import save_run
@@ -75,6 +77,7 @@ def test_the_command_draws_and_refuses_to_overwrite(tmp_path: Path, portrait_pat
     decoder = random_decoder("grain-smoke-mobile").decoder
     save_trained(decoder, tmp_path / "zoo" / TRAINED)
     save_mobile_stylegan(decoder.prior, tmp_path / "prior.safetensors")
+    (tmp_path / "zoo" / "coder.json").write_bytes(replace(CoderTables.default(), step=16).to_json())
     (tmp_path / "faces").mkdir()
     Image.open(portrait_path).save(tmp_path / "faces" / "one.png")
     application = typer.Typer()
@@ -88,8 +91,9 @@ def test_the_command_draws_and_refuses_to_overwrite(tmp_path: Path, portrait_pat
     with Image.open(tmp_path / "sheet.png") as sheet:
         pixels = np.asarray(sheet)
     assert pixels.shape[1] == 2 * MARGIN + 8 * 64 + 7 * GAP
-    whole, again, run = (pixels[-64 - MARGIN : -MARGIN, left : left + 64].astype(int)
-                         for left in (MARGIN + column * (64 + GAP) for column in (5, 6, 7)))
+    lr, whole, again, run = (pixels[-64 - MARGIN : -MARGIN, left : left + 64].astype(int)
+                             for left in (MARGIN + column * (64 + GAP) for column in (1, 5, 6, 7)))
+    assert ((lr % 16 == 0) | (lr == 255)).all()  # levels in steps
     assert np.abs(whole - again).max() <= 1  # decoded by two builds of one float network
     assert np.abs(whole - run).max() > 1
     repeated = CliRunner().invoke(application, arguments)

@@ -74,6 +74,19 @@ def test_figures_come_from_what_the_decoder_restores() -> None:
     assert found.lpips_without_prior is None
 
 
+def test_a_decoder_gets_the_levels_that_payloads_store() -> None:
+    given: list[torch.Tensor] = []
+
+    def decoder(lr: torch.Tensor) -> torch.Tensor:
+        given.append(lr)
+        return torch.zeros(1, 3, 64, 64)
+
+    source = DecoderSource("steps", decoder, box_network(ENCODER.hr, ENCODER.lr), step=8)  # type: ignore[arg-type]
+    measure(source, [np.full((64, 64, 3), 101, np.uint8)], FlatMetrics())  # type: ignore[arg-type]
+    assert given[0].shape == (1, 3, 16, 16)
+    torch.testing.assert_close((given[0] + 1) * 127.5, torch.full((1, 3, 16, 16), 104.0))
+
+
 def test_a_generator_is_also_measured_with_its_features_at_zero() -> None:
     torch.manual_seed(0)
     decoder = Grain(PRESETS["grain-smoke"]).eval()

@@ -145,8 +145,10 @@ def test_the_zoo_leaves_out_the_decoder_of_a_bundle(run: Run, tmp_path: Path, mo
     graph = export_decoder(decoder, network.lr, Weights.float16)
     fields = manifest_fields("tiny-base", "grain", architecture=asdict(decoder.config), training={}, licence={},
                              version="2.0.0")
-    parts = BundleParts(exact_encoder(network), graph, CoderTables.default(), fields, "card", ("onnx",))
+    tables = replace(CoderTables.default(), step=3)
+    parts = BundleParts(exact_encoder(network), graph, tables, fields, "card", ("onnx",))
     manifest = write_bundle(base, parts)
+    run.config = replace(run.config, lr_step=3)
     monkeypatch.setattr(paths, "bundle_roots", lambda: (tmp_path / "bundles",))
     save_run(tmp_path / "run", run)
     prior = run.model.prior
@@ -158,6 +160,7 @@ def test_the_zoo_leaves_out_the_decoder_of_a_bundle(run: Run, tmp_path: Path, mo
     with pytest.raises(ModelError, match=f"needs the invertible decoder of bundle {manifest.id} {manifest.version}"):
         load_trained(written, prior)
     begun = start_run(CONFIGS["smoke-final"], tmp_path / "zoo", prior)
+    assert begun.config.lr_step == zoo_decoder(tmp_path / "zoo", tmp_path / "prior.safetensors").step == 3
     for name, tensor in decoder.state_dict().items():
         assert torch.equal(begun.model.decoder.decoder.state_dict()[name], tensor)  # type: ignore[union-attr]
     monkeypatch.setattr(grain_bundle, "_export", lambda *_: (repeating_decoder(), Comparison(1, 0.0, 200.0, 0.0)))

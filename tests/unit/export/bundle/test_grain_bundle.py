@@ -11,9 +11,11 @@ import onnx
 import pytest
 import torch
 
+import sdk
 from codec_contract.bundle import paths
 from codec_contract.bundle.manifest import load_manifest
 from codec_contract.errors import BundleError, ExportError, ModelError
+from codec_contract.lr_coder.coder_tables import CoderTables
 from edge_encoder import integer_network
 from edgegrain.cli.main import app
 from export import separate_process
@@ -136,7 +138,7 @@ def test_a_bundle_says_what_its_decoder_is(stylegan2: tuple[Grain, bytes], tmp_p
     decoder, model = stylegan2
     root = write_bundle(tmp_path, decoder, model)
     source = find_decoder(root)
-    assert source.name == "tiny-64-lr16" and source.network.architecture == "box"
+    assert source.name == "tiny-64-lr16" and source.network.architecture == "box" and source.step == 1
     x = torch.rand(1, 3, 16, 16) * 2 - 1
     with torch.no_grad():
         torch.testing.assert_close(source.decoder(x), decoder(x), atol=1e-5, rtol=1e-4)  # two builds: other rounding
@@ -144,6 +146,15 @@ def test_a_bundle_says_what_its_decoder_is(stylegan2: tuple[Grain, bytes], tmp_p
     refresh_manifest(root, decoder={**fields["decoder"], "architecture": {"kind": "grain", "prior": None}})
     with pytest.raises(BundleError, match="describes no decoder"):
         bundle_decoder(load_manifest(root))
+
+
+def test_lrs_of_a_decoder_are_those_of_payloads(stylegan2: tuple[Grain, bytes], tmp_path: Path) -> None:
+    root = write_bundle(tmp_path, *stylegan2)
+    (root / "coder.json").write_bytes(replace(CoderTables.default(), step=7).to_json())
+    refresh_manifest(root)
+    square = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), np.uint8)
+    found = find_decoder(root).encode(square)
+    assert np.array_equal(found[0], sdk.Codec(root).compress(square[0]).lr) and (found % 7 == 0).all()
 
 
 def test_a_decoder_of_a_bundle_with_a_float_encoder(stylegan2: tuple[Grain, bytes], tmp_path: Path) -> None:
@@ -198,7 +209,9 @@ def test_the_zoo_is_rebuilt_with_its_generator(tmp_path: Path) -> None:
     folder = tmp_path / "zoo" / "faces-64"
     save_trained(model, folder / TRAINED)
     source = find_decoder("faces-64", tmp_path / "prior.safetensors", zoo=tmp_path / "zoo")
-    assert source.name == "faces-64" and (source.network.hr, source.network.lr) == (64, 16)
+    assert source.name == "faces-64" and (source.network.hr, source.network.lr) == (64, 16) and source.step == 1
+    (folder / "coder.json").write_bytes(replace(CoderTables.default(), step=7).to_json())
+    assert find_decoder("faces-64", tmp_path / "prior.safetensors", zoo=tmp_path / "zoo").step == 7
     x = torch.rand(1, 3, 16, 16) * 2 - 1
     with torch.no_grad():
         torch.testing.assert_close(source.decoder.forward_all(x).style, model.forward_all(x).style, atol=1e-2, rtol=0)

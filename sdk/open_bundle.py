@@ -12,6 +12,7 @@ from codec_contract.bundle.manifest import Manifest
 from codec_contract.errors import BundleError, DeviceError
 from codec_contract.fit import PREPROCESSING
 from codec_contract.lr_coder.coder import CoderTables
+from codec_contract.lr_coder.level_step import rounded
 from codec_contract.oriented_square import OrientedSquare
 from codec_contract.payload import FIT_PAD, ParsedPayload, encode_payload
 from codec_contract.rgb import Rgb
@@ -153,8 +154,12 @@ class OpenBundle:
             return self._enlarger
 
     def encode(self, squares: Rgb) -> Rgb:
-        """Encode squares, uint8 ``[N, hr, hr, 3]``, to LRs, uint8 ``[N, lr, lr, 3]``."""
-        return self.encoder.encode(squares)
+        """Encode squares, uint8 ``[N, hr, hr, 3]``, to LRs as payloads store them, uint8 ``[N, lr, lr, 3]``.
+
+        Raises:
+            BundleError: as `encoder` and `tables`, whose step the levels are rounded to.
+        """
+        return rounded(self.encoder.encode(squares), self.tables.step)
 
     def decode(self, lrs: Rgb, *, seed: int = 0, strengths: Sequence[float | None] | None = None) -> Rgb:
         """Decode LRs, uint8 ``[N, lr, lr, 3]``, to squares, uint8 ``[N, hr, hr, 3]``.

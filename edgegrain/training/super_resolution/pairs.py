@@ -133,7 +133,7 @@ def restored_pictures(originals: np.ndarray, bundle: str, size: int, cache: Path
                       report: Report | None = None) -> np.ndarray:
     """uint8 ``[N, size, size, 3]``: what a bundle restores of originals, reduced by the contract's exact resize.
 
-    The file in ``cache`` is named by a hash of the originals and of the bundle's encoder and decoder.
+    The file in ``cache`` is named by a hash of the originals and of the bundle's encoder, level step and decoder.
 
     Args:
         originals: uint8 ``[N, S, S, 3]``, from `edgegrain.pictures.packed.pack`.
@@ -153,7 +153,9 @@ def restored_pictures(originals: np.ndarray, bundle: str, size: int, cache: Path
     opened = OpenBundle(manifest, threads=torch.get_num_threads())
     decoder = manifest.entry(manifest.decoder["file"]).sha256
     name = Path(str(getattr(originals, "filename", ""))).name
-    key = hashlib.sha256("\n".join([name, manifest.lr_contract_id.hex(), decoder]).encode()).hexdigest()[:16]
+    step = opened.tables.step
+    parts = [name, manifest.lr_contract_id.hex(), decoder, *([f"step {step}"] if step > 1 else [])]
+    key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
     target = cache / f"restored-{size}-{key}.npy"
     if not target.exists():
         with written_array(target, (len(originals), size, size, 3)) as stored:

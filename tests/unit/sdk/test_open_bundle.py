@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 import sdk
 from codec_contract.bundle.manifest import load_manifest
+from codec_contract.lr_coder.coder_tables import CoderTables
 from codec_contract.payload import parse_payload
 from sdk.open_bundle import OpenBundle
 from tests.tiny_bundle import HR, LR, STRENGTH_DEFAULT, refresh_manifest, write_steered_bundle, write_tiny_bundle
@@ -28,6 +30,15 @@ def test_there_and_back(folder: Path) -> None:
     assert lr.shape == (1, LR, LR, 3)
     np.testing.assert_array_equal(bundle.unpack(parse_payload(bundle.pack(lr[0], (HR, HR)))), lr[0])
     np.testing.assert_array_equal(bundle.decode(lr), GREY)
+
+
+def test_lrs_have_the_levels_that_payloads_store(tmp_path: Path) -> None:
+    folder = write_tiny_bundle(tmp_path)
+    (folder / "coder.json").write_bytes(replace(CoderTables.default(), step=7).to_json())
+    refresh_manifest(folder)
+    bundle = OpenBundle(load_manifest(folder), threads=1)
+    np.testing.assert_array_equal(bundle.encode(GREY), np.full((1, LR, LR, 3), 126, np.uint8))
+    np.testing.assert_array_equal(bundle.decode(bundle.encode(GREY)), np.full((1, HR, HR, 3), 126, np.uint8))
 
 
 def test_parts_are_opened_once_for_all_threads(folder: Path) -> None:

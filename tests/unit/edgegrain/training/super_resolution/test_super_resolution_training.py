@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,9 @@ from PIL import Image
 from torch import Tensor
 
 import sdk
+from codec_contract.bundle.manifest import load_manifest
 from codec_contract.errors import BundleError, EdgegrainError, ImageError, ModelError
+from codec_contract.lr_coder.coder_tables import CoderTables
 from edgegrain.pictures.packed import random_pictures, stored_pictures
 from edgegrain.training.adversarial import PROJECTED, AdversarialConfig
 from edgegrain.training.distributed import Distributed
@@ -35,6 +38,7 @@ from edgegrain.training.super_resolution.trainer import SuperResolutionTrainer
 from edgegrain.training.super_resolution.windows import cut, draw_window, window_batches
 from server_decoder.super_resolution.weights import load_super_resolution, read_training
 from server_decoder.window import Window
+from tests.tiny_bundle import refresh_manifest, write_tiny_bundle
 from tests.unit.edgegrain.conftest import rows
 
 SMOKE = SUPER_RESOLUTION_CONFIGS["smoke-enlarge"]
@@ -230,6 +234,21 @@ def test_restored_pictures_are_those_of_the_sdk_and_are_kept(tmp_path: Path) -> 
     kept = sorted((tmp_path / "cache").iterdir())
     again = packed_pairs(config, stored_pictures(tmp_path / "data"), tmp_path / "cache")
     assert isinstance(again.restored, np.memmap) and sorted((tmp_path / "cache").iterdir()) == kept and len(kept) == 2
+
+
+def test_pictures_of_a_bundle_with_a_level_step_are_restored_from_rounded_lrs(tmp_path: Path) -> None:
+    bundle, cache = write_tiny_bundle(tmp_path), tmp_path / "cache"
+    cache.mkdir()
+    originals = np.full((1, 128, 128, 3), 101, np.uint8)  # the encoder averages, the decoder repeats pixels
+    assert (restored_pictures(originals, str(bundle), 64, cache) == 101).all()
+    manifest = load_manifest(bundle)
+    parts = ["", manifest.lr_contract_id.hex(), manifest.entry("decoder.onnx").sha256]
+    # Names of files do not change for bundles without a step.
+    old = f"restored-64-{hashlib.sha256(chr(10).join(parts).encode()).hexdigest()[:16]}.npy"
+    assert [path.name for path in cache.iterdir()] == [old]
+    (bundle / "coder.json").write_bytes(replace(CoderTables.default(), step=7).to_json())
+    refresh_manifest(bundle)  # keeps the contract id, as in the name
+    assert (restored_pictures(originals, str(bundle), 64, cache) == 98).all() and len(list(cache.iterdir())) == 2
 
 
 def test_what_does_not_fit_is_named(tmp_path: Path) -> None:

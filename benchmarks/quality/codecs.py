@@ -51,7 +51,7 @@ from edgegrain.evaluation.results import (
 )
 from edgegrain.metrics.metric_weights import find_weights
 from edgegrain.metrics.picture_metrics import Metrics
-from edgegrain.metrics.training_losses import NOTE, training_losses
+from edgegrain.metrics.training_losses import NOTE, losses_at
 from edgegrain.pictures.packed import list_pictures
 from edgegrain.publishing.model_card import measured_columns, score_cells
 from sdk import Codec
@@ -156,7 +156,8 @@ def summary(comparison: CodecComparison, results: Sequence[Mapping[int, PictureR
             "lr": group.lr,
             "bundles": {codec.bundle.id: {"codec": codec.bundle.codec, "version": codec.bundle.version,
                                           "lr_contract_id": codec.bundle.lr_contract_id,
-                                          "training_losses": _losses(codec)} for codec in group.codecs},
+                                          "training_losses": _losses(codec, comparison.side)}
+                        for codec in group.codecs},
             "means": {method: {key: None if value is None else round(value, 6) for key, value in mean.items()}
                       for method, mean in equal_means([result[group.lr] for result in results]).items()},
         } for group in comparison.groups],
@@ -189,9 +190,8 @@ def section(summary: Mapping[str, Any], command: str) -> list[str]:
             f"{summary['side']}, measured {summary['date']}:", "", "```sh", command, "```"]
 
 
-def _losses(codec: Codec) -> list[str]:
-    training = load_manifest(codec.bundle.folder).training
-    return sorted(training_losses(codec.bundle.codec, codec.bundle.domain, training))
+def _losses(codec: Codec, side: int) -> list[str]:
+    return sorted(losses_at(load_manifest(codec.bundle.folder), side))
 
 
 def _groups(codecs: Sequence[Codec], side: int) -> Iterator[Group]:

@@ -52,6 +52,8 @@ class Enlarger:
     """The network that enlarges restored squares: its ONNX files in the bundle, each of which doubles the sides."""
 
     files: tuple[str, ...]
+    training: Mapping[str, Any] = field(default_factory=dict)
+    """How it was trained; for reports."""
 
     @property
     def factors(self) -> tuple[int, ...]:
@@ -271,7 +273,8 @@ def _enlarger(
             raise BundleError(f"{where}: the enlarger has the file {str(name)[:80]!r}, which is not listed")
     if len(set(names)) < len(names):
         raise BundleError(f"{where}: the enlarger lists a file twice")
-    enlarger = Enlarger(tuple(names))
+    training = _field(described, "training", dict, f"{where}, enlarger") if "training" in described else {}
+    enlarger = Enlarger(tuple(names), training)
     if (side := hr * enlarger.factors[-1]) > MAX_SIDE:
         raise BundleError(f"{where}: the enlarger makes pictures with sides of {side} pixels, more than {MAX_SIDE}")
     if tiled:

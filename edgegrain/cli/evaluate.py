@@ -88,7 +88,7 @@ def evaluate(
         from edgegrain.evaluation.report import PAGE, PICTURES, report_files, report_name
         from edgegrain.evaluation.results import summary as summarize
         from edgegrain.metrics.picture_metrics import LEAST_SIDE
-        from edgegrain.metrics.training_losses import training_losses
+        from edgegrain.metrics.training_losses import losses_at
         from edgegrain.pictures.packed import list_pictures
     import sdk
     from codec_contract.bundle.manifest import load_manifest
@@ -108,7 +108,7 @@ def evaluate(
         refuse_existing([results / number for number in numbers], force)
     evaluator = _open(codec, paths, weights, baselines.value, curves, threads, device.value, cache, side)
     rows = [evaluator.picture(path) for path in with_progress(paths, f"measuring {codec.bundle.id}")]
-    losses = training_losses(codec.bundle.codec, codec.bundle.domain, load_manifest(codec.bundle.folder).training)
+    losses = losses_at(load_manifest(codec.bundle.folder), side)
     summary = summarize(rows, codec.bundle, paths, baselines.value, losses, side)
     files = report_files(codec, rows, paths, summary)
     _write(files, numbers, folder, results, force)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from codec_contract.bundle.manifest import Manifest
 from edgegrain.metrics.kid import KIDS
 
 MARK = "†"
@@ -39,6 +40,20 @@ def training_losses(codec: str, domain: str, training: Mapping[str, Any]) -> fro
     if weights.get("grid"):
         found |= GRIDS
     return found if domain == "faces" else found - {"identity"}
+
+
+def losses_at(manifest: Manifest, side: int) -> frozenset[str]:
+    """The scores of pictures restored at a side that a bundle was trained on.
+
+    Above the bundle's own side they include the losses of its enlarger, if it has one.
+    """
+    found = training_losses(manifest.codec, manifest.domain, manifest.training)
+    if manifest.enlarger is None or side <= manifest.hr:
+        return found
+    weights = (manifest.enlarger.training.get("config") or {}).get("losses") or {}
+    if weights.get("lpips"):
+        found |= {"lpips_alex"}
+    return found | GRIDS if weights.get("grid") else found
 
 
 def marked(title: str, score: str, losses: Collection[str]) -> str:

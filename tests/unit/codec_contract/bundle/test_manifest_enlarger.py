@@ -30,8 +30,8 @@ def test_a_manifest_without_an_enlarger() -> None:
 def test_every_file_doubles_the_sides() -> None:
     first = manifest(enlarger={"files": FILES[:1], "comment": "other fields are ignored"})
     assert first.enlarger == Enlarger(("enlarger_x2.onnx",)) and first.sides == (256, 512)
-    both = manifest(enlarger=BOTH)
-    assert both.enlarger == Enlarger(tuple(FILES)) and both.sides == (256, 512, 1024)
+    both = manifest(enlarger={**BOTH, "training": {"pictures_seen": 5}})
+    assert both.enlarger == Enlarger(tuple(FILES), {"pictures_seen": 5}) and both.sides == (256, 512, 1024)
 
 
 def test_tiles_are_restored_at_the_original_s_size() -> None:
@@ -44,6 +44,7 @@ def test_tiles_are_restored_at_the_original_s_size() -> None:
 @pytest.mark.parametrize(("enlarger", "message"), [
     (FILES, "'enlarger' must be of type dict"),
     ({}, "lacks the field 'files'"),
+    ({**BOTH, "training": 5}, "'training' must be of type dict"),
     ({"files": "enlarger_x2.onnx"}, "'files' must be of type list"),
     ({"files": []}, "0 files, expected 1 or 2"),
     ({"files": [*FILES, "decoder.onnx"]}, "3 files, expected 1 or 2"),

@@ -19,7 +19,7 @@ from edgegrain.evaluation.classical_codecs import CODECS
 from edgegrain.evaluation.evaluator import Evaluator
 from edgegrain.evaluation.report import PAGE, PICTURES
 from tests.gradient_metrics import GradientMetrics
-from tests.tiny_bundle import write_tiny_bundle
+from tests.tiny_bundle import refresh_manifest, write_tiny_bundle
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -107,6 +107,16 @@ def test_another_size_has_files_of_its_own(run: Run, tmp_path: Path) -> None:
     assert code == 0, err
     assert out.splitlines()[0].strip() == "tiny-64-lr16 1.0.0 at 96×96 on 2 pictures of faces"
     assert json.loads((tmp_path / "out" / "tiny-64-lr16-1.0.0-96.json").read_text())["size"] == 96
+
+
+def test_losses_of_the_enlarger_are_marked_where_it_takes_part(run: Run, tmp_path: Path) -> None:
+    large = write_tiny_bundle(tmp_path / "bundles", doublings=1)
+    training = {"config": {"losses": {"grid": 10.0}}}
+    refresh_manifest(large, enlarger={"files": ["enlarger_x2.onnx"], "training": training})
+    for size, grids in (("0", False), ("96", True)):
+        code, out, err = run("--bundle", large, "--size", size, "--baselines", "none", "--json", "--force")
+        assert code == 0, err
+        assert ("grid_4" in json.loads(out)["training_losses"]) == grids
 
 
 def test_a_size_below_that_of_the_metrics_is_refused(run: Run, tmp_path: Path) -> None:

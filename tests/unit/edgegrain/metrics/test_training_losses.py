@@ -1,10 +1,13 @@
 """Training losses follow from the family, the domain and the training record, and are marked in titles."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from edgegrain.metrics.training_losses import marked, training_losses
+from codec_contract.bundle.manifest import load_manifest
+from edgegrain.metrics.training_losses import GRIDS, losses_at, marked, training_losses
+from tests.tiny_bundle import refresh_manifest, write_tiny_bundle
 
 SEE_VGG = {"lpips_vgg", "dists", "kid", "kid_crops", "lpips_eyes", "lpips_mouth", "kid_eyes", "kid_mouth"}
 
@@ -22,6 +25,17 @@ SEE_VGG = {"lpips_vgg", "dists", "kid", "kid_crops", "lpips_eyes", "lpips_mouth"
 ])
 def test_losses(codec: str, domain: str, training: dict[str, Any], losses: set[str]) -> None:
     assert training_losses(codec, domain, training) == losses
+
+
+def test_losses_of_the_enlarger_count_where_it_takes_part(tmp_path: Path) -> None:
+    folder = write_tiny_bundle(tmp_path, doublings=1)
+    files = list(load_manifest(folder).enlarger.files)  # type: ignore[union-attr]
+    for losses, found in (({"grid": 10.0}, GRIDS), ({"grid": 0.0, "lpips": 1.0}, {"lpips_alex"}), (None, set())):
+        training = {"config": {"losses": losses}} if losses else {}
+        refresh_manifest(folder, codec="glean", enlarger={"files": files, "training": training})
+        assert losses_at(load_manifest(folder), 65) == found and losses_at(load_manifest(folder), 64) == set()
+    alone = load_manifest(write_tiny_bundle(tmp_path, "alone"))
+    assert losses_at(alone, 128) == losses_at(alone, 64) == {"lpips_alex"}
 
 
 def test_titles_of_losses_are_marked_before_their_arrow() -> None:

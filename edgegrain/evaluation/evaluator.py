@@ -108,6 +108,8 @@ class Evaluator:
         self._metrics_key = metrics_key(metrics, weights_id)
         self._bundle_key = {"bundle": codec.bundle.id, "manifest": hashlib.sha256(manifest).hexdigest(),
                             "device": codec.device, "onnxruntime": onnxruntime.__version__}
+        if codec.device != "cpu":  # which form of the decoder runs there depends on the library of fused ops
+            self._bundle_key["decoder"] = str(codec.running_decoder)
 
     def picture(self, path: Path, budget: int = 0) -> PictureResult:
         """All results of one picture, from the cache where they are known.

@@ -116,6 +116,19 @@ def test_other_weights_or_another_bundle_are_measured_anew(
     assert found.ours.nbytes == result.ours.nbytes and found.equal == result.equal
 
 
+@pytest.mark.parametrize(("device", "again"), [("cuda", 1), ("cpu", 0)])
+def test_on_cuda_another_form_of_the_decoder_is_measured_anew(
+        codec: Codec, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, again: int) -> None:
+    monkeypatch.setattr(codec, "device", device)
+    for file in ("decoder.onnx", "decoder.onnx", "decoder_cuda.onnx"):
+        asked = GradientMetrics.asked
+        monkeypatch.setattr(Codec, "running_decoder", f"{file}, float32, plain ops, CUDA")
+        evaluator(codec, tmp_path, EvaluationConfig(None)).picture(path)
+        if file == "decoder_cuda.onnx":
+            assert GradientMetrics.asked == asked + again
+    assert len(list(tmp_path.iterdir())) == 1 + again
+
+
 def test_without_baselines_only_the_bundle_is_measured(codec: Codec, path: Path, tmp_path: Path) -> None:
     found = evaluator(codec, tmp_path, EvaluationConfig(None, BUDGETS)).picture(path)
     assert (found.equal, found.curve) == ((), ()) and found.ours.scores.psnr > 10

@@ -99,13 +99,17 @@ class CodecComparison:
         side: of the originals, in pixels; 0: the first bundle's.
 
     Raises:
-        EdgegrainError: no bundle, or a side that an LR does not divide.
+        EdgegrainError: no bundle, several of one id, or a side that an LR does not divide.
     """
 
     def __init__(self, codecs: Sequence[Codec], metrics: Metrics, weights_id: str, cache: ResultCache,
                  thoroughness: Thoroughness = "fast", side: int = 0) -> None:
         if not codecs:
             raise EdgegrainError("name at least one bundle")
+        ids = [codec.bundle.id for codec in codecs]
+        if repeated := sorted({name for name in ids if ids.count(name) > 1}):
+            raise EdgegrainError(f"several bundles have the id {', '.join(repeated)}, which names their results; name "
+                                 "each bundle once, and give versions to compare ids of their own")
         self.side = side or codecs[0].bundle.hr
         self._metrics, self._cache, self._metrics_key = metrics, cache, metrics_key(metrics, weights_id)
         alone, against = EvaluationConfig(None, side=self.side), EvaluationConfig(thoroughness, side=self.side)

@@ -124,6 +124,12 @@ def test_sides_that_do_not_fit_are_refused(bundles: Path, folder: Path) -> None:
         comparison(bundles, folder)
 
 
+def test_bundles_of_one_id_are_refused(bundles: Path, folder: Path, tmp_path: Path) -> None:
+    other = write_tiny_bundle(tmp_path, LARGE, random=True)
+    with pytest.raises(EdgegrainError, match=f"several bundles have the id {LARGE}, which"):
+        comparison(bundles, folder, LARGE, SMALL, str(other))
+
+
 def test_the_command_writes_json_and_page(bundles: Path, pictures: list[Path], tmp_path: Path,
                                           monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(codecs, "Metrics", GradientMetrics)

@@ -44,7 +44,7 @@ def fit_network(
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1e-2, total_steps=steps)
     for step in range(steps):
-        if step == round(ROUNDED_FROM * steps):
+        if step == min(round(ROUNDED_FROM * steps), steps - 1):
             network.calibrate(context[:: max(1, len(context) // CALIBRATION_SAMPLES)].float())
         batch = torch.randint(len(context), (BATCH,))
         prediction = network(context[batch].float())
@@ -132,7 +132,7 @@ def load_lrs(path: Path) -> list[Rgb]:
     """LRs from a .npy file, uint8 [N, h, w, 3], or generic LRs made from a folder of pictures.
 
     Raises:
-        ImageError: the file holds no such array.
+        ImageError: the file holds no such array, or an empty one.
     """
     if path.is_dir():
         return generic_lrs(path)
@@ -142,6 +142,9 @@ def load_lrs(path: Path) -> list[Rgb]:
         raise ImageError(f"{path} is not a .npy file of LRs ({error})") from error
     if array.dtype != np.uint8 or array.ndim != 4 or array.shape[3] != 3:
         raise ImageError(f"{path} must hold uint8 [N, h, w, 3], is {array.dtype} {list(array.shape)}")
+    if array.size == 0:
+        raise ImageError(f"{path} holds no LRs: its array is empty, {list(array.shape)}; expected at least 2 LRs "
+                         "with pixels, such as [2000, 16, 16, 3]")
     return list(array)
 
 

@@ -83,6 +83,13 @@ def test_lrs_of_different_sizes_may_be_mixed():
     assert np.array_equal(decode_lr(encode_lr(lrs[-1], tables), 9, 5, tables), lrs[-1])
 
 
+@pytest.mark.parametrize("steps", [1, 2])
+def test_weights_are_rounded_also_in_few_steps(steps: int) -> None:
+    lrs = checkered_lrs(20)
+    tables = fit_coder.fit_tables(lrs, widths=(4,), steps=steps)
+    assert np.array_equal(decode_lr(encode_lr(lrs[0], tables), 8, 8, tables), lrs[0])
+
+
 def test_of_many_lrs_some_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     lrs = list(checkered_lrs(40))
     whole = fit_coder.fit_tables(lrs, widths=(4,), steps=10)
@@ -122,6 +129,10 @@ def test_a_file_that_holds_no_lrs_is_refused(tmp_path):
     np.save(tmp_path / "wrong.npy", np.zeros((4, 16, 16, 3)))
     with pytest.raises(ImageError, match=r"must hold uint8 \[N, h, w, 3\], is float64"):
         fit_coder.load_lrs(tmp_path / "wrong.npy")
+    for count, side in ((5, 0), (0, 16)):
+        np.save(tmp_path / "wrong.npy", np.zeros((count, side, side, 3), np.uint8))
+        with pytest.raises(ImageError, match=rf"its array is empty, \[{count}, {side}, {side}, 3\]; expected"):
+            fit_coder.load_lrs(tmp_path / "wrong.npy")
     (tmp_path / "wrong.npy").write_bytes(b"no array")
     with pytest.raises(ImageError, match="is not a .npy file"):
         fit_coder.load_lrs(tmp_path / "wrong.npy")

@@ -45,9 +45,13 @@ def find_bundle(name_or_path: str | Path = DEFAULT_BUNDLE) -> Path:
 
 
 def installed_bundles() -> dict[str, Path]:
-    """Name -> folder of every bundle of the package or the checkout, sorted by name."""
+    """Name -> folder of every bundle of the package or the checkout, sorted by name.
+
+    Folders with other names than a bundle's id are left out: a killed process may have left a copy of a bundle.
+    """
     found: dict[str, Path] = {}
     for root in reversed(bundle_roots()):  # so that the wheel's own wins
         if root.is_dir():
-            found |= {path.name: path for path in root.iterdir() if (path / MANIFEST).is_file()}
+            found |= {path.name: path for path in root.iterdir()
+                      if BUNDLE_ID.fullmatch(path.name) and (path / MANIFEST).is_file()}
     return dict(sorted(found.items()))

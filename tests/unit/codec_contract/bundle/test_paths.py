@@ -37,6 +37,14 @@ def test_names_and_the_alias_find_the_wheels_bundle_before_the_checkouts(roots: 
     assert installed_bundles() == {"cats-256-lr16": checkout / "cats-256-lr16", DEFAULT_BUNDLE: wheel / DEFAULT_BUNDLE}
 
 
+@pytest.mark.parametrize("name", [".9a69b1c2d3e4f506.old", ".cats-256-lr16.x1y2z3"])
+def test_folders_that_a_killed_process_left_are_no_bundles(roots: tuple[Path, Path], name: str) -> None:
+    before = installed_bundles()
+    (roots[1] / name).mkdir()
+    (roots[1] / name / "manifest.json").write_text("{}")
+    assert installed_bundles() == before
+
+
 @pytest.mark.parametrize("name", ["dogs", "../wheel", "", "Faces", "/nowhere"])
 def test_unknown_names_are_refused_with_what_there_is(roots: tuple[Path, Path], name: str) -> None:
     with pytest.raises(BundleError, match=r"installed bundles: cats-256-lr16, faces-256-lr16"):

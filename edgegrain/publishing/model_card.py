@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from codec_contract.bundle.manifest import load_manifest
+from codec_contract.bundle.manifest import Manifest, load_manifest
 from codec_contract.errors import BundleError
 from edgegrain.metrics.training_losses import MARK, NOTE, training_losses
 from edgegrain.training.grain.stages import FACES
@@ -187,18 +187,36 @@ def enter_evaluation(folder: Path, evaluation: Path, controls: Mapping[str, Path
         controls: summaries of the controls, by the name of their row.
 
     Raises:
-        BundleError: there is no valid bundle, it has no record of a training run, a file is no summary, or as in
-            `collect`.
+        BundleError: there is no valid bundle, it has no record of a training run, a file is no summary, the figures
+            are of another version, encoder or size, or as in `collect`.
     """
     manifest = load_manifest(folder)
     if missing := sorted({"data", "pictures_seen", "pictures_in_set"} - manifest.training.keys()):
         raise BundleError(f"the training record of bundle {manifest.id} lacks {', '.join(missing)}; a card is made for "
                           "bundles that edgegrain publish run wrote")
-    collected = collect(manifest.id, _summary(evaluation), {name: _summary(path) for name, path in controls.items()})
+    own, others = _summary(evaluation), {name: _summary(path) for name, path in controls.items()}
+    collected = collect(manifest.id, own, others)
+    _refuse_other_figures(manifest, own, others)
     card = card_text(manifest.id, manifest.training, collected, manifest.licence, domain=manifest.domain,
                      sizes=(manifest.hr, manifest.lr))
     update_card(manifest.folder, evaluation=collected, card=card)
     return card
+
+
+def _refuse_other_figures(manifest: Manifest, own: Mapping[str, Any], controls: Mapping[str, Mapping[str, Any]]
+                          ) -> None:
+    """Raise `BundleError` for figures of another version, encoder or size.
+
+    Summaries without a size, of earlier releases, were measured at the bundle's.
+    """
+    for field, expected in (("version", manifest.version), ("lr_contract_id", manifest.lr_contract_id.hex())):
+        if (found := own["bundle"].get(field, expected)) != expected:
+            raise BundleError(f"the evaluation is of {manifest.id} with {field} {found}, but the bundle has "
+                              f"{expected}; evaluate it again: edgegrain evaluate --bundle {manifest.folder}")
+    for name, summary in {"evaluation": own, **controls}.items():
+        if (size := summary.get("size", manifest.hr)) != manifest.hr:
+            raise BundleError(f"the {name} was measured at {size} pixels, but the card states figures at "
+                              f"{manifest.hr}; evaluate again without --size")
 
 
 def _summary(path: Path) -> dict[str, Any]:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Any
+
 import pytest
 
+from codec_contract.bundle.manifest import load_manifest
 from codec_contract.errors import BundleError
-from edgegrain.publishing.model_card import card_text, collect
+from edgegrain.publishing.model_card import card_text, collect, enter_evaluation
+from tests.tiny_bundle import refresh_manifest, write_tiny_bundle
 
 SCORES = {"bytes": 571.25, "psnr": 25.456, "ssim": 0.7051, "lpips_alex": 0.1441, "lpips_vgg": 0.3132, "identity": 0.41,
           "dists": 0.2, "identity_mobileface": 0.35, "dists_low": 0.194, "dists_high": 0.206}
@@ -88,3 +94,29 @@ def test_evaluations_of_another_bundle_or_other_pictures_are_refused() -> None:
         collect("mine", summary("other"), {})
     with pytest.raises(BundleError, match="other pictures"):
         collect("mine", summary("mine"), {"control: box mean": summary("box", pictures="bb")})
+
+
+@pytest.mark.parametrize(("name", "bundle", "fields", "message"), [
+    ("own", {"version": "0.5.0"}, {}, "with version 0.5.0, but the bundle has 1.0.0; evaluate it again"),
+    ("own", {"lr_contract_id": "ab" * 32}, {}, "with lr_contract_id abab"),
+    ("own", {}, {"size": 128}, "the evaluation was measured at 128 pixels, but the card states figures at 64"),
+    ("box", {}, {"size": 128}, "the control was measured at 128 pixels"),
+])
+def test_figures_of_another_version_encoder_or_size_are_refused(
+        tmp_path: Path, name: str, bundle: dict[str, str], fields: dict[str, Any], message: str) -> None:
+    folder = write_tiny_bundle(tmp_path)
+    refresh_manifest(folder, training=TRAINING)
+    manifest = load_manifest(folder)
+    right = {"version": manifest.version, "lr_contract_id": manifest.lr_contract_id.hex()}
+    summaries = {"own": summary(manifest.id) | {"size": manifest.hr}, "box": summary("box") | {"size": manifest.hr}}
+    summaries["own"]["bundle"] |= right
+    paths = {key: tmp_path / f"{key}.json" for key in summaries}
+    for key, path in paths.items():
+        path.write_text(json.dumps(summaries[key]))
+    assert "| control |" in enter_evaluation(folder, paths["own"], {"control": paths["box"]})
+    summaries[name]["bundle"] |= bundle
+    paths[name].write_text(json.dumps(summaries[name] | fields))
+    entered = load_manifest(folder)
+    with pytest.raises(BundleError, match=message):
+        enter_evaluation(folder, paths["own"], {"control": paths["box"]})
+    assert load_manifest(folder) == entered

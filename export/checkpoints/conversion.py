@@ -100,9 +100,10 @@ def convert(source: str, files: Sequence[Path], out: Path, options: ConversionOp
     """
     if source not in SOURCES:
         raise ModelError(f"unknown source {source!r}; expected one of {', '.join(SOURCES)}")
-    refuse_to_replace(out, options.force)
-    require_formats(options.formats)  # before work that takes minutes
-    require_onnx(options.formats)
+    if not source.startswith("stylegan2"):  # whose result is a file without an encoder, checked by `_stylegan2`
+        refuse_to_replace(out, options.force)
+        require_formats(options.formats)  # before work that takes minutes
+        require_onnx(options.formats)
     if source != "grain" and len(files) != 1:
         raise ModelError(f"{source} is converted from one file, got {len(files)}")
     return SOURCES[source](files, out, options)

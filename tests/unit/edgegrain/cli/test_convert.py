@@ -121,6 +121,12 @@ def test_stylegan2(capsys: pytest.CaptureFixture[str], tmp_path: Path, source: s
     status, _, error = run(capsys, "--from", source, tmp_path / "file.pt", "--out", out)
     assert status == 0, error
     assert load_prior(out, size=32).code_count == 8
+    written = out.read_bytes()
+    out.write_bytes(b"other")
+    status, _, error = run(capsys, "--from", source, tmp_path / "file.pt", "--out", out)
+    assert status == 1 and "--force" in error and out.read_bytes() == b"other"
+    status, _, error = run(capsys, "--from", source, tmp_path / "file.pt", "--out", out, "--force")
+    assert status == 0 and out.read_bytes() == written, error
     status, _, error = run(capsys, "--from", other, tmp_path / "file.pt", "--out", tmp_path / "other.safetensors")
     assert status == 1 and "holds no StyleGAN2 in the" in error
 

@@ -1,7 +1,7 @@
-"""Files for clients: verified once, kept in memory, served with ETag, ranges and immutable caching.
+"""Files for clients: verified once, kept in memory, served with ETag and ranges.
 
-A published encoder is frozen, and with it the coder's tables and the golden vectors, so the content of a URL never
-changes and may be cached without limit.
+A URL names the bundle, not the content, which changes with the bundle's encoder or its export. Caches may keep a file
+and ask with its ETag before they use it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from codec_contract.bundle.file_names import CODER_TABLES, ENCODER_COREML, ENCOD
 from codec_contract.bundle.manifest import Manifest
 from edgegrain.service.problem_details import Problem
 
-CACHING = "public, max-age=31536000, immutable"
+CACHING = "public, no-cache"
 COREML_ARCHIVE = f"{ENCODER_COREML}.zip"
 """Name under which the folder of the Core ML encoder is served."""
 ZIP_DATE = (1980, 1, 1, 0, 0, 0)

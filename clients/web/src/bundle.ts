@@ -59,7 +59,7 @@ const PREPROCESSING = { resize: "pillow-bilinear-22bit-width-first", pad: "edge"
 
 /**
  * Fetches a bundle. Files in the cache with the listed SHA-256 are not fetched again, and without a network the last
- * listing or manifest is used.
+ * listing or manifest is used. A file with another SHA-256 is fetched once more, past the browser's HTTP cache.
  *
  * Throws `UnreachableError` if there is no answer, `ServiceError` if the service has no such bundle or the folder no
  * manifest, `BundleError` if a file has another SHA-256.
@@ -150,18 +150,32 @@ async function fetchFile(source: BundleSource, file: FileDescription): Promise<U
     const data = new Uint8Array(await kept.arrayBuffer());
     if (sha256Hex(data) === file.sha256) return data;
   }
-  const response = await get(url, source.token);
+  let [data, copy] = await download(url, source.token, "default");
+  if (!isListed(data, file)) {
+    // The browser's HTTP cache may have answered with the file of an earlier encoder.
+    [data, copy] = await download(url, source.token, "reload");
+  }
+  if (!isListed(data, file)) {
+    throw new BundleError(`${file.name} has SHA-256 ${sha256Hex(data)}, expected ${file.sha256}; fetch it again`);
+  }
+  await keep(cache, url, copy);
+  return data;
+}
+
+function isListed(data: Uint8Array, file: FileDescription): boolean {
+  return data.length === file.size && sha256Hex(data) === file.sha256;
+}
+
+/** The bytes at `url`, and the answer to keep. */
+async function download(
+  url: string, token: string | undefined, mode: RequestCache,
+): Promise<[Uint8Array, Response]> {
+  const response = await get(url, token, mode);
   const copy = response.clone();
   const body = await response.arrayBuffer().catch((error: unknown) => {
     throw new UnreachableError(`${url} broke off: ${error instanceof Error ? error.message : String(error)}`);
   });
-  const data = new Uint8Array(body);
-  const digest = sha256Hex(data);
-  if (data.length !== file.size || digest !== file.sha256) {
-    throw new BundleError(`${file.name} has SHA-256 ${digest}, expected ${file.sha256}; fetch it again`);
-  }
-  await keep(cache, url, copy);
-  return data;
+  return [new Uint8Array(body), copy];
 }
 
 function address(path: string, service: string): string {
@@ -172,10 +186,10 @@ function address(path: string, service: string): string {
   }
 }
 
-async function get(url: string, token: string | undefined): Promise<Response> {
+async function get(url: string, token: string | undefined, mode: RequestCache = "default"): Promise<Response> {
   let response: Response;
   try {
-    response = await fetch(url, token ? { headers: { Authorization: `Bearer ${token}` } } : {});
+    response = await fetch(url, { cache: mode, ...(token ? { headers: { Authorization: `Bearer ${token}` } } : {}) });
   } catch (error) {
     throw new UnreachableError(`${url} cannot be reached: ${error instanceof Error ? error.message : String(error)}`);
   }

@@ -103,6 +103,26 @@ test("a kept file that is not the listed one is fetched again", async () => {
   expect(fetched.filter((path) => path.endsWith("encoder.onnx"))).toHaveLength(2);
 });
 
+test("a file that the HTTP cache has of an earlier encoder is fetched past it, once", async () => {
+  const whole = globalThis.fetch;
+  const modes: (RequestCache | undefined)[] = [];
+  let stale = ["default"];
+  vi.stubGlobal("fetch", async (url: string, options: RequestInit) => {
+    if (!url.endsWith("encoder.onnx")) return whole(url, options);
+    modes.push(options.cache);
+    return stale.includes(options.cache ?? "default") ? new Response(new Uint8Array([9])) : whole(url, options);
+  });
+  expect([...(await fetchBundle(source)).encoder]).toEqual([1, 2, 3]);
+  expect(modes).toEqual(["default", "reload"]);
+  expect([...(await fetchBundle(source)).encoder]).toEqual([1, 2, 3]);
+  expect(modes).toHaveLength(2);
+
+  kept.clear();
+  stale = ["default", "reload"];
+  await expect(fetchBundle(source)).rejects.toThrow(BundleError);
+  expect(modes).toHaveLength(4);
+});
+
 test("an altered file is refused and not kept", async () => {
   files["encoder.onnx"] = new Uint8Array([1, 2, 4]);
   await expect(fetchBundle(source)).rejects.toThrow(BundleError);

@@ -44,7 +44,7 @@ def test_whole_file() -> None:
     answer = respond(FILE, request())
     assert answer.status_code == 200 and answer.body == DATA
     assert answer.headers["etag"] == f'"{FILE.sha256}"' and answer.headers["accept-ranges"] == "bytes"
-    assert answer.headers["cache-control"] == "public, max-age=31536000, immutable"
+    assert answer.headers["cache-control"] == "public, no-cache"
     head = respond(FILE, request("HEAD"))
     assert head.body == b"" and head.headers["content-length"] == "100"
 

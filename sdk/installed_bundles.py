@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -85,11 +85,16 @@ def bundle_info(manifest: Manifest) -> BundleInfo:
 
 
 def installed_manifests() -> Iterator[Manifest]:
-    """Manifests of the installed bundles, the default one first.
+    """Manifests of the installed bundles that `readable_manifests` gives, the default one first."""
+    return readable_manifests(_installed_folders())
+
+
+def readable_manifests(folders: Iterable[Path]) -> Iterator[Manifest]:
+    """Manifests of the bundles in ``folders``.
 
     Bundles whose manifests cannot be read are left out, with a warning: they must not block the others.
     """
-    for folder in _installed_folders():
+    for folder in folders:
         try:
             yield load_manifest(folder)
         except BundleError as error:

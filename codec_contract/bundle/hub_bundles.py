@@ -7,6 +7,7 @@ one can be copied to another machine. huggingface-hub (the extra ``hub``) is imp
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
@@ -97,9 +98,14 @@ def hub_cache() -> Path:
 
 
 def cached_hub_bundles() -> dict[str, Path]:
-    """``hf://owner/name@commit`` -> folder of every bundle in the cache."""
-    return {str(HubName("/".join(path.parts[-4:-2]), path.parts[-2])): path.parent
-            for path in sorted(hub_cache().glob(f"*/*/*/{MANIFEST}")) if _COMMIT.fullmatch(path.parts[-2])}
+    """``hf://owner/name@commit`` -> folder of every bundle in the cache; folders with other names are left out."""
+    found = {}
+    for path in sorted(hub_cache().glob(f"*/*/*/{MANIFEST}")):
+        owner, repository, commit = path.parts[-4:-1]
+        if _COMMIT.fullmatch(commit):
+            with contextlib.suppress(BundleError):
+                found[str(HubName(f"{owner}/{repository}", commit))] = path.parent
+    return found
 
 
 def licence_text(licence: Mapping[str, Any]) -> str:

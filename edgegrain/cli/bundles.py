@@ -40,16 +40,16 @@ def _list(
         return
     import sdk
     from codec_contract.bundle.hub_bundles import cached_hub_bundles
-    from codec_contract.bundle.manifest import load_manifest
     from codec_contract.bundle.paths import bundle_roots, installed_bundles
-    from sdk.installed_bundles import bundle_info
+    from sdk.installed_bundles import bundle_info, readable_manifests
 
+    cached = {folder: name for name, folder in cached_hub_bundles().items()}
     found = [(_names(bundle), bundle) for bundle in sdk.bundles()]
-    found += [(name, bundle_info(load_manifest(folder))) for name, folder in cached_hub_bundles().items()]
+    found += [(cached[manifest.folder], bundle_info(manifest)) for manifest in readable_manifests(cached)]
     if not found and not json_output:
         typer.echo(f"no bundles are installed (looked in {', '.join(map(str, bundle_roots()))})")
     _print(found, verify, json_output)
-    if installed_bundles().keys() - {bundle.folder.name for _, bundle in found}:  # a warning said why
+    if len(found) < len(installed_bundles()) + len(cached):  # a warning said why
         raise typer.Exit(1)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -104,6 +105,9 @@ class TestDownload:
         new = find()
         assert json.loads((new / "manifest.json").read_bytes())["version"] == "2.0.0"
         assert new != old and find(f"hf://{REPOSITORY}@{old.name}") == old
+        hub_folder = old.parents[2]
+        for odd in (".tmp/tiny", "anna/a--b", "anna/.tiny"):  # copied by another program
+            shutil.copytree(old, hub_folder / odd / old.name)
         assert cached_hub_bundles() == {f"hf://{REPOSITORY}@{folder.name}": folder for folder in (old, new)}
 
     def test_a_broken_connection_continues_where_it_stopped(

@@ -40,6 +40,20 @@ def test_fetched_bundles_are_listed(hub: Hub, bundle: Path, shell: Shell, tmp_pa
     assert shell("bundles", "fetch", "hf://anna")[0] == 1
 
 
+def test_a_damaged_bundle_of_the_cache_is_left_out(
+        hub: Hub, bundle: Path, shell: Shell, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    commit, other = (hub.add(name, bundle) for name in ("anna/tiny", "anna/other"))
+    for name in ("anna/tiny", "anna/other"):
+        assert shell("bundles", "fetch", f"hf://{name}")[0] == 0
+    damaged = tmp_path / "cache" / "hub" / "anna" / "tiny" / commit
+    (damaged / "manifest.json").write_text("damaged")
+    status, out, _ = shell("bundles")
+    assert status == 1 and f"hf://anna/other@{other}, version 1.0.0\n" in out and "hf://anna/tiny" not in out
+    assert f"the bundle in {damaged} is left out: " in caplog.text
+    status, out, _ = shell("bundles", "--json")
+    assert status == 1 and str(damaged.parents[1] / "other" / other) in [row["folder"] for row in json.loads(out)]
+
+
 def test_a_name_of_the_hub_stands_for_a_bundle(hub: Hub, bundle: Path, shell: Shell, tmp_path: Path) -> None:
     hub.add("anna/tiny", bundle)
     picture = tmp_path / "me.png"

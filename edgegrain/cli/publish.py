@@ -45,7 +45,7 @@ def _to_hub(
     bundle: Annotated[str, typer.Option("--bundle", "-b", help="Bundle to upload: id, folder or hf:// name.")] = "",
     upload: Annotated[bool, typer.Option("--upload", help="Upload; without it, only print what would be.")] = False,
     licence: Annotated[str, typer.Option(help="The weights' licence as the Hub calls it, such as apache-2.0 [default: "
-                                         "other, with a link to the card].")] = "",
+                                         "that in the card's head, else other, with a link to the card].")] = "",
     private: Annotated[bool, typer.Option("--private", help="Create the repository as a private one.")] = False,
     revision: Annotated[str, typer.Option(help="Branch, created if it is missing.")] = "main",
     message: Annotated[str, typer.Option(help="Message of the commit [default: id and version].")] = "",

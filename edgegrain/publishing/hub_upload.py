@@ -48,29 +48,34 @@ def plan_upload(folder: Path, target: HubName, *, licence: str = "", private: bo
                 ) -> Upload:
     """Verify a bundle and plan its upload; the network is not used.
 
-    A model card without front matter gets one; the manifest that is uploaded has the new card's size and hash.
+    A model card without front matter gets one; in one that has it, ``licence`` replaces the licence. The manifest that
+    is uploaded has the new card's size and hash.
 
     Args:
         folder: of the bundle.
         target: repository and branch.
-        licence: the Hub's identifier of the weights' licence; by default ``other``, with a link to the card.
+        licence: the Hub's identifier of the weights' licence; by default that of the front matter, else ``other``, with
+            a link to the card.
         private: create a private repository.
         message: of the commit; by default id and version.
 
     Raises:
-        BundleError: the bundle is damaged, huggingface-hub is not installed, or the target is a commit.
+        BundleError: the bundle is damaged, huggingface-hub is not installed, the target is a commit, or the front
+            matter in which ``licence`` is to be replaced cannot be read.
     """
     manifest = verify_bundle(folder)
     if target.pinned:
         raise BundleError(f"{target} is a commit, which never changes; name a branch")
     files: dict[str, Path | bytes] = {name: manifest.path(name) for name in manifest.files}
     card = manifest.open_file(MODEL_CARD).decode() if MODEL_CARD in manifest.files else f"# {manifest.id}\n"
-    if card.startswith(_FENCE):
+    has_head = card.startswith(_FENCE)
+    if has_head and not licence:
         head = card[: card.find(_FENCE, len(_FENCE)) + len(_FENCE)]
         files[MANIFEST] = manifest.folder / MANIFEST
     else:
-        head = _front_matter(manifest, target, licence)
-        data = f"{head}\n{card}".encode()
+        head, body = (_replace_licence(card, target, licence) if has_head
+                      else (_front_matter(manifest, target, licence), f"\n{card}"))
+        data = f"{head}{body}".encode()
         record = json.loads((manifest.folder / MANIFEST).read_bytes())
         record["files"][MODEL_CARD] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
         files |= {MODEL_CARD: data, MANIFEST: (json.dumps(record, indent=2) + "\n").encode()}
@@ -116,3 +121,21 @@ def _front_matter(manifest: Manifest, target: HubName, licence: str) -> str:
             library_name="edgegrain", pipeline_tag="image-to-image",
             tags=["edgegrain", "image-compression", "image-rescaling", "onnx", manifest.codec, manifest.domain])
         return f"{_FENCE}{metadata.to_yaml()}\n{_FENCE}"
+
+
+def _replace_licence(card: str, target: HubName, licence: str) -> tuple[str, str]:
+    """Front matter with another licence, without name and link of the one it had, and the text below it."""
+    with hub_errors(str(target)):
+        from huggingface_hub import ModelCard
+        from yaml import YAMLError
+
+        try:
+            changed = ModelCard(card)
+        except (ValueError, YAMLError) as error:
+            reason = " ".join(str(error).split())
+            raise BundleError(f"the front matter of {MODEL_CARD} cannot be read ({reason}), so its licence cannot be "
+                              "replaced; correct it in the bundle, or leave --licence out") from error
+        for field in ("license_name", "license_link"):
+            changed.data.pop(field)
+        changed.data["license"] = licence
+        return str(changed).removesuffix(changed.text), changed.text

@@ -57,6 +57,23 @@ def test_metadata_of_the_owner_stays(bundle: Path) -> None:
     assert plan.files["README.md"] == bundle / "README.md" and plan.files["manifest.json"] == bundle / "manifest.json"
 
 
+def test_a_given_licence_replaces_that_of_the_front_matter(bundle: Path) -> None:
+    link = "license_name: see-model-card\nlicense_link: https://huggingface.co/other/tiny/blob/main/README.md\n"
+    (bundle / "README.md").write_text(f"---\nlicense: other\n{link}tags:\n- mine\n---\n\n# Mine\n")
+    refresh_manifest(bundle)
+    plan = plan_upload(bundle, TARGET, licence="apache-2.0")
+    card, manifest = plan.files["README.md"], plan.files["manifest.json"]
+    assert isinstance(card, bytes) and isinstance(manifest, bytes)
+    assert plan.front_matter == "---\nlicense: apache-2.0\ntags:\n- mine\n---\n"
+    assert card.decode() == f"{plan.front_matter}\n# Mine\n"
+    assert json.loads(manifest)["files"]["README.md"]["size"] == len(card)
+    for head in ("- mit", "license: a: b"):
+        (bundle / "README.md").write_text(f"---\n{head}\n---\n# Mine\n")
+        refresh_manifest(bundle)
+        with pytest.raises(BundleError, match=r"front matter of README.md cannot be read .* or leave --licence out"):
+            plan_upload(bundle, TARGET, licence="apache-2.0")
+
+
 def test_damaged_bundles_and_commits_are_refused(bundle: Path) -> None:
     with pytest.raises(BundleError, match="is a commit, which never changes; name a branch"):
         plan_upload(bundle, HubName("anna/tiny", "a" * 40))

@@ -19,6 +19,7 @@ from export.decoder.decoder_options import Weights
 KEPT = 3
 """Exit status if --if-better kept the published bundle."""
 INITIAL_VERSION = "1.0.0"
+DEFAULT_BRANCH = "main"
 WIDTHS, STEPS = "128,128", 8000  # those of edgegrain.publishing.fit_coder, without importing torch for --help
 
 _HELP = """Turn training runs into bundles, and upload bundles to the Hugging Face Hub.
@@ -47,12 +48,15 @@ def _to_hub(
     licence: Annotated[str, typer.Option(help="The weights' licence as the Hub calls it, such as apache-2.0 [default: "
                                          "that in the card's head, else other, with a link to the card].")] = "",
     private: Annotated[bool, typer.Option("--private", help="Create the repository as a private one.")] = False,
-    revision: Annotated[str, typer.Option(help="Branch, created if it is missing.")] = "main",
+    revision: Annotated[str, typer.Option(help="Branch, created if it is missing.")] = DEFAULT_BRANCH,
     message: Annotated[str, typer.Option(help="Message of the commit [default: id and version].")] = "",
 ) -> None:
     if context.invoked_subcommand is not None:
-        if to_hub or bundle or upload:
-            raise typer.BadParameter("uploads a bundle that exists; give it without a command", param_hint="--to-hub")
+        given = {"--to-hub": to_hub, "--bundle": bundle, "--upload": upload, "--licence": licence, "--private": private,
+                 "--revision": revision != DEFAULT_BRANCH, "--message": message}
+        if wrong := [name for name, value in given.items() if value]:
+            raise typer.BadParameter("uploads a bundle that exists; give it without a command, or leave it out",
+                                     param_hint=", ".join(wrong))
         return
     if not to_hub or not bundle:
         raise typer.BadParameter("give both, or one of the commands in --help", param_hint="--to-hub, --bundle")

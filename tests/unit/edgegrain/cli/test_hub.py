@@ -85,6 +85,8 @@ def test_publishing_is_a_dry_run_unless_asked(hub: Hub, bundle: Path, shell: She
     (["--to-hub", "anna/tiny"], 2, "give both, or one of the commands"),
     (["--bundle", "faces"], 2, "give both, or one of the commands"),
     (["--to-hub", "anna/tiny", "card", "faces", "--evaluation", __file__], 2, "uploads a bundle that exists"),
+    (["--private", "--revision", "x", "card", "faces", "--evaluation", __file__], 2, "--private, --revision: uploads"),
+    (["--licence", "mit", "--message", "First", "coder", "a", "b"], 2, "--licence, --message: uploads"),
     (["--to-hub", "tiny", "--bundle", "faces"], 1, "expected hf://owner/name"),
     (["--to-hub", "anna/tiny", "--bundle", "nothing", "--upload"], 1, "there is no bundle 'nothing'")])
 def test_wrong_uploads(hub: Hub, shell: Shell, arguments: list[str], status: int, message: str) -> None:

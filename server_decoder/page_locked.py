@@ -31,7 +31,10 @@ def empty(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     runtime = _runtime()
     size = math.prod(shape) * np.dtype(dtype).itemsize
     pointer = ctypes.c_void_p()
-    if runtime is None or not size or runtime.cudaHostAlloc(ctypes.byref(pointer), ctypes.c_size_t(size), _PORTABLE):
+    if runtime is None or not size:
+        return np.empty(shape, dtype)
+    if runtime.cudaHostAlloc(ctypes.byref(pointer), ctypes.c_size_t(size), _PORTABLE):
+        runtime.cudaGetLastError()  # resets it: ONNX Runtime would report it as the failure of a later kernel
         return np.empty(shape, dtype)
     block = (ctypes.c_ubyte * size).from_address(pointer.value or 0)
     # Not at exit: the driver may be gone by then, and releases the memory of a process anyway.
@@ -50,7 +53,7 @@ def _runtime() -> Any:
     name = f"cudart64_{found[0]}.dll" if sys.platform == "win32" else f"libcudart.so.{found[0]}"
     try:
         library = ctypes.CDLL(name)
-        _ = library.cudaHostAlloc, library.cudaFreeHost
+        _ = library.cudaHostAlloc, library.cudaFreeHost, library.cudaGetLastError
     except (OSError, AttributeError) as error:
         logger.warning("pictures are copied from the GPU to pageable memory, which is slower: %s", error)
         return None

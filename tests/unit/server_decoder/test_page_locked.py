@@ -15,10 +15,11 @@ from server_decoder import page_locked
 
 
 class FakeRuntime:
-    """`cudaHostAlloc` and `cudaFreeHost` on ordinary memory."""
+    """`cudaHostAlloc`, `cudaFreeHost` and `cudaGetLastError` on ordinary memory."""
 
     def __init__(self, status: int = 0) -> None:
         self.status = status
+        self.last_error = 0
         self.blocks: dict[int, Any] = {}
 
     def cudaHostAlloc(self, pointer: Any, size: ctypes.c_size_t, flags: int) -> int:
@@ -26,7 +27,12 @@ class FakeRuntime:
             block = ctypes.create_string_buffer(size.value)
             pointer._obj.value = ctypes.addressof(block)
             self.blocks[pointer._obj.value] = block
+        self.last_error = self.status or self.last_error
         return self.status
+
+    def cudaGetLastError(self) -> int:
+        error, self.last_error = self.last_error, 0
+        return error
 
     def cudaFreeHost(self, pointer: ctypes.c_void_p) -> int:
         assert pointer.value is not None
@@ -60,6 +66,7 @@ def test_memory_is_ordinary_where_none_can_be_locked(monkeypatch: pytest.MonkeyP
         monkeypatch.setattr(page_locked, "_runtime", lambda runtime=runtime: runtime)
         array = page_locked.empty((4, 4), np.uint8)
         assert array.flags.owndata and array.shape == (4, 4)
+        assert runtime is None or runtime.last_error == 0  # ONNX Runtime would take it for its own
 
 
 def test_a_run_time_that_is_not_found_is_logged_once(

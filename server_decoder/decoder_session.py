@@ -143,8 +143,8 @@ class DecoderSession:
         Raises:
             ImageError: ``lr`` has another type, rank or size than the decoder takes; or there is a strength for a
                 model that takes none, or not one for every picture.
-            DeviceError: the device failed; a `DeviceMemoryError` if memory was short. The session stays
-                usable.
+            DeviceError: the device failed; on CUDA, all later work of the process may fail too. A `DeviceMemoryError`
+                if memory was short; the session stays usable.
         """
         feeds = self._feeds(lr, seed)
         if z is not None:

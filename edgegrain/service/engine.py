@@ -20,7 +20,7 @@ from PIL import Image
 
 from codec_contract.bundle.controls import strength_of
 from codec_contract.bundle.manifest import Manifest, load_manifest
-from codec_contract.errors import DeviceError, EdgegrainError, ServiceError
+from codec_contract.errors import DeviceMemoryError, EdgegrainError, ServiceError
 from codec_contract.fit import fit_picture, unfit_restored
 from codec_contract.payload import Header, parse_payload
 from codec_contract.rgb import Rgb
@@ -195,7 +195,7 @@ def _attempt(work: Callable[..., Any], *arguments: Any) -> Any:
     except EdgegrainError as error:
         return error
     except MemoryError:
-        return DeviceError("there was not enough memory for this request")
+        return DeviceMemoryError("there was not enough memory for this request")
     except Exception:  # a defect here or in a library that this item triggers; the batch goes on
         logger.exception("an item failed")
         return ServiceError("an item failed with an unexpected error; see the log")

@@ -1,4 +1,4 @@
-"""`Supervisor`: keeps workers running, gives them batches, and replaces those that die or hang, by spares if any."""
+"""`Supervisor`: keeps workers running, gives them batches, and replaces those that end or hang, by spares if any."""
 
 from __future__ import annotations
 
@@ -192,6 +192,9 @@ class Supervisor:
             self._on_batch(jobs, seconds, began)
             for job, answer in zip(jobs, answers, strict=True):
                 job.settle(answer)
+            if worker.ends:
+                self._batcher.put_back(ahead)
+                return "its device failed"
 
 
 async def _unless(

@@ -6,6 +6,9 @@ is answered with ``{"ready": true, "warm_up": [[VERB, ID, ITEMS, SECONDS, ENLARG
 
     {"verb": "restore", "bundle": ID, "options": [...]} + one byte string per item
     {"outcomes": [null | {"error": CLASS, "message": TEXT}, ...], "seconds": {STAGE: S}} + one byte string per item
+
+After an error of CUDA such as an illegal address, every later call of the process fails. So on device ``"cuda"`` an
+answer with a failure of the device also has ``"ends": true``, and the process ends with status 1.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import sys
 from dataclasses import asdict
 from typing import IO, Any
 
-from codec_contract.errors import EdgegrainError
+from codec_contract.errors import DeviceError, DeviceMemoryError, EdgegrainError
 from edgegrain.service import pipe_messages
 from edgegrain.service.engine import Engine, Stages
 from edgegrain.service.engine_options import CompressOptions, Outcome, RestoreOptions
@@ -45,8 +48,12 @@ def main() -> int:
         batch, blobs = message
         stages = Stages()
         outcomes = run_batch(engine, batch, blobs, stages)
-        _send(answers, {"outcomes": [describe(outcome) for outcome in outcomes], "seconds": stages.seconds},
+        ends = fields.get("device") == "cuda" and any(map(_is_device_failure, outcomes))
+        _send(answers, {"outcomes": [describe(outcome) for outcome in outcomes], "seconds": stages.seconds,
+                        **({"ends": True} if ends else {})},
               [outcome if isinstance(outcome, bytes) else b"" for outcome in outcomes])
+        if ends:
+            return 1
     return 0
 
 
@@ -63,6 +70,11 @@ def describe(outcome: Outcome) -> dict[str, str] | None:
     if isinstance(outcome, bytes):
         return None
     return {"error": type(outcome).__name__, "message": str(outcome)}
+
+
+def _is_device_failure(outcome: Outcome) -> bool:
+    """True for an error of the device that is no lack of memory."""
+    return isinstance(outcome, DeviceError) and not isinstance(outcome, DeviceMemoryError)
 
 
 def _private_streams() -> tuple[IO[bytes], IO[bytes]]:

@@ -48,12 +48,14 @@ class Worker:
         process: the process.
         warm_up: batches of its warm-up and their seconds.
         decoders: bundle -> the decoder that it runs.
+        ends: true if it ends after the last answer that was received, because its device failed.
     """
 
     def __init__(self, process: asyncio.subprocess.Process, plan: WorkerPlan) -> None:
         self.process = process
         self.warm_up: list[WarmUp] = []
         self.decoders: dict[str, RunningDecoder] = {}
+        self.ends = False
         self._plan = plan
 
     @classmethod
@@ -96,7 +98,9 @@ class Worker:
         Raises:
             WorkerLost: the process died, took too long, or sent an invalid answer.
         """
-        return read_answer(await self._read(self._plan.batch_timeout), count)
+        message = await self._read(self._plan.batch_timeout)
+        self.ends = bool(message[0].get("ends"))
+        return read_answer(message, count)
 
     async def stop(self, timeout: float = STOP_SECONDS) -> None:
         """Close the process's input, and kill it if it has not ended after ``timeout`` seconds."""

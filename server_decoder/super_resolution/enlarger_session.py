@@ -95,7 +95,8 @@ class EnlargerSession:
         Raises:
             ImageError: ``pictures`` has another type or shape, or ``factor`` is none of the session's.
             BundleError: a model made pictures of another size than its signature says.
-            DeviceError: the device failed; a `DeviceMemoryError` if memory was short. The session stays usable.
+            DeviceError: the device failed; on CUDA, all later work of the process may fail too. A `DeviceMemoryError`
+                if memory was short; the session stays usable.
         """
         side, large = self.side, factor * self.side
         if factor not in self.factors:

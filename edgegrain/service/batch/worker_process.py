@@ -18,7 +18,7 @@ BATCH_SECONDS = 600.0
 
 
 class EngineProcess:
-    """A process that runs `edgegrain.service.worker`, restarted when it dies."""
+    """A process that runs `edgegrain.service.worker`, restarted when it dies or its device fails."""
 
     def __init__(self, configuration: Mapping[str, Any], command: Sequence[str] = COMMAND) -> None:
         """Start it and wait until it is ready.
@@ -58,7 +58,7 @@ class EngineProcess:
     def _attempt(
         self, verb: str, bundle: str, options: Mapping[str, Any], blobs: Sequence[bytes]
     ) -> list[Outcome] | None:
-        """The outcomes; None if the process failed and was restarted."""
+        """The outcomes; None if the process failed. A process that failed or ends is restarted."""
         fields = {"verb": verb, "bundle": bundle, "options": [dict(options)] * len(blobs)}
         message = self._exchange(self._process, fields, blobs)
         try:
@@ -66,10 +66,15 @@ class EngineProcess:
                 raise WorkerLost("it died or hung")
             answers, _ = read_answer(message, len(blobs))
         except WorkerLost:
-            self.close()
-            self._process = self._start()
+            self._restart()
             return None
+        if message[0].get("ends"):
+            self._restart()
         return [answer.data if isinstance(answer, Done) else answer for answer in answers]
+
+    def _restart(self) -> None:
+        self.close()
+        self._process = self._start()
 
     def _start(self) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(

@@ -11,7 +11,7 @@ from PIL import Image
 
 import sdk
 from codec_contract.bundle.manifest import load_manifest
-from codec_contract.errors import BundleError, DeviceError, ImageError, PayloadError, ServiceError
+from codec_contract.errors import BundleError, DeviceError, DeviceMemoryError, ImageError, PayloadError, ServiceError
 from codec_contract.lr_coder.coder_tables import CoderTables
 from codec_contract.oriented_square import OrientedSquare
 from codec_contract.payload import decode_payload, encode_payload
@@ -143,6 +143,16 @@ def test_a_failing_device_fails_the_batch_and_not_the_process(
     monkeypatch.setattr(DecoderSession, "decode", fail)
     outcomes = engine.restore(BUNDLE, [*raw_payloads(tiny_bundle, 2), b"bad"], [RestoreOptions()] * 3, Stages())
     assert [type(item) for item in outcomes] == [DeviceError, DeviceError, PayloadError]
+
+
+def test_lack_of_host_memory_is_no_failure_of_the_device(
+        engine: Engine, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(DecoderSession, "decode", fail)
+    (outcome,) = engine.restore(BUNDLE, raw_payloads(tiny_bundle, 1), [RestoreOptions()], Stages())
+    assert isinstance(outcome, DeviceMemoryError) and "not enough memory" in str(outcome)
 
 
 def test_what_was_not_foreseen_is_an_item_s_own(

@@ -1,0 +1,97 @@
+"""The worker process with an engine that is replaced here: it ends after a failure of its GPU."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from dataclasses import asdict
+
+import pytest
+
+from codec_contract.errors import DeviceError, DeviceMemoryError, EdgegrainError
+from edgegrain.service.batch.worker_process import EngineProcess
+from edgegrain.service.batcher import Batcher
+from edgegrain.service.capacity import Capacity
+from edgegrain.service.engine_options import RestoreOptions
+from edgegrain.service.job import BatchKey, Done, Job
+from edgegrain.service.supervisor import Supervisor
+from edgegrain.service.worker_handle import WorkerPlan
+from tests.service_harness import SOON
+
+OPTIONS = asdict(RestoreOptions())
+WORKER = (sys.executable, "-c", """
+import sys
+from codec_contract import errors
+from edgegrain.service import worker
+
+class Engine:
+    decoders = {}
+
+    def __init__(self, **fields):
+        self.lost = False
+
+    def warm_up(self):
+        return []
+
+    def restore(self, bundle, payloads, options, stages):
+        names = [payload.decode() for payload in payloads]
+        self.lost = self.lost or "DeviceError" in names
+        if self.lost:
+            return [errors.DeviceError("an illegal memory access")] * len(names)
+        return [getattr(errors, name)("no") if hasattr(errors, name) else name.encode() for name in names]
+
+worker.Engine = Engine
+sys.exit(worker.main())
+""")
+"""A worker whose engine returns its input, or the error of that name; after a `DeviceError` it has no other answer."""
+
+
+def configuration(device: str) -> dict[str, object]:
+    return {"device": device, "log_level": "error"}
+
+
+@pytest.mark.parametrize(("device", "name", "ends"), [
+    ("cuda", b"DeviceError", True), ("cuda", b"DeviceMemoryError", False), ("cuda", b"PayloadError", False),
+    ("cpu", b"DeviceError", False)])
+def test_a_failure_of_the_gpu_ends_the_process(device: str, name: bytes, ends: bool) -> None:
+    engine = EngineProcess(configuration(device), WORKER)
+    first = engine._process
+    (outcome,) = engine.run("restore", "any", OPTIONS, [name])
+    assert isinstance(outcome, EdgegrainError) and type(outcome).__name__ == name.decode()
+    assert (engine._process is not first) == ends
+    (outcome,) = engine.run("restore", "any", OPTIONS, [b"more"])
+    assert isinstance(outcome, DeviceError) if (device, name) == ("cpu", b"DeviceError") else outcome == b"more"
+    engine.close()
+
+
+def test_its_exit_status_is_1() -> None:
+    engine = EngineProcess(configuration("cuda"), WORKER)
+    message = {"verb": "restore", "bundle": "any", "options": [OPTIONS]}
+    answer = engine._exchange(engine._process, message, [b"DeviceError"])
+    assert answer is not None and answer[0]["ends"] is True
+    assert engine._process.wait(SOON) == 1
+    engine.close()
+
+
+def test_the_service_replaces_it_and_no_other_batch_is_lost() -> None:
+    async def test() -> None:
+        lost: list[int] = []
+        batcher = Batcher(limits={"restore": 100}, weights={"restore": 1}, sizes=(1,), wait=0.02, max_pixels=1000,
+                          capacity=Capacity(1))
+        supervisor = Supervisor(WorkerPlan(configuration("cuda"), SOON, SOON, WORKER), batcher, 1,
+                                on_lost=lambda: lost.append(1))
+        supervisor.start()
+        loop = asyncio.get_running_loop()
+        jobs = [Job(BatchKey("restore", "any"), name, OPTIONS, loop.time() + SOON, 1, loop.create_future())
+                for name in (b"DeviceMemoryError", b"before", b"DeviceError", b"ahead", b"later")]
+        try:
+            while not supervisor.ready:
+                await asyncio.sleep(0.01)
+            batcher.submit(jobs)
+            answers = [await asyncio.wait_for(job.answer, SOON) for job in jobs]
+        finally:
+            await supervisor.stop()
+        assert [type(answer) for answer in answers] == [DeviceMemoryError, Done, DeviceError, Done, Done]
+        assert lost == [1]
+
+    asyncio.run(test())

@@ -75,7 +75,7 @@ class EnlargerSession:
         require_provider(device)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = SILENT if device == "cpu" else WARNINGS
-        options.enable_mem_pattern = device != "cpu"  # as for decoders: a block in advance would double the memory
+        options.enable_mem_pattern = False  # as for decoders: a block in advance would double the memory
         if threads is not None:
             if threads < 1:
                 raise DeviceError(f"threads must be at least 1, got {threads}")

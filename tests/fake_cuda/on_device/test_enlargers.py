@@ -10,14 +10,16 @@ from tests.fake_cuda.on_device.conftest import Device
 from tests.fake_cuda.on_device.decoders import SHIPPED
 
 
-def test_only_pictures_are_copied(idle_kernels: Device) -> None:
+def test_only_pictures_are_copied_and_memory_does_not_grow(idle_kernels: Device) -> None:
     manifest = load_manifest(SHIPPED.parent)
     assert manifest.enlarger is not None
     session = EnlargerSession([manifest.open_file(file) for file in manifest.enlarger.files], manifest.hr, "cuda")
     square = np.zeros((1, manifest.hr, manifest.hr, 3), np.uint8)
     session.enlarge(square, 4)  # the first run also copies weights
+    first = idle_kernels.report()["bytes_in_use"]
     idle_kernels.reset()
     enlarged = session.enlarge(square, 4)
     assert enlarged.shape == (1, 4 * manifest.hr, 4 * manifest.hr, 3)
     assert idle_kernels.report()["copied"] == {"pageable to device": square.nbytes,
                                                "device to pageable": enlarged.nbytes}
+    assert idle_kernels.report()["bytes_in_use"] == first

@@ -38,6 +38,15 @@ def test_the_shipped_decoder_replays_what_was_captured(idle_kernels: Device, cap
     check_replays(idle_kernels, SHIPPED, caplog)
 
 
+def test_a_second_run_takes_no_more_memory(idle_kernels: Device) -> None:
+    session = DecoderSession(SHIPPED, "cuda", cuda=CudaOptions(graphs=False))
+    decode(session, NEW)
+    first = idle_kernels.report()
+    decode(session, NEW)
+    second = idle_kernels.report()
+    assert (second["mallocs"], second["bytes_in_use"]) == (first["mallocs"], first["bytes_in_use"])
+
+
 def check_replays(device: Device, model: Path, caplog: pytest.LogCaptureFixture, nhwc: bool = False) -> None:
     session = DecoderSession(model, "cuda", cuda=CudaOptions(prefer_nhwc=nhwc))
     assert session.graphs, caplog.text

@@ -228,6 +228,22 @@ def test_a_provider_that_fails_says_why(cuda_listed: list[str], monkeypatch: pyt
         DecoderSession(repeating_decoder(), device="cuda")
 
 
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_no_block_of_memory_is_planned_for_each_batch_size(
+        cuda_listed: list[str], monkeypatch: pytest.MonkeyPatch, device: Any) -> None:
+    started, planned = onnxruntime.InferenceSession, []
+
+    def start(source: bytes, options: onnxruntime.SessionOptions, **_: object) -> onnxruntime.InferenceSession:
+        planned.append(options.enable_mem_pattern)
+        session = started(source, options, providers=["CPUExecutionProvider"])
+        monkeypatch.setattr(session, "get_providers", lambda: cuda_listed)
+        return session
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", start)
+    DecoderSession(repeating_decoder(), device)
+    assert planned == [False]
+
+
 def test_a_model_that_cannot_be_captured_runs_without_graphs(
         cuda_listed: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     started, asked = onnxruntime.InferenceSession, []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 
 from codec_contract.bundle.controls import strength_of
 from codec_contract.bundle.file_names import ENCODER_ONNX
@@ -132,9 +133,9 @@ class OpenBundle:
     @property
     def running_decoder(self) -> RunningDecoder:
         """The file, precision, ops and provider that `decoder` runs; errors as there."""
-        _ = self.decoder
+        graphs = self.decoder.graphs  # false after a warm-up that could not capture them
         assert self._running is not None  # set together with the decoder
-        return self._running
+        return replace(self._running, graphs=graphs)
 
     @property
     def enlarger(self) -> EnlargerSession:

@@ -181,6 +181,7 @@ class DecoderSession:
                 self._bound.keep(self._feeds(grey, 0))
             except Exception as error:
                 raise device_failure(error, self.device, f"warming up for batches of {size}") from error
+            self.graphs = self._bound.graphs
 
     def _feeds(self, lr: npt.NDArray[np.uint8], seed: int) -> dict[str, npt.NDArray[Any]]:
         if not isinstance(lr, np.ndarray) or lr.dtype != np.uint8 or lr.ndim != 4 or lr.shape[3] != 3 or not lr.size:

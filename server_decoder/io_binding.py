@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -13,9 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from server_decoder import page_locked
+from server_decoder.providers import first_line, is_lack_of_memory
 
 if TYPE_CHECKING:
     import onnxruntime
+
+logger = logging.getLogger(__name__)
 
 Array = npt.NDArray[Any]
 STAGES = 2
@@ -60,6 +64,9 @@ class BoundRuns:
     Kept batch sizes (`keep`) have their own input and output buffers on the device, `STAGES` page-locked buffers on the
     host and, if the session captures, a CUDA graph each; other sizes get buffers for one run. All runs happen in one
     thread, because ONNX Runtime keeps CUDA graphs per thread; callers fill and empty the host's buffers in theirs.
+
+    Attributes:
+        graphs: true if kept batch sizes are replayed as CUDA graphs; false from the first capture on that fails.
     """
 
     def __init__(self, session: onnxruntime.InferenceSession, device: str, device_id: int = 0, *, graphs: bool = False
@@ -74,7 +81,7 @@ class BoundRuns:
         """
         self._session = session
         self._place = device, device_id
-        self._graphs = graphs
+        self._captures = self.graphs = graphs
         self._output = session.get_outputs()[0].name
         self._kept: dict[int, _Buffers] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="decoder")
@@ -84,10 +91,12 @@ class BoundRuns:
         """The batch sizes with buffers of their own, ascending."""
         return tuple(sorted(self._kept))
 
-    def keep(self, feeds: Mapping[str, Array]) -> Array:
-        """Run a batch and keep buffers for its size; a later batch of this size must have the same shapes."""
+    def keep(self, feeds: Mapping[str, Array]) -> None:
+        """Run a batch and keep buffers for its size; a later batch of this size must have the same shapes.
+
+        If its CUDA graph cannot be captured, which is logged, all sizes run without one from now on.
+        """
         self._thread.submit(self._keep, feeds).result()
-        return self.run(feeds)
 
     def run(self, feeds: Mapping[str, Array]) -> Array:
         """Inputs by name, the batch first in each -> the output."""
@@ -102,9 +111,22 @@ class BoundRuns:
 
     def _keep(self, feeds: Mapping[str, Array]) -> None:
         size = _batch(feeds)
-        if size not in self._kept:
-            first = self._run_once(feeds)  # shows the output's shape, and lets cuDNN choose its algorithms
-            self._kept[size] = self._buffers(feeds, first, size)
+        if size in self._kept:
+            return
+        first = self._run_once(feeds)  # shows the output's shape, and lets cuDNN choose its algorithms
+        buffers = self._buffers(feeds, first, size)
+        with buffers.stage() as stage:
+            for name, values in feeds.items():
+                np.copyto(stage.inputs[name], values)
+            try:
+                self._replay(buffers, stage)  # captures the graph
+            except Exception as error:  # ONNX Runtime's exceptions have no common class
+                if not self.graphs or is_lack_of_memory(error):
+                    raise
+                logger.warning("this decoder runs without CUDA graphs: %s", first_line(error))
+                self.graphs = False
+                self._replay(buffers, stage)
+        self._kept[size] = buffers
 
     def _buffers(self, feeds: Mapping[str, Array], output: Array, size: int) -> _Buffers:
         import onnxruntime
@@ -131,7 +153,7 @@ class BoundRuns:
 
         for name, values in stage.inputs.items():
             buffers.inputs[name].update_inplace(values)
-        self._session.run_with_iobinding(buffers.binding, buffers.options)
+        self._session.run_with_iobinding(buffers.binding, buffers.options if self.graphs else self._options(_NO_GRAPH))
         buffers.binding.synchronize_outputs()
         try:  # an OrtValue on the CPU shares the array's memory: this copies from the device into it
             onnxruntime.OrtValue.ortvalue_from_numpy(stage.output).update_inplace(buffers.output)
@@ -156,7 +178,7 @@ class BoundRuns:
         import onnxruntime
 
         options = onnxruntime.RunOptions()
-        if self._graphs:
+        if self._captures:
             options.add_run_config_entry("gpu_graph_id", str(graph))
         return options
 

@@ -16,6 +16,9 @@ void fake_cuda_reset();
 // With 1, kernels that are enqueued are counted and not run, as all others.
 void fake_cuda_idle(int idle);
 
+// With 1, captures fail at their end.
+void fake_cuda_fail_captures(int fail);
+
 // Fills memory that is allocated from now on with this byte instead of NaN.
 void fake_cuda_poison(int byte);
 

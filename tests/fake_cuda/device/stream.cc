@@ -42,6 +42,7 @@ namespace {
 
 constexpr auto kAll = std::numeric_limits<std::uint64_t>::max();
 std::uint64_t last_number = 0;
+bool fail_captures = false;
 
 Stream& default_stream() { static auto& one = *new Stream; return one; }
 std::set<Stream*>& streams() { static auto& all = *new std::set<Stream*>{&default_stream()}; return all; }
@@ -167,6 +168,8 @@ FAKE_CUDA_API int cudaStreamIsCapturing(Stream* stream, int* status) {
   return kSuccess;
 }
 
+FAKE_CUDA_API void fake_cuda_fail_captures(int wanted) { fail_captures = wanted; }
+
 FAKE_CUDA_API int cudaStreamBeginCapture(Stream* given, int mode) {
   const std::lock_guard lock(mutex());
   Stream& stream = resolve(given);
@@ -191,6 +194,7 @@ FAKE_CUDA_API int cudaStreamEndCapture(Stream* given, Graph** graph) {
   }
   captures().erase(capture);
   if (!capture->valid) return finish(kCaptureInvalidated, "end of an invalidated capture");
+  if (fail_captures) return finish(kCaptureInvalidated, "end of a capture that shall fail", true);
   *graph = new Graph(std::move(capture->graph));
   ++journal().graphs;
   return finish(kSuccess, "cudaStreamEndCapture");

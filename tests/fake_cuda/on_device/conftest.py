@@ -40,6 +40,9 @@ class Device:
     def run_emulated_kernels(self, wanted: bool) -> None:
         self.runtime.fake_cuda_idle(not wanted)
 
+    def fail_captures(self, wanted: bool) -> None:
+        self.runtime.fake_cuda_fail_captures(wanted)
+
 
 @pytest.fixture
 def device() -> Iterator[Device]:
@@ -47,6 +50,7 @@ def device() -> Iterator[Device]:
     device = Device(os.environ[RUNTIME])
     device.fill_memory_with(255)
     device.run_emulated_kernels(True)
+    device.fail_captures(False)
     device.reset()
     yield device
     assert device.report()["violations"] == []

@@ -47,6 +47,22 @@ def test_a_second_run_takes_no_more_memory(idle_kernels: Device) -> None:
     assert (second["mallocs"], second["bytes_in_use"]) == (first["mallocs"], first["bytes_in_use"])
 
 
+def test_a_capture_that_fails_leaves_a_session_without_graphs(
+        idle_kernels: Device, caplog: pytest.LogCaptureFixture) -> None:
+    session = DecoderSession(SHIPPED, "cuda")
+    session.warm_up(1)
+    assert session.graphs and idle_kernels.report()["graphs"] == 1
+    idle_kernels.fail_captures(True)
+    session.warm_up((2, 4))
+    assert not session.graphs
+    assert len(caplog.records) == 1 and "runs without CUDA graphs: " in caplog.text
+    idle_kernels.reset()
+    for batch in BATCHES:
+        decode(session, batch)
+    report = idle_kernels.report()
+    assert (report["graphs"], report["replays"], report["violations"]) == (0, 0, [])
+
+
 def check_replays(device: Device, model: Path, caplog: pytest.LogCaptureFixture, nhwc: bool = False) -> None:
     session = DecoderSession(model, "cuda", cuda=CudaOptions(prefer_nhwc=nhwc))
     assert session.graphs, caplog.text

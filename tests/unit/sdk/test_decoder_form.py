@@ -97,8 +97,11 @@ def test_a_session_on_cuda_takes_the_form_and_the_log_says_so(
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: listed)
     monkeypatch.setattr(onnxruntime, "InferenceSession", start)
     with caplog.at_level(logging.INFO):
-        running = OpenBundle(load_manifest(folder), "cuda").running_decoder
+        bundle = OpenBundle(load_manifest(folder), "cuda")
+        running = bundle.running_decoder
     assert (running.file, running.device, running.graphs, running.reason) == ("decoder_cuda.onnx", "cuda", True, "")
+    bundle.decoder.graphs = False  # as after a warm-up whose capture failed
+    assert not bundle.running_decoder.graphs
     assert "decodes with decoder_cuda.onnx, float16, plain ops, CUDAExecutionProvider, CUDA graphs" in caplog.text
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
     refresh_manifest(folder, decoder={"file": "decoder.onnx"})

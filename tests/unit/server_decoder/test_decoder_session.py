@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -373,6 +374,46 @@ def test_buffers_that_were_kept_fit_batches_of_any_strength(
     assert [int(hr.max()) for hr in session.decode(lr)] == [104, 104] and len(replayed) == 2
 
 
+def fail_captures(session: DecoderSession, monkeypatch: pytest.MonkeyPatch, sizes: Sequence[int], text: str
+                  ) -> list[str]:
+    """Let runs with the graphs of these sizes fail; returns a list of the graphs of all runs."""
+    run, graphs = session._session.run_with_iobinding, []
+
+    def fail(binding: onnxruntime.IOBinding, options: onnxruntime.RunOptions) -> None:
+        graphs.append(options.get_run_config_entry("gpu_graph_id"))
+        if graphs[-1] in map(str, sizes):
+            raise RuntimeError(f"{text}\nat some place")
+        run(binding, options)
+
+    monkeypatch.setattr(session._session, "run_with_iobinding", fail)
+    return graphs
+
+
+def test_a_capture_that_fails_is_not_repeated(
+        cuda_listed: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    session = session_on_bound_runs(monkeypatch, cuda_listed, repeating_decoder())
+    graphs = fail_captures(session, monkeypatch, [2, 4], "CUDA failure 901: operation failed")
+    session.warm_up([1])
+    assert session.graphs and graphs == ["-1", "1"]
+    session.warm_up([2, 4])
+    assert not session.graphs and session._bound.kept == (1, 2, 4)
+    assert [record.getMessage() for record in caplog.records] == [
+        "this decoder runs without CUDA graphs: CUDA failure 901: operation failed"]
+    for count in (1, 2, 3, 4):
+        np.testing.assert_array_equal(session.decode(lrs(count)), enlarged(lrs(count)))
+    assert graphs[2:] == ["-1", "2", *["-1"] * 7]
+
+
+def test_a_capture_without_memory_is_an_error_and_keeps_nothing(
+        cuda_listed: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    session = session_on_bound_runs(monkeypatch, cuda_listed, repeating_decoder())
+    fail_captures(session, monkeypatch, [4], "CUDA failure 2: out of memory")
+    with pytest.raises(DeviceMemoryError, match="warming up for batches of 4 needs more memory"):
+        session.warm_up([2, 4])
+    assert session.graphs and session._bound.kept == (2,)
+    np.testing.assert_array_equal(session.decode(lrs(4)), enlarged(lrs(4)))
+
+
 def test_bound_runs_equal_unbound_ones() -> None:
     # On the CPU, the same code that feeds a GPU; CUDA graphs are what is left out.
     plain = onnxruntime.InferenceSession(noisy(["b", 3, "h", "w"]), providers=["CPUExecutionProvider"])
@@ -386,7 +427,8 @@ def test_bound_runs_equal_unbound_ones() -> None:
         return values["lr"] + values["noise"]
 
     for count in (2, 1, 2):
-        np.testing.assert_array_equal(bound.keep(feeds(count, 9)), expected(feeds(count, 9)))
+        bound.keep(feeds(count, 9))
+        np.testing.assert_array_equal(bound.run(feeds(count, 9)), expected(feeds(count, 9)))
     assert bound.kept == (1, 2)
     results = [bound.run(feeds(count, count)) for count in (2, 1, 3)]
     for count, result in zip((2, 1, 3), results, strict=True):  # a result stays when the next run writes its buffer
@@ -455,7 +497,7 @@ def session_on_bound_runs(monkeypatch: pytest.MonkeyPatch, cuda_listed: list[str
         def __init__(self, session: onnxruntime.InferenceSession, device: str, device_id: int, *, graphs: bool) -> None:
             if runs is not None:
                 runs.append((device, device_id, graphs))
-            super().__init__(session, "cpu", graphs=False)
+            super().__init__(session, "cpu", graphs=graphs)
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", start)
     monkeypatch.setattr("server_decoder.decoder_session.BoundRuns", OnCpu)

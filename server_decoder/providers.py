@@ -192,8 +192,8 @@ def driver_version() -> int:
 def beyond_driver(built: int, driver: int) -> bool:
     """True if code that was built with CUDA ``built`` cannot run on a driver of CUDA ``driver``.
 
-    Code runs on older drivers of the same major version ("minor version compatibility"). A ``driver`` of 0 is unknown
-    and refuses nothing.
+    Compiled code runs on older drivers of the same major version ("minor version compatibility"); PTX does not. A
+    ``driver`` of 0 is unknown and refuses nothing.
     """
     return driver > 0 and built // 1000 > driver // 1000
 

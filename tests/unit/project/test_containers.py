@@ -119,8 +119,10 @@ def test_the_cuda_image_is_built_with_fused_ops(folder: Path, repository: Path) 
     cmake = (repository / "server_decoder" / "cuda_ops" / "CMakeLists.txt").read_text()
     for variable in ("EDGEGRAIN_CUDA", "EDGEGRAIN_CUDA_ARCHITECTURES"):
         assert f"cmake.define.{variable}=" in text and f"set({variable} " in cmake
-    (architectures,) = re.findall(r'set\(EDGEGRAIN_CUDA_ARCHITECTURES "([^"]*)"', cmake)
-    assert f'ARG CUDA_ARCHITECTURES="{architectures}"' in text
+    (architectures,) = re.findall(r'set\(architectures "([^"]*)"', cmake)
+    (more,) = re.findall(r"list\(APPEND architectures ([^)]*)\)", cmake)  # with nvcc 12.8, which the image has
+    assert f'ARG CUDA_ARCHITECTURES="{";".join([architectures, *more.split()])}"' in text
+    assert "ENV CUDA_CACHE_PATH=/tmp/" in text  # all that a user without home can write in a read-only container
 
 
 def test_the_cuda_image_s_run_time_is_allowed(folder: Path, repository: Path) -> None:

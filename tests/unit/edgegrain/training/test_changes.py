@@ -58,7 +58,7 @@ def test_a_wider_batch_keeps_the_recipes_horizon() -> None:
     assert wide.learning_rate == pytest.approx(4 * recipe.learning_rate)
     pictures = 6400  # however they are batched, the averaged weights forget as much
     assert wide.ema ** (pictures / wide.batch) == pytest.approx(recipe.ema ** (pictures / recipe.batch))
-    with pytest.raises(EdgegrainError, match="--batch 1: a discriminator needs real pictures"):
+    with pytest.raises(EdgegrainError, match=r"--batch 1: synthetic=0\.75 mixes a batch"):
         changed(RECIPES["final-faces-1024-lr16"], batch=1)
     irn = changed(RECIPES["irn-x4"], batch=64)
     assert irn.iterations * irn.batch == RECIPES["irn-x4"].iterations * RECIPES["irn-x4"].batch

@@ -94,7 +94,7 @@ def start_run(config: StageConfig, start: Path | None, prior: GenerativePrior | 
         for parameter in model.parts()["fusion"].get_submodule("to_rgb").parameters():
             torch.nn.init.zeros_(parameter)
     if other is not None:
-        history = (*history, *_take_decoder(model, other, f"{decoder_from}", history))
+        history = (*history, *_take_decoder(model, other, str(decoder_from), history))
     return Run(model, copy.deepcopy(model).requires_grad_(False), config, history=history)
 
 

@@ -14,15 +14,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from edgegrain.service import request_head, uvicorn_server
 from edgegrain.service.connection_count import ConnectionCount
-from edgegrain.service.request_head import (
-    MAX_HEAD_BYTES,
-    MAX_HEADER_LINES,
-    MAX_REQUEST_LINE,
-    LimitedH11,
-    http_protocol,
-)
+from edgegrain.service.request_head import MAX_HEAD_BYTES, MAX_HEADER_LINES, MAX_REQUEST_LINE
 from tests.service_harness import SOON, LiveService, get, live_service, raw_payloads, stub_worker, until
 from tests.service_process import running, serve_with
 
@@ -77,17 +70,12 @@ def count(service: LiveService, kind: str) -> float:
     return service.state.metrics.registry.get_sample_value("edgegrain_errors_total", {"kind": kind}) or 0
 
 
-@pytest.fixture(scope="module", params=["httptools", "h11"])
-def service(tiny_bundle: Path, request: pytest.FixtureRequest) -> Iterator[LiveService]:
+@pytest.fixture(scope="module")
+def service(tiny_bundle: Path, parser: None) -> Iterator[LiveService]:
     """A service with a short time for heads, with either parser."""
-    with pytest.MonkeyPatch.context() as patch:
-        if request.param == "h11":
-            patch.setattr(uvicorn_server, "http_protocol", lambda state: http_protocol(state, LimitedH11))
-        elif request_head.PROTOCOL is LimitedH11:
-            pytest.skip("httptools is not installed")
-        with live_service(tiny_bundle, worker_command=stub_worker(), head_timeout=0.3, keep_alive=30,
-                          deadline=SOON) as service:
-            yield service
+    with live_service(tiny_bundle, worker_command=stub_worker(), head_timeout=0.3, keep_alive=30,
+                      deadline=SOON) as service:
+        yield service
 
 
 def padded(size: int, start: bytes = LIVE) -> bytes:

@@ -14,8 +14,6 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from edgegrain.service import request_head, uvicorn_server
-from edgegrain.service.request_head import LimitedH11, http_protocol
 from edgegrain.service.write_timeout import MIN_READ, WriteTimeout
 from tests.service_harness import SOON, LiveService, get, live_service, stub_worker
 
@@ -131,19 +129,14 @@ def test_no_timer_without_a_rest_or_a_connection() -> None:
     assert protocol.loop.seconds is None
 
 
-@pytest.fixture(scope="module", params=["httptools", "h11"])
-def service(tiny_bundle: Path, request: pytest.FixtureRequest) -> Iterator[LiveService]:
+@pytest.fixture(scope="module")
+def service(tiny_bundle: Path, parser: None) -> Iterator[LiveService]:
     """A service with a large encoder file and a short time to read it, with either parser."""
-    with pytest.MonkeyPatch.context() as patch:
-        if request.param == "h11":
-            patch.setattr(uvicorn_server, "http_protocol", lambda state: http_protocol(state, LimitedH11))
-        elif request_head.PROTOCOL is LimitedH11:
-            pytest.skip("httptools is not installed")
-        with live_service(tiny_bundle, worker_command=stub_worker(), wait=False, write_timeout=0.3,
-                          drain_timeout=30) as service:
-            for files in service.state.files.values():
-                files["encoder.onnx"] = dataclasses.replace(files["encoder.onnx"], data=b"x" * LARGE)
-            yield service
+    with live_service(tiny_bundle, worker_command=stub_worker(), wait=False, write_timeout=0.3,
+                      drain_timeout=30) as service:
+        for files in service.state.files.values():
+            files["encoder.onnx"] = dataclasses.replace(files["encoder.onnx"], data=b"x" * LARGE)
+        yield service
 
 
 @pytest.mark.parametrize("requests", [1, 2])

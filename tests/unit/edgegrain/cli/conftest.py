@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
+from PIL import Image
 
 from edgegrain.cli.main import app
 from tests.tiny_bundle import tiny_bundles, tiny_root
 
-__all__ = ["Shell", "shell", "tiny_bundles", "tiny_root"]
+__all__ = ["Shell", "shell", "tiny_bundles", "tiny_root", "write_picture"]
+
+
+def write_picture(path: Path, seed: int = 0, size: tuple[int, int] = (90, 70)) -> Path:
+    """Write a picture of random pixels; ``size`` is its width and height."""
+    rgb = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(rgb).save(path)
+    return path
 
 
 class Shell:

@@ -1,0 +1,84 @@
+"""``edgegrain info`` on tiny bundles: lines and JSON printed, exit statuses."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+import sdk
+from codec_contract.bundle import paths as bundle_paths
+from codec_contract.bundle.paths import DEFAULT_BUNDLE
+from tests.tiny_bundle import HR, LR, write_tiny_bundle
+from tests.unit.edgegrain.cli.conftest import Shell, write_picture
+
+pytestmark = pytest.mark.usefixtures("tiny_bundles")
+
+
+class TestInfo:
+    def test_lines(self, shell: Shell, tmp_path: Path) -> None:
+        payload = sdk.compress(write_picture(tmp_path / "me.png"))
+        path = payload.save(tmp_path / "me.grain")
+        status, out, _ = shell("info", path)
+        assert status == 0
+        contract = sdk.bundles()[0].lr_contract_id[:8]
+        for line in (f"  size      {len(payload):,} bytes, ", f"  bundle    {DEFAULT_BUNDLE} (LR contract {contract})",
+                     "  original  90 x 70 pixels, fit pad",
+                     f"  restored  up to {HR} pixels; larger ones are interpolated", f"  LR        {LR} x {LR}",
+                     "  checked   intact"):
+            assert f"\n{line}" in out
+
+    def test_sizes_of_the_bundle(
+        self, shell: Shell, tmp_path: Path, tiny_bundles: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = sdk.compress(write_picture(tmp_path / "me.png")).save(tmp_path / "me.grain")
+        write_tiny_bundle(tmp_path / "enlarged", DEFAULT_BUNDLE, doublings=2)
+        monkeypatch.setattr(bundle_paths, "bundle_roots", lambda: (tmp_path / "enlarged",))
+        assert "\n  restored  up to 256 pixels (64, 128, 256); restore --size 256\n" in shell("info", path)[1]
+        assert json.loads(shell("info", path, "--json")[1])["done"][0]["sides"] == [64, 128, 256]
+        assert re.search(r"\n  time      64: \d+ ms, 128: \d+ ms, 256: \d+ ms\n", shell("info", path, "--time")[1])
+        timed = json.loads(shell("info", path, "--time", "--json")[1])["done"][0]
+        assert list(timed["seconds"]) == ["64", "128", "256"]
+        assert "\n  restored at 64, 128, 256 pixels\n" in shell("bundles")[1]
+        monkeypatch.setattr(bundle_paths, "bundle_roots", lambda: (tmp_path / "none",))
+        status, out, _ = shell("info", path, "--time")
+        assert status == 0 and "  restored  " not in out and "  time  " not in out
+
+    def test_json_and_failures(self, shell: Shell, tmp_path: Path) -> None:
+        path = sdk.compress(write_picture(tmp_path / "me.png")).save(tmp_path / "me.grain")
+        bad = tmp_path / "bad.grain"
+        bad.write_bytes(b"nothing of the kind, really")
+        status, out, err = shell("info", path, bad, "--json")
+        report = json.loads(out)
+        assert status == 1 and err.startswith(f"error: {bad}: not a payload")
+        assert [row["file"] for row in report["done"]] == [str(path)]
+        assert report["done"][0]["bundle"] == DEFAULT_BUNDLE and report["done"][0]["original_size"] == [90, 70]
+        assert report["failed"][0]["file"] == str(bad)
+
+    def test_folder(self, shell: Shell, tmp_path: Path) -> None:
+        sizes = []
+        for index, name in enumerate(["a", "deep/long name"]):
+            picture = write_picture(tmp_path / "me.png", seed=index, size=(90, 70 + 1000 * index))
+            sizes.append((tmp_path / "in" / f"{name}.grain", len(sdk.compress(picture, fit="crop"))))
+            sdk.compress(picture, fit="crop").save(sizes[-1][0])
+        status, out, err = shell("info", tmp_path / "in")
+        assert status == 0 and err == ""
+        (short, little), (long, much) = sizes
+        assert out.splitlines() == [
+            f"{short!s:<{len(str(long))}}  {little} bytes    90 x 70  crop  {DEFAULT_BUNDLE}  intact",
+            f"{long}  {much} bytes  90 x 1070  crop  {DEFAULT_BUNDLE}  intact",
+            f"2 payloads, {little + much:,} bytes: {min(little, much)} to {max(little, much)}, "
+            f"median {(little + much) / 2:.0f}"]
+        (tmp_path / "in" / "bad.grain").write_bytes(b"nothing of the kind, really")
+        status, out, err = shell("info", tmp_path / "in", "--json")
+        assert status == 1 and [row["file"] for row in json.loads(out)["done"]] == [str(short), str(long)]
+        assert err.endswith("1 of 3 failed\n")
+
+    def test_folder_without_intact_payloads(self, shell: Shell, tmp_path: Path) -> None:
+        status, _, err = shell("info", tmp_path)
+        assert status == 2 and "holds no file with the suffix .grain" in " ".join(err.split())
+        (tmp_path / "bad.grain").write_bytes(b"nothing of the kind, really")
+        status, out, err = shell("info", tmp_path)
+        assert status == 1 and out == "" and err.count("\n") == 1

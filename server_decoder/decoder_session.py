@@ -115,7 +115,7 @@ class DecoderSession:
             if device == "cuda" and cuda.provider == "tensorrt":
                 raise DeviceError("TensorRT has no kernels for fused ops; export the decoder with --ops plain, or "
                                   "choose provider 'cuda'")
-            register_library(options, device)
+            register_library(options, device, device_id=cuda.device_id)
         if device == "cuda":
             preload_cuda()
         elif memory_limit is not None:

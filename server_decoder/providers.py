@@ -27,6 +27,7 @@ WARNINGS, SILENT = 2, 4
 """ONNX Runtime's severities: it logs messages of at least this severity to stderr."""
 
 _DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+_CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_...
 _AS_REQUESTED = 1  # an arena that grows by the requested size, not to the next power of two
 _OUT_OF_MEMORY = ("failed to allocate", "out of memory", "bad allocation", "bad_alloc", "available memory of",
                   "cuda failure 2:", "cudnn_status_alloc_failed", "cublas_status_alloc_failed")
@@ -187,6 +188,19 @@ def driver_version() -> int:
     except (OSError, AttributeError):
         return 0
     return version.value
+
+
+def compute_capability(device_id: int = 0) -> tuple[int, int] | None:
+    """Compute capability of a GPU, as (9, 0); None if there is no such GPU, or the driver does not say."""
+    device, major, minor = ctypes.c_int(0), ctypes.c_int(0), ctypes.c_int(0)
+    try:
+        driver = ctypes.CDLL(_DRIVER)
+        failed = (driver.cuInit(0) or driver.cuDeviceGet(ctypes.byref(device), device_id)
+                  or driver.cuDeviceGetAttribute(ctypes.byref(major), _CAPABILITY_MAJOR, device)
+                  or driver.cuDeviceGetAttribute(ctypes.byref(minor), _CAPABILITY_MINOR, device))
+    except (OSError, AttributeError):
+        return None
+    return None if failed else (major.value, minor.value)
 
 
 def beyond_driver(built: int, driver: int) -> bool:

@@ -6,11 +6,12 @@ import ctypes
 import importlib.util
 import mmap
 import os
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from codec_contract.errors import DeviceError
-from server_decoder.providers import beyond_driver, driver_version, release, version_text
+from server_decoder.providers import beyond_driver, compute_capability, driver_version, release, version_text
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -75,14 +76,19 @@ def cuda_version(path: str | os.PathLike[str]) -> int:
     Raises:
         DeviceError: as `has_cuda_kernels`, or it was built for an earlier release.
     """
-    return _call(path, "edgegrain_cuda_version")
+    return int(_call(path, "edgegrain_cuda_version"))
 
 
-def require_cuda_kernels(library: Path) -> None:
-    """Check that a library has CUDA kernels and that the driver, if there is one, runs them.
+def require_cuda_kernels(library: Path, device_id: int = 0) -> None:
+    """Check that a library has CUDA kernels and that the driver and the GPU, if there are any, run them.
+
+    Args:
+        library: its path.
+        device_id: number of the GPU.
 
     Raises:
-        DeviceError: it was built without nvcc, or with a newer CUDA than the driver's; or as `cuda_version`.
+        DeviceError: it was built without nvcc, with a newer CUDA than the driver's, or for other GPUs; or as
+            `cuda_version`.
     """
     if not has_cuda_kernels(library):
         raise DeviceError(f"{library} was built without nvcc and has no kernels for device 'cuda'; build it again with "
@@ -91,17 +97,51 @@ def require_cuda_kernels(library: Path) -> None:
     if beyond_driver(built := cuda_version(library), driver := driver_version()):
         raise DeviceError(f"{library} was built with CUDA {version_text(built)}, and the driver runs CUDA up to "
                           f"{version_text(driver)}; update NVIDIA's driver, or build the library with an older CUDA")
+    built_for = _call(library, "edgegrain_cuda_architectures", ctypes.c_char_p).decode()
+    if (capability := compute_capability(device_id)) is not None and not runs_on(built_for, capability):
+        raise DeviceError(f"{library} has kernels for the CUDA architectures {built_for}, and GPU {device_id} has "
+                          f"compute capability {capability[0]}.{capability[1]}; fused ops need 8.0 or higher and a "
+                          "library that was built for the GPU (docs/cuda_ops.md), or use a decoder exported with --ops "
+                          "plain")
 
 
-def _call(path: str | os.PathLike[str], function: str) -> int:
+def runs_on(architectures: str, capability: tuple[int, int]) -> bool:
+    """True if kernels run on GPUs of a compute capability.
+
+    Compiled code (``80-real``) runs from its own minor version to the end of the major one, PTX (``80-virtual``) on all
+    newer GPUs, and ``80`` is both. Code for one architecture alone (``90a``) or a family (``100f``) runs there only.
+
+    Args:
+        architectures: separated by commas, as CMake names them. Names without a number, such as ``native``, are taken
+            to run.
+        capability: major and minor version.
+    """
+    for architecture in architectures.split(","):
+        if (found := re.fullmatch(r"(\d+)(\d)([af]?)(-real|-virtual)?", architecture.strip())) is None:
+            return True
+        built = (int(found[1]), int(found[2]))
+        if found[3] == "a":
+            matches = capability == built
+        else:
+            matches = capability >= built and (
+                capability[0] == built[0] or (found[3] == "" and found[4] != "-real"))
+        if matches:
+            return True
+    return False
+
+
+def _call(path: str | os.PathLike[str], function: str, result: Any = ctypes.c_int) -> Any:
     try:
-        return int(getattr(ctypes.CDLL(os.fspath(Path(path).resolve())), function)())
+        called = getattr(ctypes.CDLL(os.fspath(Path(path).resolve())), function)
+        called.restype = result
+        return called()
     except (OSError, AttributeError) as error:
         raise DeviceError(f"{path} cannot be used as the library of {DOMAIN}: {error}; {_HINT}") from error
 
 
 def register_library(
-    options: onnxruntime.SessionOptions, device: str = "cpu", path: str | os.PathLike[str] | None = None
+    options: onnxruntime.SessionOptions, device: str = "cpu", path: str | os.PathLike[str] | None = None,
+    device_id: int = 0,
 ) -> Path:
     """Let sessions with these options run graphs with ops of ``com.edgegrain``.
 
@@ -110,6 +150,7 @@ def register_library(
         device: of the session. On ``"cuda"`` the library must have CUDA kernels: without them ONNX Runtime
             would run the ops on the CPU and copy their tensors there and back.
         path: of the library; None to find it as `find_library` does.
+        device_id: number of the GPU.
 
     Returns:
         The library's path.
@@ -127,7 +168,7 @@ def register_library(
                           "it, or use a decoder exported with --ops plain")
     library = find_library(path)
     if device == "cuda":
-        require_cuda_kernels(library)
+        require_cuda_kernels(library, device_id)
     else:
         has_cuda_kernels(library)  # refuses other libraries
     try:

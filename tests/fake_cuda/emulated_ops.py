@@ -17,7 +17,8 @@ HEADER = "onnxruntime_cxx_api.h"
 EMULATION = Path(__file__).parent / "emulation"
 EMULATED_DEVICE = ("fiber.cc", "device.cc")
 CUDA_VERSION = 13000
-FLAGS = ("-std=c++17", "-fPIC", "-fvisibility=hidden", "-fno-math-errno", f"-DEDGEGRAIN_CUDA={CUDA_VERSION}")
+FLAGS = ("-std=c++17", "-fPIC", "-fvisibility=hidden", "-fno-math-errno", f"-DEDGEGRAIN_CUDA={CUDA_VERSION}",
+         '-DEDGEGRAIN_CUDA_ARCHITECTURES="80-real,90"')
 EMULATED = ("-DEDGEGRAIN_EMULATION", f"-I{EMULATION}", "-include", "cuda_runtime.h", "-x", "c++")
 HEADER_SECONDS = 60
 

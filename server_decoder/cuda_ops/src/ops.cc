@@ -287,6 +287,15 @@ extern "C" EDGEGRAIN_EXPORT int edgegrain_cuda_version() {
 #endif
 }
 
+// The architectures that the kernels were built for, as CMake names them: "80-real,90"; "" without kernels.
+extern "C" EDGEGRAIN_EXPORT const char* edgegrain_cuda_architectures() {
+#ifdef EDGEGRAIN_CUDA
+  return EDGEGRAIN_CUDA_ARCHITECTURES;
+#else
+  return "";
+#endif
+}
+
 // The instruction set of convolutions on the CPU in sessions made from now on: "avx512", "avx2" or "baseline", or null
 // for the best one. 0 if this CPU or the library does not have it. For tests and measurements.
 extern "C" EDGEGRAIN_EXPORT int edgegrain_use_instruction_set(const char* name) {

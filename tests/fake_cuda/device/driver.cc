@@ -22,6 +22,12 @@ FAKE_CUDA_API int cuDeviceGet(int* device, int number) {
   return 0;
 }
 
+// CUdevice_attribute 75 and 76 are the compute capability, here 9.0.
+FAKE_CUDA_API int cuDeviceGetAttribute(int* value, int attribute, int) {
+  *value = attribute == 75 ? 9 : 0;
+  return 0;
+}
+
 FAKE_CUDA_API int cuDeviceGetName(char* name, int size, int) {
   std::strncpy(name, "Fake CUDA device", static_cast<std::size_t>(size));
   return 0;

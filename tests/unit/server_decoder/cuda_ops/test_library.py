@@ -1,4 +1,4 @@
-"""A library that this driver cannot run is refused when it is registered; with stand-ins for library and driver."""
+"""A library that the driver or the GPU cannot run is refused when it is registered; both are stand-ins."""
 
 from __future__ import annotations
 
@@ -11,8 +11,14 @@ import pytest
 
 from codec_contract.errors import DeviceError
 from server_decoder import providers
-from server_decoder.cuda_ops.library import cuda_version, has_cuda_kernels, register_library, require_cuda_kernels
-from server_decoder.providers import beyond_driver, driver_version
+from server_decoder.cuda_ops.library import (
+    cuda_version,
+    has_cuda_kernels,
+    register_library,
+    require_cuda_kernels,
+    runs_on,
+)
+from server_decoder.providers import beyond_driver, compute_capability, driver_version
 
 COMPILER = shutil.which("cc") or shutil.which("gcc")
 needs_compiler = pytest.mark.skipif(COMPILER is None, reason="needs a C compiler for stand-ins of the libraries")
@@ -24,10 +30,21 @@ def compiled(path: Path, source: str) -> Path:
     return path
 
 
-def built_with(folder: Path, version: int) -> Path:
+def built_with(folder: Path, version: int, architectures: str = "80-real,90") -> Path:
     return compiled(folder / f"libedgegrain_ops{version}.so",
                     f"int edgegrain_has_cuda(void) {{ return {int(version > 0)}; }}\n"
-                    f"int edgegrain_cuda_version(void) {{ return {version}; }}\n")
+                    f"int edgegrain_cuda_version(void) {{ return {version}; }}\n"
+                    f'const char *edgegrain_cuda_architectures(void) {{ return "{architectures}"; }}\n')
+
+
+def driver_of(folder: Path, version: int, capability: tuple[int, int]) -> Path:
+    major, minor = capability
+    return compiled(folder / "libcuda.so.1",
+                    f"int cuDriverGetVersion(int *v) {{ *v = {version}; return 0; }}\n"
+                    "int cuInit(unsigned flags) { return 0; }\n"
+                    "int cuDeviceGet(int *device, int number) { *device = number; return number == 0 ? 0 : 101; }\n"
+                    "int cuDeviceGetAttribute(int *value, int attribute, int device) {\n"
+                    f"  *value = attribute == 75 ? {major} : attribute == 76 ? {minor} : -1; return 0; }}\n")
 
 
 @needs_compiler
@@ -42,6 +59,37 @@ def test_a_library_that_is_newer_than_the_driver_is_refused(tmp_path: Path, monk
         register_library(onnxruntime.SessionOptions(), "cpu", newer)
     require_cuda_kernels(built_with(tmp_path, 12090))  # runs on every driver of CUDA 12
     require_cuda_kernels(built_with(tmp_path, 11080))
+
+
+@needs_compiler
+def test_a_library_for_other_gpus_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(providers, "_DRIVER", str(driver_of(tmp_path, 13000, (7, 5))))
+    assert compute_capability() == (7, 5)
+    assert compute_capability(1) is None
+    library = built_with(tmp_path, 13000)
+    with pytest.raises(DeviceError, match=r"architectures 80-real,90, and GPU 0 has compute capability 7\.5"):
+        register_library(onnxruntime.SessionOptions(), "cuda", library)
+    require_cuda_kernels(library, 1)  # ONNX Runtime says that there is no such GPU
+    require_cuda_kernels(built_with(tmp_path, 12090, "75-real"))
+
+
+@pytest.mark.parametrize(("architectures", "capability", "expected"), [
+    ("80-real", (8, 0), True),
+    ("80-real", (8, 9), True),
+    ("86-real", (8, 0), False),
+    ("80-real", (9, 0), False),
+    ("80-real,90", (7, 5), False),
+    ("80-real,90", (12, 0), True),
+    ("80-virtual", (10, 3), True),
+    ("90a", (9, 0), True),
+    ("90a-real", (10, 0), False),
+    ("100f", (10, 3), True),
+    ("100f-virtual", (12, 0), False),
+    ("120-real", (12, 0), True),
+    ("native", (5, 0), True),
+])
+def test_the_gpus_that_kernels_run_on(architectures: str, capability: tuple[int, int], expected: bool) -> None:
+    assert runs_on(architectures, capability) is expected
 
 
 @needs_compiler

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from codec_contract.errors import BundleError
 from edgegrain.cli.compress import QualityChoice
 from edgegrain.cli.output import JsonOption, print_json
 
@@ -126,18 +128,27 @@ def _names(bundle: BundleInfo) -> str:
 
 
 def _print(found: list[tuple[str, BundleInfo]], verify: bool, as_json: bool) -> None:
-    """Print bundles with the names they can be opened by."""
+    """Print bundles with the names they can be opened by.
+
+    Raises:
+        BundleError: bundles are damaged, after all were printed; only if ``verify``.
+    """
     from codec_contract.bundle.hub_bundles import printable
     from codec_contract.bundle.manifest import verify_bundle
 
-    if verify:
-        for _, bundle in found:
+    damaged: dict[Path, str] = {}
+    for _, bundle in found if verify else ():
+        try:
             verify_bundle(bundle.folder)
+        except BundleError as error:
+            damaged[bundle.folder] = str(error)
     if as_json:
-        print_json([{**dataclasses.asdict(bundle), "verified": verify} for _, bundle in found])
-        return
+        print_json([{**dataclasses.asdict(bundle), "verified": verify and bundle.folder not in damaged}
+                    for _, bundle in found])
+        found = []
     for names, bundle in found:
-        typer.echo(f"{names}, version {printable(bundle.version)}{', every file verified' if verify else ''}")
+        verified = ", not intact" if bundle.folder in damaged else ", every file verified" if verify else ""
+        typer.echo(f"{names}, version {printable(bundle.version)}{verified}")
         sizes = f"{bundle.hr} x {bundle.hr} pixels <-> LR {bundle.lr} x {bundle.lr}"
         typer.echo(f"  {printable(bundle.domain)}, {bundle.codec}: {sizes}")
         typer.echo(f"  LR contract {bundle.lr_contract_id[:8]}, {bundle.size / 1e6:.1f} MB in {bundle.folder}")
@@ -149,3 +160,5 @@ def _print(found: list[tuple[str, BundleInfo]], verify: bool, as_json: bool) -> 
             typer.echo(f"  control {name}: {control}")
         for what, licence in bundle.licence.items():
             typer.echo(f"  licence of {printable(what)}: {printable(licence)}")
+    if damaged:
+        raise BundleError("; ".join(damaged.values()))

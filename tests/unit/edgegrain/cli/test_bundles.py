@@ -41,6 +41,17 @@ class TestBundles:
         status, _, err = shell("bundles", "--verify")
         assert status == 1 and "README.md of bundle tiny-64-lr16 is altered" in err
 
+    def test_all_altered_ones_are_named(self, shell: Shell, tmp_path: Path) -> None:
+        folders = [write_tiny_bundle(tmp_path / name) for name in ("first", "intact", "last")]
+        for folder in (folders[0], folders[2]):
+            (folder / "README.md").write_text("altered")
+        status, out, err = shell("bundles", "show", *folders, "--verify")
+        assert status == 1 and err.count("README.md of bundle tiny-64-lr16 is altered") == 2
+        states = [line for line in out.splitlines() if line.startswith("tiny-64-lr16, version")]
+        assert [line.rpartition(", ")[2] for line in states] == ["not intact", "every file verified", "not intact"]
+        status, out, _ = shell("bundles", "show", *folders, "--verify", "--json")
+        assert status == 1 and [row["verified"] for row in json.loads(out)] == [False, True, False]
+
     def test_one_that_is_not_installed(self, shell: Shell, tmp_path: Path) -> None:
         folder = write_tiny_bundle(tmp_path)
         status, out, _ = shell("bundles", "show", folder, "--verify")

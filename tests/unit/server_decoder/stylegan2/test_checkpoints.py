@@ -402,6 +402,8 @@ def test_the_header_tells_where_the_weights_came_from(rosinality: tuple[Path, di
     with pytest.raises(FileExistsError, match="--force"):
         convert(rosinality[0], ours)
     convert(rosinality[0], ours, force=True)
+    with pytest.raises(ModelError, match=r"is a folder, .* name it, for example .*rosinality\.safetensors"):
+        convert(rosinality[0], tmp_path, force=True)
 
 
 def test_a_file_may_hold_one_bare_network(tmp_path: Path) -> None:

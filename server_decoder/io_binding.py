@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import logging
 import queue
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from server_decoder import page_locked
+from server_decoder.capture_lock import GPU
 from server_decoder.providers import first_line, is_lack_of_memory
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Array = npt.NDArray[Any]
+P = ParamSpec("P")
+T = TypeVar("T")
 STAGES = 2
 """Host buffers of a kept batch size: while one result is copied out of its buffer, the next run fills another."""
 _NO_GRAPH = -1  # ONNX Runtime's number for a run that is neither captured nor replayed
@@ -102,20 +105,26 @@ class BoundRuns:
         """Inputs by name, the batch first in each -> the output."""
         buffers = self._kept.get(_batch(feeds))
         if buffers is None or buffers.shapes() != {name: values.shape for name, values in feeds.items()}:
-            return self._thread.submit(self._run_once, feeds).result()
+            return self._thread.submit(self._work, self._run_once, feeds).result()
         with buffers.stage() as stage:
             for name, values in feeds.items():
                 np.copyto(stage.inputs[name], values)
-            self._thread.submit(self._replay, buffers, stage).result()
+            self._thread.submit(self._work, self._replay, buffers, stage).result()
             return stage.output.copy()
+
+    @staticmethod
+    def _work(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        with GPU.work():
+            return function(*args, **kwargs)
 
     def _keep(self, feeds: Mapping[str, Array]) -> None:
         size = _batch(feeds)
         if size in self._kept:
             return
-        first = self._run_once(feeds)  # shows the output's shape, and lets cuDNN choose its algorithms
-        buffers = self._buffers(feeds, first, size)
-        with buffers.stage() as stage:
+        with GPU.work():
+            first = self._run_once(feeds)  # shows the output's shape, and lets cuDNN choose its algorithms
+            buffers = self._buffers(feeds, first, size)
+        with buffers.stage() as stage, GPU.capture() if self.graphs else GPU.work():
             for name, values in feeds.items():
                 np.copyto(stage.inputs[name], values)
             try:

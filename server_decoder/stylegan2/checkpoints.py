@@ -65,8 +65,8 @@ def convert(source: Path, target: Path, force: bool = False, layout: Layout | No
         ModelError: the source is no StyleGAN2 of a public layout, or the target is a folder.
     """
     if target.is_dir():
-        file = target / f"{source.stem}.safetensors"
-        raise ModelError(f"{target} is a folder, and the result is one file; name it, for example {file}")
+        inside = target / f"{source.stem}.safetensors"
+        raise ModelError(f"{target} is a folder, and the result is one file; name it, for example {inside}")
     if target.exists() and not force:
         raise FileExistsError(f"{target} exists; choose another name or pass force (--force) to replace it")
     tensors = read_tensors(source)

@@ -19,6 +19,9 @@ void fake_cuda_idle(int idle);
 // With 1, captures fail at their end.
 void fake_cuda_fail_captures(int fail);
 
+// Captures end this much later, so that calls of other threads fall into them.
+void fake_cuda_prolong_captures(int milliseconds);
+
 // Fills memory that is allocated from now on with this byte instead of NaN.
 void fake_cuda_poison(int byte);
 

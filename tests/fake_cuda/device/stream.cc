@@ -1,4 +1,5 @@
 // libcudart: streams, events, stream capture and graphs.
+#include <chrono>
 #include <cstring>
 #include <deque>
 #include <limits>
@@ -43,6 +44,7 @@ namespace {
 constexpr auto kAll = std::numeric_limits<std::uint64_t>::max();
 std::uint64_t last_number = 0;
 bool fail_captures = false;
+int prolong_captures = 0;  // milliseconds
 
 Stream& default_stream() { static auto& one = *new Stream; return one; }
 std::set<Stream*>& streams() { static auto& all = *new std::set<Stream*>{&default_stream()}; return all; }
@@ -170,6 +172,8 @@ FAKE_CUDA_API int cudaStreamIsCapturing(Stream* stream, int* status) {
 
 FAKE_CUDA_API void fake_cuda_fail_captures(int wanted) { fail_captures = wanted; }
 
+FAKE_CUDA_API void fake_cuda_prolong_captures(int milliseconds) { prolong_captures = milliseconds; }
+
 FAKE_CUDA_API int cudaStreamBeginCapture(Stream* given, int mode) {
   const std::lock_guard lock(mutex());
   Stream& stream = resolve(given);
@@ -184,6 +188,7 @@ FAKE_CUDA_API int cudaStreamBeginCapture(Stream* given, int mode) {
 }
 
 FAKE_CUDA_API int cudaStreamEndCapture(Stream* given, Graph** graph) {
+  std::this_thread::sleep_for(std::chrono::milliseconds(prolong_captures));
   const std::lock_guard lock(mutex());
   *graph = nullptr;
   Stream& stream = resolve(given);

@@ -43,6 +43,9 @@ class Device:
     def fail_captures(self, wanted: bool) -> None:
         self.runtime.fake_cuda_fail_captures(wanted)
 
+    def prolong_captures(self, milliseconds: int) -> None:
+        self.runtime.fake_cuda_prolong_captures(milliseconds)
+
 
 @pytest.fixture
 def device() -> Iterator[Device]:
@@ -51,6 +54,7 @@ def device() -> Iterator[Device]:
     device.fill_memory_with(255)
     device.run_emulated_kernels(True)
     device.fail_captures(False)
+    device.prolong_captures(0)
     device.reset()
     yield device
     assert device.report()["violations"] == []

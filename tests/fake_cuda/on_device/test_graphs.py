@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +63,25 @@ def test_a_capture_that_fails_leaves_a_session_without_graphs(
         decode(session, batch)
     report = idle_kernels.report()
     assert (report["graphs"], report["replays"], report["violations"]) == (0, 0, [])
+
+
+def test_captures_are_not_disturbed_by_other_sessions(idle_kernels: Device, caplog: pytest.LogCaptureFixture) -> None:
+    working, stop = DecoderSession(SHIPPED, "cuda", cuda=CudaOptions(graphs=False)), threading.Event()
+
+    def work() -> None:
+        while not stop.is_set():
+            decode(working, 1)  # copies to the device, which CUDA forbids during a capture of any thread
+
+    idle_kernels.prolong_captures(100)
+    with ThreadPoolExecutor(1) as other:
+        done = other.submit(work)
+        session = DecoderSession(SHIPPED, "cuda")
+        session.warm_up(KEPT)
+        stop.set()
+        done.result()
+    assert session.graphs, caplog.text
+    report = idle_kernels.report()
+    assert (report["graphs"], report["violations"]) == (len(KEPT), [])
 
 
 def check_replays(device: Device, model: Path, caplog: pytest.LogCaptureFixture, nhwc: bool = False) -> None:

@@ -8,13 +8,17 @@ public enum Fit: Int, CaseIterable, Sendable {
     case crop
 
     /// Width and height of a picture scaled so that its longest side has `hr` pixels, halves up, at least 1.
-    public static func contentSize(width: Int, height: Int, hr: Int) -> (width: Int, height: Int) {
+    ///
+    /// Throws `EdgegrainError.image` if one of the three is not 1 to 65,535.
+    public static func contentSize(width: Int, height: Int, hr: Int) throws -> (width: Int, height: Int) {
+        try RGB.checkSides(width, height)
+        try RGB.checkSides(hr, hr)
         let longest = max(width, height)
         func scaled(_ side: Int) -> Int { max(1, (2 * side * hr + longest) / (2 * longest)) }
         return (scaled(width), scaled(height))
     }
 
-    /// Brings a picture to `hr` x `hr` pixels, in integers only.
+    /// Brings a picture to `hr` x `hr` pixels, in integers only; `EdgegrainError.image` if `hr` is not 1 to 65,535.
     public func apply(to rgb: RGB, hr: Int) throws -> RGB {
         switch self {
         case .stretch:
@@ -22,7 +26,7 @@ public enum Fit: Int, CaseIterable, Sendable {
         case .crop:
             return try ExactResize.resize(Fit.centreSquare(of: rgb), width: hr, height: hr)
         case .pad:
-            let size = Fit.contentSize(width: rgb.width, height: rgb.height, hr: hr)
+            let size = try Fit.contentSize(width: rgb.width, height: rgb.height, hr: hr)
             return try Fit.padded(ExactResize.resize(rgb, width: size.width, height: size.height), side: hr)
         }
     }

@@ -10,8 +10,13 @@ public enum LRCoder {
         return encoder.finish()
     }
 
-    /// The LR that `encode` turned into `body`; throws `EdgegrainError.payload` if there is none.
+    /// The LR that `encode` turned into `body`; throws `EdgegrainError.payload` if there is none, or if a side is not 1
+    /// to 256.
     public static func decode(_ body: [UInt8], width: Int, height: Int, tables: CoderTables) throws -> RGB {
+        let sides = 1...Payload.maxLRSide
+        guard sides.contains(width), sides.contains(height) else {
+            throw EdgegrainError.payload("an LR has sides of 1 to \(Payload.maxLRSide), got \(width) x \(height)")
+        }
         var decoder = RangeDecoder(body)
         var walk = Walk(width: width, height: height)
         walk.codeSamples(&decoder, levels: [UInt8](repeating: 0, count: 3 * width * height), tables: tables)

@@ -5,9 +5,10 @@ public struct RGB: Equatable, Sendable {
     /// R, G, B of each pixel: `3 * width * height` bytes.
     public let data: [UInt8]
 
-    /// Throws `EdgegrainError.image` if there are not as many bytes as the size says.
+    /// Throws `EdgegrainError.image` if a side is not 1 to 65,535, or if there are not as many bytes as the size says.
     public init(width: Int, height: Int, data: [UInt8]) throws {
-        guard width >= 1, height >= 1, data.count == 3 * width * height else {
+        try RGB.checkSides(width, height)
+        guard data.count == 3 * width * height else {
             throw EdgegrainError.image(
                 "an RGB picture of \(width) x \(height) has \(3 * width * height) bytes, got \(data.count)")
         }
@@ -21,9 +22,11 @@ public struct RGB: Equatable, Sendable {
     public static func flatten(
         width: Int, height: Int, rgba: [UInt8], background: [UInt8] = [255, 255, 255]
     ) throws -> RGB {
+        try checkSides(width, height)
         guard rgba.count == 4 * width * height, background.count == 3 else {
             throw EdgegrainError.image(
-                "\(width) x \(height) pixels have \(4 * width * height) bytes, got \(rgba.count)")
+                "\(width) x \(height) pixels have \(4 * width * height) bytes, got \(rgba.count), and a background "
+                    + "has 3 levels, got \(background.count)")
         }
         var data = [UInt8](repeating: 0, count: 3 * width * height)
         for pixel in 0..<(width * height) {
@@ -57,5 +60,14 @@ public struct RGB: Equatable, Sendable {
             }
         }
         return try RGB(width: newWidth, height: newHeight, data: turned)
+    }
+
+    /// Throws `EdgegrainError.image` unless both sides are 1 to 65,535.
+    static func checkSides(_ width: Int, _ height: Int) throws {
+        let sides = 1...ExactResize.maxSide
+        guard sides.contains(width), sides.contains(height) else {
+            throw EdgegrainError.image(
+                "a picture has sides of 1 to \(ExactResize.maxSide) pixels, got \(width) x \(height)")
+        }
     }
 }

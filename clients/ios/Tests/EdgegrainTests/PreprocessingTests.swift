@@ -68,8 +68,22 @@ final class PreprocessingTests: XCTestCase {
             XCTAssertEqual(sha256(fitted.data), item.sha256, "\(item.size) by \(item.fit)")
         }
         for item in golden.content_sizes {
-            let size = Fit.contentSize(width: item.size[0], height: item.size[1], hr: item.hr)
+            let size = try Fit.contentSize(width: item.size[0], height: item.size[1], hr: item.hr)
             XCTAssertEqual([size.width, size.height], item.content_size)
+        }
+    }
+
+    func testSidesOutOfRangeAreRefused() throws {
+        let tables = try GoldenFiles.bundle().tables
+        let pixel = try RGB(width: 1, height: 1, data: [0, 0, 0])
+        for side in [0, -1, Int.max] {
+            XCTAssertThrowsError(try RGB(width: side, height: side, data: []))
+            XCTAssertThrowsError(try RGB.flatten(width: side, height: side, rgba: []))
+            XCTAssertThrowsError(try Fit.contentSize(width: side, height: side, hr: 256))
+            XCTAssertThrowsError(try LRCoder.decode([], width: side, height: side, tables: tables))
+            for way in Fit.allCases {
+                XCTAssertThrowsError(try way.apply(to: pixel, hr: side))
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 import Foundation
 
-/// A bundle's phone half: what its manifest says, the coder's tables and the golden vectors, checked by SHA-256.
+/// A bundle's phone half: what its manifest says, the coder's tables and the golden vectors, checked by SHA-256, and
+/// where its encoder is.
 public struct EdgeBundle: Sendable {
     public let id: String
     /// 64 hex digits; a payload names the first eight.
@@ -11,10 +12,11 @@ public struct EdgeBundle: Sendable {
     public let lr: Int
     public let tables: CoderTables
     public let golden: GoldenInputs
-    /// The folder encoder.mlpackage, or what Xcode compiled it to: encoder.mlmodelc.
+    /// The folder encoder.mlmodelc if the bundle's folder has it, else encoder.mlpackage, from which Xcode compiles it.
     public let encoder: URL
 
     private struct Manifest: Decodable {
+        let schema: Int
         let id: String
         let lr_contract_id: String
         let hr: Int
@@ -35,8 +37,9 @@ public struct EdgeBundle: Sendable {
 
     /// Reads a bundle's folder; throws `EdgegrainError.bundle` if a file is missing, altered or malformed.
     ///
-    /// The files of an encoder.mlpackage are checked too; a compiled encoder.mlmodelc has no digests in the manifest,
-    /// the self-test of `EdgeEncoder` is its check.
+    /// The files of an encoder.mlpackage are checked by SHA-256 too. An encoder.mlmodelc in the same folder is used
+    /// instead and is **not** checked: the manifest has no digests of it. `EdgeEncoder` compares only its LRs of the
+    /// golden inputs, so use it only where nobody else can write, as in the resources of an app.
     public init(folder: URL) throws {
         let manifest: Manifest
         do {
@@ -44,6 +47,11 @@ public struct EdgeBundle: Sendable {
             manifest = try JSONDecoder().decode(Manifest.self, from: data)
         } catch {
             throw EdgegrainError.bundle("\(folder.path) has no readable manifest.json: \(error.localizedDescription)")
+        }
+        guard manifest.schema == 1 else {
+            throw EdgegrainError.bundle(
+                "bundle \(manifest.id) has a manifest of schema \(manifest.schema), this release reads 1; "
+                    + "update this library")
         }
         let preprocessing = manifest.preprocessing
         guard preprocessing.resize == "pillow-bilinear-22bit-width-first", preprocessing.pad == "edge",
@@ -55,6 +63,15 @@ public struct EdgeBundle: Sendable {
         }
         guard (1...16384).contains(manifest.hr), (1...Payload.maxLRSide).contains(manifest.lr) else {
             throw EdgegrainError.bundle("bundle \(manifest.id) has sides out of range: \(manifest.hr), \(manifest.lr)")
+        }
+        guard manifest.hr % manifest.lr == 0 else {
+            throw EdgegrainError.bundle(
+                "bundle \(manifest.id): hr \(manifest.hr) is no multiple of lr \(manifest.lr)")
+        }
+        guard manifest.lr_contract_id.count == 64, bytesOf(hex: manifest.lr_contract_id) != nil else {
+            throw EdgegrainError.bundle(
+                "bundle \(manifest.id): its LR contract id is \(manifest.lr_contract_id.prefix(80)), "
+                    + "expected 64 hex digits")
         }
         func verified(_ name: String) throws -> Data {
             guard let data = try? Data(contentsOf: folder.appendingPathComponent(name)) else {
@@ -70,7 +87,13 @@ public struct EdgeBundle: Sendable {
         hr = manifest.hr
         lr = manifest.lr
         tables = try CoderTables(json: verified("coder.json"))
-        golden = try GoldenInputs(json: verified("golden.json"))
+        let vectors = try GoldenInputs(json: verified("golden.json"))
+        guard vectors.hr == manifest.hr else {
+            throw EdgegrainError.bundle(
+                "bundle \(manifest.id) takes pictures of side \(manifest.hr), its golden vectors have side "
+                    + "\(vectors.hr); fetch the bundle again")
+        }
+        golden = vectors
         let compiled = folder.appendingPathComponent("encoder.mlmodelc")
         if FileManager.default.fileExists(atPath: compiled.path) {
             encoder = compiled

@@ -58,6 +58,32 @@ final class EncoderTests: XCTestCase {
         print("device report: \(file.path)")
     }
 
+    func testManifestsOfOtherBundlesAreRefused() throws {
+        let golden = GoldenFiles.repository.appendingPathComponent("bundles/faces-256-lr16")
+        let manifest = String(decoding: try GoldenFiles.data("bundles/faces-256-lr16/manifest.json"), as: UTF8.self)
+        let folder = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(at: folder) }
+        for name in ["coder.json", "golden.json"] {
+            try FileManager.default.copyItem(
+                at: golden.appendingPathComponent(name), to: folder.appendingPathComponent(name))
+        }
+        let changes = [
+            ("\"schema\": 1", "\"schema\": 2", "schema 2"),
+            ("\"lr_contract_id\": \"", "\"lr_contract_id\": \"F", "64 hex digits"),
+            ("\"hr\": 256", "\"hr\": 250", "no multiple"),
+            ("\"hr\": 256", "\"hr\": 512", "golden vectors"),
+        ]
+        for (from, to, reason) in changes {
+            XCTAssertTrue(manifest.contains(from), from)
+            let changed = manifest.replacingOccurrences(of: from, with: to)
+            try Data(changed.utf8).write(to: folder.appendingPathComponent("manifest.json"))
+            XCTAssertThrowsError(try EdgeBundle(folder: folder)) { error in
+                XCTAssertTrue(error.localizedDescription.contains(reason), error.localizedDescription)
+            }
+        }
+    }
+
     func testAnEncoderThatComputesOtherBytesIsNoticed() throws {
         let golden = try GoldenFiles.bundle().golden
         let black = try RGB(width: 16, height: 16, data: [UInt8](repeating: 0, count: 768))

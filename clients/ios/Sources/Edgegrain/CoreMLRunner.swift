@@ -6,8 +6,10 @@ import Foundation
 /// The exact encoder on Core ML, on the CPU only: there its float32 arithmetic is float32.
 ///
 /// The program takes an RGB picture (a pixel buffer's bytes enter as whole numbers) and gives int32 `[1, 3, lr, lr]`.
+/// Calls from several threads run one after another: an `MLModel` is for one thread at a time.
 public final class CoreMLRunner: @unchecked Sendable {
     private let model: MLModel
+    private let lock = NSLock()
     private let hr: Int
     private let lr: Int
 
@@ -38,12 +40,14 @@ public final class CoreMLRunner: @unchecked Sendable {
             dictionary: ["image": MLFeatureValue(pixelBuffer: pixelBuffer(picture))])
         let output: MLFeatureProvider
         do {
+            lock.lock()
+            defer { lock.unlock() }
             output = try model.prediction(from: input)
         } catch {
             throw EdgegrainError.device("Core ML cannot run the encoder: \(error.localizedDescription)")
         }
         guard let array = output.featureValue(for: "lr")?.multiArrayValue, array.dataType == .int32,
-            array.count == 3 * lr * lr
+            array.shape.map({ $0.intValue }) == [1, 3, lr, lr]
         else {
             throw EdgegrainError.bundle("the encoder gave no int32 [1, 3, \(lr), \(lr)]")
         }

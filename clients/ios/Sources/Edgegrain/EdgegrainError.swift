@@ -8,7 +8,7 @@ public enum EdgegrainError: Error, Equatable, LocalizedError {
     case image(String)
     /// A bundle is incomplete or damaged, or lists something this release does not know.
     case bundle(String)
-    /// This device does not compute what the bundle's golden vectors say.
+    /// This device does not compute what the bundle's golden vectors say, or cannot run the encoder.
     case device(String)
 
     public var errorDescription: String? {

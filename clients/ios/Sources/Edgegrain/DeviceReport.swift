@@ -22,6 +22,12 @@ public struct DeviceReport: Codable, Equatable, Sendable {
     /// Milliseconds for one picture: the network alone.
     public let encode_ms: Times
 
+    #if os(macOS)
+    private static let currentPlatform = "macos"
+    #else
+    private static let currentPlatform = "ios"
+    #endif
+
     /// Runs the bundle's golden vectors, then one of them `runs` times, at least once.
     public static func measure(_ bundle: EdgeBundle, device: String, runs: Int = 20) throws -> DeviceReport {
         let runner = try CoreMLRunner(bundle)
@@ -36,8 +42,8 @@ public struct DeviceReport: Codable, Equatable, Sendable {
         }
         times.sort()
         return DeviceReport(
-            schema: 1, platform: "ios", device: device, runtime: "Core ML, CPU only", threads: 0, bundle: bundle.id,
-            lr_contract_id: bundle.contractId, checked: golden.inputs.count, failed: failed,
+            schema: 1, platform: currentPlatform, device: device, runtime: "Core ML, CPU only", threads: 0,
+            bundle: bundle.id, lr_contract_id: bundle.contractId, checked: golden.inputs.count, failed: failed,
             encode_ms: Times(
                 runs: times.count, median: times[times.count / 2], least: times[0], most: times[times.count - 1]))
     }

@@ -39,19 +39,24 @@ public struct EncoderView: View {
         }
         .padding()
         .task { await open() }
-        .onChange(of: chosen) { item in
-            guard let item else { return }
-            Task { await compress(item) }
+        .task(id: chosen) {  // a later choice cancels this one
+            if let chosen { await compress(chosen) }
         }
     }
 
     @MainActor
     private func open() async {
+        let source = folder
+        var note = ""
+        // First: a device that is not exact has a report too, and no encoder.
         do {
-            let source = folder
-            encoder = try await Task.detached { try EdgeEncoder(EdgeBundle(folder: source)) }.value
-            status = "This device encodes exactly."
             report = try await Task.detached { try writeReport(EdgeBundle(folder: source)) }.value
+        } catch {
+            note = "\nNo device report: \(error.localizedDescription)"
+        }
+        do {
+            encoder = try await Task.detached { try EdgeEncoder(EdgeBundle(folder: source)) }.value
+            status = "This device encodes exactly." + note
         } catch {
             status = error.localizedDescription
         }
@@ -60,16 +65,21 @@ public struct EncoderView: View {
     @MainActor
     private func compress(_ item: PhotosPickerItem) async {
         do {
-            guard let encoder, let data = try await item.loadTransferable(type: Data.self) else { return }
+            guard let encoder else { return }
+            guard let data = try await item.loadTransferable(type: Data.self) else {
+                throw EdgegrainError.image("the chosen picture cannot be loaded")
+            }
             let picture = try await Task.detached { try RGB(encoded: data) }.value
+            try Task.checkCancellation()
             let start = ContinuousClock.now
             let payload = try await encoder.compress(picture)
             let time = ContinuousClock.now - start
             let lr = try payload.lr(contractId: encoder.bundle.contractId, tables: encoder.bundle.tables)
+            try Task.checkCancellation()
             preview = image(lr)
             status = "\(picture.width) × \(picture.height) pixels became \(payload.bytes.count) bytes in \(time)."
         } catch {
-            status = error.localizedDescription
+            if !Task.isCancelled { status = error.localizedDescription }
         }
     }
 

@@ -10,6 +10,7 @@ import java.util.Map;
 public final class Bundle {
     public static final String ENCODER = "encoder.tflite";
 
+    private static final int SCHEMA = 1;
     private static final int MAX_FILE_BYTES = 64 << 20;
 
     /** Opens a file of a bundle by its name; on Android {@code name -> assets.open(folder + "/" + name)}. */
@@ -31,6 +32,11 @@ public final class Bundle {
 
     private Bundle(Files files) throws IOException {
         Map<String, Object> manifest = Json.object(Json.parse(text(readAll(files, "manifest.json"))), "the manifest");
+        long schema = Json.whole(manifest.get("schema"), "the manifest's schema", 0, Integer.MAX_VALUE);
+        if (schema != SCHEMA) {
+            throw new BundleException(
+                    "the manifest has schema " + schema + ", this release reads " + SCHEMA + "; update this library");
+        }
         Map<String, Object> entries = Json.object(manifest.get("files"), "the manifest's files");
         checkPreprocessing(Json.object(manifest.get("preprocessing"), "the manifest's preprocessing"));
         id = Json.string(manifest.get("id"), "the bundle's id");

@@ -243,6 +243,13 @@ public final class ClientTests {
             String tiled = text.replace("\"pad\": \"edge\"", "\"pad\": \"edge\", \"tile_overlap\": 4");
             return new java.io.ByteArrayInputStream(tiled.getBytes("ISO-8859-1"));
         }));
+        for (String schema : new String[] {"\"schema\": 2", "\"schema\": \"1\"", "\"other\": 1"}) {
+            refused(BundleException.class, () -> Bundle.read(name -> {
+                String text = new String(golden.bytes("bundles/faces-256-lr16/" + name), "ISO-8859-1");
+                String other = name.equals("manifest.json") ? text.replace("\"schema\": 1", schema) : text;
+                return new java.io.ByteArrayInputStream(other.getBytes("ISO-8859-1"));
+            }));
+        }
     }
 
     private void goldenInputs() throws Exception {

@@ -98,14 +98,24 @@ public final class MainActivity extends Activity {
         try {
             bundle = dev.edgegrain.Bundle.read(name -> getAssets().open("bundle/" + name));
             runner = new LiteRtRunner(bundle, getCacheDir(), THREADS);
+            String note = tryReport(); // first: a device that is not exact has a report too, and no encoder
             encoder = new EdgeEncoder(bundle, runner);
             runOnUiThread(() -> {
-                status.setText(R.string.exact);
+                status.setText(getString(R.string.exact) + note);
                 choose.setEnabled(true);
             });
-            writeReport();
         } catch (IOException | RuntimeException error) {
             show(error);
+        }
+    }
+
+    /** Writes the report; returns the note that is shown if it cannot be written. */
+    private String tryReport() {
+        try {
+            writeReport();
+            return "";
+        } catch (IOException | RuntimeException error) {
+            return "\n" + getString(R.string.no_report, error.getMessage());
         }
     }
 

@@ -49,9 +49,11 @@ interface BundleDescription {
 }
 
 type Manifest = Omit<BundleDescription, "encoders" | "contract"> & {
+  readonly schema: unknown;
   readonly files: Readonly<Record<string, { readonly size: number; readonly sha256: string }>>;
 };
 
+const SCHEMA = 1;
 const CACHE = "edgegrain-bundles-1";
 const LISTING = "/v1/bundles";
 /** What fit.ts does, in the words of a manifest. */
@@ -62,7 +64,7 @@ const PREPROCESSING = { resize: "pillow-bilinear-22bit-width-first", pad: "edge"
  * listing or manifest is used. A file with another SHA-256 is fetched once more, past the browser's HTTP cache.
  *
  * Throws `UnreachableError` if there is no answer, `ServiceError` if the service has no such bundle or the folder no
- * manifest, `BundleError` if a file has another SHA-256.
+ * manifest, `BundleError` if a file has another SHA-256 or the manifest another schema.
  */
 export async function fetchBundle(source: BundleSource): Promise<Bundle> {
   const found = await (source.folder === undefined ? findListed(source) : readManifest(source, source.folder));
@@ -112,6 +114,10 @@ async function readManifest(source: BundleSource, folder: string): Promise<Bundl
   const url = address("manifest.json", address(folder.endsWith("/") ? folder : `${folder}/`, source.service));
   const complaint = "is no bundle's manifest; is this a bundle's folder?";
   const manifest = (await fetchDescription(url, source.token, isManifest, complaint)) as Manifest;
+  if (manifest.schema !== SCHEMA) {
+    const found = String(manifest.schema);
+    throw new BundleError(`${url} has schema ${found}, this release reads ${SCHEMA}; update this library`);
+  }
   const contract = Object.entries(manifest.files).map(([name, { size, sha256 }]) => {
     return { name, url: address(name, url), size, sha256 };
   });

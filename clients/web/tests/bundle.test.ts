@@ -15,6 +15,7 @@ let offline: boolean;
 let listed: ReturnType<typeof listing>;
 let kept: Map<string, Response>;
 let preprocessing: Record<string, unknown> = {};
+let schema: unknown;
 
 function describeFile(name: string) {
   return { name, url: `/v1/bundles/${ID}/${name}`, size: files[name].length, sha256: sha256Hex(files[name]) };
@@ -32,13 +33,14 @@ function listing() {
 function manifest() {
   const [{ encoders, contract, ...rest }] = listed;
   const entries = [...encoders, ...contract].map(({ name, size, sha256 }) => [name, { size, sha256 }]);
-  return { ...rest, files: Object.fromEntries(entries) };
+  return { schema, ...rest, files: Object.fromEntries(entries) };
 }
 
 beforeEach(() => {
   files = { "encoder.onnx": new Uint8Array([1, 2, 3]) };
   for (const name of ["coder.json", "golden.json"]) files[name] = readBytes(`${FOLDER}/${name}`);
   preprocessing = {};
+  schema = 1;
   listed = listing();
   fetched = [];
   offline = false;
@@ -196,4 +198,11 @@ test("a folder whose file was altered, or that is none, is refused", async () =>
   await expect(fetchBundle(inFolder)).rejects.toThrow(BundleError);
   vi.stubGlobal("fetch", async () => Response.json([]));
   await expect(fetchBundle(inFolder)).rejects.toThrow("manifest.json is no bundle's manifest");
+});
+
+test.each([2, "1", undefined])("a manifest of schema %s is refused", async (other) => {
+  schema = other;
+  const inFolder = { service: SERVICE, folder: "/faces", token: "secret" };
+  await expect(fetchBundle(inFolder)).rejects.toThrow(BundleError);
+  await expect(fetchBundle(inFolder)).rejects.toThrow(`has schema ${String(other)}, this release reads 1`);
 });

@@ -1,7 +1,8 @@
 /** What a device proves and measures about itself: device-report.json, docs/devices.md. */
 
-import type { Encoder } from "./encoder.js";
+import type { Bundle } from "./bundle.js";
 import { checkGolden, goldenInput } from "./golden_inputs.js";
+import type { Rgb } from "./rgb.js";
 
 /** The content of device-report.json. */
 export interface DeviceReport {
@@ -19,8 +20,14 @@ export interface DeviceReport {
   readonly encode_ms: { readonly runs: number; readonly median: number; readonly least: number; readonly most: number };
 }
 
-/** Runs the golden vectors once more, then one of them `runs` times, at least once. */
-export async function measureDevice(encoder: Encoder, threads: number, runs: number): Promise<DeviceReport> {
+/** An encoder that is measured; it need not be exact. */
+export interface Measured {
+  readonly bundle: Bundle;
+  encode(picture: Rgb): Promise<Rgb>;
+}
+
+/** Runs the golden vectors, then one of them `runs` times, at least once. */
+export async function measureDevice(encoder: Measured, threads: number, runs: number): Promise<DeviceReport> {
   const { id, contractId, golden } = encoder.bundle;
   const failed = await checkGolden(golden, (picture) => encoder.encode(picture));
   const last = golden.inputs[golden.inputs.length - 1];

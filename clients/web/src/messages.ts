@@ -22,6 +22,12 @@ export interface BundleInfo {
 export type Question =
   | { readonly verb: "open"; readonly source: BundleSource; readonly runtime: RuntimeOptions }
   | { readonly verb: "measure"; readonly runs: number }
+  | {
+      readonly verb: "report";
+      readonly source: BundleSource;
+      readonly runtime: RuntimeOptions;
+      readonly runs: number;
+    }
   | { readonly verb: "faces"; readonly source: Blob; readonly fit: Fit; readonly detector: string }
   | { readonly verb: "compress"; readonly source: Source; readonly fit: Fit; readonly background: Colour };
 

@@ -1,8 +1,9 @@
 /** The worker: one encoder, asked by messages. */
 
-import { fetchBundle } from "./bundle.js";
-import { measureDevice } from "./device_report.js";
+import { type BundleSource, fetchBundle } from "./bundle.js";
+import { type DeviceReport, measureDevice } from "./device_report.js";
 import { Encoder } from "./encoder.js";
+import { EncoderSession, type RuntimeOptions } from "./encoder_session.js";
 import { BundleError, ServiceError } from "./errors.js";
 import { type FaceProblem, faceProblems } from "./face_check.js";
 import { FaceDetector } from "./face_detector.js";
@@ -38,6 +39,7 @@ async function respond(question: Question): Promise<Result> {
     const { id, contractId, hr, lr, golden } = encoder.bundle;
     return { id, contractId, hr, lr, selfTest: golden.inputs.map((input) => input.name) } satisfies BundleInfo;
   }
+  if (question.verb === "report") return reportDevice(question.source, question.runtime, question.runs);
   if (!encoder) throw new BundleError("no bundle is open");
   if (question.verb === "measure") return measureDevice(encoder, threads, question.runs);
   if (question.verb === "faces") return findFaceProblems(question.source, question.detector, question.fit);
@@ -47,6 +49,17 @@ async function respond(question: Question): Promise<Result> {
   const decode = performance.now() - start;
   const payload = await encoder.compress(picture, question.fit);
   return { ...payload, timings: { decode, ...payload.timings } };
+}
+
+/** The report of an encoder that need not be exact. */
+async function reportDevice(source: BundleSource, runtime: RuntimeOptions, runs: number): Promise<DeviceReport> {
+  const bundle = await fetchBundle(source);
+  const session = await EncoderSession.open(bundle.encoder, bundle.hr, bundle.lr, runtime);
+  try {
+    return await measureDevice({ bundle, encode: (picture) => session.encode(picture) }, runtime.threads ?? 1, runs);
+  } finally {
+    await session.close();
+  }
 }
 
 async function findFaceProblems(source: Blob, url: string, fit: Fit): Promise<readonly FaceProblem[]> {

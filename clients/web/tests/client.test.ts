@@ -72,6 +72,16 @@ test.each([
   expect(await problems).toEqual(["none"]);
 });
 
+test("a device is measured in a worker of its own", async () => {
+  const report = EdgeClient.report({ folder: "bundle/" }, 3);
+  const [worker] = StubWorker.started;
+  const source = { folder: "https://service.example/app/bundle/" };
+  expect(worker.asked).toMatchObject([{ verb: "report", source, runtime: { threads: 1 }, runs: 3 }]);
+  worker.answer({ id: worker.asked[0].id, result: { failed: ["white"] } as never });
+  expect(await report).toEqual({ failed: ["white"] });
+  expect(worker.terminated).toBe(true);
+});
+
 test("a closed client rejects what waits and what comes later", async () => {
   const [client, worker] = await opened();
   const waiting = client.compress(picture);

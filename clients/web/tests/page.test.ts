@@ -7,13 +7,16 @@ import { DeviceError, errorOf, ImageError, ServiceError, UnreachableError } from
 const compress = vi.fn();
 const findFaceProblems = vi.fn();
 const open = vi.fn();
-vi.mock("../src/client", () => ({ EdgeClient: { open } }));
+const report = vi.fn();
+vi.mock("../src/client", () => ({ EdgeClient: { open, report } }));
 vi.mock("../page/classical", () => ({ drawn: canvas, classical: () => Promise.resolve(undefined) }));
 
 /** As much of an element as the page uses. */
 class StubElement extends EventTarget {
   hidden = true;
+  disabled = true;
   href = "";
+  download = "";
   textContent: string | null = "";
   value = "";
   files: Blob[] = [];
@@ -21,6 +24,7 @@ class StubElement extends EventTarget {
   readonly style = { setProperty: () => {} };
   readonly classList = { add: () => {}, remove: () => {} };
   readonly focus = vi.fn();
+  readonly click = vi.fn();
 
   removeAttribute(name: "href"): void {
     this[name] = "";
@@ -177,6 +181,19 @@ test("loading the encoder and the sample can be tried again too", async () => {
   element("again").dispatchEvent(new Event("click"));
   await settled();
   expect(text()).toMatch(/and a portrait again\.$/);
+});
+
+test("a device that is not exact can save its report", async () => {
+  open.mockRejectedValueOnce(await pageError("DeviceError", "this device encodes white to other bytes"));
+  report.mockResolvedValueOnce({ checked: 12, failed: ["white"], encode_ms: { median: 5 } });
+  await import("../page/main");
+  await settled();
+  expect(text()).toBe("That did not work: this device encodes white to other bytes.");
+  expect(element("file").disabled).toBe(true);
+  expect(element("measure").disabled).toBe(false);
+  element("measure").dispatchEvent(new Event("click"));
+  await settled();
+  expect(text()).toBe("11 of 12 test pictures came out exactly; the encoder takes 5.0 ms.");
 });
 
 test("errors are told in plain words, and only what may pass is offered again", () => {

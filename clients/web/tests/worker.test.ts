@@ -1,8 +1,17 @@
 import { afterAll, beforeEach, expect, test, vi } from "vitest";
 
+import { sha256Hex } from "../src/golden_inputs";
 import type { Answer, Question } from "../src/messages";
+import type { Rgb } from "../src/rgb";
 
-vi.mock("../src/bundle", () => ({ fetchBundle: async () => ({}) }));
+const inputs = ["black", "white"].map((name, index) => {
+  const lr_sha256 = sha256Hex(new Uint8Array(3));
+  return { name, kind: "constant", parameters: { colour: Array(3).fill(255 * index) }, lr_sha256 };
+});
+const encode = async (picture: Rgb) => ({ width: 1, height: 1, data: picture.data.slice(0, 3) });
+const close = vi.fn(async () => {});
+vi.mock("../src/bundle", () => ({ fetchBundle: async () => ({ id: "stub", golden: { hr: 2, inputs } }) }));
+vi.mock("../src/encoder_session", () => ({ EncoderSession: { open: async () => ({ encode, close }) } }));
 vi.mock("../src/encoder", () => ({ Encoder: { open: async () => ({ bundle: { golden: { inputs: [] } } }) } }));
 vi.mock("../src/pixels", () => ({ readReduced: async () => ({ picture: { width: 8, height: 8 }, scale: 1 }) }));
 const openDetector = vi.fn(async (_model: Uint8Array) => ({ find: async () => [] }));
@@ -52,4 +61,12 @@ test("a face detector that cannot be fetched is fetched again at the next call",
     expect(await findFaces(url)).toMatchObject({ error: { name: "ServiceError", message: "the face detector cannot be fetched (404)" } });
   }
   expect(fetched).toEqual([url, url]);
+});
+
+test("an encoder that is not exact has a report too", async () => {
+  const source = { service: "https://service.example" };
+  const answer = await ask({ verb: "report", source, runtime: { threads: 2 }, runs: 3 });
+  const report = { bundle: "stub", threads: 2, checked: 2, failed: ["white"], encode_ms: { runs: 3 } };
+  expect(answer).toMatchObject({ id: 1, result: report });
+  expect(close).toHaveBeenCalledOnce();
 });

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-import gc
 import os
+
+# One process per core (make test): each computes on one thread, instead of all on all cores. Before NumPy is imported,
+# whose OpenBLAS reads the variable then.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import functools
+import gc
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,19 +19,30 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-# One process per core (make test): each computes on one thread, instead of all on all cores.
-if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED = REPOSITORY.parent / "shared"
 
 
 def pytest_collection_finish() -> None:
-    """Keep thousands of tests and all imported modules out of the garbage collections to come: 5 % of the time."""
+    """Keep thousands of tests and all imported modules out of the garbage collections to come: 5 % of the time.
+
+    And build the tree of commands once, not at every call of one: Typer evaluates all annotations again.
+    """
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 10, 10)
+    if (typer := sys.modules.get("typer.main")) is not None:
+        typer.get_command = functools.cache(typer.get_command)
+    if (testing := sys.modules.get("typer.testing")) is not None:
+        testing._get_command = functools.cache(testing._get_command)
+
+
+def pytest_runtest_setup() -> None:
+    """Read torch's ONNX functions once, not at every export: a second each."""
+    exporter = sys.modules.get("torch.onnx._internal.exporter._registration")
+    registry = getattr(exporter, "ONNXRegistry", None)
+    if hasattr(registry, "from_torchlib") and not hasattr(registry.from_torchlib, "cache_info"):
+        registry.from_torchlib = staticmethod(functools.cache(registry.from_torchlib))
 
 
 def _shared(part: str) -> Path:

@@ -7,16 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from codec_contract.bundle.manifest import load_manifest
 from codec_contract.errors import ExportError
 from edge_encoder import integer_network as integer
+from export.encoder.formats import export_encoder
 from export.proof.compiled_model import compiled_model_runtimes
 from export.proof.proof_inputs import make_inputs
+from tests.networks import random_network
 
 
-def test_the_shipped_encoder_is_exact(default_bundle: Path) -> None:
-    network = integer.load(load_manifest(default_bundle).open_file("encoder.safetensors"))
-    runtimes = compiled_model_runtimes(default_bundle / "encoder.tflite")
+# The shipped encoder on the same runtimes: tests/integration/test_export_mobile.py.
+def test_it_computes_the_references_bytes(tmp_path: Path) -> None:
+    network = random_network(seed=3)
+    runtimes = compiled_model_runtimes(export_encoder(network, tmp_path, ("tflite",))["tflite"])
     assert runtimes
     for item in make_inputs(network.hr, 8, network=network, seed=0):
         expected = integer.run_reference(network, item.picture[None])

@@ -274,22 +274,20 @@ def slowest_kernels(folder: Path, runs: int = 5) -> dict[str, Any]:
 
 def prepare(options: argparse.Namespace, folder: Path) -> None:
     """Write a filled pack of the decoder to measure; for a bundle, with LRs of its encoder."""
+    if options.packed:
+        pack.copy_filled(options.packed, folder)
+        return
+    # A pack needs neither onnx nor Pillow.
     from codec_contract.fit import fit_picture
-    from edge_encoder.integer_network import run_reference
     from edge_encoder.preprocessing import load_picture
     from export.decoder.sources import find_decoder, random_decoder
 
-    if options.packed:
-        for path in sorted(options.packed.iterdir()):
-            (folder / path.name).write_bytes(path.read_bytes())
-        pack.fill(folder)
-        return
     source = random_decoder(options.config) if options.config else find_decoder(options.bundle, options.prior)
     forms = pack.FORMS if options.device == "cuda" else pack.FORMS[:2]
     pack.write(folder, source.name, source.decoder, source.network.lr, forms, weights=True)
     if not options.config:
         picture = fit_picture(load_picture(PORTRAIT), source.network.hr)
-        np.save(folder / LRS, run_reference(source.network, np.stack([picture, picture[:, ::-1]])))
+        np.save(folder / LRS, source.encode(np.stack([picture, picture[:, ::-1]])))
 
 
 def chosen_variants(options: argparse.Namespace, table: dict[str, Any]) -> list[str]:

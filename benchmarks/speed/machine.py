@@ -33,5 +33,8 @@ def processor() -> str:
 def commit() -> str:
     """The checked-out commit, with ``-dirty`` if files differ from it."""
     command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:  # git is not installed
+        return "unknown"
     return result.stdout.strip() or "unknown"

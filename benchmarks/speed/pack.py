@@ -108,6 +108,13 @@ def fill(folder: Path) -> None:
     _write_tensors(folder, map(_random, range(len(table["tensors"])), table["tensors"]))
 
 
+def copy_filled(source: Path, target: Path) -> None:
+    """Copy the files of a pack into a folder, and `fill` it there."""
+    for path in source.iterdir():
+        (target / path.name).write_bytes(path.read_bytes())
+    fill(target)
+
+
 def reference_form(table: Mapping[str, Any], form: str) -> str:
     """The form that gives the same pictures with the pack's weights, if possible ``plain.float32``."""
     return form if form in table["own_tensors"] and not table["filled"] else FORMS[0]

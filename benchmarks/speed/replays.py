@@ -78,9 +78,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="edgegrain-replays-") as work:
         if options.packed:
             folder = Path(work)
-            for path in options.packed.iterdir():
-                (folder / path.name).write_bytes(path.read_bytes())
-            pack.fill(folder)
+            pack.copy_filled(options.packed, folder)
             table = pack.read_table(folder)
             models = {form: (folder / f"{form}.onnx", folder / f"{pack.reference_form(table, form)}.onnx")
                       for form in table["forms"]}

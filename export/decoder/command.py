@@ -33,7 +33,7 @@ from export.decoder.decoder_graph import (
     store_exact_halves,
     store_half,
 )
-from export.decoder.decoder_options import DecoderForm, Noise, Ops, Pixels
+from export.decoder.decoder_options import HALF_PSNR, DecoderForm, Noise, Ops, Pixels
 from export.decoder.decoder_options import Precision as Precision
 from export.decoder.decoder_options import Weights as Weights
 from export.decoder.live_memory import largest_live_bytes, weight_bytes
@@ -50,8 +50,6 @@ from server_decoder.prior_store import DEFAULT_PRIOR
 
 TOLERANCE = 1e-4
 """Largest difference of a float32 graph from torch, which sums in another order."""
-HALF_PSNR = 50.0
-"""Least PSNR of a float16 graph against float32, in dB."""
 
 BATCH = 8
 """Pictures of 256 x 256 that ONNX Runtime decodes at once; fewer of larger ones."""

@@ -23,6 +23,10 @@ class Precision(enum.StrEnum):
     """For GPUs: half the memory and several times the speed. Values that could overflow stay float32."""
 
 
+HALF_PSNR = 50.0
+"""Least PSNR of a float16 decoder against float32, in dB."""
+
+
 class Noise(enum.StrEnum):
     """Source of the generator's noise."""
 

@@ -6,7 +6,9 @@ import json
 import math
 import subprocess
 import sys
+from argparse import Namespace
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -20,7 +22,7 @@ from export.encoder.formats import export_encoder
 from server_decoder.inference import served_decoder
 from tests.networks import random_network
 
-NAMES = ("decoder", "encoder", "halves", "measurement", "pack", "performance_page")
+NAMES = ("decoder", "encoder", "fused_on_cpu", "halves", "machine", "measurement", "pack", "performance_page")
 
 
 @pytest.fixture(scope="module")
@@ -262,9 +264,83 @@ def test_the_page_in_the_repository_is_the_reports(benchmarks: dict[str, ModuleT
     assert (repository / "docs" / "performance.md").read_text() == benchmarks["performance_page"].page()
 
 
+@pytest.fixture
+def tf32() -> Iterator[None]:
+    """TF32 is allowed, as it is for convolutions by default."""
+    backends = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = [backend.allow_tf32 for backend in backends]
+    for backend in backends:
+        backend.allow_tf32 = True
+    yield
+    for backend, allowed in zip(backends, before, strict=True):
+        backend.allow_tf32 = allowed
+
+
+@pytest.mark.usefixtures("tf32")
 def test_a_decoder_in_halves_is_checked(benchmarks: dict[str, ModuleType]) -> None:
-    result = benchmarks["halves"].measure(random_decoder("grain-smoke-mobile"), "cpu")
+    halves = benchmarks["halves"]
+    result = halves.measure(*halves.found_decoder("", "grain-smoke-mobile"), "cpu")
     assert result["finite"] and result["psnr"] > 60 and result["decoder"] == "grain-smoke-mobile"
+    assert not torch.backends.cudnn.allow_tf32 and not torch.backends.cuda.matmul.allow_tf32  # the reference is exact
+
+
+def test_packs_are_measured_without_onnx(repository: Path, packed: Path, tmp_path: Path) -> None:
+    (tmp_path / "filled").mkdir()
+    script = f"""
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+sys.modules["onnx"] = sys.modules["PIL"] = None
+sys.path[:0] = [{str(repository)!r}, {str(repository / "benchmarks" / "speed")!r}]
+import decoder
+import halves
+
+folder = Path({str(tmp_path / "filled")!r})
+decoder.prepare(Namespace(packed=Path({str(packed)!r})), folder)
+for variant in ("torch-eager", "ort-plain", "session"):
+    assert decoder.measure(variant, 1, folder, "cpu", 1, 0.01)["ms"] > 0
+sys.argv = ["halves.py", "--packed", {str(packed)!r}, "--device", "cpu"]
+sys.exit(halves.main())
+"""
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert found["finite"] and found["psnr"] > 60 and found["decoder"] == "tiny"
+
+
+def test_lrs_have_the_levels_of_payloads(
+        benchmarks: dict[str, ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import export.decoder.sources as sources
+
+    step = 3
+    source = replace(random_decoder("grain-smoke"), step=step)
+    monkeypatch.setattr(sources, "find_decoder", lambda *_: source)
+    monkeypatch.setattr(benchmarks["pack"], "write", lambda *_, **__: None)
+    options = Namespace(packed=None, config="", bundle="", prior="", device="cpu")
+    benchmarks["decoder"].prepare(options, tmp_path)
+    seen = [np.load(tmp_path / "lrs.npy"), benchmarks["halves"].found_decoder("", "")[2]]
+
+    class Session:
+        def __init__(self, *_: object, **__: object) -> None:
+            pass
+
+        def decode(self, lr: np.ndarray) -> np.ndarray:
+            seen.append(lr)
+            return lr
+
+    fused = benchmarks["fused_on_cpu"]
+    monkeypatch.setattr(fused, "export_decoder", lambda *_, **__: b"")
+    monkeypatch.setattr(fused, "DecoderSession", Session)
+    fused.measure(source, [1], 1, 1)
+    for lrs in seen:
+        assert lrs.dtype == np.uint8 and not (lrs % step).any()
+
+
+def test_a_host_without_git_has_an_unknown_commit(
+        benchmarks: dict[str, ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert benchmarks["machine"].commit() == "unknown"
 
 
 def test_the_script_for_gpu_hosts_is_a_shell_script(repository: Path) -> None:
@@ -275,3 +351,5 @@ def test_the_script_for_gpu_hosts_is_a_shell_script(repository: Path) -> None:
     used = {word for line in script.splitlines() if line.startswith(("step decoder", "  --")) for word in line.split()
             if word.startswith("--")} - {"--side", "--batch", "--read"}
     assert {"--packed", "--budget", "--variants"} <= used and all(option in help_text for option in used)
+    (halves,) = (line for line in script.splitlines() if line.startswith("step halves"))
+    assert "halves.py --packed " in halves  # bundles/ does not travel

@@ -22,7 +22,6 @@ from measurement import circumstances, save
 sys.path.insert(0, str(ROOT))
 
 from codec_contract.fit import fit_picture
-from edge_encoder.integer_network import run_reference
 from edge_encoder.preprocessing import load_picture
 from export.decoder.command import export_decoder
 from export.decoder.decoder_options import Ops, Pixels
@@ -43,7 +42,7 @@ def measure(source: DecoderSource, batches: list[int], pairs: int, threads: int)
             path.write_bytes(export_decoder(decoder, source.network.lr, ops=ops, pixels=Pixels.uint8))
             sessions[ops] = DecoderSession(path, threads=threads)
     picture = fit_picture(load_picture(PORTRAIT), source.network.hr)
-    lr = run_reference(source.network, picture[None])
+    lr = source.encode(picture[None])
     rows = []
     for batch in batches:
         lrs = lr.repeat(batch, 0)

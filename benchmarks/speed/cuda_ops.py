@@ -163,7 +163,7 @@ def main() -> int:
     else:
         models = write_models()
 
-    rate = copy_rate(options.device)
+    rate = copy_rate(options.device, options.threads)
     report: dict[str, object] = {
         **circumstances(options.device, options.threads),
         "shape": [options.batch, options.channels, options.side, options.side], "copy_gb_per_s": round(rate / 1e9, 1)}

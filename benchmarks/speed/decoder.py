@@ -347,8 +347,9 @@ def compare(options: argparse.Namespace, folder: Path, seconds: float) -> dict[s
         "benchmark": "decoder", **circumstances(options.device, options.threads), "decoder": table["name"],
         "lr": table["lr"], "hr": table["hr"],
         "parameters": sum(int(np.prod(tensor["shape"])) for tensor in table["tensors"]),
-        "gmac": round(table["flop"] / 2e9, 2), "copy_gb_per_s": round(copy_rate(options.device) / 1e9, 1),
-        "matmul_tflops": round(matmul_rate(options.device, kind) / 1e12, 4), "matmul_type": kind}
+        "gmac": round(table["flop"] / 2e9, 2),
+        "copy_gb_per_s": round(copy_rate(options.device, options.threads) / 1e9, 1),
+        "matmul_tflops": round(matmul_rate(options.device, options.threads, kind) / 1e12, 4), "matmul_type": kind}
     print(", ".join(f"{key} {value}" for key, value in report.items()), flush=True)
     common = ["--packed", str(folder), "--device", options.device, "--threads", str(options.threads),
               "--seconds", str(seconds)]

@@ -146,15 +146,17 @@ def compare(options: argparse.Namespace, folder: Path, seconds: float) -> dict[s
     """Measure everything; returns the report."""
     facts = circumstances("cpu", options.threads)
     everything = facts["threads"]
-    report: dict[str, Any] = {"benchmark": "encoder", **facts, "copy_gb_per_s": round(copy_rate("cpu") / 1e9, 1),
-                              "matmul_tflops": round(matmul_rate("cpu") / 1e12, 4), "encoders": {}}
+    counts = [everything] if options.quick else sorted({1, everything})
+    rates = {threads: matmul_rate("cpu", threads) for threads in counts}
+    report: dict[str, Any] = {
+        "benchmark": "encoder", **facts, "copy_gb_per_s": round(copy_rate("cpu", everything) / 1e9, 1),
+        "matmul_tflops_by_threads": {threads: round(rate / 1e12, 4) for threads, rate in rates.items()}, "encoders": {}}
     print(", ".join(f"{key} {value}" for key, value in report.items()), flush=True)
     rows: list[dict[str, Any]] = []
     ratios: dict[str, float] = {}
     slowest: dict[str, Any] = {}
     for size in map(int, options.sizes.split(",")):
         report["encoders"][size] = costs = prepare(size, folder / str(size))
-        counts = [everything] if options.quick else sorted({1, everything})
         for runtime, file in RUNTIMES.items():
             for threads in counts:
                 times = {}
@@ -164,8 +166,7 @@ def compare(options: argparse.Namespace, folder: Path, seconds: float) -> dict[s
                     row = in_own_process(__file__, arguments, options.limit)
                     if "ms" in row:
                         times[kind] = row["ms"]
-                        rate = 2e9 * costs[kind]["gmac"] / row["ms"] * 1e3
-                        row["of_matmul"] = rate / (report["matmul_tflops"] * 1e12)
+                        row["of_matmul"] = 2e9 * costs[kind]["gmac"] / row["ms"] * 1e3 / rates[threads]
                     rows.append({"encoder": kind, "size": size, "runtime": runtime, "threads": threads,
                                  **rounded(row)})
                     print("  ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)

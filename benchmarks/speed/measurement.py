@@ -10,7 +10,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -60,22 +61,31 @@ def median_seconds(run: Callable[[], object], seconds: float, least: int = 3, mo
     return statistics.median(durations)
 
 
-def matmul_rate(device: str, kind: str = "float32", seconds: float = 2) -> float:
-    """Operations per second (two per product) of torch's product of large square matrices."""
+def matmul_rate(device: str, threads: int = 0, kind: str = "float32", seconds: float = 2) -> float:
+    """Operations per second (two per product) of torch's product of large square matrices.
+
+    Args:
+        device: of the matrices.
+        threads: of torch on the CPU; 0 for its own choice.
+        kind: type of the matrices.
+        seconds: of the measurement.
+    """
     import torch
 
     side = _MATMUL_SIDE[device]
     a, b = (torch.randn(side, side, device=device).to(getattr(torch, kind)) for _ in range(2))
-    return 2 * side**3 / median_seconds(lambda: (a @ b, _wait(device)), seconds)
+    with _torch_threads(threads):
+        return 2 * side**3 / median_seconds(lambda: (a @ b, _wait(device)), seconds)
 
 
-def copy_rate(device: str, seconds: float = 2) -> float:
-    """Bytes per second that a copy reads and writes."""
+def copy_rate(device: str, threads: int = 0, seconds: float = 2) -> float:
+    """Bytes per second that a copy reads and writes; arguments as of `matmul_rate`."""
     import torch
 
     source = torch.ones(_COPY_BYTES[device], dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
-    return 2 * source.numel() / median_seconds(lambda: (target.copy_(source), _wait(device)), seconds)
+    with _torch_threads(threads):
+        return 2 * source.numel() / median_seconds(lambda: (target.copy_(source), _wait(device)), seconds)
 
 
 def peak_mebibytes() -> float:
@@ -139,6 +149,20 @@ def largest_shares(times: Mapping[str, float], most: int | None = None) -> list[
     """Name and share of the total of each part, the largest first."""
     total = sum(times.values()) or 1.0
     return [[name, round(time / total, 3)] for name, time in sorted(times.items(), key=lambda item: -item[1])[:most]]
+
+
+@contextmanager
+def _torch_threads(threads: int) -> Iterator[None]:
+    """This number of threads for torch's kernels on the CPU; 0 leaves it."""
+    import torch
+
+    before = torch.get_num_threads()
+    if threads:
+        torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _wait(device: str) -> None:

@@ -7,7 +7,7 @@ import math
 import subprocess
 import sys
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -159,8 +159,8 @@ def test_a_report_grows_while_it_is_measured(
         return {"error": "no compiler"} if what.startswith("torch-compile") else {"ms": 5.0 if "ort" in what else 10.0}
 
     monkeypatch.setattr(decoder, "in_own_process", in_own_process)
-    monkeypatch.setattr(decoder, "copy_rate", lambda device: 1e9)
-    monkeypatch.setattr(decoder, "matmul_rate", lambda device, kind: 1e12)
+    monkeypatch.setattr(decoder, "copy_rate", lambda device, threads: 1e9)
+    monkeypatch.setattr(decoder, "matmul_rate", lambda device, threads, kind: 1e12)
     monkeypatch.setattr(sys, "argv", [
         "decoder.py", "--packed", str(packed), "--batches", "1,2", "--variants",
         "torch-eager,ort-plain,torch-compile,session", "--out", str(out)])
@@ -213,6 +213,36 @@ def test_encoders_are_measured_on_both_runtimes(benchmarks: dict[str, ModuleType
     picture = np.random.default_rng(0).integers(0, 256, (1, network.hr, network.hr, 3), np.uint8)
     (found,) = benchmarks["encoder"].onnx_run(paths["onnx"], picture, 1)()
     assert np.array_equal(found, benchmarks["encoder"].tflite_run(paths["tflite"], picture, 1)())
+
+
+def test_encoders_are_compared_with_products_of_as_many_threads(
+        benchmarks: dict[str, ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = benchmarks["encoder"]
+    monkeypatch.setattr(encoder, "prepare", lambda *_: {kind: {"gmac": 1.0} for kind in ("official", "exact")})
+    monkeypatch.setattr(encoder, "in_own_process", lambda *_: {"ms": 1.0})
+    monkeypatch.setattr(encoder, "copy_rate", lambda device, threads: 1e9)
+    monkeypatch.setattr(encoder, "matmul_rate", lambda device, threads: threads * 1e12)
+    report = encoder.compare(Namespace(threads=4, quick=False, sizes="256", limit=1), tmp_path, 0.01)
+    assert {(row["threads"], row["of_matmul"]) for row in report["runs"]} == {(1, 2.0), (4, 0.5)}
+    assert report["matmul_tflops_by_threads"] == {1: 1.0, 4: 4.0}
+
+
+def test_peak_rates_are_those_of_a_number_of_threads(
+        benchmarks: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch) -> None:
+    measurement, before, during = benchmarks["measurement"], torch.get_num_threads(), []
+
+    def median_seconds(run: Callable[[], object], seconds: float) -> float:
+        run()
+        during.append(torch.get_num_threads())
+        return 1.0
+
+    monkeypatch.setattr(measurement, "median_seconds", median_seconds)
+    monkeypatch.setattr(measurement, "_MATMUL_SIDE", {"cpu": 8})
+    monkeypatch.setattr(measurement, "_COPY_BYTES", {"cpu": 8})
+    assert measurement.matmul_rate("cpu", before + 1) == 2 * 8**3
+    assert measurement.copy_rate("cpu", before + 2) == 2 * 8
+    assert measurement.copy_rate("cpu") == 2 * 8
+    assert during == [before + 1, before + 2, before] and torch.get_num_threads() == before
 
 
 def test_measurements(benchmarks: dict[str, ModuleType], tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ One run measures everything, each variant and batch size in its own process:
     ort-plain, -half    ONNX Runtime, ONNX's own ops, float32 and float16; on CUDA in float16 also channels-last (-nhwc)
                         and with TensorRT (-tensorrt)
     ort-fused, -half    ONNX Runtime with the fused ops, channels-last, from levels to levels
-    session             from uint8 LR to uint8 picture (`DecoderSession`), the fastest of the graphs' forms
+    session             from uint8 LR to uint8 picture (`DecoderSession`): on the CPU the plain graph in float32; on
+                        CUDA in float16, the fused graph if the library has CUDA kernels, otherwise the plain one
 
 A variant that cannot be measured (torch.compile without a compiler, too little memory or time) is reported with the
 reason, and the others continue. The file of ``--out`` is written after every measurement, so an interrupted run keeps
@@ -201,9 +202,9 @@ def session_run(batch: int, folder: Path, device: str, threads: int) -> Callable
     """A run of `DecoderSession`, as in the service."""
     from server_decoder.decoder_session import DecoderSession
 
-    available = pack.read_table(folder)["forms"]
+    runnable = runnable_forms(pack.read_table(folder), device)
     wanted = ("fused.float16", "plain.float16") if device == "cuda" else ("plain.float32",)
-    form = next(form for form in wanted if form in available)
+    form = next(form for form in wanted if form in runnable)
     session = DecoderSession(folder / f"{form}.onnx", device, threads or None, cuda=cuda_options())
     session.warm_up(batch)
     lr = lr_batch(folder, batch)
@@ -290,19 +291,24 @@ def prepare(options: argparse.Namespace, folder: Path) -> None:
         np.save(folder / LRS, source.encode(np.stack([picture, picture[:, ::-1]])))
 
 
-def chosen_variants(options: argparse.Namespace, table: dict[str, Any]) -> list[str]:
-    """The variants of this run; those with fused ops only if the library is there."""
+def runnable_forms(table: dict[str, Any], device: str) -> list[str]:
+    """The forms of a pack that run on the device; those with fused ops need a library with kernels for it."""
     from codec_contract.errors import DeviceError
     from server_decoder.cuda_ops.library import find_library, has_cuda_kernels
 
-    names = options.variants.split(",") if options.variants else VARIANTS["quick" if options.quick else options.device]
     try:
         library = find_library()
-        fused = options.device == "cpu" or has_cuda_kernels(library)
+        fused = device == "cpu" or has_cuda_kernels(library)
     except DeviceError:
         fused = False
-    return [name for name in names
-            if name not in FORMS or (FORMS[name] in table["forms"] and (fused or "fused" not in name))]
+    return [form for form in table["forms"] if fused or not form.startswith("fused")]
+
+
+def chosen_variants(options: argparse.Namespace, table: dict[str, Any]) -> list[str]:
+    """The variants of this run that its forms and device permit."""
+    names = options.variants.split(",") if options.variants else VARIANTS["quick" if options.quick else options.device]
+    runnable = runnable_forms(table, options.device)
+    return [name for name in names if name not in FORMS or FORMS[name] in runnable]
 
 
 def main() -> int:

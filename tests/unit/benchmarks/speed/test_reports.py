@@ -126,6 +126,44 @@ def test_all_variants_compute_the_same(benchmarks: dict[str, ModuleType], packed
     assert 0 < sum(share for _, share in nodes["nodes"]) < 1 and len(nodes["nodes"]) == benchmarks["decoder"].SLOWEST
 
 
+@pytest.mark.parametrize("kernels", [True, False])
+def test_the_session_takes_fused_ops_if_they_run(
+        benchmarks: dict[str, ModuleType], packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kernels: bool
+) -> None:
+    from server_decoder import decoder_session
+    from server_decoder.cuda_ops import library
+
+    decoder, opened = benchmarks["decoder"], []
+
+    class Session:
+        def __init__(self, path: Path, *_: object, **__: object) -> None:
+            opened.append(path.stem)
+
+        def warm_up(self, batch: int) -> None:
+            pass
+
+    monkeypatch.setattr(library, "find_library", lambda: Path("library"))
+    monkeypatch.setattr(library, "has_cuda_kernels", lambda _: kernels)
+    monkeypatch.setattr(decoder_session, "DecoderSession", Session)
+    table = {**json.loads((packed / "pack.json").read_text()), "forms": list(benchmarks["pack"].FORMS)}
+    (tmp_path / "pack.json").write_text(json.dumps(table))
+    for device in ("cuda", "cpu"):
+        decoder.session_run(1, tmp_path, device, 1)
+    assert opened == ["fused.float16" if kernels else "plain.float16", "plain.float32"]
+    options = Namespace(variants="ort-fused-half,ort-plain-half", device="cuda")
+    assert decoder.chosen_variants(options, table) == ["ort-fused-half"] * kernels + ["ort-plain-half"]
+
+
+def test_ratios_are_of_one_precision(benchmarks: dict[str, ModuleType], packed: Path, tmp_path: Path) -> None:
+    rows = [{"variant": variant, "batch": 1, "ms": ms} for variant, ms in (
+        ("torch-compile", 4.0), ("ort-plain", 2.0), ("ort-fused", 2.0), ("ort-fused-half", 1.0))]
+    table = benchmarks["pack"].read_table(packed)
+    ratios = {device: benchmarks["decoder"].side_by_side(rows, 1, tmp_path, table, device)
+              for device in ("cpu", "cuda")}
+    assert ratios["cpu"] == {"ort_vs_torch_compile": 2.0, "fused_vs_plain": 1.0, "half_vs_float32": 2.0}
+    assert ratios["cuda"] == {"half_ort_vs_torch_compile": 4.0, "fused_vs_plain": 1.0, "half_vs_float32": 2.0}
+
+
 def test_what_cannot_be_measured_says_why(
         benchmarks: dict[str, ModuleType], packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoder = benchmarks["decoder"]

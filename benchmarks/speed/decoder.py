@@ -22,8 +22,9 @@ A variant that cannot be measured (torch.compile without a compiler, too little 
 reason, and the others continue. The file of ``--out`` is written after every measurement, so an interrupted run keeps
 its results.
 
-Ratios are of batch 1, above 1 if ONNX Runtime is faster. Shares relate the operations of the plain modules to the rate
-of torch's largest matrix products, and the bytes that the nodes of ort-plain read and write to the rate of a copy.
+Ratios are of batch 1, above 1 if ONNX Runtime is faster, and of equal precision except half_vs_float32. Shares relate
+the operations of the plain modules to the rate of torch's largest matrix products, and the bytes that the nodes of
+ort-plain read and write to the rate of a copy; both rates are of as many threads as the runs have.
 """
 
 from __future__ import annotations
@@ -69,6 +70,8 @@ VARIANTS = {
     "cuda": ("torch-eager-half", "ort-fused-half", "torch-eager", "ort-plain", "ort-fused", "torch-half",
              "ort-plain-half", "session", TENSORRT, "ort-plain-half-nhwc", "torch-compile")}
 """Variants, the most important first: time may run out."""
+PRECISIONS = "half_vs_float32"
+"""The ratio of two precisions."""
 RATIOS = {
     "ort_vs_torch_eager": ("torch-eager", "ort-plain"),
     "ort_fused_vs_torch_eager": ("torch-eager", "ort-fused"),
@@ -80,8 +83,9 @@ RATIOS = {
     "half_ort_vs_torch_eager": ("torch-eager-half", "ort-fused-half"),
     "half_ort_vs_torch_channels_last": ("torch-half", "ort-fused-half"),
     "half_ort_vs_torch_compile": ("torch-compile", "ort-fused-half"),
-    "half_vs_float32": ("ort-fused", "ort-fused-half")}
-"""Name -> slower and faster variant, at batch 1."""
+    PRECISIONS: ("ort-fused", "ort-fused-half")}
+"""Name -> slower and faster variant, at batch 1. Other ratios than the last one are left out if the precisions differ:
+that of torch-compile depends on the device."""
 SLOWEST = 8
 SLOW = 5.0
 """Seconds of a first run above which fewer runs are made. The second run still warms up: with ONNX Runtime it took
@@ -149,8 +153,7 @@ def torch_run(variant: str, batch: int, folder: Path, device: str, threads: int)
     if variant != "torch-activations":
         decoder = straightforward_decoder(decoder)
     decoder = decoder.to(device)
-    half = variant in ("torch-eager-half", "torch-half") or (variant == "torch-compile" and device == "cuda")
-    dtype = torch.float16 if half else torch.float32
+    dtype = torch.float16 if in_half(variant, device) else torch.float32
     decoder = decoder.to(dtype)
     x = torch.from_numpy(values(folder, batch)).to(device, dtype)
     if variant == "torch-half":
@@ -165,6 +168,11 @@ def torch_run(variant: str, batch: int, folder: Path, device: str, threads: int)
         return result
 
     return run
+
+
+def in_half(variant: str, device: str) -> bool:
+    """True if a variant computes in float16."""
+    return "half" in variant or (variant in ("torch-compile", "session") and device == "cuda")
 
 
 def ort_run(variant: str, batch: int, folder: Path, device: str, threads: int) -> Callable[[], Any]:
@@ -376,8 +384,8 @@ def compare(options: argparse.Namespace, folder: Path, seconds: float) -> dict[s
         rows.append({"variant": variant, "batch": batch, **rounded(row)})
         print("  ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
         left = [f"{variant} in batches of {batch}" for batch, variant in wanted[index + 1:]]
-        whole = {**report, **side_by_side(rows, batches[0], folder, table), "runs": rows, "slowest": nodes,
-                 **({"left": left} if left else {})}
+        whole = {**report, **side_by_side(rows, batches[0], folder, table, options.device), "runs": rows,
+                 "slowest": nodes, **({"left": left} if left else {})}
         save(whole, options.out)
     for name in (*RATIOS, "largest_differences"):
         if name in whole:
@@ -387,12 +395,14 @@ def compare(options: argparse.Namespace, folder: Path, seconds: float) -> dict[s
     return whole
 
 
-def side_by_side(rows: list[dict[str, Any]], batch: int, folder: Path, table: dict[str, Any]) -> dict[str, Any]:
+def side_by_side(rows: list[dict[str, Any]], batch: int, folder: Path, table: dict[str, Any], device: str
+                 ) -> dict[str, Any]:
     """The ratios of the times at a batch size, and the largest differences between the pictures in ``folder``,
     clipped to [-1, 1], of forms with the same weights."""
     times = {row["variant"]: row["ms"] for row in rows if row["batch"] == batch and "ms" in row}
     found: dict[str, Any] = {name: round(times[slow] / times[fast], 2) for name, (slow, fast) in RATIOS.items()
-                             if slow in times and fast in times}
+                             if slow in times and fast in times
+                             and (name == PRECISIONS or in_half(slow, device) == in_half(fast, device))}
     reference = folder / "torch-eager.npy"
     if reference.is_file():
         def clipped(path: Path) -> np.ndarray:

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from decoder import in_half
 from machine import ROOT
 from measurement import RESULTS
 from page_text import wrapped
@@ -55,18 +57,18 @@ RATIOS = {
 RUNTIMES = {"xnnpack": "LiteRT with XNNPACK", "onnx": "ONNX Runtime"}
 
 
-def decoder_section(report: Mapping[str, Any]) -> list[str]:
+def decoder_section(report: Mapping[str, Any], command: str) -> list[str]:
     """A table of variants by batch size, and the conclusions."""
     batches = sorted({row["batch"] for row in report["runs"]})
     rows = {(row["variant"], row["batch"]): row for row in report["runs"]}
-    first = batches[0]
+    first, device = batches[0], report["device"]
     lines = [
         f"`{report['decoder']}`, {report['lr']}² to {report['hr']}²: {report['parameters'] / 1e6:.2f} M parameters, "
         f"{report['gmac']:,.1f} GMAC per picture in the straightforward form.", "",
         "| | " + " | ".join(f"batch {batch}" for batch in batches)
         + f" | of the matmul rate | peak memory, batch {first} |",
         "|---|" + "---:|" * (len(batches) + 2)]
-    for variant, label in VARIANTS.items():
+    for variant in VARIANTS:
         found = [rows.get((variant, batch)) for batch in batches]
         if not any(found):
             continue
@@ -74,13 +76,13 @@ def decoder_section(report: Mapping[str, Any]) -> list[str]:
         row = rows.get((variant, first)) or {}
         share = f"{row['of_matmul']:.0%}" if "of_matmul" in row else ""
         memory = _memory(row["peak_mib"]) if "peak_mib" in row else ""
-        lines.append(f"| {label} | {times} | {share} | {memory} |")
+        lines.append(f"| {_label(variant, device)} | {times} | {share} | {memory} |")
     lines += _not_measured(report)
     said = [text.format(report[name]) for name, text in RATIOS.items() if name in report]
     if said:
         lines += ["", f"At batch {first}: " + "; ".join(said) + "."]
     if "matmul_tflops" not in report:
-        return [*lines, "", _origin(report, "decoder.py")]
+        return [*lines, "", _origin(report, command)]
     lines += ["", f"Largest products of torch reach {1e3 * report['matmul_tflops']:,.0f} GFLOP/s in "
               f"{report['matmul_type']}, copies {report['copy_gb_per_s']:,.1f} GB/s."]
     plain = rows.get(("ort-plain", 1), {})
@@ -91,15 +93,15 @@ def decoder_section(report: Mapping[str, Any]) -> list[str]:
         shares = ", ".join(f"{kind} {share:.0%}" for kind, share in kinds[:5])
         lines[-1] += f" Largest shares of the time: {shares}."
     differences = report.get("largest_differences", {})
-    whole = [value for variant, value in differences.items() if "half" not in variant]
-    half = [value for variant, value in differences.items() if "half" in variant]
+    whole = [value for variant, value in differences.items() if not in_half(variant, device)]
+    half = [value for variant, value in differences.items() if in_half(variant, device)]
     if whole:
         lines[-1] += (f" The pictures of the variants differ from the first ones by at most {max(whole):.0e} in "
                       f"[-1, 1]{f', in float16 by {max(half):.0e}' if half else ''}.")
-    return [*lines, "", _origin(report, "decoder.py")]
+    return [*lines, "", _origin(report, command)]
 
 
-def encoder_section(report: Mapping[str, Any]) -> list[str]:
+def encoder_section(report: Mapping[str, Any], command: str) -> list[str]:
     """A table that compares the two encoders."""
     lines = ["The exact encoder compared with the paper's RRDB encoder, both exported by the same code:", "",
              "| picture | runtime | threads | paper's | exact | times as fast | peak memory |",
@@ -114,10 +116,10 @@ def encoder_section(report: Mapping[str, Any]) -> list[str]:
             f"{official['ms'] / exact['ms']:.1f} | {_memory(official['peak_mib'])}, {_memory(exact['peak_mib'])} |")
     costs = [f"at {size}² {cost['official']['gmac']:.2f} and {cost['exact']['gmac']:.2f} GMAC"
              for size, cost in report["encoders"].items()]
-    return [*lines, "", f"Operations per picture: {'; '.join(costs)}.", "", _origin(report, "encoder.py")]
+    return [*lines, "", f"Operations per picture: {'; '.join(costs)}.", "", _origin(report, command)]
 
 
-def ops_section(report: Mapping[str, Any]) -> list[str]:
+def ops_section(report: Mapping[str, Any], command: str) -> list[str]:
     """A table of the fused ops with their share of the copy rate."""
     lines = [f"Results of {report['shape']}; a copy moves {report['copy_gb_per_s']:,.0f} GB/s. "
              "[cuda_ops.md](cuda_ops.md) describes the ops.", "",
@@ -128,11 +130,10 @@ def ops_section(report: Mapping[str, Any]) -> list[str]:
             other = plain.get((row["op"], row["type"]), {}).get("ms")
             lines.append(f"| {row['op']} | {row['type']} | {row['ms']} ms | {row['of_copy_rate']:.0%} | "
                          f"{row['error']:.0e} | {'' if other is None else f'{other} ms'} |")
-    return [*lines, "", f"`python benchmarks/speed/cuda_ops.py` on {report['date']}, {report['machine']}, commit "
-            f"{report['commit']}."]
+    return [*lines, "", f"`{command}` on {report['date']}, {report['machine']}, commit {report['commit']}."]
 
 
-def traffic_section(report: Mapping[str, Any]) -> list[str]:
+def traffic_section(report: Mapping[str, Any], command: str) -> list[str]:
     """A table of the nodes of each form of a decoder, and the bytes they move."""
     forms = {"plain": "ONNX's own ops", "fused": "fused ops, channels-last"}
     lines = ["Launches and memory traffic bound a decoder on a GPU. A node reads each input once, weights included, "
@@ -144,10 +145,10 @@ def traffic_section(report: Mapping[str, Any]) -> list[str]:
         form = f"fused ops at commit {row['commit'][:7]}, channels-first" if "commit" in row else forms[row["ops"]]
         lines.append(f"| `{row['decoder']}` | {form} | {row['type']} | {row['nodes']:,} | {row['views']} | "
                      f"{row['gigabytes']:.2f} |")
-    return [*lines, "", f"`python benchmarks/speed/graph_traffic.py` on {report['date']}, commit {report['commit']}."]
+    return [*lines, "", f"`{command}` on {report['date']}, commit {report['commit']}."]
 
 
-def fused_section(report: Mapping[str, Any]) -> list[str]:
+def fused_section(report: Mapping[str, Any], command: str) -> list[str]:
     """The ratio of the plain and the fused graph on a CPU."""
     lines = [f"`{report['decoder']}`, {report['threads']} thread, uint8 in and out, runs of both graphs in turn. The "
              "ratio is the median of the ratios of neighbouring runs, which other load on the machine changes less "
@@ -157,10 +158,10 @@ def fused_section(report: Mapping[str, Any]) -> list[str]:
         lines.append(f"| {row['batch']} | {_time({'ms': row['plain_ms']})} | {_time({'ms': row['fused_ms']})} | "
                      f"{row['ratio']:.2f} |")
     levels = max(row["largest_levels"] for row in report["runs"])
-    return [*lines, "", f"The pictures differ by at most {levels} of 255.", "", _origin(report, "fused_on_cpu.py")]
+    return [*lines, "", f"The pictures differ by at most {levels} of 255.", "", _origin(report, command)]
 
 
-SECTIONS: tuple[tuple[str, str, Callable[[Mapping[str, Any]], list[str]]], ...] = (
+SECTIONS: tuple[tuple[str, str, Callable[[Mapping[str, Any], str], list[str]]], ...] = (
     ("decoder-256-cpu", "The default bundle's decoder, on a CPU", decoder_section),
     ("decoder-1024-cpu", "The paper's decoder at 1024², on a CPU", decoder_section),
     ("encoder-cpu", "The encoder, on a CPU", encoder_section),
@@ -170,7 +171,8 @@ SECTIONS: tuple[tuple[str, str, Callable[[Mapping[str, Any]], list[str]]], ...] 
     ("decoder-1024-batches", "The paper's decoder at 1024² in batches, on a GPU", decoder_section),
     ("decoder-256", "GRAIN at 256², on a GPU", decoder_section),
     ("cuda_ops", "The generators' fused ops, on a GPU", ops_section))
-"""Name of the report in results/performance, heading, and the function that writes the section."""
+"""Name of the report in results/performance, heading, and the function that writes the section from the report and the
+command that measured it."""
 COMMANDS: Mapping[str, Sequence[str]] = {
     "decoder-256-cpu": ("decoder.py",),
     "encoder-cpu": ("encoder.py",),
@@ -178,6 +180,7 @@ COMMANDS: Mapping[str, Sequence[str]] = {
     "graph-traffic-cpu": ("graph_traffic.py",),
     "decoder-1024-cpu": ("decoder.py", "--config", "grain-1024-lr16-paper", "--batches", "1")}
 """Name of the report in results/performance -> command that measures it on a CPU; the fastest first."""
+GPU_COMMAND = "benchmarks/gpu_host.sh"
 
 
 def page(folder: Path = RESULTS) -> str:
@@ -199,13 +202,13 @@ def page(folder: Path = RESULTS) -> str:
     for name, heading, show in SECTIONS:
         path = folder / f"{name}.json"
         if path.is_file():
-            lines += ["", f"## {heading}", "", *show(json.loads(path.read_text()))]
+            lines += ["", f"## {heading}", "", *show(json.loads(path.read_text()), command_of(name))]
         else:
             missing.append((name, heading))
     if missing:
         lines += ["", "## Not measured yet", "", *(f"- {heading} (`{name}.json`)" for name, heading in missing)]
         if any(not name.endswith("-cpu") for name, _ in missing):
-            lines += ["", "`benchmarks/gpu_host.sh` measures the GPU reports on a CUDA host without network."]
+            lines += ["", f"`{GPU_COMMAND}` measures the GPU reports on a CUDA host without network."]
     return wrapped("\n".join(lines) + "\n")
 
 
@@ -222,9 +225,21 @@ def measure(names: Sequence[str], folder: Path = RESULTS) -> list[str]:
     return failed
 
 
+def command_of(name: str) -> str:
+    """The command that measures a report; those of GPUs are all measured by one script."""
+    if name not in COMMANDS:
+        return GPU_COMMAND
+    return f"python benchmarks/speed/{shlex.join(COMMANDS[name])}"
+
+
+def _label(variant: str, device: str) -> str:
+    """A variant's row; torch.compile is the one whose precision depends on the device."""
+    return VARIANTS[variant] + ", float16" * (variant == "torch-compile" and in_half(variant, device))
+
+
 def _not_measured(report: Mapping[str, Any]) -> list[str]:
     """The reasons of variants without a time."""
-    reasons = [f"{VARIANTS[row['variant']]}, batch {row['batch']}: {row['error']}"
+    reasons = [f"{_label(row['variant'], report['device'])}, batch {row['batch']}: {row['error']}"
                for row in report["runs"] if "error" in row]
     if report.get("left"):
         reasons.append(f"the run was interrupted before {', '.join(report['left'])}")
@@ -243,10 +258,9 @@ def _memory(mebibytes: float) -> str:
     return f"{mebibytes:.0f} MiB" if mebibytes < 2048 else f"{mebibytes / 1024:.1f} GiB"
 
 
-def _origin(report: Mapping[str, Any], script: str) -> str:
+def _origin(report: Mapping[str, Any], command: str) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in report["versions"].items())
-    command = report.get("command", script)
-    return (f"`python benchmarks/speed/{command}` on {report['date']}, {report['machine']}, {report['cores']} cores, "
+    return (f"`{command}` on {report['date']}, {report['machine']}, {report['cores']} cores, "
             f"{report['threads']} threads, {versions}, commit {report['commit']}.")
 
 

@@ -207,7 +207,7 @@ def test_a_report_grows_while_it_is_measured(
     assert [len(report.get("runs", ())) for report in seen] == list(range(8))
     kept = json.loads(out.read_text())
     assert kept["left"] == ["session in batches of 2"] and kept["ort_vs_torch_eager"] == 2.0
-    section = "\n".join(benchmarks["performance_page"].decoder_section(kept))
+    section = "\n".join(benchmarks["performance_page"].decoder_section(kept, "the command"))
     assert ("Not measured: torch.compile of the straightforward modules, batch 1: no compiler; torch.compile of the "
             "straightforward modules, batch 2: no compiler; the run was interrupted before session in batches of 2."
             ) in section
@@ -299,7 +299,7 @@ def test_measurements(benchmarks: dict[str, ModuleType], tmp_path: Path) -> None
 
 
 def report(**changes: object) -> dict[str, object]:
-    facts = {"date": "2026-01-02", "machine": "Abacus", "cores": 2, "threads": 2, "commit": "abc",
+    facts = {"date": "2026-01-02", "machine": "Abacus", "cores": 2, "threads": 2, "device": "cpu", "commit": "abc",
              "versions": {"torch": "1"}, "matmul_tflops": 0.1, "matmul_type": "float32", "copy_gb_per_s": 8.0}
     return {**facts, **changes}
 
@@ -324,6 +324,21 @@ def test_the_page_shows_reports_and_names_what_is_missing(benchmarks: dict[str, 
     assert "| 1024² | ONNX Runtime | 2 | 400.0 ms | 20.0 ms | 20.0 | 100 MiB, 100 MiB |" in page
     assert "- The default bundle's decoder, on a CPU (`decoder-256-cpu.json`)" in page and "gpu_host.sh" in page
     assert "(`encoder-cpu.json`)" not in page
+    origins = [line for line in unwrapped.split("`") if line.startswith("python benchmarks/speed/")]
+    assert origins[1:] == ["python benchmarks/speed/decoder.py --config grain-1024-lr16-paper --batches 1",
+                           "python benchmarks/speed/encoder.py"]  # the first one writes the page
+
+
+def test_reports_of_gpus_name_their_command_and_precisions(
+        benchmarks: dict[str, ModuleType], tmp_path: Path) -> None:
+    runs = [{"variant": name, "batch": 1, "ms": 5.0, "peak_mib": 300.0} for name in ("torch-compile", "ort-plain")]
+    (tmp_path / "decoder-1024.json").write_text(json.dumps(report(
+        device="cuda", decoder="big", lr=16, hr=1024, parameters=1, gmac=1.0, runs=runs, slowest={},
+        largest_differences={"ort-plain": 2e-6, "torch-compile": 3e-3})))
+    page = benchmarks["performance_page"].page(tmp_path)
+    assert "| torch.compile of the straightforward modules, float16 |" in page
+    assert "by at most 2e-06 in [-1, 1], in float16 by 3e-03." in " ".join(page.split())
+    assert "`benchmarks/gpu_host.sh` on 2026-01-02" in page
 
 
 def test_the_page_in_the_repository_is_the_reports(benchmarks: dict[str, ModuleType], repository: Path) -> None:

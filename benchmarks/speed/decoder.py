@@ -271,7 +271,8 @@ def slowest_kernels(folder: Path, runs: int = 5) -> dict[str, Any]:
     """Shares of GPU time by kernel, from torch's profiler (CUPTI), which records the whole process."""
     from torch.profiler import ProfilerActivity, profile
 
-    form = "ort-fused-half" if "fused.float16" in pack.read_table(folder)["forms"] else "ort-plain-half"
+    runnable = runnable_forms(pack.read_table(folder), "cuda")
+    form = "ort-fused-half" if "fused.float16" in runnable else "ort-plain-half"
     run = ort_run(form, 1, folder, "cuda", 0)
     run()
     with profile(activities=[ProfilerActivity.CUDA]) as recorded:

@@ -3,9 +3,11 @@
     python benchmarks/speed/service.py                         the small test bundle; 10,000 requests for the memory
     python benchmarks/speed/service.py --quick --json          in under three minutes; the last line is one JSON object
     python benchmarks/speed/service.py --bundle faces          another bundle
+    python benchmarks/speed/service.py --bundle faces --device cuda --workers 4
     python benchmarks/speed/service.py --write                 also write docs/service.md
 
-Starts `edgegrain serve` as a separate process with one worker of one thread, and sends requests from this process.
+Starts `edgegrain serve` as a separate process, by default with one worker of one thread, and sends requests from this
+process.
 The small bundle has a real decoder (64 x 64, 44 million multiplications per picture); the stub is a worker that sleeps
 10 ms per batch and 1 ms per picture. The exit code is 1 if the small bundle misses a limit.
 """
@@ -38,6 +40,7 @@ from edgegrain.service.engine import Engine, Stages
 from edgegrain.service.engine_options import RestoreOptions
 from edgegrain.service.settings import Settings
 from sdk import Codec
+from server_decoder.providers import Device
 from tests.service_harness import raw_payloads, stub_worker
 from tests.service_process import SERVE, Process, running, serve_with
 from tests.tiny_bundle import convolutional_decoder, write_tiny_bundle
@@ -51,6 +54,8 @@ STUB = {"fixed": 0.010, "item": 0.001}
 BARS = {"overhead_ms": ("at most", 5.0), "goodput_at_3x_overload": ("at least", 0.9),
         "batched_over_unbatched": ("at least", 3.0)}
 UNBATCHED = {"batch_sizes": "1", "batch_wait": 0}
+PATIENT = {"deadline": 300}
+"""For closed-loop clients, which measure throughput: no request is refused for having waited."""
 
 
 @dataclass(frozen=True)
@@ -116,37 +121,41 @@ def stub_throughputs(bundle: Path, count: int) -> tuple[float, float]:
     """Pictures per second of a service with the stub, in batches and one by one."""
     payloads, rates = raw_payloads(bundle, 16), []
     for settings in ({}, UNBATCHED):
-        with running(serve_with(stub_worker(**STUB)), bundles=bundle, **settings) as process:
+        with running(serve_with(stub_worker(**STUB)), bundles=bundle, **PATIENT, **settings) as process:
             rates.append(throughput(process, payloads, count))
     return rates[0], rates[1]
 
 
-def measure(bundle: Path, plan: Plan) -> dict[str, Any]:
+def measure(bundle: Path, plan: Plan, device: Device = "cpu", workers: int = 1, threads: int = 1) -> dict[str, Any]:
     """Measure everything; returns the report."""
     manifest = load_manifest(bundle)
     payloads, serve = portrait_payloads(manifest), [*SERVE, "--bundle", str(bundle)]
-    note(f"bundle {manifest.id}")
-    with running(serve, **UNBATCHED) as process:
+    shape: dict[str, Any] = {"device": device, "workers": workers, "threads": threads}
+    note(f"bundle {manifest.id}, {shape}")
+    with running(serve, **shape, **PATIENT, **UNBATCHED) as process:
         unbatched = throughput(process, payloads, plan.compared)
-    with running(serve) as process:
-        engine = Engine([bundle], threads=1, batch_sizes=Settings.model_fields["batch_sizes"].default)
+    with running(serve, **shape, **PATIENT) as process:
+        engine = Engine([bundle], device=device, threads=threads,
+                        batch_sizes=Settings.model_fields["batch_sizes"].default)
         engine.warm_up()
         served, bare = overhead(process, engine, manifest.id, payloads, 200)
         note(f"one client: {served:.1f} ms, bare decoding {bare:.1f} ms")
         batched = throughput(process, payloads, plan.compared)
         note(f"{CLIENTS} clients: {batched:.0f}/s in batches, {unbatched:.0f}/s one by one")
-        loads: dict[float, Load] = {}
+        soaked = soak(process, payloads, plan.soak)
+        note(f"memory over {soaked['requests']} requests: {soaked}")
+    loads: dict[float, Load] = {}
+    with running(serve, **shape) as process:
+        offer(process.url, payloads, USUAL * batched, plan.seconds)  # warms up
         for share in LOADS:
             loads[share] = offer(process.url, payloads, share * batched, plan.seconds, seed=int(100 * share))
             note(f"{share:4.2f} of that offered: {loads[share].rounded()}")
-        soaked = soak(process, payloads, plan.soak)
-        note(f"memory over {soaked['requests']} requests: {soaked}")
     stub_batched, stub_unbatched = stub_throughputs(bundle, plan.compared)
     note(f"stub: {stub_batched:.0f}/s in batches, {stub_unbatched:.0f}/s one by one")
     peak = max(batched, *(load.goodput for load in loads.values()))
     usual = loads[USUAL]
     return {
-        "bundle": manifest.id, "throughput": round(peak, 1),
+        "bundle": manifest.id, **shape, "throughput": round(peak, 1),
         "p50_ms": round(usual.p50, 1), "p95_ms": round(usual.p95, 1), "p99_ms": round(usual.p99, 1),
         "at_load": USUAL, "goodput_at_3x_overload": round(loads[OVERLOAD].goodput / peak, 3),
         "batched_over_unbatched": round(stub_batched / stub_unbatched, 2),
@@ -169,8 +178,9 @@ def section(result: dict[str, Any]) -> str:
     memories = [f"{name} process {soaked[f'{name}_mib'][0]:.0f} and {soaked[f'{name}_mib'][-1]:.0f} MiB"
                 for name in ("service", "worker")]
     lines = [
-        f"Bundle `{result['bundle']}`, one worker of one thread; requests are sent at random times, and latency counts "
-        "from the scheduled time.", "",
+        f"Bundle `{result['bundle']}` on device `{result['device']}`, {counted(result['workers'], 'worker')} of "
+        f"{counted(result['threads'], 'thread')}; requests are sent at random times, and latency counts from the "
+        "scheduled time.", "",
         "| offered | of the peak | pictures/s | p50 | p95 | p99 | refused |", "|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for load in result["loads"].values():
@@ -193,6 +203,11 @@ def section(result: dict[str, Any]) -> str:
     return wrapped("\n".join(lines))
 
 
+def counted(number: int, noun: str) -> str:
+    """A number and its noun."""
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
 def note(text: str) -> None:
     """Print progress to stderr."""
     print(text, file=sys.stderr, flush=True)
@@ -202,6 +217,9 @@ def main() -> int:
     """Measure and print; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", help="id, alias or folder [default: the small test bundle]")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="device of the decoders")
+    parser.add_argument("--workers", type=int, default=1, help="worker processes [default: 1]")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads of each worker [default: 1]")
     parser.add_argument("--quick", action="store_true", help="shorter: in under three minutes")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of Markdown")
     parser.add_argument("--write", action="store_true", help=f"replace the figures in docs/{PAGE.name}")
@@ -209,7 +227,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         bundle = find_bundle(options.bundle) if options.bundle else write_tiny_bundle(
             Path(folder), decoder=convolutional_decoder())
-        result = measure(bundle, QUICK if options.quick else FULL)
+        result = measure(bundle, QUICK if options.quick else FULL, options.device, options.workers, options.threads)
     if options.write:
         replace_figures(PAGE, section(result))
     shortfalls = [] if options.bundle else missed(result)

@@ -48,11 +48,12 @@ from edgegrain.cli.output import with_progress
 from edgegrain.evaluation.classical_codecs import CODECS, ClassicalCodec, library_versions
 from edgegrain.evaluation.evaluator import weights_id
 from edgegrain.evaluation.result_cache import ResultCache
+from edgegrain.evaluation.results import described_pictures
 from edgegrain.metrics.lpips import LPIPS
 from edgegrain.metrics.picture_metrics import unit_batch
 from edgegrain.metrics.psnr_ssim import psnr, similarity, ssim
 from edgegrain.pictures.packed import list_pictures
-from sdk import Codec
+from sdk import BundleInfo, Codec
 from sdk.payload import coder_tables
 
 REVISION = 2
@@ -203,6 +204,17 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return round(statistics.fmean(measured), 4) if measured else None
 
 
+def summary(bundle: BundleInfo, rows: Sequence[PictureRow], pictures: Sequence[Path]) -> dict[str, Any]:
+    """Means and all results, with pictures and versions; plain JSON data."""
+    return {
+        "bundle": bundle.id, "version": bundle.version, "lr_contract_id": bundle.lr_contract_id,
+        "date": datetime.date.today().isoformat(), "machine": platform.machine(), "versions": library_versions(),
+        "picture_set": described_pictures(pictures), "means": mean_rows(rows),
+        **{name: round(statistics.fmean(getattr(row, name) for row in rows), 4)
+           for name in ("z_difference", "lr_difference")},
+        "pictures": [asdict(row) for row in rows]}
+
+
 def section(result: Mapping[str, Any], folder: str, command: str) -> list[str]:
     """Markdown lines: the table, and the command that wrote it."""
     return [*markdown(result["means"]).splitlines(), "",
@@ -262,13 +274,7 @@ def main(
                                 weights_id="" if weights is None else weights_id(weights))
     paths = list_pictures(data)[: limit or None]
     rows = [measure(load_picture(path), path.name) for path in with_progress(paths, "measuring")]
-    means = mean_rows(rows)
-    result: dict[str, Any] = {
-        "bundle": codec.bundle.id, "version": codec.bundle.version, "lr_contract_id": codec.bundle.lr_contract_id,
-        "date": datetime.date.today().isoformat(), "machine": platform.machine(), "versions": library_versions(),
-        "means": means, **{name: round(statistics.fmean(getattr(row, name) for row in rows), 4)
-                           for name in ("z_difference", "lr_difference")},
-        "pictures": [asdict(row) for row in rows]}
+    result = summary(codec.bundle, rows, paths)
     if out is not None:
         write_atomically(out, (json.dumps(result, indent=1) + "\n").encode(), force=force)
     if write is not None:
@@ -278,7 +284,7 @@ def main(
         write_section(write, name, section(result, folder.capitalize(), (
             f"python benchmarks/quality/rescaling.py --bundle {codec.bundle.id} --data {folder.upper()}"
             f"{options} \\\n    --write docs/codecs.md{saved}")))
-    typer.echo(markdown(means))
+    typer.echo(markdown(result["means"]))
     typer.echo(f"\n{len(rows)} pictures; on average, the LR differs from the bicubic one by {result['lr_difference']} "
                f"levels, and another z changes the picture by {result['z_difference']}")
 

@@ -21,6 +21,7 @@ from benchmarks.quality.rescaling import (
     markdown,
     mean_rows,
     section,
+    summary,
 )
 from codec_contract.errors import EdgegrainError
 from edgegrain.evaluation.result_cache import ResultCache
@@ -76,7 +77,7 @@ class _StandIn:
     def __init__(self, folder: Path) -> None:
         from types import SimpleNamespace
 
-        self.bundle = SimpleNamespace(id="stand-in", folder=folder, lr_contract_id="aa")
+        self.bundle = SimpleNamespace(id="stand-in", version="1.0.0", folder=folder, lr_contract_id="aa")
 
     def compress(self, rgb: np.ndarray) -> _Payload:
         self._lr = rgb[::4, ::4]
@@ -122,6 +123,24 @@ def test_a_picture_is_measured_in_every_way(tmp_path: Path, monkeypatch: pytest.
     assert kept.cached(rgb, "b", cache, "w") == replace(measured, picture="b")
     with pytest.raises(pytest.fail.Exception):
         kept.cached(rgb, "a", cache, "other weights")
+
+
+def test_the_summary_tells_sets_of_pictures_apart(tmp_path: Path) -> None:
+    from edgegrain.evaluation.results import described_pictures
+
+    rows = [PictureRow("a", {"IRN": RescalingScores(1000, 30.0, 0.8, 31.0, 0.82, 0.2)}, 0.126, 1.96)]
+    sets = []
+    for name in ("one", "two"):
+        path = tmp_path / name / "kodak" / "a.png"
+        path.parent.mkdir(parents=True)
+        path.write_text(name)
+        bundle = _StandIn(tmp_path).bundle
+        result = summary(bundle, rows, [path])
+        assert json.loads(json.dumps(result, allow_nan=False)) == result
+        assert (result["lr_difference"], result["means"]) == (1.96, mean_rows(rows))
+        assert result["picture_set"] == described_pictures([path])
+        sets.append(result["picture_set"])
+    assert sets[0]["folder"] == sets[1]["folder"] == "kodak" and sets[0]["sha256"] != sets[1]["sha256"]
 
 
 def test_the_section_tells_where_the_table_comes_from() -> None:

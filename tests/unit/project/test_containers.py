@@ -25,7 +25,7 @@ from edgegrain.service.prometheus import Metrics
 from edgegrain.service.settings import ENVIRONMENT_PREFIX, Settings
 
 PROBES = {route.path for route in health.router.routes}  # type: ignore[attr-defined]
-LABELS = {"instance", "le", "route", "method", "status", "verb", "reason", "stage", "kind"}
+LABELS = {"instance", "job", "le", "route", "method", "status", "verb", "reason", "stage", "kind"}
 
 
 @pytest.fixture(scope="module")
@@ -47,10 +47,10 @@ def series() -> set[str]:
 
 
 def unknown(expression: str) -> set[str]:
-    """Names in a PromQL expression that are not series of the service."""
+    """Names in a PromQL expression that are series of neither the service nor Prometheus."""
     plain = re.sub(r'"[^"]*"|\[[^]]*\]', " ", expression)
     words = set(re.findall(r"[a-z_]\w*", plain))
-    return words - series() - LABELS - {"sum", "by", "rate", "increase", "histogram_quantile"}
+    return words - series() - LABELS - {"up", "sum", "by", "rate", "increase", "histogram_quantile"}
 
 
 def settings_of(environment: dict[str, str]) -> Settings:
@@ -183,7 +183,10 @@ def test_the_dashboard_asks_for_metrics_that_exist(contrib: Path) -> None:
 
 def test_alerts(folder: Path) -> None:
     (group,) = yaml.safe_load((folder / "prometheus" / "alerts.yaml").read_text())["groups"]
-    assert len(group["rules"]) == 4
+    assert len(group["rules"]) == 5
+    (scraped,) = yaml.safe_load((folder / "prometheus" / "prometheus.yaml").read_text())["scrape_configs"]
+    jobs = [job for rule in group["rules"] for job in re.findall(r'up{job="([^"]*)"} == 0', rule["expr"])]
+    assert jobs == [scraped["job_name"]]  # a service that is down has no series of its own
     registry = Metrics().registry
     for rule in group["rules"]:
         assert not unknown(rule["expr"]), rule["expr"]

@@ -228,6 +228,11 @@ def random_decoder(name: str, seed: int = 0) -> DecoderSource:
     if name not in PRESETS:
         raise ExportError(f"unknown configuration {name!r}; expected one of {', '.join(PRESETS)}")
     config = PRESETS[name]
+    return DecoderSource(name, random_grain(config, seed), area_average(config.decoder.hr, config.decoder.lr))
+
+
+def random_grain(config: GrainConfig, seed: int = 0) -> Grain:
+    """A model with random weights, none of them zero, in evaluation mode."""
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
         model = Grain(config)
@@ -236,7 +241,7 @@ def random_decoder(name: str, seed: int = 0) -> DecoderSource:
             model.fusion.to_rgb.weight.mul_(INITIAL_RESIDUAL)
         for parameter in model.parameters():
             parameter.add_(_NOISE * torch.randn_like(parameter))
-    return DecoderSource(name, model.eval(), area_average(config.decoder.hr, config.decoder.lr))
+    return model.eval()
 
 
 def area_average(hr: int, lr: int) -> IntegerNetwork:

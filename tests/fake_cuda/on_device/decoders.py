@@ -10,24 +10,13 @@ import torch
 from codec_contract.bundle.paths import DEFAULT_BUNDLE
 from export.decoder.command import export_decoder
 from export.decoder.decoder_options import Ops, Pixels, Weights
-from export.decoder.sources import random_decoder
-from server_decoder.grain.code_predictor import CodesConfig
-from server_decoder.grain.fusion import FusionConfig
-from server_decoder.grain.grain import Grain, GrainConfig
-from server_decoder.grain.prior_config import PriorConfig
-from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder, Scale
+from server_decoder.grain.grain import Grain
+from server_decoder.grain.rrdb_decoder import RRDBDecoder
 from server_decoder.inference import served_decoder
-from server_decoder.stylegan2.synthesis import StyleGAN2Config
 from tests.fake_cuda.environment import REPOSITORY
+from tests.tiny_grain import TINY, tiny_grain
 
 SHIPPED = REPOSITORY / "bundles" / DEFAULT_BUNDLE / "decoder.onnx"
-
-# As small as all parts allow: an export takes time by the node.
-TINY = GrainConfig(
-    DecoderConfig((Scale(8, 16, residual=1), Scale(16, 8)), "subpixel", ()),
-    PriorConfig("stylegan2", StyleGAN2Config(16, channel_base=256, channel_max=32, code_width=32, mapping_layers=2)),
-    CodesConfig(widths=(12, 8), branch=(16, 24, 32), branch_per="resolution"),
-    FusionConfig(sizes=(8, 16), widths=(8, 8), head=(8,)))
 
 
 class Form(NamedTuple):
@@ -67,5 +56,4 @@ class Decoders:
 
 def invertible_decoder() -> RRDBDecoder:
     """Random weights, none of them zero."""
-    whole = random_decoder("grain-smoke").decoder
-    return whole.decoder if isinstance(whole, Grain) else whole
+    return tiny_grain().decoder

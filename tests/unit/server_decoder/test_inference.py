@@ -22,6 +22,7 @@ from server_decoder.grain.grain import Grain
 from server_decoder.grain.presets import PRESETS
 from server_decoder.inference import noise_maps, noise_sides, served_decoder, upsampled_conv2d
 from tests.halves import HalvesInFloat32
+from tests.tiny_grain import TINY, tiny_grain
 
 KINDS = ["grain-smoke", "grain-smoke-mobile"]
 
@@ -134,9 +135,9 @@ def test_what_a_decoder_without_generator_lacks() -> None:
 
 
 def test_a_graph_with_halves_and_ops_of_onnx() -> None:
-    decoder = random_decoder("grain-smoke").decoder
-    lrs = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)
-    plain = export_decoder(served_decoder(decoder, torch.float16), 16, Weights.float16)
+    decoder, lr = tiny_grain(), TINY.decoder.lr
+    lrs = np.random.default_rng(0).integers(0, 256, (3, lr, lr, 3), np.uint8)
+    plain = export_decoder(served_decoder(decoder, torch.float16), lr, Weights.float16)
     assert not library.needs_library(plain) and len(plain) < 4 * sum(p.numel() for p in decoder.parameters())
     result = compare_decoder(plain, decoder, lrs, Precision.float16)
     assert result.psnr > 60 and result.largest_difference > 1e-5  # close, and not in float32

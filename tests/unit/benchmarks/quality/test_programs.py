@@ -34,9 +34,8 @@ def test_the_usage_line_names_options_that_exist(name: str) -> None:
     assert named and named <= options
 
 
-@pytest.mark.parametrize("name", ["codecs", "reductions"])  # one imports another program, one does not
-def test_scripts_need_no_python_path(repository: Path, tmp_path: Path, name: str) -> None:
+def test_a_script_that_imports_another_needs_no_python_path(repository: Path, tmp_path: Path) -> None:
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    command = [sys.executable, str(repository / "benchmarks" / "quality" / f"{name}.py"), "--help"]
+    command = [sys.executable, str(repository / "benchmarks" / "quality" / "codecs.py"), "--help"]
     result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 0 and "--data" in result.stdout, result.stderr

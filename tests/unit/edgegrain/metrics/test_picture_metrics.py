@@ -35,6 +35,11 @@ def metrics(weights: Path) -> Metrics:
 
 
 @pytest.fixture(scope="module")
+def metrics_of_any_picture(shared_weights: Path) -> Metrics:
+    return Metrics(shared_weights, faces=False)
+
+
+@pytest.fixture(scope="module")
 def darker(portrait: np.ndarray) -> np.ndarray:
     return (portrait // 2 + 30).astype(np.uint8)
 
@@ -77,8 +82,9 @@ def test_features_for_kid_are_vggs_last_activations_at_256(metrics: Metrics, por
     assert np.linalg.norm(smaller - features) < 0.7 * np.linalg.norm(flipped - features)
 
 
-def test_crops_of_larger_pictures_have_features_of_their_own(shared_weights: Path, portrait: np.ndarray) -> None:
-    metrics = Metrics(shared_weights, faces=False)
+def test_crops_of_larger_pictures_have_features_of_their_own(metrics_of_any_picture: Metrics,
+                                                             portrait: np.ndarray) -> None:
+    metrics = metrics_of_any_picture
     wide = np.concatenate([portrait, portrait[::-1]], axis=1)
     features = metrics.against(wide).features
     assert {name: found.shape for name, found in features.items()} == {"kid": (1, 512), "kid_crops": (2, 512)}
@@ -111,16 +117,16 @@ def test_eyes_and_mouth_are_scored_by_themselves(metrics: Metrics, portrait: np.
     assert quick.lpips_eyes is None and quick.grid_8 is None
 
 
-def test_other_pictures_have_neither_eyes_nor_grids(shared_weights: Path, portrait: np.ndarray) -> None:
-    reference = Metrics(shared_weights, faces=False).against(portrait[:64, :72])
+def test_other_pictures_have_neither_eyes_nor_grids(metrics_of_any_picture: Metrics, portrait: np.ndarray) -> None:
+    reference = metrics_of_any_picture.against(portrait[:64, :72])
     scores, features = reference.scores(portrait[1:65, :72])
     assert list(features) == list(reference.features) == ["kid"]
     assert scores.lpips_vgg is not None
     assert scores.lpips_eyes is None and scores.chroma_mouth is None and scores.grid_8 is None
 
 
-def test_identity_is_for_faces_only(shared_weights: Path, portrait: np.ndarray) -> None:
-    reference = Metrics(shared_weights, faces=False).against(portrait[:64, :64])
+def test_identity_is_for_faces_only(metrics_of_any_picture: Metrics, portrait: np.ndarray) -> None:
+    reference = metrics_of_any_picture.against(portrait[:64, :64])
     scores = reference.quick_scores(portrait[1:65, :64])
     assert scores.identity is None and scores.identity_mobileface is None and scores.lpips_alex > 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 
 import onnx
@@ -19,6 +20,7 @@ from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder, Scale
 from server_decoder.inference import served_decoder
 from server_decoder.irn.network import IRN, IRNConfig, Upscaler
 from server_decoder.stylegan2.synthesis import TINY_64
+from tests.tiny_grain import TINY_MOBILE, tiny_grain
 
 
 def _rrdb(upsampling: str) -> RRDBDecoder:
@@ -28,19 +30,19 @@ def _rrdb(upsampling: str) -> RRDBDecoder:
         upsampling, head=(8,)))
 
 
-SEEDED, HALF = "grain-smoke", "grain-smoke-mobile"
+SEEDED, HALF = "grain-smoke", "grain-tiny-mobile"
 """The family whose graph takes noise, and the one whose graph computes in float16; both have the fused ops."""
 FAMILIES: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "rrdb-nearest": (lambda: _rrdb("nearest"), 8),
     "rrdb-bilinear": (lambda: _rrdb("bilinear"), 8),
     "rrdb-subpixel": (lambda: _rrdb("subpixel"), 8),
     "irn": (lambda: Upscaler(IRN(IRNConfig(blocks=(1, 2), growth=8))), 8),
-    "glean": (lambda: GLEAN(GLEANConfig(PriorConfig("stylegan2", TINY_64), 16, rrdb=1, width=8, growth=4, head=8,
-                                        widest=8)), 16),
+    "glean": (lambda: GLEAN(GLEANConfig(PriorConfig("stylegan2", replace(TINY_64, size=32)), 8, rrdb=1, width=8,
+                                        growth=4, head=8, widest=8)), 8),
     "gcfsr": (lambda: GCFSRUpscaler(GCFSR(GCFSRConfig(32, 8, channel_base=128, channel_max=16, code_width=12,
                                                       code_channels=6)), 8), 8),
     SEEDED: (lambda: random_decoder(SEEDED).decoder, 16),
-    HALF: (lambda: random_decoder(HALF).decoder, 16),
+    HALF: (lambda: tiny_grain(TINY_MOBILE), 8),
 }
 """Name -> a decoder and the side of its LRs."""
 

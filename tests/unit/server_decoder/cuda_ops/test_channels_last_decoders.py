@@ -13,12 +13,14 @@ import torch
 from codec_contract.errors import ExportError
 from export.decoder.command import compare_decoder, export_decoder
 from export.decoder.decoder_options import DecoderForm, Ops, Pixels, Precision, Weights
-from export.decoder.sources import random_decoder
 from server_decoder.cuda_ops import library
 from server_decoder.decoder_session import DecoderSession
 from server_decoder.grain.grain import Grain
 from server_decoder.grain.rrdb_decoder import RRDBDecoder
 from server_decoder.inference import served_decoder
+from tests.tiny_grain import TINY, TINY_MOBILE, tiny_grain
+
+LR = TINY.decoder.lr
 
 
 @pytest.fixture(autouse=True)
@@ -29,11 +31,11 @@ def built(ops_library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def export(decoder: Grain | RRDBDecoder, precision: Precision, *, seeded: bool = False) -> bytes:
     served = served_decoder(decoder, getattr(torch, precision.value), fused=True, seeded=seeded)
-    return export_decoder(served, 16, Weights.float16, ops=Ops.fused, pixels=Pixels.uint8)
+    return export_decoder(served, LR, Weights.float16, ops=Ops.fused, pixels=Pixels.uint8)
 
 
 def some_lrs(batch: int = 3) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (batch, 16, 16, 3), np.uint8)
+    return np.random.default_rng(0).integers(0, 256, (batch, LR, LR, 3), np.uint8)
 
 
 def kinds(tensors: Sequence[onnx.TensorProto]) -> set[int]:
@@ -41,18 +43,18 @@ def kinds(tensors: Sequence[onnx.TensorProto]) -> set[int]:
 
 
 def test_a_decoder_in_float32() -> None:
-    decoder = random_decoder("grain-smoke").decoder
+    decoder = tiny_grain()
     model = export(decoder, Precision.float32)
     comparison = compare_decoder(model, decoder, some_lrs())
     assert comparison.differing_bytes < 0.01 and comparison.largest_difference <= 1 / 127.5
     # Rounded weights that are only ordered differently are stored as halves.
     graph = onnx.load_model_from_string(model).graph
     assert kinds(graph.initializer) >= {onnx.TensorProto.FLOAT16}
-    assert len([node for node in graph.node if node.op_type == "FusedConv"]) == 53
+    assert len([node for node in graph.node if node.op_type == "FusedConv"]) == 29
 
 
 def test_a_decoder_in_float16_with_seeded_noise() -> None:
-    decoder = random_decoder("grain-smoke-mobile").decoder
+    decoder = tiny_grain(TINY_MOBILE)
     model = export(decoder, Precision.float16, seeded=True)
     comparison = compare_decoder(model, decoder, some_lrs(), Precision.float16)
     assert comparison.psnr > 58 and 0 < comparison.differing_bytes < 0.1
@@ -65,18 +67,17 @@ def test_a_decoder_in_float16_with_seeded_noise() -> None:
 
 
 def test_a_decoder_without_generator() -> None:
-    decoder = random_decoder("grain-smoke").decoder.decoder
-    assert isinstance(decoder, RRDBDecoder)
+    decoder = tiny_grain().decoder
     comparison = compare_decoder(export(decoder, Precision.float32), decoder, some_lrs())
     assert comparison.differing_bytes < 0.01
 
 
 def test_forms_that_do_not_exist() -> None:
-    decoder = random_decoder("grain-smoke").decoder.decoder
+    decoder = tiny_grain().decoder
     with pytest.raises(ExportError, match="takes and gives uint8"):
-        export_decoder(decoder, 16, ops=Ops.fused, pixels=Pixels.float32)
+        export_decoder(decoder, LR, ops=Ops.fused, pixels=Pixels.float32)
     with pytest.raises(ExportError, match="--weights float16"):
-        export_decoder(decoder, 16, Weights.compact, ops=Ops.fused, pixels=Pixels.uint8)
+        export_decoder(decoder, LR, Weights.compact, ops=Ops.fused, pixels=Pixels.uint8)
     assert DecoderForm(ops=Ops.fused).pixel_type is Pixels.uint8
     assert DecoderForm(ops=Ops.fused, pixels=Pixels.float32).pixel_type is Pixels.float32
     assert DecoderForm().pixel_type is Pixels.float32

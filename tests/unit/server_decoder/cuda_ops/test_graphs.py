@@ -26,6 +26,7 @@ from server_decoder.inference import fused_prior, served_decoder
 from server_decoder.mobile_stylegan.generator import MobileStyleGAN, MobileStyleGANConfig
 from server_decoder.stylegan2.synthesis import StyleGAN2, StyleGAN2Config
 from tests.tiny_bundle import HR, LR, repeating_decoder
+from tests.tiny_grain import TINY, tiny_grain
 
 STYLEGAN2 = StyleGAN2Config(8, channel_base=64, channel_max=12, code_width=16, mapping_layers=2)
 MOBILE = {head: MobileStyleGANConfig(16, head, 128, 16, code_width=16, mapping_layers=2) for head in ("rgb", "wavelet")}
@@ -165,11 +166,14 @@ def test_convolutions_in_float16_cannot_overflow() -> None:
     assert not normalized_style(torch.zeros(1, 4))[0].any() and not normalized_filters(torch.zeros(2, 1, 3, 3))[0].any()
 
 
+SIDE = TINY.decoder.lr
+
+
 @pytest.fixture(scope="module")
 def exported() -> tuple[Grain, bytes]:
     """A decoder with its weights rounded, and its graph of fused ops."""
-    decoder = random_decoder("grain-smoke").decoder
-    return decoder, export_decoder(served_decoder(decoder, fused=True), 16, Weights.float16)
+    decoder = tiny_grain()
+    return decoder, export_decoder(served_decoder(decoder, fused=True), SIDE, Weights.float16)
 
 
 @pytest.fixture
@@ -180,12 +184,12 @@ def built(ops_library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_whole_decoder_equals_torch(exported: tuple[Grain, bytes], built: None) -> None:
     decoder, model = exported
-    lrs = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)
+    lrs = np.random.default_rng(0).integers(0, 256, (3, SIDE, SIDE, 3), np.uint8)
     comparison = compare_decoder(model, decoder, lrs)
     assert comparison.largest_difference < 1e-5 and comparison.differing_bytes < 0.01
-    # Features are read at 16, 32 and 64.
+    # Features are read at 8 and 16.
     nodes = ops_of(onnx.load_model_from_string(model))
-    assert nodes == {"DemodBiasAct/1": 3, "DemodBiasAct/2": 2, "FilteredBiasAct/1": 4}
+    assert nodes == {"DemodBiasAct/1": 2, "DemodBiasAct/2": 1, "FilteredBiasAct/1": 2}
 
 
 @pytest.mark.skipif("CUDAExecutionProvider" not in onnxruntime.get_available_providers(),
@@ -193,7 +197,7 @@ def test_a_whole_decoder_equals_torch(exported: tuple[Grain, bytes], built: None
 def test_cuda_decodes_like_the_cpu(exported: tuple[Grain, bytes], built: None, ops_library: Path) -> None:
     if not library.has_cuda_kernels(ops_library):
         pytest.skip("the library of fused ops was built without nvcc")
-    lrs = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), np.uint8)
+    lrs = np.random.default_rng(0).integers(0, 256, (2, SIDE, SIDE, 3), np.uint8)
     steps = DecoderSession(exported[1], "cuda").decode(lrs).astype(int) - DecoderSession(exported[1]).decode(lrs)
     assert np.abs(steps).max() <= 1
 
@@ -202,7 +206,7 @@ def test_weights_come_back_from_a_fused_graph(exported: tuple[Grain, bytes]) -> 
     decoder, fused = exported
     loaded = Grain(decoder.config).eval()
     load_parameters(loaded, onnx.load_model_from_string(fused))
-    x = torch.rand(1, 3, 16, 16) * 2 - 1
+    x = torch.rand(1, 3, SIDE, SIDE) * 2 - 1
     with torch.no_grad():
         torch.testing.assert_close(loaded(x), decoder(x), atol=1e-5, rtol=1e-4)  # two builds: other rounding
 
@@ -218,7 +222,7 @@ def test_without_the_library_the_error_says_what_to_do(
         with pytest.raises(DeviceError, match="make ops"):
             DecoderSession(model)
     with pytest.raises(DeviceError, match="make ops"):
-        compare_decoder(fused, decoder, np.zeros((1, 16, 16, 3), np.uint8))
+        compare_decoder(fused, decoder, np.zeros((1, SIDE, SIDE, 3), np.uint8))
     with pytest.raises(DeviceError, match="make ops"):
         library.find_library(tmp_path / "absent.so")
     lr = np.zeros((1, LR, LR, 3), np.uint8)

@@ -42,6 +42,7 @@ from sdk import Codec
 from server_decoder.grain.presets import PRESETS
 from server_decoder.grain.rrdb_decoder import DecoderConfig
 from server_decoder.window import Window
+from tests.tiny_grain import TINY
 from tests.unit.edgegrain.conftest import rows
 
 SMOKE = CONFIGS["smoke-stage1"]
@@ -345,17 +346,18 @@ def test_a_compiled_decoder_learns_the_same(monkeypatch: pytest.MonkeyPatch) -> 
     """Traced by the compiler, not turned into C++: that takes minutes."""
     compiled = functools.partial(torch.compile, backend="aot_eager")
     monkeypatch.setattr(torch, "compile", compiled)
-    config = CONFIGS["smoke-final"]
+    encoder = EncoderConfig(hr=TINY.decoder.hr, lr=TINY.decoder.lr, patch=2, channels=(8,), blocks=(1,))
+    config = replace(CONFIGS["smoke-final"], encoder=encoder, decoder=TINY, adversarial=None)
     torch.manual_seed(3)
-    run = start_run(replace(config, adversarial=None), None, stand_in_prior(config))
-    picture = torch.from_numpy(np.asarray(random_pictures(2, 64, 0))).permute(0, 3, 1, 2).float()
+    run = start_run(config, None, stand_in_prior(config))
+    picture = torch.from_numpy(np.asarray(random_pictures(2, encoder.hr, 0))).permute(0, 3, 1, 2).float()
     gradients = []
     for _ in range(2):
         run.model.zero_grad()
         run.model(picture).picture.square().mean().backward()
         named = run.model.named_parameters()
         gradients.append({name: tensor.grad for name, tensor in named if tensor.grad is not None})
-        run.model.compile_decoder(torch.rand(2, 3, 16, 16))
+        run.model.compile_decoder(torch.rand(2, 3, encoder.lr, encoder.lr))
     plain, traced = gradients
     assert len(plain) > 50
     for name, gradient in plain.items():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -75,21 +74,19 @@ def test_every_golden_file_is_covered() -> None:
     assert {path.name for path in FOLDER.iterdir()} == listed
 
 
-def test_regenerating_refuses_to_replace_what_differs(tmp_path: Path) -> None:
-    script = tmp_path / "regenerate_contract.py"
-    script.write_bytes((GOLDEN / "regenerate_contract.py").read_bytes())
-    (tmp_path / "contract").mkdir()
-    old = tmp_path / "contract" / "raw-2x2.grain"
+def test_regenerating_refuses_to_replace_what_differs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                      capsys: pytest.CaptureFixture[str]) -> None:
+    old = tmp_path / "raw-2x2.grain"
     old.write_bytes(b"older")
-    environment = {"PYTHONPATH": str(GOLDEN.parents[1]), "PATH": ""}
-    command = [sys.executable, str(script)]
-    refusal = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-    assert refusal.returncode == 1 and "raw-2x2.grain" in refusal.stdout
-    assert old.read_bytes() == b"older" and len(list((tmp_path / "contract").iterdir())) == 1
-    forced = subprocess.run([*command, "--force"], env=environment, capture_output=True, text=True, timeout=120)
-    assert forced.returncode == 0
+    files = regenerate_contract.golden_files()
+    monkeypatch.setattr(sys, "argv", ["regenerate_contract.py"])
+    assert regenerate_contract.regenerate(tmp_path, lambda: files, "") == 1
+    assert "raw-2x2.grain" in capsys.readouterr().out
+    assert old.read_bytes() == b"older" and len(list(tmp_path.iterdir())) == 1
+    monkeypatch.setattr(sys, "argv", ["regenerate_contract.py", "--force"])
+    assert regenerate_contract.regenerate(tmp_path, lambda: files, "") == 0
     for path in FOLDER.iterdir():
-        assert (tmp_path / "contract" / path.name).read_bytes() == path.read_bytes()
+        assert (tmp_path / path.name).read_bytes() == path.read_bytes()
 
 
 def test_the_documented_examples_are_payloads() -> None:

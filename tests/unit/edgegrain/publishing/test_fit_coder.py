@@ -25,7 +25,7 @@ def checkered_lrs(count, seed=0):
 
 @pytest.fixture(scope="module")
 def fitted():
-    return fit_coder.fit_tables(checkered_lrs(300), widths=(8,), steps=250)
+    return fit_coder.fit_tables(checkered_lrs(200), widths=(8,), steps=150)
 
 
 def test_fitted_tables_beat_the_default_on_what_they_were_fitted_to(fitted):
@@ -53,13 +53,13 @@ def test_the_integers_do_what_was_trained():
 
 def test_fitting_is_repeatable(fitted):
     """Up to the last step of some integers: the float training before them may round differently."""
-    again = fit_coder.fit_tables(checkered_lrs(300), widths=(8,), steps=250)
+    again = fit_coder.fit_tables(checkered_lrs(200), widths=(8,), steps=150)
     first, second = (sum(len(encode_lr(lr, tables)) for lr in checkered_lrs(20, seed=1)) for tables in (fitted, again))
     assert second == pytest.approx(first, rel=2e-3)
 
 
 def test_tables_of_a_step_need_fewer_bytes(fitted):
-    coarse = fit_coder.fit_tables(checkered_lrs(300), widths=(8,), steps=250, level_step=3)
+    coarse = fit_coder.fit_tables(checkered_lrs(200), widths=(8,), steps=150, level_step=3)
     assert coarse.step == 3
     held_out = checkered_lrs(20, seed=1)
     ours, fine = (np.mean([len(encode_lr(lr, tables)) for lr in held_out]) for tables in (coarse, fitted))

@@ -21,6 +21,7 @@ from export.decoder.sources import random_decoder
 from export.encoder.formats import export_encoder
 from server_decoder.inference import served_decoder
 from tests.networks import random_network
+from tests.tiny_grain import TINY_MOBILE, tiny_grain
 
 NAMES = ("decoder", "encoder", "fused_on_cpu", "halves", "machine", "measurement", "pack", "performance_page")
 
@@ -39,15 +40,14 @@ def benchmarks(repository: Path) -> Iterator[dict[str, ModuleType]]:
 def packed(benchmarks: dict[str, ModuleType], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A pack of a tiny decoder, filled with its own weights."""
     folder = tmp_path_factory.mktemp("pack")
-    source = random_decoder("grain-smoke-mobile")
-    benchmarks["pack"].write(folder, "tiny", source.decoder, source.network.lr, ("plain.float32", "fused.float32"),
-                             weights=True)
+    benchmarks["pack"].write(folder, "tiny", tiny_grain(TINY_MOBILE), TINY_MOBILE.decoder.lr,
+                             ("plain.float32", "fused.float32"), weights=True)
     return folder
 
 
 def test_a_pack_holds_the_decoder_without_its_weights(benchmarks: dict[str, ModuleType], packed: Path) -> None:
     table = benchmarks["pack"].read_table(packed)
-    assert (table["lr"], table["hr"], table["generates"]) == (16, 64, True)
+    assert (table["lr"], table["hr"], table["generates"]) == (8, 16, True)
     assert table["forms"] == ["plain.float32", "fused.float32"]
     numbers = sum(math.prod(tensor["shape"]) for tensor in table["tensors"])
     assert (packed / "float32.bin").stat().st_size == 4 * numbers == 2 * (packed / "float16.bin").stat().st_size
@@ -55,8 +55,8 @@ def test_a_pack_holds_the_decoder_without_its_weights(benchmarks: dict[str, Modu
     outside = [tensor for tensor in inside if tensor.data_location == onnx.TensorProto.EXTERNAL]
     left = sum(math.prod(tensor.dims) for tensor in inside if tensor not in outside)
     assert len(outside) > 50 and left < numbers / 20
-    decoder = random_decoder("grain-smoke-mobile").decoder
-    x = torch.rand(1, 3, 16, 16)
+    decoder = tiny_grain(TINY_MOBILE)
+    x = torch.rand(1, 3, 8, 8)
     with torch.no_grad():
         # Two builds of one network: kernels may add in another order.
         torch.testing.assert_close(benchmarks["pack"].load(packed)(x), decoder(x), atol=1e-5, rtol=1e-4)
@@ -117,7 +117,7 @@ def test_all_variants_compute_the_same(benchmarks: dict[str, ModuleType], packed
     for result in results.values():
         assert 0 < result["ms"] and result["peak_mib"] > 50
     expected = np.load(packed / "torch-eager.npy")
-    assert expected.shape == (1, 3, 64, 64) and expected.std() > 0.01
+    assert expected.shape == (1, 3, 16, 16) and expected.std() > 0.01
     for variant in ("torch-activations", "ort-plain"):
         assert np.abs(np.load(packed / f"{variant}.npy") - expected).max() < 1e-4 * np.abs(expected).max()
     nodes = benchmarks["decoder"].profiled_nodes(packed, 1, runs=1)

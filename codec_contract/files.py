@@ -43,6 +43,10 @@ def written_whole(path: Path, *, force: bool = True) -> Iterator[Path]:
     try:
         yield temporary
         _rename(temporary, path, force=force)
+    except OSError as error:
+        if error.filename == str(temporary):  # a name that the caller has never seen
+            error.filename, error.filename2 = str(path), None
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

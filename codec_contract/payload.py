@@ -220,14 +220,16 @@ def parse_payload(data: BytesLike) -> ParsedPayload:
     if not isinstance(data, (bytes, bytearray, memoryview)):
         raise PayloadError(f"a payload is bytes, got {type(data).__name__}")
     length = memoryview(data).nbytes
-    if length < _MIN_BYTES:
-        raise PayloadError(f"a payload has at least {_MIN_BYTES} bytes, got {length}; it was truncated")
+    if not length:
+        raise PayloadError("the payload is empty: 0 bytes")
     if length > MAX_LARGE_PAYLOAD_BYTES:
         raise PayloadError(f"a payload has at most {MAX_LARGE_PAYLOAD_BYTES} bytes, got {length}")
     data = bytes(data)
-    magic, version_and_coding, contract_id, flags = _FIXED.unpack_from(data)
-    if magic != MAGIC:
-        raise PayloadError(f"not a payload: it begins with {magic.hex()}, a payload with {MAGIC.hex()}")
+    if not MAGIC.startswith(data[: len(MAGIC)]):
+        raise PayloadError(f"not a payload: it begins with {data[: len(MAGIC)].hex()}, a payload with {MAGIC.hex()}")
+    if length < _MIN_BYTES:
+        raise PayloadError(f"a payload has at least {_MIN_BYTES} bytes, got {length}; it was truncated")
+    _, version_and_coding, contract_id, flags = _FIXED.unpack_from(data)
     version, coding = version_and_coding >> 4, version_and_coding & 15
     if version != VERSION:
         raise PayloadError(

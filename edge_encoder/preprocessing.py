@@ -7,7 +7,11 @@ colour management differ between platforms.
 from __future__ import annotations
 
 import io
+import operator
 import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -40,6 +44,8 @@ PICTURE_SUFFIXES = frozenset(
 _LIBRARIES = {"JPEG": "jpg", "MPO": "jpg", "PNG": "zlib", "WEBP": "webp", "AVIF": "avif", "JPEG2000": "jpg_2000"}
 """Format -> the optional library that Pillow's own reader needs, as `PIL.features` names it."""
 
+_changing_limit = threading.Lock()  # of Pillow, which has one for all threads
+
 # EXIF orientation -> (transposed, flipped vertically, flipped horizontally), applied in this order.
 _ORIENTATIONS = {
     2: (False, False, True), 3: (False, True, True), 4: (False, True, False), 5: (True, False, False),
@@ -70,7 +76,7 @@ def load_picture(picture: PictureSource, *, background: Colour = WHITE, max_pixe
         ImageError: the file does not exist, is not a picture, truncated, too large, empty, or of a kind that has no
             single reading as levels (floating point, 32-bit integers beyond 65,535).
     """
-    _check_background(background)
+    background = _checked_background(background)
     if isinstance(picture, np.ndarray):
         return _from_array(picture, background)
     if isinstance(picture, Image.Image):
@@ -83,8 +89,8 @@ def load_picture(picture: PictureSource, *, background: Colour = WHITE, max_pixe
         try:
             with path.open("rb") as file:
                 return _from_stream(file, background, max_pixels, str(path))
-        except OSError as error:
-            raise ImageError(f"cannot read the picture {path}: {error.strerror or error}") from error
+        except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+            raise ImageError(f"cannot read the picture {path}: {getattr(error, 'strerror', None) or error}") from error
     raise ImageError(f"a picture is a path, bytes, a PIL picture or an array, got {type(picture).__name__}")
 
 
@@ -105,7 +111,8 @@ def _is_readable(name: str) -> bool:
 def _from_stream(stream: IO[bytes], background: Colour, max_pixels: int, name: str) -> Rgb:
     formats = readable_formats()
     try:
-        image = Image.open(stream, formats=formats)
+        with _pillow_limit(max_pixels):
+            image = Image.open(stream, formats=formats)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(f"{name} is refused as a decompression bomb: {error}; reduce it first, or raise "
                          "PIL.Image.MAX_IMAGE_PIXELS if you trust it") from error
@@ -115,6 +122,20 @@ def _from_stream(stream: IO[bytes], background: Colour, max_pixels: int, name: s
         raise ImageError(f"{name} cannot be read as a picture: {_reason(error)}") from error
     with image:
         return _from_pillow(image, background, max_pixels, name)
+
+
+@contextmanager
+def _pillow_limit(max_pixels: int) -> Iterator[None]:
+    """Pillow's own limit while a header is read, out of the way of a larger one that the caller asks for."""
+    if Image.MAX_IMAGE_PIXELS is None or max_pixels <= Image.MAX_IMAGE_PIXELS:
+        yield
+        return
+    with _changing_limit:
+        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
 
 
 def _refusal(stream: IO[bytes], formats: tuple[str, ...]) -> str:
@@ -223,13 +244,19 @@ def _check_size(width: int, height: int, max_pixels: int, name: str) -> None:
                          "Reduce it first")
     if width * height > max_pixels:
         raise ImageError(
-            f"{name} claims {width} x {height} pixels, more than {max_pixels}; if you trust it, raise max_pixels")
+            f"{name} claims {width} x {height} pixels, more than {max_pixels}; if you trust it, raise the limit "
+            "(max_pixels, --max-megapixels)")
 
 
-def _check_background(background: Colour) -> None:
-    levels = tuple(background)
-    if len(levels) != 3 or not all(isinstance(level, int) and 0 <= level <= 255 for level in levels):
+def _checked_background(background: Colour) -> Colour:
+    """The levels as plain integers in a tuple."""
+    try:
+        red, green, blue = (operator.index(level) for level in background)
+    except (TypeError, ValueError):
+        raise ImageError(f"a background colour is three levels 0 to 255, got {background!r}") from None
+    if not all(0 <= level <= 255 for level in (red, green, blue)):
         raise ImageError(f"a background colour is three levels 0 to 255, got {background!r}")
+    return red, green, blue
 
 
 def _reason(error: Exception) -> str:

@@ -66,8 +66,8 @@ def _read_file(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise PayloadError(f"cannot read the payload {path}: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        raise PayloadError(f"cannot read the payload {path}: {getattr(error, 'strerror', None) or error}") from error
     if len(data) > MAX_FILE_BYTES:
         raise PayloadError(f"{path} has more than {MAX_FILE_BYTES} bytes; it is neither a payload nor an LR")
     return data

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal, get_args
+from typing import Literal, SupportsIndex, get_args
 
 from codec_contract.bundle.manifest import Manifest
 from codec_contract.errors import BundleError, ImageError
 
 Quality = Literal["tiny", "small", "medium", "large"]
 QUALITIES: tuple[Quality, ...] = get_args(Quality)
-"""Names of the rates, ascending: about 180 bytes, 360 bytes, 900 bytes and 2 to 4 kB for a face (docs/qualities.md)."""
+"""Names of the rates, ascending: about 170, 350, 770 and 2,300 bytes for a face (docs/qualities.md)."""
 
 
 def bundles_by_quality(domain: str, manifests: Iterable[Manifest]) -> dict[str, Manifest]:
@@ -35,12 +35,13 @@ def bundles_to_try(base: Manifest, manifests: Iterable[Manifest], quality: str |
 
     Raises:
         BundleError: there is no such quality, or no bundle has it.
-        ImageError: ``max_bytes`` is below 1.
+        ImageError: ``max_bytes`` is no whole number, or below 1.
     """
-    if max_bytes is not None and max_bytes < 1:
-        raise ImageError(f"max_bytes must be at least 1, got {max_bytes}")
+    if max_bytes is not None and (isinstance(max_bytes, bool) or not isinstance(max_bytes, SupportsIndex)
+                                  or max_bytes.__index__() < 1):
+        raise ImageError(f"max_bytes must be a number of at least 1, got {max_bytes!r}")
     if quality is not None and quality not in QUALITIES:
-        raise BundleError(f"there is no quality {quality[:80]!r}, only: {', '.join(QUALITIES)}")
+        raise BundleError(f"there is no quality {str(quality)[:80]!r}, only: {', '.join(QUALITIES)}")
     if quality is None and (max_bytes is None or base.quality is None):
         return [base]
     known = bundles_by_quality(base.domain, [base, *manifests])

@@ -46,7 +46,8 @@ def parse_colour(text: str) -> tuple[int, int, int]:
     if text in COLOURS:
         return COLOURS[text]
     if not re.fullmatch(r"#[0-9a-fA-F]{6}", text):
-        raise typer.BadParameter(f"{text!r} is not a colour; write #rrggbb or one of {', '.join(COLOURS)}")
+        raise typer.BadParameter(f"{text!r} is not a colour; write #rrggbb or one of {', '.join(COLOURS)}",
+                                 param_hint="--background")
     red, green, blue = bytes.fromhex(text[1:])
     return red, green, blue
 
@@ -101,7 +102,8 @@ def compress(
 ) -> None:
     """Compress pictures to a few hundred bytes.
 
-    me.jpg becomes me.grain. If me.png lies next to it, they become me.jpg.grain and me.png.grain.
+    me.jpg becomes me.grain. If me.png next to it is compressed in the same command, they become me.jpg.grain and
+    me.png.grain.
 
     \b
     Examples:
@@ -168,15 +170,15 @@ def compress(
 
 
 def _line(row: Row) -> str:
-    file, pixels = row["picture_bytes"], 3 * row["width"] * row["height"]
-    return (f"{row['picture']} -> {row['payload']}: {row['bytes']:,} bytes, {_ratio(file, row['bytes'])} the file, "
-            f"{_ratio(pixels, row['bytes'])} its pixels")
+    size, file, pixels = row["bytes"], row["picture_bytes"], 3 * row["width"] * row["height"]
+    return (f"{row['picture']} -> {row['payload']}: {size:,} bytes, {times_less(file / size)} the file, "
+            f"{times_less(pixels / size)} its pixels")
 
 
-def _ratio(before: int, after: int) -> str:
-    """``403 times less than``; a payload can have more bytes than a small picture's file."""
-    factor = max(before, after) / min(before, after)
-    return f"{factor:,.{0 if factor >= 10 else 1}f} times {'less' if before >= after else 'more'} than"
+def times_less(ratio: float) -> str:
+    """``403 times less than`` for a ratio of 403; a payload can have more bytes than a small picture's file."""
+    factor = max(ratio, 1 / ratio)
+    return f"{factor:,.{0 if factor >= 10 else 1}f} times {'less' if ratio >= 1 else 'more'} than"
 
 
 def _write_lr(payload: sdk.Payload, path: Path, force: bool) -> Path:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from edgegrain.cli.compress import times_less
 from edgegrain.cli.output import ForceOption, JsonOption, print_json
 from edgegrain.cli.restore import MarkOption
 
@@ -38,8 +39,8 @@ def demo(
         print_json(row)
         return
     typer.echo(f"{row['picture']}: {row['width']} x {row['height']} pixels, {row['picture_bytes']:,} bytes")
-    typer.echo(f"compressed to {row['bytes']:,} bytes: {row['file_ratio']:.0f} times smaller than the file, "
-               f"{row['pixel_ratio']:.0f} times smaller than its pixels ({1000 * row['compress_seconds']:.0f} ms)")
+    typer.echo(f"compressed to {row['bytes']:,} bytes: {times_less(row['file_ratio'])} the file, "
+               f"{times_less(row['pixel_ratio'])} its pixels ({1000 * row['compress_seconds']:.0f} ms)")
     typer.echo(f"restored by bundle {row['bundle']} ({1000 * row['restore_seconds']:.0f} ms)")
     for name, description in row["classical"].items():
         typer.echo(f"  compared with: {description or name + ', which does not fit in as few bytes'}")

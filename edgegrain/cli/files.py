@@ -56,10 +56,9 @@ def plan_jobs(
         result_suffix: replaces the source's suffix, or follows it.
 
     Raises:
-        typer.BadParameter: a folder holds no wanted file, ``out`` is the source, two results would have the same
-            name, `STDIN` is one of
-            several sources or its results would go into a folder, or `STDOUT` cannot take the results: there are
-            several, or it is a terminal.
+        typer.BadParameter: a folder holds no wanted file, ``out`` is the source or, where a folder is needed, a file,
+            two results would have the same name, `STDIN` is one of several sources or its results would go into a
+            folder, or `STDOUT` cannot take the results: there are several, or it is a terminal or closed.
     """
     if STDIN in sources:
         return [_pipe_job(sources, STDOUT if out is None else out)]
@@ -69,6 +68,9 @@ def plan_jobs(
         if out.exists() and out.samefile(sources[0]):
             raise typer.BadParameter(f"{out} is the file to read; choose another name", param_hint="--out")
         return [FileJob(sources[0], out)]
+    if out is not None and out.exists() and not out.is_dir():
+        raise typer.BadParameter(f"{out} is a file; name a folder, or for a single result a file with a suffix, such "
+                                 f"as {out.name}{result_suffix}", param_hint="--out")
     places: dict[tuple[Path, Path], None] = {}  # (file, its place among the results), without repetitions
     for source in sources:
         for path, relative in files_of(source, wanted):
@@ -100,6 +102,8 @@ def read_source(path: Path) -> Path | bytes:
     """
     if path != STDIN:
         return path
+    if sys.stdin is None:
+        raise typer.BadParameter("standard input is closed; pipe a file into the command, or name one")
     if sys.stdin.isatty():
         raise typer.BadParameter("standard input is a terminal; pipe a file into the command, or name one")
     return sys.stdin.buffer.read()
@@ -149,6 +153,8 @@ def _only_file(sources: Sequence[Path]) -> Path:
 
 
 def _refuse_terminal() -> None:
+    if sys.stdout is None:
+        raise typer.BadParameter("standard output is closed; name a file", param_hint="--out")
     if sys.stdout.isatty():
         raise typer.BadParameter("standard output is a terminal, the result is binary; pipe it, or name a file",
                                  param_hint="--out")

@@ -19,6 +19,8 @@ def app(arguments: Sequence[str] | None = None) -> None:
         print(f"edgegrain: the command line needs {' and '.join(LIBRARIES)}, and {error.name} is missing; "
               "install: pip install 'edgegrain[cli]'", file=sys.stderr)
         sys.exit(1)
+    except KeyboardInterrupt:  # later ones: edgegrain.cli.exit_codes
+        sys.exit(130)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: names of files may not be valid UTF-8
     application(args=None if arguments is None else list(arguments), prog_name="edgegrain")

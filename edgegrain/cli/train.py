@@ -143,6 +143,8 @@ def train(
     if list_all:
         typer.echo(list_recipes())
         return
+    if not recipe:
+        raise typer.BadParameter("name a recipe; --list prints all", param_hint="RECIPE")
     try:
         config = changed(find_recipe(recipe), changes or (), batch=batch, seed=seed)
     except EdgegrainError as error:

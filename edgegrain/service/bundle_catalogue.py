@@ -93,7 +93,7 @@ def _descriptions(service: ServiceState, bundle: str) -> list[FileDescription]:
         **problem_response(416, "The range is outside the file"),
         **problem_response(422, "Invalid file name")})
 async def encoder(request: Request, service: Service, bundle: str, name: FileName) -> Response:
-    """An encoder, its coder tables or golden vectors. Files never change: cache them without limit."""
+    """An encoder, its coder tables or golden vectors. A later export may change them: ask again with the ETag."""
     manifest = service.manifest(bundle)
     try:
         file = service.files[manifest.id][name]

@@ -109,6 +109,9 @@ async def read_parts(
         with account.receiving():
             form = await parser.parse()
     except MultiPartException as error:
+        if "Too many fields" in error.message:
+            raise Problem("bad-request", "the form holds a field that is no file; send each payload as a part with a "
+                          "file name") from error
         if "Too many" in error.message:
             raise Problem("too-large", f"a request holds at most {most} payloads, each as a part with a file name"
                           ) from error

@@ -36,7 +36,7 @@ class RestoreParameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    size: str = Field("original", pattern="^(original|native|[1-9][0-9]{0,4})$", description=(
+    size: str = Field("original", json_schema_extra={"pattern": "^(original|native|[1-9][0-9]{0,4})$"}, description=(
         "original: the original's size; native: the decoder's own resolution; a number: the longest side in pixels, up "
         "to the largest of the bundle's sides, which /v1/bundles lists."))
     quality: int = Field(QUALITY, ge=1, le=100, description="Quality of WebP and JPEG.")
@@ -60,7 +60,7 @@ class CompressParameters(BaseModel):
     quality: Quality | None = Field(None, description=(
         "The served bundle of this rate, for the same kind of pictures as bundle; /v1/bundles lists them. Default: "
         "bundle itself."))
-    max_bytes: int | None = Field(None, ge=1, le=MAX_PAYLOAD_BYTES, description=(
+    max_bytes: int | None = Field(None, ge=1, description=(
         "Largest payload: the best quality that fits is taken, up to quality if that is given."))
 
 

@@ -195,7 +195,7 @@ class ServiceState:
         Raises:
             Problem: 404, the bundle is not served; 422, no bundle of this quality is.
         """
-        base = self.manifest(bundle or next(iter(self.manifests)))
+        base = self.manifest(next(iter(self.manifests)) if bundle is None else bundle)
         try:
             return bundles_to_try(base, self.manifests.values(), quality, max_bytes)
         except BundleError as error:

@@ -133,14 +133,19 @@ def picture_file(picture: PictureSource, background: Colour, max_pixels: int) ->
     """
     if isinstance(picture, (str, os.PathLike)):
         try:
-            return Path(picture).read_bytes()
-        except OSError as error:
-            raise ImageError(f"cannot read the picture {picture}: {error.strerror or error}") from error
-    if isinstance(picture, (bytes, bytearray, memoryview)):
-        return bytes(picture)
-    stream = io.BytesIO()
-    Image.fromarray(load_picture(picture, background=background, max_pixels=max_pixels)).save(stream, "PNG")
-    return stream.getvalue()
+            data, name = Path(picture).read_bytes(), str(picture)
+        except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+            raise ImageError(f"cannot read the picture {picture}: {getattr(error, 'strerror', None) or error}"
+                             ) from error
+    elif isinstance(picture, (bytes, bytearray, memoryview)):
+        data, name = bytes(picture), "the picture"
+    else:
+        stream = io.BytesIO()
+        Image.fromarray(load_picture(picture, background=background, max_pixels=max_pixels)).save(stream, "PNG")
+        return stream.getvalue()
+    if not data:
+        raise ImageError(f"{name} is empty")
+    return data
 
 
 def payload_of_lr(lr: Rgb, bundles: Sequence[RemoteBundle], wanted: str | None) -> bytes:

@@ -48,6 +48,13 @@ def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
 
 
+def test_an_error_names_the_file_that_was_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "folder" / "inside").mkdir(parents=True)
+    with pytest.raises(OSError) as caught:
+        write_atomically(tmp_path / "folder", b"new", force=True)
+    assert caught.value.filename == str(tmp_path / "folder") and caught.value.filename2 is None
+
+
 @pytest.mark.skipif(os.name != "posix", reason="file modes of POSIX")
 def test_permissions_are_those_of_a_new_file_and_names_may_be_long(tmp_path: Path) -> None:
     ordinary = tmp_path / "ordinary"

@@ -282,7 +282,9 @@ def test_any_sealed_bytes_are_refused_with_a_typed_error(data: bytes) -> None:
     [
         ("text", "bytes, got str"),
         (None, "bytes, got NoneType"),
-        (b"", "at least 14 bytes, got 0"),
+        (b"", "is empty"),
+        (b"\xed", "at least 14 bytes, got 1"),
+        (b"no payload", "it begins with 6e6f"),
         (bytes(20), "begins with 0000"),
         (b"\x89PNG\r\n\x1a\n" * 4, "not a payload"),
         (forged(first=b"\x21"), "version 2 is unknown"),

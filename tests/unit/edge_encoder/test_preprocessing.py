@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import struct
 import sys
+import warnings
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -245,10 +247,17 @@ class TestColour:
         rgb = picture(16, 16)
         np.testing.assert_array_equal(load_picture(encoded(Image.fromarray(rgb), icc_profile=b"nonsense")), rgb)
 
-    @pytest.mark.parametrize("background", [(0, 0), (0, 0, 256), (-1, 0, 0), ("r", "g", "b"), (0.5, 0, 0)])
-    def test_background_is_checked(self, background: tuple[int, int, int]) -> None:
+    @pytest.mark.parametrize("background", [
+        (0, 0), (0, 0, 256), (-1, 0, 0), ("r", "g", "b"), (0.5, 0, 0), 5, None, "#ffffff"])
+    def test_background_is_checked(self, background: Any) -> None:
         with pytest.raises(ImageError, match="three levels"):
             load_picture(picture(), background=background)
+
+    @pytest.mark.parametrize("background", [[9, 8, 7], np.array([9, 8, 7], np.uint8)])
+    def test_background_is_any_sequence_of_integers(self, background: Any) -> None:
+        clear = np.zeros((2, 3, 4), np.uint8)
+        for source in (clear, encoded(Image.fromarray(clear))):
+            assert (load_picture(source, background=background) == (9, 8, 7)).all()
 
 
 class TestRefusals:
@@ -257,6 +266,20 @@ class TestRefusals:
         assert len(data) < 100
         with pytest.raises(ImageError, match="60000 x 60000|decompression bomb"):
             load_picture(data)
+
+    def test_a_limit_above_pillows_counts_alone(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+        data = encoded(Image.new("RGB", (100, 100)))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert load_picture(data, max_pixels=10000).shape == (100, 100, 3)
+            with pytest.raises(ImageError, match="100 x 100 pixels, more than 9999"):
+                load_picture(data, max_pixels=9999)
+        assert Image.MAX_IMAGE_PIXELS == 1000
+
+    def test_a_null_byte_in_a_name_is_refused(self) -> None:
+        with pytest.raises(ImageError, match="cannot read the picture a\x00b: embedded null byte"):
+            load_picture("a\0b")
 
     def test_limit_is_a_parameter(self) -> None:
         data = encoded(Image.new("RGB", (100, 100)))

@@ -62,8 +62,11 @@ def test_what_is_wrong_is_named(bundles: list[Manifest], tmp_path: Path) -> None
         bundles_to_try(bundles[0], bundles, "huge", None)
     with pytest.raises(BundleError, match="of quality large, only: tiny, small, medium; see 'edgegrain bundles'"):
         bundles_to_try(bundles[0], bundles, "large", None)
-    with pytest.raises(ImageError, match="at least 1, got 0"):
-        bundles_to_try(bundles[0], bundles, None, 0)
+    with pytest.raises(BundleError, match="no quality '80', only: tiny"):
+        bundles_to_try(bundles[0], bundles, 80, None)  # type: ignore[arg-type]
+    for limit in (0, -1, True, "500", 1.5, float("nan")):
+        with pytest.raises(ImageError, match="max_bytes must be a number of at least 1, got "):
+            bundles_to_try(bundles[0], bundles, None, limit)  # type: ignore[arg-type]
     folder = write_tiny_bundle(tmp_path)
     refresh_manifest(folder, quality=3)
     with pytest.raises(BundleError, match="quality"):

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import typer
 from PIL import Image
 
 import sdk
@@ -19,6 +20,7 @@ from codec_contract.bundle import paths as bundle_paths
 from codec_contract.bundle.paths import DEFAULT_BUNDLE
 from codec_contract.bundle.qualities import QUALITIES
 from edgegrain.cli.compress import QualityChoice
+from edgegrain.cli.files import STDIN, STDOUT, plan_jobs, read_source
 from edgegrain.cli.main import app
 from tests.tiny_bundle import write_qualities, write_tiny_bundle
 from tests.unit.edgegrain.cli.conftest import Shell, write_picture
@@ -39,6 +41,22 @@ class TestCompress:
         path = write_picture(tmp_path / "me.png")
         assert shell("compress", path, "--out", tmp_path / "new" / "x.grain", "--fit", "crop")[0] == 0
         assert (tmp_path / "new" / "x.grain").read_bytes() == sdk.compress(path, fit="crop")
+
+    def test_a_file_is_no_folder_for_results(self, shell: Shell, tmp_path: Path) -> None:
+        path = write_picture(tmp_path / "me.png")
+        (tmp_path / "taken").write_bytes(b"mine")
+        status, _, err = shell("compress", path, "--out", tmp_path / "taken", "--force")
+        assert status == 2 and "taken is a file; name a folder" in err and "taken.grain" in err
+        assert (tmp_path / "taken").read_bytes() == b"mine"
+
+    def test_a_closed_stream_is_refused(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sys, "stdin", None)
+        with pytest.raises(typer.BadParameter, match="standard input is closed"):
+            read_source(STDIN)
+        monkeypatch.setattr(sys, "stdout", None)
+        path = write_picture(tmp_path / "me.png")
+        with pytest.raises(typer.BadParameter, match="standard output is closed"):
+            plan_jobs([path], STDOUT, wanted=frozenset({".png"}), result_suffix=".grain")
 
     def test_folders_keep_their_structure(self, shell: Shell, tmp_path: Path) -> None:
         for index, name in enumerate(["a.png", "b.jpg", "deep/c.webp"]):

@@ -78,7 +78,7 @@ def test_an_interrupted_run_exits_with_130(monkeypatch: pytest.MonkeyPatch, tmp_
 
 
 @pytest.mark.parametrize(("arguments", "status", "message"), [
-    (("stage5",), 2, "no recipe 'stage5'"), ((), 2, "no recipe ''"),
+    (("stage5",), 2, "no recipe 'stage5'"), ((), 2, "name a recipe; --list prints all"),
     (("smoke-stage1", "--set", "loss.rates=1"), 2, "no field 'rates'"),
     (("smoke-stage1", "--device", "tpu"), 2, "'tpu'"),
     (("stage1-faces-256-lr16", "--run", "{}"), 1, "--data"),

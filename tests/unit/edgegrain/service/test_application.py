@@ -155,6 +155,22 @@ def test_batch_of_too_many(client: httpx.Client, payload: bytes) -> None:
     assert_problem(client.post("/v1/restore/batch", files=files), 413, "too-large")
 
 
+def test_a_field_of_a_form_is_no_payload(client: httpx.Client) -> None:
+    body = b'--x\r\nContent-Disposition: form-data; name="payload"\r\n\r\nabc\r\n--x--\r\n'
+    answer = client.post("/v1/restore/batch", content=body, headers={"Content-Type": "multipart/form-data; boundary=x"})
+    assert "a field that is no file" in str(assert_problem(answer, 400, "bad-request")["detail"])
+
+
+def test_a_slash_at_the_end_is_another_path(client: httpx.Client, payload: bytes) -> None:
+    assert_problem(client.post("/v1/restore/", content=payload, headers=PAYLOAD), 404, "not-found")
+
+
+def test_an_empty_bundle_is_not_served(client: httpx.Client) -> None:
+    picture = png(np.zeros((8, 8, 3), np.uint8))
+    answer = client.post("/v1/compress?bundle=", content=picture, headers={"Content-Type": "application/octet-stream"})
+    assert_problem(answer, 404, "unknown-bundle")
+
+
 class TestCompress:
     def test_equals_the_sdk(self, client: httpx.Client, tiny_bundle: Path) -> None:
         rgba = np.random.default_rng(0).integers(0, 256, (30, 50, 4), dtype=np.uint8)

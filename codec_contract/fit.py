@@ -124,7 +124,7 @@ def unfit_picture(
     if size != "native" and wanted[0] * wanted[1] > max_pixels:
         raise ImageError(
             f"the picture would have {wanted[0]} x {wanted[1]} pixels, more than {max_pixels}; "
-            "ask for size='native' or raise max_pixels"
+            "ask for size='native' (--size native) or raise max_pixels (--max-megapixels)"
         )
     content = restored
     if fit == FIT_PAD:

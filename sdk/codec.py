@@ -258,14 +258,15 @@ class Codec:
             if isinstance(size, int):
                 _check_pixels(width, height, max_pixels)
             elif (self._tiled or size == "original") and width * height > max_pixels:
-                advice = "raise max_pixels" if self._tiled else "ask for size='native' or raise max_pixels"
+                advice = "" if self._tiled else "ask for size='native' (--size native) or "
                 raise ImageError(
                     f"the payload claims {'an original' if header.cut is None else 'a part'} of {width} x {height} "
-                    f"pixels, more than {max_pixels}; {advice}")
+                    f"pixels, more than {max_pixels}; {advice}raise max_pixels (--max-megapixels)")
             return self._open.unpack(received.parsed), header
         if self._tiled:
             if received.shape[0] * received.shape[1] * self._manifest.factor**2 > max_pixels:
-                raise ImageError(f"the picture would have more than {max_pixels} pixels; raise max_pixels")
+                raise ImageError(f"the picture would have more than {max_pixels} pixels; raise max_pixels "
+                                 "(--max-megapixels)")
             return received, None
         lr = self._manifest.lr
         if received.shape != (lr, lr, 3):
@@ -303,7 +304,7 @@ def _check_pixels(width: int, height: int, most: int) -> None:
     """Raise `ImageError` for a size in pixels that makes a picture of more than ``most``."""
     if width * height > most:
         raise ImageError(f"the picture would have {width} x {height} pixels, more than {most}; ask for a smaller size "
-                         "or raise max_pixels")
+                         "or raise max_pixels (--max-megapixels)")
 
 
 @contextmanager

@@ -119,6 +119,6 @@ def require_manifest_for(header: Header) -> Manifest:
     if manifest is None:
         installed = ", ".join(
             f"{item.id} ({item.lr_contract_id[:CONTRACT_ID_BYTES].hex()})" for item in installed_manifests())
-        raise other_contract(header, f"which no installed bundle has (installed: {installed or 'none'}); pass bundle= "
-                             "with the folder or hf:// name of the one it was made with")
+        raise other_contract(header, f"which no installed bundle has (installed: {installed or 'none'}); name the "
+                             "one it was made with by its folder or as hf:// (bundle=, --bundle)")
     return manifest

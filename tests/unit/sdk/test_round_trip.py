@@ -117,7 +117,7 @@ def test_bundle_in_a_folder(tmp_path: Path) -> None:
     payload = sdk.compress(rgb, bundle=folder)
     assert payload.bundle is None
     assert payload.lr.shape == (LR, LR, 3)  # known from compressing, without the bundle being installed
-    with pytest.raises(sdk.PayloadError, match=r"abababab.*installed: .*pass bundle="):
+    with pytest.raises(sdk.PayloadError, match=r"abababab.*installed: .*bundle=, --bundle"):
         sdk.restore(payload)
     with pytest.raises(sdk.PayloadError, match="no installed bundle"):
         _ = sdk.Payload(bytes(payload)).lr

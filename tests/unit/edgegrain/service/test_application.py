@@ -161,6 +161,13 @@ def test_a_field_of_a_form_is_no_payload(client: httpx.Client) -> None:
     assert "a field that is no file" in str(assert_problem(answer, 400, "bad-request")["detail"])
 
 
+@pytest.mark.parametrize("path", ["/health/live", "/health/ready"])
+def test_the_head_of_health(client: httpx.Client, path: str) -> None:
+    head, answer = client.head(path), client.get(path)
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-length"] == answer.headers["content-length"]
+
+
 def test_a_slash_at_the_end_is_another_path(client: httpx.Client, payload: bytes) -> None:
     assert_problem(client.post("/v1/restore/", content=payload, headers=PAYLOAD), 404, "not-found")
 

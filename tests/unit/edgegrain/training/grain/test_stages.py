@@ -13,7 +13,7 @@ import torch
 from codec_contract.lr_coder.level_step import rounded, to_indices
 from codec_contract.quantization import dequantize
 from edgegrain.training.discriminator import DiscriminatorConfig
-from edgegrain.training.grain.autoencoder import build_autoencoder
+from edgegrain.training.grain.autoencoder import Autoencoder, build_autoencoder
 from edgegrain.training.grain.initialize import start_run
 from edgegrain.training.grain.recipes import CONFIGS
 from edgegrain.training.grain.stages import StageConfig
@@ -100,15 +100,19 @@ def test_windows_are_for_stage_2_with_a_discriminator_that_takes_them() -> None:
 @pytest.mark.parametrize(("hr", "lr"), [(256, 16), (256, 32), (512, 32), (1024, 32), (1024, 16)])
 def test_recipes_of_every_bundle_fit_together(hr: int, lr: int) -> None:
     """Encoder, decoder, generator, codes and fusion agree on sizes, from LR to picture, in every stage."""
+    models: dict[tuple[object, object], Autoencoder] = {}
     for stage in ("stage1", "stage2", "stage3", "final"):
         config = CONFIGS[f"{stage}-faces-{hr}-lr{lr}"]
-        with torch.device("meta"):
-            model = build_autoencoder(config)
-            restored = model.decoder(torch.empty(1, 3, lr, lr))
-        assert (config.encoder.hr, config.encoder.lr) == (hr, lr) and restored.shape == (1, 3, hr, hr)
-        assert set(config.trains) <= set(model.parts())
+        networks = config.encoder, config.decoder
+        if networks not in models:  # most stages train the same ones
+            with torch.device("meta"):
+                models[networks] = build_autoencoder(config)
+                restored = models[networks].decoder(torch.empty(1, 3, lr, lr))
+            assert restored.shape == (1, 3, hr, hr)
+        assert (config.encoder.hr, config.encoder.lr) == (hr, lr)
+        assert set(config.trains) <= set(models[networks].parts())
         if hr == 1024:
-            assert model.prior is not None and config.synthetic_count == 3 * config.batch // 4
+            assert models[networks].prior is not None and config.synthetic_count == 3 * config.batch // 4
         assert (config.adversarial is not None) == (hr == 1024 and stage == "final")
 
 

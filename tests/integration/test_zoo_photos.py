@@ -16,7 +16,8 @@ from edgegrain.metrics.picture_metrics import unit_batch
 from server_decoder.irn.network import IRN, PRESETS, round_to_levels
 from server_decoder.irn.weights import load_irn, read_training
 
-NETWORKS = {"photos-x2": "irn-x2-light", "photos-x4": "irn-x4-light", "photos-x4-plus": "irn-x4-light"}
+NETWORKS = {"photos-x2": "irn-x2-light", "photos-x4": "irn-x4-light", "photos-x4-wide": "irn-x4-wide",
+            "photos-x4-plus": "irn-x4-light"}
 """Folder -> shape of its network."""
 
 
@@ -33,7 +34,7 @@ def irn(folder: Path) -> IRN:
     return load_irn(folder / "irn.safetensors")
 
 
-def test_it_is_the_light_network_with_its_coder(folder: Path, irn: IRN) -> None:
+def test_it_is_the_named_network_with_its_coder(folder: Path, irn: IRN) -> None:
     assert irn.config == PRESETS[NETWORKS[folder.name]]
     assert sum(file.stat().st_size for file in folder.iterdir()) < 5_000_000
     assert read_training(folder / "irn.safetensors")["crops_seen"] > 10_000

@@ -155,7 +155,7 @@ def parse_size(text: str) -> Size:
     for name in get_args(NamedSize):
         if text == name:
             return cast(NamedSize, text)
-    if not text.isascii() or not text.isdecimal() or len(text) > len(str(MAX_SIDE)):
+    if not text.isascii() or not text.isdecimal() or text.startswith("0") or len(text) > len(str(MAX_SIDE)):
         raise ImageError(f"unknown size {text[:80]!r}, expected original, native or 1 to {MAX_SIDE} pixels")
     check_size(int(text))
     return int(text)

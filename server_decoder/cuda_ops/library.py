@@ -79,6 +79,15 @@ def cuda_version(path: str | os.PathLike[str]) -> int:
     return int(_call(path, "edgegrain_cuda_version"))
 
 
+def cuda_architectures(path: str | os.PathLike[str]) -> str:
+    """The CUDA architectures that a library's kernels were built for, as ``80-real,90``; "" if it has none.
+
+    Raises:
+        DeviceError: as `cuda_version`.
+    """
+    return str(_call(path, "edgegrain_cuda_architectures", ctypes.c_char_p).decode())
+
+
 def require_cuda_kernels(library: Path, device_id: int = 0) -> None:
     """Check that a library has CUDA kernels and that the driver and the GPU, if there are any, run them.
 
@@ -97,7 +106,7 @@ def require_cuda_kernels(library: Path, device_id: int = 0) -> None:
     if beyond_driver(built := cuda_version(library), driver := driver_version()):
         raise DeviceError(f"{library} was built with CUDA {version_text(built)}, and the driver runs CUDA up to "
                           f"{version_text(driver)}; update NVIDIA's driver, or build the library with an older CUDA")
-    built_for = _call(library, "edgegrain_cuda_architectures", ctypes.c_char_p).decode()
+    built_for = cuda_architectures(library)
     if (capability := compute_capability(device_id)) is not None and not runs_on(built_for, capability):
         raise DeviceError(f"{library} has kernels for the CUDA architectures {built_for}, and GPU {device_id} has "
                           f"compute capability {capability[0]}.{capability[1]}; fused ops need 8.0 or higher and a "

@@ -130,13 +130,15 @@ def test_who_does_not_answer_counts_as_such(benchmark: ModuleType) -> None:
 def test_bars_and_table(benchmark: ModuleType) -> None:
     row = {"offered": 40.0, "goodput": 39.0, "p50": 9.0, "p95": 20.0, "p99": 31.0, "statuses": {200: 117, 503: 3}}
     result = {
-        "bundle": "tiny", "throughput": 100.0, "bare_ms": 7.5, "overhead_ms": 5.1, "goodput_at_3x_overload": 0.9,
-        "batched_over_unbatched": 2.9, "bundle_batched_over_unbatched": 1.1, "loads": {"0.4": row},
+        "bundle": "tiny", "device": "cpu", "workers": 1, "threads": 2, "throughput": 100.0, "bare_ms": 7.5,
+        "overhead_ms": 5.1, "goodput_at_3x_overload": 0.9, "batched_over_unbatched": 2.9,
+        "bundle_batched_over_unbatched": 1.1, "loads": {"0.4": row},
         "soak": {"requests": 1000, "service_mib": [60.0, 61.0], "worker_mib": [90.0, 90.4]}, "date": "2026-01-01",
         "machine": "M", "cores": 2, "commit": "c"}
     assert [text.split(" ")[0] for text in benchmark.missed(result)] == ["overhead_ms", "batched_over_unbatched"]
     text = benchmark.section(result)
     assert "| 40/s | 40% | 39 | 9 ms | 20 ms | 31 ms | 2% |" in text
+    assert "on device `cpu`, 1 worker of 2 threads; " in " ".join(text.split())
     assert "the last: service process 60 and 61 MiB, worker process 90 and 90 MiB." in " ".join(text.split())
 
 

@@ -210,6 +210,7 @@ def test_fused_ops_are_optional(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(library, "has_cuda_kernels", lambda path: True)
     monkeypatch.setattr(library, "cuda_version", lambda path: 13000)
+    monkeypatch.setattr(library, "cuda_architectures", lambda path: "90")
     for driver, state, detail in ((13020, "ok", "CPU and CUDA kernels (CUDA 13.0)"), (12040, "warning", "up to 12.4")):
         monkeypatch.setattr(library, "driver_version", lambda driver=driver: driver)
         checks = {check.name: check for check in check_runtime()}

@@ -11,7 +11,7 @@ import operator
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -126,7 +126,7 @@ def _from_stream(stream: IO[bytes], background: Colour, max_pixels: int, name: s
 
 @contextmanager
 def _pillow_limit(max_pixels: int) -> Iterator[None]:
-    """Pillow's own limit while a header is read, out of the way of a larger one that the caller asks for."""
+    """Lift Pillow's limit while a header is read, if the caller permits more pixels; `_check_size` follows."""
     if Image.MAX_IMAGE_PIXELS is None or max_pixels <= Image.MAX_IMAGE_PIXELS:
         yield
         return
@@ -250,13 +250,11 @@ def _check_size(width: int, height: int, max_pixels: int, name: str) -> None:
 
 def _checked_background(background: Colour) -> Colour:
     """The levels as plain integers in a tuple."""
-    try:
+    with suppress(TypeError, ValueError):
         red, green, blue = (operator.index(level) for level in background)
-    except (TypeError, ValueError):
-        raise ImageError(f"a background colour is three levels 0 to 255, got {background!r}") from None
-    if not all(0 <= level <= 255 for level in (red, green, blue)):
-        raise ImageError(f"a background colour is three levels 0 to 255, got {background!r}")
-    return red, green, blue
+        if all(0 <= level <= 255 for level in (red, green, blue)):
+            return red, green, blue
+    raise ImageError(f"a background colour is three levels 0 to 255, got {background!r}")
 
 
 def _reason(error: Exception) -> str:

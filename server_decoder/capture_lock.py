@@ -7,7 +7,7 @@ memory meanwhile, its call fails and the capture is lost.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
@@ -29,29 +29,32 @@ class CaptureLock:
     @contextmanager
     def work(self) -> Iterator[None]:
         """Work that may run beside other work."""
-        with self._changed:
-            self._changed.wait_for(lambda: self.captures == 0)
-            self._working += 1
-        try:
+        with self._when(lambda: self.captures == 0):
             yield
-        finally:
-            with self._changed:
-                self._working -= 1
-                self._changed.notify_all()
 
     @contextmanager
     def capture(self) -> Iterator[None]:
         """Work that runs alone."""
         with self._changed:
             self.captures += 1
-            self._changed.wait_for(lambda: self._working == 0)
+        try:
+            with self._when(lambda: self._working == 0):
+                yield
+        finally:
+            with self._changed:
+                self.captures -= 1
+                self._changed.notify_all()
+
+    @contextmanager
+    def _when(self, free: Callable[[], bool]) -> Iterator[None]:
+        with self._changed:
+            self._changed.wait_for(free)
             self._working += 1
         try:
             yield
         finally:
             with self._changed:
                 self._working -= 1
-                self.captures -= 1
                 self._changed.notify_all()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -248,7 +249,7 @@ def _start(source: bytes | str, options: onnxruntime.SessionOptions, device: Dev
         logger.warning("this decoder runs without CUDA graphs: %s", reason)
         return _start(source, options, device, replace(cuda, graphs=False), memory_limit)
     try:
-        with GPU.work():
+        with GPU.work() if device == "cuda" else nullcontext():
             session = create_session(source, options, chain)
     except Exception as error:  # ONNX Runtime has no common class for errors of a damaged model
         if graphs and "graph capture" in str(error):

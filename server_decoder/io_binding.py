@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import queue
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Array = npt.NDArray[Any]
-P = ParamSpec("P")
-T = TypeVar("T")
 STAGES = 2
 """Host buffers of a kept batch size: while one result is copied out of its buffer, the next run fills another."""
 _NO_GRAPH = -1  # ONNX Runtime's number for a run that is neither captured nor replayed
@@ -105,17 +103,12 @@ class BoundRuns:
         """Inputs by name, the batch first in each -> the output."""
         buffers = self._kept.get(_batch(feeds))
         if buffers is None or buffers.shapes() != {name: values.shape for name, values in feeds.items()}:
-            return self._thread.submit(self._work, self._run_once, feeds).result()
+            return self._thread.submit(GPU.work()(self._run_once), feeds).result()
         with buffers.stage() as stage:
             for name, values in feeds.items():
                 np.copyto(stage.inputs[name], values)
-            self._thread.submit(self._work, self._replay, buffers, stage).result()
+            self._thread.submit(GPU.work()(self._replay), buffers, stage).result()
             return stage.output.copy()
-
-    @staticmethod
-    def _work(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        with GPU.work():
-            return function(*args, **kwargs)
 
     def _keep(self, feeds: Mapping[str, Array]) -> None:
         size = _batch(feeds)

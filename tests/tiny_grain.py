@@ -19,9 +19,9 @@ TINY = GrainConfig(
     CodesConfig(widths=(12, 8), branch=(16, 24, 32), branch_per="resolution"),
     FusionConfig(sizes=(8, 16), widths=(8, 8), head=(8,)))
 TINY_MOBILE = GrainConfig(
-    DecoderConfig((Scale(8, 16, residual=1), Scale(16, 8)), "subpixel", ()),
+    TINY.decoder,
     PriorConfig("mobile-stylegan", MobileStyleGANConfig(16, "rgb", 256, 32, code_width=32, mapping_layers=2)),
-    replace(TINY.codes, offsets=(8,)), FusionConfig(sizes=(8, 16), widths=(8, 8), head=(8,), project=(8, 8)))
+    replace(TINY.codes, offsets=(8,)), replace(TINY.fusion, project=(8, 8)))
 
 
 def tiny_grain(config: GrainConfig = TINY) -> Grain:

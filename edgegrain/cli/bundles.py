@@ -133,7 +133,6 @@ def _print(found: list[tuple[str, BundleInfo]], verify: bool, as_json: bool) -> 
     Raises:
         BundleError: bundles are damaged, after all were printed; only if ``verify``.
     """
-    from codec_contract.bundle.hub_bundles import printable
     from codec_contract.bundle.manifest import verify_bundle
 
     damaged: dict[Path, str] = {}
@@ -145,20 +144,26 @@ def _print(found: list[tuple[str, BundleInfo]], verify: bool, as_json: bool) -> 
     if as_json:
         print_json([{**dataclasses.asdict(bundle), "verified": verify and bundle.folder not in damaged}
                     for _, bundle in found])
-        found = []
-    for names, bundle in found:
-        verified = ", not intact" if bundle.folder in damaged else ", every file verified" if verify else ""
-        typer.echo(f"{names}, version {printable(bundle.version)}{verified}")
-        sizes = f"{bundle.hr} x {bundle.hr} pixels <-> LR {bundle.lr} x {bundle.lr}"
-        typer.echo(f"  {printable(bundle.domain)}, {bundle.codec}: {sizes}")
-        typer.echo(f"  LR contract {bundle.lr_contract_id[:8]}, {bundle.size / 1e6:.1f} MB in {bundle.folder}")
-        if bundle.quality is not None:
-            typer.echo(f"  quality {bundle.quality}")
-        if len(bundle.sides) > 1:
-            typer.echo(f"  restored at {', '.join(map(str, bundle.sides))} pixels")
-        for name, control in bundle.controls.items():
-            typer.echo(f"  control {name}: {control}")
-        for what, licence in bundle.licence.items():
-            typer.echo(f"  licence of {printable(what)}: {printable(licence)}")
+    else:
+        for names, bundle in found:
+            _print_lines(names, bundle, "" if not verify else ", not intact" if bundle.folder in damaged
+                         else ", every file verified")
     if damaged:
         raise BundleError("; ".join(damaged.values()))
+
+
+def _print_lines(names: str, bundle: BundleInfo, verified: str) -> None:
+    from codec_contract.bundle.hub_bundles import printable
+
+    typer.echo(f"{names}, version {printable(bundle.version)}{verified}")
+    sizes = f"{bundle.hr} x {bundle.hr} pixels <-> LR {bundle.lr} x {bundle.lr}"
+    typer.echo(f"  {printable(bundle.domain)}, {bundle.codec}: {sizes}")
+    typer.echo(f"  LR contract {bundle.lr_contract_id[:8]}, {bundle.size / 1e6:.1f} MB in {bundle.folder}")
+    if bundle.quality is not None:
+        typer.echo(f"  quality {bundle.quality}")
+    if len(bundle.sides) > 1:
+        typer.echo(f"  restored at {', '.join(map(str, bundle.sides))} pixels")
+    for name, control in bundle.controls.items():
+        typer.echo(f"  control {name}: {control}")
+    for what, licence in bundle.licence.items():
+        typer.echo(f"  licence of {printable(what)}: {printable(licence)}")

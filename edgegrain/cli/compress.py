@@ -14,7 +14,7 @@ from codec_contract.errors import ImageError
 from codec_contract.payload import PAYLOAD_SUFFIX
 from edge_encoder.preprocessing import PICTURE_SUFFIXES
 from edgegrain.cli.files import STDOUT, FileJob, check_sources, plan_jobs, read_source, refuse_existing, write_result
-from edgegrain.cli.output import ForceOption, JsonOption, Row, finish, run_all
+from edgegrain.cli.output import ForceOption, JsonOption, Row, finish, run_all, times_less
 from edgegrain.cli.remote import RemoteOption, TokenOption
 
 if TYPE_CHECKING:
@@ -173,12 +173,6 @@ def _line(row: Row) -> str:
     size, file, pixels = row["bytes"], row["picture_bytes"], 3 * row["width"] * row["height"]
     return (f"{row['picture']} -> {row['payload']}: {size:,} bytes, {times_less(file / size)} the file, "
             f"{times_less(pixels / size)} its pixels")
-
-
-def times_less(ratio: float) -> str:
-    """``403 times less than`` for a ratio of 403; a payload can have more bytes than a small picture's file."""
-    factor = max(ratio, 1 / ratio)
-    return f"{factor:,.{0 if factor >= 10 else 1}f} times {'less' if ratio >= 1 else 'more'} than"
 
 
 def _write_lr(payload: sdk.Payload, path: Path, force: bool) -> Path:

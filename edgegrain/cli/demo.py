@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edgegrain.cli.compress import times_less
-from edgegrain.cli.output import ForceOption, JsonOption, print_json
+from edgegrain.cli.output import ForceOption, JsonOption, print_json, times_less
 from edgegrain.cli.restore import MarkOption
 
 

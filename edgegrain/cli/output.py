@@ -91,3 +91,9 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     raise TypeError(f"cannot print {type(value).__name__} as JSON")
+
+
+def times_less(ratio: float) -> str:
+    """``403 times less than`` for a ratio of 403; a payload can have more bytes than a small picture's file."""
+    factor = max(ratio, 1 / ratio)
+    return f"{factor:,.{0 if factor >= 10 else 1}f} times {'less' if ratio >= 1 else 'more'} than"

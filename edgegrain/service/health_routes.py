@@ -58,8 +58,8 @@ async def ready(service: Service) -> Readiness:
         bundle: DecoderDescription(**asdict(decoder)) for bundle, decoder in service.supervisor.decoders.items()})
 
 
-for path, endpoint in (("/health/live", live), ("/health/ready", ready)):  # load balancers may ask for heads
-    router.add_api_route(path, endpoint, methods=["HEAD"], include_in_schema=False)
+router.add_api_route("/health/live", live, methods=["HEAD"], include_in_schema=False)
+router.add_api_route("/health/ready", ready, methods=["HEAD"], include_in_schema=False)
 
 
 @metrics_router.get("/metrics", summary="Prometheus metrics", response_class=Response, responses={

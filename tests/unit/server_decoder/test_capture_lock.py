@@ -15,13 +15,13 @@ WAIT = 10
 def test_work_runs_beside_other_work() -> None:
     lock, both = CaptureLock(), threading.Barrier(2)
 
-    def work() -> None:
+    def work() -> int:
         with lock.work():
-            both.wait(WAIT)  # breaks unless the other thread is here too
+            return both.wait(WAIT)  # breaks unless the other thread is here too
 
     with ThreadPoolExecutor(2) as threads:
-        for done in [threads.submit(work) for _ in range(2)]:
-            done.result()
+        places = [done.result() for done in [threads.submit(work) for _ in range(2)]]
+    assert sorted(places) == [0, 1]
 
 
 def test_a_capture_waits_for_work_and_later_work_for_the_capture() -> None:

@@ -61,3 +61,8 @@ class QuantizationError(EdgegrainError, ValueError):
 
 class ModelError(EdgegrainError, ValueError):
     """Inputs do not fit a network: weights of another size or layout, codes of another shape."""
+
+
+def reason(error: BaseException) -> str:
+    """The reason that a message can name: the system's words for an `OSError`, which leave out the path."""
+    return getattr(error, "strerror", None) or str(error)

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import IcoImagePlugin, Image, UnidentifiedImageError, features
 
-from codec_contract.errors import ImageError
+from codec_contract.errors import ImageError, reason
 from codec_contract.fit import MAX_PIXELS
 from codec_contract.payload import MAX_ORIGINAL_PIXELS as MAX_ARRAY_PIXELS
 from codec_contract.payload import MAX_ORIGINAL_SIDE as MAX_SIDE
@@ -90,7 +90,7 @@ def load_picture(picture: PictureSource, *, background: Colour = WHITE, max_pixe
             with path.open("rb") as file:
                 return _from_stream(file, background, max_pixels, str(path))
         except (OSError, ValueError) as error:  # ValueError: a null byte in the name
-            raise ImageError(f"cannot read the picture {path}: {getattr(error, 'strerror', None) or error}") from error
+            raise ImageError(f"cannot read the picture {path}: {reason(error)}") from error
     raise ImageError(f"a picture is a path, bytes, a PIL picture or an array, got {type(picture).__name__}")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from codec_contract.bundle.decoders import DEFAULT_FORM, BundledForm, decoder_forms
 from codec_contract.bundle.manifest import Manifest
@@ -47,8 +47,8 @@ def choose_form(manifest: Manifest, device: str, choice: FormChoice = "auto") ->
     """The form of a bundle's decoder to run on a device, and the reason if that is not the form for it.
 
     Raises:
-        BundleError: the manifest describes a form wrongly, or does not have the one that ``choice`` names, or only
-            one that is out of date.
+        BundleError: ``choice`` is unknown, or the manifest describes a form wrongly, or does not have the one that
+            ``choice`` names, or only one that is out of date.
     """
     forms = decoder_forms(manifest)
     if choice == "auto":
@@ -56,8 +56,10 @@ def choose_form(manifest: Manifest, device: str, choice: FormChoice = "auto") ->
             return forms[DEFAULT_FORM], ""
         reason = _reason_against(forms.get(CUDA_FORM), manifest)
         return forms[DEFAULT_FORM if reason else CUDA_FORM], reason
+    if choice not in get_args(FormChoice):
+        raise BundleError(f"unknown form {str(choice)[:80]!r}, expected {', '.join(get_args(FormChoice))}")
     if choice not in forms:
-        raise BundleError(f"bundle {manifest.id} has no form {str(choice)[:80]!r} of its decoder, only: "
+        raise BundleError(f"bundle {manifest.id} has no form {choice!r} of its decoder, only: "
                           f"{', '.join(forms)}; {_making(manifest)}")
     if not forms[choice].current:
         raise BundleError(_stale(forms[choice], manifest))

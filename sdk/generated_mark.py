@@ -14,7 +14,7 @@ from typing import IO, Any
 from PIL import Image, UnidentifiedImageError
 
 from codec_contract.bundle.manifest import Manifest
-from codec_contract.errors import ImageError
+from codec_contract.errors import ImageError, reason
 from codec_contract.fit import MAX_PIXELS
 from codec_contract.version import __version__
 from edge_encoder.preprocessing import readable_formats
@@ -165,7 +165,7 @@ def _xmp_of_file(picture: str | os.PathLike[str] | bytes | bytearray | memoryvie
     except UnidentifiedImageError as error:
         raise ImageError(f"{name} is not a picture, or has an unsupported format") from error
     except Exception as error:  # Pillow's readers raise various types
-        raise ImageError(f"{name} cannot be read as a picture: {getattr(error, 'strerror', None) or error}") from error
+        raise ImageError(f"{name} cannot be read as a picture: {reason(error)}") from error
 
 
 def _properties(xmp: bytes) -> dict[str, str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from codec_contract.errors import ImageError, PayloadError
+from codec_contract.errors import ImageError, PayloadError, reason
 from codec_contract.payload import MAX_LARGE_LR_PIXELS
 from codec_contract.rgb import Rgb, describe_array, is_rgb
 from sdk.payload import Payload
@@ -67,7 +67,7 @@ def _read_file(path: Path) -> bytes:
         with path.open("rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name
-        raise PayloadError(f"cannot read the payload {path}: {getattr(error, 'strerror', None) or error}") from error
+        raise PayloadError(f"cannot read the payload {path}: {reason(error)}") from error
     if len(data) > MAX_FILE_BYTES:
         raise PayloadError(f"{path} has more than {MAX_FILE_BYTES} bytes; it is neither a payload nor an LR")
     return data

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from typing import Annotated, Any, Literal
 
@@ -25,6 +26,7 @@ from edgegrain.service.service_state import Service, ServiceState, data_of
 router = APIRouter()
 
 BATCH_TYPE = "multipart/mixed"
+_COLOUR = "^[0-9a-fA-F]{6}$"
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _FORM = {"schema": {
     "type": "object", "required": ["payload"],
@@ -55,7 +57,7 @@ class CompressParameters(BaseModel):
     fit: Literal["pad", "stretch", "crop"] = Field(
         "pad", description="pad keeps the whole picture and aspect, stretch fills the square, crop takes the centre.")
     background: str = Field(
-        "ffffff", pattern="^[0-9a-fA-F]{6}$", description="Colour behind transparent pixels, as rrggbb.")
+        "ffffff", json_schema_extra={"pattern": _COLOUR}, description="Colour behind transparent pixels, as rrggbb.")
     bundle: str | None = Field(None, max_length=200, description="Id of a served bundle; default: the first.")
     quality: Quality | None = Field(None, description=(
         "The served bundle of this rate, for the same kind of pictures as bundle; /v1/bundles lists them. Default: "
@@ -137,8 +139,7 @@ async def compress(
     if media_type(request) != BYTES_TYPE and not media_type(request).startswith("image/"):
         raise Problem("unsupported-media-type", f"send a picture as image/... or {BYTES_TYPE}",
                       {"Accept-Post": f"image/*, {BYTES_TYPE}"})
-    red, green, blue = bytes.fromhex(parameters.background)
-    options = CompressOptions(parameters.fit, (red, green, blue))
+    options = CompressOptions(parameters.fit, _colour(parameters.background))
     service.admit(request)
     with service.budget.account() as account:
         picture = await read_body(
@@ -161,6 +162,13 @@ def _restore_options(request: Request, parameters: RestoreParameters, mark: bool
         raise wrong_parameter("size", str(error)) from error
     return RestoreOptions(
         size, file_format, parameters.quality, parameters.seed, parameters.strength, mark)
+
+
+def _colour(text: str) -> tuple[int, int, int]:
+    if not re.fullmatch(_COLOUR, text):
+        raise wrong_parameter("background", "a colour is six hexadecimal digits without #, such as ffffff")
+    red, green, blue = bytes.fromhex(text)
+    return red, green, blue
 
 
 def _require_type(request: Request, accepted: tuple[str, ...]) -> None:

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from PIL import Image
 
-from codec_contract.errors import EdgegrainError, ImageError, PayloadError, ServiceError
+from codec_contract.errors import EdgegrainError, ImageError, PayloadError, ServiceError, reason
 from codec_contract.fit import Size
 from codec_contract.lr_coder.coder import CoderTables
 from codec_contract.payload import CODING_RAW, FIT_STRETCH, encode_payload
@@ -135,8 +135,7 @@ def picture_file(picture: PictureSource, background: Colour, max_pixels: int) ->
         try:
             data, name = Path(picture).read_bytes(), str(picture)
         except (OSError, ValueError) as error:  # ValueError: a null byte in the name
-            raise ImageError(f"cannot read the picture {picture}: {getattr(error, 'strerror', None) or error}"
-                             ) from error
+            raise ImageError(f"cannot read the picture {picture}: {reason(error)}") from error
     elif isinstance(picture, (bytes, bytearray, memoryview)):
         data, name = bytes(picture), "the picture"
     else:

@@ -204,7 +204,7 @@ def as_retries(retries: Retries | int) -> Retries:
 
 
 def client_options(httpx: Any, url: str, token: str | None, timeout: float, concurrency: int) -> dict[str, Any]:
-    """Arguments of an httpx client; `ServiceError` if the address or the token is invalid."""
+    """Arguments of an httpx client; `ServiceError` if the address, the token or the timeout is invalid."""
     from codec_contract.version import __version__
 
     try:
@@ -214,6 +214,8 @@ def client_options(httpx: Any, url: str, token: str | None, timeout: float, conc
         valid = False
     if not valid:
         raise calls.not_an_address(url)
+    if not timeout > 0:
+        raise ServiceError(f"a timeout is a positive number of seconds, got {timeout}")
     return {
         "base_url": address,
         "headers": {"User-Agent": f"edgegrain/{__version__}", **calls.authorization(token)},

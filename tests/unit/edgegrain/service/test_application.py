@@ -194,8 +194,9 @@ class TestCompress:
         assert_problem(client.post("/v1/compress", content=bytes(1 << 17), headers=image), 413, "too-large")
         assert_problem(client.post("/v1/compress", content=b"x", headers={"Content-Type": "text/plain"}), 415,
                        "unsupported-media-type")
-        assert_problem(client.post("/v1/compress?background=red", content=b"x", headers=image), 422,
-                       "invalid-parameter")
+        answer = client.post("/v1/compress?background=%23ffffff", content=b"x", headers=image)
+        assert_problem(answer, 422, "invalid-parameter")
+        assert "without #" in answer.json()["detail"]
 
 
 class TestBundles:

@@ -312,6 +312,13 @@ def test_addresses_that_are_none(url: str) -> None:
 
 
 @pytest.mark.parametrize("connect", [sdk.connect, sdk.connect_async])
+@pytest.mark.parametrize("seconds", [0, -1.0, float("nan")])
+def test_timeouts_are_positive(connect: Callable[..., object], seconds: float) -> None:
+    with pytest.raises(sdk.ServiceError, match="a timeout is a positive number of seconds, got"):
+        connect("http://host", timeout=seconds)
+
+
+@pytest.mark.parametrize("connect", [sdk.connect, sdk.connect_async])
 @pytest.mark.parametrize("token", [
     "", "swordfish\n", "é-swordfish", "my swordfish", "swordfish\x00", "\ud800swordfish"])
 def test_tokens_that_are_none(connect: Callable[..., object], token: str) -> None:

@@ -44,7 +44,8 @@ PICTURE_SUFFIXES = frozenset(
 _LIBRARIES = {"JPEG": "jpg", "MPO": "jpg", "PNG": "zlib", "WEBP": "webp", "AVIF": "avif", "JPEG2000": "jpg_2000"}
 """Format -> the optional library that Pillow's own reader needs, as `PIL.features` names it."""
 
-_changing_limit = threading.Lock()  # of Pillow, which has one for all threads
+_RAISE_LIMIT = "raise the limit (max_pixels, --max-megapixels)"
+_reading_header = threading.Lock()
 
 # EXIF orientation -> (transposed, flipped vertically, flipped horizontally), applied in this order.
 _ORIENTATIONS = {
@@ -66,8 +67,8 @@ def load_picture(picture: PictureSource, *, background: Colour = WHITE, max_pixe
         picture: a path, the bytes of a file, a PIL picture, or an array: uint8 or uint16 ``[H, W]`` grey,
             ``[H, W, 3]`` RGB or ``[H, W, 4]`` RGBA with straight alpha.
         background: colour behind transparent pixels, three levels 0...255.
-        max_pixels: largest picture; files that claim more are refused before they are decoded. Pillow has a limit of
-            its own at twice the default (``PIL.Image.MAX_IMAGE_PIXELS``); exceed it only with files you trust.
+        max_pixels: largest picture, whatever Pillow's own limit is; files and PIL pictures that claim more are refused
+            before they are decoded. Arrays may be larger.
 
     Returns:
         A C-contiguous array, possibly read-only; it shares memory with ``picture`` if that is a uint8 RGB array.
@@ -80,7 +81,7 @@ def load_picture(picture: PictureSource, *, background: Colour = WHITE, max_pixe
     if isinstance(picture, np.ndarray):
         return _from_array(picture, background)
     if isinstance(picture, Image.Image):
-        return _from_pillow(picture, background, MAX_ARRAY_PIXELS, "the PIL picture")
+        return _from_pillow(picture, background, max_pixels, "the PIL picture")
     if isinstance(picture, (bytes, bytearray, memoryview)):
         stream, name = io.BytesIO(picture), f"the picture of {memoryview(picture).nbytes} bytes"
         return _from_stream(stream, background, max_pixels, name)
@@ -114,8 +115,8 @@ def _from_stream(stream: IO[bytes], background: Colour, max_pixels: int, name: s
         with _pillow_limit(max_pixels):
             image = Image.open(stream, formats=formats)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageError(f"{name} is refused as a decompression bomb: {error}; reduce it first, or raise "
-                         "PIL.Image.MAX_IMAGE_PIXELS if you trust it") from error
+        raise ImageError(f"{name} is refused as a decompression bomb: {error}; reduce it first, or if you trust it, "
+                         f"{_RAISE_LIMIT}") from error
     except UnidentifiedImageError as error:
         raise ImageError(f"{name} {_refusal(stream, formats)}") from error
     except Exception as error:  # a damaged header can make Pillow's readers raise any type
@@ -126,12 +127,15 @@ def _from_stream(stream: IO[bytes], background: Colour, max_pixels: int, name: s
 
 @contextmanager
 def _pillow_limit(max_pixels: int) -> Iterator[None]:
-    """Lift Pillow's limit while a header is read, if the caller permits more pixels; `_check_size` follows."""
-    if Image.MAX_IMAGE_PIXELS is None or max_pixels <= Image.MAX_IMAGE_PIXELS:
-        yield
-        return
-    with _changing_limit:
-        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    """Lift Pillow's limit while a header is read, if the caller's is higher; `_check_size` follows.
+
+    One header is read at a time: Pillow has one limit for all threads. It is never None here, because a thread that
+    opens a picture by itself may just be comparing with it.
+    """
+    with _reading_header:
+        before = Image.MAX_IMAGE_PIXELS
+        if before is not None and before < max_pixels:
+            Image.MAX_IMAGE_PIXELS = MAX_ARRAY_PIXELS
         try:
             yield
         finally:
@@ -183,20 +187,30 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _to_rgb(image: Image.Image, background: Colour, name: str) -> Rgb:
-    if image.mode == "F" or image.mode == "I" or image.mode.startswith("I;16"):
-        return np.repeat(grey_to_8_bits(image, name)[:, :, None], 3, axis=2)
-    if image.mode == "La":  # Pillow has no conversion from premultiplied grey to RGBA
-        image = image.convert("LA")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-    elif image.mode not in ("RGB", "L", "CMYK"):
-        image = image.convert("RGB")
-    image = _to_srgb(image)
-    if image.mode == "RGBA":
+    colour, alpha = _colour_and_alpha(image, name)
+    rgb = _to_srgb(colour)
+    if alpha is not None:
         flat = Image.new("RGB", image.size, background)
-        flat.paste(image, mask=image.getchannel("A"))
-        image = flat
-    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+        flat.paste(rgb, mask=alpha)
+        rgb = flat
+    return np.asarray(rgb if rgb.mode == "RGB" else rgb.convert("RGB"))
+
+
+def _colour_and_alpha(image: Image.Image, name: str) -> tuple[Image.Image, Image.Image | None]:
+    """The picture in a mode that profiles are for (L, RGB or CMYK), and its alpha channel if it has one."""
+    if image.mode == "F" or image.mode == "I" or image.mode.startswith("I;16"):
+        grey = Image.fromarray(grey_to_8_bits(image, name))
+        grey.info = image.info
+        transparent = image.info.get("transparency")
+        if not isinstance(transparent, int):
+            return grey, None
+        return grey, Image.fromarray(np.where(np.asarray(image) == transparent, 0, 255).astype(np.uint8))
+    if not image.has_transparency_data:
+        return image if image.mode in ("RGB", "L", "CMYK") else image.convert("RGB"), None
+    if image.mode not in ("LA", "RGBA"):
+        image = image.convert("LA" if image.mode in ("L", "La") else "RGBA")
+    alpha = image.getchannel("A")
+    return image.getchannel("L") if image.mode == "LA" else image.convert("RGB"), alpha
 
 
 def _to_srgb(image: Image.Image) -> Image.Image:
@@ -211,8 +225,7 @@ def _to_srgb(image: Image.Image) -> Image.Image:
         description = ImageCms.getProfileDescription(source).lower()
         if "srgb" in description and "linear" not in description:
             return image
-        converted = ImageCms.profileToProfile(
-            image, source, ImageCms.createProfile("sRGB"), outputMode="RGBA" if image.mode == "RGBA" else "RGB")
+        converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
     except Exception:  # a damaged profile, one for other channels than the pixels, or Pillow without littlecms
         return image
     return converted or image
@@ -244,8 +257,7 @@ def _check_size(width: int, height: int, max_pixels: int, name: str) -> None:
                          "Reduce it first")
     if width * height > max_pixels:
         raise ImageError(
-            f"{name} claims {width} x {height} pixels, more than {max_pixels}; if you trust it, raise the limit "
-            "(max_pixels, --max-megapixels)")
+            f"{name} claims {width} x {height} pixels, more than {max_pixels}; if you trust it, {_RAISE_LIMIT}")
 
 
 def _checked_background(background: Colour) -> Colour:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import struct
 import sys
+import time
 import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,16 @@ def png_claiming(width: int, height: int) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     pixels = chunk(b"IDAT", zlib.compress(b"\0" * 100))
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + pixels + chunk(b"IEND", b"")
+
+
+def linear_grey_profile() -> bytes:
+    """The shortest ICC profile of grey: the media's white point, and an empty curve, which is the identity."""
+    white = b"XYZ " + bytes(4) + struct.pack(">3i", 63190, 65536, 54061)  # D50, in 1/65536
+    curve = b"curv" + bytes(8)
+    tags = struct.pack(">I4sII4sII", 2, b"wtpt", 156, len(white), b"kTRC", 156 + len(white), len(curve))
+    header = struct.pack(">I4xI4s4s4s12x4s28x", 156 + len(white) + len(curve), 0x02100000, b"mntr", b"GRAY", b"XYZ ",
+                         b"acsp") + white[8:] + bytes(48)
+    return header + tags + white + curve
 
 
 class TestSources:
@@ -243,6 +255,18 @@ class TestColour:
         profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
         np.testing.assert_array_equal(load_picture(encoded(Image.fromarray(rgb), icc_profile=profile)), rgb)
 
+    @pytest.mark.parametrize(("image", "options"), [
+        (Image.new("L", (4, 4), 100), {}), (Image.new("L", (4, 4), 100), {"transparency": 3}),
+        (Image.new("LA", (4, 4), (100, 255)), {}), (Image.fromarray(np.full((4, 4), 100 * 257, np.uint16)), {})])
+    def test_profiles_of_grey_pictures(self, image: Image.Image, options: dict[str, object]) -> None:
+        levels = load_picture(encoded(image, icc_profile=linear_grey_profile(), **options))
+        assert np.abs(levels.astype(int) - 168).max() <= 1  # 255 * (1.055 * (100 / 255) ** (1 / 2.4) - 0.055)
+
+    @pytest.mark.parametrize("levels", [np.array([[4, 5]], np.uint8), np.array([[1000, 1285]], np.uint16)])
+    def test_transparent_level_of_a_grey_png(self, levels: np.ndarray) -> None:
+        data = encoded(Image.fromarray(levels), transparency=int(levels[0, 0]))
+        np.testing.assert_array_equal(load_picture(data, background=(9, 8, 7)), [[(9, 8, 7), (5, 5, 5)]])
+
     def test_unusable_profile_is_ignored(self) -> None:
         rgb = picture(16, 16)
         np.testing.assert_array_equal(load_picture(encoded(Image.fromarray(rgb), icc_profile=b"nonsense")), rgb)
@@ -277,6 +301,19 @@ class TestRefusals:
                 load_picture(data, max_pixels=9999)
         assert Image.MAX_IMAGE_PIXELS == 1000
 
+    def test_pillows_limit_is_lifted_by_one_thread_at_a_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40)
+        data, open_picture = encoded(Image.new("RGB", (10, 10))), Image.open
+
+        def open_slowly(*source: Any, **options: Any) -> Image.Image:
+            time.sleep(0.01)  # the other threads come here too, if they are let
+            return open_picture(*source, **options)
+
+        monkeypatch.setattr(Image, "open", open_slowly)
+        with ThreadPoolExecutor(4) as pool:
+            shapes = list(pool.map(lambda _: load_picture(data, max_pixels=100).shape, range(16)))
+        assert shapes == [(10, 10, 3)] * 16 and Image.MAX_IMAGE_PIXELS == 40
+
     def test_a_null_byte_in_a_name_is_refused(self) -> None:
         with pytest.raises(ImageError, match="cannot read the picture a\x00b: embedded null byte"):
             load_picture("a\0b")
@@ -286,6 +323,8 @@ class TestRefusals:
         with pytest.raises(ImageError, match=r"100 x 100 pixels, more than 9999.*max_pixels"):
             load_picture(data, max_pixels=9999)
         assert load_picture(data, max_pixels=10000).shape == (100, 100, 3)
+        with pytest.raises(ImageError, match="the PIL picture claims 100 x 100 pixels, more than 9999"):
+            load_picture(Image.open(io.BytesIO(data)), max_pixels=9999)
 
     def test_long_sides_are_refused(self) -> None:
         with pytest.raises(ImageError, match="at most 65535"):

@@ -45,7 +45,7 @@ def written_whole(path: Path, *, force: bool = True) -> Iterator[Path]:
         _rename(temporary, path, force=force)
     except OSError as error:
         if error.filename == str(temporary):  # a name that the caller has never seen
-            error.filename, error.filename2 = str(path), None
+            raise OSError(error.errno, error.strerror, str(path)) from error  # of the same type
         raise
     finally:
         temporary.unlink(missing_ok=True)

@@ -17,7 +17,7 @@ except ModuleNotFoundError as missing:
                  "pip install 'edgegrain[export]'")
     raise
 
-from codec_contract.bundle.file_names import ENCODER_WEIGHTS
+from codec_contract.bundle.file_names import ENCODER_WEIGHTS, MANIFEST
 from codec_contract.bundle.manifest import load_manifest, verify_bundle
 from codec_contract.bundle.paths import DEFAULT_BUNDLE, find_bundle
 from codec_contract.errors import EdgegrainError, ExportError
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from export.proof.proof_report import Report
 
 FAILED, INTERRUPTED = 1, 130
+OFFICIAL_HR, OFFICIAL_LR = 1024, 16
 IRN_WEIGHTS = "irn.safetensors"
 """A file of IRN's bundles only, whose encoder is a float network."""
 
@@ -60,8 +61,8 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 @app.command(cls=ReportingCommand)
 def encoder(
-    bundle: Annotated[str, typer.Option("--bundle", "-b", help="Name or folder of the bundle whose encoder is "
-                                        "exported.")] = DEFAULT_BUNDLE,
+    bundle: Annotated[str | None, typer.Option("--bundle", "-b", help="Name or folder of the bundle whose encoder is "
+                                               f"exported [default: {DEFAULT_BUNDLE}].")] = None,
     formats: Annotated[str, typer.Option(help="Comma-separated: tflite, coreml, onnx.")] = ",".join(FORMATS),
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the encoders and reports.")] = Path("dist"),
     inputs: Annotated[int | None, typer.Option(min=1, help="Inputs compared per runtime [default: 200; 24 for float "
@@ -80,8 +81,10 @@ def encoder(
                                         "byte differs; all its other files stay unchanged.")] = False,
     architecture: Annotated[Architecture, typer.Option(help="The bundle's exact encoder, or GRAIN's float encoder "
                                                        "(RRDB), which is not exact.")] = Architecture.exact,
-    hr: Annotated[int, typer.Option(help="official-rrdb: side of the picture.", min=2)] = 1024,
-    lr: Annotated[int, typer.Option(help="official-rrdb: side of the LR.", min=1)] = 16,
+    hr: Annotated[int | None, typer.Option(help=f"official-rrdb: side of the picture [default: {OFFICIAL_HR}].",
+                                           min=2)] = None,
+    lr: Annotated[int | None, typer.Option(help=f"official-rrdb: side of the LR [default: {OFFICIAL_LR}].",
+                                           min=1)] = None,
     weights: Annotated[Path | None, typer.Option(help="official-rrdb: checkpoint (.safetensors or .pt) [default: "
                                                  "random weights].", dir_okay=False)] = None,
 ) -> None:
@@ -120,7 +123,12 @@ def encoder(
     if renew and quick:
         raise ExportError("--renew needs the whole comparison, without --quick")
     chosen = tuple(part.strip() for part in formats.split(",") if part.strip())
-    folder = find_bundle(bundle) if architecture is Architecture.exact else None
+    if architecture is Architecture.exact:
+        _refuse({"--weights": weights, "--hr": hr, "--lr": lr}, f"need --architecture {Architecture.official_rrdb}")
+        folder = find_bundle(bundle or DEFAULT_BUNDLE)
+    else:
+        _refuse({"--bundle": bundle}, f"does not go with --architecture {architecture}")
+        folder = None
     exact = folder is not None and not (folder / IRN_WEIGHTS).is_file()
     count = inputs or (QUICK_INPUTS if quick else EXACT_INPUTS if exact else FLOAT_INPUTS)
     source = f"bundle {folder.name}" if folder else weights.name if weights else f"random weights, seed {seed}"
@@ -129,7 +137,7 @@ def encoder(
         pictures=find_pictures(pictures), seed=seed, force=force, quick=quick,
         processes=processes_for(count) if exact else 1, console=Console(stderr=True))
     if folder is None:
-        report = export_float(_official_graph(hr, lr, weights, seed), out, options)
+        report = export_float(_official_graph(hr or OFFICIAL_HR, lr or OFFICIAL_LR, weights, seed), out, options)
     elif not exact:
         if renew:
             raise ExportError(f"the encoder of bundle {folder.name} is a float one; --renew needs an exact one")
@@ -148,9 +156,17 @@ def encoder(
         typer.echo(f"renewed {', '.join(report['files'])} of bundle {manifest.id} in {folder}")
 
 
+def _refuse(options: dict[str, object], reason: str) -> None:
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        raise ExportError(f"{', '.join(given)}: {reason}")
+
+
 def _load_network(folder: Path) -> IntegerNetwork:
     from edge_encoder import integer_network
 
+    if (folder / MANIFEST).is_file():  # a bundle that is being built has none yet
+        load_manifest(folder).verify_file(ENCODER_WEIGHTS)
     try:
         return integer_network.load(folder / ENCODER_WEIGHTS)
     except OSError as error:
@@ -162,7 +178,9 @@ def _irn_graph(folder: Path) -> EncoderGraph:
     from export.encoder.irn_graph import irn_graph
     from server_decoder.irn.weights import load_irn
 
-    return irn_graph(load_irn(folder / IRN_WEIGHTS), load_manifest(folder).hr)
+    manifest = load_manifest(folder)
+    manifest.verify_file(IRN_WEIGHTS)
+    return irn_graph(load_irn(manifest.path(IRN_WEIGHTS)), manifest.hr)
 
 
 def _official_graph(hr: int, lr: int, weights: Path | None, seed: int) -> EncoderGraph:

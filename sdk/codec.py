@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ from codec_contract.bundle.paths import find_bundle
 from codec_contract.errors import EdgegrainError, ImageError
 from codec_contract.fit import MAX_PIXELS, Fit, Size, unfit_picture, unfit_restored
 from codec_contract.lr_coder.level_step import rounded
-from codec_contract.payload import FIT_PAD, Header
+from codec_contract.payload import FIT_PAD, MAX_LARGE_LR_PIXELS, Header
 from codec_contract.rgb import Rgb
 from edge_encoder.preprocessing import WHITE, Colour, PictureSource, load_picture
 from sdk.align_or_fit import Align, Fitted, fit_or_align
@@ -111,7 +112,12 @@ class Codec:
                 f"bundle {self._manifest.id} takes pictures of any size as they are; leave {refused} out")
         rgb = load_picture(picture, background=background, max_pixels=max_pixels)
         if self._tiled:
-            return Fitted(rgb, (rgb.shape[1], rgb.shape[0]), fit)
+            size = rgb.shape[1], rgb.shape[0]
+            if math.prod(self._manifest.lr_size(size)) > MAX_LARGE_LR_PIXELS:
+                raise ImageError(
+                    f"the picture has {size[0]} x {size[1]} pixels, bundle {self._manifest.id} takes up to "
+                    f"{MAX_LARGE_LR_PIXELS * self._manifest.factor**2}; reduce it, or take a bundle of a larger factor")
+            return Fitted(rgb, size, fit)
         fitted = fit_or_align(rgb, self._manifest.hr, fit, align)
         if require_face and (message := check_faces(rgb, fitted.fit).message):
             raise ImageError(message)

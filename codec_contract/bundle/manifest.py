@@ -184,9 +184,9 @@ def _opened(location: Path, what: str) -> Iterator[IO[bytes]]:
 
 
 def _read_bounded(location: Path, limit: int, what: str) -> bytes:
-    """Read a file, at most ``limit`` + 1 bytes."""
+    """Read a file, at most ``limit`` + 1 bytes; the memory for them is taken only if the file has them."""
     with _opened(location, what) as stream:
-        return stream.read(limit + 1)
+        return stream.read(min(limit, os.fstat(stream.fileno()).st_size) + 1)
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

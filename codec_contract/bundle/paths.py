@@ -7,7 +7,7 @@ from pathlib import Path
 from codec_contract.bundle.file_names import ENCODER_WEIGHTS, MANIFEST
 from codec_contract.bundle.hub_bundles import SCHEME, find_hub_bundle
 from codec_contract.bundle.manifest import BUNDLE_ID
-from codec_contract.errors import BundleError
+from codec_contract.errors import BundleError, reason
 
 DEFAULT_BUNDLE = "faces-256-lr16"
 ALIASES = {"faces": DEFAULT_BUNDLE}
@@ -31,9 +31,12 @@ def find_bundle(name_or_path: str | Path = DEFAULT_BUNDLE) -> Path:
     """
     if str(name_or_path).startswith(SCHEME):
         return find_hub_bundle(str(name_or_path))
-    path = Path(name_or_path)
-    if any((path / marker).is_file() for marker in _MARKERS):
-        return path
+    try:
+        path = Path(name_or_path)
+        if any((path / marker).is_file() for marker in _MARKERS):
+            return path
+    except (OSError, TypeError) as error:  # a name that is too long, a folder without permission; no name at all
+        raise BundleError(f"{str(name_or_path)[:80]!r} is no bundle: {reason(error)}") from error
     name = ALIASES.get(str(name_or_path), str(name_or_path))
     if BUNDLE_ID.fullmatch(name):  # a name cannot climb out of the bundles' folder
         for root in bundle_roots():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -14,9 +14,6 @@ from edgegrain.cli.prior import DEFAULT_PRIOR
 from export import mobile
 from export.decoder.decoder_options import DecoderForm, Noise, Ops, Pixels, Precision, Weights
 from export.libraries import needs_export_libraries
-
-if TYPE_CHECKING:
-    from export.decoder.command import ExportedDecoder
 
 HELP = """Export encoders, decoders, enlargers and bundles.
 
@@ -100,21 +97,24 @@ def decoder(
         raise typer.BadParameter("a bundle's decoder and enlarger are separate files; pass --size with --out")
     with needs_export_libraries():
         from export.bundle.decoder_form import require_target, write_form
-        from export.decoder.command import choose_source, export_compared, write_decoder
+        from export.decoder.command import choose_source, export_compared, refuse_to_replace_decoder, write_decoder
         from export.decoder.enlarged_decoder import append_enlarger, enlarger_factor
 
     form = DecoderForm(weights, precision, noise, ops, pixels or (Pixels.uint8 if size else None))
     source = choose_source(bundle, prior, config=config, random_weights=random_weights)
     if size:
         enlarger_factor(source.manifest, size)  # refused before work that takes time
+    out = out or Path("dist")
     target = require_target(source, form, into, force=force) if into else None
+    if target is None:
+        refuse_to_replace_decoder(out, force=force)
     exported = export_compared(source, form, pictures, pictures_compared)
     if size:
         exported = append_enlarger(exported, size)
     if target is not None:
         path = target.folder / write_form(exported, target).file
     else:
-        path = write_decoder(exported, out or Path("dist"), force=force)
+        path = write_decoder(exported, out, force=force)
     typer.echo(f"{path}: {exported.summary()}")
 
 
@@ -176,11 +176,13 @@ def triton(
       edgegrain export triton --bundle faces --precision float16 --ops fused --out models
     """
     with needs_export_libraries():
-        from export.decoder.triton import write_repository
+        from export.decoder.command import choose_source, export_compared
+        from export.decoder.triton import refuse_to_replace_model, write_repository
 
-    form = DecoderForm(weights, precision, noise, ops, pixels)
-    exported = _exported(bundle, prior, config, random_weights, form, pictures, pictures_compared)
-    folder = write_repository(out, exported.source.name, exported.model, exported.source.manifest, force=force)
+    source = choose_source(bundle, prior, config=config, random_weights=random_weights)
+    refuse_to_replace_model(out, source.name, force=force)
+    exported = export_compared(source, DecoderForm(weights, precision, noise, ops, pixels), pictures, pictures_compared)
+    folder = write_repository(out, source.name, exported.model, source.manifest, force=force)
     typer.echo(f"{folder}: {exported.summary()}")
 
 
@@ -244,13 +246,3 @@ def bundle(
         f"the encoder differs from torch in {written.encoder_flips:g} of a million LR bytes, ")
     typer.echo(f"{out}: {size:,} bytes; LR contract {written.manifest.lr_contract_id.hex()[:8]}; {flips}"
                f"the decoder differs from torch by at most {written.decoder.largest_difference:.1e}")
-
-
-def _exported(bundle: str, prior: str, config: str, random_weights: bool, form: DecoderForm, pictures: Path | None,
-              count: int) -> ExportedDecoder:
-    """A decoder, exported and compared with torch."""
-    with needs_export_libraries():
-        from export.decoder.command import choose_source, export_compared
-
-    source = choose_source(bundle, prior, config=config, random_weights=random_weights)
-    return export_compared(source, form, pictures, count)

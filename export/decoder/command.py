@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from codec_contract.bundle.file_names import DECODER_ONNX
-from codec_contract.errors import ExportError
+from codec_contract.errors import ExistsError, ExportError
 from codec_contract.files import write_atomically
 from codec_contract.quantization import HALF_RANGE, quantize
 from edge_encoder.integer_network import IntegerNetwork, run_reference
@@ -48,6 +48,7 @@ from server_decoder.grain.rrdb_decoder import RRDBDecoder
 from server_decoder.inference import noise_maps, noise_sides, served_decoder
 from server_decoder.prior_store import DEFAULT_PRIOR
 
+REPORT = "decoder_report.json"
 TOLERANCE = 1e-4
 """Largest difference of a float32 graph from torch, which sums in another order."""
 
@@ -249,7 +250,15 @@ def write_decoder(exported: ExportedDecoder, folder: Path, *, force: bool = Fals
     Raises:
         FileExistsError: a file exists and ``force`` is false.
     """
+    refuse_to_replace_decoder(folder, force=force)
     path = write_atomically(folder / DECODER_ONNX, exported.model, force=force)
     report = json.dumps(exported.report(), indent=2) + "\n"
-    write_atomically(folder / "decoder_report.json", report.encode(), force=force)
+    write_atomically(folder / REPORT, report.encode(), force=force)
     return path
+
+
+def refuse_to_replace_decoder(folder: Path, *, force: bool = False) -> None:
+    """Raise `ExistsError` if `write_decoder` would; to call before an export."""
+    existing = [path for name in (DECODER_ONNX, REPORT) if (path := folder / name).exists()]
+    if existing and not force:
+        raise ExistsError(existing[0])

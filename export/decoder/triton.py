@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from onnx import TensorProto
 
 from codec_contract.bundle.manifest import Manifest
 from codec_contract.errors import ExportError
-from codec_contract.files import write_atomically
+from codec_contract.files import written_whole
 from server_decoder.cuda_ops.library import find_library, has_cuda_kernels, needs_library
 from server_decoder.decoder_session import Device
 
@@ -90,19 +91,26 @@ def write_repository(
     """
     serving = serving or Serving()
     text = "".join(f"{line}\n" for line in prototext(model_config(name, model, manifest, serving)))
+    refuse_to_replace_model(folder, name, force=force)
     target = folder / name
-    if target.exists() and not force:  # before the first of its files is written
-        raise FileExistsError(f"{target} exists; choose another name or pass force (--force) to replace it")
-    if not needs_library(model):
-        (target / VERSION / LIBRARY).unlink(missing_ok=True)  # of the model that is replaced
-    else:
+    files = {target / CONFIG: text.encode(), target / VERSION / MODEL: model}
+    if needs_library(model):
         library = find_library()
         if serving.device == "cuda" and not has_cuda_kernels(library):
             raise ExportError(f"{library} has no CUDA kernels; build it where nvcc is (docs/cuda_ops.md)")
-        write_atomically(target / VERSION / LIBRARY, library.read_bytes(), force=force)
-    write_atomically(target / VERSION / MODEL, model, force=force)
-    write_atomically(target / CONFIG, text.encode(), force=force)  # last: without it there is no model
+        files[target / VERSION / LIBRARY] = library.read_bytes()
+    with ExitStack() as written:  # renamed in the opposite order, the configuration last: without it there is no model
+        for path, data in files.items():
+            written.enter_context(written_whole(path, force=force)).write_bytes(data)
+    if not needs_library(model):
+        (target / VERSION / LIBRARY).unlink(missing_ok=True)  # of the model that is replaced
     return target
+
+
+def refuse_to_replace_model(folder: Path, name: str, *, force: bool = False) -> None:
+    """Raise ``FileExistsError`` if `write_repository` would; to call before an export."""
+    if (folder / name).exists() and not force:
+        raise FileExistsError(f"{folder / name} exists; choose another name or pass force (--force) to replace it")
 
 
 def model_config(name: str, model: bytes, manifest: Manifest | None, serving: Serving) -> dict[str, Any]:

@@ -136,18 +136,25 @@ def _contrast(graph: EncoderGraph, options: ExportOptions, progress: ExportProgr
 def _staged(out_dir: Path, options: ExportOptions) -> Iterator[Path]:
     """A folder whose files and packages move to ``out_dir`` at the end, unless an error or Ctrl-C ends it."""
     names = [*(FORMATS[kind] for kind in options.formats if kind in FORMATS), *reports.REPORTS]
-    existing = [name for name in names if (out_dir / name).exists()]
-    if existing and not options.force:
-        raise FileExistsError(f"{out_dir} already holds {', '.join(existing)}; choose another --out or pass --force")
+    _refuse_existing(out_dir, names, options)
     out_dir.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out_dir.name}.", dir=out_dir.parent) as folder:
         yield Path(folder)
+        _refuse_existing(out_dir, names, options)  # another export may have written there meanwhile
         out_dir.mkdir(exist_ok=True)
         for path in sorted(Path(folder).iterdir()):
             if path.is_dir():
                 replace_folder(path, out_dir / path.name)
             else:
                 os.replace(path, out_dir / path.name)
+
+
+def _refuse_existing(out_dir: Path, names: Sequence[str], options: ExportOptions) -> None:
+    if out_dir.exists() and not out_dir.is_dir():
+        raise FileExistsError(f"{out_dir} is a file; name a folder")
+    existing = [name for name in names if (out_dir / name).exists()]
+    if existing and not options.force:
+        raise FileExistsError(f"{out_dir} already holds {', '.join(existing)}; choose another --out or pass --force")
 
 
 def _counted(chunks: Iterable[Chunk], kinds: Counter[str]) -> Iterator[Chunk]:

@@ -165,6 +165,9 @@ def test_a_differing_byte_is_exit_status_one_stands_in_the_report_and_renews_not
     (["--renew"], "manifest.json"),
     (["--renew", "--architecture", "official-rrdb"], "a bundle's exact encoder"),
     (["--renew", "--quick"], "the whole comparison"),
+    (["--hr", "256", "--weights", "grain.pt"], "--weights, --hr: need --architecture official-rrdb"),
+    (["--architecture", "official-rrdb"], "--bundle: does not go with --architecture official-rrdb"),
+    (["--out", __file__], "is a file; name a folder"),
 ])
 def test_what_cannot_be_done_is_exit_status_one(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                                                 arguments: list[str], message: str) -> None:
@@ -173,6 +176,28 @@ def test_what_cannot_be_done_is_exit_status_one(bundle: Path, tmp_path: Path, mo
     result = RUN.invoke(app, [*defaults, *arguments])
     assert result.exit_code == 1 and message in result.output
     assert not (tmp_path / "dist").exists()
+
+
+def test_altered_weights_are_not_exported(tmp_path: Path) -> None:
+    folder = write_tiny_bundle(tmp_path, random=True)
+    weights = bytearray((folder / "encoder.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (folder / "encoder.safetensors").write_bytes(weights)
+    result = RUN.invoke(app, ["--bundle", str(folder), "--out", str(tmp_path / "dist"), "--inputs", "1"])
+    assert result.exit_code == 1 and "encoder.safetensors of bundle tiny-64-lr16 is altered" in result.output
+
+
+def test_files_that_appear_during_the_export_are_kept(bundle: Path, tmp_path: Path,
+                                                      monkeypatch: pytest.MonkeyPatch) -> None:
+    def another_export(*arguments: object) -> None:
+        (tmp_path / "dist").mkdir()
+        (tmp_path / "dist" / "encoder.onnx").write_bytes(b"of another export")
+
+    monkeypatch.setattr(proven_export.reports, "write_report", another_export)
+    result = RUN.invoke(app, ["--bundle", str(bundle), "--out", str(tmp_path / "dist"), "--formats", "onnx",
+                              "--inputs", "1", "--no-contrast"])
+    assert result.exit_code == 1 and "already holds encoder.onnx" in result.output
+    assert (tmp_path / "dist" / "encoder.onnx").read_bytes() == b"of another export"
 
 
 def test_an_official_checkpoint_exports_with_flips_instead_of_exactness(tmp_path: Path) -> None:

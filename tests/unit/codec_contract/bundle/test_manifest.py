@@ -130,6 +130,20 @@ def test_a_grown_file_is_not_read_whole(bundle: Path) -> None:
         tracemalloc.stop()
 
 
+def test_a_claimed_size_takes_no_memory(bundle: Path) -> None:
+    fields = json.loads((bundle / "manifest.json").read_text())
+    fields["files"]["coder.json"]["size"] = 1 << 30
+    (bundle / "manifest.json").write_text(json.dumps(fields))
+    manifest = load_manifest(bundle)
+    tracemalloc.start()
+    try:
+        with pytest.raises(BundleError, match="coder.json .* its manifest says 1073741824"):
+            manifest.open_file("coder.json")
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
+
+
 def test_an_unlisted_file_is_refused(bundle: Path) -> None:
     (bundle / "extra.bin").write_bytes(b"x")
     with pytest.raises(BundleError, match="no file 'extra.bin', only: coder.json"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,6 +49,12 @@ def test_folders_that_a_killed_process_left_are_no_bundles(roots: tuple[Path, Pa
 @pytest.mark.parametrize("name", ["dogs", "../wheel", "", "Faces", "/nowhere"])
 def test_unknown_names_are_refused_with_what_there_is(roots: tuple[Path, Path], name: str) -> None:
     with pytest.raises(BundleError, match=r"installed bundles: cats-256-lr16, faces-256-lr16"):
+        find_bundle(name)
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "x/" * 3000, None, 7])
+def test_names_that_no_path_can_have_are_refused(roots: tuple[Path, Path], name: Any) -> None:
+    with pytest.raises(BundleError, match=r"is no bundle|installed bundles"):
         find_bundle(name)
 
 

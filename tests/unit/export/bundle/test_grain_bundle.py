@@ -259,6 +259,11 @@ def test_the_command_states_the_difference(tmp_path: Path, monkeypatch: pytest.M
     report = json.loads((tmp_path / "decoder_report.json").read_text())
     assert report["bundle"] == "grain-smoke-mobile" and report["weights"] == "compact"
     assert report["psnr"] > 100 and report["largest_difference"] < 2e-5
+    (tmp_path / "decoder.onnx").unlink()
+    monkeypatch.setattr(server, "export_decoder", None)  # a report that exists is refused before the work
+    status, _, error = export(capsys, "decoder", "--config", "grain-smoke-mobile", "--random-weights", "--out",
+                              tmp_path)
+    assert status == 1 and "decoder_report.json exists" in error and not (tmp_path / "decoder.onnx").exists()
 
 
 def test_an_unknown_configuration_is_refused() -> None:

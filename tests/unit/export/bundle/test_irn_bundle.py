@@ -26,6 +26,7 @@ from export.encoder.onnx_emitter import onnx_model
 from export.proof.proof_inputs import smooth_pictures
 from export.proof.proven_export import ExportOptions, export_float
 from export.proof.torch_executor import torch_encoder
+from sdk import codec as sdk_codec
 from sdk.generated_mark import ALTERED, EDITED
 from sdk.tiles import decode_tiles, encode_tiles
 from server_decoder.decoder_session import DecoderSession
@@ -179,6 +180,15 @@ def test_what_does_not_belong_to_the_bundle_is_refused(bundle: Path) -> None:
         sdk.Codec("faces").restore(payload)
     with pytest.raises(ImageError, match="without a seed"):
         sdk.Codec("faces").restore(sdk.Codec("faces").compress(smooth_pictures(1, 64)[0]), seed=1)
+
+
+def test_a_picture_too_large_for_a_payload_is_not_encoded(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    codec = sdk.Codec(bundle, threads=1)
+    factor = codec.bundle.hr // codec.bundle.lr
+    monkeypatch.setattr(sdk_codec, "MAX_LARGE_LR_PIXELS", 100)
+    monkeypatch.setattr(sdk_codec, "encode_tiles", None)
+    with pytest.raises(ImageError, match=f"takes up to {100 * factor**2}; reduce it"):
+        codec.compress(np.zeros((10 * factor, 10 * factor + 1, 3), np.uint8))
 
 
 def test_a_forged_lr_size_is_refused(bundle: Path) -> None:

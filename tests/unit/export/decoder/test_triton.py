@@ -122,6 +122,23 @@ def test_refusals(tmp_path: Path) -> None:
     write_repository(tmp_path, "tiny", repeating_decoder(), force=True)
 
 
+def test_an_error_leaves_the_old_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_repository(tmp_path, "tiny", repeating_decoder())
+    (folder / "1" / "libedgegrain_ops.so").write_bytes(b"of the old model")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    write = Path.write_bytes
+
+    def fails(path: Path, data: bytes) -> int:
+        if path.parent.name == "1":
+            raise OSError(28, "No space left on device", str(path))
+        return write(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", fails)
+    with pytest.raises(OSError, match="No space left on device"):
+        write_repository(tmp_path, "tiny", decoder({"lr": ["b", 3, 8, 8]}), force=True)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
 def test_text_format_of_strings() -> None:
     text = "\n".join(triton.prototext({"name": 'a "quoted"\\name', "parameters": [
         {"key": "k", "value": {"string_value": "two\nlines"}}]}))
@@ -143,3 +160,7 @@ def test_the_command_compares_the_decoder_and_writes_it(tmp_path: Path, monkeypa
     folder = tmp_path / "models" / manifest.id
     assert (folder / "1" / "model.onnx").read_bytes() == repeating_decoder()
     assert parsed(folder).parameters["bundle"].string_value == manifest.id
+    monkeypatch.setattr(server, "export_decoder", None)  # a model that exists is refused before the work
+    with pytest.raises(SystemExit) as leaving:
+        app(["export", "triton", "--out", str(tmp_path / "models")])
+    assert leaving.value.code == 1 and "--force" in capsys.readouterr().err

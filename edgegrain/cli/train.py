@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -167,6 +168,8 @@ def train(
         result = start(config, folder, options, **settings, report=report)
     if result:  # the first process only
         typer.echo(json.dumps(result))
+    elif isinstance(config, Chain) and os.environ.get("RANK", "0") == "0":
+        typer.echo(f"all stages in {folder} were finished; nothing was trained", err=True)
     if not finished(folder / STAGES[-1] if isinstance(config, Chain) else folder):
         typer.echo(f"interrupted; --run {folder} --resume continues", err=True)
         raise typer.Exit(INTERRUPTED)

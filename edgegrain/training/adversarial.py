@@ -60,6 +60,8 @@ class AdversarialConfig:
     def __post_init__(self) -> None:
         if self.loss not in LOSSES:
             raise ValueError(f"unknown adversarial loss {self.loss!r}; expected one of {', '.join(LOSSES)}")
+        if min(self.every, self.r1_every) < 1:
+            raise ValueError(f"every and r1_every are at least 1, got {self.every} and {self.r1_every}")
         if self.r1 and isinstance(self.discriminator, ProjectedConfig):
             raise ValueError("a projected discriminator has no R1 penalty; set r1 to 0")
 

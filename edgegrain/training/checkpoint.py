@@ -1,7 +1,7 @@
 """The checkpoint of a training run: safetensors files of at most 16 MB each, the first of which names the others.
 
-The header holds the family, the configuration, the pictures seen and a few values of the family. Optimizer moments are
-not stored: a warm-up rebuilds them, and a checkpoint stays small enough to travel.
+The header holds the family, the configuration, the pictures seen, the progress and a few values of the family.
+Optimizer moments are not stored: a warm-up rebuilds them, and a checkpoint stays small enough to travel.
 """
 
 from __future__ import annotations
@@ -60,10 +60,13 @@ def prefixed(networks: Mapping[str, nn.Module]) -> dict[str, Tensor]:
             for name, tensor in network.state_dict().items()}
 
 
-def save_checkpoint(folder: Path, run: Run) -> None:
-    """Write the checkpoint of a run; an interrupted write leaves the previous one whole."""
+def save_checkpoint(folder: Path, run: Run, progress: float = 1.0) -> None:
+    """Write the checkpoint of a run that has come to ``progress``, 0...1, of its schedule.
+
+    An interrupted write leaves the previous one whole.
+    """
     header = {"family": run.family, "config": json.dumps(run.config.as_dict()), "pictures": str(run.pictures),
-              "state": json.dumps(run.state())}
+              "progress": str(progress), "state": json.dumps(run.state())}
     save_shards(folder / CHECKPOINT, run.tensors(), header, run.pictures)
 
 
@@ -98,6 +101,15 @@ def read_header(run: Path) -> dict[str, str]:
     path = checkpoint_path(run)
     with _errors(path), safe_open(path, "pt") as file:
         return file.metadata() or {}
+
+
+def progress_of(folder: Path) -> float:
+    """The part of its schedule that an interrupted run had behind it, 0...1; 0 without a run, or if it had ended."""
+    if not (folder / CHECKPOINT).is_file():
+        return 0.0
+    with _errors(folder / CHECKPOINT):
+        progress = float(read_header(folder).get("progress", 0))  # earlier checkpoints have none
+    return progress if 0 < progress < 1 else 0.0
 
 
 @contextlib.contextmanager

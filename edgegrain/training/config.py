@@ -10,6 +10,8 @@ from codec_contract.errors import EdgegrainError
 
 Config = TypeVar("Config")
 
+_LEAST = {"batch": 1, "crop": 1, "learning_rate": 0, "random_pictures": 0}
+
 # Names in edgegrain 0.5.
 _OLD_NAMES = {"made_up": ("random_pictures", "random_teacher"), "judged": ("evaluated",), "judge": ("discriminator",),
               "judge_alone": ("discriminator_alone",)}
@@ -17,7 +19,12 @@ _OLD_NAMES = {"made_up": ("random_pictures", "random_teacher"), "judged": ("eval
 
 @dataclass(frozen=True)
 class Recipe:
-    """The base of all recipes: their plain JSON values."""
+    """The base of all recipes: checks of fields that many have, and their plain JSON values."""
+
+    def __post_init__(self) -> None:
+        for name, least in _LEAST.items():
+            if getattr(self, name, least) < least:
+                raise ValueError(f"{name} is at least {least}, got {getattr(self, name)}")
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values; `from_dict` reads them back."""

@@ -5,8 +5,9 @@ The detail of one batch hides a grid of a tenth of a level, so the loss keeps a 
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
+
+from edgegrain.training.running_mean import running_mean
 
 GRID_PERIOD = 16
 """Pixels after which a grid in a restored picture repeats; grids of 2, 4 and 8 do so too. Corners of windows are
@@ -31,9 +32,7 @@ class GridLoss:
             period: in pixels.
         """
         found = repeated(restored, period) - repeated(target, period)
-        known = self._means.get(period)
-        mean = found.detach() if known is None else torch.lerp(found.detach(), known, DECAY)
-        self._means[period] = mean
+        self._means[period] = mean = running_mean(self._means.get(period), found.detach(), DECAY)
         return (found * mean.sign()).mean(), mean.abs().mean()
 
 

@@ -1,7 +1,8 @@
 """The training loop of all families, made for preemptible machines.
 
 A run stops at ``pictures`` or after ``budget_seconds``, whichever comes first, and anneals towards that end. It writes
-a checkpoint at every evaluation, at the end and on Ctrl-C or SIGTERM, and continues from it, from weights alone.
+a checkpoint at every evaluation, at the end and on Ctrl-C or SIGTERM, and continues from it, from weights and progress
+alone.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 
 from codec_contract.errors import EdgegrainError
-from edgegrain.training.checkpoint import save_checkpoint
+from edgegrain.training.checkpoint import progress_of, save_checkpoint
 from edgegrain.training.distributed import Distributed, start_distributed
 from edgegrain.training.family import Report, RunOptions, Trainer
 from edgegrain.training.jsonl_log import JsonlLog
@@ -37,7 +38,8 @@ def train(config: Any, folder: Path, options: RunOptions | None = None, *, pictu
         options: files and switches.
         pictures: to see in all; None for the recipe's number, or without limit if there are ``budget_seconds``.
         budget_seconds: end the session after this time; 0 for no limit.
-        resume: continue the run in ``folder``. Shapes stay the stored run's; everything else may change.
+        resume: continue the run in ``folder``. Shapes stay the stored run's; everything else may change. The schedule
+            goes on where an interrupted session left it, and begins again after one that ended by itself.
         evaluate_every: pictures between evaluations, each with a checkpoint; 0 for the family's number.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
         report: called every few seconds with the finished part of the run and a line about it; before, with that of the
@@ -66,13 +68,13 @@ def train_on(distributed: Distributed, config: Any, folder: Path, options: RunOp
     log = JsonlLog(folder / LOG if distributed.first else None)
     log.write({"config": run.config.as_dict(), "pictures_in_set": trainer.pictures_in_set, "seen": run.pictures})
     budget = TimeBudget(distributed, run.pictures, family.last_picture(config, pictures, budget_seconds),
-                        budget_seconds)
+                        budget_seconds, begins_at=progress_of(folder))
 
     def evaluate_and_save(end: bool | None) -> dict[str, float]:
         figures: dict[str, float] = {}
         if distributed.first:
             run.save_weights(folder)  # before evaluating, which takes time, in which the process may be killed
-            save_checkpoint(folder, run)
+            save_checkpoint(folder, run, 1.0 if end else budget.reached)
             figures = trainer.evaluate()
             log.write({"pictures": run.pictures, "validation": figures} | ({} if end is None else {"end": end}))
             trainer.draw_samples(folder / SAMPLES)

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
+from codec_contract.errors import EdgegrainError
 from edgegrain.training.distributed import Distributed
 from edgegrain.training.muon import ConvolutionMuon
 
@@ -66,7 +67,13 @@ def descend(loss: Tensor, parameters: list[nn.Parameter], optimizers: Iterable[t
         optimizers, learning_rate: as for `step_optimizers`.
         distributed: the processes.
         clip: largest norm of the gradients.
+
+    Raises:
+        EdgegrainError: no loss is active, so there is nothing to descend on.
     """
+    if not loss.requires_grad:
+        raise EdgegrainError("no loss is active in this step: give one a weight above 0, or let the adversarial loss "
+                             "begin at 0 (adversarial.begins)")
     for parameter in parameters:
         parameter.grad = None
     loss.backward()
@@ -90,7 +97,8 @@ def update_averages(averages: Sequence[Tensor], parameters: Sequence[Tensor], de
 
 
 def early_decay(decay: float, steps: int) -> float:
-    """The decay of averages in a new run: smaller in the first steps, so that the random weights are forgotten."""
+    """The decay of averages after ``steps`` of a run, of all sessions: smaller at first, so that the random weights are
+    forgotten."""
     return min(decay, (1 + steps) / (10 + steps))
 
 

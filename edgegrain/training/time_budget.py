@@ -15,9 +15,11 @@ class TimeBudget:
 
     Attributes:
         interrupted: True once Ctrl-C or SIGTERM asked for the end, in any of the processes.
+        reached: the last progress.
     """
 
-    def __init__(self, distributed: Distributed, seen: int, pictures: int | None, seconds: float) -> None:
+    def __init__(self, distributed: Distributed, seen: int, pictures: int | None, seconds: float, *,
+                 begins_at: float = 0.0) -> None:
         """Start the clock.
 
         Args:
@@ -25,9 +27,11 @@ class TimeBudget:
             seen: pictures of earlier sessions of the run.
             pictures: end of the run; None for no limit.
             seconds: end of this session; 0 for no limit.
+            begins_at: progress that an interrupted session reached, from which the seconds lead to the end.
         """
         self._distributed, self._first, self._pictures, self._seconds = distributed, seen, pictures, seconds
         self._started = time.monotonic()
+        self._begins_at = self.reached = begins_at
         self.interrupted = False
 
     def progress(self, seen: int) -> float | None:
@@ -37,10 +41,12 @@ class TimeBudget:
         else:
             part = seen / self._pictures if self._pictures else 1.0
         if self._seconds:
-            part = max(part, (time.monotonic() - self._started) / self._seconds)
+            spent = (time.monotonic() - self._started) / self._seconds
+            part = max(part, self._begins_at + (1 - self._begins_at) * spent)
         part, interrupted = self._distributed.agree(part, self.interrupted)
         if interrupted:  # else a signal may have come in the meantime, which counts at the next step
             self.interrupted = True
+        self.reached = part
         return None if interrupted or part >= 1 else part
 
     def rate(self, seen: int) -> float:

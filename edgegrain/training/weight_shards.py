@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -41,8 +42,9 @@ def save_shards(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str
     for name, shard in zip(names, shards[1:], strict=True):
         write_atomically(path.parent / name, save(shard), force=True)
     write_atomically(path, save(shards[0], metadata={**metadata, "files": json.dumps(names)}), force=True)
-    for old in path.parent.glob(f"{path.stem}-*-*.safetensors"):
-        if old.name not in names:
+    of_a_call = re.compile(rf"{re.escape(path.stem)}-\d{{10}}-\d+\.safetensors")
+    for old in path.parent.iterdir():
+        if of_a_call.fullmatch(old.name) and old.name not in names:
             old.unlink()
 
 

@@ -101,6 +101,7 @@ class FaceSRTraining(Recipe):
     random_pictures: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if unused := [name for name in _NOT_HERE if getattr(self.loss, name)]:
             raise ValueError(f"GLEAN and GCFSR have no loss of {', '.join(unused)}; set loss.{unused[0]} to 0")
         if self.reduction not in REDUCTIONS:

@@ -61,7 +61,7 @@ class FaceSRTrainer:
         config, networks = run.config, networks or MetricNetworks()
         self.run, self.distributed = run, distributed
         self.pictures_in_set = len(pictures)
-        self.steps, self.skipped, self._resumed = 0, 0, run.pictures > 0
+        self.steps, self.skipped = 0, 0
         self._lpips, self._vgg = networks.lpips, vgg.to(distributed.device) if vgg is not None else None
         if run.adversarial is not None:
             run.adversarial.use(networks)
@@ -96,7 +96,7 @@ class FaceSRTrainer:
         self.steps += 1
         run.pictures += config.batch * distributed.world
         update_averages(self._averages, self.parameters,
-                        config.ema if self._resumed else early_decay(config.ema, self.steps))
+                        early_decay(config.ema, run.pictures // (config.batch * distributed.world)))
         return {"loss": loss.detach(), **terms}
 
     def evaluate(self) -> dict[str, float]:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from codec_contract.lr_coder.context import CONTEXT_SIZES, MIDDLE, neighbour_indices, positions
 from edgegrain.training.grain.coder_network import FloatNetwork, code_length
+from edgegrain.training.running_mean import running_mean
 
 WIDTHS = (64, 64)
 """Hidden units of the coder's networks: fewer than `fit_tables` has, because they take part in every step."""
@@ -103,6 +104,5 @@ class RateTarget:
 
     def factor(self, size: Tensor) -> Tensor:
         """Factor on the rate loss, a scalar, after a batch whose LRs have ``size`` expected bytes on average."""
-        size = size.detach()
-        self._mean = size if self._mean is None else torch.lerp(size, self._mean, DECAY)
+        self._mean = running_mean(self._mean, size.detach(), DECAY)
         return torch.where(self._mean > self.target, 1.0, BELOW_TARGET)

@@ -109,6 +109,7 @@ class StageConfig(Recipe):
     domain: str = FACES
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.stage not in OUTPUTS:
             raise ValueError(f"unknown stage {self.stage!r}; expected one of {', '.join(OUTPUTS)}")
         unknown = sorted(set(self.trains) - set(PARTS))
@@ -134,10 +135,15 @@ class StageConfig(Recipe):
             raise ValueError("synthetic pictures come from a prior; the decoder must be a GrainConfig with one")
         if self.loss.codes and self.stage == "1":
             raise ValueError("stage 1 predicts no codes: it cannot have a loss on them")
+        if self.loss.codes and not self.synthetic:
+            raise ValueError("loss.codes compares codes of synthetic pictures, and there are none; set loss.codes to "
+                             "0, or synthetic above 0")
         if not 1 <= self.lr_step <= MAX_STEP:
             raise ValueError(f"lr_step is 1...{MAX_STEP}, got {self.lr_step}")
         if self.loss.rate and ("encoder" not in self.trains or not self.correction):
             raise ValueError("loss.rate is for runs that train an encoder: trains must name it, and correction be true")
+        if self.loss.rate and not self.learning_rate:
+            raise ValueError("loss.rate needs a learning_rate above 0")
         if self.target_bytes < 0 or (self.target_bytes and not self.loss.rate):
             raise ValueError("target_bytes is a size above 0 that loss.rate is steered to, which must be above 0 too; "
                              f"got {self.target_bytes} and loss.rate {self.loss.rate}")

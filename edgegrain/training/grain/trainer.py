@@ -78,7 +78,7 @@ class GrainTrainer:
         self.run, self.distributed, self.networks = run, distributed, networks
         self.pictures_in_set = len(pictures) + (0 if generated is None else len(generated))
         self._held_out = pictures[:HELD_OUT] if held_out is None else held_out
-        self.steps, self.skipped, self._resumed = 0, 0, run.pictures > 0
+        self.steps, self.skipped = 0, 0
         self._rate_target = rate.RateTarget(config.target_bytes) if config.target_bytes else None
         discriminators = [] if run.adversarial is None else [run.adversarial.discriminator]
         distributed.move((run.model, run.average, *discriminators), convolutional=True)
@@ -151,7 +151,7 @@ class GrainTrainer:
         self.steps += 1
         run.pictures += config.batch * distributed.world
         update_averages(self._averages, self.parameters,
-                        config.ema if self._resumed else early_decay(config.ema, self.steps))
+                        early_decay(config.ema, run.pictures // (config.batch * distributed.world)))
         return {"loss": loss.detach(), **terms}
 
     def evaluate(self) -> dict[str, float]:

@@ -83,6 +83,7 @@ class IRNTraining(Recipe):
     random_pictures: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.crop % self.network.factor:
             raise ValueError(f"crops of {self.crop} are no multiple of the factor {self.network.factor}")
         if self.losses.needs_vgg and not self.discriminator:

@@ -67,7 +67,7 @@ class IRNTrainer:
         self.run, self.distributed, config = run, distributed, run.config
         self.pictures_in_set, self._held_out = len(photographs), held_out.to(distributed.device)
         self.features = features.to(distributed.device) if features is not None else None
-        self.steps, self.skipped, self._resumed = 0, 0, run.pictures > 0
+        self.steps, self.skipped = 0, 0
         distributed.move(run.networks().values(), convolutional=True)
         if run.discriminator is not None:
             run.discriminator.train()
@@ -159,7 +159,7 @@ class IRNTrainer:
             self.skipped += 1
             return
         update_averages(self._averages, self._parameters,
-                        config.ema if self._resumed else early_decay(config.ema, self.steps))
+                        early_decay(config.ema, self.run.pictures // (config.batch * self.distributed.world)))
 
 
 def open_trainer(config: IRNTraining, options: RunOptions, folder: Path, distributed: Distributed) -> IRNTrainer:

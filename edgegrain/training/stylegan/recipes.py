@@ -53,8 +53,9 @@ class PriorTrainingConfig(Recipe):
     random_pictures: int = 0
 
     def __post_init__(self) -> None:
-        if min(self.batch, self.r1_every, self.path_every) < 1:
-            raise ValueError("batch, r1_every and path_every are at least 1")
+        super().__post_init__()
+        if min(self.r1_every, self.path_every) < 1:
+            raise ValueError("r1_every and path_every are at least 1")
         if not 0 < self.path_part <= 1 or not 0 <= self.mixing <= 1:
             raise ValueError(f"path_part and mixing are parts of a batch, got {self.path_part} and {self.mixing}")
 

@@ -10,6 +10,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from edgegrain.training.running_mean import running_mean
+
 # Rate of the running mean of the path length ([StyleGAN2] Appendix B: beta_pl = 0.99).
 PATH_RATE = 0.01
 
@@ -47,7 +49,7 @@ class PathLength:
 
     def penalty(self, lengths: Tensor) -> Tensor:
         """Mean squared deviation of lengths ``[B]`` from the running mean, after updating the mean with them."""
-        self.mean = self.mean.to(lengths.device).lerp(lengths.detach().mean(), PATH_RATE)
+        self.mean = running_mean(self.mean.to(lengths.device), lengths.detach().mean(), 1 - PATH_RATE)
         return (lengths - self.mean).pow(2).mean()
 
 

@@ -170,6 +170,8 @@ def open_trainer(config: PriorTrainingConfig, options: RunOptions, folder: Path,
     if (folder / CHECKPOINT).exists():
         run = load_run(folder)
         run.config = replace(config, network=run.config.network)
+        if config.adaptation is None:
+            run.p = 0.0
     else:
         run = start_run(config, options.start)
     pictures = training_pictures(options, folder, run.config.network.size, count=config.random_pictures,

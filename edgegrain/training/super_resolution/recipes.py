@@ -94,6 +94,7 @@ class SuperResolutionTraining(Recipe):
     random_pictures: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.factor not in self.network.factors:
             raise ValueError(f"the network enlarges by {' or '.join(map(str, self.network.factors))}, not by "
                              f"{self.factor}")

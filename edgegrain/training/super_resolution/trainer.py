@@ -47,7 +47,7 @@ class SuperResolutionTrainer:
         config = run.config
         self.run, self.distributed = run, distributed
         self.pictures_in_set = len(pairs.full) + (0 if pairs.half is None else len(pairs.half))
-        self.steps, self.skipped, self._resumed = 0, 0, run.pictures > 0
+        self.steps, self.skipped = 0, 0
         self._lpips = networks.lpips
         if run.adversarial is not None:
             run.adversarial.use(networks)
@@ -72,7 +72,7 @@ class SuperResolutionTrainer:
         self.steps += 1
         run.pictures += config.batch * self.distributed.world
         update_averages(self._averages, self._parameters,
-                        config.ema if self._resumed else early_decay(config.ema, self.steps))
+                        early_decay(config.ema, run.pictures // (config.batch * self.distributed.world)))
         return terms
 
     def _half_step(self, batch: WindowBatch, progress: float) -> dict[str, Tensor]:

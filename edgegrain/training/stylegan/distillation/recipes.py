@@ -45,6 +45,7 @@ class DistilConfig(Recipe):
     random_teacher: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.adversarial is not None and self.adversarial.ratio:
             raise ValueError("distillation weighs its adversarial loss by adversarial.weight; leave adversarial.ratio "
                              "at 0")

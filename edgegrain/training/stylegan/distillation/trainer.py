@@ -52,7 +52,7 @@ class DistillationTrainer:
         self.run, self.distributed = run, distributed
         self.teacher = teacher.to(distributed.device)
         self.lpips = lpips.to(distributed.device) if lpips is not None else None
-        self.steps, self.skipped, self._resumed = 0, 0, run.pictures > 0
+        self.steps, self.skipped = 0, 0
         distributed.move(run.networks().values())
         trained = [(parameter, average) for parameter, average in zip(
             run.student.parameters(), run.average.parameters(), strict=True) if parameter.requires_grad]
@@ -126,7 +126,7 @@ class DistillationTrainer:
             self.skipped += 1
             return
         update_averages(self._averages, self._parameters,
-                        config.ema if self._resumed else early_decay(config.ema, self.steps))
+                        early_decay(config.ema, self.run.pictures // (config.batch * self.distributed.world)))
 
 
 def open_trainer(config: DistilConfig, options: RunOptions, folder: Path, distributed: Distributed

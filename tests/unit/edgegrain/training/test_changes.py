@@ -32,6 +32,12 @@ def test_values_have_the_type_of_their_field() -> None:
     ("smoke-stage1", "stage=5", "unknown stage '5'"),
     ("stage3-faces-256-lr16", "loss.rate=0.01", "loss.rate is for runs that train an encoder"),
     ("prior-256", "network.size=100", "power of two"),
+    ("smoke-stage1", "batch=0", "batch is at least 1, got 0"),
+    ("smoke-gcfsr", "learning_rate=-1", "learning_rate is at least 0"),
+    ("smoke-irn", "crop=0", "crop is at least 1"),
+    ("smoke-mobile", "batch=-2", "batch is at least 1"),
+    ("prior-256", "r1_every=0", "r1_every and path_every are at least 1"),
+    ("final-faces-256-lr16-gan", "adversarial.every=0", "every and r1_every are at least 1, got 0"),
 ])
 def test_what_is_wrong_is_named(name: str, change: str, message: str) -> None:
     with pytest.raises(EdgegrainError, match=message):

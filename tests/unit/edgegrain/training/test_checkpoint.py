@@ -12,7 +12,14 @@ import torch
 from torch import nn
 
 from codec_contract.errors import ModelError
-from edgegrain.training.checkpoint import checkpoint_path, open_checkpoint, prefixed, read_header, save_checkpoint
+from edgegrain.training.checkpoint import (
+    checkpoint_path,
+    open_checkpoint,
+    prefixed,
+    progress_of,
+    read_header,
+    save_checkpoint,
+)
 from edgegrain.training.weight_shards import save_shards
 
 
@@ -50,6 +57,14 @@ def test_a_checkpoint_is_read_as_it_was_saved(tmp_path: Path) -> None:
         assert torch.equal(stored.part("model")["weight"], run.layer.weight)
         assert stored.part("discriminator") == {}
     assert read_header(tmp_path)["family"] == "irn"
+
+
+def test_progress_is_that_of_interrupted_runs(tmp_path: Path) -> None:
+    assert progress_of(tmp_path) == 0
+    save_checkpoint(tmp_path, Run(), 0.25)
+    assert progress_of(tmp_path) == 0.25
+    save_checkpoint(tmp_path, Run())
+    assert progress_of(tmp_path) == 0
 
 
 def test_another_family_and_other_files_are_refused(tmp_path: Path) -> None:

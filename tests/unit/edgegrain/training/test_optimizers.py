@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from codec_contract.errors import EdgegrainError
+from edgegrain.training.distributed import Distributed
 from edgegrain.training.muon import ConvolutionMuon
-from edgegrain.training.optimizers import ADAM_BETAS, annealed, is_matrix, optimizers
+from edgegrain.training.optimizers import ADAM_BETAS, annealed, descend, is_matrix, optimizers
 
 
 def network() -> nn.Sequential:
@@ -45,3 +47,8 @@ def test_rates_rise_hold_and_fall() -> None:
         (0.0, 0), (0.5, 9), (0.75, 99), (1.0, 99))]
     assert rates == pytest.approx([1e-4, 1e-3, 1e-3 * (0.01 + 0.99 / 2), 1e-5])
     assert annealed(1e-3, 0.999, 99, warm_up=1, hold=1.0) == annealed(1e-3, 0, 0, warm_up=0, hold=1.0) == 1e-3
+
+
+def test_a_step_without_a_loss_is_refused() -> None:
+    with pytest.raises(EdgegrainError, match="no loss is active in this step"):
+        descend(torch.tensor(0.0), [], [], 1e-3, Distributed(torch.device("cpu")))

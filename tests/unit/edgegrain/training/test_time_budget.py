@@ -43,6 +43,17 @@ def test_it_ends_when_its_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
     assert budget.progress(100) is None
 
 
+def test_an_interrupted_sessions_progress_is_the_beginning_of_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr("edgegrain.training.time_budget.time.monotonic", lambda: now)
+    budget = TimeBudget(HERE, 40, None, 60, begins_at=0.8)
+    assert budget.reached == budget.progress(40) == pytest.approx(0.8)
+    now += 30
+    assert budget.progress(100) == budget.reached == pytest.approx(0.9)
+    now += 31
+    assert budget.progress(200) is None
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_and_is_handled_as_before_afterwards(number: signal.Signals) -> None:
     before = signal.getsignal(number)

@@ -74,6 +74,8 @@ def test_impossible_combinations_are_refused() -> None:
         replace(CONFIGS["smoke-stage2"], synthetic=1.5)
     with pytest.raises(ValueError, match="needs real pictures"):
         replace(CONFIGS["smoke-final"], synthetic=1.0)
+    with pytest.raises(ValueError, match="codes of synthetic pictures, and there are none"):
+        replace(CONFIGS["smoke-stage2"], synthetic=0.0)
     with pytest.raises(ValueError, match="mixes a batch, which takes two pictures"):
         replace(CONFIGS["smoke-stage2"], synthetic=0.5, batch=1)
 
@@ -81,7 +83,9 @@ def test_impossible_combinations_are_refused() -> None:
 @pytest.mark.parametrize(("synthetic", "batch", "count"), [
     (0.0, 4, 0), (0.25, 4, 1), (0.25, 2, 1), (0.75, 2, 1), (0.75, 8, 6), (1.0, 4, 4), (1.0, 1, 1)])
 def test_a_mixed_batch_has_pictures_of_both_kinds(synthetic: float, batch: int, count: int) -> None:
-    assert replace(CONFIGS["smoke-stage2"], synthetic=synthetic, batch=batch).synthetic_count == count
+    config = CONFIGS["smoke-stage2"]
+    loss = replace(config.loss, codes=config.loss.codes if synthetic else 0.0)
+    assert replace(config, synthetic=synthetic, batch=batch, loss=loss).synthetic_count == count
 
 
 def test_windows_are_for_stage_2_with_a_discriminator_that_takes_them() -> None:

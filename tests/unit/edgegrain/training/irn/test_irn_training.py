@@ -16,6 +16,7 @@ from PIL import Image
 from codec_contract.errors import EdgegrainError, ImageError, ModelError
 from edgegrain.metrics.lpips import LPIPS
 from edgegrain.pictures.crops import Photographs, crops, pack_photographs
+from edgegrain.training.checkpoint import save_checkpoint
 from edgegrain.training.family import RunOptions
 from edgegrain.training.irn import losses
 from edgegrain.training.irn import run as irn_run
@@ -92,6 +93,18 @@ def test_a_run_is_resumed(tmp_path: Path) -> None:
     (tmp_path / "run" / "last.safetensors").write_bytes(b"noise")
     with pytest.raises(ModelError, match="not a training checkpoint"):
         irn_run.load_run(tmp_path / "run")
+
+
+def test_an_interrupted_schedule_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    progress: list[float] = []
+    step = IRNTrainer.step
+    monkeypatch.setattr(IRNTrainer, "step", lambda trainer, part: progress.append(part) or step(trainer, part))
+    train(SMOKE, tmp_path / "run", pictures=8)
+    save_checkpoint(tmp_path / "run", irn_run.load_run(tmp_path / "run"), 0.6)  # as after Ctrl-C
+    for first, last in ((0.6, 1.0), (0.0, 0.5)):  # the second session ends by itself, the third begins again
+        progress.clear()
+        train(SMOKE, tmp_path / "run", budget_seconds=0.5, resume=True)
+        assert first <= progress[0] < last and progress == sorted(progress)
 
 
 def test_the_checkpoint_is_written_before_the_evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -261,14 +274,17 @@ def test_what_another_z_changes_is_bounded_by_its_deviation() -> None:
     assert (one - other).std().item() == pytest.approx(0.01 * (2 * 15) ** 0.5, rel=0.05)
 
 
-def test_a_resumed_run_keeps_its_averages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_averages_forget_the_random_weights_also_in_short_sessions(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decays: list[float] = []
     monkeypatch.setattr("edgegrain.training.irn.trainer.update_averages",
                         lambda averages, parameters, decay: decays.append(decay))
     config = replace(SMOKE, ema=0.9)
     train(config, tmp_path / "run", pictures=config.batch)
     train(config, tmp_path / "run", pictures=2 * config.batch, resume=True)
-    assert decays[0] < 0.5 and decays[1:] == [0.9]
+    assert decays == [2 / 11, 3 / 12]
+    train(config, tmp_path / "run", pictures=100 * config.batch, resume=True)
+    assert decays[-1] == 0.9
 
 
 def test_colours_are_mixed_in_float32_under_autocast() -> None:

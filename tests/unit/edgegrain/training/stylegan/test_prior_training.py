@@ -15,6 +15,7 @@ from PIL import Image
 from codec_contract.errors import EdgegrainError, ModelError
 from edgegrain.pictures.packed import random_pictures
 from edgegrain.training import loop
+from edgegrain.training.checkpoint import save_checkpoint
 from edgegrain.training.distributed import Distributed
 from edgegrain.training.family import RunOptions
 from edgegrain.training.loop import train
@@ -121,6 +122,15 @@ def test_a_run_resumes_exactly_where_it_stood(tmp_path: Path) -> None:
     moved = (first.generator.constant - stored.generator.constant).abs().mean()
     assert moved > 0
     assert (first.generator.constant - second.generator.constant).abs().mean() < 0.01 * moved
+
+
+def test_augmentation_can_end_with_a_new_session(tmp_path: Path) -> None:
+    train(SMOKE, tmp_path, pictures=8)
+    run = prior_run.load_run(tmp_path)
+    run.p = 0.3
+    save_checkpoint(tmp_path, run)
+    assert train(SMOKE, tmp_path, pictures=8, resume=True)["p"] == 0.3
+    assert train(replace(SMOKE, adaptation=None), tmp_path, pictures=16, resume=True)["p"] == 0
 
 
 def test_what_it_leaves_is_a_prior(tmp_path: Path) -> None:

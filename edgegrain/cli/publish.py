@@ -169,6 +169,7 @@ def run(
         from edgegrain.publishing import improvement
         from edgegrain.publishing import publish as publishing
         from export.bundle.licences import UNSTATED
+        from export.bundle.writer import refuse_to_replace
 
     kept = find_bundle(encoder_of) if encoder_of else None
     if trained_only or data is None:
@@ -177,6 +178,7 @@ def run(
         return
     comparison: dict[str, Any] = {}
     if if_better is not None:
+        refuse_to_replace(out, force)
         comparison, reasons = improvement.compare(run, out, if_better, weights, prior or None)
         if reasons:
             typer.echo(f"not published: {'; '.join(reasons)}", err=True)

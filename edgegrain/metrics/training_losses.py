@@ -12,7 +12,7 @@ MARK = "†"
 """After the title of a score that the bundle was trained on."""
 NOTE = "† a training loss of this bundle, so the score is optimistic"
 USUAL = frozenset({"lpips_alex", "identity"})
-"""Losses of GRAIN's recipes, whose training records name none."""
+"""Losses of all GRAIN's recipes. Of others, its training records name the one against grids, at the stages with it."""
 SEES_VGG = frozenset({"lpips_vgg", "dists", "lpips_eyes", "lpips_mouth", *KIDS})
 """Scores on features of VGG16, which the perceptual losses of the other families compare."""
 GRIDS = frozenset({"grid_2", "grid_4", "grid_8", "grid_16"})
@@ -37,7 +37,7 @@ def training_losses(codec: str, domain: str, training: Mapping[str, Any]) -> fro
         found = frozenset(score for loss, score in scores.items() if weights.get(loss))
         if config.get("perceptual") or weights.get("perceptual") or (photographs and weights.get("lpips")):
             found |= SEES_VGG
-    if weights.get("grid"):
+    if weights.get("grid") or any(stage.get("grid") for stage in training.get("stages") or ()):
         found |= GRIDS
     return found if domain == "faces" else found - {"identity"}
 

@@ -18,7 +18,7 @@ import torch
 
 from codec_contract.bundle.file_names import CODER_TABLES, ENCODER_WEIGHTS
 from codec_contract.bundle.manifest import Manifest, load_manifest
-from codec_contract.errors import BundleError, ExistsError
+from codec_contract.errors import BundleError, EdgegrainError, ExistsError
 from codec_contract.files import write_atomically
 from codec_contract.lr_coder.coder_tables import CoderTables
 from edge_encoder.integer_network import IntegerNetwork, digest, load, save
@@ -27,12 +27,19 @@ from edge_encoder.twin import BoxMean, EncoderTwin
 from edgegrain.pictures.packed import pack, stored_pictures
 from edgegrain.publishing.fit_coder import fit_tables
 from edgegrain.publishing.model_card import card_text
-from edgegrain.publishing.run_source import encoder_part, final_decoder, integer_encoder, open_run, stages_of
+from edgegrain.publishing.run_source import encoder_part, final_decoder, integer_encoder, open_run
 from edgegrain.training.grain.autoencoder import Autoencoder
 from edgegrain.training.grain.checkpoint import Run, checkpoint_path
 from edgegrain.training.training_pictures import cache_folder
 from export.bundle.licences import usual_licence
-from export.bundle.writer import BundleParts, manifest_fields, refuse_to_replace, replace_decoder, write_bundle
+from export.bundle.writer import (
+    BundleParts,
+    coder_tables,
+    manifest_fields,
+    refuse_to_replace,
+    replace_decoder,
+    write_bundle,
+)
 from export.decoder.command import compare_decoder, export_decoder
 from export.decoder.decoder_options import Weights
 from export.decoder.sources import TRAINED, decoder_hash, invertible_decoder
@@ -93,7 +100,7 @@ def publish(checkpoint: Path, data: Path, folder: Path, *, bundle_id: str, versi
         architecture, usual = asdict(decoder.config), Weights.float16
     graph = export_decoder(decoder, config.encoder.lr, storage or usual)
     comparison = compare_decoder(graph, decoder, lrs[:COMPARED])
-    stages = stages_of(run)
+    stages = list(run.stages)
     training = {"stages": stages, "pictures_seen": sum(stage["pictures"] for stage in stages),
                 "pictures_in_set": len(shard), "data": _sources(data, exclude), "commit": _commit(),
                 "learned_correction": isinstance(run.average.encoder, EncoderTwin)}
@@ -123,14 +130,16 @@ def store_trained(checkpoint: Path, folder: Path, prior: str | Path | None = Non
         checkpoint: the run's folder or checkpoint.
         folder: the folder to write, usually in ``zoo/``.
         prior: the generator's file or name, if the run has one.
-        data: training pictures whose LRs the coder's tables are fitted to; None leaves the tables out.
+        data: training pictures whose LRs the coder's tables are fitted to; None leaves the tables out, or those in the
+            folder as they are.
         exclude: name patterns left out, as in training.
         encoder_of: folder of the bundle whose encoder and coder are taken.
         decoder_of: folder of the bundle whose encoder and invertible decoder the run kept; only codes and fusion are
             written, and the name of the bundle.
-        force: replace the files.
+        force: replace the files, and remove those that the run does not have.
 
     Raises:
+        EdgegrainError: without ``data`` there are no tables for the step of the run's levels.
         BundleError: the run's encoder is not that of ``encoder_of``, or encoder or decoder are not those of
             ``decoder_of``.
         FileExistsError: the folder holds such files and ``force`` is false.
@@ -143,24 +152,31 @@ def store_trained(checkpoint: Path, folder: Path, prior: str | Path | None = Non
     if decoder_of is not None:
         kept_decoder = _kept_decoder(run, decoder_of)
         folder.mkdir(parents=True, exist_ok=True)
-        return save_trained(cast(Grain, model), folder / TRAINED, history=stages_of(run), kept=kept_decoder,
+        for name in (ENCODER_WEIGHTS, CODER_TABLES):  # of another decoder, in place of which the bundle's count now
+            (folder / name).unlink(missing_ok=True)
+        return save_trained(cast(Grain, model), folder / TRAINED, history=run.stages, kept=kept_decoder,
                             compact=True, force=force)
     if compact:
         model = _invertible_only(model.decoder if isinstance(model, Grain) else model)
     kept = _kept_encoder(run, encoder_of) if encoder_of is not None else None
     network = integer_encoder(run) if run.config.correction and kept is None else None
     tables = None
+    if data is None and kept is None and coder_tables(folder).step != run.config.lr_step:
+        raise EdgegrainError(f"the run's levels have a step of {run.config.lr_step}, which the coder's tables state; "
+                             "pass the training pictures (--data), to which they are fitted")
     if data is not None and kept is None:
         tables = fit_tables(encode(run.average, _packed(checkpoint, data, exclude, run.config.encoder.hr),
                                    CODER_PICTURES, mirrored=True), level_step=run.config.lr_step)
     folder.mkdir(parents=True, exist_ok=True)
-    path = save_trained(cast(Grain, model), folder / TRAINED, history=stages_of(run), compact=compact, force=force)
+    path = save_trained(cast(Grain, model), folder / TRAINED, history=run.stages, compact=compact, force=force)
     if kept is not None:
         for name in (ENCODER_WEIGHTS, CODER_TABLES):
             write_atomically(folder / name, kept.open_file(name), force=force)
         return path
     if network is not None:
         save(network, folder / ENCODER_WEIGHTS, force=force)
+    else:  # of a run that had an encoder
+        (folder / ENCODER_WEIGHTS).unlink(missing_ok=True)
     if tables is not None:
         write_atomically(folder / CODER_TABLES, tables.to_json(), force=force)
     return path

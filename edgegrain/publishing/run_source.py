@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from codec_contract.errors import BundleError
 from edge_encoder.integer_network import IntegerNetwork
@@ -82,8 +80,3 @@ def final_decoder(run: Run) -> RRDBDecoder | Grain:
     """The averaged decoder in evaluation mode; of stage 1 without the generator that made its training pictures."""
     decoder = run.average.decoder.eval()
     return decoder.decoder if isinstance(decoder, Grain) and run.config.stage == "1" else decoder
-
-
-def stages_of(run: Run) -> list[Mapping[str, Any]]:
-    """All stages of a run in order, the last one included: ``{"stage": ..., "pictures": ...}``."""
-    return [*run.history, {"stage": run.config.stage, "pictures": run.pictures}]

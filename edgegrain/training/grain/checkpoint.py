@@ -33,7 +33,7 @@ class Run:
         average: the same with averaged weights, which is evaluated and published.
         adversarial: the discriminator, in stages that have one.
         pictures: seen in this stage.
-        history: the stages before this one, ``{"stage": ..., "pictures": ...}``.
+        history: the stages before this one, as in `stages`.
     """
 
     model: Autoencoder
@@ -43,6 +43,13 @@ class Run:
     pictures: int = 0
     history: tuple[Mapping[str, Any], ...] = ()
     family = FAMILY
+
+    @property
+    def stages(self) -> tuple[Mapping[str, Any], ...]:
+        """All stages in order, this one included: ``{"stage": ..., "pictures": ...}``, and the weight of a loss against
+        grids, ``"grid"``."""
+        grid = {"grid": self.config.loss.grid} if self.config.loss.grid else {}
+        return (*self.history, {"stage": self.config.stage, "pictures": self.pictures, **grid})
 
     def tensors(self) -> dict[str, Tensor]:
         """Model, averages of the trained parts and discriminator."""

@@ -116,8 +116,7 @@ def _read(start: Path, prior: GenerativePrior | None) -> _Source:
     if (start / TRAINED).is_file():
         return from_zoo(start, prior)
     run = load_run(start, prior if isinstance(read_config(start).decoder, GrainConfig) else None)
-    history = (*run.history, {"stage": run.config.stage, "pictures": run.pictures})
-    return run.config, run.average.state_dict(), history
+    return run.config, run.average.state_dict(), run.stages
 
 
 def _take_decoder(model: Autoencoder, other: _Source, name: str, history: Sequence[Mapping[str, Any]]

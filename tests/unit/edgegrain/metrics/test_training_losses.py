@@ -16,6 +16,7 @@ SEE_VGG = {"lpips_vgg", "dists", "kid", "kid_crops", "lpips_eyes", "lpips_mouth"
     ("grain", "faces", {"pictures_seen": 5}, {"lpips_alex", "identity"}),
     ("grain", "cats", {}, {"lpips_alex"}),
     ("grain", "cats", {"config": {"loss": {"grid": 2.0}}}, {"lpips_alex", "grid_2", "grid_4", "grid_8", "grid_16"}),
+    ("grain", "cats", {"stages": [{"stage": "2", "grid": 2.0}, {"stage": "3"}]}, {"lpips_alex", *GRIDS}),
     ("glean", "faces", {"config": {"loss": {"lpips": 0.35, "identity": 0.0}, "perceptual": 0.0}}, {"lpips_alex"}),
     ("gcfsr", "faces", {"config": {"loss": {"l1": 1.0}, "perceptual": 0.01}}, SEE_VGG),
     ("irn", "photos", {"config": {"losses": {"guide": 16.0, "perceptual": 0.0}}}, set()),

@@ -17,10 +17,11 @@ import sdk
 from codec_contract.bundle import paths
 from codec_contract.bundle.file_names import CODER_TABLES
 from codec_contract.bundle.manifest import load_manifest
-from codec_contract.errors import BundleError, ModelError
+from codec_contract.errors import BundleError, EdgegrainError, ModelError
 from codec_contract.lr_coder.coder_tables import CoderTables
 from edge_encoder.integer_network import digest, load, run_reference, save
 from edge_encoder.lowering import lower
+from edge_encoder.twin import BoxMean
 from edgegrain.pictures.packed import random_pictures
 from edgegrain.publishing import publish
 from edgegrain.publishing.fit_coder import fit_tables
@@ -154,7 +155,10 @@ def test_the_zoo_leaves_out_the_decoder_of_a_bundle(run: Run, tmp_path: Path, mo
     prior = run.model.prior
     save_stylegan2(tmp_path / "prior.safetensors", prior)  # type: ignore[arg-type]
     arguments = tmp_path / "run", tmp_path / "zoo", tmp_path / "prior.safetensors"
-    written = store_trained(*arguments, decoder_of=base)
+    (tmp_path / "zoo").mkdir()
+    for stale in ("encoder.safetensors", "coder.json"):  # of a run that had trained its own
+        (tmp_path / "zoo" / stale).touch()
+    written = store_trained(*arguments, decoder_of=base, force=True)
     assert [path.name for path in (tmp_path / "zoo").iterdir()] == ["grain.safetensors"]
     assert not any(name.startswith("decoder.") for name in read_weights(written))
     with pytest.raises(ModelError, match=f"needs the invertible decoder of bundle {manifest.id} {manifest.version}"):
@@ -213,6 +217,14 @@ def test_a_stage_1_run_is_stored_without_a_generator(tmp_path: Path, monkeypatch
     manifest, comparison, _ = write_trained_bundle(tmp_path / "zoo", tmp_path / "small", formats=("onnx",))
     assert comparison.largest_difference < 1e-4
     assert manifest.open_file("coder.json") == (tmp_path / "zoo" / "coder.json").read_bytes()
+    run.average.encoder, run.config = BoxMean(64, 16), replace(run.config, correction=False)
+    run.model.encoder = BoxMean(64, 16)
+    save_run(tmp_path / "box", run)
+    store_trained(tmp_path / "box", tmp_path / "zoo", force=True)
+    assert {path.name for path in (tmp_path / "zoo").iterdir()} == {"grain.safetensors", "coder.json"}
+    save_run(tmp_path / "steps", replace(run, config=replace(run.config, lr_step=2)))
+    with pytest.raises(EdgegrainError, match="levels have a step of 2, .* pass the training pictures"):
+        store_trained(tmp_path / "steps", tmp_path / "zoo", force=True)
     graph = onnx.load_model_from_string(manifest.open_file("decoder.onnx")).graph
     assert any(tensor.data_type == onnx.TensorProto.INT8 for tensor in graph.initializer)  # as in the zoo
     assert manifest.training == {"stages": [{"stage": "1", "pictures": 9}], "pictures_seen": 9}

@@ -88,7 +88,9 @@ def test_each_stage_begins_with_the_one_before(tmp_path: Path) -> None:
     two.pictures = 30
     save_run(tmp_path / "two", two)
     three = start_run(CONFIGS["smoke-stage3"], tmp_path / "two", prior)
-    assert three.history == (*two.history, {"stage": "2", "pictures": 30})
+    assert three.history == two.stages == (*two.history, {"stage": "2", "pictures": 30})
+    against_grids = replace(two, config=replace(two.config, loss=replace(two.config.loss, grid=2.0)))
+    assert against_grids.stages[-1] == {"stage": "2", "pictures": 30, "grid": 2.0}
     for name, tensor in two.average.parts()["codes"].state_dict().items():
         assert torch.equal(three.model.parts()["codes"].state_dict()[name], tensor)
     save_run(tmp_path / "three", three)

@@ -10,7 +10,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from codec_contract.errors import EdgegrainError
@@ -38,6 +37,7 @@ from edgegrain.training.optimizers import descend, early_decay, finite_gradients
 from edgegrain.training.run_folder import CHECKPOINT
 from edgegrain.training.sample_sheet import write_samples
 from edgegrain.training.training_pictures import cache_folder, require_pictures
+from server_decoder.bicubic import BicubicEnlargement
 from server_decoder.irn.network import IRN, round_to_levels
 
 HELD_OUT = 8  # crops that a run is evaluated on
@@ -120,7 +120,7 @@ class IRNTrainer:
         likeliest = model.inverse(y, torch.zeros_like(z)).clamp(0, 1)
         one, other = (model.inverse(y, model.sample_z(y, self._random)).clamp(0, 1) for _ in range(2))
         reduced = round_to_levels(bicubic_reduction(x, y.shape[-1]))
-        enlarged = F.interpolate(reduced, x.shape[-2:], mode="bicubic", align_corners=False).clamp(0, 1)
+        enlarged = BicubicEnlargement(y.shape[-1], x.shape[-1]).to(y.device)(reduced).clamp(0, 1)
         figures = {"psnr": _psnr(likeliest, x), "psnr_bicubic": _psnr(enlarged, x), "psnr_y": _psnr(y, reduced),
                    "z_difference": 255 * float((one - other).abs().mean()), "z_std": float(z.std())}
         return {name: round(value, 4) for name, value in figures.items()}

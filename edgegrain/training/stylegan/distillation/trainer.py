@@ -5,7 +5,6 @@ The student is trained in the form in which it is used: convolutions of constant
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import torch
@@ -18,6 +17,7 @@ from edgegrain.training.adversarial import resumed
 from edgegrain.training.config import continued
 from edgegrain.training.distributed import Distributed, mixed_precision
 from edgegrain.training.family import Family, RunOptions
+from edgegrain.training.levels import psnr, to_levels
 from edgegrain.training.metric_networks import metric_weights
 from edgegrain.training.optimizers import annealed, descend, early_decay, optimizers, update_averages
 from edgegrain.training.run_folder import CHECKPOINT
@@ -89,16 +89,16 @@ class DistillationTrainer:
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
         """The averaged student against its teacher on unseen latents: PSNR (dB) of rounded pictures, and LPIPS."""
-        student, squared, distance = self.run.average, 0.0, 0.0
+        student, decibels, distance = self.run.average, 0.0, 0.0
         random = torch.Generator().manual_seed(_UNSEEN_SEED)
         for _ in range(HELD_OUT):
             codes, target = self._draw(1, random)
             picture = student.generator(codes).picture.clamp(-1, 1)
             target = target.clamp(-1, 1)
-            squared += float((picture - target).pow(2).mean()) / HELD_OUT
+            decibels += psnr(to_levels(picture), to_levels(target)) / HELD_OUT
             if self.lpips is not None:
                 distance += float(self.lpips(_at_most(picture, LPIPS_SIZE), _at_most(target, LPIPS_SIZE))) / HELD_OUT
-        figures = {"psnr": round(10 * math.log10(4 / max(squared, 1e-8)), 3)}
+        figures = {"psnr": round(decibels, 3)}
         return figures | ({"lpips_alex": round(distance, 4)} if self.lpips is not None else {})
 
     def draw_samples(self, path: Path) -> None:

@@ -10,12 +10,13 @@ import typer
 
 from edge_encoder.preprocessing import PICTURE_SUFFIXES
 from edgegrain.cli.compress import FitChoice
-from edgegrain.cli.files import files_of
+from edgegrain.cli.files import check_sources, list_files, read_source
 from edgegrain.cli.output import JsonOption, Row, finish, run_all
 
 
 def faces(
-    pictures: Annotated[list[Path], typer.Argument(exists=True, help="Pictures, or folders of pictures.")],
+    pictures: Annotated[list[Path], typer.Argument(
+        callback=check_sources, help="Pictures, or folders of pictures; - for standard input.")],
     fit: Annotated[FitChoice, typer.Option(help="As for 'compress'; crop searches the centre square.")] = FitChoice.pad,
     align: Annotated[
         bool, typer.Option("--align", help="Judge the largest face as if it were aligned: it may be tilted, small in "
@@ -36,10 +37,9 @@ def faces(
     import sdk
 
     def work(path: Path) -> Row:
-        return {"picture": path, **dataclasses.asdict(sdk.find_faces(path, fit.value, align=align))}
+        return {"picture": path, **dataclasses.asdict(sdk.find_faces(read_source(path), fit.value, align=align))}
 
-    paths = [path for source in pictures for path, _ in files_of(source, PICTURE_SUFFIXES)]
-    done, failed = run_all(paths, work, text="finding faces", name=lambda path: path)
+    done, failed = run_all(list_files(pictures, PICTURE_SUFFIXES), work, text="finding faces", name=lambda path: path)
     finish(done, failed, _lines, json_output=json_output)
     if any(row["problems"] for row in done):
         raise typer.Exit(1)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -36,6 +39,15 @@ def test_one_face(capsys: pytest.CaptureFixture[str], pictures: Path) -> None:
     first, second = out.splitlines()
     assert first == f"{pictures / 'one.png'}: one face that can be encoded"
     assert " pixels (6" in second and ", roll -" in second and " degrees, score 0.9" in second
+
+
+def test_a_picture_on_standard_input(
+        capsys: pytest.CaptureFixture[str], pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(
+        buffer=io.BytesIO((pictures / "one.png").read_bytes()), isatty=lambda: False))
+    status, out, _ = run(capsys, "faces", "-")
+    assert status == 0 and out.startswith("-: one face that can be encoded")
+    assert run(capsys, "faces", pictures / "none.png")[0] == 2
 
 
 def test_a_problem_is_an_exit_status(capsys: pytest.CaptureFixture[str], pictures: Path) -> None:

@@ -1,7 +1,8 @@
 """The contract between encoder and decoder: quantization, resize, fit, payload, bundle manifest, errors.
 
-Everything here is integer arithmetic or exactly specified, imports only numpy, Pillow and the standard library, and is
-meant to be ported: a phone, a browser and a server must compute the same bytes.
+Payloads, resize, fit and the LR coder are integer arithmetic with a written specification, to be ported to other
+languages: a phone, a browser and a server must compute the same bytes. The package also finds and downloads bundles;
+huggingface-hub (extra ``hub``) is imported for that alone, and otherwise only numpy and Pillow.
 """
 
 import os

@@ -23,7 +23,7 @@ class BundleInfo:
 
     Attributes:
         id: the name, for instance ``"faces-256-lr16"``.
-        version: version of the bundle; a new one may have a better decoder, never another encoder.
+        version: version of the bundle. Bundles with the same ``lr_contract_id`` read each other's payloads.
         aliases: shorter names.
         codec: the method: ``"grain"``, ``"irn"``, ``"irn_plus"``, ``"glean"`` or ``"gcfsr"``.
         domain: the kind of pictures it was trained on, for instance ``"faces"``.

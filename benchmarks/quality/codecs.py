@@ -67,7 +67,7 @@ USES = {
     "gcfsr": "the same domain and LRs; `strength` controls how much detail is hallucinated",
     "irn": "any photograph, if the LR itself is to be viewed",
     "irn_plus": "any photograph; sharper and less faithful than IRN",
-    BICUBIC: "the control: nothing is learned",
+    BICUBIC: "baseline without learning",
     CLASSICAL_BY_LPIPS: "any picture, if only bytes and quality count",
     CLASSICAL_BY_PSNR: "any picture, if only bytes and quality count",
 }
@@ -189,7 +189,7 @@ def section(summary: Mapping[str, Any], command: str) -> list[str]:
             lines.append(f"| {name} | {USES[use]} | {lr} | " + " | ".join(
                 score_cells(mean, columns, bundle["training_losses"] if bundle else ())) + " |")
     pictures = summary["pictures"]
-    return [*lines, "", f"{NOTE}. ±: 95 % bootstrap interval over pictures.", "",
+    return [*lines, "", f"{NOTE}.", "",
             f"Means over {pictures['count']} pictures of `{pictures['folder']}` at {summary['side']}×"
             f"{summary['side']}, measured {summary['date']}:", "",
             "<!-- not run: needs other weights -->", "```sh", command, "```"]

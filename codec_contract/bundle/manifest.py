@@ -53,7 +53,7 @@ class Enlarger:
 
     files: tuple[str, ...]
     training: Mapping[str, Any] = field(default_factory=dict)
-    """How it was trained; for reports."""
+    """Record of its training; for reports."""
 
     @property
     def factors(self) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ Matrix = npt.NDArray[np.float64]
 
 
 def multiplicities(count: int, seed: int = 0) -> Matrix:
-    """How often each of ``count`` pictures is drawn, ``[RESAMPLES, count]``."""
+    """Number of times each of ``count`` pictures is drawn in every resample, ``[RESAMPLES, count]``."""
     draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), RESAMPLES)
     return draws.astype(np.float64)
 

@@ -1,1 +1,1 @@
-"""Training: pictures, losses, stages, and what is fitted to their results."""
+"""Training: one loop, shared losses and optimizers, and a folder of recipes and trainers per family."""

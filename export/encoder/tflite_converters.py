@@ -1,4 +1,4 @@
-"""The roads from an encoder graph to a TFLite file. All files have the same interface; the proof compares any."""
+"""Converters from an encoder graph to a TFLite file. All files have the same interface; the proof compares any."""
 
 from __future__ import annotations
 

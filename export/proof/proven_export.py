@@ -35,7 +35,7 @@ FLOAT_INPUTS = 24
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """How an encoder is exported and compared.
+    """Options of an encoder's export and comparison.
 
     Attributes:
         source: what the report calls the origin of the weights.

@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_they_are_those_of_the_changelog() -> None:
-    rows = re.findall(r"^\| [\d.]+ \| [\d-]+ \| (\S+) \| `([a-z0-9-]+)` ([\d.]+) \| `([0-9a-f]{8})` ",
+    rows = re.findall(r"^\| (?:[\d.]+|next) \| [\d–-]+ \| (\S+) \| `([a-z0-9-]+)` ([\d.]+) \| `([0-9a-f]{8})` ",
                       (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert {contract for *_, contract in rows} == {name for name, one in PUBLISHED.items() if one.root == "bundles"}
     for commit, bundle, version, contract in rows:

@@ -23,6 +23,11 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED = REPOSITORY.parent / "shared"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the long file that would be the last one, and run alone while the other process waits."""
+    items.sort(key=lambda item: item.path != REPOSITORY / "tests/unit/server_decoder/test_inference.py")
+
+
 def pytest_collection_finish() -> None:
     """Keep thousands of tests and all imported modules out of the garbage collections to come: 5 % of the time.
 

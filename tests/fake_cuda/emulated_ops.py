@@ -16,6 +16,8 @@ LIBRARY = "libedgegrain_ops.so"
 HEADER = "onnxruntime_cxx_api.h"
 EMULATION = Path(__file__).parent / "emulation"
 EMULATED_DEVICE = ("fiber.cc", "device.cc")
+OPTIMIZED = {"conv_cuda.cu", *EMULATED_DEVICE}
+"""Sources that run for longer than it takes to optimize them."""
 CUDA_VERSION = 13000
 FLAGS = ("-std=c++17", "-fPIC", "-fvisibility=hidden", "-fno-math-errno", f"-DEDGEGRAIN_CUDA={CUDA_VERSION}",
          '-DEDGEGRAIN_CUDA_ARCHITECTURES="80-real,90"')
@@ -45,8 +47,8 @@ def build_ops(repository: Path, folder: Path, device: Path) -> Path:
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir()
         common = [*FLAGS, "-isystem", str(headers), f"-I{ops / 'src'}"]
-        commands = [[*common, *(("-O1", *EMULATED) if source in on_device else ("-O0",)), "-c", str(source), "-o",
-                     str(work / f"{source.name}.o")] for source in (*on_device, *on_cpu)]
+        commands = [[*common, "-O1" if source.name in OPTIMIZED else "-O0", *(EMULATED if source in on_device else ()),
+                     "-c", str(source), "-o", str(work / f"{source.name}.o")] for source in (*on_device, *on_cpu)]
         with ThreadPoolExecutor(os.cpu_count()) as compilers:
             list(compilers.map(_compile, commands))
         work.rename(objects)

@@ -52,6 +52,7 @@ test.each(COARSE_BODIES)("codes an LR of $size in steps of $step", ({ step, size
   expect(hexOf(rounded(picture, coarse).data)).toBe(stored);
   expect(hexOf(encodeLr(picture, coarse))).toBe(body);
   expect(hexOf(decodeLr(bytesOf(body), width, height, coarse).data)).toBe(stored);
+  if (lr !== COARSE_BODIES.find((other) => other.step === step)!.lr) return; // one whole payload of each step
   const payload = encodePayload(picture, { contractId, tables: coarse, originalSize: [640, 480] });
   expect(hexOf(decodePayload(payload, contractId, coarse).lr.data)).toBe(stored);
 });

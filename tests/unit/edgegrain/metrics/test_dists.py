@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torchmetrics.functional.image import dists as library
 
 from codec_contract.errors import EdgegrainError
 from edgegrain.metrics import dists
@@ -36,6 +35,8 @@ def torchvision_layers(vgg: LPIPS) -> nn.Sequential:
 
 def test_equals_the_library_with_our_vgg(vgg: LPIPS, portrait: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     """torchmetrics' copy of the authors' code takes its VGG16 from torchvision, which the test replaces."""
+    from torchmetrics.functional.image import dists as library  # slow: not while tests are collected
+
     features = nn.Module()
     features.features = torchvision_layers(vgg)
     monkeypatch.setattr(library, "_TORCHVISION_AVAILABLE", True)

@@ -14,7 +14,7 @@ from edgegrain.metrics.identity import FaceIdentity
 from edgegrain.metrics.lpips import LPIPS
 from edgegrain.metrics.metric_weights import FILES
 from edgegrain.metrics.mobileface import MobileFace
-from edgegrain.metrics.picture_metrics import LEAST_SIDE, Metrics, unit_batch
+from edgegrain.metrics.picture_metrics import LEAST_SIDE, Metrics, Reference, unit_batch
 from edgegrain.metrics.psnr_ssim import psnr, ssim
 from tests.mobileface_network import write_mobileface
 
@@ -37,6 +37,12 @@ def metrics(weights: Path) -> Metrics:
 @pytest.fixture(scope="module")
 def metrics_of_any_picture(shared_weights: Path) -> Metrics:
     return Metrics(shared_weights, faces=False)
+
+
+@pytest.fixture(scope="module")
+def reference(metrics: Metrics, portrait: np.ndarray) -> Reference:
+    """The portrait as an original."""
+    return metrics.against(portrait)
 
 
 @pytest.fixture(scope="module")
@@ -68,8 +74,9 @@ def test_scores_are_the_single_metrics(
     assert [quick.psnr, quick.identity] == pytest.approx([scores.psnr, scores.identity], rel=1e-5)
 
 
-def test_features_for_kid_are_vggs_last_activations_at_256(metrics: Metrics, portrait: np.ndarray) -> None:
-    reference = metrics.against(portrait)
+def test_features_for_kid_are_vggs_last_activations_at_256(
+        metrics_of_any_picture: Metrics, reference: Reference, portrait: np.ndarray) -> None:
+    metrics = metrics_of_any_picture
     with torch.no_grad():
         expected = metrics.vgg.activations(unit_batch(portrait))[-1].mean((2, 3))[0]
     features = reference.features["kid"]
@@ -82,24 +89,24 @@ def test_features_for_kid_are_vggs_last_activations_at_256(metrics: Metrics, por
     assert np.linalg.norm(smaller - features) < 0.7 * np.linalg.norm(flipped - features)
 
 
-def test_crops_of_larger_pictures_have_features_of_their_own(metrics_of_any_picture: Metrics,
-                                                             portrait: np.ndarray) -> None:
+def test_crops_of_larger_pictures_have_features_of_their_own(
+        metrics_of_any_picture: Metrics, reference: Reference, portrait: np.ndarray) -> None:
     metrics = metrics_of_any_picture
     wide = np.concatenate([portrait, portrait[::-1]], axis=1)
     features = metrics.against(wide).features
     assert {name: found.shape for name, found in features.items()} == {"kid": (1, 512), "kid_crops": (2, 512)}
-    alone = [metrics.against(np.ascontiguousarray(half)).features["kid"][0] for half in (portrait, portrait[::-1])]
+    upside_down = metrics.against(np.ascontiguousarray(portrait[::-1]))
+    alone = [half.features["kid"][0] for half in (reference, upside_down)]
     for index in range(2):  # nearly those of the crop alone: the convolutions see across its edge
         distances = [np.linalg.norm(features["kid_crops"][index] - one) for one in alone]
         assert np.argmin(distances) == index and distances[index] < 0.5 * distances[1 - index]
 
 
-def test_eyes_and_mouth_are_scored_by_themselves(metrics: Metrics, portrait: np.ndarray) -> None:
+def test_eyes_and_mouth_are_scored_by_themselves(metrics: Metrics, reference: Reference, portrait: np.ndarray) -> None:
     left, top, size = boxes(256)["mouth"]
     blurred = portrait.copy()
     mouth = blurred[top : top + size, left : left + size]
     mouth[:] = mouth.mean((0, 1)).astype(np.uint8)
-    reference = metrics.against(portrait)
     scores, features = reference.scores(blurred)
     assert scores.lpips_eyes == pytest.approx(0, abs=1e-6) and scores.chroma_eyes == pytest.approx(0, abs=1e-6)
     enlarged = [F.interpolate(unit_batch(picture[top : top + size, left : left + size]), (128, 128), mode="bicubic",
@@ -131,9 +138,9 @@ def test_identity_is_for_faces_only(metrics_of_any_picture: Metrics, portrait: n
     assert scores.identity is None and scores.identity_mobileface is None and scores.lpips_alex > 0
 
 
-def test_pictures_of_another_size_are_refused(metrics: Metrics, portrait: np.ndarray) -> None:
+def test_pictures_of_another_size_are_refused(metrics_of_any_picture: Metrics, portrait: np.ndarray) -> None:
     with pytest.raises(ImageError, match="64×63"):
-        metrics.against(portrait[:64, :64]).scores(portrait[:63, :64])
+        metrics_of_any_picture.against(portrait[:64, :64]).scores(portrait[:63, :64])
 
 
 def test_a_unit_batch_spans_minus_one_to_one() -> None:

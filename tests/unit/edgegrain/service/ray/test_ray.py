@@ -122,7 +122,7 @@ def test_what_does_not_start_is_not_left_on_a_cluster(
     monkeypatch.setattr(serve, "start", lambda **options: None)
     monkeypatch.setattr(serve, "run", run)
     monkeypatch.setattr(serve, "delete", removed.append)
-    with pytest.raises(raised, match="no replica got ready: not warm" if raised is ServiceError else ""):
+    with pytest.raises(raised, match="no replica got ready: not warm" if raised is ServiceError else None):
         serve_on_ray(Settings(bundles=(str(tiny_bundle),), port=0), RayOptions(address=address))
     assert removed == deleted
 

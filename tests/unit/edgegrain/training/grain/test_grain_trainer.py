@@ -143,14 +143,14 @@ def test_sessions_of_a_run_draw_different_random_numbers(tmp_path: Path, monkeyp
 
 
 def test_a_time_budget_ends_a_run(tmp_path: Path) -> None:
-    train(SMOKE, tmp_path / "run", pictures=10**9, budget_seconds=1)
+    train(SMOKE, tmp_path / "run", pictures=10**9, budget_seconds=0.3)
     assert 0 < load_run(tmp_path / "run").pictures < 10**6
 
 
 def test_sigterm_ends_a_run_with_a_checkpoint(tmp_path: Path) -> None:
     """As on a preempted machine; afterwards the signal is handled as before."""
     before = signal.getsignal(signal.SIGTERM)
-    threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
     train(SMOKE, tmp_path / "run", pictures=10**9, budget_seconds=30)
     assert rows(tmp_path / "run", "validation")[-1]["end"] is False
     assert load_run(tmp_path / "run").pictures > 0

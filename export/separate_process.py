@@ -22,7 +22,8 @@ def run_module(module: str, *arguments: str | Path) -> None:
         ExportError: it failed, or the system killed it, as it does when memory is short.
     """
     path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
-    done = subprocess.run([sys.executable, "-m", module, *map(str, arguments)], env={**os.environ, "PYTHONPATH": path},
+    done = subprocess.run([sys.executable, "-P", "-m", module, *map(str, arguments)],
+                          env={**os.environ, "PYTHONPATH": path},
                           stderr=subprocess.PIPE, text=True, errors="replace", check=False)
     if done.returncode < 0:
         raise ExportError(f"the process of {module} was killed by signal {-done.returncode}, most likely because "

@@ -64,7 +64,7 @@ def live_service(
     thread.start()
     try:
         if wait:
-            until(lambda: state.not_ready() is None)
+            until(lambda: state.supervisor.ready)
         yield LiveService(f"http://127.0.0.1:{listener.getsockname()[1]}", state)
     finally:
         server.should_exit = True

@@ -44,7 +44,8 @@ class Access:
                           {"WWW-Authenticate": 'Bearer realm="edgegrain"'})
 
     def charge(self, request: Request, pictures: int = 1, charged: int = 0) -> None:
-        """Charge a client for the pictures of a request, of which ``charged`` were charged before.
+        """Charge a client for the pictures of a request, of which ``charged`` were charged before; of a refused one,
+        none are.
 
         Raises:
             Problem: 413, the request has more pictures than are allowed at once; 429, they exceed the client's rate.
@@ -59,7 +60,7 @@ class Access:
         left, then = self._buckets.pop(client, (float(self._burst), now))
         left = min(self._burst, left + (now - then) * self._rate)
         missing = pictures - left
-        self._buckets[client] = (left if missing > 0 else left - pictures, now)
+        self._buckets[client] = (left + charged if missing > 0 else left - pictures, now)
         if len(self._buckets) > MAX_CLIENTS:
             self._buckets.popitem(last=False)
         if missing > 0:

@@ -37,7 +37,7 @@ class Batcher:
         self, *, limits: Mapping[str, int], weights: Mapping[str, float], sizes: Sequence[int], wait: float,
         max_pixels: int, longest: float = math.inf, capacity: Capacity | None = None,
         arriving: Callable[[], bool] = lambda: False,
-        on_refused: Callable[[str, Reason], None] = lambda verb, reason: None,
+        on_refused: Callable[[str, Reason, int], None] = lambda verb, reason, count: None,
     ) -> None:
         """Make empty queues.
 
@@ -50,7 +50,7 @@ class Batcher:
             longest: most expected seconds of a batch of several jobs.
             capacity: expected times until workers are free.
             arriving: true while requests are being received whose jobs will be queued soon.
-            on_refused: called for every refused job with its verb and the reason.
+            on_refused: called with a verb, the reason and the number of jobs that were refused for it.
         """
         self.times = ServiceTimes()
         self.capacity = capacity or Capacity()
@@ -214,9 +214,9 @@ class Batcher:
             wait = finish - ROOM * (job.deadline - job.queued)
             job.settle(self._refusal("overtaken", job.key.verb, wait, 1))
 
-    def timed_out(self, verb: str, within: float) -> Refused:
-        """The refusal of a request whose deadline, ``within`` seconds of its arrival, has passed."""
-        return self._refusal("timeout", verb, self.expected(verb) - ROOM * within, 1)
+    def timed_out(self, verb: str, within: float, count: int) -> Refused:
+        """The refusal of ``count`` jobs of a request whose deadline, ``within`` seconds of its arrival, has passed."""
+        return self._refusal("timeout", verb, self.expected(verb) - ROOM * within, count)
 
     def _is_idle(self) -> bool:
         return not len(self) and self.capacity.free_in()[0] == 0
@@ -224,7 +224,7 @@ class Batcher:
     def _refusal(self, reason: Reason, verb: str, wait: float, count: int) -> Refused:
         if (starting := self.capacity.ready_in()) > 0:
             reason, wait = "starting", max(wait, starting)  # earlier retries would wait for the worker's start too
-        self._on_refused(verb, reason)
+        self._on_refused(verb, reason, count)
         return Refused(reason, self._retries.after(verb, wait, count * self._spacing(verb)))
 
     def _spacing(self, verb: str) -> float:

@@ -102,4 +102,5 @@ async def encoder(request: Request, service: Service, bundle: str, name: FileNam
     return respond(file, request)
 
 
+router.add_api_route("/v1/bundles", bundles, methods=["HEAD"], include_in_schema=False)
 router.add_api_route("/v1/bundles/{bundle}/{name}", encoder, methods=["HEAD"], include_in_schema=False)

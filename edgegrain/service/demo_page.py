@@ -89,6 +89,12 @@ async def part(request: Request) -> Response:
     return await _respond(request, request.url.path.removeprefix("/"))
 
 
+@cache
+def _decompressed(name: str) -> bytes:
+    """A file for clients without gzip, once for all of them: an answer keeps its bytes until the client has read it."""
+    return gzip.decompress(page_files()[name].data)
+
+
 async def _respond(request: Request, name: str) -> Response:
     file = page_files().get(name)
     if file is None:
@@ -100,6 +106,6 @@ async def _respond(request: Request, name: str) -> Response:
     if file.compressed and "gzip" in request.headers.get("accept-encoding", ""):
         headers["Content-Encoding"] = "gzip"
     elif file.compressed:
-        data = await run_in_threadpool(gzip.decompress, data)  # 14 MB: in a thread, so that other requests go on
+        data = await run_in_threadpool(_decompressed, name)  # 14 MB: in a thread, so that other requests go on
     headers["Content-Length"] = str(len(data))
     return Response(b"" if request.method == "HEAD" else data, headers=headers, media_type=file.media_type)

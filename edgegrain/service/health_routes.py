@@ -68,3 +68,6 @@ router.add_api_route("/health/ready", ready, methods=["HEAD"], include_in_schema
 async def metrics(service: Service) -> Response:
     """Requests, latencies by stage, batch sizes, queue depth, errors by kind."""
     return Response(await service.exposition(), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+
+metrics_router.add_api_route("/metrics", metrics, methods=["HEAD"], include_in_schema=False)

@@ -8,6 +8,7 @@ import sys
 import time
 from typing import Any
 
+PACKAGES = ("codec_contract", "edge_encoder", "edgegrain", "export", "sdk", "server_decoder")
 FIELDS = "fields"
 """Attribute of a log record with the event's own fields."""
 
@@ -26,12 +27,17 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure_logs(level: str) -> None:
-    """Send every logger's events of at least ``level`` to stderr as JSON lines."""
+    """Send events of at least ``level`` to stderr as JSON lines; those of libraries of at least ``info``.
+
+    At ``debug`` libraries log what no log may hold: Pillow the EXIF data of pictures, for instance.
+    """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(level.upper())
+    root.setLevel("INFO" if level == "debug" else level.upper())
+    for package in PACKAGES:
+        logging.getLogger(package).setLevel(level.upper())
 
 
 def log(logger: logging.Logger, level: int, event: str, **fields: Any) -> None:

@@ -197,7 +197,7 @@ class RequestHeadLimits(WriteTimeout):
             self.refuse(Problem("head-too-large", f"the head of the request has more than {MAX_HEAD_BYTES} bytes"))
             return end
         cycle = self.cycle
-        super().data_received(data[at:end])
+        self._parse_head(data[at:end], whole=newline >= 0)
         if self.cycle is not cycle:
             self._forget_head()
             self._stop_head_timer()
@@ -208,6 +208,10 @@ class RequestHeadLimits(WriteTimeout):
             if self._lines >= MAX_HEADER_LINES + 2:  # with the request line and the empty line at the end
                 self.refuse(Problem("head-too-large", f"the request has more than {MAX_HEADER_LINES} header lines"))
         return end
+
+    def _parse_head(self, piece: bytes, *, whole: bool) -> None:
+        """Parse bytes of one line of a head; ``whole`` if they end it."""
+        super().data_received(piece)
 
     def _feed_body(self, data: bytes, at: int) -> int:
         """Give the parser bytes of a body; returns the position after them."""
@@ -287,12 +291,29 @@ else:
         """uvicorn's protocol with the parser in C, with these limits."""
 
         _head = False
+        _line = b""
+        _dropping = False
         _body = False
         _left: int | None = None
         _framing = 0
 
         def _in_head(self) -> bool:
             return self._head
+
+        def _parse_head(self, piece: bytes, *, whole: bool) -> None:
+            # The header Upgrade is dropped, as RFC 9110 (7.8) permits: with it, the parser in C takes the body for the
+            # next request. Clients for HTTP/2 send it, Java's by default.
+            if self._in_request_line:
+                self._dropping = False
+                super()._parse_head(piece, whole=whole)
+                return
+            self._line += piece
+            if not whole:
+                return
+            line, self._line = self._line, b""
+            self._dropping = line[:8].lower() == b"upgrade:" or (self._dropping and line[:1] in b" \t")
+            if not self._dropping:
+                super()._parse_head(line, whole=True)
 
         def _in_body(self) -> bool:
             return self._body

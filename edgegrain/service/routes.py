@@ -115,7 +115,7 @@ async def restore_batch(
     service.admit(request)
     with service.budget.account() as account:
         payloads = await read_parts(
-            request, account, part_limit=MAX_PAYLOAD_BYTES, most=service.settings.max_batch_items,
+            request, account, part_limit=MAX_PAYLOAD_BYTES, most=service.settings.largest_form,
             timeout=service.settings.body_timeout)
         service.access.charge(request, len(payloads), charged=1)
         prepared = [_restore_job(service, payload, options, parameters.bundle) for payload in payloads]
@@ -143,10 +143,10 @@ async def compress(
     service.admit(request)
     with service.budget.account() as account:
         picture = await read_body(
-            request, account, limit=service.settings.max_picture_bytes, timeout=service.settings.body_timeout)
-        sizes = []
+            request, account, limit=service.settings.largest_picture, timeout=service.settings.body_timeout)
+        deadline, sizes = service.deadline(), []
         for manifest in service.bundles_to_try(parameters.bundle, parameters.quality, parameters.max_bytes):
-            job = service.compress_job(picture, options, manifest)
+            job = service.compress_job(picture, options, manifest, deadline)
             done = data_of((await service.answers(request, [job]))[0])
             if parameters.max_bytes is None or len(done.data) <= parameters.max_bytes:
                 return Response(done.data, media_type=PAYLOAD_TYPE, headers=_answer_headers(done, job))

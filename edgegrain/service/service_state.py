@@ -97,7 +97,7 @@ class ServiceState:
             sizes=settings.batch_sizes, wait=settings.batch_wait, max_pixels=settings.max_pixels,
             longest=LONGEST_BATCH * settings.deadline, capacity=Capacity(settings.workers),
             arriving=lambda: self.budget.arriving > 0,
-            on_refused=lambda verb, reason: self.metrics.refused.labels(verb, reason).inc())
+            on_refused=lambda verb, reason, count: self.metrics.refused.labels(verb, reason).inc(count))
         plan = WorkerPlan(
             {"folders": [str(manifest.folder.resolve()) for manifest in manifests], "device": settings.device,
              "threads": settings.threads, "batch_sizes": list(settings.batch_sizes),
@@ -183,7 +183,8 @@ class ServiceState:
             options = dataclasses.replace(options, strength=strength_of(manifest, options.strength))
         except ImageError as error:
             raise wrong_parameter("strength", str(error)) from error
-        return self._job(BatchKey("restore", manifest.id, options.seed, factor), payload, options, pixels)
+        return self._job(BatchKey("restore", manifest.id, options.seed, factor), payload, options, pixels,
+                         self.deadline())
 
     def bundles_to_try(self, bundle: str | None, quality: str | None, max_bytes: int | None) -> list[Manifest]:
         """The served bundles to compress a picture with, best quality first.
@@ -201,9 +202,9 @@ class ServiceState:
         except BundleError as error:
             raise wrong_parameter("quality", str(error)) from error
 
-    def compress_job(self, picture: bytes, options: CompressOptions, manifest: Manifest) -> Job:
-        """Make the job for a picture file, which only a worker opens."""
-        return self._job(BatchKey("compress", manifest.id), picture, options, manifest.hr**2)
+    def compress_job(self, picture: bytes, options: CompressOptions, manifest: Manifest, deadline: float) -> Job:
+        """Make the job for a picture file, which only a worker opens; ``deadline`` is a time of the event loop."""
+        return self._job(BatchKey("compress", manifest.id), picture, options, manifest.hr**2, deadline)
 
     async def answers(self, request: Request, jobs: Sequence[Job]) -> list[Answer]:
         """Queue jobs and wait for all of them; jobs that will miss their deadline are answered with `Refused`.
@@ -226,16 +227,21 @@ class ServiceState:
                 return [job.answer.result() for job in jobs]
             if left.done():
                 raise Problem("client-closed", "the client disconnected before the answer")
-            raise _refused(self.batcher.timed_out(jobs[0].key.verb, self.settings.deadline))
+            missing = sum(not job.answer.done() for job in jobs)
+            raise _refused(self.batcher.timed_out(jobs[0].key.verb, self.settings.deadline, missing))
         finally:
             left.cancel()
             work.cancel()
             self.batcher.discard(jobs)
 
-    def _job(self, key: BatchKey, data: bytes, options: RestoreOptions | CompressOptions, pixels: int) -> Job:
-        loop = asyncio.get_running_loop()
-        return Job(key, data, dataclasses.asdict(options), loop.time() + self.settings.deadline, pixels,
-                   loop.create_future())
+    def deadline(self) -> float:
+        """The time of the event loop by which a request whose body has just arrived is to be answered."""
+        return asyncio.get_running_loop().time() + self.settings.deadline
+
+    def _job(self, key: BatchKey, data: bytes, options: RestoreOptions | CompressOptions, pixels: int, deadline: float
+             ) -> Job:
+        return Job(key, data, dataclasses.asdict(options), deadline, pixels,
+                   asyncio.get_running_loop().create_future())
 
     def _spares(self, pids: Sequence[int]) -> int:
         """The number of spare workers, which is logged with its reason."""

@@ -107,6 +107,16 @@ class Settings(BaseSettings):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
+    @property
+    def largest_picture(self) -> int:
+        """Most bytes of a picture file that can be accepted at all."""
+        return min(self.max_picture_bytes, self.max_bytes_in_flight)
+
+    @property
+    def largest_form(self) -> int:
+        """Most payloads of a form that can be accepted at all."""
+        return min(self.max_batch_items, self.queue_size)
+
     def all_tokens(self) -> tuple[SecretStr, ...]:
         """``tokens`` and those of ``tokens_file``.
 

@@ -18,8 +18,8 @@ from edgegrain.service.job import Done, WorkerLost
 from edgegrain.service.settings import ENVIRONMENT_PREFIX
 from sdk.decoder_form import RunningDecoder
 
-COMMAND = (sys.executable, "-m", "edgegrain.service.worker")
-"""Program and arguments of a worker process."""
+COMMAND = (sys.executable, "-P", "-m", "edgegrain.service.worker")
+"""Program and arguments of a worker process, which imports nothing from the current directory."""
 STAGES = ("unpack", "read", "decode", "enlarge", "encode", "write")
 """Stages that a worker reports seconds of. They become labels and headers, so all others are ignored."""
 

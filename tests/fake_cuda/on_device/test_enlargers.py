@@ -2,24 +2,52 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
+import pytest
 
 from codec_contract.bundle.manifest import load_manifest
+from server_decoder.decoder_session import DecoderSession
 from server_decoder.super_resolution.enlarger_session import EnlargerSession
 from tests.fake_cuda.on_device.conftest import Device
 from tests.fake_cuda.on_device.decoders import SHIPPED
 
 
-def test_only_pictures_are_copied_and_memory_does_not_grow(idle_kernels: Device) -> None:
+def shipped_enlarger() -> EnlargerSession:
     manifest = load_manifest(SHIPPED.parent)
     assert manifest.enlarger is not None
-    session = EnlargerSession([manifest.open_file(file) for file in manifest.enlarger.files], manifest.hr, "cuda")
-    square = np.zeros((1, manifest.hr, manifest.hr, 3), np.uint8)
+    return EnlargerSession([manifest.open_file(file) for file in manifest.enlarger.files], manifest.hr, "cuda")
+
+
+def test_only_pictures_are_copied_and_memory_does_not_grow(idle_kernels: Device) -> None:
+    session = shipped_enlarger()
+    square = np.zeros((1, session.side, session.side, 3), np.uint8)
     session.enlarge(square, 4)  # the first run also copies weights
     first = idle_kernels.report()["bytes_in_use"]
     idle_kernels.reset()
     enlarged = session.enlarge(square, 4)
-    assert enlarged.shape == (1, 4 * manifest.hr, 4 * manifest.hr, 3)
+    assert enlarged.shape == (1, 4 * session.side, 4 * session.side, 3)
     assert idle_kernels.report()["copied"] == {"pageable to device": square.nbytes,
                                                "device to pageable": enlarged.nbytes}
     assert idle_kernels.report()["bytes_in_use"] == first
+
+
+def test_captures_are_not_disturbed_by_new_enlargers(idle_kernels: Device, caplog: pytest.LogCaptureFixture) -> None:
+    stop = threading.Event()
+
+    def work() -> None:
+        while not stop.is_set():
+            session = shipped_enlarger()
+            session.enlarge(np.zeros((1, session.side, session.side, 3), np.uint8), 2)
+
+    idle_kernels.prolong_captures(100)
+    with ThreadPoolExecutor(1) as other:
+        done = other.submit(work)
+        session = DecoderSession(SHIPPED, "cuda")
+        session.warm_up((1, 2))
+        stop.set()
+        done.result()
+    assert session.graphs, caplog.text
+    assert idle_kernels.report()["violations"] == []

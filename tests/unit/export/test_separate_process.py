@@ -23,6 +23,15 @@ def test_a_module_gets_its_arguments_and_the_import_path(module: Path, tmp_path:
     assert (tmp_path / "out").read_text() == "7"
 
 
+def test_nothing_is_imported_from_the_current_directory(module: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+                                                        ) -> None:
+    module.write_text("import sdk, sys; sys.exit(sdk.__doc__ is None)")
+    (tmp_path / "elsewhere" / "sdk").mkdir(parents=True)
+    (tmp_path / "elsewhere" / "sdk" / "__init__.py").touch()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    run_module("some_module")
+
+
 @pytest.mark.parametrize(("content", "message"), [
     ("raise ValueError('no decoder')", "process of some_module failed: ValueError: no decoder"),
     ("import sys; sys.exit(3)", "failed: no message"),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgegrain.service import request_head, uvicorn_server
-from edgegrain.service.json_logs import JsonFormatter
+from edgegrain.service.json_logs import PACKAGES, JsonFormatter
 from edgegrain.service.request_head import LimitedH11, http_protocol
 from tests.service_harness import LiveService, live_service
 from tests.tiny_bundle import write_tiny_bundle
@@ -47,6 +47,8 @@ def logs_end_with_the_test() -> Iterator[None]:
     level = root.level
     yield
     root.setLevel(level)
+    for package in PACKAGES:
+        logging.getLogger(package).setLevel(logging.NOTSET)
     for handler in root.handlers[:]:
         if isinstance(handler.formatter, JsonFormatter):
             root.removeHandler(handler)

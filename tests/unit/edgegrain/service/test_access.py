@@ -82,6 +82,22 @@ def test_more_than_a_burst_is_refused_for_good() -> None:
     access.charge(request(), 3, charged=1)
 
 
+def test_a_client_that_waits_as_told_is_served() -> None:
+    clock = Clock()
+    access = Access(rate=1, burst=20, clock=clock)
+    for _ in range(3):  # a form of 20: one picture is charged before the body, the rest after it
+        access.charge(request())
+        access.charge(request(), 20, charged=1)
+        access.charge(request(), 0)
+        with pytest.raises(Problem):
+            access.charge(request())
+        clock.now += 1
+        access.charge(request())
+        with pytest.raises(Problem) as caught:
+            access.charge(request(), 20, charged=1)
+        clock.now += int(caught.value.headers["Retry-After"])
+
+
 def test_rate_goes_by_token_where_there_are_any() -> None:
     access = Access(TOKENS, rate=1, burst=1, clock=Clock())
     access.charge(request(f"Bearer {TOKENS[0]}", "10.0.0.1"))

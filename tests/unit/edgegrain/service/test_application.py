@@ -155,17 +155,29 @@ def test_batch_of_too_many(client: httpx.Client, payload: bytes) -> None:
     assert_problem(client.post("/v1/restore/batch", files=files), 413, "too-large")
 
 
+def test_what_can_never_be_accepted_is_too_large(tiny_bundle: Path, payload: bytes) -> None:
+    limits = {"queue_size": 2, "max_bytes_in_flight": 1 << 20}
+    with live_service(tiny_bundle, worker_command=stub_worker(), **limits) as service, \
+            httpx.Client(base_url=service.url, timeout=SOON) as client:
+        files = [("payload", (str(index), payload)) for index in range(3)]
+        assert_problem(client.post("/v1/restore/batch", files=files), 413, "too-large")
+        assert client.post("/v1/restore/batch", files=files[:2]).status_code == 200
+        answer = client.post("/v1/compress", content=bytes((1 << 20) + 1), headers={"Content-Type": "image/png"})
+        assert_problem(answer, 413, "too-large")
+
+
 def test_a_field_of_a_form_is_no_payload(client: httpx.Client) -> None:
     body = b'--x\r\nContent-Disposition: form-data; name="payload"\r\n\r\nabc\r\n--x--\r\n'
     answer = client.post("/v1/restore/batch", content=body, headers={"Content-Type": "multipart/form-data; boundary=x"})
     assert "a field that is no file" in str(assert_problem(answer, 400, "bad-request")["detail"])
 
 
-@pytest.mark.parametrize("path", ["/health/live", "/health/ready"])
-def test_the_head_of_health(client: httpx.Client, path: str) -> None:
+@pytest.mark.parametrize("path", ["/health/live", "/health/ready", "/v1/bundles"])
+def test_heads(client: httpx.Client, path: str) -> None:
     head, answer = client.head(path), client.get(path)
     assert (head.status_code, head.content) == (200, b"")
     assert head.headers["content-length"] == answer.headers["content-length"]
+    assert client.head("/metrics").status_code == 200
 
 
 def test_a_slash_at_the_end_is_another_path(client: httpx.Client, payload: bytes) -> None:

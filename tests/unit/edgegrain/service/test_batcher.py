@@ -211,12 +211,12 @@ def busy(queue: Batcher, seconds: float, *, restore: float = 2.0, compress: floa
 
 def test_what_would_be_late_is_refused_at_once() -> None:
     async def test() -> None:
-        queue, refused = batcher(on_refused=lambda verb, reason: refused.append((verb, reason))), list[Any]()
+        queue, refused = batcher(on_refused=lambda *details: refused.append(details)), list[Any]()
         busy(queue, 10)
         queue.submit([job(index) for index in range(4)])  # until 18 s
         with pytest.raises(Refused) as caught:
             queue.submit([job(5, seconds=20 / ACCEPTED - 0.5)])
-        assert caught.value.reason == "late" and refused == [("restore", "late")] and len(queue) == 4
+        assert caught.value.reason == "late" and refused == [("restore", "late", 1)] and len(queue) == 4
         assert 20 - ROOM * (20 / ACCEPTED) < caught.value.retry_after < 4
         queue.capacity.busy(0, 10 - caught.value.retry_after)  # as much later
         queue.submit([job(6, seconds=20 / ACCEPTED - 0.5)])

@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from edgegrain.service import demo_page
 from edgegrain.service.demo_page import FOLDER
 from tests.service_harness import SOON, LiveService, get, live_service, stub_worker
 
@@ -56,6 +57,7 @@ def test_the_runtime_travels_compressed_to_those_who_can(tiny_service: LiveServi
         assert b"".join(answer.iter_raw()) == stored
     plain = get(url, headers={"Accept-Encoding": "identity"})
     assert "content-encoding" not in plain.headers and plain.content == gzip.decompress(stored)
+    assert demo_page._decompressed(f"runtime/{name}") is demo_page._decompressed(f"runtime/{name}")  # for all clients
     kinds = {"ort-wasm-simd-threaded.wasm": "application/wasm", "ort-wasm-simd-threaded.mjs": "text/javascript"}
     assert plain.headers["content-type"].split(";")[0] == kinds[name]
     again = get(url, headers={"If-None-Match": plain.headers["etag"]})

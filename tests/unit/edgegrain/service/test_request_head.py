@@ -233,6 +233,25 @@ def test_upgrades_are_ignored(service: LiveService) -> None:
             assert Answer(stream).status == 200
 
 
+@pytest.mark.parametrize("pieces", [1, 7])
+def test_the_body_of_a_request_with_an_upgrade_is_its_body(service: LiveService, pieces: int) -> None:
+    """The parser in C would take it for the next request; Java's client sends the header by default."""
+    body = LIVE + b"\r\n"
+    request = (POST + b"connection: Upgrade, HTTP2-Settings\r\nUPGRADE: h2c,\r\n websocket\r\nContent-Length: "
+               + str(len(body)).encode() + b"\r\n\r\n" + body)
+    size = -(-len(request) // pieces)
+    with connected(service) as connection, connection.makefile("rb") as stream:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for at in range(0, len(request), size):
+            connection.sendall(request[at : at + size])
+            time.sleep(0.01)
+        answer = Answer(stream)
+        assert answer.status == 422 and "payload" in json.loads(answer.body)["detail"]
+        connection.sendall(LIVE + b"Connection: close\r\n\r\n")
+        assert Answer(stream).status == 200
+        assert stream.read() == b""
+
+
 def test_too_many_connections(tiny_bundle: Path) -> None:
     with live_service(tiny_bundle, worker_command=stub_worker(), wait=False, max_connections_per_address=3,
                       trusted_proxies="10.0.0.1", keep_alive=1) as service:

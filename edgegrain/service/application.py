@@ -20,6 +20,7 @@ from edgegrain.service import demo_page as page
 from edgegrain.service import health_routes as health
 from edgegrain.service import routes
 from edgegrain.service.access_log import AccessLog
+from edgegrain.service.defect_answers import DefectAnswers
 from edgegrain.service.json_logs import log
 from edgegrain.service.lingering_close import LingeringClose
 from edgegrain.service.load_shedding import LoadShedding
@@ -77,8 +78,8 @@ def create_app(settings: Settings, worker_command: Sequence[str] = COMMAND) -> F
     app.add_exception_handler(RequestValidationError, _answer_validation_error)
     app.add_exception_handler(HTTPException, _answer_http_exception)
     app.add_exception_handler(ClientDisconnect, _answer_disconnect)
-    app.add_exception_handler(Exception, _answer_defect)
     app.add_middleware(LoadShedding, service=service, routes=routes.router.routes)
+    app.add_middleware(DefectAnswers, answer=_answer_defect)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware, allow_origins=list(settings.cors_origins), allow_methods=["GET", "POST"],

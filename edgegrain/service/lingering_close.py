@@ -2,7 +2,7 @@
 
 A refusal (too large, no token, queue full) is sent while the client is still sending. If the connection were closed
 then, the client's system would discard the answer unread; so the rest of the body is read and discarded for a moment
-first.
+first. A client that asked with `Expect: 100-continue` sends no body after a refusal: the connection is closed at once.
 """
 
 from __future__ import annotations
@@ -25,15 +25,21 @@ class LingeringClose:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        reading = True
+        reading, asked = True, False
+        asks = any(name == b"expect" and value.lower() == b"100-continue" for name, value in scope["headers"])
 
         async def noted() -> Message:
-            nonlocal reading
+            nonlocal reading, asked
+            asked = True
             message = await receive()
             reading = message["type"] == "http.request" and bool(message.get("more_body"))
             return message
 
         async def lingering(message: Message) -> None:
+            nonlocal reading
+            if message["type"] == "http.response.start" and asks and not asked:
+                reading = False
+                message = {**message, "headers": [*message.get("headers", ()), (b"connection", b"close")]}
             if message["type"] != "http.response.body" or message.get("more_body") or not reading:
                 await send(message)
                 return

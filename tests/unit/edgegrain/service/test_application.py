@@ -25,7 +25,7 @@ from edgegrain.service.application import create_app
 from edgegrain.service.engine_options import RestoreOptions
 from edgegrain.service.service_state import ServiceState
 from edgegrain.service.settings import Settings
-from tests.service_harness import PAYLOAD, SOON, LiveService, get, live_service, raw_payloads, stub_worker, until
+from tests.service_harness import PAYLOAD, SOON, LiveService, get, live_service, post, raw_payloads, stub_worker, until
 from tests.tiny_bundle import LR, noisy_decoder, refresh_manifest, write_tiny_bundle
 
 BUNDLE = "tiny-64-lr16"
@@ -390,10 +390,12 @@ class TestLimits:
             assert "edgegrain_worker_losses_total 1.0" in get(f"{service.url}/metrics").text
 
     def test_a_defect_is_500_without_its_details(self, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        with live_service(tiny_bundle, worker_command=stub_worker()) as service:
+        with live_service(tiny_bundle, worker_command=stub_worker(), cors_origins=("https://a.example",)) as service:
             monkeypatch.setattr(service.state.batcher, "submit", lambda jobs: 1 / 0)
-            answer = service.restore(raw_payloads(tiny_bundle, 1)[0])
-            assert (answer.status_code, answer.json()["type"]) == (500, "urn:edgegrain:problem:internal")
+            answer = post(f"{service.url}/v1/restore", raw_payloads(tiny_bundle, 1)[0],
+                          headers={**PAYLOAD, "Origin": "https://a.example"})
+            assert_problem(answer, 500, "internal")
+            assert answer.headers["access-control-allow-origin"] == "https://a.example"
             assert "division" not in answer.text and get(f"{service.url}/health/ready").status_code == 200
 
     def test_not_ready_before_the_worker_is_warm(self, tiny_bundle: Path) -> None:

@@ -252,6 +252,15 @@ def test_the_body_of_a_request_with_an_upgrade_is_its_body(service: LiveService,
         assert stream.read() == b""
 
 
+def test_who_asks_before_sending_a_body_is_refused_at_once(service: LiveService) -> None:
+    with connected(service) as connection, connection.makefile("rb") as stream:
+        connection.sendall(POST.replace(b"application/vnd.edgegrain", b"text/plain")
+                           + b"Content-Length: 60\r\nExpect: 100-continue\r\n\r\n")
+        answer = Answer(stream)
+        assert (answer.status, answer.headers["connection"]) == (415, "close")
+        assert stream.read() == b""
+
+
 def test_too_many_connections(tiny_bundle: Path) -> None:
     with live_service(tiny_bundle, worker_command=stub_worker(), wait=False, max_connections_per_address=3,
                       trusted_proxies="10.0.0.1", keep_alive=1) as service:

@@ -189,7 +189,7 @@ def section(summary: Mapping[str, Any], command: str) -> list[str]:
             lines.append(f"| {name} | {USES[use]} | {lr} | " + " | ".join(
                 score_cells(mean, columns, bundle["training_losses"] if bundle else ())) + " |")
     pictures = summary["pictures"]
-    return [*lines, "", f"{NOTE}.", "",
+    return [*lines, "", f"{NOTE}. ±: 95 % bootstrap interval over pictures.", "",
             f"Means over {pictures['count']} pictures of `{pictures['folder']}` at {summary['side']}×"
             f"{summary['side']}, measured {summary['date']}:", "",
             "<!-- not run: needs other weights -->", "```sh", command, "```"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 
 class CaptureLock:
@@ -60,3 +60,8 @@ class CaptureLock:
 
 GPU = CaptureLock()
 """Of all sessions of the process."""
+
+
+def beside_captures(device: str) -> AbstractContextManager[None]:
+    """Work of a session on a device, which on ``"cuda"`` does not run during a capture."""
+    return GPU.work() if device == "cuda" else nullcontext()

@@ -37,14 +37,18 @@ def with_progress(items: Sequence[Item], text: str) -> Iterator[Item]:
         yield from bars.track(items, description=text)
 
 
+def is_first_process() -> bool:
+    """True unless torchrun started this process beside a first one, which does the printing."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 @contextlib.contextmanager
 def progress_bar() -> Iterator[Callable[[float, str], None]]:
     """A bar on stderr, in the first process only; yields a function of the finished part, 0...1, and a line of text."""
     from rich.console import Console
     from rich.progress import Progress
 
-    first = os.environ.get("RANK", "0") == "0"  # set by torchrun
-    with Progress(console=Console(stderr=True), disable=not first) as bar:
+    with Progress(console=Console(stderr=True), disable=not is_first_process()) as bar:
         task = bar.add_task("preparing", total=1.0)
         yield lambda part, line: bar.update(task, completed=part, description=line)
 

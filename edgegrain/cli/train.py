@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +12,7 @@ import typer
 from codec_contract.errors import EdgegrainError
 from edgegrain.cli.exit_codes import INTERRUPTED
 from edgegrain.cli.extras import needs_extra
-from edgegrain.cli.output import print_json, progress_bar
+from edgegrain.cli.output import is_first_process, print_json, progress_bar
 
 
 class DeviceChoice(StrEnum):
@@ -168,7 +167,7 @@ def train(
         result = start(config, folder, options, **settings, report=report)
     if result:  # the first process only
         typer.echo(json.dumps(result))
-    elif isinstance(config, Chain) and os.environ.get("RANK", "0") == "0":
+    elif isinstance(config, Chain) and is_first_process():
         typer.echo(f"all stages in {folder} were finished; nothing was trained", err=True)
     if not finished(folder / STAGES[-1] if isinstance(config, Chain) else folder):
         typer.echo(f"interrupted; --run {folder} --resume continues", err=True)

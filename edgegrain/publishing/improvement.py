@@ -179,7 +179,7 @@ def compare(checkpoint: Path, published: Path, unseen: Path, weights: Path | Non
     originals = [read_square(path, side) for path in list_pictures(unseen)]
     new = measure(after, originals, metrics)
     old = measure(before, originals, metrics)
-    config = asdict(read_config(checkpoint))  # which bundles do not record
+    config = asdict(read_config(checkpoint))  # a loss of either takes a score out of the comparison
     found = changes(new, old, training_losses(CODEC, domain, {**training, "config": config}))
     return ({"pictures_compared": len(originals), "new": new.as_dict(), "published": old.as_dict(),
              "changes": {judge: asdict(change) for judge, change in found.items()}},

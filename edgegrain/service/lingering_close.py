@@ -25,19 +25,19 @@ class LingeringClose:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        reading, asked = True, False
-        asks = any(name == b"expect" and value.lower() == b"100-continue" for name, value in scope["headers"])
+        reading, body_wanted = True, False
+        expects_100 = any(name == b"expect" and value.lower() == b"100-continue" for name, value in scope["headers"])
 
         async def noted() -> Message:
-            nonlocal reading, asked
-            asked = True
+            nonlocal reading, body_wanted
+            body_wanted = True
             message = await receive()
             reading = message["type"] == "http.request" and bool(message.get("more_body"))
             return message
 
         async def lingering(message: Message) -> None:
             nonlocal reading
-            if message["type"] == "http.response.start" and asks and not asked:
+            if message["type"] == "http.response.start" and expects_100 and not body_wanted:
                 reading = False
                 message = {**message, "headers": [*message.get("headers", ()), (b"connection", b"close")]}
             if message["type"] != "http.response.body" or message.get("more_body") or not reading:

@@ -7,7 +7,6 @@ the device, so factor 4 costs the weights of the second doubling only.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +14,7 @@ import numpy as np
 from codec_contract.bundle.manifest import ENLARGEMENTS
 from codec_contract.errors import BundleError, DeviceError, ImageError
 from codec_contract.rgb import Rgb, describe_array
-from server_decoder.capture_lock import GPU
+from server_decoder.capture_lock import beside_captures
 from server_decoder.providers import (
     SILENT,
     WARNINGS,
@@ -109,7 +108,7 @@ class EnlargerSession:
         enlarged = np.empty((len(pictures), large, large, 3), np.uint8)
         for index in range(len(pictures)):
             try:
-                with _beside_captures(self.device):
+                with beside_captures(self.device):
                     made = self._run(np.ascontiguousarray(pictures[index : index + 1]), self.factors.index(factor))
             except Exception as error:  # ONNX Runtime's exceptions have no common class
                 raise device_failure(error, self.device, "enlarging") from error
@@ -142,18 +141,13 @@ def _start(model: bytes, options: onnxruntime.SessionOptions, device: Device) ->
     chain = provider_chain(device, CudaOptions(graphs=False), None)
     provider = chain[0] if isinstance(chain[0], str) else chain[0][0]
     try:
-        with _beside_captures(device):
+        with beside_captures(device):
             session = create_session(model, options, chain)
     except Exception as error:  # ONNX Runtime has no common class for errors of a damaged model
         raise start_failure(error, device, provider, "enlarger") from error
     if provider not in session.get_providers():
         raise not_active(device, provider, tuple(session.get_providers()))
     return session
-
-
-def _beside_captures(device: Device) -> AbstractContextManager[None]:
-    """Work that waits for a decoder's capture of a CUDA graph, and for which a capture waits."""
-    return GPU.work() if device == "cuda" else nullcontext()
 
 
 def _check_signature(session: onnxruntime.InferenceSession, step: int, side: int, channels: int | None, *, last: bool

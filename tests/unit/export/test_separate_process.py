@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import sdk
 from codec_contract.errors import ExportError
 from export import separate_process
 from export.separate_process import require_memory, run_module
@@ -25,11 +26,12 @@ def test_a_module_gets_its_arguments_and_the_import_path(module: Path, tmp_path:
 
 def test_nothing_is_imported_from_the_current_directory(module: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
                                                         ) -> None:
-    module.write_text("import sdk, sys; sys.exit(sdk.__doc__ is None)")
+    module.write_text("import pathlib, sdk, sys\npathlib.Path(sys.argv[1]).write_text(sdk.__file__)\n")
     (tmp_path / "elsewhere" / "sdk").mkdir(parents=True)
     (tmp_path / "elsewhere" / "sdk" / "__init__.py").touch()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    run_module("some_module")
+    run_module("some_module", tmp_path / "out")
+    assert (tmp_path / "out").read_text() == sdk.__file__
 
 
 @pytest.mark.parametrize(("content", "message"), [

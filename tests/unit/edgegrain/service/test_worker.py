@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 import sys
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 
+import sdk
 from codec_contract.errors import DeviceError, DeviceMemoryError, EdgegrainError
 from edgegrain.service.batch.worker_process import EngineProcess
 from edgegrain.service.batcher import Batcher
@@ -16,6 +19,7 @@ from edgegrain.service.engine_options import RestoreOptions
 from edgegrain.service.job import BatchKey, Done, Job
 from edgegrain.service.supervisor import Supervisor
 from edgegrain.service.worker_handle import WorkerPlan
+from edgegrain.service.worker_protocol import COMMAND, worker_environment
 from tests.service_harness import SOON
 
 OPTIONS = asdict(RestoreOptions())
@@ -95,3 +99,12 @@ def test_the_service_replaces_it_and_no_other_batch_is_lost() -> None:
         assert lost == [1]
 
     asyncio.run(test())
+
+
+def test_a_worker_imports_nothing_from_the_current_directory(tmp_path: Path) -> None:
+    (tmp_path / "sdk").mkdir()
+    (tmp_path / "sdk" / "__init__.py").touch()
+    python = COMMAND[: COMMAND.index("-m")]
+    found = subprocess.run([*python, "-c", "import sdk; print(sdk.__file__)"], cwd=tmp_path, env=worker_environment(),
+                           capture_output=True, text=True, check=True).stdout
+    assert found.strip() == sdk.__file__

@@ -29,6 +29,7 @@ from codec_contract.errors import ModelError
 from server_decoder.generative_prior import GenerativePrior
 from server_decoder.grain.prior_config import PriorConfig
 from server_decoder.grain.rrdb import NEGATIVE_SLOPE, RRDB, initialize
+from server_decoder.grain.rrdb_decoder import FACES_256_LR16_FINE, DecoderScale, Scale, Upsample, weaken_residuals
 from server_decoder.mobile_stylegan.generator import MOBILE_STYLEGAN_256
 from server_decoder.stylegan2.synthesis import CONFIG_F_1024
 
@@ -51,8 +52,9 @@ class GLEANConfig:
         widest: most channels of encoder and decoder; the bank's own, which are 512 at low resolutions, by default.
         code_channels: of the 4 x 4 features that the codes come from; 0 for those of the encoder's coarsest ones.
         join_kernel: side of the convolutions that join both kinds of features in the bank.
-        bank_width: channels that the bank's features are reduced to, by a 1x1 convolution, before the decoder takes
-            them; 0: the decoder takes them all, as in the paper.
+        scales: of the decoder, from twice the LR's side on, as GRAIN's invertible decoder has them: bilinear
+            interpolation, the bank's features, blocks. It can begin with that decoder's weights. (): the paper's, one
+            convolution a scale.
         around_mean: codes are offsets from the mean code; else they are the codes, as in the paper.
     """
 
@@ -65,7 +67,7 @@ class GLEANConfig:
     widest: int = 512
     code_channels: int = 0
     join_kernel: int = 3
-    bank_width: int = 0
+    scales: tuple[Scale, ...] = ()
     around_mean: bool = False
 
     def __post_init__(self) -> None:
@@ -74,6 +76,9 @@ class GLEANConfig:
         if self.lr >= self.prior.size:
             raise ValueError(f"the bank makes pictures of {self.prior.size}, the LR must be smaller than that, got "
                              f"{self.lr}")
+        sizes = [self.lr << step for step in range(1, (self.prior.size // self.lr).bit_length())]
+        if self.scales and [scale.size for scale in self.scales] != sizes:
+            raise ValueError(f"the decoder's scales are {sizes}, got {[scale.size for scale in self.scales]}")
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values; `from_dict` reads them back."""
@@ -87,15 +92,18 @@ class GLEANConfig:
             KeyError, TypeError, ValueError: the fields describe none.
         """
         plain = {name: value for name, value in fields.items() if name != "kind"}
-        return cls(**{**plain, "prior": PriorConfig.from_dict(plain["prior"])})
+        scales = tuple(Scale(**scale) for scale in plain.get("scales", ()))
+        return cls(**{**plain, "prior": PriorConfig.from_dict(plain["prior"]), "scales": scales})
 
 
 PRESETS: dict[str, GLEANConfig] = {
     **{f"glean-1024-x{1024 // lr}": GLEANConfig(lr=lr) for lr in (16, 32, 64, 128)},
-    # For hours on a CPU or minutes on a GPU.
-    "glean-256-x16-light": GLEANConfig(PriorConfig("mobile-stylegan", MOBILE_STYLEGAN_256, compact=True), 16, rrdb=2,
-                                       head=24, widest=48, code_channels=8, join_kernel=1, bank_width=32,
-                                       around_mean=True),
+    # For hours on a CPU or minutes on a GPU. RRDBs and scales are those of FACES_256_LR16_FINE in rrdb_decoder.py, but
+    # for the last blocks at 16x16 and 32x32, which do little there.
+    "glean-256-x16-light": GLEANConfig(
+        PriorConfig("mobile-stylegan", MOBILE_STYLEGAN_256, compact=True), 16, rrdb=2, width=160, widest=48,
+        code_channels=8, join_kernel=1, around_mean=True,
+        scales=(Scale(32, 128, residual=2), *FACES_256_LR16_FINE.scales[2:])),
 }
 """Name -> configuration."""
 
@@ -114,22 +122,22 @@ class RRDBFeatures(nn.Module):
         return x + self.conv_body(self.body(x))
 
 
-class BankFusion(nn.Module):
-    """The bank's features and the encoder's, concatenated and convolved, for the next layers of the bank.
+class FeatureFusion(nn.Module):
+    """Features and others that join them, concatenated and convolved to the first ones' width.
 
-    A new one passes the bank's unchanged.
+    A new one passes the first ones unchanged.
     """
 
-    def __init__(self, bank: int, encoded: int, kernel: int) -> None:
+    def __init__(self, channels: int, joining: int, kernel: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(bank + encoded, bank, kernel, padding=kernel // 2)
+        self.conv = nn.Conv2d(channels + joining, channels, kernel, padding=kernel // 2)
         with torch.no_grad():
             self.conv.weight.zero_()
-            nn.init.dirac_(self.conv.weight[:, :bank])
+            nn.init.dirac_(self.conv.weight[:, :channels])
             nn.init.zeros_(self.conv.bias)  # type: ignore[arg-type]
 
-    def forward(self, g: Tensor, encoded: Tensor) -> Tensor:
-        return self.conv(torch.cat([g, encoded.to(g.dtype)], 1))
+    def forward(self, x: Tensor, joining: Tensor) -> Tensor:
+        return self.conv(torch.cat([x, joining.to(x.dtype)], 1))
 
 
 class Doubling(nn.Module):
@@ -141,6 +149,22 @@ class Doubling(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.pixel_shuffle(self.conv(x), 2)
+
+
+class FusedScale(nn.Module):
+    """A scale of GRAIN's decoder that takes the bank's features, if it has any of that size, before its blocks."""
+
+    def __init__(self, channels: int, scale: Scale, bank: int) -> None:
+        super().__init__()
+        self.upsample = Upsample(channels, scale.channels, "bilinear")
+        self.fusion = FeatureFusion(scale.channels, bank, 1) if bank else None
+        self.scale = DecoderScale(scale)
+
+    def forward(self, x: Tensor, details: Mapping[int, Tensor]) -> Tensor:
+        x = self.upsample(x)
+        if self.fusion is not None:
+            x = self.fusion(x, details[x.shape[-1]])
+        return self.scale(x)
 
 
 class GLEAN(nn.Module):
@@ -174,19 +198,22 @@ class GLEAN(nn.Module):
             nn.Conv2d(channels(BASE), last, 3, padding=1), nn.LeakyReLU(NEGATIVE_SLOPE), nn.Flatten(),
             nn.Linear(BASE * BASE * last, self.prior.code_count * self.prior.code_width))
         self.fusions = nn.ModuleDict({
-            str(side): BankFusion(bank[side], channels(side), config.join_kernel) for side in reversed(sides)})
-        taken = {side: config.bank_width or width for side, width in bank.items() if side > config.lr}
-        self.reduce = nn.ModuleDict({
-            str(side): nn.Conv2d(bank[side], width, 1) for side, width in taken.items() if config.bank_width})
+            str(side): FeatureFusion(bank[side], channels(side), config.join_kernel) for side in reversed(sides)})
         ups: list[nn.Module] = []
-        side, width = config.lr, channels(config.lr)
-        while side < config.prior.size:
-            ups.append(Doubling(width, channels(2 * side)))
-            side *= 2
-            width = channels(side) + taken.get(side, 0)
+        if config.scales:
+            widths = (config.width, *(scale.channels for scale in config.scales))
+            ups = [FusedScale(width, scale, bank.get(scale.size, 0))
+                   for width, scale in zip(widths, config.scales, strict=False)]
+            self.to_rgb = nn.Sequential(nn.Conv2d(widths[-1], RGB, 3, padding=1))
+        else:
+            side, width = config.lr, channels(config.lr)
+            while side < config.prior.size:
+                ups.append(Doubling(width, channels(2 * side)))
+                side *= 2
+                width = channels(side) + bank.get(side, 0)
+            self.to_rgb = nn.Sequential(nn.Conv2d(width, config.head, 3, padding=1), nn.LeakyReLU(NEGATIVE_SLOPE),
+                                        nn.Conv2d(config.head, RGB, 3, padding=1))
         self.up = nn.ModuleList(ups)
-        self.to_rgb = nn.Sequential(nn.Conv2d(width, config.head, 3, padding=1), nn.LeakyReLU(NEGATIVE_SLOPE),
-                                    nn.Conv2d(config.head, RGB, 3, padding=1))
         self._initialize()
 
     def train(self, mode: bool = True) -> GLEAN:
@@ -197,9 +224,12 @@ class GLEAN(nn.Module):
 
     @torch.no_grad()
     def _initialize(self) -> None:
+        passing = {module.conv for module in self.modules() if isinstance(module, FeatureFusion)}
         for name, module in self.named_modules():
-            if isinstance(module, nn.Conv2d) and not name.startswith(("prior.", "fusions.", "features.body.")):
+            if isinstance(module, nn.Conv2d) and module not in passing \
+                    and not name.startswith(("prior.", "features.body.")):
                 initialize(module)
+        weaken_residuals(self.up)
         for module in self.to_codes:
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=0.1 * module.in_features**-0.5)
@@ -214,7 +244,8 @@ class GLEAN(nn.Module):
         side = self.config.lr
         if lr.shape[1:] != (RGB, side, side):
             raise ModelError(f"this GLEAN takes LRs of [batch, 3, {side}, {side}], got {list(lr.shape)}")
-        x = F.leaky_relu(self.head(self.features(lr)), NEGATIVE_SLOPE)
+        features = self.features(lr)
+        x = F.leaky_relu(self.head(features), NEGATIVE_SLOPE)
         encoded = {side: x}
         for down in self.down:
             side //= 2
@@ -222,13 +253,17 @@ class GLEAN(nn.Module):
         codes = self.to_codes(encoded[BASE]).unflatten(1, (self.prior.code_count, -1))
         if self.config.around_mean:
             codes = codes + self.prior.mean_code
-        joins = {int(name): partial(fusion, encoded=encoded[int(name)]) for name, fusion in self.fusions.items()}
+        joins = {int(name): partial(fusion, joining=encoded[int(name)]) for name, fusion in self.fusions.items()}
         details = self.prior(codes, offsets=joins).features
+        if self.config.scales:
+            x = features
+            for up in self.up:
+                x = up(x, details)
+            return self.to_rgb(x)
         for up in self.up:
             x = up(x)
             if (g := details.get(x.shape[-1])) is not None:
-                g = g.to(x.dtype)
-                x = torch.cat([x, self.reduce[str(x.shape[-1])](g) if self.reduce else g], 1)
+                x = torch.cat([x, g.to(x.dtype)], 1)
         return self.to_rgb(x)
 
 

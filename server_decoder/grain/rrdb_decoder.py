@@ -130,6 +130,16 @@ class DecoderScale(nn.Module):
         return x if self.conv is None else x + self.conv(self.blocks(x))
 
 
+@torch.no_grad()
+def weaken_residuals(network: nn.Module) -> None:
+    """Scale what new residual blocks and scales add to their inputs by `INITIAL_RESIDUAL`."""
+    for module in network.modules():
+        if isinstance(module, ResidualBlock):
+            module.conv2.weight.mul_(INITIAL_RESIDUAL)
+        elif isinstance(module, DecoderScale) and module.conv is not None:
+            module.conv.weight.mul_(INITIAL_RESIDUAL)
+
+
 class Upsample(nn.Module):
     """Twice the resolution, by one of the kinds of `DecoderConfig.upsampling`."""
 
@@ -171,11 +181,7 @@ class RRDBDecoder(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
                 initialize(module)
-        for module in self.modules():
-            if isinstance(module, ResidualBlock):
-                module.conv2.weight.mul_(INITIAL_RESIDUAL)
-            elif isinstance(module, DecoderScale) and module.conv is not None:
-                module.conv.weight.mul_(INITIAL_RESIDUAL)
+        weaken_residuals(self)
         for parameter in self.head[-1].parameters():
             parameter.mul_(INITIAL_RESIDUAL)  # the first pictures are near grey, not noise
 

@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from codec_contract.errors import ModelError
 from edgegrain.training.adversarial import AdversarialLoss
 from edgegrain.training.checkpoint import open_checkpoint, prefixed
+from edgegrain.training.face_sr.grain_start import begin_with_grain
 from edgegrain.training.face_sr.recipes import FaceSRTraining
+from edgegrain.training.grain.initialize import trained_decoder
 from edgegrain.training.prior_files import random_prior
 from server_decoder.face_sr.gcfsr import GCFSR
 from server_decoder.face_sr.glean import GLEAN, GLEANConfig
@@ -79,10 +81,11 @@ def start_run(config: FaceSRTraining, prior: GenerativePrior | None = None, disc
         config: the recipe.
         prior: GLEAN's bank; None for GCFSR, and for a bank with random weights.
         discriminator: a trained one; None for the recipe's own with random weights.
-        start: trained weights to begin with, or the folder of a run that holds them.
+        start: trained weights to begin with, or the folder of a run that holds them; for GLEAN also a GRAIN decoder,
+            as `grain_start.begin_with_grain` takes it: a run, a bundle or a folder of the zoo.
 
     Raises:
-        ModelError: ``start`` is no such file, or holds a network of another shape or bank.
+        BundleError, ModelError: ``start`` is none of these, or holds a network of another shape or bank.
     """
     torch.manual_seed(config.seed)
     model: GLEAN | GCFSR
@@ -91,7 +94,9 @@ def start_run(config: FaceSRTraining, prior: GenerativePrior | None = None, disc
     if isinstance(config.network, GLEANConfig):
         bank = random_prior(config.network.prior, config.seed) if prior is None else prior
         model, average = GLEAN(config.network, bank), GLEAN(config.network, bank)
-        if start is not None:
+        if start is not None and not _is_glean(start):
+            begin_with_grain(model, trained_decoder(start))
+        elif start is not None:
             trained = load_glean(start / GLEAN_WEIGHTS if start.is_dir() else start, bank)
     else:
         model, average = GCFSR(config.network), GCFSR(config.network)
@@ -105,6 +110,10 @@ def start_run(config: FaceSRTraining, prior: GenerativePrior | None = None, disc
     average.eval().requires_grad_(False)
     adversarial = AdversarialLoss(config.adversarial, discriminator) if config.adversarial is not None else None
     return FaceSRRun(config, model, average, adversarial)
+
+
+def _is_glean(start: Path) -> bool:
+    return start.is_file() or (start / GLEAN_WEIGHTS).is_file()
 
 
 def load_run(folder: Path, prior: GenerativePrior | None = None) -> FaceSRRun:

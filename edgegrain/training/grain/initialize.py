@@ -13,12 +13,14 @@ from torch import Tensor
 
 from codec_contract.bundle.file_names import CODER_TABLES, MANIFEST
 from codec_contract.bundle.manifest import Manifest, load_manifest
+from codec_contract.bundle.paths import find_bundle
 from codec_contract.errors import BundleError, EdgegrainError
 from codec_contract.lr_coder.coder_tables import CoderTables
 from edge_encoder import integer_network
 from edge_encoder.architectures import config_from_name
 from edge_encoder.integer_network import IntegerNetwork
 from edge_encoder.lowering import raise_twin
+from edgegrain.training.checkpoint import checkpoint_path
 from edgegrain.training.config import continued
 from edgegrain.training.grain.autoencoder import Autoencoder, build_autoencoder
 from edgegrain.training.grain.checkpoint import Run, load_run, read_config
@@ -100,13 +102,29 @@ def start_run(config: StageConfig, start: Path | None, prior: GenerativePrior | 
 
 def _grown(decoder: RRDBDecoder, source: StageConfig, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The decoder's weights after it has grown from the invertible decoder of ``source``."""
+    grow(decoder, _invertible(source, weights))
+    return {f"decoder.{name}": tensor for name, tensor in decoder.state_dict().items()}
+
+
+def trained_decoder(start: Path) -> RRDBDecoder:
+    """The invertible decoder of a run, of a folder of the zoo, or of a bundle given by name or path.
+
+    Raises:
+        BundleError, ModelError: ``start`` is none of these, or a part of it is damaged.
+    """
+    found = resolve_start(start)
+    if found is None:
+        raise BundleError("give the run, bundle or folder of the zoo whose decoder to take")
+    return _invertible(*_read(found, None)[:2])
+
+
+def _invertible(source: StageConfig, weights: Mapping[str, Tensor]) -> RRDBDecoder:
     inner, prefix = ((source.decoder.decoder, "decoder.decoder.") if isinstance(source.decoder, GrainConfig)
                      else (source.decoder, "decoder."))
-    trained = RRDBDecoder(inner)
-    trained.load_state_dict({name.removeprefix(prefix): tensor for name, tensor in weights.items()
+    decoder = RRDBDecoder(inner)
+    decoder.load_state_dict({name.removeprefix(prefix): tensor for name, tensor in weights.items()
                              if name.startswith(prefix)})
-    grow(decoder, trained)
-    return {f"decoder.{name}": tensor for name, tensor in decoder.state_dict().items()}
+    return decoder
 
 
 def _read(start: Path, prior: GenerativePrior | None) -> _Source:
@@ -250,6 +268,22 @@ def _joined_rrdb(manifest: Manifest, decoder: RRDBDecoder | Grain, stage: str
     weights = {f"encoder.network.{key}": tensor for key, tensor in encoder.state_dict().items()}
     weights |= {f"decoder.{key}": tensor for key, tensor in decoder.state_dict().items()}
     return StageConfig(stage=stage, encoder=config, decoder=decoder.config), weights
+
+
+def resolve_start(name: str | Path | None) -> Path | None:
+    """The path of a run's folder or checkpoint, a folder of the zoo, or a bundle given by name or path.
+
+    Raises:
+        BundleError: there is none.
+    """
+    if name is None:
+        return None
+    if checkpoint_path(Path(name)).is_file() or (Path(name) / TRAINED).is_file():
+        return Path(name)
+    try:
+        return find_bundle(str(name))
+    except BundleError as error:
+        raise BundleError(f"{name} is no run, and no bundle either: {error}") from error
 
 
 def stand_in_prior(config: StageConfig) -> GenerativePrior | None:

@@ -10,18 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from codec_contract.bundle.paths import find_bundle
-from codec_contract.errors import BundleError, EdgegrainError
+from codec_contract.errors import EdgegrainError
 from codec_contract.quantization import dequantize, quantize
 from edgegrain.pictures.packed import batches
 from edgegrain.training.adversarial import AdversarialLoss, joint_loss, resumed
-from edgegrain.training.checkpoint import checkpoint_path
 from edgegrain.training.config import continued
 from edgegrain.training.distributed import Distributed, mixed_precision
 from edgegrain.training.family import Family, RunOptions
 from edgegrain.training.grain import rate
 from edgegrain.training.grain.checkpoint import FAMILY, Run, load_run
-from edgegrain.training.grain.initialize import stand_in_prior, start_run
+from edgegrain.training.grain.initialize import resolve_start, stand_in_prior, start_run
 from edgegrain.training.grain.jitter import jitter
 from edgegrain.training.grain.losses import code_loss, lr_loss, rate_loss
 from edgegrain.training.grain.recipes import CONFIGS, SMOKE_PICTURES
@@ -43,7 +41,6 @@ from edgegrain.training.training_pictures import (
     require_pictures,
     training_pictures,
 )
-from export.decoder.sources import TRAINED
 from server_decoder.generative_prior import GenerativePrior
 from server_decoder.grain.grain import GrainConfig
 from server_decoder.stylegan2.synthesis import StyleGAN2Config
@@ -259,22 +256,6 @@ def _fit_rate(run: Run, pictures: np.ndarray) -> None:
     with torch.enable_grad():
         rate.fit(run.model.rate, levels / run.model.lr_step)
     run.average.rate.load_state_dict(run.model.rate.state_dict())
-
-
-def resolve_start(name: str | Path | None) -> Path | None:
-    """The path of a run's folder or checkpoint, a folder of the zoo, or a bundle given by name or path.
-
-    Raises:
-        BundleError: there is none.
-    """
-    if name is None:
-        return None
-    if checkpoint_path(Path(name)).is_file() or (Path(name) / TRAINED).is_file():
-        return Path(name)
-    try:
-        return find_bundle(str(name))
-    except BundleError as error:
-        raise BundleError(f"{name} is no run, and no bundle either: {error}") from error
 
 
 def _pictures(config: StageConfig, options: RunOptions, folder: Path, prior: GenerativePrior | None

@@ -51,8 +51,8 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --run.")] = False,
     init_from: Annotated[
         str | None,
-        typer.Option(help="Trained weights to begin with: a run; for GRAIN and enlargers also a bundle's name or "
-                     "folder, for GRAIN a folder of the zoo."),
+        typer.Option(help="Trained weights to begin with: a run; for GRAIN, enlargers and GLEAN, which takes the "
+                     "invertible decoder, also a bundle's name or folder; for GRAIN and GLEAN a folder of the zoo."),
     ] = None,
     decoder_from: Annotated[
         str | None,

@@ -161,17 +161,18 @@ _ADVERSARIAL_512 = AdversarialConfig(weight=0.01, discriminator=CONFIG_F_512, le
 
 # Ours, for a CPU: the default bundle's losses, and exact area means as LRs, as phones send them. LPIPS at every phase,
 # a loss of its own and a discriminator on frozen features, which joins in the second half, keep a grid off the skin.
-# Of two trials on the same 140 pictures the loss ended at .38 with GLEAN's rates, at .43 with 2.5 times as much.
-_GLEAN_256 = FaceSRTraining(
-    glean.PRESETS["glean-256-x16-light"], _weights(l1=1.0, lpips=1.0, regions=0.3, grid=2.0),
-    adversarial=replace(PROJECTED, warms_up=0.5, begins=0.55), reduction="area", batch=4, iterations=6000,
-    learning_rate=6e-4, muon=2.0, weight_decay=1e-4, warm_up=50, hold=0.5, ema=0.995, clip_gradient=1.0,
-    lpips_shift=1.0, bf16=True)
-# Weights have equalized learning rates, entries around 1: steps must be larger than elsewhere. After 280
-# pictures LPIPS on 8 unseen faces was .408 with these rates, .450 with 0.4 times as much; the enlarged LRs have .630.
-_GCFSR_256 = replace(
-    _GLEAN_256, network=gcfsr.PRESETS["gcfsr-256-light"], factors=Factors(continuous=True), learning_rate=5e-3,
-    muon=10.0)
+# Weights have equalized learning rates, entries around 1: steps must be larger than elsewhere. After 280 pictures LPIPS
+# on 8 unseen faces was .408 with these rates, .450 with 0.4 times as much; the enlarged LRs have .630.
+_GCFSR_256 = FaceSRTraining(
+    gcfsr.PRESETS["gcfsr-256-light"], _weights(l1=1.0, lpips=1.0, regions=0.3, grid=2.0),
+    adversarial=replace(PROJECTED, warms_up=0.5, begins=0.55), reduction="area", factors=Factors(continuous=True),
+    batch=4, iterations=6000, learning_rate=5e-3, muon=10.0, weight_decay=1e-4, warm_up=50, hold=0.5, ema=0.995,
+    clip_gradient=1.0, lpips_shift=1.0, bf16=True)
+# Begins with a trained GRAIN decoder, so with its learning rate.
+_GLEAN_256 = replace(
+    _GCFSR_256, network=glean.PRESETS["glean-256-x16-light"], factors=None,
+    loss=_weights(l1=1.0, lpips=1.2, regions=0.3), adversarial=replace(PROJECTED, begins=0.0, ratio=0.12),
+    learning_rate=2e-4, muon=0.0, weight_decay=0.0, ema=0.998)
 
 _SMOKE_GLEAN = FaceSRTraining(
     GLEANConfig(PriorConfig("stylegan2", TINY_64), 16, rrdb=1, width=16, growth=8, head=8, widest=16, code_channels=8,

@@ -175,7 +175,8 @@ def adopt(config: StageConfig, source: StageConfig) -> StageConfig:
     # A control of a later stage takes the decoder of a model with a correction, and drops the correction. Stage 1 may
     # begin a correction around a decoder that knows box means.
     corrects = config.correction and (source.correction or (config.stage == "1" and "encoder" in config.trains))
-    inherits = config.lr_step == 1 and encoder == source.encoder
+    # Box means are not the LRs that the steps of the source were chosen for.
+    inherits = config.lr_step == 1 and encoder == source.encoder and corrects == source.correction
     return continued(config, encoder=encoder, decoder=decoder, correction=corrects,
                      lr_step=source.lr_step if inherits else config.lr_step)
 

@@ -118,6 +118,9 @@ def test_a_run_keeps_the_step_of_the_levels_that_it_begins_with(tmp_path: Path) 
     assert begun.config.lr_step == begun.model.lr_step == 3
     assert start_run(replace(first, lr_step=5), tmp_path).model.lr_step == 5
     assert start_run(CONFIGS["smoke-stage1"], tmp_path).model.lr_step == 3
+    box_means = replace(CONFIGS["smoke-stage1"], correction=False, trains=("decoder",))
+    assert start_run(box_means, tmp_path).model.lr_step == 1
+    assert start_run(replace(box_means, lr_step=5), tmp_path).model.lr_step == 5
 
 
 def test_stage_1_can_begin_a_correction_around_a_decoder_for_box_means(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@
 
 At the resolutions of the encoder the bank's features and the encoder's are concatenated and convolved on their way
 through the bank; beyond them the bank's features go to the decoder. The bank's own picture and the layers of the
-authors' public code that change it are not used.
+authors' public code that change it are not used. With `GLEANConfig.scales` the decoder has the scales of GRAIN's, which
+begin at f(lr); the bank's features join them as the encoder's join the bank's.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from edgegrain.metrics.picture_metrics import Scores
 from edgegrain.metrics.psnr_ssim import psnr, ssim
@@ -18,6 +19,7 @@ class GradientMetrics:
 
     def __init__(self, weights: str | Path = "", *, device: str = "cpu", faces: bool = False) -> None:
         self.identity = object() if faces else None
+        self.device = torch.device(device)
 
     def against(self, original: np.ndarray) -> GradientReference:
         GradientMetrics.asked += 1

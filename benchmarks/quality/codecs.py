@@ -3,7 +3,7 @@
     python benchmarks/quality/codecs.py --bundles faces,photos-x4 --data FACES --weights METRICS \
         --out results/codecs.json --write docs/codecs.md
 
-Bundles with LRs of one size form a group. Each group is compared with the bicubic LR of that size, sent in the same
+Bundles with LRs of one size form a group. Each group is compared with the bicubic LR of that size, sent losslessly in a
 payload and upscaled bicubically, and with the classical codecs, which may use as many bytes as the group's largest
 payload of each picture. Results are cached: after adding a bundle, only what depends on it is measured.
 """
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+import PIL
 import torch
 import typer
 
@@ -28,10 +29,11 @@ if not __package__:
 
 from benchmarks.quality.page_sections import require_section, write_section
 from benchmarks.quality.rescaling import BICUBIC, bicubic_pair
-from codec_contract.bundle.manifest import load_manifest
+from codec_contract.bundle.manifest import Manifest, load_manifest
 from codec_contract.cache_folder import cache_folder
 from codec_contract.errors import EdgegrainError
 from codec_contract.files import write_atomically
+from codec_contract.lr_coder.coder_tables import CoderTables
 from codec_contract.payload import encode_payload
 from codec_contract.rgb import Rgb
 from edgegrain.cli.exit_codes import errors_to_exit_codes
@@ -134,16 +136,18 @@ class CodecComparison:
         return found
 
     def _bicubic(self, original: Rgb, group: Group) -> Row:
-        manifest = load_manifest(group.codecs[0].bundle.folder)
-        key = {"kind": "bicubic", "lr": group.lr, "contract": manifest.lr_contract_id.hex(),
+        manifests = [load_manifest(codec.bundle.folder) for codec in group.codecs]
+        contracts = sorted(each.lr_contract_id.hex() for each in manifests)
+        key = {"kind": "bicubic", "lr": group.lr, "contracts": contracts, "pillow": PIL.__version__,
                "pixels": hashlib.sha256(original.tobytes()).hexdigest(), **crops_key(original), **self._metrics_key}
 
         def measure() -> dict[str, Any]:
             lr, restored = bicubic_pair(original, self.side // group.lr)
-            payload = encode_payload(lr, contract_id=manifest.lr_contract_id, tables=coder_tables(manifest),
-                                     original_size=(self.side, self.side))
+            nbytes = min(len(encode_payload(lr, contract_id=manifests[0].lr_contract_id, tables=tables,
+                                            original_size=(self.side, self.side)))
+                         for tables in _lossless_tables(manifests))
             scores, features = self._metrics.against(original).scores(np.ascontiguousarray(restored))
-            return Row("", BICUBIC, len(payload), len(payload), scores, features=packed(features)).as_dict()
+            return Row("", BICUBIC, nbytes, nbytes, scores, features=packed(features)).as_dict()
 
         return row_from(self._cache.get_or_compute(key, measure))
 
@@ -193,6 +197,12 @@ def section(summary: Mapping[str, Any], command: str) -> list[str]:
             f"Means over {pictures['count']} pictures of `{pictures['folder']}` at {summary['side']}×"
             f"{summary['side']}, measured {summary['date']}:", "",
             "<!-- not run: needs other weights -->", "```sh", command, "```"]
+
+
+def _lossless_tables(manifests: Sequence[Manifest]) -> list[CoderTables]:
+    """The default coder tables, and those of bundles that send all levels."""
+    tables = [CoderTables.default(), *(coder_tables(manifest) for manifest in manifests)]
+    return [each for each in tables if each.step == 1]
 
 
 def _losses(codec: Codec, side: int) -> list[str]:

@@ -314,10 +314,11 @@ def runnable_forms(table: dict[str, Any], device: str) -> list[str]:
 
 
 def chosen_variants(options: argparse.Namespace, table: dict[str, Any]) -> list[str]:
-    """The variants of this run that its forms and device permit."""
+    """The variants of this run that its forms and device permit. Only a generator's modules have two forms in torch."""
     names = options.variants.split(",") if options.variants else VARIANTS["quick" if options.quick else options.device]
     runnable = runnable_forms(table, options.device)
-    return [name for name in names if name not in FORMS or FORMS[name] in runnable]
+    return [name for name in names if (name not in FORMS or FORMS[name] in runnable)
+            and (name != "torch-activations" or table["generates"])]
 
 
 def main() -> int:

@@ -107,7 +107,8 @@ class Evaluator:
         manifest = (codec.bundle.folder / MANIFEST).read_bytes()
         self._metrics_key = metrics_key(metrics, weights_id)
         self._bundle_key = {"bundle": codec.bundle.id, "manifest": hashlib.sha256(manifest).hexdigest(),
-                            "device": codec.device, "onnxruntime": onnxruntime.__version__}
+                            "device": codec.device, "onnxruntime": onnxruntime.__version__,
+                            "libraries": library_versions()}
         if codec.device != "cpu":  # which form of the decoder runs there depends on the library of fused ops
             self._bundle_key["decoder"] = str(codec.running_decoder)
 
@@ -171,7 +172,8 @@ class Evaluator:
 
 def metrics_key(metrics: Metrics, weights_id: str) -> dict[str, Any]:
     """The part of a cache key that depends on the metrics; plain JSON data."""
-    return {"revision": REVISION, "weights": weights_id, "faces": metrics.identity is not None}
+    device = {} if metrics.device.type == "cpu" else {"metrics_device": metrics.device.type}
+    return {"revision": REVISION, "weights": weights_id, "faces": metrics.identity is not None, **device}
 
 
 def crops_key(original: Rgb) -> dict[str, Any]:

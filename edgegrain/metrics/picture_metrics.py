@@ -89,6 +89,8 @@ class Metrics:
         if device != "cpu" and not torch.cuda.is_available():
             raise DeviceError(f"the metrics cannot run on {device}: torch finds no GPU; use --device cpu")
         self.device = torch.device(device)
+        if device != "cpu":  # scores are those of float32, within rounding of the CPU's
+            torch.backends.cudnn.allow_tf32 = False
         self.alex = LPIPS(weights, "alex").to(self.device)
         self.vgg = LPIPS(weights, "vgg").to(self.device)
         self.dists = DISTS(self.vgg).to(self.device)

@@ -177,6 +177,7 @@ void convolve(const Conv<T>& conv, const PackedFilters& filters, const FloatMaps
     std::int64_t windows, share, shares, groups;
     bool group_by_group;
     void (*run)(const ConvPiece<T>&);
+    mutable std::atomic<bool> out_of_memory{false};  // an exception must not leave a piece: others may still run
   } work{&conv, &filters, &maps, windows, share, divided(windows, share), 1, false, nullptr};
   const bool large = static_cast<std::int64_t>(filters.bytes()) > kFilterBytes;
   work.groups = large && !winograd ? filters.panels() : 1;
@@ -203,7 +204,12 @@ void convolve(const Conv<T>& conv, const PackedFilters& filters, const FloatMaps
     if (work.filters->form() == Form::winograd) {
       const std::int64_t lanes = work.filters->kernels().lanes;
       const std::int64_t tile = (divided(work.conv->channels, lanes) + 1) * lanes + work.filters->kernels().panel;
-      piece.scratch = thread_scratch(kTransformed * work.share * tile);
+      try {
+        piece.scratch = thread_scratch(kTransformed * work.share * tile);
+      } catch (const std::bad_alloc&) {
+        work.out_of_memory = true;
+        return;
+      }
     }
     work.run(piece);
   };
@@ -213,6 +219,7 @@ void convolve(const Conv<T>& conv, const PackedFilters& filters, const FloatMaps
   } else {
     parallel.run(piece, pieces, &work);
   }
+  if (work.out_of_memory) throw std::bad_alloc();
 }
 
 template PackedFilters::PackedFilters(const Conv<float>&);

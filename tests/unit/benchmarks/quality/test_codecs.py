@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from codec_contract.bundle.contract_id import lr_contract_id
 from codec_contract.errors import EdgegrainError
 from codec_contract.fit import PREPROCESSING
 from codec_contract.lr_coder.coder import CoderTables
+from codec_contract.payload import encode_payload
 from edge_encoder.golden_inputs import make_golden
 from edge_encoder.integer_network import digest, run_reference, save
 from edgegrain.evaluation.result_cache import ResultCache
@@ -85,6 +88,21 @@ def test_every_method_has_its_row_and_classical_codecs_the_largest_payload(
         assert rows[BICUBIC].scores.psnr == pytest.approx(psnr(restored, original))
         assert rows[BICUBIC].scores.psnr > rows[names[0]].scores.psnr  # the decoder only repeats pixels
         assert {row.picture for row in rows.values()} == {"a.png"}
+
+
+def test_the_bicubic_lr_is_sent_with_all_levels(bundles: Path, pictures: list[Path], tmp_path: Path) -> None:
+    """Also next to a bundle whose coder rounds them: the picture that is scored was enlarged from all levels."""
+    coarse, tables = tmp_path / LARGE, replace(CoderTables.default(), step=8)
+    shutil.copytree(bundles / LARGE, coarse)
+    (coarse / "coder.json").write_bytes(tables.to_json())
+    refresh_manifest(coarse, lr_contract_id=lr_contract_id(digest(box_network(HR, 16)), PREPROCESSING, tables).hex())
+    found = comparison(tmp_path, tmp_path / "cache", LARGE).picture(pictures[0])[16]
+    bicubic = next(row for row in found.equal if row.method == BICUBIC)
+    with Image.open(pictures[0]) as image:
+        lr, _ = bicubic_pair(np.array(image), HR // 16)
+    sizes = [len(encode_payload(lr, contract_id=bytes(32), tables=each, original_size=(HR, HR)))
+             for each in (CoderTables.default(), tables)]
+    assert bicubic.nbytes == sizes[0] > sizes[1]
 
 
 def test_what_was_measured_is_found_again(bundles: Path, pictures: list[Path], folder: Path) -> None:

@@ -154,6 +154,14 @@ def test_the_session_takes_fused_ops_if_they_run(
     assert decoder.chosen_variants(options, table) == ["ort-fused-half"] * kernels + ["ort-plain-half"]
 
 
+def test_torch_has_two_forms_of_a_generator_only(benchmarks: dict[str, ModuleType], packed: Path) -> None:
+    options = Namespace(variants="torch-eager,torch-activations", device="cpu")
+    table = benchmarks["pack"].read_table(packed)
+    assert benchmarks["decoder"].chosen_variants(options, {**table, "generates": False}) == ["torch-eager"]
+    assert benchmarks["decoder"].chosen_variants(options, {**table, "generates": True}) == [
+        "torch-eager", "torch-activations"]
+
+
 def test_ratios_are_of_one_precision(benchmarks: dict[str, ModuleType], packed: Path, tmp_path: Path) -> None:
     rows = [{"variant": variant, "batch": 1, "ms": ms} for variant, ms in (
         ("torch-compile", 4.0), ("ort-plain", 2.0), ("ort-fused", 2.0), ("ort-fused-half", 1.0))]

@@ -104,7 +104,7 @@ public final class MainActivity extends Activity {
                 status.setText(getString(R.string.exact) + note);
                 choose.setEnabled(true);
             });
-        } catch (IOException | RuntimeException error) {
+        } catch (RuntimeException error) {
             show(error);
         }
     }

@@ -38,45 +38,74 @@ interface FileDescription {
   readonly sha256: string;
 }
 
-interface BundleDescription {
+interface BundleFacts {
   readonly id: string;
   readonly hr: number;
   readonly lr: number;
   readonly lr_contract_id: string;
   readonly preprocessing: Readonly<Record<string, unknown>>;
-  readonly encoders: readonly FileDescription[];
-  readonly contract: readonly FileDescription[];
 }
 
-type Manifest = Omit<BundleDescription, "encoders" | "contract"> & {
+/** A bundle in the service's listing. */
+interface Listed extends BundleFacts {
+  readonly encoders?: readonly FileDescription[];
+  readonly contract?: readonly FileDescription[];
+}
+
+interface Manifest extends BundleFacts {
   readonly schema: unknown;
   readonly files: Readonly<Record<string, { readonly size: number; readonly sha256: string }>>;
-};
+}
+
+/** What a listing or a manifest says of a bundle, with the whole URLs of `FILES`. */
+interface BundleDescription extends BundleFacts {
+  readonly files: readonly FileDescription[];
+}
 
 const SCHEMA = 1;
-const CACHE = "edgegrain-bundles-1";
+const FILES = ["encoder.onnx", "coder.json", "golden.json"];
+const CACHE = "edgegrain-bundles-2";
+/** The cache of releases up to 0.6.0, which kept one version of each file and of the listing. */
+const OLD_CACHE = "edgegrain-bundles-1";
 const LISTING = "/v1/bundles";
 /** What fit.ts does, in the words of a manifest. */
 const PREPROCESSING = { resize: "pillow-bilinear-22bit-width-first", pad: "edge" };
 
 /**
- * Fetches a bundle. Files in the cache with the listed SHA-256 are not fetched again, and without a network the last
- * listing or manifest is used. A file with another SHA-256 is fetched once more, past the browser's HTTP cache.
+ * Fetches a bundle. Files in the cache with the listed SHA-256 are not fetched again. If there is no answer, or a file
+ * breaks off, the bundle is the one that was complete last. A file with another SHA-256 is fetched once more, past the
+ * browser's HTTP cache.
  *
  * Throws `UnreachableError` if there is no answer, `ServiceError` if the service has no such bundle or the folder no
  * manifest, `BundleError` if a file has another SHA-256 or the manifest another schema.
  */
 export async function fetchBundle(source: BundleSource): Promise<Bundle> {
-  const found = await (source.folder === undefined ? findListed(source) : readManifest(source, source.folder));
+  const cache = await openCache();
+  const url = descriptionUrl(source);
+  // Each bundle of a service keeps a description of its own: that of another may name files that are not kept yet.
+  const key = source.bundle === undefined ? url : `${url}?bundle=${encodeURIComponent(source.bundle)}`;
+  try {
+    const description = await fetchDescription(source, url);
+    const bundle = await readBundle(description, source, cache);
+    await keepDescription(cache, key, description);
+    return bundle;
+  } catch (error) {
+    const kept = error instanceof UnreachableError ? await cache?.match(key) : undefined;
+    if (!kept) throw error;
+    return readBundle((await kept.json()) as BundleDescription, source, cache);
+  }
+}
+
+function descriptionUrl({ service, folder }: BundleSource): string {
+  if (folder === undefined) return address(LISTING, service);
+  return address("manifest.json", address(folder.endsWith("/") ? folder : `${folder}/`, service));
+}
+
+async function readBundle(
+  found: BundleDescription, source: BundleSource, cache: Cache | undefined,
+): Promise<Bundle> {
   checkPreprocessing(found);
-  const files = [...(found.encoders ?? []), ...(found.contract ?? [])];
-  const [encoder, tables, golden] = await Promise.all(
-    ["encoder.onnx", "coder.json", "golden.json"].map((name) => {
-      const file = files.find((candidate) => candidate.name === name);
-      if (!file) throw new BundleError(`bundle ${found.id} has no ${name}, which this client needs`);
-      return fetchFile(source, file);
-    }),
-  );
+  const [encoder, tables, golden] = await Promise.all(found.files.map((file) => fetchFile(file, source, cache)));
   return {
     id: found.id,
     contractId: found.lr_contract_id,
@@ -99,72 +128,62 @@ function checkPreprocessing({ id, preprocessing }: BundleDescription): void {
   }
 }
 
-async function findListed(source: BundleSource): Promise<BundleDescription> {
-  const url = address(LISTING, source.service);
-  const listing = await fetchDescription(url, source.token, Array.isArray, "lists no bundles; is this an edgegrain service?");
-  const bundles = listing as readonly BundleDescription[];
-  const found = source.bundle ? bundles.find((bundle) => bundle.id === source.bundle) : bundles[0];
-  if (found) return found;
-  const known = bundles.map((bundle) => bundle.id).join(", ") || "none";
-  throw new ServiceError(`the service has no bundle ${source.bundle ?? ""}, only: ${known}`);
+async function fetchDescription(source: BundleSource, url: string): Promise<BundleDescription> {
+  const response = await get(url, source.token);
+  const content: unknown = await response.json().catch(() => undefined);
+  return source.folder === undefined ? findListed(content, source, url) : readManifest(content, url);
 }
 
-/** The manifest in the form of the service's listing. */
-async function readManifest(source: BundleSource, folder: string): Promise<BundleDescription> {
-  const url = address("manifest.json", address(folder.endsWith("/") ? folder : `${folder}/`, source.service));
-  const complaint = "is no bundle's manifest; is this a bundle's folder?";
-  const manifest = (await fetchDescription(url, source.token, isManifest, complaint)) as Manifest;
+function findListed(listing: unknown, source: BundleSource, url: string): BundleDescription {
+  if (!Array.isArray(listing)) throw new ServiceError(`${url} lists no bundles; is this an edgegrain service?`);
+  const bundles = listing as readonly Listed[];
+  const found = source.bundle ? bundles.find((bundle) => bundle.id === source.bundle) : bundles[0];
+  if (!found) {
+    const known = bundles.map((bundle) => bundle.id).join(", ") || "none";
+    throw new ServiceError(`the service has no bundle ${source.bundle ?? ""}, only: ${known}`);
+  }
+  return describe(found, [...(found.encoders ?? []), ...(found.contract ?? [])], source.service);
+}
+
+function readManifest(manifest: unknown, url: string): BundleDescription {
+  if (!isManifest(manifest)) throw new ServiceError(`${url} is no bundle's manifest; is this a bundle's folder?`);
   if (manifest.schema !== SCHEMA) {
     const found = String(manifest.schema);
     throw new BundleError(`${url} has schema ${found}, this release reads ${SCHEMA}; update this library`);
   }
-  const contract = Object.entries(manifest.files).map(([name, { size, sha256 }]) => {
-    return { name, url: address(name, url), size, sha256 };
-  });
-  return { ...manifest, encoders: [], contract };
+  return describe(manifest, Object.entries(manifest.files).map(([name, file]) => ({ name, url: name, ...file })), url);
 }
 
-function isManifest(value: unknown): boolean {
+function isManifest(value: unknown): value is Manifest {
   return typeof value === "object" && value !== null && "files" in value && "lr_contract_id" in value;
 }
 
-/** JSON from `url`, or what it last was if there is no network. */
-async function fetchDescription(
-  url: string, token: string | undefined, isValid: (value: unknown) => boolean, complaint: string,
-): Promise<unknown> {
-  const cache = await openCache();
-  let response: Response;
-  try {
-    response = await get(url, token);
-  } catch (error) {
-    const kept = error instanceof UnreachableError ? await cache?.match(url) : undefined;
-    if (!kept) throw error;
-    return kept.json();
-  }
-  const copy = response.clone();
-  const description: unknown = await response.json().catch(() => undefined);
-  if (!isValid(description)) throw new ServiceError(`${url} ${complaint}`);
-  await keep(cache, url, copy);
-  return description;
+/** `facts` with those of the files that this client reads; their URLs are relative to `base`. */
+function describe(facts: BundleFacts, files: readonly FileDescription[], base: string): BundleDescription {
+  const { id, hr, lr, lr_contract_id, preprocessing } = facts;
+  const needed = FILES.map((name) => {
+    const file = files.find((candidate) => candidate.name === name);
+    if (!file) throw new BundleError(`bundle ${id} has no ${name}, which this client needs`);
+    return { ...file, url: address(file.url, base) };
+  });
+  return { id, hr, lr, lr_contract_id, preprocessing, files: needed };
 }
 
-async function fetchFile(source: BundleSource, file: FileDescription): Promise<Uint8Array> {
-  const url = address(file.url, source.service);
-  const cache = await openCache();
-  const kept = await cache?.match(url);
+async function fetchFile(
+  file: FileDescription, source: BundleSource, cache: Cache | undefined,
+): Promise<Uint8Array<ArrayBuffer>> {
+  const kept = await cache?.match(fileKey(file));
   if (kept) {
     const data = new Uint8Array(await kept.arrayBuffer());
     if (sha256Hex(data) === file.sha256) return data;
   }
-  let [data, copy] = await download(url, source.token, "default");
-  if (!isListed(data, file)) {
-    // The browser's HTTP cache may have answered with the file of an earlier encoder.
-    [data, copy] = await download(url, source.token, "reload");
-  }
+  let data = await download(file.url, source.token, "default");
+  // The browser's HTTP cache may have answered with the file of an earlier encoder.
+  if (!isListed(data, file)) data = await download(file.url, source.token, "reload");
   if (!isListed(data, file)) {
     throw new BundleError(`${file.name} has SHA-256 ${sha256Hex(data)}, expected ${file.sha256}; fetch it again`);
   }
-  await keep(cache, url, copy);
+  await keepFile(cache, file, data);
   return data;
 }
 
@@ -172,16 +191,14 @@ function isListed(data: Uint8Array, file: FileDescription): boolean {
   return data.length === file.size && sha256Hex(data) === file.sha256;
 }
 
-/** The bytes at `url`, and the answer to keep. */
 async function download(
   url: string, token: string | undefined, mode: RequestCache,
-): Promise<[Uint8Array, Response]> {
+): Promise<Uint8Array<ArrayBuffer>> {
   const response = await get(url, token, mode);
-  const copy = response.clone();
   const body = await response.arrayBuffer().catch((error: unknown) => {
     throw new UnreachableError(`${url} broke off: ${error instanceof Error ? error.message : String(error)}`);
   });
-  return [new Uint8Array(body), copy];
+  return new Uint8Array(body);
 }
 
 function address(path: string, service: string): string {
@@ -203,12 +220,34 @@ async function get(url: string, token: string | undefined, mode: RequestCache = 
   return response;
 }
 
-/** Without room in the cache the answer is fetched again the next time. */
-async function keep(cache: Cache | undefined, url: string, response: Response): Promise<void> {
+/** Where a file is kept: two versions of it have two places. */
+function fileKey(file: FileDescription): string {
+  return `${file.url}?sha256=${file.sha256}`;
+}
+
+/** Without room in the cache the file is fetched again the next time. */
+async function keepFile(cache: Cache | undefined, file: FileDescription, data: Uint8Array<ArrayBuffer>): Promise<void> {
+  await cache?.put(fileKey(file), new Response(data)).catch(() => undefined);
+}
+
+/** Keeps a description if all its files are kept, then removes their versions that no description names any more. */
+async function keepDescription(cache: Cache | undefined, key: string, found: BundleDescription): Promise<void> {
+  if (!cache) return;
   try {
-    await cache?.put(url, response);
+    const kept = await Promise.all(found.files.map((file) => cache.match(fileKey(file))));
+    if (kept.includes(undefined)) return; // the description that is kept stays with its files
+    await cache.put(key, new Response(JSON.stringify(found)));
+    const answers = await cache.matchAll(key, { ignoreSearch: true });
+    const descriptions = await Promise.all(answers.map((answer) => answer.text()));
+    for (const { url } of found.files) {
+      for (const { url: version } of await cache.keys(url, { ignoreSearch: true })) {
+        const sha256 = new URL(version).searchParams.get("sha256")!;
+        if (!descriptions.some((description) => description.includes(sha256))) await cache.delete(version);
+      }
+    }
+    await caches.delete(OLD_CACHE);
   } catch {
-    await response.body?.cancel().catch(() => undefined); // `put` may have locked it
+    // Without room the bundle is fetched again the next time.
   }
 }
 

@@ -57,12 +57,41 @@ beforeEach(() => {
     return new Response(files[name] as BodyInit, { headers: { ETag: `"${sha256Hex(files[name])}"` } });
   });
   vi.stubGlobal("caches", {
+    delete: async () => true,
     open: async () => ({
       match: async (url: string) => kept.get(url)?.clone(),
+      matchAll: async (url: string) => versions(url).map((version) => kept.get(version)!.clone()),
+      keys: async (url: string) => versions(url).map((version) => ({ url: version })),
       put: async (url: string, response: Response) => void kept.set(url, response),
+      delete: async (url: string) => kept.delete(url),
     }),
   });
 });
+
+/** What is kept at a URL, with whatever query. */
+function versions(url: string): string[] {
+  const path = (of: string) => of.split("?")[0];
+  return [...kept.keys()].filter((other) => path(other) === path(url));
+}
+
+/** The service has a new encoder from now on. */
+function update(encoder: number[]): void {
+  files["encoder.onnx"] = new Uint8Array(encoder);
+  listed = listing();
+}
+
+/** `fetch` of a file, or what is given instead. */
+function stubFetchOf(name: string, answer: (options: RequestInit) => Response | undefined): void {
+  const whole = globalThis.fetch;
+  vi.stubGlobal("fetch", async (url: string, options: RequestInit) => {
+    return (url.endsWith(name) && answer(options)) || whole(url, options);
+  });
+}
+
+/** An answer whose connection is lost within the body. */
+function brokenOff(): Response {
+  return new Response(new ReadableStream({ pull: (controller) => controller.error(new TypeError("reset")) }));
+}
 
 afterEach(() => vi.unstubAllGlobals());
 
@@ -77,6 +106,43 @@ test("fetches what a client needs, once", async () => {
 
   await fetchBundle({ ...source, bundle: undefined });
   expect(fetched.slice(4)).toEqual(["/v1/bundles"]);
+});
+
+test("a new version replaces the kept one when all of it has arrived, not before", async () => {
+  await fetchBundle(source);
+  update([4, 5, 6]);
+  let broken = true;
+  stubFetchOf("encoder.onnx", () => (broken ? brokenOff() : undefined));
+  expect([...(await fetchBundle(source)).encoder]).toEqual([1, 2, 3]);
+  offline = true;
+  expect([...(await fetchBundle(source)).encoder]).toEqual([1, 2, 3]);
+
+  [broken, offline] = [false, false];
+  expect([...(await fetchBundle(source)).encoder]).toEqual([4, 5, 6]);
+  offline = true;
+  expect([...(await fetchBundle(source)).encoder]).toEqual([4, 5, 6]);
+  expect(versions(`${SERVICE}/v1/bundles/${ID}/encoder.onnx`)).toHaveLength(1);
+});
+
+test("a version stays as long as a description names it", async () => {
+  await fetchBundle(source);
+  update([4, 5, 6]);
+  await fetchBundle({ ...source, bundle: undefined });
+  offline = true;
+  expect([...(await fetchBundle(source)).encoder]).toEqual([1, 2, 3]);
+  expect([...(await fetchBundle({ ...source, bundle: undefined })).encoder]).toEqual([4, 5, 6]);
+});
+
+test("without room for a new version the kept one stays", async () => {
+  await fetchBundle(source);
+  update([4, 5, 6]);
+  const put = vi.spyOn(kept, "set").mockImplementation(() => {
+    throw new DOMException("full", "QuotaExceededError");
+  });
+  expect([...(await fetchBundle(source)).encoder]).toEqual([4, 5, 6]);
+  put.mockRestore();
+  offline = true;
+  expect([...(await fetchBundle(source)).encoder]).toEqual([1, 2, 3]);
 });
 
 test("works without a network once everything is kept", async () => {
@@ -99,20 +165,18 @@ test("works without the Cache API", async () => {
 
 test("a kept file that is not the listed one is fetched again", async () => {
   await fetchBundle(source);
-  const url = `${SERVICE}/v1/bundles/${ID}/encoder.onnx`;
-  kept.set(url, new Response(new Uint8Array([9]), { headers: { ETag: '"old"' } }));
+  const [url] = versions(`${SERVICE}/v1/bundles/${ID}/encoder.onnx`);
+  kept.set(url, new Response(new Uint8Array([9])));
   expect([...(await fetchBundle(source)).encoder]).toEqual([1, 2, 3]);
   expect(fetched.filter((path) => path.endsWith("encoder.onnx"))).toHaveLength(2);
 });
 
 test("a file that the HTTP cache has of an earlier encoder is fetched past it, once", async () => {
-  const whole = globalThis.fetch;
   const modes: (RequestCache | undefined)[] = [];
   let stale = ["default"];
-  vi.stubGlobal("fetch", async (url: string, options: RequestInit) => {
-    if (!url.endsWith("encoder.onnx")) return whole(url, options);
-    modes.push(options.cache);
-    return stale.includes(options.cache ?? "default") ? new Response(new Uint8Array([9])) : whole(url, options);
+  stubFetchOf("encoder.onnx", ({ cache }) => {
+    modes.push(cache);
+    return stale.includes(cache ?? "default") ? new Response(new Uint8Array([9])) : undefined;
   });
   expect([...(await fetchBundle(source)).encoder]).toEqual([1, 2, 3]);
   expect(modes).toEqual(["default", "reload"]);
@@ -128,7 +192,7 @@ test("a file that the HTTP cache has of an earlier encoder is fetched past it, o
 test("an altered file is refused and not kept", async () => {
   files["encoder.onnx"] = new Uint8Array([1, 2, 4]);
   await expect(fetchBundle(source)).rejects.toThrow(BundleError);
-  expect(kept.has(`${SERVICE}/v1/bundles/${ID}/encoder.onnx`)).toBe(false);
+  expect(versions(`${SERVICE}/v1/bundles/${ID}/encoder.onnx`)).toEqual([]);
 });
 
 test("a bundle that prepares pictures in another way is refused", async () => {
@@ -164,11 +228,7 @@ test.each<[string, () => Response]>([
 });
 
 test("a file that breaks off is the service's trouble", async () => {
-  const whole = globalThis.fetch;
-  vi.stubGlobal("fetch", async (url: string, options: RequestInit) => {
-    if (!url.endsWith("encoder.onnx")) return whole(url, options);
-    return new Response(new ReadableStream({ pull: (controller) => controller.error(new TypeError("reset")) }));
-  });
+  stubFetchOf("encoder.onnx", brokenOff);
   await expect(fetchBundle(source)).rejects.toThrow("encoder.onnx broke off: reset");
 });
 

@@ -129,8 +129,8 @@ function checkPreprocessing({ id, preprocessing }: BundleDescription): void {
 }
 
 async function fetchDescription(source: BundleSource, url: string): Promise<BundleDescription> {
-  const response = await get(url, source.token);
-  const content: unknown = await response.json().catch(() => undefined);
+  // Static servers send files without a lifetime, and browsers would go on using old ones for days: ask each time.
+  const content = jsonOf(await download(url, source.token, "no-cache"));
   return source.folder === undefined ? findListed(content, source, url) : readManifest(content, url);
 }
 
@@ -209,7 +209,7 @@ function address(path: string, service: string): string {
   }
 }
 
-async function get(url: string, token: string | undefined, mode: RequestCache = "default"): Promise<Response> {
+async function get(url: string, token: string | undefined, mode: RequestCache): Promise<Response> {
   let response: Response;
   try {
     response = await fetch(url, { cache: mode, ...(token ? { headers: { Authorization: `Bearer ${token}` } } : {}) });
@@ -261,9 +261,16 @@ async function openCache(): Promise<Cache | undefined> {
 }
 
 function parseJson(data: Uint8Array, name: string): unknown {
+  const content = jsonOf(data);
+  if (content === undefined) throw new BundleError(`${name} is not JSON; fetch the bundle again`);
+  return content;
+}
+
+/** The content of JSON; undefined if it is none. */
+function jsonOf(data: Uint8Array): unknown {
   try {
     return JSON.parse(new TextDecoder().decode(data));
   } catch {
-    throw new BundleError(`${name} is not JSON; fetch the bundle again`);
+    return undefined;
   }
 }

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 
 import { fetchBundle } from "../src/bundle";
-import { BundleError, ServiceError } from "../src/errors";
+import { BundleError, ServiceError, UnreachableError } from "../src/errors";
 import { sha256Hex } from "../src/golden_inputs";
 import { readBytes } from "./golden";
 
@@ -81,7 +81,7 @@ function update(encoder: number[]): void {
 }
 
 /** `fetch` of a file, or what is given instead. */
-function stubFetchOf(name: string, answer: (options: RequestInit) => Response | undefined): void {
+function stubFetchOf(name: string, answer: (options: RequestInit) => Response | void): void {
   const whole = globalThis.fetch;
   vi.stubGlobal("fetch", async (url: string, options: RequestInit) => {
     return (url.endsWith(name) && answer(options)) || whole(url, options);
@@ -230,6 +230,26 @@ test.each<[string, () => Response]>([
 test("a file that breaks off is the service's trouble", async () => {
   stubFetchOf("encoder.onnx", brokenOff);
   await expect(fetchBundle(source)).rejects.toThrow("encoder.onnx broke off: reset");
+});
+
+test.each([
+  ["/v1/bundles", source],
+  ["/faces/manifest.json", { service: SERVICE, folder: "/faces", token: "secret" }],
+])("%s that breaks off is an answer that did not come", async (path, from) => {
+  stubFetchOf(path, () => (offline ? brokenOff() : undefined));
+  await fetchBundle(from);
+  offline = true;
+  expect((await fetchBundle(from)).id).toBe(ID);
+  kept.clear();
+  await expect(fetchBundle(from)).rejects.toThrow(UnreachableError);
+  await expect(fetchBundle(from)).rejects.toThrow("broke off: reset");
+});
+
+test.each(["/v1/bundles", "/faces/manifest.json"])("the HTTP cache answers for %s only if it has asked", async (path) => {
+  const modes: (RequestCache | undefined)[] = [];
+  stubFetchOf(path, ({ cache }) => void modes.push(cache));
+  await fetchBundle(path === "/v1/bundles" ? source : { ...source, folder: "/faces" });
+  expect(modes).toEqual(["no-cache"]);
 });
 
 test("what is no address is refused", async () => {

@@ -1,6 +1,7 @@
 /** A bundle's phone half, from a service or a folder: verified by SHA-256, kept in the Cache API if there is one. */
 
 import { type CoderTables, readCoderTables } from "./coder_tables.js";
+import { download, type DownloadOptions } from "./download.js";
 import { BundleError, ServiceError, UnreachableError } from "./errors.js";
 import { type Golden, sha256Hex } from "./golden_inputs.js";
 
@@ -20,15 +21,13 @@ export interface Bundle {
 }
 
 /** Where a bundle comes from. */
-export interface BundleSource {
+export interface BundleSource extends DownloadOptions {
   /** Address of the service, such as `https://host`; not used if there is a `folder`. */
   readonly service: string;
   /** URL of a bundle's folder on any web server: its manifest.json, encoder.onnx, coder.json and golden.json. */
   readonly folder?: string;
   /** Id of the bundle; by default the first one that is served. */
   readonly bundle?: string;
-  /** Bearer token, if the service asks for one. */
-  readonly token?: string;
 }
 
 interface FileDescription {
@@ -130,7 +129,7 @@ function checkPreprocessing({ id, preprocessing }: BundleDescription): void {
 
 async function fetchDescription(source: BundleSource, url: string): Promise<BundleDescription> {
   // Static servers send files without a lifetime, and browsers would go on using old ones for days: ask each time.
-  const content = jsonOf(await download(url, source.token, "no-cache"));
+  const content = jsonOf(await download(url, "no-cache", source));
   return source.folder === undefined ? findListed(content, source, url) : readManifest(content, url);
 }
 
@@ -177,9 +176,9 @@ async function fetchFile(
     const data = new Uint8Array(await kept.arrayBuffer());
     if (sha256Hex(data) === file.sha256) return data;
   }
-  let data = await download(file.url, source.token, "default");
+  let data = await download(file.url, "default", source);
   // The browser's HTTP cache may have answered with the file of an earlier encoder.
-  if (!isListed(data, file)) data = await download(file.url, source.token, "reload");
+  if (!isListed(data, file)) data = await download(file.url, "reload", source);
   if (!isListed(data, file)) {
     throw new BundleError(`${file.name} has SHA-256 ${sha256Hex(data)}, expected ${file.sha256}; fetch it again`);
   }
@@ -191,33 +190,12 @@ function isListed(data: Uint8Array, file: FileDescription): boolean {
   return data.length === file.size && sha256Hex(data) === file.sha256;
 }
 
-async function download(
-  url: string, token: string | undefined, mode: RequestCache,
-): Promise<Uint8Array<ArrayBuffer>> {
-  const response = await get(url, token, mode);
-  const body = await response.arrayBuffer().catch((error: unknown) => {
-    throw new UnreachableError(`${url} broke off: ${error instanceof Error ? error.message : String(error)}`);
-  });
-  return new Uint8Array(body);
-}
-
 function address(path: string, service: string): string {
   try {
     return new URL(path, service).href;
   } catch {
     throw new ServiceError(`"${service}" is no address of a service, expected the form https://host`);
   }
-}
-
-async function get(url: string, token: string | undefined, mode: RequestCache): Promise<Response> {
-  let response: Response;
-  try {
-    response = await fetch(url, { cache: mode, ...(token ? { headers: { Authorization: `Bearer ${token}` } } : {}) });
-  } catch (error) {
-    throw new UnreachableError(`${url} cannot be reached: ${error instanceof Error ? error.message : String(error)}`);
-  }
-  if (!response.ok) throw new ServiceError(`${url} answered ${response.status} ${response.statusText}`);
-  return response;
 }
 
 /** Where a file is kept: two versions of it have two places. */

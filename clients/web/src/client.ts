@@ -20,11 +20,14 @@ export interface CompressOptions {
 }
 
 /** Where the bundle comes from, and how it is run. */
-export interface OpenOptions extends Partial<BundleSource>, RuntimeOptions {}
+export interface OpenOptions extends Partial<BundleSource>, RuntimeOptions {
+  /** Ends the opening and its worker; it rejects with the signal's reason. */
+  readonly signal?: AbortSignal;
+}
 
 interface Waiting {
   readonly resolve: (result: Result) => void;
-  readonly reject: (error: Error) => void;
+  readonly reject: (reason: unknown) => void;
 }
 
 /**
@@ -41,7 +44,7 @@ export class EdgeClient {
   private readonly waiting = new Map<number, Waiting>();
   private last = 0;
   /** Why nothing can be asked any more. */
-  private ended: Error | undefined;
+  private ended: unknown;
 
   private constructor() {
     this.worker.onmessage = (event: MessageEvent<Answer>) => this.settle(event.data);
@@ -53,16 +56,12 @@ export class EdgeClient {
   /**
    * Starts a worker, fetches the bundle into it and runs the bundle's self-test.
    *
-   * Throws `ServiceError`, `BundleError`, or `DeviceError` if this device computes other bytes.
+   * Throws `ServiceError`, `BundleError`, `DeviceError` if this device computes other bytes, or the reason of
+   * `options.signal`.
    */
   static async open(options: OpenOptions = {}): Promise<EdgeClient> {
-    const client = new EdgeClient();
-    try {
-      client.bundle = (await client.ask({ verb: "open", ...withDefaults(options) })) as BundleInfo;
-    } catch (error) {
-      client.close();
-      throw error;
-    }
+    const [client, bundle] = await EdgeClient.start({ verb: "open", ...withDefaults(options) }, options.signal);
+    client.bundle = bundle as BundleInfo;
     return client;
   }
 
@@ -71,11 +70,25 @@ export class EdgeClient {
    * golden vectors that came out with other bytes; see docs/devices.md.
    */
   static async report(options: OpenOptions = {}, runs = 20): Promise<DeviceReport> {
+    const question = { verb: "report", ...withDefaults(options), runs } as const;
+    const [client, report] = await EdgeClient.start(question, options.signal);
+    client.close();
+    return report as DeviceReport;
+  }
+
+  /** Asks a new worker its first question; the worker ends if that fails, or when `signal` aborts it. */
+  private static async start(question: Question, signal?: AbortSignal): Promise<[EdgeClient, Result]> {
+    if (signal?.aborted) throw signal.reason;
     const client = new EdgeClient();
+    const abort = () => client.end(signal!.reason);
+    signal?.addEventListener("abort", abort);
     try {
-      return (await client.ask({ verb: "report", ...withDefaults(options), runs })) as DeviceReport;
-    } finally {
+      return [client, await client.ask(question)];
+    } catch (error) {
       client.close();
+      throw error;
+    } finally {
+      signal?.removeEventListener("abort", abort);
     }
   }
 
@@ -131,19 +144,19 @@ export class EdgeClient {
     else waiting?.resolve(answer.result);
   }
 
-  private end(error: Error): void {
-    this.ended ??= error;
+  private end(reason: unknown): void {
+    this.ended ??= reason;
     this.worker.terminate();
-    for (const { reject } of this.waiting.values()) reject(error);
+    for (const { reject } of this.waiting.values()) reject(reason);
     this.waiting.clear();
   }
 }
 
 /** The options as the worker takes them. */
 function withDefaults(options: OpenOptions): { readonly source: BundleSource; readonly runtime: RuntimeOptions } {
-  const { service = location.origin, bundle, token, runtime, threads = defaultThreads() } = options;
+  const { service = location.origin, bundle, token, timeout, runtime, threads = defaultThreads() } = options;
   const folder = options.folder === undefined ? undefined : new URL(options.folder, location.href).href;
-  return { source: { service, folder, bundle, token }, runtime: { runtime, threads } };
+  return { source: { service, folder, bundle, token, timeout }, runtime: { runtime, threads } };
 }
 
 /** Threads share memory, which pages may only where they are isolated from other origins. */

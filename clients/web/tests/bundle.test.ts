@@ -1,4 +1,7 @@
-import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { createServer, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
+
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 
 import { fetchBundle } from "../src/bundle";
 import { BundleError, ServiceError, UnreachableError } from "../src/errors";
@@ -250,6 +253,49 @@ test.each(["/v1/bundles", "/faces/manifest.json"])("the HTTP cache answers for %
   stubFetchOf(path, ({ cache }) => void modes.push(cache));
   await fetchBundle(path === "/v1/bundles" ? source : { ...source, folder: "/faces" });
   expect(modes).toEqual(["no-cache"]);
+});
+
+describe("a service that stalls", () => {
+  const overNetwork = globalThis.fetch;
+  let stalling: Server;
+  let begin: string | undefined;
+
+  beforeAll(async () => {
+    stalling = createServer((_request, response) => void (begin && response.write(begin))); // it never ends
+    await new Promise<void>((resolve) => stalling.listen(0, "127.0.0.1", resolve));
+  });
+
+  afterAll(() => {
+    stalling.closeAllConnections();
+    stalling.close();
+  });
+
+  test.each([
+    ["before it answers", undefined, "cannot be reached: no data for 50 ms"],
+    ["within its answer", "[", "broke off: no data for 50 ms"],
+  ])("%s cannot be reached", async (_when, part, complaint) => {
+    await fetchBundle(source);
+    begin = part;
+    const { port } = stalling.address() as AddressInfo;
+    vi.stubGlobal("fetch", (_url: string, options: RequestInit) => overNetwork(`http://127.0.0.1:${port}`, options));
+    expect((await fetchBundle({ ...source, timeout: 50 })).id).toBe(ID);
+    kept.clear();
+    await expect(fetchBundle({ ...source, timeout: 50 })).rejects.toThrow(UnreachableError);
+    await expect(fetchBundle({ ...source, timeout: 50 })).rejects.toThrow(complaint);
+  });
+});
+
+test("a slow answer is none that stalls", async () => {
+  const parts = [...files["encoder.onnx"]];
+  stubFetchOf("encoder.onnx", ({ signal }) => new Response(new ReadableStream({
+    async pull(controller) {
+      await new Promise((resolve) => setTimeout(resolve, 100));
+      signal?.throwIfAborted();
+      if (parts.length > 0) controller.enqueue(new Uint8Array([parts.shift()!]));
+      else controller.close();
+    },
+  })));
+  expect([...(await fetchBundle({ ...source, timeout: 350 })).encoder]).toEqual([1, 2, 3]);
 });
 
 test("what is no address is refused", async () => {

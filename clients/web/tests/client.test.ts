@@ -110,6 +110,28 @@ test("a worker that cannot be loaded ends the opening", async () => {
   expect(StubWorker.started[0].terminated).toBe(true);
 });
 
+test.each(["open", "report"] as const)("%s can be aborted", async (verb) => {
+  vi.stubGlobal("Worker", class extends StubWorker {
+    override postMessage(): void {} // it is never ready
+  });
+  const aborting = new AbortController();
+  const opening = EdgeClient[verb]({ signal: aborting.signal });
+  aborting.abort(new Error("the person went away"));
+  await expect(opening).rejects.toBe(aborting.signal.reason);
+  expect(StubWorker.started[0].terminated).toBe(true);
+
+  await expect(EdgeClient[verb]({ signal: aborting.signal })).rejects.toBe(aborting.signal.reason);
+  expect(StubWorker.started).toHaveLength(1);
+});
+
+test("a client that is open is not aborted any more, and its timeout is the worker's", async () => {
+  const aborting = new AbortController();
+  const client = await EdgeClient.open({ signal: aborting.signal, timeout: 5000 });
+  expect(StubWorker.started[0].asked[0]).toMatchObject({ source: { timeout: 5000 } });
+  aborting.abort();
+  expect(client.isOpen).toBe(true);
+});
+
 test("what cannot be sent to a worker is no picture", async () => {
   const [client, worker] = await opened();
   await expect(client.compress((() => 1) as never)).rejects.toThrow(ImageError);

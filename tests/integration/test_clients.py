@@ -33,7 +33,7 @@ def test_the_java_client(repository: Path, tmp_path: Path) -> None:
     run_all = ["java", "-cp", tmp_path, "dev.edgegrain.ClientTests", repository]
     tested = subprocess.run(run_all, capture_output=True, text=True, timeout=300)
     assert tested.returncode == 0, tested.stdout + tested.stderr
-    assert "20 of 20 tests passed" in tested.stdout
+    assert re.search(r"^(\d+) of \1 tests passed", tested.stdout, re.MULTILINE)
 
 
 def test_the_web_client(repository: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -26,7 +27,7 @@ def test_a_fresh_project_reads_a_payload(
     make = ["make", "-C", str(repository), "maven", f"MAVEN_REPOSITORY={tmp_path / 'maven'}"]
     built = subprocess.run(make, capture_output=True, text=True, timeout=600)
     assert built.returncode == 0, built.stdout + built.stderr
-    assert "18 of 18 tests passed" in built.stdout
+    assert re.search(r"^(\d+) of \1 tests passed", built.stdout, re.MULTILINE)
     installed = {path.name for path in (tmp_path / "maven" / "dev" / "edgegrain" / "edgegrain-core").rglob("*.jar")}
     assert installed == {f"edgegrain-core-{__version__}{kind}.jar" for kind in ("", "-sources")}
 

@@ -1,6 +1,6 @@
 package dev.edgegrain;
 
-/** A picture has a shape or size that is not supported. */
+/** A picture is damaged or truncated, or has a shape or size that is not supported. */
 public class ImageException extends EdgegrainException {
     private static final long serialVersionUID = 1;
 

@@ -32,6 +32,7 @@ public final class ClientTests {
         all.put("content sizes are as pinned", tests::contentSizes);
         all.put("transparent pictures are composited as pinned", tests::transparency);
         all.put("pictures are turned upright as pinned", tests::orientations);
+        all.put("truncated pictures are refused", tests::truncatedPictures);
         all.put("LRs are coded to the pinned bodies and back", tests::bodies);
         all.put("levels are stored in steps", tests::coarseBodies);
         all.put("stored payloads are read and written again", tests::storedPayloads);
@@ -119,6 +120,24 @@ public final class ClientTests {
             equal(GoldenFiles.pair(item, "upright_size")[0], upright.width, "width of " + item.get("orientation"));
             equal(item.get("sha256"), GoldenInputs.sha256(upright.data), "orientation " + item.get("orientation"));
         }
+    }
+
+    private void truncatedPictures() throws Exception {
+        for (String file : new String[] {"edgegrain/demo/portrait.jpg", "tests/parity/lpips_examples/ex_ref.png"}) {
+            byte[] data = golden.bytes(file);
+            PictureFile.checkComplete(data);
+            PictureFile.checkComplete(Arrays.copyOf(data, data.length + 3)); // phones append data of their own
+            for (int length : new int[] {100, data.length / 2, data.length - 1}) {
+                refused(ImageException.class, () -> PictureFile.checkComplete(Arrays.copyOf(data, length)));
+            }
+        }
+        // The end of a thumbnail is none of the picture; lengths may exceed 31 bits.
+        byte[] thumbnail = GoldenFiles.hex("ffd8ffe10006ffd8ffd9ff");
+        byte[] endless = GoldenFiles.hex("89504e470d0a1a0afffffff84944415449454e4449454e44");
+        refused(ImageException.class, () -> PictureFile.checkComplete(thumbnail));
+        refused(ImageException.class, () -> PictureFile.checkComplete(endless));
+        PictureFile.checkComplete("RIFF, of a format that Android checks".getBytes("US-ASCII"));
+        PictureFile.checkComplete(new byte[0]);
     }
 
     private void bodies() throws Exception {

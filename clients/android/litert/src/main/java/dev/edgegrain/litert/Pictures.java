@@ -9,7 +9,10 @@ import android.os.Build;
 import androidx.exifinterface.media.ExifInterface;
 import dev.edgegrain.ImageException;
 import dev.edgegrain.Orientation;
+import dev.edgegrain.PictureFile;
 import dev.edgegrain.Rgb;
+import java.io.ByteArrayInputStream;
+import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.io.InputStream;
 
@@ -25,7 +28,7 @@ public final class Pictures {
 
     /**
      * Decodes a picture at full size, upright and in sRGB, on a white background. Throws {@link ImageException} if
-     * Android cannot decode it, or if the app has too little memory for it.
+     * Android cannot decode it, if it is truncated, or if the app has too little memory for it.
      */
     public static Rgb read(ContentResolver resolver, Uri uri) throws IOException {
         try {
@@ -60,28 +63,31 @@ public final class Pictures {
         if (Build.VERSION.SDK_INT >= Build.VERSION_CODES.O) {
             options.inPreferredColorSpace = ColorSpace.get(ColorSpace.Named.SRGB);
         }
-        Bitmap bitmap;
-        try (InputStream input = open(resolver, uri)) {
-            bitmap = BitmapFactory.decodeStream(input, null, options);
-        }
+        byte[] data = readAll(resolver, uri);
+        PictureFile.checkComplete(data);
+        Bitmap bitmap = BitmapFactory.decodeByteArray(data, 0, data.length, options);
         if (bitmap == null) {
             throw new ImageException("Android cannot decode the picture " + uri);
         }
-        return Orientation.upright(rgb(bitmap), orientation(resolver, uri));
+        return Orientation.upright(rgb(bitmap), orientation(data));
     }
 
-    private static InputStream open(ContentResolver resolver, Uri uri) throws IOException {
-        InputStream input = resolver.openInputStream(uri);
-        if (input == null) {
-            throw new IOException("there is nothing at " + uri);
+    private static byte[] readAll(ContentResolver resolver, Uri uri) throws IOException {
+        try (InputStream input = resolver.openInputStream(uri)) {
+            if (input == null) {
+                throw new IOException("there is nothing at " + uri);
+            }
+            ByteArrayOutputStream output = new ByteArrayOutputStream();
+            byte[] part = new byte[1 << 16];
+            for (int count = input.read(part); count >= 0; count = input.read(part)) {
+                output.write(part, 0, count);
+            }
+            return output.toByteArray();
         }
-        return input;
     }
 
-    private static int orientation(ContentResolver resolver, Uri uri) throws IOException {
-        try (InputStream input = open(resolver, uri)) {
-            return new ExifInterface(input)
-                    .getAttributeInt(ExifInterface.TAG_ORIENTATION, ExifInterface.ORIENTATION_NORMAL);
-        }
+    private static int orientation(byte[] data) throws IOException {
+        return new ExifInterface(new ByteArrayInputStream(data))
+                .getAttributeInt(ExifInterface.TAG_ORIENTATION, ExifInterface.ORIENTATION_NORMAL);
     }
 }

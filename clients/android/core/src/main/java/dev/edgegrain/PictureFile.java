@@ -1,0 +1,67 @@
+package dev.edgegrain;
+
+import java.nio.charset.StandardCharsets;
+import java.util.Arrays;
+
+/** Checks of an encoded picture that Android's decoder does not make. */
+public final class PictureFile {
+    private static final byte[] PNG = {(byte) 0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n'};
+    private static final byte[] IEND = "IEND".getBytes(StandardCharsets.US_ASCII);
+
+    private PictureFile() {}
+
+    /**
+     * Throws {@link ImageException} if the bytes of a JPEG or PNG stop before the picture's end. Android fills the rest
+     * with a constant colour and reports no error.
+     */
+    public static void checkComplete(byte[] data) {
+        boolean complete = true;
+        if (data.length >= 2 && at(data, 0) == 0xff && at(data, 1) == 0xd8) {
+            complete = reachesEoi(data);
+        } else if (Arrays.equals(Arrays.copyOf(data, PNG.length), PNG)) {
+            complete = reachesIend(data);
+        }
+        if (!complete) {
+            throw new ImageException("the picture of " + data.length + " bytes is truncated");
+        }
+    }
+
+    /** Walks the segments of a JPEG to the marker EOI; further bytes may follow it. */
+    private static boolean reachesEoi(byte[] data) {
+        int position = 2;
+        while (position + 1 < data.length) {
+            int marker = at(data, position + 1);
+            if (at(data, position) != 0xff || marker == 0xff) {
+                position += 1; // coded data, or a fill byte
+            } else if (marker <= 0x01 || marker >= 0xd0 && marker <= 0xd8) {
+                position += 2; // a stuffed zero, or a marker without a segment
+            } else if (marker == 0xd9) {
+                return true;
+            } else if (position + 3 < data.length) {
+                position += 2 + (at(data, position + 2) << 8 | at(data, position + 3));
+            } else {
+                return false;
+            }
+        }
+        return false;
+    }
+
+    /** Walks the chunks of a PNG to IEND. */
+    private static boolean reachesIend(byte[] data) {
+        long position = PNG.length; // lengths have 32 bits
+        while (position + 12 <= data.length) {
+            int start = (int) position;
+            if (Arrays.equals(Arrays.copyOfRange(data, start + 4, start + 8), IEND)) {
+                return true;
+            }
+            int length = at(data, start) << 24 | at(data, start + 1) << 16 | at(data, start + 2) << 8
+                    | at(data, start + 3);
+            position += 12 + (length & 0xffffffffL);
+        }
+        return false;
+    }
+
+    private static int at(byte[] data, int position) {
+        return data[position] & 255;
+    }
+}

@@ -44,6 +44,7 @@ public final class ClientTests {
         all.put("an altered bundle is refused", tests::alteredBundle);
         all.put("golden inputs are made as Python makes them", tests::goldenInputs);
         all.put("an encoder that computes other bytes is refused", tests::selfTest);
+        all.put("an encoder closes its runner, also one that is refused", tests::closing);
         all.put("the first payload that fits is taken", tests::rateControl);
         all.put("a device reports what it proved and measured", tests::deviceReport);
         all.put("JSON is read as written", tests::json);
@@ -291,6 +292,54 @@ public final class ClientTests {
                         + "[0, 0, 0]}, \"lr_sha256\": \"" + GoldenInputs.sha256(new byte[3]) + "\"}]}");
         List<String> failed = black.check(picture -> new Rgb(1, 1, Arrays.copyOf(picture.data, 3)));
         equal(Collections.emptyList(), failed, "an encoder that is right");
+    }
+
+    private void closing() throws Exception {
+        String folder = "bundles/faces-256-lr16/";
+        String black = "{\"hr\": 256, \"inputs\": [{\"name\": \"black\", \"kind\": \"constant\", \"parameters\": "
+                + "{\"colour\": [0, 0, 0]}, \"lr_sha256\": \"" + GoldenInputs.sha256(new byte[768]) + "\"}]}";
+        String manifest = golden.text(folder + "manifest.json").replace(
+                GoldenInputs.sha256(golden.bytes(folder + "golden.json")), GoldenInputs.sha256(black.getBytes("UTF-8")));
+        Bundle easy = Bundle.read(name -> new java.io.ByteArrayInputStream(
+                name.equals("golden.json") ? black.getBytes("UTF-8")
+                        : name.equals("manifest.json") ? manifest.getBytes("UTF-8") : golden.bytes(folder + name)));
+        CountingRunner right = new CountingRunner(0);
+        try (EdgeEncoder encoder = new EdgeEncoder(easy, right)) {
+            encoder.compress(new Rgb(1, 1, new byte[3]), Fit.PAD);
+            equal(0, right.closed, "closed while in use");
+        }
+        equal(1, right.closed, "closed by its encoder");
+        CountingRunner wrong = new CountingRunner(1);
+        refused(DeviceException.class, () -> new EdgeEncoder(easy, wrong));
+        equal(1, wrong.closed, "closed by the constructor");
+        CountingRunner broken = new CountingRunner(0) {
+            @Override
+            public Rgb encode(Rgb picture) {
+                throw new BundleException("no LR");
+            }
+        };
+        refused(BundleException.class, () -> new EdgeEncoder(easy, broken));
+        equal(1, broken.closed, "closed by the constructor, of a runner that fails");
+    }
+
+    /** Gives an LR of one level, and counts how often it is closed. */
+    private static class CountingRunner implements EncoderRunner {
+        private final byte[] lr = new byte[768];
+        private int closed;
+
+        CountingRunner(int level) {
+            Arrays.fill(lr, (byte) level);
+        }
+
+        @Override
+        public Rgb encode(Rgb picture) {
+            return new Rgb(16, 16, lr);
+        }
+
+        @Override
+        public void close() {
+            closed++;
+        }
     }
 
     private void rateControl() {

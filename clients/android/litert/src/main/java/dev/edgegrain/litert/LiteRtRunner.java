@@ -24,7 +24,7 @@ import java.util.List;
  *
  * <p><b>Not run so far</b>, and compiled only against LiteRT's sources and stubs of Android: see README.md.
  */
-public final class LiteRtRunner implements EncoderRunner, AutoCloseable {
+public final class LiteRtRunner implements EncoderRunner {
     private final File file;
     private final CompiledModel model;
     private final List<TensorBuffer> inputs;

@@ -15,6 +15,7 @@ import android.widget.LinearLayout;
 import android.widget.TextView;
 import dev.edgegrain.DeviceReport;
 import dev.edgegrain.EdgeEncoder;
+import dev.edgegrain.EncoderRunner;
 import dev.edgegrain.Fit;
 import dev.edgegrain.Payload;
 import dev.edgegrain.Rgb;
@@ -42,7 +43,6 @@ public final class MainActivity extends Activity {
     private ImageView preview;
     // Of the worker's thread only.
     private dev.edgegrain.Bundle bundle;
-    private LiteRtRunner runner;
     private EdgeEncoder encoder;
 
     @Override
@@ -81,8 +81,8 @@ public final class MainActivity extends Activity {
     @Override
     protected void onDestroy() {
         worker.execute(() -> {
-            if (runner != null) {
-                runner.close();
+            if (encoder != null) {
+                encoder.close();
             }
         });
         worker.shutdown();
@@ -97,8 +97,8 @@ public final class MainActivity extends Activity {
     private void open() {
         try {
             bundle = dev.edgegrain.Bundle.read(name -> getAssets().open("bundle/" + name));
-            runner = new LiteRtRunner(bundle, getCacheDir(), THREADS);
-            String note = tryReport(); // first: a device that is not exact has a report too, and no encoder
+            EncoderRunner runner = new LiteRtRunner(bundle, getCacheDir(), THREADS);
+            String note = tryReport(runner); // first: a device that is not exact has a report too, and no encoder
             encoder = new EdgeEncoder(bundle, runner);
             runOnUiThread(() -> {
                 status.setText(getString(R.string.exact) + note);
@@ -110,9 +110,9 @@ public final class MainActivity extends Activity {
     }
 
     /** Writes the report; returns the note that is shown if it cannot be written. */
-    private String tryReport() {
+    private String tryReport(EncoderRunner runner) {
         try {
-            writeReport();
+            writeReport(runner);
             return "";
         } catch (IOException | RuntimeException error) {
             return "\n" + getString(R.string.no_report, error.getMessage());
@@ -120,7 +120,7 @@ public final class MainActivity extends Activity {
     }
 
     /** For {@code adb pull}: docs/devices.md. */
-    private void writeReport() throws IOException {
+    private void writeReport(EncoderRunner runner) throws IOException {
         String device = Build.MANUFACTURER + " " + Build.MODEL + ", Android " + Build.VERSION.RELEASE;
         String report = DeviceReport.measure(bundle, runner, device, RUNTIME, THREADS, RUNS);
         File file = new File(getExternalFilesDir(null), "device-report.json");

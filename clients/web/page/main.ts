@@ -96,10 +96,11 @@ async function open(): Promise<void> {
   try {
     client = await EdgeClient.open(openOptions());
   } catch (error) {
-    if (error instanceof ServiceError && error.message.includes("answered 401")) {
+    const complaint = tokenComplaint(error);
+    if (complaint !== undefined) {
       element("token-form").hidden = false;
       element<HTMLInputElement>("token").focus();
-      say(token ? "The service does not know that token." : "");
+      say(complaint);
     } else {
       complain(error, open);
       measure.disabled = !(error instanceof DeviceError); // the report names the test pictures that failed
@@ -111,6 +112,14 @@ async function open(): Promise<void> {
   for (const control of [...inputs, sample, measure]) control.disabled = false;
   const seconds = ((performance.now() - start) / 1000).toFixed(1);
   say(`Ready. This device encoded all ${selfTest.length} test pictures to exactly the right bytes (${seconds} s).`);
+}
+
+/** What is wrong with the token, nothing if there is none yet; undefined for errors that a token does not mend. */
+function tokenComplaint(error: unknown): string | undefined {
+  if (!(error instanceof ServiceError)) return undefined;
+  if (error.message.includes("printable ASCII")) return "That is no token: it has special characters. Copy it again.";
+  if (error.message.includes("answered 401")) return token ? "The service does not know that token." : "";
+  return undefined;
 }
 
 function openOptions(): OpenOptions {

@@ -19,6 +19,10 @@ export async function download(
   url: string, mode: RequestCache, options: DownloadOptions = {},
 ): Promise<Uint8Array<ArrayBuffer>> {
   const { token, timeout = TIMEOUT } = options;
+  // `fetch` would throw the TypeError that also says that there is no network.
+  if (token && !/^[\x20-\x7e]+$/.test(token)) {
+    throw new ServiceError("the token has characters that are not printable ASCII; copy it again");
+  }
   const stalled = new AbortController();
   let timer: ReturnType<typeof setTimeout> | undefined;
   const wait = () => {

@@ -305,6 +305,7 @@ test("what is no address is refused", async () => {
 
 test("a wrong token and an unknown bundle are the service's trouble", async () => {
   await expect(fetchBundle({ ...source, token: "other" })).rejects.toThrow("answered 401");
+  await expect(fetchBundle({ ...source, token: "a–b" })).rejects.toThrow("the token has characters that are not");
   await expect(fetchBundle({ ...source, bundle: "cats" })).rejects.toThrow("no bundle cats, only: faces-256-lr16");
 });
 

@@ -183,6 +183,21 @@ test("loading the encoder and the sample can be tried again too", async () => {
   expect(text()).toMatch(/and a portrait again\.$/);
 });
 
+test.each([
+  ["https://service.example/v1/bundles answered 401 Unauthorized", "The service does not know that token."],
+  ["the token has characters that are not printable ASCII", "That is no token: it has special characters. Copy it again."],
+])("the page asks for the token again: %s", async (message, complaint) => {
+  open.mockRejectedValueOnce(await pageError("ServiceError", "https://service.example/v1/bundles answered 401"));
+  open.mockRejectedValueOnce(await pageError("ServiceError", message));
+  await import("../page/main");
+  await settled();
+  expect([text(), element("token-form").hidden]).toEqual(["", false]);
+  element("token").value = "a–b";
+  element("token-form").dispatchEvent(new Event("submit"));
+  await settled();
+  expect([text(), element("token-form").hidden, element("again").hidden]).toEqual([complaint, false, true]);
+});
+
 test("a device that is not exact can save its report", async () => {
   open.mockRejectedValueOnce(await pageError("DeviceError", "this device encodes white to other bytes"));
   report.mockResolvedValueOnce({ checked: 12, failed: ["white"], encode_ms: { median: 5 } });

@@ -146,6 +146,12 @@ async function show(picture: Blob, regardless = false): Promise<void> {
   source = picture;
   const fit = checked("fit") as Fit;
   try {
+    if (!client.isOpen) {
+      say("Loading the encoder…"); // its worker broke down
+      const reopened = await EdgeClient.open(openOptions());
+      if (mine !== turn) return reopened.close();
+      client = reopened;
+    }
     if (!regardless) {
       say("Looking for the face…");
       // A detector that cannot be loaded, or a picture that cannot be read, is no reason to hold the picture back here.
@@ -234,7 +240,7 @@ async function saveReport(): Promise<void> {
   measure.disabled = true;
   say("Measuring…");
   try {
-    const report = await (client ? client.measure() : EdgeClient.report(openOptions()));
+    const report = await (client?.isOpen ? client.measure() : EdgeClient.report(openOptions()));
     const link = document.createElement("a");
     link.href = URL.createObjectURL(new Blob([JSON.stringify(report, null, 1) + "\n"], { type: "application/json" }));
     link.download = "device-report.json";
@@ -343,11 +349,11 @@ function say(text: string): void {
   anyway.hidden = true;
 }
 
-/** Says what failed; if it may succeed later, offers to `repeat` it. */
+/** Says what failed; if it may succeed later, or with a new worker, offers to `repeat` it. */
 function complain(error: unknown, repeat?: () => Promise<void>): void {
   const { text, temporary } = complaintAbout(error);
   say(text);
   status.classList.add("trouble");
   failed = repeat;
-  again.hidden = !(temporary && repeat);
+  again.hidden = !((temporary || client?.isOpen === false) && repeat);
 }

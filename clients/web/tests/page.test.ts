@@ -50,6 +50,11 @@ const payload = {
 const bitmap = { width: 8, height: 8, close() {} };
 const picture = new Blob(["a picture"]);
 
+function newClient() {
+  const bundle = { id: "stub", lr: 16, selfTest: ["white"] };
+  return { isOpen: true, bundle, compress, findFaceProblems, close: vi.fn() };
+}
+
 let elements: Map<string, StubElement>;
 const element = (id: string) => elements.get(id) ?? elements.set(id, new StubElement()).get(id)!;
 const text = () => element("status").textContent;
@@ -98,7 +103,7 @@ beforeEach(() => {
   vi.stubGlobal("fetch", vi.fn(async () => new Response("picture")));
   compress.mockReset().mockResolvedValue(payload);
   findFaceProblems.mockReset().mockResolvedValue([]);
-  open.mockReset().mockResolvedValue({ bundle: { id: "stub", lr: 16, selfTest: ["white"] }, compress, findFaceProblems });
+  open.mockReset().mockImplementation(async () => newClient());
 });
 
 afterAll(() => vi.unstubAllGlobals());
@@ -142,6 +147,27 @@ test("the previous result is gone while the next picture is worked on", async ()
   await choose(picture);
   expect(text()).toBe("Encoding…");
   expectNoResult();
+});
+
+test("after the worker broke down another one is started", async () => {
+  await withResult();
+  const client = await open.mock.results[0].value;
+  compress.mockImplementationOnce(async () => {
+    client.isOpen = false;
+    throw await pageError("DeviceError", "the encoder's worker stopped: out of memory");
+  });
+  await choose(picture);
+  expect(text()).toBe("That did not work: the encoder's worker stopped: out of memory.");
+  expect(element("again").hidden).toBe(false);
+
+  // Of two workers that are started at once, for two pictures, one stays.
+  const late = newClient();
+  open.mockImplementationOnce(() => new Promise((resolve) => setTimeout(resolve, 2, late)));
+  element("again").dispatchEvent(new Event("click"));
+  await choose(picture);
+  expect(text()).toMatch(/and a portrait again\.$/);
+  expect(open).toHaveBeenCalledTimes(3);
+  expect(late.close).toHaveBeenCalledOnce();
 });
 
 test("when the service cannot be reached, the page says so and tries again", async () => {

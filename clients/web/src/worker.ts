@@ -2,9 +2,10 @@
 
 import { type BundleSource, fetchBundle } from "./bundle.js";
 import { type DeviceReport, measureDevice } from "./device_report.js";
+import { download } from "./download.js";
 import { Encoder } from "./encoder.js";
 import { EncoderSession, type RuntimeOptions } from "./encoder_session.js";
-import { BundleError, ServiceError } from "./errors.js";
+import { BundleError } from "./errors.js";
 import { type FaceProblem, faceProblems } from "./face_check.js";
 import { FaceDetector } from "./face_detector.js";
 import type { Fit } from "./fit.js";
@@ -18,13 +19,15 @@ const detectors = new Map<string, Promise<FaceDetector>>();
 
 /** ONNX Runtime starts its threads from the script it is bundled into, this one, and handles their messages itself. */
 const isRuntimeThread = self.name.startsWith("em-pthread");
-if (!isRuntimeThread) self.onmessage = reply;
+/** One request at a time: the pixels of several pictures at once may not fit the memory. */
+let queue = Promise.resolve();
+if (!isRuntimeThread) self.onmessage = ({ data }: MessageEvent<Request>) => (queue = queue.then(() => reply(data)));
 
-async function reply(event: MessageEvent<Request>): Promise<void> {
-  const { id } = event.data;
+async function reply(request: Request): Promise<void> {
+  const { id } = request;
   let answer: Answer;
   try {
-    answer = { id, result: await respond(event.data) };
+    answer = { id, result: await respond(request) };
   } catch (error) {
     const { name, message } = error instanceof Error ? error : new Error(String(error));
     answer = { id, error: { name, message } };
@@ -71,7 +74,5 @@ async function findFaceProblems(source: Blob, url: string, fit: Fit): Promise<re
 }
 
 async function fetchDetector(url: string): Promise<FaceDetector> {
-  const response = await fetch(url);
-  if (!response.ok) throw new ServiceError(`the face detector cannot be fetched (${response.status})`);
-  return FaceDetector.open(new Uint8Array(await response.arrayBuffer()));
+  return FaceDetector.open(await download(url, "default"));
 }

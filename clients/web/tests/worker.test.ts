@@ -12,8 +12,11 @@ const encode = async (picture: Rgb) => ({ width: 1, height: 1, data: picture.dat
 const close = vi.fn(async () => {});
 vi.mock("../src/bundle", () => ({ fetchBundle: async () => ({ id: "stub", golden: { hr: 2, inputs } }) }));
 vi.mock("../src/encoder_session", () => ({ EncoderSession: { open: async () => ({ encode, close }) } }));
-vi.mock("../src/encoder", () => ({ Encoder: { open: async () => ({ bundle: { golden: { inputs: [] } } }) } }));
-vi.mock("../src/pixels", () => ({ readReduced: async () => ({ picture: { width: 8, height: 8 }, scale: 1 }) }));
+const compress = vi.fn();
+vi.mock("../src/encoder", () => ({ Encoder: { open: async () => ({ bundle: { golden: { inputs: [] } }, compress }) } }));
+const readPixels = vi.fn();
+const readReduced = async () => ({ picture: { width: 8, height: 8 }, scale: 1 });
+vi.mock("../src/pixels", () => ({ readPixels, readReduced }));
 const openDetector = vi.fn(async (_model: Uint8Array) => ({ find: async () => [] }));
 vi.mock("../src/face_detector", () => ({ FaceDetector: { open: openDetector } }));
 
@@ -58,9 +61,30 @@ test("each URL has its face detector, which is fetched once", async () => {
 test("a face detector that cannot be fetched is fetched again at the next call", async () => {
   const url = "https://a.example/missing";
   for (let call = 0; call < 2; call++) {
-    expect(await findFaces(url)).toMatchObject({ error: { name: "ServiceError", message: "the face detector cannot be fetched (404)" } });
+    expect(await findFaces(url)).toMatchObject({ error: { name: "ServiceError", message: `${url} answered 404 ` } });
   }
   expect(fetched).toEqual([url, url]);
+});
+
+test("pictures are decoded one after the other", async () => {
+  vi.stubGlobal("ImageBitmap", class {});
+  const steps: string[] = [];
+  const later = () => new Promise((resolve) => setTimeout(resolve));
+  readPixels.mockImplementation(async ({ size }: Blob) => {
+    steps.push(`decode ${size}`);
+    await later();
+    if (size === 2) throw new Error("no picture");
+  });
+  compress.mockImplementation(async () => {
+    await later();
+    steps.push("encoded");
+  });
+  const background = [255, 255, 255] as const;
+  const [, bad] = await Promise.all([1, 2, 3].map((size) => {
+    return ask({ verb: "compress", source: new Blob([new Uint8Array(size)]), fit: "pad", background });
+  }));
+  expect(steps).toEqual(["decode 1", "encoded", "decode 2", "decode 3", "encoded"]);
+  expect(bad).toMatchObject({ error: { message: "no picture" } });
 });
 
 test("an encoder that is not exact has a report too", async () => {

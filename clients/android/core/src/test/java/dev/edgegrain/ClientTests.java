@@ -1,5 +1,8 @@
 package dev.edgegrain;
 
+import java.io.File;
+import java.io.InputStream;
+import java.nio.file.Files;
 import java.nio.file.Paths;
 import java.util.Arrays;
 import java.util.Collections;
@@ -45,6 +48,7 @@ public final class ClientTests {
         all.put("golden inputs are made as Python makes them", tests::goldenInputs);
         all.put("an encoder that computes other bytes is refused", tests::selfTest);
         all.put("an encoder closes its runner, also one that is refused", tests::closing);
+        all.put("the encoder's file is written once, and again if it is altered", tests::encoderFile);
         all.put("the first payload that fits is taken", tests::rateControl);
         all.put("a device reports what it proved and measured", tests::deviceReport);
         all.put("JSON is read as written", tests::json);
@@ -339,6 +343,34 @@ public final class ClientTests {
         @Override
         public void close() {
             closed++;
+        }
+    }
+
+    private void encoderFile() throws Exception {
+        File folder = Files.createTempDirectory("edgegrain").toFile();
+        try {
+            File file = EncoderFile.in(folder, bundle);
+            equal("edgegrain-" + GoldenInputs.sha256(bundle.encoder) + ".tflite", file.getName(), "name");
+            equal(bundle.encoder, Files.readAllBytes(file.toPath()), "content");
+            equal(true, file.setLastModified(0), "date");
+            equal(file, EncoderFile.in(folder, bundle), "reused file");
+            equal(0L, file.lastModified(), "date of a reused file");
+            byte[] altered = bundle.encoder.clone();
+            altered[0] ^= 1;
+            for (byte[] damaged : new byte[][] {altered, Arrays.copyOf(altered, 100)}) {
+                Files.write(file.toPath(), damaged);
+                try (InputStream loaded = Files.newInputStream(file.toPath())) {
+                    EncoderFile.in(folder, bundle);
+                    equal(altered[0] & 255, loaded.read(), "content under a runner that has loaded it");
+                }
+                equal(bundle.encoder, Files.readAllBytes(file.toPath()), "repaired content");
+            }
+            equal(1, folder.list().length, "number of files");
+        } finally {
+            for (File file : folder.listFiles()) {
+                file.delete();
+            }
+            folder.delete();
         }
     }
 

@@ -7,13 +7,12 @@ import com.google.ai.edge.litert.TensorBuffer;
 import dev.edgegrain.Bundle;
 import dev.edgegrain.BundleException;
 import dev.edgegrain.DeviceException;
+import dev.edgegrain.EncoderFile;
 import dev.edgegrain.EncoderRunner;
 import dev.edgegrain.ImageException;
 import dev.edgegrain.Rgb;
 import java.io.File;
-import java.io.FileOutputStream;
 import java.io.IOException;
-import java.io.OutputStream;
 import java.util.List;
 
 /**
@@ -25,7 +24,6 @@ import java.util.List;
  * <p><b>Not run so far</b>, and compiled only against LiteRT's sources and stubs of Android: see README.md.
  */
 public final class LiteRtRunner implements EncoderRunner {
-    private final File file;
     private final CompiledModel model;
     private final List<TensorBuffer> inputs;
     private final List<TensorBuffer> outputs;
@@ -35,32 +33,29 @@ public final class LiteRtRunner implements EncoderRunner {
     /**
      * Loads the bundle's encoder; throws {@link BundleException} if that fails.
      *
-     * @param folder a private folder such as {@code context.getCacheDir()}: LiteRT reads models from files, so the
-     *     verified bytes are there until the runner is closed
+     * @param folder a private folder such as {@code context.getCacheDir()}: LiteRT reads models from files, and later
+     *     runners reuse the one that is there, see {@link EncoderFile}
      */
     public LiteRtRunner(Bundle bundle, File folder, int threads) {
         hr = bundle.hr;
         lr = bundle.lr;
         CompiledModel.Options options = new CompiledModel.Options(Accelerator.CPU);
         options.setCpuOptions(new CompiledModel.CpuOptions(threads, null, null));
+        File file;
         try {
-            file = File.createTempFile("edgegrain", ".tflite", folder);
+            file = EncoderFile.in(folder, bundle);
         } catch (IOException error) {
-            throw new BundleException("the encoder cannot be written to " + folder + ": " + error.getMessage());
+            throw new BundleException("the encoder cannot be stored in " + folder + ": " + error.getMessage());
         }
         CompiledModel opened = null;
         try {
-            try (OutputStream output = new FileOutputStream(file)) {
-                output.write(bundle.encoder);
-            }
             opened = CompiledModel.create(file.getPath(), options);
             inputs = opened.createInputBuffers();
             outputs = opened.createOutputBuffers();
-        } catch (IOException | LiteRtException error) {
+        } catch (LiteRtException error) {
             if (opened != null) {
                 opened.close();
             }
-            file.delete();
             throw new BundleException("the encoder cannot be loaded: " + error.getMessage());
         }
         model = opened;
@@ -96,6 +91,5 @@ public final class LiteRtRunner implements EncoderRunner {
             buffer.close();
         }
         model.close();
-        file.delete();
     }
 }

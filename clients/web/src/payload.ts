@@ -98,7 +98,7 @@ export function decodePayload(
   }
   const { lrWidth: width, lrHeight: height } = header;
   if (header.coding === 1) return { lr: decodeLr(body, width, height, tables), header };
-  const lr = { width, height, data: body.slice() };
+  const lr = { width, height, data: Uint8Array.from(body) }; // of a Buffer, `slice` is a view
   const stored = rounded(lr, tables).data;
   if (lr.data.some((level, at) => level !== stored[at])) {
     throw new PayloadError(`the payload is corrupt: its LR has levels that are no multiples of ${tables.step}`);

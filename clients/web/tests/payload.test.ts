@@ -81,6 +81,14 @@ test.each(PAYLOADS)("packs the LR of $original_size, $fit, as Python does", ({ l
   expect(parseHeader(data).contract).toBe(contractId.slice(0, 8));
 });
 
+test("the LR of a raw payload is a copy, also of Node's Buffer", () => {
+  const lr = { width: 2, height: 1, data: new Uint8Array([0, 51, 102, 153, 204, 255]) };
+  const payload = Buffer.from(encodePayload(lr, { contractId, tables: GENERIC, originalSize: [2, 1], coding: 0 }));
+  const decoded = decodePayload(payload, contractId, GENERIC).lr;
+  payload.fill(0);
+  expect(decoded).toEqual(lr);
+});
+
 test.each(DAMAGED)("refuses a payload: $name", ({ payload }) => {
   expect(() => decodePayload(bytesOf(payload), contractId, tables)).toThrow(PayloadError);
 });

@@ -5,10 +5,33 @@ import java.util.Arrays;
 
 /** Checks of an encoded picture that Android's decoder does not make. */
 public final class PictureFile {
+    /** The most pixels of a file that is decoded, if no other limit is given; the same as in Python. */
+    public static final int MAX_PIXELS = 89_478_485;
+
     private static final byte[] PNG = {(byte) 0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n'};
     private static final byte[] IEND = "IEND".getBytes(StandardCharsets.US_ASCII);
 
     private PictureFile() {}
+
+    /**
+     * Checks the size that a file claims, before its pixels are decoded. Throws {@link ImageException} if it has more
+     * than {@code maxPixels}, or if no payload can describe it.
+     */
+    public static void checkSize(int width, int height, int maxPixels) {
+        if (Math.min(width, height) < 1 || Math.max(width, height) > Payload.MAX_ORIGINAL_SIDE) {
+            throw new ImageException("a picture has sides of 1 to " + Payload.MAX_ORIGINAL_SIDE + " pixels, got "
+                    + width + " x " + height);
+        }
+        long pixels = (long) width * height;
+        if (pixels > Payload.MAX_ORIGINAL_PIXELS) {
+            throw new ImageException("the picture has " + width + " x " + height
+                    + " pixels; a payload describes at most " + Payload.MAX_ORIGINAL_PIXELS + ", reduce it first");
+        }
+        if (pixels > maxPixels) {
+            throw new ImageException("the picture claims " + width + " x " + height + " pixels, more than " + maxPixels
+                    + "; if you trust it, raise maxPixels");
+        }
+    }
 
     /**
      * Throws {@link ImageException} if the bytes of a JPEG or PNG stop before the picture's end. Android fills the rest

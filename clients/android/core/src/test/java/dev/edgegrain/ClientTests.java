@@ -35,6 +35,7 @@ public final class ClientTests {
         all.put("content sizes are as pinned", tests::contentSizes);
         all.put("transparent pictures are composited as pinned", tests::transparency);
         all.put("pictures are turned upright as pinned", tests::orientations);
+        all.put("pictures of more pixels than the limit are refused", tests::pixelLimit);
         all.put("truncated pictures are refused", tests::truncatedPictures);
         all.put("LRs are coded to the pinned bodies and back", tests::bodies);
         all.put("levels are stored in steps", tests::coarseBodies);
@@ -124,6 +125,19 @@ public final class ClientTests {
             Rgb upright = Orientation.upright(golden.picture(item), GoldenFiles.number(item, "orientation"));
             equal(GoldenFiles.pair(item, "upright_size")[0], upright.width, "width of " + item.get("orientation"));
             equal(item.get("sha256"), GoldenInputs.sha256(upright.data), "orientation " + item.get("orientation"));
+        }
+    }
+
+    private void pixelLimit() {
+        PictureFile.checkSize(65535, 1365, PictureFile.MAX_PIXELS);
+        PictureFile.checkSize(16384, 16384, Integer.MAX_VALUE);
+        int[][] sizes = {
+            {65535, 1366, PictureFile.MAX_PIXELS}, {65535, 65535, PictureFile.MAX_PIXELS}, {10, 10, 99},
+            {16384, 16385, Integer.MAX_VALUE}, {65536, 1, PictureFile.MAX_PIXELS}, {1, 65536, PictureFile.MAX_PIXELS},
+            {0, 1, PictureFile.MAX_PIXELS},
+        };
+        for (int[] size : sizes) {
+            refused(ImageException.class, () -> PictureFile.checkSize(size[0], size[1], size[2]));
         }
     }
 

@@ -26,13 +26,19 @@ public final class Pictures {
 
     private Pictures() {}
 
+    /** Decodes a picture of at most {@link PictureFile#MAX_PIXELS} pixels. */
+    public static Rgb read(ContentResolver resolver, Uri uri) throws IOException {
+        return read(resolver, uri, PictureFile.MAX_PIXELS);
+    }
+
     /**
      * Decodes a picture at full size, upright and in sRGB, on a white background. Throws {@link ImageException} if
-     * Android cannot decode it, if it is truncated, or if the app has too little memory for it.
+     * Android cannot decode it, if it is truncated or claims more than {@code maxPixels}, or if the app has too little
+     * memory for it. The size is checked before the pixels are decoded.
      */
-    public static Rgb read(ContentResolver resolver, Uri uri) throws IOException {
+    public static Rgb read(ContentResolver resolver, Uri uri, int maxPixels) throws IOException {
         try {
-            return decode(resolver, uri);
+            return decode(resolver, uri, maxPixels);
         } catch (OutOfMemoryError error) {
             throw new ImageException("the app has too little memory for the picture " + uri + "; reduce the picture");
         }
@@ -55,7 +61,16 @@ public final class Pictures {
         return new Rgb(width, height, data);
     }
 
-    private static Rgb decode(ContentResolver resolver, Uri uri) throws IOException {
+    private static Rgb decode(ContentResolver resolver, Uri uri, int maxPixels) throws IOException {
+        byte[] data = readAll(resolver, uri);
+        BitmapFactory.Options bounds = new BitmapFactory.Options();
+        bounds.inJustDecodeBounds = true;
+        BitmapFactory.decodeByteArray(data, 0, data.length, bounds);
+        if (bounds.outWidth < 0) {
+            throw new ImageException("Android cannot decode the picture " + uri);
+        }
+        PictureFile.checkSize(bounds.outWidth, bounds.outHeight, maxPixels);
+        PictureFile.checkComplete(data);
         BitmapFactory.Options options = new BitmapFactory.Options();
         options.inPreferredConfig = Bitmap.Config.ARGB_8888;
         options.inPremultiplied = false;
@@ -63,8 +78,6 @@ public final class Pictures {
         if (Build.VERSION.SDK_INT >= Build.VERSION_CODES.O) {
             options.inPreferredColorSpace = ColorSpace.get(ColorSpace.Named.SRGB);
         }
-        byte[] data = readAll(resolver, uri);
-        PictureFile.checkComplete(data);
         Bitmap bitmap = BitmapFactory.decodeByteArray(data, 0, data.length, options);
         if (bitmap == null) {
             throw new ImageException("Android cannot decode the picture " + uri);

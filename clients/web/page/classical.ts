@@ -3,6 +3,8 @@
  * the one with the smallest squared error is shown, each at the best quality that fits.
  */
 
+import type { Fit } from "../src/fit";
+
 /** What a classical codec makes of as many bytes. */
 export interface Classical {
   readonly picture: HTMLCanvasElement;
@@ -90,14 +92,24 @@ function scaled(source: HTMLCanvasElement, factor: number): HTMLCanvasElement {
   return drawn(source, side(source.width), side(source.height));
 }
 
-/** A picture on a canvas of its own of that size. */
-export function drawn(picture: CanvasImageSource, width: number, height: number): HTMLCanvasElement {
+/** A picture, or its centre square, on white on a canvas of its own of that size. */
+export function drawn(
+  picture: ImageBitmap | HTMLCanvasElement,
+  width: number,
+  height: number,
+  fit: Fit = "pad",
+): HTMLCanvasElement {
   const canvas = document.createElement("canvas");
   canvas.width = width;
   canvas.height = height;
   const context = canvas.getContext("2d", { willReadFrequently: true })!;
+  context.fillStyle = "white"; // as the encoder does; JPEG would make transparency black
+  context.fillRect(0, 0, width, height);
   context.imageSmoothingQuality = "high";
-  context.drawImage(picture, 0, 0, width, height);
+  const side = Math.min(picture.width, picture.height);
+  const [across, down] = fit === "crop" ? [side, side] : [picture.width, picture.height];
+  const [left, top] = [(picture.width - across) >> 1, (picture.height - down) >> 1];
+  context.drawImage(picture, left, top, across, down, 0, 0, width, height);
   return canvas;
 }
 

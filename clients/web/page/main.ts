@@ -203,12 +203,7 @@ async function tryAgain(): Promise<void> {
 
 function present(payload: Payload, restored: Restored, bitmap: ImageBitmap, fit: Fit): void {
   const { width, height } = restored.bitmap;
-  const original = drawn(bitmap, width, height);
-  if (fit === "crop") {
-    const side = Math.min(bitmap.width, bitmap.height);
-    const [left, top] = [(bitmap.width - side) >> 1, (bitmap.height - side) >> 1];
-    original.getContext("2d")!.drawImage(bitmap, left, top, side, side, 0, 0, width, height);
-  }
+  const original = drawn(bitmap, width, height, fit);
   bitmap.close();
   const budget = payload.bytes.length;
   shown = {

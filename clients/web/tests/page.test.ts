@@ -3,13 +3,15 @@ import { afterAll, beforeEach, expect, test, vi } from "vitest";
 import { complaintAbout } from "../page/complaint";
 import { Refused } from "../page/service";
 import { DeviceError, errorOf, ImageError, ServiceError, UnreachableError } from "../src/errors";
+import type { Fit } from "../src/fit";
 
 const compress = vi.fn();
 const findFaceProblems = vi.fn();
 const open = vi.fn();
 const report = vi.fn();
 vi.mock("../src/client", () => ({ EdgeClient: { open, report } }));
-vi.mock("../page/classical", () => ({ drawn: canvas, classical: () => Promise.resolve(undefined) }));
+const drawn = vi.fn(canvas);
+vi.mock("../page/classical", () => ({ drawn, classical: () => Promise.resolve(undefined) }));
 
 /** As much of an element as the page uses. */
 class StubElement extends EventTarget {
@@ -37,7 +39,7 @@ class StubElement extends EventTarget {
   }
 }
 
-function canvas(): StubElement {
+function canvas(..._drawing: unknown[]): StubElement {
   return new StubElement();
 }
 
@@ -56,6 +58,7 @@ function newClient() {
 }
 
 let elements: Map<string, StubElement>;
+let fit: Fit;
 const element = (id: string) => elements.get(id) ?? elements.set(id, new StubElement()).get(id)!;
 const text = () => element("status").textContent;
 const settled = () => new Promise((resolve) => setTimeout(resolve, 5));
@@ -92,11 +95,12 @@ function expectNoResult(): void {
 beforeEach(() => {
   vi.resetModules();
   elements = new Map();
+  fit = "pad";
   vi.stubGlobal("document", {
     baseURI: "https://service.example/",
     getElementById: element,
     createElement: () => new StubElement(),
-    querySelector: (selector: string) => ({ value: selector.includes("fit") ? "pad" : "original" }),
+    querySelector: (selector: string) => ({ value: selector.includes("fit") ? fit : "original" }),
     querySelectorAll: () => [],
   });
   vi.stubGlobal("createImageBitmap", async () => bitmap);
@@ -115,6 +119,12 @@ test("a picture that fails leaves nothing of the previous one", async () => {
   expect(text()).toBe("That picture cannot be used: it is no picture.");
   expectNoResult();
   expect(element("again").hidden).toBe(true);
+});
+
+test("the centre square is compared with that of the original", async () => {
+  fit = "crop";
+  await withResult();
+  expect(drawn).toHaveBeenCalledWith(bitmap, 8, 8, "crop");
 });
 
 test("a face that would not be restored well is held back until it is sent anyway", async () => {

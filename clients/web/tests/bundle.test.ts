@@ -17,6 +17,7 @@ let fetched: string[];
 let offline: boolean;
 let listed: ReturnType<typeof listing>;
 let kept: Map<string, Response>;
+const deleteCache = vi.fn(async (_name: string) => true);
 let preprocessing: Record<string, unknown> = {};
 let schema: unknown;
 
@@ -60,7 +61,7 @@ beforeEach(() => {
     return new Response(files[name] as BodyInit, { headers: { ETag: `"${sha256Hex(files[name])}"` } });
   });
   vi.stubGlobal("caches", {
-    delete: async () => true,
+    delete: deleteCache,
     open: async () => ({
       match: async (url: string) => kept.get(url)?.clone(),
       matchAll: async (url: string) => versions(url).map((version) => kept.get(version)!.clone()),
@@ -125,6 +126,7 @@ test("a new version replaces the kept one when all of it has arrived, not before
   offline = true;
   expect([...(await fetchBundle(source)).encoder]).toEqual([4, 5, 6]);
   expect(versions(`${SERVICE}/v1/bundles/${ID}/encoder.onnx`)).toHaveLength(1);
+  expect(deleteCache).toHaveBeenLastCalledWith("edgegrain-bundles-1"); // of earlier releases
 });
 
 test("a version stays as long as a description names it", async () => {

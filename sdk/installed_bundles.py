@@ -92,13 +92,16 @@ def installed_manifests() -> Iterator[Manifest]:
 def readable_manifests(folders: Iterable[Path]) -> Iterator[Manifest]:
     """Manifests of the bundles in ``folders``.
 
-    Bundles whose manifests cannot be read are left out, with a warning: they must not block the others.
+    Bundles whose manifests or controls cannot be read are left out, with a warning: they must not block the others.
     """
     for folder in folders:
         try:
-            yield load_manifest(folder)
+            manifest = load_manifest(folder)
+            controls_of(manifest)
         except BundleError as error:
             logger.warning("the bundle in %s is left out: %s", folder, error)
+        else:
+            yield manifest
 
 
 def manifest_for(header: Header) -> Manifest | None:

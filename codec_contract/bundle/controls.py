@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import numbers
+import sys
 from dataclasses import dataclass
 
 from codec_contract.bundle.manifest import Manifest
@@ -79,8 +79,8 @@ def _strength(manifest: Manifest) -> Control:
     described = described if isinstance(described, dict) else {"range": None}
     limits = described.get("range", [SMALLEST_STRENGTH, LARGEST_STRENGTH])
     numbers = [*(limits if isinstance(limits, list) else ()), described.get("default", manifest.hr / manifest.lr)]
-    if len(numbers) != 3 or not all(isinstance(number, (int, float)) and math.isfinite(number) for number in numbers) \
-            or not 0 < numbers[0] <= numbers[2] <= numbers[1]:
+    finite = all(isinstance(number, (int, float)) and abs(number) <= sys.float_info.max for number in numbers)
+    if len(numbers) != 3 or not finite or not 0 < numbers[0] <= numbers[2] <= numbers[1]:
         raise BundleError(f"the manifest of bundle {manifest.id} describes no strength: expected "
                           '"strength": {"range": [LEAST, MOST], "default": NUMBER} with the default in the range')
     return Control(float(numbers[0]), float(numbers[1]), float(numbers[2]))

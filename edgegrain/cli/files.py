@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import typer
 
@@ -15,6 +17,7 @@ from codec_contract.files import write_atomically
 
 STDIN = STDOUT = Path("-")
 """The source that stands for standard input, and the target that stands for standard output."""
+MAX_STDIN_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ def plan_jobs(
     structure. For a single file ``out`` is the file to write if it has a suffix and is not an existing folder, or
     `STDOUT`, where the result of `STDIN` goes by default. The result of ``a.jpg`` is called ``a`` and the result's
     suffix; if that of ``a.png`` would be called the same, both keep their own suffix in front of it.
+    Names that differ in case only count as the same.
 
     Args:
         sources: existing files and folders, or `STDIN` alone.
@@ -64,7 +68,7 @@ def plan_jobs(
         return [_pipe_job(sources, STDOUT if out is None else out)]
     if out == STDOUT:
         return [FileJob(_only_file(sources), STDOUT)]
-    if out is not None and len(sources) == 1 and sources[0].is_file() and out.suffix and not out.is_dir():
+    if out is not None and len(sources) == 1 and not sources[0].is_dir() and out.suffix and not out.is_dir():
         if out.exists() and out.samefile(sources[0]):
             raise typer.BadParameter(f"{out} is the file to read; choose another name", param_hint="--out")
         return [FileJob(sources[0], out)]
@@ -75,10 +79,10 @@ def plan_jobs(
     for source in sources:
         for path, relative in files_of(source, wanted):
             places[path, path if out is None else out / relative] = None
-    alike = Counter(place.with_suffix("") for _, place in places)
+    alike = Counter(_without_suffix(place) for _, place in places)
     jobs: dict[Path, FileJob] = {}
     for path, place in places:
-        name = place.stem if alike[place.with_suffix("")] == 1 else place.name
+        name = place.stem if alike[_without_suffix(place)] == 1 else place.name
         job = FileJob(path, place.with_name(name + result_suffix))
         other = jobs.setdefault(job.target, job)
         if other.source != path:
@@ -98,7 +102,7 @@ def read_source(path: Path) -> Path | bytes:
     """The path itself, or all of standard input for `STDIN`.
 
     Raises:
-        typer.BadParameter: standard input is a terminal.
+        typer.BadParameter: standard input is a terminal, or has more than `MAX_STDIN_BYTES`.
     """
     if path != STDIN:
         return path
@@ -106,7 +110,11 @@ def read_source(path: Path) -> Path | bytes:
         raise typer.BadParameter("standard input is closed; pipe a file into the command, or name one")
     if sys.stdin.isatty():
         raise typer.BadParameter("standard input is a terminal; pipe a file into the command, or name one")
-    return sys.stdin.buffer.read()
+    data = sys.stdin.buffer.read(MAX_STDIN_BYTES + 1)
+    if len(data) > MAX_STDIN_BYTES:
+        raise typer.BadParameter(f"standard input has more than {MAX_STDIN_BYTES:,} bytes, so it is no picture or "
+                                 "payload that can be read")
+    return data
 
 
 def write_result(path: Path, data: bytes, *, force: bool) -> None:
@@ -131,6 +139,15 @@ def list_files(sources: Sequence[Path], wanted: frozenset[str]) -> list[Path]:
     return [path for source in sources for path, _ in files_of(source, wanted)]
 
 
+def _raise(error: OSError) -> NoReturn:
+    raise error
+
+
+def _without_suffix(place: Path) -> str:
+    """As file systems that ignore case compare it."""
+    return str(place.with_suffix("")).casefold()
+
+
 def _pipe_job(sources: Sequence[Path], target: Path) -> FileJob:
     """The job of `STDIN`, whose result has no name to be derived from."""
     if len(sources) > 1:
@@ -145,7 +162,7 @@ def _pipe_job(sources: Sequence[Path], target: Path) -> FileJob:
 
 def _only_file(sources: Sequence[Path]) -> Path:
     """The one file whose result goes to `STDOUT`."""
-    if len(sources) != 1 or not sources[0].is_file():
+    if len(sources) != 1 or sources[0].is_dir():
         raise typer.BadParameter("standard output takes the result of one file; name a folder for several",
                                  param_hint="--out")
     _refuse_terminal()
@@ -161,11 +178,17 @@ def _refuse_terminal() -> None:
 
 
 def files_of(source: Path, wanted: frozenset[str]) -> Iterator[tuple[Path, Path]]:
-    """(file, its path below the source) of every file that ``source`` stands for, sorted."""
+    """(file, its path below the source) of every file that ``source`` stands for, sorted.
+
+    Raises:
+        OSError: the folder, or one in it, cannot be read.
+        typer.BadParameter: it holds no wanted file.
+    """
     if not source.is_dir():
         yield source, Path(source.name)
         return
-    found = sorted(path for path in source.rglob("*") if path.suffix.lower() in wanted and path.is_file())
+    paths = (Path(folder) / name for folder, _, names in os.walk(source, onerror=_raise) for name in names)
+    found = sorted(path for path in paths if path.suffix.lower() in wanted and path.is_file())
     if not found:
         hint = "; it is a bundle: see 'edgegrain bundles show'" if (source / MANIFEST).is_file() else ""
         raise typer.BadParameter(f"the folder {source} holds no file with the suffix {', '.join(sorted(wanted))}{hint}")

@@ -98,6 +98,11 @@ def _plain(value: Any) -> Any:
 
 
 def times_less(ratio: float) -> str:
-    """``403 times less than`` for a ratio of 403; a payload can have more bytes than a small picture's file."""
+    """``403 times less than`` for a ratio of 403; a payload can have more bytes than a small picture's file.
+
+    A ratio of 0, of a pipe whose size is not known, gives ``not comparable with``.
+    """
+    if not ratio:
+        return "not comparable with"
     factor = max(ratio, 1 / ratio)
     return f"{factor:,.{0 if factor >= 10 else 1}f} times {'less' if ratio >= 1 else 'more'} than"

@@ -10,6 +10,7 @@ import typer
 from codec_contract.bundle.file_names import CODER_TABLES
 from codec_contract.bundle.paths import find_bundle
 from codec_contract.errors import EdgegrainError
+from codec_contract.lr_coder.coder_tables import MAX_HIDDEN_LAYERS, MAX_WIDTH
 from codec_contract.lr_coder.level_step import MAX_STEP
 from edgegrain.cli.extras import needs_extra
 from edgegrain.cli.output import ForceOption, print_json
@@ -243,6 +244,9 @@ def coder(
         hidden = []
     if not hidden or min(hidden) < 1:
         raise typer.BadParameter(f"{widths!r} is no list of positive numbers, such as 128,128", param_hint="--widths")
+    if max(hidden) > MAX_WIDTH or len(hidden) > MAX_HIDDEN_LAYERS:
+        raise typer.BadParameter(f"coder tables have at most {MAX_HIDDEN_LAYERS} hidden layers of {MAX_WIDTH} values, "
+                                 f"got {widths}", param_hint="--widths")
     if out.exists() and not force:  # before the work, not after it
         raise FileExistsError(f"{out} exists; tables are part of an LR contract, --force replaces them")
     with needs_extra("export,train", "publishing needs"):

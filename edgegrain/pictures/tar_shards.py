@@ -7,6 +7,7 @@ WebDataset. A trainer reads all shards of its folder, so they can be sent one by
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
@@ -82,11 +83,18 @@ def write_shards(pictures: Sequence[StoredPicture], out: Path, *, side: int, lim
 
 
 def _encoded(pictures: Sequence[StoredPicture], side: int, quality: int | None) -> Iterator[tuple[str, bytes]]:
+    taken: set[str] = set()
     for picture in pictures:
         buffer = io.BytesIO()
         Image.fromarray(read_square(picture, side)).save(
             buffer, "WEBP", method=4, lossless=quality is None, quality=75 if quality is None else quality)
-        yield f"{Path(picture.name).stem}.webp", buffer.getvalue()
+        name = stem = Path(picture.name).stem
+        for number in itertools.count(2):
+            if name not in taken:
+                break
+            name = f"{stem}-{number}"  # a.jpg and a.png are two members
+        taken.add(name)
+        yield f"{name}.webp", buffer.getvalue()
 
 
 def write_shard(path: Path, members: Sequence[tuple[str, bytes]]) -> Path:

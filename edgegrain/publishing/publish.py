@@ -8,6 +8,7 @@ and golden vectors are then that bundle's files, byte for byte.
 from __future__ import annotations
 
 import subprocess
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -50,6 +51,8 @@ from server_decoder.prior_store import DEFAULT_PRIOR, prior_licence
 
 CODER_PICTURES = 10_000
 """Pictures whose LRs, and whose mirror images' LRs, the coder's tables are fitted to."""
+MOST_SOURCES, OTHER_SOURCES = 50, "other"
+"""Most prefixes of file names that a manifest counts by name, and the name of the rest."""
 COMPARED = 8
 """LRs on which the exported decoder is compared with torch."""
 
@@ -102,7 +105,7 @@ def publish(checkpoint: Path, data: Path, folder: Path, *, bundle_id: str, versi
     comparison = compare_decoder(graph, decoder, lrs[:COMPARED])
     stages = list(run.stages)
     training = {"stages": stages, "pictures_seen": sum(stage["pictures"] for stage in stages),
-                "pictures_in_set": len(shard), "data": _sources(data, exclude), "commit": _commit(),
+                "pictures_in_set": len(shard), "data": picture_sources(data, exclude), "commit": _commit(),
                 "learned_correction": isinstance(run.average.encoder, EncoderTwin)}
     fields = manifest_fields(bundle_id, "grain", architecture=architecture, training=training, licence=licence,
                              domain=domain, version=version)
@@ -254,13 +257,20 @@ def _packed(checkpoint: Path, data: Path, exclude: tuple[str, ...], side: int) -
     return pack(stored_pictures(data, exclude), side, cache_folder(checkpoint_path(checkpoint).resolve().parent))
 
 
-def _sources(data: Path, exclude: tuple[str, ...]) -> dict[str, int]:
-    """Number of training pictures per prefix of the file name."""
-    counts: dict[str, int] = {}
+def picture_sources(data: Path, exclude: tuple[str, ...]) -> dict[str, int]:
+    """Number of training pictures per prefix of the file name, up to its first ``_``.
+
+    Pictures without one, and those of all but the most frequent prefixes, count as ``other``: a manifest names sources,
+    not pictures.
+    """
+    counts: Counter[str] = Counter()
     for picture in stored_pictures(data, exclude):
-        source = picture.name.split("_")[0]
-        counts[source] = counts.get(source, 0) + 1
-    return counts
+        prefix, underscore, _ = picture.name.partition("_")
+        counts[prefix if underscore else OTHER_SOURCES] += 1
+    named = dict(counts.most_common(MOST_SOURCES))
+    if rest := counts.total() - sum(named.values()):
+        named[OTHER_SOURCES] = named.get(OTHER_SOURCES, 0) + rest
+    return named
 
 
 def _commit() -> str:

@@ -54,7 +54,7 @@ def test_the_default_stands_where_none_is_given(steered: Manifest, tmp_path: Pat
 
 @pytest.mark.parametrize("described", [
     [4, 64], {"range": [4]}, {"range": "4"}, {"range": [8, 4]}, {"range": [4, 64], "default": 65}, {"range": [0, 64]},
-    {"range": [4, float("inf")]}, {"default": "16"}])
+    {"range": [4, float("inf")]}, {"range": [4, 10**400]}, {"default": "16"}])
 def test_a_description_that_makes_no_sense(tmp_path: Path, described: object) -> None:
     folder = write_tiny_bundle(tmp_path)
     refresh_manifest(folder, decoder={"controls": ["strength"], "strength": described})

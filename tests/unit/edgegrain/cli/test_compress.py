@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,6 +21,7 @@ import sdk
 from codec_contract.bundle import paths as bundle_paths
 from codec_contract.bundle.paths import DEFAULT_BUNDLE
 from codec_contract.bundle.qualities import QUALITIES
+from edgegrain.cli import files
 from edgegrain.cli.compress import QualityChoice
 from edgegrain.cli.files import STDIN, STDOUT, plan_jobs, read_source
 from edgegrain.cli.main import app
@@ -162,6 +165,49 @@ class TestCompress:
         assert written == {f"{name}{suffix}" for name in names for suffix in (".grain", ".lr.png")}
         for name in ("a.jpg", "a.jpeg"):
             assert (out / f"{name}.grain").read_bytes() == sdk.compress(tmp_path / "in" / name)
+
+    def test_names_that_differ_in_case_keep_their_suffix(self, tmp_path: Path) -> None:
+        """On macOS, Windows and memory cards A.grain and a.grain are one file."""
+        for name in ("A.jpg", "a.png", "b.png"):
+            write_picture(tmp_path / "in" / name)
+        jobs = plan_jobs([tmp_path / "in"], tmp_path, wanted=frozenset({".jpg", ".png"}), result_suffix=".grain")
+        assert [job.target.name for job in jobs] == ["A.jpg.grain", "a.png.grain", "b.grain"]
+
+    def test_a_pipe_is_a_file_of_unknown_size(self, shell: Shell, tmp_path: Path) -> None:
+        picture, pipe, out = write_picture(tmp_path / "me.png"), tmp_path / "pipe", tmp_path / "out.grain"
+        os.mkfifo(pipe)
+        writer = threading.Thread(target=lambda: pipe.write_bytes(picture.read_bytes()), daemon=True)
+        writer.start()
+        status, said, err = shell("compress", pipe, "--out", out)
+        assert status == 0 and "not comparable with the file" in said, err
+        assert out.read_bytes() == sdk.compress(picture)
+
+    def test_a_folder_that_cannot_be_read_is_an_error(
+            self, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        write_picture(tmp_path / "in" / "a.png")
+        write_picture(tmp_path / "in" / "locked" / "b.png")
+        listed = os.scandir
+
+        def scandir(path: str) -> object:
+            if Path(path).name == "locked":
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+            return listed(path)
+
+        monkeypatch.setattr(os, "scandir", scandir)
+        status, _, err = shell("compress", tmp_path / "in", "--out", tmp_path / "out")
+        assert status == 1 and "Permission denied" in err and "locked" in err
+        assert not (tmp_path / "out").exists()
+
+    def test_standard_input_has_a_limit(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(files, "MAX_STDIN_BYTES", 8)
+        for size in (8, 9):
+            given = SimpleNamespace(buffer=io.BytesIO(bytes(size)), isatty=lambda: False)
+            monkeypatch.setattr(sys, "stdin", given)
+            if size == 8:
+                assert read_source(STDIN) == bytes(8)
+                continue
+            with pytest.raises(typer.BadParameter, match="more than 8 bytes"):
+                read_source(STDIN)
 
     def test_equal_names_are_refused(self, shell: Shell, tmp_path: Path) -> None:
         paths = [write_picture(tmp_path / folder / "a.png") for folder in ("one", "two")]

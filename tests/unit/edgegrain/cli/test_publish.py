@@ -207,4 +207,5 @@ def test_tables_are_fitted_and_reported(tmp_path: Path, shell: Shell) -> None:
     assert code == 1 and "--force replaces" in err and out.read_bytes() == before
     assert shell(*arguments, "--force", "--level-step", "3")[0] == 0
     assert CoderTables.from_json(out.read_bytes()).step == 3
-    assert shell("coder", tmp_path / "lrs.npy", tmp_path / "b.json", "--widths", "four")[0] == 2
+    for widths in ("four", "257", "4,4,4,4,4"):
+        assert shell("coder", tmp_path / "lrs.npy", tmp_path / "b.json", "--widths", widths)[0] == 2

@@ -81,6 +81,17 @@ def test_an_interruption_leaves_the_shards_as_they_were(folder: Path, tmp_path: 
     assert list(out.iterdir()) == [old] and old.read_bytes() == content
 
 
+def test_every_picture_has_a_name_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    colours = np.random.default_rng(0).integers(0, 256, (3, SIDE, SIDE, 3), np.uint8)
+    for name, rgb in zip(("a-2.png", "a.png", "a.webp"), colours, strict=True):
+        Image.fromarray(rgb).save(tmp_path / "pictures" / name, lossless=True)
+    write_shards(stored_pictures(tmp_path / "pictures"), tmp_path / "out", side=SIDE, limit=10**6, quality=None)
+    stored = stored_pictures(tmp_path / "out")
+    assert [picture.name for picture in stored] == ["a-2.webp", "a-3.webp", "a.webp"]
+    np.testing.assert_array_equal(pack(stored, SIDE, tmp_path / "packed"), colours[[0, 2, 1]])
+
+
 def test_names_may_be_long(tmp_path: Path) -> None:
     (tmp_path / "pictures").mkdir()
     colours = np.random.default_rng(0).integers(0, 256, (4, SIDE, SIDE, 3), np.uint8)

@@ -25,7 +25,7 @@ from edge_encoder.twin import BoxMean
 from edgegrain.pictures.packed import random_pictures
 from edgegrain.publishing import publish
 from edgegrain.publishing.fit_coder import fit_tables
-from edgegrain.publishing.publish import store_trained
+from edgegrain.publishing.publish import picture_sources, store_trained
 from edgegrain.training.grain.checkpoint import Run, save_run
 from edgegrain.training.grain.initialize import stand_in_prior, start_run
 from edgegrain.training.grain.recipes import CONFIGS
@@ -44,6 +44,14 @@ from tests.tiny_bundle import refresh_manifest, repeating_decoder, write_tiny_bu
 FIELDS = {"id": "tiny-64-lr16", "version": "2.0.0", "codec": "grain", "domain": "test", "evaluation": {},
           "decoder": {"file": "decoder.onnx", "input": "lr", "output": "hr", "controls": []},
           "training": {"pictures_seen": 7}, "licence": {"weights": "none", "data": "none"}}
+
+
+def test_a_manifest_names_sources_of_pictures_but_no_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ffhq_1", "ffhq_2", "celeba_1", "me_1", "anna", "00001"):
+        Image.new("RGB", (2, 2)).save(tmp_path / f"{name}.png")
+    assert picture_sources(tmp_path, ("me_*",)) == {"ffhq": 2, "celeba": 1, "other": 2}
+    monkeypatch.setattr(publish, "MOST_SOURCES", 2)
+    assert picture_sources(tmp_path, ()) == {"ffhq": 2, "other": 4}
 
 
 def test_another_decoder_leaves_encoder_and_coder_byte_for_byte(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import io
 import itertools
 import os
 import tarfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -52,7 +52,8 @@ def write_shards(pictures: Sequence[StoredPicture], out: Path, *, side: int, lim
         raise FileExistsError(f"{existing[0]} exists; choose another folder or pass --force to replace its shards")
     out.mkdir(parents=True, exist_ok=True)
     order = np.random.default_rng(0).permutation(len(pictures))
-    members = _encoded([pictures[index] for index in order], side, quality)
+    names = _member_names(pictures)
+    members = ((names[index], _encoded(pictures[index], side, quality)) for index in order)
     finished: list[Path] = []  # under temporary names: the pictures may lie in the shards that they replace
     shard: list[tuple[str, bytes]] = []
     used = _END
@@ -82,19 +83,21 @@ def write_shards(pictures: Sequence[StoredPicture], out: Path, *, side: int, lim
     return written
 
 
-def _encoded(pictures: Sequence[StoredPicture], side: int, quality: int | None) -> Iterator[tuple[str, bytes]]:
-    taken: set[str] = set()
+def _member_names(pictures: Sequence[StoredPicture]) -> list[str]:
+    """A name for each picture: ``a.webp`` and ``a-2.webp`` for ``a.jpg`` and ``a.png``."""
+    taken: dict[str, None] = {}
     for picture in pictures:
-        buffer = io.BytesIO()
-        Image.fromarray(read_square(picture, side)).save(
-            buffer, "WEBP", method=4, lossless=quality is None, quality=75 if quality is None else quality)
-        name = stem = Path(picture.name).stem
-        for number in itertools.count(2):
-            if name not in taken:
-                break
-            name = f"{stem}-{number}"  # a.jpg and a.png are two members
-        taken.add(name)
-        yield f"{name}.webp", buffer.getvalue()
+        stem = Path(picture.name).stem
+        numbered = (f"{stem}-{number}.webp" for number in itertools.count(2))
+        taken[next(name for name in itertools.chain([f"{stem}.webp"], numbered) if name not in taken)] = None
+    return list(taken)
+
+
+def _encoded(picture: StoredPicture, side: int, quality: int | None) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(read_square(picture, side)).save(
+        buffer, "WEBP", method=4, lossless=quality is None, quality=75 if quality is None else quality)
+    return buffer.getvalue()
 
 
 def write_shard(path: Path, members: Sequence[tuple[str, bytes]]) -> Path:

@@ -97,6 +97,17 @@ def test_summary_failures_and_status(
     assert [plan.force for plan in plans] == [False, False, True]
 
 
+def test_a_result_whose_name_is_too_long(pictures: Path, plans: list[BatchPlan], tmp_path: Path) -> None:
+    long = f"{246 * 'x'}.png"
+    (pictures / "c.png").rename(pictures / "c.txt")
+    (pictures / long).write_bytes((pictures / "a.png").read_bytes())
+    assert run(pictures, tmp_path / "out") == 1
+    (line,) = (tmp_path / "out" / "failures.jsonl").read_text().splitlines()
+    failure = json.loads(line)
+    assert failure["name"] == long and "too long" in failure["error"]
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.grain")) == ["a.png.grain", "b.png.grain"]
+
+
 def test_back_to_pictures(pictures: Path, plans: list[BatchPlan], tmp_path: Path) -> None:
     run(pictures, tmp_path / "payloads")
     assert run(tmp_path / "payloads", tmp_path / "back", "--format", "webp", "--size", "native") == 0

@@ -46,6 +46,15 @@ def test_present(store: FolderStore | ArrowStore) -> None:
     assert store.present(["a", "b", "x/a", "x/b", "none/a"]) == {"a", "x/b"}
 
 
+def test_a_name_that_is_too_long_is_not_present(store: FolderStore | ArrowStore, tmp_path: Path) -> None:
+    name = 255 * "a" + ".grain"
+    store.write("b.grain", b"")
+    assert store.present([name, "b.grain"]) == {"b.grain"}
+    with pytest.raises(OSError):
+        store.write(name, b"data")
+    assert everything(tmp_path) == {"b.grain"}
+
+
 def test_failures_are_oserrors(store: FolderStore | ArrowStore, tmp_path: Path) -> None:
     with pytest.raises(OSError):
         store.read("missing", 10)

@@ -88,7 +88,7 @@ def batch(
 
     Files with a result in OUT are skipped: after a crash, a kill or Ctrl-C start the same command again. Results are
     written atomically. A file that fails is listed with its error in a file and does not stop the others; the next
-    run tries it again.
+    run tries it again. A folder below IN that cannot be listed is reported in the same way.
 
     Folders are read at any depth and keep their structure: a/b.jpg becomes a/b.jpg.grain, a/b.grain becomes a/b.png.
     Names that begin with a dot are skipped.
@@ -103,7 +103,7 @@ def batch(
     \b
     Exit status:
       0    all files are done
-      1    a file failed, or the run was interrupted by an error
+      1    a file or folder failed, or the run was interrupted by an error
       2    wrong usage
       130  interrupted by Ctrl-C
     """
@@ -161,9 +161,11 @@ def _direction(store: Store, place: str, compress: bool | None) -> Direction:
     if isinstance(store, FolderStore) and not store.root.is_dir():
         raise typer.BadParameter(f"{place} is not a folder")
     wanted: Direction | None = None if compress is None else "compress" if compress else "restore"
-    if next(candidates(store.names(), wanted), None) is None:
+    unlisted = Tally()
+    if next(candidates(store.names(unlisted.fail), wanted), None) is None:
         kind = {None: "picture or payload", "compress": "picture", "restore": "payload"}[wanted]
-        raise typer.BadParameter(f"{place} holds no {kind}")
+        reason = "".join(f"; {each['name']} cannot be listed: {each['error']}" for each in unlisted.failures[:1])
+        raise typer.BadParameter(f"{place} holds no {kind}{reason}")
     found = wanted or find_direction(store)
     if found is None:
         raise typer.BadParameter(f"{place} holds pictures and payloads; choose --compress or --restore")
@@ -244,7 +246,7 @@ def _add_up(parts: Iterator[Tally], note: Callable[[dict[str, str]], None], text
 
 
 def _finish(plan: BatchPlan, total: Tally, seconds: float, path: Path, json_output: bool) -> None:
-    """Print the summary, and exit with status 1 if a file failed."""
+    """Print the summary, and exit with status 1 if something failed."""
     if json_output:
         print_json({
             "direction": plan.direction, "source": plan.source, "target": plan.target, "bundle": plan.bundle,

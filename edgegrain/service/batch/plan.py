@@ -72,11 +72,12 @@ class Tally:
     Attributes:
         done: files processed by this run.
         skipped: files whose result existed.
-        failed: files that failed.
+        failed: files that failed, and folders that could not be listed.
         bytes_in: bytes read for the files that are done.
         bytes_out: bytes written.
-        failures: ``{"name", "error"}`` of the files that failed.
-        listed: number of all files, set with the last part of a listing; 0 before.
+        failures: ``{"name", "error"}`` of what failed.
+        listed: number of all files, and of the folders that could not be listed, set with the last part of a listing;
+            0 before.
     """
 
     done: int = 0
@@ -88,20 +89,20 @@ class Tally:
     listed: int = 0
 
     def fail(self, name: str, error: Exception) -> None:
-        """Count a failed file, with its error."""
+        """Count a failed file or folder, with its error."""
         self.failed += 1
         text = " ".join(str(error).split()) or type(error).__name__
         self.failures.append({"name": printable(name), "error": text})
 
-    def add(self, part: Tally, *, keep: int) -> None:
-        """Add a part's counts, and its failures up to a total of ``keep``."""
+    def add(self, part: Tally, *, keep: int | None = None) -> None:
+        """Add a part's counts, and its failures up to a total of ``keep``; None for all."""
         self.done += part.done
         self.skipped += part.skipped
         self.failed += part.failed
         self.bytes_in += part.bytes_in
         self.bytes_out += part.bytes_out
         self.listed += part.listed
-        self.failures += part.failures[:max(0, keep - len(self.failures))]
+        self.failures += part.failures if keep is None else part.failures[:max(0, keep - len(self.failures))]
 
 
 def candidates(names: Iterator[str], direction: Direction | None) -> Iterator[str]:
@@ -139,32 +140,37 @@ class PendingBatch(NamedTuple):
 
     Attributes:
         names: a batch of names, or none.
-        skipped: names with a result, since the previous batch.
-        listed: number of all names, in the last batch of a listing; 0 before.
+        counts: of the listing since the previous batch: names with a result, folders that could not be listed.
     """
 
     names: list[str]
-    skipped: int
-    listed: int
+    counts: Tally
 
 
 def pending_batches(plan: BatchPlan, source: Store, target: Store) -> Iterator[PendingBatch]:
     """List the names of a plan that have no result, in batches."""
-    names = candidates(source.names(), plan.direction)
     waiting: list[str] = []
-    skipped = listed = 0
+    counts, listed = Tally(), 0
+
+    def report(folder: str, error: OSError) -> None:
+        nonlocal listed
+        listed += 1
+        counts.fail(folder, error)
+
+    names = candidates(source.names(report), plan.direction)
     while chunk := list(itertools.islice(names, CHUNK)):
         listed += len(chunk)
         done = set() if plan.force else target.present([plan.result(name) for name in chunk])
         for name in chunk:
             if plan.result(name) in done:
-                skipped += 1
+                counts.skipped += 1
             else:
                 waiting.append(name)
             if len(waiting) == plan.batch_size:
-                yield PendingBatch(waiting, skipped, 0)
-                waiting, skipped = [], 0
-        if skipped >= CHUNK:
-            yield PendingBatch([], skipped, 0)
-            skipped = 0
-    yield PendingBatch(waiting, skipped, listed)
+                yield PendingBatch(waiting, counts)
+                waiting, counts = [], Tally()
+        if counts.skipped >= CHUNK:
+            yield PendingBatch([], counts)
+            counts = Tally()
+    counts.listed = listed
+    yield PendingBatch(waiting, counts)

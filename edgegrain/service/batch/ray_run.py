@@ -95,18 +95,17 @@ class BatchActor:
     def __call__(self, rows: pyarrow.Table) -> pyarrow.Table:
         found = []
         for row in rows.to_pylist():
-            tally = self._worker.work([os.fsdecode(name) for name in row["names"]])
-            counts = {"skipped": row["skipped"], "listed": row["listed"], "failures": json.dumps(tally.failures)}
-            found.append({**vars(tally), **counts})
+            tally = Tally(**json.loads(row["counts"]))
+            tally.add(self._worker.work([os.fsdecode(name) for name in row["names"]]))
+            found.append({**vars(tally), "failures": json.dumps(tally.failures)})
         return pyarrow.Table.from_pylist(found)
 
 
 def _blocks(plan: BatchPlan) -> Iterator[pyarrow.Table]:
-    schema: Any = pyarrow.schema([
-        ("names", pyarrow.list_(pyarrow.binary())), ("skipped", pyarrow.int64()), ("listed", pyarrow.int64())])
+    schema: Any = pyarrow.schema([("names", pyarrow.list_(pyarrow.binary())), ("counts", pyarrow.string())])
     for part in pending_batches(plan, open_store(plan.source), open_store(plan.target)):
         # As bytes: names of files on disk need not be text.
-        row = {**part._asdict(), "names": [os.fsencode(name) for name in part.names]}
+        row = {"names": [os.fsencode(name) for name in part.names], "counts": json.dumps(vars(part.counts))}
         yield pyarrow.Table.from_pylist([row], schema=schema)
 
 

@@ -11,7 +11,7 @@ import posixpath
 import shutil
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from enum import Enum
 from pathlib import Path, PurePosixPath
@@ -29,6 +29,14 @@ ATOMIC = frozenset({"s3", "gcs", "abfs"})
 """File systems of pyarrow with atomic writes: an object appears when its stream is closed."""
 
 
+Report = Callable[[str, OSError], None]
+"""Function that gets the name of a folder that cannot be listed, and the error."""
+
+
+def ignore(name: str, error: OSError) -> None:
+    """The `Report` that does nothing."""
+
+
 class Store(Protocol):
     """Files under names.
 
@@ -38,8 +46,11 @@ class Store(Protocol):
 
     threads: int
 
-    def names(self) -> Iterator[str]:
-        """List the files at any depth, folder by folder, except names that begin with a dot."""
+    def names(self, report: Report = ignore) -> Iterator[str]:
+        """List the files at any depth, folder by folder, except names that begin with a dot.
+
+        Folders below the root that cannot be listed are reported and left out; for the root, `OSError` is raised.
+        """
 
     def present(self, names: Sequence[str]) -> set[str]:
         """The subset of these names that exist."""
@@ -81,8 +92,8 @@ class FolderStore:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def names(self) -> Iterator[str]:
-        yield from _walk(os.fspath(self.root), "")
+    def names(self, report: Report = ignore) -> Iterator[str]:
+        yield from _walk(os.fspath(self.root), "", report)
 
     def present(self, names: Sequence[str]) -> set[str]:
         # Not Path.is_file, which raises an error for a name that is too long.
@@ -150,12 +161,19 @@ class ArrowStore:
         self._root = root.rstrip("/")
         self._folder: tuple[str, frozenset[str]] | None = None  # listed last by `present`
 
-    def names(self) -> Iterator[str]:
+    def names(self, report: Report = ignore) -> Iterator[str]:
         folders = [""]
         while folders:
             folder = folders.pop()
+            try:
+                entries = list(self._list(folder))
+            except OSError as error:
+                if not folder:
+                    raise
+                report(folder, error)
+                continue
             inner = []
-            for name, is_file in self._list(folder):
+            for name, is_file in entries:
                 if is_file:
                     yield posixpath.join(folder, name)
                 else:
@@ -226,17 +244,35 @@ def suffix_of(name: str) -> str:
     return PurePosixPath(name).suffix.lower()
 
 
-def _walk(root: str, folder: str) -> Iterator[str]:
+def _walk(root: str, folder: str, report: Report) -> Iterator[str]:
     # Not Path.rglob, which holds all entries of a folder in memory.
-    with os.scandir(os.path.join(root, folder)) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            name = f"{folder}/{entry.name}" if folder else entry.name
-            if entry.is_dir(follow_symlinks=False):
-                yield from _walk(root, name)
-            elif entry.is_file():
-                yield name
+    try:
+        with os.scandir(os.path.join(root, folder)) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                name = f"{folder}/{entry.name}" if folder else entry.name
+                try:
+                    is_folder = entry.is_dir(follow_symlinks=False)
+                except OSError as error:
+                    report(name, error)
+                    continue
+                if is_folder:
+                    yield from _walk(root, name, report)
+                elif _is_file(entry):
+                    yield name
+    except OSError as error:
+        if not folder:
+            raise
+        report(folder, error)
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """True for files and for links that lead to nothing, so that these are reported when they are read."""
+    try:
+        return entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path))
+    except OSError:  # for instance of a link that leads to itself
+        return True
 
 
 def _at_most(data: bytes, name: str, limit: int) -> bytes:

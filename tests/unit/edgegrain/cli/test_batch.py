@@ -55,9 +55,8 @@ def plans(monkeypatch: pytest.MonkeyPatch) -> list[BatchPlan]:
         worker = BatchWorker(plan)
         try:
             for part in pending_batches(plan, open_store(plan.source), open_store(plan.target)):
-                tally = worker.work(part.names)
-                tally.skipped = part.skipped
-                yield tally
+                part.counts.add(worker.work(part.names))
+                yield part.counts
         finally:
             worker.close()
 
@@ -106,6 +105,38 @@ def test_a_result_whose_name_is_too_long(pictures: Path, plans: list[BatchPlan],
     failure = json.loads(line)
     assert failure["name"] == long and "too long" in failure["error"]
     assert sorted(path.name for path in (tmp_path / "out").glob("*.grain")) == ["a.png.grain", "b.png.grain"]
+
+
+def test_a_folder_that_cannot_be_listed_is_a_failure(
+    pictures: Path, plans: list[BatchPlan], tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (pictures / "c.png").unlink()
+    (pictures / "locked").mkdir()
+    (pictures / "round.png").symlink_to("round.png")
+    (pictures / "gone.png").symlink_to("nowhere.png")
+    lock(monkeypatch, pictures / "locked")
+    assert run(pictures, tmp_path / "out") == 1
+    captured = capsys.readouterr()
+    assert captured.out.startswith("2 done in ") and "error: locked: [Errno 13] Permission denied" in captured.err
+    failures = map(json.loads, (tmp_path / "out" / "failures.jsonl").read_text().splitlines())
+    assert sorted(failure["name"] for failure in failures) == ["gone.png", "locked", "round.png"]
+
+    lock(monkeypatch, pictures)
+    assert run(pictures, tmp_path / "none") == 1 and not (tmp_path / "none").exists()
+    assert "Permission denied" in capsys.readouterr().err
+
+
+def lock(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Refuse to list a folder, also to root."""
+    original = os.scandir
+
+    def scandir(path: str) -> Any:
+        if os.path.samefile(path, folder):
+            raise PermissionError(13, "Permission denied", path)
+        return original(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
 
 
 def test_back_to_pictures(pictures: Path, plans: list[BatchPlan], tmp_path: Path) -> None:

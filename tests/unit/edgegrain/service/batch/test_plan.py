@@ -9,7 +9,7 @@ import pytest
 
 from codec_contract.payload import MAGIC
 from edgegrain.service.batch.plan import BatchPlan, Tally, candidates, find_direction, pending_batches
-from edgegrain.service.batch.stores import FolderStore
+from edgegrain.service.batch.stores import FolderStore, Report, ignore
 
 
 def plan(direction: str = "compress", **changes: object) -> BatchPlan:
@@ -25,7 +25,7 @@ class Endless:
     def __init__(self) -> None:
         self.listed = 0
 
-    def names(self) -> Iterator[str]:
+    def names(self, report: Report = ignore) -> Iterator[str]:
         while True:
             self.listed += 1
             yield f"{self.listed}.jpg"
@@ -66,7 +66,7 @@ def test_direction_by_content(tmp_path: Path, files: dict[str, bytes], direction
 def test_listing_is_lazy() -> None:
     source = Endless()
     batches = pending_batches(plan(batch_size=4), source, source)  # type: ignore[arg-type]
-    assert next(batches) == (["1.jpg", "2.jpg", "3.jpg", "4.jpg"], 0, 0)
+    assert next(batches) == (["1.jpg", "2.jpg", "3.jpg", "4.jpg"], Tally())
     assert source.listed == 1000
     for _ in range(250):
         next(batches)
@@ -81,9 +81,9 @@ def test_what_is_done_is_skipped(tmp_path: Path) -> None:
     target.write("c.png.grain", b"")
     found = list(pending_batches(plan(batch_size=2), source, target))
     assert sorted(name for part in found for name in part.names) == ["a.png", "d.png", "e.png"]
-    assert (sum(part.skipped for part in found), [part.listed for part in found]) == (2, [0, 5])
+    assert (sum(part.counts.skipped for part in found), [part.counts.listed for part in found]) == (2, [0, 5])
     found = list(pending_batches(plan(batch_size=2, force=True), source, target))
-    assert sum(len(part.names) for part in found) == 5 and not any(part.skipped for part in found)
+    assert sum(len(part.names) for part in found) == 5 and not any(part.counts.skipped for part in found)
 
 
 def test_long_stretches_of_done_names_are_counted_on_the_way() -> None:
@@ -93,7 +93,23 @@ def test_long_stretches_of_done_names_are_counted_on_the_way() -> None:
 
     source = Done()
     batches = pending_batches(plan(), source, source)  # type: ignore[arg-type]
-    assert [next(batches) for _ in range(3)] == [([], 1000, 0)] * 3
+    assert [next(batches) for _ in range(3)] == [([], Tally(skipped=1000))] * 3
+
+
+def test_folders_that_cannot_be_listed_are_failures(tmp_path: Path) -> None:
+    class Locked(FolderStore):
+        def names(self, report: Report = ignore) -> Iterator[str]:
+            for index in range(3):
+                report(f"locked{index}", PermissionError(13, "Permission denied"))
+                yield f"{index}.png"
+
+    found = list(pending_batches(plan(batch_size=2), Locked(tmp_path), FolderStore(tmp_path)))
+    total = Tally()
+    for part in found:
+        total.add(part.counts)
+    assert [part.names for part in found] == [["0.png", "1.png"], ["2.png"]]
+    assert (total.failed, total.listed, total.skipped) == (3, 6, 0)
+    assert total.failures[2] == {"name": "locked2", "error": "[Errno 13] Permission denied"}
 
 
 def test_tallies_add_up_and_keep_few_failures() -> None:

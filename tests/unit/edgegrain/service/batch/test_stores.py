@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -75,6 +79,66 @@ def test_links_to_folders_are_not_followed(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"")
     (tmp_path / "round").symlink_to(tmp_path)
     assert list(FolderStore(tmp_path).names()) == ["a.png"]
+
+
+def test_links_that_lead_nowhere_are_named(tmp_path: Path) -> None:
+    (tmp_path / "round.png").symlink_to(tmp_path / "round.png")
+    (tmp_path / "gone.png").symlink_to(tmp_path / "missing.png")
+    store = FolderStore(tmp_path)
+    assert sorted(store.names()) == ["gone.png", "round.png"]
+    for name in store.names():
+        with pytest.raises(OSError):
+            store.read(name, 10)
+
+
+def test_folders_that_cannot_be_listed_are_reported(
+    store: FolderStore | ArrowStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.png", "gone/b.png", "locked/c.png", "z/d.png"):
+        store.write(name, b"")
+    shutil.rmtree(tmp_path / STAGING, ignore_errors=True)
+    refuse(monkeypatch, store, {"locked", "gone"})
+    reported: dict[str, OSError] = {}
+    assert sorted(store.names(reported.__setitem__)) == ["a.png", "z/d.png"]
+    assert reported.keys() == {"locked", "gone"} and all(isinstance(each, OSError) for each in reported.values())
+    assert sorted(store.names()) == ["a.png", "z/d.png"]
+    refuse(monkeypatch, store, {""})
+    with pytest.raises(OSError):
+        list(store.names())
+
+
+def refuse(monkeypatch: pytest.MonkeyPatch, store: FolderStore | ArrowStore, folders: set[str]) -> None:
+    """Make listing these folders of a store fail, also for root."""
+    if isinstance(store, ArrowStore):
+        listing = ArrowStore._list
+
+        def listed(store: ArrowStore, folder: str) -> Iterator[tuple[str, bool]]:
+            if folder in folders:
+                raise OSError(f"{folder} is not yours")
+            return listing(store, folder)
+
+        monkeypatch.setattr(ArrowStore, "_list", listed)
+        return
+    scandir, refused = os.scandir, {os.path.join(store.root, folder) for folder in folders}
+
+    def scanned(path: str) -> Any:
+        if path in refused:
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", scanned)
+
+
+def test_entries_that_cannot_be_examined_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Entry:
+        name, path = "folder", str(tmp_path / "folder")
+
+        def is_dir(self, *, follow_symlinks: bool) -> bool:
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "scandir", lambda path: nullcontext([Entry()]))
+    reported: dict[str, OSError] = {}
+    assert list(FolderStore(tmp_path).names(reported.__setitem__)) == [] and reported.keys() == {"folder"}
 
 
 def test_holding_removes_what_a_killed_run_left(tmp_path: Path) -> None:

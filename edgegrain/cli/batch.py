@@ -109,7 +109,7 @@ def batch(
     """
     store, out = open_store(source), open_store(target)
     direction = _direction(store, source, compress)
-    if direction == "restore" and _absolute(source) == _absolute(target):
+    if direction == "restore" and _same_place(store, source, out, target):
         raise typer.BadParameter("restoring into the folder of the payloads could take originals there for results; "
                                  "choose another folder", param_hint="OUT")
     if direction == "restore":
@@ -188,6 +188,13 @@ def _options(
 
 def _absolute(place: str) -> str:
     return place if "://" in place else os.path.abspath(place)
+
+
+def _same_place(store: Store, source: str, out: Store, target: str) -> bool:
+    """True if two stores, of these paths or URIs, are the same folder."""
+    if isinstance(store, FolderStore) and isinstance(out, FolderStore):
+        return os.path.exists(out.root) and os.path.samefile(store.root, out.root)
+    return source.rstrip("/") == target.rstrip("/")
 
 
 @contextmanager

@@ -216,6 +216,22 @@ def test_payloads_are_not_restored_among_originals(
     assert run(pictures, pictures) == 0
     assert run(pictures, pictures, "--restore") == 2
     assert "choose another folder" in " ".join(capsys.readouterr().err.split()) and len(plans) == 1
+    link = pictures.with_name("link")
+    link.symlink_to(pictures)
+    for source, target in ((pictures, pictures.as_uri()), (pictures.as_uri() + "/", pictures), (pictures, link),
+                           (link, link / ".." / "in")):
+        assert run(source, target, "--restore", "--force") == 2
+        assert "choose another folder" in " ".join(capsys.readouterr().err.split()) and len(plans) == 1
+
+
+def test_payloads_are_not_restored_among_originals_of_a_bucket(
+    plans: list[BatchPlan], capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("pyarrow.fs", reason="needs the extra ray")
+    place = "fsspec+memory://bucket/originals"
+    open_store(place).write("a.grain", b"damaged")
+    assert run(place, f"{place}/", "--restore") == run(f"{place}//", place, "--restore") == 2 and not plans
+    assert "choose another folder" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_file_of_failures_that_cannot_be_written(

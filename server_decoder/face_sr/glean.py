@@ -30,7 +30,7 @@ from codec_contract.errors import ModelError
 from server_decoder.generative_prior import GenerativePrior
 from server_decoder.grain.prior_config import PriorConfig
 from server_decoder.grain.rrdb import NEGATIVE_SLOPE, RRDB, initialize
-from server_decoder.grain.rrdb_decoder import FACES_256_LR16_FINE, DecoderScale, Scale, Upsample, weaken_residuals
+from server_decoder.grain.rrdb_decoder import FACES_256_LR16_SLIM, DecoderScale, Scale, Upsample, weaken_residuals
 from server_decoder.mobile_stylegan.generator import MOBILE_STYLEGAN_256
 from server_decoder.stylegan2.synthesis import CONFIG_F_1024
 
@@ -99,12 +99,10 @@ class GLEANConfig:
 
 PRESETS: dict[str, GLEANConfig] = {
     **{f"glean-1024-x{1024 // lr}": GLEANConfig(lr=lr) for lr in (16, 32, 64, 128)},
-    # For hours on a CPU or minutes on a GPU. RRDBs and scales are those of FACES_256_LR16_FINE in rrdb_decoder.py, but
-    # for the last blocks at 16x16 and 32x32, which do little there.
+    # For hours on a CPU or minutes on a GPU. RRDBs and scales are those of FACES_256_LR16_SLIM.
     "glean-256-x16-light": GLEANConfig(
         PriorConfig("mobile-stylegan", MOBILE_STYLEGAN_256, compact=True), 16, rrdb=2, width=160, widest=48,
-        code_channels=8, join_kernel=1, around_mean=True,
-        scales=(Scale(32, 128, residual=2), *FACES_256_LR16_FINE.scales[2:])),
+        code_channels=8, join_kernel=1, around_mean=True, scales=FACES_256_LR16_SLIM.scales[1:]),
 }
 """Name -> configuration."""
 

@@ -96,6 +96,11 @@ FACES_256_LR16_FINE = DecoderConfig(
      Scale(256, 32, residual=2)),
     upsampling="bilinear", head=())
 
+# Without the last blocks at 16x16 and 32x32, which do little.
+FACES_256_LR16_SLIM = DecoderConfig(
+    (Scale(16, 160, rrdb=2), Scale(32, 128, residual=2), *FACES_256_LR16_FINE.scales[2:]), upsampling="bilinear",
+    head=())
+
 # For larger LRs: the same fine scales, and coarse blocks only at the LR's size.
 FACES_256_LR32_FINE = DecoderConfig(
     (Scale(32, 160, rrdb=2), *FACES_256_LR16_FINE.scales[2:]), upsampling="bilinear", head=())

@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-import torch
-
 from codec_contract.errors import ModelError
+from edgegrain.training.grain.grow import grow
 from server_decoder.face_sr.glean import GLEAN
-from server_decoder.grain.rrdb_decoder import RRDBDecoder
+from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder, Scale
 
 
-@torch.no_grad()
-def begin_with_grain(network: GLEAN, decoder: RRDBDecoder) -> None:
-    """Give RRDBs, scales and RGB head the weights of ``decoder``; the bank begins without effect on the picture.
+def begin_with_grain(network: GLEAN, trained: RRDBDecoder) -> None:
+    """Give RRDBs, scales and RGB head the weights of a decoder that has grown from ``trained`` to their shape (`grow`).
+
+    The bank begins without effect on the picture.
 
     Args:
-        network: new, with `GLEANConfig.scales`. It may have fewer blocks; the last ones of ``decoder`` are left out.
-        decoder: of the same sizes and widths.
+        network: new, with `GLEANConfig.scales`.
+        trained: of the same LR size or a smaller one, and with the same head.
 
     Raises:
-        ModelError: ``network`` has the paper's decoder, or ``decoder`` other sizes, widths or fewer blocks.
+        ModelError: ``network`` has the paper's decoder.
+        BundleError: as `grow`.
     """
-    wanted = [name for name in network.state_dict() if name.startswith(("features.", "up.", "to_rgb."))
-              and ".fusion." not in name]
-    given = {_name_in_glean(name): tensor for name, tensor in decoder.state_dict().items()}
-    own = network.state_dict()
-    unfit = [name for name in wanted if name not in given or given[name].shape != own[name].shape]
-    if not network.config.scales or network.config.lr != decoder.config.lr or unfit:
-        raise ModelError(f"GLEAN begins with a GRAIN decoder of the same sizes and widths, the one given has "
-                         f"{decoder.config.scales}, GLEAN {network.config}")
-    for name in wanted:
-        own[name].copy_(given[name])
+    config = network.config
+    if not config.scales:
+        raise ModelError("only a GLEAN with the scales of GRAIN's decoder can begin with one; this recipe has the "
+                         "paper's decoder")
+    first = Scale(config.lr, config.width, rrdb=config.rrdb, growth=config.growth)
+    decoder = RRDBDecoder(DecoderConfig((first, *config.scales), "bilinear", head=()))
+    grow(decoder, trained)
+    weights = {_name_in_glean(name): tensor for name, tensor in decoder.state_dict().items()}
+    network.load_state_dict({**network.state_dict(), **weights})
 
 
 def _name_in_glean(name: str) -> str:

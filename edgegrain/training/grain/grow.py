@@ -1,4 +1,4 @@
-"""Growing a trained invertible decoder: a larger one that begins with the picture of the smaller."""
+"""Growing a trained invertible decoder: a larger one begins with its picture, one with fewer blocks near it."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ from server_decoder.grain.rrdb_decoder import DecoderScale, RRDBDecoder
 
 @torch.no_grad()
 def grow(decoder: RRDBDecoder, trained: RRDBDecoder) -> None:
-    """Give ``decoder`` the weights of a smaller one; what it has beyond that begins without effect on the picture.
+    """Give ``decoder`` the weights of another one; what it has beyond that begins without effect on the picture.
 
-    New blocks add zero. New channels are computed from random weights, and nothing reads them yet. A sub-pixel
+    New blocks add zero. Of a scale with more blocks the last ones are left out, which changes the picture: a little, if
+    they did little. New channels are computed from random weights, and nothing reads them yet. A sub-pixel
     convolution becomes a bilinear interpolation with the mean of its four kernels, which changes the picture a little.
     A decoder of larger LRs takes over the scales that it has; its first convolution, and so its picture, is learned
     from the beginning.
 
     Args:
-        decoder: new, of the same picture size, at least as wide and deep at each scale, and with the same head.
+        decoder: new, of the same picture size, at least as wide at each scale, and with the same head.
         trained: its weights are copied. Its LRs are of the same size or smaller.
 
     Raises:
-        BundleError: ``trained`` lacks a size, is larger somewhere, or has dense blocks of another width.
+        BundleError: ``trained`` lacks a size, is wider somewhere, or has dense blocks of another width.
     """
     new, old = decoder.config, trained.config
     sizes, skipped = [scale.size for scale in new.scales], len(old.scales) - len(new.scales)
@@ -32,11 +33,11 @@ def grow(decoder: RRDBDecoder, trained: RRDBDecoder) -> None:
         raise BundleError(f"a decoder grows from one with the same head and the scales {sizes}")
     scales = old.scales[skipped:]
     for a, b in zip(new.scales, scales, strict=True):
-        if any(getattr(a, name) < getattr(b, name) for name in ("channels", "rrdb", "dense", "residual")):
-            raise BundleError(f"a decoder grows from a smaller one, but the one given is larger at {b.size}x{b.size}")
+        if a.channels < b.channels:
+            raise BundleError(f"a decoder grows from a smaller one, but the one given is wider at {b.size}x{b.size}")
         if b.rrdb + b.dense and (a.channels, a.growth, a.dense) != (b.channels, b.growth, b.dense):
             raise BundleError(f"the dense blocks at {b.size}x{b.size} have another width; only their number may grow")
-        if a.rrdb > b.rrdb and b.dense + b.residual:
+        if a.rrdb != b.rrdb and b.dense + b.residual:
             raise BundleError(f"other blocks follow the RRDBs at {b.size}x{b.size}, whose number must stay the same")
     own, given = decoder.state_dict(), _finer(trained.state_dict(), skipped)
     _silence_new_blocks(decoder, set(given))
@@ -52,7 +53,7 @@ def grow(decoder: RRDBDecoder, trained: RRDBDecoder) -> None:
                 source = _as_convolution(source)
         _fill(target, source)
     for index, (a, b) in enumerate(zip(new.scales, scales, strict=True)):
-        if a.rrdb > b.rrdb > 0:  # an RRDB whose dense blocks add nothing is x + 0.2 x
+        if a.rrdb and b.rrdb:  # an RRDB whose dense blocks add nothing is x + 0.2 x
             own[f"scales.{index}.conv.weight"].div_((1 + RESIDUAL_SCALE) ** (a.rrdb - b.rrdb))
 
 

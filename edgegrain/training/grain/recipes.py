@@ -20,6 +20,7 @@ from edgegrain.training.losses import LossWeights
 from server_decoder.grain.presets import PRESETS
 from server_decoder.grain.rrdb_decoder import (
     FACES_256_LR16_FINE,
+    FACES_256_LR16_SLIM,
     FACES_256_LR32_FINE,
     FACES_256_LR64_FINE,
     PAPER_1024_LR16,
@@ -136,6 +137,7 @@ CONFIGS: dict[str, StageConfig] = {
     "stage1-faces-256-lr16-decoder": replace(
         _STAGE1, trains=("decoder",), loss=LossWeights(lpips=1.2, identity=0.2), identity_from=0.0),
     "stage1-faces-256-lr16-fine": _FINE,
+    "stage1-faces-256-lr16-slim": replace(_FINE, decoder=FACES_256_LR16_SLIM),
     "stage1-faces-256-lr32-fine": replace(_FINE, encoder=encoder_config(256, 32), decoder=FACES_256_LR32_FINE),
     # A new encoder, and the fine scales of the default bundle.
     "stage1-faces-256-lr64-fine": replace(

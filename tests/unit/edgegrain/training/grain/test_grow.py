@@ -51,12 +51,23 @@ def test_a_subpixel_convolution_becomes_the_centre_of_a_convolution() -> None:
 
 @pytest.mark.parametrize("config, message", [
     (replace(LARGE, scales=LARGE.scales[:2]), r"the scales \[8, 16\]"),
-    (replace(LARGE, scales=(Scale(8, 12, rrdb=1, growth=4), Scale(16, 6), Scale(32, 4))), "larger at 16x16"),
+    (replace(LARGE, scales=(Scale(8, 12, rrdb=1, growth=4), Scale(16, 6), Scale(32, 4))), "wider at 16x16"),
     (replace(LARGE, scales=(Scale(8, 16, rrdb=1, growth=4), *LARGE.scales[1:])), "only their number may grow"),
 ])
 def test_what_cannot_grow_is_refused(config: DecoderConfig, message: str) -> None:
     with pytest.raises(BundleError, match=message):
         grow(RRDBDecoder(config), trained(SMALL))
+
+
+@torch.no_grad()
+def test_the_last_blocks_can_be_left_out() -> None:
+    """Those of a decoder that has grown and was not trained since; an untrained RRDB multiplies by 1.2."""
+    small, large, again = trained(SMALL), RRDBDecoder(LARGE), RRDBDecoder(
+        replace(LARGE, scales=(Scale(8, 12, rrdb=1, growth=4), Scale(16, 10, residual=1), LARGE.scales[2])))
+    grow(large, small)
+    grow(again, large)
+    lr = torch.rand(2, 3, 8, 8) * 2 - 1
+    torch.testing.assert_close(again(lr), small(lr), atol=1e-4, rtol=1e-4)
 
 
 def test_a_decoder_of_larger_lrs_takes_over_the_finer_scales() -> None:

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from codec_contract.bundle.manifest import load_manifest
 from codec_contract.bundle.qualities import too_few_bytes
 from codec_contract.errors import EdgegrainError
+from codec_contract.payload import parse_header
 from edgegrain.service.batch.plan import BatchPlan, Tally
 from edgegrain.service.batch.stores import FolderStore, Store, open_store
 from edgegrain.service.batch.worker_process import EngineProcess
-from edgegrain.service.engine_options import Outcome
+from edgegrain.service.engine_options import Outcome, RestoreOptions
+from edgegrain.service.result_limits import check_result
+
+PART_BYTES = 1 << 30
+"""Most bytes of files and expected results that the process gets together; `pipe_messages` carries twice as much."""
+BYTES_PER_PIXEL = 4
+"""Upper bound for files of restored pictures; an uncompressed PNG has little more than 3."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -29,6 +37,7 @@ class BatchWorker:
             ServiceError: a store cannot be opened.
         """
         self._plan = plan
+        self._manifest = load_manifest(plan.folder)
         self._source: Store = open_store(plan.source)
         target = open_store(plan.target)
         self._target: Store = target
@@ -50,6 +59,37 @@ class BatchWorker:
                 good.append((name, data))
             else:
                 tally.fail(name, data)
+        for part in self._parts(good):
+            self._process(part, tally)
+        return tally
+
+    def _parts(self, files: Sequence[tuple[str, bytes]]) -> Iterator[list[tuple[str, bytes]]]:
+        """Split files into parts of at most `PART_BYTES`, or of one file."""
+        part: list[tuple[str, bytes]] = []
+        total = 0
+        for name, data in files:
+            count = len(data) + self._result_bytes(data)
+            if part and total + count > PART_BYTES:
+                yield part
+                part, total = [], 0
+            part.append((name, data))
+            total += count
+        if part:
+            yield part
+
+    def _result_bytes(self, data: bytes) -> int:
+        """Upper bound for the bytes of a restored picture; 0 for payloads, which are small, and for errors."""
+        if self._plan.direction == "compress":
+            return 0
+        try:
+            options = RestoreOptions(**self._plan.options)
+            return BYTES_PER_PIXEL * check_result(parse_header(data), self._manifest, options, self._plan.max_pixels)
+        except EdgegrainError:
+            return 0
+
+    def _process(self, good: Sequence[tuple[str, bytes]], tally: Tally) -> None:
+        """Compute and write the results of files that were read, and count them."""
+        plan = self._plan
         outcomes = self._compute([data for _, data in good])
         made = []
         for (name, data), outcome in zip(good, outcomes, strict=True):
@@ -66,7 +106,6 @@ class BatchWorker:
                 tally.bytes_out += len(result)
             else:
                 tally.fail(name, error)
-        return tally
 
     def _compute(self, blobs: Sequence[bytes]) -> list[Outcome]:
         """The outcome of each of ``blobs``: the first bundle's that is small enough."""

@@ -13,8 +13,8 @@ from edgegrain.service.engine_options import Outcome
 from edgegrain.service.job import Done, WorkerLost
 from edgegrain.service.worker_protocol import COMMAND, read_answer, worker_environment
 
-BATCH_SECONDS = 600.0
-"""Longest time for a batch; a process that exceeds it is killed."""
+BATCH_SECONDS, ITEM_SECONDS = 600.0, 30.0
+"""Longest time for a batch of one item, and for each further item; a process that exceeds it is killed."""
 
 
 class EngineProcess:
@@ -94,7 +94,8 @@ class EngineProcess:
         """Send a message and read its answer; None if the process died or took too long."""
         if process.stdin is None or process.stdout is None:
             raise ValueError("the process has no pipes")
-        timer = threading.Timer(BATCH_SECONDS, process.kill)
+        seconds = BATCH_SECONDS + ITEM_SECONDS * max(0, len(blobs) - 1)
+        timer = threading.Timer(seconds, process.kill)
         timer.daemon = True
         timer.start()
         try:

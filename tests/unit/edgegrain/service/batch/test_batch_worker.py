@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import sys
+import threading
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +15,11 @@ from PIL import Image
 
 import sdk
 from codec_contract.errors import BundleError, ImageError, PayloadError, ServiceError
+from edgegrain.service.batch import batch_worker
 from edgegrain.service.batch.batch_worker import BatchWorker
 from edgegrain.service.batch.plan import BatchPlan, Direction
 from edgegrain.service.batch.worker_process import EngineProcess
-from edgegrain.service.engine_options import CompressOptions, RestoreOptions
+from edgegrain.service.engine_options import CompressOptions, Outcome, RestoreOptions
 from tests.tiny_bundle import HR, write_qualities, write_tiny_bundle
 
 POISON = """
@@ -103,6 +107,38 @@ def test_a_result_that_cannot_be_written(folder: Path, tmp_path: Path, pictures:
     assert (tally.done, [failure["name"] for failure in tally.failures]) == (2, ["deep/1.png"])
 
 
+@pytest.mark.parametrize("direction", ["compress", "restore"])
+def test_large_batches_are_computed_in_parts(
+    direction: Direction, folder: Path, tmp_path: Path, pictures: dict[str, np.ndarray],
+    monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = []
+    run = EngineProcess.run
+
+    def counted(engine: EngineProcess, *arguments: Any) -> list[Outcome]:
+        counts.append(len(arguments[-1]))
+        return run(engine, *arguments)
+
+    files = {name: (tmp_path / "in" / name).read_bytes() for name in pictures}
+    limit = sum(map(len, files.values())) - 1  # of the pictures
+    if direction == "restore":
+        codec = sdk.Codec(folder)
+        files = {f"{name}.grain": codec.compress(rgb) for name, rgb in pictures.items()}
+        limit = sum(map(len, files.values())) + 3 * 4 * HR * HR - 1  # of the payloads and of their results
+        for name, payload in files.items():
+            (tmp_path / "in" / name).write_bytes(payload)
+        (tmp_path / "in" / "damaged.grain").write_bytes(b"\xed\x6e")
+        files["damaged.grain"] = b""
+    monkeypatch.setattr(batch_worker, "PART_BYTES", limit)
+    monkeypatch.setattr(EngineProcess, "run", counted)
+    worker = BatchWorker(plan(folder, tmp_path, direction))
+    tally = worker.work(list(files))
+    assert (tally.done, counts) == (3, [2, len(files) - 2])
+    monkeypatch.setattr(batch_worker, "PART_BYTES", 1)
+    assert worker.work(list(files)).done == 3 and counts[2:] == [1] * len(files)
+    worker.close()
+
+
 def test_a_damaged_bundle_says_so(tmp_path: Path) -> None:
     broken = write_tiny_bundle(tmp_path)
     (broken / "decoder.onnx").write_bytes(b"something else")
@@ -119,6 +155,22 @@ def test_what_kills_the_process_is_found_out(deadly: bytes) -> None:
     assert engine.run("restore", "any", {}, [b"more"]) == [b"more"]
     assert engine.run("restore", "any", {}, []) == []
     engine.close()
+
+
+def test_the_time_for_a_batch_grows_with_its_items(monkeypatch: pytest.MonkeyPatch) -> None:
+    allowed = []
+
+    class Timer(threading.Timer):
+        def __init__(self, interval: float, function: Callable[[], None]) -> None:
+            allowed.append(interval)
+            super().__init__(interval, function)
+
+    monkeypatch.setattr(threading, "Timer", Timer)
+    engine = EngineProcess({}, [sys.executable, "-c", POISON])
+    for count in (1, 2, 1024):
+        engine.run("restore", "any", {}, [b"item"] * count)
+    engine.close()
+    assert allowed == [600, 600, 630, 600 + 1023 * 30]
 
 
 def test_outcomes_keep_their_class(folder: Path) -> None:

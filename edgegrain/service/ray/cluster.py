@@ -7,7 +7,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -87,12 +87,12 @@ def session_folder() -> Iterator[Path]:
     # Paths of sockets are limited to some hundred characters, so not in TMPDIR, which may be long.
     parent = Path("/tmp" if os.path.isdir("/tmp") else tempfile.gettempdir())
     for left in parent.glob(f"{PREFIX}*"):
-        handle = _lock(left)
-        if handle is not None:
-            shutil.rmtree(left, ignore_errors=True)
-            os.close(handle)
-    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
-    handle = _lock(folder)
+        with suppress(OSError):
+            handle = _lock(left)
+            if handle is not None:
+                shutil.rmtree(left, ignore_errors=True)
+                os.close(handle)
+    folder, handle = _locked_folder(parent)
     try:
         yield folder
     finally:
@@ -101,18 +101,37 @@ def session_folder() -> Iterator[Path]:
             os.close(handle)
 
 
+def _locked_folder(parent: Path) -> tuple[Path, int | None]:
+    """A new folder and the descriptor that locks it."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+        # Before it is locked, another process that starts can take it for left and remove it.
+        with suppress(BlockingIOError, FileNotFoundError):
+            return folder, _lock(folder)
+
+
 def _lock(folder: Path) -> int | None:
-    """A descriptor that locks a folder for this process; None if another process holds the lock, or without locks."""
+    """A descriptor that locks a folder for this process; None on systems without locks.
+
+    Raises:
+        BlockingIOError: another process holds the lock.
+        FileNotFoundError: the folder was removed.
+        OSError: the folder cannot be opened.
+    """
     try:
         import fcntl
-
-        handle = os.open(folder, os.O_RDONLY)
-    except (ImportError, OSError):
+    except ImportError:
         return None
+    handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not os.path.samestat(os.fstat(handle), os.stat(folder)):
+            raise FileNotFoundError(f"{folder} was replaced")
         return handle
-    except OSError:
+    except (BlockingIOError, FileNotFoundError):
+        os.close(handle)
+        raise
+    except OSError:  # the file system has no locks
         os.close(handle)
         return None
 

@@ -106,7 +106,7 @@ def train(
     current step with a checkpoint; --resume continues it from weights alone. The result is printed as JSON.
 
     Recipes such as faces-256-lr16 train all four stages of GRAIN one after the other, in FOLDER/stage1 to FOLDER/final;
-    --set final.loss.rate=0.05 then changes one stage only, --set shares=50,15,10,25 the shares of the time.
+    --set final.loss.identity=0 then changes one stage only, --set shares=50,15,10,25 the shares of the time.
 
     \b
     Examples:

@@ -50,8 +50,8 @@ async def live() -> Liveness:
 @router.get("/health/ready", summary="Readiness",
             responses=problem_response(503, "Warming up, or shutting down"))
 async def ready(service: Service) -> Readiness:
-    """503 until every batch size is warmed up, while there is no worker, and once shutdown has begun. Names the
-    decoders that run."""
+    """503 until the networks are warmed up (on CUDA at every batch size), while there is no worker, and once shutdown
+    has begun. Names the decoders that run."""
     if (problem := service.not_ready()) is not None:
         raise problem
     return Readiness(status="ready", decoders={

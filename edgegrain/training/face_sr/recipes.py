@@ -171,7 +171,7 @@ _GCFSR_256 = FaceSRTraining(
 # Begins with a trained GRAIN decoder, so with its learning rate.
 _GLEAN_256 = replace(
     _GCFSR_256, network=glean.PRESETS["glean-256-x16-light"], factors=None,
-    loss=_weights(l1=1.0, lpips=1.2, regions=0.3), adversarial=replace(PROJECTED, begins=0.0, ratio=0.12),
+    loss=_weights(l1=1.0, lpips=1.2, regions=0.3, grid=4.0), adversarial=replace(PROJECTED, begins=0.0, ratio=0.12),
     learning_rate=2e-4, muon=0.0, weight_decay=0.0, ema=0.998)
 
 _SMOKE_GLEAN = FaceSRTraining(

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import PIL
 import torch
 import typer
 
@@ -138,7 +137,7 @@ class CodecComparison:
     def _bicubic(self, original: Rgb, group: Group) -> Row:
         manifests = [load_manifest(codec.bundle.folder) for codec in group.codecs]
         contracts = sorted(each.lr_contract_id.hex() for each in manifests)
-        key = {"kind": "bicubic", "lr": group.lr, "contracts": contracts, "pillow": PIL.__version__,
+        key = {"kind": "bicubic", "lr": group.lr, "contracts": contracts, **library_versions(),
                "pixels": hashlib.sha256(original.tobytes()).hexdigest(), **crops_key(original), **self._metrics_key}
 
         def measure() -> dict[str, Any]:

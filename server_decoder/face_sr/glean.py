@@ -49,7 +49,7 @@ class GLEANConfig:
         rrdb: RRDB blocks of the encoder.
         width: their channels.
         growth: of their dense blocks.
-        head: channels before the picture.
+        head: channels before the picture, of the paper's decoder.
         widest: most channels of encoder and decoder; the bank's own, which are 512 at low resolutions, by default.
         code_channels: of the 4 x 4 features that the codes come from; 0 for those of the encoder's coarsest ones.
         join_kernel: side of the convolutions that join both kinds of features in the bank.

@@ -34,7 +34,7 @@ def grow(decoder: RRDBDecoder, trained: RRDBDecoder) -> None:
     scales = old.scales[skipped:]
     for a, b in zip(new.scales, scales, strict=True):
         if a.channels < b.channels:
-            raise BundleError(f"a decoder grows from a smaller one, but the one given is wider at {b.size}x{b.size}")
+            raise BundleError(f"a decoder grows from a narrower one, but the one given is wider at {b.size}x{b.size}")
         if b.rrdb + b.dense and (a.channels, a.growth, a.dense) != (b.channels, b.growth, b.dense):
             raise BundleError(f"the dense blocks at {b.size}x{b.size} have another width; only their number may grow")
         if a.rrdb != b.rrdb and b.dense + b.residual:

@@ -112,10 +112,7 @@ def trained_decoder(start: Path) -> RRDBDecoder:
     Raises:
         BundleError, ModelError: ``start`` is none of these, or a part of it is damaged.
     """
-    found = resolve_start(start)
-    if found is None:
-        raise BundleError("give the run, bundle or folder of the zoo whose decoder to take")
-    return _invertible(*_read(found, None)[:2])
+    return _invertible(*_read(resolve_start(start), None)[:2])
 
 
 def _invertible(source: StageConfig, weights: Mapping[str, Tensor]) -> RRDBDecoder:
@@ -271,14 +268,12 @@ def _joined_rrdb(manifest: Manifest, decoder: RRDBDecoder | Grain, stage: str
     return StageConfig(stage=stage, encoder=config, decoder=decoder.config), weights
 
 
-def resolve_start(name: str | Path | None) -> Path | None:
+def resolve_start(name: str | Path) -> Path:
     """The path of a run's folder or checkpoint, a folder of the zoo, or a bundle given by name or path.
 
     Raises:
         BundleError: there is none.
     """
-    if name is None:
-        return None
     if checkpoint_path(Path(name)).is_file() or (Path(name) / TRAINED).is_file():
         return Path(name)
     try:

@@ -194,7 +194,8 @@ def open_trainer(config: StageConfig, options: RunOptions, folder: Path, distrib
     if options.decoder_from is not None and options.init_from is None:
         raise EdgegrainError("--decoder-from replaces a part of the model of --init-from; pass --init-from too")
     require_pictures(options, config.random_pictures)
-    start, decoder_from = resolve_start(options.init_from), resolve_start(options.decoder_from)
+    start, decoder_from = (None if given is None else resolve_start(given)
+                           for given in (options.init_from, options.decoder_from))
     prior = load_prior(config, options.prior)
     discriminator = load_discriminator(config, options.discriminator)
     projected = config.adversarial.discriminator if config.adversarial is not None else None

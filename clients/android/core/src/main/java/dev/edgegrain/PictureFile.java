@@ -34,8 +34,8 @@ public final class PictureFile {
     }
 
     /**
-     * Throws {@link ImageException} if the bytes of a JPEG or PNG stop before the picture's end. Android fills the rest
-     * with a constant colour and reports no error.
+     * Throws {@link ImageException} if the bytes of a JPEG, PNG, WebP or GIF stop before the picture's end, for a GIF
+     * before the end of its first frame. Android fills the rest with a constant colour and reports no error.
      */
     public static void checkComplete(byte[] data) {
         boolean complete = true;
@@ -43,6 +43,10 @@ public final class PictureFile {
             complete = reachesEoi(data);
         } else if (Arrays.equals(Arrays.copyOf(data, PNG.length), PNG)) {
             complete = reachesIend(data);
+        } else if (startsWith(data, 0, "RIFF") && startsWith(data, 8, "WEBP")) {
+            complete = data.length >= 8 + littleEndian(data, 4, 4);
+        } else if (startsWith(data, 0, "GIF8")) {
+            complete = holdsFrame(data);
         }
         if (!complete) {
             throw new ImageException("the picture of " + data.length + " bytes is truncated");
@@ -82,6 +86,50 @@ public final class PictureFile {
             position += 12 + (length & 0xffffffffL);
         }
         return false;
+    }
+
+    /** Walks the blocks of a GIF to the end of the first frame. */
+    private static boolean holdsFrame(byte[] data) {
+        int position = 13 + colours(data, 10);
+        while (position < data.length) {
+            int kind = at(data, position);
+            if (kind == 0x2c) { // a frame: descriptor, table of colours, a byte, data
+                int end = afterSubBlocks(data, position + 11 + colours(data, position + 9));
+                return end <= data.length;
+            }
+            if (kind != 0x21) { // no extension either
+                return false;
+            }
+            position = afterSubBlocks(data, position + 2);
+        }
+        return false;
+    }
+
+    /** Bytes of the table of colours that a GIF's flags announce. */
+    private static int colours(byte[] data, int flags) {
+        boolean present = flags < data.length && at(data, flags) >= 0x80;
+        return present ? 3 * (2 << (at(data, flags) & 7)) : 0;
+    }
+
+    /** The position after a GIF's sub-blocks; more than {@code data.length} if their end is missing. */
+    private static int afterSubBlocks(byte[] data, int position) {
+        while (position < data.length && at(data, position) != 0) {
+            position += 1 + at(data, position);
+        }
+        return position + 1;
+    }
+
+    private static boolean startsWith(byte[] data, int position, String name) {
+        byte[] found = Arrays.copyOfRange(data, Math.min(position, data.length), position + name.length());
+        return Arrays.equals(found, name.getBytes(StandardCharsets.US_ASCII));
+    }
+
+    private static long littleEndian(byte[] data, int position, int bytes) {
+        long value = 0;
+        for (int index = bytes - 1; index >= 0; index--) {
+            value = value << 8 | at(data, position + index);
+        }
+        return value;
     }
 
     private static int at(byte[] data, int position) {

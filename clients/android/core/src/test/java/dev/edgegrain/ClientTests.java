@@ -155,7 +155,21 @@ public final class ClientTests {
         byte[] endless = GoldenFiles.hex("89504e470d0a1a0afffffff84944415449454e4449454e44");
         refused(ImageException.class, () -> PictureFile.checkComplete(thumbnail));
         refused(ImageException.class, () -> PictureFile.checkComplete(endless));
-        PictureFile.checkComplete("RIFF, of a format that Android checks".getBytes("US-ASCII"));
+        // 3 x 2 pixels that Pillow wrote: a GIF with a loop extension, one without, and a WebP.
+        String animated = "47494638396103000200810000c81e2800000000000000000021ff0b4e45545343415045322e300301000000"
+            + "21f90400050000002c00000000030002000008060001081c181000";
+        String still = "47494638376103000200810000c81e280000000000000000002c00000000030002000008060001081c181000";
+        String webp = "524946461e000000574542505650384c110000002f0240000007508f2217a5ff8188e87f0000";
+        for (String picture : new String[] {animated, still, webp}) {
+            byte[] data = GoldenFiles.hex(picture);
+            PictureFile.checkComplete(data);
+            PictureFile.checkComplete(Arrays.copyOf(data, data.length + 1)); // what follows: 0, not the GIF's trailer
+            for (int length = 12; length < data.length; length++) {
+                byte[] part = Arrays.copyOf(data, length);
+                refused(ImageException.class, () -> PictureFile.checkComplete(part));
+            }
+        }
+        PictureFile.checkComplete("RIFF, but of another format".getBytes("US-ASCII"));
         PictureFile.checkComplete(new byte[0]);
     }
 

@@ -5,6 +5,8 @@ Integer arithmetic only, so every client computes the same square from the same 
 
 from __future__ import annotations
 
+import operator
+from contextlib import suppress
 from typing import Literal, cast, get_args
 
 import numpy as np
@@ -60,7 +62,7 @@ def fit_picture(rgb: Rgb, hr: int, fit: str = FIT_PAD) -> Rgb:
     Raises:
         ImageError: ``rgb`` has another type or shape, or ``fit`` is unknown.
     """
-    _check_fit(fit)
+    check_fit(fit)
     _check_rgb(rgb, "fit_picture takes")
     height, width = rgb.shape[:2]
     if fit == FIT_STRETCH:
@@ -89,7 +91,7 @@ def unfit_picture(
 
     Args:
         restored: uint8 ``[side, side, 3]``, where ``side`` is ``enlargement * hr``.
-        original_size: (width, height) before fitting.
+        original_size: (width, height) before fitting; beyond 65,535 pixels only if ``size`` is not ``"original"``.
         fit: how it was fitted.
         size: ``"original"`` resizes (Lanczos) to the original's size; ``"native"`` stays at the decoder's
             resolution, the longest side ``hr``; a number of pixels makes the longest side that long.
@@ -102,11 +104,11 @@ def unfit_picture(
     Raises:
         ImageError: an argument is out of range, or the picture would exceed ``max_pixels``.
     """
-    _check_fit(fit)
+    check_fit(fit)
     _check_rgb(restored, "unfit_picture takes")
-    check_size(size)
+    size = check_size(size)
     width, height = original_size
-    if min(width, height) < 1 or max(width, height) > MAX_SIDE:
+    if min(width, height) < 1 or (size == "original" and max(width, height) > MAX_SIDE):
         raise ImageError(f"the original size {width} x {height} is out of range: sides of 1 to {MAX_SIDE} pixels")
     side = restored.shape[0]
     if restored.shape[1] != side:
@@ -157,18 +159,32 @@ def parse_size(text: str) -> Size:
             return cast(NamedSize, text)
     if not text.isascii() or not text.isdecimal() or text.startswith("0") or len(text) > len(str(MAX_SIDE)):
         raise ImageError(f"unknown size {text[:80]!r}, expected original, native or 1 to {MAX_SIDE} pixels")
-    check_size(int(text))
-    return int(text)
+    return check_size(int(text))
 
 
-def check_size(size: Size) -> None:
-    """Raise `ImageError` unless ``size`` is ``"original"``, ``"native"`` or a number of pixels from 1 to 65,535."""
-    if size in get_args(NamedSize):
-        return
-    if not isinstance(size, int) or isinstance(size, bool):
+def check_size(size: Size) -> Size:
+    """The size with a number of pixels, for instance numpy's, as an ``int``.
+
+    Raises:
+        ImageError: it is not ``"original"``, ``"native"`` or a number of pixels from 1 to 65,535.
+    """
+    if isinstance(size, str) and size in get_args(NamedSize):
+        return size
+    pixels = None
+    if not isinstance(size, (str, bool)):
+        with suppress(TypeError):
+            pixels = operator.index(size)
+    if pixels is None:
         raise ImageError(f"unknown size {size!r}, expected 'original', 'native' or a number of pixels")
-    if not 1 <= size <= MAX_SIDE:
-        raise ImageError(f"a size is 1 to {MAX_SIDE} pixels, got {size}")
+    if not 1 <= pixels <= MAX_SIDE:
+        raise ImageError(f"a size is 1 to {MAX_SIDE} pixels, got {pixels}")
+    return pixels
+
+
+def check_fit(fit: str) -> None:
+    """Raise `ImageError` unless ``fit`` is ``"pad"``, ``"stretch"`` or ``"crop"``."""
+    if fit not in FITS:
+        raise ImageError(f"unknown fit {fit!r}, expected one of {', '.join(FITS)}")
 
 
 def _resize(rgb: Rgb, size: tuple[int, int]) -> Rgb:
@@ -186,8 +202,3 @@ def _check_rgb(rgb: Rgb, who: str) -> None:
         raise ImageError(f"{who} uint8 [H, W, 3], got {describe_array(rgb)}")
     if rgb.size == 0:
         raise ImageError(f"{who} a picture of at least one pixel, got {rgb.shape[1]} x {rgb.shape[0]}")
-
-
-def _check_fit(fit: str) -> None:
-    if fit not in FITS:
-        raise ImageError(f"unknown fit {fit!r}, expected one of {', '.join(FITS)}")

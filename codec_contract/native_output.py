@@ -17,8 +17,11 @@ _REDIRECTING = threading.RLock()  # the descriptor belongs to the whole process
 def captured_stderr() -> Iterator[Callable[[], str]]:
     """Redirect file descriptor 2 to a temporary file.
 
-    Yields a function that returns the output so far, for error messages.
+    Yields a function that returns the output so far, for error messages; always "" in a process without stderr.
     """
+    if sys.stderr is None:  # descriptor 2 was closed at the start (`2>&-`) and may be another file's by now
+        yield lambda: ""
+        return
     with _REDIRECTING, tempfile.TemporaryFile() as log:
         sys.stderr.flush()
         saved = os.dup(2)
@@ -40,7 +43,7 @@ def captured_stderr() -> Iterator[Callable[[], str]]:
 @contextlib.contextmanager
 def without_lines(pattern: str) -> Iterator[None]:
     """Drop the lines of native libraries in which ``pattern`` is found; the others appear when the block ends."""
-    if sys.stderr is None:  # a process without a terminal, on Windows
+    if sys.stderr is None:  # closed at the start (`2>&-`), or a Windows process without a console
         yield
         return
     text = ""

@@ -83,8 +83,8 @@ def load_picture(picture: PictureSource, *, background: Colour = WHITE, max_pixe
     if isinstance(picture, Image.Image):
         return _from_pillow(picture, background, max_pixels, "the PIL picture")
     if isinstance(picture, (bytes, bytearray, memoryview)):
-        stream, name = io.BytesIO(picture), f"the picture of {memoryview(picture).nbytes} bytes"
-        return _from_stream(stream, background, max_pixels, name)
+        data = bytes(picture)  # also of a memoryview with strides, which BytesIO does not take
+        return _from_stream(io.BytesIO(data), background, max_pixels, f"the picture of {len(data)} bytes")
     if isinstance(picture, (str, os.PathLike)):
         path = Path(picture)
         try:

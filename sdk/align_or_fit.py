@@ -39,7 +39,7 @@ def fit_or_align(rgb: Rgb, hr: int, fit: str, align: Align) -> Fitted:
         ImageError: ``align`` is not one of the choices, or is combined with a fit; or it is true and no face is found.
         ModelError: ``align`` is true, and the extra ``align`` or its models are not installed.
     """
-    if align != "auto" and not isinstance(align, (bool, np.bool_)):
+    if not isinstance(align, (bool, np.bool_)) and not (isinstance(align, str) and align == "auto"):
         raise ImageError(f"align is True, False or 'auto', got {align!r}")
     size = rgb.shape[1], rgb.shape[0]
     if not align:

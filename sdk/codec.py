@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 from PIL import Image
@@ -16,7 +16,7 @@ from codec_contract.bundle.controls import strength_of
 from codec_contract.bundle.manifest import DEFAULT_DECODER, load_manifest
 from codec_contract.bundle.paths import find_bundle
 from codec_contract.errors import EdgegrainError, ImageError
-from codec_contract.fit import MAX_PIXELS, Fit, Size, unfit_picture, unfit_restored
+from codec_contract.fit import MAX_PIXELS, Fit, Size, check_size, unfit_picture, unfit_restored
 from codec_contract.lr_coder.level_step import rounded
 from codec_contract.payload import FIT_PAD, MAX_LARGE_LR_PIXELS, Header
 from codec_contract.rgb import Rgb
@@ -204,7 +204,7 @@ class Codec:
                 `ImageError` too if the number of strengths is not that of the payloads.
         """
         pictures = []
-        for first, group in _groups(_with_strengths(payloads, strength)):
+        for first, group in _groups(with_strengths(payloads, strength)):
             if self._tiled:
                 for index, (payload, wanted) in enumerate(group, first):
                     with position_in_batch("payload", index):
@@ -256,7 +256,7 @@ class Codec:
 
     def _unpack(self, source: RestoreSource, size: Size, max_pixels: int) -> tuple[Rgb, Header | None]:
         """The LR, uint8 [lr, lr, 3], and the header of a payload; every refusal comes before a network runs."""
-        received = read_restore_source(source)
+        received, size = read_restore_source(source), check_size(size)
         enlargement(received.header if isinstance(received, Payload) else None, self._manifest, size)
         if isinstance(received, Payload):
             header = received.header
@@ -285,6 +285,7 @@ class Codec:
 
     def _picture(self, hr: Rgb, header: Header | None, size: Size, max_pixels: int) -> Image.Image:
         """The picture of a decoded square, uint8 [hr, hr, 3], enlarged if its size asks for it."""
+        size = check_size(size)
         factor = enlargement(header, self._manifest, size)
         square = self._open.enlarge(hr, factor)
         if header is not None:
@@ -294,12 +295,12 @@ class Codec:
         return Image.fromarray(square)
 
 
-def _with_strengths(
+def with_strengths(
     payloads: Iterable[RestoreSource], strength: float | Sequence[float | None] | None
 ) -> Iterable[tuple[RestoreSource, float | None]]:
-    """Every payload with its strength."""
-    if not isinstance(strength, Iterable):
-        return zip(payloads, itertools.repeat(strength), strict=False)
+    """Every payload with its strength; `ImageError` if the number of strengths is not that of the payloads."""
+    if not isinstance(strength, Iterable) or getattr(strength, "ndim", 1) == 0:  # 0-d arrays do not iterate
+        return zip(payloads, itertools.repeat(cast("float | None", strength)), strict=False)
     payloads, strengths = list(payloads), list(strength)
     if len(payloads) != len(strengths):
         raise ImageError(f"expected one strength, or {len(payloads)} for as many payloads; got {len(strengths)}")

@@ -154,7 +154,8 @@ def _xmp_of_file(picture: str | os.PathLike[str] | bytes | bytearray | memoryvie
     """The XMP packet of a picture file; None without one."""
     source: IO[bytes] | str | os.PathLike[str]
     if isinstance(picture, (bytes, bytearray, memoryview)):
-        source, name = io.BytesIO(picture), f"the picture of {len(picture)} bytes"
+        data = bytes(picture)  # also of a memoryview with strides, which BytesIO does not take
+        source, name = io.BytesIO(data), f"the picture of {len(data)} bytes"
     else:
         source, name = picture, os.fspath(picture)
     try:

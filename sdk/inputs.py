@@ -31,7 +31,7 @@ def read_restore_source(source: RestoreSource) -> Payload | Rgb:
 
     Raises:
         PayloadError: ``source`` is neither of them, the file is missing or too large, or the payload is damaged.
-        ImageError: the LR is damaged or of another type or rank.
+        ImageError: the LR is damaged, empty, or of another type or rank.
     """
     if isinstance(source, (str, os.PathLike)):
         source = _read_file(Path(source))
@@ -43,8 +43,8 @@ def read_restore_source(source: RestoreSource) -> Payload | Rgb:
     if isinstance(source, Image.Image):
         return _from_picture(source)
     if isinstance(source, np.ndarray):
-        if not is_rgb(source):
-            raise ImageError(f"an LR is uint8 [h, w, 3], got {describe_array(source)}")
+        if not is_rgb(source) or source.size == 0:
+            raise ImageError(f"an LR is uint8 [h, w, 3] of at least one pixel, got {describe_array(source)}")
         return source
     raise PayloadError(f"restore takes a payload, its path, or an LR as array or PNG; got {type(source).__name__}")
 
@@ -85,8 +85,8 @@ def _from_png(data: bytes) -> Rgb:
 
 def _from_picture(image: Image.Image) -> Rgb:
     # No colour management and no rotation: the levels of an LR are data.
-    if image.width * image.height > MAX_LARGE_LR_PIXELS:
-        raise ImageError(f"an LR has at most {MAX_LARGE_LR_PIXELS} pixels, this picture has {image.width} x "
+    if not 1 <= image.width * image.height <= MAX_LARGE_LR_PIXELS:
+        raise ImageError(f"an LR has 1 to {MAX_LARGE_LR_PIXELS} pixels, this picture has {image.width} x "
                          f"{image.height}")
     if image.mode not in ("RGB", "L", "P"):
         raise ImageError(f"an LR is an RGB picture, this one has the mode {image.mode}")

@@ -54,7 +54,8 @@ class OpenBundle:
         Raises:
             BundleError: this release has another preprocessing than the bundle, or the manifest describes a control
                 wrongly.
-            DeviceError: the device is unknown or its execution provider is not installed, or ``threads`` is below 1.
+            DeviceError: the device is unknown or its execution provider is not installed, or ``threads`` is no integer
+                of at least 1.
         """
         known = PREPROCESSING if manifest.tile_overlap is None else {"pad": TILE_PAD}
         for name in ("resize", "pad"):
@@ -62,8 +63,8 @@ class OpenBundle:
                 raise BundleError(
                     f"bundle {manifest.id} prepares pictures with {name} {manifest.preprocessing.get(name)!r}, this "
                     f"release knows {known.get(name)!r}; update edgegrain")
-        if threads is not None and threads < 1:
-            raise DeviceError(f"threads must be at least 1, got {threads}")
+        if threads is not None and not (hasattr(threads, "__index__") and threads >= 1):
+            raise DeviceError(f"threads must be an integer of at least 1, or None; got {threads!r}")
         if device != "cpu":  # the CPU is always there; the check would load ONNX Runtime
             require_provider(device)
         self.manifest = manifest

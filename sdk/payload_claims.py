@@ -47,7 +47,7 @@ def enlargement(header: Header | None, manifest: Manifest, size: Size) -> int:
     Raises:
         ImageError: the size is unknown, or the bundle does not restore squares that large.
     """
-    check_size(size)
+    size = check_size(size)
     sides = manifest.sides
     if isinstance(size, int):
         if not sides:

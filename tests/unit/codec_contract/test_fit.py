@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from codec_contract.errors import ImageError
-from codec_contract.fit import content_size, fit_picture, unfit_picture
+from codec_contract.fit import check_size, content_size, fit_picture, unfit_picture
 from codec_contract.resize import exact_resize
 
 
@@ -87,6 +87,18 @@ class TestUnfit:
         assert unfit_picture(square, (640, 480), "pad", "native").shape == (48, 64, 3)
         assert unfit_picture(square, (640, 480), "stretch", "native").shape == (48, 64, 3)
         assert unfit_picture(square, (640, 480), "crop", "native").shape == (64, 64, 3)
+
+    def test_only_the_original_size_is_bounded(self) -> None:
+        square, sides = picture(64, 64), (262_140, 262_140)  # of an aligned square around a face at the edge
+        np.testing.assert_array_equal(unfit_picture(square, sides, "crop", "native"), square)
+        assert unfit_picture(square, sides, "crop", 32).shape == (32, 32, 3)
+        with pytest.raises(ImageError, match="262140 x 262140 is out of range: sides of 1 to 65535"):
+            unfit_picture(square, sides, "crop", max_pixels=1 << 40)
+
+    @pytest.mark.parametrize("size", [np.int64(32), np.uint8(32), np.array(32)])
+    def test_numpy_s_numbers_of_pixels(self, size: int) -> None:
+        assert check_size(size) == 32 and type(check_size(size)) is int
+        assert unfit_picture(picture(64, 64), (640, 480), size=size).shape == (24, 32, 3)
 
     def test_padding_is_removed_exactly(self) -> None:
         rgb = picture(48, 64)

@@ -58,7 +58,8 @@ class TestSources:
         data = encoded(Image.fromarray(rgb))
         path = tmp_path / "p.png"
         path.write_bytes(data)
-        for source in (path, str(path), data, bytearray(data), memoryview(data), Image.fromarray(rgb), rgb):
+        for source in (path, str(path), data, bytearray(data), memoryview(data), memoryview(data[::-1])[::-1],
+                       Image.fromarray(rgb), rgb):
             loaded = load_picture(source)
             assert loaded.dtype == np.uint8 and loaded.flags.c_contiguous
             np.testing.assert_array_equal(loaded, rgb)

@@ -99,6 +99,7 @@ def test_without_models(no_models: None) -> None:
 
 @pytest.mark.parametrize(("arguments", "message"), [
     ({"align": "yes"}, "align is True, False or 'auto', got 'yes'"),
+    ({"align": np.array([True, False])}, "align is True, False or 'auto', got array"),
     ({"align": 0}, "align is True, False or 'auto', got 0"),
     ({"align": True, "fit": "crop"}, "leave fit='crop' or align out"),
     ({"align": "auto", "fit": "stretch"}, "leave fit='stretch' or align out"),

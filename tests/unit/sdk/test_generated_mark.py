@@ -163,6 +163,7 @@ def test_no_mark(tmp_path: Path) -> None:
     assert sdk.read_mark(saved(Image.new("RGB", (8, 8)))) is None
     assert sdk.read_mark(jpeg(described(attributes='xmp:CreatorTool="Camera"'))) is None
     assert sdk.read_mark(Image.new("L", (8, 8))) is None
+    assert sdk.read_mark(memoryview(saved(Image.new("RGB", (8, 8)))[::-1])[::-1]) is None
     Image.new("RGB", (8, 8)).save(tmp_path / "me.gif")
     assert sdk.read_mark(tmp_path / "me.gif") is None
 

@@ -20,8 +20,15 @@ def test_an_lr_of_a_photograph_is_read_from_a_png(tmp_path: Path) -> None:
     read = read_restore_source(tmp_path / "lr.png")
     assert isinstance(read, np.ndarray)
     np.testing.assert_array_equal(read, lr)
-    with pytest.raises(ImageError, match=f"at most {MAX_LARGE_LR_PIXELS} pixels"):
+    with pytest.raises(ImageError, match=f"1 to {MAX_LARGE_LR_PIXELS} pixels"):
         read_restore_source(Image.new("RGB", (1 << 13, (1 << 11) + 1)))
+
+
+@pytest.mark.parametrize("lr", [
+    np.zeros((0, 0, 3), np.uint8), np.zeros((0, 5, 3), np.uint8), Image.new("RGB", (0, 5))])
+def test_an_lr_has_pixels(lr: np.ndarray | Image.Image) -> None:
+    with pytest.raises(ImageError, match="at least one pixel|1 to .* pixels"):
+        read_restore_source(lr)
 
 
 def test_a_damaged_picture_is_an_image_error() -> None:

@@ -250,8 +250,9 @@ class TestRefusals:
             sdk.restore(sdk.compress(picture()), size="big")  # type: ignore[arg-type]
         with pytest.raises(sdk.DeviceError, match="unknown device"):
             sdk.Codec(device="npu")  # type: ignore[arg-type]
-        with pytest.raises(sdk.DeviceError, match="at least 1"):
-            sdk.Codec(threads=0)
+        for threads in (0, "2", 1.0):
+            with pytest.raises(sdk.DeviceError, match=f"an integer of at least 1, or None; got {threads!r}"):
+                sdk.Codec(threads=threads)  # type: ignore[arg-type]
 
     def test_altered_bundle(self, tmp_path: Path) -> None:
         folder = write_tiny_bundle(tmp_path)

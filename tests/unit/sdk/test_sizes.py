@@ -117,7 +117,7 @@ def test_native_stays_at_the_decoder_s_resolution(codec: Codec) -> None:
 def test_batches_restore_every_picture_at_its_size(codec: Codec) -> None:
     payloads = [codec.compress(picture(side, side)) for side in (50, 100, 200, 64)]
     assert [item.size for item in codec.restore_batch(payloads)] == [(50, 50), (100, 100), (200, 200), (64, 64)]
-    for size in ("original", "native", 128, 100):
+    for size in ("original", "native", 128, 100, np.int64(100)):
         for restored, payload in zip(codec.restore_batch(payloads, size=size), payloads, strict=True):
             np.testing.assert_array_equal(restored, codec.restore(payload, size=size))
 

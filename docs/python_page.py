@@ -86,7 +86,7 @@ def _text(docstring: str) -> Iterator[str]:
         if not rest.startswith("    "):
             yield from (_wrapped(_markdown(paragraph)), "")
             continue
-        title, body = title.removesuffix(":").replace("Args", "Arguments"), inspect.cleandoc(rest)
+        title, body = title.removesuffix(":").replace("Args", "Arguments"), textwrap.dedent(rest)
         if title == "Example":
             yield from ("<!-- not run: needs your pictures -->", "```python", "import sdk", "", body, "```", "")
         elif title == "Returns":

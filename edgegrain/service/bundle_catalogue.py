@@ -48,6 +48,7 @@ class BundleDescription(BaseModel):
     domain: str
     hr: int = Field(description="Side of the square that is encoded and decoded, in pixels.")
     lr: int = Field(description="Side of the LR, in pixels.")
+    step: int = Field(description="Step of the LR's levels: payloads store multiples of it, and 255.")
     sides: list[int] = Field(description="Sides of the squares that are restored, in pixels: hr first, then larger.")
     preprocessing: dict[str, Any] = Field(description="How a picture is fitted to the square; see the manifest.")
     quality: str | None = Field(description="Name of its rate among the bundles of its domain, for compressing.")
@@ -67,9 +68,9 @@ async def bundles(service: Service) -> list[BundleDescription]:
     return [
         BundleDescription(
             id=manifest.id, version=manifest.version, codec=manifest.codec, domain=manifest.domain, hr=manifest.hr,
-            lr=manifest.lr, sides=list(manifest.sides), preprocessing=dict(manifest.preprocessing),
-            quality=manifest.quality, lr_contract_id=manifest.lr_contract_id.hex(),
-            licence=dict(manifest.licence),
+            lr=manifest.lr, step=service.steps[manifest.id], sides=list(manifest.sides),
+            preprocessing=dict(manifest.preprocessing), quality=manifest.quality,
+            lr_contract_id=manifest.lr_contract_id.hex(), licence=dict(manifest.licence),
             controls={name: ControlDescription(**asdict(control)) for name, control in controls_of(manifest).items()},
             encoders=[file for file in _descriptions(service, manifest.id) if file.name.startswith("encoder.")],
             contract=[file for file in _descriptions(service, manifest.id) if not file.name.startswith("encoder.")])

@@ -37,6 +37,7 @@ from edgegrain.service.spare_workers import SpareDecision, spares_that_fit
 from edgegrain.service.supervisor import Supervisor
 from edgegrain.service.worker_handle import WorkerPlan
 from edgegrain.service.worker_protocol import COMMAND
+from sdk.payload import coder_tables
 from sdk.payload_claims import enlargement
 from server_decoder.decoder_session import require_provider
 
@@ -61,6 +62,7 @@ class ServiceState:
         settings: the service's settings.
         manifests: id -> manifest of the served bundles, in the order of the settings.
         files: id -> files of the bundle that clients download.
+        steps: id -> step of the LR's levels.
         draining: True once shutdown has begun; the service is not ready then.
         exposition: makes the content of ``/metrics``, with all replicas if there are several.
     """
@@ -87,6 +89,7 @@ class ServiceState:
                                    f"{settings.max_pixels}; raise it")
         self.files: Mapping[str, Mapping[str, EncoderFile]] = {
             manifest.id: {**encoder_files(manifest), **contract_files(manifest)} for manifest in manifests}
+        self.steps: Mapping[str, int] = {manifest.id: coder_tables(manifest).step for manifest in manifests}
         self.metrics = Metrics()
         self.access = Access([token.get_secret_value() for token in settings.all_tokens()],
                              rate=settings.rate_limit, burst=settings.rate_burst)

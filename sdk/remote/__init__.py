@@ -27,7 +27,7 @@ def connect(
         concurrency: simultaneous requests of the ``..._batch`` methods, and connections that are kept open.
 
     Raises:
-        ServiceError: the address or the token is invalid, or httpx is missing: ``pip install 'edgegrain[remote]'``.
+        ServiceError: an argument is invalid, or httpx is missing: ``pip install 'edgegrain[remote]'``.
     """
     from sdk.remote.remote_codec import RemoteCodec
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
@@ -12,7 +12,7 @@ from PIL import Image
 from codec_contract.bundle.qualities import Quality
 from codec_contract.fit import MAX_PIXELS, Fit, Size
 from edge_encoder.preprocessing import WHITE, Colour, PictureSource
-from sdk.codec import position_in_batch
+from sdk.codec import position_in_batch, with_strengths
 from sdk.inputs import RestoreSource, read_restore_source
 from sdk.payload import Payload
 from sdk.remote import http_calls as calls
@@ -79,11 +79,14 @@ class AsyncRemoteCodec:
 
     async def restore_batch(
         self, payloads: Iterable[RestoreSource], *, bundle: str | None = None, size: Size = "original",
-        max_pixels: int = MAX_PIXELS, strength: float | None = None, mark: bool = True,
+        max_pixels: int = MAX_PIXELS, strength: float | Sequence[float | None] | None = None, mark: bool = True,
     ) -> list[Image.Image]:
-        """Restore payloads with several requests at a time; in order, errors name the position, counted from 0."""
-        return await self._each("payload", payloads, lambda payload: self.restore(
-            payload, bundle=bundle, size=size, max_pixels=max_pixels, strength=strength, mark=mark))
+        """Restore payloads with several requests at a time; in order, errors name the position, counted from 0.
+
+        ``strength`` is one for all payloads, or one for each.
+        """
+        return await self._each("payload", with_strengths(payloads, strength), lambda item: self.restore(
+            item[0], bundle=bundle, size=size, max_pixels=max_pixels, strength=item[1], mark=mark))
 
     async def bundles(self) -> list[RemoteBundle]:
         """List the bundles of the service."""

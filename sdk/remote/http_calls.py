@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import numbers
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -15,8 +16,9 @@ from urllib.parse import urlsplit
 from PIL import Image
 
 from codec_contract.errors import EdgegrainError, ImageError, PayloadError, ServiceError, reason
-from codec_contract.fit import Size
+from codec_contract.fit import Size, check_fit
 from codec_contract.lr_coder.coder import CoderTables
+from codec_contract.lr_coder.level_step import rounded
 from codec_contract.payload import CODING_RAW, FIT_STRETCH, encode_payload
 from codec_contract.rgb import Rgb
 from edge_encoder.preprocessing import Colour, PictureSource, load_picture
@@ -43,7 +45,10 @@ class Call:
 
 @dataclass(frozen=True)
 class RemoteBundle:
-    """A bundle that a service offers; sizes in pixels, ``lr_contract_id`` in hex."""
+    """A bundle that a service offers; sizes in pixels, ``lr_contract_id`` in hex.
+
+    ``step`` is that of the LR's levels; services up to 0.6 do not name it.
+    """
 
     id: str
     version: str
@@ -52,6 +57,7 @@ class RemoteBundle:
     hr: int
     lr: int
     lr_contract_id: str
+    step: int = 1
 
 
 def check_url(url: str) -> str:
@@ -101,7 +107,13 @@ def bundles_call() -> Call:
 
 
 def restore_call(payload: bytes, size: Size, bundle: str | None, strength: float | None = None) -> Call:
-    """Request to restore a checked payload; the answer is a PNG, which is lossless."""
+    """Request to restore a checked payload; the answer is a PNG, which is lossless.
+
+    Raises:
+        ImageError: the strength is not a number.
+    """
+    if strength is not None and (isinstance(strength, bool) or not isinstance(strength, numbers.Real)):
+        raise ImageError(f"a strength is a number, got {strength!r}")
     chosen = None if strength is None else repr(float(strength))
     return Call("POST", "/v1/restore", _parameters(size=str(size), bundle=bundle, strength=chosen),
                 {"Content-Type": PAYLOAD_TYPE, "Accept": "image/png"}, payload)
@@ -112,8 +124,9 @@ def compress_call(picture: bytes, fit: str, background: Colour, bundle: str | No
     """Request to compress a picture file.
 
     Raises:
-        ImageError: the background is not a colour.
+        ImageError: the fit is unknown, or the background is not a colour.
     """
+    check_fit(fit)
     try:
         colour = bytes(background).hex()
     except (TypeError, ValueError):
@@ -148,7 +161,7 @@ def picture_file(picture: PictureSource, background: Colour, max_pixels: int) ->
 
 
 def payload_of_lr(lr: Rgb, bundles: Sequence[RemoteBundle], wanted: str | None) -> bytes:
-    """Pack a bare LR into a payload that is restored to the decoder's square.
+    """Pack a bare LR, rounded to the bundle's step, into a payload that is restored to the decoder's square.
 
     Raises:
         ImageError: no bundle of the service takes LRs of that size.
@@ -159,7 +172,8 @@ def payload_of_lr(lr: Rgb, bundles: Sequence[RemoteBundle], wanted: str | None) 
                          + ", ".join(f"{bundle.id} ({bundle.lr} x {bundle.lr})" for bundle in bundles))
     bundle = sized[0]
     return encode_payload(
-        lr, contract_id=bytes.fromhex(bundle.lr_contract_id), tables=CoderTables.default(),  # raw: no table is used
+        rounded(lr, bundle.step), contract_id=bytes.fromhex(bundle.lr_contract_id),
+        tables=CoderTables.default(),  # raw: no table is used
         original_size=(bundle.hr, bundle.hr), fit=FIT_STRETCH, coding=CODING_RAW)
 
 
@@ -195,7 +209,7 @@ def read_bundles(data: bytes) -> list[RemoteBundle]:
     """The bundles of an answer; `ServiceError` if it is something else."""
     names = RemoteBundle.__dataclass_fields__
     try:
-        return [RemoteBundle(**{name: item[name] for name in names}) for item in json.loads(data)]
+        return [RemoteBundle(**{name: item[name] for name in names if name in item}) for item in json.loads(data)]
     except (ValueError, KeyError, TypeError) as error:
         raise ServiceError("the service's answer is not a list of bundles; is this an edgegrain service?") from error
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import numbers
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,7 +16,7 @@ from codec_contract.bundle.qualities import Quality
 from codec_contract.errors import EdgegrainError, ServiceError
 from codec_contract.fit import MAX_PIXELS, Fit, Size
 from edge_encoder.preprocessing import WHITE, Colour, PictureSource
-from sdk.codec import position_in_batch
+from sdk.codec import position_in_batch, with_strengths
 from sdk.inputs import RestoreSource, read_restore_source
 from sdk.payload import Payload
 from sdk.remote import http_calls as calls
@@ -93,7 +94,7 @@ class RemoteCodec:
         """Let the service restore one payload or bare LR.
 
         Args:
-            payload: as for `sdk.restore`.
+            payload: as for `sdk.restore`. The levels of a bare LR are rounded to the bundle's step.
             bundle: id of a bundle of the service; None for the one the payload names.
             size: as for `sdk.restore`.
             max_pixels: largest picture that is accepted from the service, which has a limit of its own.
@@ -111,11 +112,14 @@ class RemoteCodec:
 
     def restore_batch(
         self, payloads: Iterable[RestoreSource], *, bundle: str | None = None, size: Size = "original",
-        max_pixels: int = MAX_PIXELS, strength: float | None = None, mark: bool = True,
+        max_pixels: int = MAX_PIXELS, strength: float | Sequence[float | None] | None = None, mark: bool = True,
     ) -> list[Image.Image]:
-        """Restore payloads with several requests at a time; in order, errors name the position, counted from 0."""
-        return self._each("payload", payloads, lambda payload: self.restore(
-            payload, bundle=bundle, size=size, max_pixels=max_pixels, strength=strength, mark=mark))
+        """Restore payloads with several requests at a time; in order, errors name the position, counted from 0.
+
+        ``strength`` is one for all payloads, or one for each.
+        """
+        return self._each("payload", with_strengths(payloads, strength), lambda item: self.restore(
+            item[0], bundle=bundle, size=size, max_pixels=max_pixels, strength=item[1], mark=mark))
 
     def bundles(self) -> list[RemoteBundle]:
         """List the bundles of the service."""
@@ -199,12 +203,14 @@ class Attempts:
 
 
 def as_retries(retries: Retries | int) -> Retries:
-    """A number of attempts as `Retries`."""
+    """A number of attempts as `Retries`; `ServiceError` if it is neither."""
+    if not isinstance(retries, (Retries, numbers.Integral)):
+        raise ServiceError(f"retries is a number of attempts or an sdk.Retries, got {retries!r}")
     return retries if isinstance(retries, Retries) else Retries(attempts=retries)
 
 
 def client_options(httpx: Any, url: str, token: str | None, timeout: float, concurrency: int) -> dict[str, Any]:
-    """Arguments of an httpx client; `ServiceError` if the address, the token or the timeout is invalid."""
+    """Arguments of an httpx client; `ServiceError` if one of them is invalid."""
     from codec_contract.version import __version__
 
     try:
@@ -214,8 +220,10 @@ def client_options(httpx: Any, url: str, token: str | None, timeout: float, conc
         valid = False
     if not valid:
         raise calls.not_an_address(url)
-    if not timeout > 0:
-        raise ServiceError(f"a timeout is a positive number of seconds, got {timeout}")
+    if not isinstance(timeout, numbers.Real) or not timeout > 0:
+        raise ServiceError(f"a timeout is a positive number of seconds, got {timeout!r}")
+    if not isinstance(concurrency, numbers.Integral) or concurrency < 1:
+        raise ServiceError(f"concurrency is a number of requests, at least 1, got {concurrency!r}")
     return {
         "base_url": address,
         "headers": {"User-Agent": f"edgegrain/{__version__}", **calls.authorization(token)},

@@ -95,6 +95,8 @@ class TestSdk:
             codec.restore_batch([payload] * 2, strength=[4, 3.5])
         with pytest.raises(sdk.ImageError, match="expected one strength, or 3 for as many payloads; got 2"):
             codec.restore_batch([payload] * 3, strength=[4, 5])
+        with pytest.raises(sdk.ImageError, match=r"^payload 0: .* got array\(8\.\)"):
+            codec.restore_batch([payload], strength=np.array(8.0))
         with pytest.raises(sdk.ImageError, match="bundle tiny-64-lr16 has no control 'strength'"):
             plain.restore(np.zeros((LR, LR, 3), np.uint8), strength=16)
 
@@ -191,6 +193,13 @@ class TestRemote:
         with sdk.connect(service.url) as remote:
             assert level(remote.restore(payload, strength=24)) == 112
             assert [level(picture) for picture in remote.restore_batch([payload] * 2, strength=64)] == [132, 132]
+            each = remote.restore_batch([payload] * 2, strength=[24, None])
+            assert [level(picture) for picture in each] == [112, brightness(None)]
+            for wrong in ("x", True, np.array(8.0)):
+                with pytest.raises(sdk.ImageError, match="a strength is a number, got"):
+                    remote.restore(payload, strength=wrong)
+            with pytest.raises(sdk.ImageError, match="expected one strength, or 2 for as many payloads; got 1"):
+                remote.restore_batch([payload] * 2, strength=[8])
             with pytest.raises(sdk.ServiceError, match="a number from 4 to 64, got 2"):
                 remote.restore(payload, strength=2)
 
@@ -198,6 +207,6 @@ class TestRemote:
         async def use() -> list[int]:
             async with sdk.connect_async(service.url) as remote:
                 one = await remote.restore(payload, strength=24)
-                return [level(one), *map(level, await remote.restore_batch([payload] * 2, strength=64))]
+                return [level(one), *map(level, await remote.restore_batch([payload] * 2, strength=[64, 4]))]
 
-        assert asyncio.run(use()) == [112, 132, 132]
+        assert asyncio.run(use()) == [112, 132, 102]

@@ -216,6 +216,7 @@ class TestBundles:
         (bundle,) = client.get("/v1/bundles").json()
         manifest = load_manifest(tiny_bundle)
         assert (bundle["id"], bundle["lr"], bundle["lr_contract_id"]) == (BUNDLE, LR, manifest.lr_contract_id.hex())
+        assert bundle["step"] == 1
         assert bundle["preprocessing"]["resize"] == "pillow-bilinear-22bit-width-first"
         (file,) = bundle["encoders"]
         answer = client.get(file["url"])

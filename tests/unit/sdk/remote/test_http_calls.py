@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
+import numpy as np
 import pytest
 
 from codec_contract.errors import ServiceError
-from sdk.remote.http_calls import check_url, read_payload
+from codec_contract.payload import parse_payload
+from sdk.remote.http_calls import check_url, payload_of_lr, read_bundles, read_payload
 
 
 @pytest.mark.parametrize("url", ["http://[::1", "http://host:abc", "http://host:70000", "ftp://host", "http://",
@@ -17,6 +21,14 @@ def test_an_address_must_be_one(url: str) -> None:
 
 def test_addresses_lose_their_last_slash() -> None:
     assert check_url("https://[::1]:8443/edgegrain/") == "https://[::1]:8443/edgegrain"
+
+
+@pytest.mark.parametrize(("described", "levels"), [({}, [12, 11, 255]), ({"step": 7}, [14, 14, 252])])
+def test_an_lr_is_rounded_to_the_step_that_the_service_names(described: dict[str, int], levels: list[int]) -> None:
+    fields = {"id": "x", "version": "1", "codec": "grain", "domain": "faces", "hr": 64, "lr": 1}
+    bundles = read_bundles(json.dumps([{**fields, "lr_contract_id": "5" * 64, **described}]).encode())
+    payload = parse_payload(payload_of_lr(np.array([[[12, 11, 255]]], np.uint8), bundles, None))
+    assert list(payload.body) == levels
 
 
 def test_an_answer_that_is_no_payload_is_the_services_fault() -> None:

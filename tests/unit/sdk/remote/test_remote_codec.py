@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,11 @@ import pytest
 from PIL import Image
 
 import sdk
+from codec_contract.lr_coder.coder_tables import CoderTables
+from codec_contract.lr_coder.level_step import rounded
 from sdk.remote import http_calls
 from tests.service_harness import LiveService, live_service
-from tests.tiny_bundle import HR, LR, write_tiny_bundle
+from tests.tiny_bundle import HR, LR, refresh_manifest, write_tiny_bundle
 
 QUICK = sdk.Retries(attempts=4, first_pause=0.001, patience=5)
 TOKEN = "a-token-of-the-tests"
@@ -33,8 +36,17 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def service(bundle: Path) -> Iterator[LiveService]:
-    with live_service(bundle, tokens=TOKEN, deadline=60) as service:
+def stepped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle whose levels have a step of 7."""
+    folder = write_tiny_bundle(tmp_path_factory.mktemp("stepped"), "stepped-64-lr32", lr=32)
+    (folder / "coder.json").write_bytes(replace(CoderTables.default(), step=7).to_json())
+    refresh_manifest(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def service(bundle: Path, stepped: Path) -> Iterator[LiveService]:
+    with live_service(bundle, stepped, tokens=TOKEN, deadline=60) as service:
         yield service
 
 
@@ -94,6 +106,11 @@ class TestVerbs:
         with pytest.raises(sdk.ImageError, match=r"LR of 8 x 8; it has tiny-64-lr16 \(16 x 16\)"):
             remote.restore(np.zeros((8, 8, 3), np.uint8))
 
+    def test_a_bare_lr_is_rounded_to_the_step(self, remote: Any, stepped: Path) -> None:
+        lr = picture(32, 32)
+        np.testing.assert_array_equal(
+            np.asarray(remote.restore(lr)), np.asarray(sdk.Codec(stepped).restore(rounded(lr, 7))))
+
     def test_batches(self, remote: Any, bundle: Path) -> None:
         codec = sdk.Codec(bundle)
         pictures = [picture(20 + index, 30, seed=index) for index in range(10)]
@@ -106,8 +123,8 @@ class TestVerbs:
         assert remote.restore_batch([]) == []
 
     def test_bundles(self, remote: Any) -> None:
-        (offered,) = remote.bundles()
-        assert (offered.id, offered.hr, offered.lr) == ("tiny-64-lr16", HR, LR)
+        offered = [(bundle.id, bundle.hr, bundle.lr, bundle.step) for bundle in remote.bundles()]
+        assert offered == [("tiny-64-lr16", HR, LR, 1), ("stepped-64-lr32", HR, 32, 7)]
 
     def test_refusals_are_the_sdk_s_own_errors(self, remote: Any, bundle: Path) -> None:
         payload = sdk.Codec(bundle).compress(picture())
@@ -123,6 +140,8 @@ class TestVerbs:
             remote.restore(payload, max_pixels=10)
         with pytest.raises(sdk.ImageError, match="background"):
             remote.compress(b"x", background=(1, 2))
+        with pytest.raises(sdk.ImageError, match="unknown fit None, expected one of pad, stretch, crop"):
+            remote.compress(b"x", None)
 
     def test_the_token_is_needed(self, service: LiveService) -> None:
         with sdk.connect(service.url, token="another-token-of-16") as remote, pytest.raises(
@@ -312,10 +331,16 @@ def test_addresses_that_are_none(url: str) -> None:
 
 
 @pytest.mark.parametrize("connect", [sdk.connect, sdk.connect_async])
-@pytest.mark.parametrize("seconds", [0, -1.0, float("nan")])
-def test_timeouts_are_positive(connect: Callable[..., object], seconds: float) -> None:
-    with pytest.raises(sdk.ServiceError, match="a timeout is a positive number of seconds, got"):
-        connect("http://host", timeout=seconds)
+@pytest.mark.parametrize(("option", "values", "message"), [
+    ("timeout", (0, -1.0, float("nan"), None, "3"), "a timeout is a positive number of seconds, got"),
+    ("concurrency", (0, -1, 1.5, None), "concurrency is a number of requests, at least 1, got"),
+    ("retries", (None, "3", 2.0), "retries is a number of attempts or an sdk.Retries, got")])
+def test_options_that_are_none(
+    connect: Callable[..., object], option: str, values: tuple[object, ...], message: str
+) -> None:
+    for value in values:
+        with pytest.raises(sdk.ServiceError, match=message):
+            connect("http://host", **{option: value})
 
 
 @pytest.mark.parametrize("connect", [sdk.connect, sdk.connect_async])

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,16 +124,23 @@ def convolved(size: tuple[int, int], kernel: tuple[int, int], strides: tuple[int
 
 def validate(network: IntegerNetwork) -> None:
     """Check the wiring, shapes and value ranges; raise `BundleError` naming the layer that is wrong."""
+    if not isinstance(network.architecture, str):
+        raise BundleError(f"the architecture of the integer encoder is a text, got {network.architecture!r}")
     channels = {INPUT: 3}
     for layer in network.layers:
+        sources = [layer.input, *([] if layer.skip is None else [layer.skip])]
+        for name in (layer.name, *sources):
+            if not isinstance(name, str) or not name:
+                raise BundleError(f"layers of the integer encoder have names, also as input and skip; got {name!r}")
         where = f"layer {layer.name!r} of the integer encoder"
         if layer.name in channels:
             raise BundleError(f"{where} appears twice; layer names must be unique")
-        for source in filter(None, (layer.input, layer.skip)):
+        for source in sources:
             if source not in channels:
                 raise BundleError(f"{where} reads {source!r}, which is not the output of an earlier layer")
-        if layer.weight.dtype != np.int8 or layer.weight.ndim != 4:
-            raise BundleError(f"{where} has {layer.weight.dtype} weights of rank {layer.weight.ndim}; expected int8, 4")
+        if layer.weight.dtype != np.int8 or layer.weight.ndim != 4 or layer.weight.size == 0:
+            raise BundleError(f"{where} has weights {layer.weight.dtype} {list(layer.weight.shape)}, expected int8 "
+                              "[O, I / groups, kh, kw]")
         if layer.groups not in (1, channels[layer.input]) or layer.in_channels != channels[layer.input]:
             raise BundleError(f"{where} expects {layer.in_channels} channels in {layer.groups} groups, gets "
                               f"{channels[layer.input]}")
@@ -260,13 +268,14 @@ def load(source: str | Path | bytes) -> IntegerNetwork:
                 shift=tensors[f"{item['name']}.shift"],
                 stride=_stride(item["stride"]),
                 padding=_four(item["padding"]),
-                groups=int(item["groups"]),
+                groups=operator.index(item["groups"]),
                 skip=item["skip"],
             )
             for item in structure["layers"]
         )
-        network = IntegerNetwork(structure["architecture"], int(structure["hr"]), int(structure["lr"]), layers)
-    except (SafetensorError, KeyError, ValueError, TypeError) as error:
+        network = IntegerNetwork(structure["architecture"], operator.index(structure["hr"]),
+                                 operator.index(structure["lr"]), layers)
+    except (SafetensorError, KeyError, ValueError, TypeError, RecursionError) as error:
         raise BundleError(f"the integer encoder cannot be read ({error}); download the bundle again") from error
     validate(network)
     return network
@@ -275,12 +284,12 @@ def load(source: str | Path | bytes) -> IntegerNetwork:
 def _stride(value: int | Sequence[int]) -> int | tuple[int, int]:
     if isinstance(value, int):
         return value
-    down, across = (int(step) for step in value)
+    down, across = map(operator.index, value)
     return down, across
 
 
 def _four(values: Sequence[int]) -> tuple[int, int, int, int]:
-    top, left, bottom, right = (int(value) for value in values)
+    top, left, bottom, right = map(operator.index, values)
     return top, left, bottom, right
 
 

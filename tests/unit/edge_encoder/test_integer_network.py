@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save as to_bytes
 
 from codec_contract.errors import BundleError, ImageError
 from edge_encoder import integer_network as integer
@@ -104,6 +106,7 @@ def test_the_digest_changes_with_one_weight_and_with_the_wiring() -> None:
     ({"stride": 1, "padding": (1, 1, 1, 1), "weight": np.ones((3, 3, 3, 3), np.int8)}, "Winograd"),
     ({"input": "nowhere"}, "nowhere"),
     ({"weight": np.ones((3, 3, 1, 1), np.int16)}, "int16"),
+    ({"weight": np.ones((0, 3, 1, 1), np.int8)}, r"weights int8 \[0, 3, 1, 1\]"),
     ({"shift": np.zeros(3, np.int32)}, "1...22"),
     ({"bias": np.zeros(2, np.int32)}, "bias"),
 ])
@@ -116,6 +119,42 @@ def test_wrong_wiring_is_refused_by_name(change: dict, message: str) -> None:
 def test_a_file_that_is_no_encoder_is_refused() -> None:
     with pytest.raises(BundleError, match="cannot be read"):
         integer.load(b"no safetensors at all")
+
+
+@pytest.mark.parametrize("change", [
+    *({"input": value} for value in (None, 0, "", [], {})), *({"skip": value} for value in (0, "", [], ["a"], {})),
+    {"name": 0}, {"groups": 1.5}, {"groups": "1"}, {"stride": "11"}, {"padding": [0, 0, 0, 0.5]}])
+def test_a_layer_of_other_types_is_refused(change: dict[str, object]) -> None:
+    with pytest.raises(BundleError):
+        integer.load(described(layers=[{**LAYER, **change}]))
+
+
+@pytest.mark.parametrize("change", [
+    *({"architecture": value} for value in (None, 3, ["box"], {})), {"hr": 2.5}, {"lr": "2"}, {"hr": float("inf")},
+    {"layers": None}, {"layers": 3}, {"layers": ["layer"]}])
+def test_a_structure_of_other_types_is_refused(change: dict[str, object]) -> None:
+    assert integer.load(described()).layers[0].name == "0"
+    with pytest.raises(BundleError):
+        integer.load(described(**change))
+
+
+def test_a_deep_structure_is_refused() -> None:
+    with pytest.raises(BundleError, match="cannot be read"):
+        integer.load(file_of("[" * 100_000 + "]" * 100_000))
+
+
+LAYER = {"name": "0", "input": INPUT, "stride": 1, "padding": [0, 0, 0, 0], "groups": 1, "skip": None}
+
+
+def described(**change: object) -> bytes:
+    """The file of a network of one layer, whose structure is changed."""
+    return file_of(json.dumps({"architecture": "test", "hr": 2, "lr": 2, "layers": [LAYER], **change}))
+
+
+def file_of(structure: str) -> bytes:
+    tensors = {"0.weight": np.ones((3, 3, 1, 1), np.int8), "0.bias": np.zeros(3, np.int32),
+               "0.shift": np.full(3, 2, np.int32)}
+    return bytes(to_bytes(tensors, metadata={"format": integer.FORMAT, "structure": structure}))
 
 
 def test_pictures_of_another_size_are_refused() -> None:

@@ -23,6 +23,7 @@ class Source(enum.StrEnum):
 
     grain = "grain"
     irn = "irn"
+    irn_plus = "irn-plus"
     glean = "glean"
     gcfsr = "gcfsr"
     stylegan2_nvidia = "stylegan2-nvidia"
@@ -68,7 +69,8 @@ def convert(
     Files (docs/checkpoints.md has more):
       grain                  invRRDB_model.pt, codeStyleGAN_model.pt, Fusion_model.pt, and for the mean code
                              stylegan2-ffhq-config-f.pt
-      irn                    IRN_x2.pth, IRN_x3.pth, IRN_x4.pth, IRN_x8.pth or IRN+_x4.pth
+      irn                    IRN_x2.pth, IRN_x3.pth, IRN_x4.pth or IRN_x8.pth
+      irn-plus               IRN+_x4.pth; only its name tells it from an IRN
       glean                  glean_ffhq_16x_*.pth and others of mmediting and mmagic
       gcfsr                  the 1024 model or the blind 512 model
       stylegan2-rosinality   stylegan2-ffhq-config-f.pt and others

@@ -62,7 +62,7 @@ def upscaler_graph(irn: IRN, lr: int) -> onnx.ModelProto:
 def write_irn_bundle(
     weights: Path, folder: Path, *, pictures: Sequence[np.ndarray] = (), version: str = FIRST_VERSION,
     formats: Sequence[str] = IRN_FORMATS, licence: Mapping[str, str] | None = None, tile: int | None = None,
-    overlap: int | None = None, force: bool = False,
+    overlap: int | None = None, plus: bool | None = None, force: bool = False,
 ) -> WrittenBundle:
     """Write the bundle of an ``irn.safetensors``, or of a folder that holds one and perhaps a ``coder.json``.
 
@@ -74,6 +74,8 @@ def write_irn_bundle(
         formats: of the encoder.
         licence: of weights and data, by default `PHOTOGRAPHS`.
         tile, overlap: in pixels, multiples of the factor; None for the largest up to `TILE` and `TILE_OVERLAP`.
+        plus: the weights are those of IRN+, whose pictures are marked as generated; None for what the training record
+            in the file says.
         force: replace a bundle that exists.
 
     Raises:
@@ -103,8 +105,9 @@ def write_irn_bundle(
         save_irn(irn, staging / WEIGHTS, training=training)
 
     encoder = float_encoder(graph, digest(irn), write_weights, {"pad": "edge", "tile_overlap": overlap // factor})
-    config = training.get("config") or {}
-    plus = bool(config.get("discriminator") or config.get("judge"))  # the latter until edgegrain 0.5
+    if plus is None:
+        config = training.get("config") or {}
+        plus = bool(config.get("discriminator") or config.get("judge"))  # the latter until edgegrain 0.5
     licence = dict(licence or PHOTOGRAPHS)
     fields = manifest_fields(
         folder.name, "irn_plus" if plus else KIND, architecture=irn.config.as_dict(), training=training,

@@ -116,13 +116,14 @@ def _grain(files: Sequence[Path], out: Path, options: ConversionOptions) -> Conv
     return ConversionReport("grain", out, parameters, checkpoint.tensor_maps, comparison)
 
 
-def _irn(files: Sequence[Path], out: Path, options: ConversionOptions) -> ConversionReport:
+def _irn(files: Sequence[Path], out: Path, options: ConversionOptions, *, plus: bool) -> ConversionReport:
     irn, tensor_map = load_irn_checkpoint(files[0])
     with tempfile.TemporaryDirectory() as folder:
         weights = save_irn(irn, Path(folder) / WEIGHTS, training=training_record([tensor_map]), dtype=torch.float32)
-        written = write_irn_bundle(weights, out, formats=options.formats, licence=AUTHORS["irn"],
+        written = write_irn_bundle(weights, out, formats=options.formats, licence=AUTHORS["irn"], plus=plus,
                                    force=options.force)
-    return ConversionReport("irn", out, {"rescaler": _count(irn)}, (tensor_map,), written.decoder)
+    source = "irn-plus" if plus else "irn"
+    return ConversionReport(source, out, {"rescaler": _count(irn)}, (tensor_map,), written.decoder)
 
 
 def _glean(files: Sequence[Path], out: Path, options: ConversionOptions) -> ConversionReport:
@@ -162,7 +163,10 @@ def _count(network: nn.Module) -> int:
 
 
 SOURCES: dict[str, Callable[[Sequence[Path], Path, ConversionOptions], ConversionReport]] = {
-    "grain": _grain, "irn": _irn, "glean": _glean, "gcfsr": _gcfsr,
+    "grain": _grain,
+    "irn": lambda files, out, options: _irn(files, out, options, plus=False),
+    "irn-plus": lambda files, out, options: _irn(files, out, options, plus=True),
+    "glean": _glean, "gcfsr": _gcfsr,
     "stylegan2-nvidia": lambda files, out, options: _stylegan2(files, out, options, rosinality=False),
     "stylegan2-rosinality": lambda files, out, options: _stylegan2(files, out, options, rosinality=True),
 }

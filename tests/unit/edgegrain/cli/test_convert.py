@@ -78,10 +78,12 @@ def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("small_tiles")
-def test_irn(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    bundle, report = converted(capsys, tmp_path, "irn", {"IRN_x4.pth": irn_state((1, 1))})
+@pytest.mark.parametrize(("source", "codec"), [("irn", "irn"), ("irn-plus", "irn_plus")])
+def test_irn(capsys: pytest.CaptureFixture[str], tmp_path: Path, source: str, codec: str) -> None:
+    bundle, report = converted(capsys, tmp_path, source, {"IRN_x4.pth": irn_state((1, 1))})
     manifest = verify_bundle(bundle)
-    assert (manifest.codec, manifest.factor, manifest.licence) == ("irn", 4, AUTHORS["irn"])
+    assert (manifest.codec, manifest.factor, manifest.licence) == (codec, 4, AUTHORS["irn"])
+    assert report["source"] == source
     assert there_and_back(bundle, (70, 33)).std() > 0
     assert report["files"][0]["unused"]["operations.0.haar_weights"] == "the Haar transform, a constant here"
 

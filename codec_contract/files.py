@@ -52,7 +52,11 @@ def written_whole(path: Path, *, force: bool = True) -> Iterator[Path]:
 
 
 def replace_folder(new: Path, folder: Path) -> None:
-    """Put a complete folder in the place of another, which may exist; if that fails, the other is there as before."""
+    """Put a complete folder in the place of another, which may exist; if that fails, the other is there as before.
+
+    Of a link, the folder that it leads to is replaced.
+    """
+    folder = folder.resolve()  # "." has no name, and a link would be replaced itself
     if not folder.exists():
         os.replace(new, folder)
         return

@@ -172,6 +172,7 @@ def run(
         from export.bundle.licences import UNSTATED
         from export.bundle.writer import refuse_to_replace
 
+    bundle_id = bundle_id or out.resolve().name
     kept = find_bundle(encoder_of) if encoder_of else None
     if trained_only or data is None:
         typer.echo(publishing.store_trained(run, out, prior or None, data=data, exclude=excluded, encoder_of=kept,
@@ -179,14 +180,14 @@ def run(
         return
     comparison: dict[str, Any] = {}
     if if_better is not None:
-        refuse_to_replace(out, force)
+        refuse_to_replace(out, force, bundle_id)
         comparison, reasons = improvement.compare(run, out, if_better, weights, prior or None)
         if reasons:
             typer.echo(f"not published: {'; '.join(reasons)}", err=True)
             print_json(comparison)
             raise typer.Exit(KEPT)
     summary = publishing.publish(
-        run, data, out, bundle_id=bundle_id or out.resolve().name, version=version, domain=domain, exclude=excluded,
+        run, data, out, bundle_id=bundle_id, version=version, domain=domain, exclude=excluded,
         prior=prior or None, storage=storage, force=force, encoder_of=kept,
         licence={**UNSTATED, "data": data_licence} if data_licence else None)
     print_json({**summary, **comparison})
@@ -210,9 +211,10 @@ def card(
     """
     with needs_extra("export,train", "publishing needs"):
         from edgegrain.publishing.model_card import enter_evaluation
+        from export.bundle.additions import writable_bundle
 
     controls = {"control: box mean, invertible decoder": control, "control: invertible decoder alone": invertible}
-    typer.echo(enter_evaluation(find_bundle(bundle), evaluation,
+    typer.echo(enter_evaluation(writable_bundle(bundle).folder, evaluation,
                                 {name: path for name, path in controls.items() if path is not None}))
 
 

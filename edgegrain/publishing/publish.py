@@ -86,7 +86,7 @@ def publish(checkpoint: Path, data: Path, folder: Path, *, bundle_id: str, versi
         BundleError: the run's encoder is not that of ``encoder_of``.
         EdgegrainError: as `write_bundle`, and if the prior is missing or another one.
     """
-    refuse_to_replace(folder, force)
+    refuse_to_replace(folder, force, bundle_id)
     run = open_run(checkpoint, prior)
     config = run.config
     domain = domain or config.domain

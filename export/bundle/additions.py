@@ -17,7 +17,7 @@ from codec_contract.files import write_atomically
 
 
 def writable_bundle(bundle: str) -> Manifest:
-    """The manifest of a bundle, given by name or folder, that files can be added to.
+    """The manifest of a bundle, given by name or folder, whose files can be added to or replaced.
 
     Raises:
         ExportError: its folder is read-only, or in the cache of the Hugging Face Hub.

@@ -30,7 +30,7 @@ from export.bundle.writer import (
     coder_tables,
     manifest_fields,
     refuse_to_replace,
-    require_onnx,
+    require_bundle_formats,
     write_bundle,
 )
 from export.decoder.command import compare_decoder
@@ -127,7 +127,7 @@ def write_face_sr_bundle(
     reduction = reduction or (training.get("config") or {}).get("reduction", "area")
     if reduction not in REDUCTIONS:
         raise ExportError(f"unknown reduction {reduction!r}; expected one of {', '.join(REDUCTIONS)}")
-    require_onnx(formats)
+    require_bundle_formats(formats)
     licence = dict(licence or usual_licence(domain))
     restorer = _restorer(path, lr, prior)
     if restorer.codec == GLEAN_KIND:

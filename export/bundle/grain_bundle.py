@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from codec_contract.errors import BundleError, ModelError
+from codec_contract.errors import BundleError, ExportError, ModelError
 from edge_encoder.integer_network import IntegerNetwork, run_reference
 from export.bundle.card import bundle_card
 from export.bundle.encoder_part import exact_encoder
@@ -29,6 +29,7 @@ from export.bundle.writer import (
     manifest_fields,
     refuse_to_replace,
     replace_decoder,
+    require_bundle_formats,
     write_bundle,
 )
 from export.decoder.command import Comparison, Weights, compare_decoder, export_decoder
@@ -44,7 +45,7 @@ from server_decoder.weight_file import is_compact
 
 def write_trained_bundle(
     weights: Path, folder: Path, *, prior: str | Path = DEFAULT_PRIOR, version: str = FIRST_VERSION,
-    domain: str = "faces", licence: Mapping[str, str] | None = None, formats: Sequence[str] = tuple(FORMATS),
+    domain: str = "faces", licence: Mapping[str, str] | None = None, formats: Sequence[str] | None = None,
     force: bool = False,
 ) -> WrittenBundle:
     """Write the bundle of a folder that holds ``grain.safetensors`` and perhaps ``encoder.safetensors`` (else the plain
@@ -58,19 +59,26 @@ def write_trained_bundle(
         prior: the generator, as `load_prior` takes it, for weights that were trained with one.
         version, domain: for the manifest.
         licence: of weights and data, by default `usual_licence`; the generator's is added.
-        formats: of the encoder.
+        formats: of the encoder, by default all; None for weights that take the encoder of a bundle.
         force: replace a bundle that exists.
 
     Raises:
         FileExistsError: the folder exists and ``force`` is false.
         ModelError: the weights are missing or damaged, or the generator is missing or another.
-        ExportError: a conversion fails, or the export differs from torch.
+        ExportError: a format is unknown, ``onnx`` is missing or the encoder is a bundle's; a conversion fails, or the
+            export differs from torch.
         BundleError: the name is no valid id; or the weights need the decoder of a bundle that is not installed, or that
             has another decoder now.
     """
     refuse_to_replace(folder, force)
     if not (weights / TRAINED).is_file():
         raise ModelError(f"{weights} holds no {TRAINED}; 'edgegrain publish run --trained-only' writes such a folder")
+    kept = kept_bundle(weights)
+    if kept is not None and formats is not None:
+        raise ExportError(f"{weights} takes the encoder of bundle {kept.id}, file by file; leave the formats "
+                          "(--formats) out")
+    formats = tuple(FORMATS) if formats is None else formats
+    require_bundle_formats(formats)
     source, history = zoo_decoder(weights, prior), list(read_history(weights / TRAINED))
     decoder, network = source.decoder, source.network
     whole = isinstance(decoder, Grain)
@@ -82,7 +90,7 @@ def write_trained_bundle(
     fields = manifest_fields(folder.name, KIND, architecture=architecture, training=training, licence=licence,
                              domain=domain, version=version)
     card = bundle_card(folder.name, _summary(network.hr, network.lr), training, licence)
-    if (kept := kept_bundle(weights)) is not None:
+    if kept is not None:
         return WrittenBundle(replace_decoder(kept, folder, model, fields, card=card, force=force), comparison)
     parts = BundleParts(exact_encoder(network), model, coder_tables(weights), fields, card, formats)
     return WrittenBundle(write_bundle(folder, parts, force=force), comparison)

@@ -26,7 +26,7 @@ from export.bundle.writer import (
     coder_tables,
     manifest_fields,
     refuse_to_replace,
-    require_onnx,
+    require_bundle_formats,
     write_bundle,
 )
 from export.decoder.command import compare_decoder
@@ -85,7 +85,7 @@ def write_irn_bundle(
         BundleError: the name is no valid id, or the sizes do not fit.
     """
     refuse_to_replace(folder, force)
-    require_onnx(formats)
+    require_bundle_formats(formats)
     path = weights / WEIGHTS if weights.is_dir() else weights
     irn, training = load_irn(path), read_training(path)
     round_weights(irn, compact=False)  # float32 files too: both halves use what the decoder's file stores

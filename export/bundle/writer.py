@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,13 +16,13 @@ from typing import Any, NamedTuple
 from codec_contract.bundle.contract_id import lr_contract_id
 from codec_contract.bundle.decoders import decoder_forms
 from codec_contract.bundle.file_names import CODER_TABLES, DECODER_ONNX, MANIFEST, MODEL_CARD
-from codec_contract.bundle.manifest import SCHEMA, Manifest, load_manifest, parse_manifest, verify_bundle
+from codec_contract.bundle.manifest import BUNDLE_ID, SCHEMA, Manifest, load_manifest, parse_manifest, verify_bundle
 from codec_contract.errors import BundleError, ExportError
 from codec_contract.files import replace_folder, write_atomically, written_whole
 from codec_contract.lr_coder.coder_tables import CoderTables
 from export.bundle.encoder_part import EncoderPart
 from export.decoder.command import Comparison
-from export.encoder.formats import export_encoder
+from export.encoder.formats import export_encoder, require_formats
 from export.encoder.graph import FORMATS
 from server_decoder.decoder_session import INPUT, OUTPUT
 
@@ -79,8 +80,8 @@ def write_bundle(folder: Path, parts: BundleParts, *, force: bool = False) -> Ma
         ExportError: a converter fails, or ``formats`` lacks ``onnx``.
         BundleError: the fields are no valid manifest, or encoder and decoder do not fit.
     """
-    refuse_to_replace(folder, force)
-    require_onnx(parts.formats)
+    refuse_to_replace(folder, force, parts.fields["id"])
+    require_bundle_formats(parts.formats)
     encoder = parts.encoder
 
     def write(staging: Path) -> None:
@@ -158,7 +159,7 @@ def replace_decoder(source: Manifest, folder: Path, decoder: bytes, fields: Mapp
 
 
 def renew_encoders(folder: Path, encoders: Iterable[Path]) -> Manifest:
-    """Replace a bundle's encoder files by newer exports of the same integers; everything else stays byte for byte.
+    """Replace a bundle's encoder files by newer exports of the same integers; every other file in the folder stays.
 
     Args:
         folder: the bundle.
@@ -166,26 +167,33 @@ def renew_encoders(folder: Path, encoders: Iterable[Path]) -> Manifest:
 
     Raises:
         BundleError: there is no valid bundle in the folder, or it has no such encoder.
+        OSError: the folder cannot be written; the bundle is as before.
     """
     source = verify_bundle(folder)
     renewed = {path.name: path for path in encoders}
-    missing = sorted(set(renewed) - {name.split("/")[0] for name in source.files})
-    if missing:
+    if missing := sorted(set(renewed) - {FORMATS[kind] for kind in encoder_formats(source)}):
         raise BundleError(f"the bundle {folder} has no {', '.join(missing)} that could be renewed")
-
-    def write(staging: Path) -> None:
-        for name in source.files:
-            if name not in (DECODER_ONNX, MODEL_CARD) and name.split("/")[0] not in renewed:
-                write_atomically(staging / name, source.open_file(name))
-        for path in renewed.values():
-            for file in (path, *path.rglob("*")):
-                if file.is_file():
-                    write_atomically(staging / file.relative_to(path.parent), file.read_bytes())
-
+    files = {file.relative_to(path.parent).as_posix(): file.read_bytes()
+             for path in renewed.values() for file in (path, *path.rglob("*")) if file.is_file()}
+    replaced = [name for name in source.files if name.split("/")[0] in renewed and name not in files]
     record = json.loads((folder / MANIFEST).read_bytes())
-    del record["files"]
-    return _write_folder(folder, write, source.open_file(DECODER_ONNX), record,
-                         source.open_file(MODEL_CARD).decode(), force=True)
+    for name in replaced:
+        del record["files"][name]
+    record["files"] |= {name: _file_record(data) for name, data in files.items()}
+    text = _manifest_text(record)
+    parse_manifest(text, folder)
+    with ExitStack() as written:  # on a full disk one of them fails, and all are as before
+        for name, data in {MANIFEST: text, **files}.items():
+            written.enter_context(written_whole(folder / name)).write_bytes(data)
+    for name in replaced:  # parts that a package no longer has
+        (folder / name).unlink(missing_ok=True)
+    return verify_bundle(folder)
+
+
+def encoder_formats(manifest: Manifest) -> tuple[str, ...]:
+    """Formats in which a bundle holds its encoder: some of ``tflite``, ``coreml``, ``onnx``."""
+    held = {name.split("/")[0] for name in manifest.files}
+    return tuple(kind for kind, name in FORMATS.items() if name in held)
 
 
 def update_card(folder: Path, *, evaluation: Mapping[str, Any], card: str) -> Manifest:
@@ -207,13 +215,22 @@ def update_card(folder: Path, *, evaluation: Mapping[str, Any], card: str) -> Ma
     return verify_bundle(folder)
 
 
-def refuse_to_replace(folder: Path, force: bool) -> None:
-    """Refuse to replace a folder; called before work that takes minutes.
+def refuse_to_replace(folder: Path, force: bool, bundle_id: str | None = None) -> None:
+    """Refuse to write a bundle into a folder; called before work that takes minutes.
+
+    Args:
+        folder: of the bundle.
+        force: replace a bundle that exists.
+        bundle_id: its id; None for the folder's name.
 
     Raises:
         FileExistsError: the folder exists and ``force`` is false.
-        BundleError: it exists and is no bundle.
+        BundleError: it exists and is no bundle, or the id is not valid.
     """
+    bundle_id = folder.name if bundle_id is None else bundle_id
+    if not BUNDLE_ID.fullmatch(bundle_id):
+        raise BundleError(f"{bundle_id!r} is no valid id of a bundle, by default the name of its folder; expected "
+                          "lower-case letters and digits, with single -, _ or . between them, such as my-faces")
     if not folder.exists():
         return
     if not force:
@@ -223,8 +240,10 @@ def refuse_to_replace(folder: Path, force: bool) -> None:
                           "another name")
 
 
-def require_onnx(formats: Sequence[str]) -> None:
-    """Raise `ExportError` unless ``onnx`` is among the encoder's formats: the SDK and the service run it."""
+def require_bundle_formats(formats: Sequence[str]) -> None:
+    """Raise `ExportError` unless the encoder's formats are known and ``onnx``, which the SDK and the service run, is
+    among them; called before work that takes minutes."""
+    require_formats(formats)
     if "onnx" not in formats:
         raise ExportError("a bundle needs the encoder as onnx; add it to the formats")
 
@@ -232,7 +251,8 @@ def require_onnx(formats: Sequence[str]) -> None:
 def _write_folder(folder: Path, write: Callable[[Path], None], decoder: bytes, record: Mapping[str, Any], card: str,
                   force: bool) -> Manifest:
     """Write the folder, complete or not at all; ``write`` adds the encoder's and the coder's files to it."""
-    refuse_to_replace(folder, force)
+    refuse_to_replace(folder, force, record["id"])
+    folder = folder.resolve()  # a link stays, and the folder next to it is on its file system
     folder.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:

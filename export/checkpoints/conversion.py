@@ -15,7 +15,7 @@ from codec_contract.errors import ModelError
 from export.bundle.face_sr_bundle import USUAL_FACTOR, gcfsr_restorer, glean_restorer
 from export.bundle.irn_bundle import write_irn_bundle
 from export.bundle.licences import AUTHORS
-from export.bundle.writer import refuse_to_replace, require_onnx
+from export.bundle.writer import refuse_to_replace, require_bundle_formats
 from export.checkpoints.checkpoint_bundles import (
     PAPERS_REDUCTION,
     Target,
@@ -29,7 +29,6 @@ from export.checkpoints.grain import load_grain_checkpoint
 from export.checkpoints.irn import load_irn_checkpoint
 from export.checkpoints.tensor_map import TensorMap
 from export.decoder.command import Comparison
-from export.encoder.formats import require_formats
 from server_decoder.irn.weights import WEIGHTS, save_irn
 from server_decoder.stylegan2 import checkpoints as stylegan2
 from server_decoder.stylegan2.checkpoint_layouts import NVIDIA, ROSINALITY
@@ -102,8 +101,7 @@ def convert(source: str, files: Sequence[Path], out: Path, options: ConversionOp
         raise ModelError(f"unknown source {source!r}; expected one of {', '.join(SOURCES)}")
     if not source.startswith("stylegan2"):  # whose result is a file without an encoder, checked by `_stylegan2`
         refuse_to_replace(out, options.force)
-        require_formats(options.formats)  # before work that takes minutes
-        require_onnx(options.formats)
+        require_bundle_formats(options.formats)
     if source != "grain" and len(files) != 1:
         raise ModelError(f"{source} is converted from one file, got {len(files)}")
     return SOURCES[source](files, out, options)

@@ -84,3 +84,16 @@ def test_a_folder_takes_the_place_of_another_or_the_other_stays(tmp_path: Path, 
     with pytest.raises(PermissionError):
         replace_folder(new, folder)
     assert (folder / "second").exists() and new.exists() and len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("name", ["link", "."])
+def test_the_folder_behind_a_name_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    new, folder, link = tmp_path / "new", tmp_path / "elsewhere" / "folder", tmp_path / "link"
+    folder.mkdir(parents=True)
+    link.symlink_to(folder)
+    new.mkdir()
+    (new / "content").touch()
+    monkeypatch.chdir(folder if name == "." else tmp_path)
+    replace_folder(new, Path(name))
+    assert link.is_symlink() and [path.name for path in folder.iterdir()] == ["content"]
+    assert list(folder.parent.iterdir()) == [folder] and list(tmp_path.iterdir()) == [folder.parent, link]

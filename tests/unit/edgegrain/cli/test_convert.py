@@ -167,6 +167,12 @@ def test_nothing_is_replaced_unasked(capsys: pytest.CaptureFixture[str], tmp_pat
     assert not list((tmp_path / "out").iterdir())
 
 
+def test_an_id_is_refused_before_the_work(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "irn.pth").write_bytes(b"not read")
+    status, _, error = run(capsys, "--from", "irn", tmp_path / "irn.pth", "--out", tmp_path / "My_Faces")
+    assert status == 1 and "'My_Faces' is no valid id of a bundle" in error
+
+
 @pytest.mark.parametrize(("arguments", "status", "message"), [
     (["--from", "irn", "--lr", "8"], 2, "LRs of irn have the size"),
     (["--from", "grain", "--domain", "cats"], 2, "grain has one domain"),

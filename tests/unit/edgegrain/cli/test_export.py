@@ -12,6 +12,7 @@ from edgegrain.cli import export as command
 from edgegrain.cli.app import application
 from edgegrain.cli.main import app
 from export import mobile
+from export.bundle import face_sr_bundle
 from tests.face_sr import store_gcfsr
 from tests.tiny_bundle import write_tiny_bundle
 
@@ -68,10 +69,13 @@ def test_missing_libraries(capsys: pytest.CaptureFixture[str], tmp_path: Path, m
 
 
 # Bundles of the zoo: tests/integration/test_face_sr_bundle.py.
-def test_options_that_do_not_fit_the_zoo(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_options_that_do_not_fit_the_zoo(capsys: pytest.CaptureFixture[str], tmp_path: Path,
+                                         monkeypatch: pytest.MonkeyPatch) -> None:
     zoo = store_gcfsr(tmp_path / "gcfsr")
+    monkeypatch.setattr(face_sr_bundle, "decoder_graph", None)  # refused before the decoder is exported
     for wrong, message in ((("--prior", "x"), "holds a GCFSR, which takes no --prior"),
-                           (("--formats", "tflite"), "needs the encoder as onnx")):
+                           (("--formats", "tflite"), "needs the encoder as onnx"),
+                           (("--formats", "onnx,tflte"), "unknown format tflte")):
         status, _, error = run(capsys, "bundle", zoo / "gcfsr.safetensors", "--out", tmp_path / "other", *wrong)
         assert status == 1 and message in error
     status, _, error = run(capsys, "bundle", tmp_path, "--out", tmp_path / "other")

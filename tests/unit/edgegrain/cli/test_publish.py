@@ -182,6 +182,8 @@ def test_a_card_gets_the_evaluation_and_the_controls(tmp_path: Path, shell: Shel
         code, _, err = shell("card", bundle, "--evaluation", tmp_path / "own.json")
         assert code == 1 and f"own.json is not a summary of edgegrain evaluate: it lacks {lacking};" in err
     assert load_manifest(bundle) == after
+    code, _, err = shell("card", "hf://owner/name@main", "--evaluation", tmp_path / "box.json")
+    assert code == 1 and "is cached as it is on the Hub; copy its folder" in err
 
 
 def test_a_bundle_without_training_record_gets_no_card(tmp_path: Path, shell: Shell) -> None:

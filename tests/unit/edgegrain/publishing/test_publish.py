@@ -17,7 +17,7 @@ import sdk
 from codec_contract.bundle import paths
 from codec_contract.bundle.file_names import CODER_TABLES
 from codec_contract.bundle.manifest import load_manifest
-from codec_contract.errors import BundleError, EdgegrainError, ModelError
+from codec_contract.errors import BundleError, EdgegrainError, ExportError, ModelError
 from codec_contract.lr_coder.coder_tables import CoderTables
 from edge_encoder.integer_network import digest, load, run_reference, save
 from edge_encoder.lowering import lower
@@ -77,10 +77,14 @@ def test_another_decoder_leaves_the_enlarger(tmp_path: Path) -> None:
     assert made.open_file("enlarger_x4.onnx") == source.open_file("enlarger_x4.onnx")
 
 
-def test_a_bundle_can_be_renewed_in_its_own_folder(tmp_path: Path) -> None:
-    source = load_manifest(write_tiny_bundle(tmp_path))
-    made = replace_decoder(source, source.folder, repeating_decoder(), FIELDS, card="new", force=True)
-    assert made.folder == source.folder
+@pytest.mark.parametrize("name", ["bundles/tiny-64-lr16", "link", "."])
+def test_a_bundle_can_be_renewed_in_its_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    source = load_manifest(write_tiny_bundle(tmp_path / "bundles"))
+    (tmp_path / "link").symlink_to(source.folder)
+    monkeypatch.chdir(source.folder if name == "." else tmp_path)
+    made = replace_decoder(source, Path(name), repeating_decoder(), FIELDS, card="new", force=True)
+    assert made.folder == source.folder.resolve() and (tmp_path / "link").is_symlink()
+    assert list(source.folder.parent.iterdir()) == [source.folder] and len(list(tmp_path.iterdir())) == 2
     assert made.version == "2.0.0"
     assert made.lr_contract_id == source.lr_contract_id
 
@@ -177,10 +181,12 @@ def test_the_zoo_leaves_out_the_decoder_of_a_bundle(run: Run, tmp_path: Path, mo
         assert torch.equal(begun.model.decoder.decoder.state_dict()[name], tensor)  # type: ignore[union-attr]
     monkeypatch.setattr(grain_bundle, "_export", lambda *_: (repeating_decoder(), Comparison(1, 0.0, 200.0, 0.0)))
     made = write_trained_bundle(tmp_path / "zoo", tmp_path / "bundles" / "tiny-grain",
-                                prior=tmp_path / "prior.safetensors", formats=()).manifest
+                                prior=tmp_path / "prior.safetensors").manifest
     assert (made.id, made.lr_contract_id) == ("tiny-grain", manifest.lr_contract_id)
     changed = {name for name, entry in made.files.items() if entry != manifest.files.get(name)}
     assert changed == {"decoder.onnx", "README.md"}
+    with pytest.raises(ExportError, match=r"takes the encoder of bundle tiny-base.*\(--formats\) out"):
+        write_trained_bundle(tmp_path / "zoo", tmp_path / "other", formats=("onnx",))
     with torch.no_grad():
         next(decoder.parameters()).add_(1)
     save_run(tmp_path / "moved", run)
@@ -222,6 +228,9 @@ def test_a_stage_1_run_is_stored_without_a_generator(tmp_path: Path, monkeypatch
     assert digest(source.network) == digest(lower(run.average.encoder))  # type: ignore[arg-type]
     again = start_run(CONFIGS["smoke-stage1"], tmp_path / "zoo")
     assert again.history == ({"stage": "1", "pictures": 9},)
+    with monkeypatch.context() as before_work, pytest.raises(ExportError, match="unknown format tflte"):
+        before_work.setattr(grain_bundle, "zoo_decoder", None)
+        write_trained_bundle(tmp_path / "zoo", tmp_path / "small", formats=("onnx", "tflte"))
     manifest, comparison, _ = write_trained_bundle(tmp_path / "zoo", tmp_path / "small", formats=("onnx",))
     assert comparison.largest_difference < 1e-4
     assert manifest.open_file("coder.json") == (tmp_path / "zoo" / "coder.json").read_bytes()

@@ -32,6 +32,9 @@ def test_renewed_encoders_replace_older_ones_whole(newer: Path, tmp_path: Path) 
     (folder / "encoder.mlpackage" / "Data" / "part").write_bytes(b"what packages no longer have")
     (folder / "encoder.tflite").write_bytes(b"an older export")
     refresh_manifest(folder)
+    (folder / ".git").mkdir()
+    for name in (".git/HEAD", "notes.txt"):  # which the manifest does not list
+        (folder / name).write_text("mine")
     before, contract = _files(folder), load_manifest(folder).lr_contract_id
     manifest = renew_encoders(folder, [newer / "encoder.mlpackage", newer / "encoder.tflite"])
     after = _files(folder)
@@ -41,7 +44,9 @@ def test_renewed_encoders_replace_older_ones_whole(newer: Path, tmp_path: Path) 
     assert after["encoder.tflite"] == (newer / "encoder.tflite").read_bytes()
     others = {name for name in before if not name.startswith(("encoder.mlpackage", "encoder.tflite", "manifest"))}
     assert {name: before[name] for name in others} == {name: after[name] for name in others}
-    assert others == {"README.md", "coder.json", "decoder.onnx", "encoder.onnx", "encoder.safetensors", "golden.json"}
+    assert others == {"README.md", "coder.json", "decoder.onnx", "encoder.onnx", "encoder.safetensors", "golden.json",
+                      ".git/HEAD", "notes.txt"}
+    assert others - {".git/HEAD", "notes.txt"} < set(manifest.files)
 
 
 def test_what_a_bundle_does_not_have_cannot_be_renewed(newer: Path, tmp_path: Path) -> None:
@@ -72,16 +77,20 @@ def test_a_card_changes_itself_and_the_evaluation_only(tmp_path: Path) -> None:
     assert [name for name in listed if listed[name] != manifest.files[name]] == ["README.md"]
 
 
-@pytest.mark.parametrize("large", ["card", "manifest"])
-def test_a_card_that_finds_no_space_leaves_the_bundle_as_it_was(tmp_path: Path, large: str) -> None:
+@pytest.mark.parametrize("large", ["card", "manifest", "encoder"])
+def test_a_change_that_finds_no_space_leaves_the_bundle_as_it_was(tmp_path: Path, large: str) -> None:
     resource = pytest.importorskip("resource")  # of POSIX
     folder = write_tiny_bundle(tmp_path)
+    (tmp_path / "encoder.onnx").write_bytes(bytes(50_000))
     before, limits = _files(folder), resource.getrlimit(resource.RLIMIT_FSIZE)
     evaluation, card = ({}, "c" * 50_000) if large == "card" else ({"methods": "m" * 50_000}, "card")
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))  # longer files fail as on a full disk
     try:
         with pytest.raises(OSError, match="too large"):
-            update_card(folder, evaluation=evaluation, card=card)
+            if large == "encoder":
+                renew_encoders(folder, [tmp_path / "encoder.onnx"])
+            else:
+                update_card(folder, evaluation=evaluation, card=card)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert _files(folder) == before
@@ -99,3 +108,11 @@ def test_only_a_bundle_is_replaced(tmp_path: Path) -> None:
             refuse_to_replace(other, True)
     (tmp_path / "empty").mkdir()
     refuse_to_replace(tmp_path / "empty", True)
+
+
+def test_an_id_is_refused_before_the_work(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"'My_Faces' is no valid id of a bundle.* such as my-faces"):
+        refuse_to_replace(tmp_path / "My_Faces", False)
+    refuse_to_replace(tmp_path / "My_Faces", False, "my-faces")
+    with pytest.raises(BundleError, match="'Mine' is no valid id"):
+        refuse_to_replace(tmp_path / "my-faces", False, "Mine")

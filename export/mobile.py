@@ -21,6 +21,7 @@ from codec_contract.bundle.file_names import ENCODER_WEIGHTS, MANIFEST
 from codec_contract.bundle.manifest import load_manifest, verify_bundle
 from codec_contract.bundle.paths import DEFAULT_BUNDLE, find_bundle
 from codec_contract.errors import EdgegrainError, ExportError
+from export.bundle.additions import writable_bundle
 from export.encoder.graph import FORMATS, EncoderGraph
 from export.encoder.tflite_converters import TfliteConverter
 from export.libraries import needs_export_libraries
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 
 FAILED, INTERRUPTED = 1, 130
 OFFICIAL_HR, OFFICIAL_LR = 1024, 16
-IRN_WEIGHTS = "irn.safetensors"
-"""A file of IRN's bundles only, whose encoder is a float network."""
+IRN_WEIGHTS, RRDB_WEIGHTS = "irn.safetensors", "rrdb_encoder.safetensors"
+"""Float encoders in bundles of IRN and of converted GRAINs, which have no other file of these names."""
 
 
 class Architecture(enum.StrEnum):
@@ -52,7 +53,7 @@ class ReportingCommand(TyperCommand):
             typer.echo(f"error: {' '.join(str(error).split())}", err=True)
             raise typer.Exit(FAILED) from None
         except KeyboardInterrupt:
-            typer.echo("interrupted; nothing was written", err=True)
+            typer.echo("interrupted; every file is either whole or not there", err=True)
             raise typer.Exit(INTERRUPTED) from None
 
 
@@ -63,7 +64,8 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 def encoder(
     bundle: Annotated[str | None, typer.Option("--bundle", "-b", help="Name or folder of the bundle whose encoder is "
                                                f"exported [default: {DEFAULT_BUNDLE}].")] = None,
-    formats: Annotated[str, typer.Option(help="Comma-separated: tflite, coreml, onnx.")] = ",".join(FORMATS),
+    formats: Annotated[str | None, typer.Option(help="Comma-separated: tflite, coreml, onnx [default: all; with "
+                                                "--renew those that the bundle has].")] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the encoders and reports.")] = Path("dist"),
     inputs: Annotated[int | None, typer.Option(min=1, help="Inputs compared per runtime [default: 200; 24 for float "
                                                "encoders].")] = None,
@@ -93,8 +95,8 @@ def encoder(
     Every file is run by every runtime this machine has and compared with the int64 reference on real pictures,
     noise, gradients, checkerboards, constants and pictures searched to sit on rounding boundaries. report.json and
     report.md next to the encoders state the results. The exit status is 1 if a single byte differs. Files appear when
-    everything is done. The encoder of an IRN bundle is a float network: its report counts the bytes that differ
-    between runtimes instead.
+    everything is done. The encoder of an IRN bundle or a converted GRAIN is a float network: its report counts the
+    bytes that differ between runtimes instead.
 
     \b
     Examples:
@@ -107,6 +109,8 @@ def encoder(
     with needs_export_libraries():
         from rich.console import Console
 
+        from export.bundle.writer import encoder_formats, renew_encoders
+        from export.encoder.formats import require_formats
         from export.proof.proof_inputs import find_pictures
         from export.proof.proof_job import processes_for
         from export.proof.proven_export import (
@@ -122,16 +126,28 @@ def encoder(
         raise ExportError(f"--renew needs a bundle's exact encoder, not {architecture}")
     if renew and quick:
         raise ExportError("--renew needs the whole comparison, without --quick")
-    chosen = tuple(part.strip() for part in formats.split(",") if part.strip())
+    chosen = tuple(FORMATS) if formats is None else tuple(part.strip() for part in formats.split(",") if part.strip())
+    require_formats(chosen)
     if architecture is Architecture.exact:
         _refuse({"--weights": weights, "--hr": hr, "--lr": lr}, f"need --architecture {Architecture.official_rrdb}")
-        folder = find_bundle(bundle or DEFAULT_BUNDLE)
+        name = bundle or DEFAULT_BUNDLE
+        folder = writable_bundle(name).folder if renew else find_bundle(name)
+        source = f"bundle {folder.resolve().name}"
     else:
         _refuse({"--bundle": bundle}, f"does not go with --architecture {architecture}")
         folder = None
-    exact = folder is not None and not (folder / IRN_WEIGHTS).is_file()
+        source = weights.name if weights else f"random weights, seed {seed}"
+    exact = folder is not None and not any((folder / name).is_file() for name in (IRN_WEIGHTS, RRDB_WEIGHTS))
+    if renew and folder is not None:
+        if not exact:
+            raise ExportError(f"the encoder of {source} is a float one; --renew needs an exact one")
+        held = encoder_formats(verify_bundle(folder))
+        if formats is None:
+            chosen = held
+        elif missing := [kind for kind in chosen if kind not in held]:
+            raise ExportError(f"{source} has no encoder as {', '.join(missing)} that could be renewed, only as "
+                              f"{', '.join(held)}")
     count = inputs or (QUICK_INPUTS if quick else EXACT_INPUTS if exact else FLOAT_INPUTS)
-    source = f"bundle {folder.name}" if folder else weights.name if weights else f"random weights, seed {seed}"
     options = ExportOptions(
         source=source, inputs=count, formats=chosen, tflite_converter=tflite_converter,
         pictures=find_pictures(pictures), seed=seed, force=force, quick=quick,
@@ -139,19 +155,13 @@ def encoder(
     if folder is None:
         report = export_float(_official_graph(hr or OFFICIAL_HR, lr or OFFICIAL_LR, weights, seed), out, options)
     elif not exact:
-        if renew:
-            raise ExportError(f"the encoder of bundle {folder.name} is a float one; --renew needs an exact one")
-        report = export_float(_irn_graph(folder), out, options)
+        report = export_float(_float_graph(folder), out, options)
     else:
-        if renew:
-            verify_bundle(folder)
         report = export_exact(_load_network(folder), out, options, contrast=contrast and not quick)
     _print_summary(report, out)
     if any(row["differing_bytes"] or not row["bytes_compared"] for row in report.get("runtimes", [])):
         raise ExportError("an export does not compute the integer network's bytes; do not ship it")
     if renew and folder is not None:
-        from export.bundle.writer import renew_encoders
-
         manifest = renew_encoders(folder, [out / name for name in report["files"]])
         typer.echo(f"renewed {', '.join(report['files'])} of bundle {manifest.id} in {folder}")
 
@@ -173,14 +183,20 @@ def _load_network(folder: Path) -> IntegerNetwork:
         raise ExportError(f"the bundle {folder} has no readable {ENCODER_WEIGHTS}: {error}") from error
 
 
-def _irn_graph(folder: Path) -> EncoderGraph:
-    """The encoder of an IRN bundle, for its own weights and tiles."""
+def _float_graph(folder: Path) -> EncoderGraph:
+    """The float encoder of a bundle, for pictures or tiles of its size."""
     from export.encoder.irn_graph import irn_graph
+    from export.encoder.rrdb_graph import rrdb_graph
+    from server_decoder.grain.rrdb_encoder import load_rrdb_encoder
     from server_decoder.irn.weights import load_irn
 
     manifest = load_manifest(folder)
-    manifest.verify_file(IRN_WEIGHTS)
-    return irn_graph(load_irn(manifest.path(IRN_WEIGHTS)), manifest.hr)
+    name = IRN_WEIGHTS if IRN_WEIGHTS in manifest.files else RRDB_WEIGHTS
+    manifest.verify_file(name)
+    path = manifest.path(name)
+    if name == IRN_WEIGHTS:
+        return irn_graph(load_irn(path), manifest.hr)
+    return rrdb_graph(load_rrdb_encoder(path), manifest.hr)
 
 
 def _official_graph(hr: int, lr: int, weights: Path | None, seed: int) -> EncoderGraph:

@@ -144,7 +144,7 @@ def zoo_decoder(folder: Path, prior: str | Path = DEFAULT_PRIOR) -> DecoderSourc
     config = read_config(folder / TRAINED)
     model = load_zoo(folder, described_prior(config.prior, prior) if config.prior else None)
     encoder = zoo_encoder(folder) or area_average(config.decoder.hr, config.decoder.lr)
-    return DecoderSource(folder.name, model if model.prior is not None else model.decoder, encoder,
+    return DecoderSource(folder.resolve().name, model if model.prior is not None else model.decoder, encoder,
                          step=zoo_step(folder))
 
 

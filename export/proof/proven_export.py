@@ -138,7 +138,8 @@ def _staged(out_dir: Path, options: ExportOptions) -> Iterator[Path]:
     names = [*(FORMATS[kind] for kind in options.formats if kind in FORMATS), *reports.REPORTS]
     _refuse_existing(out_dir, names, options)
     out_dir.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out_dir.name}.", dir=out_dir.parent) as folder:
+    place = out_dir if out_dir.is_dir() else out_dir.parent  # a folder that exists may be on another file system
+    with tempfile.TemporaryDirectory(prefix=f".{out_dir.name}.", dir=place) as folder:
         yield Path(folder)
         _refuse_existing(out_dir, names, options)  # another export may have written there meanwhile
         out_dir.mkdir(exist_ok=True)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -94,7 +95,8 @@ def test_after_ctrl_c_there_are_no_files(bundle: Path, tmp_path: Path, monkeypat
     monkeypatch.setattr(proven_export, "compare", interrupted)
     result = RUN.invoke(app, ["--bundle", str(bundle), "--out", str(tmp_path / "dist"), "--formats", "onnx",
                               "--inputs", "2"])
-    assert result.exit_code == 130 and result.output.splitlines()[-1] == "interrupted; nothing was written"
+    assert result.exit_code == 130 and result.output.splitlines()[-1] == (
+        "interrupted; every file is either whole or not there")
     assert not list(tmp_path.iterdir())
 
 
@@ -122,13 +124,17 @@ def test_one_format_alone_and_force(bundle: Path, tmp_path: Path) -> None:
     assert "float_contrast" not in json.loads((tmp_path / "report.json").read_text())
 
 
-def test_renewing_replaces_the_bundles_exports_and_nothing_else(tmp_path: Path) -> None:
+def test_renewing_replaces_the_bundles_exports_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+                                                                ) -> None:
+    """Those that it has, also in the folder that the command is called in."""
     folder = write_tiny_bundle(tmp_path, random=True)
     (folder / "encoder.onnx").write_bytes(b"an older export")
     refresh_manifest(folder)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    result = RUN.invoke(app, ["--bundle", str(folder), "--out", str(tmp_path / "dist"), "--formats", "onnx",
-                              "--inputs", "2", "--no-contrast", "--renew"])
+    monkeypatch.chdir(folder)
+    result = RUN.invoke(app, ["--bundle", ".", "--out", str(tmp_path / "dist"), "--inputs", "2", "--no-contrast",
+                              "--renew"])
+    assert json.loads((tmp_path / "dist" / "report.json").read_text())["source"] == "bundle tiny-64-lr16"
     assert result.exit_code == 0 and "renewed encoder.onnx of bundle tiny-64-lr16" in result.output
     after = {path.name: path.read_bytes() for path in folder.iterdir()}
     assert {name for name in before if before[name] != after[name]} == {"encoder.onnx", "manifest.json"}
@@ -136,6 +142,19 @@ def test_renewing_replaces_the_bundles_exports_and_nothing_else(tmp_path: Path) 
     old, new = (json.loads(files["manifest.json"]) for files in (before, after))
     assert new["files"].pop("encoder.onnx")["size"] == len(after["encoder.onnx"]) and old["files"].pop("encoder.onnx")
     assert old == new
+
+
+def test_what_cannot_be_renewed_is_refused_before_the_comparison(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+                                                                 ) -> None:
+    bundle, arguments = write_tiny_bundle(tmp_path), ["--out", str(tmp_path / "dist"), "--renew"]
+    for refused, message in ((["--bundle", str(bundle), "--formats", "onnx,tflite"], "no encoder as tflite"),
+                             (["--bundle", "hf://owner/name@main"], "is cached as it is on the Hub; copy its folder")):
+        result = RUN.invoke(app, [*arguments, *refused])
+        assert result.exit_code == 1 and message in result.output
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    result = RUN.invoke(app, [*arguments, "--bundle", str(bundle)])
+    assert result.exit_code == 1 and "cannot be written; copy the bundle" in result.output
+    assert list(tmp_path.iterdir()) == [bundle]
 
 
 def test_a_differing_byte_is_exit_status_one_stands_in_the_report_and_renews_nothing(
@@ -200,12 +219,36 @@ def test_files_that_appear_during_the_export_are_kept(bundle: Path, tmp_path: Pa
     assert (tmp_path / "dist" / "encoder.onnx").read_bytes() == b"of another export"
 
 
-def test_an_official_checkpoint_exports_with_flips_instead_of_exactness(tmp_path: Path) -> None:
+def test_the_output_may_be_on_another_file_system(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+                                                  ) -> None:
+    other, rename = tmp_path / "other", os.replace
+
+    def rename_within_one(source: Path, target: Path) -> None:
+        if Path(source).resolve().is_relative_to(other) != Path(target).resolve().is_relative_to(other):
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        rename(source, target)
+
+    other.mkdir()
+    (tmp_path / "dist").symlink_to(other)
+    monkeypatch.setattr(os, "replace", rename_within_one)
+    result = RUN.invoke(app, ["--bundle", str(bundle), "--out", str(tmp_path / "dist"), "--formats", "coreml,onnx",
+                              "--inputs", "1", "--no-contrast"])
+    assert result.exit_code == 0, result.output
+    assert {path.name for path in other.iterdir()} == {"encoder.mlpackage", "encoder.onnx", "report.json", "report.md"}
+
+
+@pytest.mark.parametrize("converted", [False, True])
+def test_an_official_checkpoint_exports_with_flips_instead_of_exactness(tmp_path: Path, converted: bool) -> None:
+    """The authors' file, or the bundle that it was converted to."""
     encoder = random_rrdb_encoder(64, 16, config=FloatEncoderConfig(channels=8, growth=4, blocks=1))
-    save_file(dict(encoder.state_dict()), tmp_path / "grain.safetensors")
-    result = RUN.invoke(app, ["--architecture", "official-rrdb", "--hr", "64", "--lr", "16", "--formats", "onnx",
-                              "--weights", str(tmp_path / "grain.safetensors"), "--out", str(tmp_path / "dist"),
-                              "--inputs", "4"])
+    folder = write_tiny_bundle(tmp_path)
+    (folder / "encoder.safetensors").unlink()
+    weights = folder / "rrdb_encoder.safetensors"
+    save_file(dict(encoder.state_dict()), weights)
+    refresh_manifest(folder)
+    arguments = ["--bundle", str(folder)] if converted else [
+        "--architecture", "official-rrdb", "--hr", "64", "--lr", "16", "--weights", str(weights)]
+    result = RUN.invoke(app, [*arguments, "--formats", "onnx", "--out", str(tmp_path / "dist"), "--inputs", "4"])
     assert result.exit_code == 0, result.output
     report = json.loads((tmp_path / "dist" / "report.json").read_text())
     assert report["encoder"]["exact"] is False and "runtimes" not in report

@@ -200,7 +200,7 @@ def test_the_invertible_decoder_of_a_bundle_restores_alone(stylegan2: tuple[Grai
         grain.write_invertible_bundle(root, small)
 
 
-def test_the_zoo_is_rebuilt_with_its_generator(tmp_path: Path) -> None:
+def test_the_zoo_is_rebuilt_with_its_generator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(4)
     config = PRESETS["grain-smoke-mobile"]
     prior = MobileStyleGAN(config.prior.network)
@@ -212,6 +212,8 @@ def test_the_zoo_is_rebuilt_with_its_generator(tmp_path: Path) -> None:
     assert source.name == "faces-64" and (source.network.hr, source.network.lr) == (64, 16) and source.step == 1
     (folder / "coder.json").write_bytes(replace(CoderTables.default(), step=7).to_json())
     assert find_decoder("faces-64", tmp_path / "prior.safetensors", zoo=tmp_path / "zoo").step == 7
+    monkeypatch.chdir(folder)
+    assert find_decoder(".", tmp_path / "prior.safetensors").name == "faces-64"
     x = torch.rand(1, 3, 16, 16) * 2 - 1
     with torch.no_grad():
         torch.testing.assert_close(source.decoder.forward_all(x).style, model.forward_all(x).style, atol=1e-2, rtol=0)

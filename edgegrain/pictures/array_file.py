@@ -4,16 +4,46 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from codec_contract.errors import EdgegrainError
 from codec_contract.files import written_whole
 from edgegrain.pictures.signals import exit_on_sigterm
 
 _ZEROS = 1 << 24  # written at once
+
+
+@contextlib.contextmanager
+def first_to_write(target: Path, report: Callable[[float, str], None] | None = None) -> Iterator[bool]:
+    """True in one of the processes that want a file, which writes it in the block; False in the others, which wait.
+
+    Once the file exists, no process waits. If the block raises, the next process gets True.
+
+    Args:
+        target: the file.
+        report: called with 0.0 and a line of text if the process has to wait.
+    """
+    if target.exists():
+        yield False
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(target.with_name(f".{target.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        if report is not None:
+            report(0.0, "waiting for another process, which prepares the pictures")
+        lock.acquire()
+    try:
+        yield not target.exists()
+    finally:
+        with contextlib.suppress(OSError):  # Windows keeps it while other processes wait
+            os.unlink(lock.lock_file)
+        lock.release()
 
 
 @contextlib.contextmanager

@@ -15,7 +15,8 @@ from torch import Tensor
 from codec_contract.errors import ImageError
 from codec_contract.files import written_whole
 from edge_encoder.preprocessing import load_picture, readable_formats
-from edgegrain.pictures.array_file import written_array
+from edgegrain.pictures.array_file import first_to_write, written_array
+from edgegrain.pictures.packed import StoredPicture
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,29 +48,19 @@ class Photographs:
 
 
 def pack_photographs(paths: Sequence[Path], cache: str | Path) -> Photographs:
-    """The pictures, memory-mapped from files in ``cache`` that are written on first use.
+    """The pictures, memory-mapped from files in ``cache`` that are written on first use, as those of
+    `edgegrain.pictures.packed.pack`.
 
     Raises:
         ImageError: a file cannot be read as a picture.
         EdgegrainError: the disk has too little space.
     """
-    described = "\n".join(f"{path.name} {path.stat().st_size}" for path in paths)
+    described = "\n".join(StoredPicture(path.name, path).description() for path in paths)
     key = hashlib.sha256(described.encode()).hexdigest()[:16]
     pixels, sizes = (Path(cache) / f"photographs-{key}.{part}.npy" for part in ("pixels", "sizes"))
-    if not pixels.exists():  # appears last
-        counts = [_pixel_count(path) for path in paths]
-        with written_array(pixels, (3 * sum(counts),)) as packed:
-            shapes, start = [], 0
-            for path, count in zip(paths, counts, strict=True):
-                picture = load_picture(path)
-                if picture.size != 3 * count:
-                    raise ImageError(f"{path} has another size than its header says; remove it, or leave it out with "
-                                     "--exclude")
-                packed[start : start + picture.size] = picture.reshape(-1)
-                shapes.append(picture.shape[:2])
-                start += picture.size
-            with written_whole(sizes) as temporary, temporary.open("wb") as file:
-                np.save(file, np.array(shapes, np.int64), allow_pickle=False)
+    with first_to_write(pixels) as first:  # they appear after the sizes
+        if first:
+            _write(paths, pixels, sizes)
     return Photographs(np.load(pixels, mmap_mode="r"), np.load(sizes))
 
 
@@ -98,6 +89,22 @@ def crops(photographs: Photographs, batch: int, side: int, seed: int, device: to
             vertically, horizontally = (2 * int(rng.integers(2)) - 1 for _ in range(2))
             taken.append(crop[::vertically, ::horizontally])
         yield torch.from_numpy(np.stack(taken)).to(device).permute(0, 3, 1, 2).float().div(255)
+
+
+def _write(paths: Sequence[Path], pixels: Path, sizes: Path) -> None:
+    counts = [_pixel_count(path) for path in paths]
+    with written_array(pixels, (3 * sum(counts),)) as packed:
+        shapes, start = [], 0
+        for path, count in zip(paths, counts, strict=True):
+            picture = load_picture(path)
+            if picture.size != 3 * count:
+                raise ImageError(f"{path} has another size than its header says; remove it, or leave it out with "
+                                 "--exclude")
+            packed[start : start + picture.size] = picture.reshape(-1)
+            shapes.append(picture.shape[:2])
+            start += picture.size
+        with written_whole(sizes) as temporary, temporary.open("wb") as file:
+            np.save(file, np.array(shapes, np.int64), allow_pickle=False)
 
 
 def _pixel_count(path: Path) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import hashlib
 import io
@@ -12,15 +13,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from codec_contract.errors import ImageError
 from codec_contract.resize import exact_resize
-from edge_encoder.preprocessing import load_picture
-from edgegrain.pictures.array_file import written_array
+from edge_encoder.preprocessing import load_picture, readable_formats
+from edgegrain.pictures.array_file import first_to_write, written_array
 
 SUFFIXES = (".png", ".webp", ".jpg", ".jpeg")
+_END_OF_TAR = bytes(1024)
 
 
 @dataclass(frozen=True)
@@ -44,9 +46,10 @@ class StoredPicture:
             file.seek(self.offset)
             return io.BytesIO(file.read(-1 if self.size is None else self.size))
 
-    def bytes(self) -> int:
-        """Length of the encoded picture."""
-        return self.path.stat().st_size if self.size is None else self.size
+    def description(self) -> str:
+        """Name, length and time of the last change of the file, which tell other pictures of the same name apart."""
+        file = self.path.stat()
+        return f"{self.name} {file.st_size if self.size is None else self.size} {file.st_mtime_ns}"
 
 
 def matches(name: str, patterns: Iterable[str]) -> bool:
@@ -63,11 +66,14 @@ def stored_pictures(folder: str | Path, exclude: tuple[str, ...] = ()) -> list[S
     pictures = [StoredPicture(path.name, path) for path in Path(folder).iterdir() if path.suffix.lower() in SUFFIXES]
     for shard in Path(folder).glob("*.tar"):
         try:
-            with tarfile.open(shard, "r:") as tar:
+            with shard.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
                 pictures += [StoredPicture(Path(member.name).name, shard, member.offset_data, member.size)
                              for member in tar if member.isfile() and Path(member.name).suffix.lower() in SUFFIXES]
+                file.seek(tar.offset)
+                if file.read(len(_END_OF_TAR)) != _END_OF_TAR:  # tarfile stops at a header that is cut or damaged
+                    raise tarfile.ReadError(f"no member and no end of the archive at byte {tar.offset}")
         except tarfile.TarError as error:
-            raise ImageError(f"{shard} is not a complete tar file: {error}") from error
+            raise ImageError(f"{shard} is not a complete tar file: {error}; copy or write it again") from error
     pictures = [picture for picture in sorted(pictures, key=lambda picture: picture.name)
                 if not matches(picture.name, exclude)]
     if not pictures:
@@ -94,18 +100,35 @@ def read_square(picture: Path | StoredPicture, size: int) -> np.ndarray:
         ImageError: the file cannot be read as a picture.
     """
     stored = picture if isinstance(picture, StoredPicture) else StoredPicture(picture.name, picture)
-    try:
-        with Image.open(stored.open()) as image:
-            image.draft("RGB", (4 * size, 4 * size))  # at least this large
-            rgb = load_picture(image)
-    except (ImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        folder = stored.path.parent if stored.size is None else stored.path
-        raise ImageError(f"{stored.name} in {folder} cannot be read as a picture ({error}); remove it, or leave it out "
-                         "with --exclude") from error
+    with open_picture(stored) as image:
+        image.draft("RGB", (4 * size, 4 * size))  # at least this large
+        rgb = load_picture(image)
     side = min(rgb.shape[:2])
     top, left = (rgb.shape[0] - side) // 2, (rgb.shape[1] - side) // 2
     rgb = rgb[top : top + side, left : left + side]
     return rgb if side == size else exact_resize(np.ascontiguousarray(rgb), (size, size))
+
+
+@contextlib.contextmanager
+def open_picture(picture: StoredPicture) -> Iterator[Image.Image]:
+    """The picture for the block to decode.
+
+    Raises:
+        ImageError: opening it, or the block, fails; names the file.
+    """
+    try:
+        file = picture.open()
+        try:
+            image = Image.open(file, formats=readable_formats())
+        except UnidentifiedImageError:
+            load_picture(file.getvalue())  # raises the error that names the reason
+            raise
+        with image:
+            yield image
+    except Exception as error:  # damaged files can make Pillow's readers raise any type
+        folder = picture.path.parent if picture.size is None else picture.path
+        raise ImageError(f"{picture.name} in {folder} cannot be read as a picture ({error}); remove it, or leave it "
+                         "out with --exclude") from error
 
 
 def first_pictures(folder: str | Path, count: int, size: int) -> np.ndarray:
@@ -117,23 +140,25 @@ def pack(paths: Sequence[Path | StoredPicture], size: int, cache: str | Path,
          report: Callable[[float, str], None] | None = None) -> np.ndarray:
     """uint8 ``[N, size, size, 3]`` of the pictures, memory-mapped from a file in ``cache``, written on first use.
 
-    The file's name hashes names and lengths of the pictures and the size, so another selection, or other pictures of
-    the same names, have another file. ``report`` is called with the finished part, 0...1, and a line of text.
+    The file's name hashes names, lengths and times of change of the pictures and the size, so another selection, or
+    other pictures of the same names, have another file. Of several processes the first writes it, the others wait.
+    ``report`` is called with the finished part, 0...1, and a line of text.
 
     Raises:
         ImageError: a file cannot be read as a picture.
         EdgegrainError: the disk has too little space.
     """
     pictures = [path if isinstance(path, StoredPicture) else StoredPicture(path.name, path) for path in paths]
-    lines = [str(size), *(f"{picture.name} {picture.bytes()}" for picture in pictures)]
+    lines = [str(size), *(picture.description() for picture in pictures)]
     key = hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
     target = Path(cache) / f"pictures-{size}-{key}.npy"
-    if not target.exists():
-        with written_array(target, (len(paths), size, size, 3)) as shard:
-            for index, path in enumerate(paths):
-                shard[index] = read_square(path, size)
-                if report is not None:
-                    report((index + 1) / len(paths), f"packing pictures of {size}x{size}")
+    with first_to_write(target, report) as first:
+        if first:
+            with written_array(target, (len(paths), size, size, 3)) as shard:
+                for index, path in enumerate(paths):
+                    shard[index] = read_square(path, size)
+                    if report is not None:
+                        report((index + 1) / len(paths), f"packing pictures of {size}x{size}")
     return np.load(target, mmap_mode="r")
 
 

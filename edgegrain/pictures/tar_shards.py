@@ -22,7 +22,7 @@ from edgegrain.pictures.packed import StoredPicture, read_square
 from edgegrain.pictures.signals import exit_on_sigterm
 
 _BLOCK = 512  # a tar member's content is padded to it
-_END = 10_240  # tar ends in zeros up to a multiple of this
+_END = 10_240 + 512  # the most that tar adds: two blocks of zeros, then zeros up to a multiple of 10,240
 _FORMAT: Final = tarfile.PAX_FORMAT  # names may have any length
 
 

@@ -15,8 +15,8 @@ from codec_contract.bundle.manifest import load_manifest
 from codec_contract.bundle.paths import find_bundle
 from codec_contract.errors import BundleError, EdgegrainError, ImageError
 from codec_contract.resize import exact_resize
-from edgegrain.pictures.array_file import written_array
-from edgegrain.pictures.packed import StoredPicture, matches, pack, random_pictures, stored_pictures
+from edgegrain.pictures.array_file import first_to_write, written_array
+from edgegrain.pictures.packed import StoredPicture, matches, open_picture, pack, random_pictures, stored_pictures
 from edgegrain.training.family import Report, RunOptions
 from edgegrain.training.super_resolution.recipes import SuperResolutionTraining
 from edgegrain.training.training_pictures import cache_folder, require_pictures
@@ -133,7 +133,8 @@ def restored_pictures(originals: np.ndarray, bundle: str, size: int, cache: Path
                       report: Report | None = None) -> np.ndarray:
     """uint8 ``[N, size, size, 3]``: what a bundle restores of originals, reduced by the contract's exact resize.
 
-    The file in ``cache`` is named by a hash of the originals and of the bundle's encoder, level step and decoder.
+    The file in ``cache`` is named by a hash of the originals and of the bundle's encoder, level step and decoder. Of
+    several processes the first writes it, the others wait.
 
     Args:
         originals: uint8 ``[N, S, S, 3]``, from `edgegrain.pictures.packed.pack`.
@@ -157,24 +158,21 @@ def restored_pictures(originals: np.ndarray, bundle: str, size: int, cache: Path
     parts = [name, manifest.lr_contract_id.hex(), decoder, *([f"step {step}"] if step > 1 else [])]
     key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
     target = cache / f"restored-{size}-{key}.npy"
-    if not target.exists():
-        with written_array(target, (len(originals), size, size, 3)) as stored:
-            for start in range(0, len(originals), _AT_ONCE):
-                squares = np.stack([exact_resize(np.ascontiguousarray(picture), (size, size))
-                                    for picture in originals[start : start + _AT_ONCE]])
-                stored[start : start + _AT_ONCE] = opened.decode(opened.encode(squares))
-                if report is not None:
-                    report(min(1.0, (start + _AT_ONCE) / len(originals)), f"restoring pictures with {manifest.id}")
+    with first_to_write(target, report) as first:
+        if first:
+            with written_array(target, (len(originals), size, size, 3)) as stored:
+                for start in range(0, len(originals), _AT_ONCE):
+                    squares = np.stack([exact_resize(np.ascontiguousarray(picture), (size, size))
+                                        for picture in originals[start : start + _AT_ONCE]])
+                    stored[start : start + _AT_ONCE] = opened.decode(opened.encode(squares))
+                    if report is not None:
+                        report(min(1.0, (start + _AT_ONCE) / len(originals)), f"restoring pictures with {manifest.id}")
     return np.load(target, mmap_mode="r")
 
 
 def _side(picture: StoredPicture) -> int:
-    try:
-        with Image.open(picture.open()) as image:
-            return min(image.size)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ImageError(f"{picture.name} in {picture.path} cannot be read as a picture ({error}); remove it, or leave "
-                         "it out with --exclude") from error
+    with open_picture(picture) as image:
+        return min(image.size)
 
 
 def _random_pairs(config: SuperResolutionTraining) -> Pairs:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from codec_contract.errors import EdgegrainError
-from edgegrain.pictures.array_file import written_array
+from edgegrain.pictures.array_file import first_to_write, written_array
 
 SHAPE = (3, 300, 500)
 
@@ -40,6 +42,31 @@ def test_a_full_disk_is_an_error_and_leaves_no_file(tmp_path: Path, monkeypatch:
           written_array(tmp_path / "array.npy", SHAPE)):
         pass
     assert not list(tmp_path.iterdir())
+
+
+def test_one_of_several_writes_and_the_others_wait(tmp_path: Path) -> None:
+    target, reports = tmp_path / "folder" / "array.npy", []
+
+    def want(_: int) -> bool:
+        with first_to_write(target, lambda part, line: reports.append((part, line))) as first:
+            if first:
+                time.sleep(0.1)
+                target.write_bytes(b"")
+        return first
+
+    with ThreadPoolExecutor(3) as several:
+        assert sorted(several.map(want, range(3))) == [False, False, True]
+    assert reports == 2 * [(0.0, "waiting for another process, which prepares the pictures")]
+    assert not want(3) and len(reports) == 2
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_the_next_writes_what_the_first_could_not(tmp_path: Path) -> None:
+    with pytest.raises(EdgegrainError), first_to_write(tmp_path / "array.npy"):
+        raise EdgegrainError
+    assert not list(tmp_path.iterdir())
+    with first_to_write(tmp_path / "array.npy") as first:
+        assert first
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import os
+import struct
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +16,8 @@ from PIL import Image
 
 from codec_contract.errors import ImageError
 from codec_contract.resize import exact_resize
-from edgegrain.pictures import packed
-from edgegrain.pictures.packed import batches, list_pictures, pack, read_square
+from edgegrain.pictures import crops, packed
+from edgegrain.pictures.packed import batches, list_pictures, pack, read_square, stored_pictures
 
 
 @pytest.fixture
@@ -60,15 +66,42 @@ def test_packing_is_done_once_and_keeps_every_pixel(folder: Path, monkeypatch: p
     files = list((folder / "cache").iterdir())
     monkeypatch.setattr(packed, "read_square", None)
     np.testing.assert_array_equal(pack(paths, 16, folder / "cache"), shard)
+    (folder / "moved").mkdir()
+    moved = [path.rename(folder / "moved" / path.name) for path in paths]
+    np.testing.assert_array_equal(pack(moved, 16, folder / "cache"), shard)
     assert list((folder / "cache").iterdir()) == files
 
 
-def test_other_pictures_of_the_same_names_are_packed_again(folder: Path, tmp_path: Path) -> None:
-    pack(list_pictures(folder), 16, tmp_path / "cache")
-    noise = np.random.default_rng(0).integers(0, 256, (16, 20, 3), dtype=np.uint8)
-    Image.fromarray(noise).save(folder / "a_1.png")
-    shard = pack(list_pictures(folder), 16, tmp_path / "cache")
-    np.testing.assert_array_equal(shard[1], noise[:, 2:18])
+def test_other_pictures_of_the_same_names_and_lengths_are_packed_again(tmp_path: Path) -> None:
+    path, lengths = tmp_path / "a.png", set()
+    for seed in range(2):
+        noise = np.random.default_rng(seed).integers(0, 256, (16, 20, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(path, compress_level=0)
+        os.utime(path, ns=(0, seed))
+        lengths.add(path.stat().st_size)
+        np.testing.assert_array_equal(pack([path], 16, tmp_path / "cache")[0], noise[:, 2:18])
+        np.testing.assert_array_equal(crops.pack_photographs([path], tmp_path / "cache")[0], noise)
+    assert len(lengths) == 1
+
+
+@pytest.mark.parametrize(("packing", "reading"), [
+    (lambda folder, cache: pack(stored_pictures(folder), 16, cache), (packed, "read_square")),
+    (lambda folder, cache: crops.pack_photographs(list_pictures(folder), cache), (crops, "load_picture")),
+], ids=["squares", "photographs"])
+def test_of_several_processes_one_reads_the_pictures(
+        folder: Path, tmp_path: Path, packing: Callable[[Path, Path], object], reading: tuple[object, str],
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    read, names = getattr(*reading), []
+
+    def slowly(picture: Path, *arguments: int) -> np.ndarray:
+        names.append(picture.name)
+        time.sleep(0.05)
+        return read(picture, *arguments)
+
+    monkeypatch.setattr(*reading, slowly)
+    with ThreadPoolExecutor(2) as several:
+        list(several.map(lambda _: packing(folder, tmp_path / "cache"), range(2)))
+    assert names == ["a_0.png", "a_1.png", "b_0.png"]
 
 
 def test_every_picture_comes_once_before_any_comes_again() -> None:
@@ -90,8 +123,24 @@ def test_pictures_are_read_as_the_encoder_reads_them(tmp_path: Path) -> None:
     assert (read_square(tmp_path / "transparent.png", 8) == 255).all()
 
 
-def test_a_damaged_picture_is_named_and_leaves_no_file(folder: Path, tmp_path: Path) -> None:
-    (folder / "damaged.png").write_bytes((folder / list_pictures(folder)[0].name).read_bytes()[:40])
-    with pytest.raises(ImageError, match=r"damaged.png in .* cannot be read as a picture.*--exclude"):
+def encoded(kind: str) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (16, 16)).save(buffer, kind)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(("content", "reason"), [
+    (encoded("PNG")[:50], "it is damaged or truncated"),
+    (b"", "is empty"),
+    (encoded("AVIF").replace(b"iloc", b"free"), "Failed to decode image"),  # raised as RuntimeError
+    (b"DDS " + struct.pack("<7I44x2I4s40x", 124, 0x1007, 16, 16, 0, 0, 0, 32, 4, b"none"), "has an unsupported format"),
+    (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 16 16\n%%EndComments\n", "has an unsupported format"),
+], ids=["PNG", "empty", "AVIF", "DDS", "EPS"])
+def test_a_damaged_picture_is_named_and_leaves_no_file(folder: Path, tmp_path: Path, content: bytes, reason: str
+                                                       ) -> None:
+    (folder / "damaged.jpg").write_bytes(content)
+    message = f"damaged.jpg in .* cannot be read as a picture .*{reason}.*--exclude"
+    with pytest.raises(ImageError, match=message) as error:
         pack(list_pictures(folder), 8, tmp_path / "cache")
+    assert " object at " not in str(error.value)
     assert not list((tmp_path / "cache").iterdir())

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from codec_contract.errors import EdgegrainError, ImageError
+from edgegrain.pictures import tar_shards
 from edgegrain.pictures.packed import pack, stored_pictures
 from edgegrain.pictures.tar_shards import write_shards
 
@@ -37,6 +38,16 @@ def test_shards_keep_the_limit_and_every_pixel(folder: Path, tmp_path: Path) -> 
     assert [Path(picture.name).stem for picture in stored] == [path.stem for path in sorted(folder.iterdir())]
     direct = pack(stored_pictures(folder), SIDE, tmp_path / "direct")
     np.testing.assert_array_equal(pack(stored, SIDE, tmp_path / "packed"), direct)
+
+
+def test_the_end_of_a_tar_counts_too(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A member of 9728 bytes and two blocks of zeros fill one block more than 10,240 bytes."""
+    monkeypatch.setattr(tar_shards, "_encoded", lambda *_: bytes(9728 - 512))
+    pictures = stored_pictures(folder)[:2]
+    with pytest.raises(EdgegrainError, match="raise --limit-mb"):
+        write_shards(pictures, tmp_path / "out", side=SIDE, limit=20_479)
+    shards = write_shards(pictures, tmp_path / "out", side=SIDE, limit=20_480)
+    assert [shard.stat().st_size for shard in shards] == [20_480, 20_480]
 
 
 def test_patterns_reach_into_shards_and_files_may_lie_beside_them(folder: Path, tmp_path: Path) -> None:
@@ -115,6 +126,19 @@ def test_impossible_limits_and_damaged_shards_are_refused(folder: Path, tmp_path
     (tmp_path / "empty" / "broken.tar").write_bytes(b"x" * 2000)
     with pytest.raises(ImageError, match=r"broken.tar is not a complete tar file"):
         stored_pictures(tmp_path / "empty")
+
+
+def test_a_shard_is_refused_wherever_it_is_cut(folder: Path, tmp_path: Path) -> None:
+    (shard,) = write_shards(stored_pictures(folder)[:3], tmp_path / "out", side=8, limit=10**6)
+    content, last = shard.read_bytes(), stored_pictures(tmp_path / "out")
+    end = max(picture.offset + -(-(picture.size or 0) // 512) * 512 for picture in last) + 1024
+    assert len(last) == 3 and end < len(content)
+    for length in [*range(0, end, 64), end - 1]:
+        shard.write_bytes(content[:length])
+        with pytest.raises(ImageError, match="is not a complete tar file: .*; copy or write it again"):
+            stored_pictures(tmp_path / "out")
+    shard.write_bytes(content[:end])  # further zeros are optional
+    assert stored_pictures(tmp_path / "out") == last
 
 
 def test_a_shard_is_an_ordinary_tar(folder: Path, tmp_path: Path) -> None:

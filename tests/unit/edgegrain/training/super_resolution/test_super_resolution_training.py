@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,6 +38,7 @@ from edgegrain.training.super_resolution.recipes import SUPER_RESOLUTION_CONFIGS
 from edgegrain.training.super_resolution.run import load_run, start_run
 from edgegrain.training.super_resolution.trainer import SuperResolutionTrainer
 from edgegrain.training.super_resolution.windows import cut, draw_window, window_batches
+from sdk.open_bundle import OpenBundle
 from server_decoder.super_resolution.weights import load_super_resolution, read_training
 from server_decoder.window import Window
 from tests.tiny_bundle import refresh_manifest, write_tiny_bundle
@@ -105,6 +108,9 @@ def test_originals_are_told_apart_by_size(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="none of 3 pictures has sides of 128 pixels"):
         by_size(SMOKE, pictures[2:])
     assert len(by_size(replace(SMOKE, factor=2, half_part=0.5), pictures)[0]) == 5
+    (tmp_path / "f.jpg").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 128 128\n%%EndComments\n")
+    with pytest.raises(ImageError, match=r"f\.jpg in .* has an unsupported format"):
+        by_size(SMOKE, stored_pictures(tmp_path))
     steps = SUPER_RESOLUTION_CONFIGS["enlarge-faces-256-x4"].of_half_size
     assert (steps.factor, steps.window, steps.windows, steps.adversarial) == (2, 128, 2, None)
 
@@ -236,11 +242,23 @@ def test_restored_pictures_are_those_of_the_sdk_and_are_kept(tmp_path: Path) -> 
     assert isinstance(again.restored, np.memmap) and sorted((tmp_path / "cache").iterdir()) == kept and len(kept) == 2
 
 
-def test_pictures_of_a_bundle_with_a_level_step_are_restored_from_rounded_lrs(tmp_path: Path) -> None:
+def test_pictures_of_a_bundle_with_a_level_step_are_restored_from_rounded_lrs(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle, cache = write_tiny_bundle(tmp_path), tmp_path / "cache"
     cache.mkdir()
     originals = np.full((1, 128, 128, 3), 101, np.uint8)  # the encoder averages, the decoder repeats pixels
-    assert (restored_pictures(originals, str(bundle), 64, cache) == 101).all()
+    restored, decode = [], OpenBundle.decode
+
+    def slowly(opened: OpenBundle, lrs: np.ndarray) -> np.ndarray:
+        restored.append(len(lrs))
+        time.sleep(0.1)
+        return decode(opened, lrs)
+
+    monkeypatch.setattr(OpenBundle, "decode", slowly)
+    with ThreadPoolExecutor(2) as several:  # one restores, the other waits
+        for pictures in several.map(lambda _: restored_pictures(originals, str(bundle), 64, cache), range(2)):
+            assert (pictures == 101).all()
+    assert restored == [1]
     manifest = load_manifest(bundle)
     parts = ["", manifest.lr_contract_id.hex(), manifest.entry("decoder.onnx").sha256]
     # Names of files do not change for bundles without a step.

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import typer
 
-from codec_contract.bundle.file_names import CODER_TABLES
 from codec_contract.bundle.paths import find_bundle
 from codec_contract.errors import EdgegrainError
 from codec_contract.lr_coder.coder_tables import MAX_HIDDEN_LAYERS, MAX_WIDTH
@@ -268,15 +267,11 @@ def coder(
 def _store_face_sr(run: Path, out: Path, data: Path | None, coder: Path | None, exclude: tuple[str, ...], prior: str,
                    force: bool) -> None:
     with needs_extra("export,train", "publishing needs"):
-        from edgegrain.publishing.store_face_sr import store, store_tables
+        from edgegrain.publishing.store_face_sr import store
         from edgegrain.training.run_folder import CHECKPOINT
 
     weights = run.parent if run.name == CHECKPOINT else run
-    tables = out / CODER_TABLES
-    if tables.exists() and not force:
-        raise FileExistsError(f"{tables} exists; pass --force to replace it")
-    written = store(weights, out, prior=prior, force=force)
-    store_tables(weights, out, coder=coder, data=data, exclude=exclude, force=force)
+    written = store(weights, out, prior=prior, coder=coder, data=data, exclude=exclude, force=force)
     typer.echo(f"{written}: {written.stat().st_size:,} bytes")
 
 

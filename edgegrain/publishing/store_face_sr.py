@@ -6,12 +6,14 @@ same reductions of the same pictures they are equal, so that both networks can s
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from rich.progress import track
 
 from codec_contract.bundle.file_names import CODER_TABLES
+from codec_contract.errors import ExistsError
 from codec_contract.files import write_atomically
 from codec_contract.lr_coder.coder_tables import CoderTables
 from edge_encoder.integer_network import run_reference
@@ -34,26 +36,43 @@ from server_decoder.face_sr.weights import (
 from server_decoder.prior_store import DEFAULT_PRIOR
 
 
-def store(weights: Path, folder: Path, *, prior: str | Path = DEFAULT_PRIOR, force: bool = False) -> Path:
-    """Write a compact copy of a ``glean.safetensors`` or ``gcfsr.safetensors``.
+def store(weights: Path, folder: Path, *, prior: str | Path = DEFAULT_PRIOR, coder: Path | None = None,
+          data: Path | None = None, exclude: tuple[str, ...] = (), force: bool = False) -> Path:
+    """Write a compact copy of a ``glean.safetensors`` or ``gcfsr.safetensors``, and the coder's tables.
 
     Args:
         weights: the file, or a folder that holds one.
         folder: the folder to write.
         prior: GLEAN's bank, as `load_prior` takes it.
-        force: replace the file.
+        coder: tables to copy into ``coder.json``.
+        data: without ``coder``: training pictures that the tables are fitted to. Without both, tables in the folder
+            stay as they are.
+        exclude: name patterns left out, as in training.
+        force: replace the files.
+
+    Returns:
+        The path of the written weights.
 
     Raises:
-        FileExistsError: the folder holds such a file and ``force`` is false.
+        ExistsError: the folder holds a file that would be written and ``force`` is false.
         ModelError: the weights are missing or damaged, or GLEAN's bank is missing or another one.
+        EdgegrainError: there are no pictures, or ``coder`` holds no tables. No file is written or replaced then.
     """
     path = find_weights(weights)
     config, training = read_config(path), read_training(path)
-    folder.mkdir(parents=True, exist_ok=True)
     if isinstance(config, GCFSRConfig):
-        return save_gcfsr(load_gcfsr(path), folder / GCFSR_WEIGHTS, training=training, compact=True, force=force)
-    network = load_glean(path, described_prior(config.prior, prior))
-    return save_glean(network, folder / GLEAN_WEIGHTS, training=training, compact=True, force=force)
+        name, save = GCFSR_WEIGHTS, partial(save_gcfsr, load_gcfsr(path))
+    else:
+        name, save = GLEAN_WEIGHTS, partial(save_glean, load_glean(path, described_prior(config.prior, prior)))
+    for written in (name, CODER_TABLES) if coder or data else (name,):
+        if (folder / written).exists() and not force:  # before fitting, which takes minutes
+            raise ExistsError(folder / written)
+    tables = _tables(path, coder, data, exclude)
+    folder.mkdir(parents=True, exist_ok=True)
+    target = save(folder / name, training=training, compact=True, force=force)
+    if tables is not None:
+        write_atomically(folder / CODER_TABLES, tables.to_json(), force=force)
+    return target
 
 
 def fit_reduction_tables(weights: Path, data: Path, *, exclude: tuple[str, ...] = (), count: int = 4000,
@@ -83,18 +102,7 @@ def fit_reduction_tables(weights: Path, data: Path, *, exclude: tuple[str, ...] 
     return fit_tables(lrs, steps=steps)
 
 
-def store_tables(weights: Path, folder: Path, *, coder: Path | None = None, data: Path | None = None,
-                 exclude: tuple[str, ...] = (), force: bool = False) -> None:
-    """Write a folder's ``coder.json``: a copy of ``coder``, else tables fitted to ``data``, else nothing.
-
-    Raises:
-        FileExistsError: the file exists and ``force`` is false.
-        EdgegrainError: as `fit_reduction_tables`, and if ``coder`` holds no tables.
-    """
+def _tables(weights: Path, coder: Path | None, data: Path | None, exclude: tuple[str, ...]) -> CoderTables | None:
     if coder is not None:
-        tables = CoderTables.from_json(coder.read_bytes())
-    elif data is not None:
-        tables = fit_reduction_tables(weights, data, exclude=exclude)
-    else:
-        return
-    write_atomically(folder / CODER_TABLES, tables.to_json(), force=force)
+        return CoderTables.from_json(coder.read_bytes())
+    return None if data is None else fit_reduction_tables(weights, data, exclude=exclude)

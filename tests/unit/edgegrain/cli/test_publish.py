@@ -100,6 +100,10 @@ def test_a_gcfsr_run_goes_to_the_zoo_with_its_tables(tmp_path: Path, shell: Shel
     code, _, err = shell(*arguments)
     assert code == 1 and "--force" in err
     assert shell(*arguments, "--force")[0] == 0
+    (zoo / "gcfsr.safetensors").unlink()
+    code, _, err = shell("run", run, "--out", zoo)
+    assert code == 0, err
+    assert (zoo / "coder.json").read_bytes() == (run / "coder.json").read_bytes()
 
 
 def test_the_weights_or_the_checkpoint_of_a_gcfsr_run_may_be_named(

@@ -9,9 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
+from codec_contract.errors import EdgegrainError
 from codec_contract.lr_coder.coder_tables import CoderTables
 from edgegrain.pictures.packed import random_pictures
-from edgegrain.publishing.store_face_sr import fit_reduction_tables, store, store_tables
+from edgegrain.publishing import store_face_sr
+from edgegrain.publishing.store_face_sr import fit_reduction_tables, store
 from server_decoder.face_sr.weights import load_gcfsr, load_glean, read_training
 from server_decoder.prior_store import load_prior
 from tests.face_sr import GLEAN_TINY, TRAINING, store_gcfsr, store_glean
@@ -26,12 +28,37 @@ def test_a_gcfsr_is_stored_with_the_tables_that_are_named(tmp_path: Path) -> Non
     with torch.no_grad():
         before, after = (load_gcfsr(each)(picture, torch.full((1,), 0.25)) for each in (run / path.name, path))
     assert (before - after).abs().max() < 0.05 * before.abs().max()
-    store_tables(run, tmp_path / "zoo")
     assert not (tmp_path / "zoo" / "coder.json").exists()
-    store_tables(run, tmp_path / "zoo", coder=run / "coder.json")
+    store(run, tmp_path / "zoo", coder=run / "coder.json", force=True)
     assert (tmp_path / "zoo" / "coder.json").read_bytes() == (run / "coder.json").read_bytes()
-    with pytest.raises(FileExistsError):
-        store_tables(run, tmp_path / "zoo", coder=run / "coder.json")
+
+
+def test_tables_that_are_not_written_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, tables = store_gcfsr(tmp_path / "run"), tmp_path / "zoo" / "coder.json"
+    tables.parent.mkdir()
+    tables.write_bytes(b"kept")
+    monkeypatch.setattr(store_face_sr, "fit_reduction_tables", lambda *_, **__: pytest.fail("fitted in vain"))
+    for given in ({"coder": run / "coder.json"}, {"data": tmp_path}):
+        with pytest.raises(FileExistsError, match=r"coder\.json exists"):
+            store(run, tables.parent, **given)
+    assert list(tables.parent.iterdir()) == [tables]
+    path = store(run, tables.parent)
+    with pytest.raises(FileExistsError, match=r"gcfsr\.safetensors exists"):
+        store(run, tables.parent)
+    assert path.is_file() and tables.read_bytes() == b"kept"
+
+
+def test_a_damaged_file_of_tables_leaves_weights_and_tables_as_they_were(tmp_path: Path) -> None:
+    zoo = tmp_path / "zoo"
+    store(store_gcfsr(tmp_path / "old"), zoo, coder=tmp_path / "old" / "coder.json")
+    before = {path: path.read_bytes() for path in zoo.iterdir()}
+    run = store_gcfsr(tmp_path / "run", seed=1)
+    (tmp_path / "empty").mkdir()
+    (run / "coder.json").write_bytes(b"no tables")
+    for given in ({"coder": run / "coder.json"}, {"data": tmp_path / "empty"}):
+        with pytest.raises(EdgegrainError):
+            store(run, zoo, force=True, **given)
+    assert {path: path.read_bytes() for path in zoo.iterdir()} == before
 
 
 def test_a_glean_keeps_its_bank_outside(tmp_path: Path) -> None:

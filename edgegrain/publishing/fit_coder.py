@@ -21,6 +21,7 @@ from codec_contract.lr_coder.coder_tables import CoderTables
 from codec_contract.lr_coder.context import all_contexts
 from codec_contract.lr_coder.level_step import rounded, to_indices
 from codec_contract.rgb import Rgb
+from edge_encoder.preprocessing import load_picture
 from edgegrain.evaluation.classical_codecs import encode_lossless
 from edgegrain.pictures.packed import list_pictures
 from edgegrain.training.grain.coder_network import FloatNetwork, code_length
@@ -109,8 +110,7 @@ def generic_lrs(folder: Path, seed: int = 0) -> list[Rgb]:
     mixing = np.linalg.cholesky(np.array([[1.0, 0.6, 0.4], [0.6, 1.0, 0.6], [0.4, 0.6, 1.0]]))
     lrs = []
     for path in list_pictures(folder):
-        with Image.open(path) as opened:
-            picture = opened.convert("RGB")
+        picture = Image.fromarray(load_picture(path))
         crop = int(rng.integers(min(picture.size) // 2, min(picture.size) + 1))
         left = int(rng.integers(picture.width - crop + 1))
         top = int(rng.integers(picture.height - crop + 1))
@@ -137,8 +137,9 @@ def load_lrs(path: Path) -> list[Rgb]:
     if path.is_dir():
         return generic_lrs(path)
     try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
+        with path.open("rb") as file:
+            array = np.lib.format.read_array(file, allow_pickle=False)  # np.load also reads .npz, as another type
+    except ValueError as error:
         raise ImageError(f"{path} is not a .npy file of LRs ({error})") from error
     if array.dtype != np.uint8 or array.ndim != 4 or array.shape[3] != 3:
         raise ImageError(f"{path} must hold uint8 [N, h, w, 3], is {array.dtype} {list(array.shape)}")

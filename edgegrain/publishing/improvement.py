@@ -25,8 +25,8 @@ from edgegrain.metrics.picture_metrics import Metrics, Scores, first_picture, un
 from edgegrain.metrics.training_losses import training_losses
 from edgegrain.pictures.packed import list_pictures, read_square
 from edgegrain.publishing.model_card import CODEC
-from edgegrain.publishing.run_source import run_source
-from edgegrain.training.grain.checkpoint import read_config
+from edgegrain.publishing.run_source import needed_prior, open_run, source_of
+from edgegrain.training.grain.checkpoint import Run
 from export.decoder.sources import DecoderSource, find_decoder
 from server_decoder.grain.grain import Grain
 
@@ -132,6 +132,18 @@ def changes(new: Figures, published: Figures, losses: Collection[str] = ()) -> d
     return found
 
 
+def losses_of(run: Run, domain: str, published: Mapping[str, Any]) -> frozenset[str]:
+    """The scores that a run or the bundle that it would replace was trained on, in any stage.
+
+    Args:
+        run: the run.
+        domain: the bundle's.
+        published: the bundle's training record.
+    """
+    stages = [*(published.get("stages") or ()), *run.stages]
+    return training_losses(CODEC, domain, {**published, "stages": stages, "config": asdict(run.config)})
+
+
 def shortcomings(found: Mapping[str, Change], new: Figures, name: str) -> list[str]:
     """Reasons against replacing the bundle ``name``; empty if there are none.
 
@@ -169,7 +181,8 @@ def compare(checkpoint: Path, published: Path, unseen: Path, weights: Path | Non
         BundleError: there is no such bundle, or its pictures have another size.
         EdgegrainError: metrics' weights or pictures are missing.
     """
-    after, before = run_source(checkpoint, prior), find_decoder(published)
+    run = open_run(checkpoint, needed_prior(checkpoint, prior))
+    after, before = source_of(run, checkpoint.name), find_decoder(published)
     side = after.network.hr
     if before.network.hr != side:
         raise BundleError(f"{published} makes pictures of {before.network.hr}x{before.network.hr}, the run of "
@@ -179,8 +192,7 @@ def compare(checkpoint: Path, published: Path, unseen: Path, weights: Path | Non
     originals = [read_square(path, side) for path in list_pictures(unseen)]
     new = measure(after, originals, metrics)
     old = measure(before, originals, metrics)
-    config = asdict(read_config(checkpoint))  # a loss of either takes a score out of the comparison
-    found = changes(new, old, training_losses(CODEC, domain, {**training, "config": config}))
+    found = changes(new, old, losses_of(run, domain, training))
     return ({"pictures_compared": len(originals), "new": new.as_dict(), "published": old.as_dict(),
              "changes": {judge: asdict(change) for judge, change in found.items()}},
             shortcomings(found, new, before.name))

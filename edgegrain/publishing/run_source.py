@@ -27,9 +27,14 @@ def run_source(checkpoint: Path, prior: str | Path | None = None) -> DecoderSour
     Raises:
         EdgegrainError: the checkpoint is damaged, or the generator is missing or another one.
     """
+    return source_of(open_run(checkpoint, needed_prior(checkpoint, prior)), checkpoint.name)
+
+
+def needed_prior(checkpoint: Path, prior: str | Path | None) -> str | Path | None:
+    """``prior``, or None for a run without generator."""
     config = read_config(checkpoint)
     has_prior = isinstance(config.decoder, GrainConfig) and config.decoder.prior is not None
-    return source_of(open_run(checkpoint, prior if has_prior else None), checkpoint.name)
+    return prior if has_prior else None
 
 
 def source_of(run: Run, name: str) -> DecoderSource:

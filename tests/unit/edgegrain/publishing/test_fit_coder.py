@@ -125,6 +125,21 @@ def test_generic_lrs_come_from_pictures(tmp_path):
     assert all(np.array_equal(a, b) for a, b in zip(lrs, fit_coder.load_lrs(tmp_path), strict=True))
 
 
+def test_generic_lrs_show_pictures_as_the_encoder_reads_them(tmp_path, monkeypatch):
+    read, resize = [], Image.Image.resize
+    monkeypatch.setattr(Image.Image, "resize", lambda image, *given: read.append(image) or resize(image, *given))
+    Image.fromarray(np.full((90, 80), 20_000, np.uint16)).save(tmp_path / "a.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by 90 degrees
+    Image.new("RGBA", (90, 80), (0, 0, 0, 0)).save(tmp_path / "b.png", exif=exif)
+    fit_coder.generic_lrs(tmp_path)
+    assert [(image.size, image.getcolors()) for image in read] == [
+        ((80, 90), [(7200, (78, 78, 78))]), ((80, 90), [(7200, (255, 255, 255))])]
+    (tmp_path / "c.png").write_bytes(b"")
+    with pytest.raises(ImageError, match=r"c\.png is empty"):
+        fit_coder.generic_lrs(tmp_path)
+
+
 def test_a_file_that_holds_no_lrs_is_refused(tmp_path):
     np.save(tmp_path / "wrong.npy", np.zeros((4, 16, 16, 3)))
     with pytest.raises(ImageError, match=r"must hold uint8 \[N, h, w, 3\], is float64"):
@@ -133,9 +148,12 @@ def test_a_file_that_holds_no_lrs_is_refused(tmp_path):
         np.save(tmp_path / "wrong.npy", np.zeros((count, side, side, 3), np.uint8))
         with pytest.raises(ImageError, match=rf"its array is empty, \[{count}, {side}, {side}, 3\]; expected"):
             fit_coder.load_lrs(tmp_path / "wrong.npy")
-    (tmp_path / "wrong.npy").write_bytes(b"no array")
-    with pytest.raises(ImageError, match="is not a .npy file"):
-        fit_coder.load_lrs(tmp_path / "wrong.npy")
+    np.savez(tmp_path / "lrs.npz", np.zeros((5, 16, 16, 3), np.uint8))
+    archive = (tmp_path / "lrs.npz").read_bytes()
+    for content in (b"no array", b"", archive, archive[:-20], np.lib.format.magic(1, 0)):
+        (tmp_path / "wrong.npy").write_bytes(content)
+        with pytest.raises(ImageError, match="is not a .npy file"):
+            fit_coder.load_lrs(tmp_path / "wrong.npy")
 
 
 def test_too_few_lrs_and_other_files_in_a_folder(tmp_path):

@@ -15,8 +15,11 @@ from edgegrain.evaluation.results import SCORES
 from edgegrain.metrics.kid import KIDS
 from edgegrain.metrics.picture_metrics import Scores
 from edgegrain.metrics.psnr_ssim import psnr
+from edgegrain.metrics.training_losses import GRIDS
 from edgegrain.publishing import improvement
-from edgegrain.publishing.improvement import JUDGES, Change, Figures, changes, measure, shortcomings
+from edgegrain.publishing.improvement import JUDGES, Change, Figures, changes, losses_of, measure, shortcomings
+from edgegrain.training.grain.initialize import start_run
+from edgegrain.training.grain.recipes import CONFIGS
 from export.decoder.sources import DecoderSource
 from server_decoder.grain.grain import Grain
 from server_decoder.grain.presets import PRESETS
@@ -103,6 +106,17 @@ def test_a_change_is_paired_and_leaves_out_training_losses() -> None:
     assert list(found) == ["lpips_vgg", "identity_mobileface", "kid"]
     assert (found["lpips_vgg"].value, found["lpips_vgg"].low) == pytest.approx((-0.01, -0.01))  # the noise is the same
     assert found["kid"].low < found["kid"].value < found["kid"].high < 0
+
+
+@pytest.mark.parametrize(("earlier", "now", "published", "grids"), [
+    ({}, 0.0, {}, False), ({"grid": 2.0}, 0.0, {}, True), ({}, 2.0, {}, True), ({}, 0.0, {"grid": 2.0}, True)])
+def test_a_loss_of_any_stage_of_either_is_no_judge(earlier: dict[str, float], now: float, published: dict[str, float],
+                                                   grids: bool) -> None:
+    config = CONFIGS["smoke-stage1"]
+    run = start_run(replace(config, loss=replace(config.loss, grid=now)), None)
+    run.history = ({"stage": "1", "pictures": 30, **earlier},)
+    found = losses_of(run, "faces", {"stages": [{"stage": "1", "pictures": 40, **published}]})
+    assert found == {"lpips_alex", "identity", *(GRIDS if grids else ())}
 
 
 def test_eyes_mouth_and_grids_are_judges() -> None:

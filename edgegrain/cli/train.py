@@ -52,7 +52,8 @@ def train(
     init_from: Annotated[
         str | None,
         typer.Option(help="Trained weights to begin with: a run; for GRAIN, enlargers and GLEAN, which takes the "
-                     "invertible decoder, also a bundle's name or folder; for GRAIN and GLEAN a folder of the zoo."),
+                     "invertible decoder, also a bundle's name or folder; for GRAIN, IRN, GLEAN and GCFSR a folder of "
+                     "the zoo; for StyleGAN2 the file of a prior."),
     ] = None,
     decoder_from: Annotated[
         str | None,

@@ -24,8 +24,8 @@ class RunOptions:
         validation: folder of pictures to evaluate on; by default ``data``.
         exclude: name patterns of training pictures to leave out.
         weights: folder of the metrics' weights; by default the fetched ones.
-        init_from: trained weights to begin with: a run, for GRAIN, enlargers and GLEAN also a bundle, for GRAIN and
-            GLEAN a folder of the zoo.
+        init_from: trained weights to begin with: a run; for GRAIN, GLEAN and enlargers also a bundle; for GRAIN, IRN,
+            GLEAN and GCFSR a folder of the zoo; for StyleGAN2 a file of one.
         decoder_from: GRAIN: as ``init_from``, for encoder and invertible decoder only.
         prior: generator: a network, a file or the name of a fetched prior; by default the published one.
         discriminator: trained StyleGAN2 discriminator, a network or a file.
@@ -48,7 +48,7 @@ class RunOptions:
 
     @property
     def start(self) -> Path | None:
-        """``init_from`` as a path."""
+        """``init_from`` as a path, for families that take no bundle."""
         return None if self.init_from is None else Path(self.init_from)
 
     def given(self) -> set[str]:

@@ -74,7 +74,7 @@ class FaceSRRun:
 
 
 def start_run(config: FaceSRTraining, prior: GenerativePrior | None = None, discriminator: nn.Module | None = None,
-              start: Path | None = None) -> FaceSRRun:
+              start: str | Path | None = None) -> FaceSRRun:
     """A run at its first step.
 
     Args:
@@ -82,7 +82,7 @@ def start_run(config: FaceSRTraining, prior: GenerativePrior | None = None, disc
         prior: GLEAN's bank; None for GCFSR, and for a bank with random weights.
         discriminator: a trained one; None for the recipe's own with random weights.
         start: trained weights to begin with, or the folder of a run that holds them; for GLEAN also a GRAIN decoder,
-            as `grain_start.begin_with_grain` takes it: a run, a bundle or a folder of the zoo.
+            as `grain_start.begin_with_grain` takes it: a run, a bundle by name or folder, or a folder of the zoo.
 
     Raises:
         BundleError, ModelError: ``start`` is none of these, or holds a network of another shape or bank.
@@ -97,11 +97,11 @@ def start_run(config: FaceSRTraining, prior: GenerativePrior | None = None, disc
         if start is not None and not _is_glean(start):
             begin_with_grain(model, trained_decoder(start))
         elif start is not None:
-            trained = load_glean(start / GLEAN_WEIGHTS if start.is_dir() else start, bank)
+            trained = load_glean(_weights(start, GLEAN_WEIGHTS), bank)
     else:
         model, average = GCFSR(config.network), GCFSR(config.network)
         if start is not None:
-            trained = load_gcfsr(start / GCFSR_WEIGHTS if start.is_dir() else start)
+            trained = load_gcfsr(_weights(start, GCFSR_WEIGHTS))
     if trained is not None:
         if trained.config != config.network:
             raise ModelError(f"{start} holds {trained.config}, the recipe has {config.network}")
@@ -112,8 +112,13 @@ def start_run(config: FaceSRTraining, prior: GenerativePrior | None = None, disc
     return FaceSRRun(config, model, average, adversarial)
 
 
-def _is_glean(start: Path) -> bool:
-    return start.is_file() or (start / GLEAN_WEIGHTS).is_file()
+def _is_glean(start: str | Path) -> bool:
+    return _weights(start, GLEAN_WEIGHTS).is_file()
+
+
+def _weights(start: str | Path, name: str) -> Path:
+    """The file, given itself or its folder."""
+    return Path(start) / name if Path(start).is_dir() else Path(start)
 
 
 def load_run(folder: Path, prior: GenerativePrior | None = None) -> FaceSRRun:

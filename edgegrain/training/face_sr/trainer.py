@@ -143,7 +143,7 @@ def open_trainer(config: FaceSRTraining, options: RunOptions, folder: Path, dist
         run.config = continued(config, network=run.config.network,
                                adversarial=None if run.adversarial is None else run.adversarial.config)
     else:
-        run = start_run(config, prior, discriminator, options.start)
+        run = start_run(config, prior, discriminator, options.init_from)
     config = run.config
     pictures = training_pictures(options, folder, config.size, count=config.random_pictures, seed=config.seed)
     networks = MetricNetworks.load(weights, distributed.device, faces=False)

@@ -58,12 +58,14 @@ def start_run(config: StageConfig, start: Path | None, prior: GenerativePrior | 
             that of ``config``. Training these two alone costs a fifth per picture.
 
     Raises:
-        BundleError: ``start`` is none of these, or is of another family; ``decoder_from`` has other shapes.
+        BundleError: ``start`` is none of these, is of another family, or of other sizes and ``config`` does not grow;
+            ``decoder_from`` has other shapes.
         EdgegrainError: a stage after the first has no ``start``.
     """
     if start is None:
         if config.stage != "1" and not config.random_pictures:
             raise EdgegrainError(f"stage {config.stage} builds on a trained decoder; --init-from a run or a bundle")
+        config = _with_base(config)
         model = build_autoencoder(config, prior)
         return Run(model, copy.deepcopy(model).requires_grad_(False), config)
     if not any((start / name).is_file() for name in (MANIFEST, TRAINED)):
@@ -72,6 +74,7 @@ def start_run(config: StageConfig, start: Path | None, prior: GenerativePrior | 
     config = _with_base(adopt(config, source))
     other = None if decoder_from is None else _read(decoder_from, prior)
     if other is not None:
+        _refuse_other_sizes(config, other[0])
         config = replace(config, lr_step=other[0].lr_step)  # its encoder and decoder know levels in these steps
     if config.encoder != source.encoder:
         weights = {name: tensor for name, tensor in weights.items() if not name.startswith(("encoder.", "rate."))}
@@ -106,7 +109,7 @@ def _grown(decoder: RRDBDecoder, source: StageConfig, weights: Mapping[str, Tens
     return {f"decoder.{name}": tensor for name, tensor in decoder.state_dict().items()}
 
 
-def trained_decoder(start: Path) -> RRDBDecoder:
+def trained_decoder(start: str | Path) -> RRDBDecoder:
     """The invertible decoder of a run, of a folder of the zoo, or of a bundle given by name or path.
 
     Raises:
@@ -154,7 +157,14 @@ def _take_decoder(model: Autoencoder, other: _Source, name: str, history: Sequen
 
 
 def adopt(config: StageConfig, source: StageConfig) -> StageConfig:
-    """``config`` with the shapes of the parts that ``source`` has, and the step of its levels if it names none."""
+    """``config`` with the shapes of the parts that ``source`` has, and the step of its levels if it names none.
+
+    Raises:
+        BundleError: ``source`` has other sizes and ``config`` does not grow, or it is a whole GRAIN for an invertible
+            decoder alone.
+    """
+    if not config.grows:
+        _refuse_other_sizes(config, source)
     decoder = source.decoder
     if config.grows:
         decoder = config.decoder
@@ -176,6 +186,18 @@ def adopt(config: StageConfig, source: StageConfig) -> StageConfig:
     inherits = config.lr_step == 1 and encoder == source.encoder and corrects == source.correction
     return continued(config, encoder=encoder, decoder=decoder, correction=corrects,
                      lr_step=source.lr_step if inherits else config.lr_step)
+
+
+def _refuse_other_sizes(config: StageConfig, source: StageConfig) -> None:
+    wanted, there = _sizes(config), _sizes(source)
+    if wanted != there:
+        raise BundleError(f"this recipe is for {wanted}, what it starts from is for {there}; choose a recipe and a "
+                          "start of the same sizes")
+
+
+def _sizes(config: StageConfig) -> str:
+    hr, lr = config.encoder.hr, config.encoder.lr
+    return f"pictures of {hr}x{hr} with LRs of {lr}x{lr}"
 
 
 def begins_fusion(config: StageConfig, source: StageConfig) -> bool:

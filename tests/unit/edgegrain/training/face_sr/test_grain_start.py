@@ -12,6 +12,8 @@ from codec_contract.errors import BundleError, ModelError
 from edgegrain.training.face_sr import run as face_sr_run
 from edgegrain.training.face_sr.grain_start import begin_with_grain
 from edgegrain.training.face_sr.recipes import FACE_SR_CONFIGS
+from edgegrain.training.family import RunOptions
+from edgegrain.training.grain import initialize
 from edgegrain.training.grain.checkpoint import load_run
 from edgegrain.training.grain.recipes import CONFIGS
 from edgegrain.training.loop import train
@@ -61,6 +63,15 @@ def test_another_shape_is_refused() -> None:
         begin_with_grain(GLEAN(replace(NETWORK, scales=())), decoder())
     with pytest.raises(BundleError, match="only their number may grow"):
         begin_with_grain(GLEAN(replace(NETWORK, width=9)), decoder())
+
+
+def test_a_bundle_of_the_hub_is_looked_up_by_its_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def find_bundle(name: str) -> Path:
+        raise BundleError(f"asked for {name}")
+
+    monkeypatch.setattr(initialize, "find_bundle", find_bundle)
+    with pytest.raises(BundleError, match="asked for hf://anna/tiny"):
+        train(FACE_SR_CONFIGS["smoke-glean"], tmp_path / "run", RunOptions(init_from="hf://anna/tiny"))
 
 
 def test_a_run_begins_with_another_familys_run(tmp_path: Path) -> None:

@@ -13,8 +13,9 @@ from codec_contract.errors import BundleError, EdgegrainError, ModelError
 from edgegrain.training import weight_shards as shards
 from edgegrain.training.adversarial import AdversarialLoss
 from edgegrain.training.grain.checkpoint import Run, load_run, save_run
-from edgegrain.training.grain.initialize import stand_in_prior, start_run
+from edgegrain.training.grain.initialize import adopt, stand_in_prior, start_run
 from edgegrain.training.grain.recipes import CONFIGS
+from edgegrain.training.grain.stages import StageConfig
 from edgegrain.training.run_folder import CHECKPOINT
 from server_decoder.grain.fusion import PictureFusion
 
@@ -110,6 +111,23 @@ def test_each_stage_begins_with_the_one_before(tmp_path: Path) -> None:
         start_run(CONFIGS["smoke-stage1"], tmp_path / "two")
 
 
+@pytest.mark.parametrize("name", [
+    "smoke-stage1", "smoke-stage2", "stage1-faces-256-lr32", "stage1-faces-256-lr32-on", "stage1-faces-512-lr32",
+    "stage1-faces-1024-lr16", "stage2-faces-256-lr32", "stage2-faces-1024-lr16", "stage1-1024-lr16-paper"])
+def test_a_start_of_other_sizes_is_refused(name: str) -> None:
+    config, source = CONFIGS[name], StageConfig()
+    with pytest.raises(BundleError, match=f"for pictures of {config.encoder.hr}x.* with LRs of {config.encoder.lr}x.*, "
+                                          "what it starts from is for pictures of 256x256 with LRs of 16x16"):
+        adopt(config, source)
+
+
+@pytest.mark.parametrize("name", [
+    "stage1-faces-256-lr16", "stage1-faces-256-lr16-slim", "stage1-faces-256-lr64-fine", "stage2-faces-256-lr16"])
+def test_a_start_of_the_recipes_sizes_or_one_that_grows_is_not(name: str) -> None:
+    config = CONFIGS[name]
+    assert adopt(config, StageConfig()).encoder == config.encoder
+
+
 def test_a_run_keeps_the_step_of_the_levels_that_it_begins_with(tmp_path: Path) -> None:
     first = replace(CONFIGS["smoke-stage1"], lr_step=3)
     save_run(tmp_path, start_run(first, None))
@@ -170,6 +188,10 @@ def test_a_decoder_that_went_on_alone_goes_back_under_codes_and_fusion(tmp_path:
     save_run(tmp_path / "steps", start_run(replace(CONFIGS["smoke-stage1"], lr_step=4), None))
     assert start_run(CONFIG, tmp_path / "two", prior, decoder_from=tmp_path / "steps").config.lr_step == 4
     save_run(tmp_path / "box", start_run(replace(CONFIGS["smoke-stage1"], correction=False), None))
+    larger = start_run(replace(CONFIGS["smoke-stage1"], encoder=replace(CONFIG.encoder, hr=128, lr=32)), None)
+    save_run(tmp_path / "larger", larger)  # its encoder and decoder have the same weights
+    with pytest.raises(BundleError, match="starts from is for pictures of 128x128 with LRs of 32x32"):
+        start_run(CONFIG, tmp_path / "two", prior, decoder_from=tmp_path / "larger")
     with pytest.raises(BundleError, match="the encoder of .*box has another shape"):
         start_run(CONFIG, tmp_path / "two", prior, decoder_from=tmp_path / "box")
 
@@ -193,6 +215,7 @@ def test_a_fusion_that_adds_to_another_picture_begins_by_adding_nothing(tmp_path
     torch.testing.assert_close(found.final, found.style, atol=1e-5, rtol=1e-4)
     for name, tensor in trained.average.parts()["fusion"].state_dict().items():
         assert torch.equal(other.parts()["fusion"].state_dict()[name], tensor) == ("to_rgb" not in name)
+    assert start_run(replace(CONFIG, fusion_base="style"), None, prior).config.decoder.fusion.base == "style"
     with pytest.raises(EdgegrainError, match="unknown base of the fusion 'other'"):
         start_run(replace(CONFIG, fusion_base="other"), tmp_path / "trained", prior)
     save_run(tmp_path / "one", start_run(CONFIGS["smoke-stage1"], None))

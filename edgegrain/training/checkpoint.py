@@ -1,7 +1,9 @@
-"""The checkpoint of a training run: safetensors files of at most 16 MB each, the first of which names the others.
+"""The checkpoint of a training run: safetensors files of at most 16 MB each, or of one larger tensor; the first names
+the others.
 
 The header holds the family, the configuration, the pictures seen, the progress and a few values of the family.
-Optimizer moments are not stored: a warm-up rebuilds them, and a checkpoint stays small enough to travel.
+Optimizer moments are not stored, so that a checkpoint stays small enough to travel; most recipes rebuild them in a
+warm-up.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from torch import Tensor, nn
 
 from codec_contract.errors import EdgegrainError, ModelError
 from edgegrain.training.family import Run
-from edgegrain.training.run_folder import CHECKPOINT
+from edgegrain.training.run_folder import CHECKPOINT, ended
 from edgegrain.training.weight_shards import load_shards, save_shards
 
 # Format tags of edgegrain 0.5 and earlier; GRAIN's checkpoints had none.
@@ -104,12 +106,19 @@ def read_header(run: Path) -> dict[str, str]:
 
 
 def progress_of(folder: Path) -> float:
-    """The part of its schedule that an interrupted run had behind it, 0...1; 0 without a run, or if it had ended."""
+    """The part of its schedule that an interrupted run had behind it, 0...1.
+
+    0 without a run, or if it had ended; 1 if only the last evaluation is missing.
+    """
     if not (folder / CHECKPOINT).is_file():
         return 0.0
     with _errors(folder / CHECKPOINT):
-        progress = float(read_header(folder).get("progress", 0))  # earlier checkpoints have none
-    return progress if 0 < progress < 1 else 0.0
+        header = read_header(folder)
+        progress = float(header.get("progress", 0))  # earlier checkpoints have none
+        pictures = int(header.get("pictures", 0))
+    if progress < 1:
+        return progress
+    return 0.0 if ended(folder, pictures) else 1.0
 
 
 @contextlib.contextmanager

@@ -39,7 +39,8 @@ def train(config: Any, folder: Path, options: RunOptions | None = None, *, pictu
         pictures: to see in all; None for the recipe's number, or without limit if there are ``budget_seconds``.
         budget_seconds: end the session after this time; 0 for no limit.
         resume: continue the run in ``folder``. Shapes stay the stored run's; everything else may change. The schedule
-            goes on where an interrupted session left it, and begins again after one that ended by itself.
+            of ``pictures`` counts those of all sessions. That of ``budget_seconds`` goes on where an interrupted
+            session left it, and begins again after one that ended by itself.
         evaluate_every: pictures between evaluations, each with a checkpoint; 0 for the family's number.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
         report: called every few seconds with the finished part of the run and a line about it; before, with that of the

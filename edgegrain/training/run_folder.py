@@ -35,6 +35,21 @@ def finished(run: Path) -> bool:
         return False
 
 
+def ended(run: Path, pictures: int) -> bool:
+    """True if the run ended by itself after this many pictures, whatever a later session has logged since."""
+    log = run / LOG
+    rows = log.read_text().splitlines() if log.is_file() else []
+    return any(_ends(row, pictures) for row in rows if '"end"' in row)
+
+
+def _ends(line: str, pictures: int) -> bool:
+    try:
+        row = json.loads(line)
+    except ValueError:  # cut off
+        return False
+    return bool(row.get("end")) and row.get("pictures") == pictures
+
+
 def _is_run(folder: Path) -> bool:
     """True for a run, and for a folder of several stages."""
     return (folder / LOG).is_file() or any(folder.glob(f"*/{LOG}"))

@@ -15,7 +15,7 @@ class TimeBudget:
 
     Attributes:
         interrupted: True once Ctrl-C or SIGTERM asked for the end, in any of the processes.
-        reached: the last progress.
+        reached: the last progress, 0...1.
     """
 
     def __init__(self, distributed: Distributed, seen: int, pictures: int | None, seconds: float, *,
@@ -25,7 +25,7 @@ class TimeBudget:
         Args:
             distributed: the processes, which end at the same step.
             seen: pictures of earlier sessions of the run.
-            pictures: end of the run; None for no limit.
+            pictures: end of the run, those of earlier sessions included; None for no limit.
             seconds: end of this session; 0 for no limit.
             begins_at: progress that an interrupted session reached, from which the seconds lead to the end.
         """
@@ -46,7 +46,7 @@ class TimeBudget:
         part, interrupted = self._distributed.agree(part, self.interrupted)
         if interrupted:  # else a signal may have come in the meantime, which counts at the next step
             self.interrupted = True
-        self.reached = part
+        self.reached = min(part, 1.0)
         return None if interrupted or part >= 1 else part
 
     def rate(self, seen: int) -> float:

@@ -1,4 +1,4 @@
-"""Tensors in several safetensors files of at most 16 MB, the first of which names the others."""
+"""Tensors in several safetensors files of at most 16 MB, or of one larger tensor; the first file names the others."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _HEADER = 200_000  # room for the file's header
 def save_shards(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], serial: int) -> None:
     """Write tensors to ``path`` and, if they are larger than one file, to ``STEM-SERIAL-N.safetensors`` next to it.
 
-    The first file is replaced last, and the names of the others contain ``serial``, so that after an interruption the
-    first file and the files that it names belong together. Files of an earlier serial are removed.
+    The first file is replaced last, and no other file is replaced, so that after an interruption the first file and the
+    files that it names belong together. Files of earlier calls are removed at the end, those of a call that fails then.
 
     Args:
         path: the first file, ``.safetensors``.
         tensors: of any device.
         metadata: for the first file's header; ``files`` is reserved.
-        serial: a number that grows from one call to the next.
+        serial: a number for the names; the next one without files takes its place.
     """
     shards: list[dict[str, Tensor]] = [{}]
     used = 0
@@ -38,10 +38,17 @@ def save_shards(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str
             used = 0
         shards[-1][name] = tensor.detach().cpu().contiguous()
         used += size
+    while any(path.parent.glob(f"{path.stem}-{serial:010}-*")):
+        serial += 1
     names = [f"{path.stem}-{serial:010}-{index}.safetensors" for index in range(1, len(shards))]
-    for name, shard in zip(names, shards[1:], strict=True):
-        write_atomically(path.parent / name, save(shard), force=True)
-    write_atomically(path, save(shards[0], metadata={**metadata, "files": json.dumps(names)}), force=True)
+    try:
+        for name, shard in zip(names, shards[1:], strict=True):
+            write_atomically(path.parent / name, save(shard))
+        write_atomically(path, save(shards[0], metadata={**metadata, "files": json.dumps(names)}), force=True)
+    except Exception:  # on a full disk they would leave no room for the next attempt
+        for name in names:
+            (path.parent / name).unlink(missing_ok=True)
+        raise
     of_a_call = re.compile(rf"{re.escape(path.stem)}-\d{{10}}-\d+\.safetensors")
     for old in path.parent.iterdir():
         if of_a_call.fullmatch(old.name) and old.name not in names:

@@ -194,7 +194,8 @@ def open_trainer(config: StageConfig, options: RunOptions, folder: Path, distrib
     if options.decoder_from is not None and options.init_from is None:
         raise EdgegrainError("--decoder-from replaces a part of the model of --init-from; pass --init-from too")
     require_pictures(options, config.random_pictures)
-    start, decoder_from = (None if given is None else resolve_start(given)
+    resumes = (folder / CHECKPOINT).exists()
+    start, decoder_from = (None if given is None or resumes else resolve_start(given)
                            for given in (options.init_from, options.decoder_from))
     prior = load_prior(config, options.prior)
     discriminator = load_discriminator(config, options.discriminator)
@@ -205,10 +206,11 @@ def open_trainer(config: StageConfig, options: RunOptions, folder: Path, distrib
     weights = metric_weights(options.weights, needed=needed, faces=faces)
     torch.manual_seed(config.seed)
     prior = prior or (stand_in_prior(config) if config.random_pictures else None)
-    if (folder / CHECKPOINT).exists():
+    if resumes:
         run = load_run(folder, prior)
         shapes = run.config
         _refuse_another_stage(config, shapes, folder)
+        _refuse_other_values(config, shapes, folder)
         run.adversarial = resumed(run.adversarial, config.adversarial, discriminator)
         run.config = continued(config, encoder=shapes.encoder, decoder=shapes.decoder, correction=shapes.correction,
                                lr_step=shapes.lr_step,
@@ -244,6 +246,19 @@ def _refuse_another_stage(config: StageConfig, stored: StageConfig, folder: Path
         raise EdgegrainError(
             f"{folder} was trained {there} the rate loss, and its rate model with it; the recipe is {here}. Pass the "
             f"--set loss.rate of the run, or begin another run with --init-from {folder}")
+
+
+def _refuse_other_values(config: StageConfig, stored: StageConfig, folder: Path) -> None:
+    """Raise EdgegrainError if a recipe asks for values that only the beginning of a run can change."""
+    fusion = stored.decoder.fusion if isinstance(stored.decoder, GrainConfig) else None
+    base = "" if fusion is None else fusion.base
+    for name, wanted, there in (("fusion_base", config.fusion_base or base, base),
+                                ("lr_step", stored.lr_step if config.lr_step == 1 else config.lr_step, stored.lr_step),
+                                ("correction", config.correction and stored.correction, stored.correction)):
+        if wanted != there:
+            raise EdgegrainError(
+                f"{folder} has {name}={there}, the recipe {name}={wanted}; resume with --set {name}={there}, or begin "
+                f"another run with --init-from {folder}")
 
 
 @torch.no_grad()

@@ -63,8 +63,17 @@ def test_progress_is_that_of_interrupted_runs(tmp_path: Path) -> None:
     assert progress_of(tmp_path) == 0
     save_checkpoint(tmp_path, Run(), 0.25)
     assert progress_of(tmp_path) == 0.25
-    save_checkpoint(tmp_path, Run())
-    assert progress_of(tmp_path) == 0
+
+
+@pytest.mark.parametrize(("log", "expected"), [
+    ([], 1), (['{"pictures": 8, "end": true}'], 1), (['{"pictures": 24, "end": false}', '{"pictures": 24, "en'], 1),
+    (['{"pictures": 24, "end": true}'], 0), (['{"pictures": 24, "end": true}', '{"seen": 24}'], 0)])
+@pytest.mark.parametrize("progress", [1.0, 1.228])  # above 1: written by earlier versions
+def test_a_schedule_is_over_once_its_last_evaluation_is_logged(progress: float, log: list[str], expected: float,
+                                                               tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, Run(), progress)
+    (tmp_path / "log.jsonl").write_text("\n".join(log))
+    assert progress_of(tmp_path) == expected
 
 
 def test_another_family_and_other_files_are_refused(tmp_path: Path) -> None:

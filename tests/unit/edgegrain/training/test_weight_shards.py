@@ -28,6 +28,32 @@ def test_large_states_are_split_and_come_back(tmp_path: Path, monkeypatch: pytes
     assert set(tmp_path.iterdir()) == {path, copy}
 
 
+def test_a_failed_write_leaves_the_checkpoint_before_it_and_nothing_else(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "FILE_LIMIT", shards._HEADER + 1000)
+    path = tmp_path / "last.safetensors"
+    save_shards(path, {f"t{index}": torch.zeros(200) for index in range(3)}, {}, serial=1)
+    before = set(tmp_path.iterdir())
+    write, written = shards.write_atomically, []
+
+    def full(path: Path, data: bytes, *, force: bool = False) -> Path:
+        if len(written) == failing:
+            raise OSError(28, "No space left on device", str(path))
+        written.append(path)
+        return write(path, data, force=force)
+
+    monkeypatch.setattr(shards, "write_atomically", full)
+    for failing in range(3):
+        written.clear()
+        with pytest.raises(OSError, match="No space left"):
+            save_shards(path, {f"t{index}": torch.ones(200) for index in range(3)}, {}, serial=1)
+        assert len(written) == failing and set(tmp_path.iterdir()) == before
+        assert not any(tensor.any() for tensor in load_shards(path)[1].values())
+    monkeypatch.undo()
+    save_shards(path, {"t0": torch.ones(200)}, {}, serial=1)
+    assert set(tmp_path.iterdir()) == {path}
+
+
 def test_missing_and_outside_parts_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shards, "FILE_LIMIT", shards._HEADER + 1000)
     path = tmp_path / "last.safetensors"

@@ -36,7 +36,7 @@ from edgegrain.training.loop import train
 from edgegrain.training.losses import LossWeights
 from edgegrain.training.metric_networks import MetricNetworks
 from edgegrain.training.projected_discriminator import ProjectedConfig, ProjectedDiscriminator
-from edgegrain.training.run_folder import CHECKPOINT
+from edgegrain.training.run_folder import CHECKPOINT, finished
 from edgegrain.training.training_pictures import generated_pictures, training_pictures
 from sdk import Codec
 from server_decoder.grain.presets import PRESETS
@@ -112,7 +112,7 @@ def test_a_run_resumes_from_its_weights_alone(tmp_path: Path) -> None:
     train(SMOKE, run, pictures=40)
     with pytest.raises(FileExistsError, match="--resume"):
         train(SMOKE, run, pictures=80)
-    train(SMOKE, run, pictures=80, resume=True)
+    train(SMOKE, run, RunOptions(init_from=tmp_path / "gone"), pictures=80, resume=True)  # nothing is read of that
     stored = load_run(run)
     assert stored.pictures == 80
     assert stored.config == SMOKE
@@ -125,12 +125,20 @@ def test_a_run_is_resumed_by_its_own_recipe_only(tmp_path: Path) -> None:
     train(SMOKE, run, pictures=4)
     for change, message in (({"trains": ("decoder",)}, "trains encoder, decoder, the recipe is stage 1 and trains"),
                             ({"loss": replace(SMOKE.loss, rate=0.1)}, "trained without the rate loss"),
-                            ({"window": 64}, "only stage 2")):
+                            ({"lr_step": 3}, "has lr_step=1, the recipe lr_step=3; resume with --set lr_step=1"),
+                            ({"correction": False}, "has correction=True"),
+                            ({"fusion_base": "style"}, "has fusion_base=,"), ({"window": 64}, "only stage 2")):
         with pytest.raises((EdgegrainError, ValueError), match=message):
             train(replace(SMOKE, **change), run, pictures=8, resume=True)  # type: ignore[arg-type]
     with pytest.raises(EdgegrainError, match="is stage 1 .* --init-from"):
         train(CONFIGS["smoke-stage3"], run, pictures=8, resume=True)
     assert load_run(run).pictures == 4
+    based = replace(CONFIGS["smoke-stage3"], fusion_base="style")
+    train(based, tmp_path / "based", pictures=0)
+    for config in (based, replace(based, fusion_base="")):
+        train(config, tmp_path / "based", pictures=0, resume=True)
+    with pytest.raises(EdgegrainError, match="has fusion_base=style, the recipe fusion_base=invertible"):
+        train(replace(based, fusion_base="invertible"), tmp_path / "based", pictures=0, resume=True)
 
 
 def test_sessions_of_a_run_draw_different_random_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,6 +153,21 @@ def test_sessions_of_a_run_draw_different_random_numbers(tmp_path: Path, monkeyp
 def test_a_time_budget_ends_a_run(tmp_path: Path) -> None:
     train(SMOKE, tmp_path / "run", pictures=10**9, budget_seconds=0.3)
     assert 0 < load_run(tmp_path / "run").pictures < 10**6
+
+
+def test_a_run_that_was_killed_in_its_last_evaluation_is_evaluated_only(
+        monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def killed(trainer: GrainTrainer) -> dict[str, float]:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(GrainTrainer, "evaluate", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(SMOKE, tmp_path, budget_seconds=0.1)
+    pictures = load_run(tmp_path).pictures
+    assert not finished(tmp_path)
+    assert train(SMOKE, tmp_path, budget_seconds=2, resume=True)["pictures"] == pictures and finished(tmp_path)
+    assert train(SMOKE, tmp_path, budget_seconds=0.3, resume=True)["pictures"] > pictures
 
 
 def test_sigterm_ends_a_run_with_a_checkpoint(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from codec_contract.errors import EdgegrainError
 from edgegrain.training.config import continued
 from edgegrain.training.discriminator import DiscriminatorConfig, SmallDiscriminator
 from edgegrain.training.metric_networks import MetricNetworks
@@ -234,6 +235,9 @@ def joint_loss(picture: Tensor, compare: Callable[[Tensor], tuple[Tensor, dict[s
         progress: of the run, 0...1.
         originals: for the discriminator, ``[N, 3, S, S]``.
         judged: the pictures that the discriminator sees.
+
+    Raises:
+        EdgegrainError: the adversarial loss has a ratio, and no other loss is active.
     """
     if adversarial is None or not adversarial.joins(progress):
         return compare(picture)
@@ -243,6 +247,9 @@ def joint_loss(picture: Tensor, compare: Callable[[Tensor], tuple[Tensor, dict[s
     part = adversarial.generator_loss(seen[judged], originals)
     terms = terms | {"adversarial": part.detach()}
     if config.ratio:
+        if not loss.requires_grad:
+            raise EdgegrainError("adversarial.ratio relates the adversarial loss to the other losses, and none of them "
+                                 "is active in this step; set adversarial.ratio=0, or give one a weight above 0")
         return balanced(picture, seen, loss, part, config.ratio), terms
     return loss + config.weight * part, terms
 

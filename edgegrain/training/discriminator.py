@@ -29,6 +29,12 @@ class DiscriminatorConfig:
     width: int = 16
     widest: int = 192
 
+    def __post_init__(self) -> None:
+        if self.size < 4 or self.size & (self.size - 1):
+            raise ValueError(f"size must be a power of two from 4 on, got {self.size}")
+        if min(self.width, self.widest) < 1:
+            raise ValueError(f"width and widest are at least 1, got {self.width} and {self.widest}")
+
     @property
     def channels(self) -> tuple[int, ...]:
         """Channels at the resolutions ``size, size / 2, ..., 4``."""

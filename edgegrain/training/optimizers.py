@@ -73,7 +73,7 @@ def descend(loss: Tensor, parameters: list[nn.Parameter], optimizers: Iterable[t
     """
     if not loss.requires_grad:
         raise EdgegrainError("no loss is active in this step: give one a weight above 0, or let the adversarial loss "
-                             "begin at 0 (adversarial.begins)")
+                             "alone begin at once (adversarial.begins=0, adversarial.ratio=0)")
     for parameter in parameters:
         parameter.grad = None
     loss.backward()

@@ -43,8 +43,8 @@ class Factors:
     def __post_init__(self) -> None:
         if not self.choices or min(self.choices) <= 1 or list(self.choices) != sorted(self.choices):
             raise ValueError(f"factors ascend and are larger than 1, got {list(self.choices)}")
-        if not self.evaluated:
-            raise ValueError("a run is evaluated at least at one factor, got none")
+        if not self.evaluated or min(self.evaluated) <= 1:
+            raise ValueError(f"a run is evaluated at one or more factors larger than 1, got {list(self.evaluated)}")
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,8 @@ class FaceSRTraining(Recipe):
             raise ValueError("the blind form of GCFSR, and nothing else, is trained with a degradation")
         if (isinstance(self.network, GCFSRConfig) and not blind) != (self.factors is not None):
             raise ValueError("GCFSR, except for its blind form, needs factors; GLEAN's is that of its sizes")
+        if self.factors is not None and (largest := max(*self.factors.choices, *self.factors.evaluated)) > self.size:
+            raise ValueError(f"pictures of {self.size}x{self.size} cannot be reduced by {largest:g}")
         if self.adversarial_alone and (self.adversarial is None or self.factors is None):
             raise ValueError("adversarial_alone needs an adversarial loss and a network that takes several factors")
         if self.adversarial_alone and self.adversarial is not None and self.adversarial.ratio:
@@ -195,7 +197,7 @@ FACE_SR_CONFIGS: dict[str, FaceSRTraining] = {
                                factors=None, degradation=BlindDegradation()),
     "glean-faces-256-lr16": _GLEAN_256,
     "gcfsr-faces-256": _GCFSR_256,
-    # [GCFSR] 1: up to 8x no other loss is needed. Both networks have the paper's optimizer.
+    # [GCFSR] 1: up to 8x no other loss is needed. The network's learning rate is the paper's.
     "gcfsr-faces-256-adversarial": replace(
         _GCFSR_256, loss=_weights(), adversarial=replace(PROJECTED, weight=1.0, ratio=0.0, begins=0.0),
         adversarial_alone=8.0, factors=Factors((4.0, 8.0), True, (8.0, 4.0)), learning_rate=2e-3, muon=0.0),

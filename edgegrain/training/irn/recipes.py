@@ -86,6 +86,9 @@ class IRNTraining(Recipe):
         super().__post_init__()
         if self.crop % self.network.factor:
             raise ValueError(f"crops of {self.crop} are no multiple of the factor {self.network.factor}")
+        if self.crop % (period := 2 ** len(self.discriminator)):
+            raise ValueError(f"the discriminator halves crops {len(self.discriminator)} times, so their side must be a "
+                             f"multiple of {period}, got {self.crop}")
         if self.losses.needs_vgg and not self.discriminator:
             raise ValueError("perceptual losses are part of IRN+, which has a discriminator")
 

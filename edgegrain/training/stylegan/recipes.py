@@ -32,6 +32,7 @@ class PriorTrainingConfig(Recipe):
             random weights; 0: no ramp ([ADA]).
         adaptation: control of augmentation by overfitting; None: no augmentation ([StyleGAN2]).
         bf16: bfloat16 where it is safe; both regularizers stay in float32 (ours).
+        pictures: of a run whose length the command line leaves open; less than [StyleGAN2]'s (ours).
         random_pictures: number of random pictures when no data is given (trial runs).
     """
 
@@ -50,6 +51,7 @@ class PriorTrainingConfig(Recipe):
     adaptation: AdaptationConfig | None = AdaptationConfig()
     bf16: bool = True
     seed: int = 1
+    pictures: int = 5_000_000
     random_pictures: int = 0
 
     def __post_init__(self) -> None:
@@ -79,13 +81,13 @@ PRIOR_CONFIGS: dict[str, PriorTrainingConfig] = {
     "prior-churches-256": replace(_OURS, r1=10 * _OURS.r1),
     "prior-64": replace(_OURS, network=replace(_HALF_256, size=64, channel_max=256), batch=32, r1=r1_weight(64, 32)),
     # Configuration F: batch 32 on 8 GPUs in all, R1 of 10, no augmentation, 25 million pictures.
-    "stylegan2-1024-paper": PriorTrainingConfig(adaptation=None, ema_ramp=0.0),
-    # [ADA]'s table of hyperparameters, the column of 256 x 256: batch 64 in all, R1 of 1, half-life 20,000.
+    "stylegan2-1024-paper": PriorTrainingConfig(adaptation=None, ema_ramp=0.0, pictures=25_000_000),
+    # [ADA]'s table of hyperparameters, the column of 256 x 256: batch 64 in all, R1 of 1, half-life 20,000, as long.
     "ada-256-paper": PriorTrainingConfig(network=_HALF_256, batch=64, learning_rate=2.5e-3, r1=1.0, ema=20_000,
-                                         ema_ramp=0.0),
+                                         ema_ramp=0.0, pictures=25_000_000),
     # Seconds on a CPU; random pictures without --data.
     "smoke-prior": PriorTrainingConfig(
         network=TINY_64, batch=8, warm_up=5, r1=r1_weight(64, 8), ema=200,
-        adaptation=AdaptationConfig(pictures=2_000), bf16=False, random_pictures=64),
+        adaptation=AdaptationConfig(pictures=2_000), bf16=False, pictures=640, random_pictures=64),
 }
 """Name -> recipe."""

@@ -26,9 +26,6 @@ from edgegrain.training.stylegan.run import FAMILY, PriorRun, load_run, start_ru
 from edgegrain.training.training_pictures import require_pictures, training_pictures
 from server_decoder.stylegan2.synthesis import mix_styles
 
-PICTURES = 5_000_000
-SMOKE_PICTURES = 640
-
 
 class PriorTrainer:
     """A run on its device, one step at a time.
@@ -194,4 +191,4 @@ def _describe(config: PriorTrainingConfig) -> str:
 
 STYLEGAN2 = Family(FAMILY, "StyleGAN2, a generator for a domain", PriorTrainingConfig, PRIOR_CONFIGS, _describe,
                    open_trainer, lambda config: {"data", "exclude", "init_from"},
-                   lambda config: SMOKE_PICTURES if config.random_pictures else PICTURES)
+                   lambda config: config.pictures)

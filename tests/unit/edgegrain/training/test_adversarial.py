@@ -79,6 +79,13 @@ def test_the_joint_loss_adds_the_adversarial_one_of_the_judged_pictures(ratio: f
         assert float(plain.detach()) == 2.0 and not terms
 
 
+def test_a_ratio_needs_another_loss() -> None:
+    adversarial = AdversarialLoss(AdversarialConfig("hinge", ratio=0.5, r1=0.0), Linear())
+    picture = torch.ones(1, 1, 1, 1, requires_grad=True)
+    with pytest.raises(EdgegrainError, match=r"none of them is active .* set adversarial\.ratio=0"):
+        joint_loss(picture, lambda seen: (torch.zeros(()), {}), adversarial, 1.0, picture)
+
+
 class Linear(nn.Module):
     """Logit = the sum of all pixels times three."""
 

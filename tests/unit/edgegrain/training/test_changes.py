@@ -36,8 +36,17 @@ def test_values_have_the_type_of_their_field() -> None:
     ("smoke-gcfsr", "learning_rate=-1", "learning_rate is at least 0"),
     ("smoke-irn", "crop=0", "crop is at least 1"),
     ("smoke-mobile", "batch=-2", "batch is at least 1"),
+    ("prior-256", "pictures=-1", "pictures is at least 0"),
     ("prior-256", "r1_every=0", "r1_every and path_every are at least 1"),
     ("final-faces-256-lr16-gan", "adversarial.every=0", "every and r1_every are at least 1, got 0"),
+    ("smoke-final", "adversarial.discriminator.size=2", "size must be a power of two from 4 on, got 2"),
+    ("smoke-final", "adversarial.discriminator.size=48", "power of two"),
+    ("smoke-final", "adversarial.discriminator.width=0", "width and widest are at least 1"),
+    ("irn-plus-x4", "crop=100", "halves crops 4 times, so their side must be a multiple of 16, got 100"),
+    ("smoke-irn-plus", "discriminator=4,8,8,8,8,8", "multiple of 64, got 32"),
+    ("smoke-gcfsr", "factors.choices=2,500", "pictures of 64x64 cannot be reduced by 500"),
+    ("smoke-gcfsr", "factors.evaluated=128", "cannot be reduced by 128"),
+    ("smoke-gcfsr", "factors.evaluated=0", "factors larger than 1"),
 ])
 def test_what_is_wrong_is_named(name: str, change: str, message: str) -> None:
     with pytest.raises(EdgegrainError, match=message):

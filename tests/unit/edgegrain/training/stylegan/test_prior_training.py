@@ -19,6 +19,7 @@ from edgegrain.training.checkpoint import save_checkpoint
 from edgegrain.training.distributed import Distributed
 from edgegrain.training.family import RunOptions
 from edgegrain.training.loop import train
+from edgegrain.training.recipes import describe
 from edgegrain.training.run_folder import CHECKPOINT
 from edgegrain.training.stylegan import run as prior_run
 from edgegrain.training.stylegan.augment import AdaptationConfig
@@ -184,6 +185,7 @@ def test_the_papers_recipe() -> None:
     assert (config.batch, config.learning_rate, config.r1, config.r1_every, config.path_every) == (32, 2e-3, 10, 16, 8)
     assert (config.mixing, config.ema, config.adaptation) == (0.9, 10_000, None)
     assert config.network == StyleGAN2Config(1024, 32768, 512, 512, 8)
+    assert describe(config)["pictures"] == describe(PRIOR_CONFIGS["ada-256-paper"])["pictures"] == 25_000_000
 
 
 @pytest.mark.parametrize("size", [128, 512, 1024])

@@ -3,9 +3,9 @@
     magic 2 | version, coding 1 | contract id 4 | flags 1 | [LR w, h] | original w, h | [square] | body | CRC-32 4
 
 Header and trailer take 16 bytes for a square LR and original sides of 128 to 16,383 pixels. No field is used before
-the CRC was checked, and nothing is allocated before every claim was found in range.
+the CRC is checked, and nothing is allocated before every claim is known to be in range.
 
-`parse_payload` does these checks, once for a payload on its way; everything behind it takes the `ParsedPayload`.
+`parse_payload` does these checks once; all later steps take its result, a `ParsedPayload`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""LR contracts of published bundles: where the bundle is that restores a payload, if no installed one does.
+"""LR contracts of published bundles, to locate the bundle for a payload that no installed bundle restores.
 
-Every release opens the bundles of all earlier ones, so an old payload needs the folder of its bundle only.
+Every release opens the bundles of all earlier releases, so an old payload needs only the folder of its bundle.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class PublishedContract:
-    """Attributes:
-        bundles: id and versions of the bundles that have it.
-        commit: of this repository, whose folder holds the last of them; "" for the present one.
-        root: ``bundles`` or ``zoo``; of a folder in the latter, ``edgegrain export bundle`` makes the bundle.
+    """The bundles that have an LR contract, and the folder of the last of them.
+
+    Attributes:
+        bundles: id and versions of the bundles.
+        commit: commit of this repository that holds the folder; "" for the current one.
+        root: ``bundles``, or ``zoo``, from whose folders ``edgegrain export bundle`` makes bundles.
     """
 
     bundles: str

@@ -67,7 +67,13 @@ def choose_form(manifest: Manifest, device: str, choice: FormChoice = "auto") ->
 
 
 def describe(form: BundledForm, session: DecoderSession, reason: str = "") -> RunningDecoder:
-    """The description of a session of a form, chosen for a reason."""
+    """Describe the decoder that a session runs.
+
+    Args:
+        form: the form that was loaded.
+        session: the session that runs it.
+        reason: the second result of `choose_form`.
+    """
     ops = "fused" if session.fused else "plain"
     return RunningDecoder(form.file, form.precision, ops, session.device, session.providers[0], session.graphs, reason)
 

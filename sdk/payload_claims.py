@@ -41,8 +41,9 @@ def restored_size(header: Header, manifest: Manifest, size: Size) -> tuple[int, 
 def enlargement(header: Header | None, manifest: Manifest, size: Size) -> int:
     """Factor by which the square of a payload, or of an LR without a header, is enlarged for a size; 1 for none.
 
-    It is the bundle's smallest that covers the size in pixels, or the longest side that is restored of the original; an
-    original beyond all of them takes the largest.
+    The smallest factor of the bundle whose square has sides of at least ``size`` pixels or, for ``"original"``, of at
+    least the longest side of the original, or of the square cut out of it. An original larger than all of them takes
+    the largest factor. ``"native"``, and ``"original"`` without a header, give 1.
 
     Raises:
         ImageError: the size is unknown, or the bundle does not restore squares that large.

@@ -47,9 +47,9 @@ def compress_within(
     """Compress a picture with the first of several codecs whose payload is small enough.
 
     Args:
-        codecs: of `bundles_for`, best quality first.
-        picture: as the other arguments, of `sdk.compress`.
-        max_bytes: largest payload; None takes the first codec.
+        codecs: opened for the bundles of `bundles_for`, best quality first.
+        picture, fit, background, max_pixels, align, require_face: as for `sdk.compress`.
+        max_bytes: largest payload in bytes; None takes the first codec.
 
     Raises:
         ImageError: as `sdk.compress`; among others, the smallest payload exceeds ``max_bytes``.

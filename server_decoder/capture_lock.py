@@ -62,6 +62,6 @@ GPU = CaptureLock()
 """Of all sessions of the process."""
 
 
-def beside_captures(device: str) -> AbstractContextManager[None]:
+def outside_captures(device: str) -> AbstractContextManager[None]:
     """Work of a session on a device, which on ``"cuda"`` does not run during a capture."""
     return GPU.work() if device == "cuda" else nullcontext()

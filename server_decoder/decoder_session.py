@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from codec_contract.errors import BundleError, DeviceError, ImageError
 from codec_contract.quantization import dequantize, quantize
-from server_decoder.capture_lock import beside_captures
+from server_decoder.capture_lock import outside_captures
 from server_decoder.cuda_ops.library import needs_library, register_library
 from server_decoder.io_binding import BoundRuns
 from server_decoder.providers import (
@@ -248,7 +248,7 @@ def _start(source: bytes | str, options: onnxruntime.SessionOptions, device: Dev
         logger.warning("this decoder runs without CUDA graphs: %s", reason)
         return _start(source, options, device, replace(cuda, graphs=False), memory_limit)
     try:
-        with beside_captures(device):
+        with outside_captures(device):
             session = create_session(source, options, chain)
     except Exception as error:  # ONNX Runtime has no common class for errors of a damaged model
         if graphs and "graph capture" in str(error):

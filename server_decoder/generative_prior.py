@@ -80,8 +80,8 @@ class GenerativePrior(nn.Module, ABC):
             noise: of every layer; None for the stored constant noise.
             offsets: by resolution, ``[B, C, r, r]`` to add to the features inside the generator, or a function that
                 replaces them by others of that shape. The returned features include the change.
-            window: the part of the picture that is wanted; None for all of it. Of a window, fine features are the part
-                that its picture depends on.
+            window: the part of the picture to compute; None for all of it. The returned fine features then cover only
+                the area that this part depends on.
 
         Raises:
             ModelError: codes or offsets have another shape; this kind of generator has no windows.

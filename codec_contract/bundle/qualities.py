@@ -27,11 +27,11 @@ def bundles_to_try(base: Manifest, manifests: Iterable[Manifest], quality: str |
     """The bundles for a picture, best first; the first whose payload has at most ``max_bytes`` is taken.
 
     Args:
-        base: the bundle that is used without quality and limit; the others are of its domain.
-        manifests: the bundles there are.
-        quality: the best quality to use; without ``max_bytes`` the only one. None: ``base``, and with ``max_bytes``
-            every quality.
-        max_bytes: largest payload, or None.
+        base: the bundle to use if neither a quality nor a limit is given; the other bundles are of its domain.
+        manifests: the available bundles.
+        quality: the best quality to use; without ``max_bytes`` the only one. None without ``max_bytes`` gives ``base``;
+            with it every quality, or ``base`` alone if ``base`` has no quality.
+        max_bytes: largest payload in bytes, or None for no limit.
 
     Raises:
         BundleError: there is no such quality, or no bundle has it.

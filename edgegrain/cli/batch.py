@@ -66,7 +66,7 @@ def batch(
                      "--quality."),
     ] = None,
     device: Annotated[
-        DeviceChoice, typer.Option(help="Device of the decoders; never the other one.")
+        DeviceChoice, typer.Option(help="Device of the decoders, without fallback to the other one.")
     ] = DeviceChoice.cpu,
     gpus: Annotated[float, typer.Option(min=0.01, help="GPUs reserved per worker with --device cuda.")] = 1,
     max_megapixels: Annotated[

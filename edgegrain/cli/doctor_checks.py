@@ -150,7 +150,7 @@ def _check_alignment() -> tuple[State, str]:
 
     folder = models_folder()
     if not any((folder / name).exists() for name in FILES):
-        return "ok", "no model; only compress(align=True) needs them; run: edgegrain align fetch"
+        return "ok", "no model; only compress(align=True) needs one; run: edgegrain align fetch"
     for name in FILES:
         read_model(folder, name)
     return "ok", f"the model in {folder} is intact"

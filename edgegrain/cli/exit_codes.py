@@ -1,6 +1,6 @@
-"""Exit codes of all commands: 0 done, 1 the command failed, 2 wrong usage, 130 interrupted.
+"""Exit codes: 0 done, 1 the command failed, 2 wrong usage, 130 interrupted; ``publish run --if-better`` adds 3.
 
-Wrong usage is reported by typer itself; the rest here, as one line on stderr.
+typer reports wrong usage itself; this file reports the other errors, as one line on stderr.
 """
 
 from __future__ import annotations

@@ -106,9 +106,9 @@ def run(
         help="With --trained-only: bundle (name or folder) whose encoder and invertible decoder the run kept; only "
              "codes and fusion are written.")] = "",
     if_better: Annotated[Path | None, typer.Option(
-        exists=True, file_okay=False, help="Folder of pictures that neither has seen. Publish only if on them most "
-        "metrics that no training loss uses are better than those of the bundle that is replaced, none is worse beyond "
-        "its interval, and the generator contributes.")] = None,
+        exists=True, file_okay=False, help="Folder of pictures that neither the run nor the bundle it would replace "
+        "was trained on. Publish only if the run is better on them: most metrics that no training loss uses improve, "
+        "none gets worse beyond its interval, and the generator, if there is one, contributes.")] = None,
     weights: Annotated[Path | None, typer.Option(
         exists=True, file_okay=False, help="For --if-better: folder of the metrics' weights [default: those of "
         "'edgegrain metrics fetch'].")] = None,

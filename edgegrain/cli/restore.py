@@ -72,7 +72,7 @@ def restore(
     ] = None,
     size: SizeOption = "original",
     device: Annotated[
-        DeviceChoice, typer.Option(help="Device of the decoder; never the other one.")
+        DeviceChoice, typer.Option(help="Device of the decoder, without fallback to the other one.")
     ] = DeviceChoice.cpu,
     file_format: Annotated[
         Format, typer.Option("--format", help="Format of the pictures; for a file given by --out its suffix decides.")

@@ -28,7 +28,8 @@ def serve(
         int | None, typer.Option(min=0, max=65535, help="Port; 0 picks a free one and logs it [default: 8000].")
     ] = None,
     device: Annotated[
-        DeviceChoice | None, typer.Option(help="Device of the decoders; never the other one [default: cpu].")
+        DeviceChoice | None,
+        typer.Option(help="Device of the decoders, without fallback to the other one [default: cpu]."),
     ] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, max=64, help="Worker processes; each holds every bundle [default: 1].")

@@ -73,9 +73,9 @@ def train(
                                    "says, or as many as --budget-seconds permits.")
     ] = 0,
     budget_seconds: Annotated[
-        float, typer.Option(min=0, help="Take no more steps after this time, annealed towards it; packing pictures "
-                                   "and the last evaluation are not counted, except before the last stage of a recipe "
-                                   "of several; 0: no limit.")
+        float, typer.Option(min=0, help="End the session after this many seconds; the learning rate is annealed "
+                                   "towards that end. Packing pictures and the last evaluation are not counted, except "
+                                   "in the earlier stages of a recipe of several stages. 0: no limit.")
     ] = 0,
     evaluate_every: Annotated[
         int, typer.Option(min=0, help="Pictures between evaluations, each with a checkpoint; 0: as the recipe says.")
@@ -101,10 +101,11 @@ def train(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the whole configuration as JSON and stop.")] = False,
     list_all: Annotated[bool, typer.Option("--list", help="List all recipes and stop.")] = False,
 ) -> None:
-    """Train a recipe: GRAIN, IRN, IRN+, GLEAN, GCFSR, StyleGAN2 or MobileStyleGAN.
+    """Train a recipe: GRAIN, IRN, IRN+, GLEAN, GCFSR, StyleGAN2, MobileStyleGAN or an enlarger.
 
     A run ends at --pictures or after --budget-seconds, whichever comes first. Ctrl-C or SIGTERM ends it after the
-    current step with a checkpoint; --resume continues it from weights alone. The result is printed as JSON.
+    current step with a checkpoint; --resume continues from its weights and progress (optimizer moments are not
+    stored). The result is printed as JSON.
 
     Recipes such as faces-256-lr16 train all four stages of GRAIN one after the other, in FOLDER/stage1 to FOLDER/final;
     --set final.loss.identity=0 then changes one stage only, --set shares=50,15,10,25 the shares of the time.

@@ -40,8 +40,8 @@ class MobileFace:
         path = Path(weights)
         path = path / FILE if path.is_dir() else path
         if not path.is_file():
-            raise ModelError(f"no second identity network at {path}; run: edgegrain metrics fetch, or with --out "
-                                 f"for the folder given as --weights, which must hold {FILE}")
+            raise ModelError(f"no second identity network at {path}; run: edgegrain metrics fetch. If you pass "
+                                 f"--weights FOLDER, add --out FOLDER: the folder must hold {FILE}")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1  # 3 ms a picture
         with readable(path):

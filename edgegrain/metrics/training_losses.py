@@ -1,4 +1,4 @@
-"""Scores that are also training losses. A bundle is optimistic on them, so they decide nothing and carry a mark."""
+"""Scores that are also training losses. They are optimistic, so they are marked and not used to compare bundles."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from edgegrain.metrics.kid import KIDS
 MARK = "†"
 """After the title of a score that the bundle was trained on."""
 NOTE = "† a training loss of this bundle, so the score is optimistic"
-USUAL = frozenset({"lpips_alex", "identity"})
-"""Losses of all GRAIN's recipes. Of others, its training records name the one against grids, at the stages with it."""
-SEES_VGG = frozenset({"lpips_vgg", "dists", "lpips_eyes", "lpips_mouth", *KIDS})
+GRAIN_SCORES = frozenset({"lpips_alex", "identity"})
+"""Scores that all recipes of GRAIN are trained on. Of other losses, its training records name only the one against
+grids, for each stage that has it."""
+VGG_SCORES = frozenset({"lpips_vgg", "dists", "lpips_eyes", "lpips_mouth", *KIDS})
 """Scores on features of VGG16, which the perceptual losses of the other families compare."""
 GRIDS = frozenset({"grid_2", "grid_4", "grid_8", "grid_16"})
 """Peaks of the spectrum, which the loss ``grid`` flattens."""
@@ -30,13 +31,13 @@ def training_losses(codec: str, domain: str, training: Mapping[str, Any]) -> fro
     config = training.get("config") or {}
     weights = {**(config.get("loss") or {}), **(config.get("losses") or {})}
     if codec == "grain":
-        found = USUAL
+        found = GRAIN_SCORES
     else:
         photographs = codec.startswith("irn")  # whose LPIPS is that of VGG16, as its perceptual loss
         scores = {"identity": "identity"} if photographs else {"identity": "identity", "lpips": "lpips_alex"}
         found = frozenset(score for loss, score in scores.items() if weights.get(loss))
         if config.get("perceptual") or weights.get("perceptual") or (photographs and weights.get("lpips")):
-            found |= SEES_VGG
+            found |= VGG_SCORES
     if weights.get("grid") or any(stage.get("grid") for stage in training.get("stages") or ()):
         found |= GRIDS
     return found if domain == "faces" else found - {"identity"}

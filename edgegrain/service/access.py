@@ -44,8 +44,14 @@ class Access:
                           {"WWW-Authenticate": 'Bearer realm="edgegrain"'})
 
     def charge(self, request: Request, pictures: int = 1, charged: int = 0) -> None:
-        """Charge a client for the pictures of a request, of which ``charged`` were charged before; of a refused one,
-        none are.
+        """Charge a client for the pictures of a request.
+
+        If they exceed the client's rate, none is charged, and the pictures charged before are refunded.
+
+        Args:
+            request: identifies the client by its token, else by its address.
+            pictures: number of pictures in the request.
+            charged: number of these that were charged before.
 
         Raises:
             Problem: 413, the request has more pictures than are allowed at once; 429, they exceed the client's rate.

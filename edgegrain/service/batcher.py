@@ -20,8 +20,8 @@ from edgegrain.service.turns import Turns
 
 VERBS = ("restore", "compress")
 ROOM, ACCEPTED, KEPT = 0.8, 0.9, 1.1
-"""Expected seconds, as parts of those until the deadline, for which a refused client is asked to return, and up to
-which a job is accepted and stays in its queue."""
+"""Limits on a job's expected seconds, relative to the seconds until its deadline: a job is accepted up to ``ACCEPTED``,
+stays in its queue up to ``KEPT``, and a refused client is asked to return when the expectation is down to ``ROOM``."""
 CHECK_SECONDS, CHECK_SHARE = 0.04, 0.05
 """Time between two checks of the waiting jobs, and their largest share of the processor time."""
 MAX_AHEAD_BYTES = 1 << 20

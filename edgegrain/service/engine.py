@@ -122,7 +122,10 @@ class Engine:
     def restore(
         self, bundle_id: str, payloads: Sequence[bytes], options: Sequence[RestoreOptions], stages: Stages
     ) -> list[Outcome]:
-        """Restore payloads to picture files, in order; a failed item does not affect the others. Seeds are equal."""
+        """Restore payloads to picture files, in order; a failed item does not affect the others.
+
+        All options must have the same seed: a batch is decoded with one.
+        """
         bundle = self._bundles[bundle_id]
         with stages.measure("unpack"):
             unpacked = [_attempt(self._unpack, bundle, payload, wanted)

@@ -9,8 +9,9 @@ from typing import Any, Literal, NamedTuple
 from codec_contract.errors import EdgegrainError
 
 Reason = Literal["full", "late", "overtaken", "starting", "timeout"]
-"""Reason of a refusal, a label of the metrics: its queue is full; on arrival or while it waited it was expected to miss
-its deadline; no worker is ready before its deadline; the deadline passed."""
+"""Reason of a refusal, a label of the metrics: ``full``, the queue is full; ``late``, on arrival the job is expected to
+miss its deadline; ``overtaken``, it is expected to miss it only after it was queued; ``timeout``, its deadline has
+passed; ``starting``, any of these cases while no worker is ready."""
 
 
 class BatchKey(NamedTuple):

@@ -48,7 +48,8 @@ class Settings(BaseSettings):
     bundles: Annotated[tuple[str, ...], NoDecode] = Field(
         ("faces",), min_length=1, description="Ids, folders or hf:// names of the served bundles.")
 
-    device: Literal["cpu", "cuda"] = Field("cpu", description="Device of the decoders; never the other one.")
+    device: Literal["cpu", "cuda"] = Field(
+        "cpu", description="Device of the decoders, without fallback to the other one.")
     decoder_form: Literal["auto", "default", "cuda"] = Field(
         "auto", description="auto: on cuda the form of a bundle's decoder for CUDA, if it can run; default: never.")
     workers: int = Field(1, ge=1, le=64, description="Worker processes; each holds every bundle.")

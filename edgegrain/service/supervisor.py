@@ -92,7 +92,11 @@ class Supervisor:
         return asyncio.create_task(self._keep_alive(index), name=f"worker {index}")
 
     async def _start_spares(self) -> None:
-        """Start the spares when all workers are ready: they do not slow them down, whose memory is known then."""
+        """Start the spares once all workers are ready.
+
+        Starting them earlier would slow down the workers' start. Their number depends on the memory of the workers,
+        which is known only then.
+        """
         await self._complete.wait()
         spares = self._how_many_spares(self.pids)
         self._tasks += [self._keep(self._count + index) for index in range(spares)]

@@ -109,14 +109,15 @@ PROJECTED = AdversarialConfig("hinge", ratio=0.25, begins=0.05, discriminator=Pr
 
 
 def balanced(picture: Tensor, seen: Tensor, loss: Tensor, adversarial: Tensor, ratio: float) -> Tensor:
-    """``loss``, but its gradient at ``picture`` has ``ratio`` times its norm along that of ``adversarial`` added.
+    """A scalar with the value of ``loss`` and the gradient of both losses, the adversarial one scaled to ``ratio``.
 
-    It needs no weight that fits both losses at every time of a run. Esser et al. 2021 (VQGAN, equation 7) do the same
-    with the gradients at the decoder's last layer.
+    Its gradient at ``picture`` is that of ``loss`` plus that of ``adversarial``, scaled to ``ratio`` times the norm of
+    the former. So no fixed weight has to fit both losses throughout a run. Esser et al. 2021 (VQGAN, equation 7) do the
+    same with the gradients at the decoder's last layer.
 
     Args:
         picture: the networks' output.
-        seen: the same values, detached, with a gradient of their own.
+        seen: ``picture`` detached, requiring a gradient of its own.
         loss, adversarial: scalars computed from ``seen``.
         ratio: norm of the adversarial gradient relative to that of ``loss``.
     """

@@ -45,7 +45,7 @@ class GeneratedSet:
 
     def __post_init__(self) -> None:
         if self.count < 1 or not 0 <= self.psi[0] <= self.psi[1] or not 0 <= self.mixing <= 1:
-            raise ValueError(f"expected pictures, psi from 0 on in ascending order and a part of 0 to 1 to mix, got "
+            raise ValueError(f"count must be at least 1, psi two ascending numbers from 0 on, mixing from 0 to 1; got "
                              f"{self}")
 
 

@@ -23,9 +23,9 @@ class GridLoss:
         self._means: dict[int, Tensor] = {}  # by period
 
     def __call__(self, restored: Tensor, target: Tensor, period: int = GRID_PERIOD) -> tuple[Tensor, Tensor]:
-        """The loss of a batch and the mean height of the grid, detached.
+        """The loss of a batch, a scalar, and the mean absolute height of the running mean, detached.
 
-        The gradient has the signs of the running mean, and the size of that of the batch's own mean absolute value.
+        The gradient is that of the mean absolute height of the batch's grid, but with the signs of the running mean.
 
         Args:
             restored, target: pictures or windows ``[N, 3, s, s]`` in [-1, 1].

@@ -1,8 +1,8 @@
 """The training loop of all families, made for preemptible machines.
 
 A run stops at ``pictures`` or after ``budget_seconds``, whichever comes first, and anneals towards that end. It writes
-a checkpoint at every evaluation, at the end and on Ctrl-C or SIGTERM, and continues from it, from weights and progress
-alone.
+a checkpoint at every evaluation, at the end and on Ctrl-C or SIGTERM. A resumed run continues from the checkpoint's
+weights and progress; optimizer moments are not stored.
 """
 
 from __future__ import annotations

@@ -21,13 +21,14 @@ def save_shards(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str
     """Write tensors to ``path`` and, if they are larger than one file, to ``STEM-SERIAL-N.safetensors`` next to it.
 
     The first file is replaced last, and no other file is replaced, so that after an interruption the first file and the
-    files that it names belong together. Files of earlier calls are removed at the end, those of a call that fails then.
+    files that it names belong together. At the end, the further files of earlier calls are removed. A call that fails
+    removes its own.
 
     Args:
         path: the first file, ``.safetensors``.
-        tensors: of any device.
+        tensors: name -> tensor, on any device.
         metadata: for the first file's header; ``files`` is reserved.
-        serial: a number for the names; the next one without files takes its place.
+        serial: number for the names of the further files; if files have it already, the next free number is used.
     """
     shards: list[dict[str, Tensor]] = [{}]
     used = 0

@@ -17,12 +17,12 @@ Shape = Sequence[int | ir.SymbolicDim | None]
 
 
 class ChannelsLastWriter:
-    """Adds nodes to a new graph, and knows what became of every value of the source.
+    """Writes the nodes of a new graph, and maps the values of the source graph to values of the new one.
 
     Attributes:
         graph: the new graph.
-        forms: of every value of the source, its values in the new graph: as it was exported (``first``), a map
-            channels-last (``last``), one number per picture and channel as ``[B, C]`` (``vector``).
+        forms: value of the source -> form -> value of the new graph. Forms are ``first``, the exported shape (maps
+            channels-first); ``last``, a channels-last map; ``vector``, one number per picture and channel, ``[B, C]``.
     """
 
     def __init__(self, opset: int) -> None:

@@ -57,8 +57,15 @@ class Pixels(enum.StrEnum):
 
 @dataclass(frozen=True)
 class DecoderForm:
-    """One combination of them; ``weights`` None stores what ``precision`` computes in, ``pixels`` None is uint8 for
-    fused operators and float32 for ONNX's own."""
+    """A form in which a decoder is exported.
+
+    Attributes:
+        weights: storage of the weights; None for the type that ``precision`` computes in.
+        precision: type of the convolutions.
+        noise: source of the generator's noise.
+        ops: operators of the graph.
+        pixels: type of the input and output; None for uint8 with fused operators, float32 with ONNX's own.
+    """
 
     weights: Weights | None = None
     precision: Precision = Precision.float32

@@ -14,7 +14,7 @@ import numpy as np
 from codec_contract.bundle.manifest import ENLARGEMENTS
 from codec_contract.errors import BundleError, DeviceError, ImageError
 from codec_contract.rgb import Rgb, describe_array
-from server_decoder.capture_lock import beside_captures
+from server_decoder.capture_lock import outside_captures
 from server_decoder.providers import (
     SILENT,
     WARNINGS,
@@ -108,7 +108,7 @@ class EnlargerSession:
         enlarged = np.empty((len(pictures), large, large, 3), np.uint8)
         for index in range(len(pictures)):
             try:
-                with beside_captures(self.device):
+                with outside_captures(self.device):
                     made = self._run(np.ascontiguousarray(pictures[index : index + 1]), self.factors.index(factor))
             except Exception as error:  # ONNX Runtime's exceptions have no common class
                 raise device_failure(error, self.device, "enlarging") from error
@@ -141,7 +141,7 @@ def _start(model: bytes, options: onnxruntime.SessionOptions, device: Device) ->
     chain = provider_chain(device, CudaOptions(graphs=False), None)
     provider = chain[0] if isinstance(chain[0], str) else chain[0][0]
     try:
-        with beside_captures(device):
+        with outside_captures(device):
             session = create_session(model, options, chain)
     except Exception as error:  # ONNX Runtime has no common class for errors of a damaged model
         raise start_failure(error, device, provider, "enlarger") from error

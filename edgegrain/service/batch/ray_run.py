@@ -57,7 +57,8 @@ def tallies(plan: BatchPlan, workers: int, *, gpus: float = 0.0) -> Iterator[Tal
     except ray.exceptions.RayError as error:
         cause = getattr(error, "cause", None) or error
         raise ServiceError(f"the run was interrupted; start it again to continue: {_last_line(cause)}") from error
-    # If Ray had to restart the listing, other names were pending by then, and it skipped as many as it had delivered.
+    # If Ray has to restart the listing, it drops as many rows as it has delivered. By then other names are pending, as
+    # some have results, so names that were never processed may be among those rows.
     if total.done + total.skipped + total.failed != total.listed:
         raise ServiceError(
             "the machine that listed the names was lost, and names are missing; start the run again to continue")

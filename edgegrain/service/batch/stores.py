@@ -24,7 +24,7 @@ from codec_contract.files import write_atomically
 STAGING = ".edgegrain-batch"
 """Folder inside a target folder for files that are being written."""
 LOCK_SECONDS, END_SECONDS = 30.0, 5.0
-"""Wait for the workers of a run that was killed, and of one that ends."""
+"""Longest wait in seconds for workers to release the lock: those of a killed run at the start, ours at the end."""
 ATOMIC = frozenset({"s3", "gcs", "abfs"})
 """File systems of pyarrow with atomic writes: an object appears when its stream is closed."""
 

@@ -105,7 +105,7 @@ def _locked_folder(parent: Path) -> tuple[Path, int | None]:
     """A new folder and the descriptor that locks it."""
     while True:
         folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
-        # Before it is locked, another process that starts can take it for left and remove it.
+        # Until the folder is locked, another process that starts may consider it abandoned and remove it: try again.
         with suppress(BlockingIOError, FileNotFoundError):
             return folder, _lock(folder)
 

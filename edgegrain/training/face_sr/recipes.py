@@ -21,7 +21,7 @@ from server_decoder.face_sr.glean import GLEANConfig
 from server_decoder.grain.prior_config import PriorConfig
 from server_decoder.stylegan2.synthesis import CONFIG_F_512, CONFIG_F_1024, TINY_64
 
-_NOT_HERE = ("identity", "lr", "lr_l2", "lr_saturation", "rate", "codes")
+_UNUSED_TERMS = ("identity", "lr", "lr_l2", "lr_saturation", "rate", "codes")
 """Terms of `LossWeights` that this family does not compute."""
 
 
@@ -102,7 +102,7 @@ class FaceSRTraining(Recipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if unused := [name for name in _NOT_HERE if getattr(self.loss, name)]:
+        if unused := [name for name in _UNUSED_TERMS if getattr(self.loss, name)]:
             raise ValueError(f"GLEAN and GCFSR have no loss of {', '.join(unused)}; set loss.{unused[0]} to 0")
         if self.reduction not in REDUCTIONS:
             raise ValueError(f"unknown reduction {self.reduction!r}; expected one of {', '.join(REDUCTIONS)}")
@@ -116,7 +116,7 @@ class FaceSRTraining(Recipe):
         if self.adversarial_alone and (self.adversarial is None or self.factors is None):
             raise ValueError("adversarial_alone needs an adversarial loss and a network that takes several factors")
         if self.adversarial_alone and self.adversarial is not None and self.adversarial.ratio:
-            raise ValueError("an adversarial ratio is one to other losses, and with adversarial_alone some pictures "
+            raise ValueError("adversarial.ratio relates the loss to others, and with adversarial_alone some pictures "
                              "have no others; set adversarial.ratio to 0")
 
     @property

@@ -157,7 +157,7 @@ class StageConfig(Recipe):
                              f"{self.window}")
         if self.adversarial is not None and (not isinstance(self.adversarial.discriminator, ProjectedConfig)
                                              or self.adversarial.discriminator.identity):
-            raise ValueError("of a window only heads on AlexNet can be a discriminator; set "
+            raise ValueError("on windows the discriminator must consist of heads on AlexNet alone; set "
                              "adversarial.discriminator.identity=false, or window=0")
 
     @property

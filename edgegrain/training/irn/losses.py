@@ -58,7 +58,9 @@ def perceptual_loss(features: LPIPS, restored: Tensor, picture: Tensor) -> Tenso
 
 
 def lpips_loss(features: LPIPS, restored: Tensor, picture: Tensor) -> Tensor:
-    """LPIPS with VGG16, without up to seven rows above and columns on the left: at one phase of the network's grid it
-    would be lowest for a texture that repeats with it."""
+    """LPIPS with VGG16, averaged over the batch, without the first rows and columns: 0 to 7 of each, drawn at random.
+
+    Without this crop, the loss would be lowest for a texture that repeats with the network's grid.
+    """
     rows, columns = torch.randint(PERIOD, (2,)).tolist()
     return features(*(dequantize(255 * one[..., rows:, columns:]) for one in (restored, picture))).mean()

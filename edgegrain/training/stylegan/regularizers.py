@@ -57,8 +57,9 @@ def lazy_adam(parameters: Iterable[nn.Parameter], learning_rate: float, every: i
               betas: tuple[float, float] = (0.0, 0.99)) -> torch.optim.Adam:
     """Adam for a network whose regularizer has its own step every ``every`` steps; 0 for no regularizer.
 
-    k steps of the loss and one of the regularizer move the weights as k steps of their sum would: learning rate and
-    decay rates are taken to ``c = k / (k + 1)`` ([StyleGAN2] Appendix B).
+    k = ``every`` steps of the loss and one of the regularizer move the weights as k steps of their sum would: with
+    ``c = k / (k + 1)`` the learning rate is multiplied by c, and the decay rates are raised to the power of c
+    ([StyleGAN2] Appendix B).
     """
     c = every / (every + 1) if every else 1.0
     return torch.optim.Adam(parameters, lr=learning_rate * c, betas=(betas[0] ** c, betas[1] ** c), eps=1e-8)

@@ -103,8 +103,8 @@ class SuperResolutionTraining(Recipe):
         if not 0 < self.window <= self.size:
             raise ValueError(f"a window of {self.window} is not within pictures of {self.size}")
         if min(self.batch, self.windows) < 1 or not 0 <= self.generated_part <= 1 or not 0 <= self.half_part < 1:
-            raise ValueError("a batch has at least one picture and one window, and a part of 0 to 1 is generated or of "
-                             "half the size")
+            raise ValueError("batch and windows must be at least 1, generated_part from 0 to 1, and half_part from 0 "
+                             "to below 1")
         if self.adversarial is not None:
             discriminator = self.adversarial.discriminator
             if not isinstance(discriminator, ProjectedConfig):

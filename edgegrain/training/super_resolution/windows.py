@@ -1,4 +1,4 @@
-"""Batches of restored pictures with windows of their originals: half of them around eyes, mouth and hair."""
+"""Batches of restored pictures with windows of their originals, a part of them around eyes, mouth and hair."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ class CaptureLock:
 
 
 GPU = CaptureLock()
-"""Of all sessions of the process."""
+"""The lock of all sessions of the process."""
 
 
 def outside_captures(device: str) -> AbstractContextManager[None]:

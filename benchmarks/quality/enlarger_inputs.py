@@ -41,7 +41,7 @@ from sdk import Codec
 from server_decoder.super_resolution.enlarger_session import EnlargerSession
 
 PERIODS = (2, 4)
-"""Of the peaks in the table, in pixels."""
+"""Periods of the spectral peaks in the table, in pixels."""
 SMALLEST = 16
 """Side of the LR of the bilinear row ([GRAIN] Table 1)."""
 BILINEAR = f"original: bilinear from {SMALLEST}×{SMALLEST}"

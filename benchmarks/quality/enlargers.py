@@ -58,7 +58,7 @@ from server_decoder.prior_store import load_prior
 from server_decoder.super_resolution.network import SuperResolution
 
 TRAINED = "average.safetensors"
-"""Of a finished run: the averaged weights."""
+"""The file of a finished run that holds the averaged weights."""
 
 
 @dataclass(frozen=True)

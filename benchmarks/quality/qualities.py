@@ -39,7 +39,7 @@ from edgegrain.metrics.training_losses import NOTE, marked
 
 SECTION = "table of the qualities"
 SIDE = 256
-"""Of the pictures of an evaluation that names no size."""
+"""Side of the pictures in evaluations that name no size, in pixels."""
 COLUMNS = {"bytes": ("bytes", ".0f"), "psnr": ("PSNR (dB)", ".2f"), "lpips_alex": ("LPIPS-Alex", ".3f"),
            "lpips_vgg": ("LPIPS-VGG", ".3f"), "dists": ("DISTS", ".3f"), "identity": ("identity (dlib)", ".3f"),
            "identity_mobileface": ("identity (MobileFace)", ".3f")}

@@ -32,7 +32,7 @@ from edgegrain.pictures.sheets import Tile, draw_sheet, write_sheet
 
 STRENGTHS = (4.0, 8.0, 16.0, 24.0, 32.0, 48.0, 64.0)
 SIDE = 256
-"""Of a picture on the sheet, in pixels."""
+"""Side of a picture on the sheet, in pixels."""
 USUAL = ",".join(f"{strength:g}" for strength in STRENGTHS)
 
 Distance = Callable[[Rgb, Rgb], float]

@@ -2,9 +2,8 @@
 
 For each sample the tables' network predicts a mean and a scale, whose logistic distribution assigns every level a mass.
 The level is found by halving 0...255 eight times; each decision is coded with the share of the upper half's mass.
-Encoder
-and decoder run the same loop over the samples: the encoder's ``code`` writes the given level, the decoder's ignores it
-and returns the level that it reads.
+Encoder and decoder run the same loop over the samples: the encoder's ``code`` writes the given level, the decoder's
+ignores it and returns the level that it reads.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from codec_contract.lr_coder.logistic import MEAN_BITS, MEAN_MAX, SCALE_MAX
 
 FORMAT = "edgegrain coder tables 1"
 FORMAT_WITH_STEP = "edgegrain coder tables 2"
-"""Of tables with a step above 1, which readers of the first format would ignore."""
+"""The format of tables with a step above 1: readers of the first format would ignore the step."""
 ACTIVATION_MAX = 4095
 ACCUMULATOR_LIMIT = 1 << 30
 """Leaves one bit of 32 for adding the reference to the result."""

@@ -1,9 +1,8 @@
 """`LinePredictor`: the tables' networks on all pixels of a slanted line at once, for speed.
 
 The results equal those of `ContextReader` and `ChannelNetwork.predict`. Float64 is used for its fast matrix products,
-and
-the computation is exact: every input is an integer, every weight an integer times its output's power of two, and the
-tables' bound keeps all sums (a mean's reference included) below 2**37 such units, far from the 2**53 where float64
+and the computation is exact: every input is an integer, every weight an integer times its output's power of two, and
+the tables' bound keeps all sums (a mean's reference included) below 2**37 such units, far from the 2**53 where float64
 begins to round. So neither the order of a summation nor a fused operation can change a result.
 
 References are separated from the contexts, W (x - reference) = W x - reference (sum of W's row), so the inputs of all

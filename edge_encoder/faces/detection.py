@@ -21,9 +21,9 @@ from edge_encoder.faces.alignment import Points, cut_square
 
 MODEL = Path(__file__).with_name("face_detector.onnx")
 LEAST_SCORE = 0.5
-"""Of a candidate, as in MediaPipe's graphs."""
+"""Least score of a candidate, as in MediaPipe's graphs."""
 CONFIRMED_SCORE = 0.7
-"""Of a face that is found again; the lowest among 589 pictures of faces is 0.79."""
+"""Least score of a candidate that is detected a second time; the lowest among 589 pictures of faces is 0.79."""
 
 _SIDE = 256
 _SECOND_LOOK = 4.5  # side of the square around a face in which it must be found again, in sides of its box

@@ -26,7 +26,7 @@ WEIGHTS = "DISTS_pytorch/weights.pt"
 """The package's file with alpha and beta."""
 WEIGHTS_SHA256 = "f5e65c96230b7f6ca995691647d482237e4cab8a50c5c4a5784f219ef0748218"
 CHANNELS = (3, 64, 128, 256, 512, 512)
-"""Of the compared maps: the picture itself, then VGG16's relu1_2 to relu5_3."""
+"""Channels of the compared maps: the picture itself, then VGG16's relu1_2 to relu5_3."""
 C1, C2 = 1e-6, 1e-6  # the stabilizing constants of equations 3 and 4
 
 

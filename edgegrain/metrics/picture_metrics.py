@@ -181,13 +181,13 @@ class Reference:
         return unit_batch(picture).to(self._metrics.device)
 
     def _face_descriptors(self, batch: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Of dlib's network and of MobileFace; None off faces."""
+        """Descriptors by dlib's network and by MobileFace; None for domains other than faces."""
         if self._metrics.identity is None or self._metrics.mobileface is None:
             return None
         return self._metrics.identity(batch), self._metrics.mobileface(batch)
 
     def _regions(self, batch: Tensor) -> tuple[Tensor, list[Tensor]] | None:
-        """The boxes of eyes and mouth, and VGG16's activations on them; None off faces."""
+        """The boxes of eyes and mouth, and VGG16's activations on them; None for domains other than faces."""
         if self._metrics.identity is None:
             return None
         found = squares(batch)

@@ -57,7 +57,7 @@ def picture_loss(weights: LossWeights, picture: Tensor, target: Tensor, lpips: L
     Args:
         picture, target: ``[B, 3, S, S]`` in [-1, 1].
         lpips: may be None if its weight is 0.
-        identity: descriptor network, or None off faces and while pictures are still too blurred for it.
+        identity: descriptor network; None for other domains than faces, and while pictures are too blurred for it.
         offset: rows and columns, below `edgegrain.metrics.lpips.PERIOD`, at which the crop for LPIPS begins; the crop
             is one period smaller than the picture. None for the whole picture. With one phase only, a decoder learns a
             texture of that period, which LPIPS at that phase mistakes for detail.

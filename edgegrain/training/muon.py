@@ -18,7 +18,7 @@ from edgegrain.training.distributed import has_bfloat16
 
 MOMENTUM = 0.95
 COEFFICIENTS = 3.4445, -4.7750, 2.0315
-"""Of the quintic Newton-Schulz iteration: the steepest at zero (Jordan et al. 2024)."""
+"""Coefficients of the quintic Newton-Schulz iteration, the steepest at zero (Jordan et al. 2024)."""
 ITERATIONS = 5
 _SMALLEST_NORM = 1e-7
 

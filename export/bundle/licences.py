@@ -16,7 +16,7 @@ PHOTOGRAPHS = {
     "weights": "Research only, because of the data; the code is Apache-2.0.",
     "data": "BSDS500, training and validation pictures: research use.",
 }
-"""Of edgegrain's own IRN."""
+"""Licence of edgegrain's own IRN."""
 _STYLEGAN2 = "NVIDIA's StyleGAN2: Nvidia Source Code License-NC, non-commercial use only."
 _NO_LICENCE = "states no licence: ask its authors before you use or pass on the weights."
 _FACES = "FFHQ: CC BY-NC-SA 4.0. CelebA-HQ: non-commercial research."

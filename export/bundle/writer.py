@@ -29,7 +29,7 @@ from server_decoder.decoder_session import INPUT, OUTPUT
 COMPARED = 4
 """Generated pictures on which a bundle's encoder and decoder are compared with torch."""
 FIRST_VERSION = "1.0.0"
-"""Of a bundle whose version is not stated."""
+"""Version of a bundle for which none is given."""
 
 
 class WrittenBundle(NamedTuple):

@@ -104,7 +104,7 @@ class GCFSRConfig:
         """The configuration that `as_dict` described.
 
         Raises:
-            KeyError, TypeError, ValueError: the fields describe none.
+            KeyError, TypeError, ValueError: the fields describe no configuration.
         """
         return cls(**{name: value for name, value in fields.items() if name != "kind"})
 

@@ -90,7 +90,7 @@ class GLEANConfig:
         """The configuration that `as_dict` described.
 
         Raises:
-            KeyError, TypeError, ValueError: the fields describe none.
+            KeyError, TypeError, ValueError: the fields describe no configuration.
         """
         plain = {name: value for name, value in fields.items() if name != "kind"}
         scales = tuple(Scale(**scale) for scale in plain.get("scales", ()))

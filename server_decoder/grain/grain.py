@@ -63,7 +63,7 @@ class GrainConfig:
         """The configuration that `as_dict` (or ``dataclasses.asdict``) described.
 
         Raises:
-            KeyError, TypeError, ValueError: the fields describe none.
+            KeyError, TypeError, ValueError: the fields describe no configuration.
         """
         prior, codes, fusion = fields["prior"], fields["codes"], fields["fusion"]
         return cls(

@@ -92,7 +92,7 @@ class IRNConfig:
         """The configuration that `as_dict` described.
 
         Raises:
-            KeyError, TypeError, ValueError: the fields describe none.
+            KeyError, TypeError, ValueError: the fields describe no configuration.
         """
         plain = {name: value for name, value in fields.items() if name != "kind"}
         return cls(**{**plain, "blocks": tuple(plain["blocks"])})
@@ -262,7 +262,7 @@ class DownscalingModule(nn.Module):
         return self._join(h1, h2)
 
     def inverse_matrix(self) -> Tensor | None:
-        """Of the trained transform; None for a Haar transform."""
+        """Inverse matrix of the trained transform; None for a Haar transform."""
         return self.transform.inverse_matrix() if isinstance(self.transform, CellTransform) else None
 
     def inverse(self, x: Tensor, inverse_matrix: Tensor | None = None) -> Tensor:
@@ -309,7 +309,7 @@ class IRN(nn.Module):
         return x[:, :RGB], x[:, RGB:]
 
     def inverse_matrices(self) -> list[Tensor | None]:
-        """Of the modules' trained transforms; None where the transform is Haar's."""
+        """Inverse matrices of the stages' trained transforms; None for each stage with a Haar transform."""
         return [stage.inverse_matrix() for stage in self.stages]  # type: ignore[operator]  # as above
 
     def inverse(self, y: Tensor, z: Tensor, matrices: Sequence[Tensor | None] | None = None) -> Tensor:

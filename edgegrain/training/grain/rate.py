@@ -26,7 +26,7 @@ FIT_PICTURES, FIT_STEPS, FIT_BATCH = 128, 300, 32
 BELOW_TARGET = 1 / 16
 """Factor on the rate loss while LRs are smaller than their target."""
 DECAY = 0.98
-"""Of the mean size that is compared with the target: batches are small, and pictures differ."""
+"""Decay of the running mean that is compared with the target: batches are small, and pictures differ."""
 
 
 class CoderContext(nn.Module):

@@ -16,6 +16,7 @@ from codec_contract.errors import ModelError
 from edgegrain.training.adversarial import AdversarialLoss
 from edgegrain.training.checkpoint import open_checkpoint, prefixed
 from edgegrain.training.face_sr.grain_start import begin_with_grain
+from edgegrain.training.face_sr.grow import grow
 from edgegrain.training.face_sr.recipes import FaceSRTraining
 from edgegrain.training.grain.initialize import trained_decoder
 from edgegrain.training.prior_files import random_prior
@@ -81,8 +82,9 @@ def start_run(config: FaceSRTraining, prior: GenerativePrior | None = None, disc
         config: the recipe.
         prior: GLEAN's bank; None for GCFSR, and for a bank with random weights.
         discriminator: a trained one; None for the recipe's own with random weights.
-        start: trained weights to begin with, or the folder of a run that holds them; for GLEAN also a GRAIN decoder,
-            as `grain_start.begin_with_grain` takes it: a run, a bundle by name or folder, or a folder of the zoo.
+        start: trained weights to begin with, or the folder of a run that holds them. GCFSR's may be narrower
+            (`grow.grow`). For GLEAN also a GRAIN decoder, as `grain_start.begin_with_grain` takes it: a run, a bundle
+            by name or folder, or a folder of the zoo.
 
     Raises:
         BundleError, ModelError: ``start`` is none of these, or holds a network of another shape or bank.
@@ -90,7 +92,6 @@ def start_run(config: FaceSRTraining, prior: GenerativePrior | None = None, disc
     torch.manual_seed(config.seed)
     model: GLEAN | GCFSR
     average: GLEAN | GCFSR
-    trained: GLEAN | GCFSR | None = None
     if isinstance(config.network, GLEANConfig):
         bank = random_prior(config.network.prior, config.seed) if prior is None else prior
         model, average = GLEAN(config.network, bank), GLEAN(config.network, bank)
@@ -98,14 +99,13 @@ def start_run(config: FaceSRTraining, prior: GenerativePrior | None = None, disc
             begin_with_grain(model, trained_decoder(start))
         elif start is not None:
             trained = load_glean(_weights(start, GLEAN_WEIGHTS), bank)
+            if trained.config != config.network:
+                raise ModelError(f"{start} holds {trained.config}, the recipe has {config.network}")
+            model.load_state_dict(trained.state_dict())
     else:
         model, average = GCFSR(config.network), GCFSR(config.network)
         if start is not None:
-            trained = load_gcfsr(_weights(start, GCFSR_WEIGHTS))
-    if trained is not None:
-        if trained.config != config.network:
-            raise ModelError(f"{start} holds {trained.config}, the recipe has {config.network}")
-        model.load_state_dict(trained.state_dict())
+            grow(model, load_gcfsr(_weights(start, GCFSR_WEIGHTS)))
     average.load_state_dict(model.state_dict())
     average.eval().requires_grad_(False)
     adversarial = AdversarialLoss(config.adversarial, discriminator) if config.adversarial is not None else None

@@ -60,7 +60,7 @@ class IRNTraining(Recipe):
         warm_up: steps over which the learning rate rises at the beginning of every session.
         ema: decay of the averaged weights; 0 for none.
         bf16: bfloat16 in the convolutions; the couplings stay float32.
-        random_pictures: a trial run on random pictures.
+        random_pictures: number of random pictures when no data is given (trial runs).
     """
 
     network: IRNConfig = PRESETS["irn-x4"]
@@ -80,7 +80,7 @@ class IRNTraining(Recipe):
     ema: float = 0.0
     bf16: bool = False
     seed: int = 1
-    random_pictures: bool = False
+    random_pictures: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -130,9 +130,9 @@ IRN_CONFIGS: dict[str, IRNTraining] = {
     "photos-x4-tri": replace(_PHOTOS, network=PRESETS["irn-x4-light-tri"]),
     "smoke-irn": IRNTraining(
         _SMOKE, IRNLosses(distribution=0.1), batch=4, crop=32, iterations=120, learning_rate=4e-3, warm_up=5, ema=0.8,
-        random_pictures=True),
+        random_pictures=24),
     "smoke-irn-plus": IRNTraining(
         _SMOKE, IRNLosses(reconstruction=0.01, guide=16.0), discriminator=(4, 8), discriminator_alone=0.2, batch=4,
-        crop=32, iterations=60, learning_rate=1e-3, halve_at=(0.4, 0.6), warm_up=5, random_pictures=True),
+        crop=32, iterations=60, learning_rate=1e-3, halve_at=(0.4, 0.6), warm_up=5, random_pictures=24),
 }
 """Name -> recipe."""

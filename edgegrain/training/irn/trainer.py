@@ -41,7 +41,6 @@ from server_decoder.bicubic import BicubicEnlargement
 from server_decoder.irn.network import IRN, round_to_levels
 
 HELD_OUT = 8  # crops that a run is evaluated on
-_RANDOM_PICTURES = 24  # of a trial run
 _UNSEEN_SEED = 2**40
 
 
@@ -164,7 +163,7 @@ class IRNTrainer:
 
 def open_trainer(config: IRNTraining, options: RunOptions, folder: Path, distributed: Distributed) -> IRNTrainer:
     """Continue the run in ``folder``, or start one; see `Family.open`."""
-    require_pictures(options, int(config.random_pictures))
+    require_pictures(options, config.random_pictures)
     resumed = (folder / CHECKPOINT).exists()
     if config.discriminator and options.init_from is None and not resumed and not config.random_pictures:
         raise EdgegrainError("IRN+ fine-tunes a trained IRN; pass --init-from with a run or its irn.safetensors")
@@ -177,9 +176,10 @@ def open_trainer(config: IRNTraining, options: RunOptions, folder: Path, distrib
     else:
         run = start_run(config, options.start)
     config = run.config
-    photographs = Photographs.of(list(random_pictures(_RANDOM_PICTURES, 2 * config.crop, config.seed)))
     if options.data is not None:
         photographs = pack_photographs(list_pictures(options.data, options.exclude), cache_folder(folder))
+    else:
+        photographs = Photographs.of(list(random_pictures(config.random_pictures, 2 * config.crop, config.seed)))
     unseen = photographs
     if options.validation is not None:
         unseen = pack_photographs(list_pictures(options.validation), cache_folder(folder))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -162,10 +163,10 @@ def _count(network: nn.Module) -> int:
 
 SOURCES: dict[str, Callable[[Sequence[Path], Path, ConversionOptions], ConversionReport]] = {
     "grain": _grain,
-    "irn": lambda files, out, options: _irn(files, out, options, plus=False),
-    "irn-plus": lambda files, out, options: _irn(files, out, options, plus=True),
+    "irn": partial(_irn, plus=False),
+    "irn-plus": partial(_irn, plus=True),
     "glean": _glean, "gcfsr": _gcfsr,
-    "stylegan2-nvidia": lambda files, out, options: _stylegan2(files, out, options, rosinality=False),
-    "stylegan2-rosinality": lambda files, out, options: _stylegan2(files, out, options, rosinality=True),
+    "stylegan2-nvidia": partial(_stylegan2, rosinality=False),
+    "stylegan2-rosinality": partial(_stylegan2, rosinality=True),
 }
 """Name -> conversion."""

@@ -82,7 +82,8 @@ def restore(
 
     Args:
         payload: a `Payload`, its bytes or the path of its file; or an LR: uint8 ``[lr, lr, 3]``, the bytes or path
-            of a PNG, a PIL picture. An LR does not store the original's size; its picture is the decoder's square.
+            of a PNG, a PIL picture. An LR does not store the original's size; its picture is the decoder's square. Its
+            levels are rounded as in a payload.
         bundle: id, alias, folder or ``hf://owner/name@revision``; None takes the installed bundle that the payload
             names, for an LR the default bundle.
         size: ``"original"`` gives the original's size and aspect (for ``fit="crop"`` those of the centre square, for

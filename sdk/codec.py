@@ -251,8 +251,12 @@ class Codec:
         return self._manifest.tile_overlap is not None
 
     def _pack(self, lr: Rgb, fitted: Fitted) -> Payload:
-        lr = rounded(lr, self._open.tables.step)
+        lr = self._round(lr)
         return Payload(self._open.pack(lr, fitted.original_size, fitted.fit, fitted.square), lr=lr)
+
+    def _round(self, lr: Rgb) -> Rgb:
+        """The LR's levels as a payload holds them: multiples of the bundle's step."""
+        return rounded(lr, self._open.tables.step)
 
     def _unpack(self, source: RestoreSource, size: Size, max_pixels: int) -> tuple[Rgb, Header | None]:
         """The LR, uint8 [lr, lr, 3], and the header of a payload; every refusal comes before a network runs."""
@@ -273,7 +277,7 @@ class Codec:
             if received.shape[0] * received.shape[1] * self._manifest.factor**2 > max_pixels:
                 raise ImageError(f"the picture would have more than {max_pixels} pixels; raise max_pixels "
                                  "(--max-megapixels)")
-            return received, None
+            return self._round(received), None
         lr = self._manifest.lr
         if received.shape != (lr, lr, 3):
             raise ImageError(
@@ -281,7 +285,7 @@ class Codec:
                 "name the bundle it was made with")
         if isinstance(size, int):
             _check_pixels(size, size, max_pixels)
-        return received, None
+        return self._round(received), None
 
     def _picture(self, hr: Rgb, header: Header | None, size: Size, max_pixels: int) -> Image.Image:
         """The picture of a decoded square, uint8 [hr, hr, 3], enlarged if its size asks for it."""

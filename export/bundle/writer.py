@@ -225,7 +225,7 @@ def refuse_to_replace(folder: Path, force: bool, bundle_id: str | None = None) -
 
     Raises:
         FileExistsError: the folder exists and ``force`` is false.
-        BundleError: it exists and is no bundle, or the id is not valid.
+        BundleError: it exists and is no bundle or holds files that are not a bundle's, or the id is not valid.
     """
     bundle_id = folder.name if bundle_id is None else bundle_id
     if not BUNDLE_ID.fullmatch(bundle_id):
@@ -238,6 +238,20 @@ def refuse_to_replace(folder: Path, force: bool, bundle_id: str | None = None) -
     if not (folder / MANIFEST).is_file() and not (folder.is_dir() and not any(folder.iterdir())):
         raise BundleError(f"{folder} exists and is no bundle (it has no {MANIFEST}), so it is not replaced; choose "
                           "another name")
+    if others := _unlisted(folder):
+        raise BundleError(f"{folder} holds {others[0]}{', ...' if len(others) > 1 else ''}, which its {MANIFEST} does "
+                          "not list and which would be lost, so it is not replaced; move such files away, or choose "
+                          "another name")
+
+
+def _unlisted(folder: Path) -> list[str]:
+    """Files in a bundle's folder that its manifest does not list; all but the manifest if it cannot be read."""
+    try:
+        listed = set(json.loads((folder / MANIFEST).read_bytes())["files"])
+    except (OSError, ValueError, LookupError, TypeError):
+        listed = set()
+    held = (path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if not path.is_dir())
+    return [name for name in held if name != MANIFEST and name not in listed]
 
 
 def require_bundle_formats(formats: Sequence[str]) -> None:

@@ -39,6 +39,8 @@ def test_lrs_have_the_levels_that_payloads_store(tmp_path: Path) -> None:
     bundle = OpenBundle(load_manifest(folder), threads=1)
     np.testing.assert_array_equal(bundle.encode(GREY), np.full((1, LR, LR, 3), 126, np.uint8))
     np.testing.assert_array_equal(bundle.decode(bundle.encode(GREY)), np.full((1, HR, HR, 3), 126, np.uint8))
+    restored = sdk.restore(np.full((LR, LR, 3), 128, np.uint8), bundle=folder)
+    np.testing.assert_array_equal(restored, np.full((HR, HR, 3), 126, np.uint8))
 
 
 def test_parts_are_opened_once_for_all_threads(folder: Path) -> None:

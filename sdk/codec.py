@@ -222,7 +222,7 @@ class Codec:
                 for hr, (_, header) in zip(decoded, unpacked, strict=True)]
         return pictures
 
-    def made(self, payload: Payload) -> bool:
+    def can_restore(self, payload: Payload) -> bool:
         """True for payloads of this bundle's LR contract."""
         return self._manifest.lr_contract_id.startswith(payload.header.contract_id)
 

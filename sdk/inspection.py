@@ -11,7 +11,7 @@ from codec_contract.payload import CODING_DEFLATE, CODING_RANGE, CODING_RAW
 from codec_contract.published_contracts import published_by
 from sdk.inputs import PayloadSource, read_payload
 from sdk.installed_bundles import manifest_for
-from sdk.payload import decode_lr
+from sdk.payload import decode_payload_lr
 
 _CODINGS = {CODING_RAW: "raw", CODING_RANGE: "range", CODING_DEFLATE: "deflate"}
 
@@ -67,7 +67,7 @@ def inspect(payload: PayloadSource) -> PayloadInfo:
     header = checked.header
     manifest = manifest_for(header)
     if manifest is not None:
-        decode_lr(checked.parsed, manifest)
+        decode_payload_lr(checked.parsed, manifest)
     raw = header.coding == CODING_RAW
     return PayloadInfo(
         size=len(checked),

@@ -19,7 +19,7 @@ from codec_contract.payload import FIT_PAD, ParsedPayload, encode_payload
 from codec_contract.rgb import Rgb
 from edge_encoder.encoder_session import EncoderSession
 from sdk.decoder_form import FormChoice, RunningDecoder, choose_form, describe
-from sdk.payload import coder_tables, decode_lr
+from sdk.payload import coder_tables, decode_payload_lr
 from sdk.tiles import PAD as TILE_PAD
 from server_decoder.decoder_session import DecoderSession, Device, require_provider
 from server_decoder.super_resolution.enlarger_session import EnlargerSession
@@ -209,4 +209,4 @@ class OpenBundle:
             PayloadError: the payload is of another contract, its LR is not of the bundle's size, or its body is
                 corrupt.
         """
-        return decode_lr(payload, self.manifest, self.tables)
+        return decode_payload_lr(payload, self.manifest, self.tables)

@@ -75,7 +75,7 @@ class Payload(bytes):
             PayloadError: the body is corrupt, or no installed bundle has the coder tables it was written with.
         """
         if self._lr is None:
-            self._lr = _read_only(decode_lr(self._parsed, require_manifest_for(self.header)))
+            self._lr = _read_only(decode_payload_lr(self._parsed, require_manifest_for(self.header)))
         return self._lr
 
     def save(self, path: str | os.PathLike[str], force: bool = False) -> Path:
@@ -108,7 +108,7 @@ def coder_tables(manifest: Manifest) -> CoderTables:
     return CoderTables.from_json(manifest.open_file(CODER_TABLES))
 
 
-def decode_lr(payload: ParsedPayload, manifest: Manifest, tables: CoderTables | None = None) -> Rgb:
+def decode_payload_lr(payload: ParsedPayload, manifest: Manifest, tables: CoderTables | None = None) -> Rgb:
     """The LR of a payload, uint8 ``[h, w, 3]``; its claims are checked before its body is decoded.
 
     Args:

@@ -109,7 +109,7 @@ class GenerativePrior(nn.Module, ABC):
         return torch.lerp(self.mean_code.expand_as(codes), codes, psi)
 
 
-def shifted(features: Tensor, offsets: Offsets) -> Tensor:
+def with_offsets(features: Tensor, offsets: Offsets) -> Tensor:
     """Features ``[B, C, r, r]`` with the offset of their resolution, if there is one."""
     offset = offsets.get(features.shape[-1])
     if offset is None:

@@ -13,7 +13,7 @@ from edgegrain.metrics.psnr_ssim import psnr, ssim
 
 
 class GradientMetrics:
-    """Takes the place of `edgegrain.metrics.picture_metrics.Metrics`; ``asked`` counts the originals."""
+    """Takes the place of `edgegrain.metrics.picture_metrics.PictureMetrics`; ``asked`` counts the originals."""
 
     asked = 0
 

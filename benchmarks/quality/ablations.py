@@ -30,7 +30,7 @@ from edgegrain.cli.exit_codes import errors_to_exit_codes
 from edgegrain.cli.output import progress_bar
 from edgegrain.evaluation.model_table import grain_model
 from edgegrain.metrics.metric_weights import find_weights
-from edgegrain.metrics.picture_metrics import Metrics
+from edgegrain.metrics.picture_metrics import PictureMetrics
 from edgegrain.pictures.packed import list_pictures, read_square
 from edgegrain.publishing.improvement import measure
 from edgegrain.publishing.run_source import final_decoder, open_run, source_of
@@ -38,7 +38,7 @@ from edgegrain.training.adversarial import PROJECTED, AdversarialConfig
 from edgegrain.training.allocator import keep_freed_memory
 from edgegrain.training.family import RunOptions
 from edgegrain.training.generated_shards import NAME
-from edgegrain.training.grain.checkpoint import Run
+from edgegrain.training.grain.checkpoint import GrainRun
 from edgegrain.training.grain.recipes import CONFIGS
 from edgegrain.training.grain.stages import StageConfig
 from edgegrain.training.loop import train
@@ -151,7 +151,7 @@ def billion_macs(config: DecoderConfig) -> float:
     return grain_model("", GrainConfig(config)).parts["decoder"].macs / 1e9
 
 
-def costs(runs: Mapping[str, Run]) -> dict[str, list[str]]:
+def costs(runs: Mapping[str, GrainRun]) -> dict[str, list[str]]:
     """Title -> cells with the pictures that a run saw and the cost of its decoder; ``""`` -> the cells' titles."""
     decoders = {title: decoder for title, run in runs.items() if isinstance(decoder := final_decoder(run), RRDBDecoder)}
     times = milliseconds(decoders)
@@ -189,7 +189,7 @@ def main(
         train_variant(variants[name], runs / name, options, seconds)
     if only:
         return
-    metrics = Metrics(find_weights(weights, faces=True), faces=True)
+    metrics = PictureMetrics(find_weights(weights, faces=True), faces=True)
     opened = {variant.title: open_run(runs / name) for name, variant in variants.items()}
     published = find_decoder(bundle)
     originals = [read_square(path, published.network.hr) for path in list_pictures(unseen)]

@@ -51,7 +51,7 @@ from edgegrain.evaluation.results import (
     row_from,
 )
 from edgegrain.metrics.metric_weights import find_weights
-from edgegrain.metrics.picture_metrics import Metrics
+from edgegrain.metrics.picture_metrics import PictureMetrics
 from edgegrain.metrics.training_losses import NOTE, losses_at
 from edgegrain.pictures.packed import list_pictures
 from edgegrain.publishing.model_card import measured_columns, score_cells
@@ -103,7 +103,7 @@ class CodecComparison:
         EdgegrainError: no bundle, several of one id, or a side that an LR does not divide.
     """
 
-    def __init__(self, codecs: Sequence[Codec], metrics: Metrics, weights_id: str, cache: ResultCache,
+    def __init__(self, codecs: Sequence[Codec], metrics: PictureMetrics, weights_id: str, cache: ResultCache,
                  thoroughness: Thoroughness = "fast", side: int = 0) -> None:
         if not codecs:
             raise EdgegrainError("name at least one bundle")
@@ -256,7 +256,7 @@ def main(
     faces = any(codec.bundle.domain == "faces" for codec in codecs)
     folder = find_weights(weights, faces=faces)
     baselines: Thoroughness = "full" if thorough else "fast"
-    comparison = CodecComparison(codecs, Metrics(folder, faces=faces), weights_id(folder),
+    comparison = CodecComparison(codecs, PictureMetrics(folder, faces=faces), weights_id(folder),
                                  ResultCache(cache or cache_folder() / "evaluation"), baselines, side)
     paths = list_pictures(data)[: limit or None]
     results = [comparison.picture(path) for path in with_progress(paths, "comparing")]

@@ -35,7 +35,7 @@ from codec_contract.quantization import dequantize
 from edgegrain.cli.exit_codes import errors_to_exit_codes
 from edgegrain.cli.output import progress_bar
 from edgegrain.metrics.metric_weights import find_weights
-from edgegrain.metrics.picture_metrics import Metrics, first_picture
+from edgegrain.metrics.picture_metrics import PictureMetrics, first_picture
 from edgegrain.pictures.packed import stored_pictures
 from edgegrain.publishing.improvement import Figures
 from edgegrain.training.adversarial import PROJECTED
@@ -51,7 +51,7 @@ from edgegrain.training.super_resolution.recipes import SUPER_RESOLUTION_CONFIGS
 from edgegrain.training.super_resolution.run import SuperResolutionRun, start_run
 from edgegrain.training.super_resolution.trainer import SuperResolutionTrainer
 from edgegrain.training.time_budget import TimeBudget
-from edgegrain.training.training_pictures import cache_folder
+from edgegrain.training.training_pictures import packed_folder
 from export.decoder.sources import find_decoder
 from server_decoder.bicubic import BicubicEnlargement
 from server_decoder.prior_store import load_prior
@@ -166,7 +166,7 @@ def begin(variant: Variant, options: Options) -> SuperResolutionRun:
 
 
 @torch.no_grad()
-def measure(enlarge: Callable[[Tensor], Tensor], pairs: Pairs, metrics: Metrics) -> dict[str, float]:
+def measure(enlarge: Callable[[Tensor], Tensor], pairs: Pairs, metrics: PictureMetrics) -> dict[str, float]:
     """Mean scores of an enlarger, which takes ``[1, 3, S, S]`` in [-1, 1], on pairs."""
     rows, features, originals, off_grid = [], [], [], []
     for restored, original in zip(pairs.restored, pairs.originals, strict=True):
@@ -215,8 +215,8 @@ def main(
         train_variant(VARIANTS[name], runs / name, options, training, found, seconds)
     if only:
         return
-    metrics = Metrics(found, faces=True)
-    pairs = packed_pairs(_BASE, stored_pictures(unseen), cache_folder(runs / names[0]))
+    metrics = PictureMetrics(found, faces=True)
+    pairs = packed_pairs(_BASE, stored_pictures(unseen), packed_folder(runs / names[0]))
     networks: dict[str, nn.Module] = {"bicubic": BicubicEnlargement(_BASE.size, _BASE.factor * _BASE.size),
                                       "the bundle's, where the first two begin": _trained(_BASE, options)}
     for name in names:

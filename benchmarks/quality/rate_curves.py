@@ -37,14 +37,14 @@ from edgegrain.cli.exit_codes import errors_to_exit_codes
 from edgegrain.cli.output import with_progress
 from edgegrain.evaluation.plots import STYLE
 from edgegrain.metrics.metric_weights import find_weights
-from edgegrain.metrics.picture_metrics import Metrics
+from edgegrain.metrics.picture_metrics import PictureMetrics
 from edgegrain.pictures.packed import list_pictures, pack, read_square, stored_pictures
 from edgegrain.publishing.fit_coder import fit_tables
 from edgegrain.publishing.improvement import measure
 from edgegrain.publishing.publish import encode
 from edgegrain.publishing.run_source import source_of
 from edgegrain.training.grain.checkpoint import checkpoint_path, load_run, read_config
-from edgegrain.training.training_pictures import cache_folder
+from edgegrain.training.training_pictures import packed_folder
 
 COLOURS = ("#B22234", "#0072B2", "#E69F00", "#009E73")  # the accent colour of the reports, then Okabe and Ito's
 PANELS = {"lpips_alex": "LPIPS-Alex (a training loss): lower is better", "lpips_vgg": "LPIPS-VGG: lower is better",
@@ -76,7 +76,7 @@ class Point:
     identity: float
 
 
-def measure_run(folder: Path, training: np.ndarray, unseen: Sequence[Rgb], metrics: Metrics, *,
+def measure_run(folder: Path, training: np.ndarray, unseen: Sequence[Rgb], metrics: PictureMetrics, *,
                 coder_pictures: int = 2000, steps: int = 6000) -> Point:
     """Fit the coder to a stage 1 run's LRs, then measure payloads and restored pictures.
 
@@ -155,12 +155,12 @@ def main(
     for path in (out, out.with_suffix(".png")):
         if path.exists() and not force:
             raise FileExistsError(f"{path} exists; pass --force to replace it")
-    metrics = Metrics(find_weights(weights))
+    metrics = PictureMetrics(find_weights(weights))
     stored = stored_pictures(data, tuple(exclude or ()))
     points = []
     for run in with_progress(runs, "runs"):
         side = read_config(run).encoder.hr
-        training = pack(stored, side, cache_folder(checkpoint_path(run).resolve().parent))
+        training = pack(stored, side, packed_folder(checkpoint_path(run).resolve().parent))
         unseen = [read_square(path, side) for path in list_pictures(validation)[:count]]
         points.append(measure_run(run, training, unseen, metrics, coder_pictures=coder_pictures))
     write_atomically(out, table(points).encode(), force=force)

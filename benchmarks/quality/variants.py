@@ -28,7 +28,7 @@ from codec_contract.errors import ModelError
 from codec_contract.rgb import Rgb
 from edgegrain.cli.exit_codes import errors_to_exit_codes
 from edgegrain.evaluation.evaluator import original_of
-from edgegrain.metrics.picture_metrics import Metrics, Scores, first_picture, unit_batch
+from edgegrain.metrics.picture_metrics import PictureMetrics, Scores, first_picture, unit_batch
 from edgegrain.pictures.packed import list_pictures
 from edgegrain.pictures.sheets import Tile, draw_sheet, write_sheet
 from edgegrain.publishing.run_source import run_source
@@ -118,7 +118,7 @@ def main(
     columns = [_parse(column) for column in compare or []]
     source = with_head(_find(bundle, prior), prior)
     others = {title: _find(name, prior) for title, name in columns}
-    metrics = Metrics(weights) if weights is not None else None
+    metrics = PictureMetrics(weights) if weights is not None else None
     paths = list_pictures(data)
     rows, scores = [], dict[str, list[Scores]]()
     for index, path in enumerate(paths[:max(count, (scored or len(paths)) if metrics else 0)]):

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from server_decoder.generative_prior import GenerativePrior, Offsets, Synthesis, shifted
+from server_decoder.generative_prior import GenerativePrior, Offsets, Synthesis, with_offsets
 from server_decoder.grain.grain import Grain
 from server_decoder.grain.rrdb_decoder import RRDBDecoder
 from server_decoder.mobile_stylegan.generator import MobileStyleGAN, SeparableConv, StyledConv, WaveletHead
@@ -83,7 +83,7 @@ class StraightforwardStyleGAN2(StyleGAN2):
             x = activate(x + (layer.noise if own is None else own) * layer.noise_strength, layer.bias)
             if index % 2:
                 continue
-            x = shifted(x, offsets)
+            x = with_offsets(x, offsets)
             features[x.shape[-1]] = x
             to_rgb = self.to_rgb[index // 2]
             rgb = self._convolve(to_rgb.conv, x, codes[:, index + 1]) + to_rgb.bias[:, None, None]
@@ -104,13 +104,13 @@ class StraightforwardMobileStyleGAN(MobileStyleGAN):
         """As `MobileStyleGAN.synthesize`."""
         given: list[Tensor | None] = [None] * (1 + 2 * len(self.blocks)) if noise is None else list(noise)
         x = self.input.repeat(codes.shape[0], 1, 1, 1)
-        x = shifted(self._convolve(self.conv, x, codes[:, 0], given[0]), offsets)
+        x = with_offsets(self._convolve(self.conv, x, codes[:, 0], given[0]), offsets)
         features = {x.shape[-1]: x}
         for index, block in enumerate(self.blocks):
             first = 1 + 2 * index
             x = inverse_haar(x * block.affine(codes[:, first])[:, :, None, None])
             x = self._convolve(block.conv1, x, codes[:, first], given[first])
-            x = shifted(self._convolve(block.conv2, x, codes[:, first + 1], given[first + 1]), offsets)
+            x = with_offsets(self._convolve(block.conv2, x, codes[:, first + 1], given[first + 1]), offsets)
             features[x.shape[-1]] = x
         if not isinstance(self.head, WaveletHead):
             return Synthesis(self.head(x), features)

@@ -111,10 +111,10 @@ def cached_hub_bundles() -> dict[str, Path]:
 def licence_text(licence: Mapping[str, Any]) -> str:
     """Licences of weights and data as sentences of bounded length, without control characters."""
     shown = list({"weights": "not stated", "data": "not stated", **licence}.items())[:MAX_LICENCES]
-    return " ".join(f"Licence of {printable(what)}: {printable(text).rstrip('.')}." for what, text in shown)
+    return " ".join(f"Licence of {printable_text(what)}: {printable_text(text).rstrip('.')}." for what, text in shown)
 
 
-def printable(value: object) -> str:
+def printable_text(value: object) -> str:
     """Text of a manifest on one line, without control characters, of bounded length."""
     text = "".join(character if character.isprintable() else " " for character in str(value))
     return text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "…"
@@ -222,7 +222,7 @@ class _Repository:
 
         total = sum(entry.size for entry in manifest.files.values())
         logger.warning("%s: downloading bundle %s, version %s, commit %s, %.1f MB. %s", self.name, manifest.id,
-                       printable(manifest.version), commit, total / 1e6, licence_text(manifest.licence))
+                       printable_text(manifest.version), commit, total / 1e6, licence_text(manifest.licence))
         paths = [manifest.path(name) for name in manifest.files]
         have = sum(path.stat().st_size for path in paths if path.is_file())
         bar = tqdm(total=total, initial=have, unit="B", unit_scale=True, desc=manifest.id, disable=None)

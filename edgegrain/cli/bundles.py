@@ -153,11 +153,11 @@ def _print(found: list[tuple[str, BundleInfo]], verify: bool, as_json: bool) -> 
 
 
 def _print_lines(names: str, bundle: BundleInfo, verified: str) -> None:
-    from codec_contract.bundle.hub_bundles import printable
+    from codec_contract.bundle.hub_bundles import printable_text
 
-    typer.echo(f"{names}, version {printable(bundle.version)}{verified}")
+    typer.echo(f"{names}, version {printable_text(bundle.version)}{verified}")
     sizes = f"{bundle.hr} x {bundle.hr} pixels <-> LR {bundle.lr} x {bundle.lr}"
-    typer.echo(f"  {printable(bundle.domain)}, {bundle.codec}: {sizes}")
+    typer.echo(f"  {printable_text(bundle.domain)}, {bundle.codec}: {sizes}")
     typer.echo(f"  LR contract {bundle.lr_contract_id[:8]}, {bundle.size / 1e6:.1f} MB in {bundle.folder}")
     if bundle.quality is not None:
         typer.echo(f"  quality {bundle.quality}")
@@ -166,4 +166,4 @@ def _print_lines(names: str, bundle: BundleInfo, verified: str) -> None:
     for name, control in bundle.controls.items():
         typer.echo(f"  control {name}: {control}")
     for what, licence in bundle.licence.items():
-        typer.echo(f"  licence of {printable(what)}: {printable(licence)}")
+        typer.echo(f"  licence of {printable_text(what)}: {printable_text(licence)}")

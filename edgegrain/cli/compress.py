@@ -157,7 +157,7 @@ def compress(
             "picture": job.source, "payload": job.target, "bytes": len(payload),
             "picture_bytes": len(source) if isinstance(source, bytes) else source.stat().st_size,
             "width": payload.original_size[0], "height": payload.original_size[1], "fit": payload.fit,
-            "bundle": (next(codec.bundle.id for codec in codecs if codec.made(payload)) if codecs
+            "bundle": (next(codec.bundle.id for codec in codecs if codec.can_restore(payload)) if codecs
                        else payload.bundle)}
         if lr:
             row["lr"] = _write_lr(payload, job.target.with_suffix(".lr.png"), force)

@@ -127,7 +127,7 @@ def _open(codec: Any, paths: list[Path], weights: Path | None, baselines: str, c
     from edgegrain.evaluation.evaluator import EvaluationConfig, Evaluator, curve_budgets, original_of, weights_id
     from edgegrain.evaluation.result_cache import ResultCache
     from edgegrain.metrics.metric_weights import find_weights
-    from edgegrain.metrics.picture_metrics import Metrics
+    from edgegrain.metrics.picture_metrics import PictureMetrics
 
     faces = codec.bundle.domain == "faces"
     folder = find_weights(weights, faces=faces)
@@ -139,7 +139,7 @@ def _open(codec: Any, paths: list[Path], weights: Path | None, baselines: str, c
         budgets = curve_budgets([len(codec.compress(original_of(path, side)))
                                  for path in with_progress(paths, f"compressing {len(paths)} pictures")])
     thoroughness: Any = None if baselines == "none" else baselines
-    metrics = Metrics(folder, device=device, faces=faces)
+    metrics = PictureMetrics(folder, device=device, faces=faces)
     return Evaluator(codec, metrics, weights_id(folder), ResultCache(cache or cache_folder() / "evaluation"),
                      EvaluationConfig(thoroughness, budgets, side))
 

@@ -134,14 +134,14 @@ def run(
       3    --if-better kept the bundle that was there
     """
     with needs_extra("export,train", "publishing needs"):
-        from edgegrain.publishing.run_family import Family, run_family
+        from edgegrain.publishing.run_family import CodecFamily, run_family
 
     family = run_family(run)
     excluded = tuple(exclude or ())
-    if family is Family.irn:
+    if family is CodecFamily.irn:
         raise EdgegrainError(f"{run} is an IRN run, which needs no publishing; make its bundle with: "
                              f"edgegrain export bundle {run} --out {out}")
-    if family is Family.face_sr:
+    if family is CodecFamily.face_sr:
         given = {"--id": bundle_id, "--version": version != INITIAL_VERSION, "--domain": domain,
                  "--data-licence": data_licence, "--storage": storage, "--encoder-of": encoder_of,
                  "--decoder-of": decoder_of, "--if-better": if_better, "--weights": weights}

@@ -15,7 +15,7 @@ from edgegrain.cli.extras import needs_extra
 from edgegrain.cli.output import is_first_process, print_json, progress_bar
 
 
-class DeviceChoice(StrEnum):
+class TrainingDevice(StrEnum):
     """Devices to train on."""
 
     auto = "auto"
@@ -91,7 +91,7 @@ def train(
         typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the recipe, as --dry-run prints it: "
                      "loss.rate=0.05, trains=encoder,decoder, adversarial=none; repeatable."),
     ] = None,
-    device: Annotated[DeviceChoice, typer.Option(help="auto is CUDA if it is available.")] = DeviceChoice.auto,
+    device: Annotated[TrainingDevice, typer.Option(help="auto is CUDA if it is available.")] = TrainingDevice.auto,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: all.")] = 0,
     compiled: Annotated[
         bool,

@@ -45,7 +45,7 @@ from edgegrain.evaluation.results import (
 from edgegrain.metrics.kid import FeatureSets
 from edgegrain.metrics.lr_saturation import lr_saturation
 from edgegrain.metrics.metric_weights import FILES
-from edgegrain.metrics.picture_metrics import FEATURE_SIZE, Metrics, Reference, Scores
+from edgegrain.metrics.picture_metrics import FEATURE_SIZE, PictureMetrics, Reference, Scores
 from sdk import Codec
 
 Key = TypeVar("Key")
@@ -98,7 +98,7 @@ class Evaluator:
         config: options of the comparison.
     """
 
-    def __init__(self, codec: Codec, metrics: Metrics, weights_id: str, cache: ResultCache,
+    def __init__(self, codec: Codec, metrics: PictureMetrics, weights_id: str, cache: ResultCache,
                  config: EvaluationConfig) -> None:
         self._codec = codec
         self._metrics = metrics
@@ -170,7 +170,7 @@ class Evaluator:
                 "lr_saturation": lr_saturation(payload.lr, search.original)}
 
 
-def metrics_key(metrics: Metrics, weights_id: str) -> dict[str, Any]:
+def metrics_key(metrics: PictureMetrics, weights_id: str) -> dict[str, Any]:
     """The part of a cache key that depends on the metrics; plain JSON data."""
     device = {} if metrics.device.type == "cpu" else {"metrics_device": metrics.device.type}
     return {"revision": REVISION, "weights": weights_id, "faces": metrics.identity is not None, **device}
@@ -192,7 +192,7 @@ def weights_id(folder: Path) -> str:
 class _ClassicalSearch:
     """All classical codecs on one picture; nothing is encoded or scored twice."""
 
-    def __init__(self, metrics: Metrics, original: Rgb, thoroughness: Thoroughness) -> None:
+    def __init__(self, metrics: PictureMetrics, original: Rgb, thoroughness: Thoroughness) -> None:
         self.original = original
         self._metrics = metrics
         self._thoroughness = thoroughness

@@ -72,7 +72,7 @@ class Scores:
     grid_16: float | None = None
 
 
-class Metrics:
+class PictureMetrics:
     """The metric networks, opened once.
 
     Args:
@@ -119,7 +119,7 @@ class Reference:
     """
 
     @torch.inference_mode()
-    def __init__(self, metrics: Metrics, original: Rgb) -> None:
+    def __init__(self, metrics: PictureMetrics, original: Rgb) -> None:
         self.original = original
         self._metrics = metrics
         batch = self._batch(original)

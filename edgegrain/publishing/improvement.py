@@ -21,12 +21,12 @@ from codec_contract.rgb import Rgb
 from edgegrain.metrics.bootstrap import mean_interval
 from edgegrain.metrics.kid import KIDS, Features, distance_change, kernel_distance
 from edgegrain.metrics.metric_weights import find_weights
-from edgegrain.metrics.picture_metrics import Metrics, Scores, first_picture, unit_batch
+from edgegrain.metrics.picture_metrics import PictureMetrics, Scores, first_picture, unit_batch
 from edgegrain.metrics.training_losses import training_losses
 from edgegrain.pictures.packed import list_pictures, read_square
 from edgegrain.publishing.model_card import CODEC
 from edgegrain.publishing.run_source import needed_prior, open_run, source_of
-from edgegrain.training.grain.checkpoint import Run
+from edgegrain.training.grain.checkpoint import GrainRun
 from export.decoder.sources import DecoderSource, find_decoder
 from server_decoder.grain.grain import Grain
 
@@ -82,7 +82,7 @@ class Change:
 
 
 @torch.no_grad()
-def measure(source: DecoderSource, originals: Iterable[Rgb], metrics: Metrics) -> Figures:
+def measure(source: DecoderSource, originals: Iterable[Rgb], metrics: PictureMetrics) -> Figures:
     """Mean scores of the pictures that a decoder restores from its own encoder's LRs, as payloads store them.
 
     Args:
@@ -132,7 +132,7 @@ def changes(new: Figures, published: Figures, losses: Collection[str] = ()) -> d
     return found
 
 
-def losses_of(run: Run, domain: str, published: Mapping[str, Any]) -> frozenset[str]:
+def losses_of(run: GrainRun, domain: str, published: Mapping[str, Any]) -> frozenset[str]:
     """The scores that a run or the bundle that it would replace was trained on, in any stage.
 
     Args:
@@ -188,7 +188,7 @@ def compare(checkpoint: Path, published: Path, unseen: Path, weights: Path | Non
         raise BundleError(f"{published} makes pictures of {before.network.hr}x{before.network.hr}, the run of "
                           f"{side}x{side}: they cannot be compared")
     domain, training = ("faces", {}) if before.manifest is None else (before.manifest.domain, before.manifest.training)
-    metrics = Metrics(find_weights(weights, faces=domain == "faces"), faces=domain == "faces")
+    metrics = PictureMetrics(find_weights(weights, faces=domain == "faces"), faces=domain == "faces")
     originals = [read_square(path, side) for path in list_pictures(unseen)]
     new = measure(after, originals, metrics)
     old = measure(before, originals, metrics)

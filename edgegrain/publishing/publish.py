@@ -30,15 +30,15 @@ from edgegrain.publishing.fit_coder import fit_tables
 from edgegrain.publishing.model_card import card_text
 from edgegrain.publishing.run_source import encoder_part, final_decoder, integer_encoder, open_run
 from edgegrain.training.grain.autoencoder import Autoencoder
-from edgegrain.training.grain.checkpoint import Run, checkpoint_path
-from edgegrain.training.training_pictures import cache_folder
+from edgegrain.training.grain.checkpoint import GrainRun, checkpoint_path
+from edgegrain.training.training_pictures import packed_folder
 from export.bundle.licences import usual_licence
 from export.bundle.writer import (
     BundleParts,
-    coder_tables,
     manifest_fields,
     refuse_to_replace,
     replace_decoder,
+    tables_in,
     write_bundle,
 )
 from export.decoder.command import compare_decoder, export_decoder
@@ -164,7 +164,7 @@ def store_trained(checkpoint: Path, folder: Path, prior: str | Path | None = Non
     kept = _kept_encoder(run, encoder_of) if encoder_of is not None else None
     network = integer_encoder(run) if run.config.correction and kept is None else None
     tables = None
-    if data is None and kept is None and coder_tables(folder).step != run.config.lr_step:
+    if data is None and kept is None and tables_in(folder).step != run.config.lr_step:
         raise EdgegrainError(f"the run's levels have a step of {run.config.lr_step}, which the coder's tables state; "
                              "pass the training pictures (--data), to which they are fitted")
     if data is not None and kept is None:
@@ -220,7 +220,7 @@ def has_encoder(model: Autoencoder, network: IntegerNetwork) -> bool:
         torch.equal(tensor, raised[name]) for name, tensor in twin.state_dict().items())
 
 
-def _kept_encoder(run: Run, encoder_of: Path) -> Manifest:
+def _kept_encoder(run: GrainRun, encoder_of: Path) -> Manifest:
     """The bundle whose encoder a run kept, with the step of its levels."""
     source = load_manifest(encoder_of)
     step = CoderTables.from_json(source.open_file(CODER_TABLES)).step
@@ -233,7 +233,7 @@ def _kept_encoder(run: Run, encoder_of: Path) -> Manifest:
     return source
 
 
-def _kept_decoder(run: Run, decoder_of: Path) -> KeptDecoder:
+def _kept_decoder(run: GrainRun, decoder_of: Path) -> KeptDecoder:
     """The bundle whose encoder and invertible decoder a run with a generator kept."""
     source, model = _kept_encoder(run, decoder_of), run.average.decoder
     if not isinstance(model, Grain) or run.config.stage == "1":
@@ -254,7 +254,7 @@ def _invertible_only(decoder: RRDBDecoder) -> Grain:
 
 def _packed(checkpoint: Path, data: Path, exclude: tuple[str, ...], side: int) -> np.ndarray:
     """Training pictures as one array, uint8 ``[N, side, side, 3]``, stored next to the run."""
-    return pack(stored_pictures(data, exclude), side, cache_folder(checkpoint_path(checkpoint).resolve().parent))
+    return pack(stored_pictures(data, exclude), side, packed_folder(checkpoint_path(checkpoint).resolve().parent))
 
 
 def picture_sources(data: Path, exclude: tuple[str, ...]) -> dict[str, int]:

@@ -18,7 +18,7 @@ from server_decoder.irn.weights import WEIGHTS as IRN_WEIGHTS
 from server_decoder.weight_file import read_header
 
 
-class Family(StrEnum):
+class CodecFamily(StrEnum):
     """A family of networks that is published in one way; values are those in the header of a checkpoint."""
 
     grain = "grain"
@@ -27,7 +27,7 @@ class Family(StrEnum):
     irn = "irn"
 
 
-def run_family(run: Path) -> Family:
+def run_family(run: Path) -> CodecFamily:
     """The family of a run, given by its folder, its checkpoint or its weights.
 
     Raises:
@@ -47,10 +47,10 @@ def run_family(run: Path) -> Family:
     if family == SUPER_RESOLUTION:
         raise ModelError(f"{path} is a checkpoint of an enlarger, not of a codec; add it to a bundle with 'edgegrain "
                          "export enlarger'")
-    if family is not None and family not in set(Family):
+    if family is not None and family not in set(CodecFamily):
         raise ModelError(f"{path} is a checkpoint of {family}, not of a codec; its weights are a prior for --prior")
     if family is not None:
-        return Family(family)
+        return CodecFamily(family)
     if kind in (GLEAN_KIND, GCFSR_KIND):
-        return Family.face_sr
-    return Family.irn if kind == "irn" or "irn" in header else Family.grain
+        return CodecFamily.face_sr
+    return CodecFamily.irn if kind == "irn" or "irn" in header else CodecFamily.grain

@@ -8,7 +8,7 @@ from codec_contract.errors import BundleError
 from edge_encoder.integer_network import IntegerNetwork
 from edge_encoder.lowering import box_network, lower
 from edge_encoder.twin import EncoderTwin
-from edgegrain.training.grain.checkpoint import Run, load_run, read_config
+from edgegrain.training.grain.checkpoint import GrainRun, load_run, read_config
 from edgegrain.training.grain.rrdb_encoder import TrainedRRDBEncoder
 from edgegrain.training.prior_files import load_prior
 from export.bundle.encoder_part import EncoderPart, exact_encoder, rrdb_encoder
@@ -37,12 +37,12 @@ def needed_prior(checkpoint: Path, prior: str | Path | None) -> str | Path | Non
     return prior if has_prior else None
 
 
-def source_of(run: Run, name: str) -> DecoderSource:
+def source_of(run: GrainRun, name: str) -> DecoderSource:
     """The same as `run_source` for a run that is already loaded."""
     return DecoderSource(name, final_decoder(run), integer_encoder(run), step=run.config.lr_step)
 
 
-def open_run(checkpoint: Path, prior: str | Path | None = None) -> Run:
+def open_run(checkpoint: Path, prior: str | Path | None = None) -> GrainRun:
     """A run with its generator, if it has one.
 
     Args:
@@ -56,7 +56,7 @@ def open_run(checkpoint: Path, prior: str | Path | None = None) -> Run:
     return load_run(checkpoint, load_prior(read_config(checkpoint), prior))
 
 
-def integer_encoder(run: Run) -> IntegerNetwork:
+def integer_encoder(run: GrainRun) -> IntegerNetwork:
     """The averaged encoder as integers; the box mean for a run without learned correction.
 
     Raises:
@@ -69,7 +69,7 @@ def integer_encoder(run: Run) -> IntegerNetwork:
     return lower(encoder) if isinstance(encoder, EncoderTwin) else box_network(encoder.hr, encoder.lr)
 
 
-def encoder_part(run: Run) -> EncoderPart:
+def encoder_part(run: GrainRun) -> EncoderPart:
     """The averaged encoder as the part of a bundle: its integers, or the paper's float network.
 
     Raises:
@@ -81,7 +81,7 @@ def encoder_part(run: Run) -> EncoderPart:
     return exact_encoder(integer_encoder(run))
 
 
-def final_decoder(run: Run) -> RRDBDecoder | Grain:
+def final_decoder(run: GrainRun) -> RRDBDecoder | Grain:
     """The averaged decoder in evaluation mode; of stage 1 without the generator that made its training pictures."""
     decoder = run.average.decoder.eval()
     return decoder.decoder if isinstance(decoder, Grain) and run.config.stage == "1" else decoder

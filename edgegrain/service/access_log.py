@@ -10,7 +10,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edgegrain.service.json_logs import log
-from edgegrain.service.prometheus import Metrics
+from edgegrain.service.prometheus import ServiceMetrics
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ METHODS = frozenset({"GET", "HEAD", "POST", "OPTIONS"})
 class AccessLog:
     """ASGI middleware that logs and counts every request."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: ServiceMetrics) -> None:
         self._app = app
         self._metrics = metrics
 

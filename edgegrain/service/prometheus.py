@@ -14,7 +14,7 @@ ALERT_KINDS = ("internal", "queue-full", "deadline-exceeded")
 notices no increase of a series that begins at 1."""
 
 
-class Metrics:
+class ServiceMetrics:
     """All metrics in one registry; `docs/service.md` lists their names.
 
     Attributes:

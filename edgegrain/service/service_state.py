@@ -29,7 +29,7 @@ from edgegrain.service.engine_options import CompressOptions, RestoreOptions, re
 from edgegrain.service.job import Answer, BatchKey, Done, Job, Reason, Refused
 from edgegrain.service.json_logs import log
 from edgegrain.service.problem_details import MEDIA_TYPE, Problem, problem_of, retry_later, wrong_parameter
-from edgegrain.service.prometheus import Metrics
+from edgegrain.service.prometheus import ServiceMetrics
 from edgegrain.service.request_body import ByteBudget
 from edgegrain.service.result_limits import check_result
 from edgegrain.service.settings import Settings
@@ -90,7 +90,7 @@ class ServiceState:
         self.files: Mapping[str, Mapping[str, EncoderFile]] = {
             manifest.id: {**encoder_files(manifest), **contract_files(manifest)} for manifest in manifests}
         self.steps: Mapping[str, int] = {manifest.id: coder_tables(manifest).step for manifest in manifests}
-        self.metrics = Metrics()
+        self.metrics = ServiceMetrics()
         self.access = Access([token.get_secret_value() for token in settings.all_tokens()],
                              rate=settings.rate_limit, burst=settings.rate_burst)
         self.budget = ByteBudget(settings.max_bytes_in_flight)

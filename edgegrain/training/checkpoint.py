@@ -94,7 +94,7 @@ def open_checkpoint(run: Path, family: str) -> Iterator[Checkpoint]:
         yield Checkpoint(json.loads(metadata["config"]), pictures, state, tensors)
 
 
-def read_header(run: Path) -> dict[str, str]:
+def read_checkpoint_header(run: Path) -> dict[str, str]:
     """The header of a checkpoint, without its weights.
 
     Raises:
@@ -113,7 +113,7 @@ def progress_of(folder: Path) -> float:
     if not (folder / CHECKPOINT).is_file():
         return 0.0
     with _errors(folder / CHECKPOINT):
-        header = read_header(folder)
+        header = read_checkpoint_header(folder)
         progress = float(header.get("progress", 0))  # earlier checkpoints have none
         pictures = int(header.get("pictures", 0))
     if progress < 1:

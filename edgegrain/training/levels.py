@@ -14,6 +14,6 @@ def to_levels(picture: Tensor) -> Tensor:
     return unit_to_levels(picture).add(0.5).floor().clamp(0, 255)
 
 
-def psnr(levels: Tensor, target: Tensor) -> float:
+def levels_psnr(levels: Tensor, target: Tensor) -> float:
     """PSNR in dB over all samples of two pictures of integers 0...255; at most 108, for equal pictures."""
     return 10 * math.log10(255**2 / float((levels - target).pow(2).mean().clamp_min(1e-6)))

@@ -13,7 +13,7 @@ from edgegrain.training.family import RunOptions
 HELD_OUT = 16  # pictures that a run is evaluated on
 
 
-def cache_folder(run: Path) -> Path:
+def packed_folder(run: Path) -> Path:
     """The folder for packed pictures, next to the run's."""
     return run.parent / "packed"
 
@@ -33,7 +33,7 @@ def training_pictures(options: RunOptions, run: Path, size: int, *, count: int, 
     require_pictures(options, count)
     if options.data is None:
         return random_pictures(count, size, seed)
-    return pack(stored_pictures(options.data, options.exclude), size, cache_folder(run), options.report)
+    return pack(stored_pictures(options.data, options.exclude), size, packed_folder(run), options.report)
 
 
 def generated_pictures(options: RunOptions, run: Path, size: int, patterns: tuple[str, ...]) -> np.ndarray | None:
@@ -45,7 +45,7 @@ def generated_pictures(options: RunOptions, run: Path, size: int, patterns: tupl
     if options.data is None:
         return None
     found = [picture for picture in stored_pictures(options.data, options.exclude) if matches(picture.name, patterns)]
-    return pack(found, size, cache_folder(run), options.report) if found else None
+    return pack(found, size, packed_folder(run), options.report) if found else None
 
 
 def held_out_pictures(options: RunOptions, pictures: np.ndarray) -> np.ndarray:

@@ -27,10 +27,10 @@ from export.bundle.writer import (
     FIRST_VERSION,
     BundleParts,
     WrittenBundle,
-    coder_tables,
     manifest_fields,
     refuse_to_replace,
     require_bundle_formats,
+    tables_in,
     write_bundle,
 )
 from export.decoder.command import compare_decoder
@@ -133,7 +133,7 @@ def write_face_sr_bundle(
     if restorer.codec == GLEAN_KIND:
         licence["prior"] = prior_licence(prior)
     return write_restorer_bundle(folder, restorer, reduction, training=training, licence=licence, domain=domain,
-                                 version=version, tables=coder_tables(path.parent), formats=formats, force=force)
+                                 version=version, tables=tables_in(path.parent), formats=formats, force=force)
 
 
 def write_restorer_bundle(

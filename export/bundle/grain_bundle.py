@@ -25,11 +25,11 @@ from export.bundle.writer import (
     FIRST_VERSION,
     BundleParts,
     WrittenBundle,
-    coder_tables,
     manifest_fields,
     refuse_to_replace,
     replace_decoder,
     require_bundle_formats,
+    tables_in,
     write_bundle,
 )
 from export.decoder.command import Comparison, Weights, compare_decoder, export_decoder
@@ -92,7 +92,7 @@ def write_trained_bundle(
     card = bundle_card(folder.name, _summary(network.hr, network.lr), training, licence)
     if kept is not None:
         return WrittenBundle(replace_decoder(kept, folder, model, fields, card=card, force=force), comparison)
-    parts = BundleParts(exact_encoder(network), model, coder_tables(weights), fields, card, formats)
+    parts = BundleParts(exact_encoder(network), model, tables_in(weights), fields, card, formats)
     return WrittenBundle(write_bundle(folder, parts, force=force), comparison)
 
 

@@ -23,10 +23,10 @@ from export.bundle.writer import (
     FIRST_VERSION,
     BundleParts,
     WrittenBundle,
-    coder_tables,
     manifest_fields,
     refuse_to_replace,
     require_bundle_formats,
+    tables_in,
     write_bundle,
 )
 from export.decoder.command import compare_decoder
@@ -117,7 +117,7 @@ def write_irn_bundle(
     card = bundle_card(folder.name, summary, training, licence, [
         "The encoder is a float network: an LR byte may differ between runtimes; `edgegrain export encoder` counts "
         "such bytes. The decoder gets the LR that was sent, so nothing depends on them."])
-    parts = BundleParts(encoder, model, coder_tables(path.parent), fields, card, formats)
+    parts = BundleParts(encoder, model, tables_in(path.parent), fields, card, formats)
     return WrittenBundle(write_bundle(folder, parts, force=force), comparison, flips)
 
 

@@ -123,7 +123,7 @@ def manifest_fields(bundle_id: str, codec: str, *, architecture: Mapping[str, An
     }
 
 
-def coder_tables(folder: Path) -> CoderTables:
+def tables_in(folder: Path) -> CoderTables:
     """The tables in a folder's ``coder.json``, or the general ones if it has none."""
     path = folder / CODER_TABLES
     return CoderTables.from_json(path.read_bytes()) if path.is_file() else CoderTables.default()

@@ -46,7 +46,7 @@ class BundleOptions:
 
 
 @dataclass(frozen=True)
-class Family:
+class WeightFamily:
     """One kind of weight file: ``write(weights, folder, force=…, **options)`` with the options that it takes."""
 
     name: str
@@ -99,9 +99,9 @@ def _grain(path: Path, folder: Path, **options: Any) -> WrittenBundle:
 
 _COMMON = frozenset({"version", "licence", "formats"})
 FAMILIES = {
-    TRAINED: Family("GRAIN", _grain, _COMMON | {"domain", "prior"}),
-    IRN_WEIGHTS: Family("IRN", write_irn_bundle, _COMMON),
-    GLEAN_WEIGHTS: Family("GLEAN", write_face_sr_bundle, _COMMON | {"domain", "prior", "reduction", "lr"}),
-    GCFSR_WEIGHTS: Family("GCFSR", write_face_sr_bundle, _COMMON | {"domain", "reduction", "lr"}),
+    TRAINED: WeightFamily("GRAIN", _grain, _COMMON | {"domain", "prior"}),
+    IRN_WEIGHTS: WeightFamily("IRN", write_irn_bundle, _COMMON),
+    GLEAN_WEIGHTS: WeightFamily("GLEAN", write_face_sr_bundle, _COMMON | {"domain", "prior", "reduction", "lr"}),
+    GCFSR_WEIGHTS: WeightFamily("GCFSR", write_face_sr_bundle, _COMMON | {"domain", "reduction", "lr"}),
 }
 """Name of the weight file -> its family."""

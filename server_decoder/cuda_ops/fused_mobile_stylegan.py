@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from server_decoder.cuda_ops.fused_ops import demod_bias_act, inverse_haar
 from server_decoder.cuda_ops.half import CLAMP, normalized_filters, normalized_style
-from server_decoder.generative_prior import Offsets, Synthesis, shifted
+from server_decoder.generative_prior import Offsets, Synthesis, with_offsets
 from server_decoder.mobile_stylegan.generator import (
     Block,
     MobileStyleGAN,
@@ -45,7 +45,7 @@ class FusedMobileStyleGAN(MobileStyleGAN):
         given = self._check_noise(noise)
         style, peak = self._normalized(self.conv.affine(codes[:, 0]))
         x = modulate(self.input, style).to(self.dtype)  # [B, C, 4, 4]
-        x = shifted(self._convolve(self.conv, x, given[0], peak)[0], offsets)
+        x = with_offsets(self._convolve(self.conv, x, given[0], peak)[0], offsets)
         features = {x.shape[-1]: x}
         for index, block in enumerate(blocks):
             first = 1 + 2 * index
@@ -54,7 +54,7 @@ class FusedMobileStyleGAN(MobileStyleGAN):
             x = inverse_haar(x, style, scale=0.5, fused=self.fused)
             style, following = self._normalized(block.conv2.affine(codes[:, first + 1]))
             _, x = self._convolve(block.conv1, x, given[first], peak, style)
-            x = shifted(self._convolve(block.conv2, x, given[first + 1], following)[0], offsets)
+            x = with_offsets(self._convolve(block.conv2, x, given[first + 1], following)[0], offsets)
             features[x.shape[-1]] = x
         return Synthesis(self._picture(x, codes[:, -1]), features)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from server_decoder.cuda_ops.fused_ops import demod_bias_act, filtered_bias_act, upsample
 from server_decoder.cuda_ops.half import CLAMP, normalized_filters, normalized_style
-from server_decoder.generative_prior import Offsets, Synthesis, shifted
+from server_decoder.generative_prior import Offsets, Synthesis, with_offsets
 from server_decoder.stylegan2.layers import ModulatedConv, StyledLayer, ToRGB, demodulation, per_channel
 from server_decoder.stylegan2.synthesis import StyleGAN2, StyleGAN2Config
 
@@ -63,7 +63,7 @@ class FusedStyleGAN2(StyleGAN2):
                 x, modulated = filtered_bias_act(x, *tail, gain=_GAIN, clamp=self._clamp, fused=self.fused)
             if last:
                 if resolution in offsets:  # coarse ones only: an input of the op would not pay
-                    x = shifted(x, offsets)
+                    x = with_offsets(x, offsets)
                     modulated = x if following is None else x * per_channel(following, x)
                 features[resolution] = x
                 rgb = self._rgb(to_rgb[index // 2], x, codes[:, index + 1])

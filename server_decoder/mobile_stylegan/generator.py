@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from codec_contract.errors import ModelError
-from server_decoder.generative_prior import GenerativePrior, Offsets, Synthesis, shifted
+from server_decoder.generative_prior import GenerativePrior, Offsets, Synthesis, with_offsets
 from server_decoder.stylegan2.layers import NEGATIVE_SLOPE, activate, normalize
 from server_decoder.weight_file import WeightKind, fill, read_config, read_weights, save_network
 from server_decoder.window import Area, Window
@@ -238,11 +238,11 @@ class MobileStyleGAN(GenerativePrior):
     def synthesize(self, codes: Tensor, noise: list[Tensor] | None, offsets: Offsets) -> Synthesis:
         """``noise``: one ``[1 or B, 1, r, r]`` of unit variance per convolution, coarse to fine."""
         given = self._check_noise(noise)
-        x = shifted(self.conv(self.input, codes[:, 0], given[0]), offsets)
+        x = with_offsets(self.conv(self.input, codes[:, 0], given[0]), offsets)
         features = {_BASE: x}
         for index, block in enumerate(self.blocks):
             first = 1 + 2 * index
-            x = shifted(block(x, codes[:, first], codes[:, first + 1], (given[first], given[first + 1])), offsets)
+            x = with_offsets(block(x, codes[:, first], codes[:, first + 1], (given[first], given[first + 1])), offsets)
             features[_BASE << (index + 1)] = x
         picture = self.head(x, codes[:, -1]) if isinstance(self.head, WaveletHead) else self.head(x)
         return Synthesis(picture, features)
@@ -258,14 +258,14 @@ class MobileStyleGAN(GenerativePrior):
         if fine := [resolution for resolution in offsets if resolution > WHOLE]:
             raise ModelError(f"a window has no offsets above {WHOLE}x{WHOLE}, got some at {fine}")
         needed, given = self._needed(window), self._check_noise(noise)
-        x = shifted(self.conv(self.input, codes[:, 0], given[0]), offsets)
+        x = with_offsets(self.conv(self.input, codes[:, 0], given[0]), offsets)
         features, covered = {_BASE: x}, Area(0, 0, _BASE, _BASE)
         for index, block in enumerate(block for block in self.blocks if isinstance(block, Block)):
             first, resolution, covered = 1 + 2 * index, _BASE << (index + 1), covered.doubled()
             maps = [layer.noise if own is None else own
                     for layer, own in zip((block.conv1, block.conv2), given[first:first + 2], strict=True)]
             x = block(x, codes[:, first], codes[:, first + 1], (covered.of_maps(maps[0]), covered.of_maps(maps[1])))
-            x = shifted(x, offsets) if resolution <= WHOLE else x
+            x = with_offsets(x, offsets) if resolution <= WHOLE else x
             if resolution in needed:
                 x, covered = needed[resolution].of_maps(x, covered), needed[resolution]
             features[resolution] = x

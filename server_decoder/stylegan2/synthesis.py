@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from codec_contract.errors import ModelError
-from server_decoder.generative_prior import GenerativePrior, Offsets, Synthesis, shifted
+from server_decoder.generative_prior import GenerativePrior, Offsets, Synthesis, with_offsets
 from server_decoder.stylegan2.layers import BilinearFilter, StyledLayer, ToRGB
 from server_decoder.stylegan2.mapping import MappingNetwork, mean_code
 
@@ -154,13 +154,13 @@ class StyleGAN2(GenerativePrior):
             ModelError: the noise has other shapes.
         """
         given = self._check_noise(noise, codes.shape[0])
-        x = shifted(self.layers[0](self.constant, codes[:, 0], given[0]), offsets)
+        x = with_offsets(self.layers[0](self.constant, codes[:, 0], given[0]), offsets)
         picture = self.to_rgb[0](x, codes[:, 1])
         features = {BASE: x}
         for index, resolution in enumerate(self.config.resolutions[1:], start=1):
             for layer in (2 * index - 1, 2 * index):
                 x = self.layers[layer](x, codes[:, layer], given[layer])
-            x = shifted(x, offsets)
+            x = with_offsets(x, offsets)
             picture = self.filter.upsample(picture) + self.to_rgb[index](x, codes[:, 2 * index + 1])
             features[resolution] = x  # [B, C, resolution, resolution]
         return Synthesis(picture, features)

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 from codec_contract.payload import MAGIC, PAYLOAD_SUFFIX
 from edge_encoder.preprocessing import PICTURE_SUFFIXES
-from edgegrain.service.batch.stores import Store, printable, suffix_of
+from edgegrain.service.batch.stores import Store, printable_name, suffix_of
 
 Direction = Literal["compress", "restore"]
 
@@ -92,7 +92,7 @@ class Tally:
         """Count a failed file or folder, with its error."""
         self.failed += 1
         text = " ".join(str(error).split()) or type(error).__name__
-        self.failures.append({"name": printable(name), "error": text})
+        self.failures.append({"name": printable_name(name), "error": text})
 
     def add(self, part: Tally, *, keep: int | None = None) -> None:
         """Add a part's counts, and its failures up to a total of ``keep``; None for all."""

@@ -234,7 +234,7 @@ class ArrowStore:
         return posixpath.join(self._root, name) if name else self._root
 
 
-def printable(name: str) -> str:
+def printable_name(name: str) -> str:
     """A name as text that can be printed and written as JSON, also if it is not valid UTF-8."""
     return name.encode("utf-8", "backslashreplace").decode()
 
@@ -277,7 +277,7 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
 
 def _at_most(data: bytes, name: str, limit: int) -> bytes:
     if len(data) > limit:
-        raise OSError(f"{printable(name)} has more than {limit} bytes")
+        raise OSError(f"{printable_name(name)} has more than {limit} bytes")
     return bytes(data)
 
 
@@ -289,7 +289,7 @@ def _os_errors(name: str) -> Iterator[None]:
     except (OSError, EdgegrainError):
         raise
     except Exception as error:
-        raise OSError(f"{printable(name)}: {' '.join(str(error).split()) or type(error).__name__}") from error
+        raise OSError(f"{printable_name(name)}: {' '.join(str(error).split()) or type(error).__name__}") from error
 
 
 class Locks(Enum):

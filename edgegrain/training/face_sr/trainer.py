@@ -22,7 +22,7 @@ from edgegrain.training.distributed import Distributed, mixed_precision
 from edgegrain.training.face_sr.lr_inputs import draw_inputs, restore
 from edgegrain.training.face_sr.recipes import FACE_SR_CONFIGS, FaceSRTraining
 from edgegrain.training.face_sr.run import FAMILY, FaceSRRun, load_run, start_run
-from edgegrain.training.face_sr.validation import Validation
+from edgegrain.training.face_sr.validation import FaceSRValidation
 from edgegrain.training.family import Family, RunOptions
 from edgegrain.training.grid_loss import GridLoss
 from edgegrain.training.losses import picture_loss, random_offset
@@ -75,7 +75,8 @@ class FaceSRTrainer:
         seed = distributed.seed(config.seed, run.pictures)
         self._random, self._grid = np.random.default_rng(seed), GridLoss()
         self._feed = batches(pictures, config.batch, seed, distributed.device)
-        self._validation = None if held_out is None else Validation(config, held_out, networks, distributed.device)
+        self._validation = None if held_out is None else FaceSRValidation(
+            config, held_out, networks, distributed.device)
 
     def step(self, progress: float) -> dict[str, Tensor]:
         """One batch at this progress (0...1) of the run: the loss and its unweighted terms, detached."""
@@ -100,7 +101,7 @@ class FaceSRTrainer:
         return {"loss": loss.detach(), **terms}
 
     def evaluate(self) -> dict[str, float]:
-        """`Validation.figures` of the averaged network."""
+        """`FaceSRValidation.figures` of the averaged network."""
         return {} if self._validation is None else self._validation.figures(self.run.average)
 
     def draw_samples(self, path: Path) -> None:

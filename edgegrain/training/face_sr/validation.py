@@ -13,7 +13,7 @@ from codec_contract.quantization import dequantize
 from edgegrain.training.face_sr.degradations import enlarge
 from edgegrain.training.face_sr.lr_inputs import Inputs, draw_inputs, inputs_at, lr_side, restore
 from edgegrain.training.face_sr.recipes import FaceSRTraining
-from edgegrain.training.levels import psnr, to_levels
+from edgegrain.training.levels import levels_psnr, to_levels
 from edgegrain.training.metric_networks import MetricNetworks
 from edgegrain.training.sample_sheet import write_samples
 from server_decoder.face_sr.gcfsr import GCFSR
@@ -38,7 +38,7 @@ class Case(NamedTuple):
     bicubic: bool = True
 
 
-class Validation:
+class FaceSRValidation:
     """Held-out pictures, their LRs, and the evaluation of networks on them."""
 
     def __init__(self, config: FaceSRTraining, pictures: np.ndarray, networks: MetricNetworks, device: torch.device
@@ -87,7 +87,7 @@ class Validation:
     def _measure(self, restored: Tensor, suffix: str) -> dict[str, float]:
         levels = to_levels(restored)
         figures = {"psnr" + suffix: round(float(np.mean(
-            [psnr(y, x) for y, x in zip(levels, self._pictures, strict=True)])), 3)}
+            [levels_psnr(y, x) for y, x in zip(levels, self._pictures, strict=True)])), 3)}
         if self._networks.lpips is not None:
             distances = [float(self._networks.lpips(dequantize(y)[None], dequantize(x)[None]))
                          for y, x in zip(levels, self._pictures, strict=True)]

@@ -13,19 +13,19 @@ from torch import Tensor
 
 from codec_contract.errors import ModelError
 from edgegrain.training.adversarial import AdversarialLoss
-from edgegrain.training.checkpoint import checkpoint_path, open_checkpoint, prefixed, read_header
+from edgegrain.training.checkpoint import checkpoint_path, open_checkpoint, prefixed, read_checkpoint_header
 from edgegrain.training.checkpoint import save_checkpoint as save_run
 from edgegrain.training.grain.autoencoder import Autoencoder, build_autoencoder
 from edgegrain.training.grain.stages import StageConfig
 from server_decoder.generative_prior import GenerativePrior, digest
 
-__all__ = ["Run", "checkpoint_path", "load_run", "read_config", "save_run"]
+__all__ = ["GrainRun", "checkpoint_path", "load_run", "read_config", "save_run"]
 
 FAMILY = "grain"
 
 
 @dataclass
-class Run:
+class GrainRun:
     """The state of a training run.
 
     Attributes:
@@ -69,7 +69,7 @@ class Run:
         """GRAIN has no weight file of its own: ``edgegrain publish`` reads the checkpoint."""
 
 
-def load_run(path: Path, prior: GenerativePrior | None = None) -> Run:
+def load_run(path: Path, prior: GenerativePrior | None = None) -> GrainRun:
     """A run from its folder or its checkpoint's first file, on the CPU.
 
     Args:
@@ -93,7 +93,7 @@ def load_run(path: Path, prior: GenerativePrior | None = None) -> Run:
         if config.adversarial is not None and (discriminator := stored.part("discriminator")):
             adversarial = AdversarialLoss(config.adversarial)
             adversarial.discriminator.load_state_dict(discriminator)
-        return Run(model, average.requires_grad_(False), config, adversarial, stored.pictures,
+        return GrainRun(model, average.requires_grad_(False), config, adversarial, stored.pictures,
                    tuple(stored.state.get("history", [])))
 
 
@@ -103,7 +103,7 @@ def read_config(path: Path) -> StageConfig:
     Raises:
         ModelError: there is no checkpoint, or it is none of GRAIN.
     """
-    header = read_header(path)
+    header = read_checkpoint_header(path)
     try:
         return StageConfig.from_dict(json.loads(header["config"]))
     except (KeyError, TypeError, ValueError) as error:

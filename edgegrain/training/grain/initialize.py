@@ -23,7 +23,7 @@ from edge_encoder.lowering import raise_twin
 from edgegrain.training.checkpoint import checkpoint_path
 from edgegrain.training.config import continued
 from edgegrain.training.grain.autoencoder import Autoencoder, build_autoencoder
-from edgegrain.training.grain.checkpoint import Run, load_run, read_config
+from edgegrain.training.grain.checkpoint import GrainRun, load_run, read_config
 from edgegrain.training.grain.grow import grow
 from edgegrain.training.grain.rrdb_encoder import RRDBEncoderConfig
 from edgegrain.training.grain.stages import StageConfig
@@ -40,7 +40,7 @@ _Source = tuple[StageConfig, dict[str, Tensor], tuple[Mapping[str, Any], ...]]  
 
 
 def start_run(config: StageConfig, start: Path | None, prior: GenerativePrior | None = None, *,
-              decoder_from: Path | None = None) -> Run:
+              decoder_from: Path | None = None) -> GrainRun:
     """A run at its first step.
 
     Parts that ``start`` has take its shapes and weights (the averaged weights of a run); ``config`` gives everything
@@ -67,7 +67,7 @@ def start_run(config: StageConfig, start: Path | None, prior: GenerativePrior | 
             raise EdgegrainError(f"stage {config.stage} builds on a trained decoder; --init-from a run or a bundle")
         config = _with_base(config)
         model = build_autoencoder(config, prior)
-        return Run(model, copy.deepcopy(model).requires_grad_(False), config)
+        return GrainRun(model, copy.deepcopy(model).requires_grad_(False), config)
     if not any((start / name).is_file() for name in (MANIFEST, TRAINED)):
         adopt(config, read_config(start))  # refuses other shapes before the weights are read
     source, weights, history = _read(start, prior)
@@ -100,7 +100,7 @@ def start_run(config: StageConfig, start: Path | None, prior: GenerativePrior | 
             torch.nn.init.zeros_(parameter)
     if other is not None:
         history = (*history, *_take_decoder(model, other, str(decoder_from), history))
-    return Run(model, copy.deepcopy(model).requires_grad_(False), config, history=history)
+    return GrainRun(model, copy.deepcopy(model).requires_grad_(False), config, history=history)
 
 
 def _grown(decoder: RRDBDecoder, source: StageConfig, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

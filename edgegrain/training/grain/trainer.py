@@ -18,7 +18,7 @@ from edgegrain.training.config import continued
 from edgegrain.training.distributed import Distributed, mixed_precision
 from edgegrain.training.family import Family, RunOptions
 from edgegrain.training.grain import rate
-from edgegrain.training.grain.checkpoint import FAMILY, Run, load_run
+from edgegrain.training.grain.checkpoint import FAMILY, GrainRun, load_run
 from edgegrain.training.grain.initialize import resolve_start, stand_in_prior, start_run
 from edgegrain.training.grain.jitter import jitter
 from edgegrain.training.grain.losses import code_loss, lr_loss, rate_loss
@@ -59,7 +59,7 @@ class GrainTrainer:
         skipped: steps whose gradient was not finite and that changed nothing.
     """
 
-    def __init__(self, run: Run, distributed: Distributed, pictures: np.ndarray, networks: MetricNetworks,
+    def __init__(self, run: GrainRun, distributed: Distributed, pictures: np.ndarray, networks: MetricNetworks,
                  held_out: np.ndarray | None = None, generated: np.ndarray | None = None) -> None:
         """Moves the run's networks to the device.
 
@@ -262,7 +262,7 @@ def _refuse_other_values(config: StageConfig, stored: StageConfig, folder: Path)
 
 
 @torch.no_grad()
-def _fit_rate(run: Run, pictures: np.ndarray) -> None:
+def _fit_rate(run: GrainRun, pictures: np.ndarray) -> None:
     """Fit the rate model, if there is one, to the LRs of the encoder that the run begins with."""
     if run.model.rate is None or run.average.rate is None:
         return

@@ -12,7 +12,7 @@ from codec_contract.quantization import dequantize
 from edgegrain.training.grain.autoencoder import Autoencoder
 from edgegrain.training.grain.losses import mean_saturation
 from edgegrain.training.grain.synthetic import SyntheticBatch
-from edgegrain.training.levels import psnr, to_levels
+from edgegrain.training.levels import levels_psnr, to_levels
 from edgegrain.training.metric_networks import MetricNetworks
 from edgegrain.training.sample_sheet import write_samples
 from server_decoder.grain.grain import Grain
@@ -37,7 +37,7 @@ def evaluate(model: Autoencoder, pictures: np.ndarray, networks: MetricNetworks)
         x = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float().to(device)
         restored = model(x)
         y = to_levels(restored.picture)
-        row = [psnr(y, x)]
+        row = [levels_psnr(y, x)]
         a, b = dequantize(y), dequantize(x)
         if networks.lpips is not None:
             row += [float(networks.lpips(a, b)), float(networks.lpips.off_grid(a, b))]

@@ -36,7 +36,7 @@ from edgegrain.training.metric_networks import metric_weights
 from edgegrain.training.optimizers import descend, early_decay, finite_gradients, optimizers, update_averages
 from edgegrain.training.run_folder import CHECKPOINT
 from edgegrain.training.sample_sheet import write_samples
-from edgegrain.training.training_pictures import cache_folder, require_pictures
+from edgegrain.training.training_pictures import packed_folder, require_pictures
 from server_decoder.bicubic import BicubicEnlargement
 from server_decoder.irn.network import IRN, round_to_levels
 
@@ -177,12 +177,12 @@ def open_trainer(config: IRNTraining, options: RunOptions, folder: Path, distrib
         run = start_run(config, options.start)
     config = run.config
     if options.data is not None:
-        photographs = pack_photographs(list_pictures(options.data, options.exclude), cache_folder(folder))
+        photographs = pack_photographs(list_pictures(options.data, options.exclude), packed_folder(folder))
     else:
         photographs = Photographs.of(list(random_pictures(config.random_pictures, 2 * config.crop, config.seed)))
     unseen = photographs
     if options.validation is not None:
-        unseen = pack_photographs(list_pictures(options.validation), cache_folder(folder))
+        unseen = pack_photographs(list_pictures(options.validation), packed_folder(folder))
     held_out = next(crops(unseen, HELD_OUT, config.crop, _UNSEEN_SEED))
     return IRNTrainer(run, distributed, photographs, held_out, features)
 

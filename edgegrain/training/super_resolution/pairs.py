@@ -19,7 +19,7 @@ from edgegrain.pictures.array_file import first_to_write, written_array
 from edgegrain.pictures.packed import StoredPicture, matches, open_picture, pack, random_pictures, stored_pictures
 from edgegrain.training.family import Report, RunOptions
 from edgegrain.training.super_resolution.recipes import SuperResolutionTraining
-from edgegrain.training.training_pictures import cache_folder, require_pictures
+from edgegrain.training.training_pictures import packed_folder, require_pictures
 from sdk.open_bundle import OpenBundle
 from server_decoder.super_resolution.network import FACTORS
 
@@ -73,7 +73,7 @@ def training_pairs(config: SuperResolutionTraining, options: RunOptions, run: Pa
         BundleError: there is no such bundle, or its pictures have another size.
     """
     require_pictures(options, config.random_pictures)
-    cache, half = cache_folder(run), None
+    cache, half = packed_folder(run), None
     if options.data is None:
         pairs = _random_pairs(config)
     else:

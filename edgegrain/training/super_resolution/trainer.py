@@ -21,7 +21,7 @@ from edgegrain.training.super_resolution.losses import cut_windows, half_loss, w
 from edgegrain.training.super_resolution.pairs import TrainingPairs, training_pairs
 from edgegrain.training.super_resolution.recipes import SUPER_RESOLUTION_CONFIGS, SuperResolutionTraining
 from edgegrain.training.super_resolution.run import FAMILY, SuperResolutionRun, load_run, start_run
-from edgegrain.training.super_resolution.validation import Validation
+from edgegrain.training.super_resolution.validation import SuperResolutionValidation
 from edgegrain.training.super_resolution.windows import WindowBatch, window_batches
 from edgegrain.training.training_pictures import require_pictures
 
@@ -60,7 +60,7 @@ class SuperResolutionTrainer:
             config.of_half_size, pairs.half, seed + 1, distributed.device)
         self._grid = GridLoss()
         self._choice = np.random.default_rng([config.seed, run.pictures])  # the same in all processes
-        self._validation = Validation(pairs.held_out, config.factor, self._lpips, distributed.device)
+        self._validation = SuperResolutionValidation(pairs.held_out, config.factor, self._lpips, distributed.device)
 
     def step(self, progress: float) -> dict[str, Tensor]:
         """One batch at this progress (0...1) of the run: the loss and its unweighted terms, detached."""
@@ -111,7 +111,7 @@ class SuperResolutionTrainer:
             self.skipped += 1
 
     def evaluate(self) -> dict[str, float]:
-        """`Validation.figures` of the averaged network."""
+        """`SuperResolutionValidation.figures` of the averaged network."""
         return self._validation.figures(self.run.average)
 
     def draw_samples(self, path: Path) -> None:

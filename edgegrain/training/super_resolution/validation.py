@@ -13,7 +13,7 @@ from codec_contract.quantization import dequantize
 from edgegrain.metrics.face_regions import squares
 from edgegrain.metrics.lpips import LPIPS
 from edgegrain.metrics.periodic_peaks import added_peaks, has_peaks, periodic_peaks
-from edgegrain.training.levels import psnr, to_levels
+from edgegrain.training.levels import levels_psnr, to_levels
 from edgegrain.training.sample_sheet import write_samples
 from edgegrain.training.super_resolution.pairs import Pairs
 from server_decoder.bicubic import BicubicEnlargement
@@ -22,7 +22,7 @@ from server_decoder.super_resolution.network import SuperResolution
 SHEET = 4  # pictures of the sample sheet
 
 
-class Validation:
+class SuperResolutionValidation:
     """Held-out pairs, and the evaluation of networks on them, one whole picture after the other."""
 
     def __init__(self, pairs: Pairs, factor: int, lpips: LPIPS | None, device: torch.device) -> None:
@@ -78,7 +78,7 @@ class Validation:
 
     def _compared(self, enlarged: Tensor, index: int) -> dict[str, float]:
         levels, original = to_levels(enlarged), self._original(index)
-        row = {"psnr": psnr(levels, original)}
+        row = {"psnr": levels_psnr(levels, original)}
         if self._lpips is not None:
             with torch.no_grad():
                 row["lpips_alex"] = float(self._lpips(dequantize(levels), dequantize(original)))

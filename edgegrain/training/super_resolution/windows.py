@@ -53,7 +53,7 @@ def window_batches(config: SuperResolutionTraining, pairs: Pairs, seed: int, dev
             restored = pairs.restored[index]
             pictures.append(restored[:, ::-1] if mirrored else restored)
             windows.append([draw_window(rng, config) for _ in range(config.windows)])
-            targets += [cut(pairs.originals[index], window, config.factor, mirrored) for window in windows[-1]]
+            targets += [crop_window(pairs.originals[index], window, config.factor, mirrored) for window in windows[-1]]
         yield WindowBatch(_stacked(pictures, device), windows, _stacked(targets, device),
                           (config.batch - count) * config.windows)
 
@@ -69,7 +69,7 @@ def draw_window(rng: np.random.Generator, config: SuperResolutionTraining) -> Wi
     return Window(int(top) // CELL * CELL, int(left) // CELL * CELL, side)
 
 
-def cut(original: np.ndarray, window: Window, factor: int, mirrored: bool = False) -> np.ndarray:
+def crop_window(original: np.ndarray, window: Window, factor: int, mirrored: bool = False) -> np.ndarray:
     """The window of an original, or of its mirror image, ``[factor * size, factor * size, 3]``."""
     top, left, size = (factor * length for length in window)
     if not mirrored:

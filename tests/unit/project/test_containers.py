@@ -21,7 +21,7 @@ from prometheus_client import generate_latest
 from codec_contract.bundle.paths import DEFAULT_BUNDLE
 from edgegrain.service import health_routes as health
 from edgegrain.service.problem_details import KINDS
-from edgegrain.service.prometheus import Metrics
+from edgegrain.service.prometheus import ServiceMetrics
 from edgegrain.service.settings import ENVIRONMENT_PREFIX, Settings
 
 PROBES = {route.path for route in health.router.routes}  # type: ignore[attr-defined]
@@ -41,7 +41,8 @@ def contrib(repository: Path) -> Path:
 def series() -> set[str]:
     """Names of all series of ``/metrics``."""
     names = set()
-    for name, kind in re.findall(r"^# TYPE (\w+) (\w+)$", generate_latest(Metrics().registry).decode(), re.MULTILINE):
+    exposition = generate_latest(ServiceMetrics().registry).decode()
+    for name, kind in re.findall(r"^# TYPE (\w+) (\w+)$", exposition, re.MULTILINE):
         names |= {name + end for end in ("_bucket", "_sum", "_count")} if kind == "histogram" else {name}
     return names
 
@@ -187,7 +188,7 @@ def test_alerts(folder: Path) -> None:
     (scraped,) = yaml.safe_load((folder / "prometheus" / "prometheus.yaml").read_text())["scrape_configs"]
     jobs = [job for rule in group["rules"] for job in re.findall(r'up{job="([^"]*)"} == 0', rule["expr"])]
     assert jobs == [scraped["job_name"]]  # a service that is down has no series of its own
-    registry = Metrics().registry
+    registry = ServiceMetrics().registry
     for rule in group["rules"]:
         assert not unknown(rule["expr"]), rule["expr"]
         for kinds in re.findall(r'kind=~?"([^"]*)"', rule["expr"]):

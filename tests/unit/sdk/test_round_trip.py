@@ -141,6 +141,11 @@ class TestCodec:
         for restored, lr in zip(sdk.Codec().restore_batch(lrs), lrs, strict=True):
             np.testing.assert_array_equal(np.asarray(restored), repeated(lr))
 
+    def test_it_can_restore_payloads_of_its_own_contract(self, tmp_path: Path) -> None:
+        other = write_tiny_bundle(tmp_path, "tiny-other", random=True)
+        payload = sdk.compress(picture())
+        assert sdk.Codec().can_restore(payload) and not sdk.Codec(other).can_restore(payload)
+
     def test_errors_in_a_batch_name_the_position(self) -> None:
         codec = sdk.Codec()
         with pytest.raises(sdk.ImageError, match=r"^picture 9: .*not a picture"):

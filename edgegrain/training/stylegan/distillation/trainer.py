@@ -17,7 +17,7 @@ from edgegrain.training.adversarial import resumed
 from edgegrain.training.config import continued
 from edgegrain.training.distributed import Distributed, mixed_precision
 from edgegrain.training.family import Family, RunOptions
-from edgegrain.training.levels import psnr, to_levels
+from edgegrain.training.levels import levels_psnr, to_levels
 from edgegrain.training.metric_networks import metric_weights
 from edgegrain.training.optimizers import annealed, descend, early_decay, optimizers, update_averages
 from edgegrain.training.run_folder import CHECKPOINT
@@ -95,7 +95,7 @@ class DistillationTrainer:
             codes, target = self._draw(1, random)
             picture = student.generator(codes).picture.clamp(-1, 1)
             target = target.clamp(-1, 1)
-            decibels += psnr(to_levels(picture), to_levels(target)) / HELD_OUT
+            decibels += levels_psnr(to_levels(picture), to_levels(target)) / HELD_OUT
             if self.lpips is not None:
                 distance += float(self.lpips(_at_most(picture, LPIPS_SIZE), _at_most(target, LPIPS_SIZE))) / HELD_OUT
         figures = {"psnr": round(decibels, 3)}

@@ -151,7 +151,7 @@ def test_bundles_of_one_id_are_refused(bundles: Path, folder: Path, tmp_path: Pa
 
 def test_the_command_writes_json_and_page(bundles: Path, pictures: list[Path], tmp_path: Path,
                                           monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(codecs, "Metrics", GradientMetrics)
+    monkeypatch.setattr(codecs, "PictureMetrics", GradientMetrics)
     monkeypatch.setattr(codecs, "find_weights", lambda *_, **__: tmp_path)
     page = tmp_path / "page.md"
     page.write_text("# Codecs\n\n<!-- codecs -->\n<!-- /codecs -->\n\nThe end.\n")

@@ -38,7 +38,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(bundle: Path, cache: Path, portrait: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
         capsys: pytest.CaptureFixture[str]) -> Run:
     """Exit status, stdout and stderr of the command on two small pictures."""
-    monkeypatch.setattr("edgegrain.metrics.picture_metrics.Metrics", GradientMetrics)
+    monkeypatch.setattr("edgegrain.metrics.picture_metrics.PictureMetrics", GradientMetrics)
     for slow in ("avif", "jpeg-xl"):
         monkeypatch.delitem(CODECS, slow)
     data = tmp_path / "faces"

@@ -1,4 +1,4 @@
-"""`Metrics` returns the values of the single metrics."""
+"""`PictureMetrics` returns the values of the single metrics."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from edgegrain.metrics.identity import FaceIdentity
 from edgegrain.metrics.lpips import LPIPS
 from edgegrain.metrics.metric_weights import FILES
 from edgegrain.metrics.mobileface import MobileFace
-from edgegrain.metrics.picture_metrics import LEAST_SIDE, Metrics, Reference, unit_batch
+from edgegrain.metrics.picture_metrics import LEAST_SIDE, PictureMetrics, Reference, unit_batch
 from edgegrain.metrics.psnr_ssim import psnr, ssim
 from tests.mobileface_network import write_mobileface
 
@@ -30,17 +30,17 @@ def weights(shared_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 @pytest.fixture(scope="module")
-def metrics(weights: Path) -> Metrics:
-    return Metrics(weights)
+def metrics(weights: Path) -> PictureMetrics:
+    return PictureMetrics(weights)
 
 
 @pytest.fixture(scope="module")
-def metrics_of_any_picture(shared_weights: Path) -> Metrics:
-    return Metrics(shared_weights, faces=False)
+def metrics_of_any_picture(shared_weights: Path) -> PictureMetrics:
+    return PictureMetrics(shared_weights, faces=False)
 
 
 @pytest.fixture(scope="module")
-def reference(metrics: Metrics, portrait: np.ndarray) -> Reference:
+def reference(metrics: PictureMetrics, portrait: np.ndarray) -> Reference:
     """The portrait as an original."""
     return metrics.against(portrait)
 
@@ -51,7 +51,7 @@ def darker(portrait: np.ndarray) -> np.ndarray:
 
 
 def test_scores_are_the_single_metrics(
-        metrics: Metrics, weights: Path, portrait: np.ndarray, darker: np.ndarray) -> None:
+        metrics: PictureMetrics, weights: Path, portrait: np.ndarray, darker: np.ndarray) -> None:
     portrait, darker = portrait[::2, ::2], darker[::2, ::2]
     reference = metrics.against(portrait)
     scores, _ = reference.scores(darker)
@@ -75,7 +75,7 @@ def test_scores_are_the_single_metrics(
 
 
 def test_features_for_kid_are_vggs_last_activations_at_256(
-        metrics_of_any_picture: Metrics, reference: Reference, portrait: np.ndarray) -> None:
+        metrics_of_any_picture: PictureMetrics, reference: Reference, portrait: np.ndarray) -> None:
     metrics = metrics_of_any_picture
     with torch.no_grad():
         expected = metrics.vgg.activations(unit_batch(portrait))[-1].mean((2, 3))[0]
@@ -90,7 +90,7 @@ def test_features_for_kid_are_vggs_last_activations_at_256(
 
 
 def test_crops_of_larger_pictures_have_features_of_their_own(
-        metrics_of_any_picture: Metrics, reference: Reference, portrait: np.ndarray) -> None:
+        metrics_of_any_picture: PictureMetrics, reference: Reference, portrait: np.ndarray) -> None:
     metrics = metrics_of_any_picture
     wide = np.concatenate([portrait, portrait[::-1]], axis=1)
     features = metrics.against(wide).features
@@ -102,7 +102,8 @@ def test_crops_of_larger_pictures_have_features_of_their_own(
         assert np.argmin(distances) == index and distances[index] < 0.5 * distances[1 - index]
 
 
-def test_eyes_and_mouth_are_scored_by_themselves(metrics: Metrics, reference: Reference, portrait: np.ndarray) -> None:
+def test_eyes_and_mouth_are_scored_by_themselves(
+        metrics: PictureMetrics, reference: Reference, portrait: np.ndarray) -> None:
     left, top, size = boxes(256)["mouth"]
     blurred = portrait.copy()
     mouth = blurred[top : top + size, left : left + size]
@@ -124,7 +125,8 @@ def test_eyes_and_mouth_are_scored_by_themselves(metrics: Metrics, reference: Re
     assert quick.lpips_eyes is None and quick.grid_8 is None
 
 
-def test_other_pictures_have_neither_eyes_nor_grids(metrics_of_any_picture: Metrics, portrait: np.ndarray) -> None:
+def test_other_pictures_have_neither_eyes_nor_grids(
+        metrics_of_any_picture: PictureMetrics, portrait: np.ndarray) -> None:
     reference = metrics_of_any_picture.against(portrait[:64, :72])
     scores, features = reference.scores(portrait[1:65, :72])
     assert list(features) == list(reference.features) == ["kid"]
@@ -132,13 +134,13 @@ def test_other_pictures_have_neither_eyes_nor_grids(metrics_of_any_picture: Metr
     assert scores.lpips_eyes is None and scores.chroma_mouth is None and scores.grid_8 is None
 
 
-def test_identity_is_for_faces_only(metrics_of_any_picture: Metrics, portrait: np.ndarray) -> None:
+def test_identity_is_for_faces_only(metrics_of_any_picture: PictureMetrics, portrait: np.ndarray) -> None:
     reference = metrics_of_any_picture.against(portrait[:64, :64])
     scores = reference.quick_scores(portrait[1:65, :64])
     assert scores.identity is None and scores.identity_mobileface is None and scores.lpips_alex > 0
 
 
-def test_pictures_of_another_size_are_refused(metrics_of_any_picture: Metrics, portrait: np.ndarray) -> None:
+def test_pictures_of_another_size_are_refused(metrics_of_any_picture: PictureMetrics, portrait: np.ndarray) -> None:
     with pytest.raises(ImageError, match="64×63"):
         metrics_of_any_picture.against(portrait[:64, :64]).scores(portrait[:63, :64])
 
@@ -151,16 +153,16 @@ def test_a_unit_batch_spans_minus_one_to_one() -> None:
 
 def test_missing_weights_are_named(tmp_path: Path) -> None:
     with pytest.raises(EdgegrainError, match="--weights"):
-        Metrics(tmp_path)
+        PictureMetrics(tmp_path)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 def test_an_absent_device_is_named(tmp_path: Path) -> None:
     with pytest.raises(DeviceError, match="--device cpu"):
-        Metrics(tmp_path, device="cuda")
+        PictureMetrics(tmp_path, device="cuda")
 
 
-def test_pictures_that_are_too_small_are_refused(metrics: Metrics, portrait: np.ndarray) -> None:
+def test_pictures_that_are_too_small_are_refused(metrics: PictureMetrics, portrait: np.ndarray) -> None:
     with pytest.raises(ImageError, match="at least 31 pixels, got 31×30; evaluate at a larger size"):
         metrics.against(portrait[: LEAST_SIDE - 1, :LEAST_SIDE])
     smallest = np.ascontiguousarray(portrait[:LEAST_SIDE, :LEAST_SIDE])

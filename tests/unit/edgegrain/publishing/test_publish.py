@@ -26,7 +26,7 @@ from edgegrain.pictures.packed import random_pictures
 from edgegrain.publishing import publish
 from edgegrain.publishing.fit_coder import fit_tables
 from edgegrain.publishing.publish import picture_sources, store_trained
-from edgegrain.training.grain.checkpoint import Run, save_run
+from edgegrain.training.grain.checkpoint import GrainRun, save_run
 from edgegrain.training.grain.initialize import stand_in_prior, start_run
 from edgegrain.training.grain.recipes import CONFIGS
 from export.bundle import grain_bundle
@@ -90,13 +90,13 @@ def test_a_bundle_can_be_renewed_in_its_own_folder(tmp_path: Path, monkeypatch: 
 
 
 @pytest.fixture
-def run() -> Run:
+def run() -> GrainRun:
     torch.manual_seed(5)
     config = CONFIGS["smoke-stage3"]
     return start_run(config, None, stand_in_prior(config))
 
 
-def test_the_zoo_gets_what_was_trained_and_the_integer_encoder(run: Run, tmp_path: Path) -> None:
+def test_the_zoo_gets_what_was_trained_and_the_integer_encoder(run: GrainRun, tmp_path: Path) -> None:
     save_run(tmp_path / "run", run)
     prior = run.model.prior
     save_stylegan2(tmp_path / "prior.safetensors", prior)  # type: ignore[arg-type]
@@ -110,7 +110,7 @@ def test_the_zoo_gets_what_was_trained_and_the_integer_encoder(run: Run, tmp_pat
     assert digest(stored) == digest(lower(run.average.encoder))  # type: ignore[arg-type]
 
 
-def test_a_later_run_can_begin_with_the_zoo(run: Run, tmp_path: Path) -> None:
+def test_a_later_run_can_begin_with_the_zoo(run: GrainRun, tmp_path: Path) -> None:
     run.pictures, run.history = 40, ({"stage": "1", "pictures": 7},)
     save_run(tmp_path / "run", run)
     prior = run.model.prior
@@ -127,7 +127,7 @@ def test_a_later_run_can_begin_with_the_zoo(run: Run, tmp_path: Path) -> None:
     assert start_run(CONFIGS["smoke-final"], tmp_path / "zoo", prior).config.lr_step == 3
 
 
-def test_the_zoo_keeps_the_encoder_of_a_bundle_to_the_byte(run: Run, tmp_path: Path) -> None:
+def test_the_zoo_keeps_the_encoder_of_a_bundle_to_the_byte(run: GrainRun, tmp_path: Path) -> None:
     bundle = write_tiny_bundle(tmp_path / "bundles")
     save_run(tmp_path / "run", run)
     save_stylegan2(tmp_path / "prior.safetensors", run.model.prior)  # type: ignore[arg-type]
@@ -149,7 +149,8 @@ def test_the_zoo_keeps_the_encoder_of_a_bundle_to_the_byte(run: Run, tmp_path: P
     assert (tmp_path / "zoo/encoder.safetensors").read_bytes() == (bundle / "encoder.safetensors").read_bytes()
 
 
-def test_the_zoo_leaves_out_the_decoder_of_a_bundle(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_zoo_leaves_out_the_decoder_of_a_bundle(
+        run: GrainRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     base = tmp_path / "bundles" / "tiny-base"
     network, decoder = lower(run.average.encoder), run.model.decoder.decoder  # type: ignore[arg-type, union-attr]
     with torch.no_grad():

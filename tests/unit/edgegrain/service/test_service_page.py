@@ -9,7 +9,7 @@ import pytest
 
 from codec_contract.payload import MAX_PAYLOAD_BYTES
 from edgegrain.service.problem_details import KINDS
-from edgegrain.service.prometheus import Metrics
+from edgegrain.service.prometheus import ServiceMetrics
 from edgegrain.service.settings import Settings
 
 
@@ -47,6 +47,6 @@ def test_problems(page: str) -> None:
 
 def test_metrics(page: str) -> None:
     documented = {name for names, *_ in rows(page, "Metrics") for name in re.findall(r"`(edgegrain_\w+)`", names)}
-    metrics = Metrics()
+    metrics = ServiceMetrics()
     families = {family.name + ("_total" if family.type == "counter" else "") for family in metrics.registry.collect()}
     assert documented == {name for name in families if name.startswith("edgegrain_")}

@@ -17,7 +17,7 @@ from edgegrain.training.checkpoint import (
     open_checkpoint,
     prefixed,
     progress_of,
-    read_header,
+    read_checkpoint_header,
     save_checkpoint,
 )
 from edgegrain.training.weight_shards import save_shards
@@ -56,7 +56,7 @@ def test_a_checkpoint_is_read_as_it_was_saved(tmp_path: Path) -> None:
         assert (stored.config, stored.pictures, stored.state) == ({"width": 2}, 24, {"p": 0.5})
         assert torch.equal(stored.part("model")["weight"], run.layer.weight)
         assert stored.part("discriminator") == {}
-    assert read_header(tmp_path)["family"] == "irn"
+    assert read_checkpoint_header(tmp_path)["family"] == "irn"
 
 
 def test_progress_is_that_of_interrupted_runs(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_another_family_and_other_files_are_refused(tmp_path: Path) -> None:
             open_checkpoint(tmp_path, "irn") as stored:
         stored.config["missing"]
     (tmp_path / "last.safetensors").write_bytes(b"noise")
-    for reader in (lambda: read_header(tmp_path), lambda: open_checkpoint(tmp_path, "irn").__enter__()):
+    for reader in (lambda: read_checkpoint_header(tmp_path), lambda: open_checkpoint(tmp_path, "irn").__enter__()):
         with pytest.raises(ModelError, match="not a training checkpoint"):
             reader()
     save_shards(tmp_path / "last.safetensors", {"x": torch.zeros(1)}, {"other": "file"}, 0)

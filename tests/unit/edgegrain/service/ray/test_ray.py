@@ -15,7 +15,7 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from codec_contract.errors import ServiceError
-from edgegrain.service.prometheus import Metrics
+from edgegrain.service.prometheus import ServiceMetrics
 from edgegrain.service.ray import cluster, ray_server
 from edgegrain.service.ray.cluster import ray_cluster, session_folder
 from edgegrain.service.ray.ray_server import adapt, serve_on_ray
@@ -65,7 +65,7 @@ def test_device_and_gpus_belong_together(device: str, gpus: float) -> None:
 def test_metrics_of_two_replicas_keep_apart() -> None:
     expositions = {}
     for name, pictures in (("one", 3), ("two", 5)):
-        metrics = Metrics()
+        metrics = ServiceMetrics()
         metrics.requests.labels("/v1/restore", "POST", "200").inc(pictures)
         metrics.batch_size.labels("restore").observe(pictures)
         expositions[name] = generate_latest(metrics.registry).decode()

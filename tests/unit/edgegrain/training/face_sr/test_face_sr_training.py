@@ -28,7 +28,7 @@ from edgegrain.training.face_sr.degradations import BlindDegradation
 from edgegrain.training.face_sr.lr_inputs import draw_inputs, draw_sides, inputs_at
 from edgegrain.training.face_sr.recipes import FACE_SR_CONFIGS, FaceSRTraining, Factors
 from edgegrain.training.face_sr.trainer import FaceSRTrainer, perceptual_loss
-from edgegrain.training.face_sr.validation import Validation
+from edgegrain.training.face_sr.validation import FaceSRValidation
 from edgegrain.training.family import RunOptions
 from edgegrain.training.loop import train
 from edgegrain.training.losses import LossWeights
@@ -189,7 +189,7 @@ def test_the_recipe_sets_how_often_lpips_has_an_offset(monkeypatch: pytest.Monke
 def test_a_validation_measures_lpips_off_its_grid(shared_weights: Path) -> None:
     pictures = random_pictures(2, 64, seed=0)
     lpips = LPIPS(shared_weights)
-    found = Validation(GCFSR_SMOKE, pictures, MetricNetworks(lpips), torch.device("cpu")).figures(
+    found = FaceSRValidation(GCFSR_SMOKE, pictures, MetricNetworks(lpips), torch.device("cpu")).figures(
         face_sr_run.start_run(GCFSR_SMOKE).model)
     assert 0 < found["lpips_alex_off_grid"] != found["lpips_alex"]
     assert [name for name in found if "off_grid" in name] == ["lpips_alex_off_grid"]

@@ -12,7 +12,7 @@ from safetensors import safe_open
 from codec_contract.errors import BundleError, EdgegrainError, ModelError
 from edgegrain.training import weight_shards as shards
 from edgegrain.training.adversarial import AdversarialLoss
-from edgegrain.training.grain.checkpoint import Run, load_run, save_run
+from edgegrain.training.grain.checkpoint import GrainRun, load_run, save_run
 from edgegrain.training.grain.initialize import adopt, stand_in_prior, start_run
 from edgegrain.training.grain.recipes import CONFIGS
 from edgegrain.training.grain.stages import StageConfig
@@ -23,7 +23,7 @@ CONFIG = CONFIGS["smoke-final"]
 
 
 @pytest.fixture
-def run() -> Run:
+def run() -> GrainRun:
     torch.manual_seed(3)
     begun = start_run(CONFIG, None, stand_in_prior(CONFIG))
     assert CONFIG.adversarial is not None
@@ -33,7 +33,7 @@ def run() -> Run:
     return begun
 
 
-def test_large_checkpoints_become_several_files(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_checkpoints_become_several_files(run: GrainRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shards, "FILE_LIMIT", shards._HEADER + 60_000)
     save_run(tmp_path, run)
     files = sorted(tmp_path.iterdir())
@@ -55,7 +55,7 @@ def test_large_checkpoints_become_several_files(run: Run, tmp_path: Path, monkey
         load_run(tmp_path, run.model.prior)
 
 
-def test_the_generator_is_in_no_checkpoint_and_another_is_refused(run: Run, tmp_path: Path) -> None:
+def test_the_generator_is_in_no_checkpoint_and_another_is_refused(run: GrainRun, tmp_path: Path) -> None:
     save_run(tmp_path, run)
     with safe_open(tmp_path / CHECKPOINT, "pt") as file:
         assert not [name for name in file.keys() if "prior" in name]

@@ -37,7 +37,7 @@ from edgegrain.training.super_resolution.pairs import (
 from edgegrain.training.super_resolution.recipes import SUPER_RESOLUTION_CONFIGS, SuperResolutionLosses
 from edgegrain.training.super_resolution.run import load_run, start_run
 from edgegrain.training.super_resolution.trainer import SuperResolutionTrainer
-from edgegrain.training.super_resolution.windows import cut, draw_window, window_batches
+from edgegrain.training.super_resolution.windows import crop_window, draw_window, window_batches
 from sdk.open_bundle import OpenBundle
 from server_decoder.super_resolution.weights import load_super_resolution, read_training
 from server_decoder.window import Window
@@ -145,8 +145,8 @@ def test_the_discriminator_sees_windows_of_photographs_only(monkeypatch: pytest.
 def test_windows_are_cut_from_the_mirror_image() -> None:
     original = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     window = Window(3, 5, 4)
-    assert np.array_equal(cut(original, window, 4), original[12:28, 20:36])
-    assert np.array_equal(cut(original, window, 4, mirrored=True), original[:, ::-1][12:28, 20:36])
+    assert np.array_equal(crop_window(original, window, 4), original[12:28, 20:36])
+    assert np.array_equal(crop_window(original, window, 4, mirrored=True), original[:, ::-1][12:28, 20:36])
     picture = torch.arange(2 * 3 * 8 * 8.0).view(2, 3, 8, 8)
     parts = cut_windows(picture, [[Window(1, 2, 3)], [Window(5, 0, 3)]])
     assert torch.equal(parts, torch.stack([picture[0, :, 1:4, 2:5], picture[1, :, 5:8, 0:3]]))

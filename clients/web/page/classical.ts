@@ -9,7 +9,7 @@ import type { Fit } from "../src/fit";
 export interface Classical {
   readonly picture: HTMLCanvasElement;
   readonly bytes: number;
-  /** Whether it fits; else this is the smallest that the browser writes. */
+  /** True if it fits; else this is the smallest that the browser writes. */
   readonly fits: boolean;
 }
 

@@ -21,7 +21,7 @@ export interface Bundle {
 }
 
 /** Where a bundle comes from. */
-export interface BundleSource extends DownloadOptions {
+export interface BundleSource extends Omit<DownloadOptions, "signal"> {
   /** Address of the service, such as `https://host`; not used if there is a `folder`. */
   readonly service: string;
   /** URL of a bundle's folder on any web server: its manifest.json, encoder.onnx, coder.json and golden.json. */
@@ -29,6 +29,9 @@ export interface BundleSource extends DownloadOptions {
   /** Id of the bundle; by default the first one that is served. */
   readonly bundle?: string;
 }
+
+/** A source, and the signal that ends its downloads. */
+type Source = BundleSource & Pick<DownloadOptions, "signal">;
 
 interface FileDescription {
   readonly name: string;
@@ -76,9 +79,13 @@ const PREPROCESSING = { resize: "pillow-bilinear-22bit-width-first", pad: "edge"
  * browser's HTTP cache.
  *
  * Throws `UnreachableError` if there is no answer, `ServiceError` if the service has no such bundle or the folder no
- * manifest, `BundleError` if a file has another SHA-256 or the manifest another schema.
+ * manifest, `BundleError` if a file has another SHA-256 or the manifest another schema, the reason of `options.signal`
+ * if it ends the downloads; what has arrived is kept.
  */
-export async function fetchBundle(source: BundleSource): Promise<Bundle> {
+export async function fetchBundle(
+  from: BundleSource, options: Pick<DownloadOptions, "signal"> = {},
+): Promise<Bundle> {
+  const source = { ...from, ...options };
   const cache = await openCache();
   const url = descriptionUrl(source);
   // Each bundle of a service keeps a description of its own: that of another may name files that are not kept yet.
@@ -101,7 +108,7 @@ function descriptionUrl({ service, folder }: BundleSource): string {
 }
 
 async function readBundle(
-  found: BundleDescription, source: BundleSource, cache: Cache | undefined,
+  found: BundleDescription, source: Source, cache: Cache | undefined,
 ): Promise<Bundle> {
   checkPreprocessing(found);
   const [encoder, tables, golden] = await Promise.all(found.files.map((file) => fetchFile(file, source, cache)));
@@ -127,7 +134,7 @@ function checkPreprocessing({ id, preprocessing }: BundleDescription): void {
   }
 }
 
-async function fetchDescription(source: BundleSource, url: string): Promise<BundleDescription> {
+async function fetchDescription(source: Source, url: string): Promise<BundleDescription> {
   // Static servers send files without a lifetime, and browsers would go on using old ones for days: ask each time.
   const content = jsonOf(await download(url, "no-cache", source));
   return source.folder === undefined ? findListed(content, source, url) : readManifest(content, url);
@@ -169,7 +176,7 @@ function describe(facts: BundleFacts, files: readonly FileDescription[], base: s
 }
 
 async function fetchFile(
-  file: FileDescription, source: BundleSource, cache: Cache | undefined,
+  file: FileDescription, source: Source, cache: Cache | undefined,
 ): Promise<Uint8Array<ArrayBuffer>> {
   const kept = await cache?.match(fileKey(file));
   if (kept) {

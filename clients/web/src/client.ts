@@ -92,7 +92,7 @@ export class EdgeClient {
     }
   }
 
-  /** Whether the worker is there; it is not after `close`, or when it broke down. */
+  /** True until `close`, or until the worker breaks down. */
   get isOpen(): boolean {
     return this.ended === undefined;
   }

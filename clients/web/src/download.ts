@@ -8,17 +8,23 @@ export interface DownloadOptions {
   readonly token?: string;
   /** Milliseconds without any data after which a download counts as unreachable; by default 15 000. */
   readonly timeout?: number;
+  /** Ends the download, which rejects with the signal's reason. */
+  readonly signal?: AbortSignal;
 }
 
 const TIMEOUT = 15_000;
 /** Timers that are set to more end at once. */
 const LONGEST_TIMEOUT = 2 ** 31 - 1;
 
-/** The bytes at `url`; `UnreachableError` if they do not arrive, `ServiceError` if they are refused. */
+/**
+ * The bytes at `url`; `UnreachableError` if they do not arrive, `ServiceError` if they are refused, the reason of
+ * `options.signal` if it ends the download.
+ */
 export async function download(
   url: string, mode: RequestCache, options: DownloadOptions = {},
 ): Promise<Uint8Array<ArrayBuffer>> {
-  const { token, timeout = TIMEOUT } = options;
+  const { token, timeout = TIMEOUT, signal } = options;
+  signal?.throwIfAborted();
   // `fetch` would throw the TypeError that also says that there is no network.
   if (token && !/^[\x20-\x7e]+$/.test(token)) {
     throw new ServiceError("the token has characters that are not printable ASCII; copy it again");
@@ -30,6 +36,8 @@ export async function download(
     const stop = () => stalled.abort(new Error(`no data for ${timeout} ms`));
     timer = setTimeout(stop, Math.min(timeout, LONGEST_TIMEOUT));
   };
+  const abort = () => stalled.abort();
+  signal?.addEventListener("abort", abort);
   let response: Response | undefined;
   try {
     wait();
@@ -45,10 +53,12 @@ export async function download(
     });
     return new Uint8Array(await new Response(response.body?.pipeThrough(watch)).arrayBuffer());
   } catch (error) {
+    signal?.throwIfAborted();
     if (error instanceof ServiceError) throw error;
     const reason = error instanceof Error ? error.message : String(error);
     throw new UnreachableError(`${url} ${response ? "broke off" : "cannot be reached"}: ${reason}`);
   } finally {
     clearTimeout(timer);
+    signal?.removeEventListener("abort", abort);
   }
 }

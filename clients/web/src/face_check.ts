@@ -1,4 +1,4 @@
-/** Whether a picture shows a face that can be encoded: the rules of `sdk.find_faces` in Python. */
+/** Finds out if a picture shows a face that can be encoded, by the rules of `sdk.find_faces` in Python. */
 
 import { type Area, type DetectedFace, tilt } from "./face_detector.js";
 

@@ -128,7 +128,7 @@ function distinct(faces: DetectedFace[]): DetectedFace[] {
   return kept;
 }
 
-/** Whether neither face's centre is in the other's box. */
+/** True if neither face's centre is in the other's box. */
 function apart(face: DetectedFace, other: DetectedFace): boolean {
   return Math.hypot(face.x - other.x, face.y - other.y) > Math.max(face.side, other.side) / 2;
 }

@@ -138,6 +138,24 @@ test("a version stays as long as a description names it", async () => {
   expect([...(await fetchBundle({ ...source, bundle: undefined })).encoder]).toEqual([4, 5, 6]);
 });
 
+test("a signal ends the downloads, with its reason and not with the kept bundle", async () => {
+  await fetchBundle(source);
+  update([4, 5, 6]);
+  const stop = new AbortController();
+  const sent: string[] = [];
+  vi.stubGlobal("fetch", (url: string, { signal }: RequestInit) => {
+    sent.push(url);
+    return new Promise((_resolve, reject) => signal!.addEventListener("abort", () => reject(signal!.reason)));
+  });
+  const fetching = fetchBundle(source, { signal: stop.signal });
+  const refused = expect(fetching).rejects.toThrow("the user left");
+  await vi.waitFor(() => expect(sent).toHaveLength(1));
+  stop.abort(new Error("the user left"));
+  await refused;
+  await expect(fetchBundle(source, { signal: stop.signal })).rejects.toThrow("the user left");
+  expect(sent).toHaveLength(1);
+});
+
 test("without room for a new version the kept one stays", async () => {
   await fetchBundle(source);
   update([4, 5, 6]);

@@ -97,7 +97,7 @@ extension RGB {
     }
 }
 
-/// Whether the bytes of a JPEG or PNG stop before the picture's end. Image I/O may fill the rest with grey and call it
+/// True if the bytes of a JPEG or PNG stop before the picture's end. Image I/O may fill the rest with grey and call it
 /// complete.
 private func isTruncated(_ data: Data) -> Bool {
     data.withUnsafeBytes { (bytes: UnsafeRawBufferPointer) -> Bool in

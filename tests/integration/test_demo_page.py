@@ -66,7 +66,7 @@ def test_from_a_file_to_the_restored_picture(
     assert page["focused"] == "result-title"
     assert page["slider"] == ["50%", "60%"], "the arrow keys move the slider"
     assert page["overflow"] == 0, "a phone's window scrolls in one direction only"
-    assert page["cropped"] == "256 × 256 pixels"
+    assert page["cropped"] == "500 × 500 pixels", "enlarged to the size of the original's square"
 
     nothing_left = {"result": False, "payload": None}
     unreadable, unreachable = page["unreadable"], page["unreachable"]

@@ -22,7 +22,7 @@ def main() -> int:
     if len(sys.argv) != 2:
         print(__doc__)
         return 2
-    portrait = ROOT / "edgegrain" / "demo" / "portrait.jpg"
+    portrait = ROOT / "edgegrain" / "demo" / "portrait_768.jpg"
     with tempfile.TemporaryDirectory() as folder:
         script = Path(__file__).with_name("drive.mjs")
         subprocess.run(["node", script, "--url", sys.argv[1], "--picture", portrait, "--out", folder], check=True)

@@ -1,7 +1,7 @@
 /** The demonstration: a picture is encoded here, restored by the service, and compared. */
 
 import detectorUrl from "../../../edge_encoder/faces/face_detector.onnx?url";
-import sampleUrl from "../../../edgegrain/demo/portrait.jpg?url";
+import sampleUrl from "../../../edgegrain/demo/portrait_768.jpg?url";
 
 import { EdgeClient, type OpenOptions } from "../src/client";
 import type { Payload } from "../src/encoder";
@@ -11,7 +11,7 @@ import type { Rgb } from "../src/rgb";
 import { type Classical, classical, drawn } from "./classical";
 import { complaintAbout } from "./complaint";
 import { faceAdvice } from "./face_advice";
-import { fetched, received, type Restored, restore } from "./service";
+import { fetched, received, type Restored, restore, restoredSides, restoredSize } from "./service";
 
 type Against = "original" | "jpeg" | "webp";
 
@@ -28,6 +28,7 @@ const STAGE_NAMES: readonly (readonly [string, string])[] = [
   ["queue", "Wait for a worker"],
   ["unpack", "Read the payload"],
   ["decode", "Decoder network"],
+  ["enlarge", "Enlarger network"],
   ["write", "Write the picture"],
 ];
 
@@ -43,6 +44,8 @@ const slider = element<HTMLInputElement>("slider");
 
 let token: string | undefined;
 let client: EdgeClient | undefined;
+/** Of the squares that the service restores, in pixels. */
+let sides: readonly number[] = [];
 let source: Blob | undefined;
 let shown: Shown | undefined;
 let turn = 0;
@@ -108,6 +111,7 @@ async function open(): Promise<void> {
     return;
   }
   const { id, lr, selfTest } = client.bundle;
+  sides = await restoredSides(id, token);
   element("bundle").textContent = `Bundle ${id}: ${lr} × ${lr} pixels travel, coded losslessly.`;
   for (const control of [...inputs, sample, measure]) control.disabled = false;
   const seconds = ((performance.now() - start) / 1000).toFixed(1);
@@ -163,8 +167,10 @@ async function show(picture: Blob, regardless = false): Promise<void> {
     const payload = await client.compress(picture, { fit });
     if (mine !== turn) return;
     say(`Restoring from ${payload.bytes.length} bytes…`);
+    const { originalWidth, originalHeight } = payload.header;
+    const longest = (fit === "crop" ? Math.min : Math.max)(originalWidth, originalHeight);
     const [restored, bitmap] = await Promise.all([
-      restore(payload.bytes, token),
+      restore(payload.bytes, restoredSize(longest, sides), token),
       createImageBitmap(picture, { imageOrientation: "from-image" }),
     ]);
     if (mine !== turn) return;

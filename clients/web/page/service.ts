@@ -35,12 +35,27 @@ export async function received<Type>(answer: Promise<Type>): Promise<Type> {
   }
 }
 
-/** Has a payload restored at the decoder's resolution. */
-export async function restore(bytes: Uint8Array, token: string | undefined): Promise<Restored> {
+/** Sides in pixels of the squares that the service restores with a bundle, the decoder's own first; empty if unknown. */
+export async function restoredSides(bundle: string, token: string | undefined): Promise<readonly number[]> {
+  try {
+    const listing: unknown = await (await fetch("/v1/bundles", { headers: bearer(token) })).json();
+    const bundles = listing as readonly { readonly id: string; readonly sides?: readonly number[] }[];
+    return bundles.find(({ id }) => id === bundle)?.sides ?? [];
+  } catch {
+    return [];
+  }
+}
+
+/** The parameter `size` for an original with this longest side: its own size, within what is restored at `sides`. */
+export function restoredSize(longest: number, [native, ...larger]: readonly number[]): string {
+  return larger.length === 0 || longest <= native ? "native" : String(Math.min(longest, Math.max(...larger)));
+}
+
+/** Has a payload restored. */
+export async function restore(bytes: Uint8Array, size: string, token: string | undefined): Promise<Restored> {
   const start = performance.now();
-  const headers: Record<string, string> = { "Content-Type": "application/vnd.edgegrain", Accept: "image/png" };
-  if (token) headers["Authorization"] = `Bearer ${token}`;
-  const response = await fetched("/v1/restore?size=native", { method: "POST", headers, body: bytes as BodyInit });
+  const headers = { "Content-Type": "application/vnd.edgegrain", Accept: "image/png", ...bearer(token) };
+  const response = await fetched(`/v1/restore?size=${size}`, { method: "POST", headers, body: bytes as BodyInit });
   if (!response.ok) {
     const problem = (await response.json().catch(() => ({}))) as { detail?: string };
     throw new Refused(response.status, problem.detail ?? `the service answered ${response.status}`);
@@ -48,6 +63,10 @@ export async function restore(bytes: Uint8Array, token: string | undefined): Pro
   const bitmap = await createImageBitmap(await received(response.blob()));
   const stages = parseServerTiming(response.headers.get("Server-Timing") ?? "");
   return { bitmap, total: performance.now() - start, stages };
+}
+
+function bearer(token: string | undefined): Record<string, string> {
+  return token ? { Authorization: `Bearer ${token}` } : {};
 }
 
 /** The stages of a Server-Timing header, in milliseconds. */

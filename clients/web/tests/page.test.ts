@@ -1,7 +1,7 @@
 import { afterAll, beforeEach, expect, test, vi } from "vitest";
 
 import { complaintAbout } from "../page/complaint";
-import { Refused } from "../page/service";
+import { Refused, restoredSize } from "../page/service";
 import { DeviceError, errorOf, ImageError, ServiceError, UnreachableError } from "../src/errors";
 import type { Fit } from "../src/fit";
 
@@ -119,6 +119,16 @@ test("a picture that fails leaves nothing of the previous one", async () => {
   expect(text()).toBe("That picture cannot be used: it is no picture.");
   expectNoResult();
   expect(element("again").hidden).toBe(true);
+});
+
+test("the picture is restored at the original's size, as far as the bundle goes", async () => {
+  vi.mocked(fetch).mockImplementation(async (url) =>
+    url === "/v1/bundles" ? Response.json([{ id: "stub", sides: [4, 16] }]) : new Response("picture"),
+  );
+  await withResult();
+  expect(vi.mocked(fetch).mock.calls.map(([url]) => url)).toEqual(["/v1/bundles", "/v1/restore?size=8"]);
+  expect([4, 16, 17].map((longest) => restoredSize(longest, [4, 8, 16]))).toEqual(["native", "16", "16"]);
+  expect([restoredSize(17, [4]), restoredSize(17, [])]).toEqual(["native", "native"]);
 });
 
 test("the centre square is compared with that of the original", async () => {

@@ -17,7 +17,7 @@ class PayloadError(EdgegrainError):
 
 
 class ImageError(EdgegrainError):
-    """A picture cannot be read, or has a shape, type or size that is not supported."""
+    """A picture or LR cannot be read or is refused, or an option of compressing or restoring is out of range."""
 
 
 class BundleError(EdgegrainError):
@@ -41,18 +41,21 @@ class ServiceError(EdgegrainError):
 
 
 class ExistsError(EdgegrainError, FileExistsError):
-    """A file exists, and is replaced only with ``force``.
+    """A file or folder exists, and is replaced only with ``force``.
 
     Attributes:
-        path: the file.
+        path: of the file or folder.
+        advice: what to do instead.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = os.fspath(path)
-        super().__init__(self.path)
+    def __init__(
+        self, path: str | os.PathLike[str], advice: str = "choose another name, or pass force=True to replace it",
+    ) -> None:
+        self.path, self.advice = os.fspath(path), advice
+        super().__init__(f"{self.path} exists; {advice}")
 
-    def __str__(self) -> str:
-        return f"{self.path} exists; choose another name, or pass force=True to replace it"
+    def __reduce__(self) -> tuple[type[ExistsError], tuple[str, str]]:
+        return type(self), (self.path, self.advice)
 
 
 class QuantizationError(EdgegrainError, ValueError):
@@ -60,7 +63,7 @@ class QuantizationError(EdgegrainError, ValueError):
 
 
 class ModelError(EdgegrainError, ValueError):
-    """Inputs do not fit a network: weights of another size or layout, codes of another shape."""
+    """A model cannot be used: its file or library is missing or damaged, or weights or inputs have another shape."""
 
 
 def reason(error: BaseException) -> str:

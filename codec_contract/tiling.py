@@ -15,15 +15,17 @@ import numpy.typing as npt
 from codec_contract.errors import ImageError
 from codec_contract.rgb import Rgb
 
-Run = Callable[[Rgb, int, int], Rgb]
+TileNetwork = Callable[[Rgb, int, int], Rgb]
 """Network on a tile: (tile uint8 ``[side, side, 3]``, its top, its left) -> uint8 ``[side', side', 3]``."""
 
 
 def tile_starts(length: int, side: int, overlap: int) -> list[int]:
     """Start positions of the fewest tiles of ``side`` that cover ``length`` and overlap by at least ``overlap``.
 
-    ``length`` is at least ``side``, ``overlap`` at most half of it. The first tile begins at 0, the last ends at
-    ``length``.
+    The first tile begins at 0, the last ends at ``length``.
+
+    Raises:
+        ImageError: ``length`` is less than ``side``, or ``overlap`` more than half of ``side``.
     """
     if not 0 <= 2 * overlap <= side <= length:
         raise ImageError(f"tiles of {side} that overlap by {overlap} cannot cover {length} pixels")
@@ -36,7 +38,7 @@ def pad_to(rgb: Rgb, width: int, height: int) -> Rgb:
     return np.pad(rgb, ((0, height - rgb.shape[0]), (0, width - rgb.shape[1]), (0, 0)), mode="edge")
 
 
-def run_tiles(rgb: Rgb, side: int, made: int, overlap: int, run: Run, *, unit: int = 1) -> Rgb:
+def run_tiles(rgb: Rgb, side: int, made: int, overlap: int, run: TileNetwork, *, unit: int = 1) -> Rgb:
     """Apply ``run`` to a picture tile by tile.
 
     Args:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from codec_contract.errors import ExportError
-from edge_encoder.integer_network import IntegerConv, IntegerNetwork, validate
+from edge_encoder.integer_network import IntegerConv, IntegerNetwork, validate_network
 
 ACTIVATION_MAX = 255
 ACCUMULATOR_LIMIT = 2**23  # float32 has a 24-bit significand; one bit is for the guard half
@@ -74,7 +74,7 @@ def prove(network: IntegerNetwork) -> BoundReport:
         ExportError: an accumulator can reach 2^23, or a depthwise channel's weights are too large for Winograd
             kernels; the message names layer and channel.
     """
-    validate(network)
+    validate_network(network)
     report = []
     for layer in network.layers:
         bound = layer_bound(layer)

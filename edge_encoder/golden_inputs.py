@@ -32,7 +32,7 @@ from codec_contract.rgb import Rgb
 MULTIPLIER, INCREMENT = 1664525, 1013904223
 MAX_SIDE = 4096
 
-Run = Callable[[Rgb], Rgb]
+Encode = Callable[[Rgb], Rgb]
 """An encoder: uint8 [N, hr, hr, 3] to uint8 [N, lr, lr, 3]."""
 
 _PLAN: tuple[tuple[str, str, dict[str, Any]], ...] = (
@@ -59,7 +59,7 @@ class GoldenResult:
     failed: tuple[str, ...]
 
 
-def make_golden(run: Run, hr: int, seed: int = 1) -> dict[str, Any]:
+def make_golden(run: Encode, hr: int, seed: int = 1) -> dict[str, Any]:
     """The content of ``golden.json`` for an encoder of input side ``hr``, made with a correct ``run``."""
     inputs = []
     for index, (name, kind, parameters) in enumerate(_PLAN):
@@ -70,7 +70,7 @@ def make_golden(run: Run, hr: int, seed: int = 1) -> dict[str, Any]:
     return {"seed": seed, "hr": hr, "inputs": inputs}
 
 
-def check_golden(golden: Mapping[str, Any], run: Run) -> GoldenResult:
+def check_golden(golden: Mapping[str, Any], run: Encode) -> GoldenResult:
     """Run every input of a ``golden.json`` and compare the LRs.
 
     Raises:

@@ -122,7 +122,7 @@ def convolved(size: tuple[int, int], kernel: tuple[int, int], strides: tuple[int
     return (height - kernel[0]) // strides[0] + 1, (width - kernel[1]) // strides[1] + 1
 
 
-def validate(network: IntegerNetwork) -> None:
+def validate_network(network: IntegerNetwork) -> None:
     """Check the wiring, shapes and value ranges; raise `BundleError` naming the layer that is wrong."""
     if not isinstance(network.architecture, str):
         raise BundleError(f"the architecture of the integer encoder is a text, got {network.architecture!r}")
@@ -222,7 +222,7 @@ def _exact_matmul(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
     return (x.astype(np.float64) @ weight.astype(np.float64)).astype(np.int64)
 
 
-def digest(network: IntegerNetwork) -> bytes:
+def integer_digest(network: IntegerNetwork) -> bytes:
     """SHA-256 over everything that fixes the encoder's output, independent of how it is stored."""
     sha = hashlib.sha256(FORMAT.encode())
     sha.update(json.dumps(_structure(network), sort_keys=True, separators=(",", ":")).encode())
@@ -232,11 +232,11 @@ def digest(network: IntegerNetwork) -> bytes:
     return sha.digest()
 
 
-def save(network: IntegerNetwork, path: str | Path, *, force: bool = False) -> None:
+def save_integer_network(network: IntegerNetwork, path: str | Path, *, force: bool = False) -> None:
     """Write the network as a safetensors file; refuse to overwrite without ``force``."""
     from safetensors.numpy import save as to_bytes
 
-    validate(network)
+    validate_network(network)
     tensors = {}
     for layer in network.layers:
         tensors[f"{layer.name}.weight"] = np.ascontiguousarray(layer.weight)
@@ -246,7 +246,7 @@ def save(network: IntegerNetwork, path: str | Path, *, force: bool = False) -> N
     write_atomically(path, data, force=force)
 
 
-def load(source: str | Path | bytes) -> IntegerNetwork:
+def load_integer_network(source: str | Path | bytes) -> IntegerNetwork:
     """Read a network from a safetensors file or its bytes; raise `BundleError` if it is not a valid one."""
     from safetensors import SafetensorError
     from safetensors.numpy import load as from_bytes
@@ -277,7 +277,7 @@ def load(source: str | Path | bytes) -> IntegerNetwork:
                                  operator.index(structure["lr"]), layers)
     except (SafetensorError, KeyError, ValueError, TypeError, RecursionError) as error:
         raise BundleError(f"the integer encoder cannot be read ({error}); download the bundle again") from error
-    validate(network)
+    validate_network(network)
     return network
 
 

@@ -28,7 +28,7 @@ from export.libraries import needs_export_libraries
 
 if TYPE_CHECKING:
     from edge_encoder.integer_network import IntegerNetwork
-    from export.proof.proof_report import Report
+    from export.proof.proof_report import ProofReport
 
 FAILED, INTERRUPTED = 1, 130
 OFFICIAL_HR, OFFICIAL_LR = 1024, 16
@@ -178,7 +178,7 @@ def _load_network(folder: Path) -> IntegerNetwork:
     if (folder / MANIFEST).is_file():  # a bundle that is being built has none yet
         load_manifest(folder).verify_file(ENCODER_WEIGHTS)
     try:
-        return integer_network.load(folder / ENCODER_WEIGHTS)
+        return integer_network.load_integer_network(folder / ENCODER_WEIGHTS)
     except OSError as error:
         raise ExportError(f"the bundle {folder} has no readable {ENCODER_WEIGHTS}: {error}") from error
 
@@ -213,7 +213,7 @@ def _official_graph(hr: int, lr: int, weights: Path | None, seed: int) -> Encode
     return rrdb_graph(rrdb, hr)
 
 
-def _print_summary(report: Report, out: Path) -> None:
+def _print_summary(report: ProofReport, out: Path) -> None:
     from export.proof.proof_report import flip_sentence
 
     described = report["encoder"]

@@ -76,7 +76,8 @@ class Codec:
 
         Raises:
             BundleError: there is no such bundle or decoder, it cannot be downloaded, or its manifest is wrong.
-            DeviceError: the device is unknown or its execution provider is not installed.
+            DeviceError: the device is unknown or its execution provider is not installed, or ``threads`` is no integer
+                of at least 1.
         """
         manifest = load_manifest(find_bundle(bundle)).with_decoder(decoder)
         self._open = OpenBundle(manifest, device, threads, form=form)
@@ -105,6 +106,10 @@ class Codec:
         """The encoder's input: its square, or for a tiled bundle the whole picture, of any size.
 
         `compress_fitted` of this codec, and of others with inputs of the same size (`BundleInfo.hr`), takes it.
+
+        Raises:
+            ImageError, ModelError: as `sdk.compress`; or the bundle is tiled, and ``fit``, ``align`` or
+                ``require_face`` is given, or the picture is too large for it.
         """
         if self._tiled and (fit != FIT_PAD or align or require_face):
             refused = "fit" if fit != FIT_PAD else "align" if align else "require_face"

@@ -117,7 +117,7 @@ def with_offsets(features: Tensor, offsets: Offsets) -> Tensor:
     return features + offset.to(features.dtype) if isinstance(offset, Tensor) else offset(features)
 
 
-def digest(prior: GenerativePrior) -> str:
+def prior_digest(prior: GenerativePrior) -> str:
     """SHA-256 over a generator's weights, hexadecimal.
 
     `GenerativePrior.measured` is left out: these tensors are computed in floats on every machine, and their last bits

@@ -76,7 +76,7 @@ def save_network(path: str | Path, kind: WeightKind[Any], config: Mapping[str, A
 
     Raises:
         ModelError: a weight is not finite, or does not fit ``dtype``.
-        FileExistsError: the file exists and ``force`` is false.
+        ExistsError: the file exists and ``force`` is false.
     """
     header = {**(entries or {}), **{name: json.dumps(value) for name, value in (records or {}).items()},
               **kind.entries, kind.config_entry: json.dumps(config)}
@@ -153,7 +153,7 @@ def write_weights(path: str | Path, state: Mapping[str, Tensor], header: Mapping
 
     Raises:
         ModelError: a weight is not finite, or does not fit ``dtype``.
-        FileExistsError: the file exists and ``force`` is false.
+        ExistsError: the file exists and ``force`` is false.
     """
     tensors = {}
     for name, tensor in state.items():

@@ -31,7 +31,7 @@ from codec_contract.fit import PREPROCESSING
 from codec_contract.lr_coder.coder import CoderTables
 from edge_encoder.bounds import prove
 from edge_encoder.golden_inputs import make_golden
-from edge_encoder.integer_network import IntegerNetwork, digest, run_reference, save
+from edge_encoder.integer_network import IntegerNetwork, integer_digest, run_reference, save_integer_network
 from export.encoder.graph import exact_graph
 from export.encoder.onnx_emitter import write_onnx
 from tests.networks import box_layer, random_network
@@ -211,7 +211,7 @@ def write_tiny_bundle(
     root.mkdir(parents=True)
     network = random_network(HR, lr, seed=3) if random else box_network(HR, lr)
     tables = CoderTables.default()
-    save(network, root / ENCODER_WEIGHTS)
+    save_integer_network(network, root / ENCODER_WEIGHTS)
     write_onnx(exact_graph(network), root / ENCODER_ONNX)
     (root / DECODER_ONNX).write_bytes(decoder or repeating_decoder(HR, lr))
     (root / CODER_TABLES).write_bytes(tables.to_json())
@@ -221,7 +221,7 @@ def write_tiny_bundle(
         "schema": 1,
         "id": name,
         "version": "1.0.0",
-        "lr_contract_id": lr_contract_id(digest(network), PREPROCESSING, tables).hex(),
+        "lr_contract_id": lr_contract_id(integer_digest(network), PREPROCESSING, tables).hex(),
         "codec": "grain",
         "domain": "anything",
         "hr": HR,

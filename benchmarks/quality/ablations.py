@@ -29,7 +29,7 @@ from codec_contract.errors import EdgegrainError
 from edgegrain.cli.exit_codes import errors_to_exit_codes
 from edgegrain.cli.output import progress_bar
 from edgegrain.evaluation.model_table import grain_model
-from edgegrain.metrics.metric_weights import find_weights
+from edgegrain.metrics.metric_weights import find_metric_weights
 from edgegrain.metrics.picture_metrics import PictureMetrics
 from edgegrain.pictures.packed import list_pictures, read_square
 from edgegrain.publishing.improvement import measure
@@ -39,8 +39,8 @@ from edgegrain.training.allocator import keep_freed_memory
 from edgegrain.training.family import RunOptions
 from edgegrain.training.generated_shards import NAME
 from edgegrain.training.grain.checkpoint import GrainRun
-from edgegrain.training.grain.recipes import CONFIGS
-from edgegrain.training.grain.stages import StageConfig
+from edgegrain.training.grain.recipes import GRAIN_RECIPES
+from edgegrain.training.grain.stages import GrainRecipe
 from edgegrain.training.loop import train
 from edgegrain.training.projected_discriminator import ProjectedConfig
 from edgegrain.training.run_folder import finished
@@ -68,11 +68,11 @@ class Variant:
     """
 
     title: str
-    config: StageConfig
+    config: GrainRecipe
     generated: bool = False
 
 
-_BASE = replace(CONFIGS["stage1-faces-256-lr16-fine"], adversarial=replace(PROJECTED, ratio=0.12))
+_BASE = replace(GRAIN_RECIPES["stage1-faces-256-lr16-fine"], adversarial=replace(PROJECTED, ratio=0.12))
 # A discriminator with random weights gives no useful gradient, so it is trained alone at first.
 _R1 = AdversarialConfig("non-saturating", ratio=0.12, begins=0.15)
 _SMALL = replace(FACES_256_LR16, upsampling="bilinear")
@@ -189,7 +189,7 @@ def main(
         train_variant(variants[name], runs / name, options, seconds)
     if only:
         return
-    metrics = PictureMetrics(find_weights(weights, faces=True), faces=True)
+    metrics = PictureMetrics(find_metric_weights(weights, faces=True), faces=True)
     opened = {variant.title: open_run(runs / name) for name, variant in variants.items()}
     published = find_decoder(bundle)
     originals = [read_square(path, published.network.hr) for path in list_pictures(unseen)]

@@ -30,7 +30,7 @@ from benchmarks.quality.page_sections import require_section, write_section
 from benchmarks.quality.rescaling import BICUBIC, bicubic_pair
 from codec_contract.bundle.manifest import Manifest, load_manifest
 from codec_contract.cache_folder import cache_folder
-from codec_contract.errors import EdgegrainError
+from codec_contract.errors import EdgegrainError, ExistsError
 from codec_contract.files import write_atomically
 from codec_contract.lr_coder.coder_tables import CoderTables
 from codec_contract.payload import encode_payload
@@ -50,7 +50,7 @@ from edgegrain.evaluation.results import (
     packed,
     row_from,
 )
-from edgegrain.metrics.metric_weights import find_weights
+from edgegrain.metrics.metric_weights import find_metric_weights
 from edgegrain.metrics.picture_metrics import PictureMetrics
 from edgegrain.metrics.training_losses import NOTE, losses_at
 from edgegrain.pictures.packed import list_pictures
@@ -249,12 +249,12 @@ def main(
     if threads:
         torch.set_num_threads(threads)
     if out.exists() and not force:
-        raise FileExistsError(f"{out} exists; choose another name or pass --force to replace it")
+        raise ExistsError(out)
     if write is not None:
         require_section(write, SECTION)
     codecs = [Codec(name.strip(), threads=threads or None) for name in bundles.split(",") if name.strip()]
     faces = any(codec.bundle.domain == "faces" for codec in codecs)
-    folder = find_weights(weights, faces=faces)
+    folder = find_metric_weights(weights, faces=faces)
     baselines: Thoroughness = "full" if thorough else "fast"
     comparison = CodecComparison(codecs, PictureMetrics(folder, faces=faces), weights_id(folder),
                                  ResultCache(cache or cache_folder() / "evaluation"), baselines, side)

@@ -32,6 +32,7 @@ if not __package__:
 
 from codec_contract.bundle.manifest import load_manifest
 from codec_contract.bundle.paths import find_bundle
+from codec_contract.errors import ExistsError
 from codec_contract.files import write_atomically
 from codec_contract.lr_coder.context import CONTEXT_SIZES
 from codec_contract.payload import encode_payload
@@ -165,7 +166,7 @@ def main(
 ) -> None:
     """Compare the payload coder with a transformer on a bundle's LRs."""
     if out.exists() and not force:
-        raise FileExistsError(f"{out} exists; pass --force to replace it")
+        raise ExistsError(out)
     opened = OpenBundle(load_manifest(find_bundle(bundle)))
     manifest = opened.manifest
     training = []

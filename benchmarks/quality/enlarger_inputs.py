@@ -32,7 +32,7 @@ from edgegrain.cli.exit_codes import errors_to_exit_codes
 from edgegrain.cli.output import progress_bar
 from edgegrain.evaluation.evaluator import original_of
 from edgegrain.metrics.lpips import LPIPS
-from edgegrain.metrics.metric_weights import find_weights
+from edgegrain.metrics.metric_weights import find_metric_weights
 from edgegrain.metrics.periodic_peaks import added_peaks, peak_amplitudes, periodic_peaks
 from edgegrain.metrics.picture_metrics import unit_batch
 from edgegrain.metrics.psnr_ssim import psnr
@@ -101,7 +101,7 @@ def main(
                                                  "[default: those of 'edgegrain metrics fetch'].")] = None,
 ) -> None:
     """Score enlarged pictures by what they are enlarged from."""
-    lpips = LPIPS(find_weights(weights, faces=False))
+    lpips = LPIPS(find_metric_weights(weights, faces=False))
     enlarged = [Enlarged(name) for name in bundles.split(",")]
     if len(sides := {one.side for one in enlarged}) > 1:
         raise EdgegrainError(f"the bundles enlarge to {' and '.join(map(str, sorted(sides)))} pixels; compare bundles "

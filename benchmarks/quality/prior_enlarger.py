@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from codec_contract.errors import ModelError
 from codec_contract.quantization import dequantize
-from edgegrain.training.levels import to_levels
+from edgegrain.training.levels import rounded_levels
 from export.decoder.sources import DecoderSource
 from server_decoder.generative_prior import GenerativePrior, Synthesis
 from server_decoder.grain.grain import Grain
@@ -59,7 +59,7 @@ class PriorFeatures:
     @torch.no_grad()
     def __call__(self, picture: Tensor) -> Synthesis:
         """``picture``: ``[B, 3, S, S]`` in [-1, 1], of the encoder's size."""
-        levels = to_levels(picture.float()).permute(0, 2, 3, 1).to(torch.uint8).cpu().numpy()
+        levels = rounded_levels(picture.float()).permute(0, 2, 3, 1).to(torch.uint8).cpu().numpy()
         lr = torch.from_numpy(self._encode(levels)).permute(0, 3, 1, 2).float().to(picture.device)
         _, f_inv = self._grain.decoder.forward_features(dequantize(lr))
         assert self._grain.codes is not None  # there is a prior

@@ -30,13 +30,14 @@ from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[2])  # run as a script: import from the checkout
 
+from codec_contract.errors import ExistsError
 from codec_contract.files import write_atomically
 from codec_contract.payload import encode_payload
 from codec_contract.rgb import Rgb
 from edgegrain.cli.exit_codes import errors_to_exit_codes
 from edgegrain.cli.output import with_progress
 from edgegrain.evaluation.plots import STYLE
-from edgegrain.metrics.metric_weights import find_weights
+from edgegrain.metrics.metric_weights import find_metric_weights
 from edgegrain.metrics.picture_metrics import PictureMetrics
 from edgegrain.pictures.packed import list_pictures, pack, read_square, stored_pictures
 from edgegrain.publishing.fit_coder import fit_tables
@@ -154,8 +155,8 @@ def main(
     """Measure runs that were trained with different rate weights (loss.rate) or LR sizes."""
     for path in (out, out.with_suffix(".png")):
         if path.exists() and not force:
-            raise FileExistsError(f"{path} exists; pass --force to replace it")
-    metrics = PictureMetrics(find_weights(weights))
+            raise ExistsError(path)
+    metrics = PictureMetrics(find_metric_weights(weights))
     stored = stored_pictures(data, tuple(exclude or ()))
     points = []
     for run in with_progress(runs, "runs"):

@@ -37,7 +37,7 @@ from benchmarks.quality.page_sections import require_section, write_section
 from codec_contract.bundle.file_names import MANIFEST
 from codec_contract.bundle.manifest import load_manifest
 from codec_contract.cache_folder import cache_folder
-from codec_contract.errors import EdgegrainError
+from codec_contract.errors import EdgegrainError, ExistsError
 from codec_contract.files import write_atomically
 from codec_contract.payload import encode_payload
 from codec_contract.rgb import Rgb
@@ -264,7 +264,7 @@ def main(
     folder = data.resolve().name
     name = f"rescaling {folder}"
     if out is not None and out.exists() and not force:
-        raise FileExistsError(f"{out} exists; choose another name or pass --force to replace it")
+        raise ExistsError(out)
     if write is not None:
         require_section(write, name)
     codec = Codec(bundle, threads=threads or None)

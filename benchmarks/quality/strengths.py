@@ -21,7 +21,7 @@ if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[2])  # run as a script: import from the checkout
 
 import sdk
-from codec_contract.errors import ImageError
+from codec_contract.errors import ExistsError, ImageError
 from codec_contract.rgb import Rgb
 from edgegrain.cli.exit_codes import errors_to_exit_codes
 from edgegrain.evaluation.evaluator import original_of
@@ -112,7 +112,7 @@ def main(
 ) -> None:
     """Draw one picture restored with every strength, and print the distances between the results (JSON)."""
     if out.exists() and not force:
-        raise FileExistsError(f"{out} exists; choose another name or pass --force to replace it")
+        raise ExistsError(out)
     chosen = _numbers(strengths)
     codec = sdk.Codec(bundle)
     original = original_of(picture, codec.bundle.hr)

@@ -24,7 +24,7 @@ import typer
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[2])  # run as a script: import from the checkout
 
-from codec_contract.errors import ModelError
+from codec_contract.errors import ExistsError, ModelError
 from codec_contract.rgb import Rgb
 from edgegrain.cli.exit_codes import errors_to_exit_codes
 from edgegrain.evaluation.evaluator import original_of
@@ -114,7 +114,7 @@ def main(
 ) -> None:
     """Draw the output of each part of a GRAIN decoder; with --weights, also score it (JSON on stdout)."""
     if out.exists() and not force:
-        raise FileExistsError(f"{out} exists; choose another name or pass --force to replace it")
+        raise ExistsError(out)
     columns = [_parse(column) for column in compare or []]
     source = with_head(_find(bundle, prior), prior)
     others = {title: _find(name, prior) for title, name in columns}

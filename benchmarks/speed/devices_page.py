@@ -27,14 +27,14 @@ sys.path.insert(0, str(ROOT))
 
 from codec_contract.errors import EdgegrainError
 from codec_contract.files import write_atomically
-from export.proof.device_report import Report, read_reports
+from export.proof.device_report import DeviceReport, read_reports
 
 PAGE = ROOT / "docs" / "devices.md"
 RESULTS = ROOT / "results" / "devices"
 SAME = ("device", "runtime", "threads", "bundle")
 
 
-def add(reports: Sequence[Report], folder: Path, device: str = "") -> None:
+def add(reports: Sequence[DeviceReport], folder: Path, device: str = "") -> None:
     """Store reports, in one file for each device."""
     for report in reports:
         report = {"date": datetime.datetime.now(datetime.UTC).date().isoformat(), **report}

@@ -60,7 +60,7 @@ def prepare(size: int, folder: Path) -> dict[str, Any]:
 
     manifest = load_manifest(find_bundle())
     if manifest.hr == size and manifest.lr == LR:
-        network = integer.load(manifest.open_file("encoder.safetensors"))
+        network = integer.load_integer_network(manifest.open_file("encoder.safetensors"))
     else:
         torch.manual_seed(0)
         network = lower(EncoderTwin(encoder_config(size, LR)))

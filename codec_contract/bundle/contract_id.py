@@ -26,7 +26,7 @@ def lr_contract_id(encoder_digest: bytes, preprocessing: Mapping[str, Any], code
     """The 32-byte id of an LR contract; a payload carries its first four bytes.
 
     Args:
-        encoder_digest: 32 bytes, ``edge_encoder.integer_network.digest`` of the integer network.
+        encoder_digest: 32 bytes, ``edge_encoder.integer_network.integer_digest`` of the integer network.
         preprocessing: the manifest's ``preprocessing`` object (JSON values, no floats needed).
         coder_tables: the tables the body is coded with.
 

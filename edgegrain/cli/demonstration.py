@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 import sdk
-from codec_contract.errors import EdgegrainError, ImageError
+from codec_contract.errors import EdgegrainError, ExistsError, ImageError
 from codec_contract.payload import PAYLOAD_SUFFIX
 from codec_contract.rgb import Rgb
 from edge_encoder.preprocessing import load_picture
@@ -42,14 +42,14 @@ def run_demo(picture: Path, out: Path, bundle: str, mark: bool, force: bool) -> 
     """Run the demonstration and return its figures; the command's help names the files.
 
     Raises:
-        FileExistsError: a file is already there and ``force`` is false.
+        ExistsError: a file is already there and ``force`` is false.
         EdgegrainError: the picture cannot be read, or the bundle is missing or damaged.
     """
     names = [picture.stem + PAYLOAD_SUFFIX, "original.png", "lr_enlarged.png", "restored.png", "side_by_side.png"]
     files = [out / name for name in names]
     existing = [path.name for path in files if path.exists()]
     if existing and not force:
-        raise FileExistsError(f"{out} already holds {', '.join(existing)}; choose another --out or pass --force")
+        raise ExistsError(out / existing[0], "choose another --out, or pass --force to replace it")
 
     codec = sdk.Codec(bundle)
     codec.restore(codec.compress(picture))  # opens the networks that its size needs, which is not timed

@@ -15,6 +15,7 @@ from codec_contract.bundle.file_names import (
     GOLDEN,
     MANIFEST,
 )
+from codec_contract.errors import ExistsError
 from edgegrain.cli.output import ForceOption, JsonOption, print_json
 
 PHONE_FILES = (CODER_TABLES, GOLDEN, ENCODER_ONNX, ENCODER_TFLITE, f"{ENCODER_COREML}/")
@@ -51,7 +52,7 @@ def device_kit(
     files["README.md"] = procedure.encode("utf-8")
     present = [name for name in files if (out / name).exists()]
     if present and not force:
-        raise FileExistsError(f"{out / present[0]} exists; choose another folder or pass --force")
+        raise ExistsError(out / present[0], "choose another folder, or pass --force to replace it")
     for name, data in files.items():
         write_atomically(out / name, data, force=force)
     size = sum(map(len, files.values()))

@@ -126,11 +126,11 @@ def _open(codec: Any, paths: list[Path], weights: Path | None, baselines: str, c
     from codec_contract.cache_folder import cache_folder
     from edgegrain.evaluation.evaluator import EvaluationConfig, Evaluator, curve_budgets, original_of, weights_id
     from edgegrain.evaluation.result_cache import ResultCache
-    from edgegrain.metrics.metric_weights import find_weights
+    from edgegrain.metrics.metric_weights import find_metric_weights
     from edgegrain.metrics.picture_metrics import PictureMetrics
 
     faces = codec.bundle.domain == "faces"
-    folder = find_weights(weights, faces=faces)
+    folder = find_metric_weights(weights, faces=faces)
 
     if threads:
         torch.set_num_threads(threads)

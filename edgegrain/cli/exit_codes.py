@@ -37,6 +37,5 @@ def errors_to_exit_codes() -> Iterator[None]:
 
 def message_of(error: Exception) -> str:
     """The error's message as one line that names options, not arguments of functions."""
-    if isinstance(error, ExistsError):
-        return f"{error.path} exists; choose another name, or pass --force to replace it"
-    return " ".join(str(error).split())
+    text = " ".join(str(error).split())
+    return text.replace("force=True", "--force") if isinstance(error, ExistsError) else text

@@ -12,7 +12,7 @@ from codec_contract.bundle.paths import DEFAULT_BUNDLE
 from edgegrain.cli.output import ForceOption
 from edgegrain.cli.prior import DEFAULT_PRIOR
 from export import mobile
-from export.decoder.decoder_options import DecoderForm, Noise, Ops, Pixels, Precision, Weights
+from export.decoder.decoder_options import DecoderOptions, Noise, Ops, Pixels, Precision, Weights
 from export.libraries import needs_export_libraries
 
 HELP = """Export encoders, decoders, enlargers and bundles.
@@ -100,7 +100,7 @@ def decoder(
         from export.decoder.command import choose_source, export_compared, refuse_to_replace_decoder, write_decoder
         from export.decoder.enlarged_decoder import append_enlarger, enlarger_factor
 
-    form = DecoderForm(weights, precision, noise, ops, pixels or (Pixels.uint8 if size else None))
+    form = DecoderOptions(weights, precision, noise, ops, pixels or (Pixels.uint8 if size else None))
     source = choose_source(bundle, prior, config=config, random_weights=random_weights)
     if size:
         enlarger_factor(source.manifest, size)  # refused before work that takes time
@@ -181,7 +181,8 @@ def triton(
 
     source = choose_source(bundle, prior, config=config, random_weights=random_weights)
     refuse_to_replace_model(out, source.name, force=force)
-    exported = export_compared(source, DecoderForm(weights, precision, noise, ops, pixels), pictures, pictures_compared)
+    options = DecoderOptions(weights, precision, noise, ops, pixels)
+    exported = export_compared(source, options, pictures, pictures_compared)
     folder = write_repository(out, source.name, exported.model, source.manifest, force=force)
     typer.echo(f"{folder}: {exported.summary()}")
 

@@ -13,6 +13,7 @@ from typing import NoReturn
 import typer
 
 from codec_contract.bundle.file_names import MANIFEST
+from codec_contract.errors import ExistsError
 from codec_contract.files import write_atomically
 
 STDIN = STDOUT = Path("-")
@@ -92,10 +93,10 @@ def plan_jobs(
 
 
 def refuse_existing(files: Iterable[Path], force: bool) -> None:
-    """Raise ``FileExistsError`` if one of the files to write exists and ``force`` is false; call it before the work."""
+    """Raise `ExistsError` if one of the files to write exists and ``force`` is false; call it before the work."""
     for path in files:
         if path != STDOUT and path.exists() and not force:
-            raise FileExistsError(f"{path} exists; choose another --out or pass --force to replace it")
+            raise ExistsError(path, "choose another --out, or pass --force to replace it")
 
 
 def read_source(path: Path) -> Path | bytes:

@@ -38,7 +38,7 @@ def with_progress(items: Sequence[Item], text: str) -> Iterator[Item]:
 
 
 def is_first_process() -> bool:
-    """True unless torchrun started this process beside a first one, which does the printing."""
+    """True in the process that prints: the first of those that torchrun started, or the only one."""
     return os.environ.get("RANK", "0") == "0"
 
 

@@ -180,9 +180,9 @@ def generate(
 ) -> None:
     """Generate pictures for training, as tar shards.
 
-    Lay the shards into the folder of photographs that edgegrain train gets as --data: recipes recognize generated
-    pictures by their names, and never show them to a discriminator as real. After an interruption the same command
-    continues.
+    Put the shards into the folder of photographs that you pass to edgegrain train as --data. Recipes recognize
+    generated pictures by their names and never show them to a discriminator as real. After an interruption the same
+    command continues.
 
     \b
     Examples:

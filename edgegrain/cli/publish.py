@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from codec_contract.bundle.paths import find_bundle
-from codec_contract.errors import EdgegrainError
+from codec_contract.errors import EdgegrainError, ExistsError
 from codec_contract.lr_coder.coder_tables import MAX_HIDDEN_LAYERS, MAX_WIDTH
 from codec_contract.lr_coder.level_step import MAX_STEP
 from edgegrain.cli.extras import needs_extra
@@ -249,7 +249,7 @@ def coder(
         raise typer.BadParameter(f"coder tables have at most {MAX_HIDDEN_LAYERS} hidden layers of {MAX_WIDTH} values, "
                                  f"got {widths}", param_hint="--widths")
     if out.exists() and not force:  # before the work, not after it
-        raise FileExistsError(f"{out} exists; tables are part of an LR contract, --force replaces them")
+        raise ExistsError(out, "tables are part of an LR contract; pass --force to replace them")
     with needs_extra("export,train", "publishing needs"):
         from codec_contract.files import write_atomically
         from edgegrain.publishing.fit_coder import fit_and_report, load_lrs

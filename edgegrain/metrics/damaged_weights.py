@@ -1,4 +1,4 @@
-"""Damaged weight files of the metrics are reported alike, whatever reads them."""
+"""One error message for damaged weight files of the metrics."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ def metrics_folder() -> Path:
     return cache_folder() / "metrics"
 
 
-def find_weights(folder: Path | None = None, *, faces: bool = True) -> Path:
+def find_metric_weights(folder: Path | None = None, *, faces: bool = True) -> Path:
     """The given folder, by default that of the fetched weights.
 
     Args:
@@ -94,7 +94,7 @@ def import_lpips(archive: str | Path, folder: Path, *, force: bool = False) -> l
 
     Raises:
         ModelError: the archive is not the expected one, or damaged.
-        FileExistsError: a file exists and ``force`` is false.
+        ExistsError: a file exists and ``force`` is false.
     """
     data = _read(archive, _LPIPS_MEMBERS, LPIPS_PACKAGE)
     alex = _network(data[_ALEX], _ALEX_SIDES)
@@ -112,7 +112,7 @@ def import_face(archive: str | Path, folder: Path, *, force: bool = False) -> Pa
 
     Raises:
         ModelError: the archive is not the expected one, or damaged.
-        FileExistsError: the file exists and ``force`` is false.
+        ExistsError: the file exists and ``force`` is false.
     """
     data = _read(archive, _FACE_MEMBERS, FACE_PACKAGE)
     tensors, offset = Tensors(), 0
@@ -136,7 +136,7 @@ def import_second_face(archive: str | Path, folder: Path, *, force: bool = False
 
     Raises:
         ModelError: the archive is not the expected one, or damaged.
-        FileExistsError: the file exists and ``force`` is false.
+        ExistsError: the file exists and ``force`` is false.
     """
     from edgegrain.metrics.tfjs_graph import to_onnx  # with the package onnx, which only this needs
 

@@ -121,7 +121,7 @@ def write_sheet(sheet: Image.Image, path: Path, *, force: bool = False) -> None:
 
     Raises:
         ImageError: another suffix.
-        FileExistsError: the file exists and ``force`` is false.
+        ExistsError: the file exists and ``force`` is false.
     """
     write_atomically(path, encode_sheet(sheet, path.suffix), force=force)
 

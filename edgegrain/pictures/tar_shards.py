@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 from PIL import Image
 
-from codec_contract.errors import EdgegrainError
+from codec_contract.errors import EdgegrainError, ExistsError
 from edgegrain.pictures.packed import StoredPicture, read_square
 from edgegrain.pictures.signals import exit_on_sigterm
 
@@ -44,12 +44,12 @@ def write_shards(pictures: Sequence[StoredPicture], out: Path, *, side: int, lim
         report: called with the finished part, 0...1, and a line of text.
 
     Raises:
-        FileExistsError: the folder has shards of that side and ``force`` is false.
+        ExistsError: the folder has shards of that side and ``force`` is false.
         EdgegrainError: a single picture exceeds the limit.
     """
     existing = sorted(out.glob(f"{side}-*.tar"))
     if existing and not force:
-        raise FileExistsError(f"{existing[0]} exists; choose another folder or pass --force to replace its shards")
+        raise ExistsError(existing[0], "choose another folder, or pass --force to replace its shards")
     out.mkdir(parents=True, exist_ok=True)
     order = np.random.default_rng(0).permutation(len(pictures))
     names = _member_names(pictures)

@@ -20,7 +20,7 @@ from codec_contract.errors import BundleError
 from codec_contract.rgb import Rgb
 from edgegrain.metrics.bootstrap import mean_interval
 from edgegrain.metrics.kid import KIDS, Features, distance_change, kernel_distance
-from edgegrain.metrics.metric_weights import find_weights
+from edgegrain.metrics.metric_weights import find_metric_weights
 from edgegrain.metrics.picture_metrics import PictureMetrics, Scores, first_picture, unit_batch
 from edgegrain.metrics.training_losses import training_losses
 from edgegrain.pictures.packed import list_pictures, read_square
@@ -188,7 +188,7 @@ def compare(checkpoint: Path, published: Path, unseen: Path, weights: Path | Non
         raise BundleError(f"{published} makes pictures of {before.network.hr}x{before.network.hr}, the run of "
                           f"{side}x{side}: they cannot be compared")
     domain, training = ("faces", {}) if before.manifest is None else (before.manifest.domain, before.manifest.training)
-    metrics = PictureMetrics(find_weights(weights, faces=domain == "faces"), faces=domain == "faces")
+    metrics = PictureMetrics(find_metric_weights(weights, faces=domain == "faces"), faces=domain == "faces")
     originals = [read_square(path, side) for path in list_pictures(unseen)]
     new = measure(after, originals, metrics)
     old = measure(before, originals, metrics)

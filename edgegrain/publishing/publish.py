@@ -22,7 +22,7 @@ from codec_contract.bundle.manifest import Manifest, load_manifest
 from codec_contract.errors import BundleError, EdgegrainError, ExistsError
 from codec_contract.files import write_atomically
 from codec_contract.lr_coder.coder_tables import CoderTables
-from edge_encoder.integer_network import IntegerNetwork, digest, load, save
+from edge_encoder.integer_network import IntegerNetwork, integer_digest, load_integer_network, save_integer_network
 from edge_encoder.lowering import box_network, lower, raise_twin
 from edge_encoder.twin import BoxMean, EncoderTwin
 from edgegrain.pictures.packed import pack, stored_pictures
@@ -145,7 +145,7 @@ def store_trained(checkpoint: Path, folder: Path, prior: str | Path | None = Non
         EdgegrainError: without ``data`` there are no tables for the step of the run's levels.
         BundleError: the run's encoder is not that of ``encoder_of``, or encoder or decoder are not those of
             ``decoder_of``.
-        FileExistsError: the folder holds such files and ``force`` is false.
+        ExistsError: the folder holds such files and ``force`` is false.
     """
     for name in (TRAINED, ENCODER_WEIGHTS, CODER_TABLES):
         if (folder / name).exists() and not force:  # before the work, which takes minutes
@@ -177,7 +177,7 @@ def store_trained(checkpoint: Path, folder: Path, prior: str | Path | None = Non
             write_atomically(folder / name, kept.open_file(name), force=force)
         return path
     if network is not None:
-        save(network, folder / ENCODER_WEIGHTS, force=force)
+        save_integer_network(network, folder / ENCODER_WEIGHTS, force=force)
     else:  # of a run that had an encoder
         (folder / ENCODER_WEIGHTS).unlink(missing_ok=True)
     if tables is not None:
@@ -210,13 +210,13 @@ def has_encoder(model: Autoencoder, network: IntegerNetwork) -> bool:
     """
     twin = model.encoder
     if isinstance(twin, BoxMean):
-        return digest(box_network(twin.hr, twin.lr)) == digest(network)
+        return integer_digest(box_network(twin.hr, twin.lr)) == integer_digest(network)
     if not isinstance(twin, EncoderTwin):
         return False
     if twin.config.name != network.architecture:
         return False
     raised = raise_twin(network, twin.config).state_dict()
-    return digest(lower(twin)) == digest(network) or all(
+    return integer_digest(lower(twin)) == integer_digest(network) or all(
         torch.equal(tensor, raised[name]) for name, tensor in twin.state_dict().items())
 
 
@@ -227,7 +227,7 @@ def _kept_encoder(run: GrainRun, encoder_of: Path) -> Manifest:
     if step != run.config.lr_step:
         raise BundleError(f"bundle {source.id} stores LR levels in steps of {step}, the run had lr_step="
                           f"{run.config.lr_step}; publish it without --encoder-of, under an id of its own")
-    if not has_encoder(run.average, load(source.open_file(ENCODER_WEIGHTS))):
+    if not has_encoder(run.average, load_integer_network(source.open_file(ENCODER_WEIGHTS))):
         raise BundleError(f"the run's encoder is not that of bundle {source.id}: its weights moved, or it began with "
                           "another; publish it without --encoder-of, under an id of its own")
     return source

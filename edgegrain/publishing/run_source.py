@@ -10,7 +10,7 @@ from edge_encoder.lowering import box_network, lower
 from edge_encoder.twin import EncoderTwin
 from edgegrain.training.grain.checkpoint import GrainRun, load_run, read_config
 from edgegrain.training.grain.rrdb_encoder import TrainedRRDBEncoder
-from edgegrain.training.prior_files import load_prior
+from edgegrain.training.prior_files import recipe_prior
 from export.bundle.encoder_part import EncoderPart, exact_encoder, rrdb_encoder
 from export.decoder.sources import DecoderSource
 from server_decoder.grain.grain import Grain, GrainConfig
@@ -53,7 +53,7 @@ def open_run(checkpoint: Path, prior: str | Path | None = None) -> GrainRun:
         EdgegrainError: the checkpoint is damaged, the generator is missing or another one, or one is given to a run
             without generator.
     """
-    return load_run(checkpoint, load_prior(read_config(checkpoint), prior))
+    return load_run(checkpoint, recipe_prior(read_config(checkpoint), prior))
 
 
 def integer_encoder(run: GrainRun) -> IntegerNetwork:

@@ -19,7 +19,7 @@ from codec_contract.lr_coder.coder_tables import CoderTables
 from edge_encoder.integer_network import run_reference
 from edgegrain.pictures.packed import read_square, stored_pictures
 from edgegrain.publishing.fit_coder import fit_tables
-from export.bundle.face_sr_bundle import USUAL_FACTOR, find_weights
+from export.bundle.face_sr_bundle import USUAL_FACTOR, find_face_sr_weights
 from export.bundle.reductions import REDUCTIONS
 from export.decoder.sources import described_prior
 from server_decoder.face_sr.gcfsr import GCFSRConfig
@@ -58,7 +58,7 @@ def store(weights: Path, folder: Path, *, prior: str | Path = DEFAULT_PRIOR, cod
         ModelError: the weights are missing or damaged, or GLEAN's bank is missing or another one.
         EdgegrainError: there are no pictures, or ``coder`` holds no tables. No file is written or replaced then.
     """
-    path = find_weights(weights)
+    path = find_face_sr_weights(weights)
     config, training = read_config(path), read_training(path)
     if isinstance(config, GCFSRConfig):
         name, save = GCFSR_WEIGHTS, partial(save_gcfsr, load_gcfsr(path))
@@ -90,7 +90,7 @@ def fit_reduction_tables(weights: Path, data: Path, *, exclude: tuple[str, ...] 
         ModelError: the weights are missing or damaged.
         EdgegrainError: there are no pictures.
     """
-    path = find_weights(weights)
+    path = find_face_sr_weights(weights)
     config = read_config(path)
     hr, lr = ((config.size, config.size // USUAL_FACTOR) if isinstance(config, GCFSRConfig)
               else (config.prior.size, config.lr))

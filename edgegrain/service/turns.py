@@ -1,8 +1,8 @@
 """`Turns`: weighted turns of the queues; each gets its share of the workers' time while several have jobs.
 
 Start-time fair queueing: a queue's virtual time is the seconds it was served divided by its weight, and the queue with
-the least virtual time is next. A queue that was empty starts at the virtual time of the last turn: it has saved up
-nothing.
+the least virtual time is next. A queue that was empty starts at the virtual time of the last turn: idle time earns
+no credit.
 """
 
 from __future__ import annotations

@@ -94,7 +94,7 @@ def wgan(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def hinge(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
-    """Hinge loss (Lim & Ye 2017), that of projected GANs."""
+    """Hinge loss (Lim & Ye 2017), that of projected GANs; both losses are scalars, from logits ``[B, ...]``."""
     return F.relu(1 - real).mean() + F.relu(1 + fake).mean(), -fake.mean()
 
 

@@ -16,7 +16,7 @@ from edgegrain.training.distributed import start_distributed
 from edgegrain.training.family import Report, RunOptions
 from edgegrain.training.grain.chains import Chain
 from edgegrain.training.loop import refuse_existing, refuse_unused, train_on
-from edgegrain.training.prior_files import load_prior
+from edgegrain.training.prior_files import recipe_prior
 from edgegrain.training.recipes import family_of
 from edgegrain.training.run_folder import finished
 
@@ -31,7 +31,7 @@ def train_stages(chain: Chain, folder: Path, options: RunOptions | None = None, 
     stage ends the training.
 
     Raises:
-        FileExistsError: ``folder`` holds runs and ``resume`` is false.
+        ExistsError: ``folder`` holds runs and ``resume`` is false.
         EdgegrainError: as in `train`, or the budget ends before a stage begins.
     """
     options = options or RunOptions()
@@ -42,7 +42,7 @@ def train_stages(chain: Chain, folder: Path, options: RunOptions | None = None, 
     refuse_unused(options, set().union(*taken.values()) - {"decoder_from"})
     last = list(chain.stages.values())[-1]
     # Read before stage 1 trains for hours.
-    prior = load_prior(last, options.prior)
+    prior = recipe_prior(last, options.prior)
     options = replace(options, prior=prior)
     began, previous, figures = time.monotonic(), options.init_from, {}
     with start_distributed(device) as distributed:

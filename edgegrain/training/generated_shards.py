@@ -17,7 +17,7 @@ from codec_contract.quantization import quantize
 from edgegrain.pictures.tar_shards import write_shard
 from edgegrain.training.grain.synthetic import synthetic_faces
 from sdk.generated_mark import GENERATED, GeneratedMark, MarkedPicture
-from server_decoder.generative_prior import GenerativePrior, digest
+from server_decoder.generative_prior import GenerativePrior, prior_digest
 
 NAME = "generated"
 """Prefix of the names of pictures and shards, by which recipes recognize generated pictures."""
@@ -65,7 +65,7 @@ def write_generated(prior: GenerativePrior, wanted: GeneratedSet, out: Path, *, 
     Raises:
         EdgegrainError: the folder has shards of another set, and ``force`` is false.
     """
-    record = {**asdict(wanted), "psi": list(wanted.psi), "side": prior.size, "prior": digest(prior)[:16],
+    record = {**asdict(wanted), "psi": list(wanted.psi), "side": prior.size, "prior": prior_digest(prior)[:16],
               "per_shard": PER_SHARD}
     present = sorted(out.glob(f"{NAME}-*.tar"))
     if present and _read(out / RECORD) != record:

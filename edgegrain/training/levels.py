@@ -9,7 +9,7 @@ from torch import Tensor
 from codec_contract.quantization import unit_to_levels
 
 
-def to_levels(picture: Tensor) -> Tensor:
+def rounded_levels(picture: Tensor) -> Tensor:
     """[-1, 1] -> integers 0...255, rounded half up and clipped."""
     return unit_to_levels(picture).add(0.5).floor().clamp(0, 255)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from codec_contract.errors import EdgegrainError
+from codec_contract.errors import EdgegrainError, ExistsError
 from edgegrain.training.checkpoint import progress_of, save_checkpoint
 from edgegrain.training.distributed import Distributed, start_distributed
 from edgegrain.training.family import Report, RunOptions, Trainer
@@ -47,7 +47,7 @@ def train(config: Any, folder: Path, options: RunOptions | None = None, *, pictu
             pictures' preparation.
 
     Raises:
-        FileExistsError: ``folder`` holds a run and ``resume`` is false.
+        ExistsError: ``folder`` holds a run and ``resume`` is false.
         EdgegrainError: pictures, weights, device or checkpoint are missing or do not fit.
     """
     refuse_existing(folder, resume)
@@ -118,9 +118,9 @@ def run_loop(trainer: Trainer, budget: TimeBudget, log: JsonlLog, *,
 
 
 def refuse_existing(folder: Path, resume: bool) -> None:
-    """Raise FileExistsError if ``folder`` holds a run that is not to be resumed."""
+    """Raise `ExistsError` if ``folder`` holds a run that is not to be resumed."""
     if (folder / CHECKPOINT).exists() and not resume:
-        raise FileExistsError(f"{folder / CHECKPOINT} exists; pass --resume to continue it or choose another folder")
+        raise ExistsError(folder / CHECKPOINT, "pass --resume to continue it, or choose another folder")
 
 
 def refuse_unused(options: RunOptions, takes: set[str]) -> None:

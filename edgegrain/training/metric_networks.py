@@ -9,7 +9,7 @@ import torch
 
 from edgegrain.metrics.identity import FaceIdentity
 from edgegrain.metrics.lpips import LPIPS
-from edgegrain.metrics.metric_weights import find_weights
+from edgegrain.metrics.metric_weights import find_metric_weights
 
 
 class MetricNetworks(NamedTuple):
@@ -31,10 +31,10 @@ class MetricNetworks(NamedTuple):
                    FaceIdentity(weights).requires_grad_(False).to(device) if faces else None)
 
 
-def metric_weights(weights: Path | None, *, needed: bool, faces: bool) -> Path | None:
+def needed_metric_weights(weights: Path | None, *, needed: bool, faces: bool) -> Path | None:
     """The folder given, or the fetched weights if the losses need them; None if they do not.
 
     Raises:
         ModelError: the losses need weights, none are given and none were fetched.
     """
-    return find_weights(weights, faces=faces) if needed else weights
+    return find_metric_weights(weights, faces=faces) if needed else weights

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from codec_contract.errors import EdgegrainError
-from edgegrain.training.face_sr.recipes import FaceSRTraining
-from edgegrain.training.grain.stages import FACES, StageConfig
+from edgegrain.training.face_sr.recipes import FaceSRRecipe
+from edgegrain.training.grain.stages import FACES, GrainRecipe
 from export.decoder.sources import described_prior
 from server_decoder.face_sr.glean import GLEANConfig
 from server_decoder.generative_prior import GenerativePrior
@@ -20,7 +20,7 @@ from server_decoder.stylegan2 import checkpoints
 from server_decoder.stylegan2.synthesis import StyleGAN2Config
 
 
-def load_prior(config: StageConfig | FaceSRTraining, prior: GenerativePrior | str | Path | None
+def recipe_prior(config: GrainRecipe | FaceSRRecipe, prior: GenerativePrior | str | Path | None
                ) -> GenerativePrior | None:
     """The generator of a recipe, cut and rounded as the recipe says; None for recipes without one and for trial runs.
 
@@ -43,16 +43,16 @@ def load_prior(config: StageConfig | FaceSRTraining, prior: GenerativePrior | st
         return None
     if prior is None and isinstance(described.network, StyleGAN2Config):
         raise EdgegrainError("this recipe needs a StyleGAN2; pass --prior with its file (edgegrain prior convert)")
-    domain = config.domain if isinstance(config, StageConfig) else FACES
+    domain = config.domain if isinstance(config, GrainRecipe) else FACES
     if prior is None and domain != FACES:
         raise EdgegrainError(f"the published generator makes {FACES}; pass --prior with the file of one that makes "
                              f"{domain} (docs/new_domain.md)")
     return described_prior(described, prior or DEFAULT_PRIOR)
 
 
-def prior_config(config: StageConfig | FaceSRTraining) -> PriorConfig | None:
+def prior_config(config: GrainRecipe | FaceSRRecipe) -> PriorConfig | None:
     """The description of a recipe's generator; None without one."""
-    if isinstance(config, StageConfig):
+    if isinstance(config, GrainRecipe):
         return config.decoder.prior if isinstance(config.decoder, GrainConfig) else None
     return config.network.prior if isinstance(config.network, GLEANConfig) else None
 
@@ -67,7 +67,7 @@ def random_prior(config: PriorConfig, seed: int) -> GenerativePrior:
     return prior
 
 
-def load_discriminator(config: StageConfig | FaceSRTraining, given: nn.Module | Path | None) -> nn.Module | None:
+def recipe_discriminator(config: GrainRecipe | FaceSRRecipe, given: nn.Module | Path | None) -> nn.Module | None:
     """The trained discriminator of a recipe that uses StyleGAN2's, from its file; None without one.
 
     Raises:

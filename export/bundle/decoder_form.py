@@ -9,12 +9,13 @@ from codec_contract.bundle.manifest import Manifest
 from codec_contract.errors import ExistsError, ExportError
 from export.bundle.additions import add_files, manifest_record, writable_bundle
 from export.decoder.command import ExportedDecoder
-from export.decoder.decoder_options import DecoderForm, Noise
+from export.decoder.decoder_options import DecoderOptions, Noise
 from export.decoder.sources import DecoderSource
 
 
-def require_target(source: DecoderSource, form: DecoderForm, bundle: str, *, device: str = "cuda", force: bool = False
-                   ) -> Manifest:
+def require_target(
+    source: DecoderSource, form: DecoderOptions, bundle: str, *, device: str = "cuda", force: bool = False,
+) -> Manifest:
     """The manifest of the bundle that a form will be written into; called before work that takes minutes.
 
     Args:

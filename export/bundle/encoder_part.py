@@ -57,7 +57,7 @@ def exact_encoder(network: IntegerNetwork) -> EncoderPart:
     golden = make_golden(lambda rgb: integer.run_reference(network, rgb), network.hr)
 
     def write_weights(folder: Path) -> None:
-        integer.save(network, folder / ENCODER_WEIGHTS)
+        integer.save_integer_network(network, folder / ENCODER_WEIGHTS)
         write_atomically(folder / GOLDEN, (json.dumps(golden, indent=1) + "\n").encode())
 
     described = {
@@ -67,7 +67,7 @@ def exact_encoder(network: IntegerNetwork) -> EncoderPart:
         "flops": 2 * network.multiply_adds(),
         "max_accumulator_log2": round(proof.worst_log2, 2),
     }
-    return EncoderPart(exact_graph(network), described, integer.digest(network), write_weights, PREPROCESSING)
+    return EncoderPart(exact_graph(network), described, integer.integer_digest(network), write_weights, PREPROCESSING)
 
 
 def float_encoder(graph: EncoderGraph, digest: bytes, write_weights: Callable[[Path], None],

@@ -116,13 +116,13 @@ def write_face_sr_bundle(
         force: replace a bundle that exists.
 
     Raises:
-        FileExistsError: the folder exists and ``force`` is false.
+        ExistsError: the folder exists and ``force`` is false.
         ModelError: the weights are missing or damaged, or GLEAN's bank is missing or another.
         ExportError: a conversion fails, or the export differs from torch.
         BundleError: the name is no valid id, or the sizes do not fit.
     """
     refuse_to_replace(folder, force)
-    path = find_weights(weights)
+    path = find_face_sr_weights(weights)
     training = read_training(path)
     reduction = reduction or (training.get("config") or {}).get("reduction", "area")
     if reduction not in REDUCTIONS:
@@ -153,7 +153,7 @@ def write_restorer_bundle(
         force: replace a bundle that exists.
 
     Raises:
-        FileExistsError: the folder exists and ``force`` is false.
+        ExistsError: the folder exists and ``force`` is false.
         ExportError: a conversion fails, or the export differs from torch.
         BundleError: the name is no valid id.
     """
@@ -175,7 +175,7 @@ def write_restorer_bundle(
     return WrittenBundle(write_bundle(folder, parts, force=force), comparison)
 
 
-def find_weights(path: Path) -> Path:
+def find_face_sr_weights(path: Path) -> Path:
     """The file itself, or the one in a folder.
 
     Raises:

@@ -63,7 +63,7 @@ def write_trained_bundle(
         force: replace a bundle that exists.
 
     Raises:
-        FileExistsError: the folder exists and ``force`` is false.
+        ExistsError: the folder exists and ``force`` is false.
         ModelError: the weights are missing or damaged, or the generator is missing or another.
         ExportError: a format is unknown, ``onnx`` is missing or the encoder is a bundle's; a conversion fails, or the
             export differs from torch.
@@ -106,7 +106,7 @@ def write_invertible_bundle(bundle: str | Path, folder: Path, *, force: bool = F
         force: replace a bundle that exists.
 
     Raises:
-        FileExistsError: the folder exists and ``force`` is false.
+        ExistsError: the folder exists and ``force`` is false.
         BundleError: there is no such bundle, or its invertible picture was no output in training: the bundle has no
             generator, or its fusion adds to the generator's picture.
         ExportError: the export differs from torch.

@@ -36,7 +36,7 @@ from export.proof.proof_inputs import smooth_pictures
 from export.proof.torch_executor import torch_encoder
 from server_decoder.decoder_session import LATENT
 from server_decoder.irn.network import IRN, KIND, Downscaler, Upscaler
-from server_decoder.irn.weights import WEIGHTS, digest, load_irn, read_training, save_irn
+from server_decoder.irn.weights import WEIGHTS, irn_digest, load_irn, read_training, save_irn
 
 TILE = 256
 """Side of a tile, in pixels."""
@@ -79,7 +79,7 @@ def write_irn_bundle(
         force: replace a bundle that exists.
 
     Raises:
-        FileExistsError: the folder exists and ``force`` is false.
+        ExistsError: the folder exists and ``force`` is false.
         ModelError: the weights are damaged.
         ExportError: a conversion fails, or an export differs from torch.
         BundleError: the name is no valid id, or the sizes do not fit.
@@ -104,7 +104,7 @@ def write_irn_bundle(
     def write_weights(staging: Path) -> None:
         save_irn(irn, staging / WEIGHTS, training=training)
 
-    encoder = float_encoder(graph, digest(irn), write_weights, {"pad": "edge", "tile_overlap": overlap // factor})
+    encoder = float_encoder(graph, irn_digest(irn), write_weights, {"pad": "edge", "tile_overlap": overlap // factor})
     if plus is None:
         config = training.get("config") or {}
         plus = bool(config.get("discriminator") or config.get("judge"))  # the latter until edgegrain 0.5

@@ -17,7 +17,7 @@ from codec_contract.bundle.contract_id import lr_contract_id
 from codec_contract.bundle.decoders import decoder_forms
 from codec_contract.bundle.file_names import CODER_TABLES, DECODER_ONNX, MANIFEST, MODEL_CARD
 from codec_contract.bundle.manifest import BUNDLE_ID, SCHEMA, Manifest, load_manifest, parse_manifest, verify_bundle
-from codec_contract.errors import BundleError, ExportError
+from codec_contract.errors import BundleError, ExistsError, ExportError
 from codec_contract.files import replace_folder, write_atomically, written_whole
 from codec_contract.lr_coder.coder_tables import CoderTables
 from export.bundle.encoder_part import EncoderPart
@@ -76,7 +76,7 @@ def write_bundle(folder: Path, parts: BundleParts, *, force: bool = False) -> Ma
         force: replace a bundle that exists.
 
     Raises:
-        FileExistsError: the folder exists and ``force`` is false.
+        ExistsError: the folder exists and ``force`` is false.
         ExportError: a converter fails, or ``formats`` lacks ``onnx``.
         BundleError: the fields are no valid manifest, or encoder and decoder do not fit.
     """
@@ -143,7 +143,7 @@ def replace_decoder(source: Manifest, folder: Path, decoder: bytes, fields: Mapp
         force: replace a bundle that exists.
 
     Raises:
-        FileExistsError: the folder exists and ``force`` is false.
+        ExistsError: the folder exists and ``force`` is false.
         BundleError: ``source`` is damaged, or the fields make no valid manifest.
     """
     replaced = {DECODER_ONNX, MODEL_CARD, *(form.file for form in decoder_forms(source).values())}
@@ -224,7 +224,7 @@ def refuse_to_replace(folder: Path, force: bool, bundle_id: str | None = None) -
         bundle_id: its id; None for the folder's name.
 
     Raises:
-        FileExistsError: the folder exists and ``force`` is false.
+        ExistsError: the folder exists and ``force`` is false.
         BundleError: it exists and is no bundle or holds files that are not a bundle's, or the id is not valid.
     """
     bundle_id = folder.name if bundle_id is None else bundle_id
@@ -234,7 +234,7 @@ def refuse_to_replace(folder: Path, force: bool, bundle_id: str | None = None) -
     if not folder.exists():
         return
     if not force:
-        raise FileExistsError(f"{folder} exists; choose another name or pass force (--force) to replace it")
+        raise ExistsError(folder)
     if not (folder / MANIFEST).is_file() and not (folder.is_dir() and not any(folder.iterdir())):
         raise BundleError(f"{folder} exists and is no bundle (it has no {MANIFEST}), so it is not replaced; choose "
                           "another name")

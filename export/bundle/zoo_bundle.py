@@ -65,7 +65,7 @@ def write_zoo_bundle(weights: Path, folder: Path, options: BundleOptions | None 
         force: replace a bundle that exists.
 
     Raises:
-        FileExistsError: the folder exists and ``force`` is false.
+        ExistsError: the folder exists and ``force`` is false.
         ModelError: there are no weights, or weights of several families; they are damaged; a generator is missing.
         ExportError: the family has no such option, a conversion fails, or an export differs from torch.
         BundleError: the name is no valid id, or the sizes do not fit.

@@ -63,7 +63,7 @@ def write_grain_bundle(checkpoint: GrainCheckpoint, target: Target) -> Compariso
         The exported decoder compared with torch.
 
     Raises:
-        FileExistsError: the folder exists and is not to be replaced.
+        ExistsError: the folder exists and is not to be replaced.
         ExportError: a conversion fails, or an export differs from torch.
         BundleError: the name is no valid id, or encoder and decoder do not fit.
     """

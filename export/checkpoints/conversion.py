@@ -94,7 +94,7 @@ def convert(source: str, files: Sequence[Path], out: Path, options: ConversionOp
         options: see there.
 
     Raises:
-        FileExistsError: ``out`` exists and is not to be replaced.
+        ExistsError: ``out`` exists and is not to be replaced.
         ModelError: the source is unknown, the files are too many, cannot be read or are of another layout.
         BundleError, ExportError: the bundle cannot be made; a format is unknown.
     """

@@ -33,7 +33,7 @@ from export.decoder.decoder_graph import (
     store_exact_halves,
     store_half,
 )
-from export.decoder.decoder_options import HALF_PSNR, DecoderForm, Noise, Ops, Pixels
+from export.decoder.decoder_options import HALF_PSNR, DecoderOptions, Noise, Ops, Pixels
 from export.decoder.decoder_options import Precision as Precision
 from export.decoder.decoder_options import Weights as Weights
 from export.decoder.live_memory import largest_live_bytes, weight_bytes
@@ -185,7 +185,7 @@ class ExportedDecoder:
     """
 
     source: DecoderSource
-    form: DecoderForm
+    form: DecoderOptions
     model: bytes
     comparison: Comparison
     size: int = 0
@@ -221,7 +221,7 @@ def choose_source(bundle: str, prior: str = DEFAULT_PRIOR, *, config: str = "", 
     return random_decoder(config) if config else find_decoder(bundle, prior)
 
 
-def export_compared(source: DecoderSource, form: DecoderForm, pictures: Path | None = None, count: int = 8
+def export_compared(source: DecoderSource, form: DecoderOptions, pictures: Path | None = None, count: int = 8
                     ) -> ExportedDecoder:
     """Export a decoder and compare it with torch.
 
@@ -248,7 +248,7 @@ def write_decoder(exported: ExportedDecoder, folder: Path, *, force: bool = Fals
     """Write ``decoder.onnx`` and ``decoder_report.json``; returns the former's path.
 
     Raises:
-        FileExistsError: a file exists and ``force`` is false.
+        ExistsError: a file exists and ``force`` is false.
     """
     refuse_to_replace_decoder(folder, force=force)
     path = write_atomically(folder / DECODER_ONNX, exported.model, force=force)

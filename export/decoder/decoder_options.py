@@ -56,7 +56,7 @@ class Pixels(enum.StrEnum):
 
 
 @dataclass(frozen=True)
-class DecoderForm:
+class DecoderOptions:
     """A form in which a decoder is exported.
 
     Attributes:

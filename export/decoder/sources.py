@@ -115,7 +115,7 @@ def find_decoder(name_or_path: str | Path, prior: str | Path = DEFAULT_PRIOR, *,
         raise BundleError(f"{name_or_path} is {kind}; edgegrain export bundle writes its bundle, decoder included")
     manifest = load_manifest(find_bundle(name_or_path))
     # A float encoder is in another file; the exact box mean makes LRs to compare on.
-    network = (integer.load(manifest.open_file(ENCODER)) if ENCODER in manifest.files
+    network = (integer.load_integer_network(manifest.open_file(ENCODER)) if ENCODER in manifest.files
                else area_average(manifest.hr, manifest.lr))
     step = CoderTables.from_json(manifest.open_file(CODER_TABLES)).step
     return DecoderSource(manifest.id, bundle_decoder(manifest), network, manifest, step)
@@ -168,9 +168,9 @@ def zoo_encoder(folder: Path) -> IntegerNetwork | None:
         ModelError: the encoder is damaged.
     """
     if (folder / ENCODER).is_file():
-        return integer.load(folder / ENCODER)
+        return integer.load_integer_network(folder / ENCODER)
     bundle = kept_bundle(folder)
-    return None if bundle is None else integer.load(bundle.open_file(ENCODER))
+    return None if bundle is None else integer.load_integer_network(bundle.open_file(ENCODER))
 
 
 def zoo_step(folder: Path) -> int:

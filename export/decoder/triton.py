@@ -25,7 +25,7 @@ import onnx
 from onnx import TensorProto
 
 from codec_contract.bundle.manifest import Manifest
-from codec_contract.errors import ExportError
+from codec_contract.errors import ExistsError, ExportError
 from codec_contract.files import written_whole
 from server_decoder.cuda_ops.library import find_library, has_cuda_kernels, needs_library
 from server_decoder.decoder_session import Device
@@ -87,7 +87,7 @@ def write_repository(
     Raises:
         ExportError: an input or output has no batch dimension, or a type that is not served.
         DeviceError: the decoder has fused ops, and their library is not built.
-        FileExistsError: there is a model of that name.
+        ExistsError: there is a model of that name.
     """
     serving = serving or Serving()
     text = "".join(f"{line}\n" for line in prototext(model_config(name, model, manifest, serving)))
@@ -108,9 +108,9 @@ def write_repository(
 
 
 def refuse_to_replace_model(folder: Path, name: str, *, force: bool = False) -> None:
-    """Raise ``FileExistsError`` if `write_repository` would; to call before an export."""
+    """Raise `ExistsError` if `write_repository` would; to call before an export."""
     if (folder / name).exists() and not force:
-        raise FileExistsError(f"{folder / name} exists; choose another name or pass force (--force) to replace it")
+        raise ExistsError(folder / name)
 
 
 def model_config(name: str, model: bytes, manifest: Manifest | None, serving: Serving) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from codec_contract.errors import ExportError
+from codec_contract.errors import ExistsError, ExportError
 from codec_contract.files import replace_folder
 from codec_contract.native_output import captured_stderr
 from edge_encoder.integer_network import INPUT
@@ -35,13 +35,13 @@ def write_coreml(graph: EncoderGraph, path: str | Path, *, force: bool = False) 
 
     Raises:
         ExportError: coremltools is not installed, or ``path`` does not end in .mlpackage.
-        FileExistsError: the package exists and ``force`` is false.
+        ExistsError: the package exists and ``force`` is false.
     """
     path = Path(path)
     if path.suffix != ".mlpackage":
         raise ExportError(f"a Core ML program is written as a folder NAME.mlpackage, not {path.name!r}")
     if path.exists() and not force:
-        raise FileExistsError(f"{path} exists; choose another name or pass force (--force) to replace it")
+        raise ExistsError(path)
     model = coreml_model(graph)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}.") as folder:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from codec_contract.errors import ExportError
+from codec_contract.errors import ExistsError, ExportError
 from edge_encoder import bounds
 from edge_encoder.integer_network import IntegerNetwork
 from export.encoder.coreml_emitter import write_coreml
@@ -35,7 +35,7 @@ def export_encoder(encoder: IntegerNetwork | EncoderGraph, out_dir: str | Path,
 
     Raises:
         ExportError: an unknown format, an unproven bound, or a converter fails.
-        FileExistsError: a file exists and ``force`` is false; nothing has been written then.
+        ExistsError: a file exists and ``force`` is false; nothing has been written then.
     """
     require_formats(formats)
     if isinstance(encoder, IntegerNetwork):
@@ -44,7 +44,7 @@ def export_encoder(encoder: IntegerNetwork | EncoderGraph, out_dir: str | Path,
     paths = {kind: Path(out_dir) / FORMATS[kind] for kind in FORMATS if kind in formats}
     for path in paths.values():
         if path.exists() and not force:
-            raise FileExistsError(f"{path} exists; choose another folder or pass force (--force) to replace it")
+            raise ExistsError(path)
     for kind, path in paths.items():
         if progress:
             progress(path.name)

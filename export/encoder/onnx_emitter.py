@@ -27,7 +27,7 @@ def write_onnx(graph: EncoderGraph, path: str | Path, *, force: bool = False) ->
     """Write the encoder for ONNX Runtime (pictures as ``[N, H, W, 3]``).
 
     Raises:
-        FileExistsError: the file exists and ``force`` is false.
+        ExistsError: the file exists and ``force`` is false.
     """
     return write_atomically(path, onnx_model(graph).SerializeToString(), force=force)
 

@@ -6,7 +6,7 @@ import enum
 from importlib import import_module
 from pathlib import Path
 
-from codec_contract.errors import ExportError
+from codec_contract.errors import ExistsError, ExportError
 from codec_contract.files import write_atomically
 from codec_contract.native_output import captured_stderr
 from export.encoder.graph import EncoderGraph
@@ -29,15 +29,19 @@ def write_tflite(graph: EncoderGraph, path: str | Path, *, force: bool = False,
 
     Raises:
         ExportError: the converter is not installed, or cannot convert the graph.
-        FileExistsError: the file exists and ``force`` is false.
+        ExistsError: the file exists and ``force`` is false.
     """
     if Path(path).exists() and not force:  # before minutes of conversion, not after
-        raise FileExistsError(f"{path} exists; choose another name or pass force (--force) to replace it")
+        raise ExistsError(path)
     return write_atomically(path, converted(graph, converter), force=force)
 
 
 def converted(graph: EncoderGraph, converter: TfliteConverter) -> bytes:
-    """The flatbuffer; what a converter prints is shown only if it fails."""
+    """The TFLite file of a graph, as bytes. A converter's output is shown only if it fails.
+
+    Raises:
+        ExportError: the converter is not installed, or fails; the message has the end of its output.
+    """
     if converter is TfliteConverter.direct:
         return tflite_bytes(graph)
     road = import_module(f"export.encoder.tflite_{converter.name}")

@@ -22,7 +22,7 @@ from codec_contract.errors import ExportError
 from edge_encoder.golden_inputs import check_golden
 from export.proof.runtimes import Runtime, coreml_runtimes, onnx_runtimes, tflite_runtimes
 
-Report = dict[str, Any]
+DeviceReport = dict[str, Any]
 
 SCHEMA = 1
 PLATFORMS = ("web", "android", "ios", "linux", "macos", "windows")
@@ -44,7 +44,7 @@ def installed_runtimes(folder: Path) -> list[Runtime]:
     return [runtime for runtime in runtimes if any(part in runtime.name for part in IN_USE)]
 
 
-def measure(runtime: Runtime, manifest: Manifest, device: str, runs: int) -> Report:
+def measure(runtime: Runtime, manifest: Manifest, device: str, runs: int) -> DeviceReport:
     """Run the golden vectors and then time one picture ``runs`` times."""
     golden = check_golden(json.loads(manifest.open_file(GOLDEN)), runtime.encode)
     picture = np.random.default_rng(0).integers(0, 256, (1, manifest.hr, manifest.hr, 3), np.uint8)
@@ -65,7 +65,7 @@ def measure(runtime: Runtime, manifest: Manifest, device: str, runs: int) -> Rep
                       "most": round(max(times), 2)}}
 
 
-def read_reports(path: Path) -> list[Report]:
+def read_reports(path: Path) -> list[DeviceReport]:
     """The reports of a file: one, as the clients write it, or a list.
 
     Raises:

@@ -21,11 +21,11 @@ from export.proof.verify import FlipReport, RuntimeResult
 PACKAGES = ("numpy", "onnx", "onnxruntime", "ai-edge-litert", "coremltools", "torch", "Pillow", "litert-torch",
             "onnx2tf", "tensorflow")
 REPORTS = ("report.json", "report.md")
-Report = dict[str, Any]
+ProofReport = dict[str, Any]
 
 
 def new_report(graph: EncoderGraph, artefacts: Mapping[str, Path], *, source: str,
-               operations: Mapping[str, Mapping[str, int]]) -> Report:
+               operations: Mapping[str, Mapping[str, int]]) -> ProofReport:
     """The part of every report: encoder, files, versions, machine, commit, date."""
     return {
         "schema": 1,
@@ -75,14 +75,14 @@ def flip_section(flips: FlipReport) -> dict[str, Any]:
     }
 
 
-def write_report(report: Report, folder: Path, *, force: bool = False) -> tuple[Path, Path]:
+def write_report(report: ProofReport, folder: Path, *, force: bool = False) -> tuple[Path, Path]:
     """Write ``report.json`` and ``report.md``."""
     as_json, as_markdown = (folder / name for name in REPORTS)
     return (write_atomically(as_json, (json.dumps(report, indent=2) + "\n").encode(), force=force),
             write_atomically(as_markdown, markdown(report).encode(), force=force))
 
 
-def markdown(report: Report) -> str:
+def markdown(report: ProofReport) -> str:
     """The report as Markdown."""
     encoder, lines = report["encoder"], []
     lines += [f"# Encoder {encoder['architecture']}", "",

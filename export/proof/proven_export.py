@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from codec_contract.errors import ExportError
+from codec_contract.errors import ExistsError, ExportError
 from codec_contract.files import replace_folder
 from edge_encoder import bounds
 from edge_encoder import integer_network as integer
@@ -67,7 +67,7 @@ class ExportOptions:
 
 
 def export_exact(network: IntegerNetwork, out_dir: Path, options: ExportOptions, *,
-                 contrast: bool = True) -> reports.Report:
+                 contrast: bool = True) -> reports.ProofReport:
     """Export an exact encoder, compare every runtime with the reference, write the reports.
 
     Differing bytes raise no error: the report states them. The files appear together, when everything is done.
@@ -85,7 +85,7 @@ def export_exact(network: IntegerNetwork, out_dir: Path, options: ExportOptions,
         progress.step("measuring latency")
         latencies = runner.latencies(job)
         report = _report(graph, artefacts, options)
-        report["encoder"]["digest"] = integer.digest(network).hex()
+        report["encoder"]["digest"] = integer.integer_digest(network).hex()
         report["bound"] = reports.bound_section(proof)
         report["inputs"] = dict(kinds)
         report["runtimes"] = reports.runtime_rows(results, latencies)
@@ -95,7 +95,7 @@ def export_exact(network: IntegerNetwork, out_dir: Path, options: ExportOptions,
     return report
 
 
-def export_float(graph: EncoderGraph, out_dir: Path, options: ExportOptions) -> reports.Report:
+def export_float(graph: EncoderGraph, out_dir: Path, options: ExportOptions) -> reports.ProofReport:
     """Export a float encoder; its report states flips per million between runtimes."""
     with (_staged(out_dir, options) as staging, ExportProgress(options.console) as progress,
           ProofRunner(options.processes) as runner):
@@ -113,7 +113,7 @@ def _export(graph: EncoderGraph, folder: Path, options: ExportOptions, progress:
                           progress=lambda name: progress.step(f"writing {name}"))
 
 
-def _report(graph: EncoderGraph, artefacts: Mapping[str, Path], options: ExportOptions) -> reports.Report:
+def _report(graph: EncoderGraph, artefacts: Mapping[str, Path], options: ExportOptions) -> reports.ProofReport:
     operations = {kind: reports.OPERATIONS[kind](path) for kind, path in artefacts.items()}
     report = reports.new_report(graph, artefacts, source=options.source, operations=operations)
     if tflite := report["files"].get(FORMATS["tflite"]):
@@ -152,10 +152,10 @@ def _staged(out_dir: Path, options: ExportOptions) -> Iterator[Path]:
 
 def _refuse_existing(out_dir: Path, names: Sequence[str], options: ExportOptions) -> None:
     if out_dir.exists() and not out_dir.is_dir():
-        raise FileExistsError(f"{out_dir} is a file; name a folder")
+        raise ExistsError(out_dir, "it is a file; name a folder")
     existing = [name for name in names if (out_dir / name).exists()]
     if existing and not options.force:
-        raise FileExistsError(f"{out_dir} already holds {', '.join(existing)}; choose another --out or pass --force")
+        raise ExistsError(out_dir / existing[0], "choose another folder (--out), or pass force (--force) to replace it")
 
 
 def _counted(chunks: Iterable[Chunk], kinds: Counter[str]) -> Iterator[Chunk]:

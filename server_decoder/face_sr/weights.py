@@ -18,7 +18,7 @@ from server_decoder.face_sr.gcfsr import GCFSR, GCFSRConfig
 from server_decoder.face_sr.gcfsr import KIND as GCFSR_KIND
 from server_decoder.face_sr.glean import GLEAN, GLEANConfig
 from server_decoder.face_sr.glean import KIND as GLEAN_KIND
-from server_decoder.generative_prior import GenerativePrior, digest
+from server_decoder.generative_prior import GenerativePrior, prior_digest
 from server_decoder.weight_file import WeightKind, fill_network, read_header, read_record, save_network
 
 GLEAN_WEIGHTS = "glean.safetensors"
@@ -63,10 +63,11 @@ def save_glean(network: GLEAN, path: str | Path, *, training: Mapping[str, Any] 
 
     Raises:
         ModelError: a weight does not fit ``dtype``.
-        FileExistsError: the file exists and ``force`` is false.
+        ExistsError: the file exists and ``force`` is false.
     """
     return save_network(path, _GLEAN, network.config.as_dict(), trained_state(network), dtype=dtype, compact=compact,
-                        force=force, records={_TRAINING: dict(training or {})}, entries={_BANK: digest(network.prior)})
+                        force=force, records={_TRAINING: dict(training or {})},
+                        entries={_BANK: prior_digest(network.prior)})
 
 
 def load_glean(path: str | Path, prior: GenerativePrior) -> GLEAN:
@@ -82,9 +83,9 @@ def load_glean(path: str | Path, prior: GenerativePrior) -> GLEAN:
     config = weight_file.read_config(path, _GLEAN)
     with _GLEAN.reading(path):
         bank = read_header(path)[_BANK]
-    if digest(prior) != bank:
+    if prior_digest(prior) != bank:
         raise ModelError(f"{path} was trained with the bank of SHA-256 {bank[:16]}..., the given one has "
-                         f"{digest(prior)[:16]}...; pass the generator that it describes, cut and rounded alike")
+                         f"{prior_digest(prior)[:16]}...; pass the generator that it describes, cut and rounded alike")
     network = GLEAN(config, prior)
     fill_network(network, path, _GLEAN, without=_PRIOR)
     return network.eval()

@@ -57,7 +57,7 @@ def save_trained(model: Grain, path: str | Path, *, history: History = (), kept:
 
     Raises:
         ModelError: a weight does not fit ``dtype``.
-        FileExistsError: the file exists and ``force`` is false.
+        ExistsError: the file exists and ``force`` is false.
     """
     records: dict[str, Any] = {_HISTORY: list(history)}
     state = model.trained_state()

@@ -31,7 +31,7 @@ def save_irn(model: IRN, path: str | Path, *, training: Mapping[str, Any] | None
 
     Raises:
         ModelError: a weight does not fit ``dtype``.
-        FileExistsError: the file exists and ``force`` is false.
+        ExistsError: the file exists and ``force`` is false.
     """
     return save_network(path, _KIND, model.config.as_dict(), model.state_dict(), dtype=dtype, force=force,
                         records={_TRAINING: dict(training or {})})
@@ -57,6 +57,6 @@ def read_training(path: str | Path) -> dict[str, Any]:
     return dict(read_record(path, _KIND, _TRAINING, {}))
 
 
-def digest(model: IRN) -> bytes:
+def irn_digest(model: IRN) -> bytes:
     """SHA-256 over configuration and weights, 32 bytes: it identifies the encoder in an LR contract."""
     return state_digest(model.state_dict(), json.dumps(model.config.as_dict(), sort_keys=True))

@@ -313,7 +313,7 @@ def save_mobile_stylegan(
         force: replace the file if it exists.
 
     Raises:
-        FileExistsError: the file exists and ``force`` is false.
+        ExistsError: the file exists and ``force`` is false.
     """
     state = dict(model.state_dict())
     for size, head in (heads or {}).items():

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from codec_contract.errors import ModelError
+from codec_contract.errors import ExistsError, ModelError
 from server_decoder.public_checkpoint import read_tensors
 from server_decoder.stylegan2.checkpoint_layouts import NVIDIA, ROSINALITY, Layout, translate
 from server_decoder.stylegan2.discriminator import Discriminator
@@ -61,14 +61,14 @@ def convert(source: Path, target: Path, force: bool = False, layout: Layout | No
         layout: of the source; None recognizes it by its names.
 
     Raises:
-        FileExistsError: the target exists and ``force`` is false.
+        ExistsError: the target exists and ``force`` is false.
         ModelError: the source is no StyleGAN2 of a public layout, or the target is a folder.
     """
     if target.is_dir():
         inside = target / f"{source.stem}.safetensors"
         raise ModelError(f"{target} is a folder, and the result is one file; name it, for example {inside}")
     if target.exists() and not force:
-        raise FileExistsError(f"{target} exists; choose another name or pass force (--force) to replace it")
+        raise ExistsError(target)
     tensors = read_tensors(source)
     networks = translate(tensors, layout or _layout_of(tensors), str(source))
     parts = {"generator": networks.generator, "discriminator": networks.discriminator}
@@ -89,7 +89,7 @@ def save_stylegan2(path: Path, generator: StyleGAN2, discriminator: Discriminato
     """Write networks as a weight file.
 
     Raises:
-        FileExistsError: the file exists and ``force`` is false.
+        ExistsError: the file exists and ``force`` is false.
     """
     states = {"generator": generator.state_dict()}
     if discriminator is not None:

@@ -30,7 +30,7 @@ def save_super_resolution(model: SuperResolution, path: str | Path, *, training:
 
     Raises:
         ModelError: a weight does not fit ``dtype``.
-        FileExistsError: the file exists and ``force`` is false.
+        ExistsError: the file exists and ``force`` is false.
     """
     return save_network(path, _KIND, model.config.as_dict(), model.state_dict(), dtype=dtype, force=force,
                         records={_TRAINING: dict(training or {})})

@@ -14,7 +14,7 @@ import pytest
 from onnx import numpy_helper
 
 from codec_contract.errors import ExportError
-from edge_encoder.integer_network import IntegerNetwork, load
+from edge_encoder.integer_network import IntegerNetwork, load_integer_network
 from export.encoder.formats import export_encoder
 from export.encoder.graph import exact_graph
 from export.encoder.int8_weights import int8_parts
@@ -106,7 +106,7 @@ def test_a_flipped_bit_in_the_weight_file_is_noticed_or_refused(network: Integer
 
 
 def test_the_default_bundles_exports_are_the_reference_everywhere(default_bundle: Path, tmp_path: Path) -> None:
-    network = load(default_bundle / "encoder.safetensors")
+    network = load_integer_network(default_bundle / "encoder.safetensors")
     names = {"tflite": "encoder.tflite", "coreml": "encoder.mlpackage", "onnx": "encoder.onnx"}
     artefacts = {kind: default_bundle / name for kind, name in names.items()}
     for path in artefacts.values():  # int8, not float32

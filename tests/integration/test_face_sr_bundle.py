@@ -19,7 +19,7 @@ from edge_encoder.integer_network import run_reference
 from edgegrain.cli.app import application
 from edgegrain.service.engine import Engine, Stages
 from edgegrain.service.engine_options import RestoreOptions
-from export.bundle.face_sr_bundle import find_weights, write_face_sr_bundle
+from export.bundle.face_sr_bundle import find_face_sr_weights, write_face_sr_bundle
 from export.bundle.licences import BY_DOMAIN, UNSTATED
 from export.decoder.decoder_graph import round_weights
 from export.decoder.sources import area_average, bundle_decoder, find_decoder
@@ -134,7 +134,7 @@ def test_the_general_export_redirects(bundles: dict[str, Path], zoo: Path) -> No
 
 
 def test_refusals(bundles: dict[str, Path], zoo: Path, tmp_path: Path) -> None:
-    with pytest.raises(FileExistsError, match="--force"):
+    with pytest.raises(FileExistsError, match="force=True"):
         write_face_sr_bundle(zoo / "gcfsr", bundles["gcfsr"], formats=("onnx",))
     out = tmp_path / "out"
     with pytest.raises(BundleError, match="1 to 16 pixels wide, a power of two, got 32"):
@@ -149,5 +149,5 @@ def test_refusals(bundles: dict[str, Path], zoo: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="trained with the bank"):
         write_face_sr_bundle(zoo / "glean", out, prior=other)
     with pytest.raises(ModelError, match="holds 0 of glean.safetensors and gcfsr.safetensors"):
-        find_weights(tmp_path)
+        find_face_sr_weights(tmp_path)
     assert not out.exists()

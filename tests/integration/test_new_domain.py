@@ -12,15 +12,15 @@ from PIL import Image
 
 import sdk
 from codec_contract.bundle.manifest import load_manifest
-from edge_encoder.integer_network import load, run_reference
+from edge_encoder.integer_network import load_integer_network, run_reference
 from edgegrain.pictures.packed import random_pictures
 from edgegrain.publishing import publish as publishing
 from edgegrain.publishing.fit_coder import fit_tables
 from edgegrain.publishing.publish import publish
 from edgegrain.training.family import RunOptions
-from edgegrain.training.grain.recipes import CONFIGS
+from edgegrain.training.grain.recipes import GRAIN_RECIPES
 from edgegrain.training.loop import train
-from edgegrain.training.stylegan.recipes import PRIOR_CONFIGS
+from edgegrain.training.stylegan.recipes import STYLEGAN2_RECIPES
 from edgegrain.training.stylegan.run import NETWORKS
 from export.bundle.licences import UNSTATED
 from export.bundle.writer import BundleParts
@@ -42,10 +42,10 @@ def cats(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def bundle(cats: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundle that results from all steps of docs/new_domain.md, each as short as possible."""
     root = tmp_path_factory.mktemp("new_domain")
-    train(PRIOR_CONFIGS["smoke-prior"], root / "prior", RunOptions(data=cats), pictures=16)
+    train(STYLEGAN2_RECIPES["smoke-prior"], root / "prior", RunOptions(data=cats), pictures=16)
     prior, run = root / "prior" / NETWORKS, None
     for stage, pictures in PICTURES.items():
-        config = replace(CONFIGS[f"smoke-{stage}"], domain="cats")
+        config = replace(GRAIN_RECIPES[f"smoke-{stage}"], domain="cats")
         options = RunOptions(data=cats, prior=None if stage == "stage1" else prior, init_from=run)
         train(config, root / stage, options, pictures=pictures)
         run = root / stage
@@ -73,7 +73,7 @@ def test_a_picture_is_compressed_and_restored(bundle: Path, cats: Path) -> None:
     codec = sdk.Codec(bundle, threads=1)
     picture = np.asarray(Image.open(cats / "cat_00.png"))
     payload = codec.compress(picture)
-    network = load(load_manifest(bundle).open_file("encoder.safetensors"))
+    network = load_integer_network(load_manifest(bundle).open_file("encoder.safetensors"))
     np.testing.assert_array_equal(payload.lr, run_reference(network, picture[None])[0])
     assert len(payload) < LR * LR * 3
     restored = codec.restore(payload)

@@ -39,7 +39,7 @@ def test_tflite_and_core_ml_give_one_payload_and_one_picture(
     pictures = [portrait, portrait[:, ::-1], 255 - portrait]
     tflite = tflite_runtimes(default_bundle / "encoder.tflite")[0]
     core_ml = MilProgram(default_bundle / "encoder.mlpackage")
-    reference = integer.load(manifest.open_file("encoder.safetensors"))
+    reference = integer.load_integer_network(manifest.open_file("encoder.safetensors"))
     decoder = DecoderSession(manifest.open_file("decoder.onnx"))
     tables = CoderTables.from_json(manifest.open_file("coder.json"))
     for picture in pictures:

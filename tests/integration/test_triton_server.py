@@ -24,7 +24,7 @@ from codec_contract.bundle.manifest import load_manifest
 from codec_contract.errors import DeviceError
 from codec_contract.quantization import dequantize, quantize
 from export.decoder.command import export_compared
-from export.decoder.decoder_options import DecoderForm, Ops
+from export.decoder.decoder_options import DecoderOptions, Ops
 from export.decoder.sources import random_decoder
 from export.decoder.triton import Serving, write_repository
 from server_decoder.cuda_ops.library import find_library
@@ -124,7 +124,7 @@ def test_a_decoder_with_fused_ops(tmp_path: Path) -> None:
         find_library()
     except DeviceError as error:
         pytest.skip(str(error))
-    model = export_compared(random_decoder("grain-smoke"), DecoderForm(ops=Ops.fused), count=1).model
+    model = export_compared(random_decoder("grain-smoke"), DecoderOptions(ops=Ops.fused), count=1).model
     mount = str(tmp_path / "models")
     write_repository(tmp_path / "models", "fused", model, serving=Serving(device="cpu", mount=mount))
     lrs = np.random.default_rng(2).integers(0, 256, (3, LR, LR, 3), dtype=np.uint8)

@@ -29,12 +29,12 @@ ATOMIC = frozenset({"s3", "gcs", "abfs"})
 """File systems of pyarrow with atomic writes: an object appears when its stream is closed."""
 
 
-Report = Callable[[str, OSError], None]
+OnUnlisted = Callable[[str, OSError], None]
 """Function that gets the name of a folder that cannot be listed, and the error."""
 
 
 def ignore(name: str, error: OSError) -> None:
-    """The `Report` that does nothing."""
+    """The `OnUnlisted` that does nothing."""
 
 
 class Store(Protocol):
@@ -46,7 +46,7 @@ class Store(Protocol):
 
     threads: int
 
-    def names(self, report: Report = ignore) -> Iterator[str]:
+    def names(self, report: OnUnlisted = ignore) -> Iterator[str]:
         """List the files at any depth, folder by folder, except names that begin with a dot.
 
         Folders below the root that cannot be listed are reported and left out; for the root, `OSError` is raised.
@@ -92,7 +92,7 @@ class FolderStore:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def names(self, report: Report = ignore) -> Iterator[str]:
+    def names(self, report: OnUnlisted = ignore) -> Iterator[str]:
         yield from _walk(os.fspath(self.root), "", report)
 
     def present(self, names: Sequence[str]) -> set[str]:
@@ -161,7 +161,7 @@ class ArrowStore:
         self._root = root.rstrip("/")
         self._folder: tuple[str, frozenset[str]] | None = None  # listed last by `present`
 
-    def names(self, report: Report = ignore) -> Iterator[str]:
+    def names(self, report: OnUnlisted = ignore) -> Iterator[str]:
         folders = [""]
         while folders:
             folder = folders.pop()
@@ -244,7 +244,7 @@ def suffix_of(name: str) -> str:
     return PurePosixPath(name).suffix.lower()
 
 
-def _walk(root: str, folder: str, report: Report) -> Iterator[str]:
+def _walk(root: str, folder: str, report: OnUnlisted) -> Iterator[str]:
     # Not Path.rglob, which holds all entries of a folder in memory.
     try:
         with os.scandir(os.path.join(root, folder)) as entries:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from codec_contract.quantization import dequantize
 from edgegrain.training.face_sr.degradations import enlarge, reduce_levels
-from edgegrain.training.face_sr.recipes import FaceSRTraining, Factors
+from edgegrain.training.face_sr.recipes import FaceSRRecipe, Factors
 from server_decoder.face_sr.gcfsr import GCFSR, LARGEST_FACTOR
 from server_decoder.face_sr.glean import GLEAN, GLEANConfig
 
@@ -37,7 +37,7 @@ def draw_sides(factors: Factors, size: int, count: int, rng: np.random.Generator
     return [round(size / float(factor)) for factor in drawn]
 
 
-def draw_inputs(config: FaceSRTraining, pictures: Tensor, rng: np.random.Generator) -> Inputs:
+def draw_inputs(config: FaceSRRecipe, pictures: Tensor, rng: np.random.Generator) -> Inputs:
     """Inputs of a training batch from its pictures, integers 0...255 ``[B, 3, S, S]``."""
     if config.degradation is not None:
         degraded = torch.stack([config.degradation.degrade(picture, rng) for picture in pictures])
@@ -50,14 +50,14 @@ def draw_inputs(config: FaceSRTraining, pictures: Tensor, rng: np.random.Generat
     return Inputs(torch.cat([part.picture for part in parts]), torch.cat([part.factors for part in parts]))
 
 
-def inputs_at(config: FaceSRTraining, pictures: Tensor, factor: float) -> Inputs:
+def inputs_at(config: FaceSRRecipe, pictures: Tensor, factor: float) -> Inputs:
     """Inputs from pictures, integers 0...255 ``[B, 3, S, S]``, all reduced by one factor."""
     lr = dequantize(reduce_levels(pictures, round(config.size / factor), config.reduction))
     known = torch.full((len(pictures),), config.size / lr.shape[-1], device=pictures.device)
     return Inputs(lr if isinstance(config.network, GLEANConfig) else enlarge(lr, config.size), known)
 
 
-def lr_side(config: FaceSRTraining) -> int:
+def lr_side(config: FaceSRRecipe) -> int:
     """Side of the LRs of the first evaluation."""
     if isinstance(config.network, GLEANConfig):
         return config.network.lr

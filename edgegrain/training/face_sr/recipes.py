@@ -48,7 +48,7 @@ class Factors:
 
 
 @dataclass(frozen=True)
-class FaceSRTraining(Recipe):
+class FaceSRRecipe(Recipe):
     """The recipe of a run.
 
     Attributes:
@@ -147,15 +147,15 @@ def _weights(l1: float = 0.0, l2: float = 0.0, lpips: float = 0.0, regions: floa
 
 # [GLEAN] supplementary 1: MSE, 1e-2 perceptual (squared, VGG16), 1e-2 adversarial with StyleGAN's discriminator; cosine
 # annealing from 1e-4 in 300,000 iterations of 8 faces. It names no R1. conv4_3 is the authors' public code's choice.
-def _glean(factor: int) -> FaceSRTraining:
-    return FaceSRTraining(
+def _glean(factor: int) -> FaceSRRecipe:
+    return FaceSRRecipe(
         glean.PRESETS[f"glean-1024-x{factor}"], _weights(l2=1.0), perceptual=0.01, squared=True,
         adversarial=AdversarialConfig(weight=0.01, discriminator=CONFIG_F_1024, learning_rate=1e-4, r1=0.0))
 
 
 # [GCFSR] 3.5 (equation 7): L1 1, perceptual 0.01, adversarial 0.01 (non-saturating); 4: Adam at 2e-3 for both networks,
 # 300,000 iterations of 24 pictures. R1 of 10 every 16 steps and conv4_3 are the authors' public code's choice.
-_GCFSR = FaceSRTraining(
+_GCFSR = FaceSRRecipe(
     gcfsr.PRESETS["gcfsr-1024"], _weights(l1=1.0), perceptual=0.01,
     adversarial=AdversarialConfig(weight=0.01, discriminator=CONFIG_F_1024, learning_rate=2e-3),
     factors=Factors(), batch=24, learning_rate=2e-3, hold=1.0)
@@ -165,7 +165,7 @@ _ADVERSARIAL_512 = AdversarialConfig(weight=0.01, discriminator=CONFIG_F_512, le
 # a loss of its own and a discriminator on frozen features, which joins in the second half, keep a grid off the skin.
 # Weights have equalized learning rates, entries around 1: steps must be larger than elsewhere. After 280 pictures LPIPS
 # on 8 unseen faces was .408 with these rates, .450 with 0.4 times as much; the enlarged LRs have .630.
-_GCFSR_256 = FaceSRTraining(
+_GCFSR_256 = FaceSRRecipe(
     gcfsr.PRESETS["gcfsr-256-light"], _weights(l1=1.0, lpips=1.0, regions=0.3, grid=2.0),
     adversarial=replace(PROJECTED, warms_up=0.5, begins=0.55), reduction="area", factors=Factors(continuous=True),
     batch=4, iterations=6000, learning_rate=5e-3, muon=10.0, weight_decay=1e-4, warm_up=50, hold=0.5, ema=0.995,
@@ -176,7 +176,7 @@ _GLEAN_256 = replace(
     loss=_weights(l1=1.0, lpips=1.2, regions=0.3, grid=4.0), adversarial=replace(PROJECTED, begins=0.0, ratio=0.12),
     learning_rate=2e-4, muon=0.0, weight_decay=0.0, ema=0.998)
 
-_SMOKE_GLEAN = FaceSRTraining(
+_SMOKE_GLEAN = FaceSRRecipe(
     GLEANConfig(PriorConfig("stylegan2", TINY_64), 16, rrdb=1, width=16, growth=8, head=8, widest=16, code_channels=8,
                 join_kernel=1, around_mean=True), _weights(l1=1.0), reduction="area", batch=4, iterations=40,
     learning_rate=1e-2, weight_decay=1e-4, muon=1.0, warm_up=10, hold=0.5, ema=0.9, clip_gradient=1.0,
@@ -186,7 +186,7 @@ _SMOKE_GCFSR = replace(
     _SMOKE_GLEAN, network=_TINY_GCFSR,
     factors=Factors((4.0, 16.0), True, (4.0, 8.0)), learning_rate=4e-3, muon=5.0)
 
-FACE_SR_CONFIGS: dict[str, FaceSRTraining] = {
+FACE_SR_RECIPES: dict[str, FaceSRRecipe] = {
     **{f"glean-1024-x{factor}": _glean(factor) for factor in (8, 16, 32, 64)},
     "gcfsr-1024": _GCFSR,
     # [GCFSR] 4, Table 4: nothing but the adversarial loss, factors of 4 to 32.

@@ -17,7 +17,7 @@ from edgegrain.training.adversarial import AdversarialLoss
 from edgegrain.training.checkpoint import open_checkpoint, prefixed
 from edgegrain.training.face_sr.grain_start import begin_with_grain
 from edgegrain.training.face_sr.grow import grow
-from edgegrain.training.face_sr.recipes import FaceSRTraining
+from edgegrain.training.face_sr.recipes import FaceSRRecipe
 from edgegrain.training.grain.initialize import trained_decoder
 from edgegrain.training.prior_files import random_prior
 from server_decoder.face_sr.gcfsr import GCFSR
@@ -31,7 +31,7 @@ from server_decoder.face_sr.weights import (
     save_glean,
     trained_state,
 )
-from server_decoder.generative_prior import GenerativePrior, digest
+from server_decoder.generative_prior import GenerativePrior, prior_digest
 
 FAMILY = "face_sr"
 
@@ -47,7 +47,7 @@ class FaceSRRun:
         pictures: seen so far.
     """
 
-    config: FaceSRTraining
+    config: FaceSRRecipe
     model: GLEAN | GCFSR
     average: GLEAN | GCFSR
     adversarial: AdversarialLoss | None = None
@@ -63,7 +63,7 @@ class FaceSRRun:
 
     def state(self) -> dict[str, Any]:
         """The hash of GLEAN's bank."""
-        return {"bank": digest(self.model.prior) if isinstance(self.model, GLEAN) else ""}
+        return {"bank": prior_digest(self.model.prior) if isinstance(self.model, GLEAN) else ""}
 
     def save_weights(self, folder: Path) -> None:
         """Write ``glean.safetensors`` or ``gcfsr.safetensors``."""
@@ -74,7 +74,7 @@ class FaceSRRun:
             save_gcfsr(self.average, folder / GCFSR_WEIGHTS, training=training, force=True)
 
 
-def start_run(config: FaceSRTraining, prior: GenerativePrior | None = None, discriminator: nn.Module | None = None,
+def start_run(config: FaceSRRecipe, prior: GenerativePrior | None = None, discriminator: nn.Module | None = None,
               start: str | Path | None = None) -> FaceSRRun:
     """A run at its first step.
 
@@ -132,8 +132,8 @@ def load_run(folder: Path, prior: GenerativePrior | None = None) -> FaceSRRun:
         ModelError: there is no run, a part of it is damaged, or the bank is another.
     """
     with open_checkpoint(folder, FAMILY) as stored:
-        run = start_run(FaceSRTraining.from_dict(stored.config), prior)
-        if isinstance(run.model, GLEAN) and stored.state["bank"] != digest(run.model.prior):
+        run = start_run(FaceSRRecipe.from_dict(stored.config), prior)
+        if isinstance(run.model, GLEAN) and stored.state["bank"] != prior_digest(run.model.prior):
             raise ModelError(f"{folder} was trained with another bank than the one given")
         _fill(run.model, stored.part("model"))
         _fill(run.average, stored.part("average"))

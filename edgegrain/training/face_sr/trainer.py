@@ -20,15 +20,15 @@ from edgegrain.training.adversarial import joint_loss, resumed
 from edgegrain.training.config import continued
 from edgegrain.training.distributed import Distributed, mixed_precision
 from edgegrain.training.face_sr.lr_inputs import draw_inputs, restore
-from edgegrain.training.face_sr.recipes import FACE_SR_CONFIGS, FaceSRTraining
+from edgegrain.training.face_sr.recipes import FACE_SR_RECIPES, FaceSRRecipe
 from edgegrain.training.face_sr.run import FAMILY, FaceSRRun, load_run, start_run
 from edgegrain.training.face_sr.validation import FaceSRValidation
 from edgegrain.training.family import Family, RunOptions
 from edgegrain.training.grid_loss import GridLoss
 from edgegrain.training.losses import picture_loss, random_offset
-from edgegrain.training.metric_networks import MetricNetworks, metric_weights
+from edgegrain.training.metric_networks import MetricNetworks, needed_metric_weights
 from edgegrain.training.optimizers import annealed, descend, early_decay, optimizers, update_averages
-from edgegrain.training.prior_files import load_discriminator, load_prior
+from edgegrain.training.prior_files import recipe_discriminator, recipe_prior
 from edgegrain.training.run_folder import CHECKPOINT
 from edgegrain.training.training_pictures import held_out_pictures, require_pictures, training_pictures
 from server_decoder.face_sr.glean import GLEANConfig
@@ -132,12 +132,12 @@ class FaceSRTrainer:
         return compared.float().mean() * loss, terms  # so that a picture counts the same in every batch
 
 
-def open_trainer(config: FaceSRTraining, options: RunOptions, folder: Path, distributed: Distributed) -> FaceSRTrainer:
+def open_trainer(config: FaceSRRecipe, options: RunOptions, folder: Path, distributed: Distributed) -> FaceSRTrainer:
     """Continue the run in ``folder``, or start one; see `Family.open`."""
     require_pictures(options, config.random_pictures)
-    prior = load_prior(config, options.prior)
-    discriminator = load_discriminator(config, options.discriminator)
-    weights = metric_weights(options.weights, needed=config.needs_metrics, faces=False)
+    prior = recipe_prior(config, options.prior)
+    discriminator = recipe_discriminator(config, options.discriminator)
+    weights = needed_metric_weights(options.weights, needed=config.needs_metrics, faces=False)
     if (folder / CHECKPOINT).exists():
         run = load_run(folder, prior)
         run.adversarial = resumed(run.adversarial, config.adversarial, discriminator)
@@ -164,7 +164,7 @@ def perceptual_loss(vgg: LPIPS, picture: Tensor, target: Tensor, *, squared: boo
     return difference.square().mean() if squared else difference.abs().mean()
 
 
-def _takes(config: FaceSRTraining) -> set[str]:
+def _takes(config: FaceSRRecipe) -> set[str]:
     names = {"data", "validation", "exclude", "weights", "init_from"}
     if isinstance(config.network, GLEANConfig):
         names |= {"prior"}
@@ -173,7 +173,7 @@ def _takes(config: FaceSRTraining) -> set[str]:
     return names
 
 
-def _describe(config: FaceSRTraining) -> str:
+def _describe(config: FaceSRRecipe) -> str:
     if isinstance(config.network, GLEANConfig):
         reduced = f"{config.network.lr}x{config.network.lr}"
     elif config.factors is None:
@@ -184,5 +184,5 @@ def _describe(config: FaceSRTraining) -> str:
             f"{config.batch}")
 
 
-FACE_SR = Family(FAMILY, "GLEAN and GCFSR", FaceSRTraining, FACE_SR_CONFIGS, _describe, open_trainer, _takes,
+FACE_SR = Family(FAMILY, "GLEAN and GCFSR", FaceSRRecipe, FACE_SR_RECIPES, _describe, open_trainer, _takes,
                  lambda config: config.iterations * config.batch, evaluate_every=4000)

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from codec_contract.quantization import dequantize
 from edgegrain.training.face_sr.degradations import enlarge
 from edgegrain.training.face_sr.lr_inputs import Inputs, draw_inputs, inputs_at, lr_side, restore
-from edgegrain.training.face_sr.recipes import FaceSRTraining
-from edgegrain.training.levels import levels_psnr, to_levels
+from edgegrain.training.face_sr.recipes import FaceSRRecipe
+from edgegrain.training.levels import levels_psnr, rounded_levels
 from edgegrain.training.metric_networks import MetricNetworks
 from edgegrain.training.sample_sheet import write_samples
 from server_decoder.face_sr.gcfsr import GCFSR
@@ -41,7 +41,7 @@ class Case(NamedTuple):
 class FaceSRValidation:
     """Held-out pictures, their LRs, and the evaluation of networks on them."""
 
-    def __init__(self, config: FaceSRTraining, pictures: np.ndarray, networks: MetricNetworks, device: torch.device
+    def __init__(self, config: FaceSRRecipe, pictures: np.ndarray, networks: MetricNetworks, device: torch.device
                  ) -> None:
         """``pictures``: uint8 ``[N, S, S, 3]``."""
         self._size, self._networks = config.size, networks
@@ -85,7 +85,7 @@ class FaceSRValidation:
 
     @torch.no_grad()
     def _measure(self, restored: Tensor, suffix: str) -> dict[str, float]:
-        levels = to_levels(restored)
+        levels = rounded_levels(restored)
         figures = {"psnr" + suffix: round(float(np.mean(
             [levels_psnr(y, x) for y, x in zip(levels, self._pictures, strict=True)])), 3)}
         if self._networks.lpips is not None:
@@ -99,7 +99,7 @@ class FaceSRValidation:
         return figures
 
 
-def _cases(config: FaceSRTraining, pictures: Tensor) -> list[Case]:
+def _cases(config: FaceSRRecipe, pictures: Tensor) -> list[Case]:
     if config.factors is None:
         return [Case("", draw_inputs(config, pictures, np.random.default_rng(_SEED)))]
     first, *others = config.factors.evaluated

@@ -14,7 +14,7 @@ from codec_contract.quantization import dequantize
 from edge_encoder.twin import BoxMean, EncoderTwin
 from edgegrain.training.grain.rate import RateModel
 from edgegrain.training.grain.rrdb_encoder import RRDBEncoderConfig, TrainedRRDBEncoder
-from edgegrain.training.grain.stages import StageConfig
+from edgegrain.training.grain.stages import GrainRecipe
 from server_decoder.generative_prior import GenerativePrior
 from server_decoder.grain.grain import Grain, GrainConfig
 from server_decoder.grain.rrdb_decoder import RRDBDecoder
@@ -56,7 +56,7 @@ class Autoencoder(nn.Module):
     decoder: RRDBDecoder | Grain
     rate: RateModel | None
 
-    def __init__(self, config: StageConfig, prior: GenerativePrior | None = None) -> None:
+    def __init__(self, config: GrainRecipe, prior: GenerativePrior | None = None) -> None:
         super().__init__()
         self.output = config.output
         self.lr_step = config.lr_step
@@ -129,7 +129,7 @@ class Autoencoder(nn.Module):
         return self.decoder.prior if isinstance(self.decoder, Grain) else None
 
     def parts(self) -> dict[str, nn.Module]:
-        """The modules that a stage may train, by the names of `StageConfig.trains`."""
+        """The modules that a stage may train, by the names of `GrainRecipe.trains`."""
         if not isinstance(self.decoder, Grain):
             return {"encoder": self.encoder, "decoder": self.decoder}
         parts = {"encoder": self.encoder, "decoder": self.decoder.decoder, "codes": self.decoder.codes,
@@ -161,7 +161,7 @@ def decode(decoder: RRDBDecoder | Grain, lr: Tensor, output: str, prior_gain: fl
     return restored.final, restored.codes
 
 
-def _encoder(config: StageConfig) -> EncoderTwin | BoxMean | TrainedRRDBEncoder:
+def _encoder(config: GrainRecipe) -> EncoderTwin | BoxMean | TrainedRRDBEncoder:
     if not config.correction:
         return BoxMean(config.encoder.hr, config.encoder.lr)
     if isinstance(config.encoder, RRDBEncoderConfig):
@@ -169,7 +169,7 @@ def _encoder(config: StageConfig) -> EncoderTwin | BoxMean | TrainedRRDBEncoder:
     return EncoderTwin(config.encoder)
 
 
-def build_autoencoder(config: StageConfig, prior: GenerativePrior | None = None) -> Autoencoder:
+def build_autoencoder(config: GrainRecipe, prior: GenerativePrior | None = None) -> Autoencoder:
     """A model with random weights, except for the prior; only the parts of ``config.trains`` take gradients."""
     model = Autoencoder(config, prior)
     freeze(model, config.trains)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from edgegrain.training.grain.recipes import CONFIGS
-from edgegrain.training.grain.stages import StageConfig
+from edgegrain.training.grain.recipes import GRAIN_RECIPES
+from edgegrain.training.grain.stages import GrainRecipe
 
 STAGES = ("stage1", "stage2", "stage3", "final")
 
@@ -19,21 +19,21 @@ class Chain:
         shares: percent of the time budget for each stage.
     """
 
-    stages: dict[str, StageConfig] = field(default_factory=dict)
+    stages: dict[str, GrainRecipe] = field(default_factory=dict)
     shares: tuple[float, ...] = (50.0, 15.0, 10.0, 25.0)
 
     def __post_init__(self) -> None:
         if len(self.shares) != len(STAGES) or min(self.shares) <= 0:
             raise ValueError(f"shares are four positive numbers, such as 50,15,10,25, got {list(self.shares)}")
 
-    def with_stage(self, name: str, config: StageConfig) -> Chain:
+    def with_stage(self, name: str, config: GrainRecipe) -> Chain:
         """A copy with another recipe for one stage."""
         return replace(self, stages={**self.stages, name: config})
 
 
 def _chains() -> dict[str, Chain]:
-    found: dict[str, dict[str, StageConfig]] = {}
-    for name, config in CONFIGS.items():
+    found: dict[str, dict[str, GrainRecipe]] = {}
+    for name, config in GRAIN_RECIPES.items():
         for stage in STAGES:
             if stage in name.split("-"):
                 chain = "-".join(part for part in name.split("-") if part != stage)

@@ -16,8 +16,8 @@ from edgegrain.training.adversarial import AdversarialLoss
 from edgegrain.training.checkpoint import checkpoint_path, open_checkpoint, prefixed, read_checkpoint_header
 from edgegrain.training.checkpoint import save_checkpoint as save_run
 from edgegrain.training.grain.autoencoder import Autoencoder, build_autoencoder
-from edgegrain.training.grain.stages import StageConfig
-from server_decoder.generative_prior import GenerativePrior, digest
+from edgegrain.training.grain.stages import GrainRecipe
+from server_decoder.generative_prior import GenerativePrior, prior_digest
 
 __all__ = ["GrainRun", "checkpoint_path", "load_run", "read_config", "save_run"]
 
@@ -38,7 +38,7 @@ class GrainRun:
 
     model: Autoencoder
     average: Autoencoder
-    config: StageConfig
+    config: GrainRecipe
     adversarial: AdversarialLoss | None = None
     pictures: int = 0
     history: tuple[Mapping[str, Any], ...] = ()
@@ -63,7 +63,7 @@ class GrainRun:
     def state(self) -> dict[str, Any]:
         """The stages before this one and the hash of the generator."""
         prior = self.model.prior
-        return {"history": list(self.history), "prior": digest(prior) if prior is not None else ""}
+        return {"history": list(self.history), "prior": prior_digest(prior) if prior is not None else ""}
 
     def save_weights(self, folder: Path) -> None:
         """GRAIN has no weight file of its own: ``edgegrain publish`` reads the checkpoint."""
@@ -80,10 +80,10 @@ def load_run(path: Path, prior: GenerativePrior | None = None) -> GrainRun:
         ModelError: the file is no checkpoint of GRAIN, a part of it is missing, or it was trained with another prior.
     """
     with open_checkpoint(path, FAMILY) as stored:
-        config = StageConfig.from_dict(stored.config)
+        config = GrainRecipe.from_dict(stored.config)
         if stored.state.get("prior") and prior is None:
             raise ModelError(f"{path} was trained with a generator, whose file is needed too (--prior)")
-        if stored.state.get("prior") and prior is not None and stored.state["prior"] != digest(prior):
+        if stored.state.get("prior") and prior is not None and stored.state["prior"] != prior_digest(prior):
             raise ModelError(f"{path} was trained with another generator than the one given")
         model = build_autoencoder(config, prior)
         _load(model, stored.part("model"))
@@ -97,7 +97,7 @@ def load_run(path: Path, prior: GenerativePrior | None = None) -> GrainRun:
                    tuple(stored.state.get("history", [])))
 
 
-def read_config(path: Path) -> StageConfig:
+def read_config(path: Path) -> GrainRecipe:
     """The configuration of a run, without its weights.
 
     Raises:
@@ -105,7 +105,7 @@ def read_config(path: Path) -> StageConfig:
     """
     header = read_checkpoint_header(path)
     try:
-        return StageConfig.from_dict(json.loads(header["config"]))
+        return GrainRecipe.from_dict(json.loads(header["config"]))
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{checkpoint_path(path)} is not a training checkpoint of GRAIN ({error})") from error
 

@@ -26,7 +26,7 @@ from edgegrain.training.grain.autoencoder import Autoencoder, build_autoencoder
 from edgegrain.training.grain.checkpoint import GrainRun, load_run, read_config
 from edgegrain.training.grain.grow import grow
 from edgegrain.training.grain.rrdb_encoder import RRDBEncoderConfig
-from edgegrain.training.grain.stages import StageConfig
+from edgegrain.training.grain.stages import GrainRecipe
 from edgegrain.training.prior_files import prior_config, random_prior
 from export.bundle.encoder_part import RRDB_WEIGHTS
 from export.decoder.sources import ENCODER, TRAINED, bundle_decoder, load_zoo, zoo_encoder, zoo_step
@@ -36,10 +36,10 @@ from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder
 from server_decoder.grain.rrdb_encoder import load_rrdb_encoder
 from server_decoder.grain.weights import read_history
 
-_Source = tuple[StageConfig, dict[str, Tensor], tuple[Mapping[str, Any], ...]]  # shapes, weights, stages
+_Source = tuple[GrainRecipe, dict[str, Tensor], tuple[Mapping[str, Any], ...]]  # shapes, weights, stages
 
 
-def start_run(config: StageConfig, start: Path | None, prior: GenerativePrior | None = None, *,
+def start_run(config: GrainRecipe, start: Path | None, prior: GenerativePrior | None = None, *,
               decoder_from: Path | None = None) -> GrainRun:
     """A run at its first step.
 
@@ -103,7 +103,7 @@ def start_run(config: StageConfig, start: Path | None, prior: GenerativePrior | 
     return GrainRun(model, copy.deepcopy(model).requires_grad_(False), config, history=history)
 
 
-def _grown(decoder: RRDBDecoder, source: StageConfig, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _grown(decoder: RRDBDecoder, source: GrainRecipe, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The decoder's weights after it has grown from the invertible decoder of ``source``."""
     grow(decoder, _invertible(source, weights))
     return {f"decoder.{name}": tensor for name, tensor in decoder.state_dict().items()}
@@ -118,7 +118,7 @@ def trained_decoder(start: str | Path) -> RRDBDecoder:
     return _invertible(*_read(resolve_start(start), None)[:2])
 
 
-def _invertible(source: StageConfig, weights: Mapping[str, Tensor]) -> RRDBDecoder:
+def _invertible(source: GrainRecipe, weights: Mapping[str, Tensor]) -> RRDBDecoder:
     inner, prefix = ((source.decoder.decoder, "decoder.decoder.") if isinstance(source.decoder, GrainConfig)
                      else (source.decoder, "decoder."))
     decoder = RRDBDecoder(inner)
@@ -156,7 +156,7 @@ def _take_decoder(model: Autoencoder, other: _Source, name: str, history: Sequen
     return () if known else more
 
 
-def adopt(config: StageConfig, source: StageConfig) -> StageConfig:
+def adopt(config: GrainRecipe, source: GrainRecipe) -> GrainRecipe:
     """``config`` with the shapes of the parts that ``source`` has, and the step of its levels if it names none.
 
     Raises:
@@ -188,19 +188,19 @@ def adopt(config: StageConfig, source: StageConfig) -> StageConfig:
                      lr_step=source.lr_step if inherits else config.lr_step)
 
 
-def _refuse_other_sizes(config: StageConfig, source: StageConfig) -> None:
+def _refuse_other_sizes(config: GrainRecipe, source: GrainRecipe) -> None:
     wanted, there = _sizes(config), _sizes(source)
     if wanted != there:
         raise BundleError(f"this recipe is for {wanted}, what it starts from is for {there}; choose a recipe and a "
                           "start of the same sizes")
 
 
-def _sizes(config: StageConfig) -> str:
+def _sizes(config: GrainRecipe) -> str:
     hr, lr = config.encoder.hr, config.encoder.lr
     return f"pictures of {hr}x{hr} with LRs of {lr}x{lr}"
 
 
-def begins_fusion(config: StageConfig, source: StageConfig) -> bool:
+def begins_fusion(config: GrainRecipe, source: GrainRecipe) -> bool:
     """True if the fusion starts from random weights: ``source`` has trained none, or one of another kind."""
     if source.stage in ("1", "2") or not isinstance(config.decoder, GrainConfig) \
             or not isinstance(source.decoder, GrainConfig):
@@ -216,7 +216,7 @@ def _with_offsets(decoder: GrainConfig, wanted: GrainConfig) -> GrainConfig:
     return replace(decoder, codes=replace(decoder.codes, offsets=wanted.codes.offsets))
 
 
-def _with_base(config: StageConfig) -> StageConfig:
+def _with_base(config: GrainRecipe) -> GrainRecipe:
     """The configuration with the fusion base of the stage."""
     base = config.fusion_base
     if not base:
@@ -242,7 +242,7 @@ def from_bundle(folder: Path) -> _Source:
     if RRDB_WEIGHTS in manifest.files:
         source, weights = _joined_rrdb(manifest, decoder, stage)
     else:
-        network = integer_network.load(manifest.open_file(ENCODER))
+        network = integer_network.load_integer_network(manifest.open_file(ENCODER))
         source, weights = _joined(manifest.id, network, decoder, stage)
     source = replace(source, lr_step=CoderTables.from_json(manifest.open_file(CODER_TABLES)).step)
     training = manifest.training
@@ -268,18 +268,18 @@ def from_zoo(folder: Path, prior: GenerativePrior | None) -> _Source:
 
 
 def _joined(name: str, network: IntegerNetwork, decoder: RRDBDecoder | Grain, stage: str
-            ) -> tuple[StageConfig, dict[str, Tensor]]:
+            ) -> tuple[GrainRecipe, dict[str, Tensor]]:
     try:
         encoder = config_from_name(network.architecture)
     except ValueError as error:
         raise BundleError(f"{name} cannot be trained further: {error}") from error
     weights = {f"encoder.{key}": tensor for key, tensor in raise_twin(network, encoder).state_dict().items()}
     weights |= {f"decoder.{key}": tensor for key, tensor in decoder.state_dict().items()}
-    return StageConfig(stage=stage, encoder=encoder, decoder=decoder.config), weights
+    return GrainRecipe(stage=stage, encoder=encoder, decoder=decoder.config), weights
 
 
 def _joined_rrdb(manifest: Manifest, decoder: RRDBDecoder | Grain, stage: str
-                 ) -> tuple[StageConfig, dict[str, Tensor]]:
+                 ) -> tuple[GrainRecipe, dict[str, Tensor]]:
     """As `_joined`, for a bundle with the paper's float encoder."""
     manifest.verify_file(RRDB_WEIGHTS)
     encoder = load_rrdb_encoder(manifest.path(RRDB_WEIGHTS))
@@ -287,7 +287,7 @@ def _joined_rrdb(manifest: Manifest, decoder: RRDBDecoder | Grain, stage: str
     config = RRDBEncoderConfig(manifest.hr, manifest.lr, shape.channels, shape.growth, shape.blocks)
     weights = {f"encoder.network.{key}": tensor for key, tensor in encoder.state_dict().items()}
     weights |= {f"decoder.{key}": tensor for key, tensor in decoder.state_dict().items()}
-    return StageConfig(stage=stage, encoder=config, decoder=decoder.config), weights
+    return GrainRecipe(stage=stage, encoder=config, decoder=decoder.config), weights
 
 
 def resolve_start(name: str | Path) -> Path:
@@ -304,7 +304,7 @@ def resolve_start(name: str | Path) -> Path:
         raise BundleError(f"{name} is no run, and no bundle either: {error}") from error
 
 
-def stand_in_prior(config: StageConfig) -> GenerativePrior | None:
+def stand_in_prior(config: GrainRecipe) -> GenerativePrior | None:
     """The configured generator with random weights for trial runs, the same for the same seed; None without one."""
     described = prior_config(config)
     return None if described is None else random_prior(described, config.seed)

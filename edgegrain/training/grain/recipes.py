@@ -15,7 +15,7 @@ from edgegrain.training.adversarial import PROJECTED, AdversarialConfig
 from edgegrain.training.discriminator import DiscriminatorConfig
 from edgegrain.training.grain.losses import PAPER
 from edgegrain.training.grain.rrdb_encoder import RRDBEncoderConfig
-from edgegrain.training.grain.stages import FACES, StageConfig
+from edgegrain.training.grain.stages import FACES, GrainRecipe
 from edgegrain.training.losses import LossWeights
 from server_decoder.grain.presets import PRESETS
 from server_decoder.grain.rrdb_decoder import (
@@ -30,12 +30,12 @@ from server_decoder.stylegan2.synthesis import CONFIG_F_1024
 # Ours for faces. With twice this rate of Muon and identity at 0.1, LPIPS stopped falling (docs/experiments/2026-11.md).
 # LPIPS is computed at random offsets: bundles up to 0.4.0 learned a texture that LPIPS mistakes for detail at one phase
 # of its grid only.
-_STAGE1 = StageConfig(loss=LossWeights(identity=0.02), learning_rate=3e-4, muon=3.0, noise_until=0.8, lpips_shift=0.5)
+_STAGE1 = GrainRecipe(loss=LossWeights(identity=0.02), learning_rate=3e-4, muon=3.0, noise_until=0.8, lpips_shift=0.5)
 _STAGE1_ON = replace(
     _STAGE1, loss=LossWeights(lpips=1.2, identity=0.2, lr=0.0, lr_l2=1.0), identity_from=0.0)
 # The picture of predicted codes never equals the original, so perceptual similarity weighs more than pixels; for
 # pictures of the prior itself the true codes are the better target.
-_STAGE2 = StageConfig(
+_STAGE2 = GrainRecipe(
     stage="2", trains=("codes",), decoder=PRESETS["grain-256-lr16"],
     loss=LossWeights(l1=0.5, lpips=0.5, identity=0.1, lr=0.0, codes=0.1), synthetic=0.25,
     batch=4, learning_rate=6e-4, muon=3.0, warm_up=100, hold=0.5, identity_from=0.2, ema=0.99,
@@ -56,7 +56,7 @@ _FINE_ON = replace(
     lpips_shift=1.0, adversarial=replace(PROJECTED, begins=0.0, ratio=0.12), ema=0.999, jitter=True)
 _ADVERSARIAL = AdversarialConfig(warms_up=0.3, begins=0.4)
 # The code predictor is trained on through the fusion: the codes that are best to fuse differ from the best to view.
-_STAGE3 = StageConfig(
+_STAGE3 = GrainRecipe(
     stage="3", trains=("codes", "fusion"), decoder=PRESETS["grain-256-lr16"],
     loss=LossWeights(lpips=1.2, identity=0.2, lr=0.0), batch=4, learning_rate=1.5e-3, muon=1.0, warm_up=50, hold=0.3,
     identity_from=0.0, ema=0.99, lpips_shift=0.5)
@@ -73,7 +73,7 @@ _FINAL = replace(_STAGE3, stage="final", trains=("decoder", "codes", "fusion"),
 _SYNTHETIC_1024 = 0.75
 
 
-def _domain(name: str, hr: int, lr: int) -> dict[str, StageConfig]:
+def _domain(name: str, hr: int, lr: int) -> dict[str, GrainRecipe]:
     """The four stages of a domain's bundle by name; other domains than faces have no identity ([GRAIN] suppl. 1)."""
     grain = PRESETS[f"grain-{hr}-lr{lr}"]
     stages = {"stage1": replace(_STAGE1, decoder=grain.decoder), "stage2": replace(_STAGE2, decoder=grain),
@@ -90,7 +90,7 @@ def _domain(name: str, hr: int, lr: int) -> dict[str, StageConfig]:
             for stage, config in stages.items()}
 
 
-def _without_faces(config: StageConfig, name: str) -> StageConfig:
+def _without_faces(config: GrainRecipe, name: str) -> GrainRecipe:
     """A recipe for faces without the losses of identity and of the places of eyes and mouth."""
     return replace(config, domain=name, loss=replace(config.loss, identity=0.0, regions=0.0, region_gain=0.0))
 
@@ -98,7 +98,7 @@ def _without_faces(config: StageConfig, name: str) -> StageConfig:
 # The paper's, 1024 x 1024, with its RRDB encoder: [GRAIN] 3.2, 3.5 and supplementary 1. Batch 1, learning rate 1e-4
 # (final stage 5e-5), the steps between two updates of the discriminator (6, 5, 3, 3) and R1 of 10 every 16 of them are
 # from the authors' public code. Annealing and averaged weights are ours.
-_STAGE1_PAPER = StageConfig(
+_STAGE1_PAPER = GrainRecipe(
     encoder=RRDBEncoderConfig(1024, 16), decoder=PAPER_1024_LR16, loss=PAPER,
     # The discriminator sees pictures of 1024 x 1024 at 256 x 256, as in the authors' public code.
     adversarial=AdversarialConfig("relativistic", every=6, learning_rate=1e-4, r1=0.0,
@@ -113,7 +113,7 @@ _STAGE2_PAPER = replace(_LATER_PAPER, adversarial=replace(_PAPER_WGAN, every=5))
 _STAGE3_PAPER = replace(_LATER_PAPER, stage="3", trains=("fusion",))
 
 
-def _paper(lr: int) -> dict[str, StageConfig]:
+def _paper(lr: int) -> dict[str, GrainRecipe]:
     """The paper's four stages for an LR of 16, 32, 64 or 128 pixels, by name."""
     grain = PRESETS[f"grain-1024-lr{lr}-paper"]
     final = replace(_LATER_PAPER, stage="final", trains=("encoder", "decoder", "codes", "fusion"), loss=PAPER,
@@ -125,13 +125,13 @@ def _paper(lr: int) -> dict[str, StageConfig]:
 
 
 # Trial runs: seconds on a CPU, no data, no metric weights, a generator with random weights.
-_SMOKE = StageConfig(
+_SMOKE = GrainRecipe(
     encoder=EncoderConfig(hr=64, lr=16, patch=2, channels=(8, 16), blocks=(1, 1)),
     decoder=PRESETS["grain-smoke"].decoder, loss=LossWeights(lpips=0.0, identity=0.0), batch=4, learning_rate=2e-3,
     warm_up=10, ema=0.9, random_pictures=24)
 _SMOKE_GRAIN = replace(_SMOKE, decoder=PRESETS["grain-smoke"])
 
-CONFIGS: dict[str, StageConfig] = {
+GRAIN_RECIPES: dict[str, GrainRecipe] = {
     **_domain(FACES, 256, 16),
     # For a published encoder, whose LRs are fixed: only the picture has a loss.
     "stage1-faces-256-lr16-decoder": replace(

@@ -27,7 +27,7 @@ FACES = "faces"
 
 
 @dataclass(frozen=True)
-class StageConfig(Recipe):
+class GrainRecipe(Recipe):
     """The recipe of a run.
 
     Attributes:

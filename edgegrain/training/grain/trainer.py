@@ -22,16 +22,16 @@ from edgegrain.training.grain.checkpoint import FAMILY, GrainRun, load_run
 from edgegrain.training.grain.initialize import resolve_start, stand_in_prior, start_run
 from edgegrain.training.grain.jitter import jitter
 from edgegrain.training.grain.losses import code_loss, lr_loss, rate_loss
-from edgegrain.training.grain.recipes import CONFIGS, SMOKE_PICTURES
-from edgegrain.training.grain.stages import StageConfig
+from edgegrain.training.grain.recipes import GRAIN_RECIPES, SMOKE_PICTURES
+from edgegrain.training.grain.stages import GrainRecipe
 from edgegrain.training.grain.synthetic import synthetic_faces
-from edgegrain.training.grain.validation import evaluate, evaluate_codes, sample_sheet
+from edgegrain.training.grain.validation import evaluate, evaluate_codes, write_restorations
 from edgegrain.training.grid_loss import GRID_PERIOD, GridLoss
-from edgegrain.training.levels import to_levels
+from edgegrain.training.levels import rounded_levels
 from edgegrain.training.losses import picture_loss, random_offset
-from edgegrain.training.metric_networks import MetricNetworks, metric_weights
+from edgegrain.training.metric_networks import MetricNetworks, needed_metric_weights
 from edgegrain.training.optimizers import annealed, descend, early_decay, optimizers, update_averages
-from edgegrain.training.prior_files import load_discriminator, load_prior
+from edgegrain.training.prior_files import recipe_discriminator, recipe_prior
 from edgegrain.training.projected_discriminator import ProjectedConfig
 from edgegrain.training.run_folder import CHECKPOINT
 from edgegrain.training.training_pictures import (
@@ -159,7 +159,7 @@ class GrainTrainer:
         return result
 
     def draw_samples(self, path: Path) -> None:
-        sample_sheet(self.run.average, self._held_out[:8], path)
+        write_restorations(self.run.average, self._held_out[:8], path)
 
     def _draw(self) -> tuple[Tensor, Tensor | None]:
         """Integers 0...255 ``[B, 3, S, S]``, synthetic pictures last, and the codes of those."""
@@ -170,12 +170,12 @@ class GrainTrainer:
         if self._synthetic is not None:
             faces = next(self._synthetic)
             codes = faces.codes
-            parts.append(to_levels(faces.pictures))
+            parts.append(rounded_levels(faces.pictures))
         picture = parts[0] if len(parts) == 1 else torch.cat(parts)
         return picture.contiguous(memory_format=self.distributed.layout), codes
 
 
-def draw_window(config: StageConfig, rng: np.random.Generator) -> Window | None:
+def draw_window(config: GrainRecipe, rng: np.random.Generator) -> Window | None:
     """A random window for a step's pictures, or None for a step with whole ones."""
     if not config.window or rng.random() >= config.window_part:
         return None
@@ -184,12 +184,12 @@ def draw_window(config: StageConfig, rng: np.random.Generator) -> Window | None:
     return Window(top, left, config.window)
 
 
-def learning_rate(config: StageConfig, progress: float, step: int) -> float:
+def learning_rate(config: GrainRecipe, progress: float, step: int) -> float:
     """The stage's learning rate, `annealed`."""
     return annealed(config.learning_rate, progress, step, warm_up=config.warm_up, hold=config.hold)
 
 
-def open_trainer(config: StageConfig, options: RunOptions, folder: Path, distributed: Distributed) -> GrainTrainer:
+def open_trainer(config: GrainRecipe, options: RunOptions, folder: Path, distributed: Distributed) -> GrainTrainer:
     """Continue the run in ``folder``, or start one; see `Family.open`."""
     if options.decoder_from is not None and options.init_from is None:
         raise EdgegrainError("--decoder-from replaces a part of the model of --init-from; pass --init-from too")
@@ -197,13 +197,13 @@ def open_trainer(config: StageConfig, options: RunOptions, folder: Path, distrib
     resumes = (folder / CHECKPOINT).exists()
     start, decoder_from = (None if given is None or resumes else resolve_start(given)
                            for given in (options.init_from, options.decoder_from))
-    prior = load_prior(config, options.prior)
-    discriminator = load_discriminator(config, options.discriminator)
+    prior = recipe_prior(config, options.prior)
+    discriminator = recipe_discriminator(config, options.discriminator)
     projected = config.adversarial.discriminator if config.adversarial is not None else None
     projected = projected if isinstance(projected, ProjectedConfig) else None
     needed = bool(config.loss.lpips or config.loss.regions or config.loss.identity or projected)
     faces = bool(config.loss.identity or (projected and projected.identity))
-    weights = metric_weights(options.weights, needed=needed, faces=faces)
+    weights = needed_metric_weights(options.weights, needed=needed, faces=faces)
     torch.manual_seed(config.seed)
     prior = prior or (stand_in_prior(config) if config.random_pictures else None)
     if resumes:
@@ -234,7 +234,7 @@ def open_trainer(config: StageConfig, options: RunOptions, folder: Path, distrib
     return GrainTrainer(run, distributed, pictures, networks, held_out, generated)
 
 
-def _refuse_another_stage(config: StageConfig, stored: StageConfig, folder: Path) -> None:
+def _refuse_another_stage(config: GrainRecipe, stored: GrainRecipe, folder: Path) -> None:
     """Raise EdgegrainError if a recipe trains other networks than the run that it is to continue."""
     if (config.stage, set(config.trains)) != (stored.stage, set(stored.trains)):
         raise EdgegrainError(
@@ -248,7 +248,7 @@ def _refuse_another_stage(config: StageConfig, stored: StageConfig, folder: Path
             f"--set loss.rate of the run, or begin another run with --init-from {folder}")
 
 
-def _refuse_other_values(config: StageConfig, stored: StageConfig, folder: Path) -> None:
+def _refuse_other_values(config: GrainRecipe, stored: GrainRecipe, folder: Path) -> None:
     """Raise EdgegrainError if a recipe asks for values that only the beginning of a run can change."""
     fusion = stored.decoder.fusion if isinstance(stored.decoder, GrainConfig) else None
     base = "" if fusion is None else fusion.base
@@ -274,7 +274,7 @@ def _fit_rate(run: GrainRun, pictures: np.ndarray) -> None:
     run.average.rate.load_state_dict(run.model.rate.state_dict())
 
 
-def _pictures(config: StageConfig, options: RunOptions, folder: Path, prior: GenerativePrior | None
+def _pictures(config: GrainRecipe, options: RunOptions, folder: Path, prior: GenerativePrior | None
               ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
     """Photographs, generated pictures, and those to evaluate on; a trial run on synthetic pictures evaluates on such
     ones."""
@@ -288,7 +288,7 @@ def _pictures(config: StageConfig, options: RunOptions, folder: Path, prior: Gen
     return pictures, generated, held_out_pictures(options, pictures)
 
 
-def _takes(config: StageConfig) -> set[str]:
+def _takes(config: GrainRecipe) -> set[str]:
     names = {"data", "validation", "exclude", "weights", "init_from", "compiled"}
     if isinstance(config.decoder, GrainConfig):
         names |= {"prior", "decoder_from"}
@@ -297,12 +297,12 @@ def _takes(config: StageConfig) -> set[str]:
     return names
 
 
-def _describe(config: StageConfig) -> str:
+def _describe(config: GrainRecipe) -> str:
     return (f"stage {config.stage:5}  {config.encoder.hr}x{config.encoder.hr} from "
             f"{config.encoder.lr}x{config.encoder.lr}, trains {', '.join(config.trains)}")
 
 
-GRAIN = Family(FAMILY, "GRAIN, one stage", StageConfig, CONFIGS, _describe, open_trainer, _takes,
+GRAIN = Family(FAMILY, "GRAIN, one stage", GrainRecipe, GRAIN_RECIPES, _describe, open_trainer, _takes,
                lambda config: SMOKE_PICTURES if config.random_pictures else PICTURES, evaluate_every=4000)
 
 

@@ -12,7 +12,7 @@ from codec_contract.quantization import dequantize
 from edgegrain.training.grain.autoencoder import Autoencoder
 from edgegrain.training.grain.losses import mean_saturation
 from edgegrain.training.grain.synthetic import SyntheticBatch
-from edgegrain.training.levels import levels_psnr, to_levels
+from edgegrain.training.levels import levels_psnr, rounded_levels
 from edgegrain.training.metric_networks import MetricNetworks
 from edgegrain.training.sample_sheet import write_samples
 from server_decoder.grain.grain import Grain
@@ -36,7 +36,7 @@ def evaluate(model: Autoencoder, pictures: np.ndarray, networks: MetricNetworks)
     for picture in pictures:
         x = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float().to(device)
         restored = model(x)
-        y = to_levels(restored.picture)
+        y = rounded_levels(restored.picture)
         row = [levels_psnr(y, x)]
         a, b = dequantize(y), dequantize(x)
         if networks.lpips is not None:
@@ -45,7 +45,7 @@ def evaluate(model: Autoencoder, pictures: np.ndarray, networks: MetricNetworks)
             row.append(float(networks.identity.distance(a, b)))
         if fused and networks.lpips is not None:
             others = model(x, prior_gain=0.0), model(x, output="invertible"), model(x, output="style")
-            row += [float(networks.lpips(dequantize(to_levels(other.picture)), b)) for other in others]
+            row += [float(networks.lpips(dequantize(rounded_levels(other.picture)), b)) for other in others]
         if restored.lr_bytes is not None:
             row.append(float(restored.lr_bytes))
             saturation += [float(mean_saturation(each)) for each in (restored.lr, restored.box)]
@@ -63,14 +63,14 @@ def evaluate(model: Autoencoder, pictures: np.ndarray, networks: MetricNetworks)
 @torch.no_grad()
 def evaluate_codes(model: Autoencoder, synthetic: SyntheticBatch, variance: Tensor) -> dict[str, float]:
     """Error of the codes predicted for the prior's own pictures, in units of the variance of W; the mean code has 1."""
-    codes = model(to_levels(synthetic.pictures)).codes
+    codes = model(rounded_levels(synthetic.pictures)).codes
     if codes is None:
         return {}
     return {"codes": round(float((codes - synthetic.codes).pow(2).mean() / variance), 4)}
 
 
 @torch.no_grad()
-def sample_sheet(model: Autoencoder, pictures: np.ndarray, path: Path) -> None:
+def write_restorations(model: Autoencoder, pictures: np.ndarray, path: Path) -> None:
     """Write a sheet with one column per picture: original, enlarged LR and restorations.
 
     With a prior, these are the invertible picture, that of the predicted codes and, except in stage 2, the fused one.

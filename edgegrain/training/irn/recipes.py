@@ -41,7 +41,7 @@ IRN_PLUS = IRNLosses(reconstruction=0.01, guide=16.0, distribution=1.0, perceptu
 
 
 @dataclass(frozen=True)
-class IRNTraining(Recipe):
+class IRNRecipe(Recipe):
     """The recipe of a run; the defaults are the published pre-training ([IRN] appendix 2).
 
     Attributes:
@@ -97,9 +97,9 @@ class IRNTraining(Recipe):
         return {**super().as_dict(), "network": self.network.as_dict()}
 
 
-def _plus(network: IRNConfig) -> IRNTraining:
+def _plus(network: IRNConfig) -> IRNRecipe:
     # 5,000 iterations of the discriminator alone, then 20,000 of both, halved after 5,000 and 10,000 of those.
-    return IRNTraining(network, IRN_PLUS, discriminator=(64, 128, 256, 512), discriminator_alone=0.2, iterations=25_000,
+    return IRNRecipe(network, IRN_PLUS, discriminator=(64, 128, 256, 512), discriminator_alone=0.2, iterations=25_000,
                        learning_rate=1e-4, halve_at=(0.4, 0.6))
 
 
@@ -107,15 +107,15 @@ _SMOKE = IRNConfig(blocks=(1, 1), growth=8, z_std=0.05)
 
 # The bundle photos-x4: hours of one CPU core. Muon and averaged weights reach a good result sooner. With lambda_2 = 16
 # of the paper, LRs are 2.9 instead of 2.3 levels from the bicubic ones of Set5 (docs/experiments/2026-11.md).
-_PHOTOS = IRNTraining(
+_PHOTOS = IRNRecipe(
     PRESETS["irn-x4-light"], IRNLosses(guide=64.0, distribution=1e-6), batch=4, crop=64, learning_rate=2e-3,
     halve_at=(0.4, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95), muon=1.0, warm_up=50, ema=0.99, bf16=True)
 
-IRN_CONFIGS: dict[str, IRNTraining] = {
-    "irn-x4": IRNTraining(),
-    "irn-x2": IRNTraining(PRESETS["irn-x2"]),
-    "irn-x3": IRNTraining(PRESETS["irn-x3"]),
-    "irn-x8": IRNTraining(PRESETS["irn-x8"]),
+IRN_RECIPES: dict[str, IRNRecipe] = {
+    "irn-x4": IRNRecipe(),
+    "irn-x2": IRNRecipe(PRESETS["irn-x2"]),
+    "irn-x3": IRNRecipe(PRESETS["irn-x3"]),
+    "irn-x8": IRNRecipe(PRESETS["irn-x8"]),
     "irn-plus-x4": _plus(PRESETS["irn-x4"]),
     "photos-x2": replace(_PHOTOS, network=PRESETS["irn-x2-light"]),
     "photos-x4": _PHOTOS,
@@ -128,10 +128,10 @@ IRN_CONFIGS: dict[str, IRNTraining] = {
         discriminator=(16, 32, 64, 128), discriminator_alone=0.03, batch=4, crop=64, learning_rate=1e-3, warm_up=50,
         ema=0.99),
     "photos-x4-tri": replace(_PHOTOS, network=PRESETS["irn-x4-light-tri"]),
-    "smoke-irn": IRNTraining(
+    "smoke-irn": IRNRecipe(
         _SMOKE, IRNLosses(distribution=0.1), batch=4, crop=32, iterations=120, learning_rate=4e-3, warm_up=5, ema=0.8,
         random_pictures=24),
-    "smoke-irn-plus": IRNTraining(
+    "smoke-irn-plus": IRNRecipe(
         _SMOKE, IRNLosses(reconstruction=0.01, guide=16.0), discriminator=(4, 8), discriminator_alone=0.2, batch=4,
         crop=32, iterations=60, learning_rate=1e-3, halve_at=(0.4, 0.6), warm_up=5, random_pictures=24),
 }

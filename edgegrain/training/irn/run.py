@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from edgegrain.training.checkpoint import open_checkpoint, prefixed
 from edgegrain.training.irn.discriminator import IRNDiscriminator
 from edgegrain.training.irn.grow import grow
-from edgegrain.training.irn.recipes import IRNTraining
+from edgegrain.training.irn.recipes import IRNRecipe
 from server_decoder.irn.network import IRN
 from server_decoder.irn.weights import WEIGHTS, load_irn, save_irn
 
@@ -31,7 +31,7 @@ class IRNRun:
         pictures: crops seen so far.
     """
 
-    config: IRNTraining
+    config: IRNRecipe
     model: IRN
     average: IRN
     discriminator: IRNDiscriminator | None
@@ -55,7 +55,7 @@ class IRNRun:
         save_irn(self.average, folder / WEIGHTS, training=training, force=True)
 
 
-def start_run(config: IRNTraining, start: Path | None = None) -> IRNRun:
+def start_run(config: IRNRecipe, start: Path | None = None) -> IRNRun:
     """A run at its first step.
 
     Args:
@@ -82,7 +82,7 @@ def load_run(folder: Path) -> IRNRun:
         ModelError: there is no run, or a part of it is damaged.
     """
     with open_checkpoint(folder, FAMILY) as stored:
-        run = start_run(IRNTraining.from_dict(stored.config))
+        run = start_run(IRNRecipe.from_dict(stored.config))
         for prefix, network in run.networks().items():
             network.load_state_dict(stored.part(prefix) or stored.part("judge"))  # the name in edgegrain 0.5
         run.pictures = stored.pictures

@@ -30,9 +30,9 @@ from edgegrain.training.irn.losses import (
     perceptual_loss,
     reconstruction_loss,
 )
-from edgegrain.training.irn.recipes import IRN_CONFIGS, IRNTraining
+from edgegrain.training.irn.recipes import IRN_RECIPES, IRNRecipe
 from edgegrain.training.irn.run import FAMILY, IRNRun, load_run, start_run
-from edgegrain.training.metric_networks import metric_weights
+from edgegrain.training.metric_networks import needed_metric_weights
 from edgegrain.training.optimizers import descend, early_decay, finite_gradients, optimizers, update_averages
 from edgegrain.training.run_folder import CHECKPOINT
 from edgegrain.training.sample_sheet import write_samples
@@ -161,13 +161,13 @@ class IRNTrainer:
                         early_decay(config.ema, self.run.pictures // (config.batch * self.distributed.world)))
 
 
-def open_trainer(config: IRNTraining, options: RunOptions, folder: Path, distributed: Distributed) -> IRNTrainer:
+def open_trainer(config: IRNRecipe, options: RunOptions, folder: Path, distributed: Distributed) -> IRNTrainer:
     """Continue the run in ``folder``, or start one; see `Family.open`."""
     require_pictures(options, config.random_pictures)
     resumed = (folder / CHECKPOINT).exists()
     if config.discriminator and options.init_from is None and not resumed and not config.random_pictures:
         raise EdgegrainError("IRN+ fine-tunes a trained IRN; pass --init-from with a run or its irn.safetensors")
-    weights = metric_weights(options.weights, needed=config.losses.needs_vgg, faces=False)
+    weights = needed_metric_weights(options.weights, needed=config.losses.needs_vgg, faces=False)
     features = LPIPS(weights, "vgg").requires_grad_(False) if config.losses.needs_vgg and weights is not None else None
     if resumed:
         run = load_run(folder)
@@ -187,7 +187,7 @@ def open_trainer(config: IRNTraining, options: RunOptions, folder: Path, distrib
     return IRNTrainer(run, distributed, photographs, held_out, features)
 
 
-def learning_rate(config: IRNTraining, progress: float, step: int) -> float:
+def learning_rate(config: IRNRecipe, progress: float, step: int) -> float:
     """Warm-up, then halved at every mark that the run has passed."""
     passed = sum(progress >= mark for mark in config.halve_at)
     return config.learning_rate * min(1.0, (step + 1) / max(config.warm_up, 1)) * 0.5**passed
@@ -199,15 +199,15 @@ def _psnr(picture: Tensor, target: Tensor) -> float:
     return float(-10 * error.log10().mean())
 
 
-def _takes(config: IRNTraining) -> set[str]:
+def _takes(config: IRNRecipe) -> set[str]:
     return {"data", "validation", "exclude", "init_from"} | ({"weights"} if config.losses.needs_vgg else set())
 
 
-def _describe(config: IRNTraining) -> str:
+def _describe(config: IRNRecipe) -> str:
     return (f"{'IRN+' if config.discriminator else 'IRN'} {config.network.factor}x, "
             f"{'+'.join(map(str, config.network.blocks))} InvBlocks, {config.iterations:,} iterations of "
             f"{config.batch} crops of {config.crop}x{config.crop}")
 
 
-IRN_FAMILY = Family(FAMILY, "IRN and IRN+", IRNTraining, IRN_CONFIGS, _describe, open_trainer, _takes,
+IRN_FAMILY = Family(FAMILY, "IRN and IRN+", IRNRecipe, IRN_RECIPES, _describe, open_trainer, _takes,
                     lambda config: config.iterations * config.batch)

@@ -13,7 +13,7 @@ from server_decoder.stylegan2.synthesis import CONFIG_F_256, CONFIG_F_1024, TINY
 
 
 @dataclass(frozen=True)
-class PriorTrainingConfig(Recipe):
+class StyleGAN2Recipe(Recipe):
     """The recipe of a run; the defaults are those of [StyleGAN2] Appendix B unless said otherwise.
 
     Attributes:
@@ -69,9 +69,9 @@ def r1_weight(size: int, batch: int) -> float:
 
 # Half the channels of configuration F from 64 x 64 on, as [ADA] has at 256 x 256.
 _HALF_256 = replace(CONFIG_F_256, channel_base=16384)
-_OURS = PriorTrainingConfig(network=_HALF_256, batch=16, r1=r1_weight(256, 16))
+_OURS = StyleGAN2Recipe(network=_HALF_256, batch=16, r1=r1_weight(256, 16))
 
-PRIOR_CONFIGS: dict[str, PriorTrainingConfig] = {
+STYLEGAN2_RECIPES: dict[str, StyleGAN2Recipe] = {
     # Ours: one GPU, some thousand to some ten thousand pictures.
     "prior-256": _OURS,
     **{f"prior-{size}": replace(_OURS, network=replace(_HALF_256, size=size), r1=r1_weight(size, 16))
@@ -81,12 +81,12 @@ PRIOR_CONFIGS: dict[str, PriorTrainingConfig] = {
     "prior-churches-256": replace(_OURS, r1=10 * _OURS.r1),
     "prior-64": replace(_OURS, network=replace(_HALF_256, size=64, channel_max=256), batch=32, r1=r1_weight(64, 32)),
     # Configuration F: batch 32 on 8 GPUs in all, R1 of 10, no augmentation, 25 million pictures.
-    "stylegan2-1024-paper": PriorTrainingConfig(adaptation=None, ema_ramp=0.0, pictures=25_000_000),
+    "stylegan2-1024-paper": StyleGAN2Recipe(adaptation=None, ema_ramp=0.0, pictures=25_000_000),
     # [ADA]'s table of hyperparameters, the column of 256 x 256: batch 64 in all, R1 of 1, half-life 20,000, as long.
-    "ada-256-paper": PriorTrainingConfig(network=_HALF_256, batch=64, learning_rate=2.5e-3, r1=1.0, ema=20_000,
+    "ada-256-paper": StyleGAN2Recipe(network=_HALF_256, batch=64, learning_rate=2.5e-3, r1=1.0, ema=20_000,
                                          ema_ramp=0.0, pictures=25_000_000),
     # Seconds on a CPU; random pictures without --data.
-    "smoke-prior": PriorTrainingConfig(
+    "smoke-prior": StyleGAN2Recipe(
         network=TINY_64, batch=8, warm_up=5, r1=r1_weight(64, 8), ema=200,
         adaptation=AdaptationConfig(pictures=2_000), bf16=False, pictures=640, random_pictures=64),
 }

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from edgegrain.training.checkpoint import open_checkpoint, prefixed
-from edgegrain.training.stylegan.recipes import PriorTrainingConfig
+from edgegrain.training.stylegan.recipes import StyleGAN2Recipe
 from server_decoder.stylegan2.checkpoints import load_discriminator, load_stylegan2, save_stylegan2
 from server_decoder.stylegan2.discriminator import Discriminator
 from server_decoder.stylegan2.synthesis import StyleGAN2
@@ -24,7 +24,7 @@ FAMILY = "stylegan2"
 
 
 @dataclass
-class PriorRun:
+class StyleGAN2Run:
     """The state of a training run.
 
     Attributes:
@@ -35,7 +35,7 @@ class PriorRun:
         path_length: running mean of the path lengths.
     """
 
-    config: PriorTrainingConfig
+    config: StyleGAN2Recipe
     generator: StyleGAN2
     average: StyleGAN2
     discriminator: Discriminator
@@ -63,7 +63,7 @@ class PriorRun:
                        metadata={"pictures_seen": str(self.pictures)})
 
 
-def start_run(config: PriorTrainingConfig, start: Path | None = None) -> PriorRun:
+def start_run(config: StyleGAN2Recipe, start: Path | None = None) -> StyleGAN2Run:
     """A run at its first step.
 
     Args:
@@ -83,19 +83,19 @@ def start_run(config: PriorTrainingConfig, start: Path | None = None) -> PriorRu
         generator = load_stylegan2(start, cut_to=config.network.size)
         discriminator = _discriminator(start, generator)
         config = replace(config, network=generator.config)
-    return PriorRun(config, generator, copy.deepcopy(generator).eval().requires_grad_(False), discriminator)
+    return StyleGAN2Run(config, generator, copy.deepcopy(generator).eval().requires_grad_(False), discriminator)
 
 
-def load_run(folder: Path) -> PriorRun:
+def load_run(folder: Path) -> StyleGAN2Run:
     """The run of a folder, on the CPU: weights and counters are exactly those that were saved.
 
     Raises:
         ModelError: there is none, or a part of it is missing or damaged.
     """
     with open_checkpoint(folder, FAMILY) as stored:
-        config = PriorTrainingConfig.from_dict(stored.config)
+        config = StyleGAN2Recipe.from_dict(stored.config)
         values = {name: stored.state[name] for name in ("steps", "p", "path_length")}
-        run = PriorRun(config, StyleGAN2(config.network), StyleGAN2(config.network), Discriminator(config.network),
+        run = StyleGAN2Run(config, StyleGAN2(config.network), StyleGAN2(config.network), Discriminator(config.network),
                        stored.pictures, **values)
         for prefix, network in run.networks().items():
             network.load_state_dict(stored.part(prefix))

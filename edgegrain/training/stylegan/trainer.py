@@ -18,11 +18,11 @@ from edgegrain.training.distributed import Distributed, mixed_precision
 from edgegrain.training.family import Family, RunOptions
 from edgegrain.training.optimizers import finite_gradients, update_averages
 from edgegrain.training.run_folder import CHECKPOINT
-from edgegrain.training.sample_sheet import write_generated
+from edgegrain.training.sample_sheet import write_prior_samples
 from edgegrain.training.stylegan.augment import AdaptiveProbability, augment
-from edgegrain.training.stylegan.recipes import PRIOR_CONFIGS, PriorTrainingConfig
+from edgegrain.training.stylegan.recipes import STYLEGAN2_RECIPES, StyleGAN2Recipe
 from edgegrain.training.stylegan.regularizers import PathLength, lazy_adam, path_lengths
-from edgegrain.training.stylegan.run import FAMILY, PriorRun, load_run, start_run
+from edgegrain.training.stylegan.run import FAMILY, StyleGAN2Run, load_run, start_run
 from edgegrain.training.training_pictures import require_pictures, training_pictures
 from server_decoder.stylegan2.synthesis import mix_styles
 
@@ -35,7 +35,7 @@ class PriorTrainer:
         skipped: updates whose gradient was not finite and that changed nothing.
     """
 
-    def __init__(self, run: PriorRun, distributed: Distributed, pictures: np.ndarray) -> None:
+    def __init__(self, run: StyleGAN2Run, distributed: Distributed, pictures: np.ndarray) -> None:
         """Moves the run's networks to the device. ``pictures``: uint8 ``[N, S, S, 3]``."""
         config = run.config
         self.run, self.distributed, self.steps, self.skipped = run, distributed, 0, 0
@@ -94,7 +94,7 @@ class PriorTrainer:
         return {"p": self.run.p} | {name: round(float(value), 5) for name, value in self._latest.items()}
 
     def draw_samples(self, path: Path) -> None:
-        write_generated(self.run.average, path)
+        write_prior_samples(self.run.average, path)
 
     def _train_discriminator(self, real: Tensor, warm: float) -> dict[str, Tensor]:
         run, config, distributed = self.run, self.run.config, self.distributed
@@ -160,7 +160,7 @@ class PriorTrainer:
         return mixed_precision(self.distributed.device, self.run.config.bf16)
 
 
-def open_trainer(config: PriorTrainingConfig, options: RunOptions, folder: Path, distributed: Distributed
+def open_trainer(config: StyleGAN2Recipe, options: RunOptions, folder: Path, distributed: Distributed
                  ) -> PriorTrainer:
     """Continue the run in ``folder``, or start one; see `Family.open`."""
     require_pictures(options, config.random_pictures)
@@ -184,11 +184,11 @@ def _mean(value: Tensor, distributed: Distributed) -> Tensor:
     return value
 
 
-def _describe(config: PriorTrainingConfig) -> str:
+def _describe(config: StyleGAN2Recipe) -> str:
     return (f"{config.network.size}x{config.network.size}, batch {config.batch}, R1 {config.r1:.3g}, "
             f"{'adaptive augmentation' if config.adaptation is not None else 'no augmentation'}")
 
 
-STYLEGAN2 = Family(FAMILY, "StyleGAN2, a generator for a domain", PriorTrainingConfig, PRIOR_CONFIGS, _describe,
+STYLEGAN2 = Family(FAMILY, "StyleGAN2, a generator for a domain", StyleGAN2Recipe, STYLEGAN2_RECIPES, _describe,
                    open_trainer, lambda config: {"data", "exclude", "init_from"},
                    lambda config: config.pictures)

@@ -18,7 +18,7 @@ from codec_contract.resize import exact_resize
 from edgegrain.pictures.array_file import first_to_write, written_array
 from edgegrain.pictures.packed import StoredPicture, matches, open_picture, pack, random_pictures, stored_pictures
 from edgegrain.training.family import Report, RunOptions
-from edgegrain.training.super_resolution.recipes import SuperResolutionTraining
+from edgegrain.training.super_resolution.recipes import SuperResolutionRecipe
 from edgegrain.training.training_pictures import packed_folder, require_pictures
 from sdk.open_bundle import OpenBundle
 from server_decoder.super_resolution.network import FACTORS
@@ -64,7 +64,7 @@ class TrainingPairs:
     held_out: Pairs
 
 
-def training_pairs(config: SuperResolutionTraining, options: RunOptions, run: Path) -> TrainingPairs:
+def training_pairs(config: SuperResolutionRecipe, options: RunOptions, run: Path) -> TrainingPairs:
     """The pairs that a recipe and the command line name.
 
     Raises:
@@ -95,7 +95,7 @@ def training_pairs(config: SuperResolutionTraining, options: RunOptions, run: Pa
     return TrainingPairs(pairs, half, held_out.first(HELD_OUT))
 
 
-def by_size(config: SuperResolutionTraining, pictures: Sequence[StoredPicture]
+def by_size(config: SuperResolutionRecipe, pictures: Sequence[StoredPicture]
             ) -> tuple[list[StoredPicture], list[StoredPicture]]:
     """Pictures whose centre squares have the enlarged size, and those of half of it, if the recipe has a use for them.
 
@@ -115,7 +115,7 @@ def by_size(config: SuperResolutionTraining, pictures: Sequence[StoredPicture]
     return full, [picture for picture, size in sized if size < side]
 
 
-def packed_pairs(config: SuperResolutionTraining, pictures: Sequence[StoredPicture], cache: Path,
+def packed_pairs(config: SuperResolutionRecipe, pictures: Sequence[StoredPicture], cache: Path,
                  report: Report | None = None) -> Pairs:
     """The pairs of pictures, memory-mapped from files in ``cache`` that are written on first use.
 
@@ -175,7 +175,7 @@ def _side(picture: StoredPicture) -> int:
         return min(image.size)
 
 
-def _random_pairs(config: SuperResolutionTraining) -> Pairs:
+def _random_pairs(config: SuperResolutionRecipe) -> Pairs:
     """Random pictures, reduced too far and enlarged again in place of a bundle's."""
     originals = random_pictures(config.random_pictures, config.factor * config.size, config.seed)
     small = [Image.fromarray(exact_resize(picture, (config.size // 4, config.size // 4))) for picture in originals]

@@ -35,7 +35,7 @@ class SuperResolutionLosses:
 
 
 @dataclass(frozen=True)
-class SuperResolutionTraining(Recipe):
+class SuperResolutionRecipe(Recipe):
     """The recipe of a run.
 
     Attributes:
@@ -113,7 +113,7 @@ class SuperResolutionTraining(Recipe):
                 raise ValueError("windows are no whole faces; set adversarial.discriminator.identity to false")
 
     @property
-    def of_half_size(self) -> SuperResolutionTraining:
+    def of_half_size(self) -> SuperResolutionRecipe:
         """The recipe of steps on originals of half the size: half as many windows, as large once they are enlarged."""
         return replace(self, factor=self.factor // 2, window=min(self.size, 2 * self.window),
                        windows=max(1, self.windows // 2), adversarial=None)
@@ -128,15 +128,15 @@ class SuperResolutionTraining(Recipe):
         return {**super().as_dict(), "network": self.network.as_dict()}
 
 
-_SMOKE = SuperResolutionTraining(
+_SMOKE = SuperResolutionRecipe(
     SuperResolutionConfig(widths=(8, 12), down=(1, 1), up=(1,), fine_widths=(8, 8), fine_blocks=(1, 1)),
     losses=SuperResolutionLosses(l1=1.0, lpips=0.0, input=0.0, grid=0.0), adversarial=None, size=32, batch=4, windows=2,
     window=12, iterations=60, learning_rate=3e-3, clip_gradient=5.0, warm_up=5, ema=0.9, random_pictures=16)
 
-SUPER_RESOLUTION_CONFIGS: dict[str, SuperResolutionTraining] = {
+SUPER_RESOLUTION_RECIPES: dict[str, SuperResolutionRecipe] = {
     # Larger windows, so that AlexNet sees 192x192 pixels of the original.
-    "enlarge-faces-256-x2": replace(SuperResolutionTraining(), factor=2, window=96),
-    "enlarge-faces-256-x4": SuperResolutionTraining(),
+    "enlarge-faces-256-x2": replace(SuperResolutionRecipe(), factor=2, window=96),
+    "enlarge-faces-256-x4": SuperResolutionRecipe(),
     "smoke-enlarge": _SMOKE,
 }
 """Name -> recipe."""

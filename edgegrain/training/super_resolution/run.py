@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from codec_contract.errors import ModelError
 from edgegrain.training.adversarial import AdversarialLoss
 from edgegrain.training.checkpoint import open_checkpoint, prefixed
-from edgegrain.training.super_resolution.recipes import SuperResolutionTraining
+from edgegrain.training.super_resolution.recipes import SuperResolutionRecipe
 from export.bundle.enlarger_sources import find_enlarger
 from server_decoder.super_resolution.network import SuperResolution
 from server_decoder.super_resolution.weights import (
@@ -37,7 +37,7 @@ class SuperResolutionRun:
         pictures: seen so far.
     """
 
-    config: SuperResolutionTraining
+    config: SuperResolutionRecipe
     model: SuperResolution
     average: SuperResolution
     adversarial: AdversarialLoss | None = None
@@ -61,7 +61,7 @@ class SuperResolutionRun:
         save_super_resolution(self.average, folder / WEIGHTS, training=training, force=True)
 
 
-def start_run(config: SuperResolutionTraining, start: str | Path | None = None) -> SuperResolutionRun:
+def start_run(config: SuperResolutionRecipe, start: str | Path | None = None) -> SuperResolutionRun:
     """A run at its first step.
 
     Args:
@@ -90,7 +90,7 @@ def load_run(folder: Path) -> SuperResolutionRun:
         ModelError: there is no run, or a part of it is damaged.
     """
     with open_checkpoint(folder, FAMILY) as stored:
-        run = start_run(SuperResolutionTraining.from_dict(stored.config))
+        run = start_run(SuperResolutionRecipe.from_dict(stored.config))
         for prefix, network in run.networks().items():
             network.load_state_dict(stored.part(prefix))
         run.pictures = stored.pictures

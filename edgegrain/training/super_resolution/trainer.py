@@ -14,12 +14,12 @@ from edgegrain.training.distributed import Distributed, mixed_precision
 from edgegrain.training.family import Family, RunOptions
 from edgegrain.training.grid_loss import GridLoss
 from edgegrain.training.losses import random_offset
-from edgegrain.training.metric_networks import MetricNetworks, metric_weights
+from edgegrain.training.metric_networks import MetricNetworks, needed_metric_weights
 from edgegrain.training.optimizers import annealed, descend, early_decay, optimizers, update_averages
 from edgegrain.training.run_folder import CHECKPOINT
 from edgegrain.training.super_resolution.losses import cut_windows, half_loss, window_loss
 from edgegrain.training.super_resolution.pairs import TrainingPairs, training_pairs
-from edgegrain.training.super_resolution.recipes import SUPER_RESOLUTION_CONFIGS, SuperResolutionTraining
+from edgegrain.training.super_resolution.recipes import SUPER_RESOLUTION_RECIPES, SuperResolutionRecipe
 from edgegrain.training.super_resolution.run import FAMILY, SuperResolutionRun, load_run, start_run
 from edgegrain.training.super_resolution.validation import SuperResolutionValidation
 from edgegrain.training.super_resolution.windows import WindowBatch, window_batches
@@ -128,11 +128,11 @@ class SuperResolutionTrainer:
             self.run.adversarial, progress, target[real], real)
 
 
-def open_trainer(config: SuperResolutionTraining, options: RunOptions, folder: Path, distributed: Distributed
+def open_trainer(config: SuperResolutionRecipe, options: RunOptions, folder: Path, distributed: Distributed
                  ) -> SuperResolutionTrainer:
     """Continue the run in ``folder``, or start one; see `Family.open`."""
     require_pictures(options, config.random_pictures)
-    weights = metric_weights(options.weights, needed=config.needs_lpips, faces=False)
+    weights = needed_metric_weights(options.weights, needed=config.needs_lpips, faces=False)
     if (folder / CHECKPOINT).exists():
         run = load_run(folder)
         run.adversarial = resumed(run.adversarial, config.adversarial)
@@ -145,16 +145,16 @@ def open_trainer(config: SuperResolutionTraining, options: RunOptions, folder: P
     return SuperResolutionTrainer(run, distributed, pairs, networks)
 
 
-def _takes(config: SuperResolutionTraining) -> set[str]:
+def _takes(config: SuperResolutionRecipe) -> set[str]:
     return {"data", "validation", "exclude", "init_from"} | ({"weights"} if config.needs_lpips else set())
 
 
-def _describe(config: SuperResolutionTraining) -> str:
+def _describe(config: SuperResolutionRecipe) -> str:
     large = config.factor * config.size
     return (f"{config.size}x{config.size} to {large}x{large}, {config.iterations:,} iterations of {config.batch} "
             f"pictures with {config.windows} windows of {config.window}x{config.window}")
 
 
 SUPER_RESOLUTION = Family(
-    FAMILY, "Super-resolution of restored pictures", SuperResolutionTraining, SUPER_RESOLUTION_CONFIGS, _describe,
+    FAMILY, "Super-resolution of restored pictures", SuperResolutionRecipe, SUPER_RESOLUTION_RECIPES, _describe,
     open_trainer, _takes, lambda config: config.iterations * config.batch, evaluate_every=1000)

@@ -13,7 +13,7 @@ from codec_contract.quantization import dequantize
 from edgegrain.metrics.face_regions import squares
 from edgegrain.metrics.lpips import LPIPS
 from edgegrain.metrics.periodic_peaks import added_peaks, has_peaks, periodic_peaks
-from edgegrain.training.levels import levels_psnr, to_levels
+from edgegrain.training.levels import levels_psnr, rounded_levels
 from edgegrain.training.sample_sheet import write_samples
 from edgegrain.training.super_resolution.pairs import Pairs
 from server_decoder.bicubic import BicubicEnlargement
@@ -54,9 +54,9 @@ class SuperResolutionValidation:
         for index, known in enumerate(self._peaks):
             restored = self._restored(index)
             enlarged = network(restored, self._factor)
-            levels = to_levels(enlarged)
+            levels = rounded_levels(enlarged)
             row = self._compared(enlarged, index)
-            change = F.avg_pool2d(levels, self._factor) - to_levels(restored)
+            change = F.avg_pool2d(levels, self._factor) - rounded_levels(restored)
             row["input_levels"] = float(change.abs().mean())
             if known:
                 picture = levels[0].permute(1, 2, 0).cpu().numpy().astype(np.uint8)
@@ -77,7 +77,7 @@ class SuperResolutionValidation:
         write_samples([torch.cat(row) for row in rows], path)
 
     def _compared(self, enlarged: Tensor, index: int) -> dict[str, float]:
-        levels, original = to_levels(enlarged), self._original(index)
+        levels, original = rounded_levels(enlarged), self._original(index)
         row = {"psnr": levels_psnr(levels, original)}
         if self._lpips is not None:
             with torch.no_grad():

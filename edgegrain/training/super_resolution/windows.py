@@ -11,7 +11,7 @@ from torch import Tensor
 
 from edgegrain.metrics.face_regions import CENTRES
 from edgegrain.training.super_resolution.pairs import Pairs
-from edgegrain.training.super_resolution.recipes import SuperResolutionTraining
+from edgegrain.training.super_resolution.recipes import SuperResolutionRecipe
 from server_decoder.window import Window
 
 HAIR = {"top": (0.5, 0.1), "left": (0.14, 0.3), "right": (0.86, 0.3)}
@@ -38,7 +38,7 @@ class WindowBatch(NamedTuple):
     real: int
 
 
-def window_batches(config: SuperResolutionTraining, pairs: Pairs, seed: int, device: torch.device
+def window_batches(config: SuperResolutionRecipe, pairs: Pairs, seed: int, device: torch.device
                    ) -> Iterator[WindowBatch]:
     """Endless random batches, mirrored half the time. Every picture is drawn once before any is drawn again."""
     rng = np.random.default_rng(seed)
@@ -58,7 +58,7 @@ def window_batches(config: SuperResolutionTraining, pairs: Pairs, seed: int, dev
                           (config.batch - count) * config.windows)
 
 
-def draw_window(rng: np.random.Generator, config: SuperResolutionTraining) -> Window:
+def draw_window(rng: np.random.Generator, config: SuperResolutionRecipe) -> Window:
     """A window around a region of the face, or anywhere; its corner is a multiple of `CELL`."""
     side, last = config.window, config.size - config.window
     if rng.random() < config.region_part:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import copy
 import stat
 from pathlib import Path
 
@@ -97,3 +98,9 @@ def test_the_folder_behind_a_name_is_replaced(tmp_path: Path, monkeypatch: pytes
     replace_folder(new, Path(name))
     assert link.is_symlink() and [path.name for path in folder.iterdir()] == ["content"]
     assert list(folder.parent.iterdir()) == [folder] and list(tmp_path.iterdir()) == [folder.parent, link]
+
+
+def test_the_error_of_a_file_that_exists_crosses_processes(tmp_path: Path) -> None:
+    error = copy.copy(ExistsError(tmp_path / "a.png", "choose another --out"))  # as pickle does
+    assert (error.path, error.advice) == (str(tmp_path / "a.png"), "choose another --out")
+    assert str(error) == f"{tmp_path / 'a.png'} exists; choose another --out"

@@ -15,7 +15,7 @@ from codec_contract.errors import PayloadError
 from codec_contract.lr_coder.coder import CoderTables
 from codec_contract.payload import encode_payload, parse_header, require_contract
 from codec_contract.published_contracts import PUBLISHED, published_by
-from edge_encoder.integer_network import digest, load
+from edge_encoder.integer_network import integer_digest, load_integer_network
 from sdk import inspect
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -39,7 +39,8 @@ def test_those_of_the_zoo_are_known() -> None:
     assert len(folders) >= 3
     for folder in folders:
         tables = CoderTables.from_json((folder / "coder.json").read_bytes())
-        contract = lr_contract_id(digest(load(folder / "encoder.safetensors")), preprocessing, tables)
+        network = load_integer_network(folder / "encoder.safetensors")
+        contract = lr_contract_id(integer_digest(network), preprocessing, tables)
         found = PUBLISHED[contract.hex()[:8]]
         assert (found.bundles.split()[0], found.commit, found.root) == (folder.name, "", "zoo")
         assert published_by(contract) == (

@@ -15,7 +15,7 @@ from codec_contract.errors import BundleError
 from codec_contract.rgb import Rgb
 from edge_encoder.bicubic_network import bicubic_network, quantized, reduction_weights
 from edge_encoder.bounds import ACCUMULATOR_LIMIT, prove
-from edge_encoder.integer_network import digest, load, run_reference, save
+from edge_encoder.integer_network import integer_digest, load_integer_network, run_reference, save_integer_network
 
 SIZES = [(256, 64), (256, 16), (128, 4), (64, 32), (48, 8)]
 
@@ -78,10 +78,10 @@ def test_kinds_are_mirrored() -> None:
 
 def test_is_stored_and_read_with_its_strides(tmp_path: Path) -> None:
     network = bicubic_network(64, 8)
-    save(network, tmp_path / "encoder.safetensors")
-    again = load(tmp_path / "encoder.safetensors")
+    save_integer_network(network, tmp_path / "encoder.safetensors")
+    again = load_integer_network(tmp_path / "encoder.safetensors")
     assert [layer.stride for layer in again.layers] == [(1, 8), 1, 1, 1, (8, 1), 1, 1, 1]
-    assert digest(again) == digest(network) != digest(bicubic_network(128, 16))
+    assert integer_digest(again) == integer_digest(network) != integer_digest(bicubic_network(128, 16))
     picture = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), np.uint8)
     np.testing.assert_array_equal(run_reference(again, picture), run_reference(network, picture))
 

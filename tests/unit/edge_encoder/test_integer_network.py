@@ -83,12 +83,12 @@ def test_exported_constants_are_exact_float32() -> None:
 
 def test_saving_and_loading_keeps_every_integer(tmp_path: Path) -> None:
     network = random_network()
-    integer.save(network, tmp_path / "encoder.safetensors")
-    loaded = integer.load(tmp_path / "encoder.safetensors")
-    assert integer.digest(loaded) == integer.digest(network)
+    integer.save_integer_network(network, tmp_path / "encoder.safetensors")
+    loaded = integer.load_integer_network(tmp_path / "encoder.safetensors")
+    assert integer.integer_digest(loaded) == integer.integer_digest(network)
     assert [layer.name for layer in loaded.layers] == [layer.name for layer in network.layers]
     with pytest.raises(FileExistsError):
-        integer.save(network, tmp_path / "encoder.safetensors")
+        integer.save_integer_network(network, tmp_path / "encoder.safetensors")
 
 
 def test_the_digest_changes_with_one_weight_and_with_the_wiring() -> None:
@@ -97,9 +97,9 @@ def test_the_digest_changes_with_one_weight_and_with_the_wiring() -> None:
     weight = first.weight.copy()
     weight.flat[0] ^= 1
     other = replace(network, layers=(replace(first, weight=weight), *network.layers[1:]))
-    assert integer.digest(other) != integer.digest(network)
+    assert integer.integer_digest(other) != integer.integer_digest(network)
     renamed = replace(network, architecture="other")
-    assert integer.digest(renamed) != integer.digest(network)
+    assert integer.integer_digest(renamed) != integer.integer_digest(network)
 
 
 @pytest.mark.parametrize(("change", "message"), [
@@ -113,12 +113,12 @@ def test_the_digest_changes_with_one_weight_and_with_the_wiring() -> None:
 def test_wrong_wiring_is_refused_by_name(change: dict, message: str) -> None:
     layer = one_layer(np.ones((3, 3, 1, 1)))
     with pytest.raises(BundleError, match=message):
-        integer.validate(IntegerNetwork("test", 4, 4, (replace(layer, **change),)))
+        integer.validate_network(IntegerNetwork("test", 4, 4, (replace(layer, **change),)))
 
 
 def test_a_file_that_is_no_encoder_is_refused() -> None:
     with pytest.raises(BundleError, match="cannot be read"):
-        integer.load(b"no safetensors at all")
+        integer.load_integer_network(b"no safetensors at all")
 
 
 @pytest.mark.parametrize("change", [
@@ -126,21 +126,21 @@ def test_a_file_that_is_no_encoder_is_refused() -> None:
     {"name": 0}, {"groups": 1.5}, {"groups": "1"}, {"stride": "11"}, {"padding": [0, 0, 0, 0.5]}])
 def test_a_layer_of_other_types_is_refused(change: dict[str, object]) -> None:
     with pytest.raises(BundleError):
-        integer.load(described(layers=[{**LAYER, **change}]))
+        integer.load_integer_network(described(layers=[{**LAYER, **change}]))
 
 
 @pytest.mark.parametrize("change", [
     *({"architecture": value} for value in (None, 3, ["box"], {})), {"hr": 2.5}, {"lr": "2"}, {"hr": float("inf")},
     {"layers": None}, {"layers": 3}, {"layers": ["layer"]}])
 def test_a_structure_of_other_types_is_refused(change: dict[str, object]) -> None:
-    assert integer.load(described()).layers[0].name == "0"
+    assert integer.load_integer_network(described()).layers[0].name == "0"
     with pytest.raises(BundleError):
-        integer.load(described(**change))
+        integer.load_integer_network(described(**change))
 
 
 def test_a_deep_structure_is_refused() -> None:
     with pytest.raises(BundleError, match="cannot be read"):
-        integer.load(file_of("[" * 100_000 + "]" * 100_000))
+        integer.load_integer_network(file_of("[" * 100_000 + "]" * 100_000))
 
 
 LAYER = {"name": "0", "input": INPUT, "stride": 1, "padding": [0, 0, 0, 0], "groups": 1, "skip": None}

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from codec_contract.bundle.manifest import verify_bundle
 from codec_contract.errors import ExportError
 from edge_encoder.bounds import prove
-from edge_encoder.integer_network import IntegerNetwork, digest, save
+from edge_encoder.integer_network import IntegerNetwork, integer_digest, save_integer_network
 from export.encoder import formats as encoder_files
 from export.encoder.formats import export_encoder
 from export.encoder.rrdb_graph import random_rrdb_encoder
@@ -31,7 +31,7 @@ RUN = CliRunner()
 @pytest.fixture(scope="module")
 def bundle(network: IntegerNetwork, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bundle")
-    save(network, folder / "encoder.safetensors")
+    save_integer_network(network, folder / "encoder.safetensors")
     return folder
 
 
@@ -55,7 +55,7 @@ def test_the_report_says_what_was_written_and_compared(run: tuple[Path, str], ne
     assert set(report["files"]) == {"encoder.tflite", "encoder.mlpackage", "encoder.onnx"}
     for row in report["runtimes"]:
         assert (row["inputs"], row["bytes_compared"], row["differing_bytes"]) == (15, 15 * network.lr**2 * 3, 0)
-    assert report["encoder"] | {"exact": True, "hr": 64, "lr": 16, "digest": digest(network).hex(),
+    assert report["encoder"] | {"exact": True, "hr": 64, "lr": 16, "digest": integer_digest(network).hex(),
                                 "flops": 2 * network.multiply_adds()} == report["encoder"]
     assert report["bound"]["worst_log2"] == pytest.approx(prove(network).worst_log2, abs=1e-3)
     assert sum(report["inputs"].values()) == 15 and report["quick"] is False
@@ -215,7 +215,8 @@ def test_files_that_appear_during_the_export_are_kept(bundle: Path, tmp_path: Pa
     monkeypatch.setattr(proven_export.reports, "write_report", another_export)
     result = RUN.invoke(app, ["--bundle", str(bundle), "--out", str(tmp_path / "dist"), "--formats", "onnx",
                               "--inputs", "1", "--no-contrast"])
-    assert result.exit_code == 1 and "already holds encoder.onnx" in result.output
+    assert result.exit_code == 1
+    assert "encoder.onnx exists; choose another folder (--out), or pass force" in " ".join(result.output.split())
     assert (tmp_path / "dist" / "encoder.onnx").read_bytes() == b"of another export"
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 import sdk
 from codec_contract.bundle.paths import DEFAULT_BUNDLE
 from codec_contract.fit import fit_picture, unfit_picture
-from edge_encoder.integer_network import load, run_reference
+from edge_encoder.integer_network import load_integer_network, run_reference
 from tests.tiny_bundle import HR, LR, refresh_manifest, write_tiny_bundle
 
 pytestmark = pytest.mark.usefixtures("tiny_bundles")
@@ -104,7 +104,7 @@ def test_payload_names_its_bundle_and_restore_finds_it() -> None:
 
 
 def test_sdk_encoder_equals_the_int64_reference(tiny_bundles: Path) -> None:
-    network = load(tiny_bundles / "random-64-lr16" / "encoder.safetensors")
+    network = load_integer_network(tiny_bundles / "random-64-lr16" / "encoder.safetensors")
     rgb = np.random.default_rng(1).integers(0, 256, (3, HR, HR, 3), dtype=np.uint8)
     payloads = sdk.Codec("random-64-lr16").compress_batch(rgb)
     np.testing.assert_array_equal(np.stack([payload.lr for payload in payloads]), run_reference(network, rgb))

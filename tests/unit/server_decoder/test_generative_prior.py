@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from server_decoder.generative_prior import GenerativePrior, digest
+from server_decoder.generative_prior import GenerativePrior, prior_digest
 from server_decoder.mobile_stylegan.generator import MobileStyleGAN, MobileStyleGANConfig
 from server_decoder.stylegan2.synthesis import TINY_64, StyleGAN2
 
@@ -26,21 +26,21 @@ def prior(request: pytest.FixtureRequest) -> GenerativePrior:
 
 
 def test_hash_leaves_out_what_is_measured(prior: GenerativePrior) -> None:
-    before, state = digest(prior), prior.state_dict()
+    before, state = prior_digest(prior), prior.state_dict()
     cut = isinstance(prior, MobileStyleGAN) and prior.config.head == "rgb"
     assert prior.measured == {"mean_code"} | ({"head.weight", "head.bias"} if cut else set())
     for name in prior.measured:
         state[name].add_(1e-6)
-    assert digest(prior) == before
+    assert prior_digest(prior) == before
 
 
 def test_hash_covers_everything_else(prior: GenerativePrior) -> None:
-    before = digest(prior)
+    before = prior_digest(prior)
     for name, tensor in prior.state_dict().items():
         if name in prior.measured:
             continue
         kept = tensor.clone()
         tensor.add_(1e-3)
-        assert digest(prior) != before, name
+        assert prior_digest(prior) != before, name
         tensor.copy_(kept)
-    assert digest(prior) == before
+    assert prior_digest(prior) == before

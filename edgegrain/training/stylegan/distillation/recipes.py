@@ -11,7 +11,7 @@ from server_decoder.mobile_stylegan.generator import MOBILE_STYLEGAN_256, MOBILE
 
 
 @dataclass(frozen=True)
-class DistilConfig(Recipe):
+class DistillationRecipe(Recipe):
     """The recipe of a run.
 
     Attributes:
@@ -56,12 +56,12 @@ def _adversarial(size: int) -> AdversarialConfig:
     return AdversarialConfig(weight=0.5, begins=0.3, warms_up=0.2, discriminator=DiscriminatorConfig(size))
 
 
-DISTIL_CONFIGS: dict[str, DistilConfig] = {
+DISTILLATION_RECIPES: dict[str, DistillationRecipe] = {
     # For GRAIN at 256 x 256: the last block makes the picture, as in the default prior once it is cut there.
-    "mobile-256": DistilConfig(student=MOBILE_STYLEGAN_256, adversarial=_adversarial(256)),
+    "mobile-256": DistillationRecipe(student=MOBILE_STYLEGAN_256, adversarial=_adversarial(256)),
     # The paper's generator.
-    "mobile-1024": DistilConfig(adversarial=_adversarial(1024), batch=4),
-    "smoke-mobile": DistilConfig(
+    "mobile-1024": DistillationRecipe(adversarial=_adversarial(1024), batch=4),
+    "smoke-mobile": DistillationRecipe(
         student=MobileStyleGANConfig(64, "wavelet", 512, 32, code_width=32, mapping_layers=2), lpips=0.0,
         adversarial=replace(_adversarial(64), discriminator=DiscriminatorConfig(64, 8, 16)),
         batch=8, learning_rate=1e-2, warm_up=5, ema=0.9, bf16=False, random_teacher=True),

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from codec_contract.errors import ModelError
 from edgegrain.training.adversarial import AdversarialLoss
 from edgegrain.training.checkpoint import open_checkpoint, prefixed
-from edgegrain.training.stylegan.distillation.recipes import DistilConfig
+from edgegrain.training.stylegan.distillation.recipes import DistillationRecipe
 from server_decoder.mobile_stylegan.generator import MobileStyleGAN, WaveletHead, save_mobile_stylegan
 from server_decoder.mobile_stylegan.rgb_heads import fit_rgb_heads
 from server_decoder.stylegan2.discriminator import Discriminator
@@ -60,7 +60,7 @@ class DistilRun:
         teacher: its name, for the student's file.
     """
 
-    config: DistilConfig
+    config: DistillationRecipe
     student: Student
     average: Student
     adversarial: AdversarialLoss | None
@@ -88,7 +88,7 @@ class DistilRun:
                              {"teacher": self.teacher, "pictures_seen": str(self.pictures)}, force=True)
 
 
-def start_run(config: DistilConfig, teacher: StyleGAN2, discriminator: Discriminator | None = None, name: str = ""
+def start_run(config: DistillationRecipe, teacher: StyleGAN2, discriminator: Discriminator | None = None, name: str = ""
               ) -> DistilRun:
     """A run at its first step.
 
@@ -158,7 +158,7 @@ def load_run(folder: Path, teacher: StyleGAN2, discriminator: Discriminator | No
         ModelError: there is no run, a part of it is damaged, or it began with another teacher.
     """
     with open_checkpoint(folder, FAMILY) as stored:
-        run = start_run(DistilConfig.from_dict(stored.config), teacher, discriminator, name)
+        run = start_run(DistillationRecipe.from_dict(stored.config), teacher, discriminator, name)
         mapping = run.student.generator.mapping
         expected = {key: tensor.clone() for key, tensor in mapping.state_dict().items()}
         for prefix, network in run.networks().items():

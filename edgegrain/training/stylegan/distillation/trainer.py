@@ -17,12 +17,12 @@ from edgegrain.training.adversarial import resumed
 from edgegrain.training.config import continued
 from edgegrain.training.distributed import Distributed, mixed_precision
 from edgegrain.training.family import Family, RunOptions
-from edgegrain.training.levels import levels_psnr, to_levels
-from edgegrain.training.metric_networks import metric_weights
+from edgegrain.training.levels import levels_psnr, rounded_levels
+from edgegrain.training.metric_networks import needed_metric_weights
 from edgegrain.training.optimizers import annealed, descend, early_decay, optimizers, update_averages
 from edgegrain.training.run_folder import CHECKPOINT
-from edgegrain.training.sample_sheet import write_generated
-from edgegrain.training.stylegan.distillation.recipes import DISTIL_CONFIGS, DistilConfig
+from edgegrain.training.sample_sheet import write_prior_samples
+from edgegrain.training.stylegan.distillation.recipes import DISTILLATION_RECIPES, DistillationRecipe
 from edgegrain.training.stylegan.distillation.run import FAMILY, DistilRun, load_run, start_run, teacher_codes
 from edgegrain.training.stylegan.distillation.wavelets import band_loss
 from server_decoder.prior_store import find_prior
@@ -95,14 +95,14 @@ class DistillationTrainer:
             codes, target = self._draw(1, random)
             picture = student.generator(codes).picture.clamp(-1, 1)
             target = target.clamp(-1, 1)
-            decibels += levels_psnr(to_levels(picture), to_levels(target)) / HELD_OUT
+            decibels += levels_psnr(rounded_levels(picture), rounded_levels(target)) / HELD_OUT
             if self.lpips is not None:
                 distance += float(self.lpips(_at_most(picture, LPIPS_SIZE), _at_most(target, LPIPS_SIZE))) / HELD_OUT
         figures = {"psnr": round(decibels, 3)}
         return figures | ({"lpips_alex": round(distance, 4)} if self.lpips is not None else {})
 
     def draw_samples(self, path: Path) -> None:
-        write_generated(self.run.average.generator, path)
+        write_prior_samples(self.run.average.generator, path)
 
     @torch.no_grad()
     def _draw(self, count: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -129,10 +129,10 @@ class DistillationTrainer:
                         early_decay(config.ema, self.run.pictures // (config.batch * self.distributed.world)))
 
 
-def open_trainer(config: DistilConfig, options: RunOptions, folder: Path, distributed: Distributed
+def open_trainer(config: DistillationRecipe, options: RunOptions, folder: Path, distributed: Distributed
                  ) -> DistillationTrainer:
     """Continue the run in ``folder``, or start one; see `Family.open`."""
-    weights = metric_weights(options.weights, needed=bool(config.lpips), faces=False)
+    weights = needed_metric_weights(options.weights, needed=bool(config.lpips), faces=False)
     teacher, discriminator = load_teacher(config, options.teacher)
     lpips = LPIPS(weights).requires_grad_(False) if config.lpips and weights is not None else None
     teacher = teacher.eval().requires_grad_(False)
@@ -147,7 +147,7 @@ def open_trainer(config: DistilConfig, options: RunOptions, folder: Path, distri
     return DistillationTrainer(run, teacher, distributed, lpips)
 
 
-def load_teacher(config: DistilConfig, given: torch.nn.Module | str | Path | None
+def load_teacher(config: DistillationRecipe, given: torch.nn.Module | str | Path | None
                  ) -> tuple[StyleGAN2, Discriminator | None]:
     """A StyleGAN2 cut to the student's size, and its discriminator if the file has one of that size.
 
@@ -172,7 +172,7 @@ def load_teacher(config: DistilConfig, given: torch.nn.Module | str | Path | Non
         return teacher, None
 
 
-def random_teacher(config: DistilConfig) -> StyleGAN2:
+def random_teacher(config: DistillationRecipe) -> StyleGAN2:
     """A generator with random weights for trial runs, the same for the same seed, with pictures near [-1, 1]."""
     student = config.student
     with torch.random.fork_rng(devices=[]):
@@ -190,13 +190,14 @@ def _at_most(picture: Tensor, size: int) -> Tensor:
     return F.adaptive_avg_pool2d(picture, size) if picture.shape[-1] > size else picture
 
 
-def _takes(config: DistilConfig) -> set[str]:
+def _takes(config: DistillationRecipe) -> set[str]:
     return {"teacher"} | ({"weights"} if config.lpips else set())
 
 
-def _describe(config: DistilConfig) -> str:
+def _describe(config: DistillationRecipe) -> str:
     return f"{config.student.size}x{config.student.size}, {config.student.head} head, batch {config.batch}"
 
 
-DISTILLATION = Family(FAMILY, "MobileStyleGAN, distilled from a StyleGAN2", DistilConfig, DISTIL_CONFIGS, _describe,
-                      open_trainer, _takes, lambda config: SMOKE_PICTURES if config.random_teacher else PICTURES)
+DISTILLATION = Family(FAMILY, "MobileStyleGAN, distilled from a StyleGAN2", DistillationRecipe, DISTILLATION_RECIPES,
+                      _describe, open_trainer, _takes,
+                      lambda config: SMOKE_PICTURES if config.random_teacher else PICTURES)

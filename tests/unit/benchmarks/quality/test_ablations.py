@@ -14,11 +14,11 @@ from benchmarks.quality.ablations import GROUPS, Variant, billion_macs, train_va
 from codec_contract.errors import EdgegrainError
 from edgegrain.training.family import RunOptions
 from edgegrain.training.grain.grow import grow
-from edgegrain.training.grain.recipes import CONFIGS
+from edgegrain.training.grain.recipes import GRAIN_RECIPES
 from edgegrain.training.run_folder import CHECKPOINT, LOG
 from server_decoder.grain.rrdb_decoder import FACES_256_LR16, DecoderConfig, RRDBDecoder
 
-SMOKE = Variant("smoke", replace(CONFIGS["smoke-stage1"], batch=2))
+SMOKE = Variant("smoke", replace(GRAIN_RECIPES["smoke-stage1"], batch=2))
 
 
 def test_losses_differ_in_the_discriminator_or_the_pictures_only() -> None:

@@ -22,7 +22,7 @@ from codec_contract.fit import PREPROCESSING
 from codec_contract.lr_coder.coder import CoderTables
 from codec_contract.payload import encode_payload
 from edge_encoder.golden_inputs import make_golden
-from edge_encoder.integer_network import digest, run_reference, save
+from edge_encoder.integer_network import integer_digest, run_reference, save_integer_network
 from edgegrain.evaluation.result_cache import ResultCache
 from edgegrain.evaluation.results import CLASSICAL_BY_LPIPS, CLASSICAL_BY_PSNR
 from edgegrain.metrics.psnr_ssim import psnr
@@ -42,12 +42,12 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_tiny_bundle(root, LARGE)
     write_tiny_bundle(root, RANDOM, random=True)
     small, network = write_tiny_bundle(root, SMALL), box_network(HR, 8)
-    save(network, small / "encoder.safetensors", force=True)
+    save_integer_network(network, small / "encoder.safetensors", force=True)
     (small / "encoder.onnx").unlink()
     write_onnx(exact_graph(network), small / "encoder.onnx")
     (small / "decoder.onnx").write_bytes(repeating_decoder(HR, 8))
     (small / "golden.json").write_text(json.dumps(make_golden(lambda rgb: run_reference(network, rgb), HR)))
-    contract = lr_contract_id(digest(network), PREPROCESSING, CoderTables.default()).hex()
+    contract = lr_contract_id(integer_digest(network), PREPROCESSING, CoderTables.default()).hex()
     refresh_manifest(small, lr=8, codec="glean", lr_contract_id=contract)
     return root
 
@@ -95,7 +95,8 @@ def test_the_bicubic_lr_is_sent_with_all_levels(bundles: Path, pictures: list[Pa
     coarse, tables = tmp_path / LARGE, replace(CoderTables.default(), step=8)
     shutil.copytree(bundles / LARGE, coarse)
     (coarse / "coder.json").write_bytes(tables.to_json())
-    refresh_manifest(coarse, lr_contract_id=lr_contract_id(digest(box_network(HR, 16)), PREPROCESSING, tables).hex())
+    contract = lr_contract_id(integer_digest(box_network(HR, 16)), PREPROCESSING, tables)
+    refresh_manifest(coarse, lr_contract_id=contract.hex())
     found = comparison(tmp_path, tmp_path / "cache", LARGE).picture(pictures[0])[16]
     bicubic = next(row for row in found.equal if row.method == BICUBIC)
     with Image.open(pictures[0]) as image:
@@ -152,7 +153,7 @@ def test_bundles_of_one_id_are_refused(bundles: Path, folder: Path, tmp_path: Pa
 def test_the_command_writes_json_and_page(bundles: Path, pictures: list[Path], tmp_path: Path,
                                           monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(codecs, "PictureMetrics", GradientMetrics)
-    monkeypatch.setattr(codecs, "find_weights", lambda *_, **__: tmp_path)
+    monkeypatch.setattr(codecs, "find_metric_weights", lambda *_, **__: tmp_path)
     page = tmp_path / "page.md"
     page.write_text("# Codecs\n\n<!-- codecs -->\n<!-- /codecs -->\n\nThe end.\n")
     application = typer.Typer()

@@ -17,7 +17,7 @@ from benchmarks.quality.span_network import Span, load_span
 from codec_contract.errors import EdgegrainError, ModelError
 from edge_encoder.lowering import box_network
 from edgegrain.training.family import RunOptions
-from edgegrain.training.super_resolution.recipes import SUPER_RESOLUTION_CONFIGS
+from edgegrain.training.super_resolution.recipes import SUPER_RESOLUTION_RECIPES
 from export.decoder.sources import DecoderSource
 from server_decoder.grain.grain import Grain
 from server_decoder.grain.presets import PRESETS
@@ -25,7 +25,7 @@ from server_decoder.mobile_stylegan.generator import MobileStyleGAN, MobileStyle
 from server_decoder.super_resolution.network import SuperResolution
 from server_decoder.window import Area, Window
 
-SMOKE = SUPER_RESOLUTION_CONFIGS["smoke-enlarge"]
+SMOKE = SUPER_RESOLUTION_RECIPES["smoke-enlarge"]
 NONE = Options("faces", "faces-256-lr16-grain", None)
 
 

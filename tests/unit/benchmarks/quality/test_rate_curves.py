@@ -20,7 +20,7 @@ from edgegrain.publishing.fit_coder import fit_tables
 from edgegrain.publishing.publish import encode
 from edgegrain.training.grain.checkpoint import save_run
 from edgegrain.training.grain.initialize import start_run
-from edgegrain.training.grain.recipes import CONFIGS
+from edgegrain.training.grain.recipes import GRAIN_RECIPES
 
 
 class PlainMetrics:
@@ -40,7 +40,7 @@ class PlainMetrics:
 @pytest.mark.parametrize("step", [1, 8])
 def test_a_run_is_measured_with_tables_fitted_to_its_own_lrs(tmp_path: Path, step: int) -> None:
     torch.manual_seed(1)
-    config = CONFIGS["smoke-stage1"]
+    config = GRAIN_RECIPES["smoke-stage1"]
     run = start_run(replace(config, lr_step=step, loss=replace(config.loss, rate=0.01)), None)
     run.pictures = 48
     save_run(tmp_path / "lr16", run)

@@ -56,7 +56,7 @@ def test_own_picture_and_lines(capsys: pytest.CaptureFixture[str], tmp_path: Pat
     assert status == 0 and f"{path}: 80 x 40 pixels" in out and "side_by_side.png" in out
     assert (tmp_path / "out" / "mine.grain").read_bytes() == sdk.compress(path)
     status, _, err = demo(capsys, path, "-o", tmp_path / "out")
-    assert status == 1 and "already holds mine.grain, original.png" in err
+    assert status == 1 and "mine.grain exists; choose another --out" in err
     assert demo(capsys, path, "-o", tmp_path / "out", "--force", "--no-mark")[0] == 0
     assert not any(sdk.read_mark(tmp_path / "out" / name) for name in ("restored.png", "side_by_side.png"))
 

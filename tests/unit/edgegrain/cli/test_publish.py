@@ -19,7 +19,7 @@ from edgegrain.publishing import fit_coder, improvement, store_face_sr
 from edgegrain.publishing import publish as publishing
 from edgegrain.training.grain.checkpoint import save_run
 from edgegrain.training.grain.initialize import start_run
-from edgegrain.training.grain.recipes import CONFIGS
+from edgegrain.training.grain.recipes import GRAIN_RECIPES
 from server_decoder.irn.network import IRN, IRNConfig
 from server_decoder.irn.weights import save_irn
 from tests.face_sr import store_gcfsr
@@ -42,7 +42,7 @@ def shell(capsys: pytest.CaptureFixture[str]) -> PublishShell:
 @pytest.fixture
 def grain_run(tmp_path: Path) -> Path:
     torch.manual_seed(3)
-    save_run(tmp_path / "run", start_run(CONFIGS["smoke-stage1"], None))
+    save_run(tmp_path / "run", start_run(GRAIN_RECIPES["smoke-stage1"], None))
     return tmp_path / "run"
 
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from edgegrain.cli.app import application
 from edgegrain.training.face_sr.trainer import FaceSRTrainer
-from edgegrain.training.grain.stages import StageConfig
+from edgegrain.training.grain.stages import GrainRecipe
 from edgegrain.training.recipes import RECIPES
 
 
@@ -34,7 +34,7 @@ def test_a_dry_run_prints_the_configuration_and_makes_nothing(monkeypatch: pytes
     assert code == 0
     printed = json.loads(output)
     assert (printed["recipe"], printed["family"], printed["pictures"]) == ("final-faces-256-lr16", "grain", 27_000)
-    assert StageConfig.from_dict(printed["config"]).trains == ("encoder", "decoder", "codes", "fusion")
+    assert GrainRecipe.from_dict(printed["config"]).trains == ("encoder", "decoder", "codes", "fusion")
     chain = json.loads(invoke("faces-256-lr16", "--dry-run", "--pictures", "8")[1])
     assert list(chain["stages"]) == ["stage1", "stage2", "stage3", "final"]
     assert chain["stages"]["final"]["pictures"] == 8

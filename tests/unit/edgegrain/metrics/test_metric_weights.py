@@ -132,12 +132,12 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
 
 def test_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGEGRAIN_CACHE", str(tmp_path))
-    assert metric_weights.find_weights(Path("given")) == Path("given")
+    assert metric_weights.find_metric_weights(Path("given")) == Path("given")
     with pytest.raises(ModelError, match="run: edgegrain metrics fetch"):
-        metric_weights.find_weights()
+        metric_weights.find_metric_weights()
     (tmp_path / "metrics").mkdir()
     for name in metric_weights.FILES[:2]:
         (tmp_path / "metrics" / name).touch()
-    assert metric_weights.find_weights(faces=False) == tmp_path / "metrics"
+    assert metric_weights.find_metric_weights(faces=False) == tmp_path / "metrics"
     with pytest.raises(ModelError, match="facerec"):
-        metric_weights.find_weights()
+        metric_weights.find_metric_weights()

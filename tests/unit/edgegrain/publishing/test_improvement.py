@@ -19,7 +19,7 @@ from edgegrain.metrics.training_losses import GRIDS
 from edgegrain.publishing import improvement
 from edgegrain.publishing.improvement import JUDGES, Change, Figures, changes, losses_of, measure, shortcomings
 from edgegrain.training.grain.initialize import start_run
-from edgegrain.training.grain.recipes import CONFIGS
+from edgegrain.training.grain.recipes import GRAIN_RECIPES
 from export.decoder.sources import DecoderSource
 from server_decoder.grain.grain import Grain
 from server_decoder.grain.presets import PRESETS
@@ -112,7 +112,7 @@ def test_a_change_is_paired_and_leaves_out_training_losses() -> None:
     ({}, 0.0, {}, False), ({"grid": 2.0}, 0.0, {}, True), ({}, 2.0, {}, True), ({}, 0.0, {"grid": 2.0}, True)])
 def test_a_loss_of_any_stage_of_either_is_no_judge(earlier: dict[str, float], now: float, published: dict[str, float],
                                                    grids: bool) -> None:
-    config = CONFIGS["smoke-stage1"]
+    config = GRAIN_RECIPES["smoke-stage1"]
     run = start_run(replace(config, loss=replace(config.loss, grid=now)), None)
     run.history = ({"stage": "1", "pictures": 30, **earlier},)
     found = losses_of(run, "faces", {"stages": [{"stage": "1", "pictures": 40, **published}]})

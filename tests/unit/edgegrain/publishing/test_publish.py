@@ -19,7 +19,7 @@ from codec_contract.bundle.file_names import CODER_TABLES
 from codec_contract.bundle.manifest import load_manifest
 from codec_contract.errors import BundleError, EdgegrainError, ExportError, ModelError
 from codec_contract.lr_coder.coder_tables import CoderTables
-from edge_encoder.integer_network import digest, load, run_reference, save
+from edge_encoder.integer_network import integer_digest, load_integer_network, run_reference, save_integer_network
 from edge_encoder.lowering import lower
 from edge_encoder.twin import BoxMean
 from edgegrain.pictures.packed import random_pictures
@@ -28,7 +28,7 @@ from edgegrain.publishing.fit_coder import fit_tables
 from edgegrain.publishing.publish import picture_sources, store_trained
 from edgegrain.training.grain.checkpoint import GrainRun, save_run
 from edgegrain.training.grain.initialize import stand_in_prior, start_run
-from edgegrain.training.grain.recipes import CONFIGS
+from edgegrain.training.grain.recipes import GRAIN_RECIPES
 from export.bundle import grain_bundle
 from export.bundle.encoder_part import exact_encoder
 from export.bundle.grain_bundle import write_trained_bundle
@@ -92,7 +92,7 @@ def test_a_bundle_can_be_renewed_in_its_own_folder(tmp_path: Path, monkeypatch: 
 @pytest.fixture
 def run() -> GrainRun:
     torch.manual_seed(5)
-    config = CONFIGS["smoke-stage3"]
+    config = GRAIN_RECIPES["smoke-stage3"]
     return start_run(config, None, stand_in_prior(config))
 
 
@@ -106,8 +106,8 @@ def test_the_zoo_gets_what_was_trained_and_the_integer_encoder(run: GrainRun, tm
     assert decoder.fusion is not None
     for name, tensor in decoder.fusion.state_dict().items():
         torch.testing.assert_close(tensor, wanted[name], atol=1e-3, rtol=1e-3)
-    stored = load(tmp_path / "zoo" / "tiny" / "encoder.safetensors")
-    assert digest(stored) == digest(lower(run.average.encoder))  # type: ignore[arg-type]
+    stored = load_integer_network(tmp_path / "zoo" / "tiny" / "encoder.safetensors")
+    assert integer_digest(stored) == integer_digest(lower(run.average.encoder))  # type: ignore[arg-type]
 
 
 def test_a_later_run_can_begin_with_the_zoo(run: GrainRun, tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_a_later_run_can_begin_with_the_zoo(run: GrainRun, tmp_path: Path) -> No
     prior = run.model.prior
     save_stylegan2(tmp_path / "prior.safetensors", prior)  # type: ignore[arg-type]
     store_trained(tmp_path / "run", tmp_path / "zoo", tmp_path / "prior.safetensors")
-    begun = start_run(CONFIGS["smoke-final"], tmp_path / "zoo", prior)
+    begun = start_run(GRAIN_RECIPES["smoke-final"], tmp_path / "zoo", prior)
     assert begun.history == ({"stage": "1", "pictures": 7}, {"stage": "3", "pictures": 40})
     wanted = run.average.state_dict()
     for name, tensor in begun.model.decoder.state_dict().items():
@@ -124,7 +124,7 @@ def test_a_later_run_can_begin_with_the_zoo(run: GrainRun, tmp_path: Path) -> No
     levels, again = (model.encoder(torch.full((1, 3, 64, 64), 77.0))[0] for model in (run.average, begun.model))
     assert torch.equal(levels, again)
     (tmp_path / "zoo" / CODER_TABLES).write_bytes(replace(CoderTables.default(), step=3).to_json())
-    assert start_run(CONFIGS["smoke-final"], tmp_path / "zoo", prior).config.lr_step == 3
+    assert start_run(GRAIN_RECIPES["smoke-final"], tmp_path / "zoo", prior).config.lr_step == 3
 
 
 def test_the_zoo_keeps_the_encoder_of_a_bundle_to_the_byte(run: GrainRun, tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_the_zoo_keeps_the_encoder_of_a_bundle_to_the_byte(run: GrainRun, tmp_pa
     with pytest.raises(BundleError, match="is not that of bundle tiny-64-lr16"):
         store_trained(*arguments, encoder_of=bundle)
     network = lower(run.average.encoder)  # type: ignore[arg-type]
-    save(network, bundle / "encoder.safetensors", force=True)
+    save_integer_network(network, bundle / "encoder.safetensors", force=True)
     refresh_manifest(bundle)
     coder = bundle / "coder.json"
     fine = CoderTables.from_json(coder.read_bytes())
@@ -176,7 +176,7 @@ def test_the_zoo_leaves_out_the_decoder_of_a_bundle(
     assert not any(name.startswith("decoder.") for name in read_weights(written))
     with pytest.raises(ModelError, match=f"needs the invertible decoder of bundle {manifest.id} {manifest.version}"):
         load_trained(written, prior)
-    begun = start_run(CONFIGS["smoke-final"], tmp_path / "zoo", prior)
+    begun = start_run(GRAIN_RECIPES["smoke-final"], tmp_path / "zoo", prior)
     assert begun.config.lr_step == zoo_decoder(tmp_path / "zoo", tmp_path / "prior.safetensors").step == 3
     for name, tensor in decoder.state_dict().items():
         assert torch.equal(begun.model.decoder.decoder.state_dict()[name], tensor)  # type: ignore[union-attr]
@@ -201,7 +201,7 @@ def test_the_zoo_leaves_out_the_decoder_of_a_bundle(
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_tables_are_fitted_to_lrs_of_mirror_images_too(mirrored: bool) -> None:
     torch.manual_seed(3)
-    run = start_run(CONFIGS["smoke-stage1"], None)
+    run = start_run(GRAIN_RECIPES["smoke-stage1"], None)
     pictures = np.asarray(random_pictures(3, 64, seed=3))
     network = lower(run.average.encoder)  # type: ignore[arg-type]
     wanted = [run_reference(network, picture[None])[0] for picture in pictures]
@@ -216,7 +216,7 @@ def test_a_stage_1_run_is_stored_without_a_generator(tmp_path: Path, monkeypatch
     for index, picture in enumerate(random_pictures(4, 64, seed=3)):
         Image.fromarray(np.asarray(picture)).save(tmp_path / "data" / f"{index}.png")
     torch.manual_seed(3)
-    run = start_run(CONFIGS["smoke-stage1"], None)
+    run = start_run(GRAIN_RECIPES["smoke-stage1"], None)
     run.pictures = 9
     save_run(tmp_path / "run", run)
     store_trained(tmp_path / "run", tmp_path / "zoo", data=tmp_path / "data")
@@ -226,8 +226,8 @@ def test_a_stage_1_run_is_stored_without_a_generator(tmp_path: Path, monkeypatch
     lr = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(1)) * 2 - 1
     with torch.no_grad():
         torch.testing.assert_close(source.decoder(lr), run.average.decoder(lr), atol=0.02, rtol=0)
-    assert digest(source.network) == digest(lower(run.average.encoder))  # type: ignore[arg-type]
-    again = start_run(CONFIGS["smoke-stage1"], tmp_path / "zoo")
+    assert integer_digest(source.network) == integer_digest(lower(run.average.encoder))  # type: ignore[arg-type]
+    again = start_run(GRAIN_RECIPES["smoke-stage1"], tmp_path / "zoo")
     assert again.history == ({"stage": "1", "pictures": 9},)
     with monkeypatch.context() as before_work, pytest.raises(ExportError, match="unknown format tflte"):
         before_work.setattr(grain_bundle, "zoo_decoder", None)

@@ -18,7 +18,7 @@ from edgegrain.cli.main import app
 from export.bundle.decoder_form import require_target, write_form
 from export.bundle.writer import replace_decoder
 from export.decoder.command import Comparison, ExportedDecoder, export_decoder
-from export.decoder.decoder_options import DecoderForm, Noise, Ops, Precision, Weights
+from export.decoder.decoder_options import DecoderOptions, Noise, Ops, Precision, Weights
 from export.decoder.sources import find_decoder, random_decoder
 from server_decoder.grain.grain import Grain
 from server_decoder.grain.rrdb_decoder import RRDBDecoder
@@ -83,7 +83,7 @@ def test_a_bundle_gets_a_form_and_keeps_its_contract(folder: Path, capsys: pytes
 
 def written(folder: Path, model: bytes) -> BundledForm:
     """The form of an export that was compared elsewhere."""
-    exported = ExportedDecoder(find_decoder(folder), DecoderForm(precision=Precision.float16, ops=Ops.fused), model,
+    exported = ExportedDecoder(find_decoder(folder), DecoderOptions(precision=Precision.float16, ops=Ops.fused), model,
                                Comparison(1, 0.0, 60.0, 0.0))
     return write_form(exported, require_target(exported.source, exported.form, str(folder), force=True))
 
@@ -103,13 +103,13 @@ def test_a_form_belongs_to_the_bundle_of_its_decoder(
     status, _, error = export(capsys, folder, "--into", other)
     assert status == 1 and "is not the one of bundle other-64-lr16" in error
     assert export(capsys, folder, "--into", folder, "--out", tmp_path / "dist")[0] == 2
-    for bundle, form, message in (("hf://owner/name", DecoderForm(), "copy its folder"),
-                                  (str(folder), DecoderForm(noise=Noise.seeded), "without --noise")):
+    for bundle, form, message in (("hf://owner/name", DecoderOptions(), "copy its folder"),
+                                  (str(folder), DecoderOptions(noise=Noise.seeded), "without --noise")):
         with pytest.raises(ExportError, match=message):
             require_target(find_decoder(folder), form, bundle)
     monkeypatch.setattr("os.access", lambda *_: False)
     with pytest.raises(ExportError, match="cannot be written; copy the bundle"):
-        require_target(find_decoder(folder), DecoderForm(), str(folder))
+        require_target(find_decoder(folder), DecoderOptions(), str(folder))
 
 
 def test_another_decoder_leaves_the_old_form_behind(folder: Path, tmp_path: Path, model: bytes) -> None:

@@ -11,14 +11,14 @@ import torch
 from codec_contract.bundle.manifest import load_manifest, verify_bundle
 from codec_contract.errors import BundleError
 from edgegrain.cli.main import app
-from edgegrain.training.super_resolution.recipes import SUPER_RESOLUTION_CONFIGS
+from edgegrain.training.super_resolution.recipes import SUPER_RESOLUTION_RECIPES
 from edgegrain.training.super_resolution.run import start_run
 from export.bundle.enlarger import enlarger_graphs, write_enlarger
 from export.bundle.enlarger_sources import find_enlarger
 from server_decoder.super_resolution.network import SuperResolution
 from tests.tiny_bundle import HR, refresh_manifest, write_tiny_bundle
 
-SMOKE = SUPER_RESOLUTION_CONFIGS["smoke-enlarge"]
+SMOKE = SUPER_RESOLUTION_RECIPES["smoke-enlarge"]
 
 
 @pytest.fixture(scope="module")

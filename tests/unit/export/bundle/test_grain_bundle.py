@@ -239,7 +239,7 @@ def test_an_encoder_beside_zoo_weights_makes_the_lrs(tmp_path: Path) -> None:
     model = Grain(replace(PRESETS["grain-smoke"], prior=None, codes=None, fusion=None))
     save_trained(model, tmp_path / TRAINED)
     network = random_network(64, 16, seed=3)
-    integer_network.save(network, tmp_path / "encoder.safetensors")
+    integer_network.save_integer_network(network, tmp_path / "encoder.safetensors")
     assert find_decoder(tmp_path).network.architecture == network.architecture
 
 

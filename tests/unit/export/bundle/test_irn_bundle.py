@@ -31,7 +31,7 @@ from sdk.generated_mark import ALTERED, EDITED
 from sdk.tiles import decode_tiles, encode_tiles
 from server_decoder.decoder_session import DecoderSession
 from server_decoder.irn.network import IRN, IRNConfig, Upscaler
-from server_decoder.irn.weights import digest, load_irn, save_irn
+from server_decoder.irn.weights import irn_digest, load_irn, save_irn
 
 TILE, OVERLAP = 64, 32
 CONFIG = IRNConfig(blocks=(1, 2), growth=8, z_std=0.02)
@@ -120,8 +120,8 @@ def test_a_bundle_describes_itself(irn: IRN, bundle: Path) -> None:
     assert (manifest.id, manifest.codec, manifest.hr, manifest.lr) == ("tiny-x4", "irn", 64, 16)
     assert (manifest.factor, manifest.tile_overlap) == (4, 8)
     assert manifest.decoder["controls"] == ["seed"] and manifest.encoder["exact"] is False
-    assert digest(load_irn(bundle / "irn.safetensors")) == digest(irn)
-    assert manifest.lr_contract_id == lr_contract_id(digest(irn), manifest.preprocessing, CoderTables.default())
+    assert irn_digest(load_irn(bundle / "irn.safetensors")) == irn_digest(irn)
+    assert manifest.lr_contract_id == lr_contract_id(irn_digest(irn), manifest.preprocessing, CoderTables.default())
     assert "7 crops" in (bundle / "README.md").read_text()
 
 

@@ -101,7 +101,7 @@ def test_only_a_bundle_is_replaced(tmp_path: Path) -> None:
     bundle = write_tiny_bundle(tmp_path)
     refuse_to_replace(bundle, True)
     refuse_to_replace(tmp_path / "new", False)
-    with pytest.raises(FileExistsError, match="--force"):
+    with pytest.raises(FileExistsError, match="force=True"):
         refuse_to_replace(bundle, False)
     for other in (tmp_path, bundle / "manifest.json"):
         with pytest.raises(BundleError, match="is no bundle .* not replaced"):

@@ -129,9 +129,9 @@ def test_the_guard_half_covers_the_default_bundle(m: int, default_bundle_network
 
 @pytest.fixture
 def default_bundle_network(request: pytest.FixtureRequest) -> IntegerNetwork:
-    from edge_encoder.integer_network import load
+    from edge_encoder.integer_network import load_integer_network
 
-    return load(request.getfixturevalue("default_bundle") / "encoder.safetensors")
+    return load_integer_network(request.getfixturevalue("default_bundle") / "encoder.safetensors")
 
 
 def test_without_the_guard_such_kernels_flip_bytes() -> None:

@@ -12,7 +12,7 @@ import torch
 
 from codec_contract.errors import ExportError
 from export.decoder.command import compare_decoder, export_decoder
-from export.decoder.decoder_options import DecoderForm, Ops, Pixels, Precision, Weights
+from export.decoder.decoder_options import DecoderOptions, Ops, Pixels, Precision, Weights
 from server_decoder.cuda_ops import library
 from server_decoder.decoder_session import DecoderSession
 from server_decoder.grain.grain import Grain
@@ -78,6 +78,6 @@ def test_forms_that_do_not_exist() -> None:
         export_decoder(decoder, LR, ops=Ops.fused, pixels=Pixels.float32)
     with pytest.raises(ExportError, match="--weights float16"):
         export_decoder(decoder, LR, Weights.compact, ops=Ops.fused, pixels=Pixels.uint8)
-    assert DecoderForm(ops=Ops.fused).pixel_type is Pixels.uint8
-    assert DecoderForm(ops=Ops.fused, pixels=Pixels.float32).pixel_type is Pixels.float32
-    assert DecoderForm().pixel_type is Pixels.float32
+    assert DecoderOptions(ops=Ops.fused).pixel_type is Pixels.uint8
+    assert DecoderOptions(ops=Ops.fused, pixels=Pixels.float32).pixel_type is Pixels.float32
+    assert DecoderOptions().pixel_type is Pixels.float32

@@ -20,7 +20,7 @@ from server_decoder.face_sr.weights import (
     save_gcfsr,
     save_glean,
 )
-from server_decoder.generative_prior import digest
+from server_decoder.generative_prior import prior_digest
 from server_decoder.grain.prior_config import PriorConfig
 from server_decoder.stylegan2.synthesis import TINY_64
 from server_decoder.weight_file import read_header, read_weights, write_weights
@@ -34,7 +34,7 @@ def test_glean_is_restored_around_its_bank(tmp_path: Path) -> None:
     network = GLEAN(GLEAN_TINY).eval()
     path = save_glean(network, tmp_path / "glean.safetensors", training={"pictures": 3}, dtype=torch.float32)
     assert not any(name.startswith("prior.") for name in read_weights(path))
-    assert read_header(path)["bank_sha256"] == digest(network.prior)
+    assert read_header(path)["bank_sha256"] == prior_digest(network.prior)
     lr = torch.rand(2, 3, 16, 16) * 2 - 1
     with torch.no_grad():
         # Two builds: other rounding.

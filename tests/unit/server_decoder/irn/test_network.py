@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from codec_contract.errors import ModelError
 from server_decoder.irn.network import IRN, PRESETS, Downscaler, HaarTransform, IRNConfig, Upscaler, round_to_levels
-from server_decoder.irn.weights import digest, load_irn, read_training, save_irn
+from server_decoder.irn.weights import irn_digest, load_irn, read_training, save_irn
 
 SMALL = IRNConfig(blocks=(1, 2), growth=8)
 
@@ -123,9 +123,9 @@ def test_weights_survive_a_file(tmp_path: Path) -> None:
     path = save_irn(irn, tmp_path / "irn.safetensors", training={"crops_seen": 5}, dtype=torch.float32)
     again = load_irn(path)
     assert again.config == SMALL and read_training(path) == {"crops_seen": 5}
-    assert digest(again) == digest(irn)
+    assert irn_digest(again) == irn_digest(irn)
     half = load_irn(save_irn(irn, tmp_path / "half.safetensors"))
-    assert digest(half) != digest(irn)
+    assert irn_digest(half) != irn_digest(irn)
     assert all(torch.equal(a, b.half().float()) for a, b in zip(half.parameters(), irn.parameters(), strict=True))
     with pytest.raises(FileExistsError):
         save_irn(irn, path)

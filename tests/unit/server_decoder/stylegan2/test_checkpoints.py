@@ -399,7 +399,7 @@ def test_the_header_tells_where_the_weights_came_from(rosinality: tuple[Path, di
     assert StyleGAN2Config(**json.loads(metadata["config"])) == CONFIG
     assert (metadata["layout"], metadata["source"]) == ("rosinality", "rosinality.pt")
     assert len(metadata["source_sha256"]) == 64
-    with pytest.raises(FileExistsError, match="--force"):
+    with pytest.raises(FileExistsError, match="force=True"):
         convert(rosinality[0], ours)
     convert(rosinality[0], ours, force=True)
     with pytest.raises(ModelError, match=r"is a folder, .* name it, for example .*rosinality\.safetensors"):

@@ -9,7 +9,7 @@ import pytest
 
 from codec_contract.payload import MAGIC
 from edgegrain.service.batch.plan import BatchPlan, Tally, candidates, find_direction, pending_batches
-from edgegrain.service.batch.stores import FolderStore, Report, ignore
+from edgegrain.service.batch.stores import FolderStore, OnUnlisted, ignore
 
 
 def plan(direction: str = "compress", **changes: object) -> BatchPlan:
@@ -25,7 +25,7 @@ class Endless:
     def __init__(self) -> None:
         self.listed = 0
 
-    def names(self, report: Report = ignore) -> Iterator[str]:
+    def names(self, report: OnUnlisted = ignore) -> Iterator[str]:
         while True:
             self.listed += 1
             yield f"{self.listed}.jpg"
@@ -98,7 +98,7 @@ def test_long_stretches_of_done_names_are_counted_on_the_way() -> None:
 
 def test_folders_that_cannot_be_listed_are_failures(tmp_path: Path) -> None:
     class Locked(FolderStore):
-        def names(self, report: Report = ignore) -> Iterator[str]:
+        def names(self, report: OnUnlisted = ignore) -> Iterator[str]:
             for index in range(3):
                 report(f"locked{index}", PermissionError(13, "Permission denied"))
                 yield f"{index}.png"

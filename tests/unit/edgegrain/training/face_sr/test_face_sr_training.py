@@ -26,7 +26,7 @@ from edgegrain.training.face_sr import run as face_sr_run
 from edgegrain.training.face_sr import trainer as face_sr_trainer
 from edgegrain.training.face_sr.degradations import BlindDegradation
 from edgegrain.training.face_sr.lr_inputs import draw_inputs, draw_sides, inputs_at
-from edgegrain.training.face_sr.recipes import FACE_SR_CONFIGS, FaceSRTraining, Factors
+from edgegrain.training.face_sr.recipes import FACE_SR_RECIPES, FaceSRRecipe, Factors
 from edgegrain.training.face_sr.trainer import FaceSRTrainer, perceptual_loss
 from edgegrain.training.face_sr.validation import FaceSRValidation
 from edgegrain.training.family import RunOptions
@@ -38,18 +38,18 @@ from edgegrain.training.projected_discriminator import ProjectedConfig
 from server_decoder.face_sr.gcfsr import GCFSRUpscaler
 from server_decoder.face_sr.glean import GLEAN, GLEANConfig
 from server_decoder.face_sr.weights import load_gcfsr, load_glean, read_config, read_header, read_training
-from server_decoder.generative_prior import digest
+from server_decoder.generative_prior import prior_digest
 from server_decoder.stylegan2.synthesis import CONFIG_F_1024
 from tests.unit.edgegrain.conftest import rows
 
-GLEAN_SMOKE, GCFSR_SMOKE = FACE_SR_CONFIGS["smoke-glean"], FACE_SR_CONFIGS["smoke-gcfsr"]
+GLEAN_SMOKE, GCFSR_SMOKE = FACE_SR_RECIPES["smoke-glean"], FACE_SR_RECIPES["smoke-gcfsr"]
 # dB. Half-way between what untrained and trained networks reached when this was written.
 BOUNDS = {"smoke-glean": 12.5, "smoke-gcfsr": 14.5, "smoke-gcfsr-blind": 14.5}
 
 
 @pytest.mark.parametrize("name", BOUNDS)
 def test_a_trained_network_restores_better_than_a_frozen_one(name: str, tmp_path: Path) -> None:
-    config = FACE_SR_CONFIGS[name]
+    config = FACE_SR_RECIPES[name]
     frozen = train(replace(config, learning_rate=0.0), tmp_path / "frozen", pictures=8)
     trained = train(config, tmp_path / "trained")
     assert frozen["psnr"] < BOUNDS[name] < trained["psnr"]
@@ -67,9 +67,9 @@ def test_a_trained_network_restores_better_than_a_frozen_one(name: str, tmp_path
 def test_glean_is_kept_without_its_bank_which_does_not_change(tmp_path: Path) -> None:
     assert isinstance(GLEAN_SMOKE.network, GLEANConfig)
     bank = random_prior(GLEAN_SMOKE.network.prior, seed=7)
-    before = digest(bank)
+    before = prior_digest(bank)
     train(GLEAN_SMOKE, tmp_path / "run", RunOptions(prior=bank), pictures=24)
-    assert digest(bank) == before
+    assert prior_digest(bank) == before
     path = tmp_path / "run" / "glean.safetensors"
     assert read_header(path)["bank_sha256"] == before and read_config(path) == GLEAN_SMOKE.network
     assert read_training(path)["pictures_seen"] == 24
@@ -210,22 +210,22 @@ def test_the_perceptual_loss_is_of_conv4_3(tmp_path: Path) -> None:
 
 def test_published_constants() -> None:
     for factor, lr in ((8, 128), (16, 64), (32, 32), (64, 16)):  # [GLEAN] supplementary 1
-        glean = FACE_SR_CONFIGS[f"glean-1024-x{factor}"]
+        glean = FACE_SR_RECIPES[f"glean-1024-x{factor}"]
         assert isinstance(glean.network, GLEANConfig) and glean.network.lr == lr and glean.size == 1024
         assert (glean.loss.l1, glean.loss.l2, glean.loss.lpips) == (0, 1, 0)
         assert glean.perceptual == 0.01 and glean.squared
         assert glean.adversarial is not None and glean.adversarial.weight == 0.01
         assert glean.adversarial.discriminator == CONFIG_F_1024
         assert (glean.batch, glean.iterations, glean.learning_rate, glean.muon, glean.hold) == (8, 300_000, 1e-4, 0, 0)
-    gcfsr = FACE_SR_CONFIGS["gcfsr-1024"]  # [GCFSR] 3.5, 4
+    gcfsr = FACE_SR_RECIPES["gcfsr-1024"]  # [GCFSR] 3.5, 4
     assert (gcfsr.loss.l1, gcfsr.loss.l2, gcfsr.perceptual, gcfsr.squared) == (1, 0, 0.01, False)
     assert gcfsr.adversarial is not None and gcfsr.adversarial.loss == "non-saturating"
     assert gcfsr.adversarial.weight == 0.01 and gcfsr.adversarial.learning_rate == gcfsr.learning_rate == 2e-3
     assert (gcfsr.batch, gcfsr.iterations, gcfsr.reduction) == (24, 300_000, "bicubic")
     assert gcfsr.factors == Factors((4, 8, 16, 32, 64)) and gcfsr.adversarial_alone == 0
-    alone = FACE_SR_CONFIGS["gcfsr-512-adversarial"]  # Table 4
+    alone = FACE_SR_RECIPES["gcfsr-512-adversarial"]  # Table 4
     assert alone.factors is not None and alone.size == 512 and alone.adversarial_alone == max(alone.factors.choices)
-    blind = FACE_SR_CONFIGS["gcfsr-512-blind"]
+    blind = FACE_SR_RECIPES["gcfsr-512-blind"]
     assert blind.degradation == BlindDegradation(41, (0.1, 10), (0.8, 8), (0, 20), (60, 100))
 
 
@@ -247,10 +247,10 @@ def read_heads(folder: Path) -> dict[str, Tensor]:
     return dict(adversarial.discriminator.state_dict())
 
 
-@pytest.mark.parametrize("name", FACE_SR_CONFIGS)
+@pytest.mark.parametrize("name", FACE_SR_RECIPES)
 def test_recipes_survive_json(name: str) -> None:
-    config = FACE_SR_CONFIGS[name]
-    assert FaceSRTraining.from_dict(json.loads(json.dumps(config.as_dict()))) == config
+    config = FACE_SR_RECIPES[name]
+    assert FaceSRRecipe.from_dict(json.loads(json.dumps(config.as_dict()))) == config
 
 
 @pytest.mark.parametrize(("change", "message"), [
@@ -278,7 +278,7 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
             ("smoke-glean", RunOptions(discriminator=tmp_path), "no use for --discriminator"),
             ("gcfsr-faces-256", RunOptions(weights=tmp_path), "--data")):
         with pytest.raises(EdgegrainError, match=message):
-            train(FACE_SR_CONFIGS[name], tmp_path / "run", options)
+            train(FACE_SR_RECIPES[name], tmp_path / "run", options)
 
 
 def test_both_networks_of_a_run_hold_one_bank() -> None:

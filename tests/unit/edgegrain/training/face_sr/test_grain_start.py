@@ -11,11 +11,11 @@ import torch
 from codec_contract.errors import BundleError, ModelError
 from edgegrain.training.face_sr import run as face_sr_run
 from edgegrain.training.face_sr.grain_start import begin_with_grain
-from edgegrain.training.face_sr.recipes import FACE_SR_CONFIGS
+from edgegrain.training.face_sr.recipes import FACE_SR_RECIPES
 from edgegrain.training.family import RunOptions
 from edgegrain.training.grain import initialize
 from edgegrain.training.grain.checkpoint import load_run
-from edgegrain.training.grain.recipes import CONFIGS
+from edgegrain.training.grain.recipes import GRAIN_RECIPES
 from edgegrain.training.loop import train
 from server_decoder.face_sr.glean import GLEAN, GLEANConfig
 from server_decoder.grain.prior_config import PriorConfig
@@ -71,14 +71,14 @@ def test_a_bundle_of_the_hub_is_looked_up_by_its_name(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(initialize, "find_bundle", find_bundle)
     with pytest.raises(BundleError, match="asked for hf://anna/tiny"):
-        train(FACE_SR_CONFIGS["smoke-glean"], tmp_path / "run", RunOptions(init_from="hf://anna/tiny"))
+        train(FACE_SR_RECIPES["smoke-glean"], tmp_path / "run", RunOptions(init_from="hf://anna/tiny"))
 
 
 def test_a_run_begins_with_another_familys_run(tmp_path: Path) -> None:
     scales = (Scale(32, 8), Scale(64, 6))
     shape = DecoderConfig((Scale(16, 8, rrdb=1, growth=4), *scales), upsampling="bilinear", head=())
-    train(replace(CONFIGS["smoke-stage1"], decoder=shape), tmp_path / "grain", pictures=8)
-    smoke = FACE_SR_CONFIGS["smoke-glean"]
+    train(replace(GRAIN_RECIPES["smoke-stage1"], decoder=shape), tmp_path / "grain", pictures=8)
+    smoke = FACE_SR_RECIPES["smoke-glean"]
     assert isinstance(smoke.network, GLEANConfig)
     recipe = replace(smoke, network=replace(smoke.network, width=8, growth=4, scales=scales))
     network = face_sr_run.start_run(recipe, start=tmp_path / "grain").average
@@ -86,4 +86,4 @@ def test_a_run_begins_with_another_familys_run(tmp_path: Path) -> None:
     with torch.no_grad():
         torch.testing.assert_close(network(lr), load_run(tmp_path / "grain").average.decoder(lr))
     with pytest.raises(BundleError, match="is no run, and no bundle either"):
-        face_sr_run.start_run(FACE_SR_CONFIGS["smoke-glean"], start=tmp_path / "nothing")
+        face_sr_run.start_run(FACE_SR_RECIPES["smoke-glean"], start=tmp_path / "nothing")

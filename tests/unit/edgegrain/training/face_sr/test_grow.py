@@ -10,7 +10,7 @@ import torch
 
 from codec_contract.errors import ModelError
 from edgegrain.training.face_sr.grow import grow
-from edgegrain.training.face_sr.recipes import FACE_SR_CONFIGS
+from edgegrain.training.face_sr.recipes import FACE_SR_RECIPES
 from edgegrain.training.face_sr.run import start_run
 from server_decoder.face_sr.gcfsr import GCFSR, GCFSRConfig
 from server_decoder.face_sr.weights import save_gcfsr
@@ -49,7 +49,7 @@ def test_it_restores_the_same_pictures_and_learns_with_all_channels() -> None:
 
 def test_a_run_begins_with_a_narrower_network(tmp_path: Path) -> None:
     save_gcfsr(trained(), tmp_path / "gcfsr.safetensors")
-    config = replace(FACE_SR_CONFIGS["smoke-gcfsr"], network=WIDE)
+    config = replace(FACE_SR_RECIPES["smoke-gcfsr"], network=WIDE)
     run = start_run(config, start=tmp_path)
     for network in (run.model, run.average):
         with torch.no_grad():

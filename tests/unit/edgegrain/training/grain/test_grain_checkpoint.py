@@ -14,12 +14,12 @@ from edgegrain.training import weight_shards as shards
 from edgegrain.training.adversarial import AdversarialLoss
 from edgegrain.training.grain.checkpoint import GrainRun, load_run, save_run
 from edgegrain.training.grain.initialize import adopt, stand_in_prior, start_run
-from edgegrain.training.grain.recipes import CONFIGS
-from edgegrain.training.grain.stages import StageConfig
+from edgegrain.training.grain.recipes import GRAIN_RECIPES
+from edgegrain.training.grain.stages import GrainRecipe
 from edgegrain.training.run_folder import CHECKPOINT
 from server_decoder.grain.fusion import PictureFusion
 
-CONFIG = CONFIGS["smoke-final"]
+CONFIG = GRAIN_RECIPES["smoke-final"]
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_the_generator_is_in_no_checkpoint_and_another_is_refused(run: GrainRun,
 
 
 def test_averages_are_stored_of_what_is_trained_only(tmp_path: Path) -> None:
-    config = CONFIGS["smoke-stage3"]
+    config = GRAIN_RECIPES["smoke-stage3"]
     save_run(tmp_path, start_run(config, None, stand_in_prior(config)))
     with safe_open(tmp_path / CHECKPOINT, "pt") as file:
         averages = [name for name in file.keys() if name.startswith("average.")]
@@ -76,11 +76,11 @@ def test_averages_are_stored_of_what_is_trained_only(tmp_path: Path) -> None:
 
 def test_each_stage_begins_with_the_one_before(tmp_path: Path) -> None:
     prior = stand_in_prior(CONFIG)
-    one = start_run(CONFIGS["smoke-stage1"], None)
+    one = start_run(GRAIN_RECIPES["smoke-stage1"], None)
     one.pictures = 12
     save_run(tmp_path / "one", one)
     torch.manual_seed(7)
-    two = start_run(CONFIGS["smoke-stage2"], tmp_path / "one", prior)
+    two = start_run(GRAIN_RECIPES["smoke-stage2"], tmp_path / "one", prior)
     assert two.history == ({"stage": "1", "pictures": 12},)
     for name, tensor in one.average.decoder.state_dict().items():
         assert torch.equal(two.model.parts()["decoder"].state_dict()[name], tensor)
@@ -88,34 +88,34 @@ def test_each_stage_begins_with_the_one_before(tmp_path: Path) -> None:
         assert torch.equal(two.model.encoder.state_dict()[name], tensor)
     two.pictures = 30
     save_run(tmp_path / "two", two)
-    three = start_run(CONFIGS["smoke-stage3"], tmp_path / "two", prior)
+    three = start_run(GRAIN_RECIPES["smoke-stage3"], tmp_path / "two", prior)
     assert three.history == two.stages == (*two.history, {"stage": "2", "pictures": 30})
     against_grids = replace(two, config=replace(two.config, loss=replace(two.config.loss, grid=2.0)))
     assert against_grids.stages[-1] == {"stage": "2", "pictures": 30, "grid": 2.0}
     for name, tensor in two.average.parts()["codes"].state_dict().items():
         assert torch.equal(three.model.parts()["codes"].state_dict()[name], tensor)
     save_run(tmp_path / "three", three)
-    pictures = replace(CONFIGS["smoke-stage3"], decoder=replace(
+    pictures = replace(GRAIN_RECIPES["smoke-stage3"], decoder=replace(
         CONFIG.decoder, fusion=replace(CONFIG.decoder.fusion, kind="pictures")))
     torch.manual_seed(8)
     other = start_run(pictures, tmp_path / "three", prior)
     assert isinstance(other.model.parts()["fusion"], PictureFusion)  # a new one, around the codes that were trained
     for name, tensor in three.average.parts()["codes"].state_dict().items():
         assert torch.equal(other.model.parts()["codes"].state_dict()[name], tensor)
-    control = start_run(replace(CONFIGS["smoke-final"], correction=False), tmp_path / "three", prior)
+    control = start_run(replace(GRAIN_RECIPES["smoke-final"], correction=False), tmp_path / "three", prior)
     assert not control.config.correction
     assert not list(control.model.encoder.parameters())
     for name, tensor in three.average.decoder.state_dict().items():
         assert torch.equal(control.model.decoder.state_dict()[name], tensor)
     with pytest.raises(BundleError, match="whole GRAIN"):
-        start_run(CONFIGS["smoke-stage1"], tmp_path / "two")
+        start_run(GRAIN_RECIPES["smoke-stage1"], tmp_path / "two")
 
 
 @pytest.mark.parametrize("name", [
     "smoke-stage1", "smoke-stage2", "stage1-faces-256-lr32", "stage1-faces-256-lr32-on", "stage1-faces-512-lr32",
     "stage1-faces-1024-lr16", "stage2-faces-256-lr32", "stage2-faces-1024-lr16", "stage1-1024-lr16-paper"])
 def test_a_start_of_other_sizes_is_refused(name: str) -> None:
-    config, source = CONFIGS[name], StageConfig()
+    config, source = GRAIN_RECIPES[name], GrainRecipe()
     with pytest.raises(BundleError, match=f"for pictures of {config.encoder.hr}x.* with LRs of {config.encoder.lr}x.*, "
                                           "what it starts from is for pictures of 256x256 with LRs of 16x16"):
         adopt(config, source)
@@ -124,44 +124,44 @@ def test_a_start_of_other_sizes_is_refused(name: str) -> None:
 @pytest.mark.parametrize("name", [
     "stage1-faces-256-lr16", "stage1-faces-256-lr16-slim", "stage1-faces-256-lr64-fine", "stage2-faces-256-lr16"])
 def test_a_start_of_the_recipes_sizes_or_one_that_grows_is_not(name: str) -> None:
-    config = CONFIGS[name]
-    assert adopt(config, StageConfig()).encoder == config.encoder
+    config = GRAIN_RECIPES[name]
+    assert adopt(config, GrainRecipe()).encoder == config.encoder
 
 
 def test_a_run_keeps_the_step_of_the_levels_that_it_begins_with(tmp_path: Path) -> None:
-    first = replace(CONFIGS["smoke-stage1"], lr_step=3)
+    first = replace(GRAIN_RECIPES["smoke-stage1"], lr_step=3)
     save_run(tmp_path, start_run(first, None))
-    stage2 = CONFIGS["smoke-stage2"]
+    stage2 = GRAIN_RECIPES["smoke-stage2"]
     begun = start_run(stage2, tmp_path, stand_in_prior(stage2))
     assert begun.config.lr_step == begun.model.lr_step == 3
     assert start_run(replace(first, lr_step=5), tmp_path).model.lr_step == 5
-    assert start_run(CONFIGS["smoke-stage1"], tmp_path).model.lr_step == 3
-    box_means = replace(CONFIGS["smoke-stage1"], correction=False, trains=("decoder",))
+    assert start_run(GRAIN_RECIPES["smoke-stage1"], tmp_path).model.lr_step == 3
+    box_means = replace(GRAIN_RECIPES["smoke-stage1"], correction=False, trains=("decoder",))
     assert start_run(box_means, tmp_path).model.lr_step == 1
     assert start_run(replace(box_means, lr_step=5), tmp_path).model.lr_step == 5
 
 
 def test_stage_1_can_begin_a_correction_around_a_decoder_for_box_means(tmp_path: Path) -> None:
-    stage1 = CONFIGS["smoke-stage1"]
+    stage1 = GRAIN_RECIPES["smoke-stage1"]
     box = start_run(replace(stage1, correction=False, trains=("decoder",)), None)
     save_run(tmp_path, box)
     begun = start_run(stage1, tmp_path)
     assert begun.config.correction and list(begun.model.encoder.parameters())
     for name, tensor in box.average.decoder.state_dict().items():
         assert torch.equal(begun.model.decoder.state_dict()[name], tensor)
-    later = start_run(CONFIGS["smoke-stage2"], tmp_path, stand_in_prior(CONFIGS["smoke-stage2"]))
+    later = start_run(GRAIN_RECIPES["smoke-stage2"], tmp_path, stand_in_prior(GRAIN_RECIPES["smoke-stage2"]))
     assert not later.config.correction and not list(later.model.encoder.parameters())
 
 
 def test_a_decoder_that_went_on_alone_goes_back_under_codes_and_fusion(tmp_path: Path) -> None:
     prior = stand_in_prior(CONFIG)
-    one = start_run(CONFIGS["smoke-stage1"], None)
+    one = start_run(GRAIN_RECIPES["smoke-stage1"], None)
     one.pictures = 12
     save_run(tmp_path / "one", one)
-    two = start_run(CONFIGS["smoke-stage2"], tmp_path / "one", prior)
+    two = start_run(GRAIN_RECIPES["smoke-stage2"], tmp_path / "one", prior)
     two.pictures = 30
     save_run(tmp_path / "two", two)
-    alone = start_run(replace(CONFIGS["smoke-stage1"], trains=("decoder",)), tmp_path / "one")
+    alone = start_run(replace(GRAIN_RECIPES["smoke-stage1"], trains=("decoder",)), tmp_path / "one")
     with torch.no_grad():
         for parameter in alone.average.decoder.parameters():
             parameter.add_(1)
@@ -179,16 +179,16 @@ def test_a_decoder_that_went_on_alone_goes_back_under_codes_and_fusion(tmp_path:
     again = start_run(CONFIG, tmp_path / "final", prior, decoder_from=tmp_path / "alone")
     assert [stage["pictures"] for stage in again.history] == [12, 30, 50, 8]  # as does what it has had before
     torch.manual_seed(9)
-    stranger = start_run(CONFIGS["smoke-stage1"], None)
+    stranger = start_run(GRAIN_RECIPES["smoke-stage1"], None)
     save_run(tmp_path / "stranger", stranger)
     final = start_run(CONFIG, tmp_path / "two", prior, decoder_from=tmp_path / "stranger")
     for part in ("encoder", "decoder"):  # the LRs that a decoder knows are those of its own encoder
         for name, tensor in stranger.average.parts()[part].state_dict().items():
             assert torch.equal(final.average.parts()[part].state_dict()[name], tensor)
-    save_run(tmp_path / "steps", start_run(replace(CONFIGS["smoke-stage1"], lr_step=4), None))
+    save_run(tmp_path / "steps", start_run(replace(GRAIN_RECIPES["smoke-stage1"], lr_step=4), None))
     assert start_run(CONFIG, tmp_path / "two", prior, decoder_from=tmp_path / "steps").config.lr_step == 4
-    save_run(tmp_path / "box", start_run(replace(CONFIGS["smoke-stage1"], correction=False), None))
-    larger = start_run(replace(CONFIGS["smoke-stage1"], encoder=replace(CONFIG.encoder, hr=128, lr=32)), None)
+    save_run(tmp_path / "box", start_run(replace(GRAIN_RECIPES["smoke-stage1"], correction=False), None))
+    larger = start_run(replace(GRAIN_RECIPES["smoke-stage1"], encoder=replace(CONFIG.encoder, hr=128, lr=32)), None)
     save_run(tmp_path / "larger", larger)  # its encoder and decoder have the same weights
     with pytest.raises(BundleError, match="starts from is for pictures of 128x128 with LRs of 32x32"):
         start_run(CONFIG, tmp_path / "two", prior, decoder_from=tmp_path / "larger")
@@ -218,6 +218,6 @@ def test_a_fusion_that_adds_to_another_picture_begins_by_adding_nothing(tmp_path
     assert start_run(replace(CONFIG, fusion_base="style"), None, prior).config.decoder.fusion.base == "style"
     with pytest.raises(EdgegrainError, match="unknown base of the fusion 'other'"):
         start_run(replace(CONFIG, fusion_base="other"), tmp_path / "trained", prior)
-    save_run(tmp_path / "one", start_run(CONFIGS["smoke-stage1"], None))
+    save_run(tmp_path / "one", start_run(GRAIN_RECIPES["smoke-stage1"], None))
     with pytest.raises(EdgegrainError, match="no fusion"):
-        start_run(replace(CONFIGS["smoke-stage1"], fusion_base="style"), tmp_path / "one")
+        start_run(replace(GRAIN_RECIPES["smoke-stage1"], fusion_base="style"), tmp_path / "one")

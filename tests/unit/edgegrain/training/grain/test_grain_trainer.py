@@ -19,7 +19,7 @@ from PIL import Image
 from codec_contract.errors import DeviceError, EdgegrainError, ModelError
 from codec_contract.quantization import dequantize, quantize
 from edge_encoder.architectures import EncoderConfig
-from edge_encoder.integer_network import load
+from edge_encoder.integer_network import load_integer_network
 from edgegrain.pictures.packed import random_pictures
 from edgegrain.publishing.publish import has_encoder
 from edgegrain.training import loop
@@ -29,8 +29,8 @@ from edgegrain.training.family import RunOptions
 from edgegrain.training.grain import trainer as grain_trainer
 from edgegrain.training.grain.checkpoint import load_run, save_run
 from edgegrain.training.grain.initialize import stand_in_prior, start_run
-from edgegrain.training.grain.recipes import CONFIGS
-from edgegrain.training.grain.stages import StageConfig
+from edgegrain.training.grain.recipes import GRAIN_RECIPES
+from edgegrain.training.grain.stages import GrainRecipe
 from edgegrain.training.grain.trainer import GrainTrainer, draw_window, learning_rate
 from edgegrain.training.loop import train
 from edgegrain.training.losses import LossWeights
@@ -45,7 +45,7 @@ from server_decoder.window import Window
 from tests.tiny_grain import TINY
 from tests.unit.edgegrain.conftest import rows
 
-SMOKE = CONFIGS["smoke-stage1"]
+SMOKE = GRAIN_RECIPES["smoke-stage1"]
 WITH_LPIPS = replace(SMOKE, loss=LossWeights(identity=0.0))
 
 
@@ -131,9 +131,9 @@ def test_a_run_is_resumed_by_its_own_recipe_only(tmp_path: Path) -> None:
         with pytest.raises((EdgegrainError, ValueError), match=message):
             train(replace(SMOKE, **change), run, pictures=8, resume=True)  # type: ignore[arg-type]
     with pytest.raises(EdgegrainError, match="is stage 1 .* --init-from"):
-        train(CONFIGS["smoke-stage3"], run, pictures=8, resume=True)
+        train(GRAIN_RECIPES["smoke-stage3"], run, pictures=8, resume=True)
     assert load_run(run).pictures == 4
-    based = replace(CONFIGS["smoke-stage3"], fusion_base="style")
+    based = replace(GRAIN_RECIPES["smoke-stage3"], fusion_base="style")
     train(based, tmp_path / "based", pictures=0)
     for config in (based, replace(based, fusion_base="")):
         train(config, tmp_path / "based", pictures=0, resume=True)
@@ -181,7 +181,7 @@ def test_sigterm_ends_a_run_with_a_checkpoint(tmp_path: Path) -> None:
 
 
 def test_the_learning_rate_warms_up_holds_and_anneals() -> None:
-    config = StageConfig()
+    config = GrainRecipe()
     rates = [learning_rate(config, progress, 10**6) for progress in (0.0, 0.6, 0.8, 1.0)]
     assert rates[0] == rates[1] == 6e-4
     assert rates[1] > rates[2] > rates[3] > 0
@@ -191,7 +191,7 @@ def test_the_learning_rate_warms_up_holds_and_anneals() -> None:
 
 def test_a_run_can_begin_with_a_bundle(default_bundle: Path, repository: Path) -> None:
     """Its first restoration is the bundle's own, and its encoder counts as the bundle's."""
-    config = CONFIGS["stage1-faces-256-lr16-fine-on"]
+    config = GRAIN_RECIPES["stage1-faces-256-lr16-fine-on"]
     run = start_run(config, default_bundle)
     rgb = np.array(Image.open(repository / "edgegrain" / "demo" / "portrait.jpg").convert("RGB"))
     codec = Codec(default_bundle)
@@ -205,7 +205,7 @@ def test_a_run_can_begin_with_a_bundle(default_bundle: Path, repository: Path) -
     assert np.abs(restored - np.asarray(codec.restore(payload))).max() <= 1
     assert run.config.batch == config.batch
     assert run.history[0]["pictures"] > 0
-    network = load(default_bundle / "encoder.safetensors")
+    network = load_integer_network(default_bundle / "encoder.safetensors")
     assert has_encoder(run.model, network)
     with torch.no_grad():
         run.model.encoder.stem.weight[0] *= 1.5
@@ -215,7 +215,7 @@ def test_a_run_can_begin_with_a_bundle(default_bundle: Path, repository: Path) -
 @pytest.mark.parametrize("name", ["smoke-stage2", "smoke-stage3", "smoke-final"])
 def test_only_what_a_stage_trains_changes(name: str, tmp_path: Path) -> None:
     """The generator least of all ([GRAIN] 3.5: fixed all the time)."""
-    config = CONFIGS[name]
+    config = GRAIN_RECIPES[name]
     prior = stand_in_prior(config)
     assert prior is not None
     first = train(config, tmp_path / "first", pictures=4)
@@ -233,7 +233,7 @@ def test_stage_2_generates_and_compares_windows(shared_weights: Path, monkeypatc
     """In a part of the steps; the original's window is the restored one's, and losses on places wait for the others."""
     adversarial = AdversarialConfig("hinge", ratio=0.5, discriminator=ProjectedConfig(8), r1=0.0)
     config = replace(
-        CONFIGS["smoke-stage2"], decoder=PRESETS["grain-smoke-mobile"], synthetic=0.0, batch=2, window=48,
+        GRAIN_RECIPES["smoke-stage2"], decoder=PRESETS["grain-smoke-mobile"], synthetic=0.0, batch=2, window=48,
         window_part=0.5, adversarial=adversarial, lpips_shift=1.0,
         loss=LossWeights(region_gain=3.0, lpips=0.5, regions=0.3, identity=0.0))
     rng = np.random.default_rng(0)
@@ -263,7 +263,7 @@ def test_stage_2_generates_and_compares_windows(shared_weights: Path, monkeypatc
 
 
 def test_no_weight_of_the_generator_changes_and_none_takes_a_gradient(tmp_path: Path) -> None:
-    config = CONFIGS["smoke-final"]
+    config = GRAIN_RECIPES["smoke-final"]
     prior = stand_in_prior(config)
     assert prior is not None
     before = {name: tensor.clone() for name, tensor in prior.state_dict().items()}
@@ -273,7 +273,7 @@ def test_no_weight_of_the_generator_changes_and_none_takes_a_gradient(tmp_path: 
 
 
 def test_the_discriminator_takes_no_synthetic_picture_for_real(monkeypatch: pytest.MonkeyPatch) -> None:
-    config = replace(CONFIGS["smoke-final"], synthetic=0.5)
+    config = replace(GRAIN_RECIPES["smoke-final"], synthetic=0.5)
     run = start_run(config, None, stand_in_prior(config))
     white = np.full((4, 64, 64, 3), 255, np.uint8)
     run.adversarial = AdversarialLoss(config.adversarial)
@@ -289,7 +289,7 @@ def test_the_discriminator_takes_no_synthetic_picture_for_real(monkeypatch: pyte
 
 
 def test_generated_pictures_are_half_of_a_batch_and_never_real(monkeypatch: pytest.MonkeyPatch) -> None:
-    config = replace(CONFIGS["smoke-final"], synthetic=0.0, jitter=False)
+    config = replace(GRAIN_RECIPES["smoke-final"], synthetic=0.0, jitter=False)
     run = start_run(config, None, stand_in_prior(config))
     white, black = np.full((4, 64, 64, 3), 255, np.uint8), np.zeros((3, 64, 64, 3), np.uint8)
     run.adversarial = AdversarialLoss(config.adversarial)
@@ -370,7 +370,7 @@ def test_a_compiled_decoder_learns_the_same(monkeypatch: pytest.MonkeyPatch) -> 
     compiled = functools.partial(torch.compile, backend="aot_eager")
     monkeypatch.setattr(torch, "compile", compiled)
     encoder = EncoderConfig(hr=TINY.decoder.hr, lr=TINY.decoder.lr, patch=2, channels=(8,), blocks=(1,))
-    config = replace(CONFIGS["smoke-final"], encoder=encoder, decoder=TINY, adversarial=None)
+    config = replace(GRAIN_RECIPES["smoke-final"], encoder=encoder, decoder=TINY, adversarial=None)
     torch.manual_seed(3)
     run = start_run(config, None, stand_in_prior(config))
     picture = torch.from_numpy(np.asarray(random_pictures(2, encoder.hr, 0))).permute(0, 3, 1, 2).float()
@@ -420,10 +420,10 @@ def test_what_is_missing_is_named(faces: Path, tmp_path: Path) -> None:
     with pytest.raises(EdgegrainError, match="--data"):
         train(replace(SMOKE, random_pictures=0), tmp_path / "b", pictures=8)
     with pytest.raises(EdgegrainError, match="--init-from"):
-        start_run(replace(CONFIGS["smoke-stage3"], random_pictures=0), None)
+        start_run(replace(GRAIN_RECIPES["smoke-stage3"], random_pictures=0), None)
     with pytest.raises(EdgegrainError, match="--prior"):
         train(SMOKE, tmp_path / "c", pictures=4)
-        start_run(CONFIGS["smoke-stage2"], tmp_path / "c")
+        start_run(GRAIN_RECIPES["smoke-stage2"], tmp_path / "c")
     with pytest.raises(DeviceError, match="auto, cpu, cuda"):
         choose_device("tpu")
     with pytest.raises(ModelError, match="not a training checkpoint"):

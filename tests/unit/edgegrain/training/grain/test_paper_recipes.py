@@ -20,9 +20,9 @@ from edgegrain.training.discriminator import DiscriminatorConfig
 from edgegrain.training.family import RunOptions
 from edgegrain.training.grain.checkpoint import load_run
 from edgegrain.training.grain.initialize import start_run
-from edgegrain.training.grain.recipes import CONFIGS
+from edgegrain.training.grain.recipes import GRAIN_RECIPES
 from edgegrain.training.grain.rrdb_encoder import RRDBEncoderConfig, TrainedRRDBEncoder
-from edgegrain.training.grain.stages import StageConfig
+from edgegrain.training.grain.stages import GrainRecipe
 from edgegrain.training.loop import train
 from export.bundle.encoder_part import RRDB_WEIGHTS
 from export.bundle.writer import BundleParts
@@ -33,9 +33,9 @@ DECODER = DecoderConfig((Scale(16, 8, rrdb=1, growth=4), Scale(32, 8, rrdb=1, gr
                          Scale(64, 8, dense=1, growth=4)), head=(8,))
 
 
-def shrunk(stage: str) -> StageConfig:
+def shrunk(stage: str) -> GrainRecipe:
     """A stage of the paper for 64 x 64 from 16 x 16, without the metric networks."""
-    config, smoke = CONFIGS[f"{stage}-1024-lr16-paper"], CONFIGS["smoke-stage2"]
+    config, smoke = GRAIN_RECIPES[f"{stage}-1024-lr16-paper"], GRAIN_RECIPES["smoke-stage2"]
     assert config.adversarial is not None
     return replace(
         config, encoder=ENCODER, decoder=DECODER if stage == "stage1" else replace(smoke.decoder, decoder=DECODER),

@@ -15,7 +15,7 @@ from edgegrain.publishing.fit_coder import fit_tables
 from edgegrain.training.family import RunOptions
 from edgegrain.training.grain import rate
 from edgegrain.training.grain.rate import BELOW_TARGET, CoderContext, RateModel, RateTarget
-from edgegrain.training.grain.recipes import CONFIGS
+from edgegrain.training.grain.recipes import GRAIN_RECIPES
 from edgegrain.training.loop import train
 
 
@@ -73,7 +73,7 @@ def test_its_gradient_takes_noise_out() -> None:
 
 
 def test_a_weight_on_the_rate_lowers_the_bytes_until_the_target_is_reached(tmp_path: Path) -> None:
-    config = CONFIGS["smoke-stage1"]
+    config = GRAIN_RECIPES["smoke-stage1"]
     weighed = replace(config, loss=replace(config.loss, rate=2.0))
     small = train(weighed, tmp_path / "small", pictures=160)
     reached = train(replace(weighed, target_bytes=1e6), tmp_path / "reached", pictures=160)
@@ -93,13 +93,13 @@ def test_the_rate_counts_in_full_above_its_target() -> None:
 
 def test_a_target_needs_a_rate_loss() -> None:
     with pytest.raises(ValueError, match=r"loss\.rate is steered to"):
-        replace(CONFIGS["smoke-stage1"], target_bytes=160.0)
+        replace(GRAIN_RECIPES["smoke-stage1"], target_bytes=160.0)
 
 
 def test_a_run_that_goes_on_begins_with_networks_that_know_its_lrs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
                                                                    ) -> None:
     monkeypatch.setattr(rate, "FIT_STEPS", 60)
-    config = CONFIGS["smoke-stage1"]
+    config = GRAIN_RECIPES["smoke-stage1"]
     config = replace(config, loss=replace(config.loss, rate=0.1))
     random = train(config, tmp_path / "first", pictures=0)
     fitted = train(config, tmp_path / "second", RunOptions(init_from=tmp_path / "first"), pictures=0)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from edgegrain.training.grain.recipes import CONFIGS
+from edgegrain.training.grain.recipes import GRAIN_RECIPES
 from edgegrain.training.loop import train
 from tests.unit.edgegrain.conftest import rows
 
@@ -19,7 +19,7 @@ CODES = 1.17  # in units of the variance of W
 
 @pytest.mark.parametrize("name", PSNR)
 def test_the_recipe_learns(name: str, tmp_path: Path) -> None:
-    config = CONFIGS[name]
+    config = GRAIN_RECIPES[name]
     untrained = train(config, tmp_path / "untrained", pictures=0)
     trained = train(config, tmp_path / "trained")
     assert untrained["psnr"] < PSNR[name] < trained["psnr"]

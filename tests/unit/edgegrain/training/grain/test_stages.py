@@ -15,31 +15,31 @@ from codec_contract.quantization import dequantize
 from edgegrain.training.discriminator import DiscriminatorConfig
 from edgegrain.training.grain.autoencoder import Autoencoder, build_autoencoder
 from edgegrain.training.grain.initialize import start_run
-from edgegrain.training.grain.recipes import CONFIGS
-from edgegrain.training.grain.stages import StageConfig
+from edgegrain.training.grain.recipes import GRAIN_RECIPES
+from edgegrain.training.grain.stages import GrainRecipe
 from edgegrain.training.losses import LossWeights
 from edgegrain.training.projected_discriminator import ProjectedConfig
 from server_decoder.grain.grain import GrainConfig
 from server_decoder.stylegan2.synthesis import StyleGAN2Config
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", GRAIN_RECIPES)
 def test_every_configuration_survives_json(name: str) -> None:
-    assert StageConfig.from_dict(json.loads(json.dumps(CONFIGS[name].as_dict()))) == CONFIGS[name]
+    assert GrainRecipe.from_dict(json.loads(json.dumps(GRAIN_RECIPES[name].as_dict()))) == GRAIN_RECIPES[name]
 
 
 def test_a_stage_1_configuration_without_the_later_fields_is_read() -> None:
     """Runs from before there were other stages say nothing about them."""
-    fields = StageConfig().as_dict()
+    fields = GrainRecipe().as_dict()
     for name in ("stage", "trains", "adversarial", "synthetic", "truncation", "muon", "random_pictures"):
         del fields[name]
-    assert StageConfig.from_dict(fields) == StageConfig()
+    assert GrainRecipe.from_dict(fields) == GrainRecipe()
 
 
 def test_the_papers_recipes_have_its_weights() -> None:
     """[GRAIN] supplementary 1: L2 1, LPIPS 0.8, identity 0.1, adversarial 0.01; LR 0.1 in stage 1 and at the end."""
     for stage, lr in (("stage1", 0.1), ("stage2", 0.0), ("stage3", 0.0), ("final", 0.1)):
-        config = CONFIGS[f"{stage}-1024-lr16-paper"]
+        config = GRAIN_RECIPES[f"{stage}-1024-lr16-paper"]
         loss = config.loss
         assert (loss.l1, loss.l2, loss.lpips, loss.identity, loss.lr, loss.lr_l2) == (0, 1, 0.8, 0.1, 0, lr)
         assert config.adversarial is not None
@@ -52,13 +52,13 @@ def test_the_papers_recipes_have_its_weights() -> None:
     "stage1-faces-256-lr16-decoder", "stage2-faces-256-lr16", "stage3-faces-256-lr16", "stage3-faces-256-lr16-fusion",
     "final-faces-256-lr16"])
 def test_the_bundle_s_recipes_keep_the_published_encoder(name: str) -> None:
-    assert "encoder" not in CONFIGS[name].trains
+    assert "encoder" not in GRAIN_RECIPES[name].trains
 
 
-@pytest.mark.parametrize("name", [name for name in CONFIGS if CONFIGS[name].stage in ("1", "final")])
+@pytest.mark.parametrize("name", [name for name in GRAIN_RECIPES if GRAIN_RECIPES[name].stage in ("1", "final")])
 def test_an_encoder_that_learns_is_held_to_the_small_picture(name: str) -> None:
     """Stage 1, and the final stage for when it is told to train the encoder, have a loss on the LR."""
-    loss = CONFIGS[name].loss
+    loss = GRAIN_RECIPES[name].loss
     assert loss.lr > 0 or loss.lr_l2 > 0
 
 
@@ -69,28 +69,28 @@ def test_impossible_combinations_are_refused() -> None:
                             ({"lr_step": 0, "trains": ("decoder",)}, "lr_step"), ({"lr_step": 17}, "lr_step"),
                             ({"loss": LossWeights(codes=1.0)}, "predicts no codes")]:
         with pytest.raises(ValueError, match=message):
-            replace(StageConfig(), **change)
+            replace(GrainRecipe(), **change)
     with pytest.raises(ValueError, match="part of the batch"):
-        replace(CONFIGS["smoke-stage2"], synthetic=1.5)
+        replace(GRAIN_RECIPES["smoke-stage2"], synthetic=1.5)
     with pytest.raises(ValueError, match="needs real pictures"):
-        replace(CONFIGS["smoke-final"], synthetic=1.0)
+        replace(GRAIN_RECIPES["smoke-final"], synthetic=1.0)
     with pytest.raises(ValueError, match="codes of synthetic pictures, and there are none"):
-        replace(CONFIGS["smoke-stage2"], synthetic=0.0)
+        replace(GRAIN_RECIPES["smoke-stage2"], synthetic=0.0)
     with pytest.raises(ValueError, match="mixes a batch, which takes two pictures"):
-        replace(CONFIGS["smoke-stage2"], synthetic=0.5, batch=1)
+        replace(GRAIN_RECIPES["smoke-stage2"], synthetic=0.5, batch=1)
 
 
 @pytest.mark.parametrize(("synthetic", "batch", "count"), [
     (0.0, 4, 0), (0.25, 4, 1), (0.25, 2, 1), (0.75, 2, 1), (0.75, 8, 6), (1.0, 4, 4), (1.0, 1, 1)])
 def test_a_mixed_batch_has_pictures_of_both_kinds(synthetic: float, batch: int, count: int) -> None:
-    config = CONFIGS["smoke-stage2"]
+    config = GRAIN_RECIPES["smoke-stage2"]
     loss = replace(config.loss, codes=config.loss.codes if synthetic else 0.0)
     assert replace(config, synthetic=synthetic, batch=batch, loss=loss).synthetic_count == count
 
 
 def test_windows_are_for_stage_2_with_a_discriminator_that_takes_them() -> None:
-    config = CONFIGS["stage2-faces-256-lr16-fine"]
-    assert (config.window, CONFIGS["stage3-faces-256-lr16-fine"].window) == (128, 0)
+    config = GRAIN_RECIPES["stage2-faces-256-lr16-fine"]
+    assert (config.window, GRAIN_RECIPES["stage3-faces-256-lr16-fine"].window) == (128, 0)
     assert config.adversarial is not None
     on_faces = replace(config.adversarial, discriminator=ProjectedConfig(identity=True))
     on_pixels = replace(config.adversarial, discriminator=DiscriminatorConfig(256))
@@ -106,7 +106,7 @@ def test_recipes_of_every_bundle_fit_together(hr: int, lr: int) -> None:
     """Encoder, decoder, generator, codes and fusion agree on sizes, from LR to picture, in every stage."""
     models: dict[tuple[object, object], Autoencoder] = {}
     for stage in ("stage1", "stage2", "stage3", "final"):
-        config = CONFIGS[f"{stage}-faces-{hr}-lr{lr}"]
+        config = GRAIN_RECIPES[f"{stage}-faces-{hr}-lr{lr}"]
         networks = config.encoder, config.decoder
         if networks not in models:  # most stages train the same ones
             with torch.device("meta"):
@@ -122,7 +122,7 @@ def test_recipes_of_every_bundle_fit_together(hr: int, lr: int) -> None:
 
 def test_frozen_parts_build_no_graph() -> None:
     """Stage 3 learns the fusion alone: neither codes nor generator may cost a backward pass."""
-    config = CONFIGS["smoke-stage3"]
+    config = GRAIN_RECIPES["smoke-stage3"]
     assert isinstance(config.decoder, GrainConfig)
     model = build_autoencoder(config)
     graphs: dict[str, bool] = {}
@@ -138,7 +138,7 @@ def test_frozen_parts_build_no_graph() -> None:
 
 
 def test_the_decoder_gets_levels_as_payloads_store_them() -> None:
-    model = build_autoencoder(replace(CONFIGS["smoke-stage1"], lr_step=3))
+    model = build_autoencoder(replace(GRAIN_RECIPES["smoke-stage1"], lr_step=3))
     picture = torch.randint(0, 256, (2, 3, 64, 64), generator=torch.Generator().manual_seed(1)).float()
     levels, _ = model.encoder(picture)
     with torch.no_grad():
@@ -149,7 +149,7 @@ def test_the_decoder_gets_levels_as_payloads_store_them() -> None:
 
 
 def test_an_encoder_learns_through_levels_in_steps() -> None:
-    model = build_autoencoder(replace(CONFIGS["smoke-stage1"], lr_step=5))
+    model = build_autoencoder(replace(GRAIN_RECIPES["smoke-stage1"], lr_step=5))
     picture = torch.randint(0, 256, (2, 3, 64, 64), generator=torch.Generator().manual_seed(1)).float()
     plain, _ = model.encoder(picture)
     one, other = (torch.autograd.grad(levels.mul(torch.arange(16.0)).sum(), list(model.encoder.parameters()))
@@ -161,7 +161,7 @@ def test_an_encoder_learns_through_levels_in_steps() -> None:
 
 
 def test_the_rate_is_that_of_the_levels_indices() -> None:
-    config = CONFIGS["smoke-stage1"]
+    config = GRAIN_RECIPES["smoke-stage1"]
     model = build_autoencoder(replace(config, lr_step=4, loss=replace(config.loss, rate=0.1)))
     picture = torch.randint(0, 256, (2, 3, 64, 64), generator=torch.Generator().manual_seed(1)).float()
     stored = torch.from_numpy(to_indices(model.encode(picture)[0].detach().numpy().astype(np.uint8), 4)).float()
@@ -170,7 +170,7 @@ def test_the_rate_is_that_of_the_levels_indices() -> None:
 
 
 def test_stage_2_does_not_fuse() -> None:
-    model = build_autoencoder(CONFIGS["smoke-stage2"])
+    model = build_autoencoder(GRAIN_RECIPES["smoke-stage2"])
     model.parts()["fusion"].register_forward_hook(lambda *arguments: pytest.fail("the fusion ran"))
     restored = model(torch.zeros(2, 3, 64, 64))
     assert restored.picture.shape == (2, 3, 64, 64)
@@ -182,16 +182,16 @@ def test_stage_2_does_not_fuse() -> None:
 @pytest.mark.parametrize("stage", ["stage1", "stage2", "stage3", "final"])
 def test_another_domain_differs_from_faces_by_identity_alone(stage: str, domain: str) -> None:
     """[GRAIN] supplementary 1: the identity loss has the weight 0 off faces."""
-    faces, config = CONFIGS[f"{stage}-faces-256-lr16"], CONFIGS[f"{stage}-{domain}-256-lr16"]
+    faces, config = GRAIN_RECIPES[f"{stage}-faces-256-lr16"], GRAIN_RECIPES[f"{stage}-{domain}-256-lr16"]
     assert (faces.domain, config.domain) == ("faces", domain)
     assert faces.loss.identity > 0 == config.loss.identity
     assert replace(config, domain="faces", loss=faces.loss) == faces
-    assert StageConfig.from_dict(config.as_dict()) == config
+    assert GrainRecipe.from_dict(config.as_dict()) == config
 
 
 @pytest.mark.parametrize("domain", ["cats", "churches"])
 def test_another_domain_continues_the_default_bundle(domain: str, default_bundle: Path) -> None:
-    config = CONFIGS[f"stage1-{domain}-256-lr16-fine"]
+    config = GRAIN_RECIPES[f"stage1-{domain}-256-lr16-fine"]
     assert (config.loss.identity, config.loss.regions, config.loss.region_gain) == (0, 0, 0)
     run = start_run(config, default_bundle)
     assert run.config == config  # it adopts no other shape

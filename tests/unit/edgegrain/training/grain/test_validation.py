@@ -11,9 +11,9 @@ from torch import Tensor
 
 from codec_contract.quantization import dequantize
 from edgegrain.training.grain.initialize import stand_in_prior, start_run
-from edgegrain.training.grain.recipes import CONFIGS
+from edgegrain.training.grain.recipes import GRAIN_RECIPES
 from edgegrain.training.grain.validation import evaluate
-from edgegrain.training.levels import to_levels
+from edgegrain.training.levels import rounded_levels
 from edgegrain.training.metric_networks import MetricNetworks
 
 
@@ -29,7 +29,7 @@ class MeanDifference:
 
 @torch.no_grad()
 def test_a_final_picture_is_compared_with_its_parts() -> None:
-    config = CONFIGS["smoke-final"]
+    config = GRAIN_RECIPES["smoke-final"]
     model = start_run(config, None, stand_in_prior(config)).average.eval()
     pictures = np.random.default_rng(3).integers(0, 256, (2, 64, 64, 3), np.uint8)
     networks = SimpleNamespace(lpips=MeanDifference(), identity=None)
@@ -37,7 +37,7 @@ def test_a_final_picture_is_compared_with_its_parts() -> None:
     x = torch.from_numpy(pictures).permute(0, 3, 1, 2).float()
     expected = {}
     for name in ("invertible", "style"):
-        restored = dequantize(to_levels(model(x, output=name).picture))
+        restored = dequantize(rounded_levels(model(x, output=name).picture))
         expected[name] = float((restored - dequantize(x)).abs().mean())
     assert found["lpips_alex_style"] == pytest.approx(expected["style"], abs=2e-4)
     # A new fusion adds nothing to the invertible picture.
@@ -45,5 +45,5 @@ def test_a_final_picture_is_compared_with_its_parts() -> None:
         assert found[name] == pytest.approx(expected["invertible"], abs=2e-4), name
     assert found["lpips_alex_off_grid"] == pytest.approx(2 * found["lpips_alex"], abs=2e-4)
     assert abs(expected["style"] - expected["invertible"]) > 0.01
-    alone = start_run(CONFIGS["smoke-stage1"], None).average.eval()
+    alone = start_run(GRAIN_RECIPES["smoke-stage1"], None).average.eval()
     assert set(evaluate(alone, pictures, MetricNetworks())) == {"psnr"}

@@ -21,7 +21,7 @@ from edgegrain.training.family import RunOptions
 from edgegrain.training.irn import losses
 from edgegrain.training.irn import run as irn_run
 from edgegrain.training.irn.discriminator import IRNDiscriminator
-from edgegrain.training.irn.recipes import IRN_CONFIGS, IRN_PLUS, IRNLosses, IRNTraining
+from edgegrain.training.irn.recipes import IRN_PLUS, IRN_RECIPES, IRNLosses, IRNRecipe
 from edgegrain.training.irn.trainer import IRNTrainer, learning_rate
 from edgegrain.training.loop import train
 from edgegrain.training.run_folder import CHECKPOINT, finished
@@ -30,7 +30,7 @@ from server_decoder.irn.network import IRN, PRESETS, TO_YCBCR, mix_colours
 from server_decoder.irn.weights import load_irn, read_training
 from tests.unit.edgegrain.conftest import rows
 
-SMOKE = IRN_CONFIGS["smoke-irn"]
+SMOKE = IRN_RECIPES["smoke-irn"]
 BOUND = 28.0  # dB: the untrained network, a Haar transform, restores the held-out crops at about 23
 
 
@@ -51,7 +51,7 @@ def test_a_trained_network_restores_better_than_a_frozen_one(tmp_path: Path) -> 
 def test_irn_plus_begins_with_irn_and_trains_its_discriminator_first(tmp_path: Path) -> None:
     train(SMOKE, tmp_path / "irn", pictures=40)
     before = load_irn(tmp_path / "irn" / "irn.safetensors").state_dict()
-    plus, begins = IRN_CONFIGS["smoke-irn-plus"], RunOptions(init_from=tmp_path / "irn")
+    plus, begins = IRN_RECIPES["smoke-irn-plus"], RunOptions(init_from=tmp_path / "irn")
     alone = train(replace(plus, discriminator_alone=1.0), tmp_path / "alone", begins, pictures=16)
     assert alone["pictures"] == 16
     kept = load_irn(tmp_path / "alone" / "irn.safetensors").state_dict()
@@ -62,7 +62,7 @@ def test_irn_plus_begins_with_irn_and_trains_its_discriminator_first(tmp_path: P
     (logged,) = rows(tmp_path / "plus", "divergence")
     assert 0 < logged["divergence"] < math.log(2) and {"reconstruction", "guide", "distribution"} <= set(logged)
     with pytest.raises(ModelError, match="the recipe has"):
-        irn_run.start_run(IRNTraining(), tmp_path / "irn")
+        irn_run.start_run(IRNRecipe(), tmp_path / "irn")
 
 
 def test_lpips_is_a_loss_of_irn_plus(tmp_path: Path, shared_weights: Path) -> None:
@@ -73,7 +73,7 @@ def test_lpips_is_a_loss_of_irn_plus(tmp_path: Path, shared_weights: Path) -> No
     values = [losses.lpips_loss(vgg, picture, other).item() for _ in range(3)]
     assert min(values) > 0.1 and len(set(values)) > 1  # each at another offset
     train(SMOKE, tmp_path / "irn", pictures=8)
-    config = replace(IRN_CONFIGS["smoke-irn-plus"], losses=IRNLosses(lpips=1.0), discriminator_alone=0.0)
+    config = replace(IRN_RECIPES["smoke-irn-plus"], losses=IRNLosses(lpips=1.0), discriminator_alone=0.0)
     options = RunOptions(init_from=tmp_path / "irn", weights=shared_weights)
     train(config, tmp_path / "plus", options, pictures=80)
     assert 0 < rows(tmp_path / "plus", "lpips")[-1]["lpips"] < 1
@@ -144,15 +144,15 @@ def test_the_guide_is_pillows_bicubic_reduction() -> None:
 
 def test_published_constants() -> None:
     """[IRN] appendix 2."""
-    config = IRN_CONFIGS["irn-x4"]
-    assert config == IRNTraining() and config.network == PRESETS["irn-x4"]
+    config = IRN_RECIPES["irn-x4"]
+    assert config == IRNRecipe() and config.network == PRESETS["irn-x4"]
     assert (config.batch, config.crop, config.iterations, config.clip) == (16, 144, 50_000, 10)
     assert (config.betas, config.weight_decay, config.ema, config.muon) == ((0.9, 0.999), 1e-5, 0, 0)
     assert config.losses == IRNLosses(1, 16, 1, 0) and IRN_PLUS == IRNLosses(0.01, 16, 1, 0.01)
     steps = [0, 9_999, 10_000, 20_000, 30_000, 40_000, 49_999]
     rates = [learning_rate(config, step / 50_000, step) for step in steps]
     assert rates == [2e-4, 2e-4, 1e-4, 5e-5, 2.5e-5, 1.25e-5, 1.25e-5]
-    plus = IRN_CONFIGS["irn-plus-x4"]
+    plus = IRN_RECIPES["irn-plus-x4"]
     rates = [learning_rate(plus, (5_000 + step) / 25_000, 5_000 + step) for step in (0, 4_999, 5_000, 10_000, 19_999)]
     assert rates == [1e-4, 1e-4, 5e-5, 2.5e-5, 2.5e-5] and plus.discriminator_alone * plus.iterations == 5_000
 
@@ -170,10 +170,10 @@ def test_the_discriminator_is_srgans_with_smaller_dense_layers() -> None:
         IRNDiscriminator(32, (4, 8))(torch.rand(2, 3, 64, 64))
 
 
-@pytest.mark.parametrize("name", IRN_CONFIGS)
+@pytest.mark.parametrize("name", IRN_RECIPES)
 def test_recipes_survive_json(name: str) -> None:
-    config = IRN_CONFIGS[name]
-    assert IRNTraining.from_dict(json.loads(json.dumps(config.as_dict()))) == config
+    config = IRN_RECIPES[name]
+    assert IRNRecipe.from_dict(json.loads(json.dumps(config.as_dict()))) == config
 
 
 def test_crops_come_from_all_pictures_and_are_flipped(tmp_path: Path) -> None:
@@ -239,13 +239,13 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
                                    ("irn-plus-x4", RunOptions(data=data, init_from=tmp_path), "--weights"),
                                    ("irn-x4", RunOptions(data=data, teacher="x"), "no use for --teacher")):
         with pytest.raises(EdgegrainError, match=message):
-            train(IRN_CONFIGS[name], tmp_path / "run", options)
+            train(IRN_RECIPES[name], tmp_path / "run", options)
     assert not (tmp_path / "run").exists()
 
 
 def test_a_run_of_edgegrain_0_5_is_read(tmp_path: Path) -> None:
     """Its discriminator was called judge."""
-    train(IRN_CONFIGS["smoke-irn-plus"], tmp_path, pictures=8)
+    train(IRN_RECIPES["smoke-irn-plus"], tmp_path, pictures=8)
     before = irn_run.load_run(tmp_path)
     _, tensors = load_shards(tmp_path / CHECKPOINT)
     config = {name.replace("discriminator", "judge"): value for name, value in before.config.as_dict().items()}
@@ -260,9 +260,9 @@ def test_a_run_of_edgegrain_0_5_is_read(tmp_path: Path) -> None:
 
 def test_recipes_that_make_no_sense_are_refused() -> None:
     with pytest.raises(ValueError, match="no multiple"):
-        IRNTraining(crop=146)
+        IRNRecipe(crop=146)
     with pytest.raises(ValueError, match="discriminator"):
-        IRNTraining(losses=IRN_PLUS)
+        IRNRecipe(losses=IRN_PLUS)
 
 
 def test_what_another_z_changes_is_bounded_by_its_deviation() -> None:

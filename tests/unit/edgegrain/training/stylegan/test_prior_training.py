@@ -23,7 +23,7 @@ from edgegrain.training.recipes import describe
 from edgegrain.training.run_folder import CHECKPOINT
 from edgegrain.training.stylegan import run as prior_run
 from edgegrain.training.stylegan.augment import AdaptationConfig
-from edgegrain.training.stylegan.recipes import PRIOR_CONFIGS, PriorTrainingConfig, r1_weight
+from edgegrain.training.stylegan.recipes import STYLEGAN2_RECIPES, StyleGAN2Recipe, r1_weight
 from edgegrain.training.stylegan.run import NETWORKS, start_run
 from edgegrain.training.stylegan.trainer import PriorTrainer
 from server_decoder.prior_store import load_prior
@@ -32,7 +32,7 @@ from server_decoder.stylegan2.synthesis import StyleGAN2, StyleGAN2Config
 from tests.unit.edgegrain.conftest import rows
 
 TINY = StyleGAN2Config(16, channel_base=256, channel_max=16, code_width=16, mapping_layers=2)
-SMOKE = replace(PRIOR_CONFIGS["smoke-prior"], network=TINY, r1=r1_weight(16, 8), random_pictures=16)
+SMOKE = replace(STYLEGAN2_RECIPES["smoke-prior"], network=TINY, r1=r1_weight(16, 8), random_pictures=16)
 KNOWS_NOTHING = 2 * math.log(2)  # loss of a discriminator that gives every picture the same score 0
 HERE = Distributed(torch.device("cpu"))
 
@@ -90,7 +90,7 @@ def test_it_learns_faces(tmp_path: Path, shared_data: Path, monkeypatch: pytest.
     for path in sorted(folder.glob("*.jpg"))[:200]:
         (chosen / path.name).symlink_to(path)
     monkeypatch.setattr(loop, "LOG_EVERY", 1)
-    figures = train(PRIOR_CONFIGS["smoke-prior"], tmp_path / "run", RunOptions(data=chosen), pictures=160)
+    figures = train(STYLEGAN2_RECIPES["smoke-prior"], tmp_path / "run", RunOptions(data=chosen), pictures=160)
     trace = [row["discriminator"] for row in rows(tmp_path / "run", "discriminator")]
     assert sum(trace[-8:]) / 8 < 0.8 * KNOWS_NOTHING < sum(trace[:4]) / 4
     assert figures["pictures"] == 160
@@ -174,23 +174,23 @@ def test_what_cannot_be_continued_is_said(tmp_path: Path) -> None:
         prior_run.load_run(tmp_path)
 
 
-@pytest.mark.parametrize("name", PRIOR_CONFIGS)
+@pytest.mark.parametrize("name", STYLEGAN2_RECIPES)
 def test_recipes_survive_json(name: str) -> None:
-    config = PRIOR_CONFIGS[name]
-    assert PriorTrainingConfig.from_dict(json.loads(json.dumps(config.as_dict()))) == config
+    config = STYLEGAN2_RECIPES[name]
+    assert StyleGAN2Recipe.from_dict(json.loads(json.dumps(config.as_dict()))) == config
 
 
 def test_the_papers_recipe() -> None:
-    config = PRIOR_CONFIGS["stylegan2-1024-paper"]
+    config = STYLEGAN2_RECIPES["stylegan2-1024-paper"]
     assert (config.batch, config.learning_rate, config.r1, config.r1_every, config.path_every) == (32, 2e-3, 10, 16, 8)
     assert (config.mixing, config.ema, config.adaptation) == (0.9, 10_000, None)
     assert config.network == StyleGAN2Config(1024, 32768, 512, 512, 8)
-    assert describe(config)["pictures"] == describe(PRIOR_CONFIGS["ada-256-paper"])["pictures"] == 25_000_000
+    assert describe(config)["pictures"] == describe(STYLEGAN2_RECIPES["ada-256-paper"])["pictures"] == 25_000_000
 
 
 @pytest.mark.parametrize("size", [128, 512, 1024])
 def test_recipes_of_other_sizes_have_the_r1_of_their_size(size: int) -> None:
-    config, at_256 = PRIOR_CONFIGS[f"prior-{size}"], PRIOR_CONFIGS["prior-256"]
+    config, at_256 = STYLEGAN2_RECIPES[f"prior-{size}"], STYLEGAN2_RECIPES["prior-256"]
     assert config.network == replace(at_256.network, size=size)
     assert config.r1 == pytest.approx(2e-4 * size**2 / 16)
     assert replace(config, network=at_256.network, r1=at_256.r1) == at_256

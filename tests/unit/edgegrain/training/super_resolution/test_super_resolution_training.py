@@ -34,7 +34,7 @@ from edgegrain.training.super_resolution.pairs import (
     packed_pairs,
     restored_pictures,
 )
-from edgegrain.training.super_resolution.recipes import SUPER_RESOLUTION_CONFIGS, SuperResolutionLosses
+from edgegrain.training.super_resolution.recipes import SUPER_RESOLUTION_RECIPES, SuperResolutionLosses
 from edgegrain.training.super_resolution.run import load_run, start_run
 from edgegrain.training.super_resolution.trainer import SuperResolutionTrainer
 from edgegrain.training.super_resolution.windows import crop_window, draw_window, window_batches
@@ -44,7 +44,7 @@ from server_decoder.window import Window
 from tests.tiny_bundle import refresh_manifest, write_tiny_bundle
 from tests.unit.edgegrain.conftest import rows
 
-SMOKE = SUPER_RESOLUTION_CONFIGS["smoke-enlarge"]
+SMOKE = SUPER_RESOLUTION_RECIPES["smoke-enlarge"]
 CPU = torch.device("cpu")
 
 
@@ -67,7 +67,7 @@ def test_a_run_begins_with_trained_weights_of_its_shape(tmp_path: Path) -> None:
     started, trained = start_run(SMOKE, tmp_path), load_super_resolution(tmp_path)
     assert all(torch.equal(tensor, trained.state_dict()[name]) for name, tensor in started.model.state_dict().items())
     with pytest.raises(ModelError, match="the recipe has"):
-        start_run(SUPER_RESOLUTION_CONFIGS["enlarge-faces-256-x4"], tmp_path)
+        start_run(SUPER_RESOLUTION_RECIPES["enlarge-faces-256-x4"], tmp_path)
 
 
 def test_factor_2_leaves_the_weights_of_factor_4(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_originals_are_told_apart_by_size(tmp_path: Path) -> None:
     (tmp_path / "f.jpg").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 128 128\n%%EndComments\n")
     with pytest.raises(ImageError, match=r"f\.jpg in .* has an unsupported format"):
         by_size(SMOKE, stored_pictures(tmp_path))
-    steps = SUPER_RESOLUTION_CONFIGS["enlarge-faces-256-x4"].of_half_size
+    steps = SUPER_RESOLUTION_RECIPES["enlarge-faces-256-x4"].of_half_size
     assert (steps.factor, steps.window, steps.windows, steps.adversarial) == (2, 128, 2, None)
 
 
@@ -166,7 +166,7 @@ def test_batches_hold_matching_windows() -> None:
 
 
 def test_windows_lie_around_the_regions_of_a_face() -> None:
-    config, rng = replace(SUPER_RESOLUTION_CONFIGS["enlarge-faces-256-x4"], region_part=1.0), np.random.default_rng(0)
+    config, rng = replace(SUPER_RESOLUTION_RECIPES["enlarge-faces-256-x4"], region_part=1.0), np.random.default_rng(0)
     windows = [draw_window(rng, config) for _ in range(300)]
     assert all(0 <= window.top <= 192 and 0 <= window.left <= 192 and window.size == 64 for window in windows)
     centres = np.array([(window.left + 32, window.top + 32) for window in windows])

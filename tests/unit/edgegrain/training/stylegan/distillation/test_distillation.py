@@ -13,7 +13,7 @@ from codec_contract.errors import EdgegrainError, ModelError
 from edgegrain.training.family import RunOptions
 from edgegrain.training.loop import train
 from edgegrain.training.stylegan.distillation import run as distil_run
-from edgegrain.training.stylegan.distillation.recipes import DISTIL_CONFIGS, DistilConfig
+from edgegrain.training.stylegan.distillation.recipes import DISTILLATION_RECIPES, DistillationRecipe
 from edgegrain.training.stylegan.distillation.run import STUDENT, Student, adopt_teacher, teacher_codes
 from edgegrain.training.stylegan.distillation.trainer import load_teacher, random_teacher
 from edgegrain.training.stylegan.run import start_run as start_prior
@@ -25,7 +25,7 @@ from server_decoder.stylegan2.synthesis import StyleGAN2, StyleGAN2Config
 from tests.unit.edgegrain.conftest import rows
 from tests.unit.edgegrain.training.stylegan.test_prior_training import SMOKE as PRIOR_SMOKE
 
-SMOKE = DISTIL_CONFIGS["smoke-mobile"]
+SMOKE = DISTILLATION_RECIPES["smoke-mobile"]
 SMALL = replace(SMOKE, student=replace(SMOKE.student, size=32), adversarial=None)
 BOUND = 15.7  # dB to the teacher: half-way between the untrained student's 14.5 and the trained one's 17.0
 
@@ -111,9 +111,9 @@ def test_teachers_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="32x32 pictures, the teacher 64x64"):
         adopt_teacher(student, StyleGAN2(StyleGAN2Config(64, 512, 32, 32, 2)))
     with pytest.raises(EdgegrainError, match="pass --teacher"):
-        train(DISTIL_CONFIGS["mobile-256"], tmp_path, RunOptions(weights=tmp_path))
+        train(DISTILLATION_RECIPES["mobile-256"], tmp_path, RunOptions(weights=tmp_path))
     with pytest.raises(EdgegrainError, match="there is no prior 'none'"):
-        train(DISTIL_CONFIGS["mobile-256"], tmp_path, RunOptions(weights=tmp_path, teacher="none"))
+        train(DISTILLATION_RECIPES["mobile-256"], tmp_path, RunOptions(weights=tmp_path, teacher="none"))
     with pytest.raises(EdgegrainError, match="--weights"):
         train(replace(SMALL, lpips=1.0), tmp_path, RunOptions(teacher=random_teacher(SMALL)), pictures=8)
 
@@ -131,14 +131,14 @@ def test_a_teachers_file_gives_its_discriminator_if_that_fits(tmp_path: Path) ->
 
 
 def test_the_recipes() -> None:
-    for config in DISTIL_CONFIGS.values():
-        assert DistilConfig.from_dict(json.loads(json.dumps(config.as_dict()))) == config
+    for config in DISTILLATION_RECIPES.values():
+        assert DistillationRecipe.from_dict(json.loads(json.dumps(config.as_dict()))) == config
     # What the recipe for 256 x 256 makes fits GRAIN's preset of that size.
-    assert DISTIL_CONFIGS["mobile-256"].student == MOBILE_STYLEGAN_256 == PRESETS["grain-256-lr16"].prior.network
+    assert DISTILLATION_RECIPES["mobile-256"].student == MOBILE_STYLEGAN_256 == PRESETS["grain-256-lr16"].prior.network
 
 
 def test_a_ratio_that_would_have_no_effect_is_refused() -> None:
-    config = DISTIL_CONFIGS["mobile-256"]
+    config = DISTILLATION_RECIPES["mobile-256"]
     assert config.adversarial is not None
     with pytest.raises(ValueError, match=r"by adversarial\.weight"):
         replace(config, adversarial=replace(config.adversarial, ratio=0.25))

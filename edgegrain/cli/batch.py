@@ -21,9 +21,10 @@ from codec_contract.payload import PAYLOAD_SUFFIX
 from edgegrain.cli.compress import FitChoice, QualityChoice
 from edgegrain.cli.output import print_json
 from edgegrain.cli.restore import SAVE_OPTIONS, DeviceChoice, Format, MarkOption, SizeOption, size_of
-from edgegrain.service.batch.plan import BatchPlan, Direction, Tally, candidates, find_direction
+from edgegrain.service.batch.plan import BatchPlan, Tally, candidates, find_verb
 from edgegrain.service.batch.stores import FolderStore, Store, open_store
 from edgegrain.service.engine_options import QUALITY, CompressOptions, RestoreOptions, require_servable
+from edgegrain.service.job import Verb
 from edgegrain.service.ray.cluster import needs_ray, ray_cluster
 from sdk.payload_claims import enlargement
 from sdk.rate_control import bundles_for
@@ -109,18 +110,18 @@ def batch(
       130  interrupted by Ctrl-C
     """
     store, out = open_store(source), open_store(target)
-    direction = _direction(store, source, compress)
-    if direction == "restore" and _same_place(store, source, out, target):
+    verb = _verb(store, source, compress)
+    if verb == "restore" and _same_place(store, source, out, target):
         raise typer.BadParameter("restoring into the folder of the payloads could take originals there for results; "
                                  "choose another folder", param_hint="OUT")
-    if direction == "restore":
+    if verb == "restore":
         foreign = {"--fit": fit is not FitChoice.pad, "--quality": quality is not None,
                    "--max-bytes": max_bytes is not None}
     else:
         foreign = {"--format": file_format is not Format.png, "--size": size != "original",
                    "--strength": strength is not None, "--no-mark": not mark}
     if wrong := [name for name, given in foreign.items() if given]:
-        raise typer.BadParameter(f"{_doing(direction)} does not take it; leave it out", param_hint=", ".join(wrong))
+        raise typer.BadParameter(f"{_doing(verb)} does not take it; leave it out", param_hint=", ".join(wrong))
     if gpus != 1 and device is not DeviceChoice.cuda:
         raise typer.BadParameter("is for --device cuda", param_hint="--gpus")
     manifest, *fallbacks = [verify_bundle(found.folder) for found in bundles_for(bundle, quality, max_bytes)]
@@ -129,16 +130,16 @@ def batch(
     if strength is not None:
         strength_of(manifest, strength)
     wanted = size_of(size)
-    if direction == "restore":
+    if verb == "restore":
         enlargement(None, manifest, wanted)
     if device is not DeviceChoice.cpu:
         require_provider(device.value)
     plan = BatchPlan(
-        source=_absolute(source), target=_absolute(target), direction=direction, bundle=manifest.id,
+        source=_absolute(source), target=_absolute(target), verb=verb, bundle=manifest.id,
         folder=str(manifest.folder.resolve()),
         fallbacks={each.id: str(each.folder.resolve()) for each in fallbacks}, payload_limit=max_bytes,
-        options=_options(direction, fit, wanted, file_format, strength, mark),
-        suffix=PAYLOAD_SUFFIX if direction == "compress" else f".{file_format.value}", device=device.value,
+        options=_options(verb, fit, wanted, file_format, strength, mark),
+        suffix=PAYLOAD_SUFFIX if verb == "compress" else f".{file_format.value}", device=device.value,
         batch_size=batch_size, max_pixels=int(max_megapixels * 1e6), force=force)
     path = failures or Path(out.root if isinstance(out, FolderStore) else ".", FAILURES)
     began = time.monotonic()
@@ -154,33 +155,33 @@ def batch(
         if ray_address is None:
             plan = dataclasses.replace(plan, threads=max(1, cores // count))
         parts = ray_run.tallies(plan, count, gpus=gpus if device is DeviceChoice.cuda else 0.0)
-        total = _add_up(parts, note, _doing(direction))
+        total = _add_up(parts, note, _doing(verb))
     _finish(plan, total, time.monotonic() - began, path, json_output)
 
 
-def _direction(store: Store, place: str, compress: bool | None) -> Direction:
+def _verb(store: Store, place: str, compress: bool | None) -> Verb:
     if isinstance(store, FolderStore) and not store.root.is_dir():
         raise typer.BadParameter(f"{place} is not a folder")
-    wanted: Direction | None = None if compress is None else "compress" if compress else "restore"
+    wanted: Verb | None = None if compress is None else "compress" if compress else "restore"
     unlisted = Tally()
     if next(candidates(store.names(unlisted.fail), wanted), None) is None:
         kind = {None: "picture or payload", "compress": "picture", "restore": "payload"}[wanted]
         reason = "".join(f"; {each['name']} cannot be listed: {each['error']}" for each in unlisted.failures[:1])
         raise typer.BadParameter(f"{place} holds no {kind}{reason}")
-    found = wanted or find_direction(store)
+    found = wanted or find_verb(store)
     if found is None:
         raise typer.BadParameter(f"{place} holds pictures and payloads; choose --compress or --restore")
     return found
 
 
-def _doing(direction: Direction) -> str:
-    return f"{direction.removesuffix('e')}ing"
+def _doing(verb: Verb) -> str:
+    return f"{verb.removesuffix('e')}ing"
 
 
 def _options(
-    direction: Direction, fit: FitChoice, size: Size, file_format: Format, strength: float | None, mark: bool
+    verb: Verb, fit: FitChoice, size: Size, file_format: Format, strength: float | None, mark: bool
 ) -> dict[str, Any]:
-    if direction == "compress":
+    if verb == "compress":
         return dataclasses.asdict(CompressOptions(fit.value))
     kind, options = SAVE_OPTIONS[f".{file_format.value}"]
     return dataclasses.asdict(RestoreOptions(
@@ -257,7 +258,7 @@ def _finish(plan: BatchPlan, total: Tally, seconds: float, path: Path, json_outp
     """Print the summary, and exit with status 1 if something failed."""
     if json_output:
         print_json({
-            "direction": plan.direction, "source": plan.source, "target": plan.target, "bundle": plan.bundle,
+            "verb": plan.verb, "source": plan.source, "target": plan.target, "bundle": plan.bundle,
             "done": total.done, "skipped": total.skipped, "failed": total.failed, "bytes_in": total.bytes_in,
             "bytes_out": total.bytes_out, "seconds": round(seconds, 3),
             "failures": str(path) if total.failed else None})

@@ -18,7 +18,6 @@ from edgegrain.service.retry_times import RetryTimes
 from edgegrain.service.service_times import ServiceTimes
 from edgegrain.service.turns import Turns
 
-VERBS = ("restore", "compress")
 ROOM, ACCEPTED, KEPT = 0.8, 0.9, 1.1
 """Limits on a job's expected seconds, relative to the seconds until its deadline: a job is accepted up to ``ACCEPTED``,
 stays in its queue up to ``KEPT``, and a refused client is asked to return when the expectation is down to ``ROOM``."""

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from codec_contract.errors import EdgegrainError
+
+Verb = Literal["restore", "compress"]
+VERBS: tuple[Verb, ...] = get_args(Verb)
 
 Reason = Literal["full", "late", "overtaken", "starting", "timeout"]
 """Reason of a refusal, a label of the metrics: ``full``, the queue is full; ``late``, on arrival the job is expected to
@@ -17,7 +20,7 @@ passed; ``starting``, any of these cases while no worker is ready."""
 class BatchKey(NamedTuple):
     """Jobs with equal keys can share a batch: they run through the same networks, and take about equally long."""
 
-    verb: str
+    verb: Verb
     bundle: str
     seed: int = 0
     enlargement: int = 1

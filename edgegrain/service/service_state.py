@@ -22,11 +22,11 @@ from codec_contract.bundle.qualities import bundles_to_try
 from codec_contract.errors import BundleError, EdgegrainError, ImageError, ServiceError
 from codec_contract.payload import parse_header, require_contract
 from edgegrain.service.access import Access
-from edgegrain.service.batcher import VERBS, Batcher
+from edgegrain.service.batcher import Batcher
 from edgegrain.service.capacity import Capacity
 from edgegrain.service.encoder_downloads import EncoderFile, contract_files, encoder_files
 from edgegrain.service.engine_options import CompressOptions, RestoreOptions, require_servable
-from edgegrain.service.job import Answer, BatchKey, Done, Job, Reason, Refused
+from edgegrain.service.job import VERBS, Answer, BatchKey, Done, Job, Reason, Refused
 from edgegrain.service.json_logs import log
 from edgegrain.service.problem_details import MEDIA_TYPE, Problem, problem_of, retry_later, wrong_parameter
 from edgegrain.service.prometheus import ServiceMetrics

@@ -186,7 +186,7 @@ def test_the_last_run_completes_what_the_others_left(
     stdout, stderr = run.communicate(timeout=PATIENCE)
     assert run.returncode == 1, stderr
     summary = json.loads(stdout)
-    assert (summary["direction"], summary["skipped"]) == ("compress", len(early))
+    assert (summary["verb"], summary["skipped"]) == ("compress", len(early))
     assert (summary["done"], summary["failed"]) == (PICTURES - len(early), DAMAGED)
     assert early.items() <= whole_payloads(out).items()
     failures = [json.loads(line) for line in (out / "failures.jsonl").read_text().splitlines()]

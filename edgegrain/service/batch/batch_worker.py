@@ -46,7 +46,7 @@ class BatchWorker:
         self._engine = EngineProcess({
             "folders": [plan.folder, *plan.fallbacks.values()],
             "device": plan.device, "threads": plan.threads, "log_level": "warning",
-            "batch_sizes": sorted({*sizes, plan.batch_size}) if plan.direction == "restore" else [1],
+            "batch_sizes": sorted({*sizes, plan.batch_size}) if plan.verb == "restore" else [1],
             "max_pixels": plan.max_pixels})
 
     def work(self, names: Sequence[str]) -> Tally:
@@ -79,7 +79,7 @@ class BatchWorker:
 
     def _result_bytes(self, data: bytes) -> int:
         """Upper bound for the bytes of a restored picture; 0 for payloads, which are small, and for errors."""
-        if self._plan.direction == "compress":
+        if self._plan.verb == "compress":
             return 0
         try:
             options = RestoreOptions(**self._plan.options)
@@ -110,13 +110,13 @@ class BatchWorker:
     def _compute(self, blobs: Sequence[bytes]) -> list[Outcome]:
         """The outcome of each of ``blobs``: the first bundle's that is small enough."""
         plan = self._plan
-        outcomes = self._engine.run(plan.direction, plan.bundle, plan.options, blobs)
+        outcomes = self._engine.run(plan.verb, plan.bundle, plan.options, blobs)
         if (limit := plan.payload_limit) is None:
             return outcomes
         for bundle in plan.fallbacks:
             large = [index for index, outcome in enumerate(outcomes)
                      if isinstance(outcome, bytes) and len(outcome) > limit]
-            again = self._engine.run(plan.direction, bundle, plan.options, [blobs[index] for index in large])
+            again = self._engine.run(plan.verb, bundle, plan.options, [blobs[index] for index in large])
             for index, outcome in zip(large, again, strict=True):
                 outcomes[index] = outcome
         return [too_few_bytes(limit, len(outcome)) if isinstance(outcome, bytes) and len(outcome) > limit else outcome

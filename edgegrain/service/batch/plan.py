@@ -5,13 +5,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from codec_contract.payload import MAGIC, PAYLOAD_SUFFIX
 from edge_encoder.preprocessing import PICTURE_SUFFIXES
 from edgegrain.service.batch.stores import Store, printable_name, suffix_of
-
-Direction = Literal["compress", "restore"]
+from edgegrain.service.job import Verb
 
 SAMPLE = 100
 """Files that are read to distinguish payloads from pictures."""
@@ -26,7 +25,7 @@ class BatchPlan:
     Attributes:
         source: folder or URI that is read.
         target: folder or URI that is written.
-        direction: ``"compress"`` or ``"restore"``.
+        verb: ``"compress"`` or ``"restore"``.
         bundle: id of the bundle.
         folder: folder of the bundle.
         fallbacks: bundle -> folder: tried next, in order, for pictures whose payload exceeds ``payload_limit``.
@@ -43,7 +42,7 @@ class BatchPlan:
 
     source: str
     target: str
-    direction: Direction
+    verb: Verb
     bundle: str
     folder: str
     options: Mapping[str, Any]
@@ -62,7 +61,7 @@ class BatchPlan:
 
         ``a.jpg`` becomes ``a.jpg.grain``, because there may be an ``a.png``; ``a.grain`` becomes ``a.png``.
         """
-        return (name.removesuffix(PAYLOAD_SUFFIX) if self.direction == "restore" else name) + self.suffix
+        return (name.removesuffix(PAYLOAD_SUFFIX) if self.verb == "restore" else name) + self.suffix
 
 
 @dataclass
@@ -105,23 +104,23 @@ class Tally:
         self.failures += part.failures if keep is None else part.failures[:max(0, keep - len(self.failures))]
 
 
-def candidates(names: Iterator[str], direction: Direction | None) -> Iterator[str]:
+def candidates(names: Iterator[str], verb: Verb | None) -> Iterator[str]:
     """Filter names by suffix: pictures (compress), payloads (restore), or both (None)."""
     for name in names:
         suffix = suffix_of(name)
-        if (direction != "restore" and suffix in PICTURE_SUFFIXES) or (
-                direction != "compress" and suffix == PAYLOAD_SUFFIX):
+        if (verb != "restore" and suffix in PICTURE_SUFFIXES) or (
+                verb != "compress" and suffix == PAYLOAD_SUFFIX):
             yield name
 
 
-def find_direction(store: Store) -> Direction | None:
-    """Infer the direction from the content of the first files: payloads are restored, other files compressed.
+def find_verb(store: Store) -> Verb | None:
+    """Infer the verb from the content of the first files: payloads are restored, other files compressed.
 
     Returns:
         None if there are files of both kinds, or no files.
     """
     sample = list(itertools.islice(candidates(store.names(), None), SAMPLE))
-    found: set[Direction] = set()
+    found: set[Verb] = set()
     for name in sample:
         try:
             is_payload = store.head(name, len(MAGIC)) == MAGIC
@@ -157,7 +156,7 @@ def pending_batches(plan: BatchPlan, source: Store, target: Store) -> Iterator[P
         listed += 1
         counts.fail(folder, error)
 
-    names = candidates(source.names(report), plan.direction)
+    names = candidates(source.names(report), plan.verb)
     while chunk := list(itertools.islice(names, CHUNK)):
         listed += len(chunk)
         done = set() if plan.force else target.present([plan.result(name) for name in chunk])

@@ -10,7 +10,7 @@ from typing import Any
 from codec_contract.errors import BundleError, ServiceError
 from edgegrain.service import pipe_messages
 from edgegrain.service.engine_options import Outcome
-from edgegrain.service.job import Done, WorkerLost
+from edgegrain.service.job import Done, Verb, WorkerLost
 from edgegrain.service.worker_protocol import COMMAND, read_answer, worker_environment
 
 BATCH_SECONDS, ITEM_SECONDS = 600.0, 30.0
@@ -34,7 +34,7 @@ class EngineProcess:
         self._command = list(command)
         self._process = self._start()
 
-    def run(self, verb: str, bundle: str, options: Mapping[str, Any], blobs: Sequence[bytes]) -> list[Outcome]:
+    def run(self, verb: Verb, bundle: str, options: Mapping[str, Any], blobs: Sequence[bytes]) -> list[Outcome]:
         """Compute a batch; returns the outcome of each of ``blobs``, in order.
 
         If the process dies or sends an invalid answer, it is restarted and each item is tried alone, so that only the
@@ -56,7 +56,7 @@ class EngineProcess:
         self._process.communicate()
 
     def _attempt(
-        self, verb: str, bundle: str, options: Mapping[str, Any], blobs: Sequence[bytes]
+        self, verb: Verb, bundle: str, options: Mapping[str, Any], blobs: Sequence[bytes]
     ) -> list[Outcome] | None:
         """The outcomes; None if the process failed. A process that failed or ends is restarted."""
         fields = {"verb": verb, "bundle": bundle, "options": [dict(options)] * len(blobs)}

@@ -82,8 +82,8 @@ def test_summary_failures_and_status(
     assert failure["name"] == "c.png" and captured.err == (
         f"error: c.png: {failure['error']}\n1 of 3 failed; all are in {out / 'failures.jsonl'}\n")
     payloads = [(out / f"{name}.png.grain").stat().st_size for name in "ab"]
-    assert {key: summary[key] for key in ("direction", "done", "skipped", "failed", "bytes_out", "failures")} == {
-        "direction": "compress", "done": 2, "skipped": 0, "failed": 1, "bytes_out": sum(payloads),
+    assert {key: summary[key] for key in ("verb", "done", "skipped", "failed", "bytes_out", "failures")} == {
+        "verb": "compress", "done": 2, "skipped": 0, "failed": 1, "bytes_out": sum(payloads),
         "failures": str(out / "failures.jsonl")}
     assert sorted(path.name for path in out.iterdir()) == ["a.png.grain", "b.png.grain", "failures.jsonl"]
 
@@ -142,7 +142,7 @@ def lock(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
 def test_back_to_pictures(pictures: Path, plans: list[BatchPlan], tmp_path: Path) -> None:
     run(pictures, tmp_path / "payloads")
     assert run(tmp_path / "payloads", tmp_path / "back", "--format", "webp", "--size", "native") == 0
-    assert plans[1].direction == "restore" and plans[1].options["format"] == "webp"
+    assert plans[1].verb == "restore" and plans[1].options["format"] == "webp"
     with Image.open(tmp_path / "back" / "a.png.webp") as picture:
         assert (picture.format, picture.size) == ("WEBP", (HR, HR))
     mark = sdk.read_mark(tmp_path / "back" / "a.png.webp")
@@ -302,7 +302,7 @@ def test_a_quality_or_a_limit_chooses_bundles(
 @pytest.mark.parametrize("arguments", [
     ("--compress", "--size", "native"), ("--compress", "--format", "webp"), ("--compress", "--no-mark"),
     ("--compress", "--strength", "8"), ("--restore", "--fit", "crop"), ("--restore", "--max-bytes", "400")])
-def test_options_of_the_other_direction(
+def test_options_of_the_other_verb(
     arguments: tuple[str, ...], pictures: Path, plans: list[BatchPlan], tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -17,9 +17,10 @@ import sdk
 from codec_contract.errors import BundleError, ImageError, PayloadError, ServiceError
 from edgegrain.service.batch import batch_worker
 from edgegrain.service.batch.batch_worker import BatchWorker
-from edgegrain.service.batch.plan import BatchPlan, Direction
+from edgegrain.service.batch.plan import BatchPlan
 from edgegrain.service.batch.worker_process import EngineProcess
 from edgegrain.service.engine_options import CompressOptions, Outcome, RestoreOptions
+from edgegrain.service.job import Verb
 from tests.tiny_bundle import HR, write_qualities, write_tiny_bundle
 
 POISON = """
@@ -52,11 +53,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 COMPRESS, RESTORE = asdict(CompressOptions()), asdict(RestoreOptions())
 
 
-def plan(folder: Path, place: Path, direction: Direction) -> BatchPlan:
+def plan(folder: Path, place: Path, verb: Verb) -> BatchPlan:
     (place / "out").mkdir(exist_ok=True)
-    options, suffix = (COMPRESS, ".grain") if direction == "compress" else (RESTORE, ".png")
+    options, suffix = (COMPRESS, ".grain") if verb == "compress" else (RESTORE, ".png")
     return BatchPlan(
-        str(place / "in"), str(place / "out"), direction, folder.name, str(folder), options, suffix, batch_size=8,
+        str(place / "in"), str(place / "out"), verb, folder.name, str(folder), options, suffix, batch_size=8,
         max_pixels=10_000)
 
 
@@ -107,9 +108,9 @@ def test_a_result_that_cannot_be_written(folder: Path, tmp_path: Path, pictures:
     assert (tally.done, [failure["name"] for failure in tally.failures]) == (2, ["deep/1.png"])
 
 
-@pytest.mark.parametrize("direction", ["compress", "restore"])
+@pytest.mark.parametrize("verb", ["compress", "restore"])
 def test_large_batches_are_computed_in_parts(
-    direction: Direction, folder: Path, tmp_path: Path, pictures: dict[str, np.ndarray],
+    verb: Verb, folder: Path, tmp_path: Path, pictures: dict[str, np.ndarray],
     monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counts = []
@@ -121,7 +122,7 @@ def test_large_batches_are_computed_in_parts(
 
     files = {name: (tmp_path / "in" / name).read_bytes() for name in pictures}
     limit = sum(map(len, files.values())) - 1  # of the pictures
-    if direction == "restore":
+    if verb == "restore":
         codec = sdk.Codec(folder)
         files = {f"{name}.grain": codec.compress(rgb) for name, rgb in pictures.items()}
         limit = sum(map(len, files.values())) + 3 * 4 * HR * HR - 1  # of the payloads and of their results
@@ -131,7 +132,7 @@ def test_large_batches_are_computed_in_parts(
         files["damaged.grain"] = b""
     monkeypatch.setattr(batch_worker, "PART_BYTES", limit)
     monkeypatch.setattr(EngineProcess, "run", counted)
-    worker = BatchWorker(plan(folder, tmp_path, direction))
+    worker = BatchWorker(plan(folder, tmp_path, verb))
     tally = worker.work(list(files))
     assert (tally.done, counts) == (3, [2, len(files) - 2])
     monkeypatch.setattr(batch_worker, "PART_BYTES", 1)

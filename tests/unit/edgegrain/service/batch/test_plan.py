@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from codec_contract.payload import MAGIC
-from edgegrain.service.batch.plan import BatchPlan, Tally, candidates, find_direction, pending_batches
+from edgegrain.service.batch.plan import BatchPlan, Tally, candidates, find_verb, pending_batches
 from edgegrain.service.batch.stores import FolderStore, OnUnlisted, ignore
 
 
-def plan(direction: str = "compress", **changes: object) -> BatchPlan:
+def plan(verb: str = "compress", **changes: object) -> BatchPlan:
     fields: dict[str, object] = {
-        "source": "in", "target": "out", "direction": direction, "bundle": "tiny", "folder": "tiny", "options": {},
-        "suffix": ".grain" if direction == "compress" else ".png", **changes}
+        "source": "in", "target": "out", "verb": verb, "bundle": "tiny", "folder": "tiny", "options": {},
+        "suffix": ".grain" if verb == "compress" else ".png", **changes}
     return BatchPlan(**fields)  # type: ignore[arg-type]
 
 
@@ -48,7 +48,7 @@ def test_candidates_by_suffix() -> None:
     assert list(candidates(iter(names), None)) == ["a.JPG", "b.grain", "e/f.webp"]
 
 
-@pytest.mark.parametrize(("files", "direction"), [
+@pytest.mark.parametrize(("files", "verb"), [
     ({"a.jpg": b"any", "b.png": b"any"}, "compress"),
     ({"a.grain": MAGIC + b"any"}, "restore"),
     ({"a.jpg": MAGIC + b"any"}, "restore"),  # its content counts, not its name
@@ -57,10 +57,10 @@ def test_candidates_by_suffix() -> None:
     ({"b.grain": b"damaged"}, "restore"),
     ({"c.txt": b"any"}, None),
 ])
-def test_direction_by_content(tmp_path: Path, files: dict[str, bytes], direction: str | None) -> None:
+def test_verb_by_content(tmp_path: Path, files: dict[str, bytes], verb: str | None) -> None:
     for name, data in files.items():
         (tmp_path / name).write_bytes(data)
-    assert find_direction(FolderStore(tmp_path)) == direction
+    assert find_verb(FolderStore(tmp_path)) == verb
 
 
 def test_listing_is_lazy() -> None:

@@ -12,7 +12,7 @@ from codec_contract.bundle.file_names import ENCODER_ONNX
 from codec_contract.bundle.manifest import Manifest
 from codec_contract.errors import BundleError, DeviceError
 from codec_contract.fit import PREPROCESSING
-from codec_contract.lr_coder.coder import CoderTables
+from codec_contract.lr_coder.coder_tables import CoderTables
 from codec_contract.lr_coder.level_step import rounded
 from codec_contract.oriented_square import OrientedSquare
 from codec_contract.payload import FIT_PAD, ParsedPayload, encode_payload

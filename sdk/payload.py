@@ -11,7 +11,7 @@ import numpy as np
 from codec_contract.bundle.file_names import CODER_TABLES
 from codec_contract.bundle.manifest import Manifest
 from codec_contract.files import write_atomically
-from codec_contract.lr_coder.coder import CoderTables
+from codec_contract.lr_coder.coder_tables import CoderTables
 from codec_contract.payload import BytesLike, Header, ParsedPayload, decode_body, parse_payload
 from codec_contract.rgb import Rgb
 from sdk.installed_bundles import manifest_for, require_manifest_for

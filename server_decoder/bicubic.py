@@ -12,8 +12,6 @@ from torch import Tensor, nn
 
 from codec_contract.cubic import cubic
 
-__all__ = ["BicubicEnlargement", "cubic", "enlargement_matrix"]
-
 
 def enlargement_matrix(small: int, large: int) -> npt.NDArray[np.float64]:
     """``[large, small]``: every row holds the weights of one sample of the larger line; rows sum to 1.

@@ -16,7 +16,7 @@ import numpy as np
 import uvicorn
 
 from codec_contract.bundle.manifest import load_manifest
-from codec_contract.lr_coder.coder import CoderTables
+from codec_contract.lr_coder.coder_tables import CoderTables
 from codec_contract.payload import CODING_RAW, encode_payload
 from edgegrain.service.application import create_app
 from edgegrain.service.service_state import ServiceState

@@ -28,7 +28,7 @@ from codec_contract.bundle.file_names import (
 )
 from codec_contract.bundle.paths import DEFAULT_BUNDLE
 from codec_contract.fit import PREPROCESSING
-from codec_contract.lr_coder.coder import CoderTables
+from codec_contract.lr_coder.coder_tables import CoderTables
 from edge_encoder.bounds import prove
 from edge_encoder.golden_inputs import make_golden
 from edge_encoder.integer_network import IntegerNetwork, integer_digest, run_reference, save_integer_network

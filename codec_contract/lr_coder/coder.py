@@ -21,8 +21,6 @@ from codec_contract.lr_coder.line_predictor import LinePredictor
 from codec_contract.lr_coder.logistic import MEAN_BITS, SCALE_STEPS, cumulative_row, row_start
 from codec_contract.lr_coder.range_coder import RangeDecoder, RangeEncoder
 
-__all__ = ["CoderTables", "decode_lr", "encode_lr"]
-
 _STEPS = tuple(1 << (bit + MEAN_BITS) for bit in range(7, -1, -1))
 """Halving the 256 levels, in places of a row."""
 

@@ -9,8 +9,7 @@ from typing import Annotated
 import typer
 
 from codec_contract.bundle.paths import DEFAULT_BUNDLE
-from edgegrain.cli.output import ForceOption
-from edgegrain.cli.prior import DEFAULT_PRIOR
+from edgegrain.cli.options import DEFAULT_PRIOR, ForceOption
 from export import mobile
 from export.decoder.decoder_options import DecoderOptions, Noise, Ops, Pixels, Precision, Weights
 from export.libraries import needs_export_libraries
@@ -96,19 +95,19 @@ def decoder(
     if into and size:
         raise typer.BadParameter("a bundle's decoder and enlarger are separate files; pass --size with --out")
     with needs_export_libraries():
-        from export.bundle.decoder_form import require_target, write_form
+        from export.bundle.device_form import require_target, write_form
         from export.decoder.command import choose_source, export_compared, refuse_to_replace_decoder, write_decoder
         from export.decoder.enlarged_decoder import append_enlarger, enlarger_factor
 
-    form = DecoderOptions(weights, precision, noise, ops, pixels or (Pixels.uint8 if size else None))
+    options = DecoderOptions(weights, precision, noise, ops, pixels or (Pixels.uint8 if size else None))
     source = choose_source(bundle, prior, config=config, random_weights=random_weights)
     if size:
         enlarger_factor(source.manifest, size)  # refused before work that takes time
     out = out or Path("dist")
-    target = require_target(source, form, into, force=force) if into else None
+    target = require_target(source, options, into, force=force) if into else None
     if target is None:
         refuse_to_replace_decoder(out, force=force)
-    exported = export_compared(source, form, pictures, pictures_compared)
+    exported = export_compared(source, options, pictures, pictures_compared)
     if size:
         exported = append_enlarger(exported, size)
     if target is not None:

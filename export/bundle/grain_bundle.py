@@ -32,7 +32,8 @@ from export.bundle.writer import (
     tables_in,
     write_bundle,
 )
-from export.decoder.command import Comparison, Weights, compare_decoder, export_decoder
+from export.decoder.command import Comparison, compare_decoder, export_decoder
+from export.decoder.decoder_options import Weights
 from export.decoder.sources import TRAINED, find_decoder, kept_bundle, zoo_decoder
 from export.encoder.graph import FORMATS
 from export.proof.proof_inputs import smooth_pictures

@@ -33,9 +33,7 @@ from export.decoder.decoder_graph import (
     store_exact_halves,
     store_half,
 )
-from export.decoder.decoder_options import HALF_PSNR, DecoderOptions, Noise, Ops, Pixels
-from export.decoder.decoder_options import Precision as Precision
-from export.decoder.decoder_options import Weights as Weights
+from export.decoder.decoder_options import HALF_PSNR, DecoderOptions, Noise, Ops, Pixels, Precision, Weights
 from export.decoder.live_memory import largest_live_bytes, weight_bytes
 from export.decoder.onnx_pictures import decode, decode_separately, network_input
 from export.decoder.pixel_ends import add_pixel_ends
@@ -145,8 +143,8 @@ def export_decoder(decoder: nn.Module, lr: int, weights: Weights = Weights.float
         pixels: type of its input and output.
 
     Raises:
-        ExportError: torch cannot express the decoder in ONNX, a weight is too large for float16, or the form does not
-            exist: fused operators with float32 pixels or compact weights.
+        ExportError: torch cannot express the decoder in ONNX, a weight is too large for float16, or the options
+            exclude each other: fused operators with float32 pixels or compact weights.
     """
     if ops is Ops.fused and pixels is not Pixels.uint8:
         raise ExportError("a decoder with fused operators takes and gives uint8; export it without --pixels float32")
@@ -178,14 +176,14 @@ class ExportedDecoder:
 
     Attributes:
         source: where it comes from.
-        form: of the export.
+        options: of the export.
         model: serialized ONNX model.
         comparison: with torch.
         size: side of its pictures, in pixels, if an enlarger follows (`export.decoder.enlarged_decoder`); 0 without.
     """
 
     source: DecoderSource
-    form: DecoderOptions
+    options: DecoderOptions
     model: bytes
     comparison: Comparison
     size: int = 0
@@ -193,8 +191,8 @@ class ExportedDecoder:
     def report(self) -> dict[str, Any]:
         """The content of ``decoder_report.json``."""
         return {
-            "bundle": self.source.name, "weights": self.form.stored.value, "precision": self.form.precision.value,
-            "ops": self.form.ops.value, "pixels": self.form.pixel_type.value, "noise": self.form.noise.value,
+            "bundle": self.source.name, "weights": self.options.stored.value, "precision": self.options.precision.value,
+            "ops": self.options.ops.value, "pixels": self.options.pixel_type.value, "noise": self.options.noise.value,
             "bytes": len(self.model), **({"size": self.size} if self.size else {}),
             "date": datetime.date.today().isoformat(), "torch": torch.__version__, **asdict(self.comparison),
         }
@@ -202,7 +200,7 @@ class ExportedDecoder:
     def summary(self) -> str:
         """One line for the terminal."""
         comparison = self.comparison
-        step = " (by one level)" if self.form.precision is Precision.float32 else ""
+        step = " (by one level)" if self.options.precision is Precision.float32 else ""
         return (f"{len(self.model):,} bytes; largest difference from torch on {comparison.lrs} LRs "
                 f"{comparison.largest_difference:.1e}, PSNR {comparison.psnr:.1f} dB, "
                 f"{comparison.differing_bytes:.2%} of bytes differ{step}")
@@ -221,27 +219,27 @@ def choose_source(bundle: str, prior: str = DEFAULT_PRIOR, *, config: str = "", 
     return random_decoder(config) if config else find_decoder(bundle, prior)
 
 
-def export_compared(source: DecoderSource, form: DecoderOptions, pictures: Path | None = None, count: int = 8
+def export_compared(source: DecoderSource, options: DecoderOptions, pictures: Path | None = None, count: int = 8
                     ) -> ExportedDecoder:
     """Export a decoder and compare it with torch.
 
     Args:
         source: the decoder and the encoder of its LRs.
-        form: of the export.
+        options: of the export.
         pictures: folder of pictures to compare on; None for those that ship with edgegrain.
         count: LRs to compare on.
 
     Raises:
         ExportError: torch cannot express the decoder in ONNX, a weight is too large for float16, or the export differs
             from torch.
-        DeviceError: the form has fused ops, and their library is not built.
+        DeviceError: the options name fused ops, and their library is not built.
     """
     found = find_pictures(pictures)
-    decoder = served_decoder(source.decoder, getattr(torch, form.precision.value), fused=form.ops is Ops.fused,
-                             seeded=form.noise is Noise.seeded)
-    model = export_decoder(decoder, source.network.lr, form.stored, ops=form.ops, pixels=form.pixel_type)
+    decoder = served_decoder(source.decoder, getattr(torch, options.precision.value),
+                             fused=options.ops is Ops.fused, seeded=options.noise is Noise.seeded)
+    model = export_decoder(decoder, source.network.lr, options.stored, ops=options.ops, pixels=options.pixel_type)
     lrs = real_lrs(source.network, found, count)
-    return ExportedDecoder(source, form, model, compare_decoder(model, source.decoder, lrs, form.precision))
+    return ExportedDecoder(source, options, model, compare_decoder(model, source.decoder, lrs, options.precision))
 
 
 def write_decoder(exported: ExportedDecoder, folder: Path, *, force: bool = False) -> Path:

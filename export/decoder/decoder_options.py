@@ -1,4 +1,4 @@
-"""The forms in which a decoder can be exported."""
+"""Options of a decoder's export."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Pixels(enum.StrEnum):
 
 @dataclass(frozen=True)
 class DecoderOptions:
-    """A form in which a decoder is exported.
+    """Options of a decoder's export.
 
     Attributes:
         weights: storage of the weights; None for the type that ``precision`` computes in.

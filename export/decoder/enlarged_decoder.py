@@ -64,7 +64,7 @@ def append_enlarger(exported: ExportedDecoder, size: int) -> ExportedDecoder:
     factor = enlarger_factor(manifest, size)
     if factor == 1 or manifest is None or manifest.enlarger is None:
         return exported
-    if exported.form.pixel_type is not Pixels.uint8:
+    if exported.options.pixel_type is not Pixels.uint8:
         raise ExportError("the enlarger takes levels; export the decoder with --pixels uint8")
     doublings = [manifest.open_file(file) for file in manifest.enlarger.files]
     model = join(exported.model, doublings[: manifest.enlarger.factors.index(factor) + 1])

@@ -17,7 +17,7 @@ from PIL import Image
 
 from codec_contract.errors import EdgegrainError, ImageError, PayloadError, ServiceError, reason
 from codec_contract.fit import Size, check_fit
-from codec_contract.lr_coder.coder import CoderTables
+from codec_contract.lr_coder.coder_tables import CoderTables
 from codec_contract.lr_coder.level_step import rounded
 from codec_contract.payload import CODING_RAW, FIT_STRETCH, encode_payload
 from codec_contract.rgb import Rgb

@@ -32,7 +32,8 @@ from codec_contract.bundle.manifest import load_manifest
 from codec_contract.bundle.paths import DEFAULT_BUNDLE, find_bundle
 from codec_contract.errors import PayloadError
 from codec_contract.fit import content_size, fit_picture
-from codec_contract.lr_coder.coder import CoderTables, encode_lr
+from codec_contract.lr_coder.coder import encode_lr
+from codec_contract.lr_coder.coder_tables import CoderTables
 from codec_contract.lr_coder.level_step import rounded
 from codec_contract.oriented_square import OrientedSquare
 from codec_contract.payload import (

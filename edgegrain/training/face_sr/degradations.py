@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from server_decoder.bicubic import BicubicEnlargement, cubic
+from codec_contract.cubic import cubic
+from server_decoder.bicubic import BicubicEnlargement
 
 REDUCTIONS = ("area", "bicubic")
 

@@ -12,7 +12,7 @@ from codec_contract.bundle.contract_id import lr_contract_id
 from codec_contract.bundle.manifest import load_manifest
 from codec_contract.bundle.paths import DEFAULT_BUNDLE
 from codec_contract.errors import PayloadError
-from codec_contract.lr_coder.coder import CoderTables
+from codec_contract.lr_coder.coder_tables import CoderTables
 from codec_contract.payload import encode_payload, parse_header, require_contract
 from codec_contract.published_contracts import PUBLISHED, published_by
 from edge_encoder.integer_network import integer_digest, load_integer_network

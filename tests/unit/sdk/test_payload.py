@@ -14,7 +14,7 @@ import sdk
 from codec_contract.bundle.contract_id import lr_contract_id
 from codec_contract.bundle.paths import DEFAULT_BUNDLE
 from codec_contract.errors import ExistsError
-from codec_contract.lr_coder.coder import CoderTables
+from codec_contract.lr_coder.coder_tables import CoderTables
 from codec_contract.payload import encode_payload
 from tests.tiny_bundle import HR, LR
 

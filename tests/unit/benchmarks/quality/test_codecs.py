@@ -19,7 +19,7 @@ from benchmarks.quality.rescaling import BICUBIC, bicubic_pair
 from codec_contract.bundle.contract_id import lr_contract_id
 from codec_contract.errors import EdgegrainError
 from codec_contract.fit import PREPROCESSING
-from codec_contract.lr_coder.coder import CoderTables
+from codec_contract.lr_coder.coder_tables import CoderTables
 from codec_contract.payload import encode_payload
 from edge_encoder.golden_inputs import make_golden
 from edge_encoder.integer_network import integer_digest, run_reference, save_integer_network

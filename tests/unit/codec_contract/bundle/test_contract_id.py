@@ -11,7 +11,7 @@ import pytest
 
 from codec_contract.bundle.contract_id import canonical_json, lr_contract_id
 from codec_contract.errors import EdgegrainError
-from codec_contract.lr_coder.coder import CoderTables
+from codec_contract.lr_coder.coder_tables import CoderTables
 
 ENCODER = hashlib.sha256(b"encoder").digest()
 PREPROCESSING = {"resize": "pillow-bilinear-22bit-width-first", "fit_default": "pad", "pad": "edge"}

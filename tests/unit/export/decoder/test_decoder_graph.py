@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from codec_contract.errors import BundleError, ExportError
-from export.decoder.command import Weights, compare_decoder, export_decoder
+from export.decoder.command import compare_decoder, export_decoder
 from export.decoder.decoder_graph import OPSET, decoder_graph, load_parameters, store_half
+from export.decoder.decoder_options import Weights
 from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder, Scale
 
 CONFIG = DecoderConfig(

@@ -29,8 +29,8 @@ def exported(tmp_path: Path) -> ExportedDecoder:
     manifest = load_manifest(write_tiny_bundle(tmp_path, decoder=quantizing_decoder(), doublings=2))
     unused = RRDBDecoder(DecoderConfig(scales=(Scale(LR, 4),)))
     source = DecoderSource(manifest.id, unused, box_network(), manifest)
-    form = DecoderOptions(pixels=Pixels.uint8)
-    return ExportedDecoder(source, form, quantizing_decoder(), Comparison(1, 0.0, 200.0, 0.0))
+    options = DecoderOptions(pixels=Pixels.uint8)
+    return ExportedDecoder(source, options, quantizing_decoder(), Comparison(1, 0.0, 200.0, 0.0))
 
 
 @pytest.mark.parametrize("size", [2 * HR, 4 * HR])
@@ -53,7 +53,7 @@ def test_other_sizes_and_forms_are_refused(exported: ExportedDecoder) -> None:
     with pytest.raises(ExportError, match="it is no bundle"):
         enlarger_factor(None, HR)
     with pytest.raises(ExportError, match="--pixels uint8"):
-        append_enlarger(replace(exported, form=DecoderOptions()), 2 * HR)
+        append_enlarger(replace(exported, options=DecoderOptions()), 2 * HR)
 
 
 def test_a_graph_that_differs_from_its_parts_is_refused() -> None:

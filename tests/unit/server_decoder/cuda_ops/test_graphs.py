@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from codec_contract.errors import BundleError, DeviceError, ExportError, ModelError
-from export.decoder.command import Weights, compare_decoder, export_decoder
+from export.decoder.command import compare_decoder, export_decoder
 from export.decoder.decoder_graph import decoder_graph, load_parameters
+from export.decoder.decoder_options import Weights
 from export.decoder.sources import random_decoder
 from server_decoder.cuda_ops import fused_ops, library, reference
 from server_decoder.cuda_ops.half import CLAMP, normalized_filters, normalized_style

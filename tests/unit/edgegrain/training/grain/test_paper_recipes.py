@@ -13,7 +13,7 @@ from PIL import Image
 import sdk
 from codec_contract.bundle.manifest import load_manifest
 from codec_contract.errors import BundleError
-from codec_contract.lr_coder.coder import CoderTables
+from codec_contract.lr_coder.coder_tables import CoderTables
 from edgegrain.pictures.packed import random_pictures
 from edgegrain.publishing import publish as publishing
 from edgegrain.training.discriminator import DiscriminatorConfig

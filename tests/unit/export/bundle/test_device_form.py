@@ -15,7 +15,7 @@ from codec_contract.bundle.decoders import BundledForm, decoder_forms
 from codec_contract.bundle.manifest import load_manifest, verify_bundle
 from codec_contract.errors import ExportError
 from edgegrain.cli.main import app
-from export.bundle.decoder_form import require_target, write_form
+from export.bundle.device_form import require_target, write_form
 from export.bundle.writer import replace_decoder
 from export.decoder.command import Comparison, ExportedDecoder, export_decoder
 from export.decoder.decoder_options import DecoderOptions, Noise, Ops, Precision, Weights
@@ -85,7 +85,7 @@ def written(folder: Path, model: bytes) -> BundledForm:
     """The form of an export that was compared elsewhere."""
     exported = ExportedDecoder(find_decoder(folder), DecoderOptions(precision=Precision.float16, ops=Ops.fused), model,
                                Comparison(1, 0.0, 60.0, 0.0))
-    return write_form(exported, require_target(exported.source, exported.form, str(folder), force=True))
+    return write_form(exported, require_target(exported.source, exported.options, str(folder), force=True))
 
 
 def test_a_form_is_replaced(folder: Path, model: bytes) -> None:
@@ -103,10 +103,10 @@ def test_a_form_belongs_to_the_bundle_of_its_decoder(
     status, _, error = export(capsys, folder, "--into", other)
     assert status == 1 and "is not the one of bundle other-64-lr16" in error
     assert export(capsys, folder, "--into", folder, "--out", tmp_path / "dist")[0] == 2
-    for bundle, form, message in (("hf://owner/name", DecoderOptions(), "copy its folder"),
-                                  (str(folder), DecoderOptions(noise=Noise.seeded), "without --noise")):
+    for bundle, options, message in (("hf://owner/name", DecoderOptions(), "copy its folder"),
+                                     (str(folder), DecoderOptions(noise=Noise.seeded), "without --noise")):
         with pytest.raises(ExportError, match=message):
-            require_target(find_decoder(folder), form, bundle)
+            require_target(find_decoder(folder), options, bundle)
     monkeypatch.setattr("os.access", lambda *_: False)
     with pytest.raises(ExportError, match="cannot be written; copy the bundle"):
         require_target(find_decoder(folder), DecoderOptions(), str(folder))

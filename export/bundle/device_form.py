@@ -14,13 +14,13 @@ from export.decoder.sources import DecoderSource
 
 
 def require_target(
-    source: DecoderSource, form: DecoderOptions, bundle: str, *, device: str = "cuda", force: bool = False,
+    source: DecoderSource, options: DecoderOptions, bundle: str, *, device: str = "cuda", force: bool = False,
 ) -> Manifest:
     """The manifest of the bundle that a form will be written into; called before work that takes minutes.
 
     Args:
         source: the decoder that is exported.
-        form: of the export.
+        options: of the export.
         bundle: name or folder of the bundle.
         device: that the form is for.
         force: replace its form, if it has one that is current.
@@ -35,7 +35,7 @@ def require_target(
     if source.manifest is None or _decoder_hash(source.manifest) != _decoder_hash(target):
         raise ExportError(f"the decoder of {source.name} is not the one of bundle {target.id}; export a bundle's "
                           "decoder into the bundle itself")
-    if form.noise is not Noise.constant:
+    if options.noise is not Noise.constant:
         raise ExportError("a form has the inputs of its decoder, which takes no noise; export it without --noise")
     existing = decoder_forms(target).get(device)
     if existing is not None and existing.current and not force:
@@ -62,7 +62,7 @@ def write_form(exported: ExportedDecoder, target: Manifest, *, device: str = "cu
     forms = record["decoder"].setdefault("forms", {})
     earlier = forms.get(device, {}).get("file")
     forms[device] = {
-        "file": name, "precision": exported.form.precision.value, "ops": exported.form.ops.value,
+        "file": name, "precision": exported.options.precision.value, "ops": exported.options.ops.value,
         "source": _decoder_hash(target), "psnr": exported.comparison.psnr}
     written = add_files(target, record, {name: exported.model}, replaced=[] if earlier is None else [earlier])
     return decoder_forms(written)[device]

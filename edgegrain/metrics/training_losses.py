@@ -28,8 +28,7 @@ def training_losses(codec: str, domain: str, training: Mapping[str, Any]) -> fro
         domain: the manifest's; the identity loss is for faces.
         training: the manifest's training record.
     """
-    config = training.get("config") or {}
-    weights = {**(config.get("loss") or {}), **(config.get("losses") or {})}
+    config, weights = training.get("config") or {}, _loss_weights(training)
     if codec == "grain":
         found = GRAIN_SCORES
     else:
@@ -51,10 +50,16 @@ def losses_at(manifest: Manifest, side: int) -> frozenset[str]:
     found = training_losses(manifest.codec, manifest.domain, manifest.training)
     if manifest.enlarger is None or side <= manifest.hr:
         return found
-    weights = (manifest.enlarger.training.get("config") or {}).get("losses") or {}
+    weights = _loss_weights(manifest.enlarger.training)
     if weights.get("lpips"):
         found |= {"lpips_alex"}
     return found | GRIDS if weights.get("grid") else found
+
+
+def _loss_weights(training: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The weights of the losses in a training record; ``losses`` in older ones of IRN and enlargers."""
+    config = training.get("config") or {}
+    return config.get("loss") or config.get("losses") or {}
 
 
 def marked(title: str, score: str, losses: Collection[str]) -> str:

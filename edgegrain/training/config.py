@@ -12,9 +12,9 @@ Config = TypeVar("Config")
 
 _LEAST = {"batch": 1, "crop": 1, "learning_rate": 0, "pictures": 0, "random_pictures": 0}
 
-# Names in edgegrain 0.5.
+# Earlier names, of stored runs and manifests.
 _OLD_NAMES = {"made_up": ("random_pictures", "random_teacher"), "judged": ("evaluated",), "judge": ("discriminator",),
-              "judge_alone": ("discriminator_alone",)}
+              "judge_alone": ("discriminator_alone",), "losses": ("loss",), "clip": ("clip_gradient",)}
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def continued(recipe: Config, **stored: Any) -> Config:
 
 
 def config_from_dict(kind: type[Config], values: Mapping[str, Any]) -> Config:
-    """The frozen dataclass that ``dataclasses.asdict`` or ``as_dict`` wrote, also in edgegrain 0.5.
+    """The frozen dataclass that ``dataclasses.asdict`` or ``as_dict`` wrote, fields with earlier names included.
 
     Absent fields have their defaults.
 

@@ -46,7 +46,7 @@ class IRNRecipe(Recipe):
 
     Attributes:
         network: the shape of the network.
-        losses: weights of the terms.
+        loss: weights of the terms.
         discriminator: channels of its pairs of convolutions; () for pre-training, which has none.
         discriminator_alone: part of the run in which only the discriminator is trained.
         batch: crops per step and process.
@@ -55,7 +55,7 @@ class IRNRecipe(Recipe):
         learning_rate: of Adam.
         halve_at: parts of the run after which the learning rate is halved.
         betas, weight_decay: Adam's.
-        clip: largest norm of the gradient.
+        clip_gradient: largest norm of the gradient.
         muon: learning rate of Muon for the weights that are matrices, in multiples of ``learning_rate``; 0: all Adam.
         warm_up: steps over which the learning rate rises at the beginning of every session.
         ema: decay of the averaged weights; 0 for none.
@@ -64,7 +64,7 @@ class IRNRecipe(Recipe):
     """
 
     network: IRNConfig = PRESETS["irn-x4"]
-    losses: IRNLosses = field(default_factory=IRNLosses)
+    loss: IRNLosses = field(default_factory=IRNLosses)
     discriminator: tuple[int, ...] = ()
     discriminator_alone: float = 0.0
     batch: int = 16
@@ -74,7 +74,7 @@ class IRNRecipe(Recipe):
     halve_at: tuple[float, ...] = (0.2, 0.4, 0.6, 0.8)  # after 10k, 20k, 30k, 40k of 50k
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 1e-5
-    clip: float = 10.0
+    clip_gradient: float = 10.0
     muon: float = 0.0
     warm_up: int = 1
     ema: float = 0.0
@@ -89,7 +89,7 @@ class IRNRecipe(Recipe):
         if self.crop % (period := 2 ** len(self.discriminator)):
             raise ValueError(f"the discriminator halves crops {len(self.discriminator)} times, so their side must be a "
                              f"multiple of {period}, got {self.crop}")
-        if self.losses.needs_vgg and not self.discriminator:
+        if self.loss.needs_vgg and not self.discriminator:
             raise ValueError("perceptual losses are part of IRN+, which has a discriminator")
 
     def as_dict(self) -> dict[str, Any]:
@@ -124,7 +124,7 @@ IRN_RECIPES: dict[str, IRNRecipe] = {
     # IRN+ from zoo/photos-x4, with a discriminator of a quarter of the paper's channels. Where the LR's error outweighs
     # the picture's, the LR soon keeps nothing but its likeness (docs/experiments/2026-11.md).
     "photos-x4-plus": replace(
-        _plus(PRESETS["irn-x4-light"]), losses=IRNLosses(reconstruction=0.05, guide=4.0, lpips=100.0),
+        _plus(PRESETS["irn-x4-light"]), loss=IRNLosses(reconstruction=0.05, guide=4.0, lpips=100.0),
         discriminator=(16, 32, 64, 128), discriminator_alone=0.03, batch=4, crop=64, learning_rate=1e-3, warm_up=50,
         ema=0.99),
     "photos-x4-tri": replace(_PHOTOS, network=PRESETS["irn-x4-light-tri"]),

@@ -10,12 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from codec_contract.bundle.file_names import IRN_WEIGHTS
 from edgegrain.training.checkpoint import open_checkpoint, prefixed
 from edgegrain.training.irn.discriminator import IRNDiscriminator
 from edgegrain.training.irn.grow import grow
 from edgegrain.training.irn.recipes import IRNRecipe
 from server_decoder.irn.network import IRN
-from server_decoder.irn.weights import WEIGHTS, load_irn, save_irn
+from server_decoder.irn.weights import load_irn, save_irn
 
 FAMILY = "irn"
 
@@ -52,7 +53,7 @@ class IRNRun:
     def save_weights(self, folder: Path) -> None:
         """Write ``irn.safetensors``."""
         training = {"config": self.config.as_dict(), "crops_seen": self.pictures}
-        save_irn(self.average, folder / WEIGHTS, training=training, force=True)
+        save_irn(self.average, folder / IRN_WEIGHTS, training=training, force=True)
 
 
 def start_run(config: IRNRecipe, start: Path | None = None) -> IRNRun:
@@ -69,7 +70,7 @@ def start_run(config: IRNRecipe, start: Path | None = None) -> IRNRun:
     torch.manual_seed(config.seed)
     model = IRN(config.network)
     if start is not None:
-        trained = load_irn(start / WEIGHTS if start.is_dir() else start)
+        trained = load_irn(start / IRN_WEIGHTS if start.is_dir() else start)
         grow(model, trained)
     discriminator = IRNDiscriminator(config.crop, config.discriminator) if config.discriminator else None
     return IRNRun(config, model, copy.deepcopy(model).eval().requires_grad_(False), discriminator)

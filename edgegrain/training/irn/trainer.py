@@ -99,11 +99,11 @@ class IRNTrainer:
             run.discriminator.requires_grad_(False)
             terms["distribution"] = adversarial_loss(run.discriminator(restored))
             run.discriminator.requires_grad_(True)
-        if self.features is not None and config.losses.perceptual:
+        if self.features is not None and config.loss.perceptual:
             terms["perceptual"] = perceptual_loss(self.features, restored, x)
-        if self.features is not None and config.losses.lpips:
+        if self.features is not None and config.loss.lpips:
             terms["lpips"] = lpips_loss(self.features, restored, x)
-        self._update(sum((getattr(config.losses, name) * term for name, term in terms.items()), torch.zeros(())),
+        self._update(sum((getattr(config.loss, name) * term for name, term in terms.items()), torch.zeros(())),
                      progress)
         learned = {} if run.discriminator is None else self._train_discriminator(
             run.discriminator, x, restored.detach(), progress)
@@ -154,7 +154,7 @@ class IRNTrainer:
     def _update(self, loss: Tensor, progress: float) -> None:
         config = self.run.config
         if not descend(loss, self._parameters, self._optimizers, learning_rate(config, progress, self.steps - 1),
-                       self.distributed, clip=config.clip):
+                       self.distributed, clip=config.clip_gradient):
             self.skipped += 1
             return
         update_averages(self._averages, self._parameters,
@@ -167,8 +167,8 @@ def open_trainer(config: IRNRecipe, options: RunOptions, folder: Path, distribut
     resumed = (folder / CHECKPOINT).exists()
     if config.discriminator and options.init_from is None and not resumed and not config.random_pictures:
         raise EdgegrainError("IRN+ fine-tunes a trained IRN; pass --init-from with a run or its irn.safetensors")
-    weights = needed_metric_weights(options.weights, needed=config.losses.needs_vgg, faces=False)
-    features = LPIPS(weights, "vgg").requires_grad_(False) if config.losses.needs_vgg and weights is not None else None
+    weights = needed_metric_weights(options.weights, needed=config.loss.needs_vgg, faces=False)
+    features = LPIPS(weights, "vgg").requires_grad_(False) if config.loss.needs_vgg and weights is not None else None
     if resumed:
         run = load_run(folder)
         run.config = continued(config, network=run.config.network, discriminator=run.config.discriminator,
@@ -200,7 +200,7 @@ def _psnr(picture: Tensor, target: Tensor) -> float:
 
 
 def _takes(config: IRNRecipe) -> set[str]:
-    return {"data", "validation", "exclude", "init_from"} | ({"weights"} if config.losses.needs_vgg else set())
+    return {"data", "validation", "exclude", "init_from"} | ({"weights"} if config.loss.needs_vgg else set())
 
 
 def _describe(config: IRNRecipe) -> str:

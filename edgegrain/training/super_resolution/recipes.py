@@ -43,7 +43,7 @@ class SuperResolutionRecipe(Recipe):
         factor: 2 or 4; 4 trains its first step, factor 2, as well.
         size: side S of restored pictures. Originals have at least ``factor`` times as much.
         bundle: that compresses and restores the originals to the network's inputs, by name or folder.
-        losses: weights of the terms.
+        loss: weights of the terms.
         adversarial: on windows of photographs; None for none.
         generated: name patterns of generated pictures among the training pictures. They are no originals to the
             discriminator, because generators leave faint patterns.
@@ -71,7 +71,7 @@ class SuperResolutionRecipe(Recipe):
     factor: int = 4
     size: int = 256
     bundle: str = DEFAULT_BUNDLE
-    losses: SuperResolutionLosses = field(default_factory=SuperResolutionLosses)
+    loss: SuperResolutionLosses = field(default_factory=SuperResolutionLosses)
     adversarial: AdversarialConfig | None = PROJECTED
     generated: tuple[str, ...] = ("generated_*",)
     generated_part: float = 0.5
@@ -121,7 +121,7 @@ class SuperResolutionRecipe(Recipe):
     @property
     def needs_lpips(self) -> bool:
         """True if a loss needs the weights of LPIPS."""
-        return bool(self.losses.lpips or self.adversarial)
+        return bool(self.loss.lpips or self.adversarial)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values; `from_dict` reads them back."""
@@ -130,7 +130,7 @@ class SuperResolutionRecipe(Recipe):
 
 _SMOKE = SuperResolutionRecipe(
     SuperResolutionConfig(widths=(8, 12), down=(1, 1), up=(1,), fine_widths=(8, 8), fine_blocks=(1, 1)),
-    losses=SuperResolutionLosses(l1=1.0, lpips=0.0, input=0.0, grid=0.0), adversarial=None, size=32, batch=4, windows=2,
+    loss=SuperResolutionLosses(l1=1.0, lpips=0.0, input=0.0, grid=0.0), adversarial=None, size=32, batch=4, windows=2,
     window=12, iterations=60, learning_rate=3e-3, clip_gradient=5.0, warm_up=5, ema=0.9, random_pictures=16)
 
 SUPER_RESOLUTION_RECIPES: dict[str, SuperResolutionRecipe] = {

@@ -81,7 +81,7 @@ class SuperResolutionTrainer:
         with mixed_precision(self.distributed.device, config.bf16):
             picture = dequantize(batch.picture).contiguous(memory_format=self.distributed.layout)
             enlarged, = self.run.model.forward_windows(picture, batch.windows, config.of_half_size.factor)
-            loss, terms = window_loss(config.losses, enlarged.float(), dequantize(batch.target),
+            loss, terms = window_loss(config.loss, enlarged.float(), dequantize(batch.target),
                                       cut_windows(picture, batch.windows), self._lpips,
                                       random_offset(config.lpips_shift), self._grid)
         self._descend(loss, progress)
@@ -94,8 +94,8 @@ class SuperResolutionTrainer:
             steps = run.model.forward_windows(picture, batch.windows, config.factor)
             enlarged, target = steps[-1].float(), dequantize(batch.target)
             loss, terms = self._loss(enlarged, target, picture, batch, progress)
-            if len(steps) > 1 and config.losses.half:
-                loss = loss + half_loss(config.losses, steps[0].float(), target, self._lpips,
+            if len(steps) > 1 and config.loss.half:
+                loss = loss + half_loss(config.loss, steps[0].float(), target, self._lpips,
                                         random_offset(config.lpips_shift))
         self._descend(loss, progress)
         if run.adversarial is not None and run.adversarial.learns(progress, self.steps):
@@ -123,7 +123,7 @@ class SuperResolutionTrainer:
         config = self.run.config
         real = slice(batch.real)
         return joint_loss(
-            enlarged, lambda seen: window_loss(config.losses, seen, target, cut_windows(picture, batch.windows),
+            enlarged, lambda seen: window_loss(config.loss, seen, target, cut_windows(picture, batch.windows),
                                                self._lpips, random_offset(config.lpips_shift), self._grid),
             self.run.adversarial, progress, target[real], real)
 

@@ -21,7 +21,7 @@ SEE_VGG = {"lpips_vgg", "dists", "kid", "kid_crops", "lpips_eyes", "lpips_mouth"
     ("gcfsr", "faces", {"config": {"loss": {"l1": 1.0}, "perceptual": 0.01}}, SEE_VGG),
     ("irn", "photos", {"config": {"losses": {"guide": 16.0, "perceptual": 0.0}}}, set()),
     ("irn_plus", "photos", {"config": {"losses": {"perceptual": 0.01}}}, SEE_VGG),
-    ("irn_plus", "photos", {"config": {"losses": {"perceptual": 0.0, "lpips": 300.0}}}, SEE_VGG),
+    ("irn_plus", "photos", {"config": {"loss": {"perceptual": 0.0, "lpips": 300.0}}}, SEE_VGG),
     ("irn", "photos", {}, set()),
 ])
 def test_losses(codec: str, domain: str, training: dict[str, Any], losses: set[str]) -> None:
@@ -31,8 +31,9 @@ def test_losses(codec: str, domain: str, training: dict[str, Any], losses: set[s
 def test_losses_of_the_enlarger_count_where_it_takes_part(tmp_path: Path) -> None:
     folder = write_tiny_bundle(tmp_path, doublings=1)
     files = list(load_manifest(folder).enlarger.files)  # type: ignore[union-attr]
-    for losses, found in (({"grid": 10.0}, GRIDS), ({"grid": 0.0, "lpips": 1.0}, {"lpips_alex"}), (None, set())):
-        training = {"config": {"losses": losses}} if losses else {}
+    for config, found in (({"loss": {"grid": 10.0}}, GRIDS), ({"losses": {"grid": 10.0}}, GRIDS),
+                          ({"loss": {"grid": 0.0, "lpips": 1.0}}, {"lpips_alex"}), ({}, set())):
+        training = {"config": config} if config else {}
         refresh_manifest(folder, codec="glean", enlarger={"files": files, "training": training})
         assert losses_at(load_manifest(folder), 65) == found and losses_at(load_manifest(folder), 64) == set()
     alone = load_manifest(write_tiny_bundle(tmp_path, "alone"))

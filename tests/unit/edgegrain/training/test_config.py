@@ -1,4 +1,4 @@
-"""Recipes from JSON: nested parts of the right class, fields with their names in edgegrain 0.5."""
+"""Recipes from JSON: nested parts of the right class, fields with earlier names."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from edgegrain.training.recipes import RECIPES
 from server_decoder.stylegan2.synthesis import CONFIG_F_256
 
 OLD = {"random_pictures": "made_up", "random_teacher": "made_up", "evaluated": "judged", "discriminator": "judge",
-       "discriminator_alone": "judge_alone"}
+       "discriminator_alone": "judge_alone", "loss": "losses", "clip_gradient": "clip"}
 
 
 def renamed(values: Any, inside: bool = False) -> Any:
-    """The values as edgegrain 0.5 wrote them; an adversarial loss had a ``discriminator`` then, too."""
+    """The values with earlier names, which the fields of an adversarial loss never had."""
     if not isinstance(values, dict):
         return values
     return {name if inside else OLD.get(name, name): renamed(value, name == "adversarial")
             for name, value in values.items()}
 
 
-@pytest.mark.parametrize("name", ["smoke-stage1", "smoke-irn-plus", "smoke-gcfsr", "smoke-prior", "smoke-mobile",
-                                  "stage3-1024-lr16-paper", "gcfsr-512-blind"])
-def test_recipes_of_edgegrain_0_5_are_read(name: str) -> None:
+@pytest.mark.parametrize("name", ["smoke-stage1", "smoke-irn-plus", "smoke-enlarge", "smoke-gcfsr", "smoke-prior",
+                                  "smoke-mobile", "stage3-1024-lr16-paper", "gcfsr-512-blind"])
+def test_recipes_with_earlier_names_are_read(name: str) -> None:
     old = json.loads(json.dumps(renamed(RECIPES[name].as_dict())))
     assert set(OLD.values()) & old.keys()
     assert config_from_dict(type(RECIPES[name]), old) == RECIPES[name]

@@ -73,12 +73,12 @@ def test_lpips_is_a_loss_of_irn_plus(tmp_path: Path, shared_weights: Path) -> No
     values = [losses.lpips_loss(vgg, picture, other).item() for _ in range(3)]
     assert min(values) > 0.1 and len(set(values)) > 1  # each at another offset
     train(SMOKE, tmp_path / "irn", pictures=8)
-    config = replace(IRN_RECIPES["smoke-irn-plus"], losses=IRNLosses(lpips=1.0), discriminator_alone=0.0)
+    config = replace(IRN_RECIPES["smoke-irn-plus"], loss=IRNLosses(lpips=1.0), discriminator_alone=0.0)
     options = RunOptions(init_from=tmp_path / "irn", weights=shared_weights)
     train(config, tmp_path / "plus", options, pictures=80)
     assert 0 < rows(tmp_path / "plus", "lpips")[-1]["lpips"] < 1
     with pytest.raises(ValueError, match="has a discriminator"):
-        replace(SMOKE, losses=IRNLosses(lpips=1.0))
+        replace(SMOKE, loss=IRNLosses(lpips=1.0))
 
 
 def test_a_run_is_resumed(tmp_path: Path) -> None:
@@ -146,9 +146,9 @@ def test_published_constants() -> None:
     """[IRN] appendix 2."""
     config = IRN_RECIPES["irn-x4"]
     assert config == IRNRecipe() and config.network == PRESETS["irn-x4"]
-    assert (config.batch, config.crop, config.iterations, config.clip) == (16, 144, 50_000, 10)
+    assert (config.batch, config.crop, config.iterations, config.clip_gradient) == (16, 144, 50_000, 10)
     assert (config.betas, config.weight_decay, config.ema, config.muon) == ((0.9, 0.999), 1e-5, 0, 0)
-    assert config.losses == IRNLosses(1, 16, 1, 0) and IRN_PLUS == IRNLosses(0.01, 16, 1, 0.01)
+    assert config.loss == IRNLosses(1, 16, 1, 0) and IRN_PLUS == IRNLosses(0.01, 16, 1, 0.01)
     steps = [0, 9_999, 10_000, 20_000, 30_000, 40_000, 49_999]
     rates = [learning_rate(config, step / 50_000, step) for step in steps]
     assert rates == [2e-4, 2e-4, 1e-4, 5e-5, 2.5e-5, 1.25e-5, 1.25e-5]
@@ -262,7 +262,7 @@ def test_recipes_that_make_no_sense_are_refused() -> None:
     with pytest.raises(ValueError, match="no multiple"):
         IRNRecipe(crop=146)
     with pytest.raises(ValueError, match="discriminator"):
-        IRNRecipe(losses=IRN_PLUS)
+        IRNRecipe(loss=IRN_PLUS)
 
 
 def test_what_another_z_changes_is_bounded_by_its_deviation() -> None:

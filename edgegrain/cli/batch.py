@@ -21,8 +21,10 @@ from codec_contract.payload import PAYLOAD_SUFFIX
 from edgegrain.cli.compress import FitChoice, QualityChoice
 from edgegrain.cli.output import print_json
 from edgegrain.cli.restore import SAVE_OPTIONS, DeviceChoice, Format, MarkOption, SizeOption, size_of
+from edgegrain.service.batch.folder_store import FolderStore
+from edgegrain.service.batch.open_store import open_store
 from edgegrain.service.batch.plan import BatchPlan, Tally, candidates, find_verb
-from edgegrain.service.batch.stores import FolderStore, Store, open_store
+from edgegrain.service.batch.store import Store
 from edgegrain.service.engine_options import QUALITY, CompressOptions, RestoreOptions, require_servable
 from edgegrain.service.job import Verb
 from edgegrain.service.ray.cluster import needs_ray, ray_cluster

@@ -12,7 +12,7 @@ from codec_contract.errors import ServiceError
 from edgegrain.service.batcher import Batcher
 from edgegrain.service.job import Job, WorkerLost
 from edgegrain.service.json_logs import log
-from edgegrain.service.worker_handle import STOP_SECONDS, Worker, WorkerPlan
+from edgegrain.service.worker_handle import STOP_SECONDS, WorkerHandle, WorkerPlan
 from sdk.decoder_form import RunningDecoder
 
 logger = logging.getLogger(__name__)
@@ -53,8 +53,8 @@ class Supervisor:
         self._on_lost = on_lost
         self._tasks: list[asyncio.Task[None]] = []
         self._places = asyncio.Semaphore(count)
-        self._workers: set[Worker] = set()
-        self._spares: set[Worker] = set()
+        self._workers: set[WorkerHandle] = set()
+        self._spares: set[WorkerHandle] = set()
         self._complete = asyncio.Event()
 
     @property
@@ -109,7 +109,7 @@ class Supervisor:
             begin = loop.time()
             self._capacity.starting(index)
             try:
-                worker = await Worker.start(self._plan)
+                worker = await WorkerHandle.start(self._plan)
             except (WorkerLost, ServiceError, OSError) as error:
                 log(logger, logging.ERROR, "worker not started", reason=str(error), next_try_seconds=pause)
                 self._capacity.starting(index, pause)
@@ -133,7 +133,7 @@ class Supervisor:
                 exit_status=worker.process.returncode)
             await asyncio.sleep(pause)
 
-    async def _work(self, index: int, worker: Worker) -> str:
+    async def _work(self, index: int, worker: WorkerHandle) -> str:
         """Wait for a place among the workers, then feed the worker until it is lost; returns the reason."""
         died = asyncio.create_task(worker.process.wait())
         try:
@@ -150,7 +150,7 @@ class Supervisor:
         finally:
             died.cancel()
 
-    async def _place(self, worker: Worker, died: asyncio.Task[int]) -> bool:
+    async def _place(self, worker: WorkerHandle, died: asyncio.Task[int]) -> bool:
         """Wait for a place among the workers; False if the worker died before. Only one that has to wait is a spare."""
         if not self._places.locked():
             return await self._places.acquire()  # returns at once
@@ -160,7 +160,7 @@ class Supervisor:
         finally:
             self._spares.discard(worker)
 
-    async def _feed(self, index: int, worker: Worker, died: asyncio.Task[int]) -> str:
+    async def _feed(self, index: int, worker: WorkerHandle, died: asyncio.Task[int]) -> str:
         """Give batches to a worker until it is lost; returns the reason.
 
         With a long queue the next batch is sent before the current one is answered, so that the worker does not idle

@@ -13,8 +13,9 @@ import uvicorn
 from fastapi import FastAPI
 
 from edgegrain.service.application import create_app
+from edgegrain.service.head_parsers import http_protocol
 from edgegrain.service.json_logs import configure_logs, log
-from edgegrain.service.request_head import MAX_HEAD_BYTES, http_protocol
+from edgegrain.service.request_head import MAX_HEAD_BYTES
 from edgegrain.service.service_state import ServiceState
 from edgegrain.service.settings import Settings
 from edgegrain.service.worker_protocol import COMMAND

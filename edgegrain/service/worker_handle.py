@@ -1,4 +1,4 @@
-"""`Worker`: one worker process and the pipes to it, as the supervisor sees them."""
+"""`WorkerHandle`: one worker process and the pipes to it, as the supervisor sees them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class WorkerPlan:
     command: Sequence[str] = COMMAND
 
 
-class Worker:
+class WorkerHandle:
     """One worker process and the pipes to it.
 
     Attributes:
@@ -59,7 +59,7 @@ class Worker:
         self._plan = plan
 
     @classmethod
-    async def start(cls, plan: WorkerPlan) -> Worker:
+    async def start(cls, plan: WorkerPlan) -> WorkerHandle:
         """Start a process and wait until it is ready.
 
         Raises:

@@ -11,9 +11,11 @@ from codec_contract.bundle.manifest import load_manifest
 from codec_contract.bundle.qualities import too_few_bytes
 from codec_contract.errors import EdgegrainError
 from codec_contract.payload import parse_header
+from edgegrain.service.batch.engine_process import EngineProcess
+from edgegrain.service.batch.folder_store import FolderStore
+from edgegrain.service.batch.open_store import open_store
 from edgegrain.service.batch.plan import BatchPlan, Tally
-from edgegrain.service.batch.stores import FolderStore, Store, open_store
-from edgegrain.service.batch.worker_process import EngineProcess
+from edgegrain.service.batch.store import Store
 from edgegrain.service.engine_options import Outcome, RestoreOptions
 from edgegrain.service.result_limits import check_result
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from codec_contract.payload import MAGIC, PAYLOAD_SUFFIX
 from edge_encoder.preprocessing import PICTURE_SUFFIXES
-from edgegrain.service.batch.stores import Store, printable_name, suffix_of
+from edgegrain.service.batch.store import Store, printable_name, suffix_of
 from edgegrain.service.job import Verb
 
 SAMPLE = 100

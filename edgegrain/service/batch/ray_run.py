@@ -20,8 +20,8 @@ from ray.data.block import BlockMetadata
 
 from codec_contract.errors import ServiceError
 from edgegrain.service.batch.batch_worker import BatchWorker
+from edgegrain.service.batch.open_store import open_store
 from edgegrain.service.batch.plan import BatchPlan, Tally, pending_batches
-from edgegrain.service.batch.stores import open_store
 from edgegrain.service.ray.interruption import until_interrupted
 
 BLOCK_BYTES = 4096

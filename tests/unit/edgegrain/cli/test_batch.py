@@ -21,8 +21,8 @@ from codec_contract.bundle import paths
 from edgegrain.cli import batch
 from edgegrain.cli.main import app
 from edgegrain.service.batch.batch_worker import BatchWorker
+from edgegrain.service.batch.open_store import open_store
 from edgegrain.service.batch.plan import BatchPlan, Tally, pending_batches
-from edgegrain.service.batch.stores import open_store
 from tests.tiny_bundle import HR, refresh_manifest, write_qualities, write_steered_bundle, write_tiny_bundle
 
 pytestmark = pytest.mark.usefixtures("tiny_bundles")

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from edgegrain.service import request_head, uvicorn_server
+from edgegrain.service import head_parsers, uvicorn_server
+from edgegrain.service.head_parsers import LimitedH11, http_protocol
 from edgegrain.service.json_logs import PACKAGES, JsonFormatter
-from edgegrain.service.request_head import LimitedH11, http_protocol
 from tests.service_harness import LiveService, live_service
 from tests.tiny_bundle import write_tiny_bundle
 
@@ -35,7 +35,7 @@ def parser(request: pytest.FixtureRequest) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "h11":
             patch.setattr(uvicorn_server, "http_protocol", lambda state: http_protocol(state, LimitedH11))
-        elif request_head.PROTOCOL is LimitedH11:
+        elif head_parsers.PROTOCOL is LimitedH11:
             pytest.skip("httptools is not installed")
         yield
 

@@ -18,7 +18,7 @@ from edgegrain.service.batcher import Batcher
 from edgegrain.service.capacity import Capacity
 from edgegrain.service.job import BatchKey, Done, Job, Refused, WorkerLost
 from edgegrain.service.supervisor import Supervisor
-from edgegrain.service.worker_handle import Worker, WorkerPlan
+from edgegrain.service.worker_handle import WorkerHandle, WorkerPlan
 from edgegrain.service.worker_protocol import error_of, read_answer, read_decoders, read_warm_up
 from sdk.decoder_form import RunningDecoder
 from tests.service_harness import SOON, stub_worker
@@ -141,7 +141,7 @@ def test_batches_ahead_are_answered_in_order() -> None:
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 def test_sending_to_a_dead_worker(loop: str) -> None:
     async def test() -> None:
-        worker = await Worker.start(plan(stub_worker()))
+        worker = await WorkerHandle.start(plan(stub_worker()))
         worker.process.kill()
         await worker.process.wait()
         with pytest.raises(WorkerLost, match="died or broke its pipe"):
@@ -294,17 +294,17 @@ def test_decoders_of_a_worker() -> None:
     ([sys.executable, "-c", "print('hello, this is no frame at all')"], "claims|message")])
 def test_a_worker_that_does_not_start(command: list[str], message: str) -> None:
     with pytest.raises(WorkerLost, match=message):
-        asyncio.run(Worker.start(plan(command, start_timeout=0.5 if "sleep" in command[2] else SOON)))
+        asyncio.run(WorkerHandle.start(plan(command, start_timeout=0.5 if "sleep" in command[2] else SOON)))
 
 
 def test_starts_are_repeated_with_growing_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     starts: list[float] = []
 
-    async def refuse(plan: WorkerPlan) -> Worker:
+    async def refuse(plan: WorkerPlan) -> WorkerHandle:
         starts.append(asyncio.get_running_loop().time())
         raise ServiceError("no")
 
-    monkeypatch.setattr(Worker, "start", refuse)
+    monkeypatch.setattr(WorkerHandle, "start", refuse)
     monkeypatch.setattr(module, "FIRST_PAUSE", 0.02)
 
     async def test(subject: Running) -> None:
@@ -322,7 +322,7 @@ def test_workers_do_not_see_the_service_s_settings(monkeypatch: pytest.MonkeyPat
     program = ("import os, server_decoder; "
                f"open({str(tmp_path / 'seen')!r}, 'w').write(str(sorted(n for n in os.environ if 'EDGEGRAIN' in n)))")
     with pytest.raises(WorkerLost):
-        asyncio.run(Worker.start(plan([sys.executable, "-c", program])))
+        asyncio.run(WorkerHandle.start(plan([sys.executable, "-c", program])))
     assert (tmp_path / "seen").read_text() == "['EDGEGRAIN_OTHER']"
 
 

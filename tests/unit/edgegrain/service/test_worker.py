@@ -12,7 +12,7 @@ import pytest
 
 import sdk
 from codec_contract.errors import DeviceError, DeviceMemoryError, EdgegrainError
-from edgegrain.service.batch.worker_process import EngineProcess
+from edgegrain.service.batch.engine_process import EngineProcess
 from edgegrain.service.batcher import Batcher
 from edgegrain.service.capacity import Capacity
 from edgegrain.service.engine_options import RestoreOptions

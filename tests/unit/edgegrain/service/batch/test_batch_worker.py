@@ -17,8 +17,8 @@ import sdk
 from codec_contract.errors import BundleError, ImageError, PayloadError, ServiceError
 from edgegrain.service.batch import batch_worker
 from edgegrain.service.batch.batch_worker import BatchWorker
+from edgegrain.service.batch.engine_process import EngineProcess
 from edgegrain.service.batch.plan import BatchPlan
-from edgegrain.service.batch.worker_process import EngineProcess
 from edgegrain.service.engine_options import CompressOptions, Outcome, RestoreOptions
 from edgegrain.service.job import Verb
 from tests.tiny_bundle import HR, write_qualities, write_tiny_bundle

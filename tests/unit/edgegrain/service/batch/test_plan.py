@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from codec_contract.payload import MAGIC
+from edgegrain.service.batch.folder_store import FolderStore
 from edgegrain.service.batch.plan import BatchPlan, Tally, candidates, find_verb, pending_batches
-from edgegrain.service.batch.stores import FolderStore, OnUnlisted, ignore
+from edgegrain.service.batch.store import OnUnlisted, ignore
 
 
 def plan(verb: str = "compress", **changes: object) -> BatchPlan:

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from codec_contract.errors import ServiceError
-from edgegrain.service.batch import stores as batch_stores
-from edgegrain.service.batch.stores import STAGING, ArrowStore, FolderStore, open_store
+from edgegrain.service.batch import folder_store
+from edgegrain.service.batch.arrow_store import ArrowStore
+from edgegrain.service.batch.folder_store import STAGING, FolderStore
+from edgegrain.service.batch.open_store import open_store
 
 
 @pytest.fixture(params=["folder", "arrow"])
@@ -153,7 +155,7 @@ def test_holding_removes_what_a_killed_run_left(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_held_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch_stores, "LOCK_SECONDS", 0.0)
+    monkeypatch.setattr(folder_store, "LOCK_SECONDS", 0.0)
     store = FolderStore(tmp_path)
     with store.held():
         worker = store.share()  # a worker of the same run may

@@ -126,3 +126,5 @@ class TestUnfit:
             unfit_picture(square, (0, 480))
         with pytest.raises(ImageError, match="square"):
             unfit_picture(picture(64, 32), (640, 480))
+        with pytest.raises(ImageError, match="66 pixels is not 4 times as large"):
+            unfit_picture(picture(66, 66), (64, 64), enlargement=4)

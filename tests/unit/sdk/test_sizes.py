@@ -69,12 +69,15 @@ def test_other_sizes_are_reduced_from_the_next_one(codec: Codec, size: int, enla
     np.testing.assert_array_equal(codec.restore(payload.lr, size=size), expected)
 
 
-def test_padding_is_cut_off_at_every_size(codec: Codec) -> None:
-    payload = codec.compress(picture(320, 200))  # 64 x 40 in the encoder's square, below 12 rows of padding
+@pytest.mark.parametrize(("original", "above", "rows"), [((320, 200), 12, 40), ((300, 201), 10, 43)])
+def test_padding_is_cut_off_at_every_size(codec: Codec, original: tuple[int, int], above: int, rows: int) -> None:
+    # 64 x rows pixels of the encoder's square; of 21 rows of padding, 10 are above them.
+    payload = codec.compress(picture(*original))
     for factor in (1, 2, 4):
         restored = np.asarray(codec.restore(payload, size=HR * factor))
-        assert restored.shape == (40 * factor, 64 * factor, 3)
-        np.testing.assert_array_equal(restored, square(payload, HR * factor)[12 * factor : 52 * factor])
+        assert restored.shape == (rows * factor, 64 * factor, 3)
+        expected = square(payload, HR * factor)[above * factor : (above + rows) * factor]
+        np.testing.assert_array_equal(restored, expected)
 
 
 @pytest.mark.parametrize("fit", ["pad", "stretch"])

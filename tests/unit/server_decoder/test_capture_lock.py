@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -59,10 +60,11 @@ def test_captures_run_one_after_another() -> None:
     lock, inside, most = CaptureLock(), [0], [0]
 
     def capture() -> None:
-        for _ in range(200):
+        for _ in range(20):
             with lock.capture():
                 inside[0] += 1
                 most[0] = max(most[0], inside[0])
+                time.sleep(0.001)  # other threads run meanwhile
                 inside[0] -= 1
 
     with ThreadPoolExecutor(4) as threads:

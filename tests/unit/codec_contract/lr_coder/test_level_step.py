@@ -61,9 +61,11 @@ def test_payloads_hold_rounded_levels_in_every_coding(coding: int) -> None:
 @pytest.mark.parametrize("coding", [CODING_RAW, CODING_RANGE, CODING_DEFLATE])
 def test_levels_that_no_encoder_stores_are_refused(coding: int) -> None:
     """Payloads of the same contract id with levels of step 1: each LR has one payload."""
-    lr, coarse = noise(side=16) | 1, replace(TABLES, step=2)
+    lr, coarse = np.full((16, 16, 3), 201, np.uint8), replace(TABLES, step=2)
     data = encode_payload(lr, contract_id=CONTRACT, tables=TABLES, original_size=(640, 480), coding=coding)
-    with pytest.raises(PayloadError, match="level"):
+    assert data[2] & 15 == coding
+    message = "level 2 x 201 is above 255" if coding == CODING_RANGE else "no multiples of 2"
+    with pytest.raises(PayloadError, match=message):
         decode_payload(data, contract_id=CONTRACT, tables=coarse)
 
 

@@ -21,8 +21,9 @@ from edgegrain.cli.main import app
 from export import separate_process
 from export.bundle import grain_bundle as grain
 from export.decoder import command as server
-from export.decoder.command import Weights, compare_decoder, export_decoder, real_lrs
+from export.decoder.command import compare_decoder, export_decoder, real_lrs
 from export.decoder.decoder_graph import load_parameters, round_weights
+from export.decoder.decoder_options import Weights
 from export.decoder.onnx_pictures import decode_separately
 from export.decoder.sources import TRAINED, bundle_decoder, find_decoder, random_decoder
 from server_decoder.grain.grain import Grain
@@ -85,9 +86,9 @@ def test_a_large_decoder_is_compared_in_a_process_of_its_own(mobile: tuple[Grain
 
 def test_the_fusion_has_an_effect_on_what_is_compared(stylegan2: tuple[Grain, bytes]) -> None:
     decoder, model = stylegan2
+    x = torch.rand(1, 3, 16, 16) * 2 - 1
     with torch.no_grad():
-        output = decoder.forward_all(torch.rand(1, 3, 16, 16) * 2 - 1)
-        without = decoder.forward_all(torch.rand(1, 3, 16, 16) * 2 - 1, prior_gain=0.0)
+        output, without = decoder.forward_all(x), decoder.forward_all(x, prior_gain=0.0)
     assert (output.final - output.invertible).abs().max() > 0.01
     assert (output.final - without.final).abs().max() > 0.01
     changed = Grain(decoder.config).eval()

@@ -34,14 +34,14 @@ def test_the_same_bytes_as_quantized_outside(family_graph: Graph) -> None:
 def test_levels_that_are_clipped_and_halves_that_round_up() -> None:
     value = onnx.helper.make_tensor_value_info
     shape = ["batch", 3, 1, 4]
-    factor = onnx.numpy_helper.from_array(np.array(1.25, np.float32), "factor")
+    factor = onnx.numpy_helper.from_array(np.array(2, np.float32), "factor")
     model = onnx.helper.make_model(onnx.helper.make_graph(
         [onnx.helper.make_node("Mul", ["lr", "factor"], ["hr"])], "scaled", [value("lr", 1, shape)],
         [value("hr", 1, shape)], [factor]), opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10)
     add_pixel_ends(model)
-    levels = np.array([[[[0, 0, 0], [255, 255, 255], [127, 127, 127], [128, 128, 128]]]], np.uint8)
+    levels = np.uint8([0, 255, 96, 127]).reshape(1, 1, 4, 1).repeat(3, axis=3)
     found = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"lr": levels})[0]
-    assert found[0, 0, :, 0].tolist() == [0, 255, 127, 128]
+    assert found[0, 0, :, 0].tolist() == [0, 255, 65, 127]  # 64.5 and 126.5: half to even would give 64 and 126
 
 
 def test_a_graph_of_levels_is_refused(family_graph: Graph) -> None:

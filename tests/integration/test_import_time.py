@@ -28,8 +28,7 @@ def loaded_after(program: str) -> set[str]:
 def test_import_loads_nothing_heavy() -> None:
     modules = loaded_after("import sdk")
     assert {"sdk", "numpy", "PIL.Image"} <= modules
-    assert modules.isdisjoint(HEAVY)
-    assert "onnxruntime" not in modules
+    assert modules.isdisjoint({*HEAVY, "onnxruntime", "httpx", "asyncio", "sdk.remote.remote_codec"})
 
 
 def test_a_round_trip_loads_nothing_heavy(tmp_path: Path) -> None:
@@ -45,7 +44,6 @@ def test_a_round_trip_loads_nothing_heavy(tmp_path: Path) -> None:
 
 
 def test_import_takes_less_than_half_a_second() -> None:
-    # Processor time of the import alone, the best of five: a busy machine must not fail the test.
+    # Processor time of the import alone, in one of six tries: a busy machine must not fail the test.
     program = "import time; start = time.process_time(); import sdk; print(time.process_time() - start)"
-    run(program)
-    assert min(float(run(program)) for _ in range(5)) < 0.5
+    assert any(float(run(program)) < 0.5 for _ in range(6))

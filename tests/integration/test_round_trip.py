@@ -64,8 +64,3 @@ def test_quantization_and_its_inverse_come_from_the_contract(repository: Path) -
             numbers = [node.value for node in ast.walk(ast.parse(path.read_text()))
                        if isinstance(node, ast.Constant) and isinstance(node.value, float)]
             assert HALF_RANGE not in numbers, f"{path} spells the quantization rule out again"
-
-
-def test_every_level_survives_the_way_there_and_back() -> None:
-    levels = np.arange(256, dtype=np.uint8)
-    np.testing.assert_array_equal(quantization.quantize(quantization.dequantize(levels.astype(np.float32))), levels)

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from edgegrain.cli.output import ForceOption, JsonOption, print_json
+from edgegrain.cli.options import ForceOption, JsonOption
+from edgegrain.cli.output import print_json
 
 _HELP = """Download the model of 'compress --align'.
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,26 +14,35 @@ import typer
 
 from codec_contract.bundle.controls import strength_of
 from codec_contract.bundle.manifest import verify_bundle
-from codec_contract.errors import ExistsError
 from codec_contract.fit import Size
 from codec_contract.payload import PAYLOAD_SUFFIX
-from edgegrain.cli.compress import FitChoice, QualityChoice
+from edgegrain.cli.options import (
+    BundleOption,
+    DeviceChoice,
+    DeviceOption,
+    FitChoice,
+    FitOption,
+    FormatChoice,
+    MarkOption,
+    MaxBytesOption,
+    MaxMegapixelsOption,
+    QualityOption,
+    SizeOption,
+    max_pixels_of,
+    size_of,
+)
 from edgegrain.cli.output import print_json
-from edgegrain.cli.restore import SAVE_OPTIONS, DeviceChoice, Format, MarkOption, SizeOption, size_of
+from edgegrain.pictures.file_formats import SAVE_OPTIONS
 from edgegrain.service.batch.folder_store import FolderStore
 from edgegrain.service.batch.open_store import open_store
 from edgegrain.service.batch.plan import BatchPlan, Tally, candidates, find_verb
+from edgegrain.service.batch.run import FAILURES, failures_path, run_batch, same_place
 from edgegrain.service.batch.store import Store
 from edgegrain.service.engine_options import QUALITY, CompressOptions, RestoreOptions, require_servable
 from edgegrain.service.job import Verb
-from edgegrain.service.ray.cluster import needs_ray, ray_cluster
 from sdk.payload_claims import enlargement
 from sdk.rate_control import bundles_for
 from server_decoder.decoder_session import require_provider
-
-FAILURES = "failures.jsonl"
-SHOWN = 10
-"""Most failures that are printed; the file has all of them."""
 
 
 def batch(
@@ -44,38 +52,26 @@ def batch(
         bool | None,
         typer.Option("--compress/--restore", help="Direction [default: payloads are restored, pictures compressed]."),
     ] = None,
-    bundle: Annotated[str, typer.Option("--bundle", "-b", help="Id, folder or hf:// name of the bundle.")] = "faces",
+    bundle: BundleOption = "faces",
     workers: Annotated[
         int | None, typer.Option(min=1, max=10_000, help="Number of worker processes [default: one per core].")
     ] = None,
     batch_size: Annotated[
         int, typer.Option(min=1, max=1024, help="Files per batch of a worker.")
     ] = 16,
-    file_format: Annotated[Format, typer.Option("--format", help="Format of restored pictures.")] = Format.png,
+    file_format: Annotated[
+        FormatChoice, typer.Option("--format", help="Format of restored pictures.")
+    ] = FormatChoice.png,
     size: SizeOption = "original",
-    fit: Annotated[
-        FitChoice, typer.Option(help="pad keeps the picture and its aspect, stretch fills, crop takes the centre.")
-    ] = FitChoice.pad,
+    fit: FitOption = FitChoice.pad,
     strength: Annotated[
         float | None, typer.Option(help="Strength of restoring, for bundles with that control [default: the bundle's].")
     ] = None,
-    quality: Annotated[
-        QualityChoice | None,
-        typer.Option(help="Compress with the bundle of this rate; 'edgegrain bundles' lists them [default: the "
-                     "bundle's own]."),
-    ] = None,
-    max_bytes: Annotated[
-        int | None,
-        typer.Option(min=1, help="Largest payload: the best quality that fits is taken for each picture, up to "
-                     "--quality."),
-    ] = None,
-    device: Annotated[
-        DeviceChoice, typer.Option(help="Device of the decoders, without fallback to the other one.")
-    ] = DeviceChoice.cpu,
+    quality: QualityOption = None,
+    max_bytes: MaxBytesOption = None,
+    device: DeviceOption = DeviceChoice.cpu,
     gpus: Annotated[float, typer.Option(min=0.01, help="GPUs reserved per worker with --device cuda.")] = 1,
-    max_megapixels: Annotated[
-        float, typer.Option(min=0.001, max=268, help="Largest picture that is read or made.")
-    ] = 89,
+    max_megapixels: MaxMegapixelsOption = None,
     failures: Annotated[
         Path | None,
         typer.Option(help=f"File for failures, one JSON object per line [default: {FAILURES} in OUT, or in the current "
@@ -111,16 +107,16 @@ def batch(
       2    wrong usage
       130  interrupted by Ctrl-C
     """
-    store, out = open_store(source), open_store(target)
+    store = open_store(source)
     verb = _verb(store, source, compress)
-    if verb == "restore" and _same_place(store, source, out, target):
+    if verb == "restore" and same_place(source, target):
         raise typer.BadParameter("restoring into the folder of the payloads could take originals there for results; "
                                  "choose another folder", param_hint="OUT")
     if verb == "restore":
         foreign = {"--fit": fit is not FitChoice.pad, "--quality": quality is not None,
                    "--max-bytes": max_bytes is not None}
     else:
-        foreign = {"--format": file_format is not Format.png, "--size": size != "original",
+        foreign = {"--format": file_format is not FormatChoice.png, "--size": size != "original",
                    "--strength": strength is not None, "--no-mark": not mark}
     if wrong := [name for name, given in foreign.items() if given]:
         raise typer.BadParameter(f"{_doing(verb)} does not take it; leave it out", param_hint=", ".join(wrong))
@@ -142,22 +138,12 @@ def batch(
         fallbacks={each.id: str(each.folder.resolve()) for each in fallbacks}, payload_limit=max_bytes,
         options=_options(verb, fit, wanted, file_format, strength, mark),
         suffix=PAYLOAD_SUFFIX if verb == "compress" else f".{file_format.value}", device=device.value,
-        batch_size=batch_size, max_pixels=int(max_megapixels * 1e6), force=force)
-    path = failures or Path(out.root if isinstance(out, FolderStore) else ".", FAILURES)
+        batch_size=batch_size, max_pixels=max_pixels_of(max_megapixels), force=force)
+    path = failures or failures_path(target)
     began = time.monotonic()
-    with ExitStack() as stack:
-        if isinstance(out, FolderStore):
-            stack.enter_context(out.held())
-        note = stack.enter_context(_failures_file(path, force))
-        cores = os.cpu_count() or 1
-        stack.enter_context(ray_cluster(ray_address, cpus=workers or cores))
-        with needs_ray():
-            from edgegrain.service.batch import ray_run
-        count = workers or ray_run.cores()
-        if ray_address is None:
-            plan = dataclasses.replace(plan, threads=max(1, cores // count))
-        parts = ray_run.tallies(plan, count, gpus=gpus if device is DeviceChoice.cuda else 0.0)
-        total = _add_up(parts, note, _doing(verb))
+    with _counts_shown(_doing(verb)) as report:
+        total = run_batch(plan, path, workers=workers, gpus=gpus if device is DeviceChoice.cuda else 0.0,
+                          ray_address=ray_address, report=report)
     _finish(plan, total, time.monotonic() - began, path, json_output)
 
 
@@ -181,7 +167,7 @@ def _doing(verb: Verb) -> str:
 
 
 def _options(
-    verb: Verb, fit: FitChoice, size: Size, file_format: Format, strength: float | None, mark: bool
+    verb: Verb, fit: FitChoice, size: Size, file_format: FormatChoice, strength: float | None, mark: bool
 ) -> dict[str, Any]:
     if verb == "compress":
         return dataclasses.asdict(CompressOptions(fit.value))
@@ -194,66 +180,18 @@ def _absolute(place: str) -> str:
     return place if "://" in place else os.path.abspath(place)
 
 
-def _same_place(store: Store, source: str, out: Store, target: str) -> bool:
-    """True if two stores, of these paths or URIs, are the same folder."""
-    if isinstance(store, FolderStore) and isinstance(out, FolderStore):
-        return os.path.exists(out.root) and os.path.samefile(store.root, out.root)
-    return source.rstrip("/") == target.rstrip("/")
-
-
 @contextmanager
-def _failures_file(path: Path, force: bool) -> Iterator[Callable[[dict[str, str]], None]]:
-    """Open a function that writes failures as lines at once; without failures the file is removed at the end.
-
-    A device such as ``/dev/null`` is written to and stays.
-
-    Raises:
-        ExistsError: the file exists and was not written by an earlier run.
-    """
-    device = path.exists() and not path.is_file()
-    if not force and path.is_file() and not _is_failures_file(path):
-        raise ExistsError(path, "it is not a list of failures; choose another file with --failures, or pass --force to "
-                                "replace it")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8") as file:
-
-        def note(failure: dict[str, str]) -> None:
-            file.write(json.dumps(failure) + "\n")
-            file.flush()
-
-        try:
-            yield note
-        finally:
-            if not device and file.tell() == 0:
-                path.unlink(missing_ok=True)
-
-
-def _is_failures_file(path: Path) -> bool:
-    try:
-        with path.open(encoding="utf-8") as file:
-            line = file.readline(1 << 20)
-        return not line or json.loads(line).keys() == {"name", "error"}
-    except (ValueError, AttributeError):
-        return False
-
-
-def _add_up(parts: Iterator[Tally], note: Callable[[dict[str, str]], None], text: str) -> Tally:
-    """Sum up the parts, note all failures, and show the counts on stderr if it is a terminal."""
+def _counts_shown(text: str) -> Iterator[Callable[[Tally], None]]:
+    """Show counts on stderr if it is a terminal; yields the function that sets them."""
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    total = Tally()
     console = Console(stderr=True)
     columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
         bar = bars.add_task(f"{text}: starting")
-        for part in parts:
-            for failure in part.failures:
-                note(failure)
-            total.add(part, keep=SHOWN)
-            bars.update(
-                bar, description=f"{text}: {total.done:,} done, {total.skipped:,} skipped, {total.failed:,} failed")
-    return total
+        yield lambda total: bars.update(
+            bar, description=f"{text}: {total.done:,} done, {total.skipped:,} skipped, {total.failed:,} failed")
 
 
 def _finish(plan: BatchPlan, total: Tally, seconds: float, path: Path, json_output: bool) -> None:

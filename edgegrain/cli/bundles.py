@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from codec_contract.errors import BundleError
-from edgegrain.cli.compress import QualityChoice
-from edgegrain.cli.output import JsonOption, print_json
+from edgegrain.cli.options import JsonOption, QualityChoice
+from edgegrain.cli.output import print_json
 
 if TYPE_CHECKING:
     from sdk import BundleInfo
@@ -57,7 +57,9 @@ def _list(
 
 @bundles.command()
 def show(
-    names: Annotated[list[str], typer.Argument(metavar="BUNDLE...", help="Ids, folders or hf:// names of bundles.")],
+    names: Annotated[
+        list[str], typer.Argument(metavar="BUNDLE...", help="Ids, aliases, folders or hf:// names of bundles.")
+    ],
     verify: VerifyOption = False,
     json_output: JsonOption = False,
 ) -> None:

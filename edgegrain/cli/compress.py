@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,31 +13,25 @@ from codec_contract.errors import ImageError
 from codec_contract.payload import PAYLOAD_SUFFIX
 from edge_encoder.preprocessing import PICTURE_SUFFIXES
 from edgegrain.cli.files import STDOUT, FileJob, check_sources, plan_jobs, read_source, refuse_existing, write_result
-from edgegrain.cli.output import ForceOption, JsonOption, Row, finish, run_all, times_less
-from edgegrain.cli.remote import RemoteOption, TokenOption
+from edgegrain.cli.options import (
+    BUNDLE_HELP,
+    FitChoice,
+    FitOption,
+    ForceOption,
+    JsonOption,
+    MaxBytesOption,
+    MaxMegapixelsOption,
+    QualityOption,
+    RemoteOption,
+    TokenOption,
+    max_pixels_of,
+)
+from edgegrain.cli.output import Row, finish, run_all, times_less
 
 if TYPE_CHECKING:
     import sdk
 
 COLOURS = {"white": (255, 255, 255), "black": (0, 0, 0), "grey": (128, 128, 128)}
-MAX_MEGAPIXELS = 89
-
-
-class QualityChoice(StrEnum):
-    """Rate of a payload."""
-
-    tiny = "tiny"
-    small = "small"
-    medium = "medium"
-    large = "large"
-
-
-class FitChoice(StrEnum):
-    """Fit of a picture to the encoder's square."""
-
-    pad = "pad"
-    stretch = "stretch"
-    crop = "crop"
 
 
 def parse_colour(text: str) -> tuple[int, int, int]:
@@ -62,13 +55,9 @@ def compress(
     ] = None,
     bundle: Annotated[
         str | None,
-        typer.Option("--bundle", "-b", help="Id, folder or hf:// name of the bundle [default: faces, or the service's "
-                     "first]."),
+        typer.Option("--bundle", "-b", help=f"{BUNDLE_HELP} [default: faces, or the service's first]."),
     ] = None,
-    fit: Annotated[
-        FitChoice,
-        typer.Option(help="pad keeps the whole picture and aspect, stretch fills the square, crop takes the centre."),
-    ] = FitChoice.pad,
+    fit: FitOption = FitChoice.pad,
     background: Annotated[
         str, typer.Option(help="Colour behind transparent pixels: #rrggbb, white, black or grey.")
     ] = "white",
@@ -83,18 +72,10 @@ def compress(
         bool, typer.Option("--require-face", help="Refuse pictures without a face, with several, or with one that is "
                            "too small, turned away, tilted or cut off; see 'edgegrain faces'.")
     ] = False,
-    quality: Annotated[
-        QualityChoice | None,
-        typer.Option(help="Take the bundle of this rate; 'edgegrain bundles' lists them [default: the bundle's own]."),
-    ] = None,
-    max_bytes: Annotated[
-        int | None,
-        typer.Option(min=1, help="Largest payload: the best quality that fits is taken, up to --quality."),
-    ] = None,
+    quality: QualityOption = None,
+    max_bytes: MaxBytesOption = None,
     lr: Annotated[bool, typer.Option("--lr", help="Also write the LR as a small PNG next to each payload.")] = False,
-    max_megapixels: Annotated[
-        float, typer.Option(min=0.001, max=268, help="Largest picture that is read.")
-    ] = MAX_MEGAPIXELS,
+    max_megapixels: MaxMegapixelsOption = None,
     remote: RemoteOption = None,
     token: TokenOption = None,
     force: ForceOption = False,
@@ -123,10 +104,10 @@ def compress(
     colour = parse_colour(background)
     jobs = plan_jobs(pictures, out, wanted=PICTURE_SUFFIXES, result_suffix=PAYLOAD_SUFFIX)
     piped = any(job.target == STDOUT for job in jobs)
-    max_pixels = int(max_megapixels * 1e6)
+    max_pixels = max_pixels_of(max_megapixels)
     if lr and piped:
         raise typer.BadParameter("the LR is written next to the payload; name a file instead of -", param_hint="--lr")
-    if remote is not None and max_megapixels != MAX_MEGAPIXELS and not require_face:  # which reads the picture here
+    if remote is not None and max_megapixels is not None and not require_face:  # which reads the picture here
         raise typer.BadParameter("the service has its own limit; leave --max-megapixels or --remote out",
                                  param_hint="--max-megapixels")
     if remote is not None and (align or align_auto):

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgegrain.cli.output import ForceOption, JsonOption, print_json
+from edgegrain.cli.options import ForceOption, JsonOption
+from edgegrain.cli.output import print_json
 from export.libraries import needs_export_libraries
 
 if TYPE_CHECKING:

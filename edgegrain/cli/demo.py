@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from edgegrain.cli.output import ForceOption, JsonOption, print_json, times_less
-from edgegrain.cli.restore import MarkOption
+from edgegrain.cli.options import BundleOption, ForceOption, JsonOption, MarkOption
+from edgegrain.cli.output import print_json, times_less
 
 
 def demo(
@@ -16,7 +16,7 @@ def demo(
         Path | None, typer.Argument(exists=True, dir_okay=False, help="A portrait [default: the one in the package].")
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the pictures.")] = Path("demo_out"),
-    bundle: Annotated[str, typer.Option("--bundle", "-b", help="Id, folder or hf:// name of the bundle.")] = "faces",
+    bundle: BundleOption = "faces",
     mark: MarkOption = True,
     force: ForceOption = False,
     json_output: JsonOption = False,

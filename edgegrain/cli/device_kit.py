@@ -16,7 +16,8 @@ from codec_contract.bundle.file_names import (
     MANIFEST,
 )
 from codec_contract.errors import ExistsError
-from edgegrain.cli.output import ForceOption, JsonOption, print_json
+from edgegrain.cli.options import BundleOption, ForceOption, JsonOption
+from edgegrain.cli.output import print_json
 
 PHONE_FILES = (CODER_TABLES, GOLDEN, ENCODER_ONNX, ENCODER_TFLITE, f"{ENCODER_COREML}/")
 """Files of a bundle that the device needs; a name with a slash stands for all files below it."""
@@ -24,7 +25,7 @@ PHONE_FILES = (CODER_TABLES, GOLDEN, ENCODER_ONNX, ENCODER_TFLITE, f"{ENCODER_CO
 
 def device_kit(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write.")],
-    bundle: Annotated[str, typer.Option("--bundle", "-b", help="Id, folder or hf:// name of a bundle.")] = "faces",
+    bundle: BundleOption = "faces",
     force: ForceOption = False,
     json_output: JsonOption = False,
 ) -> None:

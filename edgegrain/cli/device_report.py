@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
-from edgegrain.cli.output import ForceOption, JsonOption, print_json
+from edgegrain.cli.options import BundleOption, ForceOption, JsonOption
+from edgegrain.cli.output import print_json
 
 
 def device_report(
     out: Annotated[Path, typer.Argument(metavar="[OUT]", help="File to write.")] = Path("device-report.json"),
-    bundle: Annotated[str, typer.Option("--bundle", "-b", help="Id, alias or folder of a bundle.")] = "faces",
+    bundle: BundleOption = "faces",
     device: Annotated[str, typer.Option("--device", help="Name of this computer [default: its processor].")] = "",
     runs: Annotated[int, typer.Option("--runs", min=1, help="Pictures to encode per runtime.")] = 50,
     force: ForceOption = False,

@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from edgegrain.cli.output import JsonOption, print_json
-from edgegrain.cli.restore import DeviceChoice
+from edgegrain.cli.options import BUNDLE_HELP, DeviceChoice, JsonOption
+from edgegrain.cli.output import print_json
 
 
 def doctor(
     bundle: Annotated[
-        str | None, typer.Option("--bundle", "-b", help="Id, folder or hf:// name [default: all installed bundles].")
+        str | None, typer.Option("--bundle", "-b", help=f"{BUNDLE_HELP} [default: all that are installed].")
     ] = None,
     device: Annotated[DeviceChoice, typer.Option(help="Device to test the decoder on.")] = DeviceChoice.cpu,
     json_output: JsonOption = False,

@@ -11,8 +11,8 @@ import typer
 
 from edgegrain.cli.extras import needs_extra
 from edgegrain.cli.files import refuse_existing
-from edgegrain.cli.output import ForceOption, JsonOption, print_json, with_progress
-from edgegrain.cli.restore import DeviceChoice
+from edgegrain.cli.options import BundleOption, DeviceChoice, ForceOption, JsonOption
+from edgegrain.cli.output import print_json, with_progress
 
 if TYPE_CHECKING:
     from edgegrain.evaluation.evaluator import Evaluator
@@ -36,7 +36,7 @@ def evaluate(
         typer.Option(exists=True, file_okay=False, help="Folder of the metric weights [default: those of 'edgegrain "
                      "metrics fetch']."),
     ] = None,
-    bundle: Annotated[str, typer.Option("--bundle", "-b", help="Id, folder or hf:// name of the bundle.")] = "faces",
+    bundle: BundleOption = "faces",
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", file_okay=False, help="Folder for the report [default: evaluate_out/ID-VERSION]."),
@@ -124,10 +124,11 @@ def _open(codec: Any, paths: list[Path], weights: Path | None, baselines: str, c
     import torch
 
     from codec_contract.cache_folder import cache_folder
-    from edgegrain.evaluation.evaluator import EvaluationConfig, Evaluator, curve_budgets, original_of, weights_id
+    from edgegrain.evaluation.evaluator import EvaluationConfig, Evaluator, curve_budgets, weights_id
     from edgegrain.evaluation.result_cache import ResultCache
     from edgegrain.metrics.metric_weights import find_metric_weights
     from edgegrain.metrics.picture_metrics import PictureMetrics
+    from edgegrain.pictures.originals import original_of
 
     faces = codec.bundle.domain == "faces"
     folder = find_metric_weights(weights, faces=faces)

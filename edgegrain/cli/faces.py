@@ -9,9 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from edge_encoder.preprocessing import PICTURE_SUFFIXES
-from edgegrain.cli.compress import FitChoice
 from edgegrain.cli.files import check_sources, list_files, read_source
-from edgegrain.cli.output import JsonOption, Row, finish, run_all
+from edgegrain.cli.options import FitChoice, JsonOption
+from edgegrain.cli.output import Row, finish, run_all
 
 
 def faces(

@@ -17,7 +17,8 @@ from codec_contract.fit import Size
 from codec_contract.oriented_square import UNITS, OrientedSquare
 from codec_contract.payload import PAYLOAD_SUFFIX
 from edgegrain.cli.files import check_sources, list_files, read_source
-from edgegrain.cli.output import JsonOption, Row, finish, run_all
+from edgegrain.cli.options import JsonOption
+from edgegrain.cli.output import Row, finish, run_all
 from edgegrain.cli.picture_info import is_picture, picture_lines, picture_row
 
 

@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 
 from edgegrain.cli.extras import needs_extra
-from edgegrain.cli.output import ForceOption, JsonOption, print_json
+from edgegrain.cli.options import ForceOption, JsonOption
+from edgegrain.cli.output import print_json
 
 _HELP = """Download the weights of the metric networks.
 

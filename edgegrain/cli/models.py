@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from edgegrain.cli.extras import needs_extra
-from edgegrain.cli.output import JsonOption, print_json
+from edgegrain.cli.options import JsonOption
+from edgegrain.cli.output import print_json
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
 import typer
 
@@ -16,9 +16,6 @@ from edgegrain.cli.exit_codes import message_of
 
 Item = TypeVar("Item")
 Row = dict[str, Any]
-
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the results as JSON.")]
-ForceOption = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
 
 
 def print_json(value: Any, *, err: bool = False) -> None:

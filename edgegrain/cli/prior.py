@@ -11,13 +11,12 @@ import typer
 
 from codec_contract.errors import ModelError
 from edgegrain.cli.extras import needs_extra
-from edgegrain.cli.output import ForceOption, JsonOption, print_json, progress_bar
-from edgegrain.cli.restore import MarkOption
+from edgegrain.cli.options import DEFAULT_PRIOR, ForceOption, JsonOption, MarkOption
+from edgegrain.cli.output import print_json, progress_bar
 
 if TYPE_CHECKING:
     from server_decoder.generative_prior import GenerativePrior
 
-DEFAULT_PRIOR = "mobile-stylegan-ffhq"  # server_decoder.prior_store.DEFAULT_PRIOR, without importing torch for --help
 _HEAD_PICTURES = 32
 
 NameOption = Annotated[str, typer.Option("--name", help="Name of a prior, or a file written by fetch or convert.")]

@@ -12,8 +12,8 @@ from codec_contract.errors import EdgegrainError, ExistsError
 from codec_contract.lr_coder.coder_tables import MAX_HIDDEN_LAYERS, MAX_WIDTH
 from codec_contract.lr_coder.level_step import MAX_STEP
 from edgegrain.cli.extras import needs_extra
-from edgegrain.cli.output import ForceOption, print_json
-from edgegrain.cli.prior import DEFAULT_PRIOR
+from edgegrain.cli.options import DEFAULT_PRIOR, ForceOption
+from edgegrain.cli.output import print_json
 from export.decoder.decoder_options import Weights
 
 KEPT = 3

@@ -4,56 +4,35 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from codec_contract.errors import ImageError
-from codec_contract.fit import Size, parse_size
+from codec_contract.fit import Size
 from codec_contract.payload import PAYLOAD_SUFFIX
 from edgegrain.cli.files import STDOUT, FileJob, check_sources, plan_jobs, read_source, refuse_existing, write_result
-from edgegrain.cli.output import ForceOption, JsonOption, Row, finish, run_all
-from edgegrain.cli.remote import RemoteOption, TokenOption
-from edgegrain.pictures.file_formats import MAX_SIDES
+from edgegrain.cli.options import (
+    BUNDLE_HELP,
+    DeviceChoice,
+    DeviceOption,
+    ForceOption,
+    FormatChoice,
+    JsonOption,
+    MarkOption,
+    MaxMegapixelsOption,
+    RemoteOption,
+    SizeOption,
+    TokenOption,
+    max_pixels_of,
+    size_of,
+)
+from edgegrain.cli.output import Row, finish, run_all
+from edgegrain.pictures.file_formats import MAX_SIDES, SAVE_OPTIONS
 
 if TYPE_CHECKING:
     from PIL import Image
-
-SAVE_OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
-    ".png": ("PNG", {}),
-    ".jpg": ("JPEG", {"quality": 95, "subsampling": 0}),
-    ".jpeg": ("JPEG", {"quality": 95, "subsampling": 0}),
-    ".webp": ("WEBP", {"quality": 95}),
-}
-"""Suffix -> Pillow's format and options."""
-
-
-class DeviceChoice(StrEnum):
-    """Device of the decoder."""
-
-    cpu = "cpu"
-    cuda = "cuda"
-
-
-class Format(StrEnum):
-    """File format of restored pictures."""
-
-    png = "png"
-    jpg = "jpg"
-    webp = "webp"
-
-
-SizeOption = Annotated[
-    str, typer.Option("--size", metavar="[original|native|PIXELS]", help=(
-        "original: the original's size, as sharp as the bundle can; native: the decoder's own resolution; PIXELS: the "
-        "longest side, such as 1024; edgegrain info names the largest."))
-]
-MarkOption = Annotated[
-    bool, typer.Option("--mark/--no-mark", help="Write into the pictures that they are generated; see "
-                       "docs/generated_marks.md.")
-]
 
 
 def restore(
@@ -68,18 +47,15 @@ def restore(
     ] = None,
     bundle: Annotated[
         str | None,
-        typer.Option("--bundle", "-b", help="Id, folder or hf:// name [default: the bundle that the payload names]."),
+        typer.Option("--bundle", "-b", help=f"{BUNDLE_HELP} [default: the one that the payload names]."),
     ] = None,
     size: SizeOption = "original",
-    device: Annotated[
-        DeviceChoice, typer.Option(help="Device of the decoder, without fallback to the other one.")
-    ] = DeviceChoice.cpu,
+    device: DeviceOption = DeviceChoice.cpu,
     file_format: Annotated[
-        Format, typer.Option("--format", help="Format of the pictures; for a file given by --out its suffix decides.")
-    ] = Format.png,
-    max_megapixels: Annotated[
-        float, typer.Option(min=0.001, max=268, help="Largest original that is restored.")
-    ] = 89,
+        FormatChoice,
+        typer.Option("--format", help="Format of the pictures; for a file given by --out its suffix decides."),
+    ] = FormatChoice.png,
+    max_megapixels: MaxMegapixelsOption = None,
     seed: Annotated[
         int | None, typer.Option(min=0, help="For bundles with that control: seed of the faint detail that the LR does "
                                  "not determine [default: the likeliest detail].")
@@ -121,7 +97,7 @@ def restore(
     jobs = plan_jobs(
         payloads, out, wanted=frozenset([PAYLOAD_SUFFIX]), result_suffix=f".restored.{file_format.value}")
 
-    max_pixels = int(max_megapixels * 1e6)
+    max_pixels = max_pixels_of(max_megapixels)
     wanted = size_of(size)
     if remote is not None and seed is not None:
         raise typer.BadParameter("the service takes no seed; leave --seed or --remote out", param_hint="--seed")
@@ -154,16 +130,9 @@ def restore(
            json_output=json_output, summary=f"{len(done)} pictures", err=any(job.target == STDOUT for job in jobs))
 
 
-def size_of(option: str) -> Size:
-    """The size that ``--size`` names; `typer.BadParameter` if it names none."""
-    try:
-        return parse_size(option)
-    except ImageError as error:
-        raise typer.BadParameter(str(error), param_hint="--size") from error
-
-
 def restore_file(
-    job: FileJob, picture_of: Callable[[Path | bytes], Image.Image], force: bool, file_format: Format = Format.png
+    job: FileJob, picture_of: Callable[[Path | bytes], Image.Image], force: bool,
+    file_format: FormatChoice = FormatChoice.png
 ) -> Row:
     """Restore one file with ``picture_of`` and write it, in ``file_format`` to `STDOUT`; returns the row to print."""
     suffix = f".{file_format.value}" if job.target == STDOUT else job.target.suffix.lower()

@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from edgegrain.cli.files import STDOUT, plan_jobs
-from edgegrain.cli.output import ForceOption, JsonOption, print_json
-from edgegrain.cli.restore import DeviceChoice, MarkOption, restore_file
+from edgegrain.cli.options import BundleOption, DeviceChoice, DeviceOption, ForceOption, JsonOption, MarkOption
+from edgegrain.cli.output import print_json
+from edgegrain.cli.restore import restore_file
 
 
 def retouch(
@@ -22,7 +23,7 @@ def retouch(
         Path | None, typer.Option("--out", "-o", help="The picture to write; - for standard output [default: "
                                   "NAME.retouched.png].")
     ] = None,
-    bundle: Annotated[str, typer.Option("--bundle", "-b", help="Id, folder or hf:// name of the bundle.")] = "faces",
+    bundle: BundleOption = "faces",
     feather: Annotated[
         float | None, typer.Option(min=0, max=1000, help="Pixels over which the restored region fades into the "
                                    "original [default: a 64th of the longest side].")
@@ -31,7 +32,7 @@ def retouch(
         int, typer.Option(min=1, max=255, help="Smallest difference in levels of an edited pixel.")
     ] = 16,
     strength: Annotated[float | None, typer.Option(help="For bundles with that control.")] = None,
-    device: Annotated[DeviceChoice, typer.Option(help="Device of the decoder.")] = DeviceChoice.cpu,
+    device: DeviceOption = DeviceChoice.cpu,
     mark: MarkOption = True,
     force: ForceOption = False,
     json_output: JsonOption = False,

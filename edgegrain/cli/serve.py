@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from codec_contract.errors import ServiceError
-from edgegrain.cli.restore import DeviceChoice
+from edgegrain.cli.options import BUNDLE_HELP, DeviceChoice
 
 LIBRARIES = ("fastapi", "uvicorn", "pydantic", "pydantic_settings", "prometheus_client", "python_multipart")
 PYDANTICS_OWN = "Value error, "
@@ -18,8 +18,7 @@ PYDANTICS_OWN = "Value error, "
 def serve(
     bundle: Annotated[
         list[str] | None,
-        typer.Option("--bundle", "-b", help="Id, folder or hf:// name of a bundle to serve; repeat it for several "
-                     "[default: faces]."),
+        typer.Option("--bundle", "-b", help=f"{BUNDLE_HELP} to serve; repeat it for several [default: faces]."),
     ] = None,
     host: Annotated[
         str | None, typer.Option(help="Address to listen on; 0.0.0.0 for all [default: 127.0.0.1].")
@@ -37,7 +36,7 @@ def serve(
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads of a worker's networks on the CPU [default: all cores].")
     ] = None,
-    queue: Annotated[
+    queue_size: Annotated[
         int | None, typer.Option(min=1, help="Most pictures in the queue; more are refused with 503 [default: 128].")
     ] = None,
     deadline: Annotated[
@@ -104,7 +103,7 @@ def serve(
     given: dict[str, Any] = {
         "bundles": tuple(bundle) if bundle else None, "host": host, "port": port,
         "device": None if device is None else device.value, "workers": workers, "threads": threads,
-        "queue_size": queue, "deadline": deadline}
+        "queue_size": queue_size, "deadline": deadline}
     try:
         settings = Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:

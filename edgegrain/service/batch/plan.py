@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from codec_contract.fit import MAX_PIXELS
 from codec_contract.payload import MAGIC, PAYLOAD_SUFFIX
 from edge_encoder.preprocessing import PICTURE_SUFFIXES
 from edgegrain.service.batch.store import Store, printable_name, suffix_of
@@ -50,7 +51,7 @@ class BatchPlan:
     device: str = "cpu"
     threads: int = 1
     batch_size: int = 16
-    max_pixels: int = 89_000_000
+    max_pixels: int = MAX_PIXELS
     max_bytes: int = 1 << 28
     force: bool = False
     fallbacks: Mapping[str, str] = field(default_factory=dict)

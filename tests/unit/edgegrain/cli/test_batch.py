@@ -18,8 +18,9 @@ from PIL import Image
 import edgegrain.service.batch
 import sdk
 from codec_contract.bundle import paths
-from edgegrain.cli import batch
+from codec_contract.fit import MAX_PIXELS
 from edgegrain.cli.main import app
+from edgegrain.service.batch import run as batch_run
 from edgegrain.service.batch.batch_worker import BatchWorker
 from edgegrain.service.batch.open_store import open_store
 from edgegrain.service.batch.plan import BatchPlan, Tally, pending_batches
@@ -67,7 +68,7 @@ def plans(monkeypatch: pytest.MonkeyPatch) -> list[BatchPlan]:
     here = ModuleType("edgegrain.service.batch.ray_run")
     here.tallies, here.cores = tallies, lambda: 1  # type: ignore[attr-defined]
     monkeypatch.setattr(edgegrain.service.batch, "ray_run", here, raising=False)
-    monkeypatch.setattr(batch, "ray_cluster", no_cluster)
+    monkeypatch.setattr(batch_run, "ray_cluster", no_cluster)
     return started
 
 
@@ -93,7 +94,7 @@ def test_summary_failures_and_status(
     assert not (out / "failures.jsonl").exists()
     assert run(pictures, out, "--force") == 0
     assert capsys.readouterr().out.startswith("2 done in ")
-    assert [plan.force for plan in plans] == [False, False, True]
+    assert [plan.force for plan in plans] == [False, False, True] and plans[0].max_pixels == MAX_PIXELS
 
 
 def test_a_result_whose_name_is_too_long(pictures: Path, plans: list[BatchPlan], tmp_path: Path) -> None:

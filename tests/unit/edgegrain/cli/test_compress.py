@@ -22,9 +22,9 @@ from codec_contract.bundle import paths as bundle_paths
 from codec_contract.bundle.paths import DEFAULT_BUNDLE
 from codec_contract.bundle.qualities import QUALITIES
 from edgegrain.cli import files
-from edgegrain.cli.compress import QualityChoice
 from edgegrain.cli.files import STDIN, STDOUT, plan_jobs, read_source
 from edgegrain.cli.main import app
+from edgegrain.cli.options import QualityChoice
 from tests.tiny_bundle import write_qualities, write_tiny_bundle
 from tests.unit.edgegrain.cli.conftest import Shell, write_picture
 

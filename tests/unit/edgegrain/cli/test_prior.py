@@ -15,7 +15,7 @@ import sdk
 from codec_contract.quantization import quantize
 from edgegrain.cli import package_download
 from edgegrain.cli.main import app
-from edgegrain.cli.prior import DEFAULT_PRIOR
+from edgegrain.cli.options import DEFAULT_PRIOR
 from edgegrain.pictures.packed import stored_pictures
 from edgegrain.pictures.prior_samples import MIXTURES, mix_codes, truncated_codes
 from edgegrain.pictures.sheets import GAP, MARGIN

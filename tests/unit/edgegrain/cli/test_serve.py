@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import sdk
+from codec_contract.fit import MAX_PIXELS
 from edgegrain.cli.main import app
 from edgegrain.service import uvicorn_server as server
 from edgegrain.service.ray import ray_server
@@ -38,6 +39,7 @@ def test_options_win_over_the_environment(served: list[Settings], monkeypatch: p
     assert run("serve", "--port", 2000, "--bundle", "a", "--bundle", "b", "--device", "cpu", "--deadline", "0.5") == 0
     (settings,) = served
     assert (settings.port, settings.queue_size, settings.bundles) == (2000, 7, ("a", "b"))
+    assert run("serve", "--queue-size", 5) == 0 and served[1].queue_size == 5
     assert (settings.deadline, settings.workers, settings.host) == (0.5, 1, "127.0.0.1")
 
 
@@ -139,6 +141,6 @@ def test_remote_gets_what_the_options_say(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "me.png").write_bytes(b"anything")
     assert run("compress", tmp_path / "me.png", "--remote", "http://host", "--fit", "crop", "--bundle", "x") == 0
     assert calls == [("http://host", "secret"), ("me.png", "crop", {
-        "bundle": "x", "background": (255, 255, 255), "max_pixels": 89_000_000, "quality": None,
+        "bundle": "x", "background": (255, 255, 255), "max_pixels": MAX_PIXELS, "quality": None,
         "max_bytes": None})]
     assert (tmp_path / "me.grain").read_bytes() == payload

@@ -1,0 +1,106 @@
+"""Options that several commands share, each with one name and one meaning."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from codec_contract.errors import ImageError
+from codec_contract.fit import MAX_PIXELS, Size, parse_size
+
+DEFAULT_PRIOR = "mobile-stylegan-ffhq"
+"""`server_decoder.prior_store.DEFAULT_PRIOR`, without importing torch for --help."""
+
+BUNDLE_HELP = "Id, alias, folder or hf:// name of the bundle"
+"""Continued by the default of commands that have another one than `DEFAULT_BUNDLE`."""
+
+
+class DeviceChoice(StrEnum):
+    """Device of the decoder."""
+
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class FitChoice(StrEnum):
+    """Fit of a picture to the encoder's square."""
+
+    pad = "pad"
+    stretch = "stretch"
+    crop = "crop"
+
+
+class FormatChoice(StrEnum):
+    """File format of restored pictures."""
+
+    png = "png"
+    jpg = "jpg"
+    webp = "webp"
+
+
+class QualityChoice(StrEnum):
+    """Rate of a payload."""
+
+    tiny = "tiny"
+    small = "small"
+    medium = "medium"
+    large = "large"
+
+
+BundleOption = Annotated[str, typer.Option("--bundle", "-b", help=f"{BUNDLE_HELP}.")]
+DeviceOption = Annotated[
+    DeviceChoice, typer.Option("--device", help="Device of the decoder, without fallback to the other one.")
+]
+FitOption = Annotated[
+    FitChoice,
+    typer.Option("--fit", help="pad keeps the whole picture and its aspect, stretch fills the square, crop takes the "
+                 "centre."),
+]
+ForceOption = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the results as JSON.")]
+MarkOption = Annotated[
+    bool, typer.Option("--mark/--no-mark", help="Write into the pictures that they are generated; see "
+                       "docs/generated_marks.md.")
+]
+MaxBytesOption = Annotated[
+    int | None,
+    typer.Option("--max-bytes", min=1, help="Largest payload: the best quality that fits is taken for each picture, "
+                 "up to --quality."),
+]
+MaxMegapixelsOption = Annotated[
+    float | None,
+    typer.Option("--max-megapixels", min=0.001, max=268, help="Largest picture that is read or made [default: "
+                 f"{MAX_PIXELS / 1e6:.1f}]."),
+]
+QualityOption = Annotated[
+    QualityChoice | None,
+    typer.Option("--quality", help="Take the bundle of this rate; 'edgegrain bundles' lists them [default: the "
+                 "bundle's own]."),
+]
+RemoteOption = Annotated[
+    str | None,
+    typer.Option("--remote", metavar="URL", help="Use the service at this address, for instance http://host:8000."),
+]
+SizeOption = Annotated[
+    str, typer.Option("--size", metavar="[original|native|PIXELS]", help=(
+        "original: the original's size, as sharp as the bundle can; native: the decoder's own resolution; PIXELS: the "
+        "longest side, such as 1024; edgegrain info names the largest."))
+]
+TokenOption = Annotated[
+    str | None, typer.Option("--token", envvar="EDGEGRAIN_TOKEN", help="Bearer token for the service.")
+]
+
+
+def max_pixels_of(megapixels: float | None) -> int:
+    """The limit in pixels that ``--max-megapixels`` sets; without it that of the SDK."""
+    return MAX_PIXELS if megapixels is None else int(megapixels * 1e6)
+
+
+def size_of(option: str) -> Size:
+    """The size that ``--size`` names; `typer.BadParameter` if it names none."""
+    try:
+        return parse_size(option)
+    except ImageError as error:
+        raise typer.BadParameter(str(error), param_hint="--size") from error

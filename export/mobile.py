@@ -17,7 +17,7 @@ except ModuleNotFoundError as missing:
                  "pip install 'edgegrain[export]'")
     raise
 
-from codec_contract.bundle.file_names import ENCODER_WEIGHTS, MANIFEST
+from codec_contract.bundle.file_names import ENCODER_WEIGHTS, IRN_WEIGHTS, MANIFEST, RRDB_ENCODER_WEIGHTS
 from codec_contract.bundle.manifest import load_manifest, verify_bundle
 from codec_contract.bundle.paths import DEFAULT_BUNDLE, find_bundle
 from codec_contract.errors import EdgegrainError, ExportError
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 FAILED, INTERRUPTED = 1, 130
 OFFICIAL_HR, OFFICIAL_LR = 1024, 16
-IRN_WEIGHTS, RRDB_WEIGHTS = "irn.safetensors", "rrdb_encoder.safetensors"
-"""Float encoders in bundles of IRN and of converted GRAINs, which have no other file of these names."""
 
 
 class Architecture(enum.StrEnum):
@@ -74,8 +72,8 @@ def encoder(
     tflite_converter: Annotated[TfliteConverter, typer.Option(
         help="Program that writes the TFLite file: edgegrain itself, or a converter that is installed. Their files "
              "compute the same bytes.")] = TfliteConverter.direct,
-    pictures: Annotated[Path | None, typer.Option(help="Folder of real pictures to compare on [default: those that "
-                                                  "ship with edgegrain].", file_okay=False)] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of real pictures to compare on [default: those that ship "
+                                              "with edgegrain].", file_okay=False)] = None,
     seed: Annotated[int, typer.Option(help="Seed of the generated inputs and of random weights.")] = 0,
     contrast: Annotated[bool, typer.Option(help="Also measure an ordinary float encoder of the same shape.")] = True,
     force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
@@ -87,8 +85,8 @@ def encoder(
                                            min=2)] = None,
     lr: Annotated[int | None, typer.Option(help=f"official-rrdb: side of the LR [default: {OFFICIAL_LR}].",
                                            min=1)] = None,
-    weights: Annotated[Path | None, typer.Option(help="official-rrdb: checkpoint (.safetensors or .pt) [default: "
-                                                 "random weights].", dir_okay=False)] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="official-rrdb: its weights, .safetensors or .pt [default: "
+                                                    "random weights].", dir_okay=False)] = None,
 ) -> None:
     """Write the encoder for phones and prove it: TFLite, Core ML and ONNX, byte for byte the same.
 
@@ -102,7 +100,7 @@ def encoder(
     Examples:
       python -m export.mobile --out dist
       python -m export.mobile --out dist --quick
-      python -m export.mobile --bundle my-bundle/ --formats tflite --inputs 400 --pictures photos/
+      python -m export.mobile --bundle my-bundle/ --formats tflite --inputs 400 --data photos/
       python -m export.mobile --bundle my-bundle/ --renew
       python -m export.mobile --architecture official-rrdb --hr 1024 --lr 16 --inputs 20 --out dist-rrdb
     """
@@ -129,15 +127,15 @@ def encoder(
     chosen = tuple(FORMATS) if formats is None else tuple(part.strip() for part in formats.split(",") if part.strip())
     require_formats(chosen)
     if architecture is Architecture.exact:
-        _refuse({"--weights": weights, "--hr": hr, "--lr": lr}, f"need --architecture {Architecture.official_rrdb}")
+        _refuse({"--checkpoint": checkpoint, "--hr": hr, "--lr": lr}, f"need --architecture {Architecture.official_rrdb}")
         name = bundle or DEFAULT_BUNDLE
         folder = writable_bundle(name).folder if renew else find_bundle(name)
         source = f"bundle {folder.resolve().name}"
     else:
         _refuse({"--bundle": bundle}, f"does not go with --architecture {architecture}")
         folder = None
-        source = weights.name if weights else f"random weights, seed {seed}"
-    exact = folder is not None and not any((folder / name).is_file() for name in (IRN_WEIGHTS, RRDB_WEIGHTS))
+        source = checkpoint.name if checkpoint else f"random weights, seed {seed}"
+    exact = folder is not None and not any((folder / name).is_file() for name in (IRN_WEIGHTS, RRDB_ENCODER_WEIGHTS))
     if renew and folder is not None:
         if not exact:
             raise ExportError(f"the encoder of {source} is a float one; --renew needs an exact one")
@@ -150,10 +148,10 @@ def encoder(
     count = inputs or (QUICK_INPUTS if quick else EXACT_INPUTS if exact else FLOAT_INPUTS)
     options = ExportOptions(
         source=source, inputs=count, formats=chosen, tflite_converter=tflite_converter,
-        pictures=find_pictures(pictures), seed=seed, force=force, quick=quick,
+        pictures=find_pictures(data), seed=seed, force=force, quick=quick,
         processes=processes_for(count) if exact else 1, console=Console(stderr=True))
     if folder is None:
-        report = export_float(_official_graph(hr or OFFICIAL_HR, lr or OFFICIAL_LR, weights, seed), out, options)
+        report = export_float(_official_graph(hr or OFFICIAL_HR, lr or OFFICIAL_LR, checkpoint, seed), out, options)
     elif not exact:
         report = export_float(_float_graph(folder), out, options)
     else:
@@ -191,7 +189,7 @@ def _float_graph(folder: Path) -> EncoderGraph:
     from server_decoder.irn.weights import load_irn
 
     manifest = load_manifest(folder)
-    name = IRN_WEIGHTS if IRN_WEIGHTS in manifest.files else RRDB_WEIGHTS
+    name = IRN_WEIGHTS if IRN_WEIGHTS in manifest.files else RRDB_ENCODER_WEIGHTS
     manifest.verify_file(name)
     path = manifest.path(name)
     if name == IRN_WEIGHTS:

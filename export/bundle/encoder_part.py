@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from safetensors.torch import save
 
-from codec_contract.bundle.file_names import ENCODER_WEIGHTS, GOLDEN
+from codec_contract.bundle.file_names import ENCODER_WEIGHTS, GOLDEN, RRDB_ENCODER_WEIGHTS
 from codec_contract.errors import ExportError
 from codec_contract.files import write_atomically
 from codec_contract.fit import PREPROCESSING
@@ -23,9 +23,6 @@ from export.encoder.graph import EncoderGraph, exact_graph
 from export.encoder.rrdb_graph import rrdb_graph
 from server_decoder.grain.rrdb_encoder import RRDBEncoder
 from server_decoder.weight_file import state_digest
-
-RRDB_WEIGHTS = "rrdb_encoder.safetensors"
-"""GRAIN's float encoder in a bundle; `server_decoder.grain.rrdb_encoder.load_rrdb_encoder` reads it."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +83,7 @@ def rrdb_encoder(encoder: RRDBEncoder, hr: int) -> EncoderPart:
     state = {name: tensor.detach().contiguous() for name, tensor in encoder.state_dict().items()}
 
     def write_weights(folder: Path) -> None:
-        write_atomically(folder / RRDB_WEIGHTS, save(state))
+        write_atomically(folder / RRDB_ENCODER_WEIGHTS, save(state))
 
     digest = state_digest(state, repr(sorted(asdict(encoder.config).items())))
     return float_encoder(rrdb_graph(encoder, hr), digest, write_weights)

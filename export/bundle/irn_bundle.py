@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import torch
 
+from codec_contract.bundle.file_names import IRN_WEIGHTS
 from codec_contract.errors import BundleError
 from codec_contract.quantization import dequantize, quantize
 from export.bundle.card import bundle_card
@@ -36,7 +37,7 @@ from export.proof.proof_inputs import smooth_pictures
 from export.proof.torch_executor import torch_encoder
 from server_decoder.decoder_session import LATENT
 from server_decoder.irn.network import IRN, KIND, Downscaler, Upscaler
-from server_decoder.irn.weights import WEIGHTS, irn_digest, load_irn, read_training, save_irn
+from server_decoder.irn.weights import irn_digest, load_irn, read_training, save_irn
 
 TILE = 256
 """Side of a tile, in pixels."""
@@ -86,7 +87,7 @@ def write_irn_bundle(
     """
     refuse_to_replace(folder, force)
     require_bundle_formats(formats)
-    path = weights / WEIGHTS if weights.is_dir() else weights
+    path = weights / IRN_WEIGHTS if weights.is_dir() else weights
     irn, training = load_irn(path), read_training(path)
     round_weights(irn, compact=False)  # float32 files too: both halves use what the decoder's file stores
     factor = irn.config.factor
@@ -102,7 +103,7 @@ def write_irn_bundle(
     comparison = compare_decoder(model, Upscaler(irn).eval(), encode(compared))
 
     def write_weights(staging: Path) -> None:
-        save_irn(irn, staging / WEIGHTS, training=training)
+        save_irn(irn, staging / IRN_WEIGHTS, training=training)
 
     encoder = float_encoder(graph, irn_digest(irn), write_weights, {"pad": "edge", "tile_overlap": overlap // factor})
     if plus is None:

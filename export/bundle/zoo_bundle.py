@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from codec_contract.bundle.file_names import IRN_WEIGHTS
 from codec_contract.errors import ExportError, ModelError
 from export.bundle.face_sr_bundle import write_face_sr_bundle
 from export.bundle.grain_bundle import write_trained_bundle
@@ -19,7 +20,6 @@ from export.bundle.irn_bundle import write_irn_bundle
 from export.bundle.writer import WrittenBundle
 from export.decoder.sources import TRAINED
 from server_decoder.face_sr.weights import GCFSR_WEIGHTS, GLEAN_WEIGHTS
-from server_decoder.irn.weights import WEIGHTS as IRN_WEIGHTS
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from codec_contract.bundle.file_names import IRN_WEIGHTS
 from codec_contract.errors import ModelError
 from export.bundle.face_sr_bundle import USUAL_FACTOR, gcfsr_restorer, glean_restorer
 from export.bundle.irn_bundle import write_irn_bundle
@@ -30,7 +31,7 @@ from export.checkpoints.grain import load_grain_checkpoint
 from export.checkpoints.irn import load_irn_checkpoint
 from export.checkpoints.tensor_map import TensorMap
 from export.decoder.command import Comparison
-from server_decoder.irn.weights import WEIGHTS, save_irn
+from server_decoder.irn.weights import save_irn
 from server_decoder.stylegan2 import checkpoints as stylegan2
 from server_decoder.stylegan2.checkpoint_layouts import NVIDIA, ROSINALITY
 
@@ -118,7 +119,7 @@ def _grain(files: Sequence[Path], out: Path, options: ConversionOptions) -> Conv
 def _irn(files: Sequence[Path], out: Path, options: ConversionOptions, *, plus: bool) -> ConversionReport:
     irn, tensor_map = load_irn_checkpoint(files[0])
     with tempfile.TemporaryDirectory() as folder:
-        weights = save_irn(irn, Path(folder) / WEIGHTS, training=training_record([tensor_map]), dtype=torch.float32)
+        weights = save_irn(irn, Path(folder) / IRN_WEIGHTS, training=training_record([tensor_map]), dtype=torch.float32)
         written = write_irn_bundle(weights, out, formats=options.formats, licence=AUTHORS["irn"], plus=plus,
                                    force=options.force)
     source = "irn-plus" if plus else "irn"

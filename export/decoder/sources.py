@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx
 import torch
 
-from codec_contract.bundle.file_names import CODER_TABLES, ENCODER_WEIGHTS, MANIFEST
+from codec_contract.bundle.file_names import CODER_TABLES, ENCODER_WEIGHTS, IRN_WEIGHTS, MANIFEST
 from codec_contract.bundle.manifest import Manifest, load_manifest
 from codec_contract.bundle.paths import ALIASES, find_bundle, installed_bundles
 from codec_contract.errors import BundleError, ExportError
@@ -28,7 +28,6 @@ from server_decoder.grain.prior_config import PriorConfig
 from server_decoder.grain.rrdb import INITIAL_RESIDUAL, initialize
 from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder
 from server_decoder.grain.weights import load_trained, read_config, read_kept
-from server_decoder.irn.weights import WEIGHTS as IRN_WEIGHTS
 from server_decoder.prior_store import DEFAULT_PRIOR, load_prior
 
 TRAINED = "grain.safetensors"

@@ -12,8 +12,6 @@ import torch
 from server_decoder.irn.network import IRN, IRNConfig
 from server_decoder.weight_file import WeightKind, fill_network, read_config, read_record, save_network, state_digest
 
-WEIGHTS = "irn.safetensors"
-"""Name of the file in the folder of a run and of the zoo."""
 _KIND = WeightKind("IRN", "irn", IRNConfig.from_dict)
 _TRAINING = "training"
 

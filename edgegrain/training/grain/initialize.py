@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from codec_contract.bundle.file_names import CODER_TABLES, MANIFEST
+from codec_contract.bundle.file_names import CODER_TABLES, MANIFEST, RRDB_ENCODER_WEIGHTS
 from codec_contract.bundle.manifest import Manifest, load_manifest
 from codec_contract.bundle.paths import find_bundle
 from codec_contract.errors import BundleError, EdgegrainError
@@ -28,7 +28,6 @@ from edgegrain.training.grain.grow import grow
 from edgegrain.training.grain.rrdb_encoder import RRDBEncoderConfig
 from edgegrain.training.grain.stages import GrainRecipe
 from edgegrain.training.prior_files import prior_config, random_prior
-from export.bundle.encoder_part import RRDB_WEIGHTS
 from export.decoder.sources import ENCODER, TRAINED, bundle_decoder, load_zoo, zoo_encoder, zoo_step
 from server_decoder.generative_prior import GenerativePrior
 from server_decoder.grain.grain import Grain, GrainConfig
@@ -239,7 +238,7 @@ def from_bundle(folder: Path) -> _Source:
     manifest = load_manifest(folder)
     decoder = bundle_decoder(manifest)
     stage = "final" if isinstance(decoder, Grain) else "1"
-    if RRDB_WEIGHTS in manifest.files:
+    if RRDB_ENCODER_WEIGHTS in manifest.files:
         source, weights = _joined_rrdb(manifest, decoder, stage)
     else:
         network = integer_network.load_integer_network(manifest.open_file(ENCODER))
@@ -281,8 +280,8 @@ def _joined(name: str, network: IntegerNetwork, decoder: RRDBDecoder | Grain, st
 def _joined_rrdb(manifest: Manifest, decoder: RRDBDecoder | Grain, stage: str
                  ) -> tuple[GrainRecipe, dict[str, Tensor]]:
     """As `_joined`, for a bundle with the paper's float encoder."""
-    manifest.verify_file(RRDB_WEIGHTS)
-    encoder = load_rrdb_encoder(manifest.path(RRDB_WEIGHTS))
+    manifest.verify_file(RRDB_ENCODER_WEIGHTS)
+    encoder = load_rrdb_encoder(manifest.path(RRDB_ENCODER_WEIGHTS))
     shape = encoder.config
     config = RRDBEncoderConfig(manifest.hr, manifest.lr, shape.channels, shape.growth, shape.blocks)
     weights = {f"encoder.network.{key}": tensor for key, tensor in encoder.state_dict().items()}

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 import sdk
+from codec_contract.bundle.file_names import RRDB_ENCODER_WEIGHTS
 from codec_contract.bundle.manifest import load_manifest
 from codec_contract.errors import BundleError
 from codec_contract.lr_coder.coder_tables import CoderTables
@@ -24,7 +25,6 @@ from edgegrain.training.grain.recipes import GRAIN_RECIPES
 from edgegrain.training.grain.rrdb_encoder import RRDBEncoderConfig, TrainedRRDBEncoder
 from edgegrain.training.grain.stages import GrainRecipe
 from edgegrain.training.loop import train
-from export.bundle.encoder_part import RRDB_WEIGHTS
 from export.bundle.writer import BundleParts
 from server_decoder.grain.rrdb_decoder import DecoderConfig, Scale
 
@@ -80,7 +80,7 @@ def test_a_run_becomes_a_bundle_that_can_be_trained_on(tmp_path: Path, monkeypat
     publishing.publish(tmp_path / "run", tmp_path / "data", tmp_path / "paper-64", bundle_id="paper-64",
                        version="1.0.0", coder_pictures=4)
     manifest = load_manifest(tmp_path / "paper-64")
-    assert manifest.encoder["exact"] is False and RRDB_WEIGHTS in manifest.files
+    assert manifest.encoder["exact"] is False and RRDB_ENCODER_WEIGHTS in manifest.files
     assert "exact encoder" not in manifest.open_file("README.md").decode()
     model = load_run(tmp_path / "run").average
     picture = random_pictures(1, 64, 5)[0]

@@ -68,7 +68,11 @@ class GenerativePrior(nn.Module, ABC):
 
     def synthesize_window(self, codes: Tensor, noise: list[Tensor] | None, offsets: Offsets, window: Window
                           ) -> Synthesis:
-        """`forward` with a window, for codes and offsets of the right shapes."""
+        """`forward` with a window, for codes and offsets of the right shapes.
+
+        Raises:
+            ModelError: this kind of generator has no windows.
+        """
         raise ModelError(f"{type(self).__name__} computes whole pictures only, no windows; train with window=0")
 
     def forward(self, codes: Tensor, noise: list[Tensor] | None = None, offsets: Offsets | None = None,

@@ -34,7 +34,7 @@ def write_coreml(graph: EncoderGraph, path: str | Path, *, force: bool = False) 
     """Write the program as a package folder ``PATH.mlpackage``, complete or not at all.
 
     Raises:
-        ExportError: coremltools is not installed, or ``path`` does not end in .mlpackage.
+        ExportError: coremltools is not installed or cannot convert the graph, or ``path`` does not end in .mlpackage.
         ExistsError: the package exists and ``force`` is false.
     """
     path = Path(path)
@@ -67,7 +67,11 @@ def _make_reproducible(package: Path) -> None:
 
 
 def coreml_model(graph: EncoderGraph) -> Any:
-    """The converted ``coremltools.models.MLModel`` (float32 throughout)."""
+    """The converted ``coremltools.models.MLModel`` (float32 throughout).
+
+    Raises:
+        ExportError: coremltools is not installed, or cannot convert the graph; the message has the end of its output.
+    """
     with captured_stderr() as said:
         try:
             return _convert(_coremltools(), graph)

@@ -67,7 +67,11 @@ def large_batch(graph: EncoderGraph) -> int:
 
 
 def onnx_runtimes(path: Path, large_batch: int = LARGE_BATCH) -> list[Runtime]:
-    """ONNX Runtime's CPU provider; one thread runs single pictures, two threads batches."""
+    """ONNX Runtime's CPU provider; one thread runs single pictures, two threads batches.
+
+    Raises:
+        ExportError: the file cannot be loaded.
+    """
     import onnxruntime
 
     runtimes = []
@@ -99,7 +103,11 @@ def _session_encoder(session: Any) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def tflite_runtimes(path: Path) -> list[Runtime]:
-    """LiteRT with its XNNPACK delegate, with its own kernels, and with the reference kernels."""
+    """LiteRT with its XNNPACK delegate, with its own kernels, and with the reference kernels.
+
+    Raises:
+        ExportError: LiteRT is not installed, or the file cannot be loaded.
+    """
     try:
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
     except ImportError as error:
@@ -131,7 +139,11 @@ def _keeping(interpreter: Any, run: Any) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def coreml_runtimes(path: Path) -> list[Runtime]:
-    """The numpy interpreter; on macOS also Core ML itself, on the CPU."""
+    """The numpy interpreter; on macOS also Core ML itself, on the CPU.
+
+    Raises:
+        ExportError: the file is damaged, or no program that the interpreter can run.
+    """
     program = MilProgram(path)
     runtimes = [Runtime("Core ML program, numpy interpreter", program.predict)]
     if sys.platform == "darwin":
@@ -153,7 +165,11 @@ def _coreml_predictor(path: Path) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def torch_runtimes(graph: EncoderGraph) -> list[Runtime]:
-    """torch eager with oneDNN, and without it at a batch size where NNPACK is used."""
+    """torch eager with oneDNN, and without it at a batch size where NNPACK is used.
+
+    Raises:
+        ExportError: torch is not installed.
+    """
     try:
         import torch
     except ImportError as error:

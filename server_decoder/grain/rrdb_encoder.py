@@ -62,7 +62,11 @@ class RRDBEncoder(nn.Module):
 
     @torch.inference_mode()
     def encode(self, rgb: np.ndarray) -> np.ndarray:
-        """uint8 ``[N, H, W, 3]`` -> uint8 ``[N, h, w, 3]``, quantized by the rule of the contract."""
+        """uint8 ``[N, H, W, 3]`` -> uint8 ``[N, h, w, 3]``, quantized by the rule of the contract.
+
+        Raises:
+            ImageError: ``rgb`` is not uint8 of that shape, or a side is not divisible by the factor of the reduction.
+        """
         factor = 2**self.config.scale
         if rgb.dtype != np.uint8 or rgb.ndim != 4 or rgb.shape[3] != 3 or any(s % factor for s in rgb.shape[1:3]):
             raise ImageError(f"the encoder takes uint8 [N, H, W, 3] with sides divisible by {factor}, got {rgb.dtype} "

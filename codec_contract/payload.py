@@ -98,6 +98,10 @@ class Header:
         """(width, height) of the LR."""
         return self.lr_width, self.lr_height
 
+    def is_of(self, contract_id: bytes) -> bool:
+        """True if the payload names this LR contract, given by its 32 bytes or the first four."""
+        return contract_id[:CONTRACT_ID_BYTES] == self.contract_id
+
     @property
     def cut(self) -> OrientedSquare | None:
         """The part of the original that the encoder saw; None with the fits that show all of it."""
@@ -112,36 +116,6 @@ class ParsedPayload:
 
     header: Header
     body: bytes
-
-
-def _check_original(width: int, height: int) -> None:
-    for name, side in (("width", width), ("height", height)):
-        if not 1 <= side <= MAX_ORIGINAL_SIDE:
-            raise PayloadError(f"the original {name} must be 1 to {MAX_ORIGINAL_SIDE} pixels, is {side}")
-    if width * height > MAX_ORIGINAL_PIXELS:
-        raise PayloadError(
-            f"the original size {width} x {height} exceeds {MAX_ORIGINAL_PIXELS} pixels, the most allowed"
-        )
-
-
-def _check_lr_size(width: int, height: int) -> None:
-    if not (1 <= width <= MAX_LARGE_LR_SIDE and 1 <= height <= MAX_LARGE_LR_SIDE):
-        raise PayloadError(f"an LR has sides of 1 to {MAX_LARGE_LR_SIDE}, got {width} x {height}")
-    if width * height > MAX_LARGE_LR_PIXELS:
-        raise PayloadError(f"an LR of {width} x {height} exceeds {MAX_LARGE_LR_PIXELS} pixels, the most allowed")
-
-
-def _check_contract_id(contract_id: bytes) -> None:
-    if len(contract_id) not in (CONTRACT_ID_BYTES, 32):
-        raise PayloadError(f"a contract id has 32 bytes, or 4 for its beginning, got {len(contract_id)}")
-
-
-def _lr_size_code(width: int, height: int) -> int:
-    if max(width, height) > MAX_LR_SIDE:
-        return _LARGE_SIZE
-    if width == height and width & (width - 1) == 0:
-        return width.bit_length() - 1
-    return _EXPLICIT_SIZE
 
 
 def encode_payload(
@@ -315,7 +289,7 @@ def require_contract(header: Header, available: Iterable[bytes]) -> bytes:
     ids = list(available)
     for contract_id in ids:
         _check_contract_id(contract_id)
-        if contract_id[:CONTRACT_ID_BYTES] == header.contract_id:
+        if header.is_of(contract_id):
             return contract_id
     known = ", ".join(contract_id[:CONTRACT_ID_BYTES].hex() for contract_id in ids) or "none"
     raise other_contract(header, f"available: {known}; load the bundle it was made with")
@@ -354,3 +328,33 @@ def decode_payload(data: BytesLike, *, contract_id: bytes, tables: CoderTables) 
     """
     payload = parse_payload(data)
     return decode_body(payload, contract_id=contract_id, tables=tables), payload.header
+
+
+def _check_original(width: int, height: int) -> None:
+    for name, side in (("width", width), ("height", height)):
+        if not 1 <= side <= MAX_ORIGINAL_SIDE:
+            raise PayloadError(f"the original {name} must be 1 to {MAX_ORIGINAL_SIDE} pixels, is {side}")
+    if width * height > MAX_ORIGINAL_PIXELS:
+        raise PayloadError(
+            f"the original size {width} x {height} exceeds {MAX_ORIGINAL_PIXELS} pixels, the most allowed"
+        )
+
+
+def _check_lr_size(width: int, height: int) -> None:
+    if not (1 <= width <= MAX_LARGE_LR_SIDE and 1 <= height <= MAX_LARGE_LR_SIDE):
+        raise PayloadError(f"an LR has sides of 1 to {MAX_LARGE_LR_SIDE}, got {width} x {height}")
+    if width * height > MAX_LARGE_LR_PIXELS:
+        raise PayloadError(f"an LR of {width} x {height} exceeds {MAX_LARGE_LR_PIXELS} pixels, the most allowed")
+
+
+def _check_contract_id(contract_id: bytes) -> None:
+    if len(contract_id) not in (CONTRACT_ID_BYTES, 32):
+        raise PayloadError(f"a contract id has 32 bytes, or 4 for its beginning, got {len(contract_id)}")
+
+
+def _lr_size_code(width: int, height: int) -> int:
+    if max(width, height) > MAX_LR_SIDE:
+        return _LARGE_SIZE
+    if width == height and width & (width - 1) == 0:
+        return width.bit_length() - 1
+    return _EXPLICIT_SIZE

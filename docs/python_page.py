@@ -24,10 +24,10 @@ SECTIONS = {
     "Compress and restore": ("compress", "restore", "Codec", "Payload"),
     "Look at payloads and bundles": ("inspect", "PayloadInfo", "Header", "bundles", "BundleInfo", "RunningDecoder"),
     "Faces": ("find_faces", "FaceCheck", "Face", "paste", "OrientedSquare", "retouch"),
-    "Services": ("connect", "connect_async", "Retries"),
+    "Services": ("connect", "connect_async", "RemoteCodec", "AsyncRemoteCodec", "RemoteBundle", "Retries"),
     "Marks of generated pictures": ("MarkedPicture", "read_mark", "GeneratedMark"),
-    "Errors": ("EdgegrainError", "ImageError", "PayloadError", "BundleError", "DeviceError", "ServiceError",
-               "ModelError")}
+    "Errors": ("EdgegrainError", "ImageError", "PayloadError", "BundleError", "DeviceError", "DeviceMemoryError",
+               "ServiceError", "ModelError", "ExistsError")}
 """Title -> names of `sdk.__all__`; `Align` is a type for annotations only."""
 INTRODUCTION = """# Python
 

@@ -24,10 +24,14 @@ All functions may be called from several threads. All errors raised on purpose a
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from codec_contract.errors import (
     BundleError,
     DeviceError,
+    DeviceMemoryError,
     EdgegrainError,
+    ExistsError,
     ImageError,
     ModelError,
     PayloadError,
@@ -48,13 +52,21 @@ from sdk.payload import Payload
 from sdk.remote import Retries, connect, connect_async
 from sdk.retouching import retouch
 
+if TYPE_CHECKING:
+    from sdk.remote.async_codec import AsyncRemoteCodec
+    from sdk.remote.http_calls import RemoteBundle
+    from sdk.remote.remote_codec import RemoteCodec
+
 __all__ = [
     "Align",
+    "AsyncRemoteCodec",
     "BundleError",
     "BundleInfo",
     "Codec",
     "DeviceError",
+    "DeviceMemoryError",
     "EdgegrainError",
+    "ExistsError",
     "Face",
     "FaceCheck",
     "GeneratedMark",
@@ -66,6 +78,8 @@ __all__ = [
     "Payload",
     "PayloadError",
     "PayloadInfo",
+    "RemoteBundle",
+    "RemoteCodec",
     "Retries",
     "RunningDecoder",
     "ServiceError",
@@ -80,3 +94,13 @@ __all__ = [
     "restore",
     "retouch",
 ]
+
+if not TYPE_CHECKING:  # to a type checker, it would give every name of the module
+    def __getattr__(name: str) -> Any:
+        """Import the classes of remote codecs when they are first used, so that ``import sdk`` stays quick."""
+        modules = {"AsyncRemoteCodec": "async_codec", "RemoteBundle": "http_calls", "RemoteCodec": "remote_codec"}
+        if name not in modules:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module
+
+        return getattr(import_module(f"sdk.remote.{modules[name]}"), name)

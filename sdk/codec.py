@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TypeVar, cast
 
 import numpy as np
 from PIL import Image
@@ -15,13 +12,14 @@ from PIL import Image
 from codec_contract.bundle.controls import strength_of
 from codec_contract.bundle.manifest import DEFAULT_DECODER, load_manifest
 from codec_contract.bundle.paths import find_bundle
-from codec_contract.errors import EdgegrainError, ImageError
+from codec_contract.errors import ImageError
 from codec_contract.fit import MAX_PIXELS, Fit, Size, check_size, unfit_picture, unfit_restored
 from codec_contract.lr_coder.level_step import rounded
 from codec_contract.payload import FIT_PAD, MAX_LARGE_LR_PIXELS, Header
 from codec_contract.rgb import Rgb
 from edge_encoder.preprocessing import WHITE, Colour, PictureSource, load_picture
 from sdk.align_or_fit import Align, Fitted, fit_or_align
+from sdk.batches import batches, position_in_batch, with_strengths
 from sdk.decoder_form import FormChoice, RunningDecoder
 from sdk.face_check import check_faces
 from sdk.generated_mark import marked
@@ -32,11 +30,6 @@ from sdk.payload import Payload
 from sdk.payload_claims import enlargement, restored_size
 from sdk.tiles import decode_tiles, encode_tiles
 from server_decoder.decoder_session import Device
-
-BATCH = 8
-"""Pictures per run of a network; bounds the memory of a batch of any length."""
-
-Item = TypeVar("Item")
 
 
 class Codec:
@@ -150,7 +143,7 @@ class Codec:
             EdgegrainError: as `compress`; the message begins with the position of the picture, counted from 0.
         """
         payloads = []
-        for first, group in _groups(pictures):
+        for first, group in batches(pictures):
             if self._tiled:
                 for index, picture in enumerate(group, first):
                     with position_in_batch("picture", index):
@@ -209,7 +202,7 @@ class Codec:
                 `ImageError` too if the number of strengths is not that of the payloads.
         """
         pictures = []
-        for first, group in _groups(with_strengths(payloads, strength)):
+        for first, group in batches(with_strengths(payloads, strength)):
             if self._tiled:
                 for index, (payload, wanted) in enumerate(group, first):
                     with position_in_batch("payload", index):
@@ -229,7 +222,7 @@ class Codec:
 
     def can_restore(self, payload: Payload) -> bool:
         """True for payloads of this bundle's LR contract."""
-        return self._manifest.lr_contract_id.startswith(payload.header.contract_id)
+        return payload.header.is_of(self._manifest.lr_contract_id)
 
     def warm_up(self) -> None:
         """Compress and restore a grey picture, so that the first real one does not wait for the networks to load."""
@@ -304,40 +297,8 @@ class Codec:
         return Image.fromarray(square)
 
 
-def with_strengths(
-    payloads: Iterable[RestoreSource], strength: float | Sequence[float | None] | None
-) -> Iterable[tuple[RestoreSource, float | None]]:
-    """Every payload with its strength; `ImageError` if the number of strengths is not that of the payloads."""
-    if not isinstance(strength, Iterable) or getattr(strength, "ndim", 1) == 0:  # 0-d arrays do not iterate
-        return zip(payloads, itertools.repeat(cast("float | None", strength)), strict=False)
-    payloads, strengths = list(payloads), list(strength)
-    if len(payloads) != len(strengths):
-        raise ImageError(f"expected one strength, or {len(payloads)} for as many payloads; got {len(strengths)}")
-    return zip(payloads, strengths, strict=True)
-
-
 def _check_pixels(width: int, height: int, most: int) -> None:
     """Raise `ImageError` for a size in pixels that makes a picture of more than ``most``."""
     if width * height > most:
         raise ImageError(f"the picture would have {width} x {height} pixels, more than {most}; ask for a smaller size "
                          "or raise max_pixels (--max-megapixels)")
-
-
-@contextmanager
-def position_in_batch(kind: str, index: int) -> Iterator[None]:
-    """Prefix the message of an `EdgegrainError` with the position in a batch, keeping its class."""
-    try:
-        yield
-    except EdgegrainError as error:
-        raise type(error)(f"{kind} {index}: {error}") from error
-
-
-def _groups(items: Iterable[Item]) -> Iterable[tuple[int, list[Item]]]:
-    """(position of the first, up to `BATCH` items), until there are no more."""
-    iterator = iter(items)
-    for first in itertools.count(0, BATCH):
-        group = list(itertools.islice(iterator, BATCH))
-        if not group:
-            return
-        yield first, group
-

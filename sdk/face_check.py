@@ -5,9 +5,8 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 
-from codec_contract.errors import ImageError
-from codec_contract.fit import MAX_PIXELS, Fit
-from codec_contract.payload import FIT_ALIGN, FIT_CROP, FITS
+from codec_contract.fit import MAX_PIXELS, Fit, check_fit
+from codec_contract.payload import FIT_ALIGN, FIT_CROP
 from codec_contract.rgb import Rgb
 from edge_encoder.faces.detection import DetectedFace, FaceDetector
 from edge_encoder.faces.suitability import (
@@ -85,8 +84,7 @@ def find_faces(
     Raises:
         ImageError: the picture cannot be read, or is refused; there is no such fit.
     """
-    if fit not in FITS:
-        raise ImageError(f"unknown fit {fit!r}, expected one of {', '.join(FITS)}")
+    check_fit(fit)
     rgb = load_picture(picture, background=background, max_pixels=max_pixels)
     return check_faces(rgb, FIT_ALIGN if align else fit)
 

@@ -106,14 +106,7 @@ def readable_manifests(folders: Iterable[Path]) -> Iterator[Manifest]:
 
 def manifest_for(header: Header) -> Manifest | None:
     """The installed bundle whose LR contract a payload names, the default one if several share it; None if none."""
-    return next((manifest for manifest in installed_manifests()
-                 if manifest.lr_contract_id.startswith(header.contract_id)), None)
-
-
-def _installed_folders() -> list[Path]:
-    """Folders of the installed bundles, that of the default one first."""
-    folders = installed_bundles()
-    return [folders[name] for name in sorted(folders, key=lambda name: (name != DEFAULT_BUNDLE, name))]
+    return next((manifest for manifest in installed_manifests() if header.is_of(manifest.lr_contract_id)), None)
 
 
 def require_manifest_for(header: Header) -> Manifest:
@@ -125,3 +118,9 @@ def require_manifest_for(header: Header) -> Manifest:
         raise other_contract(header, f"which no installed bundle has (installed: {installed or 'none'}); name the "
                              "one it was made with by its folder or as hf:// (bundle=, --bundle)")
     return manifest
+
+
+def _installed_folders() -> list[Path]:
+    """Folders of the installed bundles, that of the default one first."""
+    folders = installed_bundles()
+    return [folders[name] for name in sorted(folders, key=lambda name: (name != DEFAULT_BUNDLE, name))]

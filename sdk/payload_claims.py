@@ -16,7 +16,7 @@ def check_claims(header: Header, manifest: Manifest) -> None:
     Raises:
         PayloadError: one of them differs.
     """
-    if not manifest.lr_contract_id.startswith(header.contract_id):
+    if not header.is_of(manifest.lr_contract_id):
         raise other_contract(header, f"bundle {manifest.id} has {manifest.lr_contract_id[:CONTRACT_ID_BYTES].hex()}; "
                              "restore it with the bundle it was made with")
     width, height = manifest.lr_size(header.original_size)

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from edgegrain.service.problem_details import Problem
 
-PAYLOAD_TYPE = "application/vnd.edgegrain"
-BYTES_TYPE = "application/octet-stream"
-
 MEDIA_TYPES = {"png": "image/png", "webp": "image/webp", "jpeg": "image/jpeg"}
 """Supported picture formats, in order of preference."""
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from codec_contract.errors import DeviceError, EdgegrainError, ImageError, PayloadError
+from codec_contract.http_names import INVALID_PAYLOAD, INVALID_PICTURE, PROBLEM_PREFIX
 
 MEDIA_TYPE = "application/problem+json"
-TYPE_PREFIX = "urn:edgegrain:problem:"
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ KINDS: dict[str, Kind] = {
     "unsupported-media-type": Kind(415, "The body is of another media type"),
     "range-not-satisfiable": Kind(416, "The range lies outside the file"),
     "invalid-parameter": Kind(422, "A parameter is unknown or out of range"),
-    "invalid-payload": Kind(422, "The payload is damaged, or of a bundle that is not served here"),
-    "invalid-picture": Kind(422, "The picture cannot be read, or is refused"),
+    INVALID_PAYLOAD: Kind(422, "The payload is damaged, or of a bundle that is not served here"),
+    INVALID_PICTURE: Kind(422, "The picture cannot be read, or is refused"),
     "rate-limited": Kind(429, "This client sends more than it may"),
     "too-many-connections": Kind(429, "This address has too many connections"),
     "head-too-large": Kind(431, "The head of the request is larger than allowed"),
@@ -75,7 +75,7 @@ class Problem(Exception):
         """The JSON object of RFC 9457; ``instance`` is the request's id, as in the log."""
         kind = KINDS[self.kind]
         instance = {} if request_id is None else {"instance": f"urn:uuid:{request_id}"}
-        return {"type": TYPE_PREFIX + self.kind, "title": kind.title, "status": kind.status, "detail": self.detail,
+        return {"type": PROBLEM_PREFIX + self.kind, "title": kind.title, "status": kind.status, "detail": self.detail,
                 **instance, **self.extra}
 
 
@@ -93,9 +93,9 @@ def problem_of(error: EdgegrainError) -> Problem:
     """The problem with which an `EdgegrainError` is answered."""
     detail = " ".join(str(error).split())
     if isinstance(error, PayloadError):
-        return Problem("invalid-payload", detail)
+        return Problem(INVALID_PAYLOAD, detail)
     if isinstance(error, ImageError):
-        return Problem("invalid-picture", detail)
+        return Problem(INVALID_PICTURE, detail)
     if isinstance(error, DeviceError):
         return retry_later("worker-lost", "the device failed while it worked on this request; try again", 1)
     return Problem("internal", "unexpected error in the service; see its log under this id")

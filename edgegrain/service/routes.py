@@ -15,8 +15,9 @@ from starlette.responses import Response
 from codec_contract.bundle.qualities import Quality, too_few_bytes
 from codec_contract.errors import EdgegrainError, ImageError
 from codec_contract.fit import parse_size
+from codec_contract.http_names import BYTES_TYPE, PAYLOAD_TYPE
 from codec_contract.payload import MAX_PAYLOAD_BYTES
-from edgegrain.service.content_negotiation import BYTES_TYPE, MEDIA_TYPES, PAYLOAD_TYPE, choose_format
+from edgegrain.service.content_negotiation import MEDIA_TYPES, choose_format
 from edgegrain.service.engine_options import QUALITY, CompressOptions, RestoreOptions
 from edgegrain.service.job import Answer, Done, Job
 from edgegrain.service.problem_details import MEDIA_TYPE, Problem, problem_of, problem_response, wrong_parameter

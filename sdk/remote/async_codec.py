@@ -12,13 +12,21 @@ from PIL import Image
 from codec_contract.bundle.qualities import Quality
 from codec_contract.fit import MAX_PIXELS, Fit, Size
 from edge_encoder.preprocessing import WHITE, Colour, PictureSource
-from sdk.codec import position_in_batch, with_strengths
+from sdk.batches import position_in_batch, with_strengths
 from sdk.inputs import RestoreSource, read_restore_source
 from sdk.payload import Payload
 from sdk.remote import http_calls as calls
+from sdk.remote.attempts import Attempts
 from sdk.remote.http_calls import Call, RemoteBundle
-from sdk.remote.remote_codec import Attempts, as_retries, client_options, malformed, request_options, unreachable
-from sdk.remote.retries import DEFAULT_RETRIES, Retries
+from sdk.remote.httpx_client import (
+    check_url,
+    client_options,
+    malformed,
+    request_options,
+    require_httpx,
+    unreachable,
+)
+from sdk.remote.retries import DEFAULT_RETRIES, Retries, as_retries
 
 if TYPE_CHECKING:
     import httpx
@@ -40,8 +48,8 @@ class AsyncRemoteCodec:
         concurrency: int = 8,
     ) -> None:
         """Arguments and errors as `sdk.connect`."""
-        self.url = calls.check_url(url)
-        self._httpx = calls.require_httpx()
+        self.url = check_url(url)
+        self._httpx = require_httpx()
         self._retries = as_retries(retries)
         self._concurrency = concurrency
         self._client: httpx.AsyncClient = self._httpx.AsyncClient(

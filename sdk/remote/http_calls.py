@@ -6,17 +6,15 @@ import io
 import json
 import numbers
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
 from PIL import Image
 
 from codec_contract.errors import EdgegrainError, ImageError, PayloadError, ServiceError, reason
 from codec_contract.fit import Size, check_fit
+from codec_contract.http_names import BYTES_TYPE, INVALID_PAYLOAD, INVALID_PICTURE, PAYLOAD_TYPE, PROBLEM_PREFIX
 from codec_contract.lr_coder.coder_tables import CoderTables
 from codec_contract.lr_coder.level_step import rounded
 from codec_contract.payload import CODING_RAW, FIT_STRETCH, encode_payload
@@ -25,10 +23,7 @@ from edge_encoder.preprocessing import Colour, PictureSource, load_picture
 from sdk.generated_mark import GeneratedMark, MarkedPicture
 from sdk.payload import Payload
 
-PAYLOAD_TYPE = "application/vnd.edgegrain"
-BYTES_TYPE = "application/octet-stream"
-PROBLEM_PREFIX = "urn:edgegrain:problem:"
-ERRORS: dict[str, type[EdgegrainError]] = {"invalid-payload": PayloadError, "invalid-picture": ImageError}
+ERRORS: dict[str, type[EdgegrainError]] = {INVALID_PAYLOAD: PayloadError, INVALID_PICTURE: ImageError}
 """Kind of problem -> error class of the local SDK for the same case; all other kinds are `ServiceError`."""
 
 
@@ -58,47 +53,6 @@ class RemoteBundle:
     lr: int
     lr_contract_id: str
     step: int = 1
-
-
-def check_url(url: str) -> str:
-    """The service's address without a trailing slash; `ServiceError` unless it is http or https with a host."""
-    try:
-        parts = urlsplit(url)
-        valid = parts.scheme in ("http", "https") and parts.hostname and not parts.query and not parts.fragment
-        valid = valid and parts.port != 0  # reading the port checks it
-    except ValueError:
-        valid = False
-    if not valid:
-        raise not_an_address(url)
-    return url.rstrip("/")
-
-
-def not_an_address(url: str) -> ServiceError:
-    """The error for something else than the address of a service."""
-    return ServiceError(f"{url!r} is not the address of a service, expected the form http://host:8000")
-
-
-def authorization(token: str | None) -> dict[str, str]:
-    """The header with a bearer token; `ServiceError`, without the token, unless that is ASCII without spaces."""
-    if token is None:
-        return {}
-    if not re.fullmatch("[!-~]+", token):
-        raise ServiceError("the token is empty or has characters that no token has, expected printable ASCII without "
-                           "spaces and line ends; read it from its file again, without the line end")
-    return {"Authorization": f"Bearer {token}"}
-
-
-def require_httpx() -> Any:
-    """The module httpx; a `ServiceError` with the command that installs it if it is missing."""
-    try:
-        import httpx
-    except ModuleNotFoundError as error:
-        if error.name != "httpx":
-            raise
-        raise ServiceError(
-            "the remote client needs httpx, which is not installed; install: pip install 'edgegrain[remote]'"
-        ) from error
-    return httpx
 
 
 def bundles_call() -> Call:
@@ -209,7 +163,10 @@ def read_bundles(data: bytes) -> list[RemoteBundle]:
     """The bundles of an answer; `ServiceError` if it is something else."""
     names = RemoteBundle.__dataclass_fields__
     try:
-        return [RemoteBundle(**{name: item[name] for name in names if name in item}) for item in json.loads(data)]
+        items = json.loads(data)
+        if not isinstance(items, list):
+            raise TypeError(type(items))
+        return [RemoteBundle(**{name: item[name] for name in names if name in item}) for item in items]
     except (ValueError, KeyError, TypeError) as error:
         raise ServiceError("the service's answer is not a list of bundles; is this an edgegrain service?") from error
 

@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
-import numbers
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from PIL import Image
 
 from codec_contract.bundle.qualities import Quality
-from codec_contract.errors import EdgegrainError, ServiceError
 from codec_contract.fit import MAX_PIXELS, Fit, Size
 from edge_encoder.preprocessing import WHITE, Colour, PictureSource
-from sdk.codec import position_in_batch, with_strengths
+from sdk.batches import position_in_batch, with_strengths
 from sdk.inputs import RestoreSource, read_restore_source
 from sdk.payload import Payload
 from sdk.remote import http_calls as calls
+from sdk.remote.attempts import Attempts
 from sdk.remote.http_calls import Call, RemoteBundle
-from sdk.remote.retries import DEFAULT_RETRIES, RETRIED, Retries, parse_retry_after
+from sdk.remote.httpx_client import (
+    check_url,
+    client_options,
+    malformed,
+    request_options,
+    require_httpx,
+    unreachable,
+)
+from sdk.remote.retries import DEFAULT_RETRIES, Retries, as_retries
 
 if TYPE_CHECKING:
     import httpx
-
-CONNECT_SECONDS = 5.0
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -49,8 +54,8 @@ class RemoteCodec:
         concurrency: int = 8,
     ) -> None:
         """Arguments and errors as `sdk.connect`."""
-        self.url = calls.check_url(url)
-        self._httpx = calls.require_httpx()
+        self.url = check_url(url)
+        self._httpx = require_httpx()
         self._retries = as_retries(retries)
         self._concurrency = concurrency
         self._client: httpx.Client = self._httpx.Client(
@@ -175,74 +180,3 @@ class RemoteCodec:
             except self._httpx.RequestError as error:  # an answer that cannot be decoded, or too many redirects
                 raise unreachable(self.url, error) from error
             time.sleep(pause)
-
-
-class Attempts:
-    """The attempts to send one request, of which each failed one is followed by a pause or ends in its error."""
-
-    def __init__(self, retries: Retries) -> None:
-        self._retries = retries
-        self._failed = 0
-        self._waited = 0.0
-
-    def pause_after_refusal(self, response: httpx.Response) -> float:
-        """Seconds to wait after an answer other than 2xx; raises its error if it is final."""
-        failure = calls.read_refusal(response.status_code, response.content)
-        if response.status_code not in RETRIED:
-            raise failure
-        return self.pause_after(failure, parse_retry_after(response.headers.get("retry-after")))
-
-    def pause_after(self, failure: EdgegrainError, retry_after: float | None = None) -> float:
-        """Seconds to wait after a transient failure; raises it if there are no further attempts."""
-        self._failed += 1
-        pause = self._retries.pause(self._failed, self._waited, retry_after)
-        if pause is None:
-            raise failure
-        self._waited += pause
-        return pause
-
-
-def as_retries(retries: Retries | int) -> Retries:
-    """A number of attempts as `Retries`; `ServiceError` if it is neither."""
-    if not isinstance(retries, (Retries, numbers.Integral)):
-        raise ServiceError(f"retries is a number of attempts or an sdk.Retries, got {retries!r}")
-    return retries if isinstance(retries, Retries) else Retries(attempts=retries)
-
-
-def client_options(httpx: Any, url: str, token: str | None, timeout: float, concurrency: int) -> dict[str, Any]:
-    """Arguments of an httpx client; `ServiceError` if one of them is invalid."""
-    from codec_contract.version import __version__
-
-    try:
-        address = httpx.URL(url)
-        valid = address.host and address.raw_host.decode().encode("idna")  # as the socket encodes it
-    except (httpx.InvalidURL, UnicodeError):
-        valid = False
-    if not valid:
-        raise calls.not_an_address(url)
-    if not isinstance(timeout, numbers.Real) or not timeout > 0:
-        raise ServiceError(f"a timeout is a positive number of seconds, got {timeout!r}")
-    if not isinstance(concurrency, numbers.Integral) or concurrency < 1:
-        raise ServiceError(f"concurrency is a number of requests, at least 1, got {concurrency!r}")
-    return {
-        "base_url": address,
-        "headers": {"User-Agent": f"edgegrain/{__version__}", **calls.authorization(token)},
-        "timeout": httpx.Timeout(timeout, connect=min(timeout, CONNECT_SECONDS)),
-        "limits": httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
-    }
-
-
-def request_options(call: Call) -> dict[str, Any]:
-    """Arguments of an httpx client's ``request``."""
-    return {"method": call.method, "url": call.path, "params": dict(call.parameters), "headers": dict(call.headers),
-            "content": call.body}
-
-
-def malformed(url: str) -> ServiceError:
-    """The error for a request that cannot be sent; httpx's own may quote the token."""
-    return ServiceError(f"the request to the service at {url} is not valid HTTP")
-
-
-def unreachable(url: str, error: Exception) -> ServiceError:
-    """The error for a request that got no answer."""
-    return ServiceError(f"the service at {url} cannot be reached: {error or type(error).__name__}")

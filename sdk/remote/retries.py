@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import numbers
 import random
 from dataclasses import dataclass
 from time import time
+
+from codec_contract.errors import ServiceError
 
 RETRIED = frozenset({408, 429, 502, 503, 504})
 """HTTP statuses of transient errors. No request of the SDK changes the service, so each of them may be repeated."""
@@ -45,6 +48,13 @@ class Retries:
 
 
 DEFAULT_RETRIES = Retries()
+
+
+def as_retries(retries: Retries | int) -> Retries:
+    """A number of attempts as `Retries`; `ServiceError` if it is neither."""
+    if not isinstance(retries, (Retries, numbers.Integral)):
+        raise ServiceError(f"retries is a number of attempts or an sdk.Retries, got {retries!r}")
+    return retries if isinstance(retries, Retries) else Retries(attempts=retries)
 
 
 def parse_retry_after(value: str | None) -> float | None:

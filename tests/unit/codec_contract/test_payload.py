@@ -360,6 +360,7 @@ def test_another_contract_is_named_along_with_those_available() -> None:
     with pytest.raises(PayloadError, match="available: none"):
         require_contract(header, [])
     assert require_contract(header, [CONTRACT, b"\xde\xad\xbe\xef"]) == b"\xde\xad\xbe\xef"
+    assert header.is_of(b"\xde\xad\xbe\xef" + bytes(28)) and not header.is_of(CONTRACT)
 
 
 def test_four_bytes_of_a_contract_id_are_as_good_as_all() -> None:

@@ -1,4 +1,4 @@
-"""Addresses and answers of services that are no services."""
+"""LRs sent to services, and answers of services that are no services."""
 
 from __future__ import annotations
 
@@ -9,18 +9,7 @@ import pytest
 
 from codec_contract.errors import ServiceError
 from codec_contract.payload import parse_payload
-from sdk.remote.http_calls import check_url, payload_of_lr, read_bundles, read_payload
-
-
-@pytest.mark.parametrize("url", ["http://[::1", "http://host:abc", "http://host:70000", "ftp://host", "http://",
-                                 "http://host?x=1", "host:8000"])
-def test_an_address_must_be_one(url: str) -> None:
-    with pytest.raises(ServiceError, match="expected the form"):
-        check_url(url)
-
-
-def test_addresses_lose_their_last_slash() -> None:
-    assert check_url("https://[::1]:8443/edgegrain/") == "https://[::1]:8443/edgegrain"
+from sdk.remote.http_calls import payload_of_lr, read_bundles, read_payload
 
 
 @pytest.mark.parametrize(("described", "levels"), [({}, [12, 11, 255]), ({"step": 7}, [14, 14, 252])])

@@ -1,0 +1,94 @@
+"""Arguments of httpx's clients and of their requests; both remote codecs use them."""
+
+from __future__ import annotations
+
+import numbers
+import re
+from typing import Any
+from urllib.parse import urlsplit
+
+from codec_contract.errors import ServiceError
+from sdk.remote.http_calls import Call
+
+CONNECT_SECONDS = 5.0
+"""Longest wait for a connection."""
+
+
+def require_httpx() -> Any:
+    """The module httpx; a `ServiceError` with the command that installs it if it is missing."""
+    try:
+        import httpx
+    except ModuleNotFoundError as error:
+        if error.name != "httpx":
+            raise
+        raise ServiceError(
+            "the remote client needs httpx, which is not installed; install: pip install 'edgegrain[remote]'"
+        ) from error
+    return httpx
+
+
+def check_url(url: str) -> str:
+    """The service's address without a trailing slash; `ServiceError` unless it is http or https with a host."""
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in ("http", "https") and parts.hostname and not parts.query and not parts.fragment
+        valid = valid and parts.port != 0  # reading the port checks it
+    except ValueError:
+        valid = False
+    if not valid:
+        raise _not_an_address(url)
+    return url.rstrip("/")
+
+
+def client_options(httpx: Any, url: str, token: str | None, timeout: float, concurrency: int) -> dict[str, Any]:
+    """Arguments of an httpx client; `ServiceError` if one of them is invalid."""
+    from codec_contract.version import __version__
+
+    try:
+        address = httpx.URL(url)
+        valid = address.host and address.raw_host.decode().encode("idna")  # as the socket encodes it
+    except (httpx.InvalidURL, UnicodeError):
+        valid = False
+    if not valid:
+        raise _not_an_address(url)
+    if not isinstance(timeout, numbers.Real) or not timeout > 0:
+        raise ServiceError(f"a timeout is a positive number of seconds, got {timeout!r}")
+    if not isinstance(concurrency, numbers.Integral) or concurrency < 1:
+        raise ServiceError(f"concurrency is a number of requests, at least 1, got {concurrency!r}")
+    return {
+        "base_url": address,
+        "headers": {"User-Agent": f"edgegrain/{__version__}", **authorization(token)},
+        "timeout": httpx.Timeout(timeout, connect=min(timeout, CONNECT_SECONDS)),
+        "limits": httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
+    }
+
+
+def authorization(token: str | None) -> dict[str, str]:
+    """The header with a bearer token; `ServiceError`, without the token, unless that is ASCII without spaces."""
+    if token is None:
+        return {}
+    if not re.fullmatch("[!-~]+", token):
+        raise ServiceError("the token is empty or has characters that no token has, expected printable ASCII without "
+                           "spaces and line ends; read it from its file again, without the line end")
+    return {"Authorization": f"Bearer {token}"}
+
+
+def request_options(call: Call) -> dict[str, Any]:
+    """Arguments of an httpx client's ``request``."""
+    return {"method": call.method, "url": call.path, "params": dict(call.parameters), "headers": dict(call.headers),
+            "content": call.body}
+
+
+def malformed(url: str) -> ServiceError:
+    """The error for a request that cannot be sent; httpx's own may quote the token."""
+    return ServiceError(f"the request to the service at {url} is not valid HTTP")
+
+
+def unreachable(url: str, error: Exception) -> ServiceError:
+    """The error for a request that got no answer."""
+    return ServiceError(f"the service at {url} cannot be reached: {error or type(error).__name__}")
+
+
+def _not_an_address(url: str) -> ServiceError:
+    """The error for something else than the address of a service."""
+    return ServiceError(f"{url!r} is not the address of a service, expected the form http://host:8000")

@@ -62,7 +62,7 @@ def paste(
     _blend(picture, Image.fromarray(inner), square.corners() * (width / original[0], height / original[1]), feather)
     if not mark:
         return picture
-    return MarkedPicture(picture, face.info["xmp"] if isinstance(face, MarkedPicture) else GeneratedMark().xmp())
+    return MarkedPicture(picture, face.info.get("xmp") if isinstance(face, MarkedPicture) else GeneratedMark().xmp())
 
 
 def _blend(picture: Image.Image, face: Image.Image, corners: npt.NDArray[np.float64], feather: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,12 +58,12 @@ def find_prior(name_or_path: str | Path = DEFAULT_PRIOR) -> Path:
         ModelError: there is none; the message says how to download it.
     """
     path = Path(name_or_path)
-    if path.is_file():
+    if os.path.isfile(path):  # not Path.is_file, which raises an error for a name that is too long
         return path
     name = str(name_or_path)
     if _NAME.fullmatch(name):  # a name cannot leave the folder
         fetched = prior_folder() / f"{name}.safetensors"
-        if fetched.is_file():
+        if os.path.isfile(fetched):
             return fetched
         if name in PUBLISHED:
             suffix = "" if name == DEFAULT_PRIOR else f" --name {name}"

@@ -117,7 +117,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             if self.hub.down:
                 raise _Refusal(503)
-            parts = path.split("/")
+            parts = [unquote(part) for part in urlsplit(self.path).path.strip("/").split("/")]
             if path == "api/repos/create":
                 self._create(json.loads(body))
             elif path == "api/validate-yaml":

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from codec_contract.bundle.file_names import MANIFEST
 from codec_contract.bundle.hub_transfer import download, hub_errors, is_outage
@@ -153,7 +154,8 @@ class _Repository:
     @property
     def _reference(self) -> Path:
         """The file that names the last known commit of a branch or tag."""
-        return self.folder / "refs" / self.name.revision
+        # Quoted: v1 and v1/fix can exist one after the other, and a file has no files below it.
+        return self.folder / "refs" / quote(self.name.revision, safe="")
 
     def _known(self, verify: bool) -> Path | None:
         """The last known bundle of the revision."""

@@ -140,6 +140,8 @@ def test_batches_and_edits_are_marked(payload: sdk.Payload, restored: Image.Imag
     assert sdk.read_mark(sdk.paste(restored, payload, background, mark=False)) is None
     unknown = sdk.read_mark(sdk.paste(np.asarray(restored), payload, background))
     assert unknown == sdk.GeneratedMark(EDITED, f"edgegrain {__version__}", None, None)
+    restored.info.clear()  # a copy of it is not marked either
+    assert sdk.read_mark(sdk.paste(restored, payload, background)) is None
 
 
 @pytest.mark.parametrize("xmp", [

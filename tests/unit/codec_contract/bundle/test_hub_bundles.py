@@ -110,6 +110,12 @@ class TestDownload:
             shutil.copytree(old, hub_folder / odd / old.name)
         assert cached_hub_bundles() == {f"hf://{REPOSITORY}@{folder.name}": folder for folder in (old, new)}
 
+    def test_a_branch_below_the_name_of_an_earlier_one(self, hub: Hub, bundle: Path) -> None:
+        commit = hub.add(REPOSITORY, bundle)
+        for branch in ("v1", "v1/fix"):
+            hub.repositories[REPOSITORY].branches = {branch: commit}
+            assert find(f"hf://{REPOSITORY}@{branch}").name == commit
+
     def test_a_broken_connection_continues_where_it_stopped(
             self, hub: Hub, bundle: Path) -> None:
         hub.add(REPOSITORY, bundle)

@@ -31,7 +31,10 @@ from edgegrain.cli.output import progress_bar
 from edgegrain.evaluation.model_table import grain_model
 from edgegrain.metrics.metric_weights import find_metric_weights
 from edgegrain.metrics.picture_metrics import PictureMetrics
-from edgegrain.pictures.packed import list_pictures, read_square
+from edgegrain.metrics.score_names import column_titles
+from edgegrain.metrics.training_losses import GRAIN_SCORES
+from edgegrain.pictures.originals import original_of
+from edgegrain.pictures.packed import list_pictures
 from edgegrain.publishing.improvement import measure
 from edgegrain.publishing.run_source import final_decoder, open_run, source_of
 from edgegrain.training.adversarial import PROJECTED, AdversarialConfig
@@ -48,11 +51,9 @@ from export.decoder.sources import find_decoder
 from server_decoder.grain.grain import GrainConfig
 from server_decoder.grain.rrdb_decoder import FACES_256_LR16, FACES_256_LR16_FINE, DecoderConfig, RRDBDecoder, Scale
 
-COLUMNS = {"psnr": ("PSNR (dB)", ".2f"), "lpips_alex": ("LPIPS-Alex†", ".4f"), "lpips_vgg": ("LPIPS-VGG", ".4f"),
-           "dists": ("DISTS", ".4f"), "kid": ("KID", ".4f"), "kid_eyes": ("KID, eyes", ".4f"),
-           "kid_mouth": ("KID, mouth", ".4f"), "identity_mobileface": ("identity (MobileFace)", ".3f"),
-           "grid_8": ("grid of 8 (dB)", ".1f")}
-"""Scores of the table: title and format. † a training loss."""
+COLUMNS = {"psnr": ".2f", "lpips_alex": ".4f", "lpips_vgg": ".4f", "dists": ".4f", "kid": ".4f", "kid_eyes": ".4f",
+           "kid_mouth": ".4f", "identity_mobileface": ".3f", "grid_8": ".1f"}
+"""Scores of the table, and their formats."""
 REPEATS = 15
 """Pictures over which the time of a decoder is the median."""
 
@@ -125,9 +126,9 @@ def table(scores: Mapping[str, Mapping[str, float]], costs: Mapping[str, Sequenc
     """Markdown: a row per title; ``costs`` are further cells, their titles under ``""``."""
     more = costs or {}
     extra = more.get("", ())
-    head = ["", *extra, *(title for title, _ in COLUMNS.values())]
+    head = ["", *extra, *column_titles(COLUMNS, GRAIN_SCORES)]
     rows = [[title, *more.get(title, ["–"] * len(extra)), *(
-        format(means[name], style).removeprefix("0") if name in means else "–" for name, (_, style) in COLUMNS.items())]
+        format(means[name], style).removeprefix("0") if name in means else "–" for name, style in COLUMNS.items())]
         for title, means in scores.items()]
     return [f"|{' | '.join(head)} |", "|---|" + "---:|" * (len(head) - 1), *(f"| {' | '.join(row)} |" for row in rows)]
 
@@ -192,7 +193,7 @@ def main(
     metrics = PictureMetrics(find_metric_weights(weights, faces=True), faces=True)
     opened = {variant.title: open_run(runs / name) for name, variant in variants.items()}
     published = find_decoder(bundle)
-    originals = [read_square(path, published.network.hr) for path in list_pictures(unseen)]
+    originals = [original_of(path, published.network.hr) for path in list_pictures(unseen)]
     sources = {f"{published.name}, where they begin": published} | {
         title: source_of(run, title) for title, run in opened.items()}
     scores = {title: measure(source, originals, metrics).scores for title, source in sources.items()}

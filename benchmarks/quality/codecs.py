@@ -38,7 +38,7 @@ from codec_contract.rgb import Rgb
 from edgegrain.cli.exit_codes import errors_to_exit_codes
 from edgegrain.cli.output import with_progress
 from edgegrain.evaluation.classical_codecs import Thoroughness, library_versions
-from edgegrain.evaluation.evaluator import EvaluationConfig, Evaluator, crops_key, metrics_key, original_of, weights_id
+from edgegrain.evaluation.evaluator import EvaluationConfig, Evaluator, crops_key, metrics_key, weights_id
 from edgegrain.evaluation.result_cache import ResultCache
 from edgegrain.evaluation.results import (
     CLASSICAL_BY_LPIPS,
@@ -52,7 +52,9 @@ from edgegrain.evaluation.results import (
 )
 from edgegrain.metrics.metric_weights import find_metric_weights
 from edgegrain.metrics.picture_metrics import PictureMetrics
+from edgegrain.metrics.score_names import column_titles
 from edgegrain.metrics.training_losses import NOTE, losses_at
+from edgegrain.pictures.originals import original_of
 from edgegrain.pictures.packed import list_pictures
 from edgegrain.publishing.model_card import measured_columns, score_cells
 from sdk import Codec
@@ -175,8 +177,8 @@ def summary(comparison: CodecComparison, results: Sequence[Mapping[int, PictureR
 def section(summary: Mapping[str, Any], command: str) -> list[str]:
     """Markdown lines: a table of bundles, bicubic and the best of the classical codecs, and the command."""
     methods = [mean for group in summary["groups"] for mean in group["means"].values()]
-    columns = [column for column in measured_columns(methods) if column[0] != "kid"]
-    lines = ["| codec | use it for | LR | " + " | ".join(title for _, title, _ in columns) + " |",
+    columns = [score for score in measured_columns(methods) if score != "kid"]
+    lines = ["| codec | use it for | LR | " + " | ".join(column_titles(columns)) + " |",
              "|---" * 3 + "|---:" * len(columns) + "|"]
     for group in summary["groups"]:
         bundles = group["bundles"]

@@ -35,17 +35,16 @@ from codec_contract.files import write_atomically
 from edgegrain.cli.exit_codes import errors_to_exit_codes
 from edgegrain.evaluation.plots import OURS, STYLE
 from edgegrain.evaluation.results import CLASSICAL_BY_LPIPS
-from edgegrain.metrics.training_losses import NOTE, marked
+from edgegrain.metrics.score_names import SCORE_NAMES, column_titles, formatted
+from edgegrain.metrics.training_losses import NOTE
 
 SECTION = "table of the qualities"
 SIDE = 256
 """Side of the pictures in evaluations that name no size, in pixels."""
-COLUMNS = {"bytes": ("bytes", ".0f"), "psnr": ("PSNR (dB)", ".2f"), "lpips_alex": ("LPIPS-Alex", ".3f"),
-           "lpips_vgg": ("LPIPS-VGG", ".3f"), "dists": ("DISTS", ".3f"), "identity": ("identity (dlib)", ".3f"),
-           "identity_mobileface": ("identity (MobileFace)", ".3f")}
-"""Scores of the table: title and format."""
-PANELS = {"lpips_alex": ("lpips", "LPIPS-Alex: lower is better"), "dists": ("dists", "DISTS: lower is better")}
-"""Scores of the figure: name in `benchmarks.quality.published_codecs.Point` and title."""
+COLUMNS = ("bytes", "psnr", "lpips_alex", "lpips_vgg", "dists", "identity", "identity_mobileface")
+"""Scores of the table."""
+PANELS = {"lpips_alex": "lpips", "dists": "dists"}
+"""Scores of the figure, and their names in `benchmarks.quality.published_codecs.Point`."""
 OTHERS = (("#0072B2", "o"), ("#E69F00", "^"), ("#009E73", "D"))  # Okabe and Ito's colours
 
 
@@ -106,7 +105,7 @@ def read_evaluations(named: Sequence[str]) -> list[Evaluation]:
 def table(evaluations: Sequence[Evaluation]) -> list[str]:
     """Markdown: a row per evaluation, and one of the best classical codec at the same bytes."""
     losses = sorted({name for each in evaluations for name in each.summary.get("training_losses") or ()})
-    titles = [marked(title, score, losses) for score, (title, _) in COLUMNS.items()]
+    titles = column_titles(COLUMNS, losses)
     lines = [f"| quality | size | bundle | {' | '.join(titles)} |", "|---|---|---|" + "---:|" * len(titles)]
     for each in evaluations:
         bundle = each.summary["bundle"]
@@ -119,9 +118,9 @@ def table(evaluations: Sequence[Evaluation]) -> list[str]:
 
 def _cells(means: Mapping[str, float | None]) -> str:
     texts = []
-    for score, (_, style) in COLUMNS.items():
+    for score in COLUMNS:
         value = means.get(score)
-        texts.append("–" if value is None else format(value, style).removeprefix("0"))
+        texts.append("–" if value is None else formatted(score, value).removeprefix("0"))
     return " | ".join(texts)
 
 
@@ -139,7 +138,7 @@ def draw(evaluations: Sequence[Evaluation]) -> bytes:
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.8 * len(PANELS), 4.2), layout="constrained")
         FigureCanvasAgg(figure)
-        for axes, (score, (published, title)) in zip(figure.subplots(1, len(PANELS)), PANELS.items(), strict=True):
+        for axes, (score, published) in zip(figure.subplots(1, len(PANELS)), PANELS.items(), strict=True):
             for codec, (colour, marker) in zip(PUBLISHED, OTHERS, strict=True):
                 axes.plot([point.bpp for point in codec.points], [getattr(point, published) for point in codec.points],
                           linestyle="--", color=colour, marker=marker, label=f"{codec.name}, Kodak")
@@ -152,7 +151,7 @@ def draw(evaluations: Sequence[Evaluation]) -> bytes:
                               label=f"edgegrain, faces {side}×{side}")
                 for quality, place in rows.items():
                     axes.annotate(quality, place, (5, 7), textcoords="offset points", color=OURS)
-            axes.set(xscale="log", ylim=(0, None), title=title, xlabel="bits per pixel")
+            axes.set(xscale="log", ylim=(0, None), title=SCORE_NAMES[score].plot_title, xlabel="bits per pixel")
         handles, labels = figure.axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
         buffer = io.BytesIO()

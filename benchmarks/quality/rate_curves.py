@@ -39,7 +39,8 @@ from edgegrain.cli.output import with_progress
 from edgegrain.evaluation.plots import STYLE
 from edgegrain.metrics.metric_weights import find_metric_weights
 from edgegrain.metrics.picture_metrics import PictureMetrics
-from edgegrain.pictures.packed import list_pictures, pack, read_square, stored_pictures
+from edgegrain.pictures.originals import original_of
+from edgegrain.pictures.packed import list_pictures, pack, stored_pictures
 from edgegrain.publishing.fit_coder import fit_tables
 from edgegrain.publishing.improvement import measure
 from edgegrain.publishing.publish import encode
@@ -162,7 +163,7 @@ def main(
     for run in with_progress(runs, "runs"):
         side = read_config(run).encoder.hr
         training = pack(stored, side, packed_folder(checkpoint_path(run).resolve().parent))
-        unseen = [read_square(path, side) for path in list_pictures(validation)[:count]]
+        unseen = [original_of(path, side) for path in list_pictures(validation)[:count]]
         points.append(measure_run(run, training, unseen, metrics, coder_pictures=coder_pictures))
     write_atomically(out, table(points).encode(), force=force)
     write_atomically(out.with_suffix(".png"), draw(points), force=force)

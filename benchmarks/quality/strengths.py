@@ -24,10 +24,10 @@ import sdk
 from codec_contract.errors import ExistsError, ImageError
 from codec_contract.rgb import Rgb
 from edgegrain.cli.exit_codes import errors_to_exit_codes
-from edgegrain.evaluation.evaluator import original_of
 from edgegrain.metrics.lpips import LPIPS
 from edgegrain.metrics.picture_metrics import unit_batch
 from edgegrain.metrics.psnr_ssim import psnr
+from edgegrain.pictures.originals import original_of
 from edgegrain.pictures.sheets import Tile, draw_sheet, write_sheet
 
 STRENGTHS = (4.0, 8.0, 16.0, 24.0, 32.0, 48.0, 64.0)

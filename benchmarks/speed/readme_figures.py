@@ -23,15 +23,15 @@ sys.path.insert(0, str(ROOT))
 
 from codec_contract.bundle.manifest import Manifest, load_manifest
 from codec_contract.bundle.paths import find_bundle
-from edgegrain.metrics.training_losses import NOTE, marked, training_losses
+from edgegrain.metrics.score_names import column_titles
+from edgegrain.metrics.training_losses import NOTE, training_losses
 from edgegrain.publishing.model_card import score_table
 from sdk import Codec
 
 THREADS = (1, 2)
-LARGER = {"psnr": ("PSNR (dB)", ".2f"), "lpips_alex": ("LPIPS-Alex", ".3f"), "lpips_vgg": ("LPIPS-VGG", ".3f"),
-          "dists": ("DISTS", ".3f"), "identity_mobileface": ("identity (MobileFace)", ".3f"),
-          "kid_crops": ("KID of crops", ".4f"), "kid_eyes": ("KID of eyes", ".4f")}
-"""Scores of the table of larger sizes: title and format."""
+LARGER = {"psnr": ".2f", "lpips_alex": ".3f", "lpips_vgg": ".3f", "dists": ".3f", "identity_mobileface": ".3f",
+          "kid_crops": ".4f", "kid_eyes": ".4f"}
+"""Scores of the table of larger sizes, and their formats."""
 
 
 def section() -> str:
@@ -75,12 +75,12 @@ def larger_sizes(manifest: Manifest) -> list[str]:
     pictures, losses = first["pictures"], first["training_losses"]
     lines = [f"The same payloads restored larger, {pictures['count']} unseen faces of {pictures['folder']}; bicubic: "
              f"the restored {manifest.hr}×{manifest.hr} enlarged without the bundle's enlarger:", "",
-             "| size | | " + " | ".join(marked(title, score, losses) for score, (title, _) in LARGER.items()) + " |",
+             "| size | | " + " | ".join(column_titles(LARGER, losses)) + " |",
              "|---|---" + "|---:" * len(LARGER) + "|"]
     for side, summary in found.items():
         for method, label in ((manifest.id, "this bundle"), (f"{manifest.id}, bicubic", "bicubic")):
             means = summary["means"][method]
-            cells = [format(means[score], form) for score, (_, form) in LARGER.items()]
+            cells = [format(means[score], form) for score, form in LARGER.items()]
             lines.append(f"| {side}×{side} | {label} | " + " | ".join(cells) + " |")
     return [*lines, ""]
 

@@ -160,7 +160,8 @@ def _print_table(summary: Mapping[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from edgegrain.evaluation.report import MEANS, measured_details, table, table_columns
+    from edgegrain.evaluation.report import measured_details, table, table_columns
+    from edgegrain.metrics.score_names import MEANS
     from edgegrain.metrics.training_losses import NOTE
 
     bundle, pictures = summary["bundle"], summary["pictures"]

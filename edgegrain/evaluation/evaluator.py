@@ -19,10 +19,7 @@ import onnxruntime
 from PIL import Image
 
 from codec_contract.bundle.file_names import MANIFEST
-from codec_contract.fit import fit_picture
-from codec_contract.payload import FIT_CROP
 from codec_contract.rgb import Rgb
-from edge_encoder.preprocessing import load_picture
 from edgegrain.evaluation.classical_codecs import (
     CODECS,
     ClassicalCodec,
@@ -46,6 +43,7 @@ from edgegrain.metrics.kid import FeatureSets
 from edgegrain.metrics.lr_saturation import lr_saturation
 from edgegrain.metrics.metric_weights import FILES
 from edgegrain.metrics.picture_metrics import FEATURE_SIZE, PictureMetrics, Reference, Scores
+from edgegrain.pictures.originals import original_of
 from sdk import Codec
 
 Key = TypeVar("Key")
@@ -76,15 +74,6 @@ def curve_budgets(payload_bytes: Sequence[int]) -> tuple[int, ...]:
     """The members of `BUDGETS` near a bundle's payload sizes."""
     mean = float(np.mean(payload_bytes))
     return tuple(budget for budget in BUDGETS if mean / 2 <= budget <= 4 * mean)
-
-
-def original_of(path: Path, hr: int) -> Rgb:
-    """The centre square of a picture file, uint8 ``[hr, hr, 3]``.
-
-    Raises:
-        ImageError: the file cannot be read as a picture.
-    """
-    return fit_picture(load_picture(path), hr, FIT_CROP)
 
 
 class Evaluator:

@@ -14,6 +14,7 @@ from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
 from edgegrain.evaluation.classical_codecs import CODECS
 from edgegrain.evaluation.results import BY_LPIPS, BY_PSNR
+from edgegrain.metrics.score_names import SCORE_NAMES, formatted
 from edgegrain.metrics.training_losses import marked
 
 # Okabe and Ito's colours, which colour-blind readers can distinguish; each codec also has its own marker.
@@ -25,12 +26,10 @@ STYLE: Any = {
     "axes.titlelocation": "left", "figure.dpi": 150, "lines.linewidth": 1.6, "lines.markersize": 5,
 }
 
-# Score, title, label of the axis, choice of each codec that is drawn.
-DISTORTION = (("psnr", "PSNR: higher is better", "dB", BY_PSNR),
-              ("ssim", "SSIM: higher is better", "index, at most 1", BY_PSNR))
-PERCEPTION = (("lpips_alex", "LPIPS-Alex: lower is better", "distance", BY_LPIPS),
-              ("identity", "Identity, dlib: lower is better", "distance of face descriptors", BY_PSNR),
-              ("identity_mobileface", "Identity, MobileFace: lower is better", "1 − cosine", BY_PSNR))
+# Score, label of the axis, choice of each codec that is drawn.
+DISTORTION = (("psnr", "dB", BY_PSNR), ("ssim", "index, at most 1", BY_PSNR))
+PERCEPTION = (("lpips_alex", "distance", BY_LPIPS), ("identity", "distance of face descriptors", BY_PSNR),
+              ("identity_mobileface", "1 − cosine", BY_PSNR))
 
 
 def rate_distortion(summary: Mapping[str, Any]) -> bytes:
@@ -43,7 +42,7 @@ def rate_perception(summary: Mapping[str, Any]) -> bytes:
     return _plot(summary, PERCEPTION)
 
 
-def _plot(summary: Mapping[str, Any], panels: Sequence[tuple[str, str, str, str]]) -> bytes:
+def _plot(summary: Mapping[str, Any], panels: Sequence[tuple[str, str, str]]) -> bytes:
     ours = summary["means"][summary["bundle"]["id"]]
     panels = [panel for panel in panels if ours[panel[0]] is not None]
     with matplotlib.rc_context(STYLE):
@@ -58,8 +57,8 @@ def _plot(summary: Mapping[str, Any], panels: Sequence[tuple[str, str, str, str]
     return buffer.getvalue()
 
 
-def _draw(axes: Axes, summary: Mapping[str, Any], ours: Mapping[str, float], score: str, title: str, unit: str,
-          choice: str) -> None:
+def _draw(axes: Axes, summary: Mapping[str, Any], ours: Mapping[str, float], score: str, label: str, choice: str
+          ) -> None:
     ticks = set()
     for name in CODECS.values():
         curve = [point for point in summary["curves"].get(f"{name}, {choice}", []) if point[score] is not None]
@@ -71,9 +70,9 @@ def _draw(axes: Axes, summary: Mapping[str, Any], ours: Mapping[str, float], sco
     bundle = summary["bundle"]
     axes.plot(ours["bytes"], ours[score], color=OURS, marker="*", markersize=15, linestyle="", zorder=3,
               label=f"{bundle['id']} {bundle['version']}")
-    axes.set(xscale="log", title=marked(title, score, summary["training_losses"]), xlabel="bytes per picture",
-             ylabel=unit)
-    axes.set_title(f"★ {ours[score]:.1f}" if score == "psnr" else f"★ {ours[score]:.3f}", loc="right", color=OURS)
+    title = marked(SCORE_NAMES[score].plot_title, score, summary["training_losses"])
+    axes.set(xscale="log", title=title, xlabel="bytes per picture", ylabel=label)
+    axes.set_title(f"★ {formatted(score, ours[score])}", loc="right", color=OURS)
     axes.xaxis.set_major_locator(FixedLocator(sorted(ticks) or [round(ours["bytes"])]))
     axes.xaxis.set_major_formatter(ScalarFormatter())
     axes.xaxis.set_minor_locator(NullLocator())

@@ -12,7 +12,6 @@ import numpy as np
 
 from codec_contract.rgb import Rgb
 from edgegrain.evaluation.classical_codecs import CODECS, Thoroughness, rebuild
-from edgegrain.evaluation.evaluator import original_of
 from edgegrain.evaluation.face_details import detail_tiles, detail_titles
 from edgegrain.evaluation.plots import rate_distortion, rate_perception
 from edgegrain.evaluation.results import (
@@ -24,21 +23,14 @@ from edgegrain.evaluation.results import (
     tsv,
 )
 from edgegrain.metrics.kid import KIDS
+from edgegrain.metrics.score_names import DETAILS, MEANS, SCORE_NAMES, column_titles, formatted
 from edgegrain.metrics.training_losses import NOTE, marked
+from edgegrain.pictures.originals import original_of
 from edgegrain.pictures.sheets import Tile, draw_sheet, encode_sheet
 from sdk import Codec
 
-SCORE_TITLES = {"psnr": "PSNR ↑", "ssim": "SSIM ↑", "lpips_alex": "LPIPS-Alex ↓", "identity": "identity-dlib ↓",
-                "lpips_vgg": "LPIPS-VGG ↓", "dists": "DISTS ↓", "identity_mobileface": "identity-MobileFace ↓"}
-MEANS = {**SCORE_TITLES, "kid": "KID ↓"}
-"""Scores of the first table, and their titles."""
-DETAILS = {"lpips_eyes": "LPIPS-VGG, eyes ↓", "lpips_mouth": "LPIPS-VGG, mouth ↓", "kid_eyes": "KID, eyes ↓",
-           "kid_mouth": "KID, mouth ↓", "kid_crops": "KID, crops of 256×256 ↓",
-           "chroma_eyes": "colour error, eyes ↓", "chroma_mouth": "colour error, mouth ↓",
-           "grid_2": "grid of 2 (dB) ↓", "grid_4": "of 4 ↓", "grid_8": "of 8 ↓", "grid_16": "of 16 ↓"}
-"""Scores of the second table."""
-FORMATS = {"psnr": ".2f", "chroma_eyes": ".2f", "chroma_mouth": ".2f", "grid_2": ".1f", "grid_4": ".1f",
-           "grid_8": ".1f", "grid_16": ".1f"}
+PICTURE_SCORES = tuple(score for score in MEANS if score not in KIDS)
+"""Scores of the table of single pictures."""
 SHEET_ROWS, SHEET_SIDE = 6, 256
 PAGE = "report.html"
 PICTURES = ("rate_distortion.png", "rate_perception.png", "sheet.png", "sheet_worst.png", "sheet_details.png")
@@ -66,31 +58,27 @@ class TableRow:
     rule: bool
 
 
-def score_titles(summary: Mapping[str, Any]) -> list[str]:
-    """Titles of the scores per picture; those that the bundle was trained on are marked."""
-    return [marked(title, score, summary["training_losses"]) for score, title in SCORE_TITLES.items()]
-
-
-def measured_details(summary: Mapping[str, Any]) -> dict[str, str]:
+def measured_details(summary: Mapping[str, Any]) -> tuple[str, ...]:
     """Those of `DETAILS` that were measured: eyes and mouth for faces only, grids for pictures of suitable sizes."""
     ours = summary["means"][summary["bundle"]["id"]]
-    return {score: title for score, title in DETAILS.items() if ours.get(score) is not None}
+    return tuple(score for score in DETAILS if ours.get(score) is not None)
 
 
-def table_columns(summary: Mapping[str, Any], titles: Mapping[str, str] = MEANS) -> tuple[str, ...]:
-    """Titles of a table's columns after the method; ``titles`` are `MEANS` or `measured_details`."""
-    return ("bytes ↓", *(marked(title, score, summary["training_losses"]) for score, title in titles.items()))
+def table_columns(summary: Mapping[str, Any], scores: Sequence[str] = MEANS) -> list[str]:
+    """Titles of a table's columns after the method, those of training losses marked; ``scores`` are `MEANS` or
+    `measured_details`."""
+    return column_titles(("bytes", *scores), summary["training_losses"], arrows=True)
 
 
-def table(summary: Mapping[str, Any], titles: Mapping[str, str] = MEANS) -> list[TableRow]:
+def table(summary: Mapping[str, Any], scores: Sequence[str] = MEANS) -> list[TableRow]:
     """The rows of a table, one per method, the bundle first."""
     count = summary["pictures"]["count"]
     rows, group = [], ""
     for method, mean in summary["means"].items():
         own_group = method.split(",")[0]
-        cells = (f"{mean['bytes']:.0f}", *(
-            _kid(score, mean) if score in KIDS else _cell(score, mean[score]) for score in titles))
-        intervals = ("", *("" if score in KIDS else _half_width(score, mean) for score in titles))
+        cells = (_cell("bytes", mean["bytes"]), *(
+            _kid(score, mean) if score in KIDS else _cell(score, mean[score]) for score in scores))
+        intervals = ("", *("" if score in KIDS else _half_width(score, mean) for score in scores))
         title = method if mean["pictures"] == count else f"{method} ({mean['pictures']} of {count})"
         ours, rule = method == summary["bundle"]["id"], bool(group) and own_group != group
         rows.append(TableRow(title, cells, intervals, ours, rule))
@@ -119,13 +107,14 @@ def report_files(codec: Codec, results: Sequence[PictureResult], paths: Sequence
         title=_title(summary), summary=summary, claims=claims(summary),
         compared=CLASSICAL_BY_PSNR in summary["means"],
         partial=any(mean["pictures"] < summary["pictures"]["count"] for mean in summary["means"].values()),
-        tables=[(table_columns(summary, titles), table(summary, titles))
-                for titles in (MEANS, measured_details(summary)) if titles],
+        tables=[(table_columns(summary, scores), table(summary, scores))
+                for scores in (MEANS, measured_details(summary)) if scores],
         note=NOTE if summary["training_losses"] else "",
         lr_bytes=[(LR_FORMATS[kind], size) for kind, size in summary["lr_bytes"].items()],
         plots=[{"file": file, "text": plots[file][0]} for file in drawn],
         sheets=[{"file": file, "text": text} for file, (text, _) in sheets.items()],
-        picture_columns=("bytes", *score_titles(summary), "classical LPIPS-Alex", "how"),
+        picture_columns=("bytes", *column_titles(PICTURE_SCORES, summary["training_losses"], arrows=True),
+                         "classical LPIPS-Alex", "how"),
         pictures=_picture_rows(results), tsv=f"{name}.tsv", json=f"{name}.json")
     return {f"{name}.tsv": tsv(results).encode(), f"{name}.json": summary_json(summary).encode(),
             PAGE: page.encode(), **drawn, **{file: png for file, (_, png) in sheets.items()}}
@@ -144,11 +133,10 @@ def claims(summary: Mapping[str, Any]) -> list[dict[str, str]]:
     classical = [summary["means"][name] for name in (CLASSICAL_BY_LPIPS, CLASSICAL_BY_PSNR) if name in summary["means"]]
     if not classical:
         return found
-    for score, title in (("lpips_vgg", "LPIPS-VGG"), ("dists", "DISTS"), ("identity_mobileface", "MobileFace distance"),
-                         ("lpips_alex", "LPIPS-Alex"), ("identity", "dlib distance")):
-        best, title = _best(classical, score), marked(title, score, summary["training_losses"])
+    for score in ("lpips_vgg", "dists", "identity_mobileface", "lpips_alex", "identity"):
+        best, name = _best(classical, score), marked(SCORE_NAMES[score].name, score, summary["training_losses"])
         if ours[score] is not None and best:
-            found.append({"value": f"{ours[score] / best:.2f} ×", "text": f"the best classical {title}"})
+            found.append({"value": f"{ours[score] / best:.2f} ×", "text": f"the best classical {name}"})
     best = _best(classical, "psnr", max)
     if ours["psnr"] is not None and best is not None:
         value = f"{ours['psnr'] - best:+.2f} dB".replace("-", "−")
@@ -171,7 +159,7 @@ def _title(summary: Mapping[str, Any]) -> str:
 
 
 def _cell(score: str, value: float | None) -> str:
-    return "–" if value is None else format(value, FORMATS.get(score, ".3f"))
+    return "–" if value is None else formatted(score, value)
 
 
 def _half_width(score: str, mean: Mapping[str, float | None]) -> str:
@@ -195,7 +183,7 @@ def _picture_rows(results: Sequence[PictureResult]) -> list[dict[str, Any]]:
     rows = []
     for result in _worst_first(results):
         best = _best_classical(result)
-        scores = [_cell(score, getattr(result.ours.scores, score)) for score in SCORE_TITLES]
+        scores = [_cell(score, getattr(result.ours.scores, score)) for score in PICTURE_SCORES]
         against = ("–", "–") if best is None else (
             _cell("lpips_alex", best.scores.lpips_alex), best.setting.description if best.setting else "")
         rows.append({"picture": result.ours.picture, "cells": [str(result.ours.nbytes), *scores, *against]})

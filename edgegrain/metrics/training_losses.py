@@ -63,8 +63,5 @@ def _loss_weights(training: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def marked(title: str, score: str, losses: Collection[str]) -> str:
-    """The title of a score, with `MARK` if it is a training loss; an arrow at its end stays there."""
-    if score not in losses:
-        return title
-    name = title.rstrip(" ↑↓")
-    return name + MARK + title[len(name):]
+    """The title of a score, with `MARK` if it is a training loss."""
+    return title + MARK if score in losses else title

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +12,14 @@ from filelock import FileLock, Timeout
 
 from codec_contract.errors import EdgegrainError
 from codec_contract.files import written_whole
+from edgegrain.pictures.progress import Progress
 from edgegrain.pictures.signals import exit_on_sigterm
 
 _ZEROS = 1 << 24  # written at once
 
 
 @contextlib.contextmanager
-def first_to_write(target: Path, report: Callable[[float, str], None] | None = None) -> Iterator[bool]:
+def first_to_write(target: Path, report: Progress | None = None) -> Iterator[bool]:
     """True in one of the processes that want a file, which writes it in the block; False in the others, which wait.
 
     Once the file exists, no process waits. If the block raises, the next process gets True.

@@ -7,7 +7,7 @@ import fnmatch
 import hashlib
 import io
 import tarfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,9 +17,11 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from codec_contract.errors import ImageError
-from codec_contract.resize import exact_resize
+from codec_contract.fit import fit_picture
+from codec_contract.payload import FIT_CROP
 from edge_encoder.preprocessing import load_picture, readable_formats
 from edgegrain.pictures.array_file import first_to_write, written_array
+from edgegrain.pictures.progress import Progress
 
 SUFFIXES = (".png", ".webp", ".jpg", ".jpeg")
 _END_OF_TAR = bytes(1024)
@@ -91,10 +93,11 @@ def list_pictures(folder: str | Path, exclude: tuple[str, ...] = ()) -> list[Pat
 
 
 def read_square(picture: Path | StoredPicture, size: int) -> np.ndarray:
-    """uint8 ``[size, size, 3]`` of a picture: its centre square, resized by the contract's exact resize.
+    """uint8 ``[size, size, 3]`` of a picture to train on: its centre square, resized by the contract's exact resize.
 
     Orientation, colour profile and transparency are treated as the encoder treats them. A JPEG of more than eight times
-    the size is decoded at a half to an eighth of its own, which saves most of the time.
+    the size is decoded at a half to an eighth of its own, which saves most of the time; the original of a comparison
+    (`edgegrain.pictures.originals`) is decoded whole.
 
     Raises:
         ImageError: the file cannot be read as a picture.
@@ -102,11 +105,7 @@ def read_square(picture: Path | StoredPicture, size: int) -> np.ndarray:
     stored = picture if isinstance(picture, StoredPicture) else StoredPicture(picture.name, picture)
     with open_picture(stored) as image:
         image.draft("RGB", (4 * size, 4 * size))  # at least this large
-        rgb = load_picture(image)
-    side = min(rgb.shape[:2])
-    top, left = (rgb.shape[0] - side) // 2, (rgb.shape[1] - side) // 2
-    rgb = rgb[top : top + side, left : left + side]
-    return rgb if side == size else exact_resize(np.ascontiguousarray(rgb), (size, size))
+        return fit_picture(load_picture(image), size, FIT_CROP)
 
 
 @contextlib.contextmanager
@@ -137,12 +136,11 @@ def first_pictures(folder: str | Path, count: int, size: int) -> np.ndarray:
 
 
 def pack(paths: Sequence[Path | StoredPicture], size: int, cache: str | Path,
-         report: Callable[[float, str], None] | None = None) -> np.ndarray:
+         report: Progress | None = None) -> np.ndarray:
     """uint8 ``[N, size, size, 3]`` of the pictures, memory-mapped from a file in ``cache``, written on first use.
 
     The file's name hashes names, lengths and times of change of the pictures and the size, so another selection, or
     other pictures of the same names, have another file. Of several processes the first writes it, the others wait.
-    ``report`` is called with the finished part, 0...1, and a line of text.
 
     Raises:
         ImageError: a file cannot be read as a picture.

@@ -21,17 +21,16 @@ MIXING_SIDE = 192
 # middle styles 16-32, fine styles from 64 on).
 MIXTURES = {"coarse, 4 to 8": (4, 8), "middle, 16 to 32": (16, 32), "fine, from 64": (64, 4096)}
 
-Report = Callable[[float], None]
-"""Receives the finished part, 0...1."""
 
-
-def sample_sheet(prior: GenerativePrior, count: int, seed: int, psi: float, report: Report) -> Image.Image:
-    """Draw ``count`` samples in reading order, in a nearly square grid."""
+def sample_sheet(prior: GenerativePrior, count: int, seed: int, psi: float,
+                 report: Callable[[float], None]) -> Image.Image:
+    """Draw ``count`` samples in reading order, in a nearly square grid; ``report`` gets the finished part, 0...1."""
     tiles = _synthesize(prior, truncated_codes(prior, count, seed, psi), report)
     return draw_sheet(in_rows(tiles, math.ceil(math.sqrt(count))))
 
 
-def mixing_sheet(prior: GenerativePrior, count: int, seed: int, psi: float, report: Report) -> Image.Image:
+def mixing_sheet(prior: GenerativePrior, count: int, seed: int, psi: float,
+                 report: Callable[[float], None]) -> Image.Image:
     """Draw a row per pair: A, then A with the codes of B in the coarse, the middle, the fine layers, then B."""
     first, second = truncated_codes(prior, 2 * count, seed, psi).chunk(2)
     columns = [first, *(mix_codes(prior, first, second, *band) for band in MIXTURES.values()), second]
@@ -54,7 +53,7 @@ def truncated_codes(prior: GenerativePrior, count: int, seed: int, psi: float) -
 
 
 @torch.no_grad()
-def _synthesize(prior: GenerativePrior, codes: Tensor, report: Report) -> list[Tile]:
+def _synthesize(prior: GenerativePrior, codes: Tensor, report: Callable[[float], None]) -> list[Tile]:
     tiles = []
     for index, code in enumerate(codes):
         picture = prior(code[None]).picture[0].permute(1, 2, 0)

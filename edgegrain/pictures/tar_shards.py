@@ -10,7 +10,7 @@ import io
 import itertools
 import os
 import tarfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +19,7 @@ from PIL import Image
 
 from codec_contract.errors import EdgegrainError, ExistsError
 from edgegrain.pictures.packed import StoredPicture, read_square
+from edgegrain.pictures.progress import Progress
 from edgegrain.pictures.signals import exit_on_sigterm
 
 _BLOCK = 512  # a tar member's content is padded to it
@@ -28,7 +29,7 @@ _FORMAT: Final = tarfile.PAX_FORMAT  # names may have any length
 
 @exit_on_sigterm()
 def write_shards(pictures: Sequence[StoredPicture], out: Path, *, side: int, limit: int, quality: int | None = 92,
-                 force: bool = False, report: Callable[[float, str], None] | None = None) -> list[Path]:
+                 force: bool = False, report: Progress | None = None) -> list[Path]:
     """Write pictures into ``SIDE-00000.tar``, ``SIDE-00001.tar``, ... of at most ``limit`` bytes each.
 
     Members are in a fixed random order, so that every shard is a sample of all pictures. The shards appear when all are

@@ -22,20 +22,19 @@ from edgegrain.metrics.bootstrap import mean_interval
 from edgegrain.metrics.kid import KIDS, Features, distance_change, kernel_distance
 from edgegrain.metrics.metric_weights import find_metric_weights
 from edgegrain.metrics.picture_metrics import PictureMetrics, Scores, first_picture, unit_batch
+from edgegrain.metrics.score_names import SCORE_NAMES
 from edgegrain.metrics.training_losses import training_losses
-from edgegrain.pictures.packed import list_pictures, read_square
+from edgegrain.pictures.originals import original_of
+from edgegrain.pictures.packed import list_pictures
 from edgegrain.publishing.model_card import CODEC
 from edgegrain.publishing.run_source import needed_prior, open_run, source_of
 from edgegrain.training.grain.checkpoint import GrainRun
 from export.decoder.sources import DecoderSource, find_decoder
 from server_decoder.grain.grain import Grain
 
-JUDGES = {"lpips_vgg": "LPIPS-VGG", "dists": "DISTS", "identity_mobileface": "MobileFace distance", "kid": "KID",
-          "lpips_eyes": "LPIPS-VGG of eyes", "lpips_mouth": "LPIPS-VGG of mouths", "kid_eyes": "KID of eyes",
-          "kid_mouth": "KID of mouths", "chroma_eyes": "colour error of eyes", "chroma_mouth": "colour error of mouths",
-          "grid_2": "grid of 2 pixels", "grid_4": "grid of 4 pixels", "grid_8": "grid of 8 pixels",
-          "grid_16": "grid of 16 pixels"}
-"""Score -> its name in messages; lower is better for all of them."""
+JUDGES = ("lpips_vgg", "dists", "identity_mobileface", "kid", "lpips_eyes", "lpips_mouth", "kid_eyes", "kid_mouth",
+          "chroma_eyes", "chroma_mouth", "grid_2", "grid_4", "grid_8", "grid_16")
+"""Scores that decide; lower is better for all of them."""
 PRIOR_MATTERS = 1.05
 """Smallest allowed ratio of LPIPS-Alex without the generator to LPIPS-Alex with it."""
 
@@ -152,12 +151,12 @@ def shortcomings(found: Mapping[str, Change], new: Figures, name: str) -> list[s
         new: figures of the decoder that would replace it.
         name: of the published bundle.
     """
-    reasons = [f"its {JUDGES[judge]} is worse than that of {name} by {change.value:.4f} (95 % interval "
+    reasons = [f"{SCORE_NAMES[judge].name}: worse than that of {name} by {change.value:.4f} (95 % interval "
                f"{change.low:.4f} to {change.high:.4f})" for judge, change in found.items() if change.low > 0]
     better = [judge for judge, change in found.items() if change.value < 0]
     if 2 * len(better) <= len(found):
         reasons.append(f"only {len(better)} of {len(found)} judges are better than {name}"
-                       + (f": {', '.join(JUDGES[judge] for judge in better)}" if better else ""))
+                       + (f" ({'; '.join(SCORE_NAMES[judge].name for judge in better)})" if better else ""))
     without = new.lpips_without_prior
     with_prior = new.scores["lpips_alex"]
     if without is not None and without < PRIOR_MATTERS * with_prior:
@@ -189,7 +188,7 @@ def compare(checkpoint: Path, published: Path, unseen: Path, weights: Path | Non
                           f"{side}x{side}: they cannot be compared")
     domain, training = ("faces", {}) if before.manifest is None else (before.manifest.domain, before.manifest.training)
     metrics = PictureMetrics(find_metric_weights(weights, faces=domain == "faces"), faces=domain == "faces")
-    originals = [read_square(path, side) for path in list_pictures(unseen)]
+    originals = [original_of(path, side) for path in list_pictures(unseen)]
     new = measure(after, originals, metrics)
     old = measure(before, originals, metrics)
     found = changes(new, old, losses_of(run, domain, training))

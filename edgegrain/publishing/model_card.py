@@ -13,24 +13,15 @@ from typing import Any
 
 from codec_contract.bundle.manifest import Manifest, load_manifest
 from codec_contract.errors import BundleError
-from edgegrain.metrics.training_losses import MARK, NOTE, training_losses
+from edgegrain.metrics.score_names import DETAILS, MEANS, column_titles, formatted
+from edgegrain.metrics.training_losses import NOTE, marked, training_losses
 from edgegrain.training.grain.stages import FACES
 from export.bundle.card import CAVEAT, bundle_card
 from export.bundle.writer import update_card
 
 CODEC = "grain"
-COLUMNS = (("bytes", "bytes", ".0f"), ("psnr", "PSNR (dB)", ".2f"), ("ssim", "SSIM", ".3f"),
-           ("lpips_alex", "LPIPS-Alex", ".3f"), ("identity", "identity (dlib)", ".3f"),
-           ("lpips_vgg", "LPIPS-VGG", ".3f"), ("dists", "DISTS", ".3f"),
-           ("identity_mobileface", "identity (MobileFace)", ".3f"), ("kid", "KID", ".3f"))
-"""Name, title and format of the scores in tables."""
-DETAIL_COLUMNS = (("lpips_eyes", "LPIPS-VGG, eyes", ".3f"), ("lpips_mouth", "LPIPS-VGG, mouth", ".3f"),
-                  ("kid_eyes", "KID, eyes", ".3f"), ("kid_mouth", "KID, mouth", ".3f"),
-                  ("chroma_eyes", "colour error, eyes", ".2f"), ("chroma_mouth", "colour error, mouth", ".2f"),
-                  ("grid_2", "grid of 2 (dB)", ".1f"), ("grid_4", "of 4", ".1f"), ("grid_8", "of 8", ".1f"),
-                  ("grid_16", "of 16", ".1f"))
-"""The same for the second table of a card: eyes, mouth and grids."""
-Column = tuple[str, str, str]
+COLUMNS = ("bytes", *MEANS)
+"""Scores of a card's first table."""
 _FIELDS = {"bundle": ("id",), "pictures": ("folder", "count"), "means": (), "versions": ()}
 """Objects of a summary of ``edgegrain evaluate``, and what they must hold."""
 
@@ -104,14 +95,14 @@ def _stages(training: Mapping[str, Any]) -> str:
 
 def _detail_table(evaluation: Mapping[str, Any], losses: Collection[str]) -> list[str]:
     """Lines of the second table; none if nothing in it was measured."""
-    if not measured_columns(evaluation["methods"].values(), DETAIL_COLUMNS):
+    if not measured_columns(evaluation["methods"].values(), DETAILS):
         return []
     return ["Eyes and mouth are fixed boxes of aligned faces; the colour error is a distance in CIELAB's a* and b*. "
             "Grid of k: by how many dB the spectrum's peaks of period k pixels are higher than the original's.", "",
-            *score_table(evaluation, losses, DETAIL_COLUMNS), ""]
+            *score_table(evaluation, losses, DETAILS), ""]
 
 
-def score_table(evaluation: Mapping[str, Any], losses: Collection[str], columns: Sequence[Column] = COLUMNS
+def score_table(evaluation: Mapping[str, Any], losses: Collection[str], columns: Sequence[str] = COLUMNS
                 ) -> list[str]:
     """Lines of a Markdown table with a row per method and a column per measured score.
 
@@ -128,29 +119,25 @@ def score_table(evaluation: Mapping[str, Any], losses: Collection[str], columns:
     return lines
 
 
-def measured_columns(methods: Collection[Mapping[str, Any]], columns: Sequence[Column] = COLUMNS) -> list[Column]:
+def measured_columns(methods: Collection[Mapping[str, Any]], columns: Sequence[str] = COLUMNS) -> list[str]:
     """Those of the columns that at least one method has a score for."""
-    return [column for column in columns if any(scores.get(column[0]) is not None for scores in methods)]
+    return [column for column in columns if any(scores.get(column) is not None for scores in methods)]
 
 
-def column_titles(columns: Sequence[Column], losses: Collection[str]) -> list[str]:
-    """Titles of columns, those of training losses with a mark after the whole title."""
-    return [f"{title}{MARK}" if key in losses else title for key, title, _ in columns]
-
-
-def score_cells(scores: Mapping[str, Any], columns: Sequence[Column], losses: Collection[str] = ()) -> list[str]:
+def score_cells(scores: Mapping[str, Any], columns: Sequence[str], losses: Collection[str] = ()) -> list[str]:
     """A method's scores as text with half the width of their intervals, a dash for each that was not measured.
 
     Scores in ``losses`` are marked.
     """
-    return [_cell(scores, key, form) + (MARK if key in losses else "") for key, _, form in columns]
+    return [marked(_cell(scores, key), key, losses) for key in columns]
 
 
-def _cell(scores: Mapping[str, Any], key: str, form: str) -> str:
+def _cell(scores: Mapping[str, Any], key: str) -> str:
     if scores.get(key) is None:
         return "–"
     low, high = scores.get(f"{key}_low"), scores.get(f"{key}_high")
-    return format(scores[key], form) + ("" if low is None or high is None else f" ±{(high - low) / 2:{form}}")
+    half_width = "" if low is None or high is None else f" ±{formatted(key, (high - low) / 2)}"
+    return formatted(key, scores[key]) + half_width
 
 
 def collect(bundle_id: str, own: Mapping[str, Any], controls: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -12,8 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from codec_contract.errors import EdgegrainError
+from edgegrain.pictures.progress import Progress
 from edgegrain.training.distributed import start_distributed
-from edgegrain.training.family import Report, RunOptions
+from edgegrain.training.family import RunOptions
 from edgegrain.training.grain.chains import Chain
 from edgegrain.training.loop import refuse_existing, refuse_unused, train_on
 from edgegrain.training.prior_files import recipe_prior
@@ -23,7 +24,7 @@ from edgegrain.training.run_folder import finished
 
 def train_stages(chain: Chain, folder: Path, options: RunOptions | None = None, *, pictures: int | None = None,
                  budget_seconds: float = 0, resume: bool = False, evaluate_every: int = 0, device: str = "auto",
-                 report: Report | None = None) -> dict[str, float]:
+                 report: Progress | None = None) -> dict[str, float]:
     """Train the stages; returns the last evaluation of the last stage that ran. Arguments as in `train`.
 
     ``options.init_from`` is for stage 1, files for some stages only go to those. ``budget_seconds`` is for all stages,
@@ -72,7 +73,7 @@ def share_out(seconds: float, shares: Sequence[float], done: Sequence[bool]) -> 
     return [0.0 if ended else seconds * share / left for share, ended in zip(shares, done, strict=True)]
 
 
-def _named(report: Report | None, stage: str) -> Report | None:
+def _named(report: Progress | None, stage: str) -> Progress | None:
     if report is None:
         return None
     return lambda part, line: report(part, f"{stage}: {line}")

@@ -9,10 +9,9 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
+from edgegrain.pictures.progress import Progress
 from edgegrain.training.distributed import Distributed
 from server_decoder.generative_prior import GenerativePrior
-
-Report = Callable[[float, str], None]
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class RunOptions:
     discriminator: nn.Module | Path | None = None
     teacher: nn.Module | str | Path | None = None
     compiled: bool = False
-    report: Report | None = None
+    report: Progress | None = None
 
     @property
     def start(self) -> Path | None:

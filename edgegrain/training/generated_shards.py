@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from PIL import Image
 from codec_contract.errors import EdgegrainError
 from codec_contract.files import write_atomically
 from codec_contract.quantization import quantize
+from edgegrain.pictures.progress import Progress
 from edgegrain.pictures.tar_shards import write_shard
 from edgegrain.training.grain.synthetic import synthetic_faces
 from sdk.generated_mark import GENERATED, GeneratedMark, MarkedPicture
@@ -50,7 +50,7 @@ class GeneratedSet:
 
 
 def write_generated(prior: GenerativePrior, wanted: GeneratedSet, out: Path, *, force: bool = False,
-                    report: Callable[[float, str], None] | None = None) -> list[Path]:
+                    report: Progress | None = None) -> list[Path]:
     """Write ``generated-SIDE-00000.tar`` and so on, of `PER_SHARD` pictures each.
 
     Shards that are there already are kept, so an interrupted call continues; every shard has a seed of its own.
@@ -88,7 +88,7 @@ def write_generated(prior: GenerativePrior, wanted: GeneratedSet, out: Path, *, 
 
 
 def _write(prior: GenerativePrior, wanted: GeneratedSet, index: int, path: Path,
-           report: Callable[[float, str], None] | None) -> None:
+           report: Progress | None) -> None:
     first = index * PER_SHARD
     count = min(PER_SHARD, wanted.count - first)
     mark = GeneratedMark(GENERATED).xmp()

@@ -15,9 +15,10 @@ from typing import Any
 import torch
 
 from codec_contract.errors import EdgegrainError, ExistsError
+from edgegrain.pictures.progress import Progress
 from edgegrain.training.checkpoint import progress_of, save_checkpoint
 from edgegrain.training.distributed import Distributed, start_distributed
-from edgegrain.training.family import Report, RunOptions, Trainer
+from edgegrain.training.family import RunOptions, Trainer
 from edgegrain.training.jsonl_log import JsonlLog
 from edgegrain.training.recipes import family_of
 from edgegrain.training.run_folder import CHECKPOINT, LOG, SAMPLES
@@ -29,7 +30,7 @@ REPORT_EVERY = 5  # steps
 
 def train(config: Any, folder: Path, options: RunOptions | None = None, *, pictures: int | None = None,
           budget_seconds: float = 0, resume: bool = False, evaluate_every: int = 0, device: str = "auto",
-          report: Report | None = None) -> dict[str, float]:
+          report: Progress | None = None) -> dict[str, float]:
     """Train a recipe; returns the last evaluation with ``pictures`` and ``skipped``, {} in all but the first process.
 
     Args:
@@ -57,7 +58,7 @@ def train(config: Any, folder: Path, options: RunOptions | None = None, *, pictu
 
 
 def train_on(distributed: Distributed, config: Any, folder: Path, options: RunOptions, *, pictures: int | None,
-             budget_seconds: float, evaluate_every: int, report: Report | None) -> dict[str, float]:
+             budget_seconds: float, evaluate_every: int, report: Progress | None) -> dict[str, float]:
     """`train` on processes that are started already; a run in ``folder`` is continued."""
     family = family_of(config)
     refuse_unused(options, family.takes(config))
@@ -89,7 +90,7 @@ def train_on(distributed: Distributed, config: Any, folder: Path, options: RunOp
 
 def run_loop(trainer: Trainer, budget: TimeBudget, log: JsonlLog, *,
              evaluate_and_save: Callable[[bool | None], dict[str, float]], evaluate_every: int,
-             report: Report | None) -> dict[str, float]:
+             report: Progress | None) -> dict[str, float]:
     """Step until the budget is spent; returns the result of the last ``evaluate_and_save``.
 
     Args:

@@ -13,7 +13,8 @@ from codec_contract.bundle.manifest import Manifest, load_manifest
 from codec_contract.quantization import dequantize
 from edgegrain.metrics.lpips import LPIPS
 from edgegrain.metrics.periodic_peaks import periodic_peaks
-from edgegrain.pictures.packed import list_pictures, read_square
+from edgegrain.pictures.originals import original_of
+from edgegrain.pictures.packed import list_pictures
 from export.decoder.sources import bundle_decoder
 from server_decoder.grain.rrdb_decoder import RRDBDecoder
 
@@ -42,7 +43,7 @@ def test_it_restores_unseen_faces_without_a_grid(default_bundle: Path, shared_we
     lpips, codec = LPIPS(shared_weights), sdk.Codec(default_bundle, threads=1)
     distances, peaks = [], []
     for path in list_pictures(shared_data / "dev_eval" / "faces_256")[:4]:
-        original = read_square(path, 256)
+        original = original_of(path, 256)
         restored = np.asarray(codec.restore(codec.compress(original)))
         x, target = (dequantize(torch.from_numpy(picture.astype(np.float32)).permute(2, 0, 1)[None])
                      for picture in (restored, original))

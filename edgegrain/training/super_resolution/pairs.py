@@ -17,7 +17,8 @@ from codec_contract.errors import BundleError, EdgegrainError, ImageError
 from codec_contract.resize import exact_resize
 from edgegrain.pictures.array_file import first_to_write, written_array
 from edgegrain.pictures.packed import StoredPicture, matches, open_picture, pack, random_pictures, stored_pictures
-from edgegrain.training.family import Report, RunOptions
+from edgegrain.pictures.progress import Progress
+from edgegrain.training.family import RunOptions
 from edgegrain.training.super_resolution.recipes import SuperResolutionRecipe
 from edgegrain.training.training_pictures import packed_folder, require_pictures
 from sdk.open_bundle import OpenBundle
@@ -116,7 +117,7 @@ def by_size(config: SuperResolutionRecipe, pictures: Sequence[StoredPicture]
 
 
 def packed_pairs(config: SuperResolutionRecipe, pictures: Sequence[StoredPicture], cache: Path,
-                 report: Report | None = None) -> Pairs:
+                 report: Progress | None = None) -> Pairs:
     """The pairs of pictures, memory-mapped from files in ``cache`` that are written on first use.
 
     Raises:
@@ -130,7 +131,7 @@ def packed_pairs(config: SuperResolutionRecipe, pictures: Sequence[StoredPicture
 
 
 def restored_pictures(originals: np.ndarray, bundle: str, size: int, cache: Path,
-                      report: Report | None = None) -> np.ndarray:
+                      report: Progress | None = None) -> np.ndarray:
     """uint8 ``[N, size, size, 3]``: what a bundle restores of originals, reduced by the contract's exact resize.
 
     The file in ``cache`` is named by a hash of the originals and of the bundle's encoder, level step and decoder. Of

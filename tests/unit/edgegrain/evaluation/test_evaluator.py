@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from codec_contract.errors import ImageError
 from codec_contract.resize import exact_resize
-from edgegrain.evaluation.evaluator import EvaluationConfig, Evaluator, curve_budgets, original_of, weights_id
+from edgegrain.evaluation.evaluator import EvaluationConfig, Evaluator, curve_budgets, weights_id
 from edgegrain.evaluation.result_cache import ResultCache
 from edgegrain.evaluation.results import CLASSICAL_BY_LPIPS, CLASSICAL_BY_PSNR, PictureResult
 from edgegrain.metrics.identity import FILE
@@ -154,14 +153,6 @@ def test_a_larger_size_is_restored_by_the_enlarger_and_compared_with_bicubic(
 def test_budgets_lie_around_the_payloads() -> None:
     assert curve_budgets([540, 580]) == (300, 450, 600, 900, 1300, 2000)
     assert curve_budgets([4000]) == (2000, 3000, 4500, 7000, 10000, 15000)
-
-
-def test_the_original_is_the_centre_square(tmp_path: Path, portrait: np.ndarray) -> None:
-    Image.fromarray(portrait[:, 96:160]).save(tmp_path / "narrow.png")
-    assert np.array_equal(original_of(tmp_path / "narrow.png", HR), portrait[96:160, 96:160])
-    (tmp_path / "text.png").write_text("no picture")
-    with pytest.raises(ImageError):
-        original_of(tmp_path / "text.png", HR)
 
 
 def test_weights_are_told_apart_by_content(tmp_path: Path) -> None:

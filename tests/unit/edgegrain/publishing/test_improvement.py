@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from codec_contract.rgb import Rgb
 from edge_encoder.architectures import EncoderConfig
@@ -16,8 +18,11 @@ from edgegrain.metrics.kid import KIDS
 from edgegrain.metrics.picture_metrics import Scores
 from edgegrain.metrics.psnr_ssim import psnr
 from edgegrain.metrics.training_losses import GRIDS
+from edgegrain.pictures.originals import original_of
 from edgegrain.publishing import improvement
 from edgegrain.publishing.improvement import JUDGES, Change, Figures, changes, losses_of, measure, shortcomings
+from edgegrain.publishing.run_source import source_of
+from edgegrain.training.grain.checkpoint import save_run
 from edgegrain.training.grain.initialize import start_run
 from edgegrain.training.grain.recipes import GRAIN_RECIPES
 from export.decoder.sources import DecoderSource
@@ -134,10 +139,10 @@ def test_eyes_mouth_and_grids_are_judges() -> None:
     found = changes(detailed(figures(0.01), 0.5), old)
     assert list(found) == list(JUDGES) and all(change.high < 0 for change in found.values())
     grid = replace(old, rows=tuple(replace(row, grid_8=12.0) for row in old.rows))
-    assert "its grid of 8 pixels is worse than that of faces by 3.0000 (95 % interval 3.0000 to 3.0000)" in (
+    assert "grid of 8: worse than that of faces by 3.0000 (95 % interval 3.0000 to 3.0000)" in (
         shortcomings(changes(grid, old), grid, "faces"))
     eyes = replace(old, features={**old.features, "kid_eyes": FEATURES[0] + 2 * FEATURES[1]})
-    assert shortcomings(changes(eyes, old), eyes, "faces")[0].startswith("its KID of eyes is worse than that of faces")
+    assert shortcomings(changes(eyes, old), eyes, "faces")[0].startswith("KID, eyes: worse than that of faces")
 
 
 def test_judges_without_scores_are_left_out() -> None:
@@ -150,8 +155,8 @@ def test_judges_without_scores_are_left_out() -> None:
     (figures(0.01), None),
     (figures(0.01, without=0.158), None),
     (figures(0.01, lpips_alex=0.1), None),  # a training loss is no judge
-    (figures(0.01, dists=0.02), "its DISTS is worse than that of faces by 0.0100 (95 % interval 0.0100 to 0.0100)"),
-    (figures(0.01, kid=0.05), "its KID is worse than that of faces"),
+    (figures(0.01, dists=0.02), "DISTS: worse than that of faces by 0.0100 (95 % interval 0.0100 to 0.0100)"),
+    (figures(0.01, kid=0.05), "KID: worse than that of faces"),
     (figures(), "only 0 of 4 judges are better than faces"),
     (figures(0.01, without=0.157), "without its generator LPIPS-Alex is 0.1570, hardly worse than the 0.1500 with it"),
 ])
@@ -163,8 +168,31 @@ def test_every_rule_refuses_by_itself(new: Figures, reason: str | None) -> None:
 
 @pytest.mark.parametrize(("worse", "published"), [(1, True), (2, False)])
 def test_within_the_interval_the_majority_decides(worse: int, published: bool) -> None:
-    found = {str(index): Change(0.001 if index < worse else -0.001, -0.002, 0.002) for index in range(4)}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(improvement, "JUDGES", {name: name for name in found})
-        reasons = shortcomings(found, figures(), "faces")
-    assert reasons == ([] if published else ["only 2 of 4 judges are better than faces: 2, 3"])
+    found = {judge: Change(0.001 if index < worse else -0.001, -0.002, 0.002)
+             for index, judge in enumerate(("dists", "kid", "kid_eyes", "lpips_vgg"))}
+    reasons = shortcomings(found, figures(), "faces")
+    assert reasons == ([] if published else ["only 2 of 4 judges are better than faces (KID, eyes; LPIPS-VGG)"])
+
+
+def test_originals_are_those_of_an_evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """JPEGs too, which training pictures are decoded from at a fraction of their size."""
+    run, seen = start_run(GRAIN_RECIPES["smoke-stage1"], None), []
+    save_run(tmp_path / "run", run)
+    (tmp_path / "unseen").mkdir()
+    cells = np.random.default_rng(0).integers(0, 256, (9, 9, 3), dtype=np.uint8)
+    for name in ("a.jpg", "b.jpg"):
+        Image.fromarray(cells).resize((800, 700), Image.Resampling.BICUBIC).save(tmp_path / "unseen" / name)
+
+    class Metrics(FlatMetrics):
+        def __init__(self, *_: object, **__: object) -> None: ...
+
+        def against(self, original: Rgb) -> FlatMetrics:
+            seen.append(original)
+            return super().against(original)
+
+    monkeypatch.setattr(improvement, "find_decoder", lambda _: source_of(run, "published"))
+    monkeypatch.setattr(improvement, "find_metric_weights", lambda *_, **__: None)
+    monkeypatch.setattr(improvement, "PictureMetrics", Metrics)
+    figures, reasons = improvement.compare(tmp_path / "run", tmp_path / "bundle", tmp_path / "unseen")
+    assert figures["pictures_compared"] == 2 and "only 0 of" in reasons[0]
+    assert all(np.array_equal(original, original_of(tmp_path / "unseen/a.jpg", 64)) for original in seen)

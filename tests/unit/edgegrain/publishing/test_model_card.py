@@ -62,7 +62,7 @@ def test_eyes_mouth_and_grids_are_a_second_table() -> None:
                "chroma_eyes": 4.567, "grid_8": 13.83}
     card = card_text("mine", TRAINING, collect("mine", summary("mine", **details), {}), LICENCE)
     header, _, *rows = card[card.index("Eyes and mouth are fixed boxes"):].split("\n\n")[1].splitlines()
-    assert header == "| method | LPIPS-VGG, eyes | KID, mouth | colour error, eyes | of 8 |"
+    assert header == "| method | LPIPS-VGG, eyes | KID, mouth | colour error, eyes | grid of 8 (dB) |"
     assert rows == ["| this bundle | 0.310 ±0.010 | 0.052 | 4.57 | 13.8 |", "| classical, best PSNR | – | – | – | – |"]
     assert "colour error" not in card_text("mine", TRAINING, collect("mine", summary("mine"), {}), LICENCE)
 

@@ -76,12 +76,14 @@ class AdversarialConfig:
 
 
 def non_saturating(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
-    """Losses of discriminator and generator (Goodfellow et al. 2014) from logits ``[B]`` of real and fake pictures."""
+    """Losses of discriminator and generator, two scalars, from logits ``[B, ...]`` of real and fake pictures
+    (Goodfellow et al. 2014)."""
     return F.softplus(-real).mean() + F.softplus(fake).mean(), F.softplus(-fake).mean()
 
 
 def relativistic(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
-    """Relativistic average GAN (Jolicoeur-Martineau 2019, used by ESRGAN): each against the mean of the other."""
+    """Relativistic average GAN (Jolicoeur-Martineau 2019, used by ESRGAN): each against the mean of the other;
+    shapes as of `non_saturating`."""
     a, b = real - fake.mean(), fake - real.mean()
     discriminator = 0.5 * (F.softplus(-a).mean() + F.softplus(b).mean())
     generator = 0.5 * (F.softplus(a).mean() + F.softplus(-b).mean())
@@ -89,12 +91,13 @@ def relativistic(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def wgan(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
-    """Wasserstein GAN (Arjovsky et al. 2017) with a drift term instead of clipping (see the module)."""
+    """Wasserstein GAN (Arjovsky et al. 2017) with a drift term instead of clipping (see the module); shapes as of
+    `non_saturating`."""
     return fake.mean() - real.mean() + WGAN_DRIFT * real.pow(2).mean(), -fake.mean()
 
 
 def hinge(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
-    """Hinge loss (Lim & Ye 2017), that of projected GANs; both losses are scalars, from logits ``[B, ...]``."""
+    """Hinge loss (Lim & Ye 2017), that of projected GANs; shapes as of `non_saturating`."""
     return F.relu(1 - real).mean() + F.relu(1 + fake).mean(), -fake.mean()
 
 
@@ -128,7 +131,7 @@ def balanced(picture: Tensor, seen: Tensor, loss: Tensor, adversarial: Tensor, r
 
 
 def r1_penalty(discriminator: nn.Module, real: Tensor) -> Tensor:
-    """Mean squared norm of the logits' gradient at originals, float32 throughout."""
+    """Mean squared norm of the logits' gradient at originals ``[B, 3, H, W]``, float32 throughout; a scalar."""
     real = real.detach().float().requires_grad_(True)
     with torch.autocast(real.device.type, enabled=False):
         logits = discriminator(real)

@@ -11,6 +11,7 @@ from edgegrain.pictures.packed import first_pictures, matches, pack, random_pict
 from edgegrain.training.family import RunOptions
 
 HELD_OUT = 16  # pictures that a run is evaluated on
+UNSEEN_SEED = 2**40  # of whatever is drawn to evaluate on; training counts up from far below
 
 
 def packed_folder(run: Path) -> Path:

@@ -25,7 +25,7 @@ _GAIN = math.sqrt(2)  # after a leaky ReLU: keeps the second moment, [StyleGAN] 
 
 
 def activate(x: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Leaky ReLU of ``x + bias`` (one number per channel, dimension 1), times sqrt(2); in the type of ``x``."""
+    """Leaky ReLU of ``x + bias``, ``[B, C, ...]`` and ``[C]``, times sqrt(2); in the type of ``x``."""
     if bias is not None:
         x = x + per_channel(bias, x)
     return F.leaky_relu(x, NEGATIVE_SLOPE) * _GAIN

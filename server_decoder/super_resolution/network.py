@@ -239,7 +239,7 @@ class SuperResolution(nn.Module):
 
 
 def doubled(x: Tensor) -> Tensor:
-    """Bilinear enlargement to twice the sides."""
+    """Bilinear enlargement of ``[B, C, H, W]`` to twice the sides."""
     return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
 
 

@@ -16,12 +16,12 @@ from edgegrain.training.face_sr.recipes import FaceSRRecipe
 from edgegrain.training.levels import levels_psnr, rounded_levels
 from edgegrain.training.metric_networks import MetricNetworks
 from edgegrain.training.sample_sheet import write_samples
+from edgegrain.training.training_pictures import UNSEEN_SEED
 from server_decoder.face_sr.gcfsr import GCFSR
 from server_decoder.face_sr.glean import GLEAN
 
 SHEET = 8  # pictures of the sample sheet
 _AT_ONCE = 4
-_SEED = 2**40  # of the held-out pictures' degradations
 
 
 class Case(NamedTuple):
@@ -101,7 +101,7 @@ class FaceSRValidation:
 
 def _cases(config: FaceSRRecipe, pictures: Tensor) -> list[Case]:
     if config.factors is None:
-        return [Case("", draw_inputs(config, pictures, np.random.default_rng(_SEED)))]
+        return [Case("", draw_inputs(config, pictures, np.random.default_rng(UNSEEN_SEED)))]
     first, *others = config.factors.evaluated
     main = inputs_at(config, pictures, first)
     strengths = [Case(f"_strength_{other:g}", Inputs(main.picture, torch.full_like(main.factors, other)), False)

@@ -24,7 +24,7 @@ def jitter(pictures: Tensor) -> Tensor:
 
 
 def shifted(pictures: Tensor) -> Tensor:
-    """Every picture shifted by whole pixels, edges mirrored."""
+    """Every picture ``[B, 3, S, S]`` shifted by whole pixels, edges mirrored."""
     batch, _, side, _ = pictures.shape
     most = int(SHIFT * side)
     padded = F.pad(pictures, (most, most, most, most), mode="reflect")
@@ -34,7 +34,8 @@ def shifted(pictures: Tensor) -> Tensor:
 
 
 def recoloured(pictures: Tensor) -> Tensor:
-    """Brightness, contrast and saturation changed, each in half of the pictures; rounded and clipped."""
+    """Integers 0...255 as float ``[B, 3, S, S]`` with brightness, contrast and saturation changed, each in half of the
+    pictures; rounded and clipped."""
 
     def draw(deviation: float) -> Tensor:
         chosen = torch.rand(len(pictures), 1, 1, 1, device=pictures.device) < 0.5

@@ -36,6 +36,7 @@ from edgegrain.training.projected_discriminator import ProjectedConfig
 from edgegrain.training.run_folder import CHECKPOINT
 from edgegrain.training.training_pictures import (
     HELD_OUT,
+    UNSEEN_SEED,
     generated_pictures,
     held_out_pictures,
     require_pictures,
@@ -48,7 +49,6 @@ from server_decoder.window import Area, Window
 
 PICTURES = 27_000
 VARIANCE_SAMPLES = 1024  # latents for the estimate of the variance of W
-UNSEEN_SEED = 2**40  # of generated pictures to evaluate on; training counts up from far below
 
 
 class GrainTrainer:

@@ -1,4 +1,4 @@
-"""The losses of IRN and IRN+ ([IRN], section 3.3 and appendix 1). Pictures are ``[B, 3, H, W]`` in [0, 1].
+"""The losses of IRN and IRN+ ([IRN], section 3.3 and appendix 1), scalars. Pictures are ``[B, 3, H, W]`` in [0, 1].
 
 Sums over a picture, as in the authors' public code: with y a factor^2 smaller than x, lambda_2 = 16 weighs an error per
 pixel of y at 4x as much as one per pixel of x.

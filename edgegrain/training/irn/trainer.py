@@ -36,12 +36,11 @@ from edgegrain.training.metric_networks import needed_metric_weights
 from edgegrain.training.optimizers import descend, early_decay, finite_gradients, optimizers, update_averages
 from edgegrain.training.run_folder import CHECKPOINT
 from edgegrain.training.sample_sheet import write_samples
-from edgegrain.training.training_pictures import packed_folder, require_pictures
+from edgegrain.training.training_pictures import UNSEEN_SEED, packed_folder, require_pictures
 from server_decoder.bicubic import BicubicEnlargement
 from server_decoder.irn.network import IRN, round_to_levels
 
 HELD_OUT = 8  # crops that a run is evaluated on
-_UNSEEN_SEED = 2**40
 
 
 class IRNTrainer:
@@ -183,7 +182,7 @@ def open_trainer(config: IRNRecipe, options: RunOptions, folder: Path, distribut
     unseen = photographs
     if options.validation is not None:
         unseen = pack_photographs(list_pictures(options.validation), packed_folder(folder))
-    held_out = next(crops(unseen, HELD_OUT, config.crop, _UNSEEN_SEED))
+    held_out = next(crops(unseen, HELD_OUT, config.crop, UNSEEN_SEED))
     return IRNTrainer(run, distributed, photographs, held_out, features)
 
 

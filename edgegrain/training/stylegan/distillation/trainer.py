@@ -25,6 +25,7 @@ from edgegrain.training.sample_sheet import write_prior_samples
 from edgegrain.training.stylegan.distillation.recipes import DISTILLATION_RECIPES, DistillationRecipe
 from edgegrain.training.stylegan.distillation.run import FAMILY, DistilRun, load_run, start_run, teacher_codes
 from edgegrain.training.stylegan.distillation.wavelets import band_loss
+from edgegrain.training.training_pictures import UNSEEN_SEED
 from server_decoder.prior_store import find_prior
 from server_decoder.stylegan2.checkpoints import load_discriminator, load_stylegan2
 from server_decoder.stylegan2.discriminator import Discriminator
@@ -34,7 +35,6 @@ PICTURES = 2_000_000
 SMOKE_PICTURES = 640
 HELD_OUT = 16  # latents for the evaluation
 LPIPS_SIZE = 256  # the paper's: larger pictures are averaged down for LPIPS
-_UNSEEN_SEED = 2**40
 
 
 class DistillationTrainer:
@@ -90,7 +90,7 @@ class DistillationTrainer:
     def evaluate(self) -> dict[str, float]:
         """The averaged student against its teacher on unseen latents: PSNR (dB) of rounded pictures, and LPIPS."""
         student, decibels, distance = self.run.average, 0.0, 0.0
-        random = torch.Generator().manual_seed(_UNSEEN_SEED)
+        random = torch.Generator().manual_seed(UNSEEN_SEED)
         for _ in range(HELD_OUT):
             codes, target = self._draw(1, random)
             picture = student.generator(codes).picture.clamp(-1, 1)

@@ -43,8 +43,7 @@ class OrientedSquare:
         """``[4, 2]``: x and y in pixels, of the upper left, lower left, lower right and upper right corner."""
         centre = np.array([self.x, self.y]) / UNITS
         right = np.array([self.across_x, self.across_y]) / (2 * UNITS)
-        down = np.array([-right[1], right[0]])
-        return np.stack([centre - right - down, centre - right + down, centre + right + down, centre + right - down])
+        return square_corners(centre, right)
 
     def check(self, picture_size: tuple[int, int]) -> None:
         """Check the square against the picture's (width, height).
@@ -80,6 +79,13 @@ def nearest_square(centre: npt.ArrayLike, across: npt.ArrayLike, picture_size: t
     square = OrientedSquare(x, y, across_x, across_y)
     square.check(picture_size)
     return square
+
+
+def square_corners(centre: npt.NDArray[np.float64], right: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Corners ``[4, 2]`` of the square around a centre, as of `OrientedSquare.corners`; ``right`` is half its upper
+    edge."""
+    down = np.array([-right[1], right[0]])
+    return np.stack([centre - right - down, centre - right + down, centre + right + down, centre + right - down])
 
 
 def centre_square(picture_size: tuple[int, int]) -> OrientedSquare:

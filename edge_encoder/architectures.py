@@ -34,7 +34,8 @@ class EncoderConfig:
 
     def __post_init__(self) -> None:
         if len(self.channels) != len(self.blocks) or not self.channels:
-            raise ValueError("an encoder needs one block count for every stage")
+            raise ValueError("an encoder needs a block count for each of at least one stage, got "
+                             f"{len(self.channels)} stages and {len(self.blocks)} block counts")
         if self.patch * 2 ** (len(self.channels) - 1) * self.lr != self.hr:
             raise ValueError(f"patch {self.patch} and {len(self.channels)} stages turn {self.hr} into "
                              f"{self.hr / self.patch / 2 ** (len(self.channels) - 1):g}, not {self.lr}")

@@ -108,7 +108,7 @@ def encoder(
         from rich.console import Console
 
         from export.bundle.writer import encoder_formats, renew_encoders
-        from export.encoder.formats import require_formats
+        from export.encoder.formats import parse_formats
         from export.proof.proof_inputs import find_pictures
         from export.proof.proof_job import processes_for
         from export.proof.proven_export import (
@@ -124,10 +124,10 @@ def encoder(
         raise ExportError(f"--renew needs a bundle's exact encoder, not {architecture}")
     if renew and quick:
         raise ExportError("--renew needs the whole comparison, without --quick")
-    chosen = tuple(FORMATS) if formats is None else tuple(part.strip() for part in formats.split(",") if part.strip())
-    require_formats(chosen)
+    chosen = tuple(FORMATS) if formats is None else parse_formats(formats)
     if architecture is Architecture.exact:
-        _refuse({"--checkpoint": checkpoint, "--hr": hr, "--lr": lr}, f"need --architecture {Architecture.official_rrdb}")
+        _refuse({"--checkpoint": checkpoint, "--hr": hr, "--lr": lr},
+                f"need --architecture {Architecture.official_rrdb}")
         name = bundle or DEFAULT_BUNDLE
         folder = writable_bundle(name).folder if renew else find_bundle(name)
         source = f"bundle {folder.resolve().name}"

@@ -138,7 +138,8 @@ def read_mark(picture: str | os.PathLike[str] | bytes | bytearray | memoryview |
     if xmp is None:
         return None
     if not isinstance(xmp, (bytes, str)):  # a TIFF may store its tag as numbers
-        raise ImageError("the picture's XMP is not text")
+        raise ImageError(f"the picture's XMP is of type {type(xmp).__name__}, expected text; save the picture without "
+                         "its XMP, or with text")
     fields = _properties(xmp if isinstance(xmp, bytes) else xmp.encode())
     source_type = fields.get(f"{{{_IPTC}}}DigitalSourceType")
     if not source_type:

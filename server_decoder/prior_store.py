@@ -105,8 +105,8 @@ def load_prior(
         prior = checkpoints.load_stylegan2(path, config, cut_to=size)
     else:
         expected = "a prior" if config is None else f"a {type(config).__name__.removesuffix('Config')}"
-        raise ModelError(f"{path} is not {expected} (format {kind!r}); edgegrain prior convert rewrites public "
-                         "checkpoints of StyleGAN2")
+        raise ModelError(f"{path} is not {expected} (format {kind!r}); edgegrain convert --from "
+                         "stylegan2-rosinality rewrites public checkpoints of StyleGAN2")
     return prior.eval().requires_grad_(False)
 
 

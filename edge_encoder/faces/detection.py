@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from codec_contract.errors import ModelError
+from codec_contract.oriented_square import square_corners
 from codec_contract.rgb import Rgb
 from edge_encoder.faces.alignment import Points, cut_square
 
@@ -147,9 +148,7 @@ def _searches(width: int, height: int) -> Iterator[list[Points]]:
 
 def square_around(centre: Points, direction: Points, side: float) -> Points:
     """Corners, ``[4, 2]``, of a square whose upper edge has a direction; in the order of `cut_square`."""
-    right = direction / np.hypot(*direction) * side / 2
-    down = np.array([-right[1], right[0]])
-    return np.stack([centre - right - down, centre - right + down, centre + right + down, centre + right - down])
+    return square_corners(centre, direction / np.hypot(*direction) * side / 2)
 
 
 def place(square: Points, positions: npt.NDArray[np.floating[Any]]) -> Points:

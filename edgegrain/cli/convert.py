@@ -94,9 +94,10 @@ def convert(
         raise typer.BadParameter(f"{source.value} has an encoder of its own, or none", param_hint="--reduction")
     with needs_export_libraries():
         from export.checkpoints import conversion
+        from export.encoder.formats import parse_formats
 
-    chosen = tuple(part.strip() for part in formats.split(",") if part.strip())
-    options = conversion.ConversionOptions(lr, domain or "faces", chosen, force, (reduction or Reduction.bicubic).value)
+    options = conversion.ConversionOptions(
+        lr, domain or "faces", parse_formats(formats), force, (reduction or Reduction.bicubic).value)
     report = conversion.convert(source.value, files, out, options)
     if json_output:
         print_json(report.as_dict())

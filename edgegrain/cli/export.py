@@ -28,7 +28,7 @@ export = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=HELP)
 
 BundleOption = Annotated[str, typer.Option("--bundle", "-b", help="Name or folder of the bundle, or a folder of the "
                                            "zoo.")]
-WeightsOption = Annotated[Weights | None, typer.Option(help="Storage of the weights [default: the precision's].")]
+StorageOption = Annotated[Weights | None, typer.Option(help="Storage of the weights [default: the precision's].")]
 PrecisionOption = Annotated[Precision, typer.Option(help="Type that the decoder computes in.")]
 NoiseOption = Annotated[Noise, typer.Option(help="Source of the generator's noise: inside the graph, or an input that "
                                             "sessions draw from a seed.")]
@@ -37,7 +37,7 @@ OpsOption = Annotated[Ops, typer.Option(help="Operators: ONNX's own, or fused on
 PixelsOption = Annotated[Pixels | None, typer.Option(
     help="Type of the LR and the picture: values for the caller to quantize, or levels [default: uint8 with fused "
          "operators, else float32].")]
-PicturesOption = Annotated[Path | None, typer.Option(
+DataOption = Annotated[Path | None, typer.Option(
     file_okay=False, help="Folder of pictures to compare on [default: those that ship with edgegrain].")]
 ComparedOption = Annotated[int, typer.Option(min=1, help="Number of LRs to compare on.")]
 PriorOption = Annotated[str, typer.Option(help="Generator of a folder of the zoo: a fetched prior or a file.")]
@@ -58,7 +58,7 @@ def decoder(
     into: Annotated[str, typer.Option(
         "--into", metavar="BUNDLE", help="Instead of --out: name or folder of the bundle, which gets this decoder as "
         "its form for CUDA.")] = "",
-    weights: WeightsOption = None,
+    storage: StorageOption = None,
     precision: PrecisionOption = Precision.float32,
     noise: NoiseOption = Noise.constant,
     ops: OpsOption = Ops.plain,
@@ -66,8 +66,8 @@ def decoder(
     size: Annotated[int, typer.Option(min=0, help="Side of the pictures: one of those that 'edgegrain bundles' names. "
                                       "Above the decoder's own, the bundle's enlarger follows in the same graph; 0: "
                                       "the decoder's.")] = 0,
-    pictures: PicturesOption = None,
-    pictures_compared: ComparedOption = 8,
+    data: DataOption = None,
+    compared: ComparedOption = 8,
     prior: PriorOption = DEFAULT_PRIOR,
     config: ConfigOption = "",
     random_weights: RandomOption = False,
@@ -84,22 +84,23 @@ def decoder(
     \b
     Examples:
       edgegrain export decoder --bundle faces --out dist
-      edgegrain export decoder --bundle faces --weights float16 --out dist
+      edgegrain export decoder --bundle faces --storage float16 --out dist
       edgegrain export decoder --bundle faces --size 1024 --out dist
       edgegrain export decoder --bundle faces --precision float16 --ops fused --out dist
       edgegrain export decoder --bundle faces --precision float16 --ops fused --into faces
-      edgegrain export decoder --config grain-1024-lr16-paper --random-weights --pictures-compared 1
+      edgegrain export decoder --config grain-1024-lr16-paper --random-weights --compared 1
     """
     if into and out is not None:
-        raise typer.BadParameter("pass either --out or --into")
+        raise typer.BadParameter("pass either --out or --into", param_hint="--out, --into")
     if into and size:
-        raise typer.BadParameter("a bundle's decoder and enlarger are separate files; pass --size with --out")
+        raise typer.BadParameter("a bundle's decoder and enlarger are separate files; pass --size with --out",
+                                 param_hint="--size")
     with needs_export_libraries():
         from export.bundle.device_form import require_target, write_form
         from export.decoder.command import choose_source, export_compared, refuse_to_replace_decoder, write_decoder
         from export.decoder.enlarged_decoder import append_enlarger, enlarger_factor
 
-    options = DecoderOptions(weights, precision, noise, ops, pixels or (Pixels.uint8 if size else None))
+    options = DecoderOptions(storage, precision, noise, ops, pixels or (Pixels.uint8 if size else None))
     source = choose_source(bundle, prior, config=config, random_weights=random_weights)
     if size:
         enlarger_factor(source.manifest, size)  # refused before work that takes time
@@ -107,7 +108,7 @@ def decoder(
     target = require_target(source, options, into, force=force) if into else None
     if target is None:
         refuse_to_replace_decoder(out, force=force)
-    exported = export_compared(source, options, pictures, pictures_compared)
+    exported = export_compared(source, options, data, compared)
     if size:
         exported = append_enlarger(exported, size)
     if target is not None:
@@ -152,13 +153,13 @@ def triton(
     bundle: BundleOption = DEFAULT_BUNDLE,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the model repository; it may hold other "
                                       "models.")] = Path("models"),
-    weights: WeightsOption = None,
+    storage: StorageOption = None,
     precision: PrecisionOption = Precision.float32,
     noise: NoiseOption = Noise.constant,
     ops: OpsOption = Ops.plain,
     pixels: PixelsOption = None,
-    pictures: PicturesOption = None,
-    pictures_compared: ComparedOption = 8,
+    data: DataOption = None,
+    compared: ComparedOption = 8,
     prior: PriorOption = DEFAULT_PRIOR,
     config: ConfigOption = "",
     random_weights: RandomOption = False,
@@ -180,8 +181,8 @@ def triton(
 
     source = choose_source(bundle, prior, config=config, random_weights=random_weights)
     refuse_to_replace_model(out, source.name, force=force)
-    options = DecoderOptions(weights, precision, noise, ops, pixels)
-    exported = export_compared(source, options, pictures, pictures_compared)
+    options = DecoderOptions(storage, precision, noise, ops, pixels)
+    exported = export_compared(source, options, data, compared)
     folder = write_repository(out, source.name, exported.model, source.manifest, force=force)
     typer.echo(f"{folder}: {exported.summary()}")
 
@@ -224,11 +225,13 @@ def bundle(
       edgegrain export bundle --invertible-of faces --out bundles/faces-invertible
     """
     if (folder is None) != bool(invertible_of):
-        raise typer.BadParameter("pass either FOLDER, a folder of trained weights, or --invertible-of, a bundle")
+        raise typer.BadParameter("pass either FOLDER, a folder of trained weights, or --invertible-of, a bundle",
+                                 param_hint="FOLDER, --invertible-of")
     with needs_export_libraries():
         from export.bundle.grain_bundle import write_invertible_bundle
         from export.bundle.licences import UNSTATED
         from export.bundle.zoo_bundle import BundleOptions, write_zoo_bundle
+        from export.encoder.formats import parse_formats
 
     if folder is None:
         given = {"--version": version, "--domain": domain, "--data-licence": data_licence, "--formats": formats,
@@ -237,7 +240,7 @@ def bundle(
             raise typer.BadParameter("a bundle of --invertible-of takes it from that bundle", param_hint=foreign)
         written = write_invertible_bundle(invertible_of, out, force=force)
     else:
-        chosen = None if formats is None else tuple(part.strip() for part in formats.split(",") if part.strip())
+        chosen = None if formats is None else parse_formats(formats)
         licence = {**UNSTATED, "data": data_licence} if data_licence else None
         options = BundleOptions(version, licence, chosen, domain, prior, reduction, lr)
         written = write_zoo_bundle(folder, out, options, force=force)

@@ -1,4 +1,4 @@
-"""``edgegrain prior``: download generators, convert checkpoints, draw samples."""
+"""``edgegrain prior``: download generators, draw samples, generate training pictures."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 _HEAD_PICTURES = 32
 
-NameOption = Annotated[str, typer.Option("--name", help="Name of a prior, or a file written by fetch or convert.")]
+NameOption = Annotated[str, typer.Option("--name", help="Name of a fetched prior, or a file.")]
 
-_HELP = """Download, convert and sample generative priors.
+_HELP = """Download and sample generative priors.
 
 \b
 Examples:
   edgegrain prior fetch
   edgegrain prior sample --count 16 --out sheet.png
   edgegrain prior generate --count 30000 --out generated/
-  edgegrain prior convert stylegan2-ffhq-config-f.pt --out stylegan2-ffhq.safetensors
+  edgegrain convert --from stylegan2-rosinality stylegan2-ffhq-config-f.pt --out ffhq.safetensors
 """
 
 prior = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=_HELP)
@@ -86,37 +86,6 @@ def fetch(
     typer.echo(f"{name} {'is already there' if there else 'is ready'}: {target} ({target.stat().st_size / 1e6:.1f} MB)")
     typer.echo(f"{published.description}, from {published.origin}")
     typer.echo(f"licence of the weights: {published.licence}")
-
-
-@prior.command()
-def convert(
-    checkpoint: Annotated[
-        Path, typer.Argument(exists=True, dir_okay=False, help="StyleGAN2 checkpoint in a public layout.")
-    ],
-    out: Annotated[Path, typer.Option("--out", "-o", dir_okay=False, help="The safetensors file to write.")],
-    force: ForceOption = False,
-    json_output: JsonOption = False,
-) -> None:
-    """Convert a public StyleGAN2 checkpoint to safetensors.
-
-    Reads rosinality's .pt files, and NVIDIA's networks saved as plain tensors. Only tensors are unpickled.
-
-    \b
-    Examples:
-      edgegrain prior convert stylegan2-ffhq-config-f.pt --out stylegan2-ffhq.safetensors
-    """
-    with needs_extra("train", "generative priors need"):
-        from server_decoder.stylegan2 import checkpoints
-
-    result = checkpoints.convert(checkpoint, out, force)
-    if json_output:
-        print_json({"path": result.path, "layout": result.layout, "size": result.config.size,
-                    "parameters": result.parameters})
-        return
-    size = result.config.size
-    typer.echo(f"{result.path}: StyleGAN2 at {size}x{size}, from the layout of {result.layout}")
-    for network, count in result.parameters.items():
-        typer.echo(f"  {network}: {count:,} parameters")
 
 
 @prior.command()
@@ -189,7 +158,8 @@ def generate(
       edgegrain prior generate --count 2000 --size 1024 --least-psi 0.5 --most-psi 0.8 --out large/
     """
     if least_psi > most_psi:
-        raise typer.BadParameter("--least-psi is above --most-psi")
+        raise typer.BadParameter(f"{least_psi:g} is above {most_psi:g}; exchange them",
+                                 param_hint="--least-psi, --most-psi")
     with needs_extra("train", "generative priors need"):
         from edgegrain.training.generated_shards import GeneratedSet, write_generated
         from server_decoder.prior_store import load_prior

@@ -12,70 +12,27 @@ from codec_contract.errors import EdgegrainError, ExistsError
 from codec_contract.lr_coder.coder_tables import MAX_HIDDEN_LAYERS, MAX_WIDTH
 from codec_contract.lr_coder.level_step import MAX_STEP
 from edgegrain.cli.extras import needs_extra
-from edgegrain.cli.options import DEFAULT_PRIOR, ForceOption
+from edgegrain.cli.options import BUNDLE_HELP, DEFAULT_PRIOR, ForceOption
 from edgegrain.cli.output import print_json
 from export.decoder.decoder_options import Weights
 
 KEPT = 3
 """Exit status if --if-better kept the published bundle."""
 INITIAL_VERSION = "1.0.0"
-DEFAULT_BRANCH = "main"
 WIDTHS, STEPS = "128,128", 8000  # those of edgegrain.publishing.fit_coder, without importing torch for --help
 
 _HELP = """Turn training runs into bundles, and upload bundles to the Hugging Face Hub.
-
---to-hub prints what would be uploaded: the files of the manifest and the model card, which gets the metadata that the
-Hub reads. --upload uploads it, in one commit. 'hf auth login' or HF_TOKEN gives access.
 
 \b
 Examples:
   edgegrain publish run runs/one --data FACES --out my-bundles/my-faces
   edgegrain evaluate --bundle my-bundles/my-faces --data UNSEEN --out report
   edgegrain publish card my-bundles/my-faces --evaluation report/my-faces-1.0.0.json
-  edgegrain publish --to-hub owner/my-faces --bundle my-bundles/my-faces
-  edgegrain publish --to-hub owner/my-faces --bundle my-bundles/my-faces --upload
+  edgegrain publish hub my-bundles/my-faces owner/my-faces
+  edgegrain publish hub my-bundles/my-faces owner/my-faces --upload
 """
 
-publish = typer.Typer(no_args_is_help=True, invoke_without_command=True, rich_markup_mode=None)
-
-
-@publish.callback(help=_HELP)
-def _to_hub(
-    context: typer.Context,
-    to_hub: Annotated[str, typer.Option(metavar="OWNER/NAME", help="Repository of the Hub to upload to.")] = "",
-    bundle: Annotated[str, typer.Option("--bundle", "-b", help="Bundle to upload: id, folder or hf:// name.")] = "",
-    upload: Annotated[bool, typer.Option("--upload", help="Upload; without it, only print what would be.")] = False,
-    licence: Annotated[str, typer.Option(help="The weights' licence as the Hub calls it, such as apache-2.0 [default: "
-                                         "that in the card's head, else other, with a link to the card].")] = "",
-    private: Annotated[bool, typer.Option("--private", help="Create the repository as a private one.")] = False,
-    revision: Annotated[str, typer.Option(help="Branch, created if it is missing.")] = DEFAULT_BRANCH,
-    message: Annotated[str, typer.Option(help="Message of the commit [default: id and version].")] = "",
-) -> None:
-    if context.invoked_subcommand is not None:
-        given = {"--to-hub": to_hub, "--bundle": bundle, "--upload": upload, "--licence": licence, "--private": private,
-                 "--revision": revision != DEFAULT_BRANCH, "--message": message}
-        if wrong := [name for name, value in given.items() if value]:
-            raise typer.BadParameter("uploads a bundle that exists; give it without a command, or leave it out",
-                                     param_hint=", ".join(wrong))
-        return
-    if not to_hub or not bundle:
-        raise typer.BadParameter("give both, or one of the commands in --help", param_hint="--to-hub, --bundle")
-    with needs_extra("hub", "publishing to the Hub needs"):
-        from codec_contract.bundle.hub_bundles import HubName, licence_text
-        from edgegrain.publishing import hub_upload
-
-    plan = hub_upload.plan_upload(find_bundle(bundle), HubName(to_hub, revision), licence=licence, private=private,
-                                  message=message)
-    sizes = plan.sizes
-    typer.echo(f"bundle {plan.manifest.id} {plan.manifest.version}, verified -> {plan.target}")
-    typer.echo(f"commit {plan.message!r}, {len(sizes)} files, {sum(sizes.values()) / 1e6:.1f} MB:")
-    for name, size in sorted(sizes.items()):
-        typer.echo(f"  {size:>13,}  {name}")
-    typer.echo(f"{licence_text(plan.manifest.licence)}\nhead of the model card:\n{plan.front_matter}", nl=False)
-    if not upload:
-        typer.echo("nothing was uploaded; --upload uploads this")
-        return
-    typer.echo(f"uploaded: {hub_upload.upload(plan)}")
+publish = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=_HELP)
 
 
 @publish.command()
@@ -226,7 +183,7 @@ def coder(
     steps: Annotated[int, typer.Option(min=1, help="Training steps per channel.")] = STEPS,
     level_step: Annotated[int, typer.Option(min=1, max=MAX_STEP, help="Store LR levels as multiples of this, for fewer "
                                             "bytes; the decoder is trained with the same --set lr_step.")] = 1,
-    report: Annotated[int, typer.Option(min=1, help="Number of held-out LRs to code.")] = 500,
+    held_out: Annotated[int, typer.Option(min=1, help="Number of held-out LRs to code and report on.")] = 500,
     force: ForceOption = False,
 ) -> None:
     """Fit the LR coder's tables; every tenth LR is held out and reported on.
@@ -254,14 +211,52 @@ def coder(
         from codec_contract.files import write_atomically
         from edgegrain.publishing.fit_coder import fit_and_report, load_lrs
 
-    result = fit_and_report(load_lrs(lrs), widths=hidden, steps=steps, held_out=report,
-                            level_step=level_step)
+    result = fit_and_report(load_lrs(lrs), widths=hidden, steps=steps, held_out=held_out, level_step=level_step)
     data = result.tables.to_json()
     write_atomically(out, data, force=force)
     typer.echo(f"{out}: {len(data)} bytes, fitted to {result.fitted_to} LRs; means of {result.held_out} held-out LRs:")
     typer.echo(f"  coded          {result.coded:8.1f} bytes")
     for name, size in result.lossless.items():
         typer.echo(f"  {name}  {size:8.1f} bytes; coded is {100 * result.coded / size:.1f} %")
+
+
+@publish.command()
+def hub(
+    bundle: Annotated[str, typer.Argument(help=f"{BUNDLE_HELP}.")],
+    repository: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Repository of the Hub.")],
+    upload: Annotated[bool, typer.Option("--upload", help="Upload; without it, only print what would be.")] = False,
+    licence: Annotated[str, typer.Option(help="The weights' licence as the Hub calls it, such as apache-2.0 [default: "
+                                         "that in the card's head, else other, with a link to the card].")] = "",
+    private: Annotated[bool, typer.Option("--private", help="Create the repository as a private one.")] = False,
+    revision: Annotated[str, typer.Option(help="Branch, created if it is missing.")] = "main",
+    message: Annotated[str, typer.Option(help="Message of the commit [default: id and version].")] = "",
+) -> None:
+    """Upload a bundle to the Hugging Face Hub.
+
+    Prints what would be uploaded: the files of the manifest and the model card, which gets the metadata that the Hub
+    reads. --upload uploads it, in one commit. 'hf auth login' or HF_TOKEN gives access.
+
+    \b
+    Examples:
+      edgegrain publish hub my-bundles/my-faces owner/my-faces
+      edgegrain publish hub my-bundles/my-faces owner/my-faces --upload
+    """
+    with needs_extra("hub", "publishing to the Hub needs"):
+        from codec_contract.bundle.hub_bundles import HubName, licence_text
+        from edgegrain.publishing import hub_upload
+
+    plan = hub_upload.plan_upload(find_bundle(bundle), HubName(repository, revision), licence=licence, private=private,
+                                  message=message)
+    sizes = plan.sizes
+    typer.echo(f"bundle {plan.manifest.id} {plan.manifest.version}, verified -> {plan.target}")
+    typer.echo(f"commit {plan.message!r}, {len(sizes)} files, {sum(sizes.values()) / 1e6:.1f} MB:")
+    for name, size in sorted(sizes.items()):
+        typer.echo(f"  {size:>13,}  {name}")
+    typer.echo(f"{licence_text(plan.manifest.licence)}\nhead of the model card:\n{plan.front_matter}", nl=False)
+    if not upload:
+        typer.echo("nothing was uploaded; --upload uploads this")
+        return
+    typer.echo(f"uploaded: {hub_upload.upload(plan)}")
 
 
 def _store_face_sr(run: Path, out: Path, data: Path | None, coder: Path | None, exclude: tuple[str, ...], prior: str,

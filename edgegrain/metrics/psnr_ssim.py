@@ -72,7 +72,8 @@ def _check(picture: Rgb, target: Rgb) -> None:
         if not is_rgb(array) or not array.size:
             raise ImageError(f"expected a uint8 picture [H, W, 3], got {describe_array(array)}")
     if picture.shape != target.shape:
-        raise ImageError(f"cannot compare pictures of {_size(picture)} and {_size(target)} pixels")
+        raise ImageError(f"cannot compare pictures of {_size(picture)} and {_size(target)} pixels; expected one size "
+                         "for both: resize one of them")
 
 
 def _size(picture: Rgb) -> str:

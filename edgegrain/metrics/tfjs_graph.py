@@ -99,7 +99,8 @@ class _Graph:
         elif op == "Reshape":
             self._add("Reshape", [inputs[0], self._constant(f"{name}/shape", self._weights[inputs[1]])], name)
         else:
-            raise ModelError(f"operation {op} of node {name} is not supported")
+            known = ", ".join([*_SAME, _CONV, _DEPTHWISE, "Pad", "Reshape"])
+            raise ModelError(f"operation {op} of node {name} is not supported; expected one of {known}")
 
     def _convolution(self, node: Mapping[str, Any]) -> None:
         name, attributes = node["name"], node["attr"]

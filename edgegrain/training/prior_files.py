@@ -42,7 +42,8 @@ def recipe_prior(config: GrainRecipe | FaceSRRecipe, prior: GenerativePrior | st
     if prior is None and config.random_pictures:
         return None
     if prior is None and isinstance(described.network, StyleGAN2Config):
-        raise EdgegrainError("this recipe needs a StyleGAN2; pass --prior with its file (edgegrain prior convert)")
+        raise EdgegrainError("this recipe needs a StyleGAN2; pass --prior with its file (edgegrain convert --from "
+                             "stylegan2-rosinality)")
     domain = config.domain if isinstance(config, GrainRecipe) else FACES
     if prior is None and domain != FACES:
         raise EdgegrainError(f"the published generator makes {FACES}; pass --prior with the file of one that makes "

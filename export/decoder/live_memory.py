@@ -5,10 +5,6 @@ from __future__ import annotations
 import math
 
 import onnx
-from onnx import TensorProto
-
-_WIDTHS: dict[int, int] = {TensorProto.FLOAT: 4, TensorProto.FLOAT16: 2, TensorProto.INT64: 8, TensorProto.INT32: 4,
-           TensorProto.UINT8: 1, TensorProto.INT8: 1, TensorProto.BOOL: 1}
 
 
 def weight_bytes(model: onnx.ModelProto) -> int:
@@ -35,5 +31,6 @@ def largest_live_bytes(model: onnx.ModelProto) -> int:
 
 def _size(value: onnx.ValueInfoProto) -> int:
     tensor = value.type.tensor_type
-    return _WIDTHS.get(tensor.elem_type, 0) * math.prod(
+    width = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).itemsize if tensor.elem_type else 0
+    return width * math.prod(
         dimension.dim_value if dimension.HasField("dim_value") else 1 for dimension in tensor.shape.dim)

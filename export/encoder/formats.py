@@ -58,3 +58,10 @@ def require_formats(formats: Sequence[str]) -> None:
     unknown = sorted(set(formats) - set(FORMATS))
     if unknown or not formats:
         raise ExportError(f"unknown format {', '.join(unknown) or '(none)'}; choose from {', '.join(FORMATS)}")
+
+
+def parse_formats(text: str) -> tuple[str, ...]:
+    """The formats of a comma-separated list such as ``"tflite, onnx"``; `ExportError` as of `require_formats`."""
+    formats = tuple(part.strip() for part in text.split(",") if part.strip())
+    require_formats(formats)
+    return formats

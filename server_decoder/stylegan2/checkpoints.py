@@ -23,7 +23,7 @@ from server_decoder.weight_file import WeightKind, fill, read_config, read_weigh
 
 FORMAT = "edgegrain-stylegan2-1"
 _KIND = WeightKind("StyleGAN2", "config", lambda fields: StyleGAN2Config(**fields), {"format": FORMAT},
-                   "edgegrain prior convert makes such a file of a public checkpoint")
+                   "edgegrain convert --from stylegan2-rosinality makes such a file of a public checkpoint")
 
 
 @dataclass(frozen=True)

@@ -143,6 +143,8 @@ def test_sizes_without_an_encoder_are_refused() -> None:
         encoder_config(300, 16)
     with pytest.raises(ValueError, match="not 16"):
         EncoderConfig(hr=256, lr=16, patch=4, channels=(8, 8), blocks=(0, 0))
+    with pytest.raises(ValueError, match="got 2 stages and 1 block counts"):
+        EncoderConfig(hr=256, lr=16, patch=8, channels=(8, 8), blocks=(0,))
 
 
 def test_a_configuration_is_found_by_its_name() -> None:

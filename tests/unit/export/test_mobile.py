@@ -180,11 +180,11 @@ def test_a_differing_byte_is_exit_status_one_stands_in_the_report_and_renews_not
 @pytest.mark.parametrize(("arguments", "message"), [
     (["--bundle", "no-such-bundle"], "no bundle 'no-such-bundle'"),
     (["--formats", "tflite,gguf"], "unknown format gguf"),
-    (["--pictures", "."], "no pictures"),
+    (["--data", "."], "no pictures"),
     (["--renew"], "manifest.json"),
     (["--renew", "--architecture", "official-rrdb"], "a bundle's exact encoder"),
     (["--renew", "--quick"], "the whole comparison"),
-    (["--hr", "256", "--weights", "grain.pt"], "--weights, --hr: need --architecture official-rrdb"),
+    (["--hr", "256", "--checkpoint", "grain.pt"], "--checkpoint, --hr: need --architecture official-rrdb"),
     (["--architecture", "official-rrdb"], "--bundle: does not go with --architecture official-rrdb"),
     (["--out", __file__], "is a file; name a folder"),
 ])
@@ -248,7 +248,7 @@ def test_an_official_checkpoint_exports_with_flips_instead_of_exactness(tmp_path
     save_file(dict(encoder.state_dict()), weights)
     refresh_manifest(folder)
     arguments = ["--bundle", str(folder)] if converted else [
-        "--architecture", "official-rrdb", "--hr", "64", "--lr", "16", "--weights", str(weights)]
+        "--architecture", "official-rrdb", "--hr", "64", "--lr", "16", "--checkpoint", str(weights)]
     result = RUN.invoke(app, [*arguments, "--formats", "onnx", "--out", str(tmp_path / "dist"), "--inputs", "4"])
     assert result.exit_code == 0, result.output
     report = json.loads((tmp_path / "dist" / "report.json").read_text())

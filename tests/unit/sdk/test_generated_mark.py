@@ -195,6 +195,13 @@ def test_malicious_xmp_is_refused(xmp: bytes, said: str) -> None:
         sdk.read_mark(jpeg(xmp))
 
 
+def test_xmp_that_is_not_text() -> None:
+    picture = Image.new("RGB", (8, 8))
+    picture.info["xmp"] = (60, 120)
+    with pytest.raises(ImageError, match="XMP is of type tuple, expected text"):
+        sdk.read_mark(picture)
+
+
 def test_large_and_deep_xmp() -> None:
     def webp(xmp: bytes) -> bytes:
         return saved(Image.new("RGB", (8, 8)), "WEBP", xmp=xmp)

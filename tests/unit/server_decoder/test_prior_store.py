@@ -76,7 +76,7 @@ def test_a_file_says_whose_it_is(tmp_path: Path) -> None:
 
 def test_other_files(tmp_path: Path) -> None:
     save_file({"x": torch.zeros(1)}, tmp_path / "x.safetensors")
-    with pytest.raises(ModelError, match=r"not a prior \(format None\); edgegrain prior convert"):
+    with pytest.raises(ModelError, match=r"not a prior \(format None\); edgegrain convert --from stylegan2-"):
         load_prior(tmp_path / "x.safetensors")
     (tmp_path / "text").write_text("hello")
     with pytest.raises(ModelError, match="no safetensors file"):

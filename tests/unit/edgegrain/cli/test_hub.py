@@ -67,13 +67,13 @@ def test_a_name_of_the_hub_stands_for_a_bundle(hub: Hub, bundle: Path, shell: Sh
 
 
 def test_publishing_is_a_dry_run_unless_asked(hub: Hub, bundle: Path, shell: Shell) -> None:
-    status, out, err = shell("publish", "--to-hub", "anna/tiny", "--bundle", bundle)
+    status, out, err = shell("publish", "hub", bundle, "anna/tiny")
     assert (status, err) == (0, "")
     assert out.startswith("bundle tiny-64-lr16 1.0.0, verified -> hf://anna/tiny@main\n"
                           "commit 'Bundle tiny-64-lr16 1.0.0', 7 files, ")
     assert "Licence of weights: Apache-2.0." in out and "\nlicense: other\n" in out
     assert out.endswith("nothing was uploaded; --upload uploads this\n") and hub.requests == []
-    status, out, err = shell("publish", "--to-hub", "anna/tiny", "--bundle", bundle, "--upload", "--message", "First")
+    status, out, err = shell("publish", "hub", bundle, "anna/tiny", "--upload", "--message", "First")
     assert status == 0, err
     commit = hub.repositories["anna/tiny"].branches["main"]
     assert out.endswith(f"uploaded: hf://anna/tiny@{commit}\n")
@@ -82,13 +82,9 @@ def test_publishing_is_a_dry_run_unless_asked(hub: Hub, bundle: Path, shell: She
 
 
 @pytest.mark.parametrize(("arguments", "status", "message"), [
-    (["--to-hub", "anna/tiny"], 2, "give both, or one of the commands"),
-    (["--bundle", "faces"], 2, "give both, or one of the commands"),
-    (["--to-hub", "anna/tiny", "card", "faces", "--evaluation", __file__], 2, "uploads a bundle that exists"),
-    (["--private", "--revision", "x", "card", "faces", "--evaluation", __file__], 2, "--private, --revision: uploads"),
-    (["--licence", "mit", "--message", "First", "coder", "a", "b"], 2, "--licence, --message: uploads"),
-    (["--to-hub", "tiny", "--bundle", "faces"], 1, "expected hf://owner/name"),
-    (["--to-hub", "anna/tiny", "--bundle", "nothing", "--upload"], 1, "there is no bundle 'nothing'")])
+    (["faces"], 2, "Missing argument 'OWNER/NAME'"),
+    (["faces", "tiny"], 1, "expected hf://owner/name"),
+    (["nothing", "anna/tiny", "--upload"], 1, "there is no bundle 'nothing'")])
 def test_wrong_uploads(hub: Hub, shell: Shell, arguments: list[str], status: int, message: str) -> None:
-    code, out, err = shell("publish", *arguments)
+    code, out, err = shell("publish", "hub", *arguments)
     assert (code, out) == (status, "") and message in " ".join(err.split()) and hub.requests == []

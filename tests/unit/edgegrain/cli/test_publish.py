@@ -210,7 +210,7 @@ def test_tables_are_fitted_and_reported(tmp_path: Path, shell: Shell) -> None:
     assert "optimised PNG" in text and "lossless WebP" in text
     before = out.read_bytes()
     code, _, err = shell(*arguments)
-    assert code == 1 and "--force replaces" in err and out.read_bytes() == before
+    assert code == 1 and "--force to replace" in err and out.read_bytes() == before
     assert shell(*arguments, "--force", "--level-step", "3")[0] == 0
     assert CoderTables.from_json(out.read_bytes()).step == 3
     for widths in ("four", "257", "4,4,4,4,4"):

@@ -44,12 +44,13 @@ def test_ssim_is_one_for_equal_pictures_and_falls_with_noise(portrait: np.ndarra
 
 
 @pytest.mark.parametrize("metric", [psnr, ssim])
-@pytest.mark.parametrize("wrong", [
-    np.zeros((16, 16, 3)), np.zeros((16, 16), np.uint8), np.zeros((16, 16, 4), np.uint8),
-    np.zeros((16, 17, 3), np.uint8),
+@pytest.mark.parametrize(("wrong", "message"), [
+    (np.zeros((16, 16, 3)), "expected a uint8 picture"), (np.zeros((16, 16), np.uint8), "expected a uint8 picture"),
+    (np.zeros((16, 16, 4), np.uint8), "expected a uint8 picture"),
+    (np.zeros((16, 17, 3), np.uint8), "17×16 and 16×16 pixels; expected one size"),
 ])
-def test_other_arrays_are_refused(metric: object, wrong: np.ndarray) -> None:
-    with pytest.raises(ImageError):
+def test_other_arrays_are_refused(metric: object, wrong: np.ndarray, message: str) -> None:
+    with pytest.raises(ImageError, match=message):
         metric(wrong, np.zeros((16, 16, 3), np.uint8))  # type: ignore[operator]
 
 

@@ -49,7 +49,7 @@ def folder(tmp_path: Path, model: bytes) -> Path:
 
 def export(capture: pytest.CaptureFixture[str], folder: Path, *arguments: object) -> tuple[int, str, str]:
     with pytest.raises(SystemExit) as leaving:
-        app(["export", "decoder", "--bundle", str(folder), "--pictures-compared", "1", *map(str, arguments)])
+        app(["export", "decoder", "--bundle", str(folder), "--compared", "1", *map(str, arguments)])
     output = capture.readouterr()
     return int(leaving.value.code or 0), output.out, output.err
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from export.decoder.live_memory import largest_live_bytes, weight_bytes
@@ -23,6 +24,12 @@ def test_values_live_from_their_node_to_their_last_use() -> None:
     assert largest_live_bytes(graph(*chain, helper.make_node("Add", ["c", "a"], ["y"]))) == 3 * 40
     wide = helper.make_node("Concat", ["x", "x", "x"], ["wide"], axis=1)  # 120 bytes that nothing uses
     assert largest_live_bytes(graph(wide, helper.make_node("Relu", ["x"], ["y"]))) == 40 + 120
+
+
+@pytest.mark.parametrize(("kind", "width"), [(TensorProto.DOUBLE, 8), (TensorProto.INT16, 2), (TensorProto.BOOL, 1)])
+def test_every_type_counts_with_its_width(kind: int, width: int) -> None:
+    cast = helper.make_node("Cast", ["x"], ["cast"], to=kind)  # 10 values that nothing uses
+    assert largest_live_bytes(graph(cast, helper.make_node("Relu", ["x"], ["y"]))) == 40 + max(40, 10 * width)
 
 
 def test_weights_count_as_float32() -> None:

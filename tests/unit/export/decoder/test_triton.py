@@ -155,7 +155,7 @@ def test_the_command_compares_the_decoder_and_writes_it(tmp_path: Path, monkeypa
     monkeypatch.setattr(server, "export_decoder", lambda *arguments, **form: repeating_decoder())
     monkeypatch.setattr(server, "compare_decoder", lambda model, decoder, lrs, *more: Comparison(len(lrs), 0, 200, 0))
     with pytest.raises(SystemExit) as leaving:
-        app(["export", "triton", "--pictures-compared", "1", "--out", str(tmp_path / "models")])
+        app(["export", "triton", "--compared", "1", "--out", str(tmp_path / "models")])
     assert leaving.value.code == 0 and "on 1 LRs" in capsys.readouterr().out
     folder = tmp_path / "models" / manifest.id
     assert (folder / "1" / "model.onnx").read_bytes() == repeating_decoder()

@@ -505,9 +505,9 @@ def test_files_that_are_no_checkpoints(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"expected a generator with 'input\.input' .* found conv\.weight"):
         convert(tmp_path / "other.safetensors", tmp_path / "ours.safetensors")
     for load in (load_stylegan2, load_discriminator):
-        with pytest.raises(ModelError, match="edgegrain prior convert"):
+        with pytest.raises(ModelError, match="edgegrain convert --from stylegan2-"):
             load(tmp_path / "other.safetensors")
-        with pytest.raises(ModelError, match="edgegrain prior convert"):
+        with pytest.raises(ModelError, match="edgegrain convert --from stylegan2-"):
             load(tmp_path / "absent.safetensors")
 
 

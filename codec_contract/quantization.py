@@ -4,7 +4,7 @@
 
 ``dequantize`` and ``unit_to_levels`` use operators only, so they work on numpy arrays and torch tensors. Only
 ``quantize`` rounds. Every level survives the round trip in float32 and float64; float16 has too few digits, and
-``quantize`` widens it.
+``quantize`` widens it. ``network_input`` and ``pictures_of`` also change the order of the axes.
 """
 
 from __future__ import annotations
@@ -56,3 +56,17 @@ def quantize(values: npt.ArrayLike) -> npt.NDArray[np.uint8]:
         raise QuantizationError("cannot quantize NaN: the values come from a computation that failed")
     levels: npt.NDArray[np.uint8] = np.clip(np.floor(unit_to_levels(array) + 0.5), 0, 255).astype(np.uint8)
     return levels
+
+
+def network_input(pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """Pictures or LRs, uint8 ``[B, H, W, 3]``, as networks take them: float32 ``[B, 3, H, W]`` in [-1, 1]."""
+    return np.ascontiguousarray(dequantize(pictures.astype(np.float32)).transpose(0, 3, 1, 2))
+
+
+def pictures_of(values: npt.ArrayLike) -> npt.NDArray[np.uint8]:
+    """Pictures of a network, ``[B, 3, H, W]`` in [-1, 1], as levels: uint8 ``[B, H, W, 3]``.
+
+    Raises:
+        QuantizationError: as `quantize`.
+    """
+    return np.ascontiguousarray(quantize(values).transpose(0, 2, 3, 1))

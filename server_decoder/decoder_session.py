@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from codec_contract.errors import BundleError, DeviceError, ImageError
-from codec_contract.quantization import dequantize, quantize
+from codec_contract.quantization import network_input, pictures_of
 from server_decoder.capture_lock import outside_captures
 from server_decoder.cuda_ops.library import needs_library, register_library
 from server_decoder.io_binding import BoundRuns
@@ -157,7 +157,7 @@ class DecoderSession:
             hr = self._bound.run(feeds) if self._bound else self._session.run([OUTPUT], feeds)[0]
         except Exception as error:  # ONNX Runtime's exceptions have no common class
             raise device_failure(error, self.device, "decoding") from error
-        return hr if self.quantizes else np.ascontiguousarray(quantize(hr).transpose(0, 2, 3, 1))
+        return hr if self.quantizes else pictures_of(hr)
 
     def warm_up(self, batch: int | Iterable[int] = 1) -> None:
         """Decode grey LRs, so that allocation and kernel selection happen before the first request.
@@ -194,8 +194,7 @@ class DecoderSession:
                 f"the decoder takes LRs of {width} x {height}, got {lr.shape[2]} x {lr.shape[1]}; "
                 "load the bundle the LR was made with"
             )
-        values = np.ascontiguousarray(
-            lr if self.quantizes else dequantize(lr.astype(np.float32)).transpose(0, 3, 1, 2))  # [B, 3, h, w]
+        values = np.ascontiguousarray(lr) if self.quantizes else network_input(lr)
         feeds: dict[str, npt.NDArray[Any]] = {INPUT: values}
         if self._strength is not None:  # always given, so that buffers and CUDA graphs fit every batch
             feeds[STRENGTH] = self._strengths(self._strength, len(values))

@@ -31,11 +31,10 @@ from benchmarks.quality.prior_enlarger import PriorEnlarger, PriorFeatures
 from benchmarks.quality.span_network import load_span
 from codec_contract.errors import EdgegrainError
 from codec_contract.files import written_whole
-from codec_contract.quantization import dequantize
 from edgegrain.cli.exit_codes import errors_to_exit_codes
 from edgegrain.cli.output import progress_bar
 from edgegrain.metrics.metric_weights import find_metric_weights
-from edgegrain.metrics.picture_metrics import PictureMetrics, first_picture
+from edgegrain.metrics.picture_metrics import PictureMetrics, first_picture, unit_batch
 from edgegrain.pictures.packed import stored_pictures
 from edgegrain.publishing.improvement import Figures
 from edgegrain.training.adversarial import PROJECTED
@@ -170,9 +169,8 @@ def measure(enlarge: Callable[[Tensor], Tensor], pairs: Pairs, metrics: PictureM
     """Mean scores of an enlarger, which takes ``[1, 3, S, S]`` in [-1, 1], on pairs."""
     rows, features, originals, off_grid = [], [], [], []
     for restored, original in zip(pairs.restored, pairs.originals, strict=True):
-        x = dequantize(torch.from_numpy(np.array(restored)).permute(2, 0, 1)[None].float())
         against = metrics.against(np.ascontiguousarray(original))
-        picture = first_picture(enlarge(x))
+        picture = first_picture(enlarge(unit_batch(restored)))
         scores, found = against.scores(picture)
         rows.append(scores)
         features.append(found)

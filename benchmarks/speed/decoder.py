@@ -229,12 +229,12 @@ def cuda_options(variant: str = "") -> Any:
 
 def to_numpy(pictures: Any) -> np.ndarray:
     """The output of a variant as values, float32 ``[batch, 3, H, W]``."""
-    from codec_contract.quantization import dequantize
+    from codec_contract.quantization import network_input
 
     if not isinstance(pictures, np.ndarray):
         pictures = pictures.float().cpu().numpy() if hasattr(pictures, "float") else pictures.numpy()
     if pictures.dtype == np.uint8:
-        pictures = dequantize(pictures.astype(np.float32)).transpose(0, 3, 1, 2)
+        pictures = network_input(pictures)
     return np.asarray(pictures, np.float32)
 
 

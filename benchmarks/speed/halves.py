@@ -28,7 +28,7 @@ sys.path.insert(0, str(ROOT))
 import pack
 from decoder import lr_batch
 
-from codec_contract.quantization import dequantize
+from codec_contract.quantization import network_input
 from export.decoder.decoder_options import HALF_PSNR
 from server_decoder.inference import served_decoder
 
@@ -43,8 +43,7 @@ def measure(name: str, decoder: Grain | RRDBDecoder, lrs: np.ndarray, device: st
     gives finite values."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     extreme = np.random.default_rng(0).integers(0, 2, (1, *lrs.shape[1:]), np.uint8) * np.uint8(255)
-    usual, wild = (torch.from_numpy(np.ascontiguousarray(dequantize(lr.astype(np.float32)).transpose(0, 3, 1, 2)))
-                   .to(device) for lr in (lrs, extreme))
+    usual, wild = (torch.from_numpy(network_input(lr)).to(device) for lr in (lrs, extreme))
     decoder = decoder.to(device)
     half = served_decoder(decoder, torch.float16)
     error = (half(usual) - decoder(usual)).square().mean().item()

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from codec_contract.errors import DeviceError, ImageError
-from codec_contract.quantization import dequantize, quantize
+from codec_contract.quantization import network_input, pictures_of
 from codec_contract.rgb import Rgb
 from edgegrain.metrics.chroma_error import chroma_error
 from edgegrain.metrics.dists import DISTS
@@ -239,10 +239,9 @@ def _pooled_crops(activations: list[Tensor], rows: int, columns: int) -> Feature
 
 def unit_batch(picture: Rgb) -> Tensor:
     """uint8 ``[H, W, 3]`` -> float32 ``[1, 3, H, W]`` in [-1, 1]."""
-    values: Tensor = dequantize(torch.tensor(picture).permute(2, 0, 1)[None].float())
-    return values
+    return torch.from_numpy(network_input(picture[None]))
 
 
 def first_picture(batch: Tensor) -> Rgb:
     """float ``[B, 3, H, W]`` in [-1, 1] -> uint8 ``[H, W, 3]``, the first of the batch."""
-    return quantize(batch[0].permute(1, 2, 0).numpy())
+    return pictures_of(batch[:1].numpy())[0]

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from codec_contract.quantization import quantize
+from codec_contract.quantization import pictures_of
 from edgegrain.pictures.sheets import Tile, draw_sheet, in_rows
 from server_decoder.generative_prior import GenerativePrior
 
@@ -56,7 +56,7 @@ def truncated_codes(prior: GenerativePrior, count: int, seed: int, psi: float) -
 def _synthesize(prior: GenerativePrior, codes: Tensor, report: Callable[[float], None]) -> list[Tile]:
     tiles = []
     for index, code in enumerate(codes):
-        picture = prior(code[None]).picture[0].permute(1, 2, 0)
-        tiles.append(Tile(quantize(picture.float().cpu().numpy())))
+        picture = prior(code[None]).picture.float()
+        tiles.append(Tile(pictures_of(picture.cpu().numpy())[0]))
         report((index + 1) / len(codes))
     return tiles

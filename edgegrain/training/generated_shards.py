@@ -12,7 +12,7 @@ from PIL import Image
 
 from codec_contract.errors import EdgegrainError
 from codec_contract.files import write_atomically
-from codec_contract.quantization import quantize
+from codec_contract.quantization import pictures_of
 from edgegrain.pictures.progress import Progress
 from edgegrain.pictures.tar_shards import write_shard
 from edgegrain.training.grain.synthetic import synthetic_faces
@@ -96,7 +96,7 @@ def _write(prior: GenerativePrior, wanted: GeneratedSet, index: int, path: Path,
     faces = synthetic_faces(prior, count, (wanted.seed << 32) + index, psi_range=wanted.psi, mixing=wanted.mixing,
                             dtype=torch.bfloat16)
     for batch in faces:
-        for picture in quantize(batch.pictures.permute(0, 2, 3, 1).cpu().numpy()):
+        for picture in pictures_of(batch.pictures.cpu().numpy()):
             content = io.BytesIO()
             MarkedPicture(Image.fromarray(picture), mark).save(content, "WEBP", method=4, quality=wanted.quality)
             members.append((f"{NAME}_{first + len(members):06}.webp", content.getvalue()))

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from codec_contract.bundle.manifest import ENLARGEMENTS, Manifest
 from codec_contract.errors import ExistsError, ExportError
-from codec_contract.quantization import dequantize, quantize
+from codec_contract.quantization import network_input, pictures_of
 from codec_contract.resize import exact_resize
 from edge_encoder.preprocessing import load_picture
 from export.bundle.additions import add_files, manifest_record, writable_bundle
@@ -146,12 +146,11 @@ def compare_enlarger(models: tuple[bytes, ...], network: SuperResolution, pictur
     session = EnlargerSession(models, pictures.shape[1])
     differing = total = 0
     for picture in pictures:
-        values = torch.from_numpy(dequantize(picture.astype(np.float32))).permute(2, 0, 1)[None]
         with torch.no_grad():
-            steps = network.forward_steps(values)
+            steps = network.forward_steps(torch.from_numpy(network_input(picture[None])))
         for factor, enlarged in zip(session.factors, steps, strict=True):
-            wanted = quantize(enlarged.picture[0].permute(1, 2, 0).numpy())
-            difference = np.abs(session.enlarge(picture[None], factor)[0].astype(np.int16) - wanted)
+            wanted = pictures_of(enlarged.picture.numpy())
+            difference = np.abs(session.enlarge(picture[None], factor).astype(np.int16) - wanted)
             if difference.max() > LARGEST_STEP:
                 raise ExportError(f"an enlarged picture differs from torch's by {difference.max()} levels, more than "
                                   f"{LARGEST_STEP}")

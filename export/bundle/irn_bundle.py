@@ -15,7 +15,7 @@ import torch
 
 from codec_contract.bundle.file_names import IRN_WEIGHTS
 from codec_contract.errors import BundleError
-from codec_contract.quantization import dequantize, quantize
+from codec_contract.quantization import network_input, pictures_of
 from export.bundle.card import bundle_card
 from export.bundle.encoder_part import compare_encoder, float_encoder
 from export.bundle.licences import PHOTOGRAPHS
@@ -125,5 +125,4 @@ def write_irn_bundle(
 @torch.no_grad()
 def irn_lrs(irn: IRN, pictures: np.ndarray) -> np.ndarray:
     """The network's own LRs: uint8 ``[N, S, S, 3]`` -> uint8 ``[N, s, s, 3]``."""
-    values = dequantize(torch.from_numpy(pictures).permute(0, 3, 1, 2).float())
-    return quantize(Downscaler(irn)(values).permute(0, 2, 3, 1).numpy())
+    return pictures_of(Downscaler(irn)(torch.from_numpy(network_input(pictures))).numpy())

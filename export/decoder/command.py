@@ -23,7 +23,7 @@ from torch import nn
 from codec_contract.bundle.file_names import DECODER_ONNX
 from codec_contract.errors import ExistsError, ExportError
 from codec_contract.files import write_atomically
-from codec_contract.quantization import HALF_RANGE, quantize
+from codec_contract.quantization import HALF_RANGE, network_input, pictures_of
 from edge_encoder.integer_network import IntegerNetwork, run_reference
 from export.decoder.channels_last import channels_last_graph
 from export.decoder.decoder_graph import (
@@ -35,7 +35,7 @@ from export.decoder.decoder_graph import (
 )
 from export.decoder.decoder_options import HALF_PSNR, DecoderOptions, Noise, Ops, Pixels, Precision, Weights
 from export.decoder.live_memory import largest_live_bytes, weight_bytes
-from export.decoder.onnx_pictures import decode, decode_separately, network_input
+from export.decoder.onnx_pictures import decode, decode_separately
 from export.decoder.pixel_ends import add_pixel_ends
 from export.decoder.sources import DecoderSource, find_decoder, random_decoder
 from export.proof.proof_inputs import find_pictures, make_inputs
@@ -112,8 +112,7 @@ def compare_decoder(model: bytes, decoder: nn.Module, lrs: np.ndarray, precision
             for one in torch.from_numpy(network_input(lrs))]).numpy()
     batch = max(1, BATCH * 256**2 // expected.shape[-1] ** 2)
     decoded = (decode_separately if needed >= SEPARATE_FROM else decode)(model, lrs, noise, batch)
-    wanted = quantize(expected)
-    steps = np.abs(decoded.pictures.transpose(0, 3, 1, 2).astype(np.int16) - wanted)
+    steps = np.abs(decoded.pictures.astype(np.int16) - pictures_of(expected))
     error = steps / np.float32(HALF_RANGE) if decoded.values is None else decoded.values - expected
     difference = float(np.abs(error).max())
     psnr = 10 * math.log10(4 / max(float(np.square(error, dtype=np.float64).mean()), 4e-20))
@@ -150,7 +149,7 @@ def export_decoder(decoder: nn.Module, lr: int, weights: Weights = Weights.float
         raise ExportError("a decoder with fused operators takes and gives uint8; export it without --pixels float32")
     if ops is Ops.fused and weights is Weights.compact:
         raise ExportError("the filters of fused operators are ordered for the device, not stored as int8; export it "
-                          "with --weights float16")
+                          "with --storage float16")
     if weights is not Weights.float32:
         round_weights(decoder, compact=weights is Weights.compact)
     if isinstance(decoder, Grain | RRDBDecoder) and type(decoder) in (Grain, RRDBDecoder):

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from codec_contract.quantization import dequantize, quantize
+from codec_contract.quantization import network_input, pictures_of
 from codec_contract.rgb import Rgb
 from export.separate_process import run_module
 from server_decoder.cuda_ops.library import needs_library, register_library
@@ -51,7 +51,7 @@ def decode(model: bytes, lrs: Rgb, noise: Float, batch: int) -> Decoded:
                                        for start in range(0, len(lrs), batch)]), None)
     del served  # its weights would be there twice
     values = _values(model, lrs, noise, batch)
-    return Decoded(np.ascontiguousarray(quantize(values).transpose(0, 2, 3, 1)), values)
+    return Decoded(pictures_of(values), values)
 
 
 def decode_separately(model: bytes, lrs: Rgb, noise: Float, batch: int) -> Decoded:
@@ -67,11 +67,6 @@ def decode_separately(model: bytes, lrs: Rgb, noise: Float, batch: int) -> Decod
         run_module(__name__, path, str(batch))
         with np.load(path / _OUTPUTS, allow_pickle=False) as outputs:
             return Decoded(outputs["pictures"], outputs.get("values"))
-
-
-def network_input(lrs: Rgb) -> Float:
-    """LRs, uint8 ``[N, h, w, 3]``, as the network takes them: ``[N, 3, h, w]`` in [-1, 1]."""
-    return np.ascontiguousarray(dequantize(lrs.astype(np.float32)).transpose(0, 3, 1, 2))
 
 
 def _values(model: bytes, lrs: Rgb, noise: Float, batch: int) -> Float:

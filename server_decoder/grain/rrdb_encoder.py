@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from codec_contract.errors import BundleError, ImageError
-from codec_contract.quantization import dequantize, quantize
+from codec_contract.quantization import network_input, pictures_of
 from server_decoder.grain.rrdb import NEGATIVE_SLOPE, RRDB
 from server_decoder.public_checkpoint import read_tensors
 
@@ -71,8 +71,7 @@ class RRDBEncoder(nn.Module):
         if rgb.dtype != np.uint8 or rgb.ndim != 4 or rgb.shape[3] != 3 or any(s % factor for s in rgb.shape[1:3]):
             raise ImageError(f"the encoder takes uint8 [N, H, W, 3] with sides divisible by {factor}, got {rgb.dtype} "
                              f"{list(rgb.shape)}")
-        picture = dequantize(torch.from_numpy(np.ascontiguousarray(rgb.transpose(0, 3, 1, 2))).float())
-        return quantize(self(picture).numpy().transpose(0, 2, 3, 1))
+        return pictures_of(self(torch.from_numpy(network_input(rgb))).numpy())
 
 
 def load_rrdb_encoder(path: str | Path) -> RRDBEncoder:

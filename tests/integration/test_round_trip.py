@@ -55,8 +55,8 @@ def test_tflite_and_core_ml_give_one_payload_and_one_picture(
 
 
 def test_quantization_and_its_inverse_come_from_the_contract(repository: Path) -> None:
-    assert decoder_runtime.dequantize is quantization.dequantize
-    assert decoder_runtime.quantize is quantization.quantize
+    assert decoder_runtime.network_input is quantization.network_input
+    assert decoder_runtime.pictures_of is quantization.pictures_of
     for room in ("edgegrain", "edge_encoder", "server_decoder", "export", "sdk"):
         for path in (repository / room).rglob("*.py"):
             if path.name == "quantization.py":

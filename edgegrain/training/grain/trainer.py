@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from codec_contract.errors import EdgegrainError
-from codec_contract.quantization import dequantize, quantize
+from codec_contract.quantization import dequantize, pictures_of
 from edgegrain.pictures.packed import batches
 from edgegrain.training.adversarial import AdversarialLoss, joint_loss, resumed
 from edgegrain.training.config import continued
@@ -280,7 +280,7 @@ def _pictures(config: GrainRecipe, options: RunOptions, folder: Path, prior: Gen
     ones."""
     if options.data is None and config.random_pictures and config.synthetic == 1 and prior is not None:
         faces = next(synthetic_faces(prior, HELD_OUT, UNSEEN_SEED, batch=HELD_OUT, psi_range=config.truncation))
-        synthetic = quantize(faces.pictures.permute(0, 2, 3, 1).cpu().numpy())
+        synthetic = pictures_of(faces.pictures.cpu().numpy())
         return synthetic, None, synthetic
     photographs = replace(options, exclude=(*options.exclude, *config.generated))
     pictures = training_pictures(photographs, folder, config.encoder.hr, count=config.random_pictures, seed=config.seed)

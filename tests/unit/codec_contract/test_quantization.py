@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from codec_contract.errors import EdgegrainError
-from codec_contract.quantization import dequantize, quantize, unit_to_levels
+from codec_contract.quantization import dequantize, network_input, pictures_of, quantize, unit_to_levels
 
 LEVELS = np.arange(256, dtype=np.uint8)
 
@@ -45,6 +45,16 @@ def test_nan_and_integers_are_refused() -> None:
         quantize(np.array([0.0, np.nan]))
     with pytest.raises(ValueError, match="uint8"):
         quantize(LEVELS)
+
+
+def test_pictures_become_batches_and_back() -> None:
+    pictures = np.array([[[[0, 255, 51], [255, 255, 255]]]], np.uint8)  # one of 2 x 1 pixels
+    values = network_input(pictures[:, ::-1])
+    assert values.dtype == np.float32 and values.flags.c_contiguous
+    np.testing.assert_allclose(values, [[[[-1, 1]], [[1, 1]], [[-0.6, 1]]]], atol=1e-6)
+    back = pictures_of(values)
+    assert back.flags.c_contiguous
+    np.testing.assert_array_equal(back, pictures)
 
 
 def test_the_inverse_neither_rounds_nor_clips() -> None:

@@ -43,9 +43,9 @@ from edgegrain.pictures.originals import original_of
 from edgegrain.pictures.packed import list_pictures, pack, stored_pictures
 from edgegrain.publishing.fit_coder import fit_tables
 from edgegrain.publishing.improvement import measure
-from edgegrain.publishing.publish import encode
-from edgegrain.publishing.run_source import source_of
-from edgegrain.training.grain.checkpoint import checkpoint_path, load_run, read_config
+from edgegrain.publishing.publish_grain import encode
+from edgegrain.publishing.run_source import run_folder, source_of
+from edgegrain.training.grain.checkpoint import load_run, read_config
 from edgegrain.training.training_pictures import packed_folder
 
 COLOURS = ("#B22234", "#0072B2", "#E69F00", "#009E73")  # the accent colour of the reports, then Okabe and Ito's
@@ -162,7 +162,7 @@ def main(
     points = []
     for run in with_progress(runs, "runs"):
         side = read_config(run).encoder.hr
-        training = pack(stored, side, packed_folder(checkpoint_path(run).resolve().parent))
+        training = pack(stored, side, packed_folder(run_folder(run)))
         unseen = [original_of(path, side) for path in list_pictures(validation)[:count]]
         points.append(measure_run(run, training, unseen, metrics, coder_pictures=coder_pictures))
     write_atomically(out, table(points).encode(), force=force)

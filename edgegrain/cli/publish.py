@@ -123,16 +123,16 @@ def run(
                                  param_hint="--decoder-of")
 
     with needs_extra("export,train", "publishing needs"):
-        from edgegrain.publishing import improvement
-        from edgegrain.publishing import publish as publishing
+        from edgegrain.publishing import improvement, publish_grain, store_grain
         from export.bundle.licences import UNSTATED
         from export.bundle.writer import refuse_to_replace
 
     bundle_id = bundle_id or out.resolve().name
     kept = find_bundle(encoder_of) if encoder_of else None
     if trained_only or data is None:
-        typer.echo(publishing.store_trained(run, out, prior or None, data=data, exclude=excluded, encoder_of=kept,
-                                            decoder_of=find_bundle(decoder_of) if decoder_of else None, force=force))
+        typer.echo(store_grain.store_around(run, out, find_bundle(decoder_of), prior or None, force=force)
+                   if decoder_of else store_grain.store_trained(run, out, prior or None, data=data, exclude=excluded,
+                                                                encoder_of=kept, force=force))
         return
     comparison: dict[str, Any] = {}
     if if_better is not None:
@@ -142,7 +142,7 @@ def run(
             typer.echo(f"not published: {'; '.join(reasons)}", err=True)
             print_json(comparison)
             raise typer.Exit(KEPT)
-    summary = publishing.publish(
+    summary = publish_grain.publish_run(
         run, data, out, bundle_id=bundle_id, version=version, domain=domain, exclude=excluded,
         prior=prior or None, storage=storage, force=force, encoder_of=kept,
         licence={**UNSTATED, "data": data_licence} if data_licence else None)

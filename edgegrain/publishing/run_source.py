@@ -8,7 +8,7 @@ from codec_contract.errors import BundleError
 from edge_encoder.integer_network import IntegerNetwork
 from edge_encoder.lowering import box_network, lower
 from edge_encoder.twin import EncoderTwin
-from edgegrain.training.grain.checkpoint import GrainRun, load_run, read_config
+from edgegrain.training.grain.checkpoint import GrainRun, checkpoint_path, load_run, read_config
 from edgegrain.training.grain.rrdb_encoder import TrainedRRDBEncoder
 from edgegrain.training.prior_files import recipe_prior
 from export.bundle.encoder_part import EncoderPart, exact_encoder, rrdb_encoder
@@ -54,6 +54,11 @@ def open_run(checkpoint: Path, prior: str | Path | None = None) -> GrainRun:
             without generator.
     """
     return load_run(checkpoint, recipe_prior(read_config(checkpoint), prior))
+
+
+def run_folder(checkpoint: Path) -> Path:
+    """The folder of a run, given by its folder or checkpoint."""
+    return checkpoint_path(checkpoint).resolve().parent
 
 
 def integer_encoder(run: GrainRun) -> IntegerNetwork:

@@ -8,6 +8,7 @@ import numpy as np
 
 from codec_contract.errors import EdgegrainError
 from edgegrain.pictures.packed import first_pictures, matches, pack, random_pictures, stored_pictures
+from edgegrain.pictures.progress import Progress
 from edgegrain.training.family import RunOptions
 
 HELD_OUT = 16  # pictures that a run is evaluated on
@@ -34,7 +35,17 @@ def training_pictures(options: RunOptions, run: Path, size: int, *, count: int, 
     require_pictures(options, count)
     if options.data is None:
         return random_pictures(count, size, seed)
-    return pack(stored_pictures(options.data, options.exclude), size, packed_folder(run), options.report)
+    return packed_pictures(run, options.data, options.exclude, size, options.report)
+
+
+def packed_pictures(run: Path, data: Path, exclude: tuple[str, ...], size: int, report: Progress | None = None
+                    ) -> np.ndarray:
+    """uint8 ``[N, size, size, 3]`` of a folder's pictures without those that match ``exclude``, stored next to the run.
+
+    Raises:
+        EdgegrainError: the pictures cannot be read.
+    """
+    return pack(stored_pictures(data, exclude), size, packed_folder(run), report)
 
 
 def generated_pictures(options: RunOptions, run: Path, size: int, patterns: tuple[str, ...]) -> np.ndarray | None:

@@ -14,9 +14,9 @@ import sdk
 from codec_contract.bundle.manifest import load_manifest
 from edge_encoder.integer_network import load_integer_network, run_reference
 from edgegrain.pictures.packed import random_pictures
-from edgegrain.publishing import publish as publishing
+from edgegrain.publishing import publish_grain
 from edgegrain.publishing.fit_coder import fit_tables
-from edgegrain.publishing.publish import publish
+from edgegrain.publishing.publish_grain import publish_run
 from edgegrain.training.family import RunOptions
 from edgegrain.training.grain.recipes import GRAIN_RECIPES
 from edgegrain.training.loop import train
@@ -50,10 +50,10 @@ def bundle(cats: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         train(config, root / stage, options, pictures=pictures)
         run = root / stage
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(publishing, "fit_tables", functools.partial(fit_tables, steps=20))
+        patch.setattr(publish_grain, "fit_tables", functools.partial(fit_tables, steps=20))
         # The other formats have tests of their own, and take most of the time.
-        patch.setattr(publishing, "BundleParts", functools.partial(BundleParts, formats=("onnx",)))
-        publish(root / "final", cats, root / "cats", bundle_id="cats", version="1.0.0", prior=prior)
+        patch.setattr(publish_grain, "BundleParts", functools.partial(BundleParts, formats=("onnx",)))
+        publish_run(root / "final", cats, root / "cats", bundle_id="cats", version="1.0.0", prior=prior)
     return root / "cats"
 
 

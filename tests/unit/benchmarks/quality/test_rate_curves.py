@@ -17,7 +17,7 @@ from edgegrain.metrics.picture_metrics import Scores
 from edgegrain.metrics.psnr_ssim import psnr
 from edgegrain.pictures.packed import random_pictures
 from edgegrain.publishing.fit_coder import fit_tables
-from edgegrain.publishing.publish import encode
+from edgegrain.publishing.publish_grain import encode
 from edgegrain.training.grain.checkpoint import save_run
 from edgegrain.training.grain.initialize import start_run
 from edgegrain.training.grain.recipes import GRAIN_RECIPES

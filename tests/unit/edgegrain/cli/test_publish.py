@@ -15,8 +15,7 @@ from codec_contract.bundle.manifest import load_manifest
 from codec_contract.lr_coder.coder import encode_lr
 from codec_contract.lr_coder.coder_tables import CoderTables
 from edgegrain.cli import publish as command
-from edgegrain.publishing import fit_coder, improvement, store_face_sr
-from edgegrain.publishing import publish as publishing
+from edgegrain.publishing import fit_coder, improvement, publish_grain, store_face_sr, store_grain
 from edgegrain.training.grain.checkpoint import save_run
 from edgegrain.training.grain.initialize import start_run
 from edgegrain.training.grain.recipes import GRAIN_RECIPES
@@ -53,14 +52,15 @@ def test_the_defaults_named_in_help_are_those_of_the_functions() -> None:
 def test_a_grain_run_is_published_with_what_was_given(grain_run: Path, tmp_path: Path, shell: Shell,
                                                       monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    monkeypatch.setattr(publishing, "publish", lambda *args, **named: calls.append((args, named)) or {"bundle": "b"})
+    monkeypatch.setattr(publish_grain, "publish_run",
+                        lambda *args, **named: calls.append((args, named)) or {"bundle": "b"})
     code, out, err = shell("run", grain_run, "--data", tmp_path, "--out", tmp_path / "faces", "--version", "0.2.0",
                            "--storage", "float32", "--data-licence", "Own pictures.", "--exclude", "us_*")
     assert (code, json.loads(out)) == (0, {"bundle": "b"}), err
     (args, named), = calls
     assert args == (grain_run, tmp_path, tmp_path / "faces")
     assert (named["bundle_id"], named["version"], named["exclude"]) == ("faces", "0.2.0", ("us_*",))
-    assert named["storage"] is publishing.Weights.float32 and named["licence"]["data"] == "Own pictures."
+    assert named["storage"] is publish_grain.Weights.float32 and named["licence"]["data"] == "Own pictures."
     shell("run", grain_run / "last.safetensors", "--data", tmp_path, "--out", tmp_path / "faces", "--id", "other")
     assert calls[1][1]["bundle_id"] == "other" and calls[1][1]["licence"] is None
 
@@ -68,23 +68,23 @@ def test_a_grain_run_is_published_with_what_was_given(grain_run: Path, tmp_path:
 def test_a_worse_run_leaves_the_bundle_alone(grain_run: Path, tmp_path: Path, shell: Shell,
                                              monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(improvement, "compare", lambda *_: ({"pictures_compared": 2}, ["its LPIPS is worse"]))
-    monkeypatch.setattr(publishing, "publish", lambda *_, **__: pytest.fail("published nevertheless"))
+    monkeypatch.setattr(publish_grain, "publish_run", lambda *_, **__: pytest.fail("published nevertheless"))
     arguments = ["run", grain_run, "--data", tmp_path, "--out", tmp_path / "faces", "--if-better", tmp_path]
     code, out, err = shell(*arguments)
     assert code == command.KEPT == 3 and "not published: its LPIPS is worse" in err
     assert json.loads(out) == {"pictures_compared": 2}
     monkeypatch.setattr(improvement, "compare", lambda *_: ({"pictures_compared": 2}, []))
-    monkeypatch.setattr(publishing, "publish", lambda *_, **__: {"bundle": "faces"})
+    monkeypatch.setattr(publish_grain, "publish_run", lambda *_, **__: {"bundle": "faces"})
     code, out, _ = shell(*arguments)
     assert (code, json.loads(out)) == (0, {"bundle": "faces", "pictures_compared": 2})
 
 
 def test_trained_weights_alone_go_to_the_folder(grain_run: Path, tmp_path: Path, shell: Shell,
                                                 monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(publishing, "store_trained", lambda run, out, prior, **named: (run, out, prior, sorted(named)))
+    monkeypatch.setattr(store_grain, "store_trained", lambda run, out, prior, **named: (run, out, prior, sorted(named)))
     code, out, err = shell("run", grain_run, "--data", tmp_path, "--out", tmp_path / "zoo", "--trained-only")
     assert code == 0, err
-    named = ["data", "decoder_of", "encoder_of", "exclude", "force"]
+    named = ["data", "encoder_of", "exclude", "force"]
     assert out.strip() == str((grain_run, tmp_path / "zoo", None, named))
     code, _, err = shell("run", grain_run, "--data", tmp_path, "--out", tmp_path / "zoo", "--decoder-of", "faces")
     assert code == 2 and "goes with --trained-only and without --encoder-of" in " ".join(err.replace("│", "").split())

@@ -16,7 +16,9 @@ from codec_contract.bundle.manifest import load_manifest
 from codec_contract.errors import BundleError
 from codec_contract.lr_coder.coder_tables import CoderTables
 from edgegrain.pictures.packed import random_pictures
-from edgegrain.publishing import publish as publishing
+from edgegrain.publishing import publish_grain
+from edgegrain.publishing.publish_grain import publish_run
+from edgegrain.publishing.store_grain import store_trained
 from edgegrain.training.discriminator import DiscriminatorConfig
 from edgegrain.training.family import RunOptions
 from edgegrain.training.grain.checkpoint import load_run
@@ -71,14 +73,14 @@ def test_the_encoder_learns_through_the_quantization() -> None:
 
 
 def test_a_run_becomes_a_bundle_that_can_be_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(publishing, "fit_tables", lambda lrs, level_step: CoderTables.default())
-    monkeypatch.setattr(publishing, "BundleParts", lambda *parts: BundleParts(*parts, formats=("onnx",)))
+    monkeypatch.setattr(publish_grain, "fit_tables", lambda lrs, level_step: CoderTables.default())
+    monkeypatch.setattr(publish_grain, "BundleParts", lambda *parts: BundleParts(*parts, formats=("onnx",)))
     (tmp_path / "data").mkdir()
     for index, rgb in enumerate(random_pictures(4, 64, 1)):
         Image.fromarray(np.asarray(rgb)).save(tmp_path / "data" / f"{index}.png")
     train(replace(shrunk("stage1"), adversarial=None), tmp_path / "run", pictures=4)
-    publishing.publish(tmp_path / "run", tmp_path / "data", tmp_path / "paper-64", bundle_id="paper-64",
-                       version="1.0.0", coder_pictures=4)
+    publish_run(tmp_path / "run", tmp_path / "data", tmp_path / "paper-64", bundle_id="paper-64", version="1.0.0",
+                coder_pictures=4)
     manifest = load_manifest(tmp_path / "paper-64")
     assert manifest.encoder["exact"] is False and RRDB_ENCODER_WEIGHTS in manifest.files
     assert "exact encoder" not in manifest.open_file("README.md").decode()
@@ -94,7 +96,7 @@ def test_a_run_becomes_a_bundle_that_can_be_trained_on(tmp_path: Path, monkeypat
     for name, tensor in model.encoder.state_dict().items():
         torch.testing.assert_close(again.model.encoder.state_dict()[name], tensor)
     with pytest.raises(BundleError, match="no integers"):
-        publishing.store_trained(tmp_path / "run", tmp_path / "zoo")
+        store_trained(tmp_path / "run", tmp_path / "zoo")
 
 
 def test_sizes_that_are_not_halved_are_refused() -> None:

@@ -1,9 +1,8 @@
-"""A bundle with another decoder keeps its LR contract; what was trained alone fits the zoo."""
+"""What was trained alone fits the zoo: bundles are made of it, and later runs start with it."""
 
 from __future__ import annotations
 
 import functools
-import json
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -16,16 +15,15 @@ from PIL import Image
 import sdk
 from codec_contract.bundle import paths
 from codec_contract.bundle.file_names import CODER_TABLES
-from codec_contract.bundle.manifest import load_manifest
 from codec_contract.errors import BundleError, EdgegrainError, ExportError, ModelError
 from codec_contract.lr_coder.coder_tables import CoderTables
 from edge_encoder.integer_network import integer_digest, load_integer_network, run_reference, save_integer_network
 from edge_encoder.lowering import lower
 from edge_encoder.twin import BoxMean
 from edgegrain.pictures.packed import random_pictures
-from edgegrain.publishing import publish
+from edgegrain.publishing import store_grain
 from edgegrain.publishing.fit_coder import fit_tables
-from edgegrain.publishing.publish import picture_sources, store_trained
+from edgegrain.publishing.store_grain import store_around, store_trained
 from edgegrain.training.grain.checkpoint import GrainRun, save_run
 from edgegrain.training.grain.initialize import stand_in_prior, start_run
 from edgegrain.training.grain.recipes import GRAIN_RECIPES
@@ -40,53 +38,6 @@ from server_decoder.grain.weights import load_trained
 from server_decoder.stylegan2.checkpoints import save_stylegan2
 from server_decoder.weight_file import read_weights
 from tests.tiny_bundle import refresh_manifest, repeating_decoder, write_tiny_bundle
-
-FIELDS = {"id": "tiny-64-lr16", "version": "2.0.0", "codec": "grain", "domain": "test", "evaluation": {},
-          "decoder": {"file": "decoder.onnx", "input": "lr", "output": "hr", "controls": []},
-          "training": {"pictures_seen": 7}, "licence": {"weights": "none", "data": "none"}}
-
-
-def test_a_manifest_names_sources_of_pictures_but_no_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("ffhq_1", "ffhq_2", "celeba_1", "me_1", "anna", "00001"):
-        Image.new("RGB", (2, 2)).save(tmp_path / f"{name}.png")
-    assert picture_sources(tmp_path, ("me_*",)) == {"ffhq": 2, "celeba": 1, "other": 2}
-    monkeypatch.setattr(publish, "MOST_SOURCES", 2)
-    assert picture_sources(tmp_path, ()) == {"ffhq": 2, "other": 4}
-
-
-def test_another_decoder_leaves_encoder_and_coder_byte_for_byte(tmp_path: Path) -> None:
-    source = load_manifest(write_tiny_bundle(tmp_path / "old", random=True))
-    kept = {name: source.open_file(name) for name in source.files if name not in ("decoder.onnx", "README.md")}
-    decoder = repeating_decoder(64, 16)
-    made = replace_decoder(source, tmp_path / "new" / "tiny-64-lr16", decoder, FIELDS, card="# a card")
-    assert made.lr_contract_id == source.lr_contract_id
-    assert {name: made.open_file(name) for name in kept} == kept
-    assert made.open_file("decoder.onnx") == decoder
-    assert made.open_file("README.md") == b"# a card"
-    assert (made.version, made.training) == ("2.0.0", {"pictures_seen": 7})
-    record = json.loads((made.folder / "manifest.json").read_bytes())
-    assert record["encoder"] == json.loads((source.folder / "manifest.json").read_bytes())["encoder"]
-    with pytest.raises(FileExistsError, match="force"):
-        replace_decoder(source, made.folder, decoder, FIELDS, card="")
-
-
-def test_another_decoder_leaves_the_enlarger(tmp_path: Path) -> None:
-    source = load_manifest(write_tiny_bundle(tmp_path / "old", doublings=2))
-    made = replace_decoder(source, tmp_path / "new" / "tiny-64-lr16", repeating_decoder(), FIELDS, card="")
-    assert made.enlarger == source.enlarger and made.sides == (64, 128, 256)
-    assert made.open_file("enlarger_x4.onnx") == source.open_file("enlarger_x4.onnx")
-
-
-@pytest.mark.parametrize("name", ["bundles/tiny-64-lr16", "link", "."])
-def test_a_bundle_can_be_renewed_in_its_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    source = load_manifest(write_tiny_bundle(tmp_path / "bundles"))
-    (tmp_path / "link").symlink_to(source.folder)
-    monkeypatch.chdir(source.folder if name == "." else tmp_path)
-    made = replace_decoder(source, Path(name), repeating_decoder(), FIELDS, card="new", force=True)
-    assert made.folder == source.folder.resolve() and (tmp_path / "link").is_symlink()
-    assert list(source.folder.parent.iterdir()) == [source.folder] and len(list(tmp_path.iterdir())) == 2
-    assert made.version == "2.0.0"
-    assert made.lr_contract_id == source.lr_contract_id
 
 
 @pytest.fixture
@@ -167,11 +118,11 @@ def test_the_zoo_leaves_out_the_decoder_of_a_bundle(
     save_run(tmp_path / "run", run)
     prior = run.model.prior
     save_stylegan2(tmp_path / "prior.safetensors", prior)  # type: ignore[arg-type]
-    arguments = tmp_path / "run", tmp_path / "zoo", tmp_path / "prior.safetensors"
+    arguments = tmp_path / "run", tmp_path / "zoo", base, tmp_path / "prior.safetensors"
     (tmp_path / "zoo").mkdir()
     for stale in ("encoder.safetensors", "coder.json"):  # of a run that had trained its own
         (tmp_path / "zoo" / stale).touch()
-    written = store_trained(*arguments, decoder_of=base, force=True)
+    written = store_around(*arguments, force=True)
     assert [path.name for path in (tmp_path / "zoo").iterdir()] == ["grain.safetensors"]
     assert not any(name.startswith("decoder.") for name in read_weights(written))
     with pytest.raises(ModelError, match=f"needs the invertible decoder of bundle {manifest.id} {manifest.version}"):
@@ -192,26 +143,14 @@ def test_the_zoo_leaves_out_the_decoder_of_a_bundle(
         next(decoder.parameters()).add_(1)
     save_run(tmp_path / "moved", run)
     with pytest.raises(BundleError, match="decoder is not that of bundle tiny-base"):
-        store_trained(tmp_path / "moved", tmp_path / "other", tmp_path / "prior.safetensors", decoder_of=base)
+        store_around(tmp_path / "moved", tmp_path / "other", base, tmp_path / "prior.safetensors")
     replace_decoder(manifest, base, repeating_decoder(), fields, card="", force=True)
     with pytest.raises(BundleError, match=f"bundle tiny-base {manifest.version}; the installed version .* another one"):
         zoo_decoder(tmp_path / "zoo", tmp_path / "prior.safetensors")
 
 
-@pytest.mark.parametrize("mirrored", [False, True])
-def test_tables_are_fitted_to_lrs_of_mirror_images_too(mirrored: bool) -> None:
-    torch.manual_seed(3)
-    run = start_run(GRAIN_RECIPES["smoke-stage1"], None)
-    pictures = np.asarray(random_pictures(3, 64, seed=3))
-    network = lower(run.average.encoder)  # type: ignore[arg-type]
-    wanted = [run_reference(network, picture[None])[0] for picture in pictures]
-    if mirrored:
-        wanted += [run_reference(network, np.ascontiguousarray(picture[:, ::-1])[None])[0] for picture in pictures]
-    assert np.array_equal(publish.encode(run.average, pictures, 10, mirrored=mirrored), np.stack(wanted))
-
-
 def test_a_stage_1_run_is_stored_without_a_generator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(publish, "fit_tables", functools.partial(fit_tables, steps=8))
+    monkeypatch.setattr(store_grain, "fit_tables", functools.partial(fit_tables, steps=8))
     (tmp_path / "data").mkdir()
     for index, picture in enumerate(random_pictures(4, 64, seed=3)):
         Image.fromarray(np.asarray(picture)).save(tmp_path / "data" / f"{index}.png")

@@ -1,0 +1,144 @@
+"""Publish a training run of GRAIN as a bundle.
+
+A run that kept the encoder of a bundle is published with ``encoder_of``: encoder, coder and golden vectors are then
+that bundle's files, byte for byte (`edgegrain.publishing.kept_parts`).
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from edge_encoder.twin import EncoderTwin
+from edgegrain.pictures.packed import stored_pictures
+from edgegrain.publishing.fit_coder import fit_tables
+from edgegrain.publishing.kept_parts import kept_encoder
+from edgegrain.publishing.model_card import card_text
+from edgegrain.publishing.run_source import encoder_part, final_decoder, open_run, run_folder
+from edgegrain.training.grain.autoencoder import Autoencoder
+from edgegrain.training.training_pictures import packed_pictures
+from export.bundle.licences import usual_licence
+from export.bundle.writer import BundleParts, manifest_fields, refuse_to_replace, replace_decoder, write_bundle
+from export.decoder.command import compare_decoder, export_decoder
+from export.decoder.decoder_options import Weights
+from server_decoder.grain.grain import Grain
+from server_decoder.prior_store import DEFAULT_PRIOR, prior_licence
+
+CODER_PICTURES = 10_000
+"""Pictures whose LRs, and whose mirror images' LRs, the coder's tables are fitted to."""
+MOST_SOURCES, OTHER_SOURCES = 50, "other"
+"""Most prefixes of file names that a manifest counts by name, and the name of the rest."""
+COMPARED = 8
+"""LRs on which the exported decoder is compared with torch."""
+
+
+def publish_run(checkpoint: Path, data: Path, folder: Path, *, bundle_id: str, version: str, domain: str = "",
+                exclude: tuple[str, ...] = (), coder_pictures: int = CODER_PICTURES,
+                licence: Mapping[str, str] | None = None, prior: str | Path | None = None,
+                encoder_of: Path | None = None, storage: Weights | None = None, force: bool = False) -> dict[str, Any]:
+    """Write the bundle of a run and return a summary.
+
+    Lowers the averaged encoder to its integers, fits the coder's tables to the LRs of training pictures, exports every
+    format and the decoder, and compares the exported decoder with torch.
+
+    Args:
+        checkpoint: the run's folder or checkpoint.
+        data: training pictures; the coder's tables are fitted to their LRs.
+        folder: of the bundle.
+        bundle_id: id in the manifest.
+        version: version in the manifest.
+        domain: subject of the pictures; by default that of the run's recipe.
+        exclude: name patterns left out, as in training.
+        coder_pictures: number of pictures that, with their mirror images, the coder's tables are fitted to.
+        licence: ``weights`` and ``data`` for the manifest, which adds the prior's; by default `usual_licence`.
+        prior: the generator's file or name, if the run has one.
+        encoder_of: folder of the bundle whose encoder and coder are kept.
+        storage: storage of the decoder's weights; by default compact (large ones as int8) with a generator, else
+            float16.
+        force: replace a bundle that exists.
+
+    Raises:
+        BundleError: the run's encoder is not that of ``encoder_of``.
+        EdgegrainError: as `write_bundle`, and if the prior is missing or another one.
+    """
+    refuse_to_replace(folder, force, bundle_id)
+    run = open_run(checkpoint, prior)
+    config = run.config
+    domain = domain or config.domain
+    licence = licence or usual_licence(domain)
+    shard = packed_pictures(run_folder(checkpoint), data, exclude, config.encoder.hr)
+    lrs = encode(run.average, shard, COMPARED) if encoder_of is not None else encode(
+        run.average, shard, coder_pictures, mirrored=True)
+    source = kept_encoder(run, encoder_of) if encoder_of is not None else None
+    decoder = final_decoder(run)
+    if isinstance(decoder, Grain):
+        architecture, usual = decoder.config.as_dict(), Weights.compact
+        licence = {**licence, "prior": prior_licence(prior or DEFAULT_PRIOR)}
+    else:
+        architecture, usual = asdict(decoder.config), Weights.float16
+    graph = export_decoder(decoder, config.encoder.lr, storage or usual)
+    comparison = compare_decoder(graph, decoder, lrs[:COMPARED])
+    stages = list(run.stages)
+    training = {"stages": stages, "pictures_seen": sum(stage["pictures"] for stage in stages),
+                "pictures_in_set": len(shard), "data": picture_sources(data, exclude), "commit": _commit(),
+                "learned_correction": isinstance(run.average.encoder, EncoderTwin)}
+    fields = manifest_fields(bundle_id, "grain", architecture=architecture, training=training, licence=licence,
+                             domain=domain, version=version)
+    card = card_text(bundle_id, training, {}, licence, domain=domain, sizes=(config.encoder.hr, config.encoder.lr))
+    if source is None:
+        parts = BundleParts(encoder_part(run), graph, fit_tables(lrs, level_step=config.lr_step), fields, card)
+        manifest = write_bundle(folder, parts, force=force)
+    else:
+        manifest = replace_decoder(source, folder, graph, fields, card=card, force=force)
+    return {"bundle": str(folder), "lr_contract_id": manifest.lr_contract_id.hex(), "stages": stages,
+            "decoder_difference_from_torch": comparison.largest_difference,
+            "bytes": sum(entry.size for entry in manifest.files.values())}
+
+
+@torch.no_grad()
+def encode(model: Autoencoder, pictures: np.ndarray, count: int, seed: int = 0, *, mirrored: bool = False
+           ) -> np.ndarray:
+    """LRs of a random choice of training pictures, uint8 ``[count, lr, lr, 3]``.
+
+    ``mirrored`` adds the LRs of the mirror images, which differ from mirrored LRs, and doubles the count.
+    """
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(pictures))[:count])
+    lrs = []
+    for start in range(0, len(chosen), 8):
+        x = torch.from_numpy(np.stack([pictures[index] for index in chosen[start : start + 8]]))
+        x = x.permute(0, 3, 1, 2).float()
+        levels, _ = model.encoder(torch.cat([x, x.flip(3)]) if mirrored else x)
+        lrs.append(levels.permute(0, 2, 3, 1).numpy().astype(np.uint8))
+    return np.concatenate(lrs)
+
+
+def picture_sources(data: Path, exclude: tuple[str, ...]) -> dict[str, int]:
+    """Number of training pictures per prefix of the file name, up to its first ``_``.
+
+    Pictures without one, and those of all but the most frequent prefixes, count as ``other``: a manifest names sources,
+    not pictures.
+    """
+    counts: Counter[str] = Counter()
+    for picture in stored_pictures(data, exclude):
+        prefix, underscore, _ = picture.name.partition("_")
+        counts[prefix if underscore else OTHER_SOURCES] += 1
+    named = dict(counts.most_common(MOST_SOURCES))
+    if rest := counts.total() - sum(named.values()):
+        named[OTHER_SOURCES] = named.get(OTHER_SOURCES, 0) + rest
+    return named
+
+
+def _commit() -> str:
+    try:
+        result = subprocess.run(["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True,
+                                check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return result.stdout.strip()

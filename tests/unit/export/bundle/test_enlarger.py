@@ -16,7 +16,7 @@ from codec_contract.errors import ExportError, ModelError
 from codec_contract.files import write_atomically
 from codec_contract.quantization import dequantize, quantize
 from edgegrain.cli.main import app
-from export.bundle import additions
+from export.bundle import additions, enlarger_sources
 from export.bundle.enlarger import (
     ExportedEnlarger,
     compare_enlarger,
@@ -116,8 +116,8 @@ def test_another_graph_is_refused(network: SuperResolution, exported: ExportedEn
         compare_enlarger(exported.models, other, compared_pictures(32))
 
 
-def test_a_bundle_gets_an_enlarger_and_keeps_its_contract(tmp_path: Path, run_folder: Path,
-                                                          capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bundle_gets_an_enlarger_and_keeps_its_contract(
+        tmp_path: Path, run_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_tiny_bundle(tmp_path)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     contract = load_manifest(folder).lr_contract_id
@@ -133,6 +133,8 @@ def test_a_bundle_gets_an_enlarger_and_keeps_its_contract(tmp_path: Path, run_fo
     assert {name for name in before if before[name] != after[name]} == {"manifest.json"}
     status, _, error = export(capsys, run_folder, "--into", folder)
     assert status == 1 and "enlarger_x2.onnx exists" in error
+    again = ExportedEnlarger(tuple(after[name] for name in record["enlarger"]["files"]), 3, 0.0)
+    monkeypatch.setattr(enlarger_sources, "export_enlarger", lambda source, side: again)
     status, printed, error = export(capsys, run_folder / "super_resolution.safetensors", "--into", folder, "--force")
     assert status == 0 and printed.count("\n") == 1, error
     assert json.loads((folder / "manifest.json").read_bytes()) == record

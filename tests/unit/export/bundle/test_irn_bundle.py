@@ -139,6 +139,13 @@ def test_pictures_of_any_size_come_back_in_it(bundle: Path, size: tuple[int, int
     assert codec.compress_batch([rgb]) == [payload]
 
 
+def test_a_bare_lr_gives_a_picture_that_is_not_cut(bundle: Path) -> None:
+    codec = sdk.Codec(bundle, threads=1)
+    payload = codec.compress(np.resize(smooth_pictures(1, 64)[0], (30, 81, 3)))
+    whole, cut = (np.asarray(codec.restore(source)).astype(int) for source in (np.array(payload.lr), payload))
+    assert whole.shape == (32, 84, 3) and np.abs(whole[:30, :81] - cut).max() <= 1
+
+
 def test_tiles_leave_no_seams(irn: IRN, bundle: Path) -> None:
     """Tile by tile gives the same as the whole picture at once, to a level; without overlap it would not."""
     manifest, rgb = load_manifest(bundle), smooth_pictures(1, 192, seed=3)[0]

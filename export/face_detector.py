@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from codec_contract.errors import ExportError
+from codec_contract.extras import needs_extra
 from codec_contract.files import write_atomically
 from codec_contract.quantization import HALF_RANGE
-from export.libraries import needs_export_libraries
 
 if TYPE_CHECKING:
     import onnx
@@ -39,9 +39,10 @@ def convert(tflite: bytes) -> onnx.ModelProto:
     right eye, nose, mouth, left and right ear, as seen in the picture.
 
     Raises:
-        ExportError: the file is not a TFLite model, or has other operators than the detector.
+        ExportError: the file is not a TFLite model, or has other operators than the detector; the extra ``export`` is
+            not installed.
     """
-    with needs_export_libraries():
+    with needs_extra("export", "converting the face detector needs", ExportError):
         from ai_edge_litert import schema_py_generated as schema
         from onnx import TensorProto, checker, helper
 

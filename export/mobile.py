@@ -21,10 +21,10 @@ from codec_contract.bundle.file_names import ENCODER_WEIGHTS, IRN_WEIGHTS, MANIF
 from codec_contract.bundle.manifest import load_manifest, verify_bundle
 from codec_contract.bundle.paths import DEFAULT_BUNDLE, find_bundle
 from codec_contract.errors import EdgegrainError, ExportError
+from codec_contract.extras import needs_extra
 from export.bundle.additions import writable_bundle
 from export.encoder.graph import FORMATS, EncoderGraph
 from export.encoder.tflite_converters import TfliteConverter
-from export.libraries import needs_export_libraries
 
 if TYPE_CHECKING:
     from edge_encoder.integer_network import IntegerNetwork
@@ -104,7 +104,7 @@ def encoder(
       python -m export.mobile --bundle my-bundle/ --renew
       python -m export.mobile --architecture official-rrdb --hr 1024 --lr 16 --inputs 20 --out dist-rrdb
     """
-    with needs_export_libraries():
+    with needs_extra("export", "this command needs", ExportError):
         from rich.console import Console
 
         from export.bundle.writer import encoder_formats, renew_encoders

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from codec_contract.extras import needs_extra
 from edgegrain.cli.options import ForceOption, JsonOption
 from edgegrain.cli.output import print_json
-from export.libraries import needs_export_libraries
 
 if TYPE_CHECKING:
     from export.checkpoints.conversion import ConversionReport
@@ -92,7 +92,7 @@ def convert(
         raise typer.BadParameter(f"{source.value} has one domain", param_hint="--domain")
     if reduction is not None and source not in (Source.glean, Source.gcfsr):
         raise typer.BadParameter(f"{source.value} has an encoder of its own, or none", param_hint="--reduction")
-    with needs_export_libraries():
+    with needs_extra("export", "converting needs"):
         from export.checkpoints import conversion
         from export.encoder.formats import parse_formats
 

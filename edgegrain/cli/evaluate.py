@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgegrain.cli.extras import needs_extra
+from codec_contract.extras import needs_extra
 from edgegrain.cli.files import refuse_existing
 from edgegrain.cli.options import BundleOption, DeviceChoice, ForceOption, JsonOption
 from edgegrain.cli.output import print_json, with_progress

@@ -9,10 +9,10 @@ from typing import Annotated
 import typer
 
 from codec_contract.bundle.paths import DEFAULT_BUNDLE
+from codec_contract.extras import needs_extra
 from edgegrain.cli.options import DEFAULT_PRIOR, ForceOption
 from export import mobile
 from export.decoder.decoder_options import DecoderOptions, Noise, Ops, Pixels, Precision, Weights
-from export.libraries import needs_export_libraries
 
 HELP = """Export encoders, decoders, enlargers and bundles.
 
@@ -95,7 +95,7 @@ def decoder(
     if into and size:
         raise typer.BadParameter("a bundle's decoder and enlarger are separate files; pass --size with --out",
                                  param_hint="--size")
-    with needs_export_libraries():
+    with needs_extra("export", "exporting needs"):
         from export.bundle.device_form import require_target, write_form
         from export.decoder.command import choose_source, export_compared, refuse_to_replace_decoder, write_decoder
         from export.decoder.enlarged_decoder import append_enlarger, enlarger_factor
@@ -138,7 +138,7 @@ def enlarger(
       edgegrain export enlarger runs/enlarge-faces-256-x4 --into faces --force
       edgegrain export enlarger faces --into my-bundles/my-faces
     """
-    with needs_export_libraries():
+    with needs_extra("export", "exporting needs"):
         from export.bundle.enlarger import require_enlargeable, write_enlarger
         from export.bundle.enlarger_sources import enlarger_files
 
@@ -175,7 +175,7 @@ def triton(
       edgegrain export triton --bundle faces --out models
       edgegrain export triton --bundle faces --precision float16 --ops fused --out models
     """
-    with needs_export_libraries():
+    with needs_extra("export", "exporting needs"):
         from export.decoder.command import choose_source, export_compared
         from export.decoder.triton import refuse_to_replace_model, write_repository
 
@@ -227,7 +227,7 @@ def bundle(
     if (folder is None) != bool(invertible_of):
         raise typer.BadParameter("pass either FOLDER, a folder of trained weights, or --invertible-of, a bundle",
                                  param_hint="FOLDER, --invertible-of")
-    with needs_export_libraries():
+    with needs_extra("export", "exporting needs"):
         from export.bundle.grain_bundle import write_invertible_bundle
         from export.bundle.licences import UNSTATED
         from export.bundle.zoo_bundle import BundleOptions, write_zoo_bundle

@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from codec_contract.errors import ExistsError
+from codec_contract.errors import ExistsError, ServiceError
+from codec_contract.extras import needs_extra
 from edgegrain.service.batch.folder_store import FolderStore
 from edgegrain.service.batch.open_store import open_store
 from edgegrain.service.batch.plan import BatchPlan, Tally
-from edgegrain.service.ray.cluster import needs_ray, ray_cluster
+from edgegrain.service.ray.cluster import ray_cluster
 
 FAILURES = "failures.jsonl"
 SHOWN = 10
@@ -51,7 +52,7 @@ def run_batch(
             stack.enter_context(out.held())
         note = stack.enter_context(_failures_file(failures, plan.force))
         stack.enter_context(ray_cluster(ray_address, cpus=workers or cores))
-        with needs_ray():
+        with needs_extra("ray", "working on Ray needs", ServiceError):
             from edgegrain.service.batch import ray_run
         count = workers or ray_run.cores()
         if ray_address is None:

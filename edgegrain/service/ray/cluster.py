@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from codec_contract.errors import ServiceError
+from codec_contract.extras import needs_extra
 from codec_contract.native_output import without_lines
 
 QUIET = {
@@ -48,7 +49,7 @@ def ray_cluster(address: str | None, *, cpus: float | None = None, show_logs: bo
         # Otherwise Ray would store a token in the home folder.
         for name, value in {**LOOPBACK, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}.items():
             os.environ.setdefault(name, value)
-    with needs_ray():
+    with needs_extra("ray", "working on Ray needs", ServiceError):
         import ray
     common: dict[str, Any] = {"log_to_driver": show_logs, "logging_level": "ERROR"}
     with session_folder() as folder:
@@ -134,13 +135,3 @@ def _lock(folder: Path) -> int | None:
     except OSError:  # the file system has no locks
         os.close(handle)
         return None
-
-
-@contextmanager
-def needs_ray() -> Iterator[None]:
-    """Turn a failed import into a `ServiceError` with the command that installs Ray."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise ServiceError(
-            f"this needs Ray, and {error.name} is not installed; install: pip install 'edgegrain[ray]'") from error

@@ -12,8 +12,9 @@ from typing import Any
 
 from codec_contract.bundle.paths import find_bundle
 from codec_contract.errors import ServiceError
+from codec_contract.extras import needs_extra
 from edgegrain.service.json_logs import configure_logs, log
-from edgegrain.service.ray.cluster import needs_ray, ray_cluster
+from edgegrain.service.ray.cluster import ray_cluster
 from edgegrain.service.ray.ray_settings import RayOptions
 from edgegrain.service.service_state import ServiceState
 from edgegrain.service.settings import Settings
@@ -46,7 +47,7 @@ def serve_on_ray(settings: Settings, options: RayOptions, worker_command: Sequen
     configure_logs(settings.log_level)
     cpus = options.cpus * options.max_replicas
     with ray_cluster(options.address, cpus=cpus, show_logs=True):
-        with needs_ray():
+        with needs_extra("ray", "working on Ray needs", ServiceError):
             from ray import serve
 
             from edgegrain.service.ray.deployment import APPLICATION, DEPLOYMENT, deployment

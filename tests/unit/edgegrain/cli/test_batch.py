@@ -279,7 +279,7 @@ def test_without_ray(
     monkeypatch.setitem(sys.modules, "ray", None)
     assert run(pictures, tmp_path / "out") == 1
     err = capsys.readouterr().err
-    assert "needs Ray" in err and "pip install 'edgegrain[ray]'" in err and err.count("\n") == 1
+    assert "needs ray, which is not installed" in err and "pip install 'edgegrain[ray]'" in err and err.count("\n") == 1
 
 
 def test_a_quality_or_a_limit_chooses_bundles(

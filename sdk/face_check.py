@@ -31,7 +31,7 @@ class Face:
     Attributes:
         box: left, top, right and bottom of the square from the forehead to the chin, in pixels. It may extend beyond
             the picture.
-        size: side of the box, in longer sides of the picture; for ``fit="crop"`` of its centre square.
+        share: side of the box, in longer sides of the picture; for ``fit="crop"`` of its centre square.
         roll: rotation in the picture, clockwise, in degrees.
         yaw: rotation to the side, in degrees; 0 for a view from the front, positive towards the picture's right.
         score: the detector's confidence, 0.5 to 1.
@@ -39,7 +39,7 @@ class Face:
     """
 
     box: tuple[float, float, float, float]
-    size: float
+    share: float
     roll: float
     yaw: float
     score: float

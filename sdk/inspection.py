@@ -21,7 +21,7 @@ class PayloadInfo:
     """Result of `inspect`; every value was checked.
 
     Attributes:
-        size: length of the payload in bytes.
+        bytes: length of the payload.
         version: version of the payload format.
         coding: ``"range"``, ``"deflate"`` or ``"raw"``.
         contract_id: eight hex digits, the beginning of the LR contract id it was made under.
@@ -38,7 +38,7 @@ class PayloadInfo:
             the zoo; else "".
     """
 
-    size: int
+    bytes: int
     version: int
     coding: str
     contract_id: str
@@ -70,7 +70,7 @@ def inspect(payload: PayloadSource) -> PayloadInfo:
         decode_payload_lr(checked.parsed, manifest)
     raw = header.coding == CODING_RAW
     return PayloadInfo(
-        size=len(checked),
+        bytes=len(checked),
         version=header.version,
         coding=_CODINGS[header.coding],
         contract_id=header.contract_id.hex(),

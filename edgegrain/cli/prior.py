@@ -60,7 +60,7 @@ def fetch(
       edgegrain prior fetch --wheel random_face-2021.7.21.1-py3-none-any.whl
     """
     with needs_extra("train", "generative priors need"):
-        from edgegrain.cli.package_download import downloaded_wheel
+        from edgegrain.installation.package_download import downloaded_wheel
         from server_decoder.mobile_stylegan.generator import save_mobile_stylegan
         from server_decoder.mobile_stylegan.openvino_import import WHEEL_PACKAGE, WHEEL_VERSION, read_wheel
         from server_decoder.mobile_stylegan.rgb_heads import fit_rgb_heads

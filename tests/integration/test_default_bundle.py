@@ -12,7 +12,7 @@ from PIL import Image
 import sdk
 from codec_contract.bundle.paths import DEFAULT_BUNDLE, installed_bundles
 from edgegrain.cli.demonstration import shipped_portrait
-from edgegrain.cli.doctor_checks import check_bundle
+from edgegrain.installation.checks import check_bundle
 from edgegrain.metrics.psnr_ssim import psnr
 
 pytestmark = pytest.mark.skipif(
@@ -54,5 +54,5 @@ def test_restores_within_a_second_of_processor_time_a_core() -> None:
 
 def test_size() -> None:
     info = next(bundle for bundle in sdk.bundles() if bundle.id == DEFAULT_BUNDLE)
-    assert info.size <= 24e6
+    assert info.bytes <= 24e6
     assert (info.hr, info.lr, info.domain) == (256, 16, "faces")

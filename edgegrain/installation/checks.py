@@ -1,4 +1,4 @@
-"""The checks of ``edgegrain doctor``."""
+"""Checks of the installation and of bundles, for ``edgegrain doctor``."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""This installation: checks of it, and downloads of the packages that hold models."""

@@ -19,6 +19,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
+from edgegrain.service.etags import etag_matches
 from edgegrain.service.problem_details import Problem
 
 FOLDER = Path(__file__).with_name("web")
@@ -100,7 +101,7 @@ async def _respond(request: Request, name: str) -> Response:
     if file is None:
         raise Problem("not-found", f"the page has no file {name[:80]!r}")
     headers = {**HEADERS, "Cache-Control": file.caching, "ETag": file.etag}
-    if file.etag in request.headers.get("if-none-match", ""):
+    if etag_matches(request.headers.get("if-none-match", ""), file.etag):
         return Response(status_code=304, headers=headers)
     data = file.data
     if file.compressed and "gzip" in request.headers.get("accept-encoding", ""):

@@ -18,6 +18,7 @@ from starlette.responses import Response
 
 from codec_contract.bundle.file_names import CODER_TABLES, ENCODER_COREML, ENCODER_ONNX, ENCODER_TFLITE, GOLDEN
 from codec_contract.bundle.manifest import Manifest
+from edgegrain.service.etags import etag_matches
 from edgegrain.service.problem_details import Problem
 
 CACHING = "public, no-cache"
@@ -85,7 +86,7 @@ def respond(file: EncoderFile, request: Request) -> Response:
     """
     headers = {"ETag": file.etag, "Cache-Control": CACHING, "Accept-Ranges": "bytes",
                "Content-Disposition": f'attachment; filename="{file.name}"'}
-    if _names(request.headers.get("if-none-match", ""), file.etag):
+    if etag_matches(request.headers.get("if-none-match", ""), file.etag):
         return Response(status_code=304, headers=headers)
     size, chosen = len(file.data), None
     if_range = request.headers.get("if-range")
@@ -118,11 +119,6 @@ def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
     if first > last:
         raise Problem("range-not-satisfiable", f"the file has {size} bytes", {"Content-Range": f"bytes */{size}"})
     return first, last
-
-
-def _names(if_none_match: str, etag: str) -> bool:
-    tags = [tag.strip().removeprefix("W/") for tag in if_none_match.split(",")]
-    return etag in tags or tags == ["*"]
 
 
 def _file(name: str, data: bytes, media_type: str) -> EncoderFile:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from codec_contract.errors import ModelError
-from edgegrain.cli.extras import needs_extra
+from codec_contract.extras import needs_extra
 from edgegrain.cli.options import DEFAULT_PRIOR, ForceOption, JsonOption, MarkOption
 from edgegrain.cli.output import print_json, progress_bar
 

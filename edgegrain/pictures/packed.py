@@ -84,7 +84,12 @@ def stored_pictures(folder: str | Path, exclude: tuple[str, ...] = ()) -> list[S
 
 
 def list_pictures(folder: str | Path, exclude: tuple[str, ...] = ()) -> list[Path]:
-    """Picture files of a folder by name, without those matching a pattern of ``exclude`` (``usgov_*``)."""
+    """Picture files of a folder by name, without those matching a pattern of ``exclude`` (``usgov_*``).
+
+    Raises:
+        ImageError: there are none.
+        OSError: the folder cannot be read.
+    """
     paths = sorted(path for path in Path(folder).iterdir() if path.suffix.lower() in SUFFIXES)
     paths = [path for path in paths if not matches(path.name, exclude)]
     if not paths:

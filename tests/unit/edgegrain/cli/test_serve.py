@@ -102,7 +102,8 @@ def test_replicas_that_are_none(capsys: pytest.CaptureFixture[str]) -> None:
 def test_without_ray(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     assert run("serve", "--ray", "--port", 0) == 1
-    assert "needs ray, which is not installed" in (err := capsys.readouterr().err) and "pip install 'edgegrain[ray]'" in err
+    err = capsys.readouterr().err
+    assert "needs ray, which is not installed" in err and "pip install 'edgegrain[ray]'" in err
 
 
 def test_a_missing_library_says_what_to_install(

@@ -12,7 +12,7 @@ from codec_contract.bundle.paths import DEFAULT_BUNDLE
 from codec_contract.extras import needs_extra
 from edgegrain.cli.options import DEFAULT_PRIOR, ForceOption
 from export import mobile
-from export.decoder.decoder_options import DecoderOptions, Noise, Ops, Pixels, Precision, Weights
+from export.decoder.decoder_options import DecoderOptions, Noise, Ops, Pixels, Precision, WeightStorage
 
 HELP = """Export encoders, decoders, enlargers and bundles.
 
@@ -28,7 +28,7 @@ export = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=HELP)
 
 BundleOption = Annotated[str, typer.Option("--bundle", "-b", help="Name or folder of the bundle, or a folder of the "
                                            "zoo.")]
-StorageOption = Annotated[Weights | None, typer.Option(help="Storage of the weights [default: the precision's].")]
+StorageOption = Annotated[WeightStorage | None, typer.Option(help="Storage of the weights [default: the precision's].")]
 PrecisionOption = Annotated[Precision, typer.Option(help="Type that the decoder computes in.")]
 NoiseOption = Annotated[Noise, typer.Option(help="Source of the generator's noise: inside the graph, or an input that "
                                             "sessions draw from a seed.")]

@@ -14,7 +14,7 @@ from codec_contract.lr_coder.coder_tables import MAX_HIDDEN_LAYERS, MAX_WIDTH
 from codec_contract.lr_coder.level_step import MAX_STEP
 from edgegrain.cli.options import BUNDLE_HELP, DEFAULT_PRIOR, ForceOption
 from edgegrain.cli.output import print_json
-from export.decoder.decoder_options import Weights
+from export.decoder.decoder_options import WeightStorage
 
 KEPT = 3
 """Exit status if --if-better kept the published bundle."""
@@ -52,7 +52,7 @@ def run(
     exclude: Annotated[list[str] | None, typer.Option(help="Name patterns left out, as in training.")] = None,
     prior: Annotated[str, typer.Option(
         help="Generator, if the run has one: name of a fetched prior, or a file [default: the published one].")] = "",
-    storage: Annotated[Weights | None, typer.Option(
+    storage: Annotated[WeightStorage | None, typer.Option(
         help="Storage of the decoder's weights [default: compact (large ones as int8) with a generator, else "
              "float16].")] = None,
     trained_only: Annotated[bool, typer.Option(

@@ -27,7 +27,7 @@ from edgegrain.training.training_pictures import packed_pictures
 from export.bundle.licences import usual_licence
 from export.bundle.writer import BundleParts, manifest_fields, refuse_to_replace, replace_decoder, write_bundle
 from export.decoder.command import compare_decoder, export_decoder
-from export.decoder.decoder_options import Weights
+from export.decoder.decoder_options import WeightStorage
 from server_decoder.grain.grain import Grain
 from server_decoder.prior_store import DEFAULT_PRIOR, prior_licence
 
@@ -42,7 +42,8 @@ COMPARED = 8
 def publish_run(checkpoint: Path, data: Path, folder: Path, *, bundle_id: str, version: str, domain: str = "",
                 exclude: tuple[str, ...] = (), coder_pictures: int = CODER_PICTURES,
                 licence: Mapping[str, str] | None = None, prior: str | Path | None = None,
-                encoder_of: Path | None = None, storage: Weights | None = None, force: bool = False) -> dict[str, Any]:
+                encoder_of: Path | None = None, storage: WeightStorage | None = None, force: bool = False
+                ) -> dict[str, Any]:
     """Write the bundle of a run and return a summary.
 
     Lowers the averaged encoder to its integers, fits the coder's tables to the LRs of training pictures, exports every
@@ -79,10 +80,10 @@ def publish_run(checkpoint: Path, data: Path, folder: Path, *, bundle_id: str, v
     source = kept_encoder(run, encoder_of) if encoder_of is not None else None
     decoder = final_decoder(run)
     if isinstance(decoder, Grain):
-        architecture, usual = decoder.config.as_dict(), Weights.compact
+        architecture, usual = decoder.config.as_dict(), WeightStorage.compact
         licence = {**licence, "prior": prior_licence(prior or DEFAULT_PRIOR)}
     else:
-        architecture, usual = asdict(decoder.config), Weights.float16
+        architecture, usual = asdict(decoder.config), WeightStorage.float16
     graph = export_decoder(decoder, config.encoder.lr, storage or usual)
     comparison = compare_decoder(graph, decoder, lrs[:COMPARED])
     stages = list(run.stages)

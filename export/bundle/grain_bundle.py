@@ -33,7 +33,7 @@ from export.bundle.writer import (
     write_bundle,
 )
 from export.decoder.command import Comparison, compare_decoder, export_decoder
-from export.decoder.decoder_options import Weights
+from export.decoder.decoder_options import WeightStorage
 from export.decoder.sources import TRAINED, find_decoder, kept_bundle, zoo_decoder
 from export.encoder.graph import FORMATS
 from export.proof.proof_inputs import smooth_pictures
@@ -84,7 +84,7 @@ def write_trained_bundle(
     decoder, network = source.decoder, source.network
     whole = isinstance(decoder, Grain)
     compact = whole or is_compact(weights / TRAINED)
-    model, comparison = _export(decoder, network, Weights.compact if compact else Weights.float16)
+    model, comparison = _export(decoder, network, WeightStorage.compact if compact else WeightStorage.float16)
     licence = dict(licence or usual_licence(domain)) | ({"prior": prior_licence(prior)} if whole else {})
     training = {"stages": history, "pictures_seen": sum(int(stage["pictures"]) for stage in history)}
     architecture = decoder.config.as_dict() if isinstance(decoder, Grain) else asdict(decoder.config)
@@ -121,7 +121,7 @@ def write_invertible_bundle(bundle: str | Path, folder: Path, *, force: bool = F
         raise BundleError(f"{manifest.id} has no invertible picture of its own: " + (
             "its fusion adds to the generator's picture" if isinstance(grain, Grain) else "it has no generator at all"))
     decoder = grain.decoder
-    model, comparison = _export(decoder, source.network, Weights.compact)
+    model, comparison = _export(decoder, source.network, WeightStorage.compact)
     licence = {name: text for name, text in manifest.licence.items() if name != "prior"}
     training = {**manifest.training, "part_of": f"{manifest.id} {manifest.version}"}
     fields = manifest_fields(folder.name, manifest.codec, architecture=asdict(decoder.config), training=training,
@@ -130,9 +130,9 @@ def write_invertible_bundle(bundle: str | Path, folder: Path, *, force: bool = F
     return WrittenBundle(replace_decoder(manifest, folder, model, fields, card=card, force=force), comparison)
 
 
-def _export(decoder: Grain | RRDBDecoder, network: IntegerNetwork, weights: Weights) -> tuple[bytes, Comparison]:
+def _export(decoder: Grain | RRDBDecoder, network: IntegerNetwork, storage: WeightStorage) -> tuple[bytes, Comparison]:
     lrs = run_reference(network, np.stack(smooth_pictures(COMPARED, network.hr)))
-    model = export_decoder(decoder, network.lr, weights)
+    model = export_decoder(decoder, network.lr, storage)
     return model, compare_decoder(model, decoder, lrs)
 
 

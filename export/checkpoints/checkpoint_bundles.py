@@ -23,7 +23,7 @@ from export.bundle.writer import COMPARED, BundleParts, manifest_fields, refuse_
 from export.checkpoints.grain import GrainCheckpoint
 from export.checkpoints.tensor_map import TensorMap
 from export.decoder.command import Comparison, compare_decoder, export_decoder
-from export.decoder.decoder_options import Weights
+from export.decoder.decoder_options import WeightStorage
 from export.encoder.onnx_emitter import onnx_model
 from export.proof.proof_inputs import smooth_pictures
 from server_decoder.grain.grain import KIND as GRAIN_KIND
@@ -77,7 +77,7 @@ def write_grain_bundle(checkpoint: GrainCheckpoint, target: Target) -> Compariso
     pictures = np.stack(smooth_pictures(COMPARED, hr))
     lrs = rrdb.encode(pictures)
     compare_encoder(EncoderSession(onnx_model(encoder.graph).SerializeToString()).encode, pictures, lrs)
-    model = export_decoder(decoder, lr, Weights.float16)
+    model = export_decoder(decoder, lr, WeightStorage.float16)
     comparison = compare_decoder(model, decoder, lrs)
 
     training = training_record(checkpoint.tensor_maps)

@@ -33,7 +33,7 @@ from export.decoder.decoder_graph import (
     store_exact_halves,
     store_half,
 )
-from export.decoder.decoder_options import HALF_PSNR, DecoderOptions, Noise, Ops, Pixels, Precision, Weights
+from export.decoder.decoder_options import HALF_PSNR, DecoderOptions, Noise, Ops, Pixels, Precision, WeightStorage
 from export.decoder.live_memory import largest_live_bytes, weight_bytes
 from export.decoder.onnx_pictures import decode, decode_separately
 from export.decoder.pixel_ends import add_pixel_ends
@@ -127,7 +127,7 @@ def compare_decoder(model: bytes, decoder: nn.Module, lrs: np.ndarray, precision
     return Comparison(len(lrs), difference, round(psnr, 1), float((steps > 0).mean()))
 
 
-def export_decoder(decoder: nn.Module, lr: int, weights: Weights = Weights.float32, *, ops: Ops = Ops.plain,
+def export_decoder(decoder: nn.Module, lr: int, storage: WeightStorage = WeightStorage.float32, *, ops: Ops = Ops.plain,
                    pixels: Pixels = Pixels.float32) -> bytes:
     """The serialized ONNX graph of a decoder, in the form of `served_decoder` unless it already has another form.
 
@@ -137,7 +137,7 @@ def export_decoder(decoder: nn.Module, lr: int, weights: Weights = Weights.float
     Args:
         decoder: for fused operators, with those of the generator (`served_decoder`).
         lr: side of the LRs.
-        weights: their storage.
+        storage: of its weights.
         ops: operators of the graph.
         pixels: type of its input and output.
 
@@ -147,22 +147,22 @@ def export_decoder(decoder: nn.Module, lr: int, weights: Weights = Weights.float
     """
     if ops is Ops.fused and pixels is not Pixels.uint8:
         raise ExportError("a decoder with fused operators takes and gives uint8; export it without --pixels float32")
-    if ops is Ops.fused and weights is Weights.compact:
+    if ops is Ops.fused and storage is WeightStorage.compact:
         raise ExportError("the filters of fused operators are ordered for the device, not stored as int8; export it "
                           "with --storage float16")
-    if weights is not Weights.float32:
-        round_weights(decoder, compact=weights is Weights.compact)
+    if storage is not WeightStorage.float32:
+        round_weights(decoder, compact=storage is WeightStorage.compact)
     if isinstance(decoder, Grain | RRDBDecoder) and type(decoder) in (Grain, RRDBDecoder):
         graph = decoder_graph(served_decoder(decoder, fused=ops is Ops.fused), lr)
     else:
         graph = decoder_graph(decoder, lr)
     if ops is Ops.fused:
         graph = channels_last_graph(graph)
-        if weights is Weights.float16:
+        if storage is WeightStorage.float16:
             graph = store_exact_halves(graph)
-    elif weights is Weights.float16:
+    elif storage is WeightStorage.float16:
         graph = store_half(graph)
-    elif weights is Weights.compact:
+    elif storage is WeightStorage.compact:
         graph = store_compact(graph)
     if ops is Ops.plain and pixels is Pixels.uint8:
         add_pixel_ends(graph)

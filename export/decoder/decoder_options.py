@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass
 
 
-class Weights(enum.StrEnum):
+class WeightStorage(enum.StrEnum):
     """Storage of the decoder's weights; `Precision` is the type it computes in."""
 
     float32 = "float32"
@@ -60,14 +60,14 @@ class DecoderOptions:
     """Options of a decoder's export.
 
     Attributes:
-        weights: storage of the weights; None for the type that ``precision`` computes in.
+        storage: of the weights; None for the type that ``precision`` computes in.
         precision: type of the convolutions.
         noise: source of the generator's noise.
         ops: operators of the graph.
         pixels: type of the input and output; None for uint8 with fused operators, float32 with ONNX's own.
     """
 
-    weights: Weights | None = None
+    storage: WeightStorage | None = None
     precision: Precision = Precision.float32
     noise: Noise = Noise.constant
     ops: Ops = Ops.plain
@@ -79,6 +79,6 @@ class DecoderOptions:
         return self.pixels or (Pixels.uint8 if self.ops is Ops.fused else Pixels.float32)
 
     @property
-    def stored(self) -> Weights:
+    def stored(self) -> WeightStorage:
         """Storage of the weights."""
-        return self.weights or Weights(self.precision.value)
+        return self.storage or WeightStorage(self.precision.value)

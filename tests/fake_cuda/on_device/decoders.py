@@ -9,7 +9,7 @@ import torch
 
 from codec_contract.bundle.paths import DEFAULT_BUNDLE
 from export.decoder.command import export_decoder
-from export.decoder.decoder_options import Ops, Pixels, Weights
+from export.decoder.decoder_options import Ops, Pixels, WeightStorage
 from server_decoder.grain.grain import Grain
 from server_decoder.grain.rrdb_decoder import RRDBDecoder
 from server_decoder.inference import served_decoder
@@ -50,7 +50,8 @@ class Decoders:
             fused = form.ops is Ops.fused and form.generator
             served = served_decoder(decoder, getattr(torch, form.precision), fused=fused)
             lr = (decoder.config.decoder if isinstance(decoder, Grain) else decoder.config).lr
-            path.write_bytes(export_decoder(served, lr, Weights(form.precision), ops=form.ops, pixels=Pixels.uint8))
+            storage = WeightStorage(form.precision)
+            path.write_bytes(export_decoder(served, lr, storage, ops=form.ops, pixels=Pixels.uint8))
         return path
 
 

@@ -15,7 +15,7 @@ from codec_contract.errors import ExportError
 from codec_contract.quantization import dequantize
 from edge_encoder.integer_network import run_reference
 from export.decoder.command import compare_decoder, export_decoder
-from export.decoder.decoder_options import Precision, Weights
+from export.decoder.decoder_options import Precision, WeightStorage
 from export.decoder.sources import find_decoder, random_decoder
 from server_decoder.cuda_ops import library
 from server_decoder.grain.fusion import FusionConfig, channel_means
@@ -138,7 +138,7 @@ def test_what_a_decoder_without_generator_lacks() -> None:
 def test_a_graph_with_halves_and_ops_of_onnx() -> None:
     decoder, lr = tiny_grain(), TINY.decoder.lr
     lrs = np.random.default_rng(0).integers(0, 256, (3, lr, lr, 3), np.uint8)
-    plain = export_decoder(served_decoder(decoder, torch.float16), lr, Weights.float16)
+    plain = export_decoder(served_decoder(decoder, torch.float16), lr, WeightStorage.float16)
     assert not library.needs_library(plain) and len(plain) < 4 * sum(p.numel() for p in decoder.parameters())
     result = compare_decoder(plain, decoder, lrs, Precision.float16)
     assert result.psnr > 75 and result.largest_difference > 1e-5  # close, and not in float32

@@ -60,7 +60,7 @@ def test_a_grain_run_is_published_with_what_was_given(grain_run: Path, tmp_path:
     (args, named), = calls
     assert args == (grain_run, tmp_path, tmp_path / "faces")
     assert (named["bundle_id"], named["version"], named["exclude"]) == ("faces", "0.2.0", ("us_*",))
-    assert named["storage"] is publish_grain.Weights.float32 and named["licence"]["data"] == "Own pictures."
+    assert named["storage"] is publish_grain.WeightStorage.float32 and named["licence"]["data"] == "Own pictures."
     shell("run", grain_run / "last.safetensors", "--data", tmp_path, "--out", tmp_path / "faces", "--id", "other")
     assert calls[1][1]["bundle_id"] == "other" and calls[1][1]["licence"] is None
 

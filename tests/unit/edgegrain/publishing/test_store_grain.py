@@ -32,7 +32,7 @@ from export.bundle.encoder_part import exact_encoder
 from export.bundle.grain_bundle import write_trained_bundle
 from export.bundle.writer import BundleParts, manifest_fields, replace_decoder, write_bundle
 from export.decoder.command import Comparison, export_decoder
-from export.decoder.decoder_options import Weights
+from export.decoder.decoder_options import WeightStorage
 from export.decoder.sources import bundle_decoder, zoo_decoder
 from server_decoder.grain.weights import load_trained
 from server_decoder.stylegan2.checkpoints import save_stylegan2
@@ -107,7 +107,7 @@ def test_the_zoo_leaves_out_the_decoder_of_a_bundle(
     with torch.no_grad():
         for parameter in decoder.parameters():
             parameter.copy_(parameter.half())
-    graph = export_decoder(decoder, network.lr, Weights.float16)
+    graph = export_decoder(decoder, network.lr, WeightStorage.float16)
     fields = manifest_fields("tiny-base", "grain", architecture=asdict(decoder.config), training={}, licence={},
                              version="2.0.0")
     tables = replace(CoderTables.default(), step=3)

@@ -18,7 +18,7 @@ from edgegrain.cli.main import app
 from export.bundle.device_form import require_target, write_form
 from export.bundle.writer import replace_decoder
 from export.decoder.command import Comparison, ExportedDecoder, export_decoder
-from export.decoder.decoder_options import DecoderOptions, Noise, Ops, Precision, Weights
+from export.decoder.decoder_options import DecoderOptions, Noise, Ops, Precision, WeightStorage
 from export.decoder.sources import find_decoder, random_decoder
 from server_decoder.grain.grain import Grain
 from server_decoder.grain.rrdb_decoder import RRDBDecoder
@@ -34,7 +34,7 @@ def invertible_decoder() -> RRDBDecoder:
 
 @pytest.fixture(scope="module")
 def model() -> bytes:
-    return export_decoder(invertible_decoder(), LR, Weights.float16)
+    return export_decoder(invertible_decoder(), LR, WeightStorage.float16)
 
 
 @pytest.fixture

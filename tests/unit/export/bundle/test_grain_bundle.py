@@ -23,7 +23,7 @@ from export.bundle import grain_bundle as grain
 from export.decoder import command as server
 from export.decoder.command import compare_decoder, export_decoder, real_lrs
 from export.decoder.decoder_graph import load_parameters, round_weights
-from export.decoder.decoder_options import Weights
+from export.decoder.decoder_options import WeightStorage
 from export.decoder.onnx_pictures import decode_separately
 from export.decoder.sources import TRAINED, bundle_decoder, find_decoder, random_decoder
 from server_decoder.grain.grain import Grain
@@ -37,13 +37,13 @@ from tests.tiny_bundle import refresh_manifest, write_tiny_bundle
 def stylegan2() -> tuple[Grain, bytes]:
     """The model with its weights rounded, and its graph."""
     decoder = random_decoder("grain-smoke").decoder
-    return decoder, export_decoder(decoder, 16, Weights.float16)
+    return decoder, export_decoder(decoder, 16, WeightStorage.float16)
 
 
 @pytest.fixture(scope="module")
 def mobile() -> tuple[Grain, bytes]:
     decoder = random_decoder("grain-smoke-mobile").decoder
-    return decoder, export_decoder(decoder, 16, Weights.compact)
+    return decoder, export_decoder(decoder, 16, WeightStorage.compact)
 
 
 def lrs(count: int = 3) -> np.ndarray:

@@ -13,7 +13,7 @@ import torch
 from codec_contract.errors import BundleError, ExportError
 from export.decoder.command import compare_decoder, export_decoder
 from export.decoder.decoder_graph import OPSET, decoder_graph, load_parameters, store_half
-from export.decoder.decoder_options import Weights
+from export.decoder.decoder_options import WeightStorage
 from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder, Scale
 
 CONFIG = DecoderConfig(
@@ -76,7 +76,7 @@ def test_half_storage_halves_the_file_and_computes_with_the_rounded_weights(deco
                                                                             graph: onnx.ModelProto) -> None:
     rounded = RRDBDecoder(CONFIG)
     rounded.load_state_dict(decoder.state_dict())
-    half = onnx.load_model_from_string(export_decoder(rounded, 8, Weights.float16))
+    half = onnx.load_model_from_string(export_decoder(rounded, 8, WeightStorage.float16))
     parameters = sum(parameter.numel() for parameter in rounded.parameters())
     assert weight_bytes(graph) - weight_bytes(half) == 2 * parameters  # constants such as 0.2 stay float32
     lr = torch.rand(2, 3, 8, 8) * 2 - 1
@@ -90,7 +90,7 @@ def test_weights_come_back_from_the_graph(trained: bool) -> None:
     """Also those of a new decoder, whose biases are all zero: as a rule, exporters drop them and keep equals once."""
     torch.manual_seed(1)
     source, target = as_if_trained(SUBPIXEL, seed=1) if trained else RRDBDecoder(SUBPIXEL), RRDBDecoder(SUBPIXEL)
-    load_parameters(target, onnx.load_model_from_string(export_decoder(source, 8, Weights.float16)))
+    load_parameters(target, onnx.load_model_from_string(export_decoder(source, 8, WeightStorage.float16)))
     loaded = target.state_dict()
     assert all(torch.equal(tensor, loaded[name]) for name, tensor in source.state_dict().items())
 

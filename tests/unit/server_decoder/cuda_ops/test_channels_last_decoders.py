@@ -12,7 +12,7 @@ import torch
 
 from codec_contract.errors import ExportError
 from export.decoder.command import compare_decoder, export_decoder
-from export.decoder.decoder_options import DecoderOptions, Ops, Pixels, Precision, Weights
+from export.decoder.decoder_options import DecoderOptions, Ops, Pixels, Precision, WeightStorage
 from server_decoder.cuda_ops import library
 from server_decoder.decoder_session import DecoderSession
 from server_decoder.grain.grain import Grain
@@ -31,7 +31,7 @@ def built(ops_library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def export(decoder: Grain | RRDBDecoder, precision: Precision, *, seeded: bool = False) -> bytes:
     served = served_decoder(decoder, getattr(torch, precision.value), fused=True, seeded=seeded)
-    return export_decoder(served, LR, Weights.float16, ops=Ops.fused, pixels=Pixels.uint8)
+    return export_decoder(served, LR, WeightStorage.float16, ops=Ops.fused, pixels=Pixels.uint8)
 
 
 def some_lrs(batch: int = 3) -> np.ndarray:
@@ -76,8 +76,8 @@ def test_forms_that_do_not_exist() -> None:
     decoder = tiny_grain().decoder
     with pytest.raises(ExportError, match="takes and gives uint8"):
         export_decoder(decoder, LR, ops=Ops.fused, pixels=Pixels.float32)
-    with pytest.raises(ExportError, match="--weights float16"):
-        export_decoder(decoder, LR, Weights.compact, ops=Ops.fused, pixels=Pixels.uint8)
+    with pytest.raises(ExportError, match="--storage float16"):
+        export_decoder(decoder, LR, WeightStorage.compact, ops=Ops.fused, pixels=Pixels.uint8)
     assert DecoderOptions(ops=Ops.fused).pixel_type is Pixels.uint8
     assert DecoderOptions(ops=Ops.fused, pixels=Pixels.float32).pixel_type is Pixels.float32
     assert DecoderOptions().pixel_type is Pixels.float32

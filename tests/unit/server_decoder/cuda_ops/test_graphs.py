@@ -16,7 +16,7 @@ from torch import Tensor
 from codec_contract.errors import BundleError, DeviceError, ExportError, ModelError
 from export.decoder.command import compare_decoder, export_decoder
 from export.decoder.decoder_graph import decoder_graph, load_parameters
-from export.decoder.decoder_options import Weights
+from export.decoder.decoder_options import WeightStorage
 from export.decoder.sources import random_decoder
 from server_decoder.cuda_ops import fused_ops, library, reference
 from server_decoder.cuda_ops.half import CLAMP, normalized_filters, normalized_style
@@ -174,7 +174,7 @@ SIDE = TINY.decoder.lr
 def exported() -> tuple[Grain, bytes]:
     """A decoder with its weights rounded, and its graph of fused ops."""
     decoder = tiny_grain()
-    return decoder, export_decoder(served_decoder(decoder, fused=True), SIDE, Weights.float16)
+    return decoder, export_decoder(served_decoder(decoder, fused=True), SIDE, WeightStorage.float16)
 
 
 @pytest.fixture

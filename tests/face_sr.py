@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from server_decoder.grain.prior_config import PriorConfig
 from server_decoder.stylegan2.checkpoints import save_stylegan2
 from server_decoder.stylegan2.synthesis import TINY_64, StyleGAN2
 
-GCFSR_TINY = GCFSRConfig(64, 8, channel_base=256, channel_max=16, code_width=12, code_channels=6)
-GLEAN_TINY = GLEANConfig(PriorConfig("stylegan2", TINY_64), 16, rrdb=1, width=8, growth=4, head=8, widest=8)
+GCFSR_TINY = GCFSRConfig(32, 8, channel_base=128, channel_max=16, code_width=12, code_channels=6)
+BANK_TINY = replace(TINY_64, size=32)
+GLEAN_TINY = GLEANConfig(PriorConfig("stylegan2", BANK_TINY), 8, rrdb=1, width=8, growth=4, head=8, widest=8)
 TRAINING: dict[str, Any] = {"config": {"reduction": "area"}, "pictures_seen": 1234}
 
 
@@ -39,7 +41,7 @@ def store_glean(folder: Path, seed: int = 0) -> tuple[Path, Path]:
     bank = folder / "bank.safetensors"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        prior = StyleGAN2(TINY_64)
+        prior = StyleGAN2(BANK_TINY)
         network = GLEAN(GLEAN_TINY, prior)
         _shake(network, 0.02)
         with torch.no_grad():

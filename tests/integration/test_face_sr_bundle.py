@@ -28,8 +28,8 @@ from server_decoder.face_sr.weights import load_gcfsr, load_glean
 from server_decoder.prior_store import load_prior
 from tests.face_sr import store_gcfsr, store_glean
 
-HR = 64
-LR = {"gcfsr": 4, "glean": 16}
+HR = 32
+LR = {"gcfsr": 2, "glean": 8}
 
 
 @pytest.fixture(scope="module")
@@ -47,15 +47,15 @@ def bundles(zoo: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pa
     bank = ("--prior", str(zoo / "glean/bank.safetensors"), "--data-licence", "Nobody's.")
     for name, more in (("gcfsr", ("--version", "2.0.0")), ("glean", bank)):
         result = CliRunner().invoke(application, [
-            "export", "bundle", str(zoo / name), "--out", str(out / f"{name}-64"), "--formats", "onnx", *more])
+            "export", "bundle", str(zoo / name), "--out", str(out / f"{name}-32"), "--formats", "onnx", *more])
         assert result.exit_code == 0, result.output
-        assert f"{out / f'{name}-64'}: " in result.output and "differs from torch by at most" in result.output
-    return {name: out / f"{name}-64" for name in ("gcfsr", "glean")}
+        assert f"{out / f'{name}-32'}: " in result.output and "differs from torch by at most" in result.output
+    return {name: out / f"{name}-32" for name in ("gcfsr", "glean")}
 
 
 def portrait(seed: int = 0) -> np.ndarray:
     coarse = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
-    return np.kron(coarse, np.ones((8, 8, 1), np.uint8))
+    return np.kron(coarse, np.ones((4, 4, 1), np.uint8))
 
 
 @torch.no_grad()
@@ -103,7 +103,7 @@ def test_the_service_restores_what_the_sdk_restores(bundles: dict[str, Path]) ->
         codec = sdk.Codec(bundle=bundles[name], threads=1)
         payloads = codec.compress_batch([portrait(seed) for seed in range(len(strengths))])
         options = [RestoreOptions(strength=strength) for strength in strengths]
-        outcomes = engine.restore(f"{name}-64", payloads, options, Stages())
+        outcomes = engine.restore(f"{name}-32", payloads, options, Stages())
         for outcome, payload, strength in zip(outcomes, payloads, strengths, strict=True):
             assert isinstance(outcome, bytes), outcome
             alone = np.asarray(codec.restore(payload, strength=strength)).astype(np.int16)
@@ -112,16 +112,16 @@ def test_the_service_restores_what_the_sdk_restores(bundles: dict[str, Path]) ->
 
 def test_what_a_bundle_says(bundles: dict[str, Path]) -> None:
     gcfsr, glean = (verify_bundle(bundles[name]) for name in ("gcfsr", "glean"))
-    assert (gcfsr.codec, gcfsr.hr, gcfsr.lr, gcfsr.domain) == ("gcfsr", 64, 4, "faces")
+    assert (gcfsr.codec, gcfsr.hr, gcfsr.lr, gcfsr.domain) == ("gcfsr", 32, 2, "faces")
     assert gcfsr.version == "2.0.0" and "encoder.tflite" not in gcfsr.files
     assert gcfsr.decoder["controls"] == ["strength"]
     assert gcfsr.decoder["strength"] == {"range": [4, 64], "default": 16}
-    assert gcfsr.training["pictures_seen"] == 1234 and gcfsr.encoder["architecture"] == "box-64-4"
-    assert (glean.codec, glean.lr, glean.decoder["controls"]) == ("glean", 16, [])
+    assert gcfsr.training["pictures_seen"] == 1234 and gcfsr.encoder["architecture"] == "box-32-2"
+    assert (glean.codec, glean.lr, glean.decoder["controls"]) == ("glean", 8, [])
     assert gcfsr.licence == BY_DOMAIN["faces"]
     assert glean.licence == {**UNSTATED, "data": "Nobody's.", "prior": "random numbers: none needed"}
     card = glean.open_file("README.md").decode()
-    assert "GLEAN, 64 x 64 from an exact area reduction to 16 x 16." in card and "Generator inside: random" in card
+    assert "GLEAN, 32 x 32 from an exact area reduction to 8 x 8." in card and "Generator inside: random" in card
     assert "`strength`, 4 to 64" in gcfsr.open_file("README.md").decode()
 
 
@@ -137,10 +137,10 @@ def test_refusals(bundles: dict[str, Path], zoo: Path, tmp_path: Path) -> None:
     with pytest.raises(FileExistsError, match="force=True"):
         write_face_sr_bundle(zoo / "gcfsr", bundles["gcfsr"], formats=("onnx",))
     out = tmp_path / "out"
-    with pytest.raises(BundleError, match="1 to 16 pixels wide, a power of two, got 32"):
-        write_face_sr_bundle(zoo / "gcfsr", out, lr=32)
-    with pytest.raises(ExportError, match="this GLEAN takes LRs of 16"):
-        write_face_sr_bundle(zoo / "glean", out, lr=8, prior=zoo / "glean/bank.safetensors")
+    with pytest.raises(BundleError, match="1 to 8 pixels wide, a power of two, got 16"):
+        write_face_sr_bundle(zoo / "gcfsr", out, lr=16)
+    with pytest.raises(ExportError, match="this GLEAN takes LRs of 8"):
+        write_face_sr_bundle(zoo / "glean", out, lr=16, prior=zoo / "glean/bank.safetensors")
     with pytest.raises(ExportError, match="unknown reduction 'lanczos'"):
         write_face_sr_bundle(zoo / "gcfsr", out, reduction="lanczos")
     with pytest.raises(ExportError, match="needs the encoder as onnx"):

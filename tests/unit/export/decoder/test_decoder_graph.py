@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,10 @@ def decoder() -> RRDBDecoder:
 @pytest.fixture(scope="module")
 def graph(decoder: RRDBDecoder) -> onnx.ModelProto:
     return decoder_graph(decoder, 8)
+
+
+def equal(state: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return state.keys() == other.keys() and all(torch.equal(tensor, other[name]) for name, tensor in state.items())
 
 
 def run(model: onnx.ModelProto, lr: torch.Tensor) -> np.ndarray:
@@ -85,14 +90,16 @@ def test_half_storage_halves_the_file_and_computes_with_the_rounded_weights(deco
         assert not torch.equal(rounded(lr), decoder(lr))
 
 
-@pytest.mark.parametrize("trained", [True, False], ids=["trained", "new"])
-def test_weights_come_back_from_the_graph(trained: bool) -> None:
+@pytest.mark.parametrize(("trained", "storage"), [(True, WeightStorage.float16), (False, WeightStorage.float32)],
+                         ids=["trained", "new"])
+def test_weights_come_back_from_the_graph(trained: bool, storage: WeightStorage) -> None:
     """Also those of a new decoder, whose biases are all zero: as a rule, exporters drop them and keep equals once."""
     torch.manual_seed(1)
     source, target = as_if_trained(SUBPIXEL, seed=1) if trained else RRDBDecoder(SUBPIXEL), RRDBDecoder(SUBPIXEL)
-    load_parameters(target, onnx.load_model_from_string(export_decoder(source, 8, WeightStorage.float16)))
-    loaded = target.state_dict()
-    assert all(torch.equal(tensor, loaded[name]) for name, tensor in source.state_dict().items())
+    before = deepcopy(source.state_dict())
+    load_parameters(target, onnx.load_model_from_string(export_decoder(source, 8, storage)))
+    assert equal(target.state_dict(), source.state_dict())
+    assert equal(source.state_dict(), before) is (storage is WeightStorage.float32)
 
 
 def test_weights_of_another_decoder_are_refused(graph: onnx.ModelProto) -> None:

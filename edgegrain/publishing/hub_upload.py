@@ -68,9 +68,10 @@ def plan_upload(folder: Path, target: HubName, *, licence: str = "", private: bo
         raise BundleError(f"{target} is a commit, which never changes; name a branch")
     files: dict[str, Path | bytes] = {name: manifest.path(name) for name in manifest.files}
     card = manifest.open_file(MODEL_CARD).decode() if MODEL_CARD in manifest.files else f"# {manifest.id}\n"
-    has_head = card.startswith(_FENCE)
+    end = f"{card}\n".find(f"\n{_FENCE}", len(_FENCE) - 1)
+    has_head = card.startswith(_FENCE) and end >= 0  # a card can also begin with a horizontal rule
     if has_head and not licence:
-        head = card[: card.find(_FENCE, len(_FENCE)) + len(_FENCE)]
+        head = card[: end + 1 + len(_FENCE)]
         files[MANIFEST] = manifest.folder / MANIFEST
     else:
         head, body = (_replace_licence(card, target, licence) if has_head

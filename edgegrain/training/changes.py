@@ -63,6 +63,8 @@ def with_changes(config: Any, changes: Iterable[str]) -> Any:
             if isinstance(below, str):
                 raise EdgegrainError(f"--set {change}: {parent} itself is set too")
             node = below
+        if isinstance(node.get(name), dict):
+            raise EdgegrainError(f"--set {change}: fields of {name} are set too")
         node[name] = text
     return _with_fields(config, tree, "")
 
@@ -135,5 +137,8 @@ def _parse(kind: Any, text: str) -> Any:
             raise ValueError(f"expected true or false, got {text!r}")
         return text.lower() == "true"
     if kind in (int, float, str):
-        return kind(text)
+        value = kind(text)
+        if kind is float and not math.isfinite(value):
+            raise ValueError(f"expected a finite number, got {text!r}")
+        return value
     raise ValueError("the field has fields of its own; set one of them, as in FIELD.NAME=VALUE")

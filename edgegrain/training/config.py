@@ -23,7 +23,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for name, least in _LEAST.items():
-            if getattr(self, name, least) < least:
+            if not getattr(self, name, least) >= least:  # nan neither
                 raise ValueError(f"{name} is at least {least}, got {getattr(self, name)}")
 
     def as_dict(self) -> dict[str, Any]:

@@ -49,6 +49,15 @@ def test_a_card_gets_the_metadata_that_the_hub_reads(bundle: Path) -> None:
     assert (bundle / "README.md").read_text() == "A bundle for tests.\n", "the bundle stays as it is"
 
 
+def test_a_horizontal_rule_is_no_metadata(bundle: Path) -> None:
+    (bundle / "README.md").write_text("---\n# Mine ---\n")
+    refresh_manifest(bundle)
+    plan = plan_upload(bundle, TARGET)
+    card = plan.files["README.md"]
+    assert isinstance(card, bytes) and card.decode() == f"{plan.front_matter}\n---\n# Mine ---\n"
+    assert yaml.safe_load(plan.front_matter.split("---\n")[1])["license"] == "other"
+
+
 def test_metadata_of_the_owner_stays(bundle: Path) -> None:
     (bundle / "README.md").write_text("---\nlicense: mit\n---\n# Mine\n")
     refresh_manifest(bundle)

@@ -34,6 +34,8 @@ def test_values_have_the_type_of_their_field() -> None:
     ("prior-256", "network.size=100", "power of two"),
     ("smoke-stage1", "batch=0", "batch is at least 1, got 0"),
     ("smoke-gcfsr", "learning_rate=-1", "learning_rate is at least 0"),
+    ("smoke-gcfsr", "learning_rate=nan", "expected a finite number, got 'nan'"),
+    ("smoke-gcfsr", "loss.lpips=inf", "expected a finite number, got 'inf'"),
     ("smoke-irn", "crop=0", "crop is at least 1"),
     ("smoke-mobile", "batch=-2", "batch is at least 1"),
     ("prior-256", "pictures=-1", "pictures is at least 0"),
@@ -59,6 +61,8 @@ def test_changes_are_checked_together() -> None:
         assert changed(recipe, changes).loss.rate == 0.1
     with pytest.raises(EdgegrainError, match="loss itself is set too"):
         changed(recipe, ["loss=1", "loss.rate=0.1"])
+    with pytest.raises(EdgegrainError, match="fields of adversarial are set too"):
+        changed(RECIPES["smoke-final"], ["adversarial.weight=0.5", "adversarial=none"])
 
 
 def test_a_control_cannot_have_a_rate() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import pytest
@@ -42,3 +43,5 @@ def test_the_class_that_has_the_fields_is_taken(discriminator: Any) -> None:
         config_from_dict(AdversarialConfig, {"discriminator": {"size": 64, "other": 1}})
     with pytest.raises(KeyError):
         config_from_dict(AdversarialConfig, {"unknown": 1})
+    with pytest.raises(ValueError, match="learning_rate is at least 0, got nan"):
+        config_from_dict(type(RECIPES["smoke-irn"]), {"learning_rate": math.nan})

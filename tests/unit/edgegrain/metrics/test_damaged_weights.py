@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,11 +15,11 @@ from edgegrain.metrics.lpips import FILES, LPIPS
 from edgegrain.metrics.mobileface import MobileFace
 
 
-@pytest.mark.parametrize(("name", "network"), [
-    (FILES["alex"], LPIPS), (FILES["vgg"], lambda path: LPIPS(path, "vgg")), (identity.FILE, FaceIdentity),
-    (mobileface.FILE, MobileFace)])
-def test_damaged_and_missing_weights(name: str, network: Callable[[Path], object], tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=f"at {tmp_path}"):
+@pytest.mark.parametrize(("name", "network", "hint"), [
+    (FILES["alex"], LPIPS, "--weights"), (FILES["vgg"], lambda path: LPIPS(path, "vgg"), "--weights"),
+    (identity.FILE, FaceIdentity, "--weights"), (mobileface.FILE, MobileFace, "edgegrain metrics fetch")])
+def test_damaged_and_missing_weights(name: str, network: Callable[[Path], object], hint: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=f"at {re.escape(str(tmp_path / name))}.*{hint}"):
         network(tmp_path)
     (tmp_path / name).write_bytes(b"half of a fi")
     with pytest.raises(ModelError, match=f"{name} is damaged .* edgegrain metrics fetch --force"):

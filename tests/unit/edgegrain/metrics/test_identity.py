@@ -9,7 +9,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from codec_contract.errors import EdgegrainError
 from codec_contract.quantization import dequantize
 from edgegrain.metrics.identity import FILE, FaceIdentity
 
@@ -60,8 +59,3 @@ def test_no_distance_to_itself_and_any_size(identity: FaceIdentity, portrait: np
     assert float(identity.distance(picture, picture)) == pytest.approx(0, abs=1e-4)
     double = torch.nn.functional.interpolate(picture, scale_factor=2, mode="bicubic")
     assert float((identity(double) - identity(picture)).norm()) < 0.3
-
-
-def test_absent_weights_are_named(tmp_path: Path) -> None:
-    with pytest.raises(EdgegrainError, match="facerec_dlib"):
-        FaceIdentity(tmp_path)

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from codec_contract.errors import EdgegrainError
 from edgegrain.metrics.metric_weights import metrics_folder
 from edgegrain.metrics.mobileface import CROP_LEFT, CROP_SIDE, CROP_TOP, FILE, MobileFace
 from edgegrain.metrics.picture_metrics import unit_batch
@@ -42,11 +41,6 @@ def test_distance_is_one_minus_the_cosine(tmp_path: Path) -> None:
     network = MobileFace(write_mobileface(tmp_path))
     pictures = torch.stack([torch.full((3, 64, 64), value) for value in (0.5, 0.9, -0.5)])
     assert network.distance(pictures, pictures[:1]).tolist() == pytest.approx([0, 0, 2], abs=1e-5)
-
-
-def test_a_missing_network_is_named(tmp_path: Path) -> None:
-    with pytest.raises(EdgegrainError, match="edgegrain metrics fetch"):
-        MobileFace(tmp_path)
 
 
 def test_the_fetched_network_equals_tensorflow_js() -> None:

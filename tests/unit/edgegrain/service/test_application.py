@@ -88,9 +88,11 @@ class TestRestore:
         for data in (payload[:-1], b"x" * 40, bytes(20)):
             assert_problem(client.post("/v1/restore", content=data, headers=PAYLOAD), 422, "invalid-payload")
 
-    def test_other_contract_names_what_is_served(self, client: httpx.Client, tmp_path: Path) -> None:
+    def test_other_contract_names_what_is_served(self, client: httpx.Client, tmp_path: Path, tiny_bundle: Path) -> None:
         other = raw_payloads(write_tiny_bundle(tmp_path, "other", random=True), 1)[0]
-        assert_problem(client.post("/v1/restore", content=other, headers=PAYLOAD), 422, "invalid-payload")
+        answer = client.post("/v1/restore", content=other, headers=PAYLOAD)
+        problem = assert_problem(answer, 422, "invalid-payload")
+        assert f"available: {load_manifest(tiny_bundle).lr_contract_id[:4].hex()}" in str(problem["detail"])
 
     def test_bombs(self, client: httpx.Client, tiny_bundle: Path) -> None:
         (bomb,) = raw_payloads(tiny_bundle, 1, size=(16384, 16384))

@@ -96,7 +96,8 @@ def test_what_is_wrong_is_named(tmp_path: Path) -> None:
 def test_four_stages_are_trained_in_one_process(tmp_path: Path) -> None:
     chain = SMOKE
     for stage, config in chain.stages.items():
-        chain = chain.with_stage(stage, replace(config, batch=2, synthetic=min(config.synthetic, 0.5)))
+        chain = chain.with_stage(stage, replace(config, batch=2, synthetic=min(config.synthetic, 0.5),
+                                                random_pictures=4))
     figures = train_stages(chain, tmp_path, pictures=4)
     assert figures["pictures"] == 4 and all(finished(tmp_path / stage) for stage in STAGES)
     assert train_stages(chain, tmp_path, pictures=8, resume=True) == {}

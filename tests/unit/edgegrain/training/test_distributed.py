@@ -52,6 +52,12 @@ def test_one_process_needs_no_other() -> None:
         assert distributed.agree(0.3, False) == (0.3, False)
 
 
+def test_processes_and_sessions_have_seeds_of_their_own() -> None:
+    one, two = (Distributed(torch.device("cpu"), rank, 2) for rank in (0, 1))
+    assert one.seed(3, 0) == 3
+    assert len({process.seed(3, pictures) for process in (one, two) for pictures in (0, 800)}) == 4
+
+
 @pytest.mark.parametrize(("capabilities", "expected"), [
     ({"avx2": True, "avx512_bf16": False, "amx_bf16": False}, False), ({"avx512_bf16": False, "amx_bf16": True}, True),
     ({"architecture": "arm64", "bf16": True}, True), ({"architecture": "riscv"}, True)])

@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from codec_contract.quantization import dequantize
-from edgegrain.metrics.lpips import LPIPS
+from edgegrain.metrics.identity import FaceIdentity
+from edgegrain.metrics.lpips import LPIPS, PERIOD
 from edgegrain.metrics.lr_saturation import mean_saturation as metric
 from edgegrain.training.grain.losses import GREY, PAPER, code_loss, lr_loss, mean_saturation
 from edgegrain.training.grid_loss import GridLoss
-from edgegrain.training.losses import LossWeights, picture_loss
+from edgegrain.training.losses import LossWeights, picture_loss, random_offset
 
 
 def test_picture_terms_are_means_and_have_their_weights() -> None:
@@ -60,6 +61,24 @@ def test_terms_carry_no_graph_but_the_sum_does() -> None:
     total, terms = picture_loss(LossWeights(lpips=0.0, identity=0.0), picture, torch.ones(1, 3, 4, 4), None, None)
     assert total.requires_grad
     assert not any(term.requires_grad for term in terms.values())
+
+
+def test_identity_is_half_the_squared_distance_of_half_the_batch() -> None:
+    picture, target = torch.zeros(3, 3, 8, 8, requires_grad=True), torch.ones(3, 3, 8, 8, requires_grad=True)
+    mean = cast(FaceIdentity, lambda pictures: pictures.mean((2, 3)))
+    total, terms = picture_loss(LossWeights(l1=0.0, lpips=0.0, identity=2.0), picture, target, None, mean)
+    assert float(terms["identity"]) == 1.5 and float(total) == 3.0
+    total.backward()
+    assert picture.grad is not None and target.grad is None
+    assert picture.grad.flatten(1).abs().sum(1).tolist() == pytest.approx([3, 3, 0])
+
+
+def test_offsets_are_random_in_a_part_of_the_steps() -> None:
+    torch.manual_seed(0)
+    assert {random_offset(0.0) for _ in range(20)} == {None}
+    assert 60 < [random_offset(0.5) for _ in range(200)].count(None) < 140
+    assert {random_offset(1.0) for _ in range(2000)} == {(row, column) for row in range(PERIOD)
+                                                         for column in range(PERIOD)}
 
 
 def test_lpips_sees_both_pictures_from_an_offset_on() -> None:

@@ -156,6 +156,7 @@ def test_holding_removes_what_a_killed_run_left(tmp_path: Path) -> None:
 
 def test_a_folder_is_held_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(folder_store, "LOCK_SECONDS", 0.0)
+    monkeypatch.setattr(folder_store, "END_SECONDS", 0.0)
     store = FolderStore(tmp_path)
     with store.held():
         worker = store.share()  # a worker of the same run may

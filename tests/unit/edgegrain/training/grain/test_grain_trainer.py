@@ -26,6 +26,7 @@ from edgegrain.training import loop
 from edgegrain.training.adversarial import AdversarialConfig, AdversarialLoss
 from edgegrain.training.distributed import Distributed, choose_device
 from edgegrain.training.family import RunOptions
+from edgegrain.training.grain import rate
 from edgegrain.training.grain import trainer as grain_trainer
 from edgegrain.training.grain.checkpoint import load_run, save_run
 from edgegrain.training.grain.initialize import stand_in_prior, start_run
@@ -150,11 +151,6 @@ def test_sessions_of_a_run_draw_different_random_numbers(tmp_path: Path, monkeyp
     assert len(set(drawn)) == 4
 
 
-def test_a_time_budget_ends_a_run(tmp_path: Path) -> None:
-    train(SMOKE, tmp_path / "run", pictures=10**9, budget_seconds=0.3)
-    assert 0 < load_run(tmp_path / "run").pictures < 10**6
-
-
 def test_a_run_that_was_killed_in_its_last_evaluation_is_evaluated_only(
         monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def killed(trainer: GrainTrainer) -> dict[str, float]:
@@ -189,6 +185,27 @@ def test_the_learning_rate_warms_up_holds_and_anneals() -> None:
     assert learning_rate(config, 0.0, 0) == pytest.approx(6e-4 / 200)
 
 
+def test_the_rate_model_has_a_learning_rate_of_its_own() -> None:
+    config = replace(SMOKE, loss=replace(SMOKE.loss, rate=0.05))
+    trainer = GrainTrainer(start_run(config, None), Distributed(torch.device("cpu")), random_pictures(8, 64, 0),
+                           MetricNetworks())
+    trainer.steps = 10**6  # behind the warm-up
+    trainer.step(0.0)
+    assert [optimizer.param_groups[0]["lr"] for optimizer in trainer.optimizers] == pytest.approx(
+        [SMOKE.learning_rate, rate.LEARNING_RATE])
+
+
+def test_identity_joins_on_time() -> None:
+    class Mean(torch.nn.Module):
+        def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+            return pictures.mean((2, 3))
+
+    run = start_run(replace(SMOKE, identity_from=0.5, loss=LossWeights(lpips=0.0)), None)
+    networks = MetricNetworks(None, Mean())  # type: ignore[arg-type]
+    trainer = GrainTrainer(run, Distributed(torch.device("cpu")), random_pictures(8, 64, 0), networks)
+    assert ["identity" in trainer.step(progress) for progress in (0.4, 0.5)] == [False, True]
+
+
 def test_a_run_can_begin_with_a_bundle(default_bundle: Path, repository: Path) -> None:
     """Its first restoration is the bundle's own, and its encoder counts as the bundle's."""
     config = GRAIN_RECIPES["stage1-faces-256-lr16-fine-on"]
@@ -218,15 +235,31 @@ def test_only_what_a_stage_trains_changes(name: str, tmp_path: Path) -> None:
     config = GRAIN_RECIPES[name]
     prior = stand_in_prior(config)
     assert prior is not None
-    first = train(config, tmp_path / "first", pictures=4)
+    weights = {name: tensor.clone() for name, tensor in prior.state_dict().items()}
+    options = RunOptions(prior=prior)
+    train(config, tmp_path / "first", options, pictures=4)
     before = load_run(tmp_path / "first", prior).model
-    train(config, tmp_path / "first", pictures=12, resume=True)
+    train(config, tmp_path / "first", options, pictures=12, resume=True)
     after = load_run(tmp_path / "first", prior).model
-    assert first
     moved = {part: any(not torch.equal(a, b) for a, b in zip(before.parts()[part].parameters(),
                                                              after.parts()[part].parameters(), strict=True))
              for part in before.parts()}
     assert moved == {part: part in config.trains for part in ("encoder", "decoder", "codes", "fusion")}
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in prior.state_dict().items())
+    assert all(parameter.grad is None for parameter in prior.parameters())
+
+
+def test_codes_are_compared_for_synthetic_pictures_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = replace(GRAIN_RECIPES["smoke-stage2"], synthetic=0.5, batch=4)
+    run = start_run(config, None, stand_in_prior(config))
+    found: list[torch.Tensor] = []
+    compared: list[torch.Tensor] = []
+    original = grain_trainer.code_loss
+    run.model.register_forward_hook(lambda module, args, out: found.append(out.codes))
+    monkeypatch.setattr(grain_trainer, "code_loss", lambda weights, made, *more: compared.append(made) or original(
+        weights, made, *more))
+    GrainTrainer(run, Distributed(torch.device("cpu")), random_pictures(8, 64, 0), MetricNetworks()).step(0.5)
+    assert torch.equal(compared[0], found[0][2:])
 
 
 def test_stage_2_generates_and_compares_windows(shared_weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -260,16 +293,6 @@ def test_stage_2_generates_and_compares_windows(shared_weights: Path, monkeypatc
         torch.testing.assert_close(judged[-1], dequantize(batch)[..., rows_, columns])
         assert int(terms["made"]) == (48 if window else 64)
         assert ("regions" in terms) == (window is None) and {"l1", "lpips", "adversarial"} <= set(terms)
-
-
-def test_no_weight_of_the_generator_changes_and_none_takes_a_gradient(tmp_path: Path) -> None:
-    config = GRAIN_RECIPES["smoke-final"]
-    prior = stand_in_prior(config)
-    assert prior is not None
-    before = {name: tensor.clone() for name, tensor in prior.state_dict().items()}
-    train(config, tmp_path / "run", RunOptions(prior=prior), pictures=24)
-    assert all(torch.equal(tensor, before[name]) for name, tensor in prior.state_dict().items())
-    assert all(parameter.grad is None for parameter in prior.parameters())
 
 
 def test_the_discriminator_takes_no_synthetic_picture_for_real(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -322,7 +345,7 @@ def test_generated_pictures_are_found_by_name(tmp_path: Path) -> None:
 
 
 def test_an_encoder_that_is_kept_rounds_from_the_first_step() -> None:
-    """Noise replaces rounding only while the encoder is trained."""
+    """Noise replaces rounding only while the encoder is trained, and until ``noise_until``."""
     levels: list[torch.Tensor] = []
     for trains in (("decoder",), ("encoder", "decoder")):
         run = start_run(replace(SMOKE, trains=trains), None)
@@ -331,6 +354,13 @@ def test_an_encoder_that_is_kept_rounds_from_the_first_step() -> None:
     kept, trained = levels
     assert (kept - kept.round()).abs().max() < 1e-3
     assert (trained - trained.round()).abs().max() > 0.1
+    run = start_run(replace(SMOKE, noise_until=0.5), None)
+    run.model.decoder.register_forward_hook(lambda module, args, out: levels.append((args[0] + 1) * 127.5))
+    trainer = GrainTrainer(run, Distributed(torch.device("cpu")), random_pictures(8, 64, 0), MetricNetworks())
+    for progress in (0.4, 0.5):
+        trainer.step(progress)
+    noisy, rounded = levels[2:]
+    assert (noisy - noisy.round()).abs().max() > 0.1 and (rounded - rounded.round()).abs().max() < 1e-3
 
 
 def test_jitter_changes_what_the_encoder_sees() -> None:
@@ -344,25 +374,19 @@ def test_jitter_changes_what_the_encoder_sees() -> None:
 
 
 def test_the_recipe_sets_how_often_lpips_has_an_offset(monkeypatch: pytest.MonkeyPatch) -> None:
-    offsets: dict[float, list[tuple[int, int] | None]] = {}
+    parts: list[float] = []
+    offsets: list[tuple[int, int] | None] = []
     original = grain_trainer.picture_loss
-    for part in (0.0, 0.5, 1.0):
-        def spy(*args: Any, offset: tuple[int, int] | None, now: float = part, **named: Any) -> Any:
-            offsets.setdefault(now, []).append(offset)
-            return original(*args, offset=offset, **named)
 
-        monkeypatch.setattr(grain_trainer, "picture_loss", spy)
-        torch.manual_seed(0)
-        trainer = GrainTrainer(start_run(replace(SMOKE, lpips_shift=part), None), Distributed(torch.device("cpu")),
-                          random_pictures(8, 64, 0), MetricNetworks())
-        for _ in range(12):
-            trainer.step(0.5)
-    assert offsets[0.0] == [None] * 12
-    assert 0 < offsets[0.5].count(None) < 12
-    drawn = [offset for offset in offsets[1.0] if offset is not None]
-    assert len(drawn) == 12
-    assert {value for offset in drawn for value in offset} <= set(range(8))
-    assert len(set(drawn)) > 6
+    def spy(*args: Any, offset: tuple[int, int] | None, **named: Any) -> Any:
+        offsets.append(offset)
+        return original(*args, offset=offset, **named)
+
+    monkeypatch.setattr(grain_trainer, "picture_loss", spy)
+    monkeypatch.setattr(grain_trainer, "random_offset", lambda part: parts.append(part) or (1, 2))
+    run = start_run(replace(SMOKE, lpips_shift=0.3), None)
+    GrainTrainer(run, Distributed(torch.device("cpu")), random_pictures(8, 64, 0), MetricNetworks()).step(0.5)
+    assert (parts, offsets) == ([0.3], [(1, 2)])
 
 
 def test_a_compiled_decoder_learns_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
